@@ -1,0 +1,89 @@
+//! Bare system calls: what any lock of this kind costs at least, in any language.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// A path as the kernel takes it.
+pub(crate) fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+pub(crate) fn open(path: &CStr, flags: libc::c_int) -> io::Result<OwnedFd> {
+    // SAFETY: `path` ends in a NUL and lives during the call; a mode is given, which O_CREAT wants.
+    let fd = check(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, 0o644) })?;
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+pub(crate) fn flock(fd: &OwnedFd, operation: libc::c_int) -> io::Result<()> {
+    // SAFETY: an open descriptor and no memory.
+    check(unsafe { libc::flock(fd.as_raw_fd(), operation) }).map(drop)
+}
+
+pub(crate) fn link_at(dir: &OwnedFd, from: &CStr, to: &CStr) -> io::Result<()> {
+    // SAFETY: both names end in a NUL and live during the call.
+    check(unsafe { libc::linkat(dir.as_raw_fd(), from.as_ptr(), dir.as_raw_fd(), to.as_ptr(), 0) }).map(drop)
+}
+
+pub(crate) fn unlink_at(dir: &OwnedFd, name: &CStr) -> io::Result<()> {
+    // SAFETY: the name ends in a NUL and lives during the call.
+    check(unsafe { libc::unlinkat(dir.as_raw_fd(), name.as_ptr(), 0) }).map(drop)
+}
+
+/// Writes all of `bytes` at the file's start.
+pub(crate) fn write_at_start(fd: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
+    // SAFETY: the kernel reads `bytes.len()` bytes of `bytes`.
+    let written = unsafe { libc::pwrite(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
+    match usize::try_from(written) {
+        Ok(count) if count == bytes.len() => Ok(()),
+        Ok(_) => Err(io::Error::other("a short write")),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Nanoseconds on the clock that all processes of this machine share.
+pub(crate) fn now() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec. It cannot fail with this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// The kernel's release.
+pub(crate) fn kernel() -> String {
+    let mut name = MaybeUninit::<libc::utsname>::zeroed();
+    // SAFETY: the kernel writes one utsname; all of its bytes were zero before, so it is valid in any case.
+    let name = unsafe {
+        libc::uname(name.as_mut_ptr());
+        name.assume_init()
+    };
+    // SAFETY: the kernel ends the text with a NUL, and zeros stand there where it wrote nothing.
+    unsafe { CStr::from_ptr(name.release.as_ptr()) }.to_string_lossy().into_owned()
+}
+
+/// The name of the file system below `path`.
+pub(crate) fn file_system(path: &Path) -> io::Result<String> {
+    let path = c_path(path)?;
+    let mut stat = MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: `path` ends in a NUL; the kernel writes one statfs, whose bytes were all zero before.
+    let stat = unsafe {
+        check(libc::statfs(path.as_ptr(), stat.as_mut_ptr()))?;
+        stat.assume_init()
+    };
+    Ok(match stat.f_type as u32 {
+        0xEF53 => "ext4".to_owned(),
+        0x0102_1994 => "tmpfs".to_owned(),
+        0x5846_5342 => "xfs".to_owned(),
+        0x9123_683E => "btrfs".to_owned(),
+        0x794C_7630 => "overlayfs".to_owned(),
+        other => format!("file system {other:#x}"),
+    })
+}

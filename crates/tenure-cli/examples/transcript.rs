@@ -1,0 +1,373 @@
+//! The main job, on real files: many processes append to one transcript, and some are killed in the middle of a line.
+//!
+//! Natives by the library, natives by `tenure run`, and a foreign program that knows only the lock file share
+//! `main.jsonl`. Each append reads the last line's number `n` and writes line `n + 1` in two halves, so a second writer
+//! in between would show. A native and a foreign holder are killed after their first half. At the end every
+//! acknowledged line must be there once, in order, whole; and a witness file that knows nothing of Tenure must never
+//! have seen two at work.
+//!
+//! Run it with `scripts/demo`. It exits 1 where anything is wrong.
+
+// The foreign program opens and removes files by hand, as such programs do.
+#![allow(clippy::disallowed_methods)]
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio, exit};
+use std::sync::{RwLock, mpsc};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Value, json};
+use tenure::{Lock, Previous, Wait};
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// How long the appenders work, and how long any of them waits at most.
+const WORK: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A foreign program's pause between two tries, and before it believes that a holder is dead.
+const POLL: Duration = Duration::from_millis(1);
+const DOUBT: Duration = Duration::from_millis(150);
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match words[..] {
+        [] => demonstrate(),
+        ["native", dir] => native(Path::new(dir), false),
+        ["native-victim", dir] => native(Path::new(dir), true),
+        ["foreign", dir] => foreign(Path::new(dir), false),
+        ["foreign-victim", dir] => foreign(Path::new(dir), true),
+        ["append", dir] => append_once(Path::new(dir)),
+        _ => Err("usage: transcript (the other words are its own)".into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("transcript {}: {error}", words.join(" "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+// The appenders. Each reports what it did as JSON lines on standard output.
+
+/// A native: the library's guard around each append.
+fn native(dir: &Path, victim: bool) -> Result<()> {
+    let lock = Lock::options().label("transcript").open(dir.join("main.jsonl"))?;
+    let end = Instant::now() + WORK;
+    while Instant::now() < end {
+        let guard = lock.acquire(Wait::For(PATIENCE))?;
+        let crashed = match guard.previous() {
+            Previous::Crashed(holder) => holder.pid(),
+            Previous::Clean => None,
+        };
+        if let Some(pid) = crashed {
+            println!("{}", json!({ "crashed": pid }));
+        }
+        append(dir, "library", Some(guard.fence()), crashed, victim)?;
+        guard.check()?;
+        guard.release()?;
+        sleep(POLL);
+    }
+    Ok(())
+}
+
+/// The command that `tenure run` starts under the lock: it knows nothing of locks.
+fn append_once(dir: &Path) -> Result<()> {
+    let fence = std::env::var("TENURE_FENCE")?.parse()?;
+    append(dir, "tenure run", Some(fence), None, false)
+}
+
+/// A program that knows only the lock file: exclusive create, write, keep open; close and remove.
+fn foreign(dir: &Path, victim: bool) -> Result<()> {
+    let path = dir.join("main.jsonl.lock");
+    let end = Instant::now() + WORK;
+    while Instant::now() < end {
+        let held = foreign_acquire(&path)?;
+        append(dir, "foreign", None, None, victim)?;
+        drop(held);
+        fs::remove_file(&path)?;
+        sleep(POLL);
+    }
+    Ok(())
+}
+
+fn foreign_acquire(path: &Path) -> Result<File> {
+    let give_up = Instant::now() + PATIENCE;
+    while Instant::now() < give_up {
+        match OpenOptions::new().write(true).create_new(true).open(path) {
+            Ok(mut file) => {
+                let pid = std::process::id();
+                let start = start_time(pid.into()).ok_or("no start time")?;
+                let now = jiff::Timestamp::try_from(SystemTime::now())?;
+                // Formatted first: the record must go by one write.
+                let record =
+                    format!("{{\n  \"pid\": {pid},\n  \"createdAt\": \"{now:.3}\",\n  \"starttime\": {start}\n}}");
+                file.write_all(record.as_bytes())?;
+                return Ok(file);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error.into()),
+        }
+        // The protocol's weak spot: what is removed is whatever stands there by then. So a dead holder is looked at
+        // twice, long enough apart for a native to have taken over first. That makes the race rare, not impossible.
+        if let Some(dead) = dead_record(path) {
+            sleep(DOUBT);
+            if dead_record(path).is_some_and(|again| again == dead) {
+                fs::remove_file(path)?;
+            }
+        }
+        sleep(POLL);
+    }
+    Err("the lock file stayed for too long".into())
+}
+
+/// The lock file's text, where the process that it names is gone.
+fn dead_record(path: &Path) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    let record: Value = serde_json::from_str(&text).ok()?;
+    let pid = record["pid"].as_u64()?;
+    let now = start_time(pid);
+    let same = now.is_some() && (record["starttime"].is_null() || record["starttime"].as_u64() == now);
+    (!same).then_some(text)
+}
+
+/// When a process started; `None` where there is none, or a zombie.
+fn start_time(pid: u64) -> Option<u64> {
+    let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = line.get(line.rfind(')')? + 1..)?.split_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+/// The work under the lock. `crashed` is the holder before, where it died: what it left is put right first.
+fn append(dir: &Path, by: &str, fence: Option<u64>, crashed: Option<i64>, victim: bool) -> Result<()> {
+    let witness = dir.join("witness");
+    if let Some(dead) = crashed
+        && fs::read_to_string(&witness).is_ok_and(|text| text == dead.to_string())
+    {
+        fs::remove_file(&witness)?;
+    }
+    match OpenOptions::new().write(true).create_new(true).open(&witness) {
+        Ok(mut file) => write!(file, "{}", std::process::id())?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            println!("{}", json!({ "double": fs::read_to_string(&witness).unwrap_or_default() }));
+            return Err("somebody else is at work under the same lock".into());
+        }
+        Err(error) => return Err(error.into()),
+    }
+
+    let mut file = OpenOptions::new().read(true).append(true).create(true).open(dir.join("main.jsonl"))?;
+    let end = file.seek(SeekFrom::End(0))?;
+    let start = file.seek(SeekFrom::Start(end.saturating_sub(4096)))?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail)?;
+    let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    if whole < tail.len() {
+        if crashed.is_none() {
+            return Err("a half line, and nobody was said to have crashed".into());
+        }
+        file.set_len(start + whole as u64)?;
+        println!("{}", json!({ "repaired": String::from_utf8_lossy(&tail[whole..]) }));
+    }
+    let last = tail[..whole].trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    let n =
+        if last.is_empty() { 0 } else { serde_json::from_slice::<Value>(last)?["n"].as_u64().ok_or("no number")? };
+
+    let fence = fence.map_or(String::new(), |fence| format!(r#","fence":{fence}"#));
+    let line = format!(r#"{{"n":{},"by":"{by}","pid":{}{fence}}}"#, n + 1, std::process::id());
+    let text = format!("{line}\n");
+    let (first, second) = text.split_at(text.len() / 2);
+    file.write_all(first.as_bytes())?;
+    if victim {
+        println!("{}", json!({ "half": first }));
+        io::stdin().read_line(&mut String::new())?; // Killed here.
+        exit(1);
+    }
+    file.write_all(second.as_bytes())?;
+    fs::remove_file(&witness)?;
+    println!("{line}");
+    Ok(())
+}
+
+// The demonstration.
+
+/// What a child reported, and when.
+type Report = (Instant, Value);
+
+/// Starts this program in a role; its reports go to `reports`.
+fn start(role: &str, dir: &Path, reports: &mpsc::Sender<Report>) -> Result<Child> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg(role)
+        .arg(dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let output = child.stdout.take().ok_or("no output")?;
+    let reports = reports.clone();
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(io::Result::ok) {
+            // A broken report counts as one: it is found as a line that nobody acknowledged.
+            let _ = reports.send((Instant::now(), serde_json::from_str(&line).unwrap_or_default()));
+        }
+    });
+    Ok(child)
+}
+
+/// Appends through the command until the time is over. The gate is shut while a holder is killed: the heir is then a
+/// native by library, which is told of the crash.
+fn run_commands(tenure: &Path, dir: &Path, gate: &RwLock<()>, reports: &mpsc::Sender<Report>) -> Result<()> {
+    let end = Instant::now() + WORK;
+    while Instant::now() < end {
+        let open = gate.read().map_err(|_| "the gate broke")?;
+        let output = Command::new(tenure)
+            .args(["run", "--quiet", "--timeout", "10s"])
+            .arg(dir.join("main.jsonl"))
+            .arg("--")
+            .arg(std::env::current_exe()?)
+            .arg("append")
+            .arg(dir)
+            .stderr(Stdio::inherit())
+            .output()?;
+        drop(open);
+        if !output.status.success() {
+            return Err(format!("tenure run: {}", output.status).into());
+        }
+        reports.send((Instant::now(), serde_json::from_slice(&output.stdout)?))?;
+        sleep(POLL);
+    }
+    Ok(())
+}
+
+/// Lets a holder write half a line, kills it, and says when.
+fn kill_in_the_middle(role: &str, dir: &Path, gate: &RwLock<()>) -> Result<(u32, Instant)> {
+    let shut = gate.write().map_err(|_| "the gate broke")?;
+    let (sender, reports) = mpsc::channel();
+    let mut child = start(role, dir, &sender)?;
+    drop(sender); // The channel ends with the child.
+    let half = loop {
+        let (_, report) = reports.recv_timeout(PATIENCE).map_err(|_| format!("{role} wrote no half line"))?;
+        if let Some(half) = report["half"].as_str() {
+            break half.to_owned();
+        }
+    };
+    println!("  {role} (pid {}) holds the lock and has written half a line: {half}", child.id());
+    sleep(Duration::from_millis(50)); // The others queue up behind it.
+    let killed = Instant::now();
+    child.kill()?;
+    child.wait()?;
+    sleep(Duration::from_millis(50)); // Its heir is a native by library: the gate is still shut.
+    drop(shut);
+    println!("  {role} killed with SIGKILL");
+    Ok((child.id(), killed))
+}
+
+fn demonstrate() -> Result<()> {
+    let own = std::env::current_exe()?;
+    let tenure: PathBuf = own.ancestors().nth(2).ok_or("no folder above")?.join("tenure");
+    if !tenure.exists() {
+        return Err(format!("{} is missing: cargo build --release -p tenure-cli", tenure.display()).into());
+    }
+    let folder = tempfile::tempdir()?;
+    let dir = folder.path();
+    println!("Appending to {} for {} s:", dir.join("main.jsonl").display(), WORK.as_secs());
+    println!("  3 natives by library, 2 loops of `tenure run`, 1 foreign program that knows only the lock file");
+
+    let (sender, receiver) = mpsc::channel();
+    let mut children = Vec::new();
+    for role in ["native", "native", "native", "foreign"] {
+        children.push((role, start(role, dir, &sender)?));
+    }
+    let gate = RwLock::new(());
+    let mut faults: Vec<String> = Vec::new();
+    let mut kills = Vec::new();
+    thread::scope(|scope| -> Result<()> {
+        let runners: Vec<_> =
+            (0..2).map(|_| scope.spawn(|| run_commands(&tenure, dir, &gate, &sender.clone()))).collect();
+        for victim in ["native-victim", "foreign-victim"] {
+            sleep(WORK / 4);
+            match kill_in_the_middle(victim, dir, &gate) {
+                Ok(kill) => kills.push(kill),
+                Err(error) => faults.push(error.to_string()),
+            }
+        }
+        for runner in runners {
+            if let Err(error) = runner.join().map_err(|_| "a thread panicked")? {
+                faults.push(error.to_string());
+            }
+        }
+        Ok(())
+    })?;
+    for (role, mut child) in children {
+        let status = child.wait()?;
+        if !status.success() {
+            faults.push(format!("a {role} ended with {status}"));
+        }
+    }
+    drop(sender);
+    let reports: Vec<Report> = receiver.iter().collect();
+
+    // Every line whole, in order, without gap or double; fences growing; all acknowledged, and nothing else.
+    let mut grants: BTreeMap<String, usize> = BTreeMap::new();
+    let mut lines = Vec::new();
+    let mut fence = 0;
+    for (index, text) in fs::read_to_string(dir.join("main.jsonl"))?.split_inclusive('\n').enumerate() {
+        let Some(Ok(line)) = text.strip_suffix('\n').map(serde_json::from_str::<Value>) else {
+            faults.push(format!("line {} is no whole line: {text}", index + 1));
+            continue;
+        };
+        if line["n"] != index as u64 + 1 {
+            faults.push(format!("line {} has the number {}", index + 1, line["n"]));
+        }
+        if let Some(next) = line["fence"].as_u64() {
+            if next <= fence {
+                faults.push(format!("line {}: fence {next} does not come after {fence}", index + 1));
+            }
+            fence = next;
+        }
+        *grants.entry(line["by"].as_str().unwrap_or("?").to_owned()).or_default() += 1;
+        lines.push(line);
+    }
+    let mut acknowledged: Vec<&Value> =
+        reports.iter().map(|(_, report)| report).filter(|r| !r["n"].is_null()).collect();
+    acknowledged.sort_by_key(|line| line["n"].as_u64());
+    if !acknowledged.iter().copied().eq(&lines) {
+        faults.push(format!("{} lines were acknowledged, {} are there", acknowledged.len(), lines.len()));
+    }
+    let doubles = reports.iter().filter(|(_, report)| !report["double"].is_null()).count();
+    let repaired = reports.iter().filter(|(_, report)| !report["repaired"].is_null()).count();
+
+    println!("\n{} lines, {} acknowledged; grants by kind:", lines.len(), acknowledged.len());
+    for kind in ["library", "tenure run", "foreign"] {
+        let count = grants.get(kind).copied().unwrap_or_default();
+        println!("  {kind:<10} {count:>6}");
+        if count == 0 {
+            faults.push(format!("{kind}: no grant at all"));
+        }
+    }
+    for (pid, killed) in &kills {
+        match reports.iter().find(|(_, report)| report["crashed"] == *pid) {
+            Some((at, _)) => println!(
+                "pid {pid} was killed while it held; the next holder knew of it {:.1} ms later",
+                at.duration_since(*killed).as_secs_f64() * 1e3
+            ),
+            None => faults.push(format!("pid {pid} was killed while it held, and nobody was told")),
+        }
+    }
+    println!("half lines repaired: {repaired}; two at work at once, by the witness: {doubles}");
+    if repaired != kills.len() || doubles != 0 {
+        faults.push("see the line above".to_owned());
+    }
+    if faults.is_empty() {
+        println!("All is well: nothing lost, nothing doubled, nothing half-written.");
+        return Ok(());
+    }
+    Err(format!("WRONG:\n  {}", faults.join("\n  ")).into())
+}

@@ -1,0 +1,139 @@
+//! The words of a call. Each subcommand's own stand beside its code.
+
+use std::io::{self, Write};
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::{break_lock, clean, completions, doctor, exit, hold, ls, man, run, status, wait};
+
+/// A lock between programs: never held by two, never left behind by the dead, and it knows who holds it.
+#[derive(Parser)]
+#[command(name = "tenure", version, after_help = "`tenure help run` says more.", after_long_help = LONG, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Action {
+    Run(run::Args),
+    Hold(hold::Args),
+    Status(status::Args),
+    Ls(ls::Args),
+    Clean(clean::Args),
+    Wait(wait::Args),
+    Break(break_lock::Args),
+    Doctor(doctor::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+    /// Not a word of the command line: what `doctor` starts itself as.
+    #[command(skip)]
+    DoctorWorker(doctor::worker::Args),
+}
+
+/// The words of what nobody calls by hand: apart, so that no page and no completion shows them.
+#[derive(Parser)]
+struct Worker {
+    #[command(flatten)]
+    args: doctor::worker::Args,
+}
+
+/// The first word of a doctor's worker.
+pub(crate) const DOCTOR_WORKER: &str = "doctor-worker";
+
+const LONG: &str = "\
+Examples:
+  tenure run sessions/main.jsonl -- ./append.sh    run a command while holding the lock
+  tenure run -n backup -- ./backup.sh              not at all if another holds it (exit code 75)
+  tenure status sessions/main.jsonl                who holds, since when, does it live, who waits
+  tenure ls --recursive                            every lock below this folder
+  tenure clean --dry-run                           what dead holders left here
+  tenure wait sessions/main.jsonl                  until it is free, without taking it
+  tenure break sessions/main.jsonl                 frees it; from a live holder only with --force
+  tenure doctor /mnt/share --stress 10s            can this folder be trusted with a lock
+
+A target may be anything that has a name; it need not exist. The lock of the folder `sessions` is
+`sessions.lock`, beside it. With --flock the folder itself is locked.
+
+Exit codes:
+  0         done; `run`: the command's own
+  1         `doctor`: not fit for use
+  64        the call's words are off
+  69        this system cannot do what is needed
+  73        the lock's files cannot be made, or something that is no lock is in the way
+  74        input or output failed
+  75        busy: held by another within the time given (`--busy-exit-code` changes it)
+  76        lost: the lock was broken or revoked, or its file removed, while the command ran
+  77        permission denied
+  126, 127  the command cannot be run; was not found
+  128 + N   signal N ended the command";
+
+/// All the words that there are.
+pub(crate) fn words() -> clap::Command {
+    Cli::command()
+}
+
+/// What became of the words.
+pub(crate) enum Parsed {
+    /// Do this.
+    Action(Box<Action>),
+    /// Help or an error was printed: end with this code.
+    Done(u8),
+}
+
+/// Reads the words of this process's call.
+pub(crate) fn parse() -> Parsed {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|first| first == DOCTOR_WORKER) {
+        let Worker { args } = Worker::parse_from(std::iter::once(DOCTOR_WORKER.into()).chain(words));
+        return Parsed::Action(Box::new(Action::DoctorWorker(args)));
+    }
+    match Cli::try_parse() {
+        Ok(Cli { action: Some(action) }) => Parsed::Action(Box::new(action)),
+        Ok(Cli { action: None }) => Parsed::Done(printed(Cli::command().print_help())),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            Parsed::Done(printed(error.print()))
+        }
+        Err(error) => {
+            let error = tame(error);
+            // Every error of this command begins the same way.
+            let text = error.render().ansi().to_string().replacen("error:", "tenure:", 1);
+            let _ = write!(anstream::stderr().lock(), "{text}");
+            Parsed::Done(exit::USAGE)
+        }
+    }
+}
+
+/// The same error with what was typed (by a shell, from file names) escaped: the words are read once more that way.
+fn tame(error: clap::Error) -> clap::Error {
+    let escaped = std::env::args_os().map(|word| tenure::escape::text(&word.to_string_lossy()));
+    Cli::try_parse_from(escaped).err().unwrap_or(error)
+}
+
+/// A pipe that closes (`| head -1`) is no error.
+fn printed(result: io::Result<()>) -> u8 {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => exit::IO,
+        _ => exit::OK,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_are_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_stands_after_the_dashes_is_the_commands() {
+        let words = ["tenure", "run", "-n", "a", "b", "--", "make", "-n", "--", "x"];
+        let Ok(Cli { action: Some(Action::Run(args)) }) = Cli::try_parse_from(words) else { panic!() };
+        assert_eq!(args.lock.targets, ["a", "b"].map(std::path::PathBuf::from));
+        assert_eq!(args.command, ["make", "-n", "--", "x"]);
+        assert!(args.lock.no_wait);
+    }
+}

@@ -1,0 +1,123 @@
+//! Durations as people write them: `300ms`, `10s`, `5m`, `1h30m`, `2d`.
+
+use std::time::Duration;
+
+/// The units from large to small; a duration names each at most once, in this order.
+const UNITS: [(&str, u128); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+
+const FORMS: &str = "write 300ms, 10s, 5m, 1h30m or 2d";
+
+/// Reads a duration; one beyond what a [`Duration`] holds is the longest there is.
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    if text.starts_with('-') && text.len() > 1 {
+        return Err(format!("a duration is never negative; {FORMS}"));
+    }
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("a number needs its unit; {FORMS}"));
+    }
+    let mut milliseconds = 0u128;
+    let mut allowed = 0;
+    let mut rest = text;
+    loop {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let letters = rest[digits..].bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (number, unit) = (&rest[..digits], &rest[digits..digits + letters]);
+        let place = UNITS.iter().position(|(name, _)| *name == unit);
+        let Some(place) = place.filter(|place| *place >= allowed && digits > 0) else {
+            return Err(FORMS.to_owned());
+        };
+        let number =
+            number.bytes().fold(0u128, |sum, digit| sum.saturating_mul(10).saturating_add(u128::from(digit - b'0')));
+        milliseconds = milliseconds.saturating_add(number.saturating_mul(UNITS[place].1));
+        allowed = place + 1;
+        rest = &rest[digits + letters..];
+        if rest.is_empty() {
+            break;
+        }
+    }
+    let Ok(seconds) = u64::try_from(milliseconds / 1000) else { return Ok(Duration::MAX) };
+    Ok(Duration::new(seconds, (milliseconds % 1000) as u32 * 1_000_000))
+}
+
+/// As [`parse`], where a duration of nothing makes no sense.
+pub(crate) fn parse_positive(text: &str) -> Result<Duration, String> {
+    match parse(text)? {
+        Duration::ZERO => Err(format!("it must be longer than zero; {FORMS}")),
+        duration => Ok(duration),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_forms_that_are_right() {
+        let cases = [
+            ("300ms", 300),
+            ("10s", 10_000),
+            ("5m", 300_000),
+            ("1h30m", 5_400_000),
+            ("2d", 172_800_000),
+            ("1d2h3m4s5ms", 93_784_005),
+            ("0", 0),
+            ("0s", 0),
+            ("0h0ms", 0),
+            ("90m", 5_400_000),
+            ("007s", 7000),
+        ];
+        for (text, ms) in cases {
+            assert_eq!(parse(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+    }
+
+    #[test]
+    fn everything_else_says_which_forms_are_right() {
+        let wrong = [
+            "",
+            "5 parsecs",
+            "5parsecs",
+            "s",
+            "10",
+            "-5s",
+            "-1",
+            "-",
+            "+5s",
+            "1.5s",
+            "1m1h",
+            "1s1s",
+            "1s1",
+            " 1s",
+            "1s ",
+            "1S",
+            "1µs",
+            "0x1s",
+            "٣s",
+            "1e3s",
+            "--no-wait",
+        ];
+        for text in wrong {
+            let error = parse(text).expect_err(text);
+            assert!(error.contains(FORMS), "{text}: {error}");
+        }
+        assert!(parse("-5s").unwrap_err().contains("negative"));
+        assert!(parse("10").unwrap_err().contains("unit"));
+    }
+
+    #[test]
+    fn beyond_any_clock_is_the_longest_there_is() {
+        assert_eq!(parse("99999999999999999999999999999999999999999999d"), Ok(Duration::MAX));
+        assert_eq!(parse("18446744073709551616s"), Ok(Duration::MAX));
+        assert_eq!(parse("18446744073709551615s"), Ok(Duration::from_secs(u64::MAX)));
+    }
+
+    #[test]
+    fn zero_is_refused_where_it_makes_no_sense() {
+        assert!(parse_positive("0").unwrap_err().contains("longer than zero"));
+        assert!(parse_positive("0ms").is_err());
+        assert_eq!(parse_positive("1ms"), Ok(Duration::from_millis(1)));
+    }
+}

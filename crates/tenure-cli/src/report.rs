@@ -1,0 +1,140 @@
+//! Words for people. Text that others wrote is escaped before it gets here or on the way.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anstyle::{AnsiColor, Style};
+use tenure::{Holder, Inspection, State, escape};
+
+use crate::exit::{self, Failure};
+use crate::json;
+
+/// One line on standard error. That it may be closed is nobody's failure.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(anstream::stderr().lock(), "tenure: {line}");
+}
+
+/// Text on standard output, colours only where it is a terminal. A pipe that closed is no error.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(exit::IO, format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The name of a target, for a sentence.
+pub(crate) fn path(path: &Path) -> String {
+    escape::path(path)
+}
+
+/// `pid 4242 "node gateway.js" (run 8f2c)`.
+pub(crate) fn who(holder: &Holder) -> String {
+    let mut words = match holder.pid() {
+        Some(pid) => format!("pid {pid}"),
+        None => "an unknown process".to_owned(),
+    };
+    if let Some(command) = &holder.command {
+        words += &format!(" \"{}\"", escape::text(command));
+    }
+    if let Some(label) = &holder.label {
+        words += &format!(" ({})", escape::text(label));
+    }
+    words
+}
+
+/// `waiting for sessions/main.jsonl: held 3 min by pid 4242 "node gateway.js" (run 8f2c), alive; 2 wait before you`.
+pub(crate) fn waiting(target: &Path, found: &Inspection) -> String {
+    let line = format!("waiting for {}: {}", path(target), held(found));
+    match before_us(found) {
+        0 => line,
+        1 => line + "; 1 waits before you",
+        before => line + &format!("; {before} wait before you"),
+    }
+}
+
+/// How many processes wait for the lock before this one.
+fn before_us(found: &Inspection) -> usize {
+    let own = i64::from(std::process::id());
+    match found.queue.iter().position(|pid| *pid == own) {
+        Some(position) => position,
+        None => found.waiters.unwrap_or(0).saturating_sub(1),
+    }
+}
+
+/// `held 3 min by pid 4242 "node gateway.js" (run 8f2c), alive`.
+pub(crate) fn held(found: &Inspection) -> String {
+    match &found.holder {
+        Some(holder) => {
+            let mut line = "held".to_owned();
+            if let Some(age) = holder.age() {
+                line += &format!(" {}", escape::duration(age));
+            }
+            line += &format!(" by {}, {}", who(holder), holder.liveness.name());
+            // Why it cannot be told is what the reader has to find out; the rest would be noise.
+            if holder.liveness.is_unknown() {
+                line += &format!(" ({})", escape::text(holder.liveness.why()));
+            }
+            line
+        }
+        None if found.open_by.is_empty() => "held by others".to_owned(),
+        None => format!("held by {}", pids(&found.open_by)),
+    }
+}
+
+/// `pid 7`, or `pids 7, 8`.
+pub(crate) fn pids(pids: &[i64]) -> String {
+    let list: Vec<String> = pids.iter().map(i64::to_string).collect();
+    format!("{} {}", if pids.len() == 1 { "pid" } else { "pids" }, list.join(", "))
+}
+
+/// A lock that a dead holder left was taken over.
+pub(crate) fn taken_over(target: &Path, holder: &Holder) -> String {
+    let mut line = format!("took over {} from {}, which died while it held", path(target), who(holder));
+    if let Some(since) = holder.acquired_at.or(holder.created_at).and_then(json::date) {
+        line += &format!(" (since {since})");
+    }
+    line + ": what it wrote last may be half-written"
+}
+
+/// The date in the record of a lock that is held could not be made new.
+pub(crate) fn not_refreshed(target: &Path, error: &tenure::Error) -> String {
+    format!("programs that judge {} by its date may soon find it too old: {error}", path(target))
+}
+
+/// The colour of a state.
+fn style(state: State) -> Style {
+    let colour = match state {
+        State::Free => AnsiColor::Green,
+        State::Held => AnsiColor::Yellow,
+        State::Stale => AnsiColor::Magenta,
+        State::Unknown => AnsiColor::Red,
+    };
+    colour.on_default()
+}
+
+/// `text` in the colour of `state`.
+pub(crate) fn coloured(state: State, text: &str) -> String {
+    let style = style(state);
+    format!("{style}{text}{style:#}")
+}
+
+/// `2026-03-02T10:00:00.000Z (3 min ago)`.
+pub(crate) fn since(time: SystemTime) -> Option<String> {
+    let age = SystemTime::now().duration_since(time).unwrap_or(Duration::ZERO);
+    json::date(time).map(|date| format!("{date} ({} ago)", escape::duration(age)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pids_in_words() {
+        assert_eq!(pids(&[7]), "pid 7");
+        assert_eq!(pids(&[7, 8]), "pids 7, 8");
+    }
+}

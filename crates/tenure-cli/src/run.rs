@@ -1,0 +1,183 @@
+//! `tenure run`: a command that runs while its targets are locked.
+
+use std::ffi::OsString;
+use std::process::Command;
+
+use clap::ValueEnum;
+use tenure::Guard;
+
+use crate::acquire::{self, Held, LockArgs, Stop};
+use crate::exit::{self, Failure};
+use crate::report;
+use crate::supervise::{self, Ended};
+use crate::sys::{self, Signals};
+
+/// Run a command while holding a lock
+///
+/// The lock is held until the command ends, and no longer: daemons that it leaves do not keep it. Killing `tenure`
+/// does not free it while the command still works; the record names the command's pid. The command finds
+/// TENURE_TARGET, TENURE_LOCK_FILE and TENURE_FENCE (of the first target) in its environment.
+#[derive(clap::Args)]
+#[command(override_usage = "tenure run [OPTIONS] TARGET... -- COMMAND [ARG...]
+       tenure run [OPTIONS] TARGET... -c 'SHELL WORDS'")]
+#[command(after_long_help = "\
+Examples:
+  tenure run sessions/main.jsonl -- ./append.sh
+  tenure run --timeout 10s sessions/main.jsonl -- ./append.sh
+  tenure run -n backup -c 'tar cf backup.tar data && mv backup.tar /mnt'
+  tenure run --label 'run 8f2c' a.jsonl b.jsonl -- ./merge.sh      both, or neither
+  tenure run --flock .git/index -- git gc                           excludes flock(1) too
+  tenure run --shared --flock data -- ./read.sh                     beside other readers
+  tenure run --max-hold 5m --on-overrun term queue -- ./worker.sh   five minutes at most
+  tenure run --steal-after 30m queue -- ./worker.sh                 robs a holder that is older
+  tenure run -E 0 -n tick -- ./cron-job.sh                          busy is no failure
+  tenure run --mode 666 /tmp/shared -- ./job.sh                     with other users
+
+Exit codes:
+  the command's own; 128 + N where signal N ended it
+  64        the call's words are off
+  69        this system cannot do what is needed
+  73        the lock's files cannot be made, or something that is no lock is in the way
+  74        input or output failed
+  75        busy: held by another within the time given (--busy-exit-code changes it)
+  76        lost: the lock was broken or revoked, or its file removed, while the command ran
+  77        permission denied
+  126, 127  the command cannot be run; was not found
+
+Signals: INT, TERM, HUP, QUIT, USR1, USR2, CONT, TSTP and WINCH are passed on to the command. While
+the lock is still waited for, they do what they do to any program.")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) lock: LockArgs,
+
+    /// What happens when the command takes longer than --max-hold: say so, end it with SIGTERM (and SIGKILL after 5 s),
+    /// or kill it
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = OnOverrun::Report, requires = "max_hold")]
+    on_overrun: OnOverrun,
+
+    /// Run these words by /bin/sh, in place of a command after `--`
+    #[arg(short = 'c', value_name = "SHELL WORDS", conflicts_with = "command")]
+    shell: Option<OsString>,
+
+    /// The command and its arguments
+    #[arg(last = true, value_name = "COMMAND", value_hint = clap::ValueHint::CommandName)]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnOverrun {
+    Report,
+    Term,
+    Kill,
+}
+
+pub(crate) fn run(mut args: Args) -> Result<u8, Failure> {
+    let words = words(&args)?;
+    args.lock.refreshed_by_caller = true;
+    let mut signals = Signals::catch_ending().map_err(|error| Failure::io("signals", &error))?;
+    let held = match acquire::acquire(&args.lock, &signals) {
+        Ok(held) => held,
+        Err(Stop::Failed(failure)) => return Err(failure),
+        Err(Stop::Signalled(signal)) => return Ok(die_by(signal)),
+    };
+    match run_held(&args, &words, held, &mut signals)? {
+        Ended::Code(code) => Ok(code),
+        Ended::Interrupted(signal) => Ok(die_by(signal)),
+    }
+}
+
+/// The command's words.
+fn words(args: &Args) -> Result<Vec<OsString>, Failure> {
+    if let Some(words) = &args.shell {
+        return Ok(vec!["/bin/sh".into(), "-c".into(), words.clone()]);
+    }
+    if args.command.is_empty() {
+        let hint = match args.lock.targets.as_slice() {
+            [_, command, ..] => format!(" (is `{}` the command?)", report::path(command)),
+            _ => String::new(),
+        };
+        let message = format!("no command: write `tenure run TARGET -- COMMAND`{hint}");
+        return Err(Failure::new(exit::USAGE, message));
+    }
+    Ok(args.command.clone())
+}
+
+fn run_held(args: &Args, words: &[OsString], held: Held, signals: &mut Signals) -> Result<Ended, Failure> {
+    let first = &held.guards[held.first];
+    let command = |words: &[OsString]| {
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        command.env("TENURE_TARGET", first.target()).env("TENURE_LOCK_FILE", first.lock_file());
+        match first.fence() {
+            // Not that of a tenure around this one.
+            0 => command.env_remove("TENURE_FENCE"),
+            fence => command.env("TENURE_FENCE", fence.to_string()),
+        };
+        command
+    };
+    // This process starts nothing else meanwhile.
+    let kept = held.guards.iter().map(Guard::keep_for_children).collect::<tenure::Result<Vec<_>>>()?;
+    signals.catch_for_the_command().map_err(|error| Failure::io("signals", &error))?;
+    let child = match sys::spawn(command(words), signals) {
+        // A script that does not say by what it is run is run by the shell, as a shell itself would.
+        Err(error) if sys::is_no_program(&error) => {
+            let script = sys::find_program(&words[0]).unwrap_or_else(|| words[0].clone().into());
+            let words: Vec<_> =
+                ["/bin/sh".into(), script.into()].into_iter().chain(words[1..].iter().cloned()).collect();
+            sys::spawn(command(&words), signals)
+        }
+        other => other,
+    };
+    let child = child.map_err(|error| {
+        let code = match error.kind() {
+            std::io::ErrorKind::NotFound => exit::NOT_FOUND,
+            _ => exit::CANNOT_RUN,
+        };
+        Failure::new(code, format!("{}: {error}", report::path(words[0].as_ref())))
+    })?;
+    drop(kept);
+    let line = command_line(words);
+    for guard in &held.guards {
+        // A loss is the supervisor's to notice; a command that has ended by now needs no record.
+        let _ = guard.set_process(child.id(), Some(&line));
+    }
+    supervise::supervise(args, held, child, signals)
+}
+
+impl Args {
+    pub(crate) fn on_overrun(&self) -> OnOverrun {
+        self.on_overrun
+    }
+}
+
+/// The words as others see them, cut to what fits a line.
+fn command_line(words: &[OsString]) -> String {
+    const MOST: usize = 1000;
+    let mut line = words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    if line.len() > MOST {
+        let end = (0..=MOST).rev().find(|&end| line.is_char_boundary(end)).unwrap_or(0);
+        line.truncate(end);
+        line.push('…');
+    }
+    line
+}
+
+/// Ends this process by `signal`, and leaves no lock file of an acquire that was under way in another thread.
+pub(crate) fn die_by(signal: i32) -> u8 {
+    sys::die_by(signal, || {
+        let _ = tenure::cleanup::install();
+    });
+    exit::of_signal(signal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_is_cut_between_characters() {
+        assert_eq!(command_line(&["node".into(), "gateway.js".into()]), "node gateway.js");
+        let long = command_line(&["é".repeat(600).into(), "x".into()]);
+        assert!(long.len() <= 1003 && long.ends_with("é…"), "{}", long.len());
+    }
+}

@@ -1,0 +1,162 @@
+//! Platforms without a port: every operation says so. The library's own "unsupported" comes first in most calls.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use super::{Note, OpenFile, Stir};
+
+pub(crate) const SIGINT: i32 = 2;
+pub(crate) const SIGKILL: i32 = 9;
+pub(crate) const SIGTERM: i32 = 15;
+pub(crate) const SIGCHLD: i32 = -1;
+pub(crate) const SIGCONT: i32 = -2;
+pub(crate) const SIGTSTP: i32 = -3;
+pub(crate) const ENDING: [i32; 2] = [SIGINT, SIGTERM];
+
+fn unsupported<T>() -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "`tenure run` has no port to this platform yet"))
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Waker;
+
+impl Waker {
+    pub(crate) fn wake(self) {}
+}
+
+/// Cannot be made here, so none of its methods is ever called.
+pub(crate) enum Signals {}
+
+impl Signals {
+    pub(crate) fn catch_ending() -> io::Result<Signals> {
+        unsupported()
+    }
+
+    pub(crate) fn catch_for_the_command(&mut self) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn waker(&self) -> Waker {
+        match *self {}
+    }
+
+    pub(crate) fn wait(&self, _child: Option<&Child>, _timeout: Option<Duration>) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn next(&self) -> Option<Note> {
+        match *self {}
+    }
+}
+
+/// Cannot be made here.
+pub(crate) enum Child {}
+
+pub(crate) fn spawn(_command: Command, signals: &Signals) -> io::Result<Child> {
+    match *signals {}
+}
+
+pub(crate) fn is_no_program(_error: &io::Error) -> bool {
+    false
+}
+
+pub(crate) fn find_program(_name: &OsStr) -> Option<PathBuf> {
+    None
+}
+
+impl Child {
+    pub(crate) fn id(&self) -> u32 {
+        match *self {}
+    }
+
+    pub(crate) fn signal(&self, _signal: i32) {
+        match *self {}
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn has_stopped(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn is_still_stopped(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn wait(self) -> io::Result<ExitStatus> {
+        match self {}
+    }
+}
+
+pub(crate) fn ended_by(_status: ExitStatus) -> Option<i32> {
+    None
+}
+
+pub(crate) fn signal_name(signal: i32) -> String {
+    format!("signal {signal}")
+}
+
+pub(crate) fn die_by(_signal: i32, before: impl FnOnce()) {
+    before();
+}
+
+pub(crate) fn stop_self() {}
+
+pub(crate) fn columns<T>(_terminal: &T) -> Option<usize> {
+    None
+}
+
+pub(crate) fn in_foreground() -> bool {
+    false
+}
+
+pub(crate) fn descends_from(_pid: i32, _ancestor: u32) -> bool {
+    false
+}
+
+pub(crate) fn place_of(_folder: &Path) -> io::Result<(u64, u64)> {
+    unsupported()
+}
+
+pub(crate) fn stamp(_lock_file: &Path) -> Option<(u64, i64, i64)> {
+    None
+}
+
+/// It notices nothing: what remains is to look now and then.
+pub(crate) struct Watch;
+
+impl Watch {
+    pub(crate) fn new(_target: &Path) -> Watch {
+        Watch
+    }
+
+    pub(crate) fn watch_folders(&mut self) {}
+
+    pub(crate) fn watch_holder(&mut self, _pid: Option<i64>) {}
+
+    pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<Stir> {
+        std::thread::sleep(timeout);
+        Ok(Stir::Nothing)
+    }
+}
+
+pub(crate) fn open_files(_pid: u32) -> io::Result<Vec<OpenFile>> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "`tenure status --pid` has no port to this platform yet"))
+}
+
+pub(crate) fn is_process(_pid: u32) -> bool {
+    true
+}
+
+pub(crate) fn kernel_locks() -> io::Result<String> {
+    unsupported()
+}
+
+pub(crate) fn command_line(_pid: u32) -> Option<String> {
+    None
+}

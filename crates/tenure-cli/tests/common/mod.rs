@@ -1,0 +1,240 @@
+//! Real processes, held together by pipes: nothing here sleeps and hopes.
+
+#![allow(dead_code, unreachable_pub, clippy::disallowed_methods, clippy::unwrap_used)]
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+/// Longer than anything here takes; a test that gets there has failed.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An empty folder, and `tenure` in it.
+pub struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    pub fn new() -> Scratch {
+        Scratch(tempfile::tempdir().unwrap())
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// `tenure` with these words.
+    pub fn tenure<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tenure"));
+        command.args(words).current_dir(self.path()).stdin(Stdio::null());
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("TENURE_") {
+                command.env_remove(name);
+            }
+        }
+        command
+    }
+
+    /// Runs it to its end.
+    pub fn done<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Done {
+        Done::from(self.tenure(words).output().unwrap())
+    }
+
+    /// As [`done`](Scratch::done), as a user who may nothing; for root only.
+    pub fn done_by_nobody<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Done {
+        std::fs::set_permissions(self.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let program = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(program.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        // Copied by another process: a child that a test beside this one forks meanwhile would have it open for
+        // writing, and then it cannot be run ("text file busy").
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_tenure")).arg(program.path()).status().unwrap();
+        assert!(copied.success());
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program.path().join("tenure"));
+        command.args(words).current_dir(self.path()).stdin(Stdio::null()).env_remove("TENURE_TIMEOUT");
+        Done::from(command.output().unwrap())
+    }
+
+    /// Starts `tenure run OPTIONS -- sh -c 'echo $$; read x'` and comes back when the command runs and the records name
+    /// it.
+    pub fn hold<'a>(&self, options: impl IntoIterator<Item = &'a str>) -> Running {
+        let words = ["run"].into_iter().chain(options).chain(["--", "sh", "-c", "echo $$; read x"]);
+        let mut running = Running::start(self.tenure(words));
+        running.command = running.stdout.next().parse().unwrap();
+        // A command may run before its pid is recorded; what a test does next may be faster.
+        let began = Instant::now();
+        while !self.records_name(running.command) {
+            assert!(began.elapsed() < PATIENCE, "the record never named the command");
+        }
+        running
+    }
+
+    fn records_name(&self, command: i32) -> bool {
+        let done = self.done(["status", "--json", "--pid", &command.to_string()]);
+        // One that has ended already holds nothing, and may not even be looked at.
+        let Ok(found) = serde_json::from_str::<serde_json::Value>(&done.stdout) else { return true };
+        let holds = found["holds"].as_array().unwrap();
+        let native = holds.iter().map(|lock| &lock["holder"]).filter(|holder| holder["kind"] == "native");
+        native.into_iter().all(|holder| holder["pid"] == command)
+    }
+
+    /// Everything in the folder itself.
+    pub fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path()).unwrap();
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    pub fn json<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> serde_json::Value {
+        let done = self.done(words);
+        assert_eq!(done.code, Some(0), "{done:?}");
+        assert_eq!(done.stdout.matches('\n').count(), 1, "one line: {done:?}");
+        serde_json::from_str(&done.stdout).unwrap()
+    }
+}
+
+/// A call that has ended.
+#[derive(Debug)]
+pub struct Done {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl From<Output> for Done {
+    fn from(output: Output) -> Done {
+        Done {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// A call that runs, with its three streams in our hands. It is killed when this goes.
+pub struct Running {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    pub stdout: Lines,
+    pub stderr: Lines,
+    /// The command's pid, where [`Scratch::hold`] started it.
+    pub command: i32,
+}
+
+impl Running {
+    pub fn start(mut command: Command) -> Running {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stdout = Lines::of(child.stdout.take().unwrap());
+        let stderr = Lines::of(child.stderr.take().unwrap());
+        Running { stdin: child.stdin.take(), child, stdout, stderr, command: 0 }
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    pub fn say(&mut self, line: &str) {
+        writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// Closes its standard input and waits for its end.
+    pub fn finish(&mut self) -> ExitStatus {
+        self.stdin = None;
+        self.wait()
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        assert!(ends(self.pid()), "still running after {PATIENCE:?}");
+        self.child.wait().unwrap()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Is there a program of that name? Else the test is skipped: `scripts/test` names it, and with CI=true it fails.
+pub fn needs(tool: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|folder| folder.join(tool).is_file()) {
+        return true;
+    }
+    if let Some(log) = std::env::var_os("TENURE_SKIP_LOG") {
+        let mut log = std::fs::File::options().append(true).create(true).open(log).unwrap();
+        writeln!(log, "{}: needs {tool}", thread::current().name().unwrap_or("?")).unwrap();
+    }
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "skipped under CI=true: needs {tool}");
+    false
+}
+
+pub fn kill(pid: i32, signal: Signal) {
+    rustix::process::kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+/// Does the process end within our patience?
+pub fn ends(pid: i32) -> bool {
+    let Ok(pidfd) = rustix::process::pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()) else { return true };
+    let patience = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
+    rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&patience)).unwrap() > 0
+}
+
+/// The lines that come out of a pipe.
+pub struct Lines(Receiver<String>);
+
+impl Lines {
+    fn of(pipe: impl Read + Send + 'static) -> Lines {
+        let (sender, receiver) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(pipe).lines() {
+                let Ok(line) = line else { return };
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Lines(receiver)
+    }
+
+    /// Waits for the next one.
+    pub fn next(&self) -> String {
+        self.0.recv_timeout(PATIENCE).expect("a line")
+    }
+
+    /// Waits for the first one that holds `text`.
+    pub fn until(&self, text: &str) -> String {
+        loop {
+            let line = self.next();
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// All that are left until the pipe closes.
+    pub fn rest(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Ok(line) = self.0.recv_timeout(PATIENCE) {
+            lines.push(line);
+        }
+        lines
+    }
+}

@@ -1,0 +1,192 @@
+//! `--json` is a promise to scripts: what it prints is held by snapshots, and every name in it is explained in
+//! `docs/json.md`. What differs from run to run is replaced by its kind.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use common::{Running, Scratch, ends, kill};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+/// A lock file of a foreign holder whose pid is beyond every `pid_max`.
+const DEAD: &str = "{\n  \"pid\": 999999999,\n  \"createdAt\": \"2026-03-02T10:00:00.000Z\"\n}";
+
+/// Puts the kind in the place of what is another each time.
+fn redact(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let kind = match name.as_str() {
+                    "pid" => "[pid]",
+                    "createdAt" | "acquiredAt" => "[date]",
+                    "ageMs" => "[milliseconds]",
+                    "starttime" => "[ticks]",
+                    "fence" => "[fence]",
+                    "host" => "[host]",
+                    "openBy" => {
+                        for pid in value.as_array_mut().unwrap() {
+                            assert!(pid.is_i64());
+                            *pid = json!("[pid]");
+                        }
+                        continue;
+                    }
+                    _ => {
+                        redact(value);
+                        continue;
+                    }
+                };
+                if !value.is_null() {
+                    *value = json!(kind);
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(redact),
+        // A process's locks are told by their whole paths.
+        Value::String(path) if path.starts_with('/') => {
+            let name = Path::new(path.as_str()).file_name().unwrap().to_string_lossy();
+            *path = format!("[folder]/{name}");
+        }
+        _ => {}
+    }
+}
+
+fn documented(value: &Value, page: &str) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let there = page
+                    .lines()
+                    .any(|line| line.split('|').nth(1).is_some_and(|cell| cell.contains(&format!("`{name}`"))));
+                assert!(there, "docs/json.md says nothing of `{name}`");
+                documented(value, page);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| documented(value, page)),
+        _ => {}
+    }
+}
+
+fn page() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/json.md")).unwrap()
+}
+
+fn check(scratch: &Scratch, name: &str, mut value: Value) {
+    documented(&value, &page());
+    redact(&mut value);
+    let text = serde_json::to_string_pretty(&value).unwrap();
+    // `status --pid` names targets in full.
+    let folder = fs::canonicalize(scratch.path()).unwrap();
+    let text = text.replace(folder.to_str().unwrap(), "[folder]");
+    insta::with_settings!({omit_expression => true, prepend_module_to_snapshot => false}, {
+        insta::assert_snapshot!(name, text);
+    });
+}
+
+/// A foreign holder: this process, which keeps its lock file open for writing.
+fn foreign(scratch: &Scratch, name: &str) -> File {
+    let mut file = File::create_new(scratch.join(format!("{name}.lock"))).unwrap();
+    let pid = std::process::id();
+    write!(file, "{{\n  \"pid\": {pid},\n  \"createdAt\": \"2026-03-02T10:00:00.000Z\"\n}}").unwrap();
+    file
+}
+
+#[test]
+fn status_of_each_state() {
+    let scratch = Scratch::new();
+    let status = |target: &str| scratch.json(["status", "--json", target]);
+
+    check(&scratch, "status-free", status("a"));
+
+    let mut holder = scratch.hold(["--label", "run 8f2c", "--max-hold", "5m", "a"]);
+    let waiter = Running::start(scratch.tenure(["run", "a", "--", "true"]));
+    waiter.stderr.until("waiting for a");
+    check(&scratch, "status-held", status("a"));
+    holder.finish();
+    drop(waiter);
+
+    let held = foreign(&scratch, "b");
+    check(&scratch, "status-held-foreign", status("b"));
+    drop(held);
+
+    fs::write(scratch.join("c.lock"), DEAD).unwrap();
+    check(&scratch, "status-stale-foreign", status("c"));
+
+    let mut holder = scratch.hold(["d"]);
+    holder.signal(Signal::KILL);
+    holder.wait();
+    kill(holder.command, Signal::KILL);
+    assert!(ends(holder.command));
+    check(&scratch, "status-stale", status("d"));
+
+    // Somebody may be about to write into it; the date keeps it young however slow this machine is.
+    let file = File::create_new(scratch.join("e.lock")).unwrap();
+    file.set_modified(SystemTime::now() + Duration::from_secs(3600)).unwrap();
+    drop(file);
+    check(&scratch, "status-unknown", status("e"));
+
+    let mut sharers: Vec<Running> = (0..2).map(|_| scratch.hold(["--shared", "--flock", "f"])).collect();
+    check(&scratch, "status-shared", status("f"));
+    for sharer in &mut sharers {
+        sharer.finish();
+    }
+}
+
+#[test]
+fn a_program_that_only_knows_flock() {
+    let scratch = Scratch::new();
+    let mut flock = std::process::Command::new("flock");
+    flock.args(["a", "sh", "-c", "echo up; read x"]).current_dir(scratch.path());
+    let mut holder = Running::start(flock);
+    assert_eq!(holder.stdout.next(), "up");
+    check(&scratch, "status-flock", scratch.json(["status", "--json", "a"]));
+    holder.finish();
+}
+
+#[test]
+fn break_and_status_of_a_process() {
+    let scratch = Scratch::new();
+    let mut holder = scratch.hold(["a"]);
+    // The command inherits the lock: it is who has it.
+    check(&scratch, "status-pid", scratch.json(["status", "--json", "--pid", &holder.command.to_string()]));
+    check(&scratch, "status-pid-gone", scratch.json(["status", "--json", "--pid", "4194303"]));
+    check(&scratch, "break", scratch.json(["break", "--json", "--force", "a"]));
+    assert_eq!(holder.wait().code(), Some(76));
+    check(&scratch, "break-free", scratch.json(["break", "--json", "a"]));
+}
+
+/// What it finds is the machine's; its fields are held by its own tests.
+#[test]
+fn the_doctors_fields_are_explained() {
+    let scratch = Scratch::new();
+    let done = scratch.done(["doctor", "--json", "--stress", "100ms"]);
+    documented(&serde_json::from_str(&done.stdout).unwrap(), &page());
+}
+
+#[test]
+fn every_example_on_the_page_is_json_and_explained() {
+    let page = page();
+    let examples: Vec<&str> = page.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(examples.len(), 5);
+    for example in examples {
+        documented(&serde_json::from_str(example).unwrap(), &page);
+    }
+}
+
+#[test]
+fn ls_and_clean() {
+    let scratch = Scratch::new();
+    check(&scratch, "ls-empty", scratch.json(["ls", "--json"]));
+    let mut holder = scratch.hold(["a"]);
+    fs::create_dir(scratch.join("sub")).unwrap();
+    fs::write(scratch.join("sub/b.lock"), DEAD).unwrap();
+    check(&scratch, "ls", scratch.json(["ls", "--recursive", "--json"]));
+    check(&scratch, "clean", scratch.json(["clean", "--recursive", "--json"]));
+    holder.finish();
+}

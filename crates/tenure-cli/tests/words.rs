@@ -1,0 +1,81 @@
+//! The words of a call: what is refused, and how it is said. No lock is touched here.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+
+mod common;
+
+use std::fs::File;
+use std::process::Stdio;
+
+use common::Scratch;
+
+#[test]
+fn words_that_are_off_are_64_and_say_what_is_right() {
+    let scratch = Scratch::new();
+    let cases: [(&[&str], &str); 19] = [
+        (&["run"], "TARGET"),
+        (&["run", "a"], "tenure run TARGET -- COMMAND"),
+        (&["run", "a", "make"], "is `make` the command?"),
+        (&["run", "--", "true"], "TARGET"),
+        (&["run", "a", "--timeout", "5 parsecs", "--", "true"], "write 300ms, 10s, 5m, 1h30m or 2d"),
+        (&["run", "a", "--timeout", "-5s", "--", "true"], "never negative"),
+        (&["run", "a", "--timeout", "10", "--", "true"], "needs its unit"),
+        (&["run", "a", "--timeout", "", "--", "true"], "--timeout"),
+        (&["run", "a", "--max-hold", "0", "--", "true"], "longer than zero"),
+        (&["run", "a", "--steal-after", "0s", "--", "true"], "longer than zero"),
+        (&["run", "a", "--on-overrun", "term", "--", "true"], "--max-hold"),
+        (&["run", "a", "--mode", "9", "--", "true"], "octal"),
+        (&["run", "a", "-E", "256", "--", "true"], "256"),
+        (&["run", "a", "--shared", "--", "true"], "--shared needs --flock"),
+        (&["run", "a", "-q", "-v", "--", "true"], "--quiet"),
+        (&["run", "a", "-c", "true", "--", "true"], "-c"),
+        (&["status"], "TARGET"),
+        (&["sattus"], "'status'"),
+        (&["ls", "--nope"], "--nope"),
+    ];
+    for (words, says) in cases {
+        let done = scratch.done(words);
+        assert_eq!(done.code, Some(64), "{words:?}: {done:?}");
+        assert!(done.stderr.starts_with("tenure: ") && done.stderr.contains(says), "{words:?}: {done:?}");
+        assert_eq!(done.stdout, "", "{words:?}");
+    }
+    assert!(scratch.names().is_empty(), "nothing was made");
+}
+
+#[test]
+fn a_wrong_timeout_in_the_environment_is_refused_too() {
+    let scratch = Scratch::new();
+    let output = scratch.tenure(["run", "a", "--", "true"]).env("TENURE_TIMEOUT", "soon").output().unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("300ms"));
+}
+
+#[test]
+fn help_is_no_error_and_names_the_exit_codes() {
+    let scratch = Scratch::new();
+    for words in [&[][..], &["-h"], &["help"], &["run", "-h"], &["--version"]] {
+        let done = scratch.done(words);
+        assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{words:?}");
+        assert!(done.stdout.contains("tenure"), "{words:?}: {}", done.stdout);
+    }
+    for subcommand in ["run", "status", "ls", "clean", "doctor"] {
+        let done = scratch.done(["help", subcommand]);
+        assert_eq!(done.code, Some(0));
+        for part in ["Examples:", "Exit codes:"] {
+            assert!(done.stdout.contains(part), "{subcommand} has no {part}");
+        }
+    }
+}
+
+#[test]
+fn help_into_a_closed_pipe_is_no_error() {
+    let scratch = Scratch::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = scratch.tenure(["run", "--help"]).stdout(Stdio::from(writer)).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let status = scratch.tenure(["run", "--help"]).stdout(full).stderr(Stdio::null()).status().unwrap();
+    assert_eq!(status.code(), Some(74));
+}

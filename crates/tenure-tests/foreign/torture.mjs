@@ -1,0 +1,130 @@
+#!/usr/bin/env node
+// A worker of the torture: it holds by the seed's protocol, again and again, and keeps a witness of who is inside.
+//
+//     torture.mjs FOLDER careful|seed SEED
+//
+// `careful` never removes another's lock file. See `src/torture.rs` for the folder, the witness and the lines said.
+// Node has no fcntl(2): its witness is a file that names its pid, and it finds the others' in /proc/locks.
+
+import fs from "node:fs";
+import path from "node:path";
+import readline from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
+
+const [folder, phase] = process.argv.slice(2);
+const careful = phase === "careful";
+const target = path.join(folder, "transcript.jsonl");
+const file = target + ".lock";
+const mark = path.join(folder, "witness", "mark");
+let last = false;
+
+const say = (text) => fs.writeSync(1, text + "\n");
+readline
+  .createInterface({ input: process.stdin })
+  .on("line", (line) => (last ||= line.trim() === "last"))
+  .on("close", () => process.exit(1));
+
+function statOf(pid) {
+  try {
+    const line = fs.readFileSync(`/proc/${pid}/stat`, "utf8");
+    return line.slice(line.lastIndexOf(")") + 1).trim().split(/\s+/);
+  } catch {
+    return null;
+  }
+}
+
+const lives = (pid) => !["Z", "X", undefined].includes(statOf(pid)?.[0]);
+const startTimeOf = (pid) => Number(statOf(pid)?.[19] ?? NaN);
+
+/** The seed's proofs; what is malformed is left to the natives, who know better than the seed. */
+function isStale() {
+  let lock;
+  try {
+    lock = JSON.parse(fs.readFileSync(file, "utf8"));
+  } catch {
+    return false;
+  }
+  if (!Number.isSafeInteger(lock.pid) || lock.pid <= 0) return false;
+  if (!lives(lock.pid) || lock.pid === process.pid) return true;
+  const now = startTimeOf(lock.pid);
+  return Number.isSafeInteger(lock.starttime) && Number.isSafeInteger(now) && now !== lock.starttime;
+}
+
+async function acquire() {
+  for (;;) {
+    try {
+      const fd = fs.openSync(file, "wx");
+      const payload = { pid: process.pid, createdAt: new Date().toISOString(), starttime: startTimeOf(process.pid) };
+      fs.writeSync(fd, JSON.stringify(payload, null, 2));
+      return fd;
+    } catch (error) {
+      if (error.code !== "EEXIST") throw error;
+    }
+    // Check, then remove: the seed's flaw, kept.
+    if (!careful && isStale()) fs.rmSync(file, { force: true });
+    else await sleep(Math.random() * 5);
+  }
+}
+
+/** Bytes of the witness that are locked: 2 by a native that we could see, 1 by a foreign program. */
+function lockedBytes() {
+  const { dev, ino } = fs.statSync(path.join(folder, "witness", "bytes"));
+  const hex = (number) => number.toString(16).padStart(2, "0");
+  const major = (dev >>> 8) & 0xfff;
+  const minor = (dev & 0xff) | ((dev >>> 12) & 0xfff00);
+  const at = ` ${hex(major)}:${hex(minor)}:${ino} `;
+  const lines = fs.readFileSync("/proc/locks", "utf8").split("\n");
+  return lines.filter((line) => line.includes(" POSIX ") && !line.includes("->") && line.includes(at)).map((line) => {
+    return Number(line.trim().split(/\s+/).at(-2));
+  });
+}
+
+/** With its content from the first moment: whoever dies in between leaves no empty one. */
+function makeMark() {
+  const own = `${mark}.${process.pid}`;
+  fs.writeFileSync(own, String(process.pid));
+  for (;;) {
+    try {
+      fs.linkSync(own, mark);
+      break;
+    } catch (error) {
+      if (error.code !== "EEXIST") throw error;
+      const pid = Number(fs.readFileSync(mark, "utf8"));
+      if (pid !== process.pid && lives(pid)) {
+        say(`double foreign-foreign node ${process.pid} came in while node ${pid} held`);
+        break;
+      }
+      fs.rmSync(mark, { force: true });
+    }
+  }
+  fs.rmSync(own);
+}
+
+function append(count) {
+  const text = fs.existsSync(target) ? fs.readFileSync(target) : Buffer.alloc(0);
+  const end = text.lastIndexOf("\n") + 1;
+  if (end < text.length) fs.truncateSync(target, end);
+  fs.appendFileSync(target, `F ${process.pid}`);
+  fs.appendFileSync(target, ` ${count} .\n`);
+}
+
+say("ready");
+for (let count = 1; ; count += 1) {
+  const final = last;
+  const fd = await acquire();
+  makeMark();
+  const bytes = lockedBytes();
+  if (bytes.includes(2)) say(`double native-foreign node ${process.pid} came in while a native held`);
+  if (bytes.includes(1)) say(`double foreign-foreign node ${process.pid} came in while python held`);
+  if (careful) append(count);
+  await sleep(Math.random() * 3);
+  say(`grant 0 ${process.pid} ${count} 0`);
+  fs.rmSync(mark, { force: true });
+  fs.closeSync(fd);
+  fs.rmSync(file, { force: true });
+  if (final) {
+    say("last");
+    process.exit(0);
+  }
+  await sleep(Math.random() * 10);
+}

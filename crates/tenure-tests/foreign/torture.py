@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""A worker of the torture: it holds by the seed's protocol, again and again, and keeps a witness of who is inside.
+
+    torture.py FOLDER careful|seed SEED
+
+`careful` never removes another's lock file. See `src/torture.rs` for the folder, the witness and the lines said.
+"""
+
+import fcntl
+import os
+import random
+import struct
+import sys
+import threading
+import time
+import types
+
+import seed
+
+folder, phase, number = sys.argv[1:4]
+target = os.path.join(folder, "transcript.jsonl")
+witness = os.open(os.path.join(folder, "witness", "bytes"), os.O_RDWR)
+mark = os.path.join(folder, "witness", "mark")
+careful = phase == "careful"
+chance = random.Random(f"{number}-{os.getpid()}")
+last = threading.Event()
+
+if careful:
+    seed.may_remove = lambda *_: False
+# The seed's waits, but shorter: it should be in the others' way more often.
+seed.time = types.SimpleNamespace(
+    time=time.time, monotonic=time.monotonic, sleep=lambda _: time.sleep(chance.uniform(0, 0.005))
+)
+
+
+def say(text):
+    os.write(1, (text + "\n").encode())
+
+
+def listen():
+    for line in sys.stdin:
+        if line.strip() == "last":
+            last.set()
+    os._exit(1)
+
+
+def native_inside():
+    asked = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 2, 1, 0)
+    return struct.unpack("hhqqi", fcntl.fcntl(witness, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK
+
+
+def marked():
+    try:
+        with open(mark, encoding="ascii") as file:
+            pid = int(file.read())
+    except OSError:
+        return False
+    stat = seed.stat_fields(f"/proc/{pid}/stat")
+    return bool(stat) and stat[0] not in "ZX"
+
+
+def append(count):
+    file = os.open(target, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+    text = b""
+    while part := os.pread(file, 65536, len(text)):
+        text += part
+    if not text.endswith(b"\n"):
+        os.ftruncate(file, text.rfind(b"\n") + 1)
+    line = f"F {os.getpid()} {count} .\n".encode()
+    cut = chance.randrange(len(line))
+    os.write(file, line[:cut])
+    time.sleep(chance.choice([0, 0, 0.0001]))
+    os.write(file, line[cut:])
+    os.close(file)
+
+
+threading.Thread(target=listen, daemon=True).start()
+options = {"stale-ms": seed.STALE_MS, "timeout-ms": 10**9, "max-hold-ms": None}
+say("ready")
+count = 0
+while True:
+    final = last.is_set()
+    path = seed.acquire(target, options)
+    count += 1
+    mine = True
+    try:
+        fcntl.lockf(witness, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 1)
+    except OSError:
+        mine = False
+        say(f"double foreign-foreign python {os.getpid()} came in while another held")
+    os.pwrite(witness, b"%-20d" % os.getpid(), 128)
+    if native_inside():
+        say(f"double native-foreign python {os.getpid()} came in while a native held")
+    if marked():
+        say(f"double foreign-foreign python {os.getpid()} came in while node held")
+    if careful:
+        append(count)
+    time.sleep(chance.choice([0, 0, 0.0005, 0.002, 0.01]))
+    say(f"grant 0 {os.getpid()} {count} 0")
+    if mine:
+        fcntl.lockf(witness, fcntl.LOCK_UN, 1, 1)
+    seed.release(path)
+    if final:
+        say("last")
+        os._exit(0)
+    time.sleep(chance.uniform(0, 0.01))

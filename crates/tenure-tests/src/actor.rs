@@ -1,0 +1,531 @@
+//! A process that does with the library what it is told, a line at a time.
+//!
+//! | words | what they do |
+//! | --- | --- |
+//! | `open L PATH [KEY=VALUE..]` | opens a lock under the name L; keys below |
+//! | `acquire L G WAIT` | acquires into the guard G; WAIT: `never`, `forever`, milliseconds |
+//! | `share L G WAIT` | a share |
+//! | `begin L G WAIT` | acquires on a thread of its own: answers at once, and says `granted` or `refused` later |
+//! | `async L G WAIT` | as `begin`, by `acquire_async` on a runtime of its own |
+//! | `check G`, `release G`, `drop G`, `forget G` | what the guard's methods do |
+//! | `holder G`, `label G TEXT`, `process G PID` | |
+//! | `revoked G` | says `revoked` once `Guard::revoked` ends |
+//! | `fork` | forks without exec: the child tells what it sees of each guard, tries each lock, and ends |
+//! | `fork-stay` | forks a child that does nothing and stays until its input closes; answers with its pid |
+//! | `cleanup` | `tenure::cleanup::install` |
+//! | `inspect PATH`, `list DIR`, `clean DIR [idle_ms=N] [dry_run=1]`, `break PATH [force]` | |
+//! | `threads` | how many threads this process has |
+//! | `put PATH AGE HEX` | writes a file whole; AGE: how many milliseconds ago, `-1000` for a time to come |
+//! | `exec` | becomes a new actor under the same pid, which answers |
+//! | `exit N`, `abort`, `leave` | ends: `exit(3)`, `abort(3)`, `_exit(2)` |
+//! | `async-many L N` | N async acquires on one thread; answers once all wait, and says `all-granted` when all had it |
+//! | `keep G PROGRAM ARGS..` | starts a child that keeps the lock; answers its pid |
+//! | `spawn PROGRAM ARGS..` | starts a child that has nothing to do with the lock; answers its pid |
+//! | `raw-fork` | as `fork`, by a `clone(2)` that libc does not know of |
+//! | `fork-on` | forks, and the child obeys from here on; once it has ended (`leave`), the parent does again |
+//! | `raw-fork-on` | the same, by `clone(2)` |
+//! | `handler SIGNAL` | a handler that says `handled`, and the program goes on |
+//! | `ignore SIGNAL` | |
+//! | `hammer L THREADS` | that many threads acquire and release for ever |
+//! | `hammered` | how often they have |
+//! | `count L PATH THREADS ROUNDS` | each adds 1 to the number in PATH, ROUNDS times; says `counted` with the doubles |
+//! | `try-loop L ROUNDS` | acquires at once and releases, ROUNDS times: how often was it busy? |
+//!
+//! Keys: `style=flock`, `label=`, `reentrant=1`, `max_hold_ms=`, `overrun=revoke`, `refresh_ms=`, `mode=` (octal),
+//! `record=0`, `steal_after_ms=`, `grace_ms=`, `create_parents=0`, `deadlock_check=0`, `events=1` (says each event).
+//! Paths hold no spaces; `%20` stands for one.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test program")]
+
+use std::collections::HashMap;
+use std::io::{BufRead, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tenure::{CleanOptions, Error, Event, Guard, Inspection, Lock, Overrun, Previous, StalePolicy, Style, Wait};
+
+type Guards = Arc<Mutex<HashMap<String, Guard>>>;
+
+fn main() {
+    let mut locks: HashMap<String, Lock> = HashMap::new();
+    let guards: Guards = Arc::default();
+    if std::env::var_os("ACTOR_EXECED").is_some() {
+        say(&json!({"ok": true}));
+    }
+    for line in std::io::stdin().lock().lines() {
+        let Ok(line) = line else { break };
+        let words: Vec<String> = line.split_whitespace().map(|word| word.replace("%20", " ")).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        if let Some(answer) = obey(&words, &mut locks, &guards) {
+            say(&answer);
+        }
+    }
+}
+
+fn say(value: &Value) {
+    let mut out = std::io::stdout().lock();
+    // Whoever drives us may be gone.
+    let _ = writeln!(out, "{value}").and_then(|()| out.flush());
+}
+
+fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> Option<Value> {
+    let guard_of = |name: &str| guards.lock().unwrap().remove(name).expect("no such guard");
+    Some(match words {
+        ["open", name, path, keys @ ..] => match open(path, keys) {
+            Ok(lock) => {
+                locks.insert((*name).to_owned(), lock);
+                json!({"ok": true})
+            }
+            Err(error) => refusal(&error),
+        },
+        ["acquire", lock, guard, wait] => keep(locks[*lock].acquire(to_wait(wait)), guard, guards),
+        ["share", lock, guard, wait] => keep(locks[*lock].acquire_shared(to_wait(wait)), guard, guards),
+        ["begin", lock, guard, wait] => {
+            let (lock, guard, wait) = (locks[*lock].clone(), (*guard).to_owned(), to_wait(wait));
+            let guards = Arc::clone(guards);
+            std::thread::spawn(move || later(lock.acquire(wait), &guard, &guards));
+            json!({"ok": true})
+        }
+        ["async", lock, guard, wait] => {
+            let (lock, guard, wait) = (locks[*lock].clone(), (*guard).to_owned(), to_wait(wait));
+            let guards = Arc::clone(guards);
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+                later(runtime.block_on(lock.acquire_async(wait)), &guard, &guards);
+            });
+            json!({"ok": true})
+        }
+        ["check", guard] => outcome(guards.lock().unwrap()[*guard].check()),
+        ["release", guard] => outcome(guard_of(guard).release()),
+        ["drop", guard] => {
+            drop(guard_of(guard));
+            json!({"ok": true})
+        }
+        ["forget", guard] => {
+            std::mem::forget(guard_of(guard));
+            json!({"ok": true})
+        }
+        ["holder", guard] => json!({"ok": true, "holder": guards.lock().unwrap()[*guard].holder().to_string()}),
+        ["label", guard, text] => outcome(guards.lock().unwrap()[*guard].set_label(text)),
+        ["process", guard, pid] => {
+            outcome(guards.lock().unwrap()[*guard].set_process(pid.parse().unwrap(), Some("another command")))
+        }
+        ["revoked", guard] => {
+            let revoked = guards.lock().unwrap()[*guard].revoked();
+            let guard = (*guard).to_owned();
+            std::thread::spawn(move || {
+                tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(revoked);
+                say(&json!({"event": "revoked", "guard": guard}));
+            });
+            json!({"ok": true})
+        }
+        ["fork"] => fork(locks, guards),
+        ["fork-stay"] => fork_stay(),
+        ["cleanup"] => outcome(tenure::cleanup::install()),
+        ["inspect", path] => match tenure::inspect(path) {
+            Ok(found) => json!({"ok": true, "found": inspection(&found)}),
+            Err(error) => refusal(&error),
+        },
+        ["list", dir] => match tenure::list(dir, false) {
+            Ok(found) => json!({"ok": true, "locks": found.iter().map(inspection).collect::<Vec<_>>()}),
+            Err(error) => refusal(&error),
+        },
+        ["clean", dir, keys @ ..] => clean(dir, keys),
+        ["break", path, force @ ..] => match tenure::break_lock(path, force == ["force"]) {
+            Ok(broken) => json!({"ok": true, "broken": broken.broken, "found": inspection(&broken.found)}),
+            Err(error) => refusal(&error),
+        },
+        ["put", path, age, hex @ ..] => put(path, age.parse().unwrap(), hex.first().unwrap_or(&"")),
+        ["exec"] => {
+            use std::os::unix::process::CommandExt as _;
+            let mut next = std::process::Command::new(std::env::current_exe().unwrap());
+            panic!("{}", next.env("ACTOR_EXECED", "1").exec())
+        }
+        ["threads"] => json!({"ok": true, "threads": std::fs::read_dir("/proc/self/task").unwrap().count()}),
+        ["exit", code] => std::process::exit(code.parse().unwrap()),
+        ["abort"] => std::process::abort(),
+        // SAFETY: no precondition.
+        ["leave"] => unsafe { libc::_exit(0) },
+        ["async-many", lock, count] => async_many(&locks[*lock], count.parse().unwrap()),
+        ["keep", guard, program, args @ ..] => {
+            let mut command = quiet(program, args);
+            match guards.lock().unwrap()[*guard].keep_for(&mut command) {
+                Ok(()) => json!({"ok": true, "pid": command.spawn().unwrap().id()}),
+                Err(error) => refusal(&error),
+            }
+        }
+        ["spawn", program, args @ ..] => json!({"ok": true, "pid": quiet(program, args).spawn().unwrap().id()}),
+        ["raw-fork"] => fork_by(raw_clone, locks, guards),
+        ["fork-on"] => fork_on(|| {
+            // SAFETY: as in `fork`.
+            unsafe { libc::fork() }
+        }),
+        ["raw-fork-on"] => fork_on(raw_clone),
+        ["handler", signal] => set_handler(signal, say_handled as extern "C" fn(i32) as usize),
+        ["ignore", signal] => set_handler(signal, libc::SIG_IGN),
+        ["hammer", lock, threads] => {
+            for _ in 0..threads.parse().unwrap() {
+                let lock = locks[*lock].clone();
+                std::thread::spawn(move || {
+                    loop {
+                        let guard = lock.acquire(Wait::Forever).unwrap();
+                        HAMMERED.fetch_add(1, Ordering::Relaxed);
+                        drop(guard);
+                    }
+                });
+            }
+            json!({"ok": true})
+        }
+        ["hammered"] => json!({"ok": true, "count": HAMMERED.load(Ordering::Relaxed)}),
+        ["count", lock, path, threads, rounds] => {
+            let (lock, path) = (locks[*lock].clone(), (*path).to_owned());
+            let (threads, rounds) = (threads.parse().unwrap(), rounds.parse().unwrap());
+            std::thread::spawn(move || count(&lock, &path, threads, rounds));
+            json!({"ok": true})
+        }
+        ["try-loop", lock, rounds] => {
+            let mut busy = Vec::new();
+            for _ in 0..rounds.parse().unwrap() {
+                match locks[*lock].acquire(Wait::Never) {
+                    Ok(guard) => guard.release().unwrap(),
+                    Err(error) => busy.push(error.to_string()),
+                }
+            }
+            json!({"ok": true, "busy": busy.len(), "first": busy.first()})
+        }
+        [] => return None,
+        other => panic!("not understood: {other:?}"),
+    })
+}
+
+fn open(path: &str, keys: &[&str]) -> tenure::Result<Lock> {
+    let mut options = Lock::options();
+    for key in keys {
+        let (key, value) = key.split_once('=').expect("KEY=VALUE");
+        let millis = || Duration::from_millis(value.parse().unwrap());
+        options = match key {
+            "style" => options.style(if value == "flock" { Style::Flock } else { Style::LockFile }),
+            "label" => options.label(value),
+            "reentrant" => options.reentrant(value == "1"),
+            "deadlock_check" => options.deadlock_check(value == "1"),
+            "max_hold_ms" => options.max_hold(millis()),
+            "overrun" => options.overrun(if value == "revoke" { Overrun::Revoke } else { Overrun::Report }),
+            "refresh_ms" => options.refresh_interval(millis()),
+            "mode" => options.mode(u32::from_str_radix(value, 8).unwrap()),
+            "record" => options.record(value == "1"),
+            "steal_after_ms" => options.stale_policy(StalePolicy::Age(millis())),
+            "stale_after_ms" => options.stale_after(millis()),
+            "grace_ms" => options.malformed_grace(millis()),
+            "create_parents" => options.create_parents(value == "1"),
+            "events" => options.on_event(tell),
+            other => panic!("no key {other}"),
+        };
+    }
+    options.open(path)
+}
+
+fn tell(event: &Event<'_>) {
+    say(&match event {
+        Event::Overrun { revoked, .. } => json!({"event": "overrun", "revoked": revoked}),
+        Event::Lost { error, .. } => json!({"event": "lost", "error": error.to_string()}),
+        Event::RefreshFailed { error, .. } => json!({"event": "refresh-failed", "error": error.to_string()}),
+        Event::TakenOver { holder, .. } => json!({"event": "taken-over", "pid": holder.pid()}),
+        other => json!({"event": format!("{other:?}")}),
+    });
+}
+
+fn to_wait(wait: &str) -> Wait {
+    match wait {
+        "never" => Wait::Never,
+        "forever" => Wait::Forever,
+        millis => Wait::For(Duration::from_millis(millis.parse().unwrap())),
+    }
+}
+
+fn keep(outcome: tenure::Result<Guard>, name: &str, guards: &Guards) -> Value {
+    match outcome {
+        Ok(guard) => {
+            let answer = granted(&guard);
+            guards.lock().unwrap().insert(name.to_owned(), guard);
+            answer
+        }
+        Err(error) => refusal(&error),
+    }
+}
+
+fn later(outcome: tenure::Result<Guard>, name: &str, guards: &Guards) {
+    let mut answer = keep(outcome, name, guards);
+    answer["event"] = if answer["ok"] == true { "granted" } else { "refused" }.into();
+    answer["guard"] = name.into();
+    say(&answer);
+}
+
+fn granted(guard: &Guard) -> Value {
+    let crashed = match guard.previous() {
+        Previous::Crashed(holder) => json!({"pid": holder.pid(), "why": holder.liveness.why()}),
+        Previous::Clean => Value::Null,
+    };
+    json!({"ok": true, "fence": guard.fence(), "crashed": crashed})
+}
+
+fn outcome(outcome: tenure::Result<()>) -> Value {
+    match outcome {
+        Ok(()) => json!({"ok": true}),
+        Err(error) => refusal(&error),
+    }
+}
+
+fn refusal(error: &Error) -> Value {
+    let kinds = [
+        ("busy", error.is_busy()),
+        ("would-deadlock", error.is_would_deadlock()),
+        ("lost", error.is_lost()),
+        ("unsupported", error.is_unsupported()),
+        ("in-the-way", error.is_in_the_way()),
+        ("invalid-target", error.is_invalid_target()),
+        ("permission-denied", error.is_permission_denied()),
+        ("cannot-create", error.is_cannot_create()),
+    ];
+    let kind = kinds.iter().find(|(_, is)| *is).map_or("io", |(name, _)| name);
+    json!({
+        "ok": false,
+        "kind": kind,
+        "error": error.to_string(),
+        "holder": error.holder().and_then(|holder| holder.pid()),
+        "waitedMs": error.waited().map(|waited| waited.as_millis() as u64),
+    })
+}
+
+fn inspection(found: &Inspection) -> Value {
+    json!({
+        "target": found.target.to_string_lossy(),
+        "style": if found.style == Style::Flock { "flock" } else { "lock-file" },
+        "state": found.state.as_str(),
+        "reasons": found.reasons.iter().map(|reason| reason.as_str()).collect::<Vec<_>>(),
+        "pid": found.holder.as_ref().and_then(|holder| holder.pid()),
+        "native": found.holder.as_ref().map(|holder| holder.kind == tenure::HolderKind::Native),
+        "liveness": found.holder.as_ref().map(|holder| holder.liveness.name()),
+        "why": found.holder.as_ref().map(|holder| holder.liveness.why().to_owned()),
+        "label": found.holder.as_ref().and_then(|holder| holder.label.clone()),
+        "command": found.holder.as_ref().and_then(|holder| holder.command.clone()),
+        "fence": found.holder.as_ref().and_then(|holder| holder.fence),
+        "waiters": found.waiters,
+        "openBy": found.open_by,
+    })
+}
+
+fn clean(dir: &str, keys: &[&str]) -> Value {
+    let mut options = CleanOptions::default();
+    for key in keys {
+        let (key, value) = key.split_once('=').expect("KEY=VALUE");
+        options = match key {
+            "idle_ms" => options.idle_anchor_age(Duration::from_millis(value.parse().unwrap())),
+            "grace_ms" => options.malformed_grace(Duration::from_millis(value.parse().unwrap())),
+            "dry_run" => options.dry_run(value == "1"),
+            "recursive" => options.recursive(value == "1"),
+            other => panic!("no key {other}"),
+        };
+    }
+    match tenure::clean(dir, &options) {
+        Ok(report) => {
+            let locks: Vec<_> = report
+                .locks
+                .iter()
+                .map(|cleaned| {
+                    let mut value = inspection(&cleaned.found);
+                    value["removed"] = cleaned.removed.into();
+                    value["error"] = cleaned.error.as_ref().map(ToString::to_string).into();
+                    value
+                })
+                .collect();
+            json!({"ok": true, "locks": locks, "pruned": report.pruned})
+        }
+        Err(error) => refusal(&error),
+    }
+}
+
+/// What a forked child sees; it says one line and ends without running anything of the parent's.
+fn fork(locks: &HashMap<String, Lock>, guards: &Guards) -> Value {
+    // SAFETY: the child uses what the library promises for a forked child, and ends by _exit.
+    fork_by(|| unsafe { libc::fork() }, locks, guards)
+}
+
+fn fork_by(fork: impl FnOnce() -> i32, locks: &HashMap<String, Lock>, guards: &Guards) -> Value {
+    // Nobody may hold the map's mutex over the fork.
+    let mut guards = guards.lock().unwrap();
+    let pid = fork();
+    if pid == 0 {
+        let checks: serde_json::Map<String, Value> =
+            guards.iter().map(|(name, guard)| (name.clone(), outcome(guard.check()))).collect();
+        let tried: serde_json::Map<String, Value> = locks
+            .iter()
+            .map(|(name, lock)| {
+                let answer = match lock.acquire(Wait::Never) {
+                    Ok(guard) => {
+                        let answer = granted(&guard);
+                        drop(guard);
+                        answer
+                    }
+                    Err(error) => refusal(&error),
+                };
+                (name.clone(), answer)
+            })
+            .collect();
+        let dropped: Vec<String> = guards.keys().cloned().collect();
+        // Dropped and released in the child: neither may touch the parent's lock.
+        for (at, name) in dropped.iter().enumerate() {
+            let guard = guards.remove(name).unwrap();
+            if at % 2 == 0 { drop(guard) } else { drop(guard.release()) }
+        }
+        say(&json!({"ok": true, "checks": checks, "tried": tried}));
+        // SAFETY: no precondition.
+        unsafe { libc::_exit(0) };
+    }
+    let mut status = 0;
+    // SAFETY: `status` is on this stack.
+    unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    // The child has said the answer.
+    json!({"event": "forked", "status": status})
+}
+
+fn fork_stay() -> Value {
+    // SAFETY: the child makes one system call and ends by _exit.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // Stays until it is killed: the tests end it by its pid.
+        loop {
+            // SAFETY: no precondition.
+            unsafe { libc::pause() };
+        }
+    }
+    json!({"ok": true, "pid": pid})
+}
+
+/// A fork without libc's knowledge: no `pthread_atfork` handler runs.
+fn raw_clone() -> i32 {
+    // SAFETY: no flags but the signal, no stack of its own: what fork(2) does.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+    i32::try_from(pid).unwrap()
+}
+
+fn fork_on(fork: impl FnOnce() -> i32) -> Value {
+    let pid = fork();
+    if pid == 0 {
+        return json!({"ok": true, "pid": std::process::id()});
+    }
+    let mut status = 0;
+    // SAFETY: `status` is on this stack.
+    unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    json!({"event": "forked", "status": status})
+}
+
+/// Its output is not ours: whoever drives us waits for the end of that.
+fn quiet(program: &str, args: &[&str]) -> std::process::Command {
+    use std::process::Stdio;
+    let mut command = std::process::Command::new(program);
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+fn set_handler(signal: &str, handler: usize) -> Value {
+    let signal = match signal {
+        "INT" => libc::SIGINT,
+        "TERM" => libc::SIGTERM,
+        "HUP" => libc::SIGHUP,
+        "QUIT" => libc::SIGQUIT,
+        "ABRT" => libc::SIGABRT,
+        other => panic!("no signal {other}"),
+    };
+    // SAFETY: the handler makes one write(2), or it is SIG_IGN.
+    let before = unsafe { libc::signal(signal, handler) };
+    json!({"ok": before != libc::SIG_ERR})
+}
+
+extern "C" fn say_handled(_signal: i32) {
+    let line = b"{\"event\":\"handled\"}\n";
+    // SAFETY: write(2) is async-signal-safe.
+    unsafe { libc::write(1, line.as_ptr().cast(), line.len()) };
+}
+
+static HAMMERED: AtomicUsize = AtomicUsize::new(0);
+
+fn resident_bytes() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+    text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+fn async_many(lock: &Lock, count: usize) -> Value {
+    let lock = lock.clone();
+    let (tell_all_wait, all_wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        runtime.block_on(async move {
+            let before = resident_bytes();
+            let tasks: Vec<_> = (0..count)
+                .map(|_| {
+                    let (lock, waiting) = (lock.clone(), Arc::clone(&waiting));
+                    tokio::spawn(async move {
+                        let mut acquiring = std::pin::pin!(lock.acquire_async(Wait::Forever));
+                        let first =
+                            std::future::poll_fn(|context| std::task::Poll::Ready(acquiring.as_mut().poll(context)));
+                        let first = first.await;
+                        waiting.fetch_add(1, Ordering::Relaxed);
+                        let guard = match first {
+                            std::task::Poll::Ready(guard) => guard,
+                            std::task::Poll::Pending => acquiring.await,
+                        };
+                        drop(guard.unwrap());
+                    })
+                })
+                .collect();
+            while waiting.load(Ordering::Relaxed) < count {
+                tokio::task::yield_now().await;
+            }
+            tell_all_wait.send(resident_bytes().saturating_sub(before)).unwrap();
+            for task in tasks {
+                task.await.unwrap();
+            }
+        });
+        say(&json!({"event": "all-granted", "count": count}));
+    });
+    json!({"ok": true, "bytes": all_wait.recv().unwrap()})
+}
+
+/// Adds to a number in a file that only the lock protects, with a witness that knows nothing of the lock.
+fn count(lock: &Lock, path: &str, threads: usize, rounds: usize) {
+    let doubles = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                for _ in 0..rounds {
+                    let guard = lock.acquire(Wait::Forever).unwrap();
+                    let witness = format!("{path}.witness");
+                    if std::fs::File::create_new(&witness).is_err() {
+                        doubles.fetch_add(1, Ordering::Relaxed);
+                    }
+                    let number: u64 = std::fs::read_to_string(path).unwrap().trim().parse().unwrap();
+                    std::fs::write(path, (number + 1).to_string()).unwrap();
+                    let _ = std::fs::remove_file(&witness);
+                    guard.release().unwrap();
+                }
+            });
+        }
+    });
+    say(&json!({"event": "counted", "doubles": doubles.into_inner()}));
+}
+
+/// Written here and not by the test itself, whose other threads fork: a child on its way to exec has the file open for
+/// writing too, and a lock file that is open for writing is a live one.
+fn put(path: &str, age: i64, hex: &str) -> Value {
+    let bytes: Vec<u8> =
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+    let mut file = std::fs::File::create(path).unwrap();
+    file.write_all(&bytes).unwrap();
+    let by = Duration::from_millis(age.unsigned_abs());
+    let now = std::time::SystemTime::now();
+    file.set_modified(if age < 0 { now + by } else { now - by }).unwrap();
+    json!({"ok": true})
+}

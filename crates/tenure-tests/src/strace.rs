@@ -1,0 +1,158 @@
+//! `strace` as a seam: it makes a system call of a running process fail, or kills or stops the process there.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use crate::Actor;
+
+/// The calls that a lock is made of: those on files, and those that wait.
+pub const CALLS: &str = "openat,newfstatat,fstat,mkdirat,fchmod,flock,pread64,pwrite64,linkat,unlinkat,renameat2,fcntl";
+
+/// A tracer that is attached to a process.
+pub struct Strace {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+/// One call in a trace: its name, and the how manieth of that name it is.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub name: String,
+    pub nth: usize,
+    /// As strace wrote it.
+    pub text: String,
+}
+
+impl Strace {
+    /// Attaches to `pid` and returns once it has. strace counts a `when=N` for each thread, from here on.
+    pub fn attach(pid: u32, args: &[&str]) -> Strace {
+        let mut child = Command::new("strace")
+            .args(args)
+            .args(["-p", &pid.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = channel();
+        // Drained all the time, so that strace never waits for us; the channel closes with strace.
+        std::thread::spawn(move || {
+            let mut line = Vec::new();
+            while stderr.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+                if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                    break;
+                }
+                line.clear();
+            }
+        });
+        let strace = Strace { child, lines };
+        strace.wait_for("attached");
+        strace
+    }
+
+    /// Attaches with faults for single calls: each is what follows `inject=`.
+    pub fn inject(pid: u32, faults: &[&str]) -> Strace {
+        let names: Vec<&str> = faults.iter().map(|fault| fault.split(':').next().unwrap()).collect();
+        let mut args = vec!["-f".to_owned(), "-e".to_owned(), format!("trace={}", names.join(","))];
+        for fault in faults {
+            args.extend(["-e".to_owned(), format!("inject={fault}")]);
+        }
+        Strace::attach(pid, &args.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// The next line that says `what`.
+    pub fn wait_for(&self, what: &str) -> String {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let mut seen = String::new();
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) if line.contains(what) => return line,
+                Ok(line) => seen.push_str(&line),
+                Err(RecvTimeoutError::Timeout) => panic!("strace never said {what:?}: {seen}"),
+                Err(RecvTimeoutError::Disconnected) => panic!("strace ended before it said {what:?}: {seen}"),
+            }
+        }
+    }
+
+    /// Lets the process go, and returns what was written since the last look.
+    pub fn detach(mut self) -> Vec<String> {
+        // SAFETY: no precondition; the child is not reaped yet.
+        unsafe { libc::kill(i32::try_from(self.child.id()).unwrap(), libc::SIGINT) };
+        self.child.wait().unwrap();
+        self.lines.iter().collect()
+    }
+
+    /// As [`detach`](Strace::detach), as calls; what was made by other threads than the traced one is not among them.
+    pub fn calls(self) -> Vec<Call> {
+        let mut calls: Vec<Call> = Vec::new();
+        for text in self.detach() {
+            let Some((name, _)) = text.split_once('(') else { continue };
+            if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+                continue;
+            }
+            let nth = calls.iter().filter(|call| call.name == name).count() + 1;
+            calls.push(Call { name: name.to_owned(), nth, text: text.trim_end().to_owned() });
+        }
+        calls
+    }
+}
+
+impl Drop for Strace {
+    fn drop(&mut self) {
+        // SIGINT, so that it lets go of the process; a second time does no harm.
+        // SAFETY: no precondition; a child that was reaped already is not waited for again.
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            unsafe { libc::kill(i32::try_from(self.child.id()).unwrap(), libc::SIGINT) };
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// What a line of the actor's makes of system calls that change something, so that a kill before each of them leaves
+/// every state that a crash can.
+pub fn changing_calls(actor: &mut Actor, line: &str, more: &[&str]) -> Vec<Call> {
+    let trace = format!("trace={CALLS}");
+    let mut args = vec!["-e", trace.as_str()];
+    args.extend(more);
+    let strace = Strace::attach(actor.pid(), &args);
+    actor.must(line);
+    let mut calls = strace.calls();
+    calls.retain(|call| match call.name.as_str() {
+        "openat" => call.text.contains("O_CREAT"),
+        "newfstatat" | "fstat" | "pread64" | "fcntl" => false,
+        _ => true,
+    });
+    calls
+}
+
+/// Makes an actor with `prepare` and ends it at the given call of the line, which it must come to. Not always at once: how
+/// often `/proc` is read depends on what else goes on.
+pub fn kill_at<T>(mut prepare: impl FnMut(usize) -> (Actor, String, T), call: &Call, more: &[&str]) -> T {
+    for at in 0..50 {
+        let (actor, line, made) = prepare(at);
+        if try_to_kill_at(actor, &line, call, more) {
+            return made;
+        }
+    }
+    panic!("never came to {call:?}");
+}
+
+fn try_to_kill_at(mut actor: Actor, line: &str, call: &Call, more: &[&str]) -> bool {
+    let fault = format!("inject={}:signal=KILL:when={}", call.name, call.nth);
+    let trace = format!("trace={CALLS}");
+    let mut args = vec!["-e", trace.as_str()];
+    args.extend(more);
+    args.extend(["-e", fault.as_str()]);
+    let strace = Strace::attach(actor.pid(), &args);
+    actor.tell(line);
+    let ended = actor.hear_or_end().is_none();
+    drop(strace);
+    if ended {
+        assert_eq!(actor.child.wait().unwrap().signal(), Some(libc::SIGKILL));
+    }
+    ended
+}

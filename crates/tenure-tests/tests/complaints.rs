@@ -1,0 +1,821 @@
+//! What the seed's users suffered from, by the numbers of `session-lock.md`: each must be impossible here.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Barrier, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Value, json};
+use tenure_tests::{
+    Actor, Foreign, actor_program, as_nobody, folder, foreign, has, hex, inode, is_root, iso, needs, until,
+};
+
+/// Beyond every `pid_max`: no process ever has it.
+const NEVER: u32 = 4_194_305;
+
+fn start_time(pid: u32) -> u64 {
+    tenure::process::start_time(pid).unwrap()
+}
+
+fn put(actor: &mut Actor, path: &Path, age: i64, text: &str) {
+    actor.must(&format!("put {} {age} {}", path.display(), hex(text.as_bytes())));
+}
+
+/// A seed's record, made just now.
+fn record(pid: u32, start: Option<u64>) -> String {
+    let start = start.map_or(String::new(), |start| format!(",\n  \"starttime\": {start}"));
+    format!("{{\n  \"pid\": {pid},\n  \"createdAt\": \"{}\"{start}\n}}", iso(SystemTime::now()))
+}
+
+fn inspect(actor: &mut Actor, target: &Path) -> Value {
+    actor.must(&format!("inspect {}", target.display()))["found"].take()
+}
+
+fn await_waiters(looker: &mut Actor, target: &Path, count: usize) {
+    until("waiters", || inspect(looker, target)["waiters"] == count);
+}
+
+fn open(actor: &mut Actor, target: &Path, keys: &str) {
+    actor.must(&format!("open l {} {keys}", target.display()));
+}
+
+fn in_pid_namespace() -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(actor_program());
+    command
+}
+
+#[test]
+fn complaint_01_a_crash_leaves_a_lock_that_blocks() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut victim = Actor::start();
+    let mut next = Actor::start();
+    open(&mut next, &target, "");
+    victim.hold(&target);
+    // The recorded process lives on when the holder has died: who judges by the pid waits for ever.
+    victim.must(&format!("process g {}", std::process::id()));
+    let dead = victim.pid();
+    victim.kill();
+    let lock_file = dir.path().join("t.lock");
+    let said = Foreign::judge("python", &[]).ask(lock_file.to_str().unwrap());
+    assert_eq!(said["stale"], false, "the seed waits: {said}");
+    assert_eq!(inspect(&mut next, &target)["state"], "stale");
+    let granted = next.must("acquire l g never");
+    assert_eq!(granted["crashed"]["pid"], std::process::id(), "it is told, too: {granted}");
+    next.must("release g");
+
+    // Whoever waits when it happens is served by the death itself.
+    let mut victim = Actor::start();
+    victim.hold(&target);
+    assert_ne!(victim.pid(), dead);
+    next.must("begin l g forever");
+    await_waiters(&mut Actor::start(), &target, 1);
+    let pid = victim.pid();
+    victim.kill();
+    let granted = next.hear();
+    assert_eq!((&granted["event"], &granted["crashed"]["pid"]), (&"granted".into(), &pid.into()), "{granted}");
+    next.must("release g");
+    assert_eq!(inode(&lock_file), None);
+}
+
+#[test]
+fn complaint_02_a_restarted_container_finds_its_own_pid_in_the_lock_file() {
+    let dir = folder();
+    let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
+    let mut gateway = Actor::start();
+    open(&mut gateway, &target, "");
+    let pid = gateway.pid();
+    // The new gateway has the old one's pid: with the old one's start time, with none, with its own.
+    for start in [Some(start_time(pid) + 5), None, Some(start_time(pid))] {
+        put(&mut gateway, &lock_file, 0, &record(pid, start));
+        let granted = gateway.must("acquire l g never");
+        assert_eq!(granted["crashed"]["pid"], pid, "{granted}");
+        gateway.must("release g");
+    }
+    // Another program has it.
+    put(&mut gateway, &lock_file, 0, &record(std::process::id(), Some(start_time(std::process::id()) + 5)));
+    gateway.must("acquire l g never");
+}
+
+#[test]
+fn complaint_02_containers_with_a_shared_volume_do_not_steal_from_each_other() {
+    if !needs("root and unshare", is_root() && has("unshare")) {
+        return;
+    }
+    let dir = folder();
+    let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
+    let mut one = Actor::from(&mut in_pid_namespace());
+    let mut other = Actor::from(&mut in_pid_namespace());
+    one.hold(&target);
+    let text = std::fs::read_to_string(&lock_file).unwrap();
+    let recorded: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(recorded["pid"], 1, "{text}");
+    // Both are pid 1 where they are: by the pid, the other would take this for its own, left by an earlier life.
+    open(&mut other, &target, "");
+    other.must_fail("acquire l g never", "busy");
+    assert_eq!(inspect(&mut other, &target)["state"], "held");
+    let cleaned = other.must(&format!("clean {} idle_ms=0", dir.path().display()));
+    assert_eq!(cleaned["locks"][0]["removed"], false, "{cleaned}");
+    assert_eq!(std::fs::read_to_string(&lock_file).unwrap(), text);
+    // Outside both, pid 1 is yet another.
+    let mut outside = Actor::start();
+    open(&mut outside, &target, "");
+    outside.must_fail("acquire l g never", "busy");
+    one.must("check g");
+    // When its container is killed, all of them may have it, at once.
+    other.must("begin l g forever");
+    await_waiters(&mut Actor::start(), &target, 1);
+    one.kill();
+    let granted = other.hear();
+    assert_eq!((&granted["event"], &granted["crashed"]["pid"]), (&"granted".into(), &1.into()), "{granted}");
+}
+
+#[test]
+fn complaint_03_two_contenders_take_over_one_stale_lock_and_both_hold() {
+    const CONTENDERS: usize = 4;
+    const ROUNDS: usize = 60;
+    let dir = folder();
+    let (target, lock_file, witness) = (dir.path().join("t"), dir.path().join("t.lock"), dir.path().join("witness"));
+    let (start, done) = (Barrier::new(CONTENDERS), Barrier::new(CONTENDERS));
+    let doubles = Mutex::new(Vec::new());
+    let crashes = Mutex::new(0);
+    std::thread::scope(|scope| {
+        for at in 0..CONTENDERS {
+            let (target, lock_file, witness, start, done) = (&target, &lock_file, &witness, &start, &done);
+            let (doubles, crashes) = (&doubles, &crashes);
+            scope.spawn(move || {
+                let mut actor = Actor::start();
+                open(&mut actor, target, "");
+                for round in 0..ROUNDS {
+                    if at == 0 {
+                        if round % 4 == 0 {
+                            let mut victim = Actor::start();
+                            victim.hold(target);
+                            victim.kill();
+                        } else {
+                            put(&mut actor, lock_file, 0, &record(NEVER, None));
+                        }
+                    }
+                    start.wait();
+                    let granted = actor.must("acquire l g 60000");
+                    *crashes.lock().unwrap() += usize::from(!granted["crashed"].is_null());
+                    // Nobody else is in here, by a witness that knows nothing of locks.
+                    if std::fs::File::create_new(witness).is_err() {
+                        doubles.lock().unwrap().push((round, at));
+                    }
+                    actor.must("check g");
+                    std::fs::remove_file(witness).unwrap();
+                    actor.must("release g");
+                    done.wait();
+                    assert!(at != 0 || inode(lock_file).is_none(), "round {round} left its lock file");
+                    // Nobody begins the next round before this was looked at.
+                    start.wait();
+                }
+            });
+        }
+    });
+    assert_eq!(*doubles.lock().unwrap(), []);
+    assert_eq!(*crashes.lock().unwrap(), ROUNDS, "each dead holder was taken over once");
+}
+
+#[test]
+fn complaint_04_a_holder_that_still_writes_is_not_robbed_for_its_age() {
+    let dir = folder();
+    let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
+    let mut holder = Actor::start();
+    let mut other = Actor::start();
+    open(&mut holder, &target, "max_hold_ms=60 events=1");
+    holder.must("acquire l g never");
+    let told = holder.hear();
+    assert_eq!((&told["event"], &told["revoked"]), (&"overrun".into(), &false.into()), "the holder is told: {told}");
+    holder.must("check g");
+    open(&mut other, &target, "stale_after_ms=1 grace_ms=1");
+    other.must_fail("acquire l g never", "busy");
+    other.must(&format!("clean {} grace_ms=0", dir.path().display()));
+    holder.must("check g");
+    holder.must("release g");
+
+    // A foreign one that lives, as old as can be.
+    let text =
+        format!("{{\"pid\": {}, \"createdAt\": \"2020-01-01T00:00:00.000Z\", \"maxHoldMs\": 1}}", std::process::id());
+    put(&mut other, &lock_file, 7_200_000, &text);
+    assert_eq!(inspect(&mut other, &target)["reasons"], json!(["too-old", "hold-exceeded"]));
+    let refused = other.must_fail("acquire l g never", "busy");
+    assert_eq!(refused["holder"], std::process::id());
+    assert_eq!(std::fs::read_to_string(&lock_file).unwrap(), text);
+}
+
+#[test]
+fn complaint_04_a_holder_whose_lock_was_taken_is_told() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut holder = Actor::start();
+    open(&mut holder, &target, "max_hold_ms=60 overrun=revoke events=1");
+    holder.must("acquire l g never");
+    holder.must("revoked g");
+    let mut told = [holder.hear(), holder.hear()].map(|said| said["event"].as_str().unwrap().to_owned());
+    told.sort();
+    assert_eq!(told, ["overrun", "revoked"]);
+    holder.must_fail("check g", "lost");
+    let mut next = Actor::start();
+    let first = next.hold(&target);
+    holder.must_fail("release g", "lost");
+    next.must("check g");
+    assert!(first["fence"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn complaint_05_a_watchdog_in_a_busy_event_loop_never_runs() {
+    let dir = folder();
+    let (kept, wanted) = (dir.path().join("kept"), dir.path().join("wanted"));
+    let mut owner = Actor::start();
+    owner.hold(&wanted);
+    let mut busy = Actor::start();
+    open(&mut busy, &kept, "max_hold_ms=60 overrun=revoke events=1");
+    busy.must("acquire l g never");
+    busy.must(&format!("open w {}", wanted.display()));
+    // Its only loop does nothing any more but this.
+    busy.tell("acquire w h forever");
+    let told = busy.hear();
+    assert_eq!((&told["event"], &told["revoked"]), (&"overrun".into(), &true.into()), "{told}");
+    Actor::start().hold(&kept);
+    owner.must("release g");
+    assert_eq!(busy.hear()["ok"], true);
+}
+
+#[test]
+fn complaint_05_one_failing_release_does_not_stop_the_watchdog_for_the_others() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let dir = folder();
+    // The watchdog's first removal fails.
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=unlinkat", "-e", "inject=unlinkat:error=EIO:when=1"]);
+    let mut holder = Actor::from(command.arg(actor_program()));
+    for name in ["a", "b", "c"] {
+        let target = dir.path().join(name);
+        open(&mut holder, &target, "max_hold_ms=200 overrun=revoke events=1");
+        holder.must(&format!("acquire l {name} never"));
+    }
+    for _ in 0..3 {
+        assert_eq!(holder.hear()["event"], "overrun");
+    }
+    let left = ["a", "b", "c"].iter().filter(|name| inode(&dir.path().join(format!("{name}.lock"))).is_some()).count();
+    assert_eq!(left, 1, "one removal failed");
+    let mut next = Actor::start();
+    for name in ["a", "b", "c"] {
+        holder.must_fail(&format!("check {name}"), "lost");
+        // Even the one whose lock file stayed is free.
+        next.must(&format!("open l {}", dir.path().join(name).display()));
+        next.must(&format!("acquire l {name} never"));
+    }
+}
+
+#[test]
+fn complaint_06_an_empty_file_of_a_dead_holder_blocks() {
+    let dir = folder();
+    let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
+    let mut actor = Actor::start();
+    open(&mut actor, &target, "");
+    // Six seconds old, and nobody has it open.
+    for left in ["", "\n", "\0\0\0\0\0\0\0\0", "{\n  \"pid\": 42"] {
+        put(&mut actor, &lock_file, 6000, left);
+        actor.must("acquire l g never");
+        actor.must("release g");
+        assert_eq!(inode(&lock_file), None, "{left:?}");
+    }
+    // One whose holder is between create and write stays, however old.
+    let holder = Foreign::hold("python", &target);
+    put(&mut actor, &lock_file, 7_200_000, "");
+    actor.must_fail("acquire l g never", "busy");
+    actor.must("begin l g forever");
+    await_waiters(&mut Actor::start(), &target, 1);
+    holder.kill();
+    assert_eq!(actor.hear()["event"], "granted");
+}
+
+#[test]
+fn complaint_06_a_native_killed_before_any_of_its_steps_blocks_nobody() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let dir = folder();
+    let mut next = Actor::start();
+    for (at, death) in
+        ["pwrite64:when=1", "pwrite64:when=2", "linkat:when=1", "flock:when=1", "unlinkat:when=1"].iter().enumerate()
+    {
+        let target = dir.path().join(at.to_string()).join("t");
+        let (call, when) = death.split_once(':').unwrap();
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+        command.args(["-e", &format!("inject={call}:signal=SIGKILL:{when}")]);
+        let mut victim = Actor::from(command.arg(actor_program()));
+        victim.must(&format!("open l {}", target.display()));
+        victim.tell("acquire l g never\nrelease g");
+        // strace ends as what it traced did.
+        assert_eq!(victim.finish().signal(), Some(libc::SIGKILL), "{death}");
+        next.must(&format!("open l {}", target.display()));
+        next.must("acquire l g never");
+        next.must("check g");
+        next.must("release g");
+        assert_eq!(inode(&target.with_file_name("t.lock")), None, "{death}");
+    }
+}
+
+#[test]
+fn complaint_07_an_idle_waiter_makes_no_system_calls_to_speak_of() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let dir = folder();
+    let (native, theirs) = (dir.path().join("native"), dir.path().join("foreign"));
+    let mut holder = Actor::start();
+    holder.hold(&native);
+    let foreign_holder = Foreign::hold("python", &theirs);
+    let mut looker = Actor::start();
+    // Two looks of two calls at a native, and what begins the wait and ends in the time; a look at a foreign holder is a
+    // whole judgement. The seed makes a thousand calls a second.
+    for (target, most) in [(&native, 60), (&theirs, 400)] {
+        let log = dir.path().join("strace.log");
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", log.to_str().unwrap()]);
+        let mut waiter = Actor::from(command.arg(actor_program()));
+        open(&mut waiter, target, "");
+        waiter.must("begin l g forever");
+        await_waiters(&mut looker, target, 1);
+        let lines = || std::fs::read_to_string(&log).unwrap().lines().count();
+        let before = lines();
+        // What is measured is a time in which nothing happens.
+        std::thread::sleep(Duration::from_secs(2));
+        let calls = lines() - before;
+        assert!(calls <= most, "{calls} lines of system calls in 2 s");
+    }
+    drop(foreign_holder);
+}
+
+#[test]
+fn complaint_07_a_hand_off_takes_no_polling_interval_and_is_fair() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut one, mut other, mut looker) = (Actor::start(), Actor::start(), Actor::start());
+    open(&mut one, &target, "");
+    open(&mut other, &target, "");
+    one.must("acquire l g never");
+    let mut took = Vec::new();
+    for _ in 0..50 {
+        other.must("begin l g forever");
+        await_waiters(&mut looker, &target, 1);
+        let began = Instant::now();
+        one.tell("release g");
+        assert_eq!(other.hear()["event"], "granted");
+        took.push(began.elapsed());
+        assert_eq!(one.hear()["ok"], true);
+        std::mem::swap(&mut one, &mut other);
+    }
+    took.sort();
+    assert!(took[25] < Duration::from_millis(50), "half of them took longer than {:?}", took[25]);
+
+    // First come, first served, from one process to the next.
+    let mut queue: Vec<Actor> = (0..4).map(|_| Actor::start()).collect();
+    for (at, waiter) in queue.iter_mut().enumerate() {
+        open(waiter, &target, "");
+        waiter.must("begin l g forever");
+        await_waiters(&mut looker, &target, at + 1);
+    }
+    one.must("release g");
+    let mut fence = 0;
+    for (at, waiter) in queue.iter_mut().enumerate() {
+        let granted = waiter.hear();
+        let next = granted["fence"].as_u64().unwrap();
+        assert!(next > fence, "{at} came out of turn: {granted}");
+        fence = next;
+        waiter.must("release g");
+    }
+}
+
+#[test]
+fn complaint_08_a_nested_acquire_waits_for_itself() {
+    let dir = folder();
+    let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
+    let mut actor = Actor::start();
+    open(&mut actor, &target, "label=first");
+    actor.must("acquire l g never");
+    let refused = actor.must_fail("acquire l h forever", "would-deadlock");
+    let text = refused["error"].as_str().unwrap();
+    assert_eq!(refused["holder"], actor.pid(), "{text}");
+    assert!(text.contains("this thread") && text.contains("first") && text.contains("reentrant"), "{text}");
+    actor.must("check g");
+    actor.must("release g");
+
+    open(&mut actor, &target, "reentrant=1");
+    actor.must("acquire l g never");
+    actor.must("acquire l h forever");
+    actor.must("release g");
+    assert!(inode(&lock_file).is_some(), "one acquire is left");
+    let mut other = Actor::start();
+    open(&mut other, &target, "");
+    other.must_fail("acquire l g never", "busy");
+    actor.must("release h");
+    assert_eq!(inode(&lock_file), None);
+    other.must("acquire l g never");
+}
+
+#[test]
+fn complaint_09_the_error_says_who_holds_for_how_long_whether_it_lives_and_what_to_do() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut holder = Actor::start();
+    holder.must(&format!("open l {} label=run-8f2c", target.display()));
+    holder.must("acquire l g never");
+    let mut other = Actor::start();
+    open(&mut other, &target, "");
+    for (wait, least) in [("never", 0), ("50", 50)] {
+        let refused = other.must_fail(&format!("acquire l g {wait}"), "busy");
+        let text = refused["error"].as_str().unwrap();
+        let pid = format!("pid {}", holder.pid());
+        for word in
+            [target.to_str().unwrap(), &pid, "actor", "run-8f2c", " for ", "alive", "tenure status", "tenure break"]
+        {
+            assert!(text.contains(word), "no {word:?} in: {text}");
+        }
+        assert_eq!(refused["holder"], holder.pid());
+        assert!(refused["waitedMs"].as_u64().unwrap_or(0) >= least, "{refused}");
+    }
+    // A foreign holder is named as well.
+    let theirs = dir.path().join("theirs");
+    let foreign_holder = Foreign::hold("python", &theirs);
+    open(&mut other, &theirs, "");
+    let refused = other.must_fail("acquire l g 50", "busy");
+    let text = refused["error"].as_str().unwrap();
+    assert!(text.contains(&format!("pid {}", foreign_holder.pid())) && text.contains("alive"), "{text}");
+}
+
+#[test]
+fn complaint_10_a_release_removes_a_lock_file_that_is_no_longer_its_own() {
+    let dir = folder();
+    let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
+    let mut holder = Actor::start();
+    holder.hold(&target);
+    // A person removes it, and another program comes.
+    std::fs::remove_file(&lock_file).unwrap();
+    let theirs = Foreign::hold("python", &target);
+    let before = (inode(&lock_file), std::fs::read(&lock_file).unwrap());
+    holder.must_fail("check g", "lost");
+    holder.must_fail("release g", "lost");
+    assert_eq!((inode(&lock_file), std::fs::read(&lock_file).unwrap()), before, "the other's is as it was");
+    holder.must_fail("acquire l g never", "busy");
+    theirs.release();
+    holder.must("acquire l g 60000");
+    // The same by a drop, and at the end of the process.
+    std::fs::remove_file(&lock_file).unwrap();
+    let theirs = Foreign::hold("python", &target);
+    let before = inode(&lock_file);
+    holder.must("drop g");
+    assert_eq!(inode(&lock_file), before);
+    assert!(holder.finish().success());
+    assert_eq!(inode(&lock_file), before);
+    theirs.release();
+}
+
+#[test]
+fn complaint_10_a_restart_that_keeps_the_pid_does_not_lose_its_own_locks() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut actor = Actor::start();
+    let before = actor.hold(&target);
+    let pid = actor.pid();
+    actor.must("exec");
+    // The same pid and start time, and none of what the old program knew.
+    actor.must(&format!("open l {}", target.display()));
+    let after = actor.must("acquire l g never");
+    assert_eq!((actor.pid(), &after["crashed"]["pid"]), (pid, &pid.into()), "{after}");
+    assert!(after["fence"].as_u64() > before["fence"].as_u64());
+    actor.must("check g");
+    // It is its own now, to everyone.
+    let mut other = Actor::start();
+    open(&mut other, &target, "");
+    other.must_fail("acquire l g never", "busy");
+    actor.must("release g");
+    other.must("acquire l g never");
+}
+
+#[test]
+fn complaint_11_the_time_in_the_own_queue_counts_and_who_gave_up_never_holds() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut holder, mut other, mut third) = (Actor::start(), Actor::start(), Actor::start());
+    holder.hold(&target);
+    open(&mut other, &target, "");
+    open(&mut third, &target, "");
+    // The second waits behind the first in its own process all its time.
+    other.must("begin l first 60000");
+    await_waiters(&mut third, &target, 1);
+    let began = Instant::now();
+    other.must("begin l second 100");
+    let refused = other.hear();
+    assert_eq!(
+        (&refused["event"], &refused["guard"], &refused["kind"]),
+        (&"refused".into(), &"second".into(), &"busy".into())
+    );
+    let waited = refused["waitedMs"].as_u64().unwrap();
+    assert!(waited >= 100 && u128::from(waited) <= began.elapsed().as_millis(), "{refused}");
+    holder.must("release g");
+    assert_eq!(other.hear()["guard"], "first");
+    other.must("release first");
+    // Who gave up has nothing: the lock is free.
+    third.must("acquire l g 60000");
+
+    // The same for the only waiter, in the kernel's queue and in an async task.
+    for begin in ["begin", "async"] {
+        other.must(&format!("{begin} l late 50"));
+        let refused = other.hear();
+        assert_eq!((&refused["event"], &refused["guard"]), (&"refused".into(), &"late".into()), "{refused}");
+    }
+    third.must("release g");
+    holder.must("acquire l g 60000");
+    holder.must("check g");
+}
+
+fn injected(injection: &str) -> Actor {
+    let call = injection.split(':').next().unwrap();
+    let mut command = Command::new("strace");
+    command.args([
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        &format!("trace={call}"),
+        "-e",
+        &format!("inject={injection}"),
+    ]);
+    Actor::from(command.arg(actor_program()))
+}
+
+#[test]
+fn complaint_12_without_hard_links_acquiring_works() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    for error in ["EPERM", "EOPNOTSUPP", "ENOSYS"] {
+        let dir = folder();
+        let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
+        let mut actor = injected(&format!("linkat:error={error}"));
+        open(&mut actor, &target, "");
+        actor.must("acquire l g never");
+        let recorded: Value = serde_json::from_str(&std::fs::read_to_string(&lock_file).unwrap()).unwrap();
+        assert!(recorded["pid"].as_u64().unwrap() > 1, "{recorded}");
+        actor.must("check g");
+        let mut other = injected(&format!("linkat:error={error}"));
+        open(&mut other, &target, "");
+        other.must_fail("acquire l g never", "busy");
+        assert_eq!(inspect(&mut other, &target)["waiters"], 0, "the holder does not wait for itself");
+        let mut theirs =
+            Foreign::from(foreign("python", &["hold", target.to_str().unwrap()]).args(["--timeout-ms", "1"]));
+        assert_eq!(theirs.hear()["event"], "timeout", "a foreign program is kept out");
+        actor.must("release g");
+        assert_eq!(inode(&lock_file), None);
+
+        // Dead ones are taken over this way too: a foreign one, and one like ourselves.
+        put(&mut Actor::start(), &lock_file, 0, &record(NEVER, None));
+        assert_eq!(actor.must("acquire l g never")["crashed"]["pid"], NEVER);
+        actor.must("label g changed");
+        assert!(std::fs::read_to_string(&lock_file).unwrap().contains("changed"));
+        other.must("begin l g forever");
+        await_waiters(&mut Actor::start(), &target, 1);
+        actor.tell("abort");
+        let granted = other.hear();
+        assert_eq!(granted["event"], "granted", "{granted}");
+        assert!(granted["crashed"]["pid"].as_u64() == recorded["pid"].as_u64(), "{granted}");
+        other.must("release g");
+        assert_eq!(inode(&lock_file), None, "{error}");
+    }
+}
+
+#[test]
+fn complaint_12_a_read_only_folder_is_a_clear_error_that_names_the_way_out() {
+    if !needs("root, unshare and setpriv", is_root() && has("unshare") && has("setpriv")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    std::fs::write(&target, "text").unwrap();
+    std::os::unix::fs::chown(dir.path(), Some(0), Some(0)).unwrap();
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let script = r#"mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && exec "$2""#;
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script, "sh"]).arg(dir.path()).arg(actor_program());
+    let elsewhere = folder();
+    let read_only = Actor::from(&mut command);
+    let not_ours = Actor::from(&mut as_nobody(&actor_program(), elsewhere.path()));
+    for (mut actor, kind) in [(read_only, "cannot-create"), (not_ours, "permission-denied")] {
+        open(&mut actor, &target, "");
+        let refused = actor.must_fail("acquire l g never", kind);
+        let text = refused["error"].as_str().unwrap();
+        for word in [dir.path().to_str().unwrap(), "record(false)", "--no-record"] {
+            assert!(text.contains(word), "no {word:?} in: {text}");
+        }
+        // The way out, with the kernel's lock alone.
+        open(&mut actor, &target, "record=0");
+        actor.must("acquire l g never");
+        assert!(!Command::new("flock").arg("-n").arg(&target).arg("true").status().unwrap().success());
+        actor.must("release g");
+        assert!(Command::new("flock").arg("-n").arg(&target).arg("true").status().unwrap().success());
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was made");
+    assert_eq!(std::fs::read_to_string(&target).unwrap(), "text");
+}
+
+#[test]
+fn complaint_13_permission_denied_is_alive() {
+    if !needs("root and setpriv", is_root() && has("setpriv")) {
+        return;
+    }
+    let dir = folder();
+    let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
+    std::os::unix::fs::chown(dir.path(), Some(65534), Some(65534)).unwrap();
+    let mut root = Actor::start();
+    let mut nobody = Actor::from(&mut as_nobody(&actor_program(), dir.path()));
+    let text = record(root.pid(), Some(start_time(root.pid())));
+    put(&mut root, &lock_file, 0, &text);
+    // It is the other's to remove, and nobody has it open: only the pid speaks for its holder.
+    std::os::unix::fs::chown(&lock_file, Some(65534), Some(65534)).unwrap();
+    let found = inspect(&mut nobody, &target);
+    assert_eq!((&found["state"], &found["reasons"]), (&"held".into(), &json!([])), "{found}");
+    open(&mut nobody, &target, "");
+    nobody.must_fail("acquire l g never", "busy");
+    assert_eq!(std::fs::read_to_string(&lock_file).unwrap(), text);
+    let cleaned = nobody.must(&format!("clean {} grace_ms=0", dir.path().display()));
+    assert_eq!(cleaned["locks"][0]["removed"], false, "{cleaned}");
+    nobody.must("begin l g forever");
+    await_waiters(&mut Actor::start(), &target, 1);
+    // Its process ends: that is seen across users, without any file's event.
+    root.kill();
+    assert_eq!(nobody.hear()["event"], "granted");
+}
+
+fn process_state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+/// Killed and reaped at the end.
+struct Reaped(Child);
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn complaint_13_a_zombie_is_dead_but_not_one_with_live_threads() {
+    let dir = folder();
+    let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
+    let mut actor = Actor::start();
+    open(&mut actor, &target, "");
+    let zombie = Reaped(Command::new("true").spawn().unwrap());
+    until("a zombie", || process_state(zombie.0.id()) == Some('Z'));
+    let text = record(zombie.0.id(), Some(start_time(zombie.0.id())));
+    put(&mut actor, &lock_file, 0, &text);
+    assert_eq!(inspect(&mut actor, &target)["reasons"], json!(["dead-pid"]));
+    assert_eq!(actor.must("acquire l g never")["crashed"]["pid"], zombie.0.id());
+    actor.must("release g");
+    // A native that is not reaped yet: the kernel lets its lock go with its last thread.
+    let mut native = Actor::start();
+    native.hold(&target);
+    native.child.kill().unwrap();
+    until("a zombie", || process_state(native.pid()) == Some('Z'));
+    assert_eq!(actor.must("acquire l g 60000")["crashed"]["pid"], native.pid());
+    actor.must("release g");
+
+    // A leader that has ended while a thread of its works on.
+    let script = "import ctypes, platform, threading, time\n\
+        threading.Thread(target=lambda: time.sleep(600)).start()\n\
+        ctypes.CDLL(None).syscall({'x86_64': 60, 'aarch64': 93}[platform.machine()], 0)";
+    let leader = Reaped(Command::new("python3").args(["-c", script]).stdout(Stdio::null()).spawn().unwrap());
+    until("a zombie leader", || process_state(leader.0.id()) == Some('Z'));
+    assert!(std::fs::read_dir(format!("/proc/{}/task", leader.0.id())).unwrap().count() > 1);
+    let text = record(leader.0.id(), Some(start_time(leader.0.id())));
+    put(&mut actor, &lock_file, 0, &text);
+    assert_eq!(inspect(&mut actor, &target)["reasons"], json!([]));
+    actor.must_fail("acquire l g never", "busy");
+    assert_eq!(std::fs::read_to_string(&lock_file).unwrap(), text);
+}
+
+#[test]
+fn complaint_14_flock_on_the_same_file_is_seen_both_ways() {
+    if !needs("flock", has("flock")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    std::fs::write(&target, "text").unwrap();
+    let tries = |words: &[&str]| Command::new("flock").args(words).arg(&target).arg("true").status().unwrap().success();
+    let mut actor = Actor::start();
+    open(&mut actor, &target, "style=flock");
+    actor.must("acquire l g never");
+    assert!(!tries(&["-n"]) && !tries(&["-n", "-s"]), "held");
+    actor.must("release g");
+    assert!(tries(&["-n"]), "free");
+    actor.must("share l g never");
+    assert!(!tries(&["-n"]) && tries(&["-n", "-s"]), "shared");
+    actor.must("release g");
+
+    // And the other way round.
+    let flock = |words: &[&str]| {
+        let mut command = Command::new("flock");
+        command.args(words).arg(&target).args(["sh", "-c", r#"echo '{"event": "held"}'; cat"#]);
+        let mut holder = Foreign::from(&mut command);
+        holder.await_held();
+        holder
+    };
+    let holder = flock(&["-s"]);
+    actor.must_fail("acquire l g never", "busy");
+    actor.must("share l g never");
+    actor.must("release g");
+    drop_input(holder);
+    let holder = flock(&["-x"]);
+    actor.must_fail("acquire l g never", "busy");
+    actor.must_fail("share l g never", "busy");
+    let found = inspect(&mut actor, &target);
+    assert_eq!((&found["state"], &found["native"]), (&"held".into(), &false.into()), "{found}");
+    actor.must("begin l g forever");
+    await_waiters(&mut Actor::start(), &target, 1);
+    drop_input(holder);
+    assert_eq!(actor.hear()["event"], "granted");
+    assert_eq!(std::fs::read_to_string(&target).unwrap(), "text", "its bytes are the user's");
+}
+
+/// Ends `cat`, and with it the program that runs it.
+fn drop_input(mut holder: Foreign) {
+    holder.close();
+    assert!(holder.child.wait().unwrap().success());
+}
+
+#[test]
+fn complaint_15_a_sweep_deletes_a_live_lock() {
+    let dir = folder();
+    let path = |name: &str| dir.path().join(name);
+    let mut sweeper = Actor::start();
+    let mut native = Actor::start();
+    native.hold(&path("native"));
+    let python = Foreign::hold("python", &path("python"));
+    let between = Foreign::hold("python", &path("between"));
+    let old =
+        format!("{{\"pid\": {}, \"createdAt\": \"2020-01-01T00:00:00.000Z\", \"maxHoldMs\": 1}}", std::process::id());
+    // Between create and write for two hours; as old as can be; just made; the same with a time to come.
+    put(&mut sweeper, &path("between.lock"), 7_200_000, "");
+    put(&mut sweeper, &path("old.lock"), 7_200_000, &old);
+    put(&mut sweeper, &path("fresh.lock"), -3_600_000, "");
+    put(&mut sweeper, &path("yarn.lock"), 7_200_000, "# yarn lockfile v1\n");
+    // What may go.
+    put(&mut sweeper, &path("dead.lock"), 0, &record(NEVER, None));
+    put(&mut sweeper, &path("empty.lock"), 7_200_000, "");
+    let mut victim = Actor::start();
+    victim.hold(&path("crashed"));
+    victim.kill();
+
+    let stay = ["native", "python", "between", "old", "fresh", "yarn"].map(|name| path(&format!("{name}.lock")));
+    let before: Vec<_> = stay.iter().map(|path| (inode(path), std::fs::read(path).unwrap())).collect();
+    let dry = sweeper.must(&format!("clean {} dry_run=1", dir.path().display()));
+    assert!(dry["locks"].as_array().unwrap().iter().all(|lock| lock["removed"] == false), "{dry}");
+    assert!(path("dead.lock").exists());
+    // It waits for nobody, though three of these are held.
+    let swept = sweeper.must(&format!("clean {}", dir.path().display()));
+    let told: Vec<(String, bool)> = swept["locks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|lock| {
+            let target = Path::new(lock["target"].as_str().unwrap());
+            (target.file_name().unwrap().to_str().unwrap().to_owned(), lock["removed"].as_bool().unwrap())
+        })
+        .collect();
+    let expected = [
+        ("between", false),
+        ("crashed", true),
+        ("dead", true),
+        ("empty", true),
+        ("fresh", false),
+        ("native", false),
+        ("old", false),
+        ("python", false),
+    ];
+    assert_eq!(told, expected.map(|(name, removed)| (name.to_owned(), removed)));
+    let after: Vec<_> = stay.iter().map(|path| (inode(path), std::fs::read(path).unwrap())).collect();
+    assert_eq!(after, before);
+    for name in ["crashed", "dead", "empty"] {
+        assert!(!path(&format!("{name}.lock")).exists(), "{name}");
+    }
+    native.must("check g");
+    python.release();
+    between.release();
+    assert_eq!(sweeper.must(&format!("clean {}", path("missing").display()))["locks"], json!([]));
+}

@@ -1,0 +1,727 @@
+//! Containers and file systems: namespaces of every kind that share a folder, and mounts that are not the root's.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tenure_tests::{Actor, actor_program, folder, foreign, has, is_root, needs, skip};
+
+/// How long an event may take on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A shell command in a container of its own: new pids with a `/proc` to match. The shell is its init.
+fn container(script: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", script]);
+    command
+}
+
+/// In a container whose next pid is known: `exec`ing nothing, so that the shell stays its init.
+fn with_pid(pid: u32, words: &str) -> Command {
+    container(&format!("echo {} >/proc/sys/kernel/ns_last_pid && {words}; exit $?", pid - 1))
+}
+
+fn actor_with_pid(pid: u32) -> Actor {
+    Actor::from(&mut with_pid(pid, actor_program().to_str().unwrap()))
+}
+
+/// Can namespaces be made here?
+fn containers() -> bool {
+    needs("root, for namespaces", is_root()) && needs("unshare", has("unshare")) && {
+        let made = container("exit 0").status().is_ok_and(|status| status.success());
+        needs("pid namespaces", made)
+    }
+}
+
+/// The one child of `unshare`: the container's init, by its pid out here.
+fn init_of(unshare: u32) -> i32 {
+    let children = std::fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap();
+    children.trim().parse().unwrap()
+}
+
+/// SIGKILL for a container's init: its whole container dies with it.
+fn kill_init(unshare: u32) {
+    // SAFETY: `unshare` is our child and waits for its own, which is not reaped before it dies.
+    unsafe { libc::kill(init_of(unshare), libc::SIGKILL) };
+}
+
+/// A foreign program that holds.
+struct Foreign {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Foreign {
+    /// Starts `seed.py hold TARGET` through `wrap`, and waits until it holds.
+    fn hold(target: &Path, wrap: impl FnOnce(&str) -> Command) -> Foreign {
+        let seed = foreign("python", &["hold", target.to_str().unwrap()]);
+        let words: Vec<_> = seed.get_args().map(|word| word.to_str().unwrap()).collect();
+        let words = format!("{} {}", seed.get_program().to_str().unwrap(), words.join(" "));
+        let mut child = wrap(&words).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let input = child.stdin.take().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let mut holder = Foreign { child, input, output };
+        holder.expect("held");
+        holder
+    }
+
+    fn expect(&mut self, event: &str) {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        let said: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+        assert_eq!(said["event"], event);
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn inspect(actor: &mut Actor, target: &Path) -> Value {
+    actor.must(&format!("inspect {}", target.display()))["found"].clone()
+}
+
+/// Looks until `what` holds: for what has no event.
+fn until<T>(mut look: impl FnMut() -> T, what: impl Fn(&T) -> bool) -> T
+where
+    T: std::fmt::Debug,
+{
+    let started = Instant::now();
+    loop {
+        let found = look();
+        if what(&found) {
+            return found;
+        }
+        assert!(started.elapsed() < PATIENCE, "still {found:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Two actors that reach one lock by two paths keep each other out, and each is waited for.
+fn exclude_each_other(one: &mut Actor, one_path: &Path, other: &mut Actor, other_path: &Path) {
+    let sides = [(one_path, other_path), (other_path, one_path)];
+    let mut actors = [one, other];
+    let mut fence = 0;
+    for (holds, waits) in sides {
+        let [holder, waiter] = &mut actors;
+        let mut grew = |granted: &Value| {
+            let now = granted["fence"].as_u64().unwrap();
+            assert!(now > fence, "the fence {now} came after {fence}");
+            fence = now;
+        };
+        grew(&holder.hold(holds));
+        waiter.must(&format!("open l {}", waits.display()));
+        waiter.must_fail("acquire l g never", "busy");
+        let found = inspect(waiter, waits);
+        assert_eq!((&found["state"], &found["liveness"]), (&json!("held"), &json!("alive")), "{found}");
+        waiter.must("begin l g forever");
+        holder.must("release g");
+        let granted = waiter.hear();
+        assert_eq!((&granted["event"], &granted["crashed"]), (&json!("granted"), &Value::Null));
+        grew(&granted);
+        holder.must_fail("acquire l g never", "busy");
+        waiter.must("release g");
+        actors.swap(0, 1);
+    }
+}
+
+#[test]
+fn natives_in_two_pid_namespaces_keep_each_other_out() {
+    if !containers() {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut inside = actor_with_pid(2);
+    exclude_each_other(&mut inside, &target, &mut Actor::start(), &target);
+}
+
+#[test]
+fn two_containers_on_one_volume_keep_each_other_out_although_their_pids_are_equal() {
+    if !containers() {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut one, mut other) = (actor_with_pid(7), actor_with_pid(7));
+    exclude_each_other(&mut one, &target, &mut other, &target);
+    one.hold(&target);
+    // Its own pid in the record, and in a lock file that it does not hold: the other's all the same.
+    let found = inspect(&mut other, &target);
+    assert_eq!((&found["pid"], &found["state"], &found["liveness"]), (&json!(7), &json!("held"), &json!("alive")));
+}
+
+#[test]
+fn the_death_of_a_containers_init_frees_its_locks() {
+    if !containers() {
+        return;
+    }
+    let dir = folder();
+    let (shown, hidden) = (dir.path().join("shown"), dir.path().join("hidden"));
+    let mut inside = actor_with_pid(5);
+    inside.hold(&shown);
+    inside.must(&format!("open f {} style=flock", hidden.display()));
+    inside.must("acquire f h never");
+
+    let mut outside = Actor::start();
+    for target in [&shown, &hidden] {
+        let found = inspect(&mut outside, target);
+        let told = (&found["state"], &found["pid"], &found["liveness"], &found["why"]);
+        assert_eq!(told, (&json!("held"), &json!(5), &json!("alive"), &json!("it has the kernel lock")), "{found}");
+    }
+    outside.must(&format!("open s {}", shown.display()));
+    outside.must(&format!("open h {}", hidden.display()));
+    outside.must_fail("acquire s s never", "busy");
+    outside.must("begin s s forever");
+    outside.must("begin h h forever");
+    kill_init(inside.pid());
+    for _ in 0..2 {
+        let granted = outside.hear();
+        assert_eq!((&granted["event"], &granted["crashed"]["pid"]), (&json!("granted"), &json!(5)), "{granted}");
+    }
+}
+
+#[test]
+fn a_live_foreign_holder_in_a_container_is_not_robbed_whatever_its_pid_means_here() {
+    if !containers() || !needs("python3", has("python3")) {
+        return;
+    }
+    let dir = folder();
+    // No process has such a pid out here; pid 1 is another process, with another start time.
+    for (name, pid, reason) in [("dead", Some(4_000_123), "dead-pid"), ("recycled", None, "recycled-pid")] {
+        let target = dir.path().join(name);
+        let holder = Foreign::hold(&target, |words| match pid {
+            Some(pid) => with_pid(pid, words),
+            None => container(&format!("exec {words}")),
+        });
+        let mut native = Actor::start();
+        let found = inspect(&mut native, &target);
+        assert_eq!(found["pid"], pid.unwrap_or(1));
+        assert_eq!(found["reasons"], json!([reason]), "{found}");
+        assert_eq!((&found["state"], &found["liveness"]), (&json!("held"), &json!("alive")), "{found}");
+        native.must(&format!("open l {}", target.display()));
+        native.must_fail("acquire l g never", "busy");
+        // Neither does a sweep, nor one from another container.
+        assert_eq!(native.must(&format!("clean {}", dir.path().display()))["locks"][0]["removed"], false);
+        let mut third = actor_with_pid(2);
+        third.must(&format!("open l {}", target.display()));
+        third.must_fail("acquire l g never", "busy");
+
+        native.must("begin l g forever");
+        kill_init(holder.child.id());
+        let granted = native.hear();
+        assert_eq!(granted["crashed"]["pid"], pid.unwrap_or(1), "{granted}");
+        native.must("release g");
+    }
+}
+
+#[test]
+fn a_container_that_restarts_with_the_same_pids_takes_its_own_old_locks_over() {
+    if !containers() || !needs("python3", has("python3")) {
+        return;
+    }
+    let dir = folder();
+    let path = |name: &str| dir.path().join(name);
+    let (native, seed, bare, other) = (path("native"), path("seed"), path("bare"), path("other"));
+
+    let mut before = actor_with_pid(42);
+    before.hold(&native);
+    let holder = Foreign::hold(&seed, |words| with_pid(42, words));
+    kill_init(before.pid());
+    kill_init(holder.child.id());
+    before.child.wait().unwrap();
+    drop(holder);
+    // What older programs leave has no start time.
+    let now = "2026-03-02T10:00:00.000Z";
+    std::fs::write(path("bare.lock"), format!(r#"{{"pid": 42, "createdAt": "{now}"}}"#)).unwrap();
+    // The old pid is another program's now: the new container's init.
+    std::fs::write(path("other.lock"), format!(r#"{{"pid": 1, "createdAt": "{now}", "starttime": 1}}"#)).unwrap();
+
+    // It starts again with the same pids; the foreign holder's start time is of the old life.
+    let mut after = actor_with_pid(42);
+    for (target, reasons) in [
+        (&native, None),
+        (&seed, Some(json!(["recycled-pid"]))),
+        (&bare, Some(json!(["too-old", "orphan-self-pid"]))),
+        (&other, Some(json!(["recycled-pid", "too-old"]))),
+    ] {
+        let found = inspect(&mut after, target);
+        assert_eq!(found["state"], "stale", "{found}");
+        // Two lives may begin within one tick of the clock, and then the pid is all that is left to tell them by.
+        if let Some(reasons) = reasons
+            && !(target == &seed && found["reasons"] == json!(["orphan-self-pid"]))
+        {
+            assert_eq!(found["reasons"], reasons, "{found}");
+        }
+        let granted = after.hold(target);
+        assert_eq!(granted["crashed"]["pid"], found["pid"], "{granted}");
+        after.must("release g");
+    }
+}
+
+#[test]
+fn a_native_outside_takes_over_from_a_container_that_is_gone() {
+    if !containers() || !needs("python3", has("python3")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    // Its pid was 1: there is a pid 1 out here, which lives.
+    let mut holder = Foreign::hold(&target, |words| container(&format!("exec {words}")));
+    kill_init(holder.child.id());
+    holder.child.wait().unwrap();
+    let mut outside = Actor::start();
+    let found = inspect(&mut outside, &target);
+    assert_eq!((&found["state"], &found["reasons"]), (&json!("stale"), &json!(["recycled-pid"])), "{found}");
+    assert_eq!(outside.hold(&target)["crashed"]["pid"], 1);
+}
+
+#[test]
+fn user_namespaces() {
+    if !containers() {
+        return;
+    }
+    let program = actor_program();
+    let mut inside = Command::new("unshare");
+    inside.args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"]).arg(&program);
+    let mut probe = Command::new("unshare");
+    probe.args(["--user", "--map-root-user", "true"]);
+    if !needs("user namespaces", probe.status().is_ok_and(|status| status.success())) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut outside = Actor::start();
+    exclude_each_other(&mut Actor::from(&mut inside), &target, &mut outside, &target);
+    // A foreign holder out here, seen from in there: leases work on one's own files.
+    if needs("python3", has("python3")) {
+        let mut holder = Foreign::hold(&target, |words| {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("exec {words}")]);
+            command
+        });
+        let mut inside = Actor::from(&mut inside);
+        inside.must(&format!("open l {}", target.display()));
+        inside.must_fail("acquire l g never", "busy");
+        inside.must("begin l g forever");
+        holder.input.write_all(b"release\n").unwrap();
+        holder.expect("released");
+        assert_eq!(inside.hear()["crashed"], Value::Null);
+    }
+}
+
+#[test]
+fn one_folder_by_two_mounts() {
+    if !containers() {
+        return;
+    }
+    let dir = folder();
+    let (here, there) = (dir.path().join("here"), dir.path().join("there"));
+    for path in [&here, &there] {
+        std::fs::create_dir(path).unwrap();
+    }
+    let script = format!("mount --bind {} {} && exec {}", here.display(), there.display(), actor_program().display());
+    let mut inside = Actor::from(Command::new("unshare").args(["--mount", "sh", "-c", &script]));
+    exclude_each_other(&mut inside, &there.join("t"), &mut Actor::start(), &here.join("t"));
+    assert!(!there.join("t").exists(), "the bind mount is seen out here");
+}
+
+#[test]
+fn without_proc_nothing_is_wrong_only_absent() {
+    if !containers() || !needs("chroot", has("chroot")) {
+        return;
+    }
+    let dir = folder();
+    let root = dir.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    // The root's own file system alone: no /proc, no /sys.
+    let script = format!("mount --bind / {0} && exec chroot {0} {1}", root.display(), actor_program().display());
+    if !needs("one file system for the program and /tmp", same_device(&actor_program(), dir.path())) {
+        return;
+    }
+    let mut jailed = Command::new("unshare");
+    jailed.args(["--mount", "sh", "-c", &script]);
+    let target = dir.path().join("t");
+    let (mut inside, mut outside) = (Actor::from(&mut jailed), Actor::start());
+    exclude_each_other(&mut inside, &target, &mut outside, &target);
+    assert_eq!(inspect(&mut inside, &target)["waiters"], Value::Null, "who waits cannot be read in there");
+
+    inside.hold(&target);
+    let text = std::fs::read_to_string(dir.path().join("t.lock")).unwrap();
+    let record: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(record["pid"], inside.pid());
+    assert_eq!(record["starttime"], Value::Null, "{record}");
+    for field in ["bootId", "pidNamespace", "startTime", "command"] {
+        assert_eq!(record["tenure"][field], Value::Null, "{record}");
+    }
+    if needs("python3", has("python3")) {
+        let path = dir.path().join("t.lock");
+        let judged = foreign("python", &["judge", path.to_str().unwrap()]).output().unwrap();
+        let judged: Value = serde_json::from_slice(&judged.stdout).unwrap();
+        assert_eq!((&judged["stale"], &judged["alive"]), (&json!(false), &json!(true)), "{judged}");
+    }
+    let pid = inside.pid();
+    outside.must("begin l g forever");
+    inside.kill();
+    assert_eq!(outside.hear()["crashed"]["pid"], pid);
+    outside.must("release g");
+
+    // A foreign holder that lives, and one that died, judged from in there.
+    if needs("python3", has("python3")) {
+        let mut inside = Actor::from(&mut jailed);
+        inside.must(&format!("open l {}", target.display()));
+        let mut holder = Foreign::hold(&target, |words| {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("exec {words}")]);
+            command
+        });
+        inside.must_fail("acquire l g never", "busy");
+        inside.must("begin l g forever");
+        holder.child.kill().unwrap();
+        holder.child.wait().unwrap();
+        assert_eq!(inside.hear()["crashed"]["pid"], holder.child.id());
+    }
+}
+
+fn same_device(one: &Path, other: &Path) -> bool {
+    std::fs::metadata(one).unwrap().dev() == std::fs::metadata(other).unwrap().dev()
+}
+
+#[test]
+fn time_namespaces() {
+    if !containers() {
+        return;
+    }
+    let words = ["--time", "--boottime", "1000000", "--monotonic", "1000000", "--fork", "--kill-child"];
+    let probe = Command::new("unshare").args(words).arg("true").status();
+    if !needs("time namespaces", probe.is_ok_and(|status| status.success())) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut inside = Actor::from(Command::new("unshare").args(words).arg(actor_program()));
+    let mut outside = Actor::start();
+    exclude_each_other(&mut inside, &target, &mut outside, &target);
+    inside.hold(&target);
+    assert_eq!(inspect(&mut outside, &target)["liveness"], "alive");
+    // Start times read differently on the two sides: a foreign program must not take that for a recycled pid.
+    if needs("python3", has("python3")) {
+        let path = dir.path().join("t.lock");
+        let judged = foreign("python", &["judge", path.to_str().unwrap()]).output().unwrap();
+        let judged: Value = serde_json::from_slice(&judged.stdout).unwrap();
+        assert_eq!(judged["reasons"], json!([]), "{judged}");
+    }
+    // A child's start time is read in there as well.
+    let child = inside.must("fork-stay")["pid"].as_i64().unwrap();
+    inside.must(&format!("process g {child}"));
+    let text = std::fs::read_to_string(dir.path().join("t.lock")).unwrap();
+    let record: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&record["pid"], &record["starttime"]), (&json!(child), &Value::Null), "{record}");
+    inside.must("release g");
+    // SAFETY: the actor's child, which ends by a signal only, and which the actor has not reaped.
+    unsafe { libc::kill(child as i32, libc::SIGKILL) };
+
+    // The other way round: a foreign holder in there that is between its close and its unlink lives as well.
+    let (other, pid) = (dir.path().join("other"), init_of(inside.pid()));
+    let text = format!(r#"{{"pid": {pid}, "createdAt": "2026-03-02T10:00:00.000Z", "starttime": 100000007}}"#);
+    std::fs::write(dir.path().join("other.lock"), text).unwrap();
+    let found = inspect(&mut outside, &other);
+    assert_eq!((&found["state"], &found["reasons"]), (&json!("held"), &json!(["too-old"])), "{found}");
+    outside.must(&format!("open o {}", other.display()));
+    outside.must_fail("acquire o o never", "busy");
+    if needs("python3", has("python3")) {
+        let mut holder = Foreign::hold(&target, |seed| {
+            let mut command = Command::new("unshare");
+            command.args(words).args(["sh", "-c", &format!("exec {seed}")]);
+            command
+        });
+        outside.must_fail("acquire l g never", "busy");
+        outside.must("begin l g forever");
+        holder.input.write_all(b"release\n").unwrap();
+        holder.expect("released");
+        assert_eq!(outside.hear()["crashed"], Value::Null);
+    }
+}
+
+// ---- File systems ---------------------------------------------------------------------------------------------------
+
+/// A mount that goes with the value.
+struct Mount {
+    at: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.at).status();
+    }
+}
+
+fn run(words: &[&str]) -> bool {
+    Command::new(words[0])
+        .args(&words[1..])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|s| s.success())
+}
+
+/// Mounts: the words may name the folder `{}`, whose `mnt` is the place.
+fn mount(prepare: impl FnOnce(&Path), words: &str) -> Option<Mount> {
+    let folder = folder();
+    let at = folder.path().join("mnt");
+    std::fs::create_dir(&at).unwrap();
+    prepare(folder.path());
+    let words = words.replace("{}", folder.path().to_str().unwrap());
+    let words: Vec<_> = words.split(' ').collect();
+    run(&words).then_some(Mount { at, _folder: folder })
+}
+
+/// A fresh file system in a file.
+fn image(make: &str, megabytes: u64, kind: &str) -> Option<Mount> {
+    let prepare = |folder: &Path| {
+        let image = folder.join("image");
+        std::fs::File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
+        assert!(run(&[make.split(' ').collect(), vec![image.to_str().unwrap()]].concat()), "{make} failed");
+    };
+    mount(prepare, &format!("mount -t {kind} -o loop {{}}/image {{}}/mnt"))
+}
+
+fn known_to_the_kernel(kind: &str) -> bool {
+    let _ = run(&["modprobe", kind]);
+    let text = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    text.lines().any(|line| line.split_whitespace().next_back() == Some(kind))
+}
+
+/// What every file system must do: keep out, be waited for, tell who waits, survive deaths, sweep.
+fn works_on(dir: &Path) {
+    let target = dir.join("t");
+    let (mut one, mut two, mut looks) = (Actor::start(), Actor::start(), Actor::start());
+    exclude_each_other(&mut one, &target, &mut two, &target);
+    assert_eq!(inspect(&mut looks, &target)["state"], "free");
+
+    // Who waits is counted.
+    one.must("acquire l g never");
+    one.must("check g");
+    assert!(dir.join("t.lock").exists());
+    two.must("begin l g forever");
+    let found = until(|| inspect(&mut looks, &target), |found| found["waiters"] == 1);
+    assert_eq!((&found["state"], &found["pid"]), (&json!("held"), &json!(one.pid())), "{found}");
+
+    // A death passes the lock on, and is told.
+    let pid = one.pid();
+    one.kill();
+    let granted = two.hear();
+    assert_eq!(granted["crashed"]["pid"], pid, "{granted}");
+    two.must("check g");
+    assert_eq!(inspect(&mut looks, &target)["waiters"], 0);
+    let pid = two.pid();
+    two.kill();
+    let found = inspect(&mut looks, &target);
+    assert_eq!((&found["state"], &found["pid"]), (&json!("stale"), &json!(pid)), "{found}");
+
+    // Flock style beside lock-file style, and shares.
+    let (mut one, mut two) = (Actor::start(), Actor::start());
+    one.must(&format!("open l {} style=flock", target.display()));
+    assert_eq!(one.must("acquire l g never")["crashed"]["pid"], pid);
+    assert!(!dir.join("t.lock").exists());
+    let found = inspect(&mut looks, &target);
+    assert_eq!((&found["state"], &found["style"], &found["pid"]), (&json!("held"), &json!("flock"), &json!(one.pid())));
+    two.must(&format!("open l {}", target.display()));
+    two.must_fail("acquire l g never", "busy");
+    one.must("release g");
+    one.must("share l g never");
+    two.must(&format!("open s {} style=flock", target.display()));
+    two.must("share s s never");
+    two.must_fail("acquire l g never", "busy");
+    one.must("release g");
+    two.must("release s");
+
+    // A foreign holder is waited for; dead, it is taken over.
+    if needs("python3", has("python3")) {
+        let mut holder = Foreign::hold(&target, |words| {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("exec {words}")]);
+            command
+        });
+        two.must_fail("acquire l g never", "busy");
+        two.must("begin l g forever");
+        holder.input.write_all(b"release\n").unwrap();
+        holder.expect("released");
+        assert_eq!(two.hear()["crashed"], Value::Null);
+        two.must("release g");
+    }
+
+    // What a dead one left is swept, and nothing stays.
+    one.hold(&target);
+    one.kill();
+    let cleaned = two.must(&format!("clean {} idle_ms=0", dir.display()));
+    assert_eq!((&cleaned["locks"][0]["state"], &cleaned["locks"][0]["removed"]), (&json!("stale"), &json!(true)));
+    assert_eq!(inspect(&mut looks, &target)["state"], "free");
+    assert!(!dir.join("t.lock").exists());
+}
+
+fn takes_over_from_a_dead_foreign_program(dir: &Path) {
+    if !needs("python3", has("python3")) {
+        return;
+    }
+    let target = dir.join("foreign");
+    let mut holder = Foreign::hold(&target, |words| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("exec {words}")]);
+        command
+    });
+    let mut native = Actor::start();
+    native.must(&format!("open l {}", target.display()));
+    native.must_fail("acquire l g never", "busy");
+    native.must("begin l g forever");
+    holder.child.kill().unwrap();
+    holder.child.wait().unwrap();
+    assert_eq!(native.hear()["crashed"]["pid"], holder.child.id());
+    native.must("check g");
+    native.must("release g");
+    assert!(!dir.join("foreign.lock").exists());
+}
+
+#[test]
+fn tmpfs() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    works_on(dir.path());
+    takes_over_from_a_dead_foreign_program(dir.path());
+}
+
+#[test]
+fn overlayfs() {
+    if !needs("root, for mounts", is_root()) {
+        return;
+    }
+    let dead = |folder: &Path| {
+        for name in ["lower", "upper", "work"] {
+            std::fs::create_dir(folder.join(name)).unwrap();
+        }
+        // The image was built from a machine whose holder had died: a lock file and its anchor, one inode.
+        let mut gone = Actor::start();
+        gone.hold(&folder.join("lower/built"));
+        gone.kill();
+    };
+    let options = "lowerdir={}/lower,upperdir={}/upper,workdir={}/work";
+    let Some(mount) = mount(dead, &format!("mount -t overlay overlay -o {options} {{}}/mnt")) else {
+        skip("needs overlay mounts");
+        return;
+    };
+    // What is in the lower layer is copied up as it is opened, and one inode becomes two there.
+    let target = mount.at.join("built");
+    let (mut one, mut other) = (Actor::start(), Actor::start());
+    assert_eq!(inspect(&mut one, &target)["state"], "stale");
+    assert_ne!(one.hold(&target)["crashed"], Value::Null);
+    one.must("check g");
+    other.must(&format!("open l {}", target.display()));
+    other.must_fail("acquire l g never", "busy");
+    one.must("release g");
+    assert!(!mount.at.join("built.lock").exists());
+    exclude_each_other(&mut one, &target, &mut other, &target);
+    works_on(&mount.at);
+    takes_over_from_a_dead_foreign_program(&mount.at);
+}
+
+#[test]
+fn xfs() {
+    if needs("root, for mounts", is_root()) && needs("mkfs.xfs (xfsprogs)", has("mkfs.xfs")) {
+        on_image("mkfs.xfs -q", 320, "xfs");
+    }
+}
+
+#[test]
+fn btrfs() {
+    if needs("root, for mounts", is_root()) && needs("mkfs.btrfs (btrfs-progs)", has("mkfs.btrfs")) {
+        on_image("mkfs.btrfs -q", 128, "btrfs");
+    }
+}
+
+fn on_image(make: &str, megabytes: u64, kind: &str) {
+    if !known_to_the_kernel(kind) {
+        // Nothing that could be installed: no skip that a CI run must fail for.
+        eprintln!("NOT TESTED HERE: this kernel has no {kind}");
+        return;
+    }
+    let Some(mount) = image(make, megabytes, kind) else {
+        skip(&format!("needs loop mounts of {kind}"));
+        return;
+    };
+    works_on(&mount.at);
+    takes_over_from_a_dead_foreign_program(&mount.at);
+}
+
+#[test]
+fn vfat() {
+    if !needs("root, for mounts", is_root()) || !needs("mkfs.vfat (dosfstools)", has("mkfs.vfat")) {
+        return;
+    }
+    on_image("mkfs.vfat", 16, "vfat");
+}
+
+#[test]
+fn fuse() {
+    if !needs("root, for mounts", is_root())
+        || !needs("/dev/fuse", Path::new("/dev/fuse").exists())
+        || !needs("bindfs", has("bindfs"))
+    {
+        return;
+    }
+    let source = |folder: &Path| std::fs::create_dir(folder.join("source")).unwrap();
+    let Some(mount) = mount(source, "bindfs {}/source {}/mnt") else {
+        skip("needs FUSE mounts");
+        return;
+    };
+    works_on(&mount.at);
+    // Another machine may have mounted what is behind it: a foreign pid that is dead here proves nothing.
+    let now = "2026-03-02T10:00:00.000Z";
+    std::fs::write(mount.at.join("far.lock"), format!(r#"{{"pid": 4194300, "createdAt": "{now}"}}"#)).unwrap();
+    let mut native = Actor::start();
+    let found = inspect(&mut native, &mount.at.join("far"));
+    assert_eq!((&found["state"], &found["reasons"][0]), (&json!("unknown"), &json!("dead-pid")), "{found}");
+    native.must(&format!("open l {}", mount.at.join("far").display()));
+    native.must_fail("acquire l g never", "busy");
+}
+
+#[test]
+fn a_file_system_without_hard_links_and_exclusive_renames_has_flock_style_only() {
+    if !needs("root, for mounts", is_root())
+        || !needs("/dev/fuse", Path::new("/dev/fuse").exists())
+        || !needs("mkfs.exfat (exfatprogs)", has("mkfs.exfat"))
+        || !needs("mount.exfat-fuse (exfat-fuse)", has("mount.exfat-fuse"))
+    {
+        return;
+    }
+    let Some(mount) = image("mkfs.exfat", 16, "exfat-fuse") else {
+        skip("needs loop mounts of exfat-fuse");
+        return;
+    };
+    let target = mount.at.join("t");
+    let (mut one, mut two) = (Actor::start(), Actor::start());
+    one.must(&format!("open l {}", target.display()));
+    let refused = one.must_fail("acquire l g never", "unsupported");
+    let error = refused["error"].as_str().unwrap();
+    assert!(error.contains("neither hard links nor exclusive renames") && error.contains("--flock"), "{error}");
+    let left: Vec<_> = std::fs::read_dir(&mount.at).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, [".tenure"]);
+    assert!(!mount.at.join(".tenure/t.lock.swap").exists());
+
+    one.must(&format!("open f {} style=flock", target.display()));
+    two.must(&format!("open f {} style=flock", target.display()));
+    one.must("acquire f g never");
+    two.must_fail("acquire f g never", "busy");
+    two.must("begin f g forever");
+    let pid = one.pid();
+    one.kill();
+    assert_eq!(two.hear()["crashed"]["pid"], pid);
+}

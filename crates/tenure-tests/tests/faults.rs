@@ -1,0 +1,642 @@
+//! System calls that fail: one at a time, each with each of its errors, and a disk that is really full.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tenure_tests::strace::{CALLS, Call, Strace};
+use tenure_tests::{Actor, actor_program, folder, has, is_root, needs};
+
+/// The names in a folder, sorted; none where it is missing.
+fn names(dir: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn lock_file(target: &Path) -> PathBuf {
+    let mut path = target.as_os_str().to_owned();
+    path.push(".lock");
+    path.into()
+}
+
+fn anchors(target: &Path) -> PathBuf {
+    target.with_file_name(".tenure")
+}
+
+/// A lock file that a foreign program left when it died.
+fn dead_foreign(target: &Path) {
+    let mut child = Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    let text = format!("{{\n  \"pid\": {},\n  \"createdAt\": \"2026-03-02T10:00:00.000Z\"\n}}", child.id());
+    fs::write(lock_file(target), text).unwrap();
+}
+
+fn text(answer: &Value) -> &str {
+    answer["error"].as_str().unwrap_or_default()
+}
+
+/// Errors that the manual pages list for a call, with what the error's text must then say; an interruption is no error.
+fn errors(call: &Call) -> &'static [(&'static str, &'static str)] {
+    const EIO: (&str, &str) = ("EIO", "os error 5)");
+    const ENOSPC: (&str, &str) = ("ENOSPC", "os error 28)");
+    const EDQUOT: (&str, &str) = ("EDQUOT", "os error 122)");
+    const EMFILE: (&str, &str) = ("EMFILE", "os error 24)");
+    const EACCES: (&str, &str) = ("EACCES", "os error 13)");
+    const ENOLCK: (&str, &str) = ("ENOLCK", "os error 37)");
+    const EINTR: (&str, &str) = ("EINTR", "");
+    match call.name.as_str() {
+        "openat" if call.text.contains("O_CREAT") => &[EIO, ENOSPC, EDQUOT, EMFILE, EACCES, EINTR],
+        "openat" => &[EIO, EMFILE, EACCES, EINTR],
+        "mkdirat" | "linkat" => &[EIO, ENOSPC, EDQUOT, EACCES, EINTR],
+        "renameat2" => &[EIO, ENOSPC, EDQUOT, EACCES, EINTR],
+        "unlinkat" => &[EIO, EACCES, EINTR],
+        "newfstatat" => &[EIO, EACCES],
+        "fstat" | "fchmod" => &[EIO],
+        "pread64" => &[EIO, EINTR],
+        "pwrite64" => &[EIO, ENOSPC, EDQUOT, EINTR],
+        "flock" => &[ENOLCK, EINTR],
+        _ => &[],
+    }
+}
+
+/// One operation under test: what is there before, what the actor says first, and the line whose calls fail.
+struct Scene<'a> {
+    keys: &'a str,
+    before: &'a dyn Fn(&Path),
+    /// Acquires first: the line is a release then.
+    held: bool,
+    /// A fault for the whole of it, as strace has it.
+    also: Option<&'a str>,
+}
+
+/// Each system call of the operation fails once with each of its errors.
+fn fail_everywhere(scene: &Scene<'_>) {
+    let dir = folder();
+    let mut actor = Actor::start();
+    // What a process does once is done by now: who am I, and so on.
+    actor.hold(&dir.path().join("warm"));
+    actor.must("release g");
+    let mut other = Actor::start();
+    let line = if scene.held { "release g" } else { "acquire l g never" };
+    let trace = format!("trace={CALLS}");
+    let with = |more: &[&str]| {
+        let mut args = vec!["-e".to_owned(), trace.clone()];
+        for fault in scene.also.iter().chain(more) {
+            args.extend(["-e".to_owned(), format!("inject={fault}")]);
+        }
+        args
+    };
+    let attach = |pid, more: &[&str]| Strace::attach(pid, &with(more).iter().map(String::as_str).collect::<Vec<_>>());
+    let prepare = |actor: &mut Actor, name: &str| {
+        let parent = dir.path().join(name);
+        fs::create_dir(&parent).unwrap();
+        let target = parent.join("t");
+        (scene.before)(&target);
+        actor.must(&format!("open l {} {}", target.display(), scene.keys));
+        if scene.held {
+            let strace = scene.also.map(|_| attach(actor.pid(), &[]));
+            actor.must("acquire l g never");
+            drop(strace);
+        }
+        (parent, target)
+    };
+
+    prepare(&mut actor, "rehearsal");
+    let strace = attach(actor.pid(), &[]);
+    actor.must(line);
+    let calls = strace.calls();
+    if !scene.held {
+        actor.must("release g");
+    }
+    let cases = calls.iter().flat_map(|call| errors(call).iter().map(move |error| (call, *error)));
+    let mut failed = 0;
+    for (at, (call, (error, says))) in cases.enumerate() {
+        let (parent, target) = prepare(&mut actor, &at.to_string());
+        let fault = format!("{}:error={error}:when={}", call.name, call.nth);
+        // A fault for every such call and one for the nth are one fault too many.
+        if scene.also.is_some_and(|also| also.starts_with(&format!("{}:", call.name))) {
+            continue;
+        }
+        let strace = attach(actor.pid(), &[&fault]);
+        let answer = actor.ask(line);
+        let trace = strace.detach();
+        let what = format!("{error} at {call:?}: {answer}");
+        assert!(trace.iter().any(|line| line.contains("(INJECTED)")), "{what}: {trace:?}");
+        let ok = answer["ok"] == true;
+        if *error == *"EINTR" {
+            assert!(ok, "an interruption is no error: {what}");
+        }
+        if !ok {
+            failed += 1;
+            assert!(text(&answer).contains(says), "{what}");
+            assert!(text(&answer).contains(&parent.display().to_string()), "{what}");
+        }
+        other.must(&format!("open l {} {}", target.display(), scene.keys));
+        if ok && !scene.held {
+            // A grant is one.
+            assert_eq!(other.must_fail("acquire l g never", "busy")["holder"], actor.pid(), "{what}");
+            actor.must("check g");
+            actor.must("release g");
+        }
+        // Nothing is held, though the first one is still there.
+        let next = other.ask("acquire l g 1000");
+        assert_eq!(next["ok"], true, "{what}; then: {next}; {trace:?}");
+        other.must("check g");
+        actor.must_fail("acquire l h never", "busy");
+        other.must("release g");
+        // And the first one goes on as if nothing had been.
+        let next = actor.ask("acquire l g never");
+        assert_eq!(next["ok"], true, "{what}; then: {next}");
+        actor.must("check g");
+        actor.must("release g");
+        let mut left = names(&parent);
+        left.retain(|name| name != "t");
+        assert_eq!(left, [".tenure"], "{what}");
+        assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"], "{what}");
+        assert_eq!(fs::read_to_string(anchors(&target).join(".gitignore")).unwrap(), "*\n", "{what}");
+    }
+    assert!(failed > 0, "no fault made a difference: {calls:?}");
+}
+
+const NOTHING: &dyn Fn(&Path) = &|_| {};
+
+fn ready() -> bool {
+    needs("strace", has("strace"))
+}
+
+/// A fresh folder, so that everything is made.
+#[test]
+fn any_call_of_a_first_acquire_may_fail() {
+    if ready() {
+        fail_everywhere(&Scene { keys: "", before: NOTHING, held: false, also: None });
+    }
+}
+
+#[test]
+fn any_call_of_a_first_acquire_with_a_mode_may_fail() {
+    if ready() {
+        fail_everywhere(&Scene { keys: "mode=666", before: NOTHING, held: false, also: None });
+    }
+}
+
+#[test]
+fn any_call_of_an_acquire_in_flock_style_may_fail() {
+    if ready() {
+        fail_everywhere(&Scene { keys: "style=flock", before: NOTHING, held: false, also: None });
+    }
+}
+
+#[test]
+fn any_call_of_a_release_may_fail() {
+    if ready() {
+        fail_everywhere(&Scene { keys: "", before: NOTHING, held: true, also: None });
+        fail_everywhere(&Scene { keys: "style=flock", before: NOTHING, held: true, also: None });
+    }
+}
+
+#[test]
+fn any_call_of_a_takeover_from_a_dead_foreign_program_may_fail() {
+    if ready() {
+        fail_everywhere(&Scene { keys: "", before: &dead_foreign, held: false, also: None });
+    }
+}
+
+#[test]
+fn any_call_of_a_takeover_from_a_dead_native_may_fail() {
+    if !ready() {
+        return;
+    }
+    let dead_native = |target: &Path| {
+        let mut actor = Actor::start();
+        actor.hold(target);
+        actor.kill();
+        fs::remove_dir_all(anchors(target)).unwrap();
+    };
+    fail_everywhere(&Scene { keys: "", before: &dead_native, held: false, also: None });
+}
+
+#[test]
+fn any_call_may_fail_where_there_are_no_hard_links() {
+    if ready() {
+        let also = Some("linkat:error=EPERM");
+        fail_everywhere(&Scene { keys: "", before: NOTHING, held: false, also });
+        fail_everywhere(&Scene { keys: "", before: NOTHING, held: true, also });
+        fail_everywhere(&Scene { keys: "", before: &dead_foreign, held: false, also });
+    }
+}
+
+/// Without hard links: an acquire, contention, a wait, a crash and a takeover, all by copies.
+#[test]
+fn without_hard_links_everything_works_by_copies() {
+    if !ready() {
+        return;
+    }
+    for error in ["EPERM", "EOPNOTSUPP"] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let fault = format!("linkat:error={error}");
+        let opened = || {
+            let mut actor = Actor::start();
+            let strace = Strace::inject(actor.pid(), &[&fault]);
+            actor.must(&format!("open l {}", target.display()));
+            (strace, actor)
+        };
+        let mut last = 0;
+        let mut grown = |answer: &Value| {
+            let fence = answer["fence"].as_u64().unwrap_or_else(|| panic!("{answer}"));
+            assert!(fence > last, "{answer}");
+            last = fence;
+        };
+        let (_one_trace, mut one) = opened();
+        let (_two_trace, mut two) = opened();
+        grown(&one.must("acquire l g never"));
+        let anchor = anchors(&target).join("t.lock");
+        assert_ne!(fs::metadata(lock_file(&target)).unwrap().ino(), fs::metadata(&anchor).unwrap().ino());
+        let record: Value = serde_json::from_slice(&fs::read(lock_file(&target)).unwrap()).unwrap();
+        assert_eq!(record["pid"], one.pid());
+        assert_eq!(two.must_fail("acquire l g never", "busy")["holder"], one.pid());
+        one.must("check g");
+        two.must("begin l g forever");
+        one.must("release g");
+        grown(&two.hear());
+        two.must("check g");
+        assert_eq!(one.must_fail("acquire l g never", "busy")["holder"], two.pid());
+
+        // Killed while another waits, and while nobody does.
+        one.must("begin l g forever");
+        let pid = two.pid();
+        two.kill();
+        let granted = one.hear();
+        assert_eq!(granted["crashed"]["pid"], pid, "{granted}");
+        grown(&granted);
+        one.must("check g");
+        let pid = one.pid();
+        one.kill();
+        assert_eq!(tenure::inspect(&target).unwrap().state, tenure::State::Stale);
+        let (_three_trace, mut three) = opened();
+        let granted = three.must("acquire l g never");
+        assert_eq!(granted["crashed"]["pid"], pid, "{granted}");
+        grown(&granted);
+        three.must("release g");
+        assert_eq!(names(dir.path()), [".tenure"]);
+        // A dead foreign program's file.
+        dead_foreign(&target);
+        grown(&three.must("acquire l g never"));
+        three.must("check g");
+        three.must("release g");
+        assert_eq!(names(dir.path()), [".tenure"]);
+        assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"]);
+        assert_eq!(fs::metadata(&anchor).unwrap().nlink(), 1);
+    }
+}
+
+#[test]
+fn without_an_exchange_a_takeover_is_unsupported_and_all_else_works() {
+    if !ready() {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut actor = Actor::start();
+    let _strace = Strace::inject(actor.pid(), &["renameat2:error=EINVAL"]);
+    actor.hold(&target);
+    actor.must("release g");
+    // Our own dead are linked to the anchor: no exchange is needed.
+    let mut dying = Actor::start();
+    dying.hold(&target);
+    dying.kill();
+    assert!(actor.must("acquire l g never")["crashed"]["pid"].is_u64());
+    actor.must("release g");
+
+    dead_foreign(&target);
+    let before = (fs::metadata(lock_file(&target)).unwrap().ino(), fs::read(lock_file(&target)).unwrap());
+    for wait in ["never", "60000"] {
+        let answer = actor.must_fail(&format!("acquire l g {wait}"), "unsupported");
+        assert!(text(&answer).contains("RENAME_EXCHANGE") && text(&answer).contains("t.lock"), "{answer}");
+    }
+    assert_eq!((fs::metadata(lock_file(&target)).unwrap().ino(), fs::read(lock_file(&target)).unwrap()), before);
+    assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"]);
+    fs::remove_file(lock_file(&target)).unwrap();
+    actor.must("acquire l g never");
+    actor.must("check g");
+    actor.must("release g");
+}
+
+#[test]
+fn without_flock_an_acquire_is_unsupported_never_a_success() {
+    if !ready() {
+        return;
+    }
+    for error in ["EOPNOTSUPP", "ENOSYS"] {
+        for keys in ["", "style=flock", "mode=666", "record=0"] {
+            let dir = folder();
+            let target = dir.path().join("t");
+            fs::write(&target, "").unwrap();
+            let mut actor = Actor::start();
+            actor.must(&format!("open l {} {keys}", target.display()));
+            let strace = Strace::inject(actor.pid(), &[&format!("flock:error={error}")]);
+            for wait in ["never", "60000"] {
+                let answer = actor.must_fail(&format!("acquire l g {wait}"), "unsupported");
+                assert!(text(&answer).contains("flock(2)"), "{error} {keys}: {answer}");
+                assert!(!lock_file(&target).exists());
+            }
+            drop(strace);
+            actor.must("acquire l g never");
+            actor.must("release g");
+        }
+    }
+}
+
+/// While a helper of the library waits, for natives and for foreign programs.
+#[test]
+fn a_wait_that_cannot_be_set_up_is_an_error_or_a_slower_wait() {
+    if !ready() {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut holder = Actor::start();
+    let mut waiter = Actor::start();
+    holder.hold(&target);
+    waiter.must(&format!("open l {}", target.display()));
+    // No thread to wait with.
+    let strace = Strace::inject(waiter.pid(), &["clone3:error=EAGAIN", "clone:error=EAGAIN"]);
+    let answer = waiter.must_fail("acquire l g 60000", "io");
+    assert!(text(&answer).contains("thread") && text(&answer).contains("os error 11)"), "{answer}");
+    drop(strace);
+    // Interrupted again and again while in the kernel's queue.
+    let strace = Strace::inject(waiter.pid(), &["flock:error=EINTR:when=1..5"]);
+    waiter.must("begin l g forever");
+    holder.must("release g");
+    assert_eq!(waiter.hear()["event"], "granted");
+    waiter.must("check g");
+    drop(strace);
+    // The kernel refuses to queue it.
+    holder.must("begin l g forever");
+    waiter.must("release g");
+    assert_eq!(holder.hear()["event"], "granted");
+    let strace = Strace::inject(waiter.pid(), &["flock:error=ENOLCK"]);
+    let answer = waiter.must_fail("acquire l g 60000", "io");
+    assert!(text(&answer).contains("os error 37)"), "{answer}");
+    drop(strace);
+    holder.must("release g");
+    waiter.must("acquire l g never");
+    waiter.must("release g");
+
+    // A foreign holder: without its events the slow look stays.
+    let script = "import json,os,sys; f=open(sys.argv[1],'w'); \
+                  json.dump({'pid':os.getpid(),'createdAt':'2026-03-02T10:00:00.000Z'},f); f.flush(); \
+                  print('held',flush=True); sys.stdin.readline(); os.unlink(sys.argv[1]); print('gone',flush=True)";
+    for fault in ["inotify_init1:error=EMFILE", "inotify_add_watch:error=ENOSPC", "pidfd_open:error=EMFILE"] {
+        let mut foreign = Command::new("python3")
+            .args(["-c", script])
+            .arg(lock_file(&target))
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = std::io::BufReader::new(foreign.stdout.take().unwrap());
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut output, &mut line).unwrap();
+        assert_eq!(line, "held\n");
+        let strace = Strace::inject(waiter.pid(), &[fault]);
+        waiter.must("begin l g forever");
+        strace.wait_for("(INJECTED)");
+        writeln!(foreign.stdin.take().unwrap()).unwrap();
+        assert_eq!(waiter.hear()["event"], "granted", "{fault}");
+        drop(strace);
+        foreign.wait().unwrap();
+        waiter.must("check g");
+        waiter.must("release g");
+    }
+    assert_eq!(names(dir.path()), [".tenure"]);
+}
+
+/// A limit on descriptors, as the kernel enforces it.
+#[test]
+fn no_descriptor_left_is_an_error_that_passes() {
+    for keys in ["", "style=flock", "mode=666", "record=0"] {
+        let dir = folder();
+        let mut other = Actor::start();
+        // A process that has locked nothing yet, too: what it must find out about itself takes descriptors.
+        let mut actor = Actor::start();
+        let target = dir.path().join("t");
+        actor.must(&format!("open l {} {keys}", target.display()));
+        other.must(&format!("open l {} {keys}", target.display()));
+        let pid = i32::try_from(actor.pid()).unwrap();
+        let open = fs::read_dir(format!("/proc/{pid}/fd"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().parse::<u64>().unwrap());
+        // One more than can be open now, and one more at each try, until it is enough.
+        let mut open: Vec<u64> = open.collect();
+        open.sort_unstable();
+        let free: Vec<u64> = (0..).filter(|fd| !open.contains(fd)).take(12).collect();
+        let limit = |soft: u64| {
+            // SAFETY: both structs live over the call.
+            unsafe {
+                let mut now: libc::rlimit = std::mem::zeroed();
+                assert_eq!(libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &mut now), 0);
+                now.rlim_cur = soft.min(now.rlim_max);
+                assert_eq!(libc::prlimit(pid, libc::RLIMIT_NOFILE, &now, std::ptr::null_mut()), 0);
+            }
+        };
+        let mut failures = 0;
+        for soft in free {
+            limit(soft);
+            let answer = actor.ask("acquire l g never");
+            if answer["ok"] == true {
+                actor.must("release g");
+            } else {
+                failures += 1;
+                assert!(text(&answer).contains("os error 24)"), "{keys} {soft}: {answer}");
+                assert!(text(&answer).contains(&dir.path().display().to_string()), "{keys} {soft}: {answer}");
+                other.must("acquire l g never");
+                other.must("release g");
+            }
+        }
+        assert!(failures > 0, "{keys}: the limit had no effect");
+        limit(1024);
+        actor.must("acquire l g never");
+        actor.must("check g");
+        other.must_fail("acquire l g never", "busy");
+        actor.must("release g");
+    }
+}
+
+/// A small file system, filled to the last byte or the last inode.
+#[test]
+fn a_full_disk_is_an_error_that_passes() {
+    if !needs("root and unshare(1)", is_root() && has("unshare")) {
+        return;
+    }
+    for options in ["size=64k", "nr_inodes=6"] {
+        for keys in ["", "style=flock", "mode=666"] {
+            let dir = folder();
+            let script = format!("mount -t tmpfs -o {options} none \"$1\" && exec \"$0\"");
+            let mut command = Command::new("unshare");
+            command.args(["-m", "sh", "-c", &script]).arg(actor_program()).arg(dir.path());
+            let mut actor = Actor::from(&mut command);
+            actor.must("threads");
+            // The mount as its own namespace sees it.
+            let seen = PathBuf::from(format!("/proc/{}/root{}", actor.pid(), dir.path().display()));
+            let filler = || {
+                if options.starts_with("size") {
+                    let mut file = fs::File::create(seen.join("filler")).unwrap();
+                    while file.write_all(&[0; 4096]).is_ok() {}
+                } else {
+                    for at in 0.. {
+                        if fs::File::create(seen.join(format!("filler{at}"))).is_err() {
+                            break;
+                        }
+                    }
+                }
+            };
+            let empty = || {
+                for entry in fs::read_dir(&seen).unwrap() {
+                    let path = entry.unwrap().path();
+                    if path.file_name().unwrap().to_string_lossy().starts_with("filler") {
+                        fs::remove_file(path).unwrap();
+                    }
+                }
+            };
+            let what = format!("{options} {keys}");
+            let target = dir.path().join("t");
+            let other_target = seen.join("t");
+            let mut other = Actor::start();
+            actor.must(&format!("open l {} {keys}", target.display()));
+            other.must(&format!("open l {} {keys}", other_target.display()));
+            filler();
+            for who in [&mut actor, &mut other] {
+                let answer = who.must_fail("acquire l g never", "io");
+                assert!(text(&answer).contains("os error 28)"), "{what}: {answer}");
+            }
+            empty();
+            other.must("acquire l g never");
+            actor.must_fail("acquire l g never", "busy");
+            other.must("release g");
+            actor.must("acquire l g never");
+            // Full again while it holds: the release makes nothing, so it works, and so does the next acquire, whose
+            // record is written over the last one's.
+            filler();
+            actor.must("check g");
+            actor.must("release g");
+            if options.starts_with("size") {
+                actor.must("acquire l g never");
+                actor.must_fail("acquire l h never", "busy");
+                actor.must("release g");
+            }
+            empty();
+            other.must("acquire l g never");
+            other.must("check g");
+            other.must("release g");
+            let mut left = names(&seen);
+            left.retain(|name| name != "t");
+            assert_eq!(left, [".tenure"], "{what}");
+            assert_eq!(names(&seen.join(".tenure")), [".gitignore", "t.lock"], "{what}");
+            assert_eq!(fs::read_to_string(seen.join(".tenure/.gitignore")).unwrap(), "*\n", "{what}");
+        }
+    }
+}
+
+/// The fence of a grant.
+fn fence(answer: &Value) -> u64 {
+    answer["fence"].as_u64().unwrap_or_else(|| panic!("{answer}"))
+}
+
+/// Changes the fence in an anchor's record, whose length stays.
+fn set_fence(target: &Path, from: u64, to: u64) {
+    let path = anchors(target).join("t.lock");
+    let text = fs::read_to_string(&path).unwrap();
+    let (from, to) = (from.to_string(), to.to_string());
+    assert!(from.len() == to.len() && text.matches(&from).count() == 1, "{text}");
+    fs::write(&path, text.replace(&from, &to)).unwrap();
+}
+
+#[test]
+fn the_fence_grows_whatever_happens() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let open = |actor: &mut Actor, style: &str| drop(actor.must(&format!("open l {} {style}", target.display())));
+    let mut last = 0;
+    let mut grown = |answer: &Value, what: &str| {
+        assert!(fence(answer) > last, "{what}: {answer} after {last}");
+        last = fence(answer);
+        last
+    };
+    for style in ["", "style=flock"] {
+        // A crash.
+        let mut one = Actor::start();
+        open(&mut one, style);
+        grown(&one.must("acquire l g never"), "first");
+        one.kill();
+        let mut two = Actor::start();
+        open(&mut two, style);
+        grown(&two.must("acquire l g never"), "after a crash");
+        // A break.
+        Actor::start().must(&format!("break {} force", target.display()));
+        two.must_fail("check g", "lost");
+        let mut three = Actor::start();
+        open(&mut three, style);
+        if style.is_empty() {
+            grown(&three.must("acquire l g never"), "after a break");
+            two.must_fail("release g", "lost");
+        } else {
+            // The target's own kernel lock is not to be broken: its holder lets go.
+            two.must_fail("release g", "lost");
+            grown(&three.must("acquire l g never"), "after a break");
+        }
+        three.must("release g");
+        // `.tenure` is deleted.
+        drop((two, three));
+        fs::remove_dir_all(anchors(&target)).unwrap();
+        let mut four = Actor::start();
+        open(&mut four, style);
+        grown(&four.must("acquire l g never"), "after .tenure was deleted");
+        four.must("release g");
+        grown(&four.must("acquire l g never"), "again");
+        four.must("release g");
+    }
+    // A change of style, both ways.
+    let mut actor = Actor::start();
+    for style in ["", "style=flock", "", "style=flock"] {
+        open(&mut actor, style);
+        grown(&actor.must("acquire l g never"), "another style");
+        actor.must("release g");
+    }
+}
+
+/// A clock that was set back: the last fence is of a time to come.
+#[test]
+fn the_fence_goes_on_by_one_when_the_clock_was_set_back() {
+    for style in ["", "style=flock", "style=flock mode=666"] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut actor = Actor::start();
+        actor.must(&format!("open l {} {style}", target.display()));
+        let now = fence(&actor.must("acquire l g never"));
+        actor.must("release g");
+        let future = now + 3600 * 1_000_000;
+        set_fence(&target, now, future);
+        assert_eq!(fence(&actor.must("acquire l g never")), future + 1);
+        actor.must("release g");
+        assert_eq!(fence(&actor.must("acquire l g never")), future + 2);
+        // After a crash, in the other style, and after a break.
+        actor.kill();
+        let mut actor = Actor::start();
+        let other = if style.is_empty() { "style=flock" } else { "" };
+        actor.must(&format!("open l {} {other}", target.display()));
+        assert_eq!(fence(&actor.must("acquire l g never")), future + 3);
+        Actor::start().must(&format!("break {} force", target.display()));
+        actor.must_fail("release g", "lost");
+        assert_eq!(fence(&actor.must("acquire l g never")), future + 4);
+        actor.must("release g");
+    }
+}

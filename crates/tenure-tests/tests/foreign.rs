@@ -1,0 +1,887 @@
+//! Judging, in both directions: what we do with a foreign program's lock file, and what one does with ours.
+//!
+//! The foreign programs are `foreign/seed.py` and `foreign/seed.mjs`: the seed's rules written again, flaws included.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::Value;
+use tenure_tests::{
+    Actor, Foreign, actor_program, as_nobody, folder, foreign, has, hex, inode, is_root, iso, needs, until,
+};
+
+/// Beyond every `pid_max`: no process ever has it.
+const NEVER: u32 = 4_194_305;
+/// A lock file's time to come, so that however slow the machine is, it is fresh.
+const FRESH: i64 = -3_600_000;
+const OLD: i64 = 7_200_000;
+const LANGUAGES: [&str; 2] = ["python", "node"];
+
+fn start_time(pid: u32) -> u64 {
+    tenure::process::start_time(pid).unwrap()
+}
+
+fn put(actor: &mut Actor, path: &Path, age: i64, text: &[u8]) {
+    actor.must(&format!("put {} {age} {}", path.display(), hex(text)));
+}
+
+fn put_record(actor: &mut Actor, path: &Path, pid: u32, start: Option<u64>) {
+    let start = start.map_or(String::new(), |start| format!(",\n  \"starttime\": {start}"));
+    let created_at = iso(SystemTime::now());
+    put(actor, path, 0, format!("{{\n  \"pid\": {pid},\n  \"createdAt\": \"{created_at}\"{start}\n}}").as_bytes());
+}
+
+fn inspect(actor: &mut Actor, target: &Path) -> Value {
+    actor.must(&format!("inspect {}", target.display()))["found"].take()
+}
+
+fn reasons(found: &Value) -> Vec<String> {
+    found["reasons"].as_array().unwrap().iter().map(|reason| reason.as_str().unwrap().to_owned()).collect()
+}
+
+/// Somebody waits for this lock, and has come as far as the foreign holder's lock file.
+fn await_waiter(looker: &mut Actor, target: &Path) {
+    until("a waiter", || inspect(looker, target)["waiters"] == 1);
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Then {
+    /// Taken over at once.
+    Granted,
+    /// Held, or not to be told: waited for.
+    Waits,
+}
+use Then::{Granted, Waits};
+
+#[test]
+fn every_rule_and_every_reason() {
+    let dir = folder();
+    let mut actor = Actor::start();
+    let own = actor.pid();
+    let live = std::process::id();
+    let (live_start, own_start) = (start_time(live), start_time(own));
+    let reaped = {
+        let mut child = Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        child.id()
+    };
+    let now = "2099-01-01T00:00:00.000Z";
+    let old = "2020-01-01T00:00:00.000Z";
+    let minute_ago = iso(SystemTime::now() - Duration::from_secs(60));
+    let with = |fields: &[(&str, String)]| {
+        let fields: Vec<String> = fields.iter().map(|(key, value)| format!("  \"{key}\": {value}")).collect();
+        format!("{{\n{}\n}}", fields.join(",\n"))
+    };
+    let date = |text: &str| format!("\"{text}\"");
+    let of = |pid: &str, created_at: &str| with(&[("pid", pid.to_owned()), ("createdAt", date(created_at))]);
+    let started = |pid: u32, start: &str| {
+        with(&[("pid", pid.to_string()), ("createdAt", date(now)), ("starttime", start.to_owned())])
+    };
+    let holding = |pid: u32, created_at: &str, hold: &str| {
+        with(&[("pid", pid.to_string()), ("createdAt", date(created_at)), ("maxHoldMs", hold.to_owned())])
+    };
+    let live_text = live.to_string();
+    let only_pid = with(&[("pid", live_text.clone())]);
+
+    const NO_PID: &[&str] = &["missing-pid"];
+    const NOTHING: &[&str] = &["missing-pid", "invalid-createdAt"];
+    const NO_DATE: &[&str] = &["invalid-createdAt"];
+    const DEAD: &[&str] = &["dead-pid"];
+    const RECYCLED: &[&str] = &["recycled-pid"];
+    const ORPHAN: &[&str] = &["orphan-self-pid"];
+    #[rustfmt::skip]
+    #[allow(clippy::type_complexity, reason = "a table")]
+    let rows: Vec<(&str, String, i64, &[&str], &str, Then)> = vec![
+        ("a live holder", of(&live_text, now), FRESH, &[], "alive", Waits),
+        ("a live holder, file long untouched", of(&live_text, now), OLD, &[], "alive", Waits),
+        ("a live holder with its start time", started(live, &live_start.to_string()), FRESH, &[], "alive", Waits),
+        ("a live holder within its hold", holding(live, now, "1000"), FRESH, &[], "alive", Waits),
+        ("a live holder whose pid is written 1.0", of(&format!("{live}.0"), now), FRESH, &[], "alive", Waits),
+
+        ("no pid, fresh", with(&[("createdAt", date(now))]), FRESH, NO_PID, "unknown", Waits),
+        ("no pid, old", with(&[("createdAt", date(now))]), OLD, NO_PID, "dead", Granted),
+        ("pid 0, fresh", of("0", now), FRESH, NO_PID, "unknown", Waits),
+        ("pid 0, old", of("0", now), OLD, NO_PID, "dead", Granted),
+        ("pid -1, fresh", of("-1", now), FRESH, NO_PID, "unknown", Waits),
+        ("pid 123.5, fresh", of("123.5", now), FRESH, NO_PID, "unknown", Waits),
+        ("pid \"12\", fresh", of("\"12\"", now), FRESH, NO_PID, "unknown", Waits),
+        ("pid true, fresh", of("true", now), FRESH, NO_PID, "unknown", Waits),
+        ("pid true, old", of("true", now), OLD, NO_PID, "dead", Granted),
+        ("a pid out of range, fresh", of("99999999999999999999", now), FRESH, NO_PID, "unknown", Waits),
+        ("a pid of 1e999, fresh", of("1e999", now), FRESH, NO_PID, "unknown", Waits),
+        ("no pid and too old, fresh file", of("null", old), FRESH, &["missing-pid", "too-old"], "unknown", Waits),
+
+        ("a pid that nobody has", of(&NEVER.to_string(), now), FRESH, DEAD, "dead", Granted),
+        ("a process that has ended", of(&reaped.to_string(), now), FRESH, DEAD, "dead", Granted),
+        ("a dead pid without a date", with(&[("pid", NEVER.to_string())]), FRESH, &["dead-pid", "invalid-createdAt"], "dead", Granted),
+        ("dead, old and overdue", holding(NEVER, old, "1"), FRESH, &["dead-pid", "too-old", "hold-exceeded"], "dead", Granted),
+
+        ("a recycled pid", started(live, &(live_start + 1).to_string()), FRESH, RECYCLED, "dead", Granted),
+        ("a recycled pid, start time 0", started(live, "0"), FRESH, RECYCLED, "dead", Granted),
+        ("a start time of -1 is none", started(live, "-1"), FRESH, &[], "alive", Waits),
+        ("a start time of 1.5 is none", started(live, "1.5"), FRESH, &[], "alive", Waits),
+        ("a start time in quotes is none", started(live, "\"1\""), FRESH, &[], "alive", Waits),
+
+        ("no date", only_pid.clone(), FRESH, NO_DATE, "alive", Waits),
+        ("no date, and the file is old", only_pid, OLD, NO_DATE, "alive", Waits),
+        ("a date that is none", of(&live_text, "yesterday"), FRESH, NO_DATE, "alive", Waits),
+        ("a date that is a number", with(&[("pid", live_text.clone()), ("createdAt", "1772445600000".into())]), FRESH, NO_DATE, "alive", Waits),
+        ("too old, alive", of(&live_text, old), OLD, &["too-old"], "alive", Waits),
+        ("over its hold, alive", holding(live, &minute_ago, "1000"), OLD, &["hold-exceeded"], "alive", Waits),
+        ("too old and over its hold, alive", holding(live, old, "1000"), OLD, &["too-old", "hold-exceeded"], "alive", Waits),
+        ("a hold in quotes is none", holding(live, &minute_ago, "\"1000\""), OLD, &[], "alive", Waits),
+        ("a hold of 1.5 is none", holding(live, &minute_ago, "1.5"), OLD, &[], "alive", Waits),
+        ("a hold below zero is none", holding(live, &minute_ago, "-5"), OLD, &[], "alive", Waits),
+
+        ("our own pid, not held by us", of(&own.to_string(), now), FRESH, ORPHAN, "dead", Granted),
+        ("our own pid and start time", started(own, &own_start.to_string()), FRESH, ORPHAN, "dead", Granted),
+        ("our own pid in an earlier life", started(own, &(own_start + 1).to_string()), FRESH, RECYCLED, "dead", Granted),
+        ("our own pid, too old", of(&own.to_string(), old), FRESH, &["too-old", "orphan-self-pid"], "dead", Granted),
+
+        ("empty, fresh", String::new(), FRESH, NOTHING, "unknown", Waits),
+        ("empty, old", String::new(), OLD, NOTHING, "dead", Granted),
+        ("blank, old", " \n\n".into(), OLD, NOTHING, "dead", Granted),
+        ("zeros, fresh", "\0".repeat(60), FRESH, NOTHING, "unknown", Waits),
+        ("zeros, old", "\0".repeat(60), OLD, NOTHING, "dead", Granted),
+        ("{}, fresh", "{}".into(), FRESH, NOTHING, "unknown", Waits),
+        ("{}, old", "{}".into(), OLD, NOTHING, "dead", Granted),
+        ("torn, fresh", format!("{{\n  \"pid\": {live},\n  \"creat"), FRESH, NOTHING, "unknown", Waits),
+        ("torn, old", format!("{{\n  \"pid\": {live},\n  \"creat"), OLD, NOTHING, "dead", Granted),
+        ("torn in its first key, old", "{\n  \"p".into(), OLD, NOTHING, "dead", Granted),
+    ];
+    let mut judges: Vec<Foreign> =
+        LANGUAGES.iter().filter(|one| **one == "python" || has("node")).map(|one| Foreign::judge(one, &[])).collect();
+
+    for (at, (name, text, age, expected, liveness, then)) in rows.iter().enumerate() {
+        let target = dir.path().join(format!("row-{at}"));
+        let lock_file = dir.path().join(format!("row-{at}.lock"));
+        put(&mut actor, &lock_file, *age, text.as_bytes());
+
+        let found = inspect(&mut actor, &target);
+        assert_eq!(reasons(&found), *expected, "{name}");
+        assert_eq!(found["liveness"], *liveness, "{name}: {found}");
+        let state = match *liveness {
+            "alive" => "held",
+            "dead" => "stale",
+            _ => "unknown",
+        };
+        assert_eq!((&found["state"], &found["native"]), (&state.into(), &false.into()), "{name}: {found}");
+
+        // The seed finds the same reasons, but for our own pid, which is none of its own.
+        let theirs: Vec<&str> = expected.iter().copied().filter(|reason| *reason != "orphan-self-pid").collect();
+        for judge in &mut judges {
+            let said = judge.ask(lock_file.to_str().unwrap());
+            assert_eq!(reasons(&said), theirs, "{name}: {said}");
+        }
+
+        let before = inode(&lock_file);
+        actor.must(&format!("open l {}", target.display()));
+        match then {
+            Granted => {
+                let granted = actor.must("acquire l g never");
+                assert_eq!(granted["crashed"]["pid"], found["pid"], "{name}: {granted}");
+                assert_ne!(inode(&lock_file), before, "{name}");
+                actor.must("check g");
+                actor.must("release g");
+                assert_eq!(inode(&lock_file), None, "{name}");
+            }
+            Waits => {
+                actor.must_fail("acquire l g never", "busy");
+                assert_eq!(
+                    (inode(&lock_file), std::fs::read(&lock_file).unwrap()),
+                    (before, text.as_bytes().to_vec()),
+                    "{name}"
+                );
+                actor.must("begin l g forever");
+                std::fs::remove_file(&lock_file).unwrap();
+                let granted = actor.hear();
+                assert_eq!(
+                    (&granted["event"], &granted["crashed"]),
+                    (&"granted".into(), &Value::Null),
+                    "{name}: {granted}"
+                );
+                actor.must("release g");
+            }
+        }
+        assert!(!dir.path().join(format!(".tenure/row-{at}.lock.swap")).exists(), "{name}");
+    }
+}
+
+#[test]
+fn the_grace_of_an_empty_file_runs_out_while_someone_waits() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut actor = Actor::start();
+    put(&mut actor, &dir.path().join("t.lock"), 0, b"");
+    let put_at = Instant::now();
+    actor.must(&format!("open l {} grace_ms=400", target.display()));
+    actor.must("begin l g 60000");
+    assert_eq!(actor.hear()["event"], "granted");
+    assert!(put_at.elapsed() >= Duration::from_millis(300), "not before its grace: {:?}", put_at.elapsed());
+}
+
+#[test]
+fn what_is_no_lock_stays_whatever_we_do() {
+    let dir = folder();
+    let mut actor = Actor::start();
+    let files: &[(&str, &[u8])] = &[
+        ("Cargo", b"# This file is automatically @generated by Cargo.\nversion = 4\n"),
+        ("yarn", b"# yarn lockfile v1\n\nansi@1:\n  version \"1.0.0\"\n"),
+        ("package-lock", b"{\n  \"name\": \"x\",\n  \"lockfileVersion\": 3,\n  \"packages\": {}\n}\n"),
+        ("cut", b"{\"name\": \"x\", \"lockfi"),
+        ("array", b"[]"),
+        ("string", b"\"pid\""),
+        ("number", b"4242\n"),
+        ("null", b"null"),
+        ("binary", b"\x7fELF\x02\x01\x01\x00\xff\xfe"),
+        ("two", b"{\"pid\": 4194305} {\"pid\": 4194305}"),
+    ];
+    let seen = |name: &str| {
+        let path = dir.path().join(format!("{name}.lock"));
+        let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+        (inode(&path), std::fs::read(&path).unwrap(), modified)
+    };
+    for (name, bytes) in files {
+        put(&mut actor, &dir.path().join(format!("{name}.lock")), OLD, bytes);
+        let (before, target) = (seen(name), dir.path().join(name));
+        for style in ["open l", "open a"] {
+            let more = if style == "open a" { "steal_after_ms=1 grace_ms=1" } else { "" };
+            actor.must(&format!("{style} {} {more}", target.display()));
+        }
+        for lock in ["l", "a"] {
+            let refused = actor.must_fail(&format!("acquire {lock} g never"), "in-the-way");
+            assert!(refused["error"].as_str().unwrap().contains(&format!("{name}.lock")), "{refused}");
+            // Waiting would be for ever: an error at once.
+            actor.must_fail(&format!("acquire {lock} g 600000"), "in-the-way");
+        }
+        actor.must_fail(&format!("inspect {}", target.display()), "in-the-way");
+        actor.must_fail(&format!("break {} force", target.display()), "in-the-way");
+        assert_eq!(seen(name), before, "{name}");
+    }
+    let before: Vec<_> = files.iter().map(|(name, _)| seen(name)).collect();
+    let cleaned = actor.must(&format!("clean {} idle_ms=0 grace_ms=0", dir.path().display()));
+    assert_eq!(cleaned["locks"], serde_json::json!([]), "{cleaned}");
+    assert_eq!(actor.must(&format!("list {}", dir.path().display()))["locks"], serde_json::json!([]));
+    assert_eq!(files.iter().map(|(name, _)| seen(name)).collect::<Vec<_>>(), before);
+}
+
+#[test]
+fn a_live_holder_is_robbed_for_its_age_only_where_that_was_asked_for() {
+    let dir = folder();
+    let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
+    let mut actor = Actor::start();
+    let text = format!("{{\"pid\": {}, \"createdAt\": \"2020-01-01T00:00:00.000Z\"}}", std::process::id());
+    put(&mut actor, &lock_file, OLD, text.as_bytes());
+    actor.must(&format!("open l {} stale_after_ms=1", target.display()));
+    actor.must_fail("acquire l g never", "busy");
+    actor.must(&format!("open a {} steal_after_ms=9999999999999", target.display()));
+    actor.must_fail("acquire a g never", "busy");
+    actor.must(&format!("open b {} steal_after_ms=1800000", target.display()));
+    actor.must("acquire b g never");
+}
+
+/// What a foreign program says of a lock file of ours: nothing, or that its pid is missing for the moment, which makes it
+/// wait for its grace; never anything that lets it take the lock.
+fn harmless(said: &Value) -> bool {
+    reasons(said).iter().all(|reason| reason == "missing-pid")
+}
+
+#[test]
+fn ours_is_never_stale_to_them_right_after_acquiring() {
+    let dir = folder();
+    let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
+    let mut actor = Actor::start();
+    actor.must(&format!("open l {} label=x max_hold_ms=3600000", target.display()));
+    for language in LANGUAGES {
+        if !needs(language, language == "python" || has(language)) {
+            continue;
+        }
+        let mut judge = Foreign::judge(language, &[]);
+        for round in 0..20 {
+            actor.must("acquire l g never");
+            let said = judge.ask(lock_file.to_str().unwrap());
+            assert_eq!((&said["stale"], &said["alive"]), (&false.into(), &true.into()), "{language}, {round}: {said}");
+            assert_eq!(said["pid"], actor.pid(), "{language}: {said}");
+            // It took our start time and our hold for what they are.
+            let text = std::fs::read_to_string(&lock_file).unwrap();
+            let record: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(record["starttime"], start_time(actor.pid()));
+            assert_eq!(record["maxHoldMs"], 3_600_000);
+            actor.must(&format!("label g round-{round}"));
+            assert_eq!(judge.ask(lock_file.to_str().unwrap())["stale"], false);
+            actor.must("release g");
+        }
+    }
+}
+
+/// Judges for longer than a date that is not refreshed would last, in every language at once.
+fn judged_for(lasting: Duration, stale_ms: u64, keys: &str) {
+    let dir = folder();
+    let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
+    let mut actor = Actor::start();
+    actor.must(&format!("open l {} {keys}", target.display()));
+    let stale_ms = stale_ms.to_string();
+    let mut judges: Vec<Foreign> = LANGUAGES
+        .iter()
+        .filter(|one| needs(one, **one == "python" || has(one)))
+        .map(|one| Foreign::judge(one, &["--stale-ms", &stale_ms]))
+        .collect();
+    for judge in &mut judges {
+        // They have started.
+        judge.ask("/nonexistent");
+    }
+    actor.must("acquire l g never");
+    let began = Instant::now();
+    let (mut clean, mut masked) = (0, 0);
+    let mut dates = std::collections::BTreeSet::new();
+    while began.elapsed() < lasting {
+        for judge in &mut judges {
+            let said = judge.ask(lock_file.to_str().unwrap());
+            assert!(harmless(&said), "after {:?}: {said}", began.elapsed());
+            if said["stale"] == false {
+                clean += 1;
+                dates.insert(said["createdAt"].as_str().unwrap().to_owned());
+            } else {
+                masked += 1;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(clean > 50 && masked * 5 < clean, "{clean} clean, {masked} masked");
+    assert!(dates.len() >= 3, "its date was refreshed: {dates:?}");
+    actor.must("check g");
+    actor.must("release g");
+}
+
+#[test]
+fn ours_is_never_too_old_to_them_because_its_date_is_refreshed() {
+    judged_for(Duration::from_millis(5000), 2000, "refresh_ms=50");
+}
+
+#[test]
+fn ours_never_exceeds_its_hold_to_them() {
+    judged_for(Duration::from_millis(5000), 1_800_000, "max_hold_ms=2000");
+}
+
+fn excludes_both_ways(language: &str) {
+    if !needs(language, language == "python" || has(language)) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut actor = Actor::start();
+    actor.must(&format!("open l {}", target.display()));
+
+    let holder = Foreign::hold(language, &target);
+    let refused = actor.must_fail("acquire l g never", "busy");
+    assert_eq!(refused["holder"], holder.pid(), "{refused}");
+    let found = inspect(&mut actor, &target);
+    assert_eq!((&found["state"], &found["reasons"]), (&"held".into(), &serde_json::json!([])), "{found}");
+    actor.must("begin l g forever");
+    await_waiter(&mut Actor::start(), &target);
+    holder.release();
+    assert_eq!(actor.hear()["event"], "granted");
+
+    let mut other = Foreign::from(foreign(language, &["hold", target.to_str().unwrap()]).args(["--timeout-ms", "200"]));
+    let said = other.hear();
+    assert_eq!((&said["event"], &said["owner"]), (&"timeout".into(), &format!("pid={}", actor.pid()).into()));
+    assert_eq!(other.child.wait().unwrap().code(), Some(75));
+    actor.must("check g");
+
+    // It waits for us, too.
+    let mut other = Foreign::from(&mut foreign(language, &["hold", target.to_str().unwrap()]));
+    actor.must("release g");
+    other.await_held();
+    actor.must_fail("acquire l g never", "busy");
+    other.kill();
+    let granted = actor.must("acquire l g 60000");
+    assert_ne!(granted["crashed"], Value::Null);
+}
+
+#[test]
+fn a_live_python_holder_and_we_exclude_each_other() {
+    excludes_both_ways("python");
+}
+
+#[test]
+fn a_live_node_holder_and_we_exclude_each_other() {
+    excludes_both_ways("node");
+}
+
+/// Eight grants after a holder's end. By polling once a second the faster half of them would take 1.1 s on average; by
+/// event they take milliseconds, and the slower half is for what else the machine does.
+fn granted_by_event(language: &str) {
+    if !needs(language, language == "python" || has(language)) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut actor, mut looker) = (Actor::start(), Actor::start());
+    actor.must(&format!("open l {}", target.display()));
+    let mut waited = Vec::new();
+    for round in 0..8 {
+        let mut holder = Foreign::hold(language, &target);
+        actor.must("begin l g forever");
+        await_waiter(&mut looker, &target);
+        if round % 2 == 0 {
+            // It says so once its file is gone.
+            assert_eq!(holder.ask("release")["event"], "released");
+        } else {
+            holder.kill();
+        }
+        let began = Instant::now();
+        let granted = actor.hear();
+        waited.push(began.elapsed());
+        assert_eq!(granted["event"], "granted", "{granted}");
+        assert_eq!(granted["crashed"].is_null(), round % 2 == 0, "{granted}");
+        actor.must("release g");
+    }
+    waited.sort();
+    let faster: Duration = waited[..4].iter().sum();
+    assert!(faster < Duration::from_millis(400), "{waited:?}");
+}
+
+#[test]
+fn the_end_of_a_python_holder_is_an_event() {
+    granted_by_event("python");
+}
+
+#[test]
+fn the_end_of_a_node_holder_is_an_event() {
+    granted_by_event("node");
+}
+
+#[test]
+fn who_has_the_file_open_lives_whatever_its_pid_says() {
+    let dir = folder();
+    let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
+    let mut actor = Actor::start();
+    let holder = Foreign::hold("python", &target);
+    let own = actor.pid();
+    let texts = [
+        format!("{{\"pid\": {NEVER}, \"createdAt\": \"2020-01-01T00:00:00.000Z\", \"maxHoldMs\": 1}}"),
+        format!("{{\"pid\": {}, \"starttime\": 1}}", std::process::id()),
+        format!("{{\"pid\": {own}}}"),
+        String::new(),
+    ];
+    actor.must(&format!("open l {}", target.display()));
+    for text in texts {
+        let before = inode(&lock_file);
+        put(&mut actor, &lock_file, OLD, text.as_bytes());
+        assert_eq!(inode(&lock_file), before, "it is the holder's file yet");
+        let found = inspect(&mut actor, &target);
+        assert_eq!((&found["state"], &found["liveness"]), (&"held".into(), &"alive".into()), "{text}: {found}");
+        assert!(!reasons(&found).is_empty(), "{text}: {found}");
+        let openers = found["openBy"].as_array().unwrap();
+        // Own pid: an orphan by the seed's rules only, so nobody looked who has it open.
+        if !text.contains(&own.to_string()) {
+            assert!(openers.contains(&holder.pid().into()), "{text}: {found}");
+        }
+        actor.must_fail("acquire l g never", "busy");
+        assert_eq!(inode(&lock_file), before);
+    }
+    put(&mut actor, &lock_file, 0, format!("{{\"pid\": {NEVER}}}").as_bytes());
+    actor.must("begin l g forever");
+    await_waiter(&mut Actor::start(), &target);
+    holder.kill();
+    let granted = actor.hear();
+    assert_eq!((&granted["event"], &granted["crashed"]["pid"]), (&"granted".into(), &NEVER.into()), "{granted}");
+}
+
+/// A folder of the user `nobody`.
+fn nobodys_folder() -> tempfile::TempDir {
+    let dir = folder();
+    std::os::unix::fs::chown(dir.path(), Some(65534), Some(65534)).unwrap();
+    dir
+}
+
+#[test]
+fn an_unprivileged_process_has_the_veto_on_its_own_files_and_knows_its_limits_on_others() {
+    if !needs("root and setpriv", is_root() && has("setpriv")) {
+        return;
+    }
+    let dir = nobodys_folder();
+    let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
+    let mut root = Actor::start();
+    let mut nobody = Actor::from(&mut as_nobody(&actor_program(), dir.path()));
+    nobody.must(&format!("open l {}", target.display()));
+
+    // Its own file: open by a program of root's, so alive; closed, so dead.
+    let holder = Foreign::hold("python", &target);
+    std::os::unix::fs::chown(&lock_file, Some(65534), Some(65534)).unwrap();
+    put(&mut root, &lock_file, OLD, format!("{{\"pid\": {NEVER}}}").as_bytes());
+    let found = inspect(&mut nobody, &target);
+    assert_eq!(
+        (&found["liveness"], &found["why"]),
+        (&"alive".into(), &"some process has the lock file open for writing".into())
+    );
+    nobody.must_fail("acquire l g never", "busy");
+    holder.kill();
+    assert_eq!(nobody.must("acquire l g 60000")["crashed"]["pid"], NEVER);
+    nobody.must("release g");
+
+    // Another's file: a lease is not to be had, so nobody can tell whether it is open.
+    put(&mut root, &lock_file, OLD, b"");
+    assert_eq!(inspect(&mut root, &target)["state"], "stale", "root can tell");
+    let found = inspect(&mut nobody, &target);
+    assert_eq!((&found["state"], &found["liveness"]), (&"unknown".into(), &"unknown".into()), "{found}");
+    nobody.must_fail("acquire l g never", "busy");
+    // A live process of another user's: permission denied is alive.
+    put_record(&mut root, &lock_file, std::process::id(), Some(start_time(std::process::id())));
+    assert_eq!(inspect(&mut nobody, &target)["liveness"], "alive");
+    nobody.must_fail("acquire l g never", "busy");
+    // A proof by identity is one.
+    put_record(&mut root, &lock_file, std::process::id(), Some(start_time(std::process::id()) + 1));
+    assert_eq!(reasons(&inspect(&mut nobody, &target)), ["recycled-pid"]);
+    nobody.must("acquire l g never");
+    nobody.must("release g");
+    put_record(&mut root, &lock_file, NEVER, None);
+    nobody.must("acquire l g never");
+}
+
+#[test]
+fn a_foreign_holder_in_another_container_is_not_robbed() {
+    if !needs("root and unshare", is_root() && has("unshare")) {
+        return;
+    }
+    let dir = folder();
+    let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
+    let seed = foreign("python", &["hold", target.to_str().unwrap()]);
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(seed.get_program()).args(seed.get_args());
+    let mut holder = Foreign::from(&mut command);
+    holder.await_held();
+    let mut actor = Actor::start();
+    actor.must(&format!("open l {}", target.display()));
+    let found = inspect(&mut actor, &target);
+    // Its pid is 1 there, and here another process's, or a process that is long gone.
+    assert!(found["pid"].as_i64().unwrap() < 100, "{found}");
+    assert_eq!((&found["state"], &found["liveness"]), (&"held".into(), &"alive".into()), "{found}");
+    let before = inode(&lock_file);
+    actor.must_fail("acquire l g never", "busy");
+    assert!(before.is_some() && inode(&lock_file) == before);
+    let cleaned = actor.must(&format!("clean {} grace_ms=0 idle_ms=0", dir.path().display()));
+    assert_eq!(cleaned["locks"][0]["removed"], false, "{cleaned}");
+    actor.must("begin l g forever");
+    await_waiter(&mut Actor::start(), &target);
+    holder.release();
+    assert_eq!(actor.hear()["event"], "granted");
+}
+
+/// An actor under strace, which stops it or kills it at system calls of our choice: at the entry of the call, a stop
+/// takes hold when the call is done, and a kill before it begins.
+fn traced(injections: &[&str]) -> Actor {
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=linkat,renameat2,unlinkat,inotify_init1"]);
+    for injection in injections {
+        command.args(["-e", &format!("inject={injection}")]);
+    }
+    Actor::from(command.arg(actor_program()))
+}
+
+/// The actor's own pid: strace's child.
+fn child_of(parent: u32) -> i32 {
+    let found = std::fs::read_dir("/proc").unwrap().find_map(|entry| {
+        let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let rest = stat.rsplit_once(')')?.1;
+        (rest.split_whitespace().nth(1)? == parent.to_string()).then_some(pid)
+    });
+    found.expect("the actor runs under strace")
+}
+
+/// Lets a process go on whenever it is stopped: a SIGCONT that comes before the stop would be lost, and strace counts its
+/// calls for each thread anew.
+struct GoOn {
+    stop: mpsc::Sender<()>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl GoOn {
+    fn start(pid: i32) -> GoOn {
+        let (stop, stopped) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            while stopped.recv_timeout(Duration::from_millis(5)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                // SAFETY: no precondition. The process is a child of a strace that has not been waited for.
+                unsafe { libc::kill(pid, libc::SIGCONT) };
+            }
+        });
+        GoOn { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for GoOn {
+    fn drop(&mut self) {
+        let _ = self.stop.send(());
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+    }
+}
+
+struct HeldUp {
+    dir: tempfile::TempDir,
+    actor: Actor,
+    pid: i32,
+    holder: Option<Foreign>,
+}
+
+impl Drop for HeldUp {
+    fn drop(&mut self) {
+        // A stopped process would outlive a test that fails. While strace runs, the pid is its child's.
+        if self.actor.child.try_wait().unwrap().is_none() {
+            // SAFETY: no precondition.
+            unsafe { libc::kill(self.pid, libc::SIGKILL) };
+        }
+    }
+}
+
+impl HeldUp {
+    /// An actor that judged a dead holder's file and is stopped before it exchanges it; meanwhile a live foreign program
+    /// holds.
+    fn new(more: &[&str]) -> HeldUp {
+        let dir = folder();
+        let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
+        put_record(&mut Actor::start(), &lock_file, NEVER, None);
+        // The first link is refused, because the dead holder's file is there; the second makes the swap.
+        let mut actor = traced(&[&["linkat:signal=SIGSTOP:when=2"], more].concat());
+        actor.must(&format!("open l {}", target.display()));
+        let pid = child_of(actor.pid());
+        actor.must("begin l g 60000");
+        until("the swap", || dir.path().join(".tenure/t.lock.swap").exists());
+        std::fs::remove_file(&lock_file).unwrap();
+        let holder = Some(Foreign::hold("python", &target));
+        HeldUp { dir, actor, pid, holder }
+    }
+
+    fn inodes(&self) -> [Option<u64>; 3] {
+        ["t.lock", ".tenure/t.lock", ".tenure/t.lock.swap"].map(|name| inode(&self.dir.path().join(name)))
+    }
+}
+
+#[test]
+fn a_takeover_that_was_held_up_never_removes_what_it_did_not_judge() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let mut held_up = HeldUp::new(&[]);
+    let [theirs, ..] = held_up.inodes();
+    let go_on = GoOn::start(held_up.pid);
+    until("the takeover is over", || held_up.inodes()[2].is_none());
+    assert_eq!(held_up.inodes()[0], theirs, "the foreign holder's file is where it was");
+    let mut looker = Actor::start();
+    let target = held_up.dir.path().join("t");
+    await_waiter(&mut looker, &target);
+    let found = inspect(&mut looker, &target);
+    assert_eq!(
+        (&found["state"], &found["pid"]),
+        (&"held".into(), &held_up.holder.as_ref().unwrap().pid().into()),
+        "{found}"
+    );
+    // Alive to its own kind, too.
+    let said = Foreign::judge("python", &[]).ask(held_up.dir.path().join("t.lock").to_str().unwrap());
+    assert_eq!(said["stale"], false, "{said}");
+    // Whatever the waiter has said by now, it is no grant: its first word comes after the release.
+    held_up.holder.take().unwrap().release();
+    let granted = held_up.actor.hear();
+    assert_eq!((&granted["event"], &granted["crashed"]), (&"granted".into(), &Value::Null), "{granted}");
+    held_up.actor.must("check g");
+    drop(go_on);
+}
+
+/// The actor is killed before the system call `death` of its takeover; what is left is recovered by the next.
+fn killed_in_the_takeover(death: &str, left_at_swap: fn([Option<u64>; 3], Option<u64>) -> bool) {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let mut held_up = HeldUp::new(&[death]);
+    let [theirs, ..] = held_up.inodes();
+    let go_on = GoOn::start(held_up.pid);
+    // Its death ends its line; strace itself ends a moment later.
+    held_up.actor.await_end();
+    drop(go_on);
+    let left = held_up.inodes();
+    assert!(left_at_swap(left, theirs), "{left:?}, the foreign holder's is {theirs:?}");
+
+    let target = held_up.dir.path().join("t");
+    let mut next = Actor::start();
+    next.must(&format!("open l {}", target.display()));
+    next.must_fail("acquire l g never", "busy");
+    assert_eq!(held_up.inodes()[0], theirs, "the foreign holder's file is back");
+    assert_eq!(held_up.inodes()[2], None, "nothing of the takeover is left");
+    next.must("begin l g 60000");
+    await_waiter(&mut Actor::start(), &target);
+    held_up.holder.take().unwrap().release();
+    assert_eq!(next.hear()["event"], "granted");
+}
+
+#[test]
+fn killed_before_the_exchange() {
+    killed_in_the_takeover("renameat2:signal=SIGKILL:when=1", |[lock, anchor, swap], theirs| {
+        lock == theirs && swap == anchor
+    });
+}
+
+#[test]
+fn killed_between_the_exchange_and_its_repair() {
+    killed_in_the_takeover("renameat2:signal=SIGKILL:when=2", |[lock, anchor, swap], theirs| {
+        lock == anchor && swap == theirs
+    });
+}
+
+#[test]
+fn killed_after_the_repair() {
+    killed_in_the_takeover("unlinkat:signal=SIGKILL:when=1", |[lock, anchor, swap], theirs| {
+        lock == theirs && swap == anchor
+    });
+}
+
+/// Two that live as long as the test, and started at different ticks.
+fn two_of_different_ages() -> (Actor, Actor) {
+    let (one, mut other) = (Actor::start(), Actor::start());
+    until("another start time", || {
+        if start_time(one.pid()) == start_time(other.pid()) {
+            other = Actor::start();
+        }
+        start_time(one.pid()) != start_time(other.pid())
+    });
+    (one, other)
+}
+
+#[test]
+fn a_reader_never_parses_a_wrong_pid_or_start_time_or_date() {
+    let dir = folder();
+    let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
+    let mut actor = Actor::start();
+    let (one, other) = two_of_different_ages();
+    let began = iso(SystemTime::now());
+    actor.must(&format!("open l {} refresh_ms=20", target.display()));
+    actor.must("acquire l g never");
+    let mut readers: Vec<(&str, Foreign)> = LANGUAGES
+        .iter()
+        .filter(|one| needs(one, **one == "python" || has(one)))
+        .map(|one| (*one, Foreign::from(&mut foreign(one, &["parse-loop", lock_file.to_str().unwrap(), "3"]))))
+        .collect();
+    let end = Instant::now() + Duration::from_millis(3500);
+    let mut changes = 0u32;
+    while Instant::now() < end {
+        for _ in 0..50 {
+            actor.tell(&format!("process g {}", one.pid()));
+            actor.tell(&format!("label g {}", "x".repeat(changes as usize % 700 + 1)));
+            actor.tell(&format!("process g {}", other.pid()));
+            changes += 3;
+        }
+        for _ in 0..150 {
+            let answer = actor.hear();
+            assert_eq!(answer["ok"], true, "{answer}");
+        }
+    }
+    let written = [actor.pid(), one.pid(), other.pid()].map(|pid| (u64::from(pid), start_time(pid)));
+    let mut right = 0;
+    for (language, reader) in &mut readers {
+        let said = reader.hear();
+        let ended = iso(SystemTime::now());
+        assert_eq!(said["missing"], 0, "{language}: {said}");
+        for seen in said["seen"].as_array().unwrap() {
+            // Without a pid it is left alone.
+            let Some(pid) = seen["pid"].as_u64() else { continue };
+            let pair = seen["starttime"].as_u64().map(|start| (pid, start));
+            assert!(pair.is_some_and(|pair| written.contains(&pair)), "{language} saw {seen}; written: {written:?}");
+            let date = seen["createdAt"].as_str().unwrap_or_default();
+            assert!(began.as_str() <= date && date <= ended.as_str(), "{language} saw {seen}: {began} to {ended}");
+            right += seen["count"].as_u64().unwrap();
+        }
+    }
+    assert!(right > 50 && changes > 100, "{right} read of {changes} changes");
+}
+
+/// The same with a reader that looks some hundred thousand times a second, which Python and JavaScript do not: enough to
+/// meet a write in its middle.
+#[test]
+fn a_fast_reader_never_parses_a_wrong_pid_or_start_time() {
+    let dir = folder();
+    let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
+    let mut actor = Actor::start();
+    let (one, other) = two_of_different_ages();
+    actor.must(&format!("open l {}", target.display()));
+    actor.must("acquire l g never");
+    let written = [actor.pid(), one.pid(), other.pid()].map(|pid| (u64::from(pid), start_time(pid)));
+    let stop = AtomicBool::new(false);
+    let (reads, wrong) = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let file = std::fs::File::open(&lock_file).unwrap();
+            let (mut last, mut bytes) = ([0; 4096], [0; 4096]);
+            let (mut reads, mut wrong) = (0u64, Vec::new());
+            while !stop.load(Ordering::Relaxed) {
+                let length = file.read_at(&mut bytes, 0).unwrap();
+                reads += 1;
+                if bytes == last {
+                    continue;
+                }
+                last = bytes;
+                let Ok(record) = serde_json::from_slice::<Value>(&bytes[..length]) else { continue };
+                let Some(pid) = record["pid"].as_u64() else { continue };
+                let pair = record["starttime"].as_u64().map(|start| (pid, start));
+                if !pair.is_some_and(|pair| written.contains(&pair)) {
+                    wrong.push(String::from_utf8_lossy(&bytes[..90]).into_owned());
+                }
+            }
+            (reads, wrong)
+        });
+        let end = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < end {
+            for _ in 0..100 {
+                actor.tell(&format!("process g {}", one.pid()));
+                actor.tell(&format!("process g {}", other.pid()));
+            }
+            for _ in 0..200 {
+                let answer = actor.hear();
+                assert_eq!(answer["ok"], true, "{answer}");
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        reader.join().unwrap()
+    });
+    assert!(reads > 1000, "{reads}");
+    assert!(wrong.is_empty(), "{} of {reads} reads were wrong: {}", wrong.len(), wrong[0]);
+}
+
+/// The holder dies after it was judged and before its events are listened for: nothing tells of it, so the waiter has to
+/// look once more. Without that look it sleeps a whole second, every time.
+#[test]
+fn a_death_between_judging_and_listening_is_noticed() {
+    if !needs("strace", has("strace")) || !needs("python3", has("python3")) {
+        return;
+    }
+    let noticed_at_once = || {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let holder = Foreign::hold("python", &target);
+        let mut actor = traced(&["inotify_init1:signal=SIGSTOP:when=1"]);
+        actor.must(&format!("open l {}", target.display()));
+        let pid = child_of(actor.pid());
+        let mut held_up = HeldUp { dir, actor, pid, holder: None };
+        held_up.actor.must("begin l g 60000");
+        let listens = |entry: std::fs::DirEntry| {
+            std::fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().contains("inotify"))
+        };
+        until("the waiter is about to listen", || {
+            std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten().any(listens)
+        });
+        holder.kill();
+        let began = Instant::now();
+        let go_on = GoOn::start(pid);
+        let granted = held_up.actor.hear();
+        let waited = began.elapsed();
+        assert_eq!(granted["event"], "granted", "{granted}");
+        held_up.actor.must("release g");
+        drop(go_on);
+        waited < Duration::from_millis(900)
+    };
+    // A machine that is busy elsewhere may be slow once.
+    assert!((0..5).any(|_| noticed_at_once()), "it always slept until the slow check");
+}

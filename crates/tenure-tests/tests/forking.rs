@@ -1,0 +1,255 @@
+//! Forks: a lock is its process's own, and never outlives it in a child, unless the child was given it.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+
+use std::path::Path;
+
+use tenure::{State, inspect};
+use tenure_tests::{Actor, folder, has_ended, signal, until};
+
+const STYLES: [&str; 2] = ["", "style=flock"];
+
+fn opened(target: &Path, keys: &str) -> Actor {
+    let mut actor = Actor::start();
+    actor.must(&format!("open l {} {keys}", target.display()));
+    actor
+}
+
+fn holding(target: &Path, keys: &str) -> Actor {
+    let mut actor = opened(target, keys);
+    actor.must("acquire l g never");
+    actor
+}
+
+/// A process that the test did not start itself, ended with the value.
+struct Ends(u32);
+
+impl Ends {
+    fn of(answer: &serde_json::Value) -> Ends {
+        Ends(u32::try_from(answer["pid"].as_u64().unwrap()).unwrap())
+    }
+
+    fn lives(&self) {
+        assert!(!has_ended(self.0), "{} has ended", self.0);
+    }
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        if !has_ended(self.0) {
+            signal(self.0, libc::SIGKILL);
+        }
+    }
+}
+
+#[test]
+fn a_forked_child_holds_nothing_and_releases_nothing() {
+    for (fork, style) in ["fork", "raw-fork"].iter().flat_map(|fork| STYLES.map(|style| (fork, style))) {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut parent = holding(&target, style);
+        parent.must(&format!("open m {} {style}", dir.path().join("u").display()));
+        // The child drops one guard and releases the other.
+        parent.must("acquire m h never");
+        let seen = parent.must(fork);
+        for guard in ["g", "h"] {
+            assert_eq!(seen["checks"][guard]["kind"], "lost", "{fork} {style}: {seen}");
+        }
+        for lock in ["l", "m"] {
+            let tried = &seen["tried"][lock];
+            assert_eq!((&tried["kind"], &tried["holder"]), (&"busy".into(), &parent.pid().into()), "{fork}: {seen}");
+        }
+        let forked = parent.hear();
+        assert_eq!((&forked["event"], &forked["status"]), (&"forked".into(), &0.into()));
+        parent.must("check g");
+        parent.must("check h");
+        opened(&target, style).must_fail("acquire l g never", "busy");
+        parent.must("release g");
+        parent.must("release h");
+        opened(&target, style).must("acquire l g never");
+    }
+}
+
+#[test]
+fn a_killed_parents_lock_is_free_while_its_child_lives() {
+    for style in STYLES {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut parent = holding(&target, style);
+        let child = Ends::of(&parent.must("fork-stay"));
+        // The child closes its copies before fork(2) returns in it; the parent may be faster by a little.
+        let pid = parent.pid();
+        until("the child has none of the lock's files", || !has_open(child.0, dir.path()));
+        parent.kill();
+        let mut next = opened(&target, style);
+        assert_eq!(next.must("acquire l g never")["crashed"]["pid"], pid, "{style}");
+        child.lives();
+    }
+}
+
+/// Has the process a file below `dir` open?
+fn has_open(pid: u32, dir: &Path) -> bool {
+    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let open: Vec<_> = fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok()).collect();
+    // The folder itself is no lock.
+    open.iter().any(|path| path.starts_with(dir) && path != dir)
+}
+
+#[test]
+fn a_release_counts_whatever_children_live() {
+    for style in STYLES {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut parent = holding(&target, style);
+        let child = Ends::of(&parent.must("fork-stay"));
+        parent.must("release g");
+        let mut next = opened(&target, style);
+        assert!(next.must("acquire l g never")["crashed"].is_null());
+        child.lives();
+    }
+}
+
+#[test]
+fn a_child_acquires_for_itself() {
+    for (fork, style) in ["fork-on", "raw-fork-on"].iter().flat_map(|fork| STYLES.map(|style| (fork, style))) {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut actor = holding(&target, style);
+        let parent = actor.pid();
+        actor.must("release g");
+        let child = actor.must(fork)["pid"].clone();
+        assert_ne!(child, parent);
+        let granted = actor.must("acquire l g never");
+        assert!(granted["crashed"].is_null(), "{granted}");
+        actor.must("check g");
+        assert_eq!(inspect(&target).unwrap().holder.unwrap().pid(), child.as_i64());
+        opened(&target, style).must_fail("acquire l g never", "busy");
+        // The child's child has neither.
+        let below = actor.must("fork");
+        assert_eq!(below["checks"]["g"]["kind"], "lost", "{below}");
+        assert_eq!(actor.hear()["event"], "forked");
+        actor.must("release g");
+        actor.must("acquire l g never");
+        // It ends while it holds: the parent finds a lock whose holder died.
+        actor.tell("leave");
+        assert_eq!(actor.hear()["event"], "forked");
+        assert_eq!(actor.must("acquire l g never")["crashed"]["pid"], child);
+    }
+}
+
+#[test]
+fn a_parents_guard_is_kept_while_a_child_waits_for_it() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut actor = holding(&target, "");
+    actor.must("fork-on");
+    // Its own thread waits in the kernel: the parent's helpers and watchdog are not there.
+    let answer = actor.must_fail("acquire l h 300", "busy");
+    assert!(answer["waitedMs"].as_u64().unwrap() >= 300, "{answer}");
+    actor.tell("leave");
+    assert_eq!(actor.hear()["event"], "forked");
+    actor.must("check g");
+}
+
+#[test]
+fn a_fork_among_threads_that_wait_does_not_hang_the_child() {
+    let dir = folder();
+    let (busy, own) = (dir.path().join("busy"), dir.path().join("own"));
+    let mut holder = holding(&busy, "");
+    let mut actor = opened(&busy, "");
+    for n in 0..4 {
+        actor.must(&format!("begin l w{n} 60000"));
+    }
+    // A tenure that the watchdog looks after often, and threads that take the library's mutexes all the time.
+    actor.must(&format!("open r {} refresh_ms=20", dir.path().join("refreshed").display()));
+    actor.must("acquire r r never");
+    actor.must(&format!("open o {}", own.display()));
+    actor.must(&format!("open h {}", dir.path().join("hammered").display()));
+    until("its waiters are in the queue", || inspect(&busy).unwrap().waiters == Some(1));
+    actor.must("hammer h 2");
+    for _ in 0..20 {
+        actor.must("fork-on");
+        assert_eq!(actor.must("threads")["threads"], 1);
+        actor.must_fail("check r", "lost");
+        actor.must("acquire o g 60000");
+        actor.must("release g");
+        actor.must_fail("acquire l g 20", "busy");
+        actor.must("acquire h g 60000");
+        actor.must("release g");
+        actor.tell("leave");
+        assert_eq!(actor.hear()["event"], "forked");
+    }
+    actor.must("check r");
+    holder.must("release g");
+    let mut granted = actor.hear();
+    for n in 0..4 {
+        assert_eq!(granted["event"], "granted", "{granted}");
+        let release = format!("release {}", granted["guard"].as_str().unwrap());
+        if n < 3 {
+            granted = actor.must_and_hear(&release).1;
+        }
+    }
+}
+
+#[test]
+fn a_forgotten_guard_ends_with_the_process() {
+    for style in STYLES {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let (mut actor, mut next) = (holding(&target, style), opened(&target, style));
+        actor.must("forget g");
+        next.must_fail("acquire l g never", "busy");
+        let pid = actor.pid();
+        actor.finish();
+        assert_eq!(next.must("acquire l g never")["crashed"]["pid"], pid);
+    }
+}
+
+#[test]
+fn a_command_does_not_keep_the_lock() {
+    for style in STYLES {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut actor = holding(&target, style);
+        let child = Ends::of(&actor.must("spawn sleep 600"));
+        assert!(!has_open(child.0, dir.path()));
+        actor.kill();
+        opened(&target, style).must("acquire l g never");
+        child.lives();
+    }
+}
+
+#[test]
+fn a_command_that_was_given_the_lock_keeps_it() {
+    for style in STYLES {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut actor = holding(&target, style);
+        let child = Ends::of(&actor.must("keep g sleep 600"));
+        let pid = actor.pid();
+        actor.kill();
+        let mut next = opened(&target, style);
+        next.must_fail("acquire l g never", "busy");
+        let found = inspect(&target).unwrap();
+        assert_eq!((found.state, found.open_by.as_slice()), (State::Held, &[i64::from(child.0)][..]), "{found:?}");
+        next.must("begin l g 60000");
+        until("the next waits", || inspect(&target).unwrap().waiters == Some(1));
+        child.lives();
+        drop(child);
+        let granted = next.hear();
+        assert_eq!((&granted["event"], &granted["crashed"]["pid"]), (&"granted".into(), &pid.into()), "{granted}");
+    }
+}
+
+#[test]
+fn a_release_takes_the_lock_from_the_command_too() {
+    for style in STYLES {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut actor = holding(&target, style);
+        let child = Ends::of(&actor.must("keep g sleep 600"));
+        actor.must("release g");
+        assert!(opened(&target, style).must("acquire l g never")["crashed"].is_null());
+        child.lives();
+    }
+}

@@ -1,0 +1,323 @@
+//! Async acquires: dropped at any point they leave nothing, and tasks exclude each other.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use tenure::{Lock, State, Style, Wait, inspect};
+use tenure_tests::{Actor, folder, until};
+
+const MINUTE: Wait = Wait::For(Duration::from_secs(60));
+
+/// Counts how often it was woken.
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn counted() -> (Arc<Count>, Waker) {
+    let count = Arc::new(Count::default());
+    (Arc::clone(&count), Waker::from(count))
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+/// Nobody holds, nobody waits, and another process gets it.
+fn is_free(target: &Path, other: &mut Actor) {
+    until("neither held nor waited for", || {
+        let found = inspect(target).unwrap();
+        found.state == State::Free && found.waiters == Some(0)
+    });
+    other.must("acquire l g 60000");
+    other.must("release g");
+}
+
+#[test]
+fn dropped_at_every_poll_it_leaves_nothing() {
+    for style in [Style::LockFile, Style::Flock] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let lock = Lock::options().style(style).open(&target).unwrap();
+        let mut other = Actor::start();
+        let flock = if style == Style::Flock { "style=flock" } else { "" };
+        other.must(&format!("open l {} {flock}", target.display()));
+        let runtime = runtime();
+        let _context = runtime.enter();
+        for contended in [false, true] {
+            for wait in [MINUTE, Wait::Forever] {
+                for polls in 0..5 {
+                    if contended {
+                        other.must("acquire l h 60000");
+                    }
+                    let (_, waker) = counted();
+                    {
+                        let mut acquiring = pin!(lock.acquire_async(wait));
+                        for _ in 0..polls {
+                            if acquiring.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+                                break;
+                            }
+                        }
+                    }
+                    // Dropped: whoever holds lets go, and the lock is everyone's.
+                    if contended {
+                        other.must("check h");
+                        other.must("release h");
+                    }
+                    is_free(&target, &mut other);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_grant_that_nobody_took_goes_with_the_future() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let lock = Lock::new(&target).unwrap();
+    let mut other = Actor::start();
+    for round in 0..20 {
+        other.hold(&target);
+        let (woken, waker) = counted();
+        {
+            let mut acquiring = Box::pin(lock.acquire_async(Wait::Forever));
+            assert!(acquiring.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            other.must("release g");
+            if round % 2 == 0 {
+                // Granted and woken, but never polled again: the tenure is there, and goes.
+                until("it is woken", || woken.0.load(Ordering::SeqCst) == 1);
+                assert_eq!(inspect(&target).unwrap().holder.unwrap().pid(), Some(std::process::id().into()));
+            }
+        }
+        is_free(&target, &mut other);
+    }
+}
+
+#[test]
+fn a_dropped_waiter_passes_its_turn_on() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let lock = Lock::new(&target).unwrap();
+    let mut other = Actor::start();
+    other.hold(&target);
+    let mut polled: Vec<_> = (0..5).map(|_| (Box::pin(lock.acquire_async(Wait::Forever)), counted())).collect();
+    for (acquiring, (_, waker)) in &mut polled {
+        assert!(acquiring.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+    }
+    // One process, one waiter in the kernel; the first, a middle one and the last give up.
+    until("it waits", || inspect(&target).unwrap().waiters == Some(1));
+    for at in [4, 2, 0] {
+        drop(polled.remove(at));
+    }
+    other.must("release g");
+    for (mut acquiring, (woken, waker)) in polled {
+        until("the next one's turn", || woken.0.load(Ordering::SeqCst) == 1);
+        match acquiring.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(guard) => guard.unwrap().release().unwrap(),
+            Poll::Pending => panic!("woken without a grant"),
+        }
+    }
+    is_free(&target, &mut other);
+}
+
+#[test]
+fn the_last_waker_is_the_one_that_is_woken() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let lock = Lock::new(&target).unwrap();
+    let mut other = Actor::start();
+    other.hold(&target);
+    let ((first, first_waker), (second, second_waker)) = (counted(), counted());
+    let mut acquiring = pin!(lock.acquire_async(Wait::Forever));
+    for waker in [&first_waker, &first_waker, &second_waker] {
+        assert!(acquiring.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+    }
+    other.must("release g");
+    until("it is woken", || second.0.load(Ordering::SeqCst) == 1);
+    assert_eq!(first.0.load(Ordering::SeqCst), 0);
+    assert!(acquiring.as_mut().poll(&mut Context::from_waker(&second_waker)).is_ready());
+}
+
+#[test]
+fn a_time_that_is_over_is_busy_and_leaves_nothing() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let lock = Lock::new(&target).unwrap();
+    let mut other = Actor::start();
+    other.hold(&target);
+    runtime().block_on(async {
+        let error = lock.acquire_async(Wait::For(Duration::from_millis(100))).await.unwrap_err();
+        assert!(error.is_busy() && error.waited().unwrap() >= Duration::from_millis(100), "{error}");
+        assert_eq!(error.holder().unwrap().pid(), Some(other.pid().into()));
+        // Cut off from outside, and by the other branch of a select.
+        tokio::time::timeout(Duration::from_millis(50), lock.acquire_async(Wait::Forever)).await.unwrap_err();
+        tokio::select! {
+            biased;
+            _ = lock.acquire_async(Wait::Forever) => panic!("it is held"),
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+        }
+    });
+    other.must("release g");
+    is_free(&target, &mut other);
+}
+
+#[test]
+fn tasks_of_one_thread_exclude_each_other() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let lock = Lock::new(&target).unwrap();
+    runtime().block_on(async {
+        let inside = Arc::new(AtomicUsize::new(0));
+        let tasks: Vec<_> = (0..50)
+            .map(|_| {
+                let (lock, inside) = (lock.clone(), Arc::clone(&inside));
+                tokio::spawn(async move {
+                    for _ in 0..10 {
+                        let guard = lock.acquire_async(MINUTE).await.unwrap();
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two inside");
+                        // Held while others run.
+                        tokio::task::yield_now().await;
+                        guard.check().unwrap();
+                        assert_eq!(inside.fetch_sub(1, Ordering::SeqCst), 1, "two inside");
+                        drop(guard);
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+    assert_eq!(inspect(&target).unwrap().state, State::Free);
+}
+
+#[test]
+fn the_order_of_coming_is_the_order_of_tasks() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let lock = Lock::new(&target).unwrap();
+    runtime().block_on(async {
+        let guard = lock.acquire_async(Wait::Never).await.unwrap();
+        let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let tasks: Vec<_> = (0..100)
+            .map(|n| {
+                let (lock, order) = (lock.clone(), Arc::clone(&order));
+                tokio::spawn(async move {
+                    let _guard = lock.acquire_async(MINUTE).await.unwrap();
+                    order.lock().unwrap().push(n);
+                })
+            })
+            .collect();
+        // Each has been polled once, in its turn.
+        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        drop(guard);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(*order.lock().unwrap(), (0..100).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn threads_tasks_and_cancellations_mixed_lose_no_update() {
+    let dir = folder();
+    let (target, number) = (dir.path().join("t"), dir.path().join("number"));
+    std::fs::write(&number, "0").unwrap();
+    let add = || {
+        let now: usize = std::fs::read_to_string(&number).unwrap().parse().unwrap();
+        std::fs::write(&number, (now + 1).to_string()).unwrap();
+    };
+    let mut other = Actor::start();
+    other.must(&format!("open l {}", target.display()));
+    other.must(&format!("count l {} 2 50", number.display()));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_time().build().unwrap();
+    let lock = Lock::new(&target).unwrap();
+    let added = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let _guard = lock.acquire(MINUTE).unwrap();
+                        add();
+                    }
+                })
+            })
+            .collect();
+        let granted = runtime.block_on(async {
+            let number = Arc::new(number.clone());
+            let tasks: Vec<_> = (0..20)
+                .map(|n| {
+                    let (lock, number) = (lock.clone(), Arc::clone(&number));
+                    tokio::spawn(async move {
+                        let mut granted = 0;
+                        for round in 0..20 {
+                            // Some give up at about the time that they would be granted.
+                            let patience = Duration::from_micros(if n % 2 == 0 { 60_000_000 } else { 200 * round });
+                            let acquiring = tokio::time::timeout(patience, lock.acquire_async(Wait::Forever));
+                            if let Ok(guard) = acquiring.await {
+                                let _guard = guard.unwrap();
+                                let now: usize = std::fs::read_to_string(&*number).unwrap().parse().unwrap();
+                                std::fs::write(&*number, (now + 1).to_string()).unwrap();
+                                granted += 1;
+                            }
+                        }
+                        granted
+                    })
+                })
+                .collect();
+            let mut granted = 0;
+            for task in tasks {
+                granted += task.await.unwrap();
+            }
+            granted
+        });
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        granted + 100
+    });
+    let counted = other.hear();
+    assert_eq!(counted["doubles"], 0, "{counted}");
+    assert_eq!(std::fs::read_to_string(&number).unwrap(), (added + 100).to_string());
+    is_free(&target, &mut other);
+}
+
+#[test]
+fn shares_by_tasks() {
+    let dir = folder();
+    let lock = Lock::options().style(Style::Flock).open(dir.path().join("t")).unwrap();
+    runtime().block_on(async {
+        let one = lock.acquire_shared_async(MINUTE).await.unwrap();
+        let other = lock.acquire_shared_async(MINUTE).await.unwrap();
+        assert!(lock.acquire_async(Wait::Never).await.unwrap_err().is_busy());
+        let (lock_too, waits) = (lock.clone(), lock.acquire_async(MINUTE));
+        drop((one, other));
+        waits.await.unwrap().release().unwrap();
+        lock_too.acquire_shared_async(Wait::Never).await.unwrap().release().unwrap();
+    });
+}
+
+#[test]
+fn a_guard_may_be_dropped_by_another_thread() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let lock = Lock::new(&target).unwrap();
+    let guard = runtime().block_on(lock.acquire_async(MINUTE)).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || guard.release().unwrap());
+    });
+    assert_eq!(inspect(&target).unwrap().state, State::Free);
+}

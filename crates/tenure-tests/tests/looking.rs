@@ -1,0 +1,588 @@
+//! Looking, cleaning and breaking: what is told is true, what lives stays, and nobody is disturbed.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use tenure::{CleanOptions, HolderKind, Inspection, State, Style, break_lock, clean, inspect, list};
+use tenure_tests::{Actor, folder, foreign, has, has_ended, needs, signal, until};
+
+fn opened(target: &Path, keys: &str) -> Actor {
+    let mut actor = Actor::start();
+    actor.must(&format!("open l {} {keys}", target.display()));
+    actor
+}
+
+fn holding(target: &Path, keys: &str) -> Actor {
+    let mut actor = opened(target, keys);
+    actor.must("acquire l g never");
+    actor
+}
+
+fn lock_file(target: &Path) -> PathBuf {
+    let mut path = target.as_os_str().to_owned();
+    path.push(".lock");
+    path.into()
+}
+
+fn anchor(target: &Path) -> PathBuf {
+    target.parent().unwrap().join(".tenure").join(lock_file(target).file_name().unwrap())
+}
+
+/// A foreign program that holds until it is killed or its input closes.
+struct Foreign(Child);
+
+impl Foreign {
+    fn hold(target: &Path) -> Foreign {
+        let mut child = foreign("python", &["hold", target.to_str().unwrap()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("held"), "{line}");
+        Foreign(child)
+    }
+
+    fn pid(&self) -> i64 {
+        self.0.id().into()
+    }
+
+    fn kill(mut self) -> i64 {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+        self.pid()
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn pid_of(found: &Inspection) -> Option<i64> {
+    found.holder.as_ref().and_then(tenure::Holder::pid)
+}
+
+fn words(found: &Inspection) -> Vec<&'static str> {
+    found.reasons.iter().map(|reason| reason.as_str()).collect()
+}
+
+/// Every path below a folder, with its bytes and its time of change.
+fn tree(dir: &Path) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let meta = entry.metadata().unwrap();
+        let bytes = if meta.is_file() { std::fs::read(entry.path()).unwrap() } else { Vec::new() };
+        if meta.is_dir() {
+            found.extend(tree(&entry.path()));
+        }
+        found.insert(entry.path(), (bytes, meta.modified().unwrap()));
+    }
+    found
+}
+
+#[test]
+fn natives_are_free_held_and_stale() {
+    for (keys, style) in [("label=run", Style::LockFile), ("label=run style=flock", Style::Flock)] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let before = inspect(&target).unwrap();
+        assert_eq!((before.state, before.waiters, pid_of(&before)), (State::Free, Some(0), None));
+        assert!(tree(dir.path()).is_empty(), "a look makes nothing");
+        let actor = holding(&target, keys);
+        let found = inspect(&target).unwrap();
+        assert_eq!((found.state, found.style, pid_of(&found)), (State::Held, style, Some(actor.pid().into())));
+        let holder = found.holder.as_ref().unwrap();
+        assert_eq!((holder.kind, holder.label.as_deref()), (HolderKind::Native, Some("run")));
+        assert!(holder.liveness.is_alive() && holder.fence.is_some() && found.reasons.is_empty(), "{found:?}");
+        let pid = i64::from(actor.pid());
+        actor.kill();
+        let found = inspect(&target).unwrap();
+        assert_eq!((found.state, found.style, pid_of(&found)), (State::Stale, style, Some(pid)), "{found:?}");
+        assert_eq!(words(&found), ["dead-pid"]);
+        let mut actor = holding(&target, keys);
+        actor.must("release g");
+        let after = inspect(&target).unwrap();
+        assert_eq!((after.state, pid_of(&after), after.reasons.len()), (State::Free, None, 0), "{after:?}");
+    }
+    let nowhere = inspect("/nonexistent/folder/t").unwrap();
+    assert_eq!(nowhere.state, State::Free);
+}
+
+#[test]
+fn foreigners_are_held_stale_and_unknown() {
+    if !needs("python3", has("python3")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let holder = Foreign::hold(&target);
+    let found = inspect(&target).unwrap();
+    assert_eq!((found.state, pid_of(&found)), (State::Held, Some(holder.pid())), "{found:?}");
+    assert_eq!(found.holder.unwrap().kind, HolderKind::Foreign);
+    let pid = holder.kill();
+    let found = inspect(&target).unwrap();
+    assert_eq!((found.state, pid_of(&found), words(&found)), (State::Stale, Some(pid), vec!["dead-pid"]));
+    // Without a pid, and fresh: its holder may be between create and write.
+    std::fs::write(lock_file(&target), "").unwrap();
+    let found = inspect(&target).unwrap();
+    assert_eq!((found.state, words(&found)), (State::Unknown, vec!["missing-pid", "invalid-createdAt"]), "{found:?}");
+    std::fs::write(lock_file(&target), "name = \"mine\"\n").unwrap();
+    assert!(inspect(&target).unwrap_err().is_in_the_way());
+}
+
+#[test]
+fn waiters_are_counted() {
+    for keys in ["", "style=flock"] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut holder = holding(&target, keys);
+        let mut waiters: Vec<Actor> = (0..3).map(|_| opened(&target, keys)).collect();
+        for (n, waiter) in waiters.iter_mut().enumerate() {
+            waiter.must("begin l g forever");
+            // Its own further waiters are not in the kernel's queue.
+            waiter.must("begin l h forever");
+            until("it waits", || inspect(&target).unwrap().waiters == Some(n + 1));
+        }
+        waiters.pop().unwrap().kill();
+        until("one less", || inspect(&target).unwrap().waiters == Some(2));
+        drop(waiters);
+        until("none", || inspect(&target).unwrap().waiters == Some(0));
+        holder.must("check g");
+    }
+}
+
+#[test]
+fn waiters_for_a_foreigner_are_counted() {
+    if !needs("python3", has("python3")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let _holder = Foreign::hold(&target);
+    let mut waiters: Vec<Actor> = (0..3).map(|_| opened(&target, "")).collect();
+    for (n, waiter) in waiters.iter_mut().enumerate() {
+        waiter.must("begin l g forever");
+        until("it waits", || inspect(&target).unwrap().waiters == Some(n + 1));
+    }
+}
+
+#[test]
+fn who_inherited_the_lock_is_named() {
+    for keys in ["", "style=flock"] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut holder = holding(&target, keys);
+        let child = u32::try_from(holder.must("keep g sleep 600")["pid"].as_u64().unwrap()).unwrap();
+        let dead = i64::from(holder.pid());
+        holder.kill();
+        let found = inspect(&target).unwrap();
+        assert_eq!((found.state, pid_of(&found)), (State::Held, Some(dead)), "{found:?}");
+        assert_eq!(found.open_by, [i64::from(child)]);
+        let why = found.holder.unwrap().liveness.why().to_owned();
+        assert!(why.contains(&format!("pid {child} inherited")), "{why}");
+        // One that has the file open without the lock has inherited nothing.
+        let mut bystander = opened(&target, keys);
+        bystander.must_fail("acquire l g never", "busy");
+        let found = inspect(&target).unwrap();
+        signal(child, libc::SIGKILL);
+        assert_eq!(found.open_by, [i64::from(child)]);
+        until("stale", || inspect(&target).unwrap().state == State::Stale);
+    }
+}
+
+#[test]
+fn sharers_are_named() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut sharers: Vec<Actor> = (0..3).map(|_| opened(&target, "style=flock")).collect();
+    // The shares come and go without a record; one that was written before says nothing of them.
+    sharers[0].must("acquire l g never");
+    sharers[0].must("release g");
+    for sharer in &mut sharers {
+        sharer.must("share l s never");
+    }
+    let mut pids: Vec<i64> = sharers.iter().map(|sharer| sharer.pid().into()).collect();
+    pids.sort_unstable();
+    let found = inspect(&target).unwrap();
+    assert_eq!((found.state, found.style, &found.open_by), (State::Held, Style::Flock, &pids), "{found:?}");
+    assert!(found.holder.is_none());
+    drop(sharers);
+    assert_eq!(inspect(&target).unwrap().state, State::Free);
+}
+
+#[test]
+fn sharers_are_named_where_nothing_was_ever_written() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut sharer = opened(&target, "style=flock");
+    sharer.must("share l s never");
+    let found = inspect(&target).unwrap();
+    assert_eq!((found.state, found.style, found.open_by), (State::Held, Style::Flock, vec![sharer.pid().into()]));
+}
+
+/// `flock(1)` that holds the target until its input closes.
+fn util_linux(target: &Path, kind: &str) -> Child {
+    let mut child = Command::new("flock")
+        .args(["--no-fork", kind, target.to_str().unwrap(), "sh", "-c", "echo in; read line"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "in\n");
+    child
+}
+
+#[test]
+fn flock_of_util_linux_on_the_target_is_seen() {
+    if !needs("flock(1)", has("flock")) {
+        return;
+    }
+    for kind in ["-x", "-s"] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut child = util_linux(&target, kind);
+        let found = inspect(&target).unwrap();
+        let pid = i64::from(child.id());
+        assert_eq!((found.state, found.style, &found.open_by), (State::Held, Style::Flock, &vec![pid]), "{found:?}");
+        if kind == "-x" {
+            let holder = found.holder.as_ref().unwrap();
+            assert_eq!((holder.kind, holder.pid()), (HolderKind::Foreign, Some(pid)));
+            assert!(holder.liveness.is_alive());
+            // Nobody but the kernel can take that away.
+            assert!(break_lock(&target, false).unwrap_err().is_busy());
+            assert!(break_lock(&target, true).unwrap_err().is_unsupported());
+        }
+        // It keeps no native in lock-file style out.
+        opened(&target, "").must("acquire l g never");
+        opened(&target, "style=flock").must_fail("acquire l g never", "busy");
+        child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+        child.wait().unwrap();
+        assert_ne!(inspect(&target).unwrap().state, State::Held);
+    }
+}
+
+#[test]
+fn a_list_is_sorted_whole_and_follows_no_links() {
+    let (dir, elsewhere) = (folder(), folder());
+    let at = |name: &str| dir.path().join(name);
+    std::fs::create_dir_all(at("below/deeper")).unwrap();
+    let _held: Vec<Actor> = [at("c"), at("a"), at("below/b"), at("below/deeper/z"), elsewhere.path().join("x")]
+        .iter()
+        .map(|target| holding(target, ""))
+        .collect();
+    let _flock = holding(&at("d"), "style=flock");
+    opened(&at("released"), "").hold(&at("released"));
+    holding(&at("dead"), "").kill();
+    let mut free = holding(&at("free"), "");
+    free.must("release g");
+    for name in ["Cargo.lock", "yarn.lock", "package.lock"] {
+        std::fs::write(at(name), "# a file that a user keeps\nversion = 4\n").unwrap();
+    }
+    symlink(elsewhere.path(), at("link")).unwrap();
+    symlink(at("a.lock"), at("linked.lock")).unwrap();
+    symlink(dir.path(), at("below/loop")).unwrap();
+    let targets = |found: Vec<Inspection>| -> Vec<PathBuf> { found.into_iter().map(|lock| lock.target).collect() };
+    let flat = targets(list(dir.path(), false).unwrap());
+    assert_eq!(flat, ["a", "c", "d", "dead", "released"].map(at));
+    let all = targets(list(dir.path(), true).unwrap());
+    assert_eq!(all, ["a", "below/b", "below/deeper/z", "c", "d", "dead", "released"].map(at));
+    assert!(list(at("missing"), true).unwrap().is_empty());
+    assert!(list(at("Cargo.lock"), true).is_err(), "no folder");
+}
+
+#[test]
+fn clean_removes_what_is_dead_and_nothing_else() {
+    if !needs("python3", has("python3")) {
+        return;
+    }
+    let dir = folder();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::create_dir(at("below")).unwrap();
+    let mut held = holding(&at("held"), "");
+    let mut held_flock = holding(&at("held-flock"), "style=flock");
+    let living = Foreign::hold(&at("living"));
+    let gone = ["dead", "below/dead"].map(at);
+    for target in &gone {
+        holding(target, "").kill();
+    }
+    holding(&at("dead-flock"), "style=flock").kill();
+    Foreign::hold(&at("dead-foreign")).kill();
+    let kept = ["Cargo.lock", "yarn.lock", "notes.lock"].map(at);
+    for path in &kept {
+        std::fs::write(path, "# a file that a user keeps\n[[package]]\n").unwrap();
+        // However old.
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    }
+    std::fs::write(at("fresh.lock"), "").unwrap();
+    std::fs::write(at("old.lock"), "").unwrap();
+    let ago = SystemTime::now() - Duration::from_secs(3600);
+    std::fs::File::options().write(true).open(at("old.lock")).unwrap().set_modified(ago).unwrap();
+
+    let before = tree(dir.path());
+    let options = CleanOptions::default().recursive(true);
+    let rehearsed = clean(dir.path(), &options.clone().dry_run(true).idle_anchor_age(Duration::ZERO)).unwrap();
+    assert_eq!(tree(dir.path()), before, "a dry run changes nothing");
+    assert!(rehearsed.locks.iter().all(|lock| !lock.removed));
+    let stale = rehearsed.locks.iter().filter(|lock| lock.found.state == State::Stale).count();
+
+    let done = clean(dir.path(), &options).unwrap();
+    let name = |path: &Path| path.strip_prefix(dir.path()).unwrap().to_str().unwrap().to_owned();
+    let removed: Vec<_> = done.locks.iter().filter(|lock| lock.removed).map(|lock| name(&lock.found.target)).collect();
+    assert_eq!(removed, ["below/dead", "dead", "dead-flock", "dead-foreign", "old"]);
+    assert_eq!(stale, removed.len());
+    let stayed: Vec<_> = done.locks.iter().filter(|lock| !lock.removed).map(|lock| name(&lock.found.target)).collect();
+    assert_eq!(stayed, ["fresh", "held", "held-flock", "living"]);
+    assert!(done.locks.iter().all(|lock| lock.error.is_none()), "{done:?}");
+    for path in &kept {
+        assert_eq!(tree(dir.path())[path], before[path]);
+    }
+    assert!(at("fresh.lock").exists() && at("held.lock").exists() && at("living.lock").exists());
+    held.must("check g");
+    held_flock.must("check g");
+    assert_eq!(pid_of(&inspect(at("living")).unwrap()), Some(living.pid()));
+    let again = clean(dir.path(), &options).unwrap();
+    assert!(again.locks.iter().all(|lock| !lock.removed), "{again:?}");
+    assert!(clean(at("missing"), &options).unwrap().locks.is_empty());
+}
+
+#[test]
+fn idle_anchors_are_pruned_but_for_open_ones() {
+    let dir = folder();
+    let at = |name: &str| dir.path().join(name);
+    let mut idle = holding(&at("idle"), "");
+    idle.must("release g");
+    let mut open = holding(&at("open"), "");
+    open.must("release g");
+    let _held = holding(&at("held"), "");
+    idle.kill();
+    let age = |target: &Path| {
+        let file = std::fs::File::options().write(true).open(anchor(target)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(7200)).unwrap();
+    };
+    let hour = CleanOptions::default().idle_anchor_age(Duration::from_secs(3600));
+    assert_eq!(clean(dir.path(), &hour).unwrap().pruned, 0, "none is old enough");
+    for target in ["idle", "open", "held"].map(at) {
+        age(&target);
+    }
+    let before = tree(dir.path());
+    assert_eq!(clean(dir.path(), &hour.clone().dry_run(true)).unwrap().pruned, 1);
+    assert_eq!(tree(dir.path()), before);
+    assert_eq!(clean(dir.path(), &hour).unwrap().pruned, 1);
+    assert!(!anchor(&at("idle")).exists());
+    assert!(anchor(&at("open")).exists() && anchor(&at("held")).exists());
+    open.must("acquire l g never");
+    drop(open);
+    drop(_held);
+    let day_long = CleanOptions::default().idle_anchor_age(Duration::ZERO);
+    clean(dir.path(), &day_long).unwrap();
+    clean(dir.path(), &day_long).unwrap();
+    assert!(!dir.path().join(".tenure").exists(), "{:?}", tree(dir.path()).keys());
+}
+
+#[test]
+fn clean_beside_live_traffic_takes_nothing_that_lives() {
+    let dir = folder();
+    let (target, number) = (dir.path().join("t"), dir.path().join("number"));
+    std::fs::write(&number, "0").unwrap();
+    // One process opens the lock anew all the time, so that its anchor is closed and pruned in between.
+    let mut actors = [opened(&target, ""), opened(&target, "")];
+    let options = CleanOptions::default().idle_anchor_age(Duration::ZERO).malformed_grace(Duration::ZERO);
+    let (over, cleaned) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let pruned = std::thread::scope(|scope| {
+        let cleaner = scope.spawn(|| {
+            let mut pruned = 0;
+            while !over.load(Ordering::Relaxed) {
+                pruned += clean(dir.path(), &options).unwrap().pruned;
+                cleaned.fetch_add(1, Ordering::Relaxed);
+            }
+            pruned
+        });
+        for actor in &mut actors {
+            actor.must(&format!("count l {} 2 150", number.display()));
+        }
+        let reopened = scope.spawn(|| {
+            for _ in 0..100 {
+                let lock = tenure::Lock::new(&target).unwrap();
+                let guard = lock.acquire(tenure::Wait::For(Duration::from_secs(60))).unwrap();
+                guard.check().unwrap();
+                let count: u64 = std::fs::read_to_string(&number).unwrap().parse().unwrap();
+                std::fs::write(&number, (count + 1).to_string()).unwrap();
+                guard.release().unwrap();
+            }
+        });
+        for actor in &mut actors {
+            assert_eq!(actor.hear()["doubles"], 0);
+        }
+        reopened.join().unwrap();
+        // Alone with the cleaner: now its anchor is closed whenever it does not hold.
+        drop(actors);
+        for _ in 0..100 {
+            let lock = tenure::Lock::new(&target).unwrap();
+            lock.acquire(tenure::Wait::For(Duration::from_secs(60))).unwrap().release().unwrap();
+        }
+        let enough = cleaned.load(Ordering::Relaxed) + 2;
+        until("it has cleaned", || cleaned.load(Ordering::Relaxed) > enough);
+        over.store(true, Ordering::Relaxed);
+        cleaner.join().unwrap()
+    });
+    assert_eq!(std::fs::read_to_string(&number).unwrap(), "700");
+    assert!(pruned > 0);
+}
+
+#[test]
+fn a_break_of_the_living_takes_force() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut holder = holding(&target, "");
+    let fence = inspect(&target).unwrap().holder.unwrap().fence;
+    let refused = break_lock(&target, false).unwrap_err();
+    assert!(refused.is_busy(), "{refused}");
+    assert_eq!(refused.holder().unwrap().pid(), Some(holder.pid().into()));
+    holder.must("check g");
+    let mut waiter = opened(&target, "");
+    waiter.must("begin l g 60000");
+    until("it waits", || inspect(&target).unwrap().waiters == Some(1));
+    let broken = break_lock(&target, true).unwrap();
+    assert_eq!((broken.broken, pid_of(&broken.found)), (true, Some(holder.pid().into())));
+    holder.must_fail("check g", "lost");
+    let granted = waiter.hear();
+    assert_eq!(granted["event"], "granted");
+    assert!(granted["fence"].as_u64() > fence, "{granted}");
+    // What the old holder lets go is not the new one's.
+    holder.must_fail("release g", "lost");
+    waiter.must("check g");
+    assert_eq!(pid_of(&inspect(&target).unwrap()), Some(waiter.pid().into()));
+    holder.must_fail("acquire l g never", "busy");
+}
+
+#[test]
+fn a_break_of_what_is_free_or_dead_takes_none() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    assert!(!break_lock(&target, false).unwrap().broken);
+    assert!(tree(dir.path()).is_empty());
+    for keys in ["", "style=flock"] {
+        holding(&target, keys).kill();
+        let broken = break_lock(&target, false).unwrap();
+        assert!(broken.broken && broken.found.state == State::Stale, "{broken:?}");
+        assert_eq!(inspect(&target).unwrap().state, State::Free);
+        assert!(!break_lock(&target, true).unwrap().broken);
+        assert!(!lock_file(&target).exists());
+    }
+}
+
+#[test]
+fn a_break_of_a_foreigner() {
+    if !needs("python3", has("python3")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let holder = Foreign::hold(&target);
+    let refused = break_lock(&target, false).unwrap_err();
+    assert_eq!(refused.holder().unwrap().pid(), Some(holder.pid()));
+    assert!(lock_file(&target).exists());
+    let mut waiter = opened(&target, "");
+    waiter.must("begin l g 60000");
+    until("it waits", || inspect(&target).unwrap().waiters == Some(1));
+    assert!(break_lock(&target, true).unwrap().broken);
+    assert_eq!(waiter.hear()["event"], "granted");
+    assert!(!has_ended(holder.0.id()));
+    waiter.must("release g");
+    Foreign::hold(&target).kill();
+    assert!(break_lock(&target, false).unwrap().broken);
+    assert!(!lock_file(&target).exists());
+}
+
+#[test]
+fn a_look_never_disturbs() {
+    // Elsewhere /proc/locks is not complete, and a look may have to try.
+    let first = std::fs::read_link("/proc/self/ns/pid").is_ok_and(|name| name.as_os_str() == "pid:[4026531836]");
+    if !needs("the first pid namespace", first) {
+        return;
+    }
+    for keys in ["", "style=flock"] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut actor = opened(&target, keys);
+        let (over, looks) = (AtomicBool::new(false), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for look in 0..2 {
+                let (over, looks, target) = (&over, &looks, &target);
+                scope.spawn(move || {
+                    while !over.load(Ordering::Relaxed) {
+                        match look {
+                            0 => drop(inspect(target).unwrap()),
+                            _ => drop(list(target.parent().unwrap(), true).unwrap()),
+                        }
+                        looks.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            until("they look", || looks.load(Ordering::Relaxed) > 10);
+            let tried = actor.ask("try-loop l 1500");
+            over.store(true, Ordering::Relaxed);
+            assert_eq!((&tried["ok"], &tried["busy"]), (&true.into(), &0.into()), "{keys}: {tried}");
+        });
+    }
+}
+
+#[test]
+fn a_long_table_of_locks_hides_none() {
+    // The kernel tells its locks a page at a time, and lets them change in between.
+    let (dir, elsewhere) = (folder(), folder());
+    let flock = tenure::Lock::options().style(Style::Flock);
+    let hold = |n: usize| flock.open(dir.path().join(n.to_string())).unwrap().acquire(tenure::Wait::Never).unwrap();
+    let held: Vec<_> = (0..100).map(hold).collect();
+    let file = |n: usize| std::fs::File::create(elsewhere.path().join(n.to_string())).unwrap();
+    let coming: Vec<_> = (0..20).map(file).collect();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                coming.iter().for_each(|file| file.lock().unwrap());
+                coming.iter().for_each(|file| file.unlock().unwrap());
+            }
+        });
+        let seen = |_| list(dir.path(), false).unwrap().iter().filter(|lock| lock.state == State::Held).count();
+        let least = (0..30).map(seen).min();
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(least, Some(held.len()), "a holder was missed");
+    });
+}
+
+#[test]
+fn a_sweep_leaves_word_of_the_crash() {
+    let dir = folder();
+    for (name, keys) in [("a", ""), ("b", " style=flock")] {
+        let target = dir.path().join(name);
+        let mut holder = Actor::start();
+        holder.must(&format!("open l {}{keys}", target.display()));
+        holder.must("acquire l g never");
+        let pid = holder.pid();
+        holder.kill();
+        let mut actor = Actor::start();
+        let cleaned = actor.must(&format!("clean {}", dir.path().display()));
+        assert_eq!(cleaned["locks"][0]["removed"], true, "{cleaned}");
+        actor.must(&format!("open l {}{keys}", target.display()));
+        let granted = actor.must("acquire l g never");
+        assert!(!granted["crashed"].is_null(), "cut off by the death of {pid}: {granted}");
+        actor.must("release g");
+        assert!(actor.must("acquire l g never")["crashed"].is_null());
+    }
+}

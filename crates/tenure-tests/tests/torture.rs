@@ -1,0 +1,168 @@
+//! A short torture: `tenure_tests::torture` says what happens in it, and how to run a long one.
+
+#![allow(clippy::unwrap_used, reason = "tests look at files and processes as anyone would")]
+
+use std::io::{BufRead, BufReader};
+use std::pin::Pin;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::task::{Context, Poll, Wake, Waker};
+
+use serde_json::{Value, json};
+use tenure::{Lock, Previous, Style, Wait};
+use tenure_tests::{Actor, actor_program, folder, has, needs};
+
+#[test]
+fn no_double_hold_under_kills_at_random() {
+    // Without them it still tortures the natives.
+    needs("python3", has("python3"));
+    needs("node", has("node"));
+    let dir = folder();
+    let program = env!("CARGO_BIN_EXE_torture");
+    let ran = Command::new(program)
+        .args(["--for", "12s", "--round", "3s", "--dir", dir.path().to_str().unwrap()])
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(ran.stdout).unwrap();
+    // The seed is in the first line; the test's output shows it all when it fails.
+    println!("{said}{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "the torture found a fault: {}", ran.status);
+    let sum: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert_eq!((&sum["doubles"]["native-native"], &sum["faults"]), (&json!(0), &json!([])), "{sum}");
+    // It must have been a torture: on an idle machine these are fifty times as many.
+    for (what, least) in [("grants", 200), ("takeovers", 5), ("kills", 30), ("stops", 5), ("anchorsPruned", 1)] {
+        assert!(sum[what].as_u64().unwrap() >= least, "too few {what}: {sum}");
+    }
+    for kind in ["lock-file", "flock", "mixed", "crowd", "mixed-crowd", "anew"] {
+        assert!(sum["grantsBy"][kind].as_u64().unwrap_or(0) > 0, "{kind} was never granted: {sum}");
+    }
+    for foreign in ["python", "node"] {
+        if has(if foreign == "python" { "python3" } else { foreign }) {
+            assert!(sum["grantsBy"][foreign].as_u64().unwrap_or(0) > 0, "{foreign} was never granted: {sum}");
+        }
+    }
+}
+
+/// Polls once, with a waker that tells when there is more.
+fn poll_once<F: Future>(future: Pin<&mut F>, told: &Arc<Told>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(&Waker::from(Arc::clone(told))))
+}
+
+struct Told(Sender<()>);
+
+impl Wake for Told {
+    fn wake(self: Arc<Told>) {
+        self.0.send(()).unwrap();
+    }
+}
+
+#[test]
+fn a_crash_is_told_to_the_next_one_where_the_one_that_was_granted_had_gone() {
+    for style in [Style::LockFile, Style::Flock] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut dies = Actor::start();
+        let pid = dies.pid();
+        let fence = dies.hold(&target)["fence"].as_u64().unwrap();
+        let lock = Lock::options().style(style).open(&target).unwrap();
+        let (tell, heard) = channel();
+        let told = Arc::new(Told(tell));
+        let mut future = Box::pin(lock.acquire_async(Wait::Forever));
+        assert!(poll_once(future.as_mut(), &told).is_pending());
+        dies.kill();
+        // It is granted now, and dropped before it is looked at.
+        heard.recv().unwrap();
+        drop(future);
+        assert!(!dir.path().join("t.lock").exists());
+        let guard = lock.acquire(Wait::Never).unwrap();
+        let Previous::Crashed(holder) = guard.previous() else { panic!("{style:?}: the crash was forgotten") };
+        assert_eq!(holder.pid(), Some(pid.into()), "{style:?}");
+        assert!(guard.fence() > fence);
+        guard.release().unwrap();
+        // Told once: it is over.
+        assert_eq!(lock.acquire(Wait::Never).unwrap().previous(), &Previous::Clean);
+    }
+}
+
+#[test]
+fn a_crash_is_told_whatever_call_the_next_one_dies_in() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let styles = ["", " style=flock"];
+    for (first, second, third) in styles.iter().flat_map(|a| styles.iter().flat_map(move |b| styles.map(|c| (a, b, c))))
+    {
+        let mut deaths = 0;
+        // strace counts each call on its own.
+        for call in ["pwrite64", "linkat", "unlinkat"] {
+            for number in 1.. {
+                let how = format!("{first:?}, then {second:?} that died in {call} {number}, then {third:?}");
+                if !dies_in(call, number, [first, second, third], &how) {
+                    break;
+                }
+                deaths += 1;
+            }
+        }
+        assert!(deaths > 0, "{first:?}, {second:?}: no call of an acquire was met");
+    }
+}
+
+/// `false` where the second one lived. The options are those of three holders of one lock, one after the other.
+fn dies_in(call: &str, number: u32, options: [&str; 3], how: &str) -> bool {
+    let dir = folder();
+    let open = |options: &str| format!("open l {}{options}", dir.path().join("t").display());
+    let mut dies = Actor::start();
+    dies.must(&open(options[0]));
+    dies.must("acquire l g never");
+    dies.kill();
+
+    let inject = format!("inject={call}:signal=KILL:when={number}");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject]);
+    let mut dies = Actor::from(strace.arg(actor_program()));
+    dies.must(&open(options[1]));
+    if let Some(granted) = dies.ask_if_it_lives("acquire l g never") {
+        assert_ne!(granted["crashed"], Value::Null, "{how}");
+        return false;
+    }
+    let mut next = Actor::start();
+    next.must(&open(options[2]));
+    let granted = next.must("acquire l g never");
+    assert_ne!(granted["crashed"], Value::Null, "{how}: the crash was forgotten");
+    true
+}
+
+/// Has a read lease on a file, as a sweep has for a moment, until somebody wants to write.
+const LOOKER: &str = "
+import fcntl, os, signal, sys
+file = os.open(sys.argv[1], os.O_RDONLY)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+print('looks', flush=True)
+signal.sigwait([signal.SIGIO])
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+print('looked', flush=True)
+";
+
+#[test]
+fn a_look_by_lease_fails_no_acquire() {
+    if !needs("python3", has("python3")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut first = Actor::start();
+    first.hold(&target);
+    first.must("release g");
+    first.finish();
+    let mut looker = Command::new("python3");
+    looker.args(["-c", LOOKER]).arg(dir.path().join(".tenure/t.lock")).stdout(Stdio::piped());
+    let mut looker = looker.spawn().unwrap();
+    let mut said = BufReader::new(looker.stdout.take().unwrap()).lines();
+    assert_eq!(said.next().unwrap().unwrap(), "looks");
+    Actor::start().hold(&target);
+    assert_eq!(said.next().unwrap().unwrap(), "looked");
+    assert!(looker.wait().unwrap().success());
+}

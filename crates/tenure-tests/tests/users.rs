@@ -1,0 +1,526 @@
+//! Several users on one lock, as real users: group-writable folders, sticky ones, read-only ones.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tenure_tests::strace::{changing_calls, kill_at};
+use tenure_tests::{Actor, actor_program, folder, has, is_root, needs};
+
+const ANN: u32 = 65_531;
+const BOB: u32 = 65_532;
+const CAT: u32 = 65_533;
+const GROUP: u32 = 65_530;
+
+/// A folder that every user can come to, with the actor's program in it: the target folder may be closed to them.
+struct Users {
+    dir: tempfile::TempDir,
+}
+
+impl Users {
+    /// `None` where the test cannot run.
+    fn new() -> Option<Users> {
+        if !needs("root and setpriv", is_root() && has("setpriv")) {
+            return None;
+        }
+        let dir = folder();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        // By a process of its own: a file that is open for writing in a fork of this one could not be run.
+        assert!(Command::new("cp").arg(actor_program()).arg(dir.path().join("actor")).status().unwrap().success());
+        Some(Users { dir })
+    }
+
+    fn folder(&self, name: &str, mode: u32) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::create_dir(&path).unwrap();
+        chown(&path, None, Some(GROUP)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    fn actor(&self, user: u32) -> Actor {
+        self.actor_with(user, "022")
+    }
+
+    fn actor_with(&self, user: u32, umask: &str) -> Actor {
+        let script = format!(
+            "umask {umask}; exec setpriv --reuid={user} --regid={GROUP} --clear-groups --bounding-set=-all \
+             --inh-caps=-all \"$0\""
+        );
+        Actor::from(Command::new("sh").args(["-c", &script]).arg(self.dir.path().join("actor")))
+    }
+
+    fn opened(&self, user: u32, target: &Path, keys: &str) -> Actor {
+        let mut actor = self.actor(user);
+        actor.must(&format!("open l {} {keys}", target.display()));
+        actor
+    }
+}
+
+fn lock_file(target: &Path) -> PathBuf {
+    let mut path = target.as_os_str().to_owned();
+    path.push(".lock");
+    path.into()
+}
+
+fn anchor(target: &Path) -> PathBuf {
+    target.with_file_name(".tenure").join(lock_file(target).file_name().unwrap())
+}
+
+fn acquire(actor: &mut Actor, last: &mut u64) {
+    let answer = actor.must("acquire l g never");
+    let fence = answer["fence"].as_u64().unwrap();
+    assert!(fence > *last, "the fence did not grow over {last}: {answer}");
+    *last = fence;
+}
+
+/// Acquires by waiting for a holder whose end `end` brings.
+fn succeed(actor: &mut Actor, last: &mut u64, end: impl FnOnce()) {
+    actor.must("begin l g forever");
+    end();
+    let answer = actor.hear();
+    assert_eq!(answer["event"], "granted", "{answer}");
+    let fence = answer["fence"].as_u64().unwrap();
+    assert!(fence > *last, "the fence did not grow over {last}: {answer}");
+    *last = fence;
+}
+
+#[test]
+fn in_a_group_writable_folder_users_replace_each_others_anchors() {
+    let Some(users) = Users::new() else { return };
+    for style in ["", "style=flock"] {
+        let name = format!("shared{}", style.len());
+        let dir = users.folder(&name, 0o2775);
+        let target = dir.join("t");
+        fs::write(&target, "").unwrap();
+        let mut last = 0;
+        let mut ann = users.opened(ANN, &target, style);
+        let mut bob = users.opened(BOB, &target, style);
+        acquire(&mut ann, &mut last);
+        assert_eq!(fs::metadata(anchor(&target)).unwrap().uid(), ANN);
+        assert_eq!(fs::metadata(anchor(&target)).unwrap().mode() & 0o777, 0o644);
+        assert_eq!(bob.must_fail("acquire l g never", "busy")["holder"], ann.pid());
+        ann.must("release g");
+
+        for _ in 0..3 {
+            acquire(&mut bob, &mut last);
+            assert_eq!(fs::metadata(anchor(&target)).unwrap().uid(), BOB);
+            assert_eq!(ann.must_fail("acquire l g never", "busy")["holder"], bob.pid());
+            bob.must("check g");
+            bob.must("release g");
+            acquire(&mut ann, &mut last);
+            assert_eq!(fs::metadata(anchor(&target)).unwrap().uid(), ANN);
+            assert_eq!(bob.must_fail("acquire l g never", "busy")["holder"], ann.pid());
+            ann.must("check g");
+            ann.must("release g");
+        }
+
+        // Waiting for each other.
+        acquire(&mut ann, &mut last);
+        succeed(&mut bob, &mut last, || drop(ann.must("release g")));
+        succeed(&mut ann, &mut last, || drop(bob.must("release g")));
+        bob.must("begin l g forever");
+        // A third program comes while Ann holds and Bob waits.
+        let mut cat = users.opened(CAT, &target, style);
+        cat.must_fail("acquire l g never", "busy");
+        ann.must("release g");
+        assert_eq!(bob.hear()["event"], "granted");
+        cat.must_fail("acquire l g never", "busy");
+        bob.must("release g");
+        acquire(&mut cat, &mut last);
+        cat.must("release g");
+        let left: Vec<_> = fs::read_dir(dir.join(".tenure")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left.len(), 2, "{left:?}");
+        assert!(!lock_file(&target).exists());
+    }
+}
+
+#[test]
+fn in_a_group_writable_folder_users_take_over_from_each_others_dead() {
+    let Some(users) = Users::new() else { return };
+    for (at, style) in ["", "style=flock"].into_iter().enumerate() {
+        let target = users.folder(&format!("shared{at}"), 0o2775).join("t");
+        fs::write(&target, "").unwrap();
+        let mut last = 0;
+        let mut ann = users.opened(ANN, &target, style);
+        acquire(&mut ann, &mut last);
+        let dead = ann.pid();
+        ann.kill();
+        // At once, without waiting.
+        let mut bob = users.opened(BOB, &target, style);
+        let answer = bob.must("acquire l g never");
+        assert_eq!(answer["crashed"]["pid"], dead, "{answer}");
+        assert!(answer["fence"].as_u64().unwrap() > last);
+        last = answer["fence"].as_u64().unwrap();
+        bob.must("check g");
+
+        // And while waiting for it.
+        let mut ann = users.opened(ANN, &target, style);
+        succeed(&mut ann, &mut last, || bob.kill());
+        ann.must("check g");
+        ann.must("release g");
+        assert!(!lock_file(&target).exists());
+    }
+}
+
+#[test]
+fn in_a_sticky_folder_the_error_says_which_mode_shares() {
+    let Some(users) = Users::new() else { return };
+    for style in ["", "style=flock"] {
+        let target = users.folder(&format!("sticky{}", style.len()), 0o1777).join("t");
+        fs::write(&target, "").unwrap();
+        let mut ann = users.opened(ANN, &target, style);
+        ann.must("acquire l g never");
+        let mut bob = users.opened(BOB, &target, style);
+        for _ in 0..2 {
+            let error = bob.must_fail("acquire l g never", "permission-denied")["error"].as_str().unwrap().to_owned();
+            assert!(error.contains("mode(0o666)") && error.contains("--mode 666"), "{error}");
+            assert!(error.contains(&anchor(&target).display().to_string()), "{error}");
+        }
+        ann.must("check g");
+        ann.must("release g");
+        bob.must_fail("acquire l g 60000", "permission-denied");
+        // Too late for a mode: the first one made it without.
+        let mut bob = users.opened(BOB, &target, &format!("{style} mode=666"));
+        let error = bob.must_fail("acquire l g never", "permission-denied")["error"].as_str().unwrap().to_owned();
+        assert!(error.contains("made it without that mode"), "{error}");
+        assert_eq!(fs::metadata(anchor(&target)).unwrap().uid(), ANN);
+    }
+}
+
+fn share_in_a_sticky_folder(users: &Users, name: &str, umask: &str) {
+    let dir = users.folder(name, 0o1777);
+    let target = dir.join("t");
+    let mut last = 0;
+    let open = |user| {
+        let mut actor = users.actor_with(user, umask);
+        actor.must(&format!("open l {} mode=666", target.display()));
+        actor
+    };
+    let (mut ann, mut bob) = (open(ANN), open(BOB));
+    for _ in 0..2 {
+        acquire(&mut ann, &mut last);
+        assert_eq!(fs::metadata(anchor(&target)).unwrap().mode() & 0o777, 0o666);
+        assert_eq!(fs::metadata(lock_file(&target)).unwrap().mode() & 0o777, 0o666);
+        assert_eq!(bob.must_fail("acquire l g never", "busy")["holder"], ann.pid());
+        ann.must("check g");
+        ann.must("release g");
+        assert!(!lock_file(&target).exists(), "{name}: the owner left it");
+        acquire(&mut bob, &mut last);
+        // A link to Ann's anchor would not be Bob's to remove: it is a file of his own.
+        assert_eq!(fs::metadata(lock_file(&target)).unwrap().uid(), BOB);
+        assert_eq!(fs::metadata(lock_file(&target)).unwrap().mode() & 0o777, 0o666);
+        assert_eq!(ann.must_fail("acquire l g never", "busy")["holder"], bob.pid());
+        bob.must("check g");
+        bob.must("release g");
+        assert!(!lock_file(&target).exists(), "{name}: the other left it");
+    }
+
+    // Waiting for each other, and each is killed once.
+    acquire(&mut ann, &mut last);
+    succeed(&mut bob, &mut last, || drop(ann.must("release g")));
+    succeed(&mut ann, &mut last, || bob.kill());
+    ann.must("check g");
+    let mut bob = open(BOB);
+    succeed(&mut bob, &mut last, || ann.kill());
+    bob.must("check g");
+    bob.must("release g");
+
+    // A third user, after a dead one of either kind: what is left is adopted where it may not be moved.
+    for (dead, heir) in [(ANN, CAT), (BOB, CAT), (CAT, BOB), (BOB, ANN), (CAT, ANN)] {
+        let mut holder = open(dead);
+        acquire(&mut holder, &mut last);
+        let pid = holder.pid();
+        holder.kill();
+        let mut heir = open(heir);
+        let answer = heir.must("acquire l g never");
+        assert_eq!(answer["crashed"]["pid"], pid, "{name}: {answer}");
+        assert!(answer["fence"].as_u64().unwrap() > last, "{name}: {answer}");
+        last = answer["fence"].as_u64().unwrap();
+        heir.must("check g");
+        let mut other = open(dead);
+        assert_eq!(other.must_fail("acquire l g never", "busy")["holder"], heir.pid());
+        let found = other.must(&format!("inspect {}", target.display()));
+        assert_eq!((&found["found"]["state"], &found["found"]["pid"]), (&"held".into(), &heir.pid().into()), "{found}");
+        heir.must("release g");
+        // A dead user's file in a sticky folder may stay, but then it says that nobody holds.
+        let found = other.must(&format!("inspect {}", target.display()));
+        assert_eq!(found["found"]["state"], "free", "{name}: {found}");
+        let answer = other.must("acquire l g never");
+        assert!(answer["crashed"].is_null(), "{name}: {answer}");
+        assert!(answer["fence"].as_u64().unwrap() > last, "{name}: {answer}");
+        last = answer["fence"].as_u64().unwrap();
+        other.must("check g");
+        other.must("release g");
+    }
+    // Whoever owns what is left removes it.
+    let mut owner = open(match lock_file(&target).metadata() {
+        Ok(left) => left.uid(),
+        Err(_) => ANN,
+    });
+    acquire(&mut owner, &mut last);
+    owner.must("release g");
+    assert!(!lock_file(&target).exists(), "{name}: {}", fs::read_to_string(lock_file(&target)).unwrap());
+    let left: Vec<_> = fs::read_dir(dir.join(".tenure")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{name}: {left:?}");
+
+    // Flock style needs no lock file.
+    let flock = |user| {
+        let mut actor = users.actor_with(user, umask);
+        actor.must(&format!("open l {} mode=666 style=flock", target.display()));
+        actor
+    };
+    fs::write(&target, "").unwrap();
+    let (mut ann, mut bob) = (flock(ANN), flock(BOB));
+    acquire(&mut ann, &mut last);
+    bob.must_fail("acquire l g never", "busy");
+    succeed(&mut bob, &mut last, || ann.kill());
+    bob.must("check g");
+    bob.must("release g");
+}
+
+/// Puts a kernel setting back.
+struct Setting {
+    path: &'static str,
+    was: String,
+}
+
+impl Setting {
+    fn new(path: &'static str) -> Setting {
+        Setting { path, was: fs::read_to_string(path).unwrap() }
+    }
+}
+
+impl Drop for Setting {
+    fn drop(&mut self) {
+        let _ = fs::write(self.path, &self.was);
+    }
+}
+
+/// The settings are the whole machine's: one test takes them through all values in turn, and one at a time on it.
+#[test]
+fn in_a_sticky_folder_users_share_with_a_mode() {
+    let Some(users) = Users::new() else { return };
+    let (links, regular) = ("/proc/sys/fs/protected_hardlinks", "/proc/sys/fs/protected_regular");
+    let writable = fs::OpenOptions::new().write(true).open(links).is_ok();
+    if !needs("fs.protected_hardlinks to be ours to set", writable) {
+        return;
+    }
+    let one_at_a_time = fs::File::create(std::env::temp_dir().join("tenure-tests-sysctl")).unwrap();
+    // SAFETY: no precondition.
+    assert_eq!(unsafe { libc::flock(one_at_a_time.as_raw_fd(), libc::LOCK_EX) }, 0);
+    let _restore = (Setting::new(links), Setting::new(regular));
+    for (hardlinks, regulars) in [("0", "0"), ("1", "1"), ("1", "2"), ("0", "2")] {
+        fs::write(links, hardlinks).unwrap();
+        fs::write(regular, regulars).unwrap();
+        share_in_a_sticky_folder(&users, &format!("sticky-{hardlinks}-{regulars}"), "022");
+        share_in_a_sticky_folder(&users, &format!("private-{hardlinks}-{regulars}"), "077");
+    }
+}
+
+/// Two who make one lock's first anchor at the same moment, with a mode: neither may be refused.
+#[test]
+fn a_first_anchor_that_several_make_at_once_is_shared() {
+    let Some(users) = Users::new() else { return };
+    let dir = users.folder("sticky", 0o1777);
+    let mut actors = [users.actor_with(ANN, "077"), users.actor(BOB), users.actor(CAT)];
+    for round in 0..60 {
+        let target = dir.join(round.to_string());
+        if round % 2 == 0 && dir.join(".tenure").exists() {
+            fs::remove_dir_all(dir.join(".tenure")).unwrap();
+        }
+        for actor in &mut actors {
+            actor.must(&format!("open l {} mode=666", target.display()));
+        }
+        std::thread::scope(|scope| {
+            for actor in &mut actors {
+                scope.spawn(|| {
+                    actor.must("acquire l g 60000");
+                    actor.must("check g");
+                    actor.must("release g");
+                });
+            }
+        });
+        assert!(!lock_file(&target).exists());
+    }
+}
+
+/// In a sticky folder nobody can remove what another's crash left: it must not be in anybody's way.
+#[test]
+fn a_kill_anywhere_of_the_anchors_owner_in_a_sticky_folder_blocks_no_other_user() {
+    let Some(users) = Users::new() else { return };
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    for crashed in [false, true] {
+        kill_everywhere_in_a_sticky_folder(&users, ANN, CAT, ANN, crashed);
+    }
+}
+
+#[test]
+fn a_kill_anywhere_of_another_user_in_a_sticky_folder_blocks_nobody() {
+    let Some(users) = Users::new() else { return };
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    for heir in [CAT, ANN] {
+        for crashed in [false, true] {
+            kill_everywhere_in_a_sticky_folder(&users, BOB, heir, ANN, crashed);
+        }
+    }
+}
+
+/// `owner` makes the anchor, `victim` is killed at each call of an acquire, `heir` comes next.
+fn kill_everywhere_in_a_sticky_folder(users: &Users, victim: u32, heir: u32, owner: u32, crashed: bool) {
+    let prepare = |name: &str| {
+        let dir = users.folder(&format!("{victim}-{heir}-{crashed}-{name}"), 0o1777);
+        let target = dir.join("t");
+        if owner != victim {
+            let mut owner = users.opened(owner, &target, "mode=666");
+            acquire(&mut owner, &mut 0);
+            owner.must("release g");
+        }
+        if crashed {
+            // The victim's first life ended while it held: now it takes over from itself.
+            let mut actor = users.opened(victim, &target, "mode=666");
+            acquire(&mut actor, &mut 0);
+            actor.kill();
+        }
+        (users.opened(victim, &target, "mode=666"), target)
+    };
+    let (mut actor, _) = prepare("rehearsal");
+    let calls = changing_calls(&mut actor, "acquire l g never", &[]);
+    assert!(calls.len() >= 3, "{calls:?}");
+    for (at, call) in calls.iter().enumerate() {
+        let prepared = |attempt| {
+            let (actor, target) = prepare(&format!("{at}-{attempt}"));
+            (actor, "acquire l g never".to_owned(), target)
+        };
+        let target = kill_at(prepared, call, &[]);
+        let mut next = users.opened(heir, &target, "mode=666");
+        let answer = next.ask("acquire l g 1000");
+        assert_eq!(answer["ok"], true, "{victim} {heir} {crashed}, killed before {call:?}: {answer}");
+        next.must("check g");
+        next.must("release g");
+        let found = next.must(&format!("inspect {}", target.display()));
+        assert_eq!(found["found"]["state"], "free", "{found}");
+        let mut back = users.opened(victim, &target, "mode=666");
+        let answer = back.ask("acquire l g 1000");
+        assert_eq!(answer["ok"], true, "{victim} is back, killed before {call:?}: {answer}");
+        back.must("release g");
+    }
+}
+
+#[test]
+fn a_private_umask_keeps_others_out_and_says_so() {
+    let Some(users) = Users::new() else { return };
+    let dir = users.folder("shared", 0o2775);
+    let target = dir.join("t");
+    let mut ann = users.actor_with(ANN, "077");
+    ann.must(&format!("open l {}", target.display()));
+    let mut last = 0;
+    acquire(&mut ann, &mut last);
+    assert_eq!(fs::metadata(anchor(&target)).unwrap().mode() & 0o777, 0o600);
+    // The folder's bits are the parent's all the same.
+    assert_eq!(fs::metadata(dir.join(".tenure")).unwrap().mode() & 0o7777, 0o2775);
+    let mut bob = users.opened(BOB, &target, "");
+    let error = bob.must_fail("acquire l g never", "permission-denied")["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("mode(0o666)") && error.contains("--mode 666"), "{error}");
+    // Whoever may not read it is told so.
+    let found = bob.must(&format!("inspect {}", target.display()));
+    assert_eq!((&found["found"]["state"], &found["found"]["liveness"]), (&"unknown".into(), &"unknown".into()));
+    assert!(found["found"]["why"].as_str().unwrap().contains("may not be read"), "{found}");
+    assert_eq!(bob.must(&format!("list {}", dir.display()))["locks"][0]["state"], "unknown");
+    ann.must("check g");
+    ann.must("release g");
+    let found = bob.must(&format!("inspect {}", target.display()));
+    assert_eq!(found["found"]["state"], "free", "{found}");
+    acquire(&mut ann, &mut last);
+}
+
+#[test]
+fn a_folder_that_may_only_be_read_needs_no_record() {
+    let Some(users) = Users::new() else { return };
+    if !needs("flock(1)", has("flock")) {
+        return;
+    }
+    let dir = users.folder("read-only", 0o755);
+    let target = dir.join("t");
+    fs::write(&target, "").unwrap();
+    let before = fs::metadata(&dir).unwrap();
+    for keys in ["", "style=flock", "mode=666"] {
+        let mut ann = users.opened(ANN, &target, keys);
+        let error = ann.must_fail("acquire l g never", "permission-denied")["error"].as_str().unwrap().to_owned();
+        assert!(error.contains("record(false)") && error.contains("--no-record"), "{keys}: {error}");
+    }
+    let flock = || Command::new("flock").arg("-n").arg(&target).arg("true").status().unwrap().success();
+    let mut ann = users.opened(ANN, &target, "record=0");
+    let mut bob = users.opened(BOB, &target, "record=0");
+    assert_eq!(ann.must("acquire l g never")["fence"], 0);
+    assert!(!flock());
+    bob.must_fail("acquire l g never", "busy");
+    ann.must("check g");
+    bob.must("begin l g forever");
+    ann.must("release g");
+    assert_eq!(bob.hear()["event"], "granted");
+    bob.kill();
+    assert!(flock());
+    let after = fs::metadata(&dir).unwrap();
+    assert_eq!((before.mtime(), before.mtime_nsec()), (after.mtime(), after.mtime_nsec()), "something was made");
+}
+
+#[test]
+fn a_read_only_file_system_needs_no_record() {
+    let Some(users) = Users::new() else { return };
+    if !needs("unshare(1)", has("unshare")) {
+        return;
+    }
+    let dir = users.folder("mount", 0o777);
+    let target = dir.join("t");
+    fs::write(&target, "").unwrap();
+    let script = "mount --bind \"$1\" \"$1\" && mount -o remount,ro,bind \"$1\" && exec \"$0\"";
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script]).arg(actor_program()).arg(&dir);
+    let mut actor = Actor::from(&mut command);
+    actor.must(&format!("open l {}", target.display()));
+    let error = actor.must_fail("acquire l g never", "cannot-create")["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("record(false)") && error.contains("ead-only file system"), "{error}");
+    actor.must(&format!("open l {} record=0", target.display()));
+    actor.must("acquire l g never");
+    actor.must("check g");
+    let mut outside = users.opened(ANN, &target, "style=flock");
+    outside.must_fail("acquire l g never", "busy");
+    actor.must("release g");
+    outside.must("acquire l g never");
+}
+
+#[test]
+fn a_folder_that_is_closed_to_a_user_is_named() {
+    let Some(users) = Users::new() else { return };
+    let dir = users.folder("closed", 0o700);
+    let target = dir.join("t");
+    let mut root = Actor::start();
+    root.hold(&target);
+    let mut ann = users.actor(ANN);
+    let found = ann.must(&format!("inspect {}", target.display()));
+    assert_eq!(found["found"]["state"], "unknown", "{found}");
+    ann.must(&format!("open l {}", target.display()));
+    let error = ann.must_fail("acquire l g never", "permission-denied")["error"].as_str().unwrap().to_owned();
+    assert!(error.contains(&anchor(&target).display().to_string()), "{error}");
+    // One that may be passed through and not listed is good enough.
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o733)).unwrap();
+    let other = dir.join("other");
+    ann.must(&format!("open l {}", other.display()));
+    let answer = ann.ask("acquire l g never");
+    // `.tenure` is root's, with the bits that its folder had then.
+    assert_eq!(answer["kind"], "permission-denied", "{answer}");
+    fs::set_permissions(dir.join(".tenure"), fs::Permissions::from_mode(0o733)).unwrap();
+    ann.must("acquire l g never");
+    ann.must("check g");
+    ann.must("release g");
+    root.must("check g");
+}

@@ -1,0 +1,461 @@
+//! Waiting: deadlines, turns, and what a waiter costs.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use tenure::{Lock, State, Style, Wait, inspect};
+use tenure_tests::{Actor, folder, has, needs, until};
+
+fn open(actor: &mut Actor, target: &Path, keys: &str) {
+    actor.must(&format!("open l {} {keys}", target.display()));
+}
+
+fn opened(target: &Path, keys: &str) -> Actor {
+    let mut actor = Actor::start();
+    open(&mut actor, target, keys);
+    actor
+}
+
+/// Until that many processes wait in the kernel's queue.
+fn until_waiting(target: &Path, count: usize) {
+    until("processes wait", || inspect(target).unwrap().waiters == Some(count));
+}
+
+#[test]
+fn the_time_in_the_processs_own_queue_counts() {
+    let dir = folder();
+    let mut actor = Actor::start();
+    actor.hold(&dir.path().join("t"));
+    let start = Instant::now();
+    for n in 0..10 {
+        actor.tell(&format!("begin l w{n} 700"));
+    }
+    let mut answers: Vec<_> = (0..20).map(|_| actor.hear()).collect();
+    answers.retain(|answer| !answer["event"].is_null());
+    assert_eq!(answers.len(), 10);
+    for answer in answers {
+        assert_eq!((&answer["event"], &answer["kind"]), (&"refused".into(), &"busy".into()), "{answer}");
+        assert!(answer["waitedMs"].as_u64().unwrap() >= 700, "{answer}");
+        assert_eq!(answer["holder"], actor.pid(), "{answer}");
+    }
+    // One after the other, each with its time from the queue's head on, they would take 7 seconds.
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[test]
+fn who_gave_up_never_holds() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut holder, mut waiter, mut third) = (Actor::start(), opened(&target, ""), opened(&target, ""));
+    holder.hold(&target);
+    waiter.must_fail("acquire l g 100", "busy");
+    // Its helper is in the kernel's queue still, in front of everyone who comes now.
+    until_waiting(&target, 1);
+    third.must("begin l g 60000");
+    until_waiting(&target, 2);
+    holder.must("release g");
+    assert_eq!(third.hear()["event"], "granted");
+    assert_eq!(inspect(&target).unwrap().holder.unwrap().pid(), Some(third.pid().into()));
+    third.must("release g");
+    // Nobody has it, and the one that gave up has said nothing more: the answer is the next line.
+    until("the lock is free", || inspect(&target).unwrap().state == State::Free);
+    waiter.must("threads");
+    third.must("acquire l g 60000");
+}
+
+#[test]
+fn a_release_at_the_very_moment_of_giving_up_is_lost_on_nobody() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut holder, mut waiter, mut third) = (opened(&target, ""), opened(&target, ""), opened(&target, ""));
+    let mut seen = [0, 0];
+    for round in 0..60 {
+        holder.must("acquire l g 60000");
+        waiter.must("begin l g 10");
+        std::thread::sleep(Duration::from_micros(8_000 + 100 * round));
+        holder.must("release g");
+        let granted = waiter.hear()["event"] == "granted";
+        seen[usize::from(granted)] += 1;
+        if granted {
+            third.must_fail("acquire l g never", "busy");
+            waiter.must("release g");
+        }
+        third.must("acquire l g 60000");
+        third.must("check g");
+        third.must("release g");
+    }
+    eprintln!("refused, granted: {seen:?}");
+}
+
+#[test]
+fn turns_are_taken_in_the_order_of_coming() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut holder = Actor::start();
+    holder.hold(&target);
+    let lock = Lock::new(&target).unwrap();
+    let (tell, told) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let (lock, tell) = (lock.clone(), tell.clone());
+            let (say_id, id) = mpsc::channel();
+            scope.spawn(move || {
+                // SAFETY: no precondition.
+                say_id.send(unsafe { libc::gettid() }).unwrap();
+                let guard = lock.acquire(Wait::For(Duration::from_secs(60))).unwrap();
+                tell.send(n).unwrap();
+                drop(guard);
+            });
+            // Asleep: it is in the queue, before the next comes.
+            let stat = format!("/proc/self/task/{}/stat", id.recv().unwrap());
+            let asleep = || {
+                let stat = std::fs::read_to_string(&stat).unwrap();
+                stat[stat.rfind(')').unwrap()..].starts_with(") S")
+            };
+            until("the waiter sleeps", || asleep() && asleep());
+        }
+        holder.must("release g");
+        let order: Vec<i32> = (0..8).map(|_| told.recv_timeout(Duration::from_secs(60)).unwrap()).collect();
+        assert_eq!(order, [0, 1, 2, 3, 4, 5, 6, 7]);
+    });
+}
+
+#[test]
+fn others_get_their_turn_beside_a_hammering_process() {
+    for style in ["", "style=flock"] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let (mut hammer, mut other) = (opened(&target, style), opened(&target, style));
+        hammer.must("hammer l 8");
+        until("it hammers", || hammer.must("hammered")["count"].as_u64().unwrap() > 100);
+        for _ in 0..20 {
+            other.must("acquire l g 30000");
+            let count = hammer.must("hammered")["count"].clone();
+            assert_eq!(hammer.must("hammered")["count"], count, "two at work");
+            other.must("release g");
+        }
+    }
+}
+
+/// What a process has used of the processors, all its threads together.
+fn cpu_time(pid: u32) -> Duration {
+    let mut clock = 0;
+    // SAFETY: `clock` and `time` are on this stack.
+    unsafe {
+        assert_eq!(libc::clock_getcpuclockid(i32::try_from(pid).unwrap(), &raw mut clock), 0);
+        let mut time: libc::timespec = std::mem::zeroed();
+        assert_eq!(libc::clock_gettime(clock, &raw mut time), 0);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    }
+}
+
+#[test]
+fn a_hundred_idle_waiters_cost_no_processor() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut holder = Actor::start();
+    holder.hold(&target);
+    let mut waiters: Vec<Actor> = (0..100).map(|_| opened(&target, "")).collect();
+    for waiter in &mut waiters {
+        waiter.must("begin l g forever");
+    }
+    until_waiting(&target, 100);
+    // The least of several spans: what a start-up or a starved machine adds is no cost of waiting.
+    let used = || waiters.iter().map(|waiter| cpu_time(waiter.pid())).sum::<Duration>();
+    let mut least = 1.0_f64;
+    for _ in 0..4 {
+        let (before, start) = (used(), Instant::now());
+        std::thread::sleep(Duration::from_millis(2000));
+        least = least.min((used() - before).as_secs_f64() / start.elapsed().as_secs_f64());
+        if least < 0.01 {
+            break;
+        }
+    }
+    eprintln!("100 waiters use {:.3} % of a core", least * 100.0);
+    assert!(least < 0.01, "{:.2} % of a core", least * 100.0);
+    assert_eq!(inspect(&target).unwrap().waiters, Some(100));
+}
+
+#[test]
+fn ten_thousand_async_waiters_are_one_in_the_kernel() {
+    const COUNT: usize = 10_000;
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut holder, mut many) = (Actor::start(), opened(&target, ""));
+    holder.hold(&target);
+    let bytes = many.must(&format!("async-many l {COUNT}"))["bytes"].as_u64().unwrap() as usize / COUNT;
+    eprintln!("{bytes} bytes a waiter");
+    assert!(bytes < 4096, "{bytes} bytes a waiter");
+    until_waiting(&target, 1);
+    let names = || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", many.pid())).unwrap();
+        let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        let mut names: Vec<String> = tasks.map(|task| name(task.unwrap()).trim().to_owned()).collect();
+        names.retain(|name| name.starts_with("tenure-"));
+        names.sort();
+        names
+    };
+    assert_eq!(names(), ["tenure-wait", "tenure-watchdog"]);
+    drop(many);
+    // Fewer of them are let through to the last.
+    let mut some = opened(&target, "");
+    some.must("async-many l 500");
+    holder.must("release g");
+    assert_eq!(some.hear()["event"], "all-granted");
+}
+
+#[test]
+fn a_time_beyond_the_clock_is_as_good_as_for_ever() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut holder = Actor::start();
+    holder.hold(&target);
+    let lock = Lock::new(&target).unwrap();
+    for long in [Duration::MAX, Duration::from_secs(u64::from(u32::MAX) * 1000)] {
+        let (tell, told) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| tell.send(lock.acquire(Wait::For(long)).unwrap().fence()).unwrap());
+            until_waiting(&target, 1);
+            holder.must("release g");
+            assert!(told.recv_timeout(Duration::from_secs(60)).unwrap() > 0);
+        });
+        holder.must("acquire l g 60000");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (lock, waited) = (lock.clone(), Wait::For(long));
+            let task = tokio::spawn(async move { lock.acquire_async(waited).await.unwrap().fence() });
+            tokio::task::yield_now().await;
+            until_waiting(&target, 1);
+            holder.must("release g");
+            assert!(task.await.unwrap() > 0);
+        });
+        holder.must("acquire l g 60000");
+    }
+}
+
+#[test]
+fn a_time_in_the_past_is_one_try() {
+    let dir = folder();
+    let (target, other) = (dir.path().join("t"), dir.path().join("u"));
+    let past = Instant::now();
+    let mut holder = Actor::start();
+    holder.hold(&target);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    for wait in [Wait::Until(past), Wait::For(Duration::ZERO), Wait::Never] {
+        let lock = Lock::new(&target).unwrap();
+        let start = Instant::now();
+        assert!(lock.acquire(wait).unwrap_err().is_busy());
+        assert!(runtime.block_on(lock.acquire_async(wait)).unwrap_err().is_busy());
+        assert!(start.elapsed() < Duration::from_secs(10), "{wait:?}");
+        let free = Lock::new(&other).unwrap();
+        free.acquire(wait).unwrap().release().unwrap();
+        runtime.block_on(free.acquire_async(wait)).unwrap().release().unwrap();
+    }
+}
+
+#[test]
+fn who_waits_goes_on_after_a_break() {
+    for style in ["", "style=flock"] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let (mut holder, mut waiter) = (opened(&target, style), opened(&target, style));
+        holder.must("acquire l g never");
+        waiter.must("begin l g 60000");
+        until_waiting(&target, 1);
+        if style.is_empty() {
+            tenure::break_lock(&target, true).unwrap();
+            let broken = Instant::now();
+            assert_eq!(waiter.hear()["event"], "granted");
+            assert!(broken.elapsed() < Duration::from_secs(8), "{:?}", broken.elapsed());
+            waiter.must("check g");
+        } else {
+            // The target's own kernel lock cannot be taken away: it waits there, and goes on when the holder ends.
+            tenure::break_lock(&target, true).unwrap();
+            holder.must_fail("check g", "lost");
+            until("it waits for the target itself", || {
+                let found = inspect(&target).unwrap();
+                found.waiters == Some(1) && found.state != State::Free
+            });
+            holder.must_fail("release g", "lost");
+            assert_eq!(waiter.hear()["event"], "granted");
+        }
+        assert_eq!(inspect(&target).unwrap().holder.unwrap().pid(), Some(waiter.pid().into()));
+    }
+}
+
+#[test]
+fn a_nested_acquire_names_the_first_holder_at_once() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut actor = opened(&target, "label=first");
+    actor.must("acquire l g never");
+    open(&mut actor, &target, "label=second");
+    let start = Instant::now();
+    for wait in ["forever", "60000"] {
+        let answer = actor.must_fail(&format!("acquire l h {wait}"), "would-deadlock");
+        assert_eq!(answer["holder"], actor.pid(), "{answer}");
+        assert!(answer["error"].as_str().unwrap().contains("first"), "{answer}");
+    }
+    actor.must_fail("acquire l h never", "busy");
+    assert!(start.elapsed() < Duration::from_secs(20));
+    // Another thread may wait, and this one may again once it holds no more.
+    actor.must("begin l h 60000");
+    assert_eq!(actor.must_and_hear("release g").1["event"], "granted");
+    actor.must("release h");
+    actor.must("acquire l g never");
+}
+
+#[test]
+fn without_the_check_a_nested_acquire_waits() {
+    let dir = folder();
+    let mut actor = opened(&dir.path().join("t"), "deadlock_check=0");
+    actor.must("acquire l g never");
+    let answer = actor.must_fail("acquire l h 200", "busy");
+    assert!(answer["waitedMs"].as_u64().unwrap() >= 200, "{answer}");
+    actor.must("release g");
+    actor.must("acquire l h never");
+}
+
+#[test]
+fn reentrant_guards_count_across_threads() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut actor, mut other) = (opened(&target, "reentrant=1"), opened(&target, "reentrant=1"));
+    let fence = actor.must("acquire l g never")["fence"].clone();
+    let answer = actor.must_and_hear("begin l h 60000").1;
+    assert_eq!((&answer["event"], &answer["fence"]), (&"granted".into(), &fence), "{answer}");
+    assert_eq!(actor.must("acquire l i forever")["fence"], fence);
+    actor.must("release g");
+    actor.must("check h");
+    other.must_fail("acquire l g never", "busy");
+    actor.must("drop i");
+    other.must_fail("acquire l g never", "busy");
+    actor.must("release h");
+    let later = other.must("acquire l g never");
+    assert!(later["fence"].as_u64() > fence.as_u64(), "{later}");
+    // One that does not ask for it is not let in by one that did.
+    open(&mut other, &target, "");
+    other.must_fail("acquire l x 60000", "would-deadlock");
+}
+
+#[test]
+fn sixty_four_threads_lose_no_update() {
+    for style in [Style::LockFile, Style::Flock] {
+        let dir = folder();
+        let target = dir.path().join("count");
+        std::fs::write(&target, "0").unwrap();
+        let lock = Lock::options().style(style).open(&target).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..64 {
+                scope.spawn(|| {
+                    for _ in 0..10 {
+                        let guard = lock.acquire(Wait::For(Duration::from_secs(60))).unwrap();
+                        let count: u32 = std::fs::read_to_string(&target).unwrap().parse().unwrap();
+                        std::fs::write(&target, (count + 1).to_string()).unwrap();
+                        guard.release().unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "640", "{style:?}");
+    }
+}
+
+#[test]
+fn the_two_styles_exclude_each_other() {
+    let dir = folder();
+    let (target, number) = (dir.path().join("t"), dir.path().join("number"));
+    std::fs::write(&number, "0").unwrap();
+    let mut actors = [opened(&target, ""), opened(&target, "style=flock"), opened(&target, "style=flock")];
+    for actor in &mut actors {
+        actor.must(&format!("count l {} 4 40", number.display()));
+    }
+    for actor in &mut actors {
+        let answer = actor.hear();
+        assert_eq!((&answer["event"], &answer["doubles"]), (&"counted".into(), &0.into()), "{answer}");
+    }
+    assert_eq!(std::fs::read_to_string(&number).unwrap(), "480");
+}
+
+/// `flock(1)` that holds the target until [`let_go`].
+fn util_linux(target: &Path, kind: &str) -> Child {
+    let mut child = Command::new("flock")
+        .args([kind, target.to_str().unwrap(), "-c", "echo in; read line"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "in\n");
+    child
+}
+
+fn let_go(mut child: Child) {
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    child.wait().unwrap();
+}
+
+fn util_linux_may(target: &Path, kind: &str) -> bool {
+    Command::new("flock").args(["-n", kind, target.to_str().unwrap(), "true"]).status().unwrap().success()
+}
+
+#[test]
+fn shares_stand_beside_flock_of_util_linux() {
+    if !needs("flock(1)", has("flock")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut one, mut other) = (opened(&target, "style=flock"), opened(&target, "style=flock"));
+    one.must("share l s never");
+    let sharer = util_linux(&target, "-s");
+    other.must("share l s never");
+    assert!(util_linux_may(&target, "-s") && !util_linux_may(&target, "-x"));
+    other.must("release s");
+    one.must("release s");
+    // Only the foreign share is left: it keeps an exclusive one out, and a share not.
+    one.must_fail("acquire l g never", "busy");
+    other.must("share l s never");
+    other.must("release s");
+    one.must("begin l g 60000");
+    until_waiting(&target, 1);
+    let_go(sharer);
+    assert_eq!(one.hear()["event"], "granted");
+    assert!(!util_linux_may(&target, "-s") && !util_linux_may(&target, "-x"));
+    one.must("release g");
+    let exclusive = util_linux(&target, "-x");
+    other.must_fail("share l s never", "busy");
+    other.must("begin l s 60000");
+    until_waiting(&target, 1);
+    let_go(exclusive);
+    assert_eq!(other.hear()["event"], "granted");
+}
+
+#[test]
+fn shares_do_not_starve_an_exclusive_waiter() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut actor = opened(&target, "style=flock");
+    actor.must("share l s0 never");
+    actor.must("begin l x 60000");
+    // Once it is queued, no further share gets past it.
+    let mut shares = 1;
+    until("a share has to wait behind it", || {
+        let answer = actor.ask(&format!("share l s{shares} never"));
+        shares += usize::from(answer["ok"] == true);
+        answer["kind"] == "busy"
+    });
+    for n in 1..shares {
+        actor.must(&format!("release s{n}"));
+    }
+    assert_eq!(actor.must_and_hear("release s0").1["event"], "granted");
+    actor.must_fail("share l s 300", "busy");
+    actor.must("release x");
+    actor.must("share l s 60000");
+}

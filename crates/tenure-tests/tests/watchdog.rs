@@ -1,0 +1,235 @@
+//! The watchdog: overruns, refreshed dates, losses, and that it is there only when it is needed.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tenure::{Event, Lock, State, Wait, inspect};
+use tenure_tests::{Actor, folder, until};
+
+fn opened(target: &Path, keys: &str) -> Actor {
+    let mut actor = Actor::start();
+    actor.must(&format!("open l {} {keys}", target.display()));
+    actor
+}
+
+fn record(target: &Path) -> Value {
+    let mut path = target.as_os_str().to_owned();
+    path.push(".lock");
+    let mut record = None;
+    // A reader may meet it half-written.
+    until("the lock file parses", || {
+        record = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        record.is_some()
+    });
+    record.unwrap()
+}
+
+fn has_watchdog(pid: u32) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    tasks.flatten().any(|task| {
+        std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "tenure-watchdog")
+    })
+}
+
+#[test]
+fn an_overrun_is_reported_and_the_lock_stays_held() {
+    for style in ["", "style=flock"] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut actor = opened(&target, &format!("max_hold_ms=100 events=1 {style}"));
+        let start = Instant::now();
+        actor.must("acquire l g never");
+        let event = actor.hear();
+        assert_eq!((&event["event"], &event["revoked"]), (&"overrun".into(), &false.into()), "{event}");
+        assert!(start.elapsed() >= Duration::from_millis(100));
+        actor.must("check g");
+        opened(&target, style).must_fail("acquire l g never", "busy");
+        // Once is enough: the next line is the answer.
+        actor.must("release g");
+        actor.must("threads");
+    }
+}
+
+#[test]
+fn a_revoked_tenure_is_lost_and_the_lock_is_free() {
+    for style in ["", "style=flock"] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut actor = opened(&target, &format!("max_hold_ms=300 overrun=revoke events=1 {style}"));
+        let mut other = opened(&target, style);
+        let fence = actor.must("acquire l g never")["fence"].clone();
+        actor.must("revoked g");
+        let mut events: Vec<Value> = vec![actor.hear(), actor.hear()];
+        events.sort_by_key(|event| event["event"].to_string());
+        assert_eq!((&events[0]["event"], &events[0]["revoked"]), (&"overrun".into(), &true.into()), "{events:?}");
+        assert_eq!((&events[1]["event"], &events[1]["guard"]), (&"revoked".into(), &"g".into()), "{events:?}");
+        let lost = actor.must_fail("check g", "lost");
+        assert!(lost["error"].as_str().unwrap().contains("max_hold"), "{lost}");
+        let later = other.must("acquire l g never");
+        assert!(later["fence"].as_u64() > fence.as_u64() && later["crashed"].is_null(), "{later}");
+        // The release of the one that lost it takes nothing from the one that has it.
+        actor.must_fail("label g x", "lost");
+        actor.must_fail("release g", "lost");
+        other.must("check g");
+        assert_eq!(inspect(&target).unwrap().holder.unwrap().pid(), Some(other.pid().into()));
+        if style.is_empty() {
+            assert_eq!(record(&target)["pid"], other.pid());
+        }
+        other.must("release g");
+        actor.must("acquire l g never");
+    }
+}
+
+#[test]
+fn a_revoke_lets_the_process_s_own_waiters_on() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut actor = opened(&target, "max_hold_ms=200 overrun=revoke");
+    actor.must("acquire l g never");
+    actor.must("begin l h 60000");
+    assert_eq!(actor.hear()["event"], "granted");
+    actor.must_fail("check g", "lost");
+    // The second is revoked in its turn.
+    until("free", || inspect(&target).unwrap().state == State::Free);
+    actor.must_fail("release h", "lost");
+}
+
+#[test]
+fn the_date_is_refreshed_for_foreign_readers() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut actor = opened(&target, "refresh_ms=50 label=here");
+    actor.must("acquire l g never");
+    let first = record(&target);
+    let mut last = first["createdAt"].clone();
+    for _ in 0..3 {
+        until("a new date", || {
+            let now = record(&target)["createdAt"].clone();
+            let newer = now.is_string() && now.as_str() > last.as_str();
+            if newer {
+                last = now;
+            }
+            newer
+        });
+    }
+    let mut now = record(&target);
+    // Only the date changes.
+    until("a whole record", || {
+        now = record(&target);
+        now["pid"].is_number()
+    });
+    for field in ["pid", "starttime", "tenure"] {
+        assert_eq!(now[field], first[field], "{field}");
+    }
+    actor.must("check g");
+}
+
+#[test]
+fn it_ends_when_there_is_nothing_to_look_after() {
+    let dir = folder();
+    let mut actor = opened(&dir.path().join("t"), "");
+    let before = actor.must("threads")["threads"].clone();
+    actor.must("acquire l g never");
+    // A thread takes its name a moment after it is there.
+    until("it watches", || has_watchdog(actor.pid()));
+    actor.must("release g");
+    until("it has ended", || actor.must("threads")["threads"] == before);
+    // And it comes back.
+    actor.must("acquire l g never");
+    until("it watches again", || has_watchdog(actor.pid()));
+}
+
+#[test]
+fn flock_style_does_without_it() {
+    let dir = folder();
+    let mut actor = opened(&dir.path().join("t"), "style=flock");
+    let before = actor.must("threads")["threads"].clone();
+    actor.must("acquire l g never");
+    assert_eq!(actor.must("threads")["threads"], before);
+    // Unless somebody wants to hear of a loss.
+    actor.must("revoked g");
+    until("it watches", || has_watchdog(actor.pid()));
+}
+
+#[test]
+fn a_callback_that_panics_stops_nothing() {
+    let dir = folder();
+    let target = |n: usize| dir.path().join(n.to_string());
+    let (tell, told) = mpsc::channel();
+    let panics = Lock::options().max_hold(Duration::from_millis(50)).on_event(|_| panic!("on purpose"));
+    let tells = Lock::options().max_hold(Duration::from_millis(400)).on_event(move |event| {
+        if let Event::Overrun { target, .. } = event {
+            tell.send(target.to_path_buf()).unwrap();
+        }
+    });
+    let held: Vec<_> = (0..4)
+        .map(|n| {
+            let options = if n % 2 == 0 { &panics } else { &tells };
+            options.open(target(n)).unwrap().acquire(Wait::Never).unwrap()
+        })
+        .collect();
+    let mut heard: Vec<_> = (0..2).map(|_| told.recv_timeout(Duration::from_secs(30)).unwrap()).collect();
+    heard.sort();
+    assert_eq!(heard, [target(1), target(3)]);
+    for guard in held {
+        guard.release().unwrap();
+    }
+}
+
+#[test]
+fn a_loss_is_told() {
+    for style in ["", "style=flock"] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut actor = opened(&target, &format!("events=1 {style}"));
+        actor.must("acquire l g never");
+        actor.must("revoked g");
+        tenure::break_lock(&target, true).unwrap();
+        let broken = Instant::now();
+        let mut events = [actor.hear()["event"].to_string(), actor.hear()["event"].to_string()];
+        assert!(broken.elapsed() < Duration::from_secs(8), "{:?}", broken.elapsed());
+        events.sort();
+        assert_eq!(events, ["\"lost\"", "\"revoked\""]);
+        actor.must_fail("check g", "lost");
+    }
+}
+
+#[test]
+fn a_removed_lock_file_is_told_as_a_loss() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut actor = opened(&target, "events=1");
+    actor.must("acquire l g never");
+    std::fs::remove_file(dir.path().join("t.lock")).unwrap();
+    assert_eq!(actor.hear()["event"], "lost");
+    // Natives are kept out all the same.
+    opened(&target, "").must_fail("acquire l g never", "busy");
+    actor.must_fail("release g", "lost");
+    opened(&target, "").must("acquire l g never");
+}
+
+#[test]
+fn a_forked_child_has_its_own() {
+    let dir = folder();
+    let (target, own) = (dir.path().join("t"), dir.path().join("own"));
+    let mut actor = opened(&target, "refresh_ms=20 events=1");
+    actor.must("acquire l g never");
+    actor.must(&format!("open c {} max_hold_ms=100 overrun=revoke events=1", own.display()));
+    let child = u32::try_from(actor.must("fork-on")["pid"].as_u64().unwrap()).unwrap();
+    assert!(!has_watchdog(child));
+    actor.must("acquire c h never");
+    let event = actor.hear();
+    assert_eq!((&event["event"], &event["revoked"]), (&"overrun".into(), &true.into()), "{event}");
+    actor.must_fail("check h", "lost");
+    assert_eq!(inspect(&own).unwrap().state, State::Free);
+    actor.tell("leave");
+    assert_eq!(actor.hear()["event"], "forked");
+    // The parent's goes on.
+    let date = record(&target)["createdAt"].clone();
+    until("a new date", || record(&target)["createdAt"] != date);
+    actor.must("check g");
+}

@@ -1,0 +1,478 @@
+//! The protocol's acquire and release, one system call after the other.
+//!
+//! [`attempt`] never blocks; [`step`] is a helper's turn and waits in the kernel. Both end in `enter`, which runs with
+//! the anchor's kernel lock held and its path compared. What is promised: a grant is returned only after the record
+//! was written whole, and the lock file or the target's own lock is ours; on every error nothing is believed held.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::anchor::{Anchor, Prior};
+use crate::clean;
+use crate::error::{Error, Kind, Result};
+use crate::guard::Previous;
+use crate::options::Event;
+use crate::place::Place;
+use crate::presence::{self, Blocker, Presence, Shown};
+use crate::queue::{self, Kept, Name, Slot};
+use crate::record::{self, Record, RecordState};
+use crate::sys::{Access, FileKind, LockKind, Stat};
+use crate::tenure::{Grant, Request, TargetFile, Tenure, new_record};
+
+/// How often what keeps changing under us is tried again before we call it an error.
+const TRIES: usize = 1000;
+
+/// What came of a try that does not wait.
+#[allow(clippy::large_enum_variant, reason = "the grant is the ordinary outcome; a box would cost each an allocation")]
+pub(crate) enum Attempt {
+    Granted(Grant),
+    /// Held by another; by whom, where that was found out on the way.
+    Busy(Option<Box<Blocker>>),
+}
+
+/// What came of a helper's turn; `None`: something changed, so look again who waits, and begin anew.
+pub(crate) type Step = Option<Grant>;
+
+/// What came of the steps under the kernel lock.
+#[allow(clippy::large_enum_variant, reason = "the grant is the ordinary outcome; a box would cost each an allocation")]
+enum Entered {
+    Granted(Grant),
+    /// Somebody is in the way at the lock file's place.
+    Blocked(Box<Blocker>),
+    /// Somebody has the target's own lock.
+    TargetBusy,
+}
+
+fn kind(request: &Request) -> LockKind {
+    if request.shared { LockKind::Shared } else { LockKind::Exclusive }
+}
+
+/// One try to acquire. What it opened stays in `kept`; no kernel lock stays unless it was granted.
+pub(crate) fn attempt(place: &Place, kept: &mut Kept, request: &Request) -> Result<Attempt> {
+    tries(place, kept, request).inspect_err(|_| close(kept))
+}
+
+fn tries(place: &Place, kept: &mut Kept, request: &Request) -> Result<Attempt> {
+    for _ in 0..TRIES {
+        if request.bare() {
+            return Ok(match lock_target(place, kept, request)? {
+                Some(target) => Attempt::Granted(bare_grant(target)),
+                None => Attempt::Busy(None),
+            });
+        }
+        let anchor = kept_anchor(place, kept, request)?;
+        let locked =
+            anchor.file.try_lock(kind(request)).map_err(|error| place.anchor_error("cannot be locked", error))?;
+        let Some(stat) = anchor.current(place)? else {
+            drop_anchor(kept);
+            continue;
+        };
+        if !locked {
+            if clean::rob(place, request.options.stale_policy) {
+                continue;
+            }
+            return Ok(Attempt::Busy(None));
+        }
+        let entered = enter(place, kept, &anchor, &stat, request);
+        return match entered {
+            Ok(Entered::Granted(grant)) => Ok(Attempt::Granted(grant)),
+            Ok(Entered::Blocked(blocker)) => {
+                let_go(kept);
+                Ok(Attempt::Busy(Some(blocker)))
+            }
+            Ok(Entered::TargetBusy) => {
+                let_go(kept);
+                Ok(Attempt::Busy(None))
+            }
+            Err(error) if error.is_lost() => {
+                // The anchor went away under us, by a break or a person: its successor is tried.
+                let_go(kept);
+                drop_anchor(kept);
+                continue;
+            }
+            Err(error) => Err(error),
+        };
+    }
+    Err(keeps_changing(place))
+}
+
+/// A helper's turn for the queue's head: waits in the kernel for whatever is in the way.
+pub(crate) fn step(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Request) -> Result<Step> {
+    turn(slot, epoch, kept, request).inspect_err(|_| close(kept))
+}
+
+fn turn(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Request) -> Result<Step> {
+    let place = &slot.place;
+    if request.bare() {
+        return match lock_target(place, kept, request)? {
+            Some(target) => Ok(Some(bare_grant(target))),
+            None => wait_for_target(slot, epoch, kept, request),
+        };
+    }
+    let anchor = kept_anchor(place, kept, request)?;
+    let wanted = kind(request);
+    if kept.locked != Some(wanted) {
+        let failed = |error| place.anchor_error("cannot be locked", error);
+        if kept.locked.take().is_some() {
+            anchor.file.unlock().map_err(failed)?;
+        }
+        if !anchor.file.try_lock(wanted).map_err(failed)? {
+            if clean::rob(place, request.options.stale_policy) {
+                return Ok(None);
+            }
+            if !slot.about_to_queue_on(epoch, kept, anchor.id, Name::Anchor) {
+                return Ok(None);
+            }
+            let locked = anchor.file.lock(wanted);
+            slot.no_longer_queued(epoch);
+            locked.map_err(failed)?;
+            kept.locked = Some(wanted);
+            return Ok(None);
+        }
+        kept.locked = Some(wanted);
+    }
+    let Some(stat) = anchor.current(place)? else {
+        drop_anchor(kept);
+        return Ok(None);
+    };
+    match enter(place, kept, &anchor, &stat, request) {
+        Ok(Entered::Granted(grant)) => Ok(Some(grant)),
+        Ok(Entered::TargetBusy) => wait_for_target(slot, epoch, kept, request),
+        Ok(Entered::Blocked(blocker)) => {
+            wait_for_blocker(slot, epoch, kept, &blocker, request)?;
+            Ok(None)
+        }
+        Err(error) if error.is_lost() => {
+            drop_anchor(kept);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Someone holds by the lock file. A native is waited for in its file's kernel queue, a foreign one by its events.
+fn wait_for_blocker(slot: &Arc<Slot>, epoch: u64, kept: &Kept, blocker: &Blocker, request: &Request) -> Result<()> {
+    let native_lives = blocker.holder.kind == crate::HolderKind::Native && blocker.holder.liveness.is_alive();
+    match &blocker.file {
+        Some(file) if native_lives => {
+            if slot.about_to_queue_on(epoch, kept, blocker.id, Name::LockFile) {
+                let locked = file.lock(LockKind::Exclusive);
+                slot.no_longer_queued(epoch);
+                locked.map_err(|error| Error::io(&slot.place.lock_path, "the lock file cannot be locked", error))?;
+            }
+            Ok(())
+        }
+        _ => queue::watch(slot, epoch, blocker, &request.options),
+    }
+}
+
+fn wait_for_target(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Request) -> Result<Step> {
+    if let Some(target) = kept.target.clone()
+        && slot.about_to_queue_on(epoch, kept, target.id, Name::Target)
+    {
+        let locked = target.file.lock(kind(request));
+        slot.no_longer_queued(epoch);
+        locked.map_err(|error| target_error(&slot.place, "cannot be locked", error))?;
+    }
+    Ok(None)
+}
+
+/// Steps 3 to 6, with the kernel lock on `anchor`, which its path names.
+fn enter(place: &Place, kept: &mut Kept, anchor: &Arc<Anchor>, stat: &Stat, request: &Request) -> Result<Entered> {
+    let options = &request.options;
+    if request.shared {
+        return Ok(match lock_target(place, kept, request)? {
+            Some(target) => Entered::Granted(Grant {
+                anchor: Some(Arc::clone(anchor)),
+                target: Some(target),
+                presence: Presence::Hidden,
+                previous: Previous::Clean,
+                record: None,
+                state_offset: 0,
+            }),
+            None => Entered::TargetBusy,
+        });
+    }
+    if !place.copies() && presence::must_copy(place, anchor) {
+        place.set_copies();
+    }
+    let prior = anchor.read(place, stat)?;
+    if stat.links > 1 || place.copies() {
+        presence::recover(place, anchor, &prior, options)?;
+    }
+    if !anchor.read_only {
+        return enter_as(place, kept, anchor, stat, &prior, request);
+    }
+    let fence = prior.state().map(|state| state.fence);
+    let own = Arc::new(anchor.replace(place, options, fence)?);
+    kept.anchor = Some(Arc::clone(&own));
+    let failed = |error| place.anchor_error("cannot be read", error);
+    // The old one may be a dead native's lock file as well, whose kernel lock is about to be tried.
+    anchor.file.unlock().map_err(failed)?;
+    let stat = own.file.stat().map_err(failed)?;
+    enter_as(place, kept, &own, &stat, &prior, request)
+}
+
+/// Steps 4 to 6, after what `prior` says.
+fn enter_as(
+    place: &Place,
+    kept: &mut Kept,
+    anchor: &Arc<Anchor>,
+    stat: &Stat,
+    prior: &Prior,
+    request: &Request,
+) -> Result<Entered> {
+    let state = prior.state();
+    let record = new_record(request, state.map_or(0, |state| state.fence), place)?;
+    let (target, shown) = if request.flock() {
+        let Some(target) = lock_target(place, kept, request)? else { return Ok(Entered::TargetBusy) };
+        match show_hidden(place, anchor, stat, prior, &record) {
+            Ok((previous, state_offset)) => (Some(target), Shown::Held(Presence::Hidden, previous, state_offset)),
+            Err(error) => {
+                let _ = target.file.unlock();
+                return Err(error);
+            }
+        }
+    } else {
+        (None, presence::show(place, anchor, stat, prior, &record, &request.options)?)
+    };
+    Ok(match shown {
+        Shown::Blocked(blocker) => Entered::Blocked(blocker),
+        Shown::Held(presence, previous, state_offset) => {
+            tell_takeover(place, request, &previous);
+            let (anchor, record) = (Some(Arc::clone(anchor)), Some(record));
+            Entered::Granted(Grant { anchor, target, presence, previous, record, state_offset })
+        }
+    })
+}
+
+/// Flock style: the record is written, no lock file is made; one that a dead native left goes.
+fn show_hidden(place: &Place, anchor: &Anchor, stat: &Stat, prior: &Prior, record: &Record) -> Result<(Previous, u64)> {
+    let mut left = None;
+    let visible = stat.links > 1 && place.lock_file_id()? == Some(anchor.id);
+    if visible && let Previous::Crashed(holder) = presence::own_inode(prior, prior.state()) {
+        left = Some(*holder);
+    }
+    // In this order: the lock file, or else our own record, tells of the crash if we die in between.
+    let state_offset = presence::write(&anchor.file, record, stat.size, visible)
+        .map_err(|error| place.anchor_error("cannot be written", error))?;
+    if visible && let Err(error) = place.dir.unlink(&place.lock) {
+        presence::restore(anchor, prior, record);
+        return Err(place.lock_error("of a dead holder cannot be removed", error));
+    }
+    Ok((presence::previous(prior, prior.state(), left), state_offset))
+}
+
+fn tell_takeover(place: &Place, request: &Request, previous: &Previous) {
+    if let (Previous::Crashed(holder), Some(callback)) = (previous, &request.options.on_event) {
+        let event = Event::TakenOver { target: &place.target_path, holder };
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| callback(&event)));
+    }
+    if previous.is_crashed() {
+        crate::trace::event!(WARN, target = ?place.target_path, "taken over from a holder that died");
+    }
+}
+
+fn bare_grant(target: Arc<TargetFile>) -> Grant {
+    Grant {
+        anchor: None,
+        target: Some(target),
+        presence: Presence::Hidden,
+        previous: Previous::Clean,
+        record: None,
+        state_offset: 0,
+    }
+}
+
+fn kept_anchor(place: &Place, kept: &mut Kept, request: &Request) -> Result<Arc<Anchor>> {
+    if let Some(anchor) = &kept.anchor {
+        return Ok(Arc::clone(anchor));
+    }
+    let anchor = Arc::new(Anchor::open(place, &request.options)?);
+    kept.anchor = Some(Arc::clone(&anchor));
+    Ok(anchor)
+}
+
+fn drop_anchor(kept: &mut Kept) {
+    if let Some(anchor) = kept.anchor.take() {
+        let _ = anchor.file.unlock();
+    }
+    kept.locked = None;
+}
+
+/// Takes the target's own kernel lock without waiting: `None` if another has it.
+fn lock_target(place: &Place, kept: &mut Kept, request: &Request) -> Result<Option<Arc<TargetFile>>> {
+    for _ in 0..TRIES {
+        let target = match &kept.target {
+            Some(target) => Arc::clone(target),
+            None => match open_target(place, request)? {
+                Some(target) => {
+                    let target = Arc::new(target);
+                    kept.target = Some(Arc::clone(&target));
+                    target
+                }
+                None => continue,
+            },
+        };
+        let locked =
+            target.file.try_lock(kind(request)).map_err(|error| target_error(place, "cannot be locked", error))?;
+        // A file is often replaced whole, by a rename: the lock must be on the one that has the name.
+        let current = place.dir.stat_at(&place.target).map_err(|error| target_error(place, "cannot be read", error))?;
+        if current.map(|stat| stat.id) == Some(target.id) {
+            return Ok(locked.then_some(target));
+        }
+        if locked {
+            let _ = target.file.unlock();
+        }
+        kept.target = None;
+    }
+    Err(keeps_changing(place))
+}
+
+/// `None`: it went away meanwhile.
+fn open_target(place: &Place, request: &Request) -> Result<Option<TargetFile>> {
+    let failed = |error| target_error(place, "cannot be opened", error);
+    let found = place.dir.stat_at(&place.target).map_err(failed)?;
+    match found.map(|stat| stat.kind) {
+        None => match place.dir.create_new(&place.target, request.options.mode.unwrap_or(0o644)) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(target_error(place, "is missing and cannot be made", error)),
+        },
+        Some(FileKind::Regular | FileKind::Directory | FileKind::BlockDevice) => {}
+        Some(other) => {
+            let detail = format!("the target is {}, which cannot be locked with flock(2)", other.words());
+            return Err(Error::new(Kind::InTheWay, &place.target_path, detail));
+        }
+    }
+    // Where flock(2) is a byte-range lock of the server's, an exclusive one wants a descriptor that may write.
+    let emulated = matches!(&*place.file_system.name, "nfs" | "cifs" | "smb2" | "smb");
+    let access = if emulated && !request.shared { Access::ReadWrite } else { Access::Read };
+    let file = match place.dir.open_at(&place.target, access) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let stat = file.stat().map_err(failed)?;
+    Ok(Some(TargetFile { id: stat.id, file }))
+}
+
+fn target_error(place: &Place, what: &'static str, error: io::Error) -> Error {
+    let unsupported = error.kind() == io::ErrorKind::Unsupported;
+    let error = Error::io(&place.target_path, format!("the target {what}"), error);
+    if unsupported { error.with_hint("this file system has no flock(2)") } else { error }
+}
+
+fn keeps_changing(place: &Place) -> Error {
+    Error::new(Kind::Io, &place.target_path, "the lock's files keep changing under us")
+}
+
+/// Gives back the kernel locks that are held for nobody; a file that keeps its lock is closed, which frees it.
+pub(crate) fn let_go(kept: &mut Kept) {
+    if kept.target.as_ref().is_some_and(|target| target.file.unlock().is_err()) {
+        kept.target = None;
+    }
+    if kept.anchor.as_ref().is_some_and(|anchor| anchor.file.unlock().is_err()) {
+        kept.anchor = None;
+    }
+    kept.locked = None;
+}
+
+/// After an error: whatever failed, no lock stays.
+fn close(kept: &mut Kept) {
+    let_go(kept);
+    *kept = Kept::default();
+}
+
+/// Undoes a grant that nobody wants any more, but for the anchor's kernel lock, which serves the next waiter.
+pub(crate) fn take_back(place: &Place, kept: &mut Kept, grant: Grant) {
+    let _ = conceal(place, &grant, grant.record.clone().map(|record| grant.untold(record)), grant.state_offset);
+    if let Some(target) = &grant.target {
+        let _ = target.file.unlock();
+    }
+    let shared = grant.record.is_none();
+    kept.locked = grant.anchor.is_some().then_some(if shared { LockKind::Shared } else { LockKind::Exclusive });
+}
+
+/// A release's system calls: the lock file goes, or the record says released; then the kernel locks. Nothing is written
+/// after that.
+///
+/// `ended` is the record as it stands now, and the place of its state.
+pub(crate) fn unlock(place: &Place, grant: &Grant, ended: Option<(Record, u64)>) -> Result<()> {
+    let (record, state_offset) = ended.map_or((None, 0), |(record, offset)| (Some(record), offset));
+    let mut result = conceal(place, grant, record, state_offset);
+    let copy = match &grant.presence {
+        Presence::Copy { file, .. } => Some(&**file),
+        _ => None,
+    };
+    let target = grant.target.as_deref().map(|target| &target.file);
+    let anchor = grant.anchor.as_deref().map(|anchor| &anchor.file);
+    for file in [copy, target, anchor].into_iter().flatten() {
+        if let Err(error) = file.unlock()
+            && result.is_ok()
+        {
+            result = Err(Error::io(&place.target_path, "the kernel lock cannot be let go", error));
+        }
+    }
+    crate::trace::event!(DEBUG, target = ?place.target_path, ok = result.is_ok(), "released");
+    result
+}
+
+fn conceal(place: &Place, grant: &Grant, record: Option<Record>, state_offset: u64) -> Result<()> {
+    let (Some(anchor), Some(record)) = (&grant.anchor, record) else { return Ok(()) };
+    if record.native.as_ref().is_some_and(|native| native.state == RecordState::Aborted) {
+        // Written before the lock file goes: who comes next must hear of the crash.
+        let visible = matches!(grant.presence, Presence::Link);
+        let size = anchor.file.stat().map_or(0, |stat| stat.size);
+        presence::write(&anchor.file, &record, size, visible)
+            .map_err(|error| place.anchor_error("cannot be written", error))?;
+        return presence::hide(place, anchor, &grant.presence, &record);
+    }
+    match grant.presence {
+        Presence::Hidden => {
+            anchor
+                .file
+                .write_at(record::state_text(RecordState::Released), state_offset)
+                .map_err(|error| place.anchor_error("cannot be written", error))?;
+            // No lock file tells of a break here, as it does in `hide`.
+            match anchor.current(place)? {
+                Some(_) => Ok(()),
+                None => Err(Error::new(Kind::Lost, &place.target_path, "the lock was broken while we held it")),
+            }
+        }
+        _ => presence::hide(place, anchor, &grant.presence, &record),
+    }
+}
+
+/// Passes what a tenure of this process has on to another, without the kernel. `None`: it is no longer whole, so the
+/// ordinary way must be gone.
+pub(crate) fn pass(place: &Place, tenure: &Tenure, request: &Request) -> Result<Option<Grant>> {
+    if tenure.is_untold() {
+        return Ok(None);
+    }
+    let grant = &tenure.grant;
+    let mut passed = Grant {
+        anchor: grant.anchor.clone(),
+        target: grant.target.clone(),
+        presence: grant.presence.clone(),
+        previous: Previous::Clean,
+        record: None,
+        state_offset: grant.state_offset,
+    };
+    let Some(anchor) = &grant.anchor else { return Ok(Some(passed)) };
+    let Some(stat) = anchor.current(place)? else { return Ok(None) };
+    let ours = grant.presence.id(anchor);
+    if ours.is_some() && place.lock_file_id()? != ours {
+        return Ok(None);
+    }
+    let record = new_record(request, tenure.fence, place)?;
+    let failed = |error| place.anchor_error("cannot be written", error);
+    if let Presence::Copy { file, .. } = &grant.presence {
+        let size = file.stat().map_err(failed)?.size;
+        presence::write(file, &record, size, true).map_err(failed)?;
+    }
+    let visible = matches!(grant.presence, Presence::Link);
+    passed.state_offset = presence::write(&anchor.file, &record, stat.size, visible).map_err(failed)?;
+    passed.record = Some(record);
+    Ok(Some(passed))
+}

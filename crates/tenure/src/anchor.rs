@@ -1,0 +1,340 @@
+//! The anchor: the file that stays, and that the kernel locks.
+//!
+//! Who has the kernel lock on the file that the anchor's path names is the one native that may hold, or that waits for
+//! a foreign holder on behalf of all. A path may come to name another file while we wait (it was pruned, broken, or
+//! replaced by a user who could not write it): so after every lock the descriptor is compared with the path.
+
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use crate::error::{Error, Kind, Result};
+use crate::options::Options;
+use crate::place::{ANCHORS, Place};
+use crate::record::{self, Content, MAX_BYTES, Native, Record, RecordState, RecordStyle};
+use crate::sys::{self, Access, File, FileId, FileKind, LockKind, Name, Stat};
+
+/// How often a path that keeps changing under us is tried again before we call it an error.
+const TRIES: usize = 1000;
+
+/// An open anchor.
+#[derive(Debug)]
+pub(crate) struct Anchor {
+    pub(crate) file: File,
+    pub(crate) id: FileId,
+    pub(crate) owner: u32,
+    /// Another user's, that we may only read: replaced once we have its kernel lock.
+    pub(crate) read_only: bool,
+}
+
+impl Anchor {
+    /// Step 1: opens the anchor, made if it is missing.
+    pub(crate) fn open(place: &Place, options: &Options) -> Result<Anchor> {
+        check_folder(place)?;
+        for _ in 0..TRIES {
+            if let Some(anchor) = Anchor::open_existing(place, options)? {
+                return Ok(anchor);
+            }
+            match make(place, options) {
+                Ok(file) => return Anchor::from_file(place, file, false),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => make_folder(place)?,
+                Err(error) => return Err(folder_error(place, error)),
+            }
+        }
+        Err(Error::new(Kind::Io, place.anchor_path(), "the lock's anchor keeps being removed by others"))
+    }
+
+    fn open_existing(place: &Place, options: &Options) -> Result<Option<Anchor>> {
+        // Looked at before it is opened: opening a device can do something to it.
+        match place.dir.stat_at(&place.anchor).map_err(|error| folder_error(place, error))? {
+            None => return Ok(None),
+            Some(stat) if stat.kind != FileKind::Regular => return Err(place.anchor_in_the_way(stat.kind)),
+            Some(_) => {}
+        }
+        let (file, read_only) = match place.dir.open_at(&place.anchor, Access::ReadWrite) {
+            Ok(file) => (file, false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                (open_anothers(place, options, error)?, true)
+            }
+            Err(error) => return Err(place.anchor_error("cannot be opened", error)),
+        };
+        Anchor::from_file(place, file, read_only).map(Some)
+    }
+
+    fn from_file(place: &Place, file: File, read_only: bool) -> Result<Anchor> {
+        let stat = file.stat().map_err(|error| place.anchor_error("cannot be read", error))?;
+        if stat.kind != FileKind::Regular {
+            return Err(place.anchor_in_the_way(stat.kind));
+        }
+        Ok(Anchor { id: stat.id, owner: stat.owner, file, read_only })
+    }
+
+    /// Step 2: what the anchor's path names now, if that is still this file.
+    pub(crate) fn current(&self, place: &Place) -> Result<Option<Stat>> {
+        let found = place.dir.stat_at(&place.anchor);
+        let found = found.map_err(|error| place.anchor_error("cannot be compared with its path", error))?;
+        Ok(found.filter(|stat| stat.id == self.id))
+    }
+
+    /// What the record says, and its bytes.
+    pub(crate) fn read(&self, place: &Place, stat: &Stat) -> Result<Prior> {
+        let size = usize::try_from(stat.size).unwrap_or(MAX_BYTES).min(MAX_BYTES);
+        let mut bytes = vec![0; size];
+        let length = self.file.read(&mut bytes).map_err(|error| place.anchor_error("cannot be read", error))?;
+        bytes.truncate(length);
+        Ok(Prior { bytes })
+    }
+
+    /// Replaces another user's anchor by our own, with its kernel lock held, in a folder where we may: the new one is
+    /// locked before it can be seen, and its fence goes on from the old one's.
+    pub(crate) fn replace(&self, place: &Place, options: &Options, fence: Option<u64>) -> Result<Anchor> {
+        let file = prepare(place, options, &released(fence))?;
+        if let Err(error) = place.dir.rename_over(&place.new, &place.anchor) {
+            let _ = place.dir.unlink(&place.new);
+            return Err(place.anchor_error("belongs to another user and cannot be replaced", error));
+        }
+        let anchor = Anchor::from_file(place, file, false)?;
+        match anchor.current(place)? {
+            Some(_) => Ok(anchor),
+            None => Err(Error::new(Kind::Lost, place.anchor_path(), "the lock's anchor was replaced under us")),
+        }
+    }
+}
+
+/// Makes an anchor that was missing. One with a mode of its own appears with it: a user who came between the making and
+/// the change of mode would be refused.
+fn make(place: &Place, options: &Options) -> io::Result<File> {
+    if options.mode.is_none() {
+        return create(place, &place.anchor, options);
+    }
+    let to_io = |error: Error| match error.io_error().and_then(io::Error::raw_os_error) {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::other(error.to_string()),
+    };
+    let file = prepare(place, options, &released(None)).map_err(to_io)?;
+    match place.dir.rename_new(&place.new, &place.anchor) {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            let _ = place.dir.unlink(&place.new);
+            Err(error)
+        }
+    }
+}
+
+/// Makes a file under the name `new`, complete and locked, to be renamed to where it is to be seen.
+pub(crate) fn prepare(place: &Place, options: &Options, record: &Record) -> Result<File> {
+    check_folder(place)?;
+    for _ in 0..TRIES {
+        match create(place, &place.new, options) {
+            Ok(file) => {
+                let written = (|| {
+                    // Until it is locked another may take it for a dead one's, and remove it.
+                    let ours = file.try_lock(LockKind::Exclusive)?
+                        && place.dir.stat_at(&place.new)?.map(|stat| stat.id) == Some(file.stat()?.id);
+                    if ours {
+                        file.write_at(&record.render(0).bytes, 0)?;
+                    }
+                    Ok(ours)
+                })();
+                match written {
+                    Ok(true) => return Ok(file),
+                    Ok(false) => {}
+                    Err(error) => {
+                        let _ = place.dir.unlink(&place.new);
+                        return Err(place.anchor_error("cannot be written", error));
+                    }
+                }
+            }
+            // Somebody died between making one and renaming it, or is at it now: that takes a few system calls.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if !drop_dead(place)? {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make_folder(place)?,
+            Err(error) => return Err(place.anchor_error("cannot be made", error)),
+        }
+    }
+    Err(Error::new(Kind::Io, place.anchor_path(), "another process keeps replacing the lock's anchor"))
+}
+
+/// Removes a prepared file whose maker is dead: nobody has its kernel lock. `false` if its maker lives.
+pub(crate) fn drop_dead(place: &Place) -> Result<bool> {
+    let removed = (|| -> io::Result<bool> {
+        let file = place.dir.open_at(&place.new, Access::Read)?;
+        if !file.try_lock(LockKind::Exclusive)? {
+            return Ok(false);
+        }
+        if place.dir.stat_at(&place.new)?.map(|stat| stat.id) == Some(file.stat()?.id) {
+            place.dir.unlink(&place.new)?;
+        }
+        Ok(true)
+    })();
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        other => other.map_err(|error| place.anchor_error("cannot be replaced: a half-made one is in the way", error)),
+    }
+}
+
+/// The record of an anchor that nobody holds, and that carries the fence on.
+pub(crate) fn released(fence: Option<u64>) -> Record {
+    let now = SystemTime::now();
+    Record {
+        created_at: Some(now),
+        native: Some(Native { fence, ..Native::bare(RecordState::Released) }),
+        ..Record::default()
+    }
+}
+
+fn create(place: &Place, name: &Name, options: &Options) -> io::Result<File> {
+    let file = place.dir.create_new(name, options.mode.unwrap_or(0o644))?;
+    if let Some(mode) = options.mode {
+        file.chmod(mode)?;
+    }
+    Ok(file)
+}
+
+/// Makes `.tenure` with its parent's permission bits: who may make files beside the target may make them in it. Where
+/// that is more than one user it appears with them: a crash in between would shut the others out for ever.
+fn make_folder(place: &Place) -> Result<()> {
+    let mode = place.dir_stat.mode;
+    let alone = mode & 0o022 == 0;
+    let made = if alone { place.anchors.clone() } else { unused_name() };
+    match place.dir.make_dir(&made, mode & 0o777) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err(folder_error(place, error)),
+    }
+    let fill = || {
+        let dir = place.dir.open_dir(&made)?;
+        // The umask took bits away; the parent's are what counts, with sticky and set-group-id.
+        if dir.stat()?.mode != mode {
+            dir.chmod(mode)?;
+        }
+        let name = Name::new(IGNORE.as_ref())?;
+        let ignore = dir.create_new(&name, 0o644)?;
+        ignore.write_at(b"*\n", 0).inspect_err(|_| drop(dir.unlink(&name)))
+    };
+    match fill() {
+        Ok(()) if alone => return Ok(()),
+        Ok(()) => match place.dir.rename_over(&made, &place.anchors) {
+            Ok(()) => return Ok(()),
+            // Another was first, and ours goes.
+            Err(_) if matches!(place.dir.stat_at(&place.anchors), Ok(Some(_))) => drop_folder(place, &made),
+            Err(error) => {
+                drop_folder(place, &made);
+                return Err(folder_error(place, error));
+            }
+        },
+        // It was pruned meanwhile, and perhaps made again.
+        Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {}
+        Err(error) => {
+            drop_folder(place, &made);
+            return Err(folder_error(place, error));
+        }
+    }
+    Ok(())
+}
+
+/// Removes a `.tenure` that is not to be, unless somebody uses it already.
+fn drop_folder(place: &Place, made: &Name) {
+    if *made != place.anchors
+        && let (Ok(dir), Ok(name)) = (place.dir.open_dir(made), Name::new(IGNORE.as_ref()))
+    {
+        let _ = dir.unlink(&name);
+    }
+    let _ = place.dir.remove_dir(made);
+}
+
+const IGNORE: &str = ".gitignore";
+
+/// A name for a `.tenure` in the making, which nobody else has: the clock's nanoseconds and this process's number.
+fn unused_name() -> Name {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let name = format!("{ANCHORS}.{}.{}", now.as_nanos(), sys::pid());
+    Name::new(name.as_ref()).expect("no zero byte is in it")
+}
+
+/// What has the name of `.tenure` must be a folder: a link could make us write, and remove, files of other folders.
+fn check_folder(place: &Place) -> Result<()> {
+    match place.dir.stat_at(&place.anchors).map_err(|error| place.anchor_error("cannot be looked for", error))? {
+        Some(stat) if stat.kind != FileKind::Directory => Err(folder_in_the_way(place, stat.kind)),
+        _ => Ok(()),
+    }
+}
+
+fn folder_in_the_way(place: &Place, kind: FileKind) -> Error {
+    let path = place.target_path.with_file_name(place.anchors.as_os_str());
+    let detail = format!("{} stands where the folder of anchors belongs", kind.words());
+    Error::new(Kind::InTheWay, path, detail).with_hint("remove it")
+}
+
+fn folder_error(place: &Place, error: io::Error) -> Error {
+    // ENOTDIR, ELOOP: something else has the folder's name.
+    let odd = place.dir.stat_at(&place.anchors).ok().flatten().filter(|stat| stat.kind != FileKind::Directory);
+    match odd {
+        Some(stat) => folder_in_the_way(place, stat.kind),
+        None => place.anchor_error("cannot be made", error),
+    }
+}
+
+/// Another user's anchor that we may not write.
+fn open_anothers(place: &Place, options: &Options, denied: io::Error) -> Result<File> {
+    let sticky = place.dir_stat.mode & 0o1000 != 0;
+    let replaceable = !sticky && place.dir.open_dir(&place.anchors).is_ok_and(|anchors| anchors.may_write());
+    if replaceable {
+        match place.dir.open_at(&place.anchor, Access::Read) {
+            Ok(file) => return Ok(file),
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+                return Err(place.anchor_error("cannot be opened", error));
+            }
+            Err(_) => {}
+        }
+    }
+    let error =
+        Error::io(place.anchor_path(), "the lock's anchor belongs to another user and may not be written", denied);
+    Err(match (sticky, options.mode) {
+        (true, Some(_)) => error.with_hint("its first user made it without that mode: have them remove it"),
+        (true, None) => error.with_hint(
+            "in a sticky folder such as /tmp a lock is shared between users only if all of them ask for it: mode(0o666), \
+             --mode 666",
+        ),
+        (false, _) => error.with_hint(
+            "its owner shares it with mode(0o666) (--mode 666); where the folder may only be read, record(false) \
+             (--no-record) takes the bare kernel lock on the target",
+        ),
+    })
+}
+
+/// The record as the last holder left it.
+#[derive(Debug)]
+pub(crate) struct Prior {
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// What of it every acquire needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PriorState {
+    pub(crate) fence: u64,
+    pub(crate) state: RecordState,
+    pub(crate) style: RecordStyle,
+}
+
+impl Prior {
+    /// `None` where no native has written one.
+    pub(crate) fn state(&self) -> Option<PriorState> {
+        if let Some(own) = record::scan_own(&self.bytes) {
+            return Some(PriorState { fence: own.fence, state: own.state, style: own.style });
+        }
+        let native = self.record()?.native?;
+        Some(PriorState { fence: native.fence.unwrap_or(0), state: native.state, style: native.style })
+    }
+
+    pub(crate) fn record(&self) -> Option<Record> {
+        match record::read(&self.bytes) {
+            Content::Record(record) => Some(record),
+            _ => None,
+        }
+    }
+}

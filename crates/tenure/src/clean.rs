@@ -1,0 +1,307 @@
+//! Removing what dead holders left, and an operator's break.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::anchor;
+use crate::error::{Error, Kind, Result};
+use crate::escape::word;
+use crate::holder::HolderKind;
+use crate::inspect::{self, Inspection, State};
+use crate::kernel_locks::KernelLocks;
+use crate::options::{Options, StalePolicy, Style, Wait};
+use crate::place::Place;
+use crate::presence;
+use crate::queue;
+use crate::record::Content;
+use crate::registry;
+use crate::sys::{Access, FileKind, Lease, LockKind};
+use crate::tenure::{self, Request};
+use crate::trace::event;
+
+/// How [`clean`] goes about it.
+#[derive(Clone, Debug)]
+pub struct CleanOptions {
+    pub(crate) recursive: bool,
+    pub(crate) cross_file_systems: bool,
+    pub(crate) dry_run: bool,
+    pub(crate) idle_anchor_age: Duration,
+    pub(crate) malformed_grace: Duration,
+}
+
+impl Default for CleanOptions {
+    fn default() -> CleanOptions {
+        CleanOptions {
+            recursive: false,
+            cross_file_systems: false,
+            dry_run: false,
+            idle_anchor_age: Duration::from_secs(24 * 3600),
+            malformed_grace: Duration::from_secs(5),
+        }
+    }
+}
+
+impl CleanOptions {
+    /// Below the folder too; links are not followed. Off by default.
+    pub fn recursive(mut self, recursive: bool) -> CleanOptions {
+        self.recursive = recursive;
+        self
+    }
+
+    /// Below the folder, on other file systems too. Off by default.
+    pub fn cross_file_systems(mut self, cross: bool) -> CleanOptions {
+        self.cross_file_systems = cross;
+        self
+    }
+
+    /// Only report what would be removed. Off by default.
+    pub fn dry_run(mut self, dry_run: bool) -> CleanOptions {
+        self.dry_run = dry_run;
+        self
+    }
+
+    /// Anchors that nobody has open are pruned from this age on; a day by default.
+    pub fn idle_anchor_age(mut self, age: Duration) -> CleanOptions {
+        self.idle_anchor_age = age;
+        self
+    }
+
+    /// As [`Options::malformed_grace`](crate::Options::malformed_grace).
+    pub fn malformed_grace(mut self, grace: Duration) -> CleanOptions {
+        self.malformed_grace = grace;
+        self
+    }
+}
+
+/// What [`clean`] found at one lock.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Cleaned {
+    /// How the lock stood.
+    pub found: Inspection,
+    /// Was it removed? In a dry run: `false`.
+    pub removed: bool,
+    /// Why it could not be removed although it is stale.
+    pub error: Option<Error>,
+}
+
+/// Everything that [`clean`] did.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct CleanReport {
+    /// Every lock that was found, sorted by path: held ones too, which stay.
+    pub locks: Vec<Cleaned>,
+    /// How many idle anchors were pruned (would be, in a dry run).
+    pub pruned: usize,
+}
+
+/// Removes what dead holders left in `dir`, and prunes anchors that nobody has open and that are older than a day.
+///
+/// Only what is proven dead goes, each under its own kernel lock, by the same steps as an acquire's takeover: safe
+/// beside live traffic. What is no lock (a `Cargo.lock`, a `yarn.lock`) is never touched. A missing folder is an empty
+/// answer.
+///
+/// # Errors
+///
+/// The system's own, where `dir` cannot be read.
+pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanReport> {
+    let dir = dir.as_ref();
+    let locks = KernelLocks::read();
+    let look = Options::default().malformed_grace(options.malformed_grace).create_parents(false);
+    let mut report = CleanReport::default();
+    let depth = inspect::Depth::of(options.recursive, options.cross_file_systems);
+    inspect::walk(dir, depth, &mut |place| {
+        let Ok(found) = inspect::examine(&place, &look, locks.as_ref()) else { return };
+        if found.state != State::Free {
+            let (removed, error) = match found.state == State::Stale && !options.dry_run {
+                true => match take_and_release(place, &look) {
+                    Ok(removed) => (removed, None),
+                    Err(error) => (false, Some(error)),
+                },
+                false => (false, None),
+            };
+            report.locks.push(Cleaned { found, removed, error });
+        } else if prune(&place, options).unwrap_or(false) {
+            // What cannot be pruned now costs nothing: it waits for the next time.
+            report.pruned += 1;
+        }
+    })?;
+    report.locks.sort_by(|one, other| one.found.target.cmp(&other.found.target));
+    Ok(report)
+}
+
+/// Takes a dead holder's lock over and lets it go: whatever it left goes with it. `false` where another was first.
+fn take_and_release(place: Place, options: &Options) -> Result<bool> {
+    let slot = registry::slot(place, false);
+    let request = Arc::new(Request { options: options.clone(), shared: false });
+    match slot.acquire(request, Wait::Never) {
+        Ok(tenure) => {
+            let crashed = tenure.grant.previous.is_crashed();
+            // Nobody has repaired anything: the next holder is to hear of the crash.
+            tenure.abandon();
+            slot.release(&tenure)?;
+            Ok(crashed)
+        }
+        Err(error) if error.is_busy() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes an anchor that shows no lock file, that nobody has open and that has been idle for long enough, under its
+/// kernel lock. Whoever opened it meanwhile finds that its path names another file, and opens that.
+fn prune(place: &Place, options: &CleanOptions) -> Result<bool> {
+    let failed = |error| place.anchor_error("cannot be pruned", error);
+    let half_made = place.dir.stat_at(&place.new).map_err(failed)?;
+    if !options.dry_run && half_made.is_some_and(|stat| stat.kind == FileKind::Regular) && anchor::drop_dead(place)? {
+        remove_folder(place);
+    }
+    let Some(stat) = place.dir.stat_at(&place.anchor).map_err(failed)? else { return Ok(false) };
+    if stat.kind != FileKind::Regular || inspect::idle_for(stat.modified) < options.idle_anchor_age {
+        return Ok(false);
+    }
+    let file = place.dir.open_at(&place.anchor, Access::Read).map_err(failed)?;
+    // Natives keep it open for writing. Where leases are not to be had nobody can tell, and it stays.
+    if file.read_lease() != Lease::Granted || !file.try_lock(LockKind::Exclusive).map_err(failed)? {
+        return Ok(false);
+    }
+    let still = place.dir.stat_at(&place.anchor).map_err(failed)?.is_some_and(|now| now.id == stat.id);
+    let shown = place.lock_file_id()? == Some(stat.id) || place.dir.stat_at(&place.swap).map_err(failed)?.is_some();
+    if !still || shown {
+        return Ok(false);
+    }
+    if !options.dry_run {
+        place.dir.unlink(&place.anchor).map_err(failed)?;
+        remove_folder(place);
+    }
+    Ok(true)
+}
+
+/// Removes `.tenure` once nothing but its `.gitignore` is left. Whoever makes an anchor at the same time makes the
+/// folder again.
+fn remove_folder(place: &Place) {
+    let Ok(anchors) = place.dir.open_dir(&place.anchors) else { return };
+    let Ok(entries) = anchors.entries() else { return };
+    if entries.iter().any(|(name, _)| name.as_os_str() != ".gitignore") {
+        return;
+    }
+    for (name, _) in &entries {
+        let _ = anchors.unlink(name);
+    }
+    let _ = place.dir.remove_dir(&place.anchors);
+}
+
+/// What [`break_lock`] did.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Broken {
+    /// How the lock stood.
+    pub found: Inspection,
+    /// Was there anything to break? `false` when it was free.
+    pub broken: bool,
+}
+
+/// An operator's takeover: frees the lock of `target` whatever its holder does.
+///
+/// A dead holder's lock is removed as [`clean`] does. A live or unknown holder is refused without `force`; with it, the
+/// holder's `check()` is `Lost` from then on, and those who wait go on within about a second. The fence keeps growing. In flock style they go on once the holder has let go
+/// of the target itself, which nobody can take from it.
+///
+/// # Errors
+///
+/// [`is_busy`](Error::is_busy) with the holder, where it lives or cannot be told and `force` is not given;
+/// [`is_unsupported`](Error::is_unsupported) where the holder is a program that only `flock(2)`s the target: nobody
+/// but the kernel can take that away, so end the program.
+pub fn break_lock(target: impl AsRef<Path>, force: bool) -> Result<Broken> {
+    let target = target.as_ref();
+    let found = inspect::inspect(target)?;
+    if found.state == State::Free {
+        return Ok(Broken { found, broken: false });
+    }
+    let place = Place::open(target, false)?;
+    if found.state == State::Stale {
+        let options = Options::default().create_parents(false);
+        let broken = take_and_release(place, &options)?;
+        return Ok(Broken { found, broken });
+    }
+    if !force {
+        let error = queue::busy_error(&place).with_holder(found.holder);
+        return Err(
+            error.with_hint("breaking the lock of a live holder takes force (--force): two may then be at work")
+        );
+    }
+    let foreign = found.holder.as_ref().is_some_and(|holder| holder.kind == HolderKind::Foreign);
+    match (foreign, found.style) {
+        (true, Style::LockFile) => remove_foreign(&place, &found)?,
+        (true, Style::Flock) => {
+            let detail = "a program that knows only flock(2) has the target's kernel lock, which cannot be taken away";
+            let error = Error::new(Kind::Unsupported, target, detail).with_holder(found.holder);
+            return Err(error.with_hint("end that program"));
+        }
+        (false, _) => replace_anchor(&place)?,
+    }
+    Ok(Broken { found, broken: true })
+}
+
+/// Removes a foreign holder's lock file, if it is still the one that was looked at.
+fn remove_foreign(place: &Place, seen: &Inspection) -> Result<()> {
+    let Some(now) = presence::look(place)? else { return Ok(()) };
+    let same = match &now.content {
+        Content::Record(record) => {
+            record.native.is_none() && record.pid == seen.holder.as_ref().and_then(crate::Holder::pid)
+        }
+        Content::Blank | Content::Torn => true,
+        Content::NotALock(_) => false,
+    };
+    if !same || place.lock_file_id()? != Some(now.id) {
+        return Err(queue::busy_error(place).with_hint(format!(
+            "it changed hands meanwhile: look again with `tenure status {}`",
+            word(&place.target_path)
+        )));
+    }
+    place.dir.unlink(&place.lock).map_err(|error| place.lock_error("cannot be removed", error))
+}
+
+/// Puts a new anchor in the place of one whose holder lives, and removes the lock file that showed it. The new one is
+/// locked until that is done, so nobody enters in between; its record carries the fence on.
+fn replace_anchor(place: &Place) -> Result<()> {
+    let visible = presence::look(place)?;
+    let shown = visible.as_ref().map(|found| found.id);
+    let record_of = |content: &Content| match content {
+        Content::Record(record) => record.previous_fence(),
+        _ => None,
+    };
+    let mut fence = visible.as_ref().and_then(|found| record_of(&found.content));
+    if let Ok(file) = place.dir.open_at(&place.anchor, Access::Read) {
+        let content = presence::read_stable(&file).map_err(|error| place.anchor_error("cannot be read", error))?;
+        fence = fence.max(record_of(&content));
+    }
+    let options = match place.dir.stat_at(&place.anchor).map_err(|error| place.anchor_error("cannot be read", error))? {
+        // Whoever could open the old one must be able to open the new one.
+        Some(stat) => Options::default().mode(stat.mode),
+        None => Options::default(),
+    };
+    let fresh = anchor::prepare(place, &options, &anchor::released(fence))?;
+    if let Err(error) = place.dir.rename_over(&place.new, &place.anchor) {
+        let _ = place.dir.unlink(&place.new);
+        return Err(place.anchor_error("cannot be replaced", error));
+    }
+    if shown.is_some() && place.lock_file_id()? == shown {
+        place.dir.unlink(&place.lock).map_err(|error| place.lock_error("cannot be removed", error))?;
+    }
+    fresh.unlock().map_err(|error| place.anchor_error("cannot be unlocked", error))
+}
+
+/// Breaks a live native's lock that is older than the caller's policy allows: the seed's behaviour, asked for.
+pub(crate) fn rob(place: &Place, policy: StalePolicy) -> bool {
+    if policy == StalePolicy::Proof {
+        return false;
+    }
+    let Ok(found) = inspect::examine(place, &Options::default(), KernelLocks::read().as_ref()) else { return false };
+    let native = found.holder.filter(|holder| holder.kind == HolderKind::Native && found.state == State::Held);
+    if !native.is_some_and(|holder| tenure::robs(policy, &holder)) {
+        return false;
+    }
+    event!(WARN, target = ?place.target_path, "a live holder is robbed for its age");
+    replace_anchor(place).is_ok()
+}

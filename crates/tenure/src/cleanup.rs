@@ -1,0 +1,30 @@
+//! Lock files that go when a signal ends the process.
+//!
+//! Without this nothing is ever stuck either: a dead holder's lock is taken over at once. It is for the eyes: a Ctrl-C
+//! leaves no `*.lock` behind, for people and for foreign programs.
+//!
+//! # Pitfalls
+//!
+//! - A signal for which the program has a handler of its own is left to that handler, whichever was installed first: a
+//!   SIGHUP that reloads a configuration must not uncover a lock that is still held. If the handler ends the process
+//!   through `exit(3)`, or lets the guards be dropped, the lock files go there.
+//! - SIGKILL cannot be caught; neither can `_exit(2)`.
+//! - The next holder still learns that the one before was cut off: [`Guard::previous`](crate::Guard::previous) is
+//!   `Crashed`.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::sys;
+
+/// Removes this process's lock files when SIGINT, SIGTERM, SIGHUP, SIGQUIT or SIGABRT is about to end it, and at
+/// `exit(3)`. The process ends with the status that it would have had. Calling it again does nothing; a forked child
+/// has to call it for itself.
+///
+/// # Errors
+///
+/// [`is_unsupported`](crate::Error::is_unsupported) where the platform has no port.
+pub fn install() -> Result<()> {
+    sys::install_cleanup()
+        .map_err(|error| Error::io(Path::new("(this process)"), "the signal handlers cannot be set", error))
+}

@@ -1,0 +1,216 @@
+//! One opaque error for everything.
+//!
+//! It names the path, the holder where one is known, the likely cause and what to do. Callers decide by the `is_*`
+//! predicates, never by the text.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::holder::Holder;
+
+/// What this crate's fallible functions return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a lock could not be had, kept, looked at or let go.
+///
+/// Ask it with the predicates; print it for people. [`holder`](Error::holder) says who is in the way where that is
+/// known.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: Kind,
+    path: PathBuf,
+    detail: Cow<'static, str>,
+    hint: Option<Cow<'static, str>>,
+    holder: Option<Holder>,
+    waited: Option<Duration>,
+    source: Option<io::Error>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Busy,
+    WouldDeadlock,
+    Lost,
+    Unsupported,
+    InTheWay,
+    InvalidTarget,
+    PermissionDenied,
+    CannotCreate,
+    Io,
+}
+
+impl Error {
+    pub(crate) fn new(kind: Kind, path: impl Into<PathBuf>, detail: impl Into<Cow<'static, str>>) -> Error {
+        Error(Box::new(Inner {
+            kind,
+            path: path.into(),
+            detail: detail.into(),
+            hint: None,
+            holder: None,
+            waited: None,
+            source: None,
+        }))
+    }
+
+    /// An error of the system, sorted by what it means for a lock.
+    pub(crate) fn io(path: impl Into<PathBuf>, action: impl Into<Cow<'static, str>>, source: io::Error) -> Error {
+        let kind = match source.kind() {
+            io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
+            io::ErrorKind::Unsupported => Kind::Unsupported,
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::ReadOnlyFilesystem => {
+                Kind::CannotCreate
+            }
+            _ => Kind::Io,
+        };
+        let mut error = Error::new(kind, path, action);
+        error.0.source = Some(source);
+        error
+    }
+
+    pub(crate) fn with_kind(mut self, kind: Kind) -> Error {
+        self.0.kind = kind;
+        self
+    }
+
+    pub(crate) fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Error {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn with_holder(mut self, holder: Option<Holder>) -> Error {
+        self.0.holder = holder;
+        self
+    }
+
+    pub(crate) fn with_waited(mut self, waited: Duration) -> Error {
+        self.0.waited = Some(waited);
+        self
+    }
+
+    /// The same error for another waiter that the same failure struck.
+    pub(crate) fn again(&self) -> Error {
+        let inner = &self.0;
+        let source = inner.source.as_ref().map(|source| match source.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(source.kind(), source.to_string()),
+        });
+        Error(Box::new(Inner {
+            kind: inner.kind,
+            path: inner.path.clone(),
+            detail: inner.detail.clone(),
+            hint: inner.hint.clone(),
+            holder: inner.holder.clone(),
+            waited: inner.waited,
+            source,
+        }))
+    }
+
+    /// Held by another within the time given (or at once, with [`Wait::Never`](crate::Wait::Never)).
+    pub fn is_busy(&self) -> bool {
+        self.0.kind == Kind::Busy
+    }
+
+    /// The same thread holds this lock already and would wait for itself.
+    pub fn is_would_deadlock(&self) -> bool {
+        self.0.kind == Kind::WouldDeadlock
+    }
+
+    /// The lock was held and is no more: broken, revoked, its files removed, or this is a forked child.
+    pub fn is_lost(&self) -> bool {
+        self.0.kind == Kind::Lost
+    }
+
+    /// The kernel, the file system or the platform cannot do what is needed. Nothing was locked.
+    pub fn is_unsupported(&self) -> bool {
+        self.0.kind == Kind::Unsupported
+    }
+
+    /// Something that is no lock stands where the lock file or its anchor belongs. It was left as it is.
+    pub fn is_in_the_way(&self) -> bool {
+        self.0.kind == Kind::InTheWay
+    }
+
+    /// The path cannot be a target: empty, ends in `/` or `..`, or its name is too long.
+    pub fn is_invalid_target(&self) -> bool {
+        self.0.kind == Kind::InvalidTarget
+    }
+
+    /// The system denied it to this user.
+    pub fn is_permission_denied(&self) -> bool {
+        self.0.kind == Kind::PermissionDenied
+    }
+
+    /// The lock's files cannot be made here: no such folder, a read-only file system.
+    pub fn is_cannot_create(&self) -> bool {
+        self.0.kind == Kind::CannotCreate
+    }
+
+    /// The path that this is about.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// Who holds the lock, where that is known.
+    pub fn holder(&self) -> Option<&Holder> {
+        self.0.holder.as_ref()
+    }
+
+    /// How long was waited, the time in this process's own queue included.
+    pub fn waited(&self) -> Option<Duration> {
+        self.0.waited
+    }
+
+    /// What to do about it, in a sentence.
+    pub fn hint(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    /// The system's own error, where there was one.
+    pub fn io_error(&self) -> Option<&io::Error> {
+        self.0.source.as_ref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &self.0;
+        write!(f, "{}: {}", crate::escape::path(&inner.path), inner.detail)?;
+        if let Some(holder) = &inner.holder {
+            write!(f, ": held by {holder}")?;
+        }
+        if let Some(waited) = inner.waited {
+            write!(f, " (waited {})", crate::escape::duration(waited))?;
+        }
+        if let Some(source) = &inner.source {
+            write!(f, ": {source}")?;
+        }
+        if let Some(hint) = &inner.hint {
+            write!(f, "; {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("path", &self.0.path)
+            .field("detail", &self.0.detail)
+            .field("holder", &self.0.holder)
+            .field("waited", &self.0.waited)
+            .field("source", &self.0.source)
+            .field("hint", &self.0.hint)
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|source| source as &(dyn std::error::Error + 'static))
+    }
+}

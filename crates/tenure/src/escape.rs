@@ -1,0 +1,115 @@
+//! Text that others wrote, made safe for a terminal; durations in words.
+//!
+//! A label, a command, a host or a file name comes from whoever wrote the record: it must not move the cursor, set
+//! the title or break a line.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+/// `text` with every control character (C0, C1, DEL) and every invisible direction mark replaced by its escape.
+pub fn text(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        let bidi = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let line = matches!(c, '\u{2028}' | '\u{2029}');
+        if c.is_control() || bidi || line {
+            let _ = write!(out, "{}", c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// A path for people: escaped, bytes that are not UTF-8 shown as the replacement character.
+pub fn path(path: &Path) -> String {
+    text(&path.to_string_lossy())
+}
+
+/// A path as one word of a shell, to be pasted into a command line: quoted where it must be, so that it means that very
+/// path and nothing else. What could move the cursor, or is not UTF-8, is written as `$'..'`.
+pub fn word(path: &Path) -> String {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%=".contains(byte);
+    // Such a name would be taken for an option.
+    let front = if bytes.first() == Some(&b'-') { "./" } else { "" };
+    if !bytes.is_empty() && bytes.iter().all(plain) {
+        return format!("{front}{}", path.display());
+    }
+    match path.to_str() {
+        Some(utf8) if text(utf8) == utf8 => format!("'{front}{}'", utf8.replace('\'', "'\\''")),
+        _ => {
+            let mut out = format!("$'{front}");
+            for &byte in bytes {
+                match byte {
+                    b'\'' | b'\\' => out.extend(['\\', char::from(byte)]),
+                    b' '..=b'~' => out.push(char::from(byte)),
+                    // Three digits: a fourth could not be taken for one of them.
+                    _ => {
+                        let _ = write!(out, "\\{byte:03o}");
+                    }
+                }
+            }
+            out + "'"
+        }
+    }
+}
+
+/// A duration in the one or two units that matter: `300 ms`, `4 s`, `3 min`, `2 h 5 min`, `3 d 4 h`.
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let two = |large: u64, large_unit: &str, small: u64, small_unit: &str| match small {
+        0 => format!("{large} {large_unit}"),
+        _ => format!("{large} {large_unit} {small} {small_unit}"),
+    };
+    match seconds {
+        0 => format!("{} ms", duration.as_millis()),
+        1..=59 => format!("{seconds} s"),
+        60..=3599 => format!("{} min", seconds / 60),
+        3600..=86_399 => two(seconds / 3600, "h", seconds % 3600 / 60, "min"),
+        _ => two(seconds / 86_400, "d", seconds % 86_400 / 3600, "h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_cannot_reach_the_terminal() {
+        assert_eq!(text("a\x1b]0;x\x07b\nc\u{9b}2J\u{202e}"), "a\\u{1b}]0;x\\u{7}b\\nc\\u{9b}2J\\u{202e}");
+        assert_eq!(text("plain – ünï"), "plain – ünï");
+    }
+
+    #[test]
+    fn a_path_as_a_word_of_a_shell() {
+        let words = [
+            ("sessions/main.jsonl", "sessions/main.jsonl"),
+            ("-n", "./-n"),
+            ("-a b", "'./-a b'"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("it's", "'it'\\''s'"),
+            ("~", "'~'"),
+            ("$(id)", "'$(id)'"),
+            ("käse", "'käse'"),
+            ("a\x1b]0;x\x07'7\\", "$'a\\033]0;x\\007\\'7\\\\'"),
+            ("\u{202e}x", "$'\\342\\200\\256x'"),
+        ];
+        for (path, want) in words {
+            assert_eq!(word(Path::new(path)), want);
+        }
+    }
+
+    #[test]
+    fn durations_in_words() {
+        let words = [(0, "0 ms"), (999, "999 ms"), (1000, "1 s"), (59_999, "59 s"), (180_000, "3 min")];
+        for (ms, want) in words {
+            assert_eq!(duration(Duration::from_millis(ms)), want);
+        }
+        assert_eq!(duration(Duration::from_secs(7500)), "2 h 5 min");
+        assert_eq!(duration(Duration::from_secs(3600)), "1 h");
+        assert_eq!(duration(Duration::from_secs(86_400 * 3 + 4 * 3600)), "3 d 4 h");
+    }
+}

@@ -1,0 +1,240 @@
+//! The guard: a tenure in the hands of its holder.
+
+use std::future::{Future, poll_fn};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::task::Poll;
+
+use crate::error::{Error, Result};
+use crate::holder::Holder;
+use crate::process::Identity;
+use crate::sys;
+use crate::tenure::{Tenure, shown_start_time};
+use crate::watchdog;
+
+/// How the tenure before this one ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Previous {
+    /// It was released, or there was none.
+    Clean,
+    /// Its holder died while it held: what the lock protects may be half-written. Like `EOWNERDEAD` of a robust
+    /// mutex.
+    Crashed(Box<Holder>),
+}
+
+impl Previous {
+    /// Did the last holder die while it held?
+    pub fn is_crashed(&self) -> bool {
+        matches!(self, Previous::Crashed(_))
+    }
+}
+
+/// A held lock. It is released when this is dropped; [`release`](Guard::release) does so and shows the error.
+///
+/// It owns what it needs, may be sent to another thread and may be stored. Leaked ([`std::mem::forget`]), it is held
+/// until the process ends. In a forked child it holds nothing and releases nothing.
+#[must_use = "the lock is released as soon as the guard is dropped"]
+#[derive(Debug)]
+pub struct Guard {
+    tenure: Arc<Tenure>,
+    released: bool,
+}
+
+impl Guard {
+    pub(crate) fn new(tenure: Arc<Tenure>) -> Guard {
+        Guard { tenure, released: false }
+    }
+
+    /// The fencing token of this tenure: greater than that of every tenure before. Hand it to the resource, which
+    /// refuses whatever comes with a smaller one than it has seen. 0, the smallest, for a shared lock and for one
+    /// without a record: such a tenure has none.
+    pub fn fence(&self) -> u64 {
+        self.tenure.fence
+    }
+
+    /// Is this still ours? One or two system calls.
+    ///
+    /// # Errors
+    ///
+    /// [`is_lost`](Error::is_lost): it was broken or revoked, its anchor or its lock file was removed, or this is a
+    /// forked child. The system's own where that cannot be told.
+    pub fn check(&self) -> Result<()> {
+        self.tenure.check()
+    }
+
+    /// Are other natives still kept out, whatever became of the lock file? `false` once the lock was broken or
+    /// revoked, or its anchor removed; a lock file that somebody deleted alone leaves it `true`.
+    pub fn excludes_natives(&self) -> bool {
+        !self.tenure.check_anchor().is_err_and(|error| error.is_lost())
+    }
+
+    /// How the tenure before this one ended.
+    pub fn previous(&self) -> &Previous {
+        &self.tenure.grant.previous
+    }
+
+    /// This holder, as others see it.
+    pub fn holder(&self) -> Holder {
+        self.tenure.holder()
+    }
+
+    /// The path that the lock protects.
+    pub fn target(&self) -> &Path {
+        &self.tenure.place().target_path
+    }
+
+    /// `<target>.lock`: visible in lock-file style only.
+    pub fn lock_file(&self) -> &Path {
+        &self.tenure.place().lock_path
+    }
+
+    /// Is it a share ([`Lock::acquire_shared`](crate::Lock::acquire_shared))?
+    pub fn is_shared(&self) -> bool {
+        self.tenure.request.shared
+    }
+
+    /// The record as others can read it, as JSON; `{}` where none is kept.
+    pub fn record_json(&self) -> String {
+        self.tenure.record_json()
+    }
+
+    /// Changes the label that others see.
+    ///
+    /// # Errors
+    ///
+    /// The system's own; [`is_lost`](Error::is_lost) after a revoke and in a forked child.
+    pub fn set_label(&self, label: &str) -> Result<()> {
+        self.tenure.change(|record| {
+            if let Some(native) = &mut record.native {
+                native.label = Some(label.to_owned());
+            }
+        })
+    }
+
+    /// Makes the date new that foreign programs judge by. The watchdog does so by itself, unless
+    /// [`refresh_interval`](crate::Options::refresh_interval) says otherwise: call it then at least every 10 minutes, and
+    /// three times within `max_hold`.
+    ///
+    /// # Errors
+    ///
+    /// The system's own; [`is_lost`](Error::is_lost) after a revoke and in a forked child.
+    pub fn refresh(&self) -> Result<()> {
+        if self.tenure.has_date() { self.tenure.refresh() } else { Ok(()) }
+    }
+
+    /// Records another process as the one that does the work: a child that was started under the lock. Others judge
+    /// by its life from then on.
+    ///
+    /// # Errors
+    ///
+    /// The system's own; [`is_lost`](Error::is_lost) after a revoke and in a forked child.
+    pub fn set_process(&self, pid: u32, command: Option<&str>) -> Result<()> {
+        // Without an identity the pid alone is recorded: it has ended already, and others will find that out.
+        let identity = Identity::of(pid).unwrap_or_else(|| Identity { pid: pid.into(), ..Identity::default() });
+        self.tenure.change(|record| {
+            record.pid = Some(identity.pid);
+            record.start_time = shown_start_time(&identity);
+            if let Some(native) = &mut record.native {
+                native.start_time = identity.start_time;
+                native.pid_namespace = identity.pid_namespace;
+                native.pidfd_inode = identity.pidfd_inode;
+                if let Some(command) = command {
+                    native.command = Some(command.to_owned());
+                }
+            }
+        })
+    }
+
+    /// Makes `command` inherit the kernel lock: it stays held while the child (or what inherits from it) lives, even
+    /// if this process is killed. [`release`](Guard::release) here still frees it at once.
+    ///
+    /// Drop `command` once the child runs: as long as it lives, a child that is forked without exec inherits the kernel
+    /// lock as well.
+    ///
+    /// # Errors
+    ///
+    /// The system's own, where the descriptor cannot be duplicated; [`is_lost`](Error::is_lost) in a forked child.
+    pub fn keep_for(&self, command: &mut Command) -> Result<()> {
+        for file in self.kept_files()? {
+            sys::inherit(command, file);
+        }
+        Ok(())
+    }
+
+    /// As [`keep_for`](Guard::keep_for), for every child that *any* thread of this process starts while the returned
+    /// value lives: drop it as soon as the one that is meant runs. It saves a process that starts one child the fork,
+    /// for which `keep_for` is the reason.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn keep_for_children(&self) -> Result<KeptForChildren> {
+        let files = self.kept_files()?;
+        for file in &files {
+            sys::inherit_always(file).map_err(|error| self.cannot_hand_on(error))?;
+        }
+        Ok(KeptForChildren { _files: files })
+    }
+
+    fn cannot_hand_on(&self, error: std::io::Error) -> Error {
+        Error::io(self.target(), "the lock cannot be handed to the command", error)
+    }
+
+    /// Duplicates of everything that carries a kernel lock of this tenure.
+    fn kept_files(&self) -> Result<Vec<sys::Inherited>> {
+        self.tenure.check_anchor()?;
+        let grant = &self.tenure.grant;
+        let anchor = grant.anchor.as_deref().map(|anchor| &anchor.file);
+        let target = grant.target.as_deref().map(|target| &target.file);
+        let copy = match &grant.presence {
+            crate::presence::Presence::Copy { file, .. } => Some(&**file),
+            _ => None,
+        };
+        let files = [anchor, target, copy].into_iter().flatten();
+        files.map(|file| file.duplicate().map_err(|error| self.cannot_hand_on(error))).collect()
+    }
+
+    /// Ends once the watchdog has revoked the tenure ([`Overrun::Revoke`](crate::Overrun::Revoke)) or, within about a
+    /// second, found it lost. Runs on any executor.
+    pub fn revoked(&self) -> impl Future<Output = ()> + Send + 'static {
+        let tenure = Arc::clone(&self.tenure);
+        let mut enlisted = false;
+        poll_fn(move |context| {
+            let gone = tenure.poll_gone(context.waker());
+            if !gone && !enlisted {
+                enlisted = true;
+                watchdog::listen(&tenure);
+            }
+            if gone { Poll::Ready(()) } else { Poll::Pending }
+        })
+    }
+
+    /// Releases, and says whether that went well. The kernel lock is free in any case.
+    ///
+    /// # Errors
+    ///
+    /// The system's own, where the lock file could not be removed; [`is_lost`](Error::is_lost) where the lock was no
+    /// longer ours.
+    pub fn release(mut self) -> Result<()> {
+        self.released = true;
+        self.tenure.slot.release(&self.tenure)
+    }
+}
+
+/// While this lives, the children that this process starts inherit the kernel lock: [`Guard::keep_for_children`].
+#[must_use = "children inherit the lock only while this lives"]
+#[derive(Debug)]
+pub struct KeptForChildren {
+    _files: Vec<sys::Inherited>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !self.released
+            && let Err(_error) = self.tenure.slot.release(&self.tenure)
+        {
+            crate::trace::event!(WARN, error = %_error, "a guard was dropped and its release failed");
+        }
+    }
+}

@@ -1,0 +1,555 @@
+//! Looking without touching: who holds, since when, does it live, who waits.
+//!
+//! Nothing here creates a file, blocks, or disturbs a holder. Whether a kernel lock is held is read from `/proc/locks`;
+//! only where that table cannot say (another pid namespace than the first, a file system that numbers its files
+//! otherwise there) and a record claims a holder, a shared lock is tried and given back at once.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::holder::{Holder, HolderKind};
+use crate::judge::Reason;
+use crate::kernel_locks::{KernelLocks, mount_device};
+use crate::options::{Options, Style};
+use crate::place::{ANCHORS, Folder, Place, target_of, target_of_anchor};
+use crate::presence::{self, Found, holder_of, seed_reasons};
+use crate::process::{Identity, Liveness};
+use crate::record::{Content, Record, RecordState, RecordStyle};
+use crate::sys::{self, Access, Dir, File, FileId, FileKind, LockKind, Name, Stat};
+
+/// What an acquire would find now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nobody holds.
+    Free,
+    /// Its holder lives.
+    Held,
+    /// Its holder is dead: an acquire now would take over.
+    Stale,
+    /// It cannot be told; an acquire waits.
+    Unknown,
+}
+
+impl State {
+    /// `free`, `held`, `stale` or `unknown`, as JSON has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Free => "free",
+            State::Held => "held",
+            State::Stale => "stale",
+            State::Unknown => "unknown",
+        }
+    }
+
+    fn of(liveness: &Liveness) -> State {
+        match liveness {
+            Liveness::Alive(_) => State::Held,
+            Liveness::Dead(_) => State::Stale,
+            Liveness::Unknown(_) => State::Unknown,
+        }
+    }
+}
+
+/// How a lock stands.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// The path that the lock protects.
+    pub target: PathBuf,
+    /// `<target>.lock`.
+    pub lock_file: PathBuf,
+    /// How it is held (or was last).
+    pub style: Style,
+    /// What an acquire would find.
+    pub state: State,
+    /// The seed's reasons for calling it stale, whatever the state.
+    pub reasons: Vec<Reason>,
+    /// Who holds, or held and died. `None` when free, and for shared locks (see `open_by`).
+    pub holder: Option<Holder>,
+    /// How many processes wait in the kernel's queue; `None` where that cannot be read.
+    pub waiters: Option<usize>,
+    /// Those that wait, first come first, as far as this process may see their pids.
+    pub queue: Vec<i64>,
+    /// Processes that have the lock open, where the recorded pid does not say it all: an inherited descriptor, the
+    /// sharers of a shared lock. As far as this user may see.
+    pub open_by: Vec<i64>,
+}
+
+impl Inspection {
+    fn free(target: &Path, lock_file: &Path) -> Inspection {
+        Inspection {
+            target: target.to_owned(),
+            lock_file: lock_file.to_owned(),
+            style: Style::LockFile,
+            state: State::Free,
+            reasons: Vec::new(),
+            holder: None,
+            waiters: None,
+            queue: Vec::new(),
+            open_by: Vec::new(),
+        }
+    }
+}
+
+/// How the lock of `target` stands. A target whose folder does not exist is free.
+///
+/// A lock on the target that was taken with `flock(2)` by a program that is no native is told too (flock style, a
+/// foreign holder): it does not keep a native in lock-file style out.
+///
+/// # Errors
+///
+/// [`is_in_the_way`](crate::Error::is_in_the_way) where the lock file's place is taken by something that is no lock;
+/// the system's own where it cannot be read.
+pub fn inspect(target: impl AsRef<Path>) -> Result<Inspection> {
+    let target = target.as_ref();
+    match Place::look(target)? {
+        Some(place) => examine(&place, &Options::default(), KernelLocks::read().as_ref()),
+        None => Ok(Inspection::free(target, &lock_path(target))),
+    }
+}
+
+fn lock_path(target: &Path) -> PathBuf {
+    let mut path = target.as_os_str().to_owned();
+    path.push(".lock");
+    path.into()
+}
+
+/// Who holds now, for an error that says so.
+pub(crate) fn holder_now(place: &Place) -> Option<Holder> {
+    examine(place, &Options::default(), KernelLocks::read().as_ref()).ok()?.holder
+}
+
+/// How often a lock that changes hands while we look is looked at again.
+const LOOKS: usize = 20;
+
+/// How one lock stands.
+pub(crate) fn examine(place: &Place, options: &Options, locks: Option<&KernelLocks>) -> Result<Inspection> {
+    for _ in 0..LOOKS {
+        if let Some(found) = examine_once(place, options, locks, false)? {
+            return Ok(found);
+        }
+    }
+    // In use all the time: whoever was seen last lived then.
+    Ok(examine_once(place, options, locks, true)?
+        .unwrap_or_else(|| Inspection::free(&place.target_path, &place.lock_path)))
+}
+
+/// `None`: it changed hands meanwhile, unless `lenient`.
+fn examine_once(
+    place: &Place,
+    options: &Options,
+    locks: Option<&KernelLocks>,
+    lenient: bool,
+) -> Result<Option<Inspection>> {
+    let view = View { place, locks, numbers: kernel_numbers(place), lenient };
+    let mut inspection = Inspection::free(&place.target_path, &place.lock_path);
+    let anchor = open_anchor(place)?;
+    let anchor_id = anchor.as_ref().map(|(_, id)| *id);
+    let mut queue = anchor_id.map_or(Some(Vec::new()), |id| view.queue(id));
+    match presence::look(place) {
+        Ok(Some(found)) => {
+            let id = found.id;
+            if !view.visible(&mut inspection, found, options)? {
+                return Ok(None);
+            }
+            if Some(id) != anchor_id {
+                // The one native that waits at a foreign lock file has the anchor's kernel lock meanwhile.
+                // A holder whose lock file is a copy has both kernel locks, and waits for nobody.
+                let holders = view.holders(id);
+                let at_front = anchor_id.map_or_else(Vec::new, |id| view.holders(id));
+                let at_front = at_front.into_iter().filter(|waiter| !holders.contains(waiter));
+                let at_front: Vec<i64> = at_front.map(|(pid, _)| pid).collect();
+                queue = queue.zip(view.queue(id)).map(|(one, other)| [at_front, other, one].concat());
+            }
+        }
+        Ok(None) => {
+            if let Some((file, id)) = anchor
+                && !view.hidden(&mut inspection, &file, id)?
+            {
+                return Ok(None);
+            }
+            view.target(&mut inspection, &mut queue)?;
+        }
+        Err(error) if error.is_permission_denied() => {
+            inspection.state = State::Unknown;
+            let why = "the lock file may not be read by this user";
+            inspection.holder = Some(holder_of(None, Liveness::unknown(why)));
+        }
+        Err(error) => return Err(error),
+    }
+    inspection.waiters = queue.as_ref().map(Vec::len);
+    inspection.queue = queue.unwrap_or_default();
+    Ok(Some(inspection))
+}
+
+fn open_anchor(place: &Place) -> Result<Option<(File, FileId)>> {
+    let stat = match place.dir.stat_at(&place.anchor) {
+        Ok(Some(stat)) if stat.kind == FileKind::Regular => stat,
+        // `.tenure` may be something else altogether, or closed to this user: then it says nothing.
+        _ => return Ok(None),
+    };
+    match place.dir.open_at(&place.anchor, Access::Read) {
+        Ok(file) => Ok(Some((file, stat.id))),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => Ok(None),
+        Err(error) => Err(place.anchor_error("cannot be read", error)),
+    }
+}
+
+/// How `/proc/locks` numbers the device of a place, and whether that table is complete for it.
+#[derive(Clone, Copy)]
+struct Numbers {
+    device: (u32, u32),
+    complete: bool,
+}
+
+fn kernel_numbers(place: &Place) -> Numbers {
+    // Others see only their own processes' locks.
+    let first_namespace = sys::pid_namespace() == Some(sys::FIRST_PID_NAMESPACE);
+    let plain = matches!(&*place.file_system.name, "ext4" | "tmpfs" | "xfs" | "f2fs" | "vfat" | "exfat" | "ramfs");
+    if plain {
+        return Numbers { device: sys::device_numbers(place.dir_stat.id.device), complete: first_namespace };
+    }
+    // Elsewhere stat(2) may show a number of the file system's own; the table has the mount's.
+    let mount = sys::mount_line(&place.dir).as_deref().and_then(mount_device);
+    let device = mount.unwrap_or_else(|| sys::device_numbers(place.dir_stat.id.device));
+    Numbers { device, complete: false }
+}
+
+struct View<'a> {
+    place: &'a Place,
+    locks: Option<&'a KernelLocks>,
+    numbers: Numbers,
+    /// What changes while we look counts as held.
+    lenient: bool,
+}
+
+impl View<'_> {
+    fn queue(&self, id: FileId) -> Option<Vec<i64>> {
+        self.locks.map(|locks| locks.waiters(id.inode, self.numbers.device))
+    }
+
+    fn holders(&self, id: FileId) -> Vec<(i64, bool)> {
+        self.locks.map(|locks| locks.holders(id.inode, self.numbers.device)).unwrap_or_default()
+    }
+
+    /// Is the kernel lock held on this file, whose record `seen` says that it should be? `None`: the record is no longer
+    /// what it was, or not there.
+    fn is_locked(&self, file: &File, id: FileId, name: &Name, seen: &Content) -> Result<Option<bool>> {
+        if !self.holders(id).is_empty() {
+            return Ok(Some(true));
+        }
+        // That table may be older than the record: only a newer one may call a holder dead.
+        let newer = if self.numbers.complete { KernelLocks::read() } else { None };
+        if newer.as_ref().is_some_and(|locks| !locks.holders(id.inode, self.numbers.device).is_empty()) {
+            return Ok(Some(true));
+        }
+        let failed = |error| self.place.anchor_error("cannot be looked at", error);
+        let named = self.place.dir.stat_at(name).map_err(failed)?.map(|stat| stat.id);
+        if named != Some(id) || presence::read_stable(file).map_err(failed)? != *seen {
+            return Ok(self.lenient.then_some(true));
+        }
+        if newer.is_some_and(|locks| locks.is_whole()) {
+            return Ok(Some(false));
+        }
+        if file.try_lock(LockKind::Shared).map_err(failed)? {
+            file.unlock().map_err(failed)?;
+            return Ok(Some(false));
+        }
+        Ok(Some(true))
+    }
+
+    /// A lock file is there. `false`: it changed hands while we looked.
+    fn visible(&self, inspection: &mut Inspection, found: Found, options: &Options) -> Result<bool> {
+        let native = match &found.content {
+            Content::NotALock(what) => return Err(self.place.in_the_way(what)),
+            Content::Record(record) if record.native.is_some() => Some(record),
+            _ => None,
+        };
+        let Some(record) = native else {
+            let id = found.id;
+            let judged = presence::judge_foreign(self.place, found, options);
+            inspection.state = State::of(&judged.blocker.holder.liveness);
+            inspection.reasons = judged.reasons;
+            let gone = inspection
+                .reasons
+                .iter()
+                .any(|reason| matches!(reason, Reason::DeadPid | Reason::RecycledPid | Reason::MissingPid));
+            if gone && inspection.state == State::Held {
+                inspection.open_by = but_us(sys::openers(id.device, id.inode));
+            }
+            inspection.holder = Some(judged.blocker.holder);
+            return Ok(true);
+        };
+        inspection.style = style(record);
+        inspection.reasons = seed_reasons(record, options.stale_after, true);
+        let liveness = match self.is_locked(&found.file, found.id, &self.place.lock, &found.content)? {
+            None => return Ok(false),
+            Some(true) => self.held(inspection, record, found.id),
+            Some(false) if released(record) => {
+                // Marked as released, because it could not be removed.
+                inspection.reasons.clear();
+                return Ok(true);
+            }
+            Some(false) => self.unlocked(record),
+        };
+        inspection.state = State::of(&liveness);
+        inspection.holder = Some(holder_of(Some(record), liveness));
+        Ok(true)
+    }
+
+    /// No lock file, but an anchor: flock style, or nobody. `false`: it changed hands while we looked.
+    fn hidden(&self, inspection: &mut Inspection, file: &File, id: FileId) -> Result<bool> {
+        let content = presence::read_stable(file).map_err(|error| self.place.anchor_error("cannot be read", error))?;
+        let Content::Record(record) = &content else { return Ok(true) };
+        let holders = self.holders(id);
+        if holders.iter().any(|(_, shared)| *shared) {
+            inspection.style = Style::Flock;
+            inspection.state = State::Held;
+            inspection.open_by = holders.iter().map(|(pid, _)| *pid).collect();
+            return Ok(true);
+        }
+        let flock = style(record) == Style::Flock;
+        let held = record.native.as_ref().is_some_and(|native| native.state == RecordState::Held);
+        if !held {
+            return Ok(true);
+        }
+        // In lock-file style a record without its lock file is nobody's, unless the kernel lock says otherwise (somebody
+        // removed the lock file): not worth disturbing anyone for.
+        let locked = match flock {
+            true => self.is_locked(file, id, &self.place.anchor, &content)?,
+            false => Some(!holders.is_empty()),
+        };
+        let Some(locked) = locked else { return Ok(false) };
+        let liveness = match (locked, flock) {
+            (true, _) => self.held(inspection, record, id),
+            (false, true) => self.unlocked(record),
+            (false, false) => return Ok(true),
+        };
+        inspection.style = style(record);
+        inspection.state = State::of(&liveness);
+        inspection.reasons = seed_reasons(record, Options::default().stale_after, true);
+        inspection.holder = Some(holder_of(Some(record), liveness));
+        Ok(true)
+    }
+
+    /// The target itself: waiters of flock style, and programs that know only `flock(2)`.
+    fn target(&self, inspection: &mut Inspection, queue: &mut Option<Vec<i64>>) -> Result<()> {
+        let found = self.place.dir.stat_at(&self.place.target);
+        let Some(stat) =
+            found.map_err(|error| Error::io(&self.place.target_path, "the target cannot be read", error))?
+        else {
+            return Ok(());
+        };
+        // Who waits for the target has the anchor already.
+        *queue = queue.take().zip(self.queue(stat.id)).map(|(one, other)| [other, one].concat());
+        let holders = self.holders(stat.id);
+        let Some((pid, shared)) = holders.first().copied().filter(|_| inspection.state == State::Free) else {
+            return Ok(());
+        };
+        inspection.style = Style::Flock;
+        inspection.state = State::Held;
+        inspection.open_by = holders.iter().map(|(pid, _)| *pid).collect();
+        if !shared {
+            inspection.holder = Some(Holder {
+                kind: HolderKind::Foreign,
+                identity: Identity::of(pid),
+                command: u32::try_from(pid).ok().and_then(sys::command_line),
+                ..holder_of(None, Liveness::alive("it has the kernel lock on the target itself"))
+            });
+        }
+        Ok(())
+    }
+
+    /// The kernel lock is held: by the recorded process, or by one that inherited the descriptor.
+    fn held(&self, inspection: &mut Inspection, record: &Record, id: FileId) -> Liveness {
+        let recorded = record.identity().map(|identity| identity.verify());
+        if !recorded.as_ref().is_some_and(Liveness::is_dead) {
+            return Liveness::alive("it has the kernel lock");
+        }
+        inspection.open_by = but_us(sys::lock_keepers(id.device, id.inode));
+        let why = match inspection.open_by.as_slice() {
+            [] => "the recorded process has ended, but one that inherited its lock has it still".to_owned(),
+            [one] => format!("the recorded process has ended, but pid {one} inherited its lock"),
+            [one, more @ ..] => {
+                format!("the recorded process has ended, but pid {one} and {} more inherited its lock", more.len())
+            }
+        };
+        Liveness::alive(why)
+    }
+
+    /// The kernel lock is free, though the record says held.
+    fn unlocked(&self, record: &Record) -> Liveness {
+        match (presence::is_other_boot(record), self.place.file_system.shared) {
+            (true, true) => Liveness::unknown(presence::unreachable_machine(self.place)),
+            (true, false) => Liveness::dead("the machine was restarted"),
+            (false, _) => Liveness::dead("its kernel lock is free"),
+        }
+    }
+}
+
+/// This process only looks at the file just now.
+fn but_us(mut pids: Vec<i64>) -> Vec<i64> {
+    let own = i64::from(sys::pid());
+    pids.retain(|pid| *pid != own);
+    pids
+}
+
+fn style(record: &Record) -> Style {
+    match record.native.as_ref().map(|native| native.style) {
+        Some(RecordStyle::Flock) => Style::Flock,
+        _ => Style::LockFile,
+    }
+}
+
+fn released(record: &Record) -> bool {
+    record.native.as_ref().is_some_and(|native| native.state == RecordState::Released)
+}
+
+/// Where [`list_with`] looks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ListOptions {
+    recursive: bool,
+    cross_file_systems: bool,
+}
+
+impl ListOptions {
+    /// Below the folder too; links are not followed. Off by default.
+    pub fn recursive(mut self, recursive: bool) -> ListOptions {
+        self.recursive = recursive;
+        self
+    }
+
+    /// Below the folder, on other file systems too. Off by default: one of them may be a server that does not answer.
+    pub fn cross_file_systems(mut self, cross: bool) -> ListOptions {
+        self.cross_file_systems = cross;
+        self
+    }
+}
+
+/// Every lock in `dir` that is held or left behind, sorted by path; below it too with `recursive`, without following
+/// links or crossing to another file system. A missing folder is an empty answer. What is no lock is passed over.
+///
+/// # Errors
+///
+/// The system's own, where `dir` itself cannot be read. A folder below that cannot be read is passed over.
+pub fn list(dir: impl AsRef<Path>, recursive: bool) -> Result<Vec<Inspection>> {
+    list_with(dir, &ListOptions::default().recursive(recursive))
+}
+
+/// As [`list`], and where else to look.
+///
+/// # Errors
+///
+/// As there.
+pub fn list_with(dir: impl AsRef<Path>, options: &ListOptions) -> Result<Vec<Inspection>> {
+    let locks = KernelLocks::read();
+    let depth = Depth::of(options.recursive, options.cross_file_systems);
+    let options = Options::default();
+    let mut found = Vec::new();
+    walk(dir.as_ref(), depth, &mut |place| {
+        // What is no lock, or went away, or is closed to this user, is nothing to list.
+        if let Ok(inspection) = examine(&place, &options, locks.as_ref())
+            && inspection.state != State::Free
+        {
+            found.push(inspection);
+        }
+    })?;
+    found.sort_by(|one, other| one.target.cmp(&other.target));
+    Ok(found)
+}
+
+/// How far a walk goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// The folder alone.
+    Folder,
+    /// Below it, on its own file system.
+    FileSystem,
+    /// Below it, wherever that is.
+    All,
+}
+
+impl Depth {
+    pub(crate) fn of(recursive: bool, cross_file_systems: bool) -> Depth {
+        match (recursive, cross_file_systems) {
+            (false, _) => Depth::Folder,
+            (true, false) => Depth::FileSystem,
+            (true, true) => Depth::All,
+        }
+    }
+}
+
+/// Visits the place of every lock in a folder: of each lock file, and of each anchor that shows none. A missing folder
+/// has none.
+pub(crate) fn walk(dir: &Path, depth: Depth, visit: &mut dyn FnMut(Place)) -> Result<()> {
+    let failed = |error| Error::io(dir, "the folder cannot be read", error);
+    let open = match Dir::open(dir) {
+        Ok(open) => open,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    let dir_stat = open.stat().map_err(failed)?;
+    visit_folder(Arc::new(open), dir_stat, dir, depth, visit).map_err(failed)
+}
+
+fn visit_folder(
+    dir: Arc<Dir>,
+    dir_stat: Stat,
+    path: &Path,
+    depth: Depth,
+    visit: &mut dyn FnMut(Place),
+) -> io::Result<()> {
+    let mut targets = std::collections::BTreeSet::new();
+    let mut folders = Vec::new();
+    for (name, kind) in dir.entries()? {
+        let text = name.as_os_str();
+        let kind = match kind {
+            FileKind::Unknown => dir.stat_at(&name).ok().flatten().map_or(FileKind::Unknown, |stat| stat.kind),
+            known => known,
+        };
+        match kind {
+            FileKind::Directory if text == OsStr::new(ANCHORS) => {
+                // A folder of anchors that cannot be read hides only locks that show no lock file.
+                let anchors = dir.open_dir(&name).and_then(|anchors| anchors.entries()).unwrap_or_default();
+                targets.extend(
+                    anchors.iter().filter_map(|(name, _)| target_of_anchor(name.as_os_str())).map(OsStr::to_owned),
+                );
+            }
+            FileKind::Directory => folders.push(name),
+            FileKind::Regular => targets.extend(target_of(text).map(OsStr::to_owned)),
+            _ => {}
+        }
+    }
+    if !targets.is_empty() {
+        let folder = Folder { file_system: dir.file_system(), dir: Arc::clone(&dir), dir_stat };
+        for target in targets {
+            if let Ok(place) = Place::within(&folder, path.join(&target), &target) {
+                visit(place);
+            }
+        }
+    }
+    if depth != Depth::Folder {
+        for name in folders {
+            descend(&dir, &name, path, dir_stat, depth, visit);
+        }
+    }
+    Ok(())
+}
+
+/// A folder below: left out where it cannot be read, or is on another file system.
+fn descend(dir: &Dir, name: &Name, path: &Path, above: Stat, depth: Depth, visit: &mut dyn FnMut(Place)) {
+    let Ok(below) = dir.open_dir(name) else { return };
+    let Ok(stat) = below.stat() else { return };
+    if depth == Depth::All || stat.id.device == above.id.device {
+        let _ = visit_folder(Arc::new(below), stat, &path.join(name.as_os_str()), depth, visit);
+    }
+}
+
+/// How long the anchor has been idle: since its record was written last.
+pub(crate) fn idle_for(modified: std::time::SystemTime) -> Duration {
+    std::time::SystemTime::now().duration_since(modified).unwrap_or(Duration::ZERO)
+}

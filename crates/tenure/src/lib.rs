@@ -1,0 +1,127 @@
+//! A lock between programs: never held by two at once, never left behind by a program that died, and it always knows
+//! who holds it.
+//!
+//! A lock protects a *target*, any path: `sessions/main.jsonl`. While it is held, `sessions/main.jsonl.lock` is there
+//! to be seen: a JSON record of who holds it. Behind it stands an *anchor* in `sessions/.tenure/`, which the kernel
+//! locks (`flock(2)`): the kernel alone always knows whether a holder lives. Programs that know only the lock file
+//! exclude a holder, and are excluded by it.
+//!
+//! # Pitfalls
+//!
+//! - **Keep the guard.** `lock.acquire(..)?;` as a statement releases at once; `let _ = ..` too. Write `let guard = ..`.
+//! - **A lock is advice.** It stops those who ask for it, nobody else. Whoever may open its files may hold it.
+//! - **`check()` looks at this moment.** An operator may break a lock; a process may be stopped for an hour right after
+//!   a check. Where a late write must not get through, hand the [`fence`](Guard::fence) to the resource and let *it*
+//!   refuse an older one.
+//! - **A crash leaves data half-written.** The lock of a dead holder is granted at once;
+//!   [`previous()`](Guard::previous) says so. Look at it before you trust what you protect.
+//! - **One thread, one hold.** A second acquire by the thread that holds is an error
+//!   ([`is_would_deadlock`](Error::is_would_deadlock)), unless both are [`reentrant`](Options::reentrant). Two *tasks*
+//!   on one thread just exclude each other.
+//! - **A fork shares nothing.** A guard in a forked child holds nothing there and releases nothing.
+//! - **A signal runs no destructors.** The lock is free all the same; if the lock file should go too, call
+//!   [`cleanup::install`].
+//! - **File systems differ.** Where two machines may mount one, a holder of another machine is
+//!   [`Unknown`](process::Liveness::Unknown), never dead. Where locks, links or exchanges are missing, the error says
+//!   which ([`is_unsupported`](Error::is_unsupported)).
+//!
+//! # Examples
+//!
+//! ```
+//! use std::time::Duration;
+//! use tenure::{Lock, Wait};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("main.jsonl");
+//! let lock = Lock::new(&path)?;
+//! let guard = lock.acquire(Wait::For(Duration::from_secs(10)))?;
+//! if guard.previous().is_crashed() {
+//!     // The last holder died in the middle: cut off its half line, say.
+//! }
+//! // .. append to the transcript, with guard.fence() ..
+//! guard.check()?;
+//! guard.release()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Somebody else has it:
+//!
+//! ```
+//! use tenure::{Lock, Wait};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("main.jsonl");
+//! # let _held = Lock::new(&path)?.acquire(Wait::Never)?;
+//! match Lock::options().label("nightly job").open(&path)?.acquire(Wait::Never) {
+//!     Ok(_guard) => { /* ours */ }
+//!     Err(error) if error.is_busy() => {
+//!         let holder = error.holder().expect("a live native says who it is");
+//!         eprintln!("not now: {holder}");
+//!     }
+//!     Err(error) => return Err(error.into()),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! - `tokio`: `Lock::acquire_async`, cancel-safe.
+//! - `tracing`: events under the target `tenure`.
+//!
+//! # Platforms
+//!
+//! Linux. Elsewhere the crate compiles and every operation answers [`is_unsupported`](Error::is_unsupported).
+
+#![deny(unsafe_code)]
+
+mod acquire;
+mod anchor;
+mod clean;
+pub mod cleanup;
+mod error;
+pub mod escape;
+#[cfg(feature = "tokio")]
+mod future;
+mod guard;
+mod helpers;
+mod holder;
+mod inspect;
+mod judge;
+mod kernel_locks;
+mod line;
+mod lock;
+mod options;
+mod place;
+mod presence;
+pub mod probe;
+pub mod process;
+mod queue;
+mod record;
+mod registry;
+mod sys;
+mod tenure;
+mod trace;
+mod watchdog;
+
+pub use clean::{Broken, CleanOptions, CleanReport, Cleaned, break_lock, clean};
+pub use error::{Error, Result};
+pub use guard::{Guard, KeptForChildren, Previous};
+pub use holder::{Holder, HolderKind};
+pub use inspect::{Inspection, ListOptions, State, inspect, list, list_with};
+pub use judge::Reason;
+pub use lock::Lock;
+pub use options::{Event, Options, Overrun, StalePolicy, Style, Wait};
+
+/// The pages that explain the whole, as they stand in the repository.
+#[cfg(doc)]
+pub mod _docs {
+    #[doc = include_str!("../docs/design.md")]
+    pub mod design {}
+
+    #[doc = include_str!("../docs/platforms.md")]
+    pub mod platforms {}
+}

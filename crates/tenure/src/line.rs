@@ -1,0 +1,99 @@
+//! The line of a process's waiters for one target: first come, first served.
+//!
+//! Joining, serving the first and giving up cost the same however long it is: who gives up stays in place as a mark, and
+//! the marks are swept out when they are the most of it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What stands in a line.
+pub(crate) trait Waits {
+    /// Does it wait still? Once `false`, for ever.
+    fn waits(&self) -> bool;
+}
+
+#[derive(Debug)]
+pub(crate) struct Line<W> {
+    places: VecDeque<Arc<W>>,
+    gone: usize,
+}
+
+impl<W: Waits> Line<W> {
+    pub(crate) fn new() -> Line<W> {
+        Line { places: VecDeque::new(), gone: 0 }
+    }
+
+    pub(crate) fn join(&mut self, waiter: Arc<W>) {
+        self.places.push_back(waiter);
+    }
+
+    /// For one that came before all others.
+    pub(crate) fn join_first(&mut self, waiter: Arc<W>) {
+        self.places.push_front(waiter);
+    }
+
+    /// The first that still waits.
+    pub(crate) fn first(&mut self) -> Option<&Arc<W>> {
+        while self.places.front().is_some_and(|first| !first.waits()) {
+            self.places.pop_front();
+            self.gone = self.gone.saturating_sub(1);
+        }
+        self.places.front()
+    }
+
+    pub(crate) fn is_empty(&mut self) -> bool {
+        self.first().is_none()
+    }
+
+    /// One of the line no longer waits: served, failed or given up.
+    pub(crate) fn left(&mut self) {
+        self.gone += 1;
+        if self.gone * 2 > self.places.len() {
+            self.places.retain(|waiter| waiter.waits());
+            self.gone = 0;
+        }
+    }
+
+    /// Empties the line.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = Arc<W>> {
+        self.gone = 0;
+        std::mem::take(&mut self.places).into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    struct Waiter(usize, AtomicBool);
+
+    impl Waits for Waiter {
+        fn waits(&self) -> bool {
+            self.1.load(Ordering::Relaxed)
+        }
+    }
+
+    fn leave(line: &mut Line<Waiter>, waiter: &Waiter) {
+        waiter.1.store(false, Ordering::Relaxed);
+        line.left();
+    }
+
+    #[test]
+    fn first_come_first_served_whoever_gives_up_in_between() {
+        let mut line = Line::new();
+        let all: Vec<_> = (0..100).map(|at| Arc::new(Waiter(at, AtomicBool::new(true)))).collect();
+        all.iter().for_each(|waiter| line.join(Arc::clone(waiter)));
+        for waiter in all.iter().filter(|waiter| waiter.0 % 3 != 0).rev() {
+            leave(&mut line, waiter);
+        }
+        assert!(line.places.len() < 60, "the marks are swept: {}", line.places.len());
+        let mut served = Vec::new();
+        while let Some(first) = line.first().cloned() {
+            served.push(first.0);
+            leave(&mut line, &first);
+        }
+        assert_eq!(served, (0..100).filter(|at| at % 3 == 0).collect::<Vec<_>>());
+        assert!(line.is_empty() && line.places.is_empty());
+    }
+}

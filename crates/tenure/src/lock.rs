@@ -1,0 +1,126 @@
+//! A lock that is opened once and acquired many times.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, Kind, Result};
+use crate::guard::Guard;
+use crate::inspect::{Inspection, inspect};
+use crate::options::{Options, Style, Wait};
+use crate::place::Place;
+use crate::queue::Slot;
+use crate::registry;
+use crate::sys;
+use crate::tenure::Request;
+
+/// The lock of one target. Cheap to clone; all of a process's locks of one target share one queue.
+///
+/// It may be used in a forked child: it is a lock of the child's own there, not the parent's.
+#[derive(Clone, Debug)]
+pub struct Lock {
+    slot: Arc<Slot>,
+    exclusive: Arc<Request>,
+}
+
+impl Lock {
+    /// The lock of `target` with the default [`Options`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Options::open`].
+    pub fn new(target: impl AsRef<Path>) -> Result<Lock> {
+        Lock::options().open(target)
+    }
+
+    /// How to open one.
+    pub fn options() -> Options {
+        Options::default()
+    }
+
+    pub(crate) fn open_with(target: &Path, options: Options) -> Result<Lock> {
+        let place = Place::open(target, options.create_parents)?;
+        let slot = registry::slot(place, !options.record);
+        Ok(Lock { slot, exclusive: Arc::new(Request { options, shared: false }) })
+    }
+
+    /// The queue of this process: another one after a fork.
+    fn slot(&self) -> Result<Arc<Slot>> {
+        if self.slot.generation == sys::generation() {
+            return Ok(Arc::clone(&self.slot));
+        }
+        registry::reopened(&self.slot.place.target_path, !self.exclusive.options.record)
+    }
+
+    /// Acquires, waiting as `wait` says.
+    ///
+    /// # Errors
+    ///
+    /// [`is_busy`](crate::Error::is_busy) with the holder, when the time is over;
+    /// [`is_would_deadlock`](crate::Error::is_would_deadlock) at once, when this very thread holds it;
+    /// [`is_in_the_way`](crate::Error::is_in_the_way), [`is_unsupported`](crate::Error::is_unsupported),
+    /// [`is_permission_denied`](crate::Error::is_permission_denied) and the system's own.
+    pub fn acquire(&self, wait: Wait) -> Result<Guard> {
+        Ok(Guard::new(self.slot()?.acquire(Arc::clone(&self.exclusive), wait)?))
+    }
+
+    /// Acquires a share: others may share at the same time, nobody may hold. Flock style only, because a lock file
+    /// has no room for several holders.
+    ///
+    /// A share cannot be turned into a hold, nor the other way round: `flock(2)` converts by letting go first, so what
+    /// was read under the share may be stale by the time the hold begins. Release, acquire, and read again.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Lock::acquire); [`is_unsupported`](crate::Error::is_unsupported) in lock-file style.
+    pub fn acquire_shared(&self, wait: Wait) -> Result<Guard> {
+        Ok(Guard::new(self.slot()?.acquire(self.share()?, wait)?))
+    }
+
+    fn share(&self) -> Result<Arc<Request>> {
+        let options = &self.exclusive.options;
+        if options.style != Style::Flock && options.record {
+            return Err(Error::new(Kind::Unsupported, self.target(), "a lock file cannot be shared")
+                .with_hint("shared locks exist in flock style: style(Style::Flock), --flock"));
+        }
+        Ok(Arc::new(Request { options: options.clone(), shared: true }))
+    }
+
+    /// As [`acquire`](Lock::acquire), without blocking a thread of the runtime: a waiter costs a few hundred bytes,
+    /// and all those of one lock share one thread of the library.
+    ///
+    /// Dropping the future at any point leaves neither a lock nor a waiter. Two tasks exclude each other even on one
+    /// thread, so a task that acquires twice waits for itself: give it a time, or open with
+    /// [`reentrant`](Options::reentrant).
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Lock::acquire), but for the deadlock.
+    #[cfg(feature = "tokio")]
+    pub async fn acquire_async(&self, wait: Wait) -> Result<Guard> {
+        crate::future::acquire(self.slot()?, Arc::clone(&self.exclusive), wait).await
+    }
+
+    /// As [`acquire_shared`](Lock::acquire_shared), without blocking.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[cfg(feature = "tokio")]
+    pub async fn acquire_shared_async(&self, wait: Wait) -> Result<Guard> {
+        crate::future::acquire(self.slot()?, self.share()?, wait).await
+    }
+
+    /// The path that it protects.
+    pub fn target(&self) -> &Path {
+        &self.slot.place.target_path
+    }
+
+    /// How it stands: [`inspect`](crate::inspect()).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn inspect(&self) -> Result<Inspection> {
+        inspect(self.target())
+    }
+}

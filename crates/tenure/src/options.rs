@@ -1,0 +1,268 @@
+//! How a lock is opened and waited for.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::holder::Holder;
+use crate::lock::Lock;
+
+/// How long an acquire may wait. The time in this process's own queue counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all: busy is an error at once.
+    Never,
+    /// That long, on the monotonic clock.
+    For(Duration),
+    /// Until then.
+    Until(Instant),
+    /// As long as it takes, as `flock(1)` does.
+    Forever,
+}
+
+impl Wait {
+    /// The moment it ends; `None` for one beyond the clock's reach, which is as good as for ever.
+    pub(crate) fn deadline(self, now: Instant) -> Option<Instant> {
+        match self {
+            Wait::Never => Some(now),
+            Wait::For(duration) => now.checked_add(duration),
+            Wait::Until(instant) => Some(instant),
+            Wait::Forever => None,
+        }
+    }
+}
+
+/// What others see of the lock, and whom it excludes besides natives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Style {
+    /// A visible `<target>.lock` while held: programs that know only lock files are excluded and exclude us.
+    #[default]
+    LockFile,
+    /// The target itself is locked with `flock(2)`: `flock(1)`, cargo, Python's filelock and the like are excluded
+    /// and exclude us. The target is made if it is missing and its bytes are never touched; a folder may be one.
+    Flock,
+}
+
+/// What may be done to a holder that lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StalePolicy {
+    /// Nothing: age alone never robs a live holder.
+    #[default]
+    Proof,
+    /// It may be robbed once it has held for that long, or for longer than it said (`maxHoldMs`): the seed's
+    /// behaviour. What protects the data then is a resource that checks the fence.
+    Age(Duration),
+}
+
+/// What the watchdog does when a tenure lasts longer than [`Options::max_hold`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overrun {
+    /// It tells, by the callback and a tracing event. The lock stays held.
+    #[default]
+    Report,
+    /// It releases the lock: the guard's `check()` fails from then on.
+    Revoke,
+}
+
+/// What the watchdog tells [`Options::on_event`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A tenure has lasted longer than its `max_hold`.
+    Overrun {
+        /// The lock's target.
+        target: &'a Path,
+        /// How long it has been held.
+        held_for: Duration,
+        /// What was allowed.
+        max_hold: Duration,
+        /// Was it released ([`Overrun::Revoke`])?
+        revoked: bool,
+    },
+    /// A tenure was found to be lost: broken by an operator, or its files removed.
+    Lost {
+        /// The lock's target.
+        target: &'a Path,
+        /// What happened.
+        error: &'a Error,
+    },
+    /// The date that foreign programs judge by could not be refreshed.
+    RefreshFailed {
+        /// The lock's target.
+        target: &'a Path,
+        /// What happened.
+        error: &'a Error,
+    },
+    /// A tenure began after a holder that died.
+    TakenOver {
+        /// The lock's target.
+        target: &'a Path,
+        /// Who died.
+        holder: &'a Holder,
+    },
+}
+
+pub(crate) type EventCallback = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
+
+/// How a lock is opened: [`Lock::options`].
+#[derive(Clone)]
+pub struct Options {
+    pub(crate) label: Option<String>,
+    pub(crate) style: Style,
+    pub(crate) reentrant: bool,
+    pub(crate) deadlock_check: bool,
+    pub(crate) max_hold: Option<Duration>,
+    pub(crate) overrun: Overrun,
+    pub(crate) stale_after: Duration,
+    pub(crate) malformed_grace: Duration,
+    pub(crate) stale_policy: StalePolicy,
+    pub(crate) refresh_interval: Duration,
+    pub(crate) create_parents: bool,
+    pub(crate) mode: Option<u32>,
+    pub(crate) record: bool,
+    pub(crate) on_event: Option<EventCallback>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            label: None,
+            style: Style::LockFile,
+            reentrant: false,
+            deadlock_check: true,
+            max_hold: None,
+            overrun: Overrun::Report,
+            stale_after: Duration::from_secs(30 * 60),
+            malformed_grace: Duration::from_secs(5),
+            stale_policy: StalePolicy::Proof,
+            refresh_interval: Duration::from_secs(10 * 60),
+            create_parents: true,
+            mode: None,
+            record: true,
+            on_event: None,
+        }
+    }
+}
+
+impl Options {
+    /// What this holder calls itself; others see it in the record, in errors and in `tenure status`. At most 1 KiB of
+    /// it is kept.
+    pub fn label(mut self, label: impl Into<String>) -> Options {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// Whom the lock excludes besides natives; [`Style::LockFile`] by default.
+    pub fn style(mut self, style: Style) -> Options {
+        self.style = style;
+        self
+    }
+
+    /// May this process acquire the lock again while it holds it? The tenure then ends with the last guard. It is
+    /// counted per process, as the seed has it: two threads do *not* exclude each other. Off by default.
+    pub fn reentrant(mut self, reentrant: bool) -> Options {
+        self.reentrant = reentrant;
+        self
+    }
+
+    /// Should a second acquire by the thread that acquired first fail at once, as a deadlock? On by default; turn it
+    /// off where guards are handed to other threads that release them.
+    pub fn deadlock_check(mut self, check: bool) -> Options {
+        self.deadlock_check = check;
+        self
+    }
+
+    /// How long a tenure is meant to last. What happens then is [`overrun`](Options::overrun)'s to say.
+    pub fn max_hold(mut self, max_hold: Duration) -> Options {
+        self.max_hold = Some(max_hold);
+        self
+    }
+
+    /// What the watchdog does after `max_hold`; [`Overrun::Report`] by default.
+    pub fn overrun(mut self, overrun: Overrun) -> Options {
+        self.overrun = overrun;
+        self
+    }
+
+    /// From which age on a record counts as `too-old` in reports; 30 minutes by default.
+    pub fn stale_after(mut self, age: Duration) -> Options {
+        self.stale_after = age;
+        self
+    }
+
+    /// How old a lock file without a valid pid must be before it may be taken over; 5 seconds by default.
+    pub fn malformed_grace(mut self, grace: Duration) -> Options {
+        self.malformed_grace = grace;
+        self
+    }
+
+    /// May a live holder be robbed for its age? [`StalePolicy::Proof`] (never) by default.
+    pub fn stale_policy(mut self, policy: StalePolicy) -> Options {
+        self.stale_policy = policy;
+        self
+    }
+
+    /// How often `createdAt` is refreshed while held, so that foreign programs do not find it too old; 10 minutes by
+    /// default, and never more than a third of `max_hold`. With [`Duration::MAX`] it never is, unless by
+    /// [`Guard::refresh`](crate::Guard::refresh): that saves the watchdog's thread where it has nothing else to do.
+    pub fn refresh_interval(mut self, interval: Duration) -> Options {
+        self.refresh_interval = interval;
+        self
+    }
+
+    /// Make the target's parent folders if they are missing; on by default.
+    pub fn create_parents(mut self, create: bool) -> Options {
+        self.create_parents = create;
+        self
+    }
+
+    /// The permission bits of the lock's files, whatever the umask: `0o666` shares a lock between users in `/tmp`. By
+    /// default they are made as any file is, with `0o644` and the umask.
+    pub fn mode(mut self, mode: u32) -> Options {
+        self.mode = Some(mode & 0o777);
+        self
+    }
+
+    /// Keep a record? On by default. Without one the lock is the bare kernel lock on the target ([`Style::Flock`]
+    /// follows): no fence, no word of who holds, nothing written; it works in a folder that may only be read. It
+    /// excludes `flock(1)` and natives in flock style, but no native in lock-file style.
+    pub fn record(mut self, record: bool) -> Options {
+        self.record = record;
+        self
+    }
+
+    /// Called by the watchdog's thread, and by the acquiring one on a takeover. It must not block, and a panic in it is
+    /// caught.
+    pub fn on_event(mut self, callback: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Options {
+        self.on_event = Some(Arc::new(callback));
+        self
+    }
+
+    /// Opens the lock of `target`: resolves its parent, once. Nothing is locked or made yet, but missing parents.
+    ///
+    /// # Errors
+    ///
+    /// [`is_invalid_target`](Error::is_invalid_target) for a path that cannot be one,
+    /// [`is_cannot_create`](Error::is_cannot_create) or [`is_permission_denied`](Error::is_permission_denied) where
+    /// the parent cannot be opened.
+    pub fn open(&self, target: impl AsRef<Path>) -> Result<Lock> {
+        Lock::open_with(target.as_ref(), self.clone())
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("label", &self.label)
+            .field("style", &self.style)
+            .field("reentrant", &self.reentrant)
+            .field("max_hold", &self.max_hold)
+            .field("overrun", &self.overrun)
+            .field("stale_policy", &self.stale_policy)
+            .field("mode", &self.mode)
+            .field("record", &self.record)
+            .finish_non_exhaustive()
+    }
+}

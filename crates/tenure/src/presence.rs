@@ -1,0 +1,706 @@
+//! The lock file: what foreign programs and people see of a tenure.
+//!
+//! It appears by one `link(2)` of the anchor and goes by one `unlink(2)`, both under the anchor's kernel lock. What
+//! stands at its place already is judged, and taken over only if it is proven dead: by an exchange of two names, after
+//! which what came out is compared with what was judged. Nothing that was not judged is ever removed.
+//!
+//! | at the lock file's place | then |
+//! | --- | --- |
+//! | nothing | linked: held |
+//! | our anchor's inode | the last native holder died (or could not remove it): held |
+//! | a native's record on another inode | its kernel lock is tried: free means dead |
+//! | a foreign record | [`judge`](crate::judge): alive or unknown is waited for, dead is taken over |
+//! | no lock at all | an error; it stays |
+
+use std::borrow::Cow;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::anchor::{self, Anchor, Prior, PriorState};
+use crate::error::{Error, Kind, Result};
+use crate::guard::Previous;
+use crate::holder::{Holder, HolderKind};
+use crate::judge::{self, Facts, ForeignFacts, OpenForWriting, Reason};
+use crate::options::{Options, StalePolicy};
+use crate::place::Place;
+use crate::process::{self, Liveness};
+use crate::record::{self, Content, MAX_BYTES, PID_KEY_OFFSET, Record, RecordState, RecordStyle};
+use crate::sys::{self, Access, File, FileId, FileKind, Lease, LockKind, Stat};
+
+/// How often a lock file that keeps changing under us is looked at again before we call it an error.
+const TRIES: usize = 1000;
+
+/// How a tenure shows itself.
+#[derive(Clone, Debug)]
+pub(crate) enum Presence {
+    /// Not at all: flock style.
+    Hidden,
+    /// A hard link to the anchor.
+    Link,
+    /// A file of its own, kept open and locked: where hard links are not to be had, or would not be ours to remove.
+    Copy { file: Arc<File>, id: FileId },
+}
+
+impl Presence {
+    /// The inode that the lock file's name must point at.
+    pub(crate) fn id(&self, anchor: &Anchor) -> Option<FileId> {
+        match self {
+            Presence::Hidden => None,
+            Presence::Link => Some(anchor.id),
+            Presence::Copy { id, .. } => Some(*id),
+        }
+    }
+
+    /// The visible file.
+    pub(crate) fn file<'a>(&'a self, anchor: &'a Anchor) -> Option<&'a File> {
+        match self {
+            Presence::Hidden => None,
+            Presence::Link => Some(&anchor.file),
+            Presence::Copy { file, .. } => Some(file),
+        }
+    }
+}
+
+/// Who is in the way, at the lock file's place.
+#[derive(Debug)]
+pub(crate) struct Blocker {
+    pub(crate) holder: Holder,
+    /// The judged file, open: a native's is waited for in its kernel queue, a foreign one's by its events.
+    pub(crate) file: Option<File>,
+    pub(crate) id: FileId,
+    /// Look again then, whatever happens.
+    pub(crate) again_after: Option<Duration>,
+}
+
+/// What came of showing the lock file.
+#[derive(Debug)]
+pub(crate) enum Shown {
+    /// With the place of the state's text in the record.
+    Held(Presence, Previous, u64),
+    Blocked(Box<Blocker>),
+}
+
+enum Entered {
+    Held(Presence, Previous),
+    Blocked(Box<Blocker>),
+}
+
+/// Shows the tenure whose record is `record`, with the anchor's kernel lock held: steps 4 to 6. When it is blocked, the
+/// anchor's text is again what it was.
+pub(crate) fn show(
+    place: &Place,
+    anchor: &Anchor,
+    stat: &Stat,
+    prior: &Prior,
+    record: &Record,
+    options: &Options,
+) -> Result<Shown> {
+    let state = prior.state();
+    // More than one link: a dead native's lock file, or its unfinished takeover.
+    let visible = stat.links > 1 && place.lock_file_id()? == Some(anchor.id);
+    if visible && let Some(blocker) = out_of_reach(place, anchor, state, prior) {
+        return Ok(Shown::Blocked(Box::new(blocker)));
+    }
+    // A crash that only the record tells of (flock style): ours tells of it too until the lock file is there, or it
+    // would be forgotten if we die before that.
+    let hidden_crash = !visible && previous(prior, state, None).is_crashed();
+    let mut first = Cow::Borrowed(record);
+    if hidden_crash && let Some(native) = &mut first.to_mut().native {
+        native.state = RecordState::Aborted;
+    }
+    let state_offset = write(&anchor.file, &first, stat.size, visible)
+        .map_err(|error| place.anchor_error("cannot be written", error))?;
+    let mut entered = enter(place, anchor, state, prior, record, options);
+    if hidden_crash
+        && let Ok(Entered::Held(presence, _)) = &entered
+        && let Err(error) = anchor.file.write_at(record::state_text(RecordState::Held), state_offset)
+    {
+        let _ = hide(place, anchor, presence, record);
+        entered = Err(place.anchor_error("cannot be written", error));
+    }
+    if !matches!(entered, Ok(Entered::Held(..))) && !visible {
+        restore(anchor, prior, record);
+    }
+    Ok(match entered? {
+        Entered::Held(presence, previous) => Shown::Held(presence, previous, state_offset),
+        Entered::Blocked(blocker) => Shown::Blocked(blocker),
+    })
+}
+
+fn enter(
+    place: &Place,
+    anchor: &Anchor,
+    state: Option<PriorState>,
+    prior: &Prior,
+    record: &Record,
+    options: &Options,
+) -> Result<Entered> {
+    let copy = place.copies();
+    for _ in 0..TRIES {
+        let made =
+            if copy { Err(io::ErrorKind::Unsupported.into()) } else { place.dir.link(&place.anchor, &place.lock) };
+        match made {
+            Ok(()) => return Ok(Entered::Held(Presence::Link, previous(prior, state, None))),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if no_links(&error) => {
+                match recover(place, anchor, prior, options).and_then(|()| show_copy(place, record, options)) {
+                    Ok(Some(presence)) => {
+                        place.set_copies();
+                        return Ok(Entered::Held(presence, previous(prior, state, None)));
+                    }
+                    Ok(None) => {}
+                    // A folder that takes no new name denies the link and the copy alike: the link's error is the plain one.
+                    Err(later) => {
+                        let alike = later.io_error().is_some_and(|later| later.raw_os_error() == error.raw_os_error());
+                        let plain = alike && !copy && !later.is_unsupported();
+                        return Err(if plain { place.lock_error("cannot be made", error) } else { later });
+                    }
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::new(Kind::Lost, place.anchor_path(), "the lock's anchor was removed under us"));
+            }
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                return Err(place
+                    .lock_error("cannot be made: `.tenure` is on another file system", error)
+                    .with_kind(Kind::Unsupported));
+            }
+            Err(error) => return Err(place.lock_error("cannot be made", error)),
+        }
+        let Some(found) = look(place)? else { continue };
+        if found.id == anchor.id {
+            return Ok(Entered::Held(Presence::Link, own_inode(prior, state)));
+        }
+        let judged = judge_found(place, found, options)?;
+        if !judged.takeable {
+            return Ok(Entered::Blocked(Box::new(judged.blocker)));
+        }
+        recover(place, anchor, prior, options)?;
+        if let Some(presence) = take_over(place, anchor, state, &judged, record, options, copy)? {
+            let crashed = if judged.released { None } else { Some(judged.blocker.holder) };
+            return Ok(Entered::Held(presence, previous(prior, state, crashed)));
+        }
+    }
+    Err(Error::new(Kind::Io, &place.lock_path, "the lock file keeps changing under us"))
+}
+
+/// The lock file is our own anchor's inode: its holder is gone, because we have its kernel lock. Unless another machine
+/// may have mounted this, where that lock may not reach: then it cannot be told.
+fn out_of_reach(place: &Place, anchor: &Anchor, state: Option<PriorState>, prior: &Prior) -> Option<Blocker> {
+    let released = state.is_some_and(|state| state.state == RecordState::Released);
+    let left = prior.record()?;
+    if released || !place.file_system.shared || !is_other_boot(&left) {
+        return None;
+    }
+    let holder = holder_of(Some(&left), Liveness::unknown(unreachable_machine(place)));
+    Some(Blocker { holder, file: None, id: anchor.id, again_after: None })
+}
+
+/// The lock file is our own anchor's inode, and this machine's kernel lock on it is ours.
+pub(crate) fn own_inode(prior: &Prior, state: Option<PriorState>) -> Previous {
+    if state.is_some_and(|state| state.state == RecordState::Released) {
+        return Previous::Clean;
+    }
+    let left = prior.record();
+    let other_boot = left.as_ref().is_some_and(is_other_boot);
+    let why = if other_boot { "the machine was restarted" } else { "its kernel lock is free" };
+    let holder = holder_of(left.as_ref(), Liveness::dead(why));
+    Previous::Crashed(Box::new(holder))
+}
+
+/// How the tenure before this one ended.
+pub(crate) fn previous(prior: &Prior, state: Option<PriorState>, crashed: Option<Holder>) -> Previous {
+    if let Some(holder) = crashed {
+        return Previous::Crashed(Box::new(holder));
+    }
+    // In lock-file style the lock file's absence says that it was released; in flock style only the record does.
+    let why = match state.map(|state| (state.style, state.state)) {
+        Some((_, RecordState::Aborted)) => "a signal ended it",
+        Some((RecordStyle::Flock, RecordState::Held)) => "its kernel lock is free",
+        _ => return Previous::Clean,
+    };
+    Previous::Crashed(Box::new(holder_of(prior.record().as_ref(), Liveness::dead(why))))
+}
+
+/// Writes a record; one that others can see is masked first, and its pid comes back last.
+/// Returns where the state's text stands in it.
+pub(crate) fn write(file: &File, record: &Record, size: u64, visible: bool) -> io::Result<u64> {
+    let rendered = record.render(size);
+    let mut bytes = rendered.bytes;
+    if !visible {
+        file.write_at(&bytes, 0)?;
+        return Ok(rendered.state_offset);
+    }
+    let key = PID_KEY_OFFSET as usize;
+    let (first, masked) = (bytes[key], b'_');
+    file.write_at(&[masked], PID_KEY_OFFSET)?;
+    bytes[key] = masked;
+    // `"_id"` is the pid's key with its first byte changed.
+    file.write_at(&bytes, 0)?;
+    file.write_at(&[first], PID_KEY_OFFSET)?;
+    Ok(rendered.state_offset)
+}
+
+/// Puts the last holder's record back: we do not hold after all, and its end is still to be told.
+pub(crate) fn restore(anchor: &Anchor, prior: &Prior, ours: &Record) {
+    let mut bytes = prior.bytes.clone();
+    bytes.resize(bytes.len().max(ours.render(0).bytes.len()), b' ');
+    let _ = anchor.file.write_at(&bytes, 0);
+}
+
+/// In a sticky folder a link to another user's anchor would not be ours to remove.
+pub(crate) fn must_copy(place: &Place, anchor: &Anchor) -> bool {
+    if !is_sticky(place) {
+        return false;
+    }
+    let user = sys::effective_user();
+    user != 0 && user != anchor.owner && user != place.dir_stat.owner
+}
+
+/// What file systems without hard links answer to `link(2)`.
+fn no_links(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported)
+        || error.raw_os_error().is_some_and(sys::means_no_links)
+}
+
+/// Makes the lock file as a file of its own: complete and locked before it gets its name. `None`: the name is taken.
+fn show_copy(place: &Place, record: &Record, options: &Options) -> Result<Option<Presence>> {
+    let presence = make_copy(place, record, options)?;
+    match place.dir.rename_new(&place.new, &place.lock) {
+        Ok(()) => Ok(Some(presence)),
+        Err(error) => {
+            let _ = place.dir.unlink(&place.new);
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                return Ok(None);
+            }
+            let denied = error.kind() == io::ErrorKind::PermissionDenied;
+            let detail = "cannot be made: this file system has neither hard links nor exclusive renames";
+            let error = place.lock_error(detail, error);
+            Err(match denied {
+                true => error,
+                false => error
+                    .with_kind(Kind::Unsupported)
+                    .with_hint("flock style needs neither: style(Style::Flock), --flock"),
+            })
+        }
+    }
+}
+
+/// Under the name `new`, which is each user's own in a sticky folder: what is half-made there is nobody else's trouble.
+fn make_copy(place: &Place, record: &Record, options: &Options) -> Result<Presence> {
+    let file = anchor::prepare(place, options, record)?;
+    match file.stat() {
+        Ok(stat) => Ok(Presence::Copy { file: Arc::new(file), id: stat.id }),
+        Err(error) => {
+            let _ = place.dir.unlink(&place.new);
+            Err(place.lock_error("cannot be made", error))
+        }
+    }
+}
+
+/// What stands at the lock file's place, open and read.
+pub(crate) struct Found {
+    pub(crate) file: File,
+    pub(crate) id: FileId,
+    modified: SystemTime,
+    pub(crate) content: Content,
+}
+
+/// `None`: it is gone.
+pub(crate) fn look(place: &Place) -> Result<Option<Found>> {
+    let Some(stat) = place.dir.stat_at(&place.lock).map_err(|error| place.lock_error("cannot be read", error))? else {
+        return Ok(None);
+    };
+    if stat.kind != FileKind::Regular {
+        return Err(place.in_the_way(stat.kind.words()));
+    }
+    let file = match place.dir.open_at(&place.lock, Access::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(place.lock_error("cannot be opened", error)),
+    };
+    found(place, file).map(Some)
+}
+
+fn found(place: &Place, file: File) -> Result<Found> {
+    let unreadable = |error| place.lock_error("cannot be read", error);
+    let stat = file.stat().map_err(unreadable)?;
+    if stat.kind != FileKind::Regular {
+        return Err(place.in_the_way(stat.kind.words()));
+    }
+    let content = read_stable(&file).map_err(unreadable)?;
+    Ok(Found { id: stat.id, modified: stat.modified, content, file })
+}
+
+/// Reads until two readings agree: a record may change while it is read.
+pub(crate) fn read_stable(file: &File) -> io::Result<Content> {
+    let mut last = read_once(file)?;
+    for _ in 0..TRIES {
+        let next = read_once(file)?;
+        if next == last {
+            break;
+        }
+        last = next;
+    }
+    Ok(record::read(&last))
+}
+
+fn read_once(file: &File) -> io::Result<Vec<u8>> {
+    // Not on the heap: musl asks the kernel for such a piece and gives it back, each time.
+    let mut usual = [0; 2048];
+    let length = file.read(&mut usual)?;
+    if length < usual.len() {
+        return Ok(usual[..length].to_vec());
+    }
+    // One byte more than is ever taken, so that a longer file is known for one.
+    let mut bytes = vec![0; MAX_BYTES + 1];
+    let length = file.read(&mut bytes)?;
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
+/// A found lock file with its verdict.
+pub(crate) struct Judged {
+    pub(crate) blocker: Blocker,
+    pub(crate) reasons: Vec<Reason>,
+    /// Proven dead, or the caller's policy robs it: it may be exchanged away.
+    pub(crate) takeable: bool,
+    /// A native record that says released: nobody crashed.
+    released: bool,
+    native: bool,
+    fence: u64,
+}
+
+/// Is who was judged still in the way? To be asked once its events are waited for: what came before that has none.
+pub(crate) fn still_blocks(place: &Place, blocker: &Blocker, options: &Options) -> Result<bool> {
+    match look(place)? {
+        Some(found) if found.id == blocker.id => Ok(!judge_found(place, found, options)?.takeable),
+        _ => Ok(false),
+    }
+}
+
+fn judge_found(place: &Place, found: Found, options: &Options) -> Result<Judged> {
+    let native = match &found.content {
+        Content::NotALock(what) => return Err(place.in_the_way(what)),
+        Content::Record(record) => record.native.is_some(),
+        Content::Blank | Content::Torn => false,
+    };
+    if native { judge_native(place, found) } else { Ok(judge_foreign(place, found, options)) }
+}
+
+/// A native's record on another inode than our anchor's: the anchor was removed under its holder, or it is a copy.
+fn judge_native(place: &Place, found: Found) -> Result<Judged> {
+    let Content::Record(record) = &found.content else { unreachable!("only a record is native") };
+    let native = record.native.as_ref();
+    let released = native.is_some_and(|native| native.state == RecordState::Released);
+    let liveness = if !released && place.file_system.shared && is_other_boot(record) {
+        Liveness::unknown(unreachable_machine(place))
+    } else if found.file.try_lock(LockKind::Exclusive).map_err(|error| place.lock_error("cannot be locked", error))? {
+        Liveness::dead("its kernel lock is free")
+    } else {
+        Liveness::alive("it has the kernel lock")
+    };
+    Ok(Judged {
+        reasons: Vec::new(),
+        takeable: liveness.is_dead(),
+        released,
+        native: true,
+        fence: native.and_then(|native| native.fence).unwrap_or(0),
+        blocker: Blocker {
+            holder: holder_of(Some(record), liveness),
+            id: found.id,
+            file: Some(found.file),
+            again_after: None,
+        },
+    })
+}
+
+pub(crate) fn judge_foreign(place: &Place, found: Found, options: &Options) -> Judged {
+    let record = match &found.content {
+        Content::Record(record) => record.clone(),
+        _ => Record::default(),
+    };
+    let reasons = seed_reasons(&record, options.stale_after, false);
+    let writer = match found.file.read_lease() {
+        Lease::Granted => OpenForWriting::No,
+        Lease::Refused => OpenForWriting::Yes,
+        Lease::Unavailable => OpenForWriting::CannotTell,
+    };
+    let verdict = judge::judge_foreign(&ForeignFacts {
+        content: &found.content,
+        reasons: &reasons,
+        writer,
+        mtime_age: SystemTime::now().duration_since(found.modified).unwrap_or(Duration::ZERO),
+        malformed_grace: options.malformed_grace,
+        shared_fs: place.file_system.shared,
+    });
+    let holder = holder_of(Some(&record), verdict.liveness.clone());
+    let robbed = match options.stale_policy {
+        StalePolicy::Proof => false,
+        StalePolicy::Age(limit) => {
+            reasons.contains(&Reason::HoldExceeded) || holder.age().is_some_and(|age| age > limit)
+        }
+    };
+    Judged {
+        takeable: verdict.liveness.is_dead() || robbed,
+        reasons,
+        released: false,
+        native: false,
+        fence: 0,
+        blocker: Blocker { holder, file: Some(found.file), id: found.id, again_after: verdict.again_after },
+    }
+}
+
+/// The start time of a process whose clock is ours. That of one in another time namespace reads differently here than
+/// it did there, which proves nothing.
+fn comparable_start_time(pid: i64) -> Option<u64> {
+    let (ours, theirs) = (sys::time_namespace(i64::from(sys::pid())), sys::time_namespace(pid));
+    if ours.is_some() && theirs.is_some() && ours != theirs {
+        return None;
+    }
+    process::start_time(pid)
+}
+
+/// The seed's reasons, with this process's own facts.
+pub(crate) fn seed_reasons(record: &Record, stale_after: Duration, held_here: bool) -> Vec<Reason> {
+    let own_pid = i64::from(sys::pid());
+    judge::reasons(
+        record,
+        &Facts {
+            now: SystemTime::now(),
+            stale_after,
+            own_pid,
+            // Compared with nobody else's.
+            own_start_time: record.pid.filter(|pid| *pid == own_pid).and_then(process::start_time),
+            held_here,
+            alive: &|pid| process::is_alive(pid),
+            start_time: &comparable_start_time,
+        },
+    )
+}
+
+/// Step 6's second half: `None` means that something changed; look again.
+fn take_over(
+    place: &Place,
+    anchor: &Anchor,
+    state: Option<PriorState>,
+    judged: &Judged,
+    record: &Record,
+    options: &Options,
+    copy: bool,
+) -> Result<Option<Presence>> {
+    let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+    let Some(presence) = put_swap(place, record, options, copy)? else {
+        return instead_of_exchange(place, state, judged, record, denied());
+    };
+    let ours = presence.id(anchor);
+    let drop_swap = || place.dir.unlink(&place.swap).map_err(|error| place.lock_error("cannot be taken over", error));
+    if let Err(error) = place.dir.exchange(&place.swap, &place.lock) {
+        drop_swap()?;
+        return match error.kind() {
+            io::ErrorKind::NotFound => Ok(None),
+            _ => instead_of_exchange(place, state, judged, record, error),
+        };
+    }
+    let out = place.dir.stat_at(&place.swap).map_err(|error| place.lock_error("cannot be taken over", error))?;
+    if out.map(|stat| stat.id) == Some(judged.blocker.id) {
+        drop_swap()?;
+        return Ok((place.lock_file_id()? == ours).then_some(presence));
+    }
+    // Another's: it came after we judged. Back with it, unless it was released meanwhile.
+    match place.dir.exchange(&place.swap, &place.lock) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(place.lock_error("cannot be put back", error));
+        }
+        _ => {}
+    }
+    drop_swap()?;
+    Ok(None)
+}
+
+/// Puts what will be the lock file under the swap's name. `None` where that is taken by what a dead user left in a sticky
+/// folder, and only that user may remove it.
+fn put_swap(place: &Place, record: &Record, options: &Options, copy: bool) -> Result<Option<Presence>> {
+    let failed = |error| place.lock_error("cannot be taken over", error);
+    if !copy {
+        match place.dir.link(&place.anchor, &place.swap) {
+            Ok(()) => return Ok(Some(Presence::Link)),
+            Err(error) if no_links(&error) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_sticky(place) => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    let presence = make_copy(place, record, options)?;
+    match place.dir.rename_over(&place.new, &place.swap) {
+        Ok(()) => Ok(Some(presence)),
+        Err(error) => {
+            let _ = place.dir.unlink(&place.new);
+            let denied = error.kind() == io::ErrorKind::PermissionDenied && is_sticky(place);
+            if denied { Ok(None) } else { Err(failed(error)) }
+        }
+    }
+}
+
+fn is_sticky(place: &Place) -> bool {
+    place.dir_stat.mode & 0o1000 != 0
+}
+
+/// A dead native's copy that may not be moved is written over in place: only natives read its fence, and only who has its
+/// kernel lock gets here.
+fn instead_of_exchange(
+    place: &Place,
+    state: Option<PriorState>,
+    judged: &Judged,
+    record: &Record,
+    error: io::Error,
+) -> Result<Option<Presence>> {
+    let adoptable = judged.native
+        && (error.kind() == io::ErrorKind::PermissionDenied
+            || judged.released
+            || state.is_some_and(|state| state.fence == judged.fence));
+    if adoptable { adopt(place, judged, record) } else { Err(cannot_exchange(place, judged, error)) }
+}
+
+fn cannot_exchange(place: &Place, judged: &Judged, error: io::Error) -> Error {
+    let denied = error.kind() == io::ErrorKind::PermissionDenied;
+    let what = if denied { "its holder is dead, but it may not be removed" } else { "its holder is dead" };
+    let mut cannot = Error::io(&place.lock_path, what, error).with_holder(Some(judged.blocker.holder.clone()));
+    if !denied {
+        cannot = cannot.with_kind(Kind::Unsupported).with_hint(
+            "this file system cannot exchange two names (RENAME_EXCHANGE), so nothing was removed: once you are sure, \
+             remove the lock file yourself",
+        );
+    }
+    cannot
+}
+
+/// Writes our record over a dead native's copy that cannot be moved, then makes sure that it still has the name.
+fn adopt(place: &Place, judged: &Judged, record: &Record) -> Result<Option<Presence>> {
+    let failed = |error| place.lock_error("was left by another user's dead program and may not be written", error);
+    if let Some(file) = &judged.blocker.file {
+        // The one lock gives way to the other's open file, which can be written; the anchor's keeps natives out.
+        file.unlock().map_err(failed)?;
+    }
+    let file = match place.dir.open_at(&place.lock, Access::ReadWrite) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let stat = file.stat().map_err(failed)?;
+    if stat.id != judged.blocker.id || !file.try_lock(LockKind::Exclusive).map_err(failed)? {
+        return Ok(None);
+    }
+    write(&file, record, stat.size, true).map_err(failed)?;
+    Ok((place.lock_file_id()? == Some(stat.id)).then_some(Presence::Copy { file: Arc::new(file), id: stat.id }))
+}
+
+/// Step 3: undoes or ends what a native left that died in a takeover.
+pub(crate) fn recover(place: &Place, anchor: &Anchor, prior: &Prior, options: &Options) -> Result<()> {
+    let failed = |error| place.anchor_error("cannot be recovered", error);
+    let Some(swap) = place.dir.stat_at(&place.swap).map_err(failed)? else { return Ok(()) };
+    if swap.id != anchor.id && swap.kind == FileKind::Regular && shows_us(place, anchor, prior)? {
+        let file = match place.dir.open_at(&place.swap, Access::Read) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(_) => None,
+        };
+        // What cannot be read may live: on a doubt it goes back to its place.
+        let dead = match file {
+            Some(file) => match found(place, file)? {
+                Found { content: Content::NotALock(_), .. } => false,
+                found => judge_found(place, found, options)?.blocker.holder.liveness.is_dead(),
+            },
+            None => false,
+        };
+        if !dead {
+            match place.dir.exchange(&place.swap, &place.lock) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+                _ => {}
+            }
+        }
+    }
+    match place.dir.unlink(&place.swap) {
+        // Another user's, in a sticky folder: it stays until they come again. A takeover does without (`put_swap`).
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_sticky(place) => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Is the lock file the dead native's: the anchor's inode, or a copy with the anchor's fence?
+fn shows_us(place: &Place, anchor: &Anchor, prior: &Prior) -> Result<bool> {
+    let Some(stat) = place.dir.stat_at(&place.lock).map_err(|error| place.lock_error("cannot be read", error))? else {
+        return Ok(false);
+    };
+    if stat.id == anchor.id || stat.kind != FileKind::Regular {
+        return Ok(stat.id == anchor.id);
+    }
+    let Some(fence) = prior.state().map(|state| state.fence) else { return Ok(false) };
+    let Ok(file) = place.dir.open_at(&place.lock, Access::Read) else { return Ok(false) };
+    match read_stable(&file) {
+        Ok(Content::Record(Record { native: Some(native), .. })) => Ok(native.fence == Some(fence)),
+        _ => Ok(false),
+    }
+}
+
+/// Step 1 of a release: the lock file goes, if it is still ours.
+pub(crate) fn hide(place: &Place, anchor: &Anchor, presence: &Presence, record: &Record) -> Result<()> {
+    let Some(ours) = presence.id(anchor) else { return Ok(()) };
+    let at_path = place.lock_file_id();
+    if let Ok(at_path) = at_path
+        && at_path != Some(ours)
+    {
+        let detail = "the lock file was removed or replaced while we held it; it was left as it is";
+        return Err(Error::new(Kind::Lost, &place.lock_path, detail));
+    }
+    match place.dir.unlink(&place.lock) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => {
+            // It stays, so it must say that nobody holds: no pid, and a state that natives read.
+            if let Some(file) = presence.file(anchor) {
+                let _ = write_husk(file, record);
+            }
+            let sticky = error.kind() == io::ErrorKind::PermissionDenied && is_sticky(place);
+            // Another user's copy in a sticky folder: expected, and it is marked as released.
+            if sticky { Ok(()) } else { Err(place.lock_error("cannot be removed; it is marked as released", error)) }
+        }
+    }
+}
+
+fn write_husk(file: &File, record: &Record) -> io::Result<()> {
+    let mut husk = record.clone();
+    husk.pid = None;
+    if let Some(native) = &mut husk.native {
+        native.state = RecordState::Released;
+    }
+    file.write_at(b"_", PID_KEY_OFFSET)?;
+    file.write_at(&husk.render(file.stat()?.size).bytes, 0)
+}
+
+pub(crate) fn is_other_boot(record: &Record) -> bool {
+    let recorded = record.native.as_ref().and_then(|native| native.boot_id.as_deref());
+    recorded.is_some_and(|recorded| sys::boot_id().is_some_and(|own| own != recorded))
+}
+
+pub(crate) fn unreachable_machine(place: &Place) -> String {
+    format!("it is of another machine or another boot, and {} may be mounted by several", place.file_system.name)
+}
+
+/// A holder, from its record.
+pub(crate) fn holder_of(record: Option<&Record>, liveness: Liveness) -> Holder {
+    let native = record.and_then(|record| record.native.as_ref());
+    Holder {
+        kind: if native.is_some() { HolderKind::Native } else { HolderKind::Foreign },
+        identity: record.and_then(Record::identity),
+        liveness,
+        label: native.and_then(|native| native.label.clone()),
+        command: native.and_then(|native| native.command.clone()),
+        host: native.and_then(|native| native.host.clone()),
+        created_at: record.and_then(|record| record.created_at),
+        acquired_at: native.and_then(|native| native.acquired_at),
+        fence: native.and_then(|native| native.fence),
+        max_hold: record.and_then(|record| record.max_hold),
+    }
+}

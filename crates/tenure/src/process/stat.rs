@@ -1,0 +1,230 @@
+//! The texts in `/proc/<pid>`: read elsewhere (`sys`), understood here.
+
+/// What is taken from the line in `/proc/<pid>/stat` (`proc_pid_stat(5)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub(crate) state: ProcessState,
+    /// Field 22.
+    pub(crate) start_time: u64,
+}
+
+/// Field 3, as far as it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProcessState {
+    Running,
+    /// `Z`: a leader that has ended; other threads may live.
+    Zombie,
+    /// `X`, `x`: gone.
+    Dead,
+}
+
+impl Stat {
+    /// Splits after the *last* `)`: a command name may hold spaces and parentheses. `None` for anything malformed.
+    pub(crate) fn parse(line: &str) -> Option<Stat> {
+        let (head, tail) = line.rsplit_once(')')?;
+        let (pid, _name) = head.split_once(" (")?;
+        number(pid)?;
+        let mut fields = tail.strip_prefix(' ')?.split_ascii_whitespace();
+        // A letter that no kernel had when this was written is a way of living.
+        let state = match fields.next()? {
+            "Z" => ProcessState::Zombie,
+            "X" | "x" => ProcessState::Dead,
+            letter if letter.len() == 1 && letter.as_bytes()[0].is_ascii_alphabetic() => ProcessState::Running,
+            _ => return None,
+        };
+        // Fields 4 to 21 lie between.
+        let start_time = number(fields.nth(18)?)?;
+        Some(Stat { state, start_time })
+    }
+}
+
+impl ProcessState {
+    /// Has this thread ended?
+    pub(crate) fn ended(self) -> bool {
+        matches!(self, ProcessState::Zombie | ProcessState::Dead)
+    }
+}
+
+/// The leader's pid, from `/proc/<pid>/status`: another than `<pid>` where that names a thread.
+pub(crate) fn thread_group(status: &str) -> Option<i64> {
+    i64::try_from(number(field(status, "Tgid")?)?).ok()
+}
+
+/// Does the `/proc` that `/proc/self/status` was read from count pids as the process `pid` that read it does?
+///
+/// It does not where a new pid namespace kept the old mount (`unshare --pid --fork` without `--mount-proc`): there
+/// `/proc/7` is another process than pid 7. `NSpid` has one number a namespace, from the mount's down to the reader's.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only Linux has such a folder"))]
+pub(crate) fn counts_alike(status: &str, pid: u32) -> bool {
+    let same = field(status, "Pid").and_then(number) == Some(u64::from(pid));
+    same && field(status, "NSpid").is_none_or(|pids| pids.split_ascii_whitespace().count() == 1)
+}
+
+/// A command line as `/proc/<pid>/cmdline` has it, made one text of at most 1024 bytes; `None` where it is empty.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only Linux has such a file"))]
+pub(crate) fn command_text(raw: &[u8]) -> Option<String> {
+    const LIMIT: usize = 1024;
+    let mut text = String::from_utf8_lossy(raw).replace('\0', " ");
+    text.truncate(text.trim_end().len());
+    if text.len() > LIMIT {
+        let end = (0..=LIMIT - '…'.len_utf8()).rev().find(|&end| text.is_char_boundary(end));
+        text.truncate(end.unwrap_or(0));
+        text.push('…');
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
+}
+
+/// Digits and nothing else: `parse` alone would take a `+`.
+fn number(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fields from the third on, as a kernel writes them.
+    fn tail(state: &str, start_time: &str) -> String {
+        format!("{state} 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 {start_time} 1000 200 18446744073709551615 0\n")
+    }
+
+    #[test]
+    fn names_may_hold_anything() {
+        let names = [
+            "cat",
+            "",
+            " ",
+            "My App (v2)",
+            "(",
+            ")",
+            "((",
+            "))",
+            ") R 1 2",
+            "a) S 1 (b",
+            "(sd-pam)",
+            "\n",
+            "1 (x) Z 1",
+            "käse",
+            "\u{fffd}\u{fffd}",
+        ];
+        for name in names {
+            let line = format!("42 ({name}) {}", tail("S", "123456"));
+            let expected = Stat { state: ProcessState::Running, start_time: 123_456 };
+            assert_eq!(Stat::parse(&line), Some(expected), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn states() {
+        for (letter, state) in [
+            ("R", ProcessState::Running),
+            ("S", ProcessState::Running),
+            ("D", ProcessState::Running),
+            ("T", ProcessState::Running),
+            ("t", ProcessState::Running),
+            ("I", ProcessState::Running),
+            ("Z", ProcessState::Zombie),
+            ("X", ProcessState::Dead),
+            ("x", ProcessState::Dead),
+        ] {
+            let stat = Stat::parse(&format!("42 (a) {}", tail(letter, "7"))).unwrap();
+            assert_eq!((stat.state, stat.start_time), (state, 7), "{letter}");
+            assert_eq!(stat.state.ended(), state != ProcessState::Running);
+        }
+    }
+
+    #[test]
+    fn numbers() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("007", Some(7)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("99999999999999999999999999999999", None),
+            ("-1", None),
+            ("+1", None),
+            ("1.5", None),
+            ("1e3", None),
+            ("0x10", None),
+            ("NaN", None),
+            ("١", None),
+        ] {
+            let stat = Stat::parse(&format!("42 (a) {}", tail("S", text)));
+            assert_eq!(stat.map(|stat| stat.start_time), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn malformed() {
+        let whole = format!("42 (a b) {}", tail("S", "123"));
+        // Cut before the start time begins: nothing can be told from it.
+        let start = whole.find(" 123 ").unwrap();
+        for end in 0..=start {
+            assert_eq!(Stat::parse(&whole[..end]), None, "{:?}", &whole[..end]);
+        }
+        assert!(Stat::parse(whole[..start + 4].trim_end()).is_some(), "22 fields are enough");
+        for line in [
+            "",
+            " ",
+            "\n",
+            ")",
+            "()",
+            "garbage",
+            "42",
+            "42 (a",
+            "42 (a)",
+            "42 (a) ",
+            "42 a) S",
+            "(a) S 1",
+            "\0\0\0",
+            "{\"pid\": 42}",
+        ] {
+            assert_eq!(Stat::parse(line), None, "{line:?}");
+        }
+        for state in ["", "SS", "1", "-", "é", "?"] {
+            assert_eq!(Stat::parse(&format!("42 (a) {}", tail(state, "7"))), None, "{state:?}");
+        }
+        for pid in ["", "-42", "x", "+42", " 42"] {
+            assert_eq!(Stat::parse(&format!("{pid} (a) {}", tail("S", "7"))), None, "{pid:?}");
+        }
+        assert_eq!(Stat::parse(&format!("42 (a){}", tail("S", "7"))), None, "no space after the name");
+    }
+
+    #[test]
+    fn status() {
+        let status = "Name:\tTgid: 7\nUmask:\t0022\nTgid:\t42\nNgid:\t0\nPid:\t43\nNSpid:\t43\n";
+        assert_eq!(thread_group(status), Some(42));
+        for status in ["", "Tgid", "Tgid:", "Tgid:\t-1", "Tgid:\tx", "XTgid:\t1", "Tgid:\t99999999999999999999"] {
+            assert_eq!(thread_group(status), None, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn whose_proc() {
+        assert!(counts_alike("Pid:\t43\nNSpid:\t43\n", 43));
+        assert!(counts_alike("Pid:\t43\n", 43), "a kernel without NSpid");
+        assert!(!counts_alike("Pid:\t43\nNSpid:\t43\t1\n", 1), "the mount is an outer namespace's");
+        assert!(!counts_alike("Pid:\t5\nNSpid:\t5\t5\n", 5), "even where the numbers happen to agree");
+        assert!(!counts_alike("Pid:\t44\nNSpid:\t44\n", 43));
+        assert!(!counts_alike("", 43));
+    }
+
+    #[test]
+    fn commands() {
+        assert_eq!(command_text(b""), None);
+        assert_eq!(command_text(b"\0\0 \0"), None);
+        assert_eq!(command_text(b"node\0gateway.js\0\0\0").as_deref(), Some("node gateway.js"));
+        assert_eq!(command_text(b"a\0\0b\0").as_deref(), Some("a  b"), "an empty argument stays");
+        assert_eq!(command_text(b"a\xffb\0").as_deref(), Some("a\u{fffd}b"));
+        assert_eq!(command_text(&[b'x'; 1024]).as_deref(), Some("x".repeat(1024).as_str()));
+        for text in ["x".repeat(1025), "é".repeat(600), "x".repeat(1020) + "😀😀", "\u{fffd}".repeat(2000)] {
+            let cut = command_text(text.as_bytes()).unwrap();
+            let kept = cut.strip_suffix('…').unwrap();
+            assert!(text.starts_with(kept) && cut.len() <= 1024 && cut.len() > 1020, "{}", cut.len());
+        }
+    }
+}

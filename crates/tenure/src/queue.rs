@@ -1,0 +1,717 @@
+//! Waiting: one queue a target in each process, and one of its threads in the kernel's.
+//!
+//! # States
+//!
+//! | phase | who may change it |
+//! | --- | --- |
+//! | `Idle` | anyone, under the mutex |
+//! | `Working` | the thread that set it: it makes the system calls of an acquire or a release |
+//! | `Waiting` | the helper of the present epoch, which waits in the kernel for the queue's head |
+//! | `Held`, `Shared` | the release of the tenure, or of the last share |
+//!
+//! The mutex is never held over a system call that may block. A waiter is served in the order of its coming; one that
+//! gives up leaves the queue, and a helper that was waiting for it serves the next, or lets go at once: who has given up
+//! never holds. Lock order: the slot's state, then a waiter's.
+//!
+//! A grant may pass between waiters of one process without the kernel, [`PASSES`] times in a row; then the kernel lock
+//! is let go, so that other processes get their turn.
+//!
+//! Once a second the watchdog compares what a helper waits for with its path ([`Slot::recheck`]): if an operator broke
+//! the lock, the helper is left to its orphaned file, and a new one (a new *epoch*) waits for the new anchor.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+
+use crate::acquire::{self, Attempt};
+use crate::anchor::Anchor;
+use crate::clean;
+use crate::error::{Error, Kind, Result};
+use crate::helpers;
+use crate::line::{Line, Waits};
+use crate::options::{Options, StalePolicy, Wait};
+use crate::place::Place;
+use crate::presence::{self, Blocker};
+use crate::sys::{self, FileId, LockKind, Wakeup};
+use crate::tenure::{Grant, Request, TargetFile, Tenure};
+use crate::trace::event;
+use crate::watchdog;
+
+/// How many times in a row a grant passes within the process.
+const PASSES: u32 = 32;
+
+/// The queue of one target in this process.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) place: Place,
+    pub(crate) generation: u64,
+    state: Mutex<State>,
+    /// Is it in the watchdog's list?
+    pub(crate) watched: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    queue: Line<Waiter>,
+    /// Grows when a helper is left behind.
+    epoch: u64,
+    passes: u32,
+    kept: Kept,
+}
+
+/// Descriptors that stay open from one tenure to the next.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) anchor: Option<Arc<Anchor>>,
+    pub(crate) target: Option<Arc<TargetFile>>,
+    /// The kernel lock on `anchor` (on `target`, for a bare lock) is ours although nobody holds: a helper waits for a
+    /// foreign holder.
+    pub(crate) locked: Option<LockKind>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    Working,
+    Waiting(Waiting),
+    Held(Arc<Tenure>),
+    Shared(Vec<Arc<Tenure>>),
+}
+
+/// What a helper waits for.
+#[derive(Debug, Default)]
+struct Waiting {
+    wakeup: Option<Arc<Wakeup>>,
+    /// The file whose kernel queue it is in, and by which name it came to it.
+    queued_on: Option<(FileId, Name)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    Anchor,
+    LockFile,
+    Target,
+}
+
+/// One acquire in the queue.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    request: Arc<Request>,
+    thread: Option<ThreadId>,
+    turn: Mutex<Turn>,
+    granted: Condvar,
+}
+
+#[derive(Debug)]
+enum Turn {
+    Queued(Option<Waker>),
+    Granted(Arc<Tenure>),
+    Failed(Error),
+    /// Taken, or given up.
+    Over,
+}
+
+impl Waits for Waiter {
+    fn waits(&self) -> bool {
+        matches!(*self.turn(), Turn::Queued(_))
+    }
+}
+
+impl Waiter {
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The outcome, if there is one.
+    fn take(&self) -> Option<Result<Arc<Tenure>>> {
+        let mut turn = self.turn();
+        match std::mem::replace(&mut *turn, Turn::Over) {
+            Turn::Granted(tenure) => Some(Ok(tenure)),
+            Turn::Failed(error) => Some(Err(error)),
+            waiting => {
+                *turn = waiting;
+                None
+            }
+        }
+    }
+
+    /// Hands over an outcome; `false` if nobody waits for it any more.
+    fn settle(&self, outcome: Turn) -> bool {
+        let mut turn = self.turn();
+        if !matches!(*turn, Turn::Queued(_)) {
+            return false;
+        }
+        let Turn::Queued(waker) = std::mem::replace(&mut *turn, outcome) else { return false };
+        drop(turn);
+        match waker {
+            Some(waker) => waker.wake(),
+            None => self.granted.notify_one(),
+        }
+        true
+    }
+}
+
+/// An acquire's first answer.
+enum Start {
+    Granted(Arc<Tenure>),
+    Queued(Arc<Waiter>),
+}
+
+impl Slot {
+    pub(crate) fn new(place: Place) -> Arc<Slot> {
+        Arc::new(Slot {
+            place,
+            generation: sys::generation(),
+            state: Mutex::new(State {
+                phase: Phase::Idle,
+                queue: Line::new(),
+                epoch: 0,
+                passes: 0,
+                kept: Kept::default(),
+            }),
+            watched: AtomicBool::new(false),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Acquires, blocking this thread for as long as `wait` allows.
+    pub(crate) fn acquire(self: &Arc<Slot>, request: Arc<Request>, wait: Wait) -> Result<Arc<Tenure>> {
+        let start = Instant::now();
+        let deadline = wait.deadline(start);
+        let never = deadline.is_some_and(|deadline| deadline <= start);
+        let waiter = match self.start(request, never, Some(std::thread::current().id()))? {
+            Start::Granted(tenure) => return Ok(tenure),
+            Start::Queued(waiter) => waiter,
+        };
+        loop {
+            if let Some(outcome) = waiter.take() {
+                return outcome;
+            }
+            let turn = waiter.turn();
+            if !matches!(*turn, Turn::Queued(_)) {
+                continue;
+            }
+            match deadline {
+                None => drop(waiter.granted.wait(turn)),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        drop(turn);
+                        if let Some(outcome) = self.give_up(&waiter) {
+                            return outcome;
+                        }
+                        return Err(self.busy().with_waited(start.elapsed()));
+                    }
+                    drop(waiter.granted.wait_timeout(turn, left));
+                }
+            }
+        }
+    }
+
+    /// Puts an acquire into the queue without ever blocking: what an async acquire does.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn enqueue(
+        self: &Arc<Slot>,
+        request: Arc<Request>,
+    ) -> std::result::Result<Arc<Waiter>, Result<Arc<Tenure>>> {
+        let mut state = self.state();
+        if let Some(tenure) = join(&mut state, &request) {
+            return Err(Ok(tenure));
+        }
+        let waiter = self.push(&mut state, request, None);
+        self.kick(&mut state);
+        Ok(waiter)
+    }
+
+    /// The outcome of an enqueued acquire, or `waker` is woken when there is one.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn poll(waiter: &Waiter, waker: &Waker) -> Option<Result<Arc<Tenure>>> {
+        if let Turn::Queued(kept) = &mut *waiter.turn() {
+            match kept {
+                Some(known) if known.will_wake(waker) => {}
+                other => *other = Some(waker.clone()),
+            }
+            return None;
+        }
+        waiter.take()
+    }
+
+    /// Leaves the queue: from here on the waiter never holds. What had been granted by then comes back.
+    pub(crate) fn give_up(self: &Arc<Slot>, waiter: &Arc<Waiter>) -> Option<Result<Arc<Tenure>>> {
+        let mut state = self.state();
+        if let Some(outcome) = waiter.take() {
+            return Some(outcome);
+        }
+        *waiter.turn() = Turn::Over;
+        state.queue.left();
+        // A helper that waits for a foreign holder lets go of the kernel lock when nobody is left.
+        if let Phase::Waiting(Waiting { wakeup: Some(wakeup), .. }) = &state.phase {
+            wakeup.wake();
+        }
+        None
+    }
+
+    fn start(self: &Arc<Slot>, request: Arc<Request>, never: bool, thread: Option<ThreadId>) -> Result<Start> {
+        let mut state = self.state();
+        if let Some(tenure) = join(&mut state, &request) {
+            return Ok(Start::Granted(tenure));
+        }
+        if let Phase::Held(tenure) = &state.phase {
+            let own = request.options.deadlock_check && tenure.thread.is_some() && tenure.thread == thread;
+            if own && !never {
+                return Err(self.would_deadlock(tenure));
+            }
+        }
+        if !matches!(state.phase, Phase::Idle) || !state.queue.is_empty() {
+            if never {
+                let left_behind = matches!(state.phase, Phase::Waiting(_)) && state.queue.is_empty();
+                drop(state);
+                if left_behind && let Some(tenure) = self.overtake(&request, thread)? {
+                    return Ok(Start::Granted(tenure));
+                }
+                return Err(self.busy());
+            }
+            let waiter = self.push(&mut state, request, thread);
+            self.kick(&mut state);
+            return Ok(Start::Queued(waiter));
+        }
+        state.phase = Phase::Working;
+        let mut kept = std::mem::take(&mut state.kept);
+        drop(state);
+        let outcome = acquire::attempt(&self.place, &mut kept, &request);
+        let mut state = self.state();
+        state.kept = kept;
+        state.phase = Phase::Idle;
+        match outcome {
+            Ok(Attempt::Granted(grant)) => {
+                let tenure = self.begin(&mut state, request, grant, thread);
+                Ok(Start::Granted(tenure))
+            }
+            Ok(Attempt::Busy(blocker)) if never => {
+                self.kick(&mut state);
+                drop(state);
+                Err(match blocker {
+                    Some(blocker) => busy_error(&self.place).with_holder(Some(blocker.holder)),
+                    None => self.busy(),
+                })
+            }
+            Ok(Attempt::Busy(_)) => {
+                // It came before whoever has queued meanwhile.
+                let waiter = new_waiter(request, thread);
+                state.queue.join_first(Arc::clone(&waiter));
+                self.kick(&mut state);
+                Ok(Start::Queued(waiter))
+            }
+            Err(error) => {
+                self.kick(&mut state);
+                Err(error)
+            }
+        }
+    }
+
+    /// One try beside a helper that waits in the kernel's queue for nobody: by descriptors of its own, because the
+    /// helper's are in that queue.
+    fn overtake(self: &Arc<Slot>, request: &Arc<Request>, thread: Option<ThreadId>) -> Result<Option<Arc<Tenure>>> {
+        let mut kept = Kept::default();
+        let Attempt::Granted(grant) = acquire::attempt(&self.place, &mut kept, request)? else { return Ok(None) };
+        let mut state = self.state();
+        if !matches!(state.phase, Phase::Idle | Phase::Waiting(_)) {
+            drop(state);
+            let ended = grant.record.clone().map(|record| (record, grant.state_offset));
+            acquire::unlock(&self.place, &grant, ended)?;
+            return Ok(None);
+        }
+        // The helper is left behind: it will find itself granted some day, and go.
+        state.epoch += 1;
+        state.kept = kept;
+        Ok(Some(self.begin(&mut state, Arc::clone(request), grant, thread)))
+    }
+
+    fn push(&self, state: &mut State, request: Arc<Request>, thread: Option<ThreadId>) -> Arc<Waiter> {
+        let waiter = new_waiter(request, thread);
+        state.queue.join(Arc::clone(&waiter));
+        waiter
+    }
+
+    /// A grant becomes a tenure.
+    fn begin(
+        self: &Arc<Slot>,
+        state: &mut State,
+        request: Arc<Request>,
+        grant: Grant,
+        thread: Option<ThreadId>,
+    ) -> Arc<Tenure> {
+        let shared = request.shared;
+        let tenure = Tenure::new(Arc::clone(self), request, grant, thread);
+        match &mut state.phase {
+            Phase::Shared(sharers) if shared => sharers.push(Arc::clone(&tenure)),
+            phase if shared => *phase = Phase::Shared(vec![Arc::clone(&tenure)]),
+            phase => *phase = Phase::Held(Arc::clone(&tenure)),
+        }
+        event!(DEBUG, target = ?self.place.target_path, fence = tenure.fence, "granted");
+        watchdog::held(&tenure);
+        tenure
+    }
+
+    /// Starts a helper if somebody waits and nobody works for them.
+    fn kick(self: &Arc<Slot>, state: &mut State) {
+        if !matches!(state.phase, Phase::Idle) || state.queue.is_empty() {
+            return;
+        }
+        state.phase = Phase::Waiting(Waiting::default());
+        self.start_helper(state);
+    }
+
+    fn start_helper(self: &Arc<Slot>, state: &mut State) {
+        let (slot, epoch) = (Arc::clone(self), state.epoch);
+        if let Err(error) = helpers::run(move || slot.help(epoch)) {
+            state.phase = Phase::Idle;
+            let error = Error::io(&self.place.target_path, "no thread could be started to wait for the lock", error);
+            for waiter in state.queue.take() {
+                waiter.settle(Turn::Failed(error.again()));
+            }
+        }
+    }
+
+    /// A helper's work: serves the queue until a tenure begins, nobody is left, or it is left behind itself.
+    fn help(self: Arc<Slot>, epoch: u64) {
+        loop {
+            let mut state = self.state();
+            if state.epoch != epoch {
+                return;
+            }
+            let Some(head) = state.queue.first().cloned() else {
+                let mut kept = std::mem::take(&mut state.kept);
+                drop(state);
+                acquire::let_go(&mut kept);
+                let mut state = self.state();
+                if state.epoch != epoch {
+                    return;
+                }
+                state.kept = kept;
+                state.phase = Phase::Idle;
+                self.kick(&mut state);
+                return;
+            };
+            let mut kept = state.kept.clone();
+            drop(state);
+            let step = acquire::step(&self, epoch, &mut kept, &head.request);
+            let mut state = self.state();
+            if state.epoch != epoch {
+                return;
+            }
+            state.kept = kept;
+            match step {
+                Ok(Some(grant)) => {
+                    if let Some(grant) = self.deliver(&mut state, &head, grant) {
+                        let mut kept = std::mem::take(&mut state.kept);
+                        drop(state);
+                        acquire::take_back(&self.place, &mut kept, grant);
+                        self.state().kept = kept;
+                    } else {
+                        self.share_with_followers(&mut state);
+                        return;
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    if head.settle(Turn::Failed(error)) {
+                        state.queue.left();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives a grant to the waiter it was made for; it comes back if that one has given up.
+    fn deliver(self: &Arc<Slot>, state: &mut State, waiter: &Arc<Waiter>, grant: Grant) -> Option<Grant> {
+        // Whoever gives up takes the slot's mutex first, which we have: what is queued now stays so until we settle.
+        if !matches!(*waiter.turn(), Turn::Queued(_)) {
+            return Some(grant);
+        }
+        state.kept.locked = None;
+        let tenure = self.begin(state, Arc::clone(&waiter.request), grant, waiter.thread);
+        let settled = waiter.settle(Turn::Granted(tenure));
+        debug_assert!(settled, "a waiter left the queue without its mutex");
+        state.queue.left();
+        None
+    }
+
+    /// Shares the lock with those at the queue's front who want just that.
+    fn share_with_followers(self: &Arc<Slot>, state: &mut State) {
+        while let Phase::Shared(sharers) = &state.phase
+            && let Some(first) = sharers.first()
+            && let Some(next) = state.queue.first().cloned()
+            && next.request.shared
+        {
+            let grant = share(&first.grant);
+            let returned = self.deliver(state, &next, grant);
+            debug_assert!(returned.is_none(), "the first of the line waits");
+        }
+    }
+
+    /// Says what the helper of `epoch` is about to wait for; `false` if it was left behind.
+    pub(crate) fn about_to_queue_on(self: &Arc<Slot>, epoch: u64, kept: &Kept, id: FileId, name: Name) -> bool {
+        let mut state = self.state();
+        if state.epoch != epoch {
+            return false;
+        }
+        state.kept = kept.clone();
+        state.phase = Phase::Waiting(Waiting { wakeup: None, queued_on: Some((id, name)) });
+        drop(state);
+        watchdog::waiting(self);
+        true
+    }
+
+    /// The helper of `epoch` is out of the kernel's queue. It looks anew for whom it works: the head may have given up.
+    pub(crate) fn no_longer_queued(&self, epoch: u64) {
+        let mut state = self.state();
+        if state.epoch == epoch {
+            state.phase = Phase::Waiting(Waiting::default());
+        }
+    }
+
+    /// Says that the helper of `epoch` waits for events, with a wake-up for when nobody is left in the queue. `false`
+    /// if that is so already.
+    pub(crate) fn about_to_watch(&self, epoch: u64, wakeup: &Arc<Wakeup>) -> bool {
+        let mut state = self.state();
+        if state.epoch != epoch || state.queue.is_empty() {
+            return false;
+        }
+        state.phase = Phase::Waiting(Waiting { wakeup: Some(Arc::clone(wakeup)), queued_on: None });
+        true
+    }
+
+    /// The watchdog's look at a helper that is in a kernel queue: `false` once it no longer is.
+    pub(crate) fn recheck(self: &Arc<Slot>) -> bool {
+        let (id, name, policy) = {
+            let mut state = self.state();
+            let Phase::Waiting(Waiting { queued_on: Some((id, name)), .. }) = state.phase else { return false };
+            let policy = state.queue.first().map_or(StalePolicy::Proof, |head| head.request.options.stale_policy);
+            (id, name, policy)
+        };
+        if policy != StalePolicy::Proof && name == Name::Anchor {
+            clean::rob(&self.place, policy);
+        }
+        let path = match name {
+            Name::Anchor => &self.place.anchor,
+            Name::LockFile => &self.place.lock,
+            Name::Target => &self.place.target,
+        };
+        // An error is no proof that the path has changed.
+        let Ok(found) = self.place.dir.stat_at(path) else { return true };
+        if found.map(|stat| stat.id) == Some(id) {
+            return true;
+        }
+        let mut state = self.state();
+        let same = matches!(&state.phase, Phase::Waiting(Waiting { queued_on: Some((now, _)), .. }) if *now == id);
+        if same {
+            event!(INFO, target = ?self.place.target_path, "the lock's file was replaced; waiting for the new one");
+            state.epoch += 1;
+            if name == Name::Anchor {
+                state.kept.anchor = None;
+                state.kept.locked = None;
+            }
+            if name == Name::Target {
+                state.kept.target = None;
+            }
+            state.phase = Phase::Waiting(Waiting::default());
+            self.start_helper(&mut state);
+        }
+        true
+    }
+
+    /// One guard of the tenure is gone.
+    pub(crate) fn release(self: &Arc<Slot>, tenure: &Arc<Tenure>) -> Result<()> {
+        self.finish(tenure, false)
+    }
+
+    /// The watchdog ends it.
+    pub(crate) fn revoke(self: &Arc<Slot>, tenure: &Arc<Tenure>) -> Result<()> {
+        self.finish(tenure, true)
+    }
+
+    fn finish(self: &Arc<Slot>, tenure: &Arc<Tenure>, revoked: bool) -> Result<()> {
+        if tenure.generation != sys::generation() {
+            // A forked child: the lock is the parent's. Its descriptors are closed here already.
+            return Err(Error::new(
+                Kind::Lost,
+                &self.place.target_path,
+                "the lock is the parent's: this is a forked child",
+            ));
+        }
+        let mut state = self.state();
+        if !revoked && !tenure.leave() {
+            return Ok(());
+        }
+        match &mut state.phase {
+            Phase::Held(held) if Arc::ptr_eq(held, tenure) => {}
+            Phase::Shared(sharers) if sharers.iter().any(|sharer| Arc::ptr_eq(sharer, tenure)) => {
+                sharers.retain(|sharer| !Arc::ptr_eq(sharer, tenure));
+                watchdog::ended(tenure);
+                tenure.end(revoked);
+                if !sharers.is_empty() {
+                    return Ok(());
+                }
+                state.phase = Phase::Working;
+                let mut kept = std::mem::take(&mut state.kept);
+                drop(state);
+                let unlocked = acquire::unlock(&self.place, &tenure.grant, None);
+                acquire::let_go(&mut kept);
+                if unlocked.is_err() {
+                    kept = Kept::default();
+                }
+                self.idle(kept);
+                return unlocked;
+            }
+            // Revoked before, or taken over by a new epoch: nothing of it is left to release.
+            _ => return tenure.check(),
+        }
+        state.phase = Phase::Working;
+        let may_pass = !revoked && state.passes < PASSES;
+        let next = state.queue.first().cloned().filter(|next| may_pass && next.request.same_way(&tenure.request));
+        drop(state);
+        watchdog::ended(tenure);
+        let record = tenure.end(revoked);
+        if let Some(next) = next
+            && self.pass(tenure, &next)
+        {
+            return Ok(());
+        }
+        let released = acquire::unlock(&self.place, &tenure.grant, record);
+        let mut state = self.state();
+        if released.is_err() {
+            // The guard's own descriptors are closed with it: that frees what could not be unlocked.
+            state.kept = Kept::default();
+        }
+        state.passes = 0;
+        state.phase = Phase::Idle;
+        self.kick(&mut state);
+        released
+    }
+
+    fn idle(self: &Arc<Slot>, kept: Kept) {
+        let mut state = self.state();
+        state.kept = kept;
+        state.passes = 0;
+        state.phase = Phase::Idle;
+        self.kick(&mut state);
+    }
+
+    /// Passes the tenure's kernel lock, and its place in the folder, on to a waiter of this process.
+    fn pass(self: &Arc<Slot>, tenure: &Arc<Tenure>, next: &Arc<Waiter>) -> bool {
+        let Ok(grant) = acquire::pass(&self.place, tenure, &next.request) else { return false };
+        let Some(grant) = grant else { return false };
+        let mut state = self.state();
+        state.passes += 1;
+        match self.deliver(&mut state, next, grant) {
+            None => true,
+            Some(grant) => {
+                drop(state);
+                // It gave up meanwhile: let go in the ordinary way.
+                let ended = grant.record.clone().map(|record| (record, grant.state_offset));
+                let _ = acquire::unlock(&self.place, &grant, ended);
+                let mut state = self.state();
+                state.passes = 0;
+                state.phase = Phase::Idle;
+                self.kick(&mut state);
+                true
+            }
+        }
+    }
+
+    /// That somebody holds it, and who.
+    pub(crate) fn busy(&self) -> Error {
+        let here = match &self.state().phase {
+            Phase::Held(tenure) => Some(Arc::clone(tenure)),
+            _ => None,
+        };
+        let holder = match here {
+            Some(tenure) => Some(tenure.holder()),
+            None => crate::inspect::holder_now(&self.place),
+        };
+        busy_error(&self.place).with_holder(holder)
+    }
+
+    fn would_deadlock(&self, tenure: &Tenure) -> Error {
+        let mine = tenure.holder();
+        Error::new(
+            Kind::WouldDeadlock,
+            &self.place.target_path,
+            "this thread holds the lock already and would wait for itself",
+        )
+        .with_holder(Some(mine))
+        .with_hint("use the first guard, or open both with reentrant(true)")
+    }
+}
+
+pub(crate) fn busy_error(place: &Place) -> Error {
+    let target = crate::escape::word(&place.target_path);
+    Error::new(Kind::Busy, &place.target_path, "the lock is held by another")
+        .with_hint(format!("`tenure status {target}` says more; `tenure break {target}` is an operator's way out"))
+}
+
+/// A share of a lock that this process shares already.
+fn share(first: &Grant) -> Grant {
+    Grant {
+        anchor: first.anchor.clone(),
+        target: first.target.clone(),
+        presence: presence::Presence::Hidden,
+        previous: crate::guard::Previous::Clean,
+        record: None,
+        state_offset: 0,
+    }
+}
+
+/// A reentrant acquire of what this process holds, or a further share of what it shares.
+fn join(state: &mut State, request: &Arc<Request>) -> Option<Arc<Tenure>> {
+    match &mut state.phase {
+        Phase::Held(tenure)
+            if !request.shared && request.options.reentrant && tenure.request.options.reentrant && tenure.is_held() =>
+        {
+            tenure.join();
+            Some(Arc::clone(tenure))
+        }
+        Phase::Shared(sharers) if request.shared && state.queue.is_empty() => {
+            let first = sharers.first()?;
+            let grant = share(&first.grant);
+            let tenure = Tenure::new(Arc::clone(&first.slot), Arc::clone(request), grant, None);
+            sharers.push(Arc::clone(&tenure));
+            Some(tenure)
+        }
+        _ => None,
+    }
+}
+
+fn new_waiter(request: Arc<Request>, thread: Option<ThreadId>) -> Arc<Waiter> {
+    Arc::new(Waiter { request, thread, turn: Mutex::new(Turn::Queued(None)), granted: Condvar::new() })
+}
+
+/// How long a foreign holder is waited for without a look, whatever its events say.
+pub(crate) const SLOW_CHECK: Duration = Duration::from_secs(1);
+
+/// Waits for a foreign holder's events.
+pub(crate) fn watch(slot: &Slot, epoch: u64, blocker: &Blocker, options: &Options) -> Result<()> {
+    let failed = |error| Error::io(&slot.place.lock_path, "the lock file's holder cannot be waited for", error);
+    let wakeup = Arc::new(Wakeup::new().map_err(failed)?);
+    // Either may be missing (no inotify left, an unreadable file, a pid of another namespace): the slow check stays.
+    let watch = blocker.file.as_ref().and_then(|file| sys::FileWatch::new(file).ok());
+    let process = blocker.holder.pid().and_then(|pid| sys::PidFd::open(pid).ok());
+    if !slot.about_to_watch(epoch, &wakeup) {
+        return Ok(());
+    }
+    // What happened before the watch began has no event: its end, or its process's.
+    if !presence::still_blocks(&slot.place, blocker, options)? {
+        return Ok(());
+    }
+    // One that has ended although its lock is alive (another has the file open) would wake us for ever.
+    let process = process.filter(|process| !process.exited().unwrap_or(true));
+    let timeout = blocker.again_after.map_or(SLOW_CHECK, |again| again.min(SLOW_CHECK));
+    sys::wait_any(watch.as_ref(), process.as_ref(), &wakeup, timeout).map_err(failed)
+}

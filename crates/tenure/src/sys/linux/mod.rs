@@ -1,0 +1,13 @@
+mod cleanup;
+mod fork;
+mod fs;
+mod process;
+mod thread;
+mod wait;
+
+pub(crate) use cleanup::*;
+pub(crate) use fork::generation;
+pub(crate) use fs::*;
+pub(crate) use process::*;
+pub(crate) use thread::spawn;
+pub(crate) use wait::*;

@@ -1,0 +1,22 @@
+//! Threads of the library: no signal of the program's ever lands in them.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::thread;
+
+/// Starts a detached thread with every signal blocked.
+pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: both sets live on this stack; sigfillset initialises the first, pthread_sigmask the second.
+    let masked = unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) == 0
+    };
+    let started = thread::Builder::new().name(name.into()).stack_size(1024 * 1024).spawn(run);
+    if masked {
+        // SAFETY: `before` was initialised by the successful call above. The new thread has inherited the full mask.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
+    }
+    started.map(drop)
+}

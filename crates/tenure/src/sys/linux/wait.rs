@@ -1,0 +1,109 @@
+//! Waiting for a foreign holder: its lock file's inotify events, its process's pidfd, and a wake-up of our own.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::fs::inotify;
+use rustix::io::Errno;
+
+use super::fs::File;
+use super::process::PidFd;
+
+/// Wakes one waiting thread, from any other.
+#[derive(Debug)]
+pub(crate) struct Wakeup(OwnedFd);
+
+impl Wakeup {
+    pub(crate) fn new() -> io::Result<Wakeup> {
+        Ok(Wakeup(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+    }
+
+    pub(crate) fn wake(&self) {
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+}
+
+/// Tells when a file's links change, or when a writer closes it: its process's death does that too.
+///
+/// One inotify instance serves a thread for all its waits: closing one takes the kernel milliseconds, which would stand
+/// between a foreign holder's end and our grant. Removing a watch is cheap.
+#[derive(Debug)]
+pub(crate) struct FileWatch {
+    instance: Rc<OwnedFd>,
+    watch: i32,
+}
+
+thread_local! {
+    static INSTANCE: RefCell<Option<Rc<OwnedFd>>> = const { RefCell::new(None) };
+}
+
+impl FileWatch {
+    pub(crate) fn new(file: &File) -> io::Result<FileWatch> {
+        let instance = INSTANCE.with_borrow_mut(|kept| match kept {
+            Some(instance) => Ok(Rc::clone(instance)),
+            None => {
+                let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+                let instance = Rc::new(inotify::init(flags)?);
+                *kept = Some(Rc::clone(&instance));
+                Ok::<_, io::Error>(instance)
+            }
+        })?;
+        let events = inotify::WatchFlags::ATTRIB
+            | inotify::WatchFlags::CLOSE_WRITE
+            | inotify::WatchFlags::MODIFY
+            | inotify::WatchFlags::MOVE_SELF
+            | inotify::WatchFlags::DELETE_SELF;
+        // By the descriptor: the name may be another file's by now.
+        let path = format!("/proc/self/fd/{}", file.descriptor().as_raw_fd());
+        let watch = inotify::add_watch(&*instance, path.as_str(), events)?;
+        Ok(FileWatch { instance, watch })
+    }
+
+    /// Does it tell something within that time?
+    pub(crate) fn heard(&self, timeout: Duration) -> io::Result<bool> {
+        let mut fds = [PollFd::new(&*self.instance, PollFlags::IN)];
+        let timeout = Timespec::try_from(timeout).ok();
+        Ok(rustix::io::retry_on_intr(|| poll(&mut fds, timeout.as_ref()))? > 0)
+    }
+
+    fn drain(&self) {
+        let mut spare = [0; 4096];
+        while rustix::io::read(&*self.instance, &mut spare).is_ok_and(|n| n > 0) {}
+    }
+}
+
+impl Drop for FileWatch {
+    fn drop(&mut self) {
+        // It has gone by itself where the file has.
+        let _ = inotify::remove_watch(&*self.instance, self.watch);
+        self.drain();
+    }
+}
+
+/// Waits until one of them says something, or the time is over.
+pub(crate) fn wait_any(
+    watch: Option<&FileWatch>,
+    process: Option<&PidFd>,
+    wakeup: &Wakeup,
+    timeout: Duration,
+) -> io::Result<()> {
+    let mut fds = vec![PollFd::new(&wakeup.0, PollFlags::IN)];
+    if let Some(watch) = watch {
+        fds.push(PollFd::new(&*watch.instance, PollFlags::IN));
+    }
+    let process = process.map(PidFd::as_fd);
+    if let Some(process) = &process {
+        fds.push(PollFd::new(process, PollFlags::IN));
+    }
+    let timeout = Timespec::try_from(timeout).ok();
+    match poll(&mut fds, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let _ = rustix::io::read(&wakeup.0, &mut [0; 8]);
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! Files and folders where there is no port yet: nothing is opened, so nothing can be held.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::Path;
+
+use crate::sys::types::{Access, FileId, FileKind, FileSystem, Lease, LockKind, Stat};
+
+/// A file's name, relative to a [`Dir`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Name(OsString);
+
+impl Name {
+    pub(crate) fn new(name: &OsStr) -> io::Result<Name> {
+        Ok(Name(name.to_owned()))
+    }
+
+    pub(crate) fn as_os_str(&self) -> &OsStr {
+        &self.0
+    }
+}
+
+/// The longest file name of the common file systems, in their own units.
+pub(crate) const NAME_MAX: usize = 255;
+
+pub(crate) fn name_len(name: &OsStr) -> usize {
+    name.len()
+}
+
+/// Does the path end as no file's path does: in a separator, `.` or `..`?
+pub(crate) fn ends_without_name(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    let last = text.rsplit(std::path::is_separator).next().unwrap_or_default();
+    matches!(last, "" | "." | "..")
+}
+
+fn unsupported<T>() -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "Tenure has no port to this platform yet"))
+}
+
+/// No folder: there is no way to make one.
+#[derive(Debug)]
+pub(crate) enum Dir {}
+
+impl Dir {
+    pub(crate) fn open(_path: &Path) -> io::Result<Dir> {
+        unsupported()
+    }
+
+    pub(crate) fn create_all(_path: &Path) -> io::Result<()> {
+        unsupported()
+    }
+
+    pub(crate) fn open_dir(&self, _name: &Name) -> io::Result<Dir> {
+        match *self {}
+    }
+
+    pub(crate) fn stat(&self) -> io::Result<Stat> {
+        match *self {}
+    }
+
+    pub(crate) fn stat_at(&self, _name: &Name) -> io::Result<Option<Stat>> {
+        match *self {}
+    }
+
+    pub(crate) fn may_write(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn file_system(&self) -> FileSystem {
+        match *self {}
+    }
+
+    pub(crate) fn free(&self) -> Option<u64> {
+        match *self {}
+    }
+
+    pub(crate) fn open_at(&self, _name: &Name, _access: Access) -> io::Result<File> {
+        match *self {}
+    }
+
+    pub(crate) fn create_new(&self, _name: &Name, _mode: u32) -> io::Result<File> {
+        match *self {}
+    }
+
+    pub(crate) fn link(&self, _from: &Name, _to: &Name) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn unlink(&self, _name: &Name) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn exchange(&self, _one: &Name, _other: &Name) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn rename_new(&self, _from: &Name, _to: &Name) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn rename_over(&self, _from: &Name, _to: &Name) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn make_dir(&self, _name: &Name, _mode: u32) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn remove_dir(&self, _name: &Name) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn chmod(&self, _mode: u32) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn entries(&self) -> io::Result<Vec<(Name, FileKind)>> {
+        match *self {}
+    }
+}
+
+/// No file: there is no way to open one.
+#[derive(Debug)]
+pub(crate) enum File {}
+
+impl File {
+    pub(crate) fn stat(&self) -> io::Result<Stat> {
+        match *self {}
+    }
+
+    pub(crate) fn chmod(&self, _mode: u32) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn try_lock(&self, _kind: LockKind) -> io::Result<bool> {
+        match *self {}
+    }
+
+    pub(crate) fn lock(&self, _kind: LockKind) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn unlock(&self) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn read(&self, _buffer: &mut [u8]) -> io::Result<usize> {
+        match *self {}
+    }
+
+    pub(crate) fn write_at(&self, _bytes: &[u8], _offset: u64) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn read_lease(&self) -> Lease {
+        match *self {}
+    }
+
+    pub(crate) fn duplicate(&self) -> io::Result<Inherited> {
+        match *self {}
+    }
+}
+
+/// A descriptor for a child to inherit: there is none.
+#[derive(Debug)]
+pub(crate) enum Inherited {}
+
+pub(crate) fn inherit_always(fd: &Inherited) -> io::Result<()> {
+    match *fd {}
+}
+
+pub(crate) fn inherit(_command: &mut std::process::Command, fd: Inherited) {
+    match fd {}
+}
+
+pub(crate) fn device_numbers(_device: u64) -> (u32, u32) {
+    (0, 0)
+}
+
+pub(crate) fn effective_user() -> u32 {
+    0
+}
+
+pub(crate) fn kernel_locks() -> io::Result<(String, bool)> {
+    unsupported()
+}
+
+pub(crate) fn mount_line(dir: &Dir) -> Option<String> {
+    match *dir {}
+}
+
+pub(crate) fn means_no_links(_code: i32) -> bool {
+    false
+}
+
+/// A visible lock file's place in the table of those that a signal removes: nothing is ever held here.
+pub(crate) enum HeldCell {}
+
+impl HeldCell {
+    pub(crate) fn leave(&self) {
+        match *self {}
+    }
+
+    pub(crate) fn set_state_offset(&self, _offset: u64) {
+        match *self {}
+    }
+}
+
+pub(crate) fn enter_held(dir: &Dir, _name: &Name, _id: FileId, _file: &File, _offset: u64) -> Option<HeldCell> {
+    match *dir {}
+}

@@ -1,0 +1,7 @@
+mod fs;
+mod process;
+mod wait;
+
+pub(crate) use fs::*;
+pub(crate) use process::*;
+pub(crate) use wait::*;

@@ -1,0 +1,85 @@
+//! What every platform's file operations speak of.
+
+#![cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "a platform without a port makes none of them"))]
+
+use std::borrow::Cow;
+use std::time::SystemTime;
+
+/// What tells a file from every other of this machine, while somebody has it open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FileId {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
+/// What `stat(2)` says, as far as a lock cares.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stat {
+    pub(crate) id: FileId,
+    pub(crate) kind: FileKind,
+    pub(crate) links: u64,
+    pub(crate) size: u64,
+    /// The permission bits, with set-id and sticky.
+    pub(crate) mode: u32,
+    pub(crate) owner: u32,
+    pub(crate) modified: SystemTime,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    Regular,
+    Directory,
+    Symlink,
+    Fifo,
+    Socket,
+    CharacterDevice,
+    BlockDevice,
+    Unknown,
+}
+
+impl FileKind {
+    /// In words, with its article.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            FileKind::Regular => "a file",
+            FileKind::Directory => "a folder",
+            FileKind::Symlink => "a symbolic link",
+            FileKind::Fifo => "a FIFO",
+            FileKind::Socket => "a socket",
+            FileKind::CharacterDevice | FileKind::BlockDevice => "a device",
+            FileKind::Unknown => "something unknown",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LockKind {
+    Shared,
+    Exclusive,
+}
+
+/// What a read lease that was asked for and given back at once says of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lease {
+    /// Nobody of this kernel has it open for writing.
+    Granted,
+    /// Somebody has.
+    Refused,
+    /// Not ours to ask (another user's file, no `CAP_LEASE`), or the file system has no leases.
+    Unavailable,
+}
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    ReadWrite,
+}
+
+/// The file system that a folder is on.
+#[derive(Clone, Debug)]
+pub(crate) struct FileSystem {
+    pub(crate) name: Cow<'static, str>,
+    /// May two machines mount it at once? Then a kernel's word about a process is not the last one.
+    pub(crate) shared: bool,
+}

@@ -1,0 +1,441 @@
+//! A tenure: everything that belongs to one grant, shared by its guards, the queue and the watchdog.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::thread::ThreadId;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::anchor::Anchor;
+use crate::error::{Error, Kind, Result};
+use crate::guard::Previous;
+use crate::holder::Holder;
+use crate::options::{Event, Options, Overrun, StalePolicy, Style};
+use crate::place::Place;
+use crate::presence::{self, Presence};
+use crate::process::{Identity, Liveness};
+use crate::queue::Slot;
+use crate::record::{Native, Record, RecordState, RecordStyle};
+use crate::sys::{self, File, FileId, PerProcess};
+
+/// What one acquire asks for.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) options: Options,
+    pub(crate) shared: bool,
+}
+
+impl Request {
+    /// The bare kernel lock on the target: no anchor, no record.
+    pub(crate) fn bare(&self) -> bool {
+        !self.options.record
+    }
+
+    pub(crate) fn flock(&self) -> bool {
+        self.options.style == Style::Flock || self.bare()
+    }
+
+    /// May a tenure of `other` be passed on to this one as it stands?
+    pub(crate) fn same_way(&self, other: &Request) -> bool {
+        !self.shared && !other.shared && self.bare() == other.bare() && self.flock() == other.flock()
+    }
+}
+
+/// The target itself, locked in flock style.
+#[derive(Debug)]
+pub(crate) struct TargetFile {
+    pub(crate) file: File,
+    pub(crate) id: FileId,
+}
+
+/// What a grant is made of.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    pub(crate) anchor: Option<Arc<Anchor>>,
+    pub(crate) target: Option<Arc<TargetFile>>,
+    pub(crate) presence: Presence,
+    pub(crate) previous: Previous,
+    /// `None` for a shared lock and for one without a record.
+    pub(crate) record: Option<Record>,
+    /// Where the state's text stands in the record.
+    pub(crate) state_offset: u64,
+}
+
+impl Grant {
+    /// The record that says what `previous` says: for a grant that nobody was told of.
+    pub(crate) fn untold(&self, mut record: Record) -> Record {
+        let (Previous::Crashed(holder), Some(native)) = (&self.previous, &mut record.native) else { return record };
+        let identity = holder.identity.clone().unwrap_or_default();
+        record.pid = Some(identity.pid).filter(|pid| *pid > 0);
+        record.start_time = identity.start_time;
+        record.created_at = holder.created_at.or(record.created_at);
+        record.max_hold = holder.max_hold;
+        // The fence stays ours: it never goes back.
+        native.state = RecordState::Aborted;
+        native.acquired_at = holder.acquired_at;
+        native.boot_id = identity.boot_id;
+        native.pid_namespace = identity.pid_namespace;
+        native.pidfd_inode = identity.pidfd_inode;
+        native.start_time = identity.start_time;
+        native.host.clone_from(&holder.host);
+        native.command.clone_from(&holder.command);
+        native.label.clone_from(&holder.label);
+        record
+    }
+}
+
+const HELD: u8 = 0;
+const RELEASED: u8 = 1;
+const REVOKED: u8 = 2;
+
+/// One grant, from its beginning to its end.
+pub(crate) struct Tenure {
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) request: Arc<Request>,
+    pub(crate) grant: Grant,
+    pub(crate) fence: u64,
+    pub(crate) generation: u64,
+    pub(crate) began: Instant,
+    /// Who acquired, where a second acquire by it would wait for itself.
+    pub(crate) thread: Option<ThreadId>,
+    status: AtomicU8,
+    /// Whoever it was granted to had gone, and never heard how the one before ended.
+    untold: AtomicBool,
+    /// Guards of this tenure: more than one where it is reentrant. Changed under the slot's mutex.
+    guards: AtomicUsize,
+    /// The record as it stands; locked while it is written, so that nothing is written after the release.
+    live: Mutex<Live>,
+    listeners: Mutex<Listeners>,
+    cleanup: Option<sys::HeldCell>,
+    /// Its place in the watchdog's list plus one; 0 while it is not in it.
+    watched: AtomicUsize,
+}
+
+struct Live {
+    record: Option<Record>,
+    state_offset: u64,
+    /// The release has begun: no more writing.
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Listeners {
+    wakers: Vec<Waker>,
+    wanted: bool,
+    gone: bool,
+}
+
+impl Tenure {
+    pub(crate) fn new(slot: Arc<Slot>, request: Arc<Request>, grant: Grant, thread: Option<ThreadId>) -> Arc<Tenure> {
+        let fence = grant.record.as_ref().and_then(Record::previous_fence).unwrap_or(0);
+        let cleanup = grant.anchor.as_deref().and_then(|anchor| {
+            let file = grant.presence.file(anchor)?;
+            let id = grant.presence.id(anchor)?;
+            sys::enter_held(&slot.place.dir, &slot.place.lock, id, file, grant.state_offset)
+        });
+        Arc::new(Tenure {
+            live: Mutex::new(Live { record: grant.record.clone(), state_offset: grant.state_offset, closed: false }),
+            slot,
+            request,
+            grant,
+            fence,
+            generation: sys::generation(),
+            began: Instant::now(),
+            thread,
+            status: AtomicU8::new(HELD),
+            untold: AtomicBool::new(false),
+            guards: AtomicUsize::new(1),
+            listeners: Mutex::default(),
+            cleanup,
+            watched: AtomicUsize::new(0),
+        })
+    }
+
+    /// Where the watchdog has it in its list.
+    pub(crate) fn watched_at(&self, at: usize) {
+        self.watched.store(at + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn watched(&self) -> Option<usize> {
+        self.watched.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.slot.place
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.generation == sys::generation() && self.status.load(Ordering::Acquire) == HELD
+    }
+
+    /// One more guard.
+    pub(crate) fn join(&self) {
+        self.guards.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One guard less: was it the last?
+    pub(crate) fn leave(&self) -> bool {
+        self.guards.fetch_sub(1, Ordering::Relaxed) == 1
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Listeners> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lost(&self, detail: &'static str) -> Error {
+        Error::new(Kind::Lost, &self.place().target_path, detail)
+            .with_hint("stop: what was written since may be mixed with another holder's")
+    }
+
+    /// Is it still ours, as far as natives are concerned?
+    pub(crate) fn check_anchor(&self) -> Result<()> {
+        if self.generation != sys::generation() {
+            return Err(self.lost("the lock is the parent's: this is a forked child"));
+        }
+        match self.status.load(Ordering::Acquire) {
+            HELD => {}
+            REVOKED => return Err(self.lost("the lock was revoked: it was held for longer than its max_hold")),
+            _ => return Err(self.lost("the lock was released")),
+        }
+        if let Some(anchor) = &self.grant.anchor
+            && anchor.current(self.place())?.is_none()
+        {
+            return Err(self.lost("the lock was broken by an operator, or its anchor was removed"));
+        }
+        Ok(())
+    }
+
+    /// Is it still ours, and shown as ours?
+    pub(crate) fn check(&self) -> Result<()> {
+        self.check_anchor()?;
+        let Some(anchor) = &self.grant.anchor else { return Ok(()) };
+        let Some(ours) = self.grant.presence.id(anchor) else { return Ok(()) };
+        match self.place().lock_file_id()? {
+            Some(found) if found == ours => Ok(()),
+            None => Err(self.lost("the lock file was removed; natives are still kept out, foreign programs are not")),
+            Some(_) => Err(self.lost("the lock file was replaced by another program's")),
+        }
+    }
+
+    /// This holder, as others see it.
+    pub(crate) fn holder(&self) -> Holder {
+        let record = self.live().record.clone();
+        let liveness = match self.is_held() {
+            true => Liveness::alive("it has the kernel lock"),
+            false => Liveness::unknown("the lock was released"),
+        };
+        let mut holder = presence::holder_of(record.as_ref(), liveness);
+        if record.is_none() {
+            holder.kind = crate::holder::HolderKind::Native;
+            holder.identity = Some(own().identity.clone());
+            holder.command.clone_from(&own().command);
+            holder.label.clone_from(&self.request.options.label);
+        }
+        holder
+    }
+
+    pub(crate) fn record_json(&self) -> String {
+        match &self.live().record {
+            Some(record) => String::from_utf8_lossy(&record.render(0).bytes).trim_end().to_owned(),
+            None => "{}".to_owned(),
+        }
+    }
+
+    /// Changes the record, in whatever place others see it.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Record)) -> Result<()> {
+        if self.generation != sys::generation() {
+            return Err(self.lost("the lock is the parent's: this is a forked child"));
+        }
+        let mut live = self.live();
+        if live.closed {
+            return Err(self.lost("the lock is no longer held"));
+        }
+        let Some(anchor) = &self.grant.anchor else { return Ok(()) };
+        let Some(record) = &mut live.record else { return Ok(()) };
+        change(record);
+        let write = |file: &File, visible| presence::write(file, record, file.stat()?.size, visible);
+        let failed = |error| self.place().anchor_error("cannot be written", error);
+        if let Presence::Copy { file, .. } = &self.grant.presence {
+            write(file, true).map_err(failed)?;
+        }
+        let visible = matches!(self.grant.presence, Presence::Link);
+        live.state_offset = write(&anchor.file, visible).map_err(failed)?;
+        if let Some(cell) = &self.cleanup {
+            cell.set_state_offset(live.state_offset);
+        }
+        Ok(())
+    }
+
+    /// The date that foreign programs judge by, made new.
+    pub(crate) fn refresh(&self) -> Result<()> {
+        self.change(|record| record.created_at = Some(SystemTime::now()))
+    }
+
+    /// No more writing from here on; the state that the record is left in.
+    fn close(&self, status: u8) -> Option<(Record, u64)> {
+        if let Some(cell) = &self.cleanup {
+            cell.leave();
+        }
+        let mut live = self.live();
+        live.closed = true;
+        self.status.store(status, Ordering::Release);
+        let state_offset = live.state_offset;
+        live.record.take().map(|record| (record, state_offset))
+    }
+
+    /// Nobody will ever look at what it protects: its release leaves word of a crash for the next one.
+    pub(crate) fn abandon(&self) {
+        self.untold.store(self.grant.previous.is_crashed(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_untold(&self) -> bool {
+        self.untold.load(Ordering::Relaxed)
+    }
+
+    /// Ends it for everyone who asks: returns the record for the release to work with.
+    pub(crate) fn end(&self, revoked: bool) -> Option<(Record, u64)> {
+        let mut record = self.close(if revoked { REVOKED } else { RELEASED });
+        if self.is_untold() {
+            record = record.map(|(record, at)| (self.grant.untold(record), at));
+        }
+        if revoked {
+            self.tell_gone();
+        }
+        record
+    }
+
+    /// Wakes those who wait for its loss.
+    pub(crate) fn tell_gone(&self) {
+        let mut listeners = self.listeners();
+        listeners.gone = true;
+        for waker in listeners.wakers.drain(..) {
+            waker.wake();
+        }
+    }
+
+    /// For [`Guard::revoked`](crate::Guard::revoked).
+    pub(crate) fn poll_gone(&self, waker: &Waker) -> bool {
+        let mut listeners = self.listeners();
+        listeners.wanted = true;
+        if !listeners.gone && !listeners.wakers.iter().any(|known| known.will_wake(waker)) {
+            listeners.wakers.push(waker.clone());
+        }
+        listeners.gone
+    }
+
+    /// Does anyone want to hear of a loss?
+    pub(crate) fn wants_loss(&self) -> bool {
+        let listeners = self.listeners();
+        !listeners.gone && (listeners.wanted || self.request.options.on_event.is_some())
+    }
+
+    pub(crate) fn tell(&self, event: &Event<'_>) {
+        if let Some(callback) = &self.request.options.on_event {
+            // A callback that panics must not take the watchdog, and with it every other lock, along.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| callback(event)));
+        }
+    }
+
+    /// Has it a date that others judge by?
+    pub(crate) fn has_date(&self) -> bool {
+        self.grant.record.is_some() && !matches!(self.grant.presence, Presence::Hidden)
+    }
+
+    /// How often its date is refreshed, if it has one that others judge by.
+    pub(crate) fn refresh_every(&self) -> Option<Duration> {
+        if !self.has_date() {
+            return None;
+        }
+        let options = &self.request.options;
+        if options.refresh_interval == Duration::MAX {
+            return None;
+        }
+        let third = options.max_hold.map(|limit| limit / 3);
+        let every = third.map_or(options.refresh_interval, |third| third.min(options.refresh_interval));
+        Some(every.max(Duration::from_millis(20)))
+    }
+
+    pub(crate) fn overrun_after(&self) -> Option<(Duration, Overrun)> {
+        self.request.options.max_hold.map(|limit| (limit, self.request.options.overrun))
+    }
+}
+
+impl std::fmt::Debug for Tenure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tenure")
+            .field("target", &self.place().target_path)
+            .field("fence", &self.fence)
+            .field("shared", &self.request.shared)
+            .field("held", &self.is_held())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What every record of this process says of it.
+pub(crate) struct Own {
+    pub(crate) identity: Identity,
+    shown_start_time: Option<u64>,
+    pub(crate) command: Option<String>,
+    host: Option<String>,
+}
+
+/// Read once a process, and again after a fork.
+pub(crate) fn own() -> &'static Own {
+    static OWN: PerProcess<Own> = PerProcess::new();
+    OWN.get(|| {
+        let identity = Identity::current();
+        let shown_start_time = shown_start_time(&identity);
+        Own { identity, shown_start_time, command: sys::command_line(sys::pid()), host: sys::host() }
+    })
+}
+
+/// The start time that foreign programs compare. The kernel shifts it by the reader's clock: what is read in a time
+/// namespace of our own would look like a recycled pid outside, and they would rob us.
+pub(crate) fn shown_start_time(identity: &Identity) -> Option<u64> {
+    /// PROC_TIME_INIT_INO: the inode of the first time namespace is fixed.
+    const FIRST: u64 = 0xefff_fffa;
+    let ours = sys::time_namespace(i64::from(sys::pid()));
+    identity.start_time.filter(|_| ours.is_none_or(|ours| ours == FIRST))
+}
+
+/// The record of a tenure that begins now. The fence is the larger of the last one plus one and the clock's
+/// microseconds: it grows even when the last one is forgotten.
+pub(crate) fn new_record(request: &Request, last_fence: u64, place: &Place) -> Result<Record> {
+    let now = SystemTime::now();
+    let clock = now.duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);
+    let fence = clock.max(last_fence + 1);
+    if fence > crate::record::MAX_SAFE {
+        return Err(Error::new(Kind::Io, place.anchor_path(), "the fence has reached 2^53 and cannot grow"));
+    }
+    let own = own();
+    Ok(Record {
+        pid: Some(own.identity.pid),
+        created_at: Some(now),
+        start_time: own.shown_start_time,
+        max_hold: request.options.max_hold,
+        native: Some(Native {
+            fence: Some(fence),
+            state: RecordState::Held,
+            style: if request.flock() { RecordStyle::Flock } else { RecordStyle::LockFile },
+            acquired_at: Some(now),
+            boot_id: own.identity.boot_id.clone(),
+            pid_namespace: own.identity.pid_namespace,
+            pidfd_inode: own.identity.pidfd_inode,
+            start_time: own.identity.start_time,
+            host: own.host.clone(),
+            command: own.command.clone(),
+            label: request.options.label.clone(),
+        }),
+    })
+}
+
+/// Is a live holder's age enough for this policy?
+pub(crate) fn robs(policy: StalePolicy, holder: &Holder) -> bool {
+    let StalePolicy::Age(limit) = policy else { return false };
+    let age = holder.age();
+    age.is_some_and(|age| age > limit || holder.max_hold.is_some_and(|max_hold| age > max_hold))
+}

@@ -1,0 +1,235 @@
+//! One thread a process, only while there is something to look after.
+//!
+//! It refreshes the date that foreign programs judge by, acts on `max_hold`, notices a loss for those who asked to be
+//! told, and once a second compares what this process waits for with its path, for a break. It is a thread, so a busy
+//! event loop does not stop it; each lock is looked after on its own, so one that fails does not stop the others.
+//! When nothing has been held or waited for, it ends within two seconds.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use crate::options::{Event, Overrun};
+use crate::queue::Slot;
+use crate::sys::{self, PerProcess};
+use crate::tenure::Tenure;
+use crate::trace::event;
+
+/// How often breaks are looked for.
+const TICK: Duration = Duration::from_secs(1);
+
+#[derive(Default)]
+struct Watchdog {
+    state: Mutex<State>,
+    sooner: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    running: bool,
+    held: Vec<Held>,
+    waiting: Vec<Weak<Slot>>,
+    /// When the thread will look next.
+    wakes_at: Option<Instant>,
+}
+
+struct Held {
+    tenure: Arc<Tenure>,
+    refresh_at: Option<Instant>,
+    overrun_at: Option<Instant>,
+}
+
+static WATCHDOG: PerProcess<Watchdog> = PerProcess::new();
+
+fn watchdog() -> &'static Watchdog {
+    WATCHDOG.get(Watchdog::default)
+}
+
+impl Watchdog {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes sure that the thread runs and looks no later than at `due`.
+    fn rouse(&'static self, state: &mut State, due: Instant) {
+        if !state.running {
+            state.running = true;
+            state.wakes_at = None;
+            if let Err(_error) = sys::spawn("tenure-watchdog", || self.run()) {
+                // The locks hold without it; dates go stale for foreign programs and max_hold is not acted on.
+                state.running = false;
+                event!(ERROR, error = %_error, "the watchdog cannot be started");
+            }
+        } else if state.wakes_at.is_some_and(|at| at > due) {
+            self.sooner.notify_one();
+        }
+    }
+
+    fn run(&self) {
+        let mut state = self.state();
+        let mut idle = false;
+        loop {
+            let now = Instant::now();
+            let mut due = Vec::new();
+            for held in &mut state.held {
+                due.extend(held.due(now));
+            }
+            let waiting = std::mem::take(&mut state.waiting);
+            for slot in waiting.iter().filter_map(Weak::upgrade) {
+                slot.watched.store(false, Ordering::SeqCst);
+            }
+            // It stays for a tick: who acquires in a loop would otherwise start a thread each time.
+            if state.held.is_empty() && waiting.is_empty() {
+                if idle {
+                    state.running = false;
+                    return;
+                }
+                idle = true;
+            } else {
+                idle = false;
+            }
+            drop(state);
+            for (tenure, duty) in due {
+                look_after(&tenure, duty);
+            }
+            for slot in waiting.iter().filter_map(Weak::upgrade) {
+                if slot.recheck() {
+                    self::waiting(&slot);
+                }
+            }
+            state = self.state();
+            let next = state.held.iter().filter_map(Held::next).min();
+            let tick = Instant::now() + TICK;
+            let wake = next.map_or(tick, |next| next.min(tick));
+            state.wakes_at = Some(wake);
+            let timeout = wake.saturating_duration_since(Instant::now());
+            (state, _) = self.sooner.wait_timeout(state, timeout).unwrap_or_else(PoisonError::into_inner);
+            state.wakes_at = None;
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Duty {
+    Refresh,
+    Overrun,
+    Loss,
+}
+
+impl Held {
+    fn due(&mut self, now: Instant) -> Vec<(Arc<Tenure>, Duty)> {
+        let mut duties = Vec::new();
+        if self.refresh_at.is_some_and(|at| at <= now) {
+            self.refresh_at = self.tenure.refresh_every().map(|every| now + every);
+            duties.push((Arc::clone(&self.tenure), Duty::Refresh));
+        }
+        if self.overrun_at.is_some_and(|at| at <= now) {
+            self.overrun_at = None;
+            duties.push((Arc::clone(&self.tenure), Duty::Overrun));
+        }
+        if self.tenure.wants_loss() {
+            duties.push((Arc::clone(&self.tenure), Duty::Loss));
+        }
+        duties
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.refresh_at.into_iter().chain(self.overrun_at).min()
+    }
+}
+
+fn look_after(tenure: &Arc<Tenure>, duty: Duty) {
+    let target = &tenure.place().target_path;
+    match duty {
+        Duty::Refresh => {
+            if let Err(error) = tenure.refresh()
+                && tenure.is_held()
+            {
+                event!(WARN, target = ?target, error = %error, "the record's date cannot be refreshed");
+                tenure.tell(&Event::RefreshFailed { target, error: &error });
+            }
+        }
+        Duty::Overrun => {
+            let Some((max_hold, overrun)) = tenure.overrun_after() else { return };
+            if !tenure.is_held() {
+                return;
+            }
+            let revoked = overrun == Overrun::Revoke;
+            if revoked {
+                let _ = tenure.slot.revoke(tenure);
+            }
+            let held_for = tenure.began.elapsed();
+            event!(WARN, target = ?target, ?held_for, ?max_hold, revoked, "held for longer than max_hold");
+            tenure.tell(&Event::Overrun { target, held_for, max_hold, revoked });
+        }
+        Duty::Loss => {
+            let Err(error) = tenure.check() else { return };
+            // Only a loss is one; what cannot be told is looked at again.
+            if error.is_lost() && tenure.is_held() {
+                event!(ERROR, target = ?target, error = %error, "lost");
+                tenure.tell_gone();
+                tenure.tell(&Event::Lost { target, error: &error });
+            }
+        }
+    }
+}
+
+/// A tenure began.
+pub(crate) fn held(tenure: &Arc<Tenure>) {
+    let refresh = tenure.refresh_every();
+    let overrun = tenure.overrun_after().map(|(limit, _)| limit);
+    if refresh.is_none() && overrun.is_none() && tenure.request.options.on_event.is_none() {
+        return;
+    }
+    enlist(tenure, refresh, overrun);
+}
+
+/// Someone asks to be told of the loss of a tenure that may not have needed the watchdog so far.
+pub(crate) fn listen(tenure: &Arc<Tenure>) {
+    let watchdog = watchdog();
+    if tenure.is_held() && !watchdog.state().held.iter().any(|held| Arc::ptr_eq(&held.tenure, tenure)) {
+        enlist(tenure, None, None);
+    }
+}
+
+fn enlist(tenure: &Arc<Tenure>, refresh: Option<Duration>, overrun: Option<Duration>) {
+    let now = Instant::now();
+    let held = Held {
+        tenure: Arc::clone(tenure),
+        refresh_at: refresh.and_then(|every| now.checked_add(every)),
+        overrun_at: overrun.and_then(|limit| now.checked_add(limit)),
+    };
+    let watchdog = watchdog();
+    let mut state = watchdog.state();
+    let due = held.next().unwrap_or(now + TICK);
+    tenure.watched_at(state.held.len());
+    state.held.push(held);
+    watchdog.rouse(&mut state, due);
+}
+
+/// A tenure ended.
+pub(crate) fn ended(tenure: &Arc<Tenure>) {
+    let Some(at) = tenure.watched() else { return };
+    let mut state = watchdog().state();
+    let at = match state.held.get(at) {
+        Some(held) if Arc::ptr_eq(&held.tenure, tenure) => at,
+        _ => match state.held.iter().position(|held| Arc::ptr_eq(&held.tenure, tenure)) {
+            Some(at) => at,
+            None => return,
+        },
+    };
+    state.held.swap_remove(at);
+    if let Some(moved) = state.held.get(at) {
+        moved.tenure.watched_at(at);
+    }
+}
+
+/// A helper of this slot is about to wait in a kernel queue.
+pub(crate) fn waiting(slot: &Arc<Slot>) {
+    if !slot.watched.swap(true, Ordering::SeqCst) {
+        let watchdog = watchdog();
+        let mut state = watchdog.state();
+        state.waiting.push(Arc::downgrade(slot));
+        watchdog.rouse(&mut state, Instant::now() + TICK);
+    }
+}

@@ -1,0 +1,113 @@
+//! One process and its lock: what a user of the library meets first.
+
+#![allow(clippy::disallowed_methods, reason = "a test looks at the files as any program would")]
+
+use std::fs;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tenure::{Lock, State, Style, Wait, inspect};
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+#[test]
+fn the_lock_file_is_visible_exactly_while_held() {
+    let dir = folder();
+    let target = dir.path().join("main.jsonl");
+    let lock = Lock::new(&target).expect("open");
+    let guard = lock.acquire(Wait::Never).expect("acquire");
+    let text = fs::read_to_string(dir.path().join("main.jsonl.lock")).expect("the lock file");
+    assert!(text.starts_with(&format!("{{\n  \"pid\": {},", std::process::id())), "{text}");
+    guard.check().expect("held");
+    assert!(!guard.previous().is_crashed());
+    let first = guard.fence();
+    guard.release().expect("release");
+    assert!(!dir.path().join("main.jsonl.lock").exists());
+    assert!(!target.exists(), "the target is the user's");
+    assert_eq!(fs::read_to_string(dir.path().join(".tenure/.gitignore")).expect("ignored"), "*\n");
+    let second = lock.acquire(Wait::Never).expect("again").fence();
+    assert!(second > first, "{second} after {first}");
+}
+
+#[test]
+fn a_second_lock_of_the_same_target_waits_its_turn() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let one = Lock::new(&target).expect("open");
+    let other = Lock::new(&target).expect("open");
+    let guard = one.acquire(Wait::Never).expect("acquire");
+    assert!(other.acquire(Wait::Never).expect_err("held").is_busy());
+    let (tell, told) = mpsc::channel();
+    let waiter = thread::spawn(move || {
+        let guard = other.acquire(Wait::For(Duration::from_secs(20))).expect("its turn");
+        tell.send(Instant::now()).expect("told");
+        guard.fence()
+    });
+    assert!(told.recv_timeout(Duration::from_millis(50)).is_err(), "held by one");
+    let fence = guard.fence();
+    let released = Instant::now();
+    drop(guard);
+    assert!(told.recv_timeout(Duration::from_secs(10)).expect("granted") > released);
+    assert!(waiter.join().expect("joined") > fence);
+}
+
+#[test]
+fn a_nested_acquire_is_a_clear_error_or_counted() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let lock = Lock::new(&target).expect("open");
+    let guard = lock.acquire(Wait::Forever).expect("acquire");
+    let error = lock.acquire(Wait::Forever).expect_err("would wait for itself");
+    assert!(error.is_would_deadlock() && error.holder().is_some(), "{error}");
+    drop(guard);
+    let lock = Lock::options().reentrant(true).open(&target).expect("open");
+    let one = lock.acquire(Wait::Forever).expect("acquire");
+    let two = lock.acquire(Wait::Forever).expect("again");
+    assert_eq!(one.fence(), two.fence());
+    drop(one);
+    two.check().expect("the last guard counts");
+    assert_eq!(inspect(&target).expect("inspect").state, State::Held);
+    two.release().expect("release");
+    assert_eq!(inspect(&target).expect("inspect").state, State::Free);
+}
+
+#[test]
+fn flock_style_shares_and_excludes() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let lock = Lock::options().style(Style::Flock).open(&target).expect("open");
+    let guard = lock.acquire(Wait::Never).expect("acquire");
+    assert!(!dir.path().join("t.lock").exists());
+    let found = inspect(&target).expect("inspect");
+    assert_eq!((found.state, found.style), (State::Held, Style::Flock));
+    drop(guard);
+    let one = lock.acquire_shared(Wait::Never).expect("share");
+    let two = lock.acquire_shared(Wait::Never).expect("share");
+    assert!(lock.acquire(Wait::Never).expect_err("shared").is_busy());
+    drop((one, two));
+    let guard = lock.acquire(Wait::Never).expect("acquire");
+    assert!(!guard.previous().is_crashed(), "{:?}", guard.previous());
+}
+
+#[test]
+fn many_threads_lose_no_update() {
+    let dir = folder();
+    let target = dir.path().join("count");
+    fs::write(&target, "0").expect("write");
+    let lock = Lock::new(&target).expect("open");
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    let _guard = lock.acquire(Wait::Forever).expect("acquire");
+                    let count: u32 = fs::read_to_string(&target).expect("read").parse().expect("a number");
+                    fs::write(&target, (count + 1).to_string()).expect("write");
+                }
+            });
+        }
+    });
+    assert_eq!(fs::read_to_string(&target).expect("read"), "1600");
+}
