@@ -15,6 +15,7 @@
 //! | `cleanup` | `tenure::cleanup::install` |
 //! | `inspect PATH`, `list DIR`, `clean DIR [idle_ms=N] [dry_run=1]`, `break PATH [force]` | |
 //! | `threads` | how many threads this process has |
+//! | `chdir DIR` | goes to another working folder |
 //! | `put PATH AGE HEX` | writes a file whole; AGE: how many milliseconds ago, `-1000` for a time to come |
 //! | `exec` | becomes a new actor under the same pid, which answers |
 //! | `exit N`, `abort`, `leave` | ends: `exit(3)`, `abort(3)`, `_exit(2)` |
@@ -137,6 +138,10 @@ fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> O
             Ok(broken) => json!({"ok": true, "broken": broken.broken, "found": inspection(&broken.found)}),
             Err(error) => refusal(&error),
         },
+        ["chdir", dir] => {
+            std::env::set_current_dir(dir).unwrap();
+            json!({"ok": true})
+        }
         ["put", path, age, hex @ ..] => put(path, age.parse().unwrap(), hex.first().unwrap_or(&"")),
         ["exec"] => {
             use std::os::unix::process::CommandExt as _;

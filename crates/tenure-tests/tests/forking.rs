@@ -253,3 +253,20 @@ fn a_release_takes_the_lock_from_the_command_too() {
         child.lives();
     }
 }
+
+#[test]
+fn a_childs_lock_is_its_parents_wherever_it_goes() {
+    let (dir, elsewhere) = (folder(), folder());
+    let mut actor = Actor::start();
+    actor.must(&format!("chdir {}", dir.path().display()));
+    actor.must("open l t");
+    actor.must(&format!("chdir {}", elsewhere.path().display()));
+    assert_eq!(actor.must("inspect t")["found"]["state"], "free");
+    let child = actor.must("fork-on")["pid"].clone();
+    actor.must("acquire l g never");
+    assert_eq!(inspect(dir.path().join("t")).unwrap().holder.unwrap().pid(), child.as_i64());
+    assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+    actor.must("release g");
+    actor.tell("leave");
+    assert_eq!(actor.hear()["event"], "forked");
+}

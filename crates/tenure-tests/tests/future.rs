@@ -132,6 +132,48 @@ fn a_dropped_waiter_passes_its_turn_on() {
     is_free(&target, &mut other);
 }
 
+type Acquiring = std::pin::Pin<Box<dyn Future<Output = tenure::Result<tenure::Guard>> + Send>>;
+
+/// An executor that goes on with its task at once, on the thread that wakes it, and lets the guard go.
+#[derive(Default)]
+struct AtOnce {
+    task: std::sync::Mutex<Option<Acquiring>>,
+    granted: AtomicUsize,
+}
+
+impl Wake for AtOnce {
+    fn wake(self: Arc<Self>) {
+        let Some(mut task) = self.task.lock().unwrap().take() else { return };
+        match task.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&self)))) {
+            Poll::Ready(guard) => {
+                guard.unwrap().release().unwrap();
+                self.granted.fetch_add(1, Ordering::SeqCst);
+            }
+            Poll::Pending => *self.task.lock().unwrap() = Some(task),
+        }
+    }
+}
+
+#[test]
+fn a_waker_may_go_on_at_once() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let lock = Lock::new(&target).unwrap();
+    let mut other = Actor::start();
+    other.hold(&target);
+    let tasks: Vec<_> = (0..3)
+        .map(|_| {
+            let (executor, lock) = (Arc::new(AtOnce::default()), lock.clone());
+            *executor.task.lock().unwrap() = Some(Box::pin(async move { lock.acquire_async(Wait::Forever).await }));
+            Arc::clone(&executor).wake();
+            executor
+        })
+        .collect();
+    other.must("release g");
+    until("each had it", || tasks.iter().all(|task| task.granted.load(Ordering::SeqCst) == 1));
+    is_free(&target, &mut other);
+}
+
 #[test]
 fn the_last_waker_is_the_one_that_is_woken() {
     let dir = folder();

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tenure::{CleanOptions, HolderKind, Inspection, State, Style, break_lock, clean, inspect, list};
+use tenure_tests::strace::Strace;
 use tenure_tests::{Actor, folder, foreign, has, has_ended, needs, signal, until};
 
 fn opened(target: &Path, keys: &str) -> Actor {
@@ -368,7 +369,7 @@ fn idle_anchors_are_pruned_but_for_open_ones() {
     idle.must("release g");
     let mut open = holding(&at("open"), "");
     open.must("release g");
-    let _held = holding(&at("held"), "");
+    let mut held = holding(&at("held"), "");
     idle.kill();
     let age = |target: &Path| {
         let file = std::fs::File::options().write(true).open(anchor(target)).unwrap();
@@ -386,11 +387,11 @@ fn idle_anchors_are_pruned_but_for_open_ones() {
     assert!(!anchor(&at("idle")).exists());
     assert!(anchor(&at("open")).exists() && anchor(&at("held")).exists());
     open.must("acquire l g never");
-    drop(open);
-    drop(_held);
-    let day_long = CleanOptions::default().idle_anchor_age(Duration::ZERO);
-    clean(dir.path(), &day_long).unwrap();
-    clean(dir.path(), &day_long).unwrap();
+    open.must("release g");
+    held.must("release g");
+    drop((open, held));
+    let at_once = CleanOptions::default().idle_anchor_age(Duration::ZERO);
+    assert_eq!(clean(dir.path(), &at_once).unwrap().pruned, 2);
     assert!(!dir.path().join(".tenure").exists(), "{:?}", tree(dir.path()).keys());
 }
 
@@ -584,5 +585,115 @@ fn a_sweep_leaves_word_of_the_crash() {
         assert!(!granted["crashed"].is_null(), "cut off by the death of {pid}: {granted}");
         actor.must("release g");
         assert!(actor.must("acquire l g never")["crashed"].is_null());
+    }
+}
+
+#[test]
+fn pruning_forgets_no_crash() {
+    let dir = folder();
+    let now = CleanOptions::default().idle_anchor_age(Duration::ZERO);
+    for keys in ["", "style=flock"] {
+        let target = dir.path().join(format!("t{}", keys.len()));
+        holding(&target, keys).kill();
+        assert!(clean(dir.path(), &now).unwrap().locks[0].removed);
+        assert_eq!(clean(dir.path(), &now.clone().dry_run(true)).unwrap().pruned, 0);
+        assert_eq!(clean(dir.path(), &now).unwrap().pruned, 0);
+        let mut next = opened(&target, keys);
+        let granted = next.must("acquire l g never");
+        assert!(!granted["crashed"].is_null(), "{granted}");
+        next.must("release g");
+        next.finish();
+        assert_eq!(clean(dir.path(), &now).unwrap().pruned, 1);
+    }
+    assert!(!dir.path().join(".tenure").exists());
+}
+
+#[test]
+fn sharers_hear_of_a_crash_and_do_not_hide_it() {
+    for keys in ["style=flock", ""] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let holder = holding(&target, keys);
+        let pid = holder.pid();
+        holder.kill();
+        let (mut one, mut other) = (opened(&target, "style=flock"), opened(&target, "style=flock"));
+        for actor in [&mut one, &mut other] {
+            for share in ["s", "t"] {
+                let granted = actor.must(&format!("share l {share} never"));
+                assert_eq!(granted["crashed"]["pid"], pid, "{keys}: {granted}");
+            }
+        }
+        for actor in [&mut one, &mut other] {
+            actor.must("release s");
+            actor.must("release t");
+        }
+        assert_eq!(one.must("acquire l g never")["crashed"]["pid"], pid);
+        one.must("release g");
+        assert!(other.must("share l s never")["crashed"].is_null());
+        other.must("release s");
+        assert_eq!(inspect(&target).unwrap().state, State::Free);
+    }
+}
+
+#[test]
+fn a_native_that_waits_for_the_target_does_not_make_the_last_holder_the_present_one() {
+    if !needs("flock(1)", has("flock")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut last = holding(&target, "");
+    last.must("release g");
+    let mut flock = Command::new("flock")
+        .args([target.to_str().unwrap(), "-c", "echo in; read line"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(flock.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let mut waiter = opened(&target, "style=flock");
+    waiter.must("begin l g 60000");
+    until("it waits", || inspect(&target).unwrap().waiters == Some(1));
+    let found = inspect(&target).unwrap();
+    assert_eq!((found.state, found.style), (State::Held, Style::Flock), "{found:?}");
+    assert_eq!(found.holder.as_ref().unwrap().kind, HolderKind::Foreign, "{found:?}");
+    assert_ne!(pid_of(&found), Some(last.pid().into()));
+    drop(flock.stdin.take());
+    flock.wait().unwrap();
+    assert_eq!(waiter.hear()["event"], "granted");
+}
+
+#[test]
+fn a_break_that_was_held_up_breaks_nobody_else() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    for by in ["break", "steal"] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let (mut old, mut new, mut breaker) = (holding(&target, ""), opened(&target, ""), Actor::start());
+        // It is stopped before it makes the new anchor: whom it is to break was looked at by then.
+        let strace = Strace::attach(
+            breaker.pid(),
+            &["-f", "-e", "trace=openat", "-P", ".tenure/t.lock.new", "-e", "inject=openat:signal=STOP:when=1"],
+        );
+        match by {
+            "break" => breaker.tell(&format!("break {} force", target.display())),
+            _ => {
+                breaker.must(&format!("open l {} steal_after_ms=1", target.display()));
+                breaker.tell("acquire l g never");
+            }
+        }
+        strace.wait_for("t.lock.new");
+        old.must("release g");
+        new.must("acquire l g never");
+        strace.detach();
+        signal(breaker.pid(), libc::SIGCONT);
+        let refused = breaker.hear();
+        assert_eq!(refused["kind"], "busy", "{refused}");
+        new.must("check g");
+        new.must("release g");
+        assert!(!dir.path().join(".tenure/t.lock.new").exists());
     }
 }

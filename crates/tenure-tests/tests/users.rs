@@ -140,6 +140,30 @@ fn in_a_group_writable_folder_users_replace_each_others_anchors() {
 }
 
 #[test]
+fn the_folder_of_anchors_has_its_parents_group_too() {
+    let Some(users) = Users::new() else { return };
+    // Each has a group of their own, as users do, and the folder's besides: it hands its group on to nothing.
+    let member = |user: u32, target: &Path| {
+        let mut actor = Actor::from(Command::new("setpriv").args([
+            &format!("--reuid={user}"),
+            &format!("--regid={user}"),
+            &format!("--groups={GROUP}"),
+            "--bounding-set=-all",
+            "--inh-caps=-all",
+            users.dir.path().join("actor").to_str().unwrap(),
+        ]));
+        actor.must(&format!("open l {}", target.display()));
+        actor
+    };
+    let target = users.folder("shared", 0o770).join("t");
+    let (mut ann, mut bob, mut last) = (member(ANN, &target), member(BOB, &target), 0);
+    acquire(&mut ann, &mut last);
+    assert_eq!(bob.must_fail("acquire l g never", "busy")["holder"], ann.pid());
+    ann.must("release g");
+    acquire(&mut bob, &mut last);
+}
+
+#[test]
 fn in_a_group_writable_folder_users_take_over_from_each_others_dead() {
     let Some(users) = Users::new() else { return };
     for (at, style) in ["", "style=flock"].into_iter().enumerate() {

@@ -459,3 +459,118 @@ fn shares_do_not_starve_an_exclusive_waiter() {
     actor.must("release x");
     actor.must("share l s 60000");
 }
+
+#[test]
+fn a_thread_that_shares_is_told_when_it_would_wait_for_itself() {
+    let dir = folder();
+    let mut actor = opened(&dir.path().join("t"), "style=flock");
+    actor.must("share l s never");
+    let answer = actor.must_fail("acquire l g 60000", "would-deadlock");
+    assert_eq!(answer["holder"], actor.pid(), "{answer}");
+    actor.must_fail("acquire l g never", "busy");
+    // A further share is none, unless it has to queue behind somebody who waits for the first.
+    actor.must("share l t 60000");
+    actor.must("release t");
+    actor.must("async-many l 1");
+    actor.must_fail("share l t 60000", "would-deadlock");
+    assert_eq!(actor.must_and_hear("release s").1["event"], "all-granted");
+    actor.must("share l s 60000");
+}
+
+#[test]
+fn reentrant_waiters_that_came_before_the_grant_are_let_in_with_it() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut holder, mut actor) = (opened(&target, ""), opened(&target, "reentrant=1"));
+    holder.must("acquire l g never");
+    // On one thread that waits for the second while it has the first, this is a deadlock otherwise.
+    for guard in ["a", "b"] {
+        actor.must(&format!("begin l {guard} 10000"));
+    }
+    until_waiting(&target, 1);
+    holder.must("release g");
+    let (one, other) = (actor.hear(), actor.hear());
+    assert_eq!((&one["event"], &other["event"]), (&"granted".into(), &"granted".into()), "{one} {other}");
+    assert_eq!(one["fence"], other["fence"]);
+    actor.must("release a");
+    holder.must_fail("acquire l g never", "busy");
+    actor.must("release b");
+    holder.must("acquire l g 60000");
+}
+
+/// Puts a new file in the target's place, as whoever writes files whole does.
+fn replace(target: &Path) {
+    let new = target.with_extension("new");
+    std::fs::write(&new, "").unwrap();
+    std::fs::rename(&new, target).unwrap();
+}
+
+#[test]
+fn a_grant_is_not_passed_on_over_a_target_that_was_replaced() {
+    if !needs("flock(1)", has("flock")) {
+        return;
+    }
+    for keys in ["style=flock", "record=0"] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut actor = opened(&target, keys);
+        actor.must("acquire l g never");
+        actor.must("async-many l 1");
+        replace(&target);
+        let foreign = util_linux(&target, "-x");
+        actor.must("release g");
+        // It waits for the file that has the name, and says nothing meanwhile: what it says next comes after the end.
+        until_waiting(&target, 1);
+        let_go(foreign);
+        assert_eq!(actor.hear()["event"], "all-granted");
+    }
+}
+
+#[test]
+fn a_share_does_not_join_one_of_a_target_that_was_replaced() {
+    if !needs("flock(1)", has("flock")) {
+        return;
+    }
+    for keys in ["style=flock", "record=0"] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut actor = opened(&target, keys);
+        actor.must("share l s never");
+        replace(&target);
+        let foreign = util_linux(&target, "-x");
+        actor.must_fail("share l t never", "busy");
+        actor.must("begin l t 60000");
+        actor.must("release s");
+        until_waiting(&target, 1);
+        let_go(foreign);
+        assert_eq!(actor.hear()["event"], "granted");
+    }
+}
+
+#[test]
+fn who_gave_up_on_a_target_keeps_no_native_out() {
+    if !needs("flock(1)", has("flock")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut flock, mut other) = (opened(&target, "style=flock"), opened(&target, ""));
+    let foreign = util_linux(&target, "-x");
+    flock.must_fail("acquire l g 100", "busy");
+    // That program knows nothing of lock files: only the one that gave up could be in the way.
+    other.must("acquire l g 60000");
+    // Nor does it keep out its own process's lock-file style, or take the target for itself once that is free.
+    other.must("release g");
+    open(&mut flock, &target, "");
+    flock.must("acquire l h 60000");
+    let_go(foreign);
+    flock.must("release h");
+    assert!(util_linux_may_soon(&target));
+    open(&mut flock, &target, "style=flock");
+    flock.must("acquire l g 60000");
+}
+
+fn util_linux_may_soon(target: &Path) -> bool {
+    let mut flock = Command::new("flock");
+    flock.args(["-w", "60", "-x", target.to_str().unwrap(), "true"]).status().unwrap().success()
+}

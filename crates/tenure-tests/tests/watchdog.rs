@@ -85,6 +85,26 @@ fn a_revoked_tenure_is_lost_and_the_lock_is_free() {
 }
 
 #[test]
+fn every_share_is_looked_after() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut actor = opened(&target, "style=flock max_hold_ms=200 overrun=revoke events=1");
+    // The second joins the first without the kernel.
+    actor.must("share l s never");
+    actor.tell("share l t never");
+    let mut said: Vec<Value> = (0..3).map(|_| actor.hear()).collect();
+    said.retain(|line| !line["event"].is_null());
+    assert_eq!(said.len(), 2, "{said:?}");
+    for event in said {
+        assert_eq!((&event["event"], &event["revoked"]), (&"overrun".into(), &true.into()), "{event}");
+    }
+    for share in ["s", "t"] {
+        actor.must_fail(&format!("release {share}"), "lost");
+    }
+    opened(&target, "style=flock").must("acquire l g never");
+}
+
+#[test]
 fn a_revoke_lets_the_process_s_own_waiters_on() {
     let dir = folder();
     let target = dir.path().join("t");

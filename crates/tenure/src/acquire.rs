@@ -98,7 +98,11 @@ fn tries(place: &Place, kept: &mut Kept, request: &Request) -> Result<Attempt> {
 
 /// A helper's turn for the queue's head: waits in the kernel for whatever is in the way.
 pub(crate) fn step(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Request) -> Result<Step> {
-    turn(slot, epoch, kept, request).inspect_err(|_| close(kept))
+    turn(slot, epoch, kept, request).inspect_err(|_| match slot.is_present(epoch) {
+        true => close(kept),
+        // Left behind: the anchor's descriptor may be the successor's too, and with it the lock.
+        false => *kept = Kept::default(),
+    })
 }
 
 fn turn(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Request) -> Result<Step> {
@@ -120,7 +124,7 @@ fn turn(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Request) -> Res
             if clean::rob(place, request.options.stale_policy) {
                 return Ok(None);
             }
-            if !slot.about_to_queue_on(epoch, kept, anchor.id, Name::Anchor) {
+            if !slot.about_to_queue_on(epoch, kept, anchor.id, Name::Anchor, wanted) {
                 return Ok(None);
             }
             let locked = anchor.file.lock(wanted);
@@ -155,7 +159,7 @@ fn wait_for_blocker(slot: &Arc<Slot>, epoch: u64, kept: &Kept, blocker: &Blocker
     let native_lives = blocker.holder.kind == crate::HolderKind::Native && blocker.holder.liveness.is_alive();
     match &blocker.file {
         Some(file) if native_lives => {
-            if slot.about_to_queue_on(epoch, kept, blocker.id, Name::LockFile) {
+            if slot.about_to_queue_on(epoch, kept, blocker.id, Name::LockFile, LockKind::Exclusive) {
                 let locked = file.lock(LockKind::Exclusive);
                 slot.no_longer_queued(epoch);
                 locked.map_err(|error| Error::io(&slot.place.lock_path, "the lock file cannot be locked", error))?;
@@ -168,11 +172,16 @@ fn wait_for_blocker(slot: &Arc<Slot>, epoch: u64, kept: &Kept, blocker: &Blocker
 
 fn wait_for_target(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Request) -> Result<Step> {
     if let Some(target) = kept.target.clone()
-        && slot.about_to_queue_on(epoch, kept, target.id, Name::Target)
+        && slot.about_to_queue_on(epoch, kept, target.id, Name::Target, kind(request))
     {
         let locked = target.file.lock(kind(request));
-        slot.no_longer_queued(epoch);
+        let alone = slot.no_longer_queued(epoch);
         locked.map_err(|error| target_error(&slot.place, "cannot be locked", error))?;
+        if alone {
+            // The anchor was let go meanwhile, and comes first: who has it may be waiting for this very lock.
+            (kept.anchor, kept.locked) = (None, None);
+            target.file.unlock().map_err(|error| target_error(&slot.place, "cannot be unlocked", error))?;
+        }
     }
     Ok(None)
 }
@@ -181,12 +190,13 @@ fn wait_for_target(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Requ
 fn enter(place: &Place, kept: &mut Kept, anchor: &Arc<Anchor>, stat: &Stat, request: &Request) -> Result<Entered> {
     let options = &request.options;
     if request.shared {
+        let previous = still_told(place, anchor, stat)?;
         return Ok(match lock_target(place, kept, request)? {
             Some(target) => Entered::Granted(Grant {
                 anchor: Some(Arc::clone(anchor)),
                 target: Some(target),
                 presence: Presence::Hidden,
-                previous: Previous::Clean,
+                previous,
                 record: None,
                 state_offset: 0,
             }),
@@ -211,6 +221,16 @@ fn enter(place: &Place, kept: &mut Kept, anchor: &Arc<Anchor>, stat: &Stat, requ
     anchor.file.unlock().map_err(failed)?;
     let stat = own.file.stat().map_err(failed)?;
     enter_as(place, kept, &own, &stat, &prior, request)
+}
+
+/// What a share hears of the tenure before it. It changes nothing, so the next exclusive holder hears it as well.
+fn still_told(place: &Place, anchor: &Anchor, stat: &Stat) -> Result<Previous> {
+    let prior = anchor.read(place, stat)?;
+    let visible = stat.links > 1 && place.lock_file_id()? == Some(anchor.id);
+    Ok(match visible {
+        true => presence::own_inode(&prior, prior.state()),
+        false => presence::previous(&prior, prior.state(), None),
+    })
 }
 
 /// Steps 4 to 6, after what `prior` says.
@@ -327,6 +347,11 @@ fn lock_target(place: &Place, kept: &mut Kept, request: &Request) -> Result<Opti
         kept.target = None;
     }
     Err(keeps_changing(place))
+}
+
+/// Has the locked file the target's name still? On a doubt it has not.
+pub(crate) fn is_current(place: &Place, target: &TargetFile) -> bool {
+    matches!(place.dir.stat_at(&place.target), Ok(Some(stat)) if stat.id == target.id)
 }
 
 /// `None`: it went away meanwhile.
@@ -459,6 +484,9 @@ pub(crate) fn pass(place: &Place, tenure: &Tenure, request: &Request) -> Result<
         record: None,
         state_offset: grant.state_offset,
     };
+    if grant.target.as_deref().is_some_and(|target| !is_current(place, target)) {
+        return Ok(None);
+    }
     let Some(anchor) = &grant.anchor else { return Ok(Some(passed)) };
     let Some(stat) = anchor.current(place)? else { return Ok(None) };
     let ours = grant.presence.id(anchor);

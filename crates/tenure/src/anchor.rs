@@ -195,8 +195,8 @@ fn create(place: &Place, name: &Name, options: &Options) -> io::Result<File> {
     Ok(file)
 }
 
-/// Makes `.tenure` with its parent's permission bits: who may make files beside the target may make them in it. Where
-/// that is more than one user it appears with them: a crash in between would shut the others out for ever.
+/// Makes `.tenure` with its parent's permission bits and group: who may make files beside the target may make them in
+/// it. Where that is more than one user it appears with them: a crash in between would shut the others out for ever.
 fn make_folder(place: &Place) -> Result<()> {
     let mode = place.dir_stat.mode;
     let alone = mode & 0o022 == 0;
@@ -208,6 +208,11 @@ fn make_folder(place: &Place) -> Result<()> {
     }
     let fill = || {
         let dir = place.dir.open_dir(&made)?;
+        let mode = match dir.take_group_of(&place.dir)? {
+            true => mode,
+            // To its own group, the parent's bits for the group would give what that group does not have there.
+            false => mode & !0o070 | (mode & 0o007) << 3,
+        };
         // The umask took bits away; the parent's are what counts, with sticky and set-group-id.
         if dir.stat()?.mode != mode {
             dir.chmod(mode)?;

@@ -96,7 +96,8 @@ pub struct CleanReport {
     pub pruned: usize,
 }
 
-/// Removes what dead holders left in `dir`, and prunes anchors that nobody has open and that are older than a day.
+/// Removes what dead holders left in `dir`, and prunes anchors that nobody has open and that are older than a day, but
+/// for those that still have to tell the next holder of a crash.
 ///
 /// Only what is proven dead goes, each under its own kernel lock, by the same steps as an acquire's takeover: safe
 /// beside live traffic. What is no lock (a `Cargo.lock`, a `yarn.lock`) is never touched. A missing folder is an empty
@@ -148,8 +149,8 @@ fn take_and_release(place: Place, options: &Options) -> Result<bool> {
     }
 }
 
-/// Removes an anchor that shows no lock file, that nobody has open and that has been idle for long enough, under its
-/// kernel lock. Whoever opened it meanwhile finds that its path names another file, and opens that.
+/// Removes an anchor that shows no lock file, that nobody has open, that has been idle for long enough and that has no
+/// crash to tell of, under its kernel lock. Whoever opened it meanwhile finds that its path names another file, and opens that.
 fn prune(place: &Place, options: &CleanOptions) -> Result<bool> {
     let failed = |error| place.anchor_error("cannot be pruned", error);
     let half_made = place.dir.stat_at(&place.new).map_err(failed)?;
@@ -167,7 +168,7 @@ fn prune(place: &Place, options: &CleanOptions) -> Result<bool> {
     }
     let still = place.dir.stat_at(&place.anchor).map_err(failed)?.is_some_and(|now| now.id == stat.id);
     let shown = place.lock_file_id()? == Some(stat.id) || place.dir.stat_at(&place.swap).map_err(failed)?.is_some();
-    if !still || shown {
+    if !still || shown || is_unheard(&presence::read_stable(&file).map_err(failed)?) {
         return Ok(false);
     }
     if !options.dry_run {
@@ -175,6 +176,12 @@ fn prune(place: &Place, options: &CleanOptions) -> Result<bool> {
         remove_folder(place);
     }
     Ok(true)
+}
+
+/// Is this record the only word of a crash that the next holder is to hear of?
+fn is_unheard(content: &Content) -> bool {
+    let Content::Record(record) = content else { return false };
+    record.native.as_ref().is_some_and(|native| presence::crash_of(native.style, native.state).is_some())
 }
 
 /// Removes `.tenure` once nothing but its `.gitignore` is left. Whoever makes an anchor at the same time makes the
@@ -204,12 +211,13 @@ pub struct Broken {
 /// An operator's takeover: frees the lock of `target` whatever its holder does.
 ///
 /// A dead holder's lock is removed as [`clean`] does. A live or unknown holder is refused without `force`; with it, the
-/// holder's `check()` is `Lost` from then on, and those who wait go on within about a second. The fence keeps growing. In flock style they go on once the holder has let go
-/// of the target itself, which nobody can take from it.
+/// holder's `check()` is `Lost` from then on, and those who wait go on within about a second. In flock style they go on
+/// once the holder has let go of the target itself, which nobody can take from it. The fence keeps growing.
 ///
 /// # Errors
 ///
-/// [`is_busy`](Error::is_busy) with the holder, where it lives or cannot be told and `force` is not given;
+/// [`is_busy`](Error::is_busy) with the holder, where it lives or cannot be told and `force` is not given, or where the
+/// lock changed hands meanwhile;
 /// [`is_unsupported`](Error::is_unsupported) where the holder is a program that only `flock(2)`s the target: nobody
 /// but the kernel can take that away, so end the program.
 pub fn break_lock(target: impl AsRef<Path>, force: bool) -> Result<Broken> {
@@ -238,7 +246,7 @@ pub fn break_lock(target: impl AsRef<Path>, force: bool) -> Result<Broken> {
             let error = Error::new(Kind::Unsupported, target, detail).with_holder(found.holder);
             return Err(error.with_hint("end that program"));
         }
-        (false, _) => replace_anchor(&place)?,
+        (false, _) => replace_anchor(&place, &found)?,
     }
     Ok(Broken { found, broken: true })
 }
@@ -254,17 +262,19 @@ fn remove_foreign(place: &Place, seen: &Inspection) -> Result<()> {
         Content::NotALock(_) => false,
     };
     if !same || place.lock_file_id()? != Some(now.id) {
-        return Err(queue::busy_error(place).with_hint(format!(
-            "it changed hands meanwhile: look again with `tenure status {}`",
-            word(&place.target_path)
-        )));
+        return Err(changed_hands(place));
     }
     place.dir.unlink(&place.lock).map_err(|error| place.lock_error("cannot be removed", error))
 }
 
-/// Puts a new anchor in the place of one whose holder lives, and removes the lock file that showed it. The new one is
-/// locked until that is done, so nobody enters in between; its record carries the fence on.
-fn replace_anchor(place: &Place) -> Result<()> {
+fn changed_hands(place: &Place) -> Error {
+    let hint = format!("it changed hands meanwhile: look again with `tenure status {}`", word(&place.target_path));
+    queue::busy_error(place).with_hint(hint)
+}
+
+/// Puts a new anchor in the place of one whose holder lives, as `seen`, and removes the lock file that showed it. The new
+/// one is locked until that is done, so nobody enters in between; its record carries the fence on.
+fn replace_anchor(place: &Place, seen: &Inspection) -> Result<()> {
     let visible = presence::look(place)?;
     let shown = visible.as_ref().map(|found| found.id);
     let record_of = |content: &Content| match content {
@@ -282,6 +292,13 @@ fn replace_anchor(place: &Place) -> Result<()> {
         None => Options::default(),
     };
     let fresh = anchor::prepare(place, &options, &anchor::released(fence))?;
+    // One at a time has a new anchor in the making, so no other break can come between this look and the renaming: whom
+    // we judged may have been broken, and another have been granted, while we waited for our turn.
+    let now = inspect::examine(place, &Options::default(), KernelLocks::read().as_ref());
+    if !now.as_ref().is_ok_and(|now| is_same_tenure(seen, now)) {
+        let _ = place.dir.unlink(&place.new);
+        return Err(changed_hands(place).with_holder(now?.holder));
+    }
     if let Err(error) = place.dir.rename_over(&place.new, &place.anchor) {
         let _ = place.dir.unlink(&place.new);
         return Err(place.anchor_error("cannot be replaced", error));
@@ -292,16 +309,22 @@ fn replace_anchor(place: &Place) -> Result<()> {
     fresh.unlock().map_err(|error| place.anchor_error("cannot be unlocked", error))
 }
 
+/// A tenure's fence is its own; shares have none.
+fn is_same_tenure(seen: &Inspection, now: &Inspection) -> bool {
+    let fence = |inspection: &Inspection| inspection.holder.as_ref().map(|holder| (holder.kind, holder.fence));
+    seen.state == now.state && seen.style == now.style && fence(seen) == fence(now)
+}
+
 /// Breaks a live native's lock that is older than the caller's policy allows: the seed's behaviour, asked for.
 pub(crate) fn rob(place: &Place, policy: StalePolicy) -> bool {
     if policy == StalePolicy::Proof {
         return false;
     }
     let Ok(found) = inspect::examine(place, &Options::default(), KernelLocks::read().as_ref()) else { return false };
-    let native = found.holder.filter(|holder| holder.kind == HolderKind::Native && found.state == State::Held);
-    if !native.is_some_and(|holder| tenure::robs(policy, &holder)) {
+    let native = found.holder.as_ref().filter(|holder| holder.kind == HolderKind::Native && found.state == State::Held);
+    if !native.is_some_and(|holder| tenure::robs(policy, holder)) {
         return false;
     }
     event!(WARN, target = ?place.target_path, "a live holder is robbed for its age");
-    replace_anchor(place).is_ok()
+    replace_anchor(place, &found).is_ok()
 }

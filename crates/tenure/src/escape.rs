@@ -11,7 +11,8 @@ use std::time::Duration;
 pub fn text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        let bidi = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let bidi =
+            matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         let line = matches!(c, '\u{2028}' | '\u{2029}');
         if c.is_control() || bidi || line {
             let _ = write!(out, "{}", c.escape_default());
@@ -79,6 +80,7 @@ mod tests {
     #[test]
     fn control_characters_cannot_reach_the_terminal() {
         assert_eq!(text("a\x1b]0;x\x07b\nc\u{9b}2J\u{202e}"), "a\\u{1b}]0;x\\u{7}b\\nc\\u{9b}2J\\u{202e}");
+        assert_eq!(text("\u{61c}\u{200e}\u{2067}\u{2028}"), "\\u{61c}\\u{200e}\\u{2067}\\u{2028}");
         assert_eq!(text("plain – ünï"), "plain – ünï");
     }
 

@@ -69,7 +69,8 @@ impl Guard {
         !self.tenure.check_anchor().is_err_and(|error| error.is_lost())
     }
 
-    /// How the tenure before this one ended.
+    /// How the tenure before this one ended. Everyone who shares hears of a crash, until somebody has held exclusively
+    /// and could repair what it left.
     pub fn previous(&self) -> &Previous {
         &self.tenure.grant.previous
     }

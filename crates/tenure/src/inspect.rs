@@ -305,7 +305,14 @@ impl View<'_> {
     fn hidden(&self, inspection: &mut Inspection, file: &File, id: FileId) -> Result<bool> {
         let content = presence::read_stable(file).map_err(|error| self.place.anchor_error("cannot be read", error))?;
         let Content::Record(record) = &content else { return Ok(true) };
-        let holders = self.holders(id);
+        let mut holders = self.holders(id);
+        // Who has the anchor and waits for the target holds nothing yet: `target` tells for whom.
+        let waiting = self.waiting_for_the_target()?;
+        let locked = !holders.is_empty();
+        holders.retain(|(pid, _)| !waiting.contains(pid));
+        if locked && holders.is_empty() {
+            return Ok(true);
+        }
         if holders.iter().any(|(_, shared)| *shared) {
             inspection.style = Style::Flock;
             inspection.state = State::Held;
@@ -334,6 +341,13 @@ impl View<'_> {
         inspection.reasons = seed_reasons(record, Options::default().stale_after, true);
         inspection.holder = Some(holder_of(Some(record), liveness));
         Ok(true)
+    }
+
+    /// Those in the kernel's queue at the target itself.
+    fn waiting_for_the_target(&self) -> Result<Vec<i64>> {
+        let found = self.place.dir.stat_at(&self.place.target);
+        let found = found.map_err(|error| Error::io(&self.place.target_path, "the target cannot be read", error))?;
+        Ok(found.and_then(|stat| self.queue(stat.id)).unwrap_or_default())
     }
 
     /// The target itself: waiters of flock style, and programs that know only `flock(2)`.

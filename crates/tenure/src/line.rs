@@ -41,6 +41,11 @@ impl<W: Waits> Line<W> {
         self.places.front()
     }
 
+    /// All that still wait, first come first.
+    pub(crate) fn all(&self) -> Vec<Arc<W>> {
+        self.places.iter().filter(|waiter| waiter.waits()).cloned().collect()
+    }
+
     pub(crate) fn is_empty(&mut self) -> bool {
         self.first().is_none()
     }

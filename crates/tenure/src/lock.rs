@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
 use crate::guard::Guard;
-use crate::inspect::{Inspection, inspect};
+use crate::inspect::{Inspection, examine};
+use crate::kernel_locks::KernelLocks;
 use crate::options::{Options, Style, Wait};
 use crate::place::Place;
 use crate::queue::Slot;
@@ -44,11 +45,11 @@ impl Lock {
     }
 
     /// The queue of this process: another one after a fork.
-    fn slot(&self) -> Result<Arc<Slot>> {
+    fn slot(&self) -> Arc<Slot> {
         if self.slot.generation == sys::generation() {
-            return Ok(Arc::clone(&self.slot));
+            return Arc::clone(&self.slot);
         }
-        registry::reopened(&self.slot.place.target_path, !self.exclusive.options.record)
+        registry::reopened(&self.slot.place, !self.exclusive.options.record)
     }
 
     /// Acquires, waiting as `wait` says.
@@ -60,7 +61,7 @@ impl Lock {
     /// [`is_in_the_way`](crate::Error::is_in_the_way), [`is_unsupported`](crate::Error::is_unsupported),
     /// [`is_permission_denied`](crate::Error::is_permission_denied) and the system's own.
     pub fn acquire(&self, wait: Wait) -> Result<Guard> {
-        Ok(Guard::new(self.slot()?.acquire(Arc::clone(&self.exclusive), wait)?))
+        Ok(Guard::new(self.slot().acquire(Arc::clone(&self.exclusive), wait)?))
     }
 
     /// Acquires a share: others may share at the same time, nobody may hold. Flock style only, because a lock file
@@ -73,7 +74,7 @@ impl Lock {
     ///
     /// As [`acquire`](Lock::acquire); [`is_unsupported`](crate::Error::is_unsupported) in lock-file style.
     pub fn acquire_shared(&self, wait: Wait) -> Result<Guard> {
-        Ok(Guard::new(self.slot()?.acquire(self.share()?, wait)?))
+        Ok(Guard::new(self.slot().acquire(self.share()?, wait)?))
     }
 
     fn share(&self) -> Result<Arc<Request>> {
@@ -97,7 +98,7 @@ impl Lock {
     /// As [`acquire`](Lock::acquire), but for the deadlock.
     #[cfg(feature = "tokio")]
     pub async fn acquire_async(&self, wait: Wait) -> Result<Guard> {
-        crate::future::acquire(self.slot()?, Arc::clone(&self.exclusive), wait).await
+        crate::future::acquire(self.slot(), Arc::clone(&self.exclusive), wait).await
     }
 
     /// As [`acquire_shared`](Lock::acquire_shared), without blocking.
@@ -107,7 +108,7 @@ impl Lock {
     /// As there.
     #[cfg(feature = "tokio")]
     pub async fn acquire_shared_async(&self, wait: Wait) -> Result<Guard> {
-        crate::future::acquire(self.slot()?, self.share()?, wait).await
+        crate::future::acquire(self.slot(), self.share()?, wait).await
     }
 
     /// The path that it protects.
@@ -115,12 +116,12 @@ impl Lock {
         &self.slot.place.target_path
     }
 
-    /// How it stands: [`inspect`](crate::inspect()).
+    /// How it stands: [`inspect`](crate::inspect()), in the folder that this lock has open.
     ///
     /// # Errors
     ///
     /// As there.
     pub fn inspect(&self) -> Result<Inspection> {
-        inspect(self.target())
+        examine(&self.slot.place, &Options::default(), KernelLocks::read().as_ref())
     }
 }

@@ -116,6 +116,24 @@ impl Place {
         })
     }
 
+    /// The same place, by the folder that is open: wherever that was moved, and whatever the working folder is by now.
+    pub(crate) fn again(&self) -> Place {
+        Place {
+            dir: Arc::clone(&self.dir),
+            dir_stat: self.dir_stat,
+            file_system: self.file_system.clone(),
+            target_path: self.target_path.clone(),
+            lock_path: self.lock_path.clone(),
+            target: self.target.clone(),
+            lock: self.lock.clone(),
+            anchor: self.anchor.clone(),
+            swap: self.swap.clone(),
+            new: self.new.clone(),
+            anchors: self.anchors.clone(),
+            copies: AtomicBool::new(false),
+        }
+    }
+
     pub(crate) fn copies(&self) -> bool {
         self.copies.load(Ordering::Relaxed)
     }

@@ -215,12 +215,17 @@ pub(crate) fn previous(prior: &Prior, state: Option<PriorState>, crashed: Option
         return Previous::Crashed(Box::new(holder));
     }
     // In lock-file style the lock file's absence says that it was released; in flock style only the record does.
-    let why = match state.map(|state| (state.style, state.state)) {
-        Some((_, RecordState::Aborted)) => "a signal ended it",
-        Some((RecordStyle::Flock, RecordState::Held)) => "its kernel lock is free",
-        _ => return Previous::Clean,
-    };
+    let Some(why) = state.and_then(|state| crash_of(state.style, state.state)) else { return Previous::Clean };
     Previous::Crashed(Box::new(holder_of(prior.record().as_ref(), Liveness::dead(why))))
+}
+
+/// How a tenure was cut off whose kernel lock is free and that shows no lock file, by its record; `None`: it was not.
+pub(crate) fn crash_of(style: RecordStyle, state: RecordState) -> Option<&'static str> {
+    match (style, state) {
+        (_, RecordState::Aborted) => Some("a signal ended it"),
+        (RecordStyle::Flock, RecordState::Held) => Some("its kernel lock is free"),
+        _ => None,
+    }
 }
 
 /// Writes a record; one that others can see is masked first, and its pid comes back last.

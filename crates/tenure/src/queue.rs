@@ -60,6 +60,8 @@ struct State {
     epoch: u64,
     passes: u32,
     kept: Kept,
+    /// Those of whom something was granted: woken once the mutex is free, because a waker may poll at once.
+    woken: Vec<Waker>,
 }
 
 /// Descriptors that stay open from one tenure to the next.
@@ -85,8 +87,10 @@ enum Phase {
 #[derive(Debug, Default)]
 struct Waiting {
     wakeup: Option<Arc<Wakeup>>,
-    /// The file whose kernel queue it is in, and by which name it came to it.
-    queued_on: Option<(FileId, Name)>,
+    /// The file whose kernel queue it is in, by which name it came to it, and for which kind of lock.
+    queued_on: Option<(FileId, Name, LockKind)>,
+    /// It waits for the target, and the anchor's kernel lock was let go because nobody waits behind it.
+    alone: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,8 +142,8 @@ impl Waiter {
         }
     }
 
-    /// Hands over an outcome; `false` if nobody waits for it any more.
-    fn settle(&self, outcome: Turn) -> bool {
+    /// Hands over an outcome; `false` if nobody waits for it any more. A waker goes to `woken`.
+    fn settle(&self, outcome: Turn, woken: &mut Vec<Waker>) -> bool {
         let mut turn = self.turn();
         if !matches!(*turn, Turn::Queued(_)) {
             return false;
@@ -147,7 +151,7 @@ impl Waiter {
         let Turn::Queued(waker) = std::mem::replace(&mut *turn, outcome) else { return false };
         drop(turn);
         match waker {
-            Some(waker) => waker.wake(),
+            Some(waker) => woken.push(waker),
             None => self.granted.notify_one(),
         }
         true
@@ -171,6 +175,7 @@ impl Slot {
                 epoch: 0,
                 passes: 0,
                 kept: Kept::default(),
+                woken: Vec::new(),
             }),
             watched: AtomicBool::new(false),
         })
@@ -220,12 +225,14 @@ impl Slot {
         self: &Arc<Slot>,
         request: Arc<Request>,
     ) -> std::result::Result<Arc<Waiter>, Result<Arc<Tenure>>> {
+        let replaced = self.shares_of_another(&request);
         let mut state = self.state();
-        if let Some(tenure) = join(&mut state, &request) {
+        if let Some(tenure) = join(&mut state, &request, None, replaced) {
             return Err(Ok(tenure));
         }
         let waiter = self.push(&mut state, request, None);
         self.kick(&mut state);
+        wake(state);
         Ok(waiter)
     }
 
@@ -254,19 +261,66 @@ impl Slot {
         if let Phase::Waiting(Waiting { wakeup: Some(wakeup), .. }) = &state.phase {
             wakeup.wake();
         }
+        let left = self.suit_the_head(&mut state);
+        wake(state);
+        if let Some(anchor) = left {
+            // Of a descriptor that only the helper has besides. What cannot be unlocked is free when that closes it.
+            let _ = anchor.file.unlock();
+        }
         None
     }
 
+    /// A helper in a kernel queue can wait for one thing only. Where the queue's head has come to be another waiter that
+    /// could be served without that, the helper is left behind. Where nobody is left, it stays in the target's queue for
+    /// the next, but the anchor's kernel lock must go: it comes back, to be unlocked without the mutex.
+    fn suit_the_head(self: &Arc<Slot>, state: &mut State) -> Option<Arc<Anchor>> {
+        let Phase::Waiting(Waiting { queued_on: Some((_, name, kind)), alone, .. }) = &mut state.phase else {
+            return None;
+        };
+        let (name, kind) = (*name, *kind);
+        let Some(head) = state.queue.first() else {
+            let locked = name == Name::Target && state.kept.locked.is_some();
+            let anchor = state.kept.anchor.take_if(|_| locked)?;
+            *alone = true;
+            state.kept.locked = None;
+            return Some(anchor);
+        };
+        let other_kind = kind == LockKind::Exclusive && head.request.shared && name != Name::LockFile;
+        if !other_kind && (name != Name::Target || head.request.flock()) {
+            return None;
+        }
+        // Its descriptors stay its own: a kernel lock that it gets on them goes when it closes them.
+        let kept = std::mem::take(&mut state.kept);
+        state.epoch += 1;
+        state.phase = Phase::Waiting(Waiting::default());
+        self.start_helper(state);
+        kept.anchor.filter(|_| kept.locked.is_some())
+    }
+
+    /// Does the request want a share, and do those who share here have one of a file that the target's name no longer
+    /// means?
+    fn shares_of_another(&self, request: &Request) -> bool {
+        if !request.shared {
+            return false;
+        }
+        let target = match &self.state().phase {
+            Phase::Shared(sharers) => sharers.first().and_then(|first| first.grant.target.clone()),
+            _ => None,
+        };
+        target.is_some_and(|target| !acquire::is_current(&self.place, &target))
+    }
+
     fn start(self: &Arc<Slot>, request: Arc<Request>, never: bool, thread: Option<ThreadId>) -> Result<Start> {
+        let replaced = self.shares_of_another(&request);
         let mut state = self.state();
-        if let Some(tenure) = join(&mut state, &request) {
+        if let Some(tenure) = join(&mut state, &request, thread, replaced) {
             return Ok(Start::Granted(tenure));
         }
-        if let Phase::Held(tenure) = &state.phase {
-            let own = request.options.deadlock_check && tenure.thread.is_some() && tenure.thread == thread;
-            if own && !never {
-                return Err(self.would_deadlock(tenure));
-            }
+        if request.options.deadlock_check
+            && !never
+            && let Some(first) = held_by(&state, thread)
+        {
+            return Err(self.would_deadlock(first));
         }
         if !matches!(state.phase, Phase::Idle) || !state.queue.is_empty() {
             if never {
@@ -279,6 +333,7 @@ impl Slot {
             }
             let waiter = self.push(&mut state, request, thread);
             self.kick(&mut state);
+            wake(state);
             return Ok(Start::Queued(waiter));
         }
         state.phase = Phase::Working;
@@ -291,11 +346,13 @@ impl Slot {
         match outcome {
             Ok(Attempt::Granted(grant)) => {
                 let tenure = self.begin(&mut state, request, grant, thread);
+                self.let_followers_in(&mut state);
+                wake(state);
                 Ok(Start::Granted(tenure))
             }
             Ok(Attempt::Busy(blocker)) if never => {
                 self.kick(&mut state);
-                drop(state);
+                wake(state);
                 Err(match blocker {
                     Some(blocker) => busy_error(&self.place).with_holder(Some(blocker.holder)),
                     None => self.busy(),
@@ -306,10 +363,12 @@ impl Slot {
                 let waiter = new_waiter(request, thread);
                 state.queue.join_first(Arc::clone(&waiter));
                 self.kick(&mut state);
+                wake(state);
                 Ok(Start::Queued(waiter))
             }
             Err(error) => {
                 self.kick(&mut state);
+                wake(state);
                 Err(error)
             }
         }
@@ -330,12 +389,17 @@ impl Slot {
         // The helper is left behind: it will find itself granted some day, and go.
         state.epoch += 1;
         state.kept = kept;
-        Ok(Some(self.begin(&mut state, Arc::clone(request), grant, thread)))
+        let tenure = self.begin(&mut state, Arc::clone(request), grant, thread);
+        self.let_followers_in(&mut state);
+        wake(state);
+        Ok(Some(tenure))
     }
 
-    fn push(&self, state: &mut State, request: Arc<Request>, thread: Option<ThreadId>) -> Arc<Waiter> {
+    fn push(self: &Arc<Slot>, state: &mut State, request: Arc<Request>, thread: Option<ThreadId>) -> Arc<Waiter> {
         let waiter = new_waiter(request, thread);
         state.queue.join(Arc::clone(&waiter));
+        // With nobody before it the anchor's kernel lock was let go already.
+        let _ = self.suit_the_head(state);
         waiter
     }
 
@@ -374,7 +438,7 @@ impl Slot {
             state.phase = Phase::Idle;
             let error = Error::io(&self.place.target_path, "no thread could be started to wait for the lock", error);
             for waiter in state.queue.take() {
-                waiter.settle(Turn::Failed(error.again()));
+                waiter.settle(Turn::Failed(error.again()), &mut state.woken);
             }
         }
     }
@@ -397,6 +461,7 @@ impl Slot {
                 state.kept = kept;
                 state.phase = Phase::Idle;
                 self.kick(&mut state);
+                wake(state);
                 return;
             };
             let mut kept = state.kept.clone();
@@ -413,17 +478,22 @@ impl Slot {
                         let mut kept = std::mem::take(&mut state.kept);
                         drop(state);
                         acquire::take_back(&self.place, &mut kept, grant);
-                        self.state().kept = kept;
+                        let mut state = self.state();
+                        if state.epoch == epoch {
+                            state.kept = kept;
+                        }
                     } else {
-                        self.share_with_followers(&mut state);
+                        self.let_followers_in(&mut state);
+                        wake(state);
                         return;
                     }
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    if head.settle(Turn::Failed(error)) {
+                    if head.settle(Turn::Failed(error), &mut state.woken) {
                         state.queue.left();
                     }
+                    wake(state);
                 }
             }
         }
@@ -437,14 +507,29 @@ impl Slot {
         }
         state.kept.locked = None;
         let tenure = self.begin(state, Arc::clone(&waiter.request), grant, waiter.thread);
-        let settled = waiter.settle(Turn::Granted(tenure));
+        let settled = waiter.settle(Turn::Granted(tenure), &mut state.woken);
         debug_assert!(settled, "a waiter left the queue without its mutex");
         state.queue.left();
         None
     }
 
-    /// Shares the lock with those at the queue's front who want just that.
-    fn share_with_followers(self: &Arc<Slot>, state: &mut State) {
+    /// Lets those in who came before the grant and would be let in if they came after it: at the queue's front who want
+    /// a share of what is shared, and wherever they stand who may enter again what is reentrant.
+    fn let_followers_in(self: &Arc<Slot>, state: &mut State) {
+        if let Phase::Held(tenure) = &state.phase
+            && tenure.request.options.reentrant
+        {
+            let tenure = Arc::clone(tenure);
+            for waiter in state.queue.all() {
+                if !may_join(&tenure, &waiter.request) {
+                    continue;
+                }
+                tenure.join();
+                let settled = waiter.settle(Turn::Granted(Arc::clone(&tenure)), &mut state.woken);
+                debug_assert!(settled, "a waiter left the queue without its mutex");
+                state.queue.left();
+            }
+        }
         while let Phase::Shared(sharers) = &state.phase
             && let Some(first) = sharers.first()
             && let Some(next) = state.queue.first().cloned()
@@ -457,24 +542,41 @@ impl Slot {
     }
 
     /// Says what the helper of `epoch` is about to wait for; `false` if it was left behind.
-    pub(crate) fn about_to_queue_on(self: &Arc<Slot>, epoch: u64, kept: &Kept, id: FileId, name: Name) -> bool {
+    /// Or if nobody is left to wait for.
+    pub(crate) fn about_to_queue_on(
+        self: &Arc<Slot>,
+        epoch: u64,
+        kept: &Kept,
+        id: FileId,
+        name: Name,
+        kind: LockKind,
+    ) -> bool {
         let mut state = self.state();
-        if state.epoch != epoch {
+        if state.epoch != epoch || state.queue.is_empty() {
             return false;
         }
         state.kept = kept.clone();
-        state.phase = Phase::Waiting(Waiting { wakeup: None, queued_on: Some((id, name)) });
+        state.phase = Phase::Waiting(Waiting { queued_on: Some((id, name, kind)), ..Waiting::default() });
         drop(state);
         watchdog::waiting(self);
         true
     }
 
     /// The helper of `epoch` is out of the kernel's queue. It looks anew for whom it works: the head may have given up.
-    pub(crate) fn no_longer_queued(&self, epoch: u64) {
+    /// `true`: the anchor's kernel lock was let go meanwhile.
+    pub(crate) fn no_longer_queued(&self, epoch: u64) -> bool {
         let mut state = self.state();
-        if state.epoch == epoch {
-            state.phase = Phase::Waiting(Waiting::default());
+        if state.epoch != epoch {
+            return false;
         }
+        let alone = matches!(state.phase, Phase::Waiting(Waiting { alone: true, .. }));
+        state.phase = Phase::Waiting(Waiting::default());
+        alone
+    }
+
+    /// Is the helper of `epoch` not left behind?
+    pub(crate) fn is_present(&self, epoch: u64) -> bool {
+        self.state().epoch == epoch
     }
 
     /// Says that the helper of `epoch` waits for events, with a wake-up for when nobody is left in the queue. `false`
@@ -484,7 +586,7 @@ impl Slot {
         if state.epoch != epoch || state.queue.is_empty() {
             return false;
         }
-        state.phase = Phase::Waiting(Waiting { wakeup: Some(Arc::clone(wakeup)), queued_on: None });
+        state.phase = Phase::Waiting(Waiting { wakeup: Some(Arc::clone(wakeup)), ..Waiting::default() });
         true
     }
 
@@ -492,7 +594,7 @@ impl Slot {
     pub(crate) fn recheck(self: &Arc<Slot>) -> bool {
         let (id, name, policy) = {
             let mut state = self.state();
-            let Phase::Waiting(Waiting { queued_on: Some((id, name)), .. }) = state.phase else { return false };
+            let Phase::Waiting(Waiting { queued_on: Some((id, name, _)), .. }) = state.phase else { return false };
             let policy = state.queue.first().map_or(StalePolicy::Proof, |head| head.request.options.stale_policy);
             (id, name, policy)
         };
@@ -510,7 +612,7 @@ impl Slot {
             return true;
         }
         let mut state = self.state();
-        let same = matches!(&state.phase, Phase::Waiting(Waiting { queued_on: Some((now, _)), .. }) if *now == id);
+        let same = matches!(&state.phase, Phase::Waiting(Waiting { queued_on: Some((now, ..)), .. }) if *now == id);
         if same {
             event!(INFO, target = ?self.place.target_path, "the lock's file was replaced; waiting for the new one");
             state.epoch += 1;
@@ -523,6 +625,7 @@ impl Slot {
             }
             state.phase = Phase::Waiting(Waiting::default());
             self.start_helper(&mut state);
+            wake(state);
         }
         true
     }
@@ -554,14 +657,18 @@ impl Slot {
             Phase::Held(held) if Arc::ptr_eq(held, tenure) => {}
             Phase::Shared(sharers) if sharers.iter().any(|sharer| Arc::ptr_eq(sharer, tenure)) => {
                 sharers.retain(|sharer| !Arc::ptr_eq(sharer, tenure));
+                let last = sharers.is_empty();
+                let mut kept = Kept::default();
+                if last {
+                    state.phase = Phase::Working;
+                    kept = std::mem::take(&mut state.kept);
+                }
+                drop(state);
                 watchdog::ended(tenure);
                 tenure.end(revoked);
-                if !sharers.is_empty() {
+                if !last {
                     return Ok(());
                 }
-                state.phase = Phase::Working;
-                let mut kept = std::mem::take(&mut state.kept);
-                drop(state);
                 let unlocked = acquire::unlock(&self.place, &tenure.grant, None);
                 acquire::let_go(&mut kept);
                 if unlocked.is_err() {
@@ -593,6 +700,7 @@ impl Slot {
         state.passes = 0;
         state.phase = Phase::Idle;
         self.kick(&mut state);
+        wake(state);
         released
     }
 
@@ -602,6 +710,7 @@ impl Slot {
         state.passes = 0;
         state.phase = Phase::Idle;
         self.kick(&mut state);
+        wake(state);
     }
 
     /// Passes the tenure's kernel lock, and its place in the folder, on to a waiter of this process.
@@ -611,7 +720,11 @@ impl Slot {
         let mut state = self.state();
         state.passes += 1;
         match self.deliver(&mut state, next, grant) {
-            None => true,
+            None => {
+                self.let_followers_in(&mut state);
+                wake(state);
+                true
+            }
             Some(grant) => {
                 drop(state);
                 // It gave up meanwhile: let go in the ordinary way.
@@ -621,6 +734,7 @@ impl Slot {
                 state.passes = 0;
                 state.phase = Phase::Idle;
                 self.kick(&mut state);
+                wake(state);
                 true
             }
         }
@@ -630,6 +744,7 @@ impl Slot {
     pub(crate) fn busy(&self) -> Error {
         let here = match &self.state().phase {
             Phase::Held(tenure) => Some(Arc::clone(tenure)),
+            Phase::Shared(sharers) => sharers.first().map(Arc::clone),
             _ => None,
         };
         let holder = match here {
@@ -647,7 +762,10 @@ impl Slot {
             "this thread holds the lock already and would wait for itself",
         )
         .with_holder(Some(mine))
-        .with_hint("use the first guard, or open both with reentrant(true)")
+        .with_hint(match tenure.request.shared {
+            true => "release the share first: it can neither become a hold nor be taken again past those who wait for its end",
+            false => "use the first guard, or open both with reentrant(true)",
+        })
     }
 }
 
@@ -663,30 +781,52 @@ fn share(first: &Grant) -> Grant {
         anchor: first.anchor.clone(),
         target: first.target.clone(),
         presence: presence::Presence::Hidden,
-        previous: crate::guard::Previous::Clean,
+        previous: first.previous.clone(),
         record: None,
         state_offset: 0,
     }
 }
 
 /// A reentrant acquire of what this process holds, or a further share of what it shares.
-fn join(state: &mut State, request: &Arc<Request>) -> Option<Arc<Tenure>> {
+///
+/// `replaced`: the target's name means another file than the one that is shared.
+fn join(state: &mut State, request: &Arc<Request>, thread: Option<ThreadId>, replaced: bool) -> Option<Arc<Tenure>> {
     match &mut state.phase {
-        Phase::Held(tenure)
-            if !request.shared && request.options.reentrant && tenure.request.options.reentrant && tenure.is_held() =>
-        {
+        Phase::Held(tenure) if may_join(tenure, request) => {
             tenure.join();
             Some(Arc::clone(tenure))
         }
-        Phase::Shared(sharers) if request.shared && state.queue.is_empty() => {
+        Phase::Shared(sharers) if request.shared && !replaced && state.queue.is_empty() => {
             let first = sharers.first()?;
             let grant = share(&first.grant);
-            let tenure = Tenure::new(Arc::clone(&first.slot), Arc::clone(request), grant, None);
+            let tenure = Tenure::new(Arc::clone(&first.slot), Arc::clone(request), grant, thread);
             sharers.push(Arc::clone(&tenure));
+            watchdog::held(&tenure);
             Some(tenure)
         }
         _ => None,
     }
+}
+
+fn may_join(tenure: &Tenure, request: &Request) -> bool {
+    !request.shared && request.options.reentrant && tenure.request.options.reentrant && tenure.is_held()
+}
+
+/// The tenure that this thread acquired, where a further acquire by it would wait for its own end.
+fn held_by(state: &State, thread: Option<ThreadId>) -> Option<&Arc<Tenure>> {
+    let own = |tenure: &&Arc<Tenure>| thread.is_some() && tenure.thread == thread;
+    match &state.phase {
+        Phase::Held(tenure) => Some(tenure).filter(own),
+        Phase::Shared(sharers) => sharers.iter().find(own),
+        Phase::Idle | Phase::Working | Phase::Waiting(_) => None,
+    }
+}
+
+/// Frees the mutex, and wakes those of whom something was granted or refused under it.
+fn wake(mut state: MutexGuard<'_, State>) {
+    let woken = std::mem::take(&mut state.woken);
+    drop(state);
+    woken.into_iter().for_each(Waker::wake);
 }
 
 fn new_waiter(request: Arc<Request>, thread: Option<ThreadId>) -> Arc<Waiter> {

@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::error::Result;
 use crate::place::Place;
 use crate::queue::Slot;
 use crate::sys::{FileId, PerProcess};
@@ -44,6 +42,6 @@ pub(crate) fn slot(place: Place, bare: bool) -> Arc<Slot> {
 }
 
 /// The same target's queue in this process, for a lock that was opened before a fork.
-pub(crate) fn reopened(target: &Path, bare: bool) -> Result<Arc<Slot>> {
-    Ok(slot(Place::open(target, false)?, bare))
+pub(crate) fn reopened(place: &Place, bare: bool) -> Arc<Slot> {
+    slot(place.again(), bare)
 }

@@ -310,11 +310,13 @@ impl Tenure {
 
     /// Wakes those who wait for its loss.
     pub(crate) fn tell_gone(&self) {
-        let mut listeners = self.listeners();
-        listeners.gone = true;
-        for waker in listeners.wakers.drain(..) {
-            waker.wake();
-        }
+        let wakers = {
+            let mut listeners = self.listeners();
+            listeners.gone = true;
+            std::mem::take(&mut listeners.wakers)
+        };
+        // Without the mutex: a waker may poll at once, on this thread.
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// For [`Guard::revoked`](crate::Guard::revoked).

@@ -70,6 +70,8 @@ impl Watchdog {
         let mut idle = false;
         loop {
             let now = Instant::now();
+            // One that began to be listened to at the very moment of its end, or twice at once.
+            state.held.retain(|held| held.tenure.is_held());
             let mut due = Vec::new();
             for held in &mut state.held {
                 due.extend(held.due(now));

@@ -196,12 +196,19 @@ fn remove_all() {
             if libc::fstatat(dir, path, found.as_mut_ptr(), libc::AT_SYMLINK_NOFOLLOW) != 0 {
                 continue;
             }
-            let found = found.assume_init();
-            if found.st_dev == cell.device.load(Ordering::Relaxed) && found.st_ino == cell.inode.load(Ordering::Relaxed)
-            {
-                libc::pwrite(cell.file.load(Ordering::Relaxed), aborted.as_ptr().cast(), aborted.len(), offset);
-                libc::unlinkat(dir, path, 0);
+            if !is_of(cell, &found.assume_init()) {
+                continue;
             }
+            // Another thread may have released it by now: the descriptor's number could be some other file's.
+            let file = cell.file.load(Ordering::Relaxed);
+            if libc::fstat(file, found.as_mut_ptr()) == 0 && is_of(cell, &found.assume_init()) {
+                libc::pwrite(file, aborted.as_ptr().cast(), aborted.len(), offset);
+            }
+            libc::unlinkat(dir, path, 0);
         }
     }
+}
+
+fn is_of(cell: &Cell, found: &libc::stat) -> bool {
+    found.st_dev == cell.device.load(Ordering::Relaxed) && found.st_ino == cell.inode.load(Ordering::Relaxed)
 }
