@@ -39,6 +39,14 @@ struct Worker {
     args: doctor::worker::Args,
 }
 
+/// The words of `run` alone. It is called in loops and from crontabs, and building the words of every other subcommand
+/// is a large part of its start (`bench/whole-command`).
+#[derive(Parser)]
+struct RunAlone {
+    #[command(flatten)]
+    args: run::Args,
+}
+
 /// The first word of a doctor's worker.
 pub(crate) const DOCTOR_WORKER: &str = "doctor-worker";
 
@@ -84,10 +92,18 @@ pub(crate) enum Parsed {
 
 /// Reads the words of this process's call.
 pub(crate) fn parse() -> Parsed {
-    let mut words = std::env::args_os().skip(1);
-    if words.next().is_some_and(|first| first == DOCTOR_WORKER) {
-        let Worker { args } = Worker::parse_from(std::iter::once(DOCTOR_WORKER.into()).chain(words));
+    // The first word stands where a parser expects the program's name.
+    let words = || std::env::args_os().skip(1);
+    let first = words().next();
+    if first.as_ref().is_some_and(|first| first == DOCTOR_WORKER) {
+        let Worker { args } = Worker::parse_from(words());
         return Parsed::Action(Box::new(Action::DoctorWorker(args)));
+    }
+    // Help and errors are for all the words together to give.
+    if first.is_some_and(|first| first == "run")
+        && let Ok(RunAlone { args }) = RunAlone::try_parse_from(words())
+    {
+        return Parsed::Action(Box::new(Action::Run(args)));
     }
     match Cli::try_parse() {
         Ok(Cli { action: Some(action) }) => Parsed::Action(Box::new(action)),
