@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{break_lock, clean, completions, doctor, exit, hold, ls, man, run, status, wait};
@@ -37,6 +37,14 @@ pub(crate) enum Action {
 struct Worker {
     #[command(flatten)]
     args: doctor::worker::Args,
+}
+
+/// The words of `run` alone. It is called in loops and from crontabs, and building the words of every other subcommand
+/// is a large part of its start (`bench/whole-command`).
+#[derive(Parser)]
+struct RunAlone {
+    #[command(flatten)]
+    args: run::Args,
 }
 
 /// The first word of a doctor's worker.
@@ -84,10 +92,18 @@ pub(crate) enum Parsed {
 
 /// Reads the words of this process's call.
 pub(crate) fn parse() -> Parsed {
-    let mut words = std::env::args_os().skip(1);
-    if words.next().is_some_and(|first| first == DOCTOR_WORKER) {
-        let Worker { args } = Worker::parse_from(std::iter::once(DOCTOR_WORKER.into()).chain(words));
+    // The first word stands where a parser expects the program's name.
+    let words = || std::env::args_os().skip(1);
+    let first = words().next();
+    if first.as_ref().is_some_and(|first| first == DOCTOR_WORKER) {
+        let Worker { args } = Worker::parse_from(words());
         return Parsed::Action(Box::new(Action::DoctorWorker(args)));
+    }
+    // Help and errors are for all the words together to give.
+    if first.is_some_and(|first| first == "run")
+        && let Ok(RunAlone { args }) = RunAlone::try_parse_from(words())
+    {
+        return Parsed::Action(Box::new(Action::Run(args)));
     }
     match Cli::try_parse() {
         Ok(Cli { action: Some(action) }) => Parsed::Action(Box::new(action)),
@@ -96,9 +112,11 @@ pub(crate) fn parse() -> Parsed {
             Parsed::Done(printed(error.print()))
         }
         Err(error) => {
-            let error = tame(error);
+            let mut error = tame(error);
+            let note = tame_environment(&mut error).then_some("\nIt comes from the environment: TENURE_TIMEOUT.\n");
             // Every error of this command begins the same way.
-            let text = error.render().ansi().to_string().replacen("error:", "tenure:", 1);
+            let mut text = error.render().ansi().to_string().replacen("error:", "tenure:", 1);
+            text += note.unwrap_or_default();
             let _ = write!(anstream::stderr().lock(), "{text}");
             Parsed::Done(exit::USAGE)
         }
@@ -109,6 +127,23 @@ pub(crate) fn parse() -> Parsed {
 fn tame(error: clap::Error) -> clap::Error {
     let escaped = std::env::args_os().map(|word| tenure::escape::text(&word.to_string_lossy()));
     Cli::try_parse_from(escaped).err().unwrap_or(error)
+}
+
+/// Is it about the environment's value, which the caller may not know of? That is escaped as well.
+fn tame_environment(error: &mut clap::Error) -> bool {
+    let Some(value) = std::env::var_os("TENURE_TIMEOUT") else { return false };
+    let value = value.to_string_lossy();
+    let of = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    let is = error.kind() == ErrorKind::ValueValidation
+        && of(ContextKind::InvalidArg).starts_with("--timeout")
+        && of(ContextKind::InvalidValue) == value;
+    if is {
+        error.insert(ContextKind::InvalidValue, ContextValue::String(tenure::escape::text(&value)));
+    }
+    is
 }
 
 /// A pipe that closes (`| head -1`) is no error.

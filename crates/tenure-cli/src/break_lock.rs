@@ -75,7 +75,11 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     } else if !args.quiet {
         report::print(&(done(&target, &broken.found, broken.broken) + "\n"))?;
     }
-    Ok(exit::OK)
+    Ok(match (broken.found.state, broken.broken) {
+        (State::Free, _) | (_, true) => exit::OK,
+        // Somebody was faster than we were with what the dead one left.
+        (_, false) => exit::BUSY,
+    })
 }
 
 fn is_foreign(found: &Inspection) -> bool {

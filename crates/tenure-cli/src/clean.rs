@@ -23,6 +23,8 @@ Examples:
 
 Exit codes:
   0       done (a missing folder has no locks)
+  64      the call's words are off
+  73      it is no folder
   74, 77  input or output failed; permission denied: also where one lock alone could not be removed")]
 pub(crate) struct Args {
     /// The folder

@@ -12,7 +12,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
-    if text.starts_with('-') && text.len() > 1 {
+    if text.strip_prefix('-').is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit())) {
         return Err(format!("a duration is never negative; {FORMS}"));
     }
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -98,12 +98,15 @@ mod tests {
             "٣s",
             "1e3s",
             "--no-wait",
+            "--",
         ];
         for text in wrong {
             let error = parse(text).expect_err(text);
             assert!(error.contains(FORMS), "{text}: {error}");
         }
         assert!(parse("-5s").unwrap_err().contains("negative"));
+        // The next word, where the duration was forgotten.
+        assert_eq!(parse("--"), Err(FORMS.to_owned()));
         assert!(parse("10").unwrap_err().contains("unit"));
     }
 

@@ -162,13 +162,13 @@ impl Holding<'_> {
     fn check(&mut self) -> Result<(), Failure> {
         if !self.guard.excludes_natives() {
             let error = self.guard.check().err();
-            let error = error.map_or_else(|| report::path(self.guard.target()), |error| error.to_string());
+            let error = error.map_or_else(|| report::path(self.guard.target()), |error| report::lost(&error));
             return Err(Failure::new(exit::LOST, format!("{error}: released")));
         }
         match self.guard.check() {
             Err(error) if error.is_lost() && !self.lost => {
                 self.lost = true;
-                report::say(&format!("{error}: others who use Tenure are still kept out"));
+                report::say(&format!("{}: it stays held", report::lost(&error)));
             }
             _ => {}
         }

@@ -100,6 +100,13 @@ pub(crate) fn taken_over(target: &Path, holder: &Holder) -> String {
     line + ": what it wrote last may be half-written"
 }
 
+/// What happened, without the error's advice to whoever holds by the library: here it is for us to act.
+pub(crate) fn lost(error: &tenure::Error) -> String {
+    let text = error.to_string();
+    let advice = error.hint().map(|hint| format!("; {hint}"));
+    advice.and_then(|advice| text.strip_suffix(&advice).map(ToOwned::to_owned)).unwrap_or(text)
+}
+
 /// The date in the record of a lock that is held could not be made new.
 pub(crate) fn not_refreshed(target: &Path, error: &tenure::Error) -> String {
     format!("programs that judge {} by its date may soon find it too old: {error}", path(target))

@@ -1,6 +1,8 @@
 //! `tenure run`: a command that runs while its targets are locked.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
+use std::path::Path;
 use std::process::Command;
 
 use clap::ValueEnum;
@@ -32,6 +34,9 @@ Examples:
   tenure run --steal-after 30m queue -- ./worker.sh                 robs a holder that is older
   tenure run -E 0 -n tick -- ./cron-job.sh                          busy is no failure
   tenure run --mode 666 /tmp/shared -- ./job.sh                     with other users
+  tenure run --quiet queue -- ./worker.sh                           no word of waiting
+  tenure run --verbose queue -- ./worker.sh                         when it is had and let go
+  TENURE_TIMEOUT=10s ./all.sh                                       for each `tenure` in a script
 
 Exit codes:
   the command's own; 128 + N where signal N ended it
@@ -128,13 +133,7 @@ fn run_held(args: &Args, words: &[OsString], held: Held, signals: &mut Signals) 
         }
         other => other,
     };
-    let child = child.map_err(|error| {
-        let code = match error.kind() {
-            std::io::ErrorKind::NotFound => exit::NOT_FOUND,
-            _ => exit::CANNOT_RUN,
-        };
-        Failure::new(code, format!("{}: {error}", report::path(words[0].as_ref())))
-    })?;
+    let child = child.map_err(|error| not_started(&words[0], &error))?;
     drop(kept);
     let line = command_line(words);
     for guard in &held.guards {
@@ -142,6 +141,23 @@ fn run_held(args: &Args, words: &[OsString], held: Held, signals: &mut Signals) 
         let _ = guard.set_process(child.id(), Some(&line));
     }
     supervise::supervise(args, held, child, signals)
+}
+
+/// Why a command did not start, and what may help.
+fn not_started(name: &OsStr, error: &std::io::Error) -> Failure {
+    let is_there = sys::find_program(name).is_some();
+    let is_path = Path::new(name).components().count() > 1;
+    let (code, what, hint) = match error.kind() {
+        // The kernel says the same of a script whose `#!` names what is not there.
+        ErrorKind::NotFound if is_there => {
+            (exit::NOT_FOUND, "what runs it was not found", "; look at its first line (#!), or at its linker")
+        }
+        ErrorKind::NotFound if is_path => (exit::NOT_FOUND, "the command was not found", ""),
+        ErrorKind::NotFound => (exit::NOT_FOUND, "the command was not found", "; it is in no folder of PATH"),
+        ErrorKind::PermissionDenied if is_there => (exit::CANNOT_RUN, "the command cannot be run", "; `chmod +x`?"),
+        _ => (exit::CANNOT_RUN, "the command cannot be run", ""),
+    };
+    Failure::new(code, format!("{}: {what}: {error}{hint}", report::path(name.as_ref())))
 }
 
 impl Args {

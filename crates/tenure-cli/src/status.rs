@@ -29,10 +29,11 @@ Examples:
   tenure status --pid 4242                   what that process holds and waits for
 
 Exit codes:
-  0   done; with --check: it could be had now (free or stale)
-  75  with --check: held or unknown
-  73  something that is no lock stands in the lock file's place
-  74, 77  input or output failed; permission denied (--pid: of another user's process)")]
+  0       done; with --check: it could be had now (free or stale)
+  64      the call's words are off
+  73      something that is no lock stands in the lock file's place
+  74, 77  input or output failed; permission denied (--pid: of another user's process)
+  75      with --check: held or unknown")]
 pub(crate) struct Args {
     /// The path that the lock protects
     #[arg(value_hint = ValueHint::AnyPath, required_unless_present = "pid")]

@@ -269,5 +269,8 @@ impl Supervisor<'_> {
 }
 
 fn say_lost(error: &tenure::Error, then: &str) {
-    report::say(&format!("{error}: what the command does since then is not protected{then}"));
+    let what = report::lost(error);
+    report::say(&format!(
+        "{what}: since then what the command does is not protected, and may be mixed with another's{then}"
+    ));
 }

@@ -28,7 +28,7 @@ const ALL: usize = usize::MAX;
 const COLUMNS: [Column; 7] = [
     column("TARGET", ALL, 10, ALL),
     column("STATE", ALL, ALL, ALL),
-    column("HOLDER", ALL, ALL, 4),
+    column("HOLDER", 24, ALL, 4),
     column("COMMAND", 40, 8, 1),
     column("SINCE", ALL, ALL, 3),
     column("WAITERS", ALL, ALL, 2),

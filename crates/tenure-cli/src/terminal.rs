@@ -1,7 +1,6 @@
 //! What a terminal needs: lines that fit it, and one that changes in place and goes away.
 //!
-//! A crate for progress bars would bring a drawing thread and a template language for one line that is drawn once a
-//! second from where it is waited anyway.
+//! docs/design.md says why no crate for progress bars draws it.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -23,7 +22,7 @@ pub(crate) fn width(text: &str) -> usize {
     text.chars().map(char_width).sum()
 }
 
-fn char_width(c: char) -> usize {
+pub(crate) fn char_width(c: char) -> usize {
     match c {
         // Asks for the picture of the character before it, which is wider than its letter.
         '\u{fe0f}' => 1,
@@ -69,13 +68,14 @@ impl LiveLine {
         let err = io::stderr();
         let columns = sys::columns(&err).unwrap_or(USUAL_WIDTH);
         self.shown = true;
-        // One short of the edge: some terminals wrap when the last column is written.
-        let _ = err.lock().write_all(format!("\r{}\x1b[K", cut_end(text, columns.saturating_sub(1))).as_bytes());
+        // Short of the edge: some terminals wrap when the last column is written, and a key's `^C` shows after it.
+        let room = columns.saturating_sub(1 + "^C".len());
+        let _ = err.lock().write_all(format!("\r{}\x1b[K", cut_end(text, room)).as_bytes());
     }
 
-    /// Takes it away.
+    /// Takes it away. In the background the cursor is where the shell, or somebody's typing, has put it: then it stays.
     pub(crate) fn clear(&mut self) {
-        if std::mem::take(&mut self.shown) {
+        if std::mem::take(&mut self.shown) && sys::in_foreground() {
             let _ = io::stderr().lock().write_all(b"\r\x1b[K");
         }
     }

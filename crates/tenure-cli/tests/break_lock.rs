@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Done, Running, Scratch, ends, kill};
+use common::{Done, Running, Scratch, ends, kill, needs};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -91,6 +91,29 @@ fn what_a_dead_holder_left_is_removed() {
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
     assert!(done.stdout.starts_with(&format!("removed what pid {} ", holder.command)), "{done:?}");
     assert!(!scratch.join("a.lock").exists());
+}
+
+#[test]
+fn what_another_was_faster_with_is_75() {
+    if !needs("strace") {
+        return;
+    }
+    let scratch = Scratch::new();
+    let text = "{\"pid\": 999999999, \"createdAt\": \"2026-03-02T10:00:00.000Z\"}";
+    fs::write(scratch.join("a.lock"), text).unwrap();
+    // Somebody has the anchor by the time that we ask for it.
+    for words in [&["break", "a"][..], &["break", "--json", "a"]] {
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e", "inject=flock:error=EAGAIN"]);
+        strace.arg(env!("CARGO_BIN_EXE_tenure")).args(words).current_dir(scratch.path());
+        let done = Done::from(strace.output().unwrap());
+        assert_eq!((done.code, done.stderr.as_str()), (Some(75), ""), "{done:?}");
+        assert!(
+            done.stdout.contains("taken by another meanwhile") || done.stdout.contains("\"broken\":false"),
+            "{done:?}"
+        );
+    }
+    assert!(scratch.join("a.lock").exists());
 }
 
 #[test]

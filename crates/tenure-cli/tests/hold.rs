@@ -161,7 +161,7 @@ fn a_lock_file_that_was_removed_keeps_natives_out_and_is_76_at_the_end() {
     let scratch = Scratch::new();
     let (mut holder, _) = hold(&scratch, ["a"]);
     fs::remove_file(scratch.join("a.lock")).unwrap();
-    assert!(holder.stderr.next().contains("others who use Tenure are still kept out"));
+    assert!(holder.stderr.next().ends_with("foreign programs are not: it stays held"));
     assert_eq!(scratch.done(["run", "-n", "a", "--", "true"]).code, Some(75));
     assert_eq!(holder.finish().code(), Some(76));
     assert_eq!(holder.stderr.rest(), [""; 0]);

@@ -28,6 +28,10 @@ fn every_shell_has_its_script_with_every_subcommand() {
     for (shell, files) in [("zsh", "_files"), ("bash", "-o default")] {
         assert!(scratch.done(["completions", shell]).stdout.contains(files), "{shell} completes no paths");
     }
+    let zsh = scratch.done(["completions", "zsh"]).stdout;
+    for dir in zsh.lines().filter(|line| line.contains("::dir --")) {
+        assert!(dir.contains(":_files -/'"), "folders only: {dir}");
+    }
 }
 
 #[test]

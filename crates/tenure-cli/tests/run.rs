@@ -9,7 +9,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Running, Scratch, ends, kill};
 use rustix::process::Signal;
@@ -39,10 +39,19 @@ fn a_signal_that_ended_the_command_is_128_and_its_number() {
 fn not_found_is_127_and_cannot_be_run_is_126_and_the_lock_is_free_again() {
     let scratch = Scratch::new();
     fs::write(scratch.join("text"), "no program").unwrap();
-    for (command, code) in [("./none", 127), ("no-such-command-anywhere", 127), ("./text", 126), (".", 126)] {
+    fs::write(scratch.join("script"), "#!/no/such/interpreter\n").unwrap();
+    fs::set_permissions(scratch.join("script"), Permissions::from_mode(0o755)).unwrap();
+    let cases = [
+        ("./none", 127, "the command was not found: No such file"),
+        ("no-such-command-anywhere", 127, "; it is in no folder of PATH"),
+        ("./script", 127, "what runs it was not found"),
+        ("./text", 126, "the command cannot be run: Permission denied (os error 13); `chmod +x`?"),
+        (".", 126, "the command cannot be run: "),
+    ];
+    for (command, code, says) in cases {
         let done = scratch.done(["run", "a", "--", command]);
         assert_eq!(done.code, Some(code), "{done:?}");
-        assert!(done.stderr.starts_with(&format!("tenure: {command}: ")), "{done:?}");
+        assert!(done.stderr.starts_with(&format!("tenure: {command}: ")) && done.stderr.contains(says), "{done:?}");
         assert!(!scratch.names().contains(&"a.lock".to_owned()), "released");
         assert_eq!(scratch.done(["run", "-n", "a", "--", "true"]).code, Some(0));
     }
@@ -274,6 +283,36 @@ fn a_wait_is_said_after_a_second_with_who_holds() {
     assert_eq!(waiter.wait().code(), Some(0));
     assert_eq!(waiter.stdout.rest(), ["ran"]);
     assert_eq!(waiter.stderr.rest(), [""; 0], "said once");
+}
+
+#[test]
+fn a_wait_is_said_again_when_the_holder_changes_and_only_then() {
+    // In flock style there is no lock file whose date tells.
+    thread::scope(|scope| {
+        for style in [&["a"][..], &["--flock", "a"]] {
+            scope.spawn(move || {
+                let scratch = Scratch::new();
+                let waits = |label: &str, script: &str| {
+                    let words = [&["run", "--label", label], style, &["-c", script]].concat();
+                    let waiter = Running::start(scratch.tenure(words));
+                    assert!(waiter.stderr.next().contains("(first), alive"));
+                    waiter
+                };
+                let mut first = scratch.hold([&["--label", "first"], style].concat());
+                let mut second = waits("second", "echo mine; read x");
+                let mut third = waits("third", "true");
+                // It looks every five seconds.
+                thread::sleep(Duration::from_secs(6));
+                first.finish();
+                assert_eq!(second.stdout.next(), "mine");
+                let line = third.stderr.next();
+                assert!(line.contains("waiting for a: held") && line.contains("(second), alive"), "{line}");
+                assert_eq!(second.finish().code(), Some(1));
+                assert_eq!(third.wait().code(), Some(0));
+                assert_eq!((second.stderr.rest(), third.stderr.rest()), (vec![], vec![]));
+            });
+        }
+    });
 }
 
 #[test]

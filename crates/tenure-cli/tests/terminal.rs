@@ -154,6 +154,25 @@ fn ctrl_c_ends_the_wait() {
 }
 
 #[test]
+fn a_wait_in_the_background_leaves_the_cursor_alone() {
+    let scratch = Scratch::new();
+    let mut holder = scratch.hold(["a"]);
+    let mut terminal = Terminal::open(&scratch);
+    terminal.press("TERM=xterm tenure run a -- echo mi\"\"ne\n");
+    terminal.see("waiting for a: held ");
+    terminal.press(CTRL_Z);
+    terminal.see("Stopped");
+    terminal.press("bg\n");
+    // It is not redrawn there, but said.
+    terminal.see("tenure: waiting for a: held ");
+    terminal.press("half a wo''rd");
+    terminal.see("half a wo''rd");
+    holder.finish();
+    let between = terminal.see("mine\r\n");
+    assert_eq!(between, "", "what is being typed stays");
+}
+
+#[test]
 fn ctrl_z_and_fg() {
     let scratch = Scratch::new();
     let mut terminal = Terminal::open(&scratch);

@@ -6,7 +6,8 @@
 
 mod common;
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
@@ -132,11 +133,22 @@ fn words_that_are_off() {
         &["completions"],
         &["completions", "tcsh"],
         &["man", "none"],
+        &["doctor", "--stress", "0"],
+        &["doctor", "--stress", "5 parsecs"],
+        &["doctor", "--stress", "1s", "--processes", "1"],
+        &["doctor", "--processes", "4"],
+        &["doctor", "none"],
+        &["ls", "--cross-file-systems"],
+        &["clean", "--dry"],
         &["sattus"],
         &["lock", "a"],
+        &["help", "sattus"],
     ] {
         text.call(words);
     }
+    let words = ["run", "a", "--", "true"];
+    let output = scratch.tenure(words).env("TENURE_TIMEOUT", "soon").env_remove("COLUMNS").output().unwrap();
+    text.add(&words, &Done::from(output));
     assert!(scratch.names().is_empty(), "nothing was made: {:?}", scratch.names());
     snapshot("words-that-are-off", &text.text);
 }
@@ -179,6 +191,52 @@ fn a_lock_whose_holder_died() {
     snapshot("died", &text.text);
 }
 
+/// What `run` and `hold` say while they hold.
+#[test]
+fn a_lock_that_is_lost_or_held_for_too_long() {
+    let scratch = Scratch::new();
+    let mut text = String::new();
+    let mut case = |what: &str, holder: &mut Running, code: i32| {
+        let said = holder.stderr.rest().join("\n");
+        assert_eq!(holder.wait().code(), Some(code), "{what}: {said}");
+        text += &format!("{what}\n{said}\nexit code {code}\n\n");
+    };
+    let words = ["--max-hold", "50ms", "--on-overrun"];
+    for (how, code) in [("term", 143), ("kill", 137)] {
+        let mut holder = scratch.hold(words.into_iter().chain([how, "a"]));
+        case(&format!("run --max-hold, --on-overrun {how}"), &mut holder, code);
+    }
+    // Those that go on end when they have spoken.
+    let speak = |holder: &mut Running| {
+        let line = holder.stderr.next();
+        holder.finish();
+        line
+    };
+    let mut rest = String::new();
+    let mut goes_on = |what: &str, mut holder: Running, code: i32| {
+        let line = speak(&mut holder);
+        assert_eq!((holder.wait().code(), holder.stderr.rest()), (Some(code), vec![]), "{what}: {line}");
+        rest += &format!("{what}\n{line}\nexit code {code}\n\n");
+    };
+    goes_on("run --max-hold", scratch.hold(["--max-hold", "50ms", "a"]), 1);
+    let holder = scratch.hold(["a"]);
+    fs::remove_file(scratch.join("a.lock")).unwrap();
+    goes_on("run, its lock file removed", holder, 76);
+    let held = |options: &[&str]| {
+        let holder = Running::start(scratch.tenure([&["hold"], options, &["a"]].concat()));
+        holder.stdout.next();
+        holder
+    };
+    goes_on("hold --max-hold", held(&["--max-hold", "50ms"]), 0);
+    let holder = held(&[]);
+    fs::remove_file(scratch.join("a.lock")).unwrap();
+    goes_on("hold, its lock file removed", holder, 76);
+    let mut holder = held(&[]);
+    assert_eq!(scratch.done(["break", "--force", "--quiet", "a"]).code, Some(0));
+    case("hold, broken", &mut holder, 76);
+    snapshot("while-it-is-held", &(text + &rest));
+}
+
 #[test]
 fn what_stands_in_the_way() {
     let scratch = Scratch::new();
@@ -188,6 +246,8 @@ fn what_stands_in_the_way() {
     File::options().write(true).open(scratch.join("new.lock")).unwrap().set_modified(late).unwrap();
     fs::create_dir(scratch.join("folder.lock")).unwrap();
     fs::write(scratch.join("text"), "no program").unwrap();
+    fs::write(scratch.join("script"), "#!/no/such/interpreter\n").unwrap();
+    fs::set_permissions(scratch.join("script"), Permissions::from_mode(0o755)).unwrap();
     let mut text = session(&scratch);
     text.call(&["run", "Cargo", "--", "true"])
         .call(&["status", "Cargo"])
@@ -197,13 +257,29 @@ fn what_stands_in_the_way() {
         .call(&["status", "new"])
         .call(&["break", "new"])
         .call(&["break", "--force", "new"])
+        .call(&["ls", "text"])
+        .call(&["clean", "text"])
+        .call(&["doctor", "text"])
         .call(&["run", "a", "--", "./text"])
+        .call(&["run", "a", "--", "./script"])
+        .call(&["run", "a", "--", "./none"])
         .call(&["run", "a", "--", "no-such-command-anywhere"]);
-    for words in [&["status", "--json", "a"][..], &["hold", "a"], &["break", "a"], &["man"], &["completions", "bash"]] {
+    for words in [
+        &["status", "--json", "a"][..],
+        &["ls", "--json"],
+        &["clean", "--json"],
+        &["hold", "a"],
+        &["break", "a"],
+        &["doctor"],
+        &["doctor", "--json"],
+        &["man"],
+        &["completions", "bash"],
+    ] {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let output = scratch.tenure(words).stdout(full).stderr(Stdio::piped()).output().unwrap();
         text.add(&[words, &["> /dev/full"]].concat(), &Done::from(output));
     }
+    assert!(!scratch.names().iter().any(|name| name.contains("doctor")), "{:?}", scratch.names());
     snapshot("in-the-way", &text.text);
 }
 

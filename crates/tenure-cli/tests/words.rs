@@ -13,7 +13,7 @@ use common::Scratch;
 #[test]
 fn words_that_are_off_are_64_and_say_what_is_right() {
     let scratch = Scratch::new();
-    let cases: [(&[&str], &str); 19] = [
+    let cases: [(&[&str], &str); 20] = [
         (&["run"], "TARGET"),
         (&["run", "a"], "tenure run TARGET -- COMMAND"),
         (&["run", "a", "make"], "is `make` the command?"),
@@ -22,6 +22,7 @@ fn words_that_are_off_are_64_and_say_what_is_right() {
         (&["run", "a", "--timeout", "-5s", "--", "true"], "never negative"),
         (&["run", "a", "--timeout", "10", "--", "true"], "needs its unit"),
         (&["run", "a", "--timeout", "", "--", "true"], "--timeout"),
+        (&["run", "a", "--timeout", "--", "true"], "'--timeout <DURATION>': write 300ms"),
         (&["run", "a", "--max-hold", "0", "--", "true"], "longer than zero"),
         (&["run", "a", "--steal-after", "0s", "--", "true"], "longer than zero"),
         (&["run", "a", "--on-overrun", "term", "--", "true"], "--max-hold"),
@@ -48,7 +49,12 @@ fn a_wrong_timeout_in_the_environment_is_refused_too() {
     let scratch = Scratch::new();
     let output = scratch.tenure(["run", "a", "--", "true"]).env("TENURE_TIMEOUT", "soon").output().unwrap();
     assert_eq!(output.status.code(), Some(64));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("300ms"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("300ms") && said.contains("It comes from the environment: TENURE_TIMEOUT."), "{said}");
+    // Not where the words say it.
+    let mut call = scratch.tenure(["run", "--timeout", "soon", "a", "--", "true"]);
+    let output = call.env("TENURE_TIMEOUT", "10s").output().unwrap();
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("environment"), "{output:?}");
 }
 
 #[test]

@@ -63,7 +63,7 @@ Exit codes:
   73, 74, 77  DIR is missing or read-only; input or output failed; permission denied")]
 pub(crate) struct Args {
     /// The folder: the one that your targets are in
-    #[arg(default_value = ".")]
+    #[arg(default_value = ".", value_hint = clap::ValueHint::DirPath)]
     dir: PathBuf,
 
     /// Print one JSON object

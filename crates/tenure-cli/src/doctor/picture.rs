@@ -9,7 +9,7 @@ use tenure::escape;
 use super::Findings;
 use super::means::Short;
 use super::stress::Outcome;
-use crate::{report, sys};
+use crate::{report, sys, terminal};
 
 /// Below this many columns the meaning gets lines of its own.
 const NARROW: usize = 72;
@@ -205,34 +205,36 @@ fn time(time: Option<Duration>) -> String {
     if value < 9.95 && unit != "ns" { format!("{value:.1} {unit}") } else { format!("{value:.0} {unit}") }
 }
 
-/// Lines of at most `width` characters, broken between words; a longer word is broken itself.
+/// Lines of at most `width` columns, broken between words; a longer word is broken itself.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut used = 0;
     for word in text.split(' ') {
-        let mut word: Vec<char> = word.chars().collect();
-        if used > 0 && used + 1 + word.len() > width {
+        let columns = terminal::width(word);
+        if used > 0 && used + 1 + columns > width {
             lines.push(String::new());
             used = 0;
+        } else if used > 0 {
+            add(&mut lines, ' ');
+            used += 1;
         }
-        while word.len() > width {
-            let rest = word.split_off(width);
-            if let Some(line) = lines.last_mut() {
-                line.extend(word);
+        for c in word.chars() {
+            let columns = terminal::char_width(c);
+            if used > 0 && used + columns > width {
+                lines.push(String::new());
+                used = 0;
             }
-            lines.push(String::new());
-            word = rest;
-        }
-        if let Some(line) = lines.last_mut() {
-            if used > 0 {
-                line.push(' ');
-                used += 1;
-            }
-            used += word.len();
-            line.extend(word);
+            add(&mut lines, c);
+            used += columns;
         }
     }
     lines
+}
+
+fn add(lines: &mut [String], c: char) {
+    if let Some(line) = lines.last_mut() {
+        line.push(c);
+    }
 }
 
 #[cfg(test)]
@@ -245,9 +247,10 @@ mod tests {
         assert_eq!(wrap("one", usize::MAX), ["one"]);
         assert_eq!(wrap("abcdefgh ij", 3), ["abc", "def", "gh", "ij"]);
         assert_eq!(wrap("a abcdef b", 4), ["a", "abcd", "ef b"]);
+        assert_eq!(wrap("漢字 漢字漢字", 5), ["漢字", "漢字", "漢字"]);
         for width in 1..40 {
             let lines = wrap("a lock that keeps a second process out, ünïcödé", width);
-            assert!(lines.iter().all(|line| line.chars().count() <= width), "{width}: {lines:?}");
+            assert!(lines.iter().all(|line| terminal::width(line) <= width), "{width}: {lines:?}");
         }
     }
 

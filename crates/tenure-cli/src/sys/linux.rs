@@ -230,10 +230,10 @@ pub(crate) fn is_no_program(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ENOEXEC)
 }
 
-/// The file that is run for a command's name.
+/// The file that is run for a command's name, where there is one.
 pub(crate) fn find_program(name: &OsStr) -> Option<PathBuf> {
     if name.as_bytes().contains(&b'/') {
-        return Some(name.into());
+        return Some(PathBuf::from(name)).filter(|file| file.is_file());
     }
     let runs = |file: &PathBuf| rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file();
     std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(runs)
