@@ -431,7 +431,7 @@ pub(crate) fn judge_foreign(place: &Place, found: Found, options: &Options) -> J
         content: &found.content,
         reasons: &reasons,
         writer,
-        mtime_age: SystemTime::now().duration_since(found.modified).unwrap_or(Duration::ZERO),
+        mtime_age: sys::now().duration_since(found.modified).unwrap_or(Duration::ZERO),
         malformed_grace: options.malformed_grace,
         shared_fs: place.file_system.shared,
     });
@@ -468,7 +468,7 @@ pub(crate) fn seed_reasons(record: &Record, stale_after: Duration, held_here: bo
     judge::reasons(
         record,
         &Facts {
-            now: SystemTime::now(),
+            now: sys::now(),
             stale_after,
             own_pid,
             // Compared with nobody else's.
