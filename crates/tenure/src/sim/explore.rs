@@ -141,7 +141,7 @@ impl Chooser for DepthFirst {
 }
 
 /// Every order that the script allows, and every death and failure in it.
-pub fn exhaustive(script: &'static Script, limits: Limits) -> Report {
+pub fn exhaustive(script: &Script, limits: Limits) -> Report {
     let mut chooser =
         DepthFirst { forks: Vec::new(), choices: Vec::new(), depth: 0, known: Known::default(), path: Vec::new() };
     let mut report = Report::new(script);
@@ -219,7 +219,7 @@ impl Chooser for Random {
 }
 
 /// Random orders, from a seed on.
-pub fn random(script: &'static Script, seed: u64, limits: Limits) -> Report {
+pub fn random(script: &Script, seed: u64, limits: Limits) -> Report {
     let mut chooser = Random { state: seed, path: Vec::new(), known: Known::default() };
     let mut report = Report::new(script);
     let began = Instant::now();
@@ -266,7 +266,7 @@ impl Chooser for Given<'_> {
 /// # Errors
 ///
 /// The schedule is none of this script: at some place it chooses what cannot be chosen there.
-pub fn replay(script: &'static Script, schedule: &Schedule) -> Result<(Option<Failure>, Vec<String>), Vec<String>> {
+pub fn replay(script: &Script, schedule: &Schedule) -> Result<(Option<Failure>, Vec<String>), Vec<String>> {
     let mut chooser = Given { rest: &schedule.0, missed: false };
     // Any schedule of the script may be asked for, whatever bound it was found with.
     let script = Script { preemptions: None, ..*script };

@@ -88,6 +88,10 @@ const PLAIN: Script = Script {
 const LOCK_FILE: Actor = Actor::Native { style: Style::LockFile, rounds: 1 };
 const LOCK_FILE_TWICE: Actor = Actor::Native { style: Style::LockFile, rounds: 2 };
 const FLOCK: Actor = Actor::Native { style: Style::Flock, rounds: 1 };
+const FLOCK_TWICE: Actor = Actor::Native { style: Style::Flock, rounds: 2 };
+const FLOCK_WAITER: Actor = Actor::Waiter { style: Style::Flock, shared: false, rounds: 1 };
+const SHARER: Actor = Actor::Waiter { style: Style::Flock, shared: true, rounds: 1 };
+const BREAK: Actor = Actor::Break { force: true };
 const WAITER: Actor = Actor::Waiter { style: Style::LockFile, shared: false, rounds: 1 };
 const FOREIGN: Actor = Actor::Foreign { rounds: 1 };
 const NO_LINKS: FileSystemKind = FileSystemKind { links: Err(libc::EPERM), ..FileSystemKind::LOCAL };
@@ -98,10 +102,380 @@ const NO_EXCHANGE: FileSystemKind = FileSystemKind { exchange: false, ..FileSyst
 /// All of them.
 pub const SCRIPTS: &[Script] = &[
     Script {
+        name: "first",
+        about: "two natives, in a folder that has seen none",
+        actors: &[LOCK_FILE, LOCK_FILE],
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
         name: "two",
         about: "two natives",
+        left: &[Left::Anchor],
         actors: &[LOCK_FILE, LOCK_FILE],
         deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "two-twice",
+        about: "two natives, each of them twice",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE_TWICE, LOCK_FILE_TWICE],
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "two-errors",
+        about: "two natives, one of whose calls fails",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE],
+        deaths: 1,
+        failures: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "one-errors",
+        about: "one native in a folder that has seen none: two of its calls fail, by every error there is",
+        actors: &[LOCK_FILE_TWICE],
+        deaths: 1,
+        failures: 2,
+        every_error: true,
+        ..PLAIN
+    },
+    Script {
+        name: "three",
+        about: "three natives",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE, LOCK_FILE],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "two-flock",
+        about: "two natives in flock style",
+        left: &[Left::Anchor],
+        actors: &[FLOCK, FLOCK],
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "mixed",
+        about: "a native of each style",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE_TWICE, FLOCK_TWICE],
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "mixed-flock-1",
+        about: "a native of each style beside flock(1) on the target",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, FLOCK, Actor::Flock],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "dead-native",
+        about: "two natives find one that died while it held",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE, LOCK_FILE],
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "dead-native-mixed",
+        about: "natives of each style find one that died while it held",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE, FLOCK],
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "dead-flock-native",
+        about: "natives of each style find one in flock style that died while it held",
+        left: &[Left::DeadFlockNative],
+        actors: &[LOCK_FILE, FLOCK],
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "dead-foreign",
+        about: "two natives find a dead foreign program's lock file",
+        left: &[Left::DeadForeign],
+        actors: &[LOCK_FILE, LOCK_FILE],
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "dead-foreign-mixed",
+        about: "natives of each style find a dead foreign program's lock file",
+        left: &[Left::DeadForeign],
+        actors: &[LOCK_FILE, FLOCK],
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "recycled",
+        about: "a native and a foreign program find a lock file whose pid another process has now",
+        left: &[Left::Recycled],
+        actors: &[LOCK_FILE, FOREIGN],
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "foreign",
+        about: "two natives and a foreign program",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE, FOREIGN],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "dead-between",
+        about: "a native finds a dead foreign program's lock file, and a live one makes its own in between",
+        left: &[Left::DeadForeign],
+        actors: &[LOCK_FILE_TWICE, FOREIGN],
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "dead-between-two",
+        about: "two natives and a foreign program find a dead foreign program's lock file",
+        left: &[Left::DeadForeign],
+        actors: &[LOCK_FILE, LOCK_FILE, FOREIGN],
+        deaths: 2,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "two-foreign",
+        about: "a native and two foreign programs find a dead one's lock file",
+        left: &[Left::DeadForeign],
+        actors: &[LOCK_FILE, FOREIGN, FOREIGN],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "blank",
+        about: "a native and a foreign program find a lock file without a word in it, and an hour passes",
+        left: &[Left::Blank],
+        actors: &[LOCK_FILE, FOREIGN, Actor::Hours],
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "container",
+        about: "two natives beside a foreign holder whose pid says nothing here",
+        left: &[Left::Container],
+        actors: &[LOCK_FILE, LOCK_FILE],
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "torn",
+        about: "a native and a foreign program; each write becomes visible in two parts",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE_TWICE, FOREIGN],
+        deaths: 1,
+        torn: true,
+        ..PLAIN
+    },
+    Script {
+        name: "waiters",
+        about: "two natives that wait in the kernel's queue",
+        left: &[Left::Anchor],
+        actors: &[WAITER, WAITER],
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "waiters-three",
+        about: "three natives that wait in the kernel's queue",
+        left: &[Left::Anchor],
+        actors: &[WAITER, WAITER, WAITER],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "waiters-foreign",
+        about: "a waiting native, one that tries, and a foreign program",
+        left: &[Left::Anchor],
+        actors: &[WAITER, LOCK_FILE, FOREIGN],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "waiters-flock",
+        about: "waiting natives in flock style beside flock(1)",
+        left: &[Left::Anchor],
+        actors: &[FLOCK_WAITER, FLOCK_WAITER, Actor::Flock],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "shared",
+        about: "two that share and one that holds",
+        left: &[Left::Anchor],
+        actors: &[SHARER, SHARER, FLOCK],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "clean",
+        about: "a clean that prunes, beside two natives",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE, Actor::Clean],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "clean-dead",
+        about: "a clean and a native find one that died while it held",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE, Actor::Clean],
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "clean-dead-foreign",
+        about: "a clean, a native and a foreign program find a dead one's lock file",
+        left: &[Left::DeadForeign],
+        actors: &[LOCK_FILE, Actor::Clean, FOREIGN],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "clean-two",
+        about: "two cleans and a native",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE, Actor::Clean, Actor::Clean],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "break",
+        about: "an operator breaks the lock of whoever holds it, beside two natives",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE, BREAK],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "break-waiters",
+        about: "an operator breaks the lock of a holder, and of those who wait",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, WAITER, BREAK],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "break-foreign",
+        about: "an operator breaks the lock, beside a native and a foreign program",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, FOREIGN, BREAK],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "break-gently",
+        about: "an operator who spares the living, beside a native and what a dead one left",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE, Actor::Break { force: false }],
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "no-links",
+        about: "two natives where there are no hard links",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE],
+        fs: NO_LINKS,
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "no-links-dead",
+        about: "natives of each style find a dead one's copy, where there are no hard links",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE, FLOCK],
+        fs: NO_LINKS,
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "no-links-foreign",
+        about: "a native and a foreign program find a dead one's lock file, where there are no hard links",
+        left: &[Left::DeadForeign],
+        actors: &[LOCK_FILE_TWICE, FOREIGN],
+        fs: NO_LINKS,
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "no-links-nor-exchange",
+        about: "two natives find a dead one's copy, where there is no exchange either",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE, LOCK_FILE],
+        fs: NO_LINKS_NOR_EXCHANGE,
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "no-exchange",
+        about: "two natives find a dead one's lock file, where there is no exchange",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE_TWICE, LOCK_FILE],
+        fs: NO_EXCHANGE,
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "removed-lock-file",
+        about: "a person removes the lock file, beside two natives",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE, Actor::User(Removes::LockFile)],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "removed-lock-file-foreign",
+        about: "a person removes the lock file, beside a native and a foreign program",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, FOREIGN, Actor::User(Removes::LockFile)],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "removed-anchors",
+        about: "a person removes `.tenure`, beside two natives",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE_TWICE, Actor::User(Removes::Anchors)],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "looks",
+        about: "somebody looks, beside two natives",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE, Actor::Look],
+        preemptions: Some(3),
         ..PLAIN
     },
 ];
