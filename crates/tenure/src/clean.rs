@@ -1,5 +1,6 @@
 //! Removing what dead holders left, and an operator's break.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -166,11 +167,17 @@ fn prune(place: &Place, options: &CleanOptions) -> Result<bool> {
         return Ok(false);
     }
     let still = place.dir.stat_at(&place.anchor).map_err(failed)?.is_some_and(|now| now.id == stat.id);
-    let shown = place.lock_file_id()? == Some(stat.id) || place.dir.stat_at(&place.swap).map_err(failed)?.is_some();
-    if !still || shown {
+    let lock_file = place.lock_file_id()?;
+    let swap = place.dir.stat_at(&place.swap).map_err(failed)?;
+    if !still || lock_file == Some(stat.id) || (swap.is_some() && lock_file.is_some()) {
         return Ok(false);
     }
     if !options.dry_run {
+        // A native died in its takeover, and what it showed was removed since: with no lock file there is nothing to
+        // put back.
+        if swap.is_some() {
+            place.dir.unlink(&place.swap).map_err(failed)?;
+        }
         place.dir.unlink(&place.anchor).map_err(failed)?;
         remove_folder(place);
     }
@@ -259,7 +266,11 @@ fn remove_foreign(place: &Place, seen: &Inspection) -> Result<()> {
             word(&place.target_path)
         )));
     }
-    place.dir.unlink(&place.lock).map_err(|error| place.lock_error("cannot be removed", error))
+    match place.dir.unlink(&place.lock) {
+        // Its holder was faster.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(place.lock_error("cannot be removed", error)),
+        _ => Ok(()),
+    }
 }
 
 /// Puts a new anchor in the place of one whose holder lives, and removes the lock file that showed it. The new one is

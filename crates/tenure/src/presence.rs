@@ -177,7 +177,7 @@ fn enter(
             return Ok(Entered::Blocked(Box::new(judged.blocker)));
         }
         recover(place, anchor, prior, options)?;
-        if let Some(presence) = take_over(place, anchor, state, &judged, record, options, copy)? {
+        if let Some(presence) = take_over(place, anchor, &judged, record, options, copy)? {
             let crashed = if judged.released { None } else { Some(judged.blocker.holder) };
             return Ok(Entered::Held(presence, previous(prior, state, crashed)));
         }
@@ -484,7 +484,6 @@ pub(crate) fn seed_reasons(record: &Record, stale_after: Duration, held_here: bo
 fn take_over(
     place: &Place,
     anchor: &Anchor,
-    state: Option<PriorState>,
     judged: &Judged,
     record: &Record,
     options: &Options,
@@ -492,7 +491,7 @@ fn take_over(
 ) -> Result<Option<Presence>> {
     let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
     let Some(presence) = put_swap(place, record, options, copy)? else {
-        return instead_of_exchange(place, state, judged, record, denied());
+        return instead_of_exchange(place, judged, record, denied());
     };
     let ours = presence.id(anchor);
     let drop_swap = || place.dir.unlink(&place.swap).map_err(|error| place.lock_error("cannot be taken over", error));
@@ -500,7 +499,7 @@ fn take_over(
         drop_swap()?;
         return match error.kind() {
             io::ErrorKind::NotFound => Ok(None),
-            _ => instead_of_exchange(place, state, judged, record, error),
+            _ => instead_of_exchange(place, judged, record, error),
         };
     }
     let out = place.dir.stat_at(&place.swap).map_err(|error| place.lock_error("cannot be taken over", error))?;
@@ -550,16 +549,11 @@ fn is_sticky(place: &Place) -> bool {
 /// kernel lock gets here.
 fn instead_of_exchange(
     place: &Place,
-    state: Option<PriorState>,
     judged: &Judged,
     record: &Record,
     error: io::Error,
 ) -> Result<Option<Presence>> {
-    let adoptable = judged.native
-        && (error.kind() == io::ErrorKind::PermissionDenied
-            || judged.released
-            || state.is_some_and(|state| state.fence == judged.fence));
-    if adoptable { adopt(place, judged, record) } else { Err(cannot_exchange(place, judged, error)) }
+    if judged.native { adopt(place, judged, record) } else { Err(cannot_exchange(place, judged, error)) }
 }
 
 fn cannot_exchange(place: &Place, judged: &Judged, error: io::Error) -> Error {

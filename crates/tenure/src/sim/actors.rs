@@ -85,6 +85,7 @@ fn native(style: Style, rounds: usize) {
             // As the queue does: the descriptors are closed, which frees what could not be unlocked.
             kept = Kept::default();
             drop(grant);
+            witness::released_badly();
             explained(&error, "a release");
         }
         witness::has_none("after a release");
@@ -171,6 +172,7 @@ fn waiter(style: Style, shared: bool, rounds: usize) {
         witness::leaves();
         if let Err(error) = slot.release(&tenure) {
             drop(tenure);
+            witness::released_badly();
             explained(&error, "a release");
         }
         witness::has_none("after a release");
@@ -276,6 +278,7 @@ fn cleaner() {
 }
 
 fn breaker(force: bool) {
+    witness::begins();
     if let Err(error) = break_lock(TARGET, force)
         && !error.is_busy()
     {

@@ -46,6 +46,8 @@ struct Native {
 pub(crate) struct Witness {
     pub(super) roles: Vec<Role>,
     natives: Vec<Native>,
+    /// Those that are about to release: their lock files are theirs to remove.
+    leaving: Vec<Native>,
     /// Foreign holders and the inodes of their lock files.
     foreign: Vec<(usize, usize)>,
     /// Programs that know only `flock(2)` and have the target's lock.
@@ -73,6 +75,7 @@ impl Witness {
         Witness {
             roles,
             natives: Vec::with_capacity(4),
+            leaving: Vec::with_capacity(4),
             foreign: Vec::with_capacity(4),
             flocks: Vec::with_capacity(4),
             last_fence: 0,
@@ -94,9 +97,10 @@ impl Witness {
         let flags = [self.raced, self.meddled, self.anchor_removed];
         hash = flags.iter().fold(hash, |hash, flag| mix(hash, u64::from(*flag)));
         hash = mix(hash, (self.native_debt as u64) << 8 | self.foreign_debt as u64);
-        for native in &self.natives {
+        for native in self.natives.iter().chain(&self.leaving) {
             hash = mix(hash, (native.process as u64) << 8 | u64::from(native.broken));
         }
+        hash = mix(hash, self.leaving.len() as u64);
         for (process, inode) in &self.foreign {
             hash = mix(hash, (*process as u64) << 16 | *inode as u64 | 1 << 40);
         }
@@ -118,12 +122,9 @@ impl Witness {
         !self.natives.is_empty() || !self.foreign.is_empty() || !self.flocks.is_empty()
     }
 
-    pub(super) fn holds(&self, process: usize) -> bool {
-        self.natives.iter().any(|native| native.process == process)
-    }
-
     fn set_busy(&mut self, process: usize, busy: bool) {
         let bit = 1 << process;
+        self.leaving.retain(|native| busy || native.process != process);
         self.busy = if busy { self.busy | bit } else { self.busy & !bit };
     }
 }
@@ -152,6 +153,11 @@ pub(super) fn has_none(after: &str) {
             world.witness.violated(format!("{locks} kernel locks are kept {after}"));
         }
     });
+}
+
+/// A release went wrong: the next holder may hear of it.
+pub(super) fn released_badly() {
+    world::with(|world| world.witness.native_debt = world.witness.native_debt.max(Debt::May));
 }
 
 /// What a grant says of itself.
@@ -204,9 +210,11 @@ pub(super) fn enters(granted: Granted) {
                 }
                 _ => {}
             }
-            witness.native_debt = Debt::No;
-            if granted.style == Style::LockFile {
-                witness.foreign_debt = Debt::No;
+            // A crash that was not told of now may be told of later, by a holder of the other style.
+            let untold = |debt: Debt| if granted.crashed { Debt::No } else { debt.min(Debt::May) };
+            witness.native_debt = untold(witness.native_debt);
+            if granted.style == Style::LockFile || granted.crashed {
+                witness.foreign_debt = untold(witness.foreign_debt);
             }
         }
         let shown = shown.filter(|_| granted.style == Style::LockFile);
@@ -226,8 +234,11 @@ pub(super) fn enters(granted: Granted) {
 pub(super) fn leaves() {
     world::with(|world| {
         let process = world.process();
-        world.witness.natives.retain(|native| native.process != process);
-        world.witness.set_busy(process, true);
+        let witness = &mut world.witness;
+        witness.set_busy(process, true);
+        if let Some(at) = witness.natives.iter().position(|native| native.process == process) {
+            witness.leaving.push(witness.natives.swap_remove(at));
+        }
     });
 }
 
@@ -324,20 +335,22 @@ impl World {
             return;
         }
         let left = self.kernel.links_of(inode);
+        let locked = self.kernel.is_locked_by_another(inode, process);
         let witness = &mut self.witness;
         let role = witness.role(process);
         let is_lock_file = name == LOCK;
         let foreign = witness.foreign.iter().any(|(of, shown)| *of != process && *shown == inode);
-        let native = witness
-            .natives
-            .iter()
-            .any(|native| native.process != process && native.shown == Some(inode) && !native.broken);
+        // Who has let go of the kernel lock has released, even if it could not remove its lock file.
+        let natives = witness.natives.iter().chain(witness.leaving.iter().filter(|_| locked));
+        let mut others = natives.filter(|native| native.process != process && !native.broken);
+        let native = others.any(|native| native.shown == Some(inode));
         let lost = (is_lock_file && (foreign || native)) || (foreign && left == 0);
         match role {
             Role::Native if lost && !witness.raced && !witness.meddled => {
                 witness.violated(format!("a native removes a live holder's file: {}", String::from_utf8_lossy(name)));
             }
-            Role::Foreign | Role::User if lost => witness.raced = true,
+            // One with a kernel lock on it is a live native's, from the takeover to the release.
+            Role::Foreign | Role::User if lost || (is_lock_file && locked) => witness.raced = true,
             Role::Breaker if lost => witness.meddled = true,
             _ => {}
         }

@@ -174,13 +174,14 @@ impl Kernel {
         self.inodes[inode].as_ref().map_or(0, |inode| inode.links)
     }
 
-    /// Is it a file without a byte?
-    pub(crate) fn is_blank(&self, inode: usize) -> bool {
-        self.inode(inode).data.is_empty()
-    }
-
     pub(super) fn inodes(&self) -> impl Iterator<Item = usize> {
         (0..self.inodes.len()).filter(|inode| self.inodes[*inode].is_some())
+    }
+
+    /// Has another process a kernel lock on this file?
+    pub(crate) fn is_locked_by_another(&self, inode: usize, process: usize) -> bool {
+        let locks = self.inodes[inode].iter().flat_map(|inode| &inode.locks);
+        locks.into_iter().any(|(open, _)| self.open_file(*open).process != process)
     }
 
     /// How many kernel locks this process has.
