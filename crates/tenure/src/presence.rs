@@ -369,7 +369,6 @@ pub(crate) struct Judged {
     /// A native record that says released: nobody crashed.
     released: bool,
     native: bool,
-    fence: u64,
 }
 
 /// Is who was judged still in the way? To be asked once its events are waited for: what came before that has none.
@@ -406,7 +405,6 @@ fn judge_native(place: &Place, found: Found) -> Result<Judged> {
         takeable: liveness.is_dead(),
         released,
         native: true,
-        fence: native.and_then(|native| native.fence).unwrap_or(0),
         blocker: Blocker {
             holder: holder_of(Some(record), liveness),
             id: found.id,
@@ -447,7 +445,6 @@ pub(crate) fn judge_foreign(place: &Place, found: Found, options: &Options) -> J
         reasons,
         released: false,
         native: false,
-        fence: 0,
         blocker: Blocker { holder, file: Some(found.file), id: found.id, again_after: verdict.again_after },
     }
 }
@@ -636,6 +633,31 @@ fn shows_us(place: &Place, anchor: &Anchor, prior: &Prior) -> Result<bool> {
         Ok(Content::Record(Record { native: Some(native), .. })) => Ok(native.fence == Some(fence)),
         _ => Ok(false),
     }
+}
+
+/// A native's lock file on another inode than its anchor, whose holder is dead.
+#[derive(Debug)]
+pub(crate) struct DeadCopy {
+    pub(crate) id: FileId,
+    /// Who died, unless it had been released.
+    pub(crate) holder: Option<Holder>,
+    /// With its kernel lock.
+    _file: File,
+}
+
+/// What a native in lock-file style left as a copy. A look that fails finds nothing: it is in nobody's way in flock style.
+pub(crate) fn dead_copy(place: &Place) -> Result<Option<DeadCopy>> {
+    let Ok(Some(Found { file, id, content: Content::Record(record), .. })) = look(place) else { return Ok(None) };
+    let Some(native) = &record.native else { return Ok(None) };
+    let out_of_reach = place.file_system.shared && is_other_boot(&record);
+    if out_of_reach
+        || !file.try_lock(LockKind::Exclusive).map_err(|error| place.lock_error("cannot be locked", error))?
+    {
+        return Ok(None);
+    }
+    let released = native.state == RecordState::Released;
+    let holder = (!released).then(|| holder_of(Some(&record), Liveness::dead("its kernel lock is free")));
+    Ok(Some(DeadCopy { id, holder, _file: file }))
 }
 
 /// Step 1 of a release: the lock file goes, if it is still ours.

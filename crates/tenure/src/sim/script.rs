@@ -217,6 +217,15 @@ pub const SCRIPTS: &[Script] = &[
         ..PLAIN
     },
     Script {
+        name: "dead-native-foreign",
+        about: "natives of each style and a foreign program find a native that died while it held",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE, FLOCK, FOREIGN],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
         name: "recycled",
         about: "a native and a foreign program find a lock file whose pid another process has now",
         left: &[Left::Recycled],
