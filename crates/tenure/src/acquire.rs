@@ -16,7 +16,7 @@ use crate::place::Place;
 use crate::presence::{self, Blocker, Presence, Shown};
 use crate::queue::{self, Kept, Name, Slot};
 use crate::record::{self, Record, RecordState};
-use crate::sys::{Access, FileKind, LockKind, Stat};
+use crate::sys::{Access, FileId, FileKind, LockKind, Stat};
 use crate::tenure::{Grant, Request, TargetFile, Tenure, new_record};
 
 /// How often what keeps changing under us is tried again before we call it an error.
@@ -268,19 +268,39 @@ fn enter_as(
 
 /// Flock style: the record is written, no lock file is made; one that a dead native left goes.
 fn show_hidden(place: &Place, anchor: &Anchor, stat: &Stat, prior: &Prior, record: &Record) -> Result<(Previous, u64)> {
-    let mut left = None;
+    let state = prior.state();
     let visible = stat.links > 1 && place.lock_file_id()? == Some(anchor.id);
-    if visible && let Previous::Crashed(holder) = presence::own_inode(prior, prior.state()) {
+    // Only where the last tenure was not released can there be a copy.
+    let unreleased = state.is_some_and(|state| state.state != RecordState::Released);
+    let copy = if visible || !unreleased { None } else { presence::dead_copy(place)? };
+    let mut left = copy.as_ref().and_then(|copy| copy.holder.clone());
+    if visible && let Previous::Crashed(holder) = presence::own_inode(prior, state) {
         left = Some(*holder);
     }
     // In this order: the lock file, or else our own record, tells of the crash if we die in between.
     let state_offset = presence::write(&anchor.file, record, stat.size, visible)
         .map_err(|error| place.anchor_error("cannot be written", error))?;
-    if visible && let Err(error) = place.dir.unlink(&place.lock) {
+    let dead = if visible { Some(anchor.id) } else { copy.as_ref().map(|copy| copy.id) };
+    if let Some(dead) = dead
+        && let Err(error) = remove_dead(place, dead)
+    {
         presence::restore(anchor, prior, record);
-        return Err(place.lock_error("of a dead holder cannot be removed", error));
+        return Err(error);
     }
-    Ok((presence::previous(prior, prior.state(), left), state_offset))
+    Ok((presence::previous(prior, state, left), state_offset))
+}
+
+/// Removes the lock file, unless it is another's by now.
+fn remove_dead(place: &Place, dead: FileId) -> Result<()> {
+    if place.lock_file_id()? != Some(dead) {
+        return Ok(());
+    }
+    match place.dir.unlink(&place.lock) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(place.lock_error("of a dead holder cannot be removed", error))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn tell_takeover(place: &Place, request: &Request, previous: &Previous) {

@@ -149,7 +149,7 @@ pub(crate) fn prepare(place: &Place, options: &Options, record: &Record) -> Resu
             // Somebody died between making one and renaming it, or is at it now: that takes a few system calls.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if !drop_dead(place)? {
-                    std::thread::sleep(Duration::from_millis(1));
+                    sys::pause(Duration::from_millis(1));
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => make_folder(place)?,
@@ -179,7 +179,7 @@ pub(crate) fn drop_dead(place: &Place) -> Result<bool> {
 
 /// The record of an anchor that nobody holds, and that carries the fence on.
 pub(crate) fn released(fence: Option<u64>) -> Record {
-    let now = SystemTime::now();
+    let now = sys::now();
     Record {
         created_at: Some(now),
         native: Some(Native { fence, ..Native::bare(RecordState::Released) }),
@@ -256,7 +256,7 @@ const IGNORE: &str = ".gitignore";
 
 /// A name for a `.tenure` in the making, which nobody else has: the clock's nanoseconds and this process's number.
 fn unused_name() -> Name {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = sys::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let name = format!("{ANCHORS}.{}.{}", now.as_nanos(), sys::pid());
     Name::new(name.as_ref()).expect("no zero byte is in it")
 }

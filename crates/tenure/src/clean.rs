@@ -1,5 +1,6 @@
 //! Removing what dead holders left, and an operator's break.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -150,7 +151,8 @@ fn take_and_release(place: Place, options: &Options) -> Result<bool> {
 }
 
 /// Removes an anchor that shows no lock file, that nobody has open, that has been idle for long enough and that has no
-/// crash to tell of, under its kernel lock. Whoever opened it meanwhile finds that its path names another file, and opens that.
+/// crash to tell of, under its kernel lock. Whoever opened it meanwhile finds that its path names another file, and
+/// opens that.
 fn prune(place: &Place, options: &CleanOptions) -> Result<bool> {
     let failed = |error| place.anchor_error("cannot be pruned", error);
     let half_made = place.dir.stat_at(&place.new).map_err(failed)?;
@@ -167,11 +169,18 @@ fn prune(place: &Place, options: &CleanOptions) -> Result<bool> {
         return Ok(false);
     }
     let still = place.dir.stat_at(&place.anchor).map_err(failed)?.is_some_and(|now| now.id == stat.id);
-    let shown = place.lock_file_id()? == Some(stat.id) || place.dir.stat_at(&place.swap).map_err(failed)?.is_some();
+    let lock_file = place.lock_file_id()?;
+    let swap = place.dir.stat_at(&place.swap).map_err(failed)?;
+    let shown = lock_file == Some(stat.id) || (swap.is_some() && lock_file.is_some());
     if !still || shown || is_unheard(&presence::read_stable(&file).map_err(failed)?) {
         return Ok(false);
     }
     if !options.dry_run {
+        // A native died in its takeover, and what it showed was removed since: with no lock file there is nothing to
+        // put back.
+        if swap.is_some() {
+            place.dir.unlink(&place.swap).map_err(failed)?;
+        }
         place.dir.unlink(&place.anchor).map_err(failed)?;
         remove_folder(place);
     }
@@ -264,7 +273,11 @@ fn remove_foreign(place: &Place, seen: &Inspection) -> Result<()> {
     if !same || place.lock_file_id()? != Some(now.id) {
         return Err(changed_hands(place));
     }
-    place.dir.unlink(&place.lock).map_err(|error| place.lock_error("cannot be removed", error))
+    match place.dir.unlink(&place.lock) {
+        // Its holder was faster.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(place.lock_error("cannot be removed", error)),
+        _ => Ok(()),
+    }
 }
 
 fn changed_hands(place: &Place) -> Error {

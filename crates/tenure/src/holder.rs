@@ -54,7 +54,7 @@ impl Holder {
     /// counts as zero.
     pub fn age(&self) -> Option<Duration> {
         let since = self.acquired_at.or(self.created_at)?;
-        Some(SystemTime::now().duration_since(since).unwrap_or(Duration::ZERO))
+        Some(crate::sys::now().duration_since(since).unwrap_or(Duration::ZERO))
     }
 }
 

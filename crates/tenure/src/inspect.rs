@@ -565,5 +565,5 @@ fn descend(dir: &Dir, name: &Name, path: &Path, above: Stat, depth: Depth, visit
 
 /// How long the anchor has been idle: since its record was written last.
 pub(crate) fn idle_for(modified: std::time::SystemTime) -> Duration {
-    std::time::SystemTime::now().duration_since(modified).unwrap_or(Duration::ZERO)
+    sys::now().duration_since(modified).unwrap_or(Duration::ZERO)
 }

@@ -102,6 +102,9 @@ pub mod process;
 mod queue;
 mod record;
 mod registry;
+#[cfg(tenure_sim)]
+#[doc(hidden)]
+pub mod sim;
 mod sys;
 mod tenure;
 mod trace;

@@ -177,7 +177,7 @@ fn enter(
             return Ok(Entered::Blocked(Box::new(judged.blocker)));
         }
         recover(place, anchor, prior, options)?;
-        if let Some(presence) = take_over(place, anchor, state, &judged, record, options, copy)? {
+        if let Some(presence) = take_over(place, anchor, &judged, record, options, copy)? {
             let crashed = if judged.released { None } else { Some(judged.blocker.holder) };
             return Ok(Entered::Held(presence, previous(prior, state, crashed)));
         }
@@ -374,7 +374,6 @@ pub(crate) struct Judged {
     /// A native record that says released: nobody crashed.
     released: bool,
     native: bool,
-    fence: u64,
 }
 
 /// Is who was judged still in the way? To be asked once its events are waited for: what came before that has none.
@@ -411,7 +410,6 @@ fn judge_native(place: &Place, found: Found) -> Result<Judged> {
         takeable: liveness.is_dead(),
         released,
         native: true,
-        fence: native.and_then(|native| native.fence).unwrap_or(0),
         blocker: Blocker {
             holder: holder_of(Some(record), liveness),
             id: found.id,
@@ -436,7 +434,7 @@ pub(crate) fn judge_foreign(place: &Place, found: Found, options: &Options) -> J
         content: &found.content,
         reasons: &reasons,
         writer,
-        mtime_age: SystemTime::now().duration_since(found.modified).unwrap_or(Duration::ZERO),
+        mtime_age: sys::now().duration_since(found.modified).unwrap_or(Duration::ZERO),
         malformed_grace: options.malformed_grace,
         shared_fs: place.file_system.shared,
     });
@@ -452,7 +450,6 @@ pub(crate) fn judge_foreign(place: &Place, found: Found, options: &Options) -> J
         reasons,
         released: false,
         native: false,
-        fence: 0,
         blocker: Blocker { holder, file: Some(found.file), id: found.id, again_after: verdict.again_after },
     }
 }
@@ -473,7 +470,7 @@ pub(crate) fn seed_reasons(record: &Record, stale_after: Duration, held_here: bo
     judge::reasons(
         record,
         &Facts {
-            now: SystemTime::now(),
+            now: sys::now(),
             stale_after,
             own_pid,
             // Compared with nobody else's.
@@ -489,7 +486,6 @@ pub(crate) fn seed_reasons(record: &Record, stale_after: Duration, held_here: bo
 fn take_over(
     place: &Place,
     anchor: &Anchor,
-    state: Option<PriorState>,
     judged: &Judged,
     record: &Record,
     options: &Options,
@@ -497,7 +493,7 @@ fn take_over(
 ) -> Result<Option<Presence>> {
     let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
     let Some(presence) = put_swap(place, record, options, copy)? else {
-        return instead_of_exchange(place, state, judged, record, denied());
+        return instead_of_exchange(place, judged, record, denied());
     };
     let ours = presence.id(anchor);
     let drop_swap = || place.dir.unlink(&place.swap).map_err(|error| place.lock_error("cannot be taken over", error));
@@ -505,7 +501,7 @@ fn take_over(
         drop_swap()?;
         return match error.kind() {
             io::ErrorKind::NotFound => Ok(None),
-            _ => instead_of_exchange(place, state, judged, record, error),
+            _ => instead_of_exchange(place, judged, record, error),
         };
     }
     let out = place.dir.stat_at(&place.swap).map_err(|error| place.lock_error("cannot be taken over", error))?;
@@ -555,16 +551,11 @@ fn is_sticky(place: &Place) -> bool {
 /// kernel lock gets here.
 fn instead_of_exchange(
     place: &Place,
-    state: Option<PriorState>,
     judged: &Judged,
     record: &Record,
     error: io::Error,
 ) -> Result<Option<Presence>> {
-    let adoptable = judged.native
-        && (error.kind() == io::ErrorKind::PermissionDenied
-            || judged.released
-            || state.is_some_and(|state| state.fence == judged.fence));
-    if adoptable { adopt(place, judged, record) } else { Err(cannot_exchange(place, judged, error)) }
+    if judged.native { adopt(place, judged, record) } else { Err(cannot_exchange(place, judged, error)) }
 }
 
 fn cannot_exchange(place: &Place, judged: &Judged, error: io::Error) -> Error {
@@ -647,6 +638,31 @@ fn shows_us(place: &Place, anchor: &Anchor, prior: &Prior) -> Result<bool> {
         Ok(Content::Record(Record { native: Some(native), .. })) => Ok(native.fence == Some(fence)),
         _ => Ok(false),
     }
+}
+
+/// A native's lock file on another inode than its anchor, whose holder is dead.
+#[derive(Debug)]
+pub(crate) struct DeadCopy {
+    pub(crate) id: FileId,
+    /// Who died, unless it had been released.
+    pub(crate) holder: Option<Holder>,
+    /// With its kernel lock.
+    _file: File,
+}
+
+/// What a native in lock-file style left as a copy. A look that fails finds nothing: it is in nobody's way in flock style.
+pub(crate) fn dead_copy(place: &Place) -> Result<Option<DeadCopy>> {
+    let Ok(Some(Found { file, id, content: Content::Record(record), .. })) = look(place) else { return Ok(None) };
+    let Some(native) = &record.native else { return Ok(None) };
+    let out_of_reach = place.file_system.shared && is_other_boot(&record);
+    if out_of_reach
+        || !file.try_lock(LockKind::Exclusive).map_err(|error| place.lock_error("cannot be locked", error))?
+    {
+        return Ok(None);
+    }
+    let released = native.state == RecordState::Released;
+    let holder = (!released).then(|| holder_of(Some(&record), Liveness::dead("its kernel lock is free")));
+    Ok(Some(DeadCopy { id, holder, _file: file }))
 }
 
 /// Step 1 of a release: the lock file goes, if it is still ours.

@@ -220,7 +220,7 @@ impl Slot {
     }
 
     /// Puts an acquire into the queue without ever blocking: what an async acquire does.
-    #[cfg(feature = "tokio")]
+    #[cfg(any(feature = "tokio", tenure_sim))]
     pub(crate) fn enqueue(
         self: &Arc<Slot>,
         request: Arc<Request>,
@@ -237,7 +237,7 @@ impl Slot {
     }
 
     /// The outcome of an enqueued acquire, or `waker` is woken when there is one.
-    #[cfg(feature = "tokio")]
+    #[cfg(any(feature = "tokio", tenure_sim))]
     pub(crate) fn poll(waiter: &Waiter, waker: &Waker) -> Option<Result<Arc<Tenure>>> {
         if let Turn::Queued(kept) = &mut *waiter.turn() {
             match kept {

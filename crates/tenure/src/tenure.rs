@@ -272,7 +272,7 @@ impl Tenure {
 
     /// The date that foreign programs judge by, made new.
     pub(crate) fn refresh(&self) -> Result<()> {
-        self.change(|record| record.created_at = Some(SystemTime::now()))
+        self.change(|record| record.created_at = Some(sys::now()))
     }
 
     /// No more writing from here on; the state that the record is left in.
@@ -407,7 +407,7 @@ pub(crate) fn shown_start_time(identity: &Identity) -> Option<u64> {
 /// The record of a tenure that begins now. The fence is the larger of the last one plus one and the clock's
 /// microseconds: it grows even when the last one is forgotten.
 pub(crate) fn new_record(request: &Request, last_fence: u64, place: &Place) -> Result<Record> {
-    let now = SystemTime::now();
+    let now = sys::now();
     let clock = now.duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);
     let fence = clock.max(last_fence + 1);
     if fence > crate::record::MAX_SAFE {

@@ -5,18 +5,33 @@
 
 #![allow(unsafe_code, clippy::disallowed_methods)]
 
+#[cfg(not(tenure_sim))]
+mod clock;
+#[cfg(not(tenure_sim))]
 mod per_process;
 mod types;
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(tenure_sim)))]
 mod linux;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(tenure_sim)))]
 pub(crate) use linux::*;
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", tenure_sim)))]
 mod other;
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", tenure_sim)))]
 pub(crate) use other::*;
 
+// The simulated kernel, and beside it the real one that it is compared with: `crates/tenure-sim`.
+#[cfg(tenure_sim)]
+pub(crate) mod sim;
+#[cfg(tenure_sim)]
+pub(crate) use sim::*;
+#[cfg(all(tenure_sim, target_os = "linux"))]
+#[allow(dead_code, unused_imports, reason = "only what the comparison needs is used")]
+mod linux;
+
+#[cfg(not(tenure_sim))]
+pub(crate) use clock::*;
+#[cfg(not(tenure_sim))]
 pub(crate) use per_process::PerProcess;
 pub(crate) use types::*;

@@ -1,0 +1,350 @@
+//! What a process does: the library's own functions, or a foreign program's protocol.
+
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+use std::time::Duration;
+
+use super::script::{Actor, Removes};
+use super::witness::{self, Granted, LOCK, TARGET};
+use crate::acquire::{self, Attempt};
+use crate::clean::{CleanOptions, break_lock, clean};
+use crate::error::Error;
+use crate::inspect::{State, inspect};
+use crate::options::{Options, StalePolicy, Style};
+use crate::place::Place;
+use crate::queue::{Kept, Slot};
+use crate::record::{self, Content};
+use crate::sys::sim::world;
+use crate::sys::{self, Access, Dir, File, LockKind, Name};
+use crate::tenure::{Grant, Request};
+
+/// How often a process tries again before it gives up: each time something has changed.
+const TRIES: usize = 6;
+
+pub(super) fn run(actor: Actor) {
+    match actor {
+        Actor::Native { style, rounds } => native(style, rounds),
+        Actor::Waiter { style, shared, rounds } => waiter(style, shared, rounds),
+        Actor::Foreign { rounds } => foreign(rounds),
+        Actor::Flock => flock(),
+        Actor::Clean => cleaner(),
+        Actor::Break { force } => breaker(force),
+        Actor::User(what) => user(what),
+        Actor::Look => look(),
+        Actor::Hours => {
+            world::step("an hour passes");
+            world::with(|world| {
+                world.kernel.clock += 3_600_000_000;
+                world.kernel.changes += 1;
+            });
+        }
+    }
+    world::step("exit");
+    world::with(|world| {
+        let process = world.process();
+        world.kill(process);
+    });
+}
+
+pub(super) fn options(style: Style) -> Options {
+    // The dates of records are not refreshed: the watchdog does not run here.
+    Options::default().style(style).refresh_interval(Duration::MAX)
+}
+
+fn fence(grant: &Grant) -> u64 {
+    grant.record.as_ref().and_then(record::Record::previous_fence).unwrap_or(0)
+}
+
+/// May this error be told at all? Where nothing was made to fail and nobody meddled there is no reason for any.
+fn explained(error: &Error, during: &str) {
+    let unexplained = world::with(|world| {
+        let own = world.witness.failed_calls & (1 << world.process()) != 0;
+        world.say(&format!("{during} failed: {error}"));
+        !own && !world.witness.meddled && !(error.is_lost() && world.witness.raced)
+    });
+    if unexplained {
+        witness::violated(format!("{during} failed though nothing was amiss: {error}"));
+    }
+}
+
+/// Acquires by tries and releases, with the protocol's steps alone: `acquire::attempt` and `acquire::unlock`.
+fn native(style: Style, rounds: usize) {
+    let place = match Place::open(TARGET.as_ref(), true) {
+        Ok(place) => place,
+        Err(error) => return explained(&error, "opening"),
+    };
+    let request = Request { options: options(style), shared: false };
+    let mut kept = Kept::default();
+    for _ in 0..rounds {
+        let Some(grant) = acquire_by_tries(&place, &mut kept, &request) else { return };
+        world::step("works");
+        witness::leaves();
+        let ended = grant.record.clone().map(|record| (record, grant.state_offset));
+        let released = acquire::unlock(&place, &grant, ended);
+        if let Err(error) = released {
+            // As the queue does: the descriptors are closed, which frees what could not be unlocked.
+            kept = Kept::default();
+            drop(grant);
+            witness::released_badly();
+            explained(&error, "a release");
+        }
+        witness::has_none("after a release");
+    }
+}
+
+pub(super) fn acquire_by_tries(place: &Place, kept: &mut Kept, request: &Request) -> Option<Grant> {
+    for _ in 0..TRIES {
+        let since = world::with(|world| world.kernel.changes);
+        witness::begins();
+        match acquire::attempt(place, kept, request) {
+            Ok(Attempt::Granted(grant)) => {
+                witness::enters(Granted {
+                    style: request.options.style,
+                    shared: request.shared,
+                    fence: fence(&grant),
+                    crashed: grant.previous.is_crashed(),
+                });
+                return Some(grant);
+            }
+            Ok(Attempt::Busy(blocker)) => {
+                drop(blocker);
+                witness::has_none("after a try that found it busy");
+                if !world::changed(since) {
+                    return None;
+                }
+            }
+            Err(error) => {
+                witness::has_none("after an error");
+                explained(&error, "an acquire");
+            }
+        }
+    }
+    None
+}
+
+struct Waking(usize);
+
+impl Wake for Waking {
+    fn wake(self: Arc<Self>) {
+        world::wake(self.0);
+    }
+}
+
+/// Acquires by the queue, with a helper thread that waits in the kernel, as `acquire_async` does.
+fn waiter(style: Style, shared: bool, rounds: usize) {
+    let place = match Place::open(TARGET.as_ref(), true) {
+        Ok(place) => place,
+        Err(error) => return explained(&error, "opening"),
+    };
+    let slot = Slot::new(place);
+    let request = Arc::new(Request { options: options(style), shared });
+    let own = world::current().expect("an actor runs on a thread of its own");
+    let waker = Waker::from(Arc::new(Waking(own)));
+    for _ in 0..rounds {
+        witness::begins();
+        let outcome = match slot.enqueue(Arc::clone(&request)) {
+            Ok(waiter) => loop {
+                if let Some(outcome) = Slot::poll(&waiter, &waker) {
+                    break outcome;
+                }
+                world::sleep();
+            },
+            Err(joined) => joined,
+        };
+        let tenure = match outcome {
+            Ok(tenure) => tenure,
+            Err(error) => {
+                witness::has_none("after an error");
+                explained(&error, "an acquire");
+                continue;
+            }
+        };
+        witness::enters(Granted {
+            style,
+            shared,
+            fence: tenure.fence,
+            crashed: tenure.grant.previous.is_crashed(),
+        });
+        world::step("works");
+        if witness::is_broken() && tenure.check().is_ok() {
+            witness::violated("a broken tenure's check says that all is well");
+        }
+        witness::leaves();
+        if let Err(error) = slot.release(&tenure) {
+            drop(tenure);
+            witness::released_badly();
+            explained(&error, "a release");
+        }
+        witness::has_none("after a release");
+    }
+}
+
+/// Once a second the watchdog looks whether what a helper waits for has still its name. Here it looks when nobody can go
+/// on otherwise.
+pub(super) fn tick(slot: &Arc<Slot>) -> bool {
+    slot.recheck()
+}
+
+fn file_name(name: &[u8]) -> Name {
+    use std::os::unix::ffi::OsStrExt;
+    Name::new(std::ffi::OsStr::from_bytes(name)).expect("no zero byte is in it")
+}
+
+/// The record of a foreign program.
+pub(super) fn foreign_text(pid: u32, start_time: u64) -> String {
+    format!(
+        "{{\n  \"pid\": {pid},\n  \"createdAt\": \"2026-03-02T10:00:00.000Z\",\n  \"starttime\": {start_time}\n}}"
+    )
+}
+
+/// The seed's protocol: exclusive create, write, and remove whatever is there once its maker was judged dead.
+fn foreign(rounds: usize) {
+    let dir = Dir::open(".".as_ref()).expect("the folder is there");
+    let lock = file_name(LOCK);
+    let (pid, start_time) = (sys::pid(), crate::process::start_time(sys::pid()).unwrap_or(0));
+    for _ in 0..rounds {
+        let mut tries = 0;
+        let file = loop {
+            let since = world::with(|world| world.kernel.changes);
+            match dir.create_new(&lock, 0o644) {
+                Ok(file) => {
+                    witness::foreign_enters();
+                    break file;
+                }
+                Err(_) if foreign_finds_it_stale(&dir, &lock) => {
+                    let _ = dir.unlink(&lock);
+                }
+                Err(_) => {
+                    if !world::changed(since) {
+                        return;
+                    }
+                }
+            }
+            tries += 1;
+            if tries == TRIES {
+                return;
+            }
+        };
+        let _ = file.write_at(foreign_text(pid, start_time).as_bytes(), 0);
+        world::step("works");
+        witness::foreign_leaves();
+        drop(file);
+        let _ = dir.unlink(&lock);
+    }
+}
+
+/// Half an hour.
+const SEEDS_PATIENCE: Duration = Duration::from_secs(1800);
+
+fn foreign_finds_it_stale(dir: &Dir, lock: &Name) -> bool {
+    let Ok(file) = dir.open_at(lock, Access::Read) else { return false };
+    let mut text = [0; 2048];
+    let (Ok(length), Ok(stat)) = (file.read(&mut text), file.stat()) else { return false };
+    drop(file);
+    let now = sys::now();
+    let old = |since: std::time::SystemTime| now.duration_since(since).is_ok_and(|age| age > SEEDS_PATIENCE);
+    let Content::Record(record) = record::read(&text[..length]) else { return old(stat.modified) };
+    let Some(pid) = record.pid else { return old(stat.modified) };
+    let recycled = || record.start_time.is_some_and(|known| crate::process::start_time(pid) != Some(known));
+    sys::signal_zero(pid).is_err() || recycled() || record.created_at.is_some_and(old)
+}
+
+/// `flock(1)` on the target.
+fn flock() {
+    let dir = Dir::open(".".as_ref()).expect("the folder is there");
+    let target = Name::new(TARGET.as_ref()).expect("no zero byte is in it");
+    let Ok(file) = dir.open_at(&target, Access::Read).or_else(|_| dir.create_new(&target, 0o644)) else { return };
+    let _ = file.lock(LockKind::Exclusive);
+    witness::flock_enters();
+    world::step("works");
+    witness::flock_leaves();
+    let _ = file.unlock();
+}
+
+fn cleaner() {
+    witness::begins();
+    let cleaned = clean(".", &CleanOptions::default().idle_anchor_age(Duration::ZERO));
+    match cleaned {
+        Ok(report) => {
+            for lock in &report.locks {
+                if let Some(error) = &lock.error {
+                    explained(error, "a clean");
+                }
+            }
+        }
+        Err(error) => explained(&error, "a clean"),
+    }
+    witness::has_none("after a clean");
+}
+
+fn breaker(force: bool) {
+    witness::begins();
+    if let Err(error) = break_lock(TARGET, force)
+        && !error.is_busy()
+    {
+        explained(&error, "a break");
+    }
+    witness::has_none("after a break");
+}
+
+fn user(what: Removes) {
+    let dir = Dir::open(".".as_ref()).expect("the folder is there");
+    if matches!(what, Removes::LockFile) {
+        let _ = dir.unlink(&file_name(LOCK));
+        return;
+    }
+    let folder = file_name(b".tenure");
+    if let Ok(anchors) = dir.open_dir(&folder)
+        && let Ok(entries) = anchors.entries()
+    {
+        for (name, _) in entries {
+            let whole = [b".tenure/", name.as_os_str().as_encoded_bytes()].concat();
+            let _ = dir.unlink(&file_name(&whole));
+        }
+    }
+    let _ = dir.remove_dir(&folder);
+}
+
+/// Looks who holds. A native that holds all the while must be seen.
+fn look() {
+    let before = world::with(|world| (world.witness.grants, world.witness.holder()));
+    let found = inspect(TARGET);
+    let after = world::with(|world| (world.witness.grants, world.witness.holder()));
+    match found {
+        Ok(found) if before == after && before.1.is_some() && found.state != State::Held => {
+            witness::violated(format!("a native holds all the while, and it looks {}", found.state.as_str()));
+        }
+        Ok(_) => {}
+        Err(error) => explained(&error, "a look"),
+    }
+}
+
+/// What a process that died long ago had left.
+pub(super) fn foreign_left(text: &str, keep_open: bool) {
+    let dir = Dir::open(".".as_ref()).expect("the folder is there");
+    let file = dir.create_new(&file_name(LOCK), 0o644).expect("nothing is there yet");
+    file.write_at(text.as_bytes(), 0).expect("it is open for writing");
+    if keep_open {
+        std::mem::forget(file);
+    }
+}
+
+/// Acquires at once, outside of any run: everything happens in one piece.
+pub(super) fn native_left(style: Style) -> Option<(Place, Kept, Grant)> {
+    let place = Place::open(TARGET.as_ref(), true).ok()?;
+    let mut kept = Kept::default();
+    let request = Request { options: options(style).stale_policy(StalePolicy::Proof), shared: false };
+    let grant = acquire_by_tries(&place, &mut kept, &request)?;
+    Some((place, kept, grant))
+}
+
+pub(super) fn let_go(place: &Place, grant: &Grant) -> Result<(), Error> {
+    let ended = grant.record.clone().map(|record| (record, grant.state_offset));
+    acquire::unlock(place, grant, ended)
+}
+
+/// Makes the target, so that a first native need not.
+pub(super) fn make_target() {
+    let dir = Dir::open(".".as_ref()).expect("the folder is there");
+    let _: Option<File> = dir.create_new(&Name::new(TARGET.as_ref()).expect("no zero byte"), 0o644).ok();
+}

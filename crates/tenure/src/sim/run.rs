@@ -1,0 +1,420 @@
+//! One run of a script: the scene, the processes, and the look at the end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use super::actors;
+use super::schedule::{Choice, Schedule};
+use super::script::{Actor, Left, Script};
+use super::witness::{self, LOCK, Role, Witness};
+use crate::clean::{CleanOptions, clean};
+use crate::options::Style;
+use crate::sys::sim::arena;
+use crate::sys::sim::kernel::{Errno, Kernel};
+use crate::sys::sim::world::{self, Call, World};
+
+/// What a run has shown.
+#[derive(Debug)]
+pub struct Failure {
+    pub script: &'static str,
+    pub what: String,
+    pub schedule: Schedule,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}\n  the schedule: {}:{}", self.script, self.what, self.script, self.schedule)
+    }
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Done,
+    /// Its chooser wanted no more.
+    Cut,
+    Failed(String),
+}
+
+/// Who chooses. Nothing of the run may be kept: its memory is used again.
+pub(super) trait Chooser {
+    /// One of the choices, or `None` to end the run here. `fingerprint` tells the state from every other.
+    fn choose(&mut self, choices: &[Choice], fingerprint: &dyn Fn() -> u64) -> Option<usize>;
+
+    /// The run has come to its end. Is this state worth a look?
+    fn ends(&mut self, fingerprint: u64) -> bool;
+}
+
+/// The bounds of a run, and how far it has come.
+struct Budget {
+    deaths: u8,
+    failures: u8,
+    preemptions: Option<u32>,
+    /// The thread that did the last call.
+    last: Option<usize>,
+    /// Moments to which the clock was set because nobody could go on.
+    moments: u8,
+    steps: u64,
+}
+
+/// How often nobody may be able to go on but for the clock.
+const MOMENTS: u8 = 6;
+/// Longer than a blank lock file is given.
+const GRACE: u64 = 6_000_000;
+/// A run that makes so many calls does not end.
+const STEPS: u64 = 20_000;
+
+/// Runs a script as `chooser` says. What has happened is kept for `story`.
+pub(super) fn run(
+    script: &Script,
+    chooser: &mut dyn Chooser,
+    choices: &mut Vec<Choice>,
+    story: Option<&mut Vec<String>>,
+) -> (Outcome, u64) {
+    // What std makes once a thread must not be made in the arena.
+    let _ = std::thread::current();
+    arena::begin();
+    let mut budget = Budget {
+        deaths: script.deaths,
+        failures: script.failures,
+        preemptions: script.preemptions,
+        last: None,
+        moments: 0,
+        steps: 0,
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        begin(script, story.is_some());
+        go_on(script, chooser, choices, &mut budget)
+    }));
+    let outcome = match result {
+        Ok(outcome) => arena::outside(|| match &outcome {
+            Outcome::Done => Outcome::Done,
+            Outcome::Cut => Outcome::Cut,
+            Outcome::Failed(what) => Outcome::Failed(what.clone()),
+        }),
+        Err(panic) => arena::outside(|| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
+            Outcome::Failed(format!("a panic: {text}"))
+        }),
+    };
+    if let Some(story) = story {
+        arena::outside(|| world::with(|world| story.clone_from(world.story.as_ref().expect("it was asked for"))));
+    }
+    if matches!(outcome, Outcome::Failed(_)) {
+        // A panic's traces may point into it.
+        arena::keep();
+    } else {
+        world::leave();
+        arena::end();
+    }
+    (outcome, budget.steps)
+}
+
+fn role(actor: Actor) -> Role {
+    match actor {
+        Actor::Foreign { .. } => Role::Foreign,
+        Actor::User(_) => Role::User,
+        Actor::Break { force: true } => Role::Breaker,
+        _ => Role::Native,
+    }
+}
+
+fn begin(script: &Script, story: bool) {
+    let roles = script.actors.iter().map(|actor| role(*actor)).collect();
+    world::enter(Kernel::new(script.fs), Witness::new(roles), script.torn, story);
+    world::with(|world| {
+        for at in 0..script.actors.len() {
+            world.kernel.start(100 + at as u32, 0);
+        }
+    });
+    actors::make_target();
+    for left in script.left {
+        leave(*left);
+    }
+    world::with(|world| {
+        for (at, actor) in script.actors.iter().enumerate() {
+            let actor = *actor;
+            world.spawn(at, move || actors::run(actor));
+        }
+    });
+}
+
+/// A process that is there only for what it leaves.
+fn visitor(pid: u32) -> usize {
+    world::with(|world| {
+        let visitor = world.kernel.start(pid, 0);
+        world.become_process(visitor);
+        visitor
+    })
+}
+
+fn leave(left: Left) {
+    const PID: u32 = 900;
+    let visitor = visitor(PID);
+    let end = || {
+        world::with(|world| {
+            world.dies(visitor);
+            world.kernel.end(visitor);
+        });
+    };
+    let text = |pid, start_time| actors::foreign_text(pid, start_time);
+    match left {
+        Left::Anchor => {
+            let (place, kept, grant) = actors::native_left(Style::LockFile).expect("nobody is there");
+            witness::leaves();
+            actors::let_go(&place, &grant).expect("nobody is there");
+            witness::has_none("after a release");
+            std::mem::forget((place, kept, grant));
+            world::with(|world| world.kernel.end(visitor));
+        }
+        Left::DeadNative | Left::DeadFlockNative => {
+            let style = if left == Left::DeadNative { Style::LockFile } else { Style::Flock };
+            std::mem::forget(actors::native_left(style).expect("nobody is there"));
+            end();
+        }
+        Left::DeadForeign => {
+            actors::foreign_left(&text(PID, 77), false);
+            witness::foreign_enters();
+            end();
+        }
+        Left::Recycled => {
+            actors::foreign_left(&text(PID, 77), false);
+            witness::foreign_enters();
+            end();
+            self::visitor(PID);
+        }
+        Left::Blank => {
+            actors::foreign_left("", false);
+            witness::foreign_enters();
+            end();
+        }
+        Left::Container => {
+            actors::foreign_left(&text(PID + 1, 77), true);
+            witness::foreign_enters();
+        }
+    }
+}
+
+fn go_on(script: &Script, chooser: &mut dyn Chooser, choices: &mut Vec<Choice>, budget: &mut Budget) -> Outcome {
+    loop {
+        if let Some(what) = world::with(|world| world.witness.violation.take()) {
+            return Outcome::Failed(what);
+        }
+        if world::with(|world| world.threads.iter().all(|thread| thread.done)) {
+            let fingerprint = world::with(|world| world.fingerprint());
+            let look = arena::outside(|| chooser.ends(fingerprint));
+            return if look { at_the_end() } else { Outcome::Done };
+        }
+        world::with(|world| offer(world, script, budget, choices));
+        if choices.is_empty() {
+            match nobody_can(budget) {
+                Ok(()) => continue,
+                Err(what) => return Outcome::Failed(what),
+            }
+        }
+        let fingerprint = || {
+            let state = world::with(|world| world.fingerprint());
+            let spent = u64::from(budget.deaths) | u64::from(budget.failures) << 8 | u64::from(budget.moments) << 16;
+            let bound = match (budget.preemptions, budget.last) {
+                (None, _) => 0,
+                (Some(left), last) => (u64::from(left) << 8 | last.map_or(0xff, |last| last as u64)) << 24,
+            };
+            crate::sys::sim::kernel::mix(state, spent | bound)
+        };
+        let chosen = arena::outside(|| chooser.choose(choices, &fingerprint));
+        let Some(chosen) = chosen else { return Outcome::Cut };
+        apply(choices[chosen], budget);
+        budget.steps += 1;
+        if budget.steps > STEPS {
+            return Outcome::Failed("it does not end".to_owned());
+        }
+    }
+}
+
+fn offer(world: &World, script: &Script, budget: &Budget, choices: &mut Vec<Choice>) {
+    choices.clear();
+    let last = budget.last.filter(|last| world.is_ready(*last));
+    let may_switch = last.is_none() || budget.preemptions != Some(0);
+    let others = (0..world.threads.len()).filter(|at| Some(*at) != last);
+    for at in last.into_iter().chain(others.filter(|at| may_switch && world.is_ready(*at))) {
+        choices.push(Choice::Run(at as u8));
+    }
+    if budget.deaths > 0 {
+        for process in 0..script.actors.len() {
+            let lives = world.kernel.processes[process].is_alive();
+            let mortal = !matches!(script.actors[process], Actor::User(_) | Actor::Hours | Actor::Look);
+            if lives && mortal {
+                choices.push(Choice::Die(process as u8));
+            }
+        }
+    }
+    if budget.failures > 0 {
+        for (at, thread) in world.threads.iter().enumerate() {
+            let native = matches!(
+                script.actors[thread.process],
+                Actor::Native { .. } | Actor::Waiter { .. } | Actor::Clean | Actor::Break { .. }
+            );
+            let may = native && world.is_ready(at) && (Some(at) == last || may_switch);
+            if may {
+                let errors = errors(thread.call, script.every_error);
+                choices.extend(errors.iter().map(|errno| Choice::Fail(at as u8, *errno)));
+            }
+        }
+    }
+}
+
+/// What a call can be answered with: all that its manual page lists and that a file system may give, or one for each way
+/// in which the library takes it. What the present state decides (`ENOENT`, `EEXIST`, ..) comes from the simulated kernel
+/// itself, and an interrupted call is made again in `sys`.
+fn errors(call: Call, every: bool) -> &'static [Errno] {
+    use libc::*;
+    let (few, all): (&[Errno], &[Errno]) = match call {
+        Call::Step => (&[], &[]),
+        Call::StatAt => (&[EACCES, EIO], &[EACCES, EIO, ENOMEM, ELOOP, ENAMETOOLONG]),
+        Call::Stat => (&[EIO], &[EIO, ENOMEM]),
+        Call::Open => (&[EACCES, EMFILE], &[EACCES, EIO, EMFILE, ENFILE, ENOMEM, EPERM, EROFS, ETXTBSY, EAGAIN]),
+        Call::OpenFolder => (&[EACCES, EMFILE], &[EACCES, EIO, EMFILE, ENFILE, ENOMEM]),
+        Call::Create => {
+            (&[EACCES, ENOSPC], &[EACCES, EDQUOT, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, EPERM, EROFS])
+        }
+        Call::Link => (
+            &[EPERM, ENOSPC, EXDEV],
+            &[EACCES, EDQUOT, EIO, EMLINK, ENOMEM, ENOSPC, EOPNOTSUPP, EPERM, EROFS, EXDEV],
+        ),
+        Call::Unlink => (&[EACCES, EIO], &[EACCES, EBUSY, EIO, ENOMEM, EPERM, EROFS]),
+        Call::Rename => (
+            &[EACCES, EINVAL],
+            &[EACCES, EBUSY, EDQUOT, EINVAL, EIO, ENOMEM, ENOSPC, EPERM, EROFS, EXDEV],
+        ),
+        Call::MakeDir => (&[EACCES, ENOSPC], &[EACCES, EDQUOT, EIO, EMLINK, ENOMEM, ENOSPC, EPERM, EROFS]),
+        Call::RemoveDir => (&[EBUSY], &[EACCES, EBUSY, EIO, ENOMEM, EPERM, EROFS]),
+        Call::Chmod => (&[EPERM], &[EIO, ENOMEM, EPERM, EROFS]),
+        Call::Entries => (&[EIO], &[EIO, ENOMEM]),
+        Call::Lock | Call::Unlock => (&[ENOLCK], &[ENOLCK, EIO, EOPNOTSUPP]),
+        Call::Read => (&[EIO], &[EIO, EISDIR]),
+        Call::Write => (&[ENOSPC], &[EDQUOT, EFBIG, EIO, ENOSPC, EPERM]),
+        Call::Sync => (&[EIO], &[EDQUOT, EIO, ENOSPC, EROFS]),
+        Call::KernelLocks => (&[EMFILE], &[EACCES, EMFILE, ENFILE, ENOENT, ENOMEM]),
+        Call::Watch => (&[EMFILE], &[EACCES, EMFILE, ENOENT, ENOMEM, ENOSPC]),
+        Call::PidFd => (&[EMFILE], &[EINVAL, EMFILE, ENFILE, ENODEV, ENOMEM, EPERM]),
+    };
+    if every { all } else { few }
+}
+
+fn apply(choice: Choice, budget: &mut Budget) {
+    let mut runs = |at: usize, fate| {
+        let before = budget.last.replace(at);
+        let interrupts = before.is_some_and(|before| before != at && world::with(|world| world.is_ready(before)));
+        if interrupts && let Some(left) = &mut budget.preemptions {
+            *left -= 1;
+        }
+        world::resume(at, fate);
+    };
+    match choice {
+        Choice::Run(at) => runs(usize::from(at), Ok(())),
+        Choice::Fail(at, errno) => {
+            world::with(|world| {
+                let process = world.threads[usize::from(at)].process;
+                world.witness.failed_calls |= 1 << process;
+                let call = world.threads[usize::from(at)].call;
+                let error = std::io::Error::from_raw_os_error(errno);
+                let name = super::letter(process);
+                if let Some(story) = &mut world.story {
+                    story.push(format!("{name}  {call:?} fails: {error}"));
+                }
+            });
+            budget.failures -= 1;
+            runs(usize::from(at), Err(errno));
+        }
+        Choice::Die(process) => {
+            budget.deaths -= 1;
+            budget.last = None;
+            world::with(|world| {
+                if let Some(story) = &mut world.story {
+                    story.push(format!("{}  DIES", super::letter(usize::from(process))));
+                }
+                world.dies(usize::from(process));
+                world.kill(usize::from(process));
+            });
+        }
+    }
+}
+
+/// Nobody can go on: time passes, or those who wait are told that nothing will change.
+fn nobody_can(budget: &mut Budget) -> Result<(), String> {
+    let held = world::with(|world| world.witness.is_held());
+    if let Some(moment) = world::with(|world| world.next_moment())
+        && budget.moments < MOMENTS
+    {
+        budget.moments += 1;
+        world::with(|world| world.kernel.clock = world.kernel.clock.max(moment));
+        return Ok(());
+    }
+    let waiting = world::with(|world| {
+        (0..world.threads.len()).filter(|at| world.waits_for_change(*at)).collect::<Vec<usize>>()
+    });
+    // A foreign program may wait half an hour for what a dead one has left: that is its own protocol's doing.
+    let native = world::with(|world| {
+        let unfinished = world.threads.iter().filter(|thread| !thread.done);
+        unfinished.into_iter().any(|thread| world.witness.roles[thread.process] != Role::Foreign)
+    });
+    if waiting.is_empty() {
+        return Err("nobody can go on, though nobody holds: a lock is stuck".to_owned());
+    }
+    if !held && budget.moments < MOMENTS {
+        // What blocks may be a blank lock file, which is given some seconds.
+        budget.moments = MOMENTS;
+        world::with(|world| {
+            world.kernel.clock += GRACE;
+            world.kernel.changes += 1;
+        });
+        return Ok(());
+    }
+    if !held && native {
+        return Err("processes wait for a lock that nobody holds".to_owned());
+    }
+    world::with(|world| waiting.iter().for_each(|at| world.end_wait_for_change(*at)));
+    Ok(())
+}
+
+/// Everyone is gone. A fresh native gets the lock at once, and nothing is left when it and a `clean` are done.
+fn at_the_end() -> Outcome {
+    if world::with(|world| world.witness.is_held()) {
+        // A holder that was there before and stays.
+        return Outcome::Done;
+    }
+    world::with(|world| {
+        world.kernel.clock += GRACE;
+        let fresh = world.kernel.start(999, 0);
+        world.become_process(fresh);
+        world.say("-- the end: a fresh native, then a clean");
+    });
+    let failed = |what: String| Outcome::Failed(what);
+    let Some((place, kept, grant)) = actors::native_left(Style::LockFile) else {
+        let what = world::with(|world| world.witness.violation.take());
+        return failed(what.unwrap_or_else(|| "at the end the lock is free, and a fresh native does not get it".into()));
+    };
+    witness::leaves();
+    if let Err(error) = actors::let_go(&place, &grant) {
+        return failed(format!("at the end a fresh native's release fails: {error}"));
+    }
+    witness::has_none("after a release");
+    drop((place, kept, grant));
+    if world::with(|world| world.kernel.named(LOCK).is_some()) {
+        return failed("at the end a lock file is left behind by a fresh native".to_owned());
+    }
+    let cleaned = clean(".", &CleanOptions::default().idle_anchor_age(Duration::ZERO));
+    if let Err(error) = cleaned {
+        return failed(format!("at the end a clean fails: {error}"));
+    }
+    witness::has_none("after a clean");
+    if let Some(what) = world::with(|world| world.witness.violation.take()) {
+        return failed(what);
+    }
+    let left = world::with(|world| world.kernel.names());
+    if left != ["t"] {
+        return failed(format!("at the end a clean leaves {left:?}"));
+    }
+    Outcome::Done
+}

@@ -1,0 +1,495 @@
+//! The scripts: who is there, what was left from before, and what may go wrong.
+
+use crate::options::Style;
+use crate::sys::sim::kernel::FileSystemKind;
+
+/// A process.
+#[derive(Clone, Copy, Debug)]
+pub enum Actor {
+    /// A native that tries, and tries again when something has changed: `acquire::attempt`, `acquire::unlock`.
+    Native { style: Style, rounds: usize },
+    /// A native that waits in its process's queue, whose helper waits in the kernel's: `acquire::step`.
+    Waiter { style: Style, shared: bool, rounds: usize },
+    /// A foreign program with the seed's protocol.
+    Foreign { rounds: usize },
+    /// `flock(1)` on the target.
+    Flock,
+    /// `clean`, which prunes anchors of any age.
+    Clean,
+    /// `break_lock`.
+    Break { force: bool },
+    /// A person who removes files.
+    User(Removes),
+    /// `inspect`.
+    Look,
+    /// An hour passes at some moment.
+    Hours,
+}
+
+/// What a person removes.
+#[derive(Clone, Copy, Debug)]
+pub enum Removes {
+    LockFile,
+    Anchors,
+}
+
+/// What is there when a run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// The lock was in use before, and let go.
+    Anchor,
+    /// A native in lock-file style died while it held.
+    DeadNative,
+    /// A native in flock style died while it held.
+    DeadFlockNative,
+    /// A foreign program died while it held.
+    DeadForeign,
+    /// As before, and another process has its pid.
+    Recycled,
+    /// A foreign program died between create and write.
+    Blank,
+    /// A foreign program of another container holds: its pid says nothing, but it has its lock file open.
+    Container,
+}
+
+/// A script.
+#[derive(Clone, Copy, Debug)]
+pub struct Script {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub left: &'static [Left],
+    pub actors: &'static [Actor],
+    pub fs: FileSystemKind,
+    /// How many processes may die.
+    pub deaths: u8,
+    /// How many calls of natives may fail.
+    pub failures: u8,
+    /// With every error that the call's manual page lists, instead of one for each way in which the library takes them.
+    pub every_error: bool,
+    /// A write becomes visible in two parts.
+    pub torn: bool,
+    /// How often a thread may be interrupted where it could go on; `None`: as often as there are calls.
+    pub preemptions: Option<u32>,
+}
+
+const PLAIN: Script = Script {
+    name: "",
+    about: "",
+    left: &[],
+    actors: &[],
+    fs: FileSystemKind::LOCAL,
+    deaths: 0,
+    failures: 0,
+    every_error: false,
+    torn: false,
+    preemptions: None,
+};
+
+const LOCK_FILE: Actor = Actor::Native { style: Style::LockFile, rounds: 1 };
+const LOCK_FILE_TWICE: Actor = Actor::Native { style: Style::LockFile, rounds: 2 };
+const FLOCK: Actor = Actor::Native { style: Style::Flock, rounds: 1 };
+const FLOCK_TWICE: Actor = Actor::Native { style: Style::Flock, rounds: 2 };
+const FLOCK_WAITER: Actor = Actor::Waiter { style: Style::Flock, shared: false, rounds: 1 };
+const SHARER: Actor = Actor::Waiter { style: Style::Flock, shared: true, rounds: 1 };
+const BREAK: Actor = Actor::Break { force: true };
+const WAITER: Actor = Actor::Waiter { style: Style::LockFile, shared: false, rounds: 1 };
+const FOREIGN: Actor = Actor::Foreign { rounds: 1 };
+const NO_LINKS: FileSystemKind = FileSystemKind { links: Err(libc::EPERM), ..FileSystemKind::LOCAL };
+const NO_LINKS_NOR_EXCHANGE: FileSystemKind =
+    FileSystemKind { links: Err(libc::EOPNOTSUPP), exchange: false, ..FileSystemKind::LOCAL };
+const NO_EXCHANGE: FileSystemKind = FileSystemKind { exchange: false, ..FileSystemKind::LOCAL };
+
+/// All of them.
+pub const SCRIPTS: &[Script] = &[
+    Script {
+        name: "first",
+        about: "two natives, in a folder that has seen none",
+        actors: &[LOCK_FILE, LOCK_FILE],
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "two",
+        about: "two natives",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE],
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "two-twice",
+        about: "two natives, each of them twice",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE_TWICE, LOCK_FILE_TWICE],
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "two-errors",
+        about: "two natives, one of whose calls fails",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE],
+        deaths: 1,
+        failures: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "one-errors",
+        about: "one native in a folder that has seen none: two of its calls fail, by every error there is",
+        actors: &[LOCK_FILE_TWICE],
+        deaths: 1,
+        failures: 2,
+        every_error: true,
+        ..PLAIN
+    },
+    Script {
+        name: "three",
+        about: "three natives",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE, LOCK_FILE],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "two-flock",
+        about: "two natives in flock style",
+        left: &[Left::Anchor],
+        actors: &[FLOCK, FLOCK],
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "mixed",
+        about: "a native of each style",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE_TWICE, FLOCK_TWICE],
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "mixed-flock-1",
+        about: "a native of each style beside flock(1) on the target",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, FLOCK, Actor::Flock],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "dead-native",
+        about: "two natives find one that died while it held",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE, LOCK_FILE],
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "dead-native-mixed",
+        about: "natives of each style find one that died while it held",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE, FLOCK],
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "dead-flock-native",
+        about: "natives of each style find one in flock style that died while it held",
+        left: &[Left::DeadFlockNative],
+        actors: &[LOCK_FILE, FLOCK],
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "dead-foreign",
+        about: "two natives find a dead foreign program's lock file",
+        left: &[Left::DeadForeign],
+        actors: &[LOCK_FILE, LOCK_FILE],
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "dead-foreign-mixed",
+        about: "natives of each style find a dead foreign program's lock file",
+        left: &[Left::DeadForeign],
+        actors: &[LOCK_FILE, FLOCK],
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "dead-native-foreign",
+        about: "natives of each style and a foreign program find a native that died while it held",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE, FLOCK, FOREIGN],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "recycled",
+        about: "a native and a foreign program find a lock file whose pid another process has now",
+        left: &[Left::Recycled],
+        actors: &[LOCK_FILE, FOREIGN],
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "foreign",
+        about: "two natives and a foreign program",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE, FOREIGN],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "dead-between",
+        about: "a native finds a dead foreign program's lock file, and a live one makes its own in between",
+        left: &[Left::DeadForeign],
+        actors: &[LOCK_FILE_TWICE, FOREIGN],
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "dead-between-two",
+        about: "two natives and a foreign program find a dead foreign program's lock file",
+        left: &[Left::DeadForeign],
+        actors: &[LOCK_FILE, LOCK_FILE, FOREIGN],
+        deaths: 2,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "two-foreign",
+        about: "a native and two foreign programs find a dead one's lock file",
+        left: &[Left::DeadForeign],
+        actors: &[LOCK_FILE, FOREIGN, FOREIGN],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "blank",
+        about: "a native and a foreign program find a lock file without a word in it, and an hour passes",
+        left: &[Left::Blank],
+        actors: &[LOCK_FILE, FOREIGN, Actor::Hours],
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "container",
+        about: "two natives beside a foreign holder whose pid says nothing here",
+        left: &[Left::Container],
+        actors: &[LOCK_FILE, LOCK_FILE],
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "torn",
+        about: "a native and a foreign program; each write becomes visible in two parts",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE_TWICE, FOREIGN],
+        deaths: 1,
+        torn: true,
+        ..PLAIN
+    },
+    Script {
+        name: "waiters",
+        about: "two natives that wait in the kernel's queue",
+        left: &[Left::Anchor],
+        actors: &[WAITER, WAITER],
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "waiters-three",
+        about: "three natives that wait in the kernel's queue",
+        left: &[Left::Anchor],
+        actors: &[WAITER, WAITER, WAITER],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "waiters-foreign",
+        about: "a waiting native, one that tries, and a foreign program",
+        left: &[Left::Anchor],
+        actors: &[WAITER, LOCK_FILE, FOREIGN],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "waiters-flock",
+        about: "waiting natives in flock style beside flock(1)",
+        left: &[Left::Anchor],
+        actors: &[FLOCK_WAITER, FLOCK_WAITER, Actor::Flock],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "shared",
+        about: "two that share and one that holds",
+        left: &[Left::Anchor],
+        actors: &[SHARER, SHARER, FLOCK],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "clean",
+        about: "a clean that prunes, beside two natives",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE, Actor::Clean],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "clean-dead",
+        about: "a clean and a native find one that died while it held",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE, Actor::Clean],
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "clean-dead-foreign",
+        about: "a clean, a native and a foreign program find a dead one's lock file",
+        left: &[Left::DeadForeign],
+        actors: &[LOCK_FILE, Actor::Clean, FOREIGN],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "clean-two",
+        about: "two cleans and a native",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE, Actor::Clean, Actor::Clean],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "break",
+        about: "an operator breaks the lock of whoever holds it, beside two natives",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE, BREAK],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "break-waiters",
+        about: "an operator breaks the lock of a holder, and of those who wait",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, WAITER, BREAK],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "break-foreign",
+        about: "an operator breaks the lock, beside a native and a foreign program",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, FOREIGN, BREAK],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "break-gently",
+        about: "an operator who spares the living, beside a native and what a dead one left",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE, Actor::Break { force: false }],
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "no-links",
+        about: "two natives where there are no hard links",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE],
+        fs: NO_LINKS,
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "no-links-dead",
+        about: "natives of each style find a dead one's copy, where there are no hard links",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE, FLOCK],
+        fs: NO_LINKS,
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "no-links-foreign",
+        about: "a native and a foreign program find a dead one's lock file, where there are no hard links",
+        left: &[Left::DeadForeign],
+        actors: &[LOCK_FILE_TWICE, FOREIGN],
+        fs: NO_LINKS,
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "no-links-nor-exchange",
+        about: "two natives find a dead one's copy, where there is no exchange either",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE, LOCK_FILE],
+        fs: NO_LINKS_NOR_EXCHANGE,
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "no-exchange",
+        about: "two natives find a dead one's lock file, where there is no exchange",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE_TWICE, LOCK_FILE],
+        fs: NO_EXCHANGE,
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "removed-lock-file",
+        about: "a person removes the lock file, beside two natives",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE, Actor::User(Removes::LockFile)],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "removed-lock-file-foreign",
+        about: "a person removes the lock file, beside a native and a foreign program",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, FOREIGN, Actor::User(Removes::LockFile)],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "removed-anchors",
+        about: "a person removes `.tenure`, beside two natives",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE_TWICE, Actor::User(Removes::Anchors)],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "looks",
+        about: "somebody looks, beside two natives",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE, Actor::Look],
+        preemptions: Some(3),
+        ..PLAIN
+    },
+];
+
+/// The script of that name.
+pub fn by_name(name: &str) -> Option<&'static Script> {
+    SCRIPTS.iter().find(|script| script.name == name)
+}

@@ -1,0 +1,126 @@
+//! All memory of one simulated run, thrown away as a whole.
+//!
+//! A run ends in the middle of things: processes die between two system calls, and a state that is known already need
+//! not be gone through again. Unwinding their stacks would cost more than the run. So whatever a run allocates comes from
+//! one piece of memory, which the next run uses again from its start; what outlives a run is made [`outside`].
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::ptr;
+
+/// More than any run needs. Only what is touched costs memory.
+const SIZE: usize = 256 << 20;
+
+/// The allocator of a program that runs simulations.
+#[derive(Debug)]
+pub struct Arena;
+
+#[derive(Clone, Copy)]
+struct State {
+    base: usize,
+    used: usize,
+    on: bool,
+}
+
+/// How many runs of one thread may fail.
+const KEPT: usize = 64;
+
+thread_local! {
+    static STATE: Cell<State> = const { Cell::new(State { base: 0, used: 0, on: false }) };
+    /// Arenas that are used no more, but kept.
+    static KEEP: Cell<[usize; KEPT]> = const { Cell::new([0; KEPT]) };
+}
+
+/// From here on this thread allocates in its arena, from its start: whatever an earlier run left there is gone.
+pub(crate) fn begin() {
+    let mut state = STATE.get();
+    if state.base == 0 {
+        // SAFETY: the size is not zero. It is never given back: as long as the thread lives it is used again.
+        let base = unsafe { System.alloc(Layout::from_size_align_unchecked(SIZE, 4096)) };
+        assert!(!base.is_null(), "no memory for the simulation");
+        state.base = base as usize;
+    }
+    STATE.set(State { used: 0, on: true, ..state });
+}
+
+/// From here on this thread allocates as usual.
+pub(crate) fn end() {
+    STATE.set(State { on: false, ..STATE.get() });
+}
+
+/// What is made in `run` outlives the simulated run.
+pub(crate) fn outside<T>(run: impl FnOnce() -> T) -> T {
+    let before = STATE.get();
+    STATE.set(State { on: false, ..before });
+    let result = run();
+    STATE.set(State { on: before.on, ..STATE.get() });
+    result
+}
+
+/// Keeps what the last run made, for ever: after a failure that may still point into it.
+pub(crate) fn keep() {
+    let mut state = STATE.get();
+    let mut kept = KEEP.get();
+    if let Some(free) = kept.iter_mut().find(|kept| **kept == 0) {
+        *free = std::mem::take(&mut state.base);
+        KEEP.set(kept);
+    }
+    STATE.set(State { on: false, ..state });
+}
+
+// SAFETY: memory is either the system allocator's or a piece of this thread's arena that is handed out once; the two are
+// told apart by their addresses. What a run made is not used after the next `begin` (`crate::sim` holds nothing of it).
+unsafe impl GlobalAlloc for Arena {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let state = STATE.get();
+        if state.on {
+            let start = (state.base + state.used).next_multiple_of(layout.align());
+            let used = start + layout.size() - state.base;
+            if used <= SIZE {
+                STATE.set(State { used, ..state });
+                return ptr::with_exposed_provenance_mut(start);
+            }
+        }
+        // SAFETY: as our caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        if !is_ours(memory) {
+            // SAFETY: it came from there.
+            unsafe { System.dealloc(memory, layout) }
+        }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        if !is_ours(memory) {
+            // SAFETY: it came from there.
+            return unsafe { System.realloc(memory, layout, new_size) };
+        }
+        let mut state = STATE.get();
+        let start = memory as usize;
+        if start + layout.size() == state.base + state.used && start + new_size <= state.base + SIZE {
+            state.used = start + new_size - state.base;
+            STATE.set(state);
+            return memory;
+        }
+        // SAFETY: a fresh piece, as large as asked for, and the old one as large as its layout says.
+        unsafe {
+            let fresh = self.alloc(Layout::from_size_align_unchecked(new_size, layout.align()));
+            if !fresh.is_null() {
+                ptr::copy_nonoverlapping(memory, fresh, layout.size().min(new_size));
+            }
+            fresh
+        }
+    }
+}
+
+fn is_ours(memory: *mut u8) -> bool {
+    let within = |base: usize| base != 0 && (memory as usize).wrapping_sub(base) < SIZE;
+    within(STATE.get().base)
+        || KEEP.with(|kept| {
+            // SAFETY: no reference outlives this, and nobody else of this thread is here meanwhile.
+            let kept = unsafe { &*kept.as_ptr() };
+            kept[0] != 0 && kept.iter().any(|base| within(*base))
+        })
+}

@@ -1,0 +1,410 @@
+//! Files and folders of the simulated kernel, as [`linux`](crate::sys) has them.
+
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use super::kernel::{DEVICE, Errno, FOLDER, Rename};
+use super::world::{self, Bytes, Call, Told, Until, perform, point};
+use crate::sys::types::{Access, FileId, FileKind, FileSystem, Lease, LockKind, Stat};
+
+/// A file's name; may hold a `/`, relative to a [`Dir`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Name(Vec<u8>);
+
+impl Name {
+    pub(crate) fn new(name: &OsStr) -> io::Result<Name> {
+        match name.as_bytes() {
+            bytes if bytes.contains(&0) => Err(io::ErrorKind::InvalidInput.into()),
+            bytes => Ok(Name(bytes.to_vec())),
+        }
+    }
+
+    pub(crate) fn as_os_str(&self) -> &OsStr {
+        OsStr::from_bytes(&self.0)
+    }
+
+    fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.0)
+    }
+}
+
+pub(crate) const NAME_MAX: usize = 255;
+
+pub(crate) fn name_len(name: &OsStr) -> usize {
+    name.as_bytes().len()
+}
+
+pub(crate) fn ends_without_name(path: &Path) -> bool {
+    let last = path.as_os_str().as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    matches!(last, b"" | b"." | b"..")
+}
+
+fn system(errno: Errno) -> io::Error {
+    io::Error::from_raw_os_error(errno)
+}
+
+/// A point, then the call.
+fn call<T: Told>(
+    kind: Call,
+    run: impl FnOnce(&mut world::World) -> Result<T, Errno>,
+    what: impl FnOnce() -> String,
+) -> io::Result<T> {
+    point(kind).and_then(|()| perform(run, what)).map_err(system)
+}
+
+/// An open folder.
+#[derive(Debug)]
+pub(crate) struct Dir(usize);
+
+impl Dir {
+    fn inode_in(&self, world: &world::World) -> usize {
+        world.kernel.inode_of(self.0)
+    }
+
+    fn inode(&self) -> usize {
+        world::with(|world| self.inode_in(world))
+    }
+
+    /// The simulated file system has one folder; it always exists.
+    pub(crate) fn open(_path: &Path) -> io::Result<Dir> {
+        Ok(world::with(|world| Dir(world.kernel.open_first_folder(world.process()))))
+    }
+
+    pub(crate) fn create_all(_path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(crate) fn open_dir(&self, name: &Name) -> io::Result<Dir> {
+        let open = |world: &mut world::World| world.kernel.open_folder(world.process(), self.inode_in(world), &name.0);
+        call(Call::OpenFolder, open, || format!("open folder {}", name.text())).map(Dir)
+    }
+
+    pub(crate) fn stat(&self) -> io::Result<Stat> {
+        let folder = self.inode();
+        if folder == FOLDER {
+            return Ok(world::with(|world| world.kernel.stat(FOLDER)));
+        }
+        call(Call::Stat, |world| Ok(world.kernel.stat(folder)), || "stat of an open folder".to_owned())
+    }
+
+    pub(crate) fn stat_at(&self, name: &Name) -> io::Result<Option<Stat>> {
+        let stat = |world: &mut world::World| world.kernel.stat_at(world.process(), self.inode_in(world), &name.0);
+        call(Call::StatAt, stat, || format!("stat {}", name.text()))
+    }
+
+    pub(crate) fn may_write(&self) -> bool {
+        true
+    }
+
+    pub(crate) fn file_system(&self) -> FileSystem {
+        match world::with(|world| world.kernel.fs.shared) {
+            true => FileSystem { name: "nfs".into(), shared: true },
+            false => FileSystem { name: "ext4".into(), shared: false },
+        }
+    }
+
+    pub(crate) fn free(&self) -> Option<u64> {
+        None
+    }
+
+    /// An open for writing is refused while another looks by [`File::read_lease`]: that is waited out.
+    pub(crate) fn open_at(&self, name: &Name, access: Access) -> io::Result<File> {
+        point(Call::Open).map_err(system)?;
+        loop {
+            let open = |world: &mut world::World| world.kernel.open(world.process(), self.inode_in(world), &name.0, access);
+            let opened = perform(open, || format!("open {} {access:?}", name.text()));
+            let leased = || world::with(|world| world.kernel.is_leased(world.process(), self.inode_in(world), &name.0));
+            match opened {
+                Err(libc::EAGAIN) => match leased() {
+                    Some(inode) => world::wait(Call::Open, Until::Unleased(inode)).map_err(system)?,
+                    None => return Err(system(libc::EAGAIN)),
+                },
+                other => return other.map(File).map_err(system),
+            }
+        }
+    }
+
+    pub(crate) fn create_new(&self, name: &Name, mode: u32) -> io::Result<File> {
+        let create = |world: &mut world::World| world.kernel.create(world.process(), self.inode_in(world), &name.0, mode);
+        call(Call::Create, create, || format!("create {}", name.text())).map(File)
+    }
+
+    pub(crate) fn link(&self, from: &Name, to: &Name) -> io::Result<()> {
+        let link = |world: &mut world::World| world.kernel.link(world.process(), self.inode_in(world), &from.0, &to.0);
+        call(Call::Link, link, || format!("link {} to {}", from.text(), to.text()))
+    }
+
+    pub(crate) fn unlink(&self, name: &Name) -> io::Result<()> {
+        let unlink = |world: &mut world::World| {
+            let before = world.kernel.named(&name.0);
+            world.kernel.unlink(world.process(), self.inode_in(world), &name.0)?;
+            world.unlinked(self.inode_in(world), &name.0, before);
+            Ok(())
+        };
+        call(Call::Unlink, unlink, || format!("unlink {}", name.text()))
+    }
+
+    pub(crate) fn exchange(&self, one: &Name, other: &Name) -> io::Result<()> {
+        self.rename(one, other, Rename::Exchange)
+    }
+
+    pub(crate) fn rename_new(&self, from: &Name, to: &Name) -> io::Result<()> {
+        self.rename(from, to, Rename::New)
+    }
+
+    pub(crate) fn rename_over(&self, from: &Name, to: &Name) -> io::Result<()> {
+        self.rename(from, to, Rename::Over)
+    }
+
+    fn rename(&self, from: &Name, to: &Name, how: Rename) -> io::Result<()> {
+        let rename = |world: &mut world::World| {
+            world.kernel.rename(world.process(), self.inode_in(world), &from.0, &to.0, how)?;
+            world.renamed(&to.0);
+            Ok(())
+        };
+        call(Call::Rename, rename, || format!("rename {:?} {} to {}", how, from.text(), to.text()))
+    }
+
+    pub(crate) fn make_dir(&self, name: &Name, mode: u32) -> io::Result<()> {
+        let make = |world: &mut world::World| world.kernel.make_dir(world.process(), self.inode_in(world), &name.0, mode);
+        call(Call::MakeDir, make, || format!("make folder {}", name.text()))
+    }
+
+    pub(crate) fn remove_dir(&self, name: &Name) -> io::Result<()> {
+        let remove = |world: &mut world::World| world.kernel.remove_dir(world.process(), self.inode_in(world), &name.0);
+        call(Call::RemoveDir, remove, || format!("remove folder {}", name.text()))
+    }
+
+    pub(crate) fn chmod(&self, mode: u32) -> io::Result<()> {
+        let chmod = |world: &mut world::World| world.kernel.chmod(world.process(), self.inode_in(world), mode);
+        call(Call::Chmod, chmod, || format!("chmod a folder {mode:o}"))
+    }
+
+    pub(crate) fn entries(&self) -> io::Result<Vec<(Name, FileKind)>> {
+        point(Call::Entries).map_err(system)?;
+        let entries = world::with(|world| world.kernel.entries(self.inode_in(world)));
+        let told: Vec<u8> = entries.iter().flat_map(|(name, kind)| [&name[..], &[*kind as u8]].concat()).collect();
+        perform(|_| Ok(Bytes(&told)), || format!("{} names in a folder", entries.len())).map_err(system)?;
+        Ok(entries.into_iter().map(|(name, kind)| (Name(name), kind)).collect())
+    }
+
+    /// A symbolic link, for those who set a scene.
+    pub(crate) fn make_symlink(&self, name: &Name, target: &str) {
+        world::with(|world| world.kernel.make_symlink(self.inode_in(world), &name.0, target.as_bytes()));
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        world::with(|world| world.kernel.close(self.0));
+    }
+}
+
+/// An open file.
+#[derive(Debug)]
+pub(crate) struct File(usize);
+
+impl File {
+    pub(crate) fn stat(&self) -> io::Result<Stat> {
+        let stat = |world: &mut world::World| Ok(world.kernel.stat(world.kernel.inode_of(self.0)));
+        call(Call::Stat, stat, || "stat of an open file".to_owned())
+    }
+
+    pub(crate) fn chmod(&self, mode: u32) -> io::Result<()> {
+        let chmod = |world: &mut world::World| {
+            let inode = world.kernel.inode_of(self.0);
+            world.kernel.chmod(world.process(), inode, mode)
+        };
+        call(Call::Chmod, chmod, || format!("chmod {mode:o}"))
+    }
+
+    pub(crate) fn try_lock(&self, kind: LockKind) -> io::Result<bool> {
+        call(Call::Lock, |world| Ok(world.kernel.try_lock(self.0, kind)), || format!("try to lock {}", self.what(kind)))
+    }
+
+    pub(crate) fn lock(&self, kind: LockKind) -> io::Result<()> {
+        point(Call::Lock).map_err(system)?;
+        let try_lock = || {
+            perform(|world| Ok(world.kernel.try_lock(self.0, kind)), || format!("lock {}", self.what(kind)))
+        };
+        if try_lock().map_err(system)? {
+            return Ok(());
+        }
+        let thread = world::current().expect("what is done at once cannot wait");
+        world::with(|world| world.kernel.queue_for_lock(thread, self.0, kind));
+        loop {
+            let woken = world::wait(Call::Lock, Until::Locked(self.0));
+            if woken.is_err() || try_lock().map_err(system)? {
+                world::with(|world| world.kernel.leave_queue(thread, self.0));
+                return woken.map_err(system);
+            }
+        }
+    }
+
+    fn what(&self, kind: LockKind) -> String {
+        format!("a file {kind:?}")
+    }
+
+    pub(crate) fn unlock(&self) -> io::Result<()> {
+        let unlock = |world: &mut world::World| {
+            world.kernel.unlock(self.0);
+            Ok(())
+        };
+        call(Call::Unlock, unlock, || "unlock".to_owned())
+    }
+
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        point(Call::Read).map_err(system)?;
+        let length = world::with(|world| world.kernel.read(self.0, buffer));
+        perform(|_| Ok(Bytes(&buffer[..length])), || "read".to_owned()).map_err(system)?;
+        Ok(length)
+    }
+
+    pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let write = |bytes: &[u8], offset| {
+            let write = |world: &mut world::World| world.kernel.write(self.0, bytes, offset);
+            call(Call::Write, write, || format!("write {} bytes at {offset}", bytes.len()))
+        };
+        if !world::with(|world| world.torn) || bytes.len() < 2 {
+            return write(bytes, offset);
+        }
+        // The kernel promises no reader that it sees a write whole.
+        let (first, rest) = bytes.split_at(bytes.len() / 2);
+        write(first, offset)?;
+        write(rest, offset + first.len() as u64)
+    }
+
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        call(Call::Sync, |_| Ok(()), || "sync".to_owned())
+    }
+
+    /// As on Linux: asked for and given back at once. In between others cannot open it for writing.
+    pub(crate) fn read_lease(&self) -> Lease {
+        let mut lease = Lease::Unavailable;
+        let take = |world: &mut world::World| {
+            lease = world.kernel.take_lease(world.process(), self.0);
+            Ok(lease as usize)
+        };
+        if call(Call::Step, take, || "ask for a lease".to_owned()).is_err() {
+            return Lease::Unavailable;
+        }
+        if lease == Lease::Granted {
+            let give = |world: &mut world::World| {
+                world.kernel.give_lease_back(self.0);
+                Ok(())
+            };
+            let _ = call(Call::Step, give, || "give the lease back".to_owned());
+        }
+        lease
+    }
+
+    pub(crate) fn duplicate(&self) -> io::Result<Inherited> {
+        world::with(|world| world.kernel.duplicate(self.0));
+        Ok(Inherited(File(self.0)))
+    }
+
+    pub(super) fn inode(&self) -> usize {
+        world::with(|world| world.kernel.inode_of(self.0))
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // Where another thread of this process may want a mutex that we hold, the close is part of the step before.
+        let shows = world::with(|world| world.kernel.close_shows(self.0)) && !world::has_threads();
+        if shows {
+            let _ = point(Call::Step);
+        }
+        let close = |world: &mut world::World| {
+            world.kernel.close(self.0);
+            Ok(())
+        };
+        if shows {
+            let _ = perform(close, || "close".to_owned());
+        } else {
+            let _ = world::with(close);
+        }
+    }
+}
+
+/// A second descriptor; nobody inherits it here.
+#[derive(Debug)]
+pub(crate) struct Inherited(#[expect(dead_code, reason = "it is kept to be closed")] File);
+
+pub(crate) fn inherit_always(_fd: &Inherited) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub(crate) fn inherit(_command: &mut std::process::Command, _fd: Inherited) {}
+
+pub(crate) fn device_numbers(device: u64) -> (u32, u32) {
+    (0, device as u32)
+}
+
+pub(crate) fn effective_user() -> u32 {
+    world::with(|world| world.kernel.processes[world.process()].user)
+}
+
+/// `/proc/locks`, in one piece.
+pub(crate) fn kernel_locks() -> io::Result<(String, bool)> {
+    point(Call::KernelLocks).map_err(system)?;
+    let text = world::with(|world| {
+        let mut text = String::new();
+        let kernel = &world.kernel;
+        for inode in kernel.inodes() {
+            let number = kernel.number(inode);
+            let mut line = |sign: &str, pid: u32, kind: LockKind| {
+                let kind = if kind == LockKind::Shared { "READ" } else { "WRITE" };
+                text += &format!("1:{sign} FLOCK  ADVISORY  {kind} {pid} 00:{DEVICE:02x}:{number} 0 EOF\n");
+            };
+            for (pid, kind) in kernel.locks_of(inode) {
+                line("", pid, kind);
+            }
+            for (pid, kind) in kernel.queue_of(inode) {
+                line(" ->", pid, kind);
+            }
+        }
+        text
+    });
+    perform(|_| Ok(Bytes(text.as_bytes())), || "read /proc/locks".to_owned()).map_err(system)?;
+    Ok((text, true))
+}
+
+pub(crate) fn mount_line(_dir: &Dir) -> Option<String> {
+    None
+}
+
+pub(crate) fn means_no_links(code: i32) -> bool {
+    matches!(code, libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS)
+}
+
+/// Signals end nothing here, so there is no table of what they would remove.
+pub(crate) struct HeldCell;
+
+impl HeldCell {
+    pub(crate) fn leave(&self) {}
+
+    pub(crate) fn set_state_offset(&self, _offset: u64) {}
+}
+
+pub(crate) fn enter_held(_dir: &Dir, _name: &Name, _id: FileId, _file: &File, _offset: u64) -> Option<HeldCell> {
+    None
+}
+
+pub(crate) fn now() -> SystemTime {
+    world::with(|world| {
+        let clock = world.kernel.clock;
+        world.tell(clock);
+        world.kernel.time()
+    })
+}
+
+/// Until another process has done something.
+pub(crate) fn pause(_time: Duration) {
+    let since = world::with(|world| world.kernel.changes);
+    world::changed(since);
+}

@@ -1,0 +1,28 @@
+//! Global state of a simulated process.
+
+use std::marker::PhantomData;
+use std::sync::atomic::AtomicU8;
+
+use super::world;
+
+/// A lazily made global: one for each simulated process, for as long as the run lasts.
+pub(crate) struct PerProcess<T: 'static>(AtomicU8, PhantomData<fn() -> T>);
+
+impl<T: Send + Sync> PerProcess<T> {
+    pub(crate) const fn new() -> PerProcess<T> {
+        // Not of size zero: its address tells it from every other.
+        PerProcess(AtomicU8::new(0), PhantomData)
+    }
+
+    /// This process's, made by `make` at the first use.
+    pub(crate) fn get(&self, make: impl FnOnce() -> T) -> &'static T {
+        let key = &raw const self.0 as usize;
+        if let Some(found) = world::global(key) {
+            // SAFETY: under this key only this function enters, and always a leaked `T`.
+            return unsafe { &*(found as *const T) };
+        }
+        let made: &'static T = Box::leak(Box::new(make()));
+        world::set_global(key, std::ptr::from_ref(made) as usize);
+        made
+    }
+}

@@ -1,0 +1,92 @@
+//! Waiting: helper threads, wake-ups, a file's events, a process's end.
+
+use std::io;
+use std::time::Duration;
+
+use super::fs::File;
+use super::process::PidFd;
+use super::world::{self, Call, Until};
+
+pub(crate) fn install_cleanup() -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// No fork is simulated.
+pub(crate) fn generation() -> u64 {
+    1
+}
+
+/// Helpers that wait are threads of the simulated process. The watchdog is refused: it waits by the real clock, and
+/// whoever simulates a process does its work where a script needs it.
+pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    if name != "tenure-wait" {
+        return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+    }
+    world::with(|world| {
+        let process = world.process();
+        world.spawn(process, run);
+    });
+    Ok(())
+}
+
+#[derive(Debug)]
+pub(crate) struct Wakeup(usize);
+
+impl Wakeup {
+    pub(crate) fn new() -> io::Result<Wakeup> {
+        Ok(Wakeup(world::new_flag()))
+    }
+
+    pub(crate) fn wake(&self) {
+        world::set_flag(self.0, true);
+    }
+}
+
+/// Tells when a file's links, its mode or its bytes change, or when a writer closes it.
+#[derive(Debug)]
+pub(crate) struct FileWatch {
+    inode: usize,
+    seen: u64,
+}
+
+impl FileWatch {
+    pub(crate) fn new(file: &File) -> io::Result<FileWatch> {
+        world::point(Call::Watch).map_err(io::Error::from_raw_os_error)?;
+        let inode = file.inode();
+        let watch = |world: &mut world::World| {
+            world.kernel.pin(inode);
+            Ok(world.kernel.events_of(inode) as usize)
+        };
+        let seen = world::perform(watch, || "watch a file".to_owned()).map_err(io::Error::from_raw_os_error)?;
+        Ok(FileWatch { inode, seen: seen as u64 })
+    }
+
+    pub(crate) fn heard(&self, _timeout: Duration) -> io::Result<bool> {
+        Ok(world::with(|world| world.kernel.events_of(self.inode) != self.seen))
+    }
+}
+
+impl Drop for FileWatch {
+    fn drop(&mut self) {
+        world::with(|world| world.kernel.unpin(self.inode));
+    }
+}
+
+pub(crate) fn wait_any(
+    watch: Option<&FileWatch>,
+    process: Option<&PidFd>,
+    wakeup: &Wakeup,
+    timeout: Duration,
+) -> io::Result<()> {
+    let clock = world::with(|world| world.kernel.clock);
+    let until = Until::Event {
+        flag: wakeup.0,
+        inode: watch.map(|watch| (watch.inode, watch.seen)),
+        process: process.map(PidFd::process),
+        time: clock + timeout.as_micros() as u64,
+    };
+    world::wait(Call::Step, until).map_err(io::Error::from_raw_os_error)?;
+    world::set_flag(wakeup.0, false);
+    world::tell(world::with(|world| world.kernel.clock));
+    Ok(())
+}

@@ -1,0 +1,514 @@
+//! One simulated run: the kernel, the processes' threads as coroutines, and the points at which they stop.
+
+use std::cell::Cell;
+use std::ptr;
+
+use corosensei::stack::DefaultStack;
+use corosensei::{Coroutine, CoroutineResult, Yielder};
+
+use super::arena;
+use super::kernel::{Errno, Kernel, mix, mix_bytes};
+use crate::sim::Witness;
+use crate::sys::types::Stat;
+
+const STACK: usize = 256 * 1024;
+
+/// What a thread is about to do: decides which errors it can be answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// A step of the script's own, which cannot fail.
+    Step,
+    StatAt,
+    Stat,
+    Open,
+    OpenFolder,
+    Create,
+    Link,
+    Unlink,
+    Rename,
+    MakeDir,
+    RemoveDir,
+    Chmod,
+    Entries,
+    Lock,
+    Unlock,
+    Read,
+    Write,
+    Sync,
+    KernelLocks,
+    Watch,
+    PidFd,
+}
+
+/// What a thread waits for, beyond its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    Now,
+    /// Its turn in a file's queue.
+    Locked(usize),
+    /// No lease on this inode.
+    Unleased(usize),
+    /// Something that another process could see has changed since; the clock does not count.
+    Changed(u64),
+    /// A flag, an inode's events beyond a count, a process's end, or the time.
+    Event { flag: usize, inode: Option<(usize, u64)>, process: Option<usize>, time: u64 },
+    /// One of this thread's wakers.
+    Woken,
+    Time(u64),
+}
+
+pub(crate) struct Thread {
+    pub(crate) process: usize,
+    coroutine: Option<Coroutine<(), (), (), DefaultStack>>,
+    yielder: *const Yielder<(), ()>,
+    pub(crate) done: bool,
+    pub(crate) call: Call,
+    until: Until,
+    woken: bool,
+}
+
+pub(crate) struct World {
+    pub(crate) kernel: Kernel,
+    pub(crate) threads: Vec<Thread>,
+    /// The thread that runs, and its process. Outside of a run everything is done at once.
+    current: Option<usize>,
+    process: usize,
+    fate: Result<(), Errno>,
+    /// Everything that each process has been told so far. What it does next follows from that and from its script alone.
+    seen: Vec<u64>,
+    globals: Vec<(usize, usize, usize)>,
+    flags: Vec<bool>,
+    pub(crate) witness: Witness,
+    /// Does a write become visible in two parts?
+    pub(super) torn: bool,
+    /// What has happened, where somebody wants to read it.
+    pub(crate) story: Option<Vec<String>>,
+}
+
+thread_local! {
+    static WORLD: Cell<*mut World> = const { Cell::new(ptr::null_mut()) };
+    static STACKS: Cell<Vec<DefaultStack>> = const { Cell::new(Vec::new()) };
+}
+
+/// Puts a new world up for this thread.
+pub(crate) fn enter(kernel: Kernel, witness: Witness, torn: bool, story: bool) {
+    let world = World {
+        kernel,
+        threads: Vec::with_capacity(8),
+        current: None,
+        process: 0,
+        fate: Ok(()),
+        seen: Vec::with_capacity(8),
+        globals: Vec::with_capacity(32),
+        flags: Vec::new(),
+        witness,
+        torn,
+        story: story.then(Vec::new),
+    };
+    WORLD.set(Box::into_raw(Box::new(world)));
+}
+
+/// Ends the world, in whatever state it is: nothing of it is unwound or freed one by one.
+pub(crate) fn leave() {
+    with(|world| {
+        for thread in &mut world.threads {
+            if let Some(coroutine) = thread.coroutine.take() {
+                reset(coroutine);
+            }
+        }
+    });
+    WORLD.set(ptr::null_mut());
+}
+
+fn reset(mut coroutine: Coroutine<(), (), (), DefaultStack>) {
+    if coroutine.started() && !coroutine.done() {
+        // SAFETY: what is left on its stack is never looked at again: its process is dead or the run is over, and what
+        // it allocated goes with the run's arena.
+        unsafe { coroutine.force_reset() };
+    }
+    if coroutine.started() {
+        let stack = coroutine.into_stack();
+        arena::outside(|| {
+            let mut stacks = STACKS.take();
+            stacks.push(stack);
+            STACKS.set(stacks);
+        });
+    }
+}
+
+/// The world that this thread simulates. `run` must not stop at a point.
+pub(crate) fn with<T>(run: impl FnOnce(&mut World) -> T) -> T {
+    let world = WORLD.get();
+    assert!(!world.is_null(), "no simulation runs on this thread");
+    // SAFETY: `enter` made it and `leave` was not called since. There is one reference at a time: no caller in here
+    // calls another, and none is interrupted, because a coroutine stops only in `point`.
+    run(unsafe { &mut *world })
+}
+
+impl World {
+    /// A new thread of a process; it runs when it is first resumed.
+    pub(crate) fn spawn(&mut self, process: usize, run: impl FnOnce() + 'static) -> usize {
+        let stack = arena::outside(|| {
+            let mut stacks = STACKS.take();
+            let stack = stacks.pop();
+            STACKS.set(stacks);
+            stack.unwrap_or_else(|| DefaultStack::new(STACK).expect("memory for a stack"))
+        });
+        let coroutine = Coroutine::with_stack(stack, move |yielder: &Yielder<(), ()>, ()| {
+            with(|world| {
+                let current = world.current.expect("a thread that was resumed");
+                world.threads[current].yielder = yielder;
+            });
+            run();
+        });
+        self.threads.push(Thread {
+            process,
+            coroutine: Some(coroutine),
+            yielder: ptr::null(),
+            done: false,
+            call: Call::Step,
+            until: Until::Now,
+            woken: false,
+        });
+        if self.seen.len() <= process {
+            self.seen.resize(process + 1, 0);
+        }
+        self.threads.len() - 1
+    }
+
+    pub(crate) fn process(&self) -> usize {
+        self.process
+    }
+
+    /// What is done at once from here on is done by this process.
+    pub(crate) fn become_process(&mut self, process: usize) {
+        self.process = process;
+    }
+
+    /// Could this thread go on?
+    pub(crate) fn is_ready(&self, at: usize) -> bool {
+        let thread = &self.threads[at];
+        if thread.done {
+            return false;
+        }
+        match thread.until {
+            Until::Now => true,
+            Until::Locked(open) => self.kernel.is_woken(at, open),
+            Until::Unleased(inode) => !self.kernel.has_lease(inode),
+            Until::Changed(since) => self.kernel.changes > since,
+            Until::Event { flag, inode, process, time } => {
+                self.flags[flag]
+                    || self.kernel.clock >= time
+                    || process.is_some_and(|process| !self.kernel.processes[process].alive)
+                    || inode.is_some_and(|(inode, seen)| self.kernel.events_of(inode) != seen)
+            }
+            Until::Woken => thread.woken,
+            Until::Time(time) => self.kernel.clock >= time,
+        }
+    }
+
+    /// Nobody can go on: the next moment at which somebody could.
+    pub(crate) fn next_moment(&self) -> Option<u64> {
+        let waiting = self.threads.iter().filter(|thread| !thread.done);
+        let moments = waiting.filter_map(|thread| match thread.until {
+            Until::Event { time, .. } | Until::Time(time) => Some(time),
+            _ => None,
+        });
+        moments.min()
+    }
+
+    /// Does this thread wait for a change that nobody is left to make?
+    pub(crate) fn waits_for_change(&self, at: usize) -> bool {
+        !self.threads[at].done && matches!(self.threads[at].until, Until::Changed(_))
+    }
+
+    /// Tells a thread that nothing will change any more.
+    pub(crate) fn end_wait_for_change(&mut self, at: usize) {
+        self.threads[at].until = Until::Now;
+        self.threads[at].woken = true;
+    }
+
+    /// A process is gone, and with it everything that it had open.
+    pub(crate) fn kill(&mut self, process: usize) {
+        for at in 0..self.threads.len() {
+            if self.threads[at].process == process && !self.threads[at].done {
+                self.threads[at].done = true;
+                if self.current != Some(at)
+                    && let Some(coroutine) = self.threads[at].coroutine.take()
+                {
+                    reset(coroutine);
+                }
+            }
+        }
+        self.kernel.end(process);
+    }
+
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let mut hash = mix(self.kernel.fingerprint(), self.witness.fingerprint());
+        for seen in &self.seen {
+            hash = mix(hash, *seen);
+        }
+        for (at, thread) in self.threads.iter().enumerate() {
+            hash = mix(hash, u64::from(thread.done) << 1 | u64::from(thread.woken));
+            if !thread.done && thread.until != Until::Now {
+                hash = mix(hash, u64::from(self.is_ready(at)));
+            }
+        }
+        self.flags.iter().fold(hash, |hash, flag| mix(hash, u64::from(*flag)))
+    }
+
+    /// The present process was told this.
+    pub(crate) fn tell(&mut self, word: u64) {
+        if self.current.is_some() {
+            let seen = &mut self.seen[self.process];
+            *seen = mix(*seen, word);
+        }
+    }
+}
+
+/// Lets a thread do its call, with this fate, and go on to its next point.
+pub(crate) fn resume(at: usize, fate: Result<(), Errno>) {
+    let mut coroutine = with(|world| {
+        world.current = Some(at);
+        world.process = world.threads[at].process;
+        world.fate = fate;
+        world.threads[at].until = Until::Now;
+        world.tell(0x100 + at as u64);
+        world.threads[at].coroutine.take().expect("a thread that is not done")
+    });
+    let result = coroutine.resume(());
+    with(|world| {
+        world.current = None;
+        match result {
+            CoroutineResult::Yield(()) if !world.threads[at].done => world.threads[at].coroutine = Some(coroutine),
+            // It ended, or its process did.
+            _ => {
+                world.threads[at].done = true;
+                reset(coroutine);
+            }
+        }
+    });
+}
+
+/// A point: everything before `call` has happened, nothing of it. Returns when it is to be done, or the error that it is
+/// to be answered with.
+pub(super) fn point(call: Call) -> Result<(), Errno> {
+    wait(call, Until::Now)
+}
+
+/// As [`point`], when something has happened besides.
+pub(super) fn wait(call: Call, until: Until) -> Result<(), Errno> {
+    let yielder = with(|world| {
+        let current = world.current?;
+        let thread = &mut world.threads[current];
+        thread.call = call;
+        thread.until = until;
+        Some(thread.yielder)
+    });
+    let Some(yielder) = yielder else {
+        assert!(matches!(until, Until::Now | Until::Changed(_)), "what is done at once cannot wait");
+        return Ok(());
+    };
+    // SAFETY: the yielder lives on the stack of this very coroutine, which runs.
+    unsafe { (*yielder).suspend(()) };
+    with(|world| {
+        let fate = world.fate;
+        if let Err(errno) = fate {
+            world.tell(0xe44 ^ errno as u64);
+        }
+        fate
+    })
+}
+
+/// Does the call after its point: tells the thread what came of it, and the story what it was.
+pub(super) fn perform<T: Told>(
+    call: impl FnOnce(&mut World) -> Result<T, Errno>,
+    what: impl FnOnce() -> String,
+) -> Result<T, Errno> {
+    with(|world| {
+        let result = call(world);
+        world.tell(match &result {
+            Ok(value) => value.word(),
+            Err(errno) => 0xe44 ^ *errno as u64,
+        });
+        if world.story.is_some() {
+            let result = match &result {
+                Ok(value) => value.text(),
+                Err(errno) => std::io::Error::from_raw_os_error(*errno).to_string(),
+            };
+            world.say(&format!("{}{}{result}", what(), if result.is_empty() { "" } else { ": " }));
+        }
+        result
+    })
+}
+
+impl World {
+    /// One line of the story, with who it is about.
+    pub(crate) fn say(&mut self, what: &str) {
+        let who = self.current.map(|at| self.threads[at].process);
+        if let Some(story) = &mut self.story {
+            let name = who.map_or_else(|| "-".to_owned(), |who| crate::sim::letter(who).to_string());
+            story.push(format!("{name}  {what}"));
+        }
+    }
+}
+
+/// What a call tells its caller: as a word of a hash, and for people.
+pub(super) trait Told {
+    fn word(&self) -> u64;
+    fn text(&self) -> String;
+}
+
+impl Told for () {
+    fn word(&self) -> u64 {
+        1
+    }
+
+    fn text(&self) -> String {
+        String::new()
+    }
+}
+
+impl Told for bool {
+    fn word(&self) -> u64 {
+        2 + u64::from(*self)
+    }
+
+    fn text(&self) -> String {
+        if *self { "yes" } else { "no" }.to_owned()
+    }
+}
+
+impl Told for usize {
+    fn word(&self) -> u64 {
+        4 + *self as u64
+    }
+
+    fn text(&self) -> String {
+        String::new()
+    }
+}
+
+impl Told for Option<Stat> {
+    fn word(&self) -> u64 {
+        let Some(stat) = self else { return 3 };
+        let modified = stat.modified.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
+        let counts = stat.id.inode << 32 | stat.links << 24 | stat.size;
+        mix(counts ^ u64::from(stat.mode) << 48, modified ^ u64::from(stat.owner) << 56)
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Some(stat) => {
+                format!("inode {}, {}, {} links, {} bytes", stat.id.inode, stat.kind.words(), stat.links, stat.size)
+            }
+            None => "nothing there".to_owned(),
+        }
+    }
+}
+
+impl Told for Stat {
+    fn word(&self) -> u64 {
+        Some(*self).word()
+    }
+
+    fn text(&self) -> String {
+        Some(*self).text()
+    }
+}
+
+/// Bytes that were read, and text.
+pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
+
+impl Told for Bytes<'_> {
+    fn word(&self) -> u64 {
+        mix_bytes(5, self.0)
+    }
+
+    fn text(&self) -> String {
+        format!("{} bytes", self.0.len())
+    }
+}
+
+/// Something was told without a point: what only this process or nobody can change.
+pub(super) fn tell(word: u64) {
+    with(|world| world.tell(word));
+}
+
+pub(super) fn global(key: usize) -> Option<usize> {
+    with(|world| {
+        let process = world.process;
+        world.globals.iter().find(|(of, known, _)| (*of, *known) == (process, key)).map(|(_, _, value)| *value)
+    })
+}
+
+pub(super) fn set_global(key: usize, value: usize) {
+    with(|world| {
+        let process = world.process;
+        world.globals.push((process, key, value));
+    });
+}
+
+/// A flag that wakes a waiting thread.
+pub(super) fn new_flag() -> usize {
+    with(|world| {
+        world.flags.push(false);
+        world.flags.len() - 1
+    })
+}
+
+pub(super) fn set_flag(flag: usize, value: bool) {
+    with(|world| world.flags[flag] = value);
+}
+
+/// The present thread.
+pub(crate) fn current() -> Option<usize> {
+    with(|world| world.current)
+}
+
+/// Wakes a thread that sleeps in [`sleep`].
+pub(crate) fn wake(thread: usize) {
+    with(|world| world.threads[thread].woken = true);
+}
+
+/// Waits for a [`wake`].
+pub(crate) fn sleep() {
+    let _ = wait(Call::Step, Until::Woken);
+    with(|world| {
+        if let Some(current) = world.current {
+            world.threads[current].woken = false;
+        }
+    });
+}
+
+/// Waits until something has changed since; `false` if nothing will any more.
+pub(crate) fn changed(since: u64) -> bool {
+    let _ = wait(Call::Step, Until::Changed(since));
+    with(|world| {
+        let Some(current) = world.current else { return false };
+        let ended = std::mem::take(&mut world.threads[current].woken);
+        world.tell(u64::from(ended));
+        !ended
+    })
+}
+
+/// A step of the script's own.
+pub(crate) fn step(what: &str) {
+    let _ = point(Call::Step);
+    with(|world| {
+        if world.story.is_some() {
+            world.say(what);
+        }
+    });
+}
+
+/// Waits for a moment.
+pub(crate) fn sleep_until(time: u64) {
+    let _ = wait(Call::Step, Until::Time(time));
+    with(|world| world.tell(world.kernel.clock));
+}
+
+/// The process has more than one thread, so that another may want a mutex that this one has.
+pub(super) fn has_threads() -> bool {
+    with(|world| world.threads.iter().filter(|thread| thread.process == world.process && !thread.done).count() > 1)
+}
