@@ -340,15 +340,19 @@ fn found(place: &Place, file: File) -> Result<Found> {
 
 /// Reads until two readings agree: a record may change while it is read.
 pub(crate) fn read_stable(file: &File) -> io::Result<Content> {
-    let mut last = read_once(file)?;
+    Ok(record::read(&stable(|| read_once(file))?))
+}
+
+fn stable(mut read: impl FnMut() -> io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
+    let mut last = read()?;
     for _ in 0..TRIES {
-        let next = read_once(file)?;
+        let next = read()?;
         if next == last {
             break;
         }
         last = next;
     }
-    Ok(record::read(&last))
+    Ok(last)
 }
 
 fn read_once(file: &File) -> io::Result<Vec<u8>> {
@@ -707,5 +711,32 @@ pub(crate) fn holder_of(record: Option<&Record>, liveness: Liveness) -> Holder {
         acquired_at: native.and_then(|native| native.acquired_at),
         fence: native.and_then(|native| native.fence),
         max_hold: record.and_then(|record| record.max_hold),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_counts_once_a_second_one_agrees() {
+        let read = |readings: &[&[u8]]| {
+            let mut left = readings.iter().map(|reading| reading.to_vec());
+            let read = stable(|| left.next().ok_or(io::ErrorKind::UnexpectedEof.into()));
+            (read.ok(), left.count())
+        };
+        assert_eq!(read(&[b"old", b"old", b"new"]), (Some(b"old".to_vec()), 1));
+        assert_eq!(read(&[b"old", b"ned", b"new", b"new"]), (Some(b"new".to_vec()), 0), "half of each was read");
+        assert_eq!(read(&[b"old", b"new"]), (None, 0), "an error is one");
+    }
+
+    #[test]
+    fn a_record_that_never_stands_still_ends_the_reading() {
+        let mut count = 0_usize;
+        let read = stable(|| {
+            count += 1;
+            Ok(count.to_string().into_bytes())
+        });
+        assert_eq!(read.unwrap(), (TRIES + 1).to_string().into_bytes());
     }
 }
