@@ -150,7 +150,8 @@ fn take_and_release(place: Place, options: &Options) -> Result<bool> {
 }
 
 /// Removes an anchor that shows no lock file, that nobody has open, that has been idle for long enough and that has no
-/// crash to tell of, under its kernel lock. Whoever opened it meanwhile finds that its path names another file, and opens that.
+/// crash to tell of, under its kernel lock. Whoever opened it meanwhile finds that its path names another file, and
+/// opens that.
 fn prune(place: &Place, options: &CleanOptions) -> Result<bool> {
     let failed = |error| place.anchor_error("cannot be pruned", error);
     let half_made = place.dir.stat_at(&place.new).map_err(failed)?;
@@ -272,8 +273,8 @@ fn changed_hands(place: &Place) -> Error {
     queue::busy_error(place).with_hint(hint)
 }
 
-/// Puts a new anchor in the place of one whose holder lives, as `seen`, and removes the lock file that showed it. The new
-/// one is locked until that is done, so nobody enters in between; its record carries the fence on.
+/// Puts a new anchor in the place of one whose holder lives, as `seen`, and removes the lock file that showed it. The
+/// new one is locked until that is done, so nobody enters in between; its record carries the fence on.
 fn replace_anchor(place: &Place, seen: &Inspection) -> Result<()> {
     let visible = presence::look(place)?;
     let shown = visible.as_ref().map(|found| found.id);

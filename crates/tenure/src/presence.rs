@@ -150,7 +150,8 @@ fn enter(
                         return Ok(Entered::Held(presence, previous(prior, state, None)));
                     }
                     Ok(None) => {}
-                    // A folder that takes no new name denies the link and the copy alike: the link's error is the plain one.
+                    // A folder that takes no new name denies the link and the copy alike: the link's error is the plain
+                    // one.
                     Err(later) => {
                         let alike = later.io_error().is_some_and(|later| later.raw_os_error() == error.raw_os_error());
                         let plain = alike && !copy && !later.is_unsupported();
@@ -528,8 +529,8 @@ fn take_over(
     Ok(None)
 }
 
-/// Puts what will be the lock file under the swap's name. `None` where that is taken by what a dead user left in a sticky
-/// folder, and only that user may remove it.
+/// Puts what will be the lock file under the swap's name. `None` where that is taken by what a dead user left in a
+/// sticky folder, and only that user may remove it.
 fn put_swap(place: &Place, record: &Record, options: &Options, copy: bool) -> Result<Option<Presence>> {
     let failed = |error| place.lock_error("cannot be taken over", error);
     if !copy {
@@ -555,8 +556,8 @@ fn is_sticky(place: &Place) -> bool {
     place.dir_stat.mode & 0o1000 != 0
 }
 
-/// A dead native's copy that may not be moved is written over in place: only natives read its fence, and only who has its
-/// kernel lock gets here.
+/// A dead native's copy that may not be moved is written over in place: only natives read its fence, and only who has
+/// its kernel lock gets here.
 fn instead_of_exchange(
     place: &Place,
     state: Option<PriorState>,
