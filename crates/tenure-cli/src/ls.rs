@@ -12,8 +12,8 @@ use crate::{report, terminal};
 /// List every lock in a folder that is held or left behind
 ///
 /// On a narrow terminal long commands, labels and names are cut, and the columns that matter least give way; --json
-/// has everything. Looking never creates a file, waits, or disturbs a holder. A `Cargo.lock` and the like are no locks and
-/// are passed over.
+/// has everything. Looking never creates a file, waits, or disturbs a holder. A `Cargo.lock` and the like are no locks
+/// and are passed over.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:

@@ -62,8 +62,8 @@ impl LiveLine {
         (can_erase && io::stderr().is_terminal()).then_some(LiveLine { shown: false })
     }
 
-    /// Shows `text` in place of what was shown, cut to the terminal as wide as it is now: a line that wraps could not be
-    /// taken back.
+    /// Shows `text` in place of what was shown, cut to the terminal as wide as it is now: a line that wraps could not
+    /// be taken back.
     pub(crate) fn draw(&mut self, text: &str) {
         let err = io::stderr();
         let columns = sys::columns(&err).unwrap_or(USUAL_WIDTH);

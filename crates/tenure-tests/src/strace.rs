@@ -129,8 +129,8 @@ pub fn changing_calls(actor: &mut Actor, line: &str, more: &[&str]) -> Vec<Call>
     calls
 }
 
-/// Makes an actor with `prepare` and ends it at the given call of the line, which it must come to. Not always at once: how
-/// often `/proc` is read depends on what else goes on.
+/// Makes an actor with `prepare` and ends it at the given call of the line, which it must come to. Not always at once:
+/// how often `/proc` is read depends on what else goes on.
 pub fn kill_at<T>(mut prepare: impl FnMut(usize) -> (Actor, String, T), call: &Call, more: &[&str]) -> T {
     for at in 0..50 {
         let (actor, line, made) = prepare(at);

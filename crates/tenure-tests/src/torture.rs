@@ -15,8 +15,9 @@
 //!
 //! The witness knows nothing of Tenure: POSIX record locks on a file of its own, byte 0 for natives, byte 1 for foreign
 //! programs, byte 2 for natives that foreign programs can see (flock style shows no lock file). Whoever is in sets its
-//! own byte, then looks at the other's, so an overlap is seen by whoever came later. The kernel drops these locks as a dying process closes its files, before it drops a `flock`. Node has no
-//! `fcntl(2)`: it makes a file that names its pid.
+//! own byte, then looks at the other's, so an overlap is seen by whoever came later. The kernel drops these locks as a
+//! dying process closes its files, before it drops a `flock`. Node has no `fcntl(2)`: it makes a file that names its
+//! pid.
 //!
 //! Everyone appends to the transcript that the lock protects, in two writes: a holder that dies between them leaves a
 //! torn line, which the next one cuts off, and which it must have been warned of (`previous()`).

@@ -338,8 +338,8 @@ fn complaint_07_an_idle_waiter_makes_no_system_calls_to_speak_of() {
     holder.hold(&native);
     let foreign_holder = Foreign::hold("python", &theirs);
     let mut looker = Actor::start();
-    // Two looks of two calls at a native, and what begins the wait and ends in the time; a look at a foreign holder is a
-    // whole judgement. The seed makes a thousand calls a second.
+    // Two looks of two calls at a native, and what begins the wait and ends in the time; a look at a foreign holder is
+    // a whole judgement. The seed makes a thousand calls a second.
     for (target, most) in [(&native, 60), (&theirs, 400)] {
         let log = dir.path().join("strace.log");
         let mut command = Command::new("strace");

@@ -286,8 +286,8 @@ fn a_live_holder_is_robbed_for_its_age_only_where_that_was_asked_for() {
     actor.must("acquire b g never");
 }
 
-/// What a foreign program says of a lock file of ours: nothing, or that its pid is missing for the moment, which makes it
-/// wait for its grace; never anything that lets it take the lock.
+/// What a foreign program says of a lock file of ours: nothing, or that its pid is missing for the moment, which makes
+/// it wait for its grace; never anything that lets it take the lock.
 fn harmless(said: &Value) -> bool {
     reasons(said).iter().all(|reason| reason == "missing-pid")
 }
@@ -596,8 +596,8 @@ fn child_of(parent: u32) -> i32 {
     found.expect("the actor runs under strace")
 }
 
-/// Lets a process go on whenever it is stopped: a SIGCONT that comes before the stop would be lost, and strace counts its
-/// calls for each thread anew.
+/// Lets a process go on whenever it is stopped: a SIGCONT that comes before the stop would be lost, and strace counts
+/// its calls for each thread anew.
 struct GoOn {
     stop: mpsc::Sender<()>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -641,8 +641,8 @@ impl Drop for HeldUp {
 }
 
 impl HeldUp {
-    /// An actor that judged a dead holder's file and is stopped before it exchanges it; meanwhile a live foreign program
-    /// holds.
+    /// An actor that judged a dead holder's file and is stopped before it exchanges it; meanwhile a live foreign
+    /// program holds.
     fn new(more: &[&str]) -> HeldUp {
         let dir = folder();
         let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
@@ -799,8 +799,8 @@ fn a_reader_never_parses_a_wrong_pid_or_start_time_or_date() {
     assert!(right > 50 && changes > 100, "{right} read of {changes} changes");
 }
 
-/// The same with a reader that looks some hundred thousand times a second, which Python and JavaScript do not: enough to
-/// meet a write in its middle.
+/// The same with a reader that looks some hundred thousand times a second, which Python and JavaScript do not: enough
+/// to meet a write in its middle.
 #[test]
 fn a_fast_reader_never_parses_a_wrong_pid_or_start_time() {
     let dir = folder();
@@ -850,8 +850,8 @@ fn a_fast_reader_never_parses_a_wrong_pid_or_start_time() {
     assert!(wrong.is_empty(), "{} of {reads} reads were wrong: {}", wrong.len(), wrong[0]);
 }
 
-/// The holder dies after it was judged and before its events are listened for: nothing tells of it, so the waiter has to
-/// look once more. Without that look it sleeps a whole second, every time.
+/// The holder dies after it was judged and before its events are listened for: nothing tells of it, so the waiter has
+/// to look once more. Without that look it sleeps a whole second, every time.
 #[test]
 fn a_death_between_judging_and_listening_is_noticed() {
     if !needs("strace", has("strace")) || !needs("python3", has("python3")) {

@@ -44,8 +44,8 @@ fn dead_pid() -> u32 {
 
 fn dead_foreign(path: &Path) {
     let text = format!("{{\n  \"pid\": {},\n  \"createdAt\": \"2026-03-02T10:00:00.000Z\"\n}}", dead_pid());
-    // Not written by this process: another test's child on its way to exec would have it open for writing too, and a lock
-    // file that is open for writing is a live one.
+    // Not written by this process: another test's child on its way to exec would have it open for writing too, and a
+    // lock file that is open for writing is a live one.
     let written = Command::new("sh").args(["-c", "printf %s \"$1\" > \"$2\"", "sh", &text]).arg(path).status().unwrap();
     assert!(written.success());
 }

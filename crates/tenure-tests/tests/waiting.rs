@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use tenure::{Lock, State, Style, Wait, inspect};
+use tenure_tests::strace::Strace;
 use tenure_tests::{Actor, folder, has, needs, until};
 
 fn open(actor: &mut Actor, target: &Path, keys: &str) {
@@ -496,6 +497,42 @@ fn reentrant_waiters_that_came_before_the_grant_are_let_in_with_it() {
     holder.must_fail("acquire l g never", "busy");
     actor.must("release b");
     holder.must("acquire l g 60000");
+}
+
+#[test]
+fn who_comes_while_the_first_is_at_its_system_calls_is_let_in_with_it() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let dir = folder();
+    let mut actor = opened(&dir.path().join("t"), "reentrant=1");
+    let strace = Strace::inject(actor.pid(), &["flock:delay_enter=500000:when=1"]);
+    for guard in ["a", "b"] {
+        actor.must(&format!("begin l {guard} 10000"));
+    }
+    let (one, other) = (actor.hear(), actor.hear());
+    assert_eq!((&one["event"], &other["event"]), (&"granted".into(), &"granted".into()), "{one} {other}");
+    assert_eq!(one["fence"], other["fence"]);
+    strace.detach();
+}
+
+#[test]
+fn who_gave_up_a_hold_keeps_no_share_out() {
+    if !needs("flock(1)", has("flock")) {
+        return;
+    }
+    for keys in ["style=flock", "record=0"] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut actor = opened(&target, keys);
+        let foreign = util_linux(&target, "-s");
+        actor.must_fail("acquire l g 100", "busy");
+        actor.must("share l s 60000");
+        actor.must("release s");
+        let_go(foreign);
+        actor.must("acquire l g 60000");
+        actor.must("check g");
+    }
 }
 
 /// Puts a new file in the target's place, as whoever writes files whole does.

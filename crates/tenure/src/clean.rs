@@ -285,8 +285,8 @@ fn changed_hands(place: &Place) -> Error {
     queue::busy_error(place).with_hint(hint)
 }
 
-/// Puts a new anchor in the place of one whose holder lives, as `seen`, and removes the lock file that showed it. The new
-/// one is locked until that is done, so nobody enters in between; its record carries the fence on.
+/// Puts a new anchor in the place of one whose holder lives, as `seen`, and removes the lock file that showed it. The
+/// new one is locked until that is done, so nobody enters in between; its record carries the fence on.
 fn replace_anchor(place: &Place, seen: &Inspection) -> Result<()> {
     let visible = presence::look(place)?;
     let shown = visible.as_ref().map(|found| found.id);

@@ -114,8 +114,8 @@ impl Guard {
     }
 
     /// Makes the date new that foreign programs judge by. The watchdog does so by itself, unless
-    /// [`refresh_interval`](crate::Options::refresh_interval) says otherwise: call it then at least every 10 minutes, and
-    /// three times within `max_hold`.
+    /// [`refresh_interval`](crate::Options::refresh_interval) says otherwise: call it then at least every 10 minutes,
+    /// and three times within `max_hold`.
     ///
     /// # Errors
     ///

@@ -236,8 +236,8 @@ impl View<'_> {
         self.locks.map(|locks| locks.holders(id.inode, self.numbers.device)).unwrap_or_default()
     }
 
-    /// Is the kernel lock held on this file, whose record `seen` says that it should be? `None`: the record is no longer
-    /// what it was, or not there.
+    /// Is the kernel lock held on this file, whose record `seen` says that it should be? `None`: the record is no
+    /// longer what it was, or not there.
     fn is_locked(&self, file: &File, id: FileId, name: &Name, seen: &Content) -> Result<Option<bool>> {
         if !self.holders(id).is_empty() {
             return Ok(Some(true));
@@ -324,8 +324,8 @@ impl View<'_> {
         if !held {
             return Ok(true);
         }
-        // In lock-file style a record without its lock file is nobody's, unless the kernel lock says otherwise (somebody
-        // removed the lock file): not worth disturbing anyone for.
+        // In lock-file style a record without its lock file is nobody's, unless the kernel lock says otherwise
+        // (somebody removed the lock file): not worth disturbing anyone for.
         let locked = match flock {
             true => self.is_locked(file, id, &self.place.anchor, &content)?,
             false => Some(!holders.is_empty()),

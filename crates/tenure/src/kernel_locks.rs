@@ -1,7 +1,7 @@
 //! What `/proc/locks` says of `flock(2)` locks: who has them and how many wait (`proc_locks(5)`).
 //!
-//! The kernel hands the table out a page at a time: a line may be read twice, or be missed, when other locks come and go
-//! between two pages. So equal lines count once, and an absence counts only where the table came in one piece.
+//! The kernel hands the table out a page at a time: a line may be read twice, or be missed, when other locks come and
+//! go between two pages. So equal lines count once, and an absence counts only where the table came in one piece.
 
 use crate::sys;
 

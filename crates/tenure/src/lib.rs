@@ -8,7 +8,8 @@
 //!
 //! # Pitfalls
 //!
-//! - **Keep the guard.** `lock.acquire(..)?;` as a statement releases at once; `let _ = ..` too. Write `let guard = ..`.
+//! - **Keep the guard.** `lock.acquire(..)?;` as a statement releases at once; `let _ = ..` too. Write
+//!   `let guard = ..`.
 //! - **A lock is advice.** It stops those who ask for it, nobody else. Whoever may open its files may hold it.
 //! - **`check()` looks at this moment.** An operator may break a lock; a process may be stopped for an hour right after
 //!   a check. Where a late write must not get through, hand the [`fence`](Guard::fence) to the resource and let *it*

@@ -1,7 +1,7 @@
 //! The line of a process's waiters for one target: first come, first served.
 //!
-//! Joining, serving the first and giving up cost the same however long it is: who gives up stays in place as a mark, and
-//! the marks are swept out when they are the most of it.
+//! Joining, serving the first and giving up cost the same however long it is: who gives up stays in place as a mark,
+//! and the marks are swept out when they are the most of it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

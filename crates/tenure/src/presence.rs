@@ -150,7 +150,8 @@ fn enter(
                         return Ok(Entered::Held(presence, previous(prior, state, None)));
                     }
                     Ok(None) => {}
-                    // A folder that takes no new name denies the link and the copy alike: the link's error is the plain one.
+                    // A folder that takes no new name denies the link and the copy alike: the link's error is the plain
+                    // one.
                     Err(later) => {
                         let alike = later.io_error().is_some_and(|later| later.raw_os_error() == error.raw_os_error());
                         let plain = alike && !copy && !later.is_unsupported();
@@ -340,15 +341,19 @@ fn found(place: &Place, file: File) -> Result<Found> {
 
 /// Reads until two readings agree: a record may change while it is read.
 pub(crate) fn read_stable(file: &File) -> io::Result<Content> {
-    let mut last = read_once(file)?;
+    Ok(record::read(&stable(|| read_once(file))?))
+}
+
+fn stable(mut read: impl FnMut() -> io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
+    let mut last = read()?;
     for _ in 0..TRIES {
-        let next = read_once(file)?;
+        let next = read()?;
         if next == last {
             break;
         }
         last = next;
     }
-    Ok(record::read(&last))
+    Ok(last)
 }
 
 fn read_once(file: &File) -> io::Result<Vec<u8>> {
@@ -520,8 +525,8 @@ fn take_over(
     Ok(None)
 }
 
-/// Puts what will be the lock file under the swap's name. `None` where that is taken by what a dead user left in a sticky
-/// folder, and only that user may remove it.
+/// Puts what will be the lock file under the swap's name. `None` where that is taken by what a dead user left in a
+/// sticky folder, and only that user may remove it.
 fn put_swap(place: &Place, record: &Record, options: &Options, copy: bool) -> Result<Option<Presence>> {
     let failed = |error| place.lock_error("cannot be taken over", error);
     if !copy {
@@ -547,8 +552,8 @@ fn is_sticky(place: &Place) -> bool {
     place.dir_stat.mode & 0o1000 != 0
 }
 
-/// A dead native's copy that may not be moved is written over in place: only natives read its fence, and only who has its
-/// kernel lock gets here.
+/// A dead native's copy that may not be moved is written over in place: only natives read its fence, and only who has
+/// its kernel lock gets here.
 fn instead_of_exchange(
     place: &Place,
     judged: &Judged,
@@ -723,5 +728,32 @@ pub(crate) fn holder_of(record: Option<&Record>, liveness: Liveness) -> Holder {
         acquired_at: native.and_then(|native| native.acquired_at),
         fence: native.and_then(|native| native.fence),
         max_hold: record.and_then(|record| record.max_hold),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_counts_once_a_second_one_agrees() {
+        let read = |readings: &[&[u8]]| {
+            let mut left = readings.iter().map(|reading| reading.to_vec());
+            let read = stable(|| left.next().ok_or(io::ErrorKind::UnexpectedEof.into()));
+            (read.ok(), left.count())
+        };
+        assert_eq!(read(&[b"old", b"old", b"new"]), (Some(b"old".to_vec()), 1));
+        assert_eq!(read(&[b"old", b"ned", b"new", b"new"]), (Some(b"new".to_vec()), 0), "half of each was read");
+        assert_eq!(read(&[b"old", b"new"]), (None, 0), "an error is one");
+    }
+
+    #[test]
+    fn a_record_that_never_stands_still_ends_the_reading() {
+        let mut count = 0_usize;
+        let read = stable(|| {
+            count += 1;
+            Ok(count.to_string().into_bytes())
+        });
+        assert_eq!(read.unwrap(), (TRIES + 1).to_string().into_bytes());
     }
 }

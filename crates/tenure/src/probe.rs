@@ -139,8 +139,9 @@ pub fn folder(dir: impl AsRef<Path>) -> Result<Probe> {
     Ok(Probe { file_system: file_system.name.into_owned(), shared: file_system.shared, answers, free: open.free() })
 }
 
-/// The largest fence in the records of a folder's locks, microseconds since 1970 where the clock was right: one from the
-/// future says that the clock was set back since, or that another machine's is ahead. `None` where there are no records.
+/// The largest fence in the records of a folder's locks, microseconds since 1970 where the clock was right: one from
+/// the future says that the clock was set back since, or that another machine's is ahead. `None` where there are no
+/// records.
 ///
 /// # Errors
 ///

@@ -10,8 +10,8 @@
 //! | `Held`, `Shared` | the release of the tenure, or of the last share |
 //!
 //! The mutex is never held over a system call that may block. A waiter is served in the order of its coming; one that
-//! gives up leaves the queue, and a helper that was waiting for it serves the next, or lets go at once: who has given up
-//! never holds. Lock order: the slot's state, then a waiter's.
+//! gives up leaves the queue, and a helper that was waiting for it serves the next, or lets go at once: who has given
+//! up never holds. Lock order: the slot's state, then a waiter's.
 //!
 //! A grant may pass between waiters of one process without the kernel, [`PASSES`] times in a row; then the kernel lock
 //! is let go, so that other processes get their turn.
@@ -270,9 +270,9 @@ impl Slot {
         None
     }
 
-    /// A helper in a kernel queue can wait for one thing only. Where the queue's head has come to be another waiter that
-    /// could be served without that, the helper is left behind. Where nobody is left, it stays in the target's queue for
-    /// the next, but the anchor's kernel lock must go: it comes back, to be unlocked without the mutex.
+    /// A helper in a kernel queue can wait for one thing only. Where the queue's head has come to be another waiter
+    /// that could be served without that, the helper is left behind. Where nobody is left, it stays in the target's
+    /// queue for the next, but the anchor's kernel lock must go: it comes back, to be unlocked without the mutex.
     fn suit_the_head(self: &Arc<Slot>, state: &mut State) -> Option<Arc<Anchor>> {
         let Phase::Waiting(Waiting { queued_on: Some((_, name, kind)), alone, .. }) = &mut state.phase else {
             return None;

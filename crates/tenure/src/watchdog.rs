@@ -235,3 +235,29 @@ pub(crate) fn waiting(slot: &Arc<Slot>) {
         watchdog.rouse(&mut state, Instant::now() + TICK);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::{Options, Style, Wait};
+    use crate::place::Place;
+    use crate::tenure::Request;
+
+    #[test]
+    fn what_is_enlisted_as_it_ends_does_not_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let slot = Slot::new(Place::open(&dir.path().join("t"), false).unwrap());
+        let request = Request { options: Options::default().style(Style::Flock), shared: false };
+        let tenure = slot.acquire(Arc::new(request), Wait::Never).unwrap();
+        // By two who ask at once to be told of its loss, and by one who asks at the moment of its release.
+        enlist(&tenure, None, None);
+        enlist(&tenure, None, None);
+        slot.release(&tenure).unwrap();
+        enlist(&tenure, None, None);
+        let end = Instant::now() + Duration::from_secs(60);
+        while watchdog().state().held.iter().any(|held| Arc::ptr_eq(&held.tenure, &tenure)) {
+            assert!(Instant::now() < end, "it is there for ever");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}

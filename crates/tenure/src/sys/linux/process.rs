@@ -134,7 +134,8 @@ fn proc_is_ours() -> bool {
 }
 
 fn proc_text(path: &Path) -> Option<String> {
-    // `fs::read` begins with a few bytes, because the kernel says that such a file has none; most have fewer than these.
+    // `fs::read` begins with a few bytes, because the kernel says that such a file has none; most have fewer than
+    // these.
     let mut file = fs::File::open(path).ok()?;
     let mut part = [0; 4096];
     let mut text = Vec::new();
