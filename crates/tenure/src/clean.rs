@@ -166,6 +166,14 @@ fn prune(place: &Place, options: &CleanOptions) -> Result<bool> {
     if file.read_lease() != Lease::Granted || !file.try_lock(LockKind::Exclusive).map_err(failed)? {
         return Ok(false);
     }
+    // The next holder is to hear of a crash that nobody was told of yet.
+    let untold = match presence::read_stable(&file).map_err(failed)? {
+        Content::Record(record) => presence::tells_of_crash(&record),
+        _ => false,
+    };
+    if untold {
+        return Ok(false);
+    }
     let still = place.dir.stat_at(&place.anchor).map_err(failed)?.is_some_and(|now| now.id == stat.id);
     let lock_file = place.lock_file_id()?;
     let swap = place.dir.stat_at(&place.swap).map_err(failed)?;
