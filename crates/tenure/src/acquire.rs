@@ -246,7 +246,11 @@ fn enter_as(
     let record = new_record(request, state.map_or(0, |state| state.fence), place)?;
     let (target, shown) = if request.flock() {
         let Some(target) = lock_target(place, kept, request)? else { return Ok(Entered::TargetBusy) };
-        match show_hidden(place, anchor, stat, prior, &record) {
+        let shown = show_hidden(place, anchor, stat, prior, &record).and_then(|shown| match anchor.current(place)? {
+            Some(_) => Ok(shown),
+            None => Err(Error::new(Kind::Lost, place.anchor_path(), "the lock's anchor was replaced under us")),
+        });
+        match shown {
             Ok((previous, state_offset)) => (Some(target), Shown::Held(Presence::Hidden, previous, state_offset)),
             Err(error) => {
                 let _ = target.file.unlock();

@@ -168,11 +168,19 @@ fn prune(place: &Place, options: &CleanOptions) -> Result<bool> {
     if file.read_lease() != Lease::Granted || !file.try_lock(LockKind::Exclusive).map_err(failed)? {
         return Ok(false);
     }
+    // The next holder is to hear of a crash that nobody was told of yet.
+    let untold = match presence::read_stable(&file).map_err(failed)? {
+        Content::Record(record) => presence::tells_of_crash(&record),
+        _ => false,
+    };
+    if untold {
+        return Ok(false);
+    }
     let still = place.dir.stat_at(&place.anchor).map_err(failed)?.is_some_and(|now| now.id == stat.id);
     let lock_file = place.lock_file_id()?;
     let swap = place.dir.stat_at(&place.swap).map_err(failed)?;
     let shown = lock_file == Some(stat.id) || (swap.is_some() && lock_file.is_some());
-    if !still || shown || is_unheard(&presence::read_stable(&file).map_err(failed)?) {
+    if !still || shown {
         return Ok(false);
     }
     if !options.dry_run {
@@ -185,12 +193,6 @@ fn prune(place: &Place, options: &CleanOptions) -> Result<bool> {
         remove_folder(place);
     }
     Ok(true)
-}
-
-/// Is this record the only word of a crash that the next holder is to hear of?
-fn is_unheard(content: &Content) -> bool {
-    let Content::Record(record) = content else { return false };
-    record.native.as_ref().is_some_and(|native| presence::crash_of(native.style, native.state).is_some())
 }
 
 /// Removes `.tenure` once nothing but its `.gitignore` is left. Whoever makes an anchor at the same time makes the

@@ -119,7 +119,9 @@ pub(crate) fn show(
         let _ = hide(place, anchor, presence, record);
         entered = Err(place.anchor_error("cannot be written", error));
     }
-    if !matches!(entered, Ok(Entered::Held(..))) && !visible {
+    let stays = entered.is_err() && matches!(place.lock_file_id(), Ok(Some(shown)) if shown == anchor.id);
+    // A lock file that could not be removed again says that nobody holds, which no older text may cover.
+    if !matches!(entered, Ok(Entered::Held(..))) && !visible && !stays {
         restore(anchor, prior, record);
     }
     Ok(match entered? {
@@ -141,7 +143,12 @@ fn enter(
         let made =
             if copy { Err(io::ErrorKind::Unsupported.into()) } else { place.dir.link(&place.anchor, &place.lock) };
         match made {
-            Ok(()) => return Ok(Entered::Held(Presence::Link, previous(prior, state, None))),
+            // The anchor's name may have come to be another file's since it was compared, and then it is that file which was
+            // linked, whose kernel lock is not ours.
+            Ok(()) => match shows(place, anchor, &Presence::Link, record)? {
+                true => return Ok(Entered::Held(Presence::Link, previous(prior, state, None))),
+                false => return Err(replaced(place)),
+            },
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if no_links(&error) => {
                 match recover(place, anchor, prior, options).and_then(|()| show_copy(place, record, options)) {
@@ -177,6 +184,10 @@ fn enter(
         if !judged.takeable {
             return Ok(Entered::Blocked(Box::new(judged.blocker)));
         }
+        // Once more: the swap is only for who has the kernel lock of the anchor that is there.
+        if anchor.current(place)?.is_none() {
+            return Err(replaced(place));
+        }
         recover(place, anchor, prior, options)?;
         if let Some(presence) = take_over(place, anchor, &judged, record, options, copy)? {
             let crashed = if judged.released { None } else { Some(judged.blocker.holder) };
@@ -184,6 +195,22 @@ fn enter(
         }
     }
     Err(Error::new(Kind::Io, &place.lock_path, "the lock file keeps changing under us"))
+}
+
+fn replaced(place: &Place) -> Error {
+    let detail = "the lock's anchor was replaced, or its lock file removed, under us";
+    Error::new(Kind::Lost, place.anchor_path(), detail)
+}
+
+/// Is the lock file, which was just made, ours? Where that cannot be told it goes again: we do not hold.
+fn shows(place: &Place, anchor: &Anchor, presence: &Presence, record: &Record) -> Result<bool> {
+    match place.lock_file_id() {
+        Ok(found) => Ok(found == presence.id(anchor)),
+        Err(error) => {
+            let _ = hide(place, anchor, presence, record);
+            Err(error)
+        }
+    }
 }
 
 /// The lock file is our own anchor's inode: its holder is gone, because we have its kernel lock. Unless another machine
@@ -215,18 +242,23 @@ pub(crate) fn previous(prior: &Prior, state: Option<PriorState>, crashed: Option
     if let Some(holder) = crashed {
         return Previous::Crashed(Box::new(holder));
     }
-    // In lock-file style the lock file's absence says that it was released; in flock style only the record does.
-    let Some(why) = state.and_then(|state| crash_of(state.style, state.state)) else { return Previous::Clean };
+    let Some(why) = state.and_then(|state| crash_in(state.style, state.state)) else { return Previous::Clean };
     Previous::Crashed(Box::new(holder_of(prior.record().as_ref(), Liveness::dead(why))))
 }
 
-/// How a tenure was cut off whose kernel lock is free and that shows no lock file, by its record; `None`: it was not.
-pub(crate) fn crash_of(style: RecordStyle, state: RecordState) -> Option<&'static str> {
+/// The crash that a record tells of by itself, when nobody has its kernel lock: in lock-file style the lock file's
+/// absence says that it was released; in flock style only the record does.
+fn crash_in(style: RecordStyle, state: RecordState) -> Option<&'static str> {
     match (style, state) {
         (_, RecordState::Aborted) => Some("a signal ended it"),
         (RecordStyle::Flock, RecordState::Held) => Some("its kernel lock is free"),
         _ => None,
     }
+}
+
+/// Does the record of an anchor that nobody has tell of a crash?
+pub(crate) fn tells_of_crash(record: &Record) -> bool {
+    record.native.as_ref().is_some_and(|native| crash_in(native.style, native.state).is_some())
 }
 
 /// Writes a record; one that others can see is masked first, and its pid comes back last.
@@ -500,7 +532,11 @@ fn take_over(
     let Some(presence) = put_swap(place, record, options, copy)? else {
         return instead_of_exchange(place, judged, record, denied());
     };
-    let ours = presence.id(anchor);
+    let swap = place.dir.stat_at(&place.swap).map_err(|error| place.lock_error("cannot be taken over", error))?;
+    if swap.map(|stat| stat.id) != presence.id(anchor) {
+        // Another anchor was linked, which had come to have the name. What is there now is for its holder to recover.
+        return Err(replaced(place));
+    }
     let drop_swap = || place.dir.unlink(&place.swap).map_err(|error| place.lock_error("cannot be taken over", error));
     if let Err(error) = place.dir.exchange(&place.swap, &place.lock) {
         drop_swap()?;
@@ -512,7 +548,7 @@ fn take_over(
     let out = place.dir.stat_at(&place.swap).map_err(|error| place.lock_error("cannot be taken over", error))?;
     if out.map(|stat| stat.id) == Some(judged.blocker.id) {
         drop_swap()?;
-        return Ok((place.lock_file_id()? == ours).then_some(presence));
+        return Ok(shows(place, anchor, &presence, record)?.then_some(presence));
     }
     // Another's: it came after we judged. Back with it, unless it was released meanwhile.
     match place.dir.exchange(&place.swap, &place.lock) {

@@ -122,11 +122,17 @@ pub(super) fn acquire_by_tries(place: &Place, kept: &mut Kept, request: &Request
     None
 }
 
-struct Waking(usize);
+struct Waking {
+    thread: usize,
+    style: Style,
+    shared: bool,
+}
 
 impl Wake for Waking {
+    /// The helper wakes its waiter when it has got the lock for it (or an error: then the waiter says so at once).
     fn wake(self: Arc<Self>) {
-        world::wake(self.0);
+        witness::is_granted(self.style, self.shared);
+        world::wake(self.thread);
     }
 }
 
@@ -139,7 +145,7 @@ fn waiter(style: Style, shared: bool, rounds: usize) {
     let slot = Slot::new(place);
     let request = Arc::new(Request { options: options(style), shared });
     let own = world::current().expect("an actor runs on a thread of its own");
-    let waker = Waker::from(Arc::new(Waking(own)));
+    let waker = Waker::from(Arc::new(Waking { thread: own, style, shared }));
     for _ in 0..rounds {
         witness::begins();
         let outcome = match slot.enqueue(Arc::clone(&request)) {

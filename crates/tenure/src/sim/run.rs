@@ -62,7 +62,7 @@ const MOMENTS: u8 = 6;
 /// Longer than a blank lock file is given.
 const GRACE: u64 = 6_000_000;
 /// A run that makes so many calls does not end.
-const STEPS: u64 = 20_000;
+const STEPS: u64 = 3_000;
 
 /// Runs a script as `chooser` says. What has happened is kept for `story`.
 pub(super) fn run(

@@ -40,6 +40,8 @@ struct Native {
     /// What the lock file's name was when it was granted.
     shown: Option<usize>,
     broken: bool,
+    /// Does its own thread know?
+    told: bool,
 }
 
 #[derive(Debug)]
@@ -98,7 +100,7 @@ impl Witness {
         hash = flags.iter().fold(hash, |hash, flag| mix(hash, u64::from(*flag)));
         hash = mix(hash, (self.native_debt as u64) << 8 | self.foreign_debt as u64);
         for native in self.natives.iter().chain(&self.leaving) {
-            hash = mix(hash, (native.process as u64) << 8 | u64::from(native.broken));
+            hash = mix(hash, (native.process as u64) << 8 | u64::from(native.broken) << 1 | u64::from(native.told));
         }
         hash = mix(hash, self.leaving.len() as u64);
         for (process, inode) in &self.foreign {
@@ -148,6 +150,7 @@ pub(super) fn has_none(after: &str) {
     world::with(|world| {
         let process = world.process();
         world.witness.set_busy(process, false);
+        world.witness.natives.retain(|native| native.process != process);
         let locks = world.kernel.locks_held_by(process);
         if locks > 0 {
             world.witness.violated(format!("{locks} kernel locks are kept {after}"));
@@ -170,6 +173,33 @@ pub(super) struct Granted {
     pub(super) crashed: bool,
 }
 
+/// A helper has got the lock for this process, whose own thread does not know yet.
+pub(super) fn is_granted(style: Style, shared: bool) {
+    world::with(|world| {
+        let process = world.process();
+        let shown = world.kernel.named(LOCK).filter(|_| style == Style::LockFile);
+        world.witness.excludes(process, style, shared);
+        world.witness.natives.push(Native { process, style, shared, shown, broken: false, told: false });
+    });
+}
+
+impl Witness {
+    /// Looks whether this native may hold beside those that do.
+    fn excludes(&mut self, process: usize, style: Style, shared: bool) {
+        let mut others = self.natives.iter().filter(|native| !native.broken && !(native.shared && shared));
+        if let Some(other) = others.next() {
+            let (other, this) = (super::letter(other.process), super::letter(process));
+            self.violated(format!("two natives hold: {other} and {this}"));
+        }
+        if style == Style::LockFile && !self.foreign.is_empty() && !self.raced {
+            self.violated("a native is granted the lock beside a live foreign holder".to_owned());
+        }
+        if style == Style::Flock && !self.flocks.is_empty() {
+            self.violated("a native in flock style is granted the lock beside a live flock(2)".to_owned());
+        }
+    }
+}
+
 /// A native holds from here on.
 pub(super) fn enters(granted: Granted) {
     world::with(|world| {
@@ -179,22 +209,15 @@ pub(super) fn enters(granted: Granted) {
         witness.set_busy(process, false);
         witness.grants += 1;
         witness.takeovers += u64::from(granted.crashed);
-        let others: Vec<usize> = (witness.natives.iter())
-            .filter(|native| !native.broken && !(native.shared && granted.shared))
-            .map(|native| native.process)
-            .collect();
-        if let Some(other) = others.first() {
-            let (other, this) = (super::letter(*other), super::letter(process));
-            witness.violated(format!("two natives hold: {other} and {this}"));
-        }
-        if granted.style == Style::LockFile && !witness.foreign.is_empty() && !witness.raced {
-            witness.violated("a native is granted the lock beside a live foreign holder".to_owned());
-        }
-        if granted.style == Style::Flock && !witness.flocks.is_empty() {
-            witness.violated("a native in flock style is granted the lock beside a live flock(2)".to_owned());
+        let known = witness.natives.iter().position(|native| native.process == process);
+        let known = known.map(|at| witness.natives.swap_remove(at));
+        let broken = known.is_some_and(|native| native.broken);
+        if known.is_none() {
+            witness.excludes(process, granted.style, granted.shared);
         }
         if !granted.shared {
-            if granted.fence <= witness.last_fence {
+            // Who was broken before it heard of its grant is not the last one any more.
+            if granted.fence <= witness.last_fence && !broken {
                 let last = witness.last_fence;
                 witness.violated(format!("the fence did not grow: {} after {last}", granted.fence));
             }
@@ -213,20 +236,17 @@ pub(super) fn enters(granted: Granted) {
             // A crash that was not told of now may be told of later, by a holder of the other style.
             let untold = |debt: Debt| if granted.crashed { Debt::No } else { debt.min(Debt::May) };
             witness.native_debt = untold(witness.native_debt);
-            if granted.style == Style::LockFile || granted.crashed {
-                witness.foreign_debt = untold(witness.foreign_debt);
-            }
+            witness.foreign_debt = match granted.style {
+                Style::LockFile => untold(witness.foreign_debt),
+                // It may have told of that one, if a native had begun to take it over, or of another.
+                Style::Flock => witness.foreign_debt.min(if granted.crashed { Debt::May } else { Debt::Must }),
+            };
         }
         let shown = shown.filter(|_| granted.style == Style::LockFile);
-        witness.natives.push(Native {
-            process,
-            style: granted.style,
-            shared: granted.shared,
-            shown,
-            broken: false,
-        });
-        // No two tenures begin within one microsecond.
-        world.kernel.clock += 1;
+        let (style, shared) = (granted.style, granted.shared);
+        witness.natives.push(Native { process, style, shared, shown, broken, told: true });
+        // So long takes a tenure at least, and so many tries do not fit into it: a fence that follows the clock grows.
+        world.kernel.clock += 1000;
     });
 }
 
@@ -307,7 +327,8 @@ impl World {
         witness.natives.retain(|native| native.process != process);
         witness.flocks.retain(|of| *of != process);
         if let Some(native) = held {
-            let debt = match (native.shared, native.broken || witness.raced || witness.meddled) {
+            let doubtful = native.broken || !native.told || witness.raced || witness.meddled;
+            let debt = match (native.shared, doubtful) {
                 (true, _) => Debt::No,
                 (false, true) => Debt::May,
                 (false, false) => Debt::Must,
@@ -351,7 +372,7 @@ impl World {
             }
             // One with a kernel lock on it is a live native's, from the takeover to the release.
             Role::Foreign | Role::User if lost || (is_lock_file && locked) => witness.raced = true,
-            Role::Breaker if lost => witness.meddled = true,
+            Role::Breaker if lost => (witness.raced, witness.meddled) = (true, true),
             _ => {}
         }
         if role != Role::Native {
