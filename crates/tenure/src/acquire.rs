@@ -253,10 +253,18 @@ fn show_hidden(place: &Place, anchor: &Anchor, stat: &Stat, prior: &Prior, recor
     if visible && let Previous::Crashed(holder) = presence::own_inode(prior, prior.state()) {
         left = Some(*holder);
     }
+    let alone = if visible { None } else { presence::left_alone(place, anchor, prior)? };
+    if let Some(Previous::Crashed(holder)) = &alone {
+        left = Some((**holder).clone());
+    }
     // In this order: the lock file, or else our own record, tells of the crash if we die in between.
     let state_offset = presence::write(&anchor.file, record, stat.size, visible)
         .map_err(|error| place.anchor_error("cannot be written", error))?;
-    if visible && let Err(error) = place.dir.unlink(&place.lock) {
+    if (visible || alone.is_some())
+        && let Err(error) = place.dir.unlink(&place.lock)
+        && error.kind() != io::ErrorKind::NotFound
+        && !(alone.is_some() && presence::stays(place, &error))
+    {
         presence::restore(anchor, prior, record);
         return Err(place.lock_error("of a dead holder cannot be removed", error));
     }

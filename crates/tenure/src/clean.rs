@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::anchor;
+use crate::anchor::{self, Anchor};
 use crate::error::{Error, Kind, Result};
 use crate::escape::word;
 use crate::holder::HolderKind;
-use crate::inspect::{self, Inspection, State};
+use crate::inspect::{self, Inspection, State, Visited};
 use crate::kernel_locks::KernelLocks;
 use crate::options::{Options, StalePolicy, Style, Wait};
 use crate::place::Place;
@@ -111,7 +111,17 @@ pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanRepor
     let look = Options::default().malformed_grace(options.malformed_grace).create_parents(false);
     let mut report = CleanReport::default();
     let depth = inspect::Depth::of(options.recursive, options.cross_file_systems);
-    inspect::walk(dir, depth, &mut |place| {
+    inspect::walk(dir, depth, &mut |visited| {
+        let place = match visited {
+            Visited::Lock(place) => place,
+            Visited::HalfMade(dir, name) => {
+                if !options.dry_run {
+                    // As with what cannot be pruned: it waits for the next time.
+                    let _ = anchor::drop_dead_folder(dir, name);
+                }
+                return;
+            }
+        };
         let Ok(found) = inspect::examine(&place, &look, locks.as_ref()) else { return };
         if found.state != State::Free {
             let (removed, error) = match found.state == State::Stale && !options.dry_run {
@@ -160,17 +170,21 @@ fn prune(place: &Place, options: &CleanOptions) -> Result<bool> {
     if stat.kind != FileKind::Regular || inspect::idle_for(stat.modified) < options.idle_anchor_age {
         return Ok(false);
     }
-    let file = place.dir.open_at(&place.anchor, Access::Read).map_err(failed)?;
+    let anchor = Anchor::from_file(place, place.dir.open_at(&place.anchor, Access::Read).map_err(failed)?, true)?;
     // Natives keep it open for writing. Where leases are not to be had nobody can tell, and it stays.
-    if file.read_lease() != Lease::Granted || !file.try_lock(LockKind::Exclusive).map_err(failed)? {
+    if anchor.file.read_lease() != Lease::Granted || !anchor.file.try_lock(LockKind::Exclusive).map_err(failed)? {
         return Ok(false);
     }
-    let still = place.dir.stat_at(&place.anchor).map_err(failed)?.is_some_and(|now| now.id == stat.id);
-    let shown = place.lock_file_id()? == Some(stat.id) || place.dir.stat_at(&place.swap).map_err(failed)?.is_some();
-    if !still || shown {
+    let Some(stat) = anchor.current(place)? else { return Ok(false) };
+    if place.lock_file_id()? == Some(anchor.id) {
         return Ok(false);
     }
     if !options.dry_run {
+        // What a native left that died in a takeover, and whose lock file somebody has removed since.
+        presence::recover(place, &anchor, &anchor.read(place, &stat)?, &Options::default())?;
+        if place.lock_file_id()?.is_some() {
+            return Ok(false);
+        }
         place.dir.unlink(&place.anchor).map_err(failed)?;
         remove_folder(place);
     }

@@ -644,6 +644,33 @@ fn shows_us(place: &Place, anchor: &Anchor, prior: &Prior) -> Result<bool> {
     }
 }
 
+/// How the holder ended that left its lock file on an inode of its own: a copy, or one whose anchor somebody has removed.
+/// `None` where there is none; a foreign program's, or what is no lock, is none of them. With the anchor's kernel lock
+/// held, and asked only where `prior` does not say that it ended well.
+pub(crate) fn left_alone(place: &Place, anchor: &Anchor, prior: &Prior) -> Result<Option<Previous>> {
+    let last = prior.state().map(|state| (state.style, state.state));
+    if last.is_some_and(|last| last != (RecordStyle::LockFile, RecordState::Held)) {
+        return Ok(None);
+    }
+    let found = place.dir.stat_at(&place.lock).map_err(|error| place.lock_error("cannot be read", error))?;
+    if found.is_none_or(|stat| stat.kind != FileKind::Regular || stat.id == anchor.id) {
+        return Ok(None);
+    }
+    let Ok(file) = place.dir.open_at(&place.lock, Access::Read) else { return Ok(None) };
+    let found = self::found(place, file)?;
+    if !matches!(&found.content, Content::Record(record) if record.native.is_some()) {
+        return Ok(None);
+    }
+    let judged = judge_native(place, found)?;
+    let how = if judged.released { Previous::Clean } else { Previous::Crashed(Box::new(judged.blocker.holder)) };
+    Ok(judged.takeable.then_some(how))
+}
+
+/// Was the removal of a lock file refused because another user's is not ours to remove in a sticky folder?
+pub(crate) fn stays(place: &Place, error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied && is_sticky(place)
+}
+
 /// Step 1 of a release: the lock file goes, if it is still ours.
 pub(crate) fn hide(place: &Place, anchor: &Anchor, presence: &Presence, record: &Record) -> Result<()> {
     let Some(ours) = presence.id(anchor) else { return Ok(()) };
