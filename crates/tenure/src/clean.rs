@@ -1,5 +1,6 @@
 //! Removing what dead holders left, and an operator's break.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -273,7 +274,15 @@ fn remove_foreign(place: &Place, seen: &Inspection) -> Result<()> {
             word(&place.target_path)
         )));
     }
-    place.dir.unlink(&place.lock).map_err(|error| place.lock_error("cannot be removed", error))
+    remove_lock_file(place)
+}
+
+/// Its holder may have been faster.
+fn remove_lock_file(place: &Place) -> Result<()> {
+    match place.dir.unlink(&place.lock) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(place.lock_error("cannot be removed", error)),
+        _ => Ok(()),
+    }
 }
 
 /// Puts a new anchor in the place of one whose holder lives, and removes the lock file that showed it. The new one is
@@ -301,7 +310,7 @@ fn replace_anchor(place: &Place) -> Result<()> {
         return Err(place.anchor_error("cannot be replaced", error));
     }
     if shown.is_some() && place.lock_file_id()? == shown {
-        place.dir.unlink(&place.lock).map_err(|error| place.lock_error("cannot be removed", error))?;
+        remove_lock_file(place)?;
     }
     fresh.unlock().map_err(|error| place.anchor_error("cannot be unlocked", error))
 }
