@@ -4,8 +4,6 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
-pub mod torture;
-
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -13,6 +11,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use serde_json::Value;
 
 pub mod strace;
+pub mod sweep;
 
 /// A process that does with the library what it is told; see `src/actor.rs` for its words.
 pub struct Actor {
@@ -86,6 +85,15 @@ impl Actor {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         serde_json::from_str(&line).ok()
+    }
+
+    /// Is there something to hear, or has it ended?
+    pub fn has_answered(&self) -> bool {
+        use std::os::fd::AsFd as _;
+        let mut polled =
+            [rustix::event::PollFd::from_borrowed_fd(self.output.get_ref().as_fd(), rustix::event::PollFlags::IN)];
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        !self.output.buffer().is_empty() || rustix::event::poll(&mut polled, Some(&now)).unwrap() > 0
     }
 
     /// The answer to a line.

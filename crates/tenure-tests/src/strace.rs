@@ -78,6 +78,18 @@ impl Strace {
         }
     }
 
+    /// Does a line that comes within a millisecond say `what`? What says something else is passed over.
+    pub fn says(&self, what: &str) -> bool {
+        let end = Instant::now() + Duration::from_millis(1);
+        loop {
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) if line.contains(what) => return true,
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
     /// Lets the process go, and returns what was written since the last look.
     pub fn detach(mut self) -> Vec<String> {
         // SAFETY: no precondition; the child is not reaped yet.

@@ -1,4 +1,4 @@
-//! System calls that fail: one at a time, each with each of its errors, and a disk that is really full.
+//! System calls that go on failing, limits that are reached, a disk that is really full, a clock that was set back.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use tenure_tests::strace::{CALLS, Call, Strace};
+use tenure_tests::strace::Strace;
+use tenure_tests::sweep::scenes::dead_foreign;
+use tenure_tests::sweep::{anchors, lock_file};
 use tenure_tests::{Actor, actor_program, folder, has, is_root, needs};
 
 /// The names in a folder, sorted; none where it is missing.
@@ -21,216 +23,12 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-fn lock_file(target: &Path) -> PathBuf {
-    let mut path = target.as_os_str().to_owned();
-    path.push(".lock");
-    path.into()
-}
-
-fn anchors(target: &Path) -> PathBuf {
-    target.with_file_name(".tenure")
-}
-
-/// A lock file that a foreign program left when it died.
-fn dead_foreign(target: &Path) {
-    let mut child = Command::new("true").spawn().unwrap();
-    child.wait().unwrap();
-    let text = format!("{{\n  \"pid\": {},\n  \"createdAt\": \"2026-03-02T10:00:00.000Z\"\n}}", child.id());
-    fs::write(lock_file(target), text).unwrap();
-}
-
 fn text(answer: &Value) -> &str {
     answer["error"].as_str().unwrap_or_default()
 }
 
-/// Errors that the manual pages list for a call, with what the error's text must then say; an interruption is no error.
-fn errors(call: &Call) -> &'static [(&'static str, &'static str)] {
-    const EIO: (&str, &str) = ("EIO", "os error 5)");
-    const ENOSPC: (&str, &str) = ("ENOSPC", "os error 28)");
-    const EDQUOT: (&str, &str) = ("EDQUOT", "os error 122)");
-    const EMFILE: (&str, &str) = ("EMFILE", "os error 24)");
-    const EACCES: (&str, &str) = ("EACCES", "os error 13)");
-    const ENOLCK: (&str, &str) = ("ENOLCK", "os error 37)");
-    const EINTR: (&str, &str) = ("EINTR", "");
-    match call.name.as_str() {
-        "openat" if call.text.contains("O_CREAT") => &[EIO, ENOSPC, EDQUOT, EMFILE, EACCES, EINTR],
-        "openat" => &[EIO, EMFILE, EACCES, EINTR],
-        "mkdirat" | "linkat" => &[EIO, ENOSPC, EDQUOT, EACCES, EINTR],
-        "renameat2" => &[EIO, ENOSPC, EDQUOT, EACCES, EINTR],
-        "unlinkat" => &[EIO, EACCES, EINTR],
-        "newfstatat" => &[EIO, EACCES],
-        "fstat" | "fchmod" => &[EIO],
-        "pread64" => &[EIO, EINTR],
-        "pwrite64" => &[EIO, ENOSPC, EDQUOT, EINTR],
-        "flock" => &[ENOLCK, EINTR],
-        _ => &[],
-    }
-}
-
-/// One operation under test: what is there before, what the actor says first, and the line whose calls fail.
-struct Scene<'a> {
-    keys: &'a str,
-    before: &'a dyn Fn(&Path),
-    /// Acquires first: the line is a release then.
-    held: bool,
-    /// A fault for the whole of it, as strace has it.
-    also: Option<&'a str>,
-}
-
-/// Each system call of the operation fails once with each of its errors.
-fn fail_everywhere(scene: &Scene<'_>) {
-    let dir = folder();
-    let mut actor = Actor::start();
-    // What a process does once is done by now: who am I, and so on.
-    actor.hold(&dir.path().join("warm"));
-    actor.must("release g");
-    let mut other = Actor::start();
-    let line = if scene.held { "release g" } else { "acquire l g never" };
-    let trace = format!("trace={CALLS}");
-    let with = |more: &[&str]| {
-        let mut args = vec!["-e".to_owned(), trace.clone()];
-        for fault in scene.also.iter().chain(more) {
-            args.extend(["-e".to_owned(), format!("inject={fault}")]);
-        }
-        args
-    };
-    let attach = |pid, more: &[&str]| Strace::attach(pid, &with(more).iter().map(String::as_str).collect::<Vec<_>>());
-    let prepare = |actor: &mut Actor, name: &str| {
-        let parent = dir.path().join(name);
-        fs::create_dir(&parent).unwrap();
-        let target = parent.join("t");
-        (scene.before)(&target);
-        actor.must(&format!("open l {} {}", target.display(), scene.keys));
-        if scene.held {
-            let strace = scene.also.map(|_| attach(actor.pid(), &[]));
-            actor.must("acquire l g never");
-            drop(strace);
-        }
-        (parent, target)
-    };
-
-    prepare(&mut actor, "rehearsal");
-    let strace = attach(actor.pid(), &[]);
-    actor.must(line);
-    let calls = strace.calls();
-    if !scene.held {
-        actor.must("release g");
-    }
-    let cases = calls.iter().flat_map(|call| errors(call).iter().map(move |error| (call, *error)));
-    let mut failed = 0;
-    for (at, (call, (error, says))) in cases.enumerate() {
-        let (parent, target) = prepare(&mut actor, &at.to_string());
-        let fault = format!("{}:error={error}:when={}", call.name, call.nth);
-        // A fault for every such call and one for the nth are one fault too many.
-        if scene.also.is_some_and(|also| also.starts_with(&format!("{}:", call.name))) {
-            continue;
-        }
-        let strace = attach(actor.pid(), &[&fault]);
-        let answer = actor.ask(line);
-        let trace = strace.detach();
-        let what = format!("{error} at {call:?}: {answer}");
-        assert!(trace.iter().any(|line| line.contains("(INJECTED)")), "{what}: {trace:?}");
-        let ok = answer["ok"] == true;
-        if *error == *"EINTR" {
-            assert!(ok, "an interruption is no error: {what}");
-        }
-        if !ok {
-            failed += 1;
-            assert!(text(&answer).contains(says), "{what}");
-            assert!(text(&answer).contains(&parent.display().to_string()), "{what}");
-        }
-        other.must(&format!("open l {} {}", target.display(), scene.keys));
-        if ok && !scene.held {
-            // A grant is one.
-            assert_eq!(other.must_fail("acquire l g never", "busy")["holder"], actor.pid(), "{what}");
-            actor.must("check g");
-            actor.must("release g");
-        }
-        // Nothing is held, though the first one is still there.
-        let next = other.ask("acquire l g 1000");
-        assert_eq!(next["ok"], true, "{what}; then: {next}; {trace:?}");
-        other.must("check g");
-        actor.must_fail("acquire l h never", "busy");
-        other.must("release g");
-        // And the first one goes on as if nothing had been.
-        let next = actor.ask("acquire l g never");
-        assert_eq!(next["ok"], true, "{what}; then: {next}");
-        actor.must("check g");
-        actor.must("release g");
-        let mut left = names(&parent);
-        left.retain(|name| name != "t");
-        assert_eq!(left, [".tenure"], "{what}");
-        assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"], "{what}");
-        assert_eq!(fs::read_to_string(anchors(&target).join(".gitignore")).unwrap(), "*\n", "{what}");
-    }
-    assert!(failed > 0, "no fault made a difference: {calls:?}");
-}
-
-const NOTHING: &dyn Fn(&Path) = &|_| {};
-
 fn ready() -> bool {
     needs("strace", has("strace"))
-}
-
-/// A fresh folder, so that everything is made.
-#[test]
-fn any_call_of_a_first_acquire_may_fail() {
-    if ready() {
-        fail_everywhere(&Scene { keys: "", before: NOTHING, held: false, also: None });
-    }
-}
-
-#[test]
-fn any_call_of_a_first_acquire_with_a_mode_may_fail() {
-    if ready() {
-        fail_everywhere(&Scene { keys: "mode=666", before: NOTHING, held: false, also: None });
-    }
-}
-
-#[test]
-fn any_call_of_an_acquire_in_flock_style_may_fail() {
-    if ready() {
-        fail_everywhere(&Scene { keys: "style=flock", before: NOTHING, held: false, also: None });
-    }
-}
-
-#[test]
-fn any_call_of_a_release_may_fail() {
-    if ready() {
-        fail_everywhere(&Scene { keys: "", before: NOTHING, held: true, also: None });
-        fail_everywhere(&Scene { keys: "style=flock", before: NOTHING, held: true, also: None });
-    }
-}
-
-#[test]
-fn any_call_of_a_takeover_from_a_dead_foreign_program_may_fail() {
-    if ready() {
-        fail_everywhere(&Scene { keys: "", before: &dead_foreign, held: false, also: None });
-    }
-}
-
-#[test]
-fn any_call_of_a_takeover_from_a_dead_native_may_fail() {
-    if !ready() {
-        return;
-    }
-    let dead_native = |target: &Path| {
-        let mut actor = Actor::start();
-        actor.hold(target);
-        actor.kill();
-        fs::remove_dir_all(anchors(target)).unwrap();
-    };
-    fail_everywhere(&Scene { keys: "", before: &dead_native, held: false, also: None });
-}
-
-#[test]
-fn any_call_may_fail_where_there_are_no_hard_links() {
-    if ready() {
-        let also = Some("linkat:error=EPERM");
-        fail_everywhere(&Scene { keys: "", before: NOTHING, held: false, also });
-        fail_everywhere(&Scene { keys: "", before: NOTHING, held: true, also });
-        fail_everywhere(&Scene { keys: "", before: &dead_foreign, held: false, also });
-    }
 }
 
 /// Without hard links: an acquire, contention, a wait, a crash and a takeover, all by copies.

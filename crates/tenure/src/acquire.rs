@@ -274,8 +274,8 @@ fn enter_as(
 fn show_hidden(place: &Place, anchor: &Anchor, stat: &Stat, prior: &Prior, record: &Record) -> Result<(Previous, u64)> {
     let state = prior.state();
     let visible = stat.links > 1 && place.lock_file_id()? == Some(anchor.id);
-    // Only where the last tenure was not released can there be a copy.
-    let unreleased = state.is_some_and(|state| state.state != RecordState::Released);
+    // Only where the last tenure is not known to be released can there be one on an inode of its own.
+    let unreleased = state.is_none_or(|state| state.state != RecordState::Released);
     let copy = if visible || !unreleased { None } else { presence::dead_copy(place)? };
     let mut left = copy.as_ref().and_then(|copy| copy.holder.clone());
     if visible && let Previous::Crashed(holder) = presence::own_inode(prior, state) {
@@ -286,7 +286,7 @@ fn show_hidden(place: &Place, anchor: &Anchor, stat: &Stat, prior: &Prior, recor
         .map_err(|error| place.anchor_error("cannot be written", error))?;
     let dead = if visible { Some(anchor.id) } else { copy.as_ref().map(|copy| copy.id) };
     if let Some(dead) = dead
-        && let Err(error) = remove_dead(place, dead)
+        && let Err(error) = remove_dead(place, dead, copy.is_some())
     {
         presence::restore(anchor, prior, record);
         return Err(error);
@@ -294,13 +294,13 @@ fn show_hidden(place: &Place, anchor: &Anchor, stat: &Stat, prior: &Prior, recor
     Ok((presence::previous(prior, state, left), state_offset))
 }
 
-/// Removes the lock file, unless it is another's by now.
-fn remove_dead(place: &Place, dead: FileId) -> Result<()> {
+/// Removes the lock file, unless it is another's by now. Another user's copy may stay in a sticky folder.
+fn remove_dead(place: &Place, dead: FileId, copy: bool) -> Result<()> {
     if place.lock_file_id()? != Some(dead) {
         return Ok(());
     }
     match place.dir.unlink(&place.lock) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+        Err(error) if error.kind() != io::ErrorKind::NotFound && !(copy && presence::stays(place, &error)) => {
             Err(place.lock_error("of a dead holder cannot be removed", error))
         }
         _ => Ok(()),

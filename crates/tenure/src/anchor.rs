@@ -4,6 +4,7 @@
 //! a foreign holder on behalf of all. A path may come to name another file while we wait (it was pruned, broken, or
 //! replaced by a user who could not write it): so after every lock the descriptor is compared with the path.
 
+use std::ffi::OsStr;
 use std::io;
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::options::Options;
 use crate::place::{ANCHORS, Place};
 use crate::record::{self, Content, MAX_BYTES, Native, Record, RecordState, RecordStyle};
-use crate::sys::{self, Access, File, FileId, FileKind, LockKind, Name, Stat};
+use crate::sys::{self, Access, Dir, File, FileId, FileKind, LockKind, Name, Stat};
 
 /// How often a path that keeps changing under us is tried again before we call it an error.
 const TRIES: usize = 1000;
@@ -206,6 +207,14 @@ fn make_folder(place: &Place) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         Err(error) => return Err(folder_error(place, error)),
     }
+    // Locked until it has its name, so that a sweep leaves it alone. Where it cannot be, a sweep cannot lock it either.
+    let locked = (!alone).then(|| place.dir.open_at(&made, Access::Read)).and_then(io::Result::ok);
+    if let Some(file) = &locked
+        && let Ok(false) = file.try_lock(LockKind::Exclusive)
+    {
+        // A sweep has it, and it is about to go.
+        return Ok(());
+    }
     let fill = || {
         let dir = place.dir.open_dir(&made)?;
         let mode = match dir.take_group_of(&place.dir)? {
@@ -259,6 +268,36 @@ fn unused_name() -> Name {
     let now = sys::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let name = format!("{ANCHORS}.{}.{}", now.as_nanos(), sys::pid());
     Name::new(name.as_ref()).expect("no zero byte is in it")
+}
+
+/// Is this a name that [`unused_name`] gives?
+pub(crate) fn is_unused_name(name: &OsStr) -> bool {
+    let digits = |part: Option<&str>| part.is_some_and(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
+    let rest = name.to_str().and_then(|name| name.strip_prefix(ANCHORS)?.strip_prefix('.'));
+    rest.is_some_and(|rest| {
+        let mut parts = rest.split('.');
+        digits(parts.next()) && digits(parts.next()) && parts.next().is_none()
+    })
+}
+
+/// Removes a `.tenure` in the making whose maker is dead: nobody has its kernel lock, and nothing is in it but what
+/// belongs there.
+pub(crate) fn drop_dead_folder(dir: &Dir, name: &Name) -> io::Result<()> {
+    let folder = dir.open_dir(name)?;
+    let file = dir.open_at(name, Access::Read)?;
+    let same = folder.stat()?.id == file.stat()?.id;
+    if !same || !file.try_lock(LockKind::Exclusive)? || dir.stat_at(name)?.map(|stat| stat.id) != Some(file.stat()?.id)
+    {
+        return Ok(());
+    }
+    let entries = folder.entries()?;
+    if entries.iter().all(|(name, _)| name.as_os_str() == IGNORE) {
+        for (name, _) in &entries {
+            folder.unlink(name)?;
+        }
+        dir.remove_dir(name)?;
+    }
+    Ok(())
 }
 
 /// What has the name of `.tenure` must be a folder: a link could make us write, and remove, files of other folders.

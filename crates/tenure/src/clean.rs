@@ -9,7 +9,7 @@ use crate::anchor;
 use crate::error::{Error, Kind, Result};
 use crate::escape::word;
 use crate::holder::HolderKind;
-use crate::inspect::{self, Inspection, State};
+use crate::inspect::{self, Inspection, State, Visited};
 use crate::kernel_locks::KernelLocks;
 use crate::options::{Options, StalePolicy, Style, Wait};
 use crate::place::Place;
@@ -113,7 +113,17 @@ pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanRepor
     let look = Options::default().malformed_grace(options.malformed_grace).create_parents(false);
     let mut report = CleanReport::default();
     let depth = inspect::Depth::of(options.recursive, options.cross_file_systems);
-    inspect::walk(dir, depth, &mut |place| {
+    inspect::walk(dir, depth, &mut |visited| {
+        let place = match visited {
+            Visited::Lock(place) => place,
+            Visited::HalfMade(dir, name) => {
+                if !options.dry_run {
+                    // As with what cannot be pruned: it waits for the next time.
+                    let _ = anchor::drop_dead_folder(dir, name);
+                }
+                return;
+            }
+        };
         let Ok(found) = inspect::examine(&place, &look, locks.as_ref()) else { return };
         if found.state != State::Free {
             let (removed, error) = match found.state == State::Stale && !options.dry_run {
@@ -275,8 +285,12 @@ fn remove_foreign(place: &Place, seen: &Inspection) -> Result<()> {
     if !same || place.lock_file_id()? != Some(now.id) {
         return Err(changed_hands(place));
     }
+    remove_lock_file(place)
+}
+
+/// Its holder may have been faster.
+fn remove_lock_file(place: &Place) -> Result<()> {
     match place.dir.unlink(&place.lock) {
-        // Its holder was faster.
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(place.lock_error("cannot be removed", error)),
         _ => Ok(()),
     }
@@ -319,7 +333,7 @@ fn replace_anchor(place: &Place, seen: &Inspection) -> Result<()> {
         return Err(place.anchor_error("cannot be replaced", error));
     }
     if shown.is_some() && place.lock_file_id()? == shown {
-        place.dir.unlink(&place.lock).map_err(|error| place.lock_error("cannot be removed", error))?;
+        remove_lock_file(place)?;
     }
     fresh.unlock().map_err(|error| place.anchor_error("cannot be unlocked", error))
 }

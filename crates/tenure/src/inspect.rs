@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::anchor;
 use crate::error::{Error, Result};
 use crate::holder::{Holder, HolderKind};
 use crate::judge::Reason;
@@ -464,7 +465,8 @@ pub fn list_with(dir: impl AsRef<Path>, options: &ListOptions) -> Result<Vec<Ins
     let depth = Depth::of(options.recursive, options.cross_file_systems);
     let options = Options::default();
     let mut found = Vec::new();
-    walk(dir.as_ref(), depth, &mut |place| {
+    walk(dir.as_ref(), depth, &mut |visited| {
+        let Visited::Lock(place) = visited else { return };
         // What is no lock, or went away, or is closed to this user, is nothing to list.
         if let Ok(inspection) = examine(&place, &options, locks.as_ref())
             && inspection.state != State::Free
@@ -497,9 +499,18 @@ impl Depth {
     }
 }
 
+/// What a walk comes to.
+#[allow(clippy::large_enum_variant, reason = "a place is the ordinary one, and none is kept")]
+pub(crate) enum Visited<'a> {
+    /// The place of a lock.
+    Lock(Place),
+    /// A `.tenure` in the making.
+    HalfMade(&'a Dir, &'a Name),
+}
+
 /// Visits the place of every lock in a folder: of each lock file, and of each anchor that shows none. A missing folder
 /// has none.
-pub(crate) fn walk(dir: &Path, depth: Depth, visit: &mut dyn FnMut(Place)) -> Result<()> {
+pub(crate) fn walk(dir: &Path, depth: Depth, visit: &mut dyn FnMut(Visited<'_>)) -> Result<()> {
     let failed = |error| Error::io(dir, "the folder cannot be read", error);
     let open = match Dir::open(dir) {
         Ok(open) => open,
@@ -515,7 +526,7 @@ fn visit_folder(
     dir_stat: Stat,
     path: &Path,
     depth: Depth,
-    visit: &mut dyn FnMut(Place),
+    visit: &mut dyn FnMut(Visited<'_>),
 ) -> io::Result<()> {
     let mut targets = std::collections::BTreeSet::new();
     let mut folders = Vec::new();
@@ -533,6 +544,7 @@ fn visit_folder(
                     anchors.iter().filter_map(|(name, _)| target_of_anchor(name.as_os_str())).map(OsStr::to_owned),
                 );
             }
+            FileKind::Directory if anchor::is_unused_name(text) => visit(Visited::HalfMade(&dir, &name)),
             FileKind::Directory => folders.push(name),
             FileKind::Regular => targets.extend(target_of(text).map(OsStr::to_owned)),
             _ => {}
@@ -542,7 +554,7 @@ fn visit_folder(
         let folder = Folder { file_system: dir.file_system(), dir: Arc::clone(&dir), dir_stat };
         for target in targets {
             if let Ok(place) = Place::within(&folder, path.join(&target), &target) {
-                visit(place);
+                visit(Visited::Lock(place));
             }
         }
     }
@@ -555,7 +567,7 @@ fn visit_folder(
 }
 
 /// A folder below: left out where it cannot be read, or is on another file system.
-fn descend(dir: &Dir, name: &Name, path: &Path, above: Stat, depth: Depth, visit: &mut dyn FnMut(Place)) {
+fn descend(dir: &Dir, name: &Name, path: &Path, above: Stat, depth: Depth, visit: &mut dyn FnMut(Visited<'_>)) {
     let Ok(below) = dir.open_dir(name) else { return };
     let Ok(stat) = below.stat() else { return };
     if depth == Depth::All || stat.id.device == above.id.device {

@@ -590,12 +590,7 @@ fn is_sticky(place: &Place) -> bool {
 
 /// A dead native's copy that may not be moved is written over in place: only natives read its fence, and only who has
 /// its kernel lock gets here.
-fn instead_of_exchange(
-    place: &Place,
-    judged: &Judged,
-    record: &Record,
-    error: io::Error,
-) -> Result<Option<Presence>> {
+fn instead_of_exchange(place: &Place, judged: &Judged, record: &Record, error: io::Error) -> Result<Option<Presence>> {
     if judged.native { adopt(place, judged, record) } else { Err(cannot_exchange(place, judged, error)) }
 }
 
@@ -691,7 +686,8 @@ pub(crate) struct DeadCopy {
     _file: File,
 }
 
-/// What a native in lock-file style left as a copy. A look that fails finds nothing: it is in nobody's way in flock style.
+/// What a native in lock-file style left as a copy, or with an anchor that somebody has removed since. A look that fails
+/// finds nothing: it is in nobody's way in flock style.
 pub(crate) fn dead_copy(place: &Place) -> Result<Option<DeadCopy>> {
     let Ok(Some(Found { file, id, content: Content::Record(record), .. })) = look(place) else { return Ok(None) };
     let Some(native) = &record.native else { return Ok(None) };
@@ -704,6 +700,11 @@ pub(crate) fn dead_copy(place: &Place) -> Result<Option<DeadCopy>> {
     let released = native.state == RecordState::Released;
     let holder = (!released).then(|| holder_of(Some(&record), Liveness::dead("its kernel lock is free")));
     Ok(Some(DeadCopy { id, holder, _file: file }))
+}
+
+/// Was the removal of a lock file refused because another user's is not ours to remove in a sticky folder?
+pub(crate) fn stays(place: &Place, error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied && is_sticky(place)
 }
 
 /// Step 1 of a release: the lock file goes, if it is still ours.
@@ -724,9 +725,12 @@ pub(crate) fn hide(place: &Place, anchor: &Anchor, presence: &Presence, record: 
             if let Some(file) = presence.file(anchor) {
                 let _ = write_husk(file, record);
             }
-            let sticky = error.kind() == io::ErrorKind::PermissionDenied && is_sticky(place);
             // Another user's copy in a sticky folder: expected, and it is marked as released.
-            if sticky { Ok(()) } else { Err(place.lock_error("cannot be removed; it is marked as released", error)) }
+            if stays(place, &error) {
+                Ok(())
+            } else {
+                Err(place.lock_error("cannot be removed; it is marked as released", error))
+            }
         }
     }
 }

@@ -403,6 +403,9 @@ impl World {
 impl Witness {
     /// The native that holds, if there is one and nobody broke its lock.
     pub(super) fn holder(&self) -> Option<usize> {
-        self.natives.iter().find(|native| !native.broken && native.style == Style::LockFile).map(|native| native.process)
+        self.natives
+            .iter()
+            .find(|native| !native.broken && native.style == Style::LockFile)
+            .map(|native| native.process)
     }
 }

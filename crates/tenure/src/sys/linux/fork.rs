@@ -117,7 +117,9 @@ fn after_fork() {
 
 fn wiped_page() -> Option<&'static AtomicU64> {
     use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
-    let length = rustix::param::page_size();
+    // Not rustix's `page_size`: it reads the auxiliary vector, and follows a pointer there that is gone under Valgrind.
+    // SAFETY: no precondition.
+    let length = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
     // SAFETY: a fresh anonymous mapping aliases nothing.
     let page =
         unsafe { mmap_anonymous(ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE).ok()? };

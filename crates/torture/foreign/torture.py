@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """A worker of the torture: it holds by the seed's protocol, again and again, and keeps a witness of who is inside.
 
-    torture.py FOLDER careful|seed SEED
+    torture.py FOLDER careful|careful-apart|seed SEED
 
-`careful` never removes another's lock file. See `src/torture.rs` for the folder, the witness and the lines said.
+A careful one never removes another's lock file. See `src/` for the folder, the witness and the lines said.
 """
 
 import fcntl
@@ -15,18 +15,29 @@ import threading
 import time
 import types
 
+sys.path.insert(0, os.environ["TORTURE_SEED"])
 import seed
 
 folder, phase, number = sys.argv[1:4]
 target = os.path.join(folder, "transcript.jsonl")
-witness = os.open(os.path.join(folder, "witness", "bytes"), os.O_RDWR)
-mark = os.path.join(folder, "witness", "mark")
-careful = phase == "careful"
+witness = os.open(os.path.join(os.environ["TORTURE_WITNESS"], "bytes"), os.O_RDWR)
+mark = os.path.join(os.environ["TORTURE_WITNESS"], "mark")
+member = os.environ["TORTURE_MEMBER"]
+careful = phase.startswith("careful")
 chance = random.Random(f"{number}-{os.getpid()}")
 last = threading.Event()
 
+
+
+def release_carefully(path):
+    """Removed while it is open still. Once it is closed, who cannot see this process's pid takes it for dead."""
+    os.unlink(path)
+    os.close(seed.held.pop(path))
+
+
 if careful:
     seed.may_remove = lambda *_: False
+    seed.release = release_carefully
 # The seed's waits, but shorter: it should be in the others' way more often.
 seed.time = types.SimpleNamespace(
     time=time.time, monotonic=time.monotonic, sleep=lambda _: time.sleep(chance.uniform(0, 0.005))
@@ -88,7 +99,7 @@ while True:
     except OSError:
         mine = False
         say(f"double foreign-foreign python {os.getpid()} came in while another held")
-    os.pwrite(witness, b"%-20d" % os.getpid(), 128)
+    os.pwrite(witness, f"{member} python {os.getpid()}".ljust(60).encode(), 128)
     if native_inside():
         say(f"double native-foreign python {os.getpid()} came in while a native held")
     if marked():
@@ -96,7 +107,7 @@ while True:
     if careful:
         append(count)
     time.sleep(chance.choice([0, 0, 0.0005, 0.002, 0.01]))
-    say(f"grant 0 {os.getpid()} {count} 0")
+    say(f"grant F 0 {os.getpid()} {count} 0")
     if mine:
         fcntl.lockf(witness, fcntl.LOCK_UN, 1, 1)
     seed.release(path)

@@ -3,7 +3,7 @@
 //
 //     torture.mjs FOLDER careful|seed SEED
 //
-// `careful` never removes another's lock file. See `src/torture.rs` for the folder, the witness and the lines said.
+// `careful` never removes another's lock file. See `src/` for the folder, the witness and the lines said.
 // Node has no fcntl(2): its witness is a file that names its pid, and it finds the others' in /proc/locks.
 
 import fs from "node:fs";
@@ -15,7 +15,8 @@ const [folder, phase] = process.argv.slice(2);
 const careful = phase === "careful";
 const target = path.join(folder, "transcript.jsonl");
 const file = target + ".lock";
-const mark = path.join(folder, "witness", "mark");
+const witness = process.env.TORTURE_WITNESS;
+const mark = path.join(witness, "mark");
 let last = false;
 
 const say = (text) => fs.writeSync(1, text + "\n");
@@ -68,7 +69,7 @@ async function acquire() {
 
 /** Bytes of the witness that are locked: 2 by a native that we could see, 1 by a foreign program. */
 function lockedBytes() {
-  const { dev, ino } = fs.statSync(path.join(folder, "witness", "bytes"));
+  const { dev, ino } = fs.statSync(path.join(witness, "bytes"));
   const hex = (number) => number.toString(16).padStart(2, "0");
   const major = (dev >>> 8) & 0xfff;
   const minor = (dev & 0xff) | ((dev >>> 12) & 0xfff00);
@@ -118,7 +119,7 @@ for (let count = 1; ; count += 1) {
   if (bytes.includes(1)) say(`double foreign-foreign node ${process.pid} came in while python held`);
   if (careful) append(count);
   await sleep(Math.random() * 3);
-  say(`grant 0 ${process.pid} ${count} 0`);
+  say(`grant F 0 ${process.pid} ${count} 0`);
   fs.rmSync(mark, { force: true });
   fs.closeSync(fd);
   fs.rmSync(file, { force: true });

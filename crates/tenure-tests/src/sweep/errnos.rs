@@ -1,0 +1,317 @@
+//! A system call of a scene fails, with each errno that its manual page lists.
+//!
+//! A call that fails must be an error that names the path, or be got over; a grant must be one. Some of the errnos tell
+//! of something that is so (the name is taken, the file is gone, another has the lock), and a kernel that says so where
+//! it is not tells a lie: then a lock may be called busy or lost, but never be held by two, and nothing stays that a
+//! sweep does not remove.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::scenes::{Before, Cast, Deed, FLOCK, SCENES, Scene};
+use super::{ATTEMPTS, Depth, HANG, Report, anchors, attach, handicap, may_stay, names, rehearse, settled};
+use crate::Actor;
+use crate::strace::Call;
+
+/// The errnos of each call (strace says EAGAIN for EWOULDBLOCK): ERRORS in section 2 of the Linux manual pages 6.x, each under the call's own name, and EIO,
+/// which any call on a file may answer.
+const ERRNOS: &[(&str, &str)] = &[
+    (
+        "openat",
+        "EACCES EBADF EBUSY EDQUOT EEXIST EFAULT EFBIG EINTR EINVAL EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENFILE ENODEV \
+         ENOENT ENOMEM ENOSPC ENOTDIR ENXIO EOPNOTSUPP EOVERFLOW EPERM EROFS ETXTBSY EAGAIN",
+    ),
+    ("newfstatat", "EACCES EBADF EFAULT EINVAL EIO ELOOP ENAMETOOLONG ENOENT ENOMEM ENOTDIR EOVERFLOW"),
+    ("fstat", "EBADF EFAULT EIO ENOMEM EOVERFLOW"),
+    ("flock", "EBADF EINTR EINVAL EIO ENOLCK EAGAIN"),
+    ("pread64", "EAGAIN EBADF EFAULT EINTR EINVAL EIO EISDIR ENXIO EOVERFLOW ESPIPE"),
+    (
+        "pwrite64",
+        "EAGAIN EBADF EDESTADDRREQ EDQUOT EFAULT EFBIG EINTR EINVAL EIO ENOSPC ENXIO EOVERFLOW EPERM EPIPE ESPIPE",
+    ),
+    (
+        "linkat",
+        "EACCES EBADF EDQUOT EEXIST EFAULT EINVAL EIO ELOOP EMLINK ENAMETOOLONG ENOENT ENOMEM ENOSPC ENOTDIR EPERM \
+         EROFS EXDEV",
+    ),
+    // unlink(2) and, for AT_REMOVEDIR, rmdir(2).
+    (
+        "unlinkat",
+        "EACCES EBADF EBUSY EFAULT EINVAL EIO EISDIR ELOOP ENAMETOOLONG ENOENT ENOMEM ENOTDIR ENOTEMPTY EPERM EROFS",
+    ),
+    (
+        "renameat2",
+        "EACCES EBADF EBUSY EDQUOT EEXIST EFAULT EINVAL EIO EISDIR ELOOP EMLINK ENAMETOOLONG ENOENT ENOMEM ENOSPC \
+         ENOTDIR ENOTEMPTY EPERM EROFS EXDEV",
+    ),
+    (
+        "mkdirat",
+        "EACCES EBADF EDQUOT EEXIST EFAULT EINVAL EIO ELOOP EMLINK ENAMETOOLONG ENOENT ENOMEM ENOSPC ENOTDIR EPERM \
+         EROFS",
+    ),
+    ("fchmod", "EACCES EBADF EFAULT EIO ELOOP ENAMETOOLONG ENOENT ENOMEM ENOTDIR EPERM EROFS"),
+    // F_SETLEASE, F_SETSIG, F_DUPFD_CLOEXEC, F_SETFD.
+    ("fcntl", "EACCES EAGAIN EBADF EBUSY EINVAL EMFILE ENOMEM EPERM"),
+    ("getdents64", "EBADF EFAULT EINVAL EIO ENOENT ENOTDIR"),
+    ("fstatfs", "EBADF EFAULT EINTR EIO ENOMEM ENOSYS EOVERFLOW"),
+    ("faccessat2", "EACCES EBADF EFAULT EINVAL EIO ELOOP ENAMETOOLONG ENOENT ENOMEM ENOTDIR EPERM EROFS ETXTBSY"),
+    ("statx", "EACCES EBADF EFAULT EINVAL EIO ELOOP ENAMETOOLONG ENOENT ENOMEM ENOTDIR"),
+    ("pidfd_open", "EINVAL EMFILE ENFILE ENODEV ENOMEM ESRCH"),
+    ("kill", "EINVAL EPERM ESRCH"),
+    ("readlinkat", "EACCES EBADF EFAULT EINVAL EIO ELOOP ENAMETOOLONG ENOENT ENOMEM ENOTDIR"),
+    ("readlink", "EACCES EFAULT EINVAL EIO ELOOP ENAMETOOLONG ENOENT ENOMEM ENOTDIR"),
+    ("uname", "EFAULT"),
+    ("fsync", "EBADF EDQUOT EINTR EINVAL EIO ENOSPC EROFS"),
+];
+
+/// What tells of a state of things; the rest is a failure, which an error must show by its number.
+const MEANINGFUL: &[&str] =
+    &["EAGAIN", "EEXIST", "ENOENT", "EXDEV", "EPERM", "EOPNOTSUPP", "EINVAL", "ENOTDIR", "ELOOP", "EISDIR"];
+
+fn errnos_of(call: &Call) -> impl Iterator<Item = &'static str> {
+    let listed = ERRNOS.iter().find(|(name, _)| *name == call.name).map_or("", |(_, errnos)| errnos);
+    // Without O_CREAT there is nothing to exist, no room to lack.
+    let creates = call.name != "openat" || call.text.contains("O_CREAT");
+    listed.split_whitespace().filter(move |errno| creates || !matches!(*errno, "EEXIST" | "EDQUOT" | "ENOSPC"))
+}
+
+/// The number that an error's text shows: `(os error 5)`.
+fn number(errno: &str) -> i32 {
+    match errno {
+        "EACCES" => libc::EACCES,
+        "EAGAIN" => libc::EAGAIN,
+        "EBADF" => libc::EBADF,
+        "EBUSY" => libc::EBUSY,
+        "EDESTADDRREQ" => libc::EDESTADDRREQ,
+        "EDQUOT" => libc::EDQUOT,
+        "EEXIST" => libc::EEXIST,
+        "EFAULT" => libc::EFAULT,
+        "EFBIG" => libc::EFBIG,
+        "EINTR" => libc::EINTR,
+        "EINVAL" => libc::EINVAL,
+        "EIO" => libc::EIO,
+        "EISDIR" => libc::EISDIR,
+        "ELOOP" => libc::ELOOP,
+        "EMFILE" => libc::EMFILE,
+        "EMLINK" => libc::EMLINK,
+        "ENAMETOOLONG" => libc::ENAMETOOLONG,
+        "ENFILE" => libc::ENFILE,
+        "ENODEV" => libc::ENODEV,
+        "ENOENT" => libc::ENOENT,
+        "ENOLCK" => libc::ENOLCK,
+        "ENOMEM" => libc::ENOMEM,
+        "ENOSPC" => libc::ENOSPC,
+        "ENOSYS" => libc::ENOSYS,
+        "ENOTDIR" => libc::ENOTDIR,
+        "ENOTEMPTY" => libc::ENOTEMPTY,
+        "ENXIO" => libc::ENXIO,
+        "EOPNOTSUPP" => libc::EOPNOTSUPP,
+        "EOVERFLOW" => libc::EOVERFLOW,
+        "EPERM" => libc::EPERM,
+        "EPIPE" => libc::EPIPE,
+        "EROFS" => libc::EROFS,
+        "ESPIPE" => libc::ESPIPE,
+        "ESRCH" => libc::ESRCH,
+        "ETXTBSY" => libc::ETXTBSY,
+        "EXDEV" => libc::EXDEV,
+        other => panic!("no number for {other}"),
+    }
+}
+
+/// Which of the cases a sweep takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Share {
+    /// One in so many; all are taken by that many sweeps, each with its own `from`.
+    pub of: usize,
+    pub from: usize,
+}
+
+impl Share {
+    pub const ALL: Share = Share { of: 1, from: 0 };
+}
+
+/// Each call of the scene that `depth` takes fails once with each of its errnos.
+pub fn sweep(dir: &Path, scene: &Scene, depth: Depth, share: Share) -> Report {
+    let number = SCENES.iter().position(|other| std::ptr::eq(other, scene)).unwrap();
+    let dir = dir.join(format!("errnos-{number}"));
+    std::fs::create_dir(&dir).unwrap();
+    let mut stage = Stage { dir: &dir, scene, depth, actor: Actor::start(), other: Actor::start(), plays: 0 };
+    // What a process does once is done by then: who am I, and so on.
+    stage.rehearse();
+    let calls = settled(|| stage.rehearse());
+    let mut held = Vec::new();
+    let mut cases = Vec::new();
+    for call in &calls {
+        let mut errnos: Vec<&str> = errnos_of(call).collect();
+        if locks(&mut held, call) == Some(Again) {
+            // Nobody can be refused what he has.
+            errnos.retain(|errno| *errno != "EAGAIN");
+        }
+        // A fault for every such call and one for this are one fault too many.
+        if !super::lasting(scene).iter().any(|fault| fault.starts_with(&format!("{}:", call.name))) {
+            cases.extend(errnos.into_iter().map(|errno| (call, errno)));
+        }
+    }
+    let mut report = Report::default();
+    for (call, errno) in cases.into_iter().skip((share.from + number) % share.of).step_by(share.of) {
+        report.cases += 1;
+        let met = (0..ATTEMPTS).any(|_| stage.play(call, errno, &mut report));
+        // How often some calls are made depends on what else goes on; those that change something are certain.
+        assert!(met || !Depth::Changing.takes(call), "{scene}: it never came to {}", call.text);
+    }
+    report
+}
+
+#[derive(PartialEq)]
+struct Again;
+
+/// Keeps book of the descriptors with an exclusive kernel lock: does this call ask again for what its has?
+fn locks(held: &mut Vec<String>, call: &Call) -> Option<Again> {
+    let (_, rest) = call.text.split_once('(')?;
+    let fd = if call.name == "openat" { call.text.rsplit("= ").next()? } else { rest.split(&[',', ')'][..]).next()? };
+    let had = held.iter().any(|held| held == fd);
+    match call.name.as_str() {
+        // A number that is given out anew was closed.
+        "openat" => held.retain(|held| held != fd),
+        "flock" if rest.contains("LOCK_UN") => held.retain(|held| held != fd),
+        "flock" if had => return Some(Again),
+        "flock" if call.text.ends_with("= 0") => held.push(fd.to_owned()),
+        _ => {}
+    }
+    None
+}
+
+/// Where a scene is played, again and again, by the same two.
+struct Stage<'a> {
+    dir: &'a Path,
+    scene: &'a Scene,
+    depth: Depth,
+    /// The one under test.
+    actor: Actor,
+    other: Actor,
+    plays: usize,
+}
+
+impl Stage<'_> {
+    fn set(&mut self) -> (PathBuf, Cast) {
+        self.plays += 1;
+        let target = self.dir.join(self.plays.to_string()).join("t");
+        let cast = self.scene.set(&target);
+        self.scene.ready(&mut self.actor, &target);
+        (target, cast)
+    }
+
+    fn rehearse(&mut self) -> Vec<Call> {
+        let (target, cast) = self.set();
+        let calls = rehearse(&mut self.actor, &self.scene.line(&target), self.scene, self.depth);
+        self.clear(&target, cast);
+        calls
+    }
+
+    /// Plays no more: whoever holds lets go.
+    fn clear(&mut self, target: &Path, cast: Cast) {
+        if self.scene.deed == Deed::Acquire {
+            self.actor.must("release g");
+        }
+        drop(cast);
+        std::fs::remove_dir_all(target.parent().unwrap()).unwrap();
+    }
+
+    /// `false` where it did not come to that call.
+    fn play(&mut self, call: &Call, errno: &str, report: &mut Report) -> bool {
+        let (target, cast) = self.set();
+        let (scene, parent) = (self.scene, target.parent().unwrap());
+        let fault = format!("{}:error={errno}:when={}", call.name, call.nth);
+        let strace = attach(&self.actor, scene, self.depth, &[&fault]);
+        let answer = self.actor.ask(&scene.line(&target));
+        let trace = strace.detach();
+        if !trace.iter().any(|line| line.contains("(INJECTED)")) {
+            self.clear(&target, cast);
+            return false;
+        }
+        let what = format!("{scene}: {errno} at {}: {answer}", call.text);
+        let ok = answer["ok"] == true;
+        assert!(errno != "EINTR" || ok, "an interruption is no error: {what}");
+        if !ok {
+            assert_is_told(&answer, parent, errno, &what);
+        }
+        let lie = matches!(errno, "EAGAIN" | "ENOENT");
+        let took = self.go_on(&target, cast, ok, lie, &what);
+        report.worst = report.worst.max(took);
+        std::fs::remove_dir_all(parent).unwrap();
+        true
+    }
+
+    /// One that holds is alone, and then everything goes on as if nothing had been. `lie`: the kernel has told one.
+    fn go_on(&mut self, target: &Path, cast: Cast, ok: bool, lie: bool, what: &str) -> Duration {
+        let (actor, other, scene) = (&mut self.actor, &mut self.other, self.scene);
+        other.must(&format!("open l {} {}", target.display(), scene.keys));
+        if ok && scene.deed == Deed::Acquire {
+            let busy = other.must_fail("acquire l g never", "busy");
+            // A dead one that was said to live, or to be gone, and so was left where it is, is named in our stead.
+            assert!(lie || busy["holder"] == actor.pid(), "{what}; then: {busy}");
+            actor.must("check g");
+            actor.must("release g");
+        }
+        if let Some(mut holder) = cast.native {
+            if holder.ask("check g")["ok"] == true {
+                let busy = other.must_fail("acquire l g never", "busy");
+                assert_eq!(busy["holder"], holder.pid(), "{what}; then: {busy}");
+                holder.must("release g");
+            } else {
+                // A break that failed half-way: it has lost, and what it has left it removes.
+                holder.ask("release g");
+            }
+            holder.finish();
+        }
+        if let Some(holder) = cast.foreign {
+            holder.kill();
+        }
+
+        // Nothing is held, though the one under test is still there.
+        let started = Instant::now();
+        let next = other.ask(&format!("acquire l g {}", HANG.as_millis()));
+        let took = started.elapsed();
+        assert_eq!(next["ok"], true, "{what}; then: {next}");
+        other.must("check g");
+        actor.must(&format!("open m {} {}", target.display(), scene.keys));
+        actor.must_fail("acquire m h never", "busy");
+        other.must("release g");
+        // And it goes on.
+        let strace = handicap(actor, scene);
+        let next = actor.ask("acquire m g never");
+        assert_eq!(next["ok"], true, "{what}; then: {next}");
+        actor.must("check g");
+        actor.must("release g");
+        drop(strace);
+
+        let parent = target.parent().unwrap();
+        // Flock style looks at no lock file: a dead foreign program's stays until a sweep.
+        let stays = scene.keys == FLOCK && (lie || matches!(scene.before, Before::DeadForeign | Before::HalfTaken));
+        let left = names(parent);
+        assert!(left.iter().all(|name| may_stay(name, stays)), "{what}; then there is {left:?}");
+        // Closes the lock: an anchor that somebody has open is not pruned.
+        for actor in [&mut *actor, &mut *other] {
+            for name in ["l", "m"] {
+                actor.must(&format!("open {name} {}/away", self.dir.display()));
+            }
+        }
+        // What a dead one left goes first, and its anchor, which is idle then, the next time.
+        for _ in 0..2 {
+            other.must(&format!("clean {} idle_ms=0", parent.display()));
+        }
+        let left = names(parent);
+        assert_eq!(left, [""; 0], "{what}; then there is {:?}", names(&anchors(target)));
+        took
+    }
+}
+
+/// The error names the path, and the errno where that tells of nothing else.
+fn assert_is_told(answer: &Value, parent: &Path, errno: &str, what: &str) {
+    let text = answer["error"].as_str().unwrap_or_default();
+    assert!(text.contains(&parent.display().to_string()), "{what}");
+    let shown = text.contains(&format!("os error {})", number(errno)));
+    assert!(shown || MEANINGFUL.contains(&errno), "{what}");
+}

@@ -1,0 +1,190 @@
+//! A process is killed just before, or just after, each system call of a scene.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::scenes::{Before, Cast, FLOCK, SCENES, Scene};
+use super::{ATTEMPTS, Depth, HANG, Report, anchors, attach, handicap, lock_file, may_stay, names, rehearse, settled};
+use crate::strace::Call;
+use crate::{Actor, signal};
+
+/// When a process is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// As it enters the call, which the kernel then does not make.
+    Before,
+    /// The call is made, and nothing after it.
+    After,
+}
+
+/// Kills at each call of the scene that `depth` takes, at each of the moments.
+pub fn sweep(dir: &Path, scene: &Scene, depth: Depth, moments: &[Moment]) -> Report {
+    let number = SCENES.iter().position(|other| std::ptr::eq(other, scene)).unwrap_or(SCENES.len());
+    let dir = dir.join(format!("kills-{number}"));
+    std::fs::create_dir(&dir).unwrap();
+    let calls = settled(|| {
+        let target = dir.join("rehearsal/t");
+        let cast = scene.set(&target);
+        let mut actor = Actor::start();
+        scene.ready(&mut actor, &target);
+        let calls = rehearse(&mut actor, &scene.line(&target), scene, depth);
+        drop((actor, cast));
+        std::fs::remove_dir_all(target.parent().unwrap()).unwrap();
+        calls
+    });
+    assert!(!calls.is_empty(), "{scene}: no calls");
+
+    let mut successor = Actor::start();
+    let strace = handicap(&successor, scene);
+    let mut report = Report::default();
+    for call in &calls {
+        for moment in moments {
+            let what = format!("{scene}: killed {moment:?} {}", call.text);
+            let place = dir.join(report.cases.to_string());
+            let Some((target, cast)) = kill_at(&place, scene, call, depth, *moment) else {
+                // How often some calls are made depends on what else goes on; those that change something are certain.
+                assert!(depth == Depth::Every && !Depth::Changing.takes(call), "{what}: never came to it");
+                continue;
+            };
+            let left = (names(target.parent().unwrap()), names(&anchors(&target)));
+            let what = format!("{what}, which left {left:?}");
+            let style = if report.cases % 2 == 0 { scene.keys } else { other_style(scene.keys) };
+            report.cases += 1;
+            report.worst = report.worst.max(go_on(scene, &mut successor, &target, cast, style, &what));
+            std::fs::remove_dir_all(target.parent().unwrap()).unwrap();
+        }
+    }
+    drop(strace);
+    report
+}
+
+/// Who comes next may be of either style.
+fn other_style(keys: &str) -> &'static str {
+    if keys.contains("flock") { "" } else { "style=flock" }
+}
+
+/// Sets the scene and ends its process there; `None` where it never came to that call. It comes to those that change
+/// something, but how often `/proc` is read depends on what else goes on.
+fn kill_at(place: &Path, scene: &Scene, call: &Call, depth: Depth, moment: Moment) -> Option<(PathBuf, Cast)> {
+    for attempt in 0..ATTEMPTS {
+        let target = place.with_extension(attempt.to_string()).join("t");
+        let cast = scene.set(&target);
+        let mut actor = Actor::start();
+        scene.ready(&mut actor, &target);
+        if dies(actor, &scene.line(&target), scene, call, depth, moment) {
+            return Some((target, cast));
+        }
+        drop(cast);
+        std::fs::remove_dir_all(target.parent().unwrap()).unwrap();
+    }
+    None
+}
+
+fn dies(mut actor: Actor, line: &str, scene: &Scene, call: &Call, depth: Depth, moment: Moment) -> bool {
+    // A signal that stops takes effect on the way out of the call.
+    let blow = if moment == Moment::Before { "KILL" } else { "STOP" };
+    let fault = format!("{}:signal={blow}:when={}", call.name, call.nth);
+    let strace = attach(&actor, scene, depth, &[&fault]);
+    actor.tell(line);
+    match moment {
+        Moment::Before => actor.hear_or_end().is_none(),
+        Moment::After => {
+            let stopped = loop {
+                if strace.says("stopped by SIGSTOP") {
+                    break true;
+                }
+                if actor.has_answered() {
+                    break false;
+                }
+            };
+            if stopped {
+                signal(actor.pid(), libc::SIGKILL);
+                actor.await_end();
+            }
+            stopped
+        }
+    }
+}
+
+/// The next one gets the lock, and the folder is clean after a sweep. Returns how long the next one took.
+fn go_on(scene: &Scene, successor: &mut Actor, target: &Path, cast: Cast, keys: &str, what: &str) -> Duration {
+    let parent = target.parent().unwrap();
+    successor.must(&format!("open l {} {keys}", target.display()));
+    if let Some(holder) = &cast.foreign {
+        break_until_gone(successor, target, holder.pid(), what);
+    }
+    let mut native = cast.native.map(|mut holder| {
+        broken_or_not(&mut holder, successor, target, what);
+        holder
+    });
+    if scene.before == Before::Holder(FLOCK) {
+        // Nobody can take the target's own kernel lock from it.
+        native.take().unwrap().must_fail("release g", "lost");
+    }
+    let started = Instant::now();
+    let answer = successor.ask(&format!("acquire l g {}", HANG.as_millis()));
+    let took = started.elapsed();
+    assert_eq!(answer["ok"], true, "{what}: {answer}");
+    assert!(!is_told(scene, keys) || !answer["crashed"].is_null(), "{what}: the crash was forgotten: {answer}");
+    successor.must("check g");
+    if let Some(mut holder) = native {
+        holder.must_fail("release g", "lost");
+        successor.must("check g");
+    }
+    successor.must("release g");
+    drop(cast.foreign);
+    // Flock style looks at no lock file: a dead foreign program's stays until a sweep.
+    let stays = keys.contains("flock");
+    let left = names(parent);
+    assert!(left.iter().all(|name| may_stay(name, stays)), "{what}; then there is {left:?}");
+    // Closes the lock: an anchor that somebody has open is not pruned.
+    successor.must(&format!("open l {}/away/t", parent.parent().unwrap().display()));
+    // What a dead one left goes first, and its anchor, which is idle then, the next time.
+    let sweep = format!("clean {} idle_ms=0", parent.display());
+    let cleaned = (successor.must(&sweep), successor.must(&sweep));
+    assert_eq!(names(parent), [""; 0], "{what}; then there is {:?}, after {cleaned:?}", names(&anchors(target)));
+    took
+}
+
+/// Must the next one hear of a crash? Whoever died at the scene may have been told of the one before, and told nobody.
+fn is_told(scene: &Scene, keys: &str) -> bool {
+    match scene.before {
+        Before::Crashed(_) => true,
+        // A foreign program's lock file is nothing to flock style.
+        Before::Bereft => true,
+        Before::DeadForeign | Before::HalfTaken => !keys.contains("flock"),
+        _ => false,
+    }
+}
+
+/// A break of a live native that died on the way: the holder still holds or has lost, and nobody enters beside it.
+fn broken_or_not(holder: &mut Actor, successor: &mut Actor, target: &Path, what: &str) {
+    let retry = |holder: &mut Actor| {
+        Actor::start().must(&format!("break {} force", target.display()));
+        holder.must_fail("check g", "lost");
+    };
+    if holder.ask("check g")["ok"] == true {
+        let busy = successor.must_fail("acquire l g never", "busy");
+        assert_eq!(busy["holder"], holder.pid(), "{what}");
+        // An operator tries again.
+        retry(holder);
+    }
+    holder.must_fail("check g", "lost");
+    // The old holder still has its file's kernel lock. While the lock file shows it, natives wait for it, as the break
+    // had only begun; done again, it is through.
+    if lock_file(target).exists() {
+        retry(holder);
+    }
+}
+
+/// A foreign holder is in the way until its lock file is gone.
+fn break_until_gone(successor: &mut Actor, target: &Path, holder: u32, what: &str) {
+    if lock_file(target).exists() {
+        let found: Value = successor.must(&format!("inspect {}", target.display()));
+        assert_eq!(found["found"]["pid"], holder, "{what}: {found}");
+        Actor::start().must(&format!("break {} force", target.display()));
+    }
+    assert!(!lock_file(target).exists(), "{what}");
+}

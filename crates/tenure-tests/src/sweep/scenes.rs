@@ -1,0 +1,244 @@
+//! The scenes of a sweep: what is there before, who does what, and whether there are hard links.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use super::{anchors, handicap, lock_file};
+use crate::strace::Strace;
+use crate::{Actor, Foreign};
+
+/// What is there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// A folder with nothing in it.
+    Nothing,
+    /// The same, and everyone may write in it: `.tenure` appears with its mode.
+    Shared,
+    /// A lock that was released.
+    Idle,
+    /// The one under test holds.
+    Held,
+    /// A holder that died; the options of its lock.
+    Crashed(&'static str),
+    /// The same, and somebody has removed `.tenure`.
+    Bereft,
+    /// A lock file that a foreign program left when it died.
+    DeadForeign,
+    /// A native that died in a takeover, between the exchange and the removal of what came out.
+    HalfTaken,
+    /// The same, and a foreign program has removed the dead native's lock file.
+    Stripped,
+    /// A native that died when its anchor was made, but had not got its name.
+    HalfMade,
+    /// A native that holds; the options of its lock.
+    Holder(&'static str),
+    /// A foreign program that holds.
+    ForeignHolder,
+}
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    Acquire,
+    Release,
+    Clean,
+    Break,
+    /// Of a live holder's lock.
+    Force,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Scene {
+    pub deed: Deed,
+    /// The options of the lock that is acquired.
+    pub keys: &'static str,
+    pub before: Before,
+    /// Are there hard links?
+    pub links: bool,
+}
+
+impl std::fmt::Display for Scene {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} ({:?}) after {:?}", self.deed, self.keys, self.before)?;
+        if self.links { Ok(()) } else { write!(f, ", without hard links") }
+    }
+}
+
+const fn scene(deed: Deed, keys: &'static str, before: Before) -> Scene {
+    Scene { deed, keys, before, links: true }
+}
+
+const fn copied(deed: Deed, keys: &'static str, before: Before) -> Scene {
+    Scene { deed, keys, before, links: false }
+}
+
+pub const FLOCK: &str = "style=flock";
+
+/// Every scene.
+pub static SCENES: &[Scene] = &[
+    scene(Deed::Acquire, "", Before::Nothing),
+    scene(Deed::Acquire, "mode=666", Before::Nothing),
+    scene(Deed::Acquire, FLOCK, Before::Nothing),
+    scene(Deed::Acquire, "style=flock mode=666", Before::Nothing),
+    copied(Deed::Acquire, "", Before::Nothing),
+    scene(Deed::Acquire, "", Before::Shared),
+    scene(Deed::Acquire, "", Before::Idle),
+    scene(Deed::Acquire, FLOCK, Before::Idle),
+    copied(Deed::Acquire, "", Before::Idle),
+    scene(Deed::Release, "", Before::Held),
+    scene(Deed::Release, FLOCK, Before::Held),
+    copied(Deed::Release, "", Before::Held),
+    scene(Deed::Acquire, "", Before::Crashed("")),
+    scene(Deed::Acquire, FLOCK, Before::Crashed("")),
+    scene(Deed::Acquire, "", Before::Crashed(FLOCK)),
+    scene(Deed::Acquire, FLOCK, Before::Crashed(FLOCK)),
+    copied(Deed::Acquire, "", Before::Crashed("")),
+    copied(Deed::Acquire, FLOCK, Before::Crashed("")),
+    scene(Deed::Acquire, "", Before::Bereft),
+    copied(Deed::Acquire, "", Before::Bereft),
+    scene(Deed::Acquire, "", Before::DeadForeign),
+    copied(Deed::Acquire, "", Before::DeadForeign),
+    scene(Deed::Acquire, "", Before::HalfTaken),
+    scene(Deed::Acquire, FLOCK, Before::HalfTaken),
+    copied(Deed::Acquire, "", Before::HalfTaken),
+    scene(Deed::Acquire, "", Before::Stripped),
+    scene(Deed::Acquire, "mode=666", Before::HalfMade),
+    scene(Deed::Clean, "", Before::Idle),
+    scene(Deed::Clean, "", Before::Crashed("")),
+    scene(Deed::Clean, "", Before::Crashed(FLOCK)),
+    copied(Deed::Clean, "", Before::Crashed("")),
+    scene(Deed::Clean, "", Before::Bereft),
+    copied(Deed::Clean, "", Before::Bereft),
+    scene(Deed::Clean, "", Before::DeadForeign),
+    copied(Deed::Clean, "", Before::DeadForeign),
+    scene(Deed::Clean, "", Before::HalfTaken),
+    copied(Deed::Clean, "", Before::HalfTaken),
+    scene(Deed::Clean, "", Before::Stripped),
+    scene(Deed::Clean, "", Before::HalfMade),
+    scene(Deed::Break, "", Before::Crashed("")),
+    scene(Deed::Break, "", Before::Crashed(FLOCK)),
+    copied(Deed::Break, "", Before::Crashed("")),
+    scene(Deed::Break, "", Before::Bereft),
+    scene(Deed::Break, "", Before::DeadForeign),
+    copied(Deed::Break, "", Before::DeadForeign),
+    scene(Deed::Force, "", Before::Holder("")),
+    scene(Deed::Force, "", Before::Holder(FLOCK)),
+    copied(Deed::Force, "", Before::Holder("")),
+    scene(Deed::Force, "", Before::ForeignHolder),
+];
+
+/// Those of one kind of deed, with or without hard links.
+pub fn of(deeds: &[Deed], links: bool) -> impl Iterator<Item = &'static Scene> {
+    SCENES.iter().filter(move |scene| deeds.contains(&scene.deed) && scene.links == links)
+}
+
+/// Those who hold while the scene plays.
+#[derive(Default)]
+pub struct Cast {
+    pub native: Option<Actor>,
+    pub foreign: Option<Foreign>,
+}
+
+impl Scene {
+    /// Makes what is there before, in `target`'s folder, which is made too.
+    pub fn set(&self, target: &Path) -> Cast {
+        fs::create_dir(target.parent().unwrap()).unwrap();
+        self.fill(target)
+    }
+
+    fn fill(&self, target: &Path) -> Cast {
+        let mut cast = Cast::default();
+        match self.before {
+            Before::Nothing | Before::Held => {}
+            Before::Shared => fs::set_permissions(target.parent().unwrap(), fs::Permissions::from_mode(0o777)).unwrap(),
+            Before::Idle => {
+                let (_strace, mut actor) = self.holder(target, "");
+                actor.must("release g");
+                actor.finish();
+            }
+            Before::Crashed(keys) => self.holder(target, keys).1.kill(),
+            Before::Bereft => {
+                self.holder(target, "").1.kill();
+                fs::remove_dir_all(anchors(target)).unwrap();
+            }
+            Before::DeadForeign => dead_foreign(target),
+            Before::HalfTaken => {
+                dead_foreign(target);
+                // What came out of the exchange is the first that it removes, but for a copy that was in vain.
+                let fault = if self.links { "unlinkat:signal=KILL:when=1" } else { "unlinkat:signal=KILL:when=2" };
+                dies_in(target, "", self, fault);
+                assert!(anchors(target).join("t.lock.swap").exists() && lock_file(target).exists());
+            }
+            Before::Stripped => {
+                Scene { before: Before::HalfTaken, ..*self }.fill(target);
+                fs::remove_file(lock_file(target)).unwrap();
+            }
+            Before::HalfMade => {
+                dies_in(target, "mode=666", self, "renameat2:signal=KILL:when=1");
+                assert!(anchors(target).join("t.lock.new").exists());
+            }
+            Before::Holder(keys) => cast.native = Some(self.holder(target, keys).1),
+            Before::ForeignHolder => cast.foreign = Some(Foreign::hold("python", target)),
+        }
+        cast
+    }
+
+    /// Brings the one under test to where the line can be said.
+    pub fn ready(&self, actor: &mut Actor, target: &Path) {
+        if matches!(self.deed, Deed::Acquire | Deed::Release) {
+            actor.must(&format!("open l {} {}", target.display(), self.keys));
+        }
+        if self.deed == Deed::Release {
+            let strace = handicap(actor, self);
+            actor.must("acquire l g never");
+            drop(strace);
+        }
+    }
+
+    /// What the one under test is told.
+    pub fn line(&self, target: &Path) -> String {
+        match self.deed {
+            Deed::Acquire => "acquire l g never".to_owned(),
+            Deed::Release => "release g".to_owned(),
+            Deed::Clean => format!("clean {} idle_ms=0", target.parent().unwrap().display()),
+            Deed::Break => format!("break {}", target.display()),
+            Deed::Force => format!("break {} force", target.display()),
+        }
+    }
+
+    /// A native that holds.
+    fn holder(&self, target: &Path, keys: &str) -> (Option<Strace>, Actor) {
+        let mut actor = Actor::start();
+        let strace = handicap(&actor, self);
+        actor.must(&format!("open l {} {keys}", target.display()));
+        actor.must("acquire l g never");
+        (strace, actor)
+    }
+}
+
+/// A native that dies in the call of an acquire that the fault names.
+fn dies_in(target: &Path, keys: &str, scene: &Scene, fault: &str) {
+    let mut actor = Actor::start();
+    actor.must(&format!("open l {} {keys}", target.display()));
+    let faults: Vec<&str> = super::lasting(scene).iter().copied().chain([fault]).collect();
+    let strace = Strace::inject(actor.pid(), &faults);
+    assert_eq!(actor.ask_if_it_lives("acquire l g never"), None, "it never came to {fault}");
+    drop(strace);
+}
+
+/// A lock file that a foreign program left when it died.
+pub fn dead_foreign(target: &Path) {
+    let mut child = Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    let text = format!("{{\n  \"pid\": {},\n  \"createdAt\": \"2026-03-02T10:00:00.000Z\"\n}}", child.id());
+    // By a process of its own: what this one has open for writing, its other threads' children have for a moment too,
+    // and a lock file that is open for writing is a live one.
+    let mut writer = Actor::start();
+    // Not written into what is there, which may be a holder's.
+    let made = target.with_file_name("made");
+    writer.must(&format!("put {} 0 {}", made.display(), crate::hex(text.as_bytes())));
+    writer.finish();
+    fs::rename(made, lock_file(target)).unwrap();
+}

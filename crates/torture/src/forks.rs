@@ -1,0 +1,99 @@
+//! A native that forks: what its child sees of the parent's guard, and a child that acquires for itself.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tenure::{Guard, Wait};
+
+use crate::chance::Chance;
+use crate::site::{Site, say};
+use crate::workers::{Shown, hold, how_long, refused};
+
+/// Forks with a guard, and without one: then the child acquires, and is killed now and then.
+pub fn fork_again_and_again(site: &Site, locks: &[Shown], seed: u64, last: &AtomicBool) {
+    let mut chance = Chance(seed);
+    for count in 1.. {
+        let is_last = last.load(Ordering::SeqCst);
+        let shown = &locks[chance.below(locks.len() as u64) as usize];
+        if !is_last && chance.one_in(2) {
+            child_acquires(site, shown, &mut chance, count);
+        } else {
+            let wait = how_long(&mut chance, is_last);
+            match shown.0.acquire(wait) {
+                Ok(guard) => {
+                    let guard = child_has_none(guard, shown);
+                    hold(site, guard, &mut chance, count, shown.1);
+                }
+                Err(error) => refused(&error, wait),
+            }
+            if is_last {
+                return;
+            }
+        }
+        std::thread::sleep(chance.micros(2000));
+    }
+}
+
+/// The child's copy of the guard is lost, its end ends nothing, and another acquire there is refused.
+fn child_has_none(guard: Guard, (lock, _): &Shown) -> Guard {
+    let mut guard = Some(guard);
+    in_child(None, || {
+        let guard = guard.take().expect("the child has its copy");
+        let fault = |what: &str| say(&format!("fault a forked child {what}"));
+        if !guard.check().is_err_and(|error| error.is_lost()) {
+            fault("took its parent's lock for its own");
+        }
+        if lock.acquire(Wait::Never).is_ok() {
+            fault("was granted beside its parent");
+        }
+        drop(guard);
+    });
+    let guard = guard.expect("the child's is the child's");
+    if let Err(error) = guard.check() {
+        say(&format!("fault the end of a forked child cost its parent the lock: {error}"));
+    }
+    guard
+}
+
+fn child_acquires(site: &Site, (lock, visible): &Shown, chance: &mut Chance, count: u64) {
+    let seed = chance.next();
+    let kill_after = chance.one_in(3).then(|| chance.micros(3000));
+    in_child(kill_after, || {
+        site.forked();
+        match lock.acquire(Wait::Forever) {
+            Ok(guard) => hold(site, guard, &mut Chance(seed), count, *visible),
+            Err(error) => refused(&error, Wait::Forever),
+        }
+    });
+}
+
+/// Forks without exec, and waits for the child, which ends with us.
+fn in_child(kill_after: Option<std::time::Duration>, act: impl FnOnce()) {
+    let parent = std::process::id();
+    // SAFETY: only this thread uses the library here; the other waits for a line of its input.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "{}", std::io::Error::last_os_error());
+    if pid == 0 {
+        // SAFETY: no precondition. Whoever lost its parent before this ends by itself.
+        unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            if libc::getppid() as u32 == parent {
+                act();
+            }
+            libc::_exit(0);
+        }
+    }
+    if let Some(after) = kill_after {
+        std::thread::sleep(after);
+        // SAFETY: our own child, not reaped yet.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+        say("child-killed");
+    }
+    let mut status = 0;
+    // SAFETY: `status` is on this stack.
+    unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    let ended = libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0;
+    let killed = kill_after.is_some() && libc::WIFSIGNALED(status);
+    if !ended && !killed {
+        say(&format!("fault a forked child ended with {status}"));
+    }
+}

@@ -1,0 +1,211 @@
+//! The torture: many programs on one lock, killed and stopped at random, and a witness that counts double holds.
+//!
+//! ```text
+//! cargo run --release -p torture -- --for 10m [--round 15s] [--seed N] [--only ROUND,..] [--processes 16] [--fs all]
+//! cargo run --release -p torture -- sweep
+//! cargo run --release -p torture -- leaks [--times 100000]
+//! ```
+//!
+//! It goes in rounds, each in a fresh folder:
+//!
+//! | round | who | what may not be |
+//! | --- | --- | --- |
+//! | natives | natives of both styles, by the library (threads, futures that are dropped, forked children) and by `tenure run` | two that hold |
+//! | careful | natives in lock-file style, foreign programs in Python and JavaScript that never remove another's lock file | two that hold |
+//! | seed | natives of both styles, foreign programs with the seed's whole protocol (which robs live locks now and then), a person who removes lock files, a cleaner | two natives that hold |
+//! | pruned | natives of both styles that open the lock anew each time, a cleaner that prunes every anchor it may | two that hold |
+//! | flock | natives in flock style, those who share, flock(1) | two that hold, unless both share |
+//! | broken | natives of both styles, one who breaks | two that hold, unless the older one is told that it lost |
+//! | apart | natives of both styles in three pid namespaces, whose pids are recycled on purpose | two that hold |
+//! | careful-apart | as careful, without JavaScript, in three pid namespaces | two that hold |
+//! | hot | natives of both styles that do nearly nothing with the lock | two that hold |
+//!
+//! In every round besides: a waiter that waits though the lock is free; a fence that goes down; a torn line in the
+//! transcript, but by a killed holder, which the next one repairs; an acknowledged line that is missing; something that is
+//! left behind. The last line is one of JSON, with the totals. On a fault the exit code is 1, and the folder stays.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test program")]
+
+mod board;
+mod breaks;
+mod chance;
+mod forks;
+mod hot;
+mod leaks;
+mod mounts;
+mod phase;
+mod pods;
+mod round;
+mod site;
+mod sum;
+mod sweep;
+mod team;
+mod verdict;
+mod witness;
+mod workers;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::{Parser, Subcommand};
+use serde_json::json;
+
+use mounts::{FileSystem, Ground};
+use phase::Phase;
+use sum::Sum;
+
+#[derive(Parser)]
+#[command(about = "Many programs on one lock, killed and stopped at random")]
+struct Words {
+    #[command(subcommand)]
+    role: Option<Role>,
+    /// How long, at least one round of each kind: 10s, 5m, 1h
+    #[arg(long = "for", value_name = "TIME", value_parser = duration, default_value = "60s")]
+    length: Duration,
+    /// How long each round
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "15s")]
+    round: Duration,
+    /// Chance begins here; the time by default
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Where the rounds' folders are made
+    #[arg(long, default_value_os_t = std::env::temp_dir())]
+    dir: PathBuf,
+    /// Only these rounds
+    #[arg(long, value_name = "ROUND,..", value_delimiter = ',')]
+    only: Vec<Phase>,
+    /// How many members a round has, at least: up to 64
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=64))]
+    processes: u64,
+    /// On these file systems, in turn, mounted for this run; "all" for all of them
+    #[arg(long, value_name = "KIND,..", value_delimiter = ',')]
+    fs: Vec<String>,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Kills at, and fails, every system call of every scene
+    Sweep,
+    /// Acquires very often, and looks for what is left of it
+    Leaks {
+        #[arg(long, default_value_t = 100_000)]
+        times: u64,
+        /// What an allocator may keep for itself: less than a word an acquire
+        #[arg(long, value_name = "KIB", default_value_t = 700)]
+        slack: u64,
+    },
+    #[command(hide = true)]
+    Worker { kind: String, folder: PathBuf, phase: Phase, seed: u64 },
+    #[command(hide = true)]
+    Inside { style: String, folder: PathBuf, phase: Phase, seed: u64 },
+    #[command(hide = true)]
+    Hot { folder: PathBuf, witness: PathBuf, worker: usize, target: usize, seed: u64 },
+    #[command(hide = true)]
+    Init,
+}
+
+fn main() {
+    let words = Words::parse();
+    match &words.role {
+        Some(Role::Worker { kind, folder, phase, seed }) => workers::work(kind, folder, *phase, *seed),
+        Some(Role::Inside { style, folder, phase, seed }) => workers::inside(style, folder, *phase, *seed),
+        Some(Role::Hot { folder, witness, worker, target, seed }) => {
+            hot::work(folder, witness, *worker, *target, *seed)
+        }
+        Some(Role::Init) => pods::init(),
+        Some(Role::Leaks { times, slack }) => std::process::exit(leaks::run(&words.dir, *times, *slack)),
+        Some(Role::Sweep) => std::process::exit(sweep::run(&words.dir)),
+        None => std::process::exit(drive(&words)),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(at);
+    let number: u64 = number.parse().map_err(|_| "300ms, 10s, 5m or 1h".to_owned())?;
+    Ok(Duration::from_millis(match unit {
+        "ms" => number,
+        "s" | "" => number * 1000,
+        "m" => number * 60_000,
+        "h" => number * 3_600_000,
+        other => return Err(format!("no unit of time: {other}")),
+    }))
+}
+
+fn drive(words: &Words) -> i32 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let seed: u64 = words.seed.unwrap_or(since.as_micros() as u64);
+    let base = tempfile::Builder::new().prefix("torture-").tempdir_in(&words.dir).unwrap();
+    println!("seed {seed}, in {}", base.path().display());
+    let grounds = grounds(&words.fs, base.path());
+    let programs = team::Programs::find();
+    let mut phases = if words.only.is_empty() { Phase::ALL.to_vec() } else { words.only.clone() };
+    phases.retain(|phase| programs.namespaces || !phase.apart());
+    // Commands that outlive their `tenure` come to us, so that nothing is left behind unseen.
+    // SAFETY: no precondition.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
+
+    let started = Instant::now();
+    let mut all = Sum::default();
+    let mut rounds = 0;
+    for number in 0.. {
+        // At least one of each phase.
+        if number >= phases.len() && started.elapsed() >= words.length {
+            break;
+        }
+        let phase = phases[number % phases.len()];
+        // Another one for each phase the next time.
+        let ground = &grounds[(number + number / phases.len()) % grounds.len()];
+        if ground.is_shared() && phase.needs_proof() {
+            continue;
+        }
+        let seed = seed.wrapping_add(number as u64);
+        let folder = ground.folder.join(format!("round-{number}"));
+        let witness = base.path().join(format!("witness-{number}"));
+        let size = words.processes as usize;
+        let sum = match phase {
+            Phase::Hot => hot::run(&programs, &folder, &witness, size, seed, words.round),
+            _ => round::Round::new(&programs, &folder, &witness, phase, size, seed).run(words.round),
+        };
+        rounds += 1;
+        println!("round {number} ({}, {}): {}", phase.name(), ground.name(), sum.json());
+        let bad = !sum.faults.is_empty();
+        all.add(sum);
+        if bad {
+            break;
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+        std::fs::remove_dir_all(&witness).unwrap();
+    }
+    let mut totals = all.json();
+    totals["seed"] = seed.into();
+    totals["rounds"] = rounds.into();
+    totals["processes"] = words.processes.into();
+    totals["seconds"] = started.elapsed().as_secs().into();
+    totals["fileSystems"] = json!(grounds.iter().map(Ground::name).collect::<Vec<_>>());
+    println!("{totals}");
+    if all.faults.is_empty() {
+        drop(grounds);
+        return 0;
+    }
+    for fault in &all.faults {
+        eprintln!("{fault}");
+    }
+    eprintln!("seed {seed}; its files are in {}", base.keep().display());
+    1
+}
+
+/// Where the rounds go. What this machine has not is left out, and said.
+fn grounds(names: &[String], base: &Path) -> Vec<Ground> {
+    if names.is_empty() {
+        return vec![Ground::here(base)];
+    }
+    let kinds: Vec<FileSystem> = match names {
+        [all] if all == "all" => FileSystem::ALL.to_vec(),
+        names => names.iter().map(|name| name.parse().unwrap_or_else(|error| panic!("--fs {name}: {error}"))).collect(),
+    };
+    mounts::alone();
+    let grounds: Vec<Ground> = kinds.into_iter().filter_map(|kind| mounts::mount(kind, base)).collect();
+    assert!(!grounds.is_empty(), "none of these file systems is here");
+    grounds
+}

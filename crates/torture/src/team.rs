@@ -1,0 +1,225 @@
+//! Who takes part in a round, and how each is started.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tenure_tests::has;
+
+use crate::phase::Phase;
+use crate::site::{MEMBER, WITNESS};
+
+/// Where workers find the command.
+pub const TENURE: &str = "TENURE_BIN";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A process of this program: `torture worker NAME`.
+    Native(&'static str),
+    /// `tenure run` and a command; one grant a process.
+    Run {
+        flock: bool,
+    },
+    /// flock(1) and a command; one grant a process.
+    Flock,
+    Python,
+    Node,
+    Cleaner,
+    Breaker,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Native(name) => name,
+            Kind::Run { flock: false } => "run",
+            Kind::Run { flock: true } => "run --flock",
+            Kind::Flock => "flock(1)",
+            Kind::Python => "python",
+            Kind::Node => "node",
+            Kind::Cleaner => "cleaner",
+            Kind::Breaker => "breaker",
+        }
+    }
+
+    pub fn foreign(self) -> bool {
+        matches!(self, Kind::Python | Kind::Node)
+    }
+
+    /// Ends after one grant, without having been told.
+    pub fn once(self) -> bool {
+        matches!(self, Kind::Run { .. } | Kind::Flock)
+    }
+}
+
+/// How to start what is not ours.
+pub struct Programs {
+    torture: PathBuf,
+    pub tenure: Option<PathBuf>,
+    python: Option<PathBuf>,
+    node: bool,
+    flock: bool,
+    /// May it make pid namespaces?
+    pub namespaces: bool,
+}
+
+impl Programs {
+    /// Finds them, and says what is missing.
+    pub fn find() -> Programs {
+        let torture = std::env::current_exe().unwrap();
+        let tenure = std::env::var_os(TENURE).map_or_else(|| built(&torture), PathBuf::from);
+        let says = |command: &mut Command| {
+            let out = command.stderr(Stdio::null()).output().ok()?;
+            let text = String::from_utf8_lossy(&out.stdout).trim().to_owned();
+            (out.status.success() && !text.is_empty()).then_some(text)
+        };
+        // A shim in the place of python would cost more than all the rest at every restart.
+        let python = says(Command::new("python3").args(["-c", "import sys; print(sys.executable)"]));
+        let programs = Programs {
+            tenure: says(Command::new(&tenure).arg("--version")).map(|_| tenure),
+            python: python.map(PathBuf::from),
+            node: has("node"),
+            flock: has("flock"),
+            namespaces: tenure_tests::is_root() && has("unshare"),
+            torture,
+        };
+        for (what, there) in [
+            ("tenure", programs.tenure.is_some()),
+            ("python3", programs.python.is_some()),
+            ("node", programs.node),
+            ("flock(1)", programs.flock),
+            ("pid namespaces: they take root and unshare(1)", programs.namespaces),
+        ] {
+            if !there {
+                println!("without {what}");
+            }
+        }
+        programs
+    }
+
+    /// The team of a phase, `size` strong where the phase is one of many.
+    pub fn team(&self, phase: Phase, size: usize) -> Vec<Kind> {
+        let natives = match phase {
+            // A native in flock style and a program that knows only lock files do not see each other.
+            Phase::Careful | Phase::CarefulApart => ["lock-file", "lock-file", "lock-file", "crowd"].as_slice(),
+            Phase::Pruned => &["anew", "anew", "anew"],
+            Phase::Flock => &["flock", "sharer", "sharer", "flock", "sharer"],
+            Phase::Broken => &["breakable", "breakable", "breakable", "breakable"],
+            Phase::Natives => &["lock-file", "flock", "mixed", "mixed-crowd", "forker", "lock-file"],
+            Phase::Seed | Phase::Apart => &["lock-file", "lock-file", "flock", "flock", "mixed", "mixed-crowd"],
+            Phase::Hot => &[],
+        };
+        let mut others = Vec::new();
+        if self.tenure.is_some() && !matches!(phase, Phase::Pruned | Phase::Broken) {
+            others.push(Kind::Run { flock: phase == Phase::Flock });
+            others.push(Kind::Run { flock: !matches!(phase, Phase::Careful | Phase::CarefulApart) });
+        }
+        if self.flock && phase == Phase::Flock {
+            others.extend([Kind::Flock, Kind::Flock]);
+        }
+        if self.python.is_some() && phase.needs_proof() {
+            others.push(Kind::Python);
+        }
+        if self.node && matches!(phase, Phase::Careful | Phase::Seed) {
+            others.push(Kind::Node);
+        }
+        if phase.cleaned() {
+            others.push(Kind::Cleaner);
+        }
+        if phase == Phase::Broken {
+            others.push(Kind::Breaker);
+        }
+        let mut team: Vec<Kind> = natives.iter().map(|name| Kind::Native(name)).chain(others).collect();
+        // More of each, in turn, but for who sweeps and who breaks.
+        let many: Vec<Kind> =
+            team.iter().copied().filter(|kind| !matches!(kind, Kind::Cleaner | Kind::Breaker)).collect();
+        let more = many.iter().copied().cycle().take(size.saturating_sub(team.len()));
+        team.extend(more.collect::<Vec<_>>());
+        team
+    }
+
+    pub fn command(
+        &self,
+        kind: Kind,
+        member: usize,
+        folder: &Path,
+        witness: &Path,
+        phase: Phase,
+        seed: &str,
+    ) -> Command {
+        let foreign = |at: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(at);
+        let target = folder.join("transcript.jsonl");
+        let mut command = match kind {
+            Kind::Native(_) | Kind::Cleaner | Kind::Breaker => {
+                let mut command = self.worker();
+                command.args(["worker", kind.name()]);
+                command
+            }
+            Kind::Run { flock } => {
+                let mut command = Command::new(self.tenure.as_ref().unwrap());
+                command.arg("run").args(flock.then_some("--flock")).arg(target);
+                command.arg("--").arg(&self.torture).arg("inside");
+                command.arg(if flock { "flock" } else { "lock-file" }).process_group(0);
+                command
+            }
+            Kind::Flock => {
+                let mut command = Command::new("flock");
+                command.arg(target).arg(&self.torture).args(["inside", "flock"]).process_group(0);
+                command
+            }
+            Kind::Python => {
+                let mut command = Command::new(self.python.as_ref().unwrap());
+                command.arg(foreign("foreign/torture.py")).env("TORTURE_SEED", foreign("../tenure-tests/foreign"));
+                command
+            }
+            Kind::Node => {
+                let mut command = Command::new("node");
+                command.arg(foreign("foreign/torture.mjs"));
+                command
+            }
+        };
+        command.arg(folder).args([phase.name(), seed]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.env(MEMBER, member.to_string()).env(WITNESS, witness);
+        if let Some(tenure) = &self.tenure {
+            command.env(TENURE, tenure);
+        }
+        if kind.once() {
+            // It says so when it has waited for a while.
+            command.stderr(Stdio::null());
+        }
+        end_with_us(&mut command);
+        command
+    }
+
+    /// A command that runs this program.
+    pub fn worker(&self) -> Command {
+        Command::new(&self.torture)
+    }
+}
+
+/// Ends even a stopped process with the thread that started it.
+pub fn end_with_us(command: &mut Command) {
+    // SAFETY: prctl(2) may be called between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            Ok(())
+        });
+    }
+}
+
+/// The command beside this program: built anew where cargo runs us, so that it is never an old one.
+fn built(torture: &Path) -> PathBuf {
+    let folder = torture.parent().unwrap();
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap() } else { folder };
+    if let Some(cargo) = std::env::var_os("CARGO") {
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "--locked", "--package", "tenure-cli", "--bin", "tenure"]);
+        build.args((!cfg!(debug_assertions)).then_some("--release")).arg("--manifest-path");
+        build.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml"));
+        if !build.status().is_ok_and(|status| status.success()) {
+            println!("`tenure` could not be built");
+        }
+    }
+    folder.join("tenure")
+}

@@ -1,0 +1,144 @@
+//! The witness: it knows nothing of Tenure, and sees who is inside at once.
+//!
+//! POSIX record locks (`fcntl(2)`) on a file of its own. The kernel drops them as a dying process closes its files, and
+//! that is before it drops a `flock`, which goes with the last reference to the open file: so a successor never finds a
+//! dead one's byte taken.
+//!
+//! | byte | who has it locked |
+//! | --- | --- |
+//! | 0 | who holds as natives do; shared holders have it shared |
+//! | 1 | a foreign program that holds |
+//! | 2 | a native that foreign programs can see (flock style shows no lock file) |
+//! | 3 | who writes to the transcript, in a round with breaks: there two may be inside |
+//! | 1000 + N | member N is inside, in a round with breaks |
+//!
+//! Whoever is in sets its own byte, then looks at the others', so an overlap is seen by whoever came later. Beside the
+//! bytes there are slots: who says that it is inside, for the driver's aim and for messages.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+pub const HOLDERS: i64 = 0;
+pub const FOREIGN: i64 = 1;
+pub const SEEN_NATIVES: i64 = 2;
+const WRITERS: i64 = 3;
+const MEMBERS: i64 = 1000;
+/// Where a holder and a foreign program say which member they are.
+pub const SLOTS: [u64; 2] = [64, 128];
+/// The largest fence that has written, in a round with breaks.
+const LARGEST: u64 = 192;
+/// The fence of each member that is inside, in a round with breaks.
+const FENCES: u64 = 4096;
+const SIZE: usize = 8192;
+
+pub struct Witness(File);
+
+impl Witness {
+    pub fn create(path: &Path) {
+        std::fs::write(path, [b' '; SIZE]).unwrap();
+    }
+
+    pub fn open(path: &Path) -> Witness {
+        Witness(OpenOptions::new().read(true).write(true).open(path).unwrap())
+    }
+
+    /// Takes a byte if no other process has it.
+    pub fn take(&self, byte: i64) -> bool {
+        self.set(byte, libc::F_WRLCK, libc::F_SETLK)
+    }
+
+    pub fn share(&self, byte: i64) -> bool {
+        self.set(byte, libc::F_RDLCK, libc::F_SETLK)
+    }
+
+    pub fn leave(&self, byte: i64) {
+        self.set(byte, libc::F_UNLCK, libc::F_SETLK);
+    }
+
+    fn set(&self, byte: i64, kind: i32, how: i32) -> bool {
+        let mut lock = range(byte, 1, kind);
+        // SAFETY: the descriptor is open, `lock` is as these commands want it and lives over the call.
+        unsafe { libc::fcntl(self.0.as_raw_fd(), how, &raw mut lock) == 0 }
+    }
+
+    /// Does another process have this byte?
+    pub fn taken(&self, byte: i64) -> bool {
+        self.first_taken(byte, 1).is_some()
+    }
+
+    /// The first byte of a range that another process has.
+    fn first_taken(&self, byte: i64, length: i64) -> Option<i64> {
+        let mut lock = range(byte, length, libc::F_WRLCK);
+        // SAFETY: as above, for F_GETLK.
+        let asked = unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_GETLK, &raw mut lock) };
+        assert_eq!(asked, 0, "{}", std::io::Error::last_os_error());
+        (lock.l_type != libc::F_UNLCK as libc::c_short).then_some(lock.l_start.max(byte))
+    }
+
+    pub fn write_slot(&self, at: u64, text: &str) {
+        self.0.write_all_at(format!("{text:<60}").as_bytes(), at).unwrap();
+    }
+
+    pub fn slot(&self, at: u64) -> String {
+        let mut text = [0; 60];
+        let length = self.0.read_at(&mut text, at).unwrap_or(0);
+        String::from_utf8_lossy(&text[..length]).split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    /// Comes in as one of several that may be inside at once: the fences of the others that are.
+    pub fn enter_beside(&self, member: u64, fence: u64) -> Vec<u64> {
+        // Its fence first: whoever sees the byte taken may read it.
+        self.write_number(FENCES + member * 8, fence);
+        assert!(self.take(MEMBERS + member as i64), "member {member} is in twice");
+        let mut others = Vec::new();
+        let mut from = MEMBERS;
+        while let Some(byte) = self.first_taken(from, MEMBERS + 64 - from) {
+            others.push(self.number(FENCES + (byte - MEMBERS) as u64 * 8));
+            from = byte + 1;
+            if from >= MEMBERS + 64 {
+                break;
+            }
+        }
+        others
+    }
+
+    pub fn leave_beside(&self, member: u64) {
+        self.leave(MEMBERS + member as i64);
+    }
+
+    /// Runs `write` where no larger fence has written before, alone; `false` where one has. This is what a resource does
+    /// that checks fences.
+    pub fn fenced(&self, fence: u64, write: impl FnOnce()) -> bool {
+        assert!(self.set(WRITERS, libc::F_WRLCK, libc::F_SETLKW), "{}", std::io::Error::last_os_error());
+        let fits = self.number(LARGEST) <= fence;
+        if fits {
+            self.write_number(LARGEST, fence);
+            write();
+        }
+        self.leave(WRITERS);
+        fits
+    }
+
+    fn write_number(&self, at: u64, number: u64) {
+        self.0.write_all_at(&number.to_le_bytes(), at).unwrap();
+    }
+
+    fn number(&self, at: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.0.read_exact_at(&mut bytes, at).unwrap();
+        // Nobody has written there yet.
+        if bytes == [b' '; 8] { 0 } else { u64::from_le_bytes(bytes) }
+    }
+}
+
+fn range(start: i64, length: i64, kind: i32) -> libc::flock {
+    // SAFETY: all zeroes is a valid `flock`.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = kind as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock.l_start = start;
+    lock.l_len = length;
+    lock
+}

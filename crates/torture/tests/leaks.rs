@@ -1,0 +1,67 @@
+//! No descriptor, no memory and no thread is left: by a count, and by Valgrind.
+
+#![allow(clippy::unwrap_used, reason = "tests look at files and processes as anyone would")]
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tenure_tests::{folder, has, needs, tenure_program};
+
+#[test]
+fn nothing_is_left_of_many_acquires() {
+    let dir = folder();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_torture"));
+    command.arg("--dir").arg(dir.path()).args(["leaks", "--times", "20000"]);
+    let ran = command.output().unwrap();
+    assert!(ran.status.success(), "{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+}
+
+/// Runs a program under memcheck, which must end well and say that nothing was lost, and nothing left open but what
+/// `kept` opened: a function that keeps a descriptor to the process's end on purpose.
+fn check(program: &Path, words: &[&str], kept: &str) {
+    let dir = folder();
+    let log = dir.path().join("log");
+    let mut command = Command::new("valgrind");
+    command.args(["--quiet", "--leak-check=full", "--errors-for-leak-kinds=definite,indirect", "--track-fds=yes"]);
+    command.arg("--show-leak-kinds=definite,indirect").arg("--error-exitcode=99");
+    command.arg(format!("--log-file={}", log.display())).arg(program).args(words);
+    let ran = command.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned();
+    let what = format!("{words:?}: {}\n{said}{}", ran.status, String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "{what}");
+    assert!(!said.contains("definitely lost") && !said.contains("indirectly lost"), "{what}");
+    assert!(said.contains("FILE DESCRIPTORS:"), "it did not look: {what}");
+    // What the parent left open to it is not the program's.
+    let open = said.split("Open file descriptor").skip(1).filter(|text| !text.contains("inherited from parent"));
+    assert_eq!(open.filter(|text| !text.contains(kept)).count(), 0, "left open: {what}");
+}
+
+#[test]
+fn valgrind_finds_no_leak_in_the_library() {
+    if !needs("valgrind", has("valgrind")) {
+        return;
+    }
+    let dir = folder();
+    let words = ["--dir", dir.path().to_str().unwrap(), "leaks", "--times", "100", "--slack", "100000"];
+    // The memory that Valgrind itself takes is no leak.
+    check(Path::new(env!("CARGO_BIN_EXE_torture")), &words, "nothing is kept");
+}
+
+#[test]
+fn valgrind_finds_no_leak_in_the_command() {
+    if !needs("valgrind", has("valgrind")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (target, folder) = (target.to_str().unwrap(), dir.path().to_str().unwrap());
+    let program = tenure_program();
+    // Not `run`: Valgrind 3.19, which is Debian 12's, has no pidfd_open(2), and `run` is honest about that.
+    for words in
+        [["hold", target], ["status", target], ["ls", folder], ["clean", folder], ["break", target], ["wait", target]]
+    {
+        // What a signal handler writes to stays open.
+        check(&program, &words, "catch_ending");
+    }
+    check(&program, &["hold", "--flock", target], "catch_ending");
+}

@@ -1,0 +1,46 @@
+//! A short torture: `src/main.rs` says what happens in it, and how to run a long one.
+
+#![allow(clippy::unwrap_used, reason = "tests look at files and processes as anyone would")]
+
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use tenure_tests::{folder, has, is_root, needs};
+
+#[test]
+fn no_double_hold_under_kills_at_random() {
+    // Without them it still tortures the natives.
+    needs("python3", has("python3"));
+    needs("node", has("node"));
+    let apart = needs("root and unshare(1)", is_root() && has("unshare"));
+    let dir = folder();
+    let ran = Command::new(env!("CARGO_BIN_EXE_torture"))
+        .args(["--for", "1s", "--round", "2s", "--dir", dir.path().to_str().unwrap()])
+        // Cargo has built the command already, and would wait for itself.
+        .env_remove("CARGO")
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(ran.stdout).unwrap();
+    // The seed is in the first line; the test's output shows it all when it fails.
+    println!("{said}{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "the torture found a fault: {}", ran.status);
+    let sum: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert_eq!((&sum["doubles"]["native-native"], &sum["faults"]), (&json!(0), &json!([])), "{sum}");
+    // It must have been a torture: on an idle machine these are fifty times as many.
+    for (what, least) in [("grants", 200), ("takeovers", 5), ("kills", 30), ("stops", 5), ("anchorsPruned", 1)] {
+        assert!(sum[what].as_u64().unwrap() >= least, "too few {what}: {sum}");
+    }
+    for (what, least) in [("breaks", 1), ("broken", 1), ("shares", 1), ("pidsRecycled", u64::from(apart))] {
+        assert!(sum[what].as_u64().unwrap() >= least, "too few {what}: {sum}");
+    }
+    let mut kinds =
+        vec!["lock-file", "flock", "mixed", "crowd", "mixed-crowd", "anew", "forker", "sharer", "breakable"];
+    kinds.extend(["run", "run --flock", "hot lock-file", "hot flock", "hot mixed", "hot crowd"]);
+    for (program, kind) in [("python3", "python"), ("node", "node"), ("flock", "flock(1)")] {
+        kinds.extend(has(program).then_some(kind));
+    }
+    for kind in kinds {
+        assert!(sum["grantsBy"][kind].as_u64().unwrap_or(0) > 0, "{kind} was never granted: {sum}");
+    }
+}
