@@ -86,6 +86,9 @@ mod error;
 pub mod escape;
 #[cfg(feature = "tokio")]
 mod future;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod helpers;
 mod holder;
