@@ -36,7 +36,7 @@ pub fn record(bytes: &[u8]) {
     assert!(rendered.len() >= bytes.len(), "no tail is left of the text before");
     let again = read(&rendered);
     the_fast_reader_agrees(&rendered, &again);
-    let plain = |id: &String| id.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\');
+    let plain = |id: &String| id.bytes().all(|byte| (b' '..=0x7f).contains(&byte) && byte != b'"' && byte != b'\\');
     let quick = |native: &record::Native| native.fence.is_some() && native.boot_id.as_ref().is_none_or(plain);
     assert_eq!(
         scan_own(&rendered).is_some(),
