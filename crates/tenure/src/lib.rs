@@ -105,9 +105,11 @@ pub mod process;
 mod queue;
 mod record;
 mod registry;
+mod sync;
 mod sys;
 mod tenure;
 mod trace;
+mod turn;
 mod watchdog;
 
 pub use clean::{Broken, CleanOptions, CleanReport, Cleaned, break_lock, clean};
