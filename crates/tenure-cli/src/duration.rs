@@ -50,9 +50,78 @@ pub(crate) fn parse_positive(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// What holds for any text: checked by the fuzzer (`fuzz/`) on texts that it invents, and on its fixed corpus below.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn check(text: &str) {
+    match parse(text) {
+        Err(error) => {
+            assert!(error.ends_with(FORMS), "{text:?}: {error}");
+            assert!(parse_positive(text).is_err());
+        }
+        Ok(duration) => {
+            assert!(text.bytes().all(|byte| byte.is_ascii_digit() || b"dhms".contains(&byte)), "{text:?}");
+            assert_eq!(parse_positive(text).is_ok(), !duration.is_zero(), "{text:?}");
+            if duration < Duration::MAX {
+                assert_eq!(parse(&canonical(duration)), Ok(duration), "{text:?}");
+            }
+        }
+    }
+}
+
+/// A duration of whole milliseconds as it may be written.
+#[cfg(any(test, fuzzing))]
+fn canonical(duration: Duration) -> String {
+    let mut rest = duration.as_millis();
+    let mut text = String::new();
+    for (unit, milliseconds) in UNITS {
+        if rest >= milliseconds || (rest == 0 && text.is_empty() && unit == "ms") {
+            text += &format!("{}{unit}", rest / milliseconds);
+            rest %= milliseconds;
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
+    // Reads the corpus.
+    #![allow(clippy::disallowed_methods)]
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    #[test]
+    fn the_corpus_of_durations() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/duration");
+        let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(files.len() >= 5, "{} files in {}", files.len(), folder.display());
+        for file in files {
+            println!("{}", file.display());
+            check(&String::from_utf8_lossy(&std::fs::read(&file).unwrap()));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_written_is_read(milliseconds in prop_oneof![0..100_000_000u64, any::<u64>()]) {
+            let duration = Duration::from_millis(milliseconds);
+            prop_assert_eq!(parse(&canonical(duration)), Ok(duration));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "([0-9]{0,30}(d|h|m|s|ms|[a-z-]| |\\PC){0,2}){0,4}") {
+            check(&text);
+        }
+
+        #[test]
+        fn the_parts_add_up(days in 0..1_000_000u64, hours in 0..1000u64, minutes in 0..1000u64, seconds in 0..1000u64) {
+            let sum = ((days * 24 + hours) * 60 + minutes) * 60 + seconds;
+            prop_assert_eq!(parse(&format!("{days}d{hours}h{minutes}m{seconds}s")), Ok(Duration::from_secs(sum)));
+        }
+    }
 
     #[test]
     fn the_forms_that_are_right() {

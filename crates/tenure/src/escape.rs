@@ -11,8 +11,8 @@ use std::time::Duration;
 pub fn text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        let bidi =
-            matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        // Unicode's property Bidi_Control.
+        let bidi = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         let line = matches!(c, '\u{2028}' | '\u{2029}');
         if c.is_control() || bidi || line {
             let _ = write!(out, "{}", c.escape_default());
@@ -35,7 +35,8 @@ pub fn word(path: &Path) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%=".contains(byte);
     // Such a name would be taken for an option.
     let front = if bytes.first() == Some(&b'-') { "./" } else { "" };
-    if !bytes.is_empty() && bytes.iter().all(plain) {
+    // zsh takes `=ls` for the path of the command `ls`.
+    if !bytes.is_empty() && bytes[0] != b'=' && bytes.iter().all(plain) {
         return format!("{front}{}", path.display());
     }
     match path.to_str() {
@@ -82,6 +83,7 @@ mod tests {
         assert_eq!(text("a\x1b]0;x\x07b\nc\u{9b}2J\u{202e}"), "a\\u{1b}]0;x\\u{7}b\\nc\\u{9b}2J\\u{202e}");
         assert_eq!(text("\u{61c}\u{200e}\u{2067}\u{2028}"), "\\u{61c}\\u{200e}\\u{2067}\\u{2028}");
         assert_eq!(text("plain – ünï"), "plain – ünï");
+        assert_eq!(text("\u{61c}\u{200e}\u{2066}"), "\\u{61c}\\u{200e}\\u{2066}", "every direction mark");
     }
 
     #[test]
@@ -94,6 +96,8 @@ mod tests {
             ("a b", "'a b'"),
             ("it's", "'it'\\''s'"),
             ("~", "'~'"),
+            ("=ls", "'=ls'"),
+            ("a=ls", "a=ls"),
             ("$(id)", "'$(id)'"),
             ("käse", "'käse'"),
             ("a\x1b]0;x\x07'7\\", "$'a\\033]0;x\\007\\'7\\\\'"),

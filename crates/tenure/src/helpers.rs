@@ -3,15 +3,15 @@
 //! A thread that has done its job stays for a second, for the next.
 
 use std::io;
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::sync::{Condvar, Mutex, PoisonError};
 use crate::sys::{self, PerProcess};
 
 type Job = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
-struct Pool {
+pub(crate) struct Pool {
     state: Mutex<State>,
     more: Condvar,
 }
@@ -28,30 +28,35 @@ const LINGER: Duration = if cfg!(tenure_sim) { Duration::ZERO } else { Duration:
 
 /// Runs `job` on a thread of its own: it may block for as long as it likes.
 pub(crate) fn run(job: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    let pool = POOL.get(Pool::default);
-    let mut state = pool.state.lock().unwrap_or_else(PoisonError::into_inner);
-    if state.idle > state.jobs.len() {
-        state.jobs.push(Box::new(job));
-        drop(state);
-        pool.more.notify_one();
-        return Ok(());
-    }
-    drop(state);
-    sys::spawn("tenure-wait", move || {
-        job();
-        while let Some(job) = next(pool) {
-            job();
-        }
-    })
+    POOL.get(Pool::default).run(job)
 }
 
-fn next(pool: &Pool) -> Option<Job> {
-    let mut state = pool.state.lock().unwrap_or_else(PoisonError::into_inner);
-    state.idle += 1;
-    if state.jobs.is_empty() {
-        let waited = pool.more.wait_timeout_while(state, LINGER, |state| state.jobs.is_empty());
-        (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+impl Pool {
+    pub(crate) fn run(&'static self, job: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.idle > state.jobs.len() {
+            state.jobs.push(Box::new(job));
+            drop(state);
+            self.more.notify_one();
+            return Ok(());
+        }
+        drop(state);
+        sys::spawn("tenure-wait", move || {
+            job();
+            while let Some(job) = self.next() {
+                job();
+            }
+        })
     }
-    state.idle -= 1;
-    state.jobs.pop()
+
+    fn next(&self) -> Option<Job> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.idle += 1;
+        if state.jobs.is_empty() {
+            let waited = self.more.wait_timeout_while(state, LINGER, |state| state.jobs.is_empty());
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        state.idle -= 1;
+        state.jobs.pop()
+    }
 }

@@ -64,6 +64,12 @@ impl KernelLocks {
             .filter(move |entry| (entry.major, entry.minor) == device)
     }
 
+    /// The files that the table tells of, each with its device.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn files(&self) -> impl Iterator<Item = (u64, (u32, u32))> {
+        self.entries.iter().map(|entry| (entry.inode, (entry.major, entry.minor)))
+    }
+
     /// Who has the lock, and whether it is shared: the pids that took it, which may have ended since.
     pub(crate) fn holders(&self, inode: u64, device: (u32, u32)) -> Vec<(i64, bool)> {
         self.of(inode, device).filter(|entry| !entry.waiting).map(|entry| (entry.pid, entry.shared)).collect()
@@ -101,6 +107,12 @@ fn entry(line: &str) -> Option<Entry> {
     let minor = u32::from_str_radix(file.next()?, 16).ok()?;
     let inode = file.next()?.parse().ok()?;
     file.next().is_none().then_some(Entry { inode, major, minor, waiting, shared, pid, order: 0 })
+}
+
+/// The line of `/proc/self/mountinfo` that tells of the mount `id`.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only Linux has such a file"))]
+pub(crate) fn mount_line(mounts: &str, id: u64) -> Option<&str> {
+    mounts.lines().find(|line| line.split(' ').next().and_then(|first| first.parse().ok()) == Some(id))
 }
 
 /// The device number in a line of `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`, field 3).

@@ -87,6 +87,9 @@ mod error;
 pub mod escape;
 #[cfg(feature = "tokio")]
 mod future;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod helpers;
 mod holder;
@@ -106,9 +109,11 @@ mod registry;
 #[cfg(tenure_sim)]
 #[doc(hidden)]
 pub mod sim;
+mod sync;
 mod sys;
 mod tenure;
 mod trace;
+mod turn;
 mod watchdog;
 
 pub use clean::{Broken, CleanOptions, CleanReport, Cleaned, break_lock, clean};

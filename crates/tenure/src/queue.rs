@@ -20,7 +20,8 @@
 //! the lock, the helper is left to its orphaned file, and a new one (a new *epoch*) waits for the new anchor.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+#[cfg(feature = "tokio")]
 use std::task::Waker;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
@@ -37,6 +38,7 @@ use crate::presence::{self, Blocker};
 use crate::sys::{self, FileId, LockKind, Wakeup};
 use crate::tenure::{Grant, Request, TargetFile, Tenure};
 use crate::trace::event;
+use crate::turn::{self, Ticket};
 use crate::watchdog;
 
 /// How many times in a row a grant passes within the process.
@@ -105,56 +107,21 @@ pub(crate) enum Name {
 pub(crate) struct Waiter {
     request: Arc<Request>,
     thread: Option<ThreadId>,
-    turn: Mutex<Turn>,
-    granted: Condvar,
+    ticket: Ticket<Arc<Tenure>, Error>,
 }
 
-#[derive(Debug)]
-enum Turn {
-    Queued(Option<Waker>),
-    Granted(Arc<Tenure>),
-    Failed(Error),
-    /// Taken, or given up.
-    Over,
-}
+type Turn = turn::Turn<Arc<Tenure>, Error>;
 
 impl Waits for Waiter {
     fn waits(&self) -> bool {
-        matches!(*self.turn(), Turn::Queued(_))
+        self.ticket.is_queued()
     }
 }
 
 impl Waiter {
-    fn turn(&self) -> MutexGuard<'_, Turn> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The outcome, if there is one.
-    fn take(&self) -> Option<Result<Arc<Tenure>>> {
-        let mut turn = self.turn();
-        match std::mem::replace(&mut *turn, Turn::Over) {
-            Turn::Granted(tenure) => Some(Ok(tenure)),
-            Turn::Failed(error) => Some(Err(error)),
-            waiting => {
-                *turn = waiting;
-                None
-            }
-        }
-    }
-
     /// Hands over an outcome; `false` if nobody waits for it any more. A waker goes to `woken`.
     fn settle(&self, outcome: Turn, woken: &mut Vec<Waker>) -> bool {
-        let mut turn = self.turn();
-        if !matches!(*turn, Turn::Queued(_)) {
-            return false;
-        }
-        let Turn::Queued(waker) = std::mem::replace(&mut *turn, outcome) else { return false };
-        drop(turn);
-        match waker {
-            Some(waker) => woken.push(waker),
-            None => self.granted.notify_one(),
-        }
-        true
+        self.ticket.settle(outcome, woken)
     }
 }
 
@@ -194,29 +161,13 @@ impl Slot {
             Start::Granted(tenure) => return Ok(tenure),
             Start::Queued(waiter) => waiter,
         };
-        loop {
-            if let Some(outcome) = waiter.take() {
-                return outcome;
-            }
-            let turn = waiter.turn();
-            if !matches!(*turn, Turn::Queued(_)) {
-                continue;
-            }
-            match deadline {
-                None => drop(waiter.granted.wait(turn)),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        drop(turn);
-                        if let Some(outcome) = self.give_up(&waiter) {
-                            return outcome;
-                        }
-                        return Err(self.busy().with_waited(start.elapsed()));
-                    }
-                    drop(waiter.granted.wait_timeout(turn, left));
-                }
-            }
+        if let Some(outcome) = waiter.ticket.wait(deadline) {
+            return outcome;
         }
+        if let Some(outcome) = self.give_up(&waiter) {
+            return outcome;
+        }
+        Err(self.busy().with_waited(start.elapsed()))
     }
 
     /// Puts an acquire into the queue without ever blocking: what an async acquire does.
@@ -239,23 +190,15 @@ impl Slot {
     /// The outcome of an enqueued acquire, or `waker` is woken when there is one.
     #[cfg(any(feature = "tokio", tenure_sim))]
     pub(crate) fn poll(waiter: &Waiter, waker: &Waker) -> Option<Result<Arc<Tenure>>> {
-        if let Turn::Queued(kept) = &mut *waiter.turn() {
-            match kept {
-                Some(known) if known.will_wake(waker) => {}
-                other => *other = Some(waker.clone()),
-            }
-            return None;
-        }
-        waiter.take()
+        waiter.ticket.poll(waker)
     }
 
     /// Leaves the queue: from here on the waiter never holds. What had been granted by then comes back.
     pub(crate) fn give_up(self: &Arc<Slot>, waiter: &Arc<Waiter>) -> Option<Result<Arc<Tenure>>> {
         let mut state = self.state();
-        if let Some(outcome) = waiter.take() {
+        if let Some(outcome) = waiter.ticket.give_up() {
             return Some(outcome);
         }
-        *waiter.turn() = Turn::Over;
         state.queue.left();
         // A helper that waits for a foreign holder lets go of the kernel lock when nobody is left.
         if let Phase::Waiting(Waiting { wakeup: Some(wakeup), .. }) = &state.phase {
@@ -502,7 +445,7 @@ impl Slot {
     /// Gives a grant to the waiter it was made for; it comes back if that one has given up.
     fn deliver(self: &Arc<Slot>, state: &mut State, waiter: &Arc<Waiter>, grant: Grant) -> Option<Grant> {
         // Whoever gives up takes the slot's mutex first, which we have: what is queued now stays so until we settle.
-        if !matches!(*waiter.turn(), Turn::Queued(_)) {
+        if !waiter.ticket.is_queued() {
             return Some(grant);
         }
         state.kept.locked = None;
@@ -830,7 +773,7 @@ fn wake(mut state: MutexGuard<'_, State>) {
 }
 
 fn new_waiter(request: Arc<Request>, thread: Option<ThreadId>) -> Arc<Waiter> {
-    Arc::new(Waiter { request, thread, turn: Mutex::new(Turn::Queued(None)), granted: Condvar::new() })
+    Arc::new(Waiter { request, thread, ticket: Ticket::new() })
 }
 
 /// How long a foreign holder is waited for without a look, whatever its events say.

@@ -5,7 +5,7 @@
 //! tell" is not "dead".
 
 mod identity;
-mod stat;
+pub(crate) mod stat;
 
 pub use identity::Identity;
 #[cfg(target_os = "linux")]

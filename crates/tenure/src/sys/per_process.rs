@@ -1,9 +1,9 @@
 //! Global state that a forked child starts anew.
 
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::generation;
+use crate::sync::{AtomicPtr, Ordering};
 
 /// A lazily made global: one a process, even after a fork, where the parent's may be locked by a thread that no longer
 /// exists. What a parent left is leaked.

@@ -1,36 +1,27 @@
 //! Lock files that go when a signal ends the process, on Linux.
 //!
-//! A handler may allocate nothing and take no lock: what it needs stands in a table of atomics. Each entry is checked
-//! against the file it names before that is removed, so that a half-changed entry removes nothing.
+//! A handler may allocate nothing and take no lock: what it needs stands in a table of atomics ([`Table`]). While it
+//! works with an entry, the owner's release waits, so that it never writes to, or removes, what has passed to another.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use super::fs::{Dir, File, Name};
+use super::table::{Entered, Table};
 use crate::record::{RecordState, state_text};
 use crate::sys::types::FileId;
 
-const FREE: u32 = 0;
-const CLAIMED: u32 = 1;
-const HELD: u32 = 2;
-const CHUNK: usize = 16;
 /// A name of 255 bytes and its zero.
 const NAME_WORDS: usize = 32;
 const SIGNALS: [i32; 5] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGABRT];
 
-static TABLE: AtomicPtr<Chunk> = AtomicPtr::new(ptr::null_mut());
+static TABLE: Table<Entry> = Table::new();
 /// The process that the table speaks of: a forked child removes nothing of its parent's.
 static OWNER: AtomicI32 = AtomicI32::new(0);
 
-struct Chunk {
-    cells: [Cell; CHUNK],
-    next: *const Chunk,
-}
-
-struct Cell {
-    state: AtomicU32,
+struct Entry {
     dir: AtomicI32,
     file: AtomicI32,
     device: AtomicU64,
@@ -39,10 +30,9 @@ struct Cell {
     name: [AtomicU64; NAME_WORDS],
 }
 
-impl Cell {
-    const fn new() -> Cell {
-        Cell {
-            state: AtomicU32::new(FREE),
+impl Entry {
+    fn empty() -> Entry {
+        Entry {
             dir: AtomicI32::new(-1),
             file: AtomicI32::new(-1),
             device: AtomicU64::new(0),
@@ -54,16 +44,16 @@ impl Cell {
 }
 
 /// A visible lock file's place in the table.
-pub(crate) struct HeldCell(&'static Cell);
+pub(crate) struct HeldCell(Entered<Entry>);
 
 impl HeldCell {
     /// The lock file is about to be removed in the ordinary way.
     pub(crate) fn leave(&self) {
-        self.0.state.store(FREE, Ordering::Release);
+        self.0.leave();
     }
 
     pub(crate) fn set_state_offset(&self, offset: u64) {
-        self.0.state_offset.store(offset, Ordering::Release);
+        self.0.entry().state_offset.store(offset, Ordering::Release);
     }
 }
 
@@ -73,48 +63,24 @@ pub(crate) fn enter_held(dir: &Dir, name: &Name, id: FileId, file: &File, state_
     if bytes.len() > NAME_WORDS * 8 {
         return None;
     }
-    let cell = claim();
-    for (word, bytes) in cell.name.iter().zip(bytes.chunks(8)) {
-        let mut whole = [0; 8];
-        whole[..bytes.len()].copy_from_slice(bytes);
-        word.store(u64::from_ne_bytes(whole), Ordering::Relaxed);
-    }
-    cell.dir.store(dir.raw(), Ordering::Relaxed);
-    cell.file.store(file.raw(), Ordering::Relaxed);
-    cell.device.store(id.device, Ordering::Relaxed);
-    cell.inode.store(id.inode, Ordering::Relaxed);
-    cell.state_offset.store(state_offset, Ordering::Relaxed);
-    cell.state.store(HELD, Ordering::Release);
-    Some(HeldCell(cell))
-}
-
-fn claim() -> &'static Cell {
-    let free = |cell: &&Cell| cell.state.compare_exchange(FREE, CLAIMED, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-    loop {
-        let head = TABLE.load(Ordering::Acquire);
-        if let Some(cell) = chunks(head).flat_map(|chunk| &chunk.cells).find(free) {
-            return cell;
+    let fill = |entry: &Entry| {
+        for (word, bytes) in entry.name.iter().zip(bytes.chunks(8)) {
+            let mut whole = [0; 8];
+            whole[..bytes.len()].copy_from_slice(bytes);
+            word.store(u64::from_ne_bytes(whole), Ordering::Relaxed);
         }
-        let fresh = Box::into_raw(Box::new(Chunk { cells: [const { Cell::new() }; CHUNK], next: head }));
-        if TABLE.compare_exchange(head, fresh, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-            // SAFETY: it was not published, so it is still ours alone.
-            drop(unsafe { Box::from_raw(fresh) });
-        }
-    }
-}
-
-fn chunks(head: *const Chunk) -> impl Iterator<Item = &'static Chunk> {
-    // SAFETY: chunks are leaked when they are published: the pointers stay valid, and so does each `next`.
-    let first = unsafe { head.as_ref() };
-    // SAFETY: as above.
-    std::iter::successors(first, |chunk| unsafe { chunk.next.as_ref() })
+        entry.dir.store(dir.raw(), Ordering::Relaxed);
+        entry.file.store(file.raw(), Ordering::Relaxed);
+        entry.device.store(id.device, Ordering::Relaxed);
+        entry.inode.store(id.inode, Ordering::Relaxed);
+        entry.state_offset.store(state_offset, Ordering::Relaxed);
+    };
+    Some(HeldCell(TABLE.enter(Entry::empty, fill)))
 }
 
 /// In a forked child: what is held is the parent's.
 pub(super) fn forget_all() {
-    for cell in chunks(TABLE.load(Ordering::Acquire)).flat_map(|chunk| &chunk.cells) {
-        cell.state.store(FREE, Ordering::Release);
-    }
+    TABLE.forget_all();
     OWNER.store(0, Ordering::Release);
 }
 
@@ -176,39 +142,30 @@ fn remove_all() {
     if OWNER.load(Ordering::Acquire) != unsafe { libc::getpid() } {
         return;
     }
+    TABLE.take_each(remove);
+}
+
+fn remove(entry: &Entry) {
     let aborted = state_text(RecordState::Aborted);
-    for cell in chunks(TABLE.load(Ordering::Acquire)).flat_map(|chunk| &chunk.cells) {
-        if cell.state.load(Ordering::Acquire) != HELD {
-            continue;
+    let mut name = [0_u64; NAME_WORDS];
+    for (word, kept) in name.iter_mut().zip(&entry.name) {
+        *word = kept.load(Ordering::Relaxed);
+    }
+    name[NAME_WORDS - 1] &= u64::from_ne_bytes([255, 255, 255, 255, 255, 255, 255, 0]);
+    let dir = entry.dir.load(Ordering::Relaxed);
+    let offset = entry.state_offset.load(Ordering::Acquire) as i64;
+    let mut found = MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: async-signal-safe calls (signal-safety(7)). `name` ends in a zero byte and `found` is large enough. The
+    // descriptors are open: their owner closes them only after it has left the table, which waits for us.
+    unsafe {
+        let path = name.as_ptr().cast();
+        if libc::fstatat(dir, path, found.as_mut_ptr(), libc::AT_SYMLINK_NOFOLLOW) != 0 {
+            return;
         }
-        let mut name = [0_u64; NAME_WORDS];
-        for (word, kept) in name.iter_mut().zip(&cell.name) {
-            *word = kept.load(Ordering::Relaxed);
-        }
-        name[NAME_WORDS - 1] &= u64::from_ne_bytes([255, 255, 255, 255, 255, 255, 255, 0]);
-        let dir = cell.dir.load(Ordering::Relaxed);
-        let offset = cell.state_offset.load(Ordering::Relaxed) as i64;
-        let mut found = MaybeUninit::<libc::stat>::zeroed();
-        // SAFETY: async-signal-safe calls (signal-safety(7)). `name` ends in a zero byte, `found` is large enough, and
-        // a descriptor that was closed meanwhile only makes the call fail.
-        unsafe {
-            let path = name.as_ptr().cast();
-            if libc::fstatat(dir, path, found.as_mut_ptr(), libc::AT_SYMLINK_NOFOLLOW) != 0 {
-                continue;
-            }
-            if !is_of(cell, &found.assume_init()) {
-                continue;
-            }
-            // Another thread may have released it by now: the descriptor's number could be some other file's.
-            let file = cell.file.load(Ordering::Relaxed);
-            if libc::fstat(file, found.as_mut_ptr()) == 0 && is_of(cell, &found.assume_init()) {
-                libc::pwrite(file, aborted.as_ptr().cast(), aborted.len(), offset);
-            }
+        let found = found.assume_init();
+        if found.st_dev == entry.device.load(Ordering::Relaxed) && found.st_ino == entry.inode.load(Ordering::Relaxed) {
+            libc::pwrite(entry.file.load(Ordering::Relaxed), aborted.as_ptr().cast(), aborted.len(), offset);
             libc::unlinkat(dir, path, 0);
         }
     }
-}
-
-fn is_of(cell: &Cell, found: &libc::stat) -> bool {
-    found.st_dev == cell.device.load(Ordering::Relaxed) && found.st_ino == cell.inode.load(Ordering::Relaxed)
 }

@@ -390,9 +390,9 @@ pub(crate) fn kernel_locks() -> io::Result<(String, bool)> {
 /// `mountinfo`'s line for the mount that a folder is on, by the mount's id (`statx(2)`).
 pub(crate) fn mount_line(dir: &Dir) -> Option<String> {
     let found = rustix::fs::statx(&dir.0, c"", AtFlags::EMPTY_PATH, rustix::fs::StatxFlags::MNT_ID).ok()?;
-    let id = found.stx_mnt_id.to_string();
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    mounts.lines().find(|line| line.split(' ').next() == Some(id.as_str())).map(str::to_owned)
+    // The name of some other mount need not be UTF-8.
+    let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
+    crate::kernel_locks::mount_line(&String::from_utf8_lossy(&mounts), found.stx_mnt_id).map(str::to_owned)
 }
 
 #[allow(clippy::unnecessary_cast, reason = "the number of links has 32 bits on some architectures")]

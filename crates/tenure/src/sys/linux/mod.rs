@@ -2,6 +2,7 @@ mod cleanup;
 mod fork;
 mod fs;
 mod process;
+mod table;
 mod thread;
 mod wait;
 

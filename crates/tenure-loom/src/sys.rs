@@ -1,0 +1,56 @@
+//! What the modelled files use of the library's `sys`.
+
+#![allow(unsafe_code)]
+
+#[path = "../../tenure/src/sys/per_process.rs"]
+mod per_process;
+#[path = "../../tenure/src/sys/linux/table.rs"]
+pub mod table;
+
+use std::cell::Cell;
+use std::io;
+
+use loom::cell::UnsafeCell;
+
+pub(crate) use per_process::PerProcess;
+
+std::thread_local! {
+    // loom runs all threads of a run on one of the system's, and tests on several.
+    static GENERATION: Cell<u64> = const { Cell::new(1) };
+}
+
+pub fn generation() -> u64 {
+    GENERATION.get()
+}
+
+/// From here on we are a forked child.
+pub fn fork() {
+    GENERATION.set(generation() + 1);
+}
+
+pub fn spawn(_name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    loom::thread::spawn(work);
+    Ok(())
+}
+
+/// A table's entry: the number of the lock that it speaks of. loom looks whether anyone reads it while it is filled in.
+pub struct Entry(UnsafeCell<usize>);
+
+// SAFETY: loom fails at the first access beside a write, before it happens.
+unsafe impl Sync for Entry {}
+
+impl Entry {
+    pub fn empty() -> Entry {
+        Entry(UnsafeCell::new(usize::MAX))
+    }
+
+    pub fn fill(&self, lock: usize) {
+        // SAFETY: the pointer is valid, and loom has looked that nobody else has one.
+        self.0.with_mut(|inner| unsafe { *inner = lock });
+    }
+
+    pub fn lock(&self) -> usize {
+        // SAFETY: the pointer is valid, and loom has looked that nobody writes.
+        self.0.with(|inner| unsafe { *inner })
+    }
+}

@@ -1,0 +1,412 @@
+//! What holds for any bytes that others may put before our readers: checked by the fuzzer (`fuzz/`) on bytes that it
+//! invents, and by the ordinary suite on the fixed corpus (`fuzz/corpus/`).
+//!
+//! Each check panics where its law is broken. It is no part of the library: it exists in tests and under cargo-fuzz.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use crate::escape;
+use crate::kernel_locks::{self, KernelLocks};
+use crate::process::stat::{ProcessState, Stat, command_text, counts_alike, thread_group};
+use crate::record::{self, Content, MAX_BYTES, MAX_SAFE, Record, read, scan_own};
+
+/// The record's readers: the fast one says what the general one says, which says what JSON's own reader says where that
+/// has an answer; what was read is written so that it is read again; and a part of that is never somebody else's file.
+pub fn record(bytes: &[u8]) {
+    let content = read(bytes);
+    the_fast_reader_agrees(bytes, &content);
+    if bytes.len() + 3 <= MAX_BYTES {
+        let longer = [bytes, b"\0\n "].concat();
+        assert_eq!(read(&longer), content, "what follows a text changes nothing");
+    }
+    if bytes.len() <= MAX_BYTES
+        && let Ok(object) = serde_json::from_slice::<serde_json::Map<String, Value>>(bytes)
+    {
+        general_json_agrees(&object, &content);
+    }
+    let Content::Record(found) = content else { return };
+    let mut written = found.clone();
+    if written.created_at.is_none() {
+        written.created_at = Some(SystemTime::UNIX_EPOCH);
+    }
+    let rendered = written.render(bytes.len() as u64).bytes;
+    assert!(rendered.len() >= bytes.len(), "no tail is left of the text before");
+    let again = read(&rendered);
+    the_fast_reader_agrees(&rendered, &again);
+    let plain = |id: &String| id.bytes().all(|byte| (b' '..=0x7f).contains(&byte) && byte != b'"' && byte != b'\\');
+    let quick = |native: &record::Native| native.fence.is_some() && native.boot_id.as_ref().is_none_or(plain);
+    assert_eq!(
+        scan_own(&rendered).is_some(),
+        found.native.as_ref().is_some_and(quick),
+        "our layout is read the fast way"
+    );
+    let Content::Record(again) = again else { panic!("{written:?} was written and read as {again:?}") };
+    same_but_for_the_milliseconds(&written, &again);
+    assert_eq!(read(&again.render(0).bytes), Content::Record(again), "written twice, it is the same");
+    let length = bytes.iter().fold(bytes.len(), |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(*byte)));
+    let cut = &rendered[..length % rendered.len()];
+    assert!(!matches!(read(cut), Content::NotALock(_)), "cut at {}: {:?}", cut.len(), read(cut));
+}
+
+fn the_fast_reader_agrees(bytes: &[u8], content: &Content) {
+    let Some(scan) = scan_own(bytes) else { return };
+    let Content::Record(Record { native: Some(native), .. }) = content else {
+        panic!("the fast reader saw a record, the general one {content:?}")
+    };
+    assert_eq!(Some(scan.fence), native.fence);
+    assert_eq!((scan.state, scan.style), (native.state, native.style));
+    assert_eq!(scan.boot_id, native.boot_id.as_deref());
+}
+
+fn general_json_agrees(object: &serde_json::Map<String, Value>, content: &Content) {
+    let ours = ["pid", "createdAt", "starttime", "maxHoldMs"].iter().any(|key| object.contains_key(*key));
+    let record = match content {
+        Content::Record(record) if ours || object.is_empty() => record,
+        Content::NotALock(_) if !ours && !object.is_empty() => return,
+        other => panic!("{object:?} is {other:?}"),
+    };
+    let pid = record.pid.map(|pid| u64::try_from(pid).expect("a pid is positive"));
+    same_number(object.get("pid"), pid, 1, "pid");
+    same_number(object.get("starttime"), record.start_time, 0, "starttime");
+    let max_hold = record.max_hold.map(|hold| u64::try_from(hold.as_millis()).expect("it was read from a u64"));
+    same_number(object.get("maxHoldMs"), max_hold, 1, "maxHoldMs");
+    if record.created_at.is_some() {
+        assert!(object.get("createdAt").is_some_and(Value::is_string));
+    }
+    let Some(native) = &record.native else { return };
+    let object = object.get("tenure").and_then(Value::as_object).expect("only an object is the native part");
+    same_number(object.get("fence"), native.fence, 1, "fence");
+    same_number(object.get("pidNamespace"), native.pid_namespace, 0, "pidNamespace");
+    same_number(object.get("pidfdInode"), native.pidfd_inode, 0, "pidfdInode");
+    same_number(object.get("startTime"), native.start_time, 0, "startTime");
+    let texts =
+        [("bootId", &native.boot_id), ("host", &native.host), ("command", &native.command), ("label", &native.label)];
+    for (key, ours) in texts {
+        let theirs = object.get(key).and_then(Value::as_str);
+        assert_eq!(theirs.is_some(), ours.is_some(), "{key}");
+        if let (Some(theirs), Some(ours)) = (theirs, ours) {
+            assert!(theirs == ours || (ours.len() > 1020 && theirs.starts_with(ours.as_str())), "{key}");
+        }
+    }
+}
+
+fn same_number(theirs: Option<&Value>, ours: Option<u64>, least: u64, key: &str) {
+    match theirs.and_then(Value::as_number) {
+        Some(number) if number.is_u64() => {
+            assert_eq!(number.as_u64().filter(|number| (least..=MAX_SAFE).contains(number)), ours, "{key}");
+        }
+        // serde_json rounds such a number its own way, by one unit in the last place.
+        Some(number) => {
+            let close = |ours: u64| number.as_f64().is_some_and(|theirs| (theirs - ours as f64).abs() <= 1.0);
+            assert!(ours.is_none_or(close), "{key}: {number}, {ours:?}");
+        }
+        None => assert_eq!(ours, None, "{key}"),
+    }
+}
+
+fn same_but_for_the_milliseconds(written: &Record, read: &Record) {
+    let times = |record: &Record| [record.created_at, record.native.as_ref().and_then(|native| native.acquired_at)];
+    for (written, read) in times(written).into_iter().zip(times(read)) {
+        assert_eq!(written.is_some(), read.is_some());
+        let (Some(written), Some(read)) = (written, read) else { continue };
+        let apart = written.duration_since(read).unwrap_or_else(|error| error.duration());
+        let year_zero = SystemTime::UNIX_EPOCH - Duration::from_secs(62_167_219_200);
+        assert!(
+            apart < Duration::from_millis(1) || (written < year_zero && read == year_zero),
+            "{written:?}, {read:?}"
+        );
+    }
+    let timeless = |record: &Record| {
+        let mut record = record.clone();
+        record.created_at = None;
+        if let Some(native) = &mut record.native {
+            native.acquired_at = None;
+        }
+        record
+    };
+    assert_eq!(timeless(written), timeless(read));
+}
+
+/// The readers of `/proc/<pid>`: no bytes upset them, and no command's name can change what is told of its process.
+pub fn stat(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Some(stat) = Stat::parse(&text) {
+        let behind = &text[text.rfind(')').expect("there is a name") + 1..];
+        let fields: Vec<_> = behind.split_ascii_whitespace().collect();
+        assert_eq!(fields[19].parse(), Ok(stat.start_time));
+        assert_eq!(stat.state.ended(), matches!(fields[0], "Z" | "X" | "x"));
+    }
+    let rest = "Z 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 1000 200 18446744073709551615 0\n";
+    let expected = Stat { state: ProcessState::Zombie, start_time: 123_456 };
+    assert_eq!(Stat::parse(&format!("42 ({text}) {rest}")), Some(expected), "a command named {text:?}");
+    // The kernel writes a name into `status` with its line ends and backslashes escaped.
+    let name = text.replace('\\', "\\\\").replace('\n', "\\n");
+    let status = format!("Name:\t{name}\nUmask:\t0022\nTgid:\t42\nPid:\t43\nNSpid:\t43\n");
+    assert_eq!(thread_group(&status), Some(42), "a command named {text:?}");
+    assert!(counts_alike(&status, 43) && !counts_alike(&status, 42));
+    let _ = (thread_group(&text), counts_alike(&text, 43));
+    if let Some(command) = command_text(bytes) {
+        assert!(!command.is_empty() && command.len() <= 1024 && !command.contains('\0'));
+    }
+}
+
+/// The reader of `/proc/locks`: a line that is there is found, whatever stands before and behind it, and what is read
+/// twice counts once.
+pub fn locks(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let twice = KernelLocks::parse(&format!("{text}\n{text}"));
+    let once = KernelLocks::parse(&text);
+    let (inode, device) = (7_919, (0xfd, 3));
+    let table = format!(
+        "{text}\n1: FLOCK  ADVISORY  WRITE 4242 fd:03:7919 0 EOF\n1: -> FLOCK  ADVISORY  READ 4243 fd:03:7919 0 EOF\n{text}"
+    );
+    let with_ours = KernelLocks::parse(&table);
+    assert!(with_ours.holders(inode, device).contains(&(4242, false)));
+    assert!(with_ours.waiters(inode, device).contains(&4243));
+    for (inode, device) in once.files().chain([(inode, device)]) {
+        assert_eq!(twice.holders(inode, device), once.holders(inode, device));
+        assert_eq!(twice.waiters(inode, device), once.waiters(inode, device));
+        for (pid, _) in once.holders(inode, device) {
+            assert!(text.contains(&pid.unsigned_abs().to_string()), "pid {pid} is in no line");
+        }
+    }
+}
+
+/// The reader of `mountinfo`: the mount that is asked for is found, whatever the others are named.
+pub fn mountinfo(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Some(line) = kernel_locks::mount_line(&text, 27) {
+        assert!(text.contains(line) && line.contains("27"));
+    }
+    for line in text.lines() {
+        if let Some((major, minor)) = kernel_locks::mount_device(line) {
+            assert!(line.contains(&major.to_string()) && line.contains(&minor.to_string()));
+        }
+    }
+    // The kernel escapes what ends a field or a line.
+    let name: String = text
+        .chars()
+        .map(|c| if matches!(c, ' ' | '\t' | '\n' | '\\') { format!("\\{:03o}", c as u32) } else { c.to_string() })
+        .collect();
+    let ours = format!("27 1 254:3 / /{name} rw,relatime - ext4 /dev/{name} rw");
+    let table =
+        format!("26 1 254:0 / /{name} rw - ext4 /dev/{name} rw\n{ours}\n28 27 0:5 / /{name} rw - proc proc rw\n");
+    let found = kernel_locks::mount_line(&table, 27).expect("the mount is in the table");
+    assert_eq!(found, ours.strip_suffix('\r').unwrap_or(&ours));
+    assert_eq!(kernel_locks::mount_device(found), Some((254, 3)));
+}
+
+/// The escaping: nothing that moves the cursor or turns the text round comes through, what is plain stays as it is, and a
+/// path as a word of a shell is that path to the shell.
+pub fn escaping(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let safe = escape::text(&text);
+    harmless(&safe);
+    assert_eq!(escape::text(&safe), safe, "escaped twice, it is the same");
+    let plain = text.chars().all(|c| !c.is_control() && !turns_or_breaks(c));
+    assert_eq!(plain, safe == text, "what is plain stays as it is");
+    let named: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != 0).collect();
+    let Some(path) = as_path(&named) else { return };
+    harmless(&escape::path(&path));
+    let word = escape::word(&path);
+    harmless(&word);
+    let read = read_word(&word).unwrap_or_else(|| panic!("{word} is not one word"));
+    let expected = if named.first() == Some(&b'-') { [b"./", &named[..]].concat() } else { named };
+    assert_eq!(read, expected, "{word}");
+}
+
+fn harmless(text: &str) {
+    let c = text.chars().find(|c| c.is_control() || turns_or_breaks(*c));
+    assert_eq!(c, None, "in {text:?}");
+}
+
+/// Unicode's property Bidi_Control, and its separators of lines and paragraphs.
+fn turns_or_breaks(c: char) -> bool {
+    let code = c as u32;
+    code == 0x061c
+        || (0x200e..=0x200f).contains(&code)
+        || (0x2028..=0x202e).contains(&code)
+        || (0x2066..=0x2069).contains(&code)
+}
+
+#[cfg(unix)]
+fn as_path(bytes: &[u8]) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    Some(Path::new(std::ffi::OsStr::from_bytes(bytes)).to_owned())
+}
+
+#[cfg(not(unix))]
+fn as_path(bytes: &[u8]) -> Option<PathBuf> {
+    std::str::from_utf8(bytes).ok().map(|text| Path::new(text).to_owned())
+}
+
+/// Reads one word as bash and zsh do: bare characters, `'..'`, `\'`, and `$'..'` with its escapes. `None` if a shell
+/// would see in it anything but one word that stands for itself.
+fn read_word(word: &str) -> Option<Vec<u8>> {
+    let mut rest = word.as_bytes();
+    let mut out = Vec::new();
+    if rest.is_empty() || matches!(rest[0], b'=' | b'~' | b'#' | b'-') {
+        return None;
+    }
+    while let Some((&byte, behind)) = rest.split_first() {
+        rest = behind;
+        match byte {
+            b'\'' => {
+                let end = rest.iter().position(|byte| *byte == b'\'')?;
+                out.extend(&rest[..end]);
+                rest = &rest[end + 1..];
+            }
+            b'\\' => {
+                let (byte, behind) = rest.split_first()?;
+                out.push(*byte);
+                rest = behind;
+            }
+            b'$' => {
+                rest = rest.strip_prefix(b"'")?;
+                loop {
+                    let (&byte, behind) = rest.split_first()?;
+                    rest = behind;
+                    match byte {
+                        b'\'' => break,
+                        b'\\' if matches!(rest.first()?, b'\'' | b'\\') => {
+                            out.push(rest[0]);
+                            rest = &rest[1..];
+                        }
+                        b'\\' => {
+                            let digits = std::str::from_utf8(rest.get(..3)?).ok()?;
+                            out.push(u8::from_str_radix(digits, 8).ok()?);
+                            rest = &rest[3..];
+                        }
+                        byte => out.push(byte),
+                    }
+                }
+            }
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => out.push(byte),
+            b'/' | b'.' | b'_' | b'-' | b'+' | b',' | b':' | b'@' | b'%' | b'=' => out.push(byte),
+            _ => return None,
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    // Reads the corpus.
+    #![allow(clippy::disallowed_methods)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Runs `check` on every file of the target's fixed corpus.
+    fn corpus(target: &str, check: fn(&[u8])) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
+        let mut count = 0;
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            println!("{}", path.display());
+            check(&std::fs::read(&path).unwrap());
+            count += 1;
+        }
+        assert!(count >= 5, "{} files in {}", count, folder.display());
+    }
+
+    #[test]
+    fn the_corpus_of_records() {
+        corpus("record", record);
+    }
+
+    #[test]
+    fn the_corpus_of_stat_lines() {
+        corpus("stat", stat);
+    }
+
+    #[test]
+    fn the_corpus_of_lock_tables() {
+        corpus("locks", locks);
+    }
+
+    #[test]
+    fn the_corpus_of_mounts() {
+        corpus("mountinfo", mountinfo);
+    }
+
+    #[test]
+    fn the_corpus_of_names() {
+        corpus("escape", escaping);
+    }
+
+    fn hostile() -> impl Strategy<Value = Vec<u8>> {
+        let part = prop_oneof![
+            any::<char>().prop_map(|c| c.to_string().into_bytes()),
+            proptest::collection::vec(any::<u8>(), 1..4),
+            proptest::sample::select(vec![
+                "\u{61c}", "\u{202e}", "\x1b[2J", "'", "\\", "\n", "\r", ")", " (", "$", "-", "~"
+            ])
+            .prop_map(|text| text.as_bytes().to_vec()),
+        ];
+        proptest::collection::vec(part, 0..20).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_name_breaks_out(bytes in hostile()) {
+            escaping(&bytes);
+            stat(&bytes);
+            mountinfo(&bytes);
+            locks(&bytes);
+        }
+
+        #[test]
+        fn a_process_is_told_whatever_it_is_named(name in hostile(), start_time: u64, letter in "[RSDTtIZXx]") {
+            let name = String::from_utf8_lossy(&name);
+            let line = format!("42 ({name}) {letter} 1 1 1 0 -1 0 1 2 3 4 5 6 7 8 20 0 1 0 {start_time} 1000");
+            let stat = Stat::parse(&line);
+            prop_assert_eq!(stat.map(|stat| stat.start_time), Some(start_time));
+            prop_assert_eq!(stat.map(|stat| stat.state.ended()), Some("ZXx".contains(&letter)));
+        }
+
+        #[test]
+        fn a_record_with_hostile_texts_comes_back(texts in proptest::array::uniform4(hostile()), pid in 1..=MAX_SAFE) {
+            let [boot_id, host, command, label] = texts.map(|text| String::from_utf8_lossy(&text).into_owned());
+            let mut native = record::Native::bare(record::RecordState::Held);
+            native.fence = Some(1);
+            native.boot_id = Some(boot_id);
+            native.host = Some(host);
+            native.command = Some(command);
+            native.label = Some(label);
+            let pid = i64::try_from(pid).unwrap();
+            let written = Record { pid: Some(pid), native: Some(native), ..Record::default() };
+            super::record(&written.render(0).bytes);
+            prop_assert_eq!(read(&written.render(0).bytes), Content::Record(written));
+        }
+
+        #[test]
+        fn a_duration_in_words_is_true_to_its_last_unit(seconds in prop_oneof![0..200_000u64, any::<u64>()], nanos in 0..1_000_000_000u32) {
+            let whole = Duration::new(seconds, nanos);
+            let words = escape::duration(whole);
+            let parts: Vec<_> = words.split(' ').collect();
+            let unit = |name: &str| match name {
+                "ms" => 1_u128,
+                "s" => 1000,
+                "min" => 60_000,
+                "h" => 3_600_000,
+                "d" => 86_400_000,
+                other => panic!("{other} is no unit"),
+            };
+            prop_assert!(parts.len() == 2 || parts.len() == 4, "{}", words);
+            let told: u128 = parts.chunks(2).map(|pair| pair[0].parse::<u128>().unwrap() * unit(pair[1])).sum();
+            // Two units where there are two; a second one that is nothing is left out.
+            let last = match unit(parts[1]) {
+                large if large >= 3_600_000 => if large == 3_600_000 { 60_000 } else { 3_600_000 },
+                small => small,
+            };
+            prop_assert!(told <= whole.as_millis() && whole.as_millis() < told + last, "{} for {:?}", words, whole);
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! What threads share, of the standard library. The parts that are explored in every order of their steps
+//! (`crates/tenure-loom`) take it from here, and loom's in its place there.
+
+pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+pub(crate) use std::thread::yield_now;

@@ -1,0 +1,109 @@
+//! A waiter's turn: it comes once, or is given up, never both.
+//!
+//! Who serves the queue settles it; a thread sleeps for it, or a future is polled for it.
+
+use std::task::Waker;
+use std::time::Instant;
+
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// How a turn stands, for a grant `T` or a failure `E`.
+#[derive(Debug)]
+pub(crate) enum Turn<T, E> {
+    Queued(Option<Waker>),
+    Granted(T),
+    Failed(E),
+    /// Taken, or given up.
+    Over,
+}
+
+/// One waiter's place in the queue.
+#[derive(Debug)]
+pub(crate) struct Ticket<T, E> {
+    turn: Mutex<Turn<T, E>>,
+    settled: Condvar,
+}
+
+impl<T, E> Ticket<T, E> {
+    pub(crate) fn new() -> Ticket<T, E> {
+        Ticket { turn: Mutex::new(Turn::Queued(None)), settled: Condvar::new() }
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Turn<T, E>> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does it wait still?
+    pub(crate) fn is_queued(&self) -> bool {
+        matches!(*self.turn(), Turn::Queued(_))
+    }
+
+    /// Hands over an outcome; `false` if nobody waits for it any more. A future's waker is the caller's to wake, once it
+    /// has let go of its own mutex: a waker may run any code.
+    pub(crate) fn settle(&self, outcome: Turn<T, E>, woken: &mut Vec<Waker>) -> bool {
+        let mut turn = self.turn();
+        if !matches!(*turn, Turn::Queued(_)) {
+            return false;
+        }
+        let Turn::Queued(waker) = std::mem::replace(&mut *turn, outcome) else { return false };
+        drop(turn);
+        match waker {
+            Some(waker) => woken.push(waker),
+            None => self.settled.notify_one(),
+        }
+        true
+    }
+
+    /// The outcome, or `waker` is woken when there is one.
+    #[allow(dead_code, reason = "only a future polls, and those come with the feature tokio")]
+    pub(crate) fn poll(&self, waker: &Waker) -> Option<Result<T, E>> {
+        let mut turn = self.turn();
+        if let Turn::Queued(kept) = &mut *turn {
+            match kept {
+                Some(known) if known.will_wake(waker) => {}
+                other => *other = Some(waker.clone()),
+            }
+            return None;
+        }
+        taken(&mut turn)
+    }
+
+    /// Sleeps until there is an outcome; `None` at the deadline.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Option<Result<T, E>> {
+        let mut turn = self.turn();
+        loop {
+            if !matches!(*turn, Turn::Queued(_)) {
+                return taken(&mut turn);
+            }
+            turn = match deadline {
+                None => self.settled.wait(turn).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return None;
+                    }
+                    self.settled.wait_timeout(turn, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    /// It waits no more. The outcome, if one came before that.
+    pub(crate) fn give_up(&self) -> Option<Result<T, E>> {
+        let mut turn = self.turn();
+        let outcome = taken(&mut turn);
+        *turn = Turn::Over;
+        outcome
+    }
+}
+
+fn taken<T, E>(turn: &mut Turn<T, E>) -> Option<Result<T, E>> {
+    match std::mem::replace(turn, Turn::Over) {
+        Turn::Granted(granted) => Some(Ok(granted)),
+        Turn::Failed(error) => Some(Err(error)),
+        waiting => {
+            *turn = waiting;
+            None
+        }
+    }
+}
