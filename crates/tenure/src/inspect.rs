@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::engine::{self, Scheme};
 use crate::error::{Error, Result};
 use crate::holder::{Holder, HolderKind};
 use crate::judge::Reason;
@@ -60,8 +61,10 @@ impl State {
 pub struct Inspection {
     /// The path that the lock protects.
     pub target: PathBuf,
-    /// `<target>.lock`.
+    /// `<target>.lock`; on a server, what it calls the lock.
     pub lock_file: PathBuf,
+    /// Which kind of server keeps it; `None` for a file.
+    pub engine: Option<Scheme>,
     /// How it is held (or was last).
     pub style: Style,
     /// What an acquire would find.
@@ -80,10 +83,11 @@ pub struct Inspection {
 }
 
 impl Inspection {
-    fn free(target: &Path, lock_file: &Path) -> Inspection {
+    pub(crate) fn free(target: &Path, lock_file: &Path) -> Inspection {
         Inspection {
             target: target.to_owned(),
             lock_file: lock_file.to_owned(),
+            engine: None,
             style: Style::LockFile,
             state: State::Free,
             reasons: Vec::new(),
@@ -106,6 +110,10 @@ impl Inspection {
 /// the system's own where it cannot be read.
 pub fn inspect(target: impl AsRef<Path>) -> Result<Inspection> {
     let target = target.as_ref();
+    if let Some(engine) = engine::open(target)? {
+        engine.url().lock_name()?;
+        return engine.inspect();
+    }
     match Place::look(target)? {
         Some(place) => examine(&place, &Options::default(), KernelLocks::read().as_ref()),
         None => Ok(Inspection::free(target, &lock_path(target))),
@@ -446,6 +454,12 @@ pub fn list(dir: impl AsRef<Path>, recursive: bool) -> Result<Vec<Inspection>> {
 ///
 /// As there.
 pub fn list_with(dir: impl AsRef<Path>, options: &ListOptions) -> Result<Vec<Inspection>> {
+    if let Some(engine) = engine::open(dir.as_ref())? {
+        // Names on a server have no folders: everything that is below is listed.
+        let mut found = engine.list()?;
+        found.sort_by(|one, other| one.target.cmp(&other.target));
+        return Ok(found);
+    }
     let locks = KernelLocks::read();
     let depth = Depth::of(options.recursive, options.cross_file_systems);
     let options = Options::default();

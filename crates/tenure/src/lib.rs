@@ -69,6 +69,7 @@
 //!
 //! # Features
 //!
+//! - `etcd`, `postgres`: locks that a server keeps, for more than one machine: [`engine`].
 //! - `tokio`: `Lock::acquire_async`, cancel-safe.
 //! - `tracing`: events under the target `tenure`.
 //!
@@ -82,6 +83,7 @@ mod acquire;
 mod anchor;
 mod clean;
 pub mod cleanup;
+pub mod engine;
 mod error;
 pub mod escape;
 #[cfg(feature = "tokio")]

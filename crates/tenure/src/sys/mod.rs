@@ -5,6 +5,8 @@
 
 #![allow(unsafe_code, clippy::disallowed_methods)]
 
+#[cfg(target_os = "linux")]
+mod credentials;
 mod per_process;
 mod types;
 
@@ -18,5 +20,8 @@ mod other;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use other::*;
 
+#[cfg(target_os = "linux")]
+#[allow(unused_imports, reason = "each engine has credentials of its own kind")]
+pub(crate) use credentials::*;
 pub(crate) use per_process::PerProcess;
 pub(crate) use types::*;
