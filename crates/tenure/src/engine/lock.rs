@@ -16,13 +16,15 @@ use crate::helpers;
 use crate::inspect::Inspection;
 use crate::options::{Options, Style, Wait};
 use crate::record::{Native, Record, RecordState, RecordStyle};
-use crate::sys::PerProcess;
+use crate::sys::{self, PerProcess};
 use crate::tenure::own;
 
 /// One name on one server.
 #[derive(Clone, Debug)]
 pub(crate) struct EngineLock {
     engine: Arc<dyn Engine>,
+    /// A forked child must not speak on its parent's connections.
+    generation: u64,
     options: Options,
 }
 
@@ -54,11 +56,22 @@ impl EngineLock {
         if options.stale_policy != crate::StalePolicy::Proof {
             return unsupported("a live holder's lease cannot be robbed for its age: break the lock");
         }
-        Ok(EngineLock { engine, options })
+        Ok(EngineLock { engine, generation: sys::generation(), options })
     }
 
     pub(crate) fn target(&self) -> &Path {
         &self.engine.url().target
+    }
+
+    /// This process's own: another one after a fork.
+    fn engine(&self) -> Result<Arc<dyn Engine>> {
+        if self.generation == sys::generation() {
+            return Ok(Arc::clone(&self.engine));
+        }
+        match super::open(self.target())? {
+            Some(engine) => Ok(engine),
+            None => Ok(Arc::clone(&self.engine)),
+        }
     }
 
     pub(crate) fn acquire(&self, wait: Wait) -> Result<Arc<Hold>> {
@@ -86,7 +99,7 @@ impl EngineLock {
             }
         }
         let ask = Arc::new(Ask::default());
-        let request = Request { engine: Arc::clone(&self.engine), options: self.options.clone(), stay, since, thread };
+        let request = Request { engine: self.engine()?, options: self.options.clone(), stay, since, thread };
         let there = Arc::clone(&ask);
         let serve = move || {
             let target = request.engine.url().target.clone();
@@ -113,7 +126,7 @@ impl EngineLock {
     }
 
     pub(crate) fn inspect(&self) -> Result<Inspection> {
-        self.engine.inspect()
+        self.engine()?.inspect()
     }
 }
 

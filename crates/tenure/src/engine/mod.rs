@@ -44,7 +44,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use self::url::{Scheme, scheme};
+pub use self::url::{Scheme, below, scheme};
 
 pub(crate) use self::ask::Ask;
 pub(crate) use self::hold::Hold;

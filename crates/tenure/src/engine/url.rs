@@ -71,6 +71,23 @@ pub fn scheme(target: impl AsRef<Path>) -> Result<Option<Scheme>> {
     }
 }
 
+/// The target `name` below `target`, on the same server.
+///
+/// # Errors
+///
+/// [`is_invalid_target`](crate::Error::is_invalid_target) where `target` names no server, or not well.
+pub fn below(target: impl AsRef<Path>, name: &str) -> Result<PathBuf> {
+    let target = target.as_ref();
+    let Some(scheme) = scheme(target)? else {
+        return Err(Error::new(Kind::InvalidTarget, target, "it names no server"));
+    };
+    let url = Url::parse(target, scheme)?;
+    Ok(match url.name.trim_end_matches('/') {
+        "" => url.sibling(name),
+        above => url.sibling(&format!("{above}/{name}")),
+    })
+}
+
 /// A server, or one member of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Host {
