@@ -6,6 +6,7 @@
 
 pub mod servers;
 pub mod torture;
+pub mod witness;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -30,6 +31,11 @@ pub fn actor_program() -> PathBuf {
 /// The command's program: built by `cargo test --workspace`.
 pub fn tenure_program() -> PathBuf {
     sibling("tenure")
+}
+
+/// The program of one process that works under a fence.
+pub fn fenced_program() -> PathBuf {
+    sibling("fenced")
 }
 
 fn sibling(name: &str) -> PathBuf {

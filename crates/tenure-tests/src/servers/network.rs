@@ -46,6 +46,11 @@ impl Room {
         room
     }
 
+    /// The address in there.
+    pub fn inside(&self) -> String {
+        format!("{}.2", self.prefix)
+    }
+
     /// `program` in there.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("ip");

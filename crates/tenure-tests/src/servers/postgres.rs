@@ -46,6 +46,8 @@ pub struct Postgres {
     folder: TempDir,
     server: Option<Server>,
     more: Vec<String>,
+    /// Where it listens too.
+    also: Option<String>,
 }
 
 impl Postgres {
@@ -55,17 +57,27 @@ impl Postgres {
 
     /// With more settings: `max_connections=5`.
     pub fn start_with(settings: &[&str]) -> Postgres {
+        Postgres::start_as(settings, None)
+    }
+
+    /// One that listens at another address of this machine as well.
+    pub fn start_at(also: &str) -> Postgres {
+        Postgres::start_as(&[], Some(also))
+    }
+
+    fn start_as(settings: &[&str], also: Option<&str>) -> Postgres {
         let folder = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
         own(folder.path());
         let mut initdb = as_owner(programs().unwrap().join("initdb"));
         initdb.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "-D"]);
         output(initdb.arg(folder.path().join("data")));
-        Postgres::of(folder, settings)
+        Postgres::of(folder, settings, also)
     }
 
-    fn of(folder: TempDir, settings: &[&str]) -> Postgres {
+    fn of(folder: TempDir, settings: &[&str], also: Option<&str>) -> Postgres {
+        let also = also.map(str::to_owned);
         let more = settings.iter().map(|word| (*word).to_owned()).collect();
-        let mut postgres = Postgres { address: address(), folder, server: None, more };
+        let mut postgres = Postgres { address: address(), folder, server: None, more, also };
         postgres.run();
         postgres.await_up();
         postgres
@@ -75,7 +87,8 @@ impl Postgres {
     pub fn run(&mut self) {
         let mut command = as_owner(programs().unwrap().join("postgres"));
         command.arg("-D").arg(self.folder.path().join("data"));
-        for setting in [format!("listen_addresses={}", self.address), "unix_socket_directories=".to_owned()] {
+        let addresses: Vec<&str> = std::iter::once(&*self.address).chain(self.also.as_deref()).collect();
+        for setting in [format!("listen_addresses={}", addresses.join(",")), "unix_socket_directories=".to_owned()] {
             command.args(["-c", &setting]);
         }
         for setting in ["fsync=off", "port=5432", "restart_after_crash=on"] {
@@ -132,6 +145,31 @@ impl Postgres {
         self.server.as_ref().unwrap().signal(signal);
     }
 
+    /// Puts a line before the others of `pg_hba.conf`.
+    fn admit(&self, line: &str) {
+        let path = self.folder.path().join("data/pg_hba.conf");
+        let before = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{line}\n{before}")).unwrap();
+        self.ask("SELECT pg_reload_conf()");
+    }
+
+    /// Lets anybody in from there.
+    pub fn allow(&self, from: &str) {
+        self.admit(&format!("host all all {from} trust"));
+    }
+
+    /// Wants a password of this user.
+    pub fn require_password(&self, user: &str) {
+        self.admit(&format!("host all {user} 0.0.0.0/0 scram-sha-256"));
+        // A reload is heard a moment later.
+        let refuses = || {
+            let mut psql = self.psql();
+            psql.args(["-U", user, "-w", "-c", "SELECT 1"]).env_remove("PGPASSWORD").env("PGPASSFILE", "/dev/null");
+            !psql.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+        };
+        until("a server that wants a password", refuses);
+    }
+
     /// A standby that confirms every commit before it counts.
     pub fn standby(&self) -> Postgres {
         let folder = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
@@ -139,7 +177,7 @@ impl Postgres {
         let mut backup = as_owner(programs().unwrap().join("pg_basebackup"));
         backup.args(["-h", &self.address, "-U", "postgres", "-R", "--no-sync", "-c", "fast", "-D"]);
         output(backup.arg(folder.path().join("data")));
-        Postgres::of(folder, &[])
+        Postgres::of(folder, &[], None)
     }
 
     pub fn promote(&self) {

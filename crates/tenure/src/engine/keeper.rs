@@ -18,6 +18,9 @@ use crate::trace::event;
 /// Between two tries to reach a server that did not answer at once.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// For how long who waits already tries to reach a server that has gone: it may be restarted, or another takes its part.
+const RETURN: Duration = Duration::from_secs(30);
+
 /// What one acquire asks for.
 pub(super) struct Request {
     pub(super) engine: Arc<dyn Engine>,
@@ -94,7 +97,7 @@ fn tell_takeover(hold: &Hold) {
 
 /// Until it is granted; `None` once whoever asked has gone.
 fn wait(request: &Request, ask: &Ask) -> Result<Option<(super::Granted, Box<dyn Session>)>> {
-    let ttl = request.engine.url().ttl;
+    let patience = request.engine.url().ttl.max(RETURN);
     // When the server answered last: who waits already does not give up at its first silence.
     let mut answered: Option<Instant> = None;
     loop {
@@ -104,7 +107,11 @@ fn wait(request: &Request, ask: &Ask) -> Result<Option<(super::Granted, Box<dyn 
         let record = super::lock::new_record(&request.options);
         let mut session = match request.engine.join(&record, request.stay) {
             Ok(session) => session,
-            Err(error) if error.is_unreachable() && answered.is_some_and(|then| then.elapsed() < ttl) => {
+            Err(error)
+                if error.is_unreachable()
+                    && request.left() != Some(Duration::ZERO)
+                    && answered.is_some_and(|then| then.elapsed() < patience) =>
+            {
                 ask.pause(Instant::now() + PAUSE);
                 continue;
             }

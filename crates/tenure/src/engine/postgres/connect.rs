@@ -252,6 +252,11 @@ impl Address {
             if error.is_closed() {
                 return new(Kind::Lost, format!("the connection to the server is lost: {text}"));
             }
+            // The crate has no kind for it.
+            if text.contains("password missing") {
+                return new(Kind::PermissionDenied, "the server wants a password and there is none".to_owned())
+                    .with_hint("put it into PGPASSWORD or ~/.pgpass, which only its owner may read");
+            }
             return new(Kind::Unreachable, text);
         };
         if *code == SqlState::INVALID_PASSWORD || code.code().starts_with("28") {
