@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 use tenure::{Guard, Lock, Wait};
 
-const WORDS: usize = 8;
+const WORDS: usize = 9;
 
 /// The shared memory, by what its words mean.
 pub struct Witness(&'static [AtomicU64; WORDS]);
@@ -71,6 +71,11 @@ impl Witness {
         self.0[7].load(SeqCst)
     }
 
+    /// Whoever was granted it last and has not released: by its pid; 0 for nobody.
+    pub fn inside(&self) -> u32 {
+        self.0[8].load(SeqCst) as u32
+    }
+
     /// A write with this fence; `false` if the resource has seen a newer one.
     fn write(&self, fence: u64) -> bool {
         let newer = |last: u64| (last <= fence).then_some(fence);
@@ -101,6 +106,8 @@ pub fn work() {
         // What a server that is being killed answers is no news; the next try is.
         let Ok(guard) = lock.acquire(Wait::For(Duration::from_secs(5))) else { continue };
         witness.0[3].fetch_add(1, SeqCst);
+        let own = u64::from(std::process::id());
+        witness.0[8].store(own, SeqCst);
         round = round.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let end = Instant::now() + Duration::from_millis((round >> 33) % 40);
         while witness.check(&guard) {
@@ -117,6 +124,7 @@ pub fn work() {
             }
             std::thread::sleep(Duration::from_micros(200));
         }
+        let _ = witness.0[8].compare_exchange(own, 0, SeqCst, SeqCst);
         let _ = guard.release();
     }
 }

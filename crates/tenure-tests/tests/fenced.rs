@@ -31,22 +31,25 @@ impl Random {
     }
 }
 
-/// Something that ends a fault, and when.
-type Later = (Instant, Box<dyn FnOnce()>);
+/// When a process goes on that was stopped, and which.
+type Later = (Instant, u32);
 
 struct Crew {
     target: String,
     file: PathBuf,
     workers: Vec<Server>,
     later: VecDeque<Later>,
+    /// How long a stop lasts at least, in milliseconds: about as long as the server takes to give the lock to another.
+    shortest_stop: u64,
     kills: u32,
     stops: u32,
 }
 
 impl Crew {
-    fn start(target: String, file: &Path) -> Crew {
+    fn start(target: String, file: &Path, shortest_stop: u64) -> Crew {
         let file = file.to_owned();
-        let mut crew = Crew { target, file, workers: Vec::new(), later: VecDeque::new(), kills: 0, stops: 0 };
+        let mut crew =
+            Crew { target, file, workers: Vec::new(), later: VecDeque::new(), shortest_stop, kills: 0, stops: 0 };
         for _ in 0..WORKERS {
             let worker = crew.worker();
             crew.workers.push(worker);
@@ -64,20 +67,40 @@ impl Crew {
         self.kills += 1;
     }
 
-    /// For up to twice the lease.
+    /// Whoever holds just now, as a rule; else anybody.
+    fn victim(&self, witness: &Witness, random: &mut Random) -> usize {
+        let until = Instant::now() + Duration::from_millis(20);
+        while random.below(8) > 0 && Instant::now() < until {
+            let inside = witness.inside();
+            if let Some(at) = self.workers.iter().position(|worker| worker.pid() == inside)
+                && !self.is_stopped(inside)
+            {
+                return at;
+            }
+        }
+        loop {
+            let at = random.below(WORKERS as u64) as usize;
+            if !self.is_stopped(self.workers[at].pid()) {
+                return at;
+            }
+        }
+    }
+
+    /// Who sleeps is left to wake up: that is when it might believe to hold.
+    fn is_stopped(&self, pid: u32) -> bool {
+        self.later.iter().any(|(_, stopped)| *stopped == pid)
+    }
+
+    /// For up to twice the lease, and mostly for longer than it. Most of them are not stopped, so that somebody goes on.
     fn stop(&mut self, at: usize, random: &mut Random) {
+        if self.later.len() >= WORKERS / 2 {
+            return;
+        }
         let pid = self.workers[at].pid();
         signal(pid, libc::SIGSTOP);
         self.stops += 1;
-        self.after(random.below(4000), move || {
-            // It may have been killed and reaped since.
-            // SAFETY: no precondition.
-            unsafe { libc::kill(pid.cast_signed(), libc::SIGCONT) };
-        });
-    }
-
-    fn after(&mut self, millis: u64, what: impl FnOnce() + 'static) {
-        self.later.push_back((Instant::now() + Duration::from_millis(millis), Box::new(what)));
+        let until = Instant::now() + Duration::from_millis(self.shortest_stop + random.below(3000));
+        self.later.push_back((until, pid));
     }
 
     fn due(&mut self) {
@@ -85,14 +108,14 @@ impl Crew {
         let (due, later) = std::mem::take(&mut self.later).into_iter().partition(|(at, _)| *at <= now);
         self.later = later;
         let due: VecDeque<Later> = due;
-        due.into_iter().for_each(|(_, what)| what());
+        due.into_iter().for_each(|(_, pid)| signal(pid, libc::SIGCONT));
     }
 
     /// Ends what is under way, and the workers.
     fn finish(mut self, witness: &Witness) {
         witness.stop();
-        for (_, what) in std::mem::take(&mut self.later) {
-            what();
+        for (_, pid) in std::mem::take(&mut self.later) {
+            signal(pid, libc::SIGCONT);
         }
         for worker in std::mem::take(&mut self.workers) {
             worker.end();
@@ -133,7 +156,7 @@ fn on_etcd() {
     let file = folder.path().join("words");
     let witness = Witness::of(&file);
     let mut random = seed();
-    let mut crew = Crew::start(cluster.target("a", 2), &file);
+    let mut crew = Crew::start(cluster.target("a", 2), &file, 2500);
     let end = Instant::now() + seconds();
     let mut down: Option<(usize, Instant, bool)> = None;
     while Instant::now() < end {
@@ -150,8 +173,8 @@ fn on_etcd() {
             down = None;
         }
         match random.below(24) {
-            0..=2 => crew.kill(random.below(WORKERS as u64) as usize),
-            3..=4 => crew.stop(random.below(WORKERS as u64) as usize, &mut random),
+            0 => crew.kill(crew.victim(&witness, &mut random)),
+            1..=4 => crew.stop(crew.victim(&witness, &mut random), &mut random),
             5 if down.is_none() => {
                 let member = random.below(3) as usize;
                 let stopped = random.below(2) == 0;
@@ -181,14 +204,14 @@ fn on_postgres() {
     let file = folder.path().join("words");
     let witness = Witness::of(&file);
     let mut random = seed();
-    let mut crew = Crew::start(server.target("a", 2), &file);
+    let mut crew = Crew::start(server.target("a", 2), &file, 1500);
     let end = Instant::now() + seconds();
     while Instant::now() < end {
         std::thread::sleep(Duration::from_millis(50));
         crew.due();
         match random.below(24) {
-            0..=2 => crew.kill(random.below(WORKERS as u64) as usize),
-            3..=4 => crew.stop(random.below(WORKERS as u64) as usize, &mut random),
+            0 => crew.kill(crew.victim(&witness, &mut random)),
+            1..=4 => crew.stop(crew.victim(&witness, &mut random), &mut random),
             5 => {
                 let holders =
                     "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND granted";

@@ -16,8 +16,10 @@ pub fn address() -> String {
     loop {
         let (pid, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let [_, high, middle, low] = ((pid << 6) + count).to_be_bytes();
-        let address = format!("127.{}.{middle}.{}", high | 1, low.clamp(1, 254));
-        if [2379, 2380, 5432, 6432].iter().all(|port| TcpListener::bind((&*address, *port)).is_ok()) {
+        let address = format!("127.{}.{middle}.{low}", high | 1);
+        if (1..255).contains(&low)
+            && [2379, 2380, 5432, 6432].iter().all(|port| TcpListener::bind((&*address, *port)).is_ok())
+        {
             return address;
         }
     }
