@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::ValueHint;
-use tenure::{Event, Guard, Inspection, Lock, Options, Previous, StalePolicy, State, Style, Wait, escape};
+use tenure::{Event, Guard, Inspection, Lock, Options, Previous, StalePolicy, State, Style, Wait, engine, escape};
 
 use crate::exit::{self, Failure};
 use crate::sys::{self, Note, Signals};
@@ -182,9 +182,11 @@ pub(crate) fn acquire(args: &LockArgs, signals: &Signals) -> Result<Held, Stop> 
     let mut opened = Vec::new();
     for (index, target) in args.targets.iter().enumerate() {
         let lock = options.open(target).map_err(Failure::from)?;
-        // The order matters only among several: device and inode of the folder, then the name.
-        let place = if args.targets.len() == 1 { (0, 0) } else { place_of(target)? };
-        opened.push((place, target.file_name().map(ToOwned::to_owned), index, lock));
+        // The order matters only among several: device and inode of the folder, then the name; servers' come first.
+        let engine = engine::scheme(target).map_err(Failure::from)?.is_some();
+        let place = if args.targets.len() == 1 || engine { (0, 0) } else { place_of(target)? };
+        let name = if engine { Some(target.as_os_str()) } else { target.file_name() };
+        opened.push((place, name.map(ToOwned::to_owned), index, lock));
     }
     opened.sort_by(|a, b| (a.0, &a.1, a.2).cmp(&(b.0, &b.1, b.2)));
     opened.dedup_by(|a, b| (a.0, &a.1) == (b.0, &b.1));
@@ -240,11 +242,13 @@ pub(crate) fn ending_signal(signals: &Signals) -> Option<i32> {
 fn acquire_one(args: &LockArgs, target: &Path, lock: Lock, wait: Wait, signals: &Signals) -> Result<Guard, Stop> {
     let take = |lock: &Lock, wait, shared| if shared { lock.acquire_shared(wait) } else { lock.acquire(wait) };
     let shared = args.shared;
-    // Most locks are free: that way costs no thread.
-    match take(&lock, Wait::Never, shared) {
-        Ok(guard) => return Ok(guard),
-        Err(error) if error.is_busy() && wait != Wait::Never => {}
-        Err(error) => return Err(args.failure(target, error).into()),
+    // Most locks are free: that way costs no thread. A server may be silent: then signals must be heard meanwhile.
+    if engine::scheme(target).map_err(Failure::from)?.is_none() {
+        match take(&lock, Wait::Never, shared) {
+            Ok(guard) => return Ok(guard),
+            Err(error) if error.is_busy() && wait != Wait::Never => {}
+            Err(error) => return Err(args.failure(target, error).into()),
+        }
     }
 
     // The wait itself must not be cut into slices, which would lose the place in the queue. So another thread waits,
@@ -347,6 +351,13 @@ impl Announcer<'_> {
         }
         self.said = Some(Said { stamp, who });
     }
+}
+
+/// How soon a tenure must be looked at again, where it is looked at once in `tick`: a lease may be short.
+pub(crate) fn look_within<'a>(tick: Duration, guards: impl IntoIterator<Item = &'a Guard>) -> Duration {
+    let leases = guards.into_iter().filter_map(Guard::lease);
+    // No sooner than a loss can come, but for one that is there.
+    leases.map(|lease| lease.lost_in.max(Duration::from_millis(10))).fold(tick, Duration::min)
 }
 
 pub(crate) fn who(found: &Inspection) -> Who {

@@ -94,6 +94,7 @@ fn only_flock(found: &Inspection) -> bool {
 /// What a break means for those concerned.
 fn afterwards(found: &Inspection) -> String {
     let holder = match found.style {
+        _ if found.engine.is_some() => "it sees the loss at its next renewal, and may write until then",
         _ if is_foreign(found) => "it knows only the lock file, which goes, and may write on",
         Style::Flock => "it sees the loss when it checks, and has its flock(2) until it ends",
         Style::LockFile => "it sees the loss when it checks, and may write until then",

@@ -8,7 +8,7 @@ pub(crate) const OK: u8 = 0;
 pub(crate) const UNFIT: u8 = 1;
 /// The call's words are off.
 pub(crate) const USAGE: u8 = 64;
-/// This system cannot do what is needed.
+/// This system cannot do what is needed, or no server of an engine answers.
 pub(crate) const UNAVAILABLE: u8 = 69;
 /// The lock's files cannot be made, or something that is no lock stands in their place.
 pub(crate) const CANNOT_CREATE: u8 = 73;
@@ -42,7 +42,7 @@ pub(crate) fn of(error: &tenure::Error) -> u8 {
         PERMISSION
     } else if error.is_invalid_target() {
         USAGE
-    } else if error.is_unsupported() {
+    } else if error.is_unsupported() || error.is_unreachable() {
         UNAVAILABLE
     } else {
         IO

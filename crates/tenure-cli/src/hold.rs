@@ -130,7 +130,7 @@ struct Holding<'a> {
 impl Holding<'_> {
     /// Until the input ends, a signal comes or the lock is lost.
     fn until(&mut self, signals: &Signals, input: &Receiver<io::Result<()>>) -> Result<Option<i32>, Failure> {
-        let mut next_check = Instant::now() + TICK;
+        let mut next_check = Instant::now() + acquire::look_within(TICK, [&self.guard]);
         loop {
             let next = self.overrun_at.map_or(next_check, |at| at.min(next_check));
             signals
@@ -146,8 +146,8 @@ impl Holding<'_> {
             }
             let now = Instant::now();
             if now >= next_check {
-                next_check = now + TICK;
                 self.check()?;
+                next_check = Instant::now() + acquire::look_within(TICK, [&self.guard]);
             }
             if self.overrun_at.is_some_and(|at| now >= at) {
                 self.overrun_at = None;

@@ -117,9 +117,10 @@ impl From<&Inspection> for LockJson {
         LockJson {
             target: lossy(&found.target),
             lock_file: lossy(&found.lock_file),
-            style: match found.style {
-                Style::LockFile => "lock-file",
-                Style::Flock => "flock",
+            style: match (found.engine, found.style) {
+                (Some(engine), _) => engine.as_str(),
+                (None, Style::LockFile) => "lock-file",
+                (None, Style::Flock) => "flock",
             },
             state: found.state.as_str(),
             reasons: found.reasons.iter().map(|reason| reason.as_str()).collect(),

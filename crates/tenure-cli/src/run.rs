@@ -112,16 +112,25 @@ fn run_held(args: &Args, words: &[OsString], held: Held, signals: &mut Signals) 
     let command = |words: &[OsString]| {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);
-        command.env("TENURE_TARGET", first.target()).env("TENURE_LOCK_FILE", first.lock_file());
+        command.env("TENURE_TARGET", first.target());
+        match first.lease() {
+            None => command.env("TENURE_LOCK_FILE", first.lock_file()),
+            Some(_) => command.env_remove("TENURE_LOCK_FILE"),
+        };
         match first.fence() {
             // Not that of a tenure around this one.
             0 => command.env_remove("TENURE_FENCE"),
             fence => command.env("TENURE_FENCE", fence.to_string()),
         };
+        // Its lease ends with this process, and the command must not outlive it.
+        if held.guards.iter().any(|guard| guard.lease().is_some()) {
+            sys::kill_with_us(&mut command);
+        }
         command
     };
     // This process starts nothing else meanwhile.
-    let kept = held.guards.iter().map(Guard::keep_for_children).collect::<tenure::Result<Vec<_>>>()?;
+    let files = held.guards.iter().filter(|guard| guard.lease().is_none());
+    let kept = files.map(Guard::keep_for_children).collect::<tenure::Result<Vec<_>>>()?;
     signals.catch_for_the_command().map_err(|error| Failure::io("signals", &error))?;
     let child = match sys::spawn(command(words), signals) {
         // A script that does not say by what it is run is run by the shell, as a shell itself would.

@@ -71,9 +71,10 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
 }
 
 fn words(found: &Inspection) -> String {
-    let style = match found.style {
-        Style::LockFile => String::new(),
-        Style::Flock => " (flock)".to_owned(),
+    let style = match (found.engine, found.style) {
+        (Some(engine), _) => format!(" ({})", engine.as_str()),
+        (None, Style::LockFile) => String::new(),
+        (None, Style::Flock) => " (flock)".to_owned(),
     };
     let state = report::coloured(found.state, found.state.as_str());
     let mut text = format!("{}: {state}{style}\n", report::path(&found.target));
@@ -82,9 +83,10 @@ fn words(found: &Inspection) -> String {
         line("holder", report::who(holder));
         line("liveness", format!("{}: {}", holder.liveness.name(), escape::text(holder.liveness.why())));
         if holder.kind == HolderKind::Foreign {
-            let knows = match found.style {
-                Style::LockFile => "the lock file",
-                Style::Flock => "flock(2)",
+            let knows = match (found.engine, found.style) {
+                (Some(_), _) => "the server's own lock",
+                (None, Style::LockFile) => "the lock file",
+                (None, Style::Flock) => "flock(2)",
             };
             line("kind", format!("foreign: it knows only {knows}"));
         }
@@ -111,14 +113,15 @@ fn words(found: &Inspection) -> String {
     if !found.open_by.is_empty() {
         line("open by", report::pids(&found.open_by));
     }
+    let lock_file = report::path(&found.lock_file);
     match found.state {
         State::Free => {}
+        State::Stale if found.engine.is_some() => line("next", "who acquires now takes over".to_owned()),
+        State::Held if found.engine.is_some() => line("there", lock_file),
         State::Held if found.style == Style::Flock => {}
-        State::Held => line("lock file", report::path(&found.lock_file)),
+        State::Held => line("lock file", lock_file),
         State::Stale => line("next", "who acquires now takes over; `tenure clean` removes it".to_owned()),
-        State::Unknown => {
-            line("next", format!("who acquires waits; the lock file is {}", report::path(&found.lock_file)))
-        }
+        State::Unknown => line("next", format!("who acquires waits; the lock file is {lock_file}")),
     }
     text
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tenure::{Guard, escape};
 
-use crate::acquire::Held;
+use crate::acquire::{self, Held};
 use crate::exit::{self, Failure};
 use crate::report;
 use crate::run::{Args, OnOverrun};
@@ -40,7 +40,7 @@ pub(crate) fn supervise(args: &Args, held: Held, child: Child, signals: &Signals
         guards: held.guards.iter().map(|guard| Watched { guard, lost: false }).collect(),
         overrun_at: args.lock.max_hold.and_then(|max_hold| held.since.checked_add(max_hold)),
         kill_at: None,
-        next_check: Instant::now() + TICK,
+        next_check: Instant::now() + acquire::look_within(TICK, &held.guards),
         refresh_every,
         next_refresh: Instant::now() + refresh_every,
         stop_asked: false,
@@ -127,8 +127,9 @@ impl Supervisor<'_> {
             }
             let now = Instant::now();
             if now >= self.next_check {
-                self.next_check = now + TICK;
                 self.check();
+                let guards = self.guards.iter().filter(|watched| !watched.lost).map(|watched| watched.guard);
+                self.next_check = Instant::now() + acquire::look_within(TICK, guards);
             }
             if now >= self.next_refresh {
                 self.next_refresh = now + self.refresh_every;
@@ -203,7 +204,7 @@ impl Supervisor<'_> {
         }
         // One whose lock file was removed first and that was broken later.
         end |= self.guards.iter().any(|watched| watched.lost && !watched.guard.excludes_natives());
-        if end && !self.killed && self.kill_at.is_none() {
+        if end && !self.killed {
             self.terminate();
         }
     }
@@ -256,10 +257,22 @@ impl Supervisor<'_> {
     }
 
     fn terminate(&mut self) {
-        self.child.signal(sys::SIGTERM);
-        // A stopped process does not hear SIGTERM.
-        self.child.signal(sys::SIGCONT);
-        self.kill_at = Some(Instant::now() + GRACE);
+        // Asked once already: it only may have less time by now.
+        if self.kill_at.is_none() {
+            self.child.signal(sys::SIGTERM);
+            // A stopped process does not hear SIGTERM.
+            self.child.signal(sys::SIGCONT);
+        }
+        let kill_at = Instant::now() + self.grace();
+        self.kill_at = Some(self.kill_at.map_or(kill_at, |at| at.min(kill_at)));
+    }
+
+    /// How long the command may take to end. A server that we lost gives the lock to another when the lease is over, and
+    /// the command must be gone by then: a little earlier, for the kill takes its time.
+    fn grace(&self) -> Duration {
+        let lost = self.guards.iter().filter(|watched| watched.lost);
+        let leases = lost.filter_map(|watched| watched.guard.lease());
+        leases.map(|lease| lease.free_in * 2 / 3).fold(GRACE, Duration::min)
     }
 
     fn kill(&mut self) {

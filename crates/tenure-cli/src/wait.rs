@@ -88,7 +88,9 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
         if done {
             return Ok(exit::OK);
         }
-        watch.watch_holder(found.holder.as_ref().and_then(tenure::Holder::pid));
+        // The pid of a server's lock may be another machine's.
+        let holder = found.holder.as_ref().filter(|_| found.engine.is_none());
+        watch.watch_holder(holder.and_then(tenure::Holder::pid));
         let now = Instant::now();
         let left = match deadline {
             Some(Some(deadline)) if deadline <= now => return Ok(late(args, &found, now - began)),

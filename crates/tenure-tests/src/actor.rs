@@ -8,6 +8,8 @@
 //! | `begin L G WAIT` | acquires on a thread of its own: answers at once, and says `granted` or `refused` later |
 //! | `async L G WAIT` | as `begin`, by `acquire_async` on a runtime of its own |
 //! | `check G`, `release G`, `drop G`, `forget G` | what the guard's methods do |
+//! | `lease G` | how long until a server's lock is lost, and may be another's, in milliseconds |
+//! | `record G` | the record's text |
 //! | `holder G`, `label G TEXT`, `process G PID` | |
 //! | `revoked G` | says `revoked` once `Guard::revoked` ends |
 //! | `fork` | forks without exec: the child tells what it sees of each guard, tries each lock, and ends |
@@ -98,6 +100,12 @@ fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> O
             });
             json!({"ok": true})
         }
+        ["lease", guard] => {
+            let lease = guards.lock().unwrap()[*guard].lease().unwrap();
+            let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap();
+            json!({"ok": true, "lostIn": millis(lease.lost_in), "freeIn": millis(lease.free_in)})
+        }
+        ["record", guard] => json!({"ok": true, "record": guards.lock().unwrap()[*guard].record_json()}),
         ["check", guard] => outcome(guards.lock().unwrap()[*guard].check()),
         ["release", guard] => outcome(guard_of(guard).release()),
         ["drop", guard] => {
@@ -292,6 +300,7 @@ fn refusal(error: &Error) -> Value {
         ("invalid-target", error.is_invalid_target()),
         ("permission-denied", error.is_permission_denied()),
         ("cannot-create", error.is_cannot_create()),
+        ("unreachable", error.is_unreachable()),
     ];
     let kind = kinds.iter().find(|(_, is)| *is).map_or("io", |(name, _)| name);
     json!({

@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
+pub mod servers;
+pub mod witness;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -28,6 +31,11 @@ pub fn actor_program() -> PathBuf {
 /// The command's program: built by `cargo test --workspace`.
 pub fn tenure_program() -> PathBuf {
     sibling("tenure")
+}
+
+/// The program of one process that works under a fence.
+pub fn fenced_program() -> PathBuf {
+    sibling("fenced")
 }
 
 fn sibling(name: &str) -> PathBuf {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::anchor;
+use crate::engine;
 use crate::error::{Error, Kind, Result};
 use crate::escape::word;
 use crate::holder::HolderKind;
@@ -109,6 +110,10 @@ pub struct CleanReport {
 /// The system's own, where `dir` cannot be read.
 pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanReport> {
     let dir = dir.as_ref();
+    if engine::scheme(dir)?.is_some() {
+        return Err(Error::new(Kind::Unsupported, dir, "a server has nothing to clean")
+            .with_hint("it drops what the dead held by itself"));
+    }
     let locks = KernelLocks::read();
     let look = Options::default().malformed_grace(options.malformed_grace).create_parents(false);
     let mut report = CleanReport::default();
@@ -243,6 +248,10 @@ pub struct Broken {
 /// but the kernel can take that away, so end the program.
 pub fn break_lock(target: impl AsRef<Path>, force: bool) -> Result<Broken> {
     let target = target.as_ref();
+    if let Some(engine) = engine::open(target)? {
+        engine.url().lock_name()?;
+        return break_on_engine(&*engine, force);
+    }
     let found = inspect::inspect(target)?;
     if found.state == State::Free {
         return Ok(Broken { found, broken: false });
@@ -270,6 +279,19 @@ pub fn break_lock(target: impl AsRef<Path>, force: bool) -> Result<Broken> {
         (false, _) => replace_anchor(&place, &found)?,
     }
     Ok(Broken { found, broken: true })
+}
+
+fn break_on_engine(engine: &dyn engine::Engine, force: bool) -> Result<Broken> {
+    let found = engine.inspect()?;
+    let lives = matches!(found.state, State::Held | State::Unknown);
+    if lives && !force {
+        let error = Error::busy(&found.target).with_holder(found.holder);
+        return Err(
+            error.with_hint("breaking the lock of a live holder takes force (--force): two may then be at work")
+        );
+    }
+    let broken = found.state != State::Free && engine.take_away(&found)?;
+    Ok(Broken { found, broken })
 }
 
 /// Removes a foreign holder's lock file, if it is still the one that was looked at.

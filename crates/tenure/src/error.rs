@@ -40,6 +40,7 @@ pub(crate) enum Kind {
     InvalidTarget,
     PermissionDenied,
     CannotCreate,
+    Unreachable,
     Io,
 }
 
@@ -56,6 +57,13 @@ impl Error {
         }))
     }
 
+    /// Held by another.
+    pub(crate) fn busy(target: &Path) -> Error {
+        let word = crate::escape::word(target);
+        Error::new(Kind::Busy, target, "the lock is held by another")
+            .with_hint(format!("`tenure status {word}` says more; `tenure break {word}` is an operator's way out"))
+    }
+
     /// An error of the system, sorted by what it means for a lock.
     pub(crate) fn io(path: impl Into<PathBuf>, action: impl Into<Cow<'static, str>>, source: io::Error) -> Error {
         let kind = match source.kind() {
@@ -69,6 +77,10 @@ impl Error {
         let mut error = Error::new(kind, path, action);
         error.0.source = Some(source);
         error
+    }
+
+    pub(crate) fn detail(&self) -> &str {
+        &self.0.detail
     }
 
     pub(crate) fn with_kind(mut self, kind: Kind) -> Error {
@@ -147,6 +159,12 @@ impl Error {
     /// The lock's files cannot be made here: no such folder, a read-only file system.
     pub fn is_cannot_create(&self) -> bool {
         self.0.kind == Kind::CannotCreate
+    }
+
+    /// No server of an [`engine`](crate::engine) answered, or none that can do what a lock needs: the text has each
+    /// one's own reason.
+    pub fn is_unreachable(&self) -> bool {
+        self.0.kind == Kind::Unreachable
     }
 
     /// The path that this is about.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
+use crate::engine::{Ask, Begun, EngineLock};
 use crate::error::Result;
 use crate::guard::Guard;
 use crate::options::Wait;
@@ -60,4 +61,32 @@ pub(crate) async fn acquire(slot: Arc<Slot>, request: Arc<Request>, wait: Wait) 
         Some(outcome) => outcome.map(Guard::new),
         None => Err(place.slot.busy().with_waited(start.elapsed())),
     }
+}
+
+/// An ask of a server that is given up when this is dropped.
+struct Asked(Arc<Ask>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if let Some(Ok(hold)) = self.0.give_up() {
+            // It came while the future was being dropped. The release waits for the server: not in a runtime's thread.
+            hold.abandon();
+            let guard = Guard::of_engine(hold);
+            let _ = crate::helpers::run(move || drop(guard));
+        }
+    }
+}
+
+/// The same for a lock that a server keeps. The time is the keeper's to watch.
+pub(crate) async fn acquire_of_engine(lock: &EngineLock, wait: Wait) -> Result<Guard> {
+    let asked = match lock.begin(wait, None)? {
+        Begun::Joined(hold) => return Ok(Guard::of_engine(hold)),
+        Begun::Asked(ask) => Asked(ask),
+    };
+    poll_fn(|context| match asked.0.poll(context.waker()) {
+        Some(outcome) => Poll::Ready(outcome),
+        None => Poll::Pending,
+    })
+    .await
+    .map(Guard::of_engine)
 }

@@ -6,9 +6,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::task::Poll;
 
-use crate::error::{Error, Result};
+use crate::engine::{Hold, LeaseLeft};
+use crate::error::{Error, Kind, Result};
 use crate::holder::Holder;
 use crate::process::Identity;
+use crate::record::Record;
 use crate::sys;
 use crate::tenure::{Tenure, shown_start_time};
 use crate::watchdog;
@@ -37,76 +39,117 @@ impl Previous {
 #[must_use = "the lock is released as soon as the guard is dropped"]
 #[derive(Debug)]
 pub struct Guard {
-    tenure: Arc<Tenure>,
+    held: Held,
     released: bool,
+}
+
+#[derive(Debug)]
+enum Held {
+    /// By the kernel, for a file.
+    File(Arc<Tenure>),
+    /// By a server.
+    Engine(Arc<Hold>),
 }
 
 impl Guard {
     pub(crate) fn new(tenure: Arc<Tenure>) -> Guard {
-        Guard { tenure, released: false }
+        Guard { held: Held::File(tenure), released: false }
+    }
+
+    pub(crate) fn of_engine(hold: Arc<Hold>) -> Guard {
+        Guard { held: Held::Engine(hold), released: false }
     }
 
     /// The fencing token of this tenure: greater than that of every tenure before. Hand it to the resource, which
     /// refuses whatever comes with a smaller one than it has seen. 0, the smallest, for a shared lock and for one
     /// without a record: such a tenure has none.
     pub fn fence(&self) -> u64 {
-        self.tenure.fence
+        match &self.held {
+            Held::File(tenure) => tenure.fence,
+            Held::Engine(hold) => hold.fence,
+        }
     }
 
-    /// Is this still ours? One or two system calls.
+    /// Is this still ours? One or two system calls, also where a server keeps it: then the clock and what the server said
+    /// last are asked, not the server.
     ///
     /// # Errors
     ///
     /// [`is_lost`](Error::is_lost): it was broken or revoked, its anchor or its lock file was removed, or this is a
     /// forked child. The system's own where that cannot be told.
     pub fn check(&self) -> Result<()> {
-        self.tenure.check()
+        match &self.held {
+            Held::File(tenure) => tenure.check(),
+            Held::Engine(hold) => hold.check(),
+        }
     }
 
     /// Are other natives still kept out, whatever became of the lock file? `false` once the lock was broken or
     /// revoked, or its anchor removed; a lock file that somebody deleted alone leaves it `true`.
     pub fn excludes_natives(&self) -> bool {
-        !self.tenure.check_anchor().is_err_and(|error| error.is_lost())
+        let checked = match &self.held {
+            Held::File(tenure) => tenure.check_anchor(),
+            Held::Engine(hold) => hold.check(),
+        };
+        !checked.is_err_and(|error| error.is_lost())
     }
 
     /// How the tenure before this one ended. Everyone who shares hears of a crash, until somebody has held exclusively
     /// and could repair what it left.
     pub fn previous(&self) -> &Previous {
-        &self.tenure.grant.previous
+        match &self.held {
+            Held::File(tenure) => &tenure.grant.previous,
+            Held::Engine(hold) => &hold.previous,
+        }
     }
 
     /// This holder, as others see it.
     pub fn holder(&self) -> Holder {
-        self.tenure.holder()
+        match &self.held {
+            Held::File(tenure) => tenure.holder(),
+            Held::Engine(hold) => hold.holder(),
+        }
     }
 
-    /// The path that the lock protects.
+    /// The path that the lock protects, or the name on a server.
     pub fn target(&self) -> &Path {
-        &self.tenure.place().target_path
+        match &self.held {
+            Held::File(tenure) => &tenure.place().target_path,
+            Held::Engine(hold) => hold.target(),
+        }
     }
 
-    /// `<target>.lock`: visible in lock-file style only.
+    /// `<target>.lock`: visible in lock-file style only. On a server: what it calls the lock.
     pub fn lock_file(&self) -> &Path {
-        &self.tenure.place().lock_path
+        match &self.held {
+            Held::File(tenure) => &tenure.place().lock_path,
+            Held::Engine(hold) => hold.lock_name(),
+        }
     }
 
     /// Is it a share ([`Lock::acquire_shared`](crate::Lock::acquire_shared))?
     pub fn is_shared(&self) -> bool {
-        self.tenure.request.shared
+        match &self.held {
+            Held::File(tenure) => tenure.request.shared,
+            Held::Engine(_) => false,
+        }
     }
 
     /// The record as others can read it, as JSON; `{}` where none is kept.
     pub fn record_json(&self) -> String {
-        self.tenure.record_json()
+        match &self.held {
+            Held::File(tenure) => tenure.record_json(),
+            Held::Engine(hold) => hold.record_json(),
+        }
     }
 
-    /// Changes the label that others see.
+    /// Changes the label that others see; on a server a moment later.
     ///
     /// # Errors
     ///
     /// The system's own; [`is_lost`](Error::is_lost) after a revoke and in a forked child.
     pub fn set_label(&self, label: &str) -> Result<()> {
-        self.tenure.change(|record| {
+        self.change(|record| {
             if let Some(native) = &mut record.native {
                 native.label = Some(label.to_owned());
             }
@@ -121,7 +164,11 @@ impl Guard {
     ///
     /// The system's own; [`is_lost`](Error::is_lost) after a revoke and in a forked child.
     pub fn refresh(&self) -> Result<()> {
-        if self.tenure.has_date() { self.tenure.refresh() } else { Ok(()) }
+        match &self.held {
+            Held::File(tenure) if tenure.has_date() => tenure.refresh(),
+            // A server's lock is not judged by its date.
+            _ => Ok(()),
+        }
     }
 
     /// Records another process as the one that does the work: a child that was started under the lock. Others judge
@@ -133,7 +180,7 @@ impl Guard {
     pub fn set_process(&self, pid: u32, command: Option<&str>) -> Result<()> {
         // Without an identity the pid alone is recorded: it has ended already, and others will find that out.
         let identity = Identity::of(pid).unwrap_or_else(|| Identity { pid: pid.into(), ..Identity::default() });
-        self.tenure.change(|record| {
+        self.change(|record| {
             record.pid = Some(identity.pid);
             record.start_time = shown_start_time(&identity);
             if let Some(native) = &mut record.native {
@@ -147,6 +194,21 @@ impl Guard {
         })
     }
 
+    fn change(&self, change: impl FnOnce(&mut Record)) -> Result<()> {
+        match &self.held {
+            Held::File(tenure) => tenure.change(change),
+            Held::Engine(hold) => hold.change(change),
+        }
+    }
+
+    /// What is left of the lease, where a server keeps the lock; `None` for a file, which needs no lease.
+    pub fn lease(&self) -> Option<LeaseLeft> {
+        match &self.held {
+            Held::File(_) => None,
+            Held::Engine(hold) => Some(hold.left()),
+        }
+    }
+
     /// Makes `command` inherit the kernel lock: it stays held while the child (or what inherits from it) lives, even
     /// if this process is killed. [`release`](Guard::release) here still frees it at once.
     ///
@@ -155,7 +217,8 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// The system's own, where the descriptor cannot be duplicated; [`is_lost`](Error::is_lost) in a forked child.
+    /// The system's own, where the descriptor cannot be duplicated; [`is_lost`](Error::is_lost) in a forked child;
+    /// [`is_unsupported`](Error::is_unsupported) where a server keeps the lock, for whom no child stands in.
     pub fn keep_for(&self, command: &mut Command) -> Result<()> {
         for file in self.kept_files()? {
             sys::inherit(command, file);
@@ -184,8 +247,16 @@ impl Guard {
 
     /// Duplicates of everything that carries a kernel lock of this tenure.
     fn kept_files(&self) -> Result<Vec<sys::Inherited>> {
-        self.tenure.check_anchor()?;
-        let grant = &self.tenure.grant;
+        let tenure = match &self.held {
+            Held::File(tenure) => tenure,
+            Held::Engine(hold) => {
+                let detail = "a child cannot inherit a lock that a server keeps";
+                return Err(Error::new(Kind::Unsupported, hold.target(), detail)
+                    .with_hint("end the child when this process ends, or when the lock is lost"));
+            }
+        };
+        tenure.check_anchor()?;
+        let grant = &tenure.grant;
         let anchor = grant.anchor.as_deref().map(|anchor| &anchor.file);
         let target = grant.target.as_deref().map(|target| &target.file);
         let copy = match &grant.presence {
@@ -199,14 +270,23 @@ impl Guard {
     /// Ends once the watchdog has revoked the tenure ([`Overrun::Revoke`](crate::Overrun::Revoke)) or, within about a
     /// second, found it lost. Runs on any executor.
     pub fn revoked(&self) -> impl Future<Output = ()> + Send + 'static {
-        let tenure = Arc::clone(&self.tenure);
+        let held = match &self.held {
+            Held::File(tenure) => Held::File(Arc::clone(tenure)),
+            Held::Engine(hold) => Held::Engine(Arc::clone(hold)),
+        };
         let mut enlisted = false;
         poll_fn(move |context| {
-            let gone = tenure.poll_gone(context.waker());
-            if !gone && !enlisted {
-                enlisted = true;
-                watchdog::listen(&tenure);
-            }
+            let gone = match &held {
+                Held::File(tenure) => {
+                    let gone = tenure.poll_gone(context.waker());
+                    if !gone && !enlisted {
+                        enlisted = true;
+                        watchdog::listen(tenure);
+                    }
+                    gone
+                }
+                Held::Engine(hold) => hold.poll_gone(context.waker()),
+            };
             if gone { Poll::Ready(()) } else { Poll::Pending }
         })
     }
@@ -216,10 +296,18 @@ impl Guard {
     /// # Errors
     ///
     /// The system's own, where the lock file could not be removed; [`is_lost`](Error::is_lost) where the lock was no
-    /// longer ours.
+    /// longer ours; [`is_unreachable`](Error::is_unreachable) where the server does not answer: then it lets go by itself
+    /// when the lease is over.
     pub fn release(mut self) -> Result<()> {
         self.released = true;
-        self.tenure.slot.release(&self.tenure)
+        self.let_go()
+    }
+
+    fn let_go(&self) -> Result<()> {
+        match &self.held {
+            Held::File(tenure) => tenure.slot.release(tenure),
+            Held::Engine(hold) => hold.leave(),
+        }
     }
 }
 
@@ -233,7 +321,7 @@ pub struct KeptForChildren {
 impl Drop for Guard {
     fn drop(&mut self) {
         if !self.released
-            && let Err(_error) = self.tenure.slot.release(&self.tenure)
+            && let Err(_error) = self.let_go()
         {
             crate::trace::event!(WARN, error = %_error, "a guard was dropped and its release failed");
         }

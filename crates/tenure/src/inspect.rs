@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::anchor;
+use crate::engine::{self, Scheme};
 use crate::error::{Error, Result};
 use crate::holder::{Holder, HolderKind};
 use crate::judge::Reason;
@@ -61,8 +62,10 @@ impl State {
 pub struct Inspection {
     /// The path that the lock protects.
     pub target: PathBuf,
-    /// `<target>.lock`.
+    /// `<target>.lock`; on a server, what it calls the lock.
     pub lock_file: PathBuf,
+    /// Which kind of server keeps it; `None` for a file.
+    pub engine: Option<Scheme>,
     /// How it is held (or was last).
     pub style: Style,
     /// What an acquire would find.
@@ -81,10 +84,11 @@ pub struct Inspection {
 }
 
 impl Inspection {
-    fn free(target: &Path, lock_file: &Path) -> Inspection {
+    pub(crate) fn free(target: &Path, lock_file: &Path) -> Inspection {
         Inspection {
             target: target.to_owned(),
             lock_file: lock_file.to_owned(),
+            engine: None,
             style: Style::LockFile,
             state: State::Free,
             reasons: Vec::new(),
@@ -107,6 +111,10 @@ impl Inspection {
 /// the system's own where it cannot be read.
 pub fn inspect(target: impl AsRef<Path>) -> Result<Inspection> {
     let target = target.as_ref();
+    if let Some(engine) = engine::open(target)? {
+        engine.url().lock_name()?;
+        return engine.inspect();
+    }
     match Place::look(target)? {
         Some(place) => examine(&place, &Options::default(), KernelLocks::read().as_ref()),
         None => Ok(Inspection::free(target, &lock_path(target))),
@@ -461,6 +469,12 @@ pub fn list(dir: impl AsRef<Path>, recursive: bool) -> Result<Vec<Inspection>> {
 ///
 /// As there.
 pub fn list_with(dir: impl AsRef<Path>, options: &ListOptions) -> Result<Vec<Inspection>> {
+    if let Some(engine) = engine::open(dir.as_ref())? {
+        // Names on a server have no folders: everything that is below is listed.
+        let mut found = engine.list()?;
+        found.sort_by(|one, other| one.target.cmp(&other.target));
+        return Ok(found);
+    }
     let locks = KernelLocks::read();
     let depth = Depth::of(options.recursive, options.cross_file_systems);
     let options = Options::default();

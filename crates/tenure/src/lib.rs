@@ -70,6 +70,7 @@
 //!
 //! # Features
 //!
+//! - `etcd`, `postgres`: locks that a server keeps, for more than one machine: [`engine`].
 //! - `tokio`: `Lock::acquire_async`, cancel-safe.
 //! - `tracing`: events under the target `tenure`.
 //!
@@ -83,6 +84,8 @@ mod acquire;
 mod anchor;
 mod clean;
 pub mod cleanup;
+#[cfg_attr(tenure_sim, allow(dead_code, reason = "no server is simulated"))]
+pub mod engine;
 mod error;
 pub mod escape;
 #[cfg(feature = "tokio")]

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::engine::{self, EngineLock};
 use crate::error::{Error, Kind, Result};
 use crate::guard::Guard;
 use crate::inspect::{Inspection, examine};
@@ -18,13 +19,22 @@ use crate::tenure::Request;
 ///
 /// It may be used in a forked child: it is a lock of the child's own there, not the parent's.
 #[derive(Clone, Debug)]
-pub struct Lock {
+pub struct Lock(Inner);
+
+#[derive(Clone, Debug)]
+enum Inner {
+    File(FileLock),
+    Engine(EngineLock),
+}
+
+#[derive(Clone, Debug)]
+struct FileLock {
     slot: Arc<Slot>,
     exclusive: Arc<Request>,
 }
 
 impl Lock {
-    /// The lock of `target` with the default [`Options`].
+    /// The lock of `target` with the default [`Options`]: of a path, or of a name on a server ([`engine`]).
     ///
     /// # Errors
     ///
@@ -39,17 +49,12 @@ impl Lock {
     }
 
     pub(crate) fn open_with(target: &Path, options: Options) -> Result<Lock> {
+        if let Some(engine) = engine::open(target)? {
+            return Ok(Lock(Inner::Engine(EngineLock::open(engine, options)?)));
+        }
         let place = Place::open(target, options.create_parents)?;
         let slot = registry::slot(place, !options.record);
-        Ok(Lock { slot, exclusive: Arc::new(Request { options, shared: false }) })
-    }
-
-    /// The queue of this process: another one after a fork.
-    fn slot(&self) -> Arc<Slot> {
-        if self.slot.generation == sys::generation() {
-            return Arc::clone(&self.slot);
-        }
-        registry::reopened(&self.slot.place, !self.exclusive.options.record)
+        Ok(Lock(Inner::File(FileLock { slot, exclusive: Arc::new(Request { options, shared: false }) })))
     }
 
     /// Acquires, waiting as `wait` says.
@@ -59,9 +64,13 @@ impl Lock {
     /// [`is_busy`](crate::Error::is_busy) with the holder, when the time is over;
     /// [`is_would_deadlock`](crate::Error::is_would_deadlock) at once, when this very thread holds it;
     /// [`is_in_the_way`](crate::Error::is_in_the_way), [`is_unsupported`](crate::Error::is_unsupported),
-    /// [`is_permission_denied`](crate::Error::is_permission_denied) and the system's own.
+    /// [`is_permission_denied`](crate::Error::is_permission_denied) and the system's own;
+    /// [`is_unreachable`](crate::Error::is_unreachable) where no server answers.
     pub fn acquire(&self, wait: Wait) -> Result<Guard> {
-        Ok(Guard::new(self.slot().acquire(Arc::clone(&self.exclusive), wait)?))
+        match &self.0 {
+            Inner::File(lock) => Ok(Guard::new(lock.slot().acquire(Arc::clone(&lock.exclusive), wait)?)),
+            Inner::Engine(lock) => Ok(Guard::of_engine(lock.acquire(wait)?)),
+        }
     }
 
     /// Acquires a share: others may share at the same time, nobody may hold. Flock style only, because a lock file
@@ -74,16 +83,10 @@ impl Lock {
     ///
     /// As [`acquire`](Lock::acquire); [`is_unsupported`](crate::Error::is_unsupported) in lock-file style.
     pub fn acquire_shared(&self, wait: Wait) -> Result<Guard> {
-        Ok(Guard::new(self.slot().acquire(self.share()?, wait)?))
-    }
-
-    fn share(&self) -> Result<Arc<Request>> {
-        let options = &self.exclusive.options;
-        if options.style != Style::Flock && options.record {
-            return Err(Error::new(Kind::Unsupported, self.target(), "a lock file cannot be shared")
-                .with_hint("shared locks exist in flock style: style(Style::Flock), --flock"));
+        match &self.0 {
+            Inner::File(lock) => Ok(Guard::new(lock.slot().acquire(lock.share()?, wait)?)),
+            Inner::Engine(lock) => Err(lock.no_shares()),
         }
-        Ok(Arc::new(Request { options: options.clone(), shared: true }))
     }
 
     /// As [`acquire`](Lock::acquire), without blocking a thread of the runtime: a waiter costs a few hundred bytes,
@@ -98,7 +101,10 @@ impl Lock {
     /// As [`acquire`](Lock::acquire), but for the deadlock.
     #[cfg(feature = "tokio")]
     pub async fn acquire_async(&self, wait: Wait) -> Result<Guard> {
-        crate::future::acquire(self.slot(), Arc::clone(&self.exclusive), wait).await
+        match &self.0 {
+            Inner::File(lock) => crate::future::acquire(lock.slot(), Arc::clone(&lock.exclusive), wait).await,
+            Inner::Engine(lock) => crate::future::acquire_of_engine(lock, wait).await,
+        }
     }
 
     /// As [`acquire_shared`](Lock::acquire_shared), without blocking.
@@ -108,12 +114,18 @@ impl Lock {
     /// As there.
     #[cfg(feature = "tokio")]
     pub async fn acquire_shared_async(&self, wait: Wait) -> Result<Guard> {
-        crate::future::acquire(self.slot(), self.share()?, wait).await
+        match &self.0 {
+            Inner::File(lock) => crate::future::acquire(lock.slot(), lock.share()?, wait).await,
+            Inner::Engine(lock) => Err(lock.no_shares()),
+        }
     }
 
-    /// The path that it protects.
+    /// The path that it protects, or the name on a server.
     pub fn target(&self) -> &Path {
-        &self.slot.place.target_path
+        match &self.0 {
+            Inner::File(lock) => lock.target(),
+            Inner::Engine(lock) => lock.target(),
+        }
     }
 
     /// How it stands: [`inspect`](crate::inspect()), in the folder that this lock has open.
@@ -122,6 +134,32 @@ impl Lock {
     ///
     /// As there.
     pub fn inspect(&self) -> Result<Inspection> {
-        examine(&self.slot.place, &Options::default(), KernelLocks::read().as_ref())
+        match &self.0 {
+            Inner::File(lock) => examine(&lock.slot.place, &Options::default(), KernelLocks::read().as_ref()),
+            Inner::Engine(lock) => lock.inspect(),
+        }
+    }
+}
+
+impl FileLock {
+    fn target(&self) -> &Path {
+        &self.slot.place.target_path
+    }
+
+    /// The queue of this process: another one after a fork.
+    fn slot(&self) -> Arc<Slot> {
+        if self.slot.generation == sys::generation() {
+            return Arc::clone(&self.slot);
+        }
+        registry::reopened(&self.slot.place, !self.exclusive.options.record)
+    }
+
+    fn share(&self) -> Result<Arc<Request>> {
+        let options = &self.exclusive.options;
+        if options.style != Style::Flock && options.record {
+            return Err(Error::new(Kind::Unsupported, self.target(), "a lock file cannot be shared")
+                .with_hint("shared locks exist in flock style: style(Style::Flock), --flock"));
+        }
+        Ok(Arc::new(Request { options: options.clone(), shared: true }))
     }
 }

@@ -48,6 +48,8 @@ pub(crate) enum RecordState {
 pub(crate) enum RecordStyle {
     LockFile,
     Flock,
+    /// Kept by a server: no file shows it.
+    Engine,
 }
 
 /// The fields of a lock file, each absent where it is missing or malformed.
@@ -156,6 +158,7 @@ const CLOSE: &str = "}";
 
 const LOCK_FILE_STYLE: &str = "\"lock-file\"";
 const FLOCK_STYLE: &str = "\"flock\"";
+const ENGINE_STYLE: &str = "\"engine\"";
 
 /// Digits that each number is padded to: the widest that it can be, so that a change moves nothing behind it.
 const PID_WIDTH: usize = 10;
@@ -252,6 +255,7 @@ fn read_native(object: &[u8]) -> Option<Native> {
             b"style" => {
                 native.style = match text(value).as_deref() {
                     Some("flock") => RecordStyle::Flock,
+                    Some("engine") => RecordStyle::Engine,
                     _ => RecordStyle::LockFile,
                 }
             }
@@ -586,6 +590,7 @@ pub(crate) fn scan_own(bytes: &[u8]) -> Option<OwnScan<'_>> {
     let style = match own.string()? {
         style if style == LOCK_FILE_STYLE.as_bytes() => RecordStyle::LockFile,
         style if style == FLOCK_STYLE.as_bytes() => RecordStyle::Flock,
+        style if style == ENGINE_STYLE.as_bytes() => RecordStyle::Engine,
         _ => return None,
     };
     own.optional_string(ACQUIRED_AT)?;
@@ -718,6 +723,7 @@ impl Record {
             out.push(match native.style {
                 RecordStyle::LockFile => LOCK_FILE_STYLE,
                 RecordStyle::Flock => FLOCK_STYLE,
+                RecordStyle::Engine => ENGINE_STYLE,
             });
             out.end_entry(0);
             out.time(ACQUIRED_AT, native.acquired_at);
@@ -1282,7 +1288,7 @@ mod tests {
         fn natives()(
             fence in proptest::option::of(1..=MAX_SAFE),
             state in prop_oneof![Just(RecordState::Held), Just(RecordState::Released), Just(RecordState::Aborted)],
-            style in prop_oneof![Just(RecordStyle::LockFile), Just(RecordStyle::Flock)],
+            style in prop_oneof![Just(RecordStyle::LockFile), Just(RecordStyle::Flock), Just(RecordStyle::Engine)],
             acquired_at in proptest::option::of((0..4_000_000_000_000u64).prop_map(at)),
             numbers in proptest::array::uniform3(proptest::option::of(0..=MAX_SAFE)),
             boot_id in proptest::option::of("[0-9a-f-]{0,40}"),

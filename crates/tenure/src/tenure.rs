@@ -382,7 +382,7 @@ pub(crate) struct Own {
     pub(crate) identity: Identity,
     shown_start_time: Option<u64>,
     pub(crate) command: Option<String>,
-    host: Option<String>,
+    pub(crate) host: Option<String>,
 }
 
 /// Read once a process, and again after a fork.

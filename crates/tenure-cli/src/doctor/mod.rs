@@ -1,5 +1,6 @@
 //! `tenure doctor`: what a folder can do for a lock, and a stress run that proves it.
 
+mod engine;
 mod means;
 mod picture;
 mod random;
@@ -21,7 +22,7 @@ use tenure::{Lock, Wait, escape};
 
 use self::means::Short;
 use self::random::Random;
-use self::stress::{Outcome, Plan, Stop};
+use self::stress::{Outcome, Pace, Plan, Stop};
 use crate::exit::{self, Failure};
 use crate::sys::{self, Note, Signals, Waker};
 use crate::{duration, json, report};
@@ -38,6 +39,7 @@ Examples:
   tenure doctor
   tenure doctor /mnt/share --stress 10s
   tenure doctor /mnt/share --stress 1m --processes 32 --seed 7
+  tenure doctor 'etcd://etcd-1:2379/sessions?ttl=2s' --stress 30s
   tenure doctor --json | jq -r '.checks[] | select(.answer != \"yes\") | .name'
 
 The stress run:
@@ -62,7 +64,7 @@ Exit codes:
   64          the call's words are off
   73, 74, 77  DIR is missing or read-only; input or output failed; permission denied")]
 pub(crate) struct Args {
-    /// The folder: the one that your targets are in
+    /// The folder: the one that your targets are in; or a server: etcd://.., postgres://..
     #[arg(default_value = ".", value_hint = clap::ValueHint::DirPath)]
     dir: PathBuf,
 
@@ -116,10 +118,16 @@ struct Findings {
 
 pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     let signals = Signals::catch_ending().map_err(|error| Failure::io("signals", &error))?;
-    let scratch = Scratch::make(&args.dir)?;
-    match examine(args, &scratch, &signals) {
+    let on_server = tenure::engine::scheme(&args.dir)?;
+    let scratch = if on_server.is_none() { Some(Scratch::make(&args.dir)?) } else { None };
+    let examined = match (&scratch, on_server) {
+        (Some(scratch), _) => examine(args, scratch, &signals),
+        (None, Some(kind)) => examine_engine(args, kind, &signals),
+        (None, None) => return Ok(exit::UNFIT),
+    };
+    match examined {
         Ok(code) => {
-            scratch.remove()?;
+            scratch.map_or(Ok(()), Scratch::remove)?;
             Ok(code)
         }
         Err(Stop::Failed(failure)) => Err(failure),
@@ -131,25 +139,38 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     }
 }
 
+fn examine_engine(args: &Args, kind: tenure::engine::Scheme, signals: &Signals) -> Result<u8, Stop> {
+    let dir = args.dir.clone();
+    let found = beside(signals, move || engine::try_all(&dir, kind))?.map_err(Stop::Failed)?;
+    // A dead holder blocks for the rest of its lease: killing faster would leave nothing else to be seen.
+    let pace = Pace { between_kills: found.lease / 2, starved: Pace::FILES.starved + found.lease * 4 };
+    report_on(args, &found.findings, &found.target, pace, signals)
+}
+
 fn examine(args: &Args, scratch: &Scratch, signals: &Signals) -> Result<u8, Stop> {
     let (dir, folder) = (args.dir.clone(), scratch.path.clone());
     let findings = beside(signals, move || try_all(&dir, &folder))?.map_err(Stop::Failed)?;
+    report_on(args, &findings, &scratch.path.join("stress"), Pace::FILES, signals)
+}
+
+/// The stress run, if it is asked for and makes sense, and the answer.
+fn report_on(args: &Args, findings: &Findings, target: &Path, pace: Pace, signals: &Signals) -> Result<u8, Stop> {
     let mut outcome = None;
     if let Some(duration) = args.stress.filter(|_| findings.lacks.is_empty()) {
         let seed = args.seed.unwrap_or_else(Random::any_seed);
-        let plan = Plan { duration, processes: args.processes.into(), seed };
+        let plan = Plan { duration, processes: args.processes.into(), seed, pace };
         if !args.json {
             let (processes, time) = (plan.processes, escape::duration(duration));
             report::say(&format!("{processes} processes for {time}, seed {seed} .."));
         }
-        outcome = Some(stress::run(&scratch.path.join("stress"), plan, signals)?);
+        outcome = Some(stress::run(target, plan, signals)?);
     }
     if args.json {
-        let answer = DoctorJson::new(&args.dir, &findings, outcome.as_ref());
+        let answer = DoctorJson::new(&args.dir, findings, outcome.as_ref());
         json::print(&answer).map_err(Stop::Failed)?;
     } else {
         let page = picture::Page::of_terminal();
-        report::print(&page.render(&args.dir, &findings, args.stress.is_some(), outcome.as_ref()))
+        report::print(&page.render(&args.dir, findings, args.stress.is_some(), outcome.as_ref()))
             .map_err(Stop::Failed)?;
     }
     let wrong = !findings.lacks.is_empty() || outcome.is_some_and(|outcome| !outcome.faults.is_empty());
@@ -252,20 +273,25 @@ fn second_process(target: &Path) -> Answer {
         Ok(guard) => guard,
         Err(error) => return cannot(&error),
     };
+    let answer = second_process_beside(target);
+    match guard.release() {
+        Ok(()) => answer,
+        Err(error) => cannot(&error),
+    }
+}
+
+/// Asks a second process for the lock that this one holds.
+fn second_process_beside(target: &Path) -> Answer {
     let tried = std::env::current_exe().and_then(|program| {
         let mut command = Command::new(program);
         command.args([OsString::from(crate::args::DOCTOR_WORKER), "--".into(), target.into()]);
         command.stdin(Stdio::null()).output()
     });
-    let answer = match tried {
+    match tried {
         Ok(output) if output.status.code() == Some(exit::BUSY.into()) => Answer::Yes,
         Ok(output) if output.status.success() => Answer::No("it got the lock while this process held it".to_owned()),
         Ok(output) => Answer::Unknown(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
         Err(error) => Answer::Unknown(format!("it did not start: {error}")),
-    };
-    match guard.release() {
-        Ok(()) => answer,
-        Err(error) => cannot(&error),
     }
 }
 

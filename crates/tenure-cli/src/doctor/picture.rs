@@ -40,7 +40,9 @@ impl Page {
 
     pub(crate) fn render(&self, dir: &Path, findings: &Findings, asked: bool, outcome: Option<&Outcome>) -> String {
         let mut text = String::new();
+        let on_server = matches!(&*findings.file_system, "etcd" | "postgres");
         let mounts = match findings.shared {
+            true if on_server => "which keeps locks for many machines",
             true => "which two machines may mount",
             false => "which only one machine can mount",
         };
@@ -162,6 +164,7 @@ impl Page {
             *text += &coloured(good, "fit for use");
             let kind = escape::text(&findings.file_system);
             let more = match findings.shared {
+                true if matches!(&*findings.file_system, "etcd" | "postgres") => String::new(),
                 true => format!(
                     " on this machine. Between machines it is fit only if {kind} carries flock from one to the other: \
                      `tenure run T -- sleep 60` on one, then `tenure run -n T -- true` on the other must end with 75"

@@ -13,17 +13,28 @@ use crate::sys::{self, Child, Signals};
 
 /// How long a process may take to end when it is told to: far more than a queue of all of them needs.
 const GRACE: Duration = Duration::from_secs(30);
-/// Between two kills: at least this, and up to as much again and a little more.
-const BETWEEN_KILLS: Duration = Duration::from_millis(30);
-/// Who waits for longer than this, while others get the lock, is left out for good.
-const STARVED: Duration = Duration::from_secs(10);
 /// After so many faults no more is to be learnt.
 const ENOUGH_FAULTS: usize = 16;
 /// How often is looked whether all are still there.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How fast things go.
+#[derive(Clone, Copy)]
+pub(crate) struct Pace {
+    /// Between two kills: at least this, and up to as much again and a little more.
+    pub(crate) between_kills: Duration,
+    /// Who waits for longer than this, while others get the lock, is left out for good.
+    pub(crate) starved: Duration,
+}
+
+impl Pace {
+    /// Where the kernel tells of a death at once.
+    pub(crate) const FILES: Pace = Pace { between_kills: Duration::from_millis(30), starved: Duration::from_secs(10) };
+}
+
 /// What is asked for.
 pub(crate) struct Plan {
+    pub(crate) pace: Pace,
     pub(crate) duration: Duration,
     pub(crate) processes: usize,
     pub(crate) seed: u64,
@@ -76,7 +87,8 @@ pub(crate) fn run(target: &Path, plan: Plan, signals: &Signals) -> Result<Outcom
     }
 
     let began = Instant::now();
-    let mut next_kill = began + BETWEEN_KILLS;
+    let between_kills = plan.pace.between_kills;
+    let mut next_kill = began + between_kills;
     let mut kills = 0;
     let mut looked = began;
     loop {
@@ -89,8 +101,8 @@ pub(crate) fn run(target: &Path, plan: Plan, signals: &Signals) -> Result<Outcom
             let index = crew.victim(plan.steady(), &mut random);
             crew.kill(index);
             kills += 1;
-            let pause = BETWEEN_KILLS.as_millis() as u64;
-            next_kill = Instant::now() + BETWEEN_KILLS + Duration::from_millis(random.below(pause + 10));
+            let pause = between_kills.as_millis() as u64;
+            next_kill = Instant::now() + between_kills + Duration::from_millis(random.below(pause + 10));
         }
         // Those that were killed, and those that failed: the others go on, and the witness with them.
         for index in crew.absent() {
@@ -105,7 +117,7 @@ pub(crate) fn run(target: &Path, plan: Plan, signals: &Signals) -> Result<Outcom
         crew.look();
         // Not right after all of us were stopped (Ctrl-Z): then everybody seems to have waited.
         if looked.elapsed() < Duration::from_secs(1) {
-            crew.look_for_starved();
+            crew.look_for_starved(plan.pace.starved);
         }
         looked = Instant::now();
     }
@@ -220,11 +232,11 @@ impl Crew<'_> {
     }
 
     /// Is one left out?
-    fn look_for_starved(&mut self) {
+    fn look_for_starved(&mut self, starved: Duration) {
         let now = monotonic();
         for index in 0..self.workers.len() {
-            if self.tally().waits_for(index, now).is_some_and(|waits| waits > STARVED) {
-                let fault = format!("process {} has waited for {STARVED:?} and is not granted the lock", index + 1);
+            if self.tally().waits_for(index, now).is_some_and(|waits| waits > starved) {
+                let fault = format!("process {} has waited for {starved:?} and is not granted the lock", index + 1);
                 self.faults.push(fault);
                 // Said once for each time that long.
                 self.tally().asks(self.workers[index].incarnation, now);

@@ -4,11 +4,13 @@ pub(crate) mod doctor;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
+mod mortal;
+#[cfg(target_os = "linux")]
 mod procfs;
 #[cfg(target_os = "linux")]
 mod watch;
 #[cfg(target_os = "linux")]
-pub(crate) use {linux::*, procfs::*, watch::Watch};
+pub(crate) use {linux::*, mortal::kill_with_us, procfs::*, watch::Watch};
 
 #[cfg(not(target_os = "linux"))]
 mod other;

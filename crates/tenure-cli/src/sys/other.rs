@@ -59,6 +59,8 @@ pub(crate) fn spawn(_command: Command, signals: &Signals) -> io::Result<Child> {
     match *signals {}
 }
 
+pub(crate) fn kill_with_us(_command: &mut Command) {}
+
 pub(crate) fn is_no_program(_error: &io::Error) -> bool {
     false
 }

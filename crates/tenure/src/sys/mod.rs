@@ -7,6 +7,8 @@
 
 #[cfg(not(tenure_sim))]
 mod clock;
+#[cfg(all(target_os = "linux", not(tenure_sim)))]
+mod credentials;
 #[cfg(not(tenure_sim))]
 mod per_process;
 mod types;
@@ -32,6 +34,9 @@ mod linux;
 
 #[cfg(not(tenure_sim))]
 pub(crate) use clock::*;
+#[cfg(all(target_os = "linux", not(tenure_sim)))]
+#[allow(unused_imports, reason = "each engine has credentials of its own kind")]
+pub(crate) use credentials::*;
 #[cfg(not(tenure_sim))]
 pub(crate) use per_process::PerProcess;
 pub(crate) use types::*;

@@ -1,4 +1,5 @@
 mod cleanup;
+mod clock;
 mod fork;
 mod fs;
 mod process;
@@ -7,6 +8,7 @@ mod thread;
 mod wait;
 
 pub(crate) use cleanup::*;
+pub(crate) use clock::since_boot;
 pub(crate) use fork::generation;
 pub(crate) use fs::*;
 pub(crate) use process::*;

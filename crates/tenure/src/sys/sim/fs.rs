@@ -410,6 +410,11 @@ pub(crate) fn now() -> SystemTime {
     })
 }
 
+/// The clock of leases: no server is simulated, so nothing is measured on it.
+pub(crate) fn since_boot() -> Duration {
+    now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
 /// Until another process has done something.
 pub(crate) fn pause(_time: Duration) {
     let since = world::with(|world| world.kernel.changes);

@@ -1,0 +1,5 @@
+//! One process of the test `fenced`: see `tenure_tests::witness`.
+
+fn main() {
+    tenure_tests::witness::work();
+}

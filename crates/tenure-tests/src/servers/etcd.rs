@@ -1,0 +1,241 @@
+//! An etcd cluster.
+
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Server, address, output};
+use crate::{has, needs, until};
+
+/// Members that elect a leader within half a second.
+pub struct Cluster {
+    members: Vec<Member>,
+    pub folder: TempDir,
+    more: Vec<String>,
+    /// Where its first member listens too.
+    also: Option<String>,
+    tls: bool,
+}
+
+struct Member {
+    address: String,
+    server: Option<Server>,
+}
+
+/// Are the programs there?
+pub fn there() -> bool {
+    needs("etcd (etcd-server)", has("etcd")) && needs("etcdctl (etcd-client)", has("etcdctl"))
+}
+
+impl Cluster {
+    /// `count` members, once they have a leader.
+    pub fn start(count: usize) -> Cluster {
+        Cluster::start_with(count, &[])
+    }
+
+    pub fn start_with(count: usize, more: &[&str]) -> Cluster {
+        let cluster = Cluster::new(count, more, None, false);
+        cluster.await_healthy();
+        cluster
+    }
+
+    /// One member that listens at another address of this machine as well.
+    pub fn start_at(also: &str) -> Cluster {
+        let cluster = Cluster::new(1, &[], Some(also), false);
+        cluster.await_healthy();
+        cluster
+    }
+
+    /// One member with TLS, which wants certificates of its clients: `ca.pem`, `client.pem` and `client.key` in the
+    /// folder.
+    pub fn start_with_tls() -> Cluster {
+        let cluster = Cluster::new(1, &[], None, true);
+        cluster.await_healthy();
+        cluster
+    }
+
+    fn new(count: usize, more: &[&str], also: Option<&str>, tls: bool) -> Cluster {
+        // In memory where that can be: an fsync that takes long is taken for a dead leader.
+        let folder = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
+        let members = (0..count).map(|_| Member { address: address(), server: None }).collect();
+        let more = more.iter().map(|word| (*word).to_owned()).collect();
+        let mut cluster = Cluster { members, folder, more, also: also.map(str::to_owned), tls };
+        if tls {
+            cluster.make_certificates();
+        }
+        for at in 0..count {
+            cluster.run(at);
+        }
+        cluster
+    }
+
+    fn make_certificates(&self) {
+        let dir = self.folder.path();
+        let config = format!("subjectAltName=IP:{}\nextendedKeyUsage=serverAuth,clientAuth\n", self.members[0].address);
+        std::fs::write(dir.join("ext"), config).unwrap();
+        let openssl = |words: &str| output(Command::new("openssl").args(words.split_whitespace()).current_dir(dir));
+        openssl("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -subj /CN=ca -days 2");
+        for name in ["server", "client"] {
+            openssl(&format!("req -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.csr -subj /CN={name}"));
+            openssl(&format!(
+                "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out {name}.pem -days 2 -extfile ext"
+            ));
+        }
+    }
+
+    fn client_url(&self, at: usize) -> String {
+        format!("http{}://{}:2379", if self.tls { "s" } else { "" }, self.members[at].address)
+    }
+
+    fn run(&mut self, at: usize) {
+        let peer = |member: &Member| format!("http://{}:2380", member.address);
+        let all: Vec<String> =
+            self.members.iter().enumerate().map(|(at, member)| format!("m{at}={}", peer(member))).collect();
+        let client = self.client_url(at);
+        let member = &self.members[at];
+        let dir = self.folder.path();
+        let mut command = Command::new("etcd");
+        command.args(["--name", &format!("m{at}"), "--data-dir"]).arg(dir.join(format!("m{at}")));
+        let also = self.also.as_ref().map_or(String::new(), |also| format!(",http://{also}:2379"));
+        command.args(["--listen-client-urls", &format!("{client}{also}"), "--advertise-client-urls", &client]);
+        command.args(["--listen-peer-urls", &peer(member), "--initial-advertise-peer-urls", &peer(member)]);
+        command.args(["--initial-cluster", &all.join(","), "--initial-cluster-token", "test"]);
+        command.args(["--heartbeat-interval", "50", "--election-timeout", "500", "--log-level", "error"]);
+        if self.tls {
+            command.args(["--client-cert-auth", "--trusted-ca-file"]).arg(dir.join("ca.pem"));
+            command.arg("--cert-file").arg(dir.join("server.pem")).arg("--key-file").arg(dir.join("server.key"));
+        }
+        command.args(&self.more);
+        self.members[at].server = Some(Server::start(&mut command));
+    }
+
+    /// `etcdctl` with every member.
+    pub fn etcdctl(&self) -> Command {
+        let endpoints: Vec<String> = (0..self.members.len()).map(|at| self.client_url(at)).collect();
+        let mut command = Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3").args(["--endpoints", &endpoints.join(",")]);
+        if self.tls {
+            let dir = self.folder.path();
+            command.arg("--cacert").arg(dir.join("ca.pem"));
+            command.arg("--cert").arg(dir.join("client.pem")).arg("--key").arg(dir.join("client.key"));
+        }
+        command
+    }
+
+    /// `etcdctl lock NAME`, which has the lock once it says a key.
+    pub fn etcdctl_lock(&self, name: &str) -> Locker {
+        let mut command = self.etcdctl();
+        let mut child = command
+            .args(["lock", name])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (input, said) = (child.stdin.take(), child.stdout.take().unwrap());
+        Locker { child, _input: input, said }
+    }
+
+    /// Waits until every member that runs answers for the majority.
+    pub fn await_healthy(&self) {
+        let endpoints: Vec<String> = (0..self.members.len())
+            .filter(|at| self.members[*at].server.is_some())
+            .map(|at| self.client_url(at))
+            .collect();
+        until("a healthy cluster", || {
+            let mut command = self.etcdctl();
+            command.args(["--endpoints", &endpoints.join(","), "endpoint", "health"]);
+            command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+        });
+    }
+
+    /// The target of a name: with every member's address.
+    pub fn target(&self, name: &str, ttl: u64) -> String {
+        let hosts: Vec<String> = self.members.iter().map(|member| format!("{}:2379", member.address)).collect();
+        format!("etcd://{}/{name}?ttl={ttl}s", hosts.join(","))
+    }
+
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    pub fn address(&self, at: usize) -> &str {
+        &self.members[at].address
+    }
+
+    /// Which member leads.
+    pub fn leader(&self) -> usize {
+        let mut leader = None;
+        until("a leader", || {
+            let output = self.etcdctl().args(["endpoint", "status", "-w", "json"]).output().unwrap();
+            let Ok(status) = serde_json::from_slice::<Value>(&output.stdout) else { return false };
+            let found = status
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(|member| member["Status"]["leader"] == member["Status"]["header"]["member_id"]);
+            leader = found.and_then(|found| {
+                let endpoint = found["Endpoint"].as_str().unwrap();
+                (0..self.len()).find(|at| self.client_url(*at) == endpoint)
+            });
+            leader.is_some()
+        });
+        leader.unwrap()
+    }
+
+    pub fn signal(&self, at: usize, signal: i32) {
+        self.members[at].server.as_ref().unwrap().signal(signal);
+    }
+
+    pub fn kill(&mut self, at: usize) {
+        self.members[at].server.take().unwrap().kill();
+    }
+
+    /// Starts a member that was killed; it has its data.
+    pub fn restart(&mut self, at: usize) {
+        self.run(at);
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+/// A process of `etcdctl lock`.
+pub struct Locker {
+    child: Child,
+    _input: Option<ChildStdin>,
+    said: ChildStdout,
+}
+
+impl Locker {
+    /// Waits until it has the lock; its key.
+    pub fn await_held(&mut self) -> String {
+        let mut key = Vec::new();
+        let mut byte = [0];
+        while std::io::Read::read(&mut self.said, &mut byte).unwrap() == 1 && byte[0] != b'\n' {
+            key.push(byte[0]);
+        }
+        assert!(!key.is_empty(), "etcdctl ended without the lock");
+        String::from_utf8(key).unwrap()
+    }
+
+    /// SIGINT: it releases, and ends.
+    pub fn release(mut self) {
+        crate::signal(self.child.id(), libc::SIGINT);
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Locker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

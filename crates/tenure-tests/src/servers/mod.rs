@@ -1,0 +1,80 @@
+//! Real servers for the tests of the engines: started from temporary folders, on loopback addresses of their own, and
+//! killed when their value goes, also by a panic.
+
+pub mod etcd;
+pub mod network;
+pub mod postgres;
+
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A loopback address that no other test's server has: all of 127/8 is this machine.
+pub fn address() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let (pid, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let [_, high, middle, low] = ((pid << 6) + count).to_be_bytes();
+        let address = format!("127.{}.{middle}.{low}", high | 1);
+        if (1..255).contains(&low)
+            && [2379, 2380, 5432, 6432].iter().all(|port| TcpListener::bind((&*address, *port)).is_ok())
+        {
+            return address;
+        }
+    }
+}
+
+/// A server's process. It is killed when this goes, and by the kernel when the test's thread ends without that.
+pub struct Server(Child);
+
+impl Server {
+    pub fn start(command: &mut Command) -> Server {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        if std::env::var_os("TENURE_SERVER_LOG").is_none() {
+            command.stderr(Stdio::null());
+        }
+        // SAFETY: between fork and exec this makes one system call.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        Server(command.spawn().unwrap())
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub fn signal(&self, signal: i32) {
+        super::signal(self.pid(), signal);
+    }
+
+    /// Waits for its end.
+    pub fn end(mut self) {
+        self.0.wait().unwrap();
+    }
+
+    /// SIGKILL, and reaped.
+    pub fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The words of a command that succeeded.
+pub fn output(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{command:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}

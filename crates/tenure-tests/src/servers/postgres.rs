@@ -1,0 +1,277 @@
+//! A PostgreSQL server, a standby of it, and a pool before it.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::{Server, address, output};
+use crate::{has, is_root, needs, until};
+
+/// Who owns the files: the server refuses to run as root.
+const OWNER: &str = "postgres";
+
+fn programs() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
+    let mut all: Vec<PathBuf> = versions.flatten().map(|entry| entry.path().join("bin")).collect();
+    all.sort();
+    all.pop().filter(|bin| bin.join("postgres").is_file())
+}
+
+/// Are the programs there?
+pub fn there() -> bool {
+    needs("PostgreSQL (postgresql)", programs().is_some() && has("psql"))
+}
+
+/// A command as the owner of the files.
+fn as_owner(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", OWNER, "--regid", OWNER, "--clear-groups"]).arg(program);
+    command.current_dir("/");
+    command
+}
+
+fn own(path: &Path) {
+    if is_root() {
+        output(Command::new("chown").args(["-R", &format!("{OWNER}:{OWNER}")]).arg(path));
+    }
+}
+
+pub struct Postgres {
+    address: String,
+    folder: TempDir,
+    server: Option<Server>,
+    more: Vec<String>,
+    /// Where it listens too.
+    also: Option<String>,
+}
+
+impl Postgres {
+    pub fn start() -> Postgres {
+        Postgres::start_with(&[])
+    }
+
+    /// With more settings: `max_connections=5`.
+    pub fn start_with(settings: &[&str]) -> Postgres {
+        Postgres::start_as(settings, None)
+    }
+
+    /// One that listens at another address of this machine as well.
+    pub fn start_at(also: &str) -> Postgres {
+        Postgres::start_as(&[], Some(also))
+    }
+
+    fn start_as(settings: &[&str], also: Option<&str>) -> Postgres {
+        let folder = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
+        own(folder.path());
+        let mut initdb = as_owner(programs().unwrap().join("initdb"));
+        initdb.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "-D"]);
+        output(initdb.arg(folder.path().join("data")));
+        Postgres::of(folder, settings, also)
+    }
+
+    fn of(folder: TempDir, settings: &[&str], also: Option<&str>) -> Postgres {
+        let also = also.map(str::to_owned);
+        let more = settings.iter().map(|word| (*word).to_owned()).collect();
+        let mut postgres = Postgres { address: address(), folder, server: None, more, also };
+        postgres.run();
+        postgres.await_up();
+        postgres
+    }
+
+    /// Starts it, with the data that it has.
+    pub fn run(&mut self) {
+        let mut command = as_owner(programs().unwrap().join("postgres"));
+        command.arg("-D").arg(self.folder.path().join("data"));
+        let addresses: Vec<&str> = std::iter::once(&*self.address).chain(self.also.as_deref()).collect();
+        for setting in [format!("listen_addresses={}", addresses.join(",")), "unix_socket_directories=".to_owned()] {
+            command.args(["-c", &setting]);
+        }
+        for setting in ["fsync=off", "port=5432", "restart_after_crash=on"] {
+            command.args(["-c", setting]);
+        }
+        for setting in &self.more {
+            command.args(["-c", setting]);
+        }
+        self.server = Some(Server::start(&mut command));
+    }
+
+    pub fn await_up(&self) {
+        until("a server that answers", || {
+            let mut psql = self.psql();
+            psql.args(["-c", "SELECT 1"]).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+        });
+    }
+
+    /// `psql` as the superuser.
+    pub fn psql(&self) -> Command {
+        psql_at(&self.address, 5432)
+    }
+
+    /// The answer to a statement.
+    pub fn ask(&self, sql: &str) -> String {
+        output(self.psql().args(["-c", sql])).trim().to_owned()
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub fn target(&self, name: &str, ttl: u64) -> String {
+        format!("postgres://postgres@{}/postgres?lock={name}&ttl={ttl}s", self.address)
+    }
+
+    /// A fast shutdown, and its end.
+    pub fn stop(&mut self) {
+        let server = self.server.take().unwrap();
+        server.signal(libc::SIGINT);
+        server.end();
+    }
+
+    /// The postmaster and all its children, as a power failure ends them.
+    pub fn kill(&mut self) {
+        let server = self.server.take().unwrap();
+        // Its children notice the postmaster's death by themselves, within moments.
+        server.kill();
+        let pid_file = self.folder.path().join("data/postmaster.pid");
+        let _ = std::fs::remove_file(pid_file);
+    }
+
+    pub fn signal(&self, signal: i32) {
+        self.server.as_ref().unwrap().signal(signal);
+    }
+
+    /// Puts a line before the others of `pg_hba.conf`.
+    fn admit(&self, line: &str) {
+        let path = self.folder.path().join("data/pg_hba.conf");
+        let before = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{line}\n{before}")).unwrap();
+        self.ask("SELECT pg_reload_conf()");
+    }
+
+    /// Lets anybody in from there.
+    pub fn allow(&self, from: &str) {
+        self.admit(&format!("host all all {from} trust"));
+    }
+
+    /// Wants a password of this user.
+    pub fn require_password(&self, user: &str) {
+        self.admit(&format!("host all {user} 0.0.0.0/0 scram-sha-256"));
+        // A reload is heard a moment later.
+        let refuses = || {
+            let mut psql = self.psql();
+            psql.args(["-U", user, "-w", "-c", "SELECT 1"]).env_remove("PGPASSWORD").env("PGPASSFILE", "/dev/null");
+            !psql.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+        };
+        until("a server that wants a password", refuses);
+    }
+
+    /// A standby that confirms every commit before it counts.
+    pub fn standby(&self) -> Postgres {
+        let folder = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
+        own(folder.path());
+        let mut backup = as_owner(programs().unwrap().join("pg_basebackup"));
+        backup.args(["-h", &self.address, "-U", "postgres", "-R", "--no-sync", "-c", "fast", "-D"]);
+        output(backup.arg(folder.path().join("data")));
+        Postgres::of(folder, &[], None)
+    }
+
+    pub fn promote(&self) {
+        self.ask("SELECT pg_promote()");
+    }
+
+    /// A session of `psql` that has the advisory lock of `name` once this returns.
+    pub fn lock(&self, name: &str) -> Session {
+        let mut session = self.session();
+        session.ask(&format!("SELECT 'had' FROM pg_advisory_lock(hashtextextended('{name}', 0));"));
+        session
+    }
+
+    pub fn session(&self) -> Session {
+        let mut child = self.psql().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let output = std::io::BufReader::new(child.stdout.take().unwrap());
+        Session { child, output }
+    }
+}
+
+fn psql_at(address: &str, port: u16) -> Command {
+    let mut command = Command::new("psql");
+    command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres"]);
+    command.args(["-h", address, "-p", &port.to_string()]);
+    command
+}
+
+/// A `psql` that runs.
+pub struct Session {
+    child: Child,
+    output: std::io::BufReader<std::process::ChildStdout>,
+}
+
+impl Session {
+    pub fn tell(&mut self, sql: &str) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{sql}").unwrap();
+    }
+
+    pub fn hear(&mut self) -> String {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut self.output, &mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    /// A statement with one line of an answer.
+    pub fn ask(&mut self, sql: &str) -> String {
+        self.tell(sql);
+        self.hear()
+    }
+
+    /// Ends, and with it the session.
+    pub fn end(mut self) {
+        drop(self.child.stdin.take());
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// pgbouncer before a server.
+pub struct Pool {
+    address: String,
+    _folder: TempDir,
+    _server: Server,
+}
+
+impl Pool {
+    /// With a mode: `transaction` or `session`.
+    pub fn start(postgres: &Postgres, mode: &str) -> Pool {
+        let (address, folder) = (address(), TempDir::new().unwrap());
+        let config = folder.path().join("pgbouncer.ini");
+        let text = format!(
+            "[databases]\n* = host={} port=5432\n[pgbouncer]\nlisten_addr = {address}\nlisten_port = 6432\n\
+             auth_type = any\npool_mode = {mode}\ndefault_pool_size = 4\nunix_socket_dir =\n\
+             [databases]\npostgres = host={} port=5432 user=postgres dbname=postgres\n",
+            postgres.address, postgres.address
+        );
+        std::fs::write(&config, text).unwrap();
+        own(folder.path());
+        let server = Server::start(as_owner("pgbouncer").arg(config));
+        let pool = Pool { address, _folder: folder, _server: server };
+        until("a pool that answers", || {
+            let mut psql = psql_at(&pool.address, 6432);
+            psql.args(["-c", "SELECT 1"]).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+        });
+        pool
+    }
+
+    pub fn target(&self, name: &str) -> String {
+        format!("postgres://postgres@{}:6432/postgres?lock={name}&ttl=3s", self.address)
+    }
+}

@@ -1,0 +1,148 @@
+//! A fenced resource and a witness, in memory that processes share: they know nothing of servers, leases or clocks.
+//!
+//! The witness keeps the newest fence whose holder has seen `check()` succeed. Whoever reads a newer one than its own
+//! *before* a check that then succeeds is a second holder that believes to hold. The resource accepts a write unless it
+//! has seen a newer fence.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
+
+use rustix::mm::{MapFlags, ProtFlags, mmap};
+use tenure::{Guard, Lock, Wait};
+
+const WORDS: usize = 9;
+
+/// The shared memory, by what its words mean.
+pub struct Witness(&'static [AtomicU64; WORDS]);
+
+impl Witness {
+    /// In a file that all of them map.
+    pub fn of(path: &Path) -> Witness {
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap();
+        file.set_len((WORDS * 8) as u64).unwrap();
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+        // SAFETY: a fresh mapping of a file that is as long as the words; it is never unmapped, and only atomics touch it.
+        unsafe {
+            let words = mmap(std::ptr::null_mut(), WORDS * 8, protection, flags, &file, 0).unwrap();
+            Witness(&*words.cast::<[AtomicU64; WORDS]>())
+        }
+    }
+
+    fn newest(&self) -> &AtomicU64 {
+        &self.0[0]
+    }
+
+    fn last_write(&self) -> &AtomicU64 {
+        &self.0[1]
+    }
+
+    fn stop_word(&self) -> &AtomicU64 {
+        &self.0[2]
+    }
+
+    pub fn stop(&self) {
+        self.stop_word().store(1, SeqCst);
+    }
+
+    pub fn grants(&self) -> u64 {
+        self.0[3].load(SeqCst)
+    }
+
+    /// Writes that the resource accepted.
+    pub fn writes(&self) -> u64 {
+        self.0[4].load(SeqCst)
+    }
+
+    /// Writes that it refused: a holder that did not know yet that it was none.
+    pub fn refused(&self) -> u64 {
+        self.0[5].load(SeqCst)
+    }
+
+    /// Two believed to hold at once.
+    pub fn double(&self) -> u64 {
+        self.0[6].load(SeqCst)
+    }
+
+    /// A write was refused although its writer still held: its fence was not the newest.
+    pub fn wrongly_refused(&self) -> u64 {
+        self.0[7].load(SeqCst)
+    }
+
+    /// Whoever was granted it last and has not released: by its pid; 0 for nobody.
+    pub fn inside(&self) -> u32 {
+        self.0[8].load(SeqCst) as u32
+    }
+
+    /// A write with this fence; `false` if the resource has seen a newer one.
+    fn write(&self, fence: u64) -> bool {
+        let newer = |last: u64| (last <= fence).then_some(fence);
+        self.last_write().fetch_update(SeqCst, SeqCst, newer).is_ok()
+    }
+
+    /// Is it ours, as far as the lock says? A second one that believes so is counted.
+    fn check(&self, guard: &Guard) -> bool {
+        let newest = self.newest().load(SeqCst);
+        if guard.check().is_err() {
+            return false;
+        }
+        if newest > guard.fence() {
+            self.0[6].fetch_add(1, SeqCst);
+        }
+        self.newest().fetch_max(guard.fence(), SeqCst);
+        true
+    }
+}
+
+/// Acquires, works and releases until it is told to stop: `fenced TARGET FILE`.
+pub fn work() {
+    let words: Vec<String> = std::env::args().collect();
+    let witness = Witness::of(Path::new(&words[2]));
+    let lock = Lock::new(&words[1]).unwrap();
+    let mut round = u64::from(std::process::id());
+    while witness.stop_word().load(SeqCst) == 0 {
+        // What a server that is being killed answers is no news; the next try is.
+        let Ok(guard) = lock.acquire(Wait::For(Duration::from_secs(5))) else { continue };
+        witness.0[3].fetch_add(1, SeqCst);
+        let own = u64::from(std::process::id());
+        witness.0[8].store(own, SeqCst);
+        round = round.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let end = Instant::now() + Duration::from_millis((round >> 33) % 40);
+        while witness.check(&guard) {
+            if witness.write(guard.fence()) {
+                witness.0[4].fetch_add(1, SeqCst);
+            } else {
+                witness.0[5].fetch_add(1, SeqCst);
+                if witness.check(&guard) {
+                    witness.0[7].fetch_add(1, SeqCst);
+                }
+            }
+            if Instant::now() >= end {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        let _ = witness.0[8].compare_exchange(own, 0, SeqCst, SeqCst);
+        let _ = guard.release();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_sees_an_older_holder_that_still_believes() {
+        let folder = tempfile::tempdir().unwrap();
+        let witness = Witness::of(&folder.path().join("words"));
+        let old = Lock::new(folder.path().join("a")).unwrap().acquire(Wait::Never).unwrap();
+        let new = Lock::new(folder.path().join("b")).unwrap().acquire(Wait::Never).unwrap();
+        assert!(new.fence() > old.fence() && witness.check(&old) && witness.check(&new));
+        assert_eq!(witness.double(), 0);
+        assert!(witness.check(&old));
+        assert_eq!(witness.double(), 1);
+        assert!(witness.write(new.fence()) && !witness.write(old.fence()));
+    }
+}

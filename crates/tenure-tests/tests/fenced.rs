@@ -1,0 +1,233 @@
+//! Processes that work under a server's lock while everything fails: the holders, the waiters, the servers.
+//!
+//! A short run is part of the suite. The long one:
+//!
+//! ```text
+//! TENURE_FENCED_SECONDS=600 cargo test -p tenure-tests --test fenced -- --nocapture
+//! ```
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tenure_tests::servers::Server;
+use tenure_tests::servers::etcd::{self, Cluster};
+use tenure_tests::servers::postgres::{self, Postgres};
+use tenure_tests::witness::Witness;
+use tenure_tests::{fenced_program, folder, signal};
+
+const WORKERS: usize = 5;
+
+/// A small generator: which faults come is the seed's to say, when they strike is the machine's.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+/// When a process goes on that was stopped, and which.
+type Later = (Instant, u32);
+
+struct Crew {
+    target: String,
+    file: PathBuf,
+    workers: Vec<Server>,
+    later: VecDeque<Later>,
+    /// How long a stop lasts at least, in milliseconds: about as long as the server takes to give the lock to another.
+    shortest_stop: u64,
+    kills: u32,
+    stops: u32,
+}
+
+impl Crew {
+    fn start(target: String, file: &Path, shortest_stop: u64) -> Crew {
+        let file = file.to_owned();
+        let mut crew =
+            Crew { target, file, workers: Vec::new(), later: VecDeque::new(), shortest_stop, kills: 0, stops: 0 };
+        for _ in 0..WORKERS {
+            let worker = crew.worker();
+            crew.workers.push(worker);
+        }
+        crew
+    }
+
+    fn worker(&self) -> Server {
+        Server::start(Command::new(fenced_program()).arg(&self.target).arg(&self.file))
+    }
+
+    fn kill(&mut self, at: usize) {
+        let fresh = self.worker();
+        std::mem::replace(&mut self.workers[at], fresh).kill();
+        self.kills += 1;
+    }
+
+    /// Whoever holds just now, as a rule; else anybody.
+    fn victim(&self, witness: &Witness, random: &mut Random) -> usize {
+        let until = Instant::now() + Duration::from_millis(20);
+        while random.below(8) > 0 && Instant::now() < until {
+            let inside = witness.inside();
+            if let Some(at) = self.workers.iter().position(|worker| worker.pid() == inside)
+                && !self.is_stopped(inside)
+            {
+                return at;
+            }
+        }
+        loop {
+            let at = random.below(WORKERS as u64) as usize;
+            if !self.is_stopped(self.workers[at].pid()) {
+                return at;
+            }
+        }
+    }
+
+    /// Who sleeps is left to wake up: that is when it might believe to hold.
+    fn is_stopped(&self, pid: u32) -> bool {
+        self.later.iter().any(|(_, stopped)| *stopped == pid)
+    }
+
+    /// For up to twice the lease, and mostly for longer than it. Most of them are not stopped, so that somebody goes on.
+    fn stop(&mut self, at: usize, random: &mut Random) {
+        if self.later.len() >= WORKERS / 2 {
+            return;
+        }
+        let pid = self.workers[at].pid();
+        signal(pid, libc::SIGSTOP);
+        self.stops += 1;
+        let until = Instant::now() + Duration::from_millis(self.shortest_stop + random.below(3000));
+        self.later.push_back((until, pid));
+    }
+
+    fn due(&mut self) {
+        let now = Instant::now();
+        let (due, later) = std::mem::take(&mut self.later).into_iter().partition(|(at, _)| *at <= now);
+        self.later = later;
+        let due: VecDeque<Later> = due;
+        due.into_iter().for_each(|(_, pid)| signal(pid, libc::SIGCONT));
+    }
+
+    /// Ends what is under way, and the workers.
+    fn finish(mut self, witness: &Witness) {
+        witness.stop();
+        for (_, pid) in std::mem::take(&mut self.later) {
+            signal(pid, libc::SIGCONT);
+        }
+        for worker in std::mem::take(&mut self.workers) {
+            worker.end();
+        }
+        println!(
+            "{} grants, {} writes, {} refused, {} kills, {} stops",
+            witness.grants(),
+            witness.writes(),
+            witness.refused(),
+            self.kills,
+            self.stops
+        );
+        assert_eq!(witness.double(), 0, "two believed to hold at once");
+        assert_eq!(witness.wrongly_refused(), 0, "a holder's fence was older than another's");
+        assert!(witness.grants() > 10 && witness.writes() > 10, "hardly anything was done");
+        assert!(self.kills > 0 && self.stops > 0, "hardly anything went wrong");
+    }
+}
+
+fn seconds() -> Duration {
+    let asked = std::env::var("TENURE_FENCED_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(asked.unwrap_or(12))
+}
+
+fn seed() -> Random {
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    Random(seed)
+}
+
+#[test]
+fn on_etcd() {
+    if !etcd::there() {
+        return;
+    }
+    let mut cluster = Cluster::start(3);
+    let folder = folder();
+    let file = folder.path().join("words");
+    let witness = Witness::of(&file);
+    let mut random = seed();
+    let mut crew = Crew::start(cluster.target("a", 2), &file, 2500);
+    let end = Instant::now() + seconds();
+    let mut down: Option<(usize, Instant, bool)> = None;
+    while Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(50));
+        crew.due();
+        if let Some((member, until, stopped)) = down
+            && Instant::now() >= until
+        {
+            if stopped {
+                cluster.signal(member, libc::SIGCONT);
+            } else {
+                cluster.restart(member);
+            }
+            down = None;
+        }
+        match random.below(24) {
+            0 => crew.kill(crew.victim(&witness, &mut random)),
+            1..=4 => crew.stop(crew.victim(&witness, &mut random), &mut random),
+            5 if down.is_none() => {
+                let member = random.below(3) as usize;
+                let stopped = random.below(2) == 0;
+                if stopped {
+                    cluster.signal(member, libc::SIGSTOP);
+                } else {
+                    cluster.kill(member);
+                }
+                down = Some((member, Instant::now() + Duration::from_millis(500 + random.below(2500)), stopped));
+            }
+            _ => {}
+        }
+    }
+    if let Some((member, _, true)) = down {
+        cluster.signal(member, libc::SIGCONT);
+    }
+    crew.finish(&witness);
+}
+
+#[test]
+fn on_postgres() {
+    if !postgres::there() {
+        return;
+    }
+    let mut server = Postgres::start();
+    let folder = folder();
+    let file = folder.path().join("words");
+    let witness = Witness::of(&file);
+    let mut random = seed();
+    let mut crew = Crew::start(server.target("a", 2), &file, 1500);
+    let end = Instant::now() + seconds();
+    while Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(50));
+        crew.due();
+        match random.below(24) {
+            0 => crew.kill(crew.victim(&witness, &mut random)),
+            1..=4 => crew.stop(crew.victim(&witness, &mut random), &mut random),
+            5 => {
+                let holders =
+                    "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND granted";
+                let _ = server.psql().args(["-c", holders]).output();
+            }
+            6 if random.below(6) == 0 => {
+                if random.below(2) == 0 {
+                    server.stop();
+                } else {
+                    server.kill();
+                }
+                server.run();
+                server.await_up();
+            }
+            _ => {}
+        }
+    }
+    crew.finish(&witness);
+}

@@ -1,0 +1,328 @@
+//! Locks that a PostgreSQL server keeps, against real servers.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tenure_tests::servers::network::{self, Room};
+use tenure_tests::servers::postgres::{Pool, Postgres, there};
+use tenure_tests::{Actor, actor_program, folder, has, needs, signal, until};
+
+/// An actor with the lock `l` of a target.
+fn opened(target: &str) -> Actor {
+    let mut actor = Actor::start();
+    actor.must(&format!("open l {target}"));
+    actor
+}
+
+/// Waits until so many wait for the lock.
+fn await_waiters(looker: &mut Actor, target: &str, count: u64) {
+    until("waiters", || looker.must(&format!("inspect {target}"))["found"]["waiters"] == count);
+}
+
+#[test]
+fn psql_and_we_exclude_each_other_and_queue_together() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    let target = postgres.target("sessions/main", 10);
+    let (mut one, mut looker) = (opened(&target), Actor::start());
+    // Nobody has made a table yet.
+    assert_eq!(looker.must(&format!("inspect {target}"))["found"]["state"], "free");
+    assert_eq!(looker.must(&format!("list {target}"))["locks"], json!([]));
+
+    let psql = postgres.lock("sessions/main");
+    let busy = one.must_fail("acquire l g never", "busy");
+    assert_eq!(busy["holder"], Value::Null);
+    let found = looker.must(&format!("inspect {target}"))["found"].clone();
+    assert_eq!((&found["state"], &found["native"]), (&"held".into(), &false.into()), "{found}");
+    one.must("begin l g forever");
+    await_waiters(&mut looker, &target, 1);
+    let mut waits = postgres.session();
+    waits.tell("SELECT 'had' FROM pg_advisory_lock(hashtextextended('sessions/main', 0));");
+    await_waiters(&mut looker, &target, 2);
+    psql.end();
+    let first = one.hear();
+    assert_eq!((&first["event"], &first["crashed"]), (&"granted".into(), &Value::Null), "{first}");
+    assert_eq!(looker.must(&format!("inspect {target}"))["found"]["pid"], one.pid());
+    one.must("release g");
+    assert_eq!(waits.hear(), "had");
+    one.must_fail("acquire l g 50", "busy");
+    waits.end();
+    let second = one.must("acquire l g 60000");
+    assert!(second["fence"].as_u64() > first["fence"].as_u64(), "{first} {second}");
+}
+
+#[test]
+fn the_guard_is_the_same() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    let target = postgres.target("sessions/main", 10);
+    let mut one = Actor::start();
+    one.must(&format!("open l {target} label=first"));
+    let granted = one.must("acquire l g never");
+    assert_eq!(granted["crashed"], Value::Null);
+    one.must("label g second");
+    let mut two = opened(&target);
+    until("the label", || two.must(&format!("inspect {target}"))["found"]["label"] == "second");
+    let busy = two.must_fail("acquire l g 100", "busy");
+    assert_eq!(busy["holder"], one.pid(), "{busy}");
+    one.must_fail("acquire l other 1000", "would-deadlock");
+    one.must_fail("share l other never", "unsupported");
+    let all = format!("postgres://postgres@{}/postgres", postgres.address());
+    assert_eq!(two.must(&format!("list {all}?lock=sessions"))["locks"][0]["pid"], one.pid());
+    assert_eq!(two.must(&format!("list {all}?lock=session"))["locks"], json!([]));
+
+    two.must("async l g forever");
+    await_waiters(&mut one, &target, 1);
+    one.must("release g");
+    assert_eq!(two.hear()["event"], "granted");
+    let forked = two.ask("fork");
+    assert_eq!((&forked["checks"]["g"]["kind"], &forked["tried"]["l"]["kind"]), (&"lost".into(), &"busy".into()));
+    two.hear();
+    two.must("check g");
+
+    // Killed: on this machine its death is proven, and nobody waits for its lease to end.
+    one.must("begin l g forever");
+    await_waiters(&mut Actor::start(), &target, 1);
+    let pid = two.pid();
+    two.kill();
+    let after = one.hear();
+    assert_eq!((&after["event"], &after["crashed"]["pid"]), (&"granted".into(), &pid.into()), "{after}");
+    assert!(after["fence"].as_u64() > granted["fence"].as_u64());
+
+    let mut three = Actor::start();
+    three.must_fail(&format!("break {target}"), "busy");
+    one.must("revoked g");
+    assert_eq!(three.must(&format!("break {target} force"))["broken"], true);
+    assert_eq!(one.hear()["event"], "revoked");
+    one.must_fail("check g", "lost");
+    assert_eq!(three.must(&format!("break {target}"))["broken"], false);
+}
+
+#[test]
+fn a_holder_whose_session_was_ended_is_lost_before_the_next_one_begins() {
+    if !there() {
+        return;
+    }
+    let mut postgres = Postgres::start();
+    let target = postgres.target("a", 2);
+    let endings: [&dyn Fn(&mut Postgres); 3] = [
+        &|postgres| {
+            postgres
+                .ask("SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND granted");
+        },
+        &|postgres| {
+            postgres.stop();
+            postgres.run();
+            postgres.await_up();
+        },
+        &|postgres| {
+            postgres.kill();
+            postgres.run();
+            postgres.await_up();
+        },
+    ];
+    let mut fence = 0;
+    for end in endings {
+        let mut holder = Actor::start();
+        holder.must(&format!("open l {target}"));
+        let granted = holder.must("acquire l g 60000");
+        assert!(granted["fence"].as_u64().unwrap() > fence);
+        fence = granted["fence"].as_u64().unwrap();
+        let mut waiter = opened(&target);
+        waiter.must("begin l g forever");
+        await_waiters(&mut Actor::start(), &target, 1);
+        // It cannot hear of it, and the server cannot know that it has not.
+        signal(holder.pid(), libc::SIGSTOP);
+        end(&mut postgres);
+        let after = waiter.hear();
+        assert_eq!((&after["event"], &after["crashed"]["pid"]), (&"granted".into(), &holder.pid().into()), "{after}");
+        assert!(after["fence"].as_u64().unwrap() > fence, "{after}");
+        fence = after["fence"].as_u64().unwrap();
+        holder.tell("check g");
+        signal(holder.pid(), libc::SIGCONT);
+        assert_eq!(holder.hear()["kind"], "lost");
+        waiter.must("check g");
+        waiter.must("release g");
+    }
+}
+
+#[test]
+fn a_server_that_hangs_costs_the_holder_its_lock_in_time() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    let target = postgres.target("a", 2);
+    let mut holder = Actor::start();
+    holder.must(&format!("open l {target} events=1"));
+    holder.must("acquire l g never");
+    let backend = postgres.ask("SELECT pid FROM pg_locks WHERE locktype = 'advisory'").parse().unwrap();
+    signal(backend, libc::SIGSTOP);
+    assert_eq!(holder.hear()["event"], "lost");
+    holder.must_fail("check g", "lost");
+    signal(backend, libc::SIGCONT);
+    opened(&target).must("acquire l g 60000");
+}
+
+#[test]
+fn a_holder_that_is_cut_off_is_lost_before_another_has_it() {
+    if !there() || !network::there() {
+        return;
+    }
+    let room = Room::new();
+    let postgres = Postgres::start_at(&room.outside);
+    // Whoever comes from in there may come in.
+    postgres.allow(&format!("{}/32", room.inside()));
+    let near = postgres.target("a", 2);
+    let far = format!("postgres://postgres@{}/postgres?lock=a&ttl=2s", room.outside);
+    let mut holder = Actor::from(&mut room.command(actor_program()));
+    holder.must(&format!("open l {far} events=1"));
+    let before = holder.must("acquire l g never");
+    let mut waiter = opened(&near);
+    waiter.must("begin l g forever");
+    await_waiters(&mut Actor::start(), &near, 1);
+    room.cut();
+    let after = waiter.hear();
+    assert_eq!(after["event"], "granted", "{after}");
+    assert!(after["fence"].as_u64() > before["fence"].as_u64());
+    holder.tell("check g");
+    let mut said = [holder.hear(), holder.hear()];
+    said.sort_by_key(|said| said["event"].is_null());
+    assert_eq!((&said[0]["event"], &said[1]["kind"]), (&"lost".into(), &"lost".into()), "{said:?}");
+}
+
+#[test]
+fn a_standby_that_was_promoted_goes_on_with_a_greater_fence() {
+    if !there() {
+        return;
+    }
+    let mut primary = Postgres::start_with(&["wal_keep_size=64"]);
+    // The tables first: the standby then has them.
+    let mut holder = opened(&primary.target("a", 2));
+    holder.must("acquire l g never");
+    holder.must("release g");
+    let standby = primary.standby();
+    primary.ask("ALTER SYSTEM SET synchronous_standby_names = '*'");
+    primary.ask("SELECT pg_reload_conf()");
+    until("a synchronous standby", || primary.ask("SELECT sync_state FROM pg_stat_replication") == "sync");
+    let both =
+        format!("postgres://postgres@{}:5432,{}:5432/postgres?lock=a&ttl=2s", primary.address(), standby.address());
+    holder.must(&format!("open l {both}"));
+    let before = holder.must("acquire l g never");
+    let mut waiter = opened(&both);
+    waiter.must("begin l g forever");
+    await_waiters(&mut Actor::start(), &both, 1);
+    signal(holder.pid(), libc::SIGSTOP);
+    primary.kill();
+    standby.promote();
+    let mut after = waiter.hear();
+    // It does not wait for ever for a server that is not there.
+    if after["kind"] == "unreachable" {
+        after = waiter.must("acquire l g 60000");
+    }
+    assert_eq!(after["crashed"]["pid"], holder.pid(), "{after}");
+    assert!(after["fence"].as_u64() > before["fence"].as_u64(), "{before} {after}");
+    holder.tell("check g");
+    signal(holder.pid(), libc::SIGCONT);
+    assert_eq!(holder.hear()["kind"], "lost");
+}
+
+#[test]
+fn at_its_connection_limit_a_server_is_unreachable_and_says_so() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start_with(&["max_connections=8", "superuser_reserved_connections=0"]);
+    let target = postgres.target("a", 10);
+    let mut holder = opened(&target);
+    holder.must("acquire l g never");
+    // The look at the proxy has ended.
+    until("one session", || {
+        postgres.ask("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tenure'") == "1"
+    });
+    let mut sessions: Vec<_> = (0..7).map(|_| postgres.session()).collect();
+    for session in &mut sessions {
+        assert_eq!(session.ask("SELECT 1;"), "1");
+    }
+    let refused = opened(&target).must_fail("acquire l g never", "unreachable");
+    assert!(refused["error"].as_str().unwrap().contains("connection limit"), "{refused}");
+    holder.must("check g");
+    holder.must("release g");
+}
+
+#[test]
+fn a_pool_that_lends_sessions_is_refused() {
+    if !there() || !needs("pgbouncer", has("pgbouncer")) {
+        return;
+    }
+    let postgres = Postgres::start();
+    let transactions = Pool::start(&postgres, "transaction");
+    let refused = opened(&transactions.target("a")).must_fail("acquire l g never", "unsupported");
+    assert!(refused["error"].as_str().unwrap().contains("transaction pooling"), "{refused}");
+    let sessions = Pool::start(&postgres, "session");
+    let mut holder = opened(&sessions.target("a"));
+    holder.must("acquire l g never");
+    opened(&postgres.target("a", 3)).must_fail("acquire l g never", "busy");
+    holder.must("release g");
+}
+
+#[test]
+fn a_role_without_rights_is_told_what_to_run() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    postgres.ask("CREATE ROLE app LOGIN");
+    let target = format!("postgres://app@{}/postgres?lock=a", postgres.address());
+    let refused = opened(&target).must_fail("acquire l g never", "permission-denied");
+    let error = refused["error"].as_str().unwrap().to_owned();
+    // What the error says is run as it stands.
+    let sql = &error[error.find("CREATE SCHEMA").unwrap()..];
+    postgres.ask(sql);
+    postgres.ask("GRANT USAGE ON SCHEMA tenure TO app");
+    postgres.ask("GRANT USAGE ON SEQUENCE tenure.fence TO app");
+    postgres.ask("GRANT SELECT, INSERT, UPDATE ON tenure.locks TO app");
+    let mut app = opened(&target);
+    app.must("acquire l g never");
+    app.must("release g");
+}
+
+#[test]
+fn passwords_come_from_the_environment_or_a_file() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    postgres.ask("CREATE ROLE app LOGIN PASSWORD 'hunter2'");
+    postgres.ask("GRANT CREATE ON DATABASE postgres TO app");
+    postgres.require_password("app");
+    let target = format!("postgres://app@{}/postgres?lock=a", postgres.address());
+    let dir = folder();
+    let file = dir.path().join("pgpass");
+    std::fs::write(&file, format!("{}:5432:*:app:hunter2\n", postgres.address())).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let with = |name: &str, value: &std::ffi::OsStr| {
+        let mut command = Command::new(actor_program());
+        command.env_remove("PGPASSWORD").env_remove("PGPASSFILE").env("HOME", dir.path()).env(name, value);
+        let mut actor = Actor::from(&mut command);
+        actor.must(&format!("open l {target}"));
+        actor
+    };
+    for (name, value) in [("PGPASSWORD", "hunter2".as_ref()), ("PGPASSFILE", file.as_os_str())] {
+        let mut actor = with(name, value);
+        actor.must("acquire l g 60000");
+        actor.must("release g");
+    }
+    let refused = with("PGPASSWORD", "hunter3".as_ref()).must_fail("acquire l g never", "permission-denied");
+    assert!(!refused.to_string().contains("hunter"), "{refused}");
+    with("X", "".as_ref()).must_fail("acquire l g never", "permission-denied");
+    // A file that others may read is not looked at.
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    with("PGPASSFILE", file.as_os_str()).must_fail("acquire l g never", "permission-denied");
+}

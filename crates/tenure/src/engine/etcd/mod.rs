@@ -1,0 +1,89 @@
+//! Locks that an etcd cluster keeps, by the protocol of etcd's own `concurrency` recipe: `etcdctl lock NAME` and we
+//! exclude each other and queue together.
+//!
+//! # The protocol
+//!
+//! 1. A lease is granted, of `ttl`.
+//! 2. The key `NAME/<lease in hex>` is put, bound to the lease, if it is absent. Its value is the record.
+//! 3. The key with the lowest create revision below `NAME/` holds. Everybody else waits for the deletion of the one just
+//!    before its own: a watch, so that a release wakes one waiter.
+//! 4. Whoever finds itself first, in one transaction with its own key, takes that transaction's revision as its fence.
+//!    It grows for every grant: the key of the holder before was there at its fence and is gone at ours.
+//! 5. The record is kept at `.tenure/NAME` too, where no lease takes it away: so the next holder learns of a crash.
+//! 6. A release marks that record and deletes the key, in one transaction, and revokes the lease.
+//!
+//! # Renewing
+//!
+//! A renewal is a keep-alive and then a read of our own key by the cluster's majority. Only if both were answered in the
+//! same term of the same leader is the lease confirmed: a leader that was deposed and does not know it yet would still
+//! answer the keep-alive. It also finds a key that an operator has deleted.
+
+mod api;
+mod look;
+mod session;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::api::Gateway;
+use super::url::Url;
+use super::{Engine, Session, Stay};
+use crate::error::{Error, Kind, Result};
+use crate::inspect::Inspection;
+use crate::record::Record;
+
+/// The prefix of the records that outlive their leases.
+const RECORDS: &str = ".tenure/";
+
+/// A name on a cluster.
+#[derive(Debug)]
+pub(super) struct Etcd {
+    gateway: Arc<Gateway>,
+    url: Arc<Url>,
+    /// `NAME/`
+    prefix: PathBuf,
+}
+
+impl Etcd {
+    pub(super) fn open(url: Url) -> Result<Etcd> {
+        if format!("{}/", url.name).starts_with(RECORDS) {
+            let detail = "names below `.tenure/` are for the records of the others";
+            return Err(Error::new(Kind::InvalidTarget, url.target, detail));
+        }
+        let url = Arc::new(url);
+        let prefix = format!("{}/", url.name).into();
+        Ok(Etcd { gateway: Arc::new(Gateway::new(Arc::clone(&url))?), url, prefix })
+    }
+
+    /// How long a call may take that is not bound to a lease.
+    fn limit(&self) -> Duration {
+        self.url.ttl / 3
+    }
+}
+
+impl Engine for Etcd {
+    fn lock_name(&self) -> &Path {
+        &self.prefix
+    }
+
+    fn url(&self) -> &Url {
+        &self.url
+    }
+
+    fn join(&self, record: &Record, _stay: Stay) -> Result<Box<dyn Session>> {
+        Ok(Box::new(session::Place::take(Arc::clone(&self.gateway), &self.url, record.clone())?))
+    }
+
+    fn inspect(&self) -> Result<Inspection> {
+        look::inspect(self)
+    }
+
+    fn list(&self) -> Result<Vec<Inspection>> {
+        look::list(self)
+    }
+
+    fn take_away(&self, _found: &Inspection) -> Result<bool> {
+        look::take_away(self)
+    }
+}

@@ -1,0 +1,329 @@
+//! A tenure that a server keeps: what its guards, its keeper and those who listen for its loss share.
+//!
+//! | status | who sets it |
+//! | --- | --- |
+//! | `HELD` | the grant |
+//! | `LOST` | the keeper, told by the server or by the clock; whoever looks at the clock first |
+//! | `REVOKED` | the keeper, after `max_hold` |
+//! | `RELEASED` | the last guard |
+//!
+//! None of them ends: a lease that was confirmed too late does not make a lost tenure held again.
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+
+use super::lease::{BootTime, Lease};
+use super::{Engine, Granted, Interrupter, LeaseLeft};
+use crate::error::{Error, Kind, Result};
+use crate::guard::Previous;
+use crate::holder::Holder;
+use crate::options::{Event, Options};
+use crate::presence::holder_of;
+use crate::process::Liveness;
+use crate::record::{Record, RecordState};
+use crate::sys;
+
+const HELD: u8 = 0;
+const RELEASED: u8 = 1;
+const REVOKED: u8 = 2;
+const LOST: u8 = 3;
+
+/// One grant of a server's, from its beginning to its end.
+pub(crate) struct Hold {
+    engine: Arc<dyn Engine>,
+    pub(super) options: Options,
+    pub(crate) fence: u64,
+    pub(crate) previous: Previous,
+    last: Option<Record>,
+    generation: u64,
+    pub(super) began: Instant,
+    pub(super) thread: Option<ThreadId>,
+    ttl: Duration,
+    /// [`BootTime`] in nanoseconds: when the last confirmed renewal was sent.
+    confirmed: AtomicU64,
+    status: AtomicU8,
+    guards: AtomicUsize,
+    /// Whoever it was granted to had gone, and never heard how the one before ended.
+    untold: AtomicBool,
+    state: Mutex<State>,
+    changed: Condvar,
+    interrupt: Interrupter,
+}
+
+struct State {
+    record: Record,
+    /// The server's record is another.
+    unseen: bool,
+    /// Why it was lost.
+    why: Option<Cow<'static, str>>,
+    /// Nobody needs it any more.
+    let_go: bool,
+    /// What became of the release.
+    outcome: Option<Result<()>>,
+    wakers: Vec<Waker>,
+    gone: bool,
+}
+
+impl Hold {
+    pub(super) fn new(
+        engine: Arc<dyn Engine>,
+        options: Options,
+        granted: Granted,
+        ttl: Duration,
+        interrupt: Interrupter,
+        thread: Option<ThreadId>,
+    ) -> Hold {
+        let crashed = |last: &Record| {
+            let why = Liveness::dead("the server dropped it before it had released");
+            Previous::Crashed(Box::new(holder_of(Some(last), why)))
+        };
+        Hold {
+            engine,
+            options,
+            fence: granted.record.previous_fence().unwrap_or(0),
+            previous: granted.last.as_ref().map_or(Previous::Clean, crashed),
+            last: granted.last,
+            generation: sys::generation(),
+            began: Instant::now(),
+            thread,
+            ttl,
+            confirmed: AtomicU64::new(granted.confirmed.nanos()),
+            status: AtomicU8::new(HELD),
+            guards: AtomicUsize::new(1),
+            untold: AtomicBool::new(false),
+            state: Mutex::new(State {
+                record: granted.record,
+                unseen: false,
+                why: None,
+                let_go: false,
+                outcome: None,
+                wakers: Vec::new(),
+                gone: false,
+            }),
+            changed: Condvar::new(),
+            interrupt,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn target(&self) -> &Path {
+        &self.engine.url().target
+    }
+
+    pub(crate) fn lock_name(&self) -> &Path {
+        self.engine.lock_name()
+    }
+
+    pub(super) fn lease(&self) -> Lease {
+        Lease { ttl: self.ttl, confirmed: BootTime::of_nanos(self.confirmed.load(Ordering::Acquire)) }
+    }
+
+    /// A renewal that was sent then has been confirmed.
+    pub(super) fn confirm(&self, sent: BootTime) {
+        self.confirmed.fetch_max(sent.nanos(), Ordering::AcqRel);
+    }
+
+    pub(crate) fn left(&self) -> LeaseLeft {
+        let (lease, now) = (self.lease(), BootTime::now());
+        let lost_in = if self.check().is_ok() { lease.lost_at().from(now) } else { Duration::ZERO };
+        LeaseLeft { lost_in, free_in: lease.free_at().from(now) }
+    }
+
+    /// Is it still ours? A look at the clock: no question to the server, whose answer would be old by the time it came.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.generation != sys::generation() {
+            return Err(self.error("the lock is the parent's: this is a forked child"));
+        }
+        if self.status.load(Ordering::Acquire) == HELD && BootTime::now() >= self.lease().lost_at() {
+            self.lose("its lease could not be renewed in time");
+        }
+        match self.status.load(Ordering::Acquire) {
+            HELD => Ok(()),
+            REVOKED => Err(self.error("the lock was revoked: it was held for longer than its max_hold")),
+            LOST => {
+                let why = self.state().why.clone().unwrap_or(Cow::Borrowed("the server does not say why"));
+                Err(self.error(format!("the lock was lost: {why}")))
+            }
+            _ => Err(self.error("the lock was released")),
+        }
+    }
+
+    fn error(&self, detail: impl Into<Cow<'static, str>>) -> Error {
+        Error::new(Kind::Lost, self.target(), detail)
+            .with_hint("stop: what was written since may be mixed with another holder's")
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.generation == sys::generation() && self.status.load(Ordering::Acquire) == HELD
+    }
+
+    /// It is ours no more. `true` for the first who says so.
+    pub(super) fn lose(&self, why: impl Into<Cow<'static, str>>) -> bool {
+        let mut state = self.state();
+        if self.status.compare_exchange(HELD, LOST, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            return false;
+        }
+        state.why = Some(why.into());
+        drop(state);
+        self.tell_gone();
+        (self.interrupt)();
+        true
+    }
+
+    /// `true` if it was held until now.
+    pub(super) fn revoke(&self) -> bool {
+        let revoked = self.status.compare_exchange(HELD, REVOKED, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if revoked {
+            self.tell_gone();
+        }
+        revoked
+    }
+
+    fn tell_gone(&self) {
+        let mut state = self.state();
+        state.gone = true;
+        let wakers = std::mem::take(&mut state.wakers);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// For [`Guard::revoked`](crate::Guard::revoked).
+    pub(crate) fn poll_gone(&self, waker: &Waker) -> bool {
+        let mut state = self.state();
+        if !state.gone && !state.wakers.iter().any(|known| known.will_wake(waker)) {
+            state.wakers.push(waker.clone());
+        }
+        state.gone
+    }
+
+    pub(super) fn tell(&self, event: &Event<'_>) {
+        if let Some(callback) = &self.options.on_event {
+            // A callback that panics must not take the keeper, and with it the lease, along.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| callback(event)));
+        }
+    }
+
+    pub(crate) fn holder(&self) -> Holder {
+        let liveness = match self.check() {
+            Ok(()) => Liveness::alive("its lease is renewed"),
+            Err(_) => Liveness::unknown("the lock was released or lost"),
+        };
+        holder_of(Some(&self.state().record), liveness)
+    }
+
+    pub(crate) fn record_json(&self) -> String {
+        text(&self.state().record)
+    }
+
+    /// Changes the record; the keeper shows it to others as soon as it can.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Record)) -> Result<()> {
+        self.check()?;
+        let mut state = self.state();
+        change(&mut state.record);
+        state.unseen = true;
+        drop(state);
+        (self.interrupt)();
+        Ok(())
+    }
+
+    /// The record, if others see an older one.
+    pub(super) fn unseen(&self) -> Option<Record> {
+        let mut state = self.state();
+        std::mem::take(&mut state.unseen).then(|| state.record.clone())
+    }
+
+    /// It could not be shown.
+    pub(super) fn still_unseen(&self) {
+        self.state().unseen = true;
+    }
+
+    /// What the next holder is to find.
+    pub(super) fn last_words(&self) -> Record {
+        let mut record = self.state().record.clone();
+        let untold = self.untold.load(Ordering::Relaxed);
+        if let (true, Some(last)) = (untold, &self.last) {
+            let fence = record.previous_fence();
+            record = last.clone();
+            if let Some(native) = &mut record.native {
+                native.fence = fence;
+            }
+        }
+        if let Some(native) = &mut record.native {
+            native.state = if untold && self.last.is_some() { RecordState::Aborted } else { RecordState::Released };
+        }
+        record
+    }
+
+    /// Whoever it was granted to has gone.
+    pub(crate) fn abandon(&self) {
+        self.untold.store(true, Ordering::Relaxed);
+    }
+
+    /// One more guard; `false` if the last one has just gone.
+    pub(super) fn join(&self) -> bool {
+        let more = |guards: usize| (guards > 0).then_some(guards + 1);
+        self.guards.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    }
+
+    /// A guard goes; with the last one the lock.
+    pub(crate) fn leave(&self) -> Result<()> {
+        if self.guards.fetch_sub(1, Ordering::AcqRel) > 1 || self.generation != sys::generation() {
+            return Ok(());
+        }
+        let kept = self.check();
+        let _ = self.status.compare_exchange(HELD, RELEASED, Ordering::AcqRel, Ordering::Acquire);
+        self.state().let_go = true;
+        self.changed.notify_all();
+        (self.interrupt)();
+        // What is lost is lost: the keeper tidies up behind it, and nobody needs to wait for that.
+        kept?;
+        let mut state = self.state();
+        loop {
+            if let Some(outcome) = state.outcome.take() {
+                return outcome;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    pub(super) fn is_let_go(&self) -> bool {
+        self.state().let_go
+    }
+
+    /// Sleeps until nobody needs it any more.
+    pub(super) fn await_let_go(&self) {
+        let mut state = self.state();
+        while !state.let_go {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// What became of the release.
+    pub(super) fn end(&self, outcome: Result<()>) {
+        self.state().outcome = Some(outcome);
+        self.changed.notify_all();
+    }
+}
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hold")
+            .field("target", &self.target())
+            .field("fence", &self.fence)
+            .field("held", &self.is_held())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A record as a server keeps it.
+pub(super) fn text(record: &Record) -> String {
+    String::from_utf8_lossy(&record.render(0).bytes).trim_end().to_owned()
+}

@@ -1,0 +1,106 @@
+//! The arithmetic of a lease, on a clock that nobody can set and that counts suspension.
+//!
+//! A server may give the lock to the next one when `ttl` has passed since it last heard of us. It heard of us *after*
+//! we sent what it confirmed, so counting from that moment errs on the safe side, whatever the network's delay.
+//!
+//! ```text
+//! sent          1/3              2/3     3/4               1
+//!  ├─────────────┼────────────────┼───────┼────────────────┤
+//!  confirmed     renewed                  lost: check()    the server may
+//!                                         fails, `run`     give it away
+//!                                         ends its command
+//! ```
+
+use std::time::Duration;
+
+use crate::sys;
+
+/// A moment on the clock of this machine's boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct BootTime(Duration);
+
+impl BootTime {
+    pub(crate) fn now() -> BootTime {
+        BootTime(sys::since_boot())
+    }
+
+    pub(crate) fn nanos(self) -> u64 {
+        u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn of_nanos(nanos: u64) -> BootTime {
+        BootTime(Duration::from_nanos(nanos))
+    }
+
+    pub(crate) fn after(self, wait: Duration) -> BootTime {
+        BootTime(self.0.saturating_add(wait))
+    }
+
+    /// How long from `now` until then; zero once it has passed.
+    pub(crate) fn from(self, now: BootTime) -> Duration {
+        self.0.saturating_sub(now.0)
+    }
+}
+
+/// What was confirmed last, and for how long that is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lease {
+    pub(crate) ttl: Duration,
+    /// When the last confirmed renewal was *sent*.
+    pub(crate) confirmed: BootTime,
+}
+
+impl Lease {
+    /// When it is to be renewed.
+    pub(crate) fn renew_at(self) -> BootTime {
+        self.confirmed.after(self.ttl / 3)
+    }
+
+    /// From when on its holder must not believe that it holds: the rest of the lease is for stopping its work.
+    pub(crate) fn lost_at(self) -> BootTime {
+        self.confirmed.after(self.ttl / 4 * 3)
+    }
+
+    /// The soonest at which the server may give the lock to another.
+    pub(crate) fn free_at(self) -> BootTime {
+        self.confirmed.after(self.ttl)
+    }
+
+    /// How long a renewal that begins `now` may take, all endpoints together: a third of the lease, and never beyond
+    /// its loss.
+    pub(crate) fn call_limit(self, now: BootTime) -> Duration {
+        (self.ttl / 3).min(self.lost_at().from(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> BootTime {
+        BootTime(Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn it_is_lost_before_the_server_may_give_it_away() {
+        let lease = Lease { ttl: Duration::from_secs(12), confirmed: at(1000) };
+        assert_eq!(lease.renew_at(), at(5000));
+        assert_eq!(lease.lost_at(), at(10_000));
+        assert_eq!(lease.free_at(), at(13_000));
+    }
+
+    #[test]
+    fn a_call_never_outlasts_the_lease() {
+        let lease = Lease { ttl: Duration::from_secs(12), confirmed: at(0) };
+        assert_eq!(lease.call_limit(at(4000)), Duration::from_secs(4));
+        assert_eq!(lease.call_limit(at(8000)), Duration::from_secs(1));
+        assert_eq!(lease.call_limit(at(9000)), Duration::ZERO);
+        assert_eq!(lease.call_limit(at(90_000)), Duration::ZERO, "a machine that was suspended");
+    }
+
+    #[test]
+    fn nothing_overflows() {
+        let lease = Lease { ttl: Duration::MAX, confirmed: at(1) };
+        assert!(lease.renew_at() > at(1) && lease.lost_at() <= lease.free_at());
+    }
+}

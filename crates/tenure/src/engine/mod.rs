@@ -1,0 +1,158 @@
+//! The same lock beyond one machine: a server keeps it, and the target's name says which.
+//!
+//! ```text
+//! etcd://etcd-1:2379,etcd-2:2379/sessions/main        feature `etcd`
+//! postgres://app@db/prod?lock=sessions/main           feature `postgres`
+//! ```
+//!
+//! [`Lock::new`](crate::Lock::new) and [`Options::open`](crate::Options::open) take such a target as they take a path,
+//! and give the same [`Guard`](crate::Guard). [`inspect`](crate::inspect()), [`list`](crate::list) and
+//! [`break_lock`](crate::break_lock) know them too. The server does the distributed work; there is no consensus in here.
+//!
+//! # What is promised
+//!
+//! A tenure is a *lease* of `ttl` (in the target; 10 seconds by default). A thread of the library renews it at a third.
+//! Where that fails, the tenure is [`Lost`](crate::Error::is_lost) at three quarters, *before* the server may give the
+//! lock to another: measured from when the last confirmed renewal was sent, on a clock that counts suspension. So no two
+//! holders see [`check`](crate::Guard::check) succeed at once, but where an operator breaks the lock by force.
+//!
+//! A holder that is stopped right after its check still writes late. What closes that gap is a resource that refuses an
+//! older [`fence`](crate::Guard::fence).
+//!
+//! # What is different from a file
+//!
+//! - There is neither a shared lock, nor flock style, nor a lock without a record, nor a lock that a child inherits.
+//! - [`Guard::release`](crate::Guard::release), and dropping a guard, speak to the server and wait for its answer, for a
+//!   third of `ttl` at most.
+//! - After a crash the next one gets the lock when the dead holder's lease is over. On PostgreSQL that is at once, where
+//!   the holder ran on this machine and is proven dead.
+
+mod ask;
+#[cfg(all(feature = "etcd", target_os = "linux"))]
+mod etcd;
+mod hold;
+mod keeper;
+mod lease;
+mod lock;
+#[cfg(all(feature = "postgres", target_os = "linux"))]
+mod postgres;
+#[cfg(all(any(feature = "etcd", feature = "postgres"), target_os = "linux"))]
+mod tls;
+mod url;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use self::url::{Scheme, below, scheme};
+
+pub(crate) use self::ask::Ask;
+pub(crate) use self::hold::Hold;
+use self::lease::BootTime;
+#[cfg(feature = "tokio")]
+pub(crate) use self::lock::Begun;
+pub(crate) use self::lock::EngineLock;
+use self::url::Url;
+use crate::error::{Error, Kind, Result};
+use crate::inspect::Inspection;
+use crate::record::Record;
+
+/// How much is left of a tenure that a server keeps, if it is not renewed: [`Guard::lease`](crate::Guard::lease).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LeaseLeft {
+    /// Until [`check`](crate::Guard::check) fails. Zero: it does.
+    pub lost_in: Duration,
+    /// Until the server may give the lock to another: work under the lock must have stopped by then.
+    pub free_in: Duration,
+}
+
+/// A server that keeps the lock of one name. Whatever blocks here takes a few seconds at most.
+pub(crate) trait Engine: Send + Sync + std::fmt::Debug {
+    /// The server's name for the lock, for people.
+    fn lock_name(&self) -> &Path;
+
+    /// Which server, and which name there.
+    fn url(&self) -> &Url;
+
+    /// Takes a place in the server's queue. `record` says who asks.
+    fn join(&self, record: &Record, stay: Stay) -> Result<Box<dyn Session>>;
+
+    /// How the lock stands.
+    fn inspect(&self) -> Result<Inspection>;
+
+    /// Every lock whose name is below this one's.
+    fn list(&self) -> Result<Vec<Inspection>>;
+
+    /// Takes the lock from whoever has it, as `found` says. `false`: nobody had it any more.
+    fn take_away(&self, found: &Inspection) -> Result<bool>;
+}
+
+/// A place in the queue, and then a tenure: one thread has it from its beginning to its end. An error that
+/// [`is_lost`](Error::is_lost) says that the server has forgotten us.
+pub(crate) trait Session: Send {
+    /// Waits for the grant, for so long: `None` if it did not come, or [`Interrupter`] was called.
+    fn wait(&mut self, patience: Duration) -> Result<Option<Granted>>;
+
+    /// Tells the server that we live, and finds out whether the place is still ours.
+    fn renew(&mut self, limit: Duration) -> Result<()>;
+
+    /// Sleeps, for so long or until [`Interrupter`] was called. Bad news ends it with an error.
+    fn rest(&mut self, patience: Duration) -> Result<()>;
+
+    /// Shows another record.
+    fn show(&mut self, record: &Record, limit: Duration) -> Result<()>;
+
+    /// Lets go, of a place too. `record` is what the next holder is to find, if we held.
+    fn release(&mut self, record: Option<&Record>, limit: Duration) -> Result<()>;
+
+    /// Ends a [`wait`](Session::wait) or [`rest`](Session::rest) early, from any thread.
+    fn interrupter(&self) -> Interrupter;
+
+    /// For how long the server remembers us, and when we sent what it confirmed last.
+    fn lease(&self) -> lease::Lease;
+}
+
+pub(crate) type Interrupter = Arc<dyn Fn() + Send + Sync>;
+
+/// How long a place is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stay {
+    /// Not at all: the lock now or nothing.
+    Never,
+    /// Until then, or for ever.
+    Until(Option<Instant>),
+}
+
+/// The lock is ours.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    /// Our record as others see it, with its fence.
+    pub(crate) record: Record,
+    /// That of the tenure before, where it was never released.
+    pub(crate) last: Option<Record>,
+    /// When we sent what the server confirmed last.
+    pub(crate) confirmed: BootTime,
+}
+
+/// The engine of `target`, if its scheme names one.
+pub(crate) fn open(target: &Path) -> Result<Option<Arc<dyn Engine>>> {
+    let Some(scheme) = scheme(target)? else { return Ok(None) };
+    let url = Url::parse(target, scheme)?;
+    match scheme {
+        #[cfg(all(feature = "etcd", target_os = "linux"))]
+        Scheme::Etcd => Ok(Some(Arc::new(etcd::Etcd::open(url)?))),
+        #[cfg(all(feature = "postgres", target_os = "linux"))]
+        Scheme::Postgres => Ok(Some(Arc::new(postgres::Postgres::open(url)?))),
+        #[allow(unreachable_patterns, reason = "where all features are on, no scheme is left")]
+        _ => {
+            let error = Error::new(Kind::Unsupported, url.target, "this program was built without that engine");
+            Err(match cfg!(target_os = "linux") {
+                true => {
+                    error.with_hint(format!("build it with the feature `{}` of the crate `tenure`", scheme.as_str()))
+                }
+                false => error.with_hint("engines exist on Linux only"),
+            })
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! A session that waits for the lock, and then has it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tokio_postgres::types::Type;
+
+use super::connect::{Address, Connection};
+use super::sql;
+use crate::engine::hold::text;
+use crate::engine::lease::{BootTime, Lease};
+use crate::engine::{Granted, Interrupter, Session, Stay};
+use crate::error::{Error, Kind, Result};
+use crate::record::{self, Content, Record, RecordState};
+
+/// `lock_timeout` ran out.
+const TIMED_OUT: &str = "55P03";
+
+pub(super) struct Place {
+    connection: Connection,
+    record: Record,
+    stay: Stay,
+    step: Step,
+    woken: Arc<Notify>,
+    term: Lease,
+}
+
+type Locking = JoinHandle<std::result::Result<(), tokio_postgres::Error>>;
+
+/// How far it has come.
+enum Step {
+    Out,
+    /// In the server's queue.
+    Queued(Locking),
+    /// The lock is ours, but the one before may still believe that it is its own, until then.
+    Locked(Option<Box<Record>>, Option<BootTime>),
+    Held(i64),
+}
+
+/// What came of a sleep.
+enum Woke {
+    /// The time is over, or somebody called.
+    Up,
+    Closed(String),
+    Locked(std::result::Result<(), tokio_postgres::Error>),
+}
+
+impl Place {
+    pub(super) fn take(address: &Address, record: Record, stay: Stay) -> Result<Place> {
+        let ttl = address.url.ttl;
+        let sent = BootTime::now();
+        let connection = address.connect(&sql::begin(ttl.as_millis()), ttl / 3)?;
+        address.refuse_proxy(&connection)?;
+        Ok(Place {
+            connection,
+            record,
+            stay,
+            step: Step::Out,
+            woken: Arc::default(),
+            term: Lease { ttl, confirmed: sent },
+        })
+    }
+
+    fn name(&self) -> &str {
+        &self.connection.address.url.name
+    }
+
+    fn limit(&self) -> Duration {
+        self.term.ttl / 3
+    }
+
+    /// Step 2.
+    fn try_lock(&self) -> Result<bool> {
+        let rows = self.connection.rows(self.limit(), sql::TRY_LOCK, &[(&self.name(), Type::TEXT)])?;
+        Ok(rows.first().is_some_and(|row| row.get(0)))
+    }
+
+    fn queue(&self) -> Result<Locking> {
+        let client = self.connection.client();
+        // So that the server notices while it makes us wait that we are gone; not every platform's can.
+        let check = format!("SET client_connection_check_interval = '{}ms'", self.limit().as_millis());
+        let (timeout, client_of) = (self.lock_timeout(), Arc::clone(&client));
+        self.connection.within(self.limit(), async move {
+            let _ = client_of.batch_execute(&check).await;
+            client_of.batch_execute(&format!("SET lock_timeout = '{timeout}ms'")).await
+        })?;
+        let name = self.name().to_owned();
+        Ok(self
+            .connection
+            .runtime
+            .spawn(async move { client.query_typed(sql::LOCK, &[(&name, Type::TEXT)]).await.map(drop) }))
+    }
+
+    /// In milliseconds; 0 is for ever.
+    fn lock_timeout(&self) -> u128 {
+        match self.stay {
+            Stay::Until(Some(deadline)) => {
+                let left = deadline.saturating_duration_since(Instant::now()).as_millis() + 1;
+                left.min(i32::MAX as u128)
+            }
+            _ => 0,
+        }
+    }
+
+    fn sleep(&mut self, patience: Duration) -> Woke {
+        let (woken, over) = (Arc::clone(&self.woken), Arc::clone(&self.connection.over));
+        let step = &mut self.step;
+        self.connection.runtime.block_on(async {
+            let locked = async {
+                match step {
+                    Step::Queued(locking) => match locking.await {
+                        Ok(result) => result,
+                        // Nobody cancels it, and it does not panic.
+                        Err(_) => std::future::pending().await,
+                    },
+                    _ => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                result = locked => Woke::Locked(result),
+                why = over.wait() => Woke::Closed(why),
+                () = woken.notified() => Woke::Up,
+                () = sleep(patience) => Woke::Up,
+            }
+        })
+    }
+
+    /// Step 3.
+    fn locked(&self) -> Result<Step> {
+        let connection = &self.connection;
+        let read = || connection.rows(self.limit(), sql::LAST, &[(&self.name(), Type::TEXT)]);
+        let rows = connection.with_tables(self.limit(), read)?;
+        let Some(row) = rows.first() else { return Ok(Step::Locked(None, None)) };
+        let state: String = row.get(1);
+        let last = of_text(row.get(4), row.get(0), &state);
+        let unreleased = last.native.as_ref().is_some_and(|native| native.state != RecordState::Released);
+        if !unreleased {
+            return Ok(Step::Locked(None, None));
+        }
+        let keeper = of_text(row.get(3), 0, &state);
+        let dead = keeper.identity().is_some_and(|identity| identity.verify().is_dead());
+        let lease = Duration::from_millis(u64::try_from(row.get::<_, i64>(2)).unwrap_or(0));
+        let until = (state == "held" && !dead).then(|| BootTime::now().after(lease));
+        Ok(Step::Locked(Some(Box::new(last)), until))
+    }
+
+    /// Step 4.
+    fn enter(&mut self, last: Option<Record>) -> Result<Granted> {
+        if let Some(native) = &mut self.record.native {
+            native.acquired_at = Some(SystemTime::now());
+        }
+        let lease = i64::try_from(self.term.ttl.as_millis()).unwrap_or(i64::MAX);
+        let record = text(&self.record);
+        let values: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)] =
+            &[(&self.name(), Type::TEXT), (&lease, Type::INT8), (&record, Type::TEXT)];
+        let connection = &self.connection;
+        let sent = BootTime::now();
+        let rows = connection.rows(self.limit(), sql::GRANT, values)?;
+        let fence: i64 = rows.first().map_or(0, |row| row.get(0));
+        self.term.confirmed = sent;
+        if let Some(native) = &mut self.record.native {
+            native.fence = u64::try_from(fence).ok();
+        }
+        self.step = Step::Held(fence);
+        Ok(Granted { record: self.record.clone(), last, confirmed: sent })
+    }
+
+    fn write(&self, record: &Record, fence: i64, limit: Duration) -> Result<bool> {
+        let state = record.native.as_ref().map_or(RecordState::Held, |native| native.state);
+        let (state, text) = (state_word(state), text(record));
+        let values: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)] =
+            &[(&self.name(), Type::TEXT), (&fence, Type::INT8), (&state, Type::TEXT), (&text, Type::TEXT)];
+        Ok(self.connection.changed(limit, sql::SHOW, values)? == 1)
+    }
+}
+
+fn state_word(state: RecordState) -> &'static str {
+    match state {
+        RecordState::Held => "held",
+        RecordState::Released => "released",
+        RecordState::Aborted => "aborted",
+    }
+}
+
+/// A record of a row: the row's own columns have the last word on its fence and state.
+pub(super) fn of_text(text: &str, fence: i64, state: &str) -> Record {
+    let mut record = match record::read(text.as_bytes()) {
+        Content::Record(record) => record,
+        _ => Record::default(),
+    };
+    let native = record.native.get_or_insert_with(|| record::Native::bare(RecordState::Held));
+    native.fence = u64::try_from(fence).ok().filter(|fence| *fence > 0);
+    native.state = match state {
+        "released" => RecordState::Released,
+        "aborted" => RecordState::Aborted,
+        _ => RecordState::Held,
+    };
+    record
+}
+
+impl Session for Place {
+    fn wait(&mut self, patience: Duration) -> Result<Option<Granted>> {
+        let end = Instant::now() + patience;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match std::mem::replace(&mut self.step, Step::Out) {
+                Step::Out => {
+                    self.step = match self.try_lock()? {
+                        true => self.locked()?,
+                        false if self.stay == Stay::Never => return Ok(None),
+                        false => Step::Queued(self.queue()?),
+                    };
+                }
+                Step::Locked(last, None) => return self.enter(last.map(|last| *last)).map(Some),
+                Step::Locked(last, Some(until)) => {
+                    let grace = until.from(BootTime::now());
+                    self.step = Step::Locked(last, if grace.is_zero() { None } else { Some(until) });
+                    if !grace.is_zero() {
+                        if let Woke::Closed(why) = self.sleep(grace.min(left)) {
+                            return Err(self.connection.lost(&why));
+                        }
+                        if grace >= left {
+                            return Ok(None);
+                        }
+                    }
+                }
+                queued => {
+                    self.step = queued;
+                    match self.sleep(left) {
+                        Woke::Up => return Ok(None),
+                        Woke::Closed(why) => return Err(self.connection.lost(&why)),
+                        Woke::Locked(Ok(())) => self.step = self.locked()?,
+                        Woke::Locked(Err(error)) if error.code().is_some_and(|code| code.code() == TIMED_OUT) => {
+                            self.step = Step::Out;
+                            return Ok(None);
+                        }
+                        Woke::Locked(Err(error)) => {
+                            self.step = Step::Out;
+                            return Err(match self.connection.over.why() {
+                                Some(why) => self.connection.lost(&why),
+                                None => self.connection.address.error(&error),
+                            });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn renew(&mut self, limit: Duration) -> Result<()> {
+        // A session that waits is not idle, and its connection's keep-alives watch it.
+        if matches!(self.step, Step::Queued(_)) {
+            return self.connection.over.why().map_or(Ok(()), |why| Err(self.connection.lost(&why)));
+        }
+        let sent = BootTime::now();
+        self.connection.check_backend(limit).map_err(|error| match error.is_unsupported() {
+            true => error.with_kind(Kind::Lost),
+            false => error,
+        })?;
+        self.term.confirmed = sent;
+        Ok(())
+    }
+
+    fn rest(&mut self, patience: Duration) -> Result<()> {
+        match self.sleep(patience) {
+            Woke::Closed(why) => Err(self.connection.lost(&why)),
+            _ => Ok(()),
+        }
+    }
+
+    fn show(&mut self, record: &Record, limit: Duration) -> Result<()> {
+        let Step::Held(fence) = self.step else { return Ok(()) };
+        match self.write(record, fence, limit)? {
+            true => Ok(()),
+            false => {
+                let detail = "its row was changed at the server";
+                Err(Error::new(Kind::Lost, &self.connection.address.url.target, detail))
+            }
+        }
+    }
+
+    fn release(&mut self, record: Option<&Record>, limit: Duration) -> Result<()> {
+        let end = Instant::now() + limit;
+        match (&self.step, record) {
+            (Step::Held(fence), Some(record)) => {
+                let written = self.write(record, *fence, limit);
+                // After the commit: who comes next must read that it was released.
+                let left = end.saturating_duration_since(Instant::now());
+                let unlocked = self.connection.rows(left, sql::UNLOCK, &[(&self.name(), Type::TEXT)]);
+                written.and(unlocked).map(drop).map_err(|error| {
+                    let seconds = self.term.ttl.as_secs();
+                    error.with_hint(format!("the lock is free when its session ends, after {seconds} s at most"))
+                })
+            }
+            (Step::Queued(_), _) => {
+                self.connection.cancel(limit);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn interrupter(&self) -> Interrupter {
+        let woken = Arc::clone(&self.woken);
+        Arc::new(move || woken.notify_one())
+    }
+
+    fn lease(&self) -> Lease {
+        self.term
+    }
+}

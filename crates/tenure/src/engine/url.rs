@@ -1,0 +1,400 @@
+//! Targets that name a server: `etcd://host:2379,other:2379/name?ttl=10s`.
+//!
+//! What is a target of which kind is decided by its scheme alone. A password has no place in one: it would be seen in
+//! `ps`, in logs and in the record.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Error, Kind, Result};
+
+/// How long a lease lasts where the target does not say: `ttl=`.
+const TTL: Duration = Duration::from_secs(10);
+const SHORTEST_TTL: Duration = Duration::from_secs(1);
+const LONGEST_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Which kind of server keeps a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Scheme {
+    /// `etcd://`
+    Etcd,
+    /// `postgres://`, `postgresql://`
+    Postgres,
+}
+
+impl Scheme {
+    /// `etcd` or `postgres`: also the name of the crate's feature.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Etcd => "etcd",
+            Scheme::Postgres => "postgres",
+        }
+    }
+
+    fn port(self) -> u16 {
+        match self {
+            Scheme::Etcd => 2379,
+            Scheme::Postgres => 5432,
+        }
+    }
+
+    fn keys(self) -> &'static [&'static str] {
+        match self {
+            Scheme::Etcd => &["ttl", "ca", "cert", "key"],
+            Scheme::Postgres => &["lock", "host", "ttl", "ca", "cert", "key"],
+        }
+    }
+}
+
+/// Which server keeps the lock of `target`; `None` for a file.
+///
+/// # Errors
+///
+/// [`is_unsupported`](crate::Error::is_unsupported) for a scheme that no engine has: `redis://..` is no file's name that
+/// somebody meant.
+pub fn scheme(target: impl AsRef<Path>) -> Result<Option<Scheme>> {
+    let target = target.as_ref();
+    let Some((word, _)) = target.to_str().and_then(|text| text.split_once("://")) else { return Ok(None) };
+    if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) {
+        return Ok(None);
+    }
+    // `./x://y` and `.x://y` are files.
+    if !word.as_bytes()[0].is_ascii_alphabetic() {
+        return Ok(None);
+    }
+    match word {
+        "etcd" => Ok(Some(Scheme::Etcd)),
+        "postgres" | "postgresql" => Ok(Some(Scheme::Postgres)),
+        _ => Err(Error::new(Kind::Unsupported, without_secrets(target), format!("there is no engine `{word}`"))
+            .with_hint("engines are etcd:// and postgres://; a file of that name is reached as ./..")),
+    }
+}
+
+/// The target `name` below `target`, on the same server.
+///
+/// # Errors
+///
+/// [`is_invalid_target`](crate::Error::is_invalid_target) where `target` names no server, or not well.
+pub fn below(target: impl AsRef<Path>, name: &str) -> Result<PathBuf> {
+    let target = target.as_ref();
+    let Some(scheme) = scheme(target)? else {
+        return Err(Error::new(Kind::InvalidTarget, target, "it names no server"));
+    };
+    let url = Url::parse(target, scheme)?;
+    Ok(match url.name.trim_end_matches('/') {
+        "" => url.sibling(name),
+        above => url.sibling(&format!("{above}/{name}")),
+    })
+}
+
+/// A server, or one member of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Host {
+    pub(crate) name: String,
+    pub(crate) port: u16,
+}
+
+impl Host {
+    /// `name:port`, as it stands in a URL.
+    pub(crate) fn authority(&self) -> String {
+        if self.name.contains(':') {
+            format!("[{}]:{}", self.name, self.port)
+        } else {
+            format!("{}:{}", self.name, self.port)
+        }
+    }
+}
+
+/// Files that make a connection secret and say who we are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TlsFiles {
+    /// Whose certificates the server's must be signed by. TLS is used where this is given, and only then.
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// A target taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Url {
+    pub(crate) scheme: Scheme,
+    /// As the caller named it: without a password, since one that has it is refused.
+    pub(crate) target: PathBuf,
+    pub(crate) user: Option<String>,
+    pub(crate) hosts: Vec<Host>,
+    /// The path, without the slash that ends the hosts.
+    pub(crate) path: String,
+    /// What is locked, or below which to look.
+    pub(crate) name: String,
+    pub(crate) ttl: Duration,
+    pub(crate) tls: TlsFiles,
+    /// A folder with a Unix socket.
+    pub(crate) socket: Option<PathBuf>,
+}
+
+impl Url {
+    /// Takes `target` apart, which [`scheme`] said is of that scheme.
+    pub(crate) fn parse(target: &Path, scheme: Scheme) -> Result<Url> {
+        let wrong = |what: &str| Error::new(Kind::InvalidTarget, without_secrets(target), what.to_owned());
+        let text = target.to_str().ok_or_else(|| wrong("a target that names a server must be UTF-8"))?;
+        let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+        if text.contains(char::is_control) {
+            return Err(wrong("a control character: write it as %XX"));
+        }
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let decode = |text: &str| decode(text).ok_or_else(|| wrong("a %XX that is no UTF-8 text"));
+        let (user, hosts) = match authority.rsplit_once('@') {
+            Some((user, hosts)) => (Some(user), hosts),
+            None => (None, authority),
+        };
+        if user.is_some_and(|user| user.contains(':')) {
+            let hint = match scheme {
+                Scheme::Etcd => "put it into TENURE_ETCD_PASSWORD",
+                Scheme::Postgres => "put it into PGPASSWORD or ~/.pgpass",
+            };
+            return Err(wrong("a password in a target is seen in `ps`, in logs and in the record").with_hint(hint));
+        }
+        let mut url = Url {
+            scheme,
+            target: target.to_owned(),
+            user: user.filter(|user| !user.is_empty()).map(decode).transpose()?,
+            hosts: Vec::new(),
+            path: decode(path)?,
+            name: String::new(),
+            ttl: TTL,
+            tls: TlsFiles::default(),
+            socket: None,
+        };
+        for host in hosts.split(',').filter(|host| !host.is_empty()) {
+            url.hosts.push(self::host(host, scheme.port()).ok_or_else(|| wrong("a host that is none"))?);
+        }
+        if scheme == Scheme::Etcd {
+            url.name.clone_from(&url.path);
+        }
+        let (mut certificate, mut key) = (None, None);
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = decode(value)?;
+            match name {
+                _ if !scheme.keys().contains(&name) => {
+                    let known = scheme.keys().join("=, ");
+                    return Err(wrong("an unknown word after the `?`").with_hint(format!("there are {known}=")));
+                }
+                "ttl" => {
+                    url.ttl = ttl(&value).ok_or_else(|| {
+                        wrong("ttl= is a number of seconds or minutes from 1s to 1440m, such as 10s or 1m")
+                    })?;
+                }
+                "lock" => url.name = value,
+                "host" => url.socket = Some(value.into()),
+                "ca" => url.tls.ca = Some(value.into()),
+                "cert" => certificate = Some(PathBuf::from(value)),
+                _ => key = Some(PathBuf::from(value)),
+            }
+        }
+        url.tls.certificate = match (certificate, key) {
+            (Some(certificate), Some(key)) if url.tls.ca.is_some() => Some((certificate, key)),
+            (None, None) => None,
+            _ => return Err(wrong("cert= and key= go together, with the ca= that turns TLS on")),
+        };
+        if url.hosts.is_empty() && url.socket.is_none() {
+            return Err(wrong("no host is named"));
+        }
+        Ok(url)
+    }
+
+    /// The name of a lock, which [`parse`](Url::parse) leaves open because `ls` needs none.
+    pub(crate) fn lock_name(&self) -> Result<&str> {
+        let wrong = |what: &'static str| Err(Error::new(Kind::InvalidTarget, &self.target, what));
+        match &*self.name {
+            "" if self.scheme == Scheme::Postgres => wrong("no lock is named: add `?lock=NAME`"),
+            "" => wrong("no lock is named: add `/NAME`"),
+            name if name.ends_with('/') => wrong("the name of a lock does not end in a slash"),
+            name if name.len() > 1024 => wrong("the name of a lock is at most 1024 bytes long"),
+            name if name.contains('\0') => wrong("the name of a lock has no NUL"),
+            name => Ok(name),
+        }
+    }
+
+    /// The same server's lock of another name, as a target.
+    pub(crate) fn sibling(&self, name: &str) -> PathBuf {
+        let text = self.target.to_string_lossy();
+        let (front, query) = text.split_once('?').unwrap_or((&text, ""));
+        let scheme_end = front.find("://").map_or(0, |at| at + 3);
+        let authority_end = front[scheme_end..].find('/').map_or(front.len(), |at| scheme_end + at);
+        let others = query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("lock="));
+        let mut words: Vec<String> = others.map(str::to_owned).collect();
+        let mut out = match self.scheme {
+            Scheme::Etcd => format!("{}/{}", &front[..authority_end], encode(name)),
+            Scheme::Postgres => {
+                words.insert(0, format!("lock={}", encode(name)));
+                front.to_owned()
+            }
+        };
+        if !words.is_empty() {
+            out += &format!("?{}", words.join("&"));
+        }
+        out.into()
+    }
+}
+
+/// A target for an error that comes before it was found to have no secret in it: a password and all words after the `?`
+/// are left out.
+fn without_secrets(target: &Path) -> PathBuf {
+    let text = target.to_string_lossy();
+    let text = text.split('?').next().unwrap_or_default();
+    let Some((scheme, rest)) = text.split_once("://") else { return text.into() };
+    let authority = &rest[..rest.find('/').unwrap_or(rest.len())];
+    match authority.rfind('@') {
+        Some(at) => {
+            let user = &rest[..at];
+            let user = user.split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}{}", &rest[at..]).into()
+        }
+        None => text.into(),
+    }
+}
+
+fn host(text: &str, port: u16) -> Option<Host> {
+    let (name, rest) = match text.strip_prefix('[') {
+        Some(inner) => inner.split_once(']')?,
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let port = match rest.strip_prefix(':') {
+        Some(digits) => digits.parse().ok()?,
+        None if rest.is_empty() => port,
+        None => return None,
+    };
+    let wrong = |byte: u8| byte.is_ascii_whitespace() || b"/?#[]@\\\"'<>".contains(&byte);
+    (!name.is_empty() && !name.bytes().any(wrong)).then(|| Host { name: name.to_owned(), port })
+}
+
+fn ttl(text: &str) -> Option<Duration> {
+    let (digits, unit) = match (text.strip_suffix('s'), text.strip_suffix('m')) {
+        (Some(digits), _) => (digits, 1),
+        (_, Some(digits)) => (digits, 60),
+        _ => return None,
+    };
+    let count: u64 = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())??;
+    let ttl = Duration::from_secs(count.checked_mul(unit)?);
+    (SHORTEST_TTL..=LONGEST_TTL).contains(&ttl).then_some(ttl)
+}
+
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut out = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let mut digit = || bytes.next().and_then(|byte| char::from(byte).to_digit(16));
+        out.push(u8::try_from(digit()? * 16 + digit()?).ok()?);
+    }
+    String::from_utf8(out).ok()
+}
+
+fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b':' => {
+                out.push(char::from(byte));
+            }
+            _ => out += &format!("%{byte:02X}"),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Url> {
+        let scheme = scheme(text)?.expect("a scheme");
+        Url::parse(Path::new(text), scheme)
+    }
+
+    #[test]
+    fn the_scheme_decides() {
+        assert_eq!(scheme("etcd://a/b").unwrap(), Some(Scheme::Etcd));
+        assert_eq!(scheme("postgres://a/b?lock=c").unwrap(), Some(Scheme::Postgres));
+        assert_eq!(scheme("postgresql://a/b?lock=c").unwrap(), Some(Scheme::Postgres));
+        for file in ["etcd:", "./etcd://a/b", "etcd:/a", "a/etcd://b", "", "://", "/x://y", ".x://y", "ETCD:x"] {
+            assert_eq!(scheme(file).unwrap(), None, "{file}");
+        }
+        for other in ["redis://h/k", "https://h/k", "ETCD://h/k"] {
+            assert!(scheme(other).unwrap_err().is_unsupported(), "{other}");
+        }
+    }
+
+    #[test]
+    fn hosts_names_and_words() {
+        let url = parse("etcd://app@one,two:99,[::1]:7/sessions/main%20one?ttl=2m&ca=/a%2Fb").unwrap();
+        let hosts: Vec<String> = url.hosts.iter().map(Host::authority).collect();
+        assert_eq!(hosts, ["one:2379", "two:99", "[::1]:7"]);
+        assert_eq!((url.user.as_deref(), url.lock_name().unwrap()), (Some("app"), "sessions/main one"));
+        assert_eq!((url.ttl, url.tls.ca.as_deref()), (Duration::from_secs(120), Some(Path::new("/a/b"))));
+
+        let url = parse("postgres://app@db/prod?lock=sessions/main&host=/run/pg").unwrap();
+        assert_eq!((&*url.path, url.lock_name().unwrap()), ("prod", "sessions/main"));
+        assert_eq!(url.socket.as_deref(), Some(Path::new("/run/pg")));
+        assert_eq!(parse("postgres:///prod?lock=a&host=/run/pg").unwrap().hosts, []);
+        assert_eq!(parse("etcd://h//a").unwrap().lock_name().unwrap(), "/a");
+    }
+
+    #[test]
+    fn what_is_off_is_refused() {
+        let wrong = [
+            "etcd:///a",
+            "etcd://h:x/a",
+            "etcd://h:99999/a",
+            "etcd://[::1/a",
+            "etcd://h/a?ttl=0s",
+            "etcd://h/a?ttl=10",
+            "etcd://h/a?ttl=2d",
+            "etcd://h/a?ttl=+1s",
+            "etcd://h/a?lock=b",
+            "etcd://h/a?cert=x",
+            "etcd://h/a?ca=c&cert=x",
+            "etcd://h/%ff",
+            "etcd://h/%2",
+            "etcd://h/a\nb",
+            "postgres://h/d?sslmode=require&lock=a",
+        ];
+        for text in wrong {
+            assert!(parse(text).unwrap_err().is_invalid_target(), "{text}");
+        }
+        for text in ["etcd://h", "etcd://h/", "etcd://h/a/", "etcd://h/a%00", "postgres://h/d"] {
+            assert!(parse(text).unwrap().lock_name().unwrap_err().is_invalid_target(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_refused_and_never_said_again() {
+        let texts = [
+            "etcd://app:hunter2@h/a",
+            "postgres://app:hunter2@h/d?lock=a",
+            "postgres://h/d?lock=a&password=hunter2",
+            "etcd://app:hunter2@h:bad/a?ttl=no",
+            "etcd://a:hunter2@b@h/x",
+            "redis://:hunter2@h/0",
+        ];
+        for text in texts {
+            let error = parse(text).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error} {error:?}");
+        }
+    }
+
+    #[test]
+    fn siblings_are_targets_of_the_same_server() {
+        let url = parse("etcd://app@h:1,i:2/sessions?ttl=2s").unwrap();
+        assert_eq!(url.sibling("sessions/a b?"), Path::new("etcd://app@h:1,i:2/sessions/a%20b%3F?ttl=2s"));
+        let url = parse("postgres://h/d?lock=x&ttl=2s").unwrap();
+        assert_eq!(url.sibling("a&b"), Path::new("postgres://h/d?lock=a%26b&ttl=2s"));
+        let back = parse("postgres://h/d?lock=a%26b&ttl=2s").unwrap();
+        assert_eq!(back.name, "a&b");
+    }
+}
