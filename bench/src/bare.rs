@@ -6,6 +6,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
+
+/// A record of the length that the library's have.
+pub(crate) const RECORD: [u8; 640] = [b' '; 640];
 
 /// A path as the kernel takes it.
 pub(crate) fn c_path(path: &Path) -> io::Result<CString> {
@@ -36,6 +40,38 @@ pub(crate) fn link_at(dir: &OwnedFd, from: &CStr, to: &CStr) -> io::Result<()> {
 pub(crate) fn unlink_at(dir: &OwnedFd, name: &CStr) -> io::Result<()> {
     // SAFETY: the name ends in a NUL and lives during the call.
     check(unsafe { libc::unlinkat(dir.as_raw_fd(), name.as_ptr(), 0) }).map(drop)
+}
+
+pub(crate) fn unlink(path: &CStr) -> io::Result<()> {
+    // SAFETY: the path ends in a NUL and lives during the call.
+    check(unsafe { libc::unlink(path.as_ptr()) }).map(drop)
+}
+
+/// Lets this process, and those it starts, open as many files as the machine allows.
+pub(crate) fn allow_many_files() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one rlimit, and then reads it.
+    unsafe {
+        check(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit))?;
+        limit.rlim_cur = limit.rlim_max;
+        check(libc::setrlimit(libc::RLIMIT_NOFILE, &limit))?;
+    }
+    Ok(limit.rlim_cur)
+}
+
+/// A word that every process sees which maps the same file.
+pub(crate) fn shared_word(path: &Path) -> io::Result<&'static AtomicU64> {
+    let file = open(&c_path(path)?, libc::O_RDWR | libc::O_CREAT)?;
+    // SAFETY: an open descriptor and no memory.
+    check(unsafe { libc::ftruncate(file.as_raw_fd(), 4096) })?;
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a fresh mapping aliases nothing of this process. The file is 4096 bytes long and nobody shortens it.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), 4096, access, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+    if page == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: aligned to a page, never unmapped, and only ever used as atomics.
+    Ok(unsafe { &*page.cast::<AtomicU64>() })
 }
 
 /// Writes all of `bytes` at the file's start.

@@ -1,36 +1,60 @@
-//! Tenure measured beside the bare system calls that it is made of.
+//! Tenure measured beside the bare system calls that it is made of, and beside its peers: what `bench/run` starts.
 //!
-//! `cargo run --release -p tenure-bench -- [--dir DIR] [--json FILE] [--quick]`
-//!
-//! Everything is measured in one run, in small batches that rotate between the candidates, so that whatever disturbs
-//! the machine disturbs all of them. Only the ratios carry over to another machine. Nothing passes or fails by time.
-//!
-//! - [`uncontended`]: acquire and release with nobody else there;
-//! - [`handoff`]: from a release, or from a SIGKILL of the holder, to the next process's grant.
+//! Everything that is compared is measured in one run, in small batches that rotate between the candidates where that
+//! can be, so that whatever disturbs the machine disturbs all of them. Only the ratios carry over to another machine.
+//! Nothing passes or fails by time.
 
 // What is compared with the library here is the bare system call.
 #![allow(clippy::disallowed_methods)]
 
 mod bare;
+mod candidate;
+mod crowd;
+mod driver;
 mod handoff;
+mod idle;
+mod listing;
+mod many;
+mod plot;
+mod report;
+mod results;
+mod row;
+mod setup;
 mod stats;
+mod targets;
+mod threads;
 mod uncontended;
+mod whole;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use serde_json::json;
+use crate::results::{Results, Topic};
+use crate::row::Row;
+use crate::setup::Setup;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// How much is measured.
-struct Effort {
-    /// Rounds of [`uncontended::BATCH`] each, per candidate.
-    rounds: usize,
-    handoffs: usize,
-    kills: usize,
-}
+const USAGE: &str = "\
+usage: tenure-bench measure RESULTS.json [--quick] [--only TOPIC].. --dir DIR --peers DIR --source DIR --command TENURE..
+       tenure-bench report RESULTS.json PAGE.md PLOT.svg
+       tenure-bench misses RESULTS.json";
+
+/// What is measured, and by what.
+type Measure = fn(&Setup) -> Result<Vec<Row>>;
+const TOPICS: [(&str, Measure); 10] = [
+    (uncontended::TOPIC, uncontended::measure),
+    (handoff::TOPIC, handoff::measure),
+    (crowd::TOPIC, crowd::measure),
+    (crowd::GREEDY, crowd::greedy),
+    (threads::TOPIC, threads::measure),
+    (many::TOPIC, many::measure),
+    (listing::TOPIC, listing::measure),
+    (whole::TOPIC, whole::measure),
+    (idle::TOPIC, idle::measure),
+    (crowd::GROWTH, crowd::growth),
+];
 
 fn main() -> ExitCode {
     match run() {
@@ -43,51 +67,60 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let mut dir = None;
-    let mut json_file = None;
-    let mut effort = Effort { rounds: 200, handoffs: 500, kills: 100 };
     let mut args = std::env::args().skip(1);
+    let word = args.next().ok_or(USAGE)?;
+    match word.as_str() {
+        "measure" => measure(&mut args),
+        "report" => {
+            let (results, page, plot) = (args.next(), args.next(), args.next());
+            let results = Results::read(Path::new(&results.ok_or(USAGE)?))?;
+            report::write(Path::new(&page.ok_or(USAGE)?), &results)?;
+            plot::draw(Path::new(&plot.ok_or(USAGE)?), &results)
+        }
+        "misses" => {
+            report::print_misses(&Results::read(Path::new(&args.next().ok_or(USAGE)?))?);
+            Ok(())
+        }
+        handoff::ROLE => handoff::child(&mut args),
+        crowd::ROLE => crowd::child(&mut args),
+        many::ROLE => many::child(&mut args),
+        listing::ROLE => listing::child(&mut args),
+        _ => Err(USAGE.into()),
+    }
+}
+
+fn measure(args: &mut impl Iterator<Item = String>) -> Result<()> {
+    let file = PathBuf::from(args.next().ok_or(USAGE)?);
+    let (mut quick, mut only, mut commands) = (false, Vec::new(), Vec::new());
+    let (mut dir, mut peers, mut source) = (None, None, None);
     while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or(USAGE);
         match arg.as_str() {
-            "--dir" => dir = Some(PathBuf::from(args.next().ok_or("--dir: which?")?)),
-            "--json" => json_file = Some(PathBuf::from(args.next().ok_or("--json: which file?")?)),
-            "--quick" => effort = Effort { rounds: 20, handoffs: 50, kills: 10 },
-            handoff::ROLE => return handoff::child(&mut args),
-            _ => return Err("usage: tenure-bench [--dir DIR] [--json FILE] [--quick]".into()),
+            "--quick" => quick = true,
+            "--only" => only.push(value()?),
+            "--command" => commands.push(PathBuf::from(value()?)),
+            "--dir" => dir = Some(PathBuf::from(value()?)),
+            "--peers" => peers = Some(PathBuf::from(value()?)),
+            "--source" => source = Some(PathBuf::from(value()?)),
+            _ => return Err(USAGE.into()),
         }
     }
-
-    let mut folders = vec![tempfile::tempdir_in(dir.as_deref().unwrap_or(Path::new(".")))?];
-    if Path::new("/dev/shm").is_dir() {
-        folders.push(tempfile::tempdir_in("/dev/shm")?);
+    if let Some(other) = only.iter().find(|only| TOPICS.iter().all(|(name, _)| name != only)) {
+        let names: Vec<_> = TOPICS.iter().map(|(name, _)| *name).collect();
+        return Err(format!("no topic {other:?}; there are: {}", names.join(", ")).into());
     }
-    let machine = json!({
-        "kernel": bare::kernel(),
-        "cpus": std::thread::available_parallelism().map_or(0, usize::from),
-        "batch": uncontended::BATCH,
-    });
-    println!("Linux {}, {} CPUs", machine["kernel"].as_str().unwrap_or("?"), machine["cpus"]);
-
-    let mut results = Vec::new();
-    for folder in &folders {
-        let fs = bare::file_system(folder.path())?;
-        let rows = uncontended::measure(folder.path(), effort.rounds)?;
-        stats::print(&format!("acquire + release, nobody else there ({fs})"), &rows);
-        results.extend(rows.iter().map(|row| row.json("acquire+release", &fs)));
-    }
-    let folder = folders[0].path();
-    let fs = bare::file_system(folder)?;
-    for (what, ending, rounds) in [
-        ("release to next grant", handoff::Ending::Release, effort.handoffs),
-        ("kill to next grant", handoff::Ending::Kill, effort.kills),
-    ] {
-        let rows = handoff::measure(folder, ending, rounds)?;
-        stats::print(&format!("from a holder's {what}, two processes ({fs})"), &rows);
-        results.extend(rows.iter().map(|row| row.json(what, &fs)));
-    }
-    if let Some(path) = json_file {
-        let text = serde_json::to_string_pretty(&json!({ "machine": machine, "results": results }))?;
-        std::fs::write(path, text + "\n")?;
+    let (dir, peers, source) = (dir.ok_or(USAGE)?, peers.ok_or(USAGE)?, source.ok_or(USAGE)?);
+    let setup = Setup::new(&dir, quick, commands, peers, source)?;
+    let mut results = Results::read(&file)?;
+    for (name, measure) in TOPICS {
+        if !only.is_empty() && !only.iter().any(|only| only == name) {
+            continue;
+        }
+        println!("{name}");
+        let rows = measure(&setup).map_err(|error| format!("{name}: {error}"))?;
+        rows.iter().for_each(Row::print);
+        results.0.insert(name.to_owned(), Topic { rows, circumstances: results::circumstances(quick) });
+        results.write(&file)?;
     }
     Ok(())
 }

@@ -1,50 +1,93 @@
-//! Percentiles, and a table with ratios.
+//! What is kept of many times: percentiles of a few, and a histogram of very many.
 
-use serde_json::{Value, json};
+/// Times in nanoseconds, sorted.
+pub(crate) struct Sorted(Vec<u64>);
 
-/// One candidate's times in nanoseconds, sorted.
-pub(crate) struct Row {
-    name: &'static str,
-    sorted: Vec<u64>,
-}
-
-impl Row {
-    pub(crate) fn new(name: &'static str, mut samples: Vec<u64>) -> Row {
+impl Sorted {
+    pub(crate) fn new(mut samples: Vec<u64>) -> Sorted {
         samples.sort_unstable();
-        Row { name, sorted: samples }
+        Sorted(samples)
     }
 
     /// The value below which `percent` of the samples lie.
-    fn percentile(&self, percent: usize) -> u64 {
-        let at = (self.sorted.len() * percent / 100).min(self.sorted.len().saturating_sub(1));
-        self.sorted.get(at).copied().unwrap_or_default()
+    pub(crate) fn percentile(&self, percent: usize) -> u64 {
+        let at = (self.0.len() * percent / 100).min(self.0.len().saturating_sub(1));
+        self.0.get(at).copied().unwrap_or_default()
     }
 
-    pub(crate) fn json(&self, what: &str, fs: &str) -> Value {
-        json!({
-            "what": what,
-            "fileSystem": fs,
-            "candidate": self.name,
-            "samples": self.sorted.len(),
-            "p50ns": self.percentile(50),
-            "p99ns": self.percentile(99),
-        })
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 }
 
-/// Prints the rows with the ratio of each median to that of the first.
-pub(crate) fn print(title: &str, rows: &[Row]) {
-    println!("\n{title}");
-    println!("{:<58} {:>10} {:>10} {:>9} {:>8}", "", "p50 µs", "p99 µs", "to first", "samples");
-    let first = rows.first().map_or(1, |row| row.percentile(50)).max(1) as f64;
-    for row in rows {
-        println!(
-            "{:<58} {:>10.1} {:>10.1} {:>8.1}x {:>8}",
-            row.name,
-            row.percentile(50) as f64 / 1e3,
-            row.percentile(99) as f64 / 1e3,
-            row.percentile(50) as f64 / first,
-            row.sorted.len(),
-        );
+/// Counts of times, in buckets that are a sixteenth of their value wide.
+#[derive(Clone)]
+pub(crate) struct Histogram(Vec<u32>);
+
+const SUB: u32 = 4;
+pub(crate) const BUCKETS: usize = 64 << SUB;
+
+impl Histogram {
+    pub(crate) fn new() -> Histogram {
+        Histogram(vec![0; BUCKETS])
+    }
+
+    pub(crate) fn add(&mut self, value: u64) {
+        self.0[bucket(value)] += 1;
+    }
+
+    pub(crate) fn merge(&mut self, bytes: &[u8]) {
+        for (count, bytes) in self.0.iter_mut().zip(bytes.chunks_exact(4)) {
+            *count += u32::from_ne_bytes(bytes.try_into().expect("four bytes"));
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.0.iter().flat_map(|count| count.to_ne_bytes()).collect()
+    }
+
+    /// The lower end of the bucket that `percent` of the values lie below.
+    pub(crate) fn percentile(&self, percent: u64) -> u64 {
+        let all: u64 = self.0.iter().map(|count| u64::from(*count)).sum();
+        let mut left = all * percent / 100;
+        for (at, count) in self.0.iter().enumerate() {
+            if u64::from(*count) > left {
+                return value(at);
+            }
+            left -= u64::from(*count);
+        }
+        0
+    }
+}
+
+fn bucket(value: u64) -> usize {
+    let value = value.max(1);
+    let power = value.ilog2();
+    if power < SUB {
+        return value as usize;
+    }
+    let fraction = (value >> (power - SUB)) as usize & ((1 << SUB) - 1);
+    ((power as usize) << SUB) + fraction
+}
+
+fn value(bucket: usize) -> u64 {
+    let (power, fraction) = ((bucket >> SUB) as u32, (bucket & ((1 << SUB) - 1)) as u64);
+    if power < SUB { bucket as u64 } else { (1 << power) + (fraction << (power - SUB)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_is_a_sixteenth_of_its_value_wide() {
+        for number in [1, 2, 15, 16, 17, 31, 100, 1_000, 123_456, 10_000_000_000] {
+            let low = value(bucket(number));
+            assert!(low <= number && number - low <= number / 16, "{number} is counted as {low}");
+        }
+        let mut histogram = Histogram::new();
+        (1..=1000).for_each(|number| histogram.add(number));
+        assert!((470..=500).contains(&histogram.percentile(50)), "{}", histogram.percentile(50));
+        assert!((930..=990).contains(&histogram.percentile(99)), "{}", histogram.percentile(99));
     }
 }

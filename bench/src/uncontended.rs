@@ -1,103 +1,166 @@
-//! Acquire and release with nobody else there.
+//! Acquire and release with nobody else there: us, the peers, and the bare calls, in batches that rotate.
 
-use std::ffi::CString;
-use std::io;
+use std::fs::File;
 use std::path::Path;
 use std::time::Instant;
 
 use tenure::{Lock, Style, Wait};
 
-use crate::bare;
-use crate::stats::Row;
+use crate::bare::{self, RECORD};
+use crate::candidate;
+use crate::driver::Driver;
+use crate::row::Row;
+use crate::setup::Setup;
+
+pub(crate) const TOPIC: &str = "uncontended";
+pub(crate) const CREATE: &str = "bare: exclusive create + write + close + unlink";
+pub(crate) const OPEN_FLOCK: &str = "bare: open + flock + unlock + close";
+/// Peers that keep a visible record of who holds, or a file that says that somebody does.
+pub(crate) const VISIBLE: [&str; 4] =
+    ["filelock SoftFileLock", "filelock StrictSoftFileLock", "proper-lockfile", "@openclaw/fs-safe"];
+/// Those that keep none, used as they document it: open, lock, unlock, close.
+pub(crate) const KERNEL: [&str; 4] = ["fs4", "fd-lock", "fslock", "file-guard"];
 
 /// How often a candidate runs before the next one's turn.
-pub(crate) const BATCH: usize = 50;
+const BATCH: usize = 50;
+/// Those in other languages are slower: a batch of theirs.
+const DRIVEN_BATCH: usize = 5;
 
-/// One way to take a lock and let it go.
-type Candidate<'a> = (&'static str, Box<dyn FnMut() -> crate::Result<()> + 'a>);
+/// Runs the batch and adds its times.
+type Batch = Box<dyn FnMut(&mut Vec<u64>) -> crate::Result<()>>;
 
-/// A record of the length that the library's have.
-const RECORD: [u8; 640] = [b' '; 640];
-
-pub(crate) fn measure(folder: &Path, rounds: usize) -> crate::Result<Vec<Row>> {
-    let mut candidates = candidates(folder)?;
-    let mut samples = vec![Vec::with_capacity(rounds * BATCH); candidates.len()];
-    for (_, once) in &mut candidates {
-        for _ in 0..BATCH {
-            once()?; // Warm.
+pub(crate) fn measure(setup: &Setup) -> crate::Result<Vec<Row>> {
+    let rounds = setup.pick(300, 5);
+    let mut rows = Vec::new();
+    for (fs, folder) in setup.folders()? {
+        let mut candidates = candidates(folder)?;
+        candidates.extend(driven(setup, folder)?);
+        let mut samples = vec![Vec::new(); candidates.len()];
+        for (_, batch) in &mut candidates {
+            batch(&mut Vec::new())?; // Warm.
         }
-    }
-    for round in 0..rounds {
-        for turn in 0..candidates.len() {
-            let at = (round + turn) % candidates.len();
-            for _ in 0..BATCH {
-                let start = Instant::now();
-                candidates[at].1()?;
-                samples[at].push(start.elapsed().as_nanos() as u64);
+        for round in 0..rounds {
+            for turn in 0..candidates.len() {
+                let at = (round + turn) % candidates.len();
+                candidates[at].1(&mut samples[at])?;
             }
         }
+        let named = candidates.iter().zip(samples);
+        rows.extend(named.map(|((name, _), samples)| Row::times(TOPIC, &fs, name, samples)));
     }
-    Ok(candidates.iter().zip(samples).map(|((name, _), samples)| Row::new(name, samples)).collect())
+    Ok(rows)
 }
 
-fn candidates(folder: &Path) -> crate::Result<Vec<Candidate<'static>>> {
-    let path = |name: &str| bare::c_path(&folder.join(name));
-    let create = libc::O_RDWR | libc::O_CREAT;
-
-    let open_file = bare::open(&path("bare")?, create)?;
-    let flock_open = move || -> io::Result<()> {
-        bare::flock(&open_file, libc::LOCK_EX)?;
-        bare::flock(&open_file, libc::LOCK_UN)
-    };
-
-    let reopened = path("bare")?;
-    let open_flock = move || -> io::Result<()> {
-        let file = bare::open(&reopened, create)?;
-        bare::flock(&file, libc::LOCK_EX)?;
-        bare::flock(&file, libc::LOCK_UN)
-    };
-
-    let dir = bare::open(&bare::c_path(folder)?, libc::O_RDONLY | libc::O_DIRECTORY)?;
-    let anchor = bare::open(&path("anchor")?, create)?;
-    let names = (CString::new("anchor")?, CString::new("anchor.lock")?);
-    let record_link = move || -> io::Result<()> {
-        bare::flock(&anchor, libc::LOCK_EX)?;
-        bare::write_at_start(&anchor, &RECORD)?;
-        bare::link_at(&dir, &names.0, &names.1)?;
-        bare::unlink_at(&dir, &names.1)?;
-        bare::flock(&anchor, libc::LOCK_UN)
-    };
-
-    let dir = bare::open(&bare::c_path(folder)?, libc::O_RDONLY | libc::O_DIRECTORY)?;
-    let dotlock = path("dotlock.lock")?;
-    let dotlock_name = CString::new("dotlock.lock")?;
-    let exclusive_create = move || -> io::Result<()> {
-        let file = bare::open(&dotlock, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL)?;
-        bare::write_at_start(&file, &RECORD)?;
-        drop(file);
-        bare::unlink_at(&dir, &dotlock_name)
-    };
-
-    let lock_file = Lock::new(folder.join("lock-file"))?;
-    let flock = Lock::options().style(Style::Flock).open(folder.join("flock"))?;
-    let bare_kernel = Lock::options().style(Style::Flock).record(false).open(folder.join("no-record"))?;
-    let tenure = |lock: Lock| {
-        move || -> crate::Result<()> {
-            lock.acquire(Wait::Never)?.release()?;
-            Ok(())
+fn timed(mut once: impl FnMut() -> crate::Result<()> + 'static) -> Batch {
+    Box::new(move |times| {
+        for _ in 0..BATCH {
+            let start = Instant::now();
+            once()?;
+            times.push(start.elapsed().as_nanos() as u64);
         }
-    };
+        Ok(())
+    })
+}
 
-    fn bare_calls(mut once: impl FnMut() -> io::Result<()> + 'static) -> Box<dyn FnMut() -> crate::Result<()>> {
-        Box::new(move || Ok(once()?))
+fn candidates(folder: &Path) -> crate::Result<Vec<(&'static str, Batch)>> {
+    let mut all = Vec::new();
+    for name in [candidate::FLOCK, candidate::LINK, candidate::LOCK_FILE, candidate::FLOCK_STYLE] {
+        let mut lock = candidate::open(name, &folder.join(name.replace([' ', ':', ','], "-")))?;
+        all.push((name, timed(move || lock.acquire().and_then(|()| lock.release()))));
     }
-    Ok(vec![
-        ("bare: flock + unlock, file kept open", bare_calls(flock_open)),
-        ("bare: open + flock + unlock + close", bare_calls(open_flock)),
-        ("bare: flock + record + link + unlink + unlock, kept open", bare_calls(record_link)),
-        ("bare: exclusive create + write + close + unlink", bare_calls(exclusive_create)),
-        ("tenure, lock-file style", Box::new(tenure(lock_file))),
-        ("tenure, flock style", Box::new(tenure(flock))),
-        ("tenure, flock style, no record", Box::new(tenure(bare_kernel))),
-    ])
+    let no_record = Lock::options().style(Style::Flock).record(false).open(folder.join("no-record"))?;
+    all.push(("tenure, flock style, no record", timed(move || Ok(no_record.acquire(Wait::Never)?.release()?))));
+
+    let path = bare::c_path(&folder.join("reopened"))?;
+    all.push((
+        OPEN_FLOCK,
+        timed(move || {
+            let file = bare::open(&path, libc::O_RDWR | libc::O_CREAT)?;
+            bare::flock(&file, libc::LOCK_EX)?;
+            Ok(bare::flock(&file, libc::LOCK_UN)?)
+        }),
+    ));
+    let dir = bare::open(&bare::c_path(folder)?, libc::O_RDONLY | libc::O_DIRECTORY)?;
+    let (path, name) = (bare::c_path(&folder.join("dotlock.lock"))?, c"dotlock.lock");
+    all.push((
+        CREATE,
+        timed(move || {
+            let file = bare::open(&path, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL)?;
+            bare::write_at_start(&file, &RECORD)?;
+            drop(file);
+            Ok(bare::unlink_at(&dir, name)?)
+        }),
+    ));
+    all.extend(peers(folder));
+    Ok(all)
+}
+
+/// The crates, used as their documentation shows it.
+fn peers(folder: &Path) -> Vec<(&'static str, Batch)> {
+    let file = |name: &str| {
+        let path = folder.join(name);
+        move || File::options().read(true).write(true).create(true).truncate(false).open(&path)
+    };
+    let (fs4, fd_lock, file_guard) = (file("fs4"), file("fd-lock"), file("file-guard"));
+    let fslock = folder.join("fslock");
+    vec![
+        (
+            "fs4",
+            timed(move || {
+                let file = fs4()?;
+                fs4::FileExt::lock(&file)?;
+                Ok(fs4::FileExt::unlock(&file)?)
+            }),
+        ),
+        (
+            "fd-lock",
+            timed(move || {
+                let mut lock = fd_lock::RwLock::new(fd_lock()?);
+                drop(lock.write()?);
+                Ok(())
+            }),
+        ),
+        (
+            "fslock",
+            timed(move || {
+                let mut lock = fslock::LockFile::open(&fslock)?;
+                lock.lock()?;
+                Ok(lock.unlock()?)
+            }),
+        ),
+        (
+            "file-guard",
+            timed(move || {
+                let file = file_guard()?;
+                drop(file_guard::lock(&file, file_guard::Lock::Exclusive, 0, 1)?);
+                Ok(())
+            }),
+        ),
+    ]
+}
+
+/// What is not Rust runs in a process of its own, which times itself.
+fn driven(setup: &Setup, folder: &Path) -> crate::Result<Vec<(&'static str, Batch)>> {
+    let mut all: Vec<(&'static str, Batch)> = Vec::new();
+    let mut add = |name: &'static str, mut driver: Driver| {
+        let batch: Batch = Box::new(move |times: &mut Vec<u64>| {
+            times.extend(driver.batch(DRIVEN_BATCH)?);
+            Ok(())
+        });
+        all.push((name, batch));
+    };
+    for name in [
+        "Python fcntl.flock, bare",
+        "filelock FileLock",
+        "filelock SoftFileLock",
+        "filelock StrictSoftFileLock",
+        "filelock ReadWriteLock",
+    ] {
+        let class = name.strip_prefix("filelock ").unwrap_or("fcntl");
+        add(name, Driver::python(setup, class, &folder.join(class))?);
+    }
+    for name in ["proper-lockfile", "@openclaw/fs-safe"] {
+        add(name, Driver::node(setup, name, &folder.join(name.replace(['@', '/'], "-")))?);
+    }
+    Ok(all)
 }

@@ -1,0 +1,204 @@
+//! Many processes that want one lock all the time, and a greedy one beside one that waits.
+//!
+//! Each holds for 20 µs, spinning, and asks again at once. From a word in memory that all of them share, who is granted
+//! reads when the one before released: that is the hand-off, where somebody else had it.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::bare;
+use crate::candidate::{self, STYLES};
+use crate::row::Row;
+use crate::setup::Setup;
+use crate::stats::{BUCKETS, Histogram};
+
+/// `crowd-child CANDIDATE TARGET HELD_NS PAUSE_NS`.
+pub(crate) const ROLE: &str = "crowd-child";
+pub(crate) const TOPIC: &str = "crowd";
+pub(crate) const GROWTH: &str = "growth";
+pub(crate) const GREEDY: &str = "greedy";
+
+const HELD: Duration = Duration::from_micros(20);
+/// How long the waiter beside a greedy process rests between its turns.
+const REST: Duration = Duration::from_millis(1);
+/// The word in the shared page that has the time of the last release; behind it, who released.
+const WORD: &str = "released-at";
+
+/// 10 seconds each: throughput and fairness.
+pub(crate) fn measure(setup: &Setup) -> crate::Result<Vec<Row>> {
+    let time = setup.pick(Duration::from_secs(10), Duration::from_millis(300));
+    rows(setup, TOPIC, setup.pick(&[2, 8, 32, 128], &[2, 8]), time)
+}
+
+/// A second each: how it grows.
+pub(crate) fn growth(setup: &Setup) -> crate::Result<Vec<Row>> {
+    let time = setup.pick(Duration::from_secs(2), Duration::from_millis(200));
+    rows(setup, GROWTH, setup.pick(&[1, 2, 4, 8, 16, 32, 64, 128, 256], &[1, 4]), time)
+}
+
+fn rows(setup: &Setup, topic: &str, sizes: &[usize], time: Duration) -> crate::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for size in sizes {
+        for candidate in STYLES {
+            let folder = tempfile::tempdir_in(setup.folder())?;
+            let members = vec![Member { candidate, pause: Duration::ZERO }; *size];
+            let outcomes = run(setup, folder.path(), &members, time)?;
+            let mut histogram = Histogram::new();
+            outcomes.iter().for_each(|outcome| histogram.merge(&outcome.histogram));
+            let grants: Vec<u64> = outcomes.iter().map(|outcome| outcome.grants).collect();
+            let (most, least) = (grants.iter().max().copied().unwrap_or(0), grants.iter().min().copied().unwrap_or(0));
+            let longest = outcomes.iter().map(|outcome| outcome.longest).max().unwrap_or(0);
+            let row = Row::new(
+                topic,
+                size,
+                candidate,
+                &[
+                    ("grantsPerSecond", grants.iter().sum::<u64>() as f64 / time.as_secs_f64()),
+                    ("mostToLeast", most as f64 / least.max(1) as f64),
+                    ("longestWaitMs", longest as f64 / 1e6),
+                    ("handOffP50ns", histogram.percentile(50) as f64),
+                    ("handOffP99ns", histogram.percentile(99) as f64),
+                ],
+            );
+            rows.push(row);
+        }
+    }
+    Ok(rows)
+}
+
+/// One process takes the lock as often as it can; the other wants it now and then.
+pub(crate) fn greedy(setup: &Setup) -> crate::Result<Vec<Row>> {
+    let time = setup.pick(Duration::from_secs(10), Duration::from_millis(300));
+    let peers = ["filelock FileLock", "filelock SoftFileLock", "filelock StrictSoftFileLock"];
+    let mut rows = Vec::new();
+    for candidate in STYLES.into_iter().chain(peers) {
+        let folder = tempfile::tempdir_in(setup.folder())?;
+        let members = [Member { candidate, pause: Duration::ZERO }, Member { candidate, pause: REST }];
+        let outcomes = run(setup, folder.path(), &members, time)?;
+        rows.push(Row::new(
+            GREEDY,
+            "one waiter",
+            candidate,
+            &[
+                ("longestWaitMs", outcomes[1].longest as f64 / 1e6),
+                ("grants", outcomes[1].grants as f64),
+                ("greedyGrants", outcomes[0].grants as f64),
+            ],
+        ));
+    }
+    Ok(rows)
+}
+
+#[derive(Clone, Copy)]
+struct Member {
+    candidate: &'static str,
+    pause: Duration,
+}
+
+struct Outcome {
+    grants: u64,
+    longest: u64,
+    histogram: Vec<u8>,
+}
+
+fn run(setup: &Setup, folder: &Path, members: &[Member], time: Duration) -> crate::Result<Vec<Outcome>> {
+    bare::shared_word(&folder.join(WORD))?;
+    let target = folder.join("target");
+    let mut crowd = members.iter().map(|member| start(setup, *member, &target)).collect::<crate::Result<Vec<_>>>()?;
+    for child in &mut crowd {
+        pipe(child)?.read_exact(&mut [0])?; // It is ready.
+    }
+    let begin = bare::now() + 50_000_000;
+    let end = begin + time.as_nanos() as u64;
+    for child in &mut crowd {
+        let input = child.stdin.as_mut().ok_or("no pipe")?;
+        input.write_all(&[begin.to_ne_bytes(), end.to_ne_bytes()].concat())?;
+    }
+    let mut outcomes = Vec::new();
+    for child in &mut crowd {
+        let (mut numbers, mut histogram) = ([0; 16], Vec::new());
+        pipe(child)?.read_exact(&mut numbers)?;
+        pipe(child)?.read_to_end(&mut histogram)?;
+        child.wait()?;
+        let number = |at: usize| u64::from_ne_bytes(numbers[at..at + 8].try_into().expect("eight bytes"));
+        outcomes.push(Outcome { grants: number(0), longest: number(8), histogram });
+    }
+    Ok(outcomes)
+}
+
+fn pipe(child: &mut Child) -> crate::Result<&mut std::process::ChildStdout> {
+    child.stdout.as_mut().ok_or_else(|| "no pipe".into())
+}
+
+fn start(setup: &Setup, member: Member, target: &Path) -> crate::Result<Child> {
+    let mut command = match member.candidate.strip_prefix("filelock ") {
+        Some(class) => {
+            let mut command = Command::new(setup.python());
+            command.arg(setup.driver("filelock_driver.py")).arg(class).arg(target).arg("crowd");
+            command
+        }
+        None => {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args([ROLE, member.candidate]).arg(target);
+            command
+        }
+    };
+    command.args([HELD.as_nanos().to_string(), member.pause.as_nanos().to_string()]);
+    Ok(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
+}
+
+/// The child's side.
+pub(crate) fn child(args: &mut impl Iterator<Item = String>) -> crate::Result<()> {
+    let (candidate, target) = (args.next().ok_or("no candidate")?, args.next().ok_or("no target")?);
+    let held: u64 = args.next().ok_or("held for how long?")?.parse()?;
+    let pause: u64 = args.next().ok_or("a pause of how long?")?.parse()?;
+    let released = bare::shared_word(&Path::new(&target).with_file_name(WORD))?;
+    let own = u64::from(std::process::id());
+    let mut lock = candidate::open(&candidate, Path::new(&target))?;
+    std::io::stdout().write_all(b"r")?;
+    std::io::stdout().flush()?;
+    let mut times = [0; 16];
+    std::io::stdin().read_exact(&mut times)?;
+    let begin = u64::from_ne_bytes(times[..8].try_into()?);
+    let end = u64::from_ne_bytes(times[8..].try_into()?);
+    std::thread::sleep(Duration::from_nanos(begin.saturating_sub(bare::now())));
+
+    let (mut grants, mut longest, mut histogram) = (0_u64, 0, Histogram::new());
+    loop {
+        let before = bare::now();
+        if before >= end {
+            break;
+        }
+        lock.acquire()?;
+        let at = bare::now();
+        // The low bits of the time say who it was: nanoseconds matter less.
+        let last = released.load(Ordering::Relaxed);
+        if last != 0 && last % SHARE != own % SHARE {
+            histogram.add(at.saturating_sub(last / SHARE * SHARE));
+        }
+        longest = longest.max(at - before);
+        grants += 1;
+        let mut now = at;
+        while now < at + held {
+            std::hint::spin_loop();
+            now = bare::now();
+        }
+        released.store(now / SHARE * SHARE + own % SHARE, Ordering::Relaxed);
+        lock.release()?;
+        if pause > 0 {
+            std::thread::sleep(Duration::from_nanos(pause));
+        }
+    }
+    let mut output = std::io::stdout().lock();
+    output.write_all(&[grants.to_ne_bytes(), longest.to_ne_bytes()].concat())?;
+    output.write_all(&histogram.bytes())?;
+    debug_assert_eq!(histogram.bytes().len(), BUCKETS * 4);
+    Ok(output.flush()?)
+}
+
+/// How many processes the time of a release tells apart.
+const SHARE: u64 = 1024;
+

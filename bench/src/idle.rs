@@ -1,0 +1,64 @@
+//! Waiters that wait for long: how often the machine is woken for them.
+
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::candidate;
+use crate::handoff;
+use crate::row::Row;
+use crate::setup::Setup;
+
+pub(crate) const TOPIC: &str = "idle waiters";
+
+pub(crate) fn measure(setup: &Setup) -> crate::Result<Vec<Row>> {
+    let (waiters, time) = (setup.pick(16, 3), setup.pick(Duration::from_secs(10), Duration::from_secs(2)));
+    let mut rows = Vec::new();
+    for name in candidate::STYLES {
+        let folder = tempfile::tempdir_in(setup.folder())?;
+        let target = folder.path().join("target");
+        let mut holder = candidate::open(name, &target)?;
+        holder.acquire()?;
+        let mut children = Vec::new();
+        for _ in 0..waiters {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args([handoff::ROLE, name]).arg(&target).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut child = Waiter(command.spawn()?);
+            child.0.stdin.as_mut().ok_or("no pipe")?.write_all(b"a")?;
+            children.push(child);
+        }
+        std::thread::sleep(Duration::from_secs(1)); // Threads start, and some of them end.
+        let count = || children.iter().map(|child| wake_ups(child.0.id())).sum::<crate::Result<u64>>();
+        let before = count()?;
+        std::thread::sleep(time);
+        let each = (count()?.saturating_sub(before)) as f64 / waiters as f64 / time.as_secs_f64();
+        rows.push(Row::new(TOPIC, format!("{waiters} processes"), name, &[("wakeUpsPerSecondEach", each)]));
+        holder.release()?;
+        for child in &mut children {
+            child.0.stdout.as_mut().ok_or("no pipe")?.read_exact(&mut [0; 8])?;
+            child.0.stdin.as_mut().ok_or("no pipe")?.write_all(b"r")?;
+            child.0.stdout.as_mut().ok_or("no pipe")?.read_exact(&mut [0; 8])?;
+        }
+    }
+    Ok(rows)
+}
+
+struct Waiter(Child);
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// How often any thread of the process has run (`proc_pid_status(5)`): each time, something had woken it.
+fn wake_ups(pid: u32) -> crate::Result<u64> {
+    let mut all = 0;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let status = std::fs::read_to_string(task?.path().join("status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        all += line.ok_or("no count")?.trim().parse::<u64>()?;
+    }
+    Ok(all)
+}

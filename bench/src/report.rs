@@ -1,0 +1,119 @@
+//! The tables of `docs/comparison.md`: what stands between two marks there is written here, the rest by hand.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::results::{Results, Topic};
+use crate::row::{Row, short};
+use crate::targets::{self, Target};
+
+const BEGIN: &str = "<!-- measured: begin -->";
+const END: &str = "<!-- measured: end -->";
+
+/// The topics in the order of the page, each with its heading and what its cases are.
+const TOPICS: [(&str, &str, &str); 10] = [
+    ("uncontended", "Acquire and release, nobody else there", "file system"),
+    ("hand-off", "From a holder's end to the next one's grant, two processes", "the holder's end"),
+    ("crowd", "Processes that want one lock all the time, each holding it for 20 µs, for 10 s", "processes"),
+    ("greedy", "A process that takes it as often as it can beside one that wants it once a millisecond, 10 s", "waiters"),
+    ("threads", "Threads of one process", "threads"),
+    ("many locks", "Very many locks in one process", "locks"),
+    ("listing", "Looking and cleaning", "folder"),
+    ("whole command", "Whole processes", "what"),
+    ("idle waiters", "Waiters that wait for 10 s", "waiters"),
+    ("growth", "How it grows: processes, 2 s each", "processes"),
+];
+
+/// A number's name in the results, its heading, and what to divide it by.
+const COLUMNS: [(&str, &str, f64); 22] = [
+    ("p50ns", "p50 µs", 1e3),
+    ("p99ns", "p99 µs", 1e3),
+    ("grantsPerSecond", "grants a second", 1.0),
+    ("mostToLeast", "most / least", 1.0),
+    ("longestWaitMs", "longest wait, ms", 1.0),
+    ("handOffP50ns", "hand-off p50 µs", 1e3),
+    ("handOffP99ns", "hand-off p99 µs", 1e3),
+    ("grants", "its grants", 1.0),
+    ("greedyGrants", "the greedy one's", 1.0),
+    ("meanTurnNs", "mean turn µs", 1e3),
+    ("longestToMean", "longest / mean", 1.0),
+    ("bytesEach", "bytes each, idle", 1.0),
+    ("firstP50ns", "first, p50 µs", 1e3),
+    ("lastP50ns", "last, p50 µs", 1e3),
+    ("lastToFirst", "last / first", 1.0),
+    ("coldP50ns", "unused for long, p50 µs", 1e3),
+    ("openFiles", "open files", 1.0),
+    ("wakeUpsPerSecondEach", "wake-ups a second, each", 1.0),
+    ("systemCalls", "system calls", 1.0),
+    ("instructions", "instructions", 1.0),
+    ("ratio", "ratio", 1.0),
+    ("samples", "samples", 1.0),
+];
+
+/// Writes what was measured into the page.
+pub(crate) fn write(page: &Path, results: &Results) -> crate::Result<()> {
+    let text = std::fs::read_to_string(page)?;
+    let (before, rest) = text.split_once(BEGIN).ok_or("the page has no mark where the tables begin")?;
+    let (_, after) = rest.split_once(END).ok_or("the page has no mark where the tables end")?;
+    Ok(std::fs::write(page, format!("{before}{BEGIN}\n{}{END}{after}", tables(results)?))?)
+}
+
+fn tables(results: &Results) -> Result<String, std::fmt::Error> {
+    let mut out = String::new();
+    writeln!(out, "\n### What is to be reached\n")?;
+    writeln!(out, "| what | wanted | measured | |\n| --- | --- | --- | --- |")?;
+    for target in targets::all(results) {
+        let met = if target.met() { "reached" } else { "**missed**" };
+        let (wanted, unit) = (target.wanted(), target.unit);
+        writeln!(out, "| {} | {wanted} | {}{unit} | {met} |", target.what, short(target.value))?;
+    }
+    for (name, heading, cases) in TOPICS {
+        if let Some(topic) = results.0.get(name) {
+            writeln!(out, "\n### {heading}\n")?;
+            table(&mut out, topic, cases)?;
+        }
+    }
+    writeln!(out)?;
+    Ok(out)
+}
+
+fn table(out: &mut String, topic: &Topic, cases: &str) -> std::fmt::Result {
+    let used: BTreeSet<&str> = topic.rows.iter().flat_map(|row| row.numbers.keys().map(String::as_str)).collect();
+    let columns: Vec<_> = COLUMNS.iter().filter(|(name, ..)| used.contains(name)).collect();
+    write!(out, "| {cases} | |")?;
+    columns.iter().try_for_each(|(_, heading, _)| write!(out, " {heading} |"))?;
+    write!(out, "\n| --- | --- |{}\n", " ---: |".repeat(columns.len()))?;
+    let mut last = "";
+    for row in &topic.rows {
+        // A case is named once.
+        let case = if row.case == last { "" } else { &row.case };
+        last = &row.case;
+        write!(out, "| {case} | {} |", row.candidate)?;
+        columns.iter().try_for_each(|(name, _, unit)| write!(out, " {} |", cell(row, name, *unit)))?;
+        writeln!(out)?;
+    }
+    let about = |name: &str| topic.circumstances.get(name).map_or("?", String::as_str);
+    writeln!(out, "\n{}, {}, {}, {}.", about("cpu"), about("memory"), about("kernel"), about("date"))?;
+    if about("effort") != "full" {
+        writeln!(out, "**{}**", about("effort"))?;
+    }
+    Ok(())
+}
+
+fn cell(row: &Row, name: &str, unit: f64) -> String {
+    row.numbers.get(name).map(|number| short(number / unit)).unwrap_or_default()
+}
+
+/// Says on standard output what was missed, and where another is faster.
+pub(crate) fn print_misses(results: &Results) {
+    let missed: Vec<Target> = targets::all(results).into_iter().filter(|target| !target.met()).collect();
+    if missed.is_empty() {
+        println!("\nevery target is reached");
+        return;
+    }
+    println!("\nnot reached:");
+    for target in missed {
+        println!("  {}: {}{}, wanted {}", target.what, short(target.value), target.unit, target.wanted());
+    }
+}

@@ -1,0 +1,198 @@
+//! What is to be reached, and whether it was: ratios of one run, and a few absolute bounds.
+
+use crate::candidate::{self, FLOCK, FLOCK_STYLE, LINK, LOCK_FILE};
+use crate::results::Results;
+use crate::uncontended::{self, CREATE, KERNEL, OPEN_FLOCK, VISIBLE};
+use crate::{crowd, handoff, idle, listing, many, threads, whole};
+
+/// One bound.
+pub(crate) struct Target {
+    pub(crate) what: String,
+    pub(crate) value: f64,
+    pub(crate) bound: Bound,
+    pub(crate) unit: &'static str,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Target {
+    pub(crate) fn met(&self) -> bool {
+        match self.bound {
+            Bound::AtMost(bound) => self.value <= bound,
+            Bound::AtLeast(bound) => self.value >= bound,
+        }
+    }
+
+    /// How the bound is written.
+    pub(crate) fn wanted(&self) -> String {
+        let (sign, bound) = match self.bound {
+            Bound::AtMost(bound) => ("≤", bound),
+            Bound::AtLeast(bound) => ("≥", bound),
+        };
+        format!("{sign} {}{}", crate::row::short(bound), self.unit)
+    }
+}
+
+pub(crate) fn all(results: &Results) -> Vec<Target> {
+    let mut found = Found { results, targets: Vec::new() };
+    found.uncontended();
+    found.hand_off();
+    found.crowd();
+    found.rest();
+    found.targets
+}
+
+struct Found<'a> {
+    results: &'a Results,
+    targets: Vec<Target>,
+}
+
+impl Found<'_> {
+    /// A target whose numbers were measured; another is left out.
+    fn add(&mut self, what: impl Into<String>, value: Option<f64>, bound: Bound, unit: &'static str) {
+        if let Some(value) = value {
+            self.targets.push(Target { what: what.into(), value, bound, unit });
+        }
+    }
+
+    fn number(&self, topic: &str, case: &str, candidate: &str, name: &str) -> Option<f64> {
+        self.results.number(topic, case, candidate, name)
+    }
+
+    fn ratio(&self, topic: &str, case: &str, pair: [&str; 2], name: &str) -> Option<f64> {
+        Some(self.number(topic, case, pair[0], name)? / self.number(topic, case, pair[1], name)?)
+    }
+
+    fn uncontended(&mut self) {
+        use Bound::{AtLeast, AtMost};
+        let topic = uncontended::TOPIC;
+        for fs in self.results.cases(topic) {
+            let p50 = |found: &Self, one, other| found.ratio(topic, fs, [one, other], "p50ns");
+            self.add(
+                format!("lock-file style on {fs}, p50 to its floor (flock, record, link, unlink)"),
+                p50(self, LOCK_FILE, LINK),
+                AtMost(1.3),
+                "×",
+            );
+            if fs == "ext4" {
+                self.add(
+                    format!("exclusive create + write + unlink on {fs}, p50 to lock-file style"),
+                    p50(self, CREATE, LOCK_FILE),
+                    AtLeast(3.0),
+                    "×",
+                );
+            }
+            self.add(
+                format!("flock style on {fs}, p50 to open + flock + unlock + close"),
+                p50(self, FLOCK_STYLE, OPEN_FLOCK),
+                AtMost(1.2),
+                "×",
+            );
+            self.add(
+                format!("flock style on {fs}, p50 to flock + unlock of an open file"),
+                p50(self, FLOCK_STYLE, FLOCK),
+                AtMost(4.0),
+                "×",
+            );
+            for peer in VISIBLE {
+                for name in ["p50ns", "p99ns"] {
+                    let ratio = self.ratio(topic, fs, [peer, LOCK_FILE], name);
+                    let what = format!("{peer} on {fs}, {} to lock-file style", &name[..3]);
+                    self.add(what, ratio, AtLeast(10.0), "×");
+                }
+            }
+            for peer in KERNEL {
+                let what = format!("flock style on {fs}, p50 to {peer}");
+                self.add(what, p50(self, FLOCK_STYLE, peer), AtMost(1.2), "×");
+            }
+        }
+    }
+
+    fn hand_off(&mut self) {
+        use Bound::AtMost;
+        let topic = handoff::TOPIC;
+        for ours in [LOCK_FILE, FLOCK_STYLE] {
+            let bare = candidate::bare_of(ours);
+            let release = self.ratio(topic, handoff::RELEASE, [ours, bare], "p50ns");
+            self.add(format!("hand-off, {ours}, p50 to {bare}"), release, AtMost(1.5), "×");
+            let tail = self.number(topic, handoff::RELEASE, ours, "p99ns").map(|ns| ns / 1e6);
+            self.add(format!("hand-off, {ours}, p99"), tail, AtMost(1.0), " ms");
+            let killed = self.ratio(topic, handoff::KILL, [ours, FLOCK], "p50ns");
+            self.add(format!("SIGKILL to grant, {ours}, p50 to {FLOCK}"), killed, AtMost(2.0), "×");
+        }
+        for ending in [handoff::RELEASE, handoff::KILL] {
+            let p50 = self.number(topic, ending, handoff::FOREIGN_TO_US, "p50ns").map(|ns| ns / 1e6);
+            self.add(format!("a foreign holder's end by {ending} to our grant, p50"), p50, AtMost(1.0), " ms");
+        }
+    }
+
+    fn crowd(&mut self) {
+        use Bound::{AtLeast, AtMost};
+        for size in self.results.cases(crowd::TOPIC) {
+            let count: f64 = size.parse().unwrap_or(0.0);
+            for ours in [LOCK_FILE, FLOCK_STYLE] {
+                let pair = [ours, candidate::bare_of(ours)];
+                let ratio = self.ratio(crowd::TOPIC, size, pair, "grantsPerSecond");
+                let bound = if count >= 32.0 { 1.0 } else { 0.9 };
+                self.add(
+                    format!("{size} processes, {ours}, grants a second to {}", pair[1]),
+                    ratio,
+                    AtLeast(bound),
+                    "×",
+                );
+                let fair = self.number(crowd::TOPIC, size, ours, "mostToLeast");
+                if count >= 32.0 {
+                    let bound = if count > 32.0 { 2.0 } else { 1.2 };
+                    self.add(format!("{size} processes, {ours}, most grants to least"), fair, AtMost(bound), "×");
+                }
+                let longest = self.number(crowd::TOPIC, size, ours, "longestWaitMs");
+                self.add(format!("{size} processes, {ours}, longest wait"), longest, AtMost(2.0 * count), " ms");
+            }
+        }
+        for ours in [LOCK_FILE, FLOCK_STYLE] {
+            let longest = self.number(crowd::GREEDY, "one waiter", ours, "longestWaitMs");
+            self.add(format!("beside a greedy process, {ours}, longest wait"), longest, AtMost(2.0), " ms");
+        }
+    }
+
+    fn rest(&mut self) {
+        use Bound::{AtLeast, AtMost};
+        for count in self.results.cases(threads::TOPIC) {
+            for ours in [LOCK_FILE, FLOCK_STYLE] {
+                let rate = self.number(threads::TOPIC, count, ours, "grantsPerSecond");
+                self.add(format!("{count} threads, {ours}, grants a second"), rate, AtLeast(200_000.0), "");
+                let longest = self.number(threads::TOPIC, count, ours, "longestToMean");
+                self.add(format!("{count} threads, {ours}, longest wait to mean turn"), longest, AtMost(10.0), "×");
+            }
+        }
+        for case in self.results.cases(many::TOPIC) {
+            if !case.ends_with(" 100000") {
+                continue;
+            }
+            let bytes = self.number(many::TOPIC, case, LOCK_FILE, "bytesEach");
+            self.add(format!("{case} locks, memory of an idle one"), bytes, AtMost(300.0), " bytes");
+            let ratio = self.number(many::TOPIC, case, LOCK_FILE, "lastToFirst");
+            self.add(format!("{case} locks, an acquire of the last to one of the first"), ratio, AtMost(1.3), "×");
+        }
+        for case in self.results.cases(listing::TOPIC) {
+            for word in ["tenure ls", "tenure clean"] {
+                let wall = self.number(listing::TOPIC, case, word, "p50ns").map(|ns| ns / 1e6);
+                self.add(format!("{word} of {case}"), wall, AtMost(100.0), " ms");
+            }
+        }
+        for ours in [whole::STATIC, whole::DYNAMIC] {
+            let ratio = self.ratio(whole::TOPIC, "whole process", [ours, whole::FLOCK], "p50ns");
+            self.add(format!("{ours}, p50 to {}", whole::FLOCK), ratio, AtMost(1.2), "×");
+        }
+        for case in self.results.cases(idle::TOPIC) {
+            for ours in [LOCK_FILE, FLOCK_STYLE] {
+                let each = self.number(idle::TOPIC, case, ours, "wakeUpsPerSecondEach");
+                self.add(format!("{ours}, {case} that wait: wake-ups a second each"), each, AtMost(1.1), "");
+            }
+        }
+    }
+}
