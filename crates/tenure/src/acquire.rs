@@ -207,7 +207,9 @@ fn enter(place: &Place, kept: &mut Kept, anchor: &Arc<Anchor>, stat: &Stat, requ
         place.set_copies();
     }
     let prior = anchor.read(place, stat)?;
-    if stat.links > 1 || place.copies() {
+    // A takeover that was not ended left a second link, or word of itself in the record.
+    let cut_off = prior.state().is_some_and(|state| state.state == RecordState::Aborted);
+    if stat.links > 1 || cut_off || place.copies() {
         presence::recover(place, anchor, &prior, options)?;
     }
     if !anchor.read_only {

@@ -63,7 +63,7 @@ impl Anchor {
         Anchor::from_file(place, file, read_only).map(Some)
     }
 
-    fn from_file(place: &Place, file: File, read_only: bool) -> Result<Anchor> {
+    pub(crate) fn from_file(place: &Place, file: File, read_only: bool) -> Result<Anchor> {
         let stat = file.stat().map_err(|error| place.anchor_error("cannot be read", error))?;
         if stat.kind != FileKind::Regular {
             return Err(place.anchor_in_the_way(stat.kind));

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::anchor;
+use crate::anchor::{self, Anchor};
 use crate::engine;
 use crate::error::{Error, Kind, Result};
 use crate::escape::word;
@@ -183,27 +183,19 @@ fn prune(place: &Place, options: &CleanOptions) -> Result<bool> {
     if file.read_lease() != Lease::Granted || !file.try_lock(LockKind::Exclusive).map_err(failed)? {
         return Ok(false);
     }
-    // The next holder is to hear of a crash that nobody was told of yet.
-    let untold = match presence::read_stable(&file).map_err(failed)? {
-        Content::Record(record) => presence::tells_of_crash(&record),
-        _ => false,
-    };
-    if untold {
-        return Ok(false);
+    let anchor = Anchor::from_file(place, file, true)?;
+    let Some(stat) = anchor.current(place)? else { return Ok(false) };
+    let prior = anchor.read(place, &stat)?;
+    if !options.dry_run {
+        let look = Options::default().malformed_grace(options.malformed_grace);
+        presence::recover(place, &anchor, &prior, &look)?;
     }
-    let still = place.dir.stat_at(&place.anchor).map_err(failed)?.is_some_and(|now| now.id == stat.id);
-    let lock_file = place.lock_file_id()?;
-    let swap = place.dir.stat_at(&place.swap).map_err(failed)?;
-    let shown = lock_file == Some(stat.id) || (swap.is_some() && lock_file.is_some());
-    if !still || shown {
+    // The next holder is to hear of a crash that nobody was told of yet.
+    let untold = prior.record().is_some_and(|record| presence::tells_of_crash(&record));
+    if untold || place.lock_file_id()?.is_some() {
         return Ok(false);
     }
     if !options.dry_run {
-        // A native died in its takeover, and what it showed was removed since: with no lock file there is nothing to
-        // put back.
-        if swap.is_some() {
-            place.dir.unlink(&place.swap).map_err(failed)?;
-        }
         place.dir.unlink(&place.anchor).map_err(failed)?;
         remove_folder(place);
     }

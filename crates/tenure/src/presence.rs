@@ -111,8 +111,12 @@ pub(crate) fn show(
     }
     let state_offset = write(&anchor.file, &first, stat.size, visible)
         .map_err(|error| place.anchor_error("cannot be written", error))?;
-    let mut entered = enter(place, anchor, state, prior, record, options);
-    if hidden_crash
+    let mut taking_over = false;
+    let mut entered = enter(place, anchor, state, prior, record, options, &mut || {
+        taking_over = true;
+        anchor.file.write_at(record::state_text(RecordState::Aborted), state_offset)
+    });
+    if (hidden_crash || taking_over)
         && let Ok(Entered::Held(presence, _)) = &entered
         && let Err(error) = anchor.file.write_at(record::state_text(RecordState::Held), state_offset)
     {
@@ -130,6 +134,7 @@ pub(crate) fn show(
     })
 }
 
+/// `takes_over` is called before a takeover begins.
 fn enter(
     place: &Place,
     anchor: &Anchor,
@@ -137,6 +142,7 @@ fn enter(
     prior: &Prior,
     record: &Record,
     options: &Options,
+    takes_over: &mut dyn FnMut() -> io::Result<()>,
 ) -> Result<Entered> {
     let copy = place.copies();
     for _ in 0..TRIES {
@@ -189,6 +195,9 @@ fn enter(
             return Err(replaced(place));
         }
         recover(place, anchor, prior, options)?;
+        // If we die in it, a live one's file may be left at the swap's name and nothing at the lock file's: the record tells
+        // the next one to look.
+        takes_over().map_err(|error| place.anchor_error("cannot be written", error))?;
         if let Some(presence) = take_over(place, anchor, &judged, record, options, copy)? {
             let crashed = if judged.released { None } else { Some(judged.blocker.holder) };
             return Ok(Entered::Held(presence, previous(prior, state, crashed)));
@@ -631,7 +640,8 @@ fn adopt(place: &Place, judged: &Judged, record: &Record) -> Result<Option<Prese
 pub(crate) fn recover(place: &Place, anchor: &Anchor, prior: &Prior, options: &Options) -> Result<()> {
     let failed = |error| place.anchor_error("cannot be recovered", error);
     let Some(swap) = place.dir.stat_at(&place.swap).map_err(failed)? else { return Ok(()) };
-    if swap.id != anchor.id && swap.kind == FileKind::Regular && shows_us(place, anchor, prior)? {
+    let ours = shows_us(place, anchor, prior)?;
+    if swap.id != anchor.id && swap.kind == FileKind::Regular && ours != Some(false) {
         let file = match place.dir.open_at(&place.swap, Access::Read) {
             Ok(file) => Some(file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -646,8 +656,15 @@ pub(crate) fn recover(place: &Place, anchor: &Anchor, prior: &Prior, options: &O
             None => false,
         };
         if !dead {
-            match place.dir.exchange(&place.swap, &place.lock) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            // Where a foreign program removed what the dead native had shown, the place is free.
+            let put_back = match ours {
+                Some(_) => place.dir.exchange(&place.swap, &place.lock),
+                None => place.dir.rename_new(&place.swap, &place.lock),
+            };
+            match put_back {
+                Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {
+                    return Err(failed(error));
+                }
                 _ => {}
             }
         }
@@ -660,20 +677,20 @@ pub(crate) fn recover(place: &Place, anchor: &Anchor, prior: &Prior, options: &O
     }
 }
 
-/// Is the lock file the dead native's: the anchor's inode, or a copy with the anchor's fence?
-fn shows_us(place: &Place, anchor: &Anchor, prior: &Prior) -> Result<bool> {
+/// Is the lock file the dead native's: the anchor's inode, or a copy with the anchor's fence? `None`: there is none.
+fn shows_us(place: &Place, anchor: &Anchor, prior: &Prior) -> Result<Option<bool>> {
     let Some(stat) = place.dir.stat_at(&place.lock).map_err(|error| place.lock_error("cannot be read", error))? else {
-        return Ok(false);
+        return Ok(None);
     };
     if stat.id == anchor.id || stat.kind != FileKind::Regular {
-        return Ok(stat.id == anchor.id);
+        return Ok(Some(stat.id == anchor.id));
     }
-    let Some(fence) = prior.state().map(|state| state.fence) else { return Ok(false) };
-    let Ok(file) = place.dir.open_at(&place.lock, Access::Read) else { return Ok(false) };
-    match read_stable(&file) {
-        Ok(Content::Record(Record { native: Some(native), .. })) => Ok(native.fence == Some(fence)),
-        _ => Ok(false),
-    }
+    let Some(fence) = prior.state().map(|state| state.fence) else { return Ok(Some(false)) };
+    let Ok(file) = place.dir.open_at(&place.lock, Access::Read) else { return Ok(Some(false)) };
+    Ok(Some(match read_stable(&file) {
+        Ok(Content::Record(Record { native: Some(native), .. })) => native.fence == Some(fence),
+        _ => false,
+    }))
 }
 
 /// A native's lock file on another inode than its anchor, whose holder is dead.

@@ -269,6 +269,15 @@ pub const SCRIPTS: &[Script] = &[
         ..PLAIN
     },
     Script {
+        name: "two-natives-two-foreign",
+        about: "two natives and two foreign programs find a dead one's lock file",
+        left: &[Left::DeadForeign],
+        actors: &[LOCK_FILE, FOREIGN, FOREIGN, LOCK_FILE],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
         name: "blank",
         about: "a native and a foreign program find a lock file without a word in it, and an hour passes",
         left: &[Left::Blank],

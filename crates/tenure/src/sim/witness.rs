@@ -63,6 +63,7 @@ pub(crate) struct Witness {
     pub(super) meddled: bool,
     /// A person removed the anchor.
     anchor_removed: bool,
+    native_died: bool,
     /// Processes that are inside an acquire or a release.
     busy: u32,
     /// Processes whose calls were made to fail.
@@ -86,6 +87,7 @@ impl Witness {
             raced: false,
             meddled: false,
             anchor_removed: false,
+            native_died: false,
             busy: 0,
             failed_calls: 0,
             grants: 0,
@@ -94,9 +96,14 @@ impl Witness {
         }
     }
 
+    /// Who sees nothing, for calls that are no script's.
+    pub(crate) fn nobody() -> Witness {
+        Witness::new(vec![Role::User])
+    }
+
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut hash = mix(self.last_fence, u64::from(self.busy) << 32 | u64::from(self.failed_calls));
-        let flags = [self.raced, self.meddled, self.anchor_removed];
+        let flags = [self.raced, self.meddled, self.anchor_removed, self.native_died];
         hash = flags.iter().fold(hash, |hash, flag| mix(hash, u64::from(*flag)));
         hash = mix(hash, (self.native_debt as u64) << 8 | self.foreign_debt as u64);
         for native in self.natives.iter().chain(&self.leaving) {
@@ -280,7 +287,8 @@ pub(super) fn foreign_enters() {
         if visible && !witness.raced {
             witness.violated("a foreign program makes its lock file beside a native that holds".to_owned());
         }
-        if !witness.foreign.is_empty() && !witness.raced {
+        // Unless a native died that had just taken a live one's file from its place, and was to put it back.
+        if !witness.foreign.is_empty() && !witness.raced && !witness.native_died {
             witness.violated("two foreign programs hold, and neither they nor a person removed a live lock".to_owned());
         }
         // Whatever a dead holder had left is gone.
@@ -323,6 +331,7 @@ impl World {
     /// A process is about to die.
     pub(super) fn dies(&mut self, process: usize) {
         let witness = &mut self.witness;
+        witness.native_died |= witness.role(process) == Role::Native;
         let held = witness.natives.iter().find(|native| native.process == process).copied();
         witness.natives.retain(|native| native.process != process);
         witness.flocks.retain(|of| *of != process);

@@ -266,7 +266,7 @@ impl File {
 
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         point(Call::Read).map_err(system)?;
-        let length = world::with(|world| world.kernel.read(self.0, buffer));
+        let length = world::with(|world| world.kernel.read(self.0, buffer)).map_err(system)?;
         perform(|_| Ok(Bytes(&buffer[..length])), || "read".to_owned()).map_err(system)?;
         Ok(length)
     }

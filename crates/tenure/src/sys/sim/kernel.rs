@@ -39,6 +39,8 @@ const EPOCH: u64 = 1_772_445_600_000_000;
 const ROOT: u32 = 0;
 /// How many files a process may have open.
 const DESCRIPTORS: usize = 32;
+/// How many symbolic links one path may lead through (`path_resolution(7)`).
+const MAX_LINKS: usize = 40;
 const UMASK: u32 = 0o022;
 
 #[derive(Debug)]
@@ -254,7 +256,12 @@ impl Kernel {
         while let Some(slash) = rest.iter().position(|byte| *byte == b'/') {
             self.check_folder(folder, user)?;
             let mut next = self.entry(folder, &rest[..slash]).ok_or(libc::ENOENT)?;
-            if self.inode(next).kind == FileKind::Symlink {
+            let mut links = 0;
+            while self.inode(next).kind == FileKind::Symlink {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(libc::ELOOP);
+                }
                 next = self.entry(folder, &self.inode(next).data).ok_or(libc::ENOENT)?;
             }
             folder = next;
@@ -329,6 +336,11 @@ impl Kernel {
         }
         self.check_mode(inode, user, 0o4)?;
         Ok(self.opened(process, inode, Access::Read))
+    }
+
+    /// Makes this user the owner of the folder that everything is in.
+    pub(super) fn give_first_folder(&mut self, user: u32) {
+        self.inode_mut(FOLDER).owner = user;
     }
 
     /// The folder that everything is in.
@@ -526,6 +538,13 @@ impl Kernel {
             (Rename::Exchange, None) => return Err(libc::ENOENT),
             _ => {}
         }
+        // Neither may be in the other.
+        if source == to_folder {
+            return Err(libc::EINVAL);
+        }
+        if target == Some(from_folder) {
+            return Err(if how == Rename::Exchange { libc::EINVAL } else { libc::ENOTEMPTY });
+        }
         let folder = |inode: usize| self.inode(inode).kind == FileKind::Directory;
         let is_folder = folder(source);
         if target == Some(source) {
@@ -695,11 +714,14 @@ impl Kernel {
         }
     }
 
-    pub(super) fn read(&self, open: usize, buffer: &mut [u8]) -> usize {
-        let data = &self.inode(self.inode_of(open)).data;
-        let length = data.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&data[..length]);
-        length
+    pub(super) fn read(&self, open: usize, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let inode = self.inode(self.inode_of(open));
+        if inode.kind == FileKind::Directory {
+            return Err(libc::EISDIR);
+        }
+        let length = inode.data.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&inode.data[..length]);
+        Ok(length)
     }
 
     pub(super) fn write(&mut self, open: usize, bytes: &[u8], offset: u64) -> Result<(), Errno> {
