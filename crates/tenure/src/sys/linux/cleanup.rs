@@ -15,6 +15,10 @@ use crate::sys::types::FileId;
 const FREE: u32 = 0;
 const CLAIMED: u32 = 1;
 const HELD: u32 = 2;
+/// A handler works with its descriptors: they must stay open.
+const USED: u32 = 3;
+/// A handler is done with it.
+const DONE: u32 = 4;
 const CHUNK: usize = 16;
 /// A name of 255 bytes and its zero.
 const NAME_WORDS: usize = 32;
@@ -57,9 +61,18 @@ impl Cell {
 pub(crate) struct HeldCell(&'static Cell);
 
 impl HeldCell {
-    /// The lock file is about to be removed in the ordinary way.
+    /// The lock file is about to be removed in the ordinary way, and its descriptors may be closed: not before a handler
+    /// that works with them, on another thread, is done, or it would write to whatever has their numbers next. That is a
+    /// few system calls, and then the process ends as a rule.
     pub(crate) fn leave(&self) {
-        self.0.state.store(FREE, Ordering::Release);
+        let free_from = |state| self.0.state.compare_exchange(state, FREE, Ordering::AcqRel, Ordering::Acquire);
+        while let Err(now) = free_from(HELD) {
+            match now {
+                USED => std::thread::yield_now(),
+                DONE => drop(free_from(DONE)),
+                _ => return,
+            }
+        }
     }
 
     pub(crate) fn set_state_offset(&self, offset: u64) {
@@ -178,30 +191,35 @@ fn remove_all() {
     }
     let aborted = state_text(RecordState::Aborted);
     for cell in chunks(TABLE.load(Ordering::Acquire)).flat_map(|chunk| &chunk.cells) {
-        if cell.state.load(Ordering::Acquire) != HELD {
+        if cell.state.compare_exchange(HELD, USED, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             continue;
         }
-        let mut name = [0_u64; NAME_WORDS];
-        for (word, kept) in name.iter_mut().zip(&cell.name) {
-            *word = kept.load(Ordering::Relaxed);
+        remove(cell, aborted);
+        cell.state.store(DONE, Ordering::Release);
+    }
+}
+
+/// Removes the lock file of a cell that is `USED` by us.
+fn remove(cell: &Cell, aborted: &[u8]) {
+    let mut name = [0_u64; NAME_WORDS];
+    for (word, kept) in name.iter_mut().zip(&cell.name) {
+        *word = kept.load(Ordering::Relaxed);
+    }
+    name[NAME_WORDS - 1] &= u64::from_ne_bytes([255, 255, 255, 255, 255, 255, 255, 0]);
+    let dir = cell.dir.load(Ordering::Relaxed);
+    let offset = cell.state_offset.load(Ordering::Relaxed) as i64;
+    let mut found = MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: async-signal-safe calls (signal-safety(7)). `name` ends in a zero byte, `found` is large enough, and
+    // the descriptors stay open while the cell is `USED`.
+    unsafe {
+        let path = name.as_ptr().cast();
+        if libc::fstatat(dir, path, found.as_mut_ptr(), libc::AT_SYMLINK_NOFOLLOW) != 0 {
+            return;
         }
-        name[NAME_WORDS - 1] &= u64::from_ne_bytes([255, 255, 255, 255, 255, 255, 255, 0]);
-        let dir = cell.dir.load(Ordering::Relaxed);
-        let offset = cell.state_offset.load(Ordering::Relaxed) as i64;
-        let mut found = MaybeUninit::<libc::stat>::zeroed();
-        // SAFETY: async-signal-safe calls (signal-safety(7)). `name` ends in a zero byte, `found` is large enough, and
-        // a descriptor that was closed meanwhile only makes the call fail.
-        unsafe {
-            let path = name.as_ptr().cast();
-            if libc::fstatat(dir, path, found.as_mut_ptr(), libc::AT_SYMLINK_NOFOLLOW) != 0 {
-                continue;
-            }
-            let found = found.assume_init();
-            if found.st_dev == cell.device.load(Ordering::Relaxed) && found.st_ino == cell.inode.load(Ordering::Relaxed)
-            {
-                libc::pwrite(cell.file.load(Ordering::Relaxed), aborted.as_ptr().cast(), aborted.len(), offset);
-                libc::unlinkat(dir, path, 0);
-            }
+        let found = found.assume_init();
+        if found.st_dev == cell.device.load(Ordering::Relaxed) && found.st_ino == cell.inode.load(Ordering::Relaxed) {
+            libc::pwrite(cell.file.load(Ordering::Relaxed), aborted.as_ptr().cast(), aborted.len(), offset);
+            libc::unlinkat(dir, path, 0);
         }
     }
 }
