@@ -47,7 +47,8 @@ impl Entry {
 pub(crate) struct HeldCell(Entered<Entry>);
 
 impl HeldCell {
-    /// The lock file is about to be removed in the ordinary way.
+    /// The lock file is about to be removed in the ordinary way, and its descriptors may be closed: not before a handler
+    /// that works with them, on another thread, is done, or it would write to whatever has their numbers next.
     pub(crate) fn leave(&self) {
         self.0.leave();
     }
