@@ -355,6 +355,7 @@ mod tests {
     use crate::{Lock, Wait};
 
     #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
     fn a_local_folder_is_fit_and_nothing_stays() {
         let dir = tempfile::tempdir().unwrap();
         let probe = folder(dir.path()).unwrap();
@@ -369,6 +370,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
     fn one_way_to_show_a_lock_file_is_enough() {
         let dir = tempfile::tempdir().unwrap();
         let mut probe = folder(dir.path()).unwrap();
@@ -387,6 +389,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
     fn the_newest_fence_is_that_of_the_last_tenure() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(newest_fence(dir.path()).unwrap(), None);
