@@ -356,6 +356,7 @@ mod tests {
     use crate::{Lock, Wait};
 
     #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
     fn a_local_folder_is_fit_and_nothing_stays() {
         let dir = tempfile::tempdir().unwrap();
         let probe = folder(dir.path()).unwrap();
@@ -370,6 +371,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
     fn one_way_to_show_a_lock_file_is_enough() {
         let dir = tempfile::tempdir().unwrap();
         let mut probe = folder(dir.path()).unwrap();
@@ -388,6 +390,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
     fn the_newest_fence_is_that_of_the_last_tenure() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(newest_fence(dir.path()).unwrap(), None);

@@ -1355,7 +1355,7 @@ mod tests {
         #[test]
         fn a_cut_record_is_torn(record in records(), zeros in 0..600usize) {
             let whole = record.render(0).bytes;
-            for length in 0..whole.len() {
+            for length in (0..whole.len()).step_by(if cfg!(miri) { 61 } else { 1 }) {
                 let mut bytes = whole[..length].to_vec();
                 bytes.resize(length + zeros, 0);
                 match read(&bytes) {

@@ -170,3 +170,45 @@ fn remove(entry: &Entry) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::Table;
+
+    /// More cells than one chunk has, and a handler at any time; under Miri, whether every pointer is a good one.
+    #[test]
+    fn entries_come_and_go_under_a_handler() {
+        static TABLE: Table<AtomicUsize> = Table::new();
+        std::thread::scope(|scope| {
+            for thread in 0..3 {
+                scope.spawn(move || {
+                    for round in 0..if cfg!(miri) { 3 } else { 300 } {
+                        let entered: Vec<_> = (0..8)
+                            .map(|at| {
+                                TABLE.enter(
+                                    || AtomicUsize::new(0),
+                                    |entry| entry.store(1000 * thread + round + at, Ordering::Relaxed),
+                                )
+                            })
+                            .collect();
+                        for (at, entered) in entered.iter().enumerate() {
+                            assert_eq!(entered.entry().load(Ordering::Relaxed), 1000 * thread + round + at);
+                            entered.leave();
+                        }
+                    }
+                });
+            }
+            scope.spawn(|| {
+                for _ in 0..if cfg!(miri) { 5 } else { 1000 } {
+                    TABLE.take_each(|entry| assert!(entry.load(Ordering::Relaxed) < 3000));
+                }
+            });
+        });
+        TABLE.take_each(|_| panic!("everything was left"));
+        let _held = TABLE.enter(|| AtomicUsize::new(0), |_| ());
+        TABLE.forget_all();
+        TABLE.take_each(|_| panic!("it was forgotten"));
+    }
+}

@@ -257,6 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
     fn facts_about_this_process() {
         assert_eq!(pid(), std::process::id());
         assert_eq!(boot_id().unwrap().len(), 36);
@@ -267,6 +268,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
     fn no_call_for_what_is_no_pid() {
         for pid in [0, -1, i64::MIN, i64::from(i32::MIN), i64::from(i32::MAX) + 1, 1 << 32, (1 << 32) + 1, i64::MAX] {
             assert_eq!(signal_zero(pid).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{pid}");
@@ -276,6 +278,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
     fn a_pidfd_tells_processes_apart() {
         let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
         let own = PidFd::open(i64::from(pid())).unwrap();
@@ -297,6 +300,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
     fn openers_are_found_even_of_a_removed_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
