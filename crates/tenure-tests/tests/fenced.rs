@@ -224,7 +224,6 @@ fn on_postgres() {
                     server.kill();
                 }
                 server.run();
-                server.await_up();
             }
             _ => {}
         }

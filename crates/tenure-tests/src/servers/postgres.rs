@@ -79,12 +79,23 @@ impl Postgres {
         let more = settings.iter().map(|word| (*word).to_owned()).collect();
         let mut postgres = Postgres { address: address(), folder, server: None, more, also };
         postgres.run();
-        postgres.await_up();
         postgres
     }
 
-    /// Starts it, with the data that it has.
+    /// Starts it, with the data that it has, and waits until it answers.
     pub fn run(&mut self) {
+        self.start_process();
+        until("a server that answers", || {
+            // Where one was killed, the next refuses to start until the last of its children has noticed.
+            if self.server.as_ref().is_some_and(|server| crate::has_ended(server.pid())) {
+                self.start_process();
+            }
+            let mut psql = self.psql();
+            psql.args(["-c", "SELECT 1"]).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+        });
+    }
+
+    fn start_process(&mut self) {
         let mut command = as_owner(programs().unwrap().join("postgres"));
         command.arg("-D").arg(self.folder.path().join("data"));
         let addresses: Vec<&str> = std::iter::once(&*self.address).chain(self.also.as_deref()).collect();
@@ -98,13 +109,6 @@ impl Postgres {
             command.args(["-c", setting]);
         }
         self.server = Some(Server::start(&mut command));
-    }
-
-    pub fn await_up(&self) {
-        until("a server that answers", || {
-            let mut psql = self.psql();
-            psql.args(["-c", "SELECT 1"]).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
-        });
     }
 
     /// `psql` as the superuser.
@@ -137,8 +141,6 @@ impl Postgres {
         let server = self.server.take().unwrap();
         // Its children notice the postmaster's death by themselves, within moments.
         server.kill();
-        let pid_file = self.folder.path().join("data/postmaster.pid");
-        let _ = std::fs::remove_file(pid_file);
     }
 
     pub fn signal(&self, signal: i32) {

@@ -275,7 +275,7 @@ impl Address {
             "3D000" => new(Kind::CannotCreate, text),
             "53300" => new(Kind::Unreachable, format!("the server is at its connection limit: {text}")),
             "25006" => new(Kind::Unreachable, format!("the server takes no writes, as a standby does: {text}")),
-            "57P01" | "57P02" | "57P05" => new(Kind::Lost, text),
+            "57P01" | "57P02" | "57P05" => new(Kind::Lost, format!("the connection to the server is lost: {text}")),
             "57P03" => new(Kind::Unreachable, text),
             _ => new(Kind::Io, text),
         }

@@ -1,0 +1,198 @@
+//! The command with targets that servers keep.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::io::{BufRead, BufReader, Read as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::Value;
+use tenure_tests::servers::etcd::{self, Cluster};
+use tenure_tests::servers::postgres::{self, Postgres};
+use tenure_tests::{has_ended, signal, tenure_program, until};
+
+fn tenure(words: &[&str]) -> Command {
+    let mut command = Command::new(tenure_program());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TENURE_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(words).stdin(Stdio::null());
+    command
+}
+
+/// Exit code, standard output, standard error.
+fn done(words: &[&str]) -> (Option<i32>, String, String) {
+    let output = tenure(words).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn json(words: &[&str]) -> Value {
+    let (code, out, said) = done(words);
+    assert_eq!(code, Some(0), "{words:?}: {said}");
+    serde_json::from_str(&out).unwrap()
+}
+
+/// `tenure run TARGET -- sh -c SCRIPT`, whose first line was read: the command's pid.
+struct Running {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    out: BufReader<ChildStdout>,
+    command: u32,
+}
+
+impl Running {
+    fn start(target: &str, script: &str) -> Running {
+        let mut command = tenure(&["run", target, "--", "sh", "-c", &format!("echo $$; {script}")]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        Running { stdin: child.stdin.take(), child, out, command: line.trim().parse().unwrap() }
+    }
+
+    /// Its exit code, and all that was said.
+    fn end(&mut self) -> (Option<i32>, String, String) {
+        let code = self.child.wait().unwrap().code();
+        let (mut out, mut said) = (String::new(), String::new());
+        self.out.read_to_string(&mut out).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (code, out, said)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What every engine's target must do. `above` lists it; `freeze` makes the server silent.
+fn all_words(target: &str, above: &str, engine: &str, name: &str) {
+    assert_eq!(json(&["status", "--json", target])["state"], "free");
+    let (code, out, _) =
+        done(&["run", target, "--", "sh", "-c", "echo $TENURE_TARGET $TENURE_FENCE $TENURE_LOCK_FILE"]);
+    assert_eq!(code, Some(0));
+    let (shown, fence) = out.trim().split_once(' ').unwrap();
+    assert!(shown == target && fence.parse::<u64>().unwrap() > 0, "{out}");
+    assert_eq!(done(&["run", target, "--", "sh", "-c", "exit 7"]).0, Some(7));
+
+    let mut held = Running::start(target, "read line");
+    until("the record names the command", || json(&["status", "--json", target])["holder"]["pid"] == held.command);
+    let found = json(&["status", "--json", target]);
+    assert_eq!(
+        (&found["style"], &found["state"], &found["holder"]["kind"]),
+        (&engine.into(), &"held".into(), &"native".into())
+    );
+    assert!(found["holder"]["fence"].as_u64().unwrap() > fence.parse().unwrap(), "{found}");
+    let (code, out, _) = done(&["status", target]);
+    assert!(code == Some(0) && out.contains(&format!("held ({engine})")) && out.contains(name), "{out}");
+    assert_eq!(done(&["status", "--check", target]).0, Some(75));
+    let (code, _, said) = done(&["run", "-n", target, "--", "true"]);
+    assert!(code == Some(75) && said.contains(&format!("pid {}", held.command)), "{said}");
+    assert_eq!(done(&["wait", "--timeout", "100ms", target]).0, Some(75));
+    assert_eq!(json(&["ls", "--json", above])["locks"][0]["holder"]["pid"], held.command);
+    assert_eq!(done(&["break", target]).0, Some(75));
+    drop(held.stdin.take());
+    assert_eq!(held.end().0, Some(1), "`read` ends so at the end of its input");
+    assert_eq!(done(&["wait", target]).0, Some(0));
+
+    // Broken by an operator: the command is ended.
+    let mut held = Running::start(target, "exec sleep 1000");
+    assert_eq!(done(&["break", "--force", target]).0, Some(0));
+    let (code, _, said) = held.end();
+    assert!(code == Some(76) && said.contains("ending the command"), "{said}");
+    assert!(has_ended(held.command));
+
+    // Killed: so is the command, which nobody would tell of a loss any more.
+    let mut held = Running::start(target, "exec sleep 1000");
+    signal(held.child.id(), libc::SIGKILL);
+    held.child.wait().unwrap();
+    until("the command is gone", || has_ended(held.command));
+    let (code, _, said) = done(&["run", target, "--", "true"]);
+    assert!(code == Some(0) && said.contains("took over"), "{said}");
+
+    let mut hold = tenure(&["hold", target]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut record = String::new();
+    BufReader::new(hold.stdout.take().unwrap()).read_line(&mut record).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&record).unwrap()["tenure"]["style"], "engine");
+    drop(hold.stdin.take());
+    assert!(hold.wait().unwrap().success());
+
+    for words in [&["run", "--flock"][..], &["run", "--no-record"], &["run", "--mode", "666"], &["clean"]] {
+        let (command, options) = words.split_first().unwrap();
+        let mut all = vec![*command];
+        all.extend(options);
+        all.push(target);
+        if *command == "run" {
+            all.extend(["--", "true"]);
+        }
+        let (code, _, said) = done(&all);
+        assert_eq!(code, Some(69), "{all:?}: {said}");
+    }
+    let doctor = json(&["doctor", "--json", "--stress", "3s", "--processes", "3", above]);
+    assert_eq!((&doctor["stress"]["doubleHolds"], &doctor["fileSystem"]["type"]), (&0.into(), &engine.into()));
+}
+
+#[test]
+fn on_etcd() {
+    if !etcd::there() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let target = cluster.target("sessions/main", 2);
+    all_words(&target, &cluster.target("sessions", 2), "etcd", "sessions/main/");
+
+    // The server falls silent: TERM, which this one does not hear, and then KILL.
+    let mut held = Running::start(&target, "trap 'echo asked' TERM; while :; do sleep 0.05; done");
+    cluster.signal(0, libc::SIGSTOP);
+    let (code, out, said) = held.end();
+    assert!(code == Some(76) && out.contains("asked") && said.contains("could not be renewed"), "{out}{said}");
+    assert!(has_ended(held.command));
+    let (code, _, said) = done(&["run", &target, "--", "true"]);
+    assert!(code == Some(69) && said.contains(cluster.address(0)), "{said}");
+    cluster.signal(0, libc::SIGCONT);
+}
+
+#[test]
+fn on_postgres() {
+    if !postgres::there() {
+        return;
+    }
+    let mut postgres = Postgres::start();
+    let target = postgres.target("sessions/main", 2);
+    let above = format!("postgres://postgres@{}/postgres?lock=sessions&ttl=2s", postgres.address());
+    all_words(&target, &above, "postgres", "pg_advisory_lock(hashtextextended('sessions/main', 0))");
+
+    let mut held = Running::start(&target, "trap 'echo asked' TERM; while :; do sleep 0.05; done");
+    postgres.stop();
+    let (code, out, said) = held.end();
+    assert!(
+        code == Some(76) && out.contains("asked") && said.contains("the connection to the server is lost"),
+        "{said}"
+    );
+    let (code, _, said) = done(&["run", &target, "--", "true"]);
+    assert!(code == Some(69) && said.contains(postgres.address()), "{said}");
+}
+
+#[test]
+fn a_password_in_a_target_is_refused_and_never_said() {
+    for target in ["etcd://app:hunter2@127.0.0.1/a", "postgres://app:hunter2@127.0.0.1/db?lock=a"] {
+        for words in [&["run", target, "--", "true"][..], &["status", target], &["ls", target], &["doctor", target]] {
+            let (code, out, said) = done(words);
+            assert_eq!(code, Some(64), "{words:?}: {said}");
+            assert!(!format!("{out}{said}").contains("hunter2"), "{out}{said}");
+        }
+    }
+    let (code, _, said) = done(&["run", "redis://127.0.0.1/0", "--", "true"]);
+    assert!(code == Some(69) && said.contains("no engine"), "{said}");
+}
+
+#[test]
+fn a_file_may_be_called_like_a_server() {
+    let folder = tenure_tests::folder();
+    let mut command = tenure(&["run", "./etcd://a", "--", "sh", "-c", "test -e etcd:/a.lock"]);
+    assert!(command.current_dir(folder.path()).status().unwrap().success());
+}
