@@ -201,4 +201,3 @@ pub(crate) fn child(args: &mut impl Iterator<Item = String>) -> crate::Result<()
 
 /// How many processes the time of a release tells apart.
 const SHARE: u64 = 1024;
-

@@ -39,10 +39,7 @@ pub(crate) fn measure(setup: &Setup) -> crate::Result<Vec<Row>> {
         drop(alive);
     }
     let case = format!("{count} lock files, half of them dead");
-    Ok(vec![
-        Row::times(TOPIC, &case, "tenure ls", listed),
-        Row::times(TOPIC, &case, "tenure clean", cleaned),
-    ])
+    Ok(vec![Row::times(TOPIC, &case, "tenure ls", listed), Row::times(TOPIC, &case, "tenure clean", cleaned)])
 }
 
 struct Holder(Child);

@@ -100,4 +100,3 @@ fn memory() -> crate::Result<usize> {
     let info = unsafe { libc::mallinfo2() };
     Ok(info.uordblks + info.hblkhd)
 }
-

@@ -16,7 +16,11 @@ const TOPICS: [(&str, &str, &str); 10] = [
     ("uncontended", "Acquire and release, nobody else there", "file system"),
     ("hand-off", "From a holder's end to the next one's grant, two processes", "the holder's end"),
     ("crowd", "Processes that want one lock all the time, each holding it for 20 µs, for 10 s", "processes"),
-    ("greedy", "A process that takes it as often as it can beside one that wants it once a millisecond, 10 s", "waiters"),
+    (
+        "greedy",
+        "A process that takes it as often as it can beside one that wants it once a millisecond, 10 s",
+        "waiters",
+    ),
     ("threads", "Threads of one process", "threads"),
     ("many locks", "Very many locks in one process", "locks"),
     ("listing", "Looking and cleaning", "folder"),
