@@ -23,9 +23,10 @@ Examples:
 
 Exit codes:
   0       done (a missing folder has no locks)
+  69      no server answers
   74, 77  input or output failed; permission denied")]
 pub(crate) struct Args {
-    /// The folder
+    /// The folder; or a server: etcd://HOST/NAME, postgres://HOST/DATABASE?lock=NAME
     #[arg(default_value = ".", value_hint = clap::ValueHint::DirPath)]
     dir: PathBuf,
 
