@@ -5,7 +5,7 @@
 //!
 //! Everything is measured in one run, by turns, so the ratios can be compared and the times only on one machine.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark")]
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! What docs/distributed.md shows is run as it stands there.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
