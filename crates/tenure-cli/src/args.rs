@@ -61,6 +61,9 @@ Examples:
   tenure break sessions/main.jsonl                 frees it; from a live holder only with --force
   tenure doctor /mnt/share --stress 10s            can this folder be trusted with a lock
 
+  tenure run 'etcd://etcd-1:2379/sessions/main' -- ./append.sh
+                                                   a lock beyond one machine; also postgres://..
+
 A target may be anything that has a name; it need not exist. The lock of the folder `sessions` is
 `sessions.lock`, beside it. With --flock the folder itself is locked.
 
@@ -68,7 +71,7 @@ Exit codes:
   0         done; `run`: the command's own
   1         `doctor`: not fit for use
   64        the call's words are off
-  69        this system cannot do what is needed
+  69        this system cannot do what is needed, or no server answers
   73        the lock's files cannot be made, or something that is no lock is in the way
   74        input or output failed
   75        busy: held by another within the time given (`--busy-exit-code` changes it)

@@ -27,7 +27,8 @@ Examples:
 Exit codes:
   0       done: it is free (or was)
   64      the call's words are off
-  69      the holder has a flock(2) on the target alone, which nobody can take away: end it
+  69      the holder has a flock(2) on the target alone, which nobody can take away: end it; or no
+          server answers
   73      something that is no lock stands in the lock file's place
   74, 77  input or output failed; permission denied
   75      refused: its holder lives, or that cannot be told, and --force was not given; or it changed

@@ -47,7 +47,7 @@ Examples:
 Exit codes:
   0        released at the end of standard input
   64       the call's words are off
-  69       this system cannot do what is needed
+  69       this system cannot do what is needed, or no server answers
   73       the lock's files cannot be made, or something that is no lock is in the way
   74       input or output failed
   75       busy: held by another within the time given (--busy-exit-code changes it)

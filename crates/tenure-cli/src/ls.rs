@@ -24,10 +24,11 @@ Examples:
 Exit codes:
   0       done (a missing folder has no locks)
   64      the call's words are off
+  69      no server answers
   73      it is no folder
   74, 77  input or output failed; permission denied")]
 pub(crate) struct Args {
-    /// The folder
+    /// The folder; or a server: etcd://HOST/NAME, postgres://HOST/DATABASE?lock=NAME
     #[arg(default_value = ".", value_hint = clap::ValueHint::DirPath)]
     dir: PathBuf,
 

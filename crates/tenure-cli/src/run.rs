@@ -41,7 +41,7 @@ Examples:
 Exit codes:
   the command's own; 128 + N where signal N ended it
   64        the call's words are off
-  69        this system cannot do what is needed
+  69        this system cannot do what is needed, or no server answers
   73        the lock's files cannot be made, or something that is no lock is in the way
   74        input or output failed
   75        busy: held by another within the time given (--busy-exit-code changes it)

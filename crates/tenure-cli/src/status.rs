@@ -31,6 +31,7 @@ Examples:
 Exit codes:
   0       done; with --check: it could be had now (free or stale)
   64      the call's words are off
+  69      no server answers
   73      something that is no lock stands in the lock file's place
   74, 77  input or output failed; permission denied (--pid: of another user's process)
   75      with --check: held or unknown")]

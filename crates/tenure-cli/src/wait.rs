@@ -36,6 +36,7 @@ Examples:
 Exit codes:
   0       it is so
   64      the call's words are off
+  69      no server answers
   73      something that is no lock stands in the lock file's place
   74, 77  input or output failed; permission denied
   75      it was not so within the time given; who holds is said")]

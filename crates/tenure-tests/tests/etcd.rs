@@ -1,6 +1,6 @@
 //! Locks that an etcd cluster keeps, against real clusters.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 use std::process::Command;
 

@@ -6,7 +6,7 @@
 //! TENURE_FENCED_SECONDS=600 cargo test -p tenure-tests --test fenced -- --nocapture
 //! ```
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout, reason = "tests")]
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Locks that a PostgreSQL server keeps, against real servers.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 use std::process::Command;
 

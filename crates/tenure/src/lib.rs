@@ -136,4 +136,7 @@ pub mod _docs {
 
     #[doc = include_str!("../docs/platforms.md")]
     pub mod platforms {}
+
+    #[doc = include_str!("../docs/distributed.md")]
+    pub mod distributed {}
 }

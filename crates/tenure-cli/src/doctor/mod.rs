@@ -62,6 +62,7 @@ Exit codes:
   0           fit for use, and the stress run found nothing wrong
   1           something essential is missing, or the stress run found a fault
   64          the call's words are off
+  69          no server answers
   73, 74, 77  DIR is missing or read-only; input or output failed; permission denied")]
 pub(crate) struct Args {
     /// The folder: the one that your targets are in; or a server: etcd://.., postgres://..

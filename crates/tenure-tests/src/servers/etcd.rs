@@ -189,6 +189,10 @@ impl Cluster {
         leader.unwrap()
     }
 
+    pub fn pid(&self, at: usize) -> u32 {
+        self.members[at].server.as_ref().unwrap().pid()
+    }
+
     pub fn signal(&self, at: usize, signal: i32) {
         self.members[at].server.as_ref().unwrap().signal(signal);
     }
@@ -226,9 +230,14 @@ impl Locker {
         String::from_utf8(key).unwrap()
     }
 
-    /// SIGINT: it releases, and ends.
-    pub fn release(mut self) {
+    /// SIGINT: it releases, and is about to end.
+    pub fn interrupt(&self) {
         crate::signal(self.child.id(), libc::SIGINT);
+    }
+
+    /// The same, and its end.
+    pub fn release(mut self) {
+        self.interrupt();
         self.child.wait().unwrap();
     }
 }

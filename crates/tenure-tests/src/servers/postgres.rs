@@ -143,6 +143,10 @@ impl Postgres {
         server.kill();
     }
 
+    pub fn pid(&self) -> u32 {
+        self.server.as_ref().unwrap().pid()
+    }
+
     pub fn signal(&self, signal: i32) {
         self.server.as_ref().unwrap().signal(signal);
     }

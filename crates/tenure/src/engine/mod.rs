@@ -27,6 +27,11 @@
 //! - After a crash the next one gets the lock when the dead holder's lease is over. On PostgreSQL that is at once, where
 //!   the holder ran on this machine and is proven dead.
 
+#![cfg_attr(
+    not(all(feature = "etcd", feature = "postgres", target_os = "linux")),
+    allow(dead_code, reason = "where an engine is left out, what it alone needs is not used")
+)]
+
 mod ask;
 #[cfg(all(feature = "etcd", target_os = "linux"))]
 mod etcd;

@@ -1,0 +1,210 @@
+//! The engines beside what they are made of: `etcdctl lock` and a bare `psql`, on servers that this starts itself.
+//!
+//! `cargo build --release --workspace && cargo run --release -p tenure-bench --bin servers`, with
+//! `-- only-etcd`, `-- only-many [--held N] [--waiting N]` or `-- only-postgres [--sessions N]` for a part of it.
+//!
+//! Everything is measured in one run, by turns, so the ratios can be compared and the times only on one machine.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark")]
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tenure::{Guard, Lock, Wait};
+use tenure_tests::servers::etcd::Cluster;
+use tenure_tests::servers::postgres::Postgres;
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let number = |name: &str, default: usize| {
+        let at = words.iter().position(|word| word == name);
+        at.map_or(default, |at| words[at + 1].parse().unwrap())
+    };
+    let rounds = number("--rounds", 200);
+    let asked =
+        |name: &str| words.iter().any(|word| word == name) || !words.iter().any(|word| word.starts_with("only-"));
+    if asked("only-etcd") {
+        etcd(rounds);
+    }
+    if asked("only-many") {
+        many(rounds, number("--held", 10_000), number("--waiting", 1000));
+    }
+    if asked("only-postgres") {
+        postgres(rounds, number("--sessions", 300));
+    }
+}
+
+/// Times of one kind, shown in a line.
+struct Times(&'static str, Vec<Duration>);
+
+impl Times {
+    fn new(name: &'static str) -> Times {
+        Times(name, Vec::new())
+    }
+
+    fn take<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let done = work();
+        self.1.push(began.elapsed());
+        done
+    }
+
+    fn show(&mut self) {
+        self.1.sort();
+        let at = |percent: usize| self.1[(self.1.len() - 1) * percent / 100].as_secs_f64() * 1000.0;
+        println!("  {:<44} p50 {:>8.2} ms   p99 {:>8.2} ms   ({} times)", self.0, at(50), at(99), self.1.len());
+    }
+}
+
+fn quiet(command: &mut Command) {
+    let ended = command.stdin(Stdio::null()).stdout(Stdio::null()).status().unwrap();
+    assert!(ended.success(), "{command:?}");
+}
+
+/// Acquire and release, by the library and by whole commands.
+fn one_shot(target: &str, rounds: usize, mut peer: impl FnMut(), peer_name: &'static str) {
+    let lock = Lock::new(target).unwrap();
+    let mut both = Times::new("library: acquire and release");
+    let mut ours = Times::new("tenure run T -- true");
+    let mut theirs = Times::new(peer_name);
+    for _ in 0..rounds {
+        both.take(|| lock.acquire(Wait::Forever).unwrap().release().unwrap());
+        ours.take(|| quiet(Command::new(tenure_tests::tenure_program()).args(["run", target, "--", "true"])));
+        theirs.take(&mut peer);
+    }
+    both.show();
+    ours.show();
+    theirs.show();
+}
+
+/// From the release to the next grant, which waits already.
+fn hand_off(target: &str, rounds: usize) {
+    let mut times = Times::new("library: from a release to the next grant");
+    let lock = Lock::options().deadlock_check(false).open(target).unwrap();
+    for _ in 0..rounds {
+        let guard = lock.acquire(Wait::Forever).unwrap();
+        let waiter = lock.clone();
+        let next = std::thread::spawn(move || {
+            let guard: Guard = waiter.acquire(Wait::Forever).unwrap();
+            let granted = Instant::now();
+            guard.release().unwrap();
+            granted
+        });
+        while lock.inspect().unwrap().waiters != Some(1) {}
+        let released = Instant::now();
+        guard.release().unwrap();
+        times.1.push(next.join().unwrap().saturating_duration_since(released));
+    }
+    times.show();
+}
+
+/// Resident memory of a process and its children, in MB.
+fn memory(pid: u32) -> f64 {
+    let of = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("Pss:")).unwrap_or_default();
+        line.split_whitespace().nth(1).map_or(0.0, |kb| kb.parse().unwrap())
+    };
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let all = children.split_whitespace().map(|pid| pid.parse().unwrap()).chain([pid]);
+    all.map(of).sum::<f64>() / 1024.0
+}
+
+fn etcd(rounds: usize) {
+    println!("etcd: one member, files in memory");
+    let cluster = Cluster::start(1);
+    one_shot(
+        &cluster.target("once", 10),
+        rounds,
+        || quiet(cluster.etcdctl().args(["lock", "peer", "true"])),
+        "etcdctl lock NAME true",
+    );
+    hand_off(&cluster.target("hand", 10), rounds);
+    let mut theirs = Times::new("etcdctl lock: from SIGINT to the next grant");
+    for _ in 0..rounds.min(50) {
+        let mut one = cluster.etcdctl_lock("peer");
+        one.await_held();
+        let mut two = cluster.etcdctl_lock("peer");
+        let peer = Lock::new(cluster.target("peer", 10)).unwrap();
+        while peer.inspect().unwrap().waiters != Some(1) {}
+        theirs.take(|| {
+            one.interrupt();
+            two.await_held();
+        });
+        drop(one);
+        two.release();
+    }
+    theirs.show();
+}
+
+/// How much one server carries.
+fn many(rounds: usize, held: usize, waiting: usize) {
+    const AT_ONCE: usize = 8;
+    println!("etcd: one member, files in memory, many locks with a lease of 60 s");
+    let cluster = Cluster::start(1);
+    let began = Instant::now();
+    let hold =
+        &|at: usize| Lock::new(cluster.target(&format!("many/{at}"), 60)).unwrap().acquire(Wait::Forever).unwrap();
+    let guards: Vec<Guard> = std::thread::scope(|scope| {
+        let part = |first: usize| scope.spawn(move || (first..held).step_by(AT_ONCE).map(hold).collect::<Vec<_>>());
+        let parts: Vec<_> = (0..AT_ONCE).map(part).collect();
+        parts.into_iter().flat_map(|part| part.join().unwrap()).collect()
+    });
+    println!("  {held} held after {:.1} s", began.elapsed().as_secs_f64());
+    let lock = Lock::options().deadlock_check(false).open(cluster.target("many/0", 60)).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    for _ in 0..waiting {
+        let lock = lock.clone();
+        runtime.spawn(async move { lock.acquire_async(Wait::Forever).await.map(std::mem::forget) });
+    }
+    while lock.inspect().unwrap().waiters != Some(waiting) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // More than one renewal of each.
+    std::thread::sleep(Duration::from_secs(45));
+    let lost = guards.iter().filter(|guard| guard.check().is_err()).count();
+    println!(
+        "  {held} held, {waiting} waiting for one of them: {lost} lost after 45 s; etcd {:.0} MB, this process {:.0} MB",
+        memory(cluster.pid(0)),
+        memory(std::process::id()) - memory(cluster.pid(0))
+    );
+    let mut among = Times::new("among them: acquire and release of another");
+    let lock = Lock::new(cluster.target("one-more", 10)).unwrap();
+    for _ in 0..rounds {
+        among.take(|| lock.acquire(Wait::Forever).unwrap().release().unwrap());
+    }
+    among.show();
+    // The cluster goes: nobody needs to let go of ten thousand.
+    guards.into_iter().for_each(std::mem::forget);
+    drop(cluster);
+    runtime.shutdown_background();
+}
+
+fn postgres(rounds: usize, sessions: usize) {
+    println!("PostgreSQL: fsync off, files in memory");
+    let server = Postgres::start_with(&[&format!("max_connections={}", sessions + 50)]);
+    let one = "SELECT pg_advisory_lock(1); SELECT pg_advisory_unlock(1)";
+    one_shot(&server.target("once", 10), rounds, || quiet(server.psql().args(["-c", one])), "psql: lock and unlock");
+    hand_off(&server.target("hand", 10), rounds);
+    let mut theirs = Times::new("psql: from an unlock to the next grant");
+    let (mut one, mut two) = (server.session(), server.session());
+    for _ in 0..rounds {
+        one.ask("SELECT 1 FROM pg_advisory_lock(2);");
+        two.tell("SELECT 1 FROM pg_advisory_lock(2);");
+        while server.ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") != "1" {}
+        theirs.take(|| {
+            one.tell("SELECT pg_advisory_unlock(2);");
+            two.hear();
+        });
+        one.hear();
+        two.ask("SELECT pg_advisory_unlock(2);");
+    }
+    theirs.show();
+    let before = memory(server.pid());
+    let guards: Vec<Guard> = (0..sessions)
+        .map(|at| Lock::new(server.target(&format!("many/{at}"), 60)).unwrap().acquire(Wait::Forever).unwrap())
+        .collect();
+    let each = (memory(server.pid()) - before) / sessions as f64;
+    println!("  {sessions} held: {each:.1} MB of the server's for each");
+    guards.into_iter().for_each(std::mem::forget);
+}
