@@ -248,11 +248,7 @@ fn enter_as(
     let record = new_record(request, state.map_or(0, |state| state.fence), place)?;
     let (target, shown) = if request.flock() {
         let Some(target) = lock_target(place, kept, request)? else { return Ok(Entered::TargetBusy) };
-        let shown = show_hidden(place, anchor, stat, prior, &record).and_then(|shown| match anchor.current(place)? {
-            Some(_) => Ok(shown),
-            None => Err(Error::new(Kind::Lost, place.anchor_path(), "the lock's anchor was replaced under us")),
-        });
-        match shown {
+        match show_hidden(place, anchor, stat, prior, &record) {
             Ok((previous, state_offset)) => (Some(target), Shown::Held(Presence::Hidden, previous, state_offset)),
             Err(error) => {
                 let _ = target.file.unlock();
@@ -265,6 +261,13 @@ fn enter_as(
     Ok(match shown {
         Shown::Blocked(blocker) => Entered::Blocked(blocker),
         Shown::Held(presence, previous, state_offset) => {
+            if let Err(error) = presence::confirm(place, anchor) {
+                presence::undo(place, anchor, &presence, &previous, &record, state_offset);
+                if let Some(target) = &target {
+                    let _ = target.file.unlock();
+                }
+                return Err(error);
+            }
             tell_takeover(place, request, &previous);
             let (anchor, record) = (Some(Arc::clone(anchor)), Some(record));
             Entered::Granted(Grant { anchor, target, presence, previous, record, state_offset })

@@ -188,7 +188,9 @@ fn prune(place: &Place, options: &CleanOptions) -> Result<bool> {
     let prior = anchor.read(place, &stat)?;
     if !options.dry_run {
         let look = Options::default().malformed_grace(options.malformed_grace);
-        presence::recover(place, &anchor, &prior, &look)?;
+        if !presence::recover(place, &anchor, &prior, &look)? {
+            return Ok(false);
+        }
     }
     // The next holder is to hear of a crash that nobody was told of yet.
     let untold = prior.record().is_some_and(|record| presence::tells_of_crash(&record));

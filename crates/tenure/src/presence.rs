@@ -149,15 +149,10 @@ fn enter(
         let made =
             if copy { Err(io::ErrorKind::Unsupported.into()) } else { place.dir.link(&place.anchor, &place.lock) };
         match made {
-            // The anchor's name may have come to be another file's since it was compared, and then it is that file which was
-            // linked, whose kernel lock is not ours.
-            Ok(()) => match shows(place, anchor, &Presence::Link, record)? {
-                true => return Ok(Entered::Held(Presence::Link, previous(prior, state, None))),
-                false => return Err(replaced(place)),
-            },
+            Ok(()) => return Ok(Entered::Held(Presence::Link, previous(prior, state, None))),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if no_links(&error) => {
-                match recover(place, anchor, prior, options).and_then(|()| show_copy(place, record, options)) {
+                match recover(place, anchor, prior, options).and_then(|_| show_copy(place, record, options)) {
                     Ok(Some(presence)) => {
                         place.set_copies();
                         return Ok(Entered::Held(presence, previous(prior, state, None)));
@@ -194,7 +189,10 @@ fn enter(
         if anchor.current(place)?.is_none() {
             return Err(replaced(place));
         }
-        recover(place, anchor, prior, options)?;
+        if !recover(place, anchor, prior, options)? {
+            put_back(place, &judged)?;
+            continue;
+        }
         // If we die in it, a live one's file may be left at the swap's name and nothing at the lock file's: the record tells
         // the next one to look.
         takes_over().map_err(|error| place.anchor_error("cannot be written", error))?;
@@ -204,6 +202,29 @@ fn enter(
         }
     }
     Err(Error::new(Kind::Io, &place.lock_path, "the lock file keeps changing under us"))
+}
+
+/// The last step: was the anchor replaced since its path was compared? Then it may be another file that was linked, whose
+/// kernel lock is not ours, or an operator has broken what was being granted.
+pub(crate) fn confirm(place: &Place, anchor: &Anchor) -> Result<()> {
+    match anchor.current(place)? {
+        Some(_) => Ok(()),
+        None => Err(replaced(place)),
+    }
+}
+
+/// Undoes what `show` did: we do not hold after all. Of a crash that we would have told of, the next one hears.
+pub(crate) fn undo(
+    place: &Place,
+    anchor: &Anchor,
+    presence: &Presence,
+    previous: &Previous,
+    record: &Record,
+    state_offset: u64,
+) {
+    let state = if previous.is_crashed() { RecordState::Aborted } else { RecordState::Released };
+    let _ = anchor.file.write_at(record::state_text(state), state_offset);
+    let _ = hide(place, anchor, presence, record);
 }
 
 fn replaced(place: &Place) -> Error {
@@ -636,44 +657,64 @@ fn adopt(place: &Place, judged: &Judged, record: &Record) -> Result<Option<Prese
     Ok((place.lock_file_id()? == Some(stat.id)).then_some(Presence::Copy { file: Arc::new(file), id: stat.id }))
 }
 
-/// Step 3: undoes or ends what a native left that died in a takeover.
-pub(crate) fn recover(place: &Place, anchor: &Anchor, prior: &Prior, options: &Options) -> Result<()> {
+/// Step 3: undoes or ends what a native left that died in a takeover. `false`: the swap is a live holder's file, whose place
+/// at the lock file's name another has.
+pub(crate) fn recover(place: &Place, anchor: &Anchor, prior: &Prior, options: &Options) -> Result<bool> {
     let failed = |error| place.anchor_error("cannot be recovered", error);
-    let Some(swap) = place.dir.stat_at(&place.swap).map_err(failed)? else { return Ok(()) };
-    let ours = shows_us(place, anchor, prior)?;
-    if swap.id != anchor.id && swap.kind == FileKind::Regular && ours != Some(false) {
-        let file = match place.dir.open_at(&place.swap, Access::Read) {
-            Ok(file) => Some(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(_) => None,
+    let Some(swap) = place.dir.stat_at(&place.swap).map_err(failed)? else { return Ok(true) };
+    let shown = shows_us(place, anchor, prior)?;
+    if swap.id != anchor.id && swap.kind == FileKind::Regular && lives(place, options, shown == Some(true))? {
+        let put_back = match shown {
+            Some(true) => place.dir.exchange(&place.swap, &place.lock),
+            // A foreign program has removed what the dead native had shown, and gone.
+            None => place.dir.rename_new(&place.swap, &place.lock),
+            Some(false) => return Ok(false),
         };
-        // What cannot be read may live: on a doubt it goes back to its place.
-        let dead = match file {
-            Some(file) => match found(place, file)? {
-                Found { content: Content::NotALock(_), .. } => false,
-                found => judge_found(place, found, options)?.blocker.holder.liveness.is_dead(),
-            },
-            None => false,
-        };
-        if !dead {
-            // Where a foreign program removed what the dead native had shown, the place is free.
-            let put_back = match ours {
-                Some(_) => place.dir.exchange(&place.swap, &place.lock),
-                None => place.dir.rename_new(&place.swap, &place.lock),
-            };
-            match put_back {
-                Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {
-                    return Err(failed(error));
-                }
-                _ => {}
+        match put_back {
+            Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {
+                return Err(failed(error));
             }
+            _ => {}
         }
     }
     match place.dir.unlink(&place.swap) {
         // Another user's, in a sticky folder: it stays until they come again. A takeover does without (`put_swap`).
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_sticky(place) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_sticky(place) => Ok(true),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        _ => Ok(true),
+    }
+}
+
+/// Does what the swap names belong to a live holder? While the dead native's own lock file is there, its release has not
+/// removed that. Later on its process may live and have released: then it has the file no longer open.
+fn lives(place: &Place, options: &Options, untouched: bool) -> Result<bool> {
+    // What cannot be read may live: on a doubt it goes back to its place.
+    let file = match place.dir.open_at(&place.swap, Access::Read) {
+        Ok(file) => file,
+        Err(error) => return Ok(error.kind() != io::ErrorKind::NotFound),
+    };
+    let released = !untouched && file.read_lease() == Lease::Granted;
+    let found = found(place, file)?;
+    let native = match &found.content {
+        Content::NotALock(_) => return Ok(true),
+        Content::Record(record) => record.native.is_some(),
+        Content::Blank | Content::Torn => false,
+    };
+    Ok((native || !released) && !judge_found(place, found, options)?.blocker.holder.liveness.is_dead())
+}
+
+/// The place that a live holder's file lost is taken by a dead one's: they are exchanged, as in a takeover.
+fn put_back(place: &Place, judged: &Judged) -> Result<()> {
+    let failed = |error| place.lock_error("cannot be put back", error);
+    let exchange = || match place.dir.exchange(&place.swap, &place.lock) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
         _ => Ok(()),
+    };
+    exchange()?;
+    match place.dir.stat_at(&place.swap).map_err(failed)? {
+        Some(out) if out.id == judged.blocker.id => place.dir.unlink(&place.swap).map_err(failed),
+        Some(_) => exchange(),
+        None => Ok(()),
     }
 }
 

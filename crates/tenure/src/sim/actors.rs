@@ -25,6 +25,7 @@ pub(super) fn run(actor: Actor) {
     match actor {
         Actor::Native { style, rounds } => native(style, rounds),
         Actor::Waiter { style, shared, rounds } => waiter(style, shared, rounds),
+        Actor::Holder { style } => holder(style),
         Actor::Foreign { rounds } => foreign(rounds),
         Actor::Flock => flock(),
         Actor::Clean => cleaner(),
@@ -122,6 +123,16 @@ pub(super) fn acquire_by_tries(place: &Place, kept: &mut Kept, request: &Request
     None
 }
 
+/// Acquires and stays.
+fn holder(style: Style) {
+    let Ok(place) = Place::open(TARGET.as_ref(), true) else { return };
+    let mut kept = Kept::default();
+    let request = Request { options: options(style), shared: false };
+    if let Some(_grant) = acquire_by_tries(&place, &mut kept, &request) {
+        world::rest();
+    }
+}
+
 struct Waking {
     thread: usize,
     style: Style,
@@ -145,6 +156,7 @@ fn waiter(style: Style, shared: bool, rounds: usize) {
     let slot = Slot::new(place);
     let request = Arc::new(Request { options: options(style), shared });
     let own = world::current().expect("an actor runs on a thread of its own");
+    watch_over(&slot);
     let waker = Waker::from(Arc::new(Waking { thread: own, style, shared }));
     for _ in 0..rounds {
         witness::begins();
@@ -180,10 +192,20 @@ fn waiter(style: Style, shared: bool, rounds: usize) {
     }
 }
 
-/// Once a second the watchdog looks whether what a helper waits for has still its name. Here it looks when nobody can go
-/// on otherwise.
-pub(super) fn tick(slot: &Arc<Slot>) -> bool {
-    slot.recheck()
+/// Once a second the watchdog looks whether what a helper waits for has still its name. Time passes here when nobody can
+/// go on otherwise.
+fn watch_over(slot: &Arc<Slot>) {
+    const TICK: u64 = 1_000_000;
+    let slot = Arc::clone(slot);
+    world::with(|world| {
+        let (process, time) = (world.process(), world.kernel.clock + TICK);
+        world.spawn_later(process, time, move || {
+            loop {
+                slot.recheck();
+                world::sleep_until(world::with(|world| world.kernel.clock) + TICK);
+            }
+        });
+    });
 }
 
 fn file_name(name: &[u8]) -> Name {

@@ -29,7 +29,8 @@ pub use crate::sys::sim::kernel::FileSystemKind;
 pub use explore::{Limits, Report, exhaustive, random, replay};
 pub use run::Failure;
 pub use schedule::{Choice, Schedule};
-pub use script::{Actor, Left, Removes, SCRIPTS, Script, by_name};
+pub use script::{Actor, Left, Opening, Removes, SCRIPTS, Script, by_name};
+pub use crate::sys::sim::world::Call;
 pub(crate) use witness::Witness;
 
 /// The letter that stands for a process in a schedule: `a` is the script's first actor.

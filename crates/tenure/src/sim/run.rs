@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::actors;
 use super::schedule::{Choice, Schedule};
-use super::script::{Actor, Left, Script};
+use super::script::{Actor, Left, Opening, Script};
 use super::witness::{self, LOCK, Role, Witness};
 use crate::clean::{CleanOptions, clean};
 use crate::options::Style;
@@ -55,10 +55,12 @@ struct Budget {
     /// Moments to which the clock was set because nobody could go on.
     moments: u8,
     steps: u64,
+    /// How much of the script's opening was played.
+    opened: usize,
 }
 
 /// How often nobody may be able to go on but for the clock.
-const MOMENTS: u8 = 6;
+const MOMENTS: u8 = 24;
 /// Longer than a blank lock file is given.
 const GRACE: u64 = 6_000_000;
 /// A run that makes so many calls does not end.
@@ -75,12 +77,14 @@ pub(super) fn run(
     let _ = std::thread::current();
     arena::begin();
     let mut budget = Budget {
-        deaths: script.deaths,
+        // Those that the opening asks for come on top.
+        deaths: script.deaths + script.opening.iter().filter(|piece| matches!(piece, Opening::Dies(_))).count() as u8,
         failures: script.failures,
         preemptions: script.preemptions,
         last: None,
         moments: 0,
         steps: 0,
+        opened: 0,
     };
     let result = catch_unwind(AssertUnwindSafe(|| {
         begin(script, story.is_some());
@@ -201,15 +205,24 @@ fn go_on(script: &Script, chooser: &mut dyn Chooser, choices: &mut Vec<Choice>, 
         if let Some(what) = world::with(|world| world.witness.violation.take()) {
             return Outcome::Failed(what);
         }
-        if world::with(|world| world.threads.iter().all(|thread| thread.done)) {
+        let rests = |world: &mut World| (0..world.threads.len()).all(|at| world.rests(at));
+        if world::with(rests) {
             let fingerprint = world::with(|world| world.fingerprint());
             let look = arena::outside(|| chooser.ends(fingerprint));
             return if look { at_the_end() } else { Outcome::Done };
         }
-        world::with(|world| offer(world, script, budget, choices));
+        match next_of(script.opening, &mut budget.opened) {
+            Ok(Some(choice)) => {
+                choices.clear();
+                choices.push(choice);
+            }
+            Ok(None) => world::with(|world| offer(world, script, budget, choices)),
+            Err(()) => return Outcome::Failed("the script's opening cannot be played any more".to_owned()),
+        }
         if choices.is_empty() {
             match nobody_can(budget) {
-                Ok(()) => continue,
+                Ok(true) => continue,
+                Ok(false) => return Outcome::Done,
                 Err(what) => return Outcome::Failed(what),
             }
         }
@@ -230,6 +243,32 @@ fn go_on(script: &Script, chooser: &mut dyn Chooser, choices: &mut Vec<Choice>, 
             return Outcome::Failed("it does not end".to_owned());
         }
     }
+}
+
+/// The next choice of a run's beginning; `None` when that is over.
+fn next_of(opening: &[Opening], opened: &mut usize) -> Result<Option<Choice>, ()> {
+    while let Some(piece) = opening.get(*opened) {
+        let (thread, wanted) = match *piece {
+            Opening::Once(thread) => {
+                *opened += 1;
+                return Ok(Some(Choice::Run(thread)));
+            }
+            Opening::Dies(process) => {
+                *opened += 1;
+                return Ok(Some(Choice::Die(process)));
+            }
+            Opening::Until(thread, call) => (thread, Some(call)),
+            Opening::Ends(thread) => (thread, None),
+        };
+        let at = usize::from(thread);
+        let (done, call) = world::with(|world| (world.threads[at].done, world.threads[at].call));
+        if (done && wanted.is_none()) || (!done && wanted == Some(call)) {
+            *opened += 1;
+            continue;
+        }
+        return if world::with(|world| world.is_ready(at)) { Ok(Some(Choice::Run(thread))) } else { Err(()) };
+    }
+    Ok(None)
 }
 
 fn offer(world: &World, script: &Script, budget: &Budget, choices: &mut Vec<Choice>) {
@@ -253,7 +292,7 @@ fn offer(world: &World, script: &Script, budget: &Budget, choices: &mut Vec<Choi
         for (at, thread) in world.threads.iter().enumerate() {
             let native = matches!(
                 script.actors[thread.process],
-                Actor::Native { .. } | Actor::Waiter { .. } | Actor::Clean | Actor::Break { .. }
+                Actor::Native { .. } | Actor::Holder { .. } | Actor::Waiter { .. } | Actor::Clean | Actor::Break { .. }
             );
             let may = native && world.is_ready(at) && (Some(at) == last || may_switch);
             if may {
@@ -270,7 +309,7 @@ fn offer(world: &World, script: &Script, budget: &Budget, choices: &mut Vec<Choi
 fn errors(call: Call, every: bool) -> &'static [Errno] {
     use libc::*;
     let (few, all): (&[Errno], &[Errno]) = match call {
-        Call::Step => (&[], &[]),
+        Call::Start | Call::Step => (&[], &[]),
         Call::StatAt => (&[EACCES, EIO], &[EACCES, EIO, ENOMEM, ELOOP, ENAMETOOLONG]),
         Call::Stat => (&[EIO], &[EIO, ENOMEM]),
         Call::Open => (&[EACCES, EMFILE], &[EACCES, EIO, EMFILE, ENFILE, ENOMEM, EPERM, EROFS, ETXTBSY, EAGAIN]),
@@ -322,7 +361,7 @@ fn apply(choice: Choice, budget: &mut Budget) {
             runs(usize::from(at), Err(errno));
         }
         Choice::Die(process) => {
-            budget.deaths -= 1;
+            budget.deaths = budget.deaths.saturating_sub(1);
             budget.last = None;
             world::with(|world| {
                 if let Some(story) = &mut world.story {
@@ -335,15 +374,15 @@ fn apply(choice: Choice, budget: &mut Budget) {
     }
 }
 
-/// Nobody can go on: time passes, or those who wait are told that nothing will change.
-fn nobody_can(budget: &mut Budget) -> Result<(), String> {
+/// Nobody can go on: time passes, or those who wait are told that nothing will change. `false`: this is how it stays.
+fn nobody_can(budget: &mut Budget) -> Result<bool, String> {
     let held = world::with(|world| world.witness.is_held());
     if let Some(moment) = world::with(|world| world.next_moment())
         && budget.moments < MOMENTS
     {
         budget.moments += 1;
         world::with(|world| world.kernel.clock = world.kernel.clock.max(moment));
-        return Ok(());
+        return Ok(true);
     }
     let waiting =
         world::with(|world| (0..world.threads.len()).filter(|at| world.waits_for_change(*at)).collect::<Vec<usize>>());
@@ -353,7 +392,8 @@ fn nobody_can(budget: &mut Budget) -> Result<(), String> {
         unfinished.into_iter().any(|thread| world.witness.roles[thread.process] != Role::Foreign)
     });
     if waiting.is_empty() {
-        return Err("nobody can go on, though nobody holds: a lock is stuck".to_owned());
+        let stuck = "nobody can go on, though nobody holds: a lock is stuck";
+        return if held { Ok(false) } else { Err(stuck.to_owned()) };
     }
     if !held && budget.moments < MOMENTS {
         // What blocks may be a blank lock file, which is given some seconds.
@@ -362,19 +402,19 @@ fn nobody_can(budget: &mut Budget) -> Result<(), String> {
             world.kernel.clock += GRACE;
             world.kernel.changes += 1;
         });
-        return Ok(());
+        return Ok(true);
     }
     if !held && native {
         return Err("processes wait for a lock that nobody holds".to_owned());
     }
     world::with(|world| waiting.iter().for_each(|at| world.end_wait_for_change(*at)));
-    Ok(())
+    Ok(true)
 }
 
 /// Everyone is gone. A fresh native gets the lock at once, and nothing is left when it and a `clean` are done.
 fn at_the_end() -> Outcome {
-    if world::with(|world| world.witness.is_held()) {
-        // A holder that was there before and stays.
+    if world::with(|world| world.threads.iter().any(|thread| !thread.done) || world.witness.is_held()) {
+        // A holder that stays.
         return Outcome::Done;
     }
     world::with(|world| {

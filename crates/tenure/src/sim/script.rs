@@ -2,6 +2,7 @@
 
 use crate::options::Style;
 use crate::sys::sim::kernel::FileSystemKind;
+use crate::sys::sim::world::Call;
 
 /// A process.
 #[derive(Clone, Copy, Debug)]
@@ -10,6 +11,8 @@ pub enum Actor {
     Native { style: Style, rounds: usize },
     /// A native that waits in its process's queue, whose helper waits in the kernel's: `acquire::step`.
     Waiter { style: Style, shared: bool, rounds: usize },
+    /// A native that acquires and stays.
+    Holder { style: Style },
     /// A foreign program with the seed's protocol.
     Foreign { rounds: usize },
     /// `flock(1)` on the target.
@@ -52,6 +55,19 @@ pub enum Left {
     Container,
 }
 
+/// A piece of a run's beginning. Threads and processes are numbered as the actors are.
+#[derive(Clone, Copy, Debug)]
+pub enum Opening {
+    /// This thread goes on until it is about to make such a call.
+    Until(u8, Call),
+    /// This thread makes its call and goes on to the next.
+    Once(u8),
+    /// This process dies.
+    Dies(u8),
+    /// This thread goes on until it has ended.
+    Ends(u8),
+}
+
 /// A script.
 #[derive(Clone, Copy, Debug)]
 pub struct Script {
@@ -59,6 +75,8 @@ pub struct Script {
     pub about: &'static str,
     pub left: &'static [Left],
     pub actors: &'static [Actor],
+    /// How every run begins: what comes after it is explored.
+    pub opening: &'static [Opening],
     pub fs: FileSystemKind,
     /// How many processes may die.
     pub deaths: u8,
@@ -77,6 +95,7 @@ const PLAIN: Script = Script {
     about: "",
     left: &[],
     actors: &[],
+    opening: &[],
     fs: FileSystemKind::LOCAL,
     deaths: 0,
     failures: 0,
@@ -93,6 +112,15 @@ const FLOCK_WAITER: Actor = Actor::Waiter { style: Style::Flock, shared: false, 
 const SHARER: Actor = Actor::Waiter { style: Style::Flock, shared: true, rounds: 1 };
 const BREAK: Actor = Actor::Break { force: true };
 const WAITER: Actor = Actor::Waiter { style: Style::LockFile, shared: false, rounds: 1 };
+const HOLDER: Actor = Actor::Holder { style: Style::LockFile };
+/// The first native judges a dead lock file; a foreign program takes its place; the native exchanges that away and dies.
+const CUT_OFF: &[Opening] = &[
+    Opening::Until(0, Call::Rename),
+    Opening::Until(1, Call::Write),
+    Opening::Until(1, Call::Step),
+    Opening::Once(0),
+    Opening::Dies(0),
+];
 const FOREIGN: Actor = Actor::Foreign { rounds: 1 };
 const NO_LINKS: FileSystemKind = FileSystemKind { links: Err(libc::EPERM), ..FileSystemKind::LOCAL };
 const NO_LINKS_NOR_EXCHANGE: FileSystemKind =
@@ -269,12 +297,23 @@ pub const SCRIPTS: &[Script] = &[
         ..PLAIN
     },
     Script {
-        name: "two-natives-two-foreign",
-        about: "two natives and two foreign programs find a dead one's lock file",
+        name: "cut-off-takeover",
+        about: "a native died right after it had exchanged a live foreign program's file away: a foreign one and a native",
         left: &[Left::DeadForeign],
         actors: &[LOCK_FILE, FOREIGN, FOREIGN, LOCK_FILE],
+        opening: CUT_OFF,
         deaths: 1,
-        preemptions: Some(2),
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "cut-off-takeover-clean",
+        about: "as before: a foreign one and a clean",
+        left: &[Left::DeadForeign],
+        actors: &[LOCK_FILE, FOREIGN, FOREIGN, Actor::Clean],
+        opening: CUT_OFF,
+        deaths: 1,
+        preemptions: Some(3),
         ..PLAIN
     },
     Script {
@@ -396,6 +435,14 @@ pub const SCRIPTS: &[Script] = &[
         left: &[Left::Anchor],
         actors: &[LOCK_FILE, WAITER, BREAK],
         deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "break-holder",
+        about: "an operator breaks the lock of one that stays, for one that waits",
+        left: &[Left::Anchor],
+        actors: &[HOLDER, WAITER, BREAK],
         preemptions: Some(3),
         ..PLAIN
     },

@@ -126,9 +126,9 @@ impl Witness {
         self.roles.get(process).copied().unwrap_or(Role::Native)
     }
 
-    /// Does anybody hold who lives?
+    /// Does anybody hold who lives, and whose lock nobody broke?
     pub(super) fn is_held(&self) -> bool {
-        !self.natives.is_empty() || !self.foreign.is_empty() || !self.flocks.is_empty()
+        self.natives.iter().any(|native| !native.broken) || !self.foreign.is_empty() || !self.flocks.is_empty()
     }
 
     fn set_busy(&mut self, process: usize, busy: bool) {

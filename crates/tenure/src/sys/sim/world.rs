@@ -1,6 +1,7 @@
 //! One simulated run: the kernel, the processes' threads as coroutines, and the points at which they stop.
 
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::ptr;
 
 use corosensei::stack::DefaultStack;
@@ -15,7 +16,9 @@ const STACK: usize = 256 * 1024;
 
 /// What a thread is about to do: decides which errors it can be answered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Call {
+pub enum Call {
+    /// Its first: it has not begun.
+    Start,
     /// A step of the script's own, which cannot fail.
     Step,
     StatAt,
@@ -60,6 +63,8 @@ pub(super) enum Until {
     /// One of this thread's wakers.
     Woken,
     Time(u64),
+    /// It has nothing more to do, and stays.
+    Never,
 }
 
 pub(crate) struct Thread {
@@ -126,19 +131,17 @@ pub(crate) fn leave() {
 }
 
 fn reset(mut coroutine: Coroutine<(), (), (), DefaultStack>) {
-    if coroutine.started() && !coroutine.done() {
+    if !coroutine.done() {
         // SAFETY: what is left on its stack is never looked at again: its process is dead or the run is over, and what
         // it allocated goes with the run's arena.
         unsafe { coroutine.force_reset() };
     }
-    if coroutine.started() {
-        let stack = coroutine.into_stack();
-        arena::outside(|| {
-            let mut stacks = STACKS.take();
-            stacks.push(stack);
-            STACKS.set(stacks);
-        });
-    }
+    let stack = coroutine.into_stack();
+    arena::outside(|| {
+        let mut stacks = STACKS.take();
+        stacks.push(stack);
+        STACKS.set(stacks);
+    });
 }
 
 /// The world that this thread simulates. `run` must not stop at a point.
@@ -151,6 +154,12 @@ pub(crate) fn with<T>(run: impl FnOnce(&mut World) -> T) -> T {
 }
 
 impl World {
+    /// A new thread of a process that begins at some moment.
+    pub(crate) fn spawn_later(&mut self, process: usize, time: u64, run: impl FnOnce() + 'static) {
+        let thread = self.spawn(process, run);
+        self.threads[thread].until = Until::Time(time);
+    }
+
     /// A new thread of a process; it runs when it is first resumed.
     pub(crate) fn spawn(&mut self, process: usize, run: impl FnOnce() + 'static) -> usize {
         let stack = arena::outside(|| {
@@ -159,19 +168,21 @@ impl World {
             STACKS.set(stacks);
             stack.unwrap_or_else(|| DefaultStack::new(STACK).expect("memory for a stack"))
         });
+        // One that never begins drops nothing either.
+        let run = ManuallyDrop::new(run);
         let coroutine = Coroutine::with_stack(stack, move |yielder: &Yielder<(), ()>, ()| {
             with(|world| {
                 let current = world.current.expect("a thread that was resumed");
                 world.threads[current].yielder = yielder;
             });
-            run();
+            ManuallyDrop::into_inner(run)();
         });
         self.threads.push(Thread {
             process,
             coroutine: Some(coroutine),
             yielder: ptr::null(),
             done: false,
-            call: Call::Step,
+            call: Call::Start,
             until: Until::Now,
             woken: false,
         });
@@ -209,7 +220,13 @@ impl World {
             }
             Until::Woken => thread.woken,
             Until::Time(time) => self.kernel.clock >= time,
+            Until::Never => false,
         }
+    }
+
+    /// Has it nothing more to do?
+    pub(crate) fn rests(&self, at: usize) -> bool {
+        self.threads[at].done || self.threads[at].until == Until::Never
     }
 
     /// Nobody can go on: the next moment at which somebody could.
@@ -505,6 +522,11 @@ pub(crate) fn step(what: &str) {
             world.say(what);
         }
     });
+}
+
+/// Stays for ever.
+pub(crate) fn rest() {
+    let _ = wait(Call::Step, Until::Never);
 }
 
 /// Waits for a moment.
