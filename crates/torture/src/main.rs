@@ -156,7 +156,7 @@ fn drive(words: &Words) -> i32 {
         let phase = phases[number % phases.len()];
         // Another one for each phase the next time.
         let ground = &grounds[(number % phases.len() + number / phases.len()) % grounds.len()];
-        if ground.is_shared() && phase.needs_proof() {
+        if ground.is_shared() && phase.needs_takeover() {
             continue;
         }
         let seed = seed.wrapping_add(number as u64);

@@ -41,7 +41,7 @@ impl FileSystem {
         }
     }
 
-    /// Might two machines have mounted it? Then a foreign pid that is dead here proves nothing.
+    /// Might two machines have mounted it? Then a foreign pid that is dead here proves nothing. It exchanges no names either.
     pub fn is_shared(self) -> bool {
         self == FileSystem::Fuse
     }

@@ -72,10 +72,10 @@ impl Phase {
         matches!(self, Phase::Apart | Phase::CarefulApart)
     }
 
-    /// Does it take foreign programs whose death is proven by a pid? Where two machines may have mounted a file system, it
-    /// is not.
-    pub fn needs_proof(self) -> bool {
-        matches!(self, Phase::Careful | Phase::CarefulApart | Phase::Seed)
+    /// Does it take foreign programs whose death a pid proves, or an exchange of names? The one is not to be had where two
+    /// machines may have mounted a file system, the other not on most of FUSE: there a takeover is `unsupported`.
+    pub fn needs_takeover(self) -> bool {
+        matches!(self, Phase::Careful | Phase::CarefulApart | Phase::Seed | Phase::Broken)
     }
 }
 

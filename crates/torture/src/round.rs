@@ -17,9 +17,8 @@ use crate::team::{Kind, Programs};
 use crate::verdict;
 use crate::witness::{SLOTS, Witness};
 
-/// How long everyone that is left may take for one more grant, once nobody is killed any more; for each of them.
-const LAST: Duration = Duration::from_secs(5);
-/// How long a worker may take to start, or to end, on a loaded machine, and how long nobody may be granted.
+/// How long a worker may take to start, or to end, on a loaded machine, and how long nobody may be granted although
+/// somebody waits.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How many pid namespaces there are.
 const PODS: usize = 3;
@@ -379,11 +378,11 @@ impl<'a> Round<'a> {
                 return;
             }
         }
-        // Who sweeps and who breaks first; then nobody is in the others' way.
+        // Who breaks first; then nobody is in the others' way.
         let helps = |kind: Kind| matches!(kind, Kind::Cleaner | Kind::Breaker);
         self.last_of(|kind| kind == Kind::Breaker);
-        self.last_of(|kind| !helps(kind) && !kind.foreign() && !kind.once());
         self.end_the_once();
+        self.last_of(|kind| !helps(kind) && !kind.foreign() && !kind.once());
         self.last_of(|kind| kind == Kind::Cleaner);
         self.last_of(Kind::foreign);
         let started = Instant::now();
@@ -408,10 +407,15 @@ impl<'a> Round<'a> {
         while !waits.iter().all(|at| self.members[*at].last) && self.sum.faults.is_empty() {
             self.tend();
             self.listen(Duration::from_millis(2));
-            if started.elapsed() > LAST * waits.len() as u32 {
+            if self.nothing_since(started) {
                 return self.stuck("was not granted again", &waits);
             }
         }
+    }
+
+    /// Has nobody been granted for long, since `started`?
+    fn nothing_since(&self, started: Instant) -> bool {
+        started.elapsed() > PATIENCE && self.granted_at.elapsed() > PATIENCE
     }
 
     /// A run's grants come one a process: those that run now end, and no more are started.
@@ -434,7 +438,7 @@ impl<'a> Round<'a> {
                 }
             }
             self.listen(Duration::from_millis(2));
-            if started.elapsed() > PATIENCE {
+            if self.nothing_since(started) {
                 self.stuck("a run waits for a lock that is free", &[]);
             }
         }
@@ -444,7 +448,7 @@ impl<'a> Round<'a> {
         let found = tenure::inspect(self.folder.join("transcript.jsonl"));
         let late: Vec<_> = waits.iter().map(|at| &self.members[*at]).filter(|member| !member.last).collect();
         let late: Vec<_> = late.iter().map(|late| (late.kind.name(), late.child.as_ref().map(Child::id))).collect();
-        self.sum.faults.push(format!("{what}: {late:?}: {found:?}"));
+        self.sum.faults.push(format!("{what}: {late:?}: {found:?}; {}", kernel_locks()));
     }
 
     /// What the round left. On a fault it stays, to be looked at.
@@ -470,6 +474,20 @@ impl<'a> Round<'a> {
             pod.end();
         }
     }
+}
+
+/// Who has and who waits for a kernel lock, and what each is doing.
+fn kernel_locks() -> String {
+    let table = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    let line = |line: &str| {
+        let pid = line.split_whitespace().find(|word| word.parse::<u32>().is_ok())?;
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let stat = read("stat");
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('?');
+        let command = read("cmdline").replace('\0', " ");
+        Some(format!("{} [{state} {} {}]", line.trim(), read("wchan"), &command[..command.len().min(60)]))
+    };
+    table.lines().filter(|line| line.contains("FLOCK")).filter_map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn signal(child: &Child, signal: i32) {

@@ -117,7 +117,7 @@ impl Programs {
         if self.flock && phase == Phase::Flock {
             others.extend([Kind::Flock, Kind::Flock]);
         }
-        if self.python.is_some() && phase.needs_proof() {
+        if self.python.is_some() && matches!(phase, Phase::Careful | Phase::CarefulApart | Phase::Seed) {
             others.push(Kind::Python);
         }
         if self.node && matches!(phase, Phase::Careful | Phase::Seed) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::scenes::{Before, Cast, FLOCK, SCENES, Scene};
-use super::{ATTEMPTS, Depth, HANG, Report, anchors, attach, handicap, lock_file, may_stay, names, rehearse, settled};
+use super::{Depth, HANG, Report, anchors, attach, handicap, insist, lock_file, may_stay, names, rehearse, settled};
 use crate::strace::Call;
 use crate::{Actor, signal};
 
@@ -24,7 +24,7 @@ pub fn sweep(dir: &Path, scene: &Scene, depth: Depth, moments: &[Moment]) -> Rep
     let number = SCENES.iter().position(|other| std::ptr::eq(other, scene)).unwrap_or(SCENES.len());
     let dir = dir.join(format!("kills-{number}"));
     std::fs::create_dir(&dir).unwrap();
-    let calls = settled(|| {
+    let rehearsed = || {
         let target = dir.join("rehearsal/t");
         let cast = scene.set(&target);
         let mut actor = Actor::start();
@@ -33,17 +33,19 @@ pub fn sweep(dir: &Path, scene: &Scene, depth: Depth, moments: &[Moment]) -> Rep
         drop((actor, cast));
         std::fs::remove_dir_all(target.parent().unwrap()).unwrap();
         calls
-    });
+    };
+    let calls = settled(rehearsed);
     assert!(!calls.is_empty(), "{scene}: no calls");
 
     let mut successor = Actor::start();
     let strace = handicap(&successor, scene);
     let mut report = Report::default();
-    for call in &calls {
+    for (at, call) in calls.iter().enumerate() {
         for moment in moments {
             let what = format!("{scene}: killed {moment:?} {}", call.text);
             let place = dir.join(report.cases.to_string());
-            let Some((target, cast)) = kill_at(&place, scene, call, depth, *moment) else {
+            let play = |call: &Call| kill_at(&place, scene, call, depth, *moment);
+            let Some((target, cast)) = insist(&calls, at, rehearsed, play) else {
                 // How often some calls are made depends on what else goes on; those that change something are certain.
                 assert!(depth == Depth::Every && !Depth::Changing.takes(call), "{what}: never came to it");
                 continue;
@@ -65,20 +67,17 @@ fn other_style(keys: &str) -> &'static str {
     if keys.contains("flock") { "" } else { "style=flock" }
 }
 
-/// Sets the scene and ends its process there; `None` where it never came to that call. It comes to those that change
-/// something, but how often `/proc` is read depends on what else goes on.
+/// Sets the scene and ends its process there; `None` where it never came to that call.
 fn kill_at(place: &Path, scene: &Scene, call: &Call, depth: Depth, moment: Moment) -> Option<(PathBuf, Cast)> {
-    for attempt in 0..ATTEMPTS {
-        let target = place.with_extension(attempt.to_string()).join("t");
-        let cast = scene.set(&target);
-        let mut actor = Actor::start();
-        scene.ready(&mut actor, &target);
-        if dies(actor, &scene.line(&target), scene, call, depth, moment) {
-            return Some((target, cast));
-        }
-        drop(cast);
-        std::fs::remove_dir_all(target.parent().unwrap()).unwrap();
+    let target = place.join("t");
+    let cast = scene.set(&target);
+    let mut actor = Actor::start();
+    scene.ready(&mut actor, &target);
+    if dies(actor, &scene.line(&target), scene, call, depth, moment) {
+        return Some((target, cast));
     }
+    drop(cast);
+    std::fs::remove_dir_all(place).unwrap();
     None
 }
 
