@@ -197,11 +197,10 @@ fn enter(place: &Place, kept: &mut Kept, anchor: &Arc<Anchor>, stat: &Stat, requ
         place.set_copies();
     }
     let prior = anchor.read(place, stat)?;
-    if stat.links > 1 || place.copies() {
-        presence::recover(place, anchor, &prior, options)?;
-    }
+    let cut_off = prior.state().is_some_and(|state| state.state == RecordState::Aborted);
+    let parked = (stat.links > 1 || cut_off || place.copies()) && presence::recover(place, anchor, options)?;
     if !anchor.read_only {
-        return enter_as(place, kept, anchor, stat, &prior, request);
+        return enter_as(place, kept, anchor, stat, &prior, request, parked);
     }
     let fence = prior.state().map(|state| state.fence);
     let own = Arc::new(anchor.replace(place, options, fence)?);
@@ -210,7 +209,7 @@ fn enter(place: &Place, kept: &mut Kept, anchor: &Arc<Anchor>, stat: &Stat, requ
     // The old one may be a dead native's lock file as well, whose kernel lock is about to be tried.
     anchor.file.unlock().map_err(failed)?;
     let stat = own.file.stat().map_err(failed)?;
-    enter_as(place, kept, &own, &stat, &prior, request)
+    enter_as(place, kept, &own, &stat, &prior, request, parked)
 }
 
 /// Steps 4 to 6, after what `prior` says.
@@ -221,6 +220,7 @@ fn enter_as(
     stat: &Stat,
     prior: &Prior,
     request: &Request,
+    parked: bool,
 ) -> Result<Entered> {
     let state = prior.state();
     let record = new_record(request, state.map_or(0, |state| state.fence), place)?;
@@ -234,7 +234,7 @@ fn enter_as(
             }
         }
     } else {
-        (None, presence::show(place, anchor, stat, prior, &record, &request.options)?)
+        (None, presence::show(place, anchor, stat, prior, &record, &request.options, parked)?)
     };
     Ok(match shown {
         Shown::Blocked(blocker) => Entered::Blocked(blocker),
@@ -259,6 +259,9 @@ fn show_hidden(place: &Place, anchor: &Anchor, stat: &Stat, prior: &Prior, recor
     if visible && let Err(error) = place.dir.unlink(&place.lock) {
         presence::restore(anchor, prior, record);
         return Err(place.lock_error("of a dead holder cannot be removed", error));
+    }
+    if anchor.current(place)?.is_none() {
+        return Err(presence::anchor_lost(place));
     }
     Ok((presence::previous(prior, prior.state(), left), state_offset))
 }
@@ -444,11 +447,20 @@ fn conceal(place: &Place, grant: &Grant, record: Option<Record>, state_offset: u
     }
 }
 
-/// Passes what a tenure of this process has on to another, without the kernel. `None`: it is no longer whole, so the
-/// ordinary way must be gone.
-pub(crate) fn pass(place: &Place, tenure: &Tenure, request: &Request) -> Result<Option<Grant>> {
+/// What came of passing a tenure on.
+#[allow(clippy::large_enum_variant, reason = "the grant is the ordinary outcome; a box would cost each an allocation")]
+pub(crate) enum Passed {
+    On(Grant),
+    /// It was not whole any more; the record is the next one's already, and this is to be released.
+    Lost(Grant),
+    /// The ordinary way must be gone.
+    No,
+}
+
+/// Passes what a tenure of this process has on to another, without the kernel.
+pub(crate) fn pass(place: &Place, tenure: &Tenure, request: &Request) -> Result<Passed> {
     if tenure.is_untold() {
-        return Ok(None);
+        return Ok(Passed::No);
     }
     let grant = &tenure.grant;
     let mut passed = Grant {
@@ -459,12 +471,7 @@ pub(crate) fn pass(place: &Place, tenure: &Tenure, request: &Request) -> Result<
         record: None,
         state_offset: grant.state_offset,
     };
-    let Some(anchor) = &grant.anchor else { return Ok(Some(passed)) };
-    let Some(stat) = anchor.current(place)? else { return Ok(None) };
-    let ours = grant.presence.id(anchor);
-    if ours.is_some() && place.lock_file_id()? != ours {
-        return Ok(None);
-    }
+    let Some(anchor) = &grant.anchor else { return Ok(Passed::On(passed)) };
     let record = new_record(request, tenure.fence, place)?;
     let failed = |error| place.anchor_error("cannot be written", error);
     if let Presence::Copy { file, .. } = &grant.presence {
@@ -472,7 +479,12 @@ pub(crate) fn pass(place: &Place, tenure: &Tenure, request: &Request) -> Result<
         presence::write(file, &record, size, true).map_err(failed)?;
     }
     let visible = matches!(grant.presence, Presence::Link);
-    passed.state_offset = presence::write(&anchor.file, &record, stat.size, visible).map_err(failed)?;
+    let size = anchor.file.stat().map_err(failed)?.size;
+    passed.state_offset = presence::write(&anchor.file, &record, size, visible).map_err(failed)?;
     passed.record = Some(record);
-    Ok(Some(passed))
+    // After the record: a break carries on whatever fence was written before it took the anchor's name away.
+    let ours = grant.presence.id(anchor);
+    let current = anchor.current(place).is_ok_and(|found| found.is_some());
+    let whole = current && (ours.is_none() || place.lock_file_id().is_ok_and(|found| found == ours));
+    Ok(if whole { Passed::On(passed) } else { Passed::Lost(passed) })
 }

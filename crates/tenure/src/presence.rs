@@ -26,7 +26,7 @@ use crate::options::{Options, StalePolicy};
 use crate::place::Place;
 use crate::process::{self, Liveness};
 use crate::record::{self, Content, MAX_BYTES, PID_KEY_OFFSET, Record, RecordState, RecordStyle};
-use crate::sys::{self, Access, File, FileId, FileKind, Lease, LockKind, Stat};
+use crate::sys::{self, Access, File, FileId, FileKind, Lease, LockKind, Name, Stat};
 
 /// How often a lock file that keeps changing under us is looked at again before we call it an error.
 const TRIES: usize = 1000;
@@ -86,8 +86,18 @@ enum Entered {
     Blocked(Box<Blocker>),
 }
 
-/// Shows the tenure whose record is `record`, with the anchor's kernel lock held: steps 4 to 6. When it is blocked, the
-/// anchor's text is again what it was.
+/// What the record tells whoever comes next, if we die before we hold.
+struct Told {
+    /// Where its state stands.
+    state_offset: u64,
+    /// That state says `aborted`: there was a crash, or a takeover is on and the swap must be looked for.
+    aborted: bool,
+    /// The swap may name a live one's file: what [`recover`] found, or what a takeover that failed has left.
+    parked: bool,
+}
+
+/// Shows the tenure whose record is `record`, with the anchor's kernel lock held: steps 4 to 7. When it is blocked, the
+/// anchor's text is again what it was. `parked`: what [`recover`] said.
 pub(crate) fn show(
     place: &Place,
     anchor: &Anchor,
@@ -95,6 +105,7 @@ pub(crate) fn show(
     prior: &Prior,
     record: &Record,
     options: &Options,
+    parked: bool,
 ) -> Result<Shown> {
     let state = prior.state();
     // More than one link: a dead native's lock file, or its unfinished takeover.
@@ -111,15 +122,16 @@ pub(crate) fn show(
     }
     let state_offset = write(&anchor.file, &first, stat.size, visible)
         .map_err(|error| place.anchor_error("cannot be written", error))?;
-    let mut entered = enter(place, anchor, state, prior, record, options);
-    if hidden_crash
-        && let Ok(Entered::Held(presence, _)) = &entered
-        && let Err(error) = anchor.file.write_at(record::state_text(RecordState::Held), state_offset)
+    let mut told = Told { state_offset, aborted: hidden_crash, parked };
+    let mut entered = enter(place, anchor, prior, record, options, &mut told);
+    if let Ok(Entered::Held(presence, _)) = &entered
+        && let Err(error) = settle(place, anchor, presence, &told)
     {
         let _ = hide(place, anchor, presence, record);
-        entered = Err(place.anchor_error("cannot be written", error));
+        entered = Err(error);
     }
-    if !matches!(entered, Ok(Entered::Held(..))) && !visible {
+    // While somebody is parked our record stays: it tells of the swap.
+    if !matches!(entered, Ok(Entered::Held(..))) && !visible && !told.parked {
         restore(anchor, prior, record);
     }
     Ok(match entered? {
@@ -128,23 +140,63 @@ pub(crate) fn show(
     })
 }
 
+/// Step 7: the lock file is there, and the record says `held`. A link takes the anchor by its name, and `.tenure` may
+/// have been removed, or the lock broken, since that was compared: then somebody else has it, or may.
+fn settle(place: &Place, anchor: &Anchor, presence: &Presence, told: &Told) -> Result<()> {
+    if told.aborted {
+        anchor
+            .file
+            .write_at(record::state_text(RecordState::Held), told.state_offset)
+            .map_err(|error| place.anchor_error("cannot be written", error))?;
+    }
+    if anchor.current(place)?.is_none() {
+        return Err(anchor_lost(place));
+    }
+    match presence {
+        // It was renamed by a name in `.tenure`, which may have come to be another's.
+        Presence::Copy { id, .. } if place.lock_file_id()? != Some(*id) => {
+            Err(Error::new(Kind::Lost, &place.lock_path, "the lock file was removed under us"))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn anchor_lost(place: &Place) -> Error {
+    Error::new(Kind::Lost, place.anchor_path(), "the lock's anchor was removed under us")
+}
+
 fn enter(
     place: &Place,
     anchor: &Anchor,
-    state: Option<PriorState>,
     prior: &Prior,
     record: &Record,
     options: &Options,
+    told: &mut Told,
 ) -> Result<Entered> {
+    let state = prior.state();
     let copy = place.copies();
-    for _ in 0..TRIES {
-        let made =
-            if copy { Err(io::ErrorKind::Unsupported.into()) } else { place.dir.link(&place.anchor, &place.lock) };
+    for pass in 0..TRIES {
+        if pass > 0 {
+            if told.parked {
+                told.parked = recover(place, anchor, options)?;
+            }
+            if anchor.current(place)?.is_none() {
+                return Err(anchor_lost(place));
+            }
+        }
+        let made = match (told.parked, copy) {
+            // Whoever is parked lives, and the lock file's place is another's.
+            (true, _) => Err(io::ErrorKind::AlreadyExists.into()),
+            (_, true) => Err(io::ErrorKind::Unsupported.into()),
+            _ => place.dir.link(&place.anchor, &place.lock),
+        };
         match made {
             Ok(()) => return Ok(Entered::Held(Presence::Link, previous(prior, state, None))),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if no_links(&error) => {
-                match recover(place, anchor, prior, options).and_then(|()| show_copy(place, record, options)) {
+                told.parked = recover(place, anchor, options)?;
+                let shown = if told.parked { Ok(None) } else { show_copy(place, record, options) };
+                match shown {
                     Ok(Some(presence)) => {
                         place.set_copies();
                         return Ok(Entered::Held(presence, previous(prior, state, None)));
@@ -159,7 +211,7 @@ fn enter(
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::new(Kind::Lost, place.anchor_path(), "the lock's anchor was removed under us"));
+                return Err(anchor_lost(place));
             }
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                 return Err(place
@@ -176,11 +228,18 @@ fn enter(
         if !judged.takeable {
             return Ok(Entered::Blocked(Box::new(judged.blocker)));
         }
-        recover(place, anchor, prior, options)?;
-        if let Some(presence) = take_over(place, anchor, state, &judged, record, options, copy)? {
+        told.parked = recover(place, anchor, options)?;
+        if !copy && !told.aborted {
+            // A lock file that is removed after we died takes the sign of a takeover with it, the anchor's second link.
+            let aborted = anchor.file.write_at(record::state_text(RecordState::Aborted), told.state_offset);
+            aborted.map_err(|error| place.anchor_error("cannot be written", error))?;
+            told.aborted = true;
+        }
+        if let Some(presence) = take_over(place, anchor, &judged, record, options, copy)? {
             let crashed = if judged.released { None } else { Some(judged.blocker.holder) };
             return Ok(Entered::Held(presence, previous(prior, state, crashed)));
         }
+        told.parked = true;
     }
     Err(Error::new(Kind::Io, &place.lock_path, "the lock file keeps changing under us"))
 }
@@ -271,7 +330,8 @@ fn show_copy(place: &Place, record: &Record, options: &Options) -> Result<Option
         Ok(()) => Ok(Some(presence)),
         Err(error) => {
             let _ = place.dir.unlink(&place.new);
-            if error.kind() == io::ErrorKind::AlreadyExists {
+            // Not there: `.tenure` was removed under us.
+            if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) {
                 return Ok(None);
             }
             let denied = error.kind() == io::ErrorKind::PermissionDenied;
@@ -369,7 +429,6 @@ pub(crate) struct Judged {
     /// A native record that says released: nobody crashed.
     released: bool,
     native: bool,
-    fence: u64,
 }
 
 /// Is who was judged still in the way? To be asked once its events are waited for: what came before that has none.
@@ -406,7 +465,6 @@ fn judge_native(place: &Place, found: Found) -> Result<Judged> {
         takeable: liveness.is_dead(),
         released,
         native: true,
-        fence: native.and_then(|native| native.fence).unwrap_or(0),
         blocker: Blocker {
             holder: holder_of(Some(record), liveness),
             id: found.id,
@@ -447,7 +505,6 @@ pub(crate) fn judge_foreign(place: &Place, found: Found, options: &Options) -> J
         reasons,
         released: false,
         native: false,
-        fence: 0,
         blocker: Blocker { holder, file: Some(found.file), id: found.id, again_after: verdict.again_after },
     }
 }
@@ -480,64 +537,86 @@ pub(crate) fn seed_reasons(record: &Record, stale_after: Duration, held_here: bo
     )
 }
 
-/// Step 6's second half: `None` means that something changed; look again.
+/// Step 6's second half: `None` means that something changed; look again, at the swap too.
 fn take_over(
     place: &Place,
     anchor: &Anchor,
-    state: Option<PriorState>,
     judged: &Judged,
     record: &Record,
     options: &Options,
     copy: bool,
 ) -> Result<Option<Presence>> {
     let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
-    let Some(presence) = put_swap(place, record, options, copy)? else {
-        return instead_of_exchange(place, state, judged, record, denied());
+    let presence = match put_swap(place, record, options, copy)? {
+        Swap::Put(presence) => presence,
+        Swap::Denied => return instead_of_exchange(place, judged, record, denied()),
+        Swap::Changed => return Ok(None),
     };
     let ours = presence.id(anchor);
-    let drop_swap = || place.dir.unlink(&place.swap).map_err(|error| place.lock_error("cannot be taken over", error));
+    let failed = |error| place.lock_error("cannot be taken over", error);
+    let drop_swap = || match place.dir.unlink(&place.swap) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        _ => Ok(()),
+    };
+    let at_swap = || Ok::<_, Error>(place.dir.stat_at(&place.swap).map_err(failed)?.map(|stat| stat.id));
     if let Err(error) = place.dir.exchange(&place.swap, &place.lock) {
         drop_swap()?;
         return match error.kind() {
             io::ErrorKind::NotFound => Ok(None),
-            _ => instead_of_exchange(place, state, judged, record, error),
+            _ => instead_of_exchange(place, judged, record, error),
         };
     }
-    let out = place.dir.stat_at(&place.swap).map_err(|error| place.lock_error("cannot be taken over", error))?;
-    if out.map(|stat| stat.id) == Some(judged.blocker.id) {
+    if at_swap()? == Some(judged.blocker.id) {
         drop_swap()?;
         return Ok((place.lock_file_id()? == ours).then_some(presence));
     }
-    // Another's: it came after we judged. Back with it, unless it was released meanwhile.
+    // Another's: it came after we judged. Back with it.
     match place.dir.exchange(&place.swap, &place.lock) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(place.lock_error("cannot be put back", error));
         }
         _ => {}
     }
-    drop_swap()?;
+    // What came for it may be a third one's, which nobody has judged; or ours was removed meanwhile, and it is still there.
+    let back = at_swap()?;
+    if back.is_none() || back == ours {
+        drop_swap()?;
+    }
     Ok(None)
 }
 
-/// Puts what will be the lock file under the swap's name. `None` where that is taken by what a dead user left in a sticky
-/// folder, and only that user may remove it.
-fn put_swap(place: &Place, record: &Record, options: &Options, copy: bool) -> Result<Option<Presence>> {
+enum Swap {
+    Put(Presence),
+    /// What a dead user left in a sticky folder has the name, and only that user may remove it.
+    Denied,
+    /// The anchor or `.tenure` has gone, or another native was at the swap.
+    Changed,
+}
+
+/// Puts what will be the lock file under the swap's name.
+fn put_swap(place: &Place, record: &Record, options: &Options, copy: bool) -> Result<Swap> {
     let failed = |error| place.lock_error("cannot be taken over", error);
     if !copy {
         match place.dir.link(&place.anchor, &place.swap) {
-            Ok(()) => return Ok(Some(Presence::Link)),
+            Ok(()) => return Ok(Swap::Put(Presence::Link)),
             Err(error) if no_links(&error) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_sticky(place) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_sticky(place) => return Ok(Swap::Denied),
+            Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
+                return Ok(Swap::Changed);
+            }
             Err(error) => return Err(failed(error)),
         }
     }
     let presence = make_copy(place, record, options)?;
     match place.dir.rename_over(&place.new, &place.swap) {
-        Ok(()) => Ok(Some(presence)),
+        Ok(()) => Ok(Swap::Put(presence)),
         Err(error) => {
             let _ = place.dir.unlink(&place.new);
-            let denied = error.kind() == io::ErrorKind::PermissionDenied && is_sticky(place);
-            if denied { Ok(None) } else { Err(failed(error)) }
+            match error.kind() {
+                io::ErrorKind::PermissionDenied if is_sticky(place) => Ok(Swap::Denied),
+                io::ErrorKind::NotFound => Ok(Swap::Changed),
+                _ => Err(failed(error)),
+            }
         }
     }
 }
@@ -546,20 +625,9 @@ fn is_sticky(place: &Place) -> bool {
     place.dir_stat.mode & 0o1000 != 0
 }
 
-/// A dead native's copy that may not be moved is written over in place: only natives read its fence, and only who has its
-/// kernel lock gets here.
-fn instead_of_exchange(
-    place: &Place,
-    state: Option<PriorState>,
-    judged: &Judged,
-    record: &Record,
-    error: io::Error,
-) -> Result<Option<Presence>> {
-    let adoptable = judged.native
-        && (error.kind() == io::ErrorKind::PermissionDenied
-            || judged.released
-            || state.is_some_and(|state| state.fence == judged.fence));
-    if adoptable { adopt(place, judged, record) } else { Err(cannot_exchange(place, judged, error)) }
+/// A dead native's file that may not be moved is written over in place: we have its kernel lock.
+fn instead_of_exchange(place: &Place, judged: &Judged, record: &Record, error: io::Error) -> Result<Option<Presence>> {
+    if judged.native { adopt(place, judged, record) } else { Err(cannot_exchange(place, judged, error)) }
 }
 
 fn cannot_exchange(place: &Place, judged: &Judged, error: io::Error) -> Error {
@@ -595,53 +663,59 @@ fn adopt(place: &Place, judged: &Judged, record: &Record) -> Result<Option<Prese
     Ok((place.lock_file_id()? == Some(stat.id)).then_some(Presence::Copy { file: Arc::new(file), id: stat.id }))
 }
 
-/// Step 3: undoes or ends what a native left that died in a takeover.
-pub(crate) fn recover(place: &Place, anchor: &Anchor, prior: &Prior, options: &Options) -> Result<()> {
+/// Step 3: undoes or ends what a native left that died in a takeover. `true`: the swap names the file of one who may live,
+/// and another who may live has the lock file's place, so it stays there, and nothing may be shown beside it.
+pub(crate) fn recover(place: &Place, anchor: &Anchor, options: &Options) -> Result<bool> {
     let failed = |error| place.anchor_error("cannot be recovered", error);
-    let Some(swap) = place.dir.stat_at(&place.swap).map_err(failed)? else { return Ok(()) };
-    if swap.id != anchor.id && swap.kind == FileKind::Regular && shows_us(place, anchor, prior)? {
-        let file = match place.dir.open_at(&place.swap, Access::Read) {
-            Ok(file) => Some(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(_) => None,
-        };
-        // What cannot be read may live: on a doubt it goes back to its place.
-        let dead = match file {
-            Some(file) => match found(place, file)? {
-                Found { content: Content::NotALock(_), .. } => false,
-                found => judge_found(place, found, options)?.blocker.holder.liveness.is_dead(),
-            },
-            None => false,
-        };
-        if !dead {
-            match place.dir.exchange(&place.swap, &place.lock) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-                _ => {}
+    for _ in 0..TRIES {
+        let Some(swap) = place.dir.stat_at(&place.swap).map_err(failed)? else { return Ok(false) };
+        let ours = swap.id == anchor.id || swap.kind != FileKind::Regular;
+        match if ours { Some(true) } else { is_dead(place, &place.swap, options)? } {
+            None => return Ok(false),
+            Some(true) => {
+                return match place.dir.unlink(&place.swap) {
+                    // Another user's, in a sticky folder: it stays until they come again. A takeover does without.
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_sticky(place) => Ok(false),
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+                    _ => Ok(false),
+                };
             }
+            Some(false) => {}
+        }
+        let lock = place.dir.stat_at(&place.lock).map_err(|error| place.lock_error("cannot be read", error))?;
+        let moved = match lock {
+            None => place.dir.rename_new(&place.swap, &place.lock),
+            Some(stat) if stat.id == anchor.id => place.dir.exchange(&place.swap, &place.lock),
+            Some(stat) if stat.kind != FileKind::Regular => return Ok(true),
+            Some(_) => match is_dead(place, &place.lock, options)? {
+                Some(true) => place.dir.exchange(&place.swap, &place.lock),
+                Some(false) => return Ok(true),
+                None => continue,
+            },
+        };
+        match moved {
+            Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {
+                return Err(failed(error));
+            }
+            // What came out is judged in its turn.
+            _ => {}
         }
     }
-    match place.dir.unlink(&place.swap) {
-        // Another user's, in a sticky folder: it stays until they come again. A takeover does without (`put_swap`).
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_sticky(place) => Ok(()),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
-        _ => Ok(()),
-    }
+    Err(Error::new(Kind::Io, &place.lock_path, "the lock file keeps changing under us"))
 }
 
-/// Is the lock file the dead native's: the anchor's inode, or a copy with the anchor's fence?
-fn shows_us(place: &Place, anchor: &Anchor, prior: &Prior) -> Result<bool> {
-    let Some(stat) = place.dir.stat_at(&place.lock).map_err(|error| place.lock_error("cannot be read", error))? else {
-        return Ok(false);
+/// Is the holder of the file with this name dead? `None`: it is gone. What cannot be read, or is no lock, may live.
+fn is_dead(place: &Place, name: &Name, options: &Options) -> Result<Option<bool>> {
+    let file = match place.dir.open_at(name, Access::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(_) => return Ok(Some(false)),
     };
-    if stat.id == anchor.id || stat.kind != FileKind::Regular {
-        return Ok(stat.id == anchor.id);
+    let found = found(place, file)?;
+    if matches!(found.content, Content::NotALock(_)) {
+        return Ok(Some(false));
     }
-    let Some(fence) = prior.state().map(|state| state.fence) else { return Ok(false) };
-    let Ok(file) = place.dir.open_at(&place.lock, Access::Read) else { return Ok(false) };
-    match read_stable(&file) {
-        Ok(Content::Record(Record { native: Some(native), .. })) => Ok(native.fence == Some(fence)),
-        _ => Ok(false),
-    }
+    Ok(Some(judge_found(place, found, options)?.blocker.holder.liveness.is_dead()))
 }
 
 /// Step 1 of a release: the lock file goes, if it is still ours.
