@@ -152,6 +152,59 @@ fn a_live_foreign_holders_file_is_put_back_after_a_crash_in_between() {
     assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"]);
 }
 
+/// The dead native's lock file is gone as well, and with it the anchor's second link: the record tells of the swap.
+#[test]
+fn a_live_foreign_holders_file_is_put_back_where_there_is_no_lock_file() {
+    if !needs("strace and python3", has("strace") && has("python3")) {
+        return;
+    }
+    let dir = folder();
+    let (target, mut actor, mut foreign, _strace) = overtaken(dir.path());
+    let theirs = fs::metadata(lock_file(&target)).unwrap().ino();
+    resume(&actor);
+    assert_eq!(actor.hear_or_end(), None, "it never came to its second exchange");
+    fs::remove_file(lock_file(&target)).unwrap();
+
+    let mut successor = ready(&target);
+    let busy = successor.must_fail("acquire l g never", "busy");
+    assert_eq!(busy["holder"], foreign.child.id());
+    assert_eq!(fs::metadata(lock_file(&target)).unwrap().ino(), theirs);
+    assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"]);
+    foreign.next("released");
+    successor.must("acquire l g never");
+    successor.must("release g");
+}
+
+/// Another foreign program has made its own lock file by then: both hold, and natives wait for both.
+#[test]
+fn a_live_foreign_holders_file_stays_at_the_swap_behind_another() {
+    if !needs("strace and python3", has("strace") && has("python3")) {
+        return;
+    }
+    let dir = folder();
+    let (target, mut actor, mut foreign, _strace) = overtaken(dir.path());
+    let theirs = fs::metadata(lock_file(&target)).unwrap().ino();
+    resume(&actor);
+    assert_eq!(actor.hear_or_end(), None, "it never came to its second exchange");
+    let mut second = Foreign::start(&target);
+    second.next("held");
+
+    let mut successor = ready(&target);
+    for _ in 0..2 {
+        let busy = successor.must_fail("acquire l g never", "busy");
+        assert_eq!(busy["holder"], second.child.id());
+        assert_eq!(fs::metadata(anchors(&target).join("t.lock.swap")).unwrap().ino(), theirs);
+    }
+    second.next("released");
+    let busy = successor.must_fail("acquire l g never", "busy");
+    assert_eq!(busy["holder"], foreign.child.id());
+    assert_eq!(fs::metadata(lock_file(&target)).unwrap().ino(), theirs);
+    foreign.next("released");
+    successor.must("acquire l g never");
+    successor.must("release g");
+    assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"]);
+}
+
 /// As above, but the foreign program has released before anyone looks: nobody holds.
 #[test]
 fn a_foreign_holder_that_ended_meanwhile_is_not_put_back_for_good() {

@@ -209,11 +209,10 @@ fn enter(place: &Place, kept: &mut Kept, anchor: &Arc<Anchor>, stat: &Stat, requ
     let prior = anchor.read(place, stat)?;
     // A takeover that was not ended left a second link, or word of itself in the record.
     let cut_off = prior.state().is_some_and(|state| state.state == RecordState::Aborted);
-    if stat.links > 1 || cut_off || place.copies() {
-        presence::recover(place, anchor, &prior, options)?;
-    }
+    let look = stat.links > 1 || cut_off || place.copies();
+    let parked = look && presence::recover(place, anchor, &prior, options)?;
     if !anchor.read_only {
-        return enter_as(place, kept, anchor, stat, &prior, request);
+        return enter_as(place, kept, anchor, stat, &prior, request, parked);
     }
     let fence = prior.state().map(|state| state.fence);
     let own = Arc::new(anchor.replace(place, options, fence)?);
@@ -222,7 +221,7 @@ fn enter(place: &Place, kept: &mut Kept, anchor: &Arc<Anchor>, stat: &Stat, requ
     // The old one may be a dead native's lock file as well, whose kernel lock is about to be tried.
     anchor.file.unlock().map_err(failed)?;
     let stat = own.file.stat().map_err(failed)?;
-    enter_as(place, kept, &own, &stat, &prior, request)
+    enter_as(place, kept, &own, &stat, &prior, request, parked)
 }
 
 /// What a share hears of the tenure before it. It changes nothing, so the next exclusive holder hears it as well.
@@ -243,6 +242,7 @@ fn enter_as(
     stat: &Stat,
     prior: &Prior,
     request: &Request,
+    parked: bool,
 ) -> Result<Entered> {
     let state = prior.state();
     let record = new_record(request, state.map_or(0, |state| state.fence), place)?;
@@ -256,18 +256,11 @@ fn enter_as(
             }
         }
     } else {
-        (None, presence::show(place, anchor, stat, prior, &record, &request.options)?)
+        (None, presence::show(place, anchor, stat, prior, &record, &request.options, parked)?)
     };
     Ok(match shown {
         Shown::Blocked(blocker) => Entered::Blocked(blocker),
         Shown::Held(presence, previous, state_offset) => {
-            if let Err(error) = presence::confirm(place, anchor) {
-                presence::undo(place, anchor, &presence, &previous, &record, state_offset);
-                if let Some(target) = &target {
-                    let _ = target.file.unlock();
-                }
-                return Err(error);
-            }
             tell_takeover(place, request, &previous);
             let (anchor, record) = (Some(Arc::clone(anchor)), Some(record));
             Entered::Granted(Grant { anchor, target, presence, previous, record, state_offset })
@@ -296,7 +289,12 @@ fn show_hidden(place: &Place, anchor: &Anchor, stat: &Stat, prior: &Prior, recor
         presence::restore(anchor, prior, record);
         return Err(error);
     }
-    Ok((presence::previous(prior, state, left), state_offset))
+    let previous = presence::previous(prior, state, left);
+    if let Err(error) = presence::confirm(place, anchor, &Presence::Hidden) {
+        presence::undo(place, anchor, &Presence::Hidden, &previous, record, state_offset);
+        return Err(error);
+    }
+    Ok((previous, state_offset))
 }
 
 /// Removes the lock file, unless it is another's by now. Another user's copy may stay in a sticky folder.
@@ -498,11 +496,20 @@ fn conceal(place: &Place, grant: &Grant, record: Option<Record>, state_offset: u
     }
 }
 
-/// Passes what a tenure of this process has on to another, without the kernel. `None`: it is no longer whole, so the
-/// ordinary way must be gone.
-pub(crate) fn pass(place: &Place, tenure: &Tenure, request: &Request) -> Result<Option<Grant>> {
+/// What came of passing a tenure on.
+#[allow(clippy::large_enum_variant, reason = "the grant is the ordinary outcome; a box would cost each an allocation")]
+pub(crate) enum Passed {
+    On(Grant),
+    /// It was not whole any more; the record is the next one's already, and this is to be released.
+    Lost(Grant),
+    /// The ordinary way must be gone.
+    No,
+}
+
+/// Passes what a tenure of this process has on to another, without the kernel.
+pub(crate) fn pass(place: &Place, tenure: &Tenure, request: &Request) -> Result<Passed> {
     if tenure.is_untold() {
-        return Ok(None);
+        return Ok(Passed::No);
     }
     let grant = &tenure.grant;
     let mut passed = Grant {
@@ -514,14 +521,9 @@ pub(crate) fn pass(place: &Place, tenure: &Tenure, request: &Request) -> Result<
         state_offset: grant.state_offset,
     };
     if grant.target.as_deref().is_some_and(|target| !is_current(place, target)) {
-        return Ok(None);
+        return Ok(Passed::No);
     }
-    let Some(anchor) = &grant.anchor else { return Ok(Some(passed)) };
-    let Some(stat) = anchor.current(place)? else { return Ok(None) };
-    let ours = grant.presence.id(anchor);
-    if ours.is_some() && place.lock_file_id()? != ours {
-        return Ok(None);
-    }
+    let Some(anchor) = &grant.anchor else { return Ok(Passed::On(passed)) };
     let record = new_record(request, tenure.fence, place)?;
     let failed = |error| place.anchor_error("cannot be written", error);
     if let Presence::Copy { file, .. } = &grant.presence {
@@ -529,7 +531,12 @@ pub(crate) fn pass(place: &Place, tenure: &Tenure, request: &Request) -> Result<
         presence::write(file, &record, size, true).map_err(failed)?;
     }
     let visible = matches!(grant.presence, Presence::Link);
-    passed.state_offset = presence::write(&anchor.file, &record, stat.size, visible).map_err(failed)?;
+    let size = anchor.file.stat().map_err(failed)?.size;
+    passed.state_offset = presence::write(&anchor.file, &record, size, visible).map_err(failed)?;
     passed.record = Some(record);
-    Ok(Some(passed))
+    // After the record: a break carries on whatever fence was written before it took the anchor's name away.
+    let ours = grant.presence.id(anchor);
+    let current = anchor.current(place).is_ok_and(|found| found.is_some());
+    let whole = current && (ours.is_none() || place.lock_file_id().is_ok_and(|found| found == ours));
+    Ok(if whole { Passed::On(passed) } else { Passed::Lost(passed) })
 }

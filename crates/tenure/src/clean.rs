@@ -188,7 +188,7 @@ fn prune(place: &Place, options: &CleanOptions) -> Result<bool> {
     let prior = anchor.read(place, &stat)?;
     if !options.dry_run {
         let look = Options::default().malformed_grace(options.malformed_grace);
-        if !presence::recover(place, &anchor, &prior, &look)? {
+        if presence::recover(place, &anchor, &prior, &look)? {
             return Ok(false);
         }
     }
@@ -327,10 +327,13 @@ fn replace_anchor(place: &Place, seen: &Inspection) -> Result<()> {
         _ => None,
     };
     let mut fence = visible.as_ref().and_then(|found| record_of(&found.content));
-    if let Ok(file) = place.dir.open_at(&place.anchor, Access::Read) {
-        let content = presence::read_stable(&file).map_err(|error| place.anchor_error("cannot be read", error))?;
-        fence = fence.max(record_of(&content));
-    }
+    let old = place.dir.open_at(&place.anchor, Access::Read).ok();
+    let old_fence = || match &old {
+        Some(file) => presence::read_stable(file).map(|content| record_of(&content)),
+        None => Ok(None),
+    };
+    let unreadable = |error| place.anchor_error("cannot be read", error);
+    fence = fence.max(old_fence().map_err(unreadable)?);
     let options = match place.dir.stat_at(&place.anchor).map_err(|error| place.anchor_error("cannot be read", error))? {
         // Whoever could open the old one must be able to open the new one.
         Some(stat) => Options::default().mode(stat.mode),
@@ -347,6 +350,14 @@ fn replace_anchor(place: &Place, seen: &Inspection) -> Result<()> {
     if let Err(error) = place.dir.rename_over(&place.new, &place.anchor) {
         let _ = place.dir.unlink(&place.new);
         return Err(place.anchor_error("cannot be replaced", error));
+    }
+    // Whoever was granted meanwhile wrote its fence before it looked whether the anchor was still this one.
+    let later = old_fence().map_err(unreadable)?;
+    if later > fence {
+        fresh
+            .stat()
+            .and_then(|stat| fresh.write_at(&anchor::released(later).render(stat.size).bytes, 0))
+            .map_err(|error| place.anchor_error("cannot be written", error))?;
     }
     if shown.is_some() && place.lock_file_id()? == shown {
         remove_lock_file(place)?;

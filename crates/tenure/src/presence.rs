@@ -26,7 +26,7 @@ use crate::options::{Options, StalePolicy};
 use crate::place::Place;
 use crate::process::{self, Liveness};
 use crate::record::{self, Content, MAX_BYTES, PID_KEY_OFFSET, Record, RecordState, RecordStyle};
-use crate::sys::{self, Access, File, FileId, FileKind, Lease, LockKind, Stat};
+use crate::sys::{self, Access, File, FileId, FileKind, Lease, LockKind, Name, Stat};
 
 /// How often a lock file that keeps changing under us is looked at again before we call it an error.
 const TRIES: usize = 1000;
@@ -86,8 +86,18 @@ enum Entered {
     Blocked(Box<Blocker>),
 }
 
-/// Shows the tenure whose record is `record`, with the anchor's kernel lock held: steps 4 to 6. When it is blocked, the
-/// anchor's text is again what it was.
+/// What the record tells whoever comes next, if we die before we hold.
+struct Told {
+    /// Where its state stands.
+    state_offset: u64,
+    /// That state says `aborted`: there was a crash, or a takeover is on and the swap must be looked for.
+    aborted: bool,
+    /// The swap may name a live one's file: what [`recover`] found, or what a takeover that failed has left.
+    parked: bool,
+}
+
+/// Shows the tenure whose record is `record`, with the anchor's kernel lock held: steps 4 to 7. When it is blocked, the
+/// anchor's text is again what it was. `parked`: what [`recover`] said.
 pub(crate) fn show(
     place: &Place,
     anchor: &Anchor,
@@ -95,6 +105,7 @@ pub(crate) fn show(
     prior: &Prior,
     record: &Record,
     options: &Options,
+    parked: bool,
 ) -> Result<Shown> {
     let state = prior.state();
     // More than one link: a dead native's lock file, or its unfinished takeover.
@@ -111,21 +122,22 @@ pub(crate) fn show(
     }
     let state_offset = write(&anchor.file, &first, stat.size, visible)
         .map_err(|error| place.anchor_error("cannot be written", error))?;
-    let mut taking_over = false;
-    let mut entered = enter(place, anchor, state, prior, record, options, &mut || {
-        taking_over = true;
-        anchor.file.write_at(record::state_text(RecordState::Aborted), state_offset)
-    });
-    if (hidden_crash || taking_over)
-        && let Ok(Entered::Held(presence, _)) = &entered
-        && let Err(error) = anchor.file.write_at(record::state_text(RecordState::Held), state_offset)
+    let mut told = Told { state_offset, aborted: hidden_crash, parked };
+    let mut entered = enter(place, anchor, prior, record, options, &mut told);
+    let mut settled = true;
+    if let Ok(Entered::Held(presence, previous)) = &entered
+        && let Err(error) = settle(place, anchor, presence, &told)
     {
-        let _ = hide(place, anchor, presence, record);
-        entered = Err(place.anchor_error("cannot be written", error));
+        undo(place, anchor, presence, previous, record, state_offset);
+        (entered, settled) = (Err(error), false);
     }
     let stays = entered.is_err() && matches!(place.lock_file_id(), Ok(Some(shown)) if shown == anchor.id);
-    // A lock file that could not be removed again says that nobody holds, which no older text may cover.
-    if !matches!(entered, Ok(Entered::Held(..))) && !visible && !stays {
+    // Nor may a takeover that failed halfway be forgotten.
+    let half_taken = entered.is_err() && told.aborted && !matches!(place.dir.stat_at(&place.swap), Ok(None));
+    // While somebody is parked our record stays: it tells of the swap. And a lock file that could not be removed again
+    // says that nobody holds, which no older text may cover.
+    let ours_stays = !settled || visible || told.parked || half_taken || stays;
+    if !matches!(entered, Ok(Entered::Held(..))) && !ours_stays {
         restore(anchor, prior, record);
     }
     Ok(match entered? {
@@ -134,25 +146,49 @@ pub(crate) fn show(
     })
 }
 
-/// `takes_over` is called before a takeover begins.
+/// Step 7: the lock file is there, and the record says `held`; then everything is compared once more.
+fn settle(place: &Place, anchor: &Anchor, presence: &Presence, told: &Told) -> Result<()> {
+    if told.aborted {
+        anchor
+            .file
+            .write_at(record::state_text(RecordState::Held), told.state_offset)
+            .map_err(|error| place.anchor_error("cannot be written", error))?;
+    }
+    confirm(place, anchor, presence)
+}
+
 fn enter(
     place: &Place,
     anchor: &Anchor,
-    state: Option<PriorState>,
     prior: &Prior,
     record: &Record,
     options: &Options,
-    takes_over: &mut dyn FnMut() -> io::Result<()>,
+    told: &mut Told,
 ) -> Result<Entered> {
+    let state = prior.state();
     let copy = place.copies();
-    for _ in 0..TRIES {
-        let made =
-            if copy { Err(io::ErrorKind::Unsupported.into()) } else { place.dir.link(&place.anchor, &place.lock) };
+    for pass in 0..TRIES {
+        if pass > 0 {
+            if told.parked {
+                told.parked = recover(place, anchor, prior, options)?;
+            }
+            if anchor.current(place)?.is_none() {
+                return Err(anchor_lost(place));
+            }
+        }
+        let made = match (told.parked, copy) {
+            // Whoever is parked lives, and the lock file's place is another's.
+            (true, _) => Err(io::ErrorKind::AlreadyExists.into()),
+            (_, true) => Err(io::ErrorKind::Unsupported.into()),
+            _ => place.dir.link(&place.anchor, &place.lock),
+        };
         match made {
             Ok(()) => return Ok(Entered::Held(Presence::Link, previous(prior, state, None))),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if no_links(&error) => {
-                match recover(place, anchor, prior, options).and_then(|_| show_copy(place, record, options)) {
+                told.parked = recover(place, anchor, prior, options)?;
+                let shown = if told.parked { Ok(None) } else { show_copy(place, record, options) };
+                match shown {
                     Ok(Some(presence)) => {
                         place.set_copies();
                         return Ok(Entered::Held(presence, previous(prior, state, None)));
@@ -168,7 +204,7 @@ fn enter(
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::new(Kind::Lost, place.anchor_path(), "the lock's anchor was removed under us"));
+                return Err(anchor_lost(place));
             }
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                 return Err(place
@@ -187,29 +223,43 @@ fn enter(
         }
         // Once more: the swap is only for who has the kernel lock of the anchor that is there.
         if anchor.current(place)?.is_none() {
-            return Err(replaced(place));
+            return Err(anchor_lost(place));
         }
-        if !recover(place, anchor, prior, options)? {
-            put_back(place, &judged)?;
+        told.parked = recover(place, anchor, prior, options)?;
+        if !copy && !told.aborted {
+            // A lock file that is removed after we died takes the sign of a takeover with it, the anchor's second link.
+            let aborted = anchor.file.write_at(record::state_text(RecordState::Aborted), told.state_offset);
+            aborted.map_err(|error| place.anchor_error("cannot be written", error))?;
+            told.aborted = true;
+        }
+        if told.parked {
+            // Of two live ones the policy robs the one that has the lock file's place: the other gets that back.
+            if !judged.blocker.holder.liveness.is_dead() {
+                put_back(place, &judged)?;
+            }
             continue;
         }
-        // If we die in it, a live one's file may be left at the swap's name and nothing at the lock file's: the record tells
-        // the next one to look.
-        takes_over().map_err(|error| place.anchor_error("cannot be written", error))?;
         if let Some(presence) = take_over(place, anchor, &judged, record, options, copy)? {
             let crashed = if judged.released { None } else { Some(judged.blocker.holder) };
             return Ok(Entered::Held(presence, previous(prior, state, crashed)));
         }
+        told.parked = true;
     }
     Err(Error::new(Kind::Io, &place.lock_path, "the lock file keeps changing under us"))
 }
 
-/// The last step: was the anchor replaced since its path was compared? Then it may be another file that was linked, whose
-/// kernel lock is not ours, or an operator has broken what was being granted.
-pub(crate) fn confirm(place: &Place, anchor: &Anchor) -> Result<()> {
-    match anchor.current(place)? {
-        Some(_) => Ok(()),
-        None => Err(replaced(place)),
+/// The last step. A link takes the anchor by its name, and `.tenure` may have been removed, or the lock broken, since that
+/// was compared: then somebody else has it, or may.
+pub(crate) fn confirm(place: &Place, anchor: &Anchor, presence: &Presence) -> Result<()> {
+    if anchor.current(place)?.is_none() {
+        return Err(anchor_lost(place));
+    }
+    match presence {
+        // It was renamed by a name in `.tenure`, which may have come to be another's.
+        Presence::Copy { id, .. } if place.lock_file_id()? != Some(*id) => {
+            Err(Error::new(Kind::Lost, &place.lock_path, "the lock file was removed under us"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -227,9 +277,8 @@ pub(crate) fn undo(
     let _ = hide(place, anchor, presence, record);
 }
 
-fn replaced(place: &Place) -> Error {
-    let detail = "the lock's anchor was replaced, or its lock file removed, under us";
-    Error::new(Kind::Lost, place.anchor_path(), detail)
+fn anchor_lost(place: &Place) -> Error {
+    Error::new(Kind::Lost, place.anchor_path(), "the lock's anchor was removed or replaced under us")
 }
 
 /// Is the lock file, which was just made, ours? Where that cannot be told it goes again: we do not hold.
@@ -339,7 +388,8 @@ fn show_copy(place: &Place, record: &Record, options: &Options) -> Result<Option
         Ok(()) => Ok(Some(presence)),
         Err(error) => {
             let _ = place.dir.unlink(&place.new);
-            if error.kind() == io::ErrorKind::AlreadyExists {
+            // Not there: `.tenure` was removed under us.
+            if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) {
                 return Ok(None);
             }
             let denied = error.kind() == io::ErrorKind::PermissionDenied;
@@ -549,7 +599,7 @@ pub(crate) fn seed_reasons(record: &Record, stale_after: Duration, held_here: bo
     )
 }
 
-/// Step 6's second half: `None` means that something changed; look again.
+/// Step 6's second half: `None` means that something changed; look again, at the swap too.
 fn take_over(
     place: &Place,
     anchor: &Anchor,
@@ -559,15 +609,22 @@ fn take_over(
     copy: bool,
 ) -> Result<Option<Presence>> {
     let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
-    let Some(presence) = put_swap(place, record, options, copy)? else {
-        return instead_of_exchange(place, judged, record, denied());
+    let presence = match put_swap(place, record, options, copy)? {
+        Swap::Put(presence) => presence,
+        Swap::Denied => return instead_of_exchange(place, judged, record, denied()),
+        Swap::Changed => return Ok(None),
     };
-    let swap = place.dir.stat_at(&place.swap).map_err(|error| place.lock_error("cannot be taken over", error))?;
-    if swap.map(|stat| stat.id) != presence.id(anchor) {
+    let ours = presence.id(anchor);
+    let failed = |error| place.lock_error("cannot be taken over", error);
+    let drop_swap = || match place.dir.unlink(&place.swap) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        _ => Ok(()),
+    };
+    let at_swap = || Ok::<_, Error>(place.dir.stat_at(&place.swap).map_err(failed)?.map(|stat| stat.id));
+    if at_swap()? != ours {
         // Another anchor was linked, which had come to have the name. What is there now is for its holder to recover.
-        return Err(replaced(place));
+        return Err(anchor_lost(place));
     }
-    let drop_swap = || place.dir.unlink(&place.swap).map_err(|error| place.lock_error("cannot be taken over", error));
     if let Err(error) = place.dir.exchange(&place.swap, &place.lock) {
         drop_swap()?;
         return match error.kind() {
@@ -575,41 +632,57 @@ fn take_over(
             _ => instead_of_exchange(place, judged, record, error),
         };
     }
-    let out = place.dir.stat_at(&place.swap).map_err(|error| place.lock_error("cannot be taken over", error))?;
-    if out.map(|stat| stat.id) == Some(judged.blocker.id) {
+    if at_swap()? == Some(judged.blocker.id) {
         drop_swap()?;
         return Ok(shows(place, anchor, &presence, record)?.then_some(presence));
     }
-    // Another's: it came after we judged. Back with it, unless it was released meanwhile.
+    // Another's: it came after we judged. Back with it.
     match place.dir.exchange(&place.swap, &place.lock) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(place.lock_error("cannot be put back", error));
         }
         _ => {}
     }
-    drop_swap()?;
+    // What came for it may be a third one's, which nobody has judged; or ours was removed meanwhile, and it is still there.
+    let back = at_swap()?;
+    if back.is_none() || back == ours {
+        drop_swap()?;
+    }
     Ok(None)
 }
 
-/// Puts what will be the lock file under the swap's name. `None` where that is taken by what a dead user left in a
-/// sticky folder, and only that user may remove it.
-fn put_swap(place: &Place, record: &Record, options: &Options, copy: bool) -> Result<Option<Presence>> {
+enum Swap {
+    Put(Presence),
+    /// What a dead user left in a sticky folder has the name, and only that user may remove it.
+    Denied,
+    /// The anchor or `.tenure` has gone, or another native was at the swap.
+    Changed,
+}
+
+/// Puts what will be the lock file under the swap's name.
+fn put_swap(place: &Place, record: &Record, options: &Options, copy: bool) -> Result<Swap> {
     let failed = |error| place.lock_error("cannot be taken over", error);
     if !copy {
         match place.dir.link(&place.anchor, &place.swap) {
-            Ok(()) => return Ok(Some(Presence::Link)),
+            Ok(()) => return Ok(Swap::Put(Presence::Link)),
             Err(error) if no_links(&error) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_sticky(place) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_sticky(place) => return Ok(Swap::Denied),
+            Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
+                return Ok(Swap::Changed);
+            }
             Err(error) => return Err(failed(error)),
         }
     }
     let presence = make_copy(place, record, options)?;
     match place.dir.rename_over(&place.new, &place.swap) {
-        Ok(()) => Ok(Some(presence)),
+        Ok(()) => Ok(Swap::Put(presence)),
         Err(error) => {
             let _ = place.dir.unlink(&place.new);
-            let denied = error.kind() == io::ErrorKind::PermissionDenied && is_sticky(place);
-            if denied { Ok(None) } else { Err(failed(error)) }
+            match error.kind() {
+                io::ErrorKind::PermissionDenied if is_sticky(place) => Ok(Swap::Denied),
+                io::ErrorKind::NotFound => Ok(Swap::Changed),
+                _ => Err(failed(error)),
+            }
         }
     }
 }
@@ -618,8 +691,7 @@ fn is_sticky(place: &Place) -> bool {
     place.dir_stat.mode & 0o1000 != 0
 }
 
-/// A dead native's copy that may not be moved is written over in place: only natives read its fence, and only who has
-/// its kernel lock gets here.
+/// A dead native's file that may not be moved is written over in place: we have its kernel lock.
 fn instead_of_exchange(place: &Place, judged: &Judged, record: &Record, error: io::Error) -> Result<Option<Presence>> {
     if judged.native { adopt(place, judged, record) } else { Err(cannot_exchange(place, judged, error)) }
 }
@@ -657,53 +729,84 @@ fn adopt(place: &Place, judged: &Judged, record: &Record) -> Result<Option<Prese
     Ok((place.lock_file_id()? == Some(stat.id)).then_some(Presence::Copy { file: Arc::new(file), id: stat.id }))
 }
 
-/// Step 3: undoes or ends what a native left that died in a takeover. `false`: the swap is a live holder's file, whose place
-/// at the lock file's name another has.
+/// Step 3: undoes or ends what a native left that died in a takeover. `true`: the swap names the file of one who may live,
+/// and another who may live has the lock file's place, so it stays there, and nothing may be shown beside it.
 pub(crate) fn recover(place: &Place, anchor: &Anchor, prior: &Prior, options: &Options) -> Result<bool> {
     let failed = |error| place.anchor_error("cannot be recovered", error);
-    let Some(swap) = place.dir.stat_at(&place.swap).map_err(failed)? else { return Ok(true) };
-    let shown = shows_us(place, anchor, prior)?;
-    if swap.id != anchor.id && swap.kind == FileKind::Regular && lives(place, options, shown == Some(true))? {
-        let put_back = match shown {
-            Some(true) => place.dir.exchange(&place.swap, &place.lock),
-            // A foreign program has removed what the dead native had shown, and gone.
+    for _ in 0..TRIES {
+        let Some(swap) = place.dir.stat_at(&place.swap).map_err(failed)? else { return Ok(false) };
+        let ours = swap.id == anchor.id || swap.kind != FileKind::Regular;
+        match if ours { Some(true) } else { is_over(place, anchor, prior, options)? } {
+            None => return Ok(false),
+            Some(true) => {
+                return match place.dir.unlink(&place.swap) {
+                    // Another user's, in a sticky folder: it stays until they come again. A takeover does without.
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_sticky(place) => Ok(false),
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+                    _ => Ok(false),
+                };
+            }
+            Some(false) => {}
+        }
+        let lock = place.dir.stat_at(&place.lock).map_err(|error| place.lock_error("cannot be read", error))?;
+        let moved = match lock {
             None => place.dir.rename_new(&place.swap, &place.lock),
-            Some(false) => return Ok(false),
+            Some(stat) if stat.id == anchor.id => place.dir.exchange(&place.swap, &place.lock),
+            Some(stat) if stat.kind != FileKind::Regular => return Ok(true),
+            Some(_) => match is_dead(place, &place.lock, options)? {
+                Some(true) => place.dir.exchange(&place.swap, &place.lock),
+                Some(false) => return Ok(true),
+                None => continue,
+            },
         };
-        match put_back {
+        match moved {
             Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {
                 return Err(failed(error));
             }
+            // What came out is judged in its turn.
             _ => {}
         }
     }
-    match place.dir.unlink(&place.swap) {
-        // Another user's, in a sticky folder: it stays until they come again. A takeover does without (`put_swap`).
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_sticky(place) => Ok(true),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
-        _ => Ok(true),
+    Err(Error::new(Kind::Io, &place.lock_path, "the lock file keeps changing under us"))
+}
+
+/// Is the tenure of the file at the swap over? While the dead native's own lock file is there, no release has removed that.
+/// Later on its process may live and have released: then it has the file no longer open. `None`: it is gone.
+fn is_over(place: &Place, anchor: &Anchor, prior: &Prior, options: &Options) -> Result<Option<bool>> {
+    if !shows_us(place, anchor, prior)? {
+        let file = match place.dir.open_at(&place.swap, Access::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(_) => return Ok(Some(false)),
+        };
+        let closed = file.read_lease() == Lease::Granted;
+        let foreign = match read_stable(&file).map_err(|error| place.lock_error("cannot be read", error))? {
+            Content::NotALock(_) => false,
+            Content::Record(record) => record.native.is_none(),
+            Content::Blank | Content::Torn => true,
+        };
+        if closed && foreign {
+            return Ok(Some(true));
+        }
     }
+    is_dead(place, &place.swap, options)
 }
 
-/// Does what the swap names belong to a live holder? While the dead native's own lock file is there, its release has not
-/// removed that. Later on its process may live and have released: then it has the file no longer open.
-fn lives(place: &Place, options: &Options, untouched: bool) -> Result<bool> {
-    // What cannot be read may live: on a doubt it goes back to its place.
-    let file = match place.dir.open_at(&place.swap, Access::Read) {
+/// Is the holder of the file with this name dead? `None`: it is gone. What cannot be read, or is no lock, may live.
+fn is_dead(place: &Place, name: &Name, options: &Options) -> Result<Option<bool>> {
+    let file = match place.dir.open_at(name, Access::Read) {
         Ok(file) => file,
-        Err(error) => return Ok(error.kind() != io::ErrorKind::NotFound),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(_) => return Ok(Some(false)),
     };
-    let released = !untouched && file.read_lease() == Lease::Granted;
     let found = found(place, file)?;
-    let native = match &found.content {
-        Content::NotALock(_) => return Ok(true),
-        Content::Record(record) => record.native.is_some(),
-        Content::Blank | Content::Torn => false,
-    };
-    Ok((native || !released) && !judge_found(place, found, options)?.blocker.holder.liveness.is_dead())
+    if matches!(found.content, Content::NotALock(_)) {
+        return Ok(Some(false));
+    }
+    Ok(Some(judge_found(place, found, options)?.blocker.holder.liveness.is_dead()))
 }
 
-/// The place that a live holder's file lost is taken by a dead one's: they are exchanged, as in a takeover.
+/// Exchanges a live holder's file at the swap with the one in its place, as in a takeover.
 fn put_back(place: &Place, judged: &Judged) -> Result<()> {
     let failed = |error| place.lock_error("cannot be put back", error);
     let exchange = || match place.dir.exchange(&place.swap, &place.lock) {
@@ -718,20 +821,20 @@ fn put_back(place: &Place, judged: &Judged) -> Result<()> {
     }
 }
 
-/// Is the lock file the dead native's: the anchor's inode, or a copy with the anchor's fence? `None`: there is none.
-fn shows_us(place: &Place, anchor: &Anchor, prior: &Prior) -> Result<Option<bool>> {
+/// Is the lock file the dead native's: the anchor's inode, or a copy with the anchor's fence?
+fn shows_us(place: &Place, anchor: &Anchor, prior: &Prior) -> Result<bool> {
     let Some(stat) = place.dir.stat_at(&place.lock).map_err(|error| place.lock_error("cannot be read", error))? else {
-        return Ok(None);
+        return Ok(false);
     };
     if stat.id == anchor.id || stat.kind != FileKind::Regular {
-        return Ok(Some(stat.id == anchor.id));
+        return Ok(stat.id == anchor.id);
     }
-    let Some(fence) = prior.state().map(|state| state.fence) else { return Ok(Some(false)) };
-    let Ok(file) = place.dir.open_at(&place.lock, Access::Read) else { return Ok(Some(false)) };
-    Ok(Some(match read_stable(&file) {
+    let Some(fence) = prior.state().map(|state| state.fence) else { return Ok(false) };
+    let Ok(file) = place.dir.open_at(&place.lock, Access::Read) else { return Ok(false) };
+    Ok(match read_stable(&file) {
         Ok(Content::Record(Record { native: Some(native), .. })) => native.fence == Some(fence),
         _ => false,
-    }))
+    })
 }
 
 /// A native's lock file on another inode than its anchor, whose holder is dead.

@@ -26,7 +26,7 @@ use std::task::Waker;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use crate::acquire::{self, Attempt};
+use crate::acquire::{self, Attempt, Passed};
 use crate::anchor::Anchor;
 use crate::clean;
 use crate::error::{Error, Kind, Result};
@@ -630,21 +630,12 @@ impl Slot {
         watchdog::ended(tenure);
         let record = tenure.end(revoked);
         if let Some(next) = next
-            && self.pass(tenure, &next)
+            && let Some(released) = self.pass(tenure, &next)
         {
-            return Ok(());
+            return released;
         }
         let released = acquire::unlock(&self.place, &tenure.grant, record);
-        let mut state = self.state();
-        if released.is_err() {
-            // The guard's own descriptors are closed with it: that frees what could not be unlocked.
-            state.kept = Kept::default();
-        }
-        state.passes = 0;
-        state.phase = Phase::Idle;
-        self.kick(&mut state);
-        wake(state);
-        released
+        self.freed(released)
     }
 
     fn idle(self: &Arc<Slot>, kept: Kept) {
@@ -656,31 +647,50 @@ impl Slot {
         wake(state);
     }
 
-    /// Passes the tenure's kernel lock, and its place in the folder, on to a waiter of this process.
-    fn pass(self: &Arc<Slot>, tenure: &Arc<Tenure>, next: &Arc<Waiter>) -> bool {
-        let Ok(grant) = acquire::pass(&self.place, tenure, &next.request) else { return false };
-        let Some(grant) = grant else { return false };
-        let mut state = self.state();
-        state.passes += 1;
-        match self.deliver(&mut state, next, grant) {
-            None => {
-                self.let_followers_in(&mut state);
-                wake(state);
-                true
-            }
-            Some(grant) => {
-                drop(state);
-                // It gave up meanwhile: let go in the ordinary way.
-                let ended = grant.record.clone().map(|record| (record, grant.state_offset));
-                let _ = acquire::unlock(&self.place, &grant, ended);
+    /// Passes the tenure's kernel lock, and its place in the folder, on to a waiter of this process. `None`: they are to
+    /// be released in the ordinary way.
+    fn pass(self: &Arc<Slot>, tenure: &Arc<Tenure>, next: &Arc<Waiter>) -> Option<Result<()>> {
+        match acquire::pass(&self.place, tenure, &next.request).ok()? {
+            Passed::No => None,
+            Passed::Lost(grant) => Some(self.let_go(&grant)),
+            Passed::On(grant) => {
                 let mut state = self.state();
-                state.passes = 0;
-                state.phase = Phase::Idle;
-                self.kick(&mut state);
-                wake(state);
-                true
+                state.passes += 1;
+                match self.deliver(&mut state, next, grant) {
+                    None => {
+                        self.let_followers_in(&mut state);
+                        wake(state);
+                    }
+                    Some(grant) => {
+                        drop(state);
+                        // It gave up meanwhile. The tenure that ends here was whole.
+                        let _ = self.let_go(&grant);
+                    }
+                }
+                Some(Ok(()))
             }
         }
+    }
+
+    /// Releases a grant that nobody has.
+    fn let_go(self: &Arc<Slot>, grant: &Grant) -> Result<()> {
+        let ended = grant.record.clone().map(|record| (record, grant.state_offset));
+        let released = acquire::unlock(&self.place, grant, ended);
+        self.freed(released)
+    }
+
+    /// After a release's system calls: nobody has the lock here.
+    fn freed(self: &Arc<Slot>, released: Result<()>) -> Result<()> {
+        let mut state = self.state();
+        if released.is_err() {
+            // The guard's own descriptors are closed with it: that frees what could not be unlocked.
+            state.kept = Kept::default();
+        }
+        state.passes = 0;
+        state.phase = Phase::Idle;
+        self.kick(&mut state);
+        wake(state);
+        released
     }
 
     /// That somebody holds it, and who.

@@ -1,0 +1,182 @@
+//! What the protocol's model found: an anchor that goes, a fence that is overtaken, a swap that nobody looks for. Each needs
+//! two programs at certain steps, so one of them is stopped there.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+use tenure_tests::strace::Strace;
+use tenure_tests::{Actor, folder, has, needs};
+
+fn ready(target: &Path) -> Actor {
+    let mut actor = Actor::start();
+    actor.must(&format!("open l {}", target.display()));
+    actor
+}
+
+fn fence(granted: &Value) -> u64 {
+    granted["fence"].as_u64().unwrap_or_else(|| panic!("{granted}"))
+}
+
+/// Acquires and releases, so that the anchor is there.
+fn anchored(target: &Path) -> Actor {
+    let mut actor = ready(target);
+    actor.must("acquire l g never");
+    actor.must("release g");
+    actor
+}
+
+/// Stops `actor` after the `nth` of this system call in what it is told.
+fn stopped_after(actor: &mut Actor, line: &str, call: &str, nth: u32) {
+    let (trace, inject) = (format!("trace={call}"), format!("inject={call}:signal=STOP:when={nth}"));
+    let strace = Strace::attach(actor.pid(), &["-e", &trace, "-e", &inject]);
+    actor.tell(line);
+    strace.wait_for("stopped by SIGSTOP");
+    // Let go of while it is stopped: no kill waits for it.
+    drop(strace);
+}
+
+fn go_on(actor: &mut Actor) -> Value {
+    // SAFETY: no precondition; the child is not reaped yet.
+    unsafe { libc::kill(i32::try_from(actor.pid()).unwrap(), libc::SIGCONT) };
+    actor.hear()
+}
+
+/// The anchor of one that has the kernel lock and has written its record goes, and another acquires and releases meanwhile.
+/// The link that comes next takes the anchor by its name, which is the other's.
+fn goes_before_the_link(remove: impl Fn(&Path)) {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    drop(anchored(&target));
+    let mut late = ready(&target);
+    stopped_after(&mut late, "acquire l g 10000", "pwrite64", 1);
+    remove(&target);
+    let mut other = ready(&target);
+    let before = fence(&other.must("acquire l g never"));
+    other.must("release g");
+
+    let granted = go_on(&mut late);
+    assert!(fence(&granted) > before, "{granted} comes after {before}");
+    late.must("check g");
+    other.must_fail("acquire l h never", "busy");
+    late.must("release g");
+    other.must("acquire l h never");
+}
+
+#[test]
+fn an_anchor_that_is_removed_before_the_link_is_no_grant() {
+    goes_before_the_link(|target| fs::remove_dir_all(target.with_file_name(".tenure")).unwrap());
+}
+
+#[test]
+fn an_anchor_that_is_broken_before_the_link_is_no_grant() {
+    goes_before_the_link(|target| {
+        Actor::start().must(&format!("break {} force", target.display()));
+    });
+}
+
+/// Without hard links: the lock file is a copy, which does not depend on the anchor's name.
+#[test]
+fn an_anchor_that_is_removed_before_the_copy_is_shown_is_no_grant() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    drop(anchored(&target));
+    let mut late = ready(&target);
+    let faults = ["-e", "trace=linkat,pwrite64", "-e", "inject=linkat:error=EPERM"];
+    // The second is the copy's.
+    let args = [&faults[..], &["-e", "inject=pwrite64:signal=STOP:when=2"]].concat();
+    let strace = Strace::attach(late.pid(), &args);
+    late.tell("acquire l g 10000");
+    strace.wait_for("stopped by SIGSTOP");
+    fs::remove_file(target.with_file_name(".tenure").join("t.lock")).unwrap();
+    let mut other = ready(&target);
+    let before = fence(&other.must("acquire l g never"));
+    other.must("release g");
+    let granted = go_on(&mut late);
+    assert!(fence(&granted) > before, "{granted} comes after {before}");
+    late.must("check g");
+    other.must_fail("acquire l h never", "busy");
+    drop(strace);
+}
+
+/// A clock that was set back, as far as fences go: the last one is a day ahead of it.
+fn set_back(target: &Path) {
+    let ahead = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() + 86_400_000_000;
+    let anchor = target.with_file_name(".tenure").join("t.lock");
+    let text = fs::read_to_string(&anchor).unwrap();
+    let (head, tail) = text.split_once("\"fence\": ").unwrap();
+    let rest = tail.trim_start_matches(|digit: char| digit.is_ascii_digit());
+    let width = tail.len() - rest.len();
+    fs::write(&anchor, format!("{head}\"fence\": {ahead:width$}{rest}")).unwrap();
+}
+
+#[test]
+fn a_break_carries_on_the_fence_of_who_was_granted_meanwhile() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut first = anchored(&target);
+    set_back(&target);
+    first.must("acquire l g never");
+    let mut breaker = Actor::start();
+    // It has made the new anchor, and has not renamed it yet.
+    stopped_after(&mut breaker, &format!("break {} force", target.display()), "pwrite64", 1);
+    first.must("release g");
+    let second = fence(&first.must("acquire l h never"));
+    let broken = go_on(&mut breaker);
+    assert_eq!(broken["ok"], true, "{broken}");
+    let mut third = ready(&target);
+    let granted = third.must("acquire l g 10000");
+    assert!(fence(&granted) > second, "{granted} comes after {second}");
+}
+
+/// An actor that died in a takeover: the lock file shows it, and the swap names what it judged.
+fn dead_in_a_takeover(target: &Path, judged: impl FnOnce(&Path)) {
+    let mut dead = anchored(target);
+    judged(target);
+    let faults = ["-e", "trace=unlinkat", "-e", "inject=unlinkat:signal=KILL:when=1"];
+    let strace = Strace::attach(dead.pid(), &faults);
+    dead.tell("acquire l g never");
+    dead.await_end();
+    drop(strace);
+    assert!(target.with_file_name(".tenure").join("t.lock.swap").exists());
+}
+
+fn dead_foreign(target: &Path) {
+    let mut child = Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    let text = format!("{{\n  \"pid\": {},\n  \"createdAt\": \"2026-03-02T10:00:00.000Z\"\n}}", child.id());
+    fs::write(target.with_file_name("t.lock"), text).unwrap();
+}
+
+/// A foreign program, or a person, removes the dead native's lock file, and with it the anchor's second link, which tells of
+/// a swap. The record tells of it too.
+#[test]
+fn a_swap_is_found_although_the_lock_file_was_removed() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    dead_in_a_takeover(&target, dead_foreign);
+    fs::remove_file(target.with_file_name("t.lock")).unwrap();
+    let mut next = ready(&target);
+    let granted = next.must("acquire l g never");
+    assert_ne!(granted["crashed"], Value::Null, "{granted}");
+    assert!(!target.with_file_name(".tenure").join("t.lock.swap").exists());
+    next.must("release g");
+    // Told once.
+    assert_eq!(next.must("acquire l g never")["crashed"], Value::Null);
+}

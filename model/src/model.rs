@@ -1,0 +1,151 @@
+//! The model: every action that may come next.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use stateright::{Model, Property};
+
+use crate::config::Config;
+use crate::state::State;
+use crate::{foreign, native, others, properties};
+
+/// What may happen next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// A native's next step.
+    Native(usize),
+    /// The step of a helper that it left behind.
+    Helper(usize),
+    /// The watchdog's look at its wait.
+    Recheck(usize),
+    /// The watchdog revokes its tenure.
+    Revoke(usize),
+    /// It passes its tenure on.
+    Pass(usize),
+    /// It dies.
+    CrashNative(usize),
+    /// A foreign program's next step.
+    Foreign(usize),
+    /// It dies.
+    CrashForeign(usize),
+    /// The break's next step.
+    Break,
+    /// It dies.
+    CrashBreak,
+    /// The pruning's next step.
+    Prune,
+    /// It dies.
+    CrashPrune,
+    /// `rm -r .tenure`: the name that goes.
+    Wipe(usize),
+    /// A person removes the lock file.
+    UserRm,
+}
+
+impl Action {
+    /// One that nobody needs to happen.
+    pub(crate) fn is_fault(self) -> bool {
+        matches!(
+            self,
+            Action::Revoke(_)
+                | Action::CrashNative(_)
+                | Action::CrashForeign(_)
+                | Action::CrashBreak
+                | Action::CrashPrune
+                | Action::UserRm
+        )
+    }
+}
+
+/// The protocol, in one configuration.
+pub struct Protocol {
+    /// It.
+    pub config: Config,
+    /// Fingerprints of states from which every native is known to come to its end.
+    pub(crate) known_to_end: Mutex<HashSet<u64>>,
+    /// Properties of which the first discovery was made, by their bits. Those after it are not told: the checker would
+    /// keep the last, and in a search in breadth the first is the shortest.
+    found: AtomicU32,
+}
+
+impl Protocol {
+    /// The protocol, in this configuration.
+    pub fn new(config: Config) -> Protocol {
+        Protocol { config, known_to_end: Mutex::default(), found: AtomicU32::new(0) }
+    }
+
+    /// `discovered`, and for the first time.
+    pub(crate) fn first(&self, property: u32, discovered: bool) -> bool {
+        discovered && self.found.fetch_or(1 << property, Ordering::Relaxed) & (1 << property) == 0
+    }
+}
+
+impl Model for Protocol {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State::start(&self.config)]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        for i in 0..state.natives.len() {
+            actions.push(Action::Native(i));
+            if state.natives[i].helper != native::Helper::None {
+                actions.push(Action::Helper(i));
+            }
+            actions.push(Action::Recheck(i));
+            if self.config.pass {
+                actions.push(Action::Pass(i));
+            }
+            if state.left.revokes > 0 {
+                actions.push(Action::Revoke(i));
+            }
+        }
+        actions.extend((0..state.foreign.len()).map(Action::Foreign));
+        actions.extend([Action::Break, Action::Prune]);
+        if state.wiper.on || state.left.wipes > 0 {
+            actions.extend((0..4).map(Action::Wipe));
+        }
+        if state.left.crashes > 0 {
+            actions.extend((0..state.natives.len()).map(Action::CrashNative));
+            actions.extend((0..state.foreign.len()).map(Action::CrashForeign));
+            actions.extend([Action::CrashBreak, Action::CrashPrune]);
+        }
+        actions.push(Action::UserRm);
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let config = &self.config;
+        let mut state = last.clone();
+        let it = &mut state;
+        match action {
+            Action::Native(i) => native::step(config, it, i),
+            Action::Helper(i) => native::helper_step(it, i),
+            Action::Recheck(i) => native::recheck(config, it, i),
+            Action::Revoke(i) => native::revoke(it, i),
+            Action::Pass(i) => native::pass(config, it, i),
+            Action::CrashNative(i) => native::crash(it, i),
+            Action::Foreign(i) => foreign::step(it, i),
+            Action::CrashForeign(i) => foreign::crash(it, i),
+            Action::Break => others::break_step(config, it),
+            Action::CrashBreak => others::end_break(it),
+            Action::Prune => others::prune_step(config, it),
+            Action::CrashPrune => others::end_prune(it),
+            Action::Wipe(name) => others::wipe_step(it, name),
+            Action::UserRm => others::user_rm(it),
+        }?;
+        let died = [Action::CrashBreak, Action::CrashPrune].contains(&action)
+            || matches!(action, Action::CrashNative(_) | Action::CrashForeign(_));
+        if died {
+            it.left.crashes -= 1;
+        }
+        it.settle(config);
+        Some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Protocol>> {
+        properties::all()
+    }
+}

@@ -1,0 +1,187 @@
+//! Which function of the code makes each step, and by which system call.
+
+use crate::foreign::ForeignPc;
+use crate::model::Action;
+use crate::native::{After, Helper, Native, Pc};
+use crate::others::{BreakPc, PrunePc};
+use crate::prepare::PreparePc;
+use crate::state::State;
+
+/// A step of the code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The file in `crates/tenure/src`, without its suffix.
+    pub file: &'static str,
+    /// The function in it.
+    pub function: &'static str,
+    /// The system call, as strace shows it.
+    pub call: &'static str,
+}
+
+const fn step(file: &'static str, function: &'static str, call: &'static str) -> Step {
+    Step { file, function, call }
+}
+
+/// The next step of a native, if it has one of its own.
+pub fn native(native: &Native) -> Option<Step> {
+    Some(match native.pc {
+        Pc::Open => step("anchor", "open_existing", "openat(anchor)"),
+        Pc::Make => step("anchor", "make", "openat(anchor, O_CREAT|O_EXCL)"),
+        Pc::MakeFolder => step("anchor", "make_folder", "mkdirat(.tenure)"),
+        Pc::TryLock if native.waits => step("acquire", "turn", "flock(anchor, LOCK_EX|LOCK_NB)"),
+        Pc::TryLock => step("acquire", "tries", "flock(anchor, LOCK_EX|LOCK_NB)"),
+        Pc::CompareRefused => step("acquire", "tries", "stat(anchor)"),
+        Pc::Queue => step("acquire", "turn", "flock(anchor, LOCK_EX)"),
+        Pc::Compare => step("anchor", "current", "stat(anchor)"),
+        Pc::RecoverLook => step("presence", "recover", "stat(swap)"),
+        Pc::RecoverJudge => step("presence", "is_dead", "openat(swap), flock or F_SETLEASE"),
+        Pc::RecoverShown => step("presence", "recover", "stat(lock file)"),
+        Pc::RecoverExchange => step("presence", "recover", "renameat2(swap, lock file, RENAME_EXCHANGE)"),
+        Pc::RecoverRename => step("presence", "recover", "renameat2(swap, lock file, RENAME_NOREPLACE)"),
+        Pc::RecoverUnlink => step("presence", "recover", "unlinkat(swap)"),
+        Pc::Visible => step("presence", "show", "stat(lock file)"),
+        Pc::Write => step("presence", "write", "pwrite(anchor)"),
+        Pc::CompareAgain => step("presence", "enter", "stat(anchor)"),
+        Pc::Link => step("presence", "enter", "linkat(anchor, lock file)"),
+        Pc::Prepare => prepare(native.prepare.pc),
+        Pc::RenameNew => step("presence", "show_copy", "renameat2(new, lock file, RENAME_NOREPLACE)"),
+        Pc::UnlinkNew => step("presence", "show_copy", "unlinkat(new)"),
+        Pc::Look => step("presence", "look", "openat(lock file)"),
+        Pc::Judge => step("presence", "judge_found", "read(lock file), flock or F_SETLEASE"),
+        Pc::Mark => step("presence", "enter", "pwrite(anchor, aborted)"),
+        Pc::LinkSwap => step("presence", "put_swap", "linkat(anchor, swap)"),
+        Pc::RenameSwap => step("presence", "put_swap", "renameat(new, swap)"),
+        Pc::Exchange | Pc::ExchangeBack => step("presence", "take_over", "renameat2(swap, lock file, RENAME_EXCHANGE)"),
+        Pc::DropSwapGone | Pc::DropSwapAdopt | Pc::DropSwap | Pc::DropSwapBack => {
+            step("presence", "take_over", "unlinkat(swap)")
+        }
+        Pc::Out | Pc::OutAgain => step("presence", "take_over", "stat(swap)"),
+        Pc::Verify => step("presence", "take_over", "stat(lock file)"),
+        Pc::AdoptOpen => step("presence", "adopt", "flock(lock file, LOCK_UN), openat(lock file)"),
+        Pc::AdoptLock => step("presence", "adopt", "flock(lock file, LOCK_EX|LOCK_NB)"),
+        Pc::AdoptWrite => step("presence", "adopt", "pwrite(lock file)"),
+        Pc::AdoptVerify => step("presence", "adopt", "stat(lock file)"),
+        Pc::Unmark => step("presence", "settle", "pwrite(anchor, held)"),
+        Pc::Settle => step("presence", "confirm", "stat(anchor)"),
+        Pc::SettleCopy => step("presence", "confirm", "stat(lock file)"),
+        Pc::UndoCompare | Pc::HideCompare => step("presence", "hide", "stat(lock file)"),
+        Pc::UndoUnlink | Pc::HideUnlink => step("presence", "hide", "unlinkat(lock file)"),
+        Pc::UndoUnlockCopy => step("presence", "show", "close(lock file)"),
+        Pc::Restore => step("presence", "restore", "pwrite(anchor)"),
+        Pc::RestoreLost => step("presence", "undo", "pwrite(anchor)"),
+        Pc::DropAnchor => step("acquire", "drop_anchor", "flock(anchor, LOCK_UN)"),
+        Pc::LetGo => step("acquire", "let_go", "flock(anchor, LOCK_UN)"),
+        Pc::WaitNative => step("acquire", "wait_for_blocker", "flock(lock file, LOCK_EX)"),
+        Pc::CloseWaited => step("acquire", "wait_for_blocker", "close(lock file)"),
+        Pc::WaitForeign => step("queue", "watch", "poll(inotify, pidfd)"),
+        Pc::Hold => step("guard", "release", ""),
+        Pc::PassWrite => step("acquire", "pass", "pwrite(anchor)"),
+        Pc::PassAnchor => step("acquire", "pass", "stat(anchor)"),
+        Pc::PassLock => step("acquire", "pass", "stat(lock file)"),
+        Pc::End => step("tenure", "end", ""),
+        Pc::UnlockCopy => step("acquire", "unlock", "flock(lock file, LOCK_UN)"),
+        Pc::Unlock => step("acquire", "unlock", "flock(anchor, LOCK_UN)"),
+        Pc::Believe => step("guard", "check", ""),
+        Pc::Done | Pc::Failed | Pc::Dead => return None,
+    })
+}
+
+/// The next step of a file in the making.
+pub fn prepare(pc: PreparePc) -> Step {
+    match pc {
+        PreparePc::Create => step("anchor", "prepare", "openat(new, O_CREAT|O_EXCL)"),
+        PreparePc::Folder => step("anchor", "make_folder", "mkdirat(.tenure)"),
+        PreparePc::Lock => step("anchor", "prepare", "flock(new, LOCK_EX|LOCK_NB)"),
+        PreparePc::Compare => step("anchor", "prepare", "stat(new)"),
+        PreparePc::Write => step("anchor", "prepare", "pwrite(new)"),
+        PreparePc::DropOpen => step("anchor", "drop_dead", "openat(new)"),
+        PreparePc::DropLock => step("anchor", "drop_dead", "flock(new, LOCK_EX|LOCK_NB)"),
+        PreparePc::DropCompare => step("anchor", "drop_dead", "stat(new)"),
+        PreparePc::DropUnlink => step("anchor", "drop_dead", "unlinkat(new)"),
+    }
+}
+
+/// The next step of a break.
+pub fn breaking(pc: BreakPc) -> Step {
+    match pc {
+        BreakPc::Idle => step("clean", "break_lock", ""),
+        BreakPc::Look => step("clean", "replace_anchor", "openat(lock file)"),
+        BreakPc::Read => step("clean", "replace_anchor", "openat(anchor)"),
+        BreakPc::Prepare => step("anchor", "prepare", ""),
+        BreakPc::Rename => step("clean", "replace_anchor", "renameat(new, anchor)"),
+        BreakPc::ReadAgain => step("clean", "replace_anchor", "pread(old anchor)"),
+        BreakPc::WriteFence => step("clean", "replace_anchor", "pwrite(new anchor)"),
+        BreakPc::Compare => step("clean", "replace_anchor", "stat(lock file)"),
+        BreakPc::Unlink => step("clean", "replace_anchor", "unlinkat(lock file)"),
+        BreakPc::Unlock => step("clean", "replace_anchor", "flock(new anchor, LOCK_UN)"),
+    }
+}
+
+/// The next step of a pruning.
+pub fn pruning(pc: PrunePc) -> Step {
+    match pc {
+        PrunePc::Idle => step("clean", "prune", "stat(new)"),
+        PrunePc::NewOpen => prepare(PreparePc::DropOpen),
+        PrunePc::NewLock => prepare(PreparePc::DropLock),
+        PrunePc::NewCompare => prepare(PreparePc::DropCompare),
+        PrunePc::NewUnlink => prepare(PreparePc::DropUnlink),
+        PrunePc::Open => step("clean", "prune", "openat(anchor)"),
+        PrunePc::Lease => step("clean", "prune", "fcntl(anchor, F_SETLEASE)"),
+        PrunePc::Lock => step("clean", "prune", "flock(anchor, LOCK_EX|LOCK_NB)"),
+        PrunePc::Compare => step("clean", "prune", "stat(anchor)"),
+        PrunePc::Shown => step("clean", "prune", "stat(lock file)"),
+        // As in an acquire, what it finds is recovered. Here it goes no further.
+        PrunePc::Swap => step("presence", "recover", "stat(swap)"),
+        PrunePc::Unlink => step("clean", "prune", "unlinkat(anchor)"),
+        PrunePc::Folder => step("clean", "remove_folder", "unlinkat(.tenure)"),
+    }
+}
+
+/// What this action is, in words: one line of a trace.
+pub fn line(state: &State, action: Action) -> String {
+    let words = |step: Option<Step>| {
+        step.map_or(String::new(), |step| format!("{}::{} {}", step.file, step.function, step.call))
+    };
+    match action {
+        Action::Native(i) => {
+            let native = &state.natives[i];
+            let for_takeover = native.after == After::TakeOver && native.pc == Pc::Prepare;
+            let end = if for_takeover { ", for the swap" } else { "" };
+            format!("native {i}: {}{end}", words(self::native(native)))
+        }
+        Action::Helper(i) => {
+            let call = match state.natives[i].helper {
+                Helper::Locked(_) => "close",
+                _ => "flock(LOCK_EX)",
+            };
+            format!("native {i}, a helper that was left behind: queue::help {call}")
+        }
+        Action::Recheck(i) => format!("native {i}, its watchdog: queue::recheck stat"),
+        Action::Revoke(i) => format!("native {i}, its watchdog: queue::revoke"),
+        Action::Pass(i) => format!("native {i}: queue::pass"),
+        Action::CrashNative(i) => format!("native {i}: dies before {}", words(self::native(&state.natives[i]))),
+        Action::Foreign(i) => {
+            let words = match state.foreign[i].pc {
+                ForeignPc::Open if state.lock.is_some() => "finds the lock file dead",
+                ForeignPc::Open => "makes the lock file",
+                ForeignPc::Write => "writes its record, and holds",
+                ForeignPc::Remove => "removes what has the name by now",
+                _ => "removes the lock file, and ends",
+            };
+            format!("foreign {i}: {words}")
+        }
+        Action::CrashForeign(i) => format!("foreign {i}: dies"),
+        Action::Break if state.breaker.pc == BreakPc::Prepare => {
+            format!("break: {}", words(Some(prepare(state.breaker.prepare.pc))))
+        }
+        Action::Break => format!("break: {}", words(Some(breaking(state.breaker.pc)))),
+        Action::CrashBreak => "break: dies".to_owned(),
+        Action::Prune => format!("prune: {}", words(Some(pruning(state.pruner.pc)))),
+        Action::CrashPrune => "prune: dies".to_owned(),
+        Action::Wipe(name) => {
+            let words = if state.wiper.on { ["anchor", "swap", "new", "the folder"][name] } else { "begins" };
+            format!("rm -r .tenure: {words}")
+        }
+        Action::UserRm => "a person: rm of the lock file".to_owned(),
+    }
+}

@@ -1,0 +1,307 @@
+//! Everyone else: an operator's break, `clean` at an idle anchor, a person who removes files.
+
+use crate::config::{Config, Guard};
+use crate::prepare::{Prepare, Prepared};
+use crate::state::{Ino, Record, State, Uncovered, Who};
+
+/// Where a break stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum BreakPc {
+    /// It has not begun, or has ended.
+    #[default]
+    Idle,
+    /// Look at the lock file.
+    Look,
+    /// Open the anchor and read its fence.
+    Read,
+    /// Make a new anchor, locked.
+    Prepare,
+    /// Rename it over the old one.
+    Rename,
+    /// Read the old one's fence again.
+    ReadAgain,
+    /// Write the greater one.
+    WriteFence,
+    /// Is the lock file the one that was looked at?
+    Compare,
+    /// Then it goes.
+    Unlink,
+    /// The new anchor's kernel lock.
+    Unlock,
+}
+
+/// `break --force`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Breaker {
+    /// What it does next.
+    pub pc: BreakPc,
+    /// The lock file that it saw.
+    pub shown: Option<Ino>,
+    /// The old anchor, open.
+    pub old: Option<Ino>,
+    /// The new one.
+    pub fresh: Option<Ino>,
+    /// The fence to be carried on.
+    pub fence: u8,
+    /// The new one in the making.
+    pub prepare: Prepare,
+}
+
+impl Breaker {
+    pub(crate) fn each_ino(&mut self, change: &mut dyn FnMut(&mut Option<Ino>)) {
+        change(&mut self.shown);
+        change(&mut self.old);
+        change(&mut self.fresh);
+        change(&mut self.prepare.file);
+    }
+
+    fn go(&mut self, pc: BreakPc) {
+        self.pc = pc;
+    }
+}
+
+pub(crate) fn break_step(config: &Config, state: &mut State) -> Option<()> {
+    let mut me = state.breaker;
+    match me.pc {
+        BreakPc::Idle => {
+            // `inspect` found a native that lives: its lock file's kernel lock, or its anchor's.
+            let held = |name: Option<Ino>| name.is_some_and(|ino| state.inode(ino).lock.is_some());
+            let seen =
+                held(state.anchor) || state.lock.is_some_and(|ino| state.record(ino).is_native() && held(state.lock));
+            (state.left.breaks > 0 && seen).then_some(())?;
+            state.left.breaks -= 1;
+            me.go(BreakPc::Look);
+        }
+        BreakPc::Look => {
+            me.shown = state.lock;
+            me.fence = state.lock.and_then(|ino| state.record(ino).fence()).unwrap_or(0);
+            me.go(BreakPc::Read);
+        }
+        BreakPc::Read => {
+            me.old = state.anchor;
+            me.fence = me.fence.max(me.old.and_then(|ino| state.record(ino).fence()).unwrap_or(0));
+            if !config.guards(Guard::BreakCarriesTheFence) {
+                me.fence = 0;
+            }
+            me.go(BreakPc::Prepare);
+        }
+        BreakPc::Prepare => {
+            let record = Record::Native { by: None, fence: me.fence, aborted: false };
+            if let Prepared::Ready(file) = me.prepare.step(config, state, Who::BREAKER, record)? {
+                me.fresh = Some(file);
+                me.prepare = Prepare::default();
+                me.go(BreakPc::Rename);
+            }
+        }
+        BreakPc::Rename if state.new.is_none() => return end_break(state),
+        BreakPc::Rename => {
+            state.anchor = state.new.take();
+            state.past.broken = true;
+            let carries = config.guards(Guard::BreakCarriesTheFence) && config.guards(Guard::BreakReadsTheFenceAgain);
+            let again = carries && me.old.is_some();
+            me.go(if again { BreakPc::ReadAgain } else { BreakPc::Compare });
+        }
+        BreakPc::ReadAgain => {
+            let later = me.old.and_then(|ino| state.record(ino).fence()).unwrap_or(0);
+            me.go(if later > me.fence { BreakPc::WriteFence } else { BreakPc::Compare });
+            me.fence = me.fence.max(later);
+        }
+        BreakPc::WriteFence => {
+            state.write(me.fresh?, Record::Native { by: None, fence: me.fence, aborted: false });
+            me.go(BreakPc::Compare);
+        }
+        BreakPc::Compare => {
+            let same = me.shown.is_some() && state.lock == me.shown;
+            me.go(if same { BreakPc::Unlink } else { BreakPc::Unlock });
+        }
+        BreakPc::Unlink => {
+            state.removed(state.lock, Uncovered::ByPerson);
+            state.lock = None;
+            me.go(BreakPc::Unlock);
+        }
+        BreakPc::Unlock => return end_break(state),
+    }
+    state.breaker = me;
+    Some(())
+}
+
+/// It ends, or dies: its descriptors are closed.
+pub(crate) fn end_break(state: &mut State) -> Option<()> {
+    (state.breaker.pc != BreakPc::Idle).then_some(())?;
+    // It dies before it has carried on what was granted while it was at it.
+    state.past.forgotten |= matches!(state.breaker.pc, BreakPc::ReadAgain | BreakPc::WriteFence);
+    unlock_all(state, Who::BREAKER);
+    state.breaker = Breaker::default();
+    Some(())
+}
+
+fn unlock_all(state: &mut State, who: Who) {
+    for inode in &mut state.inodes {
+        inode.lock = inode.lock.filter(|owner| *owner != who);
+    }
+}
+
+/// Where the pruning stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum PrunePc {
+    /// It has not begun, or has ended.
+    #[default]
+    Idle,
+    /// Is there a half-made file? Open it.
+    NewOpen,
+    /// Try its kernel lock.
+    NewLock,
+    /// Does it still have its name?
+    NewCompare,
+    /// It goes.
+    NewUnlink,
+    /// Open the anchor.
+    Open,
+    /// Has anyone it open for writing?
+    Lease,
+    /// Try its kernel lock.
+    Lock,
+    /// Is it still the anchor?
+    Compare,
+    /// Is it shown as the lock file?
+    Shown,
+    /// Is there a swap?
+    Swap,
+    /// It goes.
+    Unlink,
+    /// So does an empty `.tenure`.
+    Folder,
+}
+
+/// `clean`, at an anchor that has been idle for long enough.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Pruner {
+    /// What it does next.
+    pub pc: PrunePc,
+    /// What it has open.
+    pub file: Option<Ino>,
+}
+
+pub(crate) fn prune_step(config: &Config, state: &mut State) -> Option<()> {
+    let mut me = state.pruner;
+    let who = Who::PRUNER;
+    let mut go = |pc| me.pc = pc;
+    match state.pruner.pc {
+        PrunePc::Idle => {
+            (state.left.pruners > 0).then_some(())?;
+            state.left.pruners -= 1;
+            go(if state.new.is_some() { PrunePc::NewOpen } else { PrunePc::Open });
+        }
+        PrunePc::NewOpen => {
+            go(if state.new.is_some() { PrunePc::NewLock } else { PrunePc::Open });
+            me.file = state.new;
+        }
+        // Its maker lives: it is let be, and the anchor with it.
+        PrunePc::NewLock => {
+            if !state.try_lock(me.file?, who) {
+                return end_prune(state);
+            }
+            go(PrunePc::NewCompare);
+        }
+        PrunePc::NewCompare if state.new == me.file => go(PrunePc::NewUnlink),
+        PrunePc::NewUnlink | PrunePc::NewCompare => {
+            if state.pruner.pc == PrunePc::NewUnlink {
+                state.new = None;
+            }
+            go(PrunePc::Open);
+            state.unlock(me.file.take()?, who);
+        }
+        PrunePc::Open if state.anchor.is_none() => return end_prune(state),
+        PrunePc::Open => {
+            go(PrunePc::Lease);
+            me.file = state.anchor;
+        }
+        PrunePc::Lease => {
+            let open = state.natives.iter().any(|native| native.fd == me.file) || state.breaker.fresh == me.file;
+            if open {
+                return end_prune(state);
+            }
+            go(if config.guards(Guard::PruneLocks) { PrunePc::Lock } else { PrunePc::Compare });
+        }
+        PrunePc::Lock => {
+            if !state.try_lock(me.file?, who) {
+                return end_prune(state);
+            }
+            go(PrunePc::Compare);
+        }
+        PrunePc::Compare if state.anchor != me.file => return end_prune(state),
+        PrunePc::Compare => go(PrunePc::Shown),
+        PrunePc::Shown if state.lock == me.file => return end_prune(state),
+        PrunePc::Shown => go(PrunePc::Swap),
+        PrunePc::Swap if state.swap.is_some() => return end_prune(state),
+        PrunePc::Swap => go(PrunePc::Unlink),
+        PrunePc::Unlink => {
+            state.anchor = None;
+            state.past.forgotten = true;
+            go(PrunePc::Folder);
+        }
+        PrunePc::Folder => {
+            state.folder = [state.anchor, state.swap, state.new].iter().any(Option::is_some);
+            return end_prune(state);
+        }
+    }
+    state.pruner = me;
+    Some(())
+}
+
+/// It ends, or dies.
+pub(crate) fn end_prune(state: &mut State) -> Option<()> {
+    (state.pruner.pc != PrunePc::Idle).then_some(())?;
+    unlock_all(state, Who::PRUNER);
+    state.pruner = Pruner::default();
+    Some(())
+}
+
+/// `rm -r .tenure`: what was in it when it was read goes name by name, in any order, and then the folder if it is empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Wiper {
+    /// It is at it.
+    pub on: bool,
+    /// The names that are still to go: the anchor, the swap, the half-made one.
+    pub names: [bool; 3],
+}
+
+/// `nth`: which name goes next; 3: the folder.
+pub(crate) fn wipe_step(state: &mut State, nth: usize) -> Option<()> {
+    if !state.wiper.on {
+        (nth == 3 && state.left.wipes > 0).then_some(())?;
+        state.left.wipes -= 1;
+        let names = [state.anchor, state.swap, state.new].map(|name| name.is_some());
+        state.wiper = Wiper { on: true, names };
+        return Some(());
+    }
+    if nth == 3 {
+        (state.wiper.names == [false; 3]).then_some(())?;
+        state.wiper = Wiper::default();
+        state.folder = [state.anchor, state.swap, state.new].iter().any(Option::is_some);
+        return Some(());
+    }
+    state.wiper.names[nth].then_some(())?;
+    state.wiper.names[nth] = false;
+    let name = match nth {
+        0 => &mut state.anchor,
+        1 => &mut state.swap,
+        _ => &mut state.new,
+    };
+    let removed = name.take();
+    state.past.wiped |= removed.is_some();
+    state.past.forgotten |= nth == 0 && removed.is_some();
+    if nth == 1 {
+        state.removed(removed, Uncovered::ByPerson);
+    }
+    Some(())
+}
+
+/// A person removes the lock file.
+pub(crate) fn user_rm(state: &mut State) -> Option<()> {
+    (state.left.user_rm > 0 && state.lock.is_some()).then_some(())?;
+    state.left.user_rm -= 1;
+    state.removed(state.lock, Uncovered::ByPerson);
+    state.lock = None;
+    Some(())
+}

@@ -1,0 +1,161 @@
+//! What must hold in every state, and what may happen once somebody did what no native can prevent.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use stateright::{Model, Property};
+
+use crate::config::Way;
+use crate::model::{Action, Protocol};
+use crate::native::Pc;
+use crate::state::{State, Uncovered};
+
+/// Two natives hold.
+pub const NATIVES_EXCLUDE: &str = "no two natives hold";
+/// Two natives would go on although they asked.
+pub const ONE_CHECKS: &str = "no two natives pass check()";
+/// A native and a foreign program hold.
+pub const FOREIGN_EXCLUDED: &str = "no native holds beside a live foreign holder";
+/// A fence was granted twice, or a smaller one later.
+pub const FENCE_GROWS: &str = "the fence grows with every grant";
+/// Somebody waits for ever.
+pub const NOBODY_STUCK: &str = "from every state, every live native can come to its end";
+/// A swap is there although a native went by it.
+pub const SWAP_RECOVERED: &str = "no swap is left beside a holder";
+/// A holder is told that it lost the lock, although nobody took it.
+pub const CHECK_TELLS: &str = "check() fails only after a break or a removal";
+/// A lock file that nobody stands for.
+pub const NO_PHANTOM: &str = "a native's lock file without its holder is left by a crash alone";
+/// An acquire ended with an error.
+pub const NO_ERRORS: &str = "no acquire ends with an error";
+/// The foreign protocol's own race.
+pub const FOREIGN_RACE: &str = "a native beside a foreign holder: a foreign program removed a live lock file";
+/// A person's doing.
+pub const PERSON_REMOVED: &str = "a native beside a foreign holder: a person removed a live lock file";
+/// What a break, or a person who removed both files of a holder, brings about.
+pub const NATIVES_FORCED: &str = "two natives hold: one was broken, or both its files removed";
+
+pub(crate) fn all() -> Vec<Property<Protocol>> {
+    vec![
+        Property::always(NATIVES_EXCLUDE, |model, state: &State| {
+            !model.first(0, state.natives_holding() > 1 && !natives_excused(state))
+        }),
+        Property::always(ONE_CHECKS, |model, state: &State| {
+            !model.first(1, (0..state.natives.len()).filter(|i| state.passes_check(*i)).count() > 1)
+        }),
+        Property::always(FOREIGN_EXCLUDED, |model, state: &State| {
+            !model.first(2, mixed(state, |one, other| (one, other) == (Uncovered::No, Uncovered::No)))
+        }),
+        Property::always(FENCE_GROWS, |model, state: &State| !model.first(3, state.past.fence_went_back)),
+        Property::always(NOBODY_STUCK, |model, state: &State| !model.first(4, !can_end(model, state))),
+        Property::always(SWAP_RECOVERED, |model, state: &State| {
+            let forced = state.past.broken || state.past.wiped;
+            !model.first(5, state.natives_holding() > 0 && state.swap.is_some() && !forced)
+        }),
+        Property::always(NO_ERRORS, |model, state: &State| !model.first(6, !no_errors(model, state))),
+        Property::always(CHECK_TELLS, |model, state: &State| {
+            let forced = state.past.broken || state.past.wiped;
+            let told = |i: usize| state.natives[i].uncovered != Uncovered::No || state.passes_check(i);
+            !model.first(10, !forced && (0..state.natives.len()).any(|i| state.natives[i].held && !told(i)))
+        }),
+        Property::always(NO_PHANTOM, |model, state: &State| {
+            let forced = state.past.broken || state.past.wiped || state.left.crashes < model.config.crashes;
+            let phantom =
+                state.lock.is_some_and(|ino| state.record(ino).is_native() && state.inode(ino).lock.is_none());
+            !model.first(11, phantom && !forced)
+        }),
+        Property::sometimes(FOREIGN_RACE, |model, state: &State| {
+            model.first(7, mixed(state, |one, other| one.max(other) == Uncovered::ByForeign))
+        }),
+        Property::sometimes(PERSON_REMOVED, |model, state: &State| {
+            model.first(8, mixed(state, |one, other| one.max(other) == Uncovered::ByPerson))
+        }),
+        Property::sometimes(NATIVES_FORCED, |model, state: &State| {
+            model.first(9, state.natives_holding() > 1 && natives_excused(state))
+        }),
+    ]
+}
+
+/// A native and a foreign program hold, of whom `uncovered` is so.
+fn mixed(state: &State, uncovered: impl Fn(Uncovered, Uncovered) -> bool) -> bool {
+    let natives = state.natives.iter().filter(|native| native.held);
+    let foreign = || state.foreign.iter().filter(|foreign| foreign.holds());
+    natives
+        .flat_map(|native| foreign().map(move |foreign| (native.uncovered, foreign.uncovered)))
+        .any(|(one, other)| uncovered(one, other))
+}
+
+/// A break takes a lock from whoever holds it. Where only `.tenure` is removed, the lock file still keeps natives out;
+/// where that was removed as well, nothing is left to find the holder by.
+fn natives_excused(state: &State) -> bool {
+    let uncovered = state.natives.iter().any(|native| native.held && native.uncovered != Uncovered::No);
+    state.past.broken || state.past.wiped && uncovered
+}
+
+/// Where two names cannot be exchanged, nothing but a dead native's copy can be taken over: no dead foreign program's lock
+/// file, and no half-made one that got its name because `.tenure` was removed.
+fn no_errors(model: &Protocol, state: &State) -> bool {
+    let in_place = model.config.way == Way::CopyInPlace;
+    let excused = in_place && (model.config.foreign > 0 || state.past.wiped);
+    excused || !state.natives.iter().any(|native| native.pc == Pc::Failed)
+}
+
+/// `AG EF`: from this state, some way leads to where every native has come to its end, without a crash, a removal or a
+/// revoke. Whose lock was broken, or removed with both its files, need not do anything for that: the others go on without
+/// it. A search in depth that stops at the first state known to have such a way.
+fn can_end(model: &Protocol, state: &State) -> bool {
+    let mut known = model.known_to_end.lock().expect("no thread panics with it");
+    let mut seen: HashSet<u64> = HashSet::new();
+    let mut path: Vec<(u64, Vec<State>)> = Vec::new();
+    let mut next = Some(state.clone());
+    loop {
+        if let Some(at) = next.take() {
+            let print = fingerprint(&at);
+            if known.contains(&print) || all_have_ended(&at) {
+                known.insert(print);
+                known.extend(path.iter().map(|(print, _)| *print));
+                return true;
+            }
+            if seen.insert(print) {
+                let mut actions = Vec::new();
+                model.actions(&at, &mut actions);
+                let steps = actions.into_iter().filter(|action: &Action| !action.is_fault()).rev();
+                let steps = steps.filter(|action| may_come(&at, *action));
+                path.push((print, steps.filter_map(|action| model.next_state(&at, action)).collect()));
+            }
+        }
+        let Some((_, following)) = path.last_mut() else { return false };
+        next = following.pop();
+        if next.is_none() {
+            path.pop();
+        }
+    }
+}
+
+/// It holds, but neither the anchor nor the lock file is its own any more.
+fn is_robbed(state: &State, i: usize) -> bool {
+    let native = &state.natives[i];
+    native.held && state.anchor != native.fd && state.lock != native.presence()
+}
+
+fn all_have_ended(state: &State) -> bool {
+    (0..state.natives.len()).all(|i| state.natives[i].has_ended() || is_robbed(state, i))
+}
+
+/// What has begun goes on; nothing new begins.
+fn may_come(state: &State, action: Action) -> bool {
+    match action {
+        Action::Break => state.breaker != Default::default(),
+        Action::Prune => state.pruner != Default::default(),
+        Action::Wipe(_) => state.wiper.on,
+        Action::Native(i) => !is_robbed(state, i),
+        Action::Pass(_) => false,
+        _ => true,
+    }
+}
+
+fn fingerprint(state: &State) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    state.hash(&mut hasher);
+    hasher.finish()
+}

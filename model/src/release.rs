@@ -1,0 +1,88 @@
+//! A native's release, a revoke, and a tenure that is passed on within its process.
+
+use crate::config::Guard;
+use crate::native::{Native, Pc, Turn};
+
+impl Turn<'_> {
+    pub(crate) fn release(&mut self) -> Option<()> {
+        match self.native.pc {
+            Pc::PassWrite => {
+                self.native.fence = self.state.next_fence(self.config, self.native.fence);
+                self.write_own(self.fd(), false);
+                if let Some(copy) = self.native.copy {
+                    self.write_own(copy, false);
+                }
+                if self.guards(Guard::PassWritesFirst) { self.go(Pc::PassAnchor) } else { self.passed() }
+            }
+            Pc::PassAnchor => {
+                let ours = self.state.anchor == self.native.fd;
+                self.go(if ours { Pc::PassLock } else { Pc::End })
+            }
+            Pc::PassLock if self.state.lock != self.native.presence() => self.go(Pc::End),
+            Pc::PassLock if self.guards(Guard::PassWritesFirst) => self.passed(),
+            Pc::PassLock => self.go(Pc::PassWrite),
+            Pc::End => {
+                self.native.held = !self.guards(Guard::EndsBeforeItLetsGo);
+                self.native.fence = 0;
+                self.go(if self.guards(Guard::HideBeforeUnlock) { Pc::HideCompare } else { Pc::UnlockCopy })
+            }
+            Pc::HideCompare => {
+                let ours = self.state.lock == self.native.presence();
+                self.native.lost = !ours;
+                let hides = ours || !self.guards(Guard::CompareAtRelease);
+                self.go(if hides { Pc::HideUnlink } else { self.after_hide() })
+            }
+            Pc::HideUnlink => {
+                // Between the look and the removal somebody may remove ours, and a foreign program make its own.
+                if self.state.lock != self.native.presence() && self.guards(Guard::CompareAtRelease) {
+                    self.state.removed_by_native(self.state.lock);
+                }
+                self.state.lock = None;
+                self.go(self.after_hide())
+            }
+            Pc::UnlockCopy => {
+                // Its descriptor stays a moment longer, which nobody notices.
+                if let Some(copy) = self.native.copy {
+                    self.state.unlock(copy, self.me);
+                }
+                self.go(Pc::Unlock)
+            }
+            Pc::Unlock => {
+                self.state.unlock(self.fd(), self.me);
+                if self.guards(Guard::HideBeforeUnlock) { self.released() } else { self.go(Pc::HideCompare) }
+            }
+            Pc::Believe => self.next(),
+            _ => None,
+        }
+    }
+
+    fn passed(&mut self) -> Option<()> {
+        self.native.rounds -= 1;
+        self.grant()
+    }
+
+    fn after_hide(&self) -> Pc {
+        if self.guards(Guard::HideBeforeUnlock) { Pc::UnlockCopy } else { Pc::Believe }
+    }
+
+    fn released(&mut self) -> Option<()> {
+        self.native.copy = None;
+        let told = self.guards(Guard::EndsBeforeItLetsGo);
+        self.native.held &= !told;
+        if self.native.lost {
+            self.native.fd = None;
+        }
+        if self.native.revoked || !told { self.go(Pc::Believe) } else { self.next() }
+    }
+
+    /// The next acquire, if there is to be one.
+    fn next(&mut self) -> Option<()> {
+        let Native { fd, rounds, never, helper, .. } = *self.native;
+        if rounds == 0 {
+            return self.end(Pc::Done);
+        }
+        let pc = if fd.is_some() { Pc::TryLock } else { Pc::Open };
+        *self.native = Native { pc, fd, rounds: rounds - 1, never, helper, ..Native::default() };
+        Some(())
+    }
+}

@@ -1,0 +1,433 @@
+//! A state: the folder, the inodes in it, and where each process stands.
+//!
+//! An inode that no name, descriptor or memory leads to is forgotten, and the others are numbered in the order in which
+//! they are found from the names on; so equal situations are equal states.
+
+use crate::config::{Clock, Config};
+use crate::foreign::Foreign;
+use crate::native::Native;
+use crate::others::{Breaker, Pruner, Wiper};
+
+/// An inode's number.
+pub type Ino = u8;
+
+/// A process, or a thread of it that has a descriptor of its own: the owner of a kernel lock, or of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Who(u8);
+
+impl Who {
+    /// The breaker.
+    pub const BREAKER: Who = Who(60);
+    /// The pruner.
+    pub const PRUNER: Who = Who(61);
+
+    /// The native `i`.
+    pub fn native(i: usize) -> Who {
+        Who(i as u8)
+    }
+
+    /// A helper of native `i` that was left behind in a kernel queue.
+    pub fn helper(i: usize) -> Who {
+        Who(20 + i as u8)
+    }
+
+    /// The foreign program `i`.
+    pub fn foreign(i: usize) -> Who {
+        Who(40 + i as u8)
+    }
+
+    pub(crate) fn as_native(self) -> Option<usize> {
+        (self.0 < 20).then_some(self.0.into())
+    }
+
+    pub(crate) fn as_helper(self) -> Option<usize> {
+        (20..40).contains(&self.0).then(|| (self.0 - 20).into())
+    }
+
+    pub(crate) fn as_foreign(self) -> Option<usize> {
+        (40..60).contains(&self.0).then(|| (self.0 - 40).into())
+    }
+}
+
+/// What is written in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Record {
+    /// Nothing.
+    #[default]
+    Blank,
+    /// A foreign program's record.
+    Foreign(Who),
+    /// A native's: `by` nobody in an anchor that was made to carry a fence on. `aborted`: the state says so.
+    Native {
+        /// The holder.
+        by: Option<Who>,
+        /// Its fence.
+        fence: u8,
+        /// Does the state say `aborted`, in place of `held` (`released`, where it is nobody's)?
+        aborted: bool,
+    },
+}
+
+impl Record {
+    pub(crate) fn fence(self) -> Option<u8> {
+        match self {
+            Record::Native { fence, .. } => Some(fence),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_native(self) -> bool {
+        matches!(self, Record::Native { .. })
+    }
+}
+
+/// A file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Inode {
+    /// Who has its kernel lock.
+    pub lock: Option<Who>,
+    /// What is written in it.
+    pub record: Record,
+}
+
+/// Everything.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    /// `.tenure/<name>.lock`.
+    pub anchor: Option<Ino>,
+    /// `<name>.lock`.
+    pub lock: Option<Ino>,
+    /// `.tenure/<name>.lock.swap`.
+    pub swap: Option<Ino>,
+    /// `.tenure/<name>.lock.new`.
+    pub new: Option<Ino>,
+    /// Is there a `.tenure`?
+    pub folder: bool,
+    /// Every file that something leads to.
+    pub inodes: Vec<Inode>,
+    /// The natives, and after them the runs of `clean`.
+    pub natives: Vec<Native>,
+    /// The foreign programs.
+    pub foreign: Vec<Foreign>,
+    /// `break --force`.
+    pub breaker: Breaker,
+    /// `clean`, at an anchor that is idle.
+    pub pruner: Pruner,
+    /// `rm -r .tenure`.
+    pub wiper: Wiper,
+    /// What may still go wrong.
+    pub left: Left,
+    /// The greatest fence that was granted.
+    pub granted: u8,
+    /// What has happened.
+    pub past: Past,
+}
+
+/// How often each of these may still happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Left {
+    /// A process dies.
+    pub crashes: u8,
+    /// A person removes the lock file.
+    pub user_rm: u8,
+    /// The watchdog revokes.
+    pub revokes: u8,
+    /// `clean` prunes.
+    pub pruners: u8,
+    /// An operator breaks.
+    pub breaks: u8,
+    /// `.tenure` is removed.
+    pub wipes: u8,
+}
+
+/// Did somebody remove the live lock file of this holder? From then on it is not kept apart from those who know only lock
+/// files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Uncovered {
+    /// Nobody.
+    #[default]
+    No,
+    /// A foreign program, whose protocol judges first and removes later.
+    ByForeign,
+    /// A person: by `rm` of the lock file or of `.tenure`, or by `break --force`.
+    ByPerson,
+}
+
+/// What has happened, and excuses what follows from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Past {
+    /// Somebody who is no native removed a live lock file.
+    pub removed: Uncovered,
+    /// A break put another anchor in place.
+    pub broken: bool,
+    /// The anchor was removed by a person.
+    pub wiped: bool,
+    /// The anchor, and with it the last fence, was pruned or removed, or a break that replaced it died.
+    pub forgotten: bool,
+    /// A fence was granted that was not greater than all before.
+    pub fence_went_back: bool,
+}
+
+impl State {
+    /// Nothing is there, and nobody has begun.
+    pub fn start(config: &Config) -> State {
+        let one = |never| Native { never, rounds: if never { 0 } else { config.rounds - 1 }, ..Native::default() };
+        State {
+            anchor: None,
+            lock: None,
+            swap: None,
+            new: None,
+            folder: true,
+            inodes: Vec::new(),
+            natives: (0..config.natives + config.cleaners).map(|i| one(i >= config.natives)).collect(),
+            foreign: vec![Foreign::default(); config.foreign],
+            breaker: Breaker::default(),
+            pruner: Pruner::default(),
+            wiper: Wiper::default(),
+            left: Left {
+                crashes: config.crashes,
+                user_rm: config.user_rm,
+                revokes: config.revokes,
+                pruners: config.pruners,
+                breaks: config.breaks,
+                wipes: config.wipes,
+            },
+            granted: 0,
+            past: Past::default(),
+        }
+    }
+
+    /// A new file.
+    pub(crate) fn create(&mut self) -> Ino {
+        self.inodes.push(Inode::default());
+        (self.inodes.len() - 1) as Ino
+    }
+
+    pub(crate) fn inode(&self, ino: Ino) -> &Inode {
+        &self.inodes[usize::from(ino)]
+    }
+
+    pub(crate) fn record(&self, ino: Ino) -> Record {
+        self.inode(ino).record
+    }
+
+    pub(crate) fn write(&mut self, ino: Ino, record: Record) {
+        self.inodes[usize::from(ino)].record = record;
+    }
+
+    /// `flock(LOCK_EX | LOCK_NB)`.
+    pub(crate) fn try_lock(&mut self, ino: Ino, who: Who) -> bool {
+        let inode = &mut self.inodes[usize::from(ino)];
+        if inode.lock.is_some() {
+            return false;
+        }
+        inode.lock = Some(who);
+        true
+    }
+
+    /// `flock(LOCK_UN)`, or the close of the descriptor: frees only what is `who`'s.
+    pub(crate) fn unlock(&mut self, ino: Ino, who: Who) {
+        let inode = &mut self.inodes[usize::from(ino)];
+        if inode.lock == Some(who) {
+            inode.lock = None;
+        }
+    }
+
+    pub(crate) fn locked_by(&self, ino: Ino, who: Who) -> bool {
+        self.inode(ino).lock == Some(who)
+    }
+
+    /// How many names a file has.
+    pub(crate) fn links(&self, ino: Ino) -> usize {
+        [self.anchor, self.lock, self.swap, self.new].iter().filter(|name| **name == Some(ino)).count()
+    }
+
+    /// `renameat2(swap, lock file, RENAME_EXCHANGE)`: `false` where either is missing.
+    pub(crate) fn exchange(&mut self) -> bool {
+        let both = self.swap.is_some() && self.lock.is_some();
+        if both {
+            std::mem::swap(&mut self.swap, &mut self.lock);
+        }
+        both
+    }
+
+    /// Does this process live? One that has come to its end does not.
+    pub(crate) fn alive(&self, who: Who) -> bool {
+        if let Some(i) = who.as_native() {
+            return !self.natives[i].has_ended();
+        }
+        who.as_foreign().is_some_and(|i| !self.foreign[i].has_ended())
+    }
+
+    /// Is a file that no native wrote still open for writing (a refused read lease), or its recorded process alive?
+    pub(crate) fn foreign_lives(&self, ino: Ino) -> bool {
+        let open = self.foreign.iter().any(|foreign| foreign.file == Some(ino));
+        open || matches!(self.record(ino), Record::Foreign(who) if self.alive(who))
+    }
+
+    /// Somebody who is no native removed this file: if it showed a lock that is held, or about to be granted, its holder
+    /// is uncovered.
+    pub(crate) fn removed(&mut self, file: Option<Ino>, by: Uncovered) {
+        let Some(file) = file else { return };
+        if let Record::Native { by: owner, .. } = self.record(file) {
+            let Some(i) = owner.and_then(Who::as_native) else { return };
+            let native = &self.natives[i];
+            if native.presence() == Some(file) && native.fd.is_some_and(|fd| self.locked_by(fd, Who::native(i))) {
+                self.natives[i].uncovered = by;
+                self.past.removed = by;
+            }
+        } else if let Some(foreign) = self.foreign.iter_mut().find(|foreign| foreign.file == Some(file)) {
+            foreign.uncovered = by;
+            self.past.removed = by;
+        }
+    }
+
+    /// A native, but not its holder, removed this file. Whoever it was for was uncovered by those who had removed a live
+    /// lock file between that native's look and its removal; or else by nobody, and then that must never be.
+    pub(crate) fn removed_by_native(&mut self, file: Option<Ino>) {
+        let by = self.past.removed;
+        self.removed(file, by);
+    }
+
+    /// A fence for a record that follows one with `last`.
+    pub(crate) fn next_fence(&self, config: &Config, last: u8) -> u8 {
+        match config.clock {
+            Clock::SetBack => last + 1,
+            Clock::Advances => self.fences().max().unwrap_or(0) + 1,
+        }
+    }
+
+    fn fences(&self) -> impl Iterator<Item = u8> {
+        let inodes = self.inodes.iter().filter_map(|inode| inode.record.fence());
+        let natives = self.natives.iter().flat_map(|native| [native.fence, native.prior.fence().unwrap_or(0)]);
+        inodes.chain(natives).chain([self.granted, self.breaker.fence])
+    }
+
+    fn each_fence(&mut self, change: &dyn Fn(&mut u8)) {
+        let in_record = |record: &mut Record| {
+            if let Record::Native { fence, .. } = record {
+                change(fence);
+            }
+        };
+        self.inodes.iter_mut().for_each(|inode| in_record(&mut inode.record));
+        for native in &mut self.natives {
+            change(&mut native.fence);
+            in_record(&mut native.prior);
+        }
+        change(&mut self.granted);
+        change(&mut self.breaker.fence);
+    }
+
+    /// The same state in the one form that stands for all that are like it.
+    pub(crate) fn settle(&mut self, config: &Config) {
+        if config.symmetry {
+            self.sort();
+        }
+        self.renumber();
+        if config.clock == Clock::Advances {
+            // Only their order counts, since a new one is greater than all.
+            let mut known: Vec<u8> = self.fences().filter(|fence| *fence > 0).collect();
+            known.sort_unstable();
+            known.dedup();
+            self.each_fence(&|fence| {
+                if let Ok(rank) = known.binary_search(fence) {
+                    *fence = rank as u8 + 1;
+                }
+            });
+        }
+    }
+
+    fn each_ino(&mut self, change: &mut dyn FnMut(&mut Option<Ino>)) {
+        for name in [&mut self.anchor, &mut self.lock, &mut self.swap, &mut self.new] {
+            change(name);
+        }
+        for native in &mut self.natives {
+            native.each_ino(change);
+        }
+        for foreign in &mut self.foreign {
+            change(&mut foreign.file);
+        }
+        self.breaker.each_ino(change);
+        change(&mut self.pruner.file);
+    }
+
+    fn renumber(&mut self) {
+        let mut order: Vec<Ino> = Vec::with_capacity(self.inodes.len());
+        self.each_ino(&mut |ino| {
+            if let Some(ino) = ino {
+                let at = order.iter().position(|known| known == ino).unwrap_or_else(|| {
+                    order.push(*ino);
+                    order.len() - 1
+                });
+                *ino = at as Ino;
+            }
+        });
+        self.inodes = order.iter().map(|ino| self.inodes[usize::from(*ino)]).collect();
+    }
+
+    /// Brings processes of one kind into an order that does not depend on their numbers. Where two look alike their
+    /// order is left: a state may then have more than one form, which costs time and nothing else.
+    fn sort(&mut self) {
+        let look = |ino: Option<Ino>| {
+            ino.map_or(0, |ino| {
+                let names = [self.anchor, self.lock, self.swap, self.new];
+                let mask = names.iter().enumerate().filter(|(_, name)| **name == Some(ino));
+                let mask: u16 = mask.map(|(bit, _)| 1 << bit).sum();
+                let inode = self.inode(ino);
+                1 + 2 * mask + 32 * u16::from(inode.lock.is_some()) + 64 * u16::from(inode.record.fence().unwrap_or(0))
+            })
+        };
+        let natives = order(&self.natives, |i, native| {
+            let owned = native.fd.is_some_and(|fd| self.locked_by(fd, Who::native(i)));
+            (native.never, native.key(&look), owned)
+        });
+        let foreign = order(&self.foreign, |_, foreign| (foreign.pc, foreign.uncovered, look(foreign.file)));
+        if natives.is_sorted() && foreign.is_sorted() {
+            return;
+        }
+        let moved = |who: Who| {
+            let at = |order: &[usize], i: usize| order.iter().position(|old| *old == i).unwrap_or(i);
+            match (who.as_native(), who.as_helper(), who.as_foreign()) {
+                (Some(i), ..) => Who::native(at(&natives, i)),
+                (_, Some(i), _) => Who::helper(at(&natives, i)),
+                (.., Some(i)) => Who::foreign(at(&foreign, i)),
+                _ => who,
+            }
+        };
+        let moved_record = |record: Record| match record {
+            Record::Foreign(who) => Record::Foreign(moved(who)),
+            Record::Native { by, fence, aborted } => Record::Native { by: by.map(moved), fence, aborted },
+            Record::Blank => Record::Blank,
+        };
+        for inode in &mut self.inodes {
+            *inode = Inode { lock: inode.lock.map(moved), record: moved_record(inode.record) };
+        }
+        self.natives = natives.iter().map(|old| self.natives[*old]).collect();
+        for native in &mut self.natives {
+            native.prior = moved_record(native.prior);
+        }
+        self.foreign = foreign.iter().map(|old| self.foreign[*old]).collect();
+    }
+
+    /// Native `i` passes `check()` now.
+    pub(crate) fn passes_check(&self, i: usize) -> bool {
+        let native = &self.natives[i];
+        native.held && native.fd.is_some() && self.anchor == native.fd && self.lock == native.presence()
+    }
+
+    /// Natives that hold: their `acquire` has returned, and neither a release nor a revoke has begun.
+    pub fn natives_holding(&self) -> usize {
+        self.natives.iter().filter(|native| native.held).count()
+    }
+
+    /// Foreign programs that hold.
+    pub fn foreign_holding(&self) -> usize {
+        self.foreign.iter().filter(|foreign| foreign.holds()).count()
+    }
+}
+
+fn order<T, K: Ord>(all: &[T], key: impl Fn(usize, &T) -> K) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..all.len()).collect();
+    order.sort_by_cached_key(|i| key(*i, &all[*i]));
+    order
+}

@@ -1,0 +1,33 @@
+//! The configurations that `docs/reliability.md` shows.
+
+use crate::config::{Clock, Config, Way};
+
+/// Every one of them.
+pub fn all() -> Vec<Config> {
+    let sketch = Config::sketch;
+    let advances = |config: Config| Config { clock: Clock::Advances, ..config };
+    let copies = |config: Config| Config { way: Way::Copy, ..config };
+    vec![
+        // Natives among themselves.
+        sketch(3, 0, 2, 1, 0),
+        Config { rounds: 2, pass: true, ..sketch(2, 0, 1, 1, 0) },
+        Config { rounds: 2, ..sketch(2, 0, 2, 1, 1) },
+        Config { cleaners: 1, ..sketch(2, 0, 2, 1, 0) },
+        // Beside foreign programs.
+        sketch(2, 2, 2, 0, 0),
+        sketch(2, 2, 2, 0, 1),
+        sketch(2, 3, 2, 0, 0),
+        sketch(3, 1, 2, 1, 1),
+        // A lock that is broken.
+        Config { breaks: 1, ..sketch(2, 0, 1, 0, 0) },
+        Config { breaks: 1, ..advances(sketch(2, 1, 0, 0, 0)) },
+        Config { breaks: 1, rounds: 2, pass: true, ..advances(sketch(2, 0, 0, 0, 0)) },
+        // `.tenure` is removed.
+        Config { wipes: 1, ..advances(sketch(2, 0, 1, 1, 0)) },
+        Config { wipes: 1, ..advances(sketch(2, 1, 0, 0, 0)) },
+        // Lock files that are copies.
+        Config { rounds: 2, ..copies(sketch(2, 0, 1, 1, 0)) },
+        Config { breaks: 1, ..advances(copies(sketch(2, 0, 0, 0, 0))) },
+        Config { wipes: 1, ..copies(sketch(2, 0, 1, 0, 0)) },
+    ]
+}

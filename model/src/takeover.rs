@@ -1,0 +1,186 @@
+//! Steps 3 and 6 of an acquire: recovery, and the takeover of a dead holder's lock file.
+
+use crate::config::Guard;
+use crate::native::{After, Pc, Turn};
+use crate::state::{Ino, Record, Uncovered};
+
+impl Turn<'_> {
+    /// Step 3 begins.
+    pub(crate) fn recover_for(&mut self, after: After) -> Option<()> {
+        self.native.after = after;
+        self.native.parked = false;
+        if self.guards(Guard::Recover) { self.go(Pc::RecoverLook) } else { self.recovered() }
+    }
+
+    fn recovered(&mut self) -> Option<()> {
+        match self.native.after {
+            After::Show => self.begin(),
+            After::Again if self.native.parked => self.go(Pc::Look),
+            After::Again => self.go(Pc::Prepare),
+            After::Retry => self.go(Pc::CompareAgain),
+            After::TakeOver if self.config.copies() => self.go(Pc::Prepare),
+            After::TakeOver if self.native.marked || !self.guards(Guard::TakeoverIsMarked) => self.go(Pc::LinkSwap),
+            After::TakeOver => self.go(Pc::Mark),
+        }
+    }
+
+    pub(crate) fn recover(&mut self) -> Option<()> {
+        match self.native.pc {
+            Pc::RecoverLook => match self.state.swap {
+                None => self.recovered(),
+                swap if swap == self.native.fd => self.go(Pc::RecoverUnlink),
+                Some(_) => self.go(Pc::RecoverJudge),
+            },
+            Pc::RecoverJudge => {
+                let Some(swap) = self.state.swap else { return self.recovered() };
+                let dead = self.is_dead(swap) || !self.guards(Guard::RecoverJudges);
+                self.go(if dead { Pc::RecoverUnlink } else { Pc::RecoverShown })
+            }
+            Pc::RecoverShown => match self.state.lock {
+                None if !self.guards(Guard::RecoverParks) => self.go(Pc::RecoverUnlink),
+                None => self.go(Pc::RecoverRename),
+                lock if lock == self.native.fd => self.go(Pc::RecoverExchange),
+                Some(lock) if self.is_dead(lock) => self.go(Pc::RecoverExchange),
+                Some(_) if !self.guards(Guard::RecoverParks) => self.go(Pc::RecoverUnlink),
+                Some(_) => {
+                    self.native.parked = true;
+                    self.recovered()
+                }
+            },
+            Pc::RecoverRename => {
+                if self.state.lock.is_some() {
+                    return self.go(Pc::RecoverShown);
+                }
+                self.state.lock = self.state.swap.take();
+                self.recovered()
+            }
+            Pc::RecoverExchange => {
+                self.state.exchange();
+                // What came out is judged in its turn.
+                self.go(if self.guards(Guard::RecoverParks) { Pc::RecoverLook } else { Pc::RecoverUnlink })
+            }
+            Pc::RecoverUnlink => {
+                self.state.swap = None;
+                self.recovered()
+            }
+            _ => None,
+        }
+    }
+
+    /// Judged, and closed at once.
+    fn is_dead(&self, ino: Ino) -> bool {
+        match self.state.record(ino) {
+            Record::Native { .. } => self.state.inode(ino).lock.is_none(),
+            _ => !self.state.foreign_lives(ino),
+        }
+    }
+
+    pub(crate) fn take_over(&mut self) -> Option<()> {
+        match self.native.pc {
+            Pc::Mark => {
+                self.write_own(self.fd(), true);
+                self.native.marked = true;
+                self.go(Pc::LinkSwap)
+            }
+            // By its name, as in `link`.
+            Pc::LinkSwap if self.state.anchor.is_none() || self.state.swap.is_some() => self.changed(),
+            Pc::LinkSwap => {
+                self.state.swap = self.state.anchor;
+                self.go(Pc::Exchange)
+            }
+            Pc::RenameSwap if self.state.new.is_none() => self.changed(),
+            Pc::RenameSwap => {
+                self.state.swap = self.state.new.take();
+                self.go(Pc::Exchange)
+            }
+            Pc::Exchange if self.in_place() => self.go(Pc::DropSwapAdopt),
+            Pc::Exchange => {
+                let exchanged = self.state.exchange();
+                self.native.uncovered = Uncovered::No;
+                self.go(if exchanged { Pc::Out } else { Pc::DropSwapGone })
+            }
+            Pc::Out => {
+                let judged = self.state.swap.is_some() && self.state.swap == self.native.judged;
+                let taken = judged || !self.guards(Guard::LookAtWhatCameOut);
+                self.go(if taken { Pc::DropSwap } else { Pc::ExchangeBack })
+            }
+            Pc::ExchangeBack => {
+                self.state.exchange();
+                self.go(if self.guards(Guard::RecoverParks) { Pc::OutAgain } else { Pc::DropSwapBack })
+            }
+            Pc::OutAgain if self.state.swap.is_none() || self.state.swap == self.native.presence() => {
+                self.go(Pc::DropSwapBack)
+            }
+            // Whose it is nobody has judged: that is the recovery's business.
+            Pc::OutAgain => self.retry(),
+            Pc::DropSwapGone | Pc::DropSwapAdopt | Pc::DropSwap | Pc::DropSwapBack => self.drop_swap(),
+            Pc::Verify if self.state.lock == self.native.presence() => self.shown(),
+            Pc::Verify => self.retry(),
+            Pc::AdoptOpen => {
+                let judged = self.native.judged.expect("it was judged");
+                self.state.unlock(judged, self.me);
+                let same = self.state.lock == Some(judged);
+                if same { self.go(Pc::AdoptLock) } else { self.retry() }
+            }
+            Pc::AdoptLock => {
+                let judged = self.native.judged.take().expect("it was judged");
+                if !self.state.try_lock(judged, self.me) {
+                    return self.retry();
+                }
+                self.native.copy = Some(judged);
+                self.go(Pc::AdoptWrite)
+            }
+            Pc::AdoptWrite => {
+                self.write_own(self.native.copy.expect("it was adopted"), false);
+                self.go(Pc::AdoptVerify)
+            }
+            Pc::AdoptVerify if self.state.lock == self.native.copy || !self.guards(Guard::VerifyAdoption) => {
+                self.shown()
+            }
+            Pc::AdoptVerify => self.retry(),
+            _ => None,
+        }
+    }
+
+    fn drop_swap(&mut self) -> Option<()> {
+        let pc = self.native.pc;
+        if self.state.swap.take().is_none() && !self.guards(Guard::ChangesAreTriedAgain) {
+            return self.fail();
+        }
+        match pc {
+            Pc::DropSwap => self.go(Pc::Verify),
+            Pc::DropSwapAdopt => self.adopt(),
+            _ => self.retry(),
+        }
+    }
+
+    fn adopt(&mut self) -> Option<()> {
+        self.close_copy();
+        let judged = self.state.record(self.native.judged.expect("it was judged"));
+        let released = matches!(judged, Record::Native { by: None, .. });
+        let same = released || judged.fence() == self.native.prior.fence();
+        let adoptable = judged.is_native() && (same || self.guards(Guard::AnyDeadNativeIsAdopted));
+        if adoptable { self.go(Pc::AdoptOpen) } else { self.fail() }
+    }
+
+    /// A name is gone, or there although it should not: another native, or a person, was at it.
+    fn changed(&mut self) -> Option<()> {
+        if self.guards(Guard::ChangesAreTriedAgain) { self.retry() } else { self.fail() }
+    }
+
+    /// Something changed in a takeover: the loop's next pass.
+    fn retry(&mut self) -> Option<()> {
+        self.close_judged();
+        self.close_copy();
+        self.native.parked = true;
+        self.next_pass()
+    }
+
+    pub(crate) fn next_pass(&mut self) -> Option<()> {
+        if self.native.parked && self.guards(Guard::RecoverParks) {
+            return self.recover_for(After::Retry);
+        }
+        self.native.parked = false;
+        self.go(Pc::CompareAgain)
+    }
+}

@@ -1,0 +1,39 @@
+//! The model follows the code: what it names is there.
+
+use clap::ValueEnum;
+use tenure_model::names::{self, Step};
+use tenure_model::native::{Native, Pc};
+use tenure_model::others::{BreakPc, PrunePc};
+use tenure_model::prepare::PreparePc;
+
+fn source(file: &str) -> &'static str {
+    match file {
+        "acquire" => include_str!("../../crates/tenure/src/acquire.rs"),
+        "anchor" => include_str!("../../crates/tenure/src/anchor.rs"),
+        "clean" => include_str!("../../crates/tenure/src/clean.rs"),
+        "guard" => include_str!("../../crates/tenure/src/guard.rs"),
+        "presence" => include_str!("../../crates/tenure/src/presence.rs"),
+        "queue" => include_str!("../../crates/tenure/src/queue.rs"),
+        "tenure" => include_str!("../../crates/tenure/src/tenure.rs"),
+        other => panic!("no step is in {other}.rs"),
+    }
+}
+
+#[test]
+fn every_step_names_a_function_of_the_code() {
+    let natives = Pc::value_variants().iter().flat_map(|pc| {
+        let waits = [false, true].map(|waits| Native { pc: *pc, waits, ..Native::default() });
+        waits.into_iter().filter_map(|native| names::native(&native))
+    });
+    let prepare = PreparePc::value_variants().iter().map(|pc| names::prepare(*pc));
+    let breaks = BreakPc::value_variants().iter().map(|pc| names::breaking(*pc));
+    let prunes = PrunePc::value_variants().iter().map(|pc| names::pruning(*pc));
+    let steps: Vec<Step> = natives.chain(prepare).chain(breaks).chain(prunes).collect();
+    assert!(steps.len() > 100, "{} steps", steps.len());
+    for Step { file, function, .. } in steps {
+        assert!(source(file).contains(&format!("fn {function}(")), "no fn {function} in {file}.rs");
+    }
+    for function in ["help", "recheck", "revoke", "pass"] {
+        assert!(source("queue").contains(&format!("fn {function}(")), "no fn {function} in queue.rs");
+    }
+}

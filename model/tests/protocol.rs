@@ -1,0 +1,166 @@
+//! The protocol holds in small configurations, and every guard of it is there for a reason: without it the checker finds a
+//! way to what must never be. `cargo run --release -p tenure-model -- --all` explores the big ones.
+
+use std::collections::HashSet;
+
+use clap::ValueEnum;
+use tenure_model::config::{Clock, Config, Guard, Way};
+use tenure_model::explore::{Outcome, counterexample, explore};
+use tenure_model::properties::*;
+
+fn advances(config: Config) -> Config {
+    Config { clock: Clock::Advances, ..config }
+}
+
+fn breaks(config: Config) -> Config {
+    Config { breaks: 1, ..config }
+}
+
+fn wipes(config: Config) -> Config {
+    Config { wipes: 1, ..config }
+}
+
+fn copies(config: Config) -> Config {
+    Config { way: Way::Copy, ..config }
+}
+
+fn in_place(config: Config) -> Config {
+    Config { way: Way::CopyInPlace, ..config }
+}
+
+fn twice(config: Config) -> Config {
+    Config { rounds: 2, ..config }
+}
+
+fn sketch(natives: usize, foreign: usize, crashes: u8, pruners: u8, user_rm: u8) -> Config {
+    Config::sketch(natives, foreign, crashes, pruners, user_rm)
+}
+
+/// No fault, and what no native can prevent.
+fn holds(config: &Config) -> Outcome {
+    let outcome = explore(config);
+    if let Some((property, steps)) = outcome.faults.first_key_value() {
+        panic!("`{config}`: not so: {property}\n    {}", steps.join("\n    "));
+    }
+    outcome
+}
+
+/// A model of the bare protocol, written independently and much smaller, gave these verdicts: natives, foreign programs,
+/// crashes, pruned anchors, lock files removed by a person, and then what it found.
+#[test]
+fn an_independent_model_gives_the_same_verdicts() {
+    let (race, person) = (FOREIGN_RACE, PERSON_REMOVED);
+    let rows: [([u8; 5], &[&str]); 10] = [
+        ([1, 1, 1, 0, 0], &[]),
+        ([2, 0, 1, 1, 0], &[]),
+        ([2, 0, 2, 0, 1], &[]),
+        ([2, 0, 2, 1, 1], &[]),
+        ([2, 1, 0, 0, 0], &[]),
+        ([2, 1, 1, 0, 0], &[race]),
+        ([1, 2, 1, 0, 0], &[race]),
+        ([2, 1, 1, 0, 1], &[race, person]),
+        ([2, 2, 2, 0, 1], &[race, person]),
+        ([2, 1, 2, 1, 1], &[race, person]),
+    ];
+    for ([natives, foreign, crashes, pruners, user_rm], found) in rows {
+        let config = sketch(natives.into(), foreign.into(), crashes, pruners, user_rm);
+        assert_eq!(holds(&config).excused, found, "`{config}`");
+    }
+    // There, and here as it was before recovery put a live holder's file back: both hold, and nobody removed a live lock.
+    let mut config = sketch(2, 3, 2, 0, 0);
+    assert_eq!(holds(&config).excused, [FOREIGN_RACE]);
+    config.without = vec![Guard::RecoverParks, Guard::TakeoverIsMarked];
+    assert!(counterexample(&config, FOREIGN_EXCLUDED).is_some());
+}
+
+#[test]
+fn natives_exclude_each_other() {
+    let forced = [NATIVES_FORCED].as_slice();
+    for (config, excused) in [
+        (twice(sketch(2, 0, 2, 1, 1)), [].as_slice()),
+        (Config { revokes: 1, ..twice(sketch(2, 0, 1, 0, 1)) }, &[]),
+        (Config { pass: true, ..twice(sketch(2, 0, 1, 1, 0)) }, &[]),
+        (Config { cleaners: 1, ..sketch(2, 0, 2, 1, 0) }, &[]),
+        (sketch(3, 0, 2, 1, 0), &[]),
+        (twice(copies(sketch(2, 0, 1, 1, 0))), &[]),
+        (twice(in_place(sketch(2, 0, 2, 1, 0))), &[]),
+        (wipes(sketch(2, 0, 1, 0, 0)), &[]),
+        (advances(wipes(sketch(2, 0, 1, 1, 0))), &[]),
+        (advances(wipes(copies(sketch(2, 0, 0, 0, 0)))), &[]),
+        (advances(wipes(in_place(sketch(2, 0, 1, 0, 0)))), &[]),
+        (advances(wipes(sketch(2, 0, 0, 0, 1))), forced),
+        (breaks(sketch(2, 0, 1, 0, 0)), forced),
+        (advances(breaks(sketch(2, 0, 0, 0, 1))), forced),
+        (advances(breaks(copies(sketch(2, 0, 0, 0, 0)))), forced),
+    ] {
+        assert_eq!(holds(&config).excused, excused, "`{config}`");
+    }
+}
+
+#[test]
+fn natives_and_foreign_programs_exclude_each_other() {
+    let (race, person, forced) = (FOREIGN_RACE, PERSON_REMOVED, NATIVES_FORCED);
+    for (config, excused) in [
+        (Config { cleaners: 1, ..sketch(1, 1, 1, 0, 0) }, [race].as_slice()),
+        (copies(sketch(2, 1, 1, 0, 1)), &[race, person]),
+        (in_place(sketch(2, 1, 1, 0, 0)), &[race]),
+        (advances(wipes(sketch(2, 1, 0, 0, 0))), &[race]),
+        (advances(breaks(sketch(2, 1, 0, 0, 0))), &[race, person, forced]),
+    ] {
+        assert_eq!(holds(&config).excused, excused, "`{config}`");
+    }
+}
+
+#[test]
+fn every_guard_is_needed() {
+    use Guard::*;
+    // What is left out, where, and what then is not so.
+    let rows: Vec<(Vec<Guard>, Config, &str)> = vec![
+        // Step 2: the lock file is linked although its anchor is another's.
+        (vec![CompareAfterLock], sketch(3, 0, 0, 1, 0), NO_PHANTOM),
+        // Both looks at the anchor: a double grant.
+        (vec![CompareAfterLock, CompareAfterShowing], sketch(3, 0, 0, 1, 0), NATIVES_EXCLUDE),
+        (vec![CompareAfterShowing], advances(wipes(sketch(2, 0, 0, 0, 0))), NATIVES_EXCLUDE),
+        (vec![CompareAfterShowing], advances(breaks(sketch(2, 0, 0, 0, 0))), FENCE_GROWS),
+        (vec![CompareAgain], wipes(sketch(2, 0, 1, 0, 0)), NOBODY_STUCK),
+        // Step 3.
+        (vec![Recover], sketch(2, 1, 2, 0, 0), SWAP_RECOVERED),
+        (vec![Recover], sketch(2, 2, 2, 0, 0), FOREIGN_EXCLUDED),
+        (vec![RecoverJudges], sketch(2, 2, 2, 0, 0), FOREIGN_EXCLUDED),
+        (vec![RecoverParks], sketch(2, 3, 2, 0, 0), FOREIGN_EXCLUDED),
+        (vec![TakeoverIsMarked], sketch(2, 1, 2, 0, 1), SWAP_RECOVERED),
+        // Step 6.
+        (vec![LiveForeignersAreWaitedFor], sketch(2, 1, 0, 0, 0), FOREIGN_EXCLUDED),
+        (vec![LookAtWhatCameOut], sketch(2, 2, 1, 0, 0), FOREIGN_EXCLUDED),
+        (vec![LookAtWhatCameOut], copies(sketch(2, 1, 1, 0, 0)), FOREIGN_EXCLUDED),
+        (vec![ChangesAreTriedAgain], wipes(copies(sketch(2, 0, 1, 0, 0))), NO_ERRORS),
+        (vec![AnyDeadNativeIsAdopted], in_place(sketch(3, 0, 2, 0, 0)), NO_ERRORS),
+        (vec![VerifyAdoption, CompareAfterShowing], in_place(sketch(2, 1, 1, 0, 0)), FOREIGN_EXCLUDED),
+        (vec![NewIsLockedAndCompared], copies(sketch(2, 0, 0, 1, 0)), NO_PHANTOM),
+        // The release.
+        (vec![CompareAtRelease], sketch(2, 1, 0, 0, 1), FOREIGN_EXCLUDED),
+        (vec![HideBeforeUnlock], sketch(2, 0, 0, 0, 0), NO_PHANTOM),
+        (vec![EndsBeforeItLetsGo], sketch(2, 0, 0, 0, 0), NATIVES_EXCLUDE),
+        (vec![PassWritesFirst], Config { pass: true, ..twice(advances(breaks(sketch(2, 0, 0, 0, 0)))) }, FENCE_GROWS),
+        // Waiting, breaking, pruning.
+        (vec![Recheck], breaks(sketch(2, 0, 0, 0, 0)), NOBODY_STUCK),
+        (vec![BreakCarriesTheFence], breaks(sketch(2, 0, 0, 0, 0)), FENCE_GROWS),
+        (vec![BreakReadsTheFenceAgain], breaks(sketch(2, 0, 0, 0, 0)), FENCE_GROWS),
+        (vec![PruneLocks], sketch(2, 0, 0, 1, 0), CHECK_TELLS),
+    ];
+    for guard in Guard::value_variants() {
+        assert!(rows.iter().any(|(without, ..)| without.contains(guard)), "{guard:?} is never left out");
+    }
+    // Explored by another test.
+    let mut held = HashSet::from([sketch(2, 3, 2, 0, 0).to_string()]);
+    for (without, config, property) in rows {
+        let config = Config { without, ..config };
+        let steps = counterexample(&config, property);
+        assert!(steps.is_some_and(|steps| steps.len() > 5), "`{config}`: {property} still holds");
+        // With all guards in place the same configuration has no fault.
+        let whole = Config { without: Vec::new(), ..config };
+        if held.insert(whole.to_string()) {
+            holds(&whole);
+        }
+    }
+}
