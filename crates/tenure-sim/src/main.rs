@@ -120,7 +120,11 @@ fn main() -> ExitCode {
         }
     }
     let minutes = time.as_secs_f64() / 60.0;
-    println!("{schedules} schedules in {:.1} s: {:.2} million a minute", time.as_secs_f64(), schedules as f64 / minutes / 1e6);
+    println!(
+        "{schedules} schedules in {:.1} s: {:.2} million a minute",
+        time.as_secs_f64(),
+        schedules as f64 / minutes / 1e6
+    );
     ExitCode::from(u8::from(failed))
 }
 

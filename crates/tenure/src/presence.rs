@@ -615,12 +615,7 @@ fn is_sticky(place: &Place) -> bool {
 
 /// A dead native's copy that may not be moved is written over in place: only natives read its fence, and only who has its
 /// kernel lock gets here.
-fn instead_of_exchange(
-    place: &Place,
-    judged: &Judged,
-    record: &Record,
-    error: io::Error,
-) -> Result<Option<Presence>> {
+fn instead_of_exchange(place: &Place, judged: &Judged, record: &Record, error: io::Error) -> Result<Option<Presence>> {
     if judged.native { adopt(place, judged, record) } else { Err(cannot_exchange(place, judged, error)) }
 }
 

@@ -177,12 +177,7 @@ fn waiter(style: Style, shared: bool, rounds: usize) {
                 continue;
             }
         };
-        witness::enters(Granted {
-            style,
-            shared,
-            fence: tenure.fence,
-            crashed: tenure.grant.previous.is_crashed(),
-        });
+        witness::enters(Granted { style, shared, fence: tenure.fence, crashed: tenure.grant.previous.is_crashed() });
         world::step("works");
         if witness::is_broken() && tenure.check().is_ok() {
             witness::violated("a broken tenure's check says that all is well");
@@ -220,9 +215,7 @@ fn file_name(name: &[u8]) -> Name {
 
 /// The record of a foreign program.
 pub(super) fn foreign_text(pid: u32, start_time: u64) -> String {
-    format!(
-        "{{\n  \"pid\": {pid},\n  \"createdAt\": \"2026-03-02T10:00:00.000Z\",\n  \"starttime\": {start_time}\n}}"
-    )
+    format!("{{\n  \"pid\": {pid},\n  \"createdAt\": \"2026-03-02T10:00:00.000Z\",\n  \"starttime\": {start_time}\n}}")
 }
 
 /// The seed's protocol: exclusive create, write, and remove whatever is there once its maker was judged dead.
@@ -317,8 +310,10 @@ fn breaker(force: bool) {
 
 fn user(what: Removes) {
     let dir = Dir::open(".".as_ref()).expect("the folder is there");
-    if matches!(what, Removes::LockFile) {
+    if !matches!(what, Removes::Anchors) {
         let _ = dir.unlink(&file_name(LOCK));
+    }
+    if matches!(what, Removes::LockFile) {
         return;
     }
     let folder = file_name(b".tenure");

@@ -118,7 +118,10 @@ impl Chooser for DepthFirst {
         let taken = match self.forks.get(self.depth) {
             Some(fork) => {
                 let then = &self.choices[fork.first..fork.first + fork.count];
-                assert!(then == choices, "the run is not the one before: something was not told by the simulated kernel");
+                assert!(
+                    then == choices,
+                    "the run is not the one before: something was not told by the simulated kernel"
+                );
                 fork.taken
             }
             None => {

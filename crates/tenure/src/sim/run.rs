@@ -23,7 +23,11 @@ pub struct Failure {
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}\n  the schedule: {}:{}", self.script, self.what, self.script, self.schedule)
+        write!(
+            f,
+            "{}: {}\n  again, call by call: cargo run --release -p tenure-sim -- --replay '{}:{}'",
+            self.script, self.what, self.script, self.schedule
+        )
     }
 }
 
@@ -314,18 +318,12 @@ fn errors(call: Call, every: bool) -> &'static [Errno] {
         Call::Stat => (&[EIO], &[EIO, ENOMEM]),
         Call::Open => (&[EACCES, EMFILE], &[EACCES, EIO, EMFILE, ENFILE, ENOMEM, EPERM, EROFS, ETXTBSY, EAGAIN]),
         Call::OpenFolder => (&[EACCES, EMFILE], &[EACCES, EIO, EMFILE, ENFILE, ENOMEM]),
-        Call::Create => {
-            (&[EACCES, ENOSPC], &[EACCES, EDQUOT, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, EPERM, EROFS])
+        Call::Create => (&[EACCES, ENOSPC], &[EACCES, EDQUOT, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, EPERM, EROFS]),
+        Call::Link => {
+            (&[EPERM, ENOSPC, EXDEV], &[EACCES, EDQUOT, EIO, EMLINK, ENOMEM, ENOSPC, EOPNOTSUPP, EPERM, EROFS, EXDEV])
         }
-        Call::Link => (
-            &[EPERM, ENOSPC, EXDEV],
-            &[EACCES, EDQUOT, EIO, EMLINK, ENOMEM, ENOSPC, EOPNOTSUPP, EPERM, EROFS, EXDEV],
-        ),
         Call::Unlink => (&[EACCES, EIO], &[EACCES, EBUSY, EIO, ENOMEM, EPERM, EROFS]),
-        Call::Rename => (
-            &[EACCES, EINVAL],
-            &[EACCES, EBUSY, EDQUOT, EINVAL, EIO, ENOMEM, ENOSPC, EPERM, EROFS, EXDEV],
-        ),
+        Call::Rename => (&[EACCES, EINVAL], &[EACCES, EBUSY, EDQUOT, EINVAL, EIO, ENOMEM, ENOSPC, EPERM, EROFS, EXDEV]),
         Call::MakeDir => (&[EACCES, ENOSPC], &[EACCES, EDQUOT, EIO, EMLINK, ENOMEM, ENOSPC, EPERM, EROFS]),
         Call::RemoveDir => (&[EBUSY], &[EACCES, EBUSY, EIO, ENOMEM, EPERM, EROFS]),
         Call::Chmod => (&[EPERM], &[EIO, ENOMEM, EPERM, EROFS]),
@@ -390,9 +388,8 @@ fn nobody_can(budget: &mut Budget) -> Result<bool, String> {
         world::with(|world| world.kernel.clock = world.kernel.clock.max(moment));
         return Ok(true);
     }
-    let waiting = world::with(|world| {
-        (0..world.threads.len()).filter(|at| world.waits_for_change(*at)).collect::<Vec<usize>>()
-    });
+    let waiting =
+        world::with(|world| (0..world.threads.len()).filter(|at| world.waits_for_change(*at)).collect::<Vec<usize>>());
     // A foreign program may wait half an hour for what a dead one has left: that is its own protocol's doing.
     let native = world::with(|world| {
         let unfinished = world.threads.iter().filter(|thread| !thread.done);
@@ -433,7 +430,9 @@ fn at_the_end() -> Outcome {
     let failed = |what: String| Outcome::Failed(what);
     let Some((place, kept, grant)) = actors::native_left(Style::LockFile) else {
         let what = world::with(|world| world.witness.violation.take());
-        return failed(what.unwrap_or_else(|| "at the end the lock is free, and a fresh native does not get it".into()));
+        return failed(
+            what.unwrap_or_else(|| "at the end the lock is free, and a fresh native does not get it".into()),
+        );
     };
     witness::leaves();
     if let Err(error) = actors::let_go(&place, &grant) {

@@ -115,7 +115,8 @@ impl Dir {
     pub(crate) fn open_at(&self, name: &Name, access: Access) -> io::Result<File> {
         point(Call::Open).map_err(system)?;
         loop {
-            let open = |world: &mut world::World| world.kernel.open(world.process(), self.inode_in(world), &name.0, access);
+            let open =
+                |world: &mut world::World| world.kernel.open(world.process(), self.inode_in(world), &name.0, access);
             let opened = perform(open, || format!("open {} {access:?}", name.text()));
             let leased = || world::with(|world| world.kernel.is_leased(world.process(), self.inode_in(world), &name.0));
             match opened {
@@ -129,7 +130,8 @@ impl Dir {
     }
 
     pub(crate) fn create_new(&self, name: &Name, mode: u32) -> io::Result<File> {
-        let create = |world: &mut world::World| world.kernel.create(world.process(), self.inode_in(world), &name.0, mode);
+        let create =
+            |world: &mut world::World| world.kernel.create(world.process(), self.inode_in(world), &name.0, mode);
         call(Call::Create, create, || format!("create {}", name.text())).map(File)
     }
 
@@ -170,7 +172,8 @@ impl Dir {
     }
 
     pub(crate) fn make_dir(&self, name: &Name, mode: u32) -> io::Result<()> {
-        let make = |world: &mut world::World| world.kernel.make_dir(world.process(), self.inode_in(world), &name.0, mode);
+        let make =
+            |world: &mut world::World| world.kernel.make_dir(world.process(), self.inode_in(world), &name.0, mode);
         call(Call::MakeDir, make, || format!("make folder {}", name.text()))
     }
 
@@ -228,9 +231,8 @@ impl File {
 
     pub(crate) fn lock(&self, kind: LockKind) -> io::Result<()> {
         point(Call::Lock).map_err(system)?;
-        let try_lock = || {
-            perform(|world| Ok(world.kernel.try_lock(self.0, kind)), || format!("lock {}", self.what(kind)))
-        };
+        let try_lock =
+            || perform(|world| Ok(world.kernel.try_lock(self.0, kind)), || format!("lock {}", self.what(kind)));
         if try_lock().map_err(system)? {
             return Ok(());
         }

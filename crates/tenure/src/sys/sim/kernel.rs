@@ -800,7 +800,8 @@ impl Kernel {
         }
         for (at, inode) in self.inodes.iter().enumerate() {
             let Some(inode) = inode else { continue };
-            let counts = (at as u64) << 48 | inode.links << 32 | u64::from(inode.opens) << 16 | u64::from(inode.writers);
+            let counts =
+                (at as u64) << 48 | inode.links << 32 | u64::from(inode.opens) << 16 | u64::from(inode.writers);
             hash = mix(hash, counts);
             hash = mix(hash, inode.sum ^ u64::from(inode.mode) << 32 ^ u64::from(inode.removed));
             hash = mix(hash, inode.modified ^ inode.kind as u64);

@@ -54,7 +54,12 @@ pub(super) enum Until {
     /// Something that another process could see has changed since; the clock does not count.
     Changed(u64),
     /// A flag, an inode's events beyond a count, a process's end, or the time.
-    Event { flag: usize, inode: Option<(usize, u64)>, process: Option<usize>, time: u64 },
+    Event {
+        flag: usize,
+        inode: Option<(usize, u64)>,
+        process: Option<usize>,
+        time: u64,
+    },
     /// One of this thread's wakers.
     Woken,
     Time(u64),
