@@ -310,8 +310,10 @@ fn breaker(force: bool) {
 
 fn user(what: Removes) {
     let dir = Dir::open(".".as_ref()).expect("the folder is there");
-    if matches!(what, Removes::LockFile) {
+    if !matches!(what, Removes::Anchors) {
         let _ = dir.unlink(&file_name(LOCK));
+    }
+    if matches!(what, Removes::LockFile) {
         return;
     }
     let folder = file_name(b".tenure");
