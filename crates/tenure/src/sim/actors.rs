@@ -61,7 +61,8 @@ fn explained(error: &Error, during: &str) {
     let unexplained = world::with(|world| {
         let own = world.witness.failed_calls & (1 << world.process()) != 0;
         world.say(&format!("{during} failed: {error}"));
-        !own && !world.witness.meddled && !(error.is_lost() && world.witness.raced)
+        let excused = world.witness.meddled || error.is_lost() && world.witness.raced;
+        !(own || excused)
     });
     if unexplained {
         witness::violated(format!("{during} failed though nothing was amiss: {error}"));

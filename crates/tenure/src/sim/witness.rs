@@ -193,7 +193,7 @@ pub(super) fn is_granted(style: Style, shared: bool) {
 impl Witness {
     /// Looks whether this native may hold beside those that do.
     fn excludes(&mut self, process: usize, style: Style, shared: bool) {
-        let mut others = self.natives.iter().filter(|native| !native.broken && !(native.shared && shared));
+        let mut others = self.natives.iter().filter(|native| !(native.broken || native.shared && shared));
         if let Some(other) = others.next() {
             let (other, this) = (super::letter(other.process), super::letter(process));
             self.violated(format!("two natives hold: {other} and {this}"));
