@@ -131,8 +131,10 @@ fn a_break_carries_on_the_fence_of_who_was_granted_meanwhile() {
     set_back(&target);
     first.must("acquire l g never");
     let mut breaker = Actor::start();
-    // It has made the new anchor, and has not renamed it yet.
-    stopped_after(&mut breaker, &format!("break {} force", target.display()), "pwrite64", 1);
+    // It has made the new anchor and looked once more whose lock it breaks, and has not renamed it yet: a record is read
+    // four times, each time twice, by two calls.
+    stopped_after(&mut breaker, &format!("break {} force", target.display()), "pread64", 16);
+    assert!(target.with_file_name(".tenure").join("t.lock.new").exists());
     first.must("release g");
     let second = fence(&first.must("acquire l h never"));
     let broken = go_on(&mut breaker);

@@ -18,7 +18,7 @@ use crate::presence;
 use crate::queue;
 use crate::record::Content;
 use crate::registry;
-use crate::sys::{Access, FileKind, Lease, LockKind};
+use crate::sys::{Access, File, FileKind, Lease, LockKind};
 use crate::tenure::{self, Request};
 use crate::trace::event;
 
@@ -322,19 +322,22 @@ fn changed_hands(place: &Place) -> Error {
 fn replace_anchor(place: &Place, seen: &Inspection) -> Result<()> {
     let visible = presence::look(place)?;
     let shown = visible.as_ref().map(|found| found.id);
-    let record_of = |content: &Content| match content {
-        Content::Record(record) => record.previous_fence(),
+    let unreadable = |error| place.anchor_error("cannot be read", error);
+    let fence_of = |file: &File| match presence::read_stable(file) {
+        Ok(Content::Record(record)) => Ok(record.previous_fence()),
+        Ok(_) => Ok(None),
+        Err(error) => Err(unreadable(error)),
+    };
+    let before = place.dir.open_at(&place.anchor, Access::Read).ok();
+    let mut fence = match visible.as_ref().map(|found| &found.content) {
+        Some(Content::Record(record)) => record.previous_fence(),
         _ => None,
     };
-    let mut fence = visible.as_ref().and_then(|found| record_of(&found.content));
-    let old = place.dir.open_at(&place.anchor, Access::Read).ok();
-    let old_fence = || match &old {
-        Some(file) => presence::read_stable(file).map(|content| record_of(&content)),
-        None => Ok(None),
-    };
-    let unreadable = |error| place.anchor_error("cannot be read", error);
-    fence = fence.max(old_fence().map_err(unreadable)?);
-    let options = match place.dir.stat_at(&place.anchor).map_err(|error| place.anchor_error("cannot be read", error))? {
+    if let Some(before) = &before {
+        fence = fence.max(fence_of(before)?);
+    }
+    let old = place.dir.stat_at(&place.anchor).map_err(unreadable)?;
+    let options = match old {
         // Whoever could open the old one must be able to open the new one.
         Some(stat) => Options::default().mode(stat.mode),
         None => Options::default(),
@@ -351,15 +354,18 @@ fn replace_anchor(place: &Place, seen: &Inspection) -> Result<()> {
         let _ = place.dir.unlink(&place.new);
         return Err(place.anchor_error("cannot be replaced", error));
     }
-    // Whoever was granted meanwhile wrote its fence before it looked whether the anchor was still this one.
-    let later = old_fence().map_err(unreadable)?;
-    if later > fence {
-        fresh
-            .stat()
-            .and_then(|stat| fresh.write_at(&anchor::released(later).render(stat.size).bytes, 0))
-            .map_err(|error| place.anchor_error("cannot be written", error))?;
+    // A tenure that began until then counts as well.
+    if let Some(before) = &before {
+        let last = fence_of(before)?;
+        if last > fence {
+            let written =
+                fresh.stat().and_then(|stat| presence::write(&fresh, &anchor::released(last), stat.size, false));
+            written.map_err(|error| place.anchor_error("cannot be written", error))?;
+        }
     }
-    if shown.is_some() && place.lock_file_id()? == shown {
+    // What the holder showed, or has just begun to show.
+    let showing = place.lock_file_id()?;
+    if showing.is_some() && (showing == shown || showing == old.map(|stat| stat.id)) {
         remove_lock_file(place)?;
     }
     fresh.unlock().map_err(|error| place.anchor_error("cannot be unlocked", error))

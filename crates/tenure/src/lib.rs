@@ -84,7 +84,6 @@ mod acquire;
 mod anchor;
 mod clean;
 pub mod cleanup;
-#[cfg_attr(tenure_sim, allow(dead_code, reason = "no server is simulated"))]
 pub mod engine;
 mod error;
 pub mod escape;

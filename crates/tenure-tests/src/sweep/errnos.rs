@@ -295,15 +295,20 @@ impl Stage<'_> {
         let left = names(parent);
         assert!(left.iter().all(|name| may_stay(name, stays)), "{what}; then there is {left:?}");
         // Closes the lock: an anchor that somebody has open is not pruned.
+        let away = format!("open {{}} {}/away", self.dir.display());
         for actor in [&mut *actor, &mut *other] {
             for name in ["l", "m"] {
-                actor.must(&format!("open {name} {}/away", self.dir.display()));
+                actor.must(&away.replace("{}", name));
             }
         }
-        // What a dead one left goes first, and its anchor, which is idle then, the next time.
-        for _ in 0..2 {
-            other.must(&format!("clean {} idle_ms=0", parent.display()));
-        }
+        // Of what a sweep removes the next one hears, and its anchor stays for that; when it is told and idle, it goes.
+        let sweep = format!("clean {} idle_ms=0", parent.display());
+        other.must(&sweep);
+        other.must(&format!("open l {} {}", target.display(), scene.keys));
+        other.must("acquire l g never");
+        other.must("release g");
+        other.must(&away.replace("{}", "l"));
+        other.must(&sweep);
         let left = names(parent);
         assert_eq!(left, [""; 0], "{what}; then there is {:?}", names(&anchors(target)));
         took

@@ -138,11 +138,17 @@ fn go_on(scene: &Scene, successor: &mut Actor, target: &Path, cast: Cast, keys: 
     let stays = keys.contains("flock");
     let left = names(parent);
     assert!(left.iter().all(|name| may_stay(name, stays)), "{what}; then there is {left:?}");
-    // Closes the lock: an anchor that somebody has open is not pruned.
-    successor.must(&format!("open l {}/away/t", parent.parent().unwrap().display()));
-    // What a dead one left goes first, and its anchor, which is idle then, the next time.
+    // Of what a sweep removes the next one hears, and its anchor stays for that; when it is told and idle, it goes.
+    let away = format!("open l {}/away/t", parent.parent().unwrap().display());
     let sweep = format!("clean {} idle_ms=0", parent.display());
-    let cleaned = (successor.must(&sweep), successor.must(&sweep));
+    successor.must(&away);
+    let first = successor.must(&sweep);
+    successor.must(&format!("open l {} {keys}", target.display()));
+    successor.must("acquire l g never");
+    successor.must("release g");
+    // Closes the lock: an anchor that somebody has open is not pruned.
+    successor.must(&away);
+    let cleaned = (first, successor.must(&sweep));
     assert_eq!(names(parent), [""; 0], "{what}; then there is {:?}, after {cleaned:?}", names(&anchors(target)));
     took
 }

@@ -94,26 +94,34 @@ fn settled(mut rehearse: impl FnMut() -> Vec<Call>) -> Vec<Call> {
     calls
 }
 
-/// Tries to come to the call that is number `at` of those that `rehearse` finds, until `play` says that it has. Whoever reads
-/// `/proc` more often, or less, makes it another one of its name: that is looked up anew.
+/// Tries to come to the call `at` of those that `rehearse` found, until `play` says that it has. Who looks more often, at
+/// `/proc` or at a kernel lock, makes it another one of its name: that is looked up anew.
 fn insist<T>(
     calls: &[Call],
     at: usize,
     mut rehearse: impl FnMut() -> Vec<Call>,
     mut play: impl FnMut(&Call) -> Option<T>,
 ) -> Option<T> {
+    // Its looks come first, so it is counted from the end.
+    let alike = |one: &Call, other: &Call| one.name == other.name && words(one) == words(other);
+    let from_end = calls[at + 1..].iter().filter(|other| alike(&calls[at], other)).count();
     let mut call = calls[at].clone();
     for attempt in 1..=attempts(&call) {
         if let Some(played) = play(&call) {
             return Some(played);
         }
-        if attempt % 4 == 0
-            && let Some(again) = rehearse().get(at).filter(|again| again.name == call.name)
+        if attempt % 3 == 0
+            && let Some(again) = rehearse().iter().rev().filter(|again| alike(&call, again)).nth(from_end)
         {
-            call.nth = again.nth;
+            call = again.clone();
         }
     }
     None
+}
+
+/// What a call looks like but for its numbers.
+fn words(call: &Call) -> String {
+    call.text.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
 /// How often one tries to come to a call. Those that change something are certain; how often others are made depends on

@@ -61,7 +61,8 @@ fn explained(error: &Error, during: &str) {
     let unexplained = world::with(|world| {
         let own = world.witness.failed_calls & (1 << world.process()) != 0;
         world.say(&format!("{during} failed: {error}"));
-        !own && !world.witness.meddled && !(error.is_lost() && world.witness.raced)
+        let excused = world.witness.meddled || error.is_lost() && world.witness.raced;
+        !(own || excused)
     });
     if unexplained {
         witness::violated(format!("{during} failed though nothing was amiss: {error}"));
@@ -310,8 +311,10 @@ fn breaker(force: bool) {
 
 fn user(what: Removes) {
     let dir = Dir::open(".".as_ref()).expect("the folder is there");
-    if matches!(what, Removes::LockFile) {
+    if !matches!(what, Removes::Anchors) {
         let _ = dir.unlink(&file_name(LOCK));
+    }
+    if matches!(what, Removes::LockFile) {
         return;
     }
     let folder = file_name(b".tenure");

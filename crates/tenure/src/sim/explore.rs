@@ -179,7 +179,8 @@ fn count(report: &mut Report, outcome: &Outcome, steps: u64) {
 
 fn over(report: &Report, limits: Limits, began: Instant) -> bool {
     let time_is_over = || limits.time.is_some_and(|time| began.elapsed() >= time);
-    limits.schedules.is_some_and(|most| report.schedules >= most) || (report.schedules % 64 == 0 && time_is_over())
+    limits.schedules.is_some_and(|most| report.schedules >= most)
+        || (report.schedules.is_multiple_of(64) && time_is_over())
 }
 
 /// Chooses by a generator that a seed sets going (splitmix64).
@@ -205,7 +206,7 @@ impl Chooser for Random {
         let runs = choices.iter().filter(|choice| matches!(choice, Choice::Run(_))).count();
         let rare = choices.len() - runs;
         let word = self.next();
-        let chosen = if rare > 0 && (runs == 0 || word % 24 == 0) {
+        let chosen = if rare > 0 && (runs == 0 || word.is_multiple_of(24)) {
             runs + (word >> 32) as usize % rare
         } else if word & 0x300 == 0 {
             (word >> 32) as usize % runs

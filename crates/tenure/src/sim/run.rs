@@ -23,7 +23,11 @@ pub struct Failure {
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}\n  the schedule: {}:{}", self.script, self.what, self.script, self.schedule)
+        write!(
+            f,
+            "{}: {}\n  again, call by call: cargo run --release -p tenure-sim -- --replay '{}:{}'",
+            self.script, self.what, self.script, self.schedule
+        )
     }
 }
 

@@ -34,6 +34,8 @@ pub enum Actor {
 pub enum Removes {
     LockFile,
     Anchors,
+    /// Both: then nothing is left that could keep two apart.
+    Both,
 }
 
 /// What is there when a run begins.
@@ -545,7 +547,17 @@ pub const SCRIPTS: &[Script] = &[
     },
 ];
 
+/// What no lock can keep, so that the witness has something to see.
+pub const UNSOUND: Script = Script {
+    name: "removed-both",
+    about: "a person removes `.tenure` and the lock file, beside two natives",
+    left: &[Left::Anchor],
+    actors: &[LOCK_FILE, LOCK_FILE, Actor::User(Removes::Both)],
+    preemptions: Some(2),
+    ..PLAIN
+};
+
 /// The script of that name.
 pub fn by_name(name: &str) -> Option<&'static Script> {
-    SCRIPTS.iter().find(|script| script.name == name)
+    SCRIPTS.iter().chain([&UNSOUND]).find(|script| script.name == name)
 }

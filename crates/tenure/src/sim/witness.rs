@@ -193,7 +193,7 @@ pub(super) fn is_granted(style: Style, shared: bool) {
 impl Witness {
     /// Looks whether this native may hold beside those that do.
     fn excludes(&mut self, process: usize, style: Style, shared: bool) {
-        let mut others = self.natives.iter().filter(|native| !native.broken && !(native.shared && shared));
+        let mut others = self.natives.iter().filter(|native| !(native.broken || native.shared && shared));
         if let Some(other) = others.next() {
             let (other, this) = (super::letter(other.process), super::letter(process));
             self.violated(format!("two natives hold: {other} and {this}"));
@@ -352,6 +352,13 @@ impl World {
         }
         witness.foreign.retain(|(of, _)| *of != process);
         witness.set_busy(process, false);
+        // A break that was not ended: whose lock file is still there keeps all others out.
+        if witness.role(process) == Role::Breaker {
+            let showing = self.kernel.named(LOCK);
+            for native in &mut witness.natives {
+                native.broken &= showing.is_none() || native.shown != showing;
+            }
+        }
         // A foreign program that dies while it releases has let go, but its file is still there.
         if witness.role(process) == Role::Foreign {
             witness.foreign_debt = witness.foreign_debt.max(Debt::May);

@@ -12,6 +12,8 @@
 //!
 //! Not simulated: `fork`, descriptors that a child inherits, signal handlers, threads other than the helpers that wait.
 
+#![allow(missing_docs, reason = "not a part of the library: only its own tests see this")]
+
 pub(crate) mod arena;
 #[cfg(target_os = "linux")]
 pub mod conformance;

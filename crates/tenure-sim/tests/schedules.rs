@@ -1,0 +1,72 @@
+//! Every script in every order with one interruption, with a death on top, and in random orders. More of it, for as long as
+//! one likes: `cargo run --release -p tenure-sim`.
+
+use tenure_sim::sim::{Arena, Limits, Report, SCRIPTS, Script, UNSOUND, exhaustive, random, replay};
+
+#[global_allocator]
+static MEMORY: Arena = Arena;
+
+fn at_most(schedules: u64) -> Limits {
+    Limits { schedules: Some(schedules), ..Limits::default() }
+}
+
+fn sound(report: &Report) {
+    if let Some(failure) = &report.failure {
+        panic!("{failure}");
+    }
+    assert!(report.schedules > 0 && report.steps > report.schedules, "nothing was run: {report:?}");
+}
+
+/// Every `count`th script from `first` on, so that they run beside each other.
+fn scripts(first: usize, count: usize, run: impl Fn(&Script)) {
+    for script in SCRIPTS.iter().skip(first).step_by(count) {
+        run(script);
+    }
+}
+
+/// The bound that finds nearly everything: a process is interrupted once where it could go on.
+fn interrupted_once(first: usize) {
+    scripts(first, 2, |script| {
+        let calm = Script { preemptions: Some(1), deaths: 0, failures: 0, ..*script };
+        let report = exhaustive(&calm, at_most(20_000));
+        sound(&report);
+        assert!(report.complete, "{}: not every order was seen", script.name);
+        // Where these are more, the last of a run's choices were gone through.
+        sound(&exhaustive(&Script { preemptions: Some(1), ..*script }, at_most(6000)));
+    });
+}
+
+#[test]
+fn interrupted_once_even() {
+    interrupted_once(0);
+}
+
+#[test]
+fn interrupted_once_odd() {
+    interrupted_once(1);
+}
+
+#[test]
+fn random_orders() {
+    scripts(0, 1, |script| {
+        let seed = 1;
+        let report = random(&Script { preemptions: None, ..*script }, seed, at_most(600));
+        sound(&report);
+        assert_eq!(report.whole, 600, "a random run goes to its end");
+        // The same seed again: nothing but the choices decides what happens.
+        let again = random(&Script { preemptions: None, ..*script }, seed, at_most(600));
+        assert_eq!(again.steps, report.steps, "{}: two runs of one seed differ", script.name);
+    });
+}
+
+/// The witness sees what it is there for, and the schedule that shows it shows it again.
+#[test]
+fn what_cannot_be_kept_is_seen() {
+    let failure = exhaustive(&UNSOUND, Limits::default()).failure.expect("two hold once both files are gone");
+    assert!(failure.what.starts_with("two natives hold"), "{failure}");
+    let text = failure.schedule.to_string();
+    let (again, story) = replay(&UNSOUND, &text.parse().unwrap()).expect("it is a schedule of this script");
+    assert_eq!(again.expect("it fails again").what, failure.what);
+    assert!(story.iter().any(|line| line.contains("unlink t.lock")), "{story:#?}");
+    assert!(replay(&UNSOUND, &"zz".parse().unwrap()).is_err(), "there is no such process");
+}
