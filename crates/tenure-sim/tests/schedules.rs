@@ -28,7 +28,7 @@ fn scripts(first: usize, count: usize, run: impl Fn(&Script)) {
 fn interrupted_once(first: usize) {
     scripts(first, 2, |script| {
         let calm = Script { preemptions: Some(1), deaths: 0, failures: 0, ..*script };
-        let report = exhaustive(&calm, at_most(20_000));
+        let report = exhaustive(&calm, at_most(1_000_000));
         sound(&report);
         assert!(report.complete, "{}: not every order was seen", script.name);
         // Where these are more, the last of a run's choices were gone through.

@@ -28,7 +28,8 @@ fn no_double_hold_under_kills_at_random() {
     let sum: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
     assert_eq!((&sum["doubles"]["native-native"], &sum["faults"]), (&json!(0), &json!([])), "{sum}");
     // It must have been a torture: on an idle machine these are fifty times as many.
-    for (what, least) in [("grants", 200), ("takeovers", 5), ("kills", 30), ("stops", 5), ("anchorsPruned", 1)] {
+    // Anchors are seldom pruned in so short a time: takeover::pruning_beside_live_traffic_lets_nobody_hold_twice is for that.
+    for (what, least) in [("grants", 200), ("takeovers", 5), ("kills", 30), ("stops", 5)] {
         assert!(sum[what].as_u64().unwrap() >= least, "too few {what}: {sum}");
     }
     for (what, least) in [("breaks", 1), ("broken", 1), ("shares", 1), ("pidsRecycled", u64::from(apart))] {

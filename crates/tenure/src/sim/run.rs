@@ -215,14 +215,19 @@ fn go_on(script: &Script, chooser: &mut dyn Chooser, choices: &mut Vec<Choice>, 
             let look = arena::outside(|| chooser.ends(fingerprint));
             return if look { at_the_end() } else { Outcome::Done };
         }
-        match next_of(script.opening, &mut budget.opened) {
+        // What the opening says costs nothing of what may be chosen after it.
+        let scripted = match next_of(script.opening, &mut budget.opened) {
             Ok(Some(choice)) => {
                 choices.clear();
                 choices.push(choice);
+                true
             }
-            Ok(None) => world::with(|world| offer(world, script, budget, choices)),
+            Ok(None) => {
+                world::with(|world| offer(world, script, budget, choices));
+                false
+            }
             Err(()) => return Outcome::Failed("the script's opening cannot be played any more".to_owned()),
-        }
+        };
         if choices.is_empty() {
             match nobody_can(budget) {
                 Ok(true) => continue,
@@ -241,7 +246,7 @@ fn go_on(script: &Script, chooser: &mut dyn Chooser, choices: &mut Vec<Choice>, 
         };
         let chosen = arena::outside(|| chooser.choose(choices, &fingerprint));
         let Some(chosen) = chosen else { return Outcome::Cut };
-        apply(choices[chosen], budget);
+        apply(choices[chosen], scripted, budget);
         budget.steps += 1;
         if budget.steps > STEPS {
             return Outcome::Failed("it does not end".to_owned());
@@ -339,11 +344,14 @@ fn errors(call: Call, every: bool) -> &'static [Errno] {
     if every { all } else { few }
 }
 
-fn apply(choice: Choice, budget: &mut Budget) {
+fn apply(choice: Choice, scripted: bool, budget: &mut Budget) {
     let mut runs = |at: usize, fate| {
         let before = budget.last.replace(at);
         let interrupts = before.is_some_and(|before| before != at && world::with(|world| world.is_ready(before)));
-        if interrupts && let Some(left) = &mut budget.preemptions {
+        if interrupts
+            && !scripted
+            && let Some(left) = &mut budget.preemptions
+        {
             *left -= 1;
         }
         world::resume(at, fate);
@@ -365,7 +373,9 @@ fn apply(choice: Choice, budget: &mut Budget) {
             runs(usize::from(at), Err(errno));
         }
         Choice::Die(process) => {
-            budget.deaths = budget.deaths.saturating_sub(1);
+            if !scripted {
+                budget.deaths -= 1;
+            }
             budget.last = None;
             world::with(|world| {
                 if let Some(story) = &mut world.story {
