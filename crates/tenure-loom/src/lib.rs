@@ -3,7 +3,7 @@
 //! The files are the library's own, built here a second time with loom's mutexes and atomics in place of the standard
 //! library's ([`sync`](../tenure/src/sync.rs)). Each test is a scenario of a few threads; loom runs it once for every order
 //! that makes a difference, with what the memory model allows each load to see, and fails on a deadlock, a data race or a
-//! broken assertion. The orders that a scenario leaves out are those with more than [`PREEMPTIONS`] interruptions of a
+//! broken assertion. The orders that a scenario leaves out are those with more than `PREEMPTIONS` interruptions of a
 //! thread that could have gone on.
 
 #![cfg(test)]

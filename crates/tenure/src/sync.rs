@@ -1,6 +1,11 @@
 //! What threads share, of the standard library. The parts that are explored in every order of their steps
 //! (`crates/tenure-loom`) take it from here, and loom's in its place there.
 
-pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+pub(crate) use std::sync::atomic::{AtomicPtr, Ordering};
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+// For the table of a signal's handler.
+#[cfg(target_os = "linux")]
+pub(crate) use std::sync::atomic::AtomicU32;
+#[cfg(target_os = "linux")]
 pub(crate) use std::thread::yield_now;
