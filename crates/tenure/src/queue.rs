@@ -21,7 +21,6 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-#[cfg(feature = "tokio")]
 use std::task::Waker;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
