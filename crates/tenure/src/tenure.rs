@@ -385,6 +385,22 @@ pub(crate) struct Own {
     pub(crate) host: Option<String>,
 }
 
+impl Own {
+    /// What natives read of this process while it holds: no fence and no time yet.
+    pub(crate) fn native(&self, options: &Options) -> Native {
+        Native {
+            boot_id: self.identity.boot_id.clone(),
+            pid_namespace: self.identity.pid_namespace,
+            pidfd_inode: self.identity.pidfd_inode,
+            start_time: self.identity.start_time,
+            host: self.host.clone(),
+            command: self.command.clone(),
+            label: options.label.clone(),
+            ..Native::bare(RecordState::Held)
+        }
+    }
+}
+
 /// Read once a process, and again after a fork.
 pub(crate) fn own() -> &'static Own {
     static OWN: PerProcess<Own> = PerProcess::new();
@@ -421,16 +437,9 @@ pub(crate) fn new_record(request: &Request, last_fence: u64, place: &Place) -> R
         max_hold: request.options.max_hold,
         native: Some(Native {
             fence: Some(fence),
-            state: RecordState::Held,
             style: if request.flock() { RecordStyle::Flock } else { RecordStyle::LockFile },
             acquired_at: Some(now),
-            boot_id: own.identity.boot_id.clone(),
-            pid_namespace: own.identity.pid_namespace,
-            pidfd_inode: own.identity.pidfd_inode,
-            start_time: own.identity.start_time,
-            host: own.host.clone(),
-            command: own.command.clone(),
-            label: request.options.label.clone(),
+            ..own.native(&request.options)
         }),
     })
 }

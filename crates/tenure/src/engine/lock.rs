@@ -15,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::helpers;
 use crate::inspect::Inspection;
 use crate::options::{Options, Style, Wait};
-use crate::record::{Native, Record, RecordState, RecordStyle};
+use crate::record::{Native, Record, RecordStyle};
 use crate::sys::{self, PerProcess};
 use crate::tenure::own;
 
@@ -138,17 +138,7 @@ pub(super) fn new_record(options: &Options) -> Record {
         created_at: Some(SystemTime::now()),
         start_time: None,
         max_hold: options.max_hold,
-        native: Some(Native {
-            boot_id: own.identity.boot_id.clone(),
-            pid_namespace: own.identity.pid_namespace,
-            pidfd_inode: own.identity.pidfd_inode,
-            start_time: own.identity.start_time,
-            host: own.host.clone(),
-            command: own.command.clone(),
-            label: options.label.clone(),
-            style: RecordStyle::Engine,
-            ..Native::bare(RecordState::Held)
-        }),
+        native: Some(Native { style: RecordStyle::Engine, ..own.native(options) }),
     }
 }
 
