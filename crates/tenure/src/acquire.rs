@@ -227,7 +227,7 @@ fn enter(place: &Place, kept: &mut Kept, anchor: &Arc<Anchor>, stat: &Stat, requ
 /// What a share hears of the tenure before it. It changes nothing, so the next exclusive holder hears it as well.
 fn still_told(place: &Place, anchor: &Anchor, stat: &Stat) -> Result<Previous> {
     let prior = anchor.read(place, stat)?;
-    let visible = stat.links > 1 && place.lock_file_id()? == Some(anchor.id);
+    let visible = presence::is_visible(place, anchor, stat)?;
     Ok(match visible {
         true => presence::own_inode(&prior, prior.state()),
         false => presence::previous(&prior, prior.state(), None),
@@ -271,7 +271,7 @@ fn enter_as(
 /// Flock style: the record is written, no lock file is made; one that a dead native left goes.
 fn show_hidden(place: &Place, anchor: &Anchor, stat: &Stat, prior: &Prior, record: &Record) -> Result<(Previous, u64)> {
     let state = prior.state();
-    let visible = stat.links > 1 && place.lock_file_id()? == Some(anchor.id);
+    let visible = presence::is_visible(place, anchor, stat)?;
     // Only where the last tenure is not known to be released can there be one on an inode of its own.
     let unreleased = state.is_none_or(|state| state.state != RecordState::Released);
     let copy = if visible || !unreleased { None } else { presence::dead_copy(place)? };

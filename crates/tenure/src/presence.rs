@@ -96,6 +96,12 @@ struct Told {
     parked: bool,
 }
 
+/// Is the lock file our own anchor, with a second link? It is a dead native's, whose kernel lock we have.
+pub(crate) fn is_visible(place: &Place, anchor: &Anchor, stat: &Stat) -> Result<bool> {
+    // More than one link may be a dead native's unfinished takeover as well.
+    Ok(stat.links > 1 && place.lock_file_id()? == Some(anchor.id))
+}
+
 /// Shows the tenure whose record is `record`, with the anchor's kernel lock held: steps 4 to 7. When it is blocked, the
 /// anchor's text is again what it was. `parked`: what [`recover`] said.
 pub(crate) fn show(
@@ -108,8 +114,7 @@ pub(crate) fn show(
     parked: bool,
 ) -> Result<Shown> {
     let state = prior.state();
-    // More than one link: a dead native's lock file, or its unfinished takeover.
-    let visible = stat.links > 1 && place.lock_file_id()? == Some(anchor.id);
+    let visible = is_visible(place, anchor, stat)?;
     if visible && let Some(blocker) = out_of_reach(place, anchor, state, prior) {
         return Ok(Shown::Blocked(Box::new(blocker)));
     }
