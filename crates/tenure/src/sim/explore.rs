@@ -92,8 +92,20 @@ struct DepthFirst {
     path: Vec<Choice>,
 }
 
-impl DepthFirst {
-    /// Goes to the next choice that was not taken; `false` when there is none.
+/// A chooser of many runs.
+trait Explorer: Chooser {
+    /// What was chosen in this run.
+    fn path(&self) -> &[Choice];
+
+    /// Goes on to the next run; `false` when there is none.
+    fn advance(&mut self) -> bool;
+}
+
+impl Explorer for DepthFirst {
+    fn path(&self) -> &[Choice] {
+        &self.path
+    }
+
     fn advance(&mut self) -> bool {
         self.depth = 0;
         self.path.clear();
@@ -147,14 +159,22 @@ impl Chooser for DepthFirst {
 pub fn exhaustive(script: &Script, limits: Limits) -> Report {
     let mut chooser =
         DepthFirst { forks: Vec::new(), choices: Vec::new(), depth: 0, known: Known::default(), path: Vec::new() };
+    let mut report = explore(script, limits, &mut chooser);
+    report.states = chooser.known.len() as u64;
+    report
+}
+
+/// One run after the other, until one fails, there is no other, or the limits are reached.
+fn explore(script: &Script, limits: Limits, chooser: &mut impl Explorer) -> Report {
     let mut report = Report::new(script);
     let began = Instant::now();
     let mut choices = Vec::with_capacity(256);
     loop {
-        let (outcome, steps) = run(script, &mut chooser, &mut choices, None);
+        let (outcome, steps) = run(script, chooser, &mut choices, None);
         count(&mut report, &outcome, steps);
         if let Outcome::Failed(what) = outcome {
-            report.failure = Some(Failure { script: script.name, what, schedule: Schedule(chooser.path.clone()) });
+            let schedule = Schedule(chooser.path().to_vec());
+            report.failure = Some(Failure { script: script.name, what, schedule });
             break;
         }
         if !chooser.advance() {
@@ -165,7 +185,6 @@ pub fn exhaustive(script: &Script, limits: Limits) -> Report {
             break;
         }
     }
-    report.states = chooser.known.len() as u64;
     report.time = began.elapsed();
     report
 }
@@ -187,7 +206,6 @@ fn over(report: &Report, limits: Limits, began: Instant) -> bool {
 struct Random {
     state: u64,
     path: Vec<Choice>,
-    known: Known,
 }
 
 impl Random {
@@ -222,27 +240,20 @@ impl Chooser for Random {
     }
 }
 
+impl Explorer for Random {
+    fn path(&self) -> &[Choice] {
+        &self.path
+    }
+
+    fn advance(&mut self) -> bool {
+        self.path.clear();
+        true
+    }
+}
+
 /// Random orders, from a seed on.
 pub fn random(script: &Script, seed: u64, limits: Limits) -> Report {
-    let mut chooser = Random { state: seed, path: Vec::new(), known: Known::default() };
-    let mut report = Report::new(script);
-    let began = Instant::now();
-    let mut choices = Vec::with_capacity(256);
-    loop {
-        chooser.path.clear();
-        let (outcome, steps) = run(script, &mut chooser, &mut choices, None);
-        count(&mut report, &outcome, steps);
-        if let Outcome::Failed(what) = outcome {
-            report.failure = Some(Failure { script: script.name, what, schedule: Schedule(chooser.path.clone()) });
-            break;
-        }
-        if over(&report, limits, began) {
-            break;
-        }
-    }
-    report.states = chooser.known.len() as u64;
-    report.time = began.elapsed();
-    report
+    explore(script, limits, &mut Random { state: seed, path: Vec::new() })
 }
 
 /// Follows a schedule; where it ends, the first thread that can goes on.
