@@ -6,20 +6,8 @@ use std::process::Command;
 
 use tenure_tests::servers::etcd::{Cluster, there};
 use tenure_tests::servers::network::{self, Room};
-use tenure_tests::servers::output;
+use tenure_tests::servers::{await_waiters, opened, output};
 use tenure_tests::{Actor, actor_program, folder, has, needs, signal, until};
-
-/// An actor with the lock `l` of a target.
-fn opened(target: &str) -> Actor {
-    let mut actor = Actor::start();
-    actor.must(&format!("open l {target}"));
-    actor
-}
-
-/// Waits until so many wait for the lock.
-fn await_waiters(looker: &mut Actor, target: &str, count: u64) {
-    until("waiters", || looker.must(&format!("inspect {target}"))["found"]["waiters"] == count);
-}
 
 /// Waits until the lease of the guard `g` has been renewed once more.
 fn await_renewal(actor: &mut Actor) {

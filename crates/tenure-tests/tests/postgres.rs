@@ -7,19 +7,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tenure_tests::servers::network::{self, Room};
 use tenure_tests::servers::postgres::{Pool, Postgres, there};
+use tenure_tests::servers::{await_waiters, opened};
 use tenure_tests::{Actor, actor_program, folder, has, needs, signal, until};
-
-/// An actor with the lock `l` of a target.
-fn opened(target: &str) -> Actor {
-    let mut actor = Actor::start();
-    actor.must(&format!("open l {target}"));
-    actor
-}
-
-/// Waits until so many wait for the lock.
-fn await_waiters(looker: &mut Actor, target: &str, count: u64) {
-    until("waiters", || looker.must(&format!("inspect {target}"))["found"]["waiters"] == count);
-}
 
 #[test]
 fn psql_and_we_exclude_each_other_and_queue_together() {

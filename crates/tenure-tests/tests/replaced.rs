@@ -47,6 +47,18 @@ fn go_on(actor: &mut Actor) -> Value {
 }
 
 /// The anchor of one that has the kernel lock and has written its record goes, and another acquires and releases meanwhile.
+/// Another, who is returned, holds and releases while `late` is stopped; then `late` is granted after it, and excludes it.
+fn comes_after_another(late: &mut Actor, target: &Path) -> Actor {
+    let mut other = ready(target);
+    let before = fence(&other.must("acquire l g never"));
+    other.must("release g");
+    let granted = go_on(late);
+    assert!(fence(&granted) > before, "{granted} comes after {before}");
+    late.must("check g");
+    other.must_fail("acquire l h never", "busy");
+    other
+}
+
 /// The link that comes next takes the anchor by its name, which is the other's.
 fn goes_before_the_link(remove: impl Fn(&Path)) {
     if !needs("strace", has("strace")) {
@@ -58,14 +70,7 @@ fn goes_before_the_link(remove: impl Fn(&Path)) {
     let mut late = ready(&target);
     stopped_after(&mut late, "acquire l g 10000", "pwrite64", 1);
     remove(&target);
-    let mut other = ready(&target);
-    let before = fence(&other.must("acquire l g never"));
-    other.must("release g");
-
-    let granted = go_on(&mut late);
-    assert!(fence(&granted) > before, "{granted} comes after {before}");
-    late.must("check g");
-    other.must_fail("acquire l h never", "busy");
+    let mut other = comes_after_another(&mut late, &target);
     late.must("release g");
     other.must("acquire l h never");
 }
@@ -99,13 +104,7 @@ fn an_anchor_that_is_removed_before_the_copy_is_shown_is_no_grant() {
     late.tell("acquire l g 10000");
     strace.wait_for("stopped by SIGSTOP");
     fs::remove_file(target.with_file_name(".tenure").join("t.lock")).unwrap();
-    let mut other = ready(&target);
-    let before = fence(&other.must("acquire l g never"));
-    other.must("release g");
-    let granted = go_on(&mut late);
-    assert!(fence(&granted) > before, "{granted} comes after {before}");
-    late.must("check g");
-    other.must_fail("acquire l h never", "busy");
+    comes_after_another(&mut late, &target);
     drop(strace);
 }
 

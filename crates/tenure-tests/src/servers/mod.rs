@@ -10,6 +10,20 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::{Actor, until};
+
+/// An actor with the lock `l` of a target.
+pub fn opened(target: &str) -> Actor {
+    let mut actor = Actor::start();
+    actor.must(&format!("open l {target}"));
+    actor
+}
+
+/// Waits until so many wait for the lock.
+pub fn await_waiters(looker: &mut Actor, target: &str, count: u64) {
+    until("waiters", || looker.must(&format!("inspect {target}"))["found"]["waiters"] == count);
+}
+
 /// A loopback address that no other test's server has: all of 127/8 is this machine.
 pub fn address() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
