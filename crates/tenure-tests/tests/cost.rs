@@ -42,7 +42,7 @@ fn lock_file_style_makes_nine_calls() {
         "pread64",  // The last fence, and how the last tenure ended.
         "pwrite64", // The record, before anyone can see it.
         "linkat",   // The lock file appears.
-        "statx",    // Is it this anchor's, or was another put in its place meanwhile?
+        "statx",    // Is the anchor's path still this file, or was another put in its place meanwhile?
         "statx",    // Is the lock file's name still ours?
         "unlinkat", // It goes.
         "flock",
