@@ -47,12 +47,13 @@ fn kind(request: &Request) -> LockKind {
     if request.shared { LockKind::Shared } else { LockKind::Exclusive }
 }
 
-/// One try to acquire. What it opened stays in `kept`; no kernel lock stays unless it was granted.
-pub(crate) fn attempt(place: &Place, kept: &mut Kept, request: &Request) -> Result<Attempt> {
-    tries(place, kept, request).inspect_err(|_| close(kept))
+/// One try to acquire. What it opened stays in `kept`; no kernel lock stays unless it was granted. It pauses only where
+/// others are to have their turn, and not at all `at_once`.
+pub(crate) fn attempt(place: &Place, kept: &mut Kept, request: &Request, at_once: bool) -> Result<Attempt> {
+    tries(place, kept, request, at_once).inspect_err(|_| close(kept))
 }
 
-fn tries(place: &Place, kept: &mut Kept, request: &Request) -> Result<Attempt> {
+fn tries(place: &Place, kept: &mut Kept, request: &Request, at_once: bool) -> Result<Attempt> {
     for _ in 0..TRIES {
         if request.bare() {
             return Ok(match lock_target(place, kept, request)? {
@@ -72,6 +73,11 @@ fn tries(place: &Place, kept: &mut Kept, request: &Request) -> Result<Attempt> {
                 continue;
             }
             return Ok(Attempt::Busy(None));
+        }
+        if !at_once && kept.courtesy.is_over(place, &anchor) {
+            let_go(kept);
+            kept.courtesy.stay_away(&anchor);
+            continue;
         }
         let entered = enter(place, kept, &anchor, &stat, request);
         return match entered {
@@ -127,13 +133,21 @@ fn turn(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Request) -> Res
             if !slot.about_to_queue_on(epoch, kept, anchor.id, Name::Anchor, wanted) {
                 return Ok(None);
             }
+            let _waits = (!place.file_system.shared).then(|| anchor.file.mark_waiting());
             let locked = anchor.file.lock(wanted);
             slot.no_longer_queued(epoch);
             locked.map_err(failed)?;
             kept.locked = Some(wanted);
+            kept.courtesy.begin();
             return Ok(None);
         }
         kept.locked = Some(wanted);
+        if kept.courtesy.is_over(place, &anchor) {
+            anchor.file.unlock().map_err(failed)?;
+            kept.locked = None;
+            kept.courtesy.stay_away(&anchor);
+            return Ok(None);
+        }
     }
     let Some(stat) = anchor.current(place)? else {
         drop_anchor(kept);
