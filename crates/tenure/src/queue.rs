@@ -738,6 +738,7 @@ fn share(first: &Grant) -> Grant {
         previous: first.previous.clone(),
         record: None,
         state_offset: 0,
+        parked: false,
     }
 }
 
