@@ -1,6 +1,6 @@
 """The public behaviour of the package filelock, asked of both: the real one and tenure.filelock.
 
-Where they differ, ``docs/from-filelock.md`` has a row, and `differ` below says how.
+Where they differ, ``docs/from-filelock.md`` has a row.
 """
 
 import asyncio
@@ -18,11 +18,12 @@ import tenure.filelock as ours
 from conftest import until
 
 VERSION = tuple(int(part) for part in real.__version__.split(".")[:2])
-since_4 = pytest.mark.skipif(VERSION < (4, 0), reason=f"filelock {real.__version__} did not have it yet")
 
 
 @pytest.fixture(params=[real, ours], ids=["real", "ours"])
 def filelock(request: Any) -> Any:
+    if request.param is real and VERSION < (4, 1):
+        pytest.skip(f"ours has the interface of filelock 4.1; here is {real.__version__}")
     return request.param
 
 
@@ -36,11 +37,6 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "x.lock")
 
 
-def differ(filelock: Any, theirs: Any, own: Any) -> Any:
-    """What is expected of each."""
-    return theirs if filelock is real else own
-
-
 def test_the_names(filelock: Any) -> None:
     for name in ("FileLock", "SoftFileLock", "UnixFileLock"):
         assert issubclass(getattr(filelock, name), filelock.BaseFileLock)
@@ -48,7 +44,7 @@ def test_the_names(filelock: Any) -> None:
         assert issubclass(getattr(filelock, name), filelock.BaseAsyncFileLock)
     assert filelock.FileLock is filelock.UnixFileLock
     assert issubclass(filelock.Timeout, TimeoutError)
-    assert filelock.has_fcntl if filelock is ours or VERSION >= (4, 0) else True
+    assert filelock.has_fcntl
 
 
 def test_a_with_block(kind: Any, path: str) -> None:
@@ -164,13 +160,10 @@ def test_a_file_keeps_its_bytes(filelock: Any, path: str) -> None:
     Path(path).write_text("mine")
     with filelock.FileLock(path):
         pass
-    # Before filelock 3.29 or so theirs truncated it.
-    assert Path(path).read_text() == "mine" or (filelock is real and VERSION < (4, 0))
+    assert Path(path).read_text() == "mine"
 
 
 def test_the_same_thread_waiting_for_itself(filelock: Any, kind: Any, path: str) -> None:
-    if filelock is real and VERSION < (4, 0):
-        pytest.skip("it waits for ever")
     with kind(path):
         with pytest.raises(RuntimeError, match="Deadlock.*is_singleton=True"):
             kind(path).acquire()
@@ -271,7 +264,6 @@ def test_it_is_not_pickled(kind: Any, path: str) -> None:
         pickle.dumps(kind(path))
 
 
-@since_4
 def test_words_that_are_off(kind: Any, path: str) -> None:
     for more in ({"mode": 1.5}, {"blocking": 1}, {"timeout": "1"}, {"poll_interval": "1"}, {"unknown": 1}):
         with pytest.raises(TypeError):
@@ -291,8 +283,6 @@ def test_the_old_spelling(kind: Any, path: str) -> None:
 
 
 def test_a_cancel_check(filelock: Any, kind: Any, path: str) -> None:
-    if filelock is real and VERSION < (3, 20):
-        pytest.skip("it had none yet")
     asked = 0
 
     def enough() -> bool:
@@ -308,8 +298,6 @@ def test_a_cancel_check(filelock: Any, kind: Any, path: str) -> None:
 
 
 def test_a_lifetime(filelock: Any, path: str) -> None:
-    if filelock is real and VERSION < (4, 0):
-        pytest.skip("it had none yet")
     with pytest.warns(UserWarning, match="lifetime is ignored for"):
         assert filelock.FileLock(path, lifetime=1).lifetime is None
     with pytest.warns(FutureWarning):
@@ -319,8 +307,6 @@ def test_a_lifetime(filelock: Any, path: str) -> None:
 
 
 def test_who_holds_a_soft_lock(filelock: Any, path: str) -> None:
-    if filelock is real and VERSION < (4, 0):
-        pytest.skip("it did not say")
     lock = filelock.SoftFileLock(path)
     assert lock.pid is None and not lock.is_lock_held_by_us
     with lock:
