@@ -415,13 +415,22 @@ def test_ours_knows_more(path: str) -> None:
     assert lock.held is None
 
 
+def test_ours_keeps_others_out_when_its_file_is_removed(path: str) -> None:
+    with ours.FileLock(path):
+        os.remove(path)
+        with pytest.raises(ours.Timeout):
+            ours.FileLock(path).acquire(timeout=0.05)
+
+
 def test_ours_says_no(path: str) -> None:
     with pytest.raises(tenure.Unsupported, match=r"\.lock"):
         ours.SoftFileLock(path + "x")
     for more in ({"on_acquired": print}, {"context_error_policy": "group"}):
         with pytest.raises(tenure.Unsupported, match="filelock's alone"):
             ours.FileLock(path, **more)
-    ours.FileLock(path, preserve_lock_file=True, fallback_to_soft=False, close_error_policy="raise")
+    more = {"preserve_lock_file": True, "fallback_to_soft": False, "close_error_policy": "raise"}
+    for kind in (ours.FileLock, ours.SoftFileLock):
+        kind(path, **more)
     for name in ("ReadWriteLock", "StrictSoftFileLock", "unheard_of"):
         with pytest.raises(AttributeError, match=name):
             getattr(ours, name)
