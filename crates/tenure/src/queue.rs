@@ -127,7 +127,7 @@ impl Waiter {
 }
 
 /// An acquire's first answer.
-enum Start {
+pub(crate) enum Start {
     Granted(Arc<Tenure>),
     Queued(Arc<Waiter>),
 }
@@ -189,7 +189,6 @@ impl Slot {
     }
 
     /// The outcome of an enqueued acquire, or `waker` is woken when there is one.
-    #[cfg(any(feature = "tokio", tenure_sim))]
     pub(crate) fn poll(waiter: &Waiter, waker: &Waker) -> Option<Result<Arc<Tenure>>> {
         waiter.ticket.poll(waker)
     }
@@ -254,7 +253,13 @@ impl Slot {
         target.is_some_and(|target| !acquire::is_current(&self.place, &target))
     }
 
-    fn start(self: &Arc<Slot>, request: Arc<Request>, never: bool, thread: Option<ThreadId>) -> Result<Start> {
+    /// Tries, and queues where that was not enough. It makes a few system calls and never blocks.
+    pub(crate) fn start(
+        self: &Arc<Slot>,
+        request: Arc<Request>,
+        never: bool,
+        thread: Option<ThreadId>,
+    ) -> Result<Start> {
         let replaced = self.shares_of_another(&request);
         let mut state = self.state();
         if let Some(tenure) = join(&mut state, &request, thread, replaced) {
