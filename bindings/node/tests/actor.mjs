@@ -3,6 +3,7 @@
 //     {"do":"acquire","path":..,"options":..}      {"ok":true} with what is known, or {"error":{code,message,..}}
 //     {"do":"release"} {"do":"check"} {"do":"exit"} {"do":"throw"} {"do":"end"} {"do":"block","for":ms}
 import { createInterface } from "node:readline";
+import { pathToFileURL } from "node:url";
 
 import { peers } from "./helpers.mjs";
 
@@ -34,7 +35,7 @@ const packages = {
     return async (path, options) => ({ release: await lock(path, { realpath: false, ...options }) });
   },
   "@openclaw/fs-safe": async () => {
-    const { acquireFileLock } = peers("@openclaw/fs-safe/file-lock");
+    const { acquireFileLock } = await import(pathToFileURL(peers.resolve("@openclaw/fs-safe/file-lock")));
     return (path, options) => acquireFileLock(path, { staleMs: 1_800_000, payload, retry: quick, ...options });
   },
 };
