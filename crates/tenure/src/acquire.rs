@@ -15,8 +15,8 @@ use crate::options::Event;
 use crate::place::Place;
 use crate::presence::{self, Blocker, Presence, Shown};
 use crate::queue::{self, Kept, Name, Slot};
-use crate::record::{self, Record, RecordState};
-use crate::sys::{Access, FileId, FileKind, LockKind, Stat};
+use crate::record::{Record, RecordState};
+use crate::sys::{Access, Brief, FileId, FileKind, LockKind};
 use crate::tenure::{Grant, Request, TargetFile, Tenure, new_record};
 
 /// How often what keeps changing under us is tried again before we call it an error.
@@ -187,7 +187,7 @@ fn wait_for_target(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Requ
 }
 
 /// Steps 3 to 6, with the kernel lock on `anchor`, which its path names.
-fn enter(place: &Place, kept: &mut Kept, anchor: &Arc<Anchor>, stat: &Stat, request: &Request) -> Result<Entered> {
+fn enter(place: &Place, kept: &mut Kept, anchor: &Arc<Anchor>, stat: &Brief, request: &Request) -> Result<Entered> {
     let options = &request.options;
     if request.shared {
         let previous = still_told(place, anchor, stat)?;
@@ -220,12 +220,12 @@ fn enter(place: &Place, kept: &mut Kept, anchor: &Arc<Anchor>, stat: &Stat, requ
     let failed = |error| place.anchor_error("cannot be read", error);
     // The old one may be a dead native's lock file as well, whose kernel lock is about to be tried.
     anchor.file.unlock().map_err(failed)?;
-    let stat = own.file.stat().map_err(failed)?;
+    let stat = own.file.brief().map_err(failed)?;
     enter_as(place, kept, &own, &stat, &prior, request, parked)
 }
 
 /// What a share hears of the tenure before it. It changes nothing, so the next exclusive holder hears it as well.
-fn still_told(place: &Place, anchor: &Anchor, stat: &Stat) -> Result<Previous> {
+fn still_told(place: &Place, anchor: &Anchor, stat: &Brief) -> Result<Previous> {
     let prior = anchor.read(place, stat)?;
     let visible = presence::is_visible(place, anchor, stat)?;
     Ok(match visible {
@@ -239,7 +239,7 @@ fn enter_as(
     place: &Place,
     kept: &mut Kept,
     anchor: &Arc<Anchor>,
-    stat: &Stat,
+    stat: &Brief,
     prior: &Prior,
     request: &Request,
     parked: bool,
@@ -269,7 +269,13 @@ fn enter_as(
 }
 
 /// Flock style: the record is written, no lock file is made; one that a dead native left goes.
-fn show_hidden(place: &Place, anchor: &Anchor, stat: &Stat, prior: &Prior, record: &Record) -> Result<(Previous, u64)> {
+fn show_hidden(
+    place: &Place,
+    anchor: &Anchor,
+    stat: &Brief,
+    prior: &Prior,
+    record: &Record,
+) -> Result<(Previous, u64)> {
     let state = prior.state();
     let visible = presence::is_visible(place, anchor, stat)?;
     // Only where the last tenure is not known to be released can there be one on an inode of its own.
@@ -280,8 +286,8 @@ fn show_hidden(place: &Place, anchor: &Anchor, stat: &Stat, prior: &Prior, recor
         left = Some(*holder);
     }
     // In this order: the lock file, or else our own record, tells of the crash if we die in between.
-    let state_offset = presence::write(&anchor.file, record, stat.size, visible)
-        .map_err(|error| place.anchor_error("cannot be written", error))?;
+    let state_offset =
+        anchor.write(record, stat.size, visible).map_err(|error| place.anchor_error("cannot be written", error))?;
     let dead = if visible { Some(anchor.id) } else { copy.as_ref().map(|copy| copy.id) };
     if let Some(dead) = dead
         && let Err(error) = remove_dead(place, dead, copy.is_some())
@@ -364,7 +370,8 @@ fn lock_target(place: &Place, kept: &mut Kept, request: &Request) -> Result<Opti
         let locked =
             target.file.try_lock(kind(request)).map_err(|error| target_error(place, "cannot be locked", error))?;
         // A file is often replaced whole, by a rename: the lock must be on the one that has the name.
-        let current = place.dir.stat_at(&place.target).map_err(|error| target_error(place, "cannot be read", error))?;
+        let current =
+            place.dir.brief_at(&place.target).map_err(|error| target_error(place, "cannot be read", error))?;
         if current.map(|stat| stat.id) == Some(target.id) {
             return Ok(locked.then_some(target));
         }
@@ -476,15 +483,13 @@ fn conceal(place: &Place, grant: &Grant, record: Option<Record>, state_offset: u
         // Written before the lock file goes: who comes next must hear of the crash.
         let visible = matches!(grant.presence, Presence::Link);
         let size = anchor.file.stat().map_or(0, |stat| stat.size);
-        presence::write(&anchor.file, &record, size, visible)
-            .map_err(|error| place.anchor_error("cannot be written", error))?;
+        anchor.write(&record, size, visible).map_err(|error| place.anchor_error("cannot be written", error))?;
         return presence::hide(place, anchor, &grant.presence, &record);
     }
     match grant.presence {
         Presence::Hidden => {
             anchor
-                .file
-                .write_at(record::state_text(RecordState::Released), state_offset)
+                .write_state(RecordState::Released, state_offset)
                 .map_err(|error| place.anchor_error("cannot be written", error))?;
             // No lock file tells of a break here, as it does in `hide`.
             match anchor.current(place)? {
@@ -531,8 +536,8 @@ pub(crate) fn pass(place: &Place, tenure: &Tenure, request: &Request) -> Result<
         presence::write(file, &record, size, true).map_err(failed)?;
     }
     let visible = matches!(grant.presence, Presence::Link);
-    let size = anchor.file.stat().map_err(failed)?.size;
-    passed.state_offset = presence::write(&anchor.file, &record, size, visible).map_err(failed)?;
+    let size = anchor.file.brief().map_err(failed)?.size;
+    passed.state_offset = anchor.write(&record, size, visible).map_err(failed)?;
     passed.record = Some(record);
     // After the record: a break carries on whatever fence was written before it took the anchor's name away.
     let ours = grant.presence.id(anchor);

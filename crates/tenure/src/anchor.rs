@@ -6,13 +6,16 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use crate::draft::Draft;
 use crate::error::{Error, Kind, Result};
 use crate::options::Options;
 use crate::place::{ANCHORS, Place};
+use crate::presence;
 use crate::record::{self, Content, MAX_BYTES, Native, Record, RecordState, RecordStyle};
-use crate::sys::{self, Access, Dir, File, FileId, FileKind, LockKind, Name, Stat};
+use crate::sys::{self, Access, Brief, Dir, File, FileId, FileKind, LockKind, Name};
 
 /// How often a path that keeps changing under us is tried again before we call it an error.
 const TRIES: usize = 1000;
@@ -25,6 +28,8 @@ pub(crate) struct Anchor {
     pub(crate) owner: u32,
     /// Another user's, that we may only read: replaced once we have its kernel lock.
     pub(crate) read_only: bool,
+    /// What was written last through this descriptor; used by who has the kernel lock.
+    draft: Mutex<Option<Draft>>,
 }
 
 impl Anchor {
@@ -68,23 +73,59 @@ impl Anchor {
         if stat.kind != FileKind::Regular {
             return Err(place.anchor_in_the_way(stat.kind));
         }
-        Ok(Anchor { id: stat.id, owner: stat.owner, file, read_only })
+        Ok(Anchor { id: stat.id, owner: stat.owner, file, read_only, draft: Mutex::new(None) })
     }
 
     /// Step 2: what the anchor's path names now, if that is still this file.
-    pub(crate) fn current(&self, place: &Place) -> Result<Option<Stat>> {
-        let found = place.dir.stat_at(&place.anchor);
+    pub(crate) fn current(&self, place: &Place) -> Result<Option<Brief>> {
+        let found = place.dir.brief_at(&place.anchor);
         let found = found.map_err(|error| place.anchor_error("cannot be compared with its path", error))?;
         Ok(found.filter(|stat| stat.id == self.id))
     }
 
     /// What the record says, and its bytes.
-    pub(crate) fn read(&self, place: &Place, stat: &Stat) -> Result<Prior> {
+    pub(crate) fn read(&self, place: &Place, stat: &Brief) -> Result<Prior> {
         let size = usize::try_from(stat.size).unwrap_or(MAX_BYTES).min(MAX_BYTES);
         let mut bytes = vec![0; size];
         let length = self.file.read(&mut bytes).map_err(|error| place.anchor_error("cannot be read", error))?;
         bytes.truncate(length);
-        Ok(Prior { bytes })
+        let known = self.draft().as_ref().and_then(|draft| draft.state_of(&bytes));
+        Ok(Prior { state: known.or_else(|| Prior::scan(&bytes)), bytes })
+    }
+
+    fn draft(&self) -> MutexGuard<'_, Option<Draft>> {
+        self.draft.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a record over the one before, which has `size` bytes: [`presence::write_text`]. Returns where the state's
+    /// text stands in it.
+    pub(crate) fn write(&self, record: &Record, size: u64, visible: bool) -> io::Result<u64> {
+        let mut kept = self.draft();
+        let patched = kept.take().and_then(|mut draft| draft.become_record(record, size).then_some(draft));
+        let mut draft = patched.unwrap_or_else(|| Draft::new(record, size));
+        let rendered = draft.rendered_mut();
+        presence::write_text(&self.file, rendered, visible)?;
+        let state_offset = rendered.state_offset;
+        // A write that failed leaves nothing: what stands in the file then is not known.
+        *kept = Some(draft);
+        Ok(state_offset)
+    }
+
+    /// Writes the state of the record that stands there.
+    pub(crate) fn write_state(&self, state: RecordState, offset: u64) -> io::Result<()> {
+        let mut kept = self.draft();
+        match self.file.write_at(record::state_text(state), offset) {
+            Ok(()) => {
+                if let Some(draft) = &mut *kept {
+                    draft.set_state(state);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                *kept = None;
+                Err(error)
+            }
+        }
     }
 
     /// Replaces another user's anchor by our own, with its kernel lock held, in a folder where we may: the new one is
@@ -355,6 +396,7 @@ fn open_anothers(place: &Place, options: &Options, denied: io::Error) -> Result<
 #[derive(Debug)]
 pub(crate) struct Prior {
     pub(crate) bytes: Vec<u8>,
+    state: Option<PriorState>,
 }
 
 /// What of it every acquire needs.
@@ -368,15 +410,23 @@ pub(crate) struct PriorState {
 impl Prior {
     /// `None` where no native has written one.
     pub(crate) fn state(&self) -> Option<PriorState> {
-        if let Some(own) = record::scan_own(&self.bytes) {
+        self.state
+    }
+
+    fn scan(bytes: &[u8]) -> Option<PriorState> {
+        if let Some(own) = record::scan_own(bytes) {
             return Some(PriorState { fence: own.fence, state: own.state, style: own.style });
         }
-        let native = self.record()?.native?;
+        let native = Prior::parse(bytes)?.native?;
         Some(PriorState { fence: native.fence.unwrap_or(0), state: native.state, style: native.style })
     }
 
     pub(crate) fn record(&self) -> Option<Record> {
-        match record::read(&self.bytes) {
+        Prior::parse(&self.bytes)
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Record> {
+        match record::read(bytes) {
             Content::Record(record) => Some(record),
             _ => None,
         }

@@ -126,39 +126,47 @@ pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanRepor
         return Err(Error::new(Kind::Unsupported, dir, "a server has nothing to clean")
             .with_hint("it drops what the dead held by itself"));
     }
-    let locks = KernelLocks::read();
     let look = Options::default().malformed_grace(options.malformed_grace).create_parents(false);
     let mut report = CleanReport::default();
     let depth = inspect::Depth::of(options.recursive, options.cross_file_systems);
-    inspect::walk(dir, depth, &mut |visited| {
-        let place = match visited {
-            Visited::Lock(place) if options.means(&place) => place,
-            Visited::Lock(_) => return,
-            Visited::HalfMade(dir, name) => {
-                if !options.dry_run {
-                    // As with what cannot be pruned: it waits for the next time.
-                    let _ = anchor::drop_dead_folder(dir, name);
-                }
-                return;
+    let mut survey = inspect::Survey::new(&look);
+    inspect::walk(dir, depth, &mut |visited| match visited {
+        Visited::Lock(place) if !options.means(&place) => {}
+        Visited::Lock(place) => {
+            if let Some((place, found)) = survey.look(place) {
+                tidy(place, found, options, &look, &mut report);
             }
-        };
-        let Ok(found) = inspect::examine(&place, &look, locks.as_ref()) else { return };
-        if found.state != State::Free {
-            let (removed, error) = match found.state == State::Stale && !options.dry_run {
-                true => match take_and_release(place, &look) {
-                    Ok(removed) => (removed, None),
-                    Err(error) => (false, Some(error)),
-                },
-                false => (false, None),
-            };
-            report.locks.push(Cleaned { found, removed, error });
-        } else if prune(&place, options).unwrap_or(false) {
-            // What cannot be pruned now costs nothing: it waits for the next time.
-            report.pruned += 1;
+        }
+        Visited::HalfMade(dir, name) => {
+            if !options.dry_run {
+                // As with what cannot be pruned: it waits for the next time.
+                let _ = anchor::drop_dead_folder(dir, name);
+            }
         }
     })?;
+    for (place, found) in survey.rest() {
+        tidy(place, found, options, &look, &mut report);
+    }
     report.locks.sort_by(|one, other| one.found.target.cmp(&other.found.target));
     Ok(report)
+}
+
+/// Removes what is left at one place.
+fn tidy(place: Place, found: Result<Inspection>, options: &CleanOptions, look: &Options, report: &mut CleanReport) {
+    let Ok(found) = found else { return };
+    if found.state != State::Free {
+        let (removed, error) = match found.state == State::Stale && !options.dry_run {
+            true => match take_and_release(place, look) {
+                Ok(removed) => (removed, None),
+                Err(error) => (false, Some(error)),
+            },
+            false => (false, None),
+        };
+        report.locks.push(Cleaned { found, removed, error });
+    } else if prune(&place, options).unwrap_or(false) {
+        // What cannot be pruned now costs nothing: it waits for the next time.
+        report.pruned += 1;
+    }
 }
 
 /// Takes a dead holder's lock over and lets it go: whatever it left goes with it. `false` where another was first.

@@ -36,7 +36,8 @@ pub fn record(bytes: &[u8]) {
     assert!(rendered.len() >= bytes.len(), "no tail is left of the text before");
     let again = read(&rendered);
     the_fast_reader_agrees(&rendered, &again);
-    let plain = |id: &String| id.bytes().all(|byte| (b' '..=0x7f).contains(&byte) && byte != b'"' && byte != b'\\');
+    let plain =
+        |id: &record::Text| id.bytes().all(|byte| (b' '..=0x7f).contains(&byte) && byte != b'"' && byte != b'\\');
     let quick = |native: &record::Native| native.fence.is_some() && native.boot_id.as_ref().is_none_or(plain);
     assert_eq!(
         scan_own(&rendered).is_some(),
@@ -88,7 +89,7 @@ fn general_json_agrees(object: &serde_json::Map<String, Value>, content: &Conten
         let theirs = object.get(key).and_then(Value::as_str);
         assert_eq!(theirs.is_some(), ours.is_some(), "{key}");
         if let (Some(theirs), Some(ours)) = (theirs, ours) {
-            assert!(theirs == ours || (ours.len() > 1020 && theirs.starts_with(ours.as_str())), "{key}");
+            assert!(theirs == &**ours || (ours.len() > 1020 && theirs.starts_with(&**ours)), "{key}");
         }
     }
 }
@@ -373,7 +374,7 @@ mod tests {
 
         #[test]
         fn a_record_with_hostile_texts_comes_back(texts in proptest::array::uniform4(hostile()), pid in 1..=MAX_SAFE) {
-            let [boot_id, host, command, label] = texts.map(|text| String::from_utf8_lossy(&text).into_owned());
+            let [boot_id, host, command, label] = texts.map(|text| record::Text::from(String::from_utf8_lossy(&text)));
             let mut native = record::Native::bare(record::RecordState::Held);
             native.fence = Some(1);
             native.boot_id = Some(boot_id);

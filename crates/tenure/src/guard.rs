@@ -151,7 +151,7 @@ impl Guard {
     pub fn set_label(&self, label: &str) -> Result<()> {
         self.change(|record| {
             if let Some(native) = &mut record.native {
-                native.label = Some(label.to_owned());
+                native.label = Some(label.into());
             }
         })
     }
@@ -188,7 +188,7 @@ impl Guard {
                 native.pid_namespace = identity.pid_namespace;
                 native.pidfd_inode = identity.pidfd_inode;
                 if let Some(command) = command {
-                    native.command = Some(command.to_owned());
+                    native.command = Some(command.into());
                 }
             }
         })

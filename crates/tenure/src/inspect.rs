@@ -4,6 +4,8 @@
 //! only where that table cannot say (another pid namespace than the first, a file system that numbers its files
 //! otherwise there) and a record claims a holder, a shared lock is tried and given back at once.
 
+use std::borrow::Cow;
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -137,24 +139,87 @@ const LOOKS: usize = 20;
 
 /// How one lock stands.
 pub(crate) fn examine(place: &Place, options: &Options, locks: Option<&KernelLocks>) -> Result<Inspection> {
+    examine_after(place, options, locks, None)
+}
+
+/// As [`examine`], where `locks` is known to be newer than `before`: the record that was there.
+fn examine_after(
+    place: &Place,
+    options: &Options,
+    locks: Option<&KernelLocks>,
+    before: Option<&Content>,
+) -> Result<Inspection> {
     for _ in 0..LOOKS {
-        if let Some(found) = examine_once(place, options, locks, false)? {
+        if let Some(found) = examine_once(place, options, locks, Doubt::Resolve { before })? {
             return Ok(found);
         }
     }
     // In use all the time: whoever was seen last lived then.
-    Ok(examine_once(place, options, locks, true)?
+    Ok(examine_once(place, options, locks, Doubt::Lives)?
         .unwrap_or_else(|| Inspection::free(&place.target_path, &place.lock_path)))
 }
 
-/// `None`: it changed hands meanwhile, unless `lenient`.
+/// How very many locks stand. A holder is called dead only by a table that is newer than its record: read anew for each,
+/// it would be read as often as it has lines, so what may be dead is left for the end, and for one more table.
+pub(crate) struct Survey<'a> {
+    options: &'a Options,
+    locks: Option<KernelLocks>,
+    suspects: Vec<(Place, Content)>,
+}
+
+impl<'a> Survey<'a> {
+    pub(crate) fn new(options: &'a Options) -> Survey<'a> {
+        Survey { options, locks: KernelLocks::read(), suspects: Vec::new() }
+    }
+
+    /// How this one stands, with its place; `None` where that is told at the end.
+    pub(crate) fn look(&mut self, place: Place) -> Option<(Place, Result<Inspection>)> {
+        let suspect = Cell::new(None);
+        match examine_once(&place, self.options, self.locks.as_ref(), Doubt::Note(&suspect)) {
+            Ok(Some(found)) => match suspect.into_inner() {
+                None => Some((place, Ok(found))),
+                Some(seen) => {
+                    self.suspects.push((place, seen));
+                    None
+                }
+            },
+            Ok(None) => {
+                let found = examine(&place, self.options, self.locks.as_ref());
+                Some((place, found))
+            }
+            Err(error) => Some((place, Err(error))),
+        }
+    }
+
+    /// Those that were left.
+    pub(crate) fn rest(self) -> impl Iterator<Item = (Place, Result<Inspection>)> {
+        let newer = if self.suspects.is_empty() { None } else { KernelLocks::read() };
+        self.suspects.into_iter().map(move |(place, seen)| {
+            let found = examine_after(&place, self.options, newer.as_ref(), Some(&seen));
+            (place, found)
+        })
+    }
+}
+
+/// What to do about a record that says held, where the table at hand shows no lock.
+#[derive(Clone, Copy)]
+enum Doubt<'a> {
+    /// Find out. The table at hand is newer than `before`, if that is what the record says.
+    Resolve { before: Option<&'a Content> },
+    /// Take it for dead, and note what the record said.
+    Note(&'a Cell<Option<Content>>),
+    /// Take it for alive: it changes all the time.
+    Lives,
+}
+
+/// `None`: it changed hands meanwhile.
 fn examine_once(
     place: &Place,
     options: &Options,
     locks: Option<&KernelLocks>,
-    lenient: bool,
+    doubt: Doubt<'_>,
 ) -> Result<Option<Inspection>> {
-    let view = View { place, locks, numbers: kernel_numbers(place), lenient };
+    let view = View { place, locks, numbers: kernel_numbers(place), doubt };
     let mut inspection = Inspection::free(&place.target_path, &place.lock_path);
     let anchor = open_anchor(place)?;
     let anchor_id = anchor.as_ref().map(|(_, id)| *id);
@@ -232,8 +297,7 @@ struct View<'a> {
     place: &'a Place,
     locks: Option<&'a KernelLocks>,
     numbers: Numbers,
-    /// What changes while we look counts as held.
-    lenient: bool,
+    doubt: Doubt<'a>,
 }
 
 impl View<'_> {
@@ -252,14 +316,24 @@ impl View<'_> {
             return Ok(Some(true));
         }
         // That table may be older than the record: only a newer one may call a holder dead.
-        let newer = if self.numbers.complete { KernelLocks::read() } else { None };
+        let newer = match self.doubt {
+            Doubt::Note(suspect) => {
+                suspect.set(Some(seen.clone()));
+                return Ok(Some(false));
+            }
+            Doubt::Resolve { before: Some(before) } if before == seen && self.numbers.complete => {
+                self.locks.map(Cow::Borrowed)
+            }
+            _ if self.numbers.complete => KernelLocks::read().map(Cow::Owned),
+            _ => None,
+        };
         if newer.as_ref().is_some_and(|locks| !locks.holders(id.inode, self.numbers.device).is_empty()) {
             return Ok(Some(true));
         }
         let failed = |error| self.place.anchor_error("cannot be looked at", error);
         let named = self.place.dir.stat_at(name).map_err(failed)?.map(|stat| stat.id);
         if named != Some(id) || presence::read_stable(file).map_err(failed)? != *seen {
-            return Ok(self.lenient.then_some(true));
+            return Ok(matches!(self.doubt, Doubt::Lives).then_some(true));
         }
         if newer.is_some_and(|locks| locks.is_whole()) {
             return Ok(Some(false));
@@ -475,19 +549,19 @@ pub fn list_with(dir: impl AsRef<Path>, options: &ListOptions) -> Result<Vec<Ins
         found.sort_by(|one, other| one.target.cmp(&other.target));
         return Ok(found);
     }
-    let locks = KernelLocks::read();
     let depth = Depth::of(options.recursive, options.cross_file_systems);
     let options = Options::default();
-    let mut found = Vec::new();
+    let mut survey = Survey::new(&options);
+    let mut all = Vec::new();
     walk(dir.as_ref(), depth, &mut |visited| {
-        let Visited::Lock(place) = visited else { return };
-        // What is no lock, or went away, or is closed to this user, is nothing to list.
-        if let Ok(inspection) = examine(&place, &options, locks.as_ref())
-            && inspection.state != State::Free
-        {
-            found.push(inspection);
+        if let Visited::Lock(place) = visited {
+            all.extend(survey.look(place));
         }
     })?;
+    all.extend(survey.rest());
+    // What is no lock, or went away, or is closed to this user, is nothing to list.
+    let found = all.into_iter().filter_map(|(_, found)| found.ok());
+    let mut found: Vec<_> = found.filter(|found| found.state != State::Free).collect();
     found.sort_by(|one, other| one.target.cmp(&other.target));
     Ok(found)
 }

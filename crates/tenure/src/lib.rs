@@ -84,6 +84,7 @@ mod acquire;
 mod anchor;
 mod clean;
 pub mod cleanup;
+mod draft;
 pub mod engine;
 mod error;
 pub mod escape;

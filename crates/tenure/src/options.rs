@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::holder::Holder;
 use crate::lock::Lock;
+use crate::record::Text;
 
 /// How long an acquire may wait. The time in this process's own queue counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +110,7 @@ pub(crate) type EventCallback = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
 /// How a lock is opened: [`Lock::options`].
 #[derive(Clone)]
 pub struct Options {
-    pub(crate) label: Option<String>,
+    pub(crate) label: Option<Text>,
     pub(crate) style: Style,
     pub(crate) reentrant: bool,
     pub(crate) deadlock_check: bool,
@@ -150,7 +151,7 @@ impl Options {
     /// What this holder calls itself; others see it in the record, in errors and in `tenure status`. At most 1 KiB of
     /// it is kept.
     pub fn label(mut self, label: impl Into<String>) -> Options {
-        self.label = Some(label.into());
+        self.label = Some(label.into().into());
         self
     }
 

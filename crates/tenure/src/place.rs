@@ -149,7 +149,7 @@ impl Place {
 
     /// What the lock file's name points at now.
     pub(crate) fn lock_file_id(&self) -> Result<Option<FileId>> {
-        let found = self.dir.stat_at(&self.lock).map_err(|error| self.lock_error("cannot be read", error))?;
+        let found = self.dir.brief_at(&self.lock).map_err(|error| self.lock_error("cannot be read", error))?;
         Ok(found.map(|stat| stat.id))
     }
 

@@ -25,8 +25,8 @@ use crate::judge::{self, Facts, ForeignFacts, OpenForWriting, Reason};
 use crate::options::{Options, StalePolicy};
 use crate::place::Place;
 use crate::process::{self, Liveness};
-use crate::record::{self, Content, MAX_BYTES, PID_KEY_OFFSET, Record, RecordState, RecordStyle};
-use crate::sys::{self, Access, File, FileId, FileKind, Lease, LockKind, Name, Stat};
+use crate::record::{self, Content, MAX_BYTES, PID_KEY_OFFSET, Record, RecordState, RecordStyle, Rendered};
+use crate::sys::{self, Access, Brief, File, FileId, FileKind, Lease, LockKind, Name};
 
 /// How often a lock file that keeps changing under us is looked at again before we call it an error.
 const TRIES: usize = 1000;
@@ -97,7 +97,7 @@ struct Told {
 }
 
 /// Is the lock file our own anchor, with a second link? It is a dead native's, whose kernel lock we have.
-pub(crate) fn is_visible(place: &Place, anchor: &Anchor, stat: &Stat) -> Result<bool> {
+pub(crate) fn is_visible(place: &Place, anchor: &Anchor, stat: &Brief) -> Result<bool> {
     // More than one link may be a dead native's unfinished takeover as well.
     Ok(stat.links > 1 && place.lock_file_id()? == Some(anchor.id))
 }
@@ -107,7 +107,7 @@ pub(crate) fn is_visible(place: &Place, anchor: &Anchor, stat: &Stat) -> Result<
 pub(crate) fn show(
     place: &Place,
     anchor: &Anchor,
-    stat: &Stat,
+    stat: &Brief,
     prior: &Prior,
     record: &Record,
     options: &Options,
@@ -125,8 +125,8 @@ pub(crate) fn show(
     if hidden_crash && let Some(native) = &mut first.to_mut().native {
         native.state = RecordState::Aborted;
     }
-    let state_offset = write(&anchor.file, &first, stat.size, visible)
-        .map_err(|error| place.anchor_error("cannot be written", error))?;
+    let state_offset =
+        anchor.write(&first, stat.size, visible).map_err(|error| place.anchor_error("cannot be written", error))?;
     let mut told = Told { state_offset, aborted: hidden_crash, parked };
     let mut entered = enter(place, anchor, prior, record, options, &mut told);
     let mut settled = true;
@@ -345,23 +345,27 @@ pub(crate) fn tells_of_crash(record: &Record) -> bool {
     record.native.as_ref().is_some_and(|native| crash_in(native.style, native.state).is_some())
 }
 
-/// Writes a record; one that others can see is masked first, and its pid comes back last.
-/// Returns where the state's text stands in it.
+/// Writes a record: [`write_text`]. Returns where the state's text stands in it.
 pub(crate) fn write(file: &File, record: &Record, size: u64, visible: bool) -> io::Result<u64> {
-    let rendered = record.render(size);
-    let mut bytes = rendered.bytes;
+    let mut rendered = record.render(size);
+    write_text(file, &mut rendered, visible)?;
+    Ok(rendered.state_offset)
+}
+
+/// Writes a record's text; one that others can see is masked first, and its pid comes back last.
+pub(crate) fn write_text(file: &File, rendered: &mut Rendered, visible: bool) -> io::Result<()> {
     if !visible {
-        file.write_at(&bytes, 0)?;
-        return Ok(rendered.state_offset);
+        return file.write_at(&rendered.bytes, 0);
     }
     let key = PID_KEY_OFFSET as usize;
-    let (first, masked) = (bytes[key], b'_');
+    let (first, masked) = (rendered.bytes[key], b'_');
     file.write_at(&[masked], PID_KEY_OFFSET)?;
-    bytes[key] = masked;
+    rendered.bytes[key] = masked;
     // `"_id"` is the pid's key with its first byte changed.
-    file.write_at(&bytes, 0)?;
-    file.write_at(&[first], PID_KEY_OFFSET)?;
-    Ok(rendered.state_offset)
+    let written = file.write_at(&rendered.bytes, 0);
+    rendered.bytes[key] = first;
+    written?;
+    file.write_at(&[first], PID_KEY_OFFSET)
 }
 
 /// Puts the last holder's record back: we do not hold after all, and its end is still to be told.
@@ -920,6 +924,10 @@ pub(crate) fn unreachable_machine(place: &Place) -> String {
     format!("it is of another machine or another boot, and {} may be mounted by several", place.file_system.name)
 }
 
+fn owned(text: &Option<record::Text>) -> Option<String> {
+    text.as_deref().map(str::to_owned)
+}
+
 /// A holder, from its record.
 pub(crate) fn holder_of(record: Option<&Record>, liveness: Liveness) -> Holder {
     let native = record.and_then(|record| record.native.as_ref());
@@ -927,9 +935,9 @@ pub(crate) fn holder_of(record: Option<&Record>, liveness: Liveness) -> Holder {
         kind: if native.is_some() { HolderKind::Native } else { HolderKind::Foreign },
         identity: record.and_then(Record::identity),
         liveness,
-        label: native.and_then(|native| native.label.clone()),
-        command: native.and_then(|native| native.command.clone()),
-        host: native.and_then(|native| native.host.clone()),
+        label: native.and_then(|native| owned(&native.label)),
+        command: native.and_then(|native| owned(&native.command)),
+        host: native.and_then(|native| owned(&native.host)),
         created_at: record.and_then(|record| record.created_at),
         acquired_at: native.and_then(|native| native.acquired_at),
         fence: native.and_then(|native| native.fence),

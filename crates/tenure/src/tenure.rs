@@ -15,7 +15,7 @@ use crate::place::Place;
 use crate::presence::{self, Presence};
 use crate::process::{Identity, Liveness};
 use crate::queue::Slot;
-use crate::record::{Native, Record, RecordState, RecordStyle};
+use crate::record::{Native, Record, RecordState, RecordStyle, Text};
 use crate::sys::{self, File, FileId, PerProcess};
 
 /// What one acquire asks for.
@@ -73,13 +73,13 @@ impl Grant {
         // The fence stays ours: it never goes back.
         native.state = RecordState::Aborted;
         native.acquired_at = holder.acquired_at;
-        native.boot_id = identity.boot_id;
+        native.boot_id = identity.boot_id.map(Into::into);
         native.pid_namespace = identity.pid_namespace;
         native.pidfd_inode = identity.pidfd_inode;
         native.start_time = identity.start_time;
-        native.host.clone_from(&holder.host);
-        native.command.clone_from(&holder.command);
-        native.label.clone_from(&holder.label);
+        native.host = holder.host.as_deref().map(Into::into);
+        native.command = holder.command.as_deref().map(Into::into);
+        native.label = holder.label.as_deref().map(Into::into);
         record
     }
 }
@@ -232,8 +232,8 @@ impl Tenure {
         if record.is_none() {
             holder.kind = crate::holder::HolderKind::Native;
             holder.identity = Some(own().identity.clone());
-            holder.command.clone_from(&own().command);
-            holder.label.clone_from(&self.request.options.label);
+            holder.command = own().command.as_deref().map(str::to_owned);
+            holder.label = self.request.options.label.as_deref().map(str::to_owned);
         }
         holder
     }
@@ -257,13 +257,14 @@ impl Tenure {
         let Some(anchor) = &self.grant.anchor else { return Ok(()) };
         let Some(record) = &mut live.record else { return Ok(()) };
         change(record);
-        let write = |file: &File, visible| presence::write(file, record, file.stat()?.size, visible);
         let failed = |error| self.place().anchor_error("cannot be written", error);
         if let Presence::Copy { file, .. } = &self.grant.presence {
-            write(file, true).map_err(failed)?;
+            let size = file.brief().map_err(failed)?.size;
+            presence::write(file, record, size, true).map_err(failed)?;
         }
         let visible = matches!(self.grant.presence, Presence::Link);
-        live.state_offset = write(&anchor.file, visible).map_err(failed)?;
+        let size = anchor.file.brief().map_err(failed)?.size;
+        live.state_offset = anchor.write(record, size, visible).map_err(failed)?;
         if let Some(cell) = &self.cleanup {
             cell.set_state_offset(live.state_offset);
         }
@@ -381,15 +382,16 @@ impl std::fmt::Debug for Tenure {
 pub(crate) struct Own {
     pub(crate) identity: Identity,
     shown_start_time: Option<u64>,
-    pub(crate) command: Option<String>,
-    pub(crate) host: Option<String>,
+    pub(crate) boot_id: Option<Text>,
+    pub(crate) command: Option<Text>,
+    pub(crate) host: Option<Text>,
 }
 
 impl Own {
     /// What natives read of this process while it holds: no fence and no time yet.
     pub(crate) fn native(&self, options: &Options) -> Native {
         Native {
-            boot_id: self.identity.boot_id.clone(),
+            boot_id: self.boot_id.clone(),
             pid_namespace: self.identity.pid_namespace,
             pidfd_inode: self.identity.pidfd_inode,
             start_time: self.identity.start_time,
@@ -407,7 +409,13 @@ pub(crate) fn own() -> &'static Own {
     OWN.get(|| {
         let identity = Identity::current();
         let shown_start_time = shown_start_time(&identity);
-        Own { identity, shown_start_time, command: sys::command_line(sys::pid()), host: sys::host() }
+        Own {
+            boot_id: identity.boot_id.as_deref().map(Into::into),
+            identity,
+            shown_start_time,
+            command: sys::command_line(sys::pid()).map(Into::into),
+            host: sys::host().map(Into::into),
+        }
     })
 }
 

@@ -45,7 +45,7 @@ impl Depth {
         match call.name.as_str() {
             _ if self == Depth::Every => true,
             "openat" => call.text.contains("O_CREAT"),
-            "newfstatat" | "fstat" | "pread64" | "fcntl" => false,
+            "newfstatat" | "statx" | "fstat" | "pread64" | "fcntl" => false,
             _ => true,
         }
     }

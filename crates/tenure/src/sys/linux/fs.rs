@@ -16,7 +16,7 @@ use rustix::fs::{AtFlags, CWD, Dir as DirStream, FileType, FlockOperation, Mode,
 use rustix::io::{Errno, retry_on_intr};
 
 use super::fork;
-use crate::sys::types::{Access, FileId, FileKind, FileSystem, Lease, LockKind, Stat};
+use crate::sys::types::{Access, Brief, FileId, FileKind, FileSystem, Lease, LockKind, Stat};
 
 /// A file's name, as the kernel takes it; may hold a `/`, relative to a [`Dir`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -90,6 +90,16 @@ impl Dir {
         match rustix::fs::statat(&self.0, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(found) => Ok(Some(stat(&found))),
             Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// As [`stat_at`](Dir::stat_at), but brief.
+    pub(crate) fn brief_at(&self, name: &Name) -> io::Result<Option<Brief>> {
+        match brief(&self.0, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) => Ok(Some(found)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) if no_statx(error) => Ok(self.stat_at(name)?.as_ref().map(Stat::brief)),
             Err(error) => Err(error.into()),
         }
     }
@@ -235,6 +245,13 @@ impl File {
 
     pub(crate) fn stat(&self) -> io::Result<Stat> {
         Ok(stat(&rustix::fs::fstat(&*self.fd)?))
+    }
+
+    pub(crate) fn brief(&self) -> io::Result<Brief> {
+        match brief(&*self.fd, c"", AtFlags::EMPTY_PATH) {
+            Err(error) if no_statx(error) => Ok(self.stat()?.brief()),
+            found => Ok(found?),
+        }
     }
 
     pub(crate) fn chmod(&self, mode: u32) -> io::Result<()> {
@@ -393,6 +410,19 @@ pub(crate) fn mount_line(dir: &Dir) -> Option<String> {
     // The name of some other mount need not be UTF-8.
     let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
     crate::kernel_locks::mount_line(&String::from_utf8_lossy(&mounts), found.stx_mnt_id).map(str::to_owned)
+}
+
+fn brief(dir: impl AsFd, name: &CStr, flags: AtFlags) -> rustix::io::Result<Brief> {
+    use rustix::fs::{StatxFlags, makedev, statx};
+    let wanted = StatxFlags::INO | StatxFlags::NLINK | StatxFlags::SIZE;
+    let found = statx(dir, name, flags, wanted)?;
+    let id = FileId { device: makedev(found.stx_dev_major, found.stx_dev_minor), inode: found.stx_ino };
+    Ok(Brief { id, links: found.stx_nlink.into(), size: found.stx_size })
+}
+
+/// What a sandbox that does not know `statx(2)` answers: some of them deny what they do not know.
+fn no_statx(error: Errno) -> bool {
+    matches!(error, Errno::NOSYS | Errno::PERM)
 }
 
 #[allow(clippy::unnecessary_cast, reason = "the number of links has 32 bits on some architectures")]

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 
-use crate::sys::types::{Access, FileId, FileKind, FileSystem, Lease, LockKind, Stat};
+use crate::sys::types::{Access, Brief, FileId, FileKind, FileSystem, Lease, LockKind, Stat};
 
 /// A file's name, relative to a [`Dir`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +60,10 @@ impl Dir {
     }
 
     pub(crate) fn stat_at(&self, _name: &Name) -> io::Result<Option<Stat>> {
+        match *self {}
+    }
+
+    pub(crate) fn brief_at(&self, _name: &Name) -> io::Result<Option<Brief>> {
         match *self {}
     }
 
@@ -130,6 +134,10 @@ pub(crate) enum File {}
 
 impl File {
     pub(crate) fn stat(&self) -> io::Result<Stat> {
+        match *self {}
+    }
+
+    pub(crate) fn brief(&self) -> io::Result<Brief> {
         match *self {}
     }
 

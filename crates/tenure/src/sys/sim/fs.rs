@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::kernel::{DEVICE, Errno, FOLDER, Rename};
 use super::world::{self, Bytes, Call, Told, Until, perform, point};
-use crate::sys::types::{Access, FileId, FileKind, FileSystem, Lease, LockKind, Stat};
+use crate::sys::types::{Access, Brief, FileId, FileKind, FileSystem, Lease, LockKind, Stat};
 
 /// A file's name; may hold a `/`, relative to a [`Dir`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -94,6 +94,10 @@ impl Dir {
     pub(crate) fn stat_at(&self, name: &Name) -> io::Result<Option<Stat>> {
         let stat = |world: &mut world::World| world.kernel.stat_at(world.process(), self.inode_in(world), &name.0);
         call(Call::StatAt, stat, || format!("stat {}", name.text()))
+    }
+
+    pub(crate) fn brief_at(&self, name: &Name) -> io::Result<Option<Brief>> {
+        Ok(self.stat_at(name)?.as_ref().map(Stat::brief))
     }
 
     pub(crate) fn may_write(&self) -> bool {
@@ -220,6 +224,10 @@ impl File {
     pub(crate) fn stat(&self) -> io::Result<Stat> {
         let stat = |world: &mut world::World| Ok(world.kernel.stat(world.kernel.inode_of(self.0)));
         call(Call::Stat, stat, || "stat of an open file".to_owned())
+    }
+
+    pub(crate) fn brief(&self) -> io::Result<Brief> {
+        Ok(self.stat()?.brief())
     }
 
     pub(crate) fn chmod(&self, mode: u32) -> io::Result<()> {

@@ -1,0 +1,145 @@
+//! The record that was written last on an anchor, kept for the next one.
+//!
+//! From one tenure of a process to its next only the fence and the dates change: they are patched into what is kept. And
+//! what is read back byte for byte need not be read again.
+
+use crate::anchor::PriorState;
+use crate::record::{Record, RecordState, Rendered, iso_date, state_text};
+
+/// A record and its text.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    record: Record,
+    rendered: Rendered,
+}
+
+impl Draft {
+    pub(crate) fn new(record: &Record, at_least: u64) -> Draft {
+        Draft { record: record.clone(), rendered: record.render(at_least) }
+    }
+
+    /// Its text, to be written; whoever changes it there changes it back.
+    pub(crate) fn rendered_mut(&mut self) -> &mut Rendered {
+        &mut self.rendered
+    }
+
+    /// What is read back says this, if it is these bytes.
+    pub(crate) fn state_of(&self, bytes: &[u8]) -> Option<PriorState> {
+        if self.rendered.bytes != bytes {
+            return None;
+        }
+        let native = self.record.native.as_ref()?;
+        Some(PriorState { fence: native.fence?, state: native.state, style: native.style })
+    }
+
+    /// Makes it the text of `record`. `false`, and it is of no use any more, where more than the fence, the dates and the
+    /// state differ, or the text must be longer.
+    pub(crate) fn become_record(&mut self, record: &Record, at_least: u64) -> bool {
+        (self.rendered.bytes.len() as u64) >= at_least && self.patch(record).is_some()
+    }
+
+    fn patch(&mut self, record: &Record) -> Option<()> {
+        let (ours, theirs) = (self.record.native.as_mut()?, record.native.as_ref()?);
+        let same = self.record.pid == record.pid
+            && self.record.start_time == record.start_time
+            && self.record.max_hold == record.max_hold
+            && ours.style == theirs.style
+            && ours.pid_namespace == theirs.pid_namespace
+            && ours.pidfd_inode == theirs.pidfd_inode
+            && ours.start_time == theirs.start_time
+            && ours.boot_id == theirs.boot_id
+            && ours.host == theirs.host
+            && ours.command == theirs.command
+            && ours.label == theirs.label;
+        if !same {
+            return None;
+        }
+        let created = iso_date(record.created_at?)?;
+        let acquired = iso_date(theirs.acquired_at?)?;
+        let fence = digits(theirs.fence?)?;
+        digits(ours.fence?)?; // As wide as before.
+        let places = &self.rendered;
+        let changes: [(u64, &[u8]); 4] = [
+            (places.created_offset, &created),
+            (places.fence_offset, &fence),
+            (places.state_offset, state_text(theirs.state)),
+            (places.acquired_offset, &acquired),
+        ];
+        for (offset, text) in changes {
+            let at = usize::try_from(offset).ok()?;
+            self.rendered.bytes.get_mut(at..at.checked_add(text.len())?)?.copy_from_slice(text);
+        }
+        self.record.created_at = record.created_at;
+        (ours.fence, ours.state, ours.acquired_at) = (theirs.fence, theirs.state, theirs.acquired_at);
+        Some(())
+    }
+
+    /// The state's text was written in its place.
+    pub(crate) fn set_state(&mut self, state: RecordState) {
+        let text = state_text(state);
+        let place = usize::try_from(self.rendered.state_offset).ok();
+        let place = place.and_then(|at| self.rendered.bytes.get_mut(at..at + text.len()));
+        if let (Some(place), Some(native)) = (place, &mut self.record.native) {
+            place.copy_from_slice(text);
+            native.state = state;
+        }
+    }
+}
+
+/// The sixteen digits of a fence that has as many.
+fn digits(mut number: u64) -> Option<[u8; 16]> {
+    let mut text = [0; 16];
+    for digit in text.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    (number == 0 && text[0] != b'0').then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{self, Content, Native, RecordStyle};
+    use std::time::{Duration, SystemTime};
+
+    fn record(fence: u64, seconds: u64, state: RecordState) -> Record {
+        let at = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        let native = Native {
+            fence: Some(fence),
+            acquired_at: at,
+            style: RecordStyle::Flock,
+            host: Some("build-7".into()),
+            ..Native::bare(state)
+        };
+        Record { pid: Some(4242), created_at: at, start_time: Some(7), max_hold: None, native: Some(native) }
+    }
+
+    #[test]
+    fn a_patched_text_is_the_rendered_one() {
+        let first = record(1_772_445_600_000_001, 1_772_445_600, RecordState::Held);
+        let mut draft = Draft::new(&first, 0);
+        for state in [RecordState::Held, RecordState::Aborted, RecordState::Released] {
+            let next = record(1_772_445_600_123_456, 1_772_449_999, state);
+            assert!(draft.become_record(&next, 512));
+            assert_eq!(draft.rendered_mut().bytes, next.render(0).bytes);
+            let seen = draft.state_of(&next.render(0).bytes).unwrap();
+            assert_eq!((seen.fence, seen.state), (1_772_445_600_123_456, state));
+        }
+        draft.set_state(RecordState::Held);
+        let held = record(1_772_445_600_123_456, 1_772_449_999, RecordState::Held);
+        assert_eq!(record::read(&draft.rendered_mut().bytes), Content::Record(held));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_patched() {
+        let first = record(1_772_445_600_000_001, 1_772_445_600, RecordState::Held);
+        let mut longer = record(1_772_445_600_000_002, 1_772_445_600, RecordState::Held);
+        assert!(!Draft::new(&first, 0).become_record(&longer, 5000), "the text before was longer");
+        longer.pid = Some(4243);
+        assert!(!Draft::new(&first, 0).become_record(&longer, 0), "another process");
+        let short = record(7, 1_772_445_600, RecordState::Held);
+        assert!(!Draft::new(&first, 0).become_record(&short, 0), "a fence of other width");
+        assert!(!Draft::new(&short, 0).become_record(&first, 0), "a fence of other width");
+        assert!(Draft::new(&first, 0).state_of(b"{}").is_none());
+    }
+}
