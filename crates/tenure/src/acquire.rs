@@ -47,8 +47,8 @@ fn kind(request: &Request) -> LockKind {
     if request.shared { LockKind::Shared } else { LockKind::Exclusive }
 }
 
-/// One try to acquire. What it opened stays in `kept`; no kernel lock stays unless it was granted. It pauses only where
-/// others are to have their turn, and not at all `at_once`.
+/// One try to acquire. What it opened stays in `kept`; no kernel lock stays unless it was granted. Where others are to
+/// have their turn it is busy, though it may be free; not so `at_once`.
 pub(crate) fn attempt(place: &Place, kept: &mut Kept, request: &Request, at_once: bool) -> Result<Attempt> {
     tries(place, kept, request, at_once).inspect_err(|_| close(kept))
 }
@@ -76,8 +76,7 @@ fn tries(place: &Place, kept: &mut Kept, request: &Request, at_once: bool) -> Re
         }
         if !at_once && kept.courtesy.is_over(place, &anchor) {
             let_go(kept);
-            kept.courtesy.stay_away(&anchor);
-            continue;
+            return Ok(Attempt::Busy(None));
         }
         let entered = enter(place, kept, &anchor, &stat, request);
         return match entered {

@@ -52,8 +52,11 @@ impl Courtesy {
         if now.saturating_sub(self.began) < TURN * (1 << self.alone) {
             return false;
         }
-        self.began = now;
-        anchor.file.has_waiters()
+        let over = anchor.file.has_waiters();
+        if !over {
+            self.began = now;
+        }
+        over
     }
 
     /// Stays away, without the lock, until another was granted.
