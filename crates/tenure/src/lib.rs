@@ -85,6 +85,7 @@ mod anchor;
 mod begin;
 mod clean;
 pub mod cleanup;
+mod courtesy;
 mod draft;
 pub mod engine;
 mod error;

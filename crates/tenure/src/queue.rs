@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use crate::acquire::{self, Attempt, Passed};
 use crate::anchor::Anchor;
 use crate::clean;
+use crate::courtesy::Courtesy;
 use crate::error::{Error, Kind, Result};
 use crate::helpers;
 use crate::line::{Line, Waits};
@@ -73,6 +74,7 @@ pub(crate) struct Kept {
     /// The kernel lock on `anchor` (on `target`, for a bare lock) is ours although nobody holds: a helper waits for a
     /// foreign holder.
     pub(crate) locked: Option<LockKind>,
+    pub(crate) courtesy: Courtesy,
 }
 
 #[derive(Debug)]
@@ -286,7 +288,7 @@ impl Slot {
         state.phase = Phase::Working;
         let mut kept = std::mem::take(&mut state.kept);
         drop(state);
-        let outcome = acquire::attempt(&self.place, &mut kept, &request);
+        let outcome = acquire::attempt(&self.place, &mut kept, &request, never);
         let mut state = self.state();
         state.kept = kept;
         state.phase = Phase::Idle;
@@ -325,7 +327,7 @@ impl Slot {
     /// helper's are in that queue.
     fn overtake(self: &Arc<Slot>, request: &Arc<Request>, thread: Option<ThreadId>) -> Result<Option<Arc<Tenure>>> {
         let mut kept = Kept::default();
-        let Attempt::Granted(grant) = acquire::attempt(&self.place, &mut kept, request)? else { return Ok(None) };
+        let Attempt::Granted(grant) = acquire::attempt(&self.place, &mut kept, request, true)? else { return Ok(None) };
         let mut state = self.state();
         if !matches!(state.phase, Phase::Idle | Phase::Waiting(_)) {
             drop(state);
@@ -741,6 +743,7 @@ fn share(first: &Grant) -> Grant {
         previous: first.previous.clone(),
         record: None,
         state_offset: 0,
+        parked: false,
     }
 }
 
