@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::bare;
 use crate::candidate::{self, FLOCK, FLOCK_STYLE, FOREIGN, LINK, LOCK_FILE};
+use crate::driver::{self, FROM_PYTHON};
 use crate::row::Row;
 use crate::setup::Setup;
 
@@ -39,7 +40,9 @@ const SETTLE: Duration = Duration::from_millis(2);
 pub(crate) fn measure(setup: &Setup) -> crate::Result<Vec<Row>> {
     let own: Vec<_> = CANDIDATES.to_vec();
     let peers: Vec<_> = PEERS.iter().map(|name| (*name, *name, *name)).collect();
+    let python: Vec<_> = FROM_PYTHON.iter().map(|name| (*name, *name, *name)).collect();
     let mut rows = rounds(setup, RELEASE, &own, setup.pick(1000, 5))?;
+    rows.extend(rounds(setup, RELEASE, &python, setup.pick(1000, 5))?);
     rows.extend(rounds(setup, RELEASE, &peers, setup.pick(60, 2))?);
     rows.extend(rounds(setup, KILL, &own, setup.pick(200, 3))?);
     Ok(rows)
@@ -92,7 +95,7 @@ struct Peer(Child);
 
 impl Peer {
     fn start(setup: &Setup, candidate: &str, target: &Path) -> crate::Result<Peer> {
-        let mut command = match candidate.strip_prefix("filelock ") {
+        let mut command = match driver::python_class(candidate) {
             Some(class) => {
                 let mut command = Command::new(setup.python());
                 command.arg(setup.driver("filelock_driver.py")).arg(class).arg(target).arg("holder");
