@@ -16,7 +16,7 @@ use crate::options::{Options, StalePolicy, Style, Wait};
 use crate::place::Place;
 use crate::presence;
 use crate::queue;
-use crate::record::Content;
+use crate::record::{Content, RecordState};
 use crate::registry;
 use crate::sys::{Access, File, FileKind, Lease, LockKind};
 use crate::tenure::{self, Request};
@@ -375,14 +375,14 @@ fn replace_anchor(place: &Place, seen: &Inspection) -> Result<()> {
         let _ = place.dir.unlink(&place.new);
         return Err(place.anchor_error("cannot be replaced", error));
     }
-    // A tenure that began until then counts as well.
-    if let Some(before) = &before {
-        let last = fence_of(before)?;
-        if last > fence {
-            let written =
-                fresh.stat().and_then(|stat| presence::write(&fresh, &anchor::released(last), stat.size, false));
-            written.map_err(|error| place.anchor_error("cannot be written", error))?;
-        }
+    // A tenure that began until then counts as well, and what a takeover has left at the swap is to be looked for.
+    let last = before.as_ref().map(fence_of).transpose()?.flatten();
+    let cut_off = place.dir.stat_at(&place.swap).map_err(unreadable)?.is_some();
+    if last > fence || cut_off {
+        let state = if cut_off { RecordState::Aborted } else { RecordState::Released };
+        let record = anchor::unheld(last.max(fence), state);
+        let written = fresh.stat().and_then(|stat| presence::write(&fresh, &record, stat.size, false));
+        written.map_err(|error| place.anchor_error("cannot be written", error))?;
     }
     // What the holder showed, or has just begun to show.
     let showing = place.lock_file_id()?;

@@ -82,8 +82,10 @@
 
 mod acquire;
 mod anchor;
+mod begin;
 mod clean;
 pub mod cleanup;
+mod courtesy;
 mod draft;
 pub mod engine;
 mod error;
@@ -119,6 +121,7 @@ mod trace;
 mod turn;
 mod watchdog;
 
+pub use begin::{Acquiring, Asker};
 pub use clean::{Broken, CleanOptions, CleanReport, Cleaned, break_lock, clean};
 pub use error::{Error, Result};
 pub use guard::{Guard, KeptForChildren, Previous};

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use crate::acquire::{self, Attempt, Passed};
 use crate::anchor::Anchor;
 use crate::clean;
+use crate::courtesy::Courtesy;
 use crate::error::{Error, Kind, Result};
 use crate::helpers;
 use crate::line::{Line, Waits};
@@ -73,6 +74,7 @@ pub(crate) struct Kept {
     /// The kernel lock on `anchor` (on `target`, for a bare lock) is ours although nobody holds: a helper waits for a
     /// foreign holder.
     pub(crate) locked: Option<LockKind>,
+    pub(crate) courtesy: Courtesy,
 }
 
 #[derive(Debug)]
@@ -125,7 +127,7 @@ impl Waiter {
 }
 
 /// An acquire's first answer.
-enum Start {
+pub(crate) enum Start {
     Granted(Arc<Tenure>),
     Queued(Arc<Waiter>),
 }
@@ -187,7 +189,6 @@ impl Slot {
     }
 
     /// The outcome of an enqueued acquire, or `waker` is woken when there is one.
-    #[cfg(any(feature = "tokio", tenure_sim))]
     pub(crate) fn poll(waiter: &Waiter, waker: &Waker) -> Option<Result<Arc<Tenure>>> {
         waiter.ticket.poll(waker)
     }
@@ -252,7 +253,13 @@ impl Slot {
         target.is_some_and(|target| !acquire::is_current(&self.place, &target))
     }
 
-    fn start(self: &Arc<Slot>, request: Arc<Request>, never: bool, thread: Option<ThreadId>) -> Result<Start> {
+    /// Tries, and queues where that was not enough. It makes a few system calls and never blocks.
+    pub(crate) fn start(
+        self: &Arc<Slot>,
+        request: Arc<Request>,
+        never: bool,
+        thread: Option<ThreadId>,
+    ) -> Result<Start> {
         let replaced = self.shares_of_another(&request);
         let mut state = self.state();
         if let Some(tenure) = join(&mut state, &request, thread, replaced) {
@@ -281,7 +288,7 @@ impl Slot {
         state.phase = Phase::Working;
         let mut kept = std::mem::take(&mut state.kept);
         drop(state);
-        let outcome = acquire::attempt(&self.place, &mut kept, &request);
+        let outcome = acquire::attempt(&self.place, &mut kept, &request, never);
         let mut state = self.state();
         state.kept = kept;
         state.phase = Phase::Idle;
@@ -320,7 +327,7 @@ impl Slot {
     /// helper's are in that queue.
     fn overtake(self: &Arc<Slot>, request: &Arc<Request>, thread: Option<ThreadId>) -> Result<Option<Arc<Tenure>>> {
         let mut kept = Kept::default();
-        let Attempt::Granted(grant) = acquire::attempt(&self.place, &mut kept, request)? else { return Ok(None) };
+        let Attempt::Granted(grant) = acquire::attempt(&self.place, &mut kept, request, true)? else { return Ok(None) };
         let mut state = self.state();
         if !matches!(state.phase, Phase::Idle | Phase::Waiting(_)) {
             drop(state);
@@ -736,6 +743,7 @@ fn share(first: &Grant) -> Grant {
         previous: first.previous.clone(),
         record: None,
         state_offset: 0,
+        parked: false,
     }
 }
 
