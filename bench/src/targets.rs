@@ -2,7 +2,7 @@
 
 use crate::candidate::{self, FLOCK, FLOCK_STYLE, LINK, LOCK_FILE};
 use crate::results::Results;
-use crate::uncontended::{self, CREATE, KERNEL, OPEN_FLOCK, VISIBLE};
+use crate::uncontended::{self, CREATE, KERNEL, NODE, NODE_PEERS, OPEN_FLOCK, VISIBLE};
 use crate::{crowd, handoff, idle, listing, many, threads, whole};
 
 /// One bound.
@@ -105,6 +105,9 @@ impl Found<'_> {
                     self.add(what, ratio, AtLeast(10.0), "×");
                 }
             }
+            for peer in NODE_PEERS {
+                self.add(format!("{peer} on {fs}, p50 to {NODE}"), p50(self, peer, NODE), AtLeast(10.0), "×");
+            }
             for peer in KERNEL {
                 let what = format!("flock style on {fs}, p50 to {peer}");
                 self.add(what, p50(self, FLOCK_STYLE, peer), AtMost(1.2), "×");
@@ -124,6 +127,8 @@ impl Found<'_> {
             let killed = self.ratio(topic, handoff::KILL, [ours, FLOCK], "p50ns");
             self.add(format!("SIGKILL to grant, {ours}, p50 to {FLOCK}"), killed, AtMost(2.0), "×");
         }
+        let node = self.number(topic, handoff::RELEASE, NODE, "p50ns").map(|ns| ns / 1e3);
+        self.add(format!("hand-off, {NODE}, p50"), node, AtMost(200.0), " µs");
         for ending in [handoff::RELEASE, handoff::KILL] {
             let p50 = self.number(topic, ending, handoff::FOREIGN_TO_US, "p50ns").map(|ns| ns / 1e6);
             self.add(format!("a foreign holder's end by {ending} to our grant, p50"), p50, AtMost(1.0), " ms");
