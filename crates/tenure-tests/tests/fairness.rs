@@ -34,11 +34,11 @@ fn stop(actor: &Actor) {
     until("all threads are stopped", || std::fs::read_dir(&tasks).unwrap().all(stopped));
 }
 
-/// The sleeps that `actor` makes during a command.
+/// The sleeps that `actor` makes during a command, in whatever thread.
 fn sleeps(actor: &mut Actor, line: &str) -> usize {
-    let strace = Strace::attach(actor.pid(), &["-e", "trace=clock_nanosleep,nanosleep"]);
+    let strace = Strace::attach(actor.pid(), &["-f", "-e", "trace=clock_nanosleep,nanosleep"]);
     actor.must(line);
-    strace.calls().len()
+    strace.detach().iter().filter(|text| text.contains("nanosleep(")).count()
 }
 
 fn stays_away(keys: &str) {

@@ -47,24 +47,13 @@ fn kind(request: &Request) -> LockKind {
     if request.shared { LockKind::Shared } else { LockKind::Exclusive }
 }
 
-/// What becomes of an attempt that finds the lock free when its process has had its turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Manner {
-    /// It takes it.
-    AtOnce,
-    /// It stays away for a moment.
-    Thread,
-    /// It queues, and a helper stays away: an event loop's thread must not.
-    Task,
+/// One try to acquire. What it opened stays in `kept`; no kernel lock stays unless it was granted. Where others are to
+/// have their turn it is busy, though it may be free; not so `at_once`.
+pub(crate) fn attempt(place: &Place, kept: &mut Kept, request: &Request, at_once: bool) -> Result<Attempt> {
+    tries(place, kept, request, at_once).inspect_err(|_| close(kept))
 }
 
-/// One try to acquire. What it opened stays in `kept`; no kernel lock stays unless it was granted. It pauses only where
-/// others are to have their turn, as `manner` says.
-pub(crate) fn attempt(place: &Place, kept: &mut Kept, request: &Request, manner: Manner) -> Result<Attempt> {
-    tries(place, kept, request, manner).inspect_err(|_| close(kept))
-}
-
-fn tries(place: &Place, kept: &mut Kept, request: &Request, manner: Manner) -> Result<Attempt> {
+fn tries(place: &Place, kept: &mut Kept, request: &Request, at_once: bool) -> Result<Attempt> {
     for _ in 0..TRIES {
         if request.bare() {
             return Ok(match lock_target(place, kept, request)? {
@@ -85,14 +74,9 @@ fn tries(place: &Place, kept: &mut Kept, request: &Request, manner: Manner) -> R
             }
             return Ok(Attempt::Busy(None));
         }
-        if manner != Manner::AtOnce && kept.courtesy.is_over(place, &anchor) {
+        if !at_once && kept.courtesy.is_over(place, &anchor) {
             let_go(kept);
-            if manner == Manner::Task {
-                kept.courtesy.leave_to_another();
-                return Ok(Attempt::Busy(None));
-            }
-            kept.courtesy.stay_away(&anchor);
-            continue;
+            return Ok(Attempt::Busy(None));
         }
         let entered = enter(place, kept, &anchor, &stat, request);
         return match entered {

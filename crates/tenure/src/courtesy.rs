@@ -33,8 +33,6 @@ pub(crate) struct Courtesy {
     began: Duration,
     /// How many times in a row nobody came.
     alone: u32,
-    /// It was over for one who may not stay away itself.
-    owed: bool,
 }
 
 impl Courtesy {
@@ -50,20 +48,15 @@ impl Courtesy {
         if place.file_system.shared {
             return false;
         }
-        if std::mem::take(&mut self.owed) {
-            return true;
-        }
         let now = sys::since_boot();
         if now.saturating_sub(self.began) < TURN * (1 << self.alone) {
             return false;
         }
-        self.began = now;
-        anchor.file.has_waiters()
-    }
-
-    /// Somebody else is to stay away: who has the lock free next.
-    pub(crate) fn leave_to_another(&mut self) {
-        self.owed = true;
+        let over = anchor.file.has_waiters();
+        if !over {
+            self.began = now;
+        }
+        over
     }
 
     /// Stays away, without the lock, until another was granted.

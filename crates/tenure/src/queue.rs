@@ -25,7 +25,7 @@ use std::task::Waker;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use crate::acquire::{self, Attempt, Manner, Passed};
+use crate::acquire::{self, Attempt, Passed};
 use crate::anchor::Anchor;
 use crate::clean;
 use crate::courtesy::Courtesy;
@@ -288,12 +288,7 @@ impl Slot {
         state.phase = Phase::Working;
         let mut kept = std::mem::take(&mut state.kept);
         drop(state);
-        let manner = match thread {
-            _ if never => Manner::AtOnce,
-            Some(_) => Manner::Thread,
-            None => Manner::Task,
-        };
-        let outcome = acquire::attempt(&self.place, &mut kept, &request, manner);
+        let outcome = acquire::attempt(&self.place, &mut kept, &request, never);
         let mut state = self.state();
         state.kept = kept;
         state.phase = Phase::Idle;
@@ -332,9 +327,7 @@ impl Slot {
     /// helper's are in that queue.
     fn overtake(self: &Arc<Slot>, request: &Arc<Request>, thread: Option<ThreadId>) -> Result<Option<Arc<Tenure>>> {
         let mut kept = Kept::default();
-        let Attempt::Granted(grant) = acquire::attempt(&self.place, &mut kept, request, Manner::AtOnce)? else {
-            return Ok(None);
-        };
+        let Attempt::Granted(grant) = acquire::attempt(&self.place, &mut kept, request, true)? else { return Ok(None) };
         let mut state = self.state();
         if !matches!(state.phase, Phase::Idle | Phase::Waiting(_)) {
             drop(state);
