@@ -106,7 +106,7 @@ pub(crate) fn step(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Requ
 }
 
 fn turn(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Request) -> Result<Step> {
-    let place = &slot.place;
+    let place = &*slot.place();
     if request.bare() {
         return match lock_target(place, kept, request)? {
             Some(target) => Ok(Some(bare_grant(target))),
@@ -162,7 +162,7 @@ fn wait_for_blocker(slot: &Arc<Slot>, epoch: u64, kept: &Kept, blocker: &Blocker
             if slot.about_to_queue_on(epoch, kept, blocker.id, Name::LockFile, LockKind::Exclusive) {
                 let locked = file.lock(LockKind::Exclusive);
                 slot.no_longer_queued(epoch);
-                locked.map_err(|error| Error::io(&slot.place.lock_path, "the lock file cannot be locked", error))?;
+                locked.map_err(|error| Error::io(&slot.place().lock_path, "the lock file cannot be locked", error))?;
             }
             Ok(())
         }
@@ -176,11 +176,11 @@ fn wait_for_target(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Requ
     {
         let locked = target.file.lock(kind(request));
         let alone = slot.no_longer_queued(epoch);
-        locked.map_err(|error| target_error(&slot.place, "cannot be locked", error))?;
+        locked.map_err(|error| target_error(&slot.place(), "cannot be locked", error))?;
         if alone {
             // The anchor was let go meanwhile, and comes first: who has it may be waiting for this very lock.
             (kept.anchor, kept.locked) = (None, None);
-            target.file.unlock().map_err(|error| target_error(&slot.place, "cannot be unlocked", error))?;
+            target.file.unlock().map_err(|error| target_error(&slot.place(), "cannot be unlocked", error))?;
         }
     }
     Ok(None)

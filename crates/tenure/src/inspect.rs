@@ -639,7 +639,7 @@ fn visit_folder(
         }
     }
     if !targets.is_empty() {
-        let folder = Folder { file_system: dir.file_system(), dir: Arc::clone(&dir), dir_stat };
+        let folder = Arc::new(Folder { file_system: dir.file_system(), dir: Arc::clone(&dir), dir_stat });
         for target in targets {
             if let Ok(place) = Place::within(&folder, path.join(&target), &target) {
                 visit(Visited::Lock(place));

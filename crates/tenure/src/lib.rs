@@ -117,6 +117,7 @@ mod sys;
 mod tenure;
 mod trace;
 mod turn;
+mod warm;
 mod watchdog;
 
 pub use clean::{Broken, CleanOptions, CleanReport, Cleaned, break_lock, clean};

@@ -19,8 +19,9 @@
 //! Once a second the watchdog compares what a helper waits for with its path ([`Slot::recheck`]): if an operator broke
 //! the lock, the helper is left to its orphaned file, and a new one (a new *epoch*) waits for the new anchor.
 
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
@@ -32,25 +33,33 @@ use crate::error::{Error, Kind, Result};
 use crate::helpers;
 use crate::line::{Line, Waits};
 use crate::options::{Options, StalePolicy, Wait};
-use crate::place::Place;
+use crate::place::{Folder, Place};
 use crate::presence::{self, Blocker};
 use crate::sys::{self, FileId, LockKind, Wakeup};
 use crate::tenure::{Grant, Request, TargetFile, Tenure};
 use crate::trace::event;
 use crate::turn::{self, Ticket};
+use crate::warm;
 use crate::watchdog;
 
 /// How many times in a row a grant passes within the process.
 const PASSES: u32 = 32;
 
-/// The queue of one target in this process.
+/// The queue of one target in this process. There may be very many, most of them unused for long: what a slot needs only
+/// while it is used is made again when it is ([`Slot::place`]), and dropped by [`warm`](crate::warm).
 #[derive(Debug)]
 pub(crate) struct Slot {
-    pub(crate) place: Place,
+    pub(crate) folder: Arc<Folder>,
+    /// As the first caller named it.
+    pub(crate) target_path: Box<Path>,
+    /// A bare kernel lock's.
+    pub(crate) bare: bool,
     pub(crate) generation: u64,
+    place: Mutex<Weak<Place>>,
     state: Mutex<State>,
     /// Is it in the watchdog's list?
     pub(crate) watched: AtomicBool,
+    pub(crate) warmth: warm::Warmth,
 }
 
 #[derive(Debug)]
@@ -68,6 +77,7 @@ struct State {
 /// Descriptors that stay open from one tenure to the next.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Kept {
+    place: Option<Arc<Place>>,
     pub(crate) anchor: Option<Arc<Anchor>>,
     pub(crate) target: Option<Arc<TargetFile>>,
     /// The kernel lock on `anchor` (on `target`, for a bare lock) is ours although nobody holds: a helper waits for a
@@ -131,10 +141,13 @@ enum Start {
 }
 
 impl Slot {
-    pub(crate) fn new(place: Place) -> Arc<Slot> {
+    pub(crate) fn new(folder: Arc<Folder>, target_path: &Path, bare: bool) -> Arc<Slot> {
         Arc::new(Slot {
-            place,
+            target_path: target_path.into(),
+            folder,
+            bare,
             generation: sys::generation(),
+            place: Mutex::new(Weak::new()),
             state: Mutex::new(State {
                 phase: Phase::Idle,
                 queue: Line::new(),
@@ -144,7 +157,40 @@ impl Slot {
                 woken: Vec::new(),
             }),
             watched: AtomicBool::new(false),
+            warmth: warm::Warmth::default(),
         })
+    }
+
+    /// The names, made anew where they are not in use. Takes a mutex of its own, so it may be called with the state's.
+    pub(crate) fn place(&self) -> Arc<Place> {
+        let mut known = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = known.upgrade() {
+            return place;
+        }
+        let name = self.target_path.file_name().unwrap_or_default();
+        let place = Place::within(&self.folder, self.target_path.to_path_buf(), name);
+        let place = Arc::new(place.expect("a name that was a target's is one"));
+        *known = Arc::downgrade(&place);
+        place
+    }
+
+    /// Drops what costs memory and descriptors, if nobody uses it just now. The caller may have another slot's state.
+    pub(crate) fn cool(&self) {
+        let Ok(mut state) = self.state.try_lock() else { return };
+        if matches!(state.phase, Phase::Idle) && state.queue.is_empty() {
+            let kept = std::mem::take(&mut state.kept);
+            state.queue = Line::new();
+            drop(state);
+            drop(kept);
+            *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Weak::new();
+        }
+    }
+
+    /// What was kept while nobody used it, with the names.
+    fn take_kept(&self, state: &mut State) -> (Kept, Arc<Place>) {
+        let mut kept = std::mem::take(&mut state.kept);
+        let place = Arc::clone(kept.place.get_or_insert_with(|| self.place()));
+        (kept, place)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -249,7 +295,7 @@ impl Slot {
             Phase::Shared(sharers) => sharers.first().and_then(|first| first.grant.target.clone()),
             _ => None,
         };
-        target.is_some_and(|target| !acquire::is_current(&self.place, &target))
+        target.is_some_and(|target| !acquire::is_current(&self.place(), &target))
     }
 
     fn start(self: &Arc<Slot>, request: Arc<Request>, never: bool, thread: Option<ThreadId>) -> Result<Start> {
@@ -279,15 +325,18 @@ impl Slot {
             return Ok(Start::Queued(waiter));
         }
         state.phase = Phase::Working;
-        let mut kept = std::mem::take(&mut state.kept);
+        let (mut kept, place) = self.take_kept(&mut state);
         drop(state);
-        let outcome = acquire::attempt(&self.place, &mut kept, &request);
+        let outcome = acquire::attempt(&place, &mut kept, &request);
         let mut state = self.state();
         state.kept = kept;
         state.phase = Phase::Idle;
+        if !matches!(outcome, Ok(Attempt::Granted(_))) {
+            warm::used(self);
+        }
         match outcome {
             Ok(Attempt::Granted(grant)) => {
-                let tenure = self.begin(&mut state, request, grant, thread);
+                let tenure = self.begin(&mut state, request, grant, place, thread);
                 self.let_followers_in(&mut state);
                 wake(state);
                 Ok(Start::Granted(tenure))
@@ -296,7 +345,7 @@ impl Slot {
                 self.kick(&mut state);
                 wake(state);
                 Err(match blocker {
-                    Some(blocker) => busy_error(&self.place).with_holder(Some(blocker.holder)),
+                    Some(blocker) => busy_error(&self.target_path).with_holder(Some(blocker.holder)),
                     None => self.busy(),
                 })
             }
@@ -319,19 +368,20 @@ impl Slot {
     /// One try beside a helper that waits in the kernel's queue for nobody: by descriptors of its own, because the
     /// helper's are in that queue.
     fn overtake(self: &Arc<Slot>, request: &Arc<Request>, thread: Option<ThreadId>) -> Result<Option<Arc<Tenure>>> {
-        let mut kept = Kept::default();
-        let Attempt::Granted(grant) = acquire::attempt(&self.place, &mut kept, request)? else { return Ok(None) };
+        let place = self.place();
+        let mut kept = Kept { place: Some(Arc::clone(&place)), ..Kept::default() };
+        let Attempt::Granted(grant) = acquire::attempt(&place, &mut kept, request)? else { return Ok(None) };
         let mut state = self.state();
         if !matches!(state.phase, Phase::Idle | Phase::Waiting(_)) {
             drop(state);
             let ended = grant.record.clone().map(|record| (record, grant.state_offset));
-            acquire::unlock(&self.place, &grant, ended)?;
+            acquire::unlock(&place, &grant, ended)?;
             return Ok(None);
         }
         // The helper is left behind: it will find itself granted some day, and go.
         state.epoch += 1;
         state.kept = kept;
-        let tenure = self.begin(&mut state, Arc::clone(request), grant, thread);
+        let tenure = self.begin(&mut state, Arc::clone(request), grant, place, thread);
         self.let_followers_in(&mut state);
         wake(state);
         Ok(Some(tenure))
@@ -351,16 +401,17 @@ impl Slot {
         state: &mut State,
         request: Arc<Request>,
         grant: Grant,
+        place: Arc<Place>,
         thread: Option<ThreadId>,
     ) -> Arc<Tenure> {
         let shared = request.shared;
-        let tenure = Tenure::new(Arc::clone(self), request, grant, thread);
+        let tenure = Tenure::new(Arc::clone(self), place, request, grant, thread);
         match &mut state.phase {
             Phase::Shared(sharers) if shared => sharers.push(Arc::clone(&tenure)),
             phase if shared => *phase = Phase::Shared(vec![Arc::clone(&tenure)]),
             phase => *phase = Phase::Held(Arc::clone(&tenure)),
         }
-        event!(DEBUG, target = ?self.place.target_path, fence = tenure.fence, "granted");
+        event!(DEBUG, target = ?self.target_path, fence = tenure.fence, "granted");
         watchdog::held(&tenure);
         tenure
     }
@@ -378,7 +429,7 @@ impl Slot {
         let (slot, epoch) = (Arc::clone(self), state.epoch);
         if let Err(error) = helpers::run(move || slot.help(epoch)) {
             state.phase = Phase::Idle;
-            let error = Error::io(&self.place.target_path, "no thread could be started to wait for the lock", error);
+            let error = Error::io(&*self.target_path, "no thread could be started to wait for the lock", error);
             for waiter in state.queue.take() {
                 waiter.settle(Turn::Failed(error.again()), &mut state.woken);
             }
@@ -402,6 +453,7 @@ impl Slot {
                 }
                 state.kept = kept;
                 state.phase = Phase::Idle;
+                warm::used(&self);
                 self.kick(&mut state);
                 wake(state);
                 return;
@@ -419,7 +471,7 @@ impl Slot {
                     if let Some(grant) = self.deliver(&mut state, &head, grant) {
                         let mut kept = std::mem::take(&mut state.kept);
                         drop(state);
-                        acquire::take_back(&self.place, &mut kept, grant);
+                        acquire::take_back(&self.place(), &mut kept, grant);
                         let mut state = self.state();
                         if state.epoch == epoch {
                             state.kept = kept;
@@ -448,7 +500,8 @@ impl Slot {
             return Some(grant);
         }
         state.kept.locked = None;
-        let tenure = self.begin(state, Arc::clone(&waiter.request), grant, waiter.thread);
+        let place = Arc::clone(state.kept.place.get_or_insert_with(|| self.place()));
+        let tenure = self.begin(state, Arc::clone(&waiter.request), grant, place, waiter.thread);
         let settled = waiter.settle(Turn::Granted(tenure), &mut state.woken);
         debug_assert!(settled, "a waiter left the queue without its mutex");
         state.queue.left();
@@ -540,23 +593,24 @@ impl Slot {
             let policy = state.queue.first().map_or(StalePolicy::Proof, |head| head.request.options.stale_policy);
             (id, name, policy)
         };
+        let place = self.place();
         if policy != StalePolicy::Proof && name == Name::Anchor {
-            clean::rob(&self.place, policy);
+            clean::rob(&place, policy);
         }
         let path = match name {
-            Name::Anchor => &self.place.anchor,
-            Name::LockFile => &self.place.lock,
-            Name::Target => &self.place.target,
+            Name::Anchor => &place.anchor,
+            Name::LockFile => &place.lock,
+            Name::Target => &place.target,
         };
         // An error is no proof that the path has changed.
-        let Ok(found) = self.place.dir.stat_at(path) else { return true };
+        let Ok(found) = place.dir.brief_at(path) else { return true };
         if found.map(|stat| stat.id) == Some(id) {
             return true;
         }
         let mut state = self.state();
         let same = matches!(&state.phase, Phase::Waiting(Waiting { queued_on: Some((now, ..)), .. }) if *now == id);
         if same {
-            event!(INFO, target = ?self.place.target_path, "the lock's file was replaced; waiting for the new one");
+            event!(INFO, target = ?self.target_path, "the lock's file was replaced; waiting for the new one");
             state.epoch += 1;
             if name == Name::Anchor {
                 state.kept.anchor = None;
@@ -585,11 +639,7 @@ impl Slot {
     fn finish(self: &Arc<Slot>, tenure: &Arc<Tenure>, revoked: bool) -> Result<()> {
         if tenure.generation != sys::generation() {
             // A forked child: the lock is the parent's. Its descriptors are closed here already.
-            return Err(Error::new(
-                Kind::Lost,
-                &self.place.target_path,
-                "the lock is the parent's: this is a forked child",
-            ));
+            return Err(Error::new(Kind::Lost, &*self.target_path, "the lock is the parent's: this is a forked child"));
         }
         let mut state = self.state();
         if !revoked && !tenure.leave() {
@@ -611,7 +661,7 @@ impl Slot {
                 if !last {
                     return Ok(());
                 }
-                let unlocked = acquire::unlock(&self.place, &tenure.grant, None);
+                let unlocked = acquire::unlock(tenure.place(), &tenure.grant, None);
                 acquire::let_go(&mut kept);
                 if unlocked.is_err() {
                     kept = Kept::default();
@@ -633,7 +683,7 @@ impl Slot {
         {
             return released;
         }
-        let released = acquire::unlock(&self.place, &tenure.grant, record);
+        let released = acquire::unlock(tenure.place(), &tenure.grant, record);
         self.freed(released)
     }
 
@@ -642,6 +692,7 @@ impl Slot {
         state.kept = kept;
         state.passes = 0;
         state.phase = Phase::Idle;
+        warm::used(self);
         self.kick(&mut state);
         wake(state);
     }
@@ -649,7 +700,7 @@ impl Slot {
     /// Passes the tenure's kernel lock, and its place in the folder, on to a waiter of this process. `None`: they are to
     /// be released in the ordinary way.
     fn pass(self: &Arc<Slot>, tenure: &Arc<Tenure>, next: &Arc<Waiter>) -> Option<Result<()>> {
-        match acquire::pass(&self.place, tenure, &next.request).ok()? {
+        match acquire::pass(tenure.place(), tenure, &next.request).ok()? {
             Passed::No => None,
             Passed::Lost(grant) => Some(self.let_go(&grant)),
             Passed::On(grant) => {
@@ -674,7 +725,7 @@ impl Slot {
     /// Releases a grant that nobody has.
     fn let_go(self: &Arc<Slot>, grant: &Grant) -> Result<()> {
         let ended = grant.record.clone().map(|record| (record, grant.state_offset));
-        let released = acquire::unlock(&self.place, grant, ended);
+        let released = acquire::unlock(&self.place(), grant, ended);
         self.freed(released)
     }
 
@@ -687,6 +738,7 @@ impl Slot {
         }
         state.passes = 0;
         state.phase = Phase::Idle;
+        warm::used(self);
         self.kick(&mut state);
         wake(state);
         released
@@ -701,16 +753,16 @@ impl Slot {
         };
         let holder = match here {
             Some(tenure) => Some(tenure.holder()),
-            None => crate::inspect::holder_now(&self.place),
+            None => crate::inspect::holder_now(&self.place()),
         };
-        busy_error(&self.place).with_holder(holder)
+        busy_error(&self.target_path).with_holder(holder)
     }
 
     fn would_deadlock(&self, tenure: &Tenure) -> Error {
         let mine = tenure.holder();
         Error::new(
             Kind::WouldDeadlock,
-            &self.place.target_path,
+            &*self.target_path,
             "this thread holds the lock already and would wait for itself",
         )
         .with_holder(Some(mine))
@@ -721,9 +773,9 @@ impl Slot {
     }
 }
 
-pub(crate) fn busy_error(place: &Place) -> Error {
-    let target = crate::escape::word(&place.target_path);
-    Error::new(Kind::Busy, &place.target_path, "the lock is held by another")
+pub(crate) fn busy_error(target_path: &Path) -> Error {
+    let target = crate::escape::word(target_path);
+    Error::new(Kind::Busy, target_path, "the lock is held by another")
         .with_hint(format!("`tenure status {target}` says more; `tenure break {target}` is an operator's way out"))
 }
 
@@ -751,7 +803,8 @@ fn join(state: &mut State, request: &Arc<Request>, thread: Option<ThreadId>, rep
         Phase::Shared(sharers) if request.shared && !replaced && state.queue.is_empty() => {
             let first = sharers.first()?;
             let grant = share(&first.grant);
-            let tenure = Tenure::new(Arc::clone(&first.slot), Arc::clone(request), grant, thread);
+            let place = Arc::clone(&first.place);
+            let tenure = Tenure::new(Arc::clone(&first.slot), place, Arc::clone(request), grant, thread);
             sharers.push(Arc::clone(&tenure));
             watchdog::held(&tenure);
             Some(tenure)
@@ -790,7 +843,8 @@ pub(crate) const SLOW_CHECK: Duration = Duration::from_secs(1);
 
 /// Waits for a foreign holder's events.
 pub(crate) fn watch(slot: &Slot, epoch: u64, blocker: &Blocker, options: &Options) -> Result<()> {
-    let failed = |error| Error::io(&slot.place.lock_path, "the lock file's holder cannot be waited for", error);
+    let place = slot.place();
+    let failed = |error| Error::io(&place.lock_path, "the lock file's holder cannot be waited for", error);
     let wakeup = Arc::new(Wakeup::new().map_err(failed)?);
     // Either may be missing (no inotify left, an unreadable file, a pid of another namespace): the slow check stays.
     let watch = blocker.file.as_ref().and_then(|file| sys::FileWatch::new(file).ok());
@@ -799,7 +853,7 @@ pub(crate) fn watch(slot: &Slot, epoch: u64, blocker: &Blocker, options: &Option
         return Ok(());
     }
     // What happened before the watch began has no event: its end, or its process's.
-    if !presence::still_blocks(&slot.place, blocker, options)? {
+    if !presence::still_blocks(&place, blocker, options)? {
         return Ok(());
     }
     // One that has ended although its lock is alive (another has the file open) would wake us for ever.
