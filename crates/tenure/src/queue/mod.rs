@@ -8,16 +8,26 @@
 //! | `Working` | the thread that set it: it makes the system calls of an acquire or a release |
 //! | `Waiting` | the helper of the present epoch, which waits in the kernel for the queue's head |
 //! | `Held`, `Shared` | the release of the tenure, or of the last share |
+//! | `Open` | a thread that asks for the lock; the queue's first, which was told; whoever leaves the queue |
 //!
 //! The mutex is never held over a system call that may block. A waiter is served in the order of its coming; one that
 //! gives up leaves the queue, and a helper that was waiting for it serves the next, or lets go at once: who has given
 //! up never holds. Lock order: the slot's state, then a waiter's.
 //!
-//! A grant may pass between waiters of one process without the kernel, [`PASSES`] times in a row; then the kernel lock
-//! is let go, so that other processes get their turn.
+//! A grant may pass between waiters of one process without the kernel, [`PASSES`] times in a row or for a [`BURST`]; then
+//! the kernel lock is let go, so that other processes get their turn. To wake a thread takes longer than most tenures
+//! last, so between threads the lock is left *open* for a few tenures ([`RUN`]): a thread that runs may take it while the
+//! first in the queue wakes up. Then it is handed to the first.
 //!
 //! Once a second the watchdog compares what a helper waits for with its path ([`Slot::recheck`]): if an operator broke
 //! the lock, the helper is left to its orphaned file, and a new one (a new *epoch*) waits for the new anchor.
+
+mod helper;
+mod open;
+mod release;
+
+pub(crate) use helper::watch;
+use open::Open;
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -26,24 +36,26 @@ use std::task::Waker;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use crate::acquire::{self, Attempt, Passed};
+use crate::acquire::{self, Attempt};
 use crate::anchor::Anchor;
-use crate::clean;
 use crate::error::{Error, Kind, Result};
-use crate::helpers;
 use crate::line::{Line, Waits};
-use crate::options::{Options, StalePolicy, Wait};
+use crate::options::Wait;
 use crate::place::{Folder, Place};
-use crate::presence::{self, Blocker};
+use crate::presence;
 use crate::sys::{self, FileId, LockKind, Wakeup};
 use crate::tenure::{Grant, Request, TargetFile, Tenure};
 use crate::trace::event;
-use crate::turn::{self, Ticket};
+use crate::turn::{self, Ticket, Woken};
 use crate::warm;
 use crate::watchdog;
 
 /// How many times in a row a grant passes within the process.
 const PASSES: u32 = 32;
+/// But while others have not had to wait for longer than this, it goes on.
+const BURST: Duration = Duration::from_micros(500);
+/// How many of these tenures may go to those that come later than the queue's first.
+const RUN: u32 = 8;
 
 /// The queue of one target in this process. There may be very many, most of them unused for long: what a slot needs only
 /// while it is used is made again when it is ([`Slot::place`]), and dropped by [`warm`](crate::warm).
@@ -69,6 +81,10 @@ struct State {
     /// Grows when a helper is left behind.
     epoch: u64,
     passes: u32,
+    /// Since when this process has had the kernel lock, once it was passed on.
+    since: Option<Instant>,
+    /// How many of the passes went to others than the queue's first, since one went to it.
+    run: u32,
     kept: Kept,
     /// Those of whom something was granted: woken once the mutex is free, because a waker may poll at once.
     woken: Vec<Waker>,
@@ -92,6 +108,7 @@ enum Phase {
     Waiting(Waiting),
     Held(Arc<Tenure>),
     Shared(Vec<Arc<Tenure>>),
+    Open(Box<Open>),
 }
 
 /// What a helper waits for.
@@ -153,6 +170,8 @@ impl Slot {
                 queue: Line::new(),
                 epoch: 0,
                 passes: 0,
+                since: None,
+                run: 0,
                 kept: Kept::default(),
                 woken: Vec::new(),
             }),
@@ -206,8 +225,12 @@ impl Slot {
             Start::Granted(tenure) => return Ok(tenure),
             Start::Queued(waiter) => waiter,
         };
-        if let Some(outcome) = waiter.ticket.wait(deadline) {
-            return outcome;
+        loop {
+            match waiter.ticket.wait(deadline) {
+                Woken::Settled(outcome) => return outcome,
+                Woken::Told => self.take_first(&waiter),
+                Woken::Late => break,
+            }
         }
         if let Some(outcome) = self.give_up(&waiter) {
             return outcome;
@@ -245,6 +268,10 @@ impl Slot {
             return Some(outcome);
         }
         state.queue.left();
+        if matches!(state.phase, Phase::Open(_)) {
+            self.offer(state);
+            return None;
+        }
         // A helper that waits for a foreign holder lets go of the kernel lock when nobody is left.
         if let Phase::Waiting(Waiting { wakeup: Some(wakeup), .. }) = &state.phase {
             wakeup.wake();
@@ -256,33 +283,6 @@ impl Slot {
             let _ = anchor.file.unlock();
         }
         None
-    }
-
-    /// A helper in a kernel queue can wait for one thing only. Where the queue's head has come to be another waiter
-    /// that could be served without that, the helper is left behind. Where nobody is left, it stays in the target's
-    /// queue for the next, but the anchor's kernel lock must go: it comes back, to be unlocked without the mutex.
-    fn suit_the_head(self: &Arc<Slot>, state: &mut State) -> Option<Arc<Anchor>> {
-        let Phase::Waiting(Waiting { queued_on: Some((_, name, kind)), alone, .. }) = &mut state.phase else {
-            return None;
-        };
-        let (name, kind) = (*name, *kind);
-        let Some(head) = state.queue.first() else {
-            let locked = name == Name::Target && state.kept.locked.is_some();
-            let anchor = state.kept.anchor.take_if(|_| locked)?;
-            *alone = true;
-            state.kept.locked = None;
-            return Some(anchor);
-        };
-        let other_kind = kind == LockKind::Exclusive && head.request.shared && name != Name::LockFile;
-        if !other_kind && (name != Name::Target || head.request.flock()) {
-            return None;
-        }
-        // Its descriptors stay its own: a kernel lock that it gets on them goes when it closes them.
-        let kept = std::mem::take(&mut state.kept);
-        state.epoch += 1;
-        state.phase = Phase::Waiting(Waiting::default());
-        self.start_helper(state);
-        kept.anchor.filter(|_| kept.locked.is_some())
     }
 
     /// Does the request want a share, and do those who share here have one of a file that the target's name no longer
@@ -309,6 +309,15 @@ impl Slot {
             && let Some(first) = held_by(&state, thread)
         {
             return Err(self.would_deadlock(first));
+        }
+        if let Phase::Open(open) = &state.phase
+            && request.same_way(&open.last.request)
+        {
+            return match self.take(state, &request, thread) {
+                Some(tenure) => Ok(Start::Granted(tenure)),
+                // It was no longer whole, and has been let go.
+                None => self.start(request, never, thread),
+            };
         }
         if !matches!(state.phase, Phase::Idle) || !state.queue.is_empty() {
             if never {
@@ -416,83 +425,6 @@ impl Slot {
         tenure
     }
 
-    /// Starts a helper if somebody waits and nobody works for them.
-    fn kick(self: &Arc<Slot>, state: &mut State) {
-        if !matches!(state.phase, Phase::Idle) || state.queue.is_empty() {
-            return;
-        }
-        state.phase = Phase::Waiting(Waiting::default());
-        self.start_helper(state);
-    }
-
-    fn start_helper(self: &Arc<Slot>, state: &mut State) {
-        let (slot, epoch) = (Arc::clone(self), state.epoch);
-        if let Err(error) = helpers::run(move || slot.help(epoch)) {
-            state.phase = Phase::Idle;
-            let error = Error::io(&*self.target_path, "no thread could be started to wait for the lock", error);
-            for waiter in state.queue.take() {
-                waiter.settle(Turn::Failed(error.again()), &mut state.woken);
-            }
-        }
-    }
-
-    /// A helper's work: serves the queue until a tenure begins, nobody is left, or it is left behind itself.
-    fn help(self: Arc<Slot>, epoch: u64) {
-        loop {
-            let mut state = self.state();
-            if state.epoch != epoch {
-                return;
-            }
-            let Some(head) = state.queue.first().cloned() else {
-                let mut kept = std::mem::take(&mut state.kept);
-                drop(state);
-                acquire::let_go(&mut kept);
-                let mut state = self.state();
-                if state.epoch != epoch {
-                    return;
-                }
-                state.kept = kept;
-                state.phase = Phase::Idle;
-                warm::used(&self);
-                self.kick(&mut state);
-                wake(state);
-                return;
-            };
-            let mut kept = state.kept.clone();
-            drop(state);
-            let step = acquire::step(&self, epoch, &mut kept, &head.request);
-            let mut state = self.state();
-            if state.epoch != epoch {
-                return;
-            }
-            state.kept = kept;
-            match step {
-                Ok(Some(grant)) => {
-                    if let Some(grant) = self.deliver(&mut state, &head, grant) {
-                        let mut kept = std::mem::take(&mut state.kept);
-                        drop(state);
-                        acquire::take_back(&self.place(), &mut kept, grant);
-                        let mut state = self.state();
-                        if state.epoch == epoch {
-                            state.kept = kept;
-                        }
-                    } else {
-                        self.let_followers_in(&mut state);
-                        wake(state);
-                        return;
-                    }
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    if head.settle(Turn::Failed(error), &mut state.woken) {
-                        state.queue.left();
-                    }
-                    wake(state);
-                }
-            }
-        }
-    }
-
     /// Gives a grant to the waiter it was made for; it comes back if that one has given up.
     fn deliver(self: &Arc<Slot>, state: &mut State, waiter: &Arc<Waiter>, grant: Grant) -> Option<Grant> {
         // Whoever gives up takes the slot's mutex first, which we have: what is queued now stays so until we settle.
@@ -534,214 +466,6 @@ impl Slot {
             let returned = self.deliver(state, &next, grant);
             debug_assert!(returned.is_none(), "the first of the line waits");
         }
-    }
-
-    /// Says what the helper of `epoch` is about to wait for; `false` if it was left behind.
-    /// Or if nobody is left to wait for.
-    pub(crate) fn about_to_queue_on(
-        self: &Arc<Slot>,
-        epoch: u64,
-        kept: &Kept,
-        id: FileId,
-        name: Name,
-        kind: LockKind,
-    ) -> bool {
-        let mut state = self.state();
-        if state.epoch != epoch || state.queue.is_empty() {
-            return false;
-        }
-        state.kept = kept.clone();
-        state.phase = Phase::Waiting(Waiting { queued_on: Some((id, name, kind)), ..Waiting::default() });
-        drop(state);
-        watchdog::waiting(self);
-        true
-    }
-
-    /// The helper of `epoch` is out of the kernel's queue. It looks anew for whom it works: the head may have given up.
-    /// `true`: the anchor's kernel lock was let go meanwhile.
-    pub(crate) fn no_longer_queued(&self, epoch: u64) -> bool {
-        let mut state = self.state();
-        if state.epoch != epoch {
-            return false;
-        }
-        let alone = matches!(state.phase, Phase::Waiting(Waiting { alone: true, .. }));
-        state.phase = Phase::Waiting(Waiting::default());
-        alone
-    }
-
-    /// Is the helper of `epoch` not left behind?
-    pub(crate) fn is_present(&self, epoch: u64) -> bool {
-        self.state().epoch == epoch
-    }
-
-    /// Says that the helper of `epoch` waits for events, with a wake-up for when nobody is left in the queue. `false`
-    /// if that is so already.
-    pub(crate) fn about_to_watch(&self, epoch: u64, wakeup: &Arc<Wakeup>) -> bool {
-        let mut state = self.state();
-        if state.epoch != epoch || state.queue.is_empty() {
-            return false;
-        }
-        state.phase = Phase::Waiting(Waiting { wakeup: Some(Arc::clone(wakeup)), ..Waiting::default() });
-        true
-    }
-
-    /// The watchdog's look at a helper that is in a kernel queue: `false` once it no longer is.
-    pub(crate) fn recheck(self: &Arc<Slot>) -> bool {
-        let (id, name, policy) = {
-            let mut state = self.state();
-            let Phase::Waiting(Waiting { queued_on: Some((id, name, _)), .. }) = state.phase else { return false };
-            let policy = state.queue.first().map_or(StalePolicy::Proof, |head| head.request.options.stale_policy);
-            (id, name, policy)
-        };
-        let place = self.place();
-        if policy != StalePolicy::Proof && name == Name::Anchor {
-            clean::rob(&place, policy);
-        }
-        let path = match name {
-            Name::Anchor => &place.anchor,
-            Name::LockFile => &place.lock,
-            Name::Target => &place.target,
-        };
-        // An error is no proof that the path has changed.
-        let Ok(found) = place.dir.brief_at(path) else { return true };
-        if found.map(|stat| stat.id) == Some(id) {
-            return true;
-        }
-        let mut state = self.state();
-        let same = matches!(&state.phase, Phase::Waiting(Waiting { queued_on: Some((now, ..)), .. }) if *now == id);
-        if same {
-            event!(INFO, target = ?self.target_path, "the lock's file was replaced; waiting for the new one");
-            state.epoch += 1;
-            if name == Name::Anchor {
-                state.kept.anchor = None;
-                state.kept.locked = None;
-            }
-            if name == Name::Target {
-                state.kept.target = None;
-            }
-            state.phase = Phase::Waiting(Waiting::default());
-            self.start_helper(&mut state);
-            wake(state);
-        }
-        true
-    }
-
-    /// One guard of the tenure is gone.
-    pub(crate) fn release(self: &Arc<Slot>, tenure: &Arc<Tenure>) -> Result<()> {
-        self.finish(tenure, false)
-    }
-
-    /// The watchdog ends it.
-    pub(crate) fn revoke(self: &Arc<Slot>, tenure: &Arc<Tenure>) -> Result<()> {
-        self.finish(tenure, true)
-    }
-
-    fn finish(self: &Arc<Slot>, tenure: &Arc<Tenure>, revoked: bool) -> Result<()> {
-        if tenure.generation != sys::generation() {
-            // A forked child: the lock is the parent's. Its descriptors are closed here already.
-            return Err(Error::new(Kind::Lost, &*self.target_path, "the lock is the parent's: this is a forked child"));
-        }
-        let mut state = self.state();
-        if !revoked && !tenure.leave() {
-            return Ok(());
-        }
-        match &mut state.phase {
-            Phase::Held(held) if Arc::ptr_eq(held, tenure) => {}
-            Phase::Shared(sharers) if sharers.iter().any(|sharer| Arc::ptr_eq(sharer, tenure)) => {
-                sharers.retain(|sharer| !Arc::ptr_eq(sharer, tenure));
-                let last = sharers.is_empty();
-                let mut kept = Kept::default();
-                if last {
-                    state.phase = Phase::Working;
-                    kept = std::mem::take(&mut state.kept);
-                }
-                drop(state);
-                watchdog::ended(tenure);
-                tenure.end(revoked);
-                if !last {
-                    return Ok(());
-                }
-                let unlocked = acquire::unlock(tenure.place(), &tenure.grant, None);
-                acquire::let_go(&mut kept);
-                if unlocked.is_err() {
-                    kept = Kept::default();
-                }
-                self.idle(kept);
-                return unlocked;
-            }
-            // Revoked before, or taken over by a new epoch: nothing of it is left to release.
-            _ => return tenure.check(),
-        }
-        state.phase = Phase::Working;
-        let may_pass = !revoked && state.passes < PASSES;
-        let next = state.queue.first().cloned().filter(|next| may_pass && next.request.same_way(&tenure.request));
-        drop(state);
-        watchdog::ended(tenure);
-        let record = tenure.end(revoked);
-        if let Some(next) = next
-            && let Some(released) = self.pass(tenure, &next)
-        {
-            return released;
-        }
-        let released = acquire::unlock(tenure.place(), &tenure.grant, record);
-        self.freed(released)
-    }
-
-    fn idle(self: &Arc<Slot>, kept: Kept) {
-        let mut state = self.state();
-        state.kept = kept;
-        state.passes = 0;
-        state.phase = Phase::Idle;
-        warm::used(self);
-        self.kick(&mut state);
-        wake(state);
-    }
-
-    /// Passes the tenure's kernel lock, and its place in the folder, on to a waiter of this process. `None`: they are to
-    /// be released in the ordinary way.
-    fn pass(self: &Arc<Slot>, tenure: &Arc<Tenure>, next: &Arc<Waiter>) -> Option<Result<()>> {
-        match acquire::pass(tenure.place(), tenure, &next.request).ok()? {
-            Passed::No => None,
-            Passed::Lost(grant) => Some(self.let_go(&grant)),
-            Passed::On(grant) => {
-                let mut state = self.state();
-                state.passes += 1;
-                match self.deliver(&mut state, next, grant) {
-                    None => {
-                        self.let_followers_in(&mut state);
-                        wake(state);
-                    }
-                    Some(grant) => {
-                        drop(state);
-                        // It gave up meanwhile. The tenure that ends here was whole.
-                        let _ = self.let_go(&grant);
-                    }
-                }
-                Some(Ok(()))
-            }
-        }
-    }
-
-    /// Releases a grant that nobody has.
-    fn let_go(self: &Arc<Slot>, grant: &Grant) -> Result<()> {
-        let ended = grant.record.clone().map(|record| (record, grant.state_offset));
-        let released = acquire::unlock(&self.place(), grant, ended);
-        self.freed(released)
-    }
-
-    /// After a release's system calls: nobody has the lock here.
-    fn freed(self: &Arc<Slot>, released: Result<()>) -> Result<()> {
-        let mut state = self.state();
-        if released.is_err() {
-            // The guard's own descriptors are closed with it: that frees what could not be unlocked.
-            state.kept = Kept::default();
-        }
-        state.passes = 0;
-        state.phase = Phase::Idle;
-        warm::used(self);
-        self.kick(&mut state);
-        wake(state);
-        released
     }
 
     /// That somebody holds it, and who.
@@ -823,7 +547,7 @@ fn held_by(state: &State, thread: Option<ThreadId>) -> Option<&Arc<Tenure>> {
     match &state.phase {
         Phase::Held(tenure) => Some(tenure).filter(own),
         Phase::Shared(sharers) => sharers.iter().find(own),
-        Phase::Idle | Phase::Working | Phase::Waiting(_) => None,
+        Phase::Idle | Phase::Working | Phase::Waiting(_) | Phase::Open(_) => None,
     }
 }
 
@@ -836,28 +560,4 @@ fn wake(mut state: MutexGuard<'_, State>) {
 
 fn new_waiter(request: Arc<Request>, thread: Option<ThreadId>) -> Arc<Waiter> {
     Arc::new(Waiter { request, thread, ticket: Ticket::new() })
-}
-
-/// How long a foreign holder is waited for without a look, whatever its events say.
-pub(crate) const SLOW_CHECK: Duration = Duration::from_secs(1);
-
-/// Waits for a foreign holder's events.
-pub(crate) fn watch(slot: &Slot, epoch: u64, blocker: &Blocker, options: &Options) -> Result<()> {
-    let place = slot.place();
-    let failed = |error| Error::io(&place.lock_path, "the lock file's holder cannot be waited for", error);
-    let wakeup = Arc::new(Wakeup::new().map_err(failed)?);
-    // Either may be missing (no inotify left, an unreadable file, a pid of another namespace): the slow check stays.
-    let watch = blocker.file.as_ref().and_then(|file| sys::FileWatch::new(file).ok());
-    let process = blocker.holder.pid().and_then(|pid| sys::PidFd::open(pid).ok());
-    if !slot.about_to_watch(epoch, &wakeup) {
-        return Ok(());
-    }
-    // What happened before the watch began has no event: its end, or its process's.
-    if !presence::still_blocks(&place, blocker, options)? {
-        return Ok(());
-    }
-    // One that has ended although its lock is alive (another has the file open) would wake us for ever.
-    let process = process.filter(|process| !process.exited().unwrap_or(true));
-    let timeout = blocker.again_after.map_or(SLOW_CHECK, |again| again.min(SLOW_CHECK));
-    sys::wait_any(watch.as_ref(), process.as_ref(), &wakeup, timeout).map_err(failed)
 }
