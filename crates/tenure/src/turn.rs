@@ -13,6 +13,8 @@ pub(crate) enum Turn<T, E> {
     Queued(Option<Waker>),
     /// Queued still, but what it waits for may be there for the taking: its thread is to look.
     Told,
+    /// Queued still, and its thread is awake.
+    Looking,
     Granted(T),
     Failed(E),
     /// Taken, or given up.
@@ -21,7 +23,7 @@ pub(crate) enum Turn<T, E> {
 
 impl<T, E> Turn<T, E> {
     fn waits(&self) -> bool {
-        matches!(self, Turn::Queued(_) | Turn::Told)
+        matches!(self, Turn::Queued(_) | Turn::Told | Turn::Looking)
     }
 }
 
@@ -67,7 +69,7 @@ impl<T, E> Ticket<T, E> {
         match before {
             Turn::Queued(Some(waker)) => woken.push(waker),
             Turn::Queued(None) => self.settled.notify_one(),
-            // It was woken to look, and will.
+            // It is awake, or was woken to look.
             _ => {}
         }
         true
@@ -76,11 +78,24 @@ impl<T, E> Ticket<T, E> {
     /// Wakes the thread that sleeps for it, to look for itself.
     pub(crate) fn tell(&self) {
         let mut turn = self.turn();
-        if matches!(*turn, Turn::Queued(None)) {
-            *turn = Turn::Told;
+        if !matches!(*turn, Turn::Queued(None) | Turn::Looking) {
+            return;
+        }
+        if let Turn::Queued(None) = std::mem::replace(&mut *turn, Turn::Told) {
             drop(turn);
             self.settled.notify_one();
         }
+    }
+
+    /// What [`wait`](Ticket::wait) would end with at once; the thread stays awake.
+    pub(crate) fn look(&self) -> Option<Woken<T, E>> {
+        let mut turn = self.turn();
+        if !turn.waits() {
+            return Some(taken(&mut turn).map_or(Woken::Late, Woken::Settled));
+        }
+        let told = matches!(*turn, Turn::Told);
+        *turn = Turn::Looking;
+        told.then_some(Woken::Told)
     }
 
     /// The outcome, or `waker` is woken when there is one.
@@ -103,8 +118,9 @@ impl<T, E> Ticket<T, E> {
         loop {
             match *turn {
                 Turn::Queued(_) => {}
+                Turn::Looking => *turn = Turn::Queued(None),
                 Turn::Told => {
-                    *turn = Turn::Queued(None);
+                    *turn = Turn::Looking;
                     return Woken::Told;
                 }
                 _ => return taken(&mut turn).map_or(Woken::Late, Woken::Settled),

@@ -56,6 +56,9 @@ const PASSES: u32 = 32;
 const BURST: Duration = Duration::from_micros(500);
 /// How many of these tenures may go to those that come later than the queue's first.
 const RUN: u32 = 8;
+/// How often the queue's first, once it is awake, looks before it sleeps again: for some ten microseconds in all.
+const LOOKS: u32 = 50;
+const PAUSES: u32 = 10;
 
 /// The queue of one target in this process. There may be very many, most of them unused for long: what a slot needs only
 /// while it is used is made again when it is ([`Slot::place`]), and dropped by [`warm`](crate::warm).
@@ -225,10 +228,25 @@ impl Slot {
             Start::Granted(tenure) => return Ok(tenure),
             Start::Queued(waiter) => waiter,
         };
+        let mut looks = 0;
         loop {
-            match waiter.ticket.wait(deadline) {
+            let woken = match looks {
+                0 => waiter.ticket.wait(deadline),
+                _ => match waiter.ticket.look() {
+                    Some(woken) => woken,
+                    None => {
+                        looks -= 1;
+                        (0..PAUSES).for_each(|_| std::hint::spin_loop());
+                        continue;
+                    }
+                },
+            };
+            match woken {
                 Woken::Settled(outcome) => return outcome,
-                Woken::Told => self.take_first(&waiter),
+                Woken::Told => {
+                    self.take_first(&waiter);
+                    looks = LOOKS;
+                }
                 Woken::Late => break,
             }
         }
