@@ -1,7 +1,9 @@
 //! Every script in every order with one interruption, with a death on top, and in random orders. More of it, for as long as
 //! one likes: `cargo run --release -p tenure-sim`.
 
-use tenure_sim::sim::{Arena, Limits, Report, SCRIPTS, Script, UNSOUND, exhaustive, random, replay};
+use tenure_sim::sim::{
+    Arena, Call, Limits, Opening, Report, SCRIPTS, Script, UNSOUND, by_name, exhaustive, random, replay,
+};
 
 #[global_allocator]
 static MEMORY: Arena = Arena;
@@ -57,6 +59,24 @@ fn random_orders() {
         let again = random(&Script { preemptions: None, ..*script }, seed, at_most(600));
         assert_eq!(again.steps, report.steps, "{}: two runs of one seed differ", script.name);
     });
+}
+
+/// An operator has looked when the holder shows its lock file. The break takes that along: a waiter would queue on it, as on
+/// one of a live native's, and for as long as that holder stays nobody could go on, though nobody held.
+#[test]
+fn a_break_takes_along_the_lock_file_that_was_just_shown() {
+    const HOLDER: u8 = 0;
+    const BREAK: u8 = 2;
+    let opening = &[
+        Opening::Until(HOLDER, Call::Link),
+        Opening::Until(BREAK, Call::Create),
+        Opening::Once(HOLDER),
+        Opening::Until(BREAK, Call::Rename),
+    ];
+    let script = by_name("break-holder").expect("it is one of the scripts");
+    let report = exhaustive(&Script { opening, preemptions: Some(1), ..*script }, Limits::default());
+    sound(&report);
+    assert!(report.complete, "not every order was seen");
 }
 
 /// The witness sees what it is there for, and the schedule that shows it shows it again.

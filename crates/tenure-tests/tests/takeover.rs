@@ -205,6 +205,48 @@ fn a_live_foreign_holders_file_stays_at_the_swap_behind_another() {
     assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"]);
 }
 
+/// In flock style neither of them is in the way. Who held beside them, and whether it released or died: the file at the swap
+/// is not forgotten by those whom it concerns.
+#[test]
+fn flock_style_does_not_forget_what_is_at_the_swap() {
+    if !needs("strace and python3", has("strace") && has("python3")) {
+        return;
+    }
+    for dies in [false, true] {
+        let dir = folder();
+        let (target, mut actor, mut foreign, _strace) = overtaken(dir.path());
+        let dead = actor.pid();
+        let theirs = fs::metadata(lock_file(&target)).unwrap().ino();
+        resume(&actor);
+        assert_eq!(actor.hear_or_end(), None, "it never came to its second exchange");
+        let mut second = Foreign::start(&target);
+        second.next("held");
+
+        let mut beside = Actor::start();
+        beside.must(&format!("open f {} style=flock", target.display()));
+        beside.must("acquire f g never");
+        if dies {
+            beside.kill();
+        } else {
+            beside.must("release g");
+        }
+        second.next("released");
+
+        let mut successor = ready(&target);
+        let busy = successor.must_fail("acquire l g never", "busy");
+        assert_eq!(busy["holder"], foreign.child.id(), "dies: {dies}");
+        assert_eq!(fs::metadata(lock_file(&target)).unwrap().ino(), theirs);
+        foreign.next("released");
+        let granted = successor.must("acquire l g never");
+        if !dies {
+            // Nobody but the native in the takeover was cut off.
+            assert_eq!(granted["crashed"]["pid"], dead, "{granted}");
+        }
+        successor.must("release g");
+        assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"]);
+    }
+}
+
 /// As above, but the foreign program has released before anyone looks: nobody holds.
 #[test]
 fn a_foreign_holder_that_ended_meanwhile_is_not_put_back_for_good() {

@@ -47,12 +47,13 @@ fn kind(request: &Request) -> LockKind {
     if request.shared { LockKind::Shared } else { LockKind::Exclusive }
 }
 
-/// One try to acquire. What it opened stays in `kept`; no kernel lock stays unless it was granted.
-pub(crate) fn attempt(place: &Place, kept: &mut Kept, request: &Request) -> Result<Attempt> {
-    tries(place, kept, request).inspect_err(|_| close(kept))
+/// One try to acquire. What it opened stays in `kept`; no kernel lock stays unless it was granted. Where others are to
+/// have their turn it is busy, though it may be free; not so `at_once`.
+pub(crate) fn attempt(place: &Place, kept: &mut Kept, request: &Request, at_once: bool) -> Result<Attempt> {
+    tries(place, kept, request, at_once).inspect_err(|_| close(kept))
 }
 
-fn tries(place: &Place, kept: &mut Kept, request: &Request) -> Result<Attempt> {
+fn tries(place: &Place, kept: &mut Kept, request: &Request, at_once: bool) -> Result<Attempt> {
     for _ in 0..TRIES {
         if request.bare() {
             return Ok(match lock_target(place, kept, request)? {
@@ -71,6 +72,10 @@ fn tries(place: &Place, kept: &mut Kept, request: &Request) -> Result<Attempt> {
             if clean::rob(place, request.options.stale_policy) {
                 continue;
             }
+            return Ok(Attempt::Busy(None));
+        }
+        if !at_once && kept.courtesy.is_over(place, &anchor) {
+            let_go(kept);
             return Ok(Attempt::Busy(None));
         }
         let entered = enter(place, kept, &anchor, &stat, request);
@@ -127,13 +132,21 @@ fn turn(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Request) -> Res
             if !slot.about_to_queue_on(epoch, kept, anchor.id, Name::Anchor, wanted) {
                 return Ok(None);
             }
+            let _waits = (!place.file_system.shared).then(|| anchor.file.mark_waiting());
             let locked = anchor.file.lock(wanted);
             slot.no_longer_queued(epoch);
             locked.map_err(failed)?;
             kept.locked = Some(wanted);
+            kept.courtesy.begin();
             return Ok(None);
         }
         kept.locked = Some(wanted);
+        if kept.courtesy.is_over(place, &anchor) {
+            anchor.file.unlock().map_err(failed)?;
+            kept.locked = None;
+            kept.courtesy.stay_away(&anchor);
+            return Ok(None);
+        }
     }
     let Some(stat) = anchor.current(place)? else {
         drop_anchor(kept);
@@ -199,6 +212,7 @@ fn enter(place: &Place, kept: &mut Kept, anchor: &Arc<Anchor>, stat: &Brief, req
                 previous,
                 record: None,
                 state_offset: 0,
+                parked: false,
             }),
             None => Entered::TargetBusy,
         });
@@ -207,15 +221,16 @@ fn enter(place: &Place, kept: &mut Kept, anchor: &Arc<Anchor>, stat: &Brief, req
         place.set_copies();
     }
     let prior = anchor.read(place, stat)?;
-    // A takeover that was not ended left a second link, or word of itself in the record.
-    let cut_off = prior.state().is_some_and(|state| state.state == RecordState::Aborted);
+    // A takeover that was not ended left a second link, or word of itself in the record; and so did a native in flock
+    // style that held beside what it left, and died.
+    let state = prior.state();
+    let cut_off = state.is_some_and(presence::tells_of_end);
     let look = stat.links > 1 || cut_off || place.copies();
     let parked = look && presence::recover(place, anchor, &prior, options)?;
     if !anchor.read_only {
         return enter_as(place, kept, anchor, stat, &prior, request, parked);
     }
-    let fence = prior.state().map(|state| state.fence);
-    let own = Arc::new(anchor.replace(place, options, fence)?);
+    let own = Arc::new(anchor.replace(place, options, state.map(|state| state.fence), cut_off)?);
     kept.anchor = Some(Arc::clone(&own));
     let failed = |error| place.anchor_error("cannot be read", error);
     // The old one may be a dead native's lock file as well, whose kernel lock is about to be tried.
@@ -263,7 +278,9 @@ fn enter_as(
         Shown::Held(presence, previous, state_offset) => {
             tell_takeover(place, request, &previous);
             let (anchor, record) = (Some(Arc::clone(anchor)), Some(record));
-            Entered::Granted(Grant { anchor, target, presence, previous, record, state_offset })
+            // With a lock file it is held only once nobody is parked any more.
+            let parked = parked && request.flock();
+            Entered::Granted(Grant { anchor, target, presence, previous, record, state_offset, parked })
         }
     })
 }
@@ -334,6 +351,7 @@ fn bare_grant(target: Arc<TargetFile>) -> Grant {
         previous: Previous::Clean,
         record: None,
         state_offset: 0,
+        parked: false,
     }
 }
 
@@ -479,25 +497,25 @@ pub(crate) fn unlock(place: &Place, grant: &Grant, ended: Option<(Record, u64)>)
 
 fn conceal(place: &Place, grant: &Grant, record: Option<Record>, state_offset: u64) -> Result<()> {
     let (Some(anchor), Some(record)) = (&grant.anchor, record) else { return Ok(()) };
+    // Flock style held beside a live foreign program's file at the swap: the word that leads there stays.
+    let record = if grant.parked { grant.untold(record) } else { record };
+    let hidden = matches!(grant.presence, Presence::Hidden);
+    let failed = |error| place.anchor_error("cannot be written", error);
     if record.native.as_ref().is_some_and(|native| native.state == RecordState::Aborted) {
         // Written before the lock file goes: who comes next must hear of the crash.
         let visible = matches!(grant.presence, Presence::Link);
         let size = anchor.file.stat().map_or(0, |stat| stat.size);
-        anchor.write(&record, size, visible).map_err(|error| place.anchor_error("cannot be written", error))?;
+        anchor.write(&record, size, visible).map_err(failed)?;
+    } else if hidden {
+        anchor.write_state(RecordState::Released, state_offset).map_err(failed)?;
+    }
+    if !hidden {
         return presence::hide(place, anchor, &grant.presence, &record);
     }
-    match grant.presence {
-        Presence::Hidden => {
-            anchor
-                .write_state(RecordState::Released, state_offset)
-                .map_err(|error| place.anchor_error("cannot be written", error))?;
-            // No lock file tells of a break here, as it does in `hide`.
-            match anchor.current(place)? {
-                Some(_) => Ok(()),
-                None => Err(Error::new(Kind::Lost, &place.target_path, "the lock was broken while we held it")),
-            }
-        }
-        _ => presence::hide(place, anchor, &grant.presence, &record),
+    // No lock file tells of a break here, as it does in `hide`.
+    match anchor.current(place)? {
+        Some(_) => Ok(()),
+        None => Err(Error::new(Kind::Lost, &place.target_path, "the lock was broken while we held it")),
     }
 }
 
@@ -513,10 +531,10 @@ pub(crate) enum Passed {
 
 /// Passes what a tenure of this process has on to another, without the kernel.
 pub(crate) fn pass(place: &Place, tenure: &Tenure, request: &Request) -> Result<Passed> {
-    if tenure.is_untold() {
+    let grant = &tenure.grant;
+    if tenure.is_untold() || grant.parked {
         return Ok(Passed::No);
     }
-    let grant = &tenure.grant;
     let mut passed = Grant {
         anchor: grant.anchor.clone(),
         target: grant.target.clone(),
@@ -524,6 +542,7 @@ pub(crate) fn pass(place: &Place, tenure: &Tenure, request: &Request) -> Result<
         previous: Previous::Clean,
         record: None,
         state_offset: grant.state_offset,
+        parked: false,
     };
     if grant.target.as_deref().is_some_and(|target| !is_current(place, target)) {
         return Ok(Passed::No);

@@ -143,9 +143,16 @@ impl Anchor {
     }
 
     /// Replaces another user's anchor by our own, with its kernel lock held, in a folder where we may: the new one is
-    /// locked before it can be seen, and its fence goes on from the old one's.
-    pub(crate) fn replace(&self, place: &Place, options: &Options, fence: Option<u64>) -> Result<Anchor> {
-        let file = prepare(place, options, &released(fence))?;
+    /// locked before it can be seen, and its fence goes on from the old one's. `cut_off`: so does its word of a crash.
+    pub(crate) fn replace(
+        &self,
+        place: &Place,
+        options: &Options,
+        fence: Option<u64>,
+        cut_off: bool,
+    ) -> Result<Anchor> {
+        let state = if cut_off { RecordState::Aborted } else { RecordState::Released };
+        let file = prepare(place, options, &unheld(fence, state))?;
         if let Err(error) = place.dir.rename_over(&place.new, &place.anchor) {
             let _ = place.dir.unlink(&place.new);
             return Err(place.anchor_error("belongs to another user and cannot be replaced", error));
@@ -235,12 +242,13 @@ pub(crate) fn drop_dead(place: &Place) -> Result<bool> {
 
 /// The record of an anchor that nobody holds, and that carries the fence on.
 pub(crate) fn released(fence: Option<u64>) -> Record {
-    let now = sys::now();
-    Record {
-        created_at: Some(now),
-        native: Some(Native { fence, ..Native::bare(RecordState::Released) }),
-        ..Record::default()
-    }
+    unheld(fence, RecordState::Released)
+}
+
+/// As [`released`], or with word of a holder that was cut off.
+pub(crate) fn unheld(fence: Option<u64>, state: RecordState) -> Record {
+    let native = Some(Native { fence, ..Native::bare(state) });
+    Record { created_at: Some(sys::now()), native, ..Record::default() }
 }
 
 fn create(place: &Place, name: &Name, options: &Options) -> io::Result<File> {

@@ -16,7 +16,7 @@ use crate::options::{Options, StalePolicy, Style, Wait};
 use crate::place::Place;
 use crate::presence;
 use crate::queue;
-use crate::record::Content;
+use crate::record::{Content, RecordState};
 use crate::registry;
 use crate::sys::{Access, File, FileKind, Lease, LockKind};
 use crate::tenure::{self, Request};
@@ -28,6 +28,7 @@ pub struct CleanOptions {
     pub(crate) recursive: bool,
     pub(crate) cross_file_systems: bool,
     pub(crate) dry_run: bool,
+    pub(crate) suffix: String,
     pub(crate) idle_anchor_age: Duration,
     pub(crate) malformed_grace: Duration,
 }
@@ -38,6 +39,7 @@ impl Default for CleanOptions {
             recursive: false,
             cross_file_systems: false,
             dry_run: false,
+            suffix: String::new(),
             idle_anchor_age: Duration::from_secs(24 * 3600),
             malformed_grace: Duration::from_secs(5),
         }
@@ -63,6 +65,12 @@ impl CleanOptions {
         self
     }
 
+    /// Only targets whose names end so: `.jsonl`. All by default.
+    pub fn suffix(mut self, suffix: impl Into<String>) -> CleanOptions {
+        self.suffix = suffix.into();
+        self
+    }
+
     /// Anchors that nobody has open are pruned from this age on; a day by default.
     pub fn idle_anchor_age(mut self, age: Duration) -> CleanOptions {
         self.idle_anchor_age = age;
@@ -73,6 +81,10 @@ impl CleanOptions {
     pub fn malformed_grace(mut self, grace: Duration) -> CleanOptions {
         self.malformed_grace = grace;
         self
+    }
+
+    fn means(&self, place: &Place) -> bool {
+        place.target.as_os_str().as_encoded_bytes().ends_with(self.suffix.as_bytes())
     }
 }
 
@@ -119,6 +131,7 @@ pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanRepor
     let depth = inspect::Depth::of(options.recursive, options.cross_file_systems);
     let mut survey = inspect::Survey::new(&look);
     inspect::walk(dir, depth, &mut |visited| match visited {
+        Visited::Lock(place) if !options.means(&place) => {}
         Visited::Lock(place) => {
             if let Some((place, found)) = survey.look(place) {
                 tidy(place, found, options, &look, &mut report);
@@ -362,14 +375,14 @@ fn replace_anchor(place: &Place, seen: &Inspection) -> Result<()> {
         let _ = place.dir.unlink(&place.new);
         return Err(place.anchor_error("cannot be replaced", error));
     }
-    // A tenure that began until then counts as well.
-    if let Some(before) = &before {
-        let last = fence_of(before)?;
-        if last > fence {
-            let written =
-                fresh.stat().and_then(|stat| presence::write(&fresh, &anchor::released(last), stat.size, false));
-            written.map_err(|error| place.anchor_error("cannot be written", error))?;
-        }
+    // A tenure that began until then counts as well, and what a takeover has left at the swap is to be looked for.
+    let last = before.as_ref().map(fence_of).transpose()?.flatten();
+    let cut_off = place.dir.stat_at(&place.swap).map_err(unreadable)?.is_some();
+    if last > fence || cut_off {
+        let state = if cut_off { RecordState::Aborted } else { RecordState::Released };
+        let record = anchor::unheld(last.max(fence), state);
+        let written = fresh.stat().and_then(|stat| presence::write(&fresh, &record, stat.size, false));
+        written.map_err(|error| place.anchor_error("cannot be written", error))?;
     }
     // What the holder showed, or has just begun to show.
     let showing = place.lock_file_id()?;

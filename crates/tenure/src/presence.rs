@@ -340,6 +340,11 @@ fn crash_in(style: RecordStyle, state: RecordState) -> Option<&'static str> {
     }
 }
 
+/// Does the state of an anchor whose kernel lock is free tell by itself of a holder that died?
+pub(crate) fn tells_of_end(state: PriorState) -> bool {
+    crash_in(state.style, state.state).is_some()
+}
+
 /// Does the record of an anchor that nobody has tell of a crash?
 pub(crate) fn tells_of_crash(record: &Record) -> bool {
     record.native.as_ref().is_some_and(|native| crash_in(native.style, native.state).is_some())

@@ -59,6 +59,8 @@ pub(crate) struct Grant {
     pub(crate) record: Option<Record>,
     /// Where the state's text stands in the record.
     pub(crate) state_offset: u64,
+    /// The swap names a live foreign program's file: in flock style that is in nobody's way, and must not be forgotten.
+    pub(crate) parked: bool,
 }
 
 impl Grant {

@@ -99,7 +99,6 @@ impl<T, E> Ticket<T, E> {
     }
 
     /// The outcome, or `waker` is woken when there is one.
-    #[allow(dead_code, reason = "only a future polls, and those come with the feature tokio")]
     pub(crate) fn poll(&self, waker: &Waker) -> Option<Result<T, E>> {
         let mut turn = self.turn();
         if let Turn::Queued(kept) = &mut *turn {

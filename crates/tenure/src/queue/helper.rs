@@ -20,14 +20,12 @@ impl Slot {
     /// that could be served without that, the helper is left behind. Where nobody is left, it stays in the target's
     /// queue for the next, but the anchor's kernel lock must go: it comes back, to be unlocked without the mutex.
     pub(super) fn suit_the_head(self: &Arc<Slot>, state: &mut State) -> Option<Arc<Anchor>> {
-        let Phase::Waiting(Waiting { queued_on: Some((_, name, kind)), alone, .. }) = &mut state.phase else {
-            return None;
-        };
-        let (name, kind) = (*name, *kind);
+        let Phase::Waiting(waiting) = &mut state.phase else { return None };
+        let (_, name, kind) = waiting.queued_on?;
         let Some(head) = state.queue.first() else {
             let locked = name == Name::Target && state.kept.locked.is_some();
             let anchor = state.kept.anchor.take_if(|_| locked)?;
-            *alone = true;
+            waiting.alone = true;
             state.kept.locked = None;
             return Some(anchor);
         };
@@ -38,7 +36,7 @@ impl Slot {
         // Its descriptors stay its own: a kernel lock that it gets on them goes when it closes them.
         let kept = std::mem::take(&mut state.kept);
         state.epoch += 1;
-        state.phase = Phase::Waiting(Waiting::default());
+        state.phase = Phase::Waiting(Box::default());
         self.start_helper(state);
         kept.anchor.filter(|_| kept.locked.is_some())
     }
@@ -48,7 +46,7 @@ impl Slot {
         if !matches!(state.phase, Phase::Idle) || state.queue.is_empty() {
             return;
         }
-        state.phase = Phase::Waiting(Waiting::default());
+        state.phase = Phase::Waiting(Box::default());
         self.start_helper(state);
     }
 
@@ -135,7 +133,7 @@ impl Slot {
             return false;
         }
         state.kept = kept.clone();
-        state.phase = Phase::Waiting(Waiting { queued_on: Some((id, name, kind)), ..Waiting::default() });
+        state.phase = Phase::Waiting(Box::new(Waiting { queued_on: Some((id, name, kind)), ..Waiting::default() }));
         drop(state);
         watchdog::waiting(self);
         true
@@ -148,8 +146,8 @@ impl Slot {
         if state.epoch != epoch {
             return false;
         }
-        let alone = matches!(state.phase, Phase::Waiting(Waiting { alone: true, .. }));
-        state.phase = Phase::Waiting(Waiting::default());
+        let alone = matches!(&state.phase, Phase::Waiting(waiting) if waiting.alone);
+        state.phase = Phase::Waiting(Box::default());
         alone
     }
 
@@ -165,7 +163,7 @@ impl Slot {
         if state.epoch != epoch || state.queue.is_empty() {
             return false;
         }
-        state.phase = Phase::Waiting(Waiting { wakeup: Some(Arc::clone(wakeup)), ..Waiting::default() });
+        state.phase = Phase::Waiting(Box::new(Waiting { wakeup: Some(Arc::clone(wakeup)), ..Waiting::default() }));
         true
     }
 
@@ -173,7 +171,8 @@ impl Slot {
     pub(crate) fn recheck(self: &Arc<Slot>) -> bool {
         let (id, name, policy) = {
             let mut state = self.state();
-            let Phase::Waiting(Waiting { queued_on: Some((id, name, _)), .. }) = state.phase else { return false };
+            let Phase::Waiting(waiting) = &state.phase else { return false };
+            let Some((id, name, _)) = waiting.queued_on else { return false };
             let policy = state.queue.first().map_or(StalePolicy::Proof, |head| head.request.options.stale_policy);
             (id, name, policy)
         };
@@ -192,7 +191,8 @@ impl Slot {
             return true;
         }
         let mut state = self.state();
-        let same = matches!(&state.phase, Phase::Waiting(Waiting { queued_on: Some((now, ..)), .. }) if *now == id);
+        let same =
+            matches!(&state.phase, Phase::Waiting(waiting) if waiting.queued_on.is_some_and(|(now, ..)| now == id));
         if same {
             event!(INFO, target = ?self.target_path, "the lock's file was replaced; waiting for the new one");
             state.epoch += 1;
@@ -203,7 +203,7 @@ impl Slot {
             if name == Name::Target {
                 state.kept.target = None;
             }
-            state.phase = Phase::Waiting(Waiting::default());
+            state.phase = Phase::Waiting(Box::default());
             self.start_helper(&mut state);
             wake(state);
         }

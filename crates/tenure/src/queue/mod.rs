@@ -30,7 +30,7 @@ pub(crate) use helper::watch;
 use open::Open;
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::thread::ThreadId;
@@ -38,6 +38,7 @@ use std::time::{Duration, Instant};
 
 use crate::acquire::{self, Attempt};
 use crate::anchor::Anchor;
+use crate::courtesy::Courtesy;
 use crate::error::{Error, Kind, Result};
 use crate::line::{Line, Waits};
 use crate::options::Wait;
@@ -102,13 +103,14 @@ pub(crate) struct Kept {
     /// The kernel lock on `anchor` (on `target`, for a bare lock) is ours although nobody holds: a helper waits for a
     /// foreign holder.
     pub(crate) locked: Option<LockKind>,
+    pub(crate) courtesy: Courtesy,
 }
 
 #[derive(Debug)]
 enum Phase {
     Idle,
     Working,
-    Waiting(Waiting),
+    Waiting(Box<Waiting>),
     Held(Arc<Tenure>),
     Shared(Vec<Arc<Tenure>>),
     Open(Box<Open>),
@@ -137,6 +139,8 @@ pub(crate) struct Waiter {
     request: Arc<Request>,
     thread: Option<ThreadId>,
     ticket: Ticket<Arc<Tenure>, Error>,
+    /// A thread sleeps for it, which may be told to look for itself. It may be polled instead.
+    sleeps: AtomicBool,
 }
 
 type Turn = turn::Turn<Arc<Tenure>, Error>;
@@ -148,6 +152,10 @@ impl Waits for Waiter {
 }
 
 impl Waiter {
+    fn sleeps(&self) -> bool {
+        self.sleeps.load(Ordering::Relaxed)
+    }
+
     /// Hands over an outcome; `false` if nobody waits for it any more. A waker goes to `woken`.
     fn settle(&self, outcome: Turn, woken: &mut Vec<Waker>) -> bool {
         self.ticket.settle(outcome, woken)
@@ -155,7 +163,7 @@ impl Waiter {
 }
 
 /// An acquire's first answer.
-enum Start {
+pub(crate) enum Start {
     Granted(Arc<Tenure>),
     Queued(Arc<Waiter>),
 }
@@ -228,6 +236,7 @@ impl Slot {
             Start::Granted(tenure) => return Ok(tenure),
             Start::Queued(waiter) => waiter,
         };
+        waiter.sleeps.store(true, Ordering::Relaxed);
         let mut looks = 0;
         loop {
             let woken = match looks {
@@ -274,7 +283,6 @@ impl Slot {
     }
 
     /// The outcome of an enqueued acquire, or `waker` is woken when there is one.
-    #[cfg(any(feature = "tokio", tenure_sim))]
     pub(crate) fn poll(waiter: &Waiter, waker: &Waker) -> Option<Result<Arc<Tenure>>> {
         waiter.ticket.poll(waker)
     }
@@ -291,7 +299,9 @@ impl Slot {
             return None;
         }
         // A helper that waits for a foreign holder lets go of the kernel lock when nobody is left.
-        if let Phase::Waiting(Waiting { wakeup: Some(wakeup), .. }) = &state.phase {
+        if let Phase::Waiting(waiting) = &state.phase
+            && let Some(wakeup) = &waiting.wakeup
+        {
             wakeup.wake();
         }
         let left = self.suit_the_head(&mut state);
@@ -316,7 +326,13 @@ impl Slot {
         target.is_some_and(|target| !acquire::is_current(&self.place(), &target))
     }
 
-    fn start(self: &Arc<Slot>, request: Arc<Request>, never: bool, thread: Option<ThreadId>) -> Result<Start> {
+    /// Tries, and queues where that was not enough. It makes a few system calls and never blocks.
+    pub(crate) fn start(
+        self: &Arc<Slot>,
+        request: Arc<Request>,
+        never: bool,
+        thread: Option<ThreadId>,
+    ) -> Result<Start> {
         let replaced = self.shares_of_another(&request);
         let mut state = self.state();
         if let Some(tenure) = join(&mut state, &request, thread, replaced) {
@@ -354,7 +370,7 @@ impl Slot {
         state.phase = Phase::Working;
         let (mut kept, place) = self.take_kept(&mut state);
         drop(state);
-        let outcome = acquire::attempt(&place, &mut kept, &request);
+        let outcome = acquire::attempt(&place, &mut kept, &request, never);
         let mut state = self.state();
         state.kept = kept;
         state.phase = Phase::Idle;
@@ -397,7 +413,7 @@ impl Slot {
     fn overtake(self: &Arc<Slot>, request: &Arc<Request>, thread: Option<ThreadId>) -> Result<Option<Arc<Tenure>>> {
         let place = self.place();
         let mut kept = Kept { place: Some(Arc::clone(&place)), ..Kept::default() };
-        let Attempt::Granted(grant) = acquire::attempt(&place, &mut kept, request)? else { return Ok(None) };
+        let Attempt::Granted(grant) = acquire::attempt(&place, &mut kept, request, true)? else { return Ok(None) };
         let mut state = self.state();
         if !matches!(state.phase, Phase::Idle | Phase::Waiting(_)) {
             drop(state);
@@ -530,6 +546,7 @@ fn share(first: &Grant) -> Grant {
         previous: first.previous.clone(),
         record: None,
         state_offset: 0,
+        parked: false,
     }
 }
 
@@ -577,5 +594,16 @@ fn wake(mut state: MutexGuard<'_, State>) {
 }
 
 fn new_waiter(request: Arc<Request>, thread: Option<ThreadId>) -> Arc<Waiter> {
-    Arc::new(Waiter { request, thread, ticket: Ticket::new() })
+    Arc::new(Waiter { request, thread, ticket: Ticket::new(), sleeps: AtomicBool::new(false) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process may have a hundred thousand of them.
+    #[test]
+    fn an_idle_slot_is_small() {
+        assert!(size_of::<Slot>() <= 200, "{}", size_of::<Slot>());
+    }
 }

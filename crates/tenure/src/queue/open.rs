@@ -30,7 +30,7 @@ impl Slot {
         let last = Arc::clone(&open.last);
         let first = state.queue.first().cloned().filter(|first| first.request.same_way(&last.request));
         match first {
-            Some(first) if first.thread.is_some() => {
+            Some(first) if first.sleeps() => {
                 drop(state);
                 first.ticket.tell();
             }

@@ -64,7 +64,7 @@ impl Slot {
         watchdog::ended(tenure);
         let record = tenure.end(revoked);
         if let Some(next) = next {
-            if opens && next.thread.is_some() && !tenure.is_untold() && acquire::has_names(&tenure.grant) {
+            if opens && next.sleeps() && !tenure.is_untold() && acquire::has_names(&tenure.grant) {
                 self.open(tenure, record);
                 return Ok(());
             }

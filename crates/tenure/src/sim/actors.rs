@@ -98,7 +98,7 @@ pub(super) fn acquire_by_tries(place: &Place, kept: &mut Kept, request: &Request
     for _ in 0..TRIES {
         let since = world::with(|world| world.kernel.changes);
         witness::begins();
-        match acquire::attempt(place, kept, request) {
+        match acquire::attempt(place, kept, request, true) {
             Ok(Attempt::Granted(grant)) => {
                 witness::enters(Granted {
                     style: request.options.style,

@@ -123,6 +123,16 @@ const CUT_OFF: &[Opening] = &[
     Opening::Once(0),
     Opening::Dies(0),
 ];
+/// And then another foreign program finds the dead native's lock file, and holds beside the first.
+const CUT_OFF_BESIDE_ANOTHER: &[Opening] = &[
+    Opening::Until(0, Call::Rename),
+    Opening::Until(1, Call::Write),
+    Opening::Until(1, Call::Step),
+    Opening::Once(0),
+    Opening::Dies(0),
+    Opening::Until(2, Call::Write),
+    Opening::Until(2, Call::Step),
+];
 const FOREIGN: Actor = Actor::Foreign { rounds: 1 };
 const NO_LINKS: FileSystemKind = FileSystemKind { links: Err(libc::EPERM), ..FileSystemKind::LOCAL };
 const NO_LINKS_NOR_EXCHANGE: FileSystemKind =
@@ -314,6 +324,16 @@ pub const SCRIPTS: &[Script] = &[
         left: &[Left::DeadForeign],
         actors: &[LOCK_FILE, FOREIGN, FOREIGN, Actor::Clean],
         opening: CUT_OFF,
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "cut-off-takeover-flock",
+        about: "as before, with another foreign program that holds beside the first: natives of each style",
+        left: &[Left::DeadForeign],
+        actors: &[LOCK_FILE, FOREIGN, FOREIGN, FLOCK, LOCK_FILE],
+        opening: CUT_OFF_BESIDE_ANOTHER,
         deaths: 1,
         preemptions: Some(3),
         ..PLAIN

@@ -268,6 +268,15 @@ impl File {
         format!("a file {kind:?}")
     }
 
+    /// That others wait delays, and changes nothing else.
+    pub(crate) fn mark_waiting(&self) -> WaitingMark {
+        WaitingMark
+    }
+
+    pub(crate) fn has_waiters(&self) -> bool {
+        false
+    }
+
     pub(crate) fn unlock(&self) -> io::Result<()> {
         let unlock = |world: &mut world::World| {
             world.kernel.unlock(self.0);
@@ -432,3 +441,6 @@ pub(crate) fn pause(_time: Duration) {
     let since = world::with(|world| world.kernel.changes);
     world::changed(since);
 }
+
+#[derive(Debug)]
+pub(crate) struct WaitingMark;
