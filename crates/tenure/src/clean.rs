@@ -171,7 +171,7 @@ fn tidy(place: Place, found: Result<Inspection>, options: &CleanOptions, look: &
 
 /// Takes a dead holder's lock over and lets it go: whatever it left goes with it. `false` where another was first.
 fn take_and_release(place: Place, options: &Options) -> Result<bool> {
-    let slot = registry::slot(place, false);
+    let slot = registry::slot(&place, false);
     let request = Arc::new(Request { options: options.clone(), shared: false });
     match slot.acquire(request, Wait::Never) {
         Ok(tenure) => {
@@ -278,7 +278,7 @@ pub fn break_lock(target: impl AsRef<Path>, force: bool) -> Result<Broken> {
         return Ok(Broken { found, broken });
     }
     if !force {
-        let error = queue::busy_error(&place).with_holder(found.holder);
+        let error = queue::busy_error(target).with_holder(found.holder);
         return Err(
             error.with_hint("breaking the lock of a live holder takes force (--force): two may then be at work")
         );
@@ -335,7 +335,7 @@ fn remove_lock_file(place: &Place) -> Result<()> {
 
 fn changed_hands(place: &Place) -> Error {
     let hint = format!("it changed hands meanwhile: look again with `tenure status {}`", word(&place.target_path));
-    queue::busy_error(place).with_hint(hint)
+    queue::busy_error(&place.target_path).with_hint(hint)
 }
 
 /// Puts a new anchor in the place of one whose holder lives, as `seen`, and removes the lock file that showed it. The

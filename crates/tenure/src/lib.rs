@@ -119,6 +119,7 @@ mod sys;
 mod tenure;
 mod trace;
 mod turn;
+mod warm;
 mod watchdog;
 
 pub use begin::{Acquiring, Asker};
