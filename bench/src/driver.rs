@@ -39,9 +39,7 @@ impl Driver {
     }
 
     pub(crate) fn node(setup: &Setup, package: &str, target: &Path) -> crate::Result<Driver> {
-        let mut command = Command::new("node");
-        command.arg(setup.driver("node_driver.mjs")).arg(package).arg(target).arg(&setup.peers);
-        Driver::start(command)
+        Driver::start(node(setup, package, target))
     }
 
     fn start(mut command: Command) -> crate::Result<Driver> {
@@ -59,6 +57,13 @@ impl Driver {
         let times: Vec<u64> = line.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
         if times.len() == count { Ok(times) } else { Err("a peer's driver ended early".into()) }
     }
+}
+
+/// What runs a package of Node: batches, or as a holder where that word follows.
+pub(crate) fn node(setup: &Setup, package: &str, target: &Path) -> Command {
+    let mut command = Command::new("node");
+    command.arg(setup.driver("node_driver.mjs")).arg(package).arg(target).arg(&setup.peers);
+    command
 }
 
 impl Drop for Driver {

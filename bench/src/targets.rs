@@ -3,7 +3,7 @@
 use crate::candidate::{self, FLOCK, FLOCK_STYLE, LINK, LOCK_FILE};
 use crate::driver::{FROM_PYTHON, PYTHON_FILE_LOCK, PYTHON_FLOCK, PYTHON_LOCK_FILE, PYTHON_SOFT_LOCK};
 use crate::results::Results;
-use crate::uncontended::{self, CREATE, KERNEL, OPEN_FLOCK, VISIBLE};
+use crate::uncontended::{self, CREATE, KERNEL, NODE, NODE_PEERS, OPEN_FLOCK, VISIBLE};
 use crate::{crowd, handoff, idle, listing, many, threads, whole};
 
 /// What Python has, beside what takes its place.
@@ -118,6 +118,9 @@ impl Found<'_> {
             for (peer, ours) in FROM_PYTHON_BESIDE {
                 self.add(format!("{peer} on {fs}, p50 to {ours}"), p50(self, peer, ours), AtLeast(10.0), "×");
             }
+            for peer in NODE_PEERS {
+                self.add(format!("{peer} on {fs}, p50 to {NODE}"), p50(self, peer, NODE), AtLeast(10.0), "×");
+            }
             for peer in KERNEL {
                 let what = format!("flock style on {fs}, p50 to {peer}");
                 self.add(what, p50(self, FLOCK_STYLE, peer), AtMost(1.2), "×");
@@ -141,6 +144,8 @@ impl Found<'_> {
             let p50 = self.number(topic, handoff::RELEASE, ours, "p50ns").map(|ns| ns / 1e3);
             self.add(format!("hand-off, {ours}, p50"), p50, AtMost(200.0), " µs");
         }
+        let node = self.number(topic, handoff::RELEASE, NODE, "p50ns").map(|ns| ns / 1e3);
+        self.add(format!("hand-off, {NODE}, p50"), node, AtMost(200.0), " µs");
         for ending in [handoff::RELEASE, handoff::KILL] {
             let p50 = self.number(topic, ending, handoff::FOREIGN_TO_US, "p50ns").map(|ns| ns / 1e6);
             self.add(format!("a foreign holder's end by {ending} to our grant, p50"), p50, AtMost(1.0), " ms");

@@ -4,7 +4,15 @@ import { isMainThread } from "node:worker_threads";
 
 import { must, TenureError } from "./errors.js";
 import { Held } from "./held.js";
-import { type Failure, installCleanup, NativeGuard, NativeLock, type NativeOptions, type Overdue } from "./native.js";
+import {
+  type Failure,
+  installCleanup,
+  NativeGuard,
+  NativeLock,
+  type NativeOptions,
+  NativeWait,
+  type Overdue,
+} from "./native.js";
 
 export interface LockOptions {
   /** What this holder calls itself: others see it in the lock file, in errors and in `tenure status`. */
@@ -59,10 +67,9 @@ export class Lock {
     const { signal, timeout = Infinity } = options;
     if (Number.isNaN(timeout)) throw new TypeError("timeout is not a number");
     signal?.throwIfAborted();
-    const first = this.#native.tryAcquire();
-    if (first instanceof NativeGuard) return this.#grant(first);
-    if (first.code !== "TENURE_BUSY" || timeout <= 0) throw new TenureError(first);
-    return this.#grant(await this.#wait(timeout, signal));
+    if (timeout <= 0) return this.acquireSync();
+    const begun: NativeGuard | NativeWait | Failure = this.#native.begin();
+    return this.#grant(begun instanceof NativeWait ? await wait(begun, timeout, signal) : must<NativeGuard>(begun));
   }
 
   /** One try, which does not wait: `TENURE_BUSY` is thrown where another holds. */
@@ -73,31 +80,40 @@ export class Lock {
   #grant(guard: NativeGuard): Held {
     return (this.#held = new Held(guard));
   }
+}
 
-  #wait(timeout: number, signal: AbortSignal | undefined): Promise<NativeGuard> {
-    return new Promise((resolve, reject) => {
-      const settle = (how: () => void) => {
-        signal?.removeEventListener("abort", abort);
-        how();
-      };
-      const look = () => {
-        try {
-          const outcome: NativeGuard | Failure | null = waiting.poll();
-          if (outcome === null) return;
-          settle(() => resolve(must<NativeGuard>(outcome)));
-        } catch (error) {
-          settle(() => reject(error));
-        }
-      };
-      const abort = () => {
-        waiting.cancel();
-        reject(signal?.reason);
-      };
-      const waiting = this.#native.wait(timeout === Infinity ? null : timeout, look);
-      signal?.addEventListener("abort", abort, { once: true });
-      look();
-    });
-  }
+/** As long as a timer can run. */
+const LONGEST = 2 ** 31 - 1;
+
+function wait(waiting: NativeWait, timeout: number, signal: AbortSignal | undefined): Promise<NativeGuard> {
+  return new Promise((resolve, reject) => {
+    const end = performance.now() + timeout;
+    let timer: NodeJS.Timeout | undefined;
+    const settle = (outcome: NativeGuard | Failure | null) => {
+      if (outcome === null) return;
+      leave();
+      if (outcome instanceof NativeGuard) resolve(outcome);
+      else reject(new TenureError(outcome));
+    };
+    const leave = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", abort);
+    };
+    const abort = () => {
+      waiting.cancel();
+      leave();
+      reject(signal?.reason);
+    };
+    const late = () => {
+      const left = end - performance.now();
+      if (left > 0) timer = setTimeout(late, Math.min(Math.ceil(left), LONGEST));
+      else settle(waiting.giveUp());
+    };
+    signal?.addEventListener("abort", abort, { once: true });
+    if (timeout !== Infinity) late();
+    waiting.listen(() => settle(waiting.poll()));
+    settle(waiting.poll());
+  });
 }
 
 /** Acquires the lock of `path`. */

@@ -4,7 +4,6 @@
 //! blocks: one try makes a few system calls, and a wait is a future of the library that Node's own thread polls whenever
 //! its waker says so ([`wait`]). So a wait costs no thread of libuv's pool, and ends the moment that it is cancelled.
 
-mod clock;
 mod guard;
 mod lock;
 mod looking;

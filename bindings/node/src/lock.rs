@@ -5,15 +5,14 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use napi::Status;
-use napi::bindgen_prelude::{Either, Function, Result, Uint8Array};
+use napi::bindgen_prelude::{Either, Either3, Function, Result, Uint8Array};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
-use tenure::{Event, Lock, Options, Overrun, Style, Wait};
+use tenure::{Asker, Event, Lock, Options, Overrun, Style, Wait};
 
 use crate::guard::NativeGuard;
 use crate::report::{Failure, duration, milliseconds, path_text};
 use crate::wait::NativeWait;
-use crate::wake::waker;
 
 /// The library's options. Times are in milliseconds.
 #[napi(object, object_to_js = false)]
@@ -99,13 +98,10 @@ impl NativeLock {
         }
     }
 
-    /// Begins to wait, for so many milliseconds or as long as it takes. `wake` is called when `poll` is worth it; the
-    /// first time is the caller's to do.
+    /// Acquires: at once where it is free, and otherwise by a wait.
     #[napi]
-    pub fn wait(&self, timeout: Option<f64>, wake: Function<'_, (), ()>) -> Result<NativeWait> {
-        let lock = self.0.clone();
-        let wait = timeout.and_then(duration).map_or(Wait::Forever, Wait::For);
-        Ok(NativeWait::new(Box::pin(async move { lock.acquire_async(wait).await }), waker::<false>(&wake)?))
+    pub fn begin(&self) -> Either3<NativeGuard, NativeWait, Failure> {
+        NativeWait::begun(self.0.begin(Asker::Task))
     }
 }
 

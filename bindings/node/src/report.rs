@@ -78,8 +78,10 @@ impl From<Error> for Failure {
     }
 }
 
+type Is = fn(&Error) -> bool;
+
 fn code(error: &Error) -> &'static str {
-    let is: [(fn(&Error) -> bool, &'static str); 9] = [
+    let is: [(Is, &'static str); 9] = [
         (Error::is_busy, "TENURE_BUSY"),
         (Error::is_would_deadlock, "TENURE_WOULD_DEADLOCK"),
         (Error::is_lost, "TENURE_LOST"),

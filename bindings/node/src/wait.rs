@@ -4,54 +4,81 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use napi::bindgen_prelude::Either3;
+use napi::bindgen_prelude::{Either, Either3, Function, Null, Result};
 use napi_derive::napi;
-use tenure::Guard;
+use tenure::{Acquiring, Guard};
 
-use crate::clock::clock;
 use crate::guard::NativeGuard;
 use crate::report::Failure;
+use crate::wake::waker;
 
-type Acquire = Pin<Box<dyn Future<Output = tenure::Result<Guard>> + Send>>;
-
-/// A place in a lock's queue. While it waits, the process stays alive; whoever lets it go never holds.
+/// A place in a lock's queue. While it is listened to, the process stays alive; whoever lets it go never holds.
 #[napi]
-pub struct NativeWait(Option<Waiting>);
-
-struct Waiting {
-    acquire: Acquire,
+pub struct NativeWait {
+    acquiring: Option<Pin<Box<Acquiring>>>,
     waker: Waker,
 }
 
 impl NativeWait {
-    pub(crate) fn new(acquire: Acquire, waker: Waker) -> NativeWait {
-        NativeWait(Some(Waiting { acquire, waker }))
+    /// What an acquire has come to by now.
+    pub(crate) fn begun(acquiring: tenure::Result<Acquiring>) -> Either3<NativeGuard, NativeWait, Failure> {
+        let mut acquiring = match acquiring {
+            Ok(acquiring) => Box::pin(acquiring),
+            Err(error) => return Either3::C(error.into()),
+        };
+        match acquiring.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => Either3::B(NativeWait { acquiring: Some(acquiring), waker: Waker::noop().clone() }),
+            Poll::Ready(Ok(guard)) => Either3::A(NativeGuard::new(guard)),
+            Poll::Ready(Err(error)) => Either3::C(error.into()),
+        }
+    }
+
+    fn over(&mut self, outcome: tenure::Result<Guard>) -> Either<NativeGuard, Failure> {
+        self.cancel();
+        match outcome {
+            Ok(guard) => Either::A(NativeGuard::new(guard)),
+            Err(error) => Either::B(error.into()),
+        }
     }
 }
 
 #[napi]
 impl NativeWait {
+    /// From now on calls `wake` in the event loop whenever `poll` is worth it; the first time is the caller's to do.
+    #[napi]
+    pub fn listen(&mut self, wake: Function<'_, (), ()>) -> Result<()> {
+        self.waker = waker::<false>(&wake)?;
+        Ok(())
+    }
+
     /// What came of it; `null` as long as nothing has, or once it is over.
     #[napi]
-    pub fn poll(&mut self) -> napi::Result<Either3<NativeGuard, Failure, napi::bindgen_prelude::Null>> {
-        let Some(waiting) = &mut self.0 else { return Ok(Either3::C(napi::bindgen_prelude::Null)) };
-        // The future looks for its deadline's clock where it is polled.
-        let _entered = clock()?.enter();
-        match waiting.acquire.as_mut().poll(&mut Context::from_waker(&waiting.waker)) {
-            Poll::Pending => Ok(Either3::C(napi::bindgen_prelude::Null)),
-            Poll::Ready(outcome) => {
-                self.0 = None;
-                Ok(match outcome {
-                    Ok(guard) => Either3::A(NativeGuard::new(guard)),
-                    Err(error) => Either3::B(error.into()),
-                })
-            }
+    pub fn poll(&mut self) -> Either3<NativeGuard, Failure, Null> {
+        let Some(acquiring) = &mut self.acquiring else { return Either3::C(Null) };
+        match acquiring.as_mut().poll(&mut Context::from_waker(&self.waker)) {
+            Poll::Pending => Either3::C(Null),
+            Poll::Ready(outcome) => match self.over(outcome) {
+                Either::A(guard) => Either3::A(guard),
+                Either::B(failure) => Either3::B(failure),
+            },
+        }
+    }
+
+    /// Ends it, as a deadline does. `null` if it is over already.
+    #[napi]
+    pub fn give_up(&mut self) -> Either3<NativeGuard, Failure, Null> {
+        let Some(acquiring) = self.acquiring.take() else { return Either3::C(Null) };
+        match self.over(Pin::into_inner(acquiring).give_up()) {
+            Either::A(guard) => Either3::A(guard),
+            Either::B(failure) => Either3::B(failure),
         }
     }
 
     /// Leaves the queue.
     #[napi]
     pub fn cancel(&mut self) {
-        self.0 = None;
+        self.acquiring = None;
+        // The process no longer stays alive for it.
+        self.waker = Waker::noop().clone();
     }
 }

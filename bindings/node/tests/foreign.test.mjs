@@ -128,6 +128,30 @@ test("fs-safe finds a lock of ours old only where its date is not made new, and 
   await plain.must("release");
 });
 
+test("what a killed holder of ours left is no grant to proper-lockfile, and free once one of ours had it", async (t) => {
+  const path = `${folder(t)}/t`;
+  const theirs = peers("proper-lockfile");
+  const holder = new Actor(t);
+  await holder.must("acquire", { path });
+  await holder.kill();
+  await assert.rejects(theirs.lock(path, { realpath: false }), { code: "ELOCKED" });
+  utimesSync(`${path}.lock`, 1, 1);
+  await assert.rejects(theirs.lock(path, { realpath: false }), { code: "ENOTDIR" });
+  const next = new Actor(t);
+  await next.must("acquire", { path });
+  await next.must("release");
+  await (await theirs.lock(path, { realpath: false }))();
+});
+
+test("a payload that names no process cannot be judged, and stays", async (t) => {
+  const path = `${folder(t)}/t`;
+  writeFileSync(`${path}.lock`, JSON.stringify({ owner: "somebody" }));
+  utimesSync(`${path}.lock`, 1, 1);
+  const { error } = await new Actor(t, "tenure/file-lock").ask("acquire", { path, options: once["tenure/file-lock"] });
+  assert.equal(error.code, "TENURE_IN_THE_WAY");
+  assert(existsSync(`${path}.lock`));
+});
+
 test("what a killed fs-safe left is taken over at once", async (t) => {
   const path = `${folder(t)}/t`;
   const theirs = new Actor(t, "@openclaw/fs-safe");

@@ -216,6 +216,16 @@ for (const [name, lockfile] of Object.entries(packages)) {
     }
   });
 
+  is("a file that is no lock", async (t) => {
+    const path = target(t);
+    writeFileSync(`${path}.lock`, "# a user's own\n");
+    // A difference in the code only.
+    await assert.rejects(lockfile.lock(path), { code: isOurs ? "TENURE_IN_THE_WAY" : "ELOCKED" });
+    utimesSync(`${path}.lock`, 1, 1);
+    await assert.rejects(lockfile.lock(path), { code: isOurs ? "TENURE_IN_THE_WAY" : "ENOTDIR" });
+    assert(existsSync(`${path}.lock`));
+  });
+
   is("a file system of the caller's own", async (t) => {
     const path = target(t);
     const fs = { ...(await import("node:fs")).default };

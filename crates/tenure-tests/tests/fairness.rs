@@ -3,10 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
+use std::future::Future;
 use std::path::Path;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use tenure::inspect;
+use tenure::{Asker, Lock, Wait, inspect};
 use tenure_tests::strace::Strace;
 use tenure_tests::{Actor, folder, has, needs, signal, until};
 
@@ -31,11 +34,11 @@ fn stop(actor: &Actor) {
     until("all threads are stopped", || std::fs::read_dir(&tasks).unwrap().all(stopped));
 }
 
-/// The sleeps that `actor` makes during a command.
+/// The sleeps that `actor` makes during a command, in whatever thread.
 fn sleeps(actor: &mut Actor, line: &str) -> usize {
-    let strace = Strace::attach(actor.pid(), &["-e", "trace=clock_nanosleep,nanosleep"]);
+    let strace = Strace::attach(actor.pid(), &["-f", "-e", "trace=clock_nanosleep,nanosleep"]);
     actor.must(line);
-    strace.calls().len()
+    strace.detach().iter().filter(|text| text.contains("nanosleep(")).count()
 }
 
 fn stays_away(keys: &str) {
@@ -90,6 +93,45 @@ fn a_try_never_stays_away() {
     greedy.must("release g");
     signal(waiter.pid(), libc::SIGCONT);
     assert_eq!(waiter.hear()["event"], "granted");
+}
+
+#[test]
+fn a_task_leaves_the_moment_to_a_helper() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut waiter = opened(&target, "");
+    let greedy = Lock::new(&target).unwrap();
+    let guard = greedy.acquire(Wait::Forever).unwrap();
+    waiter.must("begin l g 60000");
+    until_waiting(&target, 1);
+    stop(&waiter);
+    guard.release().unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    let acquiring = greedy.begin(Asker::Task).unwrap();
+    assert!(format!("{acquiring:?}").contains("waiting"), "an event loop stayed away itself: {acquiring:?}");
+    // One that waits but does not come keeps nobody out.
+    struct Bell(std::thread::Thread);
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let bell = Waker::from(Arc::new(Bell(std::thread::current())));
+    let mut acquiring = std::pin::pin!(acquiring);
+    let guard = loop {
+        match acquiring.as_mut().poll(&mut Context::from_waker(&bell)) {
+            Poll::Ready(outcome) => break outcome.unwrap(),
+            Poll::Pending => std::thread::park(),
+        }
+    };
+    guard.release().unwrap();
+    signal(waiter.pid(), libc::SIGCONT);
+    assert_eq!(waiter.hear()["event"], "granted");
+    waiter.must("release g");
+    // Nobody waits any more: it is granted at once.
+    std::thread::sleep(Duration::from_millis(20));
+    let acquiring = greedy.begin(Asker::Task).unwrap();
+    assert!(format!("{acquiring:?}").contains("granted"), "{acquiring:?}");
 }
 
 #[test]
