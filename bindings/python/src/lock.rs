@@ -74,7 +74,9 @@ impl Lock {
     #[pyo3(signature = (path, timeout = Timeout::Forever, *, label = None, style = "lock-file", shared = false,
         reentrant = false, deadlock_check = true, max_hold = None, overrun = "report", steal_after = None,
         stale_after = None, malformed_grace = None, refresh_interval = None, create_parents = true, mode = None,
-        record = true))]
+        record = true), text_signature = "(path, timeout=None, *, label=None, style='lock-file', shared=False, \
+        reentrant=False, deadlock_check=True, max_hold=None, overrun='report', steal_after=None, stale_after=None, \
+        malformed_grace=None, refresh_interval=None, create_parents=True, mode=None, record=True)")]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         py: Python<'_>,
@@ -135,7 +137,7 @@ impl Lock {
     ///     tenure.Busy: with the holder, when the time is over.
     ///     tenure.WouldDeadlock: at once, when this very thread holds it.
     ///     tenure.Error: what else goes wrong.
-    #[pyo3(signature = (timeout = Timeout::OfLock), text_signature = "(timeout=...)")]
+    #[pyo3(signature = (timeout = Timeout::OfLock), text_signature = "($self, timeout=...)")]
     fn acquire(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Held> {
         wait::acquire(py, &self.lock, self.shared, timeout.or(self.timeout)).map(Held::new)
     }

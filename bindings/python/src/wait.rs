@@ -7,7 +7,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -224,8 +224,10 @@ fn wait(
 
 /// A place in the queue, for an event loop: its descriptor becomes readable when poll() has something to say.
 #[pyclass(frozen, module = "tenure")]
-pub(crate) struct Waiting {
-    acquiring: Mutex<Option<Acquiring>>,
+pub(crate) struct Waiting(Mutex<Option<Waits>>);
+
+struct Waits {
+    acquiring: Acquiring,
     bell: Arc<Bell>,
 }
 
@@ -248,54 +250,54 @@ pub(crate) fn start(py: Python<'_>, lock: &Lock, shared: bool) -> PyResult<Start
     });
     Ok(match begun.or_raise(py)? {
         Begun::Granted(guard) => Start::Held(Held::new(guard)),
-        Begun::Waits(acquiring) => Start::Waiting(Waiting { acquiring: Mutex::new(Some(acquiring)), bell }),
+        Begun::Waits(acquiring) => Start::Waiting(Waiting(Mutex::new(Some(Waits { acquiring, bell })))),
     })
 }
 
-impl Waiting {
-    fn take(&self) -> Option<Acquiring> {
-        self.acquiring.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
+fn over() -> PyErr {
+    pyo3::exceptions::PyValueError::new_err("the wait is over")
+}
 
-    fn must_wait(&self) -> PyResult<Acquiring> {
-        self.take().ok_or_else(|| pyo3::exceptions::PyValueError::new_err("the wait is over"))
+impl Waiting {
+    fn waits(&self) -> MutexGuard<'_, Option<Waits>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[pymethods]
 impl Waiting {
     /// The descriptor that becomes readable.
-    fn fileno(&self) -> RawFd {
-        self.bell.read.as_raw_fd()
+    fn fileno(&self) -> PyResult<RawFd> {
+        self.waits().as_ref().map(|waits| waits.bell.read.as_raw_fd()).ok_or_else(over)
     }
 
     /// The held lock, or None while it is busy.
     fn poll(&self, py: Python<'_>) -> PyResult<Option<Held>> {
-        let mut acquiring = self.must_wait()?;
+        let mut waits = self.waits().take().ok_or_else(over)?;
         let polled = py.detach(|| {
-            self.bell.hush(&mut Vec::new());
-            let waker = Waker::from(Arc::clone(&self.bell));
-            match Pin::new(&mut acquiring).poll(&mut Context::from_waker(&waker)) {
+            waits.bell.hush(&mut Vec::new());
+            let waker = Waker::from(Arc::clone(&waits.bell));
+            match Pin::new(&mut waits.acquiring).poll(&mut Context::from_waker(&waker)) {
                 Poll::Ready(outcome) => outcome.map(Some),
                 Poll::Pending => Ok(None),
             }
         });
         let granted = polled.or_raise(py)?;
         if granted.is_none() {
-            *self.acquiring.lock().unwrap_or_else(PoisonError::into_inner) = Some(acquiring);
+            *self.waits() = Some(waits);
         }
         Ok(granted.map(Held::new))
     }
 
     /// Ends the wait, as a deadline does: the held lock if it came by then, or Busy.
     fn give_up(&self, py: Python<'_>) -> PyResult<Held> {
-        let acquiring = self.must_wait()?;
-        Ok(Held::new(py.detach(|| acquiring.give_up()).or_raise(py)?))
+        let waits = self.waits().take().ok_or_else(over)?;
+        Ok(Held::new(py.detach(|| waits.acquiring.give_up()).or_raise(py)?))
     }
 
     /// Ends the wait. A grant that had come goes.
     fn close(&self, py: Python<'_>) {
-        let acquiring = self.take();
-        py.detach(|| drop(acquiring));
+        let waits = self.waits().take();
+        py.detach(|| drop(waits));
     }
 }

@@ -42,7 +42,7 @@ def test_a_ctrl_c_ends_a_wait(tmp_path: Path, other: Any, timeout: str, style: s
 
 
 def test_a_ctrl_c_is_heard_whenever_it_comes(tmp_path: Path, other: Any) -> None:
-    """Also between the look for signals and the sleep, where only the wakeup descriptor tells of it."""
+    """Before, in and after the moment when it falls asleep."""
     path = tmp_path / "x"
     holder = other(HOLDER, path)
     holder.hear()
@@ -60,13 +60,35 @@ def test_a_ctrl_c_is_heard_whenever_it_comes(tmp_path: Path, other: Any) -> None
         """,
         path,
     )
-    for _ in range(300):
+    for _ in range(200):
         waiter.hear("go")
         waiter.signal(signal.SIGINT)
         waiter.hear("interrupted")
         waiter.tell()
     holder.tell()
     holder.hear("released")
+
+
+def test_a_signal_that_another_thread_got_is_heard(tmp_path: Path, other: Any) -> None:
+    """No system call of the main thread is cut short then: only the wakeup descriptor tells of it."""
+    path = tmp_path / "x"
+    holder = other(HOLDER, path)
+    holder.hear()
+    waiter = other(
+        """
+        import signal, tenure, threading
+        threading.Thread(target=hear, daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            tenure.Lock(path).acquire()
+        except KeyboardInterrupt:
+            say("interrupted")
+        """,
+        path,
+    )
+    until("it waits", lambda: tenure.status(path).waiters == 1)
+    waiter.signal(signal.SIGINT)
+    waiter.hear("interrupted")
 
 
 def test_a_handler_that_returns_lets_the_wait_go_on(tmp_path: Path, other: Any) -> None:
