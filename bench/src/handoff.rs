@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::bare;
 use crate::candidate::{self, FLOCK, FLOCK_STYLE, FOREIGN, LINK, LOCK_FILE};
-use crate::driver;
+use crate::driver::{self, FROM_PYTHON};
 use crate::row::Row;
 use crate::setup::Setup;
 use crate::uncontended::{NODE, NODE_PEERS};
@@ -43,7 +43,9 @@ pub(crate) fn measure(setup: &Setup) -> crate::Result<Vec<Row>> {
     let mut own = CANDIDATES.to_vec();
     own.push((NODE, NODE, NODE));
     let peers: Vec<_> = PEERS.iter().map(|name| (*name, *name, *name)).collect();
+    let python: Vec<_> = FROM_PYTHON.iter().map(|name| (*name, *name, *name)).collect();
     let mut rows = rounds(setup, RELEASE, &own, setup.pick(1000, 5))?;
+    rows.extend(rounds(setup, RELEASE, &python, setup.pick(1000, 5))?);
     rows.extend(rounds(setup, RELEASE, &peers, setup.pick(60, 2))?);
     rows.extend(rounds(setup, KILL, &own, setup.pick(200, 3))?);
     Ok(rows)
@@ -96,7 +98,7 @@ struct Peer(Child);
 
 impl Peer {
     fn start(setup: &Setup, candidate: &str, target: &Path) -> crate::Result<Peer> {
-        let mut command = if let Some(class) = candidate.strip_prefix("filelock ") {
+        let mut command = if let Some(class) = driver::python_class(candidate) {
             let mut command = Command::new(setup.python());
             command.arg(setup.driver("filelock_driver.py")).arg(class).arg(target).arg("holder");
             command

@@ -8,7 +8,7 @@ use tenure::{Lock, Style, Wait};
 
 use crate::bare::{self, RECORD};
 use crate::candidate;
-use crate::driver::Driver;
+use crate::driver::{Driver, FROM_PYTHON, python_class};
 use crate::row::Row;
 use crate::setup::Setup;
 
@@ -154,15 +154,16 @@ fn driven(setup: &Setup, folder: &Path) -> crate::Result<Vec<(&'static str, Batc
         });
         all.push((name, batch));
     };
-    for name in [
+    let peers = [
         "Python fcntl.flock, bare",
         "filelock FileLock",
         "filelock SoftFileLock",
         "filelock StrictSoftFileLock",
         "filelock ReadWriteLock",
-    ] {
-        let class = name.strip_prefix("filelock ").unwrap_or("fcntl");
-        add(name, Driver::python(setup, class, &folder.join(class))?);
+    ];
+    for name in peers.into_iter().chain(FROM_PYTHON) {
+        let class = python_class(name).ok_or("no such class")?;
+        add(name, Driver::python(setup, class, &folder.join(class.replace(':', "-")))?);
     }
     for name in [NODE, NODE_OPENED, "proper-lockfile", "@openclaw/fs-safe"] {
         let package = name.strip_prefix("Node: ").unwrap_or(name);

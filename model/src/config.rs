@@ -29,6 +29,11 @@ pub enum Clock {
 pub struct Config {
     /// Natives that wait for the lock.
     pub natives: usize,
+    /// Natives in flock style beside them.
+    pub flock: usize,
+    /// Does it begin where a native has died in a takeover, right after it exchanged a live foreign program's file away? The
+    /// first native and the first foreign program are those.
+    pub cut_off: bool,
     /// How often each of them acquires; its anchor stays open in between.
     pub rounds: u8,
     /// Does a native pass its tenure on within its process, in place of the release before a further acquire?
@@ -64,6 +69,8 @@ impl Config {
     pub const fn sketch(natives: usize, foreign: usize, crashes: u8, pruners: u8, user_rm: u8) -> Config {
         Config {
             natives,
+            flock: 0,
+            cut_off: false,
             rounds: 1,
             pass: false,
             cleaners: 0,
@@ -95,6 +102,7 @@ impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "--natives {}", self.natives)?;
         let counts = [
+            (" --flock", self.flock as u64, 0),
             (" --rounds", u64::from(self.rounds), 1),
             (" --cleaners", self.cleaners as u64, 0),
             (" --foreign", self.foreign as u64, 0),
@@ -111,6 +119,7 @@ impl fmt::Display for Config {
             }
         }
         let flags = [
+            (" --cut-off", self.cut_off),
             (" --pass", self.pass),
             (" --copies", self.copies()),
             (" --no-exchange", self.way == Way::CopyInPlace),
@@ -138,6 +147,10 @@ pub enum Guard {
     RecoverJudges,
     /// Step 3 leaves a live one's file where it is as long as another has the lock file's place.
     RecoverParks,
+    /// Flock style keeps the word of what is at the swap when it releases.
+    FlockKeepsTheWord,
+    /// Who follows one in flock style that died looks for a swap.
+    FlockDeathIsLookedInto,
     /// Step 6: the record tells that a takeover is on.
     TakeoverIsMarked,
     /// What changes in the middle of a takeover is no error.

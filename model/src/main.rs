@@ -17,6 +17,12 @@ struct Arguments {
     /// Natives that wait for the lock.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=6))]
     natives: u8,
+    /// Natives in flock style beside them.
+    #[arg(long, default_value_t = 0)]
+    flock: u8,
+    /// Begins where the first native has died in a takeover, with the first foreign program's file in its hands.
+    #[arg(long, requires = "foreign")]
+    cut_off: bool,
     /// How often each of them acquires.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
@@ -65,6 +71,8 @@ impl Arguments {
     fn config(&self) -> Config {
         Config {
             natives: self.natives.into(),
+            flock: self.flock.into(),
+            cut_off: self.cut_off,
             rounds: self.rounds,
             pass: self.pass,
             cleaners: self.cleaners.into(),

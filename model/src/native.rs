@@ -57,12 +57,16 @@ pub enum Pc {
     Look,
     /// Step 6: does it live?
     Judge,
+    /// It does not. Is the anchor still the anchor?
+    CompareBefore,
     /// Before a takeover: the record says so.
     Mark,
     /// Link the anchor to the swap.
     LinkSwap,
     /// Rename the copy to the swap.
     RenameSwap,
+    /// Is what got that name ours?
+    SwapSeen,
     /// Exchange swap and lock file.
     Exchange,
     /// The lock file was gone: no swap is needed.
@@ -95,7 +99,9 @@ pub enum Pc {
     Settle,
     /// Is a copy the lock file?
     SettleCopy,
-    /// It is not. Is the lock file ours?
+    /// It is not: the record says that nobody holds.
+    UndoWrite,
+    /// Is the lock file ours?
     UndoCompare,
     /// Then it goes.
     UndoUnlink,
@@ -107,6 +113,12 @@ pub enum Pc {
     RestoreLost,
     /// The lost anchor is let go.
     DropAnchor,
+    /// Flock style: is the lock file a dead native's, on another inode?
+    DeadCopy,
+    /// Is a dead native's lock file still there?
+    FlockCompare,
+    /// Then it goes.
+    FlockUnlink,
     /// A try that found somebody: the anchor's kernel lock is let go.
     LetGo,
     /// Wait in the kernel queue of a native's lock file.
@@ -125,6 +137,10 @@ pub enum Pc {
     PassLock,
     /// The tenure ends, for whoever asks.
     End,
+    /// Flock style: the record says that it was released.
+    FlockRelease,
+    /// Is the anchor still ours?
+    FlockEndCompare,
     /// Is the lock file still ours?
     HideCompare,
     /// Then it goes.
@@ -195,8 +211,12 @@ pub struct Native {
     pub parked: bool,
     /// The record says that a takeover is on.
     pub marked: bool,
+    /// It is told of a crash, if it comes to hold.
+    pub crashed: bool,
     /// What the recovery is made for.
     pub after: After,
+    /// It is one in flock style.
+    pub flock: bool,
     /// It does not wait: a run of `clean`.
     pub never: bool,
     /// It waits, after a first try that did not.
@@ -222,7 +242,7 @@ impl Native {
 
     /// The inode that it shows, or would.
     pub(crate) fn presence(&self) -> Option<Ino> {
-        self.copy.or(self.fd)
+        self.copy.or(self.fd).filter(|_| !self.flock)
     }
 
     pub(crate) fn each_ino(&mut self, change: &mut dyn FnMut(&mut Option<Ino>)) {
@@ -244,8 +264,9 @@ impl Native {
             Helper::Waits(ino) => (1, look(Some(ino))),
             Helper::Locked(ino) => (2, look(Some(ino))),
         };
-        let flags =
-            [self.linked, self.visible, self.parked, self.marked, self.waits, self.held, self.revoked, self.lost];
+        let (tells, ends) =
+            ([self.linked, self.visible, self.parked, self.marked, self.crashed], [self.revoked, self.lost]);
+        let flags = (tells, self.waits, self.held, ends);
         let files = [look(self.fd), look(self.judged), look(self.copy), look(self.prepare.file)];
         let prior = self.prior.fence();
         (self.pc, files, flags, (self.fence, prior, self.after, self.rounds), (helper, self.prepare.pc, self.uncovered))
@@ -317,7 +338,7 @@ pub(crate) fn revoke(state: &mut State, i: usize) -> Option<()> {
 /// The holder passes its tenure on to the next one of its process.
 pub(crate) fn pass(config: &Config, state: &mut State, i: usize) -> Option<()> {
     let native = &mut state.natives[i];
-    (config.pass && native.pc == Pc::Hold && native.rounds > 0).then_some(())?;
+    (config.pass && native.pc == Pc::Hold && native.rounds > 0 && !native.flock).then_some(())?;
     native.held = false;
     native.go(if config.guards(Guard::PassWritesFirst) { Pc::PassWrite } else { Pc::PassAnchor })
 }
@@ -333,7 +354,8 @@ pub(crate) fn crash(state: &mut State, i: usize) -> Option<()> {
     for inode in &mut state.inodes {
         inode.lock = inode.lock.filter(|who| *who != me && *who != helper);
     }
-    state.natives[i] = Native { pc: Pc::Dead, never: state.natives[i].never, ..Native::default() };
+    let Native { never, flock, .. } = state.natives[i];
+    state.natives[i] = Native { pc: Pc::Dead, never, flock, ..Native::default() };
     Some(())
 }
 
@@ -408,7 +430,13 @@ impl Turn<'_> {
             | Pc::RecoverUnlink => self.recover(),
             Pc::Visible => {
                 self.native.visible = self.state.lock == self.native.fd;
-                self.go(Pc::Write)
+                self.to_write()
+            }
+            Pc::DeadCopy | Pc::FlockCompare | Pc::FlockUnlink => self.show_hidden(),
+            Pc::Write if self.native.flock => {
+                self.write_own(self.fd(), self.guards(Guard::FlockDeathIsLookedInto));
+                let dead = self.native.visible || self.native.judged.is_some();
+                if dead { self.go(Pc::FlockCompare) } else { self.settle() }
             }
             Pc::Write => {
                 // A crash that only the record tells of stays told until the lock file is there.
@@ -436,7 +464,13 @@ impl Turn<'_> {
                 }
             },
             Pc::Judge => self.judge(),
+            Pc::CompareBefore if self.state.anchor == self.native.fd => self.recover_for(After::TakeOver),
+            Pc::CompareBefore => {
+                self.close_judged();
+                self.lost()
+            }
             Pc::Mark
+            | Pc::SwapSeen
             | Pc::LinkSwap
             | Pc::RenameSwap
             | Pc::Exchange
@@ -452,11 +486,19 @@ impl Turn<'_> {
             | Pc::AdoptLock
             | Pc::AdoptWrite
             | Pc::AdoptVerify => self.take_over(),
-            Pc::Settle if self.state.anchor != self.native.fd => self.go(Pc::UndoCompare),
+            Pc::Settle if self.state.anchor != self.native.fd => self.go(Pc::UndoWrite),
             Pc::Settle if self.native.copy.is_some() => self.go(Pc::SettleCopy),
             Pc::Settle => self.grant(),
             Pc::SettleCopy if self.state.lock == self.native.copy => self.grant(),
-            Pc::SettleCopy => self.go(Pc::UndoCompare),
+            Pc::SettleCopy => self.go(Pc::UndoWrite),
+            Pc::UndoWrite => {
+                // Of a crash that it would have told of, the next one hears.
+                let died = self.native.visible && matches!(self.native.prior, Record::Native { by: Some(_), .. });
+                let aborted = died || self.native.crashed;
+                let by = Some(self.me).filter(|_| aborted);
+                self.state.write(self.fd(), Record::Native { by, fence: self.native.fence, aborted });
+                self.go(if self.native.flock { Pc::DropAnchor } else { Pc::UndoCompare })
+            }
             Pc::UndoCompare => {
                 let ours = self.state.lock == self.native.presence();
                 self.go(if ours { Pc::UndoUnlink } else { Pc::UndoUnlockCopy })
@@ -509,6 +551,8 @@ impl Turn<'_> {
             | Pc::PassAnchor
             | Pc::PassLock
             | Pc::End
+            | Pc::FlockRelease
+            | Pc::FlockEndCompare
             | Pc::HideCompare
             | Pc::HideUnlink
             | Pc::UnlockCopy
@@ -534,7 +578,36 @@ impl Turn<'_> {
     /// The record of this try, whose fence is taken from the clock before anything of it is written.
     pub(crate) fn begin(&mut self) -> Option<()> {
         self.native.fence = self.state.next_fence(self.config, self.native.prior.fence().unwrap_or(0));
-        self.go(if self.native.linked { Pc::Visible } else { Pc::Write })
+        self.native.crashed = matches!(self.native.prior, Record::Native { aborted: true, .. });
+        if self.native.linked { self.go(Pc::Visible) } else { self.to_write() }
+    }
+
+    fn to_write(&mut self) -> Option<()> {
+        let released = matches!(self.native.prior, Record::Native { by: None, aborted: false, .. });
+        let copy = self.native.flock && !self.native.visible && !released;
+        self.go(if copy { Pc::DeadCopy } else { Pc::Write })
+    }
+
+    /// Flock style: a dead native's lock file goes.
+    fn show_hidden(&mut self) -> Option<()> {
+        let dead = if self.native.visible { self.native.fd } else { self.native.judged };
+        match self.native.pc {
+            Pc::DeadCopy => {
+                let native = self.state.lock.filter(|ino| self.state.record(*ino).is_native());
+                self.native.judged = native.filter(|ino| self.state.try_lock(*ino, self.me));
+                return self.go(Pc::Write);
+            }
+            Pc::FlockCompare if self.state.lock == dead => return self.go(Pc::FlockUnlink),
+            Pc::FlockCompare => {}
+            _ => {
+                if self.state.lock != dead {
+                    self.state.removed_by_native(self.state.lock);
+                }
+                self.state.lock = None;
+            }
+        }
+        self.close_judged();
+        self.settle()
     }
 
     pub(crate) fn write_own(&mut self, ino: Ino, aborted: bool) {
@@ -599,7 +672,7 @@ impl Turn<'_> {
             let restores = !self.native.visible && !self.native.parked;
             return if restores { self.go(Pc::Restore) } else { self.blocked() };
         }
-        self.recover_for(After::TakeOver)
+        self.go(Pc::CompareBefore)
     }
 
     /// Somebody holds by the lock file that was judged.
@@ -638,7 +711,9 @@ impl Turn<'_> {
         let told = !self.state.past.forgotten || self.config.clock == Clock::Advances;
         self.state.past.fence_went_back |= fence <= self.state.granted && told;
         self.state.granted = self.state.granted.max(fence);
+        let parked = self.native.flock && self.native.parked;
         self.forget();
+        self.native.parked = parked;
         self.native.fence = fence;
         self.native.held = true;
         self.native.waits = false;
@@ -650,12 +725,16 @@ impl Turn<'_> {
         let native = &mut *self.native;
         (native.prior, native.fence) = (Record::Blank, 0);
         (native.linked, native.visible, native.parked, native.marked) = (false, false, false, false);
+        native.crashed = false;
         native.after = After::Show;
     }
 
     /// The anchor went away under us.
-    fn lost(&mut self) -> Option<()> {
-        let restores = !self.native.visible && !self.native.parked;
+    pub(crate) fn lost(&mut self) -> Option<()> {
+        // Nor may a takeover that failed halfway be forgotten, or text be put under a lock file that stays.
+        let half_taken = self.native.marked && self.state.swap.is_some();
+        let stays = self.state.lock == self.native.fd;
+        let restores = !(self.native.visible || self.native.parked || half_taken || stays);
         self.go(if restores { Pc::RestoreLost } else { Pc::DropAnchor })
     }
 
@@ -684,11 +763,11 @@ impl Turn<'_> {
     }
 
     pub(crate) fn end(&mut self, pc: Pc) -> Option<()> {
-        let (never, helper) = (self.native.never, self.native.helper);
+        let Native { never, flock, helper, .. } = *self.native;
         for inode in &mut self.state.inodes {
             inode.lock = inode.lock.filter(|who| *who != self.me);
         }
-        *self.native = Native { pc, never, helper, ..Native::default() };
+        *self.native = Native { pc, never, flock, helper, ..Native::default() };
         Some(())
     }
 

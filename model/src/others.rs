@@ -20,9 +20,11 @@ pub enum BreakPc {
     Rename,
     /// Read the old one's fence again.
     ReadAgain,
-    /// Write the greater one.
+    /// Is there a swap, which a takeover has left?
+    Swap,
+    /// Write the greater fence, or word of the swap.
     WriteFence,
-    /// Is the lock file the one that was looked at?
+    /// Is the lock file the one that was looked at, or the old anchor, which has just begun to show?
     Compare,
     /// Then it goes.
     Unlink,
@@ -43,6 +45,10 @@ pub struct Breaker {
     pub fresh: Option<Ino>,
     /// The fence to be carried on.
     pub fence: u8,
+    /// It is greater than what the new one says.
+    pub later: bool,
+    /// There is a swap.
+    pub cut_off: bool,
     /// The new one in the making.
     pub prepare: Prepare,
 }
@@ -99,19 +105,24 @@ pub(crate) fn break_step(config: &Config, state: &mut State) -> Option<()> {
             state.past.broken = true;
             let carries = config.guards(Guard::BreakCarriesTheFence) && config.guards(Guard::BreakReadsTheFenceAgain);
             let again = carries && me.old.is_some();
-            me.go(if again { BreakPc::ReadAgain } else { BreakPc::Compare });
+            me.go(if again { BreakPc::ReadAgain } else { BreakPc::Swap });
         }
         BreakPc::ReadAgain => {
             let later = me.old.and_then(|ino| state.record(ino).fence()).unwrap_or(0);
-            me.go(if later > me.fence { BreakPc::WriteFence } else { BreakPc::Compare });
+            me.later = later > me.fence;
             me.fence = me.fence.max(later);
+            me.go(BreakPc::Swap);
+        }
+        BreakPc::Swap => {
+            me.cut_off = state.swap.is_some();
+            me.go(if me.later || me.cut_off { BreakPc::WriteFence } else { BreakPc::Compare });
         }
         BreakPc::WriteFence => {
-            state.write(me.fresh?, Record::Native { by: None, fence: me.fence, aborted: false });
+            state.write(me.fresh?, Record::Native { by: None, fence: me.fence, aborted: me.cut_off });
             me.go(BreakPc::Compare);
         }
         BreakPc::Compare => {
-            let same = me.shown.is_some() && state.lock == me.shown;
+            let same = state.lock.is_some() && (state.lock == me.shown || state.lock == me.old);
             me.go(if same { BreakPc::Unlink } else { BreakPc::Unlock });
         }
         BreakPc::Unlink => {
@@ -129,7 +140,7 @@ pub(crate) fn break_step(config: &Config, state: &mut State) -> Option<()> {
 pub(crate) fn end_break(state: &mut State) -> Option<()> {
     (state.breaker.pc != BreakPc::Idle).then_some(())?;
     // It dies before it has carried on what was granted while it was at it.
-    state.past.forgotten |= matches!(state.breaker.pc, BreakPc::ReadAgain | BreakPc::WriteFence);
+    state.past.forgotten |= matches!(state.breaker.pc, BreakPc::ReadAgain | BreakPc::Swap | BreakPc::WriteFence);
     unlock_all(state, Who::BREAKER);
     state.breaker = Breaker::default();
     Some(())
@@ -163,10 +174,20 @@ pub enum PrunePc {
     Lock,
     /// Is it still the anchor?
     Compare,
-    /// Is it shown as the lock file?
-    Shown,
     /// Is there a swap?
     Swap,
+    /// Does what it names live?
+    SwapJudge,
+    /// It does. Is the lock file's place free, or a dead one's?
+    SwapShown,
+    /// A dead one's: exchange back.
+    SwapExchange,
+    /// It is free: the swap gets that name.
+    SwapRename,
+    /// Remove the swap.
+    SwapUnlink,
+    /// Does the record tell of a crash, or is there a lock file?
+    Shown,
     /// It goes.
     Unlink,
     /// So does an empty `.tenure`.
@@ -230,11 +251,39 @@ pub(crate) fn prune_step(config: &Config, state: &mut State) -> Option<()> {
             go(PrunePc::Compare);
         }
         PrunePc::Compare if state.anchor != me.file => return end_prune(state),
-        PrunePc::Compare => go(PrunePc::Shown),
-        PrunePc::Shown if state.lock == me.file => return end_prune(state),
-        PrunePc::Shown => go(PrunePc::Swap),
-        PrunePc::Swap if state.swap.is_some() => return end_prune(state),
-        PrunePc::Swap => go(PrunePc::Unlink),
+        PrunePc::Compare => go(PrunePc::Swap),
+        PrunePc::Swap | PrunePc::SwapJudge if state.swap.is_none() => go(PrunePc::Shown),
+        PrunePc::Swap if state.swap == me.file => go(PrunePc::SwapUnlink),
+        PrunePc::Swap => go(PrunePc::SwapJudge),
+        PrunePc::SwapJudge => {
+            go(if state.is_dead(state.swap?) { PrunePc::SwapUnlink } else { PrunePc::SwapShown });
+        }
+        PrunePc::SwapShown => match state.lock {
+            None => go(PrunePc::SwapRename),
+            Some(lock) if Some(lock) == me.file || state.is_dead(lock) => go(PrunePc::SwapExchange),
+            // Whoever is parked lives: the anchor stays, for it tells of that.
+            Some(_) => return end_prune(state),
+        },
+        PrunePc::SwapRename if state.lock.is_some() => go(PrunePc::SwapShown),
+        PrunePc::SwapRename => {
+            go(PrunePc::Shown);
+            state.lock = state.swap.take();
+        }
+        PrunePc::SwapExchange => {
+            go(PrunePc::Swap);
+            state.exchange();
+        }
+        PrunePc::SwapUnlink => {
+            go(PrunePc::Shown);
+            state.swap = None;
+        }
+        PrunePc::Shown => {
+            let untold = matches!(state.record(me.file?), Record::Native { aborted: true, .. });
+            if untold || state.lock.is_some() {
+                return end_prune(state);
+            }
+            go(PrunePc::Unlink);
+        }
         PrunePc::Unlink => {
             state.anchor = None;
             state.past.forgotten = true;

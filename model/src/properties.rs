@@ -50,7 +50,8 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
         Property::always(NOBODY_STUCK, |model, state: &State| !model.first(4, !can_end(model, state))),
         Property::always(SWAP_RECOVERED, |model, state: &State| {
             let forced = state.past.broken || state.past.wiped;
-            !model.first(5, state.natives_holding() > 0 && state.swap.is_some() && !forced)
+            let shown = state.natives.iter().any(|native| native.held && !native.flock);
+            !model.first(5, shown && state.swap.is_some() && !forced)
         }),
         Property::always(NO_ERRORS, |model, state: &State| !model.first(6, !no_errors(model, state))),
         Property::always(CHECK_TELLS, |model, state: &State| {
@@ -59,7 +60,8 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
             !model.first(10, !forced && (0..state.natives.len()).any(|i| state.natives[i].held && !told(i)))
         }),
         Property::always(NO_PHANTOM, |model, state: &State| {
-            let forced = state.past.broken || state.past.wiped || state.left.crashes < model.config.crashes;
+            let crashed = model.config.cut_off || state.left.crashes < model.config.crashes;
+            let forced = state.past.broken || state.past.wiped || crashed;
             let phantom =
                 state.lock.is_some_and(|ino| state.record(ino).is_native() && state.inode(ino).lock.is_none());
             !model.first(11, phantom && !forced)
@@ -78,7 +80,8 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
 
 /// A native and a foreign program hold, of whom `uncovered` is so.
 fn mixed(state: &State, uncovered: impl Fn(Uncovered, Uncovered) -> bool) -> bool {
-    let natives = state.natives.iter().filter(|native| native.held);
+    // Flock style shows no lock file, and looks at none of theirs.
+    let natives = state.natives.iter().filter(|native| native.held && !native.flock);
     let foreign = || state.foreign.iter().filter(|foreign| foreign.holds());
     natives
         .flat_map(|native| foreign().map(move |foreign| (native.uncovered, foreign.uncovered)))
@@ -135,7 +138,7 @@ fn can_end(model: &Protocol, state: &State) -> bool {
 /// It holds, but neither the anchor nor the lock file is its own any more.
 fn is_robbed(state: &State, i: usize) -> bool {
     let native = &state.natives[i];
-    native.held && state.anchor != native.fd && state.lock != native.presence()
+    native.held && state.anchor != native.fd && (native.flock || state.lock != native.presence())
 }
 
 fn all_have_ended(state: &State) -> bool {

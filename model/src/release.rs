@@ -2,6 +2,7 @@
 
 use crate::config::Guard;
 use crate::native::{Native, Pc, Turn};
+use crate::state::Record;
 
 impl Turn<'_> {
     pub(crate) fn release(&mut self) -> Option<()> {
@@ -24,7 +25,20 @@ impl Turn<'_> {
             Pc::End => {
                 self.native.held = !self.guards(Guard::EndsBeforeItLetsGo);
                 self.native.fence = 0;
+                if self.native.flock {
+                    return self.go(Pc::FlockRelease);
+                }
                 self.go(if self.guards(Guard::HideBeforeUnlock) { Pc::HideCompare } else { Pc::UnlockCopy })
+            }
+            Pc::FlockRelease => {
+                let aborted = self.native.parked && self.guards(Guard::FlockKeepsTheWord);
+                let fence = self.state.record(self.fd()).fence().unwrap_or(0);
+                self.state.write(self.fd(), Record::Native { by: None, fence, aborted });
+                self.go(Pc::FlockEndCompare)
+            }
+            Pc::FlockEndCompare => {
+                self.native.lost = self.state.anchor != self.native.fd;
+                self.go(Pc::Unlock)
             }
             Pc::HideCompare => {
                 let ours = self.state.lock == self.native.presence();
@@ -77,12 +91,12 @@ impl Turn<'_> {
 
     /// The next acquire, if there is to be one.
     fn next(&mut self) -> Option<()> {
-        let Native { fd, rounds, never, helper, .. } = *self.native;
+        let Native { fd, rounds, never, flock, helper, .. } = *self.native;
         if rounds == 0 {
             return self.end(Pc::Done);
         }
         let pc = if fd.is_some() { Pc::TryLock } else { Pc::Open };
-        *self.native = Native { pc, fd, rounds: rounds - 1, never, helper, ..Native::default() };
+        *self.native = Native { pc, fd, rounds: rounds - 1, never, flock, helper, ..Native::default() };
         Some(())
     }
 }

@@ -4,8 +4,8 @@
 //! they are found from the names on; so equal situations are equal states.
 
 use crate::config::{Clock, Config};
-use crate::foreign::Foreign;
-use crate::native::Native;
+use crate::foreign::{Foreign, ForeignPc};
+use crate::native::{Native, Pc};
 use crate::others::{Breaker, Pruner, Wiper};
 
 /// An inode's number.
@@ -63,7 +63,8 @@ pub enum Record {
         by: Option<Who>,
         /// Its fence.
         fence: u8,
-        /// Does the state say `aborted`, in place of `held` (`released`, where it is nobody's)?
+        /// Does the state say `aborted`, in place of `held` (`released`, where it is nobody's)? What flock style says while it
+        /// holds leads the next one to look as well, and counts as this.
         aborted: bool,
     },
 }
@@ -105,7 +106,7 @@ pub struct State {
     pub folder: bool,
     /// Every file that something leads to.
     pub inodes: Vec<Inode>,
-    /// The natives, and after them the runs of `clean`.
+    /// The natives, after them those in flock style, and then the runs of `clean`.
     pub natives: Vec<Native>,
     /// The foreign programs.
     pub foreign: Vec<Foreign>,
@@ -171,15 +172,19 @@ pub struct Past {
 impl State {
     /// Nothing is there, and nobody has begun.
     pub fn start(config: &Config) -> State {
-        let one = |never| Native { never, rounds: if never { 0 } else { config.rounds - 1 }, ..Native::default() };
-        State {
+        let one = |i| {
+            let never = i >= config.natives + config.flock;
+            let rounds = if never { 0 } else { config.rounds - 1 };
+            Native { never, flock: i >= config.natives && !never, rounds, ..Native::default() }
+        };
+        let mut state = State {
             anchor: None,
             lock: None,
             swap: None,
             new: None,
             folder: true,
             inodes: Vec::new(),
-            natives: (0..config.natives + config.cleaners).map(|i| one(i >= config.natives)).collect(),
+            natives: (0..config.natives + config.flock + config.cleaners).map(one).collect(),
             foreign: vec![Foreign::default(); config.foreign],
             breaker: Breaker::default(),
             pruner: Pruner::default(),
@@ -194,7 +199,22 @@ impl State {
             },
             granted: 0,
             past: Past::default(),
+        };
+        if config.cut_off {
+            state.cut_off();
         }
+        state
+    }
+
+    /// The first native has judged a dead lock file, exchanged away what a live foreign program had put there since, and
+    /// died.
+    fn cut_off(&mut self) {
+        let (anchor, theirs) = (self.create(), self.create());
+        self.write(anchor, Record::Native { by: Some(Who::native(0)), fence: 1, aborted: true });
+        self.write(theirs, Record::Foreign(Who::foreign(0)));
+        (self.anchor, self.lock, self.swap) = (Some(anchor), Some(anchor), Some(theirs));
+        self.natives[0].pc = Pc::Dead;
+        self.foreign[0] = Foreign { pc: ForeignPc::Hold, file: Some(theirs), ..Foreign::default() };
     }
 
     /// A new file.
@@ -265,14 +285,26 @@ impl State {
         open || matches!(self.record(ino), Record::Foreign(who) if self.alive(who))
     }
 
+    /// Judged, and closed at once.
+    pub(crate) fn is_dead(&self, ino: Ino) -> bool {
+        match self.record(ino) {
+            Record::Native { .. } => self.inode(ino).lock.is_none(),
+            _ => !self.foreign_lives(ino),
+        }
+    }
+
     /// Somebody who is no native removed this file: if it showed a lock that is held, or about to be granted, its holder
     /// is uncovered.
     pub(crate) fn removed(&mut self, file: Option<Ino>, by: Uncovered) {
         let Some(file) = file else { return };
-        if let Record::Native { by: owner, .. } = self.record(file) {
-            let Some(i) = owner.and_then(Who::as_native) else { return };
-            let native = &self.natives[i];
-            if native.presence() == Some(file) && native.fd.is_some_and(|fd| self.locked_by(fd, Who::native(i))) {
+        if self.record(file).is_native() {
+            let shown = (0..self.natives.len()).find(|i| {
+                let native = &self.natives[*i];
+                // A native in flock style shows itself by a dead native's lock file until that is gone.
+                let shows = if native.flock { native.fd.filter(|_| native.visible) } else { native.presence() };
+                shows == Some(file) && native.fd.is_some_and(|fd| self.locked_by(fd, Who::native(*i)))
+            });
+            if let Some(i) = shown {
                 self.natives[i].uncovered = by;
                 self.past.removed = by;
             }
@@ -379,7 +411,7 @@ impl State {
         };
         let natives = order(&self.natives, |i, native| {
             let owned = native.fd.is_some_and(|fd| self.locked_by(fd, Who::native(i)));
-            (native.never, native.key(&look), owned)
+            (native.never, native.flock, native.key(&look), owned)
         });
         let foreign = order(&self.foreign, |_, foreign| (foreign.pc, foreign.uncovered, look(foreign.file)));
         if natives.is_sorted() && foreign.is_sorted() {
@@ -412,7 +444,8 @@ impl State {
     /// Native `i` passes `check()` now.
     pub(crate) fn passes_check(&self, i: usize) -> bool {
         let native = &self.natives[i];
-        native.held && native.fd.is_some() && self.anchor == native.fd && self.lock == native.presence()
+        let shown = native.flock || self.lock == native.presence();
+        native.held && native.fd.is_some() && self.anchor == native.fd && shown
     }
 
     /// Natives that hold: their `acquire` has returned, and neither a release nor a revoke has begun.

@@ -18,6 +18,11 @@ pub fn all() -> Vec<Config> {
         sketch(2, 2, 2, 0, 1),
         sketch(2, 3, 2, 0, 0),
         sketch(3, 1, 2, 1, 1),
+        // Beside natives in flock style.
+        Config { flock: 1, ..sketch(2, 0, 2, 1, 0) },
+        Config { flock: 1, ..sketch(1, 1, 1, 0, 0) },
+        Config { flock: 1, cut_off: true, ..sketch(2, 2, 1, 0, 0) },
+        Config { flock: 2, cut_off: true, ..sketch(2, 2, 0, 0, 0) },
         // A lock that is broken.
         Config { breaks: 1, ..sketch(2, 0, 1, 0, 0) },
         Config { breaks: 1, ..advances(sketch(2, 1, 0, 0, 0)) },

@@ -2,7 +2,7 @@
 
 use crate::config::Guard;
 use crate::native::{After, Pc, Turn};
-use crate::state::{Ino, Record, Uncovered};
+use crate::state::{Record, Uncovered};
 
 impl Turn<'_> {
     /// Step 3 begins.
@@ -18,10 +18,21 @@ impl Turn<'_> {
             After::Again if self.native.parked => self.go(Pc::Look),
             After::Again => self.go(Pc::Prepare),
             After::Retry => self.go(Pc::CompareAgain),
-            After::TakeOver if self.config.copies() => self.go(Pc::Prepare),
-            After::TakeOver if self.native.marked || !self.guards(Guard::TakeoverIsMarked) => self.go(Pc::LinkSwap),
+            After::TakeOver if self.config.copies() => self.to_swap(Pc::Prepare),
+            After::TakeOver if self.native.marked || !self.guards(Guard::TakeoverIsMarked) => {
+                self.to_swap(Pc::LinkSwap)
+            }
             After::TakeOver => self.go(Pc::Mark),
         }
+    }
+
+    /// Nothing is taken over while somebody is parked at the swap.
+    fn to_swap(&mut self, pc: Pc) -> Option<()> {
+        if self.native.parked {
+            self.close_judged();
+            return self.next_pass();
+        }
+        self.go(pc)
     }
 
     pub(crate) fn recover(&mut self) -> Option<()> {
@@ -33,14 +44,14 @@ impl Turn<'_> {
             },
             Pc::RecoverJudge => {
                 let Some(swap) = self.state.swap else { return self.recovered() };
-                let dead = self.is_dead(swap) || !self.guards(Guard::RecoverJudges);
+                let dead = self.state.is_dead(swap) || !self.guards(Guard::RecoverJudges);
                 self.go(if dead { Pc::RecoverUnlink } else { Pc::RecoverShown })
             }
             Pc::RecoverShown => match self.state.lock {
                 None if !self.guards(Guard::RecoverParks) => self.go(Pc::RecoverUnlink),
                 None => self.go(Pc::RecoverRename),
                 lock if lock == self.native.fd => self.go(Pc::RecoverExchange),
-                Some(lock) if self.is_dead(lock) => self.go(Pc::RecoverExchange),
+                Some(lock) if self.state.is_dead(lock) => self.go(Pc::RecoverExchange),
                 Some(_) if !self.guards(Guard::RecoverParks) => self.go(Pc::RecoverUnlink),
                 Some(_) => {
                     self.native.parked = true;
@@ -67,31 +78,30 @@ impl Turn<'_> {
         }
     }
 
-    /// Judged, and closed at once.
-    fn is_dead(&self, ino: Ino) -> bool {
-        match self.state.record(ino) {
-            Record::Native { .. } => self.state.inode(ino).lock.is_none(),
-            _ => !self.state.foreign_lives(ino),
-        }
-    }
-
     pub(crate) fn take_over(&mut self) -> Option<()> {
         match self.native.pc {
             Pc::Mark => {
                 self.write_own(self.fd(), true);
                 self.native.marked = true;
-                self.go(Pc::LinkSwap)
+                self.to_swap(Pc::LinkSwap)
             }
             // By its name, as in `link`.
             Pc::LinkSwap if self.state.anchor.is_none() || self.state.swap.is_some() => self.changed(),
             Pc::LinkSwap => {
                 self.state.swap = self.state.anchor;
-                self.go(Pc::Exchange)
+                self.go(Pc::SwapSeen)
             }
             Pc::RenameSwap if self.state.new.is_none() => self.changed(),
             Pc::RenameSwap => {
                 self.state.swap = self.state.new.take();
-                self.go(Pc::Exchange)
+                self.go(Pc::SwapSeen)
+            }
+            Pc::SwapSeen if self.state.swap == self.native.presence() => self.go(Pc::Exchange),
+            // Another anchor was linked, which had come to have the name: what is there is for its holder to recover.
+            Pc::SwapSeen => {
+                self.close_judged();
+                self.close_copy();
+                self.lost()
             }
             Pc::Exchange if self.in_place() => self.go(Pc::DropSwapAdopt),
             Pc::Exchange => {
@@ -148,7 +158,10 @@ impl Turn<'_> {
             return self.fail();
         }
         match pc {
-            Pc::DropSwap => self.go(Pc::Verify),
+            Pc::DropSwap => {
+                self.native.crashed = true;
+                self.go(Pc::Verify)
+            }
             Pc::DropSwapAdopt => self.adopt(),
             _ => self.retry(),
         }

@@ -32,6 +32,11 @@ fn twice(config: Config) -> Config {
     Config { rounds: 2, ..config }
 }
 
+/// A native died with a live foreign program's file in its hands; natives of both styles and another foreign program come.
+fn beside_flock(crashes: u8) -> Config {
+    Config { flock: 1, cut_off: true, ..sketch(2, 2, crashes, 0, 0) }
+}
+
 fn sketch(natives: usize, foreign: usize, crashes: u8, pruners: u8, user_rm: u8) -> Config {
     Config::sketch(natives, foreign, crashes, pruners, user_rm)
 }
@@ -84,6 +89,7 @@ fn natives_exclude_each_other() {
         (sketch(3, 0, 2, 1, 0), &[]),
         (twice(copies(sketch(2, 0, 1, 1, 0))), &[]),
         (twice(in_place(sketch(2, 0, 2, 1, 0))), &[]),
+        (Config { flock: 1, ..twice(sketch(1, 0, 1, 1, 0)) }, &[]),
         (wipes(sketch(2, 0, 1, 0, 0)), &[]),
         (advances(wipes(sketch(2, 0, 1, 1, 0))), &[]),
         (advances(wipes(copies(sketch(2, 0, 0, 0, 0)))), &[]),
@@ -129,6 +135,9 @@ fn every_guard_is_needed() {
         (vec![RecoverJudges], sketch(2, 2, 2, 0, 0), FOREIGN_EXCLUDED),
         (vec![RecoverParks], sketch(2, 3, 2, 0, 0), FOREIGN_EXCLUDED),
         (vec![TakeoverIsMarked], sketch(2, 1, 2, 0, 1), SWAP_RECOVERED),
+        // Flock style beside a live foreign program's file at the swap.
+        (vec![FlockKeepsTheWord], beside_flock(1), FOREIGN_EXCLUDED),
+        (vec![FlockDeathIsLookedInto], beside_flock(1), FOREIGN_EXCLUDED),
         // Step 6.
         (vec![LiveForeignersAreWaitedFor], sketch(2, 1, 0, 0, 0), FOREIGN_EXCLUDED),
         (vec![LookAtWhatCameOut], sketch(2, 2, 1, 0, 0), FOREIGN_EXCLUDED),

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use tenure::{Asker, Lock, State, Style, Wait, inspect};
+use tenure::{Asker, Lock, Previous, State, Style, Wait, inspect};
 use tenure_tests::{Actor, folder, until};
 
 #[derive(Default)]
@@ -109,6 +109,31 @@ fn a_grant_that_nobody_took_is_the_answer_or_goes() {
             false => drop(acquiring),
         }
         is_free(&target);
+    }
+}
+
+#[test]
+fn a_crash_that_nobody_was_told_of_is_told_the_next() {
+    for waits in [false, true] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let lock = Lock::new(&target).unwrap();
+        let mut other = Actor::start();
+        other.hold(&target);
+        let pid = i64::from(other.pid());
+        if waits {
+            let (woken, waker) = counted();
+            let mut acquiring = Box::pin(lock.begin(Asker::Thread).unwrap());
+            assert!(acquiring.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            other.kill();
+            until("it is woken", || woken.0.load(Ordering::SeqCst) == 1);
+        } else {
+            other.kill();
+            drop(lock.begin(Asker::Thread).unwrap());
+        }
+        let guard = lock.acquire(Wait::Never).unwrap();
+        let Previous::Crashed(holder) = guard.previous() else { panic!("not told") };
+        assert_eq!(holder.pid(), Some(pid));
     }
 }
 

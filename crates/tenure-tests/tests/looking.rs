@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use tenure::{CleanOptions, HolderKind, Inspection, Lock, State, Style, Wait, break_lock, clean, inspect, list};
 use tenure_tests::strace::Strace;
-use tenure_tests::{Actor, folder, foreign, has, has_ended, needs, signal, until};
+use tenure_tests::{Actor, actor_program, as_nobody, folder, foreign, has, has_ended, is_root, needs, signal, until};
 
 fn opened(target: &Path, keys: &str) -> Actor {
     let mut actor = Actor::start();
@@ -141,6 +141,42 @@ fn foreigners_are_held_stale_and_unknown() {
     assert_eq!((found.state, words(&found)), (State::Unknown, vec!["missing-pid", "invalid-createdAt"]), "{found:?}");
     std::fs::write(lock_file(&target), "name = \"mine\"\n").unwrap();
     assert!(inspect(&target).unwrap_err().is_in_the_way());
+}
+
+/// Flock style leaves a dead foreign program's lock file where it is, and holds beside it.
+#[test]
+fn who_holds_beside_a_dead_ones_lock_file_is_seen() {
+    if !needs("python3", has("python3")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let dead = Foreign::hold(&target).kill();
+    let mut actor = holding(&target, "style=flock");
+    let found = inspect(&target).unwrap();
+    assert_eq!((found.state, found.style, pid_of(&found)), (State::Held, Style::Flock, Some(actor.pid().into())));
+    let busy = opened(&target, "").must_fail("acquire l g never", "busy");
+    assert_eq!(busy["holder"], actor.pid(), "{busy}");
+    actor.must("release g");
+    let found = inspect(&target).unwrap();
+    assert_eq!((found.state, pid_of(&found)), (State::Stale, Some(dead)), "{found:?}");
+}
+
+#[test]
+fn a_folder_that_may_only_be_passed_through_says_so() {
+    if !needs("root and setpriv", is_root() && has("setpriv")) {
+        return;
+    }
+    let dir = folder();
+    let closed = dir.path().join("closed");
+    std::fs::create_dir(&closed).unwrap();
+    let mut nobody = Actor::from(&mut as_nobody(&actor_program(), dir.path()));
+    std::fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
+    for deed in ["list", "clean"] {
+        let answer = nobody.ask(&format!("{deed} {}", closed.display()));
+        let error = answer["error"].as_str().unwrap();
+        assert!(error.contains("cannot be read") && error.contains("Permission denied"), "{deed}: {answer}");
+    }
 }
 
 #[test]

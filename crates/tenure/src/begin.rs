@@ -193,6 +193,8 @@ impl Drop for Acquiring {
         if self.must_be_ours().is_err() {
             // The parent's mutexes may be locked in this copy of its memory, for good.
             std::mem::forget(std::mem::replace(&mut self.stage, Stage::Over));
+        } else if let Stage::Ready(guard) = &self.stage {
+            guard.abandon();
         }
     }
 }

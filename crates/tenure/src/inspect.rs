@@ -230,7 +230,21 @@ fn examine_once(
             if !view.visible(&mut inspection, found, options)? {
                 return Ok(None);
             }
-            if Some(id) != anchor_id {
+            // In flock style a dead one's lock file is in nobody's way: who holds beside it has the anchor.
+            let beside = match &anchor {
+                Some((file, own)) if *own != id && inspection.state == State::Stale => {
+                    let mut beside = Inspection::free(&place.target_path, &place.lock_path);
+                    if !view.hidden(&mut beside, file, *own)? {
+                        return Ok(None);
+                    }
+                    Some(beside).filter(|beside| beside.state == State::Held && beside.style == Style::Flock)
+                }
+                _ => None,
+            };
+            if let Some(beside) = beside {
+                inspection = beside;
+                view.target(&mut inspection, &mut queue)?;
+            } else if Some(id) != anchor_id {
                 // The one native that waits at a foreign lock file has the anchor's kernel lock meanwhile.
                 // A holder whose lock file is a copy has both kernel locks, and waits for nobody.
                 let holders = view.holders(id);

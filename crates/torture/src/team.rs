@@ -11,6 +11,8 @@ use crate::site::{MEMBER, WITNESS};
 
 /// Where workers find the command.
 pub const TENURE: &str = "TENURE_BIN";
+/// A Python that has the package `tenure`.
+const FROM_PYTHON: &str = "TORTURE_PYTHON";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -24,6 +26,8 @@ pub enum Kind {
     Flock,
     Python,
     Node,
+    /// A native by the package for Python.
+    FromPython,
     Cleaner,
     Breaker,
 }
@@ -37,6 +41,7 @@ impl Kind {
             Kind::Flock => "flock(1)",
             Kind::Python => "python",
             Kind::Node => "node",
+            Kind::FromPython => "from python",
             Kind::Cleaner => "cleaner",
             Kind::Breaker => "breaker",
         }
@@ -58,6 +63,7 @@ pub struct Programs {
     pub tenure: Option<PathBuf>,
     python: Option<PathBuf>,
     node: bool,
+    from_python: Option<PathBuf>,
     flock: bool,
     /// May it make pid namespaces?
     pub namespaces: bool,
@@ -79,6 +85,7 @@ impl Programs {
             tenure: says(Command::new(&tenure).arg("--version")).map(|_| tenure),
             python: python.map(PathBuf::from),
             node: has("node"),
+            from_python: std::env::var_os(FROM_PYTHON).map(PathBuf::from),
             flock: has("flock"),
             namespaces: tenure_tests::is_root() && has("unshare"),
             torture,
@@ -87,6 +94,7 @@ impl Programs {
             ("tenure", programs.tenure.is_some()),
             ("python3", programs.python.is_some()),
             ("node", programs.node),
+            ("the package for Python: TORTURE_PYTHON names a Python that has it", programs.from_python.is_some()),
             ("flock(1)", programs.flock),
             ("pid namespaces: they take root and unshare(1)", programs.namespaces),
         ] {
@@ -122,6 +130,9 @@ impl Programs {
         }
         if self.node && matches!(phase, Phase::Careful | Phase::Seed) {
             others.push(Kind::Node);
+        }
+        if self.from_python.is_some() && matches!(phase, Phase::Careful | Phase::Natives) {
+            others.extend([Kind::FromPython, Kind::FromPython]);
         }
         if phase.cleaned() {
             others.push(Kind::Cleaner);
@@ -170,6 +181,11 @@ impl Programs {
             Kind::Python => {
                 let mut command = Command::new(self.python.as_ref().unwrap());
                 command.arg(foreign("foreign/torture.py")).env("TORTURE_SEED", foreign("../tenure-tests/foreign"));
+                command
+            }
+            Kind::FromPython => {
+                let mut command = Command::new(self.from_python.as_ref().unwrap());
+                command.arg(foreign("bindings/torture.py"));
                 command
             }
             Kind::Node => {

@@ -215,7 +215,10 @@ impl Dir {
     /// The names in this folder, in no order, with what kind each is where the file system says so.
     pub(crate) fn entries(&self) -> io::Result<Vec<(Name, FileKind)>> {
         let mut found = Vec::new();
-        for entry in DirStream::read_from(&self.0)? {
+        // Opened anew, for reading: what may only be passed through says so here, and not that its descriptor is bad.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let readable = retry_on_intr(|| rustix::fs::openat(&self.0, c".", flags, Mode::empty()))?;
+        for entry in DirStream::new(readable)? {
             let entry = entry?;
             if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
                 found.push((Name(entry.file_name().to_owned()), kind(entry.file_type())));
