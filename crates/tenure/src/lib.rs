@@ -119,7 +119,7 @@ mod trace;
 mod turn;
 mod watchdog;
 
-pub use clean::{Broken, CleanOptions, CleanReport, Cleaned, break_lock, clean};
+pub use clean::{Broken, CleanOptions, CleanReport, Cleaned, break_lock, break_seen, clean};
 pub use error::{Error, Result};
 pub use guard::{Guard, KeptForChildren, Previous};
 pub use holder::{Holder, HolderKind};
