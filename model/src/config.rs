@@ -159,7 +159,7 @@ pub enum Guard {
     AnyDeadNativeIsAdopted,
     /// After each pass that found something changed, the anchor's path is compared.
     CompareAgain,
-    /// Before a takeover, the anchor's path is compared.
+    /// Before a takeover the anchor's path is compared, and before its exchange what got the swap's name.
     CompareBeforeTakeover,
     /// A live foreign holder is waited for.
     LiveForeignersAreWaitedFor,

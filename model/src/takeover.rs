@@ -96,7 +96,9 @@ impl Turn<'_> {
                 self.state.swap = self.state.new.take();
                 self.go(Pc::SwapSeen)
             }
-            Pc::SwapSeen if self.state.swap == self.native.presence() => self.go(Pc::Exchange),
+            Pc::SwapSeen if self.state.swap == self.native.presence() || !self.guards(Guard::CompareBeforeTakeover) => {
+                self.go(Pc::Exchange)
+            }
             // Another anchor was linked, which had come to have the name: what is there is for its holder to recover.
             Pc::SwapSeen => {
                 self.close_judged();
