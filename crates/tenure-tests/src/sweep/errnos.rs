@@ -293,8 +293,10 @@ impl Stage<'_> {
         drop(strace);
 
         let parent = target.parent().unwrap();
-        // Flock style looks at no lock file: a dead foreign program's stays until a sweep.
-        let stays = scene.keys == FLOCK && (lie || matches!(scene.before, Before::DeadForeign | Before::HalfTaken));
+        // Flock style looks at no lock file: a dead foreign program's stays until a sweep. So does a dead native's copy where
+        // the look for it fails, for that is in nobody's way.
+        let foreign = matches!(scene.before, Before::DeadForeign | Before::HalfTaken);
+        let stays = scene.keys == FLOCK && (lie || foreign || !scene.links);
         let left = names(parent);
         assert!(left.iter().all(|name| may_stay(name, stays)), "{what}; then there is {left:?}");
         // Closes the lock: an anchor that somebody has open is not pruned.
