@@ -464,7 +464,9 @@ impl Turn<'_> {
                 }
             },
             Pc::Judge => self.judge(),
-            Pc::CompareBefore if self.state.anchor == self.native.fd => self.recover_for(After::TakeOver),
+            Pc::CompareBefore if self.state.anchor == self.native.fd || !self.guards(Guard::CompareBeforeTakeover) => {
+                self.recover_for(After::TakeOver)
+            }
             Pc::CompareBefore => {
                 self.close_judged();
                 self.lost()
