@@ -1,6 +1,7 @@
-"""Drives filelock and Python's own flock for the benchmark: `batch N` in, the nanoseconds of N pairs out.
+"""Drives locks from Python for the benchmark: `batch N` in, the nanoseconds of N pairs out.
 
-usage: filelock_driver.py CLASS TARGET            CLASS: FileLock, SoftFileLock, .. or fcntl
+usage: filelock_driver.py CLASS TARGET            CLASS: FileLock, SoftFileLock, .. of filelock; tenure.filelock:FileLock,
+                                                  ..; tenure:lock-file or tenure:flock; fcntl
        filelock_driver.py CLASS TARGET holder     one byte in: a acquires, r releases; eight bytes out: when
        filelock_driver.py CLASS TARGET crowd HELD_NS PAUSE_NS     as the benchmark's own processes (crowd.rs)
 """
@@ -8,8 +9,6 @@ import fcntl
 import struct
 import sys
 import time
-
-import filelock
 
 name, target = sys.argv[1:3]
 role = sys.argv[3] if len(sys.argv) > 3 else "batch"
@@ -29,12 +28,37 @@ class Flock:
         fcntl.flock(self.file, fcntl.LOCK_UN)
 
 
+class Tenure:
+    """tenure.Lock as its users hold it."""
+
+    def __init__(self, path, style):
+        import tenure
+
+        self.lock = tenure.Lock(path, style=style)
+
+    def acquire(self):
+        self.held = self.lock.acquire()
+
+    def release(self):
+        self.held.release()
+
+
 if name == "fcntl":
     lock = Flock(target)
+elif name.startswith("tenure:"):
+    lock = Tenure(target, name.split(":")[1])
+elif name.startswith("tenure.filelock:"):
+    import tenure.filelock
+
+    lock = getattr(tenure.filelock, name.split(":")[1])(target + ".lock")
 elif name == "ReadWriteLock":
+    import filelock
+
     lock = filelock.ReadWriteLock(target + ".db")
     lock.acquire = lock.acquire_write
 else:
+    import filelock
+
     lock = getattr(filelock, name)(target + ".lock")
 
 if role == "batch":

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::bare;
 use crate::candidate::{self, STYLES};
+use crate::driver;
 use crate::row::Row;
 use crate::setup::Setup;
 use crate::stats::{BUCKETS, Histogram};
@@ -134,7 +135,7 @@ fn pipe(child: &mut Child) -> crate::Result<&mut std::process::ChildStdout> {
 }
 
 fn start(setup: &Setup, member: Member, target: &Path) -> crate::Result<Child> {
-    let mut command = match member.candidate.strip_prefix("filelock ") {
+    let mut command = match driver::python_class(member.candidate) {
         Some(class) => {
             let mut command = Command::new(setup.python());
             command.arg(setup.driver("filelock_driver.py")).arg(class).arg(target).arg("crowd");

@@ -6,6 +6,26 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use crate::setup::Setup;
 
+/// The library from Python.
+pub(crate) const PYTHON_LOCK_FILE: &str = "tenure from Python, lock-file style";
+pub(crate) const PYTHON_FLOCK: &str = "tenure from Python, flock style";
+/// The same behind filelock's interface.
+pub(crate) const PYTHON_FILE_LOCK: &str = "tenure.filelock FileLock";
+pub(crate) const PYTHON_SOFT_LOCK: &str = "tenure.filelock SoftFileLock";
+pub(crate) const FROM_PYTHON: [&str; 4] = [PYTHON_LOCK_FILE, PYTHON_FLOCK, PYTHON_FILE_LOCK, PYTHON_SOFT_LOCK];
+
+/// What `filelock_driver.py` calls a candidate that is Python's.
+pub(crate) fn python_class(candidate: &str) -> Option<&str> {
+    Some(match candidate {
+        "Python fcntl.flock, bare" => "fcntl",
+        PYTHON_LOCK_FILE => "tenure:lock-file",
+        PYTHON_FLOCK => "tenure:flock",
+        PYTHON_FILE_LOCK => "tenure.filelock:FileLock",
+        PYTHON_SOFT_LOCK => "tenure.filelock:SoftFileLock",
+        _ => candidate.strip_prefix("filelock ")?,
+    })
+}
+
 pub(crate) struct Driver {
     child: Child,
     answers: BufReader<ChildStdout>,
@@ -19,9 +39,7 @@ impl Driver {
     }
 
     pub(crate) fn node(setup: &Setup, package: &str, target: &Path) -> crate::Result<Driver> {
-        let mut command = Command::new("node");
-        command.arg(setup.driver("node_driver.mjs")).arg(package).arg(target).arg(&setup.peers);
-        Driver::start(command)
+        Driver::start(node(setup, package, target))
     }
 
     fn start(mut command: Command) -> crate::Result<Driver> {
@@ -39,6 +57,13 @@ impl Driver {
         let times: Vec<u64> = line.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
         if times.len() == count { Ok(times) } else { Err("a peer's driver ended early".into()) }
     }
+}
+
+/// What runs a package of Node: batches, or as a holder where that word follows.
+pub(crate) fn node(setup: &Setup, package: &str, target: &Path) -> Command {
+    let mut command = Command::new("node");
+    command.arg(setup.driver("node_driver.mjs")).arg(package).arg(target).arg(&setup.peers);
+    command
 }
 
 impl Drop for Driver {

@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use crate::bare;
 use crate::candidate::{self, FLOCK, FLOCK_STYLE, FOREIGN, LINK, LOCK_FILE};
+use crate::driver::{self, FROM_PYTHON};
 use crate::row::Row;
 use crate::setup::Setup;
+use crate::uncontended::{NODE, NODE_PEERS};
 
 /// The word that makes this program a holder or waiter: `handoff-child CANDIDATE TARGET`.
 pub(crate) const ROLE: &str = "handoff-child";
@@ -31,15 +33,19 @@ const CANDIDATES: [(&str, &str, &str); 5] = [
     (FOREIGN_TO_US, FOREIGN, LOCK_FILE),
 ];
 /// The peers that wait: they poll, so a few rounds tell.
-const PEERS: [&str; 3] = ["filelock FileLock", "filelock SoftFileLock", "filelock ReadWriteLock"];
+const PEERS: [&str; 5] =
+    ["filelock FileLock", "filelock SoftFileLock", "filelock ReadWriteLock", NODE_PEERS[0], NODE_PEERS[1]];
 
 /// How long the waiter gets to fall asleep in its wait.
 const SETTLE: Duration = Duration::from_millis(2);
 
 pub(crate) fn measure(setup: &Setup) -> crate::Result<Vec<Row>> {
-    let own: Vec<_> = CANDIDATES.to_vec();
+    let mut own = CANDIDATES.to_vec();
+    own.push((NODE, NODE, NODE));
     let peers: Vec<_> = PEERS.iter().map(|name| (*name, *name, *name)).collect();
+    let python: Vec<_> = FROM_PYTHON.iter().map(|name| (*name, *name, *name)).collect();
     let mut rows = rounds(setup, RELEASE, &own, setup.pick(1000, 5))?;
+    rows.extend(rounds(setup, RELEASE, &python, setup.pick(1000, 5))?);
     rows.extend(rounds(setup, RELEASE, &peers, setup.pick(60, 2))?);
     rows.extend(rounds(setup, KILL, &own, setup.pick(200, 3))?);
     Ok(rows)
@@ -92,17 +98,18 @@ struct Peer(Child);
 
 impl Peer {
     fn start(setup: &Setup, candidate: &str, target: &Path) -> crate::Result<Peer> {
-        let mut command = match candidate.strip_prefix("filelock ") {
-            Some(class) => {
-                let mut command = Command::new(setup.python());
-                command.arg(setup.driver("filelock_driver.py")).arg(class).arg(target).arg("holder");
-                command
-            }
-            None => {
-                let mut command = Command::new(std::env::current_exe()?);
-                command.args([ROLE, candidate]).arg(target);
-                command
-            }
+        let mut command = if let Some(class) = driver::python_class(candidate) {
+            let mut command = Command::new(setup.python());
+            command.arg(setup.driver("filelock_driver.py")).arg(class).arg(target).arg("holder");
+            command
+        } else if candidate == NODE || NODE_PEERS.contains(&candidate) {
+            let mut command = driver::node(setup, candidate.strip_prefix("Node: ").unwrap_or(candidate), target);
+            command.arg("holder");
+            command
+        } else {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args([ROLE, candidate]).arg(target);
+            command
         };
         Ok(Peer(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?))
     }

@@ -1,9 +1,19 @@
 //! What is to be reached, and whether it was: ratios of one run, and a few absolute bounds.
 
 use crate::candidate::{self, FLOCK, FLOCK_STYLE, LINK, LOCK_FILE};
+use crate::driver::{FROM_PYTHON, PYTHON_FILE_LOCK, PYTHON_FLOCK, PYTHON_LOCK_FILE, PYTHON_SOFT_LOCK};
 use crate::results::Results;
-use crate::uncontended::{self, CREATE, KERNEL, OPEN_FLOCK, VISIBLE};
+use crate::uncontended::{self, CREATE, KERNEL, NODE, NODE_PEERS, OPEN_FLOCK, VISIBLE};
 use crate::{crowd, handoff, idle, listing, many, threads, whole};
+
+/// What Python has, beside what takes its place.
+const FROM_PYTHON_BESIDE: [(&str, &str); 5] = [
+    ("filelock SoftFileLock", PYTHON_LOCK_FILE),
+    ("filelock StrictSoftFileLock", PYTHON_LOCK_FILE),
+    ("filelock SoftFileLock", PYTHON_SOFT_LOCK),
+    ("filelock FileLock", PYTHON_FLOCK),
+    ("filelock FileLock", PYTHON_FILE_LOCK),
+];
 
 /// One bound.
 pub(crate) struct Target {
@@ -105,6 +115,12 @@ impl Found<'_> {
                     self.add(what, ratio, AtLeast(10.0), "×");
                 }
             }
+            for (peer, ours) in FROM_PYTHON_BESIDE {
+                self.add(format!("{peer} on {fs}, p50 to {ours}"), p50(self, peer, ours), AtLeast(10.0), "×");
+            }
+            for peer in NODE_PEERS {
+                self.add(format!("{peer} on {fs}, p50 to {NODE}"), p50(self, peer, NODE), AtLeast(10.0), "×");
+            }
             for peer in KERNEL {
                 let what = format!("flock style on {fs}, p50 to {peer}");
                 self.add(what, p50(self, FLOCK_STYLE, peer), AtMost(1.2), "×");
@@ -124,6 +140,12 @@ impl Found<'_> {
             let killed = self.ratio(topic, handoff::KILL, [ours, FLOCK], "p50ns");
             self.add(format!("SIGKILL to grant, {ours}, p50 to {FLOCK}"), killed, AtMost(2.0), "×");
         }
+        for ours in FROM_PYTHON {
+            let p50 = self.number(topic, handoff::RELEASE, ours, "p50ns").map(|ns| ns / 1e3);
+            self.add(format!("hand-off, {ours}, p50"), p50, AtMost(200.0), " µs");
+        }
+        let node = self.number(topic, handoff::RELEASE, NODE, "p50ns").map(|ns| ns / 1e3);
+        self.add(format!("hand-off, {NODE}, p50"), node, AtMost(200.0), " µs");
         for ending in [handoff::RELEASE, handoff::KILL] {
             let p50 = self.number(topic, ending, handoff::FOREIGN_TO_US, "p50ns").map(|ns| ns / 1e6);
             self.add(format!("a foreign holder's end by {ending} to our grant, p50"), p50, AtMost(1.0), " ms");

@@ -8,7 +8,7 @@ use tenure::{Lock, Style, Wait};
 
 use crate::bare::{self, RECORD};
 use crate::candidate;
-use crate::driver::Driver;
+use crate::driver::{Driver, FROM_PYTHON, python_class};
 use crate::row::Row;
 use crate::setup::Setup;
 
@@ -18,6 +18,11 @@ pub(crate) const OPEN_FLOCK: &str = "bare: open + flock + unlock + close";
 /// Peers that keep a visible record of who holds, or a file that says that somebody does.
 pub(crate) const VISIBLE: [&str; 4] =
     ["filelock SoftFileLock", "filelock StrictSoftFileLock", "proper-lockfile", "@openclaw/fs-safe"];
+/// Ours for Node: as its peers are used, and with a lock that stays open.
+pub(crate) const NODE: &str = "Node: tenure";
+pub(crate) const NODE_OPENED: &str = "Node: tenure, opened once";
+/// Those that Node's programs use.
+pub(crate) const NODE_PEERS: [&str; 2] = ["proper-lockfile", "@openclaw/fs-safe"];
 /// Those that keep none, used as they document it: open, lock, unlock, close.
 pub(crate) const KERNEL: [&str; 4] = ["fs4", "fd-lock", "fslock", "file-guard"];
 
@@ -149,18 +154,20 @@ fn driven(setup: &Setup, folder: &Path) -> crate::Result<Vec<(&'static str, Batc
         });
         all.push((name, batch));
     };
-    for name in [
+    let peers = [
         "Python fcntl.flock, bare",
         "filelock FileLock",
         "filelock SoftFileLock",
         "filelock StrictSoftFileLock",
         "filelock ReadWriteLock",
-    ] {
-        let class = name.strip_prefix("filelock ").unwrap_or("fcntl");
-        add(name, Driver::python(setup, class, &folder.join(class))?);
+    ];
+    for name in peers.into_iter().chain(FROM_PYTHON) {
+        let class = python_class(name).ok_or("no such class")?;
+        add(name, Driver::python(setup, class, &folder.join(class.replace(':', "-")))?);
     }
-    for name in ["proper-lockfile", "@openclaw/fs-safe"] {
-        add(name, Driver::node(setup, name, &folder.join(name.replace(['@', '/'], "-")))?);
+    for name in [NODE, NODE_OPENED, "proper-lockfile", "@openclaw/fs-safe"] {
+        let package = name.strip_prefix("Node: ").unwrap_or(name);
+        add(name, Driver::node(setup, package, &folder.join(name.replace(['@', '/', ':', ',', ' '], "-")))?);
     }
     Ok(all)
 }

@@ -27,6 +27,8 @@
 //! | `raw-fork` | as `fork`, by a `clone(2)` that libc does not know of |
 //! | `fork-on` | forks, and the child obeys from here on; once it has ended (`leave`), the parent does again |
 //! | `raw-fork-on` | the same, by `clone(2)` |
+//! | `cleanup-over SIGNAL` | `tenure::cleanup::install_over` |
+//! | `ender SIGNAL` | a handler that says `handled` and ends the program with code 9 |
 //! | `handler SIGNAL` | a handler that says `handled`, and the program goes on |
 //! | `ignore SIGNAL` | |
 //! | `hammer L THREADS` | that many threads acquire and release for ever |
@@ -133,6 +135,8 @@ fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> O
         ["fork"] => fork(locks, guards),
         ["fork-stay"] => fork_stay(),
         ["cleanup"] => outcome(tenure::cleanup::install()),
+        ["cleanup-over", signal] => outcome(tenure::cleanup::install_over(&[signal_number(signal)])),
+        ["ender", signal] => set_handler(signal, say_handled_and_end as extern "C" fn(i32) as usize),
         ["inspect", path] => match tenure::inspect(path) {
             Ok(found) => json!({"ok": true, "found": inspection(&found)}),
             Err(error) => refusal(&error),
@@ -443,18 +447,27 @@ fn quiet(program: &str, args: &[&str]) -> std::process::Command {
     command
 }
 
-fn set_handler(signal: &str, handler: usize) -> Value {
-    let signal = match signal {
+fn signal_number(signal: &str) -> i32 {
+    match signal {
         "INT" => libc::SIGINT,
         "TERM" => libc::SIGTERM,
         "HUP" => libc::SIGHUP,
         "QUIT" => libc::SIGQUIT,
         "ABRT" => libc::SIGABRT,
         other => panic!("no signal {other}"),
-    };
-    // SAFETY: the handler makes one write(2), or it is SIG_IGN.
-    let before = unsafe { libc::signal(signal, handler) };
+    }
+}
+
+fn set_handler(signal: &str, handler: usize) -> Value {
+    // SAFETY: the handler makes one write(2), and perhaps ends the process by _exit(2), or it is SIG_IGN.
+    let before = unsafe { libc::signal(signal_number(signal), handler) };
     json!({"ok": before != libc::SIG_ERR})
+}
+
+extern "C" fn say_handled_and_end(signal: i32) {
+    say_handled(signal);
+    // SAFETY: _exit(2) is async-signal-safe.
+    unsafe { libc::_exit(9) };
 }
 
 extern "C" fn say_handled(_signal: i32) {

@@ -98,6 +98,41 @@ fn a_handler_of_the_programs_own_decides_whichever_came_first() {
 }
 
 #[test]
+fn a_handler_that_ends_the_process_runs_after_the_lock_file_is_gone() {
+    for (number, name) in SIGNALS {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut actor = opened(&target, "");
+        actor.must(&format!("ender {name}"));
+        // Whichever came first, and more than once.
+        actor.must("cleanup");
+        actor.must(&format!("cleanup-over {name}"));
+        actor.must(&format!("cleanup-over {name}"));
+        actor.must("acquire l g never");
+        let pid = actor.pid();
+        signal(pid, number);
+        assert_eq!(actor.hear()["event"], "handled", "{name}");
+        assert_eq!(actor.child.wait().unwrap().code(), Some(9), "{name}");
+        assert!(!dir.path().join("t.lock").exists(), "{name}");
+        next_hears_of(&target, pid);
+    }
+}
+
+#[test]
+fn a_handler_that_came_later_still_decides() {
+    let dir = folder();
+    let mut actor = opened(&dir.path().join("t"), "");
+    actor.must("ender INT");
+    actor.must("cleanup-over INT");
+    actor.must("acquire l g never");
+    actor.must("handler INT");
+    signal(actor.pid(), libc::SIGINT);
+    assert_eq!(actor.hear()["event"], "handled");
+    actor.must("check g");
+    assert!(dir.path().join("t.lock").exists());
+}
+
+#[test]
 fn an_ignored_signal_stays_ignored() {
     for (number, name) in SIGNALS {
         for first in [true, false] {

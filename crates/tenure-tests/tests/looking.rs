@@ -10,7 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use tenure::{CleanOptions, HolderKind, Inspection, State, Style, break_lock, break_seen, clean, inspect, list};
+use tenure::{
+    CleanOptions, HolderKind, Inspection, Lock, State, Style, Wait, break_lock, break_seen, clean, inspect, list,
+};
 use tenure_tests::strace::Strace;
 use tenure_tests::{Actor, actor_program, as_nobody, folder, foreign, has, has_ended, is_root, needs, signal, until};
 
@@ -447,6 +449,25 @@ fn idle_anchors_are_pruned_but_for_open_ones() {
     let at_once = CleanOptions::default().idle_anchor_age(Duration::ZERO);
     assert_eq!(clean(dir.path(), &at_once).unwrap().pruned, 2);
     assert!(!dir.path().join(".tenure").exists(), "{:?}", tree(dir.path()).keys());
+}
+
+#[test]
+fn clean_of_a_suffix_leaves_the_others_alone() {
+    let dir = folder();
+    let at = |name: &str| dir.path().join(name);
+    for name in ["a.jsonl", "b.json", "jsonl"] {
+        holding(&at(name), "").kill();
+    }
+    let options = CleanOptions::default().suffix(".jsonl").idle_anchor_age(Duration::ZERO);
+    let done = clean(dir.path(), &options).unwrap();
+    let found: Vec<_> = done.locks.iter().map(|lock| (lock.found.target.clone(), lock.removed)).collect();
+    assert_eq!(found, [(at("a.jsonl"), true)]);
+    assert!(!at("a.jsonl.lock").exists());
+    assert!(at("b.json.lock").exists() && at("jsonl.lock").exists());
+    // An idle anchor of another suffix is not pruned either.
+    Lock::new(at("idle.json")).unwrap().acquire(Wait::Never).unwrap().release().unwrap();
+    assert_eq!(clean(dir.path(), &options).unwrap().pruned, 0);
+    assert_eq!(clean(dir.path(), &options.suffix("idle.json")).unwrap().pruned, 1);
 }
 
 #[test]

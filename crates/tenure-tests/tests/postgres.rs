@@ -315,3 +315,33 @@ fn passwords_come_from_the_environment_or_a_file() {
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     with("PGPASSFILE", file.as_os_str()).must_fail("acquire l g never", "permission-denied");
 }
+
+#[test]
+fn tls_with_certificates_on_both_sides() {
+    if !there() || !needs("openssl", has("openssl")) {
+        return;
+    }
+    let postgres = Postgres::start_with_tls();
+    let file = |name: &str| postgres.path(name).display().to_string();
+    let target = |more: &str| format!("{}{more}", postgres.target("a", 2));
+    let client = format!("&cert={}&key={}", file("client.pem"), file("client.key"));
+    let mut actor = opened(&target(&format!("&ca={}{client}", file("ca.pem"))));
+    actor.must("acquire l g never");
+    assert_eq!(
+        postgres.ask(
+            "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'tenure'"
+        ),
+        "t"
+    );
+    let psql = postgres.ask("SELECT pg_try_advisory_lock(hashtextextended('a', 0))");
+    assert_eq!(psql, "f", "one lock for both");
+    actor.must("release g");
+    // Another's authority: it is not the server that was meant. Without our certificate, and without TLS, it lets nobody in.
+    let stranger =
+        opened(&target(&format!("&ca={}{client}", file("client.pem")))).must_fail("acquire l g never", "unreachable");
+    assert!(stranger["error"].as_str().unwrap().contains("certificate"), "{stranger}");
+    for more in [format!("&ca={}", file("ca.pem")), String::new()] {
+        let refused = opened(&target(&more)).must_fail("acquire l g never", "permission-denied");
+        assert!(refused["error"].as_str().unwrap().contains("certificate") || more.is_empty(), "{refused}");
+    }
+}

@@ -28,6 +28,7 @@ pub struct CleanOptions {
     pub(crate) recursive: bool,
     pub(crate) cross_file_systems: bool,
     pub(crate) dry_run: bool,
+    pub(crate) suffix: String,
     pub(crate) idle_anchor_age: Duration,
     pub(crate) malformed_grace: Duration,
 }
@@ -38,6 +39,7 @@ impl Default for CleanOptions {
             recursive: false,
             cross_file_systems: false,
             dry_run: false,
+            suffix: String::new(),
             idle_anchor_age: Duration::from_secs(24 * 3600),
             malformed_grace: Duration::from_secs(5),
         }
@@ -63,6 +65,12 @@ impl CleanOptions {
         self
     }
 
+    /// Only targets whose names end so: `.jsonl`. All by default.
+    pub fn suffix(mut self, suffix: impl Into<String>) -> CleanOptions {
+        self.suffix = suffix.into();
+        self
+    }
+
     /// Anchors that nobody has open are pruned from this age on; a day by default.
     pub fn idle_anchor_age(mut self, age: Duration) -> CleanOptions {
         self.idle_anchor_age = age;
@@ -73,6 +81,10 @@ impl CleanOptions {
     pub fn malformed_grace(mut self, grace: Duration) -> CleanOptions {
         self.malformed_grace = grace;
         self
+    }
+
+    fn means(&self, place: &Place) -> bool {
+        place.target.as_os_str().as_encoded_bytes().ends_with(self.suffix.as_bytes())
     }
 }
 
@@ -119,6 +131,7 @@ pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanRepor
     let depth = inspect::Depth::of(options.recursive, options.cross_file_systems);
     let mut survey = inspect::Survey::new(&look);
     inspect::walk(dir, depth, &mut |visited| match visited {
+        Visited::Lock(place) if !options.means(&place) => {}
         Visited::Lock(place) => {
             if let Some((place, found)) = survey.look(place) {
                 tidy(place, found, options, &look, &mut report);
@@ -158,7 +171,7 @@ fn tidy(place: Place, found: Result<Inspection>, options: &CleanOptions, look: &
 
 /// Takes a dead holder's lock over and lets it go: whatever it left goes with it. `false` where another was first.
 fn take_and_release(place: Place, options: &Options) -> Result<bool> {
-    let slot = registry::slot(place, false);
+    let slot = registry::slot(&place, false);
     let request = Arc::new(Request { options: options.clone(), shared: false });
     match slot.acquire(request, Wait::Never) {
         Ok(tenure) => {
@@ -275,7 +288,7 @@ pub fn break_seen(target: impl AsRef<Path>, found: Inspection, force: bool) -> R
         return Ok(Broken { found, broken });
     }
     if !force {
-        let error = queue::busy_error(&place).with_holder(found.holder);
+        let error = queue::busy_error(target).with_holder(found.holder);
         return Err(
             error.with_hint("breaking the lock of a live holder takes force (--force): two may then be at work")
         );
@@ -331,7 +344,7 @@ fn remove_lock_file(place: &Place) -> Result<()> {
 
 fn changed_hands(place: &Place) -> Error {
     let hint = format!("it changed hands meanwhile: look again with `tenure status {}`", word(&place.target_path));
-    queue::busy_error(place).with_hint(hint)
+    queue::busy_error(&place.target_path).with_hint(hint)
 }
 
 /// Puts a new anchor in the place of one whose holder lives, as `seen`, and removes the lock file that showed it. The

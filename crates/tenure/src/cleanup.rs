@@ -25,6 +25,20 @@ use crate::sys;
 ///
 /// [`is_unsupported`](crate::Error::is_unsupported) where the platform has no port.
 pub fn install() -> Result<()> {
-    sys::install_cleanup()
-        .map_err(|error| Error::io(Path::new("(this process)"), "the signal handlers cannot be set", error))
+    sys::install_cleanup().map_err(cannot)
+}
+
+/// As [`install`], and for those of `signals` too that have a handler of the program's, where that one is known to end
+/// the process: a language's runtime that resets the terminal and then dies of the signal. It runs after the files are
+/// gone. Of signals that are not [`install`]'s, nothing is done.
+///
+/// # Errors
+///
+/// As there.
+pub fn install_over(signals: &[i32]) -> Result<()> {
+    sys::install_cleanup_over(signals).map_err(cannot)
+}
+
+fn cannot(error: std::io::Error) -> Error {
+    Error::io(Path::new("(this process)"), "the signal handlers cannot be set", error)
 }

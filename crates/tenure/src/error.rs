@@ -193,12 +193,17 @@ impl Error {
     }
 }
 
+/// Said in the holder's place, where that is not known.
+const ANOTHER: &str = "another";
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &self.0;
-        write!(f, "{}: {}", crate::escape::path(&inner.path), inner.detail)?;
-        if let Some(holder) = &inner.holder {
-            write!(f, ": held by {holder}")?;
+        let path = crate::escape::path(&inner.path);
+        match (&inner.holder, inner.detail.strip_suffix(ANOTHER)) {
+            (Some(holder), Some(held)) => write!(f, "{path}: {held}{holder}")?,
+            (Some(holder), None) => write!(f, "{path}: {}: held by {holder}", inner.detail)?,
+            (None, _) => write!(f, "{path}: {}", inner.detail)?,
         }
         if let Some(waited) = inner.waited {
             write!(f, " (waited {})", crate::escape::duration(waited))?;

@@ -5,31 +5,13 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use crate::engine::{Ask, Begun, EngineLock};
+use crate::begin::{Asked, Place};
+use crate::engine::{Begun, EngineLock};
 use crate::error::Result;
 use crate::guard::Guard;
 use crate::options::Wait;
-use crate::queue::{Slot, Waiter};
+use crate::queue::Slot;
 use crate::tenure::Request;
-
-/// A place in the queue that is given up when this is dropped.
-struct Place {
-    slot: Arc<Slot>,
-    waiter: Arc<Waiter>,
-    over: bool,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if !self.over
-            && let Some(Ok(tenure)) = self.slot.give_up(&self.waiter)
-        {
-            // The grant came while the future was being dropped: it goes at once.
-            tenure.abandon();
-            drop(Guard::new(tenure));
-        }
-    }
-}
 
 pub(crate) async fn acquire(slot: Arc<Slot>, request: Arc<Request>, wait: Wait) -> Result<Guard> {
     let start = Instant::now();
@@ -43,7 +25,7 @@ pub(crate) async fn acquire(slot: Arc<Slot>, request: Arc<Request>, wait: Wait) 
         Ok(waiter) => waiter,
         Err(outcome) => return outcome.map(Guard::new),
     };
-    let mut place = Place { slot, waiter, over: false };
+    let mut place = Place::new(slot, waiter);
     let granted = poll_fn(|context| match Slot::poll(&place.waiter, context.waker()) {
         Some(outcome) => Poll::Ready(outcome),
         None => Poll::Pending,
@@ -54,26 +36,12 @@ pub(crate) async fn acquire(slot: Arc<Slot>, request: Arc<Request>, wait: Wait) 
     };
     let outcome = match outcome {
         Some(outcome) => Some(outcome),
-        None => place.slot.give_up(&place.waiter),
+        None => place.give_up(),
     };
     place.over = true;
     match outcome {
         Some(outcome) => outcome.map(Guard::new),
         None => Err(place.slot.busy().with_waited(start.elapsed())),
-    }
-}
-
-/// An ask of a server that is given up when this is dropped.
-struct Asked(Arc<Ask>);
-
-impl Drop for Asked {
-    fn drop(&mut self) {
-        if let Some(Ok(hold)) = self.0.give_up() {
-            // It came while the future was being dropped. The release waits for the server: not in a runtime's thread.
-            hold.abandon();
-            let guard = Guard::of_engine(hold);
-            let _ = crate::helpers::run(move || drop(guard));
-        }
     }
 }
 

@@ -303,6 +303,14 @@ impl Guard {
         self.let_go()
     }
 
+    /// Nobody was told of this tenure: what it would have been told is for the next.
+    pub(crate) fn abandon(&self) {
+        match &self.held {
+            Held::File(tenure) => tenure.abandon(),
+            Held::Engine(hold) => hold.abandon(),
+        }
+    }
+
     fn let_go(&self) -> Result<()> {
         match &self.held {
             Held::File(tenure) => tenure.slot.release(tenure),

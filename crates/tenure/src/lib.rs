@@ -82,8 +82,10 @@
 
 mod acquire;
 mod anchor;
+mod begin;
 mod clean;
 pub mod cleanup;
+mod courtesy;
 mod draft;
 pub mod engine;
 mod error;
@@ -117,8 +119,10 @@ mod sys;
 mod tenure;
 mod trace;
 mod turn;
+mod warm;
 mod watchdog;
 
+pub use begin::{Acquiring, Asker};
 pub use clean::{Broken, CleanOptions, CleanReport, Cleaned, break_lock, break_seen, clean};
 pub use error::{Error, Result};
 pub use guard::{Guard, KeptForChildren, Previous};

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::begin::{Acquiring, Asker};
 use crate::engine::{self, EngineLock};
 use crate::error::{Error, Kind, Result};
 use crate::guard::Guard;
@@ -53,8 +54,8 @@ impl Lock {
             return Ok(Lock(Inner::Engine(EngineLock::open(engine, options)?)));
         }
         let place = Place::open(target, options.create_parents)?;
-        let slot = registry::slot(place, !options.record);
-        Ok(Lock(Inner::File(FileLock { slot, exclusive: Arc::new(Request { options, shared: false }) })))
+        let slot = registry::slot(&place, !options.record);
+        Ok(Lock(Inner::File(FileLock { slot, exclusive: registry::request(options) })))
     }
 
     /// Acquires, waiting as `wait` says.
@@ -85,6 +86,61 @@ impl Lock {
     pub fn acquire_shared(&self, wait: Wait) -> Result<Guard> {
         match &self.0 {
             Inner::File(lock) => Ok(Guard::new(lock.slot().acquire(lock.share()?, wait)?)),
+            Inner::Engine(lock) => Err(lock.no_shares()),
+        }
+    }
+
+    /// Begins an acquire that the caller polls: a thread that must wait for something else besides, or an event loop of
+    /// another language. It tries at once, with a few system calls; where the lock is busy it has a place in the queue,
+    /// until the returned future is dropped. A deadline is the caller's to watch: [`Acquiring::give_up`].
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::task::{Context, Poll, Wake, Waker};
+    /// use tenure::{Asker, Lock};
+    ///
+    /// struct Bell(std::thread::Thread);
+    /// impl Wake for Bell {
+    ///     fn wake(self: Arc<Self>) {
+    ///         self.0.unpark(); // Or one byte into a pipe, where a poll(2) waits for more than this.
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let mut acquiring = Box::pin(Lock::new(&path)?.begin(Asker::Thread)?);
+    /// let waker = Waker::from(Arc::new(Bell(std::thread::current())));
+    /// let guard = loop {
+    ///     match acquiring.as_mut().poll(&mut Context::from_waker(&waker)) {
+    ///         Poll::Ready(outcome) => break outcome?,
+    ///         Poll::Pending => std::thread::park(),
+    ///     }
+    /// };
+    /// # drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`is_would_deadlock`](crate::Error::is_would_deadlock), and what [`acquire`](Lock::acquire) fails with at once; the
+    /// future itself as `acquire`.
+    pub fn begin(&self, asker: Asker) -> Result<Acquiring> {
+        match &self.0 {
+            Inner::File(lock) => Acquiring::of_file(lock.slot(), Arc::clone(&lock.exclusive), asker),
+            Inner::Engine(lock) => Acquiring::of_engine(lock, asker),
+        }
+    }
+
+    /// As [`begin`](Lock::begin), for a share.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`is_unsupported`](crate::Error::is_unsupported) in lock-file style.
+    pub fn begin_shared(&self, asker: Asker) -> Result<Acquiring> {
+        match &self.0 {
+            Inner::File(lock) => Acquiring::of_file(lock.slot(), lock.share()?, asker),
             Inner::Engine(lock) => Err(lock.no_shares()),
         }
     }
@@ -135,7 +191,7 @@ impl Lock {
     /// As there.
     pub fn inspect(&self) -> Result<Inspection> {
         match &self.0 {
-            Inner::File(lock) => examine(&lock.slot.place, &Options::default(), KernelLocks::read().as_ref()),
+            Inner::File(lock) => examine(&lock.slot().place(), &Options::default(), KernelLocks::read().as_ref()),
             Inner::Engine(lock) => lock.inspect(),
         }
     }
@@ -143,7 +199,7 @@ impl Lock {
 
 impl FileLock {
     fn target(&self) -> &Path {
-        &self.slot.place.target_path
+        &self.slot.target_path
     }
 
     /// The queue of this process: another one after a fork.
@@ -151,7 +207,7 @@ impl FileLock {
         if self.slot.generation == sys::generation() {
             return Arc::clone(&self.slot);
         }
-        registry::reopened(&self.slot.place, !self.exclusive.options.record)
+        registry::reopened(&self.slot)
     }
 
     fn share(&self) -> Result<Arc<Request>> {

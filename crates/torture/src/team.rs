@@ -11,6 +11,10 @@ use crate::site::{MEMBER, WITNESS};
 
 /// Where workers find the command.
 pub const TENURE: &str = "TENURE_BIN";
+/// A Python that has the package `tenure`.
+const FROM_PYTHON: &str = "TORTURE_PYTHON";
+/// A folder in which the package `tenure` for Node is installed.
+const FROM_NODE: &str = "TORTURE_NODE";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -24,6 +28,10 @@ pub enum Kind {
     Flock,
     Python,
     Node,
+    /// A native by the package for Python.
+    FromPython,
+    /// A native by the package for Node.
+    FromNode,
     Cleaner,
     Breaker,
 }
@@ -37,6 +45,8 @@ impl Kind {
             Kind::Flock => "flock(1)",
             Kind::Python => "python",
             Kind::Node => "node",
+            Kind::FromPython => "from python",
+            Kind::FromNode => "from node",
             Kind::Cleaner => "cleaner",
             Kind::Breaker => "breaker",
         }
@@ -58,6 +68,8 @@ pub struct Programs {
     pub tenure: Option<PathBuf>,
     python: Option<PathBuf>,
     node: bool,
+    from_python: Option<PathBuf>,
+    from_node: bool,
     flock: bool,
     /// May it make pid namespaces?
     pub namespaces: bool,
@@ -79,6 +91,8 @@ impl Programs {
             tenure: says(Command::new(&tenure).arg("--version")).map(|_| tenure),
             python: python.map(PathBuf::from),
             node: has("node"),
+            from_python: std::env::var_os(FROM_PYTHON).map(PathBuf::from),
+            from_node: std::env::var_os(FROM_NODE).is_some(),
             flock: has("flock"),
             namespaces: tenure_tests::is_root() && has("unshare"),
             torture,
@@ -87,6 +101,8 @@ impl Programs {
             ("tenure", programs.tenure.is_some()),
             ("python3", programs.python.is_some()),
             ("node", programs.node),
+            ("the package for Python: TORTURE_PYTHON names a Python that has it", programs.from_python.is_some()),
+            ("the package for Node: TORTURE_NODE names a folder that has it", programs.from_node),
             ("flock(1)", programs.flock),
             ("pid namespaces: they take root and unshare(1)", programs.namespaces),
         ] {
@@ -122,6 +138,12 @@ impl Programs {
         }
         if self.node && matches!(phase, Phase::Careful | Phase::Seed) {
             others.push(Kind::Node);
+        }
+        if self.from_python.is_some() && matches!(phase, Phase::Careful | Phase::Natives) {
+            others.extend([Kind::FromPython, Kind::FromPython]);
+        }
+        if self.from_node && matches!(phase, Phase::Careful | Phase::Natives) {
+            others.extend([Kind::FromNode, Kind::FromNode]);
         }
         if phase.cleaned() {
             others.push(Kind::Cleaner);
@@ -170,6 +192,16 @@ impl Programs {
             Kind::Python => {
                 let mut command = Command::new(self.python.as_ref().unwrap());
                 command.arg(foreign("foreign/torture.py")).env("TORTURE_SEED", foreign("../tenure-tests/foreign"));
+                command
+            }
+            Kind::FromPython => {
+                let mut command = Command::new(self.from_python.as_ref().unwrap());
+                command.arg(foreign("bindings/torture.py"));
+                command
+            }
+            Kind::FromNode => {
+                let mut command = Command::new("node");
+                command.arg(foreign("bindings/torture.mjs"));
                 command
             }
             Kind::Node => {

@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Server, address, output};
+use super::{Server, address, make_certificates};
 use crate::{has, needs, until};
 
 /// Members that elect a leader within half a second.
@@ -63,26 +63,12 @@ impl Cluster {
         let more = more.iter().map(|word| (*word).to_owned()).collect();
         let mut cluster = Cluster { members, folder, more, also: also.map(str::to_owned), tls };
         if tls {
-            cluster.make_certificates();
+            make_certificates(cluster.folder.path(), &cluster.members[0].address);
         }
         for at in 0..count {
             cluster.run(at);
         }
         cluster
-    }
-
-    fn make_certificates(&self) {
-        let dir = self.folder.path();
-        let config = format!("subjectAltName=IP:{}\nextendedKeyUsage=serverAuth,clientAuth\n", self.members[0].address);
-        std::fs::write(dir.join("ext"), config).unwrap();
-        let openssl = |words: &str| output(Command::new("openssl").args(words.split_whitespace()).current_dir(dir));
-        openssl("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -subj /CN=ca -days 2");
-        for name in ["server", "client"] {
-            openssl(&format!("req -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.csr -subj /CN={name}"));
-            openssl(&format!(
-                "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out {name}.pem -days 2 -extfile ext"
-            ));
-        }
     }
 
     fn client_url(&self, at: usize) -> String {

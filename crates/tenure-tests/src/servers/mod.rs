@@ -92,3 +92,18 @@ pub fn output(command: &mut Command) -> String {
     assert!(output.status.success(), "{command:?}: {}{}", text(&output.stdout), text(&output.stderr));
     text(&output.stdout)
 }
+
+/// A certificate of an authority, and by it those of a server at `address` and of a client: `ca.pem`, `server.pem`,
+/// `server.key`, `client.pem`, `client.key`.
+fn make_certificates(dir: &std::path::Path, address: &str) {
+    let config = format!("subjectAltName=IP:{address}\nextendedKeyUsage=serverAuth,clientAuth\n");
+    std::fs::write(dir.join("ext"), config).unwrap();
+    let openssl = |words: &str| output(Command::new("openssl").args(words.split_whitespace()).current_dir(dir));
+    openssl("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -subj /CN=ca -days 2");
+    for name in ["server", "client"] {
+        openssl(&format!("req -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.csr -subj /CN={name}"));
+        openssl(&format!(
+            "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out {name}.pem -days 2 -extfile ext"
+        ));
+    }
+}

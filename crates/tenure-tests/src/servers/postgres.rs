@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::{Server, address, output};
+use super::{Server, address, make_certificates, output};
 use crate::{has, is_root, needs, until};
 
 /// Who owns the files: the server refuses to run as root.
@@ -41,6 +41,16 @@ fn own(path: &Path) {
     }
 }
 
+/// A folder with the data of a new server in it.
+fn made() -> TempDir {
+    let folder = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
+    own(folder.path());
+    let mut initdb = as_owner(programs().unwrap().join("initdb"));
+    initdb.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "-D"]);
+    output(initdb.arg(folder.path().join("data")));
+    folder
+}
+
 pub struct Postgres {
     address: String,
     folder: TempDir,
@@ -48,6 +58,8 @@ pub struct Postgres {
     more: Vec<String>,
     /// Where it listens too.
     also: Option<String>,
+    /// It wants TLS, and a certificate of its clients.
+    tls: bool,
 }
 
 impl Postgres {
@@ -65,19 +77,37 @@ impl Postgres {
         Postgres::start_as(&[], Some(also))
     }
 
+    /// One that lets nobody in without TLS and a certificate: `ca.pem`, `client.pem` and `client.key` at
+    /// [`path`](Postgres::path).
+    pub fn start_with_tls() -> Postgres {
+        let (folder, address) = (made(), address());
+        make_certificates(folder.path(), &address);
+        let file = |name: &str| folder.path().join(name).display().to_string();
+        if is_root() {
+            output(Command::new("chown").args([OWNER, &file("server.key")]));
+        }
+        std::fs::write(file("data/pg_hba.conf"), "hostssl all all 0.0.0.0/0 trust clientcert=verify-ca\n").unwrap();
+        let more = [("cert", "server.pem"), ("key", "server.key"), ("ca", "ca.pem")];
+        let more = more.map(|(what, name)| format!("ssl_{what}_file={}", file(name)));
+        let more = more.into_iter().chain(["ssl=on".to_owned()]).collect();
+        let mut postgres = Postgres { address, folder, server: None, more, also: None, tls: true };
+        postgres.run();
+        postgres
+    }
+
     fn start_as(settings: &[&str], also: Option<&str>) -> Postgres {
-        let folder = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
-        own(folder.path());
-        let mut initdb = as_owner(programs().unwrap().join("initdb"));
-        initdb.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "-D"]);
-        output(initdb.arg(folder.path().join("data")));
-        Postgres::of(folder, settings, also)
+        Postgres::of(made(), settings, also)
+    }
+
+    /// A file beside its data.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     fn of(folder: TempDir, settings: &[&str], also: Option<&str>) -> Postgres {
         let also = also.map(str::to_owned);
         let more = settings.iter().map(|word| (*word).to_owned()).collect();
-        let mut postgres = Postgres { address: address(), folder, server: None, more, also };
+        let mut postgres = Postgres { address: address(), folder, server: None, more, also, tls: false };
         postgres.run();
         postgres
     }
@@ -113,7 +143,12 @@ impl Postgres {
 
     /// `psql` as the superuser.
     pub fn psql(&self) -> Command {
-        psql_at(&self.address, 5432)
+        let mut psql = psql_at(&self.address, 5432);
+        if self.tls {
+            psql.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", self.path("ca.pem"));
+            psql.env("PGSSLCERT", self.path("client.pem")).env("PGSSLKEY", self.path("client.key"));
+        }
+        psql
     }
 
     /// The answer to a statement.

@@ -104,7 +104,6 @@ impl Ask {
     }
 
     /// The outcome, or `waker` is woken when there is one.
-    #[cfg(feature = "tokio")]
     pub(crate) fn poll(&self, waker: &Waker) -> Option<Result<Arc<Hold>>> {
         let mut state = self.state();
         let outcome = state.take();
@@ -115,7 +114,6 @@ impl Ask {
     }
 
     /// Gives up: nothing is held for this ask from here on. What had been granted by then comes back.
-    #[cfg(feature = "tokio")]
     pub(crate) fn give_up(&self) -> Option<Result<Arc<Hold>>> {
         let mut state = self.state();
         let outcome = state.take();

@@ -54,9 +54,7 @@ pub use self::url::{Scheme, below, scheme};
 pub(crate) use self::ask::Ask;
 pub(crate) use self::hold::Hold;
 use self::lease::BootTime;
-#[cfg(feature = "tokio")]
-pub(crate) use self::lock::Begun;
-pub(crate) use self::lock::EngineLock;
+pub(crate) use self::lock::{Begun, EngineLock};
 use self::url::Url;
 use crate::error::{Error, Kind, Result};
 use crate::inspect::Inspection;

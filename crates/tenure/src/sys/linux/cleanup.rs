@@ -6,6 +6,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use super::fs::{Dir, File, Name};
@@ -20,6 +21,8 @@ const SIGNALS: [i32; 5] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQ
 static TABLE: Table<Entry> = Table::new();
 /// The process that the table speaks of: a forked child removes nothing of its parent's.
 static OWNER: AtomicI32 = AtomicI32::new(0);
+/// The handlers that ours stand before, by the place of their signal in `SIGNALS`. Set once: a handler reads it.
+static BEHIND: [OnceLock<libc::sigaction>; SIGNALS.len()] = [const { OnceLock::new() }; SIGNALS.len()];
 
 struct Entry {
     dir: AtomicI32,
@@ -93,25 +96,9 @@ pub(crate) fn install_cleanup() -> io::Result<()> {
         return Ok(());
     }
     for signal in SIGNALS {
-        let mut present = MaybeUninit::<libc::sigaction>::zeroed();
-        // SAFETY: asks only; `present` is on this stack and large enough.
-        if unsafe { libc::sigaction(signal, ptr::null(), present.as_mut_ptr()) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: zeroed is a valid sigaction, and the call has filled it.
-        let present = unsafe { present.assume_init() };
         // The program's own handler decides what becomes of the process, and an ignored signal ends nothing.
-        if present.sa_sigaction != libc::SIG_DFL {
-            continue;
-        }
-        let handler: extern "C" fn(i32) = on_signal;
-        // SAFETY: all zeroes is a valid sigaction: an empty mask and no flags.
-        let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-        action.sa_sigaction = handler as usize;
-        action.sa_flags = libc::SA_ONSTACK | libc::SA_RESTART;
-        // SAFETY: `on_signal` does only what a handler may: atomics and the calls that signal-safety(7) lists.
-        if unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) } != 0 {
-            return Err(io::Error::last_os_error());
+        if present(signal)?.sa_sigaction == libc::SIG_DFL {
+            set_ours(signal)?;
         }
     }
     // SAFETY: `at_exit` touches nothing that exit(3) may have torn down: a table that is never freed.
@@ -121,14 +108,59 @@ pub(crate) fn install_cleanup() -> io::Result<()> {
     Ok(())
 }
 
+/// Installs ours before the handlers of `signals` as well, which are known to end the process.
+pub(crate) fn install_cleanup_over(signals: &[i32]) -> io::Result<()> {
+    install_cleanup()?;
+    for (signal, behind) in SIGNALS.iter().zip(&BEHIND).filter(|(signal, _)| signals.contains(signal)) {
+        let present = present(*signal)?;
+        if !matches!(present.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN) && present.sa_sigaction != ours() {
+            // Before ours is set: it may be called at once. There is room for one.
+            if behind.get_or_init(|| present).sa_sigaction == present.sa_sigaction {
+                set_ours(*signal)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn ours() -> libc::sighandler_t {
+    let handler: extern "C" fn(i32) = on_signal;
+    handler as usize
+}
+
+fn present(signal: i32) -> io::Result<libc::sigaction> {
+    let mut present = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: asks only; `present` is on this stack and large enough.
+    if unsafe { libc::sigaction(signal, ptr::null(), present.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: zeroed is a valid sigaction, and the call has filled it.
+    Ok(unsafe { present.assume_init() })
+}
+
+fn set_ours(signal: i32) -> io::Result<()> {
+    // SAFETY: all zeroes is a valid sigaction: an empty mask and no flags.
+    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    action.sa_sigaction = ours();
+    action.sa_flags = libc::SA_ONSTACK | libc::SA_RESTART;
+    // SAFETY: `on_signal` does only what a handler may: atomics and the calls that signal-safety(7) lists.
+    if unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 extern "C" fn on_signal(signal: i32) {
     remove_all();
-    // SAFETY: async-signal-safe calls. The signal is blocked while its handler runs: raised, it arrives on return, at
-    // the default action, and ends the process with the status that it would have had.
+    let behind = SIGNALS.iter().position(|known| *known == signal).and_then(|at| BEHIND[at].get());
+    // SAFETY: async-signal-safe calls, and a read of what was set once. The signal is blocked while its handler runs:
+    // raised, it arrives on return, at the handler that ours stands before or at the default action, and ends the
+    // process with the status that it would have had.
     unsafe {
         let mut action: libc::sigaction = MaybeUninit::zeroed().assume_init();
         action.sa_sigaction = libc::SIG_DFL;
-        libc::sigaction(signal, &raw const action, ptr::null_mut());
+        let next = behind.map_or(&raw const action, ptr::from_ref);
+        libc::sigaction(signal, next, ptr::null_mut());
         libc::raise(signal);
     }
 }

@@ -104,6 +104,13 @@ impl Dir {
         }
     }
 
+    /// Which of the mounts it was reached through. 0 where the kernel does not tell (before Linux 5.8).
+    pub(crate) fn mount(&self) -> io::Result<u64> {
+        use rustix::fs::StatxFlags;
+        let found = rustix::fs::statx(&self.0, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+        Ok(if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 { 0 } else { found.stx_mnt_id })
+    }
+
     /// May this user make and remove files here?
     pub(crate) fn may_write(&self) -> bool {
         rustix::fs::accessat(
@@ -287,6 +294,36 @@ impl File {
         Ok(retry_on_intr(|| rustix::fs::flock(&*self.fd, FlockOperation::Unlock))?)
     }
 
+    /// Says that somebody waits for this file's lock, for as long as the mark lives: [`has_waiters`](File::has_waiters).
+    /// Where byte ranges cannot be locked nobody hears of it.
+    pub(crate) fn mark_waiting(&self) -> WaitingMark<'_> {
+        let _ = self.range_lock(libc::F_OFD_SETLK, libc::F_RDLCK);
+        WaitingMark(self)
+    }
+
+    /// Has anybody marked that they wait, by another open file than this one? No, where that cannot be asked.
+    pub(crate) fn has_waiters(&self) -> bool {
+        // Asked for writing, which a lock for reading is in the way of.
+        self.range_lock(libc::F_OFD_GETLK, libc::F_WRLCK).is_ok_and(|found| found != libc::F_UNLCK)
+    }
+
+    /// The kind of lock that the call leaves in its argument.
+    fn range_lock(&self, command: libc::c_int, kind: libc::c_int) -> io::Result<libc::c_int> {
+        /// Far behind every record.
+        const MARK: i64 = 1 << 62;
+        // SAFETY: `flock` is plain data, for which zeros are a valid value; `l_pid` must be zero here.
+        let mut range: libc::flock = unsafe { std::mem::zeroed() };
+        range.l_type = kind as libc::c_short;
+        range.l_whence = libc::SEEK_SET as libc::c_short;
+        range.l_start = MARK;
+        range.l_len = 1;
+        // SAFETY: `self` keeps the descriptor open, and these commands read and write one `flock`, which outlives the call.
+        match unsafe { libc::fcntl(self.fd.as_raw_fd(), command, &raw mut range) } {
+            0 => Ok(libc::c_int::from(range.l_type)),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// Reads from the start, until `buffer` is full or the file ends.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;
@@ -352,6 +389,16 @@ impl File {
     }
 }
 
+/// Of a [`File`] whose lock somebody waits for. It goes with the process as well.
+#[derive(Debug)]
+pub(crate) struct WaitingMark<'a>(&'a File);
+
+impl Drop for WaitingMark<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.range_lock(libc::F_OFD_SETLK, libc::F_UNLCK);
+    }
+}
+
 impl Drop for File {
     fn drop(&mut self) {
         if self.generation == fork::generation() {
@@ -409,10 +456,10 @@ pub(crate) fn kernel_locks() -> io::Result<(String, bool)> {
 
 /// `mountinfo`'s line for the mount that a folder is on, by the mount's id (`statx(2)`).
 pub(crate) fn mount_line(dir: &Dir) -> Option<String> {
-    let found = rustix::fs::statx(&dir.0, c"", AtFlags::EMPTY_PATH, rustix::fs::StatxFlags::MNT_ID).ok()?;
+    let mount = dir.mount().ok()?;
     // The name of some other mount need not be UTF-8.
     let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
-    crate::kernel_locks::mount_line(&String::from_utf8_lossy(&mounts), found.stx_mnt_id).map(str::to_owned)
+    crate::kernel_locks::mount_line(&String::from_utf8_lossy(&mounts), mount).map(str::to_owned)
 }
 
 fn brief(dir: impl AsFd, name: &CStr, flags: AtFlags) -> rustix::io::Result<Brief> {

@@ -67,6 +67,10 @@ impl Dir {
         match *self {}
     }
 
+    pub(crate) fn mount(&self) -> io::Result<u64> {
+        match *self {}
+    }
+
     pub(crate) fn may_write(&self) -> bool {
         match *self {}
     }
@@ -153,6 +157,15 @@ impl File {
         match *self {}
     }
 
+    /// That others wait delays, and changes nothing else.
+    pub(crate) fn mark_waiting(&self) -> WaitingMark {
+        WaitingMark
+    }
+
+    pub(crate) fn has_waiters(&self) -> bool {
+        false
+    }
+
     pub(crate) fn unlock(&self) -> io::Result<()> {
         match *self {}
     }
@@ -226,3 +239,6 @@ impl HeldCell {
 pub(crate) fn enter_held(dir: &Dir, _name: &Name, _id: FileId, _file: &File, _offset: u64) -> Option<HeldCell> {
     match *dir {}
 }
+
+#[derive(Debug)]
+pub(crate) struct WaitingMark;

@@ -11,6 +11,10 @@ pub(crate) fn install_cleanup() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+pub(crate) fn install_cleanup_over(_signals: &[i32]) -> io::Result<()> {
+    install_cleanup()
+}
+
 /// No fork is known of.
 pub(crate) fn generation() -> u64 {
     1

@@ -100,6 +100,10 @@ impl Dir {
         Ok(self.stat_at(name)?.as_ref().map(Stat::brief))
     }
 
+    pub(crate) fn mount(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+
     pub(crate) fn may_write(&self) -> bool {
         true
     }
@@ -262,6 +266,15 @@ impl File {
 
     fn what(&self, kind: LockKind) -> String {
         format!("a file {kind:?}")
+    }
+
+    /// That others wait delays, and changes nothing else.
+    pub(crate) fn mark_waiting(&self) -> WaitingMark {
+        WaitingMark
+    }
+
+    pub(crate) fn has_waiters(&self) -> bool {
+        false
     }
 
     pub(crate) fn unlock(&self) -> io::Result<()> {
@@ -428,3 +441,6 @@ pub(crate) fn pause(_time: Duration) {
     let since = world::with(|world| world.kernel.changes);
     world::changed(since);
 }
+
+#[derive(Debug)]
+pub(crate) struct WaitingMark;

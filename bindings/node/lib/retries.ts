@@ -1,0 +1,34 @@
+/** How often, and after which pauses, a package that polls tries again. */
+export interface Retries {
+  retries?: number | undefined;
+  factor?: number | undefined;
+  minTimeout?: number | undefined;
+  maxTimeout?: number | undefined;
+  randomize?: boolean | undefined;
+}
+
+/** @internal Its pauses in milliseconds, one after the other. */
+export function* pauses(options: Retries & { retries: number; factor: number; minTimeout: number }): Generator<number> {
+  const { retries, factor, minTimeout, maxTimeout = Infinity, randomize = false } = options;
+  for (let attempt = 0; attempt < retries; attempt++) {
+    const spread = randomize ? 1 + Math.random() : 1;
+    yield Math.min(maxTimeout, Math.round(spread * minTimeout * factor ** attempt));
+  }
+}
+
+/** @internal How long all of them take together: a wait that is woken needs only that. */
+export function total(options: Retries & { retries: number; factor: number; minTimeout: number }): number {
+  if (options.retries === Infinity) return Infinity;
+  let sum = 0;
+  for (const pause of pauses(options)) {
+    sum += pause;
+    if (sum > Number.MAX_SAFE_INTEGER) return Infinity;
+  }
+  return sum;
+}
+
+/** @internal The target whose lock file a caller has named. */
+export function targetOf(lockFile: string): string {
+  if (lockFile.endsWith(".lock") && !lockFile.endsWith("/.lock")) return lockFile.slice(0, -".lock".length);
+  throw new TypeError(`a lock file's name ends in .lock here: ${lockFile}`);
+}

@@ -1,0 +1,26 @@
+// Writes dist/*.mjs and dist/*.d.mts: ES modules that name what the CommonJS ones export, so that there is one copy of
+// the code, and of what is held, for both kinds of import.
+import { writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+
+const require = createRequire(import.meta.url);
+
+for (const module of ["index", "session-write-lock", "file-lock", "proper-lockfile"]) {
+  const exported = require(`./dist/${module}.js`);
+  // proper-lockfile's module is a function, which is its default export as well.
+  const isDefault = typeof exported === "function";
+  const names = Object.keys(exported).join(", ");
+  const lines = [`import all from "./${module}.js";`, `export const { ${names} } = all;`];
+  const types = isDefault
+    ? [
+        `import all from "./${module}.js";`,
+        `export const { ${names} }: typeof all;`,
+        ...["RetryOptions", "CheckOptions", "UnlockOptions", "LockOptions"].map(
+          (name) => `export type ${name} = all.${name};`,
+        ),
+      ]
+    : [`export * from "./${module}.js";`];
+  if (isDefault) for (const text of [lines, types]) text.push("export default all;");
+  writeFileSync(`dist/${module}.mjs`, `${lines.join("\n")}\n`);
+  writeFileSync(`dist/${module}.d.mts`, `${types.join("\n")}\n`);
+}

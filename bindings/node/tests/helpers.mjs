@@ -1,0 +1,86 @@
+// What the tests share: folders that go away, and processes that do what they are told, a line for each.
+import { spawn } from "node:child_process";
+import { mkdtempSync, realpathSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+/** Packages that are no part of ours are installed there. */
+export const peers = createRequire(pathToFileURL(join(process.env.TENURE_PEERS, "package.json")));
+
+export function folder(t) {
+  const path = realpathSync(mkdtempSync(join(tmpdir(), "tenure-node-")));
+  t.after(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+}
+
+/** A process that answers each line that it is sent with one line: see actor.mjs. */
+export class Actor {
+  #answers = [];
+  #asked = [];
+
+  /** `of`: whose locks it uses; `wrapped`: a program and its words before Node's. */
+  constructor(t, of = "tenure", { script = "actor.mjs", wrapped = [] } = {}) {
+    const words = [...wrapped, process.execPath, fileURLToPath(new URL(script, import.meta.url)), of];
+    this.child = spawn(words[0], words.slice(1), { stdio: ["pipe", "pipe", "pipe"] });
+    this.stderr = "";
+    this.child.stderr.on("data", (data) => (this.stderr += data));
+    this.child.stdin.on("error", () => {});
+    this.ended = new Promise((resolve) => {
+      this.child.on("close", (code, signal) => {
+        resolve({ code, signal });
+        for (const { reject } of this.#asked.splice(0)) reject(new Error(`it ended: ${code ?? signal} ${this.stderr}`));
+      });
+    });
+    createInterface({ input: this.child.stdout }).on("line", (line) => {
+      const answer = JSON.parse(line);
+      const asked = this.#asked.shift();
+      if (asked) asked.resolve(answer);
+      else this.#answers.push(answer);
+    });
+    t.after(() => this.child.kill("SIGKILL"));
+  }
+
+  get pid() {
+    return this.child.pid;
+  }
+
+  tell(command, words = {}) {
+    this.child.stdin.write(`${JSON.stringify({ do: command, ...words })}\n`);
+  }
+
+  hear() {
+    const answer = this.#answers.shift();
+    if (answer !== undefined) return Promise.resolve(answer);
+    return new Promise((resolve, reject) => this.#asked.push({ resolve, reject }));
+  }
+
+  ask(command, words) {
+    this.tell(command, words);
+    return this.hear();
+  }
+
+  async must(command, words) {
+    const answer = await this.ask(command, words);
+    if (answer.error) throw new Error(`${command}: ${JSON.stringify(answer.error)}`);
+    return answer;
+  }
+
+  async kill(signal = "SIGKILL") {
+    this.child.kill(signal);
+    return await this.ended;
+  }
+}
+
+/** Keeps the test's process alive, which what is told of a held lock does not. */
+export function awake(t) {
+  const timer = setInterval(() => {}, 1000);
+  t.after(() => clearInterval(timer));
+}
+
+/** Until `is` holds: by looking again and again, for as long as the test may run. */
+export async function until(is) {
+  while (!(await is())) await new Promise((resolve) => setTimeout(resolve, 5));
+}

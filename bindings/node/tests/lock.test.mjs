@@ -1,0 +1,261 @@
+// `lock`, `withLock` and the handle, in one process.
+import { strict as assert } from "node:assert";
+import { once, setMaxListeners } from "node:events";
+import { existsSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { test } from "node:test";
+import { pathToFileURL } from "node:url";
+
+import { Held, inspect, Lock, lock, TenureError, withLock } from "tenure";
+
+import { Actor, awake, folder, until } from "./helpers.mjs";
+
+const busy = { code: "TENURE_BUSY" };
+
+test("a lock is held, shown, and gone with its release", async (t) => {
+  const path = `${folder(t)}/t`;
+  const held = await lock(path, { label: "a label" });
+  assert(held instanceof Held);
+  assert.equal(held.path, path);
+  assert.equal(held.lockFile, `${path}.lock`);
+  const record = JSON.parse(readFileSync(held.lockFile, "utf8"));
+  assert.equal(record.pid, process.pid);
+  assert.equal(record.tenure.label, "a label");
+  assert.equal(record.tenure.fence, held.fence);
+  assert.deepEqual(held.previous, { crashed: false, holder: undefined });
+  held.setLabel("another");
+  assert.equal(inspect(path).holder.label, "another");
+  held.check();
+  await held.release();
+  assert(!existsSync(held.lockFile));
+  assert.equal(inspect(path).state, "free");
+  await held.release();
+  assert.throws(() => held.check(), { code: "TENURE_LOST", path });
+  const next = await lock(path);
+  assert(next.fence > held.fence);
+  next.releaseSync();
+});
+
+test("an error says who holds, where, and what to do", async (t) => {
+  const path = `${folder(t)}/t`;
+  const before = Date.now();
+  const held = await lock(path, { label: "run 7" });
+  const error = await lock(path, { timeout: 30 }).catch((error) => error);
+  assert(error instanceof TenureError && error instanceof Error);
+  assert.equal(error.code, "TENURE_BUSY");
+  assert.equal(error.path, path);
+  assert(error.waited >= 30);
+  assert.match(error.hint, /tenure status/);
+  assert.match(error.message, /^.*\/t: the lock is held by pid \d+ ".*" \(run 7\) for .*waited .*; /);
+  const { holder } = error;
+  assert.equal(holder.pid, process.pid);
+  assert.match(holder.command, /node/);
+  assert.equal(holder.label, "run 7");
+  assert.equal(holder.liveness, "alive");
+  assert(holder.since >= before - 1 && holder.since <= Date.now());
+  await held.release();
+});
+
+test("a path may be a URL or bytes, and must be a target", async (t) => {
+  const dir = folder(t);
+  const held = await lock(pathToFileURL(`${dir}/a b`));
+  await assert.rejects(lock(Buffer.from(`${dir}/a b`), { timeout: 0 }), busy);
+  await held.release();
+  await assert.rejects(lock(`${dir}/`), { code: "TENURE_INVALID_TARGET" });
+  await assert.rejects(lock(`${dir}/none/t`, { createParents: false }), { code: "TENURE_CANNOT_CREATE", errno: 2 });
+  await assert.rejects(lock(`${dir}/t`, { style: "other" }), /'lock-file' or 'flock'/);
+  await assert.rejects(lock(`${dir}/t`, { timeout: NaN }), TypeError);
+  writeFileSync(`${dir}/yarn.lock`, "# yarn\n");
+  await assert.rejects(lock(`${dir}/yarn`), { code: "TENURE_IN_THE_WAY" });
+  assert.equal(readFileSync(`${dir}/yarn.lock`, "utf8"), "# yarn\n");
+});
+
+test("two tasks exclude each other, in the order of their coming", async (t) => {
+  const path = `${folder(t)}/t`;
+  const opened = new Lock(path);
+  const held = await opened.acquire();
+  assert.throws(() => opened.acquireSync(), busy);
+  const order = [];
+  let inside = 0;
+  const tasks = Array.from({ length: 50 }, async (_, n) => {
+    await withLock(path, async () => {
+      assert.equal(++inside, 1);
+      order.push(n);
+      await new Promise(setImmediate);
+      inside--;
+    });
+  });
+  await held.release();
+  await Promise.all(tasks);
+  assert.deepEqual(order, [...order].sort((a, b) => a - b));
+  assert.equal(order.length, 50);
+});
+
+test("reentrant: shared within the process until the last release", async (t) => {
+  const path = `${folder(t)}/t`;
+  const options = { reentrant: true, timeout: 0 };
+  const one = await lock(path, options);
+  const two = await lock(path, options);
+  assert.equal(one.fence, two.fence);
+  await assert.rejects(lock(path, { timeout: 0 }), busy, "who did not ask for it waits");
+  await one.release();
+  two.check();
+  assert(existsSync(`${path}.lock`));
+  await two.release();
+  assert(!existsSync(`${path}.lock`));
+});
+
+test("withLock releases whatever comes of it", async (t) => {
+  const path = `${folder(t)}/t`;
+  assert.equal(await withLock(path, { timeout: 0 }, (held) => held.fence > 0 && "done"), "done");
+  await assert.rejects(withLock(path, async () => { throw new Error("mine"); }), /^Error: mine$/);
+  const removed = withLock(path, async (held) => { rmSync(held.lockFile); throw new Error("mine"); });
+  await assert.rejects(removed, /^Error: mine$/, "the body's error is the one that is told");
+  assert.equal(inspect(path).state, "free");
+  await assert.rejects(withLock(path, {}), TypeError);
+});
+
+test("an abort ends a wait at once, and nothing is left held", async (t) => {
+  const path = `${folder(t)}/t`;
+  const reason = new Error("not any more");
+  await assert.rejects(lock(path, { signal: AbortSignal.abort(reason) }), (error) => error === reason);
+  assert(!existsSync(`${path}.lock`));
+  const held = await lock(path);
+  const control = new AbortController();
+  const waiting = lock(path, { signal: control.signal });
+  const behind = lock(path);
+  control.abort(reason);
+  await assert.rejects(waiting, (error) => error === reason);
+  await held.release();
+  // Had the aborted one kept its place, this would wait for ever.
+  await (await behind).release();
+  assert.equal(inspect(path).state, "free");
+  await assert.rejects(lock(path, { signal: AbortSignal.timeout(5) }).then((held) => {
+    const other = lock(path, { signal: AbortSignal.timeout(20) });
+    return other.finally(() => held.release());
+  }), { name: "TimeoutError" });
+});
+
+test("an abort and a grant at one time: one of the two, and nothing is left", async (t) => {
+  const path = `${folder(t)}/t`;
+  const outcomes = { granted: 0, aborted: 0 };
+  for (let round = 0; round < 300; round++) {
+    const held = await lock(path);
+    const control = new AbortController();
+    const waiting = lock(path, { signal: control.signal });
+    const settled = waiting.then(
+      (granted) => { outcomes.granted++; return granted.release(); },
+      (error) => { outcomes.aborted++; assert.equal(error.name, "AbortError"); },
+    );
+    const first = [() => held.release(), () => control.abort()];
+    if (round % 2) first.reverse();
+    void first[0]();
+    // From the same turn of the loop to a few later.
+    for (let turn = round % 5; turn > 0; turn--) await new Promise(setImmediate);
+    void first[1]();
+    await settled;
+    assert.equal(inspect(path).state, "free");
+  }
+  assert(outcomes.aborted >= 150, "where the abort came first it won");
+});
+
+test("a signal that is used again and again keeps no listeners", async (t) => {
+  const path = `${folder(t)}/t`;
+  const { signal } = new AbortController();
+  let listening = 0;
+  const [add, remove] = [signal.addEventListener, signal.removeEventListener];
+  signal.addEventListener = (...words) => { listening++; add.apply(signal, words); };
+  signal.removeEventListener = (...words) => { listening--; remove.apply(signal, words); };
+  for (let n = 0; n < 5; n++) {
+    const held = await lock(path, { signal });
+    const waiting = lock(path, { signal });
+    assert.equal(listening, 1);
+    await held.release();
+    await (await waiting).release();
+    assert.equal(listening, 0);
+  }
+});
+
+test("a loss is told, by the promise and by the event", async (t) => {
+  awake(t);
+  const path = `${folder(t)}/t`;
+  const held = await lock(path);
+  const event = once(held, "lost");
+  const { lost } = held;
+  rmSync(held.lockFile);
+  const [error] = await event;
+  assert.equal(error.code, "TENURE_LOST");
+  assert.equal((await lost).message, error.message);
+  assert.throws(() => held.check(), { code: "TENURE_LOST", hint: /stop/ });
+  await assert.rejects(held.release(), { code: "TENURE_LOST" });
+  const whole = await lock(path);
+  let told = false;
+  whole.lost.then(() => (told = true));
+  await whole.release();
+  await new Promise(setImmediate);
+  assert(!told, "a release is no loss");
+});
+
+test("maxHold tells, and with revoke ends it", async (t) => {
+  awake(t);
+  const path = `${folder(t)}/t`;
+  const reported = await lock(path, { maxHold: 30 });
+  const [overdue] = await once(reported, "overdue");
+  assert.equal(overdue.target, path);
+  assert(overdue.heldFor >= 30 && overdue.maxHold === 30 && overdue.revoked === false);
+  reported.check();
+  await reported.release();
+  const revoked = await lock(path, { maxHold: 30, overrun: "revoke" });
+  const both = Promise.all([revoked.lost, once(revoked, "overdue")]);
+  const [error, [told]] = await both;
+  assert.match(error.message, /revoked/);
+  assert.equal(told.revoked, true);
+  const next = await lock(path, { timeout: 0 });
+  await assert.rejects(revoked.release(), { code: "TENURE_LOST" });
+  next.check();
+  await next.release();
+});
+
+test("flock style excludes flock(1), and shows no lock file", async (t) => {
+  const path = `${folder(t)}/t`;
+  const held = await lock(path, { style: "flock" });
+  assert(existsSync(path) && !existsSync(`${path}.lock`));
+  const { spawnSync } = await import("node:child_process");
+  assert.equal(spawnSync("flock", ["--nonblock", path, "true"]).status, 1);
+  await held.release();
+  assert.equal(spawnSync("flock", ["--nonblock", path, "true"]).status, 0);
+});
+
+test("waits take no thread of libuv's pool", async (t) => {
+  const path = `${folder(t)}/t`;
+  const held = await lock(path);
+  // Far more than the pool's four threads.
+  const control = new AbortController();
+  setMaxListeners(0, control.signal);
+  const waits = Array.from({ length: 64 }, () => lock(path, { signal: control.signal, timeout: 60_000 }));
+  assert.match(await readFile(held.lockFile, "utf8"), /pid/);
+  const threads = readFileSync("/proc/self/status", "utf8").match(/Threads:\s*(\d+)/)[1];
+  assert(Number(threads) < 40, `${threads} threads`);
+  control.abort();
+  assert((await Promise.allSettled(waits)).every(({ status }) => status === "rejected"));
+  await held.release();
+});
+
+test("links are followed in the folder, and never in the last part", async (t) => {
+  const dir = folder(t);
+  const held = await lock(`${dir}/real/t`);
+  symlinkSync(`${dir}/real`, `${dir}/link`);
+  await assert.rejects(lock(`${dir}/link/t`, { timeout: 0 }), busy);
+  symlinkSync(`${dir}/real/t`, `${dir}/other`);
+  await (await lock(`${dir}/other`, { timeout: 0 })).release();
+  await held.release();
+});
+
+test("a handle that nobody keeps stays held", async (t) => {
+  const path = `${folder(t)}/t`;
+  const actor = new Actor(t, path, { script: "forgetful.mjs" });
+  assert.deepEqual(await actor.hear(), { collected: true });
+  await assert.rejects(lock(path, { timeout: 0 }), (error) => error.holder.pid === actor.pid);
+  await actor.kill();
+  await until(() => inspect(path).state === "stale");
+});

@@ -1,0 +1,27 @@
+// The same by `require`: one copy of the code for both.
+import { strict as assert } from "node:assert";
+
+import tenure = require("tenure");
+import fileLock = require("tenure/file-lock");
+import lockfile = require("tenure/proper-lockfile");
+import session = require("tenure/session-write-lock");
+
+const [path = ""] = process.argv.slice(2);
+
+async function main(): Promise<void> {
+  const held: tenure.Held = await tenure.lock(path, { reentrant: true } satisfies tenure.LockOptions);
+  const { lock } = await import("tenure");
+  assert.equal(lock, tenure.lock);
+  const again = await tenure.lock(path, { reentrant: true, timeout: 0 });
+  assert.equal(again.fence, held.fence);
+  await again.release();
+  held.check();
+  await held.release();
+  assert.equal(session.resolveSessionLockMaxHoldFromTimeout({ timeoutMs: Infinity }), 2_147_000_000);
+  const options: lockfile.LockOptions = { realpath: false };
+  lockfile.lockSync(path, options)();
+  const handle: fileLock.FileLockHandle = await fileLock.acquireFileLock(path, {});
+  await handle.release();
+}
+
+void main();

@@ -1,0 +1,65 @@
+// Checked by `tsc --strict` against the installed package, and run.
+import { strict as assert } from "node:assert";
+
+import { type Held, type Holder, inspect, Lock, lock, type LockOptions, TenureError, withLock } from "tenure";
+import { acquireFileLock, type FileLockError, withFileLock } from "tenure/file-lock";
+import lockfile, { check, type LockOptions as ProperOptions, unlock } from "tenure/proper-lockfile";
+import { acquireSessionWriteLock, cleanStaleLockFiles, isPidAlive } from "tenure/session-write-lock";
+
+const [path = ""] = process.argv.slice(2);
+
+const options: LockOptions = { label: "typed", maxHold: 60_000, style: "lock-file" };
+const held: Held = await lock(path, { ...options, timeout: 1000, signal: AbortSignal.timeout(5000) });
+held.on("lost", (error) => console.error(error.hint satisfies string | undefined));
+held.on("overdue", ({ heldFor }) => console.error(heldFor.toFixed()));
+const fence: number = held.fence;
+const before: Holder | undefined = held.previous.holder;
+assert.equal(before, undefined);
+held.check();
+const lost: Promise<TenureError> = held.lost;
+void lost;
+await held.release();
+
+const opened = new Lock(new URL(`file://${path}`));
+{
+  const again = opened.acquireSync();
+  assert(again.fence > fence);
+  assert.equal(inspect(path).state, "held");
+  again.releaseSync();
+}
+
+const answer: number = await withLock(path, async () => 42);
+assert.equal(answer, 42);
+const length: number = await withLock(path, { timeout: 0 }, (one) => one.path.length);
+assert.equal(length, path.length);
+
+try {
+  await withLock(path, async () => lock(path, { timeout: 0 }));
+  assert.fail("it is held");
+} catch (error) {
+  if (!(error instanceof TenureError)) throw error;
+  assert.equal(error.code, "TENURE_BUSY");
+  const pid: number | undefined = error.holder?.pid;
+  assert.equal(pid, process.pid);
+}
+
+const session = await acquireSessionWriteLock({ sessionFile: path, timeoutMs: 1000 });
+assert(isPidAlive(process.pid));
+await session.release();
+const { cleaned } = await cleanStaleLockFiles({ sessionsDir: new URL(".", `file://${path}`).pathname });
+assert.deepEqual(cleaned, []);
+
+const file = await acquireFileLock(path, { retries: { retries: 3, factor: 2, minTimeout: 10 }, stale: 1000 });
+await acquireFileLock(path, { timeoutMs: 0 }).catch((error: FileLockError) => {
+  assert.equal(error.code, "file_lock_timeout");
+});
+await file.release();
+assert.equal(await withFileLock(path, {}, async () => "done"), "done");
+
+await opened.acquire().then((one) => one.release());
+const proper: ProperOptions = { realpath: false, retries: { retries: 2, minTimeout: 10 } };
+const release: () => Promise<void> = await lockfile.lock(path, proper);
+assert.equal(await check(path, { realpath: false }), true);
+await release();
+await lockfile(path, proper);
+await unlock(path, { realpath: false });

@@ -1,0 +1,176 @@
+"""The same for asyncio. A task waits without a thread, so there is no executor."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple, Type, Union
+
+import tenure
+
+from ._base import UNSET_MODE, BaseFileLock, Context, Timeout
+from ._locks import SoftFileLock, UnixFileLock
+
+if TYPE_CHECKING:
+    import concurrent.futures
+    from types import TracebackType
+    from typing import NoReturn
+
+    from typing_extensions import Self
+
+    from tenure import Held
+
+_SYNC = "Use `async with`: acquire/release are coroutines and cannot be awaited in a sync context manager."
+
+
+class AsyncAcquireReturnProxy:
+    """What acquire() answers: an ``async with`` block that releases and does not acquire again."""
+
+    def __init__(self, lock: BaseAsyncFileLock) -> None:
+        self.lock = lock
+
+    async def __aenter__(self) -> BaseAsyncFileLock:
+        return self.lock
+
+    async def __aexit__(
+        self,
+        exc_type: Optional[Type[BaseException]],
+        exc_value: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        await self.lock.release()
+
+
+class BaseAsyncFileLock(BaseFileLock):
+    """What AsyncFileLock and AsyncSoftFileLock share. Not to be made itself.
+
+    ``loop``, ``run_in_executor`` and ``executor`` are taken as filelock takes them, and nothing needs them. All tasks
+    that use one instance share its hold, as all threads do.
+    """
+
+    _in_this = "BaseAsyncFileLock instance in this task"
+
+    def __init__(
+        self,
+        lock_file: Union[str, os.PathLike[str]],
+        timeout: float = -1,
+        mode: int = UNSET_MODE,
+        thread_local: bool = False,
+        *,
+        blocking: bool = True,
+        is_singleton: bool = False,
+        poll_interval: float = 0.05,
+        lifetime: Optional[float] = None,
+        loop: Optional[asyncio.AbstractEventLoop] = None,
+        run_in_executor: bool = True,
+        executor: Optional[concurrent.futures.Executor] = None,
+    ) -> None:
+        if thread_local and run_in_executor:
+            raise ValueError("run_in_executor is not supported when thread_local is True")
+        more: Any = {"blocking": blocking, "is_singleton": is_singleton, "poll_interval": poll_interval}
+        super().__init__(lock_file, timeout, mode, thread_local, lifetime=lifetime, **more)
+        self.loop = loop
+        self.run_in_executor = run_in_executor
+        self.executor = executor
+        self._turn: Optional[Tuple[asyncio.AbstractEventLoop, asyncio.Lock]] = None
+
+    async def acquire(  # type: ignore[override]
+        self,
+        timeout: Optional[float] = None,
+        poll_interval: Optional[float] = None,
+        *,
+        blocking: Optional[bool] = None,
+        cancel_check: Optional[Callable[[], bool]] = None,
+    ) -> AsyncAcquireReturnProxy:
+        """As the synchronous one; the loop goes on meanwhile. A cancelled wait holds nothing."""
+        context = self._now()
+        limit, interval = self._limits(context, timeout, poll_interval, blocking)
+        began = time.monotonic()
+        # One task at a time: the others join its hold.
+        turn = self._my_turn()
+        if turn.locked() and limit >= 0:
+            try:
+                await asyncio.wait_for(turn.acquire(), limit)
+            except asyncio.TimeoutError:
+                raise Timeout(self.lock_file) from None
+        else:
+            await turn.acquire()
+        try:
+            left = limit if limit <= 0 else max(0.0, limit - (time.monotonic() - began))
+            await self._acquire_in_turn(context, left, interval, cancel_check)
+        finally:
+            turn.release()
+        return AsyncAcquireReturnProxy(self)
+
+    def _my_turn(self) -> asyncio.Lock:
+        loop = asyncio.get_running_loop()
+        if self._turn is None or self._turn[0] is not loop:
+            self._turn = (loop, asyncio.Lock())
+        return self._turn[1]
+
+    async def _acquire_in_turn(
+        self, context: Context, limit: float, interval: float, cancel_check: Optional[Callable[[], bool]]
+    ) -> None:
+        if context.held is None:
+            try:
+                try:
+                    held = await self._acquire_held_async(self._lock(context, limit), limit, interval, cancel_check)
+                except tenure.CannotCreate:
+                    self._locks.clear()
+                    held = await self._acquire_held_async(self._lock(context, limit), limit, interval, cancel_check)
+            except (tenure.Busy, tenure.WouldDeadlock) as error:
+                raise self._as_filelock_has_it(error) from None
+            context.held = held
+        context.counter += 1
+
+    @staticmethod
+    async def _acquire_held_async(
+        lock: tenure.Lock, limit: float, interval: float, cancel_check: Optional[Callable[[], bool]]
+    ) -> Held:
+        if cancel_check is None:
+            return await lock.acquire_async(None if limit < 0 else limit)
+        end = float("inf") if limit < 0 else time.monotonic() + limit
+        step = 0.0
+        while True:
+            try:
+                return await lock.acquire_async(step)
+            except tenure.Busy:
+                left = end - time.monotonic()
+                if cancel_check() or left <= 0:
+                    raise
+                step = min(interval, left)
+
+    async def release(self, force: bool = False) -> None:  # type: ignore[override]
+        """As the synchronous one."""
+        super().release(force)
+
+    async def __aenter__(self) -> Self:
+        await self.acquire()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: Optional[Type[BaseException]],
+        exc_value: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        await self.release()
+
+    def __enter__(self) -> NoReturn:
+        raise NotImplementedError(_SYNC)
+
+    def __exit__(self, *_: object) -> NoReturn:
+        raise NotImplementedError(_SYNC)
+
+
+class AsyncUnixFileLock(BaseAsyncFileLock, UnixFileLock):
+    """FileLock for asyncio."""
+
+
+AsyncFileLock = AsyncUnixFileLock
+"""The lock of this platform, for asyncio."""
+
+
+class AsyncSoftFileLock(SoftFileLock, BaseAsyncFileLock):
+    """SoftFileLock for asyncio."""

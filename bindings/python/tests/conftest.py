@@ -1,0 +1,106 @@
+"""What the tests share: other processes that are told what to do by pipes, and a wait for a thing to be so."""
+
+import os
+import select
+import subprocess
+import sys
+import textwrap
+import time
+from typing import Any, Callable, List, Optional
+
+import pytest
+
+PATIENCE = 60.0
+
+PRELUDE = """
+import os, sys
+path = sys.argv[1]
+def say(*words):
+    print(*words, flush=True)
+def hear():
+    line = sys.stdin.readline()
+    if not line:
+        sys.exit(0)
+    return line.strip()
+"""
+
+
+class Other:
+    """A process that runs `code` after PRELUDE, with the path as its argument."""
+
+    def __init__(self, code: str, path: object, *args: object) -> None:
+        words = [sys.executable, "-c", PRELUDE + textwrap.dedent(code), str(path), *map(str, args)]
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        self.unread = b""
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def hear(self, expected: Optional[str] = None) -> str:
+        """Its next line."""
+        stdout = self.process.stdout
+        assert stdout is not None
+        end = time.monotonic() + PATIENCE
+        while b"\n" not in self.unread:
+            ready, _, _ = select.select([stdout], [], [], max(0, end - time.monotonic()))
+            assert ready, f"nothing was said in {PATIENCE} s; expected {expected!r}, there is {self.unread!r}"
+            more = os.read(stdout.fileno(), 65536)
+            assert more, f"it ended ({self.process.wait()}); expected {expected!r}, there is {self.unread!r}"
+            self.unread += more
+        line, self.unread = self.unread.split(b"\n", 1)
+        text = line.decode()
+        if expected is not None:
+            assert text == expected
+        return text
+
+    def tell(self, word: str = "go on") -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(word.encode() + b"\n")
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> int:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.process.wait(PATIENCE)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+@pytest.fixture
+def other() -> Any:
+    """Starts other processes, which end with the test."""
+    started: List[Other] = []
+
+    def start(code: str, path: object, *args: object) -> Other:
+        started.append(Other(code, path, *args))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
+
+
+def until(what: str, is_so: Callable[[], Any]) -> None:
+    """Waits for what no pipe tells."""
+    end = time.monotonic() + PATIENCE
+    while not is_so():
+        assert time.monotonic() < end, f"not within {PATIENCE} s: {what}"
+        time.sleep(0.002)
+
+
+HOLDER = """
+import tenure
+with tenure.Lock(path, label="the holder") as held:
+    say("held", held.fence)
+    hear()
+say("released")
+hear()
+"""

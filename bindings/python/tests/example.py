@@ -1,0 +1,66 @@
+"""What mypy --strict checks beside the package: a program that uses all of it, as a user would write it."""
+
+import asyncio
+import datetime
+from pathlib import Path
+from typing import Optional
+
+import tenure
+import tenure.filelock as filelock
+
+
+def append(path: Path, line: str) -> int:
+    lock = tenure.Lock(path, timeout=10, label="gateway", max_hold=60, overrun="revoke", mode=0o600)
+    with lock as held:
+        if held.previous is not None:
+            since: Optional[datetime.datetime] = held.previous.since
+            print("repairing what", held.previous.pid, "left that began", since)
+        with open(path, "a") as file:
+            file.write(line)
+        held.check()
+        return held.fence
+
+
+def try_it(path: str) -> Optional[tenure.Held]:
+    try:
+        return tenure.Lock(path, style="flock").acquire(timeout=0)
+    except tenure.Busy as busy:
+        holder: Optional[tenure.Holder] = busy.holder
+        print(busy, holder.liveness if holder else "", busy.hint, busy.waited)
+    except tenure.Error as error:
+        print(error.path, error.errno)
+    return None
+
+
+async def tasks(path: Path) -> None:
+    async with tenure.Lock(path) as held:
+        print(held.target, held.lost)
+    held = await tenure.Lock(path).acquire_async(timeout=None)
+    held.release()
+    async with filelock.AsyncFileLock(path, timeout=1) as lock:
+        print(lock.is_locked)
+    async with await filelock.AsyncSoftFileLock(f"{path}.lock").acquire(timeout=1):
+        pass
+
+
+def as_before(path: str) -> None:
+    lock = filelock.FileLock(path, timeout=5, is_singleton=True)
+    with lock, lock.acquire(timeout=1) as again:
+        print(again.lock_counter, lock.held)
+    try:
+        with filelock.SoftFileLock(f"{path}.soft.lock", blocking=False) as soft:
+            print(soft.pid)
+    except filelock.Timeout as timeout:
+        print(timeout.lock_file, timeout.hint)
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "x"
+        append(target, "a line\n")
+        try_it(str(target))
+        asyncio.run(tasks(target))
+        as_before(f"{target}.lock")
+        print(tenure.status(target).state)

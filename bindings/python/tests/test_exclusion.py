@@ -1,0 +1,172 @@
+"""Ours and the real filelock's locks on one path, in processes: who keeps out whom."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import filelock as real
+import pytest
+import tenure
+import tenure.filelock as ours
+from conftest import until
+
+VERSION = tuple(int(part) for part in real.__version__.split(".")[:2])
+
+HOLDER = """
+import {module} as filelock
+lock = filelock.{kind}(path)
+with lock:
+    say("held")
+    hear()
+say("released")
+hear()
+"""
+
+WAITER = """
+import {module} as filelock
+lock = filelock.{kind}(path)
+try:
+    lock.acquire(timeout=0)
+    say("granted at once")
+    lock.release()
+except filelock.Timeout:
+    say("busy")
+with lock:
+    say("held")
+hear()
+"""
+
+COUNTER = """
+import {module} as filelock
+lock = filelock.{kind}(path, poll_interval=0.001)
+for _ in range(100):
+    with lock:
+        number = int(open(sys.argv[2]).read())
+        with open(sys.argv[2], "w") as file:
+            file.write(str(number + 1))
+say("done")
+"""
+
+
+def of(code: str, module: str, kind: str) -> str:
+    return code.format(module=module, kind=kind)
+
+
+PAIRS = [("filelock", "tenure.filelock"), ("tenure.filelock", "filelock"), ("tenure.filelock", "tenure.filelock")]
+
+
+@pytest.mark.parametrize("holds, waits", PAIRS)
+def test_file_locks_exclude_each_other(tmp_path: Path, other: Any, holds: str, waits: str) -> None:
+    path = tmp_path / "x.lock"
+    holder = other(of(HOLDER, holds, "FileLock"), path)
+    holder.hear("held")
+    waiter = other(of(WAITER, waits, "FileLock"), path)
+    waiter.hear("busy")
+    holder.tell()
+    holder.hear("released")
+    waiter.hear("held")
+
+
+@pytest.mark.parametrize("holds, waits", PAIRS)
+def test_a_killed_holder_of_a_file_lock_keeps_nobody_out(tmp_path: Path, other: Any, holds: str, waits: str) -> None:
+    path = tmp_path / "x.lock"
+    holder = other(of(HOLDER, holds, "FileLock"), path)
+    holder.hear("held")
+    waiter = other(of(WAITER, waits, "FileLock"), path)
+    waiter.hear("busy")
+    holder.process.kill()
+    waiter.hear("held")
+
+
+def test_file_locks_of_both_lose_no_update(tmp_path: Path, other: Any) -> None:
+    path, number = tmp_path / "x.lock", tmp_path / "number"
+    number.write_text("0")
+    modules = ["filelock", "tenure.filelock"] * 2
+    counters = [other(of(COUNTER, module, "FileLock"), path, number) for module in modules]
+    for counter in counters:
+        counter.hear("done")
+    assert number.read_text() == "400"
+
+
+def test_soft_locks_of_ours_exclude_each_other_and_natives(tmp_path: Path, other: Any) -> None:
+    path = tmp_path / "x.lock"
+    holder = other(of(HOLDER, "tenure.filelock", "SoftFileLock"), path)
+    holder.hear("held")
+    waiter = other(of(WAITER, "tenure.filelock", "SoftFileLock"), path)
+    waiter.hear("busy")
+    with pytest.raises(tenure.Busy):
+        tenure.Lock(tmp_path / "x").acquire(0)
+    holder.process.kill()
+    waiter.hear("held")
+
+
+def test_their_soft_lock_waits_for_ours(tmp_path: Path, other: Any) -> None:
+    """Longer than the two seconds after which theirs takes an unreadable lock file for stale."""
+    path = tmp_path / "x.lock"
+    lock = ours.SoftFileLock(path)
+    lock.acquire()
+    theirs = other(
+        """
+        import filelock
+        try:
+            filelock.SoftFileLock(path).acquire(timeout=4)
+            say("granted")
+        except filelock.Timeout:
+            say("busy")
+        hear()
+        with filelock.SoftFileLock(path):
+            say("held")
+        """,
+        path,
+    )
+    theirs.hear("busy")
+    assert lock.held is not None and not lock.held.lost
+    lock.release()
+    theirs.tell()
+    theirs.hear("held")
+
+
+@pytest.mark.skipif(VERSION < (3, 22), reason=f"filelock {real.__version__} robs nobody")
+def test_their_soft_lock_robs_ours_when_it_is_stopped(tmp_path: Path, other: Any) -> None:
+    path = tmp_path / "x.lock"
+    holder = other(
+        """
+        import tenure.filelock
+        lock = tenure.filelock.SoftFileLock(path)
+        lock.acquire()
+        say("held")
+        hear()
+        say(lock.held.lost)
+        """,
+        path,
+    )
+    holder.hear("held")
+    holder.signal(signal.SIGSTOP)
+    theirs = real.SoftFileLock(path)
+    theirs.acquire(timeout=60)
+    holder.signal(signal.SIGCONT)
+    holder.tell()
+    holder.hear("True")
+    assert os.path.exists(path)
+    theirs.release()
+
+
+def test_our_soft_lock_against_theirs(tmp_path: Path, other: Any) -> None:
+    path = tmp_path / "x.lock"
+    holder = other(of(HOLDER, "filelock", "SoftFileLock"), path)
+    holder.hear("held")
+    lock = ours.SoftFileLock(path)
+    if VERSION < (3, 22):
+        # Theirs is an empty file that is open: a foreign holder, and waited for.
+        with pytest.raises(ours.Timeout):
+            lock.acquire(timeout=0.05)
+    else:
+        with pytest.raises(tenure.InTheWay):
+            lock.acquire(timeout=0.05)
+    assert not lock.is_locked
+    holder.tell()
+    holder.hear("released")
+    until("their file has gone", lambda: not path.exists())
+    with lock:
+        assert lock.is_locked

@@ -1,0 +1,257 @@
+"""The lock from Python: what it gives, how it refuses, and that a wait lets the other threads run."""
+
+import copy
+import datetime
+import errno
+import gc
+import json
+import os
+import pickle
+import threading
+import time
+from pathlib import Path
+from typing import Any, List
+
+import pytest
+import tenure
+from conftest import HOLDER, until
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "x.jsonl"
+
+
+def test_while_it_is_held_all_can_see_it(path: Path) -> None:
+    lock = tenure.Lock(path, label="the writer")
+    assert not os.path.exists(f"{path}.lock")
+    with lock as held:
+        record = json.loads(Path(f"{path}.lock").read_text())
+        assert record["pid"] == os.getpid() and record["tenure"]["label"] == "the writer"
+        assert json.loads(held.record_json) == record
+        assert record["tenure"]["fence"] == held.fence > 0
+        held.check()
+        assert not held.lost and held.previous is None and held.target == str(path) and not held.shared
+        status = tenure.status(path)
+        assert (status.state, status.style, status.waiters) == ("held", "lock-file", 0)
+        assert status.holder is not None and status.holder.pid == os.getpid()
+        held.set_label("another")
+        label = held.holder.label
+        assert label == "another"
+    assert not os.path.exists(f"{path}.lock")
+    assert held.lost
+    with pytest.raises(tenure.Lost, match="released"):
+        held.check()
+    held.release()  # Does nothing.
+    assert lock.status().state == "free"
+
+
+def test_fences_grow(path: Path) -> None:
+    fences = []
+    for _ in range(3):
+        with tenure.Lock(path) as held:
+            fences.append(held.fence)
+    assert sorted(set(fences)) == fences
+
+
+def test_what_an_acquire_answers_is_a_with_block_too(path: Path) -> None:
+    lock = tenure.Lock(path)
+    with lock.acquire() as held:
+        held.check()
+    assert held.lost
+    held = lock.acquire()
+    del held
+    gc.collect()
+    assert tenure.status(path).state == "free"
+
+
+def test_an_exception_releases_and_goes_on(path: Path) -> None:
+    with pytest.raises(KeyError, match="mine"):
+        with tenure.Lock(path):
+            raise KeyError("mine")
+    assert tenure.status(path).state == "free"
+
+
+def test_busy_says_who(path: Path, other: Any) -> None:
+    holder = other(HOLDER, path)
+    holder.hear()
+    for timeout in (0, 0.05):
+        before = datetime.datetime.now(datetime.timezone.utc)
+        with pytest.raises(tenure.Busy) as caught:
+            tenure.Lock(path).acquire(timeout)
+        error = caught.value
+        assert isinstance(error, tenure.Error) and isinstance(error, TimeoutError) and isinstance(error, OSError)
+        assert error.path == error.filename == str(path)
+        assert error.holder is not None and error.holder.pid == holder.pid
+        assert (error.holder.liveness, error.holder.label, error.holder.native) == ("alive", "the holder", True)
+        assert error.holder.command is not None and "python" in error.holder.command
+        assert error.holder.since is not None and error.holder.since <= before
+        assert error.hint is not None and "tenure status" in error.hint
+        for words in (str(path), f"pid {holder.pid}", "the holder", error.hint):
+            assert words in str(error)
+        assert (error.waited is None) == (timeout == 0)
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again), again.path, again.hint) == (tenure.Busy, str(error), error.path, error.hint)
+    with pytest.raises(tenure.Busy):
+        with tenure.Lock(path, timeout=0):
+            raise AssertionError("it is held")
+    with pytest.raises(tenure.Busy):
+        with tenure.Lock(path, 0.01):
+            raise AssertionError("it is held")
+
+
+def test_each_error_has_its_class(path: Path, tmp_path: Path) -> None:
+    with tenure.Lock(path):
+        with pytest.raises(tenure.WouldDeadlock) as caught:
+            tenure.Lock(path).acquire()
+        assert caught.value.holder is not None and caught.value.holder.pid == os.getpid()
+        # Handed to another thread, it may be waited for.
+        with pytest.raises(tenure.Busy):
+            tenure.Lock(path, deadlock_check=False).acquire(0.01)
+    with pytest.raises(tenure.Unsupported, match="shared"):
+        tenure.Lock(path, shared=True).acquire()
+    with pytest.raises(tenure.InvalidTarget):
+        tenure.Lock("")
+    (tmp_path / "yarn.lock").write_text("# yarn lockfile v1\n")
+    with pytest.raises(tenure.InTheWay):
+        tenure.Lock(tmp_path / "yarn").acquire(1)
+    assert (tmp_path / "yarn.lock").read_text() == "# yarn lockfile v1\n"
+    with pytest.raises(tenure.CannotCreate) as refused:
+        tenure.Lock(tmp_path / "none" / "x", create_parents=False)
+    assert refused.value.errno == errno.ENOENT
+    with pytest.raises(tenure.Error):
+        tenure.Lock("etcd://localhost/x")
+    for wrong in ({"timeout": -1}, {"timeout": float("nan")}, {"style": "soft"}, {"overrun": "kill"}, {"max_hold": -1}):
+        with pytest.raises(ValueError):
+            tenure.Lock(path, **wrong)
+    for odd in ({"timeout": "1"}, {"unknown": 1}, {"path": 7}):
+        with pytest.raises(TypeError):
+            tenure.Lock(**{"path": path, **odd})
+    with pytest.raises(TypeError):
+        pickle.dumps(tenure.Lock(path))
+    with pytest.raises(TypeError):
+        copy.copy(tenure.Lock(path))
+
+
+def test_reentrant_counts(path: Path) -> None:
+    lock = tenure.Lock(path, reentrant=True)
+    with lock as outer:
+        with lock as inner:
+            assert outer.fence == inner.fence
+        outer.check()
+        assert tenure.status(path).state == "held"
+    assert tenure.status(path).state == "free"
+
+
+def test_shares_exclude_holders(path: Path) -> None:
+    share = tenure.Lock(path, style="flock", shared=True, timeout=0)
+    with share as one, tenure.Lock(path, style="flock", shared=True, timeout=0) as two:
+        assert one.shared and two.shared and one.fence == 0
+        with pytest.raises(tenure.Busy):
+            tenure.Lock(path, style="flock").acquire(0)
+    with tenure.Lock(path, style="flock", timeout=0):
+        with pytest.raises(tenure.Busy):
+            share.acquire()
+
+
+def test_a_revoked_lock_is_lost(path: Path) -> None:
+    held = tenure.Lock(path, max_hold=0.05, overrun="revoke").acquire()
+    until("it is revoked", lambda: held.lost)
+    with pytest.raises(tenure.Lost):
+        held.check()
+    with pytest.raises(tenure.Lost):
+        held.release()
+    with pytest.raises(tenure.Lost):
+        with tenure.Lock(path, max_hold=0.05, overrun="revoke") as held:
+            until("it is revoked", lambda: held.lost)
+
+
+def test_a_killed_holder_is_told_of(path: Path, other: Any) -> None:
+    holder = other(HOLDER, path)
+    fence = int(holder.hear().split()[1])
+    granted: List[tenure.Held] = []
+    waiter = threading.Thread(target=lambda: granted.append(tenure.Lock(path).acquire()))
+    waiter.start()
+    until("it waits", lambda: tenure.status(path).waiters == 1)
+    holder.kill()
+    waiter.join()
+    (held,) = granted
+    assert held.previous is not None and held.previous.pid == holder.pid and held.fence > fence
+    held.release()
+    assert tenure.Lock(path).acquire(0).previous is None
+
+
+def test_other_threads_run_while_one_waits(path: Path, other: Any) -> None:
+    holder = other(HOLDER, path)
+    holder.hear()
+    granted: List[tenure.Held] = []
+    threads = [threading.Thread(target=lambda: granted.append(tenure.Lock(path).acquire())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    # This very loop is another thread that runs.
+    until("they wait", lambda: tenure.status(path).waiters == 1)
+    holder.tell()
+    holder.hear("released")
+    for count in range(3):
+        until("the next one's turn", lambda: len(granted) == count + 1)
+        granted[count].release()
+    for thread in threads:
+        thread.join()
+
+
+def test_threads_exclude_each_other(path: Path) -> None:
+    lock = tenure.Lock(path)
+    inside = 0
+
+    def work() -> None:
+        nonlocal inside
+        for _ in range(100):
+            with lock as held:
+                inside += 1
+                assert inside == 1
+                held.check()
+                time.sleep(0)
+                inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert inside == 0 and tenure.status(path).state == "free"
+
+
+def test_one_held_lock_may_be_used_by_many_threads(path: Path) -> None:
+    held = tenure.Lock(path).acquire()
+    failed: List[BaseException] = []
+    begun = threading.Barrier(5)
+
+    def work() -> None:
+        begun.wait()
+        try:
+            while True:
+                held.check()
+                held.set_label("x")
+        except tenure.Lost:
+            pass
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    begun.wait()
+    held.release()
+    # Whoever was in a call let it end first.
+    assert tenure.status(path).state == "free"
+    for thread in threads:
+        thread.join()
+    assert not failed
+
+
+def test_a_closing_interpreter_lets_go(path: Path, other: Any) -> None:
+    ending = other("import tenure\nheld = tenure.Lock(path).acquire()\nsay('held')\nhear()", path)
+    ending.hear("held")
+    assert ending.end() == 0
+    assert not os.path.exists(f"{path}.lock")
+    assert tenure.Lock(path).acquire(0).previous is None

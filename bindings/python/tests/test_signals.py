@@ -1,0 +1,170 @@
+"""Signals: a Ctrl-C ends a wait at once, whenever it comes, and nothing is held after it."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tenure
+from conftest import HOLDER, until
+
+WAITER = """
+import signal, tenure
+lock = tenure.Lock(path, timeout=eval(sys.argv[2]), style=sys.argv[3])
+try:
+    lock.acquire()
+except KeyboardInterrupt:
+    say("interrupted")
+hear()
+with lock:
+    say("held")
+"""
+
+
+@pytest.mark.parametrize("style", ["lock-file", "flock"])
+@pytest.mark.parametrize("timeout", ["None", "1000"])
+def test_a_ctrl_c_ends_a_wait(tmp_path: Path, other: Any, timeout: str, style: str) -> None:
+    path = tmp_path / "x"
+    holder = other(HOLDER, path)
+    holder.hear()
+    waiter = other(WAITER, path, timeout, style)
+    until("it waits", lambda: tenure.status(path).waiters == 1)
+    waiter.signal(signal.SIGINT)
+    waiter.hear("interrupted")
+    until("it waits no more", lambda: tenure.status(path).waiters in (0, 1))
+    holder.tell()
+    holder.hear("released")
+    # Neither held nor in the way of another.
+    tenure.Lock(path, style="lock-file").acquire(60).release()
+    waiter.tell()
+    waiter.hear("held")
+    assert waiter.end() == 0
+
+
+def test_a_ctrl_c_is_heard_whenever_it_comes(tmp_path: Path, other: Any) -> None:
+    """Before, in and after the moment when it falls asleep."""
+    path = tmp_path / "x"
+    holder = other(HOLDER, path)
+    holder.hear()
+    waiter = other(
+        """
+        import tenure
+        lock = tenure.Lock(path)
+        while True:
+            try:
+                say("go")
+                lock.acquire()
+            except KeyboardInterrupt:
+                say("interrupted")
+            hear()
+        """,
+        path,
+    )
+    for _ in range(200):
+        waiter.hear("go")
+        waiter.signal(signal.SIGINT)
+        waiter.hear("interrupted")
+        waiter.tell()
+    holder.tell()
+    holder.hear("released")
+
+
+def test_a_signal_that_another_thread_got_is_heard(tmp_path: Path, other: Any) -> None:
+    """No system call of the main thread is cut short then: only the wakeup descriptor tells of it."""
+    path = tmp_path / "x"
+    holder = other(HOLDER, path)
+    holder.hear()
+    waiter = other(
+        """
+        import signal, tenure, threading
+        threading.Thread(target=hear, daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            tenure.Lock(path).acquire()
+        except KeyboardInterrupt:
+            say("interrupted")
+        """,
+        path,
+    )
+    until("it waits", lambda: tenure.status(path).waiters == 1)
+    waiter.signal(signal.SIGINT)
+    waiter.hear("interrupted")
+
+
+def test_a_handler_that_returns_lets_the_wait_go_on(tmp_path: Path, other: Any) -> None:
+    path = tmp_path / "x"
+    holder = other(HOLDER, path)
+    holder.hear()
+    waiter = other(
+        """
+        import signal, tenure
+        signal.signal(signal.SIGUSR1, lambda *_: say("handled"))
+        say("ready")
+        with tenure.Lock(path):
+            say("held")
+        """,
+        path,
+    )
+    waiter.hear("ready")
+    until("it waits", lambda: tenure.status(path).waiters == 1)
+    for _ in range(3):
+        waiter.signal(signal.SIGUSR1)
+        waiter.hear("handled")
+    holder.tell()
+    waiter.hear("held")
+
+
+def test_whose_wakeup_descriptor_it_was_hears_of_what_came(tmp_path: Path, other: Any) -> None:
+    """asyncio's, say: its own handlers run by the bytes in it."""
+    path = tmp_path / "x"
+    holder = other(HOLDER, path)
+    holder.hear()
+    waiter = other(
+        """
+        import os, signal, tenure
+        signal.signal(signal.SIGUSR1, lambda *_: say("handled"))
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        os.set_blocking(read, False)
+        signal.set_wakeup_fd(write)
+        say("ready")
+        with tenure.Lock(path):
+            assert signal.set_wakeup_fd(write) == write
+            say(list(os.read(read, 100)))
+        """,
+        path,
+    )
+    waiter.hear("ready")
+    until("it waits", lambda: tenure.status(path).waiters == 1)
+    waiter.signal(signal.SIGUSR1)
+    waiter.hear("handled")
+    holder.tell()
+    waiter.hear(str([int(signal.SIGUSR1)]))
+
+
+def test_a_wait_in_another_thread_is_not_disturbed(tmp_path: Path, other: Any) -> None:
+    path = tmp_path / "x"
+    holder = other(HOLDER, path)
+    holder.hear()
+    waiter = other(
+        """
+        import threading, tenure
+        def work():
+            with tenure.Lock(path):
+                say("held")
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            hear()
+        except KeyboardInterrupt:
+            say("interrupted")
+        thread.join()
+        """,
+        path,
+    )
+    until("it waits", lambda: tenure.status(path).waiters == 1)
+    waiter.signal(signal.SIGINT)
+    waiter.hear("interrupted")
+    assert tenure.status(path).waiters == 1
+    holder.tell()
+    waiter.hear("held")

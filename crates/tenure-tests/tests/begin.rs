@@ -1,0 +1,149 @@
+//! Acquires that the caller polls: granted at once or later, given up, dropped.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use tenure::{Asker, Lock, Previous, State, Style, Wait, inspect};
+use tenure_tests::{Actor, folder, until};
+
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn counted() -> (Arc<Count>, Waker) {
+    let count = Arc::new(Count::default());
+    (Arc::clone(&count), Waker::from(count))
+}
+
+fn is_free(target: &Path) {
+    until("neither held nor waited for", || {
+        let found = inspect(target).unwrap();
+        found.state == State::Free && found.waiters == Some(0)
+    });
+}
+
+#[test]
+fn what_is_free_is_granted_at_once() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let lock = Lock::new(&target).unwrap();
+    let guard = lock.begin(Asker::Thread).unwrap().give_up().unwrap();
+    guard.check().unwrap();
+    guard.release().unwrap();
+    let (_, waker) = counted();
+    let mut acquiring = pin!(lock.begin(Asker::Task).unwrap());
+    assert!(acquiring.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+    is_free(&target);
+    // Never polled and dropped: it had been granted, and goes.
+    drop(lock.begin(Asker::Thread).unwrap());
+    is_free(&target);
+}
+
+#[test]
+fn a_waiter_is_woken_with_its_grant() {
+    for style in [Style::LockFile, Style::Flock] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let lock = Lock::options().style(style).open(&target).unwrap();
+        let mut other = Actor::start();
+        other.hold(&target);
+        let (woken, waker) = counted();
+        let mut acquiring = pin!(lock.begin(Asker::Thread).unwrap());
+        assert!(acquiring.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        other.must("release g");
+        until("it is woken", || woken.0.load(Ordering::SeqCst) == 1);
+        let Poll::Ready(guard) = acquiring.as_mut().poll(&mut Context::from_waker(&waker)) else {
+            panic!("woken without a grant")
+        };
+        // It counts as this thread's: a second wait would be for itself.
+        let _guard = guard.unwrap();
+        assert!(lock.acquire(Wait::Forever).unwrap_err().is_would_deadlock());
+        assert!(lock.begin(Asker::Thread).unwrap_err().is_would_deadlock());
+        assert!(lock.begin(Asker::Task).unwrap().give_up().unwrap_err().is_busy());
+    }
+}
+
+#[test]
+fn giving_up_says_who_holds_and_leaves_nothing() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let lock = Lock::new(&target).unwrap();
+    let mut other = Actor::start();
+    other.hold(&target);
+    let acquiring = lock.begin(Asker::Task).unwrap();
+    until("it waits", || inspect(&target).unwrap().waiters == Some(1));
+    let error = acquiring.give_up().unwrap_err();
+    assert!(error.is_busy() && error.waited().unwrap() > Duration::ZERO, "{error}");
+    assert_eq!(error.holder().unwrap().pid(), Some(other.pid().into()));
+    other.must("release g");
+    is_free(&target);
+}
+
+#[test]
+fn a_grant_that_nobody_took_is_the_answer_or_goes() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let lock = Lock::new(&target).unwrap();
+    let mut other = Actor::start();
+    for taken in [true, false] {
+        other.hold(&target);
+        let (woken, waker) = counted();
+        let mut acquiring = Box::pin(lock.begin(Asker::Thread).unwrap());
+        assert!(acquiring.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        other.must("release g");
+        until("it is woken", || woken.0.load(Ordering::SeqCst) == 1);
+        match taken {
+            true => std::pin::Pin::into_inner(acquiring).give_up().unwrap().release().unwrap(),
+            false => drop(acquiring),
+        }
+        is_free(&target);
+    }
+}
+
+#[test]
+fn a_crash_that_nobody_was_told_of_is_told_the_next() {
+    for waits in [false, true] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let lock = Lock::new(&target).unwrap();
+        let mut other = Actor::start();
+        other.hold(&target);
+        let pid = i64::from(other.pid());
+        if waits {
+            let (woken, waker) = counted();
+            let mut acquiring = Box::pin(lock.begin(Asker::Thread).unwrap());
+            assert!(acquiring.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            other.kill();
+            until("it is woken", || woken.0.load(Ordering::SeqCst) == 1);
+        } else {
+            other.kill();
+            drop(lock.begin(Asker::Thread).unwrap());
+        }
+        let guard = lock.acquire(Wait::Never).unwrap();
+        let Previous::Crashed(holder) = guard.previous() else { panic!("not told") };
+        assert_eq!(holder.pid(), Some(pid));
+    }
+}
+
+#[test]
+fn shares_begin_in_flock_style_only() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let lock = Lock::options().style(Style::Flock).open(&target).unwrap();
+    let one = lock.begin_shared(Asker::Task).unwrap().give_up().unwrap();
+    let other = lock.begin_shared(Asker::Task).unwrap().give_up().unwrap();
+    assert!(one.is_shared() && other.is_shared());
+    assert!(Lock::new(&target).unwrap().begin_shared(Asker::Task).unwrap_err().is_unsupported());
+}

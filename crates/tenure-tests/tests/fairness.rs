@@ -1,0 +1,153 @@
+//! Turns between processes: one that has the lock again and again makes way for those who wait. It only orders: whoever
+//! does not come, stopped or dead, keeps nobody from the lock.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use tenure::{Asker, Lock, Wait, inspect};
+use tenure_tests::strace::Strace;
+use tenure_tests::{Actor, folder, has, needs, signal, until};
+
+fn opened(target: &Path, keys: &str) -> Actor {
+    let mut actor = Actor::start();
+    actor.must(&format!("open l {} {keys}", target.display()));
+    actor
+}
+
+fn until_waiting(target: &Path, count: usize) {
+    until("processes wait", || inspect(target).unwrap().waiters == Some(count));
+}
+
+/// Stops it, with all its threads: one that ran on would be granted.
+fn stop(actor: &Actor) {
+    signal(actor.pid(), libc::SIGSTOP);
+    let stopped = |task: std::io::Result<std::fs::DirEntry>| {
+        let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+        stat.rsplit(')').next().unwrap().trim_start().starts_with('T')
+    };
+    let tasks = format!("/proc/{}/task", actor.pid());
+    until("all threads are stopped", || std::fs::read_dir(&tasks).unwrap().all(stopped));
+}
+
+/// The sleeps that `actor` makes during a command, in whatever thread.
+fn sleeps(actor: &mut Actor, line: &str) -> usize {
+    let strace = Strace::attach(actor.pid(), &["-f", "-e", "trace=clock_nanosleep,nanosleep"]);
+    actor.must(line);
+    strace.detach().iter().filter(|text| text.contains("nanosleep(")).count()
+}
+
+fn stays_away(keys: &str) {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut greedy, mut waiter) = (opened(&target, keys), opened(&target, keys));
+    greedy.must("acquire l g 60000");
+    waiter.must("begin l g 60000");
+    until_waiting(&target, 1);
+    stop(&waiter);
+    greedy.must("release g");
+    // Longer than a turn.
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(sleeps(&mut greedy, "acquire l g 60000") > 0, "one that waits is given no time to come");
+    greedy.must("release g");
+    signal(waiter.pid(), libc::SIGCONT);
+    assert_eq!(waiter.hear()["event"], "granted");
+    waiter.must("release g");
+    // Nobody waits any more.
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(sleeps(&mut greedy, "acquire l g 60000"), 0);
+}
+
+#[test]
+fn who_had_its_turn_stays_away_for_a_moment_while_another_waits() {
+    stays_away("");
+}
+
+#[test]
+fn in_flock_style_too() {
+    stays_away("style=flock");
+}
+
+#[test]
+fn a_try_never_stays_away() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut greedy, mut waiter) = (opened(&target, ""), opened(&target, ""));
+    greedy.must("acquire l g 60000");
+    waiter.must("begin l g 60000");
+    until_waiting(&target, 1);
+    stop(&waiter);
+    greedy.must("release g");
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(sleeps(&mut greedy, "acquire l g 0"), 0);
+    greedy.must("release g");
+    signal(waiter.pid(), libc::SIGCONT);
+    assert_eq!(waiter.hear()["event"], "granted");
+}
+
+#[test]
+fn a_task_leaves_the_moment_to_a_helper() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut waiter = opened(&target, "");
+    let greedy = Lock::new(&target).unwrap();
+    let guard = greedy.acquire(Wait::Forever).unwrap();
+    waiter.must("begin l g 60000");
+    until_waiting(&target, 1);
+    stop(&waiter);
+    guard.release().unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    let acquiring = greedy.begin(Asker::Task).unwrap();
+    assert!(format!("{acquiring:?}").contains("waiting"), "an event loop stayed away itself: {acquiring:?}");
+    // One that waits but does not come keeps nobody out.
+    struct Bell(std::thread::Thread);
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let bell = Waker::from(Arc::new(Bell(std::thread::current())));
+    let mut acquiring = std::pin::pin!(acquiring);
+    let guard = loop {
+        match acquiring.as_mut().poll(&mut Context::from_waker(&bell)) {
+            Poll::Ready(outcome) => break outcome.unwrap(),
+            Poll::Pending => std::thread::park(),
+        }
+    };
+    guard.release().unwrap();
+    signal(waiter.pid(), libc::SIGCONT);
+    assert_eq!(waiter.hear()["event"], "granted");
+    waiter.must("release g");
+    // Nobody waits any more: it is granted at once.
+    std::thread::sleep(Duration::from_millis(20));
+    let acquiring = greedy.begin(Asker::Task).unwrap();
+    assert!(format!("{acquiring:?}").contains("granted"), "{acquiring:?}");
+}
+
+#[test]
+fn a_waiter_that_was_killed_costs_no_moment() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut greedy, mut waiter) = (opened(&target, ""), opened(&target, ""));
+    greedy.must("acquire l g 60000");
+    waiter.must("begin l g 60000");
+    until_waiting(&target, 1);
+    waiter.kill();
+    until_waiting(&target, 0);
+    greedy.must("release g");
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(sleeps(&mut greedy, "acquire l g 60000"), 0);
+}

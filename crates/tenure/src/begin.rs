@@ -1,0 +1,211 @@
+//! An acquire as a value that its caller polls: for a thread that waits for something else besides (a signal, a
+//! descriptor), and for event loops that have no runtime of Rust's.
+//!
+//! Dropped at any point it leaves neither a lock nor a waiter.
+
+use std::fmt;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread::ThreadId;
+use std::time::Instant;
+
+use crate::engine::{Ask, Begun, EngineLock};
+use crate::error::{Error, Kind, Result};
+use crate::guard::Guard;
+use crate::options::Wait;
+use crate::queue::{Slot, Start, Waiter};
+use crate::sys;
+use crate::tenure::{Request, Tenure};
+
+/// On whose behalf an acquire [begins](crate::Lock::begin).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// Of the thread that asks: if that holds already, it would wait for itself, and is told so.
+    Thread,
+    /// Of a task. Two tasks exclude each other even on one thread.
+    Task,
+}
+
+impl Asker {
+    fn thread(self) -> Option<ThreadId> {
+        match self {
+            Asker::Thread => Some(std::thread::current().id()),
+            Asker::Task => None,
+        }
+    }
+}
+
+/// A place in the queue of a file's lock, given up when this is dropped.
+pub(crate) struct Place {
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) waiter: Arc<Waiter>,
+    pub(crate) over: bool,
+}
+
+impl Place {
+    pub(crate) fn new(slot: Arc<Slot>, waiter: Arc<Waiter>) -> Place {
+        Place { slot, waiter, over: false }
+    }
+
+    /// The outcome if there is one by now, and the end of the wait in any case.
+    pub(crate) fn give_up(&mut self) -> Option<Result<Arc<Tenure>>> {
+        self.over = true;
+        self.slot.give_up(&self.waiter)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.over
+            && let Some(Ok(tenure)) = self.slot.give_up(&self.waiter)
+        {
+            // The grant came while this was being dropped: it goes at once.
+            tenure.abandon();
+            drop(Guard::new(tenure));
+        }
+    }
+}
+
+/// An ask of a server, given up when this is dropped.
+pub(crate) struct Asked(pub(crate) Arc<Ask>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if let Some(Ok(hold)) = self.0.give_up() {
+            // It came while this was being dropped. The release waits for the server: not in the thread of a runtime.
+            hold.abandon();
+            let guard = Guard::of_engine(hold);
+            let _ = crate::helpers::run(move || drop(guard));
+        }
+    }
+}
+
+enum Stage {
+    Ready(Guard),
+    Queued(Place),
+    Asked(Asked),
+    Over,
+}
+
+/// An acquire under way, from [`Lock::begin`](crate::Lock::begin): a future for any executor, or for none.
+///
+/// In a forked child it is nobody's: it waits for nothing there and gives nothing up.
+#[must_use = "the wait ends when this is dropped"]
+pub struct Acquiring {
+    stage: Stage,
+    target: PathBuf,
+    began: Instant,
+    generation: u64,
+}
+
+impl Acquiring {
+    pub(crate) fn of_file(slot: Arc<Slot>, request: Arc<Request>, asker: Asker) -> Result<Acquiring> {
+        let began = Instant::now();
+        let target = slot.target_path.to_path_buf();
+        let stage = match slot.start(request, false, asker.thread())? {
+            Start::Granted(tenure) => Stage::Ready(Guard::new(tenure)),
+            Start::Queued(waiter) => Stage::Queued(Place::new(slot, waiter)),
+        };
+        Ok(Acquiring { stage, target, began, generation: sys::generation() })
+    }
+
+    pub(crate) fn of_engine(lock: &EngineLock, asker: Asker) -> Result<Acquiring> {
+        let began = Instant::now();
+        let stage = match lock.begin(Wait::Forever, asker.thread())? {
+            Begun::Joined(hold) => Stage::Ready(Guard::of_engine(hold)),
+            Begun::Asked(ask) => Stage::Asked(Asked(ask)),
+        };
+        Ok(Acquiring { stage, target: lock.target().to_owned(), began, generation: sys::generation() })
+    }
+
+    /// The path that is waited for, or the name on a server.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Ends the wait, as a deadline does. A grant that had come by then is not lost: it is the answer.
+    ///
+    /// # Errors
+    ///
+    /// [`is_busy`](Error::is_busy) with the holder and the time since it began; what made the acquire fail, if that came
+    /// first; [`is_lost`](Error::is_lost) in a forked child.
+    pub fn give_up(mut self) -> Result<Guard> {
+        self.must_be_ours()?;
+        let waited = self.began.elapsed();
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Ready(guard) => Ok(guard),
+            Stage::Queued(mut place) => match place.give_up() {
+                Some(outcome) => outcome.map(Guard::new),
+                None => Err(place.slot.busy().with_waited(waited)),
+            },
+            Stage::Asked(asked) => match asked.0.give_up() {
+                Some(outcome) => outcome.map(Guard::of_engine),
+                None => Err(Error::busy(&self.target).with_waited(waited)),
+            },
+            Stage::Over => Err(Error::busy(&self.target).with_waited(waited)),
+        }
+    }
+
+    fn must_be_ours(&self) -> Result<()> {
+        if self.generation == sys::generation() {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Lost, &self.target, "the wait is the parent's: this is a forked child"))
+    }
+}
+
+impl Future for Acquiring {
+    type Output = Result<Guard>;
+
+    /// # Panics
+    ///
+    /// Where it was polled to its end before.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Guard>> {
+        self.must_be_ours()?;
+        let outcome = match &mut self.stage {
+            Stage::Queued(place) => {
+                let outcome = Slot::poll(&place.waiter, context.waker()).map(|outcome| outcome.map(Guard::new));
+                place.over = outcome.is_some();
+                outcome
+            }
+            Stage::Asked(asked) => asked.0.poll(context.waker()).map(|outcome| outcome.map(Guard::of_engine)),
+            Stage::Ready(_) => match std::mem::replace(&mut self.stage, Stage::Over) {
+                Stage::Ready(guard) => Some(Ok(guard)),
+                _ => None,
+            },
+            Stage::Over => panic!("an acquire was polled after its end"),
+        };
+        match outcome {
+            None => Poll::Pending,
+            Some(outcome) => {
+                self.stage = Stage::Over;
+                Poll::Ready(outcome)
+            }
+        }
+    }
+}
+
+impl Drop for Acquiring {
+    fn drop(&mut self) {
+        if self.must_be_ours().is_err() {
+            // The parent's mutexes may be locked in this copy of its memory, for good.
+            std::mem::forget(std::mem::replace(&mut self.stage, Stage::Over));
+        } else if let Stage::Ready(guard) = &self.stage {
+            guard.abandon();
+        }
+    }
+}
+
+impl fmt::Debug for Acquiring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stage = match self.stage {
+            Stage::Ready(_) => "granted",
+            Stage::Queued(_) | Stage::Asked(_) => "waiting",
+            Stage::Over => "over",
+        };
+        f.debug_struct("Acquiring").field("target", &self.target).field("stage", &stage).finish_non_exhaustive()
+    }
+}
