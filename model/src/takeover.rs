@@ -18,16 +18,16 @@ impl Turn<'_> {
             After::Again if self.native.parked => self.go(Pc::Look),
             After::Again => self.go(Pc::Prepare),
             After::Retry => self.go(Pc::CompareAgain),
-            After::TakeOver if self.config.copies() => self.go_to_swap(Pc::Prepare),
+            After::TakeOver if self.config.copies() => self.go_swap(Pc::Prepare),
             After::TakeOver if self.native.marked || !self.guards(Guard::TakeoverIsMarked) => {
-                self.go_to_swap(Pc::LinkSwap)
+                self.go_swap(Pc::LinkSwap)
             }
             After::TakeOver => self.go(Pc::Mark),
         }
     }
 
     /// Nothing is taken over while somebody is parked at the swap.
-    fn go_to_swap(&mut self, pc: Pc) -> Option<()> {
+    fn go_swap(&mut self, pc: Pc) -> Option<()> {
         if self.native.parked {
             self.close_judged();
             return self.next_pass();
@@ -83,7 +83,7 @@ impl Turn<'_> {
             Pc::Mark => {
                 self.write_own(self.fd(), true);
                 self.native.marked = true;
-                self.go_to_swap(Pc::LinkSwap)
+                self.go_swap(Pc::LinkSwap)
             }
             // By its name, as in `link`.
             Pc::LinkSwap if self.state.anchor.is_none() || self.state.swap.is_some() => self.changed(),

@@ -39,6 +39,6 @@ fn every_step_names_a_function_of_the_code() {
         assert!(source(file).contains(&format!("fn {function}(")), "no fn {function} in {file}.rs");
     }
     for function in ["help", "recheck", "revoke", "pass"] {
-        assert!(source("queue").contains(&format!("fn {function}(")), "no fn {function} in queue");
+        assert!(source("queue").contains(&format!("fn {function}(")), "no fn {function} in queue/");
     }
 }

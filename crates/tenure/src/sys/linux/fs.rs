@@ -123,7 +123,7 @@ impl Dir {
     }
 
     pub(crate) fn file_system(&self) -> FileSystem {
-        match rustix::fs::fstatfs(&self.0) {
+        match retry_on_intr(|| rustix::fs::fstatfs(&self.0)) {
             Ok(found) => file_system(found.f_type as u64 & 0xffff_ffff),
             // Not to be told: treated as the more doubtful kind.
             Err(_) => FileSystem { name: "unknown".into(), shared: true },
