@@ -77,7 +77,7 @@ def test_a_signal_that_another_thread_got_is_heard(tmp_path: Path, other: Any) -
     waiter = other(
         """
         import signal, tenure, threading
-        threading.Thread(target=hear, daemon=True).start()
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             tenure.Lock(path).acquire()
@@ -153,8 +153,9 @@ def test_a_wait_in_another_thread_is_not_disturbed(tmp_path: Path, other: Any) -
             with tenure.Lock(path):
                 say("held")
         thread = threading.Thread(target=work)
-        thread.start()
         try:
+            thread.start()
+            say("ready")
             hear()
         except KeyboardInterrupt:
             say("interrupted")
@@ -162,6 +163,7 @@ def test_a_wait_in_another_thread_is_not_disturbed(tmp_path: Path, other: Any) -
         """,
         path,
     )
+    waiter.hear("ready")
     until("it waits", lambda: tenure.status(path).waiters == 1)
     waiter.signal(signal.SIGINT)
     waiter.hear("interrupted")

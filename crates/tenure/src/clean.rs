@@ -263,11 +263,21 @@ pub struct Broken {
 /// but the kernel can take that away, so end the program.
 pub fn break_lock(target: impl AsRef<Path>, force: bool) -> Result<Broken> {
     let target = target.as_ref();
+    break_seen(target, inspect::inspect(target)?, force)
+}
+
+/// As [`break_lock`], but only the tenure that was looked at before: what [`inspect`](crate::inspect()) said of `target`,
+/// and somebody agreed to break. Another's that has begun since is left alone.
+///
+/// # Errors
+///
+/// As [`break_lock`]'s.
+pub fn break_seen(target: impl AsRef<Path>, found: Inspection, force: bool) -> Result<Broken> {
+    let target = target.as_ref();
     if let Some(engine) = engine::open(target)? {
         engine.url().lock_name()?;
-        return break_on_engine(&*engine, force);
+        return break_on_engine(&*engine, found, force);
     }
-    let found = inspect::inspect(target)?;
     if found.state == State::Free {
         return Ok(Broken { found, broken: false });
     }
@@ -296,8 +306,7 @@ pub fn break_lock(target: impl AsRef<Path>, force: bool) -> Result<Broken> {
     Ok(Broken { found, broken: true })
 }
 
-fn break_on_engine(engine: &dyn engine::Engine, force: bool) -> Result<Broken> {
-    let found = engine.inspect()?;
+fn break_on_engine(engine: &dyn engine::Engine, found: Inspection, force: bool) -> Result<Broken> {
     let lives = matches!(found.state, State::Held | State::Unknown);
     if lives && !force {
         let error = Error::busy(&found.target).with_holder(found.holder);
