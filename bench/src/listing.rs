@@ -61,6 +61,8 @@ fn hold(folder: &Path, from: usize, to: usize) -> crate::Result<Holder> {
 
 /// The child's side.
 pub(crate) fn child(args: &mut impl Iterator<Item = String>) -> crate::Result<()> {
+    // Ten thousand locks would stay in the kernel's table, and in every later measurement.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let folder = PathBuf::from(args.next().ok_or("no folder")?);
     let from: usize = args.next().ok_or("from where?")?.parse()?;
     let to: usize = args.next().ok_or("to where?")?.parse()?;

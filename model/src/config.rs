@@ -159,6 +159,8 @@ pub enum Guard {
     AnyDeadNativeIsAdopted,
     /// After each pass that found something changed, the anchor's path is compared.
     CompareAgain,
+    /// Before a takeover the anchor's path is compared, and before its exchange what got the swap's name.
+    CompareBeforeTakeover,
     /// A live foreign holder is waited for.
     LiveForeignersAreWaitedFor,
     /// Step 6: after the exchange, what came out is compared with what was judged.

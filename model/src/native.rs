@@ -430,7 +430,7 @@ impl Turn<'_> {
             | Pc::RecoverUnlink => self.recover(),
             Pc::Visible => {
                 self.native.visible = self.state.lock == self.native.fd;
-                self.to_write()
+                self.go_to_write()
             }
             Pc::DeadCopy | Pc::FlockCompare | Pc::FlockUnlink => self.show_hidden(),
             Pc::Write if self.native.flock => {
@@ -464,7 +464,9 @@ impl Turn<'_> {
                 }
             },
             Pc::Judge => self.judge(),
-            Pc::CompareBefore if self.state.anchor == self.native.fd => self.recover_for(After::TakeOver),
+            Pc::CompareBefore if self.state.anchor == self.native.fd || !self.guards(Guard::CompareBeforeTakeover) => {
+                self.recover_for(After::TakeOver)
+            }
             Pc::CompareBefore => {
                 self.close_judged();
                 self.lost()
@@ -579,10 +581,10 @@ impl Turn<'_> {
     pub(crate) fn begin(&mut self) -> Option<()> {
         self.native.fence = self.state.next_fence(self.config, self.native.prior.fence().unwrap_or(0));
         self.native.crashed = matches!(self.native.prior, Record::Native { aborted: true, .. });
-        if self.native.linked { self.go(Pc::Visible) } else { self.to_write() }
+        if self.native.linked { self.go(Pc::Visible) } else { self.go_to_write() }
     }
 
-    fn to_write(&mut self) -> Option<()> {
+    fn go_to_write(&mut self) -> Option<()> {
         let released = matches!(self.native.prior, Record::Native { by: None, aborted: false, .. });
         let copy = self.native.flock && !self.native.visible && !released;
         self.go(if copy { Pc::DeadCopy } else { Pc::Write })

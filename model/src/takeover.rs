@@ -18,16 +18,16 @@ impl Turn<'_> {
             After::Again if self.native.parked => self.go(Pc::Look),
             After::Again => self.go(Pc::Prepare),
             After::Retry => self.go(Pc::CompareAgain),
-            After::TakeOver if self.config.copies() => self.to_swap(Pc::Prepare),
+            After::TakeOver if self.config.copies() => self.go_to_swap(Pc::Prepare),
             After::TakeOver if self.native.marked || !self.guards(Guard::TakeoverIsMarked) => {
-                self.to_swap(Pc::LinkSwap)
+                self.go_to_swap(Pc::LinkSwap)
             }
             After::TakeOver => self.go(Pc::Mark),
         }
     }
 
     /// Nothing is taken over while somebody is parked at the swap.
-    fn to_swap(&mut self, pc: Pc) -> Option<()> {
+    fn go_to_swap(&mut self, pc: Pc) -> Option<()> {
         if self.native.parked {
             self.close_judged();
             return self.next_pass();
@@ -83,7 +83,7 @@ impl Turn<'_> {
             Pc::Mark => {
                 self.write_own(self.fd(), true);
                 self.native.marked = true;
-                self.to_swap(Pc::LinkSwap)
+                self.go_to_swap(Pc::LinkSwap)
             }
             // By its name, as in `link`.
             Pc::LinkSwap if self.state.anchor.is_none() || self.state.swap.is_some() => self.changed(),
@@ -96,7 +96,9 @@ impl Turn<'_> {
                 self.state.swap = self.state.new.take();
                 self.go(Pc::SwapSeen)
             }
-            Pc::SwapSeen if self.state.swap == self.native.presence() => self.go(Pc::Exchange),
+            Pc::SwapSeen if self.state.swap == self.native.presence() || !self.guards(Guard::CompareBeforeTakeover) => {
+                self.go(Pc::Exchange)
+            }
             // Another anchor was linked, which had come to have the name: what is there is for its holder to recover.
             Pc::SwapSeen => {
                 self.close_judged();

@@ -128,7 +128,7 @@ fn every_guard_is_needed() {
         (vec![CompareAfterLock, CompareAfterShowing], sketch(3, 0, 0, 1, 0), NATIVES_EXCLUDE),
         (vec![CompareAfterShowing], advances(wipes(sketch(2, 0, 0, 0, 0))), NATIVES_EXCLUDE),
         (vec![CompareAfterShowing], advances(breaks(sketch(2, 0, 0, 0, 0))), FENCE_GROWS),
-        (vec![CompareAgain], wipes(sketch(2, 0, 1, 0, 0)), NOBODY_STUCK),
+        (vec![CompareAgain, CompareBeforeTakeover], wipes(sketch(2, 0, 1, 0, 0)), NOBODY_STUCK),
         // Step 3.
         (vec![Recover], sketch(2, 1, 2, 0, 0), SWAP_RECOVERED),
         (vec![Recover], sketch(2, 2, 2, 0, 0), FOREIGN_EXCLUDED),

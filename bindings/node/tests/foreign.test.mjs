@@ -39,7 +39,7 @@ for (const one of ours) {
         assert.equal(error?.code, directory && waiter === a ? "TENURE_IN_THE_WAY" : codes[name]);
         await holder.must("release");
         assert(!existsSync(`${path}.lock`));
-        await waiter.must("acquire", { path, options: once[name] });
+        await waiter.must("acquire", { path });
         await waiter.must("release");
         assert(!existsSync(`${path}.lock`));
       }

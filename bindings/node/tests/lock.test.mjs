@@ -46,7 +46,7 @@ test("an error says who holds, where, and what to do", async (t) => {
   assert.equal(error.path, path);
   assert(error.waited >= 30);
   assert.match(error.hint, /tenure status/);
-  assert.match(error.message, /^.*\/t: the lock is held by another: held by pid \d+ ".*" \(run 7\) for .*waited .*; /);
+  assert.match(error.message, /^.*\/t: the lock is held by pid \d+ ".*" \(run 7\) for .*waited .*; /);
   const { holder } = error;
   assert.equal(holder.pid, process.pid);
   assert.match(holder.command, /node/);

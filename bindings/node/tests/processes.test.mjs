@@ -41,7 +41,7 @@ test("a busy event loop keeps a lock, and a waiter is told who has it", async (t
   await actor.hear();
   await actor.must("check");
   await actor.must("release");
-  await (await lock(path, { timeout: 0 })).release();
+  await (await lock(path)).release();
 });
 
 for (const [how, verb, expected] of [
@@ -143,7 +143,7 @@ for (const how of ["hold", "wait", "lost", "throw", "exit"]) {
     else await thread.terminate();
     await ended;
     await held?.release();
-    const next = await lock(path, { timeout: 0 });
+    const next = await lock(path);
     assert.equal(next.previous.crashed, false);
     await next.release();
   });
@@ -190,5 +190,5 @@ test("many processes, one at a time, and killed ones are repaired", async (t) =>
   assert.deepEqual(fences, [...fences].sort((a, b) => a - b), "each began after the one before");
   assert.equal(new Set(fences).size, 100);
   assert(crashes >= 4, "all but perhaps the last kill is told");
-  await (await lock(path, { timeout: 0 })).release();
+  await (await lock(path)).release();
 });

@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     if lives && !only_flock(&found) && !args.quiet && !args.json {
         report::say(&format!("breaking {target}: {}", report::held(&found)));
     }
-    let broken = tenure::break_lock(&args.target, args.force)?;
+    let broken = tenure::break_seen(&args.target, found, args.force)?;
     if args.json {
         json::print(&BrokenJson { found: LockJson::from(&broken.found), broken: broken.broken })?;
     } else if !args.quiet {

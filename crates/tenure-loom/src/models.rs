@@ -12,7 +12,7 @@ use crate::line::{Line, Waits};
 use crate::sync::Mutex;
 use crate::sys::table::Table;
 use crate::sys::{self, Entry, PerProcess};
-use crate::turn::{Ticket, Turn};
+use crate::turn::{Ticket, Turn, Woken};
 use crate::{explore, explore_up_to};
 
 type Number = Ticket<u32, ()>;
@@ -31,9 +31,38 @@ fn a_sleeper_hears_of_its_turn() {
         let ticket = Arc::new(Number::new());
         let theirs = Arc::clone(&ticket);
         let server = thread::spawn(move || assert!(settle(&theirs, Turn::Granted(7))));
-        assert_eq!(ticket.wait(None), Some(Ok(7)));
+        assert_eq!(ticket.wait(None), Woken::Settled(Ok(7)));
         server.join().unwrap();
         assert!(!settle(&ticket, Turn::Granted(8)), "it came once");
+    });
+}
+
+/// Told by one, settled by another: it sleeps for ever in no order, which loom would report.
+#[test]
+fn who_is_told_to_look_hears_of_its_turn_too() {
+    explore(|| {
+        let ticket = Arc::new(Number::new());
+        let open = Arc::new(AtomicBool::new(false));
+        let teller = {
+            let (ticket, open) = (Arc::clone(&ticket), Arc::clone(&open));
+            thread::spawn(move || {
+                open.store(true, Ordering::Release);
+                ticket.tell();
+            })
+        };
+        let theirs = Arc::clone(&ticket);
+        let server = thread::spawn(move || assert!(settle(&theirs, Turn::Granted(7))));
+        loop {
+            match ticket.wait(None) {
+                Woken::Told => assert!(open.load(Ordering::Acquire)),
+                Woken::Settled(outcome) => break assert_eq!(outcome, Ok(7)),
+                Woken::Late => panic!("it has all the time there is"),
+            }
+        }
+        teller.join().unwrap();
+        server.join().unwrap();
+        ticket.tell();
+        assert_eq!((ticket.is_queued(), ticket.give_up()), (false, None));
     });
 }
 

@@ -10,7 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use tenure::{CleanOptions, HolderKind, Inspection, Lock, State, Style, Wait, break_lock, clean, inspect, list};
+use tenure::{
+    CleanOptions, HolderKind, Inspection, Lock, State, Style, Wait, break_lock, break_seen, clean, inspect, list,
+};
 use tenure_tests::strace::Strace;
 use tenure_tests::{Actor, actor_program, as_nobody, folder, foreign, has, has_ended, is_root, needs, signal, until};
 
@@ -176,6 +178,24 @@ fn a_folder_that_may_only_be_passed_through_says_so() {
         let answer = nobody.ask(&format!("{deed} {}", closed.display()));
         let error = answer["error"].as_str().unwrap();
         assert!(error.contains("cannot be read") && error.contains("Permission denied"), "{deed}: {answer}");
+    }
+}
+
+/// What an operator was shown and agreed to break is broken, and not who holds by then.
+#[test]
+fn a_break_of_who_was_seen_breaks_nobody_else() {
+    for keys in ["", "style=flock"] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut first = holding(&target, keys);
+        let seen = inspect(&target).unwrap();
+        first.must("release g");
+        let mut second = holding(&target, keys);
+        assert!(break_seen(&target, seen, true).unwrap_err().is_busy());
+        second.must("check g");
+        let seen = inspect(&target).unwrap();
+        assert!(break_seen(&target, seen, true).unwrap().broken);
+        second.must_fail("check g", "lost");
     }
 }
 

@@ -111,7 +111,7 @@ pub(crate) fn step(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Requ
 }
 
 fn turn(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Request) -> Result<Step> {
-    let place = &slot.place;
+    let place = &*slot.place();
     if request.bare() {
         return match lock_target(place, kept, request)? {
             Some(target) => Ok(Some(bare_grant(target))),
@@ -175,7 +175,7 @@ fn wait_for_blocker(slot: &Arc<Slot>, epoch: u64, kept: &Kept, blocker: &Blocker
             if slot.about_to_queue_on(epoch, kept, blocker.id, Name::LockFile, LockKind::Exclusive) {
                 let locked = file.lock(LockKind::Exclusive);
                 slot.no_longer_queued(epoch);
-                locked.map_err(|error| Error::io(&slot.place.lock_path, "the lock file cannot be locked", error))?;
+                locked.map_err(|error| Error::io(&slot.place().lock_path, "the lock file cannot be locked", error))?;
             }
             Ok(())
         }
@@ -189,11 +189,11 @@ fn wait_for_target(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Requ
     {
         let locked = target.file.lock(kind(request));
         let alone = slot.no_longer_queued(epoch);
-        locked.map_err(|error| target_error(&slot.place, "cannot be locked", error))?;
+        locked.map_err(|error| target_error(&slot.place(), "cannot be locked", error))?;
         if alone {
             // The anchor was let go meanwhile, and comes first: who has it may be waiting for this very lock.
             (kept.anchor, kept.locked) = (None, None);
-            target.file.unlock().map_err(|error| target_error(&slot.place, "cannot be unlocked", error))?;
+            target.file.unlock().map_err(|error| target_error(&slot.place(), "cannot be unlocked", error))?;
         }
     }
     Ok(None)
@@ -403,7 +403,7 @@ fn lock_target(place: &Place, kept: &mut Kept, request: &Request) -> Result<Opti
 
 /// Has the locked file the target's name still? On a doubt it has not.
 pub(crate) fn is_current(place: &Place, target: &TargetFile) -> bool {
-    matches!(place.dir.stat_at(&place.target), Ok(Some(stat)) if stat.id == target.id)
+    matches!(place.dir.brief_at(&place.target), Ok(Some(stat)) if stat.id == target.id)
 }
 
 /// `None`: it went away meanwhile.
@@ -554,13 +554,41 @@ pub(crate) fn pass(place: &Place, tenure: &Tenure, request: &Request) -> Result<
         let size = file.stat().map_err(failed)?.size;
         presence::write(file, &record, size, true).map_err(failed)?;
     }
-    let visible = matches!(grant.presence, Presence::Link);
-    let size = anchor.file.brief().map_err(failed)?.size;
-    passed.state_offset = anchor.write(&record, size, visible).map_err(failed)?;
+    passed.state_offset = match anchor.follow(&record) {
+        Some(written) => written.map_err(failed)?,
+        None => {
+            let visible = matches!(grant.presence, Presence::Link);
+            let size = anchor.file.brief().map_err(failed)?.size;
+            anchor.write(&record, size, visible).map_err(failed)?
+        }
+    };
     passed.record = Some(record);
     // After the record: a break carries on whatever fence was written before it took the anchor's name away.
-    let ours = grant.presence.id(anchor);
-    let current = anchor.current(place).is_ok_and(|found| found.is_some());
-    let whole = current && (ours.is_none() || place.lock_file_id().is_ok_and(|found| found == ours));
-    Ok(if whole { Passed::On(passed) } else { Passed::Lost(passed) })
+    Ok(if is_whole(grant, place) { Passed::On(passed) } else { Passed::Lost(passed) })
+}
+
+/// Has the anchor still its path, and the lock file its name? On a doubt not.
+fn is_whole(grant: &Grant, place: &Place) -> bool {
+    let Some(anchor) = &grant.anchor else { return true };
+    let is_anchors = || anchor.current(place).is_ok_and(|found| found.is_some());
+    match &grant.presence {
+        Presence::Hidden => is_anchors(),
+        // A break, and whoever removes the anchor, leave it a link less. Where it was only moved aside, other natives
+        // meet our lock file, and wait for its kernel lock.
+        Presence::Link => place
+            .dir
+            .brief_at(&place.lock)
+            .is_ok_and(|found| found.is_some_and(|found| found.id == anchor.id && found.links == 2)),
+        Presence::Copy { id, .. } => is_anchors() && place.lock_file_id().is_ok_and(|found| found == Some(*id)),
+    }
+}
+
+/// Has what a tenure leaves all the names that it should have? Asked of the descriptor: a name that was moved is a name
+/// still. What is passed on is looked at once more ([`pass`]).
+pub(crate) fn has_names(grant: &Grant) -> bool {
+    let links = match grant.presence {
+        Presence::Link => 2,
+        Presence::Hidden | Presence::Copy { .. } => 1,
+    };
+    grant.anchor.as_ref().is_none_or(|anchor| anchor.file.brief().is_ok_and(|found| found.links == links))
 }

@@ -111,6 +111,20 @@ impl Anchor {
         Ok(state_offset)
     }
 
+    /// Writes what changes with a tenure that follows within the process. `None` where the whole record must be written.
+    /// What others judge by stays as it is, so nothing has to be masked.
+    pub(crate) fn follow(&self, record: &Record) -> Option<io::Result<u64>> {
+        let mut kept = self.draft();
+        let mut draft = kept.take()?;
+        let (text, offset) = draft.follow(record)?;
+        if let Err(error) = self.file.write_at(text, offset) {
+            return Some(Err(error));
+        }
+        let state_offset = draft.rendered_mut().state_offset;
+        *kept = Some(draft);
+        Some(Ok(state_offset))
+    }
+
     /// Writes the state of the record that stands there.
     pub(crate) fn write_state(&self, state: RecordState, offset: u64) -> io::Result<()> {
         let mut kept = self.draft();

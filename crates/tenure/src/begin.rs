@@ -104,7 +104,7 @@ pub struct Acquiring {
 impl Acquiring {
     pub(crate) fn of_file(slot: Arc<Slot>, request: Arc<Request>, asker: Asker) -> Result<Acquiring> {
         let began = Instant::now();
-        let target = slot.place.target_path.clone();
+        let target = slot.target_path.to_path_buf();
         let stage = match slot.start(request, false, asker.thread())? {
             Start::Granted(tenure) => Stage::Ready(Guard::new(tenure)),
             Start::Queued(waiter) => Stage::Queued(Place::new(slot, waiter)),

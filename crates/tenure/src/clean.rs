@@ -171,7 +171,7 @@ fn tidy(place: Place, found: Result<Inspection>, options: &CleanOptions, look: &
 
 /// Takes a dead holder's lock over and lets it go: whatever it left goes with it. `false` where another was first.
 fn take_and_release(place: Place, options: &Options) -> Result<bool> {
-    let slot = registry::slot(place, false);
+    let slot = registry::slot(&place, false);
     let request = Arc::new(Request { options: options.clone(), shared: false });
     match slot.acquire(request, Wait::Never) {
         Ok(tenure) => {
@@ -263,11 +263,21 @@ pub struct Broken {
 /// but the kernel can take that away, so end the program.
 pub fn break_lock(target: impl AsRef<Path>, force: bool) -> Result<Broken> {
     let target = target.as_ref();
+    break_seen(target, inspect::inspect(target)?, force)
+}
+
+/// As [`break_lock`], but only the tenure that was looked at before: what [`inspect`](crate::inspect()) said of `target`,
+/// and somebody agreed to break. Another's that has begun since is left alone.
+///
+/// # Errors
+///
+/// As [`break_lock`]'s.
+pub fn break_seen(target: impl AsRef<Path>, found: Inspection, force: bool) -> Result<Broken> {
+    let target = target.as_ref();
     if let Some(engine) = engine::open(target)? {
         engine.url().lock_name()?;
-        return break_on_engine(&*engine, force);
+        return break_on_engine(&*engine, found, force);
     }
-    let found = inspect::inspect(target)?;
     if found.state == State::Free {
         return Ok(Broken { found, broken: false });
     }
@@ -278,7 +288,7 @@ pub fn break_lock(target: impl AsRef<Path>, force: bool) -> Result<Broken> {
         return Ok(Broken { found, broken });
     }
     if !force {
-        let error = queue::busy_error(&place).with_holder(found.holder);
+        let error = queue::busy_error(target).with_holder(found.holder);
         return Err(
             error.with_hint("breaking the lock of a live holder takes force (--force): two may then be at work")
         );
@@ -296,8 +306,7 @@ pub fn break_lock(target: impl AsRef<Path>, force: bool) -> Result<Broken> {
     Ok(Broken { found, broken: true })
 }
 
-fn break_on_engine(engine: &dyn engine::Engine, force: bool) -> Result<Broken> {
-    let found = engine.inspect()?;
+fn break_on_engine(engine: &dyn engine::Engine, found: Inspection, force: bool) -> Result<Broken> {
     let lives = matches!(found.state, State::Held | State::Unknown);
     if lives && !force {
         let error = Error::busy(&found.target).with_holder(found.holder);
@@ -335,7 +344,7 @@ fn remove_lock_file(place: &Place) -> Result<()> {
 
 fn changed_hands(place: &Place) -> Error {
     let hint = format!("it changed hands meanwhile: look again with `tenure status {}`", word(&place.target_path));
-    queue::busy_error(place).with_hint(hint)
+    queue::busy_error(&place.target_path).with_hint(hint)
 }
 
 /// Puts a new anchor in the place of one whose holder lives, as `seen`, and removes the lock file that showed it. The

@@ -15,30 +15,30 @@ use crate::anchor::Anchor;
 use crate::place::Place;
 use crate::sys;
 
-/// How long a process may take the lock again while others wait.
-const TURN: Duration = Duration::from_millis(1);
+/// How long a process may take the lock again while others wait: a millisecond.
+const TURN: u64 = 1_000_000;
 /// For how long it stays away at most.
 const AWAY: Duration = Duration::from_millis(2);
 /// How long between two looks whether another was granted. A timer takes about as long by itself.
 const LOOK: Duration = Duration::from_micros(50);
 /// A turn is doubled so many times at most.
-const MOST_DOUBLINGS: u32 = 7;
+const MOST_DOUBLINGS: u8 = 7;
 /// The beginning of a record: its fence and its pid are there.
 const HEAD: usize = 512;
 
 /// What a process knows of its turn.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Courtesy {
-    /// Since boot. Long ago: it is over where anybody waits.
-    began: Duration,
+    /// Nanoseconds since boot. Long ago: it is over where anybody waits.
+    began: u64,
     /// How many times in a row nobody came.
-    alone: u32,
+    alone: u8,
 }
 
 impl Courtesy {
     /// It was granted after a wait.
     pub(crate) fn begin(&mut self) {
-        self.began = sys::since_boot();
+        self.began = now();
         self.alone = 0;
     }
 
@@ -48,8 +48,8 @@ impl Courtesy {
         if place.file_system.shared {
             return false;
         }
-        let now = sys::since_boot();
-        if now.saturating_sub(self.began) < TURN * (1 << self.alone) {
+        let now = now();
+        if now.saturating_sub(self.began) < TURN << self.alone {
             return false;
         }
         let over = anchor.file.has_waiters();
@@ -79,7 +79,12 @@ impl Courtesy {
                 break;
             }
         }
-        self.began = sys::since_boot();
+        self.began = now();
         self.alone = (self.alone + 1).min(MOST_DOUBLINGS);
     }
+}
+
+/// Nanoseconds since boot: enough for 584 years.
+fn now() -> u64 {
+    u64::try_from(sys::since_boot().as_nanos()).unwrap_or(u64::MAX)
 }

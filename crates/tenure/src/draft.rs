@@ -3,8 +3,15 @@
 //! From one tenure of a process to its next only the fence and the dates change: they are patched into what is kept. And
 //! what is read back byte for byte need not be read again.
 
+use std::time::Duration;
+
 use crate::anchor::PriorState;
 use crate::record::{Record, RecordState, Rendered, iso_date, state_text};
+
+/// How old a visible date may be before it is written anew with a tenure that follows within the process.
+const OLD: Duration = Duration::from_secs(1);
+/// The length of a date with its quotes.
+const DATE: u64 = 26;
 
 /// A record and its text.
 #[derive(Debug)]
@@ -74,6 +81,22 @@ impl Draft {
         Some(())
     }
 
+    /// Makes it the text of a tenure that follows within the process, and returns what to write, and where: from the fence to
+    /// the date of the grant. The older date that foreign programs judge by stays. `None` where more must change.
+    pub(crate) fn follow(&mut self, record: &Record) -> Option<(&[u8], u64)> {
+        let created = self.record.created_at?;
+        record.created_at?.duration_since(created).ok().filter(|age| *age < OLD)?;
+        let continued = Record { created_at: Some(created), ..record.clone() };
+        if self.record.native.as_ref()?.state != continued.native.as_ref()?.state {
+            return None;
+        }
+        self.patch(&continued)?;
+        let from = self.rendered.fence_offset;
+        let to = self.rendered.acquired_offset + DATE;
+        let place = usize::try_from(from).ok()?..usize::try_from(to).ok()?;
+        Some((self.rendered.bytes.get(place)?, from))
+    }
+
     /// The state's text was written in its place.
     pub(crate) fn set_state(&mut self, state: RecordState) {
         let text = state_text(state);
@@ -100,7 +123,7 @@ fn digits(mut number: u64) -> Option<[u8; 16]> {
 mod tests {
     use super::*;
     use crate::record::{self, Content, Native, RecordStyle};
-    use std::time::{Duration, SystemTime};
+    use std::time::SystemTime;
 
     fn record(fence: u64, seconds: u64, state: RecordState) -> Record {
         let at = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
@@ -128,6 +151,21 @@ mod tests {
         draft.set_state(RecordState::Held);
         let held = record(1_772_445_600_123_456, 1_772_449_999, RecordState::Held);
         assert_eq!(record::read(&draft.rendered_mut().bytes), Content::Record(held));
+    }
+
+    #[test]
+    fn a_tenure_that_follows_changes_its_own_lines() {
+        let first = record(1_772_445_600_000_001, 1_772_445_600, RecordState::Held);
+        let mut draft = Draft::new(&first, 0);
+        let mut next = record(1_772_445_600_000_002, 1_772_445_600, RecordState::Held);
+        next.native.as_mut().unwrap().acquired_at = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_772_445_601));
+        let mut disk = draft.rendered_mut().bytes.clone();
+        let (text, offset) = draft.follow(&next).unwrap();
+        disk[offset as usize..][..text.len()].copy_from_slice(text);
+        assert_eq!(record::read(&disk), Content::Record(next.clone()));
+        assert_eq!(draft.rendered_mut().bytes, disk);
+        next.created_at = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_772_445_602));
+        assert!(draft.follow(&next).is_none(), "its date is too old");
     }
 
     #[test]

@@ -130,7 +130,21 @@ fn lock_path(target: &Path) -> PathBuf {
 }
 
 /// Who holds now, for an error that says so.
+///
+/// The kernel's table tells more, but to read it stops every `flock(2)` of the machine meanwhile. So the record is asked
+/// first, and the table only where it names no native that holds and lives.
 pub(crate) fn holder_now(place: &Place) -> Option<Holder> {
+    let content = match presence::look(place).ok()? {
+        Some(found) => Some(found.content),
+        None => open_anchor(place).ok()?.and_then(|(file, _)| presence::read_stable(&file).ok()),
+    };
+    if let Some(Content::Record(record)) = &content
+        && record.native.as_ref().is_some_and(|native| native.state == RecordState::Held)
+        && let Some(liveness) = record.identity().map(|identity| identity.verify())
+        && liveness.is_alive()
+    {
+        return Some(holder_of(Some(record), liveness));
+    }
     examine(place, &Options::default(), KernelLocks::read().as_ref()).ok()?.holder
 }
 
@@ -653,7 +667,7 @@ fn visit_folder(
         }
     }
     if !targets.is_empty() {
-        let folder = Folder { file_system: dir.file_system(), dir: Arc::clone(&dir), dir_stat };
+        let folder = Arc::new(Folder { file_system: dir.file_system(), dir: Arc::clone(&dir), dir_stat });
         for target in targets {
             if let Ok(place) = Place::within(&folder, path.join(&target), &target) {
                 visit(Visited::Lock(place));

@@ -119,10 +119,11 @@ mod sys;
 mod tenure;
 mod trace;
 mod turn;
+mod warm;
 mod watchdog;
 
 pub use begin::{Acquiring, Asker};
-pub use clean::{Broken, CleanOptions, CleanReport, Cleaned, break_lock, clean};
+pub use clean::{Broken, CleanOptions, CleanReport, Cleaned, break_lock, break_seen, clean};
 pub use error::{Error, Result};
 pub use guard::{Guard, KeptForChildren, Previous};
 pub use holder::{Holder, HolderKind};

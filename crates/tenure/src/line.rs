@@ -12,38 +12,48 @@ pub(crate) trait Waits {
     fn waits(&self) -> bool;
 }
 
+/// Small while nobody has stood in it.
 #[derive(Debug)]
-pub(crate) struct Line<W> {
+pub(crate) struct Line<W>(Option<Box<Standing<W>>>);
+
+#[derive(Debug)]
+struct Standing<W> {
     places: VecDeque<Arc<W>>,
     gone: usize,
 }
 
 impl<W: Waits> Line<W> {
     pub(crate) fn new() -> Line<W> {
-        Line { places: VecDeque::new(), gone: 0 }
+        Line(None)
+    }
+
+    fn standing(&mut self) -> &mut Standing<W> {
+        self.0.get_or_insert_with(|| Box::new(Standing { places: VecDeque::new(), gone: 0 }))
     }
 
     pub(crate) fn join(&mut self, waiter: Arc<W>) {
-        self.places.push_back(waiter);
+        self.standing().places.push_back(waiter);
     }
 
     /// For one that came before all others.
     pub(crate) fn join_first(&mut self, waiter: Arc<W>) {
-        self.places.push_front(waiter);
+        self.standing().places.push_front(waiter);
     }
 
     /// The first that still waits.
     pub(crate) fn first(&mut self) -> Option<&Arc<W>> {
-        while self.places.front().is_some_and(|first| !first.waits()) {
-            self.places.pop_front();
-            self.gone = self.gone.saturating_sub(1);
+        let line = self.0.as_mut()?;
+        while line.places.front().is_some_and(|first| !first.waits()) {
+            line.places.pop_front();
+            line.gone = line.gone.saturating_sub(1);
         }
-        self.places.front()
+        line.places.front()
     }
 
     /// All that still wait, first come first.
     pub(crate) fn all(&self) -> Vec<Arc<W>> {
-        self.places.iter().filter(|waiter| waiter.waits()).cloned().collect()
+        let places = self.0.iter().flat_map(|line| &line.places);
+        places.filter(|waiter| waiter.waits()).cloned().collect()
     }
 
     pub(crate) fn is_empty(&mut self) -> bool {
@@ -52,17 +62,17 @@ impl<W: Waits> Line<W> {
 
     /// One of the line no longer waits: served, failed or given up.
     pub(crate) fn left(&mut self) {
-        self.gone += 1;
-        if self.gone * 2 > self.places.len() {
-            self.places.retain(|waiter| waiter.waits());
-            self.gone = 0;
+        let Some(line) = &mut self.0 else { return };
+        line.gone += 1;
+        if line.gone * 2 > line.places.len() {
+            line.places.retain(|waiter| waiter.waits());
+            line.gone = 0;
         }
     }
 
     /// Empties the line.
     pub(crate) fn take(&mut self) -> impl Iterator<Item = Arc<W>> {
-        self.gone = 0;
-        std::mem::take(&mut self.places).into_iter()
+        self.0.take().map(|line| line.places).unwrap_or_default().into_iter()
     }
 }
 
@@ -92,13 +102,14 @@ mod tests {
         for waiter in all.iter().filter(|waiter| waiter.0 % 3 != 0).rev() {
             leave(&mut line, waiter);
         }
-        assert!(line.places.len() < 60, "the marks are swept: {}", line.places.len());
+        let standing = line.standing().places.len();
+        assert!(standing < 60, "the marks are swept: {standing}");
         let mut served = Vec::new();
         while let Some(first) = line.first().cloned() {
             served.push(first.0);
             leave(&mut line, &first);
         }
         assert_eq!(served, (0..100).filter(|at| at % 3 == 0).collect::<Vec<_>>());
-        assert!(line.is_empty() && line.places.is_empty());
+        assert!(line.is_empty() && line.standing().places.is_empty());
     }
 }

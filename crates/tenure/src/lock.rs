@@ -54,8 +54,8 @@ impl Lock {
             return Ok(Lock(Inner::Engine(EngineLock::open(engine, options)?)));
         }
         let place = Place::open(target, options.create_parents)?;
-        let slot = registry::slot(place, !options.record);
-        Ok(Lock(Inner::File(FileLock { slot, exclusive: Arc::new(Request { options, shared: false }) })))
+        let slot = registry::slot(&place, !options.record);
+        Ok(Lock(Inner::File(FileLock { slot, exclusive: registry::request(options) })))
     }
 
     /// Acquires, waiting as `wait` says.
@@ -191,7 +191,7 @@ impl Lock {
     /// As there.
     pub fn inspect(&self) -> Result<Inspection> {
         match &self.0 {
-            Inner::File(lock) => examine(&lock.slot.place, &Options::default(), KernelLocks::read().as_ref()),
+            Inner::File(lock) => examine(&lock.slot().place(), &Options::default(), KernelLocks::read().as_ref()),
             Inner::Engine(lock) => lock.inspect(),
         }
     }
@@ -199,7 +199,7 @@ impl Lock {
 
 impl FileLock {
     fn target(&self) -> &Path {
-        &self.slot.place.target_path
+        &self.slot.target_path
     }
 
     /// The queue of this process: another one after a fork.
@@ -207,7 +207,7 @@ impl FileLock {
         if self.slot.generation == sys::generation() {
             return Arc::clone(&self.slot);
         }
-        registry::reopened(&self.slot.place, !self.exclusive.options.record)
+        registry::reopened(&self.slot)
     }
 
     fn share(&self) -> Result<Arc<Request>> {

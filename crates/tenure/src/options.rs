@@ -148,6 +148,46 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Do they ask for the same?
+    pub(crate) fn is_like(&self, other: &Options) -> bool {
+        let callbacks = match (&self.on_event, &other.on_event) {
+            (None, None) => true,
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        };
+        // Every field by name: one that is added must be thought of here.
+        let Options {
+            label,
+            style,
+            reentrant,
+            deadlock_check,
+            max_hold,
+            overrun,
+            stale_after,
+            malformed_grace,
+            stale_policy,
+            refresh_interval,
+            create_parents,
+            mode,
+            record,
+            on_event: _,
+        } = other;
+        callbacks
+            && self.label == *label
+            && self.style == *style
+            && self.reentrant == *reentrant
+            && self.deadlock_check == *deadlock_check
+            && self.max_hold == *max_hold
+            && self.overrun == *overrun
+            && self.stale_after == *stale_after
+            && self.malformed_grace == *malformed_grace
+            && self.stale_policy == *stale_policy
+            && self.refresh_interval == *refresh_interval
+            && self.create_parents == *create_parents
+            && self.mode == *mode
+            && self.record == *record
+    }
+
     /// What this holder calls itself; others see it in the record, in errors and in `tenure status`. At most 1 KiB of
     /// it is kept.
     pub fn label(mut self, label: impl Into<String>) -> Options {

@@ -5,6 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,9 +22,7 @@ const NEW_SUFFIX: &str = ".new";
 /// A target's place.
 #[derive(Debug)]
 pub(crate) struct Place {
-    pub(crate) dir: Arc<Dir>,
-    pub(crate) dir_stat: Stat,
-    pub(crate) file_system: FileSystem,
+    pub(crate) folder: Arc<Folder>,
     /// As the caller named it.
     pub(crate) target_path: PathBuf,
     pub(crate) lock_path: PathBuf,
@@ -46,6 +45,27 @@ pub(crate) struct Folder {
     pub(crate) dir: Arc<Dir>,
     pub(crate) dir_stat: Stat,
     pub(crate) file_system: FileSystem,
+}
+
+impl Folder {
+    /// Does the one's descriptor serve as well as the other's? A number alone does not say so: the same folder may be
+    /// reached through two mounts, only one of which may be written; its mode and owner may have changed since; and on
+    /// a network a number comes again while a descriptor of the folder that had it is still open, and fails.
+    pub(crate) fn serves_for(&self, other: &Folder) -> bool {
+        let (ours, theirs) = (&self.dir_stat, &other.dir_stat);
+        ours.id == theirs.id
+            && ours.mode == theirs.mode
+            && ours.owner == theirs.owner
+            && matches!((self.dir.mount(), other.dir.mount()), (Ok(ours), Ok(theirs)) if ours == theirs)
+    }
+}
+
+impl Deref for Place {
+    type Target = Folder;
+
+    fn deref(&self) -> &Folder {
+        &self.folder
+    }
 }
 
 impl Place {
@@ -81,11 +101,11 @@ impl Place {
         let dir_stat =
             dir.stat().map_err(|error| Error::io(&target_path, "the target's folder cannot be read", error))?;
         let file_system = dir.file_system();
-        Place::within(&Folder { dir, dir_stat, file_system }, target_path, name)
+        Place::within(&Arc::new(Folder { dir, dir_stat, file_system }), target_path, name)
     }
 
     /// As [`at`](Place::at), in a folder that was looked at already.
-    pub(crate) fn within(folder: &Folder, target_path: PathBuf, name: &OsStr) -> Result<Place> {
+    pub(crate) fn within(folder: &Arc<Folder>, target_path: PathBuf, name: &OsStr) -> Result<Place> {
         let lock = joined(name, LOCK_SUFFIX);
         let to_name =
             |name: &OsStr| Name::new(name).map_err(|_| invalid(&target_path, "a path cannot hold a zero byte".into()));
@@ -101,8 +121,6 @@ impl Place {
             _ => format!(".{}{NEW_SUFFIX}", sys::effective_user()),
         };
         Ok(Place {
-            file_system: folder.file_system.clone(),
-            dir_stat: folder.dir_stat,
             lock_path: target_path.with_file_name(&lock),
             target: to_name(name)?,
             anchor: in_anchors("")?,
@@ -112,26 +130,8 @@ impl Place {
             anchors: to_name(OsStr::new(ANCHORS))?,
             copies: AtomicBool::new(false),
             target_path,
-            dir: Arc::clone(&folder.dir),
+            folder: Arc::clone(folder),
         })
-    }
-
-    /// The same place, by the folder that is open: wherever that was moved, and whatever the working folder is by now.
-    pub(crate) fn again(&self) -> Place {
-        Place {
-            dir: Arc::clone(&self.dir),
-            dir_stat: self.dir_stat,
-            file_system: self.file_system.clone(),
-            target_path: self.target_path.clone(),
-            lock_path: self.lock_path.clone(),
-            target: self.target.clone(),
-            lock: self.lock.clone(),
-            anchor: self.anchor.clone(),
-            swap: self.swap.clone(),
-            new: self.new.clone(),
-            anchors: self.anchors.clone(),
-            copies: AtomicBool::new(false),
-        }
     }
 
     pub(crate) fn copies(&self) -> bool {

@@ -93,6 +93,7 @@ const REVOKED: u8 = 2;
 /// One grant, from its beginning to its end.
 pub(crate) struct Tenure {
     pub(crate) slot: Arc<Slot>,
+    pub(crate) place: Arc<Place>,
     pub(crate) request: Arc<Request>,
     pub(crate) grant: Grant,
     pub(crate) fence: u64,
@@ -128,16 +129,23 @@ struct Listeners {
 }
 
 impl Tenure {
-    pub(crate) fn new(slot: Arc<Slot>, request: Arc<Request>, grant: Grant, thread: Option<ThreadId>) -> Arc<Tenure> {
+    pub(crate) fn new(
+        slot: Arc<Slot>,
+        place: Arc<Place>,
+        request: Arc<Request>,
+        grant: Grant,
+        thread: Option<ThreadId>,
+    ) -> Arc<Tenure> {
         let fence = grant.record.as_ref().and_then(Record::previous_fence).unwrap_or(0);
         let cleanup = grant.anchor.as_deref().and_then(|anchor| {
             let file = grant.presence.file(anchor)?;
             let id = grant.presence.id(anchor)?;
-            sys::enter_held(&slot.place.dir, &slot.place.lock, id, file, grant.state_offset)
+            sys::enter_held(&place.dir, &place.lock, id, file, grant.state_offset)
         });
         Arc::new(Tenure {
             live: Mutex::new(Live { record: grant.record.clone(), state_offset: grant.state_offset, closed: false }),
             slot,
+            place,
             request,
             grant,
             fence,
@@ -163,7 +171,7 @@ impl Tenure {
     }
 
     pub(crate) fn place(&self) -> &Place {
-        &self.slot.place
+        &self.place
     }
 
     pub(crate) fn is_held(&self) -> bool {

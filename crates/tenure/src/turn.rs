@@ -11,10 +11,29 @@ use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub(crate) enum Turn<T, E> {
     Queued(Option<Waker>),
+    /// Queued still, but what it waits for may be there for the taking: its thread is to look.
+    Told,
+    /// Queued still, and its thread is awake.
+    Looking,
     Granted(T),
     Failed(E),
     /// Taken, or given up.
     Over,
+}
+
+impl<T, E> Turn<T, E> {
+    fn waits(&self) -> bool {
+        matches!(self, Turn::Queued(_) | Turn::Told | Turn::Looking)
+    }
+}
+
+/// What a sleep ended with.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Woken<T, E> {
+    Settled(Result<T, E>),
+    Told,
+    /// The deadline is over.
+    Late,
 }
 
 /// One waiter's place in the queue.
@@ -35,23 +54,48 @@ impl<T, E> Ticket<T, E> {
 
     /// Does it wait still?
     pub(crate) fn is_queued(&self) -> bool {
-        matches!(*self.turn(), Turn::Queued(_))
+        self.turn().waits()
     }
 
     /// Hands over an outcome; `false` if nobody waits for it any more. A future's waker is the caller's to wake, once it
     /// has let go of its own mutex: a waker may run any code.
     pub(crate) fn settle(&self, outcome: Turn<T, E>, woken: &mut Vec<Waker>) -> bool {
         let mut turn = self.turn();
-        if !matches!(*turn, Turn::Queued(_)) {
+        if !turn.waits() {
             return false;
         }
-        let Turn::Queued(waker) = std::mem::replace(&mut *turn, outcome) else { return false };
+        let before = std::mem::replace(&mut *turn, outcome);
         drop(turn);
-        match waker {
-            Some(waker) => woken.push(waker),
-            None => self.settled.notify_one(),
+        match before {
+            Turn::Queued(Some(waker)) => woken.push(waker),
+            Turn::Queued(None) => self.settled.notify_one(),
+            // It is awake, or was woken to look.
+            _ => {}
         }
         true
+    }
+
+    /// Wakes the thread that sleeps for it, to look for itself.
+    pub(crate) fn tell(&self) {
+        let mut turn = self.turn();
+        if !matches!(*turn, Turn::Queued(None) | Turn::Looking) {
+            return;
+        }
+        if let Turn::Queued(None) = std::mem::replace(&mut *turn, Turn::Told) {
+            drop(turn);
+            self.settled.notify_one();
+        }
+    }
+
+    /// What [`wait`](Ticket::wait) would end with at once; the thread stays awake.
+    pub(crate) fn look(&self) -> Option<Woken<T, E>> {
+        let mut turn = self.turn();
+        if !turn.waits() {
+            return Some(taken(&mut turn).map_or(Woken::Late, Woken::Settled));
+        }
+        let told = matches!(*turn, Turn::Told);
+        *turn = Turn::Looking;
+        told.then_some(Woken::Told)
     }
 
     /// The outcome, or `waker` is woken when there is one.
@@ -67,19 +111,25 @@ impl<T, E> Ticket<T, E> {
         taken(&mut turn)
     }
 
-    /// Sleeps until there is an outcome; `None` at the deadline.
-    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Option<Result<T, E>> {
+    /// Sleeps until there is an outcome, or it is told to look.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Woken<T, E> {
         let mut turn = self.turn();
         loop {
-            if !matches!(*turn, Turn::Queued(_)) {
-                return taken(&mut turn);
+            match *turn {
+                Turn::Queued(_) => {}
+                Turn::Looking => *turn = Turn::Queued(None),
+                Turn::Told => {
+                    *turn = Turn::Looking;
+                    return Woken::Told;
+                }
+                _ => return taken(&mut turn).map_or(Woken::Late, Woken::Settled),
             }
             turn = match deadline {
                 None => self.settled.wait(turn).unwrap_or_else(PoisonError::into_inner),
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        return None;
+                        return Woken::Late;
                     }
                     self.settled.wait_timeout(turn, left).unwrap_or_else(PoisonError::into_inner).0
                 }

@@ -241,12 +241,13 @@ mod tests {
     use super::*;
     use crate::options::{Options, Style, Wait};
     use crate::place::Place;
+    use crate::registry;
     use crate::tenure::Request;
 
     #[test]
     fn what_is_enlisted_as_it_ends_does_not_stay() {
         let dir = tempfile::tempdir().unwrap();
-        let slot = Slot::new(Place::open(&dir.path().join("t"), false).unwrap());
+        let slot = registry::slot(&Place::open(&dir.path().join("t"), false).unwrap(), false);
         let request = Request { options: Options::default().style(Style::Flock), shared: false };
         let tenure = slot.acquire(Arc::new(request), Wait::Never).unwrap();
         // By two who ask at once to be told of its loss, and by one who asks at the moment of its release.

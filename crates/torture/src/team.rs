@@ -13,6 +13,8 @@ use crate::site::{MEMBER, WITNESS};
 pub const TENURE: &str = "TENURE_BIN";
 /// A Python that has the package `tenure`.
 const FROM_PYTHON: &str = "TORTURE_PYTHON";
+/// A folder in which the package `tenure` for Node is installed.
+const FROM_NODE: &str = "TORTURE_NODE";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -28,6 +30,8 @@ pub enum Kind {
     Node,
     /// A native by the package for Python.
     FromPython,
+    /// A native by the package for Node.
+    FromNode,
     Cleaner,
     Breaker,
 }
@@ -42,6 +46,7 @@ impl Kind {
             Kind::Python => "python",
             Kind::Node => "node",
             Kind::FromPython => "from python",
+            Kind::FromNode => "from node",
             Kind::Cleaner => "cleaner",
             Kind::Breaker => "breaker",
         }
@@ -64,6 +69,7 @@ pub struct Programs {
     python: Option<PathBuf>,
     node: bool,
     from_python: Option<PathBuf>,
+    from_node: bool,
     flock: bool,
     /// May it make pid namespaces?
     pub namespaces: bool,
@@ -86,6 +92,7 @@ impl Programs {
             python: python.map(PathBuf::from),
             node: has("node"),
             from_python: std::env::var_os(FROM_PYTHON).map(PathBuf::from),
+            from_node: std::env::var_os(FROM_NODE).is_some(),
             flock: has("flock"),
             namespaces: tenure_tests::is_root() && has("unshare"),
             torture,
@@ -95,6 +102,7 @@ impl Programs {
             ("python3", programs.python.is_some()),
             ("node", programs.node),
             ("the package for Python: TORTURE_PYTHON names a Python that has it", programs.from_python.is_some()),
+            ("the package for Node: TORTURE_NODE names a folder that has it", programs.from_node),
             ("flock(1)", programs.flock),
             ("pid namespaces: they take root and unshare(1)", programs.namespaces),
         ] {
@@ -133,6 +141,9 @@ impl Programs {
         }
         if self.from_python.is_some() && matches!(phase, Phase::Careful | Phase::Natives) {
             others.extend([Kind::FromPython, Kind::FromPython]);
+        }
+        if self.from_node && matches!(phase, Phase::Careful | Phase::Natives) {
+            others.extend([Kind::FromNode, Kind::FromNode]);
         }
         if phase.cleaned() {
             others.push(Kind::Cleaner);
@@ -186,6 +197,11 @@ impl Programs {
             Kind::FromPython => {
                 let mut command = Command::new(self.from_python.as_ref().unwrap());
                 command.arg(foreign("bindings/torture.py"));
+                command
+            }
+            Kind::FromNode => {
+                let mut command = Command::new("node");
+                command.arg(foreign("bindings/torture.mjs"));
                 command
             }
             Kind::Node => {

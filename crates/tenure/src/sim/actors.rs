@@ -154,7 +154,7 @@ fn waiter(style: Style, shared: bool, rounds: usize) {
         Ok(place) => place,
         Err(error) => return explained(&error, "opening"),
     };
-    let slot = Slot::new(place);
+    let slot = Slot::new(place.folder, &place.target_path, false);
     let request = Arc::new(Request { options: options(style), shared });
     let own = world::current().expect("an actor runs on a thread of its own");
     watch_over(&slot);

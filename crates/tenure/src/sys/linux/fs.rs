@@ -104,6 +104,13 @@ impl Dir {
         }
     }
 
+    /// Which of the mounts it was reached through. 0 where the kernel does not tell (before Linux 5.8).
+    pub(crate) fn mount(&self) -> io::Result<u64> {
+        use rustix::fs::StatxFlags;
+        let found = rustix::fs::statx(&self.0, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+        Ok(if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 { 0 } else { found.stx_mnt_id })
+    }
+
     /// May this user make and remove files here?
     pub(crate) fn may_write(&self) -> bool {
         rustix::fs::accessat(
@@ -449,10 +456,10 @@ pub(crate) fn kernel_locks() -> io::Result<(String, bool)> {
 
 /// `mountinfo`'s line for the mount that a folder is on, by the mount's id (`statx(2)`).
 pub(crate) fn mount_line(dir: &Dir) -> Option<String> {
-    let found = rustix::fs::statx(&dir.0, c"", AtFlags::EMPTY_PATH, rustix::fs::StatxFlags::MNT_ID).ok()?;
+    let mount = dir.mount().ok()?;
     // The name of some other mount need not be UTF-8.
     let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
-    crate::kernel_locks::mount_line(&String::from_utf8_lossy(&mounts), found.stx_mnt_id).map(str::to_owned)
+    crate::kernel_locks::mount_line(&String::from_utf8_lossy(&mounts), mount).map(str::to_owned)
 }
 
 fn brief(dir: impl AsFd, name: &CStr, flags: AtFlags) -> rustix::io::Result<Brief> {

@@ -67,6 +67,10 @@ impl Dir {
         match *self {}
     }
 
+    pub(crate) fn mount(&self) -> io::Result<u64> {
+        match *self {}
+    }
+
     pub(crate) fn may_write(&self) -> bool {
         match *self {}
     }

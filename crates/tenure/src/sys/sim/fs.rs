@@ -100,6 +100,10 @@ impl Dir {
         Ok(self.stat_at(name)?.as_ref().map(Stat::brief))
     }
 
+    pub(crate) fn mount(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+
     pub(crate) fn may_write(&self) -> bool {
         true
     }

@@ -1,0 +1,39 @@
+//! More locks than a process may have open files. In a process of its own, because of the limit.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test panics where it fails, and looks at files")]
+
+use tenure::{Lock, Style, Wait};
+
+#[test]
+fn more_locks_than_open_files() {
+    let limit = libc::rlimit { rlim_cur: 512, rlim_max: 512 };
+    // SAFETY: the kernel reads one rlimit.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+    let dir = tempfile::tempdir().unwrap();
+    let open = |at: usize| {
+        let style = if at % 2 == 0 { Style::LockFile } else { Style::Flock };
+        Lock::options().style(style).open(dir.path().join(at.to_string())).unwrap()
+    };
+    // Held ones keep their descriptors, whatever is used meanwhile.
+    let held: Vec<_> = (0..50).map(|at| open(at).acquire(Wait::Never).unwrap()).collect();
+    let locks: Vec<_> = (50..2_000).map(open).collect();
+    let mut fences = vec![0; locks.len()];
+    for _ in 0..2 {
+        for (lock, fence) in locks.iter().zip(&mut fences) {
+            let guard = lock.acquire(Wait::Never).unwrap();
+            assert!(guard.fence() > *fence && guard.previous() == &tenure::Previous::Clean);
+            *fence = guard.fence();
+            guard.release().unwrap();
+        }
+    }
+    // The 50 that are held and 128 others have one descriptor each, or two in flock style; the process has some besides.
+    let files = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    assert!((267..290).contains(&files), "{files} files are open");
+    for guard in held {
+        guard.check().unwrap();
+        let again = Lock::new(guard.target()).unwrap();
+        assert!(again.acquire(Wait::Never).unwrap_err().is_busy());
+        guard.release().unwrap();
+        again.acquire(Wait::Never).unwrap().release().unwrap();
+    }
+}

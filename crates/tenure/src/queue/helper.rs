@@ -1,0 +1,236 @@
+//! The helper: one thread that waits in the kernel for the queue's head.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Kept, Name, Phase, Slot, State, Turn, Waiting, wake};
+use crate::acquire;
+use crate::anchor::Anchor;
+use crate::clean;
+use crate::error::{Error, Result};
+use crate::helpers;
+use crate::options::{Options, StalePolicy};
+use crate::presence::{self, Blocker};
+use crate::sys::{self, FileId, LockKind, Wakeup};
+use crate::trace::event;
+use crate::{warm, watchdog};
+
+impl Slot {
+    /// A helper in a kernel queue can wait for one thing only. Where the queue's head has come to be another waiter
+    /// that could be served without that, the helper is left behind. Where nobody is left, it stays in the target's
+    /// queue for the next, but the anchor's kernel lock must go: it comes back, to be unlocked without the mutex.
+    pub(super) fn suit_the_head(self: &Arc<Slot>, state: &mut State) -> Option<Arc<Anchor>> {
+        let Phase::Waiting(waiting) = &mut state.phase else { return None };
+        let (_, name, kind) = waiting.queued_on?;
+        let Some(head) = state.queue.first() else {
+            let locked = name == Name::Target && state.kept.locked.is_some();
+            let anchor = state.kept.anchor.take_if(|_| locked)?;
+            waiting.alone = true;
+            state.kept.locked = None;
+            return Some(anchor);
+        };
+        let other_kind = kind == LockKind::Exclusive && head.request.shared && name != Name::LockFile;
+        if !other_kind && (name != Name::Target || head.request.flock()) {
+            return None;
+        }
+        // Its descriptors stay its own: a kernel lock that it gets on them goes when it closes them.
+        let kept = std::mem::take(&mut state.kept);
+        state.epoch += 1;
+        state.phase = Phase::Waiting(Box::default());
+        self.start_helper(state);
+        kept.anchor.filter(|_| kept.locked.is_some())
+    }
+
+    /// Starts a helper if somebody waits and nobody works for them.
+    pub(super) fn kick(self: &Arc<Slot>, state: &mut State) {
+        if !matches!(state.phase, Phase::Idle) || state.queue.is_empty() {
+            return;
+        }
+        state.phase = Phase::Waiting(Box::default());
+        self.start_helper(state);
+    }
+
+    fn start_helper(self: &Arc<Slot>, state: &mut State) {
+        let (slot, epoch) = (Arc::clone(self), state.epoch);
+        if let Err(error) = helpers::run(move || slot.help(epoch)) {
+            state.phase = Phase::Idle;
+            let error = Error::io(&*self.target_path, "no thread could be started to wait for the lock", error);
+            for waiter in state.queue.take() {
+                waiter.settle(Turn::Failed(error.again()), &mut state.woken);
+            }
+        }
+    }
+
+    /// A helper's work: serves the queue until a tenure begins, nobody is left, or it is left behind itself.
+    fn help(self: Arc<Slot>, epoch: u64) {
+        loop {
+            let mut state = self.state();
+            if state.epoch != epoch {
+                return;
+            }
+            let Some(head) = state.queue.first().cloned() else {
+                let mut kept = std::mem::take(&mut state.kept);
+                drop(state);
+                acquire::let_go(&mut kept);
+                let mut state = self.state();
+                if state.epoch != epoch {
+                    return;
+                }
+                state.kept = kept;
+                state.phase = Phase::Idle;
+                warm::used(&self);
+                self.kick(&mut state);
+                wake(state);
+                return;
+            };
+            let mut kept = state.kept.clone();
+            drop(state);
+            let step = acquire::step(&self, epoch, &mut kept, &head.request);
+            let mut state = self.state();
+            if state.epoch != epoch {
+                return;
+            }
+            state.kept = kept;
+            match step {
+                Ok(Some(grant)) => {
+                    if let Some(grant) = self.deliver(&mut state, &head, grant) {
+                        let mut kept = std::mem::take(&mut state.kept);
+                        drop(state);
+                        acquire::take_back(&self.place(), &mut kept, grant);
+                        let mut state = self.state();
+                        if state.epoch == epoch {
+                            state.kept = kept;
+                        }
+                    } else {
+                        self.let_followers_in(&mut state);
+                        wake(state);
+                        return;
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    if head.settle(Turn::Failed(error), &mut state.woken) {
+                        state.queue.left();
+                    }
+                    wake(state);
+                }
+            }
+        }
+    }
+
+    /// Says what the helper of `epoch` is about to wait for; `false` if it was left behind.
+    /// Or if nobody is left to wait for.
+    pub(crate) fn about_to_queue_on(
+        self: &Arc<Slot>,
+        epoch: u64,
+        kept: &Kept,
+        id: FileId,
+        name: Name,
+        kind: LockKind,
+    ) -> bool {
+        let mut state = self.state();
+        if state.epoch != epoch || state.queue.is_empty() {
+            return false;
+        }
+        state.kept = kept.clone();
+        state.phase = Phase::Waiting(Box::new(Waiting { queued_on: Some((id, name, kind)), ..Waiting::default() }));
+        drop(state);
+        watchdog::waiting(self);
+        true
+    }
+
+    /// The helper of `epoch` is out of the kernel's queue. It looks anew for whom it works: the head may have given up.
+    /// `true`: the anchor's kernel lock was let go meanwhile.
+    pub(crate) fn no_longer_queued(&self, epoch: u64) -> bool {
+        let mut state = self.state();
+        if state.epoch != epoch {
+            return false;
+        }
+        let alone = matches!(&state.phase, Phase::Waiting(waiting) if waiting.alone);
+        state.phase = Phase::Waiting(Box::default());
+        alone
+    }
+
+    /// Is the helper of `epoch` not left behind?
+    pub(crate) fn is_present(&self, epoch: u64) -> bool {
+        self.state().epoch == epoch
+    }
+
+    /// Says that the helper of `epoch` waits for events, with a wake-up for when nobody is left in the queue. `false`
+    /// if that is so already.
+    pub(crate) fn about_to_watch(&self, epoch: u64, wakeup: &Arc<Wakeup>) -> bool {
+        let mut state = self.state();
+        if state.epoch != epoch || state.queue.is_empty() {
+            return false;
+        }
+        state.phase = Phase::Waiting(Box::new(Waiting { wakeup: Some(Arc::clone(wakeup)), ..Waiting::default() }));
+        true
+    }
+
+    /// The watchdog's look at a helper that is in a kernel queue: `false` once it no longer is.
+    pub(crate) fn recheck(self: &Arc<Slot>) -> bool {
+        let (id, name, policy) = {
+            let mut state = self.state();
+            let Phase::Waiting(waiting) = &state.phase else { return false };
+            let Some((id, name, _)) = waiting.queued_on else { return false };
+            let policy = state.queue.first().map_or(StalePolicy::Proof, |head| head.request.options.stale_policy);
+            (id, name, policy)
+        };
+        let place = self.place();
+        if policy != StalePolicy::Proof && name == Name::Anchor {
+            clean::rob(&place, policy);
+        }
+        let path = match name {
+            Name::Anchor => &place.anchor,
+            Name::LockFile => &place.lock,
+            Name::Target => &place.target,
+        };
+        // An error is no proof that the path has changed.
+        let Ok(found) = place.dir.brief_at(path) else { return true };
+        if found.map(|stat| stat.id) == Some(id) {
+            return true;
+        }
+        let mut state = self.state();
+        let same =
+            matches!(&state.phase, Phase::Waiting(waiting) if waiting.queued_on.is_some_and(|(now, ..)| now == id));
+        if same {
+            event!(INFO, target = ?self.target_path, "the lock's file was replaced; waiting for the new one");
+            state.epoch += 1;
+            if name == Name::Anchor {
+                state.kept.anchor = None;
+                state.kept.locked = None;
+            }
+            if name == Name::Target {
+                state.kept.target = None;
+            }
+            state.phase = Phase::Waiting(Box::default());
+            self.start_helper(&mut state);
+            wake(state);
+        }
+        true
+    }
+}
+
+/// How long a foreign holder is waited for without a look, whatever its events say.
+const SLOW_CHECK: Duration = Duration::from_secs(1);
+
+/// Waits for a foreign holder's events.
+pub(crate) fn watch(slot: &Slot, epoch: u64, blocker: &Blocker, options: &Options) -> Result<()> {
+    let place = slot.place();
+    let failed = |error| Error::io(&place.lock_path, "the lock file's holder cannot be waited for", error);
+    let wakeup = Arc::new(Wakeup::new().map_err(failed)?);
+    // Either may be missing (no inotify left, an unreadable file, a pid of another namespace): the slow check stays.
+    let watch = blocker.file.as_ref().and_then(|file| sys::FileWatch::new(file).ok());
+    let process = blocker.holder.pid().and_then(|pid| sys::PidFd::open(pid).ok());
+    if !slot.about_to_watch(epoch, &wakeup) {
+        return Ok(());
+    }
+    // What happened before the watch began has no event: its end, or its process's.
+    if !presence::still_blocks(&place, blocker, options)? {
+        return Ok(());
+    }
+    // One that has ended although its lock is alive (another has the file open) would wake us for ever.
+    let process = process.filter(|process| !process.exited().unwrap_or(true));
+    let timeout = blocker.again_after.map_or(SLOW_CHECK, |again| again.min(SLOW_CHECK));
+    sys::wait_any(watch.as_ref(), process.as_ref(), &wakeup, timeout).map_err(failed)
+}

@@ -1,0 +1,149 @@
+//! Open files: kernel locks and their queues, reading, writing, leases.
+
+use super::*;
+
+impl Kernel {
+    pub(in crate::sys::sim) fn duplicate(&mut self, open: usize) {
+        self.opens[open].as_mut().expect("an open file").descriptors += 1;
+    }
+
+    /// Would closing this be seen by anyone?
+    pub(in crate::sys::sim) fn close_shows(&self, open: usize) -> bool {
+        let file = self.open_file(open);
+        let inode = self.inode(file.inode);
+        file.descriptors == 1
+            && (file.access == Access::ReadWrite
+                || inode.links == 0
+                || inode.locks.iter().any(|(held, _)| *held == open)
+                || inode.leases.contains(&open))
+    }
+
+    pub(in crate::sys::sim) fn close(&mut self, open: usize) {
+        let file = self.opens[open].as_mut().expect("an open file");
+        file.descriptors -= 1;
+        if file.descriptors > 0 {
+            return;
+        }
+        let file = self.opens[open].take().expect("an open file");
+        let inode = self.inodes[file.inode].as_mut().expect("an inode that is in use");
+        let before = inode.locks.len() + inode.leases.len();
+        inode.locks.retain(|(held, _)| *held != open);
+        inode.leases.retain(|held| *held != open);
+        inode.opens -= 1;
+        if file.access == Access::ReadWrite {
+            inode.writers -= 1;
+            inode.events += 1;
+        }
+        if file.access == Access::ReadWrite || before != inode.locks.len() + inode.leases.len() || inode.links == 0 {
+            self.changes += 1;
+        }
+        self.drop_if_unused(file.inode);
+    }
+
+    /// `flock(2)`, `LOCK_NB`. A lock of the other kind is let go first, and is gone if the new one is refused.
+    pub(in crate::sys::sim) fn try_lock(&mut self, open: usize, kind: LockKind) -> bool {
+        let inode = self.inode_of(open);
+        let inode = self.inodes[inode].as_mut().expect("an inode that is in use");
+        if inode.locks.contains(&(open, kind)) {
+            return true;
+        }
+        let before = inode.locks.len();
+        inode.locks.retain(|(held, _)| *held != open);
+        if before != inode.locks.len() {
+            self.changes += 1;
+        }
+        if inode.locks.iter().any(|(_, held)| conflict(*held, kind)) {
+            return false;
+        }
+        inode.locks.push((open, kind));
+        self.changes += 1;
+        true
+    }
+
+    /// Puts a thread into the queue for a lock that is taken.
+    pub(in crate::sys::sim) fn queue_for_lock(&mut self, thread: usize, open: usize, kind: LockKind) {
+        let inode = self.inode_of(open);
+        self.inode_mut(inode).queue.push((thread, open, kind));
+        self.changes += 1;
+    }
+
+    pub(in crate::sys::sim) fn leave_queue(&mut self, thread: usize, open: usize) {
+        let inode = self.inode_of(open);
+        self.inode_mut(inode).queue.retain(|waiting| (waiting.0, waiting.1) != (thread, open));
+    }
+
+    /// May this thread, which is in the queue, try again? Only the first of those that exclude each other is woken; until
+    /// it has run, anyone who just comes along can still get in before it.
+    pub(in crate::sys::sim) fn is_woken(&self, thread: usize, open: usize) -> bool {
+        let inode = self.inode(self.inode_of(open));
+        let at = inode.queue.iter().position(|waiting| (waiting.0, waiting.1) == (thread, open));
+        let at = at.expect("a thread in the queue");
+        let kind = inode.queue[at].2;
+        !inode.locks.iter().any(|(_, held)| conflict(*held, kind))
+            && !inode.queue[..at].iter().any(|(_, _, earlier)| conflict(*earlier, kind))
+    }
+
+    pub(in crate::sys::sim) fn unlock(&mut self, open: usize) {
+        let inode = self.inode_of(open);
+        let inode = self.inodes[inode].as_mut().expect("an inode that is in use");
+        let before = inode.locks.len();
+        inode.locks.retain(|(held, _)| *held != open);
+        if before != inode.locks.len() {
+            self.changes += 1;
+        }
+    }
+
+    pub(in crate::sys::sim) fn read(&self, open: usize, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let inode = self.inode(self.inode_of(open));
+        if inode.kind == FileKind::Directory {
+            return Err(libc::EISDIR);
+        }
+        let length = inode.data.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&inode.data[..length]);
+        Ok(length)
+    }
+
+    pub(in crate::sys::sim) fn write(&mut self, open: usize, bytes: &[u8], offset: u64) -> Result<(), Errno> {
+        if self.open_file(open).access != Access::ReadWrite {
+            return Err(libc::EBADF);
+        }
+        if i64::try_from(offset).is_err() {
+            return Err(libc::EINVAL);
+        }
+        let (inode, clock, offset) = (self.inode_of(open), self.clock, offset as usize);
+        let inode = self.inode_mut(inode);
+        let end = offset + bytes.len();
+        if inode.data.len() < end {
+            inode.data.resize(end, 0);
+        }
+        inode.data[offset..end].copy_from_slice(bytes);
+        inode.sum = mix_bytes(1, &inode.data);
+        inode.modified = clock;
+        inode.events += 1;
+        self.changes += 1;
+        Ok(())
+    }
+
+    /// `F_SETLEASE`, `F_RDLCK`.
+    pub(in crate::sys::sim) fn take_lease(&mut self, process: usize, open: usize) -> Lease {
+        let (inode, user) = (self.inode_of(open), self.user(process));
+        let leases = self.fs.leases;
+        let inode = self.inode_mut(inode);
+        if !leases || (user != ROOT && user != inode.owner) || inode.kind != FileKind::Regular {
+            return Lease::Unavailable;
+        }
+        if inode.writers > 0 {
+            return Lease::Refused;
+        }
+        inode.leases.push(open);
+        Lease::Granted
+    }
+
+    pub(in crate::sys::sim) fn give_lease_back(&mut self, open: usize) {
+        let inode = self.inode_of(open);
+        self.inode_mut(inode).leases.retain(|held| *held != open);
+        self.changes += 1;
+    }
+
+    // Processes.
+}

@@ -1,0 +1,327 @@
+//! The simulated kernel: its state and its processes. Its calls, each of which happens whole, are in [`names`] and [`files`];
+//! nothing in here waits.
+//!
+//! Errors are numbers, as the kernel's are. What decides between two of them is the order in which Linux looks.
+
+mod files;
+mod names;
+
+use std::time::{Duration, SystemTime};
+
+use crate::sys::types::{Access, FileId, FileKind, Lease, LockKind, Stat};
+
+/// The number of a system's error.
+pub(crate) type Errno = i32;
+
+/// What the simulated file system can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileSystemKind {
+    /// Hard links; without them `link(2)` is refused with this error.
+    pub links: Result<(), i32>,
+    /// `RENAME_EXCHANGE`.
+    pub exchange: bool,
+    /// Leases.
+    pub leases: bool,
+    /// May two machines mount it?
+    pub shared: bool,
+    /// The permission bits of the folder.
+    pub folder_mode: u32,
+}
+
+impl FileSystemKind {
+    /// As ext4.
+    pub const LOCAL: FileSystemKind =
+        FileSystemKind { links: Ok(()), exchange: true, leases: true, shared: false, folder_mode: 0o755 };
+}
+
+/// The device that everything is on.
+pub(super) const DEVICE: u64 = 0x2a;
+/// The folder that the target is in.
+pub(crate) const FOLDER: usize = 0;
+/// The clock's first moment, in microseconds since 1970.
+const EPOCH: u64 = 1_772_445_600_000_000;
+const ROOT: u32 = 0;
+/// How many files a process may have open.
+const DESCRIPTORS: usize = 32;
+/// How many symbolic links one path may lead through (`path_resolution(7)`).
+const MAX_LINKS: usize = 40;
+const UMASK: u32 = 0o022;
+
+#[derive(Debug)]
+pub(crate) struct Inode {
+    kind: FileKind,
+    links: u64,
+    data: Vec<u8>,
+    /// Of `data`.
+    sum: u64,
+    mode: u32,
+    owner: u32,
+    modified: u64,
+    /// A folder's names.
+    names: Vec<(Vec<u8>, usize)>,
+    /// A folder that was removed.
+    removed: bool,
+    /// Descriptors and watches: it stays as long as there are any.
+    opens: u32,
+    writers: u32,
+    locks: Vec<(usize, LockKind)>,
+    /// Those that wait for a lock, first come first: thread and descriptor.
+    queue: Vec<(usize, usize, LockKind)>,
+    leases: Vec<usize>,
+    /// Counts what inotify would tell of.
+    events: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Open {
+    inode: usize,
+    access: Access,
+    process: usize,
+    /// A second descriptor of one open file counts here.
+    descriptors: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    pub(super) start_time: u64,
+    pub(super) alive: bool,
+    pub(super) user: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    pub(super) fs: FileSystemKind,
+    inodes: Vec<Option<Inode>>,
+    opens: Vec<Option<Open>>,
+    pub(crate) processes: Vec<Process>,
+    /// In microseconds since 1970.
+    pub(crate) clock: u64,
+    /// Grows whenever anything changes that another process could see.
+    pub(crate) changes: u64,
+}
+
+/// A step of a hash that is as quick as it is good enough to tell two states apart.
+pub(crate) fn mix(hash: u64, word: u64) -> u64 {
+    let product = u128::from(hash ^ word ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93_u128;
+    (product as u64) ^ ((product >> 64) as u64).rotate_left(23)
+}
+
+pub(crate) fn mix_bytes(hash: u64, bytes: &[u8]) -> u64 {
+    let mut hash = mix(hash, bytes.len() as u64);
+    let mut words = bytes.chunks_exact(8);
+    for word in &mut words {
+        hash = mix(hash, u64::from_ne_bytes(word.try_into().expect("eight bytes")));
+    }
+    words.remainder().iter().fold(hash, |hash, byte| mix(hash, u64::from(*byte)))
+}
+
+fn conflict(one: LockKind, other: LockKind) -> bool {
+    one == LockKind::Exclusive || other == LockKind::Exclusive
+}
+
+impl Process {
+    pub(crate) fn is_alive(&self) -> bool {
+        self.alive
+    }
+}
+
+impl Kernel {
+    pub(crate) fn new(fs: FileSystemKind) -> Kernel {
+        let mut kernel = Kernel {
+            fs,
+            inodes: Vec::with_capacity(16),
+            opens: Vec::with_capacity(32),
+            processes: Vec::with_capacity(8),
+            clock: EPOCH,
+            changes: 0,
+        };
+        let folder = kernel.make(FileKind::Directory, fs.folder_mode, ROOT);
+        kernel.inode_mut(folder).links = 2;
+        kernel.inode_mut(folder).opens = 1;
+        kernel
+    }
+
+    pub(super) fn time(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_micros(self.clock)
+    }
+
+    fn inode(&self, inode: usize) -> &Inode {
+        self.inodes[inode].as_ref().expect("an inode that is in use")
+    }
+
+    pub(super) fn inode_mut(&mut self, inode: usize) -> &mut Inode {
+        self.inodes[inode].as_mut().expect("an inode that is in use")
+    }
+
+    fn open_file(&self, open: usize) -> &Open {
+        self.opens[open].as_ref().expect("an open file")
+    }
+
+    pub(super) fn inode_of(&self, open: usize) -> usize {
+        self.open_file(open).inode
+    }
+
+    pub(super) fn locks_of(&self, inode: usize) -> impl Iterator<Item = (u32, LockKind)> {
+        self.inode(inode).locks.iter().map(|(open, kind)| (self.processes[self.open_file(*open).process].pid, *kind))
+    }
+
+    pub(super) fn queue_of(&self, inode: usize) -> impl Iterator<Item = (u32, LockKind)> {
+        let waiting = self.inode(inode).queue.iter();
+        waiting.map(|(_, open, kind)| (self.processes[self.open_file(*open).process].pid, *kind))
+    }
+
+    pub(super) fn events_of(&self, inode: usize) -> u64 {
+        self.inode(inode).events
+    }
+
+    /// How many names a file has.
+    pub(crate) fn links_of(&self, inode: usize) -> u64 {
+        self.inodes[inode].as_ref().map_or(0, |inode| inode.links)
+    }
+
+    pub(super) fn inodes(&self) -> impl Iterator<Item = usize> {
+        (0..self.inodes.len()).filter(|inode| self.inodes[*inode].is_some())
+    }
+
+    /// Has another process a kernel lock on this file?
+    pub(crate) fn is_locked_by_another(&self, inode: usize, process: usize) -> bool {
+        let locks = self.inodes[inode].iter().flat_map(|inode| &inode.locks);
+        locks.into_iter().any(|(open, _)| self.open_file(*open).process != process)
+    }
+
+    /// How many kernel locks this process has.
+    pub(crate) fn locks_held_by(&self, process: usize) -> usize {
+        let locks = self.inodes.iter().flatten().flat_map(|inode| &inode.locks);
+        locks.filter(|(open, _)| self.open_file(*open).process == process).count()
+    }
+
+    /// Who has this open, other than `process`?
+    pub(super) fn processes_with_open(&self, number: u64, locked: bool) -> Vec<i64> {
+        let mut pids: Vec<i64> = (self.opens.iter().enumerate())
+            .filter_map(|(at, open)| Some((at, open.as_ref()?)))
+            .filter(|(_, open)| self.number(open.inode) == number)
+            .filter(|(at, open)| !locked || self.inode(open.inode).locks.iter().any(|(held, _)| held == at))
+            .map(|(_, open)| i64::from(self.processes[open.process].pid))
+            .collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    /// Inode numbers are given out again as soon as they are free, as on ext4.
+    pub(crate) fn number(&self, inode: usize) -> u64 {
+        inode as u64 + 100
+    }
+
+    fn make(&mut self, kind: FileKind, mode: u32, owner: u32) -> usize {
+        let fresh = Inode {
+            kind,
+            links: 0,
+            data: Vec::new(),
+            sum: 0,
+            mode,
+            owner,
+            modified: self.clock,
+            names: Vec::new(),
+            removed: false,
+            opens: 0,
+            writers: 0,
+            locks: Vec::new(),
+            queue: Vec::new(),
+            leases: Vec::new(),
+            events: 0,
+        };
+        match self.inodes.iter().position(Option::is_none) {
+            Some(free) => {
+                self.inodes[free] = Some(fresh);
+                free
+            }
+            None => {
+                self.inodes.push(Some(fresh));
+                self.inodes.len() - 1
+            }
+        }
+    }
+
+    fn drop_if_unused(&mut self, inode: usize) {
+        let found = self.inode(inode);
+        if found.links == 0 && found.opens == 0 {
+            self.inodes[inode] = None;
+        }
+    }
+
+    // Paths.
+
+    pub(crate) fn start(&mut self, pid: u32, user: u32) -> usize {
+        let start_time = 1000 + self.processes.len() as u64;
+        self.processes.push(Process { pid, start_time, alive: true, user });
+        self.processes.len() - 1
+    }
+
+    pub(super) fn alive(&self, pid: i64) -> Option<usize> {
+        self.processes.iter().position(|process| process.alive && i64::from(process.pid) == pid)
+    }
+
+    /// Everything that it has open is closed.
+    pub(crate) fn end(&mut self, process: usize) {
+        self.processes[process].alive = false;
+        self.changes += 1;
+        for open in 0..self.opens.len() {
+            if self.opens[open].as_ref().is_some_and(|open| open.process == process) {
+                let inode = self.inode_of(open);
+                self.inode_mut(inode).queue.retain(|waiting| waiting.1 != open);
+                self.opens[open].as_mut().expect("an open file").descriptors = 1;
+                self.close(open);
+            }
+        }
+    }
+
+    /// A number that two states share only if they are the same to whoever goes on from there.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let mut hash = mix(self.clock, self.processes.len() as u64);
+        for process in &self.processes {
+            hash = mix(hash, u64::from(process.pid) << 1 | u64::from(process.alive));
+        }
+        for (at, inode) in self.inodes.iter().enumerate() {
+            let Some(inode) = inode else { continue };
+            let counts =
+                (at as u64) << 48 | inode.links << 32 | u64::from(inode.opens) << 16 | u64::from(inode.writers);
+            hash = mix(hash, counts);
+            hash = mix(hash, inode.sum ^ u64::from(inode.mode) << 32 ^ u64::from(inode.removed));
+            hash = mix(hash, inode.modified ^ inode.kind as u64);
+            // In no order.
+            let mut names = 0_u64;
+            for (name, inode) in &inode.names {
+                names = names.wrapping_add(mix(mix_bytes(7, name), *inode as u64));
+            }
+            hash = mix(hash, names);
+            for (open, kind) in &inode.locks {
+                hash = mix(hash, (*open as u64) << 8 | *kind as u64 | 0x10);
+            }
+            for (thread, open, kind) in &inode.queue {
+                hash = mix(hash, (*thread as u64) << 32 | (*open as u64) << 8 | *kind as u64 | 0x20);
+            }
+            for open in &inode.leases {
+                hash = mix(hash, (*open as u64) << 8 | 0x40);
+            }
+        }
+        for (at, open) in self.opens.iter().enumerate() {
+            let Some(open) = open else { continue };
+            let counts = (open.process as u64) << 24 | (open.inode as u64) << 8 | u64::from(open.descriptors) << 1;
+            hash = mix(hash, (at as u64) << 40 | counts | u64::from(open.access == Access::ReadWrite));
+        }
+        hash
+    }
+}
+
+/// How a name is moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rename {
+    /// Over whatever is there.
+    Over,
+    /// `RENAME_NOREPLACE`.
+    New,
+    /// `RENAME_EXCHANGE`.
+    Exchange,
+}
