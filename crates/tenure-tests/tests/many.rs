@@ -11,7 +11,7 @@ fn more_locks_than_open_files() {
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
     let dir = tempfile::tempdir().unwrap();
     let open = |at: usize| {
-        let style = if at % 2 == 0 { Style::LockFile } else { Style::Flock };
+        let style = if at.is_multiple_of(2) { Style::LockFile } else { Style::Flock };
         Lock::options().style(style).open(dir.path().join(at.to_string())).unwrap()
     };
     // Held ones keep their descriptors, whatever is used meanwhile.

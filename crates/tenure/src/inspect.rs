@@ -140,10 +140,10 @@ pub(crate) fn holder_now(place: &Place) -> Option<Holder> {
     };
     if let Some(Content::Record(record)) = &content
         && record.native.as_ref().is_some_and(|native| native.state == RecordState::Held)
-        && let Some(liveness) = record.identity().map(|identity| identity.verify())
-        && liveness.is_alive()
+        && record.identity().is_some_and(|identity| identity.verify().is_alive())
     {
-        return Some(holder_of(Some(record), liveness));
+        // We were refused the kernel lock, and it was written under that lock.
+        return Some(holder_of(Some(record), Liveness::alive("it has the kernel lock")));
     }
     examine(place, &Options::default(), KernelLocks::read().as_ref()).ok()?.holder
 }
