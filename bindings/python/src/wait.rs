@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
@@ -110,9 +111,13 @@ struct Ears {
 
 impl Ears {
     /// `None` on every thread but the main one: no signal handler runs there.
-    fn open(py: Python<'_>, bell: &Bell) -> Option<Ears> {
-        let before = set_wakeup_fd(py, bell.write.as_raw_fd(), false).ok()?;
-        Some(Ears { before })
+    fn open(py: Python<'_>, bell: &Bell) -> PyResult<Option<Ears>> {
+        match set_wakeup_fd(py, bell.write.as_raw_fd(), false) {
+            Ok(before) => Ok(Some(Ears { before })),
+            Err(error) if error.is_instance_of::<PyValueError>(py) => Ok(None),
+            // What a signal's handler raised meanwhile, say.
+            Err(error) => Err(error),
+        }
     }
 
     /// Gives the descriptor back, and what it missed.
@@ -158,7 +163,7 @@ pub(crate) fn acquire(py: Python<'_>, lock: &Lock, shared: bool, timeout: Timeou
         Begun::Waits(acquiring) => acquiring,
     };
     let bell = Bell::new()?;
-    let ears = Ears::open(py, &bell);
+    let ears = Ears::open(py, &bell)?;
     let mut signals = Vec::new();
     let waited = wait(py, &mut acquiring, &bell, deadline, &mut signals);
     let heard = ears.map_or(Ok(()), |ears| ears.close(py, &bell, signals));
@@ -255,7 +260,7 @@ pub(crate) fn start(py: Python<'_>, lock: &Lock, shared: bool) -> PyResult<Start
 }
 
 fn over() -> PyErr {
-    pyo3::exceptions::PyValueError::new_err("the wait is over")
+    PyValueError::new_err("the wait is over")
 }
 
 impl Waiting {
