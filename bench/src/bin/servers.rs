@@ -34,6 +34,9 @@ fn main() {
     }
 }
 
+/// How long a waiter gets until its watch stands: etcd looks every 100 ms for those that begin in the past.
+const SETTLE: Duration = Duration::from_millis(200);
+
 /// Times of one kind, shown in a line.
 struct Times(&'static str, Vec<Duration>);
 
@@ -91,6 +94,7 @@ fn hand_off(target: &str, rounds: usize) {
             granted
         });
         while lock.inspect().unwrap().waiters != Some(1) {}
+        std::thread::sleep(SETTLE);
         let released = Instant::now();
         guard.release().unwrap();
         times.1.push(next.join().unwrap().saturating_duration_since(released));
@@ -127,6 +131,7 @@ fn etcd(rounds: usize) {
         let mut two = cluster.etcdctl_lock("peer");
         let peer = Lock::new(cluster.target("peer", 10)).unwrap();
         while peer.inspect().unwrap().waiters != Some(1) {}
+        std::thread::sleep(SETTLE);
         theirs.take(|| {
             one.interrupt();
             two.await_held();

@@ -21,40 +21,40 @@ const TURN: u64 = 1_000_000;
 const AWAY: Duration = Duration::from_millis(2);
 /// How long between two looks whether another was granted. A timer takes about as long by itself.
 const LOOK: Duration = Duration::from_micros(50);
-/// A turn is doubled so many times at most.
-const MOST_DOUBLINGS: u8 = 7;
+/// A turn is doubled so many times at most. Its bits are those that a turn's beginning lacks.
+const MOST_DOUBLINGS: u64 = 0b111;
 /// The beginning of a record: its fence and its pid are there.
 const HEAD: usize = 512;
 
-/// What a process knows of its turn.
+/// What a process knows of its turn. A word, because a process may have a hundred thousand of them: nanoseconds since
+/// boot when it began, but for the lowest bits, which say how many times in a row nobody came. Zero: it began long ago,
+/// and is over where anybody waits.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Courtesy {
-    /// Nanoseconds since boot. Long ago: it is over where anybody waits.
-    began: u64,
-    /// How many times in a row nobody came.
-    alone: u8,
-}
+pub(crate) struct Courtesy(u64);
 
 impl Courtesy {
+    fn beginning(alone: u64) -> Courtesy {
+        Courtesy(now() & !MOST_DOUBLINGS | alone)
+    }
+
+    fn alone(&self) -> u64 {
+        self.0 & MOST_DOUBLINGS
+    }
+
     /// It was granted after a wait.
     pub(crate) fn begin(&mut self) {
-        self.began = now();
-        self.alone = 0;
+        *self = Courtesy::beginning(0);
     }
 
     /// The anchor's kernel lock was free just now: is the turn over, and does anybody wait?
     pub(crate) fn is_over(&mut self, place: &Place, anchor: &Anchor) -> bool {
         // Where kernel locks are emulated by byte ranges (NFS, SMB), ours would be in the way.
-        if place.file_system.shared {
-            return false;
-        }
-        let now = now();
-        if now.saturating_sub(self.began) < TURN << self.alone {
+        if place.file_system.shared || now().saturating_sub(self.0) < TURN << self.alone() {
             return false;
         }
         let over = anchor.file.has_waiters();
         if !over {
-            self.began = now;
+            *self = Courtesy::beginning(self.alone());
         }
         over
     }
@@ -65,22 +65,20 @@ impl Courtesy {
             let mut head = [0; HEAD];
             anchor.file.read(&mut head).map(|_| head)
         };
-        let Ok(before) = head() else { return };
+        let before = head();
         let end = sys::since_boot() + AWAY;
-        loop {
+        while sys::since_boot() < end {
             sys::pause(LOOK);
             // What cannot be read tells nothing: whoever asks next hears of it.
-            if head().map_or(true, |head| head != before) {
+            if let (Ok(before), Ok(after)) = (&before, head())
+                && *before != after
+            {
                 // What it finds free on its return is free for the next of them: it is to wait as they do.
                 *self = Courtesy::default();
                 return;
             }
-            if sys::since_boot() >= end {
-                break;
-            }
         }
-        self.began = now();
-        self.alone = (self.alone + 1).min(MOST_DOUBLINGS);
+        *self = Courtesy::beginning((self.alone() + 1).min(MOST_DOUBLINGS));
     }
 }
 
