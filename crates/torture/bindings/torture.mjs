@@ -28,10 +28,12 @@ readline
   .on("line", (line) => (last ||= line.trim() === "last"))
   .on("close", () => process.exit(1));
 
+/** One that is on its way out (PF_EXITING of the flags) has let go of its kernel locks before it is a zombie. */
 function lives(pid) {
   try {
     const line = fs.readFileSync(`/proc/${pid}/stat`, "utf8");
-    return !"ZX".includes(line.slice(line.lastIndexOf(")") + 1).trim()[0]);
+    const fields = line.slice(line.lastIndexOf(")") + 1).trim().split(/\s+/);
+    return !"ZX".includes(fields[0]) && (Number(fields[6]) & 4) === 0;
   } catch {
     return false;
   }

@@ -61,7 +61,9 @@ def marked():
         with open(mark, encoding="ascii") as file:
             pid = file.read()
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+            fields = file.read().rsplit(")", 1)[1].split()
+        # One that is on its way out (PF_EXITING of the flags) has let go of its kernel locks before it is a zombie.
+        return fields[0] not in "ZX" and int(fields[6]) & 4 == 0
     except OSError:
         return False
 

@@ -181,9 +181,13 @@ fn linger(chance: &mut Chance) {
     }
 }
 
-/// Is this the pid of a process that lives? Of node, which is never in another pid namespace.
+/// Is this the pid of a process that lives? Of node, which is never in another pid namespace. One that is on its way out
+/// (`PF_EXITING` of the flags, field 9) has let go of its kernel locks before it is a zombie.
 fn lives(pid: &str) -> bool {
+    const EXITING: u32 = 4;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
-    !matches!(state, None | Some('Z' | 'X'))
+    let Some((_, rest)) = stat.rsplit_once(')') else { return false };
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let flags = fields.get(6).and_then(|flags| flags.parse::<u32>().ok());
+    !matches!(fields.first(), None | Some(&("Z" | "X"))) && flags.is_some_and(|flags| flags & EXITING == 0)
 }
