@@ -15,6 +15,7 @@ use serde_json::Value;
 
 pub mod strace;
 pub mod sweep;
+pub mod wakes;
 
 /// A process that does with the library what it is told; see `src/actor.rs` for its words.
 pub struct Actor {
@@ -224,6 +225,26 @@ pub fn until(what: &str, mut there: impl FnMut() -> bool) {
         assert!(std::time::Instant::now() < end, "never: {what}");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
+}
+
+/// An actor that has opened `target` as `l`.
+pub fn opened(target: &Path, keys: &str) -> Actor {
+    let mut actor = Actor::start();
+    actor.must(&format!("open l {} {keys}", target.display()));
+    actor
+}
+
+/// Until that many processes wait in the kernel's queue.
+pub fn until_waiting(target: &Path, count: usize) {
+    until("processes wait", || tenure::inspect(target).unwrap().waiters == Some(count));
+}
+
+/// Until nobody holds and nobody waits.
+pub fn until_unwanted(target: &Path) {
+    until("neither held nor waited for", || {
+        let found = tenure::inspect(target).unwrap();
+        found.state == tenure::State::Free && found.waiters == Some(0)
+    });
 }
 
 /// Sends a signal to a process that the test knows of.

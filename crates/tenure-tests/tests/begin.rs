@@ -3,36 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::future::Future;
-use std::path::Path;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tenure::{Asker, Lock, Previous, State, Style, Wait, inspect};
-use tenure_tests::{Actor, folder, until};
-
-#[derive(Default)]
-struct Count(AtomicUsize);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-fn counted() -> (Arc<Count>, Waker) {
-    let count = Arc::new(Count::default());
-    (Arc::clone(&count), Waker::from(count))
-}
-
-fn is_free(target: &Path) {
-    until("neither held nor waited for", || {
-        let found = inspect(target).unwrap();
-        found.state == State::Free && found.waiters == Some(0)
-    });
-}
+use tenure::{Asker, Lock, Previous, Style, Wait, inspect};
+use tenure_tests::wakes::counted;
+use tenure_tests::{Actor, folder, until, until_unwanted};
 
 #[test]
 fn what_is_free_is_granted_at_once() {
@@ -45,10 +23,10 @@ fn what_is_free_is_granted_at_once() {
     let (_, waker) = counted();
     let mut acquiring = pin!(lock.begin(Asker::Task).unwrap());
     assert!(acquiring.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
-    is_free(&target);
+    until_unwanted(&target);
     // Never polled and dropped: it had been granted, and goes.
     drop(lock.begin(Asker::Thread).unwrap());
-    is_free(&target);
+    until_unwanted(&target);
 }
 
 #[test]
@@ -88,7 +66,7 @@ fn giving_up_says_who_holds_and_leaves_nothing() {
     assert!(error.is_busy() && error.waited().unwrap() > Duration::ZERO, "{error}");
     assert_eq!(error.holder().unwrap().pid(), Some(other.pid().into()));
     other.must("release g");
-    is_free(&target);
+    until_unwanted(&target);
 }
 
 #[test]
@@ -108,7 +86,7 @@ fn a_grant_that_nobody_took_is_the_answer_or_goes() {
             true => std::pin::Pin::into_inner(acquiring).give_up().unwrap().release().unwrap(),
             false => drop(acquiring),
         }
-        is_free(&target);
+        until_unwanted(&target);
     }
 }
 

@@ -9,19 +9,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use tenure::{Asker, Lock, Wait, inspect};
+use tenure::{Asker, Lock, Wait};
 use tenure_tests::strace::Strace;
-use tenure_tests::{Actor, folder, has, needs, signal, until};
-
-fn opened(target: &Path, keys: &str) -> Actor {
-    let mut actor = Actor::start();
-    actor.must(&format!("open l {} {keys}", target.display()));
-    actor
-}
-
-fn until_waiting(target: &Path, count: usize) {
-    until("processes wait", || inspect(target).unwrap().waiters == Some(count));
-}
+use tenure_tests::{Actor, folder, has, needs, opened, signal, until, until_waiting};
 
 /// Stops it, with all its threads: one that ran on would be granted.
 fn stop(actor: &Actor) {
@@ -41,16 +31,22 @@ fn sleeps(actor: &mut Actor, line: &str) -> usize {
     strace.detach().iter().filter(|text| text.contains("nanosleep(")).count()
 }
 
+/// One that holds, and one that is in the kernel's queue behind it.
+fn contest(target: &Path, keys: &str) -> (Actor, Actor) {
+    let (mut greedy, mut waiter) = (opened(target, keys), opened(target, keys));
+    greedy.must("acquire l g 60000");
+    waiter.must("begin l g 60000");
+    until_waiting(target, 1);
+    (greedy, waiter)
+}
+
 fn stays_away(keys: &str) {
     if !needs("strace", has("strace")) {
         return;
     }
     let dir = folder();
     let target = dir.path().join("t");
-    let (mut greedy, mut waiter) = (opened(&target, keys), opened(&target, keys));
-    greedy.must("acquire l g 60000");
-    waiter.must("begin l g 60000");
-    until_waiting(&target, 1);
+    let (mut greedy, mut waiter) = contest(&target, keys);
     stop(&waiter);
     greedy.must("release g");
     // Longer than a turn.
@@ -82,10 +78,7 @@ fn a_try_never_stays_away() {
     }
     let dir = folder();
     let target = dir.path().join("t");
-    let (mut greedy, mut waiter) = (opened(&target, ""), opened(&target, ""));
-    greedy.must("acquire l g 60000");
-    waiter.must("begin l g 60000");
-    until_waiting(&target, 1);
+    let (mut greedy, mut waiter) = contest(&target, "");
     stop(&waiter);
     greedy.must("release g");
     std::thread::sleep(Duration::from_millis(20));
@@ -141,10 +134,7 @@ fn a_waiter_that_was_killed_costs_no_moment() {
     }
     let dir = folder();
     let target = dir.path().join("t");
-    let (mut greedy, mut waiter) = (opened(&target, ""), opened(&target, ""));
-    greedy.must("acquire l g 60000");
-    waiter.must("begin l g 60000");
-    until_waiting(&target, 1);
+    let (mut greedy, waiter) = contest(&target, "");
     waiter.kill();
     until_waiting(&target, 0);
     greedy.must("release g");

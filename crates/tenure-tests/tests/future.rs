@@ -11,24 +11,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use tenure::{Lock, State, Style, Wait, inspect};
-use tenure_tests::{Actor, folder, until};
+use tenure_tests::wakes::counted;
+use tenure_tests::{Actor, folder, until, until_unwanted};
 
 const MINUTE: Wait = Wait::For(Duration::from_secs(60));
-
-/// Counts how often it was woken.
-#[derive(Default)]
-struct Count(AtomicUsize);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-fn counted() -> (Arc<Count>, Waker) {
-    let count = Arc::new(Count::default());
-    (Arc::clone(&count), Waker::from(count))
-}
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
@@ -36,10 +22,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// Nobody holds, nobody waits, and another process gets it.
 fn is_free(target: &Path, other: &mut Actor) {
-    until("neither held nor waited for", || {
-        let found = inspect(target).unwrap();
-        found.state == State::Free && found.waiters == Some(0)
-    });
+    until_unwanted(target);
     other.must("acquire l g 60000");
     other.must("release g");
 }

@@ -14,13 +14,9 @@ use tenure::{
     CleanOptions, HolderKind, Inspection, Lock, State, Style, Wait, break_lock, break_seen, clean, inspect, list,
 };
 use tenure_tests::strace::Strace;
-use tenure_tests::{Actor, actor_program, as_nobody, folder, foreign, has, has_ended, is_root, needs, signal, until};
-
-fn opened(target: &Path, keys: &str) -> Actor {
-    let mut actor = Actor::start();
-    actor.must(&format!("open l {} {keys}", target.display()));
-    actor
-}
+use tenure_tests::{
+    Actor, actor_program, as_nobody, folder, foreign, has, has_ended, is_root, needs, opened, signal, until,
+};
 
 fn holding(target: &Path, keys: &str) -> Actor {
     let mut actor = opened(target, keys);

@@ -10,21 +10,10 @@ use std::time::{Duration, Instant};
 
 use tenure::{Lock, State, Style, Wait, inspect};
 use tenure_tests::strace::Strace;
-use tenure_tests::{Actor, folder, has, needs, until};
+use tenure_tests::{Actor, folder, has, needs, opened, until, until_waiting};
 
 fn open(actor: &mut Actor, target: &Path, keys: &str) {
     actor.must(&format!("open l {} {keys}", target.display()));
-}
-
-fn opened(target: &Path, keys: &str) -> Actor {
-    let mut actor = Actor::start();
-    open(&mut actor, target, keys);
-    actor
-}
-
-/// Until that many processes wait in the kernel's queue.
-fn until_waiting(target: &Path, count: usize) {
-    until("processes wait", || inspect(target).unwrap().waiters == Some(count));
 }
 
 #[test]

@@ -8,13 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tenure::{Event, Lock, State, Wait, inspect};
-use tenure_tests::{Actor, folder, until};
-
-fn opened(target: &Path, keys: &str) -> Actor {
-    let mut actor = Actor::start();
-    actor.must(&format!("open l {} {keys}", target.display()));
-    actor
-}
+use tenure_tests::{folder, opened, until};
 
 fn record(target: &Path) -> Value {
     let mut path = target.as_os_str().to_owned();
