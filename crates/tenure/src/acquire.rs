@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::anchor::{Anchor, Prior};
 use crate::clean;
+use crate::courtesy;
 use crate::error::{Error, Kind, Result};
 use crate::guard::Previous;
 use crate::options::Event;
@@ -132,7 +133,7 @@ fn turn(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Request) -> Res
             if !slot.about_to_queue_on(epoch, kept, anchor.id, Name::Anchor, wanted) {
                 return Ok(None);
             }
-            let _waits = (!place.file_system.shared).then(|| anchor.file.mark_waiting());
+            let _waits = courtesy::say_waiting(place, &anchor);
             let locked = anchor.file.lock(wanted);
             slot.no_longer_queued(epoch);
             locked.map_err(failed)?;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::anchor::Anchor;
 use crate::place::Place;
-use crate::sys;
+use crate::sys::{self, WaitingMark};
 
 /// How long a process may take the lock again while others wait: a millisecond.
 const TURN: u64 = 1_000_000;
@@ -25,6 +25,16 @@ const LOOK: Duration = Duration::from_micros(50);
 const MOST_DOUBLINGS: u64 = 0b111;
 /// The beginning of a record: its fence and its pid are there.
 const HEAD: usize = 512;
+
+/// Where kernel locks are emulated by byte ranges (NFS, SMB), ours would be in the way.
+fn is_told(place: &Place) -> bool {
+    !place.file_system.shared
+}
+
+/// Says that somebody waits for the anchor's kernel lock, for as long as what it returns lives.
+pub(crate) fn say_waiting<'a>(place: &Place, anchor: &'a Anchor) -> Option<WaitingMark<'a>> {
+    is_told(place).then(|| anchor.file.mark_waiting())
+}
 
 /// What a process knows of its turn. A word, because a process may have a hundred thousand of them: nanoseconds since
 /// boot when it began, but for the lowest bits, which say how many times in a row nobody came. Zero: it began long ago,
@@ -48,8 +58,7 @@ impl Courtesy {
 
     /// The anchor's kernel lock was free just now: is the turn over, and does anybody wait?
     pub(crate) fn is_over(&mut self, place: &Place, anchor: &Anchor) -> bool {
-        // Where kernel locks are emulated by byte ranges (NFS, SMB), ours would be in the way.
-        if place.file_system.shared || now().saturating_sub(self.0) < TURN << self.alone() {
+        if !is_told(place) || now().saturating_sub(self.0) < TURN << self.alone() {
             return false;
         }
         let over = anchor.file.has_waiters();

@@ -158,8 +158,8 @@ impl File {
     }
 
     /// That others wait delays, and changes nothing else.
-    pub(crate) fn mark_waiting(&self) -> WaitingMark {
-        WaitingMark
+    pub(crate) fn mark_waiting(&self) -> WaitingMark<'_> {
+        WaitingMark(self)
     }
 
     pub(crate) fn has_waiters(&self) -> bool {
@@ -241,4 +241,4 @@ pub(crate) fn enter_held(dir: &Dir, _name: &Name, _id: FileId, _file: &File, _of
 }
 
 #[derive(Debug)]
-pub(crate) struct WaitingMark;
+pub(crate) struct WaitingMark<'a>(#[allow(dead_code, reason = "as on Linux")] &'a File);

@@ -269,8 +269,8 @@ impl File {
     }
 
     /// That others wait delays, and changes nothing else.
-    pub(crate) fn mark_waiting(&self) -> WaitingMark {
-        WaitingMark
+    pub(crate) fn mark_waiting(&self) -> WaitingMark<'_> {
+        WaitingMark(self)
     }
 
     pub(crate) fn has_waiters(&self) -> bool {
@@ -443,4 +443,4 @@ pub(crate) fn pause(_time: Duration) {
 }
 
 #[derive(Debug)]
-pub(crate) struct WaitingMark;
+pub(crate) struct WaitingMark<'a>(#[allow(dead_code, reason = "as on Linux")] &'a File);
