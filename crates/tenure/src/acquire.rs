@@ -505,7 +505,7 @@ fn conceal(place: &Place, grant: &Grant, record: Option<Record>, state_offset: u
     if record.native.as_ref().is_some_and(|native| native.state == RecordState::Aborted) {
         // Written before the lock file goes: who comes next must hear of the crash.
         let visible = matches!(grant.presence, Presence::Link);
-        let size = anchor.file.stat().map_or(0, |stat| stat.size);
+        let size = anchor.file.brief().map_or(0, |stat| stat.size);
         anchor.write(&record, size, visible).map_err(failed)?;
     } else if hidden {
         anchor.write_state(RecordState::Released, state_offset).map_err(failed)?;
@@ -552,7 +552,7 @@ pub(crate) fn pass(place: &Place, tenure: &Tenure, request: &Request) -> Result<
     let record = new_record(request, tenure.fence, place)?;
     let failed = |error| place.anchor_error("cannot be written", error);
     if let Presence::Copy { file, .. } = &grant.presence {
-        let size = file.stat().map_err(failed)?.size;
+        let size = file.brief().map_err(failed)?.size;
         presence::write(file, &record, size, true).map_err(failed)?;
     }
     passed.state_offset = match anchor.follow(&record) {

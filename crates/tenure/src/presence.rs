@@ -422,7 +422,7 @@ fn show_copy(place: &Place, record: &Record, options: &Options) -> Result<Option
 /// Under the name `new`, which is each user's own in a sticky folder: what is half-made there is nobody else's trouble.
 fn make_copy(place: &Place, record: &Record, options: &Options) -> Result<Presence> {
     let file = anchor::prepare(place, options, record)?;
-    match file.stat() {
+    match file.brief() {
         Ok(stat) => Ok(Presence::Copy { file: Arc::new(file), id: stat.id }),
         Err(error) => {
             let _ = place.dir.unlink(&place.new);
@@ -735,7 +735,7 @@ fn adopt(place: &Place, judged: &Judged, record: &Record) -> Result<Option<Prese
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
-    let stat = file.stat().map_err(failed)?;
+    let stat = file.brief().map_err(failed)?;
     if stat.id != judged.blocker.id || !file.try_lock(LockKind::Exclusive).map_err(failed)? {
         return Ok(None);
     }
