@@ -140,8 +140,21 @@ fn set_wakeup_fd(py: Python<'_>, fd: RawFd, warn: bool) -> PyResult<RawFd> {
     set.bind(py).call((fd,), Some(&words))?.extract()
 }
 
-fn begin(lock: &Lock, shared: bool, asker: Asker) -> tenure::Result<Acquiring> {
-    if shared { lock.begin_shared(asker) } else { lock.begin(asker) }
+enum Begun {
+    Granted(Guard),
+    Waits(Acquiring),
+}
+
+/// Begins, and asks for the first time.
+fn begin(py: Python<'_>, lock: &Lock, shared: bool, asker: Asker, waker: &Waker) -> PyResult<Begun> {
+    let begun = py.detach(|| {
+        let mut acquiring = if shared { lock.begin_shared(asker) } else { lock.begin(asker) }?;
+        match Pin::new(&mut acquiring).poll(&mut Context::from_waker(waker)) {
+            Poll::Ready(outcome) => outcome.map(Begun::Granted),
+            Poll::Pending => Ok(Begun::Waits(acquiring)),
+        }
+    });
+    begun.or_raise(py)
 }
 
 /// Acquires, and runs Python's signal handlers meanwhile. What a handler raises ends the wait: nothing is held then.
@@ -151,14 +164,7 @@ pub(crate) fn acquire(py: Python<'_>, lock: &Lock, shared: bool, timeout: Timeou
         return py.detach(|| if shared { lock.acquire_shared(never) } else { lock.acquire(never) }).or_raise(py);
     }
     let deadline = timeout.deadline();
-    let begun = py.detach(|| {
-        let mut acquiring = begin(lock, shared, Asker::Thread)?;
-        match Pin::new(&mut acquiring).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(outcome) => outcome.map(Begun::Granted),
-            Poll::Pending => Ok(Begun::Waits(acquiring)),
-        }
-    });
-    let mut acquiring = match begun.or_raise(py)? {
+    let mut acquiring = match begin(py, lock, shared, Asker::Thread, Waker::noop())? {
         Begun::Granted(guard) => return Ok(guard),
         Begun::Waits(acquiring) => acquiring,
     };
@@ -183,11 +189,6 @@ pub(crate) fn acquire(py: Python<'_>, lock: &Lock, shared: bool, timeout: Timeou
             Err(error)
         }
     }
-}
-
-enum Begun {
-    Granted(Guard),
-    Waits(Acquiring),
 }
 
 enum Waited {
@@ -246,14 +247,7 @@ pub(crate) enum Start {
 pub(crate) fn start(py: Python<'_>, lock: &Lock, shared: bool) -> PyResult<Start> {
     let bell = Bell::new()?;
     let waker = Waker::from(Arc::clone(&bell));
-    let begun = py.detach(|| {
-        let mut acquiring = begin(lock, shared, Asker::Task)?;
-        match Pin::new(&mut acquiring).poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(outcome) => outcome.map(Begun::Granted),
-            Poll::Pending => Ok(Begun::Waits(acquiring)),
-        }
-    });
-    Ok(match begun.or_raise(py)? {
+    Ok(match begin(py, lock, shared, Asker::Task, &waker)? {
         Begun::Granted(guard) => Start::Held(Held::new(guard)),
         Begun::Waits(acquiring) => Start::Waiting(Waiting(Mutex::new(Some(Waits { acquiring, bell })))),
     })
