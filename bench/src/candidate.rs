@@ -10,15 +10,24 @@ pub(crate) const FLOCK: &str = "bare: flock";
 pub(crate) const LINK: &str = "bare: flock + record + link + unlink";
 pub(crate) const LOCK_FILE: &str = "tenure, lock-file style";
 pub(crate) const FLOCK_STYLE: &str = "tenure, flock style";
+/// The same, after `tenure::recall::install()`.
+pub(crate) const LOCK_FILE_RECALL: &str = "tenure, lock-file style, recall";
+pub(crate) const FLOCK_STYLE_RECALL: &str = "tenure, flock style, recall";
 /// A program that knows only the lock file: exclusive create, write, remove.
 pub(crate) const FOREIGN: &str = "foreign";
 
-/// The library's two styles, each beside the bare calls that do the same work.
-pub(crate) const STYLES: [&str; 4] = [FLOCK, FLOCK_STYLE, LINK, LOCK_FILE];
+/// The library's, in each style.
+pub(crate) const OURS: [&str; 4] = [LOCK_FILE, LOCK_FILE_RECALL, FLOCK_STYLE, FLOCK_STYLE_RECALL];
+/// These, beside the bare calls that do the same work.
+pub(crate) const STYLES: [&str; 6] = [FLOCK, FLOCK_STYLE, FLOCK_STYLE_RECALL, LINK, LOCK_FILE, LOCK_FILE_RECALL];
 
 /// What a style is compared with.
 pub(crate) fn bare_of(candidate: &str) -> &'static str {
-    if candidate == LOCK_FILE { LINK } else { FLOCK }
+    if has_lock_file(candidate) { LINK } else { FLOCK }
+}
+
+fn has_lock_file(candidate: &str) -> bool {
+    matches!(candidate, LOCK_FILE | LOCK_FILE_RECALL)
 }
 
 /// A lock that a process has open.
@@ -40,8 +49,11 @@ pub(crate) fn open(candidate: &str, target: &Path) -> crate::Result<Box<dyn Lock
             Box::new(Bare { file: bare::open(&bare::c_path(target)?, CREATE)?, shown: Some(shown) })
         }
         FOREIGN => Box::new(Foreign::new(target)?),
-        LOCK_FILE | FLOCK_STYLE => {
-            let style = if candidate == LOCK_FILE { Style::LockFile } else { Style::Flock };
+        LOCK_FILE | FLOCK_STYLE | LOCK_FILE_RECALL | FLOCK_STYLE_RECALL => {
+            let style = if has_lock_file(candidate) { Style::LockFile } else { Style::Flock };
+            if matches!(candidate, LOCK_FILE_RECALL | FLOCK_STYLE_RECALL) {
+                tenure::recall::install()?;
+            }
             Box::new(Native { lock: Lock::options().style(style).open(target)?, guard: None })
         }
         other => return Err(format!("no such candidate: {other}").into()),

@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use crate::bare;
-use crate::candidate::{self, FLOCK, FLOCK_STYLE, FOREIGN, LINK, LOCK_FILE};
+use crate::candidate::{self, FLOCK, FLOCK_STYLE, FLOCK_STYLE_RECALL, FOREIGN, LINK, LOCK_FILE, LOCK_FILE_RECALL};
 use crate::driver::{self, FROM_PYTHON};
 use crate::row::Row;
 use crate::setup::Setup;
@@ -25,11 +25,13 @@ pub(crate) const KILL: &str = "SIGKILL";
 pub(crate) const FOREIGN_TO_US: &str = "a program that knows only the lock file, to tenure";
 
 /// A name, who holds, and who waits.
-const CANDIDATES: [(&str, &str, &str); 5] = [
+const CANDIDATES: [(&str, &str, &str); 7] = [
     (FLOCK, FLOCK, FLOCK),
     (FLOCK_STYLE, FLOCK_STYLE, FLOCK_STYLE),
+    (FLOCK_STYLE_RECALL, FLOCK_STYLE_RECALL, FLOCK_STYLE_RECALL),
     (LINK, LINK, LINK),
     (LOCK_FILE, LOCK_FILE, LOCK_FILE),
+    (LOCK_FILE_RECALL, LOCK_FILE_RECALL, LOCK_FILE_RECALL),
     (FOREIGN_TO_US, FOREIGN, LOCK_FILE),
 ];
 /// The peers that wait: they poll, so a few rounds tell.

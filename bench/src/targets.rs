@@ -1,6 +1,6 @@
 //! What is to be reached, and whether it was: ratios of one run, and a few absolute bounds.
 
-use crate::candidate::{self, FLOCK, FLOCK_STYLE, LINK, LOCK_FILE};
+use crate::candidate::{self, FLOCK, FLOCK_STYLE, LINK, LOCK_FILE, OURS};
 use crate::driver::{FROM_PYTHON, PYTHON_FILE_LOCK, PYTHON_FLOCK, PYTHON_LOCK_FILE, PYTHON_SOFT_LOCK};
 use crate::results::Results;
 use crate::uncontended::{self, CREATE, KERNEL, NODE, NODE_PEERS, OPEN_FLOCK, VISIBLE};
@@ -131,7 +131,7 @@ impl Found<'_> {
     fn hand_off(&mut self) {
         use Bound::AtMost;
         let topic = handoff::TOPIC;
-        for ours in [LOCK_FILE, FLOCK_STYLE] {
+        for ours in OURS {
             let bare = candidate::bare_of(ours);
             let release = self.ratio(topic, handoff::RELEASE, [ours, bare], "p50ns");
             self.add(format!("hand-off, {ours}, p50 to {bare}"), release, AtMost(1.5), "×");
@@ -156,7 +156,7 @@ impl Found<'_> {
         use Bound::{AtLeast, AtMost};
         for size in self.results.cases(crowd::TOPIC) {
             let count: f64 = size.parse().unwrap_or(0.0);
-            for ours in [LOCK_FILE, FLOCK_STYLE] {
+            for ours in OURS {
                 let pair = [ours, candidate::bare_of(ours)];
                 let ratio = self.ratio(crowd::TOPIC, size, pair, "grantsPerSecond");
                 let bound = if count >= 32.0 { 1.0 } else { 0.9 };
@@ -175,7 +175,7 @@ impl Found<'_> {
                 self.add(format!("{size} processes, {ours}, longest wait"), longest, AtMost(2.0 * count), " ms");
             }
         }
-        for ours in [LOCK_FILE, FLOCK_STYLE] {
+        for ours in OURS {
             let longest = self.number(crowd::GREEDY, "one waiter", ours, "longestWaitMs");
             self.add(format!("beside a greedy process, {ours}, longest wait"), longest, AtMost(2.0), " ms");
         }
@@ -211,7 +211,7 @@ impl Found<'_> {
             self.add(format!("{ours}, p50 to {}", whole::FLOCK), ratio, AtMost(1.2), "×");
         }
         for case in self.results.cases(idle::TOPIC) {
-            for ours in [LOCK_FILE, FLOCK_STYLE] {
+            for ours in OURS {
                 let each = self.number(idle::TOPIC, case, ours, "wakeUpsPerSecondEach");
                 self.add(format!("{ours}, {case} that wait: wake-ups a second each"), each, AtMost(1.1), "");
             }

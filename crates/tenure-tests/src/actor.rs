@@ -17,6 +17,9 @@
 //! | `cleanup` | `tenure::cleanup::install` |
 //! | `inspect PATH`, `list DIR`, `clean DIR [idle_ms=N] [dry_run=1]`, `break PATH [force]` | |
 //! | `threads` | how many threads this process has |
+//! | `recall` | `tenure::recall::install`: the signal's number |
+//! | `block SIGNAL` | blocks it in the thread that obeys |
+//! | `blocked` | the signals that are blocked there |
 //! | `chdir DIR` | goes to another working folder |
 //! | `put PATH AGE HEX` | writes a file whole; AGE: how many milliseconds ago, `-1000` for a time to come |
 //! | `exec` | becomes a new actor under the same pid, which answers |
@@ -28,7 +31,7 @@
 //! | `fork-on` | forks, and the child obeys from here on; once it has ended (`leave`), the parent does again |
 //! | `raw-fork-on` | the same, by `clone(2)` |
 //! | `cleanup-over SIGNAL` | `tenure::cleanup::install_over` |
-//! | `ender SIGNAL` | a handler that says `handled` and ends the program with code 9 |
+//! | `ender SIGNAL` | (a name, or a number) a handler that says `handled` and ends the program with code 9 |
 //! | `handler SIGNAL` | a handler that says `handled`, and the program goes on |
 //! | `ignore SIGNAL` | |
 //! | `hammer L THREADS` | that many threads acquire and release for ever |
@@ -53,9 +56,29 @@ use tenure::{CleanOptions, Error, Event, Guard, Inspection, Lock, Overrun, Previ
 
 type Guards = Arc<Mutex<HashMap<String, Guard>>>;
 
+/// Blocks a signal in this thread.
+fn block(signal: i32) -> Value {
+    // SAFETY: sigemptyset(3) initialises the set, which is on this stack.
+    let done = unsafe {
+        let mut set = std::mem::MaybeUninit::uninit();
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), signal);
+        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut())
+    };
+    json!({"ok": done == 0})
+}
+
+/// The mask of the thread that obeys, as `proc_pid_status(5)` writes it: blocked, and pending for it.
+fn blocked() -> Vec<String> {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let word = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    vec![word("SigBlk:"), word("SigPnd:")]
+}
+
 fn main() {
     let mut locks: HashMap<String, Lock> = HashMap::new();
     let guards: Guards = Arc::default();
+    tenure_tests::recall_if_asked();
     if std::env::var_os("ACTOR_EXECED").is_some() {
         say(&json!({"ok": true}));
     }
@@ -161,6 +184,12 @@ fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> O
             panic!("{}", next.env("ACTOR_EXECED", "1").exec())
         }
         ["threads"] => json!({"ok": true, "threads": std::fs::read_dir("/proc/self/task").unwrap().count()}),
+        ["recall"] => match tenure::recall::install() {
+            Ok(signal) => json!({"ok": true, "signal": signal}),
+            Err(error) => refusal(&error),
+        },
+        ["block", signal] => block(signal.parse().unwrap()),
+        ["blocked"] => json!({"ok": true, "blocked": blocked()}),
         ["exit", code] => std::process::exit(code.parse().unwrap()),
         ["abort"] => std::process::abort(),
         // SAFETY: no precondition.
@@ -454,7 +483,7 @@ fn signal_number(signal: &str) -> i32 {
         "HUP" => libc::SIGHUP,
         "QUIT" => libc::SIGQUIT,
         "ABRT" => libc::SIGABRT,
-        other => panic!("no signal {other}"),
+        number => number.parse().unwrap_or_else(|_| panic!("no signal {number}")),
     }
 }
 

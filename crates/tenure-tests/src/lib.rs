@@ -215,7 +215,23 @@ pub fn needs(what: &str, there: bool) -> bool {
 
 /// A folder that goes with the value, on the file system of the target folder (not tmpfs).
 pub fn folder() -> tempfile::TempDir {
+    recall_if_asked();
     tempfile::tempdir().unwrap()
+}
+
+/// With this in the environment, the tests that wait do so by `tenure::recall`: here and in every actor.
+pub const RECALL: &str = "TENURE_TEST_RECALL";
+
+/// Does whoever asks wait in the kernel's queue itself?
+pub fn is_recalled() -> bool {
+    std::env::var_os(RECALL).is_some()
+}
+
+/// Installs `tenure::recall` where [`RECALL`] is set.
+pub fn recall_if_asked() {
+    if is_recalled() {
+        tenure::recall::install().unwrap();
+    }
 }
 
 /// Looks again and again until `there` says so; panics after a minute, naming `what`.

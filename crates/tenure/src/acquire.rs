@@ -17,7 +17,7 @@ use crate::place::Place;
 use crate::presence::{self, Blocker, Presence, Shown};
 use crate::queue::{self, Kept, Name, Slot};
 use crate::record::{Record, RecordState};
-use crate::sys::{Access, Brief, FileId, FileKind, LockKind};
+use crate::sys::{Access, Brief, FileId, FileKind, LockKind, Seat};
 use crate::tenure::{Grant, Request, TargetFile, Tenure, new_record};
 
 /// How often what keeps changing under us is tried again before we call it an error.
@@ -102,21 +102,28 @@ fn tries(place: &Place, kept: &mut Kept, request: &Request, at_once: bool) -> Re
     Err(keeps_changing(place))
 }
 
-/// A helper's turn for the queue's head: waits in the kernel for whatever is in the way.
-pub(crate) fn step(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Request) -> Result<Step> {
-    turn(slot, epoch, kept, request).inspect_err(|_| match slot.is_present(epoch) {
+/// A helper's turn for the queue's head: waits in the kernel for whatever is in the way, and may be called back from its
+/// `seat`.
+pub(crate) fn step(
+    slot: &Arc<Slot>,
+    epoch: u64,
+    kept: &mut Kept,
+    request: &Request,
+    seat: Option<&Seat>,
+) -> Result<Step> {
+    turn(slot, epoch, kept, request, seat).inspect_err(|_| match slot.is_present(epoch) {
         true => close(kept),
         // Left behind: the anchor's descriptor may be the successor's too, and with it the lock.
         false => *kept = Kept::default(),
     })
 }
 
-fn turn(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Request) -> Result<Step> {
+fn turn(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Request, seat: Option<&Seat>) -> Result<Step> {
     let place = &*slot.place();
     if request.bare() {
         return match lock_target(place, kept, request)? {
             Some(target) => Ok(Some(bare_grant(target))),
-            None => wait_for_target(slot, epoch, kept, request),
+            None => wait_for_target(slot, epoch, kept, request, seat),
         };
     }
     let anchor = kept_anchor(place, kept, request)?;
@@ -133,12 +140,17 @@ fn turn(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Request) -> Res
             if !slot.about_to_queue_on(epoch, kept, anchor.id, Name::Anchor, wanted) {
                 return Ok(None);
             }
-            let _waits = courtesy::say_waiting(place, &anchor);
-            let locked = anchor.file.lock(wanted);
+            courtesy::say_waiting(place, &anchor);
+            let locked = anchor.file.lock(wanted, seat);
+            // Of those who share, others ask while it is held.
+            if request.shared || !matches!(locked, Ok(true)) {
+                anchor.file.unmark();
+            }
             slot.no_longer_queued(epoch);
-            locked.map_err(failed)?;
-            kept.locked = Some(wanted);
-            kept.courtesy.begin();
+            if locked.map_err(failed)? {
+                kept.locked = Some(wanted);
+                kept.courtesy.begin();
+            }
             return Ok(None);
         }
         kept.locked = Some(wanted);
@@ -155,9 +167,9 @@ fn turn(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Request) -> Res
     };
     match enter(place, kept, &anchor, &stat, request) {
         Ok(Entered::Granted(grant)) => Ok(Some(grant)),
-        Ok(Entered::TargetBusy) => wait_for_target(slot, epoch, kept, request),
+        Ok(Entered::TargetBusy) => wait_for_target(slot, epoch, kept, request, seat),
         Ok(Entered::Blocked(blocker)) => {
-            wait_for_blocker(slot, epoch, kept, &blocker, request)?;
+            wait_for_blocker(slot, epoch, kept, &blocker, request, seat)?;
             Ok(None)
         }
         Err(error) if error.is_lost() => {
@@ -169,12 +181,19 @@ fn turn(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Request) -> Res
 }
 
 /// Someone holds by the lock file. A native is waited for in its file's kernel queue, a foreign one by its events.
-fn wait_for_blocker(slot: &Arc<Slot>, epoch: u64, kept: &Kept, blocker: &Blocker, request: &Request) -> Result<()> {
+fn wait_for_blocker(
+    slot: &Arc<Slot>,
+    epoch: u64,
+    kept: &Kept,
+    blocker: &Blocker,
+    request: &Request,
+    seat: Option<&Seat>,
+) -> Result<()> {
     let native_lives = blocker.holder.kind == crate::HolderKind::Native && blocker.holder.liveness.is_alive();
     match &blocker.file {
         Some(file) if native_lives => {
             if slot.about_to_queue_on(epoch, kept, blocker.id, Name::LockFile, LockKind::Exclusive) {
-                let locked = file.lock(LockKind::Exclusive);
+                let locked = file.lock(LockKind::Exclusive, seat);
                 slot.no_longer_queued(epoch);
                 locked.map_err(|error| Error::io(&slot.place().lock_path, "the lock file cannot be locked", error))?;
             }
@@ -184,17 +203,25 @@ fn wait_for_blocker(slot: &Arc<Slot>, epoch: u64, kept: &Kept, blocker: &Blocker
     }
 }
 
-fn wait_for_target(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Request) -> Result<Step> {
+fn wait_for_target(
+    slot: &Arc<Slot>,
+    epoch: u64,
+    kept: &mut Kept,
+    request: &Request,
+    seat: Option<&Seat>,
+) -> Result<Step> {
     if let Some(target) = kept.target.clone()
         && slot.about_to_queue_on(epoch, kept, target.id, Name::Target, kind(request))
     {
-        let locked = target.file.lock(kind(request));
+        let locked = target.file.lock(kind(request), seat);
         let alone = slot.no_longer_queued(epoch);
-        locked.map_err(|error| target_error(&slot.place(), "cannot be locked", error))?;
+        let locked = locked.map_err(|error| target_error(&slot.place(), "cannot be locked", error))?;
         if alone {
             // The anchor was let go meanwhile, and comes first: who has it may be waiting for this very lock.
             (kept.anchor, kept.locked) = (None, None);
-            target.file.unlock().map_err(|error| target_error(&slot.place(), "cannot be unlocked", error))?;
+            if locked {
+                target.file.unlock().map_err(|error| target_error(&slot.place(), "cannot be unlocked", error))?;
+            }
         }
     }
     Ok(None)

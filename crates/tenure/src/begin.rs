@@ -105,9 +105,9 @@ impl Acquiring {
     pub(crate) fn of_file(slot: Arc<Slot>, request: Arc<Request>, asker: Asker) -> Result<Acquiring> {
         let began = Instant::now();
         let target = slot.target_path.to_path_buf();
-        let stage = match slot.start(request, false, asker.thread())? {
+        let stage = match slot.start(request, false, asker.thread(), false)? {
             Start::Granted(tenure) => Stage::Ready(Guard::new(tenure)),
-            Start::Queued(waiter) => Stage::Queued(Place::new(slot, waiter)),
+            Start::Queued(waiter) | Start::Serves(waiter, _) => Stage::Queued(Place::new(slot, waiter)),
         };
         Ok(Acquiring { stage, target, began, generation: sys::generation() })
     }

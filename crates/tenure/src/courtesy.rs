@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::anchor::Anchor;
 use crate::place::Place;
-use crate::sys::{self, WaitingMark};
+use crate::sys;
 
 /// How long a process may take the lock again while others wait: a millisecond.
 const TURN: u64 = 1_000_000;
@@ -31,9 +31,11 @@ fn is_told(place: &Place) -> bool {
     !place.file_system.shared
 }
 
-/// Says that somebody waits for the anchor's kernel lock, for as long as what it returns lives.
-pub(crate) fn say_waiting<'a>(place: &Place, anchor: &'a Anchor) -> Option<WaitingMark<'a>> {
-    is_told(place).then(|| anchor.file.mark_waiting())
+/// Says that somebody waits for the anchor's kernel lock, until that is let go.
+pub(crate) fn say_waiting(place: &Place, anchor: &Anchor) {
+    if is_told(place) {
+        anchor.file.mark_waiting();
+    }
 }
 
 /// What a process knows of its turn. A word, because a process may have a hundred thousand of them: nanoseconds since

@@ -109,6 +109,7 @@ mod presence;
 pub mod probe;
 pub mod process;
 mod queue;
+pub mod recall;
 mod record;
 mod registry;
 #[cfg(tenure_sim)]

@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 
 use crate::options::{Event, Overrun};
 use crate::queue::Slot;
-use crate::sys::{self, PerProcess};
+use crate::sys::{self, PerProcess, Seat};
 use crate::tenure::Tenure;
 use crate::trace::event;
 
 /// How often breaks are looked for.
 const TICK: Duration = Duration::from_secs(1);
+/// How soon a recall is repeated that may have come too early to be noticed.
+const AGAIN: Duration = Duration::from_millis(1);
 
 #[derive(Default)]
 struct Watchdog {
@@ -29,6 +31,8 @@ struct State {
     running: bool,
     held: Vec<Held>,
     waiting: Vec<Weak<Slot>>,
+    /// Who is to be called back, and when.
+    recalls: Vec<(Instant, Arc<Seat>)>,
     /// When the thread will look next.
     wakes_at: Option<Instant>,
 }
@@ -50,8 +54,8 @@ impl Watchdog {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes sure that the thread runs and looks no later than at `due`.
-    fn rouse(&'static self, state: &mut State, due: Instant) {
+    /// Makes sure that the thread runs and looks no later than at `due`; `false` if it cannot be started.
+    fn rouse(&'static self, state: &mut State, due: Instant) -> bool {
         if !state.running {
             state.running = true;
             state.wakes_at = None;
@@ -63,6 +67,7 @@ impl Watchdog {
         } else if state.wakes_at.is_some_and(|at| at > due) {
             self.sooner.notify_one();
         }
+        state.running
     }
 
     fn run(&self) {
@@ -76,12 +81,20 @@ impl Watchdog {
             for held in &mut state.held {
                 due.extend(held.due(now));
             }
+            state.recalls.retain_mut(|(at, seat)| {
+                let due = *at <= now;
+                let there = !due || seat.recall();
+                if due {
+                    *at = now + AGAIN;
+                }
+                there
+            });
             let waiting = std::mem::take(&mut state.waiting);
             for slot in waiting.iter().filter_map(Weak::upgrade) {
                 slot.watched.store(false, Ordering::SeqCst);
             }
             // It stays for a tick: who acquires in a loop would otherwise start a thread each time.
-            if state.held.is_empty() && waiting.is_empty() {
+            if state.held.is_empty() && waiting.is_empty() && state.recalls.is_empty() {
                 if idle {
                     state.running = false;
                     return;
@@ -100,7 +113,8 @@ impl Watchdog {
                 }
             }
             state = self.state();
-            let next = state.held.iter().filter_map(Held::next).min();
+            let recalls = state.recalls.iter().map(|(at, _)| *at);
+            let next = state.held.iter().filter_map(Held::next).chain(recalls).min();
             let tick = Instant::now() + TICK;
             let wake = next.map_or(tick, |next| next.min(tick));
             state.wakes_at = Some(wake);
@@ -234,6 +248,38 @@ pub(crate) fn waiting(slot: &Arc<Slot>) {
         state.waiting.push(Arc::downgrade(slot));
         watchdog.rouse(&mut state, Instant::now() + TICK);
     }
+}
+
+/// A recall that was asked for, until this is dropped.
+pub(crate) struct Recall<'a>(Option<&'a Arc<Seat>>);
+
+impl Drop for Recall<'_> {
+    fn drop(&mut self) {
+        if let Some(seat) = self.0 {
+            watchdog().state().recalls.retain(|(_, known)| !Arc::ptr_eq(known, seat));
+        }
+    }
+}
+
+/// Who sits there is to be called back at `deadline`, if there is one. `None`: nobody could do that.
+pub(crate) fn recall_at(seat: &Arc<Seat>, deadline: Option<Instant>) -> Option<Recall<'_>> {
+    let Some(deadline) = deadline else { return Some(Recall(None)) };
+    let watchdog = watchdog();
+    let mut state = watchdog.state();
+    state.recalls.push((deadline, Arc::clone(seat)));
+    let recall = Recall(Some(seat));
+    let runs = watchdog.rouse(&mut state, deadline);
+    drop(state);
+    runs.then_some(recall)
+}
+
+/// Calls back who sits there, now.
+pub(crate) fn recall(seat: &Arc<Seat>) {
+    let now = Instant::now();
+    let watchdog = watchdog();
+    let mut state = watchdog.state();
+    state.recalls.push((now, Arc::clone(seat)));
+    watchdog.rouse(&mut state, now);
 }
 
 #[cfg(test)]

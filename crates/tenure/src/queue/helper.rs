@@ -1,8 +1,10 @@
 //! The helper: one thread that waits in the kernel for the queue's head.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::serve::{GaveUp, Own, leave_behind};
 use super::{Kept, Name, Phase, Slot, State, Turn, Waiting, wake};
 use crate::acquire;
 use crate::anchor::Anchor;
@@ -35,7 +37,7 @@ impl Slot {
         }
         // Its descriptors stay its own: a kernel lock that it gets on them goes when it closes them.
         let kept = std::mem::take(&mut state.kept);
-        state.epoch += 1;
+        leave_behind(state);
         state.phase = Phase::Waiting(Box::default());
         self.start_helper(state);
         kept.anchor.filter(|_| kept.locked.is_some())
@@ -50,9 +52,12 @@ impl Slot {
         self.start_helper(state);
     }
 
-    fn start_helper(self: &Arc<Slot>, state: &mut State) {
+    pub(super) fn start_helper(self: &Arc<Slot>, state: &mut State) {
         let (slot, epoch) = (Arc::clone(self), state.epoch);
-        if let Err(error) = helpers::run(move || slot.help(epoch)) {
+        let job = move || {
+            let _ = slot.help(epoch, None);
+        };
+        if let Err(error) = helpers::run(job) {
             state.phase = Phase::Idle;
             let error = Error::io(&*self.target_path, "no thread could be started to wait for the lock", error);
             for waiter in state.queue.take() {
@@ -61,12 +66,17 @@ impl Slot {
         }
     }
 
-    /// A helper's work: serves the queue until a tenure begins, nobody is left, or it is left behind itself.
-    fn help(self: Arc<Slot>, epoch: u64) {
+    /// A helper's work: serves the queue until a tenure begins, nobody is left, or it is left behind itself. A thread
+    /// that does so on its `own` behalf stops where it is called back.
+    pub(super) fn help(self: &Arc<Slot>, epoch: u64, own: Option<&Own<'_>>) -> ControlFlow<GaveUp> {
+        let mut end = ControlFlow::Continue(());
         loop {
+            if let Some(own) = own.filter(|own| own.seat.is_recalled()) {
+                end = self.called_back(own);
+            }
             let mut state = self.state();
             if state.epoch != epoch {
-                return;
+                return end;
             }
             let Some(head) = state.queue.first().cloned() else {
                 let mut kept = std::mem::take(&mut state.kept);
@@ -74,21 +84,27 @@ impl Slot {
                 acquire::let_go(&mut kept);
                 let mut state = self.state();
                 if state.epoch != epoch {
-                    return;
+                    return end;
                 }
                 state.kept = kept;
                 state.phase = Phase::Idle;
-                warm::used(&self);
+                warm::used(self);
                 self.kick(&mut state);
                 wake(state);
-                return;
+                return end;
             };
+            if own.is_some_and(Own::is_done) {
+                waiting(&mut state).seat = None;
+                self.start_helper(&mut state);
+                wake(state);
+                return end;
+            }
             let mut kept = state.kept.clone();
             drop(state);
-            let step = acquire::step(&self, epoch, &mut kept, &head.request);
+            let step = acquire::step(self, epoch, &mut kept, &head.request, own.map(|own| own.seat));
             let mut state = self.state();
             if state.epoch != epoch {
-                return;
+                return end;
             }
             state.kept = kept;
             match step {
@@ -104,7 +120,7 @@ impl Slot {
                     } else {
                         self.let_followers_in(&mut state);
                         wake(state);
-                        return;
+                        return end;
                     }
                 }
                 Ok(None) => {}
@@ -133,7 +149,7 @@ impl Slot {
             return false;
         }
         state.kept = kept.clone();
-        state.phase = Phase::Waiting(Box::new(Waiting { queued_on: Some((id, name, kind)), ..Waiting::default() }));
+        waiting(&mut state).queued_on = Some((id, name, kind));
         drop(state);
         watchdog::waiting(self);
         true
@@ -147,7 +163,7 @@ impl Slot {
             return false;
         }
         let alone = matches!(&state.phase, Phase::Waiting(waiting) if waiting.alone);
-        state.phase = Phase::Waiting(Box::default());
+        waiting(&mut state);
         alone
     }
 
@@ -163,7 +179,7 @@ impl Slot {
         if state.epoch != epoch || state.queue.is_empty() {
             return false;
         }
-        state.phase = Phase::Waiting(Box::new(Waiting { wakeup: Some(Arc::clone(wakeup)), ..Waiting::default() }));
+        waiting(&mut state).wakeup = Some(Arc::clone(wakeup));
         true
     }
 
@@ -195,7 +211,7 @@ impl Slot {
             matches!(&state.phase, Phase::Waiting(waiting) if waiting.queued_on.is_some_and(|(now, ..)| now == id));
         if same {
             event!(INFO, target = ?self.target_path, "the lock's file was replaced; waiting for the new one");
-            state.epoch += 1;
+            leave_behind(&mut state);
             if name == Name::Anchor {
                 state.kept.anchor = None;
                 state.kept.locked = None;
@@ -209,6 +225,17 @@ impl Slot {
         }
         true
     }
+}
+
+/// What the present helper waits for: nothing, until its caller says so.
+fn waiting(state: &mut State) -> &mut Waiting {
+    if !matches!(state.phase, Phase::Waiting(_)) {
+        state.phase = Phase::Waiting(Box::default());
+    }
+    let Phase::Waiting(waiting) = &mut state.phase else { unreachable!("it was just set") };
+    let seat = waiting.seat.take();
+    **waiting = Waiting { seat, ..Waiting::default() };
+    waiting
 }
 
 /// How long a foreign holder is waited for without a look, whatever its events say.

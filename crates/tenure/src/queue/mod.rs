@@ -25,10 +25,12 @@
 mod helper;
 mod open;
 mod release;
+mod serve;
 
 pub(crate) use helper::watch;
 use open::Open;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -44,7 +46,7 @@ use crate::line::{Line, Waits};
 use crate::options::Wait;
 use crate::place::{Folder, Place};
 use crate::presence;
-use crate::sys::{self, FileId, LockKind, Wakeup};
+use crate::sys::{self, FileId, LockKind, Seat, Wakeup};
 use crate::tenure::{Grant, Request, TargetFile, Tenure};
 use crate::trace::event;
 use crate::turn::{self, Ticket, Woken};
@@ -119,6 +121,8 @@ enum Phase {
 /// What a helper waits for.
 #[derive(Debug, Default)]
 struct Waiting {
+    /// The helper is a thread that asked, and serves itself.
+    seat: Option<Arc<Seat>>,
     wakeup: Option<Arc<Wakeup>>,
     /// The file whose kernel queue it is in, by which name it came to it, and for which kind of lock.
     queued_on: Option<(FileId, Name, LockKind)>,
@@ -166,6 +170,8 @@ impl Waiter {
 pub(crate) enum Start {
     Granted(Arc<Tenure>),
     Queued(Arc<Waiter>),
+    /// Queued first, and the caller is the helper of this epoch.
+    Serves(Arc<Waiter>, u64),
 }
 
 impl Slot {
@@ -232,9 +238,15 @@ impl Slot {
         let start = Instant::now();
         let deadline = wait.deadline(start);
         let never = deadline.is_some_and(|deadline| deadline <= start);
-        let waiter = match self.start(request, never, Some(std::thread::current().id()))? {
+        let serves = !never && sys::may_sit();
+        let waiter = match self.start(request, never, Some(std::thread::current().id()), serves)? {
             Start::Granted(tenure) => return Ok(tenure),
             Start::Queued(waiter) => waiter,
+            Start::Serves(waiter, epoch) => match self.serve(epoch, &waiter, deadline) {
+                ControlFlow::Break(Some(outcome)) => return outcome,
+                ControlFlow::Break(None) => return Err(self.busy().with_waited(start.elapsed())),
+                ControlFlow::Continue(()) => waiter,
+            },
         };
         waiter.sleeps.store(true, Ordering::Relaxed);
         let mut looks = 0;
@@ -326,12 +338,14 @@ impl Slot {
         target.is_some_and(|target| !acquire::is_current(&self.place(), &target))
     }
 
-    /// Tries, and queues where that was not enough. It makes a few system calls and never blocks.
+    /// Tries, and queues where that was not enough. It makes a few system calls and never blocks. `serves`: the caller
+    /// may be the helper, if it comes to be the first.
     pub(crate) fn start(
         self: &Arc<Slot>,
         request: Arc<Request>,
         never: bool,
         thread: Option<ThreadId>,
+        serves: bool,
     ) -> Result<Start> {
         let replaced = self.shares_of_another(&request);
         let mut state = self.state();
@@ -350,7 +364,7 @@ impl Slot {
             return match self.take(state, &request, thread) {
                 Some(tenure) => Ok(Start::Granted(tenure)),
                 // It was no longer whole, and has been let go.
-                None => self.start(request, never, thread),
+                None => self.start(request, never, thread, serves),
             };
         }
         if !matches!(state.phase, Phase::Idle) || !state.queue.is_empty() {
@@ -396,6 +410,10 @@ impl Slot {
                 // It came before whoever has queued meanwhile.
                 let waiter = new_waiter(request, thread);
                 state.queue.join_first(Arc::clone(&waiter));
+                if serves {
+                    state.phase = Phase::Waiting(Box::default());
+                    return Ok(Start::Serves(waiter, state.epoch));
+                }
                 self.kick(&mut state);
                 wake(state);
                 Ok(Start::Queued(waiter))
@@ -421,8 +439,8 @@ impl Slot {
             acquire::unlock(&place, &grant, ended)?;
             return Ok(None);
         }
-        // The helper is left behind: it will find itself granted some day, and go.
-        state.epoch += 1;
+        // The helper will find itself granted some day, and go.
+        serve::leave_behind(&mut state);
         state.kept = kept;
         let tenure = self.begin(&mut state, Arc::clone(request), grant, place, thread);
         self.let_followers_in(&mut state);

@@ -276,7 +276,7 @@ fn flock() {
     let dir = Dir::open(".".as_ref()).expect("the folder is there");
     let target = Name::new(TARGET.as_ref()).expect("no zero byte is in it");
     let Ok(file) = dir.open_at(&target, Access::Read).or_else(|_| dir.create_new(&target, 0o644)) else { return };
-    let _ = file.lock(LockKind::Exclusive);
+    let _ = file.lock(LockKind::Exclusive, None);
     witness::flock_enters();
     world::step("works");
     witness::flock_leaves();

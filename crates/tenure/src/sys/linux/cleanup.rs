@@ -128,7 +128,7 @@ fn ours() -> libc::sighandler_t {
     handler as usize
 }
 
-fn present(signal: i32) -> io::Result<libc::sigaction> {
+pub(super) fn present(signal: i32) -> io::Result<libc::sigaction> {
     let mut present = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: asks only; `present` is on this stack and large enough.
     if unsafe { libc::sigaction(signal, ptr::null(), present.as_mut_ptr()) } != 0 {

@@ -10,12 +10,14 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, Dir as DirStream, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::fork;
+use super::recall::Seat;
 use crate::sys::types::{Access, Brief, FileId, FileKind, FileSystem, Lease, LockKind, Stat};
 
 /// A file's name, as the kernel takes it; may hold a `/`, relative to a [`Dir`].
@@ -245,12 +247,14 @@ pub(crate) struct File {
     fd: ManuallyDrop<OwnedFd>,
     cell: fork::Cell,
     generation: u64,
+    /// Somebody said by it that he waits.
+    marked: AtomicBool,
 }
 
 impl File {
     fn new(fd: OwnedFd) -> File {
         let cell = fork::enter(fd.as_raw_fd());
-        File { fd: ManuallyDrop::new(fd), cell, generation: fork::generation() }
+        File { fd: ManuallyDrop::new(fd), cell, generation: fork::generation(), marked: AtomicBool::new(false) }
     }
 
     pub(crate) fn stat(&self) -> io::Result<Stat> {
@@ -281,24 +285,42 @@ impl File {
         }
     }
 
-    /// Takes the kernel lock, waiting in the kernel's queue.
-    pub(crate) fn lock(&self, kind: LockKind) -> io::Result<()> {
+    /// Takes the kernel lock, waiting in the kernel's queue. `false`: the thread was called back from its seat.
+    pub(crate) fn lock(&self, kind: LockKind, seat: Option<&Seat>) -> io::Result<bool> {
         let operation = match kind {
             LockKind::Shared => FlockOperation::LockShared,
             LockKind::Exclusive => FlockOperation::LockExclusive,
         };
-        Ok(retry_on_intr(|| rustix::fs::flock(&*self.fd, operation))?)
+        loop {
+            if seat.is_some_and(Seat::is_recalled) {
+                return Ok(false);
+            }
+            match rustix::fs::flock(&*self.fd, operation) {
+                Ok(()) => return Ok(true),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     pub(crate) fn unlock(&self) -> io::Result<()> {
-        Ok(retry_on_intr(|| rustix::fs::flock(&*self.fd, FlockOperation::Unlock))?)
+        let unlocked = retry_on_intr(|| rustix::fs::flock(&*self.fd, FlockOperation::Unlock));
+        self.unmark();
+        Ok(unlocked?)
     }
 
-    /// Says that somebody waits for this file's lock, for as long as the mark lives: [`has_waiters`](File::has_waiters).
-    /// Where byte ranges cannot be locked nobody hears of it.
-    pub(crate) fn mark_waiting(&self) -> WaitingMark<'_> {
-        let _ = self.range_lock(libc::F_OFD_SETLK, libc::F_RDLCK);
-        WaitingMark(self)
+    /// Says that somebody waits for this file's lock, until it is [unlocked](File::unlock) or the mark is taken back.
+    /// While the lock is held nobody asks, so a grant does not have to wait for that. Where byte ranges cannot be locked
+    /// nobody hears of it.
+    pub(crate) fn mark_waiting(&self) {
+        self.marked.store(self.range_lock(libc::F_OFD_SETLK, libc::F_RDLCK).is_ok(), Ordering::Relaxed);
+    }
+
+    /// Takes the mark back.
+    pub(crate) fn unmark(&self) {
+        if self.marked.swap(false, Ordering::Relaxed) {
+            let _ = self.range_lock(libc::F_OFD_SETLK, libc::F_UNLCK);
+        }
     }
 
     /// Has anybody marked that they wait, by another open file than this one? No, where that cannot be asked.
@@ -386,16 +408,6 @@ impl File {
 
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-/// Of a [`File`] whose lock somebody waits for. It goes with the process as well.
-#[derive(Debug)]
-pub(crate) struct WaitingMark<'a>(&'a File);
-
-impl Drop for WaitingMark<'_> {
-    fn drop(&mut self) {
-        let _ = self.0.range_lock(libc::F_OFD_SETLK, libc::F_UNLCK);
     }
 }
 

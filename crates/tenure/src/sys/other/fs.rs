@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 
+use crate::sys::Seat;
 use crate::sys::types::{Access, Brief, FileId, FileKind, FileSystem, Lease, LockKind, Stat};
 
 /// A file's name, relative to a [`Dir`].
@@ -153,14 +154,14 @@ impl File {
         match *self {}
     }
 
-    pub(crate) fn lock(&self, _kind: LockKind) -> io::Result<()> {
+    pub(crate) fn lock(&self, _kind: LockKind, _seat: Option<&Seat>) -> io::Result<bool> {
         match *self {}
     }
 
     /// That others wait delays, and changes nothing else.
-    pub(crate) fn mark_waiting(&self) -> WaitingMark<'_> {
-        WaitingMark(self)
-    }
+    pub(crate) fn mark_waiting(&self) {}
+
+    pub(crate) fn unmark(&self) {}
 
     pub(crate) fn has_waiters(&self) -> bool {
         false
@@ -239,6 +240,3 @@ impl HeldCell {
 pub(crate) fn enter_held(dir: &Dir, _name: &Name, _id: FileId, _file: &File, _offset: u64) -> Option<HeldCell> {
     match *dir {}
 }
-
-#[derive(Debug)]
-pub(crate) struct WaitingMark<'a>(#[allow(dead_code, reason = "as on Linux")] &'a File);

@@ -415,7 +415,7 @@ pub fn queue_of_the_kernel(folder: &Path) -> Result<Vec<usize>, String> {
     let dir = linux::Dir::open(folder).map_err(text)?;
     let name = linux::Name::new("queue".as_ref()).map_err(text)?;
     let holder = dir.create_new(&name, 0o644).map_err(text)?;
-    holder.lock(LockKind::Exclusive).map_err(text)?;
+    holder.lock(LockKind::Exclusive, None).map_err(text)?;
     let inode = holder.stat().map_err(text)?.id.inode;
     let (tell, hear) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
@@ -423,8 +423,8 @@ pub fn queue_of_the_kernel(folder: &Path) -> Result<Vec<usize>, String> {
             let waiter = dir.open_at(&name, Access::ReadWrite).map_err(text)?;
             let tell = tell.clone();
             scope.spawn(move || {
-                let locked = waiter.lock(LockKind::Exclusive);
-                let _ = tell.send(locked.map(|()| number));
+                let locked = waiter.lock(LockKind::Exclusive, None);
+                let _ = tell.send(locked.map(|_| number));
             });
             // The kernel lists who waits; only then comes the next.
             while waiting(inode).map_err(text)? < number {

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::kernel::{DEVICE, Errno, FOLDER, Rename};
 use super::world::{self, Bytes, Call, Told, Until, perform, point};
+use crate::sys::Seat;
 use crate::sys::types::{Access, Brief, FileId, FileKind, FileSystem, Lease, LockKind, Stat};
 
 /// A file's name; may hold a `/`, relative to a [`Dir`].
@@ -246,12 +247,12 @@ impl File {
         call(Call::Lock, |world| Ok(world.kernel.try_lock(self.0, kind)), || format!("try to lock {}", self.what(kind)))
     }
 
-    pub(crate) fn lock(&self, kind: LockKind) -> io::Result<()> {
+    pub(crate) fn lock(&self, kind: LockKind, _seat: Option<&Seat>) -> io::Result<bool> {
         point(Call::Lock).map_err(system)?;
         let try_lock =
             || perform(|world| Ok(world.kernel.try_lock(self.0, kind)), || format!("lock {}", self.what(kind)));
         if try_lock().map_err(system)? {
-            return Ok(());
+            return Ok(true);
         }
         let thread = world::current().expect("what is done at once cannot wait");
         world::with(|world| world.kernel.queue_for_lock(thread, self.0, kind));
@@ -259,7 +260,7 @@ impl File {
             let woken = world::wait(Call::Lock, Until::Locked(self.0));
             if woken.is_err() || try_lock().map_err(system)? {
                 world::with(|world| world.kernel.leave_queue(thread, self.0));
-                return woken.map_err(system);
+                return woken.map(|()| true).map_err(system);
             }
         }
     }
@@ -269,9 +270,9 @@ impl File {
     }
 
     /// That others wait delays, and changes nothing else.
-    pub(crate) fn mark_waiting(&self) -> WaitingMark<'_> {
-        WaitingMark(self)
-    }
+    pub(crate) fn mark_waiting(&self) {}
+
+    pub(crate) fn unmark(&self) {}
 
     pub(crate) fn has_waiters(&self) -> bool {
         false
@@ -441,6 +442,3 @@ pub(crate) fn pause(_time: Duration) {
     let since = world::with(|world| world.kernel.changes);
     world::changed(since);
 }
-
-#[derive(Debug)]
-pub(crate) struct WaitingMark<'a>(#[allow(dead_code, reason = "as on Linux")] &'a File);

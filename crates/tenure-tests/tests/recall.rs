@@ -1,0 +1,208 @@
+//! Waiting in the kernel's queue oneself, and being called back from there.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tenure::{State, inspect};
+use tenure_tests::{Actor, Foreign, folder, opened, signal, until, until_unwanted, until_waiting};
+
+/// An actor that has opened `target` as `l` and waits by itself, and the signal that calls it back.
+fn recalled(target: &Path, keys: &str) -> (Actor, i32) {
+    let mut actor = opened(target, keys);
+    let signal = actor.must("recall")["signal"].as_i64().unwrap();
+    (actor, signal.try_into().unwrap())
+}
+
+const STYLES: [&str; 3] = ["", "style=flock", "record=0"];
+
+#[test]
+fn who_asks_waits_itself_and_is_granted() {
+    for style in STYLES {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut holder = opened(&target, style);
+        holder.must("acquire l g never");
+        let (mut waiter, _) = recalled(&target, style);
+        waiter.must("begin l g forever");
+        until_kernel_waits(&waiter);
+        // It, the one that waits, and the watchdog: none that waits for another.
+        assert_eq!(waiter.must("threads")["threads"], 3, "{style}");
+        holder.must("release g");
+        assert_eq!(waiter.hear()["event"], "granted");
+        holder.must_fail("acquire l g never", "busy");
+        waiter.must("release g");
+        holder.must("acquire l g never");
+    }
+}
+
+/// A thread of the process is in `flock(2)`'s queue.
+fn until_kernel_waits(actor: &Actor) {
+    until("a thread waits in the kernel's queue", || in_the_queue(actor) > 0);
+}
+
+fn in_the_queue(actor: &Actor) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", actor.pid())).unwrap();
+    let waits = |task: &std::io::Result<std::fs::DirEntry>| {
+        let call = std::fs::read_to_string(task.as_ref().unwrap().path().join("syscall")).unwrap_or_default();
+        call.split(' ').next() == Some(&libc::SYS_flock.to_string())
+    };
+    tasks.filter(waits).count()
+}
+
+#[test]
+fn a_deadline_calls_back_and_leaves_nothing() {
+    for style in STYLES {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut holder = opened(&target, style);
+        holder.must("acquire l g never");
+        let (mut waiter, signal) = recalled(&target, style);
+        for blocked in [false, true] {
+            if blocked {
+                waiter.must(&format!("block {signal}"));
+            }
+            let mask = waiter.must("blocked");
+            let start = Instant::now();
+            let refused = waiter.must_fail("acquire l g 150", "busy");
+            let waited = start.elapsed();
+            assert!((150..5000).contains(&waited.as_millis()), "{style}: {waited:?}");
+            assert!(refused["waitedMs"].as_u64().unwrap() >= 150, "{refused}");
+            assert_eq!(waiter.must("blocked"), mask, "{style}: the signal is as it was, and none is left over");
+            // Nobody of it waits on.
+            assert_eq!(in_the_queue(&waiter), 0, "{style}");
+        }
+        holder.must("release g");
+        waiter.must("acquire l g never");
+    }
+}
+
+#[test]
+fn the_others_of_the_process_wait_on() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut holder = opened(&target, "");
+    holder.must("acquire l g never");
+    let (mut waiter, _) = recalled(&target, "");
+    waiter.must("begin l first 300");
+    until_kernel_waits(&waiter);
+    for name in ["second", "third"] {
+        waiter.must(&format!("begin l {name} forever"));
+    }
+    assert_eq!(waiter.hear()["event"], "refused");
+    until_kernel_waits(&waiter);
+    holder.must("release g");
+    let granted = waiter.hear();
+    assert_eq!(granted["event"], "granted", "{granted}");
+    let first = granted["guard"].as_str().unwrap();
+    let (_, granted) = waiter.must_and_hear(&format!("release {first}"));
+    assert_eq!(granted["event"], "granted", "{granted}");
+    let (last, pair) = (granted["guard"].as_str().unwrap(), ["second", "third"]);
+    assert!(first != last && pair.contains(&first) && pair.contains(&last), "{first}, {last}");
+    waiter.must(&format!("release {last}"));
+    until_unwanted(&target);
+}
+
+#[test]
+fn who_waits_itself_goes_on_after_a_break() {
+    for style in ["", "style=flock"] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut holder = opened(&target, style);
+        holder.must("acquire l g never");
+        let (mut waiter, _) = recalled(&target, style);
+        waiter.must("begin l g forever");
+        until_kernel_waits(&waiter);
+        tenure::break_lock(&target, true).unwrap();
+        if style.is_empty() {
+            assert_eq!(waiter.hear()["event"], "granted", "{style}");
+        } else {
+            // The broken holder has the target's own lock still, which no break takes from it.
+            holder.must("drop g");
+            assert_eq!(waiter.hear()["event"], "granted", "{style}");
+        }
+        waiter.must("check g");
+        waiter.must("release g");
+        until_unwanted(&target);
+        until("nobody of it waits on the broken file", || in_the_queue(&waiter) == 0);
+    }
+}
+
+#[test]
+fn a_foreign_holder_is_waited_for_to_its_end_or_to_the_deadline() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut waiter, _) = recalled(&target, "");
+    let holder = Foreign::hold("python", &target);
+    let start = Instant::now();
+    waiter.must_fail("acquire l g 150", "busy");
+    assert!((150..5000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    // It keeps nobody out of the anchor's queue any more.
+    assert_eq!(inspect(&target).unwrap().waiters, Some(0));
+    waiter.must("begin l g forever");
+    until_waiting(&target, 1);
+    holder.release();
+    assert_eq!(waiter.hear()["event"], "granted");
+    waiter.must("release g");
+    let holder = Foreign::hold("python", &target);
+    waiter.must("begin l g forever");
+    until_waiting(&target, 1);
+    holder.kill();
+    assert_eq!(waiter.hear()["event"], "granted");
+}
+
+#[test]
+fn a_handler_that_came_in_its_place_is_never_called() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut holder = opened(&target, "");
+    holder.must("acquire l g never");
+    let (mut waiter, number) = recalled(&target, "");
+    waiter.must("begin l late 300");
+    until_kernel_waits(&waiter);
+    // They would end the program with code 9: one that comes during a wait, and one that comes before.
+    waiter.must(&format!("ender {number}"));
+    assert_eq!(waiter.hear()["event"], "refused");
+    waiter.must(&format!("ender {}", number - 1));
+    waiter.must_fail("acquire l g 100", "busy");
+    assert_eq!(waiter.must("recall")["signal"], number - 2);
+    waiter.must("begin l g forever");
+    until_kernel_waits(&waiter);
+    holder.must("release g");
+    assert_eq!(waiter.hear()["event"], "granted");
+    signal(waiter.pid(), number);
+    assert_eq!(waiter.finish().code(), Some(9));
+}
+
+#[test]
+fn deadlines_and_releases_race_and_nobody_is_lost() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let number = dir.path().join("n");
+    std::fs::write(&number, "0").unwrap();
+    let (mut one, mut other) = (recalled(&target, "").0, recalled(&target, "style=flock").0);
+    // Deadlines of a millisecond or two, about as long as the other holds it.
+    for round in 0..200 {
+        one.must("acquire l g 60000");
+        other.tell(&format!("acquire l g {}", 1 + round % 3));
+        std::thread::sleep(Duration::from_micros(900 + 10 * (round % 100)));
+        one.must("release g");
+        if other.hear()["ok"] == true {
+            one.must_fail("acquire l x never", "busy");
+            other.must("check g");
+            other.must("release g");
+        }
+    }
+    for actor in [&mut one, &mut other] {
+        actor.tell(&format!("count l {} 4 100", number.display()));
+    }
+    for actor in [&mut one, &mut other] {
+        assert_eq!(actor.hear()["ok"], true);
+    }
+    for actor in [&mut one, &mut other] {
+        assert_eq!(actor.hear()["doubles"], 0);
+    }
+    assert_eq!(std::fs::read_to_string(&number).unwrap(), "800");
+    assert_eq!(inspect(&target).unwrap().state, State::Free);
+}

@@ -1,0 +1,139 @@
+//! Calls a thread back that waits in the kernel: by a signal, which does nothing but end the system call.
+//!
+//! A signal that comes just before the call is lost on it, so it has to be repeated until the thread has left its
+//! [`Seat`]. None is sent after that, and none is left over: what the program does next is never interrupted.
+
+use std::io;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::cleanup;
+
+/// The signal that is ours, once there is one.
+static SIGNAL: AtomicI32 = AtomicI32::new(0);
+
+/// Takes the highest real-time signal that nobody uses, and says which. The same one again, if it is ours already.
+pub(crate) fn install_recall() -> io::Result<i32> {
+    static TAKING: Mutex<()> = Mutex::new(());
+    let _taking = TAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = SIGNAL.load(Ordering::Acquire);
+    if known != 0 && is_ours(known) {
+        return Ok(known);
+    }
+    for signal in (libc::SIGRTMIN()..=libc::SIGRTMAX()).rev() {
+        if cleanup::present(signal)?.sa_sigaction != libc::SIG_DFL {
+            continue;
+        }
+        // SAFETY: all zeroes is a valid sigaction: an empty mask and no flags.
+        let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+        action.sa_sigaction = handler();
+        // Not SA_RESTART: that would go on with the wait.
+        action.sa_flags = libc::SA_ONSTACK;
+        // SAFETY: the handler does nothing.
+        if unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        SIGNAL.store(signal, Ordering::Release);
+        return Ok(signal);
+    }
+    Err(io::Error::new(io::ErrorKind::ResourceBusy, "every real-time signal has a handler already"))
+}
+
+/// Was a signal taken?
+pub(crate) fn may_sit() -> bool {
+    SIGNAL.load(Ordering::Acquire) != 0
+}
+
+extern "C" fn on_recall(_signal: i32) {}
+
+fn handler() -> libc::sighandler_t {
+    let handler: extern "C" fn(i32) = on_recall;
+    handler as usize
+}
+
+fn is_ours(signal: i32) -> bool {
+    cleanup::present(signal).is_ok_and(|present| present.sa_sigaction == handler())
+}
+
+/// Where a thread sits that may be called back.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    /// Of the thread, while it sits there.
+    thread: Mutex<Option<libc::pthread_t>>,
+    recalled: AtomicBool,
+}
+
+impl Seat {
+    /// Calls its thread back. `false` once it has left: until then this is to be done again, every millisecond or so.
+    pub(crate) fn recall(&self) -> bool {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(id) = *thread else { return false };
+        self.recalled.store(true, Ordering::SeqCst);
+        // The program may have set its own handler for it meanwhile: then another one is ours.
+        if let Ok(signal) = install_recall() {
+            // SAFETY: the thread lives: it has to pass by this mutex to leave its seat, and before that it cannot end.
+            unsafe { libc::pthread_kill(id, signal) };
+        }
+        true
+    }
+
+    pub(crate) fn is_recalled(&self) -> bool {
+        self.recalled.load(Ordering::SeqCst)
+    }
+}
+
+/// This thread's, for as long as it sits there.
+#[derive(Debug)]
+pub(crate) struct Seated {
+    seat: Arc<Seat>,
+    /// The signal, if the program had it blocked.
+    blocked: Option<i32>,
+    /// It is left by the thread that took it.
+    _here: PhantomData<*const ()>,
+}
+
+impl Seated {
+    /// `None` where there is no signal for it any more.
+    pub(crate) fn sit() -> Option<Seated> {
+        let signal = install_recall().ok()?;
+        let blocked = mask(libc::SIG_UNBLOCK, signal)?.then_some(signal);
+        // SAFETY: no precondition.
+        let thread = Mutex::new(Some(unsafe { libc::pthread_self() }));
+        let seat = Arc::new(Seat { thread, recalled: AtomicBool::new(false) });
+        Some(Seated { seat, blocked, _here: PhantomData })
+    }
+
+    pub(crate) fn seat(&self) -> &Arc<Seat> {
+        &self.seat
+    }
+}
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        *self.seat.thread.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if self.seat.is_recalled() {
+            // What was sent is pending. It arrives at the latest as the next system call returns, which is to be this.
+            std::thread::yield_now();
+        }
+        if let Some(signal) = self.blocked {
+            mask(libc::SIG_BLOCK, signal);
+        }
+    }
+}
+
+/// Blocks or unblocks a signal in this thread. Was it blocked?
+fn mask(how: libc::c_int, signal: i32) -> Option<bool> {
+    let mut ours = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: both sets are on this stack; sigemptyset(3) initialises them before anything else is done with them.
+    unsafe {
+        libc::sigemptyset(ours.as_mut_ptr());
+        libc::sigemptyset(before.as_mut_ptr());
+        libc::sigaddset(ours.as_mut_ptr(), signal);
+        let done = libc::pthread_sigmask(how, ours.as_ptr(), before.as_mut_ptr()) == 0;
+        done.then(|| libc::sigismember(before.as_ptr(), signal) == 1)
+    }
+}
