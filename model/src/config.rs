@@ -151,6 +151,8 @@ pub enum Guard {
     FlockKeepsTheWord,
     /// Who follows one in flock style that died looks for a swap.
     FlockDeathIsLookedInto,
+    /// Flock style takes over what a dead native left, in place of a look and a removal.
+    FlockTakesOver,
     /// Step 6: the record tells that a takeover is on.
     TakeoverIsMarked,
     /// What changes in the middle of a takeover is no error.

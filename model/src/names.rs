@@ -10,7 +10,7 @@ use crate::state::State;
 /// A step of the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// The file in `crates/tenure/src`, without its suffix.
+    /// The file in `crates/tenure/src` or a folder of it, without its suffix.
     pub file: &'static str,
     /// The function in it.
     pub function: &'static str,
@@ -72,9 +72,10 @@ pub fn native(native: &Native) -> Option<Step> {
         Pc::UndoUnlockCopy => step("presence", "show", "close(lock file)"),
         Pc::Restore => step("presence", "restore", "pwrite(anchor)"),
         Pc::RestoreLost => step("presence", "restore", "pwrite(anchor)"),
-        Pc::DeadCopy => step("presence", "dead_copy", "openat(lock file), flock(LOCK_EX|LOCK_NB)"),
-        Pc::FlockCompare => step("acquire", "remove_dead", "stat(lock file)"),
-        Pc::FlockUnlink => step("acquire", "remove_dead", "unlinkat(lock file)"),
+        Pc::DeadCopy | Pc::DeadCopyAgain => step("hidden", "dead_native", "openat(lock file), flock(LOCK_EX|LOCK_NB)"),
+        Pc::FlockCompare => step("hidden", "remove", "stat(lock file)"),
+        Pc::FlockUnlink => step("hidden", "remove", "unlinkat(lock file)"),
+        Pc::FlockGiveUp => step("hidden", "give_up", "pwrite(anchor, aborted)"),
         Pc::FlockRelease => step("acquire", "conceal", "pwrite(anchor)"),
         Pc::FlockEndCompare => step("acquire", "conceal", "stat(anchor)"),
         Pc::DropAnchor => step("acquire", "drop_anchor", "flock(anchor, LOCK_UN)"),

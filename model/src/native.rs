@@ -115,10 +115,14 @@ pub enum Pc {
     DropAnchor,
     /// Flock style: is the lock file a dead native's, on another inode?
     DeadCopy,
-    /// Is a dead native's lock file still there?
+    /// Something changed in its takeover: once more.
+    DeadCopyAgain,
+    /// Is the lock file ours by now: a dead native's that was written over, or what was exchanged for it?
     FlockCompare,
     /// Then it goes.
     FlockUnlink,
+    /// The anchor was lost, and our record is not to be covered: it says that nobody holds.
+    FlockGiveUp,
     /// A try that found somebody: the anchor's kernel lock is let go.
     LetGo,
     /// Wait in the kernel queue of a native's lock file.
@@ -242,7 +246,12 @@ impl Native {
 
     /// The inode that it shows, or would.
     pub(crate) fn presence(&self) -> Option<Ino> {
-        self.copy.or(self.fd).filter(|_| !self.flock)
+        self.puts().filter(|_| !self.flock)
+    }
+
+    /// The inode that it puts in the lock file's place: to stay, or in flock style to be removed.
+    pub(crate) fn puts(&self) -> Option<Ino> {
+        self.copy.or(self.fd)
     }
 
     pub(crate) fn each_ino(&mut self, change: &mut dyn FnMut(&mut Option<Ino>)) {
@@ -432,11 +441,18 @@ impl Turn<'_> {
                 self.native.visible = self.state.lock == self.native.fd;
                 self.go_write()
             }
-            Pc::DeadCopy | Pc::FlockCompare | Pc::FlockUnlink => self.show_hidden(),
+            Pc::DeadCopy | Pc::DeadCopyAgain | Pc::FlockCompare | Pc::FlockUnlink => self.show_hidden(),
+            Pc::FlockGiveUp => {
+                self.state.write(self.fd(), Record::Native { by: None, fence: self.native.fence, aborted: true });
+                self.go(Pc::DropAnchor)
+            }
             Pc::Write if self.native.flock => {
                 self.write_own(self.fd(), self.guards(Guard::FlockDeathIsLookedInto));
-                let dead = self.native.visible || self.native.judged.is_some();
-                if dead { self.go(Pc::FlockCompare) } else { self.settle() }
+                match self.native.judged {
+                    Some(_) if self.guards(Guard::FlockTakesOver) => self.go(Pc::CompareBefore),
+                    None if !self.native.visible => self.settle(),
+                    _ => self.go(Pc::FlockCompare),
+                }
             }
             Pc::Write => {
                 // A crash that only the record tells of stays told until the lock file is there.
@@ -592,24 +608,31 @@ impl Turn<'_> {
 
     /// Flock style: a dead native's lock file goes.
     fn show_hidden(&mut self) -> Option<()> {
-        let dead = if self.native.visible { self.native.fd } else { self.native.judged };
+        // By a takeover it has become ours.
+        let plain = self.native.judged.filter(|_| !self.guards(Guard::FlockTakesOver));
+        let ours = plain.or(self.native.puts());
         match self.native.pc {
-            Pc::DeadCopy => {
+            Pc::DeadCopy | Pc::DeadCopyAgain => {
                 let native = self.state.lock.filter(|ino| self.state.record(*ino).is_native());
                 self.native.judged = native.filter(|ino| self.state.try_lock(*ino, self.me));
-                return self.go(Pc::Write);
+                return match (self.native.pc, self.native.judged) {
+                    (Pc::DeadCopy, _) => self.go(Pc::Write),
+                    (_, Some(_)) => self.go(Pc::CompareBefore),
+                    (_, None) => self.settle(),
+                };
             }
-            Pc::FlockCompare if self.state.lock == dead => return self.go(Pc::FlockUnlink),
+            Pc::FlockCompare if self.state.lock == ours => return self.go(Pc::FlockUnlink),
             Pc::FlockCompare => {}
             _ => {
-                if self.state.lock != dead {
+                if self.state.lock != ours {
                     self.state.removed_by_native(self.state.lock);
                 }
                 self.state.lock = None;
             }
         }
         self.close_judged();
-        self.settle()
+        self.close_copy();
+        if self.native.after == After::Retry { self.go(Pc::DeadCopyAgain) } else { self.settle() }
     }
 
     pub(crate) fn write_own(&mut self, ino: Ino, aborted: bool) {
@@ -619,6 +642,10 @@ impl Turn<'_> {
 
     /// A pass of the loop that shows the lock file: by a link, or by a copy.
     fn show(&mut self) -> Option<()> {
+        if self.native.flock {
+            self.native.after = After::Retry;
+            return self.go(Pc::FlockCompare);
+        }
         match (self.native.parked, self.config.copies()) {
             // Whoever is parked lives: nothing is shown beside it.
             (true, _) => self.go(Pc::Look),
@@ -699,6 +726,9 @@ impl Turn<'_> {
     /// The lock file is there, and shows us.
     pub(crate) fn shown(&mut self) -> Option<()> {
         self.close_judged();
+        if self.native.flock {
+            return self.go(Pc::FlockCompare);
+        }
         if self.native.marked { self.go(Pc::Unmark) } else { self.settle() }
     }
 
@@ -734,10 +764,11 @@ impl Turn<'_> {
     /// The anchor went away under us.
     pub(crate) fn lost(&mut self) -> Option<()> {
         // Nor may a takeover that failed halfway be forgotten, or text be put under a lock file that stays.
-        let half_taken = self.native.marked && self.state.swap.is_some();
+        let half_taken = (self.native.marked || self.native.flock) && self.state.swap.is_some();
         let stays = self.state.lock == self.native.fd;
         let restores = !(self.native.visible || self.native.parked || half_taken || stays);
-        self.go(if restores { Pc::RestoreLost } else { Pc::DropAnchor })
+        let ours = if self.native.flock { Pc::FlockGiveUp } else { Pc::DropAnchor };
+        self.go(if restores { Pc::RestoreLost } else { ours })
     }
 
     fn drop_anchor(&mut self) -> Option<()> {

@@ -297,11 +297,17 @@ impl State {
     /// is uncovered.
     pub(crate) fn removed(&mut self, file: Option<Ino>, by: Uncovered) {
         let Some(file) = file else { return };
-        if self.record(file).is_native() {
+        if let Record::Native { by: owner, .. } = self.record(file) {
+            // Its last holder is dead, and who has judged that has not written yet.
+            if owner.is_some_and(|owner| !self.alive(owner)) {
+                return;
+            }
             let shown = (0..self.natives.len()).find(|i| {
                 let native = &self.natives[*i];
-                // A native in flock style shows itself by a dead native's lock file until that is gone.
-                let shows = if native.flock { native.fd.filter(|_| native.visible) } else { native.presence() };
+                // A native in flock style shows itself by a dead native's lock file, or what it has put there, until that is
+                // gone.
+                let brief = native.puts().filter(|_| native.visible || self.lock == Some(file));
+                let shows = if native.flock { brief } else { native.presence() };
                 shows == Some(file) && native.fd.is_some_and(|fd| self.locked_by(fd, Who::native(*i)))
             });
             if let Some(i) = shown {

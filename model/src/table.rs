@@ -34,5 +34,7 @@ pub fn all() -> Vec<Config> {
         Config { rounds: 2, ..copies(sketch(2, 0, 1, 1, 0)) },
         Config { breaks: 1, ..advances(copies(sketch(2, 0, 0, 0, 0))) },
         Config { wipes: 1, ..copies(sketch(2, 0, 1, 0, 0)) },
+        Config { flock: 1, ..copies(sketch(2, 2, 2, 0, 0)) },
+        Config { flock: 1, way: Way::CopyInPlace, ..sketch(2, 1, 2, 0, 1) },
     ]
 }

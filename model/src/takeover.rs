@@ -19,7 +19,8 @@ impl Turn<'_> {
             After::Again => self.go(Pc::Prepare),
             After::Retry => self.go(Pc::CompareAgain),
             After::TakeOver if self.config.copies() => self.go_swap(Pc::Prepare),
-            After::TakeOver if self.native.marked || !self.guards(Guard::TakeoverIsMarked) => {
+            // What flock style says while it holds tells of a takeover, too.
+            After::TakeOver if self.native.flock || self.native.marked || !self.guards(Guard::TakeoverIsMarked) => {
                 self.go_swap(Pc::LinkSwap)
             }
             After::TakeOver => self.go(Pc::Mark),
@@ -96,7 +97,7 @@ impl Turn<'_> {
                 self.state.swap = self.state.new.take();
                 self.go(Pc::SwapSeen)
             }
-            Pc::SwapSeen if self.state.swap == self.native.presence() || !self.guards(Guard::CompareBeforeTakeover) => {
+            Pc::SwapSeen if self.state.swap == self.native.puts() || !self.guards(Guard::CompareBeforeTakeover) => {
                 self.go(Pc::Exchange)
             }
             // Another anchor was linked, which had come to have the name: what is there is for its holder to recover.
@@ -120,7 +121,7 @@ impl Turn<'_> {
                 self.state.exchange();
                 self.go(if self.guards(Guard::RecoverParks) { Pc::OutAgain } else { Pc::DropSwapBack })
             }
-            Pc::OutAgain if self.state.swap.is_none() || self.state.swap == self.native.presence() => {
+            Pc::OutAgain if self.state.swap.is_none() || self.state.swap == self.native.puts() => {
                 self.go(Pc::DropSwapBack)
             }
             // Whose it is nobody has judged: that is the recovery's business.
@@ -162,7 +163,7 @@ impl Turn<'_> {
         match pc {
             Pc::DropSwap => {
                 self.native.crashed = true;
-                self.go(Pc::Verify)
+                if self.native.flock { self.shown() } else { self.go(Pc::Verify) }
             }
             Pc::DropSwapAdopt => self.adopt(),
             _ => self.retry(),

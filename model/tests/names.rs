@@ -12,6 +12,7 @@ fn source(file: &str) -> &'static str {
         "anchor" => include_str!("../../crates/tenure/src/anchor.rs"),
         "clean" => include_str!("../../crates/tenure/src/clean.rs"),
         "guard" => include_str!("../../crates/tenure/src/guard.rs"),
+        "hidden" => include_str!("../../crates/tenure/src/presence/hidden.rs"),
         "presence" => include_str!("../../crates/tenure/src/presence.rs"),
         "queue" => concat!(
             include_str!("../../crates/tenure/src/queue/mod.rs"),

@@ -110,6 +110,7 @@ fn natives_and_foreign_programs_exclude_each_other() {
         (Config { cleaners: 1, ..sketch(1, 1, 1, 0, 0) }, [race].as_slice()),
         (copies(sketch(2, 1, 1, 0, 1)), &[race, person]),
         (in_place(sketch(2, 1, 1, 0, 0)), &[race]),
+        (Config { flock: 1, ..in_place(sketch(2, 1, 1, 0, 0)) }, &[race]),
         (advances(wipes(sketch(2, 1, 0, 0, 0))), &[race]),
         (advances(breaks(sketch(2, 1, 0, 0, 0))), &[race, person, forced]),
     ] {
@@ -138,6 +139,7 @@ fn every_guard_is_needed() {
         // Flock style beside a live foreign program's file at the swap.
         (vec![FlockKeepsTheWord], beside_flock(1), FOREIGN_EXCLUDED),
         (vec![FlockDeathIsLookedInto], beside_flock(1), FOREIGN_EXCLUDED),
+        (vec![FlockTakesOver], Config { flock: 1, ..copies(sketch(2, 1, 1, 0, 0)) }, FOREIGN_EXCLUDED),
         // Step 6.
         (vec![LiveForeignersAreWaitedFor], sketch(2, 1, 0, 0, 0), FOREIGN_EXCLUDED),
         (vec![LookAtWhatCameOut], sketch(2, 2, 1, 0, 0), FOREIGN_EXCLUDED),

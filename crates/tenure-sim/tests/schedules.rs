@@ -79,6 +79,17 @@ fn a_break_takes_along_the_lock_file_that_was_just_shown() {
     assert!(report.complete, "not every order was seen");
 }
 
+/// A foreign program takes a dead native's place between the look at what that left and its removal.
+#[test]
+fn nobody_removes_a_live_lock_file() {
+    for name in ["no-links-dead-flock", "bereft-flock", "no-links-nor-exchange-flock", "clean-dead-between"] {
+        let script = by_name(name).expect("it is one of the scripts");
+        let report = exhaustive(&Script { preemptions: Some(2), deaths: 0, ..*script }, Limits::default());
+        sound(&report);
+        assert!(report.complete, "{name}: not every order was seen");
+    }
+}
+
 /// The witness sees what it is there for, and the schedule that shows it shows it again.
 #[test]
 fn what_cannot_be_kept_is_seen() {

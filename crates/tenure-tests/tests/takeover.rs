@@ -247,7 +247,84 @@ fn flock_style_does_not_forget_what_is_at_the_swap() {
     }
 }
 
-/// As above, but the foreign program has released before anyone looks: nobody holds.
+/// A native died, and somebody removed its anchor. One in flock style is stopped between judging what it left and
+/// exchanging that, while a live foreign program takes its place. Returns the pid of the dead one, too.
+fn overtaken_in_flock_style(dir: &Path) -> (PathBuf, u32, Actor, Foreign, Strace) {
+    let target = dir.join("t");
+    let mut holder = Actor::start();
+    holder.hold(&target);
+    let dead = holder.pid();
+    holder.kill();
+    fs::remove_dir_all(anchors(&target)).unwrap();
+    let mut foreign = Foreign::start(&target);
+    let mut actor = Actor::start();
+    actor.must(&format!("open f {} style=flock", target.display()));
+    // Its only link makes the swap.
+    let args = ["-e", "trace=linkat,renameat2", "-e", "inject=linkat:signal=STOP:when=1"];
+    let args = [&args[..], &["-e", "inject=renameat2:signal=KILL:when=2"]].concat();
+    let strace = Strace::attach(actor.pid(), &args);
+    actor.tell("acquire f g never");
+    strace.wait_for("stopped by SIGSTOP");
+    foreign.next("held");
+    (target, dead, actor, foreign, strace)
+}
+
+#[test]
+fn flock_style_removes_only_what_it_judged() {
+    if !needs("strace and python3", has("strace") && has("python3")) {
+        return;
+    }
+    let dir = folder();
+    let (target, dead, mut actor, mut foreign, strace) = overtaken_in_flock_style(dir.path());
+    let theirs = fs::metadata(lock_file(&target)).unwrap().ino();
+    drop(strace);
+    resume(&actor);
+    let granted = actor.hear();
+    assert_eq!((granted["ok"].as_bool(), granted["crashed"]["pid"].as_u64()), (Some(true), Some(dead.into())));
+    assert_eq!(fs::metadata(lock_file(&target)).unwrap().ino(), theirs, "the live program's lock file is still there");
+    assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"]);
+    actor.must("check g");
+    actor.must("release g");
+    let mut other = ready(&target);
+    assert_eq!(other.must_fail("acquire l g never", "busy")["holder"], foreign.child.id());
+    foreign.next("released");
+    assert!(other.must("acquire l g never")["crashed"].is_null());
+}
+
+#[test]
+fn a_crash_in_flock_style_leaves_no_live_lock_file_at_the_swap() {
+    if !needs("strace and python3", has("strace") && has("python3")) {
+        return;
+    }
+    for keys in ["", "style=flock"] {
+        let dir = folder();
+        let (target, _, mut actor, mut foreign, _strace) = overtaken_in_flock_style(dir.path());
+        let theirs = fs::metadata(lock_file(&target)).unwrap().ino();
+        let dead = actor.pid();
+        resume(&actor);
+        assert_eq!(actor.hear_or_end(), None, "it never came to its second exchange");
+        assert_eq!(fs::metadata(anchors(&target).join("t.lock.swap")).unwrap().ino(), theirs);
+
+        let mut successor = Actor::start();
+        successor.must(&format!("open l {} {keys}", target.display()));
+        let granted = if keys.is_empty() {
+            let busy = successor.must_fail("acquire l g never", "busy");
+            assert_eq!(busy["holder"], foreign.child.id());
+            None
+        } else {
+            Some(successor.must("acquire l g never"))
+        };
+        assert_eq!(fs::metadata(lock_file(&target)).unwrap().ino(), theirs, "it is back ({keys:?})");
+        assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"]);
+        foreign.next("released");
+        let granted = granted.unwrap_or_else(|| successor.must("acquire l g never"));
+        assert_eq!(granted["crashed"]["pid"], dead, "{granted}");
+        successor.must("release g");
+        assert_eq!(names(dir.path()), [".tenure"]);
+    }
+}
+
+/// The foreign program has released before anyone looks: nobody holds.
 #[test]
 fn a_foreign_holder_that_ended_meanwhile_is_not_put_back_for_good() {
     if !needs("strace and python3", has("strace") && has("python3")) {

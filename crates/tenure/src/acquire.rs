@@ -17,7 +17,7 @@ use crate::place::Place;
 use crate::presence::{self, Blocker, Presence, Shown};
 use crate::queue::{self, Kept, Name, Slot};
 use crate::record::{Record, RecordState};
-use crate::sys::{Access, Brief, FileId, FileKind, LockKind, Seat};
+use crate::sys::{Access, Brief, FileKind, LockKind, Seat};
 use crate::tenure::{Grant, Request, TargetFile, Tenure, new_record};
 
 /// How often what keeps changing under us is tried again before we call it an error.
@@ -289,76 +289,28 @@ fn enter_as(
 ) -> Result<Entered> {
     let state = prior.state();
     let record = new_record(request, state.map_or(0, |state| state.fence), place)?;
-    let (target, shown) = if request.flock() {
+    let options = &request.options;
+    let (target, (shown, parked)) = if request.flock() {
         let Some(target) = lock_target(place, kept, request)? else { return Ok(Entered::TargetBusy) };
-        match show_hidden(place, anchor, stat, prior, &record) {
-            Ok((previous, state_offset)) => (Some(target), Shown::Held(Presence::Hidden, previous, state_offset)),
+        match presence::show_hidden(place, anchor, stat, prior, &record, options, parked) {
+            Ok(shown) => (Some(target), shown),
             Err(error) => {
                 let _ = target.file.unlock();
                 return Err(error);
             }
         }
     } else {
-        (None, presence::show(place, anchor, stat, prior, &record, &request.options, parked)?)
+        // With a lock file it is held only once nobody is parked any more.
+        (None, (presence::show(place, anchor, stat, prior, &record, options, parked)?, false))
     };
     Ok(match shown {
         Shown::Blocked(blocker) => Entered::Blocked(blocker),
         Shown::Held(presence, previous, state_offset) => {
             tell_takeover(place, request, &previous);
             let (anchor, record) = (Some(Arc::clone(anchor)), Some(record));
-            // With a lock file it is held only once nobody is parked any more.
-            let parked = parked && request.flock();
             Entered::Granted(Grant { anchor, target, presence, previous, record, state_offset, parked })
         }
     })
-}
-
-/// Flock style: the record is written, no lock file is made; one that a dead native left goes.
-fn show_hidden(
-    place: &Place,
-    anchor: &Anchor,
-    stat: &Brief,
-    prior: &Prior,
-    record: &Record,
-) -> Result<(Previous, u64)> {
-    let state = prior.state();
-    let visible = presence::is_visible(place, anchor, stat)?;
-    // Only where the last tenure is not known to be released can there be one on an inode of its own.
-    let unreleased = state.is_none_or(|state| state.state != RecordState::Released);
-    let copy = if visible || !unreleased { None } else { presence::dead_copy(place)? };
-    let mut left = copy.as_ref().and_then(|copy| copy.holder.clone());
-    if visible && let Previous::Crashed(holder) = presence::own_inode(prior, state) {
-        left = Some(*holder);
-    }
-    // In this order: the lock file, or else our own record, tells of the crash if we die in between.
-    let state_offset =
-        anchor.write(record, stat.size, visible).map_err(|error| place.anchor_error("cannot be written", error))?;
-    let dead = if visible { Some(anchor.id) } else { copy.as_ref().map(|copy| copy.id) };
-    if let Some(dead) = dead
-        && let Err(error) = remove_dead(place, dead, copy.is_some())
-    {
-        presence::restore(anchor, prior, record);
-        return Err(error);
-    }
-    let previous = presence::previous(prior, state, left);
-    if let Err(error) = presence::confirm(place, anchor, &Presence::Hidden) {
-        presence::undo(place, anchor, &Presence::Hidden, &previous, record, state_offset);
-        return Err(error);
-    }
-    Ok((previous, state_offset))
-}
-
-/// Removes the lock file, unless it is another's by now. Another user's copy may stay in a sticky folder.
-fn remove_dead(place: &Place, dead: FileId, copy: bool) -> Result<()> {
-    if place.lock_file_id()? != Some(dead) {
-        return Ok(());
-    }
-    match place.dir.unlink(&place.lock) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound && !(copy && presence::stays(place, &error)) => {
-            Err(place.lock_error("of a dead holder cannot be removed", error))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn tell_takeover(place: &Place, request: &Request, previous: &Previous) {
@@ -529,11 +481,21 @@ fn conceal(place: &Place, grant: &Grant, record: Option<Record>, state_offset: u
     let record = if grant.parked { grant.untold(record) } else { record };
     let hidden = matches!(grant.presence, Presence::Hidden);
     let failed = |error| place.anchor_error("cannot be written", error);
-    if record.native.as_ref().is_some_and(|native| native.state == RecordState::Aborted) {
-        // Written before the lock file goes: who comes next must hear of the crash.
-        let visible = matches!(grant.presence, Presence::Link);
+    let write = |anchor: &Anchor| {
         let size = anchor.file.brief().map_or(0, |stat| stat.size);
-        anchor.write(&record, size, visible).map_err(failed)?;
+        anchor.write(&record, size, false).map(drop).map_err(failed)
+    };
+    if record.native.as_ref().is_some_and(|native| native.state == RecordState::Aborted) {
+        // Before the lock file goes: who comes next must hear of the crash. While it is there it names us, who live; or a
+        // foreign program might rightly put its own there, between our look and the removal.
+        if matches!(grant.presence, Presence::Link) {
+            anchor.write_state(RecordState::Aborted, state_offset).map_err(failed)?;
+            return match presence::hide(place, anchor, &grant.presence, &record) {
+                Err(error) if !error.is_lost() => Err(error),
+                hidden => write(anchor).and(hidden),
+            };
+        }
+        write(anchor)?;
     } else if hidden {
         anchor.write_state(RecordState::Released, state_offset).map_err(failed)?;
     }

@@ -12,6 +12,8 @@
 //! | a foreign record | [`judge`](crate::judge): alive or unknown is waited for, dead is taken over |
 //! | no lock at all | an error; it stays |
 
+mod hidden;
+
 use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
@@ -27,6 +29,8 @@ use crate::place::Place;
 use crate::process::{self, Liveness};
 use crate::record::{self, Content, MAX_BYTES, PID_KEY_OFFSET, Record, RecordState, RecordStyle, Rendered};
 use crate::sys::{self, Access, Brief, File, FileId, FileKind, Lease, LockKind, Name};
+
+pub(crate) use hidden::show_hidden;
 
 /// How often a lock file that keeps changing under us is looked at again before we call it an error.
 const TRIES: usize = 1000;
@@ -94,6 +98,8 @@ struct Told {
     aborted: bool,
     /// The swap may name a live one's file: what [`recover`] found, or what a takeover that failed has left.
     parked: bool,
+    /// Whose lock file was taken over, though nothing that shows us may have come of it: no file tells of that crash now.
+    taken: Option<Holder>,
 }
 
 /// Is the lock file our own anchor, with a second link? It is a dead native's, whose kernel lock we have.
@@ -127,7 +133,7 @@ pub(crate) fn show(
     }
     let state_offset =
         anchor.write(&first, stat.size, visible).map_err(|error| place.anchor_error("cannot be written", error))?;
-    let mut told = Told { state_offset, aborted: hidden_crash, parked };
+    let mut told = Told { state_offset, aborted: hidden_crash, parked, taken: None };
     let mut entered = enter(place, anchor, prior, record, options, &mut told);
     let mut settled = true;
     if let Ok(Entered::Held(presence, previous)) = &entered
@@ -139,11 +145,15 @@ pub(crate) fn show(
     let stays = entered.is_err() && matches!(place.lock_file_id(), Ok(Some(shown)) if shown == anchor.id);
     // Nor may a takeover that failed halfway be forgotten.
     let half_taken = entered.is_err() && told.aborted && !matches!(place.dir.stat_at(&place.swap), Ok(None));
-    // While somebody is parked our record stays: it tells of the swap. And a lock file that could not be removed again
-    // says that nobody holds, which no older text may cover.
+    // While somebody is parked our record stays: it tells of the swap, or of the crash. And a lock file that could not be
+    // removed again says that nobody holds, which no older text may cover.
     let ours_stays = !settled || visible || told.parked || half_taken || stays;
     if !matches!(entered, Ok(Entered::Held(..))) && !ours_stays {
-        restore(anchor, prior, record);
+        if told.taken.is_some() {
+            let _ = anchor.file.write_at(record::state_text(RecordState::Aborted), state_offset);
+        } else {
+            restore(anchor, prior, record);
+        }
     }
     Ok(match entered? {
         Entered::Held(presence, previous) => Shown::Held(presence, previous, state_offset),
@@ -188,7 +198,7 @@ fn enter(
             _ => place.dir.link(&place.anchor, &place.lock),
         };
         match made {
-            Ok(()) => return Ok(Entered::Held(Presence::Link, previous(prior, state, None))),
+            Ok(()) => return Ok(Entered::Held(Presence::Link, previous(prior, state, told.taken.take()))),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if no_links(&error) => {
                 told.parked = recover(place, anchor, prior, options)?;
@@ -196,7 +206,7 @@ fn enter(
                 match shown {
                     Ok(Some(presence)) => {
                         place.set_copies();
-                        return Ok(Entered::Held(presence, previous(prior, state, None)));
+                        return Ok(Entered::Held(presence, previous(prior, state, told.taken.take())));
                     }
                     Ok(None) => {}
                     // A folder that takes no new name denies the link and the copy alike: the link's error is the plain
@@ -245,8 +255,12 @@ fn enter(
             continue;
         }
         if let Some(presence) = take_over(place, anchor, &judged, record, options, copy)? {
-            let crashed = if judged.released { None } else { Some(judged.blocker.holder) };
-            return Ok(Entered::Held(presence, previous(prior, state, crashed)));
+            if !judged.released {
+                told.taken = Some(judged.blocker.holder);
+            }
+            if shows(place, anchor, &presence, record)? {
+                return Ok(Entered::Held(presence, previous(prior, state, told.taken.take())));
+            }
         }
         told.parked = true;
     }
@@ -613,7 +627,8 @@ pub(crate) fn seed_reasons(record: &Record, stale_after: Duration, held_here: bo
     )
 }
 
-/// Step 6's second half: `None` means that something changed; look again, at the swap too.
+/// Step 6's second half: the judged file is gone, and ours has its place unless that was removed since. `None` means that
+/// something changed; look again, at the swap too.
 fn take_over(
     place: &Place,
     anchor: &Anchor,
@@ -648,7 +663,7 @@ fn take_over(
     }
     if at_swap()? == Some(judged.blocker.id) {
         drop_swap()?;
-        return Ok(shows(place, anchor, &presence, record)?.then_some(presence));
+        return Ok(Some(presence));
     }
     // Another's: it came after we judged. Back with it.
     match place.dir.exchange(&place.swap, &place.lock) {
@@ -851,34 +866,8 @@ fn shows_us(place: &Place, anchor: &Anchor, prior: &Prior) -> Result<bool> {
     })
 }
 
-/// A native's lock file on another inode than its anchor, whose holder is dead.
-#[derive(Debug)]
-pub(crate) struct DeadCopy {
-    pub(crate) id: FileId,
-    /// Who died, unless it had been released.
-    pub(crate) holder: Option<Holder>,
-    /// With its kernel lock.
-    _file: File,
-}
-
-/// What a native in lock-file style left as a copy, or with an anchor that somebody has removed since. A look that fails
-/// finds nothing: it is in nobody's way in flock style.
-pub(crate) fn dead_copy(place: &Place) -> Result<Option<DeadCopy>> {
-    let Ok(Some(Found { file, id, content: Content::Record(record), .. })) = look(place) else { return Ok(None) };
-    let Some(native) = &record.native else { return Ok(None) };
-    let out_of_reach = place.file_system.shared && is_other_boot(&record);
-    if out_of_reach
-        || !file.try_lock(LockKind::Exclusive).map_err(|error| place.lock_error("cannot be locked", error))?
-    {
-        return Ok(None);
-    }
-    let released = native.state == RecordState::Released;
-    let holder = (!released).then(|| holder_of(Some(&record), Liveness::dead("its kernel lock is free")));
-    Ok(Some(DeadCopy { id, holder, _file: file }))
-}
-
 /// Was the removal of a lock file refused because another user's is not ours to remove in a sticky folder?
-pub(crate) fn stays(place: &Place, error: &io::Error) -> bool {
+fn stays(place: &Place, error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied && is_sticky(place)
 }
 
@@ -898,7 +887,9 @@ pub(crate) fn hide(place: &Place, anchor: &Anchor, presence: &Presence, record: 
         Err(error) => {
             // It stays, so it must say that nobody holds: no pid, and a state that natives read.
             if let Some(file) = presence.file(anchor) {
-                let _ = write_husk(file, record);
+                let untold = record.native.as_ref().is_some_and(|native| native.state == RecordState::Aborted);
+                let state = if untold { RecordState::Aborted } else { RecordState::Released };
+                let _ = write_husk(file, record, state);
             }
             // Another user's copy in a sticky folder: expected, and it is marked as released.
             if stays(place, &error) {
@@ -910,11 +901,12 @@ pub(crate) fn hide(place: &Place, anchor: &Anchor, presence: &Presence, record: 
     }
 }
 
-fn write_husk(file: &File, record: &Record) -> io::Result<()> {
+/// What is left of a record whose file stays: it shows nobody.
+fn write_husk(file: &File, record: &Record, state: RecordState) -> io::Result<()> {
     let mut husk = record.clone();
     husk.pid = None;
     if let Some(native) = &mut husk.native {
-        native.state = RecordState::Released;
+        native.state = state;
     }
     file.write_at(b"_", PID_KEY_OFFSET)?;
     file.write_at(&husk.render(file.stat()?.size).bytes, 0)

@@ -98,6 +98,7 @@ pub static SCENES: &[Scene] = &[
     copied(Deed::Acquire, FLOCK, Before::Crashed("")),
     scene(Deed::Acquire, "", Before::Bereft),
     copied(Deed::Acquire, "", Before::Bereft),
+    scene(Deed::Acquire, FLOCK, Before::Bereft),
     scene(Deed::Acquire, "", Before::DeadForeign),
     copied(Deed::Acquire, "", Before::DeadForeign),
     scene(Deed::Acquire, "", Before::HalfTaken),

@@ -314,9 +314,13 @@ fn user(what: Removes) {
     if !matches!(what, Removes::Anchors) {
         let _ = dir.unlink(&file_name(LOCK));
     }
-    if matches!(what, Removes::LockFile) {
-        return;
+    if !matches!(what, Removes::LockFile) {
+        remove_anchors();
     }
+}
+
+pub(super) fn remove_anchors() {
+    let dir = Dir::open(".".as_ref()).expect("the folder is there");
     let folder = file_name(b".tenure");
     if let Ok(anchors) = dir.open_dir(&folder)
         && let Ok(entries) = anchors.entries()

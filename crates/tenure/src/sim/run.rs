@@ -181,6 +181,10 @@ fn leave(left: Left) {
             std::mem::forget(actors::native_left(style).expect("nobody is there"));
             end();
         }
+        Left::NoAnchors => {
+            actors::remove_anchors();
+            end();
+        }
         Left::DeadForeign => {
             actors::foreign_left(&text(PID, 77), false);
             witness::foreign_enters();

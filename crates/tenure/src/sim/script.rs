@@ -53,6 +53,8 @@ pub enum Left {
     Recycled,
     /// A foreign program died between create and write.
     Blank,
+    /// Then a person removed `.tenure`.
+    NoAnchors,
     /// A foreign program of another container holds: its pid says nothing, but it has its lock file open.
     Container,
 }
@@ -434,6 +436,14 @@ pub const SCRIPTS: &[Script] = &[
         ..PLAIN
     },
     Script {
+        name: "clean-dead-between",
+        about: "a clean and a foreign program find a native that died while it held",
+        left: &[Left::DeadNative],
+        actors: &[Actor::Clean, FOREIGN],
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
         name: "clean-two",
         about: "two cleans and a native",
         left: &[Left::DeadNative],
@@ -504,6 +514,52 @@ pub const SCRIPTS: &[Script] = &[
         ..PLAIN
     },
     Script {
+        name: "no-links-dead-flock",
+        about: "a native in flock style and a foreign program find a dead native's copy",
+        left: &[Left::DeadNative],
+        actors: &[FLOCK, FOREIGN],
+        fs: NO_LINKS,
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "no-links-dead-flock-errors",
+        about: "as before, and a call fails",
+        left: &[Left::DeadNative],
+        actors: &[FLOCK, FOREIGN],
+        fs: NO_LINKS,
+        failures: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "no-links-dead-flock-beside",
+        about: "natives of each style and a foreign program find a dead native's copy",
+        left: &[Left::DeadNative],
+        actors: &[FLOCK, FOREIGN, LOCK_FILE],
+        fs: NO_LINKS,
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "bereft-flock",
+        about: "a native in flock style and a foreign program find a dead native's lock file, whose anchor is gone",
+        left: &[Left::DeadNative, Left::NoAnchors],
+        actors: &[FLOCK, FOREIGN],
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "no-links-dead-errors",
+        about: "a native finds a dead one's copy, and a call fails",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE_TWICE],
+        fs: NO_LINKS,
+        failures: 1,
+        ..PLAIN
+    },
+    Script {
         name: "no-links-foreign",
         about: "a native and a foreign program find a dead one's lock file, where there are no hard links",
         left: &[Left::DeadForeign],
@@ -519,6 +575,14 @@ pub const SCRIPTS: &[Script] = &[
         actors: &[LOCK_FILE, LOCK_FILE],
         fs: NO_LINKS_NOR_EXCHANGE,
         deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "no-links-nor-exchange-flock",
+        about: "a native in flock style and a foreign program find a dead native's copy; no exchange either",
+        left: &[Left::DeadNative],
+        actors: &[FLOCK, FOREIGN],
+        fs: NO_LINKS_NOR_EXCHANGE,
         ..PLAIN
     },
     Script {

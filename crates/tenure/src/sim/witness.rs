@@ -1,6 +1,7 @@
 //! What must never be seen, looked at from outside.
 
 use crate::options::Style;
+use crate::record::{self, Content};
 use crate::sys::sim::kernel::{FOLDER, mix};
 use crate::sys::sim::world::{self, World};
 
@@ -235,7 +236,8 @@ pub(super) fn enters(granted: Granted) {
                 (false, Debt::Must) => {
                     witness.violated("a holder died, and the next one is told that all is well".to_owned());
                 }
-                (true, Debt::No) if !witness.anchor_removed => {
+                // Whose call has failed may have to leave what is over as if it were not.
+                (true, Debt::No) if !witness.anchor_removed && witness.failed_calls == 0 => {
                     witness.violated("a crash is told of, but nobody has died".to_owned());
                 }
                 _ => {}
@@ -373,6 +375,7 @@ impl World {
         }
         let left = self.kernel.links_of(inode);
         let locked = self.kernel.is_locked_by_another(inode, process);
+        let shows_live = locked && !self.names_a_dead_one(inode);
         let witness = &mut self.witness;
         let role = witness.role(process);
         let is_lock_file = name == LOCK;
@@ -386,8 +389,9 @@ impl World {
             Role::Native if lost && !witness.raced && !witness.meddled => {
                 witness.violated(format!("a native removes a live holder's file: {}", String::from_utf8_lossy(name)));
             }
-            // One with a kernel lock on it is a live native's, from the takeover to the release.
-            Role::Foreign | Role::User if lost || (is_lock_file && locked) => witness.raced = true,
+            // One with a kernel lock on it is a live native's, from the takeover to the release; unless it was judged and
+            // is a dead one's still.
+            Role::Foreign | Role::User if lost || (is_lock_file && shows_live) => witness.raced = true,
             Role::Breaker if lost => (witness.raced, witness.meddled) = (true, true),
             _ => {}
         }
@@ -399,6 +403,12 @@ impl World {
             }
             witness.anchor_removed |= name == ANCHOR;
         }
+    }
+
+    /// Is the process that a file names dead?
+    fn names_a_dead_one(&self, inode: usize) -> bool {
+        let Content::Record(record) = record::read(self.kernel.text(inode)) else { return false };
+        record.pid.is_some_and(|pid| self.kernel.alive(pid).is_none())
     }
 
     /// A file has got a new name: an operator who replaces the anchor has broken the lock of whoever holds.

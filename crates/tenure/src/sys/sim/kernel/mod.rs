@@ -190,6 +190,11 @@ impl Kernel {
         locks.into_iter().any(|(open, _)| self.open_file(*open).process != process)
     }
 
+    /// What is written in this file.
+    pub(crate) fn text(&self, inode: usize) -> &[u8] {
+        self.inodes[inode].as_ref().map_or(&[], |inode| &inode.data)
+    }
+
     /// How many kernel locks this process has.
     pub(crate) fn locks_held_by(&self, process: usize) -> usize {
         let locks = self.inodes.iter().flatten().flat_map(|inode| &inode.locks);
@@ -259,7 +264,7 @@ impl Kernel {
         self.processes.len() - 1
     }
 
-    pub(super) fn alive(&self, pid: i64) -> Option<usize> {
+    pub(crate) fn alive(&self, pid: i64) -> Option<usize> {
         self.processes.iter().position(|process| process.alive && i64::from(process.pid) == pid)
     }
 
