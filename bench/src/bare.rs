@@ -85,6 +85,25 @@ pub(crate) fn write_at_start(fd: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
+/// Reads from the file's start until `buffer` is full.
+pub(crate) fn read_at_start(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<()> {
+    // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`.
+    let read = unsafe { libc::pread(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+    match usize::try_from(read) {
+        Ok(count) if count == buffer.len() => Ok(()),
+        Ok(_) => Err(io::Error::other("a short read")),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Asks which file a name means, and how many links and bytes that has; not for its times.
+pub(crate) fn look_at(dir: &OwnedFd, name: &CStr) -> io::Result<()> {
+    let mut found = MaybeUninit::<libc::statx>::uninit();
+    let (flags, mask) = (libc::AT_SYMLINK_NOFOLLOW, libc::STATX_INO | libc::STATX_NLINK | libc::STATX_SIZE);
+    // SAFETY: the name ends in a NUL; the kernel writes one statx.
+    check(unsafe { libc::statx(dir.as_raw_fd(), name.as_ptr(), flags, mask, found.as_mut_ptr()) }).map(drop)
+}
+
 /// Nanoseconds on the clock that all processes of this machine share.
 pub(crate) fn now() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

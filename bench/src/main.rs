@@ -16,6 +16,7 @@ mod idle;
 mod listing;
 mod many;
 mod plot;
+mod profile;
 mod report;
 mod results;
 mod row;
@@ -43,8 +44,9 @@ usage: tenure-bench measure RESULTS.json [--quick] [--only TOPIC].. --dir DIR --
 
 /// What is measured, and by what.
 type Measure = fn(&Setup) -> Result<Vec<Row>>;
-const TOPICS: [(&str, Measure); 10] = [
+const TOPICS: [(&str, Measure); 11] = [
     (uncontended::TOPIC, uncontended::measure),
+    (profile::TOPIC, profile::measure),
     (handoff::TOPIC, handoff::measure),
     (crowd::TOPIC, crowd::measure),
     (crowd::GREEDY, crowd::greedy),

@@ -12,8 +12,9 @@ const BEGIN: &str = "<!-- measured: begin -->";
 const END: &str = "<!-- measured: end -->";
 
 /// The topics in the order of the page, each with its heading and what its cases are.
-const TOPICS: [(&str, &str, &str); 10] = [
+const TOPICS: [(&str, &str, &str); 11] = [
     ("uncontended", "Acquire and release, nobody else there", "file system"),
+    ("profile", "Where the time of an acquire and release goes, call by call", "file system, style"),
     ("hand-off", "From a holder's end to the next one's grant, two processes", "the holder's end"),
     ("crowd", "Processes that want one lock all the time, each holding it for 20 µs, for 10 s", "processes"),
     (

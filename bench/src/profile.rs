@@ -1,0 +1,127 @@
+//! Where the time of an acquire and release goes: each of the system calls that the library makes, one by one, made
+//! bare in the same order on files of the same kind; and beside them the library's whole.
+//!
+//! What the whole takes beyond its calls is the library's own work in user space. Which calls there are is checked by
+//! `crates/tenure-tests/tests/cost.rs`.
+
+use std::path::Path;
+
+use crate::bare;
+use crate::candidate::{self, FLOCK_STYLE, LOCK_FILE, Locker};
+use crate::row::Row;
+use crate::setup::Setup;
+
+pub(crate) const TOPIC: &str = "profile";
+/// How often a style's calls are made before the other's turn, and the library's.
+const BATCH: usize = 50;
+/// As long as the library's records.
+const RECORD: usize = 1024;
+
+type Call = (&'static str, Box<dyn FnMut() -> std::io::Result<()>>);
+
+pub(crate) fn measure(setup: &Setup) -> crate::Result<Vec<Row>> {
+    let rounds = setup.pick(400, 5);
+    let mut rows = Vec::new();
+    for (fs, folder) in setup.folders()? {
+        for style in [LOCK_FILE, FLOCK_STYLE] {
+            let calls = calls(style, &folder.join(style.replace([' ', ','], "-")))?;
+            let library = candidate::open(style, &folder.join(format!("whole-{}", calls.len())))?;
+            rows.extend(profile(&format!("{fs}, {style}"), calls, library, rounds)?);
+        }
+    }
+    Ok(rows)
+}
+
+fn profile(case: &str, mut calls: Vec<Call>, mut library: Box<dyn Locker>, rounds: usize) -> crate::Result<Vec<Row>> {
+    let clock = clock();
+    let mut each = vec![Vec::new(); calls.len()];
+    let (mut bare, mut whole) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        for _ in 0..BATCH {
+            for ((_, call), times) in calls.iter_mut().zip(&mut each) {
+                let start = bare::now();
+                call()?;
+                times.push((bare::now() - start).saturating_sub(clock));
+            }
+        }
+        for _ in 0..BATCH {
+            let start = bare::now();
+            calls.iter_mut().try_for_each(|(_, call)| call())?;
+            bare.push((bare::now() - start).saturating_sub(clock));
+        }
+        for _ in 0..BATCH {
+            let start = bare::now();
+            library.acquire()?;
+            library.release()?;
+            whole.push((bare::now() - start).saturating_sub(clock));
+        }
+    }
+    let named = calls.iter().zip(each).enumerate();
+    let mut rows: Vec<Row> =
+        named.map(|(at, ((name, _), times))| Row::times(TOPIC, case, &format!("{}. {name}", at + 1), times)).collect();
+    rows.push(Row::times(TOPIC, case, "all of these, one after the other", bare));
+    rows.push(Row::times(TOPIC, case, "the library, acquire and release", whole));
+    Ok(rows)
+}
+
+/// What two readings of the clock are apart.
+fn clock() -> u64 {
+    (0..1000)
+        .map(|_| {
+            let start = bare::now();
+            bare::now() - start
+        })
+        .min()
+        .unwrap_or_default()
+}
+
+/// The calls of a style, in the library's order: those of the acquire, then those of the release.
+fn calls(style: &str, folder: &Path) -> crate::Result<Vec<Call>> {
+    std::fs::create_dir_all(folder.join(".tenure"))?;
+    std::fs::write(folder.join(".tenure/t.lock"), [b' '; RECORD])?;
+    std::fs::write(folder.join("t"), "")?;
+    let dir = || bare::open(&bare::c_path(folder)?, libc::O_RDONLY | libc::O_DIRECTORY);
+    let anchor = || bare::open(&bare::c_path(&folder.join(".tenure/t.lock"))?, libc::O_RDWR);
+    // One open file, as the library has it: a lock is on that.
+    let (one, target) = (anchor()?, bare::open(&bare::c_path(&folder.join("t"))?, libc::O_RDWR)?);
+    let lock = |file: &std::os::fd::OwnedFd, name, operation| -> crate::Result<Call> {
+        let file = file.try_clone()?;
+        Ok((name, Box::new(move || bare::flock(&file, operation))))
+    };
+    let look = |name, what: &'static std::ffi::CStr| -> crate::Result<Call> {
+        let dir = dir()?;
+        Ok((name, Box::new(move || bare::look_at(&dir, what))))
+    };
+    let write = |name, length: usize| -> crate::Result<Call> {
+        let file = anchor()?;
+        Ok((name, Box::new(move || bare::write_at_start(&file, &[b' '; RECORD][..length]))))
+    };
+    let (file, mut text) = (anchor()?, [0; RECORD]);
+    let read: Call = ("read the last record", Box::new(move || bare::read_at_start(&file, &mut text)));
+    let take = libc::LOCK_EX | libc::LOCK_NB;
+    let mut calls =
+        vec![lock(&one, "lock the anchor", take)?, look("is the anchor the one?", c".tenure/t.lock")?, read];
+    if style == LOCK_FILE {
+        let (to_link, to_unlink) = (dir()?, dir()?);
+        calls.extend([
+            write("write the record", RECORD)?,
+            ("link the lock file", Box::new(move || bare::link_at(&to_link, c".tenure/t.lock", c"t.lock"))),
+            look("is the anchor still the one?", c".tenure/t.lock")?,
+            look("is the lock file ours?", c"t.lock")?,
+            ("unlink the lock file", Box::new(move || bare::unlink_at(&to_unlink, c"t.lock"))),
+            lock(&one, "unlock the anchor", libc::LOCK_UN)?,
+        ]);
+    } else {
+        calls.extend([
+            lock(&target, "lock the target", take)?,
+            look("is the target the one?", c"t")?,
+            write("write the record", RECORD)?,
+            look("is the anchor still the one?", c".tenure/t.lock")?,
+            write("write that it was released", 12)?,
+            look("is the anchor the one?", c".tenure/t.lock")?,
+            lock(&target, "unlock the target", libc::LOCK_UN)?,
+            lock(&one, "unlock the anchor", libc::LOCK_UN)?,
+        ]);
+    }
+    Ok(calls)
+}
