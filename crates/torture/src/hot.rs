@@ -17,6 +17,7 @@ use crate::sum::Sum;
 use crate::team::{Programs, end_with_us};
 use crate::verdict;
 use crate::witness::Witness;
+use crate::workers;
 
 /// How long a target may go without a grant, and everyone may take for the last one, on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -24,6 +25,7 @@ const KINDS: [&str; 4] = ["lock-file", "flock", "mixed", "crowd"];
 
 /// A worker of this round: acquires and releases until it is told that this is the last time.
 pub fn work(folder: &Path, witness: &Path, worker: usize, target: usize, seed: u64) -> ! {
+    workers::half_wait_themselves(seed ^ (u64::from(std::process::id()) << 32));
     let board = Board::open(&witness.join("board"));
     let bytes = Witness::open(&witness.join("bytes"));
     let path = folder.join(format!("hot-{target}"));

@@ -30,6 +30,7 @@ pub fn work(kind: &str, folder: &Path, phase: Phase, seed: u64) -> ! {
         std::process::exit(1);
     });
     let mix = seed ^ (u64::from(std::process::id()) << 32);
+    half_wait_themselves(mix);
     match kind {
         "cleaner" => clean(folder, mix, &last),
         "breaker" => breaks::break_again_and_again(folder, mix, &last),
@@ -37,6 +38,13 @@ pub fn work(kind: &str, folder: &Path, phase: Phase, seed: u64) -> ! {
     }
     say("last");
     std::process::exit(0);
+}
+
+/// Half of the processes have their threads wait in the kernel themselves.
+pub fn half_wait_themselves(seed: u64) {
+    if Chance(seed).one_in(2) {
+        tenure::recall::install().unwrap();
+    }
 }
 
 pub fn say_ready() {
