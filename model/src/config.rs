@@ -54,6 +54,8 @@ pub struct Config {
     pub revokes: u8,
     /// How often `.tenure` is removed with all that is in it.
     pub wipes: u8,
+    /// Is each native another user's, whose anchor the others may only read?
+    pub users: bool,
     /// How a lock file is made.
     pub way: Way,
     /// The wall clock.
@@ -81,6 +83,7 @@ impl Config {
             breaks: 0,
             revokes: 0,
             wipes: 0,
+            users: false,
             way: Way::Link,
             clock: Clock::SetBack,
             symmetry: true,
@@ -121,6 +124,7 @@ impl fmt::Display for Config {
         let flags = [
             (" --cut-off", self.cut_off),
             (" --pass", self.pass),
+            (" --users", self.users),
             (" --copies", self.copies()),
             (" --no-exchange", self.way == Way::CopyInPlace),
             (" --clock-advances", self.clock == Clock::Advances),
@@ -183,8 +187,18 @@ pub enum Guard {
     Recheck,
     /// A file in the making is locked and compared before it is written.
     NewIsLockedAndCompared,
+    /// Another user's anchor is replaced only if it still is the anchor.
+    ReplaceCompares,
+    /// Who replaces another user's anchor carries its fence on.
+    ReplaceCarriesTheFence,
+    /// And its word of a crash, or of a takeover.
+    ReplaceKeepsTheWord,
+    /// And lets go of its kernel lock: it may be a dead native's lock file as well.
+    ReplaceUnlocksTheOld,
     /// A break's new anchor carries the fence on.
     BreakCarriesTheFence,
+    /// A break opens the anchor again once it has a new one: it may be another by then.
+    BreakReopens,
     /// A break reads the fence again once the old anchor has no name.
     BreakReadsTheFenceAgain,
     /// An anchor is pruned under its kernel lock.

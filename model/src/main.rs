@@ -53,6 +53,9 @@ struct Arguments {
     /// How often `.tenure` is removed.
     #[arg(long, default_value_t = 0)]
     wipes: u8,
+    /// Each native is another user's, whose anchor the others may only read.
+    #[arg(long, conflicts_with = "no_exchange")]
+    users: bool,
     /// Lock files are copies.
     #[arg(long)]
     copies: bool,
@@ -83,6 +86,7 @@ impl Arguments {
             breaks: self.breaks,
             revokes: self.revokes,
             wipes: self.wipes,
+            users: self.users,
             way: match (self.no_exchange, self.copies) {
                 (true, _) => Way::CopyInPlace,
                 (_, true) => Way::Copy,

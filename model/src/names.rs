@@ -39,11 +39,16 @@ pub fn native(native: &Native) -> Option<Step> {
         Pc::RecoverExchange => step("presence", "recover", "renameat2(swap, lock file, RENAME_EXCHANGE)"),
         Pc::RecoverRename => step("presence", "recover", "renameat2(swap, lock file, RENAME_NOREPLACE)"),
         Pc::RecoverUnlink => step("presence", "recover", "unlinkat(swap)"),
+        Pc::ReplaceSeen => step("anchor", "replace", "stat(anchor)"),
+        Pc::ReplaceUndo => step("anchor", "replace", "unlinkat(new)"),
+        Pc::ReplaceRename => step("anchor", "replace", "renameat(new, anchor)"),
+        Pc::ReplaceCompare => step("anchor", "replace", "stat(anchor)"),
+        Pc::ReplaceUnlock => step("acquire", "enter", "flock(old anchor, LOCK_UN)"),
         Pc::Visible => step("presence", "show", "stat(lock file)"),
         Pc::Write => step("presence", "write", "pwrite(anchor)"),
         Pc::CompareAgain => step("presence", "enter", "stat(anchor)"),
         Pc::Link => step("presence", "enter", "linkat(anchor, lock file)"),
-        Pc::Prepare => prepare(native.prepare.pc),
+        Pc::Prepare | Pc::ReplacePrepare => prepare(native.prepare.pc),
         Pc::RenameNew => step("presence", "show_copy", "renameat2(new, lock file, RENAME_NOREPLACE)"),
         Pc::UnlinkNew => step("presence", "show_copy", "unlinkat(new)"),
         Pc::Look => step("presence", "look", "openat(lock file)"),
@@ -117,6 +122,7 @@ pub fn breaking(pc: BreakPc) -> Step {
         BreakPc::Look => step("clean", "replace_anchor", "openat(lock file)"),
         BreakPc::Read => step("clean", "replace_anchor", "openat(anchor)"),
         BreakPc::Prepare => step("anchor", "prepare", ""),
+        BreakPc::Reopen => step("clean", "replace_anchor", "openat(anchor)"),
         BreakPc::Rename => step("clean", "replace_anchor", "renameat(new, anchor)"),
         BreakPc::ReadAgain => step("clean", "replace_anchor", "pread(old anchor)"),
         BreakPc::Swap => step("clean", "replace_anchor", "stat(swap)"),
@@ -161,7 +167,11 @@ pub fn line(state: &State, action: Action) -> String {
         Action::Native(i) => {
             let native = &state.natives[i];
             let for_takeover = native.after == After::TakeOver && native.pc == Pc::Prepare;
-            let end = if for_takeover { ", for the swap" } else { "" };
+            let end = match native.pc {
+                Pc::ReplacePrepare => ", for the anchor",
+                _ if for_takeover => ", for the swap",
+                _ => "",
+            };
             format!("native {i}: {}{end}", words(self::native(native)))
         }
         Action::Helper(i) => {

@@ -39,6 +39,18 @@ pub enum Pc {
     RecoverRename,
     /// Remove the swap.
     RecoverUnlink,
+    /// Another user's anchor, that may only be read: make one of our own.
+    ReplacePrepare,
+    /// Is the old one still the anchor? Nobody else can replace it now.
+    ReplaceSeen,
+    /// It is not: ours goes.
+    ReplaceUndo,
+    /// Ours gets the anchor's name.
+    ReplaceRename,
+    /// Is it the anchor?
+    ReplaceCompare,
+    /// The old one's kernel lock.
+    ReplaceUnlock,
     /// Is the lock file our anchor's inode already?
     Visible,
     /// Step 4: write the record.
@@ -402,6 +414,7 @@ impl Turn<'_> {
             Pc::Make if self.state.anchor.is_some() => self.go(Pc::Open),
             Pc::Make => {
                 let made = self.state.create();
+                self.state.own(self.config, made, self.me);
                 self.state.anchor = Some(made);
                 self.native.fd = Some(made);
                 self.go(Pc::TryLock)
@@ -437,6 +450,12 @@ impl Turn<'_> {
             | Pc::RecoverExchange
             | Pc::RecoverRename
             | Pc::RecoverUnlink => self.recover(),
+            Pc::ReplacePrepare
+            | Pc::ReplaceSeen
+            | Pc::ReplaceUndo
+            | Pc::ReplaceRename
+            | Pc::ReplaceCompare
+            | Pc::ReplaceUnlock => self.replace(),
             Pc::Visible => {
                 self.native.visible = self.state.lock == self.native.fd;
                 self.go_write()
@@ -593,11 +612,73 @@ impl Turn<'_> {
         self.begin()
     }
 
-    /// The record of this try, whose fence is taken from the clock before anything of it is written.
+    /// Steps 4 to 7 begin, with an anchor that we may write.
     pub(crate) fn begin(&mut self) -> Option<()> {
+        if self.state.is_anothers(self.fd(), self.me) {
+            return self.go(Pc::ReplacePrepare);
+        }
+        self.begin_record()
+    }
+
+    /// The record of this try, whose fence is taken from the clock before anything of it is written.
+    fn begin_record(&mut self) -> Option<()> {
         self.native.fence = self.state.next_fence(self.config, self.native.prior.fence().unwrap_or(0));
         self.native.crashed = matches!(self.native.prior, Record::Native { aborted: true, .. });
         if self.native.linked { self.go(Pc::Visible) } else { self.go_write() }
+    }
+
+    /// The anchor is another user's: ours takes its place, and goes on with what it says.
+    fn replace(&mut self) -> Option<()> {
+        match self.native.pc {
+            Pc::ReplacePrepare => {
+                let fence = self.native.prior.fence().filter(|_| self.guards(Guard::ReplaceCarriesTheFence));
+                let told = matches!(self.native.prior, Record::Native { aborted: true, .. });
+                let aborted = told && self.guards(Guard::ReplaceKeepsTheWord);
+                let record = Record::Native { by: None, fence: fence.unwrap_or(0), aborted };
+                let mut prepare = self.native.prepare;
+                let prepared = prepare.step(self.config, self.state, self.me, record)?;
+                self.native.prepare = prepare;
+                match prepared {
+                    Prepared::Ready(_) => self.go(Pc::ReplaceSeen),
+                    Prepared::NotYet => Some(()),
+                }
+            }
+            Pc::ReplaceSeen if self.state.anchor == self.native.fd || !self.guards(Guard::ReplaceCompares) => {
+                self.go(Pc::ReplaceRename)
+            }
+            Pc::ReplaceSeen => self.go(Pc::ReplaceUndo),
+            Pc::ReplaceUndo => {
+                self.state.new = None;
+                self.replaced_by_another()
+            }
+            Pc::ReplaceRename if self.state.new.is_none() => self.replaced_by_another(),
+            Pc::ReplaceRename => {
+                self.state.anchor = self.state.new.take();
+                self.go(Pc::ReplaceCompare)
+            }
+            Pc::ReplaceCompare if self.state.anchor != self.native.prepare.file => self.replaced_by_another(),
+            Pc::ReplaceCompare => {
+                // In the order of the code: our own is the one to go on with, and the old one still open.
+                std::mem::swap(&mut self.native.fd, &mut self.native.prepare.file);
+                self.native.linked = false;
+                self.go(Pc::ReplaceUnlock)
+            }
+            _ => {
+                let old = std::mem::take(&mut self.native.prepare).file?;
+                if self.guards(Guard::ReplaceUnlocksTheOld) {
+                    self.state.unlock(old, self.me);
+                }
+                self.begin_record()
+            }
+        }
+    }
+
+    /// Somebody was at the anchors meanwhile: once more, with the one that is there.
+    fn replaced_by_another(&mut self) -> Option<()> {
+        if let Some(ours) = std::mem::take(&mut self.native.prepare).file {
+            self.state.unlock(ours, self.me);
+        }
+        self.go(Pc::DropAnchor)
     }
 
     fn go_write(&mut self) -> Option<()> {

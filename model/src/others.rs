@@ -16,6 +16,8 @@ pub enum BreakPc {
     Read,
     /// Make a new anchor, locked.
     Prepare,
+    /// Open the anchor again: another may have been put in its place until the new one was made.
+    Reopen,
     /// Rename it over the old one.
     Rename,
     /// Read the old one's fence again.
@@ -96,8 +98,14 @@ pub(crate) fn break_step(config: &Config, state: &mut State) -> Option<()> {
             if let Prepared::Ready(file) = me.prepare.step(config, state, Who::BREAKER, record)? {
                 me.fresh = Some(file);
                 me.prepare = Prepare::default();
-                me.go(BreakPc::Rename);
+                me.go(BreakPc::Reopen);
             }
+        }
+        BreakPc::Reopen => {
+            if config.guards(Guard::BreakReopens) {
+                me.old = state.anchor;
+            }
+            me.go(BreakPc::Rename);
         }
         BreakPc::Rename if state.new.is_none() => return end_break(state),
         BreakPc::Rename => {

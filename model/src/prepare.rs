@@ -64,6 +64,7 @@ impl Prepare {
             PreparePc::Create if state.new.is_some() => self.go(PreparePc::DropOpen),
             PreparePc::Create => {
                 let made = state.create();
+                state.own(config, made, who);
                 state.new = Some(made);
                 self.file = Some(made);
                 self.go(if complete { PreparePc::Lock } else { PreparePc::Write })

@@ -89,6 +89,8 @@ pub struct Inode {
     pub lock: Option<Who>,
     /// What is written in it.
     pub record: Record,
+    /// Whose it is, where each native is another user's: nobody else may write it.
+    pub owner: Option<Who>,
 }
 
 /// Everything.
@@ -201,15 +203,16 @@ impl State {
             past: Past::default(),
         };
         if config.cut_off {
-            state.cut_off();
+            state.cut_off(config);
         }
         state
     }
 
     /// The first native has judged a dead lock file, exchanged away what a live foreign program had put there since, and
     /// died.
-    fn cut_off(&mut self) {
+    fn cut_off(&mut self, config: &Config) {
         let (anchor, theirs) = (self.create(), self.create());
+        self.own(config, anchor, Who::native(0));
         self.write(anchor, Record::Native { by: Some(Who::native(0)), fence: 1, aborted: true });
         self.write(theirs, Record::Foreign(Who::foreign(0)));
         (self.anchor, self.lock, self.swap) = (Some(anchor), Some(anchor), Some(theirs));
@@ -221,6 +224,18 @@ impl State {
     pub(crate) fn create(&mut self) -> Ino {
         self.inodes.push(Inode::default());
         (self.inodes.len() - 1) as Ino
+    }
+
+    /// Where each native is another user's, this file is that one's.
+    pub(crate) fn own(&mut self, config: &Config, ino: Ino, who: Who) {
+        if config.users {
+            self.inodes[usize::from(ino)].owner = Some(who);
+        }
+    }
+
+    /// May this file only be read?
+    pub(crate) fn is_anothers(&self, ino: Ino, who: Who) -> bool {
+        self.inode(ino).owner.is_some_and(|owner| owner != who)
     }
 
     pub(crate) fn inode(&self, ino: Ino) -> &Inode {
@@ -438,7 +453,8 @@ impl State {
             Record::Blank => Record::Blank,
         };
         for inode in &mut self.inodes {
-            *inode = Inode { lock: inode.lock.map(moved), record: moved_record(inode.record) };
+            let (lock, owner) = (inode.lock.map(moved), inode.owner.map(moved));
+            *inode = Inode { lock, record: moved_record(inode.record), owner };
         }
         self.natives = natives.iter().map(|old| self.natives[*old]).collect();
         for native in &mut self.natives {

@@ -28,6 +28,11 @@ fn in_place(config: Config) -> Config {
     Config { way: Way::CopyInPlace, ..config }
 }
 
+/// Each native is another user's.
+fn users(config: Config) -> Config {
+    Config { users: true, ..config }
+}
+
 fn twice(config: Config) -> Config {
     Config { rounds: 2, ..config }
 }
@@ -87,6 +92,10 @@ fn natives_exclude_each_other() {
         (Config { pass: true, ..twice(sketch(2, 0, 1, 1, 0)) }, &[]),
         (Config { cleaners: 1, ..sketch(2, 0, 2, 1, 0) }, &[]),
         (sketch(3, 0, 2, 1, 0), &[]),
+        (users(twice(sketch(2, 0, 2, 1, 1))), &[]),
+        (users(twice(copies(sketch(2, 0, 1, 0, 0)))), &[]),
+        (users(Config { cleaners: 1, ..sketch(2, 0, 1, 1, 0) }), &[]),
+        (users(advances(wipes(sketch(2, 0, 1, 0, 0)))), &[]),
         (twice(copies(sketch(2, 0, 1, 1, 0))), &[]),
         (twice(in_place(sketch(2, 0, 2, 1, 0))), &[]),
         (Config { flock: 1, ..twice(sketch(1, 0, 1, 1, 0)) }, &[]),
@@ -111,6 +120,7 @@ fn natives_and_foreign_programs_exclude_each_other() {
         (copies(sketch(2, 1, 1, 0, 1)), &[race, person]),
         (in_place(sketch(2, 1, 1, 0, 0)), &[race]),
         (Config { flock: 1, ..in_place(sketch(2, 1, 1, 0, 0)) }, &[race]),
+        (users(sketch(2, 1, 2, 0, 0)), &[race]),
         (advances(wipes(sketch(2, 1, 0, 0, 0))), &[race]),
         (advances(breaks(sketch(2, 1, 0, 0, 0))), &[race, person, forced]),
     ] {
@@ -140,6 +150,11 @@ fn every_guard_is_needed() {
         (vec![FlockKeepsTheWord], beside_flock(1), FOREIGN_EXCLUDED),
         (vec![FlockDeathIsLookedInto], beside_flock(1), FOREIGN_EXCLUDED),
         (vec![FlockTakesOver], Config { flock: 1, ..copies(sketch(2, 1, 1, 0, 0)) }, FOREIGN_EXCLUDED),
+        // Another user's anchor.
+        (vec![ReplaceCompares], users(breaks(sketch(2, 0, 0, 0, 0))), FENCE_GROWS),
+        (vec![ReplaceCarriesTheFence], users(sketch(3, 0, 2, 0, 0)), FENCE_GROWS),
+        (vec![ReplaceKeepsTheWord], users(Config { cut_off: true, ..sketch(3, 2, 1, 0, 0) }), FOREIGN_EXCLUDED),
+        (vec![ReplaceUnlocksTheOld], users(sketch(2, 0, 1, 0, 0)), NOBODY_STUCK),
         // Step 6.
         (vec![LiveForeignersAreWaitedFor], sketch(2, 1, 0, 0, 0), FOREIGN_EXCLUDED),
         (vec![LookAtWhatCameOut], sketch(2, 2, 1, 0, 0), FOREIGN_EXCLUDED),
@@ -157,13 +172,15 @@ fn every_guard_is_needed() {
         (vec![Recheck], breaks(sketch(2, 0, 0, 0, 0)), NOBODY_STUCK),
         (vec![BreakCarriesTheFence], breaks(sketch(2, 0, 0, 0, 0)), FENCE_GROWS),
         (vec![BreakReadsTheFenceAgain], breaks(sketch(2, 0, 0, 0, 0)), FENCE_GROWS),
+        (vec![BreakReopens], users(breaks(sketch(2, 0, 0, 0, 0))), FENCE_GROWS),
         (vec![PruneLocks], sketch(2, 0, 0, 1, 0), CHECK_TELLS),
     ];
     for guard in Guard::value_variants() {
         assert!(rows.iter().any(|(without, ..)| without.contains(guard)), "{guard:?} is never left out");
     }
-    // Explored by another test.
-    let mut held = HashSet::from([sketch(2, 3, 2, 0, 0).to_string()]);
+    // Explored by another test, and with `--all`.
+    let cut_off_users = users(Config { cut_off: true, ..sketch(3, 2, 1, 0, 0) });
+    let mut held = HashSet::from([sketch(2, 3, 2, 0, 0), cut_off_users].map(|config| config.to_string()));
     for (without, config, property) in rows {
         let config = Config { without, ..config };
         let steps = counterexample(&config, property);

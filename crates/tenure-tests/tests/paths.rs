@@ -406,6 +406,23 @@ fn the_folder_of_anchors_has_its_parents_permission_bits() {
     }
 }
 
+/// Who made it died before it had made that.
+#[test]
+fn a_folder_of_anchors_without_its_gitignore_gets_one_with_the_next_anchor() {
+    let dir = folder();
+    let anchors = dir.path().join(".tenure");
+    let mut actor = Actor::start();
+    for mode in ["", " mode=666"] {
+        fs::create_dir(&anchors).unwrap();
+        actor.must(&format!("open l {}{mode}", dir.path().join("t").display()));
+        actor.must("acquire l g never");
+        actor.must("release g");
+        assert_eq!(fs::read_to_string(anchors.join(".gitignore")).unwrap(), "*\n");
+        assert_eq!(names(&anchors), [".gitignore", "t.lock"]);
+        fs::remove_dir_all(&anchors).unwrap();
+    }
+}
+
 #[test]
 fn reading_changes_nothing() {
     let dir = folder();

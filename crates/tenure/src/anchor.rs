@@ -36,14 +36,24 @@ impl Anchor {
     /// Step 1: opens the anchor, made if it is missing.
     pub(crate) fn open(place: &Place, options: &Options) -> Result<Anchor> {
         check_folder(place)?;
+        let mut folder_is_new = false;
         for _ in 0..TRIES {
             if let Some(anchor) = Anchor::open_existing(place, options)? {
                 return Ok(anchor);
             }
             match make(place, options) {
-                Ok(file) => return Anchor::from_file(place, file, false),
+                Ok(file) => {
+                    if !folder_is_new {
+                        // Its maker may have died before that was there. Nobody's lock depends on it.
+                        let _ = ignore(&place.dir, &[ANCHORS, "/", IGNORE].concat());
+                    }
+                    return Anchor::from_file(place, file, false);
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => make_folder(place)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    make_folder(place)?;
+                    folder_is_new = true;
+                }
                 Err(error) => return Err(folder_error(place, error)),
             }
         }
@@ -153,16 +163,30 @@ impl Anchor {
     ) -> Result<Anchor> {
         let state = if cut_off { RecordState::Aborted } else { RecordState::Released };
         let file = prepare(place, options, &unheld(fence, state))?;
+        // Whoever replaces an anchor has one in the making, and there is one at a time: a break cannot come any more.
+        let current = self.current(place);
+        if !matches!(current, Ok(Some(_))) {
+            let _ = place.dir.unlink(&place.new);
+            return Err(current.err().unwrap_or_else(|| replaced(place)));
+        }
         if let Err(error) = place.dir.rename_over(&place.new, &place.anchor) {
+            if error.kind() == io::ErrorKind::NotFound {
+                return Err(replaced(place));
+            }
             let _ = place.dir.unlink(&place.new);
             return Err(place.anchor_error("belongs to another user and cannot be replaced", error));
         }
         let anchor = Anchor::from_file(place, file, false)?;
-        match anchor.current(place)? {
-            Some(_) => Ok(anchor),
-            None => Err(Error::new(Kind::Lost, place.anchor_path(), "the lock's anchor was replaced under us")),
+        if anchor.current(place)?.is_none() {
+            return Err(replaced(place));
         }
+        Ok(anchor)
     }
+}
+
+/// Somebody has removed or replaced what is in `.tenure`.
+fn replaced(place: &Place) -> Error {
+    Error::new(Kind::Lost, place.anchor_path(), "the lock's anchor was replaced under us")
 }
 
 /// Makes an anchor that was missing. One with a mode of its own appears with it: a user who came between the making and
@@ -289,9 +313,7 @@ fn make_folder(place: &Place) -> Result<()> {
         if dir.stat()?.mode != mode {
             dir.chmod(mode)?;
         }
-        let name = Name::new(IGNORE.as_ref())?;
-        let ignore = dir.create_new(&name, 0o644)?;
-        ignore.write_at(b"*\n", 0).inspect_err(|_| drop(dir.unlink(&name)))
+        ignore(&dir, IGNORE)
     };
     match fill() {
         Ok(()) if alone => return Ok(()),
@@ -325,6 +347,17 @@ fn drop_folder(place: &Place, made: &Name) {
 }
 
 const IGNORE: &str = ".gitignore";
+
+/// Makes the file that keeps git away from anchors; not if it is there.
+fn ignore(dir: &Dir, name: &str) -> io::Result<()> {
+    let name = Name::new(name.as_ref())?;
+    dir.create_new(&name, 0o644)?.write_at(b"*\n", 0).inspect_err(|_| drop(dir.unlink(&name)))
+}
+
+/// Makes it in a folder of anchors that was about to be removed, and is used again.
+pub(crate) fn ignore_again(anchors: &Dir) {
+    let _ = ignore(anchors, IGNORE);
+}
 
 /// A name for a `.tenure` in the making, which nobody else has: the clock's nanoseconds and this process's number.
 fn unused_name() -> Name {

@@ -236,7 +236,9 @@ fn remove_folder(place: &Place) {
     for (name, _) in &entries {
         let _ = anchors.unlink(name);
     }
-    let _ = place.dir.remove_dir(&place.anchors);
+    if place.dir.remove_dir(&place.anchors).is_err() {
+        anchor::ignore_again(&anchors);
+    }
 }
 
 /// What [`break_lock`] did.
@@ -358,13 +360,13 @@ fn replace_anchor(place: &Place, seen: &Inspection) -> Result<()> {
         Ok(_) => Ok(None),
         Err(error) => Err(unreadable(error)),
     };
-    let before = place.dir.open_at(&place.anchor, Access::Read).ok();
+    let open = || place.dir.open_at(&place.anchor, Access::Read).ok();
     let mut fence = match visible.as_ref().map(|found| &found.content) {
         Some(Content::Record(record)) => record.previous_fence(),
         _ => None,
     };
-    if let Some(before) = &before {
-        fence = fence.max(fence_of(before)?);
+    if let Some(before) = open() {
+        fence = fence.max(fence_of(&before)?);
     }
     let old = place.dir.stat_at(&place.anchor).map_err(unreadable)?;
     let options = match old {
@@ -380,6 +382,9 @@ fn replace_anchor(place: &Place, seen: &Inspection) -> Result<()> {
         let _ = place.dir.unlink(&place.new);
         return Err(changed_hands(place).with_holder(now?.holder));
     }
+    // Not the one from before: another user's is replaced by who acquires, in the same way.
+    let before = open();
+    let replaced = before.as_ref().and_then(|before| before.brief().ok());
     if let Err(error) = place.dir.rename_over(&place.new, &place.anchor) {
         let _ = place.dir.unlink(&place.new);
         return Err(place.anchor_error("cannot be replaced", error));
@@ -395,7 +400,7 @@ fn replace_anchor(place: &Place, seen: &Inspection) -> Result<()> {
     }
     // What the holder showed, or has just begun to show.
     let showing = place.lock_file_id()?;
-    if showing.is_some() && (showing == shown || showing == old.map(|stat| stat.id)) {
+    if showing.is_some() && (showing == shown || showing == replaced.map(|stat| stat.id)) {
         remove_lock_file(place)?;
     }
     fresh.unlock().map_err(|error| place.anchor_error("cannot be unlocked", error))
