@@ -669,13 +669,13 @@ fn who_is_left_behind_changes_nothing_once_it_wakes_up() {
         let target = dir.path().join("t");
         let mut actor = opened(&target, keys);
         let foreign = util_linux(&target, "-x");
-        let old = std::fs::File::open(&target).unwrap();
+        let old = format!(":{} ", tenure_tests::inode(&target).unwrap());
         actor.must_fail("acquire l g 100", "busy");
         replace(&target);
         actor.must(&format!("share l s {wait}"));
         let_go(foreign);
         // It gets the lock that it waited for, and closes the file.
-        until("nobody has the old file", || old.try_lock().is_ok());
+        until("nobody has the old file", || !std::fs::read_to_string("/proc/locks").unwrap().contains(&old));
         actor.must_fail("acquire l g 60000", "would-deadlock");
         actor.must("release s");
         assert!(util_linux_may(&target, "-x"), "{keys}");
