@@ -249,6 +249,19 @@ fn a_time_in_the_past_is_one_try() {
 }
 
 #[test]
+fn a_try_stands_in_no_queue() {
+    for keys in ["", "style=flock"] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let (mut holder, mut actor) = (opened(&target, keys), opened(&target, keys));
+        holder.must("acquire l g never");
+        let answer = actor.must_fail("acquire l g never", "busy");
+        assert!(answer["waitedMs"].is_null() && answer["holder"] == holder.pid(), "{answer}");
+        assert_eq!(inspect(&target).unwrap().waiters, Some(0));
+    }
+}
+
+#[test]
 fn who_waits_goes_on_after_a_break() {
     for style in ["", "style=flock"] {
         let dir = folder();
@@ -276,6 +289,20 @@ fn who_waits_goes_on_after_a_break() {
         }
         assert_eq!(inspect(&target).unwrap().holder.unwrap().pid(), Some(waiter.pid().into()));
     }
+}
+
+/// It is young enough when the wait begins, and too old later on.
+#[test]
+fn who_waits_with_a_policy_robs_a_holder_that_has_come_to_be_too_old() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut holder, mut waiter) = (opened(&target, ""), opened(&target, "steal_after_ms=3000"));
+    holder.must("acquire l g never");
+    waiter.must_fail("acquire l g never", "busy");
+    waiter.must("begin l g 60000");
+    assert_eq!(waiter.hear()["event"], "granted");
+    holder.must_fail("check g", "lost");
+    waiter.must("check g");
 }
 
 #[test]
