@@ -6,6 +6,7 @@
 //! | `acquire L G WAIT` | acquires into the guard G; WAIT: `never`, `forever`, milliseconds |
 //! | `share L G WAIT` | a share |
 //! | `begin L G WAIT` | acquires on a thread of its own: answers at once, and says `granted` or `refused` later |
+//! | `begin-share L G WAIT` | as `begin`, a share |
 //! | `async L G WAIT` | as `begin`, by `acquire_async` on a runtime of its own |
 //! | `check G`, `release G`, `drop G`, `forget G` | what the guard's methods do |
 //! | `lease G` | how long until a server's lock is lost, and may be another's, in milliseconds |
@@ -114,6 +115,12 @@ fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> O
             let (lock, guard, wait) = (locks[*lock].clone(), (*guard).to_owned(), to_wait(wait));
             let guards = Arc::clone(guards);
             std::thread::spawn(move || later(lock.acquire(wait), &guard, &guards));
+            json!({"ok": true})
+        }
+        ["begin-share", lock, guard, wait] => {
+            let (lock, guard, wait) = (locks[*lock].clone(), (*guard).to_owned(), to_wait(wait));
+            let guards = Arc::clone(guards);
+            std::thread::spawn(move || later(lock.acquire_shared(wait), &guard, &guards));
             json!({"ok": true})
         }
         ["async", lock, guard, wait] => {

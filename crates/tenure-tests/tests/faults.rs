@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 use tenure_tests::strace::Strace;
 use tenure_tests::sweep::scenes::dead_foreign;
 use tenure_tests::sweep::{anchors, lock_file};
-use tenure_tests::{Actor, actor_program, folder, has, is_root, needs};
+use tenure_tests::{Actor, actor_program, as_nobody, folder, has, is_root, needs};
 
 /// The names in a folder, sorted; none where it is missing.
 fn names(dir: &Path) -> Vec<String> {
@@ -126,6 +126,75 @@ fn without_an_exchange_a_takeover_is_unsupported_and_all_else_works() {
     actor.must("acquire l g never");
     actor.must("check g");
     actor.must("release g");
+}
+
+/// Flock style removes a dead native's lock file. Where it cannot, nothing is held and nothing forgotten; but a copy in a
+/// sticky folder may be another user's to remove, and is in nobody's way.
+#[test]
+fn in_flock_style_a_dead_natives_lock_file_may_be_impossible_to_remove() {
+    if !ready() {
+        return;
+    }
+    // What the removal answers; a copy? a sticky folder? what comes of it.
+    let cases = [
+        ("EIO", false, false, Some("io")),
+        ("ENOENT", false, false, None),
+        ("EPERM", false, false, Some("permission-denied")),
+        ("EPERM", false, true, Some("permission-denied")),
+        ("EPERM", true, false, Some("permission-denied")),
+        ("EPERM", true, true, None),
+        ("EIO", true, true, Some("io")),
+    ];
+    for case in cases {
+        let (error, copy, sticky, kind) = case;
+        let dir = folder();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(if sticky { 0o1777 } else { 0o755 })).unwrap();
+        let target = dir.path().join("t");
+        let mut dies = Actor::start();
+        let strace = copy.then(|| Strace::inject(dies.pid(), &["linkat:error=EPERM"]));
+        dies.hold(&target);
+        let dead = dies.pid();
+        dies.kill();
+        drop(strace);
+        let mut actor = Actor::start();
+        actor.must(&format!("open l {} style=flock", target.display()));
+        let strace = Strace::inject(actor.pid(), &[&format!("unlinkat:error={error}")]);
+        let crashed = match kind {
+            None => actor.must("acquire l g never"),
+            Some(kind) => {
+                let answer = actor.must_fail("acquire l g never", kind);
+                let said = text(&answer);
+                assert!(
+                    said.contains("of a dead holder cannot be removed") && said.contains("t.lock"),
+                    "{case:?}: {said}"
+                );
+                drop(strace);
+                assert!(lock_file(&target).exists(), "{case:?}");
+                // It keeps no lock, and the crash is told to the next one.
+                let mut next = Actor::start();
+                next.must(&format!("open l {} style=flock", target.display()));
+                next.must("acquire l g never")
+            }
+        };
+        assert_eq!(crashed["crashed"]["pid"], dead, "{case:?}");
+    }
+}
+
+/// The bare kernel lock needs nothing but the target.
+#[test]
+fn a_target_that_cannot_be_made_is_an_error_that_says_so() {
+    if !needs("root and setpriv", is_root() && has("setpriv")) {
+        return;
+    }
+    let dir = folder();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let target = dir.path().join("t");
+    let mut actor = Actor::from(&mut as_nobody(&actor_program(), dir.path()));
+    actor.must(&format!("open l {} record=0", target.display()));
+    let answer = actor.must_fail("acquire l g never", "permission-denied");
+    assert!(text(&answer).contains("is missing and cannot be made"), "{answer}");
+    fs::write(&target, "").unwrap();
+    actor.must("acquire l g never");
 }
 
 #[test]

@@ -250,6 +250,19 @@ fn a_time_in_the_past_is_one_try() {
 }
 
 #[test]
+fn a_try_stands_in_no_queue() {
+    for keys in ["", "style=flock"] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let (mut holder, mut actor) = (opened(&target, keys), opened(&target, keys));
+        holder.must("acquire l g never");
+        let answer = actor.must_fail("acquire l g never", "busy");
+        assert!(answer["waitedMs"].is_null() && answer["holder"] == holder.pid(), "{answer}");
+        assert_eq!(inspect(&target).unwrap().waiters, Some(0));
+    }
+}
+
+#[test]
 fn who_waits_goes_on_after_a_break() {
     for style in ["", "style=flock"] {
         let dir = folder();
@@ -277,6 +290,20 @@ fn who_waits_goes_on_after_a_break() {
         }
         assert_eq!(inspect(&target).unwrap().holder.unwrap().pid(), Some(waiter.pid().into()));
     }
+}
+
+/// It is young enough when the wait begins, and too old later on.
+#[test]
+fn who_waits_with_a_policy_robs_a_holder_that_has_come_to_be_too_old() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut holder, mut waiter) = (opened(&target, ""), opened(&target, "steal_after_ms=3000"));
+    holder.must("acquire l g never");
+    waiter.must_fail("acquire l g never", "busy");
+    waiter.must("begin l g 60000");
+    assert_eq!(waiter.hear()["event"], "granted");
+    holder.must_fail("check g", "lost");
+    waiter.must("check g");
 }
 
 #[test]
@@ -422,7 +449,7 @@ fn shares_stand_beside_flock_of_util_linux() {
     one.must("release g");
     let exclusive = util_linux(&target, "-x");
     other.must_fail("share l s never", "busy");
-    other.must("begin l s 60000");
+    other.must("begin-share l s 60000");
     until_waiting(&target, 1);
     let_go(exclusive);
     assert_eq!(other.hear()["event"], "granted");
@@ -458,7 +485,7 @@ fn a_thread_that_shares_is_told_when_it_would_wait_for_itself() {
     actor.must("share l s never");
     let answer = actor.must_fail("acquire l g 60000", "would-deadlock");
     assert_eq!(answer["holder"], actor.pid(), "{answer}");
-    actor.must_fail("acquire l g never", "busy");
+    assert_eq!(actor.must_fail("acquire l g never", "busy")["holder"], actor.pid());
     // A further share is none, unless it has to queue behind somebody who waits for the first.
     actor.must("share l t 60000");
     actor.must("release t");
@@ -506,6 +533,21 @@ fn who_comes_while_the_first_is_at_its_system_calls_is_let_in_with_it() {
     strace.detach();
 }
 
+/// The first share is another process's, so this one's queue is all that keeps the second back.
+#[test]
+fn a_share_that_does_not_wait_gets_not_past_an_exclusive_waiter() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut actor, mut other) = (opened(&target, "style=flock"), opened(&target, "style=flock"));
+    other.must("share l s never");
+    actor.must("begin l g 60000");
+    until_waiting(&target, 1);
+    actor.must_fail("share l s never", "busy");
+    assert_eq!(inspect(&target).unwrap().waiters, Some(1));
+    other.must("release s");
+    assert_eq!(actor.hear()["event"], "granted");
+}
+
 #[test]
 fn who_gave_up_a_hold_keeps_no_share_out() {
     if !needs("flock(1)", has("flock")) {
@@ -517,6 +559,10 @@ fn who_gave_up_a_hold_keeps_no_share_out() {
         let mut actor = opened(&target, keys);
         let foreign = util_linux(&target, "-s");
         actor.must_fail("acquire l g 100", "busy");
+        // A try stays with its own try, and leaves behind the helper that waits for nobody; so does one that waits.
+        actor.must("share l s never");
+        actor.must("check s");
+        actor.must("release s");
         actor.must("share l s 60000");
         actor.must("release s");
         let_go(foreign);
@@ -595,6 +641,180 @@ fn who_gave_up_on_a_target_keeps_no_native_out() {
     assert!(util_linux_may_soon(&target));
     open(&mut flock, &target, "style=flock");
     flock.must("acquire l g 60000");
+}
+
+#[test]
+fn who_gave_up_on_a_target_and_comes_again_waits_for_who_holds_meanwhile() {
+    if !needs("flock(1)", has("flock")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut flock, mut other) = (opened(&target, "style=flock"), opened(&target, ""));
+    let foreign = util_linux(&target, "-x");
+    flock.must_fail("acquire l g 100", "busy");
+    other.must("acquire l g 60000");
+    // Its helper is in the target's queue still, and has no longer the anchor, which is the other's.
+    flock.must("begin l g 60000");
+    let_go(foreign);
+    until_waiting(&target, 1);
+    other.must("check g");
+    other.must("release g");
+    assert_eq!(flock.hear()["event"], "granted");
+}
+
+/// The lock file of a live native whose anchor was removed is waited for in its own kernel queue, with the new anchor's lock.
+#[test]
+fn who_gave_up_on_a_lock_file_keeps_the_anchor() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut holder, mut one, mut other) = (Actor::start(), opened(&target, ""), opened(&target, ""));
+    holder.hold(&target);
+    std::fs::remove_dir_all(dir.path().join(".tenure")).unwrap();
+    one.must_fail("acquire l g 200", "busy");
+    let anchor = dir.path().join(".tenure/t.lock");
+    assert!(!util_linux_may(&anchor, "-x"), "whoever has it would be granted beside the one that comes again");
+    one.must("begin l g 60000");
+    other.must("begin l g 60000");
+    holder.kill();
+    assert_eq!(one.hear()["event"], "granted");
+    one.must("check g");
+    one.must("release g");
+    assert_eq!(other.hear()["event"], "granted");
+    other.must("check g");
+}
+
+/// A helper that was left behind wakes up while its process holds something else.
+#[test]
+fn who_is_left_behind_changes_nothing_once_it_wakes_up() {
+    if !needs("flock(1)", has("flock")) {
+        return;
+    }
+    for (keys, wait) in
+        [("style=flock", "never"), ("record=0", "never"), ("style=flock", "60000"), ("record=0", "60000")]
+    {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut actor = opened(&target, keys);
+        let foreign = util_linux(&target, "-x");
+        let old = format!(":{} ", tenure_tests::inode(&target).unwrap());
+        actor.must_fail("acquire l g 100", "busy");
+        replace(&target);
+        actor.must(&format!("share l s {wait}"));
+        let_go(foreign);
+        // It gets the lock that it waited for, and closes the file.
+        until("nobody has the old file", || !std::fs::read_to_string("/proc/locks").unwrap().contains(&old));
+        actor.must_fail("acquire l g 60000", "would-deadlock");
+        actor.must("release s");
+        assert!(util_linux_may(&target, "-x"), "{keys}");
+    }
+}
+
+#[test]
+fn shares_that_were_let_in_together_end_one_by_one() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut actor, mut other) = (opened(&target, "style=flock"), opened(&target, "style=flock"));
+    other.must("acquire l g never");
+    for guard in ["a", "b", "c"] {
+        actor.must(&format!("begin-share l {guard} 60000"));
+    }
+    other.must("release g");
+    for _ in 0..3 {
+        assert_eq!(actor.hear()["event"], "granted");
+    }
+    for guard in ["c", "b", "a"] {
+        other.must_fail("acquire l g never", "busy");
+        actor.must(&format!("check {guard}"));
+        actor.must(&format!("release {guard}"));
+    }
+    other.must("acquire l g never");
+}
+
+/// An actor that holds `g`, and one of whose threads waits and takes a second to wake up.
+fn beside_one_that_wakes_up_late(target: &Path, keys: &str) -> (Actor, Strace) {
+    let mut actor = opened(target, keys);
+    actor.must("acquire l g never");
+    actor.must("begin l late 60000");
+    // The youngest: a watchdog was there before it, and no helper is needed while this process holds.
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", actor.pid())).unwrap();
+    let ids = tasks.map(|task| task.unwrap().file_name().to_str().unwrap().parse::<u32>().unwrap());
+    let waiter = ids.max().unwrap();
+    // A sleep that strace came upon goes on as another call.
+    let inject = "inject=futex,restart_syscall:delay_exit=1000000";
+    let strace = Strace::attach(waiter, &["-e", "trace=futex,restart_syscall", "-e", inject]);
+    // It sleeps: strace has seen how it went on.
+    until("it sleeps", || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/task/{waiter}/stat", actor.pid())).unwrap();
+        stat[stat.rfind(')').unwrap()..].starts_with(") S")
+    });
+    (actor, strace)
+}
+
+#[test]
+fn who_runs_takes_it_eight_times_before_who_wakes_up() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let dir = folder();
+    let (mut actor, _strace) = beside_one_that_wakes_up_late(&dir.path().join("t"), "");
+    actor.must("release g");
+    for _ in 0..8 {
+        actor.must("acquire l g never");
+        actor.must("release g");
+    }
+    busy_and_granted(&mut actor);
+}
+
+/// The one that waits has had its turn.
+fn busy_and_granted(actor: &mut Actor) {
+    actor.tell("acquire l g never");
+    let (one, other) = (actor.hear(), actor.hear());
+    let (answer, event) = if one["event"].is_null() { (one, other) } else { (other, one) };
+    assert_eq!((&answer["kind"], &event["event"]), (&"busy".into(), &"granted".into()), "{answer} {event}");
+    actor.must("check late");
+    actor.must("release late");
+    actor.must("acquire l g never");
+}
+
+/// Others get their turn after so many.
+#[test]
+fn a_grant_passes_within_the_process_without_the_kernel_thirty_two_times_in_a_row() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    for keys in ["", "style=flock", "record=0"] {
+        let dir = folder();
+        let mut actor = opened(&dir.path().join("t"), keys);
+        actor.must("acquire l g never");
+        actor.must("async-many l 99");
+        let strace = Strace::attach(actor.pid(), &["-f", "-e", "trace=flock"]);
+        assert_eq!(actor.must_and_hear("release g").1["event"], "all-granted");
+        let unlocks = strace.detach().iter().filter(|line| line.contains("LOCK_UN")).count();
+        // A hundred tenures in four rows; in flock style two files are unlocked. One row may be longer, for half a
+        // millisecond.
+        let files = if keys == "style=flock" { 2 } else { 1 };
+        assert!((3 * files..=6 * files).contains(&unlocks), "{keys}: {unlocks}");
+    }
+}
+
+#[test]
+fn what_is_open_and_no_longer_whole_is_let_go() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    for keys in ["style=flock", ""] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let (mut actor, _strace) = beside_one_that_wakes_up_late(&target, keys);
+        actor.must("release g");
+        if keys.is_empty() {
+            std::fs::remove_dir_all(dir.path().join(".tenure")).unwrap();
+        } else {
+            replace(&target);
+        }
+        busy_and_granted(&mut actor);
+    }
 }
 
 fn util_linux_may_soon(target: &Path) -> bool {

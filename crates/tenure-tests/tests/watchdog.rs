@@ -113,6 +113,25 @@ fn a_revoke_lets_the_process_s_own_waiters_on() {
 }
 
 #[test]
+fn the_end_of_a_revoked_guard_takes_nothing_from_the_next_of_its_process() {
+    for (keys, take) in [("", "acquire"), ("style=flock", "acquire"), ("style=flock", "share")] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut actor = opened(&target, &format!("max_hold_ms=200 overrun=revoke {keys}"));
+        actor.must(&format!("{take} l g never"));
+        until("it is revoked", || actor.ask("check g")["kind"] == "lost");
+        actor.must(&format!("open m {} {keys}", target.display()));
+        actor.must(&format!("{take} m h 60000"));
+        actor.must_fail("release g", "lost");
+        actor.must("check h");
+        let mut other = opened(&target, keys);
+        other.must_fail("acquire l g never", "busy");
+        actor.must("release h");
+        other.must("acquire l g never");
+    }
+}
+
+#[test]
 fn the_date_is_refreshed_for_foreign_readers() {
     let dir = folder();
     let target = dir.path().join("t");
