@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use anstyle::{AnsiColor, Style};
@@ -15,9 +16,10 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(anstream::stderr().lock(), "tenure: {line}");
 }
 
-/// Text on standard output, colours only where it is a terminal. A pipe that closed is no error.
+/// Text on standard output. A pipe that closed is no error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    let mut out = anstream::stdout().lock();
+    let mut out = io::stdout().lock();
+    // At once: a stream that takes colours out writes each line, and each part of it, by itself.
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::new(exit::IO, format!("standard output: {error}")))
@@ -123,8 +125,13 @@ fn style(state: State) -> Style {
     colour.on_default()
 }
 
-/// `text` in the colour of `state`.
+/// `text`, for standard output: in the colour of `state` where that is a terminal.
 pub(crate) fn coloured(state: State, text: &str) -> String {
+    static WANTED: OnceLock<bool> = OnceLock::new();
+    let choice = || anstream::AutoStream::choice(&io::stdout());
+    if !*WANTED.get_or_init(|| choice() != anstream::ColorChoice::Never) {
+        return text.to_owned();
+    }
     let style = style(state);
     format!("{style}{text}{style:#}")
 }

@@ -19,7 +19,16 @@ pub(crate) fn output_width() -> Option<usize> {
 
 /// How many columns `text` takes, at most: terminals differ in what they join.
 pub(crate) fn width(text: &str) -> usize {
+    if is_plain(text) {
+        return text.len();
+    }
     text.chars().map(char_width).sum()
+}
+
+/// Does each byte take one column?
+fn is_plain(text: &str) -> bool {
+    // Without an early end, so that many bytes are compared at once.
+    text.bytes().fold(true, |plain, byte| plain & (b' '..=b'~').contains(&byte))
 }
 
 pub(crate) fn char_width(c: char) -> usize {
@@ -34,6 +43,9 @@ pub(crate) fn char_width(c: char) -> usize {
 pub(crate) fn cut_end(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
+    }
+    if is_plain(text) && columns > 0 {
+        return format!("{}…", &text[..columns - 1]);
     }
     let mut left = columns.saturating_sub(1);
     let fits = |c: &char| {

@@ -10,14 +10,14 @@ use crate::engine;
 use crate::error::{Error, Kind, Result};
 use crate::escape::word;
 use crate::holder::HolderKind;
-use crate::inspect::{self, Inspection, State, Visited};
-use crate::kernel_locks::KernelLocks;
+use crate::inspect::{self, Inspection, State, Survey, Surveyed, Suspect, Visited};
 use crate::options::{Options, StalePolicy, Style, Wait};
 use crate::place::Place;
 use crate::presence;
 use crate::queue;
 use crate::record::{Content, RecordState};
 use crate::registry;
+use crate::sweep;
 use crate::sys::{Access, File, FileKind, Lease, LockKind};
 use crate::tenure::{self, Request};
 use crate::trace::event;
@@ -113,8 +113,7 @@ pub struct CleanReport {
 /// Removes what dead holders left in `dir`, and prunes anchors that nobody has open and that are older than a day, but
 /// for those that still have to tell the next holder of a crash.
 ///
-/// Only what is proven dead goes, each under its own kernel lock, by the same steps as an acquire's takeover: safe
-/// beside live traffic. What is no lock (a `Cargo.lock`, a `yarn.lock`) is never touched. A missing folder is an empty
+/// Only what is proven dead goes, each under its own kernel lock and compared with its names: safe beside live traffic. What is no lock (a `Cargo.lock`, a `yarn.lock`) is never touched. A missing folder is an empty
 /// answer.
 ///
 /// # Errors
@@ -129,14 +128,16 @@ pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanRepor
     let look = Options::default().malformed_grace(options.malformed_grace).create_parents(false);
     let mut report = CleanReport::default();
     let depth = inspect::Depth::of(options.recursive, options.cross_file_systems);
-    let mut survey = inspect::Survey::new(&look);
+    let mut survey = if options.dry_run { Survey::new(&look) } else { Survey::of_suspects(&look) };
     inspect::walk(dir, depth, &mut |visited| match visited {
         Visited::Lock(place) if !options.means(&place) => {}
-        Visited::Lock(place) => {
-            if let Some((place, found)) = survey.look(place) {
-                tidy(place, found, options, &look, &mut report);
+        Visited::Lock(place) => match survey.look(place) {
+            Surveyed::Found(place, found) => tidy(place, found, options, &look, &mut report),
+            Surveyed::Suspect(suspect) if !options.dry_run && swept(&suspect) => {
+                report.locks.push(Cleaned { found: suspect.if_dead, removed: true, error: None });
             }
-        }
+            Surveyed::Suspect(suspect) => survey.put_off(suspect),
+        },
         Visited::HalfMade(dir, name) => {
             if !options.dry_run {
                 // As with what cannot be pruned: it waits for the next time.
@@ -149,6 +150,12 @@ pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanRepor
     }
     report.locks.sort_by(|one, other| one.found.target.cmp(&other.found.target));
     Ok(report)
+}
+
+/// Was what a dead native left removed in the short way?
+fn swept(suspect: &Suspect) -> bool {
+    let (id, text) = &suspect.seen;
+    suspect.if_dead.state == State::Stale && sweep::sweep(&suspect.place, *id, text)
 }
 
 /// Removes what is left at one place.
@@ -377,7 +384,7 @@ fn replace_anchor(place: &Place, seen: &Inspection) -> Result<()> {
     let fresh = anchor::prepare(place, &options, &anchor::released(fence))?;
     // One at a time has a new anchor in the making, so no other break can come between this look and the renaming: whom
     // we judged may have been broken, and another have been granted, while we waited for our turn.
-    let now = inspect::examine(place, &Options::default(), KernelLocks::read().as_ref());
+    let now = inspect::examine(place, &Options::default());
     if !now.as_ref().is_ok_and(|now| is_same_tenure(seen, now)) {
         let _ = place.dir.unlink(&place.new);
         return Err(changed_hands(place).with_holder(now?.holder));
@@ -417,7 +424,7 @@ pub(crate) fn rob(place: &Place, policy: StalePolicy) -> bool {
     if policy == StalePolicy::Proof {
         return false;
     }
-    let Ok(found) = inspect::examine(place, &Options::default(), KernelLocks::read().as_ref()) else { return false };
+    let Ok(found) = inspect::examine(place, &Options::default()) else { return false };
     let native = found.holder.as_ref().filter(|holder| holder.kind == HolderKind::Native && found.state == State::Held);
     if !native.is_some_and(|holder| tenure::robs(policy, holder)) {
         return false;

@@ -16,13 +16,15 @@ use crate::place::Place;
 use crate::sys;
 
 /// How long a process may take the lock again while others wait: a millisecond.
-const TURN: u64 = 1_000_000;
+const TURN: u32 = 1_000_000 >> UNIT;
 /// For how long it stays away at most.
 const AWAY: Duration = Duration::from_millis(2);
 /// How long between two looks whether another was granted. A timer takes about as long by itself.
 const LOOK: Duration = Duration::from_micros(50);
 /// A turn is doubled so many times at most. Its bits are those that a turn's beginning lacks.
-const MOST_DOUBLINGS: u64 = 0b111;
+const MOST_DOUBLINGS: u32 = 0b111;
+/// A turn's beginning is counted in so many bits of nanoseconds: about eight microseconds.
+const UNIT: u32 = 13;
 /// The beginning of a record: its fence and its pid are there.
 const HEAD: usize = 512;
 
@@ -38,18 +40,19 @@ pub(crate) fn say_waiting(place: &Place, anchor: &Anchor) {
     }
 }
 
-/// What a process knows of its turn. A word, because a process may have a hundred thousand of them: nanoseconds since
+/// What a process knows of its turn. Half a word, because a process may have a hundred thousand of them: the time since
 /// boot when it began, but for the lowest bits, which say how many times in a row nobody came. Zero: it began long ago,
-/// and is over where anybody waits.
+/// and is over where anybody waits. The count comes round after ten hours, and whoever asks in just that moment may have
+/// one turn more.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Courtesy(u64);
+pub(crate) struct Courtesy(u32);
 
 impl Courtesy {
-    fn beginning(alone: u64) -> Courtesy {
+    fn beginning(alone: u32) -> Courtesy {
         Courtesy(now() & !MOST_DOUBLINGS | alone)
     }
 
-    fn alone(&self) -> u64 {
+    fn alone(&self) -> u32 {
         self.0 & MOST_DOUBLINGS
     }
 
@@ -60,7 +63,7 @@ impl Courtesy {
 
     /// The anchor's kernel lock was free just now: is the turn over, and does anybody wait?
     pub(crate) fn is_over(&mut self, place: &Place, anchor: &Anchor) -> bool {
-        if !is_told(place) || now().saturating_sub(self.0) < TURN << self.alone() {
+        if !is_told(place) || now().wrapping_sub(self.0 & !MOST_DOUBLINGS) < TURN << self.alone() {
             return false;
         }
         let over = anchor.file.has_waiters();
@@ -93,7 +96,7 @@ impl Courtesy {
     }
 }
 
-/// Nanoseconds since boot: enough for 584 years.
-fn now() -> u64 {
-    u64::try_from(sys::since_boot().as_nanos()).unwrap_or(u64::MAX)
+/// How long since boot, in units, as far as they fit.
+fn now() -> u32 {
+    (sys::since_boot().as_nanos() >> UNIT) as u32
 }

@@ -9,6 +9,10 @@ use std::time::Duration;
 
 /// `text` with every control character (C0, C1, DEL) and every invisible direction mark replaced by its escape.
 pub fn text(text: &str) -> String {
+    // Without an early end, so that many bytes are compared at once.
+    if text.bytes().fold(true, |plain, byte| plain & (b' '..=b'~').contains(&byte)) {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         // Unicode's property Bidi_Control.

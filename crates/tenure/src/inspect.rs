@@ -4,7 +4,6 @@
 //! only where that table cannot say (another pid namespace than the first, a file system that numbers its files
 //! otherwise there) and a record claims a holder, a shared lock is tried and given back at once.
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::io;
@@ -21,9 +20,9 @@ use crate::kernel_locks::{KernelLocks, mount_device};
 use crate::options::{Options, Style};
 use crate::place::{ANCHORS, Folder, Place, target_of, target_of_anchor};
 use crate::presence::{self, Found, holder_of, seed_reasons};
-use crate::process::{Identity, Liveness};
-use crate::record::{Content, Record, RecordState, RecordStyle};
-use crate::sys::{self, Access, Dir, File, FileId, FileKind, LockKind, Name, Stat};
+use crate::process::{Identity, Known, Liveness, Look};
+use crate::record::{self, Content, Record, RecordState, RecordStyle};
+use crate::sys::{self, Access, Brief, Dir, File, FileId, FileKind, LockKind, Name, Stat};
 
 /// What an acquire would find now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +117,7 @@ pub fn inspect(target: impl AsRef<Path>) -> Result<Inspection> {
         return engine.inspect();
     }
     match Place::look(target)? {
-        Some(place) => examine(&place, &Options::default(), KernelLocks::read().as_ref()),
+        Some(place) => examine(&place, &Options::default()),
         None => Ok(Inspection::free(target, &lock_path(target))),
     }
 }
@@ -145,71 +144,108 @@ pub(crate) fn holder_now(place: &Place) -> Option<Holder> {
         // We were refused the kernel lock, and it was written under that lock.
         return Some(holder_of(Some(record), Liveness::alive("it has the kernel lock")));
     }
-    examine(place, &Options::default(), KernelLocks::read().as_ref()).ok()?.holder
+    examine(place, &Options::default()).ok()?.holder
 }
 
 /// How often a lock that changes hands while we look is looked at again.
 const LOOKS: usize = 20;
 
 /// How one lock stands.
-pub(crate) fn examine(place: &Place, options: &Options, locks: Option<&KernelLocks>) -> Result<Inspection> {
-    examine_after(place, options, locks, None)
+pub(crate) fn examine(place: &Place, options: &Options) -> Result<Inspection> {
+    let (locks, known) = (KernelLocks::read(), Known::default());
+    examine_after(View::new(place, options, locks.as_ref(), &known, kernel_numbers(place)), None)
 }
 
-/// As [`examine`], where `locks` is known to be newer than `before`: the record that was there.
-fn examine_after(
-    place: &Place,
-    options: &Options,
-    locks: Option<&KernelLocks>,
-    before: Option<&Content>,
-) -> Result<Inspection> {
+/// As [`examine`], where the view's table is known to be newer than `before`.
+fn examine_after<'a>(mut view: View<'a>, before: Option<&'a Seen>) -> Result<Inspection> {
+    view.doubt = Doubt::Resolve { before };
     for _ in 0..LOOKS {
-        if let Some(found) = examine_once(place, options, locks, Doubt::Resolve { before })? {
+        if let Some(found) = examine_once(&view)? {
             return Ok(found);
         }
     }
     // In use all the time: whoever was seen last lived then.
-    Ok(examine_once(place, options, locks, Doubt::Lives)?
-        .unwrap_or_else(|| Inspection::free(&place.target_path, &place.lock_path)))
+    view.doubt = Doubt::Lives;
+    Ok(examine_once(&view)?.unwrap_or_else(|| view.free()))
 }
 
-/// How very many locks stand. A holder is called dead only by a table that is newer than its record: read anew for each,
-/// it would be read as often as it has lines, so what may be dead is left for the end, and for one more table.
+/// The text of a record, and the file that it was read from.
+type Seen = (FileId, Vec<u8>);
+
+/// How very many locks stand. A holder is called dead only by a table that is newer than its record. Read anew for each,
+/// it would be read as often as it has lines, so what may be dead is left for the end, and for one more table. A table
+/// that comes in pieces proves no death: then each kernel lock is tried at once.
 pub(crate) struct Survey<'a> {
     options: &'a Options,
     locks: Option<KernelLocks>,
-    suspects: Vec<(Place, Content)>,
+    known: Known,
+    /// Those of the folder that was looked at last.
+    numbers: Option<(Arc<Folder>, Numbers)>,
+    suspects: Vec<Suspect>,
+    notes_all: bool,
+}
+
+/// The table shows no lock where a record says held.
+pub(crate) struct Suspect {
+    pub(crate) place: Place,
+    /// How it stands if its holder is dead.
+    pub(crate) if_dead: Inspection,
+    /// The file, and its text.
+    pub(crate) seen: Seen,
+}
+
+/// What a survey finds at a place.
+#[allow(clippy::large_enum_variant, reason = "both are ordinary, and none is kept")]
+pub(crate) enum Surveyed {
+    Found(Place, Result<Inspection>),
+    Suspect(Suspect),
 }
 
 impl<'a> Survey<'a> {
     pub(crate) fn new(options: &'a Options) -> Survey<'a> {
-        Survey { options, locks: KernelLocks::read(), suspects: Vec::new() }
+        let known = Known::default();
+        Survey { options, locks: KernelLocks::read(), known, numbers: None, suspects: Vec::new(), notes_all: false }
     }
 
-    /// How this one stands, with its place; `None` where that is told at the end.
-    pub(crate) fn look(&mut self, place: Place) -> Option<(Place, Result<Inspection>)> {
+    /// For who can prove a suspect's death by other means: each is told of.
+    pub(crate) fn of_suspects(options: &'a Options) -> Survey<'a> {
+        Survey { notes_all: true, ..Survey::new(options) }
+    }
+
+    /// How this one stands.
+    pub(crate) fn look(&mut self, place: Place) -> Surveyed {
+        let numbers = match &self.numbers {
+            Some((folder, numbers)) if Arc::ptr_eq(folder, &place.folder) => *numbers,
+            _ => self.numbers.insert((Arc::clone(&place.folder), kernel_numbers(&place))).1,
+        };
+        let mut view = View::new(&place, self.options, self.locks.as_ref(), &self.known, numbers);
         let suspect = Cell::new(None);
-        match examine_once(&place, self.options, self.locks.as_ref(), Doubt::Note(&suspect)) {
-            Ok(Some(found)) => match suspect.into_inner() {
-                None => Some((place, Ok(found))),
-                Some(seen) => {
-                    self.suspects.push((place, seen));
-                    None
-                }
-            },
+        view.doubt = if self.notes_all || view.shows_deaths() { Doubt::Note(&suspect) } else { Doubt::Try };
+        let found = match examine_once(&view) {
+            Ok(Some(found)) => Ok(found),
             Ok(None) => {
-                let found = examine(&place, self.options, self.locks.as_ref());
-                Some((place, found))
+                suspect.take();
+                examine_after(view, None)
             }
-            Err(error) => Some((place, Err(error))),
+            Err(error) => Err(error),
+        };
+        match (found, suspect.into_inner()) {
+            (Ok(if_dead), Some(seen)) => Surveyed::Suspect(Suspect { place, if_dead, seen }),
+            (found, _) => Surveyed::Found(place, found),
         }
+    }
+
+    /// Leaves this one for the end.
+    pub(crate) fn put_off(&mut self, suspect: Suspect) {
+        self.suspects.push(suspect);
     }
 
     /// Those that were left.
     pub(crate) fn rest(self) -> impl Iterator<Item = (Place, Result<Inspection>)> {
         let newer = if self.suspects.is_empty() { None } else { KernelLocks::read() };
-        self.suspects.into_iter().map(move |(place, seen)| {
-            let found = examine_after(&place, self.options, newer.as_ref(), Some(&seen));
+        self.suspects.into_iter().map(move |Suspect { place, seen, .. }| {
+            let view = View::new(&place, self.options, newer.as_ref(), &self.known, kernel_numbers(&place));
+            let found = examine_after(view, Some(&seen));
             (place, found)
         })
     }
@@ -219,58 +255,55 @@ impl<'a> Survey<'a> {
 #[derive(Clone, Copy)]
 enum Doubt<'a> {
     /// Find out. The table at hand is newer than `before`, if that is what the record says.
-    Resolve { before: Option<&'a Content> },
-    /// Take it for dead, and note what the record said.
-    Note(&'a Cell<Option<Content>>),
+    Resolve { before: Option<&'a Seen> },
+    /// Find out, without another table.
+    Try,
+    /// Take it for dead, and note what was seen.
+    Note(&'a Cell<Option<Seen>>),
     /// Take it for alive: it changes all the time.
     Lives,
 }
 
 /// `None`: it changed hands meanwhile.
-fn examine_once(
-    place: &Place,
-    options: &Options,
-    locks: Option<&KernelLocks>,
-    doubt: Doubt<'_>,
-) -> Result<Option<Inspection>> {
-    let view = View { place, locks, numbers: kernel_numbers(place), doubt };
-    let mut inspection = Inspection::free(&place.target_path, &place.lock_path);
-    let anchor = open_anchor(place)?;
-    let anchor_id = anchor.as_ref().map(|(_, id)| *id);
-    let mut queue = anchor_id.map_or(Some(Vec::new()), |id| view.queue(id));
+fn examine_once(view: &View<'_>) -> Result<Option<Inspection>> {
+    let place = view.place;
+    let mut inspection = view.free();
+    let anchor = anchor_id(place);
+    let mut queue = anchor.map_or(Some(Vec::new()), |id| view.queue(id));
     match presence::look(place) {
         Ok(Some(found)) => {
             let id = found.id;
-            if !view.visible(&mut inspection, found, options)? {
+            if !view.visible(&mut inspection, found)? {
                 return Ok(None);
             }
             // In flock style a dead one's lock file is in nobody's way: who holds beside it has the anchor.
-            let beside = match &anchor {
-                Some((file, own)) if *own != id && inspection.state == State::Stale => {
-                    let mut beside = Inspection::free(&place.target_path, &place.lock_path);
-                    if !view.hidden(&mut beside, file, *own)? {
+            let elsewhere = anchor.is_some_and(|own| own != id) && inspection.state == State::Stale;
+            let beside = match if elsewhere { open_anchor(place)? } else { None } {
+                Some((file, own)) => {
+                    let mut beside = view.free();
+                    if !view.hidden(&mut beside, &file, &own)? {
                         return Ok(None);
                     }
                     Some(beside).filter(|beside| beside.state == State::Held && beside.style == Style::Flock)
                 }
-                _ => None,
+                None => None,
             };
             if let Some(beside) = beside {
                 inspection = beside;
                 view.target(&mut inspection, &mut queue)?;
-            } else if Some(id) != anchor_id {
+            } else if Some(id) != anchor {
                 // The one native that waits at a foreign lock file has the anchor's kernel lock meanwhile.
                 // A holder whose lock file is a copy has both kernel locks, and waits for nobody.
                 let holders = view.holders(id);
-                let at_front = anchor_id.map_or_else(Vec::new, |id| view.holders(id));
+                let at_front = anchor.map_or_else(Vec::new, |id| view.holders(id));
                 let at_front = at_front.into_iter().filter(|waiter| !holders.contains(waiter));
                 let at_front: Vec<i64> = at_front.map(|(pid, _)| pid).collect();
                 queue = queue.zip(view.queue(id)).map(|(one, other)| [at_front, other, one].concat());
             }
         }
         Ok(None) => {
-            if let Some((file, id)) = anchor
-                && !view.hidden(&mut inspection, &file, id)?
+            if let Some((file, found)) = open_anchor(place)?
+                && !view.hidden(&mut inspection, &file, &found)?
             {
                 return Ok(None);
             }
@@ -288,16 +321,25 @@ fn examine_once(
     Ok(Some(inspection))
 }
 
-fn open_anchor(place: &Place) -> Result<Option<(File, FileId)>> {
-    let stat = match place.dir.stat_at(&place.anchor) {
-        Ok(Some(stat)) if stat.kind == FileKind::Regular => stat,
-        // `.tenure` may be something else altogether, or closed to this user: then it says nothing.
-        _ => return Ok(None),
-    };
+/// `.tenure` may be something else altogether, or closed to this user: then it says nothing.
+fn anchor_id(place: &Place) -> Option<FileId> {
+    let found = place.dir.brief_at(&place.anchor).ok()??;
+    (found.kind == FileKind::Regular).then_some(found.id)
+}
+
+fn open_anchor(place: &Place) -> Result<Option<(File, Brief)>> {
+    // Looked at before it is opened: opening a device can do something to it.
+    if anchor_id(place).is_none() {
+        return Ok(None);
+    }
+    let failed = |error| place.anchor_error("cannot be read", error);
     match place.dir.open_at(&place.anchor, Access::Read) {
-        Ok(file) => Ok(Some((file, stat.id))),
+        Ok(file) => {
+            let found = file.brief().map_err(failed)?;
+            Ok((found.kind == FileKind::Regular).then_some((file, found)))
+        }
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => Ok(None),
-        Err(error) => Err(place.anchor_error("cannot be read", error)),
+        Err(error) => Err(failed(error)),
     }
 }
 
@@ -321,14 +363,40 @@ fn kernel_numbers(place: &Place) -> Numbers {
     Numbers { device, complete: false }
 }
 
+#[derive(Clone, Copy)]
 struct View<'a> {
     place: &'a Place,
+    options: &'a Options,
     locks: Option<&'a KernelLocks>,
+    known: &'a Known,
     numbers: Numbers,
     doubt: Doubt<'a>,
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    fn new(
+        place: &'a Place,
+        options: &'a Options,
+        locks: Option<&'a KernelLocks>,
+        known: &'a Known,
+        numbers: Numbers,
+    ) -> View<'a> {
+        View { place, options, locks, known, numbers, doubt: Doubt::Resolve { before: None } }
+    }
+
+    fn free(&self) -> Inspection {
+        Inspection::free(&self.place.target_path, &self.place.lock_path)
+    }
+
+    /// Does the table show each lock here that was held when it was read?
+    fn shows_deaths(&self) -> bool {
+        self.numbers.complete && self.locks.is_some_and(KernelLocks::is_whole)
+    }
+
+    fn look_at(&self, record: &Record) -> Look {
+        record.pid.map_or(Look::Ask, |pid| self.known.look(pid))
+    }
+
     fn queue(&self, id: FileId) -> Option<Vec<i64>> {
         self.locks.map(|locks| locks.waiters(id.inode, self.numbers.device))
     }
@@ -339,42 +407,46 @@ impl View<'_> {
 
     /// Is the kernel lock held on this file, whose record `seen` says that it should be? `None`: the record is no
     /// longer what it was, or not there.
-    fn is_locked(&self, file: &File, id: FileId, name: &Name, seen: &Content) -> Result<Option<bool>> {
+    fn is_locked(&self, file: &File, id: FileId, name: &Name, seen: &[u8]) -> Result<Option<bool>> {
         if !self.holders(id).is_empty() {
             return Ok(Some(true));
         }
         // That table may be older than the record: only a newer one may call a holder dead.
         let newer = match self.doubt {
             Doubt::Note(suspect) => {
-                suspect.set(Some(seen.clone()));
+                suspect.set(Some((id, seen.to_owned())));
                 return Ok(Some(false));
             }
-            Doubt::Resolve { before: Some(before) } if before == seen && self.numbers.complete => {
-                self.locks.map(Cow::Borrowed)
+            // One tenure's record before the table and after it, with its name: its holder had no lock in between.
+            Doubt::Resolve { before: Some((before, text)) } if *before == id && text == seen => {
+                if self.shows_deaths() {
+                    return Ok(Some(false));
+                }
+                None
             }
-            _ if self.numbers.complete => KernelLocks::read().map(Cow::Owned),
-            _ => None,
+            Doubt::Resolve { .. } | Doubt::Lives if self.numbers.complete => KernelLocks::read(),
+            Doubt::Resolve { .. } | Doubt::Lives | Doubt::Try => None,
         };
         if newer.as_ref().is_some_and(|locks| !locks.holders(id.inode, self.numbers.device).is_empty()) {
             return Ok(Some(true));
         }
         let failed = |error| self.place.anchor_error("cannot be looked at", error);
-        let named = self.place.dir.stat_at(name).map_err(failed)?.map(|stat| stat.id);
-        if named != Some(id) || presence::read_stable(file).map_err(failed)? != *seen {
-            return Ok(matches!(self.doubt, Doubt::Lives).then_some(true));
-        }
-        if newer.is_some_and(|locks| locks.is_whole()) {
-            return Ok(Some(false));
-        }
-        if file.try_lock(LockKind::Shared).map_err(failed)? {
+        let shown = newer.is_some_and(|locks| locks.is_whole());
+        let free = shown || file.try_lock(LockKind::Shared).map_err(failed)?;
+        // Compared after that: what was released before is not called dead.
+        let named = self.place.dir.brief_at(name).map(|found| found.map(|found| found.id));
+        let same = named.and_then(|named| Ok(named == Some(id) && presence::reads(file, seen)?));
+        if free && !shown {
             file.unlock().map_err(failed)?;
-            return Ok(Some(false));
         }
-        Ok(Some(true))
+        Ok(match same.map_err(failed)? {
+            true => Some(!free),
+            false => matches!(self.doubt, Doubt::Lives).then_some(true),
+        })
     }
 
     /// A lock file is there. `false`: it changed hands while we looked.
-    fn visible(&self, inspection: &mut Inspection, found: Found, options: &Options) -> Result<bool> {
+    fn visible(&self, inspection: &mut Inspection, found: Found) -> Result<bool> {
         let native = match &found.content {
             Content::NotALock(what) => return Err(self.place.in_the_way(what)),
             Content::Record(record) if record.native.is_some() => Some(record),
@@ -382,7 +454,11 @@ impl View<'_> {
         };
         let Some(record) = native else {
             let id = found.id;
-            let judged = presence::judge_foreign(self.place, found, options);
+            let look = match &found.content {
+                Content::Record(record) => self.look_at(record),
+                _ => Look::Ask,
+            };
+            let judged = presence::judge_foreign(self.place, found, self.options, look);
             inspection.state = State::of(&judged.blocker.holder.liveness);
             inspection.reasons = judged.reasons;
             let gone = inspection
@@ -396,10 +472,11 @@ impl View<'_> {
             return Ok(true);
         };
         inspection.style = style(record);
-        inspection.reasons = seed_reasons(record, options.stale_after, true);
-        let liveness = match self.is_locked(&found.file, found.id, &self.place.lock, &found.content)? {
+        let look = self.look_at(record);
+        inspection.reasons = seed_reasons(record, self.options.stale_after, true, look);
+        let liveness = match self.is_locked(&found.file, found.id, &self.place.lock, &found.text)? {
             None => return Ok(false),
-            Some(true) => self.held(inspection, record, found.id),
+            Some(true) => self.held(inspection, record, found.id, look),
             Some(false) if released(record) => {
                 // Marked as released, because it could not be removed.
                 inspection.reasons.clear();
@@ -413,9 +490,11 @@ impl View<'_> {
     }
 
     /// No lock file, but an anchor: flock style, or nobody. `false`: it changed hands while we looked.
-    fn hidden(&self, inspection: &mut Inspection, file: &File, id: FileId) -> Result<bool> {
-        let content = presence::read_stable(file).map_err(|error| self.place.anchor_error("cannot be read", error))?;
-        let Content::Record(record) = &content else { return Ok(true) };
+    fn hidden(&self, inspection: &mut Inspection, file: &File, found: &Brief) -> Result<bool> {
+        let id = found.id;
+        let text =
+            presence::read_text(file, found.size).map_err(|error| self.place.anchor_error("cannot be read", error))?;
+        let Content::Record(record) = &record::read(&text) else { return Ok(true) };
         let mut holders = self.holders(id);
         // Who has the anchor and waits for the target holds nothing yet: `target` tells for whom.
         let waiting = self.waiting_for_the_target()?;
@@ -438,32 +517,33 @@ impl View<'_> {
         // In lock-file style a record without its lock file is nobody's, unless the kernel lock says otherwise
         // (somebody removed the lock file): not worth disturbing anyone for.
         let locked = match flock {
-            true => self.is_locked(file, id, &self.place.anchor, &content)?,
+            true => self.is_locked(file, id, &self.place.anchor, &text)?,
             false => Some(!holders.is_empty()),
         };
         let Some(locked) = locked else { return Ok(false) };
+        let look = self.look_at(record);
         let liveness = match (locked, flock) {
-            (true, _) => self.held(inspection, record, id),
+            (true, _) => self.held(inspection, record, id, look),
             (false, true) => self.unlocked(record),
             (false, false) => return Ok(true),
         };
         inspection.style = style(record);
         inspection.state = State::of(&liveness);
-        inspection.reasons = seed_reasons(record, Options::default().stale_after, true);
+        inspection.reasons = seed_reasons(record, Options::default().stale_after, true, look);
         inspection.holder = Some(holder_of(Some(record), liveness));
         Ok(true)
     }
 
     /// Those in the kernel's queue at the target itself.
     fn waiting_for_the_target(&self) -> Result<Vec<i64>> {
-        let found = self.place.dir.stat_at(&self.place.target);
+        let found = self.place.dir.brief_at(&self.place.target);
         let found = found.map_err(|error| Error::io(&self.place.target_path, "the target cannot be read", error))?;
         Ok(found.and_then(|stat| self.queue(stat.id)).unwrap_or_default())
     }
 
     /// The target itself: waiters of flock style, and programs that know only `flock(2)`.
     fn target(&self, inspection: &mut Inspection, queue: &mut Option<Vec<i64>>) -> Result<()> {
-        let found = self.place.dir.stat_at(&self.place.target);
+        let found = self.place.dir.brief_at(&self.place.target);
         let Some(stat) =
             found.map_err(|error| Error::io(&self.place.target_path, "the target cannot be read", error))?
         else {
@@ -490,9 +570,9 @@ impl View<'_> {
     }
 
     /// The kernel lock is held: by the recorded process, or by one that inherited the descriptor.
-    fn held(&self, inspection: &mut Inspection, record: &Record, id: FileId) -> Liveness {
-        let recorded = record.identity().map(|identity| identity.verify());
-        if !recorded.as_ref().is_some_and(Liveness::is_dead) {
+    fn held(&self, inspection: &mut Inspection, record: &Record, id: FileId, look: Look) -> Liveness {
+        let recorded = record.identity().filter(|identity| !matches!(look, Look::Lives(seen) if seen.is(identity)));
+        if !recorded.is_some_and(|identity| identity.verify().is_dead()) {
             return Liveness::alive("it has the kernel lock");
         }
         inspection.open_by = but_us(sys::lock_keepers(id.device, id.inode));
@@ -583,13 +663,15 @@ pub fn list_with(dir: impl AsRef<Path>, options: &ListOptions) -> Result<Vec<Ins
     let mut all = Vec::new();
     walk(dir.as_ref(), depth, &mut |visited| {
         if let Visited::Lock(place) = visited {
-            all.extend(survey.look(place));
+            match survey.look(place) {
+                Surveyed::Found(_, found) => all.push(found),
+                Surveyed::Suspect(suspect) => survey.put_off(suspect),
+            }
         }
     })?;
-    all.extend(survey.rest());
+    all.extend(survey.rest().map(|(_, found)| found));
     // What is no lock, or went away, or is closed to this user, is nothing to list.
-    let found = all.into_iter().filter_map(|(_, found)| found.ok());
-    let mut found: Vec<_> = found.filter(|found| found.state != State::Free).collect();
+    let mut found: Vec<_> = all.into_iter().flatten().filter(|found| found.state != State::Free).collect();
     found.sort_by(|one, other| one.target.cmp(&other.target));
     Ok(found)
 }
@@ -644,7 +726,7 @@ fn visit_folder(
     depth: Depth,
     visit: &mut dyn FnMut(Visited<'_>),
 ) -> io::Result<()> {
-    let mut targets = std::collections::BTreeSet::new();
+    let mut targets = Vec::new();
     let mut folders = Vec::new();
     for (name, kind) in dir.entries()? {
         let text = name.as_os_str();
@@ -666,6 +748,8 @@ fn visit_folder(
             _ => {}
         }
     }
+    targets.sort_unstable();
+    targets.dedup();
     if !targets.is_empty() {
         let folder = Arc::new(Folder { file_system: dir.file_system(), dir: Arc::clone(&dir), dir_stat });
         for target in targets {

@@ -115,6 +115,7 @@ mod registry;
 #[cfg(tenure_sim)]
 #[doc(hidden)]
 pub mod sim;
+mod sweep;
 mod sync;
 mod sys;
 mod tenure;

@@ -8,7 +8,6 @@ use crate::engine::{self, EngineLock};
 use crate::error::{Error, Kind, Result};
 use crate::guard::Guard;
 use crate::inspect::{Inspection, examine};
-use crate::kernel_locks::KernelLocks;
 use crate::options::{Options, Style, Wait};
 use crate::place::Place;
 use crate::queue::Slot;
@@ -191,7 +190,7 @@ impl Lock {
     /// As there.
     pub fn inspect(&self) -> Result<Inspection> {
         match &self.0 {
-            Inner::File(lock) => examine(&lock.slot().place(), &Options::default(), KernelLocks::read().as_ref()),
+            Inner::File(lock) => examine(&lock.slot().place(), &Options::default()),
             Inner::Engine(lock) => lock.inspect(),
         }
     }

@@ -110,9 +110,11 @@ impl Place {
         let to_name =
             |name: &OsStr| Name::new(name).map_err(|_| invalid(&target_path, "a path cannot hold a zero byte".into()));
         let in_anchors = |suffix: &str| {
-            let mut path = OsString::from(ANCHORS);
+            let name = shortened(joined(&lock, suffix), suffix);
+            let mut path = OsString::with_capacity(ANCHORS.len() + 1 + name.len());
+            path.push(ANCHORS);
             path.push("/");
-            path.push(shortened(joined(&lock, suffix), suffix));
+            path.push(name);
             to_name(&path)
         };
         // In a sticky folder nobody can remove what another user's crash left: everyone has a name of their own.
@@ -189,7 +191,8 @@ impl Place {
 
 /// A target's lock file name, from the target's name.
 pub(crate) fn joined(name: &OsStr, suffix: &str) -> OsString {
-    let mut joined = name.to_owned();
+    let mut joined = OsString::with_capacity(name.len() + suffix.len());
+    joined.push(name);
     joined.push(suffix);
     joined
 }

@@ -17,7 +17,7 @@ mod hidden;
 use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::anchor::{self, Anchor, Prior, PriorState};
 use crate::error::{Error, Kind, Result};
@@ -26,7 +26,7 @@ use crate::holder::{Holder, HolderKind};
 use crate::judge::{self, Facts, ForeignFacts, OpenForWriting, Reason};
 use crate::options::{Options, StalePolicy};
 use crate::place::Place;
-use crate::process::{self, Liveness};
+use crate::process::{self, Liveness, Look};
 use crate::record::{self, Content, MAX_BYTES, PID_KEY_OFFSET, Record, RecordState, RecordStyle, Rendered};
 use crate::sys::{self, Access, Brief, File, FileId, FileKind, Lease, LockKind, Name};
 
@@ -449,13 +449,14 @@ fn make_copy(place: &Place, record: &Record, options: &Options) -> Result<Presen
 pub(crate) struct Found {
     pub(crate) file: File,
     pub(crate) id: FileId,
-    modified: SystemTime,
+    /// As it was read, and what it says.
+    pub(crate) text: Vec<u8>,
     pub(crate) content: Content,
 }
 
 /// `None`: it is gone.
 pub(crate) fn look(place: &Place) -> Result<Option<Found>> {
-    let Some(stat) = place.dir.stat_at(&place.lock).map_err(|error| place.lock_error("cannot be read", error))? else {
+    let Some(stat) = place.dir.brief_at(&place.lock).map_err(|error| place.lock_error("cannot be read", error))? else {
         return Ok(None);
     };
     if stat.kind != FileKind::Regular {
@@ -471,17 +472,37 @@ pub(crate) fn look(place: &Place) -> Result<Option<Found>> {
 
 fn found(place: &Place, file: File) -> Result<Found> {
     let unreadable = |error| place.lock_error("cannot be read", error);
-    let stat = file.stat().map_err(unreadable)?;
+    let stat = file.brief().map_err(unreadable)?;
     if stat.kind != FileKind::Regular {
         return Err(place.in_the_way(stat.kind.words()));
     }
-    let content = read_stable(&file).map_err(unreadable)?;
-    Ok(Found { id: stat.id, modified: stat.modified, content, file })
+    let text = read_text(&file, stat.size).map_err(unreadable)?;
+    Ok(Found { id: stat.id, content: record::read(&text), text, file })
 }
 
-/// Reads until two readings agree: a record may change while it is read.
+/// What a record says, by [`read_text`].
 pub(crate) fn read_stable(file: &File) -> io::Result<Content> {
     Ok(record::read(&stable(|| read_once(file))?))
+}
+
+/// Reads until two readings agree: a record may change while it is read. `size`: what the file had just now, so that the
+/// first reading need not look for its end.
+pub(crate) fn read_text(file: &File, size: u64) -> io::Result<Vec<u8>> {
+    let mut first = usize::try_from(size).ok().filter(|size| *size <= MAX_BYTES);
+    stable(|| match first.take() {
+        Some(size) => {
+            let mut bytes = vec![0; size];
+            let length = file.read(&mut bytes)?;
+            bytes.truncate(length);
+            Ok(bytes)
+        }
+        None => read_once(file),
+    })
+}
+
+/// Does the file read as `text` still?
+pub(crate) fn reads(file: &File, text: &[u8]) -> io::Result<bool> {
+    Ok(read_once(file)? == text)
 }
 
 fn stable(mut read: impl FnMut() -> io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
@@ -535,7 +556,7 @@ fn judge_found(place: &Place, found: Found, options: &Options) -> Result<Judged>
         Content::Record(record) => record.native.is_some(),
         Content::Blank | Content::Torn => false,
     };
-    if native { judge_native(place, found) } else { Ok(judge_foreign(place, found, options)) }
+    if native { judge_native(place, found) } else { Ok(judge_foreign(place, found, options, Look::Ask)) }
 }
 
 /// A native's record on another inode than our anchor's: the anchor was removed under its holder, or it is a copy.
@@ -564,22 +585,25 @@ fn judge_native(place: &Place, found: Found) -> Result<Judged> {
     })
 }
 
-pub(crate) fn judge_foreign(place: &Place, found: Found, options: &Options) -> Judged {
+/// `look`: what was found of its record's pid, after the record was read.
+pub(crate) fn judge_foreign(place: &Place, found: Found, options: &Options, look: Look) -> Judged {
     let record = match &found.content {
         Content::Record(record) => record.clone(),
         _ => Record::default(),
     };
-    let reasons = seed_reasons(&record, options.stale_after, false);
+    let reasons = seed_reasons(&record, options.stale_after, false, look);
     let writer = match found.file.read_lease() {
         Lease::Granted => OpenForWriting::No,
         Lease::Refused => OpenForWriting::Yes,
         Lease::Unavailable => OpenForWriting::CannotTell,
     };
+    let modified = found.file.stat().ok().map(|stat| stat.modified);
+    let mtime_age = modified.and_then(|modified| sys::now().duration_since(modified).ok()).unwrap_or(Duration::ZERO);
     let verdict = judge::judge_foreign(&ForeignFacts {
         content: &found.content,
         reasons: &reasons,
         writer,
-        mtime_age: sys::now().duration_since(found.modified).unwrap_or(Duration::ZERO),
+        mtime_age,
         malformed_grace: options.malformed_grace,
         shared_fs: place.file_system.shared,
     });
@@ -599,18 +623,8 @@ pub(crate) fn judge_foreign(place: &Place, found: Found, options: &Options) -> J
     }
 }
 
-/// The start time of a process whose clock is ours. That of one in another time namespace reads differently here than
-/// it did there, which proves nothing.
-fn comparable_start_time(pid: i64) -> Option<u64> {
-    let (ours, theirs) = (sys::time_namespace(i64::from(sys::pid())), sys::time_namespace(pid));
-    if ours.is_some() && theirs.is_some() && ours != theirs {
-        return None;
-    }
-    process::start_time(pid)
-}
-
-/// The seed's reasons, with this process's own facts.
-pub(crate) fn seed_reasons(record: &Record, stale_after: Duration, held_here: bool) -> Vec<Reason> {
+/// The seed's reasons, with this process's own facts, and what a look at the record's pid has found.
+pub(crate) fn seed_reasons(record: &Record, stale_after: Duration, held_here: bool, look: Look) -> Vec<Reason> {
     let own_pid = i64::from(sys::pid());
     judge::reasons(
         record,
@@ -621,8 +635,15 @@ pub(crate) fn seed_reasons(record: &Record, stale_after: Duration, held_here: bo
             // Compared with nobody else's.
             own_start_time: record.pid.filter(|pid| *pid == own_pid).and_then(process::start_time),
             held_here,
-            alive: &|pid| process::is_alive(pid),
-            start_time: &comparable_start_time,
+            alive: &|pid| match look {
+                Look::Lives(_) => true,
+                Look::Gone => false,
+                Look::Ask => process::is_alive(pid),
+            },
+            start_time: &|pid| match look {
+                Look::Lives(seen) => seen.start_time,
+                Look::Gone | Look::Ask => process::comparable_start_time(pid),
+            },
         },
     )
 }
@@ -716,7 +737,7 @@ fn put_swap(place: &Place, record: &Record, options: &Options, copy: bool) -> Re
     }
 }
 
-fn is_sticky(place: &Place) -> bool {
+pub(crate) fn is_sticky(place: &Place) -> bool {
     place.dir_stat.mode & 0o1000 != 0
 }
 

@@ -126,6 +126,8 @@ pub(crate) struct OwnScan<'a> {
     pub(crate) state: RecordState,
     pub(crate) style: RecordStyle,
     pub(crate) boot_id: Option<&'a str>,
+    /// As in [`Rendered`].
+    pub(crate) state_offset: u64,
 }
 
 /// A record as bytes to write, and where in them the parts stand that change.
@@ -187,8 +189,14 @@ pub(crate) fn read(bytes: &[u8]) -> Content {
         return not_a_lock("larger than 64 KiB");
     }
     // A crash can leave zeros behind a text whose length reached the disk before its bytes did.
-    let end = bytes.iter().rposition(|byte| *byte != 0 && !byte.is_ascii_whitespace()).map_or(0, |last| last + 1);
-    let text = &bytes[..end];
+    let mut text = bytes;
+    while let Some((rest, padding)) = text.split_last_chunk::<32>()
+        && is_spaces(padding)
+    {
+        text = rest;
+    }
+    let end = text.iter().rposition(|byte| *byte != 0 && !byte.is_ascii_whitespace()).map_or(0, |last| last + 1);
+    let text = &text[..end];
     if text.is_empty() {
         return Content::Blank;
     }
@@ -605,6 +613,7 @@ pub(crate) fn scan_own(bytes: &[u8]) -> Option<OwnScan<'_>> {
     own.take(FENCE)?;
     let fence = own.number(FENCE_WIDTH).filter(|fence| *fence >= 1)?;
     own.take(STATE)?;
+    let state_offset = own.scanner.at as u64;
     let state = [RecordState::Held, RecordState::Released, RecordState::Aborted]
         .into_iter()
         .find(|state| own.take_bytes(state_text(*state)).is_some())?;
@@ -636,7 +645,7 @@ pub(crate) fn scan_own(bytes: &[u8]) -> Option<OwnScan<'_>> {
     }
     own.take_bytes(CLOSE_NATIVE.as_bytes())?;
     own.take_bytes(CLOSE.as_bytes())?;
-    is_spaces(&bytes[own.scanner.at..]).then_some(OwnScan { fence, state, style, boot_id })
+    is_spaces(&bytes[own.scanner.at..]).then_some(OwnScan { fence, state, style, boot_id, state_offset })
 }
 
 fn is_spaces(bytes: &[u8]) -> bool {

@@ -122,9 +122,19 @@ pub(super) fn start_time(pid: i64) -> Option<u64> {
     Some(Stat::parse(&sys::stat_line(pid)?)?.start_time)
 }
 
+/// The start time of a process whose clock is ours. That of one in another time namespace reads differently here than
+/// it did there, which proves nothing.
+pub(crate) fn comparable_start_time(pid: i64) -> Option<u64> {
+    let (ours, theirs) = (sys::time_namespace(i64::from(sys::pid())), sys::time_namespace(pid));
+    if ours.is_some() && theirs.is_some() && ours != theirs {
+        return None;
+    }
+    start_time(pid)
+}
+
 /// Can a process have this pid, in any namespace? `pid_max` is no measure: it differs between namespaces, and it can
 /// be lowered while processes with larger pids run.
-fn possible(pid: i64) -> bool {
+pub(super) fn possible(pid: i64) -> bool {
     (1..=sys::PID_LIMIT).contains(&pid)
 }
 

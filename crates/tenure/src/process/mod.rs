@@ -5,9 +5,12 @@
 //! tell" is not "dead".
 
 mod identity;
+mod known;
 pub(crate) mod stat;
 
 pub use identity::Identity;
+pub(crate) use identity::comparable_start_time;
+pub(crate) use known::{Known, Look};
 #[cfg(target_os = "linux")]
 pub(crate) use stat::{command_text, counts_alike};
 

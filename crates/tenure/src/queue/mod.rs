@@ -622,6 +622,6 @@ mod tests {
     /// A process may have a hundred thousand of them.
     #[test]
     fn an_idle_slot_is_small() {
-        assert!(size_of::<Slot>() <= 192, "{}", size_of::<Slot>());
+        assert!(size_of::<Slot>() <= 184, "{}", size_of::<Slot>());
     }
 }

@@ -33,13 +33,14 @@ pub(crate) struct Stat {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Brief {
     pub(crate) id: FileId,
+    pub(crate) kind: FileKind,
     pub(crate) links: u64,
     pub(crate) size: u64,
 }
 
 impl Stat {
     pub(crate) fn brief(&self) -> Brief {
-        Brief { id: self.id, links: self.links, size: self.size }
+        Brief { id: self.id, kind: self.kind, links: self.links, size: self.size }
     }
 }
 

@@ -476,10 +476,11 @@ pub(crate) fn mount_line(dir: &Dir) -> Option<String> {
 
 fn brief(dir: impl AsFd, name: &CStr, flags: AtFlags) -> rustix::io::Result<Brief> {
     use rustix::fs::{StatxFlags, makedev, statx};
-    let wanted = StatxFlags::INO | StatxFlags::NLINK | StatxFlags::SIZE;
+    let wanted = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::NLINK | StatxFlags::SIZE;
     let found = statx(dir, name, flags, wanted)?;
     let id = FileId { device: makedev(found.stx_dev_major, found.stx_dev_minor), inode: found.stx_ino };
-    Ok(Brief { id, links: found.stx_nlink.into(), size: found.stx_size })
+    let kind = kind(FileType::from_raw_mode(found.stx_mode.into()));
+    Ok(Brief { id, kind, links: found.stx_nlink.into(), size: found.stx_size })
 }
 
 /// What a sandbox that does not know `statx(2)` answers: some of them deny what they do not know.

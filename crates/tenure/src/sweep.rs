@@ -1,0 +1,63 @@
+//! Removing what a dead native left, where nothing about it is out of the ordinary: a folder may have very many of them.
+//!
+//! It does for a holder that died what its own signal handler would have done: under the anchor's kernel lock its record
+//! says `aborted`, so that the next holder hears of the crash, and then the lock file goes. Nothing is granted, so the
+//! fence stays as it is. Whatever differs in any way is left to an acquire's takeover, unchanged.
+
+use std::io;
+
+use crate::place::Place;
+use crate::presence;
+use crate::record::{self, RecordState, RecordStyle};
+use crate::sys::{Access, File, FileId, FileKind, LockKind};
+use crate::trace::event;
+
+/// Removes the lock file `id`, whose text is `text`, if its holder is dead. `false`: it is there still.
+pub(crate) fn sweep(place: &Place, id: FileId, text: &[u8]) -> bool {
+    let Some(own) = record::scan_own(text) else { return false };
+    if (own.state, own.style) != (RecordState::Held, RecordStyle::LockFile)
+        || place.file_system.shared
+        || presence::is_sticky(place)
+    {
+        return false;
+    }
+    // The survey has just seen that the anchor is a file.
+    let Ok(file) = place.dir.open_at(&place.anchor, Access::ReadWrite) else { return false };
+    if !file.try_lock(LockKind::Exclusive).unwrap_or(false) {
+        return false;
+    }
+    // What fails is tried, and told of, by whoever takes it over.
+    let removed = remove(place, &file, id, text, own.state_offset).unwrap_or(false);
+    // Not by its closing alone: a child that another thread is just making has the descriptor too.
+    let _ = file.unlock();
+    if removed {
+        event!(WARN, target = ?place.target_path, "what a holder that died had left was removed");
+    }
+    removed
+}
+
+/// With the kernel lock on `file`.
+fn remove(place: &Place, file: &File, id: FileId, text: &[u8], state_offset: u64) -> io::Result<bool> {
+    let shown = || Ok::<_, io::Error>(place.dir.brief_at(&place.lock)?.is_some_and(|found| found.id == id));
+    let found = file.brief()?;
+    // Its names are the anchor's and the lock file's. Without that one it was released.
+    let whole = found.id == id && found.kind == FileKind::Regular && found.links == 2;
+    if !whole || place.dir.brief_at(&place.anchor)?.is_none_or(|named| named.id != id) || !shown()? {
+        return Ok(false);
+    }
+    // A takeover that was cut off is to be ended first.
+    if place.dir.brief_at(&place.swap)?.is_some() {
+        return Ok(false);
+    }
+    let mut now = vec![0; text.len()];
+    if found.size != text.len() as u64 || file.read(&mut now)? != now.len() || now != text {
+        return Ok(false);
+    }
+    // In this order: what dies in between has left a lock file that tells of the crash as well.
+    file.write_at(record::state_text(RecordState::Aborted), state_offset)?;
+    if !shown()? {
+        return Ok(false);
+    }
+    place.dir.unlink(&place.lock)?;
+    Ok(true)
+}
