@@ -126,8 +126,6 @@ pub(crate) struct OwnScan<'a> {
     pub(crate) state: RecordState,
     pub(crate) style: RecordStyle,
     pub(crate) boot_id: Option<&'a str>,
-    /// As in [`Rendered`].
-    pub(crate) state_offset: u64,
 }
 
 /// A record as bytes to write, and where in them the parts stand that change.
@@ -613,7 +611,6 @@ pub(crate) fn scan_own(bytes: &[u8]) -> Option<OwnScan<'_>> {
     own.take(FENCE)?;
     let fence = own.number(FENCE_WIDTH).filter(|fence| *fence >= 1)?;
     own.take(STATE)?;
-    let state_offset = own.scanner.at as u64;
     let state = [RecordState::Held, RecordState::Released, RecordState::Aborted]
         .into_iter()
         .find(|state| own.take_bytes(state_text(*state)).is_some())?;
@@ -645,7 +642,7 @@ pub(crate) fn scan_own(bytes: &[u8]) -> Option<OwnScan<'_>> {
     }
     own.take_bytes(CLOSE_NATIVE.as_bytes())?;
     own.take_bytes(CLOSE.as_bytes())?;
-    is_spaces(&bytes[own.scanner.at..]).then_some(OwnScan { fence, state, style, boot_id, state_offset })
+    is_spaces(&bytes[own.scanner.at..]).then_some(OwnScan { fence, state, style, boot_id })
 }
 
 fn is_spaces(bytes: &[u8]) -> bool {

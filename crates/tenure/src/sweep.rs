@@ -1,15 +1,18 @@
 //! Removing what a dead native left, where nothing about it is out of the ordinary: a folder may have very many of them.
 //!
 //! It does for a holder that died what its own signal handler would have done: under the anchor's kernel lock its record
-//! says `aborted`, so that the next holder hears of the crash, and then the lock file goes. Nothing is granted, so the
-//! fence stays as it is. Whatever differs in any way is left to an acquire's takeover, unchanged.
+//! says `aborted`, so that the next holder hears of the crash, and then the lock file goes. Before it goes it says that we
+//! live, as at an acquire's takeover: or a foreign program might rightly put its own in its place, between our look and
+//! the removal. Nothing is granted, so the fence stays as it is. Whatever differs in any way is left to a takeover.
 
 use std::io;
 
+use crate::options::Options;
 use crate::place::Place;
 use crate::presence;
-use crate::record::{self, RecordState, RecordStyle};
+use crate::record::{self, Content, Record, RecordState, RecordStyle};
 use crate::sys::{Access, File, FileId, FileKind, LockKind};
+use crate::tenure::{self, Request};
 use crate::trace::event;
 
 /// Removes the lock file `id`, whose text is `text`, if its holder is dead. `false`: it is there still.
@@ -27,7 +30,7 @@ pub(crate) fn sweep(place: &Place, id: FileId, text: &[u8]) -> bool {
         return false;
     }
     // What fails is tried, and told of, by whoever takes it over.
-    let removed = remove(place, &file, id, text, own.state_offset).unwrap_or(false);
+    let removed = remove(place, &file, id, text).unwrap_or(false);
     // Not by its closing alone: a child that another thread is just making has the descriptor too.
     let _ = file.unlock();
     if removed {
@@ -37,7 +40,7 @@ pub(crate) fn sweep(place: &Place, id: FileId, text: &[u8]) -> bool {
 }
 
 /// With the kernel lock on `file`.
-fn remove(place: &Place, file: &File, id: FileId, text: &[u8], state_offset: u64) -> io::Result<bool> {
+fn remove(place: &Place, file: &File, id: FileId, text: &[u8]) -> io::Result<bool> {
     let shown = || Ok::<_, io::Error>(place.dir.brief_at(&place.lock)?.is_some_and(|found| found.id == id));
     let found = file.brief()?;
     // Its names are the anchor's and the lock file's. Without that one it was released.
@@ -53,11 +56,24 @@ fn remove(place: &Place, file: &File, id: FileId, text: &[u8], state_offset: u64
     if found.size != text.len() as u64 || file.read(&mut now)? != now.len() || now != text {
         return Ok(false);
     }
-    // In this order: what dies in between has left a lock file that tells of the crash as well.
-    file.write_at(record::state_text(RecordState::Aborted), state_offset)?;
-    if !shown()? {
-        return Ok(false);
-    }
-    place.dir.unlink(&place.lock)?;
-    Ok(true)
+    let Content::Record(mut dead) = record::read(text) else { return Ok(false) };
+    let Some(native) = &mut dead.native else { return Ok(false) };
+    native.state = RecordState::Aborted;
+    let Some(ours) = in_our_name(&dead, place) else { return Ok(false) };
+    let mut ours = ours.render(found.size);
+    let written = presence::write_text(file, &mut ours, true);
+    let removed =
+        written.and_then(|()| if shown()? { place.dir.unlink(&place.lock).map(|()| true) } else { Ok(false) });
+    // Whatever came of it, and who dies before that tells of a crash as well.
+    presence::write(file, &dead, ours.bytes.len() as u64, !matches!(removed, Ok(true)))?;
+    removed
+}
+
+/// What a dead holder's lock file says while we remove it.
+fn in_our_name(dead: &Record, place: &Place) -> Option<Record> {
+    let request = Request { options: Options::default(), shared: false };
+    let mut ours = tenure::new_record(&request, 0, place).ok()?;
+    let (native, last) = (ours.native.as_mut()?, dead.native.as_ref()?);
+    (native.state, native.fence) = (last.state, last.fence);
+    Some(ours)
 }
