@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release -p torture -- --for 10m [--round 15s] [--seed N] [--only ROUND,..] [--processes 16] [--fs all]
-//! cargo run --release -p torture -- sweep
+//! cargo run --release -p torture -- sweep [--scene TEXT]
 //! cargo run --release -p torture -- leaks [--times 100000]
 //! ```
 //!
@@ -85,7 +85,11 @@ struct Words {
 #[derive(Subcommand)]
 enum Role {
     /// Kills at, and fails, every system call of every scene
-    Sweep,
+    Sweep {
+        /// Only scenes in whose name this text is
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        scene: String,
+    },
     /// Acquires very often, and looks for what is left of it
     Leaks {
         #[arg(long, default_value_t = 100_000)]
@@ -114,7 +118,7 @@ fn main() {
         }
         Some(Role::Init) => pods::init(),
         Some(Role::Leaks { times, slack }) => std::process::exit(leaks::run(&words.dir, *times, *slack)),
-        Some(Role::Sweep) => std::process::exit(sweep::run(&words.dir)),
+        Some(Role::Sweep { scene }) => std::process::exit(sweep::run(&words.dir, scene)),
         None => std::process::exit(drive(&words)),
     }
 }

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::json;
 use tenure_tests::sweep::errnos::{self, Share};
 use tenure_tests::sweep::kills::{self, Moment};
-use tenure_tests::sweep::scenes::SCENES;
+use tenure_tests::sweep::scenes::{SCENES, Scene};
 use tenure_tests::sweep::{Depth, Report};
 
-/// Runs them on as many threads as there are processors. A fault is a panic that says what and where.
-pub fn run(dir: &Path) -> i32 {
+/// Runs those in whose name `text` is, on as many threads as there are processors. A fault is a panic that says what and
+/// where.
+pub fn run(dir: &Path, text: &str) -> i32 {
+    let scenes: Vec<&Scene> = SCENES.iter().filter(|scene| scene.to_string().contains(text)).collect();
     let base = tempfile::Builder::new().prefix("sweep-").tempdir_in(dir).unwrap();
     let next = AtomicUsize::new(0);
     let sums = Mutex::new([Report::default(); 2]);
@@ -19,7 +21,7 @@ pub fn run(dir: &Path) -> i32 {
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
             scope.spawn(|| {
-                while let Some(scene) = SCENES.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some(scene) = scenes.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let played = std::panic::catch_unwind(|| {
                         let moments = [Moment::Before, Moment::After];
                         let killed = kills::sweep(base.path(), scene, Depth::Every, &moments);
@@ -43,7 +45,7 @@ pub fn run(dir: &Path) -> i32 {
     println!(
         "{}",
         json!({
-            "scenes": SCENES.len(),
+            "scenes": scenes.len(),
             "kills": killed.cases,
             "faults": failing.cases,
             "longestToTheNextGrantMs": killed.worst.max(failing.worst).as_millis() as u64,

@@ -1,5 +1,7 @@
 //! What a process does: the library's own functions, or a foreign program's protocol.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::Duration;
@@ -10,7 +12,7 @@ use crate::acquire::{self, Attempt};
 use crate::clean::{CleanOptions, break_lock, clean};
 use crate::error::Error;
 use crate::inspect::{State, inspect};
-use crate::options::{Options, StalePolicy, Style};
+use crate::options::{Options, StalePolicy, Style, Wait};
 use crate::place::Place;
 use crate::queue::{Kept, Slot};
 use crate::record::{self, Content};
@@ -25,6 +27,7 @@ pub(super) fn run(actor: Actor) {
     match actor {
         Actor::Native { style, rounds } => native(style, rounds),
         Actor::Waiter { style, shared, rounds } => waiter(style, shared, rounds),
+        Actor::Crowd { style, threads, rounds } => crowd(style, threads, rounds),
         Actor::Holder { style } => holder(style),
         Actor::Foreign { rounds } => foreign(rounds),
         Actor::Flock => flock(),
@@ -190,6 +193,67 @@ fn waiter(style: Style, shared: bool, rounds: usize) {
             explained(&error, "a release");
         }
         witness::has_none("after a release");
+    }
+}
+
+/// Threads that block for one lock: the process's queue passes it on between them, or leaves it open for who runs.
+fn crowd(style: Style, threads: usize, rounds: usize) {
+    let place = match Place::open(TARGET.as_ref(), true) {
+        Ok(place) => place,
+        Err(error) => return explained(&error, "opening"),
+    };
+    let slot = Slot::new(place.folder, &place.target_path, false);
+    // All of them are one thread to the library.
+    let options = options(style).deadlock_check(false);
+    let request = Arc::new(Request { options, shared: false });
+    watch_over(&slot);
+    let main = world::current().expect("an actor runs on a thread of its own");
+    let left = Rc::new(Cell::new(threads - 1));
+    for _ in 1..threads {
+        let (slot, request, left) = (Arc::clone(&slot), Arc::clone(&request), Rc::clone(&left));
+        world::with(|world| {
+            world.spawn(world.process(), move || {
+                ask(&slot, &request, rounds);
+                left.set(left.get() - 1);
+                world::wake(main);
+            })
+        });
+    }
+    ask(&slot, &request, rounds);
+    while left.get() > 0 {
+        world::sleep();
+    }
+    witness::has_none("after the last release");
+}
+
+/// One thread's part. The process stays busy for the witness: the others' acquires are not over.
+fn ask(slot: &Arc<Slot>, request: &Arc<Request>, rounds: usize) {
+    let (style, shared) = (request.options.style, request.shared);
+    for _ in 0..rounds {
+        witness::begins();
+        let tenure = match slot.acquire(Arc::clone(request), Wait::Forever) {
+            Ok(tenure) => tenure,
+            Err(error) => {
+                explained(&error, "an acquire");
+                continue;
+            }
+        };
+        // Who was granted it while it slept may have been broken by now, which the witness has not seen begin.
+        let whole = !world::with(|world| world.witness.meddled) || tenure.check().is_ok();
+        if whole {
+            let (fence, crashed) = (tenure.fence, tenure.grant.previous.is_crashed());
+            witness::enters(Granted { style, shared, fence, crashed });
+            world::step("works");
+            if witness::is_broken() && tenure.check().is_ok() {
+                witness::violated("a broken tenure's check says that all is well");
+            }
+            witness::leaves();
+        }
+        if let Err(error) = slot.release(&tenure) {
+            drop(tenure);
+            witness::released_badly();
+            explained(&error, "a release");
+        }
     }
 }
 

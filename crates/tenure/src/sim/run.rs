@@ -305,7 +305,12 @@ fn offer(world: &World, script: &Script, budget: &Budget, choices: &mut Vec<Choi
         for (at, thread) in world.threads.iter().enumerate() {
             let native = matches!(
                 script.actors[thread.process],
-                Actor::Native { .. } | Actor::Holder { .. } | Actor::Waiter { .. } | Actor::Clean | Actor::Break { .. }
+                Actor::Native { .. }
+                    | Actor::Holder { .. }
+                    | Actor::Waiter { .. }
+                    | Actor::Crowd { .. }
+                    | Actor::Clean
+                    | Actor::Break { .. }
             );
             let may = native && world.is_ready(at) && (Some(at) == last || may_switch);
             if may {

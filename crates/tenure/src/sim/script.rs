@@ -11,6 +11,8 @@ pub enum Actor {
     Native { style: Style, rounds: usize },
     /// A native that waits in its process's queue, whose helper waits in the kernel's: `acquire::step`.
     Waiter { style: Style, shared: bool, rounds: usize },
+    /// A native with so many threads, which ask for one lock and block: `Slot::acquire`.
+    Crowd { style: Style, threads: usize, rounds: usize },
     /// A native that acquires and stays.
     Holder { style: Style },
     /// A foreign program with the seed's protocol.
@@ -114,6 +116,10 @@ const FLOCK: Actor = Actor::Native { style: Style::Flock, rounds: 1 };
 const FLOCK_TWICE: Actor = Actor::Native { style: Style::Flock, rounds: 2 };
 const FLOCK_WAITER: Actor = Actor::Waiter { style: Style::Flock, shared: false, rounds: 1 };
 const SHARER: Actor = Actor::Waiter { style: Style::Flock, shared: true, rounds: 1 };
+const PAIR: Actor = Actor::Crowd { style: Style::LockFile, threads: 2, rounds: 1 };
+const PAIR_TWICE: Actor = Actor::Crowd { style: Style::LockFile, threads: 2, rounds: 2 };
+const THREE: Actor = Actor::Crowd { style: Style::LockFile, threads: 3, rounds: 1 };
+const FLOCK_PAIR: Actor = Actor::Crowd { style: Style::Flock, threads: 2, rounds: 1 };
 const BREAK: Actor = Actor::Break { force: true };
 const WAITER: Actor = Actor::Waiter { style: Style::LockFile, shared: false, rounds: 1 };
 const HOLDER: Actor = Actor::Holder { style: Style::LockFile };
@@ -396,6 +402,51 @@ pub const SCRIPTS: &[Script] = &[
         about: "waiting natives in flock style beside flock(1)",
         left: &[Left::Anchor],
         actors: &[FLOCK_WAITER, FLOCK_WAITER, Actor::Flock],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "threads",
+        about: "two threads of one process, each of them twice, beside another process",
+        left: &[Left::Anchor],
+        actors: &[PAIR_TWICE, LOCK_FILE],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "threads-three",
+        about: "three threads of one process beside one of another, which waits",
+        left: &[Left::Anchor],
+        actors: &[THREE, WAITER],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "threads-foreign",
+        about: "two threads of one process and a foreign program find a native that died while it held",
+        left: &[Left::DeadNative],
+        actors: &[PAIR, FOREIGN],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "threads-flock",
+        about: "two threads of one process in flock style beside flock(1) and a native with a lock file",
+        left: &[Left::Anchor],
+        actors: &[FLOCK_PAIR, Actor::Flock, LOCK_FILE],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "threads-break",
+        about: "an operator breaks the lock of a process with two threads, beside another",
+        left: &[Left::Anchor],
+        actors: &[PAIR, LOCK_FILE, BREAK],
         deaths: 1,
         preemptions: Some(2),
         ..PLAIN

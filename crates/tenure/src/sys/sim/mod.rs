@@ -10,7 +10,7 @@
 //! with their process, inode numbers that are given out again at once, modes and owners, `/proc/locks`, pidfds and start
 //! times, inotify as far as [`wait`] uses it. [`conformance`] runs one script against this and against the real one.
 //!
-//! Not simulated: `fork`, descriptors that a child inherits, signal handlers, threads other than the helpers that wait.
+//! Not simulated: `fork`, descriptors that a child inherits, signal handlers, the watchdog's thread.
 
 #![allow(missing_docs, reason = "not a part of the library: only its own tests see this")]
 
@@ -21,6 +21,7 @@ mod fs;
 pub(crate) mod kernel;
 mod per_process;
 mod process;
+pub(crate) mod sync;
 mod wait;
 pub(crate) mod world;
 

@@ -1,0 +1,90 @@
+//! What the threads of a simulated process share: a mutex, and a wait that the simulation knows of.
+
+use std::cell::Cell;
+use std::ops::{Deref, DerefMut};
+use std::sync::LockResult;
+use std::time::Duration;
+
+use super::world;
+
+/// A mutex. Nobody stops at a point with it, so nobody ever has to wait for it.
+#[derive(Debug, Default)]
+pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
+
+#[derive(Debug)]
+pub(crate) struct MutexGuard<'a, T> {
+    mutex: &'a Mutex<T>,
+    guard: std::sync::MutexGuard<'a, T>,
+}
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Mutex<T> {
+        Mutex(std::sync::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+        let guard = self.0.try_lock().expect("nobody stops at a point with it");
+        Ok(MutexGuard { mutex: self, guard })
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.guard
+    }
+}
+
+/// One thread sleeps on it at a time, which is all that is asked of it.
+#[derive(Debug, Default)]
+pub(crate) struct Condvar(Cell<Option<usize>>);
+
+// SAFETY: all threads of a simulated process are coroutines of one real thread, which nothing of it ever leaves.
+unsafe impl Sync for Condvar {}
+
+impl Condvar {
+    pub(crate) fn new() -> Condvar {
+        Condvar::default()
+    }
+
+    pub(crate) fn notify_one(&self) {
+        if let Some(thread) = self.0.take() {
+            world::wake(thread);
+        }
+    }
+
+    pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
+        let mutex = guard.mutex;
+        self.0.set(world::current());
+        drop(guard);
+        world::sleep();
+        mutex.lock()
+    }
+
+    /// Deadlines go by the real clock, which does not go on here: nobody is ever late.
+    pub(crate) fn wait_timeout<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        _timeout: Duration,
+    ) -> LockResult<(MutexGuard<'a, T>, ())> {
+        self.wait(guard).map(|guard| (guard, ())).map_err(|_| unreachable!("no mutex is poisoned here"))
+    }
+
+    /// A thread that would wait for its next job is late at once.
+    pub(crate) fn wait_timeout_while<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        timeout: Duration,
+        _waits: impl FnMut(&mut T) -> bool,
+    ) -> LockResult<(MutexGuard<'a, T>, ())> {
+        assert!(timeout.is_zero(), "no thread lingers here");
+        Ok((guard, ()))
+    }
+}
