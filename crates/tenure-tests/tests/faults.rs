@@ -12,7 +12,7 @@ use serde_json::Value;
 use tenure_tests::strace::Strace;
 use tenure_tests::sweep::scenes::dead_foreign;
 use tenure_tests::sweep::{anchors, lock_file};
-use tenure_tests::{Actor, actor_program, as_nobody, folder, has, is_root, needs};
+use tenure_tests::{Actor, actor_program, as_nobody, folder, has, is_root, needs, until_waiting};
 
 /// The names in a folder, sorted; none where it is missing.
 fn names(dir: &Path) -> Vec<String> {
@@ -285,6 +285,33 @@ fn a_wait_that_cannot_be_set_up_is_an_error_or_a_slower_wait() {
         waiter.must("release g");
     }
     assert_eq!(names(dir.path()), [".tenure"]);
+}
+
+/// Its helper has the kernel lock by then: nothing of that stays.
+#[test]
+fn an_error_after_a_wait_is_told_at_once() {
+    if !ready() {
+        return;
+    }
+    for (keys, fault) in [("", "linkat:error=EIO"), ("style=flock", "pwrite64:error=EIO")] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let open = || {
+            let mut actor = Actor::start();
+            actor.must(&format!("open l {} {keys}", target.display()));
+            actor
+        };
+        let (mut holder, mut waiter) = (open(), open());
+        holder.must("acquire l g never");
+        waiter.must("begin l g 60000");
+        until_waiting(&target, 1);
+        let _strace = Strace::inject(waiter.pid(), &[fault]);
+        holder.must("release g");
+        let refused = waiter.hear();
+        assert_eq!((&refused["event"], &refused["kind"]), (&"refused".into(), &"io".into()), "{refused}");
+        assert!(text(&refused).contains("os error 5)"), "{refused}");
+        holder.must("acquire l g never");
+    }
 }
 
 /// A limit on descriptors, as the kernel enforces it.

@@ -790,10 +790,10 @@ fn a_grant_passes_within_the_process_without_the_kernel_thirty_two_times_in_a_ro
         let strace = Strace::attach(actor.pid(), &["-f", "-e", "trace=flock"]);
         assert_eq!(actor.must_and_hear("release g").1["event"], "all-granted");
         let unlocks = strace.detach().iter().filter(|line| line.contains("LOCK_UN")).count();
-        // A hundred tenures in four rows; in flock style two files are unlocked. One row may be longer, for half a
-        // millisecond.
+        // A hundred tenures in four rows; in flock style two files are unlocked. No row is longer: traced, it takes more
+        // than half a millisecond.
         let files = if keys == "style=flock" { 2 } else { 1 };
-        assert!((3 * files..=6 * files).contains(&unlocks), "{keys}: {unlocks}");
+        assert!((4 * files..=6 * files).contains(&unlocks), "{keys}: {unlocks}");
     }
 }
 
