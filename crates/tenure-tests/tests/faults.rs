@@ -180,6 +180,28 @@ fn in_flock_style_a_dead_natives_lock_file_may_be_impossible_to_remove() {
     }
 }
 
+/// Made by another between the look and the making, or removed between that and the opening.
+#[test]
+fn a_target_that_comes_or_goes_meanwhile_is_tried_again() {
+    if !ready() {
+        return;
+    }
+    for (there, error) in [(false, "EEXIST"), (true, "ENOENT")] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        if there {
+            fs::write(&target, "").unwrap();
+        }
+        let mut actor = Actor::start();
+        actor.must(&format!("open l {} record=0", target.display()));
+        let strace = Strace::inject(actor.pid(), &[&format!("openat:error={error}:when=1")]);
+        actor.must("acquire l g never");
+        let trace = strace.detach();
+        assert!(trace.iter().any(|line| line.contains("\"t\"") && line.contains("(INJECTED)")), "{trace:?}");
+        assert!(target.exists());
+    }
+}
+
 /// The bare kernel lock needs nothing but the target.
 #[test]
 fn a_target_that_cannot_be_made_is_an_error_that_says_so() {
