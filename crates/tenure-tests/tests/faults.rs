@@ -97,6 +97,29 @@ fn without_hard_links_everything_works_by_copies() {
 }
 
 #[test]
+fn without_hard_links_a_grant_passes_within_the_process_while_the_copy_is_there() {
+    if !ready() {
+        return;
+    }
+    for removed in [false, true] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut actor = Actor::start();
+        let _strace = Strace::inject(actor.pid(), &["linkat:error=EPERM"]);
+        actor.hold(&target);
+        actor.must("async-many l 1");
+        if removed {
+            fs::remove_file(lock_file(&target)).unwrap();
+        }
+        actor.tell("release g");
+        let (one, other) = (actor.hear(), actor.hear());
+        let (answer, event) = if one["event"].is_null() { (one, other) } else { (other, one) };
+        assert_eq!(event["event"], "all-granted");
+        assert_eq!((answer["ok"] == true, answer["kind"] == "lost"), (!removed, removed), "{answer}");
+    }
+}
+
+#[test]
 fn without_an_exchange_a_takeover_is_unsupported_and_all_else_works() {
     if !ready() {
         return;

@@ -82,6 +82,26 @@ fn a_crash_is_told_to_the_next_of_the_same_process_where_the_one_that_was_grante
 }
 
 #[test]
+fn a_takeover_is_an_event() {
+    for keys in ["", "style=flock"] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut dies = Actor::start();
+        let pid = dies.pid();
+        dies.hold(&target);
+        dies.kill();
+        let mut next = Actor::start();
+        next.must(&format!("open l {} events=1 {keys}", target.display()));
+        let (_, event) = next.must_and_hear("acquire l g never");
+        assert_eq!((&event["event"], &event["pid"]), (&"taken-over".into(), &pid.into()), "{event}");
+        next.must("release g");
+        // The next line is the answer: nobody died.
+        next.must("acquire l g never");
+        next.must("release g");
+    }
+}
+
+#[test]
 fn a_crash_is_told_whatever_call_the_next_one_dies_in() {
     if !needs("strace", has("strace")) {
         return;

@@ -751,6 +751,19 @@ fn beside_one_that_wakes_up_late(target: &Path, keys: &str) -> (Actor, Strace) {
 }
 
 #[test]
+fn who_releases_hears_of_a_loss_although_another_thread_waits() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let dir = folder();
+    let (mut actor, _strace) = beside_one_that_wakes_up_late(&dir.path().join("t"), "");
+    std::fs::remove_file(dir.path().join("t.lock")).unwrap();
+    actor.must_fail("release g", "lost");
+    assert_eq!(actor.hear()["event"], "granted");
+    actor.must("check late");
+}
+
+#[test]
 fn who_runs_takes_it_eight_times_before_who_wakes_up() {
     if !needs("strace", has("strace")) {
         return;
