@@ -82,6 +82,26 @@ fn a_release_at_the_very_moment_of_giving_up_is_lost_on_nobody() {
     eprintln!("refused, granted: {seen:?}");
 }
 
+/// The kernel lock comes, and the waiter gives up while the lock file is made.
+#[test]
+fn a_grant_for_one_that_has_given_up_is_taken_back() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut holder, mut waiter) = (opened(&target, ""), opened(&target, ""));
+    holder.must("acquire l g never");
+    let _strace = Strace::inject(waiter.pid(), &["linkat:delay_exit=3000000"]);
+    waiter.must("begin l g 1500");
+    until_waiting(&target, 1);
+    holder.must("release g");
+    assert_eq!(waiter.hear()["event"], "refused");
+    let granted = holder.must("acquire l g 60000");
+    assert!(granted["crashed"].is_null(), "{granted}");
+    holder.must("check g");
+}
+
 #[test]
 fn turns_are_taken_in_the_order_of_coming() {
     let dir = folder();
