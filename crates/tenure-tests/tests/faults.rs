@@ -12,7 +12,7 @@ use serde_json::Value;
 use tenure_tests::strace::Strace;
 use tenure_tests::sweep::scenes::dead_foreign;
 use tenure_tests::sweep::{anchors, lock_file};
-use tenure_tests::{Actor, actor_program, as_nobody, folder, has, is_root, needs};
+use tenure_tests::{Actor, actor_program, as_nobody, folder, has, is_root, needs, until_waiting};
 
 /// The names in a folder, sorted; none where it is missing.
 fn names(dir: &Path) -> Vec<String> {
@@ -97,6 +97,29 @@ fn without_hard_links_everything_works_by_copies() {
 }
 
 #[test]
+fn without_hard_links_a_grant_passes_within_the_process_while_the_copy_is_there() {
+    if !ready() {
+        return;
+    }
+    for removed in [false, true] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut actor = Actor::start();
+        let _strace = Strace::inject(actor.pid(), &["linkat:error=EPERM"]);
+        actor.hold(&target);
+        actor.must("async-many l 1");
+        if removed {
+            fs::remove_file(lock_file(&target)).unwrap();
+        }
+        actor.tell("release g");
+        let (one, other) = (actor.hear(), actor.hear());
+        let (answer, event) = if one["event"].is_null() { (one, other) } else { (other, one) };
+        assert_eq!(event["event"], "all-granted");
+        assert_eq!((answer["ok"] == true, answer["kind"] == "lost"), (!removed, removed), "{answer}");
+    }
+}
+
+#[test]
 fn without_an_exchange_a_takeover_is_unsupported_and_all_else_works() {
     if !ready() {
         return;
@@ -177,6 +200,28 @@ fn in_flock_style_a_dead_natives_lock_file_may_be_impossible_to_remove() {
             }
         };
         assert_eq!(crashed["crashed"]["pid"], dead, "{case:?}");
+    }
+}
+
+/// Made by another between the look and the making, or removed between that and the opening.
+#[test]
+fn a_target_that_comes_or_goes_meanwhile_is_tried_again() {
+    if !ready() {
+        return;
+    }
+    for (there, error) in [(false, "EEXIST"), (true, "ENOENT")] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        if there {
+            fs::write(&target, "").unwrap();
+        }
+        let mut actor = Actor::start();
+        actor.must(&format!("open l {} record=0", target.display()));
+        let strace = Strace::inject(actor.pid(), &[&format!("openat:error={error}:when=1")]);
+        actor.must("acquire l g never");
+        let trace = strace.detach();
+        assert!(trace.iter().any(|line| line.contains("\"t\"") && line.contains("(INJECTED)")), "{trace:?}");
+        assert!(target.exists());
     }
 }
 
@@ -285,6 +330,33 @@ fn a_wait_that_cannot_be_set_up_is_an_error_or_a_slower_wait() {
         waiter.must("release g");
     }
     assert_eq!(names(dir.path()), [".tenure"]);
+}
+
+/// Its helper has the kernel lock by then: nothing of that stays.
+#[test]
+fn an_error_after_a_wait_is_told_at_once() {
+    if !ready() {
+        return;
+    }
+    for (keys, fault) in [("", "linkat:error=EIO"), ("style=flock", "pwrite64:error=EIO")] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let open = || {
+            let mut actor = Actor::start();
+            actor.must(&format!("open l {} {keys}", target.display()));
+            actor
+        };
+        let (mut holder, mut waiter) = (open(), open());
+        holder.must("acquire l g never");
+        waiter.must("begin l g 60000");
+        until_waiting(&target, 1);
+        let _strace = Strace::inject(waiter.pid(), &[fault]);
+        holder.must("release g");
+        let refused = waiter.hear();
+        assert_eq!((&refused["event"], &refused["kind"]), (&"refused".into(), &"io".into()), "{refused}");
+        assert!(text(&refused).contains("os error 5)"), "{refused}");
+        holder.must("acquire l g never");
+    }
 }
 
 /// A limit on descriptors, as the kernel enforces it.

@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tenure_tests::strace::Strace;
-use tenure_tests::{Actor, folder, has, needs};
+use tenure_tests::{Actor, folder, has, needs, until_waiting};
 
 fn ready(target: &Path) -> Actor {
     let mut actor = Actor::start();
@@ -85,6 +85,29 @@ fn an_anchor_that_is_broken_before_the_link_is_no_grant() {
     goes_before_the_link(|target| {
         Actor::start().must(&format!("break {} force", target.display()));
     });
+}
+
+/// The same for one that has waited: its helper begins anew.
+#[test]
+fn an_anchor_that_is_removed_before_a_waiters_link_is_no_grant_and_no_error() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut holder = anchored(&target);
+    holder.must("acquire l g never");
+    let mut late = ready(&target);
+    late.must("begin l g 60000");
+    until_waiting(&target, 1);
+    let strace = Strace::inject(late.pid(), &["pwrite64:signal=STOP:when=1"]);
+    holder.must("release g");
+    strace.wait_for("stopped by SIGSTOP");
+    drop(strace);
+    fs::remove_dir_all(target.with_file_name(".tenure")).unwrap();
+    let mut other = comes_after_another(&mut late, &target);
+    late.must("release g");
+    other.must("acquire l h never");
 }
 
 /// Without hard links: the lock file is a copy, which does not depend on the anchor's name.

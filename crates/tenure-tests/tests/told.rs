@@ -55,6 +55,53 @@ fn a_crash_is_told_to_the_next_one_where_the_one_that_was_granted_had_gone() {
 }
 
 #[test]
+fn a_crash_is_told_to_the_next_of_the_same_process_where_the_one_that_was_granted_had_gone() {
+    for style in [Style::LockFile, Style::Flock] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut dies = Actor::start();
+        let pid = dies.pid();
+        dies.hold(&target);
+        let lock = Lock::options().style(style).open(&target).unwrap();
+        let (tell, heard) = channel();
+        let (tell_next, next_heard) = channel();
+        let (told, next_told) = (Arc::new(Told(tell)), Arc::new(Told(tell_next)));
+        let mut future = Box::pin(lock.acquire_async(Wait::Forever));
+        let mut next = Box::pin(lock.acquire_async(Wait::Forever));
+        assert!(poll_once(future.as_mut(), &told).is_pending());
+        assert!(poll_once(next.as_mut(), &next_told).is_pending());
+        dies.kill();
+        heard.recv().unwrap();
+        drop(future);
+        next_heard.recv().unwrap();
+        let Poll::Ready(guard) = poll_once(next.as_mut(), &next_told) else { panic!("{style:?}: it was told") };
+        let guard = guard.unwrap();
+        let Previous::Crashed(holder) = guard.previous() else { panic!("{style:?}: the crash was forgotten") };
+        assert_eq!(holder.pid(), Some(pid.into()), "{style:?}");
+    }
+}
+
+#[test]
+fn a_takeover_is_an_event() {
+    for keys in ["", "style=flock"] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut dies = Actor::start();
+        let pid = dies.pid();
+        dies.hold(&target);
+        dies.kill();
+        let mut next = Actor::start();
+        next.must(&format!("open l {} events=1 {keys}", target.display()));
+        let (_, event) = next.must_and_hear("acquire l g never");
+        assert_eq!((&event["event"], &event["pid"]), (&"taken-over".into(), &pid.into()), "{event}");
+        next.must("release g");
+        // The next line is the answer: nobody died.
+        next.must("acquire l g never");
+        next.must("release g");
+    }
+}
+
+#[test]
 fn a_crash_is_told_whatever_call_the_next_one_dies_in() {
     if !needs("strace", has("strace")) {
         return;
