@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test panics where it fails")]
 
 use tenure_tests::strace::Strace;
-use tenure_tests::{Actor, folder, has, needs};
+use tenure_tests::{Actor, folder, has, needs, until};
 
 const ROUNDS: usize = 5;
 
@@ -65,4 +65,47 @@ fn flock_style_makes_eleven_calls() {
         "flock", "flock",
     ];
     check("style=flock", &expected);
+}
+
+/// How many calls a further lock costs an actor that does `deed` in a folder of them, whose holder is dead or alive.
+fn calls_for_one_more(deed: &str, dead: bool) -> usize {
+    let count = |locks: usize| {
+        let dir = folder();
+        let mut holder = Actor::start();
+        for at in 0..locks {
+            holder.must(&format!("open l{at} {}", dir.path().join(format!("{at:02}")).display()));
+            holder.must(&format!("acquire l{at} g{at} never"));
+        }
+        if dead {
+            holder.kill();
+        }
+        // A record that is a moment old may be one of many in a row, and is looked at once more.
+        let began = std::time::Instant::now();
+        until("they are a moment old", || began.elapsed() > std::time::Duration::from_millis(200));
+        let mut looker = Actor::start();
+        // What a process asks once.
+        looker.must(&format!("{deed} {}", folder().path().display()));
+        let strace = Strace::attach(looker.pid(), &["-e", "trace=all"]);
+        looker.must(&format!("{deed} {}", dir.path().display()));
+        let names = strace.calls().into_iter().map(|call| call.name);
+        // The allocator's, and the answer's, are not the locks'.
+        names
+            .filter(|name| counts(name) && !matches!(&**name, "brk" | "mmap" | "munmap" | "mremap" | "madvise"))
+            .count()
+    };
+    (count(30) - count(10)) / 20
+}
+
+#[test]
+fn looking_at_many_locks_makes_few_calls_for_each() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    // Anchor and lock file are looked at; the lock file is opened, read until two readings agree, and closed. Of its
+    // process is asked whether it has ended. A dead one's is looked at twice: before a table of locks, and after it.
+    assert_eq!(calls_for_one_more("list", false), 10);
+    assert_eq!(calls_for_one_more("list", true), 20);
+    // A dead one's is looked at once, and then goes under its kernel lock: 12 calls more.
+    assert_eq!(calls_for_one_more("clean", false), 10);
+    assert_eq!(calls_for_one_more("clean", true), 22);
 }

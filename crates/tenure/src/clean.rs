@@ -155,7 +155,10 @@ pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanRepor
 /// Was what a dead native left removed in the short way?
 fn swept(suspect: &Suspect) -> bool {
     let (id, text) = &suspect.seen;
-    suspect.if_dead.state == State::Stale && sweep::sweep(&suspect.place, *id, text)
+    let acquired_at = suspect.if_dead.holder.as_ref().and_then(|holder| holder.acquired_at);
+    suspect.if_dead.state == State::Stale
+        && inspect::has_settled(acquired_at)
+        && sweep::sweep(&suspect.place, *id, text)
 }
 
 /// Removes what is left at one place.

@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::anchor;
 use crate::engine::{self, Scheme};
@@ -174,7 +174,7 @@ type Seen = (FileId, Vec<u8>);
 
 /// How very many locks stand. A holder is called dead only by a table that is newer than its record. Read anew for each,
 /// it would be read as often as it has lines, so what may be dead is left for the end, and for one more table. A table
-/// that comes in pieces proves no death: then each kernel lock is tried at once.
+/// that comes in pieces proves no death: then the kernel lock is tried at once, but where it has just changed hands.
 pub(crate) struct Survey<'a> {
     options: &'a Options,
     locks: Option<KernelLocks>,
@@ -220,7 +220,7 @@ impl<'a> Survey<'a> {
         };
         let mut view = View::new(&place, self.options, self.locks.as_ref(), &self.known, numbers);
         let suspect = Cell::new(None);
-        view.doubt = if self.notes_all || view.shows_deaths() { Doubt::Note(&suspect) } else { Doubt::Try };
+        view.doubt = Doubt::Note { suspect: &suspect, tries: !self.notes_all && !view.shows_deaths() };
         let found = match examine_once(&view) {
             Ok(Some(found)) => Ok(found),
             Ok(None) => {
@@ -256,10 +256,8 @@ impl<'a> Survey<'a> {
 enum Doubt<'a> {
     /// Find out. The table at hand is newer than `before`, if that is what the record says.
     Resolve { before: Option<&'a Seen> },
-    /// Find out, without another table.
-    Try,
-    /// Take it for dead, and note what was seen.
-    Note(&'a Cell<Option<Seen>>),
+    /// Take it for dead, and note what was seen; or try its kernel lock, where it has been so for a while.
+    Note { suspect: &'a Cell<Option<Seen>>, tries: bool },
     /// Take it for alive: it changes all the time.
     Lives,
 }
@@ -407,13 +405,18 @@ impl<'a> View<'a> {
 
     /// Is the kernel lock held on this file, whose record `seen` says that it should be? `None`: the record is no
     /// longer what it was, or not there.
-    fn is_locked(&self, file: &File, id: FileId, name: &Name, seen: &[u8]) -> Result<Option<bool>> {
+    fn is_locked(&self, file: &File, id: FileId, name: &Name, record: &Record, seen: &[u8]) -> Result<Option<bool>> {
         if !self.holders(id).is_empty() {
             return Ok(Some(true));
         }
         // That table may be older than the record: only a newer one may call a holder dead.
         let newer = match self.doubt {
-            Doubt::Note(suspect) => {
+            Doubt::Note { tries: true, .. }
+                if has_settled(record.native.as_ref().and_then(|native| native.acquired_at)) =>
+            {
+                None
+            }
+            Doubt::Note { suspect, .. } => {
                 suspect.set(Some((id, seen.to_owned())));
                 return Ok(Some(false));
             }
@@ -425,24 +428,32 @@ impl<'a> View<'a> {
                 None
             }
             Doubt::Resolve { .. } | Doubt::Lives if self.numbers.complete => KernelLocks::read(),
-            Doubt::Resolve { .. } | Doubt::Lives | Doubt::Try => None,
+            Doubt::Resolve { .. } | Doubt::Lives => None,
         };
         if newer.as_ref().is_some_and(|locks| !locks.holders(id.inode, self.numbers.device).is_empty()) {
             return Ok(Some(true));
         }
         let failed = |error| self.place.anchor_error("cannot be looked at", error);
-        let shown = newer.is_some_and(|locks| locks.is_whole());
-        let free = shown || file.try_lock(LockKind::Shared).map_err(failed)?;
+        let same = || {
+            let named = self.place.dir.brief_at(name)?.map(|found| found.id);
+            Ok::<_, io::Error>(named == Some(id) && presence::reads(file, seen)?)
+        };
+        let changed = matches!(self.doubt, Doubt::Lives).then_some(true);
+        if let Some(newer) = newer {
+            if !same().map_err(failed)? {
+                return Ok(changed);
+            }
+            if newer.is_whole() {
+                return Ok(Some(false));
+            }
+        }
+        let free = file.try_lock(LockKind::Shared).map_err(failed)?;
         // Compared after that: what was released before is not called dead.
-        let named = self.place.dir.brief_at(name).map(|found| found.map(|found| found.id));
-        let same = named.and_then(|named| Ok(named == Some(id) && presence::reads(file, seen)?));
-        if free && !shown {
+        let same = same();
+        if free {
             file.unlock().map_err(failed)?;
         }
-        Ok(match same.map_err(failed)? {
-            true => Some(!free),
-            false => matches!(self.doubt, Doubt::Lives).then_some(true),
-        })
+        Ok(if same.map_err(failed)? { Some(!free) } else { changed })
     }
 
     /// A lock file is there. `false`: it changed hands while we looked.
@@ -474,7 +485,7 @@ impl<'a> View<'a> {
         inspection.style = style(record);
         let look = self.look_at(record);
         inspection.reasons = seed_reasons(record, self.options.stale_after, true, look);
-        let liveness = match self.is_locked(&found.file, found.id, &self.place.lock, &found.text)? {
+        let liveness = match self.is_locked(&found.file, found.id, &self.place.lock, record, &found.text)? {
             None => return Ok(false),
             Some(true) => self.held(inspection, record, found.id, look),
             Some(false) if released(record) => {
@@ -517,7 +528,7 @@ impl<'a> View<'a> {
         // In lock-file style a record without its lock file is nobody's, unless the kernel lock says otherwise
         // (somebody removed the lock file): not worth disturbing anyone for.
         let locked = match flock {
-            true => self.is_locked(file, id, &self.place.anchor, &text)?,
+            true => self.is_locked(file, id, &self.place.anchor, record, &text)?,
             false => Some(!holders.is_empty()),
         };
         let Some(locked) = locked else { return Ok(false) };
@@ -775,7 +786,17 @@ fn descend(dir: &Dir, name: &Name, path: &Path, above: Stat, depth: Depth, visit
     }
 }
 
+/// On the simulated kernel nobody minds: there it counts what is tried.
+const SETTLED: Duration = if cfg!(tenure_sim) { Duration::ZERO } else { Duration::from_millis(100) };
+
+/// Is a tenure that began then none of many in a row? Whoever tries a kernel lock that passes from hand to hand may be in
+/// the way of the next.
+pub(crate) fn has_settled(acquired_at: Option<SystemTime>) -> bool {
+    let age = acquired_at.and_then(|at| sys::now().duration_since(at).ok());
+    age.is_some_and(|age| age >= SETTLED)
+}
+
 /// How long the anchor has been idle: since its record was written last.
-pub(crate) fn idle_for(modified: std::time::SystemTime) -> Duration {
+pub(crate) fn idle_for(modified: SystemTime) -> Duration {
     sys::now().duration_since(modified).unwrap_or(Duration::ZERO)
 }
