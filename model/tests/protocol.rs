@@ -92,7 +92,7 @@ fn natives_exclude_each_other() {
         (Config { pass: true, ..twice(sketch(2, 0, 1, 1, 0)) }, &[]),
         (Config { cleaners: 1, ..sketch(2, 0, 2, 1, 0) }, &[]),
         (sketch(3, 0, 2, 1, 0), &[]),
-        (users(twice(sketch(2, 0, 2, 1, 1))), &[]),
+        (users(twice(sketch(2, 0, 2, 0, 1))), &[]),
         (users(twice(copies(sketch(2, 0, 1, 0, 0)))), &[]),
         (users(Config { cleaners: 1, ..sketch(2, 0, 1, 1, 0) }), &[]),
         (users(advances(wipes(sketch(2, 0, 1, 0, 0)))), &[]),
