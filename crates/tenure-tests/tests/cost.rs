@@ -105,7 +105,7 @@ fn looking_at_many_locks_makes_few_calls_for_each() {
     // process is asked whether it has ended. A dead one's is looked at twice: before a table of locks, and after it.
     assert_eq!(calls_for_one_more("list", false), 10);
     assert_eq!(calls_for_one_more("list", true), 20);
-    // A dead one's is looked at once, and then goes under its kernel lock: 12 calls more.
+    // A dead one's is looked at once, and then goes under its kernel lock: 15 calls more.
     assert_eq!(calls_for_one_more("clean", false), 10);
-    assert_eq!(calls_for_one_more("clean", true), 22);
+    assert_eq!(calls_for_one_more("clean", true), 25);
 }
