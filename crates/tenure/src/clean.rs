@@ -113,8 +113,8 @@ pub struct CleanReport {
 /// Removes what dead holders left in `dir`, and prunes anchors that nobody has open and that are older than a day, but
 /// for those that still have to tell the next holder of a crash.
 ///
-/// Only what is proven dead goes, each under its own kernel lock and compared with its names: safe beside live traffic. What is no lock (a `Cargo.lock`, a `yarn.lock`) is never touched. A missing folder is an empty
-/// answer.
+/// Only what is proven dead goes, each under its own kernel lock and compared with its names: safe beside live traffic.
+/// What is no lock (a `Cargo.lock`, a `yarn.lock`) is never touched. A missing folder is an empty answer.
 ///
 /// # Errors
 ///
