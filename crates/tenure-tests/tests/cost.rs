@@ -21,6 +21,9 @@ fn calls(style: &str) -> Vec<String> {
     actor.must(&format!("open l {} {style}", dir.path().join("target").display()));
     // The folder, the anchor and the process's identity are made and read once; the allocator has its memory.
     actor.must("try-loop l 10");
+    // The watchdog runs for as long as this is held: its start is none of theirs.
+    actor.must(&format!("open other {}", dir.path().join("other").display()));
+    actor.must("acquire other held never");
     let strace = Strace::attach(actor.pid(), &["-e", "trace=all"]);
     actor.must(&format!("try-loop l {ROUNDS}"));
     strace.calls().into_iter().map(|call| call.name).filter(|name| counts(name)).collect()
