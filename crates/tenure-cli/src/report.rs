@@ -16,10 +16,12 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(anstream::stderr().lock(), "tenure: {line}");
 }
 
-/// Text on standard output. A pipe that closed is no error.
+/// Text on standard output, colours only where it is a terminal. A pipe that closed is no error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     // At once: a stream that takes colours out writes each line, and each part of it, by itself.
+    let plain = (!has_colours()).then(|| anstream::adapter::strip_str(text).to_string());
+    let text = plain.as_deref().unwrap_or(text);
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::new(exit::IO, format!("standard output: {error}")))
@@ -125,11 +127,15 @@ fn style(state: State) -> Style {
     colour.on_default()
 }
 
+/// Does standard output take colours?
+fn has_colours() -> bool {
+    static WANTED: OnceLock<bool> = OnceLock::new();
+    *WANTED.get_or_init(|| anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never)
+}
+
 /// `text`, for standard output: in the colour of `state` where that is a terminal.
 pub(crate) fn coloured(state: State, text: &str) -> String {
-    static WANTED: OnceLock<bool> = OnceLock::new();
-    let choice = || anstream::AutoStream::choice(&io::stdout());
-    if !*WANTED.get_or_init(|| choice() != anstream::ColorChoice::Never) {
+    if !has_colours() {
         return text.to_owned();
     }
     let style = style(state);

@@ -376,22 +376,31 @@ pub(crate) fn write_text(file: &File, rendered: &mut Rendered, visible: bool) ->
     if !visible {
         return file.write_at(&rendered.bytes, 0);
     }
+    write_masked(file, &mut rendered.bytes)
+}
+
+/// Writes one of our own records' text where others see it.
+fn write_masked(file: &File, bytes: &mut [u8]) -> io::Result<()> {
     let key = PID_KEY_OFFSET as usize;
-    let (first, masked) = (rendered.bytes[key], b'_');
+    let (first, masked) = (bytes[key], b'_');
     file.write_at(&[masked], PID_KEY_OFFSET)?;
-    rendered.bytes[key] = masked;
+    bytes[key] = masked;
     // `"_id"` is the pid's key with its first byte changed.
-    let written = file.write_at(&rendered.bytes, 0);
-    rendered.bytes[key] = first;
+    let written = file.write_at(bytes, 0);
+    bytes[key] = first;
     written?;
     file.write_at(&[first], PID_KEY_OFFSET)
 }
 
 /// Puts the last holder's record back: we do not hold after all, and its end is still to be told.
 pub(crate) fn restore(anchor: &Anchor, prior: &Prior, ours: &Record) {
+    let _ = anchor.file.write_at(&restored(prior, ours), 0);
+}
+
+fn restored(prior: &Prior, ours: &Record) -> Vec<u8> {
     let mut bytes = prior.bytes.clone();
     bytes.resize(bytes.len().max(ours.render(0).bytes.len()), b' ');
-    let _ = anchor.file.write_at(&bytes, 0);
+    bytes
 }
 
 /// In a sticky folder a link to another user's anchor would not be ours to remove.

@@ -62,7 +62,7 @@ pub(crate) fn show_hidden(
     let previous = match cleared {
         Ok(taken) => super::previous(prior, state, taken.or(left)),
         Err(error) => {
-            clearing.give_up(super::previous(prior, state, left).is_crashed());
+            clearing.give_up(super::previous(prior, state, left).is_crashed(), visible);
             return Err(error);
         }
     };
@@ -129,11 +129,16 @@ impl Clearing<'_> {
     }
 
     /// We do not hold. The last holder's record comes back, unless ours may show itself, must lead to the swap, or alone
-    /// tells of a crash: then it says that nobody holds.
-    fn give_up(&self, crashed: bool) {
+    /// tells of a crash: then it says that nobody holds. It comes back as well where it was `visible`, and is still: as the
+    /// dead native's lock file that it was.
+    fn give_up(&self, crashed: bool, visible: bool) {
         let Clearing { place, anchor, prior, record, .. } = *self;
         let half_taken = self.parked || !matches!(place.dir.stat_at(&place.swap), Ok(None));
         let at_path = place.lock_file_id();
+        if visible && !half_taken && matches!(at_path, Ok(found) if found == Some(anchor.id)) {
+            let _ = super::write_masked(&anchor.file, &mut super::restored(prior, record));
+            return;
+        }
         let shown = !matches!(at_path, Ok(found) if found != Some(anchor.id));
         let found_again = self.dead.is_some() && matches!(at_path, Ok(found) if found == self.dead);
         let told = found_again || prior.state().is_some_and(super::tells_of_end);
