@@ -187,10 +187,9 @@ fn in_flock_style_a_dead_natives_lock_file_may_be_impossible_to_remove() {
             Some(kind) => {
                 let answer = actor.must_fail("acquire l g never", kind);
                 let said = text(&answer);
-                assert!(
-                    said.contains("of a dead holder cannot be removed") && said.contains("t.lock"),
-                    "{case:?}: {said}"
-                );
+                // A copy is taken over before it goes.
+                let what = if copy { "cannot be taken over" } else { "of a dead holder cannot be removed" };
+                assert!(said.contains(what) && said.contains("t.lock"), "{case:?}: {said}");
                 drop(strace);
                 assert!(lock_file(&target).exists(), "{case:?}");
                 // It keeps no lock, and the crash is told to the next one.
@@ -199,7 +198,11 @@ fn in_flock_style_a_dead_natives_lock_file_may_be_impossible_to_remove() {
                 next.must("acquire l g never")
             }
         };
-        assert_eq!(crashed["crashed"]["pid"], dead, "{case:?}");
+        // Where a takeover was cut off, what told who it was has left its place.
+        match copy && kind.is_some() {
+            true => assert!(!crashed["crashed"].is_null(), "{case:?}"),
+            false => assert_eq!(crashed["crashed"]["pid"], dead, "{case:?}"),
+        }
     }
 }
 
