@@ -168,6 +168,8 @@ fn cpu_time(pid: u32) -> Duration {
 
 #[test]
 fn a_hundred_idle_waiters_cost_no_processor() {
+    // Each wakes up once a second, which takes a debug build on a busy machine up to 0.1 ms.
+    const BOUND: f64 = 0.02;
     let dir = folder();
     let target = dir.path().join("t");
     let mut holder = Actor::start();
@@ -184,12 +186,12 @@ fn a_hundred_idle_waiters_cost_no_processor() {
         let (before, start) = (used(), Instant::now());
         std::thread::sleep(Duration::from_millis(2000));
         least = least.min((used() - before).as_secs_f64() / start.elapsed().as_secs_f64());
-        if least < 0.01 {
+        if least < BOUND {
             break;
         }
     }
     eprintln!("100 waiters use {:.3} % of a core", least * 100.0);
-    assert!(least < 0.01, "{:.2} % of a core", least * 100.0);
+    assert!(least < BOUND, "{:.2} % of a core", least * 100.0);
     assert_eq!(inspect(&target).unwrap().waiters, Some(100));
 }
 
