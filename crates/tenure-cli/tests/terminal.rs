@@ -165,6 +165,7 @@ fn a_wait_in_the_background_leaves_the_cursor_alone() {
     terminal.press("bg\n");
     // It is not redrawn there, but said.
     terminal.see("tenure: waiting for a: held ");
+    terminal.see("\r\n");
     terminal.press("half a wo''rd");
     terminal.see("half a wo''rd");
     holder.finish();
