@@ -62,7 +62,7 @@ fn is_ours(signal: i32) -> bool {
 #[derive(Debug)]
 pub(crate) struct Seat {
     /// Of the thread, while it sits there.
-    thread: Mutex<Option<libc::pthread_t>>,
+    thread: Mutex<Option<libc::pid_t>>,
     recalled: AtomicBool,
 }
 
@@ -74,8 +74,9 @@ impl Seat {
         self.recalled.store(true, Ordering::SeqCst);
         // The program may have set its own handler for it meanwhile: then another one is ours.
         if let Ok(signal) = install_recall() {
-            // SAFETY: the thread lives: it has to pass by this mutex to leave its seat, and before that it cannot end.
-            unsafe { libc::pthread_kill(id, signal) };
+            // SAFETY: numbers only. The thread lives: it has to pass by this mutex to leave its seat, and before that it
+            // cannot end, so the number is its own.
+            unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), id, signal) };
         }
         true
     }
@@ -100,8 +101,8 @@ impl Seated {
     pub(crate) fn sit() -> Option<Seated> {
         let signal = install_recall().ok()?;
         let blocked = mask(libc::SIG_UNBLOCK, signal)?.then_some(signal);
-        // SAFETY: no precondition.
-        let thread = Mutex::new(Some(unsafe { libc::pthread_self() }));
+        // SAFETY: no precondition. The number of a thread fits.
+        let thread = Mutex::new(Some(unsafe { libc::syscall(libc::SYS_gettid) } as libc::pid_t));
         let seat = Arc::new(Seat { thread, recalled: AtomicBool::new(false) });
         Some(Seated { seat, blocked, _here: PhantomData })
     }
