@@ -15,16 +15,22 @@ fn recalled(target: &Path, keys: &str) -> (Actor, i32) {
     (actor, signal.try_into().unwrap())
 }
 
+/// A lock that one actor holds, and another that waits by itself, with the signal that calls it back.
+fn held(keys: &str) -> (tempfile::TempDir, Actor, Actor, i32) {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut holder = opened(&target, keys);
+    holder.must("acquire l g never");
+    let (waiter, signal) = recalled(&target, keys);
+    (dir, holder, waiter, signal)
+}
+
 const STYLES: [&str; 3] = ["", "style=flock", "record=0"];
 
 #[test]
 fn who_asks_waits_itself_and_is_granted() {
     for style in STYLES {
-        let dir = folder();
-        let target = dir.path().join("t");
-        let mut holder = opened(&target, style);
-        holder.must("acquire l g never");
-        let (mut waiter, _) = recalled(&target, style);
+        let (_dir, mut holder, mut waiter, _) = held(style);
         waiter.must("begin l g forever");
         until_kernel_waits(&waiter);
         // It, the one that waits, and the watchdog: none that waits for another.
@@ -54,11 +60,7 @@ fn in_the_queue(actor: &Actor) -> usize {
 #[test]
 fn a_deadline_calls_back_and_leaves_nothing() {
     for style in STYLES {
-        let dir = folder();
-        let target = dir.path().join("t");
-        let mut holder = opened(&target, style);
-        holder.must("acquire l g never");
-        let (mut waiter, signal) = recalled(&target, style);
+        let (_dir, mut holder, mut waiter, signal) = held(style);
         for blocked in [false, true] {
             if blocked {
                 waiter.must(&format!("block {signal}"));
@@ -80,11 +82,8 @@ fn a_deadline_calls_back_and_leaves_nothing() {
 
 #[test]
 fn the_others_of_the_process_wait_on() {
-    let dir = folder();
+    let (dir, mut holder, mut waiter, _) = held("");
     let target = dir.path().join("t");
-    let mut holder = opened(&target, "");
-    holder.must("acquire l g never");
-    let (mut waiter, _) = recalled(&target, "");
     waiter.must("begin l first 300");
     until_kernel_waits(&waiter);
     for name in ["second", "third"] {
@@ -107,11 +106,8 @@ fn the_others_of_the_process_wait_on() {
 #[test]
 fn who_waits_itself_goes_on_after_a_break() {
     for style in ["", "style=flock"] {
-        let dir = folder();
+        let (dir, mut holder, mut waiter, _) = held(style);
         let target = dir.path().join("t");
-        let mut holder = opened(&target, style);
-        holder.must("acquire l g never");
-        let (mut waiter, _) = recalled(&target, style);
         waiter.must("begin l g forever");
         until_kernel_waits(&waiter);
         tenure::break_lock(&target, true).unwrap();
@@ -154,11 +150,7 @@ fn a_foreign_holder_is_waited_for_to_its_end_or_to_the_deadline() {
 
 #[test]
 fn a_handler_that_came_in_its_place_is_never_called() {
-    let dir = folder();
-    let target = dir.path().join("t");
-    let mut holder = opened(&target, "");
-    holder.must("acquire l g never");
-    let (mut waiter, number) = recalled(&target, "");
+    let (_dir, mut holder, mut waiter, number) = held("");
     waiter.must("begin l late 300");
     until_kernel_waits(&waiter);
     // They would end the program with code 9: one that comes during a wait, and one that comes before.

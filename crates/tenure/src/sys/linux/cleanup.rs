@@ -139,11 +139,17 @@ pub(super) fn present(signal: i32) -> io::Result<libc::sigaction> {
 }
 
 fn set_ours(signal: i32) -> io::Result<()> {
+    // `on_signal` does only what a handler may: atomics and the calls that signal-safety(7) lists.
+    set_handler(signal, ours(), libc::SA_RESTART)
+}
+
+/// Sets a handler, which runs on the alternate stack where there is one. It must be async-signal-safe.
+pub(super) fn set_handler(signal: i32, handler: libc::sighandler_t, flags: libc::c_int) -> io::Result<()> {
     // SAFETY: all zeroes is a valid sigaction: an empty mask and no flags.
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-    action.sa_sigaction = ours();
-    action.sa_flags = libc::SA_ONSTACK | libc::SA_RESTART;
-    // SAFETY: `on_signal` does only what a handler may: atomics and the calls that signal-safety(7) lists.
+    action.sa_sigaction = handler;
+    action.sa_flags = libc::SA_ONSTACK | flags;
+    // SAFETY: `action` is on this stack, and its handler does only what a handler may.
     if unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) } != 0 {
         return Err(io::Error::last_os_error());
     }

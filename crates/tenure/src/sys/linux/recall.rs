@@ -6,7 +6,6 @@
 use std::io;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
-use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,15 +26,8 @@ pub(crate) fn install_recall() -> io::Result<i32> {
         if cleanup::present(signal)?.sa_sigaction != libc::SIG_DFL {
             continue;
         }
-        // SAFETY: all zeroes is a valid sigaction: an empty mask and no flags.
-        let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-        action.sa_sigaction = handler();
-        // Not SA_RESTART: that would go on with the wait.
-        action.sa_flags = libc::SA_ONSTACK;
-        // SAFETY: the handler does nothing.
-        if unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        // Without SA_RESTART, which would go on with the wait. The handler does nothing.
+        cleanup::set_handler(signal, handler(), 0)?;
         SIGNAL.store(signal, Ordering::Release);
         return Ok(signal);
     }
