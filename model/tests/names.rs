@@ -12,6 +12,8 @@ fn source(file: &str) -> &'static str {
         "anchor" => include_str!("../../crates/tenure/src/anchor.rs"),
         "clean" => include_str!("../../crates/tenure/src/clean.rs"),
         "guard" => include_str!("../../crates/tenure/src/guard.rs"),
+        "copy" => include_str!("../../crates/tenure/src/presence/copy.rs"),
+        "found" => include_str!("../../crates/tenure/src/presence/found.rs"),
         "hidden" => include_str!("../../crates/tenure/src/presence/hidden.rs"),
         "presence" => include_str!("../../crates/tenure/src/presence.rs"),
         "queue" => concat!(
@@ -20,6 +22,8 @@ fn source(file: &str) -> &'static str {
             include_str!("../../crates/tenure/src/queue/open.rs"),
             include_str!("../../crates/tenure/src/queue/release.rs"),
         ),
+        "takeover" => include_str!("../../crates/tenure/src/presence/takeover.rs"),
+        "text" => include_str!("../../crates/tenure/src/presence/text.rs"),
         "tenure" => include_str!("../../crates/tenure/src/tenure.rs"),
         other => panic!("no step is in {other}.rs"),
     }

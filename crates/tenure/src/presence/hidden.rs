@@ -7,7 +7,9 @@
 
 use std::io;
 
-use super::{Judged, Presence, Shown};
+use super::found::{Judged, judge_native};
+use super::text::{restored, write_masked};
+use super::{Presence, Shown};
 use crate::anchor::{Anchor, Prior};
 use crate::error::{Error, Kind, Result};
 use crate::guard::Previous;
@@ -136,7 +138,7 @@ impl Clearing<'_> {
         let half_taken = self.parked || !matches!(place.dir.stat_at(&place.swap), Ok(None));
         let at_path = place.lock_file_id();
         if visible && !half_taken && matches!(at_path, Ok(found) if found == Some(anchor.id)) {
-            let _ = super::write_masked(&anchor.file, &mut super::restored(prior, record));
+            let _ = write_masked(&anchor.file, &mut restored(prior, record));
             return;
         }
         let shown = !matches!(at_path, Ok(found) if found != Some(anchor.id));
@@ -176,5 +178,5 @@ fn dead_native(place: &Place) -> Result<Option<Judged>> {
     if !matches!(&found.content, Content::Record(record) if record.native.is_some()) {
         return Ok(None);
     }
-    Ok(Some(super::judge_native(place, found)?).filter(|judged| judged.takeable))
+    Ok(Some(judge_native(place, found)?).filter(|judged| judged.takeable))
 }

@@ -1,0 +1,197 @@
+//! What stands at the lock file's place, and whether its holder lives.
+
+use std::io;
+use std::time::Duration;
+
+use super::Blocker;
+use super::text::read_text;
+use crate::error::Result;
+use crate::holder::{Holder, HolderKind};
+use crate::judge::{self, Facts, ForeignFacts, OpenForWriting, Reason};
+use crate::options::{Options, StalePolicy};
+use crate::place::Place;
+use crate::process::{self, Liveness, Look};
+use crate::record::{self, Content, Record, RecordState};
+use crate::sys::{self, Access, File, FileId, FileKind, Lease, LockKind};
+
+/// What stands at the lock file's place, open and read.
+pub(crate) struct Found {
+    pub(crate) file: File,
+    pub(crate) id: FileId,
+    /// As it was read, and what it says.
+    pub(crate) text: Vec<u8>,
+    pub(crate) content: Content,
+}
+
+/// `None`: it is gone.
+pub(crate) fn look(place: &Place) -> Result<Option<Found>> {
+    let Some(stat) = place.dir.brief_at(&place.lock).map_err(|error| place.lock_error("cannot be read", error))? else {
+        return Ok(None);
+    };
+    if stat.kind != FileKind::Regular {
+        return Err(place.in_the_way(stat.kind.words()));
+    }
+    let file = match place.dir.open_at(&place.lock, Access::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(place.lock_error("cannot be opened", error)),
+    };
+    found(place, file).map(Some)
+}
+
+pub(super) fn found(place: &Place, file: File) -> Result<Found> {
+    let unreadable = |error| place.lock_error("cannot be read", error);
+    let stat = file.brief().map_err(unreadable)?;
+    if stat.kind != FileKind::Regular {
+        return Err(place.in_the_way(stat.kind.words()));
+    }
+    let text = read_text(&file, stat.size).map_err(unreadable)?;
+    Ok(Found { id: stat.id, content: record::read(&text), text, file })
+}
+
+/// A found lock file with its verdict.
+pub(crate) struct Judged {
+    pub(crate) blocker: Blocker,
+    pub(crate) reasons: Vec<Reason>,
+    /// Proven dead, or the caller's policy robs it: it may be exchanged away.
+    pub(crate) takeable: bool,
+    /// A native record that says released: nobody crashed.
+    pub(super) released: bool,
+    pub(super) native: bool,
+}
+
+/// Is who was judged still in the way? To be asked once its events are waited for: what came before that has none.
+pub(crate) fn still_blocks(place: &Place, blocker: &Blocker, options: &Options) -> Result<bool> {
+    match look(place)? {
+        Some(found) if found.id == blocker.id => Ok(!judge_found(place, found, options)?.takeable),
+        _ => Ok(false),
+    }
+}
+
+pub(super) fn judge_found(place: &Place, found: Found, options: &Options) -> Result<Judged> {
+    let native = match &found.content {
+        Content::NotALock(what) => return Err(place.in_the_way(what)),
+        Content::Record(record) => record.native.is_some(),
+        Content::Blank | Content::Torn => false,
+    };
+    if native { judge_native(place, found) } else { Ok(judge_foreign(place, found, options, Look::Ask)) }
+}
+
+/// A native's record on another inode than our anchor's: the anchor was removed under its holder, or it is a copy.
+pub(super) fn judge_native(place: &Place, found: Found) -> Result<Judged> {
+    let Content::Record(record) = &found.content else { unreachable!("only a record is native") };
+    let native = record.native.as_ref();
+    let released = native.is_some_and(|native| native.state == RecordState::Released);
+    let liveness = if !released && place.file_system.shared && is_other_boot(record) {
+        Liveness::unknown(unreachable_machine(place))
+    } else if found.file.try_lock(LockKind::Exclusive).map_err(|error| place.lock_error("cannot be locked", error))? {
+        Liveness::dead("its kernel lock is free")
+    } else {
+        Liveness::alive("it has the kernel lock")
+    };
+    Ok(Judged {
+        reasons: Vec::new(),
+        takeable: liveness.is_dead(),
+        released,
+        native: true,
+        blocker: Blocker {
+            holder: holder_of(Some(record), liveness),
+            id: found.id,
+            file: Some(found.file),
+            again_after: None,
+        },
+    })
+}
+
+/// `look`: what was found of its record's pid, after the record was read.
+pub(crate) fn judge_foreign(place: &Place, found: Found, options: &Options, look: Look) -> Judged {
+    let record = match &found.content {
+        Content::Record(record) => record.clone(),
+        _ => Record::default(),
+    };
+    let reasons = seed_reasons(&record, options.stale_after, false, look);
+    let writer = match found.file.read_lease() {
+        Lease::Granted => OpenForWriting::No,
+        Lease::Refused => OpenForWriting::Yes,
+        Lease::Unavailable => OpenForWriting::CannotTell,
+    };
+    let modified = found.file.stat().ok().map(|stat| stat.modified);
+    let mtime_age = modified.and_then(|modified| sys::now().duration_since(modified).ok()).unwrap_or(Duration::ZERO);
+    let verdict = judge::judge_foreign(&ForeignFacts {
+        content: &found.content,
+        reasons: &reasons,
+        writer,
+        mtime_age,
+        malformed_grace: options.malformed_grace,
+        shared_fs: place.file_system.shared,
+    });
+    let holder = holder_of(Some(&record), verdict.liveness.clone());
+    let robbed = match options.stale_policy {
+        StalePolicy::Proof => false,
+        StalePolicy::Age(limit) => {
+            reasons.contains(&Reason::HoldExceeded) || holder.age().is_some_and(|age| age > limit)
+        }
+    };
+    Judged {
+        takeable: verdict.liveness.is_dead() || robbed,
+        reasons,
+        released: false,
+        native: false,
+        blocker: Blocker { holder, file: Some(found.file), id: found.id, again_after: verdict.again_after },
+    }
+}
+
+/// The seed's reasons, with this process's own facts, and what a look at the record's pid has found.
+pub(crate) fn seed_reasons(record: &Record, stale_after: Duration, held_here: bool, look: Look) -> Vec<Reason> {
+    let own_pid = i64::from(sys::pid());
+    judge::reasons(
+        record,
+        &Facts {
+            now: sys::now(),
+            stale_after,
+            own_pid,
+            // Compared with nobody else's.
+            own_start_time: record.pid.filter(|pid| *pid == own_pid).and_then(process::start_time),
+            held_here,
+            alive: &|pid| match look {
+                Look::Lives(_) => true,
+                Look::Gone => false,
+                Look::Ask => process::is_alive(pid),
+            },
+            start_time: &|pid| match look {
+                Look::Lives(seen) => seen.start_time,
+                Look::Gone | Look::Ask => process::comparable_start_time(pid),
+            },
+        },
+    )
+}
+
+pub(crate) fn is_other_boot(record: &Record) -> bool {
+    let recorded = record.native.as_ref().and_then(|native| native.boot_id.as_deref());
+    recorded.is_some_and(|recorded| sys::boot_id().is_some_and(|own| own != recorded))
+}
+
+pub(crate) fn unreachable_machine(place: &Place) -> String {
+    format!("it is of another machine or another boot, and {} may be mounted by several", place.file_system.name)
+}
+
+pub(super) fn owned(text: &Option<record::Text>) -> Option<String> {
+    text.as_deref().map(str::to_owned)
+}
+
+/// A holder, from its record.
+pub(crate) fn holder_of(record: Option<&Record>, liveness: Liveness) -> Holder {
+    let native = record.and_then(|record| record.native.as_ref());
+    Holder {
+        kind: if native.is_some() { HolderKind::Native } else { HolderKind::Foreign },
+        identity: record.and_then(Record::identity),
+        liveness,
+        label: native.and_then(|native| owned(&native.label)),
+        command: native.and_then(|native| owned(&native.command)),
+        host: native.and_then(|native| owned(&native.host)),
+        created_at: record.and_then(|record| record.created_at),
+        acquired_at: native.and_then(|native| native.acquired_at),
+        fence: native.and_then(|native| native.fence),
+        max_hold: record.and_then(|record| record.max_hold),
+    }
+}

@@ -1,0 +1,49 @@
+//! How the tenure before this one ended.
+
+use super::found::{holder_of, is_other_boot};
+use crate::anchor::{Prior, PriorState};
+use crate::guard::Previous;
+use crate::holder::Holder;
+use crate::process::Liveness;
+use crate::record::{Record, RecordState, RecordStyle};
+
+/// The lock file is our own anchor's inode, and this machine's kernel lock on it is ours.
+pub(crate) fn own_inode(prior: &Prior, state: Option<PriorState>) -> Previous {
+    if state.is_some_and(|state| state.state == RecordState::Released) {
+        return Previous::Clean;
+    }
+    let left = prior.record();
+    let other_boot = left.as_ref().is_some_and(is_other_boot);
+    let why = if other_boot { "the machine was restarted" } else { "its kernel lock is free" };
+    let holder = holder_of(left.as_ref(), Liveness::dead(why));
+    Previous::Crashed(Box::new(holder))
+}
+
+/// How the tenure before this one ended.
+pub(crate) fn previous(prior: &Prior, state: Option<PriorState>, crashed: Option<Holder>) -> Previous {
+    if let Some(holder) = crashed {
+        return Previous::Crashed(Box::new(holder));
+    }
+    let Some(why) = state.and_then(|state| crash_in(state.style, state.state)) else { return Previous::Clean };
+    Previous::Crashed(Box::new(holder_of(prior.record().as_ref(), Liveness::dead(why))))
+}
+
+/// The crash that a record tells of by itself, when nobody has its kernel lock: in lock-file style the lock file's
+/// absence says that it was released; in flock style only the record does.
+pub(super) fn crash_in(style: RecordStyle, state: RecordState) -> Option<&'static str> {
+    match (style, state) {
+        (_, RecordState::Aborted) => Some("a signal ended it"),
+        (RecordStyle::Flock, RecordState::Held) => Some("its kernel lock is free"),
+        _ => None,
+    }
+}
+
+/// Does the state of an anchor whose kernel lock is free tell by itself of a holder that died?
+pub(crate) fn tells_of_end(state: PriorState) -> bool {
+    crash_in(state.style, state.state).is_some()
+}
+
+/// Does the record of an anchor that nobody has tell of a crash?
+pub(crate) fn tells_of_crash(record: &Record) -> bool {
+    record.native.as_ref().is_some_and(|native| crash_in(native.style, native.state).is_some())
+}

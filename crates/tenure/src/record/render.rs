@@ -1,0 +1,204 @@
+//! Writes a record, each value at the same place with the same width.
+
+use std::io::Write as _;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+
+use super::scanner::plain;
+use super::{
+    ACQUIRED_AT, BLOCK, BOOT_ID, CLOSE, CLOSE_NATIVE, COMMAND, CREATED_AT, ENGINE_STYLE, FENCE, FENCE_WIDTH,
+    FLOCK_STYLE, HOST, LABEL, LOCK_FILE_STYLE, MASKED_KEY, MAX_BYTES, MAX_HOLD, MAX_SAFE, MAX_TEXT, NATIVE, OPEN,
+    PID_END, PID_KEY, PID_NAMESPACE, PID_WIDTH, PIDFD_INODE, Record, RecordStyle, Rendered, SEED_START_TIME,
+    START_TIME, STATE, STYLE, WIDE, state_text,
+};
+
+impl Record {
+    /// The JSON, padded with spaces to at least `at_least` bytes, so that a shorter record leaves no tail of a longer.
+    ///
+    /// `at_least` counts up to [`MAX_BYTES`]; text longer than that is no record anyway. A record that has neither a
+    /// pid nor any other of the seed's fields would not be read as one: give it a `created_at`.
+    pub(crate) fn render(&self, at_least: u64) -> Rendered {
+        let at_least = usize::try_from(at_least).unwrap_or(MAX_BYTES).min(MAX_BYTES);
+        let mut out = Writer { bytes: Vec::with_capacity(at_least.max(2 * BLOCK)), comma: 0 };
+        let pid = self.pid.and_then(|pid| u64::try_from(pid).ok()).filter(|pid| (1..=MAX_SAFE).contains(pid));
+        out.push(OPEN);
+        out.push(if pid.is_some() { PID_KEY } else { MASKED_KEY });
+        out.number(PID_END, Some(pid.unwrap_or(0)), PID_WIDTH);
+        let created_offset = out.place_of(CREATED_AT, self.created_at.is_some());
+        out.time(CREATED_AT, self.created_at);
+        out.number(SEED_START_TIME, self.start_time, WIDE);
+        out.number(MAX_HOLD, self.max_hold.and_then(whole_millis), 0);
+        let (mut state_offset, mut fence_offset, mut acquired_offset) = (u64::MAX, u64::MAX, u64::MAX);
+        if let Some(native) = &self.native {
+            out.push(NATIVE);
+            fence_offset = out.place_of(FENCE, native.fence.is_some());
+            out.number(FENCE, native.fence, FENCE_WIDTH);
+            out.push(STATE);
+            state_offset = out.bytes.len() as u64;
+            out.bytes.extend_from_slice(state_text(native.state));
+            out.push("\n");
+            out.push(STYLE);
+            out.push(match native.style {
+                RecordStyle::LockFile => LOCK_FILE_STYLE,
+                RecordStyle::Flock => FLOCK_STYLE,
+                RecordStyle::Engine => ENGINE_STYLE,
+            });
+            out.end_entry(0);
+            acquired_offset = out.place_of(ACQUIRED_AT, native.acquired_at.is_some());
+            out.time(ACQUIRED_AT, native.acquired_at);
+            out.text(BOOT_ID, native.boot_id.as_deref());
+            out.number(PID_NAMESPACE, native.pid_namespace, 0);
+            out.number(PIDFD_INODE, native.pidfd_inode, WIDE);
+            out.number(START_TIME, native.start_time, WIDE);
+            out.text(HOST, native.host.as_deref());
+            out.text(COMMAND, native.command.as_deref());
+            out.text(LABEL, native.label.as_deref());
+            out.drop_comma();
+            out.push(CLOSE_NATIVE);
+        } else {
+            out.drop_comma();
+        }
+        out.push(CLOSE);
+        let mut bytes = out.bytes;
+        let length = bytes.len().next_multiple_of(BLOCK).max(at_least);
+        bytes.resize(length, b' ');
+        Rendered { bytes, state_offset, fence_offset, created_offset, acquired_offset }
+    }
+}
+
+/// Milliseconds, rounded up: a limit below one must not become none.
+pub(super) fn whole_millis(hold: Duration) -> Option<u64> {
+    let millis = hold.as_nanos().div_ceil(1_000_000).min(u128::from(MAX_SAFE));
+    u64::try_from(millis).ok().filter(|millis| *millis > 0)
+}
+
+/// The longest part of a text that is kept, cut between characters.
+pub(super) fn cut(text: &str) -> &str {
+    let mut end = text.len().min(MAX_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// Writes the lines of a record; what is absent gets none.
+pub(super) struct Writer {
+    bytes: Vec<u8>,
+    /// Where the last entry's comma stands.
+    comma: usize,
+}
+
+impl Writer {
+    fn push(&mut self, text: &str) {
+        self.bytes.extend_from_slice(text.as_bytes());
+    }
+
+    /// Where the value of the next entry will stand.
+    fn place_of(&self, head: &str, present: bool) -> u64 {
+        if present { (self.bytes.len() + head.len()) as u64 } else { u64::MAX }
+    }
+
+    /// The comma comes before the padding, so that a value of another width needs no other line.
+    fn end_entry(&mut self, padding: usize) {
+        self.comma = self.bytes.len();
+        self.bytes.push(b',');
+        self.bytes.resize(self.bytes.len() + padding, b' ');
+        self.bytes.push(b'\n');
+    }
+
+    fn number(&mut self, head: &str, value: Option<u64>, width: usize) {
+        // JSON's other readers would round what is larger: another process's identity, then.
+        let Some(mut value) = value.filter(|value| *value <= MAX_SAFE) else { return };
+        self.push(head);
+        let mut digits = [0; 20];
+        let mut first = digits.len();
+        loop {
+            first -= 1;
+            digits[first] = b'0' + (value % 10) as u8;
+            value /= 10;
+            if value == 0 {
+                break;
+            }
+        }
+        self.bytes.extend_from_slice(&digits[first..]);
+        self.end_entry(width.saturating_sub(digits.len() - first));
+    }
+
+    fn time(&mut self, head: &str, time: Option<SystemTime>) {
+        let Some(time) = time else { return };
+        self.push(head);
+        match iso_date(time) {
+            Some(text) => self.bytes.extend_from_slice(&text),
+            // Writing to a vector cannot fail.
+            None => drop(write!(self.bytes, "\"{:.3}\"", timestamp(time))),
+        }
+        self.end_entry(0);
+    }
+
+    fn text(&mut self, head: &str, text: Option<&str>) {
+        let Some(text) = text.map(cut) else { return };
+        self.push(head);
+        if plain(text.as_bytes()) == text.len() {
+            self.push("\"");
+            self.push(text);
+            self.push("\"");
+        } else {
+            // Writing to a vector cannot fail.
+            let _ = serde_json::to_writer(&mut self.bytes, text);
+        }
+        self.end_entry(0);
+    }
+
+    /// JSON allows no comma behind the last entry. A space in its place keeps every width.
+    fn drop_comma(&mut self) {
+        self.bytes[self.comma] = b' ';
+    }
+}
+
+/// `"2026-03-02T10:00:00.000Z"`, by integer arithmetic: a record is written at every acquire, and a general formatter takes
+/// a thousand instructions for its two dates. `None` before 1970 and after 9999.
+pub(crate) fn iso_date(time: SystemTime) -> Option<[u8; 26]> {
+    /// The days of 400 years.
+    const ERA: u64 = 146_097;
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    // Years that begin in March end with the leap day: H. Hinnant, "chrono-compatible low-level date algorithms".
+    let days = days + 719_468;
+    let of_era = days % ERA;
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = days / ERA * 400 + year_of_era + u64::from(month <= 2);
+    if year > 9999 {
+        return None;
+    }
+    let mut text = *b"\"0000-00-00T00:00:00.000Z\"";
+    let mut put = |mut at: usize, mut number: u64| {
+        while number > 0 {
+            text[at] = b'0' + (number % 10) as u8;
+            number /= 10;
+            at -= 1;
+        }
+    };
+    put(4, year);
+    put(7, month);
+    put(10, day);
+    put(13, second / 3600);
+    put(16, second / 60 % 60);
+    put(19, second % 60);
+    put(23, u64::from(since.subsec_millis()));
+    Some(text)
+}
+
+/// Clamped to the years 0 to 9999, whose texts are all of one width.
+pub(super) fn timestamp(time: SystemTime) -> Timestamp {
+    const FIRST: Timestamp = Timestamp::constant(-62_167_219_200, 0);
+    match Timestamp::try_from(time) {
+        Ok(timestamp) => timestamp.max(FIRST),
+        Err(_) if time > SystemTime::UNIX_EPOCH => Timestamp::MAX,
+        Err(_) => FIRST,
+    }
+}
