@@ -20,7 +20,8 @@ pub(crate) fn say(line: &str) {
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     // At once: a stream that takes colours out writes each line, and each part of it, by itself.
-    let plain = (!has_colours()).then(|| anstream::adapter::strip_str(text).to_string());
+    let coloured = !has_colours() && text.contains('\x1b');
+    let plain = coloured.then(|| anstream::adapter::strip_str(text).to_string());
     let text = plain.as_deref().unwrap_or(text);
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -90,10 +90,9 @@ impl Table {
         let mut text = String::new();
         let rows = self.rows.iter().map(|(state, row)| (Some(*state), row));
         for (state, row) in [(None, &headings)].into_iter().chain(rows) {
-            let mut line = String::new();
             for &column in &shown {
                 if column != shown[0] {
-                    line += &" ".repeat(GAP);
+                    pad(&mut text, GAP);
                 }
                 let columns = widths[column];
                 let cell: Cow<'_, str> = match column {
@@ -101,14 +100,20 @@ impl Table {
                     TARGET => cut_start(&row[column], columns).into(),
                     _ => cut_end(&row[column], columns).into(),
                 };
-                let room = " ".repeat(columns.saturating_sub(width(&cell)));
+                let room = columns.saturating_sub(width(&cell));
                 let cell = match state {
                     Some(state) if column == STATE => report::coloured(state, &cell).into(),
                     _ => cell,
                 };
-                if column == NUMBER { line.extend([&*room, &*cell]) } else { line.extend([&*cell, &*room]) }
+                if column == NUMBER {
+                    pad(&mut text, room);
+                }
+                text += &cell;
+                if column != NUMBER {
+                    pad(&mut text, room);
+                }
             }
-            text += line.trim_end();
+            text.truncate(text.trim_end_matches(' ').len());
             text.push('\n');
         }
         text
@@ -151,6 +156,10 @@ impl Table {
             }
         }
     }
+}
+
+fn pad(text: &mut String, columns: usize) {
+    text.extend(std::iter::repeat_n(' ', columns));
 }
 
 #[cfg(test)]

@@ -45,6 +45,34 @@ fn links_are_not_followed_and_names_are_sorted() {
 }
 
 #[test]
+fn very_many_are_looked_at_and_cleaned_by_several_threads_in_order() {
+    let dir = folder();
+    let live = format!(r#"{{"pid": {}, "createdAt": "2026-03-02T10:00:00.000Z"}}"#, std::process::id());
+    let (mut all, mut alive) = (Vec::new(), Vec::new());
+    for at in 0..1500 {
+        let target = format!("{at:04}");
+        fs::write(dir.path().join(format!("{target}.lock")), if at % 3 == 0 { &live } else { DEAD }).unwrap();
+        if at % 3 == 0 {
+            alive.push(target.clone());
+        }
+        all.push(target);
+    }
+    assert_eq!(ls(dir.path(), &[]), all);
+    let cleaned = Command::new(tenure_program()).args(["clean", "--json"]).current_dir(dir.path()).output().unwrap();
+    let cleaned: serde_json::Value = serde_json::from_slice(&cleaned.stdout).unwrap();
+    let removed = cleaned["locks"].as_array().unwrap().iter().map(|lock| {
+        let target = lock["target"].as_str().unwrap().to_owned();
+        (target, lock["removed"].as_bool().unwrap())
+    });
+    let expected = all.iter().map(|target| (target.clone(), !alive.contains(target)));
+    assert_eq!(removed.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    assert_eq!(ls(dir.path(), &[]), alive);
+    for target in &all {
+        assert_eq!(dir.path().join(format!("{target}.lock")).exists(), alive.contains(target), "{target}");
+    }
+}
+
+#[test]
 fn another_file_system_is_entered_only_when_told() {
     if !(needs("root, for a mount", is_root()) && needs("unshare", has("unshare"))) {
         return;

@@ -10,7 +10,7 @@ use crate::engine;
 use crate::error::{Error, Kind, Result};
 use crate::escape::word;
 use crate::holder::HolderKind;
-use crate::inspect::{self, Inspection, State, Survey, Surveyed, Suspect, Visited};
+use crate::inspect::{self, Inspection, Looked, State, Survey, Surveyed, Suspect};
 use crate::options::{Options, StalePolicy, Style, Wait};
 use crate::place::Place;
 use crate::presence;
@@ -114,7 +114,8 @@ pub struct CleanReport {
 /// for those that still have to tell the next holder of a crash.
 ///
 /// Only what is proven dead goes, each under its own kernel lock and compared with its names: safe beside live traffic.
-/// What is no lock (a `Cargo.lock`, a `yarn.lock`) is never touched. A missing folder is an empty answer.
+/// What is no lock (a `Cargo.lock`, a `yarn.lock`) is never touched. A missing folder is an empty answer. Where there are
+/// more than some hundreds, threads of the library's help.
 ///
 /// # Errors
 ///
@@ -126,30 +127,46 @@ pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanRepor
             .with_hint("it drops what the dead held by itself"));
     }
     let look = Options::default().malformed_grace(options.malformed_grace).create_parents(false);
-    let mut report = CleanReport::default();
     let depth = inspect::Depth::of(options.recursive, options.cross_file_systems);
-    let mut survey = if options.dry_run { Survey::new(&look) } else { Survey::of_suspects(&look) };
-    inspect::walk(dir, depth, &mut |visited| match visited {
-        Visited::Lock(place) if !options.means(&place) => {}
-        Visited::Lock(place) => match survey.look(place) {
-            Surveyed::Found(place, found) => tidy(place, found, options, &look, &mut report),
-            Surveyed::Suspect(suspect) if !options.dry_run && swept(&suspect) => {
-                report.locks.push(Cleaned { found: suspect.if_dead, removed: true, error: None });
-            }
-            Surveyed::Suspect(suspect) => survey.put_off(suspect),
-        },
-        Visited::HalfMade(dir, name) => {
+    let survey = if options.dry_run { Survey::new(look) } else { Survey::of_suspects(look) };
+    let (at_once, late) = (options.clone(), options.clone());
+    let all = survey.of(
+        dir,
+        depth,
+        |place| options.means(place),
+        |dir, name| {
             if !options.dry_run {
                 // As with what cannot be pruned: it waits for the next time.
                 let _ = anchor::drop_dead_folder(dir, name);
             }
+        },
+        move |survey, surveyed| match surveyed {
+            Surveyed::Found(place, found) => Looked::Done(tidy(place, found, &at_once, &survey.options)),
+            Surveyed::Suspect(suspect) if !at_once.dry_run && swept(&suspect) => {
+                let cleaned = Cleaned { found: suspect.if_dead, removed: true, error: None };
+                Looked::Done(Tidied::Lock(Box::new(cleaned)))
+            }
+            Surveyed::Suspect(suspect) => Looked::PutOff(suspect),
+        },
+        move |survey, place, found| tidy(place, found, &late, &survey.options),
+    )?;
+    let mut report = CleanReport::default();
+    for tidied in all {
+        match tidied {
+            Tidied::Lock(lock) => report.locks.push(*lock),
+            Tidied::Pruned => report.pruned += 1,
+            Tidied::Nothing => {}
         }
-    })?;
-    for (place, found) in survey.rest() {
-        tidy(place, found, options, &look, &mut report);
     }
     report.locks.sort_by(|one, other| one.found.target.cmp(&other.found.target));
     Ok(report)
+}
+
+/// What there was to do at one place.
+enum Tidied {
+    Lock(Box<Cleaned>),
+    Pruned,
+    Nothing,
 }
 
 /// Was what a dead native left removed in the short way?
@@ -162,21 +179,20 @@ fn swept(suspect: &Suspect) -> bool {
 }
 
 /// Removes what is left at one place.
-fn tidy(place: Place, found: Result<Inspection>, options: &CleanOptions, look: &Options, report: &mut CleanReport) {
-    let Ok(found) = found else { return };
-    if found.state != State::Free {
-        let (removed, error) = match found.state == State::Stale && !options.dry_run {
-            true => match take_and_release(place, look) {
-                Ok(removed) => (removed, None),
-                Err(error) => (false, Some(error)),
-            },
-            false => (false, None),
-        };
-        report.locks.push(Cleaned { found, removed, error });
-    } else if prune(&place, options).unwrap_or(false) {
+fn tidy(place: Place, found: Result<Inspection>, options: &CleanOptions, look: &Options) -> Tidied {
+    let Ok(found) = found else { return Tidied::Nothing };
+    if found.state == State::Free {
         // What cannot be pruned now costs nothing: it waits for the next time.
-        report.pruned += 1;
+        return if prune(&place, options).unwrap_or(false) { Tidied::Pruned } else { Tidied::Nothing };
     }
+    let (removed, error) = match found.state == State::Stale && !options.dry_run {
+        true => match take_and_release(place, look) {
+            Ok(removed) => (removed, None),
+            Err(error) => (false, Some(error)),
+        },
+        false => (false, None),
+    };
+    Tidied::Lock(Box::new(Cleaned { found, removed, error }))
 }
 
 /// Takes a dead holder's lock over and lets it go: whatever it left goes with it. `false` where another was first.

@@ -20,10 +20,10 @@ use crate::presence::{self, holder_of};
 use crate::process::Liveness;
 use crate::record::{Content, RecordState};
 
-pub(crate) use survey::{Survey, Surveyed, Suspect};
+pub(crate) use survey::{Looked, Survey, Surveyed, Suspect};
 pub(crate) use view::{examine, has_settled, idle_for};
+pub(crate) use walk::Depth;
 pub use walk::ListOptions;
-pub(crate) use walk::{Depth, Visited, walk};
 
 use view::open_anchor;
 
@@ -151,7 +151,8 @@ pub(crate) fn holder_now(place: &Place) -> Option<Holder> {
 }
 
 /// Every lock in `dir` that is held or left behind, sorted by path; below it too with `recursive`, without following
-/// links or crossing to another file system. A missing folder is an empty answer. What is no lock is passed over.
+/// links or crossing to another file system. A missing folder is an empty answer. What is no lock is passed over. Where
+/// there are more than some hundreds, threads of the library's help.
 ///
 /// # Errors
 ///
@@ -173,18 +174,17 @@ pub fn list_with(dir: impl AsRef<Path>, options: &ListOptions) -> Result<Vec<Ins
         return Ok(found);
     }
     let depth = Depth::of(options.recursive, options.cross_file_systems);
-    let options = Options::default();
-    let mut survey = Survey::new(&options);
-    let mut all = Vec::new();
-    walk(dir.as_ref(), depth, &mut |visited| {
-        if let Visited::Lock(place) = visited {
-            match survey.look(place) {
-                Surveyed::Found(_, found) => all.push(found),
-                Surveyed::Suspect(suspect) => survey.put_off(suspect),
-            }
-        }
-    })?;
-    all.extend(survey.rest().map(|(_, found)| found));
+    let all = Survey::new(Options::default()).of(
+        dir.as_ref(),
+        depth,
+        |_| true,
+        |_, _| {},
+        |_, surveyed| match surveyed {
+            Surveyed::Found(_, found) => Looked::Done(found),
+            Surveyed::Suspect(suspect) => Looked::PutOff(suspect),
+        },
+        |_, _, found| found,
+    )?;
     // What is no lock, or went away, or is closed to this user, is nothing to list.
     let mut found: Vec<_> = all.into_iter().flatten().filter(|found| found.state != State::Free).collect();
     found.sort_by(|one, other| one.target.cmp(&other.target));

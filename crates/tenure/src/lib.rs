@@ -115,6 +115,7 @@ mod registry;
 #[cfg(tenure_sim)]
 #[doc(hidden)]
 pub mod sim;
+mod spread;
 mod sweep;
 mod sync;
 mod sys;

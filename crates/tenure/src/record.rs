@@ -126,15 +126,6 @@ pub(crate) enum Content {
     NotALock(String),
 }
 
-/// What [`scan_own`] takes from a record of our own layout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OwnScan<'a> {
-    pub(crate) fence: u64,
-    pub(crate) state: RecordState,
-    pub(crate) style: RecordStyle,
-    pub(crate) boot_id: Option<&'a str>,
-}
-
 /// A record as bytes to write, and where in them the parts stand that change.
 #[derive(Clone, Debug)]
 pub(crate) struct Rendered {

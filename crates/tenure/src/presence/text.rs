@@ -47,7 +47,8 @@ pub(super) fn stable(mut read: impl FnMut() -> io::Result<Vec<u8>>) -> io::Resul
 pub(super) fn read_once(file: &File) -> io::Result<Vec<u8>> {
     // Not on the heap: musl asks the kernel for such a piece and gives it back, each time.
     let mut usual = [0; 2048];
-    let length = file.read(&mut usual)?;
+    // Once: a reading that was cut short by chance agrees with no other.
+    let length = file.read_part(&mut usual)?;
     if length < usual.len() {
         return Ok(usual[..length].to_vec());
     }

@@ -1,26 +1,77 @@
 //! The fast reader, of records in our own layout: it says nothing of any other text.
 
+use std::time::Duration;
+
+use super::read::{date, short_text};
 use super::scanner::{Scanner, is_spaces};
 use super::{
     ACQUIRED_AT, BOOT_ID, CLOSE, CLOSE_NATIVE, COMMAND, CREATED_AT, ENGINE_STYLE, FENCE, FENCE_WIDTH, FLOCK_STYLE,
-    HOST, LABEL, LOCK_FILE_STYLE, MASKED_KEY, MAX_HOLD, MAX_SAFE, MAX_TEXT, NATIVE, OPEN, OwnScan, PID_END, PID_KEY,
-    PID_NAMESPACE, PID_WIDTH, PIDFD_INODE, RecordState, RecordStyle, SEED_START_TIME, START_TIME, STATE, STYLE, WIDE,
-    state_text,
+    HOST, LABEL, LOCK_FILE_STYLE, MASKED_KEY, MAX_HOLD, MAX_SAFE, MAX_TEXT, NATIVE, Native, OPEN, PID_END, PID_KEY,
+    PID_NAMESPACE, PID_WIDTH, PIDFD_INODE, Record, RecordState, RecordStyle, SEED_START_TIME, START_TIME, STATE, STYLE,
+    Text, WIDE, state_text,
 };
 
-/// Reads what an acquire needs of the record before it, without parsing JSON: `None` unless the text is exactly as
-/// [`Record::render`] lays it out, to the last byte, and then [`read`] says the same.
+/// What a text in our own layout says. Text is left as it stands in it, in its quotes, and empty where it is absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OwnScan<'a> {
+    pub(crate) fence: u64,
+    pub(crate) state: RecordState,
+    pub(crate) style: RecordStyle,
+    pub(crate) boot_id: Option<&'a str>,
+    pid: Option<u64>,
+    created_at: &'a [u8],
+    seed_start_time: Option<u64>,
+    max_hold: Option<u64>,
+    acquired_at: &'a [u8],
+    pid_namespace: Option<u64>,
+    pidfd_inode: Option<u64>,
+    start_time: Option<u64>,
+    host: &'a [u8],
+    command: &'a [u8],
+    label: &'a [u8],
+}
+
+impl OwnScan<'_> {
+    /// The whole of it.
+    pub(super) fn record(&self) -> Record {
+        Record {
+            pid: self.pid.filter(|pid| *pid > 0).and_then(|pid| i64::try_from(pid).ok()),
+            created_at: date(self.created_at),
+            start_time: self.seed_start_time,
+            max_hold: self.max_hold.filter(|hold| *hold > 0).map(Duration::from_millis),
+            native: Some(Native {
+                fence: Some(self.fence),
+                state: self.state,
+                style: self.style,
+                acquired_at: date(self.acquired_at),
+                boot_id: self.boot_id.map(Text::from),
+                pid_namespace: self.pid_namespace,
+                pidfd_inode: self.pidfd_inode,
+                start_time: self.start_time,
+                host: short_text(self.host),
+                command: short_text(self.command),
+                label: short_text(self.label),
+            }),
+        }
+    }
+}
+
+/// Reads a record without parsing JSON: `None` unless the text is exactly as [`Record::render`] lays it out, to the last
+/// byte, and then the general reader says the same.
 pub(crate) fn scan_own(bytes: &[u8]) -> Option<OwnScan<'_>> {
     let mut own = Own { scanner: Scanner { bytes, at: 0 }, more: true };
     own.take(OPEN)?;
-    own.take(PID_KEY).or_else(|| own.take(MASKED_KEY))?;
+    let masked = own.take(PID_KEY).is_none();
+    if masked {
+        own.take(MASKED_KEY)?;
+    }
     own.take(PID_END)?;
-    own.number(PID_WIDTH)?;
+    let pid = own.number(PID_WIDTH)?;
     // A record without a creation time would not be one, once its pid is masked.
     own.take(CREATED_AT)?;
-    own.string()?;
-    own.optional_number(SEED_START_TIME, WIDE)?;
-    own.optional_number(MAX_HOLD, 0)?;
+    let created_at = own.string()?;
+    let seed_start_time = own.optional_number(SEED_START_TIME, WIDE)?;
+    let max_hold = own.optional_number(MAX_HOLD, 0)?;
     own.take(NATIVE)?;
     own.take(FENCE)?;
     let fence = own.number(FENCE_WIDTH).filter(|fence| *fence >= 1)?;
@@ -36,7 +87,7 @@ pub(crate) fn scan_own(bytes: &[u8]) -> Option<OwnScan<'_>> {
         style if style == ENGINE_STYLE.as_bytes() => RecordStyle::Engine,
         _ => return None,
     };
-    own.optional_string(ACQUIRED_AT)?;
+    let acquired_at = own.optional_string(ACQUIRED_AT)?;
     let boot_id = match own.optional_string(BOOT_ID)? {
         [] => None,
         quoted => {
@@ -45,18 +96,29 @@ pub(crate) fn scan_own(bytes: &[u8]) -> Option<OwnScan<'_>> {
             Some(std::str::from_utf8(inner).ok().filter(|_| plain)?)
         }
     };
-    own.optional_number(PID_NAMESPACE, 0)?;
-    own.optional_number(PIDFD_INODE, WIDE)?;
-    own.optional_number(START_TIME, WIDE)?;
-    own.optional_string(HOST)?;
-    own.optional_string(COMMAND)?;
-    own.optional_string(LABEL)?;
+    let scan = OwnScan {
+        fence,
+        state,
+        style,
+        boot_id,
+        pid: (!masked).then_some(pid),
+        created_at,
+        seed_start_time,
+        max_hold,
+        acquired_at,
+        pid_namespace: own.optional_number(PID_NAMESPACE, 0)?,
+        pidfd_inode: own.optional_number(PIDFD_INODE, WIDE)?,
+        start_time: own.optional_number(START_TIME, WIDE)?,
+        host: own.optional_string(HOST)?,
+        command: own.optional_string(COMMAND)?,
+        label: own.optional_string(LABEL)?,
+    };
     if own.more {
         return None;
     }
     own.take_bytes(CLOSE_NATIVE.as_bytes())?;
     own.take_bytes(CLOSE.as_bytes())?;
-    is_spaces(&bytes[own.scanner.at..]).then_some(OwnScan { fence, state, style, boot_id })
+    is_spaces(&bytes[own.scanner.at..]).then_some(scan)
 }
 
 /// Steps through a record of our own layout.
@@ -108,10 +170,10 @@ impl<'a> Own<'a> {
     }
 
     /// `None` if it is malformed; an absent one is fine.
-    fn optional_number(&mut self, head: &str, width: usize) -> Option<()> {
+    fn optional_number(&mut self, head: &str, width: usize) -> Option<Option<u64>> {
         match self.take(head) {
-            Some(()) => self.number(width).map(|_| ()),
-            None => Some(()),
+            Some(()) => self.number(width).map(Some),
+            None => Some(None),
         }
     }
 

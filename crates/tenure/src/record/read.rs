@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::{Timestamp, civil, tz};
 
+use super::own::scan_own;
 use super::render::cut;
 use super::scanner::{Members, Scanner, Stop, is_spaces};
 use super::{
@@ -19,6 +20,10 @@ pub(super) const SEED_KEYS: [&[u8]; 4] = [b"pid", b"createdAt", b"starttime", b"
 pub(crate) fn read(bytes: &[u8]) -> Content {
     if bytes.len() > MAX_BYTES {
         return not_a_lock("larger than 64 KiB");
+    }
+    // Nearly all of them are our own.
+    if let Some(own) = scan_own(bytes) {
+        return Content::Record(own.record());
     }
     // A crash can leave zeros behind a text whose length reached the disk before its bytes did.
     let mut text = bytes;
@@ -137,7 +142,8 @@ pub(super) fn text(value: &[u8]) -> Option<Cow<'_, str>> {
         // A lone surrogate is no Unicode text: absent.
         return serde_json::from_str(&String::from_utf8_lossy(value)).ok().map(Cow::Owned);
     }
-    Some(String::from_utf8_lossy(inner))
+    // The lossy one looks at each byte by itself.
+    Some(std::str::from_utf8(inner).map_or_else(|_| String::from_utf8_lossy(inner), Cow::Borrowed))
 }
 
 pub(super) fn short_text(value: &[u8]) -> Option<Text> {

@@ -358,6 +358,12 @@ impl File {
         Ok(filled)
     }
 
+    /// Reads from the start in one call, which comes back short where the file ends (`read(2)`; a file system of FUSE's may
+    /// be as short elsewhere).
+    pub(crate) fn read_part(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(retry_on_intr(|| rustix::io::pread(&*self.fd, &mut *buffer, 0))?)
+    }
+
     /// Writes all of it; a full disk is an error, whatever part was written.
     pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut written = 0;

@@ -293,6 +293,10 @@ impl File {
         Ok(length)
     }
 
+    pub(crate) fn read_part(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read(buffer)
+    }
+
     pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let write = |bytes: &[u8], offset| {
             let write = |world: &mut world::World| world.kernel.write(self.0, bytes, offset);
