@@ -23,6 +23,8 @@ pub enum Action {
     Revoke(usize),
     /// It passes its tenure on.
     Pass(usize),
+    /// As it does within a moment of a look at the names: it counts the links.
+    PassAtOnce(usize),
     /// It dies.
     CrashNative(usize),
     /// A foreign program's next step.
@@ -97,7 +99,7 @@ impl Model for Protocol {
             }
             actions.push(Action::Recheck(i));
             if self.config.pass {
-                actions.push(Action::Pass(i));
+                actions.extend([Action::Pass(i), Action::PassAtOnce(i)]);
             }
             if state.left.revokes > 0 {
                 actions.push(Action::Revoke(i));
@@ -125,7 +127,8 @@ impl Model for Protocol {
             Action::Helper(i) => native::helper_step(it, i),
             Action::Recheck(i) => native::recheck(config, it, i),
             Action::Revoke(i) => native::revoke(it, i),
-            Action::Pass(i) => native::pass(config, it, i),
+            Action::Pass(i) => native::pass(config, it, i, false),
+            Action::PassAtOnce(i) => native::pass(config, it, i, true),
             Action::CrashNative(i) => native::crash(it, i),
             Action::Foreign(i) => foreign::step(it, i),
             Action::CrashForeign(i) => foreign::crash(it, i),

@@ -89,7 +89,8 @@ pub fn native(native: &Native) -> Option<Step> {
         Pc::CloseWaited => step("acquire", "wait_for_blocker", "close(lock file)"),
         Pc::WaitForeign => step("queue", "watch", "poll(inotify, pidfd)"),
         Pc::Hold => step("guard", "release", ""),
-        Pc::PassWrite => step("acquire", "pass", "pwrite(anchor)"),
+        Pc::PassWrite | Pc::PassWriteAtOnce => step("acquire", "pass", "pwrite(anchor)"),
+        Pc::PassLinks => step("acquire", "has_names", "fstat(anchor)"),
         Pc::PassAnchor => step("acquire", "pass", "stat(anchor)"),
         Pc::PassLock => step("acquire", "pass", "stat(lock file)"),
         Pc::End => step("tenure", "end", ""),
@@ -183,6 +184,7 @@ pub fn line(state: &State, action: Action) -> String {
         }
         Action::Recheck(i) => format!("native {i}, its watchdog: queue::recheck stat"),
         Action::Revoke(i) => format!("native {i}, its watchdog: queue::revoke"),
+        Action::PassAtOnce(i) => format!("native {i}: queue::pass, at once"),
         Action::Pass(i) => format!("native {i}: queue::pass"),
         Action::CrashNative(i) => format!("native {i}: dies before {}", words(self::native(&state.natives[i]))),
         Action::Foreign(i) => {

@@ -147,6 +147,10 @@ pub enum Pc {
     Hold,
     /// Passed on within the process: the next one's record.
     PassWrite,
+    /// As there, where the links are counted next.
+    PassWriteAtOnce,
+    /// Passed on: the file's links are counted.
+    PassLinks,
     /// Is the anchor still ours?
     PassAnchor,
     /// And the lock file?
@@ -357,11 +361,18 @@ pub(crate) fn revoke(state: &mut State, i: usize) -> Option<()> {
 }
 
 /// The holder passes its tenure on to the next one of its process.
-pub(crate) fn pass(config: &Config, state: &mut State, i: usize) -> Option<()> {
+///
+/// `at_once`: within a moment of the last look at the names.
+pub(crate) fn pass(config: &Config, state: &mut State, i: usize, at_once: bool) -> Option<()> {
     let native = &mut state.natives[i];
     (config.pass && native.pc == Pc::Hold && native.rounds > 0 && !native.flock).then_some(())?;
     native.held = false;
-    native.go(if config.guards(Guard::PassWritesFirst) { Pc::PassWrite } else { Pc::PassAnchor })
+    native.go(match (at_once, config.guards(Guard::PassWritesFirst)) {
+        (true, true) => Pc::PassWriteAtOnce,
+        (true, false) => Pc::PassLinks,
+        (false, true) => Pc::PassWrite,
+        (false, false) => Pc::PassAnchor,
+    })
 }
 
 /// The process dies: the kernel closes its descriptors.
@@ -585,6 +596,8 @@ impl Turn<'_> {
             }
             Pc::Hold => self.go(Pc::End),
             Pc::PassWrite
+            | Pc::PassWriteAtOnce
+            | Pc::PassLinks
             | Pc::PassAnchor
             | Pc::PassLock
             | Pc::End

@@ -152,7 +152,7 @@ fn may_come(state: &State, action: Action) -> bool {
         Action::Prune => state.pruner != Default::default(),
         Action::Wipe(_) => state.wiper.on,
         Action::Native(i) => !is_robbed(state, i),
-        Action::Pass(_) => false,
+        Action::Pass(_) | Action::PassAtOnce(_) => false,
         _ => true,
     }
 }

@@ -7,13 +7,24 @@ use crate::state::Record;
 impl Turn<'_> {
     pub(crate) fn release(&mut self) -> Option<()> {
         match self.native.pc {
-            Pc::PassWrite => {
+            Pc::PassWrite | Pc::PassWriteAtOnce => {
+                let looks = if self.native.pc == Pc::PassWrite { Pc::PassAnchor } else { Pc::PassLinks };
                 self.native.fence = self.state.next_fence(self.config, self.native.fence);
                 self.write_own(self.fd(), false);
                 if let Some(copy) = self.native.copy {
                     self.write_own(copy, false);
                 }
-                if self.guards(Guard::PassWritesFirst) { self.go(Pc::PassAnchor) } else { self.passed() }
+                if self.guards(Guard::PassWritesFirst) { self.go(looks) } else { self.passed() }
+            }
+            Pc::PassLinks => {
+                let copy = self.native.copy;
+                let names = if copy.is_some() { 1 } else { 2 };
+                let whole = self.state.links(self.fd()) == names && copy.is_none_or(|copy| self.state.links(copy) == 1);
+                match (whole, self.guards(Guard::PassWritesFirst)) {
+                    (false, _) => self.go(Pc::End),
+                    (true, true) => self.passed(),
+                    (true, false) => self.go(Pc::PassWriteAtOnce),
+                }
             }
             Pc::PassAnchor => {
                 let ours = self.state.anchor == self.native.fd;

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::anchor::{Anchor, Prior};
 use crate::clean;
@@ -17,7 +18,7 @@ use crate::place::Place;
 use crate::presence::{self, Blocker, Presence, Shown};
 use crate::queue::{self, Kept, Name, Slot};
 use crate::record::{Record, RecordState};
-use crate::sys::{Access, Brief, FileKind, LockKind, Seat};
+use crate::sys::{Access, Brief, File, FileKind, LockKind, Seat};
 use crate::tenure::{Grant, Request, TargetFile, Tenure, new_record};
 
 /// How often what keeps changing under us is tried again before we call it an error.
@@ -241,6 +242,7 @@ fn enter(place: &Place, kept: &mut Kept, anchor: &Arc<Anchor>, stat: &Brief, req
                 record: None,
                 state_offset: 0,
                 parked: false,
+                seen: None,
             }),
             None => Entered::TargetBusy,
         });
@@ -308,7 +310,7 @@ fn enter_as(
         Shown::Held(presence, previous, state_offset) => {
             tell_takeover(place, request, &previous);
             let (anchor, record) = (Some(Arc::clone(anchor)), Some(record));
-            Entered::Granted(Grant { anchor, target, presence, previous, record, state_offset, parked })
+            Entered::Granted(Grant { anchor, target, presence, previous, record, state_offset, parked, seen: None })
         }
     })
 }
@@ -332,6 +334,7 @@ fn bare_grant(target: Arc<TargetFile>) -> Grant {
         record: None,
         state_offset: 0,
         parked: false,
+        seen: None,
     }
 }
 
@@ -519,13 +522,20 @@ pub(crate) enum Passed {
     No,
 }
 
+/// For so long after a look at the names a pass counts the links alone: nothing tells who moved a name aside in that moment
+/// from who does so right after a look. A break, and a removal, leave a link less. The simulated kernel has no clock.
+const MOMENT: Duration = if cfg!(tenure_sim) { Duration::MAX } else { Duration::from_millis(1) };
+
 /// Passes what a tenure of this process has on to another, without the kernel.
 pub(crate) fn pass(place: &Place, tenure: &Tenure, request: &Request) -> Result<Passed> {
     let grant = &tenure.grant;
     if tenure.is_untold() || grant.parked {
         return Ok(Passed::No);
     }
+    let seen = grant.seen.unwrap_or(tenure.began);
+    let at_once = seen.elapsed() < MOMENT;
     let mut passed = Grant {
+        seen: at_once.then_some(seen),
         anchor: grant.anchor.clone(),
         target: grant.target.clone(),
         presence: grant.presence.clone(),
@@ -534,7 +544,11 @@ pub(crate) fn pass(place: &Place, tenure: &Tenure, request: &Request) -> Result<
         state_offset: grant.state_offset,
         parked: false,
     };
-    if grant.target.as_deref().is_some_and(|target| !is_current(place, target)) {
+    let stays = |target: &TargetFile| match at_once {
+        true => target.file.brief().is_ok_and(|found| found.links > 0),
+        false => is_current(place, target),
+    };
+    if !grant.target.as_deref().is_none_or(stays) {
         return Ok(Passed::No);
     }
     let Some(anchor) = &grant.anchor else { return Ok(Passed::On(passed)) };
@@ -554,7 +568,8 @@ pub(crate) fn pass(place: &Place, tenure: &Tenure, request: &Request) -> Result<
     };
     passed.record = Some(record);
     // After the record: a break carries on whatever fence was written before it took the anchor's name away.
-    Ok(if is_whole(grant, place) { Passed::On(passed) } else { Passed::Lost(passed) })
+    let whole = if at_once { has_names(grant) } else { is_whole(grant, place) };
+    Ok(if whole { Passed::On(passed) } else { Passed::Lost(passed) })
 }
 
 /// Has the anchor still its path, and the lock file its name? On a doubt not.
@@ -573,12 +588,14 @@ fn is_whole(grant: &Grant, place: &Place) -> bool {
     }
 }
 
-/// Has what a tenure leaves all the names that it should have? Asked of the descriptor: a name that was moved is a name
-/// still. What is passed on is looked at once more ([`pass`]).
+/// Has what a tenure leaves all the names that it should have? Asked of the descriptors: a name that was moved is a name
+/// still.
 pub(crate) fn has_names(grant: &Grant) -> bool {
-    let links = match grant.presence {
-        Presence::Link => 2,
-        Presence::Hidden | Presence::Copy { .. } => 1,
+    let has = |file: &File, links| file.brief().is_ok_and(|found| found.links == links);
+    let (names, copy) = match &grant.presence {
+        Presence::Link => (2, None),
+        Presence::Hidden => (1, None),
+        Presence::Copy { file, .. } => (1, Some(file)),
     };
-    grant.anchor.as_ref().is_none_or(|anchor| anchor.file.brief().is_ok_and(|found| found.links == links))
+    grant.anchor.as_ref().is_none_or(|anchor| has(&anchor.file, names)) && copy.is_none_or(|copy| has(copy, 1))
 }
