@@ -108,6 +108,8 @@ pub enum Pc {
     /// Shown: where the record told of a crash or a takeover, it says `held` again.
     Unmark,
     /// Step 7: is the anchor still the anchor?
+    SettleLinks,
+    /// Its links do not tell: the anchor's path is compared.
     Settle,
     /// Is a copy the lock file?
     SettleCopy,
@@ -534,6 +536,11 @@ impl Turn<'_> {
             | Pc::AdoptLock
             | Pc::AdoptWrite
             | Pc::AdoptVerify => self.take_over(),
+            Pc::SettleLinks => {
+                // One link was the anchor's; the lock file's is the other.
+                let names = if self.native.flock { 1 } else { 2 };
+                if self.state.links(self.fd()) == names { self.grant() } else { self.go(Pc::Settle) }
+            }
             Pc::Settle if self.state.anchor != self.native.fd => self.go(Pc::UndoWrite),
             Pc::Settle if self.native.copy.is_some() => self.go(Pc::SettleCopy),
             Pc::Settle => self.grant(),
@@ -827,7 +834,11 @@ impl Turn<'_> {
     }
 
     fn settle(&mut self) -> Option<()> {
-        if self.guards(Guard::CompareAfterShowing) { self.go(Pc::Settle) } else { self.grant() }
+        match self.guards(Guard::CompareAfterShowing) {
+            true if self.native.linked || self.native.copy.is_some() => self.go(Pc::Settle),
+            true => self.go(Pc::SettleLinks),
+            false => self.grant(),
+        }
     }
 
     /// `acquire` returns.

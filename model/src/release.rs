@@ -48,6 +48,9 @@ impl Turn<'_> {
                 self.go(Pc::FlockEndCompare)
             }
             Pc::FlockEndCompare => {
+                // Within a moment of the grant the link is counted, where it was one then, in place of a look at the path.
+                let counted = self.state.links(self.fd()) == 1;
+                assert!(!counted || self.state.anchor == self.native.fd, "a link that is not the anchor's");
                 self.native.lost = self.state.anchor != self.native.fd;
                 self.go(Pc::Unlock)
             }

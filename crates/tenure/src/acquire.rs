@@ -6,7 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::anchor::{Anchor, Prior};
 use crate::clean;
@@ -18,7 +18,7 @@ use crate::place::Place;
 use crate::presence::{self, Blocker, Presence, Shown};
 use crate::queue::{self, Kept, Name, Slot};
 use crate::record::{Record, RecordState};
-use crate::sys::{Access, Brief, File, FileKind, LockKind, Seat};
+use crate::sys::{Access, Brief, FileKind, LockKind, Seat};
 use crate::tenure::{Grant, Request, TargetFile, Tenure, new_record};
 
 /// How often what keeps changing under us is tried again before we call it an error.
@@ -242,7 +242,7 @@ fn enter(place: &Place, kept: &mut Kept, anchor: &Arc<Anchor>, stat: &Brief, req
                 record: None,
                 state_offset: 0,
                 parked: false,
-                seen: None,
+                seen: Instant::now(),
             }),
             None => Entered::TargetBusy,
         });
@@ -310,7 +310,16 @@ fn enter_as(
         Shown::Held(presence, previous, state_offset) => {
             tell_takeover(place, request, &previous);
             let (anchor, record) = (Some(Arc::clone(anchor)), Some(record));
-            Entered::Granted(Grant { anchor, target, presence, previous, record, state_offset, parked, seen: None })
+            Entered::Granted(Grant {
+                anchor,
+                target,
+                presence,
+                previous,
+                record,
+                state_offset,
+                parked,
+                seen: Instant::now(),
+            })
         }
     })
 }
@@ -334,7 +343,7 @@ fn bare_grant(target: Arc<TargetFile>) -> Grant {
         record: None,
         state_offset: 0,
         parked: false,
-        seen: None,
+        seen: Instant::now(),
     }
 }
 
@@ -506,6 +515,9 @@ fn conceal(place: &Place, grant: &Grant, record: Option<Record>, state_offset: u
         return presence::hide(place, anchor, &grant.presence, &record);
     }
     // No lock file tells of a break here, as it does in `hide`.
+    if grant.seen.elapsed() < MOMENT && has_names(grant) {
+        return Ok(());
+    }
     match anchor.current(place)? {
         Some(_) => Ok(()),
         None => Err(Error::new(Kind::Lost, &place.target_path, "the lock was broken while we held it")),
@@ -522,8 +534,8 @@ pub(crate) enum Passed {
     No,
 }
 
-/// For so long after a look at the names a pass counts the links alone: nothing tells who moved a name aside in that moment
-/// from who does so right after a look. A break, and a removal, leave a link less. The simulated kernel has no clock.
+/// For so long after a look at the names the links alone are counted: nothing tells who moved a name aside in that moment
+/// from who does so right after a look. The simulated kernel has no clock.
 const MOMENT: Duration = if cfg!(tenure_sim) { Duration::MAX } else { Duration::from_millis(1) };
 
 /// Passes what a tenure of this process has on to another, without the kernel.
@@ -532,10 +544,9 @@ pub(crate) fn pass(place: &Place, tenure: &Tenure, request: &Request) -> Result<
     if tenure.is_untold() || grant.parked {
         return Ok(Passed::No);
     }
-    let seen = grant.seen.unwrap_or(tenure.began);
-    let at_once = seen.elapsed() < MOMENT;
+    let at_once = grant.seen.elapsed() < MOMENT;
     let mut passed = Grant {
-        seen: at_once.then_some(seen),
+        seen: if at_once { grant.seen } else { Instant::now() },
         anchor: grant.anchor.clone(),
         target: grant.target.clone(),
         presence: grant.presence.clone(),
@@ -588,14 +599,7 @@ fn is_whole(grant: &Grant, place: &Place) -> bool {
     }
 }
 
-/// Has what a tenure leaves all the names that it should have? Asked of the descriptors: a name that was moved is a name
-/// still.
+/// Has what a tenure leaves all the names that it should have, as its descriptors tell?
 pub(crate) fn has_names(grant: &Grant) -> bool {
-    let has = |file: &File, links| file.brief().is_ok_and(|found| found.links == links);
-    let (names, copy) = match &grant.presence {
-        Presence::Link => (2, None),
-        Presence::Hidden => (1, None),
-        Presence::Copy { file, .. } => (1, Some(file)),
-    };
-    grant.anchor.as_ref().is_none_or(|anchor| has(&anchor.file, names)) && copy.is_none_or(|copy| has(copy, 1))
+    grant.anchor.as_ref().is_none_or(|anchor| presence::has_names(anchor, &grant.presence))
 }

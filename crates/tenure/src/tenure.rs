@@ -61,8 +61,8 @@ pub(crate) struct Grant {
     pub(crate) state_offset: u64,
     /// The swap names a live foreign program's file: in flock style that is in nobody's way, and must not be forgotten.
     pub(crate) parked: bool,
-    /// When its names were looked at, where that was before this tenure began: it was passed on at once.
-    pub(crate) seen: Option<Instant>,
+    /// When its names were looked at.
+    pub(crate) seen: Instant,
 }
 
 impl Grant {

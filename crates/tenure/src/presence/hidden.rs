@@ -68,7 +68,7 @@ pub(crate) fn show_hidden(
             return Err(error);
         }
     };
-    if let Err(error) = super::confirm(place, anchor, &Presence::Hidden) {
+    if let Err(error) = super::confirm(place, anchor, stat, &Presence::Hidden) {
         super::undo(place, anchor, &Presence::Hidden, &previous, record, state_offset);
         return Err(error);
     }

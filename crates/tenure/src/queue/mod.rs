@@ -565,7 +565,7 @@ fn share(first: &Grant) -> Grant {
         record: None,
         state_offset: 0,
         parked: false,
-        seen: None,
+        seen: first.seen,
     }
 }
 
