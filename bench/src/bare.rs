@@ -104,6 +104,14 @@ pub(crate) fn look_at(dir: &OwnedFd, name: &CStr) -> io::Result<()> {
     check(unsafe { libc::statx(dir.as_raw_fd(), name.as_ptr(), flags, mask, found.as_mut_ptr()) }).map(drop)
 }
 
+/// Asks the same of an open file.
+pub(crate) fn look_into(file: &OwnedFd) -> io::Result<()> {
+    let mut found = MaybeUninit::<libc::statx>::uninit();
+    let (flags, mask) = (libc::AT_EMPTY_PATH, libc::STATX_INO | libc::STATX_NLINK | libc::STATX_SIZE);
+    // SAFETY: the name is empty; the kernel writes one statx.
+    check(unsafe { libc::statx(file.as_raw_fd(), c"".as_ptr(), flags, mask, found.as_mut_ptr()) }).map(drop)
+}
+
 /// Nanoseconds on the clock that all processes of this machine share.
 pub(crate) fn now() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
