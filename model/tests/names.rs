@@ -11,6 +11,7 @@ fn source(file: &str) -> &'static str {
         "acquire" => include_str!("../../crates/tenure/src/acquire.rs"),
         "anchor" => include_str!("../../crates/tenure/src/anchor.rs"),
         "clean" => include_str!("../../crates/tenure/src/clean.rs"),
+        "end" => include_str!("../../crates/tenure/src/acquire/end.rs"),
         "guard" => include_str!("../../crates/tenure/src/guard.rs"),
         "copy" => include_str!("../../crates/tenure/src/presence/copy.rs"),
         "found" => include_str!("../../crates/tenure/src/presence/found.rs"),
@@ -24,6 +25,7 @@ fn source(file: &str) -> &'static str {
         ),
         "takeover" => include_str!("../../crates/tenure/src/presence/takeover.rs"),
         "text" => include_str!("../../crates/tenure/src/presence/text.rs"),
+        "turn" => include_str!("../../crates/tenure/src/acquire/turn.rs"),
         "tenure" => include_str!("../../crates/tenure/src/tenure.rs"),
         other => panic!("no step is in {other}.rs"),
     }

@@ -1,25 +1,29 @@
 //! The protocol's acquire and release, one system call after the other.
 //!
-//! [`attempt`] never blocks; [`step`] is a helper's turn and waits in the kernel. Both end in `enter`, which runs with
+//! [`attempt`] never blocks; a helper's turn waits in the kernel ([`Helper::step`]). Both end in `enter`, which runs with
 //! the anchor's kernel lock held and its path compared. What is promised: a grant is returned only after the record
 //! was written whole, and the lock file or the target's own lock is ours; on every error nothing is believed held.
 
+mod end;
+mod turn;
+
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::anchor::{Anchor, Prior};
 use crate::clean;
-use crate::courtesy;
 use crate::error::{Error, Kind, Result};
 use crate::guard::Previous;
 use crate::options::Event;
 use crate::place::Place;
 use crate::presence::{self, Blocker, Presence, Shown};
-use crate::queue::{self, Kept, Name, Slot};
-use crate::record::{Record, RecordState};
-use crate::sys::{Access, Brief, FileKind, LockKind, Seat};
-use crate::tenure::{Grant, Request, TargetFile, Tenure, new_record};
+use crate::queue::Kept;
+use crate::sys::{Access, Brief, FileKind, LockKind};
+use crate::tenure::{Grant, Request, TargetFile, new_record};
+
+pub(crate) use end::{Passed, has_names, pass, take_back, unlock};
+pub(crate) use turn::Helper;
 
 /// How often what keeps changing under us is tried again before we call it an error.
 const TRIES: usize = 1000;
@@ -31,9 +35,6 @@ pub(crate) enum Attempt {
     /// Held by another; by whom, where that was found out on the way.
     Busy(Option<Box<Blocker>>),
 }
-
-/// What came of a helper's turn; `None`: something changed, so look again who waits, and begin anew.
-pub(crate) type Step = Option<Grant>;
 
 /// What came of the steps under the kernel lock.
 #[allow(clippy::large_enum_variant, reason = "the grant is the ordinary outcome; a box would cost each an allocation")]
@@ -101,131 +102,6 @@ fn tries(place: &Place, kept: &mut Kept, request: &Request, at_once: bool) -> Re
         };
     }
     Err(keeps_changing(place))
-}
-
-/// A helper's turn for the queue's head: waits in the kernel for whatever is in the way, and may be called back from its
-/// `seat`.
-pub(crate) fn step(
-    slot: &Arc<Slot>,
-    epoch: u64,
-    kept: &mut Kept,
-    request: &Request,
-    seat: Option<&Seat>,
-) -> Result<Step> {
-    turn(slot, epoch, kept, request, seat).inspect_err(|_| match slot.is_present(epoch) {
-        true => close(kept),
-        // Left behind: the anchor's descriptor may be the successor's too, and with it the lock.
-        false => *kept = Kept::default(),
-    })
-}
-
-fn turn(slot: &Arc<Slot>, epoch: u64, kept: &mut Kept, request: &Request, seat: Option<&Seat>) -> Result<Step> {
-    let place = &*slot.place();
-    if request.bare() {
-        return match lock_target(place, kept, request)? {
-            Some(target) => Ok(Some(bare_grant(target))),
-            None => wait_for_target(slot, epoch, kept, request, seat),
-        };
-    }
-    let anchor = kept_anchor(place, kept, request)?;
-    let wanted = kind(request);
-    if kept.locked != Some(wanted) {
-        let failed = |error| place.anchor_error("cannot be locked", error);
-        if kept.locked.take().is_some() {
-            anchor.file.unlock().map_err(failed)?;
-        }
-        if !anchor.file.try_lock(wanted).map_err(failed)? {
-            if clean::rob(place, request.options.stale_policy) {
-                return Ok(None);
-            }
-            if !slot.about_to_queue_on(epoch, kept, anchor.id, Name::Anchor, wanted) {
-                return Ok(None);
-            }
-            courtesy::say_waiting(place, &anchor);
-            let locked = anchor.file.lock(wanted, seat);
-            // Of those who share, others ask while it is held.
-            if request.shared || !matches!(locked, Ok(true)) {
-                anchor.file.unmark();
-            }
-            slot.no_longer_queued(epoch);
-            if locked.map_err(failed)? {
-                kept.locked = Some(wanted);
-                kept.courtesy.begin();
-            }
-            return Ok(None);
-        }
-        kept.locked = Some(wanted);
-        if kept.courtesy.is_over(place, &anchor) {
-            anchor.file.unlock().map_err(failed)?;
-            kept.locked = None;
-            kept.courtesy.stay_away(&anchor);
-            return Ok(None);
-        }
-    }
-    let Some(stat) = anchor.current(place)? else {
-        drop_anchor(kept);
-        return Ok(None);
-    };
-    match enter(place, kept, &anchor, &stat, request) {
-        Ok(Entered::Granted(grant)) => Ok(Some(grant)),
-        Ok(Entered::TargetBusy) => wait_for_target(slot, epoch, kept, request, seat),
-        Ok(Entered::Blocked(blocker)) => {
-            wait_for_blocker(slot, epoch, kept, &blocker, request, seat)?;
-            Ok(None)
-        }
-        Err(error) if error.is_lost() => {
-            drop_anchor(kept);
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Someone holds by the lock file. A native is waited for in its file's kernel queue, a foreign one by its events.
-fn wait_for_blocker(
-    slot: &Arc<Slot>,
-    epoch: u64,
-    kept: &Kept,
-    blocker: &Blocker,
-    request: &Request,
-    seat: Option<&Seat>,
-) -> Result<()> {
-    let native_lives = blocker.holder.kind == crate::HolderKind::Native && blocker.holder.liveness.is_alive();
-    match &blocker.file {
-        Some(file) if native_lives => {
-            if slot.about_to_queue_on(epoch, kept, blocker.id, Name::LockFile, LockKind::Exclusive) {
-                let locked = file.lock(LockKind::Exclusive, seat);
-                slot.no_longer_queued(epoch);
-                locked.map_err(|error| Error::io(&slot.place().lock_path, "the lock file cannot be locked", error))?;
-            }
-            Ok(())
-        }
-        _ => queue::watch(slot, epoch, blocker, &request.options),
-    }
-}
-
-fn wait_for_target(
-    slot: &Arc<Slot>,
-    epoch: u64,
-    kept: &mut Kept,
-    request: &Request,
-    seat: Option<&Seat>,
-) -> Result<Step> {
-    if let Some(target) = kept.target.clone()
-        && slot.about_to_queue_on(epoch, kept, target.id, Name::Target, kind(request))
-    {
-        let locked = target.file.lock(kind(request), seat);
-        let alone = slot.no_longer_queued(epoch);
-        let locked = locked.map_err(|error| target_error(&slot.place(), "cannot be locked", error))?;
-        if alone {
-            // The anchor was let go meanwhile, and comes first: who has it may be waiting for this very lock.
-            (kept.anchor, kept.locked) = (None, None);
-            if locked {
-                target.file.unlock().map_err(|error| target_error(&slot.place(), "cannot be unlocked", error))?;
-            }
-        }
-    }
-    Ok(None)
 }
 
 /// Steps 3 to 6, with the kernel lock on `anchor`, which its path names.
@@ -451,155 +327,4 @@ pub(crate) fn let_go(kept: &mut Kept) {
 fn close(kept: &mut Kept) {
     let_go(kept);
     *kept = Kept::default();
-}
-
-/// Undoes a grant that nobody wants any more, but for the anchor's kernel lock, which serves the next waiter.
-pub(crate) fn take_back(place: &Place, kept: &mut Kept, grant: Grant) {
-    let _ = conceal(place, &grant, grant.record.clone().map(|record| grant.untold(record)), grant.state_offset);
-    if let Some(target) = &grant.target {
-        let _ = target.file.unlock();
-    }
-    let shared = grant.record.is_none();
-    kept.locked = grant.anchor.is_some().then_some(if shared { LockKind::Shared } else { LockKind::Exclusive });
-}
-
-/// A release's system calls: the lock file goes, or the record says released; then the kernel locks. Nothing is written
-/// after that.
-///
-/// `ended` is the record as it stands now, and the place of its state.
-pub(crate) fn unlock(place: &Place, grant: &Grant, ended: Option<(Record, u64)>) -> Result<()> {
-    let (record, state_offset) = ended.map_or((None, 0), |(record, offset)| (Some(record), offset));
-    let mut result = conceal(place, grant, record, state_offset);
-    let copy = match &grant.presence {
-        Presence::Copy { file, .. } => Some(&**file),
-        _ => None,
-    };
-    let target = grant.target.as_deref().map(|target| &target.file);
-    let anchor = grant.anchor.as_deref().map(|anchor| &anchor.file);
-    for file in [copy, target, anchor].into_iter().flatten() {
-        if let Err(error) = file.unlock()
-            && result.is_ok()
-        {
-            result = Err(Error::io(&place.target_path, "the kernel lock cannot be let go", error));
-        }
-    }
-    crate::trace::event!(DEBUG, target = ?place.target_path, ok = result.is_ok(), "released");
-    result
-}
-
-fn conceal(place: &Place, grant: &Grant, record: Option<Record>, state_offset: u64) -> Result<()> {
-    let (Some(anchor), Some(record)) = (&grant.anchor, record) else { return Ok(()) };
-    // Flock style held beside a live foreign program's file at the swap: the word that leads there stays.
-    let record = if grant.parked { grant.untold(record) } else { record };
-    let hidden = matches!(grant.presence, Presence::Hidden);
-    let failed = |error| place.anchor_error("cannot be written", error);
-    let write = |anchor: &Anchor| {
-        let size = anchor.file.brief().map_or(0, |stat| stat.size);
-        anchor.write(&record, size, false).map(drop).map_err(failed)
-    };
-    if record.native.as_ref().is_some_and(|native| native.state == RecordState::Aborted) {
-        // Before the lock file goes: who comes next must hear of the crash. While it is there it names us, who live; or a
-        // foreign program might rightly put its own there, between our look and the removal.
-        if matches!(grant.presence, Presence::Link) {
-            anchor.write_state(RecordState::Aborted, state_offset).map_err(failed)?;
-            return match presence::hide(place, anchor, &grant.presence, &record) {
-                Err(error) if !error.is_lost() => Err(error),
-                hidden => write(anchor).and(hidden),
-            };
-        }
-        write(anchor)?;
-    } else if hidden {
-        anchor.write_state(RecordState::Released, state_offset).map_err(failed)?;
-    }
-    if !hidden {
-        return presence::hide(place, anchor, &grant.presence, &record);
-    }
-    // No lock file tells of a break here, as it does in `hide`.
-    if grant.seen.elapsed() < MOMENT && has_names(grant) {
-        return Ok(());
-    }
-    match anchor.current(place)? {
-        Some(_) => Ok(()),
-        None => Err(Error::new(Kind::Lost, &place.target_path, "the lock was broken while we held it")),
-    }
-}
-
-/// What came of passing a tenure on.
-#[allow(clippy::large_enum_variant, reason = "the grant is the ordinary outcome; a box would cost each an allocation")]
-pub(crate) enum Passed {
-    On(Grant),
-    /// It was not whole any more; the record is the next one's already, and this is to be released.
-    Lost(Grant),
-    /// The ordinary way must be gone.
-    No,
-}
-
-/// For so long after a look at the names the links alone are counted: nothing tells who moved a name aside in that moment
-/// from who does so right after a look. The simulated kernel has no clock.
-const MOMENT: Duration = if cfg!(tenure_sim) { Duration::MAX } else { Duration::from_millis(1) };
-
-/// Passes what a tenure of this process has on to another, without the kernel.
-pub(crate) fn pass(place: &Place, tenure: &Tenure, request: &Request) -> Result<Passed> {
-    let grant = &tenure.grant;
-    if tenure.is_untold() || grant.parked {
-        return Ok(Passed::No);
-    }
-    let at_once = grant.seen.elapsed() < MOMENT;
-    let mut passed = Grant {
-        seen: if at_once { grant.seen } else { Instant::now() },
-        anchor: grant.anchor.clone(),
-        target: grant.target.clone(),
-        presence: grant.presence.clone(),
-        previous: Previous::Clean,
-        record: None,
-        state_offset: grant.state_offset,
-        parked: false,
-    };
-    let stays = |target: &TargetFile| match at_once {
-        true => target.file.brief().is_ok_and(|found| found.links > 0),
-        false => is_current(place, target),
-    };
-    if !grant.target.as_deref().is_none_or(stays) {
-        return Ok(Passed::No);
-    }
-    let Some(anchor) = &grant.anchor else { return Ok(Passed::On(passed)) };
-    let record = new_record(request, tenure.fence, place)?;
-    let failed = |error| place.anchor_error("cannot be written", error);
-    if let Presence::Copy { file, .. } = &grant.presence {
-        let size = file.brief().map_err(failed)?.size;
-        presence::write(file, &record, size, true).map_err(failed)?;
-    }
-    passed.state_offset = match anchor.follow(&record) {
-        Some(written) => written.map_err(failed)?,
-        None => {
-            let visible = matches!(grant.presence, Presence::Link);
-            let size = anchor.file.brief().map_err(failed)?.size;
-            anchor.write(&record, size, visible).map_err(failed)?
-        }
-    };
-    passed.record = Some(record);
-    // After the record: a break carries on whatever fence was written before it took the anchor's name away.
-    let whole = if at_once { has_names(grant) } else { is_whole(grant, place) };
-    Ok(if whole { Passed::On(passed) } else { Passed::Lost(passed) })
-}
-
-/// Has the anchor still its path, and the lock file its name? On a doubt not.
-fn is_whole(grant: &Grant, place: &Place) -> bool {
-    let Some(anchor) = &grant.anchor else { return true };
-    let is_anchors = || anchor.current(place).is_ok_and(|found| found.is_some());
-    match &grant.presence {
-        Presence::Hidden => is_anchors(),
-        // A break, and whoever removes the anchor, leave it a link less. Where it was only moved aside, other natives
-        // meet our lock file, and wait for its kernel lock.
-        Presence::Link => place
-            .dir
-            .brief_at(&place.lock)
-            .is_ok_and(|found| found.is_some_and(|found| found.id == anchor.id && found.links == 2)),
-        Presence::Copy { id, .. } => is_anchors() && place.lock_file_id().is_ok_and(|found| found == Some(*id)),
-    }
-}
-
-/// Has what a tenure leaves all the names that it should have, as its descriptors tell?
-pub(crate) fn has_names(grant: &Grant) -> bool {
-    grant.anchor.as_ref().is_none_or(|anchor| presence::has_names(anchor, &grant.presence))
 }

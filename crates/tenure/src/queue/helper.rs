@@ -101,7 +101,8 @@ impl Slot {
             }
             let mut kept = state.kept.clone();
             drop(state);
-            let step = acquire::step(self, epoch, &mut kept, &head.request, own.map(|own| own.seat));
+            let helper = acquire::Helper { slot: self, epoch, seat: own.map(|own| own.seat) };
+            let step = helper.step(&mut kept, &head.request);
             let mut state = self.state();
             if state.epoch != epoch {
                 return end;

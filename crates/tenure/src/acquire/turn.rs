@@ -1,0 +1,136 @@
+//! A helper's turn: it waits in the kernel for whatever is in the way.
+
+use std::sync::Arc;
+
+use super::{Entered, bare_grant, close, drop_anchor, enter, kept_anchor, kind, lock_target, target_error};
+use crate::clean;
+use crate::courtesy;
+use crate::error::{Error, Result};
+use crate::presence::Blocker;
+use crate::queue::{self, Kept, Name, Slot};
+use crate::sys::{LockKind, Seat};
+use crate::tenure::{Grant, Request};
+
+/// What came of a helper's turn; `None`: something changed, so look again who waits, and begin anew.
+pub(crate) type Step = Option<Grant>;
+
+/// Who works for the queue's head.
+#[derive(Clone, Copy)]
+pub(crate) struct Helper<'a> {
+    pub(crate) slot: &'a Arc<Slot>,
+    /// Its number among the slot's helpers: another's means that it was left behind.
+    pub(crate) epoch: u64,
+    /// Where it may be called back from the kernel's queue.
+    pub(crate) seat: Option<&'a Seat>,
+}
+
+impl Helper<'_> {
+    /// Its turn: waits in the kernel for whatever is in the way.
+    pub(crate) fn step(&self, kept: &mut Kept, request: &Request) -> Result<Step> {
+        self.turn(kept, request).inspect_err(|_| match self.slot.is_present(self.epoch) {
+            true => close(kept),
+            // Left behind: the anchor's descriptor may be the successor's too, and with it the lock.
+            false => *kept = Kept::default(),
+        })
+    }
+
+    fn turn(&self, kept: &mut Kept, request: &Request) -> Result<Step> {
+        let Helper { slot, epoch, seat } = *self;
+        let place = &*slot.place();
+        if request.bare() {
+            return match lock_target(place, kept, request)? {
+                Some(target) => Ok(Some(bare_grant(target))),
+                None => self.wait_for_target(kept, request),
+            };
+        }
+        let anchor = kept_anchor(place, kept, request)?;
+        let wanted = kind(request);
+        if kept.locked != Some(wanted) {
+            let failed = |error| place.anchor_error("cannot be locked", error);
+            if kept.locked.take().is_some() {
+                anchor.file.unlock().map_err(failed)?;
+            }
+            if !anchor.file.try_lock(wanted).map_err(failed)? {
+                if clean::rob(place, request.options.stale_policy) {
+                    return Ok(None);
+                }
+                if !slot.about_to_queue_on(epoch, kept, anchor.id, Name::Anchor, wanted) {
+                    return Ok(None);
+                }
+                courtesy::say_waiting(place, &anchor);
+                let locked = anchor.file.lock(wanted, seat);
+                // Of those who share, others ask while it is held.
+                if request.shared || !matches!(locked, Ok(true)) {
+                    anchor.file.unmark();
+                }
+                slot.no_longer_queued(epoch);
+                if locked.map_err(failed)? {
+                    kept.locked = Some(wanted);
+                    kept.courtesy.begin();
+                }
+                return Ok(None);
+            }
+            kept.locked = Some(wanted);
+            if kept.courtesy.is_over(place, &anchor) {
+                anchor.file.unlock().map_err(failed)?;
+                kept.locked = None;
+                kept.courtesy.stay_away(&anchor);
+                return Ok(None);
+            }
+        }
+        let Some(stat) = anchor.current(place)? else {
+            drop_anchor(kept);
+            return Ok(None);
+        };
+        match enter(place, kept, &anchor, &stat, request) {
+            Ok(Entered::Granted(grant)) => Ok(Some(grant)),
+            Ok(Entered::TargetBusy) => self.wait_for_target(kept, request),
+            Ok(Entered::Blocked(blocker)) => {
+                self.wait_for_blocker(kept, &blocker, request)?;
+                Ok(None)
+            }
+            Err(error) if error.is_lost() => {
+                drop_anchor(kept);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Someone holds by the lock file. A native is waited for in its file's kernel queue, a foreign one by its events.
+    fn wait_for_blocker(&self, kept: &Kept, blocker: &Blocker, request: &Request) -> Result<()> {
+        let Helper { slot, epoch, seat } = *self;
+        let native_lives = blocker.holder.kind == crate::HolderKind::Native && blocker.holder.liveness.is_alive();
+        match &blocker.file {
+            Some(file) if native_lives => {
+                if slot.about_to_queue_on(epoch, kept, blocker.id, Name::LockFile, LockKind::Exclusive) {
+                    let locked = file.lock(LockKind::Exclusive, seat);
+                    slot.no_longer_queued(epoch);
+                    locked
+                        .map_err(|error| Error::io(&slot.place().lock_path, "the lock file cannot be locked", error))?;
+                }
+                Ok(())
+            }
+            _ => queue::watch(slot, epoch, blocker, &request.options),
+        }
+    }
+
+    fn wait_for_target(&self, kept: &mut Kept, request: &Request) -> Result<Step> {
+        let Helper { slot, epoch, seat } = *self;
+        if let Some(target) = kept.target.clone()
+            && slot.about_to_queue_on(epoch, kept, target.id, Name::Target, kind(request))
+        {
+            let locked = target.file.lock(kind(request), seat);
+            let alone = slot.no_longer_queued(epoch);
+            let locked = locked.map_err(|error| target_error(&slot.place(), "cannot be locked", error))?;
+            if alone {
+                // The anchor was let go meanwhile, and comes first: who has it may be waiting for this very lock.
+                (kept.anchor, kept.locked) = (None, None);
+                if locked {
+                    target.file.unlock().map_err(|error| target_error(&slot.place(), "cannot be unlocked", error))?;
+                }
+            }
+        }
+        Ok(None)
+    }
+}
