@@ -346,3 +346,46 @@ fn a_guard_may_be_dropped_by_another_thread() {
     });
     assert_eq!(inspect(&target).unwrap().state, State::Free);
 }
+
+/// A lock of the other style may wait in the same process: it is made anew for it, from what is shown to what is locked.
+#[test]
+fn a_grant_is_not_passed_on_to_another_style() {
+    let styles = [Style::LockFile, Style::Flock];
+    for (first, next) in [(styles[0], styles[1]), (styles[1], styles[0])] {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let open = |style| Lock::options().style(style).open(&target).unwrap();
+        let guard = open(first).acquire(Wait::Never).unwrap();
+        let next_lock = open(next);
+        let mut waits = pin!(next_lock.acquire_async(MINUTE));
+        let runtime = runtime();
+        let guard = {
+            let _context = runtime.enter();
+            assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            guard.release().unwrap();
+            runtime.block_on(waits).unwrap()
+        };
+        assert_eq!(dir.path().join("t.lock").exists(), next == Style::LockFile, "{next:?} after {first:?}");
+        let locked = std::fs::File::open(&target).is_ok_and(|file| file.try_lock().is_err());
+        assert_eq!(locked, next == Style::Flock, "{next:?} after {first:?}");
+        guard.check().unwrap();
+        guard.release().unwrap();
+    }
+}
+
+/// Nor to one that would share it.
+#[test]
+fn a_share_is_let_in_after_an_exclusive_tenure_as_a_share() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let lock = Lock::options().style(Style::Flock).open(&target).unwrap();
+    let mut other = tenure_tests::opened(&target, "style=flock");
+    let runtime = runtime();
+    let guard = lock.acquire(Wait::Never).unwrap();
+    let mut waits = pin!(lock.acquire_shared_async(MINUTE));
+    let _context = runtime.enter();
+    assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    guard.release().unwrap();
+    let _share = runtime.block_on(waits).unwrap();
+    other.must("share l g never");
+}

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
+use serde_json::Value;
 use tenure::{
     CleanOptions, HolderKind, Inspection, Lock, State, Style, Wait, break_lock, break_seen, clean, inspect, list,
 };
@@ -117,6 +118,41 @@ fn natives_are_free_held_and_stale() {
     }
     let nowhere = inspect("/nonexistent/folder/t").unwrap();
     assert_eq!(nowhere.state, State::Free);
+}
+
+/// The inode of a process's pidfd. Before Linux 6.9 all have the same.
+fn pidfd_inode(pid: u32) -> u64 {
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    rustix::fs::fstat(pidfd_open(pid, PidfdFlags::empty()).unwrap()).unwrap().st_ino
+}
+
+#[test]
+fn the_record_says_who_holds() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut holder = holding(&target, "label=why max_hold_ms=60000");
+    let proc = |path: &str| std::fs::read_to_string(format!("/proc/{path}")).unwrap();
+    let stat = proc(&format!("{}/stat", holder.pid()));
+    let start_time: u64 = stat[stat.rfind(')').unwrap() + 2..].split(' ').nth(19).unwrap().parse().unwrap();
+    let namespace = std::fs::read_link(format!("/proc/{}/ns/pid", holder.pid())).unwrap();
+    let record: Value = serde_json::from_slice(&std::fs::read(lock_file(&target)).unwrap()).unwrap();
+    let native = &record["tenure"];
+    assert_eq!((&record["pid"], &record["maxHoldMs"]), (&holder.pid().into(), &60000.into()), "{record}");
+    assert_eq!((&native["state"], &native["style"]), (&"held".into(), &"lock-file".into()), "{record}");
+    assert_eq!((&native["label"], &native["startTime"]), (&"why".into(), &start_time.into()), "{record}");
+    assert_eq!(native["acquiredAt"], record["createdAt"], "{record}");
+    assert_eq!(native["bootId"], proc("sys/kernel/random/boot_id").trim(), "{record}");
+    assert_eq!(native["host"], proc("sys/kernel/hostname").trim(), "{record}");
+    assert_eq!(native["command"], actor_program().to_str().unwrap(), "{record}");
+    assert_eq!(format!("pid:[{}]", native["pidNamespace"]), namespace.to_str().unwrap(), "{record}");
+    let inode = pidfd_inode(holder.pid());
+    assert_eq!(native["pidfdInode"].as_u64(), (inode != pidfd_inode(std::process::id())).then_some(inode), "{record}");
+    // The guard says the same.
+    let held: Value = serde_json::from_str(holder.must("record g")["record"].as_str().unwrap()).unwrap();
+    assert_eq!(held, record);
+    let told = holder.must("holder g")["holder"].clone();
+    assert!(told.as_str().unwrap().contains(&holder.pid().to_string()), "{told}");
 }
 
 #[test]

@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
 use std::path::Path;
-use std::sync::mpsc;
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tenure::{Event, Lock, State, Wait, inspect};
+use tenure_tests::wakes::counted;
 use tenure_tests::{folder, opened, until};
 
 fn record(target: &Path) -> Value {
@@ -229,6 +233,39 @@ fn a_loss_is_told() {
         assert_eq!(events, ["\"lost\"", "\"revoked\""]);
         actor.must_fail("check g", "lost");
     }
+}
+
+#[test]
+fn a_loss_is_told_once() {
+    let dir = folder();
+    let mut actor = opened(&dir.path().join("one"), "events=1");
+    actor.must(&format!("open other {} events=1", dir.path().join("other").display()));
+    actor.must("acquire l g never");
+    actor.must("acquire other h never");
+    for name in ["one", "other"] {
+        std::fs::remove_file(dir.path().join(format!("{name}.lock"))).unwrap();
+        // The second is told by a later look at both.
+        let event = actor.hear();
+        let error = event["error"].as_str().unwrap();
+        assert!(event["event"] == "lost" && error.contains(&format!("/{name}: ")), "{event}");
+    }
+}
+
+#[test]
+fn who_asks_again_for_a_loss_is_woken_once() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let lock = Lock::new(&target).unwrap();
+    let guard = lock.acquire(Wait::Never).unwrap();
+    let (woken, waker) = counted();
+    let mut revoked = pin!(guard.revoked());
+    for _ in 0..3 {
+        assert!(revoked.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    }
+    tenure::break_lock(&target, true).unwrap();
+    // What was kept to be woken is let go as that is done.
+    until("it is told", || Arc::strong_count(&woken) == 2);
+    assert_eq!(woken.0.load(Ordering::SeqCst), 1);
 }
 
 #[test]

@@ -470,3 +470,29 @@ pub(crate) fn robs(policy: StalePolicy, holder: &Holder) -> bool {
     let age = holder.age();
     age.is_some_and(|age| age > limit || holder.max_hold.is_some_and(|max_hold| age > max_hold))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_live_holder_is_robbed_for_its_age_or_its_own_word() {
+        let second = Duration::from_secs(1);
+        let hour = Duration::from_secs(3600);
+        // It has held for ten seconds.
+        for (policy, max_hold, robbed) in [
+            (StalePolicy::Proof, Some(second), false),
+            (StalePolicy::Age(hour), None, false),
+            (StalePolicy::Age(second), None, true),
+            (StalePolicy::Age(hour), Some(hour), false),
+            (StalePolicy::Age(hour), Some(second), true),
+            (StalePolicy::Age(second), Some(hour), true),
+        ] {
+            let mut holder = presence::holder_of(None, Liveness::alive("it has the kernel lock"));
+            holder.max_hold = max_hold;
+            assert!(!robs(policy, &holder), "{policy:?}: nobody knows since when it holds");
+            holder.acquired_at = Some(sys::now() - 10 * second);
+            assert_eq!(robs(policy, &holder), robbed, "{policy:?}, {max_hold:?}");
+        }
+    }
+}

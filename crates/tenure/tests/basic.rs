@@ -21,6 +21,8 @@ fn the_lock_file_is_visible_exactly_while_held() {
     let guard = lock.acquire(Wait::Never).expect("acquire");
     let text = fs::read_to_string(dir.path().join("main.jsonl.lock")).expect("the lock file");
     assert!(text.starts_with(&format!("{{\n  \"pid\": {},", std::process::id())), "{text}");
+    // In place of the text's last line end, the file has spaces for a longer one.
+    assert_eq!(guard.record_json().trim_end(), text.trim_end());
     guard.check().expect("held");
     assert!(!guard.previous().is_crashed());
     let first = guard.fence();
@@ -30,6 +32,20 @@ fn the_lock_file_is_visible_exactly_while_held() {
     assert_eq!(fs::read_to_string(dir.path().join(".tenure/.gitignore")).expect("ignored"), "*\n");
     let second = lock.acquire(Wait::Never).expect("again").fence();
     assert!(second > first, "{second} after {first}");
+}
+
+#[test]
+fn a_fence_that_cannot_grow_is_an_error() {
+    const LAST: u64 = (1 << 53) - 1;
+    let dir = folder();
+    let lock = Lock::new(dir.path().join("t")).expect("open");
+    let fence = lock.acquire(Wait::Never).expect("acquire").fence();
+    let anchor = dir.path().join(".tenure/t.lock");
+    let text = fs::read_to_string(&anchor).expect("the anchor");
+    fs::write(&anchor, text.replace(&fence.to_string(), &(LAST - 1).to_string())).expect("changed");
+    assert_eq!(lock.acquire(Wait::Never).expect("the last one").fence(), LAST);
+    let error = lock.acquire(Wait::Never).expect_err("it would be a number that not every program reads");
+    assert!(error.to_string().contains("2^53"), "{error}");
 }
 
 #[test]
