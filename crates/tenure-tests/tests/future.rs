@@ -389,3 +389,33 @@ fn a_share_is_let_in_after_an_exclusive_tenure_as_a_share() {
     let _share = runtime.block_on(waits).unwrap();
     other.must("share l g never");
 }
+
+#[test]
+fn a_grant_that_is_passed_on_has_its_own_fence_in_the_record() {
+    for style in [Style::LockFile, Style::Flock] {
+        let dir = folder();
+        let lock = Lock::options().style(style).open(dir.path().join("t")).unwrap();
+        let native = || {
+            let text = std::fs::read(dir.path().join(".tenure/t.lock")).unwrap();
+            let record: serde_json::Value = serde_json::from_slice(&text).unwrap();
+            (record["tenure"]["fence"].as_u64().unwrap(), record["tenure"]["state"].as_str().unwrap().to_owned())
+        };
+        let mut guard = lock.acquire(Wait::Never).unwrap();
+        let runtime = runtime();
+        let _context = runtime.enter();
+        for _ in 0..3 {
+            let mut waits = pin!(lock.acquire_async(MINUTE));
+            assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            let last = guard.fence();
+            guard.release().unwrap();
+            guard = runtime.block_on(waits).unwrap();
+            assert!(guard.fence() > last);
+            assert_eq!(native(), (guard.fence(), "held".to_owned()), "{style:?}");
+        }
+        let last = guard.fence();
+        guard.release().unwrap();
+        // In lock-file style the lock file's absence says so.
+        let ended = if style == Style::Flock { "released" } else { "held" };
+        assert_eq!(native(), (last, ended.to_owned()), "{style:?}");
+    }
+}

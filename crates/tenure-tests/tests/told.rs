@@ -81,6 +81,25 @@ fn a_crash_is_told_to_the_next_of_the_same_process_where_the_one_that_was_grante
     }
 }
 
+/// It does not hold: the record is to say again what it said before, and not that it was the one that crashed.
+#[test]
+fn who_fails_to_acquire_leaves_word_of_the_crash_as_it_was() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut dies = tenure_tests::opened(&target, "style=flock");
+    dies.must("acquire l g never");
+    let dead = dies.pid();
+    dies.kill();
+    let record = || std::fs::read(dir.path().join(".tenure/t.lock")).unwrap().trim_ascii_end().to_vec();
+    let before = record();
+    std::fs::create_dir(dir.path().join("t.lock")).unwrap();
+    let mut next = tenure_tests::opened(&target, "");
+    next.must_fail("acquire l g never", "in-the-way");
+    assert_eq!(record(), before);
+    std::fs::remove_dir(dir.path().join("t.lock")).unwrap();
+    assert_eq!(next.must("acquire l g never")["crashed"]["pid"], dead);
+}
+
 #[test]
 fn a_takeover_is_an_event() {
     for keys in ["", "style=flock"] {
