@@ -50,6 +50,19 @@ fn await_waiter(looker: &mut Actor, target: &Path) {
     until("a waiter", || inspect(looker, target)["waiters"] == 1);
 }
 
+#[test]
+fn a_record_of_any_length_is_read_whole() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut actor = Actor::start();
+    let pid = std::process::id();
+    for length in [100, 2047, 2048, 2049, 65536] {
+        let text = format!("{{\"pid\": {pid}, \"createdAt\": \"{}\"", iso(SystemTime::now()));
+        std::fs::write(dir.path().join("t.lock"), format!("{text:width$}}}", width = length - 1)).unwrap();
+        assert_eq!(inspect(&mut actor, &target)["pid"], pid, "{length} bytes");
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Then {
     /// Taken over at once.

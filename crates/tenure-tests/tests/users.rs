@@ -522,6 +522,28 @@ fn a_read_only_file_system_needs_no_record() {
     outside.must("acquire l g never");
 }
 
+/// A hard link cannot lead from one file system to another.
+#[test]
+fn anchors_on_another_file_system_are_unsupported() {
+    let Some(users) = Users::new() else { return };
+    if !needs("unshare(1)", has("unshare")) {
+        return;
+    }
+    let dir = users.folder("across", 0o777);
+    let target = dir.join("t");
+    let anchors = dir.join(".tenure");
+    fs::create_dir(&anchors).unwrap();
+    let script = "mount -t tmpfs none \"$1\" && exec \"$0\"";
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script]).arg(actor_program()).arg(&anchors);
+    let mut actor = Actor::from(&mut command);
+    actor.must(&format!("open l {}", target.display()));
+    let error = actor.must_fail("acquire l g never", "unsupported")["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("`.tenure` is on another file system"), "{error}");
+    actor.must(&format!("open l {} style=flock", target.display()));
+    actor.must("acquire l g never");
+}
+
 #[test]
 fn a_folder_that_is_closed_to_a_user_is_named() {
     let Some(users) = Users::new() else { return };

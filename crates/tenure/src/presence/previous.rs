@@ -47,3 +47,23 @@ pub(crate) fn tells_of_end(state: PriorState) -> bool {
 pub(crate) fn tells_of_crash(record: &Record) -> bool {
     record.native.as_ref().is_some_and(|native| crash_in(native.style, native.state).is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Native;
+    use crate::sys;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
+    fn a_restart_shows_in_the_boot_id() {
+        let of = |boot_id: Option<&str>| Record {
+            native: Some(Native { boot_id: boot_id.map(Into::into), ..Native::bare(RecordState::Held) }),
+            ..Record::default()
+        };
+        assert!(!is_other_boot(&of(sys::boot_id().as_deref())), "this one");
+        assert!(is_other_boot(&of(Some("0b8a3f5e-0000-4000-8000-000000000000"))));
+        assert!(!is_other_boot(&of(None)), "that cannot be told");
+        assert!(!is_other_boot(&Record::default()), "a foreign one has none");
+    }
+}
