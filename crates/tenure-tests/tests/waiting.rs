@@ -750,6 +750,27 @@ fn who_is_left_behind_changes_nothing_once_it_wakes_up() {
     }
 }
 
+/// The same after a break: it wakes up once the holder that was broken ends.
+#[test]
+fn who_was_left_behind_by_a_break_changes_nothing_once_it_wakes_up() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut holder, mut waiter) = (opened(&target, ""), opened(&target, ""));
+    holder.must("acquire l g never");
+    let old = format!(":{} ", tenure_tests::inode(&dir.path().join(".tenure/t.lock")).unwrap());
+    waiter.must("begin l g 60000");
+    until_waiting(&target, 1);
+    tenure::break_lock(&target, true).unwrap();
+    assert_eq!(waiter.hear()["event"], "granted");
+    holder.must_fail("release g", "lost");
+    until("nobody has the old anchor", || !std::fs::read_to_string("/proc/locks").unwrap().contains(&old));
+    waiter.must_fail("acquire l h never", "busy");
+    waiter.must("check g");
+    waiter.must("release g");
+    assert!(!dir.path().join("t.lock").exists());
+    holder.must("acquire l g never");
+}
+
 #[test]
 fn shares_that_were_let_in_together_end_one_by_one() {
     let dir = folder();
