@@ -1,6 +1,6 @@
 //! A crash is told to whoever comes next, once, whatever happens on the way.
 
-#![allow(clippy::unwrap_used, reason = "tests look at files and processes as anyone would")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
 use std::io::{BufRead, BufReader};
 use std::pin::Pin;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tenure::{Event, Lock, State, Wait, inspect};
 use tenure_tests::wakes::counted;
-use tenure_tests::{folder, opened, until};
+use tenure_tests::{Actor, folder, opened, until};
 
 fn record(target: &Path) -> Value {
     let mut path = target.as_os_str().to_owned();
@@ -238,13 +238,14 @@ fn a_loss_is_told() {
 #[test]
 fn a_loss_is_told_once() {
     let dir = folder();
-    let mut actor = opened(&dir.path().join("one"), "events=1");
-    actor.must(&format!("open other {} events=1", dir.path().join("other").display()));
-    actor.must("acquire l g never");
-    actor.must("acquire other h never");
-    for name in ["one", "other"] {
+    let mut actor = Actor::start();
+    for name in ["a", "b", "c"] {
+        actor.must(&format!("open {name} {} events=1", dir.path().join(name).display()));
+        actor.must(&format!("acquire {name} {name} never"));
+    }
+    // They are looked at in the order in which they came. So "a" is found by a later look, just before one at "b" again.
+    for name in ["b", "a", "c"] {
         std::fs::remove_file(dir.path().join(format!("{name}.lock"))).unwrap();
-        // The second is told by a later look at both.
         let event = actor.hear();
         let error = event["error"].as_str().unwrap();
         assert!(event["event"] == "lost" && error.contains(&format!("/{name}: ")), "{event}");
