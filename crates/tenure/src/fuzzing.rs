@@ -349,7 +349,7 @@ mod tests {
             ])
             .prop_map(|text| text.as_bytes().to_vec()),
         ];
-        proptest::collection::vec(part, 0..20).prop_map(|parts| parts.concat())
+        proptest::collection::vec(part, 0..if cfg!(miri) { 5 } else { 20 }).prop_map(|parts| parts.concat())
     }
 
     proptest! {
@@ -364,12 +364,13 @@ mod tests {
         }
 
         #[test]
-        fn a_process_is_told_whatever_it_is_named(name in hostile(), start_time: u64, letter in "[RSDTtIZXx]") {
+        fn a_process_is_told_whatever_it_is_named(name in hostile(), start_time: u64, state in 0..9usize) {
             let name = String::from_utf8_lossy(&name);
+            let letter = char::from(b"RSDTtIZXx"[state]);
             let line = format!("42 ({name}) {letter} 1 1 1 0 -1 0 1 2 3 4 5 6 7 8 20 0 1 0 {start_time} 1000");
             let stat = Stat::parse(&line);
             prop_assert_eq!(stat.map(|stat| stat.start_time), Some(start_time));
-            prop_assert_eq!(stat.map(|stat| stat.state.ended()), Some("ZXx".contains(&letter)));
+            prop_assert_eq!(stat.map(|stat| stat.state.ended()), Some("ZXx".contains(letter)));
         }
 
         #[test]

@@ -71,7 +71,11 @@ const MEANINGFUL: &[&str] =
     &["EAGAIN", "EEXIST", "ENOENT", "EXDEV", "EPERM", "EOPNOTSUPP", "EINVAL", "ENOTDIR", "ELOOP", "EISDIR"];
 
 fn errnos_of(call: &Call) -> impl Iterator<Item = &'static str> {
-    let listed = ERRNOS.iter().find(|(name, _)| *name == call.name).map_or("", |(_, errnos)| errnos);
+    let mut listed = ERRNOS.iter().find(|(name, _)| *name == call.name).map_or("", |(_, errnos)| errnos);
+    // The library makes none of these: a debug build's standard library does, before it closes, and aborts where it fails.
+    if call.text.contains("F_GETFD") {
+        listed = "";
+    }
     // Without O_CREAT there is nothing to exist, no room to lack.
     let creates = call.name != "openat" || call.text.contains("O_CREAT");
     listed.split_whitespace().filter(move |errno| creates || !matches!(*errno, "EEXIST" | "EDQUOT" | "ENOSPC"))
