@@ -192,7 +192,8 @@ fn a_hundred_idle_waiters_cost_no_processor() {
     }
     eprintln!("100 waiters use {:.3} % of a core", least * 100.0);
     assert!(least < BOUND, "{:.2} % of a core", least * 100.0);
-    assert_eq!(inspect(&target).unwrap().waiters, Some(100));
+    // Not by one look: while other programs' locks come and go, the kernel's table can lack a lock with all who wait for it.
+    until_waiting(&target, 100);
 }
 
 #[test]
@@ -566,7 +567,7 @@ fn a_share_that_does_not_wait_gets_not_past_an_exclusive_waiter() {
     actor.must("begin l g 60000");
     until_waiting(&target, 1);
     actor.must_fail("share l s never", "busy");
-    assert_eq!(inspect(&target).unwrap().waiters, Some(1));
+    until_waiting(&target, 1);
     other.must("release s");
     assert_eq!(actor.hear()["event"], "granted");
 }
