@@ -305,14 +305,14 @@ mod tests {
     /// Runs `check` on every file of the target's fixed corpus.
     fn corpus(target: &str, check: fn(&[u8])) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
-        let mut count = 0;
-        for entry in std::fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
+        let mut paths: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(paths.len() >= 5, "{} files in {}", paths.len(), folder.display());
+        paths.sort();
+        // A file takes Miri many seconds.
+        for path in paths.iter().step_by(if cfg!(miri) { 8 } else { 1 }) {
             println!("{}", path.display());
-            check(&std::fs::read(&path).unwrap());
-            count += 1;
+            check(&std::fs::read(path).unwrap());
         }
-        assert!(count >= 5, "{} files in {}", count, folder.display());
     }
 
     #[test]
