@@ -52,7 +52,11 @@ fn in_the_queue(actor: &Actor) -> usize {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", actor.pid())).unwrap();
     let waits = |task: &std::io::Result<std::fs::DirEntry>| {
         let call = std::fs::read_to_string(task.as_ref().unwrap().path().join("syscall")).unwrap_or_default();
-        call.split(' ').next() == Some(&libc::SYS_flock.to_string())
+        // Its number and what it is given. One that does not wait can be met in the middle, too.
+        let mut words = call.split(' ');
+        let waits =
+            |how: &str| i32::from_str_radix(how.trim_start_matches("0x"), 16).is_ok_and(|how| how & libc::LOCK_NB == 0);
+        words.next() == Some(&libc::SYS_flock.to_string()) && words.nth(1).is_some_and(waits)
     };
     tasks.filter(waits).count()
 }

@@ -134,6 +134,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
     fn a_folder_is_shared_while_it_is_the_same() {
         let dir = tempfile::tempdir().unwrap();
         let mode = |mode| {

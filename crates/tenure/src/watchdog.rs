@@ -291,6 +291,7 @@ mod tests {
     use crate::tenure::Request;
 
     #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
     fn what_is_enlisted_as_it_ends_does_not_stay() {
         let dir = tempfile::tempdir().unwrap();
         let slot = registry::slot(&Place::open(&dir.path().join("t"), false).unwrap(), false);
