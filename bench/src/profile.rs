@@ -24,8 +24,8 @@ pub(crate) fn measure(setup: &Setup) -> crate::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (fs, folder) in setup.folders()? {
         for style in [LOCK_FILE, FLOCK_STYLE] {
-            let calls = calls(style, &folder.join(style.replace([' ', ','], "-")))?;
-            let library = candidate::open(style, &folder.join(format!("whole-{}", calls.len())))?;
+            let calls = calls(style, &folder.join(format!("calls-of-{}", style.replace([' ', ','], "-"))))?;
+            let library = candidate::open(style, &folder.join(format!("whole-of-{}", calls.len())))?;
             rows.extend(profile(&format!("{fs}, {style}"), calls, library, rounds)?);
         }
     }
