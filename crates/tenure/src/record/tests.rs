@@ -150,7 +150,9 @@ fn a_record_is_padded_to_what_it_covers() {
     assert_eq!(sample().render(u64::MAX).bytes.len(), MAX_BYTES);
     let mut long = sample();
     let native = long.native.as_mut().unwrap();
-    for text in [&mut native.host, &mut native.command, &mut native.label, &mut native.boot_id] {
+    // One of them is minutes of Miri's time already.
+    let texts = [&mut native.host, &mut native.command, &mut native.label, &mut native.boot_id];
+    for text in texts.into_iter().take(if cfg!(miri) { 1 } else { 4 }) {
         *text = Some("\u{1}".repeat(if cfg!(miri) { 5_000 } else { 100_000 }).into());
     }
     let bytes = long.render(0).bytes;
