@@ -98,18 +98,19 @@ pub(crate) fn read_at_start(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<()> {
 
 /// Asks which file a name means, and how many links and bytes that has; not for its times.
 pub(crate) fn look_at(dir: &OwnedFd, name: &CStr) -> io::Result<()> {
-    let mut found = MaybeUninit::<libc::statx>::uninit();
-    let (flags, mask) = (libc::AT_SYMLINK_NOFOLLOW, libc::STATX_INO | libc::STATX_NLINK | libc::STATX_SIZE);
-    // SAFETY: the name ends in a NUL; the kernel writes one statx.
-    check(unsafe { libc::statx(dir.as_raw_fd(), name.as_ptr(), flags, mask, found.as_mut_ptr()) }).map(drop)
+    statx(dir, name, libc::AT_SYMLINK_NOFOLLOW)
 }
 
 /// Asks the same of an open file.
 pub(crate) fn look_into(file: &OwnedFd) -> io::Result<()> {
+    statx(file, c"", libc::AT_EMPTY_PATH)
+}
+
+fn statx(file: &OwnedFd, name: &CStr, flags: libc::c_int) -> io::Result<()> {
     let mut found = MaybeUninit::<libc::statx>::uninit();
-    let (flags, mask) = (libc::AT_EMPTY_PATH, libc::STATX_INO | libc::STATX_NLINK | libc::STATX_SIZE);
-    // SAFETY: the name is empty; the kernel writes one statx.
-    check(unsafe { libc::statx(file.as_raw_fd(), c"".as_ptr(), flags, mask, found.as_mut_ptr()) }).map(drop)
+    let mask = libc::STATX_INO | libc::STATX_NLINK | libc::STATX_SIZE;
+    // SAFETY: the name ends in a NUL; the kernel writes one statx.
+    check(unsafe { libc::statx(file.as_raw_fd(), name.as_ptr(), flags, mask, found.as_mut_ptr()) }).map(drop)
 }
 
 /// Nanoseconds on the clock that all processes of this machine share.

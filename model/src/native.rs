@@ -537,9 +537,11 @@ impl Turn<'_> {
             | Pc::AdoptWrite
             | Pc::AdoptVerify => self.take_over(),
             Pc::SettleLinks => {
-                // One link was the anchor's; the lock file's is the other.
-                let names = if self.native.flock { 1 } else { 2 };
-                if self.state.links(self.fd()) == names { self.grant() } else { self.go(Pc::Settle) }
+                if self.has_names() {
+                    self.grant()
+                } else {
+                    self.go(Pc::Settle)
+                }
             }
             Pc::Settle if self.state.anchor != self.native.fd => self.go(Pc::UndoWrite),
             Pc::Settle if self.native.copy.is_some() => self.go(Pc::SettleCopy),

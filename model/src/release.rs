@@ -16,16 +16,11 @@ impl Turn<'_> {
                 }
                 if self.guards(Guard::PassWritesFirst) { self.go(looks) } else { self.passed() }
             }
-            Pc::PassLinks => {
-                let copy = self.native.copy;
-                let names = if copy.is_some() { 1 } else { 2 };
-                let whole = self.state.links(self.fd()) == names && copy.is_none_or(|copy| self.state.links(copy) == 1);
-                match (whole, self.guards(Guard::PassWritesFirst)) {
-                    (false, _) => self.go(Pc::End),
-                    (true, true) => self.passed(),
-                    (true, false) => self.go(Pc::PassWriteAtOnce),
-                }
-            }
+            Pc::PassLinks => match (self.has_names(), self.guards(Guard::PassWritesFirst)) {
+                (false, _) => self.go(Pc::End),
+                (true, true) => self.passed(),
+                (true, false) => self.go(Pc::PassWriteAtOnce),
+            },
             Pc::PassAnchor => {
                 let ours = self.state.anchor == self.native.fd;
                 self.go(if ours { Pc::PassLock } else { Pc::End })
@@ -49,8 +44,7 @@ impl Turn<'_> {
             }
             Pc::FlockEndCompare => {
                 // Within a moment of the grant the link is counted, where it was one then, in place of a look at the path.
-                let counted = self.state.links(self.fd()) == 1;
-                assert!(!counted || self.state.anchor == self.native.fd, "a link that is not the anchor's");
+                assert!(!self.has_names() || self.state.anchor == self.native.fd, "a link that is not the anchor's");
                 self.native.lost = self.state.anchor != self.native.fd;
                 self.go(Pc::Unlock)
             }
@@ -82,6 +76,13 @@ impl Turn<'_> {
             Pc::Believe => self.next(),
             _ => None,
         }
+    }
+
+    /// Has the anchor its link, and the lock file its own, as the files' links tell?
+    pub(crate) fn has_names(&self) -> bool {
+        let copy = self.native.copy;
+        let names = if self.native.flock || copy.is_some() { 1 } else { 2 };
+        self.state.links(self.fd()) == names && copy.is_none_or(|copy| self.state.links(copy) == 1)
     }
 
     fn passed(&mut self) -> Option<()> {

@@ -105,13 +105,10 @@ impl Table {
                     Some(state) if column == STATE => report::coloured(state, &cell).into(),
                     _ => cell,
                 };
-                if column == NUMBER {
-                    pad(&mut text, room);
-                }
+                let (before, after) = if column == NUMBER { (room, 0) } else { (0, room) };
+                pad(&mut text, before);
                 text += &cell;
-                if column != NUMBER {
-                    pad(&mut text, room);
-                }
+                pad(&mut text, after);
             }
             text.truncate(text.trim_end_matches(' ').len());
             text.push('\n');

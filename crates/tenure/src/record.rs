@@ -29,7 +29,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::process::Identity;
 
-pub(crate) use own::scan_own;
+pub(crate) use own::{OwnScan, scan_own};
 pub(crate) use read::read;
 pub(crate) use render::iso_date;
 

@@ -10,7 +10,7 @@ use std::io;
 use crate::options::Options;
 use crate::place::Place;
 use crate::presence;
-use crate::record::{self, Content, Record, RecordState, RecordStyle};
+use crate::record::{self, OwnScan, Record, RecordState, RecordStyle};
 use crate::sys::{Access, File, FileId, FileKind, LockKind};
 use crate::tenure::{self, Request};
 use crate::trace::event;
@@ -30,7 +30,7 @@ pub(crate) fn sweep(place: &Place, id: FileId, text: &[u8]) -> bool {
         return false;
     }
     // What fails is tried, and told of, by whoever takes it over.
-    let removed = remove(place, &file, id, text).unwrap_or(false);
+    let removed = remove(place, &file, id, text, &own).unwrap_or(false);
     // Not by its closing alone: a child that another thread is just making has the descriptor too.
     let _ = file.unlock();
     if removed {
@@ -40,7 +40,7 @@ pub(crate) fn sweep(place: &Place, id: FileId, text: &[u8]) -> bool {
 }
 
 /// With the kernel lock on `file`.
-fn remove(place: &Place, file: &File, id: FileId, text: &[u8]) -> io::Result<bool> {
+fn remove(place: &Place, file: &File, id: FileId, text: &[u8], own: &OwnScan<'_>) -> io::Result<bool> {
     let shown = || Ok::<_, io::Error>(place.dir.brief_at(&place.lock)?.is_some_and(|found| found.id == id));
     let found = file.brief()?;
     // Its names are the anchor's and the lock file's. Without that one it was released.
@@ -56,7 +56,7 @@ fn remove(place: &Place, file: &File, id: FileId, text: &[u8]) -> io::Result<boo
     if found.size != text.len() as u64 || file.read(&mut now)? != now.len() || now != text {
         return Ok(false);
     }
-    let Content::Record(mut dead) = record::read(text) else { return Ok(false) };
+    let mut dead = own.record();
     let Some(native) = &mut dead.native else { return Ok(false) };
     native.state = RecordState::Aborted;
     let Some(ours) = in_our_name(&dead, place) else { return Ok(false) };

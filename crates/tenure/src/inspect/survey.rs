@@ -63,8 +63,8 @@ impl Survey {
         Survey { notes_all: true, ..Survey::new(options) }
     }
 
-    /// What `work` makes of each lock in a folder, by several threads where there are many. What it
-    /// puts off is for `late`.
+    /// What `work` makes of each lock in a folder, by several threads where there are many. What it puts
+    /// off is for `late`.
     pub(crate) fn of<R: Send + 'static>(
         self,
         dir: &Path,
@@ -105,8 +105,7 @@ impl Survey {
         })?;
         look(places);
         if !suspects.is_empty() {
-            let newer =
-                Arc::new(Survey { options: survey.options.clone(), locks: KernelLocks::read(), notes_all: false });
+            let newer = Arc::new(Survey::new(survey.options.clone()));
             let late = Arc::new(late);
             answers.extend(spread(suspects, move || {
                 let (eye, late) = (Eye::new(Arc::clone(&newer)), Arc::clone(&late));

@@ -33,7 +33,7 @@ pub(crate) struct OwnScan<'a> {
 
 impl OwnScan<'_> {
     /// The whole of it.
-    pub(super) fn record(&self) -> Record {
+    pub(crate) fn record(&self) -> Record {
         Record {
             pid: self.pid.filter(|pid| *pid > 0).and_then(|pid| i64::try_from(pid).ok()),
             created_at: date(self.created_at),

@@ -33,22 +33,6 @@ fn sample() -> Record {
     }
 }
 
-fn bare_native() -> Native {
-    Native {
-        fence: None,
-        state: RecordState::Held,
-        style: RecordStyle::LockFile,
-        acquired_at: None,
-        boot_id: None,
-        pid_namespace: None,
-        pidfd_inode: None,
-        start_time: None,
-        host: None,
-        command: None,
-        label: None,
-    }
-}
-
 fn record(text: &str) -> Record {
     match read(text.as_bytes()) {
         Content::Record(record) => record,
@@ -372,7 +356,7 @@ fn the_native_part_needs_a_version() {
     for text in ["1", "[]", "null", "{}", r#"{"version":0}"#, r#"{"version":"1"}"#, r#"{"fence":7}"#] {
         assert_eq!(record(&format!(r#"{{"pid":1,"tenure":{text}}}"#)).native, None, "{text}");
     }
-    let bare = bare_native();
+    let bare = Native::bare(RecordState::Held);
     assert_eq!(native(r#"{"pid":1,"tenure":{"version":2,"new":[]}}"#), bare);
     let odd = r#"{"pid":1,"tenure":{"version":1,"fence":0,"state":"resting","style":7,"acquiredAt":1,"host":{},
         "bootId":null,"pidNamespace":-1,"pidfdInode":"7","startTime":1.5,"command":["x"],"label":"\udfff"}}"#;
