@@ -193,10 +193,10 @@ pub enum Guard {
     ReplaceCarriesTheFence,
     /// And its word of a crash, or of a takeover.
     ReplaceKeepsTheWord,
-    /// And lets go of its kernel lock: it may be a dead native's lock file as well.
-    ReplaceUnlocksTheOld,
     /// A break's new anchor carries the fence on.
     BreakCarriesTheFence,
+    /// A break removes a copy that was shown while it was at it.
+    BreakTakesTheCopyAlong,
     /// A break opens the anchor again once it has a new one: it may be another by then.
     BreakReopens,
     /// A break reads the fence again once the old anchor has no name.

@@ -43,7 +43,6 @@ pub fn native(native: &Native) -> Option<Step> {
         Pc::ReplaceUndo => step("anchor", "replace", "unlinkat(new)"),
         Pc::ReplaceRename => step("anchor", "replace", "renameat(new, anchor)"),
         Pc::ReplaceCompare => step("anchor", "replace", "stat(anchor)"),
-        Pc::ReplaceUnlock => step("acquire", "enter", "flock(old anchor, LOCK_UN)"),
         Pc::Visible => step("presence", "show", "stat(lock file)"),
         Pc::Write => step("text", "write", "pwrite(anchor)"),
         Pc::CompareAgain => step("presence", "enter", "stat(anchor)"),
@@ -130,6 +129,7 @@ pub fn breaking(pc: BreakPc) -> Step {
         BreakPc::Swap => step("clean", "replace_anchor", "stat(swap)"),
         BreakPc::WriteFence => step("clean", "replace_anchor", "pwrite(new anchor)"),
         BreakPc::Compare => step("clean", "replace_anchor", "stat(lock file)"),
+        BreakPc::ReadCopy => step("clean", "is_copy_of", "openat(lock file)"),
         BreakPc::Unlink => step("clean", "replace_anchor", "unlinkat(lock file)"),
         BreakPc::Unlock => step("clean", "replace_anchor", "flock(new anchor, LOCK_UN)"),
     }

@@ -49,8 +49,6 @@ pub enum Pc {
     ReplaceRename,
     /// Is it the anchor?
     ReplaceCompare,
-    /// The old one's kernel lock.
-    ReplaceUnlock,
     /// Is the lock file our anchor's inode already?
     Visible,
     /// Step 4: write the record.
@@ -109,10 +107,10 @@ pub enum Pc {
     Unmark,
     /// Step 7: is the anchor still the anchor?
     SettleLinks,
-    /// Its links do not tell: the anchor's path is compared.
-    Settle,
-    /// Is a copy the lock file?
+    /// A copy: is it the lock file?
     SettleCopy,
+    /// Links do not tell: the anchor's path is compared.
+    Settle,
     /// It is not: the record says that nobody holds.
     UndoWrite,
     /// Is the lock file ours?
@@ -219,6 +217,8 @@ pub struct Native {
     pub judged: Option<Ino>,
     /// The lock file that is a file of its own.
     pub copy: Option<Ino>,
+    /// Another user's anchor, which ours has replaced.
+    pub replaced: Option<Ino>,
     /// A file in the making.
     pub prepare: Prepare,
     /// What the anchor said when it was locked.
@@ -276,6 +276,7 @@ impl Native {
         change(&mut self.fd);
         change(&mut self.judged);
         change(&mut self.copy);
+        change(&mut self.replaced);
         change(&mut self.prepare.file);
         if let Helper::Waits(ino) | Helper::Locked(ino) = &mut self.helper {
             let mut inner = Some(*ino);
@@ -294,7 +295,7 @@ impl Native {
         let (tells, ends) =
             ([self.linked, self.visible, self.parked, self.marked, self.crashed], [self.revoked, self.lost]);
         let flags = (tells, self.waits, self.held, ends);
-        let files = [look(self.fd), look(self.judged), look(self.copy), look(self.prepare.file)];
+        let files = [self.fd, self.judged, self.copy, self.replaced, self.prepare.file].map(look);
         let prior = self.prior.fence();
         (self.pc, files, flags, (self.fence, prior, self.after, self.rounds), (helper, self.prepare.pc, self.uncovered))
     }
@@ -463,12 +464,9 @@ impl Turn<'_> {
             | Pc::RecoverExchange
             | Pc::RecoverRename
             | Pc::RecoverUnlink => self.recover(),
-            Pc::ReplacePrepare
-            | Pc::ReplaceSeen
-            | Pc::ReplaceUndo
-            | Pc::ReplaceRename
-            | Pc::ReplaceCompare
-            | Pc::ReplaceUnlock => self.replace(),
+            Pc::ReplacePrepare | Pc::ReplaceSeen | Pc::ReplaceUndo | Pc::ReplaceRename | Pc::ReplaceCompare => {
+                self.replace()
+            }
             Pc::Visible => {
                 self.native.visible = self.state.lock == self.native.fd;
                 self.go_write()
@@ -544,9 +542,8 @@ impl Turn<'_> {
                 }
             }
             Pc::Settle if self.state.anchor != self.native.fd => self.go(Pc::UndoWrite),
-            Pc::Settle if self.native.copy.is_some() => self.go(Pc::SettleCopy),
             Pc::Settle => self.grant(),
-            Pc::SettleCopy if self.state.lock == self.native.copy => self.grant(),
+            Pc::SettleCopy if self.state.lock == self.native.copy => self.go(Pc::Settle),
             Pc::SettleCopy => self.go(Pc::UndoWrite),
             Pc::UndoWrite => {
                 // Of a crash that it would have told of, the next one hears.
@@ -656,7 +653,12 @@ impl Turn<'_> {
                 let fence = self.native.prior.fence().filter(|_| self.guards(Guard::ReplaceCarriesTheFence));
                 let told = matches!(self.native.prior, Record::Native { aborted: true, .. });
                 let aborted = told && self.guards(Guard::ReplaceKeepsTheWord);
-                let record = Record::Native { by: None, fence: fence.unwrap_or(0), aborted };
+                // A holder that died, or is not known to have released, is looked for at the lock file's place.
+                let by = match self.native.prior {
+                    Record::Native { by, .. } => by.filter(|_| !aborted),
+                    _ => Some(self.me),
+                };
+                let record = Record::Native { by, fence: fence.unwrap_or(0), aborted };
                 let mut prepare = self.native.prepare;
                 let prepared = prepare.step(self.config, self.state, self.me, record)?;
                 self.native.prepare = prepare;
@@ -678,21 +680,20 @@ impl Turn<'_> {
                 self.state.anchor = self.state.new.take();
                 self.go(Pc::ReplaceCompare)
             }
-            Pc::ReplaceCompare if self.state.anchor != self.native.prepare.file => self.replaced_by_another(),
-            Pc::ReplaceCompare => {
-                // In the order of the code: our own is the one to go on with, and the old one still open.
-                std::mem::swap(&mut self.native.fd, &mut self.native.prepare.file);
-                self.native.linked = false;
-                self.go(Pc::ReplaceUnlock)
-            }
+            _ if self.state.anchor != self.native.prepare.file => self.replaced_by_another(),
             _ => {
-                let old = std::mem::take(&mut self.native.prepare).file?;
-                if self.guards(Guard::ReplaceUnlocksTheOld) {
-                    self.state.unlock(old, self.me);
-                }
+                // Our own is the one to go on with, and the old one's kernel lock stays ours.
+                let own = std::mem::take(&mut self.native.prepare).file;
+                self.native.replaced = std::mem::replace(&mut self.native.fd, own);
+                self.native.linked = false;
                 self.begin_record()
             }
         }
+    }
+
+    /// Is the holder of a native's file dead? It is, where that was the anchor that we replaced; or its kernel lock is tried.
+    fn lock_judged(&mut self, ino: Ino) -> bool {
+        self.native.replaced == Some(ino) || self.state.try_lock(ino, self.me)
     }
 
     /// Somebody was at the anchors meanwhile: once more, with the one that is there.
@@ -717,7 +718,7 @@ impl Turn<'_> {
         match self.native.pc {
             Pc::DeadCopy | Pc::DeadCopyAgain => {
                 let native = self.state.lock.filter(|ino| self.state.record(*ino).is_native());
-                self.native.judged = native.filter(|ino| self.state.try_lock(*ino, self.me));
+                self.native.judged = native.filter(|ino| self.lock_judged(*ino));
                 return match (self.native.pc, self.native.judged) {
                     (Pc::DeadCopy, _) => self.go(Pc::Write),
                     (_, Some(_)) => self.go(Pc::CompareBefore),
@@ -795,7 +796,7 @@ impl Turn<'_> {
     fn judge(&mut self) -> Option<()> {
         let judged = self.native.judged.expect("it was opened");
         let dead = if self.state.record(judged).is_native() {
-            self.state.try_lock(judged, self.me)
+            self.lock_judged(judged)
         } else {
             !self.state.foreign_lives(judged) || !self.guards(Guard::LiveForeignersAreWaitedFor)
         };
@@ -837,7 +838,8 @@ impl Turn<'_> {
 
     fn settle(&mut self) -> Option<()> {
         match self.guards(Guard::CompareAfterShowing) {
-            true if self.native.linked || self.native.copy.is_some() => self.go(Pc::Settle),
+            true if self.native.copy.is_some() => self.go(Pc::SettleCopy),
+            true if self.native.linked => self.go(Pc::Settle),
             true => self.go(Pc::SettleLinks),
             false => self.grant(),
         }
@@ -861,6 +863,9 @@ impl Turn<'_> {
 
     /// Nothing of this try is needed any more.
     fn forget(&mut self) {
+        if let Some(replaced) = self.native.replaced.take() {
+            self.state.unlock(replaced, self.me);
+        }
         let native = &mut *self.native;
         (native.prior, native.fence) = (Record::Blank, 0);
         (native.linked, native.visible, native.parked, native.marked) = (false, false, false, false);

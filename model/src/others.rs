@@ -28,6 +28,8 @@ pub enum BreakPc {
     WriteFence,
     /// Is the lock file the one that was looked at, or the old anchor, which has just begun to show?
     Compare,
+    /// It is neither: is it a copy that shows the old anchor's last tenure?
+    ReadCopy,
     /// Then it goes.
     Unlink,
     /// The new anchor's kernel lock.
@@ -49,6 +51,8 @@ pub struct Breaker {
     pub fence: u8,
     /// It is greater than what the new one says.
     pub later: bool,
+    /// The fence of the old anchor's last tenure.
+    pub begun: u8,
     /// There is a swap.
     pub cut_off: bool,
     /// The new one in the making.
@@ -118,6 +122,7 @@ pub(crate) fn break_step(config: &Config, state: &mut State) -> Option<()> {
         BreakPc::ReadAgain => {
             let later = me.old.and_then(|ino| state.record(ino).fence()).unwrap_or(0);
             me.later = later > me.fence;
+            me.begun = later;
             me.fence = me.fence.max(later);
             me.go(BreakPc::Swap);
         }
@@ -130,8 +135,18 @@ pub(crate) fn break_step(config: &Config, state: &mut State) -> Option<()> {
             me.go(BreakPc::Compare);
         }
         BreakPc::Compare => {
-            let same = state.lock.is_some() && (state.lock == me.shown || state.lock == me.old);
-            me.go(if same { BreakPc::Unlink } else { BreakPc::Unlock });
+            let same = state.lock == me.shown || state.lock == me.old;
+            me.go(match state.lock {
+                None => BreakPc::Unlock,
+                Some(_) if same => BreakPc::Unlink,
+                Some(_) if config.guards(Guard::BreakTakesTheCopyAlong) => BreakPc::ReadCopy,
+                Some(_) => BreakPc::Unlock,
+            });
+        }
+        BreakPc::ReadCopy => {
+            let record = state.lock.map(|ino| state.record(ino));
+            let begun = record.is_some_and(|record| record.is_native() && record.fence() == Some(me.begun));
+            me.go(if begun { BreakPc::Unlink } else { BreakPc::Unlock });
         }
         BreakPc::Unlink => {
             state.removed(state.lock, Uncovered::ByPerson);
@@ -149,6 +164,7 @@ pub(crate) fn end_break(state: &mut State) -> Option<()> {
     (state.breaker.pc != BreakPc::Idle).then_some(())?;
     // It dies before it has carried on what was granted while it was at it.
     state.past.forgotten |= matches!(state.breaker.pc, BreakPc::ReadAgain | BreakPc::Swap | BreakPc::WriteFence);
+    state.past.broke |= state.breaker.pc == BreakPc::Unlock;
     unlock_all(state, Who::BREAKER);
     state.breaker = Breaker::default();
     Some(())

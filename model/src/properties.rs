@@ -135,10 +135,11 @@ fn can_end(model: &Protocol, state: &State) -> bool {
     }
 }
 
-/// It holds, but neither the anchor nor the lock file is its own any more.
+/// It holds, but neither the anchor nor the lock file is its own any more. The lock file may not be, after a break.
 fn is_robbed(state: &State, i: usize) -> bool {
     let native = &state.natives[i];
-    native.held && state.anchor != native.fd && (native.flock || state.lock != native.presence())
+    let hidden = native.flock || state.lock != native.presence() || state.past.broke;
+    native.held && state.anchor != native.fd && hidden
 }
 
 fn all_have_ended(state: &State) -> bool {

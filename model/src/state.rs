@@ -163,6 +163,8 @@ pub struct Past {
     pub removed: Uncovered,
     /// A break put another anchor in place.
     pub broken: bool,
+    /// That break came to its end.
+    pub broke: bool,
     /// The anchor was removed by a person.
     pub wiped: bool,
     /// The anchor, and with it the last fence, was pruned or removed, or a break that replaced it died.

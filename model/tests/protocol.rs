@@ -154,7 +154,6 @@ fn every_guard_is_needed() {
         (vec![ReplaceCompares], users(breaks(sketch(2, 0, 0, 0, 0))), FENCE_GROWS),
         (vec![ReplaceCarriesTheFence], users(sketch(3, 0, 2, 0, 0)), FENCE_GROWS),
         (vec![ReplaceKeepsTheWord], users(Config { cut_off: true, ..sketch(3, 2, 1, 0, 0) }), FOREIGN_EXCLUDED),
-        (vec![ReplaceUnlocksTheOld], users(sketch(2, 0, 1, 0, 0)), NOBODY_STUCK),
         // Step 6.
         (vec![LiveForeignersAreWaitedFor], sketch(2, 1, 0, 0, 0), FOREIGN_EXCLUDED),
         (vec![LookAtWhatCameOut], sketch(2, 2, 1, 0, 0), FOREIGN_EXCLUDED),
@@ -170,6 +169,7 @@ fn every_guard_is_needed() {
         (vec![PassWritesFirst], Config { pass: true, ..twice(advances(breaks(sketch(2, 0, 0, 0, 0)))) }, FENCE_GROWS),
         // Waiting, breaking, pruning.
         (vec![Recheck], breaks(sketch(2, 0, 0, 0, 0)), NOBODY_STUCK),
+        (vec![BreakTakesTheCopyAlong], breaks(copies(sketch(2, 0, 0, 0, 0))), NOBODY_STUCK),
         (vec![BreakCarriesTheFence], breaks(sketch(2, 0, 0, 0, 0)), FENCE_GROWS),
         (vec![BreakReadsTheFenceAgain], breaks(sketch(2, 0, 0, 0, 0)), FENCE_GROWS),
         (vec![BreakReopens], users(breaks(sketch(2, 0, 0, 0, 0))), FENCE_GROWS),

@@ -25,7 +25,8 @@ fn every_promise_names_tests_that_exist() {
             let (file, test) = name.trim_matches('`').split_once("::").unwrap_or_else(|| panic!("no test: {name}"));
             let source = sources.entry(file).or_insert_with(|| read(&format!("crates/tenure-tests/tests/{file}.rs")));
             let found = source.split("#[test]\n").skip(1).any(|rest| {
-                let signature = rest.lines().find(|line| !line.trim_start().starts_with(['#', '/'])).unwrap_or_default();
+                let signature =
+                    rest.lines().find(|line| !line.trim_start().starts_with(['#', '/'])).unwrap_or_default();
                 signature == format!("fn {test}() {{")
             });
             assert!(found, "docs/reliability.md names a test that does not exist: {name}");

@@ -8,8 +8,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tenure_tests::strace::{changing_calls, kill_at};
-use tenure_tests::{Actor, actor_program, folder, has, is_root, needs};
+use tenure_tests::strace::{Strace, changing_calls, kill_at};
+use tenure_tests::{Actor, actor_program, folder, has, is_root, needs, signal, until_waiting};
 
 const ANN: u32 = 65_531;
 const BOB: u32 = 65_532;
@@ -188,6 +188,81 @@ fn in_a_group_writable_folder_users_take_over_from_each_others_dead() {
         ann.must("check g");
         ann.must("release g");
         assert!(!lock_file(&target).exists());
+    }
+}
+
+/// Who takes over from another user's dead holder replaces the anchor first, and with it the record.
+#[test]
+fn a_crash_is_told_whatever_call_another_user_dies_in_who_takes_over() {
+    let Some(users) = Users::new() else { return };
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    for (dead, victim, heir) in [("", "", "style=flock"), ("", "style=flock", ""), ("style=flock", "", "style=flock")] {
+        let prepare = |name: &str| {
+            let name = format!("{}-{}-{}-{name}", dead.len(), victim.len(), heir.len());
+            let target = users.folder(&name, 0o2775).join("t");
+            fs::write(&target, "").unwrap();
+            let mut ann = users.opened(ANN, &target, dead);
+            acquire(&mut ann, &mut 0);
+            let pid = ann.pid();
+            ann.kill();
+            (users.opened(BOB, &target, victim), (target, pid))
+        };
+        let (mut actor, _) = prepare("rehearsal");
+        let calls = changing_calls(&mut actor, "acquire l g never", &[]);
+        assert!(calls.iter().any(|call| call.name == "renameat2"), "{calls:?}");
+        for (at, call) in calls.iter().enumerate() {
+            let prepared = |attempt| {
+                let (actor, made) = prepare(&format!("{at}-{attempt}"));
+                (actor, "acquire l g never".to_owned(), made)
+            };
+            let (target, _) = kill_at(prepared, call, &[]);
+            let mut next = users.opened(CAT, &target, heir);
+            let answer = next.must("acquire l g 1000");
+            let from = format!("{dead:?}, {victim:?}, {heir:?}, killed before {call:?}");
+            assert!(answer["crashed"].is_object(), "{from}: {answer}");
+            next.must("release g");
+            assert!(!lock_file(&target).exists(), "{from}");
+            // Told once.
+            assert!(next.must("acquire l g never")["crashed"].is_null(), "{from}");
+        }
+    }
+}
+
+/// The dead one's anchor is its lock file as well, and others queue for its kernel lock until they see that it was replaced.
+#[test]
+fn one_who_queues_for_a_replaced_anchor_is_not_its_holder() {
+    let Some(users) = Users::new() else { return };
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    for style in ["", "style=flock"] {
+        let target = users.folder(&format!("queue{}", style.len()), 0o2775).join("t");
+        fs::write(&target, "").unwrap();
+        let mut ann = users.opened(ANN, &target, "");
+        acquire(&mut ann, &mut 0);
+        let dead = ann.pid();
+        ann.kill();
+        let old = fs::File::open(anchor(&target)).unwrap();
+        let mut bob = users.opened(BOB, &target, style);
+        let args = ["-e", "trace=renameat2", "-e", "inject=renameat2:signal=STOP:when=1"];
+        let strace = Strace::attach(bob.pid(), &args);
+        bob.tell("acquire l g never");
+        strace.wait_for("stopped by SIGSTOP");
+        drop(strace);
+        let queued = std::thread::spawn(move || {
+            old.lock().unwrap();
+            old
+        });
+        until_waiting(&target, 1);
+        signal(bob.pid(), libc::SIGCONT);
+        let answer = bob.hear();
+        assert_eq!(answer["crashed"]["pid"], dead, "{style:?}: {answer}");
+        bob.must("check g");
+        drop(queued.join().unwrap());
+        bob.must("release g");
+        assert!(!lock_file(&target).exists(), "{style:?}");
     }
 }
 

@@ -108,7 +108,7 @@ fn tries(place: &Place, kept: &mut Kept, request: &Request, at_once: bool) -> Re
 fn enter(place: &Place, kept: &mut Kept, anchor: &Arc<Anchor>, stat: &Brief, request: &Request) -> Result<Entered> {
     let options = &request.options;
     if request.shared {
-        let previous = still_told(place, anchor, stat)?;
+        let previous = presence::still_told(place, anchor, stat)?;
         return Ok(match lock_target(place, kept, request)? {
             Some(target) => Entered::Granted(Grant {
                 anchor: Some(Arc::clone(anchor)),
@@ -126,7 +126,7 @@ fn enter(place: &Place, kept: &mut Kept, anchor: &Arc<Anchor>, stat: &Brief, req
     if !place.copies() && presence::must_copy(place, anchor) {
         place.set_copies();
     }
-    let prior = anchor.read(place, stat)?;
+    let mut prior = anchor.read(place, stat)?;
     // A takeover that was not ended left a second link, or word of itself in the record; and so did a native in flock
     // style that held beside what it left, and died.
     let state = prior.state();
@@ -136,23 +136,15 @@ fn enter(place: &Place, kept: &mut Kept, anchor: &Arc<Anchor>, stat: &Brief, req
     if !anchor.read_only {
         return enter_as(place, kept, anchor, stat, &prior, request, parked);
     }
-    let own = Arc::new(anchor.replace(place, options, state.map(|state| state.fence), cut_off)?);
+    let own = Arc::new(anchor.replace(place, options, state)?);
     kept.anchor = Some(Arc::clone(&own));
-    let failed = |error| place.anchor_error("cannot be read", error);
-    // The old one may be a dead native's lock file as well, whose kernel lock is about to be tried.
-    anchor.file.unlock().map_err(failed)?;
-    let stat = own.file.brief().map_err(failed)?;
-    enter_as(place, kept, &own, &stat, &prior, request, parked)
-}
-
-/// What a share hears of the tenure before it. It changes nothing, so the next exclusive holder hears it as well.
-fn still_told(place: &Place, anchor: &Anchor, stat: &Brief) -> Result<Previous> {
-    let prior = anchor.read(place, stat)?;
-    let visible = presence::is_visible(place, anchor, stat)?;
-    Ok(match visible {
-        true => presence::own_inode(&prior, prior.state()),
-        false => presence::previous(&prior, prior.state(), None),
-    })
+    let stat = own.file.brief().map_err(|error| place.anchor_error("cannot be read", error))?;
+    // The old one may be a dead native's lock file as well. Its kernel lock stays ours until that is done, or one who had
+    // queued for it would seem to be its holder.
+    prior.replaced = Some(Arc::clone(anchor));
+    let entered = enter_as(place, kept, &own, &stat, &prior, request, parked);
+    let _ = anchor.file.unlock();
+    entered
 }
 
 /// Steps 4 to 6, after what `prior` says.

@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::draft::Draft;
@@ -100,7 +100,7 @@ impl Anchor {
         let length = self.file.read(&mut bytes).map_err(|error| place.anchor_error("cannot be read", error))?;
         bytes.truncate(length);
         let known = self.draft().as_ref().and_then(|draft| draft.state_of(&bytes));
-        Ok(Prior { state: known.or_else(|| Prior::scan(&bytes)), bytes })
+        Ok(Prior { state: known.or_else(|| Prior::scan(&bytes)), bytes, replaced: None })
     }
 
     fn draft(&self) -> MutexGuard<'_, Option<Draft>> {
@@ -153,16 +153,15 @@ impl Anchor {
     }
 
     /// Replaces another user's anchor by our own, with its kernel lock held, in a folder where we may: the new one is
-    /// locked before it can be seen, and its fence goes on from the old one's. `cut_off`: so does its word of a crash.
-    pub(crate) fn replace(
-        &self,
-        place: &Place,
-        options: &Options,
-        fence: Option<u64>,
-        cut_off: bool,
-    ) -> Result<Anchor> {
-        let state = if cut_off { RecordState::Aborted } else { RecordState::Released };
-        let file = prepare(place, options, &unheld(fence, state))?;
+    /// locked before it can be seen. Its fence goes on from the old one's, whose record said `prior`, and so does the word
+    /// of a crash, or that one is to be looked for at the lock file's place: who does this may die at it.
+    pub(crate) fn replace(&self, place: &Place, options: &Options, prior: Option<PriorState>) -> Result<Anchor> {
+        let state = match prior {
+            Some(prior) if presence::tells_of_end(prior) => RecordState::Aborted,
+            Some(prior) => prior.state,
+            None => RecordState::Held,
+        };
+        let file = prepare(place, options, &unheld(prior.map(|prior| prior.fence), state))?;
         // Whoever replaces an anchor has one in the making, and there is one at a time: a break cannot come any more.
         let current = self.current(place);
         if !matches!(current, Ok(Some(_))) {
@@ -452,6 +451,8 @@ fn open_anothers(place: &Place, options: &Options, denied: io::Error) -> Result<
 pub(crate) struct Prior {
     pub(crate) bytes: Vec<u8>,
     state: Option<PriorState>,
+    /// The anchor that it was read from, where that was replaced: its kernel lock is still ours.
+    pub(crate) replaced: Option<Arc<Anchor>>,
 }
 
 /// What of it every acquire needs.

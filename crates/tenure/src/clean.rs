@@ -415,21 +415,41 @@ fn replace_anchor(place: &Place, seen: &Inspection) -> Result<()> {
         let _ = place.dir.unlink(&place.new);
         return Err(place.anchor_error("cannot be replaced", error));
     }
-    // A tenure that began until then counts as well, and what a takeover has left at the swap is to be looked for.
-    let last = before.as_ref().map(fence_of).transpose()?.flatten();
-    let cut_off = place.dir.stat_at(&place.swap).map_err(unreadable)?.is_some();
-    if last > fence || cut_off {
-        let state = if cut_off { RecordState::Aborted } else { RecordState::Released };
-        let record = anchor::unheld(last.max(fence), state);
-        let written = fresh.stat().and_then(|stat| presence::write(&fresh, &record, stat.size, false));
-        written.map_err(|error| place.anchor_error("cannot be written", error))?;
-    }
+    // A tenure that began until then counts as well, and what a takeover has left at the swap is to be looked for. Whatever
+    // fails now, the lock file goes: those who wait would wait for a holder that has lost the lock.
+    let last = before.as_ref().map_or(Ok(None), fence_of);
+    let swap = place.dir.stat_at(&place.swap).map_err(unreadable);
+    let begun = last.as_ref().ok().copied().flatten();
+    let written = carry_on(place, &fresh, fence, begun, !matches!(swap, Ok(None)));
     // What the holder showed, or has just begun to show.
     let showing = place.lock_file_id()?;
-    if showing.is_some() && (showing == shown || showing == replaced.map(|stat| stat.id)) {
+    let known = showing == shown || showing == replaced.map(|stat| stat.id);
+    if showing.is_some() && (known || is_copy_of(place, begun)?) {
         remove_lock_file(place)?;
     }
+    last.map(drop).and(swap.map(drop)).and(written)?;
     fresh.unlock().map_err(|error| place.anchor_error("cannot be unlocked", error))
+}
+
+/// Writes over a new anchor's record of `fence` where a later tenure had `begun`, or one was `cut_off` in a takeover.
+fn carry_on(place: &Place, fresh: &File, fence: Option<u64>, begun: Option<u64>, cut_off: bool) -> Result<()> {
+    if begun <= fence && !cut_off {
+        return Ok(());
+    }
+    let state = if cut_off { RecordState::Aborted } else { RecordState::Released };
+    let record = anchor::unheld(begun.max(fence), state);
+    let written = fresh.stat().and_then(|stat| presence::write(fresh, &record, stat.size, false));
+    written.map(drop).map_err(|error| place.anchor_error("cannot be written", error))
+}
+
+/// Does the lock file show, on an inode of its own, the tenure with this fence?
+fn is_copy_of(place: &Place, fence: Option<u64>) -> Result<bool> {
+    let found = match presence::look(place) {
+        Err(error) if error.is_in_the_way() => None,
+        found => found?,
+    };
+    let Some(Content::Record(record)) = found.map(|found| found.content) else { return Ok(false) };
+    Ok(fence.is_some() && record.native.is_some_and(|native| native.fence == fence))
 }
 
 /// A tenure's fence is its own; shares have none.

@@ -38,7 +38,7 @@ pub(crate) use copy::must_copy;
 pub(crate) use found::{
     Found, holder_of, is_other_boot, judge_foreign, look, seed_reasons, still_blocks, unreachable_machine,
 };
-pub(crate) use hidden::show_hidden;
+pub(crate) use hidden::{show_hidden, still_told};
 pub(crate) use previous::{own_inode, previous, tells_of_crash, tells_of_end};
 pub(crate) use takeover::recover;
 pub(crate) use text::{read_stable, read_text, reads, restore, write, write_text};
@@ -247,7 +247,7 @@ fn enter(
         if found.id == anchor.id {
             return Ok(Entered::Held(Presence::Link, own_inode(prior, state)));
         }
-        let judged = judge_found(place, found, options)?;
+        let judged = judge_found(place, found, options, prior.replaced.as_deref())?;
         if !judged.takeable {
             return Ok(Entered::Blocked(Box::new(judged.blocker)));
         }
@@ -269,7 +269,7 @@ fn enter(
             }
             continue;
         }
-        if let Some(presence) = take_over(place, anchor, &judged, record, options, copy)? {
+        if let Some(presence) = take_over(place, anchor, &judged, prior, record, options, copy)? {
             if !judged.released {
                 told.taken = Some(judged.blocker.holder);
             }
@@ -283,13 +283,13 @@ fn enter(
 }
 
 /// Has a tenure all the names that it should have? Asked of the descriptors, which costs a quarter of a look at a path: a
-/// break, and a removal, leave a link less. A name that was moved aside is a name still, so this serves right after a look.
+/// break, and a removal, leave a link less; a break the anchor's first. A name that was moved aside is a name still, so this serves right after a look.
 pub(crate) fn has_names(anchor: &Anchor, presence: &Presence) -> bool {
     let has = |file: &File, links| file.brief().is_ok_and(|found| found.links == links);
     match presence {
         Presence::Hidden => has(&anchor.file, 1),
         Presence::Link => has(&anchor.file, 2),
-        Presence::Copy { file, .. } => has(&anchor.file, 1) && has(file, 1),
+        Presence::Copy { file, .. } => has(file, 1) && has(&anchor.file, 1),
     }
 }
 
@@ -301,16 +301,14 @@ pub(crate) fn confirm(place: &Place, anchor: &Anchor, stat: &Brief, presence: &P
     if !copy && stat.links == 1 && has_names(anchor, presence) {
         return Ok(());
     }
-    if anchor.current(place)?.is_none() {
-        return Err(anchor_lost(place));
+    // It was renamed by a name in `.tenure`, which may have come to be another's.
+    if let Presence::Copy { id, .. } = presence
+        && place.lock_file_id()? != Some(*id)
+    {
+        return Err(Error::new(Kind::Lost, &place.lock_path, "the lock file was removed under us"));
     }
-    match presence {
-        // It was renamed by a name in `.tenure`, which may have come to be another's.
-        Presence::Copy { id, .. } if place.lock_file_id()? != Some(*id) => {
-            Err(Error::new(Kind::Lost, &place.lock_path, "the lock file was removed under us"))
-        }
-        _ => Ok(()),
-    }
+    // Last, because a break takes the anchor's name first.
+    anchor.current(place)?.map(drop).ok_or_else(|| anchor_lost(place))
 }
 
 /// Undoes what `show` did: we do not hold after all. Of a crash that we would have told of, the next one hears.

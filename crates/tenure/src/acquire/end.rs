@@ -156,7 +156,7 @@ fn is_whole(grant: &Grant, place: &Place) -> bool {
             .dir
             .brief_at(&place.lock)
             .is_ok_and(|found| found.is_some_and(|found| found.id == anchor.id && found.links == 2)),
-        Presence::Copy { id, .. } => is_anchors() && place.lock_file_id().is_ok_and(|found| found == Some(*id)),
+        Presence::Copy { id, .. } => place.lock_file_id().is_ok_and(|found| found == Some(*id)) && is_anchors(),
     }
 }
 

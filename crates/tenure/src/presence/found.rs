@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Blocker;
 use super::text::read_text;
+use crate::anchor::Anchor;
 use crate::error::Result;
 use crate::holder::{Holder, HolderKind};
 use crate::judge::{self, Facts, ForeignFacts, OpenForWriting, Reason};
@@ -63,28 +64,35 @@ pub(crate) struct Judged {
 /// Is who was judged still in the way? To be asked once its events are waited for: what came before that has none.
 pub(crate) fn still_blocks(place: &Place, blocker: &Blocker, options: &Options) -> Result<bool> {
     match look(place)? {
-        Some(found) if found.id == blocker.id => Ok(!judge_found(place, found, options)?.takeable),
+        Some(found) if found.id == blocker.id => Ok(!judge_found(place, found, options, None)?.takeable),
         _ => Ok(false),
     }
 }
 
-pub(super) fn judge_found(place: &Place, found: Found, options: &Options) -> Result<Judged> {
+/// `ours`: an anchor whose kernel lock we have.
+pub(super) fn judge_found(place: &Place, found: Found, options: &Options, ours: Option<&Anchor>) -> Result<Judged> {
     let native = match &found.content {
         Content::NotALock(what) => return Err(place.in_the_way(what)),
         Content::Record(record) => record.native.is_some(),
         Content::Blank | Content::Torn => false,
     };
-    if native { judge_native(place, found) } else { Ok(judge_foreign(place, found, options, Look::Ask)) }
+    match native {
+        true => judge_native(place, found, LockKind::Exclusive, ours),
+        false => Ok(judge_foreign(place, found, options, Look::Ask)),
+    }
 }
 
-/// A native's record on another inode than our anchor's: the anchor was removed under its holder, or it is a copy.
-pub(super) fn judge_native(place: &Place, found: Found) -> Result<Judged> {
+/// A native's record on another inode than our anchor's: the anchor was removed under its holder, or it is a copy. A
+/// lock of that kind is tried, where it is not `ours`.
+pub(super) fn judge_native(place: &Place, found: Found, kind: LockKind, ours: Option<&Anchor>) -> Result<Judged> {
     let Content::Record(record) = &found.content else { unreachable!("only a record is native") };
     let native = record.native.as_ref();
     let released = native.is_some_and(|native| native.state == RecordState::Released);
     let liveness = if !released && place.file_system.shared && is_other_boot(record) {
         Liveness::unknown(unreachable_machine(place))
-    } else if found.file.try_lock(LockKind::Exclusive).map_err(|error| place.lock_error("cannot be locked", error))? {
+    } else if ours.is_some_and(|anchor| anchor.id == found.id)
+        || found.file.try_lock(kind).map_err(|error| place.lock_error("cannot be locked", error))?
+    {
         Liveness::dead("its kernel lock is free")
     } else {
         Liveness::alive("it has the kernel lock")

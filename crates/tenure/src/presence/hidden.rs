@@ -10,14 +10,14 @@ use std::io;
 use super::found::{Judged, judge_native};
 use super::text::{restored, write_masked};
 use super::{Presence, Shown};
-use crate::anchor::{Anchor, Prior};
+use crate::anchor::{Anchor, Prior, PriorState};
 use crate::error::{Error, Kind, Result};
 use crate::guard::Previous;
 use crate::holder::Holder;
 use crate::options::Options;
 use crate::place::Place;
 use crate::record::{Content, Record, RecordState};
-use crate::sys::{self, Brief, FileId};
+use crate::sys::{self, Brief, FileId, LockKind};
 
 /// What flock style found, and what it owes.
 struct Clearing<'a> {
@@ -45,8 +45,7 @@ pub(crate) fn show_hidden(
     let state = prior.state();
     let visible = super::is_visible(place, anchor, stat)?;
     // Only where the last tenure is not known to be released can there be one on an inode of its own.
-    let unreleased = state.is_none_or(|state| state.state != RecordState::Released);
-    let dead = if visible || !unreleased { None } else { dead_native(place)? };
+    let dead = if visible || is_released(state) { None } else { dead_native(place, prior, LockKind::Exclusive)? };
     let mut left = dead.as_ref().and_then(crashed);
     if visible && let Previous::Crashed(holder) = super::own_inode(prior, state) {
         left = Some(*holder);
@@ -75,6 +74,22 @@ pub(crate) fn show_hidden(
     Ok((Shown::Held(Presence::Hidden, previous, state_offset), clearing.parked))
 }
 
+/// What a share hears of the tenure before it. It changes nothing, so the next exclusive holder hears it as well.
+pub(crate) fn still_told(place: &Place, anchor: &Anchor, stat: &Brief) -> Result<Previous> {
+    let prior = anchor.read(place, stat)?;
+    let state = prior.state();
+    if super::is_visible(place, anchor, stat)? {
+        return Ok(super::own_inode(&prior, state));
+    }
+    // Another that shares may look at the same moment.
+    let dead = if is_released(state) { None } else { dead_native(place, &prior, LockKind::Shared)? };
+    Ok(super::previous(&prior, state, dead.as_ref().and_then(crashed)))
+}
+
+fn is_released(state: Option<PriorState>) -> bool {
+    state.is_some_and(|state| state.state == RecordState::Released)
+}
+
 impl Clearing<'_> {
     /// Exchanges a dead native's lock file for one of ours, which then goes. Returns who had crashed.
     fn take(&mut self, mut dead: Judged) -> Result<Option<Holder>> {
@@ -86,7 +101,7 @@ impl Clearing<'_> {
             }
             self.parked = super::recover(place, anchor, prior, options)?;
             if !self.parked {
-                match super::take_over(place, anchor, &dead, record, options, place.copies()) {
+                match super::take_over(place, anchor, &dead, prior, record, options, place.copies()) {
                     Ok(Some(presence)) => {
                         self.remove(&presence)?;
                         return Ok(crashed(&dead));
@@ -104,7 +119,7 @@ impl Clearing<'_> {
             self.parked = super::recover(place, anchor, prior, options)?;
             // Ours may have stayed, where the swap was removed under us.
             self.remove(&Presence::Link)?;
-            match dead_native(place)? {
+            match dead_native(place, prior, LockKind::Exclusive)? {
                 Some(again) => dead = again,
                 None => return Ok(None),
             }
@@ -168,7 +183,7 @@ fn is_anothers(place: &Place, error: &Error) -> Result<bool> {
 
 /// What a native in lock-file style left as a copy, or with an anchor that somebody has removed since. What is no lock, or
 /// another user's that may not be read, is in nobody's way in flock style.
-fn dead_native(place: &Place) -> Result<Option<Judged>> {
+fn dead_native(place: &Place, prior: &Prior, kind: LockKind) -> Result<Option<Judged>> {
     let found = match super::look(place) {
         Ok(Some(found)) => found,
         Ok(None) => return Ok(None),
@@ -178,5 +193,5 @@ fn dead_native(place: &Place) -> Result<Option<Judged>> {
     if !matches!(&found.content, Content::Record(record) if record.native.is_some()) {
         return Ok(None);
     }
-    Ok(Some(judge_native(place, found)?).filter(|judged| judged.takeable))
+    Ok(Some(judge_native(place, found, kind, prior.replaced.as_deref())?).filter(|judged| judged.takeable))
 }

@@ -20,6 +20,7 @@ pub(super) fn take_over(
     place: &Place,
     anchor: &Anchor,
     judged: &Judged,
+    prior: &Prior,
     record: &Record,
     options: &Options,
     copy: bool,
@@ -27,7 +28,7 @@ pub(super) fn take_over(
     let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
     let presence = match put_swap(place, record, options, copy)? {
         Swap::Put(presence) => presence,
-        Swap::Denied => return instead_of_exchange(place, judged, record, denied()),
+        Swap::Denied => return instead_of_exchange(place, judged, prior, record, denied()),
         Swap::Changed => return Ok(None),
     };
     let ours = presence.id(anchor);
@@ -45,7 +46,7 @@ pub(super) fn take_over(
         drop_swap()?;
         return match error.kind() {
             io::ErrorKind::NotFound => Ok(None),
-            _ => instead_of_exchange(place, judged, record, error),
+            _ => instead_of_exchange(place, judged, prior, record, error),
         };
     }
     if at_swap()? == Some(judged.blocker.id) {
@@ -107,10 +108,11 @@ pub(super) fn put_swap(place: &Place, record: &Record, options: &Options, copy: 
 pub(super) fn instead_of_exchange(
     place: &Place,
     judged: &Judged,
+    prior: &Prior,
     record: &Record,
     error: io::Error,
 ) -> Result<Option<Presence>> {
-    if judged.native { adopt(place, judged, record) } else { Err(cannot_exchange(place, judged, error)) }
+    if judged.native { adopt(place, judged, prior, record) } else { Err(cannot_exchange(place, judged, error)) }
 }
 
 pub(super) fn cannot_exchange(place: &Place, judged: &Judged, error: io::Error) -> Error {
@@ -127,10 +129,11 @@ pub(super) fn cannot_exchange(place: &Place, judged: &Judged, error: io::Error) 
 }
 
 /// Writes our record over a dead native's copy that cannot be moved, then makes sure that it still has the name.
-pub(super) fn adopt(place: &Place, judged: &Judged, record: &Record) -> Result<Option<Presence>> {
+pub(super) fn adopt(place: &Place, judged: &Judged, prior: &Prior, record: &Record) -> Result<Option<Presence>> {
     let failed = |error| place.lock_error("was left by another user's dead program and may not be written", error);
-    if let Some(file) = &judged.blocker.file {
-        // The one lock gives way to the other's open file, which can be written; the anchor's keeps natives out.
+    // What locks it gives way to an open file that can be written; the anchor's lock keeps natives out.
+    let replaced = prior.replaced.iter().map(|anchor| &anchor.file);
+    for file in judged.blocker.file.iter().chain(replaced) {
         file.unlock().map_err(failed)?;
     }
     let file = match place.dir.open_at(&place.lock, Access::ReadWrite) {
@@ -170,7 +173,7 @@ pub(crate) fn recover(place: &Place, anchor: &Anchor, prior: &Prior, options: &O
             None => place.dir.rename_new(&place.swap, &place.lock),
             Some(stat) if stat.id == anchor.id => place.dir.exchange(&place.swap, &place.lock),
             Some(stat) if stat.kind != FileKind::Regular => return Ok(true),
-            Some(_) => match is_dead(place, &place.lock, options)? {
+            Some(_) => match is_dead(place, &place.lock, prior, options)? {
                 Some(true) => place.dir.exchange(&place.swap, &place.lock),
                 Some(false) => return Ok(true),
                 None => continue,
@@ -206,11 +209,11 @@ pub(super) fn is_over(place: &Place, anchor: &Anchor, prior: &Prior, options: &O
             return Ok(Some(true));
         }
     }
-    is_dead(place, &place.swap, options)
+    is_dead(place, &place.swap, prior, options)
 }
 
 /// Is the holder of the file with this name dead? `None`: it is gone. What cannot be read, or is no lock, may live.
-pub(super) fn is_dead(place: &Place, name: &Name, options: &Options) -> Result<Option<bool>> {
+pub(super) fn is_dead(place: &Place, name: &Name, prior: &Prior, options: &Options) -> Result<Option<bool>> {
     let file = match place.dir.open_at(name, Access::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -220,7 +223,7 @@ pub(super) fn is_dead(place: &Place, name: &Name, options: &Options) -> Result<O
     if matches!(found.content, Content::NotALock(_)) {
         return Ok(Some(false));
     }
-    Ok(Some(judge_found(place, found, options)?.blocker.holder.liveness.is_dead()))
+    Ok(Some(judge_found(place, found, options, prior.replaced.as_deref())?.blocker.holder.liveness.is_dead()))
 }
 
 /// Exchanges a live holder's file at the swap with the one in its place, as in a takeover.

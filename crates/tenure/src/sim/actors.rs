@@ -364,13 +364,16 @@ fn cleaner() {
 }
 
 fn breaker(force: bool) {
-    witness::begins();
-    if let Err(error) = break_lock(TARGET, force)
-        && !error.is_busy()
-    {
-        explained(&error, "a break");
+    // An operator who is told of an error, which may have come halfway, does it again.
+    for _ in 0..TRIES {
+        witness::begins();
+        let broken = break_lock(TARGET, force);
+        witness::has_none("after a break");
+        match broken {
+            Err(error) if !error.is_busy() => explained(&error, "a break"),
+            _ => break,
+        }
     }
-    witness::has_none("after a break");
 }
 
 fn user(what: Removes) {

@@ -611,6 +611,25 @@ pub const SCRIPTS: &[Script] = &[
         ..PLAIN
     },
     Script {
+        name: "no-links-break",
+        about: "an operator breaks the lock of whoever holds it, beside two natives, where there are no hard links",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE, BREAK],
+        fs: NO_LINKS,
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "no-links-break-holder",
+        about: "an operator breaks the lock of one that stays and shows a copy, for one that waits",
+        left: &[Left::Anchor],
+        actors: &[HOLDER, WAITER, BREAK],
+        fs: NO_LINKS,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
         name: "no-links-foreign",
         about: "a native and a foreign program find a dead one's lock file, where there are no hard links",
         left: &[Left::DeadForeign],

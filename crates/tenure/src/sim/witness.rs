@@ -69,6 +69,9 @@ pub(crate) struct Witness {
     busy: u32,
     /// Processes whose calls were made to fail.
     pub(super) failed_calls: u32,
+    /// Of those, the ones that were inside an acquire at a break: what they are granted may be what was broken, where they
+    /// close a file more before they tell of it.
+    broken_inside: u32,
     pub(super) grants: u64,
     pub(super) takeovers: u64,
     pub(super) violation: Option<String>,
@@ -91,6 +94,7 @@ impl Witness {
             native_died: false,
             busy: 0,
             failed_calls: 0,
+            broken_inside: 0,
             grants: 0,
             takeovers: 0,
             violation: None,
@@ -104,6 +108,7 @@ impl Witness {
 
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut hash = mix(self.last_fence, u64::from(self.busy) << 32 | u64::from(self.failed_calls));
+        hash = mix(hash, u64::from(self.broken_inside));
         let flags = [self.raced, self.meddled, self.anchor_removed, self.native_died];
         hash = flags.iter().fold(hash, |hash, flag| mix(hash, u64::from(*flag)));
         hash = mix(hash, (self.native_debt as u64) << 8 | self.foreign_debt as u64);
@@ -150,6 +155,7 @@ pub(super) fn begins() {
     world::with(|world| {
         let process = world.process();
         world.witness.set_busy(process, true);
+        world.witness.broken_inside &= !(1 << process);
     });
 }
 
@@ -181,10 +187,14 @@ pub(super) struct Granted {
     pub(super) crashed: bool,
 }
 
-/// A helper has got the lock for this process, whose own thread does not know yet.
+/// A helper has got the lock for this process, whose own thread does not know yet; or an error,
+/// which leaves no kernel lock.
 pub(super) fn is_granted(style: Style, shared: bool) {
     world::with(|world| {
         let process = world.process();
+        if world.kernel.locks_held_by(process) == 0 {
+            return;
+        }
         let shown = world.kernel.named(LOCK).filter(|_| style == Style::LockFile);
         world.witness.excludes(process, style, shared);
         world.witness.natives.push(Native { process, style, shared, shown, broken: false, told: false });
@@ -219,9 +229,15 @@ pub(super) fn enters(granted: Granted) {
         witness.takeovers += u64::from(granted.crashed);
         let known = witness.natives.iter().position(|native| native.process == process);
         let known = known.map(|at| witness.natives.swap_remove(at));
-        let broken = known.is_some_and(|native| native.broken);
-        if known.is_none() {
+        let inside = witness.broken_inside & (1 << process) != 0;
+        witness.broken_inside &= !(1 << process);
+        let broken = inside || known.is_some_and(|native| native.broken);
+        if known.is_none() && !inside {
             witness.excludes(process, granted.style, granted.shared);
+        }
+        let told = "a holder died, and the next one is told that all is well";
+        if granted.shared && !granted.crashed && witness.native_debt == Debt::Must {
+            witness.violated(told.to_owned());
         }
         if !granted.shared {
             // Who was broken before it heard of its grant is not the last one any more.
@@ -234,7 +250,7 @@ pub(super) fn enters(granted: Granted) {
             let debt = witness.native_debt.max(foreign);
             match (granted.crashed, debt) {
                 (false, Debt::Must) => {
-                    witness.violated("a holder died, and the next one is told that all is well".to_owned());
+                    witness.violated(told.to_owned());
                 }
                 // Whose call has failed may have to leave what is over as if it were not.
                 (true, Debt::No) if !witness.anchor_removed && witness.failed_calls == 0 => {
@@ -418,6 +434,7 @@ impl World {
             let witness = &mut self.witness;
             witness.meddled = true;
             witness.anchor_removed = true;
+            witness.broken_inside |= witness.busy & witness.failed_calls;
             witness.native_debt = witness.native_debt.min(Debt::May);
             for native in &mut witness.natives {
                 native.broken = true;

@@ -442,7 +442,6 @@ pub(crate) fn since_boot() -> Duration {
 }
 
 /// Until another process has done something.
-pub(crate) fn pause(_time: Duration) {
-    let since = world::with(|world| world.kernel.changes);
-    world::changed(since);
+pub(crate) fn pause(time: Duration) {
+    world::pause(time.as_micros() as u64);
 }

@@ -53,6 +53,8 @@ pub(super) enum Until {
     Unleased(usize),
     /// Something that another process could see has changed since; the clock does not count.
     Changed(u64),
+    /// The same, or the time.
+    ChangedOrTime(u64, u64),
     /// A flag, an inode's events beyond a count, a process's end, or the time.
     Event {
         flag: usize,
@@ -212,6 +214,7 @@ impl World {
             Until::Locked(open) => self.kernel.is_woken(at, open),
             Until::Unleased(inode) => !self.kernel.has_lease(inode),
             Until::Changed(since) => self.kernel.changes > since,
+            Until::ChangedOrTime(since, time) => self.kernel.changes > since || self.kernel.clock >= time,
             Until::Event { flag, inode, process, time } => {
                 self.flags[flag]
                     || self.kernel.clock >= time
@@ -233,7 +236,7 @@ impl World {
     pub(crate) fn next_moment(&self) -> Option<u64> {
         let waiting = self.threads.iter().filter(|thread| !thread.done);
         let moments = waiting.filter_map(|thread| match thread.until {
-            Until::Event { time, .. } | Until::Time(time) => Some(time),
+            Until::Event { time, .. } | Until::ChangedOrTime(_, time) | Until::Time(time) => Some(time),
             _ => None,
         });
         moments.min()
@@ -530,6 +533,12 @@ pub(crate) fn rest() {
 }
 
 /// Waits for a moment.
+/// Sleeps for so many microseconds, or until something has changed.
+pub(super) fn pause(time: u64) {
+    let (since, now) = with(|world| (world.kernel.changes, world.kernel.clock));
+    let _ = wait(Call::Step, Until::ChangedOrTime(since, now + time));
+}
+
 pub(crate) fn sleep_until(time: u64) {
     let _ = wait(Call::Step, Until::Time(time));
     with(|world| world.tell(world.kernel.clock));
