@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -481,6 +481,93 @@ fn idle_anchors_are_pruned_but_for_open_ones() {
     let at_once = CleanOptions::default().idle_anchor_age(Duration::ZERO);
     assert_eq!(clean(dir.path(), &at_once).unwrap().pruned, 2);
     assert!(!dir.path().join(".tenure").exists(), "{:?}", tree(dir.path()).keys());
+}
+
+/// In a folder where others may write it is made under a name of its own, with its maker's kernel lock on it.
+#[test]
+fn a_folder_of_anchors_whose_maker_died_goes_and_whatever_else_is_called_so_stays() {
+    let dir = folder();
+    let at = |name: &str| dir.path().join(name);
+    let others = [".tenure.12", ".tenure.12.3x", ".tenure.x.3", ".tenure.1.2.3", ".tenurex.1.2", "x.tenure.1.2"];
+    for name in [".tenure.12.30", ".tenure.12.31", ".tenure.12.32", ".tenure.12.33"].iter().chain(&others) {
+        std::fs::create_dir(at(name)).unwrap();
+        std::fs::write(at(name).join(".gitignore"), "*\n").unwrap();
+    }
+    std::fs::remove_file(at(".tenure.12.30/.gitignore")).unwrap();
+    std::fs::write(at(".tenure.12.32/t.lock"), "").unwrap();
+    let lives = std::fs::File::open(at(".tenure.12.33")).unwrap();
+    lives.lock().unwrap();
+    std::fs::create_dir(at("elsewhere")).unwrap();
+    symlink("elsewhere", at(".tenure.12.34")).unwrap();
+    let before = tree(dir.path());
+    clean(dir.path(), &CleanOptions::default().dry_run(true)).unwrap();
+    assert_eq!(tree(dir.path()), before);
+    clean(dir.path(), &CleanOptions::default()).unwrap();
+    assert!(!at(".tenure.12.30").exists() && !at(".tenure.12.31").exists());
+    for name in [".tenure.12.32", ".tenure.12.33"].iter().chain(&others) {
+        assert!(at(name).join(".gitignore").exists(), "{name}");
+    }
+    assert!(at(".tenure.12.32/t.lock").exists() && at(".tenure.12.34").exists() && at("elsewhere").exists());
+    drop(lives);
+    clean(dir.path(), &CleanOptions::default()).unwrap();
+    assert!(!at(".tenure.12.33").exists());
+}
+
+#[test]
+fn a_folder_of_anchors_is_not_cleaned_away_while_it_is_made() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let dir = folder();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o1777)).unwrap();
+    let mut actor = opened(&dir.path().join("t"), "");
+    let strace = Strace::attach(actor.pid(), &["-e", "trace=fchmod", "-e", "inject=fchmod:signal=STOP:when=1"]);
+    actor.tell("acquire l g never");
+    strace.wait_for("stopped by SIGSTOP");
+    drop(strace);
+    let before = tree(dir.path());
+    assert_eq!(before.len(), 1, "{before:?}");
+    clean(dir.path(), &CleanOptions::default()).unwrap();
+    assert_eq!(tree(dir.path()), before);
+    signal(actor.pid(), libc::SIGCONT);
+    assert_eq!(actor.hear()["ok"], true);
+    assert!(!before.keys().any(|path| path.exists()));
+}
+
+/// A sweep that is about to remove the folder of anchors has taken its `.gitignore`, and an anchor is made in it.
+#[test]
+fn a_folder_of_anchors_that_is_used_again_keeps_its_gitignore() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let prepared = || {
+        let dir = folder();
+        let target = dir.path().join("t");
+        holding(&target, "").must("release g");
+        let file = std::fs::File::options().write(true).open(anchor(&target)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(2 * 86_400)).unwrap();
+        (Actor::start(), format!("clean {}", dir.path().display()), dir, target)
+    };
+    let (mut actor, line, dir, _) = prepared();
+    let strace = Strace::attach(actor.pid(), &["-e", "trace=getdents64,unlinkat"]);
+    actor.must(&line);
+    let calls = strace.calls();
+    assert!(!dir.path().join(".tenure").exists(), "{calls:?}");
+    // It has looked that nothing else is there.
+    let removal = calls.iter().position(|call| call.text.contains(".gitignore")).unwrap();
+    let looked = calls[..removal].iter().filter(|call| call.name == "getdents64").count();
+
+    let (mut actor, line, _dir, target) = prepared();
+    let stop = format!("inject=getdents64:signal=STOP:when={looked}");
+    let strace = Strace::attach(actor.pid(), &["-e", "trace=getdents64", "-e", &stop]);
+    actor.tell(&line);
+    strace.wait_for("stopped by SIGSTOP");
+    drop(strace);
+    let mut holder = holding(&target, "");
+    signal(actor.pid(), libc::SIGCONT);
+    assert_eq!(actor.hear()["ok"], true);
+    holder.must("check g");
+    assert!(target.with_file_name(".tenure").join(".gitignore").exists());
 }
 
 #[test]

@@ -54,6 +54,7 @@ fn comes_after_another(late: &mut Actor, target: &Path) -> Actor {
     other.must("release g");
     let granted = go_on(late);
     assert!(fence(&granted) > before, "{granted} comes after {before}");
+    assert_eq!(granted["crashed"], Value::Null, "nobody has died: {granted}");
     late.must("check g");
     other.must_fail("acquire l h never", "busy");
     other

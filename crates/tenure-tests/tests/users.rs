@@ -107,6 +107,9 @@ fn in_a_group_writable_folder_users_replace_each_others_anchors() {
         ann.must("release g");
 
         for _ in 0..3 {
+            let answer = bob.must("acquire l g never");
+            assert!(answer["crashed"].is_null(), "nobody has died: {answer}");
+            bob.must("release g");
             acquire(&mut bob, &mut last);
             assert_eq!(fs::metadata(anchor(&target)).unwrap().uid(), BOB);
             assert_eq!(ann.must_fail("acquire l g never", "busy")["holder"], bob.pid());
@@ -161,6 +164,27 @@ fn the_folder_of_anchors_has_its_parents_group_too() {
     assert_eq!(bob.must_fail("acquire l g never", "busy")["holder"], ann.pid());
     ann.must("release g");
     acquire(&mut bob, &mut last);
+}
+
+/// Who is not of the folder's group makes it with their own, which is to have what everybody has there.
+#[test]
+fn a_folder_of_anchors_of_another_group_gives_that_no_more_than_others_have() {
+    let Some(users) = Users::new() else { return };
+    for (mode, expected) in [(0o757, 0o777), (0o747, 0o777), (0o1777, 0o1777)] {
+        let dir = users.folder(&format!("open{mode:o}"), mode);
+        let mut actor = Actor::from(Command::new("setpriv").args([
+            &format!("--reuid={ANN}"),
+            &format!("--regid={ANN}"),
+            "--clear-groups",
+            "--bounding-set=-all",
+            "--inh-caps=-all",
+            users.dir.path().join("actor").to_str().unwrap(),
+        ]));
+        actor.must(&format!("open l {}", dir.join("t").display()));
+        acquire(&mut actor, &mut 0);
+        let made = fs::metadata(dir.join(".tenure")).unwrap();
+        assert_eq!((made.mode() & 0o7777, made.uid(), made.gid()), (expected, ANN, ANN), "in {mode:o}");
+    }
 }
 
 #[test]
@@ -445,6 +469,9 @@ fn a_first_anchor_that_several_make_at_once_is_shared() {
             }
         });
         assert!(!lock_file(&target).exists());
+        let made = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name());
+        let left: Vec<_> = made.filter(|name| name.to_string_lossy().starts_with(".tenure.")).collect();
+        assert!(left.is_empty(), "{left:?} were made and not used");
     }
 }
 

@@ -69,8 +69,8 @@ pub(crate) struct Witness {
     busy: u32,
     /// Processes whose calls were made to fail.
     pub(super) failed_calls: u32,
-    /// Of those, the ones that were inside an acquire at a break: what they are granted may be what was broken, where they
-    /// close a file more before they tell of it.
+    /// Of those, the ones that were inside an acquire at a break: what they are granted by another anchor was broken, where
+    /// they close a file more before they tell of it.
     broken_inside: u32,
     pub(super) grants: u64,
     pub(super) takeovers: u64,
@@ -223,13 +223,14 @@ pub(super) fn enters(granted: Granted) {
     world::with(|world| {
         let process = world.process();
         let shown = world.kernel.named(LOCK);
+        let anchors = world.kernel.named(ANCHOR).is_some_and(|anchor| world.kernel.has_locked(process, anchor));
         let witness = &mut world.witness;
         witness.set_busy(process, false);
         witness.grants += 1;
         witness.takeovers += u64::from(granted.crashed);
         let known = witness.natives.iter().position(|native| native.process == process);
         let known = known.map(|at| witness.natives.swap_remove(at));
-        let inside = witness.broken_inside & (1 << process) != 0;
+        let inside = !anchors && witness.broken_inside & (1 << process) != 0;
         witness.broken_inside &= !(1 << process);
         let broken = inside || known.is_some_and(|native| native.broken);
         if known.is_none() && !inside {

@@ -201,6 +201,11 @@ impl Kernel {
         locks.filter(|(open, _)| self.open_file(*open).process == process).count()
     }
 
+    /// Has this process a kernel lock on this file?
+    pub(crate) fn has_locked(&self, process: usize, inode: usize) -> bool {
+        self.inode(inode).locks.iter().any(|(open, _)| self.open_file(*open).process == process)
+    }
+
     /// Who has this open, other than `process`?
     pub(super) fn processes_with_open(&self, number: u64, locked: bool) -> Vec<i64> {
         let mut pids: Vec<i64> = (self.opens.iter().enumerate())

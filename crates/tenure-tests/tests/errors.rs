@@ -1,0 +1,332 @@
+//! One call fails in one place: what is got over, and what is told with which words. The sweep (`errnos`) makes every call
+//! fail; here it is said for each of some what must come of it.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tenure_tests::strace::{CALLS, Strace};
+use tenure_tests::sweep::scenes::dead_foreign;
+use tenure_tests::sweep::{anchors, lock_file, names};
+use tenure_tests::{Actor, actor_program, folder, has, is_root, needs};
+
+/// A call, by its name and what strace writes of it; the error; always, or only the first that is so.
+type Fault = (&'static str, &'static str, &'static str, bool);
+
+const ONCE: bool = false;
+const ALWAYS: bool = true;
+
+fn ready() -> bool {
+    needs("strace", has("strace"))
+}
+
+/// A folder, what is in it, and who asks.
+struct Scene {
+    _dir: tempfile::TempDir,
+    target: PathBuf,
+    actor: Actor,
+}
+
+impl Scene {
+    fn new(mode: u32, keys: &str, before: impl FnOnce(&Path)) -> Scene {
+        let dir = folder();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+        let target = dir.path().join("t");
+        before(&target);
+        let mut actor = Actor::start();
+        actor.must(&format!("open l {} {keys}", target.display()));
+        Scene { _dir: dir, target, actor }
+    }
+
+    fn left(&self) -> (Vec<String>, Vec<String>) {
+        (names(self.target.parent().unwrap()), names(&anchors(&self.target)))
+    }
+}
+
+fn options(faults: &[(Fault, usize)]) -> Vec<String> {
+    let mut options = vec!["-e".to_owned(), format!("trace={CALLS}")];
+    for ((name, _, error, always), nth) in faults {
+        let when = if *always { String::new() } else { format!(":when={nth}") };
+        options.extend(["-e".to_owned(), format!("inject={name}:error={error}{when}")]);
+    }
+    options
+}
+
+/// Asks in a scene in which these calls fail; each is looked for with those before it failing already.
+fn ask(scene: impl Fn() -> Scene, line: &str, faults: &[Fault]) -> (Value, Scene) {
+    let mut found: Vec<(Fault, usize)> = Vec::new();
+    for fault in faults {
+        let mut rehearsal = scene();
+        let args = options(&found);
+        let strace = Strace::attach(rehearsal.actor.pid(), &args.iter().map(String::as_str).collect::<Vec<_>>());
+        rehearsal.actor.ask(line);
+        let calls = strace.calls();
+        let call = calls.iter().find(|call| call.name == fault.0 && call.text.contains(fault.1));
+        found.push((*fault, call.unwrap_or_else(|| panic!("{fault:?} is not among {calls:#?}")).nth));
+    }
+    let mut scene = scene();
+    let args = options(&found);
+    let strace = Strace::attach(scene.actor.pid(), &args.iter().map(String::as_str).collect::<Vec<_>>());
+    let answer = scene.actor.ask(line);
+    let trace = strace.detach();
+    let injected = trace.iter().filter(|line| line.contains("(INJECTED)")).count();
+    assert!(injected >= faults.len(), "{faults:?}: {trace:#?}");
+    (answer, scene)
+}
+
+/// `line` fails with an error of this kind that says these words, and not those.
+fn fails(scene: impl Fn() -> Scene, line: &str, faults: &[Fault], kind: &str, says: &[&str], not: &str) -> Scene {
+    let (answer, scene) = ask(scene, line, faults);
+    let text = answer["error"].as_str().unwrap_or_default();
+    assert_eq!((answer["ok"].as_bool(), answer["kind"].as_str()), (Some(false), Some(kind)), "{faults:?}: {answer}");
+    for word in says {
+        assert!(text.contains(word), "{faults:?}: {answer} says nothing of {word:?}");
+    }
+    assert!(not.is_empty() || !text.contains(not), "{faults:?}: {answer} speaks of {not:?}");
+    scene
+}
+
+/// `line` gets over it.
+fn gets_over(scene: impl Fn() -> Scene, line: &str, faults: &[Fault]) -> (Value, Scene) {
+    let (answer, mut scene) = ask(scene, line, faults);
+    assert_eq!(answer["ok"], true, "{faults:?}: {answer}");
+    if line.starts_with("acquire") {
+        scene.actor.must("check g");
+        scene.actor.must("release g");
+        assert!(!lock_file(&scene.target).exists(), "{faults:?}");
+    }
+    (answer, scene)
+}
+
+const TRY: &str = "acquire l g never";
+
+fn nothing(_: &Path) {}
+
+fn idle(target: &Path) {
+    let mut actor = Actor::start();
+    actor.hold(target);
+    actor.must("release g");
+}
+
+fn dead(target: &Path) {
+    let mut actor = Actor::start();
+    actor.hold(target);
+    actor.kill();
+}
+
+/// A native that died in a takeover: its link is at the swap, or what it judged.
+fn half_taken(target: &Path) {
+    idle(target);
+    dead_foreign(target);
+    let mut actor = Actor::start();
+    actor.must(&format!("open l {}", target.display()));
+    let strace = Strace::attach(actor.pid(), &["-e", "trace=unlinkat", "-e", "inject=unlinkat:signal=KILL:when=1"]);
+    actor.tell(TRY);
+    actor.await_end();
+    drop(strace);
+    assert!(anchors(target).join("t.lock.swap").exists());
+}
+
+#[test]
+fn an_anchor_that_cannot_be_opened_is_told_and_one_that_goes_meanwhile_is_made_anew() {
+    if !ready() {
+        return;
+    }
+    let anchored = || Scene::new(0o755, "", idle);
+    for error in ["EIO", "EMFILE"] {
+        let opening = ("openat", "O_RDWR", error, ONCE);
+        let scene = fails(anchored, TRY, &[opening], "io", &["t.lock", "cannot be opened"], "belongs to another user");
+        assert!(!lock_file(&scene.target).exists());
+    }
+    gets_over(anchored, TRY, &[("openat", "O_RDWR", "ENOENT", ONCE)]);
+    // The link takes the anchor by its name.
+    let (granted, _) = gets_over(anchored, TRY, &[("linkat", "t.lock", "ENOENT", ONCE)]);
+    assert_eq!(granted["crashed"], Value::Null, "{granted}");
+}
+
+#[test]
+fn a_folder_of_anchors_that_cannot_be_named_goes_again() {
+    if !ready() {
+        return;
+    }
+    // It appears with its mode, by a rename.
+    let shared = || Scene::new(0o1777, "", nothing);
+    for error in ["ENOSPC", "EIO"] {
+        let naming = ("renameat", ".tenure", error, ONCE);
+        let naming = if renames_by_two() { ("renameat2", naming.1, naming.2, naming.3) } else { naming };
+        let scene = fails(shared, TRY, &[naming], "io", &[".tenure"], "");
+        assert_eq!(scene.left(), (vec![], vec![]));
+    }
+}
+
+/// Which call renames: a matter of the kernel's interface on this machine.
+fn renames_by_two() -> bool {
+    let mut scene = Scene::new(0o1777, "", nothing);
+    let strace = Strace::attach(scene.actor.pid(), &["-e", "trace=renameat,renameat2"]);
+    scene.actor.must(TRY);
+    strace.calls().iter().any(|call| call.name == "renameat2")
+}
+
+#[test]
+fn of_a_link_and_a_copy_that_both_fail_the_plain_one_is_told() {
+    if !ready() {
+        return;
+    }
+    let anchored = || Scene::new(0o755, "", idle);
+    let no_links = ("linkat", "t.lock", "EPERM", ALWAYS);
+    let making = |error| ("openat", "t.lock.new", error, ONCE);
+    let both = [no_links, making("EPERM")];
+    fails(anchored, TRY, &both, "permission-denied", &["t.lock: the lock file cannot be made"], ".tenure");
+    let scene = fails(anchored, TRY, &[no_links, making("ENOSPC")], "io", &["os error 28"], "os error 1)");
+    assert_eq!(scene.left(), (vec![".tenure".to_owned()], vec![".gitignore".to_owned(), "t.lock".to_owned()]));
+    // It was there when it was looked for, and has gone.
+    gets_over(anchored, TRY, &[no_links, making("ENOENT")]);
+    let naming = |error| ("renameat2", "RENAME_NOREPLACE", error, ONCE);
+    fails(anchored, TRY, &[no_links, naming("EINVAL")], "unsupported", &["neither hard links nor"], "");
+    fails(anchored, TRY, &[no_links, naming("EACCES")], "permission-denied", &["neither hard links nor"], "--flock");
+    gets_over(anchored, TRY, &[no_links, naming("ENOENT")]);
+    gets_over(anchored, TRY, &[no_links, naming("EEXIST")]);
+}
+
+#[test]
+fn what_a_takeover_meets_at_the_swap_is_told_or_tried_again() {
+    if !ready() {
+        return;
+    }
+    let stale = || {
+        Scene::new(0o755, "", |target| {
+            idle(target);
+            dead_foreign(target);
+        })
+    };
+    let linking = |error| ("linkat", ".swap", error, ONCE);
+    fails(stale, TRY, &[linking("EIO")], "io", &["cannot be taken over", "os error 5)"], "");
+    for error in ["EEXIST", "ENOENT"] {
+        gets_over(stale, TRY, &[linking(error)]);
+    }
+    let dropping = |error| ("unlinkat", ".swap", error, ONCE);
+    fails(stale, TRY, &[dropping("EIO")], "io", &["cannot be taken over"], "");
+    gets_over(stale, TRY, &[dropping("ENOENT")]);
+    let exchanging = |error| ("renameat2", "RENAME_EXCHANGE", error, ONCE);
+    gets_over(stale, TRY, &[exchanging("ENOENT")]);
+    fails(stale, TRY, &[exchanging("EACCES")], "permission-denied", &["its holder is dead", "may not be removed"], "");
+
+    // By a copy: it gets the swap's name by a rename.
+    let no_links = ("linkat", "t.lock", "EPERM", ALWAYS);
+    let naming = |error| (if renames_by_two() { "renameat2" } else { "renameat" }, "t.lock.swap\"", error, ONCE);
+    fails(stale, TRY, &[no_links, naming("EACCES")], "permission-denied", &["cannot be taken over"], "its holder");
+    fails(stale, TRY, &[no_links, naming("EIO")], "io", &["cannot be taken over"], "");
+    gets_over(stale, TRY, &[no_links, naming("ENOENT")]);
+}
+
+#[test]
+fn what_a_dead_native_left_at_the_swap_goes_or_is_told() {
+    if !ready() {
+        return;
+    }
+    let cut_off = || Scene::new(0o755, "", half_taken);
+    let dropping = |error| ("unlinkat", ".swap", error, ONCE);
+    for (error, kind) in [("EIO", "io"), ("EACCES", "permission-denied")] {
+        fails(cut_off, TRY, &[dropping(error)], kind, &["t.lock", "cannot be recovered"], "");
+    }
+    let (granted, _) = gets_over(cut_off, TRY, &[dropping("ENOENT")]);
+    assert!(granted["crashed"].is_object(), "{granted}");
+}
+
+/// It stays, and must not seem to be held.
+#[test]
+fn a_lock_file_that_cannot_be_removed_is_told_and_says_that_nobody_holds() {
+    if !ready() {
+        return;
+    }
+    for (error, kind) in [("EACCES", "permission-denied"), ("EIO", "io")] {
+        let mut scene = Scene::new(0o755, "", nothing);
+        scene.actor.must(TRY);
+        let fault = format!("unlinkat:error={error}");
+        let strace = Strace::inject(scene.actor.pid(), &[&fault]);
+        let answer = scene.actor.must_fail("release g", kind);
+        drop(strace);
+        let text = answer["error"].as_str().unwrap();
+        assert!(text.contains("cannot be removed; it is marked as released"), "{text}");
+        let record: Value = serde_json::from_slice(&fs::read(lock_file(&scene.target)).unwrap()).unwrap();
+        assert_eq!((&record["pid"], &record["tenure"]["state"]), (&Value::Null, &"released".into()), "{record}");
+        let granted = scene.actor.must(TRY);
+        assert_eq!(granted["crashed"], Value::Null, "{granted}");
+    }
+}
+
+/// The same in flock style, which removes what a dead native left.
+#[test]
+fn flock_style_tells_of_a_crash_although_what_was_left_stays() {
+    if !ready() {
+        return;
+    }
+    let stale = || Scene::new(0o755, "style=flock", dead);
+    for fault in [("pwrite64", "", "ENOSPC", ONCE), ("unlinkat", "t.lock", "EIO", ONCE)] {
+        let (answer, mut scene) = ask(stale, TRY, &[fault]);
+        assert_eq!(answer["kind"], "io", "{fault:?}: {answer}");
+        let granted = scene.actor.must(TRY);
+        assert!(granted["crashed"].is_object(), "{fault:?}: {granted}");
+        scene.actor.must("release g");
+        assert!(!lock_file(&scene.target).exists(), "{fault:?}");
+        assert_eq!(scene.actor.must(TRY)["crashed"], Value::Null, "{fault:?}");
+    }
+}
+
+const ANN: u32 = 65_541;
+const BOB: u32 = 65_542;
+const GROUP: u32 = 65_540;
+
+/// Ann's anchor in a folder of the group; Bob asks, who may replace it.
+fn anothers() -> Scene {
+    let dir = folder();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = dir.path().join("actor");
+    // By a process of its own: a file that is open for writing in a fork of this one could not be run.
+    assert!(Command::new("cp").arg(actor_program()).arg(&program).status().unwrap().success());
+    let shared = dir.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    chown(&shared, None, Some(GROUP)).unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o2775)).unwrap();
+    let target = shared.join("t");
+    let opened = |user: u32| {
+        let ids = [format!("--reuid={user}"), format!("--regid={GROUP}")];
+        let mut actor = Actor::from(Command::new("setpriv").args(ids).arg("--clear-groups").arg(&program));
+        actor.must(&format!("open l {}", target.display()));
+        actor
+    };
+    let mut ann = opened(ANN);
+    ann.must(TRY);
+    ann.must("release g");
+    let actor = opened(BOB);
+    Scene { target, actor, _dir: dir }
+}
+
+#[test]
+fn another_users_anchor_that_cannot_be_replaced_is_told_or_tried_again() {
+    if !ready() || !needs("root and setpriv", is_root() && has("setpriv")) {
+        return;
+    }
+    let renaming = if renames_by_two() { "renameat2" } else { "renameat" };
+    let naming = |error| (renaming, "t.lock.new", error, ONCE);
+    let kept = (vec![".tenure".to_owned()], vec![".gitignore".to_owned(), "t.lock".to_owned()]);
+    let words = ["belongs to another user and cannot be replaced"];
+    let scene = fails(anothers, TRY, &[naming("EACCES")], "permission-denied", &words, "");
+    assert_eq!(scene.left(), kept);
+    let (granted, _) = gets_over(anothers, TRY, &[naming("ENOENT")]);
+    assert_eq!(granted["crashed"], Value::Null, "{granted}");
+
+    let making = |error| ("openat", "t.lock.new", error, ONCE);
+    let scene = fails(anothers, TRY, &[making("ENOSPC")], "io", &["os error 28"], "");
+    assert_eq!(scene.left(), kept);
+    gets_over(anothers, TRY, &[making("ENOENT")]);
+
+    let reading = |error| ("openat", "t.lock\", O_RDONLY", error, ONCE);
+    fails(anothers, TRY, &[reading("EMFILE")], "io", &["cannot be opened", "os error 24"], "another user");
+    let denied = ["belongs to another user and may not be written", "mode(0o666)"];
+    fails(anothers, TRY, &[reading("EACCES")], "permission-denied", &denied, "");
+}
