@@ -61,6 +61,15 @@ fn random_orders() {
     });
 }
 
+/// By every error that the call's manual page lists.
+#[test]
+fn random_orders_in_which_a_call_fails() {
+    scripts(0, 1, |script| {
+        let failing = Script { preemptions: None, failures: 1, every_error: true, ..*script };
+        sound(&random(&failing, 1, at_most(400)));
+    });
+}
+
 /// An operator has looked when the holder shows its lock file. The break takes that along: a waiter would queue on it, as on
 /// one of a live native's, and for as long as that holder stays nobody could go on, though nobody held.
 #[test]

@@ -804,12 +804,18 @@ fn pruning_forgets_no_crash() {
 
 #[test]
 fn sharers_hear_of_a_crash_and_do_not_hide_it() {
-    for keys in ["style=flock", ""] {
+    for (keys, copy) in [("style=flock", false), ("", false), ("", true)] {
+        if copy && !needs("strace", has("strace")) {
+            continue;
+        }
         let dir = folder();
         let target = dir.path().join("t");
-        let holder = holding(&target, keys);
+        let mut holder = opened(&target, keys);
+        let no_links = copy.then(|| Strace::inject(holder.pid(), &["linkat:error=EPERM"]));
+        holder.must("acquire l g never");
         let pid = holder.pid();
         holder.kill();
+        drop(no_links);
         let (mut one, mut other) = (opened(&target, "style=flock"), opened(&target, "style=flock"));
         for actor in [&mut one, &mut other] {
             for share in ["s", "t"] {

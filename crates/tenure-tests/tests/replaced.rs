@@ -47,17 +47,17 @@ fn go_on(actor: &mut Actor) -> Value {
 }
 
 /// The anchor of one that has the kernel lock and has written its record goes, and another acquires and releases meanwhile.
-/// Another, who is returned, holds and releases while `late` is stopped; then `late` is granted after it, and excludes it.
-fn comes_after_another(late: &mut Actor, target: &Path) -> Actor {
+/// Another, who is returned, holds and releases while `late` is stopped; then `late` is granted after it, as is returned too,
+/// and excludes it.
+fn comes_after_another(late: &mut Actor, target: &Path) -> (Actor, Value) {
     let mut other = ready(target);
     let before = fence(&other.must("acquire l g never"));
     other.must("release g");
     let granted = go_on(late);
     assert!(fence(&granted) > before, "{granted} comes after {before}");
-    assert_eq!(granted["crashed"], Value::Null, "nobody has died: {granted}");
     late.must("check g");
     other.must_fail("acquire l h never", "busy");
-    other
+    (other, granted)
 }
 
 /// The link that comes next takes the anchor by its name, which is the other's.
@@ -71,7 +71,7 @@ fn goes_before_the_link(remove: impl Fn(&Path)) {
     let mut late = ready(&target);
     stopped_after(&mut late, "acquire l g 10000", "pwrite64", 1);
     remove(&target);
-    let mut other = comes_after_another(&mut late, &target);
+    let (mut other, _) = comes_after_another(&mut late, &target);
     late.must("release g");
     other.must("acquire l h never");
 }
@@ -106,7 +106,7 @@ fn an_anchor_that_is_removed_before_a_waiters_link_is_no_grant_and_no_error() {
     strace.wait_for("stopped by SIGSTOP");
     drop(strace);
     fs::remove_dir_all(target.with_file_name(".tenure")).unwrap();
-    let mut other = comes_after_another(&mut late, &target);
+    let (mut other, _) = comes_after_another(&mut late, &target);
     late.must("release g");
     other.must("acquire l h never");
 }
@@ -128,8 +128,37 @@ fn an_anchor_that_is_removed_before_the_copy_is_shown_is_no_grant() {
     late.tell("acquire l g 10000");
     strace.wait_for("stopped by SIGSTOP");
     fs::remove_file(target.with_file_name(".tenure").join("t.lock")).unwrap();
-    comes_after_another(&mut late, &target);
+    let (_, granted) = comes_after_another(&mut late, &target);
+    assert_eq!(granted["crashed"], Value::Null, "its own first copy is gone: {granted}");
     drop(strace);
+}
+
+/// Without hard links: it is renamed into its place between the two looks of the break.
+#[test]
+fn a_break_takes_along_a_copy_that_was_just_shown() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    drop(anchored(&target));
+    let mut late = ready(&target);
+    let faults = ["-e", "trace=linkat,pwrite64", "-e", "inject=linkat:error=EPERM"];
+    let args = [&faults[..], &["-e", "inject=pwrite64:signal=STOP:when=2"]].concat();
+    let strace = Strace::attach(late.pid(), &args);
+    late.tell("acquire l g never");
+    strace.wait_for("stopped by SIGSTOP");
+    let mut breaker = Actor::start();
+    let waits = Strace::attach(breaker.pid(), &["-e", "trace=flock"]);
+    breaker.tell(&format!("break {} force", target.display()));
+    // Another has a file in the making.
+    waits.wait_for("EAGAIN");
+    go_on(&mut late);
+    assert_eq!(breaker.hear()["ok"], true);
+    drop((waits, strace));
+    late.must_fail("check g", "lost");
+    assert!(!target.with_file_name("t.lock").exists());
+    ready(&target).must("acquire l g never");
 }
 
 /// A clock that was set back, as far as fences go: the last one is a day ahead of it.

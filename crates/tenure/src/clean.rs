@@ -424,7 +424,8 @@ fn replace_anchor(place: &Place, seen: &Inspection) -> Result<()> {
     // What the holder showed, or has just begun to show.
     let showing = place.lock_file_id()?;
     let known = showing == shown || showing == replaced.map(|stat| stat.id);
-    if showing.is_some() && (known || is_copy_of(place, begun)?) {
+    let broken = seen.holder.as_ref().and_then(|holder| holder.fence);
+    if showing.is_some() && (known || is_copy_of(place, [begun, broken])?) {
         remove_lock_file(place)?;
     }
     last.map(drop).and(swap.map(drop)).and(written)?;
@@ -442,14 +443,15 @@ fn carry_on(place: &Place, fresh: &File, fence: Option<u64>, begun: Option<u64>,
     written.map(drop).map_err(|error| place.anchor_error("cannot be written", error))
 }
 
-/// Does the lock file show, on an inode of its own, the tenure with this fence?
-fn is_copy_of(place: &Place, fence: Option<u64>) -> Result<bool> {
+/// Does the lock file show, on an inode of its own, a tenure with one of these fences?
+fn is_copy_of(place: &Place, fences: [Option<u64>; 2]) -> Result<bool> {
     let found = match presence::look(place) {
         Err(error) if error.is_in_the_way() => None,
         found => found?,
     };
     let Some(Content::Record(record)) = found.map(|found| found.content) else { return Ok(false) };
-    Ok(fence.is_some() && record.native.is_some_and(|native| native.fence == fence))
+    let fence = record.native.and_then(|native| native.fence);
+    Ok(fence.is_some() && fences.contains(&fence))
 }
 
 /// A tenure's fence is its own; shares have none.
