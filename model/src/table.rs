@@ -34,6 +34,7 @@ pub fn all() -> Vec<Config> {
         Config { users: true, ..sketch(3, 0, 2, 1, 0) },
         Config { users: true, cut_off: true, ..sketch(3, 2, 1, 0, 0) },
         Config { users: true, breaks: 1, ..sketch(2, 0, 1, 0, 0) },
+        Config { users: true, flock: 1, ..sketch(2, 0, 2, 0, 0) },
         // Lock files that are copies.
         Config { rounds: 2, ..copies(sketch(2, 0, 1, 1, 0)) },
         Config { breaks: 1, ..advances(copies(sketch(2, 0, 0, 0, 0))) },

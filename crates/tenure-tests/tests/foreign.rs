@@ -867,7 +867,7 @@ fn a_fast_reader_never_parses_a_wrong_pid_or_start_time() {
     assert!(reads > 1000, "{reads}");
     // A read that is interrupted in the middle of its copy spans several writes, whatever their order: one in millions, or in
     // two hundred thousand on a busy machine. Without the masked key it is one in ten thousand.
-    assert!(wrong.len() as u64 <= 2 + reads as u64 / 50_000, "{} of {reads} were wrong: {}", wrong.len(), wrong[0]);
+    assert!(wrong.len() as u64 <= 2 + reads / 50_000, "{} of {reads} were wrong: {}", wrong.len(), wrong[0]);
 }
 
 /// The holder dies after it was judged and before its events are listened for: nothing tells of it, so the waiter has

@@ -138,11 +138,11 @@ fn enter(place: &Place, kept: &mut Kept, anchor: &Arc<Anchor>, stat: &Brief, req
     }
     let own = Arc::new(anchor.replace(place, options, state)?);
     kept.anchor = Some(Arc::clone(&own));
-    let stat = own.file.brief().map_err(|error| place.anchor_error("cannot be read", error))?;
     // The old one may be a dead native's lock file as well. Its kernel lock stays ours until that is done, or one who had
     // queued for it would seem to be its holder.
     prior.replaced = Some(Arc::clone(anchor));
-    let entered = enter_as(place, kept, &own, &stat, &prior, request, parked);
+    let stat = own.file.brief().map_err(|error| place.anchor_error("cannot be read", error));
+    let entered = stat.and_then(|stat| enter_as(place, kept, &own, &stat, &prior, request, parked));
     let _ = anchor.file.unlock();
     entered
 }

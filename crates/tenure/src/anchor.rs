@@ -162,6 +162,7 @@ impl Anchor {
             None => RecordState::Held,
         };
         let file = prepare(place, options, &unheld(prior.map(|prior| prior.fence), state))?;
+        let own = Anchor::from_file(place, file, false).inspect_err(|_| drop(place.dir.unlink(&place.new)))?;
         // Whoever replaces an anchor has one in the making, and there is one at a time: a break cannot come any more.
         let current = self.current(place);
         if !matches!(current, Ok(Some(_))) {
@@ -175,11 +176,14 @@ impl Anchor {
             let _ = place.dir.unlink(&place.new);
             return Err(place.anchor_error("belongs to another user and cannot be replaced", error));
         }
-        let anchor = Anchor::from_file(place, file, false)?;
-        if anchor.current(place)?.is_none() {
-            return Err(replaced(place));
+        match own.current(place) {
+            Ok(Some(_)) => Ok(own),
+            other => {
+                // Before our own is let go: who enters by that must not find the old one locked, as if its holder lived.
+                let _ = self.file.unlock();
+                Err(other.err().unwrap_or_else(|| replaced(place)))
+            }
         }
-        Ok(anchor)
     }
 }
 

@@ -132,13 +132,14 @@ fn begin(script: &Script, story: bool) {
     let roles = script.actors.iter().map(|actor| role(*actor)).collect();
     world::enter(Kernel::new(script.fs), Witness::new(roles), script.torn, story);
     world::with(|world| {
+        world.witness.users = script.users;
         for at in 0..script.actors.len() {
-            world.kernel.start(100 + at as u32, 0);
+            world.kernel.start(100 + at as u32, script.user(at + 1));
         }
     });
     actors::make_target();
     for left in script.left {
-        leave(*left);
+        leave(*left, script.user(0));
     }
     world::with(|world| {
         for (at, actor) in script.actors.iter().enumerate() {
@@ -149,17 +150,17 @@ fn begin(script: &Script, story: bool) {
 }
 
 /// A process that is there only for what it leaves.
-fn visitor(pid: u32) -> usize {
+fn visitor(pid: u32, user: u32) -> usize {
     world::with(|world| {
-        let visitor = world.kernel.start(pid, 0);
+        let visitor = world.kernel.start(pid, user);
         world.become_process(visitor);
         visitor
     })
 }
 
-fn leave(left: Left) {
+fn leave(left: Left, user: u32) {
     const PID: u32 = 900;
-    let visitor = visitor(PID);
+    let visitor = visitor(PID, user);
     let end = || {
         world::with(|world| {
             world.dies(visitor);
@@ -194,7 +195,7 @@ fn leave(left: Left) {
             actors::foreign_left(&text(PID, 77), false);
             witness::foreign_enters();
             end();
-            self::visitor(PID);
+            self::visitor(PID, user);
         }
         Left::Blank => {
             actors::foreign_left("", false);

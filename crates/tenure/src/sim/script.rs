@@ -84,6 +84,8 @@ pub struct Script {
     /// How every run begins: what comes after it is explored.
     pub opening: &'static [Opening],
     pub fs: FileSystemKind,
+    /// Each process is another user's, and so is what was left. Otherwise all are root's.
+    pub users: bool,
     /// How many processes may die.
     pub deaths: u8,
     /// How many calls of natives may fail.
@@ -96,6 +98,13 @@ pub struct Script {
     pub preemptions: Option<u32>,
 }
 
+impl Script {
+    /// Whose process this is; 0 is that of what was left.
+    pub(super) fn user(&self, process: usize) -> u32 {
+        if self.users { 1000 + process as u32 } else { 0 }
+    }
+}
+
 const PLAIN: Script = Script {
     name: "",
     about: "",
@@ -103,12 +112,15 @@ const PLAIN: Script = Script {
     actors: &[],
     opening: &[],
     fs: FileSystemKind::LOCAL,
+    users: false,
     deaths: 0,
     failures: 0,
     every_error: false,
     torn: false,
     preemptions: None,
 };
+
+const USERS: Script = Script { fs: SHARED_FOLDER, users: true, deaths: 1, ..PLAIN };
 
 const LOCK_FILE: Actor = Actor::Native { style: Style::LockFile, rounds: 1 };
 const LOCK_FILE_TWICE: Actor = Actor::Native { style: Style::LockFile, rounds: 2 };
@@ -145,6 +157,8 @@ const FOREIGN: Actor = Actor::Foreign { rounds: 1 };
 const NO_LINKS: FileSystemKind = FileSystemKind { links: Err(libc::EPERM), ..FileSystemKind::LOCAL };
 const NO_LINKS_NOR_EXCHANGE: FileSystemKind =
     FileSystemKind { links: Err(libc::EOPNOTSUPP), exchange: false, ..FileSystemKind::LOCAL };
+/// Everybody may write in it.
+const SHARED_FOLDER: FileSystemKind = FileSystemKind { folder_mode: 0o777, ..FileSystemKind::LOCAL };
 const NO_EXCHANGE: FileSystemKind = FileSystemKind { exchange: false, ..FileSystemKind::LOCAL };
 
 /// All of them.
@@ -545,6 +559,66 @@ pub const SCRIPTS: &[Script] = &[
         actors: &[LOCK_FILE, Actor::Break { force: false }],
         deaths: 1,
         ..PLAIN
+    },
+    Script {
+        name: "users",
+        about: "natives of each style and of three users, who may only read and replace each other's anchors",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE, FLOCK],
+        preemptions: Some(2),
+        ..USERS
+    },
+    Script {
+        name: "users-twice",
+        about: "two users who take turns",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE_TWICE, FLOCK_TWICE],
+        ..USERS
+    },
+    Script {
+        name: "users-dead",
+        about: "users of each style find another's dead native",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE, FLOCK],
+        ..USERS
+    },
+    Script {
+        name: "users-dead-flock",
+        about: "users of each style find another's dead native in flock style",
+        left: &[Left::DeadFlockNative],
+        actors: &[LOCK_FILE, FLOCK],
+        ..USERS
+    },
+    Script {
+        name: "users-dead-foreign",
+        about: "users of each style and a foreign program find what another's dead foreign program has left",
+        left: &[Left::DeadForeign],
+        actors: &[LOCK_FILE, FLOCK, FOREIGN],
+        preemptions: Some(2),
+        ..USERS
+    },
+    Script {
+        name: "users-waiters",
+        about: "two users who wait in the kernel's queue",
+        left: &[Left::Anchor],
+        actors: &[WAITER, WAITER],
+        ..USERS
+    },
+    Script {
+        name: "users-break",
+        about: "an operator breaks the lock of whoever holds it, beside two users",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE, BREAK],
+        preemptions: Some(2),
+        ..USERS
+    },
+    Script {
+        name: "users-clean",
+        about: "users of each style, and one who cleans, find another's dead native",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE, FLOCK, Actor::Clean],
+        preemptions: Some(2),
+        ..USERS
     },
     Script {
         name: "no-links",

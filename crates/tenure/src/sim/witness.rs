@@ -69,8 +69,10 @@ pub(crate) struct Witness {
     busy: u32,
     /// Processes whose calls were made to fail.
     pub(super) failed_calls: u32,
-    /// Of those, the ones that were inside an acquire at a break: what they are granted by another anchor was broken, where
-    /// they close a file more before they tell of it.
+    /// Each process is another user's. It may close a file more, a replaced anchor, before it tells of its grant, as those
+    /// whose calls fail may.
+    pub(super) users: bool,
+    /// Of all these, the ones that were inside an acquire at a break: what they are granted by another anchor was broken.
     broken_inside: u32,
     pub(super) grants: u64,
     pub(super) takeovers: u64,
@@ -94,6 +96,7 @@ impl Witness {
             native_died: false,
             busy: 0,
             failed_calls: 0,
+            users: false,
             broken_inside: 0,
             grants: 0,
             takeovers: 0,
@@ -237,6 +240,8 @@ pub(super) fn enters(granted: Granted) {
             witness.excludes(process, granted.style, granted.shared);
         }
         let told = "a holder died, and the next one is told that all is well";
+        // What another user's lock file says cannot be known where a call claims that it may not be read.
+        let unreadable = witness.users && witness.failed_calls & (1 << process) != 0;
         if granted.shared && !granted.crashed && witness.native_debt == Debt::Must {
             witness.violated(told.to_owned());
         }
@@ -250,7 +255,7 @@ pub(super) fn enters(granted: Granted) {
             let foreign = if granted.style == Style::LockFile { witness.foreign_debt } else { Debt::No };
             let debt = witness.native_debt.max(foreign);
             match (granted.crashed, debt) {
-                (false, Debt::Must) => {
+                (false, Debt::Must) if !unreadable => {
                     witness.violated(told.to_owned());
                 }
                 // Whose call has failed may have to leave what is over as if it were not.
@@ -435,7 +440,7 @@ impl World {
             let witness = &mut self.witness;
             witness.meddled = true;
             witness.anchor_removed = true;
-            witness.broken_inside |= witness.busy & witness.failed_calls;
+            witness.broken_inside |= if witness.users { witness.busy } else { witness.busy & witness.failed_calls };
             witness.native_debt = witness.native_debt.min(Debt::May);
             for native in &mut witness.natives {
                 native.broken = true;
