@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tenure_tests::strace::{CALLS, Strace};
 use tenure_tests::sweep::scenes::dead_foreign;
 use tenure_tests::sweep::{anchors, lock_file, names};
-use tenure_tests::{Actor, folder, has, needs};
+use tenure_tests::{Actor, folder, has, needs, until};
 
 /// A foreign program that holds `target`: it keeps its lock file open for writing, as the seed does.
 struct Foreign {
@@ -507,6 +507,27 @@ fn removing_the_anchors_under_a_holder_lets_nobody_in() {
     third.must("release g");
     assert_eq!(names(dir.path()), [".tenure"]);
     assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"]);
+}
+
+/// In flock style nothing but the anchor tells of it. Whoever moves it aside leaves it as many names as it had.
+#[test]
+fn an_anchor_that_was_moved_aside_under_a_holder_in_flock_style_is_a_loss() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    for removed in [false, true] {
+        let mut holder = Actor::start();
+        holder.must(&format!("open l {} style=flock", target.display()));
+        holder.must("acquire l g never");
+        let held = Instant::now();
+        if removed {
+            fs::remove_dir_all(anchors(&target)).unwrap();
+        } else {
+            fs::rename(anchors(&target), dir.path().join("aside")).unwrap();
+        }
+        // Right after it was looked at, its links alone are counted.
+        until("a look is old", || held.elapsed() > Duration::from_millis(2));
+        holder.must_fail("release g", "lost");
+    }
 }
 
 #[test]

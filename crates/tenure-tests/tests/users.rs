@@ -445,6 +445,72 @@ fn in_a_sticky_folder_users_share_with_a_mode() {
     }
 }
 
+/// Bob's lock file is a copy, which nobody else may move. It is in nobody's way in flock style, whether it may be written
+/// over, only read, or neither.
+#[test]
+fn in_a_sticky_folder_flock_style_goes_by_what_another_users_dead_native_left() {
+    let Some(users) = Users::new() else { return };
+    for (mode, told) in [("666", true), ("644", true), ("600", false)] {
+        let target = users.folder(&format!("sticky{mode}"), 0o1777).join("t");
+        fs::write(&target, "").unwrap();
+        let mut ann = users.opened(ANN, &target, "mode=666");
+        acquire(&mut ann, &mut 0);
+        let ino = |path: PathBuf| fs::metadata(path).unwrap().ino();
+        assert_eq!(ino(lock_file(&target)), ino(anchor(&target)), "a link to her own");
+        ann.must("release g");
+        let mut bob = users.opened(BOB, &target, &format!("mode={mode}"));
+        acquire(&mut bob, &mut 0);
+        let copy = ino(lock_file(&target));
+        assert_ne!(copy, ino(anchor(&target)), "a link to another's would not be his to remove");
+        let dead = bob.pid();
+        bob.kill();
+
+        let mut cat = users.opened(CAT, &target, "style=flock mode=666");
+        let answer = cat.must("acquire l g never");
+        let crashed = &answer["crashed"];
+        assert_eq!((crashed["pid"] == dead, crashed.is_null()), (told, !told), "{mode}: {answer}");
+        cat.must("check g");
+        cat.must("release g");
+        assert_eq!(ino(lock_file(&target)), copy, "{mode}: it is his");
+        assert!(cat.must("acquire l g never")["crashed"].is_null(), "{mode}: told once");
+        cat.must("release g");
+        if mode == "666" {
+            let record: serde_json::Value = serde_json::from_slice(&fs::read(lock_file(&target)).unwrap()).unwrap();
+            assert!(record["pid"].is_null() && record["tenure"]["state"] == "released", "{record}");
+        }
+        // He himself may.
+        let mut bob = users.opened(BOB, &target, &format!("style=flock mode={mode}"));
+        bob.must("acquire l g never");
+        bob.must("release g");
+        let mut bob = users.opened(BOB, &target, &format!("mode={mode}"));
+        bob.must("acquire l g never");
+        bob.must("release g");
+        assert!(!lock_file(&target).exists(), "{mode}");
+    }
+}
+
+/// Root, and the folder's owner, may remove whatever is in it.
+#[test]
+fn in_a_sticky_folder_those_who_may_remove_anything_show_a_link() {
+    let Some(users) = Users::new() else { return };
+    let dir = users.folder("sticky", 0o1777);
+    chown(&dir, Some(CAT), None).unwrap();
+    let target = dir.join("t");
+    let mut ann = users.opened(ANN, &target, "mode=666");
+    acquire(&mut ann, &mut 0);
+    ann.must("release g");
+    let mut root = Actor::start();
+    root.must(&format!("open l {}", target.display()));
+    let mut cat = users.opened(CAT, &target, "mode=666");
+    for actor in [&mut root, &mut cat] {
+        actor.must("acquire l g never");
+        let id = |path: PathBuf| fs::metadata(path).unwrap().ino();
+        assert_eq!(id(lock_file(&target)), id(anchor(&target)));
+        actor.must("release g");
+        assert!(!lock_file(&target).exists());
+    }
+}
+
 /// Two who make one lock's first anchor at the same moment, with a mode: neither may be refused.
 #[test]
 fn a_first_anchor_that_several_make_at_once_is_shared() {

@@ -704,6 +704,16 @@ pub const SCRIPTS: &[Script] = &[
         ..PLAIN
     },
     Script {
+        name: "no-links-threads-break",
+        about: "an operator breaks the lock of a process with two threads, where there are no hard links",
+        left: &[Left::Anchor],
+        actors: &[PAIR, BREAK],
+        fs: NO_LINKS,
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
         name: "no-links-foreign",
         about: "a native and a foreign program find a dead one's lock file, where there are no hard links",
         left: &[Left::DeadForeign],
