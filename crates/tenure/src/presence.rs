@@ -283,7 +283,8 @@ fn enter(
 }
 
 /// Has a tenure all the names that it should have? Asked of the descriptors, which costs a quarter of a look at a path: a
-/// break, and a removal, leave a link less; a break the anchor's first. A name that was moved aside is a name still, so this serves right after a look.
+/// removal leaves a link less, and so does a break, the anchor first. A name that was moved aside is a name still, so this
+/// serves right after a look.
 pub(crate) fn has_names(anchor: &Anchor, presence: &Presence) -> bool {
     let has = |file: &File, links| file.brief().is_ok_and(|found| found.links == links);
     match presence {
