@@ -23,8 +23,18 @@ struct Foreign {
 }
 
 impl Foreign {
-    /// Ready to take the lock file's place when it is told to, by a rename: no moment without a file.
+    /// Ready to take the lock file's place when it is told to, by a rename: no moment without a file. It lives on when it has
+    /// released.
     fn start(target: &Path) -> Foreign {
+        Foreign::with(target, "")
+    }
+
+    /// As the seed does, it closes its file first, and says so.
+    fn closing_first(target: &Path) -> Foreign {
+        Foreign::with(target, "close")
+    }
+
+    fn with(target: &Path, how: &str) -> Foreign {
         let script = r#"
 import json, os, sys
 path = sys.argv[1]
@@ -37,12 +47,19 @@ held.flush()
 os.rename(made, path)
 print("held", flush=True)
 sys.stdin.readline()
+if sys.argv[2]:
+    held.close()
+    print("closed", flush=True)
+    sys.stdin.readline()
 os.unlink(path)
+held.close()
 print("released", flush=True)
+sys.stdin.readline()
 "#;
         let mut child = Command::new("python3")
             .args(["-c", script])
             .arg(lock_file(target))
+            .arg(how)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -81,9 +98,13 @@ fn ready(target: &Path) -> Actor {
 
 /// Stopped between judging a dead lock file and exchanging it, while a live foreign program takes its place.
 fn overtaken(dir: &Path) -> (PathBuf, Actor, Foreign, Strace) {
+    overtaken_by(dir, Foreign::start)
+}
+
+fn overtaken_by(dir: &Path, start: impl Fn(&Path) -> Foreign) -> (PathBuf, Actor, Foreign, Strace) {
     let target = dir.join("t");
     dead_foreign(&target);
-    let mut foreign = Foreign::start(&target);
+    let mut foreign = start(&target);
     let mut actor = ready(&target);
     // The first link is tried at the lock file's place, the second makes the swap.
     let args = ["-e", "trace=linkat,renameat2", "-e", "inject=linkat:signal=STOP:when=2"];
@@ -203,6 +224,105 @@ fn a_live_foreign_holders_file_stays_at_the_swap_behind_another() {
     successor.must("acquire l g never");
     successor.must("release g");
     assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"]);
+}
+
+/// Behind one that has died in the meantime: that one's file goes. Behind what is no file at all: it stays where it is.
+#[test]
+fn a_live_foreign_holders_file_comes_back_from_behind_a_dead_ones() {
+    if !needs("strace and python3", has("strace") && has("python3")) {
+        return;
+    }
+    let dir = folder();
+    let (target, mut actor, mut foreign, _strace) = overtaken(dir.path());
+    let theirs = fs::metadata(lock_file(&target)).unwrap().ino();
+    resume(&actor);
+    assert_eq!(actor.hear_or_end(), None, "it never came to its second exchange");
+    let ours = dir.path().join("ours");
+    fs::rename(lock_file(&target), &ours).unwrap();
+    fs::create_dir(lock_file(&target)).unwrap();
+    let mut successor = ready(&target);
+    let answer = successor.must_fail("acquire l g never", "in-the-way");
+    assert!(answer["error"].as_str().unwrap().contains("a folder stands"), "{answer}");
+    assert_eq!(fs::metadata(anchors(&target).join("t.lock.swap")).unwrap().ino(), theirs);
+    fs::remove_dir(lock_file(&target)).unwrap();
+    fs::rename(&ours, lock_file(&target)).unwrap();
+
+    let mut second = Foreign::start(&target);
+    second.next("held");
+    second.child.kill().unwrap();
+    second.child.wait().unwrap();
+    let busy = successor.must_fail("acquire l g never", "busy");
+    assert_eq!(busy["holder"], foreign.child.id());
+    assert_eq!(fs::metadata(lock_file(&target)).unwrap().ino(), theirs);
+    assert!(!anchors(&target).join("t.lock.swap").exists());
+    foreign.next("released");
+    let granted = successor.must("acquire l g never");
+    assert!(granted["crashed"].is_object(), "the native that died in the takeover: {granted}");
+}
+
+/// Who asked for it robs whoever has the lock file's place, and the other gets that back before it is its turn.
+#[test]
+fn a_policy_that_robs_the_living_puts_the_one_at_the_swap_back_first() {
+    if !needs("strace and python3", has("strace") && has("python3")) {
+        return;
+    }
+    let dir = folder();
+    let (target, mut actor, foreign, _strace) = overtaken(dir.path());
+    resume(&actor);
+    assert_eq!(actor.hear_or_end(), None, "it never came to its second exchange");
+    let mut second = Foreign::start(&target);
+    second.next("held");
+    let mut robber = Actor::start();
+    robber.must(&format!("open l {} steal_after_ms=1000", target.display()));
+    let strace = Strace::attach(robber.pid(), &["-e", "trace=renameat2,unlinkat"]);
+    let granted = robber.must("acquire l g never");
+    assert_eq!(granted["crashed"]["pid"], foreign.child.id(), "the last that it took over from: {granted}");
+    let calls = strace.calls();
+    let exchanges = calls.iter().filter(|call| call.name == "renameat2").count();
+    assert_eq!(exchanges, 2, "one for each that was robbed: {calls:#?}");
+    robber.must("check g");
+    robber.must("release g");
+    assert_eq!(names(dir.path()), [".tenure"]);
+    assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"]);
+}
+
+/// It has removed the dead native's lock file as its own, and lives on: its file at the swap is nobody's any more.
+#[test]
+fn a_foreign_holder_that_has_released_meanwhile_is_not_put_back() {
+    if !needs("strace and python3", has("strace") && has("python3")) {
+        return;
+    }
+    let dir = folder();
+    let (target, mut actor, mut foreign, _strace) = overtaken(dir.path());
+    resume(&actor);
+    assert_eq!(actor.hear_or_end(), None, "it never came to its second exchange");
+    foreign.next("released");
+    let mut successor = ready(&target);
+    successor.must("acquire l g never");
+    successor.must("check g");
+    successor.must("release g");
+    assert_eq!(names(dir.path()), [".tenure"]);
+    assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"]);
+}
+
+/// The seed closes its file before it removes it. While the dead native's lock file is there, nobody has removed that.
+#[test]
+fn a_foreign_holder_that_is_about_to_release_is_put_back() {
+    if !needs("strace and python3", has("strace") && has("python3")) {
+        return;
+    }
+    let dir = folder();
+    let (target, mut actor, mut foreign, _strace) = overtaken_by(dir.path(), Foreign::closing_first);
+    let theirs = fs::metadata(lock_file(&target)).unwrap().ino();
+    resume(&actor);
+    assert_eq!(actor.hear_or_end(), None, "it never came to its second exchange");
+    foreign.next("closed");
+    let mut successor = ready(&target);
+    let busy = successor.must_fail("acquire l g never", "busy");
+    assert_eq!(busy["holder"], foreign.child.id());
+    assert_eq!(fs::metadata(lock_file(&target)).unwrap().ino(), theirs);
+    foreign.next("released");
+    successor.must("acquire l g never");
 }
 
 /// In flock style neither of them is in the way. Who held beside them, and whether it released or died: the file at the swap
