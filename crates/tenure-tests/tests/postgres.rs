@@ -92,6 +92,8 @@ fn the_guard_is_the_same() {
     assert_eq!(three.must(&format!("break {target} force"))["broken"], true);
     assert_eq!(one.hear()["event"], "revoked");
     one.must_fail("check g", "lost");
+    // The server ends its session a moment after it was told to.
+    until("the session's end", || three.must(&format!("inspect {target}"))["found"]["state"] == "free");
     assert_eq!(three.must(&format!("break {target}"))["broken"], false);
 }
 
