@@ -1,7 +1,6 @@
 //! The library's errors as Python's exceptions: the classes of `tenure/_errors.py`.
 
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use crate::look::Holder;
@@ -40,9 +39,7 @@ pub(crate) fn lost(py: Python<'_>, path: &std::path::Path, why: &str) -> PyErr {
 }
 
 fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
-    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
-    let module = MODULE.get_or_try_init(py, || Ok::<_, PyErr>(py.import("tenure._errors")?.unbind()))?;
-    Ok(module.bind(py).getattr(name)?.cast_into()?)
+    Ok(py.import("tenure._errors")?.getattr(name)?.cast_into()?)
 }
 
 /// What the library answered, with its error as an exception.

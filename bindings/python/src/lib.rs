@@ -2,7 +2,9 @@
 //!
 //! - The GIL is let go around every call of the library that may take longer than a few instructions.
 //! - A wait hears signals: see `wait`.
-//! - No mutex of a class is locked while the GIL is let go, so that a forked child finds all of them free.
+//! - No mutex of a class is locked while the GIL is let go, so that a forked child finds all of them free. For the same
+//!   reason nothing is made at its first use and kept, as by `PyOnceLock`: whoever makes it may wait for the GIL, which
+//!   the thread that forks has, and in the child nobody is there to finish it.
 //!
 //! What can be said in Python stands in `python/tenure`.
 
@@ -23,4 +25,12 @@ mod _tenure {
     use crate::look::{Holder, Status, status};
     #[pymodule_export]
     use crate::wait::Waiting;
+
+    use pyo3::prelude::*;
+
+    /// What pyo3 keeps of this kind is made before a second thread can use it.
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        std::time::SystemTime::UNIX_EPOCH.into_pyobject(module.py()).map(drop)
+    }
 }

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -133,11 +132,10 @@ impl Ears {
 }
 
 fn set_wakeup_fd(py: Python<'_>, fd: RawFd, warn: bool) -> PyResult<RawFd> {
-    static SET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let set = SET.get_or_try_init(py, || Ok::<_, PyErr>(py.import("signal")?.getattr("set_wakeup_fd")?.unbind()))?;
+    let set = py.import("signal")?.getattr("set_wakeup_fd")?;
     let words = PyDict::new(py);
     words.set_item("warn_on_full_buffer", warn)?;
-    set.bind(py).call((fd,), Some(&words))?.extract()
+    set.call((fd,), Some(&words))?.extract()
 }
 
 enum Begun {

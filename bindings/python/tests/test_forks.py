@@ -134,6 +134,67 @@ os.waitpid(child, 0)
     parent.tell()
 
 
+USES = {
+    "a wait": "lock.acquire(0.05)",
+    "a refusal": "lock.acquire(0)",
+    "a date": "holder.since; raise busy",
+}
+
+
+@pytest.mark.parametrize("first", USES)
+def test_a_fork_in_the_middle_of_another_threads_first_use(tmp_path: Path, other: Any, first: str) -> None:
+    """A thread is held up where it imports something for the package. What it was about to keep for all is not in the
+    child, nor is the thread that was about to."""
+    holder = other(HOLDER, tmp_path / "x")
+    holder.hear()
+    parent = other(
+        FORKED
+        + """
+import builtins, signal, threading
+if sys.argv[3] == "a date":
+    try:
+        lock.acquire(0)
+    except tenure.Busy as error:
+        busy, holder = error, error.holder
+use = compile(sys.argv[4], "use", "exec")
+there, on = threading.Event(), threading.Event()
+imports = builtins.__import__
+
+def held_up(*args, **words):
+    if threading.current_thread() is thread:
+        there.set()
+        on.wait()
+    return imports(*args, **words)
+
+def first():
+    try:
+        exec(use)
+    except tenure.Busy:
+        there.set()
+
+thread = threading.Thread(target=first)
+builtins.__import__ = held_up
+thread.start()
+there.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    try:
+        exec(use)
+    except tenure.Busy:
+        os._exit(0)
+on.set()
+thread.join()
+say("child", os.waitpid(child, 0)[1])
+""",
+        tmp_path / "x",
+        "lock-file",
+        first,
+        USES[first],
+    )
+    parent.hear("child 0")
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing(tmp_path: Path, other: Any, method: str) -> None:
     """The counter's every step is read, and written, under the lock."""

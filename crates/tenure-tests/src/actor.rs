@@ -7,6 +7,8 @@
 //! | `share L G WAIT` | a share |
 //! | `begin L G WAIT` | acquires on a thread of its own: answers at once, and says `granted` or `refused` later |
 //! | `begin-share L G WAIT` | as `begin`, a share |
+//! | `apart` | starts a thread that has nothing to do yet: its number |
+//! | `apart PATH WAIT` | that thread opens a lock and acquires it: answers at once, and says `granted` or `refused` later |
 //! | `async L G WAIT` | as `begin`, by `acquire_async` on a runtime of its own |
 //! | `check G`, `release G`, `drop G`, `forget G` | what the guard's methods do |
 //! | `lease G` | how long until a server's lock is lost, and may be another's, in milliseconds |
@@ -116,6 +118,11 @@ fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> O
             let guards = Arc::clone(guards);
             std::thread::spawn(move || later(lock.acquire(wait), &guard, &guards));
             json!({"ok": true})
+        }
+        ["apart"] => apart(guards),
+        ["apart", path, wait] => {
+            let path_and_wait = ((*path).to_owned(), to_wait(wait));
+            json!({"ok": APART.lock().unwrap().as_ref().unwrap().send(path_and_wait).is_ok()})
         }
         ["begin-share", lock, guard, wait] => {
             let (lock, guard, wait) = (locks[*lock].clone(), (*guard).to_owned(), to_wait(wait));
@@ -251,6 +258,24 @@ fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> O
         [] => return None,
         other => panic!("not understood: {other:?}"),
     })
+}
+
+/// What the thread that `apart` started is told to acquire.
+static APART: Mutex<Option<std::sync::mpsc::Sender<(String, Wait)>>> = Mutex::new(None);
+
+fn apart(guards: &Guards) -> Value {
+    let (tell, told) = std::sync::mpsc::channel::<(String, Wait)>();
+    let (tell_number, number) = std::sync::mpsc::channel();
+    let guards = Arc::clone(guards);
+    std::thread::spawn(move || {
+        // SAFETY: no precondition.
+        tell_number.send(unsafe { libc::gettid() }).unwrap();
+        for (path, wait) in told {
+            later(open(&path, &[]).and_then(|lock| lock.acquire(wait)), "apart", &guards);
+        }
+    });
+    *APART.lock().unwrap() = Some(tell);
+    json!({"ok": true, "thread": number.recv().unwrap()})
 }
 
 fn open(path: &str, keys: &[&str]) -> tenure::Result<Lock> {

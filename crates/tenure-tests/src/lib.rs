@@ -13,6 +13,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
+pub mod stepped;
 pub mod strace;
 pub mod sweep;
 pub mod wakes;
@@ -98,11 +99,16 @@ impl Actor {
 
     /// Is there something to hear, or has it ended?
     pub fn has_answered(&self) -> bool {
+        self.answers_within(0)
+    }
+
+    /// The same, within so many seconds.
+    pub fn answers_within(&self, seconds: i64) -> bool {
         use std::os::fd::AsFd as _;
         let mut polled =
             [rustix::event::PollFd::from_borrowed_fd(self.output.get_ref().as_fd(), rustix::event::PollFlags::IN)];
-        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        !self.output.buffer().is_empty() || rustix::event::poll(&mut polled, Some(&now)).unwrap() > 0
+        let until = rustix::event::Timespec { tv_sec: seconds, tv_nsec: 0 };
+        !self.output.buffer().is_empty() || rustix::event::poll(&mut polled, Some(&until)).unwrap() > 0
     }
 
     /// The answer to a line.

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use tenure::{State, inspect};
+use tenure_tests::stepped::{Step, Stepped};
 use tenure_tests::{Actor, folder, has_ended, signal, until};
 
 const STYLES: [&str; 2] = ["", "style=flock"];
@@ -189,6 +190,56 @@ fn a_fork_among_threads_that_wait_does_not_hang_the_child() {
             granted = actor.must_and_hear(&release).1;
         }
     }
+}
+
+/// What a thread does for the first time in its process, step by step, with a fork at each: the child has a copy of
+/// whatever the thread is in the middle of, and not the thread.
+#[test]
+fn a_fork_at_any_call_of_another_thread_does_not_hang_the_child() {
+    for (recall, name, wait) in [(false, "free", "never"), (false, "busy", "20"), (true, "busy", "20")] {
+        let dir = folder();
+        let _holder = holding(&dir.path().join("busy"), "");
+        let mut actor = Actor::start();
+        let thread = actor.must("apart")["thread"].as_u64().unwrap();
+        let stepped = Stepped::stop(u32::try_from(thread).unwrap());
+        // Otherwise the first use of the library is the thread's.
+        if recall {
+            actor.must("recall");
+        }
+        actor.must(&format!("apart {} {wait}", dir.path().join(name).display()));
+        let mut steps = 0;
+        loop {
+            // What it says it says with the lock of the standard output, which the child could not have.
+            if let Step::Enters(call, [1, ..]) = stepped.step().expect("the thread goes on")
+                && call == u64::try_from(libc::SYS_write).unwrap()
+            {
+                break;
+            }
+            steps += 1;
+            forked_child_locks(&mut actor, dir.path(), &format!("recall {recall}, {name}, step {steps}"));
+        }
+        assert!(steps > 80, "recall {recall}, {name}: {steps} steps only");
+        drop(stepped);
+        let said = actor.hear();
+        assert!(said["event"] == "granted" || said["kind"] == "busy", "recall {recall}, {name}: {said}");
+    }
+}
+
+fn forked_child_locks(actor: &mut Actor, dir: &Path, when: &str) {
+    let mut ask = |line: &str| {
+        actor.tell(line);
+        assert!(actor.answers_within(60), "{when}: the child never answers {line:?}");
+        actor.hear()
+    };
+    let _child = Ends::of(&ask("fork-on"));
+    for (lock, name, expected) in [("o", "own", None), ("b", "busy", Some("busy"))] {
+        ask(&format!("open {lock} {}", dir.join(name).display()));
+        let answer = ask(&format!("acquire {lock} {lock} 1"));
+        assert_eq!(answer["kind"].as_str(), expected, "{when}: {name}: {answer}");
+    }
+    assert_eq!(ask("check o")["ok"], true, "{when}");
+    assert_eq!(ask("release o")["ok"], true, "{when}");
+    ask("leave");
 }
 
 #[test]

@@ -6,8 +6,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
 
 use super::fs::{Dir, File, Name};
 use super::table::{Entered, Table};
@@ -21,8 +20,9 @@ const SIGNALS: [i32; 5] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQ
 static TABLE: Table<Entry> = Table::new();
 /// The process that the table speaks of: a forked child removes nothing of its parent's.
 static OWNER: AtomicI32 = AtomicI32::new(0);
-/// The handlers that ours stand before, by the place of their signal in `SIGNALS`. Set once: a handler reads it.
-static BEHIND: [OnceLock<libc::sigaction>; SIGNALS.len()] = [const { OnceLock::new() }; SIGNALS.len()];
+/// The handlers that ours stand before, by the place of their signal in `SIGNALS`. Set once and leaked: a handler reads
+/// it, and nobody waits for the thread that sets it, which a forked child may not have.
+static BEHIND: [AtomicPtr<libc::sigaction>; SIGNALS.len()] = [const { AtomicPtr::new(ptr::null_mut()) }; SIGNALS.len()];
 
 struct Entry {
     dir: AtomicI32,
@@ -115,12 +115,26 @@ pub(crate) fn install_cleanup_over(signals: &[i32]) -> io::Result<()> {
         let present = present(*signal)?;
         if !matches!(present.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN) && present.sa_sigaction != ours() {
             // Before ours is set: it may be called at once. There is room for one.
-            if behind.get_or_init(|| present).sa_sigaction == present.sa_sigaction {
+            if stand_before(behind, &present).sa_sigaction == present.sa_sigaction {
                 set_ours(*signal)?;
             }
         }
     }
     Ok(())
+}
+
+/// The handler that ours stands before: `present`, unless there is one already.
+fn stand_before(behind: &AtomicPtr<libc::sigaction>, present: &libc::sigaction) -> &'static libc::sigaction {
+    let fresh = Box::into_raw(Box::new(*present));
+    match behind.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
+        // SAFETY: just leaked; never freed.
+        Ok(_) => unsafe { &*fresh },
+        // SAFETY: `fresh` was not published, so it is still ours alone; `known` is leaked.
+        Err(known) => unsafe {
+            drop(Box::from_raw(fresh));
+            &*known
+        },
+    }
 }
 
 fn ours() -> libc::sighandler_t {
@@ -158,14 +172,14 @@ pub(super) fn set_handler(signal: i32, handler: libc::sighandler_t, flags: libc:
 
 extern "C" fn on_signal(signal: i32) {
     remove_all();
-    let behind = SIGNALS.iter().position(|known| *known == signal).and_then(|at| BEHIND[at].get());
+    let behind = SIGNALS.iter().position(|known| *known == signal).map(|at| BEHIND[at].load(Ordering::Acquire).cast_const());
     // SAFETY: async-signal-safe calls, and a read of what was set once. The signal is blocked while its handler runs:
     // raised, it arrives on return, at the handler that ours stands before or at the default action, and ends the
     // process with the status that it would have had.
     unsafe {
         let mut action: libc::sigaction = MaybeUninit::zeroed().assume_init();
         action.sa_sigaction = libc::SIG_DFL;
-        let next = behind.map_or(&raw const action, ptr::from_ref);
+        let next = behind.filter(|behind| !behind.is_null()).unwrap_or(&raw const action);
         libc::sigaction(signal, next, ptr::null_mut());
         libc::raise(signal);
     }

@@ -4,22 +4,27 @@
 //! lock alive after the parent's death. So every descriptor that may carry a lock stands in a table, and the child
 //! closes them before it runs anything else (`pthread_atfork`). A child made without libc's knowledge (a raw `clone`,
 //! `_Fork`) is noticed at its first use of the library, by a page that the kernel wipes on fork (`MADV_WIPEONFORK`).
+//!
+//! Nothing here waits for another thread: at a fork it may be anywhere, and in the child it does not exist.
 
 use std::ptr;
-use std::sync::Once;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 const NONE: i32 = -1;
 const CHUNK: usize = 256;
 
 /// Counts the forks between the first process and this one.
 static GENERATION: AtomicU64 = AtomicU64::new(1);
-/// A word in a page that reads as zero after a fork.
+/// A word in a page that reads as [`WIPED`] after a fork.
 static WITNESS: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
+const WIPED: u64 = 0;
+const SEEING_TO_IT: u64 = 1;
+const SEEN_TO: u64 = 2;
 static TABLE: AtomicPtr<Chunk> = AtomicPtr::new(ptr::null_mut());
 /// Where a free cell was seen last; only a hint.
 static FREE: AtomicUsize = AtomicUsize::new(0);
-static START: Once = Once::new();
+/// Has a thread been through [`start`]?
+static STARTED: AtomicBool = AtomicBool::new(false);
 
 struct Chunk {
     cells: [AtomicI32; CHUNK],
@@ -33,11 +38,16 @@ pub(crate) struct Cell(&'static AtomicI32);
 /// Which process of a line of forks this is. An object made under another generation belongs to the parent: its
 /// locks, descriptors and mutexes must not be touched.
 pub(crate) fn generation() -> u64 {
-    START.call_once(start);
-    let witness = WITNESS.load(Ordering::Acquire);
+    if !STARTED.load(Ordering::Acquire) {
+        start();
+    }
     // SAFETY: the page is mapped once, before the pointer is published, and never unmapped.
-    if !witness.is_null() && unsafe { &*witness }.load(Ordering::Relaxed) == 0 {
-        after_fork();
+    if let Some(witness) = unsafe { WITNESS.load(Ordering::Acquire).as_ref() } {
+        while witness.load(Ordering::Acquire) != SEEN_TO {
+            after_fork();
+            // Another thread of this very process sees to it.
+            std::hint::spin_loop();
+        }
     }
     GENERATION.load(Ordering::Acquire)
 }
@@ -78,27 +88,36 @@ impl Cell {
     }
 }
 
+/// Two threads may do this at once: then there are two hooks, of which the second finds nothing left to do.
 fn start() {
-    if let Some(page) = wiped_page() {
-        page.store(1, Ordering::Relaxed);
-        WITNESS.store(ptr::from_ref(page).cast_mut(), Ordering::Release);
+    if WITNESS.load(Ordering::Acquire).is_null()
+        && let Some(page) = wiped_page()
+    {
+        page.store(SEEN_TO, Ordering::Relaxed);
+        // A page that comes too late is leaked.
+        let page = ptr::from_ref(page).cast_mut();
+        let _ = WITNESS.compare_exchange(ptr::null_mut(), page, Ordering::AcqRel, Ordering::Relaxed);
     }
-    // SAFETY: `after_fork` only stores to atomics and calls close(2), both allowed in a forked child of a process with
+    // SAFETY: `after_fork` only works on atomics and calls close(2), both allowed in a forked child of a process with
     // threads. A failure (no memory) leaves the wiped page to notice the fork.
     unsafe { libc::pthread_atfork(None, None, Some(after_fork_hook)) };
+    STARTED.store(true, Ordering::Release);
 }
 
 extern "C" fn after_fork_hook() {
     after_fork();
 }
 
+/// Sees to it once a fork, by whichever thread of the child comes first. Where there is no such page: each time.
 fn after_fork() {
-    GENERATION.fetch_add(1, Ordering::AcqRel);
-    let witness = WITNESS.load(Ordering::Acquire);
-    if !witness.is_null() {
-        // SAFETY: as in `generation`.
-        unsafe { &*witness }.store(1, Ordering::Relaxed);
+    // SAFETY: as in `generation`.
+    let witness = unsafe { WITNESS.load(Ordering::Acquire).as_ref() };
+    if let Some(witness) = witness
+        && witness.compare_exchange(WIPED, SEEING_TO_IT, Ordering::AcqRel, Ordering::Relaxed).is_err()
+    {
+        return;
     }
+    GENERATION.fetch_add(1, Ordering::AcqRel);
     super::cleanup::forget_all();
     let mut at = TABLE.load(Ordering::Acquire).cast_const();
     // SAFETY: as in `enter`; the child has its own copy of the memory.
@@ -112,6 +131,9 @@ fn after_fork() {
             }
         }
         at = chunk.next;
+    }
+    if let Some(witness) = witness {
+        witness.store(SEEN_TO, Ordering::Release);
     }
 }
 

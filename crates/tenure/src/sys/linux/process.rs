@@ -28,14 +28,15 @@ pub(crate) const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
 
 /// Which boot of which machine this is.
 pub(crate) fn boot_id() -> Option<String> {
-    static BOOT_ID: OnceLock<String> = OnceLock::new();
-    if let Some(id) = BOOT_ID.get() {
+    static BOOT_ID: PerProcess<OnceLock<String>> = PerProcess::new();
+    let known = BOOT_ID.get(OnceLock::new);
+    if let Some(id) = known.get() {
         return Some(id.clone());
     }
     // A failure (no descriptor left) is not kept: it may pass.
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let id = text.trim();
-    (!id.is_empty()).then(|| BOOT_ID.get_or_init(|| id.to_owned()).clone())
+    (!id.is_empty()).then(|| known.get_or_init(|| id.to_owned()).clone())
 }
 
 /// The inode of this process's pid namespace: the one that its pids are counted in. It is a process's for life.

@@ -1,10 +1,11 @@
 //! The clock that leases are measured on.
 
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
+
+use crate::sys::PerProcess;
 
 /// Since the first call: no lease is held where there is no port.
 pub(crate) fn since_boot() -> Duration {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    START.elapsed()
+    static START: PerProcess<Instant> = PerProcess::new();
+    START.get(Instant::now).elapsed()
 }
