@@ -28,9 +28,10 @@ mod _tenure {
 
     use pyo3::prelude::*;
 
-    /// What pyo3 keeps of this kind is made before a second thread can use it.
+    /// What pyo3 keeps of this kind is made before a second thread can use it: for dates, and for a refused argument.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let _ = module.getattr("status")?.call1((module.py().None(),));
         std::time::SystemTime::UNIX_EPOCH.into_pyobject(module.py()).map(drop)
     }
 }

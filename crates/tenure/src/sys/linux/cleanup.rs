@@ -172,7 +172,8 @@ pub(super) fn set_handler(signal: i32, handler: libc::sighandler_t, flags: libc:
 
 extern "C" fn on_signal(signal: i32) {
     remove_all();
-    let behind = SIGNALS.iter().position(|known| *known == signal).map(|at| BEHIND[at].load(Ordering::Acquire).cast_const());
+    let behind =
+        SIGNALS.iter().position(|known| *known == signal).map(|at| BEHIND[at].load(Ordering::Acquire).cast_const());
     // SAFETY: async-signal-safe calls, and a read of what was set once. The signal is blocked while its handler runs:
     // raised, it arrives on return, at the handler that ours stands before or at the default action, and ends the
     // process with the status that it would have had.
