@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tenure_tests::strace::Strace;
-use tenure_tests::{Actor, folder, has, needs, until_waiting};
+use tenure_tests::{Actor, folder, has, needs, signal, until_waiting};
 
 fn ready(target: &Path) -> Actor {
     let mut actor = Actor::start();
@@ -40,13 +40,22 @@ fn stopped_after(actor: &mut Actor, line: &str, call: &str, nth: u32) {
     drop(strace);
 }
 
+/// Without hard links, for as long as strace is there: one is stopped just before it shows its copy.
+fn stopped_before_its_copy(target: &Path, line: &str) -> (Actor, Strace) {
+    drop(anchored(target));
+    let mut late = ready(target);
+    // The first record is the anchor's, the second the copy's.
+    let strace = Strace::inject(late.pid(), &["linkat:error=EPERM", "pwrite64:signal=STOP:when=2"]);
+    late.tell(line);
+    strace.wait_for("stopped by SIGSTOP");
+    (late, strace)
+}
+
 fn go_on(actor: &mut Actor) -> Value {
-    // SAFETY: no precondition; the child is not reaped yet.
-    unsafe { libc::kill(i32::try_from(actor.pid()).unwrap(), libc::SIGCONT) };
+    signal(actor.pid(), libc::SIGCONT);
     actor.hear()
 }
 
-/// The anchor of one that has the kernel lock and has written its record goes, and another acquires and releases meanwhile.
 /// Another, who is returned, holds and releases while `late` is stopped; then `late` is granted after it, as is returned too,
 /// and excludes it.
 fn comes_after_another(late: &mut Actor, target: &Path) -> (Actor, Value) {
@@ -60,6 +69,7 @@ fn comes_after_another(late: &mut Actor, target: &Path) -> (Actor, Value) {
     (other, granted)
 }
 
+/// The anchor of one that has the kernel lock and has written its record goes, and another acquires and releases meanwhile.
 /// The link that comes next takes the anchor by its name, which is the other's.
 fn goes_before_the_link(remove: impl Fn(&Path)) {
     if !needs("strace", has("strace")) {
@@ -119,14 +129,7 @@ fn an_anchor_that_is_removed_before_the_copy_is_shown_is_no_grant() {
     }
     let dir = folder();
     let target = dir.path().join("t");
-    drop(anchored(&target));
-    let mut late = ready(&target);
-    let faults = ["-e", "trace=linkat,pwrite64", "-e", "inject=linkat:error=EPERM"];
-    // The second is the copy's.
-    let args = [&faults[..], &["-e", "inject=pwrite64:signal=STOP:when=2"]].concat();
-    let strace = Strace::attach(late.pid(), &args);
-    late.tell("acquire l g 10000");
-    strace.wait_for("stopped by SIGSTOP");
+    let (mut late, strace) = stopped_before_its_copy(&target, "acquire l g 10000");
     fs::remove_file(target.with_file_name(".tenure").join("t.lock")).unwrap();
     let (_, granted) = comes_after_another(&mut late, &target);
     assert_eq!(granted["crashed"], Value::Null, "its own first copy is gone: {granted}");
@@ -141,13 +144,7 @@ fn a_break_takes_along_a_copy_that_was_just_shown() {
     }
     let dir = folder();
     let target = dir.path().join("t");
-    drop(anchored(&target));
-    let mut late = ready(&target);
-    let faults = ["-e", "trace=linkat,pwrite64", "-e", "inject=linkat:error=EPERM"];
-    let args = [&faults[..], &["-e", "inject=pwrite64:signal=STOP:when=2"]].concat();
-    let strace = Strace::attach(late.pid(), &args);
-    late.tell("acquire l g never");
-    strace.wait_for("stopped by SIGSTOP");
+    let (mut late, strace) = stopped_before_its_copy(&target, "acquire l g never");
     let mut breaker = Actor::start();
     let waits = Strace::attach(breaker.pid(), &["-e", "trace=flock"]);
     breaker.tell(&format!("break {} force", target.display()));

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tenure_tests::strace::{CALLS, Strace};
 use tenure_tests::sweep::scenes::dead_foreign;
 use tenure_tests::sweep::{anchors, lock_file, names};
-use tenure_tests::{Actor, folder, has, needs, until};
+use tenure_tests::{Actor, folder, has, needs, signal, until};
 
 /// A foreign program that holds `target`: it keeps its lock file open for writing, as the seed does.
 struct Foreign {
@@ -116,9 +116,14 @@ fn overtaken_by(dir: &Path, start: impl Fn(&Path) -> Foreign) -> (PathBuf, Actor
     (target, actor, foreign, strace)
 }
 
+/// It goes on, and dies with the live program's file under the swap's name.
+fn dies_before_its_second_exchange(actor: &mut Actor) {
+    resume(actor);
+    assert_eq!(actor.hear_or_end(), None, "it never came to its second exchange");
+}
+
 fn resume(actor: &Actor) {
-    // SAFETY: no precondition; the child is not reaped yet.
-    unsafe { libc::kill(i32::try_from(actor.pid()).unwrap(), libc::SIGCONT) };
+    signal(actor.pid(), libc::SIGCONT);
 }
 
 #[test]
@@ -154,9 +159,7 @@ fn a_live_foreign_holders_file_is_put_back_after_a_crash_in_between() {
     let dir = folder();
     let (target, mut actor, mut foreign, _strace) = overtaken(dir.path());
     let theirs = fs::metadata(lock_file(&target)).unwrap().ino();
-    resume(&actor);
-    assert_eq!(actor.hear_or_end(), None, "it never came to its second exchange");
-    // It died with the live program's file under the swap's name.
+    dies_before_its_second_exchange(&mut actor);
     let swap = anchors(&target).join("t.lock.swap");
     assert_eq!(fs::metadata(&swap).unwrap().ino(), theirs);
 
@@ -182,8 +185,7 @@ fn a_live_foreign_holders_file_is_put_back_where_there_is_no_lock_file() {
     let dir = folder();
     let (target, mut actor, mut foreign, _strace) = overtaken(dir.path());
     let theirs = fs::metadata(lock_file(&target)).unwrap().ino();
-    resume(&actor);
-    assert_eq!(actor.hear_or_end(), None, "it never came to its second exchange");
+    dies_before_its_second_exchange(&mut actor);
     fs::remove_file(lock_file(&target)).unwrap();
 
     let mut successor = ready(&target);
@@ -205,8 +207,7 @@ fn a_live_foreign_holders_file_stays_at_the_swap_behind_another() {
     let dir = folder();
     let (target, mut actor, mut foreign, _strace) = overtaken(dir.path());
     let theirs = fs::metadata(lock_file(&target)).unwrap().ino();
-    resume(&actor);
-    assert_eq!(actor.hear_or_end(), None, "it never came to its second exchange");
+    dies_before_its_second_exchange(&mut actor);
     let mut second = Foreign::start(&target);
     second.next("held");
 
@@ -235,8 +236,7 @@ fn a_live_foreign_holders_file_comes_back_from_behind_a_dead_ones() {
     let dir = folder();
     let (target, mut actor, mut foreign, _strace) = overtaken(dir.path());
     let theirs = fs::metadata(lock_file(&target)).unwrap().ino();
-    resume(&actor);
-    assert_eq!(actor.hear_or_end(), None, "it never came to its second exchange");
+    dies_before_its_second_exchange(&mut actor);
     let ours = dir.path().join("ours");
     fs::rename(lock_file(&target), &ours).unwrap();
     fs::create_dir(lock_file(&target)).unwrap();
@@ -268,8 +268,7 @@ fn a_policy_that_robs_the_living_puts_the_one_at_the_swap_back_first() {
     }
     let dir = folder();
     let (target, mut actor, foreign, _strace) = overtaken(dir.path());
-    resume(&actor);
-    assert_eq!(actor.hear_or_end(), None, "it never came to its second exchange");
+    dies_before_its_second_exchange(&mut actor);
     let mut second = Foreign::start(&target);
     second.next("held");
     let mut robber = Actor::start();
@@ -294,8 +293,7 @@ fn a_foreign_holder_that_has_released_meanwhile_is_not_put_back() {
     }
     let dir = folder();
     let (target, mut actor, mut foreign, _strace) = overtaken(dir.path());
-    resume(&actor);
-    assert_eq!(actor.hear_or_end(), None, "it never came to its second exchange");
+    dies_before_its_second_exchange(&mut actor);
     foreign.next("released");
     let mut successor = ready(&target);
     successor.must("acquire l g never");
@@ -314,8 +312,7 @@ fn a_foreign_holder_that_is_about_to_release_is_put_back() {
     let dir = folder();
     let (target, mut actor, mut foreign, _strace) = overtaken_by(dir.path(), Foreign::closing_first);
     let theirs = fs::metadata(lock_file(&target)).unwrap().ino();
-    resume(&actor);
-    assert_eq!(actor.hear_or_end(), None, "it never came to its second exchange");
+    dies_before_its_second_exchange(&mut actor);
     foreign.next("closed");
     let mut successor = ready(&target);
     let busy = successor.must_fail("acquire l g never", "busy");
@@ -337,8 +334,7 @@ fn flock_style_does_not_forget_what_is_at_the_swap() {
         let (target, mut actor, mut foreign, _strace) = overtaken(dir.path());
         let dead = actor.pid();
         let theirs = fs::metadata(lock_file(&target)).unwrap().ino();
-        resume(&actor);
-        assert_eq!(actor.hear_or_end(), None, "it never came to its second exchange");
+        dies_before_its_second_exchange(&mut actor);
         let mut second = Foreign::start(&target);
         second.next("held");
 
@@ -421,8 +417,7 @@ fn a_crash_in_flock_style_leaves_no_live_lock_file_at_the_swap() {
         let (target, _, mut actor, mut foreign, _strace) = overtaken_in_flock_style(dir.path());
         let theirs = fs::metadata(lock_file(&target)).unwrap().ino();
         let dead = actor.pid();
-        resume(&actor);
-        assert_eq!(actor.hear_or_end(), None, "it never came to its second exchange");
+        dies_before_its_second_exchange(&mut actor);
         assert_eq!(fs::metadata(anchors(&target).join("t.lock.swap")).unwrap().ino(), theirs);
 
         let mut successor = Actor::start();
@@ -452,8 +447,7 @@ fn a_foreign_holder_that_ended_meanwhile_is_not_put_back_for_good() {
     }
     let dir = folder();
     let (target, mut actor, mut foreign, _strace) = overtaken(dir.path());
-    resume(&actor);
-    assert_eq!(actor.hear_or_end(), None, "it never came to its second exchange");
+    dies_before_its_second_exchange(&mut actor);
     foreign.child.kill().unwrap();
     foreign.child.wait().unwrap();
     let mut successor = ready(&target);
