@@ -5,6 +5,11 @@
 //! event loop does not stop it; each lock is looked after on its own, so one that fails does not stop the others.
 //! When nothing has been held or waited for, it ends within two seconds.
 
+#[cfg_attr(tenure_sim, path = "sim/recalls.rs")]
+mod recalls;
+
+pub(crate) use recalls::{recall, recall_at};
+
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -248,38 +253,6 @@ pub(crate) fn waiting(slot: &Arc<Slot>) {
         state.waiting.push(Arc::downgrade(slot));
         watchdog.rouse(&mut state, Instant::now() + TICK);
     }
-}
-
-/// A recall that was asked for, until this is dropped.
-pub(crate) struct Recall<'a>(Option<&'a Arc<Seat>>);
-
-impl Drop for Recall<'_> {
-    fn drop(&mut self) {
-        if let Some(seat) = self.0 {
-            watchdog().state().recalls.retain(|(_, known)| !Arc::ptr_eq(known, seat));
-        }
-    }
-}
-
-/// Who sits there is to be called back at `deadline`, if there is one. `None`: nobody could do that.
-pub(crate) fn recall_at(seat: &Arc<Seat>, deadline: Option<Instant>) -> Option<Recall<'_>> {
-    let Some(deadline) = deadline else { return Some(Recall(None)) };
-    let watchdog = watchdog();
-    let mut state = watchdog.state();
-    state.recalls.push((deadline, Arc::clone(seat)));
-    let recall = Recall(Some(seat));
-    let runs = watchdog.rouse(&mut state, deadline);
-    drop(state);
-    runs.then_some(recall)
-}
-
-/// Calls back who sits there, now.
-pub(crate) fn recall(seat: &Arc<Seat>) {
-    let now = Instant::now();
-    let watchdog = watchdog();
-    let mut state = watchdog.state();
-    state.recalls.push((now, Arc::clone(seat)));
-    watchdog.rouse(&mut state, now);
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
-use super::script::{Actor, Removes};
+use super::script::{Actor, Removes, Waits};
 use super::witness::{self, Granted, LOCK, TARGET};
 use crate::acquire::{self, Attempt};
 use crate::clean::{CleanOptions, break_lock, clean};
@@ -27,7 +27,7 @@ pub(super) fn run(actor: Actor) {
     match actor {
         Actor::Native { style, rounds } => native(style, rounds),
         Actor::Waiter { style, shared, rounds } => waiter(style, shared, rounds),
-        Actor::Crowd { style, threads, rounds } => crowd(style, threads, rounds),
+        Actor::Crowd { style, threads, rounds, waits } => crowd(style, threads, rounds, waits),
         Actor::Holder { style } => holder(style),
         Actor::Foreign { rounds } => foreign(rounds),
         Actor::Flock => flock(),
@@ -197,7 +197,7 @@ fn waiter(style: Style, shared: bool, rounds: usize) {
 }
 
 /// Threads that block for one lock: the process's queue passes it on between them, or leaves it open for who runs.
-fn crowd(style: Style, threads: usize, rounds: usize) {
+fn crowd(style: Style, threads: usize, rounds: usize, waits: Waits) {
     let place = match Place::open(TARGET.as_ref(), true) {
         Ok(place) => place,
         Err(error) => return explained(&error, "opening"),
@@ -207,19 +207,24 @@ fn crowd(style: Style, threads: usize, rounds: usize) {
     let options = options(style).deadlock_check(false);
     let request = Arc::new(Request { options, shared: false });
     watch_over(&slot);
+    if waits != Waits::ForHelper {
+        world::with(world::World::seat_threads);
+    }
+    // The clock of deadlines goes on, if only by this: who is called back is late.
+    let wait = if waits == Waits::UntilDeadline { Wait::For(Duration::from_nanos(1)) } else { Wait::Forever };
     let main = world::current().expect("an actor runs on a thread of its own");
     let left = Rc::new(Cell::new(threads - 1));
     for _ in 1..threads {
         let (slot, request, left) = (Arc::clone(&slot), Arc::clone(&request), Rc::clone(&left));
         world::with(|world| {
             world.spawn(world.process(), move || {
-                ask(&slot, &request, rounds);
+                ask(&slot, &request, rounds, wait);
                 left.set(left.get() - 1);
                 world::wake(main);
             })
         });
     }
-    ask(&slot, &request, rounds);
+    ask(&slot, &request, rounds, wait);
     while left.get() > 0 {
         world::sleep();
     }
@@ -227,12 +232,18 @@ fn crowd(style: Style, threads: usize, rounds: usize) {
 }
 
 /// One thread's part. The process stays busy for the witness: the others' acquires are not over.
-fn ask(slot: &Arc<Slot>, request: &Arc<Request>, rounds: usize) {
+fn ask(slot: &Arc<Slot>, request: &Arc<Request>, rounds: usize, wait: Wait) {
     let (style, shared) = (request.options.style, request.shared);
     for _ in 0..rounds {
         witness::begins();
-        let tenure = match slot.acquire(Arc::clone(request), Wait::Forever) {
+        let tenure = match slot.acquire(Arc::clone(request), wait) {
             Ok(tenure) => tenure,
+            Err(error) if error.is_busy() => {
+                if wait == Wait::Forever {
+                    witness::violated("who waits for as long as it takes is told that the lock is busy".to_owned());
+                }
+                continue;
+            }
             Err(error) => {
                 explained(&error, "an acquire");
                 continue;

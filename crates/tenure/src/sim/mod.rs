@@ -30,7 +30,7 @@ pub use crate::sys::sim::world::Call;
 pub use explore::{Limits, Report, exhaustive, random, replay};
 pub use run::Failure;
 pub use schedule::{Choice, Schedule};
-pub use script::{Actor, Left, Opening, Removes, SCRIPTS, Script, UNSOUND, by_name};
+pub use script::{Actor, Left, Opening, Removes, SCRIPTS, Script, UNSOUND, Waits, by_name};
 pub(crate) use witness::Witness;
 
 /// The letter that stands for a process in a schedule: `a` is the script's first actor.

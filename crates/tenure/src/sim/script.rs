@@ -12,7 +12,7 @@ pub enum Actor {
     /// A native that waits in its process's queue, whose helper waits in the kernel's: `acquire::step`.
     Waiter { style: Style, shared: bool, rounds: usize },
     /// A native with so many threads, which ask for one lock and block: `Slot::acquire`.
-    Crowd { style: Style, threads: usize, rounds: usize },
+    Crowd { style: Style, threads: usize, rounds: usize, waits: Waits },
     /// A native that acquires and stays.
     Holder { style: Style },
     /// A foreign program with the seed's protocol.
@@ -29,6 +29,17 @@ pub enum Actor {
     Look,
     /// An hour passes at some moment.
     Hours,
+}
+
+/// How a thread waits that blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// For its process's helper.
+    ForHelper,
+    /// In the kernel itself, where it is the queue's first: `Slot::serve`.
+    Itself,
+    /// The same, until a deadline, which may be over at any moment.
+    UntilDeadline,
 }
 
 /// What a person removes.
@@ -128,10 +139,15 @@ const FLOCK: Actor = Actor::Native { style: Style::Flock, rounds: 1 };
 const FLOCK_TWICE: Actor = Actor::Native { style: Style::Flock, rounds: 2 };
 const FLOCK_WAITER: Actor = Actor::Waiter { style: Style::Flock, shared: false, rounds: 1 };
 const SHARER: Actor = Actor::Waiter { style: Style::Flock, shared: true, rounds: 1 };
-const PAIR: Actor = Actor::Crowd { style: Style::LockFile, threads: 2, rounds: 1 };
-const PAIR_TWICE: Actor = Actor::Crowd { style: Style::LockFile, threads: 2, rounds: 2 };
-const THREE: Actor = Actor::Crowd { style: Style::LockFile, threads: 3, rounds: 1 };
-const FLOCK_PAIR: Actor = Actor::Crowd { style: Style::Flock, threads: 2, rounds: 1 };
+const PAIR: Actor = Actor::Crowd { style: Style::LockFile, threads: 2, rounds: 1, waits: Waits::ForHelper };
+const PAIR_TWICE: Actor = Actor::Crowd { style: Style::LockFile, threads: 2, rounds: 2, waits: Waits::ForHelper };
+const THREE: Actor = Actor::Crowd { style: Style::LockFile, threads: 3, rounds: 1, waits: Waits::ForHelper };
+const FLOCK_PAIR: Actor = Actor::Crowd { style: Style::Flock, threads: 2, rounds: 1, waits: Waits::ForHelper };
+const SEATED: Actor = Actor::Crowd { style: Style::LockFile, threads: 1, rounds: 2, waits: Waits::Itself };
+const SEATED_PAIR: Actor = Actor::Crowd { style: Style::LockFile, threads: 2, rounds: 1, waits: Waits::Itself };
+const SEATED_FLOCK_PAIR: Actor = Actor::Crowd { style: Style::Flock, threads: 2, rounds: 1, waits: Waits::Itself };
+const LATE_PAIR: Actor = Actor::Crowd { style: Style::LockFile, threads: 2, rounds: 1, waits: Waits::UntilDeadline };
+const LATE_FLOCK_PAIR: Actor = Actor::Crowd { style: Style::Flock, threads: 2, rounds: 1, waits: Waits::UntilDeadline };
 const BREAK: Actor = Actor::Break { force: true };
 const WAITER: Actor = Actor::Waiter { style: Style::LockFile, shared: false, rounds: 1 };
 const HOLDER: Actor = Actor::Holder { style: Style::LockFile };
@@ -463,6 +479,76 @@ pub const SCRIPTS: &[Script] = &[
         actors: &[PAIR, LOCK_FILE, BREAK],
         deaths: 1,
         preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "seated",
+        about: "two processes that wait in the kernel themselves, each of them twice",
+        left: &[Left::Anchor],
+        actors: &[SEATED, SEATED],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "seated-threads",
+        about: "two threads of one process, of which the first waits in the kernel itself, beside another process",
+        left: &[Left::Anchor],
+        actors: &[SEATED_PAIR, LOCK_FILE_TWICE],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "seated-late",
+        about: "the same until a deadline, at which they are called back",
+        left: &[Left::Anchor],
+        actors: &[LATE_PAIR, LOCK_FILE_TWICE],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "seated-late-foreign",
+        about: "two threads that wait until a deadline, and a foreign program",
+        left: &[Left::DeadNative],
+        actors: &[LATE_PAIR, FOREIGN],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "seated-flock",
+        about: "two threads in flock style that wait in the kernel themselves, beside flock(1) and a native with a lock file",
+        left: &[Left::Anchor],
+        actors: &[SEATED_FLOCK_PAIR, Actor::Flock, LOCK_FILE],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "seated-late-flock",
+        about: "the same until a deadline",
+        left: &[Left::Anchor],
+        actors: &[LATE_FLOCK_PAIR, Actor::Flock, LOCK_FILE],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "seated-break",
+        about: "an operator breaks the lock of one that stays, for two threads of which the first waits in the kernel itself",
+        left: &[Left::Anchor],
+        actors: &[HOLDER, SEATED_PAIR, BREAK],
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "seated-late-break",
+        about: "the same until a deadline",
+        left: &[Left::Anchor],
+        actors: &[HOLDER, LATE_PAIR, BREAK],
+        preemptions: Some(3),
         ..PLAIN
     },
     Script {

@@ -23,9 +23,9 @@ mod other;
 #[cfg(not(any(target_os = "linux", tenure_sim)))]
 pub(crate) use other::*;
 
-#[cfg(any(not(target_os = "linux"), tenure_sim))]
+#[cfg(not(any(target_os = "linux", tenure_sim)))]
 mod unseated;
-#[cfg(any(not(target_os = "linux"), tenure_sim))]
+#[cfg(not(any(target_os = "linux", tenure_sim)))]
 pub(crate) use unseated::*;
 
 // The simulated kernel, and beside it the real one that it is compared with: `crates/tenure-sim`.

@@ -247,7 +247,11 @@ impl File {
         call(Call::Lock, |world| Ok(world.kernel.try_lock(self.0, kind)), || format!("try to lock {}", self.what(kind)))
     }
 
-    pub(crate) fn lock(&self, kind: LockKind, _seat: Option<&Seat>) -> io::Result<bool> {
+    pub(crate) fn lock(&self, kind: LockKind, seat: Option<&Seat>) -> io::Result<bool> {
+        let recalled = || seat.is_some_and(Seat::is_recalled);
+        if recalled() {
+            return Ok(false);
+        }
         point(Call::Lock).map_err(system)?;
         let try_lock =
             || perform(|world| Ok(world.kernel.try_lock(self.0, kind)), || format!("lock {}", self.what(kind)));
@@ -258,9 +262,12 @@ impl File {
         world::with(|world| world.kernel.queue_for_lock(thread, self.0, kind));
         loop {
             let woken = world::wait(Call::Lock, Until::Locked(self.0));
-            if woken.is_err() || try_lock().map_err(system)? {
+            // A signal ends the wait only where the lock is not there for the taking: `flock_lock_inode_wait`.
+            let its_turn = world::with(|world| world.kernel.is_woken(thread, self.0));
+            let locked = its_turn && woken.is_ok() && try_lock().map_err(system)?;
+            if woken.is_err() || locked || recalled() {
                 world::with(|world| world.kernel.leave_queue(thread, self.0));
-                return woken.map(|()| true).map_err(system);
+                return woken.map(|()| locked).map_err(system);
             }
         }
     }

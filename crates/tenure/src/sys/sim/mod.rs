@@ -10,7 +10,8 @@
 //! with their process, inode numbers that are given out again at once, modes and owners, `/proc/locks`, pidfds and start
 //! times, inotify as far as [`wait`] uses it. [`conformance`] runs one script against this and against the real one.
 //!
-//! Not simulated: `fork`, descriptors that a child inherits, signal handlers, the watchdog's thread.
+//! Not simulated: `fork`, descriptors that a child inherits, signal handlers, the watchdog's thread. A thread that would be
+//! called back by a signal finds a mark ([`seat`]).
 
 #![allow(missing_docs, reason = "not a part of the library: only its own tests see this")]
 
@@ -21,6 +22,7 @@ mod fs;
 pub(crate) mod kernel;
 mod per_process;
 mod process;
+mod seat;
 pub(crate) mod sync;
 mod wait;
 pub(crate) mod world;
@@ -28,4 +30,5 @@ pub(crate) mod world;
 pub(crate) use fs::*;
 pub(crate) use per_process::PerProcess;
 pub(crate) use process::*;
+pub(crate) use seat::*;
 pub(crate) use wait::*;

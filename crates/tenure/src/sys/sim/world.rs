@@ -77,6 +77,8 @@ pub(crate) struct Thread {
     pub(crate) call: Call,
     until: Until,
     woken: bool,
+    /// It is called back from its seat.
+    called: bool,
 }
 
 pub(crate) struct World {
@@ -90,6 +92,8 @@ pub(crate) struct World {
     seen: Vec<u64>,
     globals: Vec<(usize, usize, usize)>,
     flags: Vec<bool>,
+    /// Processes whose threads wait in the kernel themselves.
+    seated: u32,
     pub(crate) witness: Witness,
     /// Does a write become visible in two parts?
     pub(super) torn: bool,
@@ -113,6 +117,7 @@ pub(crate) fn enter(kernel: Kernel, witness: Witness, torn: bool, story: bool) {
         seen: Vec::with_capacity(8),
         globals: Vec::with_capacity(32),
         flags: Vec::new(),
+        seated: 0,
         witness,
         torn,
         story: story.then(Vec::new),
@@ -187,6 +192,7 @@ impl World {
             call: Call::Start,
             until: Until::Now,
             woken: false,
+            called: false,
         });
         if self.seen.len() <= process {
             self.seen.resize(process + 1, 0);
@@ -203,6 +209,15 @@ impl World {
         self.process = process;
     }
 
+    /// From here on this process's threads wait in the kernel themselves.
+    pub(crate) fn seat_threads(&mut self) {
+        self.seated |= 1 << self.process;
+    }
+
+    pub(crate) fn may_sit(&self) -> bool {
+        self.seated & (1 << self.process) != 0
+    }
+
     /// Could this thread go on?
     pub(crate) fn is_ready(&self, at: usize) -> bool {
         let thread = &self.threads[at];
@@ -211,12 +226,13 @@ impl World {
         }
         match thread.until {
             Until::Now => true,
-            Until::Locked(open) => self.kernel.is_woken(at, open),
+            Until::Locked(open) => thread.called || self.kernel.is_woken(at, open),
             Until::Unleased(inode) => !self.kernel.has_lease(inode),
             Until::Changed(since) => self.kernel.changes > since,
             Until::ChangedOrTime(since, time) => self.kernel.changes > since || self.kernel.clock >= time,
             Until::Event { flag, inode, process, time } => {
                 self.flags[flag]
+                    || thread.called
                     || self.kernel.clock >= time
                     || process.is_some_and(|process| !self.kernel.processes[process].alive)
                     || inode.is_some_and(|(inode, seen)| self.kernel.events_of(inode) != seen)
@@ -496,6 +512,11 @@ pub(crate) fn wake(thread: usize) {
     with(|world| world.threads[thread].woken = true);
 }
 
+/// Calls a thread back from whatever it waits for in the kernel, or no longer.
+pub(super) fn call_back(thread: usize, called: bool) {
+    with(|world| world.threads[thread].called = called);
+}
+
 /// Waits for a [`wake`].
 pub(crate) fn sleep() {
     let _ = wait(Call::Step, Until::Woken);
@@ -532,13 +553,13 @@ pub(crate) fn rest() {
     let _ = wait(Call::Step, Until::Never);
 }
 
-/// Waits for a moment.
 /// Sleeps for so many microseconds, or until something has changed.
 pub(super) fn pause(time: u64) {
     let (since, now) = with(|world| (world.kernel.changes, world.kernel.clock));
     let _ = wait(Call::Step, Until::ChangedOrTime(since, now + time));
 }
 
+/// Waits for a moment.
 pub(crate) fn sleep_until(time: u64) {
     let _ = wait(Call::Step, Until::Time(time));
     with(|world| world.tell(world.kernel.clock));
