@@ -296,7 +296,12 @@ fn offer(world: &World, script: &Script, budget: &Budget, choices: &mut Vec<Choi
     if budget.deaths > 0 {
         for process in 0..script.actors.len() {
             let lives = world.kernel.processes[process].is_alive();
-            let mortal = !matches!(script.actors[process], Actor::User(_) | Actor::Hours | Actor::Look);
+            let mortal = match script.actors[process] {
+                Actor::User(_) | Actor::Hours | Actor::Look => false,
+                // Where two names cannot be exchanged its file would stay, and every acquire after it be an error.
+                Actor::Foreign { .. } => script.fs.exchange,
+                _ => true,
+            };
             if lives && mortal {
                 choices.push(Choice::Die(process as u8));
             }
