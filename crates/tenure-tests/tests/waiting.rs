@@ -572,6 +572,23 @@ fn a_share_that_does_not_wait_gets_not_past_an_exclusive_waiter() {
     assert_eq!(actor.hear()["event"], "granted");
 }
 
+/// The helper is in the kernel's queue for the first, who wants it alone. The second could share what is shared all the while.
+#[test]
+fn a_share_does_not_wait_behind_a_hold_that_was_given_up() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut actor, mut other) = (opened(&target, "style=flock"), opened(&target, "style=flock"));
+    other.must("share l s never");
+    actor.must("begin l g 1000");
+    until_waiting(&target, 1);
+    actor.must("begin-share l s 60000");
+    let (one, two) = (actor.hear(), actor.hear());
+    let (refused, granted) = if one["guard"] == "g" { (one, two) } else { (two, one) };
+    assert_eq!((&refused["event"], &granted["event"]), (&"refused".into(), &"granted".into()), "{refused} {granted}");
+    actor.must("check s");
+    other.must("check s");
+}
+
 #[test]
 fn who_gave_up_a_hold_keeps_no_share_out() {
     if !needs("flock(1)", has("flock")) {
