@@ -65,6 +65,14 @@ impl Strace {
         Strace::attach(pid, &args.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
+    /// Tells an actor to do what it is stopped in by one of these faults, and returns once it is.
+    pub fn stops(actor: &mut Actor, line: &str, faults: &[&str]) -> Strace {
+        let strace = Strace::inject(actor.pid(), faults);
+        actor.tell(line);
+        strace.wait_for("stopped by SIGSTOP");
+        strace
+    }
+
     /// The next line that says `what`.
     pub fn wait_for(&self, what: &str) -> String {
         let deadline = Instant::now() + Duration::from_secs(30);

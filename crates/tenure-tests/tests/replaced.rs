@@ -32,12 +32,8 @@ fn anchored(target: &Path) -> Actor {
 
 /// Stops `actor` after the `nth` of this system call in what it is told.
 fn stopped_after(actor: &mut Actor, line: &str, call: &str, nth: u32) {
-    let (trace, inject) = (format!("trace={call}"), format!("inject={call}:signal=STOP:when={nth}"));
-    let strace = Strace::attach(actor.pid(), &["-e", &trace, "-e", &inject]);
-    actor.tell(line);
-    strace.wait_for("stopped by SIGSTOP");
     // Let go of while it is stopped: no kill waits for it.
-    drop(strace);
+    drop(Strace::stops(actor, line, &[&format!("{call}:signal=STOP:when={nth}")]));
 }
 
 /// Without hard links, for as long as strace is there: one is stopped just before it shows its copy.
@@ -45,9 +41,7 @@ fn stopped_before_its_copy(target: &Path, line: &str) -> (Actor, Strace) {
     drop(anchored(target));
     let mut late = ready(target);
     // The first record is the anchor's, the second the copy's.
-    let strace = Strace::inject(late.pid(), &["linkat:error=EPERM", "pwrite64:signal=STOP:when=2"]);
-    late.tell(line);
-    strace.wait_for("stopped by SIGSTOP");
+    let strace = Strace::stops(&mut late, line, &["linkat:error=EPERM", "pwrite64:signal=STOP:when=2"]);
     (late, strace)
 }
 

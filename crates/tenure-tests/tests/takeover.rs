@@ -107,11 +107,8 @@ fn overtaken_by(dir: &Path, start: impl Fn(&Path) -> Foreign) -> (PathBuf, Actor
     let mut foreign = start(&target);
     let mut actor = ready(&target);
     // The first link is tried at the lock file's place, the second makes the swap.
-    let args = ["-e", "trace=linkat,renameat2", "-e", "inject=linkat:signal=STOP:when=2"];
-    let args = [&args[..], &["-e", "inject=renameat2:signal=KILL:when=2"]].concat();
-    let strace = Strace::attach(actor.pid(), &args);
-    actor.tell("acquire l g never");
-    strace.wait_for("stopped by SIGSTOP");
+    let faults = ["linkat:signal=STOP:when=2", "renameat2:signal=KILL:when=2"];
+    let strace = Strace::stops(&mut actor, "acquire l g never", &faults);
     foreign.next("held");
     (target, actor, foreign, strace)
 }
@@ -376,11 +373,8 @@ fn overtaken_in_flock_style(dir: &Path) -> (PathBuf, u32, Actor, Foreign, Strace
     let mut actor = Actor::start();
     actor.must(&format!("open f {} style=flock", target.display()));
     // Its only link makes the swap.
-    let args = ["-e", "trace=linkat,renameat2", "-e", "inject=linkat:signal=STOP:when=1"];
-    let args = [&args[..], &["-e", "inject=renameat2:signal=KILL:when=2"]].concat();
-    let strace = Strace::attach(actor.pid(), &args);
-    actor.tell("acquire f g never");
-    strace.wait_for("stopped by SIGSTOP");
+    let faults = ["linkat:signal=STOP:when=1", "renameat2:signal=KILL:when=2"];
+    let strace = Strace::stops(&mut actor, "acquire f g never", &faults);
     foreign.next("held");
     (target, dead, actor, foreign, strace)
 }

@@ -557,15 +557,21 @@ fn who_comes_while_the_first_is_at_its_system_calls_is_let_in_with_it() {
     strace.detach();
 }
 
+/// One that waits to hold, for so long, in the kernel's queue behind a share; and whose share that is.
+fn behind_a_share(target: &Path, wait: u32) -> (Actor, Actor) {
+    let (mut actor, mut other) = (opened(target, "style=flock"), opened(target, "style=flock"));
+    other.must("share l s never");
+    actor.must(&format!("begin l g {wait}"));
+    until_waiting(target, 1);
+    (actor, other)
+}
+
 /// The first share is another process's, so this one's queue is all that keeps the second back.
 #[test]
 fn a_share_that_does_not_wait_gets_not_past_an_exclusive_waiter() {
     let dir = folder();
     let target = dir.path().join("t");
-    let (mut actor, mut other) = (opened(&target, "style=flock"), opened(&target, "style=flock"));
-    other.must("share l s never");
-    actor.must("begin l g 60000");
-    until_waiting(&target, 1);
+    let (mut actor, mut other) = behind_a_share(&target, 60000);
     actor.must_fail("share l s never", "busy");
     until_waiting(&target, 1);
     other.must("release s");
@@ -577,10 +583,7 @@ fn a_share_that_does_not_wait_gets_not_past_an_exclusive_waiter() {
 fn a_share_does_not_wait_behind_a_hold_that_was_given_up() {
     let dir = folder();
     let target = dir.path().join("t");
-    let (mut actor, mut other) = (opened(&target, "style=flock"), opened(&target, "style=flock"));
-    other.must("share l s never");
-    actor.must("begin l g 1000");
-    until_waiting(&target, 1);
+    let (mut actor, mut other) = behind_a_share(&target, 1000);
     actor.must("begin-share l s 60000");
     let (one, two) = (actor.hear(), actor.hear());
     let (refused, granted) = if one["guard"] == "g" { (one, two) } else { (two, one) };

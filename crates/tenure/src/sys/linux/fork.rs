@@ -5,7 +5,7 @@
 //! closes them before it runs anything else (`pthread_atfork`). A child made without libc's knowledge (a raw `clone`,
 //! `_Fork`) is noticed at its first use of the library, by a page that the kernel wipes on fork (`MADV_WIPEONFORK`).
 //!
-//! Nothing here waits for another thread: at a fork it may be anywhere, and in the child it does not exist.
+//! Nothing here waits for a thread of the parent: at the fork it may have been anywhere, and it is not in the child.
 
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};

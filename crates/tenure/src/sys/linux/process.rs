@@ -29,26 +29,28 @@ pub(crate) const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
 /// Which boot of which machine this is.
 pub(crate) fn boot_id() -> Option<String> {
     static BOOT_ID: PerProcess<OnceLock<String>> = PerProcess::new();
-    let known = BOOT_ID.get(OnceLock::new);
-    if let Some(id) = known.get() {
-        return Some(id.clone());
-    }
-    // A failure (no descriptor left) is not kept: it may pass.
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    let id = text.trim();
-    (!id.is_empty()).then(|| known.get_or_init(|| id.to_owned()).clone())
+    let read = || {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let id = text.trim();
+        (!id.is_empty()).then(|| id.to_owned())
+    };
+    known_or(&BOOT_ID, read).cloned()
 }
 
 /// The inode of this process's pid namespace: the one that its pids are counted in. It is a process's for life.
 pub(crate) fn pid_namespace() -> Option<u64> {
     static OWN: PerProcess<OnceLock<u64>> = PerProcess::new();
-    let own = OWN.get(OnceLock::new);
-    if let Some(inode) = own.get() {
-        return Some(*inode);
+    known_or(&OWN, || Some(fs::metadata("/proc/self/ns/pid").ok()?.ino())).copied()
+}
+
+/// What stays the same for as long as a process lives, read once. A failure (no descriptor left) is not kept: it may pass.
+fn known_or<T: Send + Sync>(known: &PerProcess<OnceLock<T>>, read: impl FnOnce() -> Option<T>) -> Option<&'static T> {
+    let known = known.get(OnceLock::new);
+    if let Some(value) = known.get() {
+        return Some(value);
     }
-    // A failure (no descriptor left) is not kept: it may pass.
-    let inode = fs::metadata("/proc/self/ns/pid").ok()?.ino();
-    Some(*own.get_or_init(|| inode))
+    let value = read()?;
+    Some(known.get_or_init(|| value))
 }
 
 /// The inode of the time namespace of a process, where we may see it.

@@ -20,21 +20,20 @@ pub(crate) fn may_sit() -> bool {
 pub(crate) struct Seat {
     thread: usize,
     left: AtomicBool,
-    recalled: AtomicBool,
 }
 
 impl Seat {
     pub(crate) fn recall(&self) -> bool {
         let there = !self.left.load(Ordering::Relaxed);
         if there {
-            self.recalled.store(true, Ordering::Relaxed);
             world::call_back(self.thread, true);
         }
         there
     }
 
+    /// Asked by the thread that sits there.
     pub(crate) fn is_recalled(&self) -> bool {
-        self.recalled.load(Ordering::Relaxed)
+        world::is_called_back(self.thread)
     }
 }
 
@@ -44,7 +43,7 @@ pub(crate) struct Seated(Arc<Seat>);
 impl Seated {
     pub(crate) fn sit() -> Option<Seated> {
         let thread = world::current()?;
-        Some(Seated(Arc::new(Seat { thread, left: AtomicBool::new(false), recalled: AtomicBool::new(false) })))
+        Some(Seated(Arc::new(Seat { thread, left: AtomicBool::new(false) })))
     }
 
     pub(crate) fn seat(&self) -> &Arc<Seat> {

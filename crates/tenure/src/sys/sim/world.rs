@@ -517,6 +517,10 @@ pub(super) fn call_back(thread: usize, called: bool) {
     with(|world| world.threads[thread].called = called);
 }
 
+pub(super) fn is_called_back(thread: usize) -> bool {
+    with(|world| world.threads[thread].called)
+}
+
 /// Waits for a [`wake`].
 pub(crate) fn sleep() {
     let _ = wait(Call::Step, Until::Woken);
