@@ -37,7 +37,7 @@ impl Anchor {
     pub(crate) fn open(place: &Place, options: &Options) -> Result<Anchor> {
         check_folder(place)?;
         let mut folder_is_new = false;
-        for _ in 0..TRIES {
+        for count in 0..TRIES {
             if let Some(anchor) = Anchor::open_existing(place, options)? {
                 return Ok(anchor);
             }
@@ -51,7 +51,7 @@ impl Anchor {
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    make_folder(place)?;
+                    make_folder(place, count)?;
                     folder_is_new = true;
                 }
                 Err(error) => return Err(folder_error(place, error)),
@@ -215,7 +215,7 @@ fn make(place: &Place, options: &Options) -> io::Result<File> {
 /// Makes a file under the name `new`, complete and locked, to be renamed to where it is to be seen.
 pub(crate) fn prepare(place: &Place, options: &Options, record: &Record) -> Result<File> {
     check_folder(place)?;
-    for _ in 0..TRIES {
+    for count in 0..TRIES {
         match create(place, &place.new, options) {
             Ok(file) => {
                 let written = (|| {
@@ -242,7 +242,7 @@ pub(crate) fn prepare(place: &Place, options: &Options, record: &Record) -> Resu
                     sys::pause(Duration::from_millis(1));
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make_folder(place)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make_folder(place, count)?,
             Err(error) => return Err(place.anchor_error("cannot be made", error)),
         }
     }
@@ -288,10 +288,11 @@ fn create(place: &Place, name: &Name, options: &Options) -> io::Result<File> {
 
 /// Makes `.tenure` with its parent's permission bits and group: who may make files beside the target may make them in
 /// it. Where that is more than one user it appears with them: a crash in between would shut the others out for ever.
-fn make_folder(place: &Place) -> Result<()> {
+/// `tried`: how often it was tried before.
+fn make_folder(place: &Place, tried: usize) -> Result<()> {
     let mode = place.dir_stat.mode;
     let alone = mode & 0o022 == 0;
-    let made = if alone { place.anchors.clone() } else { unused_name() };
+    let made = if alone { place.anchors.clone() } else { unused_name(tried) };
     match place.dir.make_dir(&made, mode & 0o777) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
@@ -362,10 +363,11 @@ pub(crate) fn ignore_again(anchors: &Dir) {
     let _ = ignore(anchors, IGNORE);
 }
 
-/// A name for a `.tenure` in the making, which nobody else has: the clock's nanoseconds and this process's number.
-fn unused_name() -> Name {
+/// A name for a `.tenure` in the making, which nobody else has: the clock's nanoseconds and this process's number; another
+/// one at each try, whatever the clock does.
+fn unused_name(tried: usize) -> Name {
     let now = sys::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let name = format!("{ANCHORS}.{}.{}", now.as_nanos(), sys::pid());
+    let name = format!("{ANCHORS}.{}.{}", now.as_nanos() + tried as u128, sys::pid());
     Name::new(name.as_ref()).expect("no zero byte is in it")
 }
 

@@ -46,6 +46,7 @@ pub(crate) use text::{read_stable, read_text, reads, restore, write, write_text}
 use copy::{no_links, show_copy};
 use found::judge_found;
 use takeover::{put_back, take_over};
+use text::MASKED;
 
 /// How often a lock file that keeps changing under us is looked at again before we call it an error.
 const TRIES: usize = 1000;
@@ -167,7 +168,7 @@ pub(crate) fn show(
         if told.taken.is_some() {
             let _ = anchor.file.write_at(record::state_text(RecordState::Aborted), state_offset);
         } else {
-            restore(anchor, prior, record);
+            restore(anchor, prior, record, false);
         }
     }
     Ok(match entered? {
@@ -273,8 +274,17 @@ fn enter(
             if !judged.released {
                 told.taken = Some(judged.blocker.holder);
             }
-            if shows(place, anchor, &presence, record)? {
-                return Ok(Entered::Held(presence, previous(prior, state, told.taken.take())));
+            match place.lock_file_id() {
+                Ok(found) if found == presence.id(anchor) => {
+                    return Ok(Entered::Held(presence, previous(prior, state, told.taken.take())));
+                }
+                Ok(_) => {}
+                // Where that cannot be told it goes again: we do not hold.
+                Err(error) => {
+                    let previous = previous(prior, state, told.taken.clone());
+                    undo(place, anchor, &presence, &previous, record, told.state_offset);
+                    return Err(error);
+                }
             }
         }
         told.parked = true;
@@ -321,24 +331,23 @@ pub(crate) fn undo(
     record: &Record,
     state_offset: u64,
 ) {
-    let state = if previous.is_crashed() { RecordState::Aborted } else { RecordState::Released };
-    let _ = anchor.file.write_at(record::state_text(state), state_offset);
-    let _ = hide(place, anchor, presence, record);
+    let crashed = previous.is_crashed();
+    let state = if crashed { RecordState::Aborted } else { RecordState::Released };
+    let written = anchor.file.write_at(record::state_text(state), state_offset);
+    if crashed && written.is_err() {
+        // The lock file stays then, because it alone tells of the crash; but it shows nobody.
+        let _ = write_husk(presence.file(anchor).unwrap_or(&anchor.file), record, state);
+        return;
+    }
+    let mut left = record.clone();
+    if let Some(native) = &mut left.native {
+        native.state = state;
+    }
+    let _ = hide(place, anchor, presence, &left);
 }
 
 fn anchor_lost(place: &Place) -> Error {
     Error::new(Kind::Lost, place.anchor_path(), "the lock's anchor was removed or replaced under us")
-}
-
-/// Is the lock file, which was just made, ours? Where that cannot be told it goes again: we do not hold.
-fn shows(place: &Place, anchor: &Anchor, presence: &Presence, record: &Record) -> Result<bool> {
-    match place.lock_file_id() {
-        Ok(found) => Ok(found == presence.id(anchor)),
-        Err(error) => {
-            let _ = hide(place, anchor, presence, record);
-            Err(error)
-        }
-    }
 }
 
 /// The lock file is our own anchor's inode: its holder is gone, because we have its kernel lock. Unless another machine
@@ -399,6 +408,6 @@ fn write_husk(file: &File, record: &Record, state: RecordState) -> io::Result<()
     if let Some(native) = &mut husk.native {
         native.state = state;
     }
-    file.write_at(b"_", PID_KEY_OFFSET)?;
+    file.write_at(MASKED, PID_KEY_OFFSET)?;
     file.write_at(&husk.render(file.stat()?.size).bytes, 0)
 }

@@ -8,7 +8,6 @@
 use std::io;
 
 use super::found::{Judged, judge_native};
-use super::text::{restored, write_masked};
 use super::{Presence, Shown};
 use crate::anchor::{Anchor, Prior, PriorState};
 use crate::error::{Error, Kind, Result};
@@ -153,14 +152,13 @@ impl Clearing<'_> {
         let half_taken = self.parked || !matches!(place.dir.stat_at(&place.swap), Ok(None));
         let at_path = place.lock_file_id();
         if visible && !half_taken && matches!(at_path, Ok(found) if found == Some(anchor.id)) {
-            let _ = write_masked(&anchor.file, &mut restored(prior, record));
-            return;
+            return super::restore(anchor, prior, record, true);
         }
         let shown = !matches!(at_path, Ok(found) if found != Some(anchor.id));
         let found_again = self.dead.is_some() && matches!(at_path, Ok(found) if found == self.dead);
         let told = found_again || prior.state().is_some_and(super::tells_of_end);
         if !half_taken && !shown && (told || !crashed) {
-            return super::restore(anchor, prior, record);
+            return super::restore(anchor, prior, record, false);
         }
         let state = if crashed || half_taken { RecordState::Aborted } else { RecordState::Released };
         let _ = super::write_husk(&anchor.file, record, state);

@@ -74,12 +74,15 @@ pub(crate) fn write_text(file: &File, rendered: &mut Rendered, visible: bool) ->
     write_masked(file, &mut rendered.bytes)
 }
 
+/// In place of the first letter of the pid's key: nobody reads a pid then.
+pub(super) const MASKED: &[u8] = b"_";
+
 /// Writes one of our own records' text where others see it.
-pub(super) fn write_masked(file: &File, bytes: &mut [u8]) -> io::Result<()> {
+fn write_masked(file: &File, bytes: &mut [u8]) -> io::Result<()> {
     let key = PID_KEY_OFFSET as usize;
-    let (first, masked) = (bytes[key], b'_');
-    file.write_at(&[masked], PID_KEY_OFFSET)?;
-    bytes[key] = masked;
+    let first = bytes[key];
+    file.write_at(MASKED, PID_KEY_OFFSET)?;
+    bytes[key] = MASKED[0];
     // `"_id"` is the pid's key with its first byte changed.
     let written = file.write_at(bytes, 0);
     bytes[key] = first;
@@ -88,14 +91,13 @@ pub(super) fn write_masked(file: &File, bytes: &mut [u8]) -> io::Result<()> {
 }
 
 /// Puts the last holder's record back: we do not hold after all, and its end is still to be told.
-pub(crate) fn restore(anchor: &Anchor, prior: &Prior, ours: &Record) {
-    let _ = anchor.file.write_at(&restored(prior, ours), 0);
-}
-
-pub(super) fn restored(prior: &Prior, ours: &Record) -> Vec<u8> {
+pub(crate) fn restore(anchor: &Anchor, prior: &Prior, ours: &Record, visible: bool) {
     let mut bytes = prior.bytes.clone();
     bytes.resize(bytes.len().max(ours.render(0).bytes.len()), b' ');
-    bytes
+    let _ = match visible {
+        true => write_masked(&anchor.file, &mut bytes),
+        false => anchor.file.write_at(&bytes, 0),
+    };
 }
 
 #[cfg(test)]

@@ -402,6 +402,15 @@ pub const SCRIPTS: &[Script] = &[
         ..PLAIN
     },
     Script {
+        name: "torn-flock",
+        about: "natives of each style find one in flock style that died; each write becomes visible in two parts",
+        left: &[Left::DeadFlockNative],
+        actors: &[LOCK_FILE, FLOCK],
+        deaths: 1,
+        torn: true,
+        ..PLAIN
+    },
+    Script {
         name: "waiters",
         about: "two natives that wait in the kernel's queue",
         left: &[Left::Anchor],
