@@ -295,7 +295,9 @@ fn offer(world: &World, script: &Script, budget: &Budget, choices: &mut Vec<Choi
     }
     if budget.deaths > 0 {
         for process in 0..script.actors.len() {
-            let lives = world.kernel.processes[process].is_alive();
+            let mut threads = world.threads.iter().filter(|thread| thread.process == process);
+            let writes = threads.any(|thread| thread.call == Call::WriteOn);
+            let lives = world.kernel.processes[process].is_alive() && !writes;
             let mortal = match script.actors[process] {
                 Actor::User(_) | Actor::Hours | Actor::Look => false,
                 // Where two names cannot be exchanged its file would stay, and every acquire after it be an error.
@@ -333,7 +335,7 @@ fn offer(world: &World, script: &Script, budget: &Budget, choices: &mut Vec<Choi
 fn errors(call: Call, every: bool) -> &'static [Errno] {
     use libc::*;
     let (few, all): (&[Errno], &[Errno]) = match call {
-        Call::Start | Call::Step => (&[], &[]),
+        Call::Start | Call::Step | Call::WriteOn => (&[], &[]),
         Call::StatAt => (&[EACCES, EIO], &[EACCES, EIO, ENOMEM, ELOOP, ENAMETOOLONG]),
         Call::Stat => (&[EIO], &[EIO, ENOMEM]),
         Call::Open => (&[EACCES, EMFILE], &[EACCES, EIO, EMFILE, ENFILE, ENOMEM, EPERM, EROFS, ETXTBSY, EAGAIN]),

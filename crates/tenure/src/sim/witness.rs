@@ -199,8 +199,11 @@ pub(super) fn is_granted(style: Style, shared: bool) {
             return;
         }
         let shown = world.kernel.named(LOCK).filter(|_| style == Style::LockFile);
-        world.witness.excludes(process, style, shared);
-        world.witness.natives.push(Native { process, style, shared, shown, broken: false, told: false });
+        let broken = world.is_broken_inside(process);
+        if !broken {
+            world.witness.excludes(process, style, shared);
+        }
+        world.witness.natives.push(Native { process, style, shared, shown, broken, told: false });
     });
 }
 
@@ -226,14 +229,13 @@ pub(super) fn enters(granted: Granted) {
     world::with(|world| {
         let process = world.process();
         let shown = world.kernel.named(LOCK);
-        let anchors = world.kernel.named(ANCHOR).is_some_and(|anchor| world.kernel.has_locked(process, anchor));
+        let inside = world.is_broken_inside(process);
         let witness = &mut world.witness;
         witness.set_busy(process, false);
         witness.grants += 1;
         witness.takeovers += u64::from(granted.crashed);
         let known = witness.natives.iter().position(|native| native.process == process);
         let known = known.map(|at| witness.natives.swap_remove(at));
-        let inside = !anchors && witness.broken_inside & (1 << process) != 0;
         witness.broken_inside &= !(1 << process);
         let broken = inside || known.is_some_and(|native| native.broken);
         if known.is_none() && !inside {
@@ -352,6 +354,12 @@ pub(super) fn flock_leaves() {
 }
 
 impl World {
+    /// Was its lock broken while it was inside an acquire, by whose last look it was whole?
+    fn is_broken_inside(&self, process: usize) -> bool {
+        let anchors = self.kernel.named(ANCHOR).is_some_and(|anchor| self.kernel.has_locked(process, anchor));
+        !anchors && self.witness.broken_inside & (1 << process) != 0
+    }
+
     /// A process is about to die.
     pub(super) fn dies(&mut self, process: usize) {
         let witness = &mut self.witness;

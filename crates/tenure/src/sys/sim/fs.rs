@@ -305,17 +305,18 @@ impl File {
     }
 
     pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let write = |bytes: &[u8], offset| {
+        let write = |by, bytes: &[u8], offset| {
             let write = |world: &mut world::World| world.kernel.write(self.0, bytes, offset);
-            call(Call::Write, write, || format!("write {} bytes at {offset}", bytes.len()))
+            call(by, write, || format!("write {} bytes at {offset}", bytes.len()))
         };
         if !world::with(|world| world.torn) || bytes.len() < 2 {
-            return write(bytes, offset);
+            return write(Call::Write, bytes, offset);
         }
-        // The kernel promises no reader that it sees a write whole.
+        // The kernel promises no reader that it sees a write whole. Who writes does so in one go within a page, as long as a
+        // record is: no signal kills in between, and no disk is full.
         let (first, rest) = bytes.split_at(bytes.len() / 2);
-        write(first, offset)?;
-        write(rest, offset + first.len() as u64)
+        write(Call::Write, first, offset)?;
+        write(Call::WriteOn, rest, offset + first.len() as u64)
     }
 
     pub(crate) fn sync(&self) -> io::Result<()> {

@@ -37,6 +37,8 @@ pub enum Call {
     Unlock,
     Read,
     Write,
+    /// The second part of a write that the kernel makes in one go, for its maker.
+    WriteOn,
     Sync,
     KernelLocks,
     Watch,
