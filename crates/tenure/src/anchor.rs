@@ -114,7 +114,8 @@ impl Anchor {
         let patched = kept.take().and_then(|mut draft| draft.become_record(record, size).then_some(draft));
         let mut draft = patched.unwrap_or_else(|| Draft::new(record, size));
         let rendered = draft.rendered_mut();
-        presence::write_text(&self.file, rendered, visible)?;
+        // In an empty one there is no pid to be masked, and a mask alone would look like somebody's data.
+        presence::write_text(&self.file, rendered, visible && size > 0)?;
         let state_offset = rendered.state_offset;
         // A write that failed leaves nothing: what stands in the file then is not known.
         *kept = Some(draft);
@@ -154,12 +155,14 @@ impl Anchor {
 
     /// Replaces another user's anchor by our own, with its kernel lock held, in a folder where we may: the new one is
     /// locked before it can be seen. Its fence goes on from the old one's, whose record said `prior`, and so does the word
-    /// of a crash, or that one is to be looked for at the lock file's place: who does this may die at it.
+    /// of a crash, or that one is to be looked for at the lock file's place: who does this may die at it, or fail.
     pub(crate) fn replace(&self, place: &Place, options: &Options, prior: Option<PriorState>) -> Result<Anchor> {
         let state = match prior {
             Some(prior) if presence::tells_of_end(prior) => RecordState::Aborted,
-            Some(prior) => prior.state,
-            None => RecordState::Held,
+            Some(prior) if prior.state == RecordState::Released => RecordState::Released,
+            // Its maker died: we have its kernel lock. Later on it may look locked, by one who had queued for it.
+            _ if place.lock_file_id()? == Some(self.id) => RecordState::Aborted,
+            _ => RecordState::Held,
         };
         let file = prepare(place, options, &unheld(prior.map(|prior| prior.fence), state))?;
         let own = Anchor::from_file(place, file, false).inspect_err(|_| drop(place.dir.unlink(&place.new)))?;

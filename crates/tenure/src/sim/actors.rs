@@ -251,8 +251,11 @@ fn ask(slot: &Arc<Slot>, request: &Arc<Request>, rounds: usize, wait: Wait) {
         };
         // Who was granted it while it slept may have been broken by now, which the witness has not seen begin.
         let whole = !world::with(|world| world.witness.meddled) || tenure.check().is_ok();
+        let (fence, crashed) = (tenure.fence, tenure.grant.previous.is_crashed());
+        if !whole && crashed {
+            witness::hears();
+        }
         if whole {
-            let (fence, crashed) = (tenure.fence, tenure.grant.previous.is_crashed());
             witness::enters(Granted { style, shared, fence, crashed });
             world::step("works");
             if witness::is_broken() && tenure.check().is_ok() {

@@ -283,6 +283,15 @@ pub(super) fn enters(granted: Granted) {
     });
 }
 
+/// One that does not take its tenure for whole was told of the crash all the same.
+pub(super) fn hears() {
+    world::with(|world| {
+        let witness = &mut world.witness;
+        witness.native_debt = witness.native_debt.min(Debt::May);
+        witness.foreign_debt = witness.foreign_debt.min(Debt::May);
+    });
+}
+
 /// A native is about to release.
 pub(super) fn leaves() {
     world::with(|world| {
