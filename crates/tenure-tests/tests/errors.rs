@@ -148,6 +148,27 @@ fn an_anchor_that_cannot_be_opened_is_told_and_one_that_goes_meanwhile_is_made_a
     assert_eq!(granted["crashed"], Value::Null, "{granted}");
 }
 
+/// It has two names where `.tenure` was removed in the middle of an acquire. A mask for the pid that it does not have would be
+/// data of somebody's, to whoever finds it.
+#[test]
+fn an_empty_lock_file_stays_empty_where_the_disk_is_full() {
+    if !ready() {
+        return;
+    }
+    let empty = |target: &Path| {
+        idle(target);
+        let anchor = anchors(target).join("t.lock");
+        fs::write(&anchor, "").unwrap();
+        fs::hard_link(anchor, lock_file(target)).unwrap();
+    };
+    let scene = || Scene::new(0o755, "", empty);
+    let mut scene = fails(scene, TRY, &[("pwrite64", r"{\n", "ENOSPC", ONCE)], "io", &["os error 28"], "");
+    assert_eq!(fs::read(lock_file(&scene.target)).unwrap(), b"");
+    scene.actor.must(TRY);
+    scene.actor.must("release g");
+    assert!(!lock_file(&scene.target).exists());
+}
+
 #[test]
 fn a_folder_of_anchors_that_cannot_be_named_goes_again() {
     if !ready() {

@@ -254,6 +254,40 @@ fn a_crash_is_told_whatever_call_another_user_dies_in_who_takes_over() {
     }
 }
 
+/// Ann is dead, and Bob stopped right after he replaced her anchor. Her pid, and that anchor.
+fn replaced(users: &Users, name: &str, style: &str) -> (PathBuf, u32, fs::File, Actor) {
+    let target = users.folder(name, 0o2775).join("t");
+    fs::write(&target, "").unwrap();
+    let mut ann = users.opened(ANN, &target, "");
+    acquire(&mut ann, &mut 0);
+    let dead = ann.pid();
+    ann.kill();
+    let old = fs::File::open(anchor(&target)).unwrap();
+    let mut bob = users.opened(BOB, &target, style);
+    let args = ["-e", "trace=renameat2", "-e", "inject=renameat2:signal=STOP:when=1"];
+    let strace = Strace::attach(bob.pid(), &args);
+    bob.tell("acquire l g never");
+    strace.wait_for("stopped by SIGSTOP");
+    (target, dead, old, bob)
+}
+
+/// Whoever has queued for the old one has its kernel lock once who replaced it has died, or failed, and the lock file looks
+/// alive by that: the new anchor tells of the crash.
+#[test]
+fn one_who_queued_for_a_replaced_anchor_hides_no_crash() {
+    let Some(users) = Users::new() else { return };
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let (target, _, old, bob) = replaced(&users, "queued", "style=flock");
+    bob.kill();
+    old.lock().unwrap();
+    let mut cat = users.opened(CAT, &target, "style=flock");
+    let answer = cat.must("acquire l g never");
+    assert!(answer["crashed"].is_object(), "{answer}");
+    cat.must("release g");
+}
+
 /// The dead one's anchor is its lock file as well, and others queue for its kernel lock until they see that it was replaced.
 #[test]
 fn one_who_queues_for_a_replaced_anchor_is_not_its_holder() {
@@ -262,19 +296,7 @@ fn one_who_queues_for_a_replaced_anchor_is_not_its_holder() {
         return;
     }
     for style in ["", "style=flock"] {
-        let target = users.folder(&format!("queue{}", style.len()), 0o2775).join("t");
-        fs::write(&target, "").unwrap();
-        let mut ann = users.opened(ANN, &target, "");
-        acquire(&mut ann, &mut 0);
-        let dead = ann.pid();
-        ann.kill();
-        let old = fs::File::open(anchor(&target)).unwrap();
-        let mut bob = users.opened(BOB, &target, style);
-        let args = ["-e", "trace=renameat2", "-e", "inject=renameat2:signal=STOP:when=1"];
-        let strace = Strace::attach(bob.pid(), &args);
-        bob.tell("acquire l g never");
-        strace.wait_for("stopped by SIGSTOP");
-        drop(strace);
+        let (target, dead, old, mut bob) = replaced(&users, &format!("queue{}", style.len()), style);
         let queued = std::thread::spawn(move || {
             old.lock().unwrap();
             old
