@@ -39,6 +39,7 @@ pub fn native(native: &Native) -> Option<Step> {
         Pc::RecoverExchange => step("takeover", "recover", "renameat2(swap, lock file, RENAME_EXCHANGE)"),
         Pc::RecoverRename => step("takeover", "recover", "renameat2(swap, lock file, RENAME_NOREPLACE)"),
         Pc::RecoverUnlink => step("takeover", "recover", "unlinkat(swap)"),
+        Pc::ReplaceShown => step("anchor", "replace", "stat(lock file)"),
         Pc::ReplaceSeen => step("anchor", "replace", "stat(anchor)"),
         Pc::ReplaceUndo => step("anchor", "replace", "unlinkat(new)"),
         Pc::ReplaceRename => step("anchor", "replace", "renameat(new, anchor)"),

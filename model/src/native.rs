@@ -39,7 +39,9 @@ pub enum Pc {
     RecoverRename,
     /// Remove the swap.
     RecoverUnlink,
-    /// Another user's anchor, that may only be read: make one of our own.
+    /// Another user's anchor, that may only be read: is it a lock file too, of whoever died with it?
+    ReplaceShown,
+    /// Make one of our own.
     ReplacePrepare,
     /// Is the old one still the anchor? Nobody else can replace it now.
     ReplaceSeen,
@@ -464,9 +466,12 @@ impl Turn<'_> {
             | Pc::RecoverExchange
             | Pc::RecoverRename
             | Pc::RecoverUnlink => self.recover(),
-            Pc::ReplacePrepare | Pc::ReplaceSeen | Pc::ReplaceUndo | Pc::ReplaceRename | Pc::ReplaceCompare => {
-                self.replace()
-            }
+            Pc::ReplacePrepare
+            | Pc::ReplaceShown
+            | Pc::ReplaceSeen
+            | Pc::ReplaceUndo
+            | Pc::ReplaceRename
+            | Pc::ReplaceCompare => self.replace(),
             Pc::Visible => {
                 self.native.visible = self.state.lock == self.native.fd;
                 self.go_write()
@@ -634,7 +639,9 @@ impl Turn<'_> {
     /// Steps 4 to 7 begin, with an anchor that we may write.
     pub(crate) fn begin(&mut self) -> Option<()> {
         if self.state.is_anothers(self.fd(), self.me) {
-            return self.go(Pc::ReplacePrepare);
+            self.native.crashed = matches!(self.native.prior, Record::Native { aborted: true, .. });
+            let released = matches!(self.native.prior, Record::Native { by: None, .. });
+            return self.go(if self.native.crashed || released { Pc::ReplacePrepare } else { Pc::ReplaceShown });
         }
         self.begin_record()
     }
@@ -649,10 +656,13 @@ impl Turn<'_> {
     /// The anchor is another user's: ours takes its place, and goes on with what it says.
     fn replace(&mut self) -> Option<()> {
         match self.native.pc {
+            Pc::ReplaceShown => {
+                self.native.crashed = self.state.lock == self.native.fd;
+                self.go(Pc::ReplacePrepare)
+            }
             Pc::ReplacePrepare => {
                 let fence = self.native.prior.fence().filter(|_| self.guards(Guard::ReplaceCarriesTheFence));
-                let told = matches!(self.native.prior, Record::Native { aborted: true, .. });
-                let aborted = told && self.guards(Guard::ReplaceKeepsTheWord);
+                let aborted = self.native.crashed && self.guards(Guard::ReplaceKeepsTheWord);
                 // A holder that died, or is not known to have released, is looked for at the lock file's place.
                 let by = match self.native.prior {
                     Record::Native { by, .. } => by.filter(|_| !aborted),
