@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
+use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -146,6 +147,34 @@ fn an_anchor_that_cannot_be_opened_is_told_and_one_that_goes_meanwhile_is_made_a
     // The link takes the anchor by its name.
     let (granted, _) = gets_over(anchored, TRY, &[("linkat", "t.lock", "ENOENT", ONCE)]);
     assert_eq!(granted["crashed"], Value::Null, "{granted}");
+}
+
+/// Not the one that failed, who lives.
+#[test]
+fn who_fails_at_its_last_step_leaves_the_name_of_the_one_that_crashed() {
+    if !ready() {
+        return;
+    }
+    let dead_in_flock_style = |target: &Path| {
+        let mut actor = tenure_tests::opened(target, "style=flock");
+        actor.must(TRY);
+        let pid = actor.pid();
+        actor.kill();
+        i64::from(pid)
+    };
+    let foreign = |target: &Path| {
+        dead_foreign(target);
+        let text: Value = serde_json::from_slice(&fs::read(lock_file(target)).unwrap()).unwrap();
+        text["pid"].as_i64().unwrap()
+    };
+    let deaths: [&dyn Fn(&Path) -> i64; 2] = [&dead_in_flock_style, &foreign];
+    for dies in deaths {
+        let dead = Cell::new(0);
+        let scene = || Scene::new(0o755, "", |target| dead.set(dies(target)));
+        let mut scene = fails(scene, TRY, &[("pwrite64", "held", "ENOSPC", ONCE)], "io", &["os error 28"], "");
+        assert!(!lock_file(&scene.target).exists());
+        assert_eq!(scene.actor.must(TRY)["crashed"]["pid"], dead.get());
+    }
 }
 
 /// It has two names where `.tenure` was removed in the middle of an acquire. A mask for the pid that it does not have would be

@@ -39,7 +39,7 @@ pub(crate) use found::{
     Found, holder_of, is_other_boot, judge_foreign, look, seed_reasons, still_blocks, unreachable_machine,
 };
 pub(crate) use hidden::{show_hidden, still_told};
-pub(crate) use previous::{own_inode, previous, tells_of_crash, tells_of_end};
+pub(crate) use previous::{own_inode, previous, tells_of_crash, tells_of_end, untold};
 pub(crate) use takeover::recover;
 pub(crate) use text::{read_stable, read_text, reads, restore, write, write_text};
 
@@ -165,8 +165,8 @@ pub(crate) fn show(
     // removed again says that nobody holds, which no older text may cover.
     let ours_stays = !settled || visible || told.parked || half_taken || stays;
     if !matches!(entered, Ok(Entered::Held(..))) && !ours_stays {
-        if told.taken.is_some() {
-            let _ = anchor.file.write_at(record::state_text(RecordState::Aborted), state_offset);
+        if let Some(holder) = told.taken {
+            tell(anchor, &untold(&Previous::Crashed(Box::new(holder)), record.clone()));
         } else {
             restore(anchor, prior, record, false);
         }
@@ -334,16 +334,19 @@ pub(crate) fn undo(
     let crashed = previous.is_crashed();
     let state = if crashed { RecordState::Aborted } else { RecordState::Released };
     let written = anchor.file.write_at(record::state_text(state), state_offset);
+    let left = untold(previous, record.clone());
     if crashed && written.is_err() {
         // The lock file stays then, because it alone tells of the crash; but it shows nobody.
-        let _ = write_husk(presence.file(anchor).unwrap_or(&anchor.file), record, state);
-        return;
+        let _ = write_husk(presence.file(anchor).unwrap_or(&anchor.file), &left, state);
+    } else if hide(place, anchor, presence, &left).is_ok() && crashed {
+        tell(anchor, &left);
     }
-    let mut left = record.clone();
-    if let Some(native) = &mut left.native {
-        native.state = state;
-    }
-    let _ = hide(place, anchor, presence, &left);
+}
+
+/// Writes the record that tells of a crash, where nobody sees it.
+fn tell(anchor: &Anchor, left: &Record) {
+    let size = anchor.file.brief().map_or(0, |stat| stat.size);
+    let _ = anchor.write(left, size, false);
 }
 
 fn anchor_lost(place: &Place) -> Error {

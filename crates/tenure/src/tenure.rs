@@ -67,24 +67,8 @@ pub(crate) struct Grant {
 
 impl Grant {
     /// The record that says what `previous` says: for a grant that nobody was told of.
-    pub(crate) fn untold(&self, mut record: Record) -> Record {
-        let (Previous::Crashed(holder), Some(native)) = (&self.previous, &mut record.native) else { return record };
-        let identity = holder.identity.clone().unwrap_or_default();
-        record.pid = Some(identity.pid).filter(|pid| *pid > 0);
-        record.start_time = identity.start_time;
-        record.created_at = holder.created_at.or(record.created_at);
-        record.max_hold = holder.max_hold;
-        // The fence stays ours: it never goes back.
-        native.state = RecordState::Aborted;
-        native.acquired_at = holder.acquired_at;
-        native.boot_id = identity.boot_id.map(Into::into);
-        native.pid_namespace = identity.pid_namespace;
-        native.pidfd_inode = identity.pidfd_inode;
-        native.start_time = identity.start_time;
-        native.host = holder.host.as_deref().map(Into::into);
-        native.command = holder.command.as_deref().map(Into::into);
-        native.label = holder.label.as_deref().map(Into::into);
-        record
+    pub(crate) fn untold(&self, record: Record) -> Record {
+        presence::untold(&self.previous, record)
     }
 }
 
