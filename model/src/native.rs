@@ -491,7 +491,7 @@ impl Turn<'_> {
             }
             Pc::Write => {
                 // A crash that only the record tells of stays told until the lock file is there.
-                let crashed = matches!(self.native.prior, Record::Native { aborted: true, .. });
+                let crashed = self.native.prior.is_aborted();
                 self.native.marked = crashed && !self.native.visible;
                 self.write_own(self.fd(), self.native.marked);
                 self.show()
@@ -629,7 +629,7 @@ impl Turn<'_> {
         }
         self.native.prior = self.state.record(self.fd());
         self.native.linked = self.state.links(self.fd()) > 1;
-        let cut_off = matches!(self.native.prior, Record::Native { aborted: true, .. });
+        let cut_off = self.native.prior.is_aborted();
         if self.native.linked || cut_off || self.config.copies() {
             return self.recover_for(After::Show);
         }
@@ -639,7 +639,7 @@ impl Turn<'_> {
     /// Steps 4 to 7 begin, with an anchor that we may write.
     pub(crate) fn begin(&mut self) -> Option<()> {
         if self.state.is_anothers(self.fd(), self.me) {
-            self.native.crashed = matches!(self.native.prior, Record::Native { aborted: true, .. });
+            self.native.crashed = self.native.prior.is_aborted();
             let released = matches!(self.native.prior, Record::Native { by: None, .. });
             return self.go(if self.native.crashed || released { Pc::ReplacePrepare } else { Pc::ReplaceShown });
         }
@@ -649,7 +649,7 @@ impl Turn<'_> {
     /// The record of this try, whose fence is taken from the clock before anything of it is written.
     fn begin_record(&mut self) -> Option<()> {
         self.native.fence = self.state.next_fence(self.config, self.native.prior.fence().unwrap_or(0));
-        self.native.crashed = matches!(self.native.prior, Record::Native { aborted: true, .. });
+        self.native.crashed = self.native.prior.is_aborted();
         if self.native.linked { self.go(Pc::Visible) } else { self.go_write() }
     }
 

@@ -302,7 +302,7 @@ pub(crate) fn prune_step(config: &Config, state: &mut State) -> Option<()> {
             state.swap = None;
         }
         PrunePc::Shown => {
-            let untold = matches!(state.record(me.file?), Record::Native { aborted: true, .. });
+            let untold = state.record(me.file?).is_aborted();
             if untold || state.lock.is_some() {
                 return end_prune(state);
             }

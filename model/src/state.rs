@@ -77,6 +77,11 @@ impl Record {
         }
     }
 
+    /// Does it tell by itself of a holder that was cut off?
+    pub(crate) fn is_aborted(self) -> bool {
+        matches!(self, Record::Native { aborted: true, .. })
+    }
+
     pub(crate) fn is_native(self) -> bool {
         matches!(self, Record::Native { .. })
     }

@@ -74,14 +74,13 @@ fn any_call_fails() {
 /// Two calls fail in one run, and nobody is interrupted: a look, say, and then what was to keep the word of a crash.
 #[test]
 fn any_two_calls_fail() {
-    scripts(0, 1, |script| {
+    let fails_twice = |script: &Script, schedules| {
         let failing = Script { failures: 2, preemptions: Some(0), deaths: 0, ..*script };
-        sound(&exhaustive(&failing, at_most(1500)));
-    });
+        sound(&exhaustive(&failing, at_most(schedules)));
+    };
+    scripts(0, 1, |script| fails_twice(script, 1500));
     // A folder in the making that gets no name and cannot be removed either: the next try does without it.
-    let script = by_name("users-dead-foreign").expect("it is one of the scripts");
-    let failing = Script { failures: 2, preemptions: Some(0), deaths: 0, ..*script };
-    sound(&exhaustive(&failing, at_most(15_000)));
+    fails_twice(by_name("users-dead-foreign").expect("it is one of the scripts"), 15_000);
 }
 
 /// An operator has looked when the holder shows its lock file. The break takes that along: a waiter would queue on it, as on

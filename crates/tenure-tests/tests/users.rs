@@ -264,10 +264,7 @@ fn replaced(users: &Users, name: &str, style: &str) -> (PathBuf, u32, fs::File, 
     ann.kill();
     let old = fs::File::open(anchor(&target)).unwrap();
     let mut bob = users.opened(BOB, &target, style);
-    let args = ["-e", "trace=renameat2", "-e", "inject=renameat2:signal=STOP:when=1"];
-    let strace = Strace::attach(bob.pid(), &args);
-    bob.tell("acquire l g never");
-    strace.wait_for("stopped by SIGSTOP");
+    drop(Strace::stops(&mut bob, "acquire l g never", &["renameat2:signal=STOP:when=1"]));
     (target, dead, old, bob)
 }
 

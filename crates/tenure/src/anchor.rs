@@ -37,7 +37,7 @@ impl Anchor {
     pub(crate) fn open(place: &Place, options: &Options) -> Result<Anchor> {
         check_folder(place)?;
         let mut folder_is_new = false;
-        for count in 0..TRIES {
+        for tried in 0..TRIES {
             if let Some(anchor) = Anchor::open_existing(place, options)? {
                 return Ok(anchor);
             }
@@ -51,7 +51,7 @@ impl Anchor {
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    make_folder(place, count)?;
+                    make_folder(place, tried)?;
                     folder_is_new = true;
                 }
                 Err(error) => return Err(folder_error(place, error)),
@@ -218,7 +218,7 @@ fn make(place: &Place, options: &Options) -> io::Result<File> {
 /// Makes a file under the name `new`, complete and locked, to be renamed to where it is to be seen.
 pub(crate) fn prepare(place: &Place, options: &Options, record: &Record) -> Result<File> {
     check_folder(place)?;
-    for count in 0..TRIES {
+    for tried in 0..TRIES {
         match create(place, &place.new, options) {
             Ok(file) => {
                 let written = (|| {
@@ -245,7 +245,7 @@ pub(crate) fn prepare(place: &Place, options: &Options, record: &Record) -> Resu
                     sys::pause(Duration::from_millis(1));
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make_folder(place, count)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make_folder(place, tried)?,
             Err(error) => return Err(place.anchor_error("cannot be made", error)),
         }
     }

@@ -166,7 +166,7 @@ pub(crate) fn show(
     let ours_stays = !settled || visible || told.parked || half_taken || stays;
     if !matches!(entered, Ok(Entered::Held(..))) && !ours_stays {
         if let Some(holder) = told.taken {
-            tell(anchor, &untold(&Previous::Crashed(Box::new(holder)), record.clone()));
+            let _ = tell(anchor, &untold(&Previous::Crashed(Box::new(holder)), record.clone()));
         } else {
             restore(anchor, prior, record, false);
         }
@@ -339,14 +339,14 @@ pub(crate) fn undo(
         // The lock file stays then, because it alone tells of the crash; but it shows nobody.
         let _ = write_husk(presence.file(anchor).unwrap_or(&anchor.file), &left, state);
     } else if hide(place, anchor, presence, &left).is_ok() && crashed {
-        tell(anchor, &left);
+        let _ = tell(anchor, &left);
     }
 }
 
 /// Writes the record that tells of a crash, where nobody sees it.
-fn tell(anchor: &Anchor, left: &Record) {
+pub(crate) fn tell(anchor: &Anchor, left: &Record) -> io::Result<()> {
     let size = anchor.file.brief().map_or(0, |stat| stat.size);
-    let _ = anchor.write(left, size, false);
+    anchor.write(left, size, false).map(drop)
 }
 
 fn anchor_lost(place: &Place) -> Error {

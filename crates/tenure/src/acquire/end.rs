@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant};
 
 use super::is_current;
-use crate::anchor::Anchor;
 use crate::error::{Error, Kind, Result};
 use crate::guard::Previous;
 use crate::place::Place;
@@ -54,10 +53,7 @@ fn conceal(place: &Place, grant: &Grant, record: Option<Record>, state_offset: u
     let record = if grant.parked { grant.untold(record) } else { record };
     let hidden = matches!(grant.presence, Presence::Hidden);
     let failed = |error| place.anchor_error("cannot be written", error);
-    let write = |anchor: &Anchor| {
-        let size = anchor.file.brief().map_or(0, |stat| stat.size);
-        anchor.write(&record, size, false).map(drop).map_err(failed)
-    };
+    let tell = || presence::tell(anchor, &record).map_err(failed);
     if record.native.as_ref().is_some_and(|native| native.state == RecordState::Aborted) {
         // Before the lock file goes: who comes next must hear of the crash. While it is there it names us, who live; or a
         // foreign program might rightly put its own there, between our look and the removal.
@@ -65,10 +61,10 @@ fn conceal(place: &Place, grant: &Grant, record: Option<Record>, state_offset: u
             anchor.write_state(RecordState::Aborted, state_offset).map_err(failed)?;
             return match presence::hide(place, anchor, &grant.presence, &record) {
                 Err(error) if !error.is_lost() => Err(error),
-                hidden => write(anchor).and(hidden),
+                hidden => tell().and(hidden),
             };
         }
-        write(anchor)?;
+        tell()?;
     } else if hidden {
         anchor.write_state(RecordState::Released, state_offset).map_err(failed)?;
     }

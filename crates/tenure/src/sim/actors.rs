@@ -252,9 +252,6 @@ fn ask(slot: &Arc<Slot>, request: &Arc<Request>, rounds: usize, wait: Wait) {
         // Who was granted it while it slept may have been broken by now, which the witness has not seen begin.
         let whole = !world::with(|world| world.witness.meddled) || tenure.check().is_ok();
         let (fence, crashed) = (tenure.fence, tenure.grant.previous.is_crashed());
-        if !whole && crashed {
-            witness::hears();
-        }
         if whole {
             witness::enters(Granted { style, shared, fence, crashed });
             world::step("works");
@@ -262,6 +259,8 @@ fn ask(slot: &Arc<Slot>, request: &Arc<Request>, rounds: usize, wait: Wait) {
                 witness::violated("a broken tenure's check says that all is well");
             }
             witness::leaves();
+        } else if crashed {
+            witness::hears();
         }
         if let Err(error) = slot.release(&tenure) {
             drop(tenure);

@@ -140,6 +140,12 @@ impl Witness {
         self.natives.iter().any(|native| !native.broken) || !self.foreign.is_empty() || !self.flocks.is_empty()
     }
 
+    /// Of no crash that was before must the next native hear any more.
+    fn may_be_told(&mut self) {
+        self.native_debt = self.native_debt.min(Debt::May);
+        self.foreign_debt = self.foreign_debt.min(Debt::May);
+    }
+
     fn set_busy(&mut self, process: usize, busy: bool) {
         let bit = 1 << process;
         self.leaving.retain(|native| busy || native.process != process);
@@ -286,9 +292,7 @@ pub(super) fn enters(granted: Granted) {
 /// One that does not take its tenure for whole was told of the crash all the same.
 pub(super) fn hears() {
     world::with(|world| {
-        let witness = &mut world.witness;
-        witness.native_debt = witness.native_debt.min(Debt::May);
-        witness.foreign_debt = witness.foreign_debt.min(Debt::May);
+        world.witness.may_be_told();
     });
 }
 
@@ -327,8 +331,7 @@ pub(super) fn foreign_enters() {
             witness.violated("two foreign programs hold, and neither they nor a person removed a live lock".to_owned());
         }
         // Whatever a dead holder had left is gone.
-        witness.native_debt = witness.native_debt.min(Debt::May);
-        witness.foreign_debt = witness.foreign_debt.min(Debt::May);
+        witness.may_be_told();
         witness.foreign.push((process, inode));
     });
 }
@@ -437,8 +440,7 @@ impl World {
         if role != Role::Native {
             witness.meddled |= role != Role::Foreign;
             if is_lock_file || name == ANCHOR {
-                witness.native_debt = witness.native_debt.min(Debt::May);
-                witness.foreign_debt = witness.foreign_debt.min(Debt::May);
+                witness.may_be_told();
             }
             witness.anchor_removed |= name == ANCHOR;
         }
