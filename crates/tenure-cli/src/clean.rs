@@ -12,13 +12,15 @@ use crate::{report, terminal};
 
 /// Remove what dead holders left in a folder, and prune idle anchors
 ///
-/// Only what is proven dead goes, so this is safe beside live traffic. It is never needed: who acquires a dead
-/// holder's lock takes it over. A `Cargo.lock` and the like are no locks and stay.
+/// Only what is proven dead goes, so this is safe beside live traffic. It is never needed: the next acquire takes a dead
+/// holder's lock over. A `Cargo.lock` and the like are no locks and stay. So do lock files that name no process, such as the
+/// empty ones of flock(1) and git: nothing but their age speaks against them. `--aged` removes those too.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
   tenure clean --dry-run
   tenure clean sessions --recursive
+  tenure clean sessions --aged --dry-run
   tenure clean --json | jq '[.locks[] | select(.removed)] | length'
 
 Exit codes:
@@ -34,6 +36,13 @@ pub(crate) struct Args {
     /// Only say what would be removed
     #[arg(long)]
     dry_run: bool,
+
+    /// Also remove lock files that name no process, once they are old and nobody has them open
+    ///
+    /// Old is 5 seconds for what begins as OpenClaw's JSON, and 30 minutes for an empty file. Git and scripts have such
+    /// files without keeping them open, so look with --dry-run first.
+    #[arg(long)]
+    aged: bool,
 
     /// Look below it too; links are not followed
     #[arg(short, long)]
@@ -52,7 +61,8 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     let options = CleanOptions::default()
         .recursive(args.recursive)
         .cross_file_systems(args.cross_file_systems)
-        .dry_run(args.dry_run);
+        .dry_run(args.dry_run)
+        .aged(args.aged);
     let mut cleaned = tenure::clean(&args.dir, &options)?;
     for lock in &mut cleaned.locks {
         without_dot(&args.dir, &mut lock.found);
@@ -63,10 +73,11 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     } else {
         let mut text = String::new();
         let mut removed = 0;
+        let aged = cleaned.locks.iter().filter(|lock| lock.only_aged).count();
         if !cleaned.locks.is_empty() {
             let mut table = Table::new(&["REMOVED"]);
             for lock in &cleaned.locks {
-                let would = args.dry_run && lock.found.state == State::Stale;
+                let would = args.dry_run && lock.found.state == State::Stale && !lock.only_aged;
                 removed += usize::from(lock.removed || would);
                 let word = if would {
                     "would be"
@@ -82,6 +93,9 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
         let verb = if args.dry_run { "would remove" } else { "removed" };
         let verb2 = if args.dry_run { "would prune" } else { "pruned" };
         text += &format!("{verb} {}, {verb2} {}\n", count(removed, "lock"), count(cleaned.pruned, "idle anchor"));
+        if aged > 0 {
+            text += &format!("left {}: only age speaks against it, --aged removes it\n", count(aged, "lock"));
+        }
         report::print(&text)?;
     }
     let mut code = exit::OK;

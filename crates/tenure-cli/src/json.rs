@@ -54,6 +54,8 @@ pub(crate) struct CleanedJson {
     #[serde(flatten)]
     found: LockJson,
     removed: bool,
+    #[serde(rename = "onlyAged")]
+    only_aged: bool,
     error: Option<String>,
 }
 
@@ -159,6 +161,7 @@ impl From<&Cleaned> for CleanedJson {
         CleanedJson {
             found: LockJson::from(&cleaned.found),
             removed: cleaned.removed,
+            only_aged: cleaned.only_aged,
             error: cleaned.error.as_ref().map(ToString::to_string),
         }
     }
@@ -225,11 +228,11 @@ mod tests {
             open_by: vec![7],
         };
         assert_eq!(
-            serde_json::to_string(&CleanedJson { found: lock, removed: true, error: None }).unwrap(),
+            serde_json::to_string(&CleanedJson { found: lock, removed: true, only_aged: false, error: None }).unwrap(),
             r#"{"target":"a","lockFile":"a.lock","style":"lock-file","state":"held","reasons":["too-old"],"#.to_owned()
                 + r#""holder":{"pid":1,"liveness":"alive","why":"w","kind":"native","label":null,"command":null,"#
                 + r#""host":null,"createdAt":null,"acquiredAt":null,"ageMs":null,"starttime":null,"fence":null,"#
-                + r#""maxHoldMs":null},"waiters":null,"openBy":[7],"removed":true,"error":null}"#
+                + r#""maxHoldMs":null},"waiters":null,"openBy":[7],"removed":true,"onlyAged":false,"error":null}"#
         );
     }
 }

@@ -71,9 +71,11 @@ impl Found {
         let mut found = Found::default();
         for file in files {
             let locked = is_locked(&file.info);
-            let waited_for = waits.iter().any(|wanted| wanted.inode == file.inode && wanted.device == file.device);
+            let queued = waits.iter().any(|wanted| wanted.inode == file.inode && wanted.device == file.device);
             let lock_of = file.path.file_name().and_then(target_of).map(|name| file.path.with_file_name(name));
             let anchor = is_anchor(&file.path);
+            // A native that waits for a foreign holder's events is in no queue, but has marked the anchor.
+            let waited_for = queued || (anchor && !locked && is_marked(&file.info));
             let target = match (anchor, lock_of) {
                 (true, Some(path)) => beside(&path),
                 (true, None) => continue,
@@ -102,7 +104,7 @@ impl Found {
             let is_holder = holder.is_some_and(|holder| holder.pid() == Some(pid.into()));
             let role = match (&lock, locked) {
                 (Some(lock), _) if lock.state == State::Free => continue,
-                // The one native that waits at a foreign program's lock has the anchor meanwhile.
+                // It has the anchor, and looks at a foreign program's lock just now.
                 (Some(_), true) if anchor && foreign => Role::WaitsFor,
                 (_, true) => Role::Holds,
                 // A foreign holder has its lock file open and locks nothing.
@@ -139,7 +141,16 @@ fn beside(path: &Path) -> PathBuf {
 
 /// Does `/proc/<pid>/fdinfo/<fd>` tell of a `flock(2)`? `lock: 1: FLOCK  ADVISORY  WRITE 4242 fe:00:131 0 EOF`.
 fn is_locked(info: &str) -> bool {
-    info.lines().any(|line| line.starts_with("lock:") && line.split_ascii_whitespace().nth(2) == Some("FLOCK"))
+    carries(info, "FLOCK")
+}
+
+/// Does it tell of the byte of an anchor by which a native says that it waits?
+fn is_marked(info: &str) -> bool {
+    carries(info, "OFDLCK")
+}
+
+fn carries(info: &str, kind: &str) -> bool {
+    info.lines().any(|line| line.starts_with("lock:") && line.split_ascii_whitespace().nth(2) == Some(kind))
 }
 
 /// A file whose `flock(2)` a process waits for.

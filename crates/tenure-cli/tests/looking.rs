@@ -73,7 +73,7 @@ fn status_has_exactly_the_promised_fields() {
     let listed = scratch.json(["ls", "--json"]);
     assert_eq!(keys(&listed["locks"][0]), sorted(lock.to_vec()));
     let cleaned = scratch.json(["clean", "--json"]);
-    assert_eq!(keys(&cleaned["locks"][0]), sorted([&lock[..], &["removed", "error"]].concat()));
+    assert_eq!(keys(&cleaned["locks"][0]), sorted([&lock[..], &["removed", "onlyAged", "error"]].concat()));
     assert_eq!((&cleaned["locks"][0]["removed"], &cleaned["locks"][0]["state"]), (&json!(false), &json!("held")));
     holder.finish();
 }

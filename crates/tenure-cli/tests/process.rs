@@ -86,7 +86,7 @@ fn foreign_holders_and_flock_holders_hold() {
     // The file `c.lock` is the target itself: nobody's lock file, and in the way of the target `c`.
     assert_eq!(targets(&of(&scratch, flock.pid())["holds"]), ["b", "c.lock"]);
 
-    // The one that waits for the foreign holder has the anchor's kernel lock, and does not hold.
+    // The one that waits for the foreign holder is in no kernel queue, and does not hold.
     let mut waiter = Running::start(scratch.tenure(["run", "a", "--", "true"]));
     waiter.stderr.until("waiting for a");
     let found = of(&scratch, waiter.pid());

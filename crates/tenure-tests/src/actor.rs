@@ -18,7 +18,7 @@
 //! | `fork` | forks without exec: the child tells what it sees of each guard, tries each lock, and ends |
 //! | `fork-stay` | forks a child that does nothing and stays until its input closes; answers with its pid |
 //! | `cleanup` | `tenure::cleanup::install` |
-//! | `inspect PATH`, `list DIR`, `clean DIR [idle_ms=N] [dry_run=1]`, `break PATH [force]` | |
+//! | `inspect PATH`, `list DIR`, `clean DIR [idle_ms=N] [dry_run=1] [aged=1]`, `break PATH [force]` | |
 //! | `threads` | how many threads this process has |
 //! | `recall` | `tenure::recall::install`: the signal's number |
 //! | `block SIGNAL` | blocks it in the thread that obeys |
@@ -403,6 +403,7 @@ fn clean(dir: &str, keys: &[&str]) -> Value {
             "idle_ms" => options.idle_anchor_age(Duration::from_millis(value.parse().unwrap())),
             "grace_ms" => options.malformed_grace(Duration::from_millis(value.parse().unwrap())),
             "dry_run" => options.dry_run(value == "1"),
+            "aged" => options.aged(value == "1"),
             "recursive" => options.recursive(value == "1"),
             other => panic!("no key {other}"),
         };

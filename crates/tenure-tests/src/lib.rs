@@ -269,6 +269,31 @@ pub fn until_unwanted(target: &Path) {
     });
 }
 
+/// `flock(1)` on a path, of that kind (`-x`, `-s`), which holds until it is [ended](end_util_linux).
+pub fn util_linux(target: &Path, kind: &str) -> Child {
+    let mut child = Command::new("flock")
+        .args([kind, target.to_str().unwrap(), "-c", "echo in; read line"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "in\n");
+    child
+}
+
+/// Ends it, and with it its lock.
+pub fn end_util_linux(mut child: Child) {
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    child.wait().unwrap();
+}
+
+/// Would `flock(1)` get that kind of lock at once?
+pub fn util_linux_may(target: &Path, kind: &str) -> bool {
+    Command::new("flock").args(["-n", kind, target.to_str().unwrap(), "true"]).status().unwrap().success()
+}
+
 /// Sends a signal to a process that the test knows of.
 pub fn signal(pid: u32, signal: i32) {
     // SAFETY: no precondition.

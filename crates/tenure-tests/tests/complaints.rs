@@ -282,9 +282,21 @@ fn complaint_06_an_empty_file_of_a_dead_holder_blocks() {
     let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
     let mut actor = Actor::start();
     open(&mut actor, &target, "");
-    // Six seconds old, and nobody has it open.
-    for left in ["", "\n", "\0\0\0\0\0\0\0\0", "{\n  \"pid\": 42"] {
-        put(&mut actor, &lock_file, 6000, left);
+    // Nobody has it open. Six seconds are enough for what begins as OpenClaw's JSON. A file of no bytes may be anybody's until
+    // OpenClaw's own half hour is over, unless natives have used this lock before.
+    put(&mut actor, &lock_file, 1_700_000, "");
+    actor.must_fail("acquire l g never", "busy");
+    assert!(inode(&lock_file).is_some());
+    std::fs::remove_file(&lock_file).unwrap();
+    for (age, left) in [
+        (1_801_000, ""),
+        (6000, ""),
+        (6000, "\n"),
+        (6000, "\0\0\0\0\0\0\0\0"),
+        (6000, "{}"),
+        (6000, "{\n  \"pid\": 42"),
+    ] {
+        put(&mut actor, &lock_file, age, left);
         actor.must("acquire l g never");
         actor.must("release g");
         assert_eq!(inode(&lock_file), None, "{left:?}");
@@ -789,6 +801,9 @@ fn complaint_15_a_sweep_deletes_a_live_lock() {
     assert!(path("dead.lock").exists());
     // It waits for nobody, though three of these are held.
     let swept = sweeper.must(&format!("clean {}", dir.path().display()));
+    assert!(path("empty.lock").exists(), "its age alone speaks against it");
+    let aged = sweeper.must(&format!("clean {} aged=1", dir.path().display()));
+    assert!(aged["locks"].as_array().unwrap().iter().any(|lock| lock["removed"] == true), "{aged}");
     let told: Vec<(String, bool)> = swept["locks"]
         .as_array()
         .unwrap()
@@ -802,7 +817,7 @@ fn complaint_15_a_sweep_deletes_a_live_lock() {
         ("between", false),
         ("crashed", true),
         ("dead", true),
-        ("empty", true),
+        ("empty", false),
         ("fresh", false),
         ("native", false),
         ("old", false),

@@ -227,13 +227,23 @@ fn every_rule_and_every_reason() {
 }
 
 #[test]
-fn the_grace_of_an_empty_file_runs_out_while_someone_waits() {
-    let dir = folder();
-    let target = dir.path().join("t");
-    let mut actor = Actor::start();
-    put(&mut actor, &dir.path().join("t.lock"), 0, b"");
+fn the_grace_of_a_file_without_a_pid_runs_out_while_someone_waits() {
+    for (name, left, used_before) in [("torn", &b"{\n  \"pid"[..], false), ("used", b"", true)] {
+        let dir = folder();
+        let target = dir.path().join(name);
+        let mut actor = Actor::start();
+        actor.must(&format!("open l {} grace_ms=400", target.display()));
+        if used_before {
+            actor.must("acquire l g never");
+            actor.must("release g");
+        }
+        runs_out(&mut actor, &target, left);
+    }
+}
+
+fn runs_out(actor: &mut Actor, target: &Path, left: &[u8]) {
+    put(actor, &target.with_added_extension("lock"), 0, left);
     let put_at = Instant::now();
-    actor.must(&format!("open l {} grace_ms=400", target.display()));
     actor.must("begin l g 60000");
     assert_eq!(actor.hear()["event"], "granted");
     assert!(put_at.elapsed() >= Duration::from_millis(300), "not before its grace: {:?}", put_at.elapsed());

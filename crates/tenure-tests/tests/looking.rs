@@ -432,10 +432,12 @@ fn clean_removes_what_is_dead_and_nothing_else() {
     let done = clean(dir.path(), &options).unwrap();
     let name = |path: &Path| path.strip_prefix(dir.path()).unwrap().to_str().unwrap().to_owned();
     let removed: Vec<_> = done.locks.iter().filter(|lock| lock.removed).map(|lock| name(&lock.found.target)).collect();
-    assert_eq!(removed, ["below/dead", "dead", "dead-flock", "dead-foreign", "old"]);
-    assert_eq!(stale, removed.len());
+    assert_eq!(removed, ["below/dead", "dead", "dead-flock", "dead-foreign"]);
+    assert_eq!(stale, removed.len() + 1);
+    let aged: Vec<_> = done.locks.iter().filter(|lock| lock.only_aged).map(|lock| name(&lock.found.target)).collect();
+    assert_eq!(aged, ["old"], "nothing but its age speaks against it");
     let stayed: Vec<_> = done.locks.iter().filter(|lock| !lock.removed).map(|lock| name(&lock.found.target)).collect();
-    assert_eq!(stayed, ["fresh", "held", "held-flock", "living"]);
+    assert_eq!(stayed, ["fresh", "held", "held-flock", "living", "old"]);
     assert!(done.locks.iter().all(|lock| lock.error.is_none()), "{done:?}");
     for path in &kept {
         assert_eq!(tree(dir.path())[path], before[path]);
@@ -446,6 +448,11 @@ fn clean_removes_what_is_dead_and_nothing_else() {
     assert_eq!(pid_of(&inspect(at("living")).unwrap()), Some(living.pid()));
     let again = clean(dir.path(), &options).unwrap();
     assert!(again.locks.iter().all(|lock| !lock.removed), "{again:?}");
+    assert!(at("old.lock").exists());
+    let aged = clean(dir.path(), &options.clone().aged(true)).unwrap();
+    let removed: Vec<_> = aged.locks.iter().filter(|lock| lock.removed).map(|lock| name(&lock.found.target)).collect();
+    assert_eq!(removed, ["old"]);
+    assert!(at("fresh.lock").exists() && !at("old.lock").exists());
     assert!(clean(at("missing"), &options).unwrap().locks.is_empty());
 }
 

@@ -424,29 +424,6 @@ fn the_two_styles_exclude_each_other() {
     assert_eq!(std::fs::read_to_string(&number).unwrap(), "480");
 }
 
-/// `flock(1)` that holds the target until [`let_go`].
-fn util_linux(target: &Path, kind: &str) -> Child {
-    let mut child = Command::new("flock")
-        .args([kind, target.to_str().unwrap(), "-c", "echo in; read line"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "in\n");
-    child
-}
-
-fn let_go(mut child: Child) {
-    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
-    child.wait().unwrap();
-}
-
-fn util_linux_may(target: &Path, kind: &str) -> bool {
-    Command::new("flock").args(["-n", kind, target.to_str().unwrap(), "true"]).status().unwrap().success()
-}
-
 #[test]
 fn shares_stand_beside_flock_of_util_linux() {
     if !needs("flock(1)", has("flock")) {
@@ -467,7 +444,7 @@ fn shares_stand_beside_flock_of_util_linux() {
     other.must("release s");
     one.must("begin l g 60000");
     until_waiting(&target, 1);
-    let_go(sharer);
+    end_util_linux(sharer);
     assert_eq!(one.hear()["event"], "granted");
     assert!(!util_linux_may(&target, "-s") && !util_linux_may(&target, "-x"));
     one.must("release g");
@@ -475,7 +452,7 @@ fn shares_stand_beside_flock_of_util_linux() {
     other.must_fail("share l s never", "busy");
     other.must("begin-share l s 60000");
     until_waiting(&target, 1);
-    let_go(exclusive);
+    end_util_linux(exclusive);
     assert_eq!(other.hear()["event"], "granted");
 }
 
@@ -609,7 +586,7 @@ fn who_gave_up_a_hold_keeps_no_share_out() {
         actor.must("release s");
         actor.must("share l s 60000");
         actor.must("release s");
-        let_go(foreign);
+        end_util_linux(foreign);
         actor.must("acquire l g 60000");
         actor.must("check g");
     }
@@ -645,7 +622,7 @@ fn a_grant_is_not_passed_on_over_a_target_that_was_replaced() {
         actor.must("release g");
         // It waits for the file that has the name, and says nothing meanwhile: what it says next comes after the end.
         until_waiting(&target, 1);
-        let_go(foreign);
+        end_util_linux(foreign);
         assert_eq!(actor.hear()["event"], "all-granted");
     }
 }
@@ -666,7 +643,7 @@ fn a_share_does_not_join_one_of_a_target_that_was_replaced() {
         actor.must("begin l t 60000");
         actor.must("release s");
         until_waiting(&target, 1);
-        let_go(foreign);
+        end_util_linux(foreign);
         assert_eq!(actor.hear()["event"], "granted");
     }
 }
@@ -687,7 +664,7 @@ fn who_gave_up_on_a_target_keeps_no_native_out() {
     other.must("release g");
     open(&mut flock, &target, "");
     flock.must("acquire l h 60000");
-    let_go(foreign);
+    end_util_linux(foreign);
     flock.must("release h");
     assert!(util_linux_may_soon(&target));
     open(&mut flock, &target, "style=flock");
@@ -707,7 +684,7 @@ fn who_gave_up_on_a_target_and_comes_again_waits_for_who_holds_meanwhile() {
     other.must("acquire l g 60000");
     // Its helper is in the target's queue still, and has no longer the anchor, which is the other's.
     flock.must("begin l g 60000");
-    let_go(foreign);
+    end_util_linux(foreign);
     until_waiting(&target, 1);
     other.must("check g");
     other.must("release g");
@@ -716,33 +693,20 @@ fn who_gave_up_on_a_target_and_comes_again_waits_for_who_holds_meanwhile() {
 
 /// The lock file of a live native whose anchor was removed is waited for in its own kernel queue, with the new anchor's lock.
 #[test]
-fn who_gave_up_on_a_lock_file_keeps_the_anchor() {
+fn a_waiter_at_a_natives_lock_file_leaves_the_anchor_free() {
     let dir = folder();
     let target = dir.path().join("t");
-    let (mut holder, mut one, mut other) = (Actor::start(), opened(&target, ""), opened(&target, ""));
+    let (mut holder, mut one) = (Actor::start(), opened(&target, ""));
     holder.hold(&target);
     std::fs::remove_dir_all(dir.path().join(".tenure")).unwrap();
-    // Well before its helper looks for the second time whether anybody waits.
-    one.must("begin l g 1100");
-    let anchor = dir.path().join(".tenure/t.lock");
-    until("it has the anchor's lock", || anchor.exists() && !util_linux_may(&anchor, "-x"));
-    assert_eq!(one.hear()["event"], "refused");
-    // Who waits itself has let go, and comes anew.
-    let keeps = !is_recalled();
-    assert_eq!(
-        util_linux_may(&anchor, "-x"),
-        !keeps,
-        "whoever has it would be granted beside the one that comes again"
-    );
     one.must("begin l g 60000");
-    other.must("begin l g 60000");
+    await_waiters(&mut Actor::start(), &target, 1);
+    let anchor = dir.path().join(".tenure/t.lock");
+    assert!(util_linux_may(&anchor, "-x"), "a waiter that is stopped would keep everybody out");
     holder.kill();
     let granted = one.hear();
     assert_eq!(granted["event"], "granted", "{granted}");
     one.must("check g");
-    one.must("release g");
-    assert_eq!(other.hear()["event"], "granted");
-    other.must("check g");
 }
 
 /// A helper that was left behind wakes up while its process holds something else.
@@ -762,7 +726,7 @@ fn who_is_left_behind_changes_nothing_once_it_wakes_up() {
         actor.must_fail("acquire l g 100", "busy");
         replace(&target);
         actor.must(&format!("share l s {wait}"));
-        let_go(foreign);
+        end_util_linux(foreign);
         // It gets the lock that it waited for, and closes the file.
         until("nobody has the old file", || !std::fs::read_to_string("/proc/locks").unwrap().contains(&old));
         actor.must_fail("acquire l g 60000", "would-deadlock");

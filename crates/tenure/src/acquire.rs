@@ -224,9 +224,14 @@ fn kept_anchor(place: &Place, kept: &mut Kept, request: &Request) -> Result<Arc<
     Ok(anchor)
 }
 
+/// The anchor is another's by now. The target's lock, which may have been taken before it, is not kept over a wait for the
+/// next one.
 fn drop_anchor(kept: &mut Kept) {
     if let Some(anchor) = kept.anchor.take() {
         let _ = anchor.file.unlock();
+    }
+    if kept.target.as_ref().is_some_and(|target| target.file.unlock().is_err()) {
+        kept.target = None;
     }
     kept.locked = None;
 }

@@ -162,7 +162,8 @@ impl Anchor {
             Some(prior) if prior.state == RecordState::Released => RecordState::Released,
             // Its maker died: we have its kernel lock. Later on it may look locked, by one who had queued for it.
             _ if place.lock_file_id()? == Some(self.id) => RecordState::Aborted,
-            _ => RecordState::Held,
+            Some(prior) => prior.state,
+            None => RecordState::Acquiring,
         };
         let file = prepare(place, options, &unheld(prior.map(|prior| prior.fence), state))?;
         let own = Anchor::from_file(place, file, false).inspect_err(|_| drop(place.dir.unlink(&place.new)))?;
@@ -472,10 +473,27 @@ pub(crate) struct PriorState {
     pub(crate) style: RecordStyle,
 }
 
+impl PriorState {
+    fn was_shown(self) -> bool {
+        (self.style, self.state) == (RecordStyle::LockFile, RecordState::Held)
+    }
+}
+
+/// As [`Prior::was_shown`], of a record's text that was read without its kernel lock.
+pub(crate) fn tells_of_use(text: &[u8]) -> bool {
+    Prior::scan(text).is_some_and(PriorState::was_shown)
+}
+
 impl Prior {
     /// `None` where no native has written one.
     pub(crate) fn state(&self) -> Option<PriorState> {
         self.state
+    }
+
+    /// Does it prove that a native has held this lock in lock-file style? Then the lock file's place was free, so what
+    /// stands there later was made by a program that removes it.
+    pub(crate) fn was_shown(&self) -> bool {
+        self.state.is_some_and(PriorState::was_shown)
     }
 
     fn scan(bytes: &[u8]) -> Option<PriorState> {

@@ -14,7 +14,6 @@ use crate::inspect::{self, Inspection, Looked, State, Survey, Surveyed, Suspect}
 use crate::options::{Options, StalePolicy, Style, Wait};
 use crate::place::Place;
 use crate::presence;
-use crate::queue;
 use crate::record::{Content, RecordState};
 use crate::registry;
 use crate::sweep;
@@ -31,6 +30,7 @@ pub struct CleanOptions {
     pub(crate) suffix: String,
     pub(crate) idle_anchor_age: Duration,
     pub(crate) malformed_grace: Duration,
+    pub(crate) aged: bool,
 }
 
 impl Default for CleanOptions {
@@ -42,6 +42,7 @@ impl Default for CleanOptions {
             suffix: String::new(),
             idle_anchor_age: Duration::from_secs(24 * 3600),
             malformed_grace: Duration::from_secs(5),
+            aged: false,
         }
     }
 }
@@ -83,6 +84,15 @@ impl CleanOptions {
         self
     }
 
+    /// Also removes lock files that name no process, once they are old and nobody has them open. Off by default, because
+    /// only their age speaks against them: `flock(1)`, git and scripts make empty lock files that they do not keep open.
+    /// The age is that of [`Options::malformed_grace`](crate::Options::malformed_grace), and for a file of no bytes that
+    /// of [`Options::stale_after`](crate::Options::stale_after), unless natives have used that lock before.
+    pub fn aged(mut self, aged: bool) -> CleanOptions {
+        self.aged = aged;
+        self
+    }
+
     fn means(&self, place: &Place) -> bool {
         place.target.as_os_str().as_encoded_bytes().ends_with(self.suffix.as_bytes())
     }
@@ -96,6 +106,8 @@ pub struct Cleaned {
     pub found: Inspection,
     /// Was it removed? In a dry run: `false`.
     pub removed: bool,
+    /// It is stale by its age alone, and so was left: [`CleanOptions::aged`] removes it.
+    pub only_aged: bool,
     /// Why it could not be removed although it is stale.
     pub error: Option<Error>,
 }
@@ -113,7 +125,8 @@ pub struct CleanReport {
 /// Removes what dead holders left in `dir`, and prunes anchors that nobody has open and that are older than a day, but
 /// for those that still have to tell the next holder of a crash.
 ///
-/// Only what is proven dead goes, each under its own kernel lock and compared with its names: safe beside live traffic.
+/// Only what is proven dead goes, each under its own kernel lock and compared with its names: safe beside live traffic. Age
+/// is no proof: a lock file that names no process stays, unless [`CleanOptions::aged`] says otherwise.
 /// What is no lock (a `Cargo.lock`, a `yarn.lock`) is never touched. A missing folder is an empty answer. Where there are
 /// more than some hundreds, threads of the library's help.
 ///
@@ -143,7 +156,7 @@ pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanRepor
         move |survey, surveyed| match surveyed {
             Surveyed::Found(place, found) => Looked::Done(tidy(place, found, &at_once, &survey.options)),
             Surveyed::Suspect(suspect) if !at_once.dry_run && swept(&suspect) => {
-                let cleaned = Cleaned { found: suspect.if_dead, removed: true, error: None };
+                let cleaned = Cleaned { found: suspect.if_dead, removed: true, only_aged: false, error: None };
                 Looked::Done(Tidied::Lock(Box::new(cleaned)))
             }
             Surveyed::Suspect(suspect) => Looked::PutOff(suspect),
@@ -185,14 +198,20 @@ fn tidy(place: Place, found: Result<Inspection>, options: &CleanOptions, look: &
         // What cannot be pruned now costs nothing: it waits for the next time.
         return if prune(&place, options).unwrap_or(false) { Tidied::Pruned } else { Tidied::Nothing };
     }
-    let (removed, error) = match found.state == State::Stale && !options.dry_run {
+    let only_aged = !options.aged && is_nameless(&found) && found.state == State::Stale;
+    let (removed, error) = match found.state == State::Stale && !only_aged && !options.dry_run {
         true => match take_and_release(place, look) {
             Ok(removed) => (removed, None),
             Err(error) => (false, Some(error)),
         },
         false => (false, None),
     };
-    Tidied::Lock(Box::new(Cleaned { found, removed, error }))
+    Tidied::Lock(Box::new(Cleaned { found, removed, only_aged, error }))
+}
+
+/// Is it a foreign lock file that names no process? Nothing but its age proves that its holder is dead.
+fn is_nameless(found: &Inspection) -> bool {
+    found.holder.as_ref().is_some_and(|holder| holder.kind == HolderKind::Foreign && holder.identity.is_none())
 }
 
 /// Takes a dead holder's lock over and lets it go: whatever it left goes with it. `false` where another was first.
@@ -316,7 +335,7 @@ pub fn break_seen(target: impl AsRef<Path>, found: Inspection, force: bool) -> R
         return Ok(Broken { found, broken });
     }
     if !force {
-        let error = queue::busy_error(target).with_holder(found.holder);
+        let error = Error::busy(target).with_holder(found.holder);
         return Err(
             error.with_hint("breaking the lock of a live holder takes force (--force): two may then be at work")
         );
@@ -372,7 +391,7 @@ fn remove_lock_file(place: &Place) -> Result<()> {
 
 fn changed_hands(place: &Place) -> Error {
     let hint = format!("it changed hands meanwhile: look again with `tenure status {}`", word(&place.target_path));
-    queue::busy_error(&place.target_path).with_hint(hint)
+    Error::busy(&place.target_path).with_hint(hint)
 }
 
 /// Puts a new anchor in the place of one whose holder lives, as `seen`, and removes the lock file that showed it. The

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::holder::Holder;
+use crate::holder::{Holder, HolderKind};
 
 /// What this crate's fallible functions return.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -62,6 +62,23 @@ impl Error {
         let word = crate::escape::word(target);
         Error::new(Kind::Busy, target, "the lock is held by another")
             .with_hint(format!("`tenure status {word}` says more; `tenure break {word}` is an operator's way out"))
+    }
+
+    /// Held by `holder`, as far as that is known. Of a lock file that names no process, the hint says what may have made it.
+    pub(crate) fn busy_with(target: &Path, holder: Option<Holder>) -> Error {
+        let error = Error::busy(target);
+        let nameless = |holder: &Holder| holder.kind == HolderKind::Foreign && holder.identity.is_none();
+        let error = match holder.as_ref().is_some_and(nameless) {
+            true => {
+                let (word, file) = (crate::escape::word(target), crate::escape::word(&crate::place::lock_path(target)));
+                error.with_hint(format!(
+                    "{file} names no process: where it is the file that flock(1) locks, lock that very path with `tenure run \
+                     --flock {file}` (Style::Flock); where a program died and left it, `tenure break {word}` removes it"
+                ))
+            }
+            false => error,
+        };
+        error.with_holder(holder)
     }
 
     /// An error of the system, sorted by what it means for a lock.

@@ -75,8 +75,9 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// [`is_lost`](Error::is_lost): it was broken or revoked, its anchor or its lock file was removed, or this is a
-    /// forked child. The system's own where that cannot be told.
+    /// [`is_lost`](Error::is_lost): it was broken or revoked, its anchor or its lock file was removed, in flock style the
+    /// target was removed or replaced (as `sed -i` and editors do), or this is a forked child. The system's own where
+    /// that cannot be told.
     pub fn check(&self) -> Result<()> {
         match &self.held {
             Held::File(tenure) => tenure.check(),

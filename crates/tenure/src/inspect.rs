@@ -15,10 +15,10 @@ use crate::error::Result;
 use crate::holder::Holder;
 use crate::judge::Reason;
 use crate::options::{Options, Style};
-use crate::place::Place;
+use crate::place::{Place, lock_path};
 use crate::presence::{self, holder_of};
 use crate::process::Liveness;
-use crate::record::{Content, RecordState};
+use crate::record::{Content, RecordState, RecordStyle};
 
 pub(crate) use survey::{Looked, Survey, Surveyed, Suspect};
 pub(crate) use view::{examine, has_settled, idle_for};
@@ -125,23 +125,21 @@ pub fn inspect(target: impl AsRef<Path>) -> Result<Inspection> {
     }
 }
 
-fn lock_path(target: &Path) -> PathBuf {
-    let mut path = target.as_os_str().to_owned();
-    path.push(".lock");
-    path.into()
-}
-
 /// Who holds now, for an error that says so.
 ///
 /// The kernel's table tells more, but to read it stops every `flock(2)` of the machine meanwhile. So the record is asked
 /// first, and the table only where it names no native that holds and lives.
 pub(crate) fn holder_now(place: &Place) -> Option<Holder> {
-    let content = match presence::look(place).ok()? {
-        Some(found) => Some(found.content),
+    let visible = presence::look(place).ok()?.map(|found| found.content);
+    let shown = visible.is_some();
+    let content = match visible {
+        Some(content) => Some(content),
         None => open_anchor(place).ok()?.and_then(|(file, _)| presence::read_stable(&file).ok()),
     };
+    // In lock-file style a record without its lock file is of a tenure that has been released.
+    let speaks = |style| shown || style == RecordStyle::Flock;
     if let Some(Content::Record(record)) = &content
-        && record.native.as_ref().is_some_and(|native| native.state == RecordState::Held)
+        && record.native.as_ref().is_some_and(|native| native.state == RecordState::Held && speaks(native.style))
         && record.identity().is_some_and(|identity| identity.verify().is_alive())
     {
         // We were refused the kernel lock, and it was written under that lock.

@@ -93,10 +93,13 @@ fn valid_pid(record: &Record) -> Option<i64> {
     record.pid.filter(|pid| *pid > 0)
 }
 
-/// Whether some process of this kernel has a lock file open for writing: what a read lease tells.
+/// Whether some process of this kernel has a lock file open, as far as leases tell (`fcntl(2)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OpenForWriting {
-    Yes,
+pub(crate) enum OpenElsewhere {
+    /// For writing, as OpenClaw's holders have it.
+    ForWriting,
+    /// For reading only, as `flock(1)` and `9<file` have it.
+    ForReading,
     No,
     CannotTell,
 }
@@ -104,11 +107,19 @@ pub(crate) enum OpenForWriting {
 /// What is known of a foreign lock file.
 pub(crate) struct ForeignFacts<'a> {
     pub(crate) content: &'a Content,
+    /// It has no bytes at all, so nothing says that it is OpenClaw's: `flock(1)`, git and scripts make such files too.
+    pub(crate) empty: bool,
+    /// Natives have held this lock in lock-file style. So a file at this place was made by a program that removes it.
+    pub(crate) used_before: bool,
     pub(crate) reasons: &'a [Reason],
-    pub(crate) writer: OpenForWriting,
+    pub(crate) open: OpenElsewhere,
+    /// Another process has the file's own `flock(2)`.
+    pub(crate) flocked: bool,
     /// How old the file's mtime is; zero for a time in the future.
     pub(crate) mtime_age: Duration,
     pub(crate) malformed_grace: Duration,
+    /// OpenClaw's own age for a lock file that names no process, 30 minutes by default.
+    pub(crate) stale_after: Duration,
     /// A file system that two machines may mount: a dead pid here says nothing of a process there.
     pub(crate) shared_fs: bool,
 }
@@ -129,10 +140,15 @@ pub(crate) struct ForeignVerdict {
 /// | what is known | verdict |
 /// | --- | --- |
 /// | some process has it open for writing | alive, whatever its pid says: that may count in another container |
+/// | some process has its `flock(2)` | alive, as above |
 /// | a valid pid, and neither dead, recycled nor our own orphan | alive, however old |
 /// | a valid pid and one of those proofs, on a file system of one machine | dead |
-/// | no valid pid, nobody has it open, and the grace is over | dead |
+/// | no valid pid, and some process has it open for reading | alive |
+/// | no valid pid, no process has it open, and the grace is over | dead |
 /// | anything else | unknown |
+///
+/// The grace is `malformed_grace` for what begins as OpenClaw's JSON, and for blanks and zeros. For a file of no bytes it
+/// is `stale_after`, unless natives have used this lock before.
 pub(crate) fn judge_foreign(facts: &ForeignFacts<'_>) -> ForeignVerdict {
     let verdict = |liveness| ForeignVerdict { liveness, again_after: None };
     let pid = match facts.content {
@@ -143,8 +159,11 @@ pub(crate) fn judge_foreign(facts: &ForeignFacts<'_>) -> ForeignVerdict {
         Content::Record(record) => valid_pid(record),
         Content::Blank | Content::Torn => None,
     };
-    if facts.writer == OpenForWriting::Yes {
+    if facts.open == OpenElsewhere::ForWriting {
         return verdict(Liveness::alive("some process has the lock file open for writing"));
+    }
+    if facts.flocked {
+        return verdict(Liveness::alive("some process has locked the lock file itself with flock(2)"));
     }
     if let Some(pid) = pid {
         let proof = facts.reasons.iter().find_map(|reason| match reason {
@@ -161,19 +180,28 @@ pub(crate) fn judge_foreign(facts: &ForeignFacts<'_>) -> ForeignVerdict {
             Some(proof) => Liveness::dead(proof),
         });
     }
-    // Nobody is named: the holder is between create and write, or died there. Only an open file tells which.
-    if facts.writer == OpenForWriting::CannotTell {
-        return verdict(Liveness::unknown("no holder is recorded, and who has it open cannot be told"));
+    // No process is named: the holder is between create and write, or died there. Only an open file tells which.
+    match facts.open {
+        OpenElsewhere::ForReading => {
+            return verdict(Liveness::alive("no holder is recorded, but some process has the lock file open"));
+        }
+        OpenElsewhere::CannotTell => {
+            return verdict(Liveness::unknown("no holder is recorded, and who has it open cannot be told"));
+        }
+        OpenElsewhere::ForWriting | OpenElsewhere::No => {}
     }
     if facts.shared_fs {
         return verdict(Liveness::unknown("no holder is recorded, and another machine may have it open"));
     }
-    match facts.malformed_grace.checked_sub(facts.mtime_age) {
+    let anybodys = facts.empty && !facts.used_before;
+    let grace = if anybodys { facts.stale_after.max(facts.malformed_grace) } else { facts.malformed_grace };
+    let why = match anybodys {
+        true => "it is empty and nobody has it open: flock(1), git or a script may hold by its mere presence",
+        false => "no holder is recorded yet: it may have just been made",
+    };
+    match grace.checked_sub(facts.mtime_age) {
         None | Some(Duration::ZERO) => verdict(Liveness::dead("no holder is recorded and nobody has it open")),
-        again_after => ForeignVerdict {
-            liveness: Liveness::unknown("no holder is recorded yet: it may have just been made"),
-            again_after,
-        },
+        again_after => ForeignVerdict { liveness: Liveness::unknown(why), again_after },
     }
 }
 
@@ -323,18 +351,38 @@ mod tests {
     fn verdict(
         content: &Content,
         reasons: &[Reason],
-        writer: OpenForWriting,
+        open: OpenElsewhere,
         mtime_age: u64,
         shared_fs: bool,
     ) -> ForeignVerdict {
         judge_foreign(&ForeignFacts {
             content,
+            empty: false,
+            used_before: false,
             reasons,
-            writer,
+            open,
+            flocked: false,
             mtime_age: Duration::from_millis(mtime_age),
             malformed_grace: Duration::from_millis(GRACE),
+            stale_after: STALE_AFTER,
             shared_fs,
         })
+    }
+
+    /// Of a file of no bytes that nobody has open.
+    fn empty(mtime_age: u64) -> ForeignFacts<'static> {
+        ForeignFacts {
+            content: &Content::Blank,
+            empty: true,
+            used_before: false,
+            reasons: &[MissingPid, InvalidCreatedAt],
+            open: OpenElsewhere::No,
+            flocked: false,
+            mtime_age: Duration::from_millis(mtime_age),
+            malformed_grace: Duration::from_millis(GRACE),
+            stale_after: STALE_AFTER,
+            shared_fs: false,
+        }
     }
 
     fn is(verdict: &ForeignVerdict) -> Is {
@@ -391,10 +439,10 @@ mod tests {
         for (content, reasons, mtime_age, expected) in rows {
             let mut found = Vec::new();
             for shared_fs in [false, true] {
-                for writer in [OpenForWriting::No, OpenForWriting::CannotTell] {
-                    found.push(is(&verdict(content, reasons, writer, *mtime_age, shared_fs)));
+                for open in [OpenElsewhere::No, OpenElsewhere::CannotTell] {
+                    found.push(is(&verdict(content, reasons, open, *mtime_age, shared_fs)));
                 }
-                let open = verdict(content, reasons, OpenForWriting::Yes, *mtime_age, shared_fs);
+                let open = verdict(content, reasons, OpenElsewhere::ForWriting, *mtime_age, shared_fs);
                 assert_eq!(is(&open), Is::Alive, "open for writing: {content:?} {reasons:?} {mtime_age}");
             }
             assert_eq!(found, expected, "{content:?} {reasons:?} {mtime_age}");
@@ -402,15 +450,39 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_file_is_anybodys_until_openclaws_own_age_is_over() {
+        let ms = STALE_AFTER.as_millis() as u64;
+        assert_eq!(is(&judge_foreign(&empty(0))), Is::Again(ms));
+        assert_eq!(is(&judge_foreign(&empty(GRACE))), Is::Again(ms - GRACE));
+        assert_eq!(is(&judge_foreign(&empty(ms - 1))), Is::Again(1));
+        assert_eq!(is(&judge_foreign(&empty(ms))), Is::Dead);
+        let used = |age| ForeignFacts { used_before: true, ..empty(age) };
+        assert_eq!(is(&judge_foreign(&used(0))), Is::Again(GRACE));
+        assert_eq!(is(&judge_foreign(&used(GRACE))), Is::Dead);
+        let long = |age| ForeignFacts { malformed_grace: 2 * STALE_AFTER, ..empty(age) };
+        assert_eq!(is(&judge_foreign(&long(ms))), Is::Again(ms), "the larger of the two counts");
+        for old in [0, 100 * ms] {
+            let read = ForeignFacts { open: OpenElsewhere::ForReading, ..used(old) };
+            assert_eq!(is(&judge_foreign(&read)), Is::Alive);
+            assert_eq!(is(&judge_foreign(&ForeignFacts { flocked: true, ..used(old) })), Is::Alive);
+            let untold = ForeignFacts { open: OpenElsewhere::CannotTell, ..used(old) };
+            assert_eq!(is(&judge_foreign(&untold)), Is::Unknown);
+            assert_eq!(is(&judge_foreign(&ForeignFacts { shared_fs: true, ..used(old) })), Is::Unknown);
+        }
+    }
+
+    #[test]
+    fn a_reader_does_not_keep_a_dead_pid_alive_but_a_flock_does() {
+        let content = Content::Record(record(Some(42), None, Some(0), None));
+        let facts = || ForeignFacts { content: &content, empty: false, reasons: &[DeadPid], ..empty(0) };
+        let read = ForeignFacts { open: OpenElsewhere::ForReading, ..facts() };
+        assert_eq!(is(&judge_foreign(&read)), Is::Dead);
+        assert_eq!(is(&judge_foreign(&ForeignFacts { flocked: true, ..facts() })), Is::Alive);
+    }
+
+    #[test]
     fn no_grace_is_no_wait() {
-        let facts = ForeignFacts {
-            content: &Content::Blank,
-            reasons: &[MissingPid, InvalidCreatedAt],
-            writer: OpenForWriting::No,
-            mtime_age: Duration::ZERO,
-            malformed_grace: Duration::ZERO,
-            shared_fs: false,
-        };
+        let facts = ForeignFacts { malformed_grace: Duration::ZERO, stale_after: Duration::ZERO, ..empty(0) };
         assert_eq!(is(&judge_foreign(&facts)), Is::Dead);
     }
 
@@ -422,10 +494,10 @@ mod tests {
             (RecycledPid, "another process has its pid now"),
             (OrphanSelfPid, "it has this process's own pid, but this process does not hold it"),
         ] {
-            let verdict = verdict(&content, &[reason, InvalidCreatedAt], OpenForWriting::No, 0, false);
+            let verdict = verdict(&content, &[reason, InvalidCreatedAt], OpenElsewhere::No, 0, false);
             assert_eq!(verdict.liveness.why(), words);
         }
-        let open = verdict(&content, &[DeadPid], OpenForWriting::Yes, 0, false);
+        let open = verdict(&content, &[DeadPid], OpenElsewhere::ForWriting, 0, false);
         assert_eq!(open.liveness.why(), "some process has the lock file open for writing");
     }
 }

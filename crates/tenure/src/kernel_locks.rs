@@ -19,6 +19,8 @@ struct Entry {
     minor: u32,
     waiting: bool,
     shared: bool,
+    /// Not a `flock(2)`, but the byte by which a native says that it waits. The table does not tell whose it is.
+    mark: bool,
     pid: i64,
     /// Where it stands in the table: the kernel lists those who wait first come first.
     order: usize,
@@ -72,7 +74,13 @@ impl KernelLocks {
 
     /// Who has the lock, and whether it is shared: the pids that took it, which may have ended since.
     pub(crate) fn holders(&self, inode: u64, device: (u32, u32)) -> Vec<(i64, bool)> {
-        self.of(inode, device).filter(|entry| !entry.waiting).map(|entry| (entry.pid, entry.shared)).collect()
+        let held = self.of(inode, device).filter(|entry| !entry.waiting && !entry.mark);
+        held.map(|entry| (entry.pid, entry.shared)).collect()
+    }
+
+    /// Has a native marked this anchor, because it waits?
+    pub(crate) fn is_marked(&self, inode: u64, device: (u32, u32)) -> bool {
+        self.of(inode, device).any(|entry| entry.mark)
     }
 
     /// Who waits for it, first come first.
@@ -83,7 +91,8 @@ impl KernelLocks {
     }
 }
 
-/// `1: FLOCK  ADVISORY  WRITE 4242 fe:00:131 0 EOF`, and `1: -> FLOCK ..` for one that waits.
+/// `1: FLOCK  ADVISORY  WRITE 4242 fe:00:131 0 EOF`, and `1: -> FLOCK ..` for one that waits. A mark is
+/// `1: OFDLCK ADVISORY  READ -1 fe:00:131 4611686018427387904 4611686018427387904`.
 fn entry(line: &str) -> Option<Entry> {
     let mut words = line.split_ascii_whitespace();
     words.next()?.strip_suffix(':')?;
@@ -92,7 +101,8 @@ fn entry(line: &str) -> Option<Entry> {
     if waiting {
         kind = words.next()?;
     }
-    if kind != "FLOCK" {
+    let mark = kind == "OFDLCK";
+    if kind != "FLOCK" && !mark {
         return None;
     }
     words.next()?;
@@ -106,7 +116,10 @@ fn entry(line: &str) -> Option<Entry> {
     let major = u32::from_str_radix(file.next()?, 16).ok()?;
     let minor = u32::from_str_radix(file.next()?, 16).ok()?;
     let inode = file.next()?.parse().ok()?;
-    file.next().is_none().then_some(Entry { inode, major, minor, waiting, shared, pid, order: 0 })
+    if mark && (!shared || waiting || words.next()?.parse() != Ok(sys::WAITING_MARK)) {
+        return None;
+    }
+    file.next().is_none().then_some(Entry { inode, major, minor, waiting, shared, mark, pid, order: 0 })
 }
 
 /// The line of `/proc/self/mountinfo` that tells of the mount `id`.
@@ -133,6 +146,8 @@ mod tests {
 2: FLOCK  ADVISORY  READ 7 fe:01:131 0 EOF
 3: POSIX  ADVISORY  WRITE 8 fe:00:131 0 EOF
 4: OFDLCK ADVISORY  WRITE -1 fe:00:131 0 0
+4: OFDLCK ADVISORY  READ -1 fe:00:131 0 EOF
+4: OFDLCK ADVISORY  READ -1 fe:01:131 4611686018427387904 4611686018427387904
 5: FLOCK  ADVISORY  READ 9 00:1c:77 0 EOF
 6: FLOCK  ADVISORY  READ 10 00:1c:77 0 EOF
 7: LEASE  ACTIVE    READ 10 00:1c:77 0 EOF
@@ -148,6 +163,7 @@ garbage
         assert_eq!(KernelLocks::parse(&TEXT.repeat(2)).waiters(131, (0xfe, 0)), [4245, 4243, 4244], "read twice");
         assert_eq!(locks.holders(131, (0xfe, 1)), [(7, true)]);
         assert_eq!(locks.holders(77, (0, 0x1c)), [(9, true), (10, true)]);
+        assert!(locks.is_marked(131, (0xfe, 1)) && !locks.is_marked(131, (0xfe, 0)), "by that very byte");
         assert!(locks.waiters(77, (0, 0x1c)).is_empty());
         assert!(locks.holders(1, (0, 0)).is_empty());
     }

@@ -19,6 +19,13 @@ const LOCK_SUFFIX: &str = ".lock";
 const SWAP_SUFFIX: &str = ".swap";
 const NEW_SUFFIX: &str = ".new";
 
+/// The lock file's path, from the target's as the caller named it.
+pub(crate) fn lock_path(target: &Path) -> PathBuf {
+    let mut path = target.as_os_str().to_owned();
+    path.push(LOCK_SUFFIX);
+    path.into()
+}
+
 /// A target's place.
 #[derive(Debug)]
 pub(crate) struct Place {

@@ -91,6 +91,8 @@ pub(crate) struct Blocker {
     pub(crate) id: FileId,
     /// Look again then, whatever happens.
     pub(crate) again_after: Option<Duration>,
+    /// Whether the anchor proved, when the file was judged, that natives have used this lock before.
+    pub(crate) used_before: bool,
 }
 
 /// What came of showing the lock file.
@@ -112,6 +114,8 @@ struct Told {
     state_offset: u64,
     /// That state says `aborted`: there was a crash, or a takeover is on and the swap must be looked for.
     aborted: bool,
+    /// That state is not `held` yet.
+    unheld: bool,
     /// The swap may name a live one's file: what [`recover`] found, or what a takeover that failed has left.
     parked: bool,
     /// Whose lock file was taken over, though nothing that shows us may have come of it: no file tells of that crash now.
@@ -143,13 +147,19 @@ pub(crate) fn show(
     // A crash that only the record tells of (flock style): ours tells of it too until the lock file is there, or it
     // would be forgotten if we die before that.
     let hidden_crash = !visible && previous(prior, state, None).is_crashed();
+    let first_state = match (hidden_crash, visible || prior.was_shown()) {
+        (true, _) => RecordState::Aborted,
+        (false, true) => RecordState::Held,
+        (false, false) => RecordState::Acquiring,
+    };
+    let unheld = first_state != RecordState::Held;
     let mut first = Cow::Borrowed(record);
-    if hidden_crash && let Some(native) = &mut first.to_mut().native {
-        native.state = RecordState::Aborted;
+    if unheld && let Some(native) = &mut first.to_mut().native {
+        native.state = first_state;
     }
     let state_offset =
         anchor.write(&first, stat.size, visible).map_err(|error| place.anchor_error("cannot be written", error))?;
-    let mut told = Told { state_offset, aborted: hidden_crash, parked, taken: None };
+    let mut told = Told { state_offset, aborted: hidden_crash, unheld, parked, taken: None };
     let mut entered = enter(place, anchor, prior, record, options, &mut told);
     let mut settled = true;
     if let Ok(Entered::Held(presence, previous)) = &entered
@@ -179,10 +189,9 @@ pub(crate) fn show(
 
 /// Step 7: the lock file is there, and the record says `held`; then everything is compared once more.
 fn settle(place: &Place, anchor: &Anchor, stat: &Brief, presence: &Presence, told: &Told) -> Result<()> {
-    if told.aborted {
+    if told.unheld {
         anchor
-            .file
-            .write_at(record::state_text(RecordState::Held), told.state_offset)
+            .write_state(RecordState::Held, told.state_offset)
             .map_err(|error| place.anchor_error("cannot be written", error))?;
     }
     confirm(place, anchor, stat, presence)
@@ -248,7 +257,7 @@ fn enter(
         if found.id == anchor.id {
             return Ok(Entered::Held(Presence::Link, own_inode(prior, state)));
         }
-        let judged = judge_found(place, found, options, prior.replaced.as_deref())?;
+        let judged = judge_found(place, found, options, prior.replaced.as_deref(), prior.was_shown())?;
         if !judged.takeable {
             return Ok(Entered::Blocked(Box::new(judged.blocker)));
         }
@@ -259,9 +268,9 @@ fn enter(
         told.parked = recover(place, anchor, prior, options)?;
         if !copy && !told.aborted {
             // A lock file that is removed after we died takes the sign of a takeover with it, the anchor's second link.
-            let aborted = anchor.file.write_at(record::state_text(RecordState::Aborted), told.state_offset);
+            let aborted = anchor.write_state(RecordState::Aborted, told.state_offset);
             aborted.map_err(|error| place.anchor_error("cannot be written", error))?;
-            told.aborted = true;
+            (told.aborted, told.unheld) = (true, true);
         }
         if told.parked {
             // Of two live ones the policy robs the one that has the lock file's place: the other gets that back.
@@ -362,7 +371,7 @@ fn out_of_reach(place: &Place, anchor: &Anchor, state: Option<PriorState>, prior
         return None;
     }
     let holder = holder_of(Some(&left), Liveness::unknown(unreachable_machine(place)));
-    Some(Blocker { holder, file: None, id: anchor.id, again_after: None })
+    Some(Blocker { holder, file: None, id: anchor.id, again_after: None, used_before: false })
 }
 
 pub(crate) fn is_sticky(place: &Place) -> bool {

@@ -43,6 +43,9 @@ pub(crate) const PID_KEY_OFFSET: u64 = 5;
 /// How a tenure stands, by its own record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RecordState {
+    /// An acquire in lock-file style has written it, and has not held yet: at an anchor that does not tell of an earlier
+    /// tenure in that style. Only a record that says `held` proves that this lock has ever had a lock file of a native's.
+    Acquiring,
     /// Held, or was when its holder died.
     Held,
     /// Released: written where no lock file's absence shows it.
@@ -179,6 +182,7 @@ const BLOCK: usize = 512;
 /// The state's text at its fixed width, as it stands at [`Rendered::state_offset`].
 pub(crate) fn state_text(state: RecordState) -> &'static [u8] {
     match state {
+        RecordState::Acquiring => b"\"acquiring\",",
         RecordState::Held => b"\"held\",     ",
         RecordState::Released => b"\"released\", ",
         RecordState::Aborted => b"\"aborted\",  ",

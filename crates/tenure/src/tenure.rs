@@ -202,13 +202,31 @@ impl Tenure {
         {
             return Err(self.lost("the lock was broken by an operator, or its anchor was removed"));
         }
-        Ok(())
+        // Natives have nothing else in common where no record is kept.
+        if self.grant.anchor.is_none() { self.check_target() } else { Ok(()) }
+    }
+
+    /// Flock style: does the target's name still mean the file that is locked?
+    fn check_target(&self) -> Result<()> {
+        let Some(target) = &self.grant.target else { return Ok(()) };
+        let place = self.place();
+        let found = place.dir.brief_at(&place.target);
+        let found = found.map_err(|error| Error::io(&place.target_path, "the target cannot be read", error))?;
+        match found {
+            Some(found) if found.id == target.id => Ok(()),
+            Some(_) => Err(self.lost(
+                "the target was replaced by another file, which nobody has locked: programs that use flock(2) are not \
+                 kept out",
+            )),
+            None => Err(self.lost("the target was removed: programs that use flock(2) are not kept out")),
+        }
     }
 
     /// Is it still ours, and shown as ours?
     pub(crate) fn check(&self) -> Result<()> {
         self.check_anchor()?;
         let Some(anchor) = &self.grant.anchor else { return Ok(()) };
+        self.check_target()?;
         let Some(ours) = self.grant.presence.id(anchor) else { return Ok(()) };
         match self.place().lock_file_id()? {
             Some(found) if found == ours => Ok(()),

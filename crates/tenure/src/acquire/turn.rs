@@ -1,4 +1,7 @@
-//! A helper's turn: it waits in the kernel for whatever is in the way.
+//! A helper's turn: it waits in the kernel for whatever holder blocks its process's queue.
+//!
+//! The anchor's kernel lock is never kept over a wait. A process that waits for a foreign holder may be stopped, and would
+//! keep all others out of a lock that has become free meanwhile.
 
 use std::sync::Arc;
 
@@ -43,6 +46,12 @@ impl Helper<'_> {
                 None => self.wait_for_target(kept, request),
             };
         }
+        if !request.flock()
+            && let Some(target) = &kept.target
+        {
+            // A waiter in flock style may have queued for it, and given up.
+            target.file.unlock().map_err(|error| target_error(place, "cannot be unlocked", error))?;
+        }
         let anchor = kept_anchor(place, kept, request)?;
         let wanted = kind(request);
         if kept.locked != Some(wanted) {
@@ -86,7 +95,7 @@ impl Helper<'_> {
             Ok(Entered::Granted(grant)) => Ok(Some(grant)),
             Ok(Entered::TargetBusy) => self.wait_for_target(kept, request),
             Ok(Entered::Blocked(blocker)) => {
-                self.wait_for_blocker(kept, &blocker, request)?;
+                self.wait_for_blocker(kept, blocker, request)?;
                 Ok(None)
             }
             Err(error) if error.is_lost() => {
@@ -97,11 +106,13 @@ impl Helper<'_> {
         }
     }
 
-    /// Someone holds by the lock file. A native is waited for in its file's kernel queue, a foreign one by its events.
-    fn wait_for_blocker(&self, kept: &Kept, blocker: &Blocker, request: &Request) -> Result<()> {
+    /// Another program holds by the lock file. A native is waited for in its file's kernel queue, a foreign one by its
+    /// events.
+    fn wait_for_blocker(&self, kept: &mut Kept, mut blocker: Box<Blocker>, request: &Request) -> Result<()> {
         let Helper { slot, epoch, seat } = *self;
+        self.free_the_anchor(kept)?;
         let native_lives = blocker.holder.kind == crate::HolderKind::Native && blocker.holder.liveness.is_alive();
-        match &blocker.file {
+        match blocker.file.take() {
             Some(file) if native_lives => {
                 if slot.about_to_queue_on(epoch, kept, blocker.id, Name::LockFile, LockKind::Exclusive) {
                     let locked = file.lock(LockKind::Exclusive, seat);
@@ -111,26 +122,54 @@ impl Helper<'_> {
                 }
                 Ok(())
             }
-            _ => queue::watch(slot, epoch, blocker, &request.options),
+            file => {
+                if let Some(anchor) = &kept.anchor {
+                    // No queue shows that it waits.
+                    courtesy::say_waiting(&slot.place(), anchor);
+                }
+                let watched = queue::watch(slot, epoch, kept, file, &blocker, &request.options);
+                if let Some(anchor) = &kept.anchor {
+                    anchor.file.unmark();
+                }
+                watched
+            }
         }
     }
 
     fn wait_for_target(&self, kept: &mut Kept, request: &Request) -> Result<Step> {
         let Helper { slot, epoch, seat } = *self;
-        if let Some(target) = kept.target.clone()
-            && slot.about_to_queue_on(epoch, kept, target.id, Name::Target, kind(request))
-        {
-            let locked = target.file.lock(kind(request), seat);
-            let alone = slot.no_longer_queued(epoch);
-            let locked = locked.map_err(|error| target_error(&slot.place(), "cannot be locked", error))?;
-            if alone {
-                // The anchor was let go meanwhile, and comes first: who has it may be waiting for this very lock.
-                (kept.anchor, kept.locked) = (None, None);
-                if locked {
-                    target.file.unlock().map_err(|error| target_error(&slot.place(), "cannot be unlocked", error))?;
-                }
+        self.free_the_anchor(kept)?;
+        let wanted = kind(request);
+        let Some(target) = kept.target.clone() else { return Ok(None) };
+        if !slot.about_to_queue_on(epoch, kept, target.id, Name::Target, wanted) {
+            return Ok(None);
+        }
+        let locked = target.file.lock(wanted, seat);
+        let present = slot.no_longer_queued(epoch);
+        let locked = locked.map_err(|error| target_error(&slot.place(), "cannot be locked", error))?;
+        // One that was left behind shares the anchor's descriptor with its successor.
+        if !present || !locked {
+            return Ok(None);
+        }
+        // Nobody waits with the anchor's lock, so with the target's it may be tried out of order. Where another has it,
+        // that one comes first: the target's lock goes, because it is not kept over a wait either.
+        let Some(anchor) = &kept.anchor else { return Ok(None) };
+        match anchor.file.try_lock(wanted).map_err(|error| slot.place().anchor_error("cannot be locked", error))? {
+            true => kept.locked = Some(wanted),
+            false => {
+                target.file.unlock().map_err(|error| target_error(&slot.place(), "cannot be unlocked", error))?;
             }
         }
         Ok(None)
+    }
+
+    fn free_the_anchor(&self, kept: &mut Kept) -> Result<()> {
+        if kept.locked.take().is_some()
+            && let Some(anchor) = &kept.anchor
+        {
+            let failed = |error| self.slot.place().anchor_error("cannot be unlocked", error);
+            anchor.file.unlock().map_err(failed)?;
+        }
+        Ok(())
     }
 }

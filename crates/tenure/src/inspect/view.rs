@@ -5,6 +5,7 @@ use std::io;
 use std::time::{Duration, SystemTime};
 
 use super::{Inspection, State};
+use crate::anchor;
 use crate::error::{Error, Result};
 use crate::holder::{Holder, HolderKind};
 use crate::judge::Reason;
@@ -80,13 +81,19 @@ pub(super) fn examine_once(view: &View<'_>) -> Result<Option<Inspection>> {
                 inspection = beside;
                 view.target(&mut inspection, &mut queue)?;
             } else if Some(id) != anchor {
-                // The one native that waits at a foreign lock file has the anchor's kernel lock meanwhile.
-                // A holder whose lock file is a copy has both kernel locks, and waits for nobody.
-                let holders = view.holders(id);
-                let at_front = anchor.map_or_else(Vec::new, |id| view.holders(id));
-                let at_front = at_front.into_iter().filter(|waiter| !holders.contains(waiter));
-                let at_front: Vec<i64> = at_front.map(|(pid, _)| pid).collect();
-                queue = queue.zip(view.queue(id)).map(|(one, other)| [at_front, other, one].concat());
+                // Natives that wait for a foreign holder's events are in no queue, but have marked the anchor. One that has
+                // the anchor's kernel lock looks at the lock file just now. A holder whose lock file is a copy has both
+                // kernel locks, and waits for nobody.
+                let holders: Vec<i64> = view.holders(id).into_iter().map(|(pid, _)| pid).collect();
+                queue = queue.zip(view.queue(id)).map(|(one, other)| {
+                    let mut all = [other, one].concat();
+                    for pid in anchor.map_or_else(Vec::new, |id| view.outside_queues(id)) {
+                        if !holders.contains(&pid) && !all.contains(&pid) {
+                            all.push(pid);
+                        }
+                    }
+                    all
+                });
             }
         }
         Ok(None) => {
@@ -193,6 +200,14 @@ impl<'a> View<'a> {
         self.locks.map(|locks| locks.holders(id.inode, self.numbers.device)).unwrap_or_default()
     }
 
+    /// Natives that wait for a foreign holder, and the one that looks at its lock file just now.
+    fn outside_queues(&self, anchor: FileId) -> Vec<i64> {
+        let looking = self.holders(anchor).into_iter().map(|(pid, _)| pid);
+        let marked = self.locks.is_some_and(|locks| locks.is_marked(anchor.inode, self.numbers.device));
+        let marked = if marked { sys::marked_waiters(anchor.device, anchor.inode) } else { Vec::new() };
+        looking.chain(marked).collect()
+    }
+
     /// Is the kernel lock held on this file, whose record `seen` says that it should be? `None`: the record is no
     /// longer what it was, or not there.
     fn is_locked(&self, file: &File, id: FileId, name: &Name, record: &Record, seen: &[u8]) -> Result<Option<bool>> {
@@ -259,7 +274,9 @@ impl<'a> View<'a> {
                 Content::Record(record) => self.look_at(record),
                 _ => Look::Ask,
             };
-            let judged = presence::judge_foreign(self.place, found, self.options, look);
+            let flocked = |_: &File| !self.holders(id).is_empty();
+            let used_before = found.text.is_empty() && self.used_before();
+            let judged = presence::judge_foreign(self.place, found, self.options, look, used_before, &flocked);
             inspection.state = State::of(&judged.blocker.holder.liveness);
             inspection.reasons = judged.reasons;
             let gone = inspection
@@ -290,31 +307,39 @@ impl<'a> View<'a> {
         Ok(true)
     }
 
+    /// Does the anchor prove that natives have used this lock? What cannot be read proves nothing.
+    fn used_before(&self) -> bool {
+        let text = open_anchor(self.place)
+            .ok()
+            .flatten()
+            .and_then(|(file, found)| presence::read_text(&file, found.size).ok());
+        text.is_some_and(|text| anchor::tells_of_use(&text))
+    }
+
     /// No lock file, but an anchor: flock style, or nobody. `false`: it changed hands while we looked.
     fn hidden(&self, inspection: &mut Inspection, file: &File, found: &Brief) -> Result<bool> {
         let id = found.id;
         let text =
             presence::read_text(file, found.size).map_err(|error| self.place.anchor_error("cannot be read", error))?;
-        let Content::Record(record) = &record::read(&text) else { return Ok(true) };
-        let mut holders = self.holders(id);
-        // Who has the anchor and waits for the target holds nothing yet: `target` tells for whom.
-        let waiting = self.waiting_for_the_target()?;
-        let locked = !holders.is_empty();
-        holders.retain(|(pid, _)| !waiting.contains(pid));
-        if locked && holders.is_empty() {
-            return Ok(true);
-        }
+        let content = record::read(&text);
+        let holders = self.holders(id);
         if holders.iter().any(|(_, shared)| *shared) {
             inspection.style = Style::Flock;
             inspection.state = State::Held;
             inspection.open_by = holders.iter().map(|(pid, _)| *pid).collect();
             return Ok(true);
         }
-        let flock = style(record) == Style::Flock;
-        let held = record.native.as_ref().is_some_and(|native| native.state == RecordState::Held);
-        if !held {
-            return Ok(true);
+        let record = match &content {
+            Content::Record(record) => Some(record),
+            _ => None,
+        };
+        if let Some((pid, _)) = holders.first()
+            && !record.is_some_and(|record| is_of_holder(record, *pid))
+        {
+            return Ok(self.between_tenures(inspection, id, *pid));
         }
+        let Some(record) = record.filter(|record| is_held(record)) else { return Ok(true) };
+        let flock = style(record) == Style::Flock;
         // In lock-file style a record without its lock file is nobody's, unless the kernel lock says otherwise
         // (somebody removed the lock file): not worth disturbing anyone for.
         let locked = match flock {
@@ -335,11 +360,27 @@ impl<'a> View<'a> {
         Ok(true)
     }
 
-    /// Those in the kernel's queue at the target itself.
-    fn waiting_for_the_target(&self) -> Result<Vec<i64>> {
-        let found = self.place.dir.brief_at(&self.place.target);
-        let found = found.map_err(|error| Error::io(&self.place.target_path, "the target cannot be read", error))?;
-        Ok(found.and_then(|stat| self.queue(stat.id)).unwrap_or_default())
+    /// Process `pid` has the anchor's kernel lock, but no record says that it holds: it is at an acquire, or at the end of
+    /// a release. That takes some system calls, unless the process is stopped. `false`: it may be over, so look again.
+    fn between_tenures(&self, inspection: &mut Inspection, anchor: FileId, pid: i64) -> bool {
+        if !matches!(self.doubt, Doubt::Lives) {
+            return false;
+        }
+        // The table at hand may be older than all the looks.
+        let newer = KernelLocks::read();
+        let still = newer.is_some_and(|locks| {
+            locks.holders(anchor.inode, self.numbers.device).iter().any(|(holder, _)| *holder == pid)
+        });
+        if still {
+            inspection.state = State::Held;
+            inspection.holder = Some(Holder {
+                kind: HolderKind::Native,
+                identity: Identity::of(pid),
+                command: u32::try_from(pid).ok().and_then(sys::command_line),
+                ..holder_of(None, Liveness::alive("it has the kernel lock, in the middle of an acquire or a release"))
+            });
+        }
+        true
     }
 
     /// The target itself: waiters of flock style, and programs that know only `flock(2)`.
@@ -350,7 +391,7 @@ impl<'a> View<'a> {
         else {
             return Ok(());
         };
-        // Who waits for the target has the anchor already.
+        // Natives wait for the target without the anchor's lock.
         *queue = queue.take().zip(self.queue(stat.id)).map(|(one, other)| [other, one].concat());
         let holders = self.holders(stat.id);
         let Some((pid, shared)) = holders.first().copied().filter(|_| inspection.state == State::Free) else {
@@ -395,6 +436,18 @@ impl<'a> View<'a> {
             (false, _) => Liveness::dead("its kernel lock is free"),
         }
     }
+}
+
+fn is_held(record: &Record) -> bool {
+    record.native.as_ref().is_some_and(|native| native.state == RecordState::Held)
+}
+
+/// Does the record, beside which there is no lock file, speak of process `pid`, which has the anchor's kernel lock? The table
+/// names the process that took the lock, also where only a child of it lives.
+fn is_of_holder(record: &Record, pid: i64) -> bool {
+    let elsewhere = record.native.as_ref().is_some_and(|native| native.pid_namespace != sys::pid_namespace());
+    let others = || record.identity().is_none_or(|identity| identity.verify().is_dead());
+    is_held(record) && (elsewhere || record.pid == Some(pid) || (style(record) == Style::Flock && !others()))
 }
 
 /// This process only looks at the file just now.

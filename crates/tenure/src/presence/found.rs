@@ -8,7 +8,7 @@ use super::text::read_text;
 use crate::anchor::Anchor;
 use crate::error::Result;
 use crate::holder::{Holder, HolderKind};
-use crate::judge::{self, Facts, ForeignFacts, OpenForWriting, Reason};
+use crate::judge::{self, Facts, ForeignFacts, OpenElsewhere, Reason};
 use crate::options::{Options, StalePolicy};
 use crate::place::Place;
 use crate::process::{self, Liveness, Look};
@@ -61,16 +61,28 @@ pub(crate) struct Judged {
     pub(super) native: bool,
 }
 
-/// Is who was judged still in the way? To be asked once its events are waited for: what came before that has none.
+/// Does the holder that was judged still block? The caller asks it after it began to wait for that holder's events, because
+/// what happened before has none. The caller must not have the judged file open.
 pub(crate) fn still_blocks(place: &Place, blocker: &Blocker, options: &Options) -> Result<bool> {
     match look(place)? {
-        Some(found) if found.id == blocker.id => Ok(!judge_found(place, found, options, None)?.takeable),
+        Some(found) if found.id == blocker.id => {
+            Ok(!judge_found(place, found, options, None, blocker.used_before)?.takeable)
+        }
         _ => Ok(false),
     }
 }
 
-/// `ours`: an anchor whose kernel lock we have.
-pub(super) fn judge_found(place: &Place, found: Found, options: &Options, ours: Option<&Anchor>) -> Result<Judged> {
+/// `ours`: an anchor whose kernel lock we have. `used_before`: [`Prior::was_shown`](crate::anchor::Prior::was_shown).
+///
+/// Of a foreign file that may be taken over the caller gets the file's own `flock(2)` with the judgement, and keeps it
+/// over the exchange: a program that only `flock(2)`s the file must not acquire it meanwhile.
+pub(super) fn judge_found(
+    place: &Place,
+    found: Found,
+    options: &Options,
+    ours: Option<&Anchor>,
+    used_before: bool,
+) -> Result<Judged> {
     let native = match &found.content {
         Content::NotALock(what) => return Err(place.in_the_way(what)),
         Content::Record(record) => record.native.is_some(),
@@ -78,7 +90,10 @@ pub(super) fn judge_found(place: &Place, found: Found, options: &Options, ours: 
     };
     match native {
         true => judge_native(place, found, LockKind::Exclusive, ours),
-        false => Ok(judge_foreign(place, found, options, Look::Ask)),
+        false => {
+            let flocked = |file: &File| file.try_lock(LockKind::Exclusive).is_ok_and(|locked| !locked);
+            Ok(judge_foreign(place, found, options, Look::Ask, used_before, &flocked))
+        }
     }
 }
 
@@ -107,45 +122,80 @@ pub(super) fn judge_native(place: &Place, found: Found, kind: LockKind, ours: Op
             id: found.id,
             file: Some(found.file),
             again_after: None,
+            used_before: false,
         },
     })
 }
 
-/// `look`: what was found of its record's pid, after the record was read.
-pub(crate) fn judge_foreign(place: &Place, found: Found, options: &Options, look: Look) -> Judged {
+/// `look`: what was found of its record's pid, after the record was read. `flocked` tells whether another process has the
+/// file's own `flock(2)`; it is asked only where the file would count as dead without that.
+pub(crate) fn judge_foreign(
+    place: &Place,
+    found: Found,
+    options: &Options,
+    look: Look,
+    used_before: bool,
+    flocked: &dyn Fn(&File) -> bool,
+) -> Judged {
     let record = match &found.content {
         Content::Record(record) => record.clone(),
         _ => Record::default(),
     };
     let reasons = seed_reasons(&record, options.stale_after, false, look);
-    let writer = match found.file.read_lease() {
-        Lease::Granted => OpenForWriting::No,
-        Lease::Refused => OpenForWriting::Yes,
-        Lease::Unavailable => OpenForWriting::CannotTell,
-    };
     let modified = found.file.stat().ok().map(|stat| stat.modified);
     let mtime_age = modified.and_then(|modified| sys::now().duration_since(modified).ok()).unwrap_or(Duration::ZERO);
-    let verdict = judge::judge_foreign(&ForeignFacts {
+    let mut facts = ForeignFacts {
         content: &found.content,
+        empty: found.text.is_empty(),
+        used_before,
         reasons: &reasons,
-        writer,
+        open: open_elsewhere(&found.file, &record),
+        flocked: false,
         mtime_age,
         malformed_grace: options.malformed_grace,
+        stale_after: options.stale_after,
         shared_fs: place.file_system.shared,
-    });
+    };
+    let mut verdict = judge::judge_foreign(&facts);
+    if verdict.liveness.is_dead() && flocked(&found.file) {
+        facts.flocked = true;
+        verdict = judge::judge_foreign(&facts);
+    }
     let holder = holder_of(Some(&record), verdict.liveness.clone());
-    let robbed = match options.stale_policy {
+    let stolen = match options.stale_policy {
         StalePolicy::Proof => false,
         StalePolicy::Age(limit) => {
             reasons.contains(&Reason::HoldExceeded) || holder.age().is_some_and(|age| age > limit)
         }
     };
     Judged {
-        takeable: verdict.liveness.is_dead() || robbed,
+        takeable: verdict.liveness.is_dead() || stolen,
         reasons,
         released: false,
         native: false,
-        blocker: Blocker { holder, file: Some(found.file), id: found.id, again_after: verdict.again_after },
+        blocker: Blocker {
+            holder,
+            file: Some(found.file),
+            id: found.id,
+            again_after: verdict.again_after,
+            used_before,
+        },
+    }
+}
+
+/// Who has a foreign lock file open. A reader matters only where no process is named, so only then a write lease is asked
+/// for: other natives that look at the file at this moment have it open for reading too.
+pub(super) fn open_elsewhere(file: &File, record: &Record) -> OpenElsewhere {
+    match file.read_lease() {
+        Lease::Refused => return OpenElsewhere::ForWriting,
+        Lease::Unavailable => return OpenElsewhere::CannotTell,
+        Lease::Granted if record.pid.is_some() => return OpenElsewhere::No,
+        Lease::Granted => {}
+    }
+    match file.write_lease() {
+        Lease::Granted => OpenElsewhere::No,
+        Lease::Refused => OpenElsewhere::ForReading,
+        Lease::Unavailable => OpenElsewhere::CannotTell,
     }
 }
 

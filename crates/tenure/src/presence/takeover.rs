@@ -4,11 +4,12 @@ use std::io;
 use std::sync::Arc;
 
 use super::copy::{make_copy, no_links};
-use super::found::{Judged, found, judge_found};
+use super::found::{Judged, found, judge_found, open_elsewhere};
 use super::text::{read_stable, write};
 use super::{Presence, TRIES, anchor_lost, is_sticky};
 use crate::anchor::{Anchor, Prior};
 use crate::error::{Error, Kind, Result};
+use crate::judge::OpenElsewhere;
 use crate::options::Options;
 use crate::place::Place;
 use crate::record::{Content, Record};
@@ -49,11 +50,11 @@ pub(super) fn take_over(
             _ => instead_of_exchange(place, judged, prior, record, error),
         };
     }
-    if at_swap()? == Some(judged.blocker.id) {
+    if at_swap()? == Some(judged.blocker.id) && !was_opened(judged) {
         drop_swap()?;
         return Ok(Some(presence));
     }
-    // Another's: it came after we judged. Back with it.
+    // Another's, which came after we judged, or a file that somebody has opened since. Back with it.
     match place.dir.exchange(&place.swap, &place.lock) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(place.lock_error("cannot be put back", error));
@@ -66,6 +67,15 @@ pub(super) fn take_over(
         drop_swap()?;
     }
     Ok(None)
+}
+
+/// Has a process opened the file that was judged since then, where the verdict stands on nobody having it open? Nobody can
+/// open it by its name any more once it has been exchanged.
+fn was_opened(judged: &Judged) -> bool {
+    let nameless =
+        !judged.native && judged.blocker.holder.liveness.is_dead() && judged.blocker.holder.identity.is_none();
+    let file = judged.blocker.file.as_ref().filter(|_| nameless);
+    file.is_some_and(|file| open_elsewhere(file, &Record::default()) != OpenElsewhere::No)
 }
 
 pub(super) enum Swap {
@@ -173,10 +183,11 @@ pub(crate) fn recover(place: &Place, anchor: &Anchor, prior: &Prior, options: &O
             None => place.dir.rename_new(&place.swap, &place.lock),
             Some(stat) if stat.id == anchor.id => place.dir.exchange(&place.swap, &place.lock),
             Some(stat) if stat.kind != FileKind::Regular => return Ok(true),
-            Some(_) => match is_dead(place, &place.lock, prior, options)? {
-                Some(true) => place.dir.exchange(&place.swap, &place.lock),
-                Some(false) => return Ok(true),
-                None => continue,
+            Some(_) => match judge_at(place, &place.lock, prior, options)? {
+                // Its kernel lock stays ours over the exchange.
+                AtName::Dead(_judged) => place.dir.exchange(&place.swap, &place.lock),
+                AtName::MayLive => return Ok(true),
+                AtName::Gone => continue,
             },
         };
         match moved {
@@ -192,6 +203,8 @@ pub(crate) fn recover(place: &Place, anchor: &Anchor, prior: &Prior, options: &O
 
 /// Is the tenure of the file at the swap over? While the dead native's own lock file is there, no release has removed that.
 /// Later on its process may live and have released: then it has the file no longer open. `None`: it is gone.
+///
+/// A file of no bytes may be another program's that does not keep it open, so it is judged as at its own place.
 pub(super) fn is_over(place: &Place, anchor: &Anchor, prior: &Prior, options: &Options) -> Result<Option<bool>> {
     if !shows_us(place, anchor, prior)? {
         let file = match place.dir.open_at(&place.swap, Access::Read) {
@@ -203,27 +216,44 @@ pub(super) fn is_over(place: &Place, anchor: &Anchor, prior: &Prior, options: &O
         let foreign = match read_stable(&file).map_err(|error| place.lock_error("cannot be read", error))? {
             Content::NotALock(_) => false,
             Content::Record(record) => record.native.is_none(),
-            Content::Blank | Content::Torn => true,
+            Content::Torn => true,
+            Content::Blank => file.brief().is_ok_and(|stat| stat.size > 0),
         };
         if closed && foreign {
             return Ok(Some(true));
         }
     }
-    is_dead(place, &place.swap, prior, options)
+    Ok(match judge_at(place, &place.swap, prior, options)? {
+        AtName::Dead(_) => Some(true),
+        AtName::MayLive => Some(false),
+        AtName::Gone => None,
+    })
 }
 
-/// Is the holder of the file with this name dead? `None`: it is gone. What cannot be read, or is no lock, may live.
-pub(super) fn is_dead(place: &Place, name: &Name, prior: &Prior, options: &Options) -> Result<Option<bool>> {
+/// What stands at a name, by the judgement of its holder.
+pub(super) enum AtName {
+    /// With the judged file, and so with its kernel lock.
+    Dead(Box<Judged>),
+    /// As must be assumed of what cannot be read, and of what is no lock.
+    MayLive,
+    Gone,
+}
+
+pub(super) fn judge_at(place: &Place, name: &Name, prior: &Prior, options: &Options) -> Result<AtName> {
     let file = match place.dir.open_at(name, Access::Read) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(_) => return Ok(Some(false)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(AtName::Gone),
+        Err(_) => return Ok(AtName::MayLive),
     };
     let found = found(place, file)?;
     if matches!(found.content, Content::NotALock(_)) {
-        return Ok(Some(false));
+        return Ok(AtName::MayLive);
     }
-    Ok(Some(judge_found(place, found, options, prior.replaced.as_deref())?.blocker.holder.liveness.is_dead()))
+    let judged = judge_found(place, found, options, prior.replaced.as_deref(), prior.was_shown())?;
+    Ok(match judged.blocker.holder.liveness.is_dead() {
+        true => AtName::Dead(Box::new(judged)),
+        false => AtName::MayLive,
+    })
 }
 
 /// Exchanges a live holder's file at the swap with the one in its place, as in a takeover.

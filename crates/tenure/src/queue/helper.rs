@@ -7,40 +7,31 @@ use std::time::Duration;
 use super::serve::{GaveUp, Own, leave_behind};
 use super::{Kept, Name, Phase, Slot, State, Turn, Waiting, wake};
 use crate::acquire;
-use crate::anchor::Anchor;
 use crate::clean;
 use crate::error::{Error, Result};
 use crate::helpers;
 use crate::options::{Options, StalePolicy};
 use crate::presence::{self, Blocker};
-use crate::sys::{self, FileId, LockKind, Wakeup};
+use crate::sys::{self, File, FileId, LockKind, Wakeup};
 use crate::trace::event;
 use crate::{warm, watchdog};
 
 impl Slot {
     /// A helper in a kernel queue can wait for one thing only. Where the queue's head has come to be another waiter
-    /// that could be served without that, the helper is left behind. Where nobody is left, it stays in the target's
-    /// queue for the next, but the anchor's kernel lock must go: it comes back, to be unlocked without the mutex.
-    pub(super) fn suit_the_head(self: &Arc<Slot>, state: &mut State) -> Option<Arc<Anchor>> {
-        let Phase::Waiting(waiting) = &mut state.phase else { return None };
-        let (_, name, kind) = waiting.queued_on?;
-        let Some(head) = state.queue.first() else {
-            let locked = name == Name::Target && state.kept.locked.is_some();
-            let anchor = state.kept.anchor.take_if(|_| locked)?;
-            waiting.alone = true;
-            state.kept.locked = None;
-            return Some(anchor);
-        };
+    /// that could be served without that, the helper is left behind. Where nobody is left, it stays in the kernel's queue
+    /// for the next.
+    pub(super) fn suit_the_head(self: &Arc<Slot>, state: &mut State) {
+        let Phase::Waiting(waiting) = &mut state.phase else { return };
+        let (Some((_, name, kind)), Some(head)) = (waiting.queued_on, state.queue.first()) else { return };
         let other_kind = kind == LockKind::Exclusive && head.request.shared && name != Name::LockFile;
         if !other_kind && (name != Name::Target || head.request.flock()) {
-            return None;
+            return;
         }
         // Its descriptors stay its own: a kernel lock that it gets on them goes when it closes them.
-        let kept = std::mem::take(&mut state.kept);
+        state.kept = Kept::default();
         leave_behind(state);
         state.phase = Phase::Waiting(Box::default());
         self.start_helper(state);
-        kept.anchor.filter(|_| kept.locked.is_some())
     }
 
     /// Starts a helper if somebody waits and nobody works for them.
@@ -156,16 +147,15 @@ impl Slot {
         true
     }
 
-    /// The helper of `epoch` is out of the kernel's queue. It looks anew for whom it works: the head may have given up.
-    /// `true`: the anchor's kernel lock was let go meanwhile.
+    /// The helper of `epoch` is out of the kernel's queue. It looks again for whom it works: the head may have given up.
+    /// `false` if it was left behind.
     pub(crate) fn no_longer_queued(&self, epoch: u64) -> bool {
         let mut state = self.state();
-        if state.epoch != epoch {
-            return false;
+        let present = state.epoch == epoch;
+        if present {
+            waiting(&mut state);
         }
-        let alone = matches!(&state.phase, Phase::Waiting(waiting) if waiting.alone);
-        waiting(&mut state);
-        alone
+        present
     }
 
     /// Is the helper of `epoch` not left behind?
@@ -175,11 +165,12 @@ impl Slot {
 
     /// Says that the helper of `epoch` waits for events, with a wake-up for when nobody is left in the queue. `false`
     /// if that is so already.
-    pub(crate) fn about_to_watch(&self, epoch: u64, wakeup: &Arc<Wakeup>) -> bool {
+    pub(crate) fn about_to_watch(&self, epoch: u64, kept: &Kept, wakeup: &Arc<Wakeup>) -> bool {
         let mut state = self.state();
         if state.epoch != epoch || state.queue.is_empty() {
             return false;
         }
+        state.kept = kept.clone();
         waiting(&mut state).wakeup = Some(Arc::clone(wakeup));
         true
     }
@@ -242,15 +233,24 @@ fn waiting(state: &mut State) -> &mut Waiting {
 /// How long a foreign holder is waited for without a look, whatever its events say.
 const SLOW_CHECK: Duration = Duration::from_secs(1);
 
-/// Waits for a foreign holder's events.
-pub(crate) fn watch(slot: &Slot, epoch: u64, blocker: &Blocker, options: &Options) -> Result<()> {
+/// Waits for a foreign holder's events. `file` is the lock file that was judged, if it is open. It is closed before the
+/// wait: a process that has it open looks like its holder to others.
+pub(crate) fn watch(
+    slot: &Slot,
+    epoch: u64,
+    kept: &Kept,
+    file: Option<File>,
+    blocker: &Blocker,
+    options: &Options,
+) -> Result<()> {
     let place = slot.place();
     let failed = |error| Error::io(&place.lock_path, "the lock file's holder cannot be waited for", error);
     let wakeup = Arc::new(Wakeup::new().map_err(failed)?);
     // Either may be missing (no inotify left, an unreadable file, a pid of another namespace): the slow check stays.
-    let watch = blocker.file.as_ref().and_then(|file| sys::FileWatch::new(file).ok());
+    let watch = file.as_ref().and_then(|file| sys::FileWatch::new(file).ok());
+    drop(file);
     let process = blocker.holder.pid().and_then(|pid| sys::PidFd::open(pid).ok());
-    if !slot.about_to_watch(epoch, &wakeup) {
+    if !slot.about_to_watch(epoch, kept, &wakeup) {
         return Ok(());
     }
     // What happened before the watch began has no event: its end, or its process's.

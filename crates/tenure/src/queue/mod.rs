@@ -102,8 +102,8 @@ pub(crate) struct Kept {
     place: Option<Arc<Place>>,
     pub(crate) anchor: Option<Arc<Anchor>>,
     pub(crate) target: Option<Arc<TargetFile>>,
-    /// The kernel lock on `anchor` (on `target`, for a bare lock) is ours although nobody holds: a helper waits for a
-    /// foreign holder.
+    /// The kernel lock on `anchor` is ours although nobody holds: a helper got it from the kernel's queue, and goes on with
+    /// it. It is never kept over a wait.
     pub(crate) locked: Option<LockKind>,
     pub(crate) courtesy: Courtesy,
 }
@@ -126,8 +126,6 @@ struct Waiting {
     wakeup: Option<Arc<Wakeup>>,
     /// The file whose kernel queue it is in, by which name it came to it, and for which kind of lock.
     queued_on: Option<(FileId, Name, LockKind)>,
-    /// It waits for the target, and the anchor's kernel lock was let go because nobody waits behind it.
-    alone: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -310,18 +308,14 @@ impl Slot {
             self.offer(state);
             return None;
         }
-        // A helper that waits for a foreign holder lets go of the kernel lock when nobody is left.
+        // A helper that waits for a foreign holder's events ends when nobody is left.
         if let Phase::Waiting(waiting) = &state.phase
             && let Some(wakeup) = &waiting.wakeup
         {
             wakeup.wake();
         }
-        let left = self.suit_the_head(&mut state);
+        self.suit_the_head(&mut state);
         wake(state);
-        if let Some(anchor) = left {
-            // Of a descriptor that only the helper has besides. What cannot be unlocked is free when that closes it.
-            let _ = anchor.file.unlock();
-        }
         None
     }
 
@@ -402,7 +396,7 @@ impl Slot {
                 self.kick(&mut state);
                 wake(state);
                 Err(match blocker {
-                    Some(blocker) => busy_error(&self.target_path).with_holder(Some(blocker.holder)),
+                    Some(blocker) => Error::busy_with(&self.target_path, Some(blocker.holder)),
                     None => self.busy(),
                 })
             }
@@ -451,8 +445,7 @@ impl Slot {
     fn push(self: &Arc<Slot>, state: &mut State, request: Arc<Request>, thread: Option<ThreadId>) -> Arc<Waiter> {
         let waiter = new_waiter(request, thread);
         state.queue.join(Arc::clone(&waiter));
-        // With nobody before it the anchor's kernel lock was let go already.
-        let _ = self.suit_the_head(state);
+        self.suit_the_head(state);
         waiter
     }
 
@@ -531,7 +524,7 @@ impl Slot {
             Some(tenure) => Some(tenure.holder()),
             None => crate::inspect::holder_now(&self.place()),
         };
-        busy_error(&self.target_path).with_holder(holder)
+        Error::busy_with(&self.target_path, holder)
     }
 
     fn would_deadlock(&self, tenure: &Tenure) -> Error {
@@ -547,12 +540,6 @@ impl Slot {
             false => "use the first guard, or open both with reentrant(true)",
         })
     }
-}
-
-pub(crate) fn busy_error(target_path: &Path) -> Error {
-    let target = crate::escape::word(target_path);
-    Error::new(Kind::Busy, target_path, "the lock is held by another")
-        .with_hint(format!("`tenure status {target}` says more; `tenure break {target}` is an operator's way out"))
 }
 
 /// A share of a lock that this process shares already.

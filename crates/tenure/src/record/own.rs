@@ -76,7 +76,7 @@ pub(crate) fn scan_own(bytes: &[u8]) -> Option<OwnScan<'_>> {
     own.take(FENCE)?;
     let fence = own.number(FENCE_WIDTH).filter(|fence| *fence >= 1)?;
     own.take(STATE)?;
-    let state = [RecordState::Held, RecordState::Released, RecordState::Aborted]
+    let state = [RecordState::Held, RecordState::Released, RecordState::Aborted, RecordState::Acquiring]
         .into_iter()
         .find(|state| own.take_bytes(state_text(*state)).is_some())?;
     own.take("\n")?;

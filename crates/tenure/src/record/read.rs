@@ -102,6 +102,7 @@ pub(super) fn read_native(object: &[u8]) -> Option<Native> {
                 native.state = match text(value).as_deref() {
                     Some("released") => RecordState::Released,
                     Some("aborted") => RecordState::Aborted,
+                    Some("acquiring") => RecordState::Acquiring,
                     _ => RecordState::Held,
                 }
             }

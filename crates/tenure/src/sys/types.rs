@@ -77,16 +77,19 @@ pub(crate) enum LockKind {
     Exclusive,
 }
 
-/// What a read lease that was asked for and given back at once says of a file.
+/// What a lease that was asked for and given back at once says of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lease {
-    /// Nobody of this kernel has it open for writing.
+    /// No process of this kernel has it open: for writing, where a read lease was asked for; otherwise at all.
     Granted,
-    /// Somebody has.
+    /// Some process has.
     Refused,
     /// Not ours to ask (another user's file, no `CAP_LEASE`), or the file system has no leases.
     Unavailable,
 }
+
+/// The byte of an anchor that a native locks while it waits, far behind every record.
+pub(crate) const WAITING_MARK: i64 = 1 << 62;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

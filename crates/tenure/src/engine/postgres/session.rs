@@ -180,7 +180,7 @@ impl Place {
 
 fn state_word(state: RecordState) -> &'static str {
     match state {
-        RecordState::Held => "held",
+        RecordState::Held | RecordState::Acquiring => "held",
         RecordState::Released => "released",
         RecordState::Aborted => "aborted",
     }

@@ -18,7 +18,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::fork;
 use super::recall::Seat;
-use crate::sys::types::{Access, Brief, FileId, FileKind, FileSystem, Lease, LockKind, Stat};
+use crate::sys::types::{Access, Brief, FileId, FileKind, FileSystem, Lease, LockKind, Stat, WAITING_MARK};
 
 /// A file's name, as the kernel takes it; may hold a `/`, relative to a [`Dir`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -138,8 +138,9 @@ impl Dir {
         found.f_bavail.checked_mul(found.f_frsize)
     }
 
-    /// Opens what is there. Another's look by [`File::read_lease`] refuses an open for writing for some microseconds:
-    /// that is waited out, for a second at most, as the looker may have been stopped there.
+    /// Opens what is there. While another process asks for a lease ([`File::read_lease`], [`File::write_lease`]), the
+    /// kernel refuses the open for some microseconds. That is waited out, for a second at most, because that process
+    /// may have been stopped there.
     pub(crate) fn open_at(&self, name: &Name, access: Access) -> io::Result<File> {
         let mut tries = 1000;
         loop {
@@ -331,13 +332,11 @@ impl File {
 
     /// The kind of lock that the call leaves in its argument.
     fn range_lock(&self, command: libc::c_int, kind: libc::c_int) -> io::Result<libc::c_int> {
-        /// Far behind every record.
-        const MARK: i64 = 1 << 62;
         // SAFETY: `flock` is plain data, for which zeros are a valid value; `l_pid` must be zero here.
         let mut range: libc::flock = unsafe { std::mem::zeroed() };
         range.l_type = kind as libc::c_short;
         range.l_whence = libc::SEEK_SET as libc::c_short;
-        range.l_start = MARK;
+        range.l_start = WAITING_MARK;
         range.l_len = 1;
         // SAFETY: `self` keeps the descriptor open, and these commands read and write one `flock`, which outlives the call.
         match unsafe { libc::fcntl(self.fd.as_raw_fd(), command, &raw mut range) } {
@@ -385,6 +384,16 @@ impl File {
     /// Does some process of this kernel have the file open for writing? Ask it of a file that this process itself has
     /// not. Asks for a read lease and gives it back at once (`fcntl(2)`, "Leases").
     pub(crate) fn read_lease(&self) -> Lease {
+        self.lease(libc::F_RDLCK)
+    }
+
+    /// Does some process of this kernel have the file open at all, by another open file than this one? Asks for a write
+    /// lease and gives it back at once (`fcntl(2)`, "Leases").
+    pub(crate) fn write_lease(&self) -> Lease {
+        self.lease(libc::F_WRLCK)
+    }
+
+    fn lease(&self, kind: libc::c_int) -> Lease {
         let fd = self.fd.as_raw_fd();
         // SAFETY: plain fcntl calls with integer arguments on a descriptor that `self` keeps open. F_SETSIG first: a
         // break of the lease must not deliver SIGIO, which ends a process by default; SIGURG is ignored by default.
@@ -392,7 +401,7 @@ impl File {
             if libc::fcntl(fd, F_SETSIG, libc::SIGURG) != 0 {
                 return Lease::Unavailable;
             }
-            if libc::fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK) == 0 {
+            if libc::fcntl(fd, libc::F_SETLEASE, kind) == 0 {
                 libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK);
                 return Lease::Granted;
             }

@@ -210,13 +210,18 @@ impl PidFd {
 
 /// The pids, in order, of the processes that have this inode open, our own too, as far as we may see.
 pub(crate) fn openers(dev: u64, ino: u64) -> Vec<i64> {
-    processes_with(&|process| has_open(process, dev, ino, false))
+    processes_with(&|process| has_open(process, dev, ino, None))
 }
 
 /// Of the [`openers`], those whose descriptor carries the `flock(2)` itself, inherited or their own: whoever has the
 /// file open besides, to wait or to try, has none.
 pub(crate) fn lock_keepers(dev: u64, ino: u64) -> Vec<i64> {
-    processes_with(&|process| has_open(process, dev, ino, true))
+    processes_with(&|process| has_open(process, dev, ino, Some(" FLOCK ")))
+}
+
+/// Of the [`openers`], those whose descriptor has [marked](super::fs::File::mark_waiting) that they wait.
+pub(crate) fn marked_waiters(dev: u64, ino: u64) -> Vec<i64> {
+    processes_with(&|process| has_open(process, dev, ino, Some(" OFDLCK ")))
 }
 
 fn processes_with(wanted: &dyn Fn(&Path) -> bool) -> Vec<i64> {
@@ -235,7 +240,7 @@ fn processes_with(wanted: &dyn Fn(&Path) -> bool) -> Vec<i64> {
     pids
 }
 
-fn has_open(process: &Path, dev: u64, ino: u64, locked: bool) -> bool {
+fn has_open(process: &Path, dev: u64, ino: u64, lock: Option<&str>) -> bool {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(fds) = rustix::fs::openat(CWD, process.join("fd"), flags, Mode::empty()) else { return false };
     let Ok(mut entries) = Dir::read_from(&fds) else { return false };
@@ -245,14 +250,14 @@ fn has_open(process: &Path, dev: u64, ino: u64, locked: bool) -> bool {
         // answer must not hang us over a file that is not ours.
         rustix::fs::statx(&fds, entry.file_name(), AtFlags::STATX_DONT_SYNC, StatxFlags::INO)
             .is_ok_and(|stat| stat.stx_ino == ino && rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor) == dev)
-            && (!locked || carries_flock(process, &entry.file_name().to_string_lossy()))
+            && lock.is_none_or(|kind| carries(process, &entry.file_name().to_string_lossy(), kind))
     })
 }
 
 /// `lock:` lines of `/proc/<pid>/fdinfo/<fd>` are of that very open file, not of the inode (`proc_pid_fdinfo(5)`).
-fn carries_flock(process: &Path, fd: &str) -> bool {
+fn carries(process: &Path, fd: &str, kind: &str) -> bool {
     let Ok(text) = fs::read_to_string(process.join("fdinfo").join(fd)) else { return false };
-    text.lines().any(|line| line.starts_with("lock:") && line.contains(" FLOCK "))
+    text.lines().any(|line| line.starts_with("lock:") && line.contains(kind))
 }
 
 #[cfg(test)]

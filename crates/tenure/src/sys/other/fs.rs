@@ -191,6 +191,10 @@ impl File {
         match *self {}
     }
 
+    pub(crate) fn write_lease(&self) -> Lease {
+        match *self {}
+    }
+
     pub(crate) fn duplicate(&self) -> io::Result<Inherited> {
         match *self {}
     }

@@ -79,6 +79,10 @@ pub(crate) fn lock_keepers(_dev: u64, _ino: u64) -> Vec<i64> {
     Vec::new()
 }
 
+pub(crate) fn marked_waiters(_dev: u64, _ino: u64) -> Vec<i64> {
+    Vec::new()
+}
+
 pub(crate) fn openers(_dev: u64, _ino: u64) -> Vec<i64> {
     Vec::new()
 }

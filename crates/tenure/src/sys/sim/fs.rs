@@ -120,7 +120,7 @@ impl Dir {
         None
     }
 
-    /// An open for writing is refused while another looks by [`File::read_lease`]: that is waited out.
+    /// An open is refused while another has a lease that it conflicts with: that is waited out.
     pub(crate) fn open_at(&self, name: &Name, access: Access) -> io::Result<File> {
         point(Call::Open).map_err(system)?;
         loop {
@@ -325,9 +325,18 @@ impl File {
 
     /// As on Linux: asked for and given back at once. In between others cannot open it for writing.
     pub(crate) fn read_lease(&self) -> Lease {
+        self.lease(LockKind::Shared)
+    }
+
+    /// As on Linux: asked for and given back at once. In between others cannot open it.
+    pub(crate) fn write_lease(&self) -> Lease {
+        self.lease(LockKind::Exclusive)
+    }
+
+    fn lease(&self, kind: LockKind) -> Lease {
         let mut lease = Lease::Unavailable;
         let take = |world: &mut world::World| {
-            lease = world.kernel.take_lease(world.process(), self.0);
+            lease = world.kernel.take_lease(world.process(), self.0, kind);
             Ok(lease as usize)
         };
         if call(Call::Step, take, || "ask for a lease".to_owned()).is_err() {

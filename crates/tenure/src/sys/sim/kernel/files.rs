@@ -15,7 +15,7 @@ impl Kernel {
             && (file.access == Access::ReadWrite
                 || inode.links == 0
                 || inode.locks.iter().any(|(held, _)| *held == open)
-                || inode.leases.contains(&open))
+                || inode.leases.iter().any(|(held, _)| *held == open))
     }
 
     pub(in crate::sys::sim) fn close(&mut self, open: usize) {
@@ -28,7 +28,7 @@ impl Kernel {
         let inode = self.inodes[file.inode].as_mut().expect("an inode that is in use");
         let before = inode.locks.len() + inode.leases.len();
         inode.locks.retain(|(held, _)| *held != open);
-        inode.leases.retain(|held| *held != open);
+        inode.leases.retain(|(held, _)| *held != open);
         inode.opens -= 1;
         if file.access == Access::ReadWrite {
             inode.writers -= 1;
@@ -124,24 +124,28 @@ impl Kernel {
         Ok(())
     }
 
-    /// `F_SETLEASE`, `F_RDLCK`.
-    pub(in crate::sys::sim) fn take_lease(&mut self, process: usize, open: usize) -> Lease {
+    /// `F_SETLEASE`: `F_RDLCK` for a shared lease, `F_WRLCK` for an exclusive one.
+    pub(in crate::sys::sim) fn take_lease(&mut self, process: usize, open: usize, kind: LockKind) -> Lease {
         let (inode, user) = (self.inode_of(open), self.user(process));
         let leases = self.fs.leases;
         let inode = self.inode_mut(inode);
         if !leases || (user != ROOT && user != inode.owner) || inode.kind != FileKind::Regular {
             return Lease::Unavailable;
         }
-        if inode.writers > 0 {
+        let refused = match kind {
+            LockKind::Shared => inode.writers > 0 || inode.leases.iter().any(|(_, other)| conflict(*other, kind)),
+            LockKind::Exclusive => inode.opens > 1,
+        };
+        if refused {
             return Lease::Refused;
         }
-        inode.leases.push(open);
+        inode.leases.push((open, kind));
         Lease::Granted
     }
 
     pub(in crate::sys::sim) fn give_lease_back(&mut self, open: usize) {
         let inode = self.inode_of(open);
-        self.inode_mut(inode).leases.retain(|held| *held != open);
+        self.inode_mut(inode).leases.retain(|(held, _)| *held != open);
         self.changes += 1;
     }
 

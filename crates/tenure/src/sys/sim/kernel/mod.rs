@@ -67,7 +67,7 @@ pub(crate) struct Inode {
     locks: Vec<(usize, LockKind)>,
     /// Those that wait for a lock, first come first: thread and descriptor.
     queue: Vec<(usize, usize, LockKind)>,
-    leases: Vec<usize>,
+    leases: Vec<(usize, LockKind)>,
     /// Counts what inotify would tell of.
     events: u64,
 }
@@ -312,8 +312,8 @@ impl Kernel {
             for (thread, open, kind) in &inode.queue {
                 hash = mix(hash, (*thread as u64) << 32 | (*open as u64) << 8 | *kind as u64 | 0x20);
             }
-            for open in &inode.leases {
-                hash = mix(hash, (*open as u64) << 8 | 0x40);
+            for (open, kind) in &inode.leases {
+                hash = mix(hash, (*open as u64) << 8 | *kind as u64 | 0x40);
             }
         }
         for (at, open) in self.opens.iter().enumerate() {

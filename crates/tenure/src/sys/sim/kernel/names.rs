@@ -142,7 +142,7 @@ impl Kernel {
         }
     }
 
-    /// Must an open for writing wait, because somebody else has a lease?
+    /// Must an open wait, because another process has a lease?
     pub(in crate::sys::sim) fn is_leased(&self, process: usize, folder: usize, path: &[u8]) -> Option<usize> {
         let (folder, name) = self.parent(folder, path, self.user(process)).ok()?;
         self.entry(folder, name).filter(|inode| !self.inode(*inode).leases.is_empty())
@@ -170,7 +170,8 @@ impl Kernel {
             _ => {}
         }
         self.check_mode(inode, user, if access == Access::ReadWrite { 0o6 } else { 0o4 })?;
-        if access == Access::ReadWrite && !self.inode(inode).leases.is_empty() {
+        let conflicts = |kind: LockKind| access == Access::ReadWrite || kind == LockKind::Exclusive;
+        if self.inode(inode).leases.iter().any(|(_, kind)| conflicts(*kind)) {
             return Err(libc::EAGAIN);
         }
         Ok(self.opened(process, inode, access))
