@@ -183,6 +183,8 @@ pub enum Guard {
     CompareAtRelease,
     /// A release removes the lock file before it unlocks.
     HideBeforeUnlock,
+    /// The anchor's kernel lock is let go before a wait for who has the lock file.
+    WaitersFreeTheAnchor,
     /// Who waits in a kernel queue compares the path from time to time.
     Recheck,
     /// A file in the making is locked and compared before it is written.

@@ -139,6 +139,8 @@ pub enum Pc {
     FlockGiveUp,
     /// A try that found somebody: the anchor's kernel lock is let go.
     LetGo,
+    /// Before a wait for who has the lock file: the anchor's kernel lock is let go.
+    FreeAnchor,
     /// Wait in the kernel queue of a native's lock file.
     WaitNative,
     /// Out of that queue: close it.
@@ -348,7 +350,7 @@ pub(crate) fn recheck(config: &Config, state: &mut State, i: usize) -> Option<()
         native.go(Pc::Open)?;
     } else {
         native.judged = None;
-        native.go(Pc::Compare)?;
+        native.go(Pc::TryLock)?;
     }
     if let Helper::Locked(ino) = before {
         state.unlock(ino, Who::helper(i));
@@ -590,6 +592,13 @@ impl Turn<'_> {
                 self.state.unlock(self.fd(), self.me);
                 self.busy()
             }
+            Pc::FreeAnchor => {
+                if self.guards(Guard::WaitersFreeTheAnchor) {
+                    self.state.unlock(self.fd(), self.me);
+                }
+                let judged = self.native.judged.expect("it was judged");
+                self.go(if self.state.record(judged).is_native() { Pc::WaitNative } else { Pc::WaitForeign })
+            }
             Pc::WaitNative => {
                 let judged = self.native.judged.expect("what is waited for is open");
                 self.state.try_lock(judged, self.me).then_some(())?;
@@ -597,13 +606,13 @@ impl Turn<'_> {
             }
             Pc::CloseWaited => {
                 self.close_judged();
-                self.go(Pc::Compare)
+                self.go(Pc::TryLock)
             }
             Pc::WaitForeign => {
                 let judged = self.native.judged.expect("what is waited for is open");
                 (self.state.lock != Some(judged) || !self.state.foreign_lives(judged)).then_some(())?;
                 self.native.judged = None;
-                self.go(Pc::Compare)
+                self.go(Pc::TryLock)
             }
             Pc::Hold => self.go(Pc::End),
             Pc::PassWrite
@@ -821,12 +830,11 @@ impl Turn<'_> {
     /// Somebody holds by the lock file that was judged.
     fn blocked(&mut self) -> Option<()> {
         self.forget();
-        let judged = self.native.judged.expect("it was judged");
         if !self.native.waits {
             self.native.judged = None;
             return self.go(Pc::LetGo);
         }
-        self.go(if self.state.record(judged).is_native() { Pc::WaitNative } else { Pc::WaitForeign })
+        self.go(Pc::FreeAnchor)
     }
 
     fn busy(&mut self) -> Option<()> {

@@ -7,8 +7,8 @@ use stateright::{Model, Property};
 
 use crate::config::Way;
 use crate::model::{Action, Protocol};
-use crate::native::Pc;
-use crate::state::{State, Uncovered};
+use crate::native::{Native, Pc};
+use crate::state::{State, Uncovered, Who};
 
 /// Two natives hold.
 pub const NATIVES_EXCLUDE: &str = "no two natives hold";
@@ -26,6 +26,8 @@ pub const SWAP_RECOVERED: &str = "no swap is left beside a holder";
 pub const CHECK_TELLS: &str = "check() fails only after a break or a removal";
 /// A lock file that nobody stands for.
 pub const NO_PHANTOM: &str = "a native's lock file without its holder is left by a crash alone";
+/// A process that waits, and may be stopped there, keeps others out.
+pub const WAITERS_FREE: &str = "no waiter has the anchor's kernel lock";
 /// An acquire ended with an error.
 pub const NO_ERRORS: &str = "no acquire ends with an error";
 /// The foreign protocol's own race.
@@ -65,6 +67,13 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
             let phantom =
                 state.lock.is_some_and(|ino| state.record(ino).is_native() && state.inode(ino).lock.is_none());
             !model.first(11, phantom && !forced)
+        }),
+        Property::always(WAITERS_FREE, |model, state: &State| {
+            let waits = |pc| matches!(pc, Pc::Queue | Pc::WaitNative | Pc::WaitForeign);
+            let has = |(i, native): (usize, &Native)| {
+                waits(native.pc) && native.fd.is_some_and(|fd| state.inode(fd).lock == Some(Who::native(i)))
+            };
+            !model.first(12, state.natives.iter().enumerate().any(has))
         }),
         Property::sometimes(FOREIGN_RACE, |model, state: &State| {
             model.first(7, mixed(state, |one, other| one.max(other) == Uncovered::ByForeign))

@@ -169,6 +169,7 @@ fn every_guard_is_needed() {
         (vec![PassWritesFirst], Config { pass: true, ..twice(advances(breaks(sketch(2, 0, 0, 0, 0)))) }, FENCE_GROWS),
         // Waiting, breaking, pruning.
         (vec![Recheck], breaks(sketch(2, 0, 0, 0, 0)), NOBODY_STUCK),
+        (vec![WaitersFreeTheAnchor], sketch(2, 1, 0, 0, 0), WAITERS_FREE),
         (vec![BreakTakesTheCopyAlong], breaks(copies(sketch(2, 0, 0, 0, 0))), NOBODY_STUCK),
         (vec![BreakCarriesTheFence], breaks(sketch(2, 0, 0, 0, 0)), FENCE_GROWS),
         (vec![BreakReadsTheFenceAgain], breaks(sketch(2, 0, 0, 0, 0)), FENCE_GROWS),

@@ -65,8 +65,8 @@ struct Budget {
 
 /// How often nobody may be able to go on but for the clock.
 const MOMENTS: u8 = 24;
-/// Longer than a blank lock file is given.
-const GRACE: u64 = 6_000_000;
+/// Longer than any lock file without a pid is given: a file of no bytes has half an hour.
+const GRACE: u64 = 3_600_000_000;
 /// A run that makes so many calls does not end.
 const STEPS: u64 = 3_000;
 
@@ -427,7 +427,7 @@ fn nobody_can(budget: &mut Budget) -> Result<bool, String> {
         return if held { Ok(false) } else { Err(stuck.to_owned()) };
     }
     if !held && budget.moments < MOMENTS {
-        // What blocks may be a blank lock file, which is given some seconds.
+        // What blocks may be a lock file without a pid, which is given some time.
         budget.moments = MOMENTS;
         world::with(|world| {
             world.kernel.clock += GRACE;
