@@ -294,6 +294,13 @@ pub fn util_linux_may(target: &Path, kind: &str) -> bool {
     Command::new("flock").args(["-n", kind, target.to_str().unwrap(), "true"]).status().unwrap().success()
 }
 
+/// `<target>.lock`.
+pub fn lock_file(target: &Path) -> PathBuf {
+    let mut path = target.as_os_str().to_owned();
+    path.push(".lock");
+    path.into()
+}
+
 /// Sends a signal to a process that the test knows of.
 pub fn signal(pid: u32, signal: i32) {
     // SAFETY: no precondition.

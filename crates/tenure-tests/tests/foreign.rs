@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use tenure_tests::{
-    Actor, Foreign, actor_program, as_nobody, folder, foreign, has, hex, inode, is_root, iso, needs, until,
+    Actor, Foreign, actor_program, as_nobody, folder, foreign, has, hex, inode, is_root, iso, lock_file, needs, until,
 };
 
 /// Beyond every `pid_max`: no process ever has it.
@@ -242,7 +242,7 @@ fn the_grace_of_a_file_without_a_pid_runs_out_while_someone_waits() {
 }
 
 fn runs_out(actor: &mut Actor, target: &Path, left: &[u8]) {
-    put(actor, &target.with_added_extension("lock"), 0, left);
+    put(actor, &lock_file(target), 0, left);
     let put_at = Instant::now();
     actor.must("begin l g 60000");
     assert_eq!(actor.hear()["event"], "granted");

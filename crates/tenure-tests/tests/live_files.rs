@@ -12,17 +12,14 @@ use std::time::{Duration, SystemTime};
 use tenure::{CleanOptions, State, clean, inspect};
 use tenure_tests::strace::Strace;
 use tenure_tests::{
-    Actor, end_util_linux, folder, has, inode, needs, opened, signal, until, until_waiting, util_linux, util_linux_may,
+    Actor, end_util_linux, folder, has, inode, lock_file, needs, opened, signal, until, until_waiting, util_linux,
+    util_linux_may,
 };
 
 /// Longer than OpenClaw's own half hour.
 const OLD: Duration = Duration::from_secs(7200);
 /// Longer than the grace of what begins as OpenClaw's JSON.
 const SOME: Duration = Duration::from_secs(60);
-
-fn lock_file(target: &Path) -> PathBuf {
-    target.with_added_extension("lock")
-}
 
 fn make_older(path: &Path, age: Duration) {
     File::options().write(true).open(path).unwrap().set_modified(SystemTime::now() - age).unwrap();

@@ -16,19 +16,13 @@ use tenure::{
 };
 use tenure_tests::strace::Strace;
 use tenure_tests::{
-    Actor, actor_program, as_nobody, folder, foreign, has, has_ended, is_root, needs, opened, signal, until,
+    Actor, actor_program, as_nobody, folder, foreign, has, has_ended, is_root, lock_file, needs, opened, signal, until,
 };
 
 fn holding(target: &Path, keys: &str) -> Actor {
     let mut actor = opened(target, keys);
     actor.must("acquire l g never");
     actor
-}
-
-fn lock_file(target: &Path) -> PathBuf {
-    let mut path = target.as_os_str().to_owned();
-    path.push(".lock");
-    path.into()
 }
 
 fn anchor(target: &Path) -> PathBuf {

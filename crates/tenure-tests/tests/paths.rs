@@ -14,7 +14,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use tenure::{CleanOptions, Lock, Previous, State, Style, Wait};
-use tenure_tests::{Actor, actor_program, folder, has, is_root, needs};
+use tenure_tests::{Actor, actor_program, folder, has, is_root, lock_file, needs};
 
 /// The names in a folder, sorted.
 fn names(dir: &Path) -> Vec<String> {
@@ -22,12 +22,6 @@ fn names(dir: &Path) -> Vec<String> {
         fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
-}
-
-fn lock_file(target: &Path) -> PathBuf {
-    let mut path = target.as_os_str().to_owned();
-    path.push(".lock");
-    path.into()
 }
 
 fn anchor(target: &Path) -> PathBuf {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tenure_tests::strace::{Strace, changing_calls, kill_at};
-use tenure_tests::{Actor, actor_program, folder, has, is_root, needs, signal, until_waiting};
+use tenure_tests::{Actor, actor_program, folder, has, is_root, lock_file, needs, signal, until_waiting};
 
 const ANN: u32 = 65_531;
 const BOB: u32 = 65_532;
@@ -59,12 +59,6 @@ impl Users {
         actor.must(&format!("open l {} {keys}", target.display()));
         actor
     }
-}
-
-fn lock_file(target: &Path) -> PathBuf {
-    let mut path = target.as_os_str().to_owned();
-    path.push(".lock");
-    path.into()
 }
 
 fn anchor(target: &Path) -> PathBuf {

@@ -2,15 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use tenure::{Lock, State, Style, Wait, inspect};
 use tenure_tests::strace::Strace;
-use tenure_tests::{Actor, folder, has, is_recalled, needs, opened, until, until_waiting};
+use tenure_tests::{
+    Actor, end_util_linux, folder, has, is_recalled, needs, opened, until, until_waiting, util_linux, util_linux_may,
+};
 
 fn open(actor: &mut Actor, target: &Path, keys: &str) {
     actor.must(&format!("open l {} {keys}", target.display()));
@@ -700,7 +701,7 @@ fn a_waiter_at_a_natives_lock_file_leaves_the_anchor_free() {
     holder.hold(&target);
     std::fs::remove_dir_all(dir.path().join(".tenure")).unwrap();
     one.must("begin l g 60000");
-    await_waiters(&mut Actor::start(), &target, 1);
+    until_waiting(&target, 1);
     let anchor = dir.path().join(".tenure/t.lock");
     assert!(util_linux_may(&anchor, "-x"), "a waiter that is stopped would keep everybody out");
     holder.kill();

@@ -65,12 +65,12 @@ impl Error {
     }
 
     /// Held by `holder`, as far as that is known. Of a lock file that names no process, the hint says what may have made it.
-    pub(crate) fn busy_with(target: &Path, holder: Option<Holder>) -> Error {
+    pub(crate) fn busy_with(target: &Path, lock_file: &Path, holder: Option<Holder>) -> Error {
         let error = Error::busy(target);
         let nameless = |holder: &Holder| holder.kind == HolderKind::Foreign && holder.identity.is_none();
         let error = match holder.as_ref().is_some_and(nameless) {
             true => {
-                let (word, file) = (crate::escape::word(target), crate::escape::word(&crate::place::lock_path(target)));
+                let (word, file) = (crate::escape::word(target), crate::escape::word(lock_file));
                 error.with_hint(format!(
                     "{file} names no process: where it is the file that flock(1) locks, lock that very path with `tenure run \
                      --flock {file}` (Style::Flock); where a program died and left it, `tenure break {word}` removes it"

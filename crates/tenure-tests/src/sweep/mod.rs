@@ -155,11 +155,7 @@ pub fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-pub fn lock_file(target: &Path) -> PathBuf {
-    let mut path = target.as_os_str().to_owned();
-    path.push(".lock");
-    path.into()
-}
+pub use crate::lock_file;
 
 pub fn anchors(target: &Path) -> PathBuf {
     target.with_file_name(".tenure")

@@ -396,7 +396,7 @@ impl Slot {
                 self.kick(&mut state);
                 wake(state);
                 Err(match blocker {
-                    Some(blocker) => Error::busy_with(&self.target_path, Some(blocker.holder)),
+                    Some(blocker) => Error::busy_with(&self.target_path, &self.place().lock_path, Some(blocker.holder)),
                     None => self.busy(),
                 })
             }
@@ -524,7 +524,7 @@ impl Slot {
             Some(tenure) => Some(tenure.holder()),
             None => crate::inspect::holder_now(&self.place()),
         };
-        Error::busy_with(&self.target_path, holder)
+        Error::busy_with(&self.target_path, &self.place().lock_path, holder)
     }
 
     fn would_deadlock(&self, tenure: &Tenure) -> Error {
