@@ -308,6 +308,16 @@ pub fn signal(pid: u32, signal: i32) {
     assert_eq!(sent, 0, "signal {signal} to {pid}: {}", std::io::Error::last_os_error());
 }
 
+/// Stops a process, and returns once each of its threads has stopped: the signal alone takes its time.
+pub fn stop(pid: u32) {
+    signal(pid, libc::SIGSTOP);
+    let has_stopped = |task: std::io::Result<std::fs::DirEntry>| {
+        let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+        stat.as_bytes()[stat.rfind(')').unwrap() + 2] == b'T'
+    };
+    until("it has stopped", || std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().all(has_stopped));
+}
+
 /// Has the process ended? One that nobody has waited for yet has too.
 pub fn has_ended(pid: u32) -> bool {
     match std::fs::read_to_string(format!("/proc/{pid}/stat")) {

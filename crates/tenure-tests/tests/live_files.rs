@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 use tenure::{CleanOptions, State, clean, inspect};
 use tenure_tests::strace::Strace;
 use tenure_tests::{
-    Actor, end_util_linux, folder, has, inode, lock_file, needs, opened, signal, until, until_waiting, util_linux,
-    util_linux_may,
+    Actor, end_util_linux, folder, has, inode, lock_file, needs, opened, signal, stop, until, until_waiting,
+    util_linux, util_linux_may,
 };
 
 /// Longer than OpenClaw's own half hour.
@@ -196,7 +196,7 @@ fn a_file_that_was_opened_since_it_was_judged_is_put_back() {
 
 /// A waiter that is stopped keeps nobody out of what has become free meanwhile.
 fn is_in_nobodys_way(target: &Path, keys: &str, mut waiter: Actor, end: impl FnOnce()) {
-    signal(waiter.pid(), libc::SIGSTOP);
+    stop(waiter.pid());
     end();
     assert_eq!(inspect(target).unwrap().state, State::Free);
     let mut next = opened(target, keys);
