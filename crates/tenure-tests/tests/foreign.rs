@@ -343,6 +343,33 @@ fn ours_is_never_stale_to_them_right_after_acquiring() {
     }
 }
 
+/// An emulator answers for its guest's own `/proc/self/stat` with a text of its own making: with another start time, which
+/// to a foreign program would be a recycled pid's.
+#[test]
+fn an_emulated_holder_lives_to_them() {
+    let emulator = format!("qemu-{}", std::env::consts::ARCH);
+    if !needs(&emulator, has(&emulator)) {
+        return;
+    }
+    let dir = folder();
+    let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
+    let mut holder = Actor::from(Command::new(&emulator).arg(actor_program()));
+    holder.hold(&target);
+    let record: Value = serde_json::from_slice(&std::fs::read(&lock_file).unwrap()).unwrap();
+    assert_eq!((&record["pid"], &record["starttime"]), (&holder.pid().into(), &start_time(holder.pid()).into()));
+    for language in LANGUAGES {
+        if needs(language, language == "python" || has(language)) {
+            let said = Foreign::judge(language, &[]).ask(lock_file.to_str().unwrap());
+            assert_eq!((&said["stale"], &said["alive"]), (&false.into(), &true.into()), "{language}: {said}");
+        }
+    }
+    // And the other way round: what it reads of others is the kernel's word.
+    holder.must("release g");
+    let pid = std::process::id();
+    put_record(&mut holder, &lock_file, pid, Some(start_time(pid)));
+    assert_eq!(inspect(&mut holder, &target)["liveness"], "alive");
+}
+
 /// Judges for longer than a date that is not refreshed would last, in every language at once.
 fn judged_for(lasting: Duration, stale_ms: u64, keys: &str) {
     let dir = folder();

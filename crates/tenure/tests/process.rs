@@ -449,6 +449,22 @@ fn the_proc_of_an_outer_namespace_is_not_read_by_our_pids() {
     }
 }
 
+/// An emulator answers for its guest's own `/proc/self/stat` with a text of its own making.
+#[test]
+fn an_emulated_process_knows_itself_as_others_know_it() {
+    let emulator = format!("qemu-{}", env::consts::ARCH);
+    if !can_run(&[&emulator, "/bin/true"]) {
+        return;
+    }
+    let (mut child, identity) = start_identity(&[&emulator]);
+    assert_eq!(identity.start_time, start_time(identity.pid));
+    assert!(identity.start_time.is_some());
+    assert_eq!(identity, Identity::of(identity.pid).unwrap());
+    assert_alive(&without_inode(&identity).verify());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 #[test]
 fn a_forked_child_with_the_same_pid_has_its_own_identity() {
     let prefix = ["unshare", "--pid", "--fork"];

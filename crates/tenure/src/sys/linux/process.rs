@@ -93,9 +93,18 @@ pub(crate) fn command_line(pid: u32) -> Option<String> {
     command_text(&raw)
 }
 
-/// `/proc/<pid>/stat`: one line.
+/// `/proc/<pid>/stat`: one line, as every other process reads it.
+///
+/// An emulator may answer for its guest's own `stat` with a text of its own making: qemu does for `/proc/self/stat` and for
+/// `/proc/<own pid>/stat`, with another start time than the kernel's. So the own line is read as that of the process's first
+/// thread, which has the same state and start time.
 pub(crate) fn stat_line(pid: i64) -> Option<String> {
-    proc_text(&proc_dir(pid)?.join("stat"))
+    if pid != i64::from(self::pid()) {
+        return proc_text(&proc_dir(pid)?.join("stat"));
+    }
+    // The first thread's number as this `/proc` counts it.
+    let own = fs::read_link("/proc/self").ok()?;
+    proc_text(&Path::new("/proc/self/task").join(own).join("stat"))
 }
 
 /// `/proc/<pid>/status`: lines of `Name:\tvalue`.
