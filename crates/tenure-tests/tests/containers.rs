@@ -693,6 +693,62 @@ fn fuse() {
     native.must_fail("acquire l g never", "busy");
 }
 
+/// File systems that give no group, mode or ACL, or say that they did.
+#[test]
+fn rights_that_a_file_system_does_not_give_are_got_over_or_told() {
+    if !needs("root, for mounts", is_root())
+        || !needs("/dev/fuse", Path::new("/dev/fuse").exists())
+        || !needs("bindfs", has("bindfs"))
+    {
+        return;
+    }
+    let source = |mode: u32| {
+        move |folder: &Path| {
+            use std::os::unix::fs::{PermissionsExt, chown};
+            std::fs::create_dir(folder.join("source")).unwrap();
+            chown(folder.join("source"), None, Some(65_520)).unwrap();
+            std::fs::set_permissions(folder.join("source"), std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    let ours = |dir: &Path| std::fs::metadata(dir.join(".tenure")).unwrap();
+    // The rights that `.tenure` may have at the most, where the group is 65520's and where it is not.
+    for (options, mode, given, other) in [
+        ("--chown-deny", 0o775, 0o775, 0o755),
+        ("--chgrp-deny", 0o775, 0o775, 0o775),
+        ("--chgrp-deny --xattr-none", 0o775, 0o775, 0o755),
+        ("--chgrp-ignore --xattr-none", 0o775, 0o775, 0o755),
+        ("--chmod-deny --xattr-none", 0o777, 0o777, 0o777),
+        ("--chmod-ignore --chgrp-ignore --xattr-none", 0o775, 0o775, 0o755),
+    ] {
+        let Some(mount) = mount(source(mode), &format!("bindfs {options} {{}}/source {{}}/mnt")) else {
+            skip("needs FUSE mounts");
+            return;
+        };
+        let mut one = Actor::start();
+        one.hold(&mount.at.join("t"));
+        let made = ours(&mount.at);
+        let most = if made.gid() == 65_520 { given } else { other };
+        assert_eq!(made.mode() & 0o7777 & !most, 0, "{options}: {:o}", made.mode());
+        one.must("check g");
+        one.must("release g");
+        // A mode that was asked for is there, or that is told, and nothing stays.
+        one.must(&format!("open m {} mode=660", mount.at.join("m").display()));
+        let error = one.must_fail("acquire m m never", "unsupported")["error"].as_str().unwrap().to_owned();
+        assert!(error.contains("mode"), "{options}: {error}");
+        let mut left: Vec<_> =
+            std::fs::read_dir(mount.at.join(".tenure")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort_unstable();
+        assert_eq!(left, [".gitignore", "t.lock"], "{options}");
+    }
+    // Without the sticky bit everybody could remove what is another's: that is not got over.
+    let mount = mount(source(0o1777), "bindfs --chmod-ignore {}/source {}/mnt").unwrap();
+    let mut one = Actor::from(Command::new("sh").args(["-c", "umask 0; exec \"$0\""]).arg(actor_program()));
+    one.must(&format!("open l {}", mount.at.join("t").display()));
+    let error = one.must_fail("acquire l g never", "unsupported")["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("cannot be given the rights") && error.contains("--no-record"), "{error}");
+    assert_eq!(std::fs::read_dir(&mount.at).unwrap().count(), 0);
+}
+
 #[test]
 fn a_file_system_without_hard_links_and_exclusive_renames_has_flock_style_only() {
     if !needs("root, for mounts", is_root())

@@ -54,6 +54,27 @@ impl Users {
         Actor::from(Command::new("sh").args(["-c", &script]).arg(self.dir.path().join("actor")))
     }
 
+    fn actor_of(&self, user: u32, group: u32) -> Actor {
+        let ids = [format!("--reuid={user}"), format!("--regid={group}")];
+        let script = ["--clear-groups", "--bounding-set=-all", "--inh-caps=-all"];
+        Actor::from(Command::new("setpriv").args(ids).args(script).arg(self.dir.path().join("actor")))
+    }
+
+    /// What the user can do there, by a command.
+    fn shell(&self, user: u32, group: u32, dir: &Path, command: &str) -> bool {
+        let ids = [format!("--reuid={user}"), format!("--regid={group}")];
+        let mut shell = Command::new("setpriv");
+        shell.args(ids).args([
+            "--clear-groups",
+            "--bounding-set=-all",
+            "--inh-caps=-all",
+            "sh",
+            "-c",
+            "cd \"$0\" && eval \"$1\"",
+        ]);
+        shell.arg(dir).arg(command).stderr(std::process::Stdio::null()).status().unwrap().success()
+    }
+
     fn opened(&self, user: u32, target: &Path, keys: &str) -> Actor {
         let mut actor = self.actor(user);
         actor.must(&format!("open l {} {keys}", target.display()));
@@ -160,11 +181,12 @@ fn the_folder_of_anchors_has_its_parents_group_too() {
     acquire(&mut bob, &mut last);
 }
 
-/// Who is not of the folder's group makes it with their own, which is to have what everybody has there.
+/// Its maker is not of the folder's group: their own group has what everybody has there, and the folder's group no more than
+/// in the folder.
 #[test]
 fn a_folder_of_anchors_of_another_group_gives_that_no_more_than_others_have() {
     let Some(users) = Users::new() else { return };
-    for (mode, expected) in [(0o757, 0o777), (0o747, 0o777), (0o1777, 0o1777)] {
+    for (mode, expected) in [(0o757, 0o757), (0o747, 0o747), (0o1777, 0o1777)] {
         let dir = users.folder(&format!("open{mode:o}"), mode);
         let mut actor = Actor::from(Command::new("setpriv").args([
             &format!("--reuid={ANN}"),
@@ -178,6 +200,155 @@ fn a_folder_of_anchors_of_another_group_gives_that_no_more_than_others_have() {
         acquire(&mut actor, &mut 0);
         let made = fs::metadata(dir.join(".tenure")).unwrap();
         assert_eq!((made.mode() & 0o7777, made.uid(), made.gid()), (expected, ANN, ANN), "in {mode:o}");
+        let removes = users.shell(BOB, GROUP, &dir, "rm -f .tenure/t.lock");
+        assert!(!removes, "in {mode:o}: who is of the folder's group");
+        if mode & 0o1000 == 0 {
+            assert!(users.shell(BOB, BOB, &dir, "mv .tenure/t.lock .tenure/x"), "in {mode:o}: everybody else");
+        }
+    }
+}
+
+/// The one that `setfacl` was told of, on a folder or by default.
+fn setfacl(dir: &Path, entries: &str) {
+    let set = Command::new("setfacl").args(["-m", entries]).arg(dir).status().unwrap();
+    assert!(set.success(), "setfacl -m {entries} {}", dir.display());
+}
+
+/// A folder's access ACL, its mask applied, in `getfacl`'s words.
+fn effective(dir: &Path) -> Vec<String> {
+    let shown = Command::new("getfacl").args(["-c", "-n", "-p", "-E", "--access"]).arg(dir).output().unwrap();
+    let text = String::from_utf8(shown.stdout).unwrap();
+    let mask = text.lines().find_map(|line| line.strip_prefix("mask::")).unwrap_or("rwx");
+    let masked = |bits: &str| bits.chars().map(|bit| if mask.contains(bit) { bit } else { '-' }).collect::<String>();
+    let entries = text.lines().filter(|line| !line.is_empty() && !line.starts_with("mask::"));
+    let mut entries: Vec<String> = entries
+        .map(|line| match line.rsplit_once(':').unwrap() {
+            (who @ ("user:" | "other:"), bits) => format!("{who}:{bits}"),
+            (who, bits) => format!("{who}:{}", masked(bits)),
+        })
+        .collect();
+    entries.sort_unstable();
+    entries
+}
+
+/// The group bits of a folder with an ACL are the most that anybody but the owner may do, and not the group's rights.
+#[test]
+fn a_folder_of_anchors_has_its_parents_acl() {
+    let Some(users) = Users::new() else { return };
+    if !needs("setfacl", has("setfacl")) {
+        return;
+    }
+    for style in ["", "style=flock"] {
+        let dir = users.folder(&format!("acl{}", style.len()), 0o750);
+        let target = dir.join("t");
+        setfacl(&dir, &format!("u:{ANN}:rwx,u:{BOB}:rwx"));
+        fs::write(&target, "").unwrap();
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o777, 0o770, "its mask");
+        let mut root = Actor::start();
+        root.must(&format!("open l {} {style}", target.display()));
+        root.must("acquire l g never");
+        assert_eq!(effective(&dir.join(".tenure")), effective(&dir));
+        // The group may read, and no more.
+        assert!(users.shell(CAT, GROUP, &dir, "cat .tenure/t.lock >&2"));
+        assert!(!users.shell(CAT, GROUP, &dir, "rm -f .tenure/t.lock"));
+        assert!(!users.shell(CAT, CAT, &dir, "cat .tenure/t.lock >&2"));
+        root.must("check g");
+        root.must("release g");
+        // Those whom the ACL names may do all, one after the other.
+        let mut last = 0;
+        for user in [ANN, BOB, ANN] {
+            let mut actor = users.actor_of(user, user);
+            actor.must(&format!("open l {} {style}", target.display()));
+            acquire(&mut actor, &mut last);
+            actor.must("release g");
+        }
+    }
+}
+
+/// Whoever makes it, the folder's owner and its group may do in it what they may do in the folder.
+#[test]
+fn a_folder_of_anchors_with_an_acl_serves_its_parents_owner() {
+    let Some(users) = Users::new() else { return };
+    if !needs("setfacl", has("setfacl")) {
+        return;
+    }
+    let dir = users.folder("owned", 0o770);
+    chown(&dir, Some(BOB), None).unwrap();
+    setfacl(&dir, &format!("u:{ANN}:rwx,g:{CAT}:r-x,m:rwx"));
+    let target = dir.join("t");
+    let (mut last, mut first) = (0, users.actor_of(ANN, ANN));
+    first.must(&format!("open l {}", target.display()));
+    acquire(&mut first, &mut last);
+    first.must("release g");
+    let made = fs::metadata(dir.join(".tenure")).unwrap();
+    assert_eq!((made.uid(), made.gid(), made.mode() & 0o777), (ANN, ANN, 0o770));
+    for (user, group) in [(BOB, BOB), (CAT, GROUP), (ANN, ANN)] {
+        let mut actor = users.actor_of(user, group);
+        actor.must(&format!("open l {}", target.display()));
+        acquire(&mut actor, &mut last);
+        actor.must("release g");
+    }
+    assert!(users.shell(65_529, CAT, &dir, "cat .tenure/t.lock >&2"));
+    assert!(!users.shell(65_529, CAT, &dir, "rm -f .tenure/t.lock"));
+}
+
+#[test]
+fn a_default_acl_is_handed_on_and_gives_nobody_more() {
+    let Some(users) = Users::new() else { return };
+    if !needs("setfacl", has("setfacl")) {
+        return;
+    }
+    for mode in [0o755, 0o775] {
+        let dir = users.folder(&format!("default{mode:o}"), mode);
+        // What is made there is for Bob to change; the folder itself is not.
+        setfacl(&dir, &format!("d:u:{BOB}:rwx,d:m:rwx,d:g::r-x"));
+        let mut root = Actor::start();
+        root.hold(&dir.join("t"));
+        let made = dir.join(".tenure");
+        assert_eq!(effective(&made), effective(&dir), "in {mode:o}");
+        assert!(!users.shell(BOB, BOB, &dir, "rm -f .tenure/t.lock"), "in {mode:o}");
+        let default =
+            |dir: &Path| Command::new("getfacl").args(["-c", "-n", "-p", "-d"]).arg(dir).output().unwrap().stdout;
+        assert_eq!(default(&made), default(&dir), "in {mode:o}");
+        root.must("check g");
+    }
+}
+
+/// In a user namespace where the folder's group has no number, it cannot be given. All such are shown as one, which may be
+/// somebody's number there too.
+#[test]
+fn a_group_without_a_number_in_the_user_namespace_is_done_without() {
+    let Some(users) = Users::new() else { return };
+    if !needs("unshare", has("unshare")) {
+        return;
+    }
+    let base: u32 = 1_000_000;
+    for (mode, expected) in [(0o775, 0o755), (0o777, 0o777), (0o757, 0o755), (0o2770, 0o770), (0o1777, 0o1777)] {
+        let dir = users.folder(&format!("namespace{mode:o}"), mode);
+        chown(&dir, Some(base), None).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).unwrap();
+        let target = dir.join("t");
+        let script = "read -r go; exec setpriv --reuid=0 --regid=0 --clear-groups \"$0\"";
+        let mut actor = Actor::from(
+            Command::new("unshare").args(["-U", "--keep-caps", "sh", "-c", script]).arg(users.dir.path().join("actor")),
+        );
+        tenure_tests::until("it is in its namespace", || {
+            let link = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/user")).unwrap();
+            link(&actor.pid().to_string()) != link("self")
+        });
+        for map in ["uid_map", "gid_map"] {
+            fs::write(format!("/proc/{}/{map}", actor.pid()), format!("0 {base} 65536")).unwrap();
+        }
+        actor.tell("go");
+        actor.must(&format!("open l {}", target.display()));
+        acquire(&mut actor, &mut 0);
+        let made = fs::metadata(dir.join(".tenure")).unwrap();
+        let inherits = mode & 0o2000 != 0;
+        assert_eq!(made.uid(), base);
+        assert_eq!(made.gid(), if inherits { GROUP } else { base }, "in {mode:o}");
+        assert_eq!(made.mode() & 0o7777, expected, "in {mode:o}");
+        actor.must("release g");
     }
 }
 

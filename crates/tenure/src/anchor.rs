@@ -49,12 +49,13 @@ impl Anchor {
                     }
                     return Anchor::from_file(place, file, false);
                 }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(NotMade::Io(error)) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(NotMade::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
                     make_folder(place, tried)?;
                     folder_is_new = true;
                 }
-                Err(error) => return Err(folder_error(place, error)),
+                Err(NotMade::Io(error)) => return Err(folder_error(place, error)),
+                Err(NotMade::Told(error)) => return Err(error),
             }
         }
         Err(Error::new(Kind::Io, place.anchor_path(), "the lock's anchor keeps being removed by others"))
@@ -196,22 +197,32 @@ fn replaced(place: &Place) -> Error {
     Error::new(Kind::Lost, place.anchor_path(), "the lock's anchor was replaced under us")
 }
 
+/// Why a file was not made: a plain failure, or one that is told already.
+enum NotMade {
+    Io(io::Error),
+    Told(Error),
+}
+
 /// Makes an anchor that was missing. One with a mode of its own appears with it: a user who came between the making and
 /// the change of mode would be refused.
-fn make(place: &Place, options: &Options) -> io::Result<File> {
+fn make(place: &Place, options: &Options) -> std::result::Result<File, NotMade> {
     if options.mode.is_none() {
         return create(place, &place.anchor, options);
     }
-    let to_io = |error: Error| match error.io_error().and_then(io::Error::raw_os_error) {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => io::Error::other(error.to_string()),
-    };
-    let file = prepare(place, options, &released(None)).map_err(to_io)?;
+    let file = prepare(place, options, &released(None)).map_err(NotMade::Told)?;
     match place.dir.rename_new(&place.new, &place.anchor) {
         Ok(()) => Ok(file),
         Err(error) => {
             let _ = place.dir.unlink(&place.new);
-            Err(error)
+            Err(match error.kind() {
+                io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput => NotMade::Told(
+                    place
+                        .anchor_error("cannot be made with a mode: this file system has no exclusive renames", error)
+                        .with_kind(Kind::Unsupported)
+                        .with_hint("leave the mode out"),
+                ),
+                _ => NotMade::Io(error),
+            })
         }
     }
 }
@@ -240,14 +251,15 @@ pub(crate) fn prepare(place: &Place, options: &Options, record: &Record) -> Resu
                     }
                 }
             }
+            Err(NotMade::Told(error)) => return Err(error),
             // Somebody died between making one and renaming it, or is at it now: that takes a few system calls.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(NotMade::Io(error)) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if !drop_dead(place)? {
                     sys::pause(Duration::from_millis(1));
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make_folder(place, tried)?,
-            Err(error) => return Err(place.anchor_error("cannot be made", error)),
+            Err(NotMade::Io(error)) if error.kind() == io::ErrorKind::NotFound => make_folder(place, tried)?,
+            Err(NotMade::Io(error)) => return Err(place.anchor_error(CANNOT_BE_MADE, error)),
         }
     }
     Err(Error::new(Kind::Io, place.anchor_path(), "another process keeps replacing the lock's anchor"))
@@ -282,15 +294,40 @@ pub(crate) fn unheld(fence: Option<u64>, state: RecordState) -> Record {
     Record { created_at: Some(sys::now()), native, ..Record::default() }
 }
 
-fn create(place: &Place, name: &Name, options: &Options) -> io::Result<File> {
-    let file = place.dir.create_new(name, options.mode.unwrap_or(0o644))?;
-    if let Some(mode) = options.mode {
-        file.chmod(mode)?;
+fn create(place: &Place, name: &Name, options: &Options) -> std::result::Result<File, NotMade> {
+    let file = place.dir.create_new(name, options.mode.unwrap_or(0o644)).map_err(NotMade::Io)?;
+    if let Some(mode) = options.mode
+        && let Err(error) = give_mode(&file, mode)
+    {
+        let _ = place.dir.unlink(name);
+        return Err(NotMade::Told(not_given(
+            place,
+            "cannot be given the mode that was asked for",
+            error,
+            "leave the mode out where the file system gives all files its own",
+        )));
     }
     Ok(file)
 }
 
-/// Makes `.tenure` with its parent's permission bits and group: who may make files beside the target may make them in
+/// What is ours and cannot be given its rights: that is the file system's doing, and not a matter of who we are.
+fn not_given(place: &Place, what: &'static str, error: io::Error, hint: &'static str) -> Error {
+    let denied = matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput);
+    let error = place.anchor_error(what, error).with_hint(hint);
+    if denied { error.with_kind(Kind::Unsupported) } else { error }
+}
+
+/// The umask took bits away. What a file system says of a mode that it cannot keep differs, so what counts is what it shows
+/// afterwards; whether a file may be executed does not matter.
+fn give_mode(file: &File, mode: u32) -> io::Result<()> {
+    let changed = file.chmod(mode);
+    match (file.stat()?.mode ^ mode) & 0o666 {
+        0 => Ok(()),
+        _ => changed.and(Err(io::ErrorKind::Unsupported.into())),
+    }
+}
+
+/// Makes `.tenure` with its parent's rights, group and ACL: who may make files beside the target may make them in
 /// it. Where that is more than one user it appears with them: a crash in between would shut the others out for ever.
 /// `tried`: how often it was tried before.
 fn make_folder(place: &Place, tried: usize) -> Result<()> {
@@ -311,17 +348,10 @@ fn make_folder(place: &Place, tried: usize) -> Result<()> {
         return Ok(());
     }
     let fill = || {
-        let dir = place.dir.open_dir(&made)?;
-        let mode = match dir.take_group_of(&place.dir)? {
-            true => mode,
-            // To its own group, the parent's bits for the group would give what that group does not have there.
-            false => mode & !0o070 | (mode & 0o007) << 3,
-        };
-        // The umask took bits away; the parent's are what counts, with sticky and set-group-id.
-        if dir.stat()?.mode != mode {
-            dir.chmod(mode)?;
-        }
-        ignore(&dir, IGNORE)
+        let failed = |error| (CANNOT_BE_MADE, error);
+        let dir = place.dir.open_dir(&made).map_err(failed)?;
+        dir.take_rights_of(&place.dir).map_err(|error| (NOT_ITS_RIGHTS, error))?;
+        ignore(&dir, IGNORE).map_err(failed)
     };
     match fill() {
         Ok(()) if alone => return Ok(()),
@@ -335,14 +365,25 @@ fn make_folder(place: &Place, tried: usize) -> Result<()> {
             }
         },
         // It was pruned meanwhile, and perhaps made again.
-        Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {}
-        Err(error) => {
+        Err((_, error)) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {}
+        Err((what, error)) => {
             drop_folder(place, &made);
-            return Err(folder_error(place, error));
+            return Err(match what {
+                NOT_ITS_RIGHTS => not_given(
+                    place,
+                    what,
+                    error,
+                    "make `.tenure` there with the rights that it is to have, or do without it: record(false), --no-record",
+                ),
+                _ => folder_error(place, error),
+            });
         }
     }
     Ok(())
 }
+
+const CANNOT_BE_MADE: &str = "cannot be made";
+const NOT_ITS_RIGHTS: &str = "cannot be made: `.tenure` cannot be given the rights of the folder that it is in";
 
 /// Removes a `.tenure` that is not to be, unless somebody uses it already.
 fn drop_folder(place: &Place, made: &Name) {
@@ -424,7 +465,7 @@ fn folder_error(place: &Place, error: io::Error) -> Error {
     let odd = place.dir.stat_at(&place.anchors).ok().flatten().filter(|stat| stat.kind != FileKind::Directory);
     match odd {
         Some(stat) => folder_in_the_way(place, stat.kind),
-        None => place.anchor_error("cannot be made", error),
+        None => place.anchor_error(CANNOT_BE_MADE, error),
     }
 }
 

@@ -206,22 +206,6 @@ impl Dir {
         Ok(retry_on_intr(|| rustix::fs::unlinkat(&self.0, name.as_c_str(), AtFlags::REMOVEDIR))?)
     }
 
-    pub(crate) fn chmod(&self, mode: u32) -> io::Result<()> {
-        Ok(rustix::fs::fchmod(&self.0, Mode::from_raw_mode(mode))?)
-    }
-
-    /// Gives this folder, which is ours, the group of `other`, where it has another. `false`: this user may not.
-    pub(crate) fn take_group_of(&self, other: &Dir) -> io::Result<bool> {
-        let (own, group) = (rustix::fs::fstat(&self.0)?.st_gid, rustix::fs::fstat(&other.0)?.st_gid);
-        match own == group {
-            true => Ok(true),
-            false => match rustix::fs::fchown(&self.0, None, Some(rustix::fs::Gid::from_raw(group))) {
-                Err(Errno::PERM) => Ok(false),
-                changed => Ok(changed.map(|()| true)?),
-            },
-        }
-    }
-
     /// The names in this folder, in no order, with what kind each is where the file system says so.
     pub(crate) fn entries(&self) -> io::Result<Vec<(Name, FileKind)>> {
         let mut found = Vec::new();
@@ -239,6 +223,10 @@ impl Dir {
 
     pub(super) fn raw(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

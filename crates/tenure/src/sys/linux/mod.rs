@@ -4,6 +4,7 @@ mod fork;
 mod fs;
 mod process;
 mod recall;
+mod rights;
 mod table;
 mod thread;
 mod wait;

@@ -112,7 +112,7 @@ impl Dir {
         match *self {}
     }
 
-    pub(crate) fn take_group_of(&self, _other: &Dir) -> io::Result<bool> {
+    pub(crate) fn take_rights_of(&self, _parent: &Dir) -> io::Result<()> {
         match *self {}
     }
 
@@ -121,10 +121,6 @@ impl Dir {
     }
 
     pub(crate) fn remove_dir(&self, _name: &Name) -> io::Result<()> {
-        match *self {}
-    }
-
-    pub(crate) fn chmod(&self, _mode: u32) -> io::Result<()> {
         match *self {}
     }
 

@@ -1,0 +1,307 @@
+//! Who may do what in a folder, and how a new folder in it gets exactly that.
+//!
+//! The group bits of a folder with an access ACL are the ACL's mask, the most that anybody but its owner may do, and not its
+//! group's rights (`acl(5)`). So the ACL is read, its mask is applied to each entry, and what mode bits cannot say becomes an
+//! ACL of the new folder. Where the file system or a user namespace has no way to say it, the new folder grants less: never
+//! more than the folder around it.
+
+use std::ffi::CStr;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use rustix::fs::{Gid, Mode, XattrFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::fs::Dir;
+
+const ACCESS_ACL: &CStr = c"system.posix_acl_access";
+
+/// `linux/posix_acl_xattr.h`.
+const VERSION: u32 = 2;
+/// For the entries that name nobody.
+const NOBODY: u32 = u32::MAX;
+const USER_OBJ: u16 = 0x01;
+const USER: u16 = 0x02;
+const GROUP_OBJ: u16 = 0x04;
+const GROUP: u16 = 0x08;
+const MASK: u16 = 0x10;
+const OTHER: u16 = 0x20;
+
+/// Three bits: read, write, search.
+type Bits = u32;
+
+/// What each may do, after the mask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rights {
+    owner: Bits,
+    group: Bits,
+    other: Bits,
+    users: Vec<(u32, Bits)>,
+    groups: Vec<(u32, Bits)>,
+}
+
+impl Rights {
+    fn of_mode(mode: u32) -> Rights {
+        let bits = |shift: u32| mode >> shift & 7;
+        Rights { owner: bits(6), group: bits(3), other: bits(0), users: Vec::new(), groups: Vec::new() }
+    }
+
+    /// Reads an access ACL as the kernel shows it. `None` for what is none.
+    fn parse(acl: &[u8]) -> Option<Rights> {
+        let (version, entries) = acl.split_first_chunk::<4>()?;
+        let (entries, rest) = entries.as_chunks::<8>();
+        if u32::from_le_bytes(*version) != VERSION || !rest.is_empty() {
+            return None;
+        }
+        let mut rights = Rights::of_mode(0);
+        let mut mask = 7;
+        for &[t0, t1, p0, p1, i0, i1, i2, i3] in entries {
+            let bits = Bits::from(u16::from_le_bytes([p0, p1]) & 7);
+            let id = u32::from_le_bytes([i0, i1, i2, i3]);
+            match u16::from_le_bytes([t0, t1]) {
+                USER_OBJ => rights.owner = bits,
+                GROUP_OBJ => rights.group = bits,
+                OTHER => rights.other = bits,
+                USER => rights.users.push((id, bits)),
+                GROUP => rights.groups.push((id, bits)),
+                MASK => mask = bits,
+                _ => return None,
+            }
+        }
+        rights.group &= mask;
+        rights.users.iter_mut().chain(&mut rights.groups).for_each(|(_, bits)| *bits &= mask);
+        Some(rights)
+    }
+
+    /// The most that anybody but the owner and the others may do.
+    fn mask(&self) -> Bits {
+        self.users.iter().chain(&self.groups).fold(self.group, |mask, (_, bits)| mask | bits)
+    }
+
+    /// The permission bits of a mode: with an ACL the mask is among them.
+    fn mode(&self) -> u32 {
+        self.owner << 6 | self.mask() << 3 | self.other
+    }
+
+    /// Do mode bits say the same?
+    fn is_mode(&self) -> bool {
+        self.users.is_empty() && self.groups.is_empty()
+    }
+
+    /// As `fsetxattr(2)` takes it: in the order that the kernel wants.
+    fn acl(&self) -> Vec<u8> {
+        let mut acl = VERSION.to_le_bytes().to_vec();
+        let mut put = |tag: u16, bits: Bits, id: u32| {
+            acl.extend(tag.to_le_bytes());
+            acl.extend((bits as u16).to_le_bytes());
+            acl.extend(id.to_le_bytes());
+        };
+        put(USER_OBJ, self.owner, NOBODY);
+        self.users.iter().for_each(|&(id, bits)| put(USER, bits, id));
+        put(GROUP_OBJ, self.group, NOBODY);
+        self.groups.iter().for_each(|&(id, bits)| put(GROUP, bits, id));
+        put(MASK, self.mask(), NOBODY);
+        put(OTHER, self.other, NOBODY);
+        acl
+    }
+
+    /// The same rights for a folder whose owner is `user` and whose group is another than this one's, which is `group`.
+    /// Whoever is of that other group has what everybody has here, but no more than any group that they may be of as well.
+    fn for_another_group(mut self, group: u32) -> Rights {
+        let shared = self.groups.iter().fold(self.group & self.other, |shared, (_, bits)| shared & bits);
+        self.groups.push((group, self.group));
+        self.group = shared;
+        self.without_what_says_nothing()
+    }
+
+    /// A group that may do what its folder's group and everybody may do need not be named.
+    fn without_what_says_nothing(mut self) -> Rights {
+        let (group, other) = (self.group, self.other);
+        if self.users.is_empty() && group == other && self.groups.iter().all(|(_, bits)| *bits == other) {
+            self.groups.clear();
+        }
+        self
+    }
+
+    /// The most that mode bits can say without giving anybody more.
+    fn narrowed(&self) -> Rights {
+        let named = self.users.iter().chain(&self.groups);
+        let common = named.fold(self.group & self.other, |common, (_, bits)| common & bits);
+        Rights { group: common, other: common, ..Rights::of_mode(self.owner << 6) }
+    }
+}
+
+impl Dir {
+    /// Gives this new folder, which is ours, the rights of the one around it: group, mode and access ACL. A default ACL it
+    /// has from the kernel.
+    ///
+    /// # Errors
+    ///
+    /// Where it would grant more than `parent` does. What cannot be granted is left out.
+    pub(crate) fn take_rights_of(&self, parent: &Dir) -> io::Result<()> {
+        let (above, acl) = (rustix::fs::fstat(parent.descriptor())?, access_acl(parent));
+        let special = above.st_mode & 0o7000;
+        let mut rights = match &acl {
+            Ok(Some(acl)) => acl.clone(),
+            Ok(None) => Rights::of_mode(above.st_mode),
+            // Its group bits may be a mask.
+            Err(_) => Rights { group: above.st_mode >> 3 & above.st_mode & 7, ..Rights::of_mode(above.st_mode) },
+        };
+        let own = rustix::fs::fstat(self.descriptor())?;
+        let mut sayable = true;
+        if let Ok(Some(_)) = acl
+            && above.st_uid != own.st_uid
+        {
+            // Its owner is one of many in ours.
+            sayable &= !is_unmapped(above.st_uid, "uid");
+            rights.users.retain(|(user, _)| *user != above.st_uid);
+            rights.users.push((above.st_uid, rights.owner));
+        }
+        if !self.take_group_of(parent)? {
+            sayable &= !is_unmapped(above.st_gid, "gid");
+            rights = rights.for_another_group(above.st_gid);
+        }
+        rights.users.sort_unstable();
+        rights.groups.sort_unstable();
+        if !rights.is_mode() {
+            let acl = rights.acl();
+            let set = || rustix::fs::fsetxattr(self.descriptor(), ACCESS_ACL, &acl, XattrFlags::empty());
+            match if sayable { retry_on_intr(set) } else { Err(Errno::INVAL) } {
+                Ok(()) => return self.take_mode(special | rights.mode()),
+                Err(error) if cannot_be_given(error) => rights = rights.narrowed(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // What a default ACL has given it speaks of others than the folder's own rights do.
+        if matches!(access_acl(self), Ok(Some(_))) {
+            rustix::fs::fremovexattr(self.descriptor(), ACCESS_ACL)?;
+        }
+        self.take_mode(special | rights.mode())
+    }
+
+    /// The umask took bits away, and a mode that a file system cannot keep may have come to be another. Fewer rights are
+    /// got over; more are an error.
+    fn take_mode(&self, mode: u32) -> io::Result<()> {
+        let found = || Ok::<_, io::Error>(rustix::fs::fstat(self.descriptor())?.st_mode & 0o7777);
+        if found()? == mode {
+            return Ok(());
+        }
+        let changed = retry_on_intr(|| rustix::fs::fchmod(self.descriptor(), Mode::from_raw_mode(mode)));
+        if let Err(error) = changed
+            && !cannot_be_given(error)
+        {
+            return Err(error.into());
+        }
+        let found = found()?;
+        let more = found & 0o777 & !mode != 0;
+        // Without it everybody who may write here may remove what is another's.
+        let sticky = mode & !found & 0o1000 != 0 && found & 0o022 != 0;
+        match more || sticky {
+            true => Err(changed.err().unwrap_or(Errno::OPNOTSUPP).into()),
+            false => Ok(()),
+        }
+    }
+
+    /// Gives this folder the group of `parent`, where it has another. `false`: it has another still, as far as can be told.
+    fn take_group_of(&self, parent: &Dir) -> io::Result<bool> {
+        let above = rustix::fs::fstat(parent.descriptor())?;
+        let same = || Ok::<_, io::Error>(rustix::fs::fstat(self.descriptor())?.st_gid == above.st_gid);
+        if is_unmapped(above.st_gid, "gid") {
+            // It has no number here. A folder in one with the set-group-id bit has it from the kernel.
+            return Ok(above.st_mode & 0o2000 != 0 && same()?);
+        }
+        if same()? {
+            return Ok(true);
+        }
+        match retry_on_intr(|| rustix::fs::fchown(self.descriptor(), None, Some(Gid::from_raw(above.st_gid)))) {
+            // Some file systems say so and do nothing.
+            Ok(()) => same(),
+            Err(error) if cannot_be_given(error) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The access ACL of a folder; `None` where it has none, or its file system knows none.
+fn access_acl(dir: &Dir) -> io::Result<Option<Rights>> {
+    // 8192 entries and more do not fit into what the kernel takes (`XATTR_SIZE_MAX`).
+    let mut buffer = vec![0; 1 << 16];
+    let read = retry_on_intr(|| match rustix::fs::fgetxattr(dir.descriptor(), ACCESS_ACL, &mut buffer[..]) {
+        // A descriptor that only names the folder (`O_PATH`).
+        Err(Errno::BADF) => {
+            let path = PathBuf::from(format!("/proc/self/fd/{}", dir.raw()));
+            rustix::fs::getxattr(&path, ACCESS_ACL, &mut buffer[..])
+        }
+        other => other,
+    });
+    match read {
+        Ok(length) => Rights::parse(&buffer[..length]).map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into()),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Does the error say that a group, a mode or an ACL cannot be given here, by this user or on this file system? EINVAL comes
+/// for an id that has no number in this user namespace.
+fn cannot_be_given(error: Errno) -> bool {
+    matches!(error, Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::ROFS)
+}
+
+/// May this id be one that has no number in our user namespace? All such are shown as one (`/proc/sys/kernel/overflowuid`),
+/// which may be somebody's number as well.
+fn is_unmapped(id: u32, which: &str) -> bool {
+    let shown = fs::read_to_string(format!("/proc/sys/kernel/overflow{which}"));
+    let shown = shown.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(65_534);
+    if id != shown {
+        return false;
+    }
+    // The first namespace has them all.
+    let map = fs::read_to_string(format!("/proc/self/{which}_map")).unwrap_or_default();
+    !map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rights(group: Bits, other: Bits, users: &[(u32, Bits)], groups: &[(u32, Bits)]) -> Rights {
+        Rights { owner: 7, group, other, users: users.to_vec(), groups: groups.to_vec() }
+    }
+
+    #[test]
+    fn an_acl_is_read_with_its_mask_applied() {
+        let full = rights(7, 0, &[(1, 7), (2, 4)], &[(3, 5)]);
+        assert_eq!(Rights::parse(&full.acl()), Some(full.clone()));
+        let mut masked = full.acl();
+        // The mask's bits: the last entry but one.
+        let at = masked.len() - 16 + 2;
+        assert_eq!(masked[at - 2..=at], [0x10, 0, 7]);
+        masked[at] = 4;
+        assert_eq!(Rights::parse(&masked), Some(rights(4, 0, &[(1, 4), (2, 4)], &[(3, 4)])));
+        for length in [0, 3, 5, masked.len() - 1] {
+            assert_eq!(Rights::parse(&masked[..length]), None, "{length}");
+        }
+        masked[0] = 3;
+        assert_eq!(Rights::parse(&masked), None, "another version");
+    }
+
+    #[test]
+    fn nobody_has_more_where_the_group_is_another() {
+        for (mode, expected) in [
+            // As with 0o777 everybody has the same.
+            (0o777, rights(7, 7, &[], &[])),
+            (0o775, rights(5, 5, &[], &[(9, 7)])),
+            (0o770, rights(0, 0, &[], &[(9, 7)])),
+            // Whoever is of both groups may not write.
+            (0o757, rights(5, 7, &[], &[(9, 5)])),
+        ] {
+            let found = Rights::of_mode(mode).for_another_group(9);
+            assert_eq!(found, expected, "{mode:o}");
+            assert_eq!(found.mode(), mode);
+            assert_eq!(found.narrowed().mode() & 0o070, found.narrowed().mode() << 3 & 0o070);
+        }
+        assert_eq!(Rights::of_mode(0o757).for_another_group(9).narrowed().mode(), 0o755);
+        assert_eq!(rights(7, 5, &[(1, 4)], &[]).narrowed(), rights(4, 4, &[], &[]));
+    }
+}
