@@ -693,6 +693,108 @@ fn fuse() {
     native.must_fail("acquire l g never", "busy");
 }
 
+/// sshfs, whose server runs here.
+struct Sshfs {
+    mount: Mount,
+    programs: [Child; 2],
+}
+
+impl Sshfs {
+    fn mount() -> Option<Sshfs> {
+        let server = ["/usr/lib/openssh/sftp-server", "/usr/libexec/sftp-server", "/usr/lib/ssh/sftp-server"];
+        let server = server.iter().find(|path| Path::new(path).exists());
+        if !needs("root, for mounts", is_root())
+            || !needs("/dev/fuse", Path::new("/dev/fuse").exists())
+            || !needs("sshfs", has("sshfs"))
+            || !needs("sftp-server (openssh-sftp-server)", server.is_some())
+        {
+            return None;
+        }
+        let folder = folder();
+        let at = folder.path().join("mnt");
+        let source = folder.path().join("source");
+        std::fs::create_dir(&at).unwrap();
+        std::fs::create_dir(&source).unwrap();
+        let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let ends = |end: std::os::unix::net::UnixStream| {
+            let input = std::os::fd::OwnedFd::from(end.try_clone().unwrap());
+            (Stdio::from(input), Stdio::from(std::os::fd::OwnedFd::from(end)))
+        };
+        let (input, output) = ends(one);
+        let server = Command::new(server?).stdin(input).stdout(output).spawn().unwrap();
+        let (input, output) = ends(other);
+        let mut client = Command::new("sshfs");
+        client.args(["-f", "-o", "passive"]).arg(format!("here:{}", source.display())).arg(&at);
+        let mut client = client.stdin(input).stdout(output).spawn().unwrap();
+        let mounted = format!(" {} fuse", at.display());
+        let there = || std::fs::read_to_string("/proc/mounts").unwrap().contains(&mounted);
+        until(|| there() || client.try_wait().unwrap().is_some(), |settled| *settled);
+        assert!(there(), "sshfs has ended without a mount");
+        Some(Sshfs { mount: Mount { at, _folder: folder }, programs: [client, server] })
+    }
+}
+
+impl Drop for Sshfs {
+    fn drop(&mut self) {
+        for program in &mut self.programs {
+            let _ = program.kill();
+            let _ = program.wait();
+        }
+    }
+}
+
+/// Each name of a file has a number, a kernel lock and a count of links of its own there, so a link to the anchor shows nobody.
+#[test]
+fn where_each_name_has_its_own_inode_a_link_is_no_lock_file() {
+    let Some(sshfs) = Sshfs::mount() else { return };
+    let dir = &sshfs.mount.at;
+    std::fs::write(dir.join("a"), "").unwrap();
+    std::fs::hard_link(dir.join("a"), dir.join("b")).unwrap();
+    assert_ne!(std::fs::metadata(dir.join("a")).unwrap().ino(), std::fs::metadata(dir.join("b")).unwrap().ino());
+    let lock_files = |dir: &Path| {
+        let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".lock") || name.ends_with(".swap")).collect::<Vec<_>>()
+    };
+    let target = dir.join("t");
+    for _ in 0..2 {
+        let mut one = Actor::start();
+        one.must(&format!("open l {}", target.display()));
+        for _ in 0..2 {
+            let error = one.must_fail("acquire l g never", "unsupported")["error"].as_str().unwrap().to_owned();
+            assert!(error.contains("exclusive renames") && error.contains("--flock"), "{error}");
+            assert_eq!(lock_files(dir), [""; 0]);
+            assert_eq!(lock_files(&dir.join(".tenure")), ["t.lock"]);
+        }
+    }
+    // Flock style needs no lock file.
+    let (mut one, mut two) = (Actor::start(), Actor::start());
+    one.must(&format!("open f {} style=flock", target.display()));
+    two.must(&format!("open f {} style=flock", target.display()));
+    one.must("acquire f g never");
+    two.must_fail("acquire f g never", "busy");
+    one.must("check g");
+    let pid = one.pid();
+    one.kill();
+    // What a native left that had taken a link for its lock file is taken up, and goes.
+    std::fs::hard_link(dir.join(".tenure/t.lock"), dir.join("t.lock")).unwrap();
+    assert_eq!(inspect(&mut two, &target)["state"], "stale");
+    two.must(&format!("open l {}", target.display()));
+    assert_eq!(two.must("acquire l g never")["crashed"]["pid"], pid);
+    two.must("check g");
+    two.must("release g");
+    assert_eq!(lock_files(dir), [""; 0]);
+    assert_eq!(lock_files(&dir.join(".tenure")), ["t.lock"]);
+    // The same for a sweep.
+    let mut three = Actor::start();
+    three.must(&format!("open f {} style=flock", target.display()));
+    three.must("acquire f g never");
+    three.kill();
+    std::fs::hard_link(dir.join(".tenure/t.lock"), dir.join("t.lock")).unwrap();
+    let cleaned = two.must(&format!("clean {} idle_ms=86400000", dir.display()));
+    assert_eq!((&cleaned["locks"][0]["state"], &cleaned["locks"][0]["removed"]), (&json!("stale"), &json!(true)));
+    assert_eq!(lock_files(dir), [""; 0]);
+}
+
 /// File systems that give no group, mode or ACL, or say that they did.
 #[test]
 fn rights_that_a_file_system_does_not_give_are_got_over_or_told() {

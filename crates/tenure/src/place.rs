@@ -44,6 +44,8 @@ pub(crate) struct Place {
     pub(crate) anchors: Name,
     /// Hard links are not to be had here, or would not be ours to remove: lock files are copies.
     copies: AtomicBool,
+    /// A hard link is the same inode here: seen, or known of this file system.
+    links: AtomicBool,
 }
 
 /// A folder and what the kernel says of it: the same for every place in it.
@@ -138,6 +140,8 @@ impl Place {
             lock: to_name(&lock)?,
             anchors: to_name(OsStr::new(ANCHORS))?,
             copies: AtomicBool::new(false),
+            // Who numbers names, and not files, is a server's or a program's.
+            links: AtomicBool::new(!folder.file_system.shared),
             target_path,
             folder: Arc::clone(folder),
         })
@@ -149,6 +153,15 @@ impl Place {
 
     pub(crate) fn set_copies(&self) {
         self.copies.store(true, Ordering::Relaxed);
+    }
+
+    /// Is a hard link known to be the same inode here?
+    pub(crate) fn links_are_known(&self) -> bool {
+        self.links.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_links_known(&self) {
+        self.links.store(true, Ordering::Relaxed);
     }
 
     /// The anchor's path, for people.

@@ -43,7 +43,7 @@ pub(crate) use previous::{own_inode, previous, tells_of_crash, tells_of_end, unt
 pub(crate) use takeover::recover;
 pub(crate) use text::{read_stable, read_text, reads, restore, write, write_text};
 
-use copy::{no_links, show_copy};
+use copy::{is_link, no_links, show_copy};
 use found::judge_found;
 use takeover::{put_back, take_over};
 use text::MASKED;
@@ -206,7 +206,7 @@ fn enter(
     told: &mut Told,
 ) -> Result<Entered> {
     let state = prior.state();
-    let copy = place.copies();
+    let mut copy = place.copies();
     for pass in 0..TRIES {
         if pass > 0 {
             if told.parked {
@@ -223,7 +223,13 @@ fn enter(
             _ => place.dir.link(&place.anchor, &place.lock),
         };
         match made {
-            Ok(()) => return Ok(Entered::Held(Presence::Link, previous(prior, state, told.taken.take()))),
+            Ok(()) if is_link(place, anchor, &place.lock, record)? => {
+                return Ok(Entered::Held(Presence::Link, previous(prior, state, told.taken.take())));
+            }
+            Ok(()) => {
+                copy = true;
+                continue;
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if no_links(&error) => {
                 told.parked = recover(place, anchor, prior, options)?;
@@ -265,6 +271,11 @@ fn enter(
         if anchor.current(place)?.is_none() {
             return Err(anchor_lost(place));
         }
+        if judged.shows(record) {
+            // Our anchor by another name, which has an inode of its own: what we have just written stands in both.
+            place.set_copies();
+            copy = true;
+        }
         told.parked = recover(place, anchor, prior, options)?;
         if !copy && !told.aborted {
             // A lock file that is removed after we died takes the sign of a takeover with it, the anchor's second link.
@@ -280,17 +291,22 @@ fn enter(
             continue;
         }
         if let Some(presence) = take_over(place, anchor, &judged, prior, record, options, copy)? {
-            if !judged.released {
+            let own_text = judged.shows(record);
+            if !judged.released && !own_text {
                 told.taken = Some(judged.blocker.holder);
             }
+            let previous = |taken: Option<Holder>| match own_text {
+                true => own_inode(prior, state),
+                false => previous(prior, state, taken),
+            };
             match place.lock_file_id() {
                 Ok(found) if found == presence.id(anchor) => {
-                    return Ok(Entered::Held(presence, previous(prior, state, told.taken.take())));
+                    return Ok(Entered::Held(presence, previous(told.taken.take())));
                 }
                 Ok(_) => {}
                 // Where that cannot be told it goes again: we do not hold.
                 Err(error) => {
-                    let previous = previous(prior, state, told.taken.clone());
+                    let previous = previous(told.taken.clone());
                     undo(place, anchor, &presence, &previous, record, told.state_offset);
                     return Err(error);
                 }

@@ -1,15 +1,16 @@
-//! The lock file as a file of its own, where a hard link is not to be had or would not be ours to remove.
+//! The lock file as a file of its own, where a hard link is not to be had, is no link, or would not be ours to remove.
 
 use std::io;
 use std::sync::Arc;
 
+use super::text::read_stable;
 use super::{Presence, is_sticky};
 use crate::anchor::{self, Anchor};
 use crate::error::{Kind, Result};
 use crate::options::Options;
 use crate::place::Place;
-use crate::record::Record;
-use crate::sys;
+use crate::record::{Content, Record};
+use crate::sys::{self, Access, Name};
 
 /// In a sticky folder a link to another user's anchor would not be ours to remove.
 pub(crate) fn must_copy(place: &Place, anchor: &Anchor) -> bool {
@@ -24,6 +25,47 @@ pub(crate) fn must_copy(place: &Place, anchor: &Anchor) -> bool {
 pub(super) fn no_links(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported)
         || error.raw_os_error().is_some_and(sys::means_no_links)
+}
+
+/// Is what was just linked to `name` the anchor itself? On some file systems each name of a file has a number, a kernel lock
+/// and a count of links of its own (sshfs): such a link shows nobody, and it goes again. Looked at once in a place.
+pub(super) fn is_link(place: &Place, anchor: &Anchor, name: &Name, record: &Record) -> Result<bool> {
+    if place.links_are_known() {
+        return Ok(true);
+    }
+    let failed = |error| place.lock_error("cannot be compared with its anchor", error);
+    let Some(found) = place.dir.brief_at(name).map_err(failed)? else { return Ok(true) };
+    if found.id == anchor.id {
+        place.set_links_known();
+        return Ok(true);
+    }
+    // Another may have put theirs in its place since.
+    if !says(place, name, record).map_err(failed)? {
+        return Ok(true);
+    }
+    match place.dir.unlink(name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(place.lock_error("is no link to its anchor, and cannot be removed", error))
+        }
+        _ => {
+            place.set_copies();
+            Ok(false)
+        }
+    }
+}
+
+/// Is this the record of our tenure, by another name?
+fn says(place: &Place, name: &Name, record: &Record) -> io::Result<bool> {
+    let file = match place.dir.open_at(name, Access::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let fence = |record: &Record| record.native.as_ref().and_then(|native| native.fence);
+    Ok(match read_stable(&file)? {
+        Content::Record(found) => found.pid == record.pid && fence(&found).is_some() && fence(&found) == fence(record),
+        _ => false,
+    })
 }
 
 /// Makes the lock file as a file of its own: complete and locked before it gets its name. `None`: the name is taken.

@@ -61,6 +61,15 @@ pub(crate) struct Judged {
     pub(super) native: bool,
 }
 
+impl Judged {
+    /// Is it this record that it shows?
+    pub(super) fn shows(&self, record: &Record) -> bool {
+        let holder = &self.blocker.holder;
+        let fence = record.native.as_ref().and_then(|native| native.fence);
+        self.native && fence.is_some() && fence == holder.fence && holder.pid() == record.pid
+    }
+}
+
 /// Does the holder that was judged still block? The caller asks it after it began to wait for that holder's events, because
 /// what happened before has none. The caller must not have the judged file open.
 pub(crate) fn still_blocks(place: &Place, blocker: &Blocker, options: &Options) -> Result<bool> {

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::copy::{make_copy, no_links};
+use super::copy::{is_link, make_copy, no_links};
 use super::found::{Judged, found, judge_found, open_elsewhere};
 use super::text::{read_stable, write};
 use super::{Presence, TRIES, anchor_lost, is_sticky};
@@ -27,7 +27,7 @@ pub(super) fn take_over(
     copy: bool,
 ) -> Result<Option<Presence>> {
     let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
-    let presence = match put_swap(place, record, options, copy)? {
+    let presence = match put_swap(place, anchor, record, options, copy)? {
         Swap::Put(presence) => presence,
         Swap::Denied => return instead_of_exchange(place, judged, prior, record, denied()),
         Swap::Changed => return Ok(None),
@@ -87,11 +87,12 @@ pub(super) enum Swap {
 }
 
 /// Puts what will be the lock file under the swap's name.
-pub(super) fn put_swap(place: &Place, record: &Record, options: &Options, copy: bool) -> Result<Swap> {
+pub(super) fn put_swap(place: &Place, anchor: &Anchor, record: &Record, options: &Options, copy: bool) -> Result<Swap> {
     let failed = |error| place.lock_error("cannot be taken over", error);
     if !copy {
         match place.dir.link(&place.anchor, &place.swap) {
-            Ok(()) => return Ok(Swap::Put(Presence::Link)),
+            Ok(()) if is_link(place, anchor, &place.swap, record)? => return Ok(Swap::Put(Presence::Link)),
+            Ok(()) => {}
             Err(error) if no_links(&error) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_sticky(place) => return Ok(Swap::Denied),
             Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {

@@ -173,6 +173,9 @@ const FOREIGN: Actor = Actor::Foreign { rounds: 1 };
 const NO_LINKS: FileSystemKind = FileSystemKind { links: Err(libc::EPERM), ..FileSystemKind::LOCAL };
 const NO_LINKS_NOR_EXCHANGE: FileSystemKind =
     FileSystemKind { links: Err(libc::EOPNOTSUPP), exchange: false, ..FileSystemKind::LOCAL };
+/// As sshfs, but with exclusive renames.
+const ALIASES: FileSystemKind =
+    FileSystemKind { aliases: true, exchange: false, shared: true, ..FileSystemKind::LOCAL };
 /// Everybody may write in it.
 const SHARED_FOLDER: FileSystemKind = FileSystemKind { folder_mode: 0o777, ..FileSystemKind::LOCAL };
 const NO_EXCHANGE: FileSystemKind = FileSystemKind { exchange: false, ..FileSystemKind::LOCAL };
@@ -832,6 +835,25 @@ pub const SCRIPTS: &[Script] = &[
         left: &[Left::DeadNative],
         actors: &[FLOCK, FOREIGN],
         fs: NO_LINKS_NOR_EXCHANGE,
+        ..PLAIN
+    },
+    Script {
+        name: "aliases",
+        about: "two natives where each name of a file has an inode of its own",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE_TWICE, LOCK_FILE],
+        fs: ALIASES,
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "aliases-dead",
+        about: "natives of each style find a dead one's lock file, where each name of a file has an inode of its own",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE, FLOCK],
+        fs: ALIASES,
+        deaths: 1,
+        preemptions: Some(3),
         ..PLAIN
     },
     Script {

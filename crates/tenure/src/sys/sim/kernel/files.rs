@@ -120,7 +120,14 @@ impl Kernel {
         inode.sum = mix_bytes(1, &inode.data);
         inode.modified = clock;
         inode.events += 1;
+        let (shares, sum) = (inode.shares, inode.sum);
+        let data = shares.map(|_| inode.data.clone()).unwrap_or_default();
         self.changes += 1;
+        if shares.is_some() {
+            for other in self.inodes.iter_mut().flatten().filter(|other| other.shares == shares) {
+                (other.data, other.sum, other.modified) = (data.clone(), sum, clock);
+            }
+        }
         Ok(())
     }
 

@@ -18,6 +18,8 @@ pub(crate) type Errno = i32;
 pub struct FileSystemKind {
     /// Hard links; without them `link(2)` is refused with this error.
     pub links: Result<(), i32>,
+    /// Each name of a file has an inode of its own, as on sshfs: a link shares nothing but the bytes.
+    pub aliases: bool,
     /// `RENAME_EXCHANGE`.
     pub exchange: bool,
     /// Leases.
@@ -30,8 +32,14 @@ pub struct FileSystemKind {
 
 impl FileSystemKind {
     /// As ext4.
-    pub const LOCAL: FileSystemKind =
-        FileSystemKind { links: Ok(()), exchange: true, leases: true, shared: false, folder_mode: 0o755 };
+    pub const LOCAL: FileSystemKind = FileSystemKind {
+        links: Ok(()),
+        aliases: false,
+        exchange: true,
+        leases: true,
+        shared: false,
+        folder_mode: 0o755,
+    };
 }
 
 /// The device that everything is on.
@@ -54,6 +62,8 @@ pub(crate) struct Inode {
     data: Vec<u8>,
     /// Of `data`.
     sum: u64,
+    /// The same for all that share their bytes.
+    shares: Option<usize>,
     mode: u32,
     owner: u32,
     modified: u64,
@@ -230,6 +240,7 @@ impl Kernel {
             links: 0,
             data: Vec::new(),
             sum: 0,
+            shares: None,
             mode,
             owner,
             modified: self.clock,
@@ -300,6 +311,7 @@ impl Kernel {
             hash = mix(hash, counts);
             hash = mix(hash, inode.sum ^ u64::from(inode.mode) << 32 ^ u64::from(inode.removed));
             hash = mix(hash, inode.modified ^ inode.kind as u64);
+            hash = mix(hash, inode.shares.map_or(0, |shares| shares as u64 + 1));
             // In no order.
             let mut names = 0_u64;
             for (name, inode) in &inode.names {

@@ -238,11 +238,27 @@ impl Kernel {
         if user != ROOT && user != owner && self.check_mode(inode, user, 0o6).is_err() {
             return Err(libc::EPERM);
         }
+        if self.fs.aliases {
+            self.make_alias(inode, to_folder, to);
+            return Ok(());
+        }
         self.set_entry(to_folder, to, inode);
         let found = self.inode_mut(inode);
         found.links += 1;
         found.events += 1;
         Ok(())
+    }
+
+    fn make_alias(&mut self, inode: usize, folder: usize, name: &[u8]) {
+        let (mode, owner) = (self.inode(inode).mode, self.inode(inode).owner);
+        let alias = self.make(FileKind::Regular, mode, owner);
+        // A number that no other group has: inodes of one are never fewer than what was made.
+        let group = self.inodes().filter_map(|other| self.inode(other).shares).max().map_or(0, |last| last + 1);
+        let shares = Some(*self.inode_mut(inode).shares.get_or_insert(group));
+        let (data, sum, modified) = (self.inode(inode).data.clone(), self.inode(inode).sum, self.inode(inode).modified);
+        let made = self.inode_mut(alias);
+        (made.links, made.shares, made.data, made.sum, made.modified) = (1, shares, data, sum, modified);
+        self.set_entry(folder, name, alias);
     }
 
     pub(in crate::sys::sim) fn unlink(&mut self, process: usize, folder: usize, path: &[u8]) -> Result<(), Errno> {
