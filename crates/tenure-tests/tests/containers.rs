@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tenure_tests::{Actor, actor_program, folder, foreign, has, is_root, needs, skip};
+use tenure_tests::{Actor, actor_program, folder, foreign, has, is_root, landlock, needs, skip, tenure_program};
 
 /// How long an event may take on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -691,6 +691,75 @@ fn fuse() {
     assert_eq!((&found["state"], &found["reasons"][0]), (&json!("unknown"), &json!("dead-pid")), "{found}");
     native.must(&format!("open l {}", mount.at.join("far").display()));
     native.must_fail("acquire l g never", "busy");
+}
+
+/// A sandbox may forbid links and renames from one folder to another, and answers as if there were two file systems.
+#[test]
+fn a_sandbox_without_links_between_folders_is_told_for_what_it_is() {
+    if !landlock::is_there() {
+        // Nothing that could be installed: no skip that a CI run must fail for.
+        eprintln!("NOT TESTED HERE: this kernel has no Landlock");
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let confined = |refer| Actor::from(landlock::confine(&mut Command::new(actor_program()), refer));
+    let says = |error: &Value| {
+        let text = error["error"].as_str().unwrap();
+        assert!(text.contains("--flock") && text.contains("between this folder and `.tenure`"), "{text}");
+        assert!(!text.contains("file system"), "{text}");
+    };
+    let mut inside = confined(false);
+    inside.must(&format!("open l {}", target.display()));
+    says(&inside.must_fail("acquire l g never", "unsupported"));
+    assert!(!dir.path().join("t.lock").exists());
+    inside.must(&format!("open f {} style=flock", target.display()));
+    inside.must("acquire f g never");
+    inside.must("check g");
+    // Those outside see it, and who dies in it.
+    let mut outside = Actor::start();
+    outside.must(&format!("open l {}", target.display()));
+    outside.must_fail("acquire l g never", "busy");
+    let pid = inside.pid();
+    inside.kill();
+    assert_eq!(outside.must("acquire l g never")["crashed"]["pid"], pid);
+    // And the other way round: a dead one's lock file is no link to be made.
+    let pid = outside.pid();
+    outside.kill();
+    let mut inside = confined(false);
+    inside.must(&format!("open f {} style=flock", target.display()));
+    assert_eq!(inside.must("acquire f g never")["crashed"]["pid"], pid);
+    inside.must("release g");
+    assert!(!dir.path().join("t.lock").exists());
+    // A dead foreign program's would have to be moved.
+    let now = "2026-03-02T10:00:00.000Z";
+    std::fs::write(dir.path().join("t.lock"), format!(r#"{{"pid": 4194300, "createdAt": "{now}"}}"#)).unwrap();
+    inside.must(&format!("open l {}", target.display()));
+    says(&inside.must_fail("acquire l g never", "unsupported"));
+    assert!(dir.path().join("t.lock").exists());
+    // With that right it is as without a sandbox.
+    let mut allowed = confined(true);
+    assert_eq!(allowed.hold(&target)["crashed"]["pid"], 4_194_300);
+    allowed.must("check g");
+    allowed.must("release g");
+
+    // The doctor tries what a lock does, and what it could not try is no answer.
+    let doctor = |refer| {
+        let mut command = Command::new(tenure_program());
+        let done = landlock::confine(command.args(["doctor", "--json"]).arg(dir.path()), refer).output().unwrap();
+        let found: Value = serde_json::from_slice(&done.stdout).unwrap();
+        let answers = ["kernel-lock", "hard-link", "exclusive-rename", "exchange", "second-process"].map(|name| {
+            let checks = found["checks"].as_array().unwrap();
+            checks.iter().find(|check| check["name"] == name).unwrap()["answer"].as_str().unwrap().to_owned()
+        });
+        (answers, String::from_utf8(done.stdout).unwrap(), done.status.code())
+    };
+    let (answers, text, code) = doctor(false);
+    assert_eq!(answers, ["yes", "no", "no", "no", "unknown"], "{text}");
+    assert!(!text.contains("keeps nobody out"), "{text}");
+    assert_eq!(code, Some(1), "{text}");
+    let (answers, text, code) = doctor(true);
+    assert_eq!((answers, code), (["yes"; 5].map(str::to_owned), Some(0)), "{text}");
 }
 
 /// sshfs, whose server runs here.

@@ -176,11 +176,17 @@ impl Place {
     }
 
     pub(crate) fn lock_error(&self, what: &'static str, error: io::Error) -> Error {
+        if error.kind() == io::ErrorKind::CrossesDevices {
+            return self.apart(&self.lock_path, &format!("the lock file {what}"), error);
+        }
         Error::io(&self.lock_path, format!("the lock file {what}"), error)
     }
 
     pub(crate) fn anchor_error(&self, what: &'static str, error: io::Error) -> Error {
         let source = error.kind();
+        if source == io::ErrorKind::CrossesDevices {
+            return self.apart(&self.anchor_path(), &format!("the lock's anchor {what}"), error);
+        }
         let error = Error::io(self.anchor_path(), format!("the lock's anchor {what}"), error);
         match source {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => error.with_hint(
@@ -189,6 +195,20 @@ impl Place {
             io::ErrorKind::Unsupported => error.with_hint("this file system has no flock(2)"),
             _ => error,
         }
+    }
+
+    /// A name cannot be linked or moved between the folder and `.tenure`: another file system is one of the reasons.
+    fn apart(&self, path: &Path, what: &str, error: io::Error) -> Error {
+        let why = match self.dir.stat_at(&self.anchors) {
+            Ok(Some(found)) if found.id.device != self.dir_stat.id.device => "`.tenure` is on another file system",
+            _ => {
+                "no name can be linked or moved between this folder and `.tenure` (a sandbox may forbid it, as Landlock does \
+                 without its right to refer; so may a mount of its own, or a project's quota)"
+            }
+        };
+        Error::io(path, format!("{what}: {why}"), error)
+            .with_kind(Kind::Unsupported)
+            .with_hint("flock style does without: style(Style::Flock), --flock")
     }
 
     /// Something that is no lock stands at the lock file's place.

@@ -252,11 +252,6 @@ fn enter(
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(anchor_lost(place));
             }
-            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-                return Err(place
-                    .lock_error("cannot be made: `.tenure` is on another file system", error)
-                    .with_kind(Kind::Unsupported));
-            }
             Err(error) => return Err(place.lock_error("cannot be made", error)),
         }
         let Some(found) = look(place)? else { continue };

@@ -1,6 +1,6 @@
 //! What a folder, its file system and this kernel can do for a lock: found out by trying, not from a list.
 //!
-//! Files are made in the folder for it, under names that begin with `.tenure-probe-`, and removed again.
+//! Files, and a folder, are made in the folder for it, under names that begin with `.tenure-probe-`, and removed again.
 //! `docs/platforms.md` says what each feature is for and what happens where it is missing.
 
 use std::ffi::OsStr;
@@ -119,8 +119,7 @@ impl Probe {
 pub fn folder(dir: impl AsRef<Path>) -> Result<Probe> {
     let path = dir.as_ref();
     let open = Dir::open(path).map_err(|error| Error::io(path, "the folder cannot be opened", error))?;
-    let bench = Bench { dir: &open, names: [bench_name(0), bench_name(1)] };
-    bench.file(0).map_err(|error| Error::io(path, "no file can be made in it", error))?;
+    let bench = Bench::new(&open).map_err(|error| Error::io(path, "no file can be made in it", error))?;
     let file_system = open.file_system();
     let or_unknown = |answer: io::Result<Answer>| answer.unwrap_or_else(|error| Answer::Unknown(error.to_string()));
     let answers = vec![
@@ -174,26 +173,36 @@ pub fn clock_is_steered() -> Option<bool> {
     sys::clock_is_steered()
 }
 
-/// A name that nobody else uses: each probe of each process has its own.
-fn bench_name(which: u8) -> Name {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let name = format!(".tenure-probe-{}-{}-{which}", sys::pid(), COUNT.fetch_add(1, Ordering::Relaxed));
-    Name::new(OsStr::new(&name)).expect("no zero byte is in it")
-}
-
-/// Two names to try things with. They are removed when this goes.
+/// Two names to try things with, as a lock has them: one is in a folder of its own, as an anchor is, because a link or a
+/// rename between two folders may be refused where one within a folder is not. All of it is removed when this goes.
 struct Bench<'a> {
     dir: &'a Dir,
+    folder: Name,
     names: [Name; 2],
 }
 
 impl Drop for Bench<'_> {
     fn drop(&mut self) {
         self.clear();
+        let _ = self.dir.remove_dir(&self.folder);
     }
 }
 
 impl Bench<'_> {
+    /// Makes the folder, and a file to see that this can be done.
+    fn new(dir: &Dir) -> io::Result<Bench<'_>> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        // A name that nobody else uses: each probe of each process has its own.
+        let base = format!(".tenure-probe-{}-{}", sys::pid(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = |text: String| Name::new(OsStr::new(&text)).expect("no zero byte is in it");
+        let names = [name(format!("{base}/0")), name(format!("{base}-1"))];
+        let folder = name(base);
+        dir.make_dir(&folder, 0o700)?;
+        let bench = Bench { dir, folder, names };
+        bench.file(0)?;
+        Ok(bench)
+    }
+
     fn clear(&self) {
         for name in &self.names {
             let _ = self.dir.unlink(name);
@@ -244,7 +253,7 @@ impl Bench<'_> {
             Ok(()) if self.inode(0)? == self.inode(1)? => Ok(Answer::Yes),
             Ok(()) => Ok(Answer::No("the link is another inode than the file".to_owned())),
             Err(error) if error.raw_os_error().is_some_and(sys::means_no_links) => Ok(Answer::No(error.to_string())),
-            Err(error) => Err(error),
+            Err(error) => missing(error),
         }
     }
 
@@ -310,10 +319,12 @@ impl Bench<'_> {
     }
 }
 
-/// What the kernel answers where it, or the file system, does not know what it was asked for.
+/// What the kernel answers where it, or the file system, does not know what it was asked for, or not between two folders.
 fn missing(error: io::Error) -> io::Result<Answer> {
     match error.kind() {
-        io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput => Ok(Answer::No(error.to_string())),
+        io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput | io::ErrorKind::CrossesDevices => {
+            Ok(Answer::No(error.to_string()))
+        }
         _ => Err(error),
     }
 }

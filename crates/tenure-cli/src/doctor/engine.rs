@@ -45,8 +45,8 @@ pub(super) fn try_all(dir: &Path, kind: engine::Scheme) -> Result<Found, Failure
         Check::new("second-process", &second, super::means::second_process(Short::of(&second))),
         Check::new("fence", &fences, "a resource can refuse a holder from the past by its number"),
     ];
-    let lacks = [(&second, "a lock that keeps a second process out"), (&fences, "a fence that grows")];
-    let lacks = lacks.into_iter().filter(|(answer, _)| !answer.is_yes()).map(|(_, what)| what).collect();
+    let fence = (!fences.is_yes()).then_some("a fence that grows");
+    let lacks = super::lacks_second(&second).into_iter().chain(fence).collect();
     let findings = Findings { file_system: kind.as_str().to_owned(), shared: true, checks, lacks };
     Ok(Found { findings, target, lease })
 }

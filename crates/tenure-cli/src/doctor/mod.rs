@@ -255,30 +255,34 @@ fn lacks(probe: &Probe, second: &Answer) -> Vec<&'static str> {
         lacks.push("room for a record");
     }
     if !is(Feature::HardLink) && !is(Feature::ExclusiveRename) {
-        lacks.push("a way to show a lock file (hard link or exclusive rename)");
+        lacks.push(
+            "a way to show a lock file (hard link or exclusive rename), which flock style (--flock) does without",
+        );
     }
     // Where one of those is missing, it cannot work anyway.
-    if lacks.is_empty() && !second.is_yes() {
-        lacks.push("a lock that keeps a second process out");
+    if lacks.is_empty() {
+        lacks.extend(lacks_second(second));
     }
     lacks
 }
 
+/// A try that failed is no answer: it says nothing about who is kept out.
+fn lacks_second(second: &Answer) -> Option<&'static str> {
+    match second {
+        Answer::Yes => None,
+        Answer::No(_) => Some("a lock that keeps a second process out"),
+        Answer::Unknown(_) => Some("a lock that could be tried with a second process"),
+    }
+}
+
 /// Holds a lock of the whole library, and asks a second process for it.
 fn second_process(target: &Path) -> Answer {
-    let cannot = |error: &tenure::Error| match error.is_unsupported() {
-        true => Answer::No(error.to_string()),
-        false => Answer::Unknown(error.to_string()),
-    };
-    let guard = match Lock::new(target).and_then(|lock| lock.acquire(Wait::Never)) {
-        Ok(guard) => guard,
-        Err(error) => return cannot(&error),
-    };
-    let answer = second_process_beside(target);
-    match guard.release() {
-        Ok(()) => answer,
-        Err(error) => cannot(&error),
-    }
+    let tried = Lock::new(target).and_then(|lock| {
+        let guard = lock.acquire(Wait::Never)?;
+        let answer = second_process_beside(target);
+        guard.release().map(|()| answer)
+    });
+    tried.unwrap_or_else(|error| Answer::Unknown(error.to_string()))
 }
 
 /// Asks a second process for the lock that this one holds.

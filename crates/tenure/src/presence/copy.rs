@@ -79,6 +79,9 @@ pub(super) fn show_copy(place: &Place, record: &Record, options: &Options) -> Re
             if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) {
                 return Ok(None);
             }
+            if error.kind() == io::ErrorKind::CrossesDevices {
+                return Err(place.lock_error("cannot be made", error));
+            }
             let denied = error.kind() == io::ErrorKind::PermissionDenied;
             let detail = "cannot be made: this file system has neither hard links nor exclusive renames";
             let error = place.lock_error(detail, error);

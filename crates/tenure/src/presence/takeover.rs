@@ -127,6 +127,10 @@ pub(super) fn instead_of_exchange(
 }
 
 pub(super) fn cannot_exchange(place: &Place, judged: &Judged, error: io::Error) -> Error {
+    if error.kind() == io::ErrorKind::CrossesDevices {
+        let holder = Some(judged.blocker.holder.clone());
+        return place.lock_error("of a dead holder cannot be taken over", error).with_holder(holder);
+    }
     let denied = error.kind() == io::ErrorKind::PermissionDenied;
     let what = if denied { "its holder is dead, but it may not be removed" } else { "its holder is dead" };
     let mut cannot = Error::io(&place.lock_path, what, error).with_holder(Some(judged.blocker.holder.clone()));
