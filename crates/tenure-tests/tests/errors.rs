@@ -242,6 +242,24 @@ fn of_a_link_and_a_copy_that_both_fail_the_plain_one_is_told() {
     gets_over(anchored, TRY, &[no_links, naming("EEXIST")]);
 }
 
+/// No room for a name in the folder: the one style needs none.
+#[test]
+fn where_there_is_no_room_for_the_lock_file_flock_style_is_named() {
+    if !ready() {
+        return;
+    }
+    for error in ["ENOSPC", "EDQUOT"] {
+        let naming = ("linkat", "t.lock", error, ALWAYS);
+        let says = ["the lock file cannot be made", "--flock"];
+        let mut scene = fails(|| Scene::new(0o755, "", idle), TRY, &[naming], "io", &says, "another file system");
+        assert!(!lock_file(&scene.target).exists());
+        let _strace = Strace::inject(scene.actor.pid(), &[&format!("linkat:error={error}")]);
+        scene.actor.must(&format!("open f {} style=flock", scene.target.display()));
+        scene.actor.must("acquire f f never");
+        scene.actor.must("release f");
+    }
+}
+
 #[test]
 fn what_a_takeover_meets_at_the_swap_is_told_or_tried_again() {
     if !ready() {

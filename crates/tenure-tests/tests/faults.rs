@@ -455,11 +455,22 @@ fn a_full_disk_is_an_error_that_passes() {
             let mut other = Actor::start();
             actor.must(&format!("open l {} {keys}", target.display()));
             other.must(&format!("open l {} {keys}", other_target.display()));
+            fs::write(&other_target, "").unwrap();
             filler();
             for who in [&mut actor, &mut other] {
                 let answer = who.must_fail("acquire l g never", "io");
                 assert!(text(&answer).contains("os error 28)"), "{what}: {answer}");
+                assert!(text(&answer).contains("--no-record"), "{what}: {answer}");
             }
+            // What that says works, as flock(1) does.
+            actor.must(&format!("open bare {} record=0", target.display()));
+            other.must(&format!("open bare {} record=0", other_target.display()));
+            actor.must("acquire bare b never");
+            other.must_fail("acquire bare b never", "busy");
+            actor.must("check b");
+            actor.must("release b");
+            other.must("acquire bare b never");
+            other.must("release b");
             empty();
             other.must("acquire l g never");
             actor.must_fail("acquire l g never", "busy");

@@ -179,7 +179,14 @@ impl Place {
         if error.kind() == io::ErrorKind::CrossesDevices {
             return self.apart(&self.lock_path, &format!("the lock file {what}"), error);
         }
-        Error::io(&self.lock_path, format!("the lock file {what}"), error)
+        let full = is_full(&error);
+        let error = Error::io(&self.lock_path, format!("the lock file {what}"), error);
+        match full {
+            true => {
+                error.with_hint("free some space; flock style needs no room for a name: style(Style::Flock), --flock")
+            }
+            false => error,
+        }
     }
 
     pub(crate) fn anchor_error(&self, what: &'static str, error: io::Error) -> Error {
@@ -187,8 +194,13 @@ impl Place {
         if source == io::ErrorKind::CrossesDevices {
             return self.apart(&self.anchor_path(), &format!("the lock's anchor {what}"), error);
         }
+        let full = is_full(&error);
         let error = Error::io(self.anchor_path(), format!("the lock's anchor {what}"), error);
         match source {
+            _ if full => error.with_hint(
+                "free some space, or do without a record: record(false) (--no-record) takes the bare kernel lock on the \
+                 target, which keeps out flock(1) and flock style, but not lock-file style",
+            ),
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => error.with_hint(
                 "where the folder may only be read, record(false) (--no-record) takes the bare kernel lock on the target",
             ),
@@ -227,6 +239,11 @@ impl Place {
         Error::new(Kind::InTheWay, self.anchor_path(), format!("{what} stands where the lock's anchor belongs"))
             .with_hint("remove it")
     }
+}
+
+/// Is there no room, on the disk or for this user?
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// A target's lock file name, from the target's name.
