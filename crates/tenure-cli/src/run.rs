@@ -147,7 +147,7 @@ fn run_held(args: &Args, words: &[OsString], held: Held, signals: &mut Signals) 
     let line = command_line(words);
     for guard in &held.guards {
         // A loss is the supervisor's to notice; a command that has ended by now needs no record.
-        let _ = guard.set_process(child.id(), Some(&line));
+        let _ = guard.set_command(child.id(), Some(&line));
     }
     supervise::supervise(args, held, child, signals)
 }

@@ -157,8 +157,8 @@ fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> O
         }
         ["holder", guard] => json!({"ok": true, "holder": guards.lock().unwrap()[*guard].holder().to_string()}),
         ["label", guard, text] => outcome(guards.lock().unwrap()[*guard].set_label(text)),
-        ["process", guard, pid] => {
-            outcome(guards.lock().unwrap()[*guard].set_process(pid.parse().unwrap(), Some("another command")))
+        ["command", guard, pid] => {
+            outcome(guards.lock().unwrap()[*guard].set_command(pid.parse().unwrap(), Some("another command")))
         }
         ["revoked", guard] => {
             let revoked = guards.lock().unwrap()[*guard].revoked();

@@ -80,7 +80,9 @@ fn all_words(target: &str, above: &str, engine: &str, name: &str) {
     assert_eq!(done(&["run", target, "--", "sh", "-c", "exit 7"]).0, Some(7));
 
     let mut held = Running::start(target, "read line");
-    until("the record names the command", || json(&["status", "--json", target])["holder"]["pid"] == held.command);
+    until("the record names the command", || {
+        json(&["status", "--json", target])["holder"]["commandPid"] == held.command
+    });
     let found = json(&["status", "--json", target]);
     assert_eq!(
         (&found["style"], &found["state"], &found["holder"]["kind"]),
@@ -93,7 +95,7 @@ fn all_words(target: &str, above: &str, engine: &str, name: &str) {
     let (code, _, said) = done(&["run", "-n", target, "--", "true"]);
     assert!(code == Some(75) && said.contains(&format!("pid {}", held.command)), "{said}");
     assert_eq!(done(&["wait", "--timeout", "100ms", target]).0, Some(75));
-    assert_eq!(json(&["ls", "--json", above])["locks"][0]["holder"]["pid"], held.command);
+    assert_eq!(json(&["ls", "--json", above])["locks"][0]["holder"]["commandPid"], held.command);
     assert_eq!(done(&["break", target]).0, Some(75));
     drop(held.stdin.take());
     assert_eq!(held.end().0, Some(1), "`read` ends so at the end of its input");

@@ -420,12 +420,14 @@ fn time_namespaces() {
         let judged: Value = serde_json::from_slice(&judged.stdout).unwrap();
         assert_eq!(judged["reasons"], json!([]), "{judged}");
     }
-    // A child's start time is read in there as well.
+    // So does a command's, which is read in there as well.
+    let pid_inside = init_of(inside.pid());
     let child = inside.must("fork-stay")["pid"].as_i64().unwrap();
-    inside.must(&format!("process g {child}"));
+    inside.must(&format!("command g {child}"));
     let text = std::fs::read_to_string(dir.path().join("t.lock")).unwrap();
     let record: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!((&record["pid"], &record["starttime"]), (&json!(child), &Value::Null), "{record}");
+    assert_eq!((&record["pid"], &record["starttime"]), (&json!(pid_inside), &Value::Null), "{record}");
+    assert_eq!(record["tenure"]["commandPid"], json!(child), "{record}");
     inside.must("release g");
     // SAFETY: the actor's child, which ends by a signal only, and which the actor has not reaped.
     unsafe { libc::kill(child as i32, libc::SIGKILL) };

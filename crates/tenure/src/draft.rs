@@ -57,6 +57,8 @@ impl Draft {
             && ours.boot_id == theirs.boot_id
             && ours.host == theirs.host
             && ours.command == theirs.command
+            && ours.command_pid == theirs.command_pid
+            && ours.command_start_time == theirs.command_start_time
             && ours.label == theirs.label;
         if !same {
             return None;

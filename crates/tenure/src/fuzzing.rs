@@ -83,6 +83,8 @@ fn general_json_agrees(object: &serde_json::Map<String, Value>, content: &Conten
     same_number(object.get("pidNamespace"), native.pid_namespace, 0, "pidNamespace");
     same_number(object.get("pidfdInode"), native.pidfd_inode, 0, "pidfdInode");
     same_number(object.get("startTime"), native.start_time, 0, "startTime");
+    same_number(object.get("commandPid"), native.command_pid, 0, "commandPid");
+    same_number(object.get("commandStartTime"), native.command_start_time, 0, "commandStartTime");
     let texts =
         [("bootId", &native.boot_id), ("host", &native.host), ("command", &native.command), ("label", &native.label)];
     for (key, ours) in texts {

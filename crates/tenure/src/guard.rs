@@ -12,7 +12,7 @@ use crate::holder::Holder;
 use crate::process::Identity;
 use crate::record::Record;
 use crate::sys;
-use crate::tenure::{Tenure, shown_start_time};
+use crate::tenure::Tenure;
 use crate::watchdog;
 
 /// How the tenure before this one ended.
@@ -172,24 +172,23 @@ impl Guard {
         }
     }
 
-    /// Records another process as the one that does the work: a child that was started under the lock. Others judge
-    /// by its life from then on.
+    /// Records the command that this holder runs under the lock, and whose end it waits for: natives see both processes,
+    /// and an acquire by that command, or by what it starts, fails at once instead of waiting for itself
+    /// ([`is_would_deadlock`](Error::is_would_deadlock)). The recorded holder stays this process, because it is the one
+    /// that removes the lock file: programs that know only the lock file take over when that process has ended.
     ///
     /// # Errors
     ///
     /// The system's own; [`is_lost`](Error::is_lost) after a revoke and in a forked child.
-    pub fn set_process(&self, pid: u32, command: Option<&str>) -> Result<()> {
-        // Without an identity the pid alone is recorded: it has ended already, and others will find that out.
-        let identity = Identity::of(pid).unwrap_or_else(|| Identity { pid: pid.into(), ..Identity::default() });
+    pub fn set_command(&self, pid: u32, line: Option<&str>) -> Result<()> {
+        // A command that has ended by now has no start time; its pid alone proves nothing.
+        let start_time = Identity::of(pid).and_then(|identity| identity.start_time);
         self.change(|record| {
-            record.pid = Some(identity.pid);
-            record.start_time = shown_start_time(&identity);
             if let Some(native) = &mut record.native {
-                native.start_time = identity.start_time;
-                native.pid_namespace = identity.pid_namespace;
-                native.pidfd_inode = identity.pidfd_inode;
-                if let Some(command) = command {
-                    native.command = Some(command.into());
+                native.command_pid = Some(pid.into());
+                native.command_start_time = start_time;
+                if let Some(line) = line {
+                    native.command = Some(line.into());
                 }
             }
         })

@@ -30,8 +30,11 @@ pub struct Holder {
     pub liveness: Liveness,
     /// What the holder calls itself ([`Options::label`](crate::Options::label)).
     pub label: Option<String>,
-    /// The holder's command line.
+    /// The command line: the holder's own, or that of the command that it runs under the lock.
     pub command: Option<String>,
+    /// The command that the holder runs under the lock and waits for ([`Guard::set_command`](crate::Guard::set_command)):
+    /// `tenure run` records the one that it was given.
+    pub command_identity: Option<Identity>,
     /// The holder's machine.
     pub host: Option<String>,
     /// When the record says that it was made, or last refreshed.
@@ -50,6 +53,11 @@ impl Holder {
         self.identity.as_ref().map(|identity| identity.pid)
     }
 
+    /// The pid of the command that the holder runs under the lock.
+    pub fn command_pid(&self) -> Option<i64> {
+        self.command_identity.as_ref().map(|identity| identity.pid)
+    }
+
     /// How long it has been held: since `acquired_at`, or `created_at` where there is none. A time in the future
     /// counts as zero.
     pub fn age(&self) -> Option<Duration> {
@@ -63,6 +71,9 @@ impl fmt::Display for Holder {
         match self.pid() {
             Some(pid) => write!(f, "pid {pid}")?,
             None => f.write_str("an unknown process")?,
+        }
+        if let Some(pid) = self.command_pid() {
+            write!(f, ", command pid {pid}")?;
         }
         if let Some(command) = &self.command {
             write!(f, " \"{}\"", escape::text(command))?;

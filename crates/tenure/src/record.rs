@@ -92,6 +92,9 @@ pub(crate) struct Native {
     pub(crate) start_time: Option<u64>,
     pub(crate) host: Option<Text>,
     pub(crate) command: Option<Text>,
+    /// Under a command that the holder runs: its pid, in the holder's own pid namespace, and when it started.
+    pub(crate) command_pid: Option<u64>,
+    pub(crate) command_start_time: Option<u64>,
     pub(crate) label: Option<Text>,
 }
 
@@ -109,6 +112,8 @@ impl Native {
             start_time: None,
             host: None,
             command: None,
+            command_pid: None,
+            command_start_time: None,
             label: None,
         }
     }
@@ -161,6 +166,8 @@ const PIDFD_INODE: &str = "    \"pidfdInode\": ";
 const START_TIME: &str = "    \"startTime\": ";
 const HOST: &str = "    \"host\": ";
 const COMMAND: &str = "    \"command\": ";
+const COMMAND_PID: &str = "    \"commandPid\": ";
+const COMMAND_START_TIME: &str = "    \"commandStartTime\": ";
 const LABEL: &str = "    \"label\": ";
 const CLOSE_NATIVE: &str = "  }\n";
 const CLOSE: &str = "}";
@@ -201,6 +208,18 @@ impl Record {
             boot_id: native.and_then(|native| native.boot_id.as_deref().map(str::to_owned)),
             pid_namespace: native.and_then(|native| native.pid_namespace),
             pidfd_inode: native.and_then(|native| native.pidfd_inode),
+        })
+    }
+
+    /// The identity of the command that the recorded process runs under its lock, where it runs one.
+    pub(crate) fn command_identity(&self) -> Option<Identity> {
+        let native = self.native.as_ref()?;
+        Some(Identity {
+            pid: native.command_pid.filter(|pid| *pid > 0).and_then(|pid| i64::try_from(pid).ok())?,
+            start_time: native.command_start_time,
+            boot_id: native.boot_id.as_deref().map(str::to_owned),
+            pid_namespace: native.pid_namespace,
+            pidfd_inode: None,
         })
     }
 

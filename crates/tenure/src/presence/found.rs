@@ -255,6 +255,7 @@ pub(crate) fn holder_of(record: Option<&Record>, liveness: Liveness) -> Holder {
         liveness,
         label: native.and_then(|native| owned(&native.label)),
         command: native.and_then(|native| owned(&native.command)),
+        command_identity: record.and_then(Record::command_identity),
         host: native.and_then(|native| owned(&native.host)),
         created_at: record.and_then(|record| record.created_at),
         acquired_at: native.and_then(|native| native.acquired_at),

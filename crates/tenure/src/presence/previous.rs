@@ -55,6 +55,9 @@ pub(crate) fn untold(previous: &Previous, mut record: Record) -> Record {
     native.start_time = identity.start_time;
     native.host = holder.host.as_deref().map(Into::into);
     native.command = holder.command.as_deref().map(Into::into);
+    let command = holder.command_identity.as_ref();
+    native.command_pid = command.and_then(|command| u64::try_from(command.pid).ok());
+    native.command_start_time = command.and_then(|command| command.start_time);
     native.label = holder.label.as_deref().map(Into::into);
     record
 }

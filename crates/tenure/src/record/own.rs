@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::read::{date, short_text};
 use super::scanner::{Scanner, is_spaces};
 use super::{
-    ACQUIRED_AT, BOOT_ID, CLOSE, CLOSE_NATIVE, COMMAND, CREATED_AT, ENGINE_STYLE, FENCE, FENCE_WIDTH, FLOCK_STYLE,
-    HOST, LABEL, LOCK_FILE_STYLE, MASKED_KEY, MAX_HOLD, MAX_SAFE, MAX_TEXT, NATIVE, Native, OPEN, PID_END, PID_KEY,
-    PID_NAMESPACE, PID_WIDTH, PIDFD_INODE, Record, RecordState, RecordStyle, SEED_START_TIME, START_TIME, STATE, STYLE,
-    Text, WIDE, state_text,
+    ACQUIRED_AT, BOOT_ID, CLOSE, CLOSE_NATIVE, COMMAND, COMMAND_PID, COMMAND_START_TIME, CREATED_AT, ENGINE_STYLE,
+    FENCE, FENCE_WIDTH, FLOCK_STYLE, HOST, LABEL, LOCK_FILE_STYLE, MASKED_KEY, MAX_HOLD, MAX_SAFE, MAX_TEXT, NATIVE,
+    Native, OPEN, PID_END, PID_KEY, PID_NAMESPACE, PID_WIDTH, PIDFD_INODE, Record, RecordState, RecordStyle,
+    SEED_START_TIME, START_TIME, STATE, STYLE, Text, WIDE, state_text,
 };
 
 /// What a text in our own layout says. Text is left as it stands in it, in its quotes, and empty where it is absent.
@@ -28,6 +28,8 @@ pub(crate) struct OwnScan<'a> {
     start_time: Option<u64>,
     host: &'a [u8],
     command: &'a [u8],
+    command_pid: Option<u64>,
+    command_start_time: Option<u64>,
     label: &'a [u8],
 }
 
@@ -50,6 +52,8 @@ impl OwnScan<'_> {
                 start_time: self.start_time,
                 host: short_text(self.host),
                 command: short_text(self.command),
+                command_pid: self.command_pid,
+                command_start_time: self.command_start_time,
                 label: short_text(self.label),
             }),
         }
@@ -111,6 +115,8 @@ pub(crate) fn scan_own(bytes: &[u8]) -> Option<OwnScan<'_>> {
         start_time: own.optional_number(START_TIME, WIDE)?,
         host: own.optional_string(HOST)?,
         command: own.optional_string(COMMAND)?,
+        command_pid: own.optional_number(COMMAND_PID, PID_WIDTH)?,
+        command_start_time: own.optional_number(COMMAND_START_TIME, WIDE)?,
         label: own.optional_string(LABEL)?,
     };
     if own.more {

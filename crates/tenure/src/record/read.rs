@@ -120,6 +120,8 @@ pub(super) fn read_native(object: &[u8]) -> Option<Native> {
             b"startTime" => native.start_time = integer(value),
             b"host" => native.host = short_text(value),
             b"command" => native.command = short_text(value),
+            b"commandPid" => native.command_pid = integer(value),
+            b"commandStartTime" => native.command_start_time = integer(value),
             b"label" => native.label = short_text(value),
             _ => {}
         }

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 
 use super::scanner::plain;
 use super::{
-    ACQUIRED_AT, BLOCK, BOOT_ID, CLOSE, CLOSE_NATIVE, COMMAND, CREATED_AT, ENGINE_STYLE, FENCE, FENCE_WIDTH,
-    FLOCK_STYLE, HOST, LABEL, LOCK_FILE_STYLE, MASKED_KEY, MAX_BYTES, MAX_HOLD, MAX_SAFE, MAX_TEXT, NATIVE, OPEN,
-    PID_END, PID_KEY, PID_NAMESPACE, PID_WIDTH, PIDFD_INODE, Record, RecordStyle, Rendered, SEED_START_TIME,
-    START_TIME, STATE, STYLE, WIDE, state_text,
+    ACQUIRED_AT, BLOCK, BOOT_ID, CLOSE, CLOSE_NATIVE, COMMAND, COMMAND_PID, COMMAND_START_TIME, CREATED_AT,
+    ENGINE_STYLE, FENCE, FENCE_WIDTH, FLOCK_STYLE, HOST, LABEL, LOCK_FILE_STYLE, MASKED_KEY, MAX_BYTES, MAX_HOLD,
+    MAX_SAFE, MAX_TEXT, NATIVE, OPEN, PID_END, PID_KEY, PID_NAMESPACE, PID_WIDTH, PIDFD_INODE, Record, RecordStyle,
+    Rendered, SEED_START_TIME, START_TIME, STATE, STYLE, WIDE, state_text,
 };
 
 impl Record {
@@ -53,6 +53,8 @@ impl Record {
             out.number(START_TIME, native.start_time, WIDE);
             out.text(HOST, native.host.as_deref());
             out.text(COMMAND, native.command.as_deref());
+            out.number(COMMAND_PID, native.command_pid, PID_WIDTH);
+            out.number(COMMAND_START_TIME, native.command_start_time, WIDE);
             out.text(LABEL, native.label.as_deref());
             out.drop_comma();
             out.push(CLOSE_NATIVE);
