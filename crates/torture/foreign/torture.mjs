@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // A worker of the torture: it holds by the seed's protocol, again and again, and keeps a witness of who is inside.
 //
-//     torture.mjs FOLDER careful|seed SEED
+//     torture.mjs FOLDER careful|commands|seed SEED
 //
 // `careful` never removes another's lock file. See `src/` for the folder, the witness and the lines said.
 // Node has no fcntl(2): its witness is a file that names its pid, and it finds the others' in /proc/locks.
@@ -125,6 +125,8 @@ for (let count = 1; ; count += 1) {
   fs.rmSync(file, { force: true });
   if (final) {
     say("last");
+    // Another that has read this one's lock file may not have judged yet: the seed's flaw, where one ends.
+    if (phase === "commands") await sleep(1000);
     process.exit(0);
   }
   await sleep(Math.random() * 10);

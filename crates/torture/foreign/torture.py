@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A worker of the torture: it holds by the seed's protocol, again and again, and keeps a witness of who is inside.
 
-    torture.py FOLDER careful|careful-apart|seed SEED
+    torture.py FOLDER careful|careful-apart|commands|seed SEED
 
 A careful one never removes another's lock file. See `src/` for the folder, the witness and the lines said.
 """
@@ -38,6 +38,10 @@ def release_carefully(path):
 if careful:
     seed.may_remove = lambda *_: False
     seed.release = release_carefully
+if phase == "commands":
+    # Nobody dies there, so what it removes on a proof of death is what the round is about. What has no fields may be a
+    # file that was removed before it was read: on that the seed removes the next one, from its own kind too.
+    seed.may_remove = lambda _path, why, _stale_ms: not set(why).isdisjoint({"dead-pid", "recycled-pid"})
 # The seed's waits, but shorter: it should be in the others' way more often.
 seed.time = types.SimpleNamespace(
     time=time.time, monotonic=time.monotonic, sleep=lambda _: time.sleep(chance.uniform(0, 0.005))
@@ -113,5 +117,8 @@ while True:
     seed.release(path)
     if final:
         say("last")
+        if phase == "commands":
+            # Another that has read this one's lock file may not have judged yet: the seed's flaw, where one ends.
+            time.sleep(1)
         os._exit(0)
     time.sleep(chance.uniform(0, 0.01))

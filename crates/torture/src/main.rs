@@ -12,6 +12,7 @@
 //! | --- | --- | --- |
 //! | natives | natives of both styles, by the library (threads, futures that are dropped, forked children) and by `tenure run` | two that hold |
 //! | careful | natives in lock-file style, foreign programs in Python and JavaScript that never remove another's lock file | two that hold |
+//! | commands | `tenure run` in lock-file style, foreign programs with OpenClaw's whole protocol; nobody is killed or stopped | two that hold, of whatever kind |
 //! | seed | natives of both styles, foreign programs with the seed's whole protocol (which robs live locks now and then), a person who removes lock files, a cleaner | two natives that hold |
 //! | pruned | natives of both styles that open the lock anew each time, a cleaner that prunes every anchor it may | two that hold |
 //! | flock | natives in flock style, those who share, flock(1) | two that hold, unless both share |

@@ -8,6 +8,8 @@ pub enum Phase {
     Natives,
     /// Natives in lock-file style, foreign programs that never remove another's lock file.
     Careful,
+    /// `tenure run` beside foreign programs with OpenClaw's whole protocol; nobody is killed or stopped.
+    Commands,
     /// Natives of both styles, foreign programs with the seed's whole protocol, a person who removes lock files, a cleaner.
     Seed,
     /// Natives of both styles that open the lock anew each time, a cleaner that prunes every anchor it may.
@@ -25,9 +27,10 @@ pub enum Phase {
 }
 
 impl Phase {
-    pub const ALL: [Phase; 9] = [
+    pub const ALL: [Phase; 10] = [
         Phase::Natives,
         Phase::Careful,
+        Phase::Commands,
         Phase::Seed,
         Phase::Pruned,
         Phase::Flock,
@@ -41,6 +44,7 @@ impl Phase {
         match self {
             Phase::Natives => "natives",
             Phase::Careful => "careful",
+            Phase::Commands => "commands",
             Phase::Seed => "seed",
             Phase::Pruned => "pruned",
             Phase::Flock => "flock",
@@ -67,6 +71,12 @@ impl Phase {
         matches!(self, Phase::Careful | Phase::CarefulApart | Phase::Flock)
     }
 
+    /// Does everybody live and run from the round's beginning to its end? Then no pair at all may hold at once, whatever
+    /// the foreign protocol does to the locks of the dead.
+    pub fn spares_all(self) -> bool {
+        self == Phase::Commands
+    }
+
     /// In pid namespaces of their own?
     pub fn apart(self) -> bool {
         matches!(self, Phase::Apart | Phase::CarefulApart)
@@ -75,7 +85,7 @@ impl Phase {
     /// Does it take foreign programs whose death a pid proves, or an exchange of names? The one is not to be had where two
     /// machines may have mounted a file system, the other not on most of FUSE: there a takeover is `unsupported`.
     pub fn needs_takeover(self) -> bool {
-        matches!(self, Phase::Careful | Phase::CarefulApart | Phase::Seed | Phase::Broken)
+        matches!(self, Phase::Careful | Phase::CarefulApart | Phase::Commands | Phase::Seed | Phase::Broken)
     }
 }
 

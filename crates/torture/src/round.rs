@@ -285,6 +285,9 @@ impl<'a> Round<'a> {
 
     /// Kills or stops somebody, or all of a pid namespace, or removes the lock file.
     fn strike(&mut self) {
+        if self.phase.spares_all() {
+            return;
+        }
         let blow = self.chance.below(100);
         if self.phase == Phase::Seed && blow < 5 {
             let removed = std::fs::remove_file(self.folder.join("transcript.jsonl.lock"));

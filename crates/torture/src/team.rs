@@ -123,20 +123,24 @@ impl Programs {
             Phase::Broken => &["breakable", "breakable", "breakable", "breakable"],
             Phase::Natives => &["lock-file", "flock", "mixed", "mixed-crowd", "forker", "lock-file"],
             Phase::Seed | Phase::Apart => &["lock-file", "lock-file", "flock", "flock", "mixed", "mixed-crowd"],
-            Phase::Hot => &[],
+            Phase::Commands | Phase::Hot => &[],
         };
         let mut others = Vec::new();
         if self.tenure.is_some() && !matches!(phase, Phase::Pruned | Phase::Broken) {
             others.push(Kind::Run { flock: phase == Phase::Flock });
-            others.push(Kind::Run { flock: !matches!(phase, Phase::Careful | Phase::CarefulApart) });
+            // So too of `tenure run --flock`.
+            let seen = matches!(phase, Phase::Careful | Phase::CarefulApart | Phase::Commands);
+            others.push(Kind::Run { flock: !seen });
         }
         if self.flock && phase == Phase::Flock {
             others.extend([Kind::Flock, Kind::Flock]);
         }
-        if self.python.is_some() && matches!(phase, Phase::Careful | Phase::CarefulApart | Phase::Seed) {
+        if self.python.is_some()
+            && matches!(phase, Phase::Careful | Phase::CarefulApart | Phase::Commands | Phase::Seed)
+        {
             others.push(Kind::Python);
         }
-        if self.node && matches!(phase, Phase::Careful | Phase::Seed) {
+        if self.node && matches!(phase, Phase::Careful | Phase::Commands | Phase::Seed) {
             others.push(Kind::Node);
         }
         if self.from_python.is_some() && matches!(phase, Phase::Careful | Phase::Natives) {
