@@ -10,6 +10,7 @@ use tenure::{Guard, escape};
 
 use crate::acquire::{self, LockArgs, Stop};
 use crate::exit::{self, Failure};
+use crate::readers::{self, Readers};
 use crate::report;
 use crate::run;
 use crate::sys::{Signals, Waker};
@@ -83,13 +84,15 @@ pub(crate) fn run(args: Args) -> Result<u8, Failure> {
     if io::stdin().is_terminal() && !args.lock.quiet {
         report::say(&format!("holding {} until Ctrl-D", report::path(guard.target())));
     }
+    let readers = Readers::watch([&guard]);
     let mut holding = Holding { args: &args.lock, guard, overrun_at, lost: false };
-    match holding.until(&signals, &input)? {
-        Some(signal) => {
-            holding.release()?;
-            Ok(run::die_by(signal))
-        }
-        None => holding.release(),
+    let signal = holding.until(&signals, &input)?;
+    let stay_until = readers.stay_until();
+    let released = holding.release();
+    readers::stay(stay_until);
+    match signal {
+        Some(signal) => released.map(|_| run::die_by(signal)),
+        None => released,
     }
 }
 

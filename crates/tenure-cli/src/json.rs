@@ -28,6 +28,7 @@ pub(crate) struct LockJson {
 #[serde(rename_all = "camelCase")]
 struct HolderJson {
     pid: Option<i64>,
+    command_pid: Option<i64>,
     liveness: &'static str,
     why: String,
     kind: &'static str,
@@ -137,6 +138,7 @@ impl From<&Holder> for HolderJson {
     fn from(holder: &Holder) -> HolderJson {
         HolderJson {
             pid: holder.pid(),
+            command_pid: holder.command_pid(),
             liveness: holder.liveness.name(),
             why: holder.liveness.why().to_owned(),
             kind: match holder.kind {
@@ -211,6 +213,7 @@ mod tests {
             reasons: vec!["too-old"],
             holder: Some(HolderJson {
                 pid: Some(1),
+                command_pid: Some(2),
                 liveness: "alive",
                 why: "w".into(),
                 kind: "native",
@@ -230,7 +233,7 @@ mod tests {
         assert_eq!(
             serde_json::to_string(&CleanedJson { found: lock, removed: true, only_aged: false, error: None }).unwrap(),
             r#"{"target":"a","lockFile":"a.lock","style":"lock-file","state":"held","reasons":["too-old"],"#.to_owned()
-                + r#""holder":{"pid":1,"liveness":"alive","why":"w","kind":"native","label":null,"command":null,"#
+                + r#""holder":{"pid":1,"commandPid":2,"liveness":"alive","why":"w","kind":"native","label":null,"command":null,"#
                 + r#""host":null,"createdAt":null,"acquiredAt":null,"ageMs":null,"starttime":null,"fence":null,"#
                 + r#""maxHoldMs":null},"waiters":null,"openBy":[7],"removed":true,"onlyAged":false,"error":null}"#
         );

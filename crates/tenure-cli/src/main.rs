@@ -13,6 +13,7 @@ mod json;
 mod ls;
 mod man;
 mod process;
+mod readers;
 mod report;
 mod run;
 mod status;

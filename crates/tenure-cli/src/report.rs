@@ -36,12 +36,16 @@ pub(crate) fn path(path: &Path) -> String {
     escape::path(path)
 }
 
-/// `pid 4242 "node gateway.js" (run 8f2c)`.
+/// `pid 4242 "node gateway.js" (run 8f2c)`; of a holder that runs a command, with both: `pid 4242, command pid 4243 "node
+/// gateway.js" (run 8f2c)`.
 pub(crate) fn who(holder: &Holder) -> String {
     let mut words = match holder.pid() {
         Some(pid) => format!("pid {pid}"),
         None => "an unknown process".to_owned(),
     };
+    if let Some(pid) = holder.command_pid() {
+        words += &format!(", command pid {pid}");
+    }
     if let Some(command) = &holder.command {
         words += &format!(" \"{}\"", escape::text(command));
     }

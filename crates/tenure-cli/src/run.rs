@@ -10,15 +10,16 @@ use tenure::Guard;
 
 use crate::acquire::{self, Held, LockArgs, Stop};
 use crate::exit::{self, Failure};
+use crate::readers::Readers;
 use crate::report;
 use crate::supervise::{self, Ended};
-use crate::sys::{self, Signals};
+use crate::sys::{self, Signals, Tree};
 
 /// Run a command while holding a lock
 ///
 /// The lock is held until the command ends, and no longer: daemons that it leaves do not keep it. Killing `tenure`
-/// does not free it while the command still works; the record names the command's pid. The command finds
-/// TENURE_TARGET, TENURE_LOCK_FILE and TENURE_FENCE (of the first target) in its environment.
+/// does not free it while the command still works. The record names both processes. The command finds TENURE_TARGET,
+/// TENURE_LOCK_FILE and TENURE_FENCE (of the first target) in its environment.
 #[derive(clap::Args)]
 #[command(override_usage = "tenure run [OPTIONS] TARGET... -- COMMAND [ARG...]
        tenure run [OPTIONS] TARGET... -c 'SHELL WORDS'")]
@@ -48,6 +49,15 @@ Exit codes:
   76        lost: the lock was broken or revoked, or its file removed, while the command ran
   77        permission denied
   126, 127  the command cannot be run; was not found
+
+When the lock is lost, and when --on-overrun ends the command, all that the command started is ended
+with it, at any depth: by SIGTERM, and by SIGKILL after 5 s, or sooner where a lease ends sooner.
+What it cannot find, such as what a service manager started, goes on. What the command leaves when it
+ends by itself goes on as well.
+
+kill -9 of `tenure` alone: other users of Tenure are kept out until the command ends. Programs that
+know only the lock file find a dead holder, and take over while the command works on. On a server's
+target the kernel kills the command, but not what the command started.
 
 Signals: INT, TERM, HUP, QUIT, USR1, USR2, CONT, TSTP and WINCH are passed on to the command. While
 the lock is still waited for, they do what they do to any program.")]
@@ -128,10 +138,12 @@ fn run_held(args: &Args, words: &[OsString], held: Held, signals: &mut Signals) 
         }
         command
     };
+    let readers = Readers::watch(&held.guards);
     // This process starts nothing else meanwhile.
     let files = held.guards.iter().filter(|guard| guard.lease().is_none());
     let kept = files.map(Guard::keep_for_children).collect::<tenure::Result<Vec<_>>>()?;
     signals.catch_for_the_command().map_err(|error| Failure::io("signals", &error))?;
+    let tree = Tree::plant();
     let child = match sys::spawn(command(words), signals) {
         // A script that does not say by what it is run is run by the shell, as a shell itself would.
         Err(error) if sys::is_no_program(&error) => {
@@ -149,7 +161,7 @@ fn run_held(args: &Args, words: &[OsString], held: Held, signals: &mut Signals) 
         // A loss is the supervisor's to notice; a command that has ended by now needs no record.
         let _ = guard.set_command(child.id(), Some(&line));
     }
-    supervise::supervise(args, held, child, signals)
+    supervise::supervise(args, held, child, &tree, signals, &readers)
 }
 
 /// Why a command did not start, and what may help.

@@ -4,15 +4,17 @@
 //! a new window size) has then reached it already and is not passed on again; what a process sent to this pid is.
 //! When the command stops this process stops too, for the shell's job control; the shell continues them both.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use tenure::{Guard, escape};
 
 use crate::acquire::{self, Held};
 use crate::exit::{self, Failure};
+use crate::readers::{self, Readers};
 use crate::report;
 use crate::run::{Args, OnOverrun};
-use crate::sys::{self, Arrival, Child, Note, Signals};
+use crate::sys::{self, Arrival, Child, Note, Signals, Tree};
 
 /// How often the locks are checked.
 const TICK: Duration = Duration::from_secs(1);
@@ -20,6 +22,8 @@ const TICK: Duration = Duration::from_secs(1);
 const REFRESH: Duration = Duration::from_secs(600);
 /// How often at most.
 const SOONEST: Duration = Duration::from_millis(100);
+/// How often is looked whether all that the command started has ended, once it is being ended.
+const LOOK: Duration = Duration::from_millis(50);
 /// How long a command may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -31,21 +35,32 @@ pub(crate) enum Ended {
     Interrupted(i32),
 }
 
-pub(crate) fn supervise(args: &Args, held: Held, child: Child, signals: &Signals) -> Result<Ended, Failure> {
+pub(crate) fn supervise(
+    args: &Args,
+    held: Held,
+    child: Child,
+    tree: &Tree,
+    signals: &Signals,
+    readers: &Readers,
+) -> Result<Ended, Failure> {
     let refresh_every = args.lock.max_hold.map_or(REFRESH, |max_hold| REFRESH.min(max_hold / 3)).max(SOONEST);
     let mut supervisor = Supervisor {
         args,
         child: &child,
+        tree,
         signals,
         guards: held.guards.iter().map(|guard| Watched { guard, lost: false }).collect(),
         overrun_at: args.lock.max_hold.and_then(|max_hold| held.since.checked_add(max_hold)),
         kill_at: None,
+        give_up_at: None,
+        denied: BTreeSet::new(),
         next_check: Instant::now() + acquire::look_within(TICK, &held.guards),
         refresh_every,
         next_refresh: Instant::now() + refresh_every,
         stop_asked: false,
         woken: false,
         interrupted: false,
+        ending: false,
         killed: false,
     };
     let watched = supervisor.watch();
@@ -54,23 +69,25 @@ pub(crate) fn supervise(args: &Args, held: Held, child: Child, signals: &Signals
 
     if let Err(failure) = watched {
         // A command that cannot be watched must not go on, and has the lock until it is gone.
-        child.signal(sys::SIGKILL);
+        tree.signal(&child, sys::SIGKILL);
         let _ = child.wait();
         return Err(failure);
     }
 
-    // Before the command is reaped: until then its pid, which the record names, is nobody else's.
+    let stay_until = readers.stay_until();
+    // Before the command is reaped: until then its pid, which the record shows, is nobody else's.
     for guard in held.guards.into_iter().rev() {
         let target = guard.target().to_owned();
         match guard.release() {
             Ok(()) if args.lock.verbose => report::say(&format!("released {}", report::path(&target))),
             Ok(()) => {}
-            // A foreign program rightly found the command dead, or it was said above.
+            // It was said above.
             Err(error) if error.is_lost() => {}
             Err(error) => report::say(&error.to_string()),
         }
     }
     let status = child.wait().map_err(|error| Failure::io("waiting for the command", &error))?;
+    readers::stay(stay_until);
     Ok(match (sys::ended_by(status), status.code()) {
         _ if lost => Ended::Code(exit::LOST),
         // A shell ends its own loop only where it sees that its child died of the key.
@@ -93,10 +110,15 @@ struct Watched<'a> {
 struct Supervisor<'a> {
     args: &'a Args,
     child: &'a Child,
+    tree: &'a Tree,
     signals: &'a Signals,
     guards: Vec<Watched<'a>>,
     overrun_at: Option<Instant>,
     kill_at: Option<Instant>,
+    /// Until when those that were killed are waited for.
+    give_up_at: Option<Instant>,
+    /// Those that this user may not signal.
+    denied: BTreeSet<i32>,
     next_check: Instant,
     refresh_every: Duration,
     next_refresh: Instant,
@@ -106,6 +128,8 @@ struct Supervisor<'a> {
     woken: bool,
     /// The terminal sent INT.
     interrupted: bool,
+    /// This process ends the command, and all that it started.
+    ending: bool,
     killed: bool,
 }
 
@@ -113,13 +137,18 @@ impl Supervisor<'_> {
     fn watch(&mut self) -> Result<(), Failure> {
         loop {
             let now = Instant::now();
-            let next = [self.overrun_at, self.kill_at, Some(self.next_refresh)];
+            // SIGCHLD tells of the children only.
+            let look = self.ending.then(|| now + LOOK);
+            let next = [self.overrun_at, self.kill_at, Some(self.next_refresh), look];
             let next = next.into_iter().flatten().fold(self.next_check, Instant::min);
+            // Once it has ended, its pidfd would end every wait.
+            let child = Some(self.child).filter(|child| !self.ending || !child.has_ended());
             self.signals
-                .wait(Some(self.child), Some(next.saturating_duration_since(now)))
+                .wait(child, Some(next.saturating_duration_since(now)))
                 .map_err(|error| Failure::io("poll", &error))?;
             let child_changed = self.pass_on_all();
-            if self.child.has_ended() {
+            // What it leaves at an end of its own goes on; what is ended for the lock's sake ends as a whole.
+            if self.child.has_ended() && (!self.ending || self.all_have_ended()) {
                 return Ok(());
             }
             if child_changed {
@@ -153,6 +182,7 @@ impl Supervisor<'_> {
             let Note::Signal(arrival) = note else { continue };
             match arrival.signal {
                 sys::SIGCHLD => {
+                    self.tree.reap(self.child);
                     child_changed = true;
                     continue;
                 }
@@ -219,16 +249,16 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Was a lock lost, now that the command has ended? Its lock file alone may by now rightly be another's: a foreign
-    /// program finds the command dead.
+    /// Was a lock lost, now that the command has ended?
     fn lost_at_the_end(&self) -> bool {
         let mut lost = false;
         for watched in &self.guards {
-            if !watched.lost && !watched.guard.excludes_natives() {
+            if !watched.lost
+                && let Err(error) = watched.guard.check()
+                && error.is_lost()
+            {
                 lost = true;
-                if let Err(error) = watched.guard.check() {
-                    say_lost(&error, "");
-                }
+                say_lost(&error, "");
             }
             lost |= watched.lost;
         }
@@ -259,10 +289,11 @@ impl Supervisor<'_> {
     fn terminate(&mut self) {
         // Asked once already: it only may have less time by now.
         if self.kill_at.is_none() {
-            self.child.signal(sys::SIGTERM);
+            self.signal_all(sys::SIGTERM);
             // A stopped process does not hear SIGTERM.
-            self.child.signal(sys::SIGCONT);
+            self.signal_all(sys::SIGCONT);
         }
+        self.ending = true;
         let kill_at = Instant::now() + self.grace();
         self.kill_at = Some(self.kill_at.map_or(kill_at, |at| at.min(kill_at)));
     }
@@ -276,8 +307,37 @@ impl Supervisor<'_> {
     }
 
     fn kill(&mut self) {
-        self.child.signal(sys::SIGKILL);
+        self.ending = true;
         self.killed = true;
+        self.give_up_at.get_or_insert_with(|| Instant::now() + GRACE);
+        self.signal_all(sys::SIGKILL);
+    }
+
+    /// The command and all that it started.
+    fn signal_all(&mut self, signal: i32) {
+        for pid in self.tree.signal(self.child, signal) {
+            if self.denied.insert(pid) {
+                report::say(&format!("pid {pid}, which the command started, cannot be ended: permission denied"));
+            }
+        }
+    }
+
+    /// The command has ended. Has all that it started? Where it was killed, it is killed again: a child may have been born
+    /// just then.
+    fn all_have_ended(&mut self) -> bool {
+        let left: Vec<i32> = self.tree.left(self.child).into_iter().filter(|pid| !self.denied.contains(pid)).collect();
+        if left.is_empty() {
+            return true;
+        }
+        if self.killed {
+            self.signal_all(sys::SIGKILL);
+        }
+        let give_up = self.give_up_at.is_some_and(|at| Instant::now() >= at);
+        if give_up {
+            let left: Vec<i64> = left.into_iter().map(Into::into).collect();
+            report::say(&format!("{}, which the command started, cannot be ended", report::pids(&left)));
+        }
+        give_up
     }
 }
 

@@ -69,7 +69,7 @@ fn json_has_the_lock_as_it_was_and_quiet_says_nothing() {
     let scratch = Scratch::new();
     let mut holder = scratch.hold(["a"]);
     let found = scratch.json(["break", "--force", "--json", "a"]);
-    assert_eq!((&found["broken"], &found["holder"]["pid"]), (&true.into(), &holder.command.into()));
+    assert_eq!((&found["broken"], &found["holder"]["commandPid"]), (&true.into(), &holder.command.into()));
     assert_eq!(found.as_object().unwrap().len(), 9, "status's eight and `broken`");
     assert_eq!(holder.wait().code(), Some(76));
     let mut holder = scratch.hold(["a"]);
@@ -89,7 +89,10 @@ fn what_a_dead_holder_left_is_removed() {
     assert!(scratch.join("a.lock").exists());
     let done = scratch.done(["break", "a"]);
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
-    assert!(done.stdout.starts_with(&format!("removed what pid {} ", holder.command)), "{done:?}");
+    assert!(
+        done.stdout.starts_with(&format!("removed what pid {}, command pid {} ", holder.pid(), holder.command)),
+        "{done:?}"
+    );
     assert!(!scratch.join("a.lock").exists());
 }
 

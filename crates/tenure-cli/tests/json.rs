@@ -24,7 +24,7 @@ fn redact(value: &mut Value) {
         Value::Object(fields) => {
             for (name, value) in fields {
                 let kind = match name.as_str() {
-                    "pid" => "[pid]",
+                    "pid" | "commandPid" => "[pid]",
                     "createdAt" | "acquiredAt" => "[date]",
                     "ageMs" => "[milliseconds]",
                     "starttime" => "[ticks]",

@@ -44,6 +44,7 @@ fn status_has_exactly_the_promised_fields() {
     let lock = ["target", "lockFile", "style", "state", "reasons", "holder", "waiters", "openBy"];
     let who = [
         "pid",
+        "commandPid",
         "liveness",
         "why",
         "kind",

@@ -32,14 +32,14 @@ fn a_holder_and_its_command_hold_and_a_waiter_waits() {
         for pid in [holder.pid(), holder.command] {
             let found = of(&scratch, pid);
             assert_eq!(targets(&found["holds"]), ["a", "b"], "{found}");
-            assert_eq!(found["holds"][0]["holder"]["pid"], holder.command);
+            assert_eq!(found["holds"][0]["holder"]["commandPid"], holder.command);
             assert_eq!((&found["waitsFor"], &found["lost"], &found["alive"]), (&json!([]), &json!([]), &json!(true)));
         }
         let found = of(&scratch, waiter.pid());
         assert_eq!((targets(&found["holds"]), targets(&found["waitsFor"])), (vec![], vec!["b"]), "{found}");
         let words = scratch.done(["status", "--pid", &waiter.pid().to_string()]).stdout;
         assert!(
-            words.contains(&format!("b: held 1 s by pid {}", holder.command)) || words.contains("b: held"),
+            words.contains(&format!("b: held 1 s by pid {}", holder.pid())) || words.contains("b: held"),
             "{words}"
         );
         holder.finish();

@@ -131,19 +131,27 @@ fn the_command_finds_the_lock_in_its_environment() {
 }
 
 #[test]
-fn the_record_names_the_command_while_it_runs() {
+fn the_record_names_tenure_from_the_first_byte_on_and_the_command_beside_it() {
     let scratch = Scratch::new();
+    // The lock file as programs that know only its fields read it, before the command can have done anything.
+    let done = scratch.done(["run", "a", "-c", "echo $PPID; cat a.lock"]);
+    let (pid, record) = done.stdout.split_once('\n').unwrap();
+    let record: serde_json::Value = serde_json::from_str(record).unwrap();
+    assert_eq!(record["pid"], pid.parse::<u64>().unwrap(), "{done:?}");
+
     let mut holder = scratch.hold(["--label", "the label", "--max-hold", "5m", "a"]);
-    // The command may speak before `tenure` has written its pid; the record then names `tenure`, which lives too.
-    let found = loop {
-        let found = scratch.json(["status", "--json", "a"]);
-        if found["holder"]["pid"] != holder.pid() {
-            break found;
-        }
-    };
+    let found = scratch.json(["status", "--json", "a"]);
     assert_eq!(found["state"], "held");
     assert_eq!(found["style"], "lock-file");
-    assert_eq!(found["holder"]["pid"], holder.command);
+    assert_eq!(found["holder"]["pid"], holder.pid());
+    assert_eq!(found["holder"]["commandPid"], holder.command);
+    let status = scratch.done(["status", "a"]).stdout;
+    let both = format!("pid {}, command pid {} \"sh -c echo", holder.pid(), holder.command);
+    assert!(status.contains(&both), "{status}");
+    let record: serde_json::Value = serde_json::from_slice(&fs::read(scratch.join("a.lock")).unwrap()).unwrap();
+    assert_eq!(record["starttime"], start_time(holder.pid()), "{record}");
+    assert_eq!(record["tenure"]["commandPid"], holder.command, "{record}");
+    assert_eq!(record["tenure"]["commandStartTime"], start_time(holder.command), "{record}");
     assert_eq!(found["holder"]["liveness"], "alive");
     assert_eq!(found["holder"]["kind"], "native");
     assert_eq!(found["holder"]["label"], "the label");
@@ -151,6 +159,32 @@ fn the_record_names_the_command_while_it_runs() {
     assert_eq!(found["holder"]["maxHoldMs"], 300_000);
     assert!(found["holder"]["fence"].as_u64().unwrap() > 0);
     holder.finish();
+}
+
+/// A program that read the lock file may judge it later: until then its pid must be a live one.
+#[test]
+fn tenure_stays_for_a_moment_where_its_lock_file_was_read() {
+    const STAYS: Duration = Duration::from_millis(100);
+    let scratch = Scratch::new();
+    let took = |command: &[&str]| {
+        let began = Instant::now();
+        let done = scratch.done([&["run", "a", "--"], command].concat());
+        assert_eq!(done.code, Some(0), "{done:?}");
+        began.elapsed()
+    };
+    assert!(took(&["cat", "a.lock"]) >= STAYS);
+    // What nobody read makes nobody wait, nor what Tenure itself did. A machine that is busy elsewhere may be slow once.
+    let status = env!("CARGO_BIN_EXE_tenure");
+    for command in [&["true"][..], &[status, "status", "a"]] {
+        let began = Instant::now();
+        while took(command) >= STAYS {
+            assert!(began.elapsed() < PATIENCE, "{command:?} always took long");
+        }
+    }
+}
+
+fn start_time(pid: i32) -> u64 {
+    tenure::process::start_time(pid).unwrap()
 }
 
 /// Reads, adds one, writes: two at once lose a count.
@@ -274,7 +308,8 @@ fn a_wait_is_said_after_a_second_with_who_holds() {
     let mut waiter = Running::start(scratch.tenure(["run", "a", "--", "echo", "ran"]));
     let line = waiter.stderr.next();
     let start = "tenure: waiting for a: held ";
-    let rest = format!(" by pid {} \"sh -c echo $$; read x\" (run 8f2c), alive", holder.command);
+    let rest =
+        format!(" by pid {}, command pid {} \"sh -c echo $$; read x\" (run 8f2c), alive", holder.pid(), holder.command);
     assert!(line.starts_with(start) && line.contains(&rest), "{line}");
     let mut quiet = Running::start(scratch.tenure(["run", "-q", "--timeout", "1500ms", "a", "--", "true"]));
     assert_eq!(quiet.wait().code(), Some(75));

@@ -204,8 +204,8 @@ fn the_waiting_line_goes_away_before_the_error_is_said() {
     assert_eq!(code, Some(75));
     assert!(text.contains("waiting for a: held "), "{text:?}");
     assert!(text.contains("\r\x1b[Ktenure: a: the lock is held by "), "{text:?}");
-    let pid = holder.command;
-    assert!(text.contains(&format!("held by pid {pid} \"sh -c ")), "{text:?}");
+    let (pid, command) = (holder.pid(), holder.command);
+    assert!(text.contains(&format!("held by pid {pid}, command pid {command} \"sh -c ")), "{text:?}");
     assert!(text.contains("`tenure status a`") && text.contains("`tenure break a`"), "{text:?}");
     holder.finish();
 }
@@ -294,7 +294,7 @@ fn the_table_fits_the_terminal() {
         }
     }
     let (_, wide) = Screen::start(scratch.tenure(["ls"]), 80, "xterm").rest();
-    assert!(wide.contains(&holder.command.to_string()) && wide.contains("LABEL"), "{wide:?}");
+    assert!(wide.contains(&holder.pid().to_string()) && wide.contains("LABEL"), "{wide:?}");
     let (_, narrow) = Screen::start(scratch.tenure(["ls"]), 40, "xterm").rest();
     assert!(narrow.contains("SINCE") && !narrow.contains("LABEL"), "{narrow:?}");
     let piped = scratch.done(["ls"]).stdout;

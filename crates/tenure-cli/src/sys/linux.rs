@@ -1,4 +1,4 @@
-//! Linux: signals through a pipe, the command by its pidfd.
+//! Linux: signals through a pipe, and the command.
 
 // This is the one place where the command's system calls are made.
 #![allow(unsafe_code, clippy::disallowed_methods)]
@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{AtFlags, CWD, Timestamps, UTIME_OMIT};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 use signal_hook::consts;
@@ -142,7 +143,8 @@ impl Signals {
     /// Waits for a note, for the end of `child`, or for the timeout; may return early.
     pub(crate) fn wait(&self, child: Option<&Child>, timeout: Option<Duration>) -> io::Result<()> {
         let mut fds = vec![PollFd::new(self.read, PollFlags::IN)];
-        fds.extend(child.map(|child| PollFd::new(&child.pidfd, PollFlags::IN)));
+        let pidfd = child.and_then(|child| child.pidfd.as_ref());
+        fds.extend(pidfd.map(|pidfd| PollFd::new(pidfd, PollFlags::IN)));
         let timeout = timeout.map(|timeout| Timespec {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: timeout.subsec_nanos().into(),
@@ -190,7 +192,9 @@ fn set_disposition(signal: i32, disposition: libc::sighandler_t) {
 /// A command that runs. Only this process reaps it, in [`Child::wait`], so its pid names nobody else until then.
 pub(crate) struct Child {
     process: std::process::Child,
-    pidfd: OwnedFd,
+    /// `None` where the kernel has none or forbids it (an old container profile): then SIGCHLD tells of the end, and a look
+    /// once a second.
+    pidfd: Option<OwnedFd>,
 }
 
 /// Starts `command` with the signals as this process got them; the exec takes the handlers away.
@@ -210,19 +214,10 @@ pub(crate) fn spawn(mut command: Command, signals: &Signals) -> io::Result<Child
     unsafe { libc::pthread_atfork(None, Some(forked), None) };
     let spawned = command.spawn();
     forked();
-    let mut process = spawned?;
-    let opened = Pid::from_raw(process.id().cast_signed())
-        .ok_or(rustix::io::Errno::SRCH)
-        .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()));
-    match opened {
-        Ok(pidfd) => Ok(Child { process, pidfd }),
-        Err(error) => {
-            // A command that cannot be watched must not go on.
-            let _ = process.kill();
-            let _ = process.wait();
-            Err(error.into())
-        }
-    }
+    let process = spawned?;
+    let pid = Pid::from_raw(process.id().cast_signed());
+    let pidfd = pid.and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
+    Ok(Child { process, pidfd })
 }
 
 /// Does the error say that the file is neither a program nor begins with `#!`?
@@ -246,33 +241,35 @@ impl Child {
 
     /// Sends it a signal; nothing happens where it has ended.
     pub(crate) fn signal(&self, signal: i32) {
-        if let Some(signal) = rustix::process::Signal::from_named_raw(signal) {
-            let _ = rustix::process::pidfd_send_signal(&self.pidfd, signal);
+        // It is not reaped yet, so the pid is this process's.
+        if let (Some(pid), Some(signal)) = (self.pid(), rustix::process::Signal::from_named_raw(signal)) {
+            let _ = rustix::process::kill_process(pid, signal);
         }
     }
 
     /// Has it ended? It is not reaped yet.
     pub(crate) fn has_ended(&self) -> bool {
-        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        matches!(rustix::event::poll(&mut fds, Some(&Timespec::default())), Ok(1..))
+        self.changed(WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
     }
 
     /// Has it stopped since this was last asked, and is it still?
     pub(crate) fn has_stopped(&self) -> bool {
-        self.stop(WaitIdOptions::STOPPED | WaitIdOptions::NOHANG)
+        self.changed(WaitIdOptions::STOPPED | WaitIdOptions::NOHANG)
     }
 
     /// Is it still in the stop that [`Child::has_stopped`] told of, and in no later one?
     pub(crate) fn is_still_stopped(&self) -> bool {
         let stopped = stat(self.id().cast_signed()).is_some_and(|(state, _)| state == 'T');
-        stopped && !self.stop(WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
+        stopped && !self.changed(WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
     }
 
-    fn stop(&self, options: WaitIdOptions) -> bool {
-        match Pid::from_raw(self.id().cast_signed()) {
-            Some(pid) => matches!(rustix::process::waitid(WaitId::Pid(pid), options), Ok(Some(_))),
-            None => false,
-        }
+    fn pid(&self) -> Option<Pid> {
+        Pid::from_raw(self.id().cast_signed())
+    }
+
+    /// Has it changed its state so?
+    fn changed(&self, options: WaitIdOptions) -> bool {
+        self.pid().is_some_and(|pid| matches!(rustix::process::waitid(WaitId::Pid(pid), options), Ok(Some(_))))
     }
 
     /// Waits for its end and reaps it.
@@ -336,7 +333,7 @@ pub(crate) fn descends_from(pid: i32, ancestor: u32) -> bool {
 }
 
 /// State and parent of a process.
-fn stat(pid: i32) -> Option<(char, i32)> {
+pub(super) fn stat(pid: i32) -> Option<(char, i32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name may hold spaces and parentheses: the fields begin after the last one.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
@@ -347,6 +344,34 @@ fn stat(pid: i32) -> Option<(char, i32)> {
 pub(crate) fn place_of(folder: &Path) -> io::Result<(u64, u64)> {
     let metadata = fs::metadata(folder)?;
     Ok((metadata.dev(), metadata.ino()))
+}
+
+/// When a file was read last: seconds and nanoseconds.
+pub(crate) type AccessTime = (i64, i64);
+
+/// Makes the access time of a lock file a little older than its text, so that the next read is seen by another one (with
+/// `relatime` too). Returns it, and whether the text was read already since it was written. `None` where there is no such
+/// file, or it belongs to another user.
+pub(crate) fn age_access_time(file: &Path) -> Option<(AccessTime, bool)> {
+    const OLDER: i64 = 2;
+    let found = fs::symlink_metadata(file).ok()?;
+    let (accessed, modified) = ((found.atime(), found.atime_nsec()), (found.mtime(), found.mtime_nsec()));
+    // The library's own reads leave no access time, and a new file has that of its birth.
+    let made = found.created().ok().and_then(|made| made.duration_since(std::time::UNIX_EPOCH).ok());
+    let made = made.and_then(|made| Some((i64::try_from(made.as_secs()).ok()?, i64::from(made.subsec_nanos()))));
+    let was_read = accessed >= modified && made != Some(accessed);
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: found.mtime() - OLDER, tv_nsec: 0 },
+        last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+    };
+    rustix::fs::utimensat(CWD, file, &times, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    // As the file system has stored it.
+    Some((access_time(file)?, was_read))
+}
+
+pub(crate) fn access_time(file: &Path) -> Option<AccessTime> {
+    let metadata = fs::symlink_metadata(file).ok()?;
+    Some((metadata.atime(), metadata.atime_nsec()))
 }
 
 /// What changes whenever a lock file does: a cheap way to ask whether the holder is still the same.

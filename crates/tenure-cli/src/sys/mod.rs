@@ -8,9 +8,11 @@ mod mortal;
 #[cfg(target_os = "linux")]
 mod procfs;
 #[cfg(target_os = "linux")]
+mod tree;
+#[cfg(target_os = "linux")]
 mod watch;
 #[cfg(target_os = "linux")]
-pub(crate) use {linux::*, mortal::kill_with_us, procfs::*, watch::Watch};
+pub(crate) use {linux::*, mortal::kill_with_us, procfs::*, tree::Tree, watch::Watch};
 
 #[cfg(not(target_os = "linux"))]
 mod other;

@@ -61,6 +61,25 @@ pub(crate) fn spawn(_command: Command, signals: &Signals) -> io::Result<Child> {
 
 pub(crate) fn kill_with_us(_command: &mut Command) {}
 
+/// Nothing is started here.
+pub(crate) struct Tree;
+
+impl Tree {
+    pub(crate) fn plant() -> Tree {
+        Tree
+    }
+
+    pub(crate) fn reap(&self, _command: &Child) {}
+
+    pub(crate) fn left(&self, _command: &Child) -> Vec<i32> {
+        Vec::new()
+    }
+
+    pub(crate) fn signal(&self, _command: &Child, _signal: i32) -> Vec<i32> {
+        Vec::new()
+    }
+}
+
 pub(crate) fn is_no_program(_error: &io::Error) -> bool {
     false
 }
@@ -126,6 +145,16 @@ pub(crate) fn place_of(_folder: &Path) -> io::Result<(u64, u64)> {
 }
 
 pub(crate) fn stamp(_lock_file: &Path) -> Option<(u64, i64, i64)> {
+    None
+}
+
+pub(crate) type AccessTime = ();
+
+pub(crate) fn age_access_time(_file: &Path) -> Option<(AccessTime, bool)> {
+    None
+}
+
+pub(crate) fn access_time(_file: &Path) -> Option<AccessTime> {
     None
 }
 

@@ -84,7 +84,7 @@ impl Scratch {
         let Ok(found) = serde_json::from_str::<serde_json::Value>(&done.stdout) else { return true };
         let holds = found["holds"].as_array().unwrap();
         let native = holds.iter().map(|lock| &lock["holder"]).filter(|holder| holder["kind"] == "native");
-        native.into_iter().all(|holder| holder["pid"] == command)
+        native.into_iter().all(|holder| holder["commandPid"] == command)
     }
 
     /// Everything in the folder itself.
