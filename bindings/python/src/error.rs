@@ -38,6 +38,11 @@ pub(crate) fn lost(py: Python<'_>, path: &std::path::Path, why: &str) -> PyErr {
     built.map_or_else(|failed| failed, PyErr::from_value)
 }
 
+/// Tells of what failed at the end of a with block beside the block's own exception, which goes on.
+pub(crate) fn tell_beside(py: Python<'_>, body: &Bound<'_, PyAny>, failed: PyErr) -> PyResult<()> {
+    py.import("tenure._errors")?.getattr("tell_beside")?.call1((body, failed.into_value(py))).map(drop)
+}
+
 fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
     Ok(py.import("tenure._errors")?.getattr(name)?.cast_into()?)
 }

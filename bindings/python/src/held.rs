@@ -53,7 +53,7 @@ impl Held {
         }
     }
 
-    fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         self.pid == std::process::id()
     }
 
@@ -102,12 +102,23 @@ impl Held {
         }
     }
 
-    /// The end of a with block: in a forked child the block is left as if nothing had been held.
-    pub(crate) fn leave(&self, py: Python<'_>) -> PyResult<()> {
-        if self.is_ours() {
-            self.let_go(py)?;
+    pub(crate) fn is_released(&self) -> bool {
+        matches!(*self.slot(), Slot::Released)
+    }
+
+    /// The end of a with block, which answers whether it swallows `body`, the block's exception: never.
+    ///
+    /// In a forked child the block is left as if nothing had been held. The block's exception goes on even if the lock
+    /// was lost, and tells of that.
+    pub(crate) fn leave(&self, py: Python<'_>, body: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        if !self.is_ours() {
+            return Ok(false);
         }
-        Ok(())
+        match (self.let_go(py), body.filter(|body| !body.is_none())) {
+            (Err(failed), Some(body)) => error::tell_beside(py, body, failed)?,
+            (released, _) => released?,
+        }
+        Ok(false)
     }
 }
 
@@ -146,7 +157,7 @@ impl Held {
     /// Is it no longer ours? Where that cannot be told, the system's own error is raised.
     #[getter]
     fn lost(&self, py: Python<'_>) -> PyResult<bool> {
-        if !self.is_ours() || matches!(*self.slot(), Slot::Released) {
+        if !self.is_ours() || self.is_released() {
             return Ok(true);
         }
         match self.call(py, Guard::check)? {
@@ -185,17 +196,22 @@ impl Held {
         slf
     }
 
-    #[pyo3(signature = (*_exc_info))]
-    fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyAny>) -> PyResult<bool> {
-        self.leave(py)?;
-        Ok(false)
+    #[pyo3(signature = (_kind = None, error = None, _traceback = None))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _kind: Option<&Bound<'_, PyAny>>,
+        error: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        self.leave(py, error)
     }
 
     fn __repr__(&self) -> String {
         let target = tenure::escape::path(&self.target);
         let state = match () {
             () if !self.is_ours() => "of the parent process",
-            () if matches!(*self.slot(), Slot::Released) => "released",
+            () if self.is_released() => "released",
             () => "held",
         };
         format!("<tenure.Held {target}, fence {}, {state}>", self.fence)

@@ -1,11 +1,11 @@
 //! A lock that is opened once and acquired many times.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use tenure::{Overrun, StalePolicy, Style};
 
@@ -45,21 +45,53 @@ pub(crate) struct Lock {
     timeout: Timeout,
     shared: bool,
     style: Style,
-    /// What with blocks have entered, and by whom: a thread's or a task's number.
-    entered: Mutex<Vec<(u64, Py<Held>)>>,
+    entered: Mutex<Vec<Entered>>,
+}
+
+/// What a with block has entered.
+struct Entered {
+    /// The number of the thread or task that entered.
+    by: u64,
+    /// The address of the frame that entered, only to compare: 0 where there is none.
+    frame: usize,
+    held: Py<Held>,
 }
 
 impl Lock {
-    fn keep(&self, by: u64, held: Py<Held>) {
-        self.entered.lock().unwrap_or_else(PoisonError::into_inner).push((by, held));
+    fn keep(&self, by: u64, frame: usize, held: Py<Held>) {
+        self.entered.lock().unwrap_or_else(PoisonError::into_inner).push(Entered { by, frame, held });
     }
 
-    /// The innermost with block's.
-    fn take(&self, by: u64) -> Option<Py<Held>> {
+    /// Finds what the with block entered that is being left.
+    ///
+    /// A block is left in the frame in which it was entered, on whatever thread or task that runs by then. Where the
+    /// frame does not tell (`ExitStack`, `wait_for(lock.__aenter__())`), the innermost block of this thread or task is
+    /// meant, and if there is none, any. Of any, a tenure that was released inside its block goes first: another
+    /// block's, which is held, must not be released in its place.
+    fn take(&self, by: u64, frame: usize) -> PyResult<Py<Held>> {
         let mut entered = self.entered.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = entered.iter().rposition(|(whose, _)| *whose == by)?;
-        Some(entered.remove(at).1)
+        let at = entered
+            .iter()
+            .rposition(|block| frame != 0 && block.frame == frame)
+            .or_else(|| entered.iter().rposition(|block| block.by == by && block.held.get().is_ours()))
+            .or_else(|| entered.iter().rposition(|block| block.held.get().is_ours() && block.held.get().is_released()))
+            .or_else(|| entered.iter().rposition(|block| block.held.get().is_ours()))
+            // A forked child leaves what its parent entered.
+            .or_else(|| entered.len().checked_sub(1));
+        let block = at.map(|at| entered.remove(at));
+        drop(entered);
+        block.map(|block| block.held).ok_or_else(|| not_entered(self.lock.target()))
     }
+}
+
+fn not_entered(target: &Path) -> PyErr {
+    PyRuntimeError::new_err(format!("{}: no with block has entered this lock", tenure::escape::path(target)))
+}
+
+/// The address of the frame that calls us, 0 where there is none.
+fn calling_frame(py: Python<'_>) -> usize {
+    let frame = py.import("sys").and_then(|sys| sys.getattr("_getframe")?.call0());
+    frame.map_or(0, |frame| frame.as_ptr() as usize)
 }
 
 /// A number for this thread that no task has: those are addresses of objects, which are even.
@@ -148,13 +180,13 @@ impl Lock {
     }
 
     /// Remembers what a with block of a task entered.
-    fn _keep(&self, by: u64, held: Py<Held>) {
-        self.keep(by, held);
+    fn _keep(&self, by: u64, frame: usize, held: Py<Held>) {
+        self.keep(by, frame, held);
     }
 
-    /// What _keep() remembered last.
-    fn _take(&self, by: u64) -> Option<Py<Held>> {
-        self.take(by)
+    /// What _keep() remembered for the block that is left.
+    fn _take(&self, by: u64, frame: usize) -> PyResult<Py<Held>> {
+        self.take(by, frame)
     }
 
     /// The path that it protects.
@@ -191,16 +223,19 @@ impl Lock {
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<Py<Held>> {
         let held = Py::new(py, self.acquire(py, Timeout::OfLock)?)?;
-        self.keep(this_thread(), held.clone_ref(py));
+        self.keep(this_thread(), calling_frame(py), held.clone_ref(py));
         Ok(held)
     }
 
-    #[pyo3(signature = (*_exc_info))]
-    fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyAny>) -> PyResult<bool> {
-        if let Some(held) = self.take(this_thread()) {
-            held.get().leave(py)?;
-        }
-        Ok(false)
+    #[pyo3(signature = (_kind = None, error = None, _traceback = None))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _kind: Option<&Bound<'_, PyAny>>,
+        error: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        self.take(this_thread(), calling_frame(py))?.get().leave(py, error)
     }
 
     fn __repr__(&self) -> String {

@@ -82,3 +82,20 @@ class PermissionDenied(Error, PermissionError):
 
 class CannotCreate(Error):
     """The lock's files cannot be made here: no such folder, a read-only file system."""
+
+
+def tell_beside(body: BaseException, failed: BaseException) -> None:
+    """Tell of what failed at the end of a ``with`` block by the block's exception: as its context, and in a note."""
+    chain = [body]
+    while chain[-1].__context__ is not None and chain[-1].__context__ not in chain:
+        chain.append(chain[-1].__context__)
+    # Python may have made the block's exception the context of what failed: that would be a circle.
+    seen = failed
+    while seen.__context__ is not None and seen.__context__ not in chain:
+        seen = seen.__context__
+    seen.__context__ = None
+    if failed not in chain:
+        chain[-1].__context__ = failed
+    add_note = getattr(body, "add_note", None)
+    if add_note is not None:
+        add_note(f"At the end of the with block: {failed}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any, Optional
 
 from . import _tenure
@@ -91,8 +92,9 @@ class Lock(_tenure.Lock):
             waiting.close()
 
     async def __aenter__(self) -> Held:
+        frame = sys._getframe().f_back
         held = await self.acquire_async()
-        self._keep(id(asyncio.current_task()), held)
+        self._keep(_task(), 0 if frame is None else id(frame), held)
         return held
 
     async def __aexit__(
@@ -101,12 +103,20 @@ class Lock(_tenure.Lock):
         error: Optional[BaseException],
         traceback: Optional[TracebackType],
     ) -> None:
-        held = self._take(id(asyncio.current_task()))
-        if held is not None:
-            held.__exit__(kind, error, traceback)
+        frame = sys._getframe().f_back
+        held = self._take(_task(), 0 if frame is None else id(frame))
+        held.__exit__(kind, error, traceback)
 
     def __reduce__(self) -> Any:
         raise TypeError("a lock belongs to its process: open it by its path in the other one")
+
+
+def _task() -> int:
+    """A number for this task; 0 where no loop runs, as when what is left over is collected."""
+    try:
+        return id(asyncio.current_task())
+    except RuntimeError:
+        return 0
 
 
 def _ring(rung: asyncio.Future[None]) -> None:
