@@ -276,8 +276,8 @@ fn open_target(place: &Place, request: &Request) -> Result<Option<TargetFile>> {
     let failed = |error| target_error(place, "cannot be opened", error);
     let found = place.dir.stat_at(&place.target).map_err(failed)?;
     match found.map(|stat| stat.kind) {
-        None => match place.dir.create_new(&place.target, request.options.mode.unwrap_or(0o644)) {
-            Ok(_) => {}
+        None => match make_target(place, request.options.mode) {
+            Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(target_error(place, "is missing and cannot be made", error)),
         },
@@ -297,6 +297,12 @@ fn open_target(place: &Place, request: &Request) -> Result<Option<TargetFile>> {
     };
     let stat = file.stat().map_err(failed)?;
     Ok(Some(TargetFile { id: stat.id, file }))
+}
+
+/// Makes a target that is missing, as any program makes a file, and with a mode that is asked for whatever the umask.
+fn make_target(place: &Place, mode: Option<u32>) -> io::Result<()> {
+    let file = place.dir.create_new(&place.target, mode.unwrap_or(0o666))?;
+    mode.map_or(Ok(()), |mode| file.chmod(mode))
 }
 
 fn target_error(place: &Place, what: &'static str, error: io::Error) -> Error {

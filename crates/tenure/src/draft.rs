@@ -136,7 +136,14 @@ mod tests {
             host: Some("build-7".into()),
             ..Native::bare(state)
         };
-        Record { pid: Some(4242), created_at: at, start_time: Some(7), max_hold: None, native: Some(native) }
+        Record {
+            pid: Some(4242),
+            created_at: at,
+            start_time: Some(7),
+            max_hold: None,
+            native: Some(native),
+            marker: None,
+        }
     }
 
     #[test]

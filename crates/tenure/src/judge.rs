@@ -122,6 +122,18 @@ pub(crate) struct ForeignFacts<'a> {
     pub(crate) stale_after: Duration,
     /// A file system that two machines may mount: a dead pid here says nothing of a process there.
     pub(crate) shared_fs: bool,
+    /// Of the package filelock's text: where the named process runs.
+    pub(crate) origin: Option<Origin>,
+}
+
+/// Where a process runs that the package filelock names, by host, pid namespace and boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Here,
+    /// Here, before the machine was restarted.
+    OtherBoot,
+    /// On another machine, or in another pid namespace: its pid means nothing here.
+    Elsewhere,
 }
 
 /// May a foreign lock file be taken over?
@@ -141,6 +153,7 @@ pub(crate) struct ForeignVerdict {
 /// | --- | --- |
 /// | some process has it open for writing | alive, whatever its pid says: that may count in another container |
 /// | some process has its `flock(2)` | alive, as above |
+/// | the package filelock's text, of another machine or pid namespace | unknown |
 /// | a valid pid, and neither dead, recycled nor our own orphan | alive, however old |
 /// | a valid pid and one of those proofs, on a file system of one machine | dead |
 /// | no valid pid, and some process has it open for reading | alive |
@@ -165,13 +178,20 @@ pub(crate) fn judge_foreign(facts: &ForeignFacts<'_>) -> ForeignVerdict {
     if facts.flocked {
         return verdict(Liveness::alive("some process has locked the lock file itself with flock(2)"));
     }
+    if facts.origin == Some(Origin::Elsewhere) {
+        return verdict(Liveness::unknown("it names another machine or another pid namespace"));
+    }
     if let Some(pid) = pid {
         let proof = facts.reasons.iter().find_map(|reason| match reason {
             Reason::DeadPid => Some("its process has ended"),
             Reason::RecycledPid => Some("another process has its pid now"),
+            // filelock's own holder in this process, which this library does not know.
+            Reason::OrphanSelfPid if facts.origin.is_some() => None,
             Reason::OrphanSelfPid => Some("it has this process's own pid, but this process does not hold it"),
             Reason::MissingPid | Reason::InvalidCreatedAt | Reason::TooOld | Reason::HoldExceeded => None,
         });
+        let restarted = facts.origin == Some(Origin::OtherBoot);
+        let proof = if restarted { Some("the machine was restarted") } else { proof };
         return verdict(match proof {
             None => Liveness::alive("its process lives"),
             Some(_) if facts.shared_fs => {
@@ -263,6 +283,7 @@ mod tests {
             }),
             max_hold: hold.map(Duration::from_millis),
             native: None,
+            marker: None,
         }
     }
 
@@ -366,6 +387,7 @@ mod tests {
             malformed_grace: Duration::from_millis(GRACE),
             stale_after: STALE_AFTER,
             shared_fs,
+            origin: None,
         })
     }
 
@@ -382,6 +404,7 @@ mod tests {
             malformed_grace: Duration::from_millis(GRACE),
             stale_after: STALE_AFTER,
             shared_fs: false,
+            origin: None,
         }
     }
 
@@ -499,5 +522,37 @@ mod tests {
         }
         let open = verdict(&content, &[DeadPid], OpenElsewhere::ForWriting, 0, false);
         assert_eq!(open.liveness.why(), "some process has the lock file open for writing");
+    }
+
+    #[test]
+    fn a_marker_of_filelock_is_judged_by_its_own_rules() {
+        use Origin::*;
+        let content = Content::Record(record(Some(42), None, Some(0), None));
+        for (origin, reasons, open, shared_fs, expected) in [
+            (Here, &[][..], OpenElsewhere::No, false, Is::Alive),
+            (Here, &[DeadPid], OpenElsewhere::No, false, Is::Dead),
+            (Here, &[RecycledPid], OpenElsewhere::CannotTell, false, Is::Dead),
+            (Here, &[OrphanSelfPid], OpenElsewhere::CannotTell, false, Is::Alive),
+            (Here, &[TooOld, HoldExceeded], OpenElsewhere::No, false, Is::Alive),
+            (Here, &[DeadPid], OpenElsewhere::ForWriting, false, Is::Alive),
+            (Here, &[DeadPid], OpenElsewhere::No, true, Is::Unknown),
+            (OtherBoot, &[], OpenElsewhere::No, false, Is::Dead),
+            (OtherBoot, &[], OpenElsewhere::No, true, Is::Unknown),
+            (OtherBoot, &[], OpenElsewhere::ForWriting, false, Is::Alive),
+            (Elsewhere, &[DeadPid], OpenElsewhere::No, false, Is::Unknown),
+            (Elsewhere, &[], OpenElsewhere::ForWriting, false, Is::Alive),
+        ] {
+            let verdict = judge_foreign(&ForeignFacts {
+                content: &content,
+                empty: false,
+                reasons,
+                open,
+                malformed_grace: Duration::ZERO,
+                shared_fs,
+                origin: Some(origin),
+                ..empty(3_600_000)
+            });
+            assert_eq!(is(&verdict), expected, "{origin:?} {reasons:?} {open:?} {shared_fs}");
+        }
     }
 }

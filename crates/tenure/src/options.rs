@@ -259,8 +259,9 @@ impl Options {
         self
     }
 
-    /// The permission bits of the lock's files, whatever the umask: `0o666` shares a lock between users in `/tmp`. By
-    /// default they are made as any file is, with `0o644` and the umask.
+    /// The permission bits of the lock's files, whatever the umask: `0o666` shares a lock between users in `/tmp`. So is
+    /// a target made that flock style misses. By default the lock's files are made with `0o644` and the umask, the
+    /// target with `0o666` and the umask, as any program makes a file.
     pub fn mode(mut self, mode: u32) -> Options {
         self.mode = Some(mode & 0o777);
         self

@@ -17,6 +17,7 @@
 //! parser differs in each of these or stops at the first torn byte, so a small scanner of our own does both whole and
 //! torn text, in one pass and without recursion.
 
+mod marker;
 mod own;
 mod read;
 mod render;
@@ -74,6 +75,15 @@ pub(crate) struct Record {
     pub(crate) max_hold: Option<Duration>,
     /// What only a native writes.
     pub(crate) native: Option<Native>,
+    /// What only the package filelock writes, instead of all that but the pid and the start time.
+    pub(crate) marker: Option<Marker>,
+}
+
+/// What stands in the file of a `SoftFileLock` of Python's package filelock beside the pid.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Marker {
+    pub(crate) host: Text,
+    pub(crate) boot_id: Option<Text>,
 }
 
 /// A text of a record. Those of one process stand in all of its records, and are not copied for each.
@@ -201,11 +211,13 @@ impl Record {
     pub(crate) fn identity(&self) -> Option<Identity> {
         let pid = self.pid.filter(|pid| *pid > 0)?;
         let native = self.native.as_ref();
+        let boot_id =
+            native.map_or_else(|| self.marker.as_ref()?.boot_id.as_deref(), |native| native.boot_id.as_deref());
         Some(Identity {
             pid,
             // Off Linux only a native records one, in its own object.
             start_time: native.and_then(|native| native.start_time).or(self.start_time),
-            boot_id: native.and_then(|native| native.boot_id.as_deref().map(str::to_owned)),
+            boot_id: boot_id.map(str::to_owned),
             pid_namespace: native.and_then(|native| native.pid_namespace),
             pidfd_inode: native.and_then(|native| native.pidfd_inode),
         })

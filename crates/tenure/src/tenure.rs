@@ -463,6 +463,7 @@ pub(crate) fn new_record(request: &Request, last_fence: u64, place: &Place) -> R
             acquired_at: Some(now),
             ..own.native(&request.options)
         }),
+        marker: None,
     })
 }
 

@@ -139,6 +139,7 @@ pub(super) fn new_record(options: &Options) -> Record {
         start_time: None,
         max_hold: options.max_hold,
         native: Some(Native { style: RecordStyle::Engine, ..own.native(options) }),
+        marker: None,
     }
 }
 

@@ -8,11 +8,11 @@ use super::text::read_text;
 use crate::anchor::Anchor;
 use crate::error::Result;
 use crate::holder::{Holder, HolderKind};
-use crate::judge::{self, Facts, ForeignFacts, OpenElsewhere, Reason};
+use crate::judge::{self, Facts, ForeignFacts, OpenElsewhere, Origin, Reason};
 use crate::options::{Options, StalePolicy};
 use crate::place::Place;
 use crate::process::{self, Liveness, Look};
-use crate::record::{self, Content, Record, RecordState};
+use crate::record::{self, Content, Marker, Record, RecordState};
 use crate::sys::{self, Access, File, FileId, FileKind, Lease, LockKind};
 
 /// What stands at the lock file's place, open and read.
@@ -146,12 +146,17 @@ pub(crate) fn judge_foreign(
     used_before: bool,
     flocked: &dyn Fn(&File) -> bool,
 ) -> Judged {
-    let record = match &found.content {
+    let mut record = match &found.content {
         Content::Record(record) => record.clone(),
         _ => Record::default(),
     };
-    let reasons = seed_reasons(&record, options.stale_after, false, look);
     let modified = found.file.stat().ok().map(|stat| stat.modified);
+    let origin = record.marker.as_ref().map(origin);
+    if origin.is_some() {
+        // Its text has no date.
+        record.created_at = modified;
+    }
+    let reasons = seed_reasons(&record, options.stale_after, false, look);
     let mtime_age = modified.and_then(|modified| sys::now().duration_since(modified).ok()).unwrap_or(Duration::ZERO);
     let mut facts = ForeignFacts {
         content: &found.content,
@@ -164,6 +169,7 @@ pub(crate) fn judge_foreign(
         malformed_grace: options.malformed_grace,
         stale_after: options.stale_after,
         shared_fs: place.file_system.shared,
+        origin,
     };
     let mut verdict = judge::judge_foreign(&facts);
     if verdict.liveness.is_dead() && flocked(&found.file) {
@@ -205,6 +211,17 @@ pub(super) fn open_elsewhere(file: &File, record: &Record) -> OpenElsewhere {
         Lease::Granted => OpenElsewhere::No,
         Lease::Refused => OpenElsewhere::ForReading,
         Lease::Unavailable => OpenElsewhere::CannotTell,
+    }
+}
+
+/// Where the holder runs that a marker names.
+fn origin(marker: &Marker) -> Origin {
+    let here = sys::host().is_some_and(|host| marker.is_of(&host, sys::pid_namespace()));
+    let boots = marker.boot_id.as_deref().map(str::to_owned).zip(sys::boot_id());
+    match (here, boots) {
+        (false, _) => Origin::Elsewhere,
+        (true, Some((recorded, own))) if recorded != own => Origin::OtherBoot,
+        (true, _) => Origin::Here,
     }
 }
 
@@ -256,7 +273,9 @@ pub(crate) fn holder_of(record: Option<&Record>, liveness: Liveness) -> Holder {
         label: native.and_then(|native| owned(&native.label)),
         command: native.and_then(|native| owned(&native.command)),
         command_identity: record.and_then(Record::command_identity),
-        host: native.and_then(|native| owned(&native.host)),
+        host: native
+            .and_then(|native| owned(&native.host))
+            .or_else(|| record?.marker.as_ref().map(|marker| marker.host.to_string())),
         created_at: record.and_then(|record| record.created_at),
         acquired_at: native.and_then(|native| native.acquired_at),
         fence: native.and_then(|native| native.fence),

@@ -56,6 +56,7 @@ impl OwnScan<'_> {
                 command_start_time: self.command_start_time,
                 label: short_text(self.label),
             }),
+            marker: None,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::{Timestamp, civil, tz};
 
+use super::marker::read_marker;
 use super::own::scan_own;
 use super::render::cut;
 use super::scanner::{Members, Scanner, Stop, is_spaces};
@@ -36,6 +37,9 @@ pub(crate) fn read(bytes: &[u8]) -> Content {
     let text = &text[..end];
     if text.is_empty() {
         return Content::Blank;
+    }
+    if let Some(marker) = read_marker(bytes) {
+        return Content::Record(marker);
     }
     let mut members = Members::new(text);
     if members.scanner.peek() != Ok(b'{') {

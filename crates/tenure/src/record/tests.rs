@@ -32,6 +32,7 @@ fn sample() -> Record {
             command_start_time: Some(123_460),
             label: Some("run 8f2c".into()),
         }),
+        marker: None,
     }
 }
 
@@ -475,7 +476,7 @@ prop_compose! {
         max_hold in proptest::option::of((1..=MAX_SAFE).prop_map(Duration::from_millis)),
         native in proptest::option::of(natives()),
     ) -> Record {
-        Record { pid, created_at: Some(created_at), start_time, max_hold, native }
+        Record { pid, created_at: Some(created_at), start_time, max_hold, native, marker: None }
     }
 }
 
