@@ -31,6 +31,22 @@ pub(crate) fn exception(py: Python<'_>, error: &tenure::Error) -> PyErr {
     built.map_or_else(|failed| failed, PyErr::from_value)
 }
 
+/// What the system refused that a wait needs, with its number.
+pub(crate) fn cannot_wait(py: Python<'_>, path: &std::path::Path, refused: std::io::Error) -> PyErr {
+    let message = format!("{}: cannot wait: {refused}", tenure::escape::path(path));
+    let hint = refused
+        .raw_os_error()
+        .filter(|code| {
+            [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].iter().any(|full| full.raw_os_error() == *code)
+        })
+        .map(|_| "too many files are open: close some, or raise the limit (ulimit -n)");
+    let message = hint.map_or(message.clone(), |hint| format!("{message}; {hint}"));
+    let built = class(py, "Error").and_then(|class| {
+        class.call1((message, path.as_os_str(), None::<Holder>, hint, refused.raw_os_error(), None::<f64>))
+    });
+    built.map_or_else(|failed| failed, PyErr::from_value)
+}
+
 /// `tenure.Lost` with words of this package, for what it knows without asking the library.
 pub(crate) fn lost(py: Python<'_>, path: &std::path::Path, why: &str) -> PyErr {
     let message = format!("{}: {why}", tenure::escape::path(path));

@@ -102,6 +102,11 @@ impl Held {
         }
     }
 
+    /// Gives the guard away: `None` if it was released.
+    pub(crate) fn give(&self, py: Python<'_>) -> Option<Guard> {
+        self.take(py, Slot::Released)
+    }
+
     pub(crate) fn is_released(&self) -> bool {
         matches!(*self.slot(), Slot::Released)
     }

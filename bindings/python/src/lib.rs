@@ -24,7 +24,7 @@ mod _tenure {
     #[pymodule_export]
     use crate::look::{Holder, Status, status};
     #[pymodule_export]
-    use crate::wait::Waiting;
+    use crate::wait::{Doorbell, Waiting};
 
     use pyo3::prelude::*;
 

@@ -1,25 +1,31 @@
-//! Waiting: for the library and for Python's signals at once, or as a descriptor for an event loop.
+//! Waiting: for the library and for Python's signals at once, or by a doorbell for event loops.
 //!
-//! The library wakes a waiter from a thread of its own, which writes a byte into a pipe, the *bell*, and never takes
-//! the GIL. On the main thread, where Python runs signal handlers, the bell is also Python's wakeup descriptor
-//! (`signal.set_wakeup_fd`) while a wait lasts: a signal that comes between the look for signals and the sleep rings it
-//! as well, so none is slept through. Whose descriptor that was before gets it back, with the bytes that it missed.
+//! The library wakes a waiter from a thread of its own, which never takes the GIL.
+//!
+//! - A thread that waits is parked. Only on the main thread, where Python runs signal handlers, it sleeps at a pipe, its
+//!   *ears*, which is Python's wakeup descriptor (`signal.set_wakeup_fd`) while the wait lasts: a signal that comes
+//!   between the look for signals and the sleep wakes it as well, so none is slept through. The descriptor's previous
+//!   owner gets it back, with the bytes that it missed.
+//! - Tasks and greenlets have one [`Doorbell`] a process, however many wait: its descriptor becomes readable when some
+//!   of them have something to ask, and it says which.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use tenure::{Acquiring, Asker, Guard, Lock};
 
-use crate::error::OrRaise;
+use crate::error::{self, OrRaise};
 use crate::held::Held;
 
 /// How long an acquire waits.
@@ -62,16 +68,16 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Timeout {
     }
 }
 
-/// A pipe that wakes whoever waits for it.
+/// A pipe that wakes the main thread.
 struct Bell {
     read: OwnedFd,
     write: OwnedFd,
 }
 
 impl Bell {
-    fn new() -> PyResult<Arc<Bell>> {
+    fn new(py: Python<'_>, lock: &Lock) -> PyResult<Arc<Bell>> {
         let pipe = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK);
-        let (read, write) = pipe.map_err(std::io::Error::from)?;
+        let (read, write) = pipe.map_err(|refused| error::cannot_wait(py, lock.target(), refused.into()))?;
         Ok(Arc::new(Bell { read, write }))
     }
 
@@ -144,10 +150,10 @@ enum Begun {
 }
 
 /// Begins, and asks for the first time.
-fn begin(py: Python<'_>, lock: &Lock, shared: bool, asker: Asker, waker: &Waker) -> PyResult<Begun> {
+fn begin(py: Python<'_>, lock: &Lock, shared: bool, asker: Asker) -> PyResult<Begun> {
     let begun = py.detach(|| {
         let mut acquiring = if shared { lock.begin_shared(asker) } else { lock.begin(asker) }?;
-        match Pin::new(&mut acquiring).poll(&mut Context::from_waker(waker)) {
+        match Pin::new(&mut acquiring).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(outcome) => outcome.map(Begun::Granted),
             Poll::Pending => Ok(Begun::Waits(acquiring)),
         }
@@ -157,19 +163,31 @@ fn begin(py: Python<'_>, lock: &Lock, shared: bool, asker: Asker, waker: &Waker)
 
 /// Acquires, and runs Python's signal handlers meanwhile. What a handler raises ends the wait: nothing is held then.
 pub(crate) fn acquire(py: Python<'_>, lock: &Lock, shared: bool, timeout: Timeout) -> PyResult<Guard> {
-    if timeout == Timeout::For(Duration::ZERO) {
+    let green = green_threads(py);
+    if timeout == Timeout::For(Duration::ZERO) && green.is_none() {
         let never = tenure::Wait::Never;
         return py.detach(|| if shared { lock.acquire_shared(never) } else { lock.acquire(never) }).or_raise(py);
     }
     let deadline = timeout.deadline();
-    let mut acquiring = match begin(py, lock, shared, Asker::Thread, Waker::noop())? {
+    let asker = if green.is_some() { Asker::Task } else { Asker::Thread };
+    let mut acquiring = match begin(py, lock, shared, asker)? {
         Begun::Granted(guard) => return Ok(guard),
         Begun::Waits(acquiring) => acquiring,
     };
-    let bell = Bell::new()?;
+    if let Some(green) = green {
+        return acquire_green(py, &green, lock, acquiring, timeout);
+    }
+    if !is_main_thread(py)? {
+        let outcome = py.detach(|| match wait_parked(&mut acquiring, deadline) {
+            Waited::Settled(outcome) => outcome,
+            Waited::TimeIsOver => acquiring.give_up(),
+        });
+        return outcome.or_raise(py);
+    }
+    let bell = Bell::new(py, lock)?;
     let ears = Ears::open(py, &bell)?;
     let mut signals = Vec::new();
-    let waited = wait(py, &mut acquiring, &bell, deadline, &mut signals);
+    let waited = wait(py, lock, &mut acquiring, &bell, deadline, &mut signals);
     let heard = ears.map_or(Ok(()), |ears| ears.close(py, &bell, signals));
     let outcome = py.detach(|| match waited {
         Ok(Waited::Settled(outcome)) => Ok(outcome),
@@ -196,6 +214,7 @@ enum Waited {
 
 fn wait(
     py: Python<'_>,
+    lock: &Lock,
     acquiring: &mut Acquiring,
     bell: &Arc<Bell>,
     deadline: Option<Instant>,
@@ -220,19 +239,130 @@ fn wait(
                 Poll::Pending => Ok(None),
             }
         });
-        if let Some(waited) = waited.map_err(|error: Errno| std::io::Error::from(error))? {
+        if let Some(waited) = waited.map_err(|refused: Errno| error::cannot_wait(py, lock.target(), refused.into()))? {
             return Ok(waited);
         }
     }
 }
 
-/// A place in the queue, for an event loop: its descriptor becomes readable when poll() has something to say.
+struct Parked(Thread);
+
+impl Wake for Parked {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// On a thread that runs no signal handlers.
+fn wait_parked(acquiring: &mut Acquiring, deadline: Option<Instant>) -> Waited {
+    let waker = Waker::from(Arc::new(Parked(std::thread::current())));
+    loop {
+        if let Poll::Ready(outcome) = Pin::new(&mut *acquiring).poll(&mut Context::from_waker(&waker)) {
+            return Waited::Settled(outcome);
+        }
+        match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+            None => std::thread::park(),
+            Some(Duration::ZERO) => return Waited::TimeIsOver,
+            Some(left) => std::thread::park_timeout(left),
+        }
+    }
+}
+
+fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
+    let threading = py.import("threading")?;
+    let main = threading.call_method0("main_thread")?.getattr("ident")?;
+    threading.call_method0("get_ident")?.eq(main)
+}
+
+/// The module that waits where gevent has replaced what blocks: all greenlets share one thread, which must not sleep.
+fn green_threads(py: Python<'_>) -> Option<Bound<'_, PyModule>> {
+    let modules = py.import("sys").and_then(|sys| sys.getattr("modules")).ok()?;
+    let monkey = modules.get_item("gevent.monkey").ok()?;
+    let patched = monkey.call_method1("is_object_patched", ("time", "sleep")).and_then(|patched| patched.extract());
+    if patched.unwrap_or(false) { py.import("tenure._gevent").ok() } else { None }
+}
+
+fn acquire_green(
+    py: Python<'_>,
+    green: &Bound<'_, PyModule>,
+    lock: &Lock,
+    acquiring: Acquiring,
+    timeout: Timeout,
+) -> PyResult<Guard> {
+    let seconds = match timeout {
+        Timeout::For(duration) => Some(duration.as_secs_f64()),
+        Timeout::Forever | Timeout::OfLock => None,
+    };
+    let waiting = Bound::new(py, Waiting::new(acquiring, lock))?;
+    let held: Py<Held> = green.call_method1("wait", (waiting, seconds))?.extract()?;
+    held.get().give(py).ok_or_else(|| error::lost(py, lock.target(), "it was released meanwhile"))
+}
+
+/// The doorbell of a process: its descriptor becomes readable when a task that waits has something to ask of its
+/// Waiting. It belongs to the process that made it.
+#[pyclass(frozen, module = "tenure._tenure")]
+pub(crate) struct Doorbell(Arc<Bells>);
+
+struct Bells {
+    event: OwnedFd,
+    /// The numbers of those that were rung for. Locked without the GIL, for a push or a move: a forked child must not
+    /// touch its parent's.
+    rung: Mutex<Vec<u64>>,
+    pid: u32,
+}
+
+struct Ringer {
+    bells: Arc<Bells>,
+    number: u64,
+}
+
+impl Wake for Ringer {
+    fn wake(self: Arc<Self>) {
+        let mut rung = self.bells.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        rung.push(self.number);
+        if rung.len() == 1 {
+            // It cannot be full: it is emptied before each of these.
+            let _ = rustix::io::write(&self.bells.event, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+#[pymethods]
+impl Doorbell {
+    #[new]
+    fn new(py: Python<'_>) -> PyResult<Doorbell> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let event = rustix::event::eventfd(0, flags)
+            .map_err(|refused| error::cannot_wait(py, Path::new("(this process)"), refused.into()))?;
+        Ok(Doorbell(Arc::new(Bells { event, rung: Mutex::default(), pid: std::process::id() })))
+    }
+
+    /// The descriptor that becomes readable.
+    fn fileno(&self) -> RawFd {
+        self.0.event.as_raw_fd()
+    }
+
+    /// The numbers that were rung for, each as often as it was.
+    fn answer(&self) -> Vec<u64> {
+        if self.0.pid != std::process::id() {
+            return Vec::new();
+        }
+        let mut rung = self.0.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = rustix::io::read(&self.0.event, &mut [0; 8]);
+        std::mem::take(&mut *rung)
+    }
+}
+
+/// A place in the queue, for an event loop.
 #[pyclass(frozen, module = "tenure")]
-pub(crate) struct Waiting(Mutex<Option<Waits>>);
+pub(crate) struct Waiting {
+    waits: Mutex<Option<Waits>>,
+    target: PathBuf,
+}
 
 struct Waits {
     acquiring: Acquiring,
-    bell: Arc<Bell>,
+    waker: Waker,
 }
 
 /// What an asynchronous acquire begins with.
@@ -243,41 +373,42 @@ pub(crate) enum Start {
 }
 
 pub(crate) fn start(py: Python<'_>, lock: &Lock, shared: bool) -> PyResult<Start> {
-    let bell = Bell::new()?;
-    let waker = Waker::from(Arc::clone(&bell));
-    Ok(match begin(py, lock, shared, Asker::Task, &waker)? {
+    Ok(match begin(py, lock, shared, Asker::Task)? {
         Begun::Granted(guard) => Start::Held(Held::new(guard)),
-        Begun::Waits(acquiring) => Start::Waiting(Waiting(Mutex::new(Some(Waits { acquiring, bell })))),
+        Begun::Waits(acquiring) => Start::Waiting(Waiting::new(acquiring, lock)),
     })
 }
 
-fn over() -> PyErr {
-    PyValueError::new_err("the wait is over")
-}
-
 impl Waiting {
+    fn new(acquiring: Acquiring, lock: &Lock) -> Waiting {
+        let waits = Waits { acquiring, waker: Waker::noop().clone() };
+        Waiting { waits: Mutex::new(Some(waits)), target: lock.target().to_owned() }
+    }
+
     fn waits(&self) -> MutexGuard<'_, Option<Waits>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn over(&self) -> PyErr {
+        PyValueError::new_err(format!("{}: the wait is over", tenure::escape::path(&self.target)))
     }
 }
 
 #[pymethods]
 impl Waiting {
-    /// The descriptor that becomes readable.
-    fn fileno(&self) -> PyResult<RawFd> {
-        self.waits().as_ref().map(|waits| waits.bell.read.as_raw_fd()).ok_or_else(over)
+    /// Has the doorbell rung for this number from the next poll() on.
+    fn listen(&self, doorbell: &Doorbell, number: u64) -> PyResult<()> {
+        let ringer = Ringer { bells: Arc::clone(&doorbell.0), number };
+        self.waits().as_mut().ok_or_else(|| self.over())?.waker = Waker::from(Arc::new(ringer));
+        Ok(())
     }
 
     /// The held lock, or None while it is busy.
     fn poll(&self, py: Python<'_>) -> PyResult<Option<Held>> {
-        let mut waits = self.waits().take().ok_or_else(over)?;
-        let polled = py.detach(|| {
-            waits.bell.hush(&mut Vec::new());
-            let waker = Waker::from(Arc::clone(&waits.bell));
-            match Pin::new(&mut waits.acquiring).poll(&mut Context::from_waker(&waker)) {
-                Poll::Ready(outcome) => outcome.map(Some),
-                Poll::Pending => Ok(None),
-            }
+        let mut waits = self.waits().take().ok_or_else(|| self.over())?;
+        let polled = py.detach(|| match Pin::new(&mut waits.acquiring).poll(&mut Context::from_waker(&waits.waker)) {
+            Poll::Ready(outcome) => outcome.map(Some),
+            Poll::Pending => Ok(None),
         });
         let granted = polled.or_raise(py)?;
         if granted.is_none() {
@@ -288,7 +419,7 @@ impl Waiting {
 
     /// Ends the wait, as a deadline does: the held lock if it came by then, or Busy.
     fn give_up(&self, py: Python<'_>) -> PyResult<Held> {
-        let waits = self.waits().take().ok_or_else(over)?;
+        let waits = self.waits().take().ok_or_else(|| self.over())?;
         Ok(Held::new(py.detach(|| waits.acquiring.give_up()).or_raise(py)?))
     }
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from typing import TYPE_CHECKING, Any, Optional
 
 from . import _tenure
 from ._tenure import Held
 
+# Not from typing, whose import would cost more than all of this package's.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import EllipsisType, TracebackType
-    from typing import Type, Union
+    from typing import Any, Optional, Type, Union
 
 
 class Lock(_tenure.Lock):
@@ -66,30 +66,12 @@ class Lock(_tenure.Lock):
             timeout = self.timeout
         if timeout is not None and not timeout > 0:
             return super().acquire(timeout)
-        waiting = self._begin()
-        if isinstance(waiting, Held):
-            return waiting
-        loop = asyncio.get_running_loop()
-        deadline = None if timeout is None else loop.time() + timeout
-        bell = waiting.fileno()
-        try:
-            while True:
-                rung: asyncio.Future[None] = loop.create_future()
-                loop.add_reader(bell, _ring, rung)
-                timer = None if deadline is None else loop.call_at(deadline, _ring, rung)
-                try:
-                    await rung
-                finally:
-                    loop.remove_reader(bell)
-                    if timer is not None:
-                        timer.cancel()
-                held = waiting.poll()
-                if held is not None:
-                    return held
-                if deadline is not None and loop.time() >= deadline:
-                    return waiting.give_up()
-        finally:
-            waiting.close()
+        begun = self._begin()
+        if isinstance(begun, Held):
+            return begun
+        from . import _waits
+
+        return await _waits.wait(begun, timeout)
 
     async def __aenter__(self) -> Held:
         frame = sys._getframe().f_back
@@ -113,12 +95,9 @@ class Lock(_tenure.Lock):
 
 def _task() -> int:
     """A number for this task; 0 where no loop runs, as when what is left over is collected."""
+    import asyncio
+
     try:
         return id(asyncio.current_task())
     except RuntimeError:
         return 0
-
-
-def _ring(rung: asyncio.Future[None]) -> None:
-    if not rung.done():
-        rung.set_result(None)
