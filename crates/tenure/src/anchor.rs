@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::draft::Draft;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Advice, Error, Kind, Result};
 use crate::options::Options;
 use crate::place::{ANCHORS, Place};
 use crate::presence;
@@ -486,14 +486,18 @@ fn open_anothers(place: &Place, options: &Options, denied: io::Error) -> Result<
         Error::io(place.anchor_path(), "the lock's anchor belongs to another user and may not be written", denied);
     Err(match (sticky, options.mode) {
         (true, Some(_)) => error.with_hint("its first user made it without that mode: have them remove it"),
-        (true, None) => error.with_hint(
-            "in a sticky folder such as /tmp a lock is shared between users only if all of them ask for it: mode(0o666), \
-             --mode 666",
-        ),
-        (false, _) => error.with_hint(
-            "its owner shares it with mode(0o666) (--mode 666); where the folder may only be read, record(false) \
-             (--no-record) takes the bare kernel lock on the target",
-        ),
+        (true, None) => error
+            .with_hint(
+                "in a sticky folder such as /tmp a lock is shared between users only if all of them ask for it: \
+                 mode(0o666), --mode 666",
+            )
+            .with_advice(Advice::ShareByMode),
+        (false, _) => error
+            .with_hint(
+                "its owner shares it with mode(0o666) (--mode 666); where the folder may only be read, record(false) \
+                 (--no-record) takes the bare kernel lock on the target",
+            )
+            .with_advice(Advice::ShareByModeOrWithoutRecord),
     })
 }
 

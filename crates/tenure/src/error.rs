@@ -25,6 +25,7 @@ struct Inner {
     path: PathBuf,
     detail: Cow<'static, str>,
     hint: Option<Cow<'static, str>>,
+    advice: Option<Advice>,
     holder: Option<Holder>,
     waited: Option<Duration>,
     source: Option<io::Error>,
@@ -44,6 +45,30 @@ pub(crate) enum Kind {
     Io,
 }
 
+/// What a hint advises, without the words of a language: [`Error::advice`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Advice {
+    /// Look who holds the lock, and break it by force if nothing else helps.
+    LookAtHolder,
+    /// Use the guard that this thread has, or open both locks as reentrant.
+    Reenter,
+    /// Let the lock make missing parent folders, or make them.
+    CreateParents,
+    /// Lock in flock style, which shows no lock file.
+    UseFlockStyle,
+    /// Move what stands where the lock file belongs, lock another target, or use flock style.
+    MoveOrUseFlockStyle,
+    /// Take the bare kernel lock, which keeps no record.
+    WithoutRecord,
+    /// Give the lock's files a mode that all its users share.
+    ShareByMode,
+    /// The owner of the lock's files shares them by a mode; or take the bare kernel lock.
+    ShareByModeOrWithoutRecord,
+    /// Use a build that has this engine.
+    BuildWithEngine,
+}
+
 impl Error {
     pub(crate) fn new(kind: Kind, path: impl Into<PathBuf>, detail: impl Into<Cow<'static, str>>) -> Error {
         Error(Box::new(Inner {
@@ -51,6 +76,7 @@ impl Error {
             path: path.into(),
             detail: detail.into(),
             hint: None,
+            advice: None,
             holder: None,
             waited: None,
             source: None,
@@ -62,6 +88,7 @@ impl Error {
         let word = crate::escape::word(target);
         Error::new(Kind::Busy, target, "the lock is held by another")
             .with_hint(format!("`tenure status {word}` says more; `tenure break {word}` is an operator's way out"))
+            .with_advice(Advice::LookAtHolder)
     }
 
     /// Held by `holder`, as far as that is known. Of a lock file that names no process, the hint says what may have made it.
@@ -107,6 +134,13 @@ impl Error {
 
     pub(crate) fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Error {
         self.0.hint = Some(hint.into());
+        self.0.advice = None;
+        self
+    }
+
+    /// Says what the hint advises, where its text names a call of Rust or the command.
+    pub(crate) fn with_advice(mut self, advice: Advice) -> Error {
+        self.0.advice = Some(advice);
         self
     }
 
@@ -132,6 +166,7 @@ impl Error {
             path: inner.path.clone(),
             detail: inner.detail.clone(),
             hint: inner.hint.clone(),
+            advice: inner.advice,
             holder: inner.holder.clone(),
             waited: inner.waited,
             source,
@@ -204,6 +239,17 @@ impl Error {
         self.0.hint.as_deref()
     }
 
+    /// What the [`hint`](Error::hint) advises, where its text speaks of this crate or of the command `tenure`: for a
+    /// binding that says it in its own language. `None` where the hint reads the same in every language.
+    pub fn advice(&self) -> Option<Advice> {
+        self.0.advice
+    }
+
+    /// The error's text without its hint.
+    pub fn without_hint(&self) -> impl fmt::Display + '_ {
+        WithoutHint(&self.0)
+    }
+
     /// The system's own error, where there was one.
     pub fn io_error(&self) -> Option<&io::Error> {
         self.0.source.as_ref()
@@ -213,9 +259,11 @@ impl Error {
 /// Said in the holder's place, where that is not known.
 const ANOTHER: &str = "another";
 
-impl fmt::Display for Error {
+struct WithoutHint<'a>(&'a Inner);
+
+impl fmt::Display for WithoutHint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inner = &self.0;
+        let inner = self.0;
         let path = crate::escape::path(&inner.path);
         match (&inner.holder, inner.detail.strip_suffix(ANOTHER)) {
             (Some(holder), Some(held)) => write!(f, "{path}: {held}{holder}")?,
@@ -228,10 +276,17 @@ impl fmt::Display for Error {
         if let Some(source) = &inner.source {
             write!(f, ": {source}")?;
         }
-        if let Some(hint) = &inner.hint {
-            write!(f, "; {hint}")?;
-        }
         Ok(())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.without_hint())?;
+        match &self.0.hint {
+            Some(hint) => write!(f, "; {hint}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -252,5 +307,23 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_ref().map(|source| source as &(dyn std::error::Error + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_binding_can_say_the_hint_in_its_own_words() {
+        let error = Error::busy(Path::new("/d/t")).with_waited(Duration::from_secs(2));
+        assert_eq!(error.advice(), Some(Advice::LookAtHolder));
+        let (whole, without) = (error.to_string(), error.without_hint().to_string());
+        assert!(whole.starts_with(&without), "{whole}");
+        assert_eq!(whole[without.len()..].strip_prefix("; "), error.hint());
+        assert!(without.ends_with("(waited 2 s)"), "{without}");
+        let error = error.with_hint("the text is another one now");
+        assert_eq!(error.advice(), None, "an advice is of its own hint");
+        assert_eq!(Error::new(Kind::Io, "/d", "it failed").to_string(), "/d: it failed");
     }
 }

@@ -127,7 +127,7 @@ mod watchdog;
 
 pub use begin::{Acquiring, Asker};
 pub use clean::{Broken, CleanOptions, CleanReport, Cleaned, break_lock, break_seen, clean};
-pub use error::{Error, Result};
+pub use error::{Advice, Error, Result};
 pub use guard::{Guard, KeptForChildren, Previous};
 pub use holder::{Holder, HolderKind};
 pub use inspect::{Inspection, ListOptions, State, inspect, list, list_with};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::begin::{Acquiring, Asker};
 use crate::engine::{self, EngineLock};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Advice, Error, Kind, Result};
 use crate::guard::Guard;
 use crate::inspect::{Inspection, examine};
 use crate::options::{Options, Style, Wait};
@@ -213,7 +213,8 @@ impl FileLock {
         let options = &self.exclusive.options;
         if options.style != Style::Flock && options.record {
             return Err(Error::new(Kind::Unsupported, self.target(), "a lock file cannot be shared")
-                .with_hint("shared locks exist in flock style: style(Style::Flock), --flock"));
+                .with_hint("shared locks exist in flock style: style(Style::Flock), --flock")
+                .with_advice(Advice::UseFlockStyle));
         }
         Ok(Arc::new(Request { options: options.clone(), shared: true }))
     }

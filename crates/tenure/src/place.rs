@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Advice, Error, Kind, Result};
 use crate::sys::{self, Dir, FileId, FileKind, FileSystem, Name, Stat};
 
 /// The folder of anchors, beside the target.
@@ -90,7 +90,12 @@ impl Place {
         let dir = dir.map_err(|source| {
             let missing = source.kind() == io::ErrorKind::NotFound;
             let error = Error::io(parent, "the target's folder cannot be opened", source);
-            if missing { error.with_hint("make it, or let create_parents(true) do so") } else { error }
+            match missing {
+                true => {
+                    error.with_hint("make it, or let create_parents(true) do so").with_advice(Advice::CreateParents)
+                }
+                false => error,
+            }
         })?;
         Place::at(Arc::new(dir), target.to_owned(), name)
     }
@@ -197,13 +202,17 @@ impl Place {
         let full = is_full(&error);
         let error = Error::io(self.anchor_path(), format!("the lock's anchor {what}"), error);
         match source {
-            _ if full => error.with_hint(
-                "free some space, or do without a record: record(false) (--no-record) takes the bare kernel lock on the \
-                 target, which keeps out flock(1) and flock style, but not lock-file style",
-            ),
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => error.with_hint(
-                "where the folder may only be read, record(false) (--no-record) takes the bare kernel lock on the target",
-            ),
+            _ if full => error
+                .with_hint(
+                    "free some space, or do without a record: record(false) (--no-record) takes the bare kernel lock on the \
+                     target, which keeps out flock(1) and flock style, but not lock-file style",
+                )
+                .with_advice(Advice::WithoutRecord),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => error
+                .with_hint(
+                    "where the folder may only be read, record(false) (--no-record) takes the bare kernel lock on the target",
+                )
+                .with_advice(Advice::WithoutRecord),
             io::ErrorKind::Unsupported => error.with_hint("this file system has no flock(2)"),
             _ => error,
         }
@@ -231,6 +240,7 @@ impl Place {
             format!("{what} stands where the lock file belongs; it is no lock and was left as it is"),
         )
         .with_hint("move it, lock another target, or use flock style")
+        .with_advice(Advice::MoveOrUseFlockStyle)
     }
 
     /// As [`in_the_way`](Place::in_the_way), for the anchor.

@@ -11,7 +11,7 @@ use std::time::{Instant, SystemTime};
 
 use super::keeper::{self, Request};
 use super::{Ask, Engine, Hold, Stay};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Advice, Error, Kind, Result};
 use crate::helpers;
 use crate::inspect::Inspection;
 use crate::options::{Options, Style, Wait};
@@ -118,6 +118,7 @@ impl EngineLock {
     fn would_deadlock(&self) -> Error {
         Error::new(Kind::WouldDeadlock, self.target(), "this thread holds the lock already and would wait for itself")
             .with_hint("use the guard that it has, or open both with reentrant(true)")
+            .with_advice(Advice::Reenter)
     }
 
     pub(crate) fn no_shares(&self) -> Error {

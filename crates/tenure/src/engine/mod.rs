@@ -56,7 +56,7 @@ pub(crate) use self::hold::Hold;
 use self::lease::BootTime;
 pub(crate) use self::lock::{Begun, EngineLock};
 use self::url::Url;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Advice, Error, Kind, Result};
 use crate::inspect::Inspection;
 use crate::record::Record;
 
@@ -152,7 +152,8 @@ pub(crate) fn open(target: &Path) -> Result<Option<Arc<dyn Engine>>> {
             let error = Error::new(Kind::Unsupported, url.target, "this program was built without that engine");
             Err(match cfg!(target_os = "linux") {
                 true => {
-                    error.with_hint(format!("build it with the feature `{}` of the crate `tenure`", scheme.as_str()))
+                    let hint = format!("build it with the feature `{}` of the crate `tenure`", scheme.as_str());
+                    error.with_hint(hint).with_advice(Advice::BuildWithEngine)
                 }
                 false => error.with_hint("engines exist on Linux only"),
             })

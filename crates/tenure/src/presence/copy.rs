@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::text::read_stable;
 use super::{Presence, is_sticky};
 use crate::anchor::{self, Anchor};
-use crate::error::{Kind, Result};
+use crate::error::{Advice, Kind, Result};
 use crate::options::Options;
 use crate::place::Place;
 use crate::record::{Content, Record};
@@ -89,7 +89,8 @@ pub(super) fn show_copy(place: &Place, record: &Record, options: &Options) -> Re
                 true => error,
                 false => error
                     .with_kind(Kind::Unsupported)
-                    .with_hint("flock style needs neither: style(Style::Flock), --flock"),
+                    .with_hint("flock style needs neither: style(Style::Flock), --flock")
+                    .with_advice(Advice::UseFlockStyle),
             })
         }
     }

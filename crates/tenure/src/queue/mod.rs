@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 use crate::acquire::{self, Attempt};
 use crate::anchor::Anchor;
 use crate::courtesy::Courtesy;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Advice, Error, Kind, Result};
 use crate::line::{Line, Waits};
 use crate::options::Wait;
 use crate::place::{Folder, Place};
@@ -528,17 +528,20 @@ impl Slot {
     }
 
     fn would_deadlock(&self, tenure: &Tenure) -> Error {
-        let mine = tenure.holder();
-        Error::new(
+        let error = Error::new(
             Kind::WouldDeadlock,
             &*self.target_path,
             "this thread holds the lock already and would wait for itself",
         )
-        .with_holder(Some(mine))
-        .with_hint(match tenure.request.shared {
-            true => "release the share first: it can neither become a hold nor be taken again past those who wait for its end",
-            false => "use the first guard, or open both with reentrant(true)",
-        })
+        .with_holder(Some(tenure.holder()));
+        match tenure.request.shared {
+            true => error.with_hint(
+                "release the share first: it can neither become a hold nor be taken again past those who wait for its end",
+            ),
+            false => {
+                error.with_hint("use the first guard, or open both with reentrant(true)").with_advice(Advice::Reenter)
+            }
+        }
     }
 }
 
