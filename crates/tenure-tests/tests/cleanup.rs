@@ -133,6 +133,29 @@ fn a_handler_that_came_later_still_decides() {
 }
 
 #[test]
+fn a_signal_that_has_its_default_action_again_is_taken_up_by_the_next_call() {
+    for (number, name) in SIGNALS {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut actor = opened(&target, "");
+        actor.must(&format!("handler {name}"));
+        actor.must("cleanup");
+        actor.must("acquire l g never");
+        signal(actor.pid(), number);
+        assert_eq!(actor.hear()["event"], "handled", "{name}");
+        assert!(dir.path().join("t.lock").exists(), "{name}");
+        // As a runtime does when its program's last listener goes.
+        actor.must(&format!("default {name}"));
+        actor.must("cleanup");
+        let pid = actor.pid();
+        signal(pid, number);
+        assert_eq!(actor.child.wait().unwrap().signal(), Some(number), "{name}");
+        assert!(!dir.path().join("t.lock").exists(), "{name}");
+        next_hears_of(&target, pid);
+    }
+}
+
+#[test]
 fn an_ignored_signal_stays_ignored() {
     for (number, name) in SIGNALS {
         for first in [true, false] {

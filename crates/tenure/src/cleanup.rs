@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 use crate::sys;
 
 /// Removes this process's lock files when SIGINT, SIGTERM, SIGHUP, SIGQUIT or SIGABRT is about to end it, and at
-/// `exit(3)`. The process ends with the status that it would have had. Calling it again does nothing; a forked child
-/// has to call it for itself.
+/// `exit(3)`. The process ends with the status that it would have had. Called again, it adds
+/// those of the signals that have had their default action since; a forked child has to call it for itself.
 ///
 /// # Errors
 ///
@@ -37,6 +37,16 @@ pub fn install() -> Result<()> {
 /// As there.
 pub fn install_over(signals: &[i32]) -> Result<()> {
     sys::install_cleanup_over(signals).map_err(cannot)
+}
+
+/// Does the present handler of `signal` go with its first use (`SA_RESETHAND`)? Node's and other runtimes' do, which reset
+/// the terminal and then end the process: [`install_over`] is for them.
+///
+/// # Errors
+///
+/// As [`install`]'s.
+pub fn resets_itself(signal: i32) -> Result<bool> {
+    sys::resets_itself(signal).map_err(cannot)
 }
 
 fn cannot(error: std::io::Error) -> Error {

@@ -92,14 +92,16 @@ pub(super) fn forget_all() {
 pub(crate) fn install_cleanup() -> io::Result<()> {
     // SAFETY: no precondition.
     let pid = unsafe { libc::getpid() };
-    if OWNER.swap(pid, Ordering::AcqRel) == pid {
-        return Ok(());
-    }
+    let known = OWNER.swap(pid, Ordering::AcqRel) == pid;
+    // Again as well: a runtime gives a signal its default action back when its program's last listener goes.
     for signal in SIGNALS {
         // The program's own handler decides what becomes of the process, and an ignored signal ends nothing.
         if present(signal)?.sa_sigaction == libc::SIG_DFL {
             set_ours(signal)?;
         }
+    }
+    if known {
+        return Ok(());
     }
     // SAFETY: `at_exit` touches nothing that exit(3) may have torn down: a table that is never freed.
     if unsafe { libc::atexit(at_exit) } != 0 {
@@ -121,6 +123,13 @@ pub(crate) fn install_cleanup_over(signals: &[i32]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Does the signal's handler go with its first use (`SA_RESETHAND`)?
+pub(crate) fn resets_itself(signal: i32) -> io::Result<bool> {
+    let present = present(signal)?;
+    let is_handler = !matches!(present.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN);
+    Ok(is_handler && present.sa_flags & libc::SA_RESETHAND != 0)
 }
 
 /// The handler that ours stands before: `present`, unless there is one already.

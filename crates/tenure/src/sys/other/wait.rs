@@ -15,6 +15,10 @@ pub(crate) fn install_cleanup_over(_signals: &[i32]) -> io::Result<()> {
     install_cleanup()
 }
 
+pub(crate) fn resets_itself(_signal: i32) -> io::Result<bool> {
+    install_cleanup().map(|()| false)
+}
+
 /// No fork is known of.
 pub(crate) fn generation() -> u64 {
     1
