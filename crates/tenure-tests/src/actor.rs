@@ -36,7 +36,7 @@
 //! | `cleanup-over SIGNAL` | `tenure::cleanup::install_over` |
 //! | `ender SIGNAL` | (a name, or a number) a handler that says `handled` and ends the program with code 9 |
 //! | `handler SIGNAL` | a handler that says `handled`, and the program goes on |
-//! | `ignore SIGNAL` | |
+//! | `ignore SIGNAL`, `default SIGNAL` | |
 //! | `hammer L THREADS` | that many threads acquire and release for ever |
 //! | `hammered` | how often they have |
 //! | `count L PATH THREADS ROUNDS` | each adds 1 to the number in PATH, ROUNDS times; says `counted` with the doubles |
@@ -225,6 +225,7 @@ fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> O
         ["raw-fork-on"] => fork_on(raw_clone),
         ["handler", signal] => set_handler(signal, say_handled as extern "C" fn(i32) as usize),
         ["ignore", signal] => set_handler(signal, libc::SIG_IGN),
+        ["default", signal] => set_handler(signal, libc::SIG_DFL),
         ["hammer", lock, threads] => {
             for _ in 0..threads.parse().unwrap() {
                 let lock = locks[*lock].clone();
@@ -306,7 +307,7 @@ fn open(path: &str, keys: &[&str]) -> tenure::Result<Lock> {
 
 fn tell(event: &Event<'_>) {
     say(&match event {
-        Event::Overrun { revoked, .. } => json!({"event": "overrun", "revoked": revoked}),
+        Event::Overrun { fence, revoked, .. } => json!({"event": "overrun", "fence": fence, "revoked": revoked}),
         Event::Lost { error, .. } => json!({"event": "lost", "error": error.to_string()}),
         Event::RefreshFailed { error, .. } => json!({"event": "refresh-failed", "error": error.to_string()}),
         Event::TakenOver { holder, .. } => json!({"event": "taken-over", "pid": holder.pid()}),
@@ -342,7 +343,9 @@ fn later(outcome: tenure::Result<Guard>, name: &str, guards: &Guards) {
 
 fn granted(guard: &Guard) -> Value {
     let crashed = match guard.previous() {
-        Previous::Crashed(holder) => json!({"pid": holder.pid(), "why": holder.liveness.why()}),
+        Previous::Crashed(holder) => {
+            json!({"pid": holder.pid(), "liveness": holder.liveness.name(), "why": holder.liveness.why()})
+        }
         Previous::Clean => Value::Null,
     };
     json!({"ok": true, "fence": guard.fence(), "crashed": crashed})

@@ -63,7 +63,8 @@ pub enum Overrun {
     /// It tells, by the callback and a tracing event. The lock stays held.
     #[default]
     Report,
-    /// It releases the lock: the guard's `check()` fails from then on.
+    /// It releases the lock: the guard's `check()` fails from then on. The next holder hears of it as of a crash
+    /// ([`Guard::previous`](crate::Guard::previous)), because the one before may still be writing.
     Revoke,
 }
 
@@ -75,6 +76,8 @@ pub enum Event<'a> {
     Overrun {
         /// The lock's target.
         target: &'a Path,
+        /// The tenure's fence: which of those that this process has had.
+        fence: u64,
         /// How long it has been held.
         held_for: Duration,
         /// What was allowed.

@@ -181,7 +181,8 @@ fn look_after(tenure: &Arc<Tenure>, duty: Duty) {
             }
             let held_for = tenure.began.elapsed();
             event!(WARN, target = ?target, ?held_for, ?max_hold, revoked, "held for longer than max_hold");
-            tenure.tell(&Event::Overrun { target, held_for, max_hold, revoked });
+            let fence = tenure.fence;
+            tenure.tell(&Event::Overrun { target, fence, held_for, max_hold, revoked });
         }
         Duty::Loss => {
             let Err(error) = tenure.check() else { return };

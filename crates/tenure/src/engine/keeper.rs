@@ -246,7 +246,7 @@ fn overrun(hold: &Hold) -> bool {
     let revoked = hold.options.overrun == Overrun::Revoke && hold.revoke();
     let (held_for, max_hold) = (hold.began.elapsed(), hold.options.max_hold.unwrap_or_default());
     event!(WARN, target = ?hold.target(), ?held_for, ?max_hold, revoked, "held for longer than max_hold");
-    hold.tell(&Event::Overrun { target: hold.target(), held_for, max_hold, revoked });
+    hold.tell(&Event::Overrun { target: hold.target(), fence: hold.fence, held_for, max_hold, revoked });
     revoked
 }
 

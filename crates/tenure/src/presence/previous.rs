@@ -25,14 +25,19 @@ pub(crate) fn previous(prior: &Prior, state: Option<PriorState>, crashed: Option
         return Previous::Crashed(Box::new(holder));
     }
     let Some(why) = state.and_then(|state| crash_in(state.style, state.state)) else { return Previous::Clean };
-    Previous::Crashed(Box::new(holder_of(prior.record().as_ref(), Liveness::dead(why))))
+    let left = prior.record();
+    // A revoked holder may be at work still.
+    let lives = left.as_ref().and_then(Record::identity).is_some_and(|identity| identity.verify().is_alive());
+    let liveness =
+        if lives { Liveness::alive("it was cut off while it held, and runs still") } else { Liveness::dead(why) };
+    Previous::Crashed(Box::new(holder_of(left.as_ref(), liveness)))
 }
 
 /// The crash that a record tells of by itself, when nobody has its kernel lock: in lock-file style the lock file's
 /// absence says that it was released; in flock style only the record does.
 pub(super) fn crash_in(style: RecordStyle, state: RecordState) -> Option<&'static str> {
     match (style, state) {
-        (_, RecordState::Aborted) => Some("a signal ended it"),
+        (_, RecordState::Aborted) => Some("it was cut off while it held"),
         (RecordStyle::Flock, RecordState::Held) => Some("its kernel lock is free"),
         _ => None,
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, MutexGuard};
 use super::{BURST, Kept, PASSES, Phase, RUN, Slot, State, Waiter, wake};
 use crate::acquire::{self, Passed};
 use crate::error::{Error, Kind, Result};
+use crate::record::RecordState;
 use crate::sys;
 use crate::tenure::{Grant, Tenure};
 use crate::{warm, watchdog};
@@ -62,7 +63,11 @@ impl Slot {
         let opens = state.run < RUN && tenure.thread.is_some() && !tenure.request.bare();
         drop(state);
         watchdog::ended(tenure);
-        let record = tenure.end(revoked);
+        let mut record = tenure.end(revoked);
+        if revoked && let Some(native) = record.as_mut().and_then(|(record, _)| record.native.as_mut()) {
+            // Its holder may still be writing: the next one hears of that as of a crash.
+            native.state = RecordState::Aborted;
+        }
         if let Some(next) = next {
             if opens && next.sleeps() && !tenure.is_untold() && acquire::has_names(&tenure.grant) {
                 self.open(tenure, record);
