@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::PyType;
+use tenure::Advice;
 
 use crate::look::Holder;
 
@@ -22,13 +23,57 @@ fn class_name(error: &tenure::Error) -> &'static str {
 
 /// The exception for an error.
 pub(crate) fn exception(py: Python<'_>, error: &tenure::Error) -> PyErr {
-    let built = class(py, class_name(error)).and_then(|class| {
-        let holder = error.holder().map(|holder| Bound::new(py, Holder::from(holder))).transpose()?;
-        let errno = error.io_error().and_then(std::io::Error::raw_os_error);
-        let waited = error.waited().map(|waited| waited.as_secs_f64());
-        class.call1((error.to_string(), error.path().as_os_str(), holder, error.hint(), errno, waited))
-    });
+    let built = hint(py, error).and_then(|hint| built(py, error, hint));
     built.map_or_else(|failed| failed, PyErr::from_value)
+}
+
+/// As [`exception`], with another hint.
+pub(crate) fn exception_with_hint(py: Python<'_>, error: &tenure::Error, hint: &str) -> PyErr {
+    built(py, error, Some(hint.to_owned())).map_or_else(|failed| failed, PyErr::from_value)
+}
+
+fn built<'py>(py: Python<'py>, error: &tenure::Error, hint: Option<String>) -> PyResult<Bound<'py, PyAny>> {
+    let holder = error.holder().map(|holder| Bound::new(py, Holder::from(holder))).transpose()?;
+    let errno = error.io_error().and_then(std::io::Error::raw_os_error);
+    let waited = error.waited().map(|waited| waited.as_secs_f64());
+    let mut message = error.without_hint().to_string();
+    if let Some(hint) = &hint {
+        message = format!("{message}; {hint}");
+    }
+    class(py, class_name(error))?.call1((message, error.path().as_os_str(), holder, hint, errno, waited))
+}
+
+/// What to do, in the words of Python.
+fn hint(py: Python<'_>, error: &tenure::Error) -> PyResult<Option<String>> {
+    let Some(advice) = error.advice() else { return Ok(error.hint().map(str::to_owned)) };
+    let path = || PyResult::Ok(error.path().as_os_str().into_pyobject(py)?.repr()?.to_string());
+    let words = match advice {
+        Advice::LookAtHolder => {
+            let path = path()?;
+            format!("tenure.status({path}) says more; tenure.break_lock({path}, force=True) is an operator's way out")
+        }
+        Advice::Reenter => "use what its first acquire answered, or open both with reentrant=True".to_owned(),
+        Advice::CreateParents => "make it, or let create_parents=True do so".to_owned(),
+        Advice::UseFlockStyle => "style=\"flock\" can do it".to_owned(),
+        Advice::MoveOrUseFlockStyle => "move it, lock another path, or use style=\"flock\"".to_owned(),
+        Advice::WithoutRecord => {
+            "where the folder may only be read, record=False takes the bare kernel lock on the path".to_owned()
+        }
+        Advice::ShareByMode => {
+            "in a sticky folder such as /tmp a lock is shared between users only if all of them ask for it: mode=0o666"
+                .to_owned()
+        }
+        Advice::ShareByModeOrWithoutRecord => {
+            "its owner shares it with mode=0o666; where the folder may only be read, record=False takes the bare \
+             kernel lock on the path"
+                .to_owned()
+        }
+        Advice::BuildWithEngine => {
+            "locks on servers are not in this package; the command `tenure` and the Rust library have them".to_owned()
+        }
+        _ => return Ok(error.hint().map(str::to_owned)),
+    };
+    Ok(Some(words))
 }
 
 /// What the system refused that a wait needs, with its number.

@@ -136,13 +136,14 @@ impl Held {
         self.fence
     }
 
-    /// Who held before and died while it held: what the lock protects may be half-written. None: the last one released.
+    /// The holder before, if it died while it held or its tenure was revoked: what the lock protects may be half-written.
+    /// None: it released.
     #[getter]
     fn previous(&self) -> Option<Holder> {
         self.previous.clone()
     }
 
-    /// Is it a share?
+    /// True for a share.
     #[getter]
     fn shared(&self) -> bool {
         self.shared
@@ -159,7 +160,7 @@ impl Held {
         self.call(py, Guard::check)?.or_raise(py)
     }
 
-    /// Is it no longer ours? Where that cannot be told, the system's own error is raised.
+    /// True once the lock is no longer ours. Where that cannot be told, the system's own error is raised.
     #[getter]
     fn lost(&self, py: Python<'_>) -> PyResult<bool> {
         if !self.is_ours() || self.is_released() {

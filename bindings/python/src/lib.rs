@@ -8,6 +8,7 @@
 //!
 //! What can be said in Python stands in `python/tenure`.
 
+mod cleanup;
 mod error;
 mod held;
 mod lock;
@@ -22,7 +23,7 @@ mod _tenure {
     #[pymodule_export]
     use crate::lock::Lock;
     #[pymodule_export]
-    use crate::look::{Holder, Status, status};
+    use crate::look::{Holder, Status, break_lock, status};
     #[pymodule_export]
     use crate::wait::{Doorbell, Waiting};
 
@@ -31,6 +32,7 @@ mod _tenure {
     /// What pyo3 keeps of this kind is made before a second thread can use it: for dates, and for a refused argument.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         let _ = module.getattr("status")?.call1((module.py().None(),));
         std::time::SystemTime::UNIX_EPOCH.into_pyobject(module.py()).map(drop)
     }

@@ -1,7 +1,7 @@
 //! A lock that is opened once and acquired many times.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,9 +9,10 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use tenure::{Overrun, StalePolicy, Style};
 
+use crate::cleanup;
 use crate::error::OrRaise;
 use crate::held::Held;
-use crate::look::{Status, style_name};
+use crate::look::{Status, Target, style_name};
 use crate::wait::{self, Start, Timeout};
 
 /// A number of seconds; infinity is [`Duration::MAX`].
@@ -112,7 +113,7 @@ impl Lock {
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         py: Python<'_>,
-        path: PathBuf,
+        path: Target,
         timeout: Timeout,
         label: Option<String>,
         style: &str,
@@ -158,7 +159,8 @@ impl Lock {
         if let Some(mode) = mode {
             options = options.mode(mode);
         }
-        let lock = py.detach(|| options.open(path)).or_raise(py)?;
+        let lock = py.detach(|| options.open(path.0)).or_raise(py)?;
+        cleanup::install();
         let timeout = timeout.or(Timeout::Forever);
         Ok(Lock { lock, timeout, shared, style, entered: Mutex::default() })
     }
@@ -210,7 +212,7 @@ impl Lock {
         style_name(self.style)
     }
 
-    /// Does it share?
+    /// True where acquire() shares.
     #[getter]
     fn shared(&self) -> bool {
         self.shared

@@ -1,13 +1,15 @@
 //! Who holds, and how a lock stands: values that only tell.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use tenure::{HolderKind, Style};
 
-use crate::error::OrRaise;
+use crate::error::{self, OrRaise};
 
 /// The process that holds a lock, or held it last. What is not recorded is None.
 ///
@@ -46,7 +48,7 @@ pub(crate) struct Holder {
     /// The fence of its tenure.
     #[pyo3(get)]
     fence: Option<u64>,
-    /// Does it use Tenure? False: it knows only the lock file, or flock(2).
+    /// True where it uses Tenure. False: it knows only the lock file, or flock(2).
     #[pyo3(get)]
     native: bool,
     text: String,
@@ -120,7 +122,7 @@ impl Status {
         style_name(self.found.style)
     }
 
-    /// Who holds, or held and died. None when free, and for shared locks: see open_by.
+    /// The process that holds, or held and died. None when free, and for shared locks: see open_by.
     #[getter]
     fn holder(&self) -> Option<Holder> {
         self.found.holder.as_ref().map(Holder::from)
@@ -160,8 +162,50 @@ pub(crate) fn style_name(style: Style) -> &'static str {
     }
 }
 
+/// A path as Python gives it: a str, bytes, or what os.fspath() makes one of.
+pub(crate) struct Target(pub(crate) PathBuf);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Target {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Target> {
+        let path = value.py().import("os")?.call_method1("fspath", (value,))?;
+        match path.cast::<PyBytes>() {
+            Ok(bytes) => Ok(Target(PathBuf::from(OsStr::from_bytes(bytes.as_bytes())))),
+            Err(_) => path.extract().map(Target),
+        }
+    }
+}
+
 /// How the lock of a path stands, without touching it.
+///
+/// Args:
+///     path: what tenure.Lock takes.
 #[pyfunction]
-pub(crate) fn status(py: Python<'_>, path: PathBuf) -> PyResult<Status> {
-    Ok(Status::from(py.detach(|| tenure::inspect(path)).or_raise(py)?))
+pub(crate) fn status(py: Python<'_>, path: Target) -> PyResult<Status> {
+    Ok(Status::from(py.detach(|| tenure::inspect(path.0)).or_raise(py)?))
+}
+
+/// An operator's takeover: frees the lock of a path, whoever holds it.
+///
+/// A dead holder's lock is cleared away. A live holder's is broken with force alone: it may be at work still, its
+/// check() raises Lost from then on, and the next one gets in.
+///
+/// Returns:
+///     Was there anything to break?
+///
+/// Raises:
+///     tenure.Busy: where the holder lives, or that cannot be told, and force is not given.
+///     tenure.Unsupported: where the holder knows only flock(2): nobody but the kernel can take that away.
+#[pyfunction]
+#[pyo3(signature = (path, *, force = false))]
+pub(crate) fn break_lock(py: Python<'_>, path: Target, force: bool) -> PyResult<bool> {
+    match py.detach(|| tenure::break_lock(path.0, force)) {
+        Ok(broken) => Ok(broken.broken),
+        Err(error) if error.is_busy() && !force => {
+            let hint = "breaking the lock of a live holder takes force=True: two may then be at work";
+            Err(error::exception_with_hint(py, &error, hint))
+        }
+        Err(error) => Err(error::exception(py, &error)),
+    }
 }

@@ -25,6 +25,7 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use tenure::{Acquiring, Asker, Guard, Lock};
 
+use crate::cleanup;
 use crate::error::{self, OrRaise};
 use crate::held::Held;
 
@@ -151,6 +152,7 @@ enum Begun {
 
 /// Begins, and asks for the first time.
 fn begin(py: Python<'_>, lock: &Lock, shared: bool, asker: Asker) -> PyResult<Begun> {
+    cleanup::install_once();
     let begun = py.detach(|| {
         let mut acquiring = if shared { lock.begin_shared(asker) } else { lock.begin(asker) }?;
         match Pin::new(&mut acquiring).poll(&mut Context::from_waker(Waker::noop())) {
@@ -165,6 +167,7 @@ fn begin(py: Python<'_>, lock: &Lock, shared: bool, asker: Asker) -> PyResult<Be
 pub(crate) fn acquire(py: Python<'_>, lock: &Lock, shared: bool, timeout: Timeout) -> PyResult<Guard> {
     let green = green_threads(py);
     if timeout == Timeout::For(Duration::ZERO) && green.is_none() {
+        cleanup::install_once();
         let never = tenure::Wait::Never;
         return py.detach(|| if shared { lock.acquire_shared(never) } else { lock.acquire(never) }).or_raise(py);
     }

@@ -86,7 +86,7 @@ def test_busy_says_who(path: Path, other: Any) -> None:
         assert (error.holder.liveness, error.holder.label, error.holder.native) == ("alive", "the holder", True)
         assert error.holder.command is not None and "python" in error.holder.command
         assert error.holder.since is not None and error.holder.since <= before
-        assert error.hint is not None and "tenure status" in error.hint
+        assert error.hint is not None and "tenure.status(" in error.hint
         for words in (str(path), f"pid {holder.pid}", "the holder", error.hint):
             assert words in str(error)
         assert (error.waited is None) == (timeout == 0)
@@ -161,6 +161,9 @@ def test_a_revoked_lock_is_lost(path: Path) -> None:
         held.check()
     with pytest.raises(tenure.Lost):
         held.release()
+    with tenure.Lock(path) as following:
+        # What it protects may be half-written.
+        assert following.previous is not None and following.previous.pid == os.getpid()
     with pytest.raises(tenure.Lost):
         with tenure.Lock(path, max_hold=0.05, overrun="revoke") as held:
             until("it is revoked", lambda: held.lost)

@@ -176,6 +176,8 @@ def test_a_forked_child_has_a_doorbell_of_its_own(path: Path, other: Any) -> Non
     forking = other(
         """
         import asyncio, os, tenure
+        def whole(line):
+            os.write(1, line.encode() + b"\\n")
         async def first():
             try:
                 await tenure.Lock(path).acquire_async(0.01)
@@ -187,11 +189,11 @@ def test_a_forked_child_has_a_doorbell_of_its_own(path: Path, other: Any) -> Non
             lock = tenure.Lock(path)
             async with lock:
                 pass
-            say("parent" if child else "child", "held")
-        say("waits")
+            whole("parent held" if child else "child held")
+        whole("waits")
         asyncio.run(main())
         if child:
-            say(os.waitpid(child, 0)[1])
+            whole(str(os.waitpid(child, 0)[1]))
         else:
             os._exit(0)
         """,

@@ -3,7 +3,7 @@ who holds it.
 
 Pitfalls:
 
-- It is a lock among those who ask. Whoever asks neither for the lock file nor for a ``flock`` is not kept out.
+- The lock is advisory: a program that asks neither for the lock file nor for a ``flock`` is not kept out.
 - Look at ``held.previous``. After a crash you get the lock at once, and what it protects may be half-written.
 - ``check()`` looks at this moment. Where a late write must not get through, hand ``held.fence`` to the resource and let
   it refuse an older one.
@@ -33,7 +33,7 @@ from ._errors import (
     WouldDeadlock,
 )
 from ._lock import Lock
-from ._tenure import Held, Holder, Status, status
+from ._tenure import Held, Holder, Status, __version__, break_lock, status
 
 __all__ = [
     "Busy",
@@ -49,6 +49,8 @@ __all__ = [
     "Status",
     "Unsupported",
     "WouldDeadlock",
+    "__version__",
+    "break_lock",
     "status",
 ]
 

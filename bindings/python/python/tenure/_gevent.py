@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 import weakref
 
-import gevent
-import gevent.event
+import gevent  # type: ignore[import-untyped,unused-ignore]
+import gevent.event  # type: ignore[import-untyped,unused-ignore]
 
 from ._waits import desk
 

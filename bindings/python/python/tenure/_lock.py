@@ -42,11 +42,11 @@ class Lock(_tenure.Lock):
         max_hold: how many seconds a tenure is meant to last.
         overrun: what happens after that: ``"report"`` (it only shows) or ``"revoke"`` (the lock is released, and
             ``check()`` raises Lost).
-        steal_after: a live holder may be robbed once it has held for that many seconds. Never, by default: only a
+        steal_after: a live holder's lock is stolen once it has held for that many seconds. Never, by default: only a
             dead one's lock is taken over.
         stale_after: from which age in seconds on a record counts as too old, in reports; half an hour.
         malformed_grace: how many seconds old a lock file without a pid must be before it may be taken over; 5.
-        refresh_interval: after how many seconds the record's date is made new while held; 600, ``inf``: never.
+        refresh_interval: after how many seconds the record's date is updated while held; 600, ``inf``: never.
         create_parents: make the folders above the path if they are missing.
         mode: the permission bits of the lock's files, whatever the umask: 0o666 shares a lock between users.
         record: keep a record? Without one it is the bare flock(2) on the path, with no fence and no holder.
