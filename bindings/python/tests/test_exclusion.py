@@ -152,21 +152,77 @@ def test_their_soft_lock_robs_ours_when_it_is_stopped(tmp_path: Path, other: Any
     theirs.release()
 
 
-def test_our_soft_lock_against_theirs(tmp_path: Path, other: Any) -> None:
+def test_our_soft_lock_waits_for_theirs(tmp_path: Path, other: Any) -> None:
     path = tmp_path / "x.lock"
     holder = other(of(HOLDER, "filelock", "SoftFileLock"), path)
     holder.hear("held")
-    lock = ours.SoftFileLock(path)
-    if VERSION < (3, 22):
-        # Theirs is an empty file that is open: a foreign holder, and waited for.
-        with pytest.raises(ours.Timeout):
-            lock.acquire(timeout=0.05)
-    else:
-        with pytest.raises(tenure.InTheWay):
-            lock.acquire(timeout=0.05)
-    assert not lock.is_locked
+    waiter = other(of(WAITER, "tenure.filelock", "SoftFileLock"), path)
+    waiter.hear("busy")
+    if VERSION >= (3, 22):
+        status = tenure.status(tmp_path / "x")
+        assert status.state == "held" and status.holder is not None and not status.holder.native
+        assert status.holder.pid == holder.pid and status.holder.host is not None
     holder.tell()
     holder.hear("released")
-    until("their file has gone", lambda: not path.exists())
-    with lock:
-        assert lock.is_locked
+    waiter.hear("held")
+
+
+@pytest.mark.skipif(VERSION < (3, 22), reason=f"filelock {real.__version__} says nothing in the file")
+@pytest.mark.parametrize("holds, waits", PAIRS)
+def test_a_killed_holder_of_a_soft_lock_keeps_nobody_out(tmp_path: Path, other: Any, holds: str, waits: str) -> None:
+    path = tmp_path / "x.lock"
+    holder = other(of(HOLDER, holds, "SoftFileLock"), path)
+    holder.hear("held")
+    waiter = other(of(WAITER, waits, "SoftFileLock"), path)
+    waiter.hear("busy")
+    holder.process.kill()
+    waiter.hear("held")
+
+
+@pytest.mark.skipif(VERSION < (3, 22), reason=f"filelock {real.__version__} says nothing in the file")
+def test_what_a_killed_soft_lock_left_is_judged_by_its_text_alone(tmp_path: Path, other: Any) -> None:
+    """Theirs keeps what another host may hold, what lives, and what is old; ours does so as well."""
+    path = tmp_path / "x.lock"
+    holder = other(of(HOLDER, "filelock", "SoftFileLock"), path)
+    holder.hear("held")
+    pid, host, token = path.read_text().split()
+    holder.kill()
+    assert tenure.status(tmp_path / "x").state == "stale"
+    mine = [real.SoftFileLock(tmp_path / "mine.lock")]
+    with mine[0]:
+        alive = (tmp_path / "mine.lock").read_text()
+    for text, state in [
+        (f"{pid}\nanother-{host}\n{token}\n", "unknown"),
+        (f"{pid}\n{host}?pidns-f00dcafe\n{token}\n", "unknown"),
+        (alive, "held"),
+        (f"{os.getpid()}\n{host}\n", "held"),
+    ]:
+        path.write_text(text)
+        # However old it is.
+        os.utime(path, (1, 1))
+        assert tenure.status(tmp_path / "x").state == state, text
+        for lock in (real.SoftFileLock(path), ours.SoftFileLock(path)):
+            with pytest.raises(TimeoutError):
+                lock.acquire(timeout=0.1)
+        assert path.read_text() == text
+    for text in (f"{os.getpid()}\n{host}\n{int(token) + 1}\n", f"{pid}\n{host}\n"):
+        for module in (real, ours):
+            path.write_text(text)
+            with module.SoftFileLock(path, timeout=60):
+                pass
+            assert not path.exists()
+
+
+def test_a_mode_lets_other_users_in(tmp_path: Path, other: Any) -> None:
+    """The file of a FileLock has the mode that was asked for, whatever the umask, so their FileLock can open it."""
+    for module in (real, ours):
+        path = tmp_path / f"{module.__name__}.lock"
+        before = os.umask(0o077)
+        try:
+            with module.FileLock(path, mode=0o666):
+                assert os.stat(path).st_mode & 0o777 == 0o666
+            os.umask(0o002)
+            with module.FileLock(f"{path}2"):
+                assert os.stat(f"{path}2").st_mode & 0o777 == 0o664
+        finally:
+            os.umask(before)

@@ -411,7 +411,7 @@ def test_ours_knows_more(path: str) -> None:
         assert lock.held is not None and lock.held.fence > 0
         with pytest.raises(ours.Timeout) as caught:
             ours.FileLock(path).acquire(timeout=0)
-        assert caught.value.holder.pid == os.getpid() and "tenure status" in caught.value.hint
+        assert caught.value.holder.pid == os.getpid() and "tenure.status" in caught.value.hint
     assert lock.held is None
 
 
@@ -425,17 +425,9 @@ def test_ours_keeps_others_out_when_its_file_is_removed(path: str) -> None:
 def test_ours_says_no(path: str) -> None:
     with pytest.raises(tenure.Unsupported, match=r"\.lock"):
         ours.SoftFileLock(path + "x")
-    for more in ({"on_acquired": print}, {"context_error_policy": "group"}):
-        with pytest.raises(tenure.Unsupported, match="filelock's alone"):
-            ours.FileLock(path, **more)
-    more = {"preserve_lock_file": True, "fallback_to_soft": False, "close_error_policy": "raise"}
-    for kind in (ours.FileLock, ours.SoftFileLock):
-        kind(path, **more)
     for name in ("ReadWriteLock", "StrictSoftFileLock", "unheard_of"):
         with pytest.raises(AttributeError, match=name):
             getattr(ours, name)
-    with pytest.raises(NotImplementedError):
-        ours.BaseFileLock(path)
 
 
 def test_waiters_are_not_passed_over(path: str) -> None:
@@ -460,5 +452,6 @@ def test_waiters_are_not_passed_over(path: str) -> None:
 
 
 def _asleep(thread: threading.Thread) -> bool:
-    """Does it wait in poll(2)?"""
-    return "poll" in Path(f"/proc/self/task/{thread.native_id}/wchan").read_text()
+    """Is it parked: in futex(2), and for no time? Who waits for the interpreter does so for a time."""
+    number, *words = Path(f"/proc/self/task/{thread.native_id}/syscall").read_text().split()
+    return number in ("202", "98") and words[3] == "0x0"

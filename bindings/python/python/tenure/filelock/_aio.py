@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple, Type, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple, Type, Union
+from weakref import WeakKeyDictionary
 
 import tenure
 
-from ._base import UNSET_MODE, BaseFileLock, Context, Timeout
+from ._base import BaseFileLock, Context, Timeout
 from ._locks import SoftFileLock, UnixFileLock
+from ._options import UNSET_MODE, CloseErrorPolicy, ContextErrorPolicy, blocking_of
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from tenure import Held
 
 _SYNC = "Use `async with`: acquire/release are coroutines and cannot be awaited in a sync context manager."
+
+#: The paths that a task holds, and by which lock.
+_of_tasks: WeakKeyDictionary[Any, Dict[str, Any]] = WeakKeyDictionary()
 
 
 class AsyncAcquireReturnProxy:
@@ -39,7 +44,7 @@ class AsyncAcquireReturnProxy:
         exc_value: Optional[BaseException],
         traceback: Optional[TracebackType],
     ) -> None:
-        await self.lock.release()
+        await self.lock._leave_async(exc_value)
 
 
 class BaseAsyncFileLock(BaseFileLock):
@@ -50,6 +55,8 @@ class BaseAsyncFileLock(BaseFileLock):
     """
 
     _in_this = "BaseAsyncFileLock instance in this task"
+    _thread_local_by_default = False
+    _more_defaults = {"loop": None, "run_in_executor": True, "executor": None}
 
     def __init__(
         self,
@@ -62,16 +69,34 @@ class BaseAsyncFileLock(BaseFileLock):
         is_singleton: bool = False,
         poll_interval: float = 0.05,
         lifetime: Optional[float] = None,
+        context_error_policy: ContextErrorPolicy = "chain",
+        close_error_policy: CloseErrorPolicy = "default",
+        fallback_to_soft: bool = True,
+        preserve_lock_file: bool = False,
+        on_acquired: Optional[Callable[[int], None]] = None,
         loop: Optional[asyncio.AbstractEventLoop] = None,
         run_in_executor: bool = True,
         executor: Optional[concurrent.futures.Executor] = None,
     ) -> None:
         if thread_local and run_in_executor:
             raise ValueError("run_in_executor is not supported when thread_local is True")
-        more: Any = {"blocking": blocking, "is_singleton": is_singleton, "poll_interval": poll_interval}
-        super().__init__(lock_file, timeout, mode, thread_local, lifetime=lifetime, **more)
-        self.loop = loop
-        self.run_in_executor = run_in_executor
+        super().__init__(
+            lock_file,
+            timeout,
+            mode,
+            thread_local,
+            blocking=blocking,
+            is_singleton=is_singleton,
+            poll_interval=poll_interval,
+            lifetime=lifetime,
+            context_error_policy=context_error_policy,
+            close_error_policy=close_error_policy,
+            fallback_to_soft=fallback_to_soft,
+            preserve_lock_file=preserve_lock_file,
+            on_acquired=on_acquired,
+        )
+        self._loop = loop
+        self._run_in_executor = run_in_executor
         self.executor = executor
         self._turn: Optional[Tuple[asyncio.AbstractEventLoop, asyncio.Lock]] = None
 
@@ -85,6 +110,8 @@ class BaseAsyncFileLock(BaseFileLock):
     ) -> AsyncAcquireReturnProxy:
         """As the synchronous one; the loop goes on meanwhile. A cancelled wait holds nothing."""
         context = self._now()
+        if blocking is not None:
+            blocking_of(blocking)
         limit, interval = self._limits(context, timeout, poll_interval, blocking)
         began = time.monotonic()
         # One task at a time: the others join its hold.
@@ -113,6 +140,8 @@ class BaseAsyncFileLock(BaseFileLock):
         self, context: Context, limit: float, interval: float, cancel_check: Optional[Callable[[], bool]]
     ) -> None:
         if context.held is None:
+            known = self._not_by_ourselves(_of_tasks.setdefault(asyncio.current_task(), {}), limit)
+            self._log("Attempting to acquire lock %s on %s")
             try:
                 try:
                     held = await self._acquire_held_async(self._lock(context, limit), limit, interval, cancel_check)
@@ -120,9 +149,11 @@ class BaseAsyncFileLock(BaseFileLock):
                     self._locks.clear()
                     held = await self._acquire_held_async(self._lock(context, limit), limit, interval, cancel_check)
             except (tenure.Busy, tenure.WouldDeadlock) as error:
-                raise self._as_filelock_has_it(error) from None
-            context.held = held
-        context.counter += 1
+                raise self._as_filelock_has_it(error, limit) from None
+            self._begin_hold(context, held, known)
+        else:
+            context.counter += 1
+        self._log("Lock %s acquired on %s")
 
     @staticmethod
     async def _acquire_held_async(
@@ -137,13 +168,19 @@ class BaseAsyncFileLock(BaseFileLock):
                 return await lock.acquire_async(step)
             except tenure.Busy:
                 left = end - time.monotonic()
-                if cancel_check() or left <= 0:
+                if left <= 0 or cancel_check():
                     raise
                 step = min(interval, left)
 
     async def release(self, force: bool = False) -> None:  # type: ignore[override]
         """As the synchronous one."""
         super().release(force)
+
+    async def _leave_async(self, body: Optional[BaseException]) -> None:
+        try:
+            await self.release()
+        except BaseException as failed:
+            self._tell_of_both(body, failed)
 
     async def __aenter__(self) -> Self:
         await self.acquire()
@@ -155,13 +192,24 @@ class BaseAsyncFileLock(BaseFileLock):
         exc_value: Optional[BaseException],
         traceback: Optional[TracebackType],
     ) -> None:
-        await self.release()
+        await self._leave_async(exc_value)
 
     def __enter__(self) -> NoReturn:
         raise NotImplementedError(_SYNC)
 
     def __exit__(self, *_: object) -> NoReturn:
         raise NotImplementedError(_SYNC)
+
+
+    @property
+    def loop(self) -> Optional[asyncio.AbstractEventLoop]:
+        """As it was given. It means nothing."""
+        return self._loop
+
+    @property
+    def run_in_executor(self) -> bool:
+        """As it was given. It means nothing."""
+        return self._run_in_executor
 
 
 class AsyncUnixFileLock(BaseAsyncFileLock, UnixFileLock):

@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import logging
 import math
 import os
+import sys
 import threading
 import time
 import warnings
-from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, Optional, Tuple, Type, TypeVar, Union
-from weakref import WeakValueDictionary
+from abc import ABCMeta, abstractmethod
+from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, List, Optional, Tuple, Type, TypeVar, Union
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary, ref
 
 import tenure
+from tenure._errors import tell_beside
+
+from ._options import (
+    UNSET_MODE,
+    CloseErrorPolicy,
+    ContextErrorPolicy,
+    behavior,
+    blocking_of,
+    lifetime_of,
+    mode_of,
+    native_only,
+    one_of,
+    poll_interval_of,
+    seconds,
+)
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
     from typing_extensions import Self
 
     from tenure import Held, Holder
 
-UNSET_MODE = -1
+_LOGGER = logging.getLogger("filelock")
 
 _T = TypeVar("_T", bound="BaseFileLock")
 
@@ -30,11 +49,11 @@ class Timeout(TimeoutError):
 
     Attributes:
         lock_file: the path of the lock.
-        holder: who holds it, where that is known.
+        holder: the :class:`tenure.Holder`, where that is known.
         hint: what to do about it.
     """
 
-    def __init__(self, lock_file: str, holder: Optional[Holder] = None, hint: Optional[str] = None) -> None:
+    def __init__(self, lock_file: str, holder: Union[Holder, str, None] = None, hint: Optional[str] = None) -> None:
         super().__init__()
         self._lock_file = lock_file
         self._told = "" if holder is None else f" It is held by {holder}."
@@ -61,6 +80,8 @@ class Timeout(TimeoutError):
 class AcquireReturnProxy(Generic[_T]):
     """What acquire() answers: a with block that releases and does not acquire again."""
 
+    _context: Optional[Context] = None
+
     def __init__(self, lock: _T) -> None:
         self.lock: _T = lock
 
@@ -73,107 +94,212 @@ class AcquireReturnProxy(Generic[_T]):
         exc_value: Optional[BaseException],
         traceback: Optional[TracebackType],
     ) -> None:
-        self.lock.release()
+        self.lock._leave(self._context, exc_value)
 
 
 class Context:
     """What a lock knows of its hold: one for all threads, or one for each."""
 
-    def __init__(self, timeout: float, blocking: bool, poll_interval: float, lifetime: Optional[float]) -> None:
+    def __init__(
+        self, timeout: float, blocking: bool, poll_interval: float, lifetime: Union[int, float, None]
+    ) -> None:
         self.timeout = timeout
         self.blocking = blocking
         self.poll_interval = poll_interval
         self.lifetime = lifetime
         self.counter = 0
         self.held: Optional[Held] = None
+        #: Where it is known that this thread, or task, holds the path.
+        self.known: Optional[Tuple[Dict[str, Any], str]] = None
+        self.lent: Optional[_Lent] = None
+        #: The frame that waits for it.
+        self.acquiring: Optional[FrameType] = None
+
+    def another(self) -> Context:
+        """One for another thread, which knows nothing of this one's hold."""
+        return Context(self.timeout, self.blocking, self.poll_interval, self.lifetime)
+
+    def forget(self) -> None:
+        """In a forked child: the hold is the parent's."""
+        self.counter, self.held, self.known, self.lent = 0, None, None, None
 
 
-class LocalContext(threading.local, Context):
-    """One for each thread."""
+class _Lent:
+    """A descriptor of the lock's file, for ``on_acquired``: open while the lock is held."""
+
+    def __init__(self, path: str) -> None:
+        self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        try:
+            close(self.fd)
+        except (OSError, AttributeError):
+            pass
 
 
-def seconds(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not hasattr(value, "__float__"):
-        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    return float(value)
+class _OfThread(threading.local):
+    """The paths that a thread holds, and by which lock."""
+
+    def __init__(self) -> None:
+        self.held: Dict[str, Any] = {}
 
 
-def _poll_interval(value: Any) -> float:
-    interval = seconds("poll_interval", value)
-    if not 0 <= interval < math.inf:
-        raise ValueError(f"poll_interval must be finite and non-negative, not {interval!r}")
-    return interval
+_of_thread = _OfThread()
 
 
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"blocking must be a bool, not {type(value).__name__}")
-    return value
+def canonical(path: Union[str, os.PathLike[str]]) -> str:
+    """One name for all that lead to a file, but a link in its last place is a file of its own."""
+    parent, name = os.path.split(os.fspath(path))
+    return os.path.join(os.path.realpath(parent or os.curdir), name)
 
 
-def _mode(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"mode must be an int, not {type(value).__name__}")
-    if value != UNSET_MODE and (not 0 <= value <= 0o777 or ~value & 0o600):
-        raise ValueError(f"mode={value:#o} must be within 0o000-0o777 and grant the owner read and write")
-    return value
-
-
-#: What filelock has and this has not, with the value that asks for nothing.
-_NEUTRAL: Dict[str, Tuple[Any, ...]] = {
-    "context_error_policy": ("chain",),
-    "close_error_policy": ("default", "raise", "suppress"),
-    "fallback_to_soft": (True, False),
-    "preserve_lock_file": (False, True),
-    "on_acquired": (None,),
-}
-
-
-class _Meta(type):
-    """Makes `is_singleton` give the instance that there is."""
+class FileLockMeta(ABCMeta):
+    """Looks at the options before there is a lock, and makes ``is_singleton`` give the instance that there is."""
 
     _instances: WeakValueDictionary[str, Any]
-    _instances_lock: threading.RLock
+    _instances_lock: Any
+    _making: "set[str]"
 
     def __init__(cls, *words: Any, **more: Any) -> None:
         super().__init__(*words, **more)
+        cls._begin_anew()
+        _classes.add(cls)
+
+    def _begin_anew(cls) -> None:
         cls._instances = WeakValueDictionary()
         cls._instances_lock = threading.RLock()
+        cls._making = set()
 
-    def __call__(cls, lock_file: Union[str, os.PathLike[str]], *words: Any, **more: Any) -> Any:
-        for name, neutral in _NEUTRAL.items():
-            if more.get(name, neutral[0]) not in neutral:
-                lock_path = os.fspath(lock_file)
-                raise tenure.Unsupported(f"{lock_path}: {name}={more[name]!r} is filelock's alone", lock_path)
-            more.pop(name, None)
-        if not more.get("is_singleton", False):
-            # A subclass's __init__ may be narrower than ours.
-            more.pop("is_singleton", None)
-            return super().__call__(lock_file, *words, **more)
-        parent, name = os.path.split(os.fspath(lock_file))
-        key = os.path.join(os.path.realpath(parent or os.curdir), name)
+    def __call__(
+        cls,
+        lock_file: Union[str, os.PathLike[str]],
+        timeout: float = -1,
+        mode: int = UNSET_MODE,
+        thread_local: Optional[bool] = None,
+        *,
+        blocking: bool = True,
+        is_singleton: bool = False,
+        poll_interval: float = 0.05,
+        lifetime: Optional[float] = None,
+        context_error_policy: ContextErrorPolicy = "chain",
+        close_error_policy: CloseErrorPolicy = "default",
+        fallback_to_soft: bool = True,
+        preserve_lock_file: bool = False,
+        on_acquired: Optional[Callable[[int], None]] = None,
+        **more: Any,
+    ) -> Any:
+        kind: Any = cls
+        native_only("preserve_lock_file=True", preserve_lock_file, kind)
+        native_only("on_acquired", on_acquired is not None, kind)
+        options: Dict[str, Any] = {
+            "timeout": seconds("timeout", timeout),
+            "mode": mode_of(mode, cls.__name__),
+            "thread_local": kind._thread_local_by_default if thread_local is None else thread_local,
+            "blocking": blocking_of(blocking),
+            "is_singleton": is_singleton,
+            "poll_interval": poll_interval_of(poll_interval),
+            "lifetime": lifetime_of(lifetime, kind, stacklevel=2),
+            "context_error_policy": one_of("context_error_policy", context_error_policy, ("chain", "group")),
+            "close_error_policy": one_of("close_error_policy", close_error_policy, ("default", "raise", "suppress")),
+            "fallback_to_soft": fallback_to_soft,
+            "preserve_lock_file": preserve_lock_file,
+            "on_acquired": on_acquired,
+            **kind._more_defaults,
+            **more,
+        }
+        if context_error_policy == "group" and sys.version_info < (3, 11):
+            path = os.fspath(lock_file)
+            raise tenure.Unsupported(f"{path}: context_error_policy='group' needs Python 3.11", path)
+        words = _accepted(cls, options)
+        if is_singleton:
+            return cls._singleton(lock_file, words, options)
+        return super().__call__(lock_file, **words)
+
+    def _singleton(cls, lock_file: Any, words: Dict[str, Any], options: Dict[str, Any]) -> Any:
+        key = canonical(lock_file)
         with cls._instances_lock:
-            made = super().__call__(lock_file, *words, **more)
-            known = cls._instances.setdefault(key, made)
-            differ = {
-                name: (theirs, ours)
-                for name, ours in known._asked_for.items()
-                for theirs in [made._asked_for.get(name)]
-                if theirs != ours
-            }
-        if differ:
-            lines = (
-                f"\n\t{name} (existing lock has {ours} but {theirs} was passed)"
-                for name, (theirs, ours) in differ.items()
-            )
-            raise ValueError(
-                "Singleton lock instances cannot be initialized with differing arguments\nNon-matching arguments: "
-                + "".join(lines)
-            )
+            known = cls._instances.get(key)
+            # After a chdir a relative path is another file.
+            if known is None or canonical(known._path()) != key:
+                if key in cls._making:
+                    raise RuntimeError(f"Singleton lock construction is already active for {lock_file}")
+                cls._making.add(key)
+                try:
+                    known = super().__call__(lock_file, **words)
+                finally:
+                    cls._making.discard(key)
+                cls._instances[key] = known
+                return known
+        _compare(known, options)
         return known
 
 
-class BaseFileLock(contextlib.ContextDecorator, metaclass=_Meta):
+#: Every class of locks, whose singletons a forked child begins anew: another thread may be about to make one.
+_classes: WeakSet[FileLockMeta] = WeakSet()
+_signatures: WeakKeyDictionary[type, Tuple[bool, frozenset[str]]] = WeakKeyDictionary()
+
+
+def _accepted(cls: Any, options: Dict[str, Any]) -> Dict[str, Any]:
+    """Of the options those that the class's own __init__ takes. It may leave out what nobody asks of it."""
+    known = _signatures.get(cls)
+    if known is None:
+        taken = list(inspect.signature(cls.__init__).parameters.values())
+        names = frozenset(one.name for one in taken if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY))
+        known = _signatures[cls] = (any(one.kind is one.VAR_KEYWORD for one in taken), names)
+    takes_all, names = known
+    if takes_all:
+        return options
+    refused = sorted(name for name, value in options.items() if name not in names and _is_asked(cls, name, value))
+    if refused:
+        raise TypeError(f"{cls.__name__} does not support non-default lock options: {', '.join(refused)}")
+    return {name: value for name, value in options.items() if name in names}
+
+
+def _is_asked(cls: Any, name: str, value: Any) -> bool:
+    if name == "thread_local":
+        return bool(value != cls._thread_local_by_default)
+    if name in cls._more_defaults:
+        return bool(value != cls._more_defaults[name])
+    parameter = inspect.signature(FileLockMeta.__call__).parameters.get(name)
+    return parameter is None or bool(value != parameter.default)
+
+
+def _compare(known: BaseFileLock, options: Dict[str, Any]) -> None:
+    context = known._now()
+    pairs: Dict[str, Tuple[Any, Any]] = {
+        "thread_local": (options["thread_local"], known.is_thread_local()),
+        "timeout": (behavior(options["timeout"]), behavior(context.timeout)),
+        "mode": (options["mode"], known._mode),
+        "blocking": (options["blocking"], context.blocking),
+        "poll_interval": (options["poll_interval"], context.poll_interval),
+        "lifetime": (options["lifetime"], context.lifetime),
+        **{
+            name: (options[name], getattr(known, name))
+            for name in ("context_error_policy", "close_error_policy", "fallback_to_soft", "preserve_lock_file")
+        },
+        **{name: (options[name], getattr(known, name)) for name in known._more_defaults},
+    }
+    differ = [(name, asked, there) for name, (asked, there) in pairs.items() if asked != there]
+    # Two functions may be equal and yet mean different things.
+    if options["on_acquired"] is not known.on_acquired:
+        differ.append(("on_acquired", options["on_acquired"], known.on_acquired))
+    if differ:
+        raise ValueError(
+            "Singleton lock instances cannot be initialized with differing arguments\nNon-matching arguments: "
+            + "".join(f"\n\t{name} (existing lock has {there} but {asked} was passed)" for name, asked, there in differ)
+        )
+
+
+def _in_a_forked_child() -> None:
+    for cls in list(_classes):
+        cls._begin_anew()
+    _of_thread.held = {}
+
+
+os.register_at_fork(after_in_child=_in_a_forked_child)
+
+
+class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
     """What FileLock and SoftFileLock share. Not to be made itself.
 
     Args:
@@ -184,10 +310,22 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=_Meta):
         blocking: False: an acquire tries once.
         is_singleton: give the instance that there is for this path.
         poll_interval: how often a ``cancel_check`` is asked, in seconds. Nothing else polls.
-        lifetime: for SoftFileLock: after how many seconds a live holder may be robbed.
+        lifetime: for SoftFileLock: after how many seconds a live holder's lock may be stolen.
+        context_error_policy: what goes on when a with block and the release at its end both fail. ``"chain"``: the
+            block's exception, with the other as its context; ``"group"``: an ExceptionGroup of both (Python 3.11).
+        close_error_policy: taken, and means nothing.
+        fallback_to_soft: taken, and means nothing: where there is no ``flock``, tenure.Unsupported is raised.
+        preserve_lock_file: for FileLock, whose file always stays.
+        on_acquired: for FileLock: called with a descriptor of the lock's file each time that it was acquired. What it
+            raises releases the lock and goes on.
     """
 
     _in_this = "FileLock instance in this thread"
+    _thread_local_by_default = True
+    _more_defaults: Dict[str, Any] = {}
+    #: Does a lifetime mean anything, and is it a kernel lock?
+    _lifetime_counts = False
+    _native = True
 
     def __init__(
         self,
@@ -200,34 +338,41 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=_Meta):
         is_singleton: bool = False,
         poll_interval: float = 0.05,
         lifetime: Optional[float] = None,
+        context_error_policy: ContextErrorPolicy = "chain",
+        close_error_policy: CloseErrorPolicy = "default",
+        fallback_to_soft: bool = True,
+        preserve_lock_file: bool = False,
+        on_acquired: Optional[Callable[[int], None]] = None,
     ) -> None:
         self._lock_file = os.fspath(lock_file)
         self._absolute = os.path.isabs(self._lock_file)
-        self._mode = _mode(mode)
+        self._check_name()
+        self._mode = mode
         self._thread_local = thread_local
         self._is_singleton = is_singleton
-        kind = LocalContext if thread_local else Context
-        words = (seconds("timeout", timeout), _flag(blocking), _poll_interval(poll_interval), self._lifetime(lifetime))
-        self._context = kind(*words)
-        self._asked_for: Dict[str, Any] = {
-            "timeout": timeout if timeout >= 0 else -1,
-            "mode": mode,
-            "thread_local": thread_local,
-            "blocking": blocking,
-            "poll_interval": poll_interval,
-            "lifetime": lifetime,
-        }
-        self._locks: Dict[Tuple[Optional[str], bool, Optional[float]], tenure.Lock] = {}
+        self._context_error_policy: ContextErrorPolicy = context_error_policy
+        self._close_error_policy: CloseErrorPolicy = close_error_policy
+        self._fallback_to_soft = fallback_to_soft
+        self._preserve_lock_file = preserve_lock_file
+        self._on_acquired = on_acquired
+        self._first = Context(timeout, blocking, poll_interval, lifetime)
+        self._own = threading.local()
+        #: The holds of threads, so that one whose thread has ended can be released.
+        self._holds: Dict[int, Tuple[Context, threading.Thread]] = {}
+        #: What with blocks of threads have entered: the frame's address, the thread, its context.
+        self._blocks: List[Tuple[int, int, Context]] = []
+        self._locks: Dict[Tuple[Optional[str], bool, Union[int, float, None]], tenure.Lock] = {}
         self._gate = threading.RLock()
         self._pid = os.getpid()
 
     # Of the subclass.
 
-    def _lifetime(self, lifetime: Optional[float]) -> Optional[float]:
-        raise NotImplementedError("make a FileLock or a SoftFileLock")
+    def _check_name(self) -> None:
+        """Raises where there can be no lock of this name."""
 
+    @abstractmethod
     def _open(self, **more: Any) -> tenure.Lock:
-        raise NotImplementedError("make a FileLock or a SoftFileLock")
+        raise NotImplementedError
 
     # Acquiring.
 
@@ -253,41 +398,65 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=_Meta):
             RuntimeError: where this thread holds it by another instance, and would wait for ever.
             tenure.Error: what else goes wrong.
         """
+        context = self._now()
+        if blocking is not None:
+            blocking_of(blocking)
         if poll_intervall is not None:
             warnings.warn("use poll_interval instead of poll_intervall", DeprecationWarning, stacklevel=2)
             poll_interval = poll_intervall
-        context = self._now()
         limit, interval = self._limits(context, timeout, poll_interval, blocking)
         if self._thread_local:
             self._acquire_once(context, limit, interval, cancel_check)
-            return AcquireReturnProxy(self)
-        # One thread at a time: the others join its hold.
-        began = time.monotonic()
-        if not self._gate.acquire(timeout=-1 if limit < 0 else limit):
-            raise Timeout(self.lock_file)
-        try:
-            left = limit if limit <= 0 else max(0.0, limit - (time.monotonic() - began))
-            self._acquire_once(context, left, interval, cancel_check)
-        finally:
-            self._gate.release()
-        return AcquireReturnProxy(self)
+        else:
+            # One thread at a time: the others join its hold.
+            began = time.monotonic()
+            if not self._enter_gate(limit, interval, cancel_check):
+                raise Timeout(self.lock_file)
+            try:
+                left = limit if limit <= 0 else max(0.0, limit - (time.monotonic() - began))
+                self._acquire_once(context, left, interval, cancel_check)
+            finally:
+                self._gate.release()
+        proxy = AcquireReturnProxy(self)
+        proxy._context = context
+        return proxy
 
     def _limits(
         self, context: Context, timeout: Optional[float], poll_interval: Optional[float], blocking: Optional[bool]
     ) -> Tuple[float, float]:
         """The time to wait (below 0: as long as it takes) and how often to look up from it."""
-        interval = context.poll_interval if poll_interval is None else _poll_interval(poll_interval)
-        if not (context.blocking if blocking is None else _flag(blocking)):
-            return 0.0, interval
+        interval = context.poll_interval if poll_interval is None else poll_interval_of(poll_interval)
         limit = context.timeout if timeout is None else seconds("timeout", timeout)
+        if not (context.blocking if blocking is None else blocking_of(blocking)):
+            return 0.0, interval
         if math.isnan(limit):
             raise ValueError("timeout must be a number of seconds, not nan")
         return (-1.0 if limit < 0 or limit == math.inf else limit), interval
+
+    def _enter_gate(self, limit: float, interval: float, cancel_check: Optional[Callable[[], bool]]) -> bool:
+        if cancel_check is None:
+            return self._gate.acquire(timeout=-1 if limit < 0 else min(limit, threading.TIMEOUT_MAX))
+        end = math.inf if limit < 0 else time.monotonic() + limit
+        step = 0.0
+        while not self._gate.acquire(timeout=step):
+            left = end - time.monotonic()
+            if left <= 0 or cancel_check():
+                return False
+            step = min(interval, left)
+        return True
 
     def _acquire_once(
         self, context: Context, limit: float, interval: float, cancel_check: Optional[Callable[[], bool]]
     ) -> None:
         if context.held is None:
+            if _is_on_this_stack(context.acquiring):
+                # By a signal's handler: the wait that it interrupts goes on when it has returned.
+                raise RuntimeError(
+                    f"Deadlock: lock '{self.lock_file}' is acquired again while this thread's acquire of it waits"
+                )
+            known = self._not_by_ourselves(_of_thread.held, limit)
+            self._log("Attempting to acquire lock %s on %s")
+            context.acquiring = sys._getframe()
             try:
                 try:
                     held = self._acquire_held(self._lock(context, limit), limit, interval, cancel_check)
@@ -296,9 +465,57 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=_Meta):
                     self._locks.clear()
                     held = self._acquire_held(self._lock(context, limit), limit, interval, cancel_check)
             except (tenure.Busy, tenure.WouldDeadlock) as error:
-                raise self._as_filelock_has_it(error) from None
-            context.held = held
-        context.counter += 1
+                raise self._as_filelock_has_it(error, limit) from None
+            finally:
+                context.acquiring = None
+            self._begin_hold(context, held, known)
+        else:
+            context.counter += 1
+        self._log("Lock %s acquired on %s")
+
+    def _not_by_ourselves(self, holds: Dict[str, Any], limit: float) -> Tuple[Dict[str, Any], str]:
+        """Refuses to wait for ever for what this very thread, or task, holds. Where to say that it holds the path."""
+        path = canonical(self._lock_file)
+        if limit < 0:
+            by = holds.get(path)
+            other = None if by is None else by()
+            if other is not None and other is not self and other._holds_any():
+                raise self._deadlock()
+        return holds, path
+
+    def _holds_any(self) -> bool:
+        return self._now().held is not None or bool(self._holds)
+
+    def _begin_hold(self, context: Context, held: Held, known: Tuple[Dict[str, Any], str]) -> None:
+        holds, path = known
+        context.held, context.counter, context.known = held, 1, known
+        holds[path] = ref(self)
+        if self._thread_local:
+            self._holds[id(context)] = (context, threading.current_thread())
+        if self._on_acquired is not None:
+            try:
+                context.lent = _Lent(path)
+                self._on_acquired(context.lent.fd)
+            except BaseException as error:
+                try:
+                    self._end_hold(context)
+                except BaseException as failed:
+                    tell_beside(error, failed)
+                raise
+
+    def _end_hold(self, context: Context) -> None:
+        held, known = context.held, context.known
+        context.forget()
+        self._holds.pop(id(context), None)
+        if known is not None:
+            holds, path = known
+            by = holds.get(path)
+            if by is not None and by() is self:
+                del holds[path]
+        if held is not None:
+            self._log("Attempting to release lock %s on %s")
+            held.release()
+            self._log("Lock %s released on %s")
 
     @staticmethod
     def _acquire_held(
@@ -313,12 +530,12 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=_Meta):
                 return lock.acquire(step)
             except tenure.Busy:
                 left = end - time.monotonic()
-                if cancel_check() or left <= 0:
+                if left <= 0 or cancel_check():
                     raise
                 step = min(interval, left)
 
     def _lock(self, context: Context, limit: float) -> tenure.Lock:
-        # Who waits for a time gets a Timeout even where it waits for itself, as filelock has it.
+        # A wait for a time ends in a Timeout even where it waits for itself, as filelock has it.
         patient = limit >= 0
         # A relative path is meant from where the process is by now.
         folder = None if self._absolute else os.getcwd()
@@ -332,41 +549,74 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=_Meta):
             self._locks[key] = lock
         return lock
 
-    def _as_filelock_has_it(self, error: tenure.Error) -> Exception:
-        if isinstance(error, tenure.Busy):
-            return Timeout(self.lock_file, error.holder, error.hint)
+    def _as_filelock_has_it(self, error: tenure.Error, limit: float) -> Exception:
+        if not isinstance(error, tenure.Busy):
+            return self._deadlock()
+        if limit == 0:
+            self._log("Failed to immediately acquire lock %s on %s")
+        else:
+            self._log("Timeout on acquiring lock %s on %s")
+        return Timeout(self.lock_file, error.holder, error.hint)
+
+    def _deadlock(self) -> RuntimeError:
         return RuntimeError(
             f"Deadlock: lock '{self.lock_file}' is already held by a different {self._in_this}. "
             "Use is_singleton=True to enable reentrant locking across instances."
         )
 
+    def _log(self, text: str) -> None:
+        _LOGGER.debug(text, id(self), self._lock_file)
+
+    # Releasing.
+
     def release(self, force: bool = False) -> None:
-        """Count down, and release at 0; at once with ``force``. Where it is not held, nothing happens.
+        """Count down, and release at 0. Where it is not held, nothing happens.
+
+        Args:
+            force: release at once, and with ``thread_local`` also what threads that have ended left held.
 
         Raises:
             tenure.Lost: where the lock was no longer ours.
         """
-        context = self._now()
+        self._release_in(self._now(), force)
+        if force:
+            for context, thread in list(self._holds.values()):
+                if not thread.is_alive():
+                    self._release_in(context, True)
+
+    def _release_in(self, context: Context, force: bool) -> None:
         with contextlib.nullcontext() if self._thread_local else self._gate:
-            held = context.held
-            if held is None:
+            if context.held is None:
                 return
             if context.counter > 1 and not force:
                 context.counter -= 1
                 return
-            context.held, context.counter = None, 0
-        held.release()
+            self._end_hold(context)
 
     def _now(self) -> Context:
-        """What this process knows: a forked child holds nothing."""
+        """What is known to this thread, in this process: a forked child holds nothing."""
         pid = os.getpid()
         if self._pid != pid:
-            self._pid, self._gate = pid, threading.RLock()
-            self._context.held, self._context.counter = None, 0
-        return self._context
+            own = self._context_of_thread()
+            self._pid, self._gate, self._own = pid, threading.RLock(), threading.local()
+            self._holds, self._blocks = {}, []
+            own.forget()
+            self._own.context = own
+        return self._context_of_thread()
+
+    def _context_of_thread(self) -> Context:
+        if not self._thread_local:
+            return self._first
+        try:
+            context: Context = self._own.context
+        except AttributeError:
+            context = self._own.context = self._first.another()
+        return context
 
     def __enter__(self) -> Self:
         self.acquire()
+        if self._thread_local:
+            self._blocks.append((_caller(sys._getframe()), threading.get_ident(), self._now()))
         return self
 
     def __exit__(
@@ -375,12 +625,50 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=_Meta):
         exc_value: Optional[BaseException],
         traceback: Optional[TracebackType],
     ) -> None:
-        self.release()
+        self._leave(self._entered(_caller(sys._getframe())) if self._thread_local else None, exc_value)
+
+    def _entered(self, frame: int) -> Optional[Context]:
+        """What the block entered that is left now, maybe on another thread: found as tenure.Lock finds it."""
+        self._now()
+        blocks = list(enumerate(self._blocks))[::-1]
+        me = threading.get_ident()
+        by_frame = (at for at, block in blocks if block[0] == frame != 0)
+        by_thread = (at for at, block in blocks if block[1] == me)
+        over = (at for at, block in blocks if block[2].held is None)
+        any_one = (at for at, _ in blocks)
+        for found in (by_frame, by_thread, over, any_one):
+            for at in found:
+                return self._blocks.pop(at)[2]
+        return None
+
+    def _leave(self, context: Optional[Context], body: Optional[BaseException]) -> None:
+        try:
+            if context is None or context is self._now():
+                self.release()
+            else:
+                self._release_in(context, False)
+        except BaseException as failed:
+            self._tell_of_both(body, failed)
+
+    def _tell_of_both(self, body: Optional[BaseException], failed: BaseException) -> None:
+        """To be called where `failed` is handled. The block's exception goes on by itself."""
+        if body is None:
+            raise failed
+        if self._context_error_policy == "group":
+            failed.__context__ = None
+            group = BaseExceptionGroup  # type: ignore[name-defined,unused-ignore]  # noqa: F821
+            raise group("lock body and release both failed", [body, failed]) from None
+        tell_beside(body, failed)
 
     def __reduce__(self) -> Any:
         raise TypeError(f"cannot pickle {type(self).__name__!r} object: a lock belongs to its process")
 
     # Looking.
+
+    def _path(self) -> str:
+        """The lock's file: while it is held, the one that was locked."""
+        known = self._now().known
+        return self._lock_file if known is None else known[1]
 
     @property
     def is_locked(self) -> bool:
@@ -404,47 +692,99 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=_Meta):
 
     @property
     def is_singleton(self) -> bool:
+        """Is it the instance that there is for its path?"""
         return self._is_singleton
 
     def is_thread_local(self) -> bool:
+        """Does each thread count for itself?"""
         return self._thread_local
 
     @property
     def timeout(self) -> float:
-        return self._context.timeout
+        """How many seconds an acquire waits by default; below 0: as long as it takes."""
+        return self._now().timeout
 
     @timeout.setter
-    def timeout(self, value: float) -> None:
-        self._context.timeout = seconds("timeout", value)
+    def timeout(self, value: Union[float, str, bytes, bytearray]) -> None:
+        if isinstance(value, (str, bytes, bytearray)):
+            warnings.warn(
+                "setting timeout from a string is deprecated and will be removed; pass a number",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            value = float(value)
+        self._now().timeout = seconds("timeout", value)
 
     @property
     def blocking(self) -> bool:
-        return self._context.blocking
+        """Does an acquire wait?"""
+        return self._now().blocking
 
     @blocking.setter
     def blocking(self, value: bool) -> None:
-        self._context.blocking = _flag(value)
+        self._now().blocking = blocking_of(value)
 
     @property
     def poll_interval(self) -> float:
-        return self._context.poll_interval
+        """How often a ``cancel_check`` is asked, in seconds."""
+        return self._now().poll_interval
 
     @poll_interval.setter
     def poll_interval(self, value: float) -> None:
-        self._context.poll_interval = _poll_interval(value)
+        self._now().poll_interval = poll_interval_of(value)
 
     @property
     def lifetime(self) -> Optional[float]:
-        return self._context.lifetime
+        """After how many seconds a live holder's lock may be stolen; None: never."""
+        return self._now().lifetime
 
     @lifetime.setter
     def lifetime(self, value: Optional[float]) -> None:
-        self._context.lifetime = self._lifetime(value)
+        self._now().lifetime = lifetime_of(value, type(self), stacklevel=2)
 
     @property
     def mode(self) -> int:
+        """The permission bits that were asked for; 0o644 where none were."""
         return 0o644 if self._mode == UNSET_MODE else self._mode
 
     @property
     def has_explicit_mode(self) -> bool:
+        """Was a mode asked for?"""
         return self._mode != UNSET_MODE
+
+    @property
+    def context_error_policy(self) -> ContextErrorPolicy:
+        """What goes on when a block and the release at its end both fail."""
+        return self._context_error_policy
+
+    @property
+    def close_error_policy(self) -> CloseErrorPolicy:
+        """As it was given. It means nothing."""
+        return self._close_error_policy
+
+    @property
+    def fallback_to_soft(self) -> bool:
+        """As it was given. It means nothing."""
+        return self._fallback_to_soft
+
+    @property
+    def preserve_lock_file(self) -> bool:
+        """As it was given. A FileLock's file always stays."""
+        return self._preserve_lock_file
+
+    @property
+    def on_acquired(self) -> Optional[Callable[[int], None]]:
+        """What is called with a descriptor of the lock's file each time that it was acquired."""
+        return self._on_acquired
+
+
+def _is_on_this_stack(frame: Optional[FrameType]) -> bool:
+    caller: Optional[FrameType] = sys._getframe() if frame is not None else None
+    while caller is not None and caller is not frame:
+        caller = caller.f_back
+    return caller is not None
+
+
+def _caller(frame: FrameType) -> int:
+    """The address of the frame that called, only to compare; 0 where there is none."""
+    return 0 if frame.f_back is None else id(frame.f_back)

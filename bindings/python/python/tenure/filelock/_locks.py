@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
-import warnings
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 import tenure
 
-from ._base import BaseFileLock, seconds
+from ._base import BaseFileLock
 
 
 class UnixFileLock(BaseFileLock):
@@ -18,15 +16,6 @@ class UnixFileLock(BaseFileLock):
     It is Tenure's flock style with the lock's file as the target: ``.tenure`` beside it keeps who holds, so a Timeout
     says so, waiters are woken in their order, and a crash is told (``lock.held.previous``).
     """
-
-    def _lifetime(self, lifetime: Optional[float]) -> Optional[float]:
-        if lifetime is not None:
-            warnings.warn(
-                "lifetime is ignored for FileLock: a live holder's kernel lock cannot be broken by age; "
-                "only SoftFileLock supports lifetime-based expiry",
-                stacklevel=4,
-            )
-        return None
 
     def _open(self, **more: Any) -> tenure.Lock:
         return tenure.Lock(self._lock_file, style="flock", **more)
@@ -41,11 +30,10 @@ class SoftFileLock(BaseFileLock):
 
     It excludes Tenure's other users of ``x``, and whatever knows only lock files. With the real SoftFileLock:
 
-    - Before filelock 3.22 both exclude each other.
-    - From 3.22 on, theirs writes a text that is no record of ours: while they hold, ours raises tenure.InTheWay and does
-      not wait. Theirs takes a lock file that it cannot read for stale when that has not changed for 2 seconds, so while
-      ours is held its date is made new twice a second. A holder that is stopped for longer (SIGSTOP) is robbed, and
-      its ``held.check()`` says so.
+    - Ours waits for theirs, and takes over what a killed one left: its file says which process that was.
+    - From filelock 3.22 on, theirs takes a lock file that it cannot read for stale when that has not changed for 2
+      seconds, so while ours is held its date is updated twice a second. The lock of a holder that is stopped for longer
+      (SIGSTOP) is stolen, and its ``held.check()`` says so.
 
     Raises:
         tenure.Unsupported: for a name that does not end in ``.lock``: Tenure would show another file than the one that
@@ -53,37 +41,46 @@ class SoftFileLock(BaseFileLock):
     """
 
     _BEAT = 0.5
+    _lifetime_counts = True
+    _native = False
 
-    def _lifetime(self, lifetime: Optional[float]) -> Optional[float]:
-        if lifetime is None:
-            return None
-        lifetime = seconds("lifetime", lifetime)
-        if not 0 <= lifetime < math.inf:
-            raise ValueError(f"lifetime must be finite and non-negative, not {lifetime!r}")
-        warnings.warn("SoftFileLock(lifetime=...) robs live holders", FutureWarning, stacklevel=4)
-        return lifetime
-
-    def __init__(self, lock_file: Union[str, os.PathLike[str]], *words: Any, **more: Any) -> None:
-        path = os.fspath(lock_file)
-        self._target, suffix = os.path.splitext(path)
-        if suffix != ".lock" or not os.path.basename(self._target):
+    def _check_name(self) -> None:
+        path = os.fsdecode(self._lock_file)
+        target, suffix = os.path.splitext(path)
+        if suffix != ".lock" or not os.path.basename(target):
             hint = "name it with .lock at its end, or use FileLock"
             raise tenure.Unsupported(
                 f"{path}: a lock file is named after what it protects, with .lock at its end; {hint}", path, None, hint
             )
-        super().__init__(lock_file, *words, **more)
+
+    def _target(self) -> str:
+        return os.path.splitext(os.fsdecode(self._path()))[0]
 
     def _open(self, **more: Any) -> tenure.Lock:
-        return tenure.Lock(self._target, refresh_interval=self._BEAT, **more)
+        return tenure.Lock(os.path.splitext(self._lock_file)[0], refresh_interval=self._BEAT, **more)
 
     @property
     def pid(self) -> Optional[int]:
         """The process that holds it, or None."""
-        holder = tenure.status(self._target).holder
+        try:
+            holder = tenure.status(self._target()).holder
+        except tenure.Error:
+            return None
         return None if holder is None else holder.pid
 
     @property
     def is_lock_held_by_us(self) -> bool:
         """Is it held by this process?"""
-        status = tenure.status(self._target)
+        try:
+            status = tenure.status(self._target())
+        except tenure.Error:
+            return False
         return status.state == "held" and status.holder is not None and status.holder.pid == os.getpid()
+
+    def break_lock(self) -> None:
+        """Break the lock, whoever holds it: two may then be at work. A holder of Tenure's is told by its ``check()``.
+
+        Raises:
+            tenure.InTheWay: where the file is no lock. It stays.
+        """
+        tenure.break_lock(self._target(), force=True)
