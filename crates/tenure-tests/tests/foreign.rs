@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -941,4 +941,61 @@ fn a_death_between_judging_and_listening_is_noticed() {
     };
     // A machine that is busy elsewhere may be slow once.
     assert!((0..5).any(|_| noticed_at_once()), "it always slept until the slow check");
+}
+
+/// The text of a `SoftFileLock` of Python's package filelock: a pid, a host, and a start token.
+#[test]
+fn a_marker_of_filelock_tells_who_holds() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut actor = Actor::start();
+    let path = dir.path().join("t.lock");
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_owned();
+    let namespace = std::fs::metadata("/proc/self/ns/pid").unwrap().ino();
+    let host = if namespace == 0xEFFF_FFFC { host } else { format!("{host}?pidns-{namespace:x}") };
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim().replace('-', "");
+    let boot_id = u128::from_str_radix(&boot_id, 16).unwrap();
+    let own = std::process::id();
+    let start = start_time(own);
+    for (text, state, why) in [
+        (format!("{own}\n{host}\n"), "held", "its process lives"),
+        (format!("{own}\n{host}\n{}\n", token(boot_id, start)), "held", "its process lives"),
+        (format!("{own}\n{host}\n{start}\n"), "held", "its process lives"),
+        (format!("{own}\n{host}\n{}\n", token(boot_id, start + 1)), "stale", "another process has its pid now"),
+        (format!("{own}\n{host}\n{}\n", token(boot_id ^ 1, start)), "stale", "the machine was restarted"),
+        (format!("{NEVER}\n{host}\n"), "stale", "its process has ended"),
+        (format!("{NEVER}\nnot-{host}\n"), "unknown", "it names another machine or another pid namespace"),
+        (format!("{NEVER}\n{host}?pidns-1\n"), "unknown", "it names another machine or another pid namespace"),
+    ] {
+        put(&mut actor, &path, OLD, text.as_bytes());
+        let found = inspect(&mut actor, &target);
+        assert_eq!(found["state"], state, "{text:?}: {found}");
+        assert_eq!(found["why"], why, "{text:?}: {found}");
+        // However old it is, and whatever may be given away for its age.
+        let cleaned = actor.must(&format!("clean {} grace_ms=0 idle_ms=0", dir.path().display()));
+        assert_eq!(path.exists(), state != "stale", "{text:?}: {cleaned}");
+    }
+    // What its holder has open is held, whatever its pid says.
+    put(&mut actor, &path, OLD, format!("{NEVER}\n{host}\n").as_bytes());
+    let open = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+    assert_eq!(inspect(&mut actor, &target)["state"], "held");
+    drop(open);
+    assert_eq!(inspect(&mut actor, &target)["state"], "stale");
+}
+
+/// `(boot_id << 64) | start`, in decimal.
+fn token(boot_id: u128, start: u64) -> String {
+    const BILLION: u128 = 1_000_000_000;
+    let mut limbs: Vec<u128> = vec![(boot_id >> 64), boot_id & u128::from(u64::MAX), u128::from(start)];
+    let mut groups = Vec::new();
+    while limbs.iter().any(|limb| *limb > 0) {
+        let mut rest = 0;
+        for limb in &mut limbs {
+            let whole = (rest << 64) | *limb;
+            (*limb, rest) = (whole / BILLION, whole % BILLION);
+        }
+        groups.push(format!("{rest:09}"));
+    }
+    groups.reverse();
+    groups.concat().trim_start_matches('0').to_owned()
 }

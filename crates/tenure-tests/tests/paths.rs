@@ -400,6 +400,21 @@ fn the_folder_of_anchors_has_its_parents_permission_bits() {
     }
 }
 
+#[test]
+fn a_target_that_flock_style_makes_has_the_mode_that_was_asked_for() {
+    let dir = folder();
+    for (umask, options, mode) in
+        [("077", " mode=666", 0o666), ("000", " mode=640", 0o640), ("027", "", 0o640), ("002", "", 0o664)]
+    {
+        let target = dir.path().join(format!("{umask}{}", options.trim()));
+        let script = format!("umask {umask}; exec \"$0\"");
+        let mut actor = Actor::from(Command::new("sh").args(["-c", &script]).arg(actor_program()));
+        actor.must(&format!("open l {} style=flock{options}", target.display()));
+        actor.must("acquire l g never");
+        assert_eq!(fs::metadata(&target).unwrap().mode() & 0o7777, mode, "{umask}{options}");
+    }
+}
+
 /// Who made it died before it had made that.
 #[test]
 fn a_folder_of_anchors_without_its_gitignore_gets_one_with_the_next_anchor() {
