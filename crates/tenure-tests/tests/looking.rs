@@ -12,7 +12,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use tenure::{
-    CleanOptions, HolderKind, Inspection, Lock, State, Style, Wait, break_lock, break_seen, clean, inspect, list,
+    CleanOptions, HolderKind, Inspection, Lock, Reason, State, Style, Wait, break_lock, break_seen, clean, inspect,
+    list,
 };
 use tenure_tests::strace::Strace;
 use tenure_tests::{
@@ -448,6 +449,22 @@ fn clean_removes_what_is_dead_and_nothing_else() {
     assert_eq!(removed, ["old"]);
     assert!(at("fresh.lock").exists() && !at("old.lock").exists());
     assert!(clean(at("missing"), &options).unwrap().locks.is_empty());
+}
+
+#[test]
+fn a_sweep_keeps_what_it_is_told_to() {
+    let dir = folder();
+    let at = |name: &str| dir.path().join(name);
+    let own = format!("{{\"pid\":{},\"createdAt\":\"2026-03-02T10:00:00.000Z\"}}", std::process::id());
+    std::fs::write(at("own.lock"), own).unwrap();
+    std::fs::write(at("dead.lock"), "{\"pid\":4194305,\"createdAt\":\"2026-03-02T10:00:00.000Z\"}").unwrap();
+    let options = CleanOptions::default();
+    let report = clean(dir.path(), &options.clone().keep(Reason::OrphanSelfPid)).unwrap();
+    let removed: Vec<_> = report.locks.iter().map(|lock| (lock.found.state, lock.removed)).collect();
+    assert_eq!(removed, [(State::Stale, true), (State::Stale, false)], "dead, own");
+    assert!(at("own.lock").exists());
+    assert!(clean(dir.path(), &options).unwrap().locks[0].removed);
+    assert!(!at("own.lock").exists());
 }
 
 #[test]

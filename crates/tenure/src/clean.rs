@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::escape::word;
 use crate::holder::HolderKind;
 use crate::inspect::{self, Inspection, Looked, State, Survey, Surveyed, Suspect};
+use crate::judge::Reason;
 use crate::options::{Options, StalePolicy, Style, Wait};
 use crate::place::Place;
 use crate::presence;
@@ -28,6 +29,7 @@ pub struct CleanOptions {
     pub(crate) cross_file_systems: bool,
     pub(crate) dry_run: bool,
     pub(crate) suffix: String,
+    pub(crate) kept: Vec<Reason>,
     pub(crate) idle_anchor_age: Duration,
     pub(crate) malformed_grace: Duration,
     pub(crate) aged: bool,
@@ -40,6 +42,7 @@ impl Default for CleanOptions {
             cross_file_systems: false,
             dry_run: false,
             suffix: String::new(),
+            kept: Vec::new(),
             idle_anchor_age: Duration::from_secs(24 * 3600),
             malformed_grace: Duration::from_secs(5),
             aged: false,
@@ -72,6 +75,13 @@ impl CleanOptions {
         self
     }
 
+    /// Lock files that are stale for this reason stay. [`Reason::OrphanSelfPid`]: the pid alone says that it is this
+    /// process's, and a process in another container may have the same one.
+    pub fn keep(mut self, reason: Reason) -> CleanOptions {
+        self.kept.push(reason);
+        self
+    }
+
     /// Anchors that nobody has open are pruned from this age on; a day by default.
     pub fn idle_anchor_age(mut self, age: Duration) -> CleanOptions {
         self.idle_anchor_age = age;
@@ -91,6 +101,10 @@ impl CleanOptions {
     pub fn aged(mut self, aged: bool) -> CleanOptions {
         self.aged = aged;
         self
+    }
+
+    fn keeps(&self, found: &Inspection) -> bool {
+        found.reasons.iter().any(|reason| self.kept.contains(reason))
     }
 
     fn means(&self, place: &Place) -> bool {
@@ -155,7 +169,7 @@ pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanRepor
         },
         move |survey, surveyed| match surveyed {
             Surveyed::Found(place, found) => Looked::Done(tidy(place, found, &at_once, &survey.options)),
-            Surveyed::Suspect(suspect) if !at_once.dry_run && swept(&suspect) => {
+            Surveyed::Suspect(suspect) if !at_once.dry_run && !at_once.keeps(&suspect.if_dead) && swept(&suspect) => {
                 let cleaned = Cleaned { found: suspect.if_dead, removed: true, only_aged: false, error: None };
                 Looked::Done(Tidied::Lock(Box::new(cleaned)))
             }
@@ -199,7 +213,8 @@ fn tidy(place: Place, found: Result<Inspection>, options: &CleanOptions, look: &
         return if prune(&place, options).unwrap_or(false) { Tidied::Pruned } else { Tidied::Nothing };
     }
     let only_aged = !options.aged && is_nameless(&found) && found.state == State::Stale;
-    let (removed, error) = match found.state == State::Stale && !only_aged && !options.dry_run {
+    let goes = found.state == State::Stale && !only_aged && !options.dry_run && !options.keeps(&found);
+    let (removed, error) = match goes {
         true => match take_and_release(place, look) {
             Ok(removed) => (removed, None),
             Err(error) => (false, Some(error)),
