@@ -19,7 +19,7 @@ export type TenureErrorCode =
   /** The system's own error. */
   | "TENURE_IO";
 
-/** Why a lock could not be had, kept or let go. Decide by `code`; print `message` for people. */
+/** Why a lock could not be acquired, kept or released. Decide by `code`; print `message` for people. */
 export class TenureError extends Error {
   override readonly name: string = "TenureError";
   readonly code: TenureErrorCode;
@@ -42,6 +42,25 @@ export class TenureError extends Error {
     this.hint = failure.hint;
     this.waited = failure.waited;
     this.errno = failure.errno;
+  }
+
+  /** @internal With the stack of the call that waited. */
+  askedBy(call: Error): this {
+    return this.#restack(call.stack);
+  }
+
+  /** @internal With another text, in the stack as well. */
+  saying(message: string): this {
+    const { stack } = this;
+    this.message = message;
+    return this.#restack(stack);
+  }
+
+  #restack(stack: string | undefined): this {
+    // Below the text, which may have several lines.
+    const frames = stack?.match(/(?:\n {4}at .*)+$/)?.[0] ?? "";
+    this.stack = `${this.name}: ${this.message}${frames}`;
+    return this;
   }
 }
 

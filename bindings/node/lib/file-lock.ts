@@ -2,22 +2,29 @@
  * The file lock of OpenClaw and of `@openclaw/fs-safe`, under its own names. What differs is listed in
  * docs/from-openclaw.md of the project.
  */
-import { mkdir, realpath } from "node:fs/promises";
-import { basename, dirname, join, resolve } from "node:path";
+import { resolve } from "node:path";
 
+import { Entries } from "./entries.js";
 import { TenureError } from "./errors.js";
-import type { Held } from "./held.js";
-import { lock } from "./lock.js";
+import { normalized } from "./normalized.js";
 import { type Retries, targetOf, total } from "./retries.js";
 
 const STALE = 30_000;
 
+/** The codes of a lock that stays busy, as OpenClaw's plugin SDK exports them. */
+export const FILE_LOCK_TIMEOUT_ERROR_CODE = "file_lock_timeout";
+export const FILE_LOCK_STALE_ERROR_CODE = "file_lock_stale";
+
+/**
+ * `retries` and `stale` are the names of OpenClaw's plugin SDK: with either of them this thread may enter again what it
+ * holds, as there. `retry` and `staleMs` are those of `@openclaw/fs-safe`: with them it may not, but for a `reentrantOwner`.
+ */
 export interface FileLockOptions {
   /** How often to try again, and after which pauses: their sum is how long is waited. Without, as long as it takes. */
   retries?: Retries | undefined;
   /** The same, as `@openclaw/fs-safe` calls it. */
   retry?: Retries | undefined;
-  /** From which age on, in milliseconds, a holder in the way is called stale (`file_lock_stale`). 30 s by default. */
+  /** From which age on, in milliseconds, a busy lock's holder is called stale (`file_lock_stale`). 30 s by default. */
   stale?: number | undefined;
   /** The same, as `@openclaw/fs-safe` calls it. */
   staleMs?: number | undefined;
@@ -25,8 +32,12 @@ export interface FileLockOptions {
   timeoutMs?: number | undefined;
   /** The lock file; its name must end in `.lock`. `<path>.lock` by default. */
   lockPath?: string | undefined;
+  /** Who acquires with the same word enters again what this thread holds; the last release ends it. */
+  reentrantOwner?: string | undefined;
   /** Called once if the lock is lost. */
   onCompromised?: ((info: { lockPath: string; normalizedTargetPath: string }) => void) | undefined;
+  /** Checked, and not used: a loss is noticed within about a second. */
+  compromiseCheckIntervalMs?: number | undefined;
   /** Accepted, and not used: the lock file says what Tenure's always does. */
   payload?: (() => unknown) | undefined;
   /** Accepted, and not used: only what is proven dead is ever removed. */
@@ -50,25 +61,38 @@ export interface FileLockError extends Error {
   cause: TenureError;
 }
 
+const entries = new Entries();
+/** Whose tenures all who ask by the plugin SDK's names enter. */
+const PLUGINS = Symbol("plugins");
+
 /** Acquires the lock of a file. */
 export async function acquireFileLock(path: string, options: FileLockOptions = {}): Promise<FileLockHandle> {
+  validate(options);
   const stale = options.stale ?? options.staleMs ?? STALE;
-  const normalizedTargetPath = await normalized(resolve(path));
-  const target = options.lockPath === undefined ? normalizedTargetPath : targetOf(resolve(options.lockPath));
+  const normalizedTargetPath = await normalized(path);
+  const target = options.lockPath === undefined ? normalizedTargetPath : await normalized(targetOf(resolve(options.lockPath)));
   const lockPath = `${target}.lock`;
-  let held: Held;
-  try {
-    // Those who judge by age find it young, three times within what they call old.
-    held = await lock(target, { timeout: timeout(options), refreshInterval: stale > 0 ? stale / 3 : undefined });
-  } catch (error) {
-    if (error instanceof TenureError && error.code === "TENURE_BUSY") {
-      throw busy(error, stale, lockPath, normalizedTargetPath);
-    }
-    throw error;
-  }
+  const isPlugin = options.retries !== undefined || options.stale !== undefined;
+  const owner = isPlugin ? PLUGINS : options.reentrantOwner;
+  const entered = await entries
+    .enter(target, {
+      owner,
+      joins: owner === undefined ? undefined : (other) => other === owner,
+      timeout: timeout(options),
+      // Those who judge by age find it young, three times within what they call old.
+      refreshInterval: stale > 0 && stale < Infinity ? stale / 3 : undefined,
+    })
+    .catch((error) => {
+      const isBusy = error instanceof TenureError && error.code === "TENURE_BUSY";
+      throw isBusy ? busy(error, stale, lockPath, normalizedTargetPath) : error;
+    });
+  const { held } = entered;
   const { onCompromised } = options;
   if (onCompromised) held.on("lost", () => onCompromised({ lockPath, normalizedTargetPath }));
-  const release = () => held.release();
+  const release = () =>
+    entered.release((error) => {
+      if (!onCompromised) process.emitWarning(`it was lost before its release: ${error.message}`, { code: error.code });
+    });
   const handle = {
     lockPath,
     normalizedTargetPath,
@@ -100,20 +124,41 @@ export async function withFileLock<T>(path: string, options: FileLockOptions, fn
   return result;
 }
 
+function validate({ retries, retry, stale, staleMs, timeoutMs, compromiseCheckIntervalMs: interval }: FileLockOptions): void {
+  const { retries: times, factor, minTimeout, maxTimeout } = retries ?? retry ?? {};
+  if (times !== undefined && (!Number.isSafeInteger(times) || times < 0)) {
+    throw new RangeError("lock retry.retries must be a non-negative safe integer");
+  }
+  finite("retry.factor", factor);
+  finite("retry.minTimeout", minTimeout);
+  finite("retry.maxTimeout", maxTimeout);
+  if (minTimeout !== undefined && maxTimeout !== undefined && minTimeout > maxTimeout) {
+    throw new RangeError("lock retry.minTimeout must not exceed retry.maxTimeout");
+  }
+  if (timeoutMs !== Infinity) finite("timeoutMs", timeoutMs);
+  for (const age of [stale, staleMs]) if (age !== Infinity) finite("staleMs", age);
+  if (interval !== undefined && interval !== 0 && !(interval >= 1 && interval <= LONGEST)) {
+    throw new RangeError(`lock compromiseCheckIntervalMs must be 0 or a finite number between 1 and ${LONGEST}`);
+  }
+}
+
+/** As long as a timer of Node can run. */
+const LONGEST = 2 ** 31 - 1;
+
+function finite(name: string, value: number | undefined): void {
+  if (value === undefined || (Number.isFinite(value) && value >= 0)) return;
+  throw new RangeError(`lock ${name} must be a finite non-negative number`);
+}
+
 function timeout({ retries, retry, timeoutMs = Infinity }: FileLockOptions): number {
   const { retries: times = Infinity, factor = 1, minTimeout = 50, maxTimeout = 1000, randomize } = retries ?? retry ?? {};
   return Math.min(timeoutMs, total({ retries: times, factor, minTimeout, maxTimeout, randomize }));
 }
 
-async function normalized(target: string): Promise<string> {
-  await mkdir(dirname(target), { recursive: true });
-  return join(await realpath(dirname(target)), basename(target));
-}
-
 function busy(cause: TenureError, stale: number, lockPath: string, normalizedTargetPath: string): FileLockError {
   const { holder } = cause;
   const old = holder?.since !== undefined && Date.now() - holder.since > stale;
-  const code = old ? "file_lock_stale" : "file_lock_timeout";
+  const code = old ? FILE_LOCK_STALE_ERROR_CODE : FILE_LOCK_TIMEOUT_ERROR_CODE;
   const error = new Error(`file lock ${old ? "stale" : "timeout"} for ${normalizedTargetPath}`, { cause });
   return Object.assign(error, { code, lockPath, normalizedTargetPath, cause }) as FileLockError;
 }

@@ -1,5 +1,6 @@
 import { EventEmitter } from "node:events";
 
+import { checked } from "./check.js";
 import { TenureError } from "./errors.js";
 import type { Holder, NativeGuard, Overdue } from "./native.js";
 
@@ -8,6 +9,13 @@ export type Previous = { crashed: false; holder: undefined } | { crashed: true; 
 
 // What is held stays held, also where nobody keeps the handle: a lock must not end with a garbage collection.
 const kept = new Set<Held>();
+
+/** @internal Emits `overdue` on the handles of that tenure: with `reentrant` there may be several. */
+export function tellOverdue(overdue: Overdue): void {
+  for (const held of kept) {
+    if (held.fence === overdue.fence && held.path === overdue.target) held.emit("overdue", overdue);
+  }
+}
 
 /**
  * A held lock. It ends with `release()`, at the end of an `await using`, or with its thread of Node.
@@ -70,6 +78,7 @@ export class Held extends EventEmitter {
 
   /** Changes the label that others see. */
   setLabel(label: string): void {
+    checked.label(label);
     const failure = this.#released ? this.#gone() : this.#native.setLabel(label);
     if (failure) throw new TenureError(failure);
   }

@@ -1,18 +1,12 @@
-import { constants } from "node:os";
 import { fileURLToPath } from "node:url";
-import { isMainThread } from "node:worker_threads";
 
+import { onAbort } from "./abort.js";
+import { native } from "./addon.js";
+import { checked } from "./check.js";
+import { cleanUpAtExit } from "./cleanup.js";
 import { must, TenureError } from "./errors.js";
-import { Held } from "./held.js";
-import {
-  type Failure,
-  installCleanup,
-  NativeGuard,
-  NativeLock,
-  type NativeOptions,
-  NativeWait,
-  type Overdue,
-} from "./native.js";
+import { Held, tellOverdue } from "./held.js";
+import type { Failure, NativeGuard, NativeLock, NativeOptions, NativeTeller, NativeWait } from "./native.js";
 
 export interface LockOptions {
   /** What this holder calls itself: others see it in the lock file, in errors and in `tenure status`. */
@@ -22,9 +16,12 @@ export interface LockOptions {
    * lock is released as well, and the handle is lost.
    */
   maxHold?: number | undefined;
-  /** What happens after `maxHold`. "report" by default: a live holder is never robbed for its age. */
+  /** What happens after `maxHold`. "report" by default: age alone never ends a live holder's lock. */
   overrun?: "report" | "revoke" | undefined;
-  /** May this process acquire again what it holds? The lock then ends with the last release. Off by default. */
+  /**
+   * May this process acquire again what it holds? The lock then ends with the last release. Off by default. Tasks and
+   * worker threads of the process do not exclude each other then.
+   */
   reentrant?: boolean | undefined;
   /**
    * "lock-file" (by default) shows `<path>.lock`: programs that know only such files are excluded and exclude us.
@@ -47,38 +44,47 @@ export interface WaitOptions {
   signal?: AbortSignal | undefined;
 }
 
-type Path = string | Uint8Array | URL;
+/** What may be locked: a path, its bytes, or a `file:` URL. */
+export type Path = string | Uint8Array | URL;
+
+/** @internal A path as the Rust half takes it. */
+export function target(path: Path): string | Uint8Array {
+  checked.path(path);
+  return path instanceof URL ? fileURLToPath(path) : path;
+}
+
+let teller: NativeTeller | undefined;
 
 /** A lock that is opened once and acquired many times. Its folder is resolved when it is opened. */
 export class Lock {
   readonly #native: NativeLock;
-  #held: Held | undefined;
 
   constructor(path: Path, options: LockOptions = {}) {
+    checked.opening(options);
+    const where = target(path);
+    const { NativeLock, NativeTeller } = native();
     cleanUpAtExit();
-    const target = path instanceof URL ? fileURLToPath(path) : path;
-    const overdue = (event: Overdue) => void this.#held?.emit("overdue", event);
-    const native = NativeLock.open(target, known(options), options.maxHold === undefined ? null : overdue);
-    this.#native = must<NativeLock>(native);
+    // One for all: each would be a handle that libuv walks, for as long as its lock is there.
+    if (options.maxHold !== undefined) teller ??= new NativeTeller(tellOverdue);
+    this.#native = must<NativeLock>(NativeLock.open(where, known(options), options.maxHold === undefined ? null : teller));
   }
 
-  /** Acquires, waiting as the options say. */
+  /**
+   * Acquires, waiting as the options say. Rejects with a `TenureError`: `TENURE_BUSY` once `timeout` is over, another
+   * code where it cannot be locked at all; with the reason of `signal` where that is aborted.
+   */
   async acquire(options: WaitOptions = {}): Promise<Held> {
+    checked.waiting(options);
     const { signal, timeout = Infinity } = options;
-    if (Number.isNaN(timeout)) throw new TypeError("timeout is not a number");
     signal?.throwIfAborted();
     if (timeout <= 0) return this.acquireSync();
     const begun: NativeGuard | NativeWait | Failure = this.#native.begin();
-    return this.#grant(begun instanceof NativeWait ? await wait(begun, timeout, signal) : must<NativeGuard>(begun));
+    return new Held(begun instanceof native().NativeWait ? await wait(begun, timeout, signal) : must<NativeGuard>(begun));
   }
 
   /** One try, which does not wait: `TENURE_BUSY` is thrown where another holds. */
   acquireSync(): Held {
-    return this.#grant(must<NativeGuard>(this.#native.tryAcquire()));
-  }
-
-  #grant(guard: NativeGuard): Held {
-    return (this.#held = new Held(guard));
+    return new Held(must<NativeGuard>(this.#native.tryAcquire()));
   }
 }
 
@@ -86,40 +92,55 @@ export class Lock {
 const LONGEST = 2 ** 31 - 1;
 
 function wait(waiting: NativeWait, timeout: number, signal: AbortSignal | undefined): Promise<NativeGuard> {
+  // What comes of it comes from the event loop, whose stack says nothing of the caller.
+  const asked = new Error();
+  Error.captureStackTrace(asked, wait);
   return new Promise((resolve, reject) => {
     const end = performance.now() + timeout;
+    const { NativeGuard } = native();
     let timer: NodeJS.Timeout | undefined;
+    let forget: (() => void) | undefined;
+    let over = false;
+    const leave = () => {
+      over = true;
+      clearTimeout(timer);
+      forget?.();
+    };
     const settle = (outcome: NativeGuard | Failure | null) => {
       if (outcome === null) return;
       leave();
       if (outcome instanceof NativeGuard) resolve(outcome);
-      else reject(new TenureError(outcome));
-    };
-    const leave = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", abort);
-    };
-    const abort = () => {
-      waiting.cancel();
-      leave();
-      reject(signal?.reason);
+      else reject(new TenureError(outcome).askedBy(asked));
     };
     const late = () => {
       const left = end - performance.now();
       if (left > 0) timer = setTimeout(late, Math.min(Math.ceil(left), LONGEST));
       else settle(waiting.giveUp());
     };
-    signal?.addEventListener("abort", abort, { once: true });
-    if (timeout !== Infinity) late();
+    // It listens before anything can end it: what ends it ends the listening, which keeps the process alive.
     waiting.listen(() => settle(waiting.poll()));
     settle(waiting.poll());
+    if (over) return;
+    if (signal) {
+      forget = onAbort(signal, () => {
+        waiting.cancel();
+        leave();
+        reject(signal.reason);
+      });
+    }
+    if (timeout !== Infinity) late();
   });
 }
 
-/** Acquires the lock of `path`. */
+/** Acquires the lock of `path`. Rejects as `Lock.acquire` does. */
 export async function lock(path: Path, options: LockOptions & WaitOptions = {}): Promise<Held> {
-  options.signal?.throwIfAborted();
-  return new Lock(path, options).acquire(options);
+  checked.both("lock", options);
+  return begin(path, options);
+}
+
+function begin(path: Path, { timeout, signal, ...options }: LockOptions & WaitOptions): Promise<Held> {
+  signal?.throwIfAborted();
+  return new Lock(path, options).acquire({ timeout, signal });
 }
 
 /** Acquires, calls `fn`, and releases, whatever comes of it. */
@@ -131,12 +152,15 @@ export async function withLock<T>(
 ): Promise<T>;
 export async function withLock<T>(
   path: Path,
-  second: (LockOptions & WaitOptions) | ((held: Held) => T | PromiseLike<T>),
-  third?: (held: Held) => T | PromiseLike<T>,
+  ...rest: [unknown, unknown?]
 ): Promise<T> {
-  const [options, fn] = typeof second === "function" ? [{}, second] : [second, third];
-  if (typeof fn !== "function") throw new TypeError("withLock wants a function");
-  const held = await lock(path, options);
+  const fn = rest.at(-1);
+  const options = rest.length > 1 ? rest[0] : {};
+  if (typeof fn !== "function" || rest.length > 2) {
+    throw new TypeError("withLock(path, fn) or withLock(path, options, fn): the function comes last");
+  }
+  checked.both("withLock", options);
+  const held = await begin(path, options as LockOptions & WaitOptions);
   let result: T;
   try {
     result = await fn(held);
@@ -159,16 +183,4 @@ function known(options: LockOptions): NativeOptions {
   if (options.createParents !== undefined) native.createParents = options.createParents;
   if (options.refreshInterval !== undefined) native.refreshInterval = options.refreshInterval;
   return native;
-}
-
-let installed = false;
-
-/** Lock files go at `process.exit()` and when a signal ends the process. */
-function cleanUpAtExit() {
-  if (installed) return;
-  installed = true;
-  // Of these two Node has a handler that ends the process, as long as the program listens to neither. A worker cannot
-  // tell whether it does.
-  const ending = (["SIGINT", "SIGTERM"] as const).filter((name) => isMainThread && !process.listenerCount(name));
-  installCleanup(ending.map((name) => constants.signals[name]));
 }

@@ -7,10 +7,11 @@ import { realpath } from "node:fs/promises";
 import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
+import { native } from "./addon.js";
 import { TenureError } from "./errors.js";
 import type { Held } from "./held.js";
 import { Lock } from "./lock.js";
-import { inspect } from "./native.js";
+
 import { pauses, type Retries, targetOf, total } from "./retries.js";
 
 namespace lockfile {
@@ -89,14 +90,26 @@ function own(file: string, tenure: Held, options: lockfile.LockOptions) {
   tenure.on("lost", (error: TenureError) => {
     if (owned.get(file) !== tenure) return;
     owned.delete(file);
+    // What is left of it keeps nobody out any longer, not this process either.
+    void tenure.release().catch(() => {});
     // Thrown by the caller's function, it is an uncaught exception.
     queueMicrotask(() => onCompromised(failure("ECOMPROMISED", error.message, { cause: error }) as never));
   });
   return () => {
     if (owned.get(file) !== tenure) throw failure("ERELEASED", "Lock is already released");
-    owned.delete(file);
-    tenure.releaseSync();
+    giveUp(file, tenure);
   };
+}
+
+/** Where it was lost meanwhile, nobody is told but by a warning, as there is nothing left to release. */
+function giveUp(file: string, tenure: Held): void {
+  owned.delete(file);
+  try {
+    tenure.releaseSync();
+  } catch (error) {
+    if (!(error instanceof TenureError) || error.code !== "TENURE_LOST") throw error;
+    process.emitWarning(`it was lost before its release: ${error.message}`, { code: error.code });
+  }
 }
 
 async function lockfile(file: string, options: lockfile.LockOptions = {}): Promise<() => Promise<void>> {
@@ -147,8 +160,7 @@ function unlockSync(file: string, options: lockfile.UnlockOptions = {}): void {
 function give(file: string): void {
   const tenure = owned.get(file);
   if (!tenure) throw failure("ENOTACQUIRED", "Lock is not acquired/owned by you");
-  owned.delete(file);
-  tenure.releaseSync();
+  giveUp(file, tenure);
 }
 
 async function check(file: string, options: lockfile.CheckOptions = {}): Promise<boolean> {
@@ -162,7 +174,7 @@ function checkSync(file: string, options: lockfile.CheckOptions = {}): boolean {
 }
 
 function isHeld(target: string): boolean {
-  const found = inspect(target);
+  const found = native().inspect(target);
   if ("state" in found) return found.state === "held" || found.state === "unknown";
   if (found.code === "TENURE_IN_THE_WAY" && isDirectory(`${target}.lock`)) return true;
   throw new TenureError(found);

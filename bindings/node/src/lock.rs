@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use napi::Status;
@@ -11,7 +12,7 @@ use napi_derive::napi;
 use tenure::{Asker, Event, Lock, Options, Overrun, Style, Wait};
 
 use crate::guard::NativeGuard;
-use crate::report::{Failure, duration, milliseconds, path_text};
+use crate::report::{Failure, duration, milliseconds, number, path_text};
 use crate::wait::NativeWait;
 
 /// The library's options. Times are in milliseconds.
@@ -41,6 +42,8 @@ pub struct NativeOptions {
 pub struct Overdue {
     /// The path that the lock protects.
     pub target: String,
+    /// The tenure's fence.
+    pub fence: i64,
     /// How long it has been held.
     pub held_for: f64,
     /// What was meant.
@@ -51,30 +54,52 @@ pub struct Overdue {
 
 type Told = ThreadsafeFunction<Overdue, (), Overdue, Status, false, true>;
 
+/// Tells one thread of Node which tenures are overdue. Each costs libuv a handle for as long as it is there, so a thread has
+/// one for all its locks.
+#[napi]
+pub struct NativeTeller(Arc<Told>);
+
+#[napi]
+impl NativeTeller {
+    /// `overdue` is called in the event loop. It does not keep the process alive.
+    #[napi(constructor)]
+    pub fn new(overdue: Function<'_, Overdue, ()>) -> Result<NativeTeller> {
+        let told = overdue.build_threadsafe_function().callee_handled::<false>().weak::<true>().build()?;
+        Ok(NativeTeller(Arc::new(told)))
+    }
+}
+
 /// One target's lock.
 #[napi]
 pub struct NativeLock(Lock);
 
+/// A path as Node has it.
+pub(crate) type Target = Either<String, Uint8Array>;
+
+pub(crate) fn os_string(target: Target) -> OsString {
+    match target {
+        Either::A(text) => OsString::from(text),
+        Either::B(bytes) => OsString::from_vec(bytes.to_vec()),
+    }
+}
+
 #[napi]
 impl NativeLock {
-    /// Opens it. Nothing is locked yet. `overdue` is called in the event loop when a tenure outlasts `maxHold`.
+    /// Opens it. Nothing is locked yet. `teller` is told when a tenure outlasts `maxHold`.
     #[napi]
     pub fn open(
-        target: Either<String, Uint8Array>,
+        #[napi(ts_arg_type = "string | Uint8Array")] target: Target,
         options: NativeOptions,
-        overdue: Option<Function<'_, Overdue, ()>>,
+        teller: Option<&NativeTeller>,
     ) -> Result<Either<NativeLock, Failure>> {
-        let target = match target {
-            Either::A(text) => OsString::from(text),
-            Either::B(bytes) => OsString::from_vec(bytes.to_vec()),
-        };
         let mut opening = options.library()?;
-        if let Some(overdue) = overdue {
-            let told: Told = overdue.build_threadsafe_function().callee_handled::<false>().weak::<true>().build()?;
+        if let Some(NativeTeller(told)) = teller {
+            let told = Arc::clone(told);
             opening = opening.on_event(move |event| {
-                if let Event::Overrun { target, held_for, max_hold, revoked, .. } = event {
+                if let Event::Overrun { target, fence, held_for, max_hold, revoked, .. } = event {
                     let overdue = Overdue {
                         target: path_text(target),
+                        fence: number(*fence),
                         held_for: milliseconds(*held_for),
                         max_hold: milliseconds(*max_hold),
                         revoked: *revoked,
@@ -83,7 +108,7 @@ impl NativeLock {
                 }
             });
         }
-        Ok(match opening.open(target) {
+        Ok(match opening.open(os_string(target)) {
             Ok(lock) => Either::A(NativeLock(lock)),
             Err(error) => Either::B(error.into()),
         })

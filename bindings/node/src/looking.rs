@@ -2,8 +2,9 @@
 
 use napi::bindgen_prelude::Either;
 use napi_derive::napi;
-use tenure::{CleanOptions, Inspection};
+use tenure::{CleanOptions, Inspection, Reason};
 
+use crate::lock::{Target, os_string};
 use crate::report::{Failure, Holder, number, path_text};
 
 /// How a lock stands.
@@ -57,17 +58,19 @@ pub struct Swept {
 
 /// How the lock of `target` stands.
 #[napi]
-pub fn inspect(target: String) -> Either<Look, Failure> {
-    match tenure::inspect(target) {
+pub fn inspect(#[napi(ts_arg_type = "string | Uint8Array")] target: Target) -> Either<Look, Failure> {
+    match tenure::inspect(os_string(target)) {
         Ok(found) => Either::A(Look::from(&found)),
         Err(error) => Either::B(error.into()),
     }
 }
 
-/// Removes what dead holders left in a folder, of targets whose names end so.
+/// Removes what dead holders left in a folder, of targets whose names end so. A lock file that only this process's own pid
+/// tells to be left over stays.
 #[napi]
 pub fn clean(dir: String, suffix: String, dry_run: bool) -> Either<Vec<Swept>, Failure> {
-    match tenure::clean(dir, &CleanOptions::default().dry_run(dry_run).suffix(suffix)) {
+    let options = CleanOptions::default().dry_run(dry_run).suffix(suffix).keep(Reason::OrphanSelfPid);
+    match tenure::clean(dir, &options) {
         Ok(report) => Either::A(
             report
                 .locks
@@ -96,8 +99,10 @@ pub fn start_time(pid: i64) -> Option<i64> {
 }
 
 /// Removes this process's lock files when a signal or `exit(3)` is about to end it. `over`: signals whose present
-/// handler is known to end the process; it runs after.
+/// handler is known to end the process; it runs after. `if_reset`: signals whose handler is, if it resets itself.
 #[napi]
-pub fn install_cleanup(over: Vec<i32>) -> Option<Failure> {
+pub fn install_cleanup(over: Vec<i32>, if_reset: Vec<i32>) -> Option<Failure> {
+    let ends = |signal: &i32| tenure::cleanup::resets_itself(*signal).unwrap_or(false);
+    let over: Vec<_> = over.into_iter().chain(if_reset.into_iter().filter(ends)).collect();
     tenure::cleanup::install_over(&over).err().map(Failure::from)
 }

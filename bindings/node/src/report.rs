@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use napi_derive::napi;
-use tenure::{Error, HolderKind};
+use tenure::{Advice, Error, HolderKind};
 
 /// Why something failed: the library's error in parts.
 #[napi(object, object_from_js = false)]
@@ -60,12 +60,17 @@ pub struct Holder {
 
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Failure {
+        let hint = hint(error);
+        let message = match &hint {
+            Some(hint) => format!("{}; {hint}", error.without_hint()),
+            None => error.without_hint().to_string(),
+        };
         Failure {
             code: code(error),
-            message: error.to_string(),
+            message,
             path: path_text(error.path()),
             holder: error.holder().map(Holder::from),
-            hint: error.hint().map(str::to_owned),
+            hint,
             waited: error.waited().map(milliseconds),
             errno: error.io_error().and_then(std::io::Error::raw_os_error),
         }
@@ -76,6 +81,31 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         Failure::from(&error)
     }
+}
+
+/// The library's hint, in Node's words where it has Rust's or the command's.
+fn hint(error: &Error) -> Option<String> {
+    Some(match error.advice() {
+        Some(Advice::LookAtHolder) => format!(
+            "inspect(path) says more; to take it by force there is the command tenure, which this package does not \
+             contain: `tenure break {}`",
+            tenure::escape::word(error.path())
+        ),
+        Some(Advice::Reenter) => "use the handle that is held, or open both with { reentrant: true }".into(),
+        Some(Advice::CreateParents) => "make it, or let { createParents: true } do so".into(),
+        Some(Advice::UseFlockStyle) => "flock style needs no lock file: { style: \"flock\" }".into(),
+        Some(Advice::MoveOrUseFlockStyle) => {
+            "move it, lock another target, or use flock style: { style: \"flock\" }".into()
+        }
+        Some(Advice::WithoutRecord) => "the lock's files need a folder that this user may write".into(),
+        Some(Advice::ShareByMode | Advice::ShareByModeOrWithoutRecord) => {
+            "users share a lock whose files all of them may write: have their owner make them so, or remove them".into()
+        }
+        Some(Advice::BuildWithEngine) => {
+            "this package locks files; locks on servers are in the command tenure and in the library for Rust".into()
+        }
+        _ => return error.hint().map(str::to_owned),
+    })
 }
 
 type Is = fn(&Error) -> bool;

@@ -47,6 +47,10 @@ impl NativeWait {
     /// From now on calls `wake` in the event loop whenever `poll` is worth it; the first time is the caller's to do.
     #[napi]
     pub fn listen(&mut self, wake: Function<'_, (), ()>) -> Result<()> {
+        // Nothing would end what keeps the process alive.
+        if self.acquiring.is_none() {
+            return Ok(());
+        }
         self.waker = waker::<false>(&wake)?;
         Ok(())
     }

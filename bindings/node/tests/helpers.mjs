@@ -21,9 +21,9 @@ export class Actor {
   #answers = [];
   #asked = [];
 
-  /** `of`: whose locks it uses; `wrapped`: a program and its words before Node's. */
-  constructor(t, of = "tenure", { script = "actor.mjs", wrapped = [] } = {}) {
-    const words = [...wrapped, process.execPath, fileURLToPath(new URL(script, import.meta.url)), of];
+  /** `of`: whose locks it uses; `wrapped`: a program and its words before Node's; `more`: the script's further words. */
+  constructor(t, of = "tenure", { script = "actor.mjs", wrapped = [], more = [] } = {}) {
+    const words = [...wrapped, process.execPath, fileURLToPath(new URL(script, import.meta.url)), of, ...more];
     this.child = spawn(words[0], words.slice(1), { stdio: ["pipe", "pipe", "pipe"] });
     this.stderr = "";
     this.child.stderr.on("data", (data) => (this.stderr += data));

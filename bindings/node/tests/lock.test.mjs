@@ -45,7 +45,7 @@ test("an error says who holds, where, and what to do", async (t) => {
   assert.equal(error.code, "TENURE_BUSY");
   assert.equal(error.path, path);
   assert(error.waited >= 30);
-  assert.match(error.hint, /tenure status/);
+  assert.match(error.hint, /inspect\(path\)/);
   assert.match(error.message, /^.*\/t: the lock is held by pid \d+ ".*" \(run 7\) for .*waited .*; /);
   const { holder } = error;
   assert.equal(holder.pid, process.pid);

@@ -44,7 +44,7 @@ test("a timeout has the text that it always had, and more", async (t) => {
   const error = await acquireSessionWriteLock({ sessionFile, timeoutMs: 25 }).catch((error) => error);
   assert.equal(error.message, `session file locked (timeout 25ms): pid=${actor.pid} ${sessionFile}.lock`);
   assert.equal(error.holder.liveness, "alive");
-  assert.match(error.hint, /tenure status/);
+  assert.match(error.hint, /inspect\(path\)/);
   await actor.kill();
   writeFileSync(`${sessionFile}2.lock`, "");
   const unknown = await acquireSessionWriteLock({ sessionFile: `${sessionFile}2`, timeoutMs: 25 }).catch((e) => e);

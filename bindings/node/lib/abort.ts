@@ -1,0 +1,24 @@
+// One listener for each signal, however many wait with it: Node warns of more than ten.
+const waits = new WeakMap<AbortSignal, { calls: Set<() => void>; listener: () => void }>();
+
+/** @internal Calls `abort` once `signal` is aborted, until what it returns is called. */
+export function onAbort(signal: AbortSignal, abort: () => void): () => void {
+  let known = waits.get(signal);
+  if (!known) {
+    const calls = new Set<() => void>();
+    const listener = () => {
+      waits.delete(signal);
+      for (const call of calls) call();
+    };
+    known = { calls, listener };
+    waits.set(signal, known);
+    signal.addEventListener("abort", listener, { once: true });
+  }
+  const { calls, listener } = known;
+  calls.add(abort);
+  return () => {
+    if (!calls.delete(abort) || calls.size > 0) return;
+    signal.removeEventListener("abort", listener);
+    waits.delete(signal);
+  };
+}

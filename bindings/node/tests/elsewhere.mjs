@@ -1,0 +1,10 @@
+// Imports everything, and locks, as if this were another system, or with the package of another place.
+const [system, where = "tenure"] = process.argv.slice(2);
+if (system !== process.platform) Object.defineProperty(process, "platform", { value: system });
+const { lock } = await import(where);
+for (const name of ["session-write-lock", "session-write-lock/2026.6", "file-lock", "proper-lockfile"]) {
+  if (where === "tenure") await import(`tenure/${name}`);
+}
+console.log("imported");
+const error = await lock("/nowhere/t").catch((error) => error);
+console.log(JSON.stringify({ name: error.name, code: error.code, message: error.message, hint: error.hint }));

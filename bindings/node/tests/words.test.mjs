@@ -1,0 +1,235 @@
+// What is given to the package, and what it says: options, errors, hints, warnings, handles.
+import { strict as assert } from "node:assert";
+import { spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { cpSync, existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+import { inspect, Lock, lock, withLock } from "tenure";
+import { acquireSessionWriteLock } from "tenure/session-write-lock";
+import * as later from "tenure/session-write-lock/2026.6";
+
+import { Actor, awake, folder, until } from "./helpers.mjs";
+
+const script = (name) => fileURLToPath(new URL(name, import.meta.url));
+
+test("a wrong option is a TypeError that names it, its value and what would be right", async (t) => {
+  const path = `${folder(t)}/t`;
+  for (const [options, said] of [
+    [{ timeout: "5s" }, /timeout must be a number of milliseconds, or Infinity, not '5s'/],
+    [{ timeout: "300" }, /timeout .*not '300'/],
+    [{ timeout: null }, /timeout .*not null/],
+    [{ timeout: NaN }, /timeout .*not NaN/],
+    [{ signal: "now" }, /signal must be an AbortSignal, not 'now'/],
+    [{ signal: new AbortController() }, /signal must be an AbortSignal/],
+    [{ overrun: "Revoke" }, /overrun must be 'report' or 'revoke', not 'Revoke'/],
+    [{ style: "flocks" }, /style must be 'lock-file' or 'flock', not 'flocks'/],
+    [{ maxHold: 0 }, /maxHold must be a number of milliseconds above 0, not 0/],
+    [{ refreshInterval: -1 }, /refreshInterval/],
+    [{ reentrant: 1 }, /reentrant must be true or false, not 1/],
+    [{ createParents: "no" }, /createParents/],
+    [{ label: 7 }, /label must be a string, not 7/],
+    [{ timeOut: 5 }, /no option 'timeOut'; it has .*timeout/],
+    [300, /the options must be an object, not 300/],
+    [null, /the options must be an object, not null/],
+  ]) {
+    const wrong = { name: "TypeError", message: said };
+    await assert.rejects(lock(path, options), wrong);
+    await assert.rejects(withLock(path, options, () => {}), wrong);
+  }
+  assert(!existsSync(`${path}.lock`) && !existsSync(`${path}/../.tenure`), "nothing was locked");
+  assert.throws(() => new Lock(path, { timeout: 5 }), /Lock has no option 'timeout'/);
+  const opened = new Lock(path);
+  await assert.rejects(opened.acquire(300), /acquire: the options must be an object, not 300/);
+  await assert.rejects(opened.acquire({ label: "x" }), /acquire has no option 'label'; it has timeout, signal/);
+  await assert.rejects(withLock(path, () => {}, { timeout: 5 }), /the function comes last/);
+  await assert.rejects(withLock(path, {}), /the function comes last/);
+  for (const wrong of [undefined, null, 7, {}, [path]]) {
+    await assert.rejects(lock(wrong), { name: "TypeError", message: /the path must be a string, a Buffer or a file: URL, not/ });
+    assert.throws(() => inspect(wrong), { name: "TypeError", message: /the path must be/ });
+  }
+  const held = await lock(path, { timeout: undefined, signal: undefined, label: undefined });
+  assert.throws(() => held.setLabel(7), { name: "TypeError", message: /label must be a string, not 7/ });
+  await held.release();
+});
+
+test("whatever lock takes inspect takes", async (t) => {
+  const path = `${folder(t)}/a b`;
+  const held = await lock(path);
+  for (const same of [path, Buffer.from(path), pathToFileURL(path)]) assert.equal(inspect(same).state, "held");
+  await held.release();
+});
+
+test("a deadline that is over at once ends the wait, and the process", async (t) => {
+  const path = `${folder(t)}/t`;
+  const held = await lock(path);
+  for (const timeout of ["0.0001", "0.5", "1", "20"]) {
+    const words = [script("late.mjs"), path, timeout];
+    const { stdout, status } = spawnSync(process.execPath, words, { encoding: "utf8", timeout: 60_000 });
+    assert.deepEqual([stdout, status], ["TENURE_BUSY\n", 0], `${timeout} ms`);
+  }
+  await held.release();
+});
+
+test("an error of a wait has the stack of the call", async (t) => {
+  const path = `${folder(t)}/t`;
+  const holder = new Actor(t);
+  await holder.must("acquire", { path });
+  const opened = new Lock(path);
+  const calls = {
+    ofLock: function ofLock() { return lock(path, { timeout: 10 }); },
+    ofAcquire: function ofAcquire() { return opened.acquire({ timeout: 10 }); },
+    ofTry: function ofTry() { return lock(path, { timeout: 0 }); },
+    ofWithLock: function ofWithLock() { return withLock(path, { timeout: 10 }, () => {}); },
+    ofSession: async function ofSession() { return await acquireSessionWriteLock({ sessionFile: path, timeoutMs: 10 }); },
+    ofLater: async function ofLater() { return await later.acquireSessionWriteLock({ sessionFile: path, timeoutMs: 10 }); },
+  };
+  for (const [name, call] of Object.entries(calls)) {
+    const error = await call().catch((error) => error);
+    assert(error.stack.startsWith(`${error.name}: ${error.message}\n    at `), error.stack);
+    assert(error.stack.includes(`${name} (`), `${name}: ${error.stack}`);
+  }
+  await holder.kill();
+});
+
+test("many waits with one signal: no warning, and each ends", async (t) => {
+  const path = `${folder(t)}/t`;
+  const warnings = [];
+  const listener = (warning) => warnings.push(warning);
+  process.on("warning", listener);
+  t.after(() => process.off("warning", listener));
+  const held = await lock(path);
+  const control = new AbortController();
+  const waits = Array.from({ length: 40 }, () => lock(path, { signal: control.signal }));
+  // One that leaves before takes nobody else along.
+  await assert.rejects(lock(path, { signal: control.signal, timeout: 5 }), { code: "TENURE_BUSY" });
+  await held.release();
+  await (await waits.shift()).release();
+  const second = await waits.shift();
+  control.abort();
+  await second.release();
+  const outcomes = await Promise.allSettled(waits);
+  for (const outcome of outcomes) if (outcome.status === "fulfilled") await outcome.value.release();
+  assert(outcomes.some(({ reason }) => reason?.name === "AbortError"));
+  await (await lock(path)).release();
+  await new Promise(setImmediate);
+  assert.deepEqual(warnings, []);
+});
+
+test("overdue is of the handles that hold, not of the newest", async (t) => {
+  awake(t);
+  const path = `${folder(t)}/t`;
+  const opened = new Lock(path, { maxHold: 60, reentrant: true });
+  const one = await opened.acquire();
+  const two = await opened.acquire();
+  const told = { one: [], two: [] };
+  one.on("overdue", (overdue) => told.one.push(overdue));
+  two.on("overdue", (overdue) => told.two.push(overdue));
+  await two.release();
+  await once(one, "overdue");
+  assert.equal(told.one[0].fence, one.fence);
+  assert.deepEqual(told.two, []);
+  await one.release();
+});
+
+test("after a revoke the next one hears of it, and that its holder lives", async (t) => {
+  awake(t);
+  const path = `${folder(t)}/t`;
+  const revoked = await lock(path, { maxHold: 30, overrun: "revoke" });
+  await revoked.lost;
+  const next = await lock(path, { timeout: 10_000 });
+  assert.equal(next.previous.crashed, true);
+  assert.deepEqual([next.previous.holder.pid, next.previous.holder.liveness], [process.pid, "alive"]);
+  await next.release();
+  await revoked.release().catch(() => {});
+});
+
+test("what process.exit() cut off is not said to have been a signal", async (t) => {
+  const path = `${folder(t)}/t`;
+  const holder = new Actor(t);
+  await holder.must("acquire", { path });
+  holder.tell("exit");
+  await holder.ended;
+  const { previous, release } = await lock(path).then((held) => ({ previous: held.previous, release: () => held.release() }));
+  assert.equal(previous.holder.why, "it was cut off while it held");
+  await release();
+});
+
+test("hints speak of this package, and of the command as of something else", async (t) => {
+  const path = `${folder(t)}/t`;
+  const held = await lock(path);
+  const hints = {};
+  for (const [what, call] of Object.entries({
+    busy: () => lock(path, { timeout: 0 }),
+    parents: () => lock(`${path}-none/t`, { createParents: false }),
+    etcd: () => lock("etcd://localhost/t"),
+    way: () => { writeFileSync(`${path}-yarn.lock`, "# yarn\n"); return lock(`${path}-yarn`); },
+  })) {
+    const error = await call().catch((error) => error);
+    hints[what] = error.hint;
+    assert(error.message.endsWith(`; ${error.hint}`), error.message);
+  }
+  assert.match(hints.busy, /^inspect\(path\) says more; .* which this package does not contain: `tenure break /);
+  assert.match(hints.parents, /\{ createParents: true \}/);
+  assert.match(hints.etcd, /^this package locks files; /);
+  assert.match(hints.way, /\{ style: "flock" \}/);
+  for (const hint of Object.values(hints)) assert.doesNotMatch(hint, /create_parents|Style::|\(true\)|--\w|crate/);
+  await held.release();
+});
+
+test("every import works on a system without a binary, and a lock says what is missing", () => {
+  const { stdout, stderr } = spawnSync(process.execPath, [script("elsewhere.mjs"), "sunos"], { encoding: "utf8" });
+  const [imported, said] = stdout.split("\n");
+  assert.equal(imported, "imported", stderr);
+  const { name, code, message, hint } = JSON.parse(said);
+  assert.deepEqual([name, code], ["TenureError", "TENURE_UNSUPPORTED"]);
+  assert.match(message, new RegExp(`no binary for sunos-${process.arch}, only for linux-`));
+  assert.match(hint, /build it there/);
+});
+
+test("a binary that cannot be loaded, or is not there, is told as such", (t) => {
+  const dir = folder(t);
+  cpSync(dirname(createRequire(import.meta.url).resolve("tenure/package.json")), dir, { recursive: true });
+  const said = () => {
+    const words = [script("elsewhere.mjs"), process.platform, `${dir}/dist/index.mjs`];
+    const { stdout, stderr } = spawnSync(process.execPath, words, { encoding: "utf8" });
+    assert.equal(stdout.split("\n")[0], "imported", stderr);
+    return JSON.parse(stdout.split("\n")[1]);
+  };
+  const binary = readdirSync(`${dir}/dist`).find((name) => name.endsWith(".node"));
+  writeFileSync(`${dir}/dist/${binary}`, "for another machine");
+  assert.equal(said().code, "TENURE_UNSUPPORTED");
+  assert.match(said().message, new RegExp(`${binary} cannot be loaded: .*glibc`));
+  rmSync(`${dir}/dist/${binary}`);
+  assert.match(said().message, /not beside its code.*bundled.*external/);
+});
+
+test("package.json names the systems that there is a binary for", () => {
+  const read = createRequire(import.meta.url);
+  const { os, cpu, libc } = read("tenure/package.json");
+  assert.deepEqual([os, cpu], [[process.platform], [process.arch]]);
+  assert.equal(libc.length, 1);
+});
+
+for (const [holder, listens, signals] of [
+  ["main", "signal-exit", ["SIGTERM", "SIGINT", "SIGHUP"]],
+  ["main", "signal-exit before", ["SIGTERM", "SIGINT", "SIGHUP"]],
+  ["main", "no longer", ["SIGTERM", "SIGINT", "SIGHUP"]],
+  ["worker", "never", ["SIGTERM", "SIGINT", "SIGHUP"]],
+]) {
+  for (const signal of signals) {
+    test(`${signal} leaves no lock file: ${holder} holds, ${listens}`, async (t) => {
+      const path = `${folder(t)}/t`;
+      const words = { script: "ending.mjs", more: [listens, path] };
+      const actor = new Actor(t, holder, words);
+      assert.deepEqual(await actor.hear(), { held: true });
+      assert(existsSync(`${path}.lock`));
+      assert.deepEqual(await actor.kill(signal), { code: null, signal });
+      assert(!existsSync(`${path}.lock`));
+      await (await lock(path, { timeout: 0 })).release();
+    });
+  }
+}
