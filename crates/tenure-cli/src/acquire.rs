@@ -20,6 +20,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// The same while somebody watches a line that tells for how long it has been held.
 const DRAW_AGAIN: Duration = Duration::from_secs(1);
 
+/// How long a signal waits for a server to take a place in its queue back.
+const GIVE_BACK: Duration = Duration::from_secs(1);
+
 /// What is locked, and how.
 #[derive(clap::Args)]
 pub(crate) struct LockArgs {
@@ -243,7 +246,8 @@ fn acquire_one(args: &LockArgs, target: &Path, lock: Lock, wait: Wait, signals: 
     let take = |lock: &Lock, wait, shared| if shared { lock.acquire_shared(wait) } else { lock.acquire(wait) };
     let shared = args.shared;
     // Most locks are free: that way costs no thread. A server may be silent: then signals must be heard meanwhile.
-    if engine::scheme(target).map_err(Failure::from)?.is_none() {
+    let on_server = engine::scheme(target).map_err(Failure::from)?.is_some();
+    if !on_server {
         match take(&lock, Wait::Never, shared) {
             Ok(guard) => return Ok(guard),
             Err(error) if error.is_busy() && wait != Wait::Never => {}
@@ -260,7 +264,7 @@ fn acquire_one(args: &LockArgs, target: &Path, lock: Lock, wait: Wait, signals: 
         *there.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
         waker.wake();
     });
-    worker.map_err(|error| Failure::io("a thread to wait in", &error))?;
+    let worker = worker.map_err(|error| Failure::io("a thread to wait in", &error))?;
 
     let mut announcer = Announcer::new(target, args.quiet);
     loop {
@@ -268,8 +272,15 @@ fn acquire_one(args: &LockArgs, target: &Path, lock: Lock, wait: Wait, signals: 
         let signal = ending_signal(signals);
         let arrived = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (signal, arrived) {
-            // A guard that came with the signal is released here.
-            (Some(signal), _) => return Err(Stop::Signalled(signal)),
+            // A guard that came with the signal is released here, and a place in a server's queue given back.
+            (Some(signal), arrived) => {
+                drop(arrived);
+                if on_server {
+                    engine::give_up_waits(GIVE_BACK);
+                    let _ = worker.join();
+                }
+                return Err(Stop::Signalled(signal));
+            }
             (None, Some(Ok(guard))) => return Ok(guard),
             (None, Some(Err(error))) => return Err(args.failure(target, error).into()),
             (None, None) => announcer.look(),
@@ -342,7 +353,9 @@ impl Announcer<'_> {
             return;
         }
         let Ok(found) = tenure::inspect(self.target) else { return };
-        if found.state == State::Free {
+        // First in a server's queue are perhaps we, who are about to be granted it.
+        let own = found.holder.as_ref().is_some_and(|holder| holder.pid() == Some(i64::from(std::process::id())));
+        if found.state == State::Free || found.engine.is_some() && own {
             return;
         }
         let who = who(&found);

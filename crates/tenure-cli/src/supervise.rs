@@ -64,7 +64,7 @@ pub(crate) fn supervise(
         killed: false,
     };
     let watched = supervisor.watch();
-    let lost = supervisor.lost_at_the_end();
+    let mut lost = supervisor.lost_at_the_end();
     let interrupted = supervisor.interrupted;
 
     if let Err(failure) = watched {
@@ -81,6 +81,11 @@ pub(crate) fn supervise(
         match guard.release() {
             Ok(()) if args.lock.verbose => report::say(&format!("released {}", report::path(&target))),
             Ok(()) => {}
+            // It was lost since the last look; or a server says only now that it was broken.
+            Err(error) if error.is_lost() && !lost => {
+                lost = true;
+                say_lost(&error, "");
+            }
             // It was said above.
             Err(error) if error.is_lost() => {}
             Err(error) => report::say(&error.to_string()),

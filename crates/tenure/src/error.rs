@@ -42,6 +42,8 @@ pub(crate) enum Kind {
     PermissionDenied,
     CannotCreate,
     Unreachable,
+    /// [`Unreachable`](Kind::Unreachable) for who asks; but the server did answer, and asking again will not help.
+    TakesNoWrites,
     Io,
 }
 
@@ -216,7 +218,12 @@ impl Error {
     /// No server of an [`engine`](crate::engine) answered, or none that can do what a lock needs: the text has each
     /// one's own reason.
     pub fn is_unreachable(&self) -> bool {
-        self.0.kind == Kind::Unreachable
+        matches!(self.0.kind, Kind::Unreachable | Kind::TakesNoWrites)
+    }
+
+    /// The server answers and takes no writes: waiting for it is of no use.
+    pub(crate) fn takes_no_writes(&self) -> bool {
+        self.0.kind == Kind::TakesNoWrites
     }
 
     /// The path that this is about.

@@ -17,6 +17,8 @@ pub(crate) struct Ask {
 #[derive(Default)]
 struct State {
     turn: Turn,
+    /// The keeper has given its place back, or holds by it.
+    without_place: bool,
     interrupt: Option<Interrupter>,
     waker: Option<Waker>,
 }
@@ -52,7 +54,53 @@ impl Ask {
 
     /// Has whoever asked gone away?
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.state().turn, Turn::Over)
+        !matches!(self.state().turn, Turn::Waiting)
+    }
+
+    /// The keeper has no place at the server any more that would make others wait.
+    pub(super) fn be_without_place(&self) {
+        self.state().without_place = true;
+        self.changed.notify_all();
+    }
+
+    /// Sleeps until the keeper has given its place back.
+    pub(super) fn await_without_place(&self, end: Instant) {
+        let mut state = self.state();
+        while !state.without_place {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Ends the wait from outside: whoever asked gets this error. A grant that nobody has taken yet comes back.
+    pub(super) fn withdraw(&self, error: Error) -> Option<Arc<Hold>> {
+        let mut state = self.state();
+        match std::mem::replace(&mut state.turn, Turn::Over) {
+            Turn::Waiting => {
+                state.turn = Turn::Failed(error);
+                let (interrupt, waker) = (state.interrupt.take(), state.waker.take());
+                drop(state);
+                self.changed.notify_all();
+                if let Some(interrupt) = interrupt {
+                    interrupt();
+                }
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+                None
+            }
+            Turn::Granted(hold) => {
+                state.turn = Turn::Failed(error);
+                Some(hold)
+            }
+            other => {
+                state.turn = other;
+                None
+            }
+        }
     }
 
     /// How to wake the keeper.

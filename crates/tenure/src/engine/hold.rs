@@ -17,7 +17,7 @@ use std::task::Waker;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use super::lease::{BootTime, Lease};
+use super::lease::{BootTime, CALL, Lease, call_limit};
 use super::{Engine, Granted, Interrupter, LeaseLeft};
 use crate::error::{Error, Kind, Result};
 use crate::guard::Previous;
@@ -61,8 +61,10 @@ struct State {
     unseen: bool,
     /// Why it was lost.
     why: Option<Cow<'static, str>>,
-    /// Nobody needs it any more.
-    let_go: bool,
+    /// Why the last renewal failed, if it did.
+    trouble: Option<String>,
+    /// Since when nobody needs it any more.
+    let_go: Option<Instant>,
     /// What became of the release.
     outcome: Option<Result<()>>,
     wakers: Vec<Waker>,
@@ -100,7 +102,8 @@ impl Hold {
                 record: granted.record,
                 unseen: false,
                 why: None,
-                let_go: false,
+                trouble: None,
+                let_go: None,
                 outcome: None,
                 wakers: Vec::new(),
                 gone: false,
@@ -143,7 +146,7 @@ impl Hold {
             return Err(self.error("the lock is the parent's: this is a forked child"));
         }
         if self.status.load(Ordering::Acquire) == HELD && BootTime::now() >= self.lease().lost_at() {
-            self.lose("its lease could not be renewed in time");
+            self.lose_for_time();
         }
         match self.status.load(Ordering::Acquire) {
             HELD => Ok(()),
@@ -176,6 +179,20 @@ impl Hold {
         self.tell_gone();
         (self.interrupt)();
         true
+    }
+
+    /// Its time is over, and no renewal was confirmed.
+    pub(super) fn lose_for_time(&self) -> bool {
+        let trouble = self.state().trouble.clone();
+        self.lose(match trouble {
+            Some(trouble) => format!("its lease could not be renewed in time: {trouble}").into(),
+            None => Cow::Borrowed("its lease could not be renewed in time"),
+        })
+    }
+
+    /// Why a renewal failed; `None`: one succeeded.
+    pub(super) fn trouble(&self, why: Option<&str>) {
+        self.state().trouble = why.map(str::to_owned);
     }
 
     /// `true` if it was held until now.
@@ -240,6 +257,11 @@ impl Hold {
         std::mem::take(&mut state.unseen).then(|| state.record.clone())
     }
 
+    /// Do others see an older record?
+    pub(super) fn is_unseen(&self) -> bool {
+        self.state().unseen
+    }
+
     /// It could not be shown.
     pub(super) fn still_unseen(&self) {
         self.state().unseen = true;
@@ -280,28 +302,43 @@ impl Hold {
         }
         let kept = self.check();
         let _ = self.status.compare_exchange(HELD, RELEASED, Ordering::AcqRel, Ordering::Acquire);
-        self.state().let_go = true;
+        let began = Instant::now();
+        self.state().let_go = Some(began);
         self.changed.notify_all();
         (self.interrupt)();
         // What is lost is lost: the keeper tidies up behind it, and nobody needs to wait for that.
         kept?;
+        // The keeper may still be in a call of another kind: it ends its own, and this does not wait for it for ever.
+        let end = began + CALL + CALL / 5;
         let mut state = self.state();
         loop {
             if let Some(outcome) = state.outcome.take() {
                 return outcome;
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let seconds = self.ttl.as_secs();
+                return Err(Error::new(Kind::Unreachable, self.target(), "the server did not answer to the release")
+                    .with_hint(format!("the lock is free when its lease is over, after {seconds} s at most")));
+            }
+            (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
+    /// How long the release may take: what is left of the time for which it is waited for.
+    pub(super) fn time_to_release(&self) -> Duration {
+        let waited = self.state().let_go.map_or(Duration::ZERO, |began| began.elapsed());
+        call_limit(self.ttl).min(CALL.saturating_sub(waited)).max(CALL / 5)
+    }
+
     pub(super) fn is_let_go(&self) -> bool {
-        self.state().let_go
+        self.state().let_go.is_some()
     }
 
     /// Sleeps until nobody needs it any more.
     pub(super) fn await_let_go(&self) {
         let mut state = self.state();
-        while !state.let_go {
+        while state.let_go.is_none() {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }

@@ -9,7 +9,7 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use super::hold::Hold;
-use super::lease::{BootTime, Lease};
+use super::lease::{BootTime, CALL, Lease};
 use super::{Ask, Engine, Session, Stay};
 use crate::error::{Error, Kind, Result};
 use crate::options::{Event, Options, Overrun};
@@ -20,6 +20,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// For how long who waits already tries to reach a server that has gone: it may be restarted, or another takes its part.
 const RETURN: Duration = Duration::from_secs(30);
+
+/// How long a server may take to answer, however soon the caller's time is over; and to take a place back after that.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// When what could not be shown is tried again.
+const SHOW_AGAIN: Duration = Duration::from_secs(1);
 
 /// What one acquire asks for.
 pub(super) struct Request {
@@ -33,6 +39,8 @@ pub(super) struct Request {
 
 /// Serves `ask` to its end, and then its tenure to its own.
 pub(super) fn serve(request: Request, ask: &Ask) {
+    // Also after a panic.
+    let waiting = Waits(ask);
     match wait(&request, ask) {
         Ok(None) => {}
         Ok(Some((granted, mut session))) => {
@@ -45,19 +53,44 @@ pub(super) fn serve(request: Request, ask: &Ask) {
             ask.interrupt_by(None);
             if ask.settle(Ok(Arc::clone(&hold))).is_err() {
                 hold.abandon();
-                let _ = session.release(Some(&hold.last_words()), ttl / 3);
+                let _ = session.release(Some(&hold.last_words()), ANSWER);
                 return;
             }
+            drop(waiting);
             let _answer = Answer(&hold);
             keep(&hold, &mut *session);
         }
-        Err(error) if error.is_busy() => {
-            let holder = request.engine.inspect().ok().and_then(|found| found.holder);
-            let _ = ask.settle(Err(error.with_holder(holder).with_waited(request.since.elapsed())));
-        }
-        Err(error) => {
+        Err(failed) => {
+            let mut error = failed.error;
+            if error.is_busy() {
+                let left = failed.end.saturating_duration_since(Instant::now());
+                let found = if left.is_zero() { None } else { request.engine.inspect_within(left).ok() };
+                error = error.with_holder(found.and_then(|found| found.holder)).with_waited(request.since.elapsed());
+            }
             let _ = ask.settle(Err(error));
         }
+    }
+}
+
+/// An acquire that came to nothing.
+struct Failed {
+    error: Error,
+    /// Until when the server may still be asked something.
+    end: Instant,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Failed {
+        Failed { error, end: Instant::now() + ANSWER }
+    }
+}
+
+/// The ask has a place at the server, or may have.
+struct Waits<'a>(&'a Ask);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.be_without_place();
     }
 }
 
@@ -88,6 +121,16 @@ impl Request {
     }
 }
 
+impl Request {
+    /// No call of a wait may outlast this: `None` where the caller has all the time there is.
+    fn answer_by(&self) -> Option<Instant> {
+        match self.stay {
+            Stay::Never => Some(self.since + CALL),
+            Stay::Until(deadline) => deadline.map(|deadline| deadline.max(self.since + ANSWER)),
+        }
+    }
+}
+
 fn tell_takeover(hold: &Hold) {
     if let crate::Previous::Crashed(holder) = &hold.previous {
         hold.tell(&Event::TakenOver { target: hold.target(), holder });
@@ -95,8 +138,11 @@ fn tell_takeover(hold: &Hold) {
     }
 }
 
+/// A grant, and the session that has it.
+type Place = (super::Granted, Box<dyn Session>);
+
 /// Until it is granted; `None` once whoever asked has gone.
-fn wait(request: &Request, ask: &Ask) -> Result<Option<(super::Granted, Box<dyn Session>)>> {
+fn wait(request: &Request, ask: &Ask) -> std::result::Result<Option<Place>, Failed> {
     let patience = request.engine.url().ttl.max(RETURN);
     // When the server answered last: who waits already does not give up at its first silence.
     let mut answered: Option<Instant> = None;
@@ -105,35 +151,40 @@ fn wait(request: &Request, ask: &Ask) -> Result<Option<(super::Granted, Box<dyn 
             return Ok(None);
         }
         let record = super::lock::new_record(&request.options);
-        let mut session = match request.engine.join(&record, request.stay) {
+        let mut session = match request.engine.join(&record, request.stay, request.answer_by()) {
             Ok(session) => session,
             Err(error)
                 if error.is_unreachable()
+                    && !error.takes_no_writes()
                     && request.left() != Some(Duration::ZERO)
                     && answered.is_some_and(|then| then.elapsed() < patience) =>
             {
                 ask.pause(Instant::now() + PAUSE);
                 continue;
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         answered = Some(Instant::now());
         ask.interrupt_by(Some(session.interrupter()));
         match stay(request, ask, &mut *session, &mut answered) {
             Ok(Some(granted)) => return Ok(Some((granted, session))),
             Ok(None) => {
-                let limit = session.lease().ttl / 3;
-                let _ = session.release(None, limit);
+                let _ = session.release(None, ANSWER);
                 return Ok(None);
             }
             // The place is gone: another is taken, at the queue's end.
-            Err(error) if error.is_lost() || error.is_unreachable() => {
+            Err(error)
+                if (error.is_lost() || error.is_unreachable())
+                    && !error.takes_no_writes()
+                    && request.left() != Some(Duration::ZERO) =>
+            {
                 event!(WARN, target = ?request.engine.url().target, error = %error, "a place in the queue was lost");
             }
             Err(error) => {
-                let limit = session.lease().ttl / 3;
-                let _ = session.release(None, limit);
-                return Err(error);
+                // Nobody behind us is to wait for a place that nobody wants, nor the caller for a silent server.
+                let failed = Failed::from(error);
+                let _ = session.release(None, ANSWER);
+                return Err(failed);
             }
         }
     }
@@ -158,6 +209,7 @@ fn stay(
         }
         let next = lease.renew_at().from(now);
         let left = request.left();
+        let asked = Instant::now();
         match session.wait(left.map_or(next, |left| left.min(next))) {
             Ok(Some(mut granted)) => {
                 granted.confirmed = granted.confirmed.max(lease.confirmed);
@@ -171,14 +223,21 @@ fn stay(
                 return Err(Error::busy(&request.engine.url().target));
             }
             Ok(None) => {}
+            Err(error) if error.takes_no_writes() => return Err(error),
             Err(error) if error.is_unreachable() && BootTime::now() < lease.lost_at() => {
+                if request.left() == Some(Duration::ZERO) {
+                    // A call that the deadline itself cut short says nothing of the server.
+                    let silent = request.stay == Stay::Never || asked.elapsed() >= ANSWER;
+                    return Err(if silent { error } else { Error::busy(&request.engine.url().target) });
+                }
                 ask.pause(Instant::now() + PAUSE);
             }
             Err(error) => return Err(error),
         }
         let sent = BootTime::now();
         if sent >= lease.renew_at() {
-            match session.renew(lease.call_limit(sent)) {
+            let left = request.answer_by().map(|by| by.saturating_duration_since(Instant::now()));
+            match session.renew(left.map_or(lease.call_limit(sent), |left| left.min(lease.call_limit(sent)))) {
                 Ok(()) => {
                     lease.confirmed = sent;
                     *answered = Some(Instant::now());
@@ -194,42 +253,63 @@ fn stay(
 fn keep(hold: &Hold, session: &mut dyn Session) {
     let mut overrun_at = hold.options.max_hold.and_then(|limit| hold.began.checked_add(limit));
     let mut pause_until: Option<BootTime> = None;
+    let mut show_from = BootTime::now();
     while !hold.is_let_go() {
         let lease = hold.lease();
         let now = BootTime::now();
         if now >= lease.lost_at() || !hold.is_held() {
-            hold.lose("its lease could not be renewed in time");
+            hold.lose_for_time();
             return end_lost(hold, session);
         }
         if overrun_at.is_some_and(|at| at <= Instant::now()) {
             overrun_at = None;
             if overrun(hold) {
-                let released = session.release(Some(&hold.last_words()), lease.ttl / 3);
+                let released = session.release(Some(&hold.last_words()), super::lease::call_limit(lease.ttl));
                 return hold.end(released);
             }
         }
         let limit = lease.call_limit(now);
-        let due = pause_until.unwrap_or(lease.renew_at()) <= now;
-        let done = match hold.unseen() {
-            _ if due => session.renew(limit).map(|()| hold.confirm(now)),
-            Some(record) => session.show(&record, limit).inspect_err(|_| hold.still_unseen()),
-            None => Ok(()),
-        };
-        if due && done.is_ok() && pause_until.take().is_some() {
-            event!(INFO, target = ?hold.target(), "the lease is renewed again");
+        let mut done = Ok(());
+        if pause_until.unwrap_or(lease.renew_at()) <= now {
+            done = session.renew(limit).map(|()| hold.confirm(now));
+            match &done {
+                Ok(()) => {
+                    hold.trouble(None);
+                    if pause_until.take().is_some() {
+                        event!(INFO, target = ?hold.target(), "the lease is renewed again");
+                    }
+                }
+                Err(error) => {
+                    hold.trouble(Some(error.detail()));
+                    pause_until = Some(BootTime::now().after(PAUSE));
+                }
+            }
+        } else if show_from <= now
+            && let Some(record) = hold.unseen()
+        {
+            done = session.show(&record, limit);
+            if done.is_err() {
+                hold.still_unseen();
+                show_from = BootTime::now().after(SHOW_AGAIN);
+            }
+        }
+        if let Err(error) = &done
+            && !error.is_lost()
+        {
+            event!(WARN, target = ?hold.target(), error = %error, "the server did not answer");
         }
         let rested = match done {
             Err(error) if error.is_lost() => Err(error),
-            Err(_error) => {
-                event!(WARN, target = ?hold.target(), error = %_error, "the server did not answer");
-                pause_until = Some(BootTime::now().after(PAUSE));
-                session.rest(PAUSE.min(lease.lost_at().from(BootTime::now())))
-            }
-            Ok(()) => {
+            _ => {
                 let now = BootTime::now();
-                let next = hold.lease().renew_at().from(now);
-                let overrun = overrun_at.map(|at| at.saturating_duration_since(Instant::now()));
-                session.rest(overrun.map_or(next, |overrun| overrun.min(next)))
+                let mut rest = pause_until.unwrap_or_else(|| hold.lease().renew_at()).from(now);
+                if hold.is_unseen() {
+                    rest = rest.min(show_from.from(now));
+                }
+                if let Some(at) = overrun_at {
+                    rest = rest.min(at.saturating_duration_since(Instant::now()));
+                }
+                session.rest(rest.min(hold.lease().lost_at().from(now)))
             }
         };
         if let Err(error) = rested {
@@ -237,8 +317,7 @@ fn keep(hold: &Hold, session: &mut dyn Session) {
             return end_lost(hold, session);
         }
     }
-    let released = session.release(Some(&hold.last_words()), hold.lease().ttl / 3);
-    hold.end(released);
+    hold.end(session.release(Some(&hold.last_words()), hold.time_to_release()));
 }
 
 /// Acts on `max_hold`. `true`: it was revoked.
@@ -260,6 +339,6 @@ fn end_lost(hold: &Hold, session: &mut dyn Session) {
         hold.tell(&Event::Lost { target: hold.target(), error: &error });
     }
     hold.await_let_go();
-    let released = session.release(Some(&hold.last_words()), hold.lease().ttl / 3);
+    let released = session.release(Some(&hold.last_words()), super::lease::call_limit(hold.lease().ttl));
     hold.end(released);
 }

@@ -15,6 +15,15 @@ use std::time::Duration;
 
 use crate::sys;
 
+/// The longest that one call may take, all endpoints together, however long the lease: a server that says nothing is asked
+/// again, or another is.
+pub(crate) const CALL: Duration = Duration::from_secs(5);
+
+/// How long a call may take that is not bound to a lease's end.
+pub(crate) fn call_limit(ttl: Duration) -> Duration {
+    (ttl / 3).min(CALL)
+}
+
 /// A moment on the clock of this machine's boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct BootTime(Duration);
@@ -66,10 +75,10 @@ impl Lease {
         self.confirmed.after(self.ttl)
     }
 
-    /// How long a renewal that begins `now` may take, all endpoints together: a third of the lease, and never beyond
-    /// its loss.
+    /// How long a renewal that begins `now` may take, all endpoints together: a third of the lease, a few seconds, and
+    /// never beyond its loss.
     pub(crate) fn call_limit(self, now: BootTime) -> Duration {
-        (self.ttl / 3).min(self.lost_at().from(now))
+        call_limit(self.ttl).min(self.lost_at().from(now))
     }
 }
 
@@ -96,6 +105,13 @@ mod tests {
         assert_eq!(lease.call_limit(at(8000)), Duration::from_secs(1));
         assert_eq!(lease.call_limit(at(9000)), Duration::ZERO);
         assert_eq!(lease.call_limit(at(90_000)), Duration::ZERO, "a machine that was suspended");
+    }
+
+    #[test]
+    fn a_long_lease_does_not_make_a_call_long() {
+        let lease = Lease { ttl: Duration::from_secs(24 * 3600), confirmed: at(0) };
+        assert_eq!(lease.call_limit(at(4000)), CALL);
+        assert_eq!(call_limit(Duration::from_secs(3)), Duration::from_secs(1));
     }
 
     #[test]

@@ -5,9 +5,10 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::ThreadId;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::keeper::{self, Request};
 use super::{Ask, Engine, Hold, Stay};
@@ -100,6 +101,7 @@ impl EngineLock {
         }
         let ask = Arc::new(Ask::default());
         let request = Request { engine: self.engine()?, options: self.options.clone(), stay, since, thread };
+        enlist(self.target(), &ask);
         let there = Arc::clone(&ask);
         let serve = move || {
             let target = request.engine.url().target.clone();
@@ -129,6 +131,48 @@ impl EngineLock {
     pub(crate) fn inspect(&self) -> Result<Inspection> {
         self.engine()?.inspect()
     }
+}
+
+/// What of this process waits for servers.
+fn asks() -> MutexGuard<'static, Vec<(PathBuf, Weak<Ask>)>> {
+    static ASKS: PerProcess<Mutex<Vec<(PathBuf, Weak<Ask>)>>> = PerProcess::new();
+    ASKS.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn enlist(target: &Path, ask: &Arc<Ask>) {
+    let mut asks = asks();
+    if asks.len().is_power_of_two() {
+        asks.retain(|(_, ask)| ask.strong_count() > 0);
+    }
+    asks.push((target.to_owned(), Arc::downgrade(ask)));
+}
+
+/// Gives up every acquire of this process that waits for a server, for a program that is about to end: its places in the
+/// servers' queues are given back, for which this waits for `limit` at most. A process that just ends leaves its places
+/// to their leases, and those behind it wait for that.
+///
+/// The acquires fail, as [busy](crate::Error::is_busy). What is held by a guard stays held.
+pub fn give_up_waits(limit: Duration) {
+    let end = Instant::now() + limit;
+    let asks = std::mem::take(&mut *asks());
+    let (sender, released) = channel();
+    let mut waiting = Vec::new();
+    for (target, ask) in asks.iter().filter_map(|(target, ask)| Some((target, ask.upgrade()?))) {
+        let error = Error::new(Kind::Busy, target, "the wait was given up: the program is about to end");
+        if let Some(hold) = ask.withdraw(error) {
+            // Granted, and nobody has taken it yet. The release waits for the server.
+            hold.abandon();
+            let sender = sender.clone();
+            let _ = helpers::run(move || {
+                let _ = hold.leave();
+                drop(sender);
+            });
+        }
+        waiting.push(ask);
+    }
+    drop(sender);
+    waiting.iter().for_each(|ask| ask.await_without_place(end));
+    let _: std::result::Result<(), _> = released.recv_timeout(end.saturating_duration_since(Instant::now()));
 }
 
 /// The record of an acquire that begins now. The server gives it its fence.

@@ -23,7 +23,12 @@
 //!
 //! - There is neither a shared lock, nor flock style, nor a lock without a record, nor a lock that a child inherits.
 //! - [`Guard::release`](crate::Guard::release), and dropping a guard, speak to the server and wait for its answer, for a
-//!   third of `ttl` at most.
+//!   few seconds at most. A release [fails as lost](crate::Error::is_lost) where the lock was another's by then, as after
+//!   a break by an operator: the work under it may have overlapped with another's.
+//! - An acquire keeps its time also where the server says nothing; but for the server's first answer it waits for a
+//!   second, however short that time is, and [`Wait::Never`](crate::Wait::Never) for a few.
+//! - A program that ends while one of its threads waits leaves its place in etcd's queue for `ttl`:
+//!   [`give_up_waits`] first.
 //! - After a crash the next one gets the lock when the dead holder's lease is over. On PostgreSQL that is at once, where
 //!   the holder ran on this machine and is proven dead.
 
@@ -39,6 +44,8 @@ mod hold;
 mod keeper;
 mod lease;
 mod lock;
+#[cfg(all(any(feature = "etcd", feature = "postgres"), target_os = "linux"))]
+mod names;
 #[cfg(all(feature = "postgres", target_os = "linux"))]
 mod postgres;
 #[cfg(all(any(feature = "etcd", feature = "postgres"), target_os = "linux"))]
@@ -49,6 +56,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use self::lock::give_up_waits;
 pub use self::url::{Scheme, below, scheme};
 
 pub(crate) use self::ask::Ask;
@@ -78,11 +86,16 @@ pub(crate) trait Engine: Send + Sync + std::fmt::Debug {
     /// Which server, and which name there.
     fn url(&self) -> &Url;
 
-    /// Takes a place in the server's queue. `record` says who asks.
-    fn join(&self, record: &Record, stay: Stay) -> Result<Box<dyn Session>>;
+    /// Takes a place in the server's queue. `record` says who asks. Until the grant no call outlasts `answer_by`.
+    fn join(&self, record: &Record, stay: Stay, answer_by: Option<Instant>) -> Result<Box<dyn Session>>;
 
     /// How the lock stands.
-    fn inspect(&self) -> Result<Inspection>;
+    fn inspect(&self) -> Result<Inspection> {
+        self.inspect_within(lease::call_limit(self.url().ttl))
+    }
+
+    /// How the lock stands; no call takes longer than `limit`.
+    fn inspect_within(&self, limit: Duration) -> Result<Inspection>;
 
     /// Every lock whose name is below this one's.
     fn list(&self) -> Result<Vec<Inspection>>;
@@ -106,7 +119,8 @@ pub(crate) trait Session: Send {
     /// Shows another record.
     fn show(&mut self, record: &Record, limit: Duration) -> Result<()>;
 
-    /// Lets go, of a place too. `record` is what the next holder is to find, if we held.
+    /// Lets go, of a place too. `record` is what the next holder is to find, if we held. An error that
+    /// [`is_lost`](Error::is_lost): by then it was not ours any more.
     fn release(&mut self, record: Option<&Record>, limit: Duration) -> Result<()>;
 
     /// Ends a [`wait`](Session::wait) or [`rest`](Session::rest) early, from any thread.

@@ -9,6 +9,7 @@ use super::url::Url;
 use crate::error::{Error, Kind, Result};
 
 /// What `ca=`, `cert=` and `key=` name, read.
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) roots: Vec<CertificateDer<'static>>,
     /// Our own certificate, with those that vouch for it, and the text of its key.
@@ -38,6 +39,26 @@ fn certificates(url: &Url, path: &Path) -> Result<Vec<CertificateDer<'static>>> 
 fn bytes(url: &Url, path: &Path) -> Result<Vec<u8>> {
     crate::sys::read_file(path)
         .map_err(|error| Error::io(&url.target, format!("{} cannot be read", crate::escape::path(path)), error))
+}
+
+/// What is off with a server's certificate, where the library for TLS says so in words of its own.
+pub(super) fn hint(error: &str) -> Option<&'static str> {
+    if error.contains("CaUsedAsEndEntity") {
+        Some(
+            "the server's certificate is an authority's: as the server's own it needs `basicConstraints=CA:FALSE` and a \
+             `subjectAltName`, or one that an authority has signed",
+        )
+    } else if error.contains("UnsupportedCertVersion") {
+        Some("the server's certificate is of version 1: `openssl x509 -req` makes version 3 with `-extfile`")
+    } else if error.contains("NotValidForName") {
+        Some("the server's certificate needs the host of the target in its `subjectAltName`")
+    } else if error.contains("UnknownIssuer") {
+        Some("the server's certificate is signed by another authority than that of `ca=`")
+    } else if error.contains("Expired") {
+        Some("the server's certificate has run out")
+    } else {
+        None
+    }
 }
 
 /// The file of the key holds none.

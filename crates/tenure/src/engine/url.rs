@@ -42,7 +42,7 @@ impl Scheme {
     fn keys(self) -> &'static [&'static str] {
         match self {
             Scheme::Etcd => &["ttl", "ca", "cert", "key"],
-            Scheme::Postgres => &["lock", "host", "ttl", "ca", "cert", "key"],
+            Scheme::Postgres => &["lock", "host", "ttl", "ca", "cert", "key", "sslmode"],
         }
     }
 }
@@ -166,13 +166,27 @@ impl Url {
             tls: TlsFiles::default(),
             socket: None,
         };
-        for host in hosts.split(',').filter(|host| !host.is_empty()) {
+        let mut hosts: Vec<&str> = hosts.split(',').filter(|host| !host.is_empty()).collect();
+        // libpq's way to write a socket's folder.
+        if scheme == Scheme::Postgres && hosts.first().is_some_and(|host| host.to_ascii_uppercase().starts_with("%2F"))
+        {
+            if hosts.len() > 1 {
+                return Err(wrong("a socket's folder among several hosts"));
+            }
+            let (folder, port) = hosts[0].split_once(':').unwrap_or((hosts[0], ""));
+            let port =
+                if port.is_empty() { scheme.port() } else { port.parse().map_err(|_| wrong("a port that is none"))? };
+            url.socket = Some(decode(folder)?.into());
+            url.hosts = vec![Host { name: "localhost".to_owned(), port }];
+            hosts.clear();
+        }
+        for host in hosts {
             url.hosts.push(self::host(host, scheme.port()).ok_or_else(|| wrong("a host that is none"))?);
         }
         if scheme == Scheme::Etcd {
             url.name.clone_from(&url.path);
         }
-        let (mut certificate, mut key) = (None, None);
+        let (mut certificate, mut key, mut sslmode) = (None, None, None);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = decode(value)?;
@@ -183,12 +197,13 @@ impl Url {
                 }
                 "ttl" => {
                     url.ttl = ttl(&value).ok_or_else(|| {
-                        wrong("ttl= is a number of seconds or minutes from 1s to 1440m, such as 10s or 1m")
+                        wrong("ttl= is a number of seconds, minutes or hours from 1s to 24h, such as 10s or 1m")
                     })?;
                 }
                 "lock" => url.name = value,
                 "host" => url.socket = Some(value.into()),
                 "ca" => url.tls.ca = Some(value.into()),
+                "sslmode" => sslmode = Some(value),
                 "cert" => certificate = Some(PathBuf::from(value)),
                 _ => key = Some(PathBuf::from(value)),
             }
@@ -199,9 +214,34 @@ impl Url {
             _ => return Err(wrong("cert= and key= go together, with the ca= that turns TLS on")),
         };
         if url.hosts.is_empty() && url.socket.is_none() {
-            return Err(wrong("no host is named"));
+            return Err(wrong("no host is named").with_hint(match scheme {
+                Scheme::Etcd => "write etcd://HOST/NAME",
+                Scheme::Postgres => "write postgres://HOST/DATABASE?lock=NAME: PGHOST and PGSERVICE are not read",
+            }));
+        }
+        if let Some(mode) = sslmode {
+            url.suit_sslmode("sslmode=", &mode)?;
         }
         Ok(url)
+    }
+
+    /// Does what libpq's word asks for as much as it says? With `ca=` there is TLS, with the server's certificate and name
+    /// looked at (`verify-full`); without it there is none.
+    pub(crate) fn suit_sslmode(&self, from: &str, mode: &str) -> Result<()> {
+        let wrong = |what: String| Error::new(Kind::InvalidTarget, &self.target, what);
+        match (mode, self.tls.ca.is_some()) {
+            ("" | "allow" | "prefer", _) | ("disable", false) | ("require" | "verify-ca" | "verify-full", true) => {
+                Ok(())
+            }
+            // As libpq has it: a socket's connection leaves no machine.
+            ("require" | "verify-ca" | "verify-full", false) if self.socket.is_some() => Ok(()),
+            ("disable", true) => Err(wrong(format!("{from}disable, and ca= that turns TLS on"))),
+            ("require" | "verify-ca" | "verify-full", false) => {
+                Err(wrong(format!("{from}{mode} wants TLS, which the target does not turn on"))
+                    .with_hint("name the authority that signed the server's certificate: `ca=FILE`"))
+            }
+            _ => Err(wrong(format!("{from}{} is no mode", crate::escape::text(mode)))),
+        }
     }
 
     /// The name of a lock, which [`parse`](Url::parse) leaves open because `ls` needs none.
@@ -271,11 +311,8 @@ fn host(text: &str, port: u16) -> Option<Host> {
 }
 
 fn ttl(text: &str) -> Option<Duration> {
-    let (digits, unit) = match (text.strip_suffix('s'), text.strip_suffix('m')) {
-        (Some(digits), _) => (digits, 1),
-        (_, Some(digits)) => (digits, 60),
-        _ => return None,
-    };
+    let units = [('s', 1), ('m', 60), ('h', 3600)];
+    let (digits, unit) = units.iter().find_map(|(word, unit)| Some((text.strip_suffix(*word)?, *unit)))?;
     let count: u64 = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())??;
     let ttl = Duration::from_secs(count.checked_mul(unit)?);
     (SHORTEST_TTL..=LONGEST_TTL).contains(&ttl).then_some(ttl)
@@ -342,6 +379,10 @@ mod tests {
         assert_eq!((&*url.path, url.lock_name().unwrap()), ("prod", "sessions/main"));
         assert_eq!(url.socket.as_deref(), Some(Path::new("/run/pg")));
         assert_eq!(parse("postgres:///prod?lock=a&host=/run/pg").unwrap().hosts, []);
+        assert_eq!(parse("etcd://h/a?ttl=1h").unwrap().ttl, Duration::from_secs(3600));
+        let url = parse("postgres://app@%2Frun%2Fpg:99/d?lock=a&sslmode=prefer").unwrap();
+        assert_eq!((url.socket.as_deref(), url.hosts[0].port), (Some(Path::new("/run/pg")), 99));
+        parse("postgres://h/d?lock=a&sslmode=verify-full&ca=c").unwrap();
         assert_eq!(parse("etcd://h//a").unwrap().lock_name().unwrap(), "/a");
     }
 
@@ -362,7 +403,11 @@ mod tests {
             "etcd://h/%ff",
             "etcd://h/%2",
             "etcd://h/a\nb",
+            "etcd://h/a?ttl=25h",
             "postgres://h/d?sslmode=require&lock=a",
+            "postgres://h/d?sslmode=disable&ca=c&lock=a",
+            "postgres://h/d?sslmode=full&lock=a",
+            "postgres://%2Frun%2Fpg,h/d?lock=a",
         ];
         for text in wrong {
             assert!(parse(text).unwrap_err().is_invalid_target(), "{text}");

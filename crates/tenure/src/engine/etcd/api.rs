@@ -1,23 +1,39 @@
 //! etcd's JSON gateway: one call after the other, to whichever member answers.
+//!
+//! All locks of a process on one cluster, by one user, share connections and the user's token: an authentication costs the
+//! server a tenth of a second of work, and after a restart of a member every token that it gave is void.
 
 use std::io::{BufRead, BufReader};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
+use ureq::config::Config;
+use ureq::http::Uri;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
-use crate::engine::tls;
+use crate::engine::tls::Identity;
 use crate::engine::url::Url;
+use crate::engine::{names, tls};
 use crate::error::{Error, Kind, Result};
+use crate::sys::PerProcess;
 
 /// Where the password is looked for.
 const PASSWORD: &str = "TENURE_ETCD_PASSWORD";
+/// A file with it, which is read at each authentication.
+const PASSWORD_FILE: &str = "TENURE_ETCD_PASSWORD_FILE";
 /// The longest answer that is read.
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
+/// How much of an answer that is none of etcd's is shown.
+const MOST_SHOWN: usize = 200;
+
+/// How many addresses of a name there is room for.
+const MOST_ADDRESSES: usize = 16;
 
 /// What gRPC's numbers mean that a caller may want to tell apart.
 const NOT_FOUND: i64 = 5;
@@ -26,17 +42,33 @@ const UNAUTHENTICATED: i64 = 16;
 /// Only that member, and only now: cancelled, deadline, aborted, internal, unavailable.
 const NOT_HERE: [i64; 6] = [1, 2, 4, 10, 13, 14];
 
-/// A cluster, by its members' addresses.
+/// A cluster, on behalf of one target.
 #[derive(Debug)]
 pub(super) struct Gateway {
+    cluster: Arc<Cluster>,
+    url: Arc<Url>,
+}
+
+/// A cluster, by its members' addresses, and a user of it.
+struct Cluster {
     agent: ureq::Agent,
+    config: Config,
     /// `http://host:port`
     members: Vec<String>,
     /// Which member answered last.
     first: AtomicUsize,
     user: Option<String>,
-    token: Mutex<Option<String>>,
-    url: Arc<Url>,
+    identity: Option<Identity>,
+    token: Mutex<Token>,
+    token_changed: Condvar,
+}
+
+/// What proves who the user is.
+#[derive(Default)]
+struct Token {
+    text: Option<Arc<str>>,
+    /// A thread asks for another.
+    asked_for: bool,
 }
 
 /// Why a call failed.
@@ -48,19 +80,63 @@ enum Failure {
     Refused { code: i64, message: String },
 }
 
-impl Gateway {
-    pub(super) fn new(url: Arc<Url>) -> Result<Gateway> {
-        let identity = tls::read(&url)?;
+/// What came of a call.
+struct Outcome {
+    /// etcd's answer; or its own word, where it refused.
+    answer: std::result::Result<Value, Option<(i64, String)>>,
+    /// What each member said that gave no answer. It may have done what it was asked for.
+    failures: Vec<String>,
+}
+
+/// Looks names up by [`names`].
+#[derive(Debug)]
+struct Names;
+
+impl Resolver for Names {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        _config: &Config,
+        timeout: NextTimeout,
+    ) -> std::result::Result<ResolvedSocketAddrs, ureq::Error> {
+        let (Some(host), Some(port)) = (uri.host(), uri.port_u16()) else { return Err(ureq::Error::HostNotFound) };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let mut found = self.empty();
+        for address in names::addresses(host, *timeout.after)?.into_iter().take(MOST_ADDRESSES) {
+            found.push((address, port).into());
+        }
+        Ok(found)
+    }
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("members", &self.members).field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    /// The one of this process for these members, this user and these certificates.
+    fn of(url: &Url) -> Result<Arc<Cluster>> {
+        static CLUSTERS: PerProcess<Mutex<Vec<Weak<Cluster>>>> = PerProcess::new();
+        let identity = tls::read(url)?;
         let protocol = if identity.is_some() { "https" } else { "http" };
+        let members: Vec<String> = url.hosts.iter().map(|host| format!("{protocol}://{}", host.authority())).collect();
+        let mut clusters = CLUSTERS.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        clusters.retain(|cluster| cluster.strong_count() > 0);
+        let same = |other: &Cluster| other.members == members && other.user == url.user && other.identity == identity;
+        if let Some(cluster) = clusters.iter().filter_map(Weak::upgrade).find(|cluster| same(cluster)) {
+            return Ok(cluster);
+        }
         let mut config =
             TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()));
-        if let Some(identity) = identity {
+        if let Some(identity) = &identity {
             let own = |der: &rustls::pki_types::CertificateDer<'_>| Certificate::from_der(der).to_owned();
             let roots: Vec<_> = identity.roots.iter().map(own).collect();
             config = config.root_certs(RootCerts::new_with_certs(&roots));
-            if let Some((chain, key)) = identity.own {
+            if let Some((chain, key)) = &identity.own {
                 let chain: Vec<_> = chain.iter().map(own).collect();
-                let key = PrivateKey::from_pem(&key).map_err(|_| tls::no_key(&url))?;
+                let key = PrivateKey::from_pem(key).map_err(|_| tls::no_key(url))?;
                 config = config.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
             }
         }
@@ -68,41 +144,61 @@ impl Gateway {
             .http_status_as_error(false)
             .proxy(None)
             .max_redirects(0)
+            .max_idle_connections(64)
+            .max_idle_connections_per_host(16)
             .user_agent("tenure")
             .tls_config(config.build())
             .build();
-        Ok(Gateway {
-            agent: config.new_agent(),
-            members: url.hosts.iter().map(|host| format!("{protocol}://{}", host.authority())).collect(),
+        let cluster = Arc::new(Cluster {
+            agent: agent(&config),
+            config,
+            members,
             first: AtomicUsize::new(0),
             user: url.user.clone(),
-            token: Mutex::new(None),
-            url,
-        })
+            identity,
+            token: Mutex::default(),
+            token_changed: Condvar::new(),
+        });
+        clusters.push(Arc::downgrade(&cluster));
+        Ok(cluster)
+    }
+}
+
+fn agent(config: &Config) -> ureq::Agent {
+    ureq::Agent::with_parts(config.clone(), DefaultConnector::new(), Names)
+}
+
+impl Gateway {
+    pub(super) fn new(url: Arc<Url>) -> Result<Gateway> {
+        Ok(Gateway { cluster: Cluster::of(&url)?, url })
     }
 
     /// Asks one member after the other, within `limit` altogether; `None` where etcd says that there is no such thing.
     pub(super) fn call(&self, path: &str, body: &Value, limit: Duration) -> Result<Option<Value>> {
-        let (failures, refused) = match self.try_all(path, body, limit) {
-            Ok(answer) => return Ok(Some(answer)),
-            Err(outcome) => outcome,
+        self.call_and_count(path, body, limit).map(|(answer, _)| answer)
+    }
+
+    /// The same, and whether it was repeated: then a member may have done it whose answer did not arrive.
+    pub(super) fn call_and_count(&self, path: &str, body: &Value, limit: Duration) -> Result<(Option<Value>, bool)> {
+        let Outcome { answer, failures } = self.cluster.call(path, body, limit);
+        let repeated = !failures.is_empty();
+        let refused = match answer {
+            Ok(answer) => return Ok((Some(answer), repeated)),
+            Err(refused) => refused,
         };
         match refused {
-            Some((NOT_FOUND, _)) => Ok(None),
+            Some((NOT_FOUND, _)) => Ok((None, repeated)),
             Some((code @ (PERMISSION_DENIED | UNAUTHENTICATED), message)) => Err(self.denied(code, &message)),
-            // What was off in the words of a call is off in its credentials: nothing else of it is a caller's.
-            Some((_, message)) if message.contains("auth") || message.contains("user name is empty") => {
-                Err(self.denied(UNAUTHENTICATED, &message))
-            }
+            Some((code, message)) if is_of_the_user(code, &message) => Err(self.denied(UNAUTHENTICATED, &message)),
             Some((_, message)) if message.contains("no space") || message.contains("space exceeded") => {
                 let detail = format!("etcd takes no writes: {message}");
                 let hint = "its alarm NOSPACE: compact, defragment, and `etcdctl alarm disarm`";
-                Err(Error::new(Kind::Unreachable, &self.url.target, detail).with_hint(hint))
+                Err(Error::new(Kind::TakesNoWrites, &self.url.target, detail).with_hint(hint))
             }
             Some((_, message)) => Err(Error::new(Kind::Io, &self.url.target, format!("etcd refused: {message}"))),
             None => {
                 let detail = format!("no member of the cluster answered: {}", failures.join("; "));
-                let hint = "is it running, and is a majority of it reachable from here?";
+                let hint = hint(&failures);
                 Err(Error::new(Kind::Unreachable, &self.url.target, detail).with_hint(hint))
             }
         }
@@ -115,17 +211,74 @@ impl Gateway {
                 "the user's role needs readwrite on the prefixes NAME/ and .tenure/NAME: \
                  `etcdctl role grant-permission`",
             ),
-            _ => error.with_hint(format!("name the user in the target (etcd://USER@..), the password in {PASSWORD}")),
+            _ => error.with_hint(format!(
+                "name the user in the target (etcd://USER@..), the password in {PASSWORD} or in a file that \
+                 {PASSWORD_FILE} names"
+            )),
         }
     }
 
-    #[allow(clippy::type_complexity, reason = "what each member said, and etcd's own word if there was one")]
-    fn try_all(
-        &self,
-        path: &str,
-        body: &Value,
-        limit: Duration,
-    ) -> std::result::Result<Value, (Vec<String>, Option<(i64, String)>)> {
+    /// Which member is asked first.
+    pub(super) fn first(&self) -> usize {
+        self.cluster.first.load(Ordering::Relaxed)
+    }
+
+    /// Readies a watch of one key.
+    pub(super) fn watch(&self) -> Watch {
+        let cluster = &self.cluster;
+        let agent = agent(&cluster.config);
+        Watch { agent, cluster: Arc::clone(cluster), member: self.first() }
+    }
+}
+
+/// What may help where no member answered.
+fn hint(failures: &[String]) -> &'static str {
+    let says = |word: &str| failures.iter().any(|failure| failure.contains(word));
+    if let Some(hint) = failures.iter().find_map(|failure| tls::hint(failure)) {
+        return hint;
+    }
+    if says("CommonName") {
+        return "etcd's JSON gateway, which Tenure speaks to, refuses client certificates with a CommonName where users \
+                are on: make one without (`-subj /`), or turn client certificates off";
+    }
+    if says("bad certificate") || says("server preface") {
+        return "etcd's JSON gateway, which Tenure speaks to, calls its own member with the server's certificate: that \
+                must be good for clientAuth as well as serverAuth";
+    }
+    if says("(status 4") {
+        return "is it etcd, with its JSON gateway on? `enable-grpc-gateway: true` in a configuration file; \
+                `etcd grpc-proxy` has none";
+    }
+    "is it running, and is a majority of it reachable from here?"
+}
+
+/// Is it the user, or what proves who that is, that etcd does not like? Its numbers differ from version to version.
+fn is_of_the_user(code: i64, message: &str) -> bool {
+    match code {
+        UNAUTHENTICATED => true,
+        PERMISSION_DENIED | NOT_FOUND => false,
+        _ => message.contains("auth") || message.contains("user name is empty"),
+    }
+}
+
+/// The user's password: of the file as it is now, so that it can be changed under a process that runs.
+fn password() -> std::result::Result<String, Failure> {
+    match std::env::var_os(PASSWORD_FILE).filter(|file| !file.is_empty()) {
+        None => Ok(std::env::var(PASSWORD).unwrap_or_default()),
+        Some(file) => {
+            let unreadable = |why: &dyn std::fmt::Display| Failure::Refused {
+                code: UNAUTHENTICATED,
+                message: format!("{PASSWORD_FILE} ({}) cannot be read: {why}", crate::escape::path(file.as_ref())),
+            };
+            let bytes = crate::sys::read_file(file.as_ref()).map_err(|error| unreadable(&error))?;
+            let text = String::from_utf8(bytes).map_err(|error| unreadable(&error))?;
+            Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+        }
+    }
+}
+
+impl Cluster {
+    fn call(&self, path: &str, body: &Value, limit: Duration) -> Outcome {
         let end = Instant::now() + limit;
         let mut failures = Vec::new();
         let count = self.members.len();
@@ -141,31 +294,68 @@ impl Gateway {
             match self.authorised(at, path, body, left.min(share)) {
                 Ok(answer) => {
                     self.first.store(at, Ordering::Relaxed);
-                    return Ok(answer);
+                    return Outcome { answer: Ok(answer), failures };
                 }
-                Err(Failure::Member(why)) => failures.push(format!("{}: {why}", self.members[at])),
-                Err(Failure::Refused { code, message }) => return Err((failures, Some((code, message)))),
+                Err(Failure::Member(why)) => {
+                    failures.push(format!("{}: {why}", self.members[at]));
+                    // The next call begins with another: there may be more of them than there is time for.
+                    self.first.store((at + 1) % count, Ordering::Relaxed);
+                }
+                Err(Failure::Refused { code, message }) => {
+                    return Outcome { answer: Err(Some((code, message))), failures };
+                }
             }
         }
-        Err((failures, None))
+        Outcome { answer: Err(None), failures }
     }
 
-    /// One call with the token of the user; a token that has run out is had anew, once.
+    /// One call with the token of the user. One that is refused, for whatever reason, is replaced, once.
     fn authorised(&self, at: usize, path: &str, body: &Value, limit: Duration) -> std::result::Result<Value, Failure> {
         let Some(user) = &self.user else { return self.once(at, path, body, None, limit) };
-        let kept = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(token) = &kept {
-            match self.once(at, path, body, Some(token), limit) {
-                Err(Failure::Refused { code: UNAUTHENTICATED, .. }) => {}
-                other => return other,
+        let end = Instant::now() + limit;
+        let left = || end.saturating_duration_since(Instant::now());
+        let token = self.token(user, at, None, end)?;
+        match self.once(at, path, body, Some(&token), left()) {
+            Err(Failure::Refused { code, message }) if is_of_the_user(code, &message) => {
+                let token = self.token(user, at, Some(&token), end)?;
+                self.once(at, path, body, Some(&token), left())
             }
+            other => other,
         }
-        let password = std::env::var(PASSWORD).unwrap_or_default();
-        let credentials = json!({"name": user, "password": password});
-        let answer = self.once(at, "/v3/auth/authenticate", &credentials, None, limit)?;
-        let token = answer["token"].as_str().unwrap_or_default().to_owned();
-        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.clone());
-        self.once(at, path, body, Some(&token), limit)
+    }
+
+    /// A token other than `refused`. One thread asks for it, and the others wait for that.
+    fn token(
+        &self,
+        user: &str,
+        at: usize,
+        refused: Option<&str>,
+        end: Instant,
+    ) -> std::result::Result<Arc<str>, Failure> {
+        let left = || end.saturating_duration_since(Instant::now());
+        let mut token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(text) = &token.text
+                && Some(&**text) != refused
+            {
+                return Ok(Arc::clone(text));
+            }
+            if !token.asked_for {
+                break;
+            }
+            if left().is_zero() {
+                return Err(Failure::Member("no token within the time".to_owned()));
+            }
+            (token, _) = self.token_changed.wait_timeout(token, left()).unwrap_or_else(PoisonError::into_inner);
+        }
+        token.asked_for = true;
+        drop(token);
+        let _asking = Asking(self);
+        let credentials = json!({"name": user, "password": password()?});
+        let answer = self.once(at, "/v3/auth/authenticate", &credentials, None, left())?;
+        let text: Arc<str> = answer["token"].as_str().unwrap_or_default().into();
+        self.token.lock().unwrap_or_else(PoisonError::into_inner).text = Some(Arc::clone(&text));
+        Ok(text)
     }
 
     fn once(
@@ -190,8 +380,11 @@ impl Gateway {
         let mut response = request.send(body.to_string()).map_err(member)?;
         let status = response.status();
         let text = response.body_mut().with_config().limit(MOST_BYTES).read_to_string().map_err(member)?;
-        let answer: Value = serde_json::from_str(text.lines().next().unwrap_or_default())
-            .map_err(|_| Failure::Member(format!("its answer is no JSON (status {status})")))?;
+        let line = text.lines().next().unwrap_or_default();
+        let answer: Value = serde_json::from_str(line).map_err(|_| {
+            let shown: String = line.chars().take(MOST_SHOWN).collect();
+            Failure::Member(format!("its answer is none of etcd's: {} (status {status})", crate::escape::text(&shown)))
+        })?;
         // A stream's answer, and a stream's error, are one level further down.
         let error = if answer["error"].is_object() { &answer["error"] } else { &answer };
         let code = error["code"].as_i64().or_else(|| error["grpc_code"].as_i64());
@@ -208,40 +401,75 @@ impl Gateway {
         }
         Ok(if answer["result"].is_object() { answer["result"].clone() } else { answer })
     }
+}
 
-    /// Watches `key` from `revision` on, for at most so long. Returns when it was deleted, or when that can no longer be
-    /// told: then too the caller looks for itself.
-    pub(super) fn watch_deletion(&self, key: &str, revision: i64, limit: Duration) {
-        let at = self.first.load(Ordering::Relaxed);
-        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
+/// The thread that asks for a token has done so, or failed.
+struct Asking<'a>(&'a Cluster);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.token.lock().unwrap_or_else(PoisonError::into_inner).asked_for = false;
+        self.0.token_changed.notify_all();
+    }
+}
+
+/// A watch, on a connection of its own, which ends when this is [stopped](Watch::stop).
+#[derive(Clone)]
+pub(super) struct Watch {
+    agent: ureq::Agent,
+    cluster: Arc<Cluster>,
+    /// At which member.
+    pub(super) member: usize,
+}
+
+impl Watch {
+    /// Watches `key` from `revision` on, for at most so long. `true`: it was deleted. `false`: that can no longer be told,
+    /// and the caller looks for itself.
+    pub(super) fn await_deletion(&self, key: &str, revision: i64, limit: Duration) -> bool {
+        let cluster = &self.cluster;
+        let token = cluster.token.lock().unwrap_or_else(PoisonError::into_inner).text.clone();
         let body = json!({"create_request": {
             "key": encode(key), "start_revision": revision.to_string(), "filters": ["NOPUT"],
         }});
         let mut request = self
             .agent
-            .post(format!("{}/v3/watch", self.members[at]))
+            .post(format!("{}/v3/watch", cluster.members[self.member]))
             .config()
             .timeout_global(Some(limit))
             .build()
             .content_type("application/json");
         if let Some(token) = token {
-            request = request.header("Authorization", &token);
+            request = request.header("Authorization", &*token);
         }
-        let Ok(mut response) = request.send(body.to_string()) else { return };
+        let Ok(mut response) = request.send(body.to_string()) else { return false };
         for line in BufReader::new(response.body_mut().as_reader()).lines() {
-            let Ok(line) = line else { return };
-            let Ok(answer) = serde_json::from_str::<Value>(&line) else { return };
+            let Ok(line) = line else { return false };
+            let Ok(answer) = serde_json::from_str::<Value>(&line) else { return false };
             let result = &answer["result"];
-            if answer["error"].is_object() || result["canceled"] == true || result["events"].is_array() {
-                return;
+            if result["events"].is_array() {
+                return true;
+            }
+            if answer["error"].is_object() || result["canceled"] == true {
+                return false;
             }
         }
+        false
+    }
+
+    /// Ends it, from any thread.
+    pub(super) fn stop(&self) {
+        self.agent.clone().shutdown();
     }
 }
 
 /// A key or value, as JSON has it.
 pub(super) fn encode(text: &str) -> String {
     BASE64_STANDARD.encode(text)
+}
+
+/// The same for bytes.
+pub(super) fn encode_bytes(bytes: &[u8]) -> String {
+    BASE64_STANDARD.encode(bytes)
 }
 
 /// The bytes of a key or value; none where there is none.
@@ -275,6 +503,20 @@ mod tests {
     fn a_prefix_ends_after_its_last_byte() {
         assert_eq!(end_of("a/"), BASE64_STANDARD.encode("a0"));
         assert_eq!(end_of(""), BASE64_STANDARD.encode([0]));
+    }
+
+    #[test]
+    fn a_token_is_refused_in_many_words() {
+        for (code, message) in [
+            (16, "etcdserver: invalid auth token"),
+            (3, "etcdserver: revision of auth store is old"),
+            (3, "etcdserver: user name is empty"),
+            (9, "etcdserver: authentication is not enabled"),
+        ] {
+            assert!(is_of_the_user(code, message), "{message}");
+        }
+        assert!(!is_of_the_user(PERMISSION_DENIED, "etcdserver: permission denied (auth)"));
+        assert!(!is_of_the_user(3, "etcdserver: key is not provided"));
     }
 
     #[test]

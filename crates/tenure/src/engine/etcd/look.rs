@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::api::{decode, encode, end_of, number};
+use super::api::{decode, encode, encode_bytes, end_of, number};
 use super::{Etcd, RECORDS};
 use crate::engine::{Engine as _, Scheme};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
+use crate::escape;
 use crate::inspect::{Inspection, State};
 use crate::presence::holder_of;
 use crate::process::Liveness;
@@ -21,12 +23,12 @@ struct Found {
     kept: Option<Record>,
 }
 
-pub(super) fn inspect(etcd: &Etcd) -> Result<Inspection> {
-    let found = read(etcd)?;
+pub(super) fn inspect(etcd: &Etcd, limit: Duration) -> Result<Inspection> {
+    let found = read(etcd, limit)?;
     Ok(inspection(&etcd.url.target, etcd.lock_name(), &found))
 }
 
-fn read(etcd: &Etcd) -> Result<Found> {
+fn read(etcd: &Etcd, limit: Duration) -> Result<Found> {
     let (prefix, kept) = (format!("{}/", etcd.url.name), format!("{RECORDS}{}", etcd.url.name));
     let body = json!({
         "compare": [],
@@ -37,9 +39,13 @@ fn read(etcd: &Etcd) -> Result<Found> {
             {"request_range": {"key": encode(&kept)}},
         ],
     });
-    let answer = etcd.gateway.call("/v3/kv/txn", &body, etcd.limit())?.unwrap_or(Value::Null);
+    let answer = etcd.gateway.call("/v3/kv/txn", &body, limit)?.unwrap_or(Value::Null);
     let range = |at: usize| answer["responses"][at]["response_range"]["kvs"].as_array().cloned().unwrap_or_default();
     Ok(Found { queue: range(0), kept: range(1).first().and_then(record_of) })
+}
+
+fn key_of(pair: &Value) -> String {
+    String::from_utf8_lossy(&decode(&pair["key"])).into_owned()
 }
 
 fn record_of(pair: &Value) -> Option<Record> {
@@ -58,7 +64,7 @@ fn inspection(target: &Path, lock_name: &Path, found: &Found) -> Inspection {
         let record = record_of(first);
         let alive = match &record {
             Some(_) => Liveness::alive("its lease is kept alive at the server"),
-            None => Liveness::alive("its key is at the server"),
+            None => Liveness::alive(format!("its key {} is at the server", escape::text(&key_of(first)))),
         };
         inspection.holder = Some(holder_of(record.as_ref(), alive));
     } else if let Some(record) = &found.kept
@@ -71,33 +77,70 @@ fn inspection(target: &Path, lock_name: &Path, found: &Found) -> Inspection {
     inspection
 }
 
+/// How many keys one answer has at most: a cluster may have millions of others.
+const PAGE: usize = 1000;
+/// How many values are asked for at once: etcd takes no more than 128 in a transaction.
+const VALUES: usize = 100;
+
+/// Every pair from the prefix on, page by page; of the others' no value is read.
+fn pages(etcd: &Etcd, prefix: &str, keys_only: bool, mut each: impl FnMut(Value)) -> Result<()> {
+    let mut from = if prefix.is_empty() { "\0".as_bytes().to_vec() } else { prefix.as_bytes().to_vec() };
+    loop {
+        let body = json!({
+            "key": encode_bytes(&from), "range_end": end_of(prefix), "limit": PAGE.to_string(), "keys_only": keys_only,
+        });
+        let mut answer = etcd.gateway.call("/v3/kv/range", &body, etcd.limit())?.unwrap_or(Value::Null);
+        let more = answer["more"] == true;
+        let Value::Array(pairs) = answer["kvs"].take() else { return Ok(()) };
+        match pairs.last() {
+            Some(last) if more => {
+                from = decode(&last["key"]);
+                from.push(0);
+            }
+            _ => from.clear(),
+        }
+        pairs.into_iter().for_each(&mut each);
+        if from.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
 /// Every lock below a name that is held, or whose holder died.
 pub(super) fn list(etcd: &Etcd) -> Result<Vec<Inspection>> {
     let below = match etcd.url.name.trim_end_matches('/') {
         "" => String::new(),
         name => format!("{name}/"),
     };
-    let kept = format!("{RECORDS}{below}");
-    let range = |prefix: &str| {
-        let key = if prefix.is_empty() { encode("\0") } else { encode(prefix) };
-        json!({"request_range": {"key": key, "range_end": end_of(prefix), "sort_order": "ASCEND", "sort_target": "CREATE"}})
-    };
-    let body = json!({"compare": [], "success": [range(&below), range(&kept)]});
-    let answer = etcd.gateway.call("/v3/kv/txn", &body, etcd.limit())?.unwrap_or(Value::Null);
-    let pairs = |at: usize| answer["responses"][at]["response_range"]["kvs"].as_array().cloned().unwrap_or_default();
     let mut locks: BTreeMap<String, Found> = BTreeMap::new();
-    for pair in pairs(0) {
-        let key = String::from_utf8_lossy(&decode(&pair["key"])).into_owned();
+    pages(etcd, &below, true, |pair| {
+        let key = key_of(&pair);
         // Somebody else's keys are in there too: a lock's ends in its lease, and is bound to it.
-        let Some((name, end)) = key.rsplit_once('/') else { continue };
-        if i64::from_str_radix(end, 16) == Ok(number(&pair["lease"])) && !format!("{name}/").starts_with(RECORDS) {
+        if let Some((name, end)) = key.rsplit_once('/')
+            && i64::from_str_radix(end, 16) == Ok(number(&pair["lease"]))
+            && !key.starts_with(RECORDS)
+        {
             locks.entry(name.to_owned()).or_default().queue.push(pair);
         }
+    })?;
+    pages(etcd, &format!("{RECORDS}{below}"), false, |pair| {
+        if let Some(name) = key_of(&pair).strip_prefix(RECORDS)
+            && let Some(record) = record_of(&pair)
+        {
+            locks.entry(name.to_owned()).or_default().kept = Some(record);
+        }
+    })?;
+    let mut firsts = Vec::new();
+    for found in locks.values_mut() {
+        found.queue.sort_by_key(|pair| number(&pair["create_revision"]));
+        firsts.extend(found.queue.first_mut());
     }
-    for pair in pairs(1) {
-        let key = String::from_utf8_lossy(&decode(&pair["key"])).into_owned();
-        if let Some(name) = key.strip_prefix(RECORDS) {
-            locks.entry(name.to_owned()).or_default().kept = record_of(&pair);
+    for some in firsts.chunks_mut(VALUES) {
+        let ranges: Vec<Value> = some.iter().map(|pair| json!({"request_range": {"key": pair["key"]}})).collect();
+        let body = json!({"compare": [], "success": ranges});
+        let mut answer = etcd.gateway.call("/v3/kv/txn", &body, etcd.limit())?.unwrap_or(Value::Null);
+        for (at, pair) in some.iter_mut().enumerate() {
+            pair["value"] = answer["responses"][at]["response_range"]["kvs"][0]["value"].take();
         }
     }
     let all =
@@ -107,9 +150,12 @@ pub(super) fn list(etcd: &Etcd) -> Result<Vec<Inspection>> {
 
 /// Takes the lock from its holder: its key goes, and its lease. The record that outlives it says that nobody crashed.
 pub(super) fn take_away(etcd: &Etcd) -> Result<bool> {
-    let found = read(etcd)?;
+    let found = read(etcd, etcd.limit())?;
     let kept = format!("{RECORDS}{}", etcd.url.name);
     let first = found.queue.first();
+    if let Some(first) = first {
+        refuse_other(etcd, first)?;
+    }
     let mut compare = Vec::new();
     let mut success = Vec::new();
     if let Some(mut record) = found.kept {
@@ -130,8 +176,29 @@ pub(super) fn take_away(etcd: &Etcd) -> Result<bool> {
     if answer["succeeded"] != true {
         return Ok(false);
     }
+    // It is broken by now: the lease holds nothing more.
     if let Some(lease) = first.map(|first| number(&first["lease"])).filter(|lease| *lease != 0) {
-        etcd.gateway.call("/v3/lease/revoke", &json!({ "ID": lease.to_string() }), etcd.limit())?;
+        let _ = etcd.gateway.call("/v3/lease/revoke", &json!({ "ID": lease.to_string() }), etcd.limit());
     }
     Ok(true)
+}
+
+/// What is first below our name may be another lock's key, or no lock's at all.
+fn refuse_other(etcd: &Etcd, first: &Value) -> Result<()> {
+    let key = key_of(first);
+    let rest = key.strip_prefix(&format!("{}/", etcd.url.name)).unwrap_or_default();
+    if number(&first["lease"]) != 0 && !rest.contains('/') {
+        return Ok(());
+    }
+    let shown = escape::path(key.as_ref());
+    let error = |detail: String| Error::new(Kind::InTheWay, &etcd.url.target, detail);
+    Err(match rest.rsplit_once('/') {
+        Some((name, _)) if number(&first["lease"]) != 0 => {
+            let other = etcd.url.sibling(&format!("{}/{name}", etcd.url.name));
+            error(format!("it is held by the key {shown}, of another lock"))
+                .with_hint(format!("break that one: {}", escape::word(&other)))
+        }
+        _ => error(format!("what keeps it from being had is the key {shown}, which is no lock's"))
+            .with_hint("lock another name, or delete that key if nobody needs it"),
+    })
 }

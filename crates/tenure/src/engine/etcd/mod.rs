@@ -6,11 +6,14 @@
 //! 1. A lease is granted, of `ttl`.
 //! 2. The key `NAME/<lease in hex>` is put, bound to the lease, if it is absent. Its value is the record.
 //! 3. The key with the lowest create revision below `NAME/` holds. Everybody else waits for the deletion of the one just
-//!    before its own: a watch, so that a release wakes one waiter.
+//!    before its own: a watch, so that a release wakes one waiter. It also looks every few seconds, because the member
+//!    that has the watch may hang.
 //! 4. Whoever finds itself first, in one transaction with its own key, takes that transaction's revision as its fence.
 //!    It grows for every grant: the key of the holder before was there at its fence and is gone at ours.
-//! 5. The record is kept at `.tenure/NAME` too, where no lease takes it away: so the next holder learns of a crash.
-//! 6. A release marks that record and deletes the key, in one transaction, and revokes the lease.
+//! 5. The record is kept at `.tenure/NAME` too, where no lease takes it away: so the next holder learns of a crash, and a
+//!    cluster whose revisions began anew, under records that were copied, is noticed by a fence that goes back.
+//! 6. A release marks that record and deletes the key, in one transaction, and revokes the lease. Where the key was gone
+//!    by then, the caller is told: its work may have overlapped with another's.
 //!
 //! # Renewing
 //!
@@ -24,9 +27,10 @@ mod session;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::api::Gateway;
+use super::lease::call_limit;
 use super::url::Url;
 use super::{Engine, Session, Stay};
 use crate::error::{Error, Kind, Result};
@@ -58,7 +62,7 @@ impl Etcd {
 
     /// How long a call may take that is not bound to a lease.
     fn limit(&self) -> Duration {
-        self.url.ttl / 3
+        call_limit(self.url.ttl)
     }
 }
 
@@ -71,12 +75,12 @@ impl Engine for Etcd {
         &self.url
     }
 
-    fn join(&self, record: &Record, _stay: Stay) -> Result<Box<dyn Session>> {
-        Ok(Box::new(session::Place::take(Arc::clone(&self.gateway), &self.url, record.clone())?))
+    fn join(&self, record: &Record, _stay: Stay, answer_by: Option<Instant>) -> Result<Box<dyn Session>> {
+        Ok(Box::new(session::Place::take(Arc::clone(&self.gateway), &self.url, record.clone(), answer_by)?))
     }
 
-    fn inspect(&self) -> Result<Inspection> {
-        look::inspect(self)
+    fn inspect_within(&self, limit: Duration) -> Result<Inspection> {
+        look::inspect(self, limit)
     }
 
     fn list(&self) -> Result<Vec<Inspection>> {

@@ -7,21 +7,41 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::{Value, json};
 
 use super::RECORDS;
-use super::api::{Gateway, decode, encode, end_of, number};
+use super::api::{Gateway, Watch, decode, encode, end_of, number};
 use crate::engine::hold::text;
-use crate::engine::lease::{BootTime, Lease};
+use crate::engine::lease::{BootTime, Lease, call_limit};
 use crate::engine::url::Url;
 use crate::engine::{Granted, Interrupter, Session};
 use crate::error::{Error, Kind, Result};
+use crate::escape;
 use crate::helpers;
 use crate::record::{self, Content, Record, RecordState};
 
+/// How often a waiter looks for itself: the member that has its watch may hang.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
+/// How soon another watch is set where one came to nothing.
+const WATCH_AGAIN: Duration = Duration::from_millis(500);
+
+/// How long it may take to give back a lease that is of no use.
+const GIVE_BACK: Duration = Duration::from_secs(1);
+
 /// What wakes whoever has the place.
 enum Note {
-    /// The key just before ours may be gone.
-    Look,
+    /// The key just before ours is gone.
+    Gone,
+    /// The watch came to nothing.
+    Blind,
     /// [`Session::interrupter`] was called.
     Interrupted,
+}
+
+fn is_unreleased(record: &Record) -> bool {
+    record.native.as_ref().is_some_and(|native| native.state != RecordState::Released)
+}
+
+/// As `limit`, but not beyond `end`.
+fn within(limit: Duration, end: Option<Instant>) -> Duration {
+    end.map_or(limit, |end| limit.min(end.saturating_duration_since(Instant::now())))
 }
 
 /// A key with a lease.
@@ -36,9 +56,27 @@ pub(super) struct Place {
     term: Lease,
     notes: Receiver<Note>,
     teller: Sender<Note>,
-    /// The key that a watch is set on.
-    watched: Option<i64>,
+    /// The holder before, where it did not release, as the first look found it.
+    last: Option<Option<Box<Record>>>,
+    watching: Option<Watching>,
+    /// No other watch before that.
+    watch_from: Instant,
+    /// Until the grant, no call outlasts this.
+    answer_by: Option<Instant>,
     granted: bool,
+}
+
+/// A watch on the key just before ours. It ends with this.
+struct Watching {
+    /// That key's create revision.
+    created: i64,
+    watch: Watch,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.watch.stop();
+    }
 }
 
 /// What one look at the queue found.
@@ -47,14 +85,27 @@ struct Seen {
     revision: i64,
     /// Whose word it is: a leader's term.
     term: i64,
-    /// The key just before ours, and its create revision.
-    before: Option<(String, i64)>,
+    before: Option<Before>,
+    /// The record of the last holder.
+    kept: Option<Record>,
+}
+
+/// The key just before ours.
+struct Before {
+    key: String,
+    created: i64,
+    lease: i64,
 }
 
 impl Place {
     /// Steps 1 and 2.
-    pub(super) fn take(gateway: Arc<Gateway>, url: &Arc<Url>, record: Record) -> Result<Place> {
-        let limit = url.ttl / 3;
+    pub(super) fn take(
+        gateway: Arc<Gateway>,
+        url: &Arc<Url>,
+        record: Record,
+        answer_by: Option<Instant>,
+    ) -> Result<Place> {
+        let limit = within(call_limit(url.ttl), answer_by);
         let sent = BootTime::now();
         let seconds = url.ttl.as_secs_f64().ceil();
         let granted = gateway.call("/v3/lease/grant", &json!({ "TTL": format!("{seconds:.0}") }), limit)?;
@@ -75,9 +126,13 @@ impl Place {
             term: Lease { ttl, confirmed: sent },
             notes,
             teller,
-            watched: None,
+            last: None,
+            watching: None,
+            watch_from: Instant::now(),
+            answer_by,
             granted: false,
         };
+        let limit = place.limit();
         // A call that was repeated at another member finds the key that the first one put.
         let put = place.put(&place.key, &text(&place.record));
         let taken = place.call(
@@ -93,7 +148,7 @@ impl Place {
             Ok(answer) if answer["succeeded"] == true => number(&answer["header"]["revision"]),
             Ok(answer) => number(&answer["responses"][0]["response_range"]["kvs"][0]["create_revision"]),
             Err(error) => {
-                let _ = place.give_lease_back(limit);
+                let _ = place.give_lease_back(GIVE_BACK.min(call_limit(url.ttl)));
                 return Err(error);
             }
         };
@@ -124,81 +179,120 @@ impl Place {
         }])
     }
 
-    /// Our own key and the one just before it, in one transaction: the majority's word at one revision.
-    fn look(&self, limit: Duration) -> Result<Seen> {
+    /// Our own key and the one just before it, in one transaction: the majority's word at one revision. With the last
+    /// holder's record, where it is wanted.
+    fn look(&self, with_kept: bool, limit: Duration) -> Result<Seen> {
         let prefix = format!("{}/", self.url.name);
-        let body = json!({
-            "compare": self.ours(),
-            "success": [{"request_range": {
-                "key": encode(&prefix), "range_end": end_of(&prefix), "keys_only": true, "limit": "1",
-                "max_create_revision": (self.revision - 1).to_string(), "sort_order": "DESCEND", "sort_target": "CREATE",
-            }}],
-            "failure": [],
-        });
+        let mut success = vec![json!({"request_range": {
+            "key": encode(&prefix), "range_end": end_of(&prefix), "keys_only": true, "limit": "1",
+            "max_create_revision": (self.revision - 1).to_string(), "sort_order": "DESCEND", "sort_target": "CREATE",
+        }})];
+        if with_kept {
+            success.push(json!({"request_range": {"key": encode(&self.kept())}}));
+        }
+        let body = json!({"compare": self.ours(), "success": success, "failure": []});
         let answer = self.call("/v3/kv/txn", &body, limit)?;
         if answer["succeeded"] != true {
             return Err(self.deleted());
         }
-        let before = &answer["responses"][0]["response_range"]["kvs"][0];
-        let key = String::from_utf8_lossy(&decode(&before["key"])).into_owned();
+        let pair = |at: usize| &answer["responses"][at]["response_range"]["kvs"][0];
+        let before = pair(0);
         Ok(Seen {
             revision: number(&answer["header"]["revision"]),
             term: number(&answer["header"]["raft_term"]),
-            before: before.is_object().then(|| (key, number(&before["create_revision"]))),
+            before: before.is_object().then(|| Before {
+                key: String::from_utf8_lossy(&decode(&before["key"])).into_owned(),
+                created: number(&before["create_revision"]),
+                lease: number(&before["lease"]),
+            }),
+            kept: match record::read(&decode(&pair(1)["value"])) {
+                Content::Record(record) => Some(record),
+                _ => None,
+            },
         })
     }
 
-    /// We are the first: the record is written where all can see it, with `fence` in it.
-    fn enter(&mut self, fence: i64) -> Result<Granted> {
-        if let Some(native) = &mut self.record.native {
-            native.fence = u64::try_from(fence).ok();
-            native.acquired_at = Some(SystemTime::now());
-        }
-        let last = self.write(self.limit())?;
-        self.granted = true;
-        Ok(Granted { record: self.record.clone(), last, confirmed: self.term.confirmed })
+    /// Where the record outlives its lease.
+    fn kept(&self) -> String {
+        format!("{RECORDS}{}", self.url.name)
     }
 
-    /// Writes the record to our key and to where it outlives it. Returns what was there, if it is of another tenure that
-    /// was never released.
-    fn write(&self, limit: Duration) -> Result<Option<Record>> {
+    /// We are the first: the record is written where all can see it, with the revision of that look as its fence.
+    fn enter(&mut self, seen: &Seen) -> Result<Granted> {
+        let fence = u64::try_from(seen.revision).ok();
+        let last = seen.kept.as_ref().and_then(Record::previous_fence).unwrap_or(0);
+        if fence <= Some(last) {
+            let detail =
+                format!("its fence would go back: the last holder's was {last}, the cluster is at {}", seen.revision);
+            return Err(Error::new(Kind::Io, &self.url.target, detail).with_hint(format!(
+                "the cluster was made anew, and the records copied into it. Restore with `etcdutl snapshot restore \
+                 --bump-revision`; or, where no resource knows the older fences, `etcdctl del {}`",
+                crate::escape::word(self.kept().as_ref())
+            )));
+        }
+        if let Some(native) = &mut self.record.native {
+            native.fence = fence;
+            native.acquired_at = Some(SystemTime::now());
+        }
+        // As the first look found it: where the answer to our own write is missing, the next one finds that.
+        let last = self.last.get_or_insert_with(|| seen.kept.clone().filter(is_unreleased).map(Box::new)).clone();
+        self.write(self.limit())?;
+        self.granted = true;
+        self.answer_by = None;
+        self.watching = None;
+        Ok(Granted { record: self.record.clone(), last: last.map(|last| *last), confirmed: self.term.confirmed })
+    }
+
+    /// Writes the record to our key and to where it outlives it.
+    fn write(&self, limit: Duration) -> Result<()> {
         let value = text(&self.record);
-        let kept = format!("{RECORDS}{}", self.url.name);
         let body = json!({
             "compare": self.ours(),
             "success": [
                 {"request_put": self.put(&self.key, &value)},
-                {"request_put": {"key": encode(&kept), "value": encode(&value), "prev_kv": true}},
+                {"request_put": {"key": encode(&self.kept()), "value": encode(&value)}},
             ],
             "failure": [],
         });
-        let answer = self.call("/v3/kv/txn", &body, limit)?;
-        if answer["succeeded"] != true {
-            return Err(self.deleted());
+        match self.call("/v3/kv/txn", &body, limit)?["succeeded"] == true {
+            true => Ok(()),
+            false => Err(self.deleted()),
         }
-        let Content::Record(last) = record::read(&decode(&answer["responses"][1]["response_put"]["prev_kv"]["value"]))
-        else {
-            return Ok(None);
-        };
-        // A call that was repeated finds its own.
-        let other = last.previous_fence() != self.record.previous_fence();
-        let unreleased = last.native.as_ref().is_some_and(|native| native.state != RecordState::Released);
-        Ok((other && unreleased).then_some(last))
     }
 
-    /// Sets a watch on the key just before ours: its end wakes us.
-    fn watch(&mut self, key: String, created: i64, from: i64) {
-        self.watched = Some(created);
-        let (gateway, teller, limit) = (Arc::clone(&self.gateway), self.teller.clone(), self.term.ttl);
-        let _ = helpers::run(move || {
-            gateway.watch_deletion(&key, from, limit);
+    /// Sets a watch on the key just before ours: its end wakes us. One that is at a member which does not answer any more
+    /// is moved.
+    fn watch(&mut self, before: Before, from: i64) {
+        let stays =
+            |watching: &Watching| watching.created == before.created && watching.watch.member == self.gateway.first();
+        if self.watching.as_ref().is_some_and(stays) || Instant::now() < self.watch_from {
+            return;
+        }
+        self.watching = None;
+        let (watch, teller, limit) = (self.gateway.watch(), self.teller.clone(), self.term.ttl);
+        let there = watch.clone();
+        let watching = Watching { created: before.created, watch };
+        let started = helpers::run(move || {
+            let gone = there.await_deletion(&before.key, from, limit);
             // Whoever waited may have gone.
-            let _ = teller.send(Note::Look);
+            let _ = teller.send(if gone { Note::Gone } else { Note::Blind });
         });
+        self.watching = started.ok().map(|()| watching);
+    }
+
+    /// The keys of locks have leases. One without is data that somebody keeps below our name, and would never go.
+    fn refuse_data(&self, before: &Before) -> Result<()> {
+        if before.lease != 0 {
+            return Ok(());
+        }
+        let detail =
+            format!("the key {} below its name is no lock's: it has no lease", escape::path(before.key.as_ref()));
+        Err(Error::new(Kind::InTheWay, &self.url.target, detail)
+            .with_hint("all that begins with NAME/ is the lock's queue, for `etcdctl lock` too: lock another name"))
     }
 
     fn limit(&self) -> Duration {
-        self.term.call_limit(BootTime::now())
+        within(self.term.call_limit(BootTime::now()), self.answer_by)
     }
 
     fn give_lease_back(&self, limit: Duration) -> Result<()> {
@@ -210,14 +304,19 @@ impl Session for Place {
     fn wait(&mut self, patience: Duration) -> Result<Option<Granted>> {
         let end = Instant::now() + patience;
         loop {
-            let seen = self.look(self.limit())?;
-            let Some((key, created)) = seen.before else { return self.enter(seen.revision).map(Some) };
-            if self.watched != Some(created) {
-                self.watch(key, created, seen.revision);
-            }
-            match self.notes.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                // The watch is over, whatever it saw.
-                Ok(Note::Look) => self.watched = None,
+            let mut seen = self.look(true, self.limit())?;
+            let Some(before) = seen.before.take() else { return self.enter(&seen).map(Some) };
+            self.refuse_data(&before)?;
+            self.watch(before, seen.revision);
+            let again = Instant::now() + if self.watching.is_some() { LOOK_AGAIN } else { WATCH_AGAIN };
+            match self.notes.recv_timeout(end.min(again).saturating_duration_since(Instant::now())) {
+                Ok(Note::Gone) => self.watching = None,
+                // Another one's end, which was stopped, means nothing; nor is there a hurry after one that broke.
+                Ok(Note::Blind) => {
+                    self.watching = None;
+                    self.watch_from = Instant::now() + WATCH_AGAIN;
+                }
+                Err(RecvTimeoutError::Timeout) if again < end => {}
                 Ok(Note::Interrupted) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                     return Ok(None);
                 }
@@ -232,7 +331,7 @@ impl Session for Place {
         if number(&alive["TTL"]) <= 0 {
             return Err(self.forgotten());
         }
-        let seen = self.look(end.saturating_duration_since(Instant::now()))?;
+        let seen = self.look(false, end.saturating_duration_since(Instant::now()))?;
         if seen.term != number(&alive["header"]["raft_term"]) {
             let detail = "the cluster has another leader since: the lease is renewed again";
             return Err(Error::new(Kind::Unreachable, &self.url.target, detail));
@@ -246,7 +345,7 @@ impl Session for Place {
         loop {
             match self.notes.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 // A watch of the time before the grant.
-                Ok(Note::Look) => {}
+                Ok(Note::Gone | Note::Blind) => {}
                 _ => return Ok(()),
             }
         }
@@ -254,29 +353,42 @@ impl Session for Place {
 
     fn show(&mut self, record: &Record, limit: Duration) -> Result<()> {
         self.record = record.clone();
-        self.write(limit).map(drop)
+        self.write(limit)
     }
 
     fn release(&mut self, record: Option<&Record>, limit: Duration) -> Result<()> {
         let end = Instant::now() + limit;
-        if let Some(record) = record.filter(|_| self.granted) {
-            let kept = format!("{RECORDS}{}", self.url.name);
-            let body = json!({
-                "compare": self.ours(),
-                "success": [
-                    {"request_put": {"key": encode(&kept), "value": encode(&text(record))}},
-                    {"request_delete_range": {"key": encode(&self.key)}},
-                ],
-                "failure": [{"request_range": {"key": encode(&self.key)}}],
-            });
-            let released = self.call("/v3/kv/txn", &body, limit);
-            // The next one may go on; what follows tidies up.
-            let _ = self.give_lease_back(end.saturating_duration_since(Instant::now()));
-            return released.map(drop).map_err(|error| {
-                error.with_hint(format!("the lock is free when its lease is over, after {} s", self.term.ttl.as_secs()))
-            });
+        self.watching = None;
+        let Some(record) = record.filter(|_| self.granted) else { return self.give_lease_back(limit) };
+        let (kept, value) = (self.kept(), text(record));
+        let body = json!({
+            "compare": self.ours(),
+            "success": [
+                {"request_put": {"key": encode(&kept), "value": encode(&value)}},
+                {"request_delete_range": {"key": encode(&self.key)}},
+            ],
+            "failure": [{"request_range": {"key": encode(&kept)}}],
+        });
+        let released = self.gateway.call_and_count("/v3/kv/txn", &body, limit);
+        // The next one may go on; what follows tidies up.
+        let _ = self.give_lease_back(end.saturating_duration_since(Instant::now()));
+        let (answer, repeated) = released.map_err(|error| {
+            error.with_hint(format!("the lock is free when its lease is over, after {} s", self.term.ttl.as_secs()))
+        })?;
+        let answer = answer.unwrap_or(Value::Null);
+        if answer["succeeded"] == true {
+            return Ok(());
         }
-        self.give_lease_back(limit)
+        // The key was gone. By our own first call, whose answer did not arrive?
+        let now = decode(&answer["responses"][0]["response_range"]["kvs"][0]["value"]);
+        let later = match record::read(&now) {
+            Content::Record(now) => now.previous_fence() > record.previous_fence(),
+            _ => false,
+        };
+        if repeated && (later || now == value.as_bytes()) {
+            return Ok(());
+        }
+        Err(self.deleted())
     }
 
     fn interrupter(&self) -> Interrupter {

@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio::time::timeout;
-use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage};
@@ -18,20 +18,50 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::password::{self, Whereto};
 use super::sql;
-use crate::engine::tls;
-use crate::engine::url::Url;
+use crate::engine::url::{Host, Url};
+use crate::engine::{names, tls};
 use crate::error::{Error, Kind, Result};
 use crate::sys::PerProcess;
 
+/// What is off with the tables.
+const MISSING: &str = "the tables of the lock do not exist";
+const FORBIDDEN: &str = "the tables of the lock cannot be made or used";
+const OTHER: &str = "the tables of the lock are not those of this version";
+
+/// Are the tables missing, which anybody who may can make?
+pub(super) fn is_missing(error: &Error) -> bool {
+    error.detail().starts_with(MISSING)
+}
+
 /// The first version that ends an idle session by itself (`idle_session_timeout`).
 const OLDEST: u32 = 140_000;
+
+/// What a session is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Look,
+    Lock,
+}
+
+/// What a session says of itself: the row of [`sql::WHO`].
+struct Who {
+    backend: i32,
+    version: u32,
+    standby: bool,
+    read_only: bool,
+}
 
 /// Where we may connect to, and as whom.
 #[derive(Clone)]
 pub(super) struct Address {
     pub(super) url: Arc<Url>,
     tls: Option<MakeRustlsConnect>,
+    /// Records of grants whose outcome nobody waited for.
+    unsure: Arc<Mutex<Vec<String>>>,
 }
+
+/// So many of them are kept.
+const MOST_UNSURE: usize = 64;
 
 /// A session of the server. It ends when this goes.
 pub(super) struct Connection {
@@ -97,7 +127,26 @@ impl Address {
                 Some(MakeRustlsConnect::new(config))
             }
         };
-        Ok(Address { url: Arc::new(url), tls })
+        Ok(Address { url: Arc::new(url), tls, unsure: Arc::default() })
+    }
+
+    /// The server may have granted this record to nobody.
+    pub(super) fn be_unsure(&self, record: &str) {
+        let mut unsure = self.unsure.lock().unwrap_or_else(PoisonError::into_inner);
+        if unsure.len() >= MOST_UNSURE {
+            unsure.remove(0);
+        }
+        unsure.push(record.to_owned());
+    }
+
+    /// This record's grant was waited for after all.
+    pub(super) fn be_sure(&self, record: &str) {
+        self.unsure.lock().unwrap_or_else(PoisonError::into_inner).retain(|unsure| unsure != record);
+    }
+
+    /// Is it the record of a grant that nobody waited for?
+    pub(super) fn is_unsure(&self, record: &str) -> bool {
+        self.unsure.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|unsure| unsure == record)
     }
 
     fn user(&self) -> String {
@@ -106,86 +155,63 @@ impl Address {
         user.unwrap_or_else(|| "postgres".to_owned())
     }
 
-    /// How to connect to each host: several, as a failover has them.
-    fn configs(&self) -> Vec<(String, Config)> {
+    /// How to connect, but for the host.
+    fn config(&self, host: &str, port: u16) -> Config {
         let user = self.user();
         let database = if self.url.path.is_empty() { user.clone() } else { self.url.path.clone() };
-        let mut base = Config::new();
+        let mut config = Config::new();
         let ttl = self.url.ttl;
-        base.user(&user).dbname(&database).application_name("tenure");
+        config.user(&user).dbname(&database).application_name("tenure").port(port);
         // Whole seconds: less would be none.
-        base.keepalives_idle((ttl / 3).max(Duration::from_secs(1)))
+        config
+            .keepalives_idle((ttl / 3).max(Duration::from_secs(1)))
             .keepalives_interval(Duration::from_secs(1))
             .keepalives_retries(3);
-        base.tcp_user_timeout(ttl);
-        base.ssl_mode(if self.tls.is_some() { SslMode::Require } else { SslMode::Disable });
-        let of = |mut config: Config, host: &str, port: u16| {
-            let whereto = Whereto { host, port, database: &database, user: &user };
-            if let Some(password) = password::find(&whereto) {
-                config.password(password);
-            }
-            config.port(port);
-            config
-        };
-        let mut configs = Vec::new();
-        if let Some(socket) = &self.url.socket {
-            let port = self.url.hosts.first().map_or(5432, |host| host.port);
-            let mut config = of(base, "localhost", port);
-            config.host_path(socket);
-            return vec![(socket.display().to_string(), config)];
+        config.tcp_user_timeout(ttl);
+        config.ssl_mode(if self.tls.is_some() { SslMode::Require } else { SslMode::Disable });
+        if let Some(password) = password::find(&Whereto { host, port, database: &database, user: &user }) {
+            config.password(password);
         }
-        for host in &self.url.hosts {
-            let mut config = of(base.clone(), &host.name, host.port);
-            config.host(&host.name);
-            if self.url.hosts.len() > 1 {
-                config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-            }
-            configs.push((host.authority(), config));
-        }
-        configs
+        config
     }
 
-    /// Connects to whichever host lets us in, within `limit` altogether, and says `first`, whose last rows are
-    /// [`sql::WHO`]'s.
-    pub(super) fn connect(&self, first: &str, limit: Duration) -> Result<Connection> {
+    /// Connects to whichever host lets us in and can do what the session is for, within `limit` altogether, and says
+    /// `first`, whose last rows are [`sql::WHO`]'s.
+    pub(super) fn connect(&self, first: &str, purpose: Purpose, limit: Duration) -> Result<Connection> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| Error::io(&self.url.target, "no runtime for the connection", error))?;
-        let configs = self.configs();
-        let share = limit / u32::try_from(configs.len().min(3)).unwrap_or(1);
-        let mut failures = Vec::new();
-        for (name, config) in &configs {
-            let over = Arc::new(Over::default());
-            let start = async {
-                let (client, driver) = self.start(config, Arc::clone(&over)).await?;
-                let rows = client.simple_query(first).await?;
-                Ok::<_, tokio_postgres::Error>((client, driver, rows))
-            };
-            let connected = runtime.block_on(async { timeout(share, start).await });
-            let (client, driver, rows) = match connected {
-                Err(_) => {
-                    failures.push(format!("{name}: no answer within {} ms", share.as_millis()));
-                    continue;
-                }
-                Ok(Err(error)) => {
-                    let error = self.error(&error);
-                    // Another host has the same users and databases.
-                    if !error.is_unreachable() && !error.is_lost() {
-                        return Err(error);
-                    }
-                    failures.push(format!("{name}: {}", error.detail()));
-                    continue;
-                }
-                Ok(Ok(connected)) => connected,
-            };
-            let (backend, version) = who(&rows).unwrap_or((0, 0));
-            if version < OLDEST {
-                let detail = "the server is older than PostgreSQL 14 and cannot end an idle session by itself";
-                return Err(Error::new(Kind::Unsupported, &self.url.target, detail));
+        let mut try_all =
+            TryAll { address: self, runtime: &runtime, first, purpose, failures: Vec::new(), refused: None };
+        let connected = match &self.url.socket {
+            Some(socket) => {
+                let mut config = self.config("localhost", self.url.hosts.first().map_or(5432, |host| host.port));
+                config.host_path(socket);
+                try_all.once(&socket.display().to_string(), &config, limit)?
             }
+            None => {
+                let share = limit / u32::try_from(self.url.hosts.len().clamp(1, 3)).unwrap_or(1);
+                let end = Instant::now() + limit;
+                let mut connected = None;
+                for host in &self.url.hosts {
+                    let left = end.saturating_duration_since(Instant::now());
+                    connected = try_all.host(host, share.min(left))?;
+                    if connected.is_some() {
+                        break;
+                    }
+                }
+                connected
+            }
+        };
+        if let Some((client, driver, over, backend)) = connected {
             let (client, driver) = (Some(Arc::new(client)), Some(driver));
             return Ok(Connection { client, runtime, driver, over, backend, address: self.clone() });
+        }
+        let TryAll { failures, refused, .. } = try_all;
+        // The only server there is has spoken: nothing comes of asking again.
+        if let (Some(refused), true) = (refused, failures.len() == 1) {
+            return Err(refused);
         }
         let detail = format!("no server answered: {}", failures.join("; "));
         Err(Error::new(Kind::Unreachable, &self.url.target, detail))
@@ -215,7 +241,7 @@ impl Address {
 
     /// Session locks do not survive a proxy that lends a server's session to whoever speaks next. It shows: two
     /// connections of ours, open at once, have the same backend. Asked once a process.
-    pub(super) fn refuse_proxy(&self, ours: &Connection) -> Result<()> {
+    pub(super) fn refuse_proxy(&self, ours: &Connection, limit: Duration) -> Result<()> {
         static DIRECT: PerProcess<Mutex<HashSet<String>>> = PerProcess::new();
         let direct = || DIRECT.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
         let url = &self.url;
@@ -223,23 +249,24 @@ impl Address {
         if direct().contains(&key) {
             return Ok(());
         }
-        let limit = url.ttl / 3;
-        match self.connect(&format!("BEGIN; {}", sql::WHO), limit) {
-            Ok(other) if other.backend == ours.backend => return Err(self.proxy()),
+        match self.connect(&format!("BEGIN; {}", sql::WHO), Purpose::Look, limit) {
+            Ok(other) if other.backend == ours.backend => return Err(self.proxy("transaction pooling")),
             Ok(_other) => {
                 for _ in 0..2 {
                     ours.check_backend(limit)?;
                 }
             }
             // No second connection is to be had: every renewal compares the backend as well.
-            Err(_) => return Ok(()),
+            Err(error) if error.is_unreachable() || error.is_lost() => return Ok(()),
+            // Every server lets its user begin a transaction. What lets us in and refuses that is none.
+            Err(error) => return Err(self.proxy(&format!("it refuses a transaction: {}", error.detail()))),
         }
         direct().insert(key);
         Ok(())
     }
 
-    fn proxy(&self) -> Error {
-        let detail = "a proxy between us and the server lends its sessions to others (transaction pooling)";
+    fn proxy(&self, how: &str) -> Error {
+        let detail = format!("a proxy between us and the server lends its sessions to others ({how})");
         Error::new(Kind::Unsupported, &self.url.target, detail)
             .with_hint("a session lock does not survive that: name the server itself, or a pool in session mode")
     }
@@ -257,28 +284,128 @@ impl Address {
                 return new(Kind::PermissionDenied, "the server wants a password and there is none".to_owned())
                     .with_hint("put it into PGPASSWORD or ~/.pgpass, which only its owner may read");
             }
-            return new(Kind::Unreachable, text);
+            let error = new(Kind::Unreachable, text);
+            return match tls::hint(error.detail()) {
+                Some(hint) => error.with_hint(hint),
+                None => error,
+            };
         };
         if *code == SqlState::INVALID_PASSWORD || code.code().starts_with("28") {
-            return new(Kind::PermissionDenied, text)
-                .with_hint("the user is named in the target, the password in PGPASSWORD or ~/.pgpass");
+            let hint = match self.tls.is_none() && (text.contains("no encryption") || text.contains("SSL off")) {
+                true => "the server may let in only those that use TLS: name its authority by `ca=FILE` in the target",
+                false => "the user is named in the target, the password in PGPASSWORD or ~/.pgpass",
+            };
+            return new(Kind::PermissionDenied, text).with_hint(hint);
         }
         match code.code() {
             "42501" | "42P01" | "3F000" => {
-                let detail = format!("the tables of the lock cannot be made or used: {text}");
-                new(Kind::PermissionDenied, detail).with_hint(format!(
+                let what = if code.code() == "42501" { FORBIDDEN } else { MISSING };
+                new(Kind::PermissionDenied, format!("{what}: {text}")).with_hint(format!(
                     "let somebody who may run this, and grant the user USAGE on schema tenure and sequence \
                      tenure.fence, and SELECT, INSERT, UPDATE on tenure.locks:\n{}",
                     sql::TABLES
                 ))
             }
+            "42703" => new(Kind::Unsupported, format!("{OTHER}: {text}"))
+                .with_hint("they are of another version: while no lock is held, `DROP SCHEMA tenure CASCADE`"),
+            "57014" => new(Kind::Unreachable, format!("the server did not answer in time: {text}")),
             "3D000" => new(Kind::CannotCreate, text),
             "53300" => new(Kind::Unreachable, format!("the server is at its connection limit: {text}")),
-            "25006" => new(Kind::Unreachable, format!("the server takes no writes, as a standby does: {text}")),
+            "25006" => new(Kind::TakesNoWrites, format!("the server takes no writes: {text}")),
             "57P01" | "57P02" | "57P05" => new(Kind::Lost, format!("the connection to the server is lost: {text}")),
             "57P03" => new(Kind::Unreachable, text),
             _ => new(Kind::Io, text),
         }
+    }
+}
+
+type Connected = (Client, tokio::task::JoinHandle<()>, Arc<Over>, i32);
+
+/// A look for a server among several.
+struct TryAll<'a> {
+    address: &'a Address,
+    runtime: &'a Runtime,
+    first: &'a str,
+    purpose: Purpose,
+    failures: Vec<String>,
+    /// One that answered and cannot do what is wanted.
+    refused: Option<Error>,
+}
+
+impl TryAll<'_> {
+    /// Every address of one name, each with its own share of the time: one that swallows what it is sent does not use up
+    /// that of the others.
+    fn host(&mut self, host: &Host, limit: Duration) -> Result<Option<Connected>> {
+        let end = Instant::now() + limit;
+        let addresses = match names::addresses(&host.name, limit) {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                self.failures.push(format!("{}: {error}", host.authority()));
+                return Ok(None);
+            }
+        };
+        let config = self.address.config(&host.name, host.port);
+        for (at, address) in addresses.iter().enumerate() {
+            let left = end.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(addresses.len() - at).unwrap_or(1);
+            let mut config = config.clone();
+            config.host(&host.name).hostaddr(*address);
+            let name = match addresses.len() {
+                1 => host.authority(),
+                _ => format!("{} ({address})", host.authority()),
+            };
+            if let Some(connected) = self.once(&name, &config, share)? {
+                return Ok(Some(connected));
+            }
+        }
+        Ok(None)
+    }
+
+    /// One address. An error is one that the others would have as well.
+    fn once(&mut self, name: &str, config: &Config, limit: Duration) -> Result<Option<Connected>> {
+        let over = Arc::new(Over::default());
+        let start = async {
+            let (client, driver) = self.address.start(config, Arc::clone(&over)).await?;
+            let rows = client.simple_query(self.first).await?;
+            Ok::<_, tokio_postgres::Error>((client, driver, rows))
+        };
+        let target = &self.address.url.target;
+        let (client, driver, rows) = match self.runtime.block_on(async { timeout(limit, start).await }) {
+            Err(_) => {
+                self.failures.push(format!("{name}: no answer within {} ms", limit.as_millis()));
+                return Ok(None);
+            }
+            Ok(Err(error)) => {
+                let error = self.address.error(&error);
+                // Another host has the same users and databases.
+                if !error.is_unreachable() && !error.is_lost() {
+                    return Err(error);
+                }
+                self.failures.push(format!("{name}: {}", error.detail()));
+                return Ok(None);
+            }
+            Ok(Ok(connected)) => connected,
+        };
+        let Some(who) = who(&rows).filter(|who| who.version >= OLDEST) else {
+            let detail = "the server is older than PostgreSQL 14 and cannot end an idle session by itself";
+            return Err(Error::new(Kind::Unsupported, target, detail));
+        };
+        // Advisory locks are to be had there too, and mean nothing to those who lock at the primary.
+        let refused = if who.standby {
+            Some(("it is a standby, which takes no writes", "name the primary, or all of its cluster's servers"))
+        } else if who.read_only && self.purpose == Purpose::Lock {
+            Some((
+                "it takes no writes from this user: default_transaction_read_only is on",
+                "`ALTER ROLE` or `ALTER DATABASE .. SET default_transaction_read_only` may have turned it on",
+            ))
+        } else {
+            None
+        };
+        let Some((why, hint)) = refused else { return Ok(Some((client, driver, over, who.backend))) };
+        self.failures.push(format!("{name}: {why}"));
+        let detail = format!("no lock is to be had from {name}: {why}");
+        self.refused = Some(Error::new(Kind::TakesNoWrites, target, detail).with_hint(hint));
+        Ok(None)
     }
 }
 
@@ -332,12 +459,17 @@ impl Connection {
         self.within(limit, async { client.execute_typed(sql, values).await })
     }
 
+    /// Statements without values, and without an answer.
+    pub(super) fn batch(&self, limit: Duration, sql: &str) -> Result<()> {
+        let client = self.client();
+        self.within(limit, async { client.batch_execute(sql).await })
+    }
+
     /// As [`rows`](Connection::rows); the tables are made where they are missing.
     pub(super) fn with_tables<T>(&self, limit: Duration, work: impl Fn() -> Result<T>) -> Result<T> {
         match work() {
-            Err(error) if error.is_permission_denied() && error.detail().contains("does not exist") => {
-                let client = self.client();
-                let make = || self.within(limit, async { client.batch_execute(sql::TABLES).await });
+            Err(error) if is_missing(&error) => {
+                let make = || self.batch(limit, sql::TABLES);
                 // Two that make them at once disturb each other; the second time they are there.
                 make().or_else(|error| if error.is_permission_denied() { Err(error) } else { make() })?;
                 work()
@@ -351,7 +483,43 @@ impl Connection {
         let rows = self.rows(limit, sql::RENEW, &[])?;
         match rows.first().map(|row| row.get::<_, i32>(0)) {
             Some(backend) if backend == self.backend => Ok(()),
-            _ => Err(self.address.proxy()),
+            _ => Err(self.address.proxy("transaction pooling")),
+        }
+    }
+
+    /// Ends another session, and waits for its end. `false`: there was none.
+    pub(super) fn end(&self, backend: i32, limit: Duration) -> Result<bool> {
+        let client = self.client();
+        let target = &self.address.url.target;
+        let patience = i64::try_from((limit / 2).as_millis()).unwrap_or(i64::MAX);
+        let ended = self.runtime.block_on(async {
+            timeout(limit, client.query_typed(sql::END_BACKEND, &[(&backend, Type::INT4), (&patience, Type::INT8)]))
+                .await
+        });
+        let forbidden = |error: &tokio_postgres::Error| {
+            let detail = format!("the holder's session (backend {backend}) cannot be ended: {}", words(error));
+            Error::new(Kind::PermissionDenied, target, detail).with_hint(
+                "nothing was changed: the user must be a member of the role that holds, or of pg_signal_backend, or a \
+                 superuser where a superuser holds",
+            )
+        };
+        match ended {
+            Ok(Err(error)) if error.code().is_some_and(|code| code.code() == "42501") => Err(forbidden(&error)),
+            Ok(Err(error)) => Err(self.address.error(&error)),
+            Ok(Ok(rows)) if rows.first().is_some_and(|row| row.get(0)) => Ok(true),
+            // Gone by itself, or still there?
+            Ok(Ok(_)) => match self.rows(limit, sql::RUNS, &[(&backend, Type::INT4)])?.is_empty() {
+                true => Ok(false),
+                false => {
+                    let detail = format!("the holder's session (backend {backend}) was told to end and has not yet");
+                    Err(Error::new(Kind::Unreachable, target, detail)
+                        .with_hint("the lock stays its own until it does: look at it in pg_stat_activity"))
+                }
+            },
+            Err(_) => {
+                let detail = format!("the server did not answer within {} ms", limit.as_millis());
+                Err(Error::new(Kind::Unreachable, target, detail))
+            }
         }
     }
 
@@ -395,12 +563,17 @@ fn words(error: &tokio_postgres::Error) -> String {
     text
 }
 
-fn who(rows: &[SimpleQueryMessage]) -> Option<(i32, u32)> {
+fn who(rows: &[SimpleQueryMessage]) -> Option<Who> {
     let row = rows.iter().rev().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
     })?;
-    Some((row.get(0)?.parse().ok()?, row.get(1)?.parse().ok()?))
+    Some(Who {
+        backend: row.get(0)?.parse().ok()?,
+        version: row.get(1)?.parse().ok()?,
+        standby: row.get(2)? == "t",
+        read_only: row.get(3)? == "on",
+    })
 }
 
 fn tls_error(url: &Url, error: &rustls::Error) -> Error {

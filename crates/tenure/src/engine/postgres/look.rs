@@ -1,10 +1,12 @@
 //! Looking at locks, and taking one away.
 
 use std::path::Path;
+use std::time::Duration;
 
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::connect::Connection;
+use super::connect::{Connection, Purpose, is_missing};
 use super::session::of_text;
 use super::{Postgres, lock_in_words, sql};
 use crate::engine::Scheme;
@@ -14,8 +16,9 @@ use crate::presence::holder_of;
 use crate::process::Liveness;
 use crate::record::RecordState;
 
-fn connect(postgres: &Postgres) -> Result<Connection> {
-    postgres.address.connect(sql::WHO, postgres.limit())
+fn connect(postgres: &Postgres, purpose: Purpose, limit: Duration) -> Result<Connection> {
+    let first = format!("{}SET statement_timeout = '{}ms'; {}", sql::FIRST, limit.as_millis().max(1), sql::WHO);
+    postgres.address.connect(&first, purpose, limit)
 }
 
 /// A session in the queue of a name.
@@ -24,27 +27,24 @@ struct Backend {
     granted: bool,
 }
 
-fn queue(connection: &Connection, postgres: &Postgres, name: &str) -> Result<Vec<Backend>> {
-    let rows = connection.rows(postgres.limit(), sql::QUEUE, &[(&name, Type::TEXT)])?;
+fn queue(connection: &Connection, name: &str, limit: Duration) -> Result<Vec<Backend>> {
+    let rows = connection.rows(limit, sql::QUEUE, &[(&name, Type::TEXT)])?;
     Ok(rows.iter().map(|row| Backend { pid: row.get(0), granted: row.get(1) }).collect())
 }
 
-pub(super) fn inspect(postgres: &Postgres) -> Result<Inspection> {
-    let connection = connect(postgres)?;
+pub(super) fn inspect(postgres: &Postgres, limit: Duration) -> Result<Inspection> {
+    let connection = connect(postgres, Purpose::Look, limit)?;
     let url = &postgres.address.url;
-    examine(&connection, postgres, &url.name, &url.target, &postgres.lock)
+    examine(&connection, limit, &url.name, &url.target, &postgres.lock)
 }
 
-fn examine(connection: &Connection, postgres: &Postgres, name: &str, target: &Path, lock: &Path) -> Result<Inspection> {
+fn examine(connection: &Connection, limit: Duration, name: &str, target: &Path, lock: &Path) -> Result<Inspection> {
     let mut inspection = Inspection::free(target, lock);
     inspection.engine = Some(Scheme::Postgres);
-    let queue = queue(connection, postgres, name)?;
+    let queue = queue(connection, name, limit)?;
     // Where nobody has locked anything yet, there is no table.
-    let rows = match connection.rows(postgres.limit(), sql::RECORD, &[(&name, Type::TEXT)]) {
-        Err(error) if error.is_permission_denied() && error.detail().contains("does not exist") => Vec::new(),
-        other => other?,
-    };
-    let row = rows.first().map(|row| {
+    let row = row(connection, name, limit)?;
+    let row = row.as_ref().map(|row| {
         let record = of_text(row.get(3), row.get(0), row.get(1));
         (record, row.get::<_, i32>(2))
     });
@@ -71,20 +71,20 @@ fn examine(connection: &Connection, postgres: &Postgres, name: &str, target: &Pa
 /// Every lock below a name that is held, or whose holder died. One that only others' SQL has locked is a number to the
 /// server, without a name.
 pub(super) fn list(postgres: &Postgres) -> Result<Vec<Inspection>> {
-    let connection = connect(postgres)?;
+    let connection = connect(postgres, Purpose::Look, postgres.limit())?;
     let url = &postgres.address.url;
     let below = match url.name.trim_end_matches('/') {
         "" => String::new(),
         name => format!("{name}/"),
     };
     let rows = match connection.rows(postgres.limit(), sql::BELOW, &[(&below, Type::TEXT)]) {
-        Err(error) if error.is_permission_denied() && error.detail().contains("does not exist") => Vec::new(),
+        Err(error) if is_missing(&error) => Vec::new(),
         other => other?,
     };
     let mut found = Vec::new();
     for row in &rows {
         let name: String = row.get(0);
-        let inspection = examine(&connection, postgres, &name, &url.sibling(&name), &lock_in_words(&name))?;
+        let inspection = examine(&connection, postgres.limit(), &name, &url.sibling(&name), &lock_in_words(&name))?;
         if inspection.state != State::Free {
             found.push(inspection);
         }
@@ -92,20 +92,37 @@ pub(super) fn list(postgres: &Postgres) -> Result<Vec<Inspection>> {
     Ok(found)
 }
 
-/// Ends the holder's session. The row says that nobody crashed.
+/// The row of a name: its fence, state, backend and record.
+fn row(connection: &Connection, name: &str, limit: Duration) -> Result<Option<Row>> {
+    match connection.rows(limit, sql::RECORD, &[(&name, Type::TEXT)]) {
+        Err(error) if is_missing(&error) => Ok(None),
+        other => Ok(other?.into_iter().next()),
+    }
+}
+
+/// Ends the holder's session; its row then says that nobody crashed. Both or neither: a row that says "released" under a
+/// holder that holds would let the next one in before that one's lease is over. The row comes first, so that whoever is
+/// next, and asks for it, waits for the end of this.
 pub(super) fn take_away(postgres: &Postgres, _found: &Inspection) -> Result<bool> {
-    let connection = connect(postgres)?;
+    let limit = postgres.limit();
+    let connection = connect(postgres, Purpose::Lock, limit)?;
     let name = &*postgres.address.url.name;
-    let queue = queue(&connection, postgres, name)?;
-    let marked = connection.changed(postgres.limit(), sql::MARK_BROKEN, &[(&name, Type::TEXT)]);
-    let marked = match marked {
-        Err(error) if error.is_permission_denied() && error.detail().contains("does not exist") => 0,
-        other => other?,
+    let holders: Vec<i32> =
+        queue(&connection, name, limit)?.iter().filter(|backend| backend.granted).map(|backend| backend.pid).collect();
+    let row = row(&connection, name, limit)?;
+    // One that another tenure wrote meanwhile is not this one's.
+    let fence =
+        row.filter(|row| holders.is_empty() || holders.contains(&row.get::<_, i32>(2))).map(|row| row.get::<_, i64>(0));
+    connection.batch(limit, "BEGIN")?;
+    let marked = match fence {
+        Some(fence) => connection.changed(limit, sql::MARK_BROKEN, &[(&name, Type::TEXT), (&fence, Type::INT8)])?,
+        None => 0,
     };
     let mut ended = false;
-    for holder in queue.iter().filter(|backend| backend.granted) {
-        let rows = connection.rows(postgres.limit(), sql::END_BACKEND, &[(&holder.pid, Type::INT4)])?;
-        ended |= rows.first().is_some_and(|row| row.get(0));
+    for holder in holders {
+        // The connection's end rolls back.
+        ended |= connection.end(holder, limit)?;
     }
+    connection.batch(limit, "COMMIT")?;
     Ok(ended || marked > 0)
 }

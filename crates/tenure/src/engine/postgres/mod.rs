@@ -3,13 +3,17 @@
 //!
 //! # The protocol
 //!
+//! Every name in our SQL has its schema, and the session's `search_path` is the server's own schema alone: what others put
+//! into `public` is never called.
+//!
 //! 1. A connection of our own. `idle_session_timeout` is the lease: the server ends a session that says nothing for that
 //!    long, and with it its locks. A proxy that lends sessions to others is refused.
 //! 2. `pg_try_advisory_lock(hashtextextended(NAME, 0))`, and if another has it `pg_advisory_lock(..)`, which waits in the
 //!    server's queue, for no longer than `lock_timeout`.
 //! 3. The row of the name in `tenure.locks` says whether the last holder released. If it did not, its session is gone but
 //!    its process may not know that yet: its lease is waited out, unless that process is proven dead.
-//! 4. One statement takes `nextval` as the fence and writes the record, in one commit.
+//! 4. One statement takes `nextval` as the fence and writes the record, in one commit. A sequence that went back behind
+//!    the fence in the row (it was reset, or was not copied with the table) is noticed there, and the lock refused.
 //! 5. A renewal is a question for `pg_backend_pid()`. The connection's end is the lock's.
 //! 6. A release marks the row, commits, and then unlocks.
 
@@ -20,12 +24,13 @@ mod session;
 mod sql;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::connect::Address;
+use super::lease::call_limit;
 use super::url::Url;
 use super::{Engine, Session, Stay};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::inspect::Inspection;
 use crate::record::Record;
 
@@ -39,13 +44,29 @@ pub(super) struct Postgres {
 
 impl Postgres {
     pub(super) fn open(url: Url) -> Result<Postgres> {
+        suit_environment(&url)?;
         let lock = lock_in_words(&url.name);
         Ok(Postgres { address: Address::new(url)?, lock })
     }
 
     /// How long a call may take that is not bound to a lease.
     fn limit(&self) -> Duration {
-        self.address.url.ttl / 3
+        call_limit(self.address.url.ttl)
+    }
+}
+
+/// The target alone says where the server is, so that all who name it mean the same one. Of libpq's variables those that
+/// say who we are are read (`PGUSER`, `PGPASSWORD`, `PGPASSFILE`); one that asks for more safety than the target is no word
+/// to pass over.
+fn suit_environment(url: &Url) -> Result<()> {
+    let of = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+    if of("PGSERVICE").is_some() {
+        let error = Error::new(Kind::InvalidTarget, &url.target, "PGSERVICE is set, and services are not read");
+        return Err(error.with_hint("name host, database, user and `ca=` in the target, and unset it"));
+    }
+    match of("PGSSLMODE") {
+        Some(mode) if url.tls.ca.is_none() => url.suit_sslmode("PGSSLMODE=", &mode),
+        _ => Ok(()),
     }
 }
 
@@ -70,12 +91,12 @@ impl Engine for Postgres {
         &self.address.url
     }
 
-    fn join(&self, record: &Record, stay: Stay) -> Result<Box<dyn Session>> {
-        Ok(Box::new(session::Place::take(&self.address, record.clone(), stay)?))
+    fn join(&self, record: &Record, stay: Stay, answer_by: Option<Instant>) -> Result<Box<dyn Session>> {
+        Ok(Box::new(session::Place::take(&self.address, record.clone(), stay, answer_by)?))
     }
 
-    fn inspect(&self) -> Result<Inspection> {
-        beside(|| look::inspect(self))
+    fn inspect_within(&self, limit: Duration) -> Result<Inspection> {
+        beside(|| look::inspect(self, limit))
     }
 
     fn list(&self) -> Result<Vec<Inspection>> {

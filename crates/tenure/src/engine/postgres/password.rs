@@ -17,7 +17,7 @@ pub(super) struct Whereto<'a> {
 
 /// The password for there, if there is one.
 pub(super) fn find(whereto: &Whereto<'_>) -> Option<String> {
-    if let Ok(password) = std::env::var("PGPASSWORD") {
+    if let Some(password) = std::env::var("PGPASSWORD").ok().filter(|password| !password.is_empty()) {
         return Some(password);
     }
     let file = match std::env::var_os("PGPASSFILE") {

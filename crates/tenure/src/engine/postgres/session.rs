@@ -8,21 +8,25 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_postgres::types::Type;
 
-use super::connect::{Address, Connection};
+use super::connect::{Address, Connection, Purpose};
 use super::sql;
 use crate::engine::hold::text;
-use crate::engine::lease::{BootTime, Lease};
+use crate::engine::lease::{BootTime, Lease, call_limit};
 use crate::engine::{Granted, Interrupter, Session, Stay};
 use crate::error::{Error, Kind, Result};
 use crate::record::{self, Content, Record, RecordState};
 
 /// `lock_timeout` ran out.
 const TIMED_OUT: &str = "55P03";
+/// A statement was ended: by its own time, or by somebody.
+const CANCELLED: &str = "57014";
 
 pub(super) struct Place {
     connection: Connection,
     record: Record,
     stay: Stay,
+    /// Until the grant, no call outlasts this.
+    answer_by: Option<Instant>,
     step: Step,
     woken: Arc<Notify>,
     term: Lease,
@@ -35,6 +39,8 @@ enum Step {
     Out,
     /// In the server's queue.
     Queued(Locking),
+    /// The lock is ours, and the row has not been read.
+    Mine,
     /// The lock is ours, but the one before may still believe that it is its own, until then.
     Locked(Option<Box<Record>>, Option<BootTime>),
     Held(i64),
@@ -49,15 +55,18 @@ enum Woke {
 }
 
 impl Place {
-    pub(super) fn take(address: &Address, record: Record, stay: Stay) -> Result<Place> {
+    pub(super) fn take(address: &Address, record: Record, stay: Stay, answer_by: Option<Instant>) -> Result<Place> {
         let ttl = address.url.ttl;
+        let limit = || within(call_limit(ttl), answer_by);
         let sent = BootTime::now();
-        let connection = address.connect(&sql::begin(ttl.as_millis()), ttl / 3)?;
-        address.refuse_proxy(&connection)?;
+        let first = sql::begin(ttl.as_millis(), call_limit(ttl).as_millis());
+        let connection = address.connect(&first, Purpose::Lock, limit())?;
+        address.refuse_proxy(&connection, limit())?;
         Ok(Place {
             connection,
             record,
             stay,
+            answer_by,
             step: Step::Out,
             woken: Arc::default(),
             term: Lease { ttl, confirmed: sent },
@@ -69,7 +78,7 @@ impl Place {
     }
 
     fn limit(&self) -> Duration {
-        self.term.ttl / 3
+        within(call_limit(self.term.ttl), self.answer_by)
     }
 
     /// Step 2.
@@ -80,18 +89,23 @@ impl Place {
 
     fn queue(&self) -> Result<Locking> {
         let client = self.connection.client();
+        let (third, own) = ((self.term.ttl / 3).as_millis(), call_limit(self.term.ttl).as_millis());
         // So that the server notices while it makes us wait that we are gone; not every platform's can.
-        let check = format!("SET client_connection_check_interval = '{}ms'", self.limit().as_millis());
-        let (timeout, client_of) = (self.lock_timeout(), Arc::clone(&client));
+        let check = format!("SET client_connection_check_interval = '{third}ms'");
+        let times = format!("SET lock_timeout = '{}ms'; SET statement_timeout = 0", self.lock_timeout());
+        let client_of = Arc::clone(&client);
         self.connection.within(self.limit(), async move {
             let _ = client_of.batch_execute(&check).await;
-            client_of.batch_execute(&format!("SET lock_timeout = '{timeout}ms'")).await
+            client_of.batch_execute(&times).await
         })?;
         let name = self.name().to_owned();
-        Ok(self
-            .connection
-            .runtime
-            .spawn(async move { client.query_typed(sql::LOCK, &[(&name, Type::TEXT)]).await.map(drop) }))
+        Ok(self.connection.runtime.spawn(async move {
+            let values: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)] = &[(&name, Type::TEXT)];
+            // Sent together, so that setting the time back costs no way to the server and back.
+            let back = format!("SET statement_timeout = '{own}ms'");
+            let (locked, back) = tokio::join!(client.query_typed(sql::LOCK, values), client.batch_execute(&back));
+            locked.map(drop).and(back)
+        }))
     }
 
     /// In milliseconds; 0 is for ever.
@@ -135,6 +149,10 @@ impl Place {
         let read = || connection.rows(self.limit(), sql::LAST, &[(&self.name(), Type::TEXT)]);
         let rows = connection.with_tables(self.limit(), read)?;
         let Some(row) = rows.first() else { return Ok(Step::Locked(None, None)) };
+        // A grant of ours that came too late: nobody held by it.
+        if connection.address.is_unsure(row.get(3)) {
+            return Ok(Step::Locked(None, None));
+        }
         let state: String = row.get(1);
         let last = of_text(row.get(4), row.get(0), &state);
         let unreleased = last.native.as_ref().is_some_and(|native| native.state != RecordState::Released);
@@ -159,14 +177,39 @@ impl Place {
             &[(&self.name(), Type::TEXT), (&lease, Type::INT8), (&record, Type::TEXT)];
         let connection = &self.connection;
         let sent = BootTime::now();
-        let rows = connection.rows(self.limit(), sql::GRANT, values)?;
-        let fence: i64 = rows.first().map_or(0, |row| row.get(0));
+        let rows = connection.rows(self.limit(), sql::GRANT, values).inspect_err(|_| {
+            // The server may still do it, once nobody waits for the answer.
+            connection.address.be_unsure(&record);
+        })?;
+        let Some(row) = rows.first() else { return Err(self.behind()) };
+        let fence: i64 = row.get(0);
+        connection.address.be_sure(&record);
         self.term.confirmed = sent;
         if let Some(native) = &mut self.record.native {
             native.fence = u64::try_from(fence).ok();
         }
         self.step = Step::Held(fence);
+        self.answer_by = None;
         Ok(Granted { record: self.record.clone(), last, confirmed: sent })
+    }
+
+    /// The next fence would be no greater than one that was given already: what it protects would refuse every holder from
+    /// now on, or obey one from the past.
+    fn behind(&self) -> Error {
+        let rows = self.connection.rows(self.limit(), sql::FENCES, &[(&self.name(), Type::TEXT)]).unwrap_or_default();
+        let seen = rows.first().map(|row| (row.get::<_, i64>(0), row.get::<_, Option<i64>>(1).unwrap_or(0)));
+        let (last, next) = seen.unwrap_or((0, 0));
+        let detail =
+            format!("its fence would go back: the last holder's was {last}, the sequence tenure.fence is at {next}");
+        Error::new(Kind::Io, &self.connection.address.url.target, detail).with_hint(
+            "the sequence was reset, or was not copied with the table: \
+             SELECT setval('tenure.fence', (SELECT max(fence) FROM tenure.locks)), and more where a resource has seen more",
+        )
+    }
+
+    fn not_ours(&self) -> Error {
+        let detail = "its row was changed at the server: the lock was broken, or given to another";
+        Error::new(Kind::Lost, &self.connection.address.url.target, detail)
     }
 
     fn write(&self, record: &Record, fence: i64, limit: Duration) -> Result<bool> {
@@ -176,6 +219,11 @@ impl Place {
             &[(&self.name(), Type::TEXT), (&fence, Type::INT8), (&state, Type::TEXT), (&text, Type::TEXT)];
         Ok(self.connection.changed(limit, sql::SHOW, values)? == 1)
     }
+}
+
+/// As `limit`, but not beyond `end`.
+fn within(limit: Duration, end: Option<Instant>) -> Duration {
+    end.map_or(limit, |end| limit.min(end.saturating_duration_since(Instant::now())))
 }
 
 fn state_word(state: RecordState) -> &'static str {
@@ -210,12 +258,23 @@ impl Session for Place {
             match std::mem::replace(&mut self.step, Step::Out) {
                 Step::Out => {
                     self.step = match self.try_lock()? {
-                        true => self.locked()?,
+                        true => Step::Mine,
                         false if self.stay == Stay::Never => return Ok(None),
                         false => Step::Queued(self.queue()?),
                     };
                 }
-                Step::Locked(last, None) => return self.enter(last.map(|last| *last)).map(Some),
+                Step::Mine => {
+                    // Where that fails the lock is ours nevertheless.
+                    self.step = Step::Mine;
+                    self.step = self.locked()?;
+                }
+                Step::Locked(last, None) => {
+                    let granted = self.enter(last.as_deref().cloned());
+                    if granted.is_err() {
+                        self.step = Step::Locked(last, None);
+                    }
+                    return granted.map(Some);
+                }
                 Step::Locked(last, Some(until)) => {
                     let grace = until.from(BootTime::now());
                     self.step = Step::Locked(last, if grace.is_zero() { None } else { Some(until) });
@@ -233,7 +292,7 @@ impl Session for Place {
                     match self.sleep(left) {
                         Woke::Up => return Ok(None),
                         Woke::Closed(why) => return Err(self.connection.lost(&why)),
-                        Woke::Locked(Ok(())) => self.step = self.locked()?,
+                        Woke::Locked(Ok(())) => self.step = Step::Mine,
                         Woke::Locked(Err(error)) if error.code().is_some_and(|code| code.code() == TIMED_OUT) => {
                             self.step = Step::Out;
                             return Ok(None);
@@ -242,6 +301,10 @@ impl Session for Place {
                             self.step = Step::Out;
                             return Err(match self.connection.over.why() {
                                 Some(why) => self.connection.lost(&why),
+                                // It has no time of its own here: an operator ended it.
+                                None if error.code().is_some_and(|code| code.code() == CANCELLED) => {
+                                    self.connection.address.error(&error).with_kind(Kind::Io)
+                                }
                                 None => self.connection.address.error(&error),
                             });
                         }
@@ -276,10 +339,7 @@ impl Session for Place {
         let Step::Held(fence) = self.step else { return Ok(()) };
         match self.write(record, fence, limit)? {
             true => Ok(()),
-            false => {
-                let detail = "its row was changed at the server";
-                Err(Error::new(Kind::Lost, &self.connection.address.url.target, detail))
-            }
+            false => Err(self.not_ours()),
         }
     }
 
@@ -291,10 +351,20 @@ impl Session for Place {
                 // After the commit: who comes next must read that it was released.
                 let left = end.saturating_duration_since(Instant::now());
                 let unlocked = self.connection.rows(left, sql::UNLOCK, &[(&self.name(), Type::TEXT)]);
-                written.and(unlocked).map(drop).map_err(|error| {
-                    let seconds = self.term.ttl.as_secs();
-                    error.with_hint(format!("the lock is free when its session ends, after {seconds} s at most"))
-                })
+                let unlocked = unlocked.map(|rows| rows.first().is_some_and(|row| row.get(0)));
+                match (written, unlocked) {
+                    (Ok(true), Ok(true)) => Ok(()),
+                    (Err(error), _) | (_, Err(error)) => {
+                        let seconds = self.term.ttl.as_secs();
+                        // The connection's end is no loss of the lock: the next one waits for the lease of the row.
+                        let error = if error.is_lost() { error.with_kind(Kind::Unreachable) } else { error };
+                        Err(error.with_hint(format!(
+                            "the lock is free when its session ends, after {seconds} s at most; later where the session \
+                             waits for a synchronous standby"
+                        )))
+                    }
+                    _ => Err(self.not_ours()),
+                }
             }
             (Step::Queued(_), _) => {
                 self.connection.cancel(limit);

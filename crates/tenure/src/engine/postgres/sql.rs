@@ -15,55 +15,82 @@ CREATE TABLE IF NOT EXISTS tenure.locks (
   changed_at timestamptz NOT NULL DEFAULT now()
 );";
 
-/// What a session is told first, with its lease in milliseconds: how long it may be idle, and how soon the server notices
-/// that we are gone without a word.
-pub(super) fn begin(lease_ms: u128) -> String {
+/// The very first words of every session. A function or an operator that somebody put into `public`, or into a schema that
+/// the role's own `search_path` names, may suit our arguments better than the server's own: none of them is looked at.
+pub(super) const FIRST: &str = "\
+SET search_path = pg_catalog, pg_temp; SET default_transaction_isolation = 'read committed'; ";
+
+/// What the session of a place is told next, with its lease in milliseconds: how long it may be idle, how soon the server
+/// notices that we are gone without a word, and how long a statement may run. What would end it sooner is set back, where
+/// the server knows of it (`transaction_timeout` is of version 17).
+pub(super) fn begin(lease_ms: u128, statement_ms: u128) -> String {
     let third = (lease_ms / 3000).max(1);
     format!(
-        "SET idle_session_timeout = '{lease_ms}ms'; SET statement_timeout = 0; SET tcp_user_timeout = '{lease_ms}ms'; \
+        "{FIRST}SET idle_session_timeout = '{lease_ms}ms'; SET tcp_user_timeout = '{lease_ms}ms'; \
          SET tcp_keepalives_idle = '{third}s'; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 3; \
-         SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'; \
+         SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
+         WHERE name IN ('lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout'); \
+         SET statement_timeout = '{statement_ms}ms'; \
+         SELECT pg_catalog.set_config('synchronous_commit', 'on', false) \
+         WHERE pg_catalog.current_setting('synchronous_commit') = 'off'; \
          {WHO}"
     )
 }
 
-/// Which backend we speak to, and how old the server is.
-pub(super) const WHO: &str = "SELECT pg_backend_pid(), current_setting('server_version_num')";
+/// Which backend we speak to, how old the server is, whether it is a standby, and whether it takes writes.
+pub(super) const WHO: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('server_version_num'), \
+                              pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')";
 
-pub(super) const RENEW: &str = "SELECT pg_backend_pid()";
+pub(super) const RENEW: &str = "SELECT pg_catalog.pg_backend_pid()";
 
-pub(super) const TRY_LOCK: &str = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))";
-pub(super) const LOCK: &str = "SELECT pg_advisory_lock(hashtextextended($1, 0))";
-pub(super) const UNLOCK: &str = "SELECT pg_advisory_unlock(hashtextextended($1, 0))";
+pub(super) const TRY_LOCK: &str =
+    "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended($1, 0::pg_catalog.int8))";
+pub(super) const LOCK: &str = "SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended($1, 0::pg_catalog.int8))";
+pub(super) const UNLOCK: &str =
+    "SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtextextended($1, 0::pg_catalog.int8))";
 
-pub(super) const LAST: &str = "SELECT fence, state, lease_ms, keeper, record FROM tenure.locks WHERE name = $1";
+/// The last holder. `FOR SHARE` waits for a break that is under way: it marks the row, and then ends the session.
+pub(super) const LAST: &str =
+    "SELECT fence, state, lease_ms, keeper, record FROM tenure.locks WHERE name = $1 FOR SHARE";
 
-/// The grant: the fence and the record in one commit, so that no crash of the server gives a fence twice.
+/// The grant: the fence and the record in one commit, so that no crash of the server gives a fence twice. No row where the
+/// next fence is not greater than the last.
 pub(super) const GRANT: &str = "\
 INSERT INTO tenure.locks AS l (name, fence, state, backend, lease_ms, keeper, record)
-VALUES ($1, nextval('tenure.fence'), 'held', pg_backend_pid(), $2, $3, $3)
+VALUES ($1, pg_catalog.nextval('tenure.fence'::pg_catalog.regclass), 'held', pg_catalog.pg_backend_pid(), $2, $3, $3)
 ON CONFLICT (name) DO UPDATE SET fence = EXCLUDED.fence, state = EXCLUDED.state, backend = EXCLUDED.backend,
-  lease_ms = EXCLUDED.lease_ms, keeper = EXCLUDED.keeper, record = EXCLUDED.record, changed_at = now()
+  lease_ms = EXCLUDED.lease_ms, keeper = EXCLUDED.keeper, record = EXCLUDED.record, changed_at = pg_catalog.now()
+WHERE EXCLUDED.fence > l.fence
 RETURNING l.fence";
 
-pub(super) const SHOW: &str =
-    "UPDATE tenure.locks SET state = $3, record = $4, changed_at = now() WHERE name = $1 AND fence = $2";
+/// The last fence of a name, and the sequence's last value.
+pub(super) const FENCES: &str = "SELECT fence, pg_catalog.pg_sequence_last_value('tenure.fence'::pg_catalog.regclass) FROM tenure.locks WHERE name = $1";
+
+pub(super) const SHOW: &str = "\
+UPDATE tenure.locks SET state = $3, record = $4, changed_at = pg_catalog.now() WHERE name = $1 AND fence = $2";
 
 /// Whoever has or awaits the advisory lock of a name. Its 64 bits are two columns there.
 pub(super) const QUEUE: &str = "\
 SELECT l.pid, l.granted, l.mode, a.application_name
-FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND l.objsubid = 1
-  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND ((l.classid::bigint << 32) | l.objid::bigint) = hashtextextended($1, 0)
+  AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+  AND ((l.classid::pg_catalog.int8 << 32) | l.objid::pg_catalog.int8)
+      = pg_catalog.hashtextextended($1, 0::pg_catalog.int8)
 ORDER BY l.granted DESC, l.waitstart";
 
 pub(super) const RECORD: &str = "SELECT fence, state, backend, record FROM tenure.locks WHERE name = $1";
 
 /// Names that begin with $1 and are held, or were when their holder died.
 pub(super) const BELOW: &str = "\
-SELECT name FROM tenure.locks WHERE left(name, length($1)) = $1 AND state <> 'released' ORDER BY name";
+SELECT name FROM tenure.locks
+WHERE pg_catalog.left(name, pg_catalog.length($1)) = $1 AND state <> 'released' ORDER BY name";
 
-pub(super) const MARK_BROKEN: &str =
-    "UPDATE tenure.locks SET state = 'released', changed_at = now() WHERE name = $1 AND state <> 'released'";
-pub(super) const END_BACKEND: &str = "SELECT pg_terminate_backend($1)";
+/// Says that the holder of this fence did not crash.
+pub(super) const MARK_BROKEN: &str = "\
+UPDATE tenure.locks SET state = 'released', changed_at = pg_catalog.now()
+WHERE name = $1 AND fence = $2 AND state <> 'released'";
+
+/// Ends a session and waits for its end, for so many milliseconds.
+pub(super) const END_BACKEND: &str = "SELECT pg_catalog.pg_terminate_backend($1, $2)";
+pub(super) const RUNS: &str = "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE pid = $1";

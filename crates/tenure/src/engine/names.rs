@@ -1,0 +1,137 @@
+//! The addresses of the servers' names.
+//!
+//! A lock's holder has to reach its server every few seconds. So the last good addresses of a name are kept: an outage of
+//! the name service, or one that says nothing, costs no holder its lock. They are looked up again meanwhile, for a server
+//! may move.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, ToSocketAddrs as _};
+use std::sync::mpsc::channel;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::helpers;
+use crate::sys::PerProcess;
+
+/// Addresses of that age are used as they are.
+const FRESH: Duration = Duration::from_secs(10);
+/// Up to that age they are used while the name is looked up again.
+const USABLE: Duration = Duration::from_secs(60);
+/// For how long a new answer is waited for where there is an older one.
+const BRIEFLY: Duration = Duration::from_secs(1);
+
+#[derive(Clone)]
+struct Known {
+    addresses: Vec<IpAddr>,
+    /// When they were the answer.
+    good: Instant,
+    /// When it was asked last.
+    asked: Instant,
+}
+
+impl Known {
+    /// How long to wait for a new answer; `None`: there is no need to ask.
+    fn wait_for_news(&self, now: Instant, limit: Duration) -> Option<Duration> {
+        if now.saturating_duration_since(self.asked) < FRESH {
+            None
+        } else if now.saturating_duration_since(self.good) < USABLE {
+            Some(Duration::ZERO)
+        } else {
+            Some((limit / 2).min(BRIEFLY))
+        }
+    }
+}
+
+fn known() -> MutexGuard<'static, HashMap<String, Known>> {
+    static KNOWN: PerProcess<Mutex<HashMap<String, Known>>> = PerProcess::new();
+    KNOWN.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The addresses of `host`, within `limit`.
+pub(super) fn addresses(host: &str, limit: Duration) -> io::Result<Vec<IpAddr>> {
+    if let Ok(address) = host.parse() {
+        return Ok(vec![address]);
+    }
+    let now = Instant::now();
+    let kept = known().get(host).cloned();
+    let wait = match &kept {
+        None => limit,
+        Some(kept) => match kept.wait_for_news(now, limit) {
+            None => return Ok(kept.addresses.clone()),
+            Some(wait) => wait,
+        },
+    };
+    if let Some(kept) = known().get_mut(host) {
+        kept.asked = now;
+    }
+    // The system's look-up knows no limit, and cannot be ended: a thread waits for it.
+    let (sender, answer) = channel();
+    let name = host.to_owned();
+    helpers::run(move || {
+        let found = look_up(&name);
+        if let Ok(addresses) = &found {
+            let now = Instant::now();
+            known().insert(name, Known { addresses: addresses.clone(), good: now, asked: now });
+        }
+        // Whoever asked may have gone on without it.
+        let _ = sender.send(found);
+    })?;
+    let news = answer.recv_timeout(wait);
+    match (kept, news) {
+        (_, Ok(Ok(addresses))) => Ok(addresses),
+        (Some(kept), _) => Ok(kept.addresses),
+        (None, Ok(Err(error))) => Err(error),
+        (None, Err(_)) => {
+            let text = format!("the name was not resolved within {} ms", wait.as_millis());
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        }
+    }
+}
+
+fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for address in (name, 0).to_socket_addrs()? {
+        if !addresses.contains(&address.ip()) {
+            addresses.push(address.ip());
+        }
+    }
+    match addresses.is_empty() {
+        true => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
+        false => Ok(addresses),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_its_own() {
+        assert_eq!(addresses("127.0.0.9", Duration::ZERO).unwrap(), ["127.0.0.9".parse::<IpAddr>().unwrap()]);
+        assert_eq!(addresses("::1", Duration::ZERO).unwrap(), ["::1".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[test]
+    fn what_is_known_is_used_and_looked_up_again() {
+        let now = Instant::now();
+        let seconds = Duration::from_secs;
+        let known =
+            |good, asked| Known { addresses: Vec::new(), good: now - seconds(good), asked: now - seconds(asked) };
+        assert_eq!(known(1, 1).wait_for_news(now, seconds(5)), None);
+        assert_eq!(known(30, 30).wait_for_news(now, seconds(5)), Some(Duration::ZERO));
+        assert_eq!(known(90, 90).wait_for_news(now, seconds(5)), Some(seconds(1)), "a server may have moved");
+        assert_eq!(known(90, 90).wait_for_news(now, seconds(1)), Some(seconds(1) / 2));
+        assert_eq!(known(90, 1).wait_for_news(now, seconds(5)), None, "the name service is away");
+    }
+
+    #[test]
+    fn a_name_that_is_known_survives_the_name_service() {
+        let name = "known.tenure.invalid";
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        let now = Instant::now();
+        known().insert(name.to_owned(), Known { addresses: vec![address], good: now - USABLE, asked: now - USABLE });
+        assert_eq!(addresses(name, Duration::from_secs(5)).unwrap(), [address]);
+        assert!(addresses("unknown.tenure.invalid", Duration::from_secs(60)).is_err());
+    }
+}
