@@ -2,6 +2,7 @@
 //! killed when their value goes, also by a panic.
 
 pub mod etcd;
+pub mod names;
 pub mod network;
 pub mod postgres;
 
@@ -36,6 +37,24 @@ pub fn address() -> String {
         {
             return address;
         }
+    }
+}
+
+/// A server that accepts connections and says nothing: the kernel does it, for nobody ever asks it for one.
+pub struct Silent {
+    address: String,
+    _listener: TcpListener,
+}
+
+impl Silent {
+    pub fn at(port: u16) -> Silent {
+        let address = address();
+        let listener = TcpListener::bind((&*address, port)).unwrap();
+        Silent { address, _listener: listener }
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
     }
 }
 

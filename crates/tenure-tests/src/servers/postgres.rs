@@ -164,6 +164,15 @@ impl Postgres {
         format!("postgres://postgres@{}/postgres?lock={name}&ttl={ttl}s", self.address)
     }
 
+    /// Starts it again with one more setting, without asking whether it answers.
+    pub fn change(&mut self, setting: &str) {
+        self.more.push(setting.to_owned());
+        self.stop();
+        self.start_process();
+        let address = self.address.clone();
+        until("a server that listens", || std::net::TcpStream::connect((&*address, 5432)).is_ok());
+    }
+
     /// A fast shutdown, and its end.
     pub fn stop(&mut self) {
         let server = self.server.take().unwrap();
@@ -187,7 +196,7 @@ impl Postgres {
     }
 
     /// Puts a line before the others of `pg_hba.conf`.
-    fn admit(&self, line: &str) {
+    pub fn admit(&self, line: &str) {
         let path = self.folder.path().join("data/pg_hba.conf");
         let before = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("{line}\n{before}")).unwrap();
@@ -291,7 +300,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// With a mode: `transaction` or `session`.
+    /// With a mode: `statement`, `transaction` or `session`.
     pub fn start(postgres: &Postgres, mode: &str) -> Pool {
         let (address, folder) = (address(), TempDir::new().unwrap());
         let config = folder.path().join("pgbouncer.ini");

@@ -195,6 +195,11 @@ impl Hold {
         self.state().trouble = why.map(str::to_owned);
     }
 
+    /// Did the last renewal fail?
+    pub(super) fn is_in_trouble(&self) -> bool {
+        self.state().trouble.is_some()
+    }
+
     /// `true` if it was held until now.
     pub(super) fn revoke(&self) -> bool {
         let revoked = self.status.compare_exchange(HELD, REVOKED, Ordering::AcqRel, Ordering::Acquire).is_ok();

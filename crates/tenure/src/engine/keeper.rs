@@ -280,7 +280,10 @@ fn keep(hold: &Hold, session: &mut dyn Session) {
                     }
                 }
                 Err(error) => {
-                    hold.trouble(Some(error.detail()));
+                    // One that the lease's end cut short says less than the one before.
+                    if limit == super::lease::call_limit(lease.ttl) || !hold.is_in_trouble() {
+                        hold.trouble(Some(error.detail()));
+                    }
                     pause_until = Some(BootTime::now().after(PAUSE));
                 }
             }

@@ -117,6 +117,7 @@ pub(super) fn list(etcd: &Etcd) -> Result<Vec<Inspection>> {
         let key = key_of(&pair);
         // Somebody else's keys are in there too: a lock's ends in its lease, and is bound to it.
         if let Some((name, end)) = key.rsplit_once('/')
+            && number(&pair["lease"]) != 0
             && i64::from_str_radix(end, 16) == Ok(number(&pair["lease"]))
             && !key.starts_with(RECORDS)
         {

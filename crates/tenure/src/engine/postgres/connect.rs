@@ -214,7 +214,12 @@ impl Address {
             return Err(refused);
         }
         let detail = format!("no server answered: {}", failures.join("; "));
-        Err(Error::new(Kind::Unreachable, &self.url.target, detail))
+        let hint = tls::hint(&detail);
+        let error = Error::new(Kind::Unreachable, &self.url.target, detail);
+        Err(match hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        })
     }
 
     async fn start(
@@ -284,11 +289,7 @@ impl Address {
                 return new(Kind::PermissionDenied, "the server wants a password and there is none".to_owned())
                     .with_hint("put it into PGPASSWORD or ~/.pgpass, which only its owner may read");
             }
-            let error = new(Kind::Unreachable, text);
-            return match tls::hint(error.detail()) {
-                Some(hint) => error.with_hint(hint),
-                None => error,
-            };
+            return new(Kind::Unreachable, text);
         };
         if *code == SqlState::INVALID_PASSWORD || code.code().starts_with("28") {
             let hint = match self.tls.is_none() && (text.contains("no encryption") || text.contains("SSL off")) {

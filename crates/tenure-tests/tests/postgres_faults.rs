@@ -1,0 +1,433 @@
+//! What may be off with a PostgreSQL server, its roles, its names and its proxies, and what a lock makes of it.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+use std::process::Command;
+
+use serde_json::Value;
+use tenure_tests::servers::names::{self, Names};
+use tenure_tests::servers::postgres::{Pool, Postgres, there};
+use tenure_tests::servers::{Silent, await_waiters, opened};
+use tenure_tests::{Actor, actor_program, folder, has, needs, signal, until};
+
+/// So long that nothing which waits for a part of it ends while a test runs.
+const DAY: &str = "1440m";
+
+/// The target of the lock `a` for a role.
+fn target_of(postgres: &Postgres, user: &str, ttl: &str) -> String {
+    format!("postgres://{user}@{}/postgres?lock=a&ttl={ttl}", postgres.address())
+}
+
+/// A role that may lock, once the tables are there.
+fn role(postgres: &Postgres, name: &str) {
+    let target = postgres.target("first", 10);
+    let mut first = opened(&target);
+    first.must("acquire l g never");
+    first.must("release g");
+    postgres.ask(&format!("CREATE ROLE {name} LOGIN"));
+    postgres.ask(&format!("GRANT USAGE ON SCHEMA tenure TO {name}"));
+    postgres.ask(&format!("GRANT USAGE ON SEQUENCE tenure.fence TO {name}"));
+    postgres.ask(&format!("GRANT SELECT, INSERT, UPDATE ON tenure.locks TO {name}"));
+}
+
+/// The answer to a line, which must come by itself.
+fn soon(actor: &mut Actor, line: &str) -> Value {
+    actor.tell(line);
+    hear_soon(actor, line)
+}
+
+fn hear_soon(actor: &mut Actor, what: &str) -> Value {
+    assert!(actor.answers_within(60), "it still waits: {what}");
+    actor.hear()
+}
+
+fn said(answer: &Value) -> &str {
+    answer["error"].as_str().unwrap()
+}
+
+#[test]
+fn a_server_that_takes_no_writes_is_refused_at_once() {
+    if !there() {
+        return;
+    }
+    let primary = Postgres::start_with(&["wal_keep_size=64"]);
+    role(&primary, "app");
+    let standby = primary.standby();
+    primary.ask("ALTER ROLE app SET default_transaction_read_only = on");
+    let advisory = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+    for (server, user, word) in [(&standby, "postgres", "standby"), (&primary, "app", "default_transaction_read_only")]
+    {
+        let mut actor = opened(&target_of(server, user, DAY));
+        for wait in ["never", "2000", "forever"] {
+            let refused = soon(&mut actor, &format!("acquire l g {wait}"));
+            assert_eq!(refused["kind"], "unreachable", "{wait}: {refused}");
+            assert!(said(&refused).contains(word), "{wait}: {refused}");
+            // Nobody else is kept out either.
+            assert_eq!(server.ask(advisory), "0");
+        }
+    }
+    // Who only looks needs no writes; but a standby's locks are not the primary's.
+    let mut looker = Actor::start();
+    looker.must(&format!("inspect {}", target_of(&primary, "app", DAY)));
+    looker.must_fail(&format!("inspect {}", target_of(&standby, "postgres", DAY)), "unreachable");
+    // Among several the one that takes writes is found.
+    let both =
+        format!("postgres://postgres@{}:5432,{}:5432/postgres?lock=a&ttl=10s", standby.address(), primary.address());
+    let mut actor = opened(&both);
+    actor.must("acquire l g never");
+    actor.must("release g");
+}
+
+#[test]
+fn a_break_that_is_refused_changes_nothing() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    role(&postgres, "app");
+    role_beside(&postgres, "ops", "app");
+    let mut holder = opened(&target_of(&postgres, "app", "60s"));
+    holder.must("acquire l g never");
+    let row = "SELECT state, fence, backend FROM tenure.locks WHERE name = 'a'";
+    let before = postgres.ask(row);
+    assert!(before.starts_with("held|"), "{before}");
+    let mut ops = Actor::start();
+    let of_ops = target_of(&postgres, "ops", "60s");
+    let refused = ops.must_fail(&format!("break {of_ops} force"), "permission-denied");
+    assert!(said(&refused).contains("pg_signal_backend") && !said(&refused).contains("CREATE SCHEMA"), "{refused}");
+    assert_eq!(postgres.ask(row), before);
+    holder.must("check g");
+    assert_eq!(ops.must(&format!("inspect {of_ops}"))["found"]["pid"], holder.pid());
+
+    // Neither does one whose session does not end: it cannot, while it is stopped.
+    let backend: u32 = postgres.ask("SELECT backend FROM tenure.locks WHERE name = 'a'").parse().unwrap();
+    signal(backend, libc::SIGSTOP);
+    let short = target_of(&postgres, "postgres", "3s");
+    let refused = soon(&mut ops, &format!("break {short} force"));
+    assert_eq!((&refused["ok"], &refused["kind"]), (&false.into(), &"unreachable".into()), "{refused}");
+    assert_eq!(postgres.ask(row), before);
+    signal(backend, libc::SIGCONT);
+    until("the session that was told to end has", || {
+        postgres.ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == "0"
+    });
+
+    // One that succeeds lets the next one in at once, without waiting for the lease, and tells it of no crash.
+    let mut holder = opened(&target_of(&postgres, "app", DAY));
+    // The last one ended in a loss, of which the row knows: the lease is waited for.
+    holder.must_fail("acquire l g never", "busy");
+    postgres.ask("UPDATE tenure.locks SET state = 'released'");
+    holder.must("acquire l g 60000");
+    let mut waiter = opened(&target_of(&postgres, "app", DAY));
+    waiter.must("begin l g forever");
+    await_waiters(&mut ops, &of_ops, 1);
+    assert_eq!(ops.must(&format!("break {} force", target_of(&postgres, "app", DAY)))["broken"], true);
+    let after = hear_soon(&mut waiter, "the waiter behind a broken lock");
+    assert_eq!((&after["event"], &after["crashed"]), (&"granted".into(), &Value::Null), "{after}");
+}
+
+/// Another role with the rights of the first, which exist by now.
+fn role_beside(postgres: &Postgres, name: &str, first: &str) {
+    postgres.ask(&format!("CREATE ROLE {name} LOGIN"));
+    postgres.ask("CREATE ROLE lockers NOLOGIN");
+    postgres.ask(&format!("GRANT lockers TO {name}, {first}"));
+    postgres.ask("GRANT USAGE ON SCHEMA tenure TO lockers");
+    postgres.ask("GRANT USAGE ON SEQUENCE tenure.fence TO lockers");
+    postgres.ask("GRANT SELECT, INSERT, UPDATE ON tenure.locks TO lockers");
+}
+
+#[test]
+fn functions_of_others_are_never_called() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    role(&postgres, "app");
+    postgres.ask("CREATE ROLE mallory LOGIN");
+    postgres.ask("GRANT CREATE ON SCHEMA public TO mallory");
+    postgres.ask("CREATE TABLE public.called (by text)");
+    postgres.ask("GRANT INSERT ON public.called TO public");
+    // Each suits the arguments that one may write without a thought better than the server's own.
+    let traps = [
+        ("hashtextextended(text, int)", "bigint", "1 + (random() * 1e15)::bigint"),
+        ("hashtextextended(unknown, int)", "bigint", "2"),
+        ("nextval(text)", "bigint", "1"),
+        ("nextval(unknown)", "bigint", "1"),
+        ("pg_backend_pid(int)", "int", "1"),
+        ("current_setting(unknown)", "text", "'off'::text"),
+        ("set_config(unknown, unknown, boolean)", "text", "''::text"),
+        ("set_config(text, unknown, boolean)", "text", "''::text"),
+        ("pg_terminate_backend(int, int)", "boolean", "true"),
+        ("left(text, bigint)", "text", "''::text"),
+        ("length(varchar)", "int", "0"),
+    ];
+    for (name, returns, value) in traps {
+        let body = format!("INSERT INTO public.called VALUES (current_user); SELECT {value}");
+        let sql = format!(
+            "SET ROLE mallory; CREATE FUNCTION public.{name} RETURNS {returns} LANGUAGE sql VOLATILE AS $${body}$$"
+        );
+        let mut psql = postgres.psql();
+        // Some kinds of arguments a version does not allow: then it is no trap.
+        psql.args(["-c", &sql]).output().unwrap();
+    }
+    assert!(
+        postgres
+            .ask("SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
+            .parse::<u32>()
+            .unwrap()
+            > 3
+    );
+    // Also where the role's own path names the schema first.
+    postgres.ask("ALTER ROLE app SET search_path = public, pg_catalog");
+    let target = target_of(&postgres, "app", "10s");
+    let (mut one, mut two) = (opened(&target), opened(&target));
+    let first = one.must("acquire l g never");
+    two.must_fail("acquire l g never", "busy");
+    two.must(&format!("inspect {target}"));
+    two.must(&format!("list postgres://app@{}/postgres", postgres.address()));
+    one.must("release g");
+    let second = two.must("acquire l g never");
+    assert!(second["fence"].as_u64() > first["fence"].as_u64(), "{first} {second}");
+    assert_eq!(one.must(&format!("break {target} force"))["broken"], true);
+    assert_eq!(postgres.ask("SELECT count(*) FROM public.called"), "0");
+}
+
+#[test]
+fn a_pool_that_lends_a_session_for_each_statement_is_refused() {
+    if !there() || !needs("pgbouncer", has("pgbouncer")) {
+        return;
+    }
+    let postgres = Postgres::start();
+    let pool = Pool::start(&postgres, "statement");
+    let refused = opened(&pool.target("a")).must_fail("acquire l g never", "unsupported");
+    assert!(said(&refused).contains("proxy"), "{refused}");
+}
+
+#[test]
+fn a_fence_that_would_go_back_is_refused() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    let mut holder = opened(&postgres.target("a", 10));
+    let mut last = 0;
+    for _ in 0..3 {
+        last = holder.must("acquire l g never")["fence"].as_u64().unwrap();
+        holder.must("release g");
+    }
+    // As a dump of the table alone, or logical replication, leaves it.
+    postgres.ask("SELECT setval('tenure.fence', 1)");
+    let refused = holder.must_fail("acquire l g never", "io");
+    assert!(said(&refused).contains(&last.to_string()), "{refused}");
+    // What the error says is run as it stands.
+    let error = said(&refused);
+    let sql = &error[error.find("SELECT").unwrap()..error.rfind(", and more").unwrap()];
+    postgres.ask(sql);
+    let after = holder.must("acquire l g never");
+    assert!(after["fence"].as_u64() > Some(last), "{after}");
+}
+
+#[test]
+fn a_release_says_that_the_lock_was_anothers() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    let mut holder = opened(&postgres.target("a", 10));
+    holder.must("acquire l g never");
+    // As another's grant writes it.
+    postgres.ask("UPDATE tenure.locks SET fence = fence + 1");
+    holder.must("check g");
+    let lost = holder.must_fail("release g", "lost");
+    assert!(said(&lost).contains("changed at the server"), "{lost}");
+}
+
+#[test]
+fn a_silent_server_keeps_nobody() {
+    if !there() {
+        return;
+    }
+    // From the start.
+    let silent = Silent::at(5432);
+    let target = format!("postgres://postgres@{}/postgres?lock=a&ttl={DAY}", silent.address());
+    let mut actor = opened(&target);
+    for line in ["acquire l g never", "acquire l g 1000", &format!("inspect {target}"), &format!("list {target}")] {
+        let refused = soon(&mut actor, line);
+        assert_eq!(refused["kind"], "unreachable", "{line}: {refused}");
+    }
+    // While one waits, and while one holds.
+    let postgres = Postgres::start();
+    let target = target_of(&postgres, "postgres", DAY);
+    let (mut holder, mut waiter) = (opened(&target), opened(&target));
+    holder.must("acquire l g never");
+    waiter.must("begin l g 5000");
+    await_waiters(&mut Actor::start(), &target, 1);
+    let backends = postgres.ask("SELECT pid FROM pg_stat_activity WHERE application_name = 'tenure'");
+    signal(postgres.pid(), libc::SIGSTOP);
+    backends.lines().for_each(|pid| signal(pid.parse().unwrap(), libc::SIGSTOP));
+    let refused = hear_soon(&mut waiter, "the waiter");
+    assert_eq!(refused["event"], "refused", "{refused}");
+    let refused = soon(&mut holder, "release g");
+    assert_eq!(refused["kind"], "unreachable", "{refused}");
+    backends.lines().for_each(|pid| signal(pid.parse().unwrap(), libc::SIGCONT));
+    signal(postgres.pid(), libc::SIGCONT);
+    opened(&target).must("acquire l g 60000");
+}
+
+#[test]
+fn a_silent_name_service_keeps_nobody() {
+    if !there() || !names::there() {
+        return;
+    }
+    let names = Names::new(&[], true);
+    let mut actor = Actor::from(&mut names.command(actor_program()));
+    actor.must(&format!("open l postgres://postgres@db.example/postgres?lock=a&ttl={DAY}"));
+    for wait in ["never", "1000"] {
+        let refused = soon(&mut actor, &format!("acquire l g {wait}"));
+        assert_eq!(refused["kind"], "unreachable", "{wait}: {refused}");
+        assert!(said(&refused).contains("not resolved"), "{wait}: {refused}");
+    }
+}
+
+#[test]
+fn every_address_of_a_name_is_tried() {
+    if !there() || !names::there() {
+        return;
+    }
+    let (silent, postgres) = (Silent::at(5432), Postgres::start());
+    let lines = [silent.address(), postgres.address()].map(|address| format!("{address} db.example"));
+    let names = Names::new(&lines, false);
+    let mut actor = Actor::from(&mut names.command(actor_program()));
+    actor.must("open l postgres://postgres@db.example/postgres?lock=a&ttl=10s");
+    actor.must("acquire l g never");
+    actor.must("release g");
+}
+
+#[test]
+fn nobody_takes_over_from_itself() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    let target = postgres.target("a", 6);
+    let mut holder = opened(&target);
+    holder.must("acquire l g never");
+    holder.must("release g");
+    let mut session = postgres.session();
+    assert_eq!(session.ask("BEGIN; LOCK TABLE tenure.locks IN SHARE MODE; SELECT 1;"), "1");
+    holder.must("begin l g forever");
+    let granting = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'INSERT INTO tenure.locks%' AND wait_event_type = 'Lock'";
+    until("the grant waits for the table", || postgres.ask(granting) == "1");
+    // Longer than one call may take, and not as long as the lease.
+    assert_eq!(session.ask("SELECT 2 FROM pg_sleep(2.5);"), "2");
+    session.tell("COMMIT;");
+    let granted = hear_soon(&mut holder, "the grant");
+    assert_eq!((&granted["event"], &granted["crashed"]), (&"granted".into(), &Value::Null), "{granted}");
+    holder.must("release g");
+    session.end();
+}
+
+#[test]
+fn a_roles_own_settings_do_not_end_a_lock() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    role(&postgres, "app");
+    let version: u32 = postgres.ask("SHOW server_version_num").parse().unwrap();
+    let mut settings = vec![
+        "statement_timeout = '200ms'",
+        "lock_timeout = '200ms'",
+        "idle_in_transaction_session_timeout = '200ms'",
+        "idle_session_timeout = '200ms'",
+        "default_transaction_isolation = 'serializable'",
+        "default_transaction_deferrable = on",
+        "search_path = ''",
+        "synchronous_commit = off",
+    ];
+    if version >= 170_000 {
+        settings.push("transaction_timeout = '200ms'");
+    }
+    for setting in settings {
+        postgres.ask(&format!("ALTER ROLE app SET {setting}"));
+    }
+    let target = target_of(&postgres, "app", "10s");
+    let (mut holder, mut waiter) = (opened(&target), opened(&target));
+    holder.must("acquire l g never");
+    waiter.must("begin l g forever");
+    await_waiters(&mut Actor::start(), &target, 1);
+    // Longer than any of them.
+    postgres.ask("SELECT pg_sleep(1)");
+    holder.must("check g");
+    holder.must("release g");
+    let granted = hear_soon(&mut waiter, "the grant");
+    assert_eq!(granted["event"], "granted", "{granted}");
+    waiter.must("release g");
+}
+
+#[test]
+fn libpqs_variables_are_honoured_or_refused() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    let target = target_of(&postgres, "postgres", "10s");
+    let with = |values: &[(&str, &str)]| {
+        let mut command = Command::new(actor_program());
+        for name in ["PGSSLMODE", "PGSERVICE", "PGPASSWORD", "PGPASSFILE"] {
+            command.env_remove(name);
+        }
+        Actor::from(command.envs(values.iter().copied()))
+    };
+    for mode in ["require", "verify-ca", "verify-full", "nonsense"] {
+        let refused = with(&[("PGSSLMODE", mode)]).must_fail(&format!("open l {target}"), "invalid-target");
+        assert!(said(&refused).contains("PGSSLMODE"), "{refused}");
+        let refused = with(&[]).must_fail(&format!("open l {target}&sslmode={mode}"), "invalid-target");
+        assert!(said(&refused).contains("sslmode"), "{refused}");
+    }
+    let refused = with(&[("PGSERVICE", "prod")]).must_fail(&format!("open l {target}"), "invalid-target");
+    assert!(said(&refused).contains("PGSERVICE"), "{refused}");
+    for mode in ["disable", "allow", "prefer"] {
+        let mut actor = with(&[("PGSSLMODE", mode)]);
+        actor.must(&format!("open l {target}&sslmode={mode}"));
+        actor.must("acquire l g never");
+        actor.must("release g");
+    }
+
+    // No password is none, and the file has one.
+    role(&postgres, "app");
+    postgres.ask("ALTER ROLE app PASSWORD 'hunter2'");
+    postgres.require_password("app");
+    let dir = folder();
+    let file = dir.path().join("pgpass");
+    std::fs::write(&file, "*:*:*:app:hunter2\n").unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let mut app = with(&[("PGPASSWORD", ""), ("PGPASSFILE", file.to_str().unwrap())]);
+    app.must(&format!("open l {}", target_of(&postgres, "app", "10s")));
+    app.must("acquire l g 60000");
+    app.must("release g");
+}
+
+#[test]
+fn what_tls_lacks_is_said() {
+    if !there() || !needs("openssl", has("openssl")) {
+        return;
+    }
+    // As PostgreSQL's manual makes a certificate.
+    let manual = |postgres: &Postgres| {
+        let (key, certificate) = (postgres.path("server.key"), postgres.path("manual.pem"));
+        let mut openssl = Command::new("openssl");
+        openssl.args(["req", "-new", "-x509", "-key"]).arg(key).arg("-out").arg(&certificate);
+        tenure_tests::servers::output(openssl.args(["-subj", "/CN=db", "-days", "2"]));
+        certificate
+    };
+    let mut postgres = Postgres::start_with_tls();
+    let certificate = manual(&postgres);
+    postgres.change(&format!("ssl_cert_file={}", certificate.display()));
+    let file = |name: &str| postgres.path(name).display().to_string();
+    let more = format!("&ca={}&cert={}&key={}", file("manual.pem"), file("client.pem"), file("client.key"));
+    let refused = opened(&format!("{}{more}", postgres.target("a", 10))).must_fail("acquire l g never", "unreachable");
+    assert!(said(&refused).contains("subjectAltName"), "{refused}");
+    // A server that lets nobody in without TLS.
+    let refused = opened(&postgres.target("a", 10)).must_fail("acquire l g never", "permission-denied");
+    assert!(said(&refused).contains("ca=FILE"), "{refused}");
+}
