@@ -133,9 +133,12 @@ impl EngineLock {
     }
 }
 
+/// Each with its target.
+type Asks = Vec<(PathBuf, Weak<Ask>)>;
+
 /// What of this process waits for servers.
-fn asks() -> MutexGuard<'static, Vec<(PathBuf, Weak<Ask>)>> {
-    static ASKS: PerProcess<Mutex<Vec<(PathBuf, Weak<Ask>)>>> = PerProcess::new();
+fn asks() -> MutexGuard<'static, Asks> {
+    static ASKS: PerProcess<Mutex<Asks>> = PerProcess::new();
     ASKS.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
