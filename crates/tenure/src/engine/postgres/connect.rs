@@ -254,15 +254,23 @@ impl Address {
         if direct().contains(&key) {
             return Ok(());
         }
-        match self.connect(&format!("BEGIN; {}", sql::WHO), Purpose::Look, limit) {
-            Ok(other) if other.backend == ours.backend => return Err(self.proxy("transaction pooling")),
-            Ok(_other) => {
+        let other = match self.connect(sql::WHO, Purpose::Look, limit) {
+            Ok(other) => other,
+            // No second connection is to be had: every renewal compares the backend as well.
+            Err(_) => return Ok(()),
+        };
+        let client = other.client();
+        let begin = format!("BEGIN; {}", sql::WHO);
+        match other.within(limit, async { client.simple_query(&begin).await }) {
+            Ok(rows) if who(&rows).is_some_and(|who| who.backend == ours.backend) => {
+                return Err(self.proxy("transaction pooling"));
+            }
+            Ok(_rows) => {
                 for _ in 0..2 {
                     ours.check_backend(limit)?;
                 }
             }
-            // No second connection is to be had: every renewal compares the backend as well.
-            Err(error) if error.is_unreachable() || error.is_lost() => return Ok(()),
+            Err(error) if error.is_unreachable() => return Err(error),
             // Every server lets its user begin a transaction. What lets us in and refuses that is none.
             Err(error) => return Err(self.proxy(&format!("it refuses a transaction: {}", error.detail()))),
         }

@@ -146,8 +146,11 @@ impl Place {
     /// Step 3.
     fn locked(&self) -> Result<Step> {
         let connection = &self.connection;
-        let read = || connection.rows(self.limit(), sql::LAST, &[(&self.name(), Type::TEXT)]);
-        let rows = connection.with_tables(self.limit(), read)?;
+        let read = |sql| connection.rows(self.limit(), sql, &[(&self.name(), Type::TEXT)]);
+        let mut rows = connection.with_tables(self.limit(), || read(sql::LAST))?;
+        if rows.first().is_some_and(|row| row.get::<_, &str>(1) != state_word(RecordState::Released)) {
+            rows = read(sql::LAST_AFTER_ALL)?;
+        }
         let Some(row) = rows.first() else { return Ok(Step::Locked(None, None)) };
         // A grant of ours that came too late: nobody held by it.
         if connection.address.is_unsure(row.get(3)) {
@@ -356,8 +359,6 @@ impl Session for Place {
                     (Ok(true), Ok(true)) => Ok(()),
                     (Err(error), _) | (_, Err(error)) => {
                         let seconds = self.term.ttl.as_secs();
-                        // The connection's end is no loss of the lock: the next one waits for the lease of the row.
-                        let error = if error.is_lost() { error.with_kind(Kind::Unreachable) } else { error };
                         Err(error.with_hint(format!(
                             "the lock is free when its session ends, after {seconds} s at most; later where the session \
                              waits for a synchronous standby"

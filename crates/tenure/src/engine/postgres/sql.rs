@@ -28,8 +28,9 @@ pub(super) fn begin(lease_ms: u128, statement_ms: u128) -> String {
     format!(
         "{FIRST}SET idle_session_timeout = '{lease_ms}ms'; SET tcp_user_timeout = '{lease_ms}ms'; \
          SET tcp_keepalives_idle = '{third}s'; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 3; \
-         SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
-         WHERE name IN ('lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout'); \
+         SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
+         SELECT pg_catalog.set_config('transaction_timeout', '0', false) \
+         WHERE pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL; \
          SET statement_timeout = '{statement_ms}ms'; \
          SELECT pg_catalog.set_config('synchronous_commit', 'on', false) \
          WHERE pg_catalog.current_setting('synchronous_commit') = 'off'; \
@@ -49,8 +50,11 @@ pub(super) const LOCK: &str = "SELECT pg_catalog.pg_advisory_lock(pg_catalog.has
 pub(super) const UNLOCK: &str =
     "SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtextextended($1, 0::pg_catalog.int8))";
 
-/// The last holder. `FOR SHARE` waits for a break that is under way: it marks the row, and then ends the session.
-pub(super) const LAST: &str =
+/// The last holder.
+pub(super) const LAST: &str = "SELECT fence, state, lease_ms, keeper, record FROM tenure.locks WHERE name = $1";
+
+/// The same, once a break that is under way is over: it marks the row, and then ends the session. It is a write to disk.
+pub(super) const LAST_AFTER_ALL: &str =
     "SELECT fence, state, lease_ms, keeper, record FROM tenure.locks WHERE name = $1 FOR SHARE";
 
 /// The grant: the fence and the record in one commit, so that no crash of the server gives a fence twice. No row where the
