@@ -10,7 +10,7 @@ use crate::Actor;
 
 /// The calls that a lock is made of: those on files, and those that wait.
 pub const CALLS: &str =
-    "openat,newfstatat,statx,fstat,mkdirat,fchmod,flock,pread64,pwrite64,linkat,unlinkat,renameat2,fcntl";
+    "openat,newfstatat,statx,fstat,mkdirat,fchmod,fgetxattr,flock,pread64,pwrite64,linkat,unlinkat,renameat2,fcntl";
 
 /// A tracer that is attached to a process.
 pub struct Strace {

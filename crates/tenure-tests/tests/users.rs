@@ -208,6 +208,60 @@ fn a_folder_of_anchors_of_another_group_gives_that_no_more_than_others_have() {
     }
 }
 
+/// Root was first in a user's own folder: what it made is that user's to use.
+#[test]
+fn what_root_makes_in_a_users_folder_serves_that_user() {
+    let Some(users) = Users::new() else { return };
+    for (mode, style) in [(0o755, ""), (0o700, ""), (0o755, "style=flock")] {
+        let dir = users.folder(&format!("anns{mode:o}{}", style.len()), mode);
+        chown(&dir, Some(ANN), Some(ANN)).unwrap();
+        let target = dir.join("t");
+        fs::write(&target, "").unwrap();
+        let mut last = 0;
+        let mut root = Actor::start();
+        root.must(&format!("open l {} {style}", target.display()));
+        acquire(&mut root, &mut last);
+        let made = fs::metadata(dir.join(".tenure")).unwrap();
+        assert_eq!((made.uid(), made.gid(), made.mode() & 0o7777), (ANN, ANN, mode));
+        assert!(!users.shell(BOB, ANN, &dir, "rm -f .tenure/t.lock"));
+        let mut ann = users.actor_of(ANN, ANN);
+        ann.must(&format!("open l {} {style}", target.display()));
+        assert_eq!(ann.must_fail("acquire l g never", "busy")["holder"], root.pid());
+        root.must("release g");
+        for _ in 0..2 {
+            acquire(&mut ann, &mut last);
+            ann.must("release g");
+            acquire(&mut root, &mut last);
+            root.must("release g");
+        }
+    }
+}
+
+/// Between the making of a folder and its rights somebody may have moved another folder to its name.
+#[test]
+fn a_folder_that_took_the_name_of_the_new_one_keeps_its_rights() {
+    let Some(users) = Users::new() else { return };
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let dir = users.folder("moved", 0o755);
+    chown(&dir, Some(ANN), Some(ANN)).unwrap();
+    fs::create_dir(dir.join("secrets")).unwrap();
+    fs::write(dir.join("secrets/key"), "").unwrap();
+    fs::set_permissions(dir.join("secrets"), fs::Permissions::from_mode(0o700)).unwrap();
+    let mut root = Actor::start();
+    root.must(&format!("open l {}", dir.join("t").display()));
+    let strace = Strace::stops(&mut root, "acquire l g never", &["mkdirat:signal=STOP:when=1"]);
+    drop(strace);
+    assert!(users.shell(ANN, ANN, &dir, "mv .tenure away && mv secrets .tenure"));
+    signal(root.pid(), libc::SIGCONT);
+    let answer = root.hear();
+    assert_eq!(answer["ok"], true, "{answer}");
+    let kept = fs::metadata(dir.join(".tenure")).unwrap();
+    assert!(dir.join(".tenure/key").exists());
+    assert_eq!((kept.uid(), kept.mode() & 0o7777), (0, 0o700));
+}
+
 /// The one that `setfacl` was told of, on a folder or by default.
 fn setfacl(dir: &Path, entries: &str) {
     let set = Command::new("setfacl").args(["-m", entries]).arg(dir).status().unwrap();

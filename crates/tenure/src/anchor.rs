@@ -350,6 +350,10 @@ fn make_folder(place: &Place, tried: usize) -> Result<()> {
     let fill = || {
         let failed = |error| (CANNOT_BE_MADE, error);
         let dir = place.dir.open_dir(&made).map_err(failed)?;
+        // Another user may have moved some other folder to this name, whose rights are not to change. Ours is new, and empty.
+        if !dir.entries().map_err(failed)?.is_empty() {
+            return Err(failed(io::ErrorKind::AlreadyExists.into()));
+        }
         dir.take_rights_of(&place.dir).map_err(|error| (NOT_ITS_RIGHTS, error))?;
         ignore(&dir, IGNORE).map_err(failed)
     };

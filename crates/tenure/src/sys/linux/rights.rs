@@ -10,7 +10,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use rustix::fs::{Gid, Mode, XattrFlags};
+use rustix::fs::{Gid, Mode, Uid, XattrFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::fs::Dir;
@@ -133,8 +133,8 @@ impl Rights {
 }
 
 impl Dir {
-    /// Gives this new folder, which is ours, the rights of the one around it: group, mode and access ACL. A default ACL it
-    /// has from the kernel.
+    /// Gives this new folder, which is ours, the rights of the one around it: owner (where this is root), group, mode and
+    /// access ACL. A default ACL it has from the kernel.
     ///
     /// # Errors
     ///
@@ -148,7 +148,15 @@ impl Dir {
             // Its group bits may be a mask.
             Err(_) => Rights { group: above.st_mode >> 3 & above.st_mode & 7, ..Rights::of_mode(above.st_mode) },
         };
-        let own = rustix::fs::fstat(self.descriptor())?;
+        let mut own = rustix::fs::fstat(self.descriptor())?;
+        if own.st_uid != above.st_uid && !is_unmapped(above.st_uid, "uid") {
+            // Root's is its owner's from here on: to them it would be closed. Nobody else can give a folder away.
+            let given = || rustix::fs::fchown(self.descriptor(), Some(Uid::from_raw(above.st_uid)), None);
+            match retry_on_intr(given) {
+                Err(error) if !cannot_be_given(error) => return Err(error.into()),
+                _ => own = rustix::fs::fstat(self.descriptor())?,
+            }
+        }
         let mut sayable = true;
         if let Ok(Some(_)) = acl
             && above.st_uid != own.st_uid
