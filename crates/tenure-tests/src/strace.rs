@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use crate::Actor;
 
 /// The calls that a lock is made of: those on files, and those that wait.
-pub const CALLS: &str =
-    "openat,newfstatat,statx,fstat,mkdirat,fchmod,fgetxattr,flock,pread64,pwrite64,linkat,unlinkat,renameat2,fcntl";
+pub const CALLS: &str = "openat,newfstatat,statx,fstat,mkdirat,fchmod,fchown,fgetxattr,flock,pread64,pwrite64,linkat,unlinkat,renameat2,fcntl";
 
 /// A tracer that is attached to a process.
 pub struct Strace {
@@ -144,7 +143,7 @@ pub fn changing_calls(actor: &mut Actor, line: &str, more: &[&str]) -> Vec<Call>
     let mut calls = strace.calls();
     calls.retain(|call| match call.name.as_str() {
         "openat" => call.text.contains("O_CREAT"),
-        "newfstatat" | "statx" | "fstat" | "pread64" | "fcntl" => false,
+        "newfstatat" | "statx" | "fstat" | "pread64" | "fcntl" | "fgetxattr" => false,
         _ => true,
     });
     calls

@@ -237,6 +237,36 @@ fn what_root_makes_in_a_users_folder_serves_that_user() {
     }
 }
 
+#[test]
+fn root_that_is_killed_at_its_first_use_shuts_no_user_out() {
+    let Some(users) = Users::new() else { return };
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let prepare = |name: &str| {
+        let dir = users.folder(&format!("first-{name}"), 0o755);
+        chown(&dir, Some(ANN), Some(ANN)).unwrap();
+        let target = dir.join("t");
+        let mut root = Actor::start();
+        root.must(&format!("open l {}", target.display()));
+        (root, target)
+    };
+    let (mut root, _) = prepare("rehearsal");
+    let calls = changing_calls(&mut root, "acquire l g never", &[]);
+    assert!(calls.iter().any(|call| call.name == "mkdirat"), "{calls:?}");
+    for (at, call) in calls.iter().enumerate() {
+        let prepared = |attempt| {
+            let (root, target) = prepare(&format!("{at}-{attempt}"));
+            (root, "acquire l g never".to_owned(), target)
+        };
+        let target = kill_at(prepared, call, &[]);
+        let mut ann = users.actor_of(ANN, ANN);
+        ann.must(&format!("open l {}", target.display()));
+        ann.must("acquire l g 1000");
+        ann.must("release g");
+    }
+}
+
 /// Between the making of a folder and its rights somebody may have moved another folder to its name.
 #[test]
 fn a_folder_that_took_the_name_of_the_new_one_keeps_its_rights() {
@@ -253,12 +283,13 @@ fn a_folder_that_took_the_name_of_the_new_one_keeps_its_rights() {
     root.must(&format!("open l {}", dir.join("t").display()));
     let strace = Strace::stops(&mut root, "acquire l g never", &["mkdirat:signal=STOP:when=1"]);
     drop(strace);
-    assert!(users.shell(ANN, ANN, &dir, "mv .tenure away && mv secrets .tenure"));
+    assert!(users.shell(ANN, ANN, &dir, "name=$(echo .tenure*) && mv \"$name\" away && mv secrets \"$name\""));
     signal(root.pid(), libc::SIGCONT);
     let answer = root.hear();
     assert_eq!(answer["ok"], true, "{answer}");
-    let kept = fs::metadata(dir.join(".tenure")).unwrap();
-    assert!(dir.join(".tenure/key").exists());
+    let folders = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+    let moved: Vec<_> = folders.filter(|path| path.join("key").exists()).collect();
+    let kept = fs::metadata(&moved[0]).unwrap();
     assert_eq!((kept.uid(), kept.mode() & 0o7777), (0, 0o700));
 }
 

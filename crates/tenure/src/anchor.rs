@@ -332,7 +332,7 @@ fn give_mode(file: &File, mode: u32) -> io::Result<()> {
 /// `tried`: how often it was tried before.
 fn make_folder(place: &Place, tried: usize) -> Result<()> {
     let mode = place.dir_stat.mode;
-    let alone = mode & 0o022 == 0;
+    let alone = mode & 0o022 == 0 && place.dir_stat.owner == sys::effective_user();
     let made = if alone { place.anchors.clone() } else { unused_name(tried) };
     match place.dir.make_dir(&made, mode & 0o777) {
         Ok(()) => {}

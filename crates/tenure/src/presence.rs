@@ -9,6 +9,7 @@
 //! | nothing | linked: held |
 //! | our anchor's inode | the last native holder died (or could not remove it): held |
 //! | a native's record on another inode | its kernel lock is tried: free means dead |
+//! | our anchor on another inode, as each name is on sshfs | a dead native's, of whom the anchor told: written over in place |
 //! | a foreign record | [`judge`](crate::judge): alive or unknown is waited for, dead is taken over |
 //! | no lock at all | an error; it stays |
 
