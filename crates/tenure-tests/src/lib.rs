@@ -58,7 +58,10 @@ fn sibling(name: &str) -> PathBuf {
 
 impl Actor {
     pub fn start() -> Actor {
-        Actor::from(&mut Command::new(actor_program()))
+        match std::env::var_os(EMULATOR) {
+            Some(emulator) => Actor::from(Command::new(emulator).arg(actor_program())),
+            None => Actor::from(&mut Command::new(actor_program())),
+        }
     }
 
     /// Starts it through another command, which must run [`actor_program`] in the end: `setpriv`, `unshare`, `strace`.
@@ -225,6 +228,9 @@ pub fn folder() -> tempfile::TempDir {
     recall_if_asked();
     tempfile::tempdir().unwrap()
 }
+
+/// The emulator in the environment under which every actor runs.
+pub const EMULATOR: &str = "TENURE_TEST_EMULATOR";
 
 /// With this in the environment, the tests that wait do so by `tenure::recall`: here and in every actor.
 pub const RECALL: &str = "TENURE_TEST_RECALL";
