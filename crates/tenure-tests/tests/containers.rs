@@ -846,7 +846,7 @@ fn where_each_name_has_its_own_inode_a_link_is_no_lock_file() {
     one.must("check g");
     let pid = one.pid();
     one.kill();
-    // What a native left that had taken a link for its lock file is taken up, and goes.
+    // A native that took a link for its lock file left this: it is taken up, and goes.
     std::fs::hard_link(dir.join(".tenure/t.lock"), dir.join("t.lock")).unwrap();
     assert_eq!(inspect(&mut two, &target)["state"], "stale");
     two.must(&format!("open l {}", target.display()));

@@ -462,7 +462,7 @@ fn a_full_disk_is_an_error_that_passes() {
                 assert!(text(&answer).contains("os error 28)"), "{what}: {answer}");
                 assert!(text(&answer).contains("--no-record"), "{what}: {answer}");
             }
-            // What that says works, as flock(1) does.
+            // The error names `--no-record`, which works as flock(1) does.
             actor.must(&format!("open bare {} record=0", target.display()));
             other.must(&format!("open bare {} record=0", other_target.display()));
             actor.must("acquire bare b never");

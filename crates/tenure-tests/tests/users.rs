@@ -60,7 +60,7 @@ impl Users {
         Actor::from(Command::new("setpriv").args(ids).args(script).arg(self.dir.path().join("actor")))
     }
 
-    /// What the user can do there, by a command.
+    /// Runs a command there as that user, and says whether it went well.
     fn shell(&self, user: u32, group: u32, dir: &Path, command: &str) -> bool {
         let ids = [format!("--reuid={user}"), format!("--regid={group}")];
         let mut shell = Command::new("setpriv");
@@ -351,7 +351,7 @@ fn a_folder_of_anchors_has_its_parents_acl() {
     }
 }
 
-/// Whoever makes it, the folder's owner and its group may do in it what they may do in the folder.
+/// The folder's owner and its group may do in it what they may do in the folder, also where another user has made it.
 #[test]
 fn a_folder_of_anchors_with_an_acl_serves_its_parents_owner() {
     let Some(users) = Users::new() else { return };
@@ -386,7 +386,7 @@ fn a_default_acl_is_handed_on_and_gives_nobody_more() {
     }
     for mode in [0o755, 0o775] {
         let dir = users.folder(&format!("default{mode:o}"), mode);
-        // What is made there is for Bob to change; the folder itself is not.
+        // Bob may change files that are made there; the folder itself he may not.
         setfacl(&dir, &format!("d:u:{BOB}:rwx,d:m:rwx,d:g::r-x"));
         let mut root = Actor::start();
         root.hold(&dir.join("t"));

@@ -310,15 +310,15 @@ fn create(place: &Place, name: &Name, options: &Options) -> std::result::Result<
     Ok(file)
 }
 
-/// What is ours and cannot be given its rights: that is the file system's doing, and not a matter of who we are.
+/// Our own file or folder cannot be given its rights: the file system refuses that, not this user's lack of rights.
 fn not_given(place: &Place, what: &'static str, error: io::Error, hint: &'static str) -> Error {
     let denied = matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput);
     let error = place.anchor_error(what, error).with_hint(hint);
     if denied { error.with_kind(Kind::Unsupported) } else { error }
 }
 
-/// The umask took bits away. What a file system says of a mode that it cannot keep differs, so what counts is what it shows
-/// afterwards; whether a file may be executed does not matter.
+/// The umask took bits away. File systems differ in their answers to a mode that they cannot keep, so the mode that they show
+/// afterwards counts. The bits for execution do not matter.
 fn give_mode(file: &File, mode: u32) -> io::Result<()> {
     let changed = file.chmod(mode);
     match (file.stat()?.mode ^ mode) & 0o666 {

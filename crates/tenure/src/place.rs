@@ -145,7 +145,7 @@ impl Place {
             lock: to_name(&lock)?,
             anchors: to_name(OsStr::new(ANCHORS))?,
             copies: AtomicBool::new(false),
-            // Who numbers names, and not files, is a server's or a program's.
+            // Only a server's or a program's file system numbers names in place of files.
             links: AtomicBool::new(!folder.file_system.shared),
             target_path,
             folder: Arc::clone(folder),

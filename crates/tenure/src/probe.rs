@@ -319,7 +319,7 @@ impl Bench<'_> {
     }
 }
 
-/// What the kernel answers where it, or the file system, does not know what it was asked for, or not between two folders.
+/// The kernel's answer where it, or the file system, does not know the call, or not between two folders.
 fn missing(error: io::Error) -> io::Result<Answer> {
     match error.kind() {
         io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput | io::ErrorKind::CrossesDevices => {

@@ -31,7 +31,7 @@ const OTHER: u16 = 0x20;
 /// Three bits: read, write, search.
 type Bits = u32;
 
-/// What each may do, after the mask.
+/// The rights of each, after the mask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Rights {
     owner: Bits,
@@ -107,7 +107,7 @@ impl Rights {
     }
 
     /// The same rights for a folder whose owner is `user` and whose group is another than this one's, which is `group`.
-    /// Whoever is of that other group has what everybody has here, but no more than any group that they may be of as well.
+    /// Members of that other group have what everybody has here, but no more than any group that they may be in as well.
     fn for_another_group(mut self, group: u32) -> Rights {
         let shared = self.groups.iter().fold(self.group & self.other, |shared, (_, bits)| shared & bits);
         self.groups.push((group, self.group));
@@ -138,7 +138,7 @@ impl Dir {
     ///
     /// # Errors
     ///
-    /// Where it would grant more than `parent` does. What cannot be granted is left out.
+    /// Where it would grant more than `parent` does. A right that cannot be granted is left out.
     pub(crate) fn take_rights_of(&self, parent: &Dir) -> io::Result<()> {
         let (above, acl) = (rustix::fs::fstat(parent.descriptor())?, access_acl(parent));
         let special = above.st_mode & 0o7000;
@@ -181,7 +181,7 @@ impl Dir {
                 Err(error) => return Err(error.into()),
             }
         }
-        // What a default ACL has given it speaks of others than the folder's own rights do.
+        // An ACL that came from a default ACL speaks of others than the folder's own rights do.
         if matches!(access_acl(self), Ok(Some(_))) {
             rustix::fs::fremovexattr(self.descriptor(), ACCESS_ACL)?;
         }
@@ -301,7 +301,7 @@ mod tests {
             (0o777, rights(7, 7, &[], &[])),
             (0o775, rights(5, 5, &[], &[(9, 7)])),
             (0o770, rights(0, 0, &[], &[(9, 7)])),
-            // Whoever is of both groups may not write.
+            // Members of both groups may not write.
             (0o757, rights(5, 7, &[], &[(9, 5)])),
         ] {
             let found = Rights::of_mode(mode).for_another_group(9);
