@@ -9,6 +9,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tenure_tests::strace::Strace;
 use tenure_tests::{Actor, actor_program, folder, foreign, has, is_root, landlock, needs, skip, tenure_program};
 
 /// How long an event may take on a loaded machine.
@@ -671,6 +672,38 @@ fn vfat() {
     on_image("mkfs.vfat", 16, "vfat");
 }
 
+/// It would show a live holder to foreign programs, though nobody holds.
+fn a_link_that_cannot_be_compared_goes_again(dir: &Path) {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let target = dir.join("compared");
+    let opened = || {
+        let mut actor = Actor::start();
+        actor.must(&format!("open l {}", target.display()));
+        actor
+    };
+    let mut first = opened();
+    first.must("acquire l g never");
+    first.must("release g");
+    let mut rehearsal = opened();
+    let strace = Strace::attach(rehearsal.pid(), &["-e", "trace=linkat,statx"]);
+    rehearsal.must("acquire l g never");
+    let calls = strace.calls();
+    rehearsal.must("release g");
+    let linked = calls.iter().position(|call| call.name == "linkat").unwrap();
+    let compared = calls[linked + 1..].iter().find(|call| call.text.contains("compared.lock\"")).unwrap();
+    assert_eq!(compared.name, "statx", "{calls:?}");
+    let mut actor = opened();
+    let strace = Strace::inject(actor.pid(), &[&format!("statx:error=EIO:when={}", compared.nth)]);
+    let answer = actor.must_fail("acquire l g never", "io");
+    drop(strace);
+    assert!(answer["error"].as_str().unwrap().contains("cannot be compared with its anchor"), "{answer}");
+    assert!(!dir.join("compared.lock").exists());
+    assert_eq!(actor.must("acquire l g never")["crashed"], Value::Null);
+    actor.must("release g");
+}
+
 #[test]
 fn fuse() {
     if !needs("root, for mounts", is_root())
@@ -685,6 +718,7 @@ fn fuse() {
         return;
     };
     works_on(&mount.at);
+    a_link_that_cannot_be_compared_goes_again(&mount.at);
     // Another machine may have mounted what is behind it: a foreign pid that is dead here proves nothing.
     let now = "2026-03-02T10:00:00.000Z";
     std::fs::write(mount.at.join("far.lock"), format!(r#"{{"pid": 4194300, "createdAt": "{now}"}}"#)).unwrap();

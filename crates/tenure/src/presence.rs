@@ -224,13 +224,19 @@ fn enter(
             _ => place.dir.link(&place.anchor, &place.lock),
         };
         match made {
-            Ok(()) if is_link(place, anchor, &place.lock, record)? => {
-                return Ok(Entered::Held(Presence::Link, previous(prior, state, told.taken.take())));
-            }
-            Ok(()) => {
-                copy = true;
-                continue;
-            }
+            Ok(()) => match is_link(place, anchor, &place.lock, record) {
+                Ok(true) => return Ok(Entered::Held(Presence::Link, previous(prior, state, told.taken.take()))),
+                Ok(false) => {
+                    copy = true;
+                    continue;
+                }
+                // Where that cannot be told it goes again: we do not hold.
+                Err(error) => {
+                    let previous = previous(prior, state, told.taken.clone());
+                    undo(place, anchor, &Presence::Link, &previous, record, told.state_offset);
+                    return Err(error);
+                }
+            },
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if no_links(&error) => {
                 told.parked = recover(place, anchor, prior, options)?;

@@ -173,6 +173,8 @@ const FOREIGN: Actor = Actor::Foreign { rounds: 1 };
 const NO_LINKS: FileSystemKind = FileSystemKind { links: Err(libc::EPERM), ..FileSystemKind::LOCAL };
 const NO_LINKS_NOR_EXCHANGE: FileSystemKind =
     FileSystemKind { links: Err(libc::EOPNOTSUPP), exchange: false, ..FileSystemKind::LOCAL };
+/// As a local one behind FUSE.
+const FUSE: FileSystemKind = FileSystemKind { shared: true, ..FileSystemKind::LOCAL };
 /// As sshfs, but with exclusive renames.
 const ALIASES: FileSystemKind =
     FileSystemKind { aliases: true, exchange: false, shared: true, ..FileSystemKind::LOCAL };
@@ -835,6 +837,16 @@ pub const SCRIPTS: &[Script] = &[
         left: &[Left::DeadNative],
         actors: &[FLOCK, FOREIGN],
         fs: NO_LINKS_NOR_EXCHANGE,
+        ..PLAIN
+    },
+    Script {
+        name: "fuse-errors",
+        about: "a native and a foreign program where two machines may mount, and a call fails",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE_TWICE, FOREIGN],
+        fs: FUSE,
+        failures: 1,
+        preemptions: Some(3),
         ..PLAIN
     },
     Script {
