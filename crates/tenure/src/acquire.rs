@@ -14,13 +14,15 @@ use std::time::Instant;
 use crate::anchor::{Anchor, Prior};
 use crate::clean;
 use crate::error::{Error, Kind, Result};
-use crate::guard::Previous;
+use crate::grant::{Grant, TargetFile};
+use crate::holder::Previous;
 use crate::options::Event;
 use crate::place::Place;
 use crate::presence::{self, Blocker, Presence, Shown};
 use crate::queue::Kept;
+use crate::request::Request;
 use crate::sys::{Access, Brief, FileKind, LockKind};
-use crate::tenure::{Grant, Request, TargetFile, new_record};
+use crate::this_process::new_record;
 
 pub(crate) use end::{Passed, has_names, pass, take_back, unlock};
 pub(crate) use turn::Helper;

@@ -17,8 +17,9 @@ use crate::error::{Error, Kind, Result};
 use crate::guard::Guard;
 use crate::options::Wait;
 use crate::queue::{Slot, Start, Waiter};
+use crate::request::Request;
 use crate::sys;
-use crate::tenure::{Request, Tenure};
+use crate::tenure::Tenure;
 
 /// On whose behalf an acquire [begins](crate::Lock::begin).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,9 +17,9 @@ use crate::place::Place;
 use crate::presence;
 use crate::record::{Content, RecordState};
 use crate::registry;
+use crate::request::Request;
 use crate::sweep;
 use crate::sys::{Access, File, FileKind, Lease, LockKind};
-use crate::tenure::{self, Request};
 use crate::trace::event;
 
 /// How [`clean`] goes about it.
@@ -385,7 +385,7 @@ fn remove_foreign(place: &Place, seen: &Inspection) -> Result<()> {
     let Some(now) = presence::look(place)? else { return Ok(()) };
     let same = match &now.content {
         Content::Record(record) => {
-            record.native.is_none() && record.pid == seen.holder.as_ref().and_then(crate::Holder::pid)
+            record.native.is_none() && record.pid == seen.holder.as_ref().and_then(crate::holder::Holder::pid)
         }
         Content::Blank | Content::Torn => true,
         Content::NotALock(_) => false,
@@ -501,7 +501,7 @@ pub(crate) fn rob(place: &Place, policy: StalePolicy) -> bool {
     }
     let Ok(found) = inspect::examine(place, &Options::default()) else { return false };
     let native = found.holder.as_ref().filter(|holder| holder.kind == HolderKind::Native && found.state == State::Held);
-    if !native.is_some_and(|holder| tenure::robs(policy, holder)) {
+    if !native.is_some_and(|holder| policy.steals(holder)) {
         return false;
     }
     event!(WARN, target = ?place.target_path, "a live holder is robbed for its age");

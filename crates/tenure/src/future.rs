@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::guard::Guard;
 use crate::options::Wait;
 use crate::queue::Slot;
-use crate::tenure::Request;
+use crate::request::Request;
 
 pub(crate) async fn acquire(slot: Arc<Slot>, request: Arc<Request>, wait: Wait) -> Result<Guard> {
     let start = Instant::now();

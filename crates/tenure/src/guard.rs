@@ -8,29 +8,12 @@ use std::task::Poll;
 
 use crate::engine::{Hold, LeaseLeft};
 use crate::error::{Error, Kind, Result};
-use crate::holder::Holder;
+use crate::holder::{Holder, Previous};
 use crate::process::Identity;
 use crate::record::Record;
 use crate::sys;
 use crate::tenure::Tenure;
 use crate::watchdog;
-
-/// How the tenure before this one ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Previous {
-    /// It was released, or there was none.
-    Clean,
-    /// Its holder died while it held: what the lock protects may be half-written. Like `EOWNERDEAD` of a robust
-    /// mutex.
-    Crashed(Box<Holder>),
-}
-
-impl Previous {
-    /// Did the last holder die while it held?
-    pub fn is_crashed(&self) -> bool {
-        matches!(self, Previous::Crashed(_))
-    }
-}
 
 /// A held lock. It is released when this is dropped; [`release`](Guard::release) does so and shows the error.
 ///

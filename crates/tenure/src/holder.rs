@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::escape;
 use crate::process::{Identity, Liveness};
+use crate::record::{Record, Text};
 
 /// Whose protocol a lock file follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,23 @@ pub enum HolderKind {
     Native,
     /// Written by a program that knows only the lock file (the seed's protocol).
     Foreign,
+}
+
+/// How the tenure before this one ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Previous {
+    /// It was released, or there was none.
+    Clean,
+    /// Its holder died while it held: what the lock protects may be half-written. Like `EOWNERDEAD` of a robust
+    /// mutex.
+    Crashed(Box<Holder>),
+}
+
+impl Previous {
+    /// Did the last holder die while it held?
+    pub fn is_crashed(&self) -> bool {
+        matches!(self, Previous::Crashed(_))
+    }
 }
 
 /// The process that holds a lock, or held it last.
@@ -56,6 +74,27 @@ impl Holder {
     /// The pid of the command that the holder runs under the lock.
     pub fn command_pid(&self) -> Option<i64> {
         self.command_identity.as_ref().map(|identity| identity.pid)
+    }
+
+    /// What the record says of its holder. Without one nothing is known but whether it lives.
+    pub(crate) fn from_record(record: Option<&Record>, liveness: Liveness) -> Holder {
+        let native = record.and_then(|record| record.native.as_ref());
+        let owned = |text: &Option<Text>| text.as_deref().map(str::to_owned);
+        Holder {
+            kind: if native.is_some() { HolderKind::Native } else { HolderKind::Foreign },
+            identity: record.and_then(Record::identity),
+            liveness,
+            label: native.and_then(|native| owned(&native.label)),
+            command: native.and_then(|native| owned(&native.command)),
+            command_identity: record.and_then(Record::command_identity),
+            host: native
+                .and_then(|native| owned(&native.host))
+                .or_else(|| record?.marker.as_ref().map(|marker| marker.host.to_string())),
+            created_at: record.and_then(|record| record.created_at),
+            acquired_at: native.and_then(|native| native.acquired_at),
+            fence: native.and_then(|native| native.fence),
+            max_hold: record.and_then(|record| record.max_hold),
+        }
     }
 
     /// How long it has been held: since `acquired_at`, or `created_at` where there is none. A time in the future

@@ -16,7 +16,7 @@ use crate::holder::Holder;
 use crate::judge::Reason;
 use crate::options::{Options, Style};
 use crate::place::{Place, lock_path};
-use crate::presence::{self, holder_of};
+use crate::presence;
 use crate::process::Liveness;
 use crate::record::{Content, RecordState, RecordStyle};
 
@@ -143,7 +143,7 @@ pub(crate) fn holder_now(place: &Place) -> Option<Holder> {
         && record.identity().is_some_and(|identity| identity.verify().is_alive())
     {
         // We were refused the kernel lock, and it was written under that lock.
-        return Some(holder_of(Some(record), Liveness::alive("it has the kernel lock")));
+        return Some(Holder::from_record(Some(record), Liveness::alive("it has the kernel lock")));
     }
     examine(place, &Options::default()).ok()?.holder
 }

@@ -95,6 +95,7 @@ mod future;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod grant;
 mod guard;
 mod helpers;
 mod holder;
@@ -112,6 +113,7 @@ mod queue;
 pub mod recall;
 mod record;
 mod registry;
+mod request;
 #[cfg(tenure_sim)]
 #[doc(hidden)]
 pub mod sim;
@@ -120,6 +122,7 @@ mod sweep;
 mod sync;
 mod sys;
 mod tenure;
+mod this_process;
 mod trace;
 mod turn;
 mod warm;
@@ -128,8 +131,8 @@ mod watchdog;
 pub use begin::{Acquiring, Asker};
 pub use clean::{Broken, CleanOptions, CleanReport, Cleaned, break_lock, break_seen, clean};
 pub use error::{Advice, Error, Result};
-pub use guard::{Guard, KeptForChildren, Previous};
-pub use holder::{Holder, HolderKind};
+pub use guard::{Guard, KeptForChildren};
+pub use holder::{Holder, HolderKind, Previous};
 pub use inspect::{Inspection, ListOptions, State, inspect, list, list_with};
 pub use judge::Reason;
 pub use lock::Lock;

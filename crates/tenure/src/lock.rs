@@ -12,8 +12,21 @@ use crate::options::{Options, Style, Wait};
 use crate::place::Place;
 use crate::queue::Slot;
 use crate::registry;
+use crate::request::Request;
 use crate::sys;
-use crate::tenure::Request;
+
+impl Options {
+    /// Opens the lock of `target`: resolves its parent, once. Nothing is locked or made yet, but missing parents.
+    ///
+    /// # Errors
+    ///
+    /// [`is_invalid_target`](Error::is_invalid_target) for a path that cannot be one,
+    /// [`is_cannot_create`](Error::is_cannot_create) or [`is_permission_denied`](Error::is_permission_denied) where
+    /// the parent cannot be opened.
+    pub fn open(&self, target: impl AsRef<Path>) -> Result<Lock> {
+        Lock::open_with(target.as_ref(), self.clone())
+    }
+}
 
 /// The lock of one target. Cheap to clone; all of a process's locks of one target share one queue.
 ///

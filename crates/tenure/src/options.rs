@@ -5,9 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::holder::Holder;
-use crate::lock::Lock;
 use crate::record::Text;
 
 /// How long an acquire may wait. The time in this process's own queue counts.
@@ -55,6 +54,15 @@ pub enum StalePolicy {
     /// It may be robbed once it has held for that long, or for longer than it said (`maxHoldMs`): the seed's
     /// behaviour. What protects the data then is a resource that checks the fence.
     Age(Duration),
+}
+
+impl StalePolicy {
+    /// Is a live holder's age enough to steal its lock?
+    pub(crate) fn steals(self, holder: &Holder) -> bool {
+        let StalePolicy::Age(limit) = self else { return false };
+        let age = holder.age();
+        age.is_some_and(|age| age > limit || holder.max_hold.is_some_and(|max_hold| age > max_hold))
+    }
 }
 
 /// What the watchdog does when a tenure lasts longer than [`Options::max_hold`].
@@ -284,17 +292,6 @@ impl Options {
         self.on_event = Some(Arc::new(callback));
         self
     }
-
-    /// Opens the lock of `target`: resolves its parent, once. Nothing is locked or made yet, but missing parents.
-    ///
-    /// # Errors
-    ///
-    /// [`is_invalid_target`](Error::is_invalid_target) for a path that cannot be one,
-    /// [`is_cannot_create`](Error::is_cannot_create) or [`is_permission_denied`](Error::is_permission_denied) where
-    /// the parent cannot be opened.
-    pub fn open(&self, target: impl AsRef<Path>) -> Result<Lock> {
-        Lock::open_with(target.as_ref(), self.clone())
-    }
 }
 
 impl fmt::Debug for Options {
@@ -309,5 +306,35 @@ impl fmt::Debug for Options {
             .field("mode", &self.mode)
             .field("record", &self.record)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::process::Liveness;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
+    fn a_live_holder_is_stolen_from_for_its_age_or_its_own_word() {
+        let second = Duration::from_secs(1);
+        let hour = Duration::from_secs(3600);
+        // It has held for ten seconds.
+        for (policy, max_hold, stolen) in [
+            (StalePolicy::Proof, Some(second), false),
+            (StalePolicy::Age(hour), None, false),
+            (StalePolicy::Age(second), None, true),
+            (StalePolicy::Age(hour), Some(hour), false),
+            (StalePolicy::Age(hour), Some(second), true),
+            (StalePolicy::Age(second), Some(hour), true),
+        ] {
+            let mut holder = Holder::from_record(None, Liveness::alive("it has the kernel lock"));
+            holder.max_hold = max_hold;
+            assert!(!policy.steals(&holder), "{policy:?}: nobody knows since when it holds");
+            holder.acquired_at = Some(SystemTime::now() - 10 * second);
+            assert_eq!(policy.steals(&holder), stolen, "{policy:?}, {max_hold:?}");
+        }
     }
 }

@@ -27,8 +27,7 @@ use std::time::Duration;
 
 use crate::anchor::{Anchor, Prior, PriorState};
 use crate::error::{Error, Kind, Result};
-use crate::guard::Previous;
-use crate::holder::Holder;
+use crate::holder::{Holder, Previous};
 use crate::options::Options;
 use crate::place::Place;
 use crate::process::Liveness;
@@ -36,9 +35,7 @@ use crate::record::{self, PID_KEY_OFFSET, Record, RecordState};
 use crate::sys::{Brief, File, FileId};
 
 pub(crate) use copy::must_copy;
-pub(crate) use found::{
-    Found, holder_of, is_other_boot, judge_foreign, look, seed_reasons, still_blocks, unreachable_machine,
-};
+pub(crate) use found::{Found, is_other_boot, judge_foreign, look, seed_reasons, still_blocks, unreachable_machine};
 pub(crate) use hidden::{show_hidden, still_told};
 pub(crate) use previous::{own_inode, previous, tells_of_crash, tells_of_end, untold};
 pub(crate) use takeover::recover;
@@ -388,7 +385,7 @@ fn out_of_reach(place: &Place, anchor: &Anchor, state: Option<PriorState>, prior
     if released || !place.file_system.shared || !is_other_boot(&left) {
         return None;
     }
-    let holder = holder_of(Some(&left), Liveness::unknown(unreachable_machine(place)));
+    let holder = Holder::from_record(Some(&left), Liveness::unknown(unreachable_machine(place)));
     Some(Blocker { holder, file: None, id: anchor.id, again_after: None, used_before: false })
 }
 

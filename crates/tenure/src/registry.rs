@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use crate::options::Options;
 use crate::place::{Folder, Place};
 use crate::queue::Slot;
+use crate::request::Request;
 use crate::sys::{FileId, PerProcess};
-use crate::tenure::Request;
 
 #[derive(Default)]
 struct Registry {

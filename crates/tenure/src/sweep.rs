@@ -11,8 +11,9 @@ use crate::options::Options;
 use crate::place::Place;
 use crate::presence;
 use crate::record::{self, OwnScan, Record, RecordState, RecordStyle};
+use crate::request::Request;
 use crate::sys::{Access, File, FileId, FileKind, LockKind};
-use crate::tenure::{self, Request};
+use crate::this_process::new_record;
 use crate::trace::event;
 
 /// Removes the lock file `id`, whose text is `text`, if its holder is dead. `false`: it is there still.
@@ -72,7 +73,7 @@ fn remove(place: &Place, file: &File, id: FileId, text: &[u8], own: &OwnScan<'_>
 /// What a dead holder's lock file says while we remove it.
 fn in_our_name(dead: &Record, place: &Place) -> Option<Record> {
     let request = Request { options: Options::default(), shared: false };
-    let mut ours = tenure::new_record(&request, 0, place).ok()?;
+    let mut ours = new_record(&request, 0, place).ok()?;
     let (native, last) = (ours.native.as_mut()?, dead.native.as_ref()?);
     (native.state, native.fence) = (last.state, last.fence);
     Some(ours)

@@ -4,73 +4,20 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::thread::ThreadId;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use crate::anchor::Anchor;
 use crate::error::{Error, Kind, Result};
-use crate::guard::Previous;
+use crate::grant::Grant;
 use crate::holder::Holder;
-use crate::options::{Event, Options, Overrun, StalePolicy, Style};
+use crate::options::{Event, Overrun};
 use crate::place::Place;
 use crate::presence::{self, Presence};
-use crate::process::{Identity, Liveness};
+use crate::process::Liveness;
 use crate::queue::Slot;
-use crate::record::{Native, Record, RecordState, RecordStyle, Text};
-use crate::sys::{self, File, FileId, PerProcess};
-
-/// What one acquire asks for.
-#[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) options: Options,
-    pub(crate) shared: bool,
-}
-
-impl Request {
-    /// The bare kernel lock on the target: no anchor, no record.
-    pub(crate) fn bare(&self) -> bool {
-        !self.options.record
-    }
-
-    pub(crate) fn flock(&self) -> bool {
-        self.options.style == Style::Flock || self.bare()
-    }
-
-    /// May a tenure of `other` be passed on to this one as it stands?
-    pub(crate) fn same_way(&self, other: &Request) -> bool {
-        !self.shared && !other.shared && self.bare() == other.bare() && self.flock() == other.flock()
-    }
-}
-
-/// The target itself, locked in flock style.
-#[derive(Debug)]
-pub(crate) struct TargetFile {
-    pub(crate) file: File,
-    pub(crate) id: FileId,
-}
-
-/// What a grant is made of.
-#[derive(Debug)]
-pub(crate) struct Grant {
-    pub(crate) anchor: Option<Arc<Anchor>>,
-    pub(crate) target: Option<Arc<TargetFile>>,
-    pub(crate) presence: Presence,
-    pub(crate) previous: Previous,
-    /// `None` for a shared lock and for one without a record.
-    pub(crate) record: Option<Record>,
-    /// Where the state's text stands in the record.
-    pub(crate) state_offset: u64,
-    /// The swap names a live foreign program's file: in flock style that is in nobody's way, and must not be forgotten.
-    pub(crate) parked: bool,
-    /// When its names were looked at.
-    pub(crate) seen: Instant,
-}
-
-impl Grant {
-    /// The record that says what `previous` says: for a grant that nobody was told of.
-    pub(crate) fn untold(&self, record: Record) -> Record {
-        presence::untold(&self.previous, record)
-    }
-}
+use crate::record::Record;
+use crate::request::Request;
+use crate::sys::{self};
+use crate::this_process::own;
 
 const HELD: u8 = 0;
 const RELEASED: u8 = 1;
@@ -242,7 +189,7 @@ impl Tenure {
             true => Liveness::alive("it has the kernel lock"),
             false => Liveness::unknown("the lock was released"),
         };
-        let mut holder = presence::holder_of(record.as_ref(), liveness);
+        let mut holder = Holder::from_record(record.as_ref(), liveness);
         if record.is_none() {
             holder.kind = crate::holder::HolderKind::Native;
             holder.identity = Some(own().identity.clone());
@@ -389,113 +336,5 @@ impl std::fmt::Debug for Tenure {
             .field("shared", &self.request.shared)
             .field("held", &self.is_held())
             .finish_non_exhaustive()
-    }
-}
-
-/// What every record of this process says of it.
-pub(crate) struct Own {
-    pub(crate) identity: Identity,
-    shown_start_time: Option<u64>,
-    pub(crate) boot_id: Option<Text>,
-    pub(crate) command: Option<Text>,
-    pub(crate) host: Option<Text>,
-}
-
-impl Own {
-    /// What natives read of this process while it holds: no fence and no time yet.
-    pub(crate) fn native(&self, options: &Options) -> Native {
-        Native {
-            boot_id: self.boot_id.clone(),
-            pid_namespace: self.identity.pid_namespace,
-            pidfd_inode: self.identity.pidfd_inode,
-            start_time: self.identity.start_time,
-            host: self.host.clone(),
-            command: self.command.clone(),
-            label: options.label.clone(),
-            ..Native::bare(RecordState::Held)
-        }
-    }
-}
-
-/// Read once a process, and again after a fork.
-pub(crate) fn own() -> &'static Own {
-    static OWN: PerProcess<Own> = PerProcess::new();
-    OWN.get(|| {
-        let identity = Identity::current();
-        let shown_start_time = shown_start_time(&identity);
-        Own {
-            boot_id: identity.boot_id.as_deref().map(Into::into),
-            identity,
-            shown_start_time,
-            command: sys::command_line(sys::pid()).map(Into::into),
-            host: sys::host().map(Into::into),
-        }
-    })
-}
-
-/// The start time that foreign programs compare. The kernel shifts it by the reader's clock: what is read in a time
-/// namespace of our own would look like a recycled pid outside, and they would rob us.
-pub(crate) fn shown_start_time(identity: &Identity) -> Option<u64> {
-    /// PROC_TIME_INIT_INO: the inode of the first time namespace is fixed.
-    const FIRST: u64 = 0xefff_fffa;
-    let ours = sys::time_namespace(i64::from(sys::pid()));
-    identity.start_time.filter(|_| ours.is_none_or(|ours| ours == FIRST))
-}
-
-/// The record of a tenure that begins now. The fence is the larger of the last one plus one and the clock's
-/// microseconds: it grows even when the last one is forgotten.
-pub(crate) fn new_record(request: &Request, last_fence: u64, place: &Place) -> Result<Record> {
-    let now = sys::now();
-    let clock = now.duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);
-    let fence = clock.max(last_fence + 1);
-    if fence > crate::record::MAX_SAFE {
-        return Err(Error::new(Kind::Io, place.anchor_path(), "the fence has reached 2^53 and cannot grow"));
-    }
-    let own = own();
-    Ok(Record {
-        pid: Some(own.identity.pid),
-        created_at: Some(now),
-        start_time: own.shown_start_time,
-        max_hold: request.options.max_hold,
-        native: Some(Native {
-            fence: Some(fence),
-            style: if request.flock() { RecordStyle::Flock } else { RecordStyle::LockFile },
-            acquired_at: Some(now),
-            ..own.native(&request.options)
-        }),
-        marker: None,
-    })
-}
-
-/// Is a live holder's age enough for this policy?
-pub(crate) fn robs(policy: StalePolicy, holder: &Holder) -> bool {
-    let StalePolicy::Age(limit) = policy else { return false };
-    let age = holder.age();
-    age.is_some_and(|age| age > limit || holder.max_hold.is_some_and(|max_hold| age > max_hold))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_live_holder_is_robbed_for_its_age_or_its_own_word() {
-        let second = Duration::from_secs(1);
-        let hour = Duration::from_secs(3600);
-        // It has held for ten seconds.
-        for (policy, max_hold, robbed) in [
-            (StalePolicy::Proof, Some(second), false),
-            (StalePolicy::Age(hour), None, false),
-            (StalePolicy::Age(second), None, true),
-            (StalePolicy::Age(hour), Some(hour), false),
-            (StalePolicy::Age(hour), Some(second), true),
-            (StalePolicy::Age(second), Some(hour), true),
-        ] {
-            let mut holder = presence::holder_of(None, Liveness::alive("it has the kernel lock"));
-            holder.max_hold = max_hold;
-            assert!(!robs(policy, &holder), "{policy:?}: nobody knows since when it holds");
-            holder.acquired_at = Some(sys::now() - 10 * second);
-            assert_eq!(robs(policy, &holder), robbed, "{policy:?}, {max_hold:?}");
-        }
     }
 }

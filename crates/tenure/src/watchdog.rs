@@ -262,7 +262,7 @@ mod tests {
     use crate::options::{Options, Style, Wait};
     use crate::place::Place;
     use crate::registry;
-    use crate::tenure::Request;
+    use crate::request::Request;
 
     #[test]
     #[cfg_attr(miri, ignore = "makes system calls")]

@@ -5,13 +5,16 @@ use std::time::{Duration, Instant};
 
 use super::is_current;
 use crate::error::{Error, Kind, Result};
-use crate::guard::Previous;
+use crate::grant::{Grant, TargetFile};
+use crate::holder::Previous;
 use crate::place::Place;
 use crate::presence::{self, Presence};
 use crate::queue::Kept;
 use crate::record::{Record, RecordState};
+use crate::request::Request;
 use crate::sys::LockKind;
-use crate::tenure::{Grant, Request, TargetFile, Tenure, new_record};
+use crate::tenure::Tenure;
+use crate::this_process::new_record;
 
 /// Undoes a grant that nobody wants any more, but for the anchor's kernel lock, which serves the next waiter.
 pub(crate) fn take_back(place: &Place, kept: &mut Kept, grant: Grant) {

@@ -9,10 +9,11 @@ use super::{Entered, bare_grant, close, drop_anchor, enter, kept_anchor, kind, l
 use crate::clean;
 use crate::courtesy;
 use crate::error::{Error, Result};
+use crate::grant::Grant;
 use crate::presence::Blocker;
 use crate::queue::{self, Kept, Name, Slot};
+use crate::request::Request;
 use crate::sys::{LockKind, Seat};
-use crate::tenure::{Grant, Request};
 
 /// What came of a helper's turn; `None`: something changed, so look again who waits, and begin anew.
 pub(crate) type Step = Option<Grant>;
@@ -111,7 +112,8 @@ impl Helper<'_> {
     fn wait_for_blocker(&self, kept: &mut Kept, mut blocker: Box<Blocker>, request: &Request) -> Result<()> {
         let Helper { slot, epoch, seat } = *self;
         self.free_the_anchor(kept)?;
-        let native_lives = blocker.holder.kind == crate::HolderKind::Native && blocker.holder.liveness.is_alive();
+        let native_lives =
+            blocker.holder.kind == crate::holder::HolderKind::Native && blocker.holder.liveness.is_alive();
         match blocker.file.take() {
             Some(file) if native_lives => {
                 if slot.about_to_queue_on(epoch, kept, blocker.id, Name::LockFile, LockKind::Exclusive) {

@@ -20,10 +20,8 @@ use std::time::{Duration, Instant};
 use super::lease::{BootTime, CALL, Lease, call_limit};
 use super::{Engine, Granted, Interrupter, LeaseLeft};
 use crate::error::{Error, Kind, Result};
-use crate::guard::Previous;
-use crate::holder::Holder;
+use crate::holder::{Holder, Previous};
 use crate::options::{Event, Options};
-use crate::presence::holder_of;
 use crate::process::Liveness;
 use crate::record::{Record, RecordState};
 use crate::sys;
@@ -82,7 +80,7 @@ impl Hold {
     ) -> Hold {
         let crashed = |last: &Record| {
             let why = Liveness::dead("the server dropped it before it had released");
-            Previous::Crashed(Box::new(holder_of(Some(last), why)))
+            Previous::Crashed(Box::new(Holder::from_record(Some(last), why)))
         };
         Hold {
             engine,
@@ -238,7 +236,7 @@ impl Hold {
             Ok(()) => Liveness::alive("its lease is renewed"),
             Err(_) => Liveness::unknown("the lock was released or lost"),
         };
-        holder_of(Some(&self.state().record), liveness)
+        Holder::from_record(Some(&self.state().record), liveness)
     }
 
     pub(crate) fn record_json(&self) -> String {

@@ -132,7 +132,7 @@ impl Request {
 }
 
 fn tell_takeover(hold: &Hold) {
-    if let crate::Previous::Crashed(holder) = &hold.previous {
+    if let crate::holder::Previous::Crashed(holder) = &hold.previous {
         hold.tell(&Event::TakenOver { target: hold.target(), holder });
         event!(WARN, target = ?hold.target(), "taken over from a holder that died");
     }

@@ -18,7 +18,7 @@ use crate::inspect::Inspection;
 use crate::options::{Options, Style, Wait};
 use crate::record::{Native, Record, RecordStyle};
 use crate::sys::{self, PerProcess};
-use crate::tenure::own;
+use crate::this_process::own;
 
 /// One name on one server.
 #[derive(Clone, Debug)]

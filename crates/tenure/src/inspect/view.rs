@@ -12,7 +12,7 @@ use crate::judge::Reason;
 use crate::kernel_locks::{KernelLocks, mount_device};
 use crate::options::{Options, Style};
 use crate::place::Place;
-use crate::presence::{self, Found, holder_of, seed_reasons};
+use crate::presence::{self, Found, seed_reasons};
 use crate::process::{Identity, Known, Liveness, Look};
 use crate::record::{self, Content, Record, RecordState, RecordStyle};
 use crate::sys::{self, Access, Brief, File, FileId, FileKind, LockKind, Name};
@@ -107,7 +107,7 @@ pub(super) fn examine_once(view: &View<'_>) -> Result<Option<Inspection>> {
         Err(error) if error.is_permission_denied() => {
             inspection.state = State::Unknown;
             let why = "the lock file may not be read by this user";
-            inspection.holder = Some(holder_of(None, Liveness::unknown(why)));
+            inspection.holder = Some(Holder::from_record(None, Liveness::unknown(why)));
         }
         Err(error) => return Err(error),
     }
@@ -303,7 +303,7 @@ impl<'a> View<'a> {
             Some(false) => self.unlocked(record),
         };
         inspection.state = State::of(&liveness);
-        inspection.holder = Some(holder_of(Some(record), liveness));
+        inspection.holder = Some(Holder::from_record(Some(record), liveness));
         Ok(true)
     }
 
@@ -356,7 +356,7 @@ impl<'a> View<'a> {
         inspection.style = style(record);
         inspection.state = State::of(&liveness);
         inspection.reasons = seed_reasons(record, Options::default().stale_after, true, look);
-        inspection.holder = Some(holder_of(Some(record), liveness));
+        inspection.holder = Some(Holder::from_record(Some(record), liveness));
         Ok(true)
     }
 
@@ -377,7 +377,10 @@ impl<'a> View<'a> {
                 kind: HolderKind::Native,
                 identity: Identity::of(pid),
                 command: u32::try_from(pid).ok().and_then(sys::command_line),
-                ..holder_of(None, Liveness::alive("it has the kernel lock, in the middle of an acquire or a release"))
+                ..Holder::from_record(
+                    None,
+                    Liveness::alive("it has the kernel lock, in the middle of an acquire or a release"),
+                )
             });
         }
         true
@@ -405,7 +408,7 @@ impl<'a> View<'a> {
                 kind: HolderKind::Foreign,
                 identity: Identity::of(pid),
                 command: u32::try_from(pid).ok().and_then(sys::command_line),
-                ..holder_of(None, Liveness::alive("it has the kernel lock on the target itself"))
+                ..Holder::from_record(None, Liveness::alive("it has the kernel lock on the target itself"))
             });
         }
         Ok(())

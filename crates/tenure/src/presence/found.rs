@@ -7,7 +7,7 @@ use super::Blocker;
 use super::text::read_text;
 use crate::anchor::Anchor;
 use crate::error::Result;
-use crate::holder::{Holder, HolderKind};
+use crate::holder::Holder;
 use crate::judge::{self, Facts, ForeignFacts, OpenElsewhere, Origin, Reason};
 use crate::options::{Options, StalePolicy};
 use crate::place::Place;
@@ -127,7 +127,7 @@ pub(super) fn judge_native(place: &Place, found: Found, kind: LockKind, ours: Op
         released,
         native: true,
         blocker: Blocker {
-            holder: holder_of(Some(record), liveness),
+            holder: Holder::from_record(Some(record), liveness),
             id: found.id,
             file: Some(found.file),
             again_after: None,
@@ -176,7 +176,7 @@ pub(crate) fn judge_foreign(
         facts.flocked = true;
         verdict = judge::judge_foreign(&facts);
     }
-    let holder = holder_of(Some(&record), verdict.liveness.clone());
+    let holder = Holder::from_record(Some(&record), verdict.liveness.clone());
     let stolen = match options.stale_policy {
         StalePolicy::Proof => false,
         StalePolicy::Age(limit) => {
@@ -257,28 +257,4 @@ pub(crate) fn is_other_boot(record: &Record) -> bool {
 
 pub(crate) fn unreachable_machine(place: &Place) -> String {
     format!("it is of another machine or another boot, and {} may be mounted by several", place.file_system.name)
-}
-
-pub(super) fn owned(text: &Option<record::Text>) -> Option<String> {
-    text.as_deref().map(str::to_owned)
-}
-
-/// A holder, from its record.
-pub(crate) fn holder_of(record: Option<&Record>, liveness: Liveness) -> Holder {
-    let native = record.and_then(|record| record.native.as_ref());
-    Holder {
-        kind: if native.is_some() { HolderKind::Native } else { HolderKind::Foreign },
-        identity: record.and_then(Record::identity),
-        liveness,
-        label: native.and_then(|native| owned(&native.label)),
-        command: native.and_then(|native| owned(&native.command)),
-        command_identity: record.and_then(Record::command_identity),
-        host: native
-            .and_then(|native| owned(&native.host))
-            .or_else(|| record?.marker.as_ref().map(|marker| marker.host.to_string())),
-        created_at: record.and_then(|record| record.created_at),
-        acquired_at: native.and_then(|native| native.acquired_at),
-        fence: native.and_then(|native| native.fence),
-        max_hold: record.and_then(|record| record.max_hold),
-    }
 }

@@ -1,9 +1,8 @@
 //! How the tenure before this one ended.
 
-use super::found::{holder_of, is_other_boot};
+use super::found::is_other_boot;
 use crate::anchor::{Prior, PriorState};
-use crate::guard::Previous;
-use crate::holder::Holder;
+use crate::holder::{Holder, Previous};
 use crate::process::Liveness;
 use crate::record::{Record, RecordState, RecordStyle};
 
@@ -15,7 +14,7 @@ pub(crate) fn own_inode(prior: &Prior, state: Option<PriorState>) -> Previous {
     let left = prior.record();
     let other_boot = left.as_ref().is_some_and(is_other_boot);
     let why = if other_boot { "the machine was restarted" } else { "its kernel lock is free" };
-    let holder = holder_of(left.as_ref(), Liveness::dead(why));
+    let holder = Holder::from_record(left.as_ref(), Liveness::dead(why));
     Previous::Crashed(Box::new(holder))
 }
 
@@ -30,7 +29,7 @@ pub(crate) fn previous(prior: &Prior, state: Option<PriorState>, crashed: Option
     let lives = left.as_ref().and_then(Record::identity).is_some_and(|identity| identity.verify().is_alive());
     let liveness =
         if lives { Liveness::alive("it was cut off while it held, and runs still") } else { Liveness::dead(why) };
-    Previous::Crashed(Box::new(holder_of(left.as_ref(), liveness)))
+    Previous::Crashed(Box::new(Holder::from_record(left.as_ref(), liveness)))
 }
 
 /// The crash that a record tells of by itself, when nobody has its kernel lock: in lock-file style the lock file's

@@ -6,7 +6,8 @@ use std::thread::ThreadId;
 use super::{Phase, Slot, State, Waiter, wake};
 use crate::acquire::{self, Passed};
 use crate::record::Record;
-use crate::tenure::{Request, Tenure};
+use crate::request::Request;
+use crate::tenure::Tenure;
 
 /// Nobody holds it, but all that the last tenure had is ours still, and may be passed on. The queue's first was told.
 #[derive(Debug)]

@@ -5,9 +5,10 @@ use std::sync::{Arc, MutexGuard};
 use super::{BURST, Kept, PASSES, Phase, RUN, Slot, State, Waiter, wake};
 use crate::acquire::{self, Passed};
 use crate::error::{Error, Kind, Result};
+use crate::grant::Grant;
 use crate::record::RecordState;
 use crate::sys;
-use crate::tenure::{Grant, Tenure};
+use crate::tenure::Tenure;
 use crate::{warm, watchdog};
 
 impl Slot {

@@ -11,14 +11,15 @@ use super::witness::{self, Granted, LOCK, TARGET};
 use crate::acquire::{self, Attempt};
 use crate::clean::{CleanOptions, break_lock, clean};
 use crate::error::Error;
+use crate::grant::Grant;
 use crate::inspect::{State, inspect};
 use crate::options::{Options, StalePolicy, Style, Wait};
 use crate::place::Place;
 use crate::queue::{Kept, Slot};
 use crate::record::{self, Content};
+use crate::request::Request;
 use crate::sys::sim::world;
 use crate::sys::{self, Access, Dir, File, LockKind, Name};
-use crate::tenure::{Grant, Request};
 
 /// How often a process tries again before it gives up: each time something has changed.
 const TRIES: usize = 6;

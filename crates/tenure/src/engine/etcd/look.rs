@@ -11,8 +11,8 @@ use super::{Etcd, RECORDS};
 use crate::engine::{Engine as _, Scheme};
 use crate::error::{Error, Kind, Result};
 use crate::escape;
+use crate::holder::Holder;
 use crate::inspect::{Inspection, State};
-use crate::presence::holder_of;
 use crate::process::Liveness;
 use crate::record::{self, Content, Record, RecordState};
 
@@ -66,13 +66,13 @@ fn inspection(target: &Path, lock_name: &Path, found: &Found) -> Inspection {
             Some(_) => Liveness::alive("its lease is kept alive at the server"),
             None => Liveness::alive(format!("its key {} is at the server", escape::text(&key_of(first)))),
         };
-        inspection.holder = Some(holder_of(record.as_ref(), alive));
+        inspection.holder = Some(Holder::from_record(record.as_ref(), alive));
     } else if let Some(record) = &found.kept
         && record.native.as_ref().is_some_and(|native| native.state != RecordState::Released)
     {
         inspection.state = State::Stale;
         let dead = Liveness::dead("its lease ran out before it had released");
-        inspection.holder = Some(holder_of(Some(record), dead));
+        inspection.holder = Some(Holder::from_record(Some(record), dead));
     }
     inspection
 }

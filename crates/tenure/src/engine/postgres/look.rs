@@ -11,8 +11,8 @@ use super::session::of_text;
 use super::{Postgres, lock_in_words, sql};
 use crate::engine::Scheme;
 use crate::error::Result;
+use crate::holder::Holder;
 use crate::inspect::{Inspection, State};
-use crate::presence::holder_of;
 use crate::process::Liveness;
 use crate::record::RecordState;
 
@@ -57,13 +57,13 @@ fn examine(connection: &Connection, limit: Duration, name: &str, target: &Path, 
             Some(_) => "its session has the advisory lock".to_owned(),
             None => format!("backend {} of the server has the advisory lock", holder.pid),
         };
-        inspection.holder = Some(holder_of(held, Liveness::alive(why)));
+        inspection.holder = Some(Holder::from_record(held, Liveness::alive(why)));
     } else if let Some((record, _)) = &row
         && record.native.as_ref().is_some_and(|native| native.state != RecordState::Released)
     {
         inspection.state = State::Stale;
         let dead = Liveness::dead("its session ended before it had released");
-        inspection.holder = Some(holder_of(Some(record), dead));
+        inspection.holder = Some(Holder::from_record(Some(record), dead));
     }
     Ok(inspection)
 }
