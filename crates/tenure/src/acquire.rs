@@ -5,13 +5,13 @@
 //! was written whole, and the lock file or the target's own lock is ours; on every error nothing is believed held.
 
 mod end;
-mod turn;
 
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::anchor::{Anchor, Prior};
+use crate::cached_files::CachedFiles;
 use crate::clean;
 use crate::error::{Error, Kind, Result};
 use crate::grant::{Grant, TargetFile};
@@ -19,13 +19,11 @@ use crate::holder::Previous;
 use crate::options::Event;
 use crate::place::Place;
 use crate::presence::{self, Blocker, Presence, Shown};
-use crate::queue::Kept;
 use crate::request::Request;
 use crate::sys::{Access, Brief, FileKind, LockKind};
 use crate::this_process::new_record;
 
 pub(crate) use end::{Passed, has_names, pass, take_back, unlock};
-pub(crate) use turn::Helper;
 
 /// How often what keeps changing under us is tried again before we call it an error.
 const TRIES: usize = 1000;
@@ -40,7 +38,7 @@ pub(crate) enum Attempt {
 
 /// What came of the steps under the kernel lock.
 #[allow(clippy::large_enum_variant, reason = "the grant is the ordinary outcome; a box would cost each an allocation")]
-enum Entered {
+pub(crate) enum Entered {
     Granted(Grant),
     /// Somebody is in the way at the lock file's place.
     Blocked(Box<Blocker>),
@@ -48,17 +46,27 @@ enum Entered {
     TargetBusy,
 }
 
-fn kind(request: &Request) -> LockKind {
+pub(crate) fn kind(request: &Request) -> LockKind {
     if request.shared { LockKind::Shared } else { LockKind::Exclusive }
 }
 
-/// One try to acquire. What it opened stays in `kept`; no kernel lock stays unless it was granted. Where others are to
-/// have their turn it is busy, though it may be free; not so `at_once`.
-pub(crate) fn attempt(place: &Place, kept: &mut Kept, request: &Request, at_once: bool) -> Result<Attempt> {
-    tries(place, kept, request, at_once).inspect_err(|_| close(kept))
+/// One try to acquire. What it opened stays in `kept`; no kernel lock stays unless it was granted. Where the caller is to
+/// yield to other processes, once the anchor's kernel lock is ours, it is busy though it may be free.
+pub(crate) fn attempt(
+    place: &Place,
+    kept: &mut CachedFiles,
+    request: &Request,
+    yields: &mut dyn FnMut(&Anchor) -> bool,
+) -> Result<Attempt> {
+    tries(place, kept, request, yields).inspect_err(|_| close(kept))
 }
 
-fn tries(place: &Place, kept: &mut Kept, request: &Request, at_once: bool) -> Result<Attempt> {
+fn tries(
+    place: &Place,
+    kept: &mut CachedFiles,
+    request: &Request,
+    yields: &mut dyn FnMut(&Anchor) -> bool,
+) -> Result<Attempt> {
     for _ in 0..TRIES {
         if request.bare() {
             return Ok(match lock_target(place, kept, request)? {
@@ -79,7 +87,7 @@ fn tries(place: &Place, kept: &mut Kept, request: &Request, at_once: bool) -> Re
             }
             return Ok(Attempt::Busy(None));
         }
-        if !at_once && kept.courtesy.is_over(place, &anchor) {
+        if yields(&anchor) {
             let_go(kept);
             return Ok(Attempt::Busy(None));
         }
@@ -107,7 +115,13 @@ fn tries(place: &Place, kept: &mut Kept, request: &Request, at_once: bool) -> Re
 }
 
 /// Steps 3 to 6, with the kernel lock on `anchor`, which its path names.
-fn enter(place: &Place, kept: &mut Kept, anchor: &Arc<Anchor>, stat: &Brief, request: &Request) -> Result<Entered> {
+pub(crate) fn enter(
+    place: &Place,
+    kept: &mut CachedFiles,
+    anchor: &Arc<Anchor>,
+    stat: &Brief,
+    request: &Request,
+) -> Result<Entered> {
     let options = &request.options;
     if request.shared {
         let previous = presence::still_told(place, anchor, stat)?;
@@ -152,7 +166,7 @@ fn enter(place: &Place, kept: &mut Kept, anchor: &Arc<Anchor>, stat: &Brief, req
 /// Steps 4 to 6, after what `prior` says.
 fn enter_as(
     place: &Place,
-    kept: &mut Kept,
+    kept: &mut CachedFiles,
     anchor: &Arc<Anchor>,
     stat: &Brief,
     prior: &Prior,
@@ -204,7 +218,7 @@ fn tell_takeover(place: &Place, request: &Request, previous: &Previous) {
     }
 }
 
-fn bare_grant(target: Arc<TargetFile>) -> Grant {
+pub(crate) fn bare_grant(target: Arc<TargetFile>) -> Grant {
     Grant {
         anchor: None,
         target: Some(target),
@@ -217,7 +231,7 @@ fn bare_grant(target: Arc<TargetFile>) -> Grant {
     }
 }
 
-fn kept_anchor(place: &Place, kept: &mut Kept, request: &Request) -> Result<Arc<Anchor>> {
+pub(crate) fn kept_anchor(place: &Place, kept: &mut CachedFiles, request: &Request) -> Result<Arc<Anchor>> {
     if let Some(anchor) = &kept.anchor {
         return Ok(Arc::clone(anchor));
     }
@@ -228,7 +242,7 @@ fn kept_anchor(place: &Place, kept: &mut Kept, request: &Request) -> Result<Arc<
 
 /// The anchor is another's by now. The target's lock, which may have been taken before it, is not kept over a wait for the
 /// next one.
-fn drop_anchor(kept: &mut Kept) {
+pub(crate) fn drop_anchor(kept: &mut CachedFiles) {
     if let Some(anchor) = kept.anchor.take() {
         let _ = anchor.file.unlock();
     }
@@ -239,7 +253,7 @@ fn drop_anchor(kept: &mut Kept) {
 }
 
 /// Takes the target's own kernel lock without waiting: `None` if another has it.
-fn lock_target(place: &Place, kept: &mut Kept, request: &Request) -> Result<Option<Arc<TargetFile>>> {
+pub(crate) fn lock_target(place: &Place, kept: &mut CachedFiles, request: &Request) -> Result<Option<Arc<TargetFile>>> {
     for _ in 0..TRIES {
         let target = match &kept.target {
             Some(target) => Arc::clone(target),
@@ -307,7 +321,7 @@ fn make_target(place: &Place, mode: Option<u32>) -> io::Result<()> {
     mode.map_or(Ok(()), |mode| file.chmod(mode))
 }
 
-fn target_error(place: &Place, what: &'static str, error: io::Error) -> Error {
+pub(crate) fn target_error(place: &Place, what: &'static str, error: io::Error) -> Error {
     let unsupported = error.kind() == io::ErrorKind::Unsupported;
     let error = Error::io(&place.target_path, format!("the target {what}"), error);
     if unsupported { error.with_hint("this file system has no flock(2)") } else { error }
@@ -318,7 +332,7 @@ fn keeps_changing(place: &Place) -> Error {
 }
 
 /// Gives back the kernel locks that are held for nobody; a file that keeps its lock is closed, which frees it.
-pub(crate) fn let_go(kept: &mut Kept) {
+pub(crate) fn let_go(kept: &mut CachedFiles) {
     if kept.target.as_ref().is_some_and(|target| target.file.unlock().is_err()) {
         kept.target = None;
     }
@@ -329,7 +343,7 @@ pub(crate) fn let_go(kept: &mut Kept) {
 }
 
 /// After an error: whatever failed, no lock stays.
-fn close(kept: &mut Kept) {
+pub(crate) fn close(kept: &mut CachedFiles) {
     let_go(kept);
-    *kept = Kept::default();
+    *kept = CachedFiles::default();
 }

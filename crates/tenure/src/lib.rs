@@ -83,6 +83,7 @@
 mod acquire;
 mod anchor;
 mod begin;
+mod cached_files;
 mod clean;
 pub mod cleanup;
 mod courtesy;
@@ -102,6 +103,7 @@ mod holder;
 mod inspect;
 mod judge;
 mod kernel_locks;
+mod kernel_wait;
 mod line;
 mod lock;
 mod options;

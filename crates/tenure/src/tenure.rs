@@ -6,6 +6,7 @@ use std::task::Waker;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
+use crate::acquire::{self, Passed};
 use crate::error::{Error, Kind, Result};
 use crate::grant::Grant;
 use crate::holder::Holder;
@@ -256,6 +257,15 @@ impl Tenure {
 
     pub(crate) fn is_untold(&self) -> bool {
         self.untold.load(Ordering::Relaxed)
+    }
+
+    /// Passes what it has on to another acquire of this process. The next holder of a tenure that was abandoned is to hear
+    /// of its crash, so that one is released instead.
+    pub(crate) fn pass_on(&self, request: &Request) -> Result<Passed> {
+        match self.is_untold() {
+            true => Ok(Passed::No),
+            false => acquire::pass(self.place(), &self.grant, self.fence, request),
+        }
     }
 
     /// Ends it for everyone who asks: returns the record for the release to work with.

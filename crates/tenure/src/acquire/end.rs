@@ -4,20 +4,19 @@
 use std::time::{Duration, Instant};
 
 use super::is_current;
+use crate::cached_files::CachedFiles;
 use crate::error::{Error, Kind, Result};
 use crate::grant::{Grant, TargetFile};
 use crate::holder::Previous;
 use crate::place::Place;
 use crate::presence::{self, Presence};
-use crate::queue::Kept;
 use crate::record::{Record, RecordState};
 use crate::request::Request;
 use crate::sys::LockKind;
-use crate::tenure::Tenure;
 use crate::this_process::new_record;
 
 /// Undoes a grant that nobody wants any more, but for the anchor's kernel lock, which serves the next waiter.
-pub(crate) fn take_back(place: &Place, kept: &mut Kept, grant: Grant) {
+pub(crate) fn take_back(place: &Place, kept: &mut CachedFiles, grant: Grant) {
     let _ = conceal(place, &grant, grant.record.clone().map(|record| grant.untold(record)), grant.state_offset);
     if let Some(target) = &grant.target {
         let _ = target.file.unlock();
@@ -99,9 +98,8 @@ pub(crate) enum Passed {
 const MOMENT: Duration = if cfg!(tenure_sim) { Duration::MAX } else { Duration::from_millis(1) };
 
 /// Passes what a tenure of this process has on to another, without the kernel.
-pub(crate) fn pass(place: &Place, tenure: &Tenure, request: &Request) -> Result<Passed> {
-    let grant = &tenure.grant;
-    if tenure.is_untold() || grant.parked {
+pub(crate) fn pass(place: &Place, grant: &Grant, fence: u64, request: &Request) -> Result<Passed> {
+    if grant.parked {
         return Ok(Passed::No);
     }
     let at_once = grant.seen.elapsed() < MOMENT;
@@ -123,7 +121,7 @@ pub(crate) fn pass(place: &Place, tenure: &Tenure, request: &Request) -> Result<
         return Ok(Passed::No);
     }
     let Some(anchor) = &grant.anchor else { return Ok(Passed::On(passed)) };
-    let record = new_record(request, tenure.fence, place)?;
+    let record = new_record(request, fence, place)?;
     let failed = |error| place.anchor_error("cannot be written", error);
     if let Presence::Copy { file, .. } = &grant.presence {
         let size = file.brief().map_err(failed)?.size;

@@ -10,6 +10,7 @@ use crate::acquire;
 use crate::clean;
 use crate::error::{Error, Result};
 use crate::helpers;
+use crate::kernel_wait;
 use crate::options::{Options, StalePolicy};
 use crate::presence::{self, Blocker};
 use crate::sys::{self, File, FileId, LockKind, Wakeup};
@@ -92,7 +93,7 @@ impl Slot {
             }
             let mut kept = state.kept.clone();
             drop(state);
-            let helper = acquire::Helper { slot: self, epoch, seat: own.map(|own| own.seat) };
+            let helper = kernel_wait::Helper { slot: self, epoch, seat: own.map(|own| own.seat) };
             let step = helper.step(&mut kept, &head.request);
             let mut state = self.state();
             if state.epoch != epoch {

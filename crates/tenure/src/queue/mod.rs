@@ -30,7 +30,7 @@ mod serve;
 pub(crate) use helper::watch;
 use open::Open;
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Deref, DerefMut};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -39,10 +39,10 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use crate::acquire::{self, Attempt};
-use crate::anchor::Anchor;
+use crate::cached_files::CachedFiles;
 use crate::courtesy::Courtesy;
 use crate::error::{Advice, Error, Kind, Result};
-use crate::grant::{Grant, TargetFile};
+use crate::grant::Grant;
 use crate::line::{Line, Waits};
 use crate::options::Wait;
 use crate::place::{Folder, Place};
@@ -98,16 +98,25 @@ struct State {
     woken: Vec<Waker>,
 }
 
-/// Descriptors that stay open from one tenure to the next.
+/// What stays from one tenure to the next.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Kept {
-    place: Option<Arc<Place>>,
-    pub(crate) anchor: Option<Arc<Anchor>>,
-    pub(crate) target: Option<Arc<TargetFile>>,
-    /// The kernel lock on `anchor` is ours although nobody holds: a helper got it from the kernel's queue, and goes on with
-    /// it. It is never kept over a wait.
-    pub(crate) locked: Option<LockKind>,
+    pub(crate) files: CachedFiles,
     pub(crate) courtesy: Courtesy,
+}
+
+impl Deref for Kept {
+    type Target = CachedFiles;
+
+    fn deref(&self) -> &CachedFiles {
+        &self.files
+    }
+}
+
+impl DerefMut for Kept {
+    fn deref_mut(&mut self) -> &mut CachedFiles {
+        &mut self.files
+    }
 }
 
 #[derive(Debug)]
@@ -380,7 +389,9 @@ impl Slot {
         state.phase = Phase::Working;
         let (mut kept, place) = self.take_kept(&mut state);
         drop(state);
-        let outcome = acquire::attempt(&place, &mut kept, &request, never);
+        let Kept { files, courtesy } = &mut kept;
+        let outcome =
+            acquire::attempt(&place, files, &request, &mut |anchor| !never && courtesy.is_over(&place, anchor));
         let mut state = self.state();
         state.kept = kept;
         state.phase = Phase::Idle;
@@ -426,8 +437,10 @@ impl Slot {
     /// helper's are in that queue.
     fn overtake(self: &Arc<Slot>, request: &Arc<Request>, thread: Option<ThreadId>) -> Result<Option<Arc<Tenure>>> {
         let place = self.place();
-        let mut kept = Kept { place: Some(Arc::clone(&place)), ..Kept::default() };
-        let Attempt::Granted(grant) = acquire::attempt(&place, &mut kept, request, true)? else { return Ok(None) };
+        let mut kept = Kept::default();
+        kept.place = Some(Arc::clone(&place));
+        let attempt = acquire::attempt(&place, &mut kept, request, &mut |_| false)?;
+        let Attempt::Granted(grant) = attempt else { return Ok(None) };
         let mut state = self.state();
         if !matches!(state.phase, Phase::Idle | Phase::Waiting(_)) {
             drop(state);

@@ -69,7 +69,7 @@ impl Slot {
         let open = working(&mut state)?;
         state.run += 1;
         drop(state);
-        match acquire::pass(open.last.place(), &open.last, request) {
+        match open.last.pass_on(request) {
             Ok(Passed::On(grant)) => {
                 let mut state = self.state();
                 state.passes += 1;

@@ -91,7 +91,7 @@ impl Slot {
     /// Passes the tenure's kernel lock, and its place in the folder, on to a waiter of this process. `None`: they are to
     /// be released in the ordinary way.
     pub(super) fn pass(self: &Arc<Slot>, tenure: &Arc<Tenure>, next: &Arc<Waiter>) -> Option<Result<()>> {
-        match acquire::pass(tenure.place(), tenure, &next.request).ok()? {
+        match tenure.pass_on(&next.request).ok()? {
             Passed::No => None,
             Passed::Lost(grant) => Some(self.let_go(&grant)),
             Passed::On(grant) => {

@@ -9,13 +9,14 @@ use std::time::Duration;
 use super::script::{Actor, Removes, Waits};
 use super::witness::{self, Granted, LOCK, TARGET};
 use crate::acquire::{self, Attempt};
+use crate::cached_files::CachedFiles;
 use crate::clean::{CleanOptions, break_lock, clean};
 use crate::error::Error;
 use crate::grant::Grant;
 use crate::inspect::{State, inspect};
 use crate::options::{Options, StalePolicy, Style, Wait};
 use crate::place::Place;
-use crate::queue::{Kept, Slot};
+use crate::queue::Slot;
 use crate::record::{self, Content};
 use crate::request::Request;
 use crate::sys::sim::world;
@@ -80,7 +81,7 @@ fn native(style: Style, rounds: usize) {
         Err(error) => return explained(&error, "opening"),
     };
     let request = Request { options: options(style), shared: false };
-    let mut kept = Kept::default();
+    let mut kept = CachedFiles::default();
     for _ in 0..rounds {
         let Some(grant) = acquire_by_tries(&place, &mut kept, &request) else { return };
         world::step("works");
@@ -89,7 +90,7 @@ fn native(style: Style, rounds: usize) {
         let released = acquire::unlock(&place, &grant, ended);
         if let Err(error) = released {
             // As the queue does: the descriptors are closed, which frees what could not be unlocked.
-            kept = Kept::default();
+            kept = CachedFiles::default();
             drop(grant);
             witness::released_badly();
             explained(&error, "a release");
@@ -98,11 +99,11 @@ fn native(style: Style, rounds: usize) {
     }
 }
 
-pub(super) fn acquire_by_tries(place: &Place, kept: &mut Kept, request: &Request) -> Option<Grant> {
+pub(super) fn acquire_by_tries(place: &Place, kept: &mut CachedFiles, request: &Request) -> Option<Grant> {
     for _ in 0..TRIES {
         let since = world::with(|world| world.kernel.changes);
         witness::begins();
-        match acquire::attempt(place, kept, request, true) {
+        match acquire::attempt(place, kept, request, &mut |_| false) {
             Ok(Attempt::Granted(grant)) => {
                 witness::enters(Granted {
                     style: request.options.style,
@@ -131,7 +132,7 @@ pub(super) fn acquire_by_tries(place: &Place, kept: &mut Kept, request: &Request
 /// Acquires and stays.
 fn holder(style: Style) {
     let Ok(place) = Place::open(TARGET.as_ref(), true) else { return };
-    let mut kept = Kept::default();
+    let mut kept = CachedFiles::default();
     let request = Request { options: options(style), shared: false };
     if let Some(_grant) = acquire_by_tries(&place, &mut kept, &request) {
         world::rest();
@@ -441,9 +442,9 @@ pub(super) fn foreign_left(text: &str, keep_open: bool) {
 }
 
 /// Acquires at once, outside of any run: everything happens in one piece.
-pub(super) fn native_left(style: Style) -> Option<(Place, Kept, Grant)> {
+pub(super) fn native_left(style: Style) -> Option<(Place, CachedFiles, Grant)> {
     let place = Place::open(TARGET.as_ref(), true).ok()?;
-    let mut kept = Kept::default();
+    let mut kept = CachedFiles::default();
     let request = Request { options: options(style).stale_policy(StalePolicy::Proof), shared: false };
     let grant = acquire_by_tries(&place, &mut kept, &request)?;
     Some((place, kept, grant))

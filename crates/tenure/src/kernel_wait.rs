@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Entered, bare_grant, close, drop_anchor, enter, kept_anchor, kind, lock_target, target_error};
+use crate::acquire::{Entered, bare_grant, close, drop_anchor, enter, kept_anchor, kind, lock_target, target_error};
 use crate::clean;
 use crate::courtesy;
 use crate::error::{Error, Result};
