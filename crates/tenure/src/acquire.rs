@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::anchor::{Anchor, Prior};
+use crate::break_lock;
 use crate::cached_files::CachedFiles;
-use crate::clean;
 use crate::error::{Error, Kind, Result};
 use crate::grant::{Grant, TargetFile};
 use crate::holder::Previous;
@@ -82,7 +82,7 @@ fn tries(
             continue;
         };
         if !locked {
-            if clean::rob(place, request.options.stale_policy) {
+            if break_lock::steal(place, request.options.stale_policy) {
                 continue;
             }
             return Ok(Attempt::Busy(None));

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::acquire::{Entered, bare_grant, close, drop_anchor, enter, kept_anchor, kind, lock_target, target_error};
-use crate::clean;
+use crate::break_lock;
 use crate::courtesy;
 use crate::error::{Error, Result};
 use crate::grant::Grant;
@@ -61,7 +61,7 @@ impl Helper<'_> {
                 anchor.file.unlock().map_err(failed)?;
             }
             if !anchor.file.try_lock(wanted).map_err(failed)? {
-                if clean::rob(place, request.options.stale_policy) {
+                if break_lock::steal(place, request.options.stale_policy) {
                     return Ok(None);
                 }
                 if !slot.about_to_queue_on(epoch, kept, anchor.id, Name::Anchor, wanted) {

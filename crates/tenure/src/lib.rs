@@ -83,6 +83,7 @@
 mod acquire;
 mod anchor;
 mod begin;
+mod break_lock;
 mod cached_files;
 mod clean;
 pub mod cleanup;
@@ -101,6 +102,7 @@ mod guard;
 mod helpers;
 mod holder;
 mod inspect;
+mod inspection;
 mod judge;
 mod kernel_locks;
 mod kernel_wait;
@@ -120,6 +122,8 @@ mod request;
 #[doc(hidden)]
 pub mod sim;
 mod spread;
+mod stale_reason;
+mod status;
 mod sweep;
 mod sync;
 mod sys;
@@ -135,10 +139,11 @@ pub use clean::{Broken, CleanOptions, CleanReport, Cleaned, break_lock, break_se
 pub use error::{Advice, Error, Result};
 pub use guard::{Guard, KeptForChildren};
 pub use holder::{Holder, HolderKind, Previous};
-pub use inspect::{Inspection, ListOptions, State, inspect, list, list_with};
-pub use judge::Reason;
+pub use inspect::{ListOptions, inspect, list, list_with};
+pub use inspection::{Inspection, State};
 pub use lock::Lock;
 pub use options::{Event, Options, Overrun, StalePolicy, Style, Wait};
+pub use stale_reason::Reason;
 
 /// The pages that explain the whole, as they stand in the repository.
 #[cfg(doc)]

@@ -7,12 +7,13 @@ use crate::begin::{Acquiring, Asker};
 use crate::engine::{self, EngineLock};
 use crate::error::{Advice, Error, Kind, Result};
 use crate::guard::Guard;
-use crate::inspect::{Inspection, examine};
+use crate::inspection::Inspection;
 use crate::options::{Options, Style, Wait};
 use crate::place::Place;
 use crate::queue::Slot;
 use crate::registry;
 use crate::request::Request;
+use crate::status::examine;
 use crate::sys;
 
 impl Options {

@@ -14,7 +14,7 @@ use super::keeper::{self, Request};
 use super::{Ask, Engine, Hold, Stay};
 use crate::error::{Advice, Error, Kind, Result};
 use crate::helpers;
-use crate::inspect::Inspection;
+use crate::inspection::Inspection;
 use crate::options::{Options, Style, Wait};
 use crate::record::{Native, Record, RecordStyle};
 use crate::sys::{self, PerProcess};

@@ -57,7 +57,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use self::lock::give_up_waits;
-pub use self::url::{Scheme, below, scheme};
+pub use self::url::{below, scheme};
+pub use crate::inspection::Scheme;
 
 pub(crate) use self::ask::Ask;
 pub(crate) use self::hold::Hold;
@@ -65,7 +66,7 @@ use self::lease::BootTime;
 pub(crate) use self::lock::{Begun, EngineLock};
 use self::url::Url;
 use crate::error::{Advice, Error, Kind, Result};
-use crate::inspect::Inspection;
+use crate::inspection::Inspection;
 use crate::record::Record;
 
 /// How much is left of a tenure that a server keeps, if it is not renewed: [`Guard::lease`](crate::Guard::lease).

@@ -7,43 +7,24 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
+use crate::inspection::Scheme;
 
 /// How long a lease lasts where the target does not say: `ttl=`.
 const TTL: Duration = Duration::from_secs(10);
 const SHORTEST_TTL: Duration = Duration::from_secs(1);
 const LONGEST_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Which kind of server keeps a lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Scheme {
-    /// `etcd://`
-    Etcd,
-    /// `postgres://`, `postgresql://`
-    Postgres,
+fn default_port(scheme: Scheme) -> u16 {
+    match scheme {
+        Scheme::Etcd => 2379,
+        Scheme::Postgres => 5432,
+    }
 }
 
-impl Scheme {
-    /// `etcd` or `postgres`: also the name of the crate's feature.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Scheme::Etcd => "etcd",
-            Scheme::Postgres => "postgres",
-        }
-    }
-
-    fn port(self) -> u16 {
-        match self {
-            Scheme::Etcd => 2379,
-            Scheme::Postgres => 5432,
-        }
-    }
-
-    fn keys(self) -> &'static [&'static str] {
-        match self {
-            Scheme::Etcd => &["ttl", "ca", "cert", "key"],
-            Scheme::Postgres => &["lock", "host", "ttl", "ca", "cert", "key", "sslmode"],
-        }
+fn known_keys(scheme: Scheme) -> &'static [&'static str] {
+    match scheme {
+        Scheme::Etcd => &["ttl", "ca", "cert", "key"],
+        Scheme::Postgres => &["lock", "host", "ttl", "ca", "cert", "key", "sslmode"],
     }
 }
 
@@ -174,14 +155,17 @@ impl Url {
                 return Err(wrong("a socket's folder among several hosts"));
             }
             let (folder, port) = hosts[0].split_once(':').unwrap_or((hosts[0], ""));
-            let port =
-                if port.is_empty() { scheme.port() } else { port.parse().map_err(|_| wrong("a port that is none"))? };
+            let port = if port.is_empty() {
+                default_port(scheme)
+            } else {
+                port.parse().map_err(|_| wrong("a port that is none"))?
+            };
             url.socket = Some(decode(folder)?.into());
             url.hosts = vec![Host { name: "localhost".to_owned(), port }];
             hosts.clear();
         }
         for host in hosts {
-            url.hosts.push(self::host(host, scheme.port()).ok_or_else(|| wrong("a host that is none"))?);
+            url.hosts.push(self::host(host, default_port(scheme)).ok_or_else(|| wrong("a host that is none"))?);
         }
         if scheme == Scheme::Etcd {
             url.name.clone_from(&url.path);
@@ -191,8 +175,8 @@ impl Url {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = decode(value)?;
             match name {
-                _ if !scheme.keys().contains(&name) => {
-                    let known = scheme.keys().join("=, ");
+                _ if !known_keys(scheme).contains(&name) => {
+                    let known = known_keys(scheme).join("=, ");
                     return Err(wrong("an unknown word after the `?`").with_hint(format!("there are {known}=")));
                 }
                 "ttl" => {

@@ -8,15 +8,15 @@ use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Inspection;
-use super::view::{Doubt, Numbers, Seen, View, examine_after, examine_once, kernel_numbers};
 use super::walk::{Depth, Visited, walk};
 use crate::error::Result;
+use crate::inspection::Inspection;
 use crate::kernel_locks::KernelLocks;
 use crate::options::Options;
 use crate::place::{Folder, Place};
 use crate::process::Known;
 use crate::spread::spread;
+use crate::status::{Doubt, Numbers, Seen, View, examine_after, examine_once, kernel_numbers};
 use crate::sys::{Dir, Name};
 
 /// So many places are kept at a time, of however many.

@@ -8,11 +8,12 @@ use super::text::read_text;
 use crate::anchor::Anchor;
 use crate::error::Result;
 use crate::holder::Holder;
-use crate::judge::{self, Facts, ForeignFacts, OpenElsewhere, Origin, Reason};
+use crate::judge::{self, Facts, ForeignFacts, OpenElsewhere, Origin};
 use crate::options::{Options, StalePolicy};
 use crate::place::Place;
 use crate::process::{self, Liveness, Look};
 use crate::record::{self, Content, Marker, Record, RecordState};
+use crate::stale_reason::Reason;
 use crate::sys::{self, Access, File, FileId, FileKind, Lease, LockKind};
 
 /// What stands at the lock file's place, open and read.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::serve::{GaveUp, Own, leave_behind};
 use super::{Kept, Name, Phase, Slot, State, Turn, Waiting, wake};
 use crate::acquire;
-use crate::clean;
+use crate::break_lock;
 use crate::error::{Error, Result};
 use crate::helpers;
 use crate::kernel_wait;
@@ -187,7 +187,7 @@ impl Slot {
         };
         let place = self.place();
         if policy != StalePolicy::Proof && name == Name::Anchor {
-            clean::rob(&place, policy);
+            break_lock::steal(&place, policy);
         }
         let path = match name {
             Name::Anchor => &place.anchor,

@@ -537,7 +537,7 @@ impl Slot {
         };
         let holder = match here {
             Some(tenure) => Some(tenure.holder()),
-            None => crate::inspect::holder_now(&self.place()),
+            None => crate::status::holder_now(&self.place()),
         };
         Error::busy_with(&self.target_path, &self.place().lock_path, holder)
     }

@@ -12,7 +12,7 @@ use crate::engine::{Engine as _, Scheme};
 use crate::error::{Error, Kind, Result};
 use crate::escape;
 use crate::holder::Holder;
-use crate::inspect::{Inspection, State};
+use crate::inspection::{Inspection, State};
 use crate::process::Liveness;
 use crate::record::{self, Content, Record, RecordState};
 

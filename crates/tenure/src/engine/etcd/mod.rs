@@ -34,7 +34,7 @@ use super::lease::call_limit;
 use super::url::Url;
 use super::{Engine, Session, Stay};
 use crate::error::{Error, Kind, Result};
-use crate::inspect::Inspection;
+use crate::inspection::Inspection;
 use crate::record::Record;
 
 /// The prefix of the records that outlive their leases.

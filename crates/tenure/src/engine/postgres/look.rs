@@ -12,7 +12,7 @@ use super::{Postgres, lock_in_words, sql};
 use crate::engine::Scheme;
 use crate::error::Result;
 use crate::holder::Holder;
-use crate::inspect::{Inspection, State};
+use crate::inspection::{Inspection, State};
 use crate::process::Liveness;
 use crate::record::RecordState;
 

@@ -31,7 +31,7 @@ use super::lease::call_limit;
 use super::url::Url;
 use super::{Engine, Session, Stay};
 use crate::error::{Error, Kind, Result};
-use crate::inspect::Inspection;
+use crate::inspection::Inspection;
 use crate::record::Record;
 
 /// A name in a database.

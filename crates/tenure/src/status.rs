@@ -4,21 +4,21 @@ use std::cell::Cell;
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use super::{Inspection, State};
 use crate::anchor;
 use crate::error::{Error, Result};
 use crate::holder::{Holder, HolderKind};
-use crate::judge::Reason;
+use crate::inspection::{Inspection, State};
 use crate::kernel_locks::{KernelLocks, mount_device};
 use crate::options::{Options, Style};
 use crate::place::Place;
 use crate::presence::{self, Found, seed_reasons};
 use crate::process::{Identity, Known, Liveness, Look};
 use crate::record::{self, Content, Record, RecordState, RecordStyle};
+use crate::stale_reason::Reason;
 use crate::sys::{self, Access, Brief, File, FileId, FileKind, LockKind, Name};
 
 /// How often a lock that changes hands while we look is looked at again.
-pub(super) const LOOKS: usize = 20;
+pub(crate) const LOOKS: usize = 20;
 
 /// How one lock stands.
 pub(crate) fn examine(place: &Place, options: &Options) -> Result<Inspection> {
@@ -27,7 +27,7 @@ pub(crate) fn examine(place: &Place, options: &Options) -> Result<Inspection> {
 }
 
 /// As [`examine`], where the view's table is known to be newer than `before`.
-pub(super) fn examine_after<'a>(mut view: View<'a>, before: Option<&'a Seen>) -> Result<Inspection> {
+pub(crate) fn examine_after<'a>(mut view: View<'a>, before: Option<&'a Seen>) -> Result<Inspection> {
     view.doubt = Doubt::Resolve { before };
     for _ in 0..LOOKS {
         if let Some(found) = examine_once(&view)? {
@@ -40,11 +40,11 @@ pub(super) fn examine_after<'a>(mut view: View<'a>, before: Option<&'a Seen>) ->
 }
 
 /// The text of a record, and the file that it was read from.
-pub(super) type Seen = (FileId, Vec<u8>);
+pub(crate) type Seen = (FileId, Vec<u8>);
 
 /// What to do about a record that says held, where the table at hand shows no lock.
 #[derive(Clone, Copy)]
-pub(super) enum Doubt<'a> {
+pub(crate) enum Doubt<'a> {
     /// Find out. The table at hand is newer than `before`, if that is what the record says.
     Resolve { before: Option<&'a Seen> },
     /// Take it for dead, and note what was seen; or try its kernel lock, where it has been so for a while.
@@ -54,7 +54,7 @@ pub(super) enum Doubt<'a> {
 }
 
 /// `None`: it changed hands meanwhile.
-pub(super) fn examine_once(view: &View<'_>) -> Result<Option<Inspection>> {
+pub(crate) fn examine_once(view: &View<'_>) -> Result<Option<Inspection>> {
     let place = view.place;
     let mut inspection = view.free();
     let anchor = anchor_id(place);
@@ -117,12 +117,12 @@ pub(super) fn examine_once(view: &View<'_>) -> Result<Option<Inspection>> {
 }
 
 /// `.tenure` may be something else altogether, or closed to this user: then it says nothing.
-pub(super) fn anchor_id(place: &Place) -> Option<FileId> {
+pub(crate) fn anchor_id(place: &Place) -> Option<FileId> {
     let found = place.dir.brief_at(&place.anchor).ok()??;
     (found.kind == FileKind::Regular).then_some(found.id)
 }
 
-pub(super) fn open_anchor(place: &Place) -> Result<Option<(File, Brief)>> {
+pub(crate) fn open_anchor(place: &Place) -> Result<Option<(File, Brief)>> {
     // Looked at before it is opened: opening a device can do something to it.
     if anchor_id(place).is_none() {
         return Ok(None);
@@ -140,12 +140,12 @@ pub(super) fn open_anchor(place: &Place) -> Result<Option<(File, Brief)>> {
 
 /// How `/proc/locks` numbers the device of a place, and whether that table is complete for it.
 #[derive(Clone, Copy)]
-pub(super) struct Numbers {
+pub(crate) struct Numbers {
     device: (u32, u32),
     complete: bool,
 }
 
-pub(super) fn kernel_numbers(place: &Place) -> Numbers {
+pub(crate) fn kernel_numbers(place: &Place) -> Numbers {
     // Others see only their own processes' locks.
     let first_namespace = sys::pid_namespace() == Some(sys::FIRST_PID_NAMESPACE);
     let plain = matches!(&*place.file_system.name, "ext4" | "tmpfs" | "xfs" | "f2fs" | "vfat" | "exfat" | "ramfs");
@@ -159,17 +159,17 @@ pub(super) fn kernel_numbers(place: &Place) -> Numbers {
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct View<'a> {
+pub(crate) struct View<'a> {
     place: &'a Place,
     options: &'a Options,
     locks: Option<&'a KernelLocks>,
     known: &'a Known,
     numbers: Numbers,
-    pub(super) doubt: Doubt<'a>,
+    pub(crate) doubt: Doubt<'a>,
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         place: &'a Place,
         options: &'a Options,
         locks: Option<&'a KernelLocks>,
@@ -184,7 +184,7 @@ impl<'a> View<'a> {
     }
 
     /// Does the table show each lock here that was held when it was read?
-    pub(super) fn shows_deaths(&self) -> bool {
+    pub(crate) fn shows_deaths(&self) -> bool {
         self.numbers.complete && self.locks.is_some_and(KernelLocks::is_whole)
     }
 
@@ -454,25 +454,25 @@ fn is_of_holder(record: &Record, pid: i64) -> bool {
 }
 
 /// This process only looks at the file just now.
-pub(super) fn but_us(mut pids: Vec<i64>) -> Vec<i64> {
+pub(crate) fn but_us(mut pids: Vec<i64>) -> Vec<i64> {
     let own = i64::from(sys::pid());
     pids.retain(|pid| *pid != own);
     pids
 }
 
-pub(super) fn style(record: &Record) -> Style {
+pub(crate) fn style(record: &Record) -> Style {
     match record.native.as_ref().map(|native| native.style) {
         Some(RecordStyle::Flock) => Style::Flock,
         _ => Style::LockFile,
     }
 }
 
-pub(super) fn released(record: &Record) -> bool {
+pub(crate) fn released(record: &Record) -> bool {
     record.native.as_ref().is_some_and(|native| native.state == RecordState::Released)
 }
 
 /// On the simulated kernel nobody minds: there it counts what is tried.
-pub(super) const SETTLED: Duration = if cfg!(tenure_sim) { Duration::ZERO } else { Duration::from_millis(100) };
+pub(crate) const SETTLED: Duration = if cfg!(tenure_sim) { Duration::ZERO } else { Duration::from_millis(100) };
 
 /// Is a tenure that began then none of many in a row? Whoever tries a kernel lock that passes from hand to hand may be in
 /// the way of the next.
@@ -484,4 +484,27 @@ pub(crate) fn has_settled(acquired_at: Option<SystemTime>) -> bool {
 /// How long the anchor has been idle: since its record was written last.
 pub(crate) fn idle_for(modified: SystemTime) -> Duration {
     sys::now().duration_since(modified).unwrap_or(Duration::ZERO)
+}
+
+/// Who holds now, for an error that says so.
+///
+/// The kernel's table tells more, but to read it stops every `flock(2)` of the machine meanwhile. So the record is asked
+/// first, and the table only where it names no native that holds and lives.
+pub(crate) fn holder_now(place: &Place) -> Option<Holder> {
+    let visible = presence::look(place).ok()?.map(|found| found.content);
+    let shown = visible.is_some();
+    let content = match visible {
+        Some(content) => Some(content),
+        None => open_anchor(place).ok()?.and_then(|(file, _)| presence::read_stable(&file).ok()),
+    };
+    // In lock-file style a record without its lock file is of a tenure that has been released.
+    let speaks = |style| shown || style == RecordStyle::Flock;
+    if let Some(Content::Record(record)) = &content
+        && record.native.as_ref().is_some_and(|native| native.state == RecordState::Held && speaks(native.style))
+        && record.identity().is_some_and(|identity| identity.verify().is_alive())
+    {
+        // We were refused the kernel lock, and it was written under that lock.
+        return Some(Holder::from_record(Some(record), Liveness::alive("it has the kernel lock")));
+    }
+    examine(place, &Options::default()).ok()?.holder
 }
