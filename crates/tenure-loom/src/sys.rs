@@ -14,6 +14,8 @@ use loom::cell::UnsafeCell;
 
 pub(crate) use per_process::PerProcess;
 
+pub(crate) use crate::sync;
+
 std::thread_local! {
     // loom runs all threads of a run on one of the system's, and tests on several.
     static GENERATION: Cell<u64> = const { Cell::new(1) };

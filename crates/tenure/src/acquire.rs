@@ -14,6 +14,7 @@ use crate::anchor::{Anchor, Prior};
 use crate::break_lock;
 use crate::cached_files::CachedFiles;
 use crate::error::{Error, Kind, Result};
+use crate::grant::new_record;
 use crate::grant::{Grant, TargetFile};
 use crate::holder::Previous;
 use crate::options::Event;
@@ -21,7 +22,6 @@ use crate::place::Place;
 use crate::presence::{self, Blocker, Presence, Shown};
 use crate::request::Request;
 use crate::sys::{Access, Brief, FileKind, LockKind};
-use crate::this_process::new_record;
 
 pub(crate) use end::{Passed, has_names, pass, take_back, unlock};
 

@@ -14,7 +14,7 @@ use crate::error::{Advice, Error, Kind, Result};
 use crate::options::Options;
 use crate::place::{ANCHORS, Place};
 use crate::presence;
-use crate::record::{self, Content, MAX_BYTES, Native, Record, RecordState, RecordStyle};
+use crate::record::{self, Content, MAX_BYTES, Native, PriorState, Record, RecordState};
 use crate::sys::{self, Access, Brief, Dir, File, FileId, FileKind, LockKind, Name};
 
 /// How often a path that keeps changing under us is tried again before we call it an error.
@@ -512,20 +512,6 @@ pub(crate) struct Prior {
     state: Option<PriorState>,
     /// The anchor that it was read from, where that was replaced: its kernel lock is still ours.
     pub(crate) replaced: Option<Arc<Anchor>>,
-}
-
-/// What of it every acquire needs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PriorState {
-    pub(crate) fence: u64,
-    pub(crate) state: RecordState,
-    pub(crate) style: RecordStyle,
-}
-
-impl PriorState {
-    fn was_shown(self) -> bool {
-        (self.style, self.state) == (RecordStyle::LockFile, RecordState::Held)
-    }
 }
 
 /// As [`Prior::was_shown`], of a record's text that was read without its kernel lock.

@@ -1,13 +1,17 @@
 //! What a grant is made of.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crate::anchor::Anchor;
+use crate::error::{Error, Kind, Result};
 use crate::holder::Previous;
+use crate::place::Place;
 use crate::presence::{self, Presence};
-use crate::record::Record;
-use crate::sys::{File, FileId};
+use crate::record::{Native, Record, RecordStyle};
+use crate::request::Request;
+use crate::sys::{self, File, FileId};
+use crate::this_process::own;
 
 /// The target itself, locked in flock style.
 #[derive(Debug)]
@@ -38,4 +42,29 @@ impl Grant {
     pub(crate) fn untold(&self, record: Record) -> Record {
         presence::untold(&self.previous, record)
     }
+}
+
+/// The record of a tenure that begins now. The fence is the larger of the last one plus one and the clock's
+/// microseconds: it grows even when the last one is forgotten.
+pub(crate) fn new_record(request: &Request, last_fence: u64, place: &Place) -> Result<Record> {
+    let now = sys::now();
+    let clock = now.duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);
+    let fence = clock.max(last_fence + 1);
+    if fence > crate::record::MAX_SAFE {
+        return Err(Error::new(Kind::Io, place.anchor_path(), "the fence has reached 2^53 and cannot grow"));
+    }
+    let own = own();
+    Ok(Record {
+        pid: Some(own.identity.pid),
+        created_at: Some(now),
+        start_time: own.shown_start_time,
+        max_hold: request.options.max_hold,
+        native: Some(Native {
+            fence: Some(fence),
+            style: if request.flock() { RecordStyle::Flock } else { RecordStyle::LockFile },
+            acquired_at: Some(now),
+            ..own.native(&request.options)
+        }),
+        marker: None,
+    })
 }

@@ -5,7 +5,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::sync::{Condvar, Mutex, PoisonError};
+use crate::sys::sync::{Condvar, Mutex, PoisonError};
 use crate::sys::{self, PerProcess};
 
 type Job = Box<dyn FnOnce() + Send>;

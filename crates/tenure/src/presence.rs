@@ -25,12 +25,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::anchor::{Anchor, Prior, PriorState};
+use crate::anchor::{Anchor, Prior};
 use crate::error::{Error, Kind, Result};
 use crate::holder::{Holder, Previous};
 use crate::options::Options;
 use crate::place::Place;
 use crate::process::Liveness;
+use crate::record::PriorState;
 use crate::record::{self, PID_KEY_OFFSET, Record, RecordState};
 use crate::sys::{Brief, File, FileId};
 
@@ -39,12 +40,12 @@ pub(crate) use found::{Found, is_other_boot, judge_foreign, look, seed_reasons, 
 pub(crate) use hidden::{show_hidden, still_told};
 pub(crate) use previous::{own_inode, previous, tells_of_crash, tells_of_end, untold};
 pub(crate) use takeover::recover;
-pub(crate) use text::{read_stable, read_text, reads, restore, write, write_text};
+pub(crate) use text::{read_stable, read_text, reads, write, write_text};
 
 use copy::{is_link, no_links, show_copy};
 use found::judge_found;
 use takeover::{put_back, take_over};
-use text::MASKED;
+use text::{MASKED, write_masked};
 
 /// How often a lock file that keeps changing under us is looked at again before we call it an error.
 const TRIES: usize = 1000;
@@ -437,4 +438,14 @@ fn write_husk(file: &File, record: &Record, state: RecordState) -> io::Result<()
     }
     file.write_at(MASKED, PID_KEY_OFFSET)?;
     file.write_at(&husk.render(file.stat()?.size).bytes, 0)
+}
+
+/// Puts the last holder's record back: we do not hold after all, and its end is still to be told.
+pub(crate) fn restore(anchor: &Anchor, prior: &Prior, ours: &Record, visible: bool) {
+    let mut bytes = prior.bytes.clone();
+    bytes.resize(bytes.len().max(ours.render(0).bytes.len()), b' ');
+    let _ = match visible {
+        true => write_masked(&anchor.file, &mut bytes),
+        false => anchor.file.write_at(&bytes, 0),
+    };
 }

@@ -64,6 +64,21 @@ pub(crate) enum RecordStyle {
     Engine,
 }
 
+/// What every acquire needs of the record before its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PriorState {
+    pub(crate) fence: u64,
+    pub(crate) state: RecordState,
+    pub(crate) style: RecordStyle,
+}
+
+impl PriorState {
+    /// Does it prove that a native has held this lock in lock-file style?
+    pub(crate) fn was_shown(self) -> bool {
+        (self.style, self.state) == (RecordStyle::LockFile, RecordState::Held)
+    }
+}
+
 /// The fields of a lock file, each absent where it is missing or malformed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Record {

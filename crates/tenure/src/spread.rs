@@ -6,7 +6,7 @@ use std::thread;
 use std::vec;
 
 use crate::helpers;
-use crate::sync::{Mutex, PoisonError};
+use crate::sys::sync::{Mutex, PoisonError};
 
 /// So many items are worth a thread.
 const ENOUGH: usize = 256;

@@ -8,13 +8,13 @@ use crate::anchor;
 use crate::error::{Error, Result};
 use crate::holder::{Holder, HolderKind};
 use crate::inspection::{Inspection, State};
-use crate::kernel_locks::{KernelLocks, mount_device};
 use crate::options::{Options, Style};
 use crate::place::Place;
 use crate::presence::{self, Found, seed_reasons};
 use crate::process::{Identity, Known, Liveness, Look};
 use crate::record::{self, Content, Record, RecordState, RecordStyle};
 use crate::stale_reason::Reason;
+use crate::sys::kernel_locks::{KernelLocks, mount_device};
 use crate::sys::{self, Access, Brief, File, FileId, FileKind, LockKind, Name};
 
 /// How often a lock that changes hands while we look is looked at again.

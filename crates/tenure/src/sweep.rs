@@ -7,13 +7,13 @@
 
 use std::io;
 
+use crate::grant::new_record;
 use crate::options::Options;
 use crate::place::Place;
 use crate::presence;
 use crate::record::{self, OwnScan, Record, RecordState, RecordStyle};
 use crate::request::Request;
 use crate::sys::{Access, File, FileId, FileKind, LockKind};
-use crate::this_process::new_record;
 use crate::trace::event;
 
 /// Removes the lock file `id`, whose text is `text`, if its holder is dead. `false`: it is there still.

@@ -15,7 +15,7 @@ use crate::place::Place;
 use crate::presence::{self, Presence};
 use crate::process::Liveness;
 use crate::queue::Slot;
-use crate::record::Record;
+use crate::record::{self, Record, RecordState};
 use crate::request::Request;
 use crate::sys::{self};
 use crate::this_process::own;
@@ -74,7 +74,8 @@ impl Tenure {
         let cleanup = grant.anchor.as_deref().and_then(|anchor| {
             let file = grant.presence.file(anchor)?;
             let id = grant.presence.id(anchor)?;
-            sys::enter_held(&place.dir, &place.lock, id, file, grant.state_offset)
+            let aborted = record::state_text(RecordState::Aborted);
+            sys::enter_held(&place.dir, &place.lock, id, file, aborted, grant.state_offset)
         });
         Arc::new(Tenure {
             live: Mutex::new(Live { record: grant.record.clone(), state_offset: grant.state_offset, closed: false }),

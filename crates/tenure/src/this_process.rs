@@ -1,19 +1,14 @@
 //! What every record of this process says of it.
 
-use std::time::SystemTime;
-
-use crate::error::{Error, Kind, Result};
 use crate::options::Options;
-use crate::place::Place;
 use crate::process::Identity;
-use crate::record::{Native, Record, RecordState, RecordStyle, Text};
-use crate::request::Request;
+use crate::record::{Native, RecordState, Text};
 use crate::sys::{self, PerProcess};
 
 /// What every record of this process says of it.
 pub(crate) struct Own {
     pub(crate) identity: Identity,
-    shown_start_time: Option<u64>,
+    pub(crate) shown_start_time: Option<u64>,
     pub(crate) boot_id: Option<Text>,
     pub(crate) command: Option<Text>,
     pub(crate) host: Option<Text>,
@@ -58,29 +53,4 @@ pub(crate) fn shown_start_time(identity: &Identity) -> Option<u64> {
     const FIRST: u64 = 0xefff_fffa;
     let ours = sys::time_namespace(i64::from(sys::pid()));
     identity.start_time.filter(|_| ours.is_none_or(|ours| ours == FIRST))
-}
-
-/// The record of a tenure that begins now. The fence is the larger of the last one plus one and the clock's
-/// microseconds: it grows even when the last one is forgotten.
-pub(crate) fn new_record(request: &Request, last_fence: u64, place: &Place) -> Result<Record> {
-    let now = sys::now();
-    let clock = now.duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);
-    let fence = clock.max(last_fence + 1);
-    if fence > crate::record::MAX_SAFE {
-        return Err(Error::new(Kind::Io, place.anchor_path(), "the fence has reached 2^53 and cannot grow"));
-    }
-    let own = own();
-    Ok(Record {
-        pid: Some(own.identity.pid),
-        created_at: Some(now),
-        start_time: own.shown_start_time,
-        max_hold: request.options.max_hold,
-        native: Some(Native {
-            fence: Some(fence),
-            style: if request.flock() { RecordStyle::Flock } else { RecordStyle::LockFile },
-            acquired_at: Some(now),
-            ..own.native(&request.options)
-        }),
-        marker: None,
-    })
 }

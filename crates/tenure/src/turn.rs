@@ -5,7 +5,7 @@
 use std::task::Waker;
 use std::time::Instant;
 
-use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use crate::sys::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// How a turn stands, for a grant `T` or a failure `E`.
 #[derive(Debug)]

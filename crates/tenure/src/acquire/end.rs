@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::is_current;
 use crate::cached_files::CachedFiles;
 use crate::error::{Error, Kind, Result};
+use crate::grant::new_record;
 use crate::grant::{Grant, TargetFile};
 use crate::holder::Previous;
 use crate::place::Place;
@@ -13,7 +14,6 @@ use crate::presence::{self, Presence};
 use crate::record::{Record, RecordState};
 use crate::request::Request;
 use crate::sys::LockKind;
-use crate::this_process::new_record;
 
 /// Undoes a grant that nobody wants any more, but for the anchor's kernel lock, which serves the next waiter.
 pub(crate) fn take_back(place: &Place, kept: &mut CachedFiles, grant: Grant) {

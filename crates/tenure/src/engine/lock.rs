@@ -15,7 +15,7 @@ use super::{Ask, Engine, Hold, Stay};
 use crate::error::{Advice, Error, Kind, Result};
 use crate::helpers;
 use crate::inspection::Inspection;
-use crate::options::{Options, Style, Wait};
+use crate::options::{Options, StalePolicy, Style, Wait};
 use crate::record::{Native, Record, RecordStyle};
 use crate::sys::{self, PerProcess};
 use crate::this_process::own;
@@ -54,7 +54,7 @@ impl EngineLock {
         if options.mode.is_some() {
             return unsupported("permission bits are for files");
         }
-        if options.stale_policy != crate::StalePolicy::Proof {
+        if options.stale_policy != StalePolicy::Proof {
             return unsupported("a live holder's lease cannot be robbed for its age: break the lock");
         }
         Ok(EngineLock { engine, generation: sys::generation(), options })

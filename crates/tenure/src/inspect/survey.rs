@@ -11,12 +11,12 @@ use std::sync::Arc;
 use super::walk::{Depth, Visited, walk};
 use crate::error::Result;
 use crate::inspection::Inspection;
-use crate::kernel_locks::KernelLocks;
 use crate::options::Options;
 use crate::place::{Folder, Place};
 use crate::process::Known;
 use crate::spread::spread;
 use crate::status::{Doubt, Numbers, Seen, View, examine_after, examine_once, kernel_numbers};
+use crate::sys::kernel_locks::KernelLocks;
 use crate::sys::{Dir, Name};
 
 /// So many places are kept at a time, of however many.

@@ -9,11 +9,12 @@ use std::io;
 
 use super::found::{Judged, judge_native};
 use super::{Presence, Shown};
-use crate::anchor::{Anchor, Prior, PriorState};
+use crate::anchor::{Anchor, Prior};
 use crate::error::{Error, Kind, Result};
 use crate::holder::{Holder, Previous};
 use crate::options::Options;
 use crate::place::Place;
+use crate::record::PriorState;
 use crate::record::{Content, Record, RecordState};
 use crate::sys::{self, Brief, FileId, LockKind};
 

@@ -1,9 +1,10 @@
 //! How the tenure before this one ended.
 
 use super::found::is_other_boot;
-use crate::anchor::{Prior, PriorState};
+use crate::anchor::Prior;
 use crate::holder::{Holder, Previous};
 use crate::process::Liveness;
+use crate::record::PriorState;
 use crate::record::{Record, RecordState, RecordStyle};
 
 /// The lock file is our own anchor's inode, and this machine's kernel lock on it is ours.

@@ -2,10 +2,11 @@
 
 use std::io;
 
-use super::TRIES;
-use crate::anchor::{Anchor, Prior};
 use crate::record::{self, Content, MAX_BYTES, PID_KEY_OFFSET, Record, Rendered};
 use crate::sys::File;
+
+/// How often a text that keeps changing is read before the last reading has to do.
+const TRIES: usize = 1000;
 
 /// What a record says, by [`read_text`].
 pub(crate) fn read_stable(file: &File) -> io::Result<Content> {
@@ -78,7 +79,7 @@ pub(crate) fn write_text(file: &File, rendered: &mut Rendered, visible: bool) ->
 pub(super) const MASKED: &[u8] = b"_";
 
 /// Writes one of our own records' text where others see it.
-fn write_masked(file: &File, bytes: &mut [u8]) -> io::Result<()> {
+pub(super) fn write_masked(file: &File, bytes: &mut [u8]) -> io::Result<()> {
     let key = PID_KEY_OFFSET as usize;
     let first = bytes[key];
     file.write_at(MASKED, PID_KEY_OFFSET)?;
@@ -88,16 +89,6 @@ fn write_masked(file: &File, bytes: &mut [u8]) -> io::Result<()> {
     bytes[key] = first;
     written?;
     file.write_at(&[first], PID_KEY_OFFSET)
-}
-
-/// Puts the last holder's record back: we do not hold after all, and its end is still to be told.
-pub(crate) fn restore(anchor: &Anchor, prior: &Prior, ours: &Record, visible: bool) {
-    let mut bytes = prior.bytes.clone();
-    bytes.resize(bytes.len().max(ours.render(0).bytes.len()), b' ');
-    let _ = match visible {
-        true => write_masked(&anchor.file, &mut bytes),
-        false => anchor.file.write_at(&bytes, 0),
-    };
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use std::io;
 use std::sync::OnceLock;
 
 use super::Liveness;
-use super::stat::{Stat, thread_group};
+use crate::sys::stat::{Stat, thread_group};
 use crate::sys::{self, PerProcess, PidFd};
 
 /// A process, told from every other: each part is absent rather than wrong.

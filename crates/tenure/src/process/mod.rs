@@ -6,13 +6,10 @@
 
 mod identity;
 mod known;
-pub(crate) mod stat;
 
 pub use identity::Identity;
 pub(crate) use identity::comparable_start_time;
 pub(crate) use known::{Known, Look};
-#[cfg(target_os = "linux")]
-pub(crate) use stat::{command_text, counts_alike};
 
 use std::borrow::Cow;
 use std::fmt;

@@ -9,8 +9,11 @@
 mod clock;
 #[cfg(all(target_os = "linux", not(tenure_sim)))]
 mod credentials;
+pub(crate) mod kernel_locks;
 #[cfg(not(tenure_sim))]
 mod per_process;
+pub(crate) mod stat;
+pub(crate) mod sync;
 mod types;
 
 #[cfg(all(target_os = "linux", not(tenure_sim)))]

@@ -3,7 +3,7 @@
 use std::ptr;
 
 use super::generation;
-use crate::sync::{AtomicPtr, Ordering};
+use crate::sys::sync::{AtomicPtr, Ordering};
 
 /// A lazily made global: one a process, even after a fork, where the parent's may be locked by a thread that no longer
 /// exists. What a parent left is leaked.

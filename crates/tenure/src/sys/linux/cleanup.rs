@@ -6,16 +6,19 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use super::fs::{Dir, File, Name};
 use super::table::{Entered, Table};
-use crate::record::{RecordState, state_text};
 use crate::sys::types::FileId;
 
 /// A name of 255 bytes and its zero.
 const NAME_WORDS: usize = 32;
 const SIGNALS: [i32; 5] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGABRT];
+
+/// What is written into the record of a lock file that goes: static bytes, set before any entry is there.
+static MARK: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
+static MARK_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 static TABLE: Table<Entry> = Table::new();
 /// The process that the table speaks of: a forked child removes nothing of its parent's.
@@ -62,11 +65,22 @@ impl HeldCell {
 }
 
 /// Enters a lock file that is held from now on. `None` for a name that does not fit.
-pub(crate) fn enter_held(dir: &Dir, name: &Name, id: FileId, file: &File, state_offset: u64) -> Option<HeldCell> {
+/// `mark` is what is written at `state_offset` where the file goes: the same for all of a program.
+pub(crate) fn enter_held(
+    dir: &Dir,
+    name: &Name,
+    id: FileId,
+    file: &File,
+    mark: &'static [u8],
+    state_offset: u64,
+) -> Option<HeldCell> {
     let bytes = name.as_c_str().to_bytes_with_nul();
     if bytes.len() > NAME_WORDS * 8 {
         return None;
     }
+    // Before the entry can be seen, which is stored with release ordering.
+    MARK.store(mark.as_ptr().cast_mut(), Ordering::Relaxed);
+    MARK_BYTES.store(mark.len(), Ordering::Relaxed);
     let fill = |entry: &Entry| {
         for (word, bytes) in entry.name.iter().zip(bytes.chunks(8)) {
             let mut whole = [0; 8];
@@ -209,7 +223,6 @@ fn remove_all() {
 }
 
 fn remove(entry: &Entry) {
-    let aborted = state_text(RecordState::Aborted);
     let mut name = [0_u64; NAME_WORDS];
     for (word, kept) in name.iter_mut().zip(&entry.name) {
         *word = kept.load(Ordering::Relaxed);
@@ -227,7 +240,8 @@ fn remove(entry: &Entry) {
         }
         let found = found.assume_init();
         if found.st_dev == entry.device.load(Ordering::Relaxed) && found.st_ino == entry.inode.load(Ordering::Relaxed) {
-            libc::pwrite(entry.file.load(Ordering::Relaxed), aborted.as_ptr().cast(), aborted.len(), offset);
+            let (mark, bytes) = (MARK.load(Ordering::Relaxed), MARK_BYTES.load(Ordering::Relaxed));
+            libc::pwrite(entry.file.load(Ordering::Relaxed), mark.cast(), bytes, offset);
             libc::unlinkat(dir, path, 0);
         }
     }

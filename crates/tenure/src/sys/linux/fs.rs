@@ -481,7 +481,7 @@ pub(crate) fn mount_line(dir: &Dir) -> Option<String> {
     let mount = dir.mount().ok()?;
     // The name of some other mount need not be UTF-8.
     let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
-    crate::kernel_locks::mount_line(&String::from_utf8_lossy(&mounts), mount).map(str::to_owned)
+    crate::sys::kernel_locks::mount_line(&String::from_utf8_lossy(&mounts), mount).map(str::to_owned)
 }
 
 fn brief(dir: impl AsFd, name: &CStr, flags: AtFlags) -> rustix::io::Result<Brief> {

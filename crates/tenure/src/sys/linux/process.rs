@@ -12,8 +12,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, StatxFlags};
 use rustix::process::{Pid, PidfdFlags};
 
-use crate::process::{command_text, counts_alike};
 use crate::sys::PerProcess;
+use crate::sys::stat::{command_text, counts_alike};
 
 /// No Linux kernel gives a pid above this (`PID_MAX_LIMIT`), whatever its `pid_max` and in whatever namespace.
 pub(crate) const PID_LIMIT: i64 = 4_194_304;

@@ -12,7 +12,7 @@
 
 use std::ptr;
 
-use crate::sync::{AtomicPtr, AtomicU32, Ordering, yield_now};
+use crate::sys::sync::{AtomicPtr, AtomicU32, Ordering, yield_now};
 
 const FREE: u32 = 0;
 const CLAIMED: u32 = 1;

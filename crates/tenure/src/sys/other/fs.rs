@@ -241,6 +241,13 @@ impl HeldCell {
     }
 }
 
-pub(crate) fn enter_held(dir: &Dir, _name: &Name, _id: FileId, _file: &File, _offset: u64) -> Option<HeldCell> {
+pub(crate) fn enter_held(
+    dir: &Dir,
+    _name: &Name,
+    _id: FileId,
+    _file: &File,
+    _mark: &'static [u8],
+    _offset: u64,
+) -> Option<HeldCell> {
     match *dir {}
 }

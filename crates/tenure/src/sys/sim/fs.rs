@@ -441,7 +441,14 @@ impl HeldCell {
     pub(crate) fn set_state_offset(&self, _offset: u64) {}
 }
 
-pub(crate) fn enter_held(_dir: &Dir, _name: &Name, _id: FileId, _file: &File, _offset: u64) -> Option<HeldCell> {
+pub(crate) fn enter_held(
+    _dir: &Dir,
+    _name: &Name,
+    _id: FileId,
+    _file: &File,
+    _mark: &'static [u8],
+    _offset: u64,
+) -> Option<HeldCell> {
     None
 }
 
