@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use crate::acquire::{Entered, bare_grant, close, drop_anchor, enter, kept_anchor, kind, lock_target, target_error};
 use crate::break_lock;
-use crate::courtesy;
+use crate::cached_files::CachedFiles;
+use crate::courtesy::{Courtesy, say_waiting};
 use crate::error::{Error, Result};
 use crate::grant::Grant;
 use crate::presence::Blocker;
-use crate::queue::{self, Kept, Name, Slot};
+use crate::queue::{self, Name, Slot};
 use crate::request::Request;
 use crate::sys::{LockKind, Seat};
 
@@ -23,22 +24,22 @@ pub(crate) type Step = Option<Grant>;
 pub(crate) struct Helper<'a> {
     pub(crate) slot: &'a Arc<Slot>,
     /// Its number among the slot's helpers: another's means that it was left behind.
-    pub(crate) epoch: u64,
+    pub(crate) epoch: u32,
     /// Where it may be called back from the kernel's queue.
     pub(crate) seat: Option<&'a Seat>,
 }
 
 impl Helper<'_> {
     /// Its turn: waits in the kernel for whatever is in the way.
-    pub(crate) fn step(&self, kept: &mut Kept, request: &Request) -> Result<Step> {
-        self.turn(kept, request).inspect_err(|_| match self.slot.is_present(self.epoch) {
+    pub(crate) fn step(&self, kept: &mut CachedFiles, courtesy: &mut Courtesy, request: &Request) -> Result<Step> {
+        self.turn(kept, courtesy, request).inspect_err(|_| match self.slot.is_present(self.epoch) {
             true => close(kept),
             // Left behind: the anchor's descriptor may be the successor's too, and with it the lock.
-            false => *kept = Kept::default(),
+            false => *kept = CachedFiles::default(),
         })
     }
 
-    fn turn(&self, kept: &mut Kept, request: &Request) -> Result<Step> {
+    fn turn(&self, kept: &mut CachedFiles, courtesy: &mut Courtesy, request: &Request) -> Result<Step> {
         let Helper { slot, epoch, seat } = *self;
         let place = &*slot.place();
         if request.bare() {
@@ -67,7 +68,7 @@ impl Helper<'_> {
                 if !slot.about_to_queue_on(epoch, kept, anchor.id, Name::Anchor, wanted) {
                     return Ok(None);
                 }
-                courtesy::say_waiting(place, &anchor);
+                say_waiting(place, &anchor);
                 let locked = anchor.file.lock(wanted, seat);
                 // Of those who share, others ask while it is held.
                 if request.shared || !matches!(locked, Ok(true)) {
@@ -76,15 +77,15 @@ impl Helper<'_> {
                 slot.no_longer_queued(epoch);
                 if locked.map_err(failed)? {
                     kept.locked = Some(wanted);
-                    kept.courtesy.begin();
+                    courtesy.begin();
                 }
                 return Ok(None);
             }
             kept.locked = Some(wanted);
-            if kept.courtesy.is_over(place, &anchor) {
+            if courtesy.is_over(place, &anchor) {
                 anchor.file.unlock().map_err(failed)?;
                 kept.locked = None;
-                kept.courtesy.stay_away(&anchor);
+                courtesy.stay_away(&anchor);
                 return Ok(None);
             }
         }
@@ -109,7 +110,7 @@ impl Helper<'_> {
 
     /// Another program holds by the lock file. A native is waited for in its file's kernel queue, a foreign one by its
     /// events.
-    fn wait_for_blocker(&self, kept: &mut Kept, mut blocker: Box<Blocker>, request: &Request) -> Result<()> {
+    fn wait_for_blocker(&self, kept: &mut CachedFiles, mut blocker: Box<Blocker>, request: &Request) -> Result<()> {
         let Helper { slot, epoch, seat } = *self;
         self.free_the_anchor(kept)?;
         let native_lives =
@@ -127,7 +128,7 @@ impl Helper<'_> {
             file => {
                 if let Some(anchor) = &kept.anchor {
                     // No queue shows that it waits.
-                    courtesy::say_waiting(&slot.place(), anchor);
+                    say_waiting(&slot.place(), anchor);
                 }
                 let watched = queue::watch(slot, epoch, kept, file, &blocker, &request.options);
                 if let Some(anchor) = &kept.anchor {
@@ -138,7 +139,7 @@ impl Helper<'_> {
         }
     }
 
-    fn wait_for_target(&self, kept: &mut Kept, request: &Request) -> Result<Step> {
+    fn wait_for_target(&self, kept: &mut CachedFiles, request: &Request) -> Result<Step> {
         let Helper { slot, epoch, seat } = *self;
         self.free_the_anchor(kept)?;
         let wanted = kind(request);
@@ -165,7 +166,7 @@ impl Helper<'_> {
         Ok(None)
     }
 
-    fn free_the_anchor(&self, kept: &mut Kept) -> Result<()> {
+    fn free_the_anchor(&self, kept: &mut CachedFiles) -> Result<()> {
         if kept.locked.take().is_some()
             && let Some(anchor) = &kept.anchor
         {

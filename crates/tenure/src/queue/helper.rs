@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::serve::{GaveUp, Own, leave_behind};
-use super::{Kept, Name, Phase, Slot, State, Turn, Waiting, wake};
+use super::{Name, Phase, Slot, State, Turn, Waiting, wake};
 use crate::acquire;
 use crate::break_lock;
+use crate::cached_files::CachedFiles;
 use crate::error::{Error, Result};
 use crate::helpers;
 use crate::kernel_wait;
@@ -29,7 +30,7 @@ impl Slot {
             return;
         }
         // Its descriptors stay its own: a kernel lock that it gets on them goes when it closes them.
-        state.kept = Kept::default();
+        state.kept = CachedFiles::default();
         leave_behind(state);
         state.phase = Phase::Waiting(Box::default());
         self.start_helper(state);
@@ -60,7 +61,7 @@ impl Slot {
 
     /// A helper's work: serves the queue until a tenure begins, nobody is left, or it is left behind itself. A thread
     /// that does so on its `own` behalf stops where it is called back.
-    pub(super) fn help(self: &Arc<Slot>, epoch: u64, own: Option<&Own<'_>>) -> ControlFlow<GaveUp> {
+    pub(super) fn help(self: &Arc<Slot>, epoch: u32, own: Option<&Own<'_>>) -> ControlFlow<GaveUp> {
         let mut end = ControlFlow::Continue(());
         loop {
             if let Some(own) = own.filter(|own| own.seat.is_recalled()) {
@@ -91,15 +92,15 @@ impl Slot {
                 wake(state);
                 return end;
             }
-            let mut kept = state.kept.clone();
+            let (mut kept, mut courtesy) = (state.kept.clone(), state.courtesy.clone());
             drop(state);
             let helper = kernel_wait::Helper { slot: self, epoch, seat: own.map(|own| own.seat) };
-            let step = helper.step(&mut kept, &head.request);
+            let step = helper.step(&mut kept, &mut courtesy, &head.request);
             let mut state = self.state();
             if state.epoch != epoch {
                 return end;
             }
-            state.kept = kept;
+            (state.kept, state.courtesy) = (kept, courtesy);
             match step {
                 Ok(Some(grant)) => {
                     if let Some(grant) = self.deliver(&mut state, &head, grant) {
@@ -131,8 +132,8 @@ impl Slot {
     /// Or if nobody is left to wait for.
     pub(crate) fn about_to_queue_on(
         self: &Arc<Slot>,
-        epoch: u64,
-        kept: &Kept,
+        epoch: u32,
+        kept: &CachedFiles,
         id: FileId,
         name: Name,
         kind: LockKind,
@@ -150,7 +151,7 @@ impl Slot {
 
     /// The helper of `epoch` is out of the kernel's queue. It looks again for whom it works: the head may have given up.
     /// `false` if it was left behind.
-    pub(crate) fn no_longer_queued(&self, epoch: u64) -> bool {
+    pub(crate) fn no_longer_queued(&self, epoch: u32) -> bool {
         let mut state = self.state();
         let present = state.epoch == epoch;
         if present {
@@ -160,13 +161,13 @@ impl Slot {
     }
 
     /// Is the helper of `epoch` not left behind?
-    pub(crate) fn is_present(&self, epoch: u64) -> bool {
+    pub(crate) fn is_present(&self, epoch: u32) -> bool {
         self.state().epoch == epoch
     }
 
     /// Says that the helper of `epoch` waits for events, with a wake-up for when nobody is left in the queue. `false`
     /// if that is so already.
-    pub(crate) fn about_to_watch(&self, epoch: u64, kept: &Kept, wakeup: &Arc<Wakeup>) -> bool {
+    pub(crate) fn about_to_watch(&self, epoch: u32, kept: &CachedFiles, wakeup: &Arc<Wakeup>) -> bool {
         let mut state = self.state();
         if state.epoch != epoch || state.queue.is_empty() {
             return false;
@@ -238,8 +239,8 @@ const SLOW_CHECK: Duration = Duration::from_secs(1);
 /// wait: a process that has it open looks like its holder to others.
 pub(crate) fn watch(
     slot: &Slot,
-    epoch: u64,
-    kept: &Kept,
+    epoch: u32,
+    kept: &CachedFiles,
     file: Option<File>,
     blocker: &Blocker,
     options: &Options,

@@ -30,7 +30,7 @@ mod serve;
 pub(crate) use helper::watch;
 use open::Open;
 
-use std::ops::{ControlFlow, Deref, DerefMut};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -39,6 +39,7 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use crate::acquire::{self, Attempt};
+use crate::anchor::Anchor;
 use crate::cached_files::CachedFiles;
 use crate::courtesy::Courtesy;
 use crate::error::{Advice, Error, Kind, Result};
@@ -87,36 +88,16 @@ struct State {
     phase: Phase,
     queue: Line<Waiter>,
     /// Grows when a helper is left behind.
-    epoch: u64,
+    epoch: u32,
     passes: u32,
     /// Since when this process has had the kernel lock, once it was passed on.
     since: Option<Instant>,
     /// How many of the passes went to others than the queue's first, since one went to it.
     run: u32,
-    kept: Kept,
+    kept: CachedFiles,
+    courtesy: Courtesy,
     /// Those of whom something was granted: woken once the mutex is free, because a waker may poll at once.
     woken: Vec<Waker>,
-}
-
-/// What stays from one tenure to the next.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Kept {
-    pub(crate) files: CachedFiles,
-    pub(crate) courtesy: Courtesy,
-}
-
-impl Deref for Kept {
-    type Target = CachedFiles;
-
-    fn deref(&self) -> &CachedFiles {
-        &self.files
-    }
-}
-
-impl DerefMut for Kept {
-    fn deref_mut(&mut self) -> &mut CachedFiles {
-        &mut self.files
-    }
 }
 
 #[derive(Debug)]
@@ -180,7 +161,7 @@ pub(crate) enum Start {
     Granted(Arc<Tenure>),
     Queued(Arc<Waiter>),
     /// Queued first, and the caller is the helper of this epoch.
-    Serves(Arc<Waiter>, u64),
+    Serves(Arc<Waiter>, u32),
 }
 
 impl Slot {
@@ -198,7 +179,8 @@ impl Slot {
                 passes: 0,
                 since: None,
                 run: 0,
-                kept: Kept::default(),
+                kept: CachedFiles::default(),
+                courtesy: Courtesy::default(),
                 woken: Vec::new(),
             }),
             watched: AtomicBool::new(false),
@@ -232,7 +214,7 @@ impl Slot {
     }
 
     /// What was kept while nobody used it, with the names.
-    fn take_kept(&self, state: &mut State) -> (Kept, Arc<Place>) {
+    fn take_kept(&self, state: &mut State) -> (CachedFiles, Arc<Place>) {
         let mut kept = std::mem::take(&mut state.kept);
         let place = Arc::clone(kept.place.get_or_insert_with(|| self.place()));
         (kept, place)
@@ -388,12 +370,12 @@ impl Slot {
         }
         state.phase = Phase::Working;
         let (mut kept, place) = self.take_kept(&mut state);
+        let mut courtesy = state.courtesy.clone();
         drop(state);
-        let Kept { files, courtesy } = &mut kept;
-        let outcome =
-            acquire::attempt(&place, files, &request, &mut |anchor| !never && courtesy.is_over(&place, anchor));
+        let mut yields = |anchor: &Anchor| !never && courtesy.is_over(&place, anchor);
+        let outcome = acquire::attempt(&place, &mut kept, &request, &mut yields);
         let mut state = self.state();
-        state.kept = kept;
+        (state.kept, state.courtesy) = (kept, courtesy);
         state.phase = Phase::Idle;
         if !matches!(outcome, Ok(Attempt::Granted(_))) {
             warm::used(self);
@@ -437,8 +419,7 @@ impl Slot {
     /// helper's are in that queue.
     fn overtake(self: &Arc<Slot>, request: &Arc<Request>, thread: Option<ThreadId>) -> Result<Option<Arc<Tenure>>> {
         let place = self.place();
-        let mut kept = Kept::default();
-        kept.place = Some(Arc::clone(&place));
+        let mut kept = CachedFiles { place: Some(Arc::clone(&place)), ..CachedFiles::default() };
         let attempt = acquire::attempt(&place, &mut kept, request, &mut |_| false)?;
         let Attempt::Granted(grant) = attempt else { return Ok(None) };
         let mut state = self.state();

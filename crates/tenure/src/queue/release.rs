@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, MutexGuard};
 
-use super::{BURST, Kept, PASSES, Phase, RUN, Slot, State, Waiter, wake};
+use super::{BURST, PASSES, Phase, RUN, Slot, State, Waiter, wake};
 use crate::acquire::{self, Passed};
+use crate::cached_files::CachedFiles;
 use crate::error::{Error, Kind, Result};
 use crate::grant::Grant;
 use crate::record::RecordState;
@@ -36,7 +37,7 @@ impl Slot {
             Phase::Shared(sharers) if sharers.iter().any(|sharer| Arc::ptr_eq(sharer, tenure)) => {
                 sharers.retain(|sharer| !Arc::ptr_eq(sharer, tenure));
                 let last = sharers.is_empty();
-                let mut kept = Kept::default();
+                let mut kept = CachedFiles::default();
                 if last {
                     state.phase = Phase::Working;
                     kept = std::mem::take(&mut state.kept);
@@ -50,7 +51,7 @@ impl Slot {
                 let unlocked = acquire::unlock(tenure.place(), &tenure.grant, None);
                 acquire::let_go(&mut kept);
                 if unlocked.is_err() {
-                    kept = Kept::default();
+                    kept = CachedFiles::default();
                 }
                 self.idle(kept);
                 return unlocked;
@@ -82,7 +83,7 @@ impl Slot {
         self.freed(released)
     }
 
-    fn idle(self: &Arc<Slot>, kept: Kept) {
+    fn idle(self: &Arc<Slot>, kept: CachedFiles) {
         let mut state = self.state();
         state.kept = kept;
         self.is_idle(state);
@@ -126,7 +127,7 @@ impl Slot {
         let mut state = self.state();
         if released.is_err() {
             // The guard's own descriptors are closed with it: that frees what could not be unlocked.
-            state.kept = Kept::default();
+            state.kept = CachedFiles::default();
         }
         self.is_idle(state);
         released

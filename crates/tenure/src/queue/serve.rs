@@ -38,7 +38,7 @@ impl Slot {
     /// gave up at its deadline. Otherwise its turn has come, or somebody else serves the queue from here on.
     pub(super) fn serve(
         self: &Arc<Slot>,
-        epoch: u64,
+        epoch: u32,
         waiter: &Arc<Waiter>,
         deadline: Option<Instant>,
     ) -> ControlFlow<GaveUp> {
@@ -66,7 +66,7 @@ impl Slot {
         }
     }
 
-    fn hand_over(self: &Arc<Slot>, epoch: u64) {
+    fn hand_over(self: &Arc<Slot>, epoch: u32) {
         let mut state = self.state();
         if state.epoch == epoch {
             self.start_helper(&mut state);
@@ -77,7 +77,7 @@ impl Slot {
 
 /// Whoever waits in the kernel waits for nobody any more.
 pub(super) fn leave_behind(state: &mut State) {
-    state.epoch += 1;
+    state.epoch = state.epoch.wrapping_add(1);
     if let Phase::Waiting(waiting) = &mut state.phase
         && let Some(seat) = waiting.seat.take()
     {
