@@ -1,7 +1,7 @@
 //! The library's concurrent parts in every order of their threads' steps, by loom.
 //!
 //! The files are the library's own, built here a second time with loom's mutexes and atomics in place of the standard
-//! library's ([`sync`](../tenure/src/sync.rs)). Each test is a scenario of a few threads; loom runs it once for every order
+//! library's ([`sync`](../tenure/src/sys/sync.rs)). Each test is a scenario of a few threads; loom runs it once for every order
 //! that makes a difference, with what the memory model allows each load to see, and fails on a deadlock, a data race or a
 //! broken assertion. The orders that a scenario leaves out are those with more than `PREEMPTIONS` interruptions of a
 //! thread that could have gone on.
@@ -12,15 +12,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-#[path = "../../tenure/src/helpers.rs"]
-mod helpers;
-#[path = "../../tenure/src/line.rs"]
-mod line;
 mod models;
 mod sync;
 mod sys;
-#[path = "../../tenure/src/turn.rs"]
-mod turn;
+#[path = "../../tenure/src/util/thread_pool.rs"]
+mod thread_pool;
+#[path = "../../tenure/src/util/ticket.rs"]
+mod ticket;
+#[path = "../../tenure/src/util/wait_queue.rs"]
+mod wait_queue;
 
 /// How often in one run a thread is interrupted that could have gone on. Two suffice for nearly all known faults; more
 /// cost time exponentially.

@@ -7,12 +7,12 @@ use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::sync::{Arc, Notify};
 use loom::thread;
 
-use crate::helpers::Pool;
-use crate::line::{Line, Waits};
 use crate::sync::Mutex;
 use crate::sys::table::Table;
 use crate::sys::{self, Entry, PerProcess};
-use crate::turn::{Ticket, Turn, Woken};
+use crate::thread_pool::Pool;
+use crate::ticket::{Ticket, Turn, Woken};
+use crate::wait_queue::{Line, Waits};
 use crate::{explore, explore_up_to};
 
 type Number = Ticket<u32, ()>;

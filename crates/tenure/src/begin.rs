@@ -13,13 +13,13 @@ use std::thread::ThreadId;
 use std::time::Instant;
 
 use crate::engine::{Ask, Begun, EngineLock};
-use crate::error::{Error, Kind, Result};
 use crate::guard::Guard;
-use crate::options::Wait;
-use crate::queue::{Slot, Start, Waiter};
-use crate::request::Request;
+use crate::model::error::{Error, Kind, Result};
+use crate::model::options::Wait;
+use crate::model::request::Request;
 use crate::sys;
-use crate::tenure::Tenure;
+use crate::wait::queue::{Slot, Start, Waiter};
+use crate::wait::tenure::Tenure;
 
 /// On whose behalf an acquire [begins](crate::Lock::begin).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Drop for Asked {
             // It came while this was being dropped. The release waits for the server: not in the thread of a runtime.
             hold.abandon();
             let guard = Guard::of_engine(hold);
-            let _ = crate::helpers::run(move || drop(guard));
+            let _ = crate::util::thread_pool::run(move || drop(guard));
         }
     }
 }

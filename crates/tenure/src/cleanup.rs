@@ -14,7 +14,7 @@
 
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::model::error::{Error, Result};
 use crate::sys;
 
 /// Removes this process's lock files when SIGINT, SIGTERM, SIGHUP, SIGQUIT or SIGABRT is about to end it, and at

@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use crate::begin::{Asked, Place};
 use crate::engine::{Begun, EngineLock};
-use crate::error::Result;
 use crate::guard::Guard;
-use crate::options::Wait;
-use crate::queue::Slot;
-use crate::request::Request;
+use crate::model::error::Result;
+use crate::model::options::Wait;
+use crate::model::request::Request;
+use crate::wait::queue::Slot;
 
 pub(crate) async fn acquire(slot: Arc<Slot>, request: Arc<Request>, wait: Wait) -> Result<Guard> {
     let start = Instant::now();

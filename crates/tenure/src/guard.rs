@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use crate::engine::{Hold, LeaseLeft};
-use crate::error::{Error, Kind, Result};
-use crate::holder::{Holder, Previous};
+use crate::model::error::{Error, Kind, Result};
+use crate::model::holder::{Holder, Previous};
 use crate::process::Identity;
 use crate::record::Record;
 use crate::sys;
-use crate::tenure::Tenure;
-use crate::watchdog;
+use crate::wait::tenure::Tenure;
+use crate::wait::watchdog;
 
 /// A held lock. It is released when this is dropped; [`release`](Guard::release) does so and shows the error.
 ///
@@ -243,7 +243,7 @@ impl Guard {
         let anchor = grant.anchor.as_deref().map(|anchor| &anchor.file);
         let target = grant.target.as_deref().map(|target| &target.file);
         let copy = match &grant.presence {
-            crate::presence::Presence::Copy { file, .. } => Some(&**file),
+            crate::file::lock_file::Presence::Copy { file, .. } => Some(&**file),
             _ => None,
         };
         let files = [anchor, target, copy].into_iter().flatten();
@@ -314,7 +314,7 @@ impl Drop for Guard {
         if !self.released
             && let Err(_error) = self.let_go()
         {
-            crate::trace::event!(WARN, error = %_error, "a guard was dropped and its release failed");
+            crate::util::trace::event!(WARN, error = %_error, "a guard was dropped and its release failed");
         }
     }
 }

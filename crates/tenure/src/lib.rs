@@ -80,68 +80,49 @@
 
 #![deny(unsafe_code)]
 
-mod acquire;
-mod anchor;
 mod begin;
-mod break_lock;
-mod cached_files;
-mod clean;
 pub mod cleanup;
-mod courtesy;
-mod draft;
 pub mod engine;
-mod error;
-pub mod escape;
+mod file;
 #[cfg(feature = "tokio")]
 mod future;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod grant;
 mod guard;
-mod helpers;
-mod holder;
-mod inspect;
-mod inspection;
-mod judge;
-mod kernel_wait;
-mod line;
 mod lock;
-mod options;
-mod place;
-mod presence;
-pub mod probe;
+mod maintenance;
+mod model;
 pub mod process;
-mod queue;
 pub mod recall;
 mod record;
-mod registry;
-mod request;
 #[cfg(tenure_sim)]
 #[doc(hidden)]
 pub mod sim;
-mod spread;
-mod stale_reason;
-mod status;
-mod sweep;
 mod sys;
-mod tenure;
-mod this_process;
-mod trace;
-mod turn;
-mod warm;
-mod watchdog;
+mod util;
+mod wait;
 
 pub use begin::{Acquiring, Asker};
-pub use clean::{Broken, CleanOptions, CleanReport, Cleaned, break_lock, break_seen, clean};
-pub use error::{Advice, Error, Result};
 pub use guard::{Guard, KeptForChildren};
-pub use holder::{Holder, HolderKind, Previous};
-pub use inspect::{ListOptions, inspect, list, list_with};
-pub use inspection::{Inspection, State};
 pub use lock::Lock;
-pub use options::{Event, Options, Overrun, StalePolicy, Style, Wait};
-pub use stale_reason::Reason;
+pub use maintenance::clean::{Broken, CleanOptions, CleanReport, Cleaned, break_lock, break_seen, clean};
+pub use maintenance::inspect::{ListOptions, inspect, list, list_with};
+pub use model::error::{Advice, Error, Result};
+pub use model::holder::{Holder, HolderKind, Previous};
+pub use model::options::{Event, Options, Overrun, StalePolicy, Style, Wait};
+pub use model::stale_reason::Reason;
+pub use model::status::{Inspection, State};
+
+/// Text of others for people: no control character reaches a terminal, and a path is a word of a shell.
+pub mod escape {
+    pub use crate::util::text::*;
+}
+
+/// What a folder can do for a lock, by trying.
+pub mod probe {
+    pub use crate::maintenance::probe::*;
+}
 
 /// The pages that explain the whole, as they stand in the repository.
 #[cfg(doc)]

@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use crate::begin::{Acquiring, Asker};
 use crate::engine::{self, EngineLock};
-use crate::error::{Advice, Error, Kind, Result};
+use crate::file::paths::Place;
+use crate::file::status::examine;
 use crate::guard::Guard;
-use crate::inspection::Inspection;
-use crate::options::{Options, Style, Wait};
-use crate::place::Place;
-use crate::queue::Slot;
-use crate::registry;
-use crate::request::Request;
-use crate::status::examine;
+use crate::model::error::{Advice, Error, Kind, Result};
+use crate::model::options::{Options, Style, Wait};
+use crate::model::request::Request;
+use crate::model::status::Inspection;
 use crate::sys;
+use crate::wait::queue::Slot;
+use crate::wait::registry;
 
 impl Options {
     /// Opens the lock of `target`: resolves its parent, once. Nothing is locked or made yet, but missing parents.

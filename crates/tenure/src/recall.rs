@@ -21,7 +21,7 @@
 
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::model::error::{Error, Result};
 use crate::sys;
 
 /// From here on a thread that waits for a file's lock does so in the kernel's queue itself. Returns the number of the

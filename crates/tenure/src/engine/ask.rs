@@ -5,7 +5,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::{Hold, Interrupter};
-use crate::error::{Error, Result};
+use crate::model::error::{Error, Result};
 
 /// An acquire under way.
 #[derive(Default)]

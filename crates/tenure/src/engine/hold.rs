@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 
 use super::lease::{BootTime, CALL, Lease, call_limit};
 use super::{Engine, Granted, Interrupter, LeaseLeft};
-use crate::error::{Error, Kind, Result};
-use crate::holder::{Holder, Previous};
-use crate::options::{Event, Options};
+use crate::model::error::{Error, Kind, Result};
+use crate::model::holder::{Holder, Previous};
+use crate::model::options::{Event, Options};
 use crate::process::Liveness;
 use crate::record::{Record, RecordState};
 use crate::sys;

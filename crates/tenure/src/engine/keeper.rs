@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use super::hold::Hold;
 use super::lease::{BootTime, CALL, Lease};
 use super::{Ask, Engine, Session, Stay};
-use crate::error::{Error, Kind, Result};
-use crate::options::{Event, Options, Overrun};
-use crate::trace::event;
+use crate::model::error::{Error, Kind, Result};
+use crate::model::options::{Event, Options, Overrun};
+use crate::util::trace::event;
 
 /// Between two tries to reach a server that did not answer at once.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -132,7 +132,7 @@ impl Request {
 }
 
 fn tell_takeover(hold: &Hold) {
-    if let crate::holder::Previous::Crashed(holder) = &hold.previous {
+    if let crate::model::holder::Previous::Crashed(holder) = &hold.previous {
         hold.tell(&Event::TakenOver { target: hold.target(), holder });
         event!(WARN, target = ?hold.target(), "taken over from a holder that died");
     }

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::keeper::{self, Request};
 use super::{Ask, Engine, Hold, Stay};
-use crate::error::{Advice, Error, Kind, Result};
-use crate::helpers;
-use crate::inspection::Inspection;
-use crate::options::{Options, StalePolicy, Style, Wait};
+use crate::model::error::{Advice, Error, Kind, Result};
+use crate::model::options::{Options, StalePolicy, Style, Wait};
+use crate::model::status::Inspection;
+use crate::model::this_process::own;
 use crate::record::{Native, Record, RecordStyle};
 use crate::sys::{self, PerProcess};
-use crate::this_process::own;
+use crate::util::thread_pool as helpers;
 
 /// One name on one server.
 #[derive(Clone, Debug)]

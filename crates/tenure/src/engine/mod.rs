@@ -7,7 +7,7 @@
 //!
 //! [`Lock::new`](crate::Lock::new) and [`Options::open`](crate::Options::open) take such a target as they take a path,
 //! and give the same [`Guard`](crate::Guard). [`inspect`](crate::inspect()), [`list`](crate::list) and
-//! [`break_lock`](crate::break_lock) know them too. The server does the distributed work; there is no consensus in here.
+//! [`break_lock`](crate::file::break_lock) know them too. The server does the distributed work; there is no consensus in here.
 //!
 //! # What is promised
 //!
@@ -58,15 +58,15 @@ use std::time::{Duration, Instant};
 
 pub use self::lock::give_up_waits;
 pub use self::url::{below, scheme};
-pub use crate::inspection::Scheme;
+pub use crate::model::status::Scheme;
 
 pub(crate) use self::ask::Ask;
 pub(crate) use self::hold::Hold;
 use self::lease::BootTime;
 pub(crate) use self::lock::{Begun, EngineLock};
 use self::url::Url;
-use crate::error::{Advice, Error, Kind, Result};
-use crate::inspection::Inspection;
+use crate::model::error::{Advice, Error, Kind, Result};
+use crate::model::status::Inspection;
 use crate::record::Record;
 
 /// How much is left of a tenure that a server keeps, if it is not renewed: [`Guard::lease`](crate::Guard::lease).

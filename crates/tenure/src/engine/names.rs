@@ -11,8 +11,8 @@ use std::sync::mpsc::channel;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::helpers;
 use crate::sys::PerProcess;
+use crate::util::thread_pool as helpers;
 
 /// Addresses of that age are used as they are.
 const FRESH: Duration = Duration::from_secs(10);

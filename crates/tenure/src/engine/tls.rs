@@ -6,7 +6,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::url::Url;
-use crate::error::{Error, Kind, Result};
+use crate::model::error::{Error, Kind, Result};
 
 /// What `ca=`, `cert=` and `key=` name, read.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ fn certificates(url: &Url, path: &Path) -> Result<Vec<CertificateDer<'static>>> 
 
 fn bytes(url: &Url, path: &Path) -> Result<Vec<u8>> {
     crate::sys::read_file(path)
-        .map_err(|error| Error::io(&url.target, format!("{} cannot be read", crate::escape::path(path)), error))
+        .map_err(|error| Error::io(&url.target, format!("{} cannot be read", crate::util::text::path(path)), error))
 }
 
 /// What is off with a server's certificate, where the library for TLS says so in words of its own.
@@ -68,5 +68,5 @@ pub(super) fn no_key(url: &Url) -> Error {
 }
 
 fn bad(url: &Url, path: &Path, what: &str) -> Error {
-    Error::new(Kind::InvalidTarget, &url.target, format!("there is {what} in {} (PEM)", crate::escape::path(path)))
+    Error::new(Kind::InvalidTarget, &url.target, format!("there is {what} in {} (PEM)", crate::util::text::path(path)))
 }

@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::error::{Error, Kind, Result};
-use crate::inspection::Scheme;
+use crate::model::error::{Error, Kind, Result};
+use crate::model::status::Scheme;
 
 /// How long a lease lasts where the target does not say: `ttl=`.
 const TTL: Duration = Duration::from_secs(10);
@@ -224,7 +224,7 @@ impl Url {
                 Err(wrong(format!("{from}{mode} wants TLS, which the target does not turn on"))
                     .with_hint("name the authority that signed the server's certificate: `ca=FILE`"))
             }
-            _ => Err(wrong(format!("{from}{} is no mode", crate::escape::text(mode)))),
+            _ => Err(wrong(format!("{from}{} is no mode", crate::util::text::text(mode)))),
         }
     }
 

@@ -76,8 +76,8 @@ impl Marker {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Content, read};
     use super::*;
+    use crate::record::{Content, read};
 
     fn marker(text: &str) -> Option<Record> {
         match read(text.as_bytes()) {

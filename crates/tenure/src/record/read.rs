@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use jiff::{Timestamp, civil, tz};
 
+use super::canonical::scan_own;
 use super::marker::read_marker;
-use super::own::scan_own;
 use super::render::cut;
 use super::scanner::{Members, Scanner, Stop, is_spaces};
 use super::{

@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 
+use std::time::{Duration, SystemTime};
+
 use super::read::{SEED_KEYS, not_a_lock};
 use super::render::timestamp;
 use super::*;

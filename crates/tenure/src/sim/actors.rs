@@ -8,20 +8,21 @@ use std::time::Duration;
 
 use super::script::{Actor, Removes, Waits};
 use super::witness::{self, Granted, LOCK, TARGET};
-use crate::acquire::{self, Attempt};
-use crate::cached_files::CachedFiles;
-use crate::clean::{CleanOptions, break_lock, clean};
-use crate::error::Error;
-use crate::grant::Grant;
-use crate::inspect::inspect;
-use crate::inspection::State;
-use crate::options::{Options, StalePolicy, Style, Wait};
-use crate::place::Place;
-use crate::queue::Slot;
+use crate::file::acquire::{self, Attempt};
+use crate::file::cached_files::CachedFiles;
+use crate::file::grant::Grant;
+use crate::file::paths::Place;
+use crate::file::release;
+use crate::maintenance::clean::{CleanOptions, break_lock, clean};
+use crate::maintenance::inspect::inspect;
+use crate::model::error::Error;
+use crate::model::options::{Options, StalePolicy, Style, Wait};
+use crate::model::request::Request;
+use crate::model::status::State;
 use crate::record::{self, Content};
-use crate::request::Request;
 use crate::sys::sim::world;
 use crate::sys::{self, Access, Dir, File, LockKind, Name};
+use crate::wait::queue::Slot;
 
 /// How often a process tries again before it gives up: each time something has changed.
 const TRIES: usize = 6;
@@ -75,7 +76,7 @@ fn explained(error: &Error, during: &str) {
     }
 }
 
-/// Acquires by tries and releases, with the protocol's steps alone: `acquire::attempt` and `acquire::unlock`.
+/// Acquires by tries and releases, with the protocol's steps alone: `acquire::attempt` and `release::unlock`.
 fn native(style: Style, rounds: usize) {
     let place = match Place::open(TARGET.as_ref(), true) {
         Ok(place) => place,
@@ -88,7 +89,7 @@ fn native(style: Style, rounds: usize) {
         world::step("works");
         witness::leaves();
         let ended = grant.record.clone().map(|record| (record, grant.state_offset));
-        let released = acquire::unlock(&place, &grant, ended);
+        let released = release::unlock(&place, &grant, ended);
         if let Err(error) = released {
             // As the queue does: the descriptors are closed, which frees what could not be unlocked.
             kept = CachedFiles::default();
@@ -453,7 +454,7 @@ pub(super) fn native_left(style: Style) -> Option<(Place, CachedFiles, Grant)> {
 
 pub(super) fn let_go(place: &Place, grant: &Grant) -> Result<(), Error> {
     let ended = grant.record.clone().map(|record| (record, grant.state_offset));
-    acquire::unlock(place, grant, ended)
+    release::unlock(place, grant, ended)
 }
 
 /// Makes the target, so that a first native need not.

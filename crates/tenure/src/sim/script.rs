@@ -1,13 +1,13 @@
 //! The scripts: who is there, what was left from before, and what may go wrong.
 
-use crate::options::Style;
+use crate::model::options::Style;
 use crate::sys::sim::kernel::FileSystemKind;
 use crate::sys::sim::world::Call;
 
 /// A process.
 #[derive(Clone, Copy, Debug)]
 pub enum Actor {
-    /// A native that tries, and tries again when something has changed: `acquire::attempt`, `acquire::unlock`.
+    /// A native that tries, and tries again when something has changed: `acquire::attempt`, `release::unlock`.
     Native { style: Style, rounds: usize },
     /// A native that waits in its process's queue, whose helper waits in the kernel's: `acquire::step`.
     Waiter { style: Style, shared: bool, rounds: usize },

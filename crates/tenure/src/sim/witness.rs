@@ -1,6 +1,6 @@
 //! What must never be seen, looked at from outside.
 
-use crate::options::Style;
+use crate::model::options::Style;
 use crate::record::{self, Content};
 use crate::sys::sim::kernel::{FOLDER, mix};
 use crate::sys::sim::world::{self, World};

@@ -20,7 +20,7 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use crate::engine::tls::Identity;
 use crate::engine::url::Url;
 use crate::engine::{names, tls};
-use crate::error::{Error, Kind, Result};
+use crate::model::error::{Error, Kind, Result};
 use crate::sys::PerProcess;
 
 /// Where the password is looked for.
@@ -268,7 +268,7 @@ fn password() -> std::result::Result<String, Failure> {
         Some(file) => {
             let unreadable = |why: &dyn std::fmt::Display| Failure::Refused {
                 code: UNAUTHENTICATED,
-                message: format!("{PASSWORD_FILE} ({}) cannot be read: {why}", crate::escape::path(file.as_ref())),
+                message: format!("{PASSWORD_FILE} ({}) cannot be read: {why}", crate::util::text::path(file.as_ref())),
             };
             let bytes = crate::sys::read_file(file.as_ref()).map_err(|error| unreadable(&error))?;
             let text = String::from_utf8(bytes).map_err(|error| unreadable(&error))?;
@@ -383,7 +383,10 @@ impl Cluster {
         let line = text.lines().next().unwrap_or_default();
         let answer: Value = serde_json::from_str(line).map_err(|_| {
             let shown: String = line.chars().take(MOST_SHOWN).collect();
-            Failure::Member(format!("its answer is none of etcd's: {} (status {status})", crate::escape::text(&shown)))
+            Failure::Member(format!(
+                "its answer is none of etcd's: {} (status {status})",
+                crate::util::text::text(&shown)
+            ))
         })?;
         // A stream's answer, and a stream's error, are one level further down.
         let error = if answer["error"].is_object() { &answer["error"] } else { &answer };

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use super::api::{decode, encode, encode_bytes, end_of, number};
 use super::{Etcd, RECORDS};
 use crate::engine::{Engine as _, Scheme};
-use crate::error::{Error, Kind, Result};
-use crate::escape;
-use crate::holder::Holder;
-use crate::inspection::{Inspection, State};
+use crate::model::error::{Error, Kind, Result};
+use crate::model::holder::Holder;
+use crate::model::status::{Inspection, State};
 use crate::process::Liveness;
 use crate::record::{self, Content, Record, RecordState};
+use crate::util::text as escape;
 
 /// Keys below a name, first come first, and the record that outlives them.
 #[derive(Default)]

@@ -33,8 +33,8 @@ use self::api::Gateway;
 use super::lease::call_limit;
 use super::url::Url;
 use super::{Engine, Session, Stay};
-use crate::error::{Error, Kind, Result};
-use crate::inspection::Inspection;
+use crate::model::error::{Error, Kind, Result};
+use crate::model::status::Inspection;
 use crate::record::Record;
 
 /// The prefix of the records that outlive their leases.

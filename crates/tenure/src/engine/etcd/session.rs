@@ -12,10 +12,10 @@ use crate::engine::hold::text;
 use crate::engine::lease::{BootTime, Lease, call_limit};
 use crate::engine::url::Url;
 use crate::engine::{Granted, Interrupter, Session};
-use crate::error::{Error, Kind, Result};
-use crate::escape;
-use crate::helpers;
+use crate::model::error::{Error, Kind, Result};
 use crate::record::{self, Content, Record, RecordState};
+use crate::util::text as escape;
+use crate::util::thread_pool as helpers;
 
 /// How often a waiter looks for itself: the member that has its watch may hang.
 const LOOK_AGAIN: Duration = Duration::from_secs(3);
@@ -227,7 +227,7 @@ impl Place {
             return Err(Error::new(Kind::Io, &self.url.target, detail).with_hint(format!(
                 "the cluster was made anew, and the records copied into it. Restore with `etcdutl snapshot restore \
                  --bump-revision`; or, where no resource knows the older fences, `etcdctl del {}`",
-                crate::escape::word(self.kept().as_ref())
+                crate::util::text::word(self.kept().as_ref())
             )));
         }
         if let Some(native) = &mut self.record.native {

@@ -20,7 +20,7 @@ use super::password::{self, Whereto};
 use super::sql;
 use crate::engine::url::{Host, Url};
 use crate::engine::{names, tls};
-use crate::error::{Error, Kind, Result};
+use crate::model::error::{Error, Kind, Result};
 use crate::sys::PerProcess;
 
 /// What is off with the tables.

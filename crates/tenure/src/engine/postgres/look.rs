@@ -10,9 +10,9 @@ use super::connect::{Connection, Purpose, is_missing};
 use super::session::of_text;
 use super::{Postgres, lock_in_words, sql};
 use crate::engine::Scheme;
-use crate::error::Result;
-use crate::holder::Holder;
-use crate::inspection::{Inspection, State};
+use crate::model::error::Result;
+use crate::model::holder::Holder;
+use crate::model::status::{Inspection, State};
 use crate::process::Liveness;
 use crate::record::RecordState;
 

@@ -30,8 +30,8 @@ use self::connect::Address;
 use super::lease::call_limit;
 use super::url::Url;
 use super::{Engine, Session, Stay};
-use crate::error::{Error, Kind, Result};
-use crate::inspection::Inspection;
+use crate::model::error::{Error, Kind, Result};
+use crate::model::status::Inspection;
 use crate::record::Record;
 
 /// A name in a database.

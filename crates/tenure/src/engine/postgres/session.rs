@@ -13,7 +13,7 @@ use super::sql;
 use crate::engine::hold::text;
 use crate::engine::lease::{BootTime, Lease, call_limit};
 use crate::engine::{Granted, Interrupter, Session, Stay};
-use crate::error::{Error, Kind, Result};
+use crate::model::error::{Error, Kind, Result};
 use crate::record::{self, Content, Record, RecordState};
 
 /// `lock_timeout` ran out.

@@ -1,0 +1,19 @@
+//! What a process has open for one target.
+
+use std::sync::Arc;
+
+use crate::file::anchor::Anchor;
+use crate::file::grant::TargetFile;
+use crate::file::paths::Place;
+use crate::sys::LockKind;
+
+/// Descriptors that stay open from one tenure to the next.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CachedFiles {
+    pub(crate) place: Option<Arc<Place>>,
+    pub(crate) anchor: Option<Arc<Anchor>>,
+    pub(crate) target: Option<Arc<TargetFile>>,
+    /// The kernel lock on `anchor` is ours although nobody holds: a helper got it from the kernel's queue, and goes on with
+    /// it. It is never kept over a wait.
+    pub(crate) locked: Option<LockKind>,
+}

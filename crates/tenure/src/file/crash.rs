@@ -1,0 +1,98 @@
+//! How the tenure before this one ended.
+
+use crate::file::anchor::Prior;
+use crate::file::lock_file::is_other_boot;
+use crate::model::holder::{Holder, Previous};
+use crate::process::Liveness;
+use crate::record::PriorState;
+use crate::record::{Record, RecordState, RecordStyle};
+
+/// The lock file is our own anchor's inode, and this machine's kernel lock on it is ours.
+pub(crate) fn own_inode(prior: &Prior, state: Option<PriorState>) -> Previous {
+    if state.is_some_and(|state| state.state == RecordState::Released) {
+        return Previous::Clean;
+    }
+    let left = prior.record();
+    let other_boot = left.as_ref().is_some_and(is_other_boot);
+    let why = if other_boot { "the machine was restarted" } else { "its kernel lock is free" };
+    let holder = Holder::from_record(left.as_ref(), Liveness::dead(why));
+    Previous::Crashed(Box::new(holder))
+}
+
+/// How the tenure before this one ended.
+pub(crate) fn previous(prior: &Prior, state: Option<PriorState>, crashed: Option<Holder>) -> Previous {
+    if let Some(holder) = crashed {
+        return Previous::Crashed(Box::new(holder));
+    }
+    let Some(why) = state.and_then(|state| crash_in(state.style, state.state)) else { return Previous::Clean };
+    let left = prior.record();
+    // A revoked holder may be at work still.
+    let lives = left.as_ref().and_then(Record::identity).is_some_and(|identity| identity.verify().is_alive());
+    let liveness =
+        if lives { Liveness::alive("it was cut off while it held, and runs still") } else { Liveness::dead(why) };
+    Previous::Crashed(Box::new(Holder::from_record(left.as_ref(), liveness)))
+}
+
+/// The crash that a record tells of by itself, when nobody has its kernel lock: in lock-file style the lock file's
+/// absence says that it was released; in flock style only the record does.
+pub(crate) fn crash_in(style: RecordStyle, state: RecordState) -> Option<&'static str> {
+    match (style, state) {
+        (_, RecordState::Aborted) => Some("it was cut off while it held"),
+        (RecordStyle::Flock, RecordState::Held) => Some("its kernel lock is free"),
+        _ => None,
+    }
+}
+
+/// Our record, saying of a crash that nobody was told of what is known of it.
+pub(crate) fn untold(previous: &Previous, mut record: Record) -> Record {
+    let (Previous::Crashed(holder), Some(native)) = (previous, &mut record.native) else { return record };
+    let identity = holder.identity.clone().unwrap_or_default();
+    record.pid = Some(identity.pid).filter(|pid| *pid > 0);
+    record.start_time = identity.start_time;
+    record.created_at = holder.created_at.or(record.created_at);
+    record.max_hold = holder.max_hold;
+    // The fence stays ours: it never goes back.
+    native.state = RecordState::Aborted;
+    native.acquired_at = holder.acquired_at;
+    native.boot_id = identity.boot_id.map(Into::into);
+    native.pid_namespace = identity.pid_namespace;
+    native.pidfd_inode = identity.pidfd_inode;
+    native.start_time = identity.start_time;
+    native.host = holder.host.as_deref().map(Into::into);
+    native.command = holder.command.as_deref().map(Into::into);
+    let command = holder.command_identity.as_ref();
+    native.command_pid = command.and_then(|command| u64::try_from(command.pid).ok());
+    native.command_start_time = command.and_then(|command| command.start_time);
+    native.label = holder.label.as_deref().map(Into::into);
+    record
+}
+
+/// Does the state of an anchor whose kernel lock is free tell by itself of a holder that died?
+pub(crate) fn tells_of_end(state: PriorState) -> bool {
+    crash_in(state.style, state.state).is_some()
+}
+
+/// Does the record of an anchor that nobody has tell of a crash?
+pub(crate) fn tells_of_crash(record: &Record) -> bool {
+    record.native.as_ref().is_some_and(|native| crash_in(native.style, native.state).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Native;
+    use crate::sys;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
+    fn a_restart_shows_in_the_boot_id() {
+        let of = |boot_id: Option<&str>| Record {
+            native: Some(Native { boot_id: boot_id.map(Into::into), ..Native::bare(RecordState::Held) }),
+            ..Record::default()
+        };
+        assert!(!is_other_boot(&of(sys::boot_id().as_deref())), "this one");
+        assert!(is_other_boot(&of(Some("0b8a3f5e-0000-4000-8000-000000000000"))));
+        assert!(!is_other_boot(&of(None)), "that cannot be told");
+        assert!(!is_other_boot(&Record::default()), "a foreign one has none");
+    }
+}

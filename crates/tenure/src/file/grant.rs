@@ -1,0 +1,70 @@
+//! What a grant is made of.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use crate::file::anchor::Anchor;
+use crate::file::lock_file::{self as presence, Presence};
+use crate::file::paths::Place;
+use crate::model::error::{Error, Kind, Result};
+use crate::model::holder::Previous;
+use crate::model::request::Request;
+use crate::model::this_process::own;
+use crate::record::{Native, Record, RecordStyle};
+use crate::sys::{self, File, FileId};
+
+/// The target itself, locked in flock style.
+#[derive(Debug)]
+pub(crate) struct TargetFile {
+    pub(crate) file: File,
+    pub(crate) id: FileId,
+}
+
+/// What a grant is made of.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    pub(crate) anchor: Option<Arc<Anchor>>,
+    pub(crate) target: Option<Arc<TargetFile>>,
+    pub(crate) presence: Presence,
+    pub(crate) previous: Previous,
+    /// `None` for a shared lock and for one without a record.
+    pub(crate) record: Option<Record>,
+    /// Where the state's text stands in the record.
+    pub(crate) state_offset: u64,
+    /// The swap names a live foreign program's file: in flock style that is in nobody's way, and must not be forgotten.
+    pub(crate) parked: bool,
+    /// When its names were looked at.
+    pub(crate) seen: Instant,
+}
+
+impl Grant {
+    /// The record that says what `previous` says: for a grant that nobody was told of.
+    pub(crate) fn untold(&self, record: Record) -> Record {
+        presence::untold(&self.previous, record)
+    }
+}
+
+/// The record of a tenure that begins now. The fence is the larger of the last one plus one and the clock's
+/// microseconds: it grows even when the last one is forgotten.
+pub(crate) fn new_record(request: &Request, last_fence: u64, place: &Place) -> Result<Record> {
+    let now = sys::now();
+    let clock = now.duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);
+    let fence = clock.max(last_fence + 1);
+    if fence > crate::record::MAX_SAFE {
+        return Err(Error::new(Kind::Io, place.anchor_path(), "the fence has reached 2^53 and cannot grow"));
+    }
+    let own = own();
+    Ok(Record {
+        pid: Some(own.identity.pid),
+        created_at: Some(now),
+        start_time: own.shown_start_time,
+        max_hold: request.options.max_hold,
+        native: Some(Native {
+            fence: Some(fence),
+            style: if request.flock() { RecordStyle::Flock } else { RecordStyle::LockFile },
+            acquired_at: Some(now),
+            ..own.native(&request.options)
+        }),
+        marker: None,
+    })
+}

@@ -1,0 +1,261 @@
+//! What stands at the lock file's place, and whether its holder lives.
+
+use std::io;
+use std::time::Duration;
+
+use super::Blocker;
+use crate::file::anchor::Anchor;
+use crate::file::paths::Place;
+use crate::file::staleness::{self as judge, Facts, ForeignFacts, OpenElsewhere, Origin};
+use crate::model::error::Result;
+use crate::model::holder::Holder;
+use crate::model::options::{Options, StalePolicy};
+use crate::model::stale_reason::Reason;
+use crate::process::{self, Liveness, Look};
+use crate::record::io::read_text;
+use crate::record::{self, Content, Marker, Record, RecordState};
+use crate::sys::{self, Access, File, FileId, FileKind, Lease, LockKind};
+
+/// What stands at the lock file's place, open and read.
+pub(crate) struct Found {
+    pub(crate) file: File,
+    pub(crate) id: FileId,
+    /// As it was read, and what it says.
+    pub(crate) text: Vec<u8>,
+    pub(crate) content: Content,
+}
+
+/// `None`: it is gone.
+pub(crate) fn look(place: &Place) -> Result<Option<Found>> {
+    let Some(stat) = place.dir.brief_at(&place.lock).map_err(|error| place.lock_error("cannot be read", error))? else {
+        return Ok(None);
+    };
+    if stat.kind != FileKind::Regular {
+        return Err(place.in_the_way(stat.kind.words()));
+    }
+    let file = match place.dir.open_at(&place.lock, Access::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(place.lock_error("cannot be opened", error)),
+    };
+    found(place, file).map(Some)
+}
+
+pub(super) fn found(place: &Place, file: File) -> Result<Found> {
+    let unreadable = |error| place.lock_error("cannot be read", error);
+    let stat = file.brief().map_err(unreadable)?;
+    if stat.kind != FileKind::Regular {
+        return Err(place.in_the_way(stat.kind.words()));
+    }
+    let text = read_text(&file, stat.size).map_err(unreadable)?;
+    Ok(Found { id: stat.id, content: record::read(&text), text, file })
+}
+
+/// A found lock file with its verdict.
+pub(crate) struct Judged {
+    pub(crate) blocker: Blocker,
+    pub(crate) reasons: Vec<Reason>,
+    /// Proven dead, or the caller's policy robs it: it may be exchanged away.
+    pub(crate) takeable: bool,
+    /// A native record that says released: nobody crashed.
+    pub(super) released: bool,
+    pub(super) native: bool,
+}
+
+impl Judged {
+    /// Is it this record that it shows?
+    pub(super) fn shows(&self, record: &Record) -> bool {
+        let holder = &self.blocker.holder;
+        let fence = record.native.as_ref().and_then(|native| native.fence);
+        self.native && fence.is_some() && fence == holder.fence && holder.pid() == record.pid
+    }
+}
+
+/// Does the holder that was judged still block? The caller asks it after it began to wait for that holder's events, because
+/// what happened before has none. The caller must not have the judged file open.
+pub(crate) fn still_blocks(place: &Place, blocker: &Blocker, options: &Options) -> Result<bool> {
+    match look(place)? {
+        Some(found) if found.id == blocker.id => {
+            Ok(!judge_found(place, found, options, None, blocker.used_before)?.takeable)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// `ours`: an anchor whose kernel lock we have. `used_before`: [`Prior::was_shown`](crate::file::anchor::Prior::was_shown).
+///
+/// Of a foreign file that may be taken over the caller gets the file's own `flock(2)` with the judgement, and keeps it
+/// over the exchange: a program that only `flock(2)`s the file must not acquire it meanwhile.
+pub(super) fn judge_found(
+    place: &Place,
+    found: Found,
+    options: &Options,
+    ours: Option<&Anchor>,
+    used_before: bool,
+) -> Result<Judged> {
+    let native = match &found.content {
+        Content::NotALock(what) => return Err(place.in_the_way(what)),
+        Content::Record(record) => record.native.is_some(),
+        Content::Blank | Content::Torn => false,
+    };
+    match native {
+        true => judge_native(place, found, LockKind::Exclusive, ours),
+        false => {
+            let flocked = |file: &File| file.try_lock(LockKind::Exclusive).is_ok_and(|locked| !locked);
+            Ok(judge_foreign(place, found, options, Look::Ask, used_before, &flocked))
+        }
+    }
+}
+
+/// A native's record on another inode than our anchor's: the anchor was removed under its holder, or it is a copy. A
+/// lock of that kind is tried, where it is not `ours`.
+pub(super) fn judge_native(place: &Place, found: Found, kind: LockKind, ours: Option<&Anchor>) -> Result<Judged> {
+    let Content::Record(record) = &found.content else { unreachable!("only a record is native") };
+    let native = record.native.as_ref();
+    let released = native.is_some_and(|native| native.state == RecordState::Released);
+    let liveness = if !released && place.file_system.shared && is_other_boot(record) {
+        Liveness::unknown(unreachable_machine(place))
+    } else if ours.is_some_and(|anchor| anchor.id == found.id)
+        || found.file.try_lock(kind).map_err(|error| place.lock_error("cannot be locked", error))?
+    {
+        Liveness::dead("its kernel lock is free")
+    } else {
+        Liveness::alive("it has the kernel lock")
+    };
+    Ok(Judged {
+        reasons: Vec::new(),
+        takeable: liveness.is_dead(),
+        released,
+        native: true,
+        blocker: Blocker {
+            holder: Holder::from_record(Some(record), liveness),
+            id: found.id,
+            file: Some(found.file),
+            again_after: None,
+            used_before: false,
+        },
+    })
+}
+
+/// `look`: what was found of its record's pid, after the record was read. `flocked` tells whether another process has the
+/// file's own `flock(2)`; it is asked only where the file would count as dead without that.
+pub(crate) fn judge_foreign(
+    place: &Place,
+    found: Found,
+    options: &Options,
+    look: Look,
+    used_before: bool,
+    flocked: &dyn Fn(&File) -> bool,
+) -> Judged {
+    let mut record = match &found.content {
+        Content::Record(record) => record.clone(),
+        _ => Record::default(),
+    };
+    let modified = found.file.stat().ok().map(|stat| stat.modified);
+    let origin = record.marker.as_ref().map(origin);
+    if origin.is_some() {
+        // Its text has no date.
+        record.created_at = modified;
+    }
+    let reasons = seed_reasons(&record, options.stale_after, false, look);
+    let mtime_age = modified.and_then(|modified| sys::now().duration_since(modified).ok()).unwrap_or(Duration::ZERO);
+    let mut facts = ForeignFacts {
+        content: &found.content,
+        empty: found.text.is_empty(),
+        used_before,
+        reasons: &reasons,
+        open: open_elsewhere(&found.file, &record),
+        flocked: false,
+        mtime_age,
+        malformed_grace: options.malformed_grace,
+        stale_after: options.stale_after,
+        shared_fs: place.file_system.shared,
+        origin,
+    };
+    let mut verdict = judge::judge_foreign(&facts);
+    if verdict.liveness.is_dead() && flocked(&found.file) {
+        facts.flocked = true;
+        verdict = judge::judge_foreign(&facts);
+    }
+    let holder = Holder::from_record(Some(&record), verdict.liveness.clone());
+    let stolen = match options.stale_policy {
+        StalePolicy::Proof => false,
+        StalePolicy::Age(limit) => {
+            reasons.contains(&Reason::HoldExceeded) || holder.age().is_some_and(|age| age > limit)
+        }
+    };
+    Judged {
+        takeable: verdict.liveness.is_dead() || stolen,
+        reasons,
+        released: false,
+        native: false,
+        blocker: Blocker {
+            holder,
+            file: Some(found.file),
+            id: found.id,
+            again_after: verdict.again_after,
+            used_before,
+        },
+    }
+}
+
+/// Who has a foreign lock file open. A reader matters only where no process is named, so only then a write lease is asked
+/// for: other natives that look at the file at this moment have it open for reading too.
+pub(super) fn open_elsewhere(file: &File, record: &Record) -> OpenElsewhere {
+    match file.read_lease() {
+        Lease::Refused => return OpenElsewhere::ForWriting,
+        Lease::Unavailable => return OpenElsewhere::CannotTell,
+        Lease::Granted if record.pid.is_some() => return OpenElsewhere::No,
+        Lease::Granted => {}
+    }
+    match file.write_lease() {
+        Lease::Granted => OpenElsewhere::No,
+        Lease::Refused => OpenElsewhere::ForReading,
+        Lease::Unavailable => OpenElsewhere::CannotTell,
+    }
+}
+
+/// Where the holder runs that a marker names.
+fn origin(marker: &Marker) -> Origin {
+    let here = sys::host().is_some_and(|host| marker.is_of(&host, sys::pid_namespace()));
+    let boots = marker.boot_id.as_deref().map(str::to_owned).zip(sys::boot_id());
+    match (here, boots) {
+        (false, _) => Origin::Elsewhere,
+        (true, Some((recorded, own))) if recorded != own => Origin::OtherBoot,
+        (true, _) => Origin::Here,
+    }
+}
+
+/// The seed's reasons, with this process's own facts, and what a look at the record's pid has found.
+pub(crate) fn seed_reasons(record: &Record, stale_after: Duration, held_here: bool, look: Look) -> Vec<Reason> {
+    let own_pid = i64::from(sys::pid());
+    judge::reasons(
+        record,
+        &Facts {
+            now: sys::now(),
+            stale_after,
+            own_pid,
+            // Compared with nobody else's.
+            own_start_time: record.pid.filter(|pid| *pid == own_pid).and_then(process::start_time),
+            held_here,
+            alive: &|pid| match look {
+                Look::Lives(_) => true,
+                Look::Gone => false,
+                Look::Ask => process::is_alive(pid),
+            },
+            start_time: &|pid| match look {
+                Look::Lives(seen) => seen.start_time,
+                Look::Gone | Look::Ask => process::comparable_start_time(pid),
+            },
+        },
+    )
+}
+
+pub(crate) fn is_other_boot(record: &Record) -> bool {
+    let recorded = record.native.as_ref().and_then(|native| native.boot_id.as_deref());
+    recorded.is_some_and(|recorded| sys::boot_id().is_some_and(|own| own != recorded))
+}
+
+pub(crate) fn unreachable_machine(place: &Place) -> String {
+    format!("it is of another machine or another boot, and {} may be mounted by several", place.file_system.name)
+}

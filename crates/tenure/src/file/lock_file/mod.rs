@@ -1,0 +1,449 @@
+//! The lock file: what foreign programs and people see of a tenure.
+//!
+//! It appears by one `link(2)` of the anchor and goes by one `unlink(2)`, both under the anchor's kernel lock. What
+//! stands at its place already is judged, and taken over only if it is proven dead: by an exchange of two names, after
+//! which what came out is compared with what was judged. Nothing that was not judged is ever removed.
+//!
+//! | at the lock file's place | then |
+//! | --- | --- |
+//! | nothing | linked: held |
+//! | our anchor's inode | the last native holder died (or could not remove it): held |
+//! | a native's record on another inode | its kernel lock is tried: free means dead |
+//! | our anchor on another inode, as each name is on sshfs | a dead native's, of whom the anchor told: written over in place |
+//! | a foreign record | [`staleness`](crate::file::staleness): alive or unknown is waited for, dead is taken over |
+//! | no lock at all | an error; it stays |
+
+mod copy;
+mod existing;
+mod flock_style;
+mod takeover;
+
+use std::borrow::Cow;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::file::anchor::{Anchor, Prior};
+use crate::file::paths::Place;
+use crate::model::error::{Error, Kind, Result};
+use crate::model::holder::{Holder, Previous};
+use crate::model::options::Options;
+use crate::process::Liveness;
+use crate::record::PriorState;
+use crate::record::{self, PID_KEY_OFFSET, Record, RecordState};
+use crate::sys::{Brief, File, FileId};
+
+pub(crate) use crate::file::crash::{own_inode, previous, tells_of_crash, tells_of_end, untold};
+pub(crate) use crate::record::io::{read_stable, read_text, reads, write, write_text};
+pub(crate) use copy::must_copy;
+pub(crate) use existing::{Found, is_other_boot, judge_foreign, look, seed_reasons, still_blocks, unreachable_machine};
+pub(crate) use flock_style::{show_hidden, still_told};
+pub(crate) use takeover::recover;
+
+use crate::record::io::{MASKED, write_masked};
+use copy::{is_link, no_links, show_copy};
+use existing::judge_found;
+use takeover::{put_back, take_over};
+
+/// How often a lock file that keeps changing under us is looked at again before we call it an error.
+const TRIES: usize = 1000;
+
+/// How a tenure shows itself.
+#[derive(Clone, Debug)]
+pub(crate) enum Presence {
+    /// Not at all: flock style.
+    Hidden,
+    /// A hard link to the anchor.
+    Link,
+    /// A file of its own, kept open and locked: where hard links are not to be had, or would not be ours to remove.
+    Copy { file: Arc<File>, id: FileId },
+}
+
+impl Presence {
+    /// The inode that the lock file's name must point at.
+    pub(crate) fn id(&self, anchor: &Anchor) -> Option<FileId> {
+        match self {
+            Presence::Hidden => None,
+            Presence::Link => Some(anchor.id),
+            Presence::Copy { id, .. } => Some(*id),
+        }
+    }
+
+    /// The visible file.
+    pub(crate) fn file<'a>(&'a self, anchor: &'a Anchor) -> Option<&'a File> {
+        match self {
+            Presence::Hidden => None,
+            Presence::Link => Some(&anchor.file),
+            Presence::Copy { file, .. } => Some(file),
+        }
+    }
+}
+
+/// Who is in the way, at the lock file's place.
+#[derive(Debug)]
+pub(crate) struct Blocker {
+    pub(crate) holder: Holder,
+    /// The judged file, open: a native's is waited for in its kernel queue, a foreign one's by its events.
+    pub(crate) file: Option<File>,
+    pub(crate) id: FileId,
+    /// Look again then, whatever happens.
+    pub(crate) again_after: Option<Duration>,
+    /// Whether the anchor proved, when the file was judged, that natives have used this lock before.
+    pub(crate) used_before: bool,
+}
+
+/// What came of showing the lock file.
+#[derive(Debug)]
+pub(crate) enum Shown {
+    /// With the place of the state's text in the record.
+    Held(Presence, Previous, u64),
+    Blocked(Box<Blocker>),
+}
+
+enum Entered {
+    Held(Presence, Previous),
+    Blocked(Box<Blocker>),
+}
+
+/// What the record tells whoever comes next, if we die before we hold.
+struct Told {
+    /// Where its state stands.
+    state_offset: u64,
+    /// That state says `aborted`: there was a crash, or a takeover is on and the swap must be looked for.
+    aborted: bool,
+    /// That state is not `held` yet.
+    unheld: bool,
+    /// The swap may name a live one's file: what [`recover`] found, or what a takeover that failed has left.
+    parked: bool,
+    /// Whose lock file was taken over, though nothing that shows us may have come of it: no file tells of that crash now.
+    taken: Option<Holder>,
+}
+
+/// Is the lock file our own anchor, with a second link? It is a dead native's, whose kernel lock we have.
+pub(crate) fn is_visible(place: &Place, anchor: &Anchor, stat: &Brief) -> Result<bool> {
+    // More than one link may be a dead native's unfinished takeover as well.
+    Ok(stat.links > 1 && place.lock_file_id()? == Some(anchor.id))
+}
+
+/// Shows the tenure whose record is `record`, with the anchor's kernel lock held: steps 4 to 7. When it is blocked, the
+/// anchor's text is again what it was. `parked`: what [`recover`] said.
+pub(crate) fn show(
+    place: &Place,
+    anchor: &Anchor,
+    stat: &Brief,
+    prior: &Prior,
+    record: &Record,
+    options: &Options,
+    parked: bool,
+) -> Result<Shown> {
+    let state = prior.state();
+    let visible = is_visible(place, anchor, stat)?;
+    if visible && let Some(blocker) = out_of_reach(place, anchor, state, prior) {
+        return Ok(Shown::Blocked(Box::new(blocker)));
+    }
+    // A crash that only the record tells of (flock style): ours tells of it too until the lock file is there, or it
+    // would be forgotten if we die before that.
+    let hidden_crash = !visible && previous(prior, state, None).is_crashed();
+    let first_state = match (hidden_crash, visible || prior.was_shown()) {
+        (true, _) => RecordState::Aborted,
+        (false, true) => RecordState::Held,
+        (false, false) => RecordState::Acquiring,
+    };
+    let unheld = first_state != RecordState::Held;
+    let mut first = Cow::Borrowed(record);
+    if unheld && let Some(native) = &mut first.to_mut().native {
+        native.state = first_state;
+    }
+    let state_offset =
+        anchor.write(&first, stat.size, visible).map_err(|error| place.anchor_error("cannot be written", error))?;
+    let mut told = Told { state_offset, aborted: hidden_crash, unheld, parked, taken: None };
+    let mut entered = enter(place, anchor, prior, record, options, &mut told);
+    let mut settled = true;
+    if let Ok(Entered::Held(presence, previous)) = &entered
+        && let Err(error) = settle(place, anchor, stat, presence, &told)
+    {
+        undo(place, anchor, presence, previous, record, state_offset);
+        (entered, settled) = (Err(error), false);
+    }
+    let stays = entered.is_err() && matches!(place.lock_file_id(), Ok(Some(shown)) if shown == anchor.id);
+    // Nor may a takeover that failed halfway be forgotten.
+    let half_taken = entered.is_err() && told.aborted && !matches!(place.dir.stat_at(&place.swap), Ok(None));
+    // While somebody is parked our record stays: it tells of the swap, or of the crash. And a lock file that could not be
+    // removed again says that nobody holds, which no older text may cover.
+    let ours_stays = !settled || visible || told.parked || half_taken || stays;
+    if !matches!(entered, Ok(Entered::Held(..))) && !ours_stays {
+        if let Some(holder) = told.taken {
+            let _ = tell(anchor, &untold(&Previous::Crashed(Box::new(holder)), record.clone()));
+        } else {
+            restore(anchor, prior, record, false);
+        }
+    }
+    Ok(match entered? {
+        Entered::Held(presence, previous) => Shown::Held(presence, previous, state_offset),
+        Entered::Blocked(blocker) => Shown::Blocked(blocker),
+    })
+}
+
+/// Step 7: the lock file is there, and the record says `held`; then everything is compared once more.
+fn settle(place: &Place, anchor: &Anchor, stat: &Brief, presence: &Presence, told: &Told) -> Result<()> {
+    if told.unheld {
+        anchor
+            .write_state(RecordState::Held, told.state_offset)
+            .map_err(|error| place.anchor_error("cannot be written", error))?;
+    }
+    confirm(place, anchor, stat, presence)
+}
+
+fn enter(
+    place: &Place,
+    anchor: &Anchor,
+    prior: &Prior,
+    record: &Record,
+    options: &Options,
+    told: &mut Told,
+) -> Result<Entered> {
+    let state = prior.state();
+    let mut copy = place.copies();
+    for pass in 0..TRIES {
+        if pass > 0 {
+            if told.parked {
+                told.parked = recover(place, anchor, prior, options)?;
+            }
+            if anchor.current(place)?.is_none() {
+                return Err(anchor_lost(place));
+            }
+        }
+        let made = match (told.parked, copy) {
+            // Whoever is parked lives, and the lock file's place is another's.
+            (true, _) => Err(io::ErrorKind::AlreadyExists.into()),
+            (_, true) => Err(io::ErrorKind::Unsupported.into()),
+            _ => place.dir.link(&place.anchor, &place.lock),
+        };
+        match made {
+            Ok(()) => match is_link(place, anchor, &place.lock, record) {
+                Ok(true) => return Ok(Entered::Held(Presence::Link, previous(prior, state, told.taken.take()))),
+                Ok(false) => {
+                    copy = true;
+                    continue;
+                }
+                // Where that cannot be told it goes again: we do not hold.
+                Err(error) => {
+                    let previous = previous(prior, state, told.taken.clone());
+                    undo(place, anchor, &Presence::Link, &previous, record, told.state_offset);
+                    return Err(error);
+                }
+            },
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if no_links(&error) => {
+                told.parked = recover(place, anchor, prior, options)?;
+                let shown = if told.parked { Ok(None) } else { show_copy(place, record, options) };
+                match shown {
+                    Ok(Some(presence)) => {
+                        place.set_copies();
+                        return Ok(Entered::Held(presence, previous(prior, state, told.taken.take())));
+                    }
+                    Ok(None) => {}
+                    // A folder that takes no new name denies the link and the copy alike: the link's error is the plain
+                    // one.
+                    Err(later) => {
+                        let alike = later.io_error().is_some_and(|later| later.raw_os_error() == error.raw_os_error());
+                        let plain = alike && !copy && !later.is_unsupported();
+                        return Err(if plain { place.lock_error("cannot be made", error) } else { later });
+                    }
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(anchor_lost(place));
+            }
+            Err(error) => return Err(place.lock_error("cannot be made", error)),
+        }
+        let Some(found) = look(place)? else { continue };
+        if found.id == anchor.id {
+            return Ok(Entered::Held(Presence::Link, own_inode(prior, state)));
+        }
+        let judged = judge_found(place, found, options, prior.replaced.as_deref(), prior.was_shown())?;
+        if !judged.takeable {
+            return Ok(Entered::Blocked(Box::new(judged.blocker)));
+        }
+        // Once more: the swap is only for who has the kernel lock of the anchor that is there.
+        if anchor.current(place)?.is_none() {
+            return Err(anchor_lost(place));
+        }
+        if judged.shows(record) {
+            // Our anchor by another name, which has an inode of its own: what we have just written stands in both.
+            place.set_copies();
+            copy = true;
+        }
+        told.parked = recover(place, anchor, prior, options)?;
+        if !copy && !told.aborted {
+            // A lock file that is removed after we died takes the sign of a takeover with it, the anchor's second link.
+            let aborted = anchor.write_state(RecordState::Aborted, told.state_offset);
+            aborted.map_err(|error| place.anchor_error("cannot be written", error))?;
+            (told.aborted, told.unheld) = (true, true);
+        }
+        if told.parked {
+            // Of two live ones the policy robs the one that has the lock file's place: the other gets that back.
+            if !judged.blocker.holder.liveness.is_dead() {
+                put_back(place, &judged)?;
+            }
+            continue;
+        }
+        if let Some(presence) = take_over(place, anchor, &judged, prior, record, options, copy)? {
+            let own_text = judged.shows(record);
+            if !judged.released && !own_text {
+                told.taken = Some(judged.blocker.holder);
+            }
+            let previous = |taken: Option<Holder>| match own_text {
+                true => own_inode(prior, state),
+                false => previous(prior, state, taken),
+            };
+            match place.lock_file_id() {
+                Ok(found) if found == presence.id(anchor) => {
+                    return Ok(Entered::Held(presence, previous(told.taken.take())));
+                }
+                Ok(_) => {}
+                // Where that cannot be told it goes again: we do not hold.
+                Err(error) => {
+                    let previous = previous(told.taken.clone());
+                    undo(place, anchor, &presence, &previous, record, told.state_offset);
+                    return Err(error);
+                }
+            }
+        }
+        told.parked = true;
+    }
+    Err(Error::new(Kind::Io, &place.lock_path, "the lock file keeps changing under us"))
+}
+
+/// Has a tenure all the names that it should have? Asked of the descriptors, which costs a quarter of a look at a path: a
+/// removal leaves a link less, and so does a break, the anchor first. A name that was moved aside is a name still, so this
+/// serves right after a look.
+pub(crate) fn has_names(anchor: &Anchor, presence: &Presence) -> bool {
+    let has = |file: &File, links| file.brief().is_ok_and(|found| found.links == links);
+    match presence {
+        Presence::Hidden => has(&anchor.file, 1),
+        Presence::Link => has(&anchor.file, 2),
+        Presence::Copy { file, .. } => has(file, 1) && has(&anchor.file, 1),
+    }
+}
+
+/// The last step. A link takes the anchor by its name, and `.tenure` may have been removed, or the lock broken, since that
+/// was compared: then somebody else has it, or may. `stat` is the anchor's as it was compared: where it had no other name,
+/// its links tell.
+pub(crate) fn confirm(place: &Place, anchor: &Anchor, stat: &Brief, presence: &Presence) -> Result<()> {
+    let copy = matches!(presence, Presence::Copy { .. });
+    if !copy && stat.links == 1 && has_names(anchor, presence) {
+        return Ok(());
+    }
+    // It was renamed by a name in `.tenure`, which may have come to be another's.
+    if let Presence::Copy { id, .. } = presence
+        && place.lock_file_id()? != Some(*id)
+    {
+        return Err(Error::new(Kind::Lost, &place.lock_path, "the lock file was removed under us"));
+    }
+    // Last, because a break takes the anchor's name first.
+    anchor.current(place)?.map(drop).ok_or_else(|| anchor_lost(place))
+}
+
+/// Undoes what `show` did: we do not hold after all. Of a crash that we would have told of, the next one hears.
+pub(crate) fn undo(
+    place: &Place,
+    anchor: &Anchor,
+    presence: &Presence,
+    previous: &Previous,
+    record: &Record,
+    state_offset: u64,
+) {
+    let crashed = previous.is_crashed();
+    let state = if crashed { RecordState::Aborted } else { RecordState::Released };
+    let written = anchor.file.write_at(record::state_text(state), state_offset);
+    let left = untold(previous, record.clone());
+    if crashed && written.is_err() {
+        // The lock file stays then, because it alone tells of the crash; but it shows nobody.
+        let _ = write_husk(presence.file(anchor).unwrap_or(&anchor.file), &left, state);
+    } else if hide(place, anchor, presence, &left).is_ok() && crashed {
+        let _ = tell(anchor, &left);
+    }
+}
+
+/// Writes the record that tells of a crash, where nobody sees it.
+pub(crate) fn tell(anchor: &Anchor, left: &Record) -> io::Result<()> {
+    let size = anchor.file.brief().map_or(0, |stat| stat.size);
+    anchor.write(left, size, false).map(drop)
+}
+
+fn anchor_lost(place: &Place) -> Error {
+    Error::new(Kind::Lost, place.anchor_path(), "the lock's anchor was removed or replaced under us")
+}
+
+/// The lock file is our own anchor's inode: its holder is gone, because we have its kernel lock. Unless another machine
+/// may have mounted this, where that lock may not reach: then it cannot be told.
+fn out_of_reach(place: &Place, anchor: &Anchor, state: Option<PriorState>, prior: &Prior) -> Option<Blocker> {
+    let released = state.is_some_and(|state| state.state == RecordState::Released);
+    let left = prior.record()?;
+    if released || !place.file_system.shared || !is_other_boot(&left) {
+        return None;
+    }
+    let holder = Holder::from_record(Some(&left), Liveness::unknown(unreachable_machine(place)));
+    Some(Blocker { holder, file: None, id: anchor.id, again_after: None, used_before: false })
+}
+
+pub(crate) fn is_sticky(place: &Place) -> bool {
+    place.dir_stat.mode & 0o1000 != 0
+}
+
+/// Was the removal of a lock file refused because another user's is not ours to remove in a sticky folder?
+fn stays(place: &Place, error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied && is_sticky(place)
+}
+
+/// Step 1 of a release: the lock file goes, if it is still ours.
+pub(crate) fn hide(place: &Place, anchor: &Anchor, presence: &Presence, record: &Record) -> Result<()> {
+    let Some(ours) = presence.id(anchor) else { return Ok(()) };
+    let at_path = place.lock_file_id();
+    if let Ok(at_path) = at_path
+        && at_path != Some(ours)
+    {
+        let detail = "the lock file was removed or replaced while we held it; it was left as it is";
+        return Err(Error::new(Kind::Lost, &place.lock_path, detail));
+    }
+    match place.dir.unlink(&place.lock) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => {
+            // It stays, so it must say that nobody holds: no pid, and a state that natives read.
+            if let Some(file) = presence.file(anchor) {
+                let untold = record.native.as_ref().is_some_and(|native| native.state == RecordState::Aborted);
+                let state = if untold { RecordState::Aborted } else { RecordState::Released };
+                let _ = write_husk(file, record, state);
+            }
+            // Another user's copy in a sticky folder: expected, and it is marked as released.
+            if stays(place, &error) {
+                Ok(())
+            } else {
+                Err(place.lock_error("cannot be removed; it is marked as released", error))
+            }
+        }
+    }
+}
+
+/// What is left of a record whose file stays: it shows nobody.
+fn write_husk(file: &File, record: &Record, state: RecordState) -> io::Result<()> {
+    let mut husk = record.clone();
+    husk.pid = None;
+    if let Some(native) = &mut husk.native {
+        native.state = state;
+    }
+    file.write_at(MASKED, PID_KEY_OFFSET)?;
+    file.write_at(&husk.render(file.stat()?.size).bytes, 0)
+}
+
+/// Puts the last holder's record back: we do not hold after all, and its end is still to be told.
+pub(crate) fn restore(anchor: &Anchor, prior: &Prior, ours: &Record, visible: bool) {
+    let mut bytes = prior.bytes.clone();
+    bytes.resize(bytes.len().max(ours.render(0).bytes.len()), b' ');
+    let _ = match visible {
+        true => write_masked(&anchor.file, &mut bytes),
+        false => anchor.file.write_at(&bytes, 0),
+    };
+}

@@ -1,0 +1,14 @@
+//! The protocol on disk: the anchor, the lock file, and the steps of an acquire and a release. Nothing here waits.
+
+pub(crate) mod acquire;
+pub(crate) mod anchor;
+pub(crate) mod break_lock;
+pub(crate) mod cached_files;
+pub(crate) mod crash;
+pub(crate) mod grant;
+pub(crate) mod lock_file;
+pub(crate) mod paths;
+pub(crate) mod reclaim;
+pub(crate) mod release;
+pub(crate) mod staleness;
+pub(crate) mod status;

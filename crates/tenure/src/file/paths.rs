@@ -1,0 +1,373 @@
+//! Where a lock's files are: the target's parent as a descriptor, and the names in it.
+//!
+//! The parent is resolved once. Everything later is relative to its descriptor, so that a folder which is renamed or
+//! replaced under us changes nothing. The target's last component is never followed.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::model::error::{Advice, Error, Kind, Result};
+use crate::sys::{self, Dir, FileId, FileKind, FileSystem, Name, Stat};
+
+/// The folder of anchors, beside the target.
+pub(crate) const ANCHORS: &str = ".tenure";
+const LOCK_SUFFIX: &str = ".lock";
+const SWAP_SUFFIX: &str = ".swap";
+const NEW_SUFFIX: &str = ".new";
+
+/// The lock file's path, from the target's as the caller named it.
+pub(crate) fn lock_path(target: &Path) -> PathBuf {
+    let mut path = target.as_os_str().to_owned();
+    path.push(LOCK_SUFFIX);
+    path.into()
+}
+
+/// A target's place.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) folder: Arc<Folder>,
+    /// As the caller named it.
+    pub(crate) target_path: PathBuf,
+    pub(crate) lock_path: PathBuf,
+    /// The names, relative to `dir`.
+    pub(crate) target: Name,
+    pub(crate) lock: Name,
+    pub(crate) anchor: Name,
+    /// Where a takeover prepares what it exchanges; only who holds the kernel lock touches it.
+    pub(crate) swap: Name,
+    /// Where an anchor is prepared that will replace another.
+    pub(crate) new: Name,
+    pub(crate) anchors: Name,
+    /// Hard links are not to be had here, or would not be ours to remove: lock files are copies.
+    copies: AtomicBool,
+    /// A hard link is the same inode here: seen, or known of this file system.
+    links: AtomicBool,
+}
+
+/// A folder and what the kernel says of it: the same for every place in it.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    pub(crate) dir: Arc<Dir>,
+    pub(crate) dir_stat: Stat,
+    pub(crate) file_system: FileSystem,
+}
+
+impl Folder {
+    /// Does the one's descriptor serve as well as the other's? A number alone does not say so: the same folder may be
+    /// reached through two mounts, only one of which may be written; its mode and owner may have changed since; and on
+    /// a network a number comes again while a descriptor of the folder that had it is still open, and fails.
+    pub(crate) fn serves_for(&self, other: &Folder) -> bool {
+        let (ours, theirs) = (&self.dir_stat, &other.dir_stat);
+        ours.id == theirs.id
+            && ours.mode == theirs.mode
+            && ours.owner == theirs.owner
+            && matches!((self.dir.mount(), other.dir.mount()), (Ok(ours), Ok(theirs)) if ours == theirs)
+    }
+}
+
+impl Deref for Place {
+    type Target = Folder;
+
+    fn deref(&self) -> &Folder {
+        &self.folder
+    }
+}
+
+impl Place {
+    /// Opens the parent of `target`, made first if it is missing and `create_parents` says so.
+    pub(crate) fn open(target: &Path, create_parents: bool) -> Result<Place> {
+        let (parent, name) = split(target)?;
+        let dir = match Dir::open(parent) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && create_parents => {
+                Dir::create_all(parent).and_then(|()| Dir::open(parent))
+            }
+            other => other,
+        };
+        let dir = dir.map_err(|source| {
+            let missing = source.kind() == io::ErrorKind::NotFound;
+            let error = Error::io(parent, "the target's folder cannot be opened", source);
+            match missing {
+                true => {
+                    error.with_hint("make it, or let create_parents(true) do so").with_advice(Advice::CreateParents)
+                }
+                false => error,
+            }
+        })?;
+        Place::at(Arc::new(dir), target.to_owned(), name)
+    }
+
+    /// As [`open`](Place::open), for looking only: `None` where the parent does not exist.
+    pub(crate) fn look(target: &Path) -> Result<Option<Place>> {
+        let (parent, name) = split(target)?;
+        match Dir::open(parent) {
+            Ok(dir) => Place::at(Arc::new(dir), target.to_owned(), name).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(parent, "the target's folder cannot be opened", error)),
+        }
+    }
+
+    /// The place of the file `name` in a folder that is open already.
+    fn at(dir: Arc<Dir>, target_path: PathBuf, name: &OsStr) -> Result<Place> {
+        let dir_stat =
+            dir.stat().map_err(|error| Error::io(&target_path, "the target's folder cannot be read", error))?;
+        let file_system = dir.file_system();
+        Place::within(&Arc::new(Folder { dir, dir_stat, file_system }), target_path, name)
+    }
+
+    /// As [`at`](Place::at), in a folder that was looked at already.
+    pub(crate) fn within(folder: &Arc<Folder>, target_path: PathBuf, name: &OsStr) -> Result<Place> {
+        let lock = joined(name, LOCK_SUFFIX);
+        let to_name =
+            |name: &OsStr| Name::new(name).map_err(|_| invalid(&target_path, "a path cannot hold a zero byte".into()));
+        let in_anchors = |suffix: &str| {
+            let name = shortened(joined(&lock, suffix), suffix);
+            let mut path = OsString::with_capacity(ANCHORS.len() + 1 + name.len());
+            path.push(ANCHORS);
+            path.push("/");
+            path.push(name);
+            to_name(&path)
+        };
+        // In a sticky folder nobody can remove what another user's crash left: everyone has a name of their own.
+        let new_suffix = match folder.dir_stat.mode & 0o1000 {
+            0 => NEW_SUFFIX.to_owned(),
+            _ => format!(".{}{NEW_SUFFIX}", sys::effective_user()),
+        };
+        Ok(Place {
+            lock_path: target_path.with_file_name(&lock),
+            target: to_name(name)?,
+            anchor: in_anchors("")?,
+            swap: in_anchors(SWAP_SUFFIX)?,
+            new: in_anchors(&new_suffix)?,
+            lock: to_name(&lock)?,
+            anchors: to_name(OsStr::new(ANCHORS))?,
+            copies: AtomicBool::new(false),
+            // Only a server's or a program's file system numbers names in place of files.
+            links: AtomicBool::new(!folder.file_system.shared),
+            target_path,
+            folder: Arc::clone(folder),
+        })
+    }
+
+    pub(crate) fn copies(&self) -> bool {
+        self.copies.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_copies(&self) {
+        self.copies.store(true, Ordering::Relaxed);
+    }
+
+    /// Is a hard link known to be the same inode here?
+    pub(crate) fn links_are_known(&self) -> bool {
+        self.links.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_links_known(&self) {
+        self.links.store(true, Ordering::Relaxed);
+    }
+
+    /// The anchor's path, for people.
+    pub(crate) fn anchor_path(&self) -> PathBuf {
+        self.target_path.with_file_name(self.anchor.as_os_str())
+    }
+
+    /// What the lock file's name points at now.
+    pub(crate) fn lock_file_id(&self) -> Result<Option<FileId>> {
+        let found = self.dir.brief_at(&self.lock).map_err(|error| self.lock_error("cannot be read", error))?;
+        Ok(found.map(|stat| stat.id))
+    }
+
+    pub(crate) fn lock_error(&self, what: &'static str, error: io::Error) -> Error {
+        if error.kind() == io::ErrorKind::CrossesDevices {
+            return self.apart(&self.lock_path, &format!("the lock file {what}"), error);
+        }
+        let full = is_full(&error);
+        let error = Error::io(&self.lock_path, format!("the lock file {what}"), error);
+        match full {
+            true => {
+                error.with_hint("free some space; flock style needs no room for a name: style(Style::Flock), --flock")
+            }
+            false => error,
+        }
+    }
+
+    pub(crate) fn anchor_error(&self, what: &'static str, error: io::Error) -> Error {
+        let source = error.kind();
+        if source == io::ErrorKind::CrossesDevices {
+            return self.apart(&self.anchor_path(), &format!("the lock's anchor {what}"), error);
+        }
+        let full = is_full(&error);
+        let error = Error::io(self.anchor_path(), format!("the lock's anchor {what}"), error);
+        match source {
+            _ if full => error
+                .with_hint(
+                    "free some space, or do without a record: record(false) (--no-record) takes the bare kernel lock on the \
+                     target, which keeps out flock(1) and flock style, but not lock-file style",
+                )
+                .with_advice(Advice::WithoutRecord),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => error
+                .with_hint(
+                    "where the folder may only be read, record(false) (--no-record) takes the bare kernel lock on the target",
+                )
+                .with_advice(Advice::WithoutRecord),
+            io::ErrorKind::Unsupported => error.with_hint("this file system has no flock(2)"),
+            _ => error,
+        }
+    }
+
+    /// A name cannot be linked or moved between the folder and `.tenure`: another file system is one of the reasons.
+    fn apart(&self, path: &Path, what: &str, error: io::Error) -> Error {
+        let why = match self.dir.stat_at(&self.anchors) {
+            Ok(Some(found)) if found.id.device != self.dir_stat.id.device => "`.tenure` is on another file system",
+            _ => {
+                "no name can be linked or moved between this folder and `.tenure` (a sandbox may forbid it, as Landlock does \
+                 without its right to refer; so may a mount of its own, or a project's quota)"
+            }
+        };
+        Error::io(path, format!("{what}: {why}"), error)
+            .with_kind(Kind::Unsupported)
+            .with_hint("flock style does without: style(Style::Flock), --flock")
+    }
+
+    /// Something that is no lock stands at the lock file's place.
+    pub(crate) fn in_the_way(&self, what: &str) -> Error {
+        Error::new(
+            Kind::InTheWay,
+            &self.lock_path,
+            format!("{what} stands where the lock file belongs; it is no lock and was left as it is"),
+        )
+        .with_hint("move it, lock another target, or use flock style")
+        .with_advice(Advice::MoveOrUseFlockStyle)
+    }
+
+    /// As [`in_the_way`](Place::in_the_way), for the anchor.
+    pub(crate) fn anchor_in_the_way(&self, kind: FileKind) -> Error {
+        let what = kind.words();
+        Error::new(Kind::InTheWay, self.anchor_path(), format!("{what} stands where the lock's anchor belongs"))
+            .with_hint("remove it")
+    }
+}
+
+/// Is there no room, on the disk or for this user?
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// A target's lock file name, from the target's name.
+pub(crate) fn joined(name: &OsStr, suffix: &str) -> OsString {
+    let mut joined = OsString::with_capacity(name.len() + suffix.len());
+    joined.push(name);
+    joined.push(suffix);
+    joined
+}
+
+/// The target's name, from a lock file's.
+pub(crate) fn target_of(lock: &OsStr) -> Option<&OsStr> {
+    let bytes = lock.as_encoded_bytes().strip_suffix(LOCK_SUFFIX.as_bytes()).filter(|name| !name.is_empty())?;
+    Path::new(lock).file_stem().filter(|stem| stem.as_encoded_bytes() == bytes)
+}
+
+/// As [`target_of`], from any name in `.tenure`: what a crash left there belongs to a target as well.
+pub(crate) fn target_of_anchor(name: &OsStr) -> Option<&OsStr> {
+    let path = Path::new(name);
+    let left = path.extension().is_some_and(|suffix| suffix == &SWAP_SUFFIX[1..] || suffix == &NEW_SUFFIX[1..]);
+    let stem = path.file_stem().filter(|_| left);
+    // In a sticky folder a user's number stands between.
+    target_of(name).or_else(|| target_of(stem?)).or_else(|| target_of(without_number(stem?)?))
+}
+
+fn without_number(name: &OsStr) -> Option<&OsStr> {
+    let path = Path::new(name);
+    path.extension()?.as_encoded_bytes().iter().all(u8::is_ascii_digit).then(|| path.file_stem())?
+}
+
+/// A name in `.tenure` that would be too long for its suffix: cut, with a hash of the whole so that it stays unique.
+fn shortened(name: OsString, suffix: &str) -> OsString {
+    if sys::name_len(&name) <= sys::NAME_MAX {
+        return name;
+    }
+    // FNV-1a: stable across versions, unlike std's hashers.
+    let hash = name
+        .as_encoded_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    OsString::from(format!("{hash:016x}{suffix}"))
+}
+
+fn split(target: &Path) -> Result<(&Path, &OsStr)> {
+    if target.as_os_str().is_empty() {
+        return Err(invalid(target, "the target's name is empty".into()));
+    }
+    if target.as_os_str().as_encoded_bytes().contains(&0) {
+        return Err(invalid(target, "a path cannot hold a zero byte".into()));
+    }
+    let Some(name) = target.file_name().filter(|_| !sys::ends_without_name(target)) else {
+        let detail = "a target must end in a name, not in `/`, `.` or `..`";
+        return Err(invalid(target, detail.into()).with_hint("name the folder itself, without a slash at its end"));
+    };
+    let limit = sys::NAME_MAX - LOCK_SUFFIX.len();
+    if sys::name_len(name) > limit {
+        let detail = format!(
+            "the target's name has {} bytes; with `{LOCK_SUFFIX}` it must fit into {}",
+            sys::name_len(name),
+            sys::NAME_MAX
+        );
+        return Err(invalid(target, detail));
+    }
+    let parent = match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    Ok((parent, name))
+}
+
+fn invalid(target: &Path, detail: String) -> Error {
+    let shown = if target.as_os_str().is_empty() { Path::new("(empty)") } else { target };
+    Error::new(Kind::InvalidTarget, shown, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_path_that_ends_in_a_name_is_a_target() {
+        for good in ["a", "./a", "a/b.jsonl", "/a", "..a", "a..", "../a"] {
+            assert!(split(Path::new(good)).is_ok(), "{good}");
+        }
+        for bad in ["", "/", "a/", "a/..", "..", ".", "a/.", "a//"] {
+            let error = split(Path::new(bad)).expect_err(bad);
+            assert!(error.is_invalid_target(), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_name_must_leave_room_for_the_suffix() {
+        assert!(split(Path::new(&"x".repeat(250))).is_ok());
+        let error = split(Path::new(&"x".repeat(251))).expect_err("too long");
+        assert!(error.is_invalid_target() && error.to_string().contains("251 bytes"), "{error}");
+    }
+
+    #[test]
+    fn long_names_in_the_anchors_folder_stay_unique() {
+        let one = shortened(OsString::from("a".repeat(255) + SWAP_SUFFIX), SWAP_SUFFIX);
+        let other = shortened(OsString::from("a".repeat(254) + "b" + SWAP_SUFFIX), SWAP_SUFFIX);
+        assert!(one != other && sys::name_len(&one) <= sys::NAME_MAX);
+        assert_eq!(shortened(OsString::from("a.lock.swap"), SWAP_SUFFIX), "a.lock.swap");
+    }
+
+    #[test]
+    fn a_lock_files_name_tells_its_target() {
+        assert_eq!(target_of(OsStr::new("main.jsonl.lock")), Some(OsStr::new("main.jsonl")));
+        assert_eq!(target_of(OsStr::new(".lock")), None);
+        assert_eq!(target_of(OsStr::new("main.jsonl")), None);
+        for name in ["a.lock", "a.lock.new", "a.lock.swap", "a.lock.1000.new"] {
+            assert_eq!(target_of_anchor(OsStr::new(name)), Some(OsStr::new("a")));
+        }
+        assert_eq!(target_of_anchor(OsStr::new("a.new")), None);
+        assert_eq!(target_of_anchor(OsStr::new(".gitignore")), None);
+    }
+}

@@ -1,0 +1,380 @@
+//! Removing what dead holders left, and an operator's break.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine;
+use crate::file::anchor::{self, Anchor};
+use crate::file::break_lock::{remove_foreign, replace_anchor};
+use crate::file::lock_file as presence;
+use crate::file::paths::Place;
+use crate::file::reclaim as sweep;
+use crate::file::status::{has_settled, idle_for};
+use crate::maintenance::inspect::inspect;
+use crate::maintenance::scan::{Looked, Survey, Surveyed, Suspect};
+use crate::maintenance::walk::Depth;
+use crate::model::error::{Error, Kind, Result};
+use crate::model::holder::HolderKind;
+use crate::model::options::{Options, Style, Wait};
+use crate::model::request::Request;
+use crate::model::stale_reason::Reason;
+use crate::model::status::{Inspection, State};
+use crate::sys::{Access, FileKind, Lease, LockKind};
+use crate::wait::registry;
+
+/// How [`clean`] goes about it.
+#[derive(Clone, Debug)]
+pub struct CleanOptions {
+    pub(crate) recursive: bool,
+    pub(crate) cross_file_systems: bool,
+    pub(crate) dry_run: bool,
+    pub(crate) suffix: String,
+    pub(crate) kept: Vec<Reason>,
+    pub(crate) idle_anchor_age: Duration,
+    pub(crate) malformed_grace: Duration,
+    pub(crate) aged: bool,
+}
+
+impl Default for CleanOptions {
+    fn default() -> CleanOptions {
+        CleanOptions {
+            recursive: false,
+            cross_file_systems: false,
+            dry_run: false,
+            suffix: String::new(),
+            kept: Vec::new(),
+            idle_anchor_age: Duration::from_secs(24 * 3600),
+            malformed_grace: Duration::from_secs(5),
+            aged: false,
+        }
+    }
+}
+
+impl CleanOptions {
+    /// Below the folder too; links are not followed. Off by default.
+    pub fn recursive(mut self, recursive: bool) -> CleanOptions {
+        self.recursive = recursive;
+        self
+    }
+
+    /// Below the folder, on other file systems too. Off by default.
+    pub fn cross_file_systems(mut self, cross: bool) -> CleanOptions {
+        self.cross_file_systems = cross;
+        self
+    }
+
+    /// Only report what would be removed. Off by default.
+    pub fn dry_run(mut self, dry_run: bool) -> CleanOptions {
+        self.dry_run = dry_run;
+        self
+    }
+
+    /// Only targets whose names end so: `.jsonl`. All by default.
+    pub fn suffix(mut self, suffix: impl Into<String>) -> CleanOptions {
+        self.suffix = suffix.into();
+        self
+    }
+
+    /// Lock files that are stale for this reason stay. [`Reason::OrphanSelfPid`]: the pid alone says that it is this
+    /// process's, and a process in another container may have the same one.
+    pub fn keep(mut self, reason: Reason) -> CleanOptions {
+        self.kept.push(reason);
+        self
+    }
+
+    /// Anchors that nobody has open are pruned from this age on; a day by default.
+    pub fn idle_anchor_age(mut self, age: Duration) -> CleanOptions {
+        self.idle_anchor_age = age;
+        self
+    }
+
+    /// As [`Options::malformed_grace`](crate::Options::malformed_grace).
+    pub fn malformed_grace(mut self, grace: Duration) -> CleanOptions {
+        self.malformed_grace = grace;
+        self
+    }
+
+    /// Also removes lock files that name no process, once they are old and nobody has them open. Off by default, because
+    /// only their age speaks against them: `flock(1)`, git and scripts make empty lock files that they do not keep open.
+    /// The age is that of [`Options::malformed_grace`](crate::Options::malformed_grace), and for a file of no bytes that
+    /// of [`Options::stale_after`](crate::Options::stale_after), unless natives have used that lock before.
+    pub fn aged(mut self, aged: bool) -> CleanOptions {
+        self.aged = aged;
+        self
+    }
+
+    fn keeps(&self, found: &Inspection) -> bool {
+        found.reasons.iter().any(|reason| self.kept.contains(reason))
+    }
+
+    fn means(&self, place: &Place) -> bool {
+        place.target.as_os_str().as_encoded_bytes().ends_with(self.suffix.as_bytes())
+    }
+}
+
+/// What [`clean`] found at one lock.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Cleaned {
+    /// How the lock stood.
+    pub found: Inspection,
+    /// Was it removed? In a dry run: `false`.
+    pub removed: bool,
+    /// It is stale by its age alone, and so was left: [`CleanOptions::aged`] removes it.
+    pub only_aged: bool,
+    /// Why it could not be removed although it is stale.
+    pub error: Option<Error>,
+}
+
+/// Everything that [`clean`] did.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct CleanReport {
+    /// Every lock that was found, sorted by path: held ones too, which stay.
+    pub locks: Vec<Cleaned>,
+    /// How many idle anchors were pruned (would be, in a dry run).
+    pub pruned: usize,
+}
+
+/// Removes what dead holders left in `dir`, and prunes anchors that nobody has open and that are older than a day, but
+/// for those that still have to tell the next holder of a crash.
+///
+/// Only what is proven dead goes, each under its own kernel lock and compared with its names: safe beside live traffic. Age
+/// is no proof: a lock file that names no process stays, unless [`CleanOptions::aged`] says otherwise.
+/// What is no lock (a `Cargo.lock`, a `yarn.lock`) is never touched. A missing folder is an empty answer. Where there are
+/// more than some hundreds, threads of the library's help.
+///
+/// # Errors
+///
+/// The system's own, where `dir` cannot be read.
+pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanReport> {
+    let dir = dir.as_ref();
+    if engine::scheme(dir)?.is_some() {
+        return Err(Error::new(Kind::Unsupported, dir, "a server has nothing to clean")
+            .with_hint("it drops what the dead held by itself"));
+    }
+    let look = Options::default().malformed_grace(options.malformed_grace).create_parents(false);
+    let depth = Depth::of(options.recursive, options.cross_file_systems);
+    let survey = if options.dry_run { Survey::new(look) } else { Survey::of_suspects(look) };
+    let (at_once, late) = (options.clone(), options.clone());
+    let all = survey.of(
+        dir,
+        depth,
+        |place| options.means(place),
+        |dir, name| {
+            if !options.dry_run {
+                // As with what cannot be pruned: it waits for the next time.
+                let _ = anchor::drop_dead_folder(dir, name);
+            }
+        },
+        move |survey, surveyed| match surveyed {
+            Surveyed::Found(place, found) => Looked::Done(tidy(place, found, &at_once, &survey.options)),
+            Surveyed::Suspect(suspect) if !at_once.dry_run && !at_once.keeps(&suspect.if_dead) && swept(&suspect) => {
+                let cleaned = Cleaned { found: suspect.if_dead, removed: true, only_aged: false, error: None };
+                Looked::Done(Tidied::Lock(Box::new(cleaned)))
+            }
+            Surveyed::Suspect(suspect) => Looked::PutOff(suspect),
+        },
+        move |survey, place, found| tidy(place, found, &late, &survey.options),
+    )?;
+    let mut report = CleanReport::default();
+    for tidied in all {
+        match tidied {
+            Tidied::Lock(lock) => report.locks.push(*lock),
+            Tidied::Pruned => report.pruned += 1,
+            Tidied::Nothing => {}
+        }
+    }
+    report.locks.sort_by(|one, other| one.found.target.cmp(&other.found.target));
+    Ok(report)
+}
+
+/// What there was to do at one place.
+enum Tidied {
+    Lock(Box<Cleaned>),
+    Pruned,
+    Nothing,
+}
+
+/// Was what a dead native left removed in the short way?
+fn swept(suspect: &Suspect) -> bool {
+    let (id, text) = &suspect.seen;
+    let acquired_at = suspect.if_dead.holder.as_ref().and_then(|holder| holder.acquired_at);
+    suspect.if_dead.state == State::Stale && has_settled(acquired_at) && sweep::sweep(&suspect.place, *id, text)
+}
+
+/// Removes what is left at one place.
+fn tidy(place: Place, found: Result<Inspection>, options: &CleanOptions, look: &Options) -> Tidied {
+    let Ok(found) = found else { return Tidied::Nothing };
+    if found.state == State::Free {
+        // What cannot be pruned now costs nothing: it waits for the next time.
+        return if prune(&place, options).unwrap_or(false) { Tidied::Pruned } else { Tidied::Nothing };
+    }
+    let only_aged = !options.aged && is_nameless(&found) && found.state == State::Stale;
+    let goes = found.state == State::Stale && !only_aged && !options.dry_run && !options.keeps(&found);
+    let (removed, error) = match goes {
+        true => match take_and_release(place, look) {
+            Ok(removed) => (removed, None),
+            Err(error) => (false, Some(error)),
+        },
+        false => (false, None),
+    };
+    Tidied::Lock(Box::new(Cleaned { found, removed, only_aged, error }))
+}
+
+/// Is it a foreign lock file that names no process? Nothing but its age proves that its holder is dead.
+fn is_nameless(found: &Inspection) -> bool {
+    found.holder.as_ref().is_some_and(|holder| holder.kind == HolderKind::Foreign && holder.identity.is_none())
+}
+
+/// Takes a dead holder's lock over and lets it go: whatever it left goes with it. `false` where another was first.
+fn take_and_release(place: Place, options: &Options) -> Result<bool> {
+    let slot = registry::slot(&place, false);
+    let request = Arc::new(Request { options: options.clone(), shared: false });
+    match slot.acquire(request, Wait::Never) {
+        Ok(tenure) => {
+            let crashed = tenure.grant.previous.is_crashed();
+            // Nobody has repaired anything: the next holder is to hear of the crash.
+            tenure.abandon();
+            slot.release(&tenure)?;
+            Ok(crashed)
+        }
+        Err(error) if error.is_busy() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes an anchor that shows no lock file, that nobody has open, that has been idle for long enough and that has no
+/// crash to tell of, under its kernel lock. Whoever opened it meanwhile finds that its path names another file, and
+/// opens that.
+fn prune(place: &Place, options: &CleanOptions) -> Result<bool> {
+    let failed = |error| place.anchor_error("cannot be pruned", error);
+    let half_made = place.dir.stat_at(&place.new).map_err(failed)?;
+    if !options.dry_run && half_made.is_some_and(|stat| stat.kind == FileKind::Regular) && anchor::drop_dead(place)? {
+        remove_folder(place);
+    }
+    let Some(stat) = place.dir.stat_at(&place.anchor).map_err(failed)? else { return Ok(false) };
+    if stat.kind != FileKind::Regular || idle_for(stat.modified) < options.idle_anchor_age {
+        return Ok(false);
+    }
+    let file = place.dir.open_at(&place.anchor, Access::Read).map_err(failed)?;
+    // Natives keep it open for writing. Where leases are not to be had nobody can tell, and it stays.
+    if file.read_lease() != Lease::Granted || !file.try_lock(LockKind::Exclusive).map_err(failed)? {
+        return Ok(false);
+    }
+    let anchor = Anchor::from_file(place, file, true)?;
+    let Some(stat) = anchor.current(place)? else { return Ok(false) };
+    let prior = anchor.read(place, &stat)?;
+    if !options.dry_run {
+        let look = Options::default().malformed_grace(options.malformed_grace);
+        if presence::recover(place, &anchor, &prior, &look)? {
+            return Ok(false);
+        }
+    }
+    // The next holder is to hear of a crash that nobody was told of yet.
+    let untold = prior.record().is_some_and(|record| presence::tells_of_crash(&record));
+    if untold || place.lock_file_id()?.is_some() {
+        return Ok(false);
+    }
+    if !options.dry_run {
+        place.dir.unlink(&place.anchor).map_err(failed)?;
+        remove_folder(place);
+    }
+    Ok(true)
+}
+
+/// Removes `.tenure` once nothing but its `.gitignore` is left. Whoever makes an anchor at the same time makes the
+/// folder again.
+fn remove_folder(place: &Place) {
+    let Ok(anchors) = place.dir.open_dir(&place.anchors) else { return };
+    let Ok(entries) = anchors.entries() else { return };
+    if entries.iter().any(|(name, _)| name.as_os_str() != ".gitignore") {
+        return;
+    }
+    for (name, _) in &entries {
+        let _ = anchors.unlink(name);
+    }
+    if place.dir.remove_dir(&place.anchors).is_err() {
+        anchor::ignore_again(&anchors);
+    }
+}
+
+/// What [`break_lock`] did.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Broken {
+    /// How the lock stood.
+    pub found: Inspection,
+    /// Was there anything to break? `false` when it was free.
+    pub broken: bool,
+}
+
+/// An operator's takeover: frees the lock of `target` whatever its holder does.
+///
+/// A dead holder's lock is removed as [`clean`] does. A live or unknown holder is refused without `force`; with it, the
+/// holder's `check()` is `Lost` from then on, and those who wait go on within about a second. In flock style they go on
+/// once the holder has let go of the target itself, which nobody can take from it. The fence keeps growing.
+///
+/// # Errors
+///
+/// [`is_busy`](Error::is_busy) with the holder, where it lives or cannot be told and `force` is not given, or where the
+/// lock changed hands meanwhile;
+/// [`is_unsupported`](Error::is_unsupported) where the holder is a program that only `flock(2)`s the target: nobody
+/// but the kernel can take that away, so end the program.
+pub fn break_lock(target: impl AsRef<Path>, force: bool) -> Result<Broken> {
+    let target = target.as_ref();
+    break_seen(target, inspect(target)?, force)
+}
+
+/// As [`break_lock`], but only the tenure that was looked at before: what [`inspect`](crate::inspect()) said of `target`,
+/// and somebody agreed to break. Another's that has begun since is left alone.
+///
+/// # Errors
+///
+/// As [`break_lock`]'s.
+pub fn break_seen(target: impl AsRef<Path>, found: Inspection, force: bool) -> Result<Broken> {
+    let target = target.as_ref();
+    if let Some(engine) = engine::open(target)? {
+        engine.url().lock_name()?;
+        return break_on_engine(&*engine, found, force);
+    }
+    if found.state == State::Free {
+        return Ok(Broken { found, broken: false });
+    }
+    let place = Place::open(target, false)?;
+    if found.state == State::Stale {
+        let options = Options::default().create_parents(false);
+        let broken = take_and_release(place, &options)?;
+        return Ok(Broken { found, broken });
+    }
+    if !force {
+        let error = Error::busy(target).with_holder(found.holder);
+        return Err(
+            error.with_hint("breaking the lock of a live holder takes force (--force): two may then be at work")
+        );
+    }
+    let foreign = found.holder.as_ref().is_some_and(|holder| holder.kind == HolderKind::Foreign);
+    match (foreign, found.style) {
+        (true, Style::LockFile) => remove_foreign(&place, &found)?,
+        (true, Style::Flock) => {
+            let detail = "a program that knows only flock(2) has the target's kernel lock, which cannot be taken away";
+            let error = Error::new(Kind::Unsupported, target, detail).with_holder(found.holder);
+            return Err(error.with_hint("end that program"));
+        }
+        (false, _) => replace_anchor(&place, &found)?,
+    }
+    Ok(Broken { found, broken: true })
+}
+
+fn break_on_engine(engine: &dyn engine::Engine, found: Inspection, force: bool) -> Result<Broken> {
+    let lives = matches!(found.state, State::Held | State::Unknown);
+    if lives && !force {
+        let error = Error::busy(&found.target).with_holder(found.holder);
+        return Err(
+            error.with_hint("breaking the lock of a live holder takes force (--force): two may then be at work")
+        );
+    }
+    let broken = found.state != State::Free && engine.take_away(&found)?;
+    Ok(Broken { found, broken })
+}

@@ -1,0 +1,418 @@
+//! What a folder, its file system and this kernel can do for a lock: found out by trying, not from a list.
+//!
+//! Files, and a folder, are made in the folder for it, under names that begin with `.tenure-probe-`, and removed again.
+//! `docs/platforms.md` says what each feature is for and what happens where it is missing.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::file::lock_file as presence;
+use crate::file::paths::{ANCHORS, target_of};
+use crate::model::error::{Error, Result};
+use crate::record::Content;
+use crate::sys::{self, Access, Dir, File, FileKind, FileWatch, Lease, LockKind, Name, PidFd};
+
+/// One thing that a lock may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Feature {
+    /// `flock(2)` excludes another open file of the same inode.
+    KernelLock,
+    /// `link(2)`: the lock file is a second name of the anchor.
+    HardLink,
+    /// `RENAME_NOREPLACE`: a file gets a name that must be free.
+    ExclusiveRename,
+    /// `RENAME_EXCHANGE`: two names swap in one step.
+    Exchange,
+    /// `F_SETLEASE`: refused while somebody has the file open for writing, granted when nobody has.
+    Lease,
+    /// `inotify(7)`: an event arrives when a file is removed.
+    Inotify,
+    /// `pidfd_open(2)`.
+    Pidfd,
+    /// A pidfd's inode tells a process from every other of this boot (Linux 6.9).
+    PidfdInode,
+    /// Which boot of which machine this is.
+    BootId,
+    /// This process is in the first pid namespace, where `/proc/locks` and `/proc` show every process.
+    FirstPidNamespace,
+    /// A record can be written, and reaches the disk.
+    Room,
+}
+
+impl Feature {
+    /// A name that stays the same: `kernel-lock`, `hard-link`, ..
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Feature::KernelLock => "kernel-lock",
+            Feature::HardLink => "hard-link",
+            Feature::ExclusiveRename => "exclusive-rename",
+            Feature::Exchange => "exchange",
+            Feature::Lease => "lease",
+            Feature::Inotify => "inotify",
+            Feature::Pidfd => "pidfd",
+            Feature::PidfdInode => "pidfd-inode",
+            Feature::BootId => "boot-id",
+            Feature::FirstPidNamespace => "first-pid-namespace",
+            Feature::Room => "room",
+        }
+    }
+}
+
+/// Is a feature there? Three values: "cannot tell" is not "no".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It was tried and worked.
+    Yes,
+    /// It was tried and is not there, and this is what was seen.
+    No(String),
+    /// It cannot be told, for this reason.
+    Unknown(String),
+}
+
+impl Answer {
+    /// Is it [`Answer::Yes`]?
+    pub fn is_yes(&self) -> bool {
+        *self == Answer::Yes
+    }
+}
+
+/// What was found out about a folder.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Probe {
+    /// The file system's type: `ext4`, `nfs`, ..
+    pub file_system: String,
+    /// May two machines mount it at once, as far as its type says? Then whether `flock` reaches from one to the other
+    /// is the file system's to say, and cannot be tried from one of them.
+    pub shared: bool,
+    /// Every feature with its answer, the essential ones first.
+    pub answers: Vec<(Feature, Answer)>,
+    /// How many bytes this user may still write; `None` where the file system does not say.
+    pub free: Option<u64>,
+}
+
+impl Probe {
+    /// The answer for one feature.
+    pub fn answer(&self, feature: Feature) -> &Answer {
+        let found = self.answers.iter().find(|(asked, _)| *asked == feature);
+        &found.expect("every feature is asked for").1
+    }
+
+    /// Is all there that a lock cannot do without? The kernel lock, room for a record, and a way to show a lock file:
+    /// by a hard link, or else by an exclusive rename.
+    pub fn is_fit(&self) -> bool {
+        let yes = |feature| self.answer(feature).is_yes();
+        yes(Feature::KernelLock) && yes(Feature::Room) && (yes(Feature::HardLink) || yes(Feature::ExclusiveRename))
+    }
+}
+
+/// Tries every [`Feature`] in `dir`, which must be a folder that this user may write.
+///
+/// # Errors
+///
+/// The system's own, where the folder cannot be opened or no file can be made in it;
+/// [`is_unsupported`](crate::Error::is_unsupported) on a platform without a port.
+pub fn folder(dir: impl AsRef<Path>) -> Result<Probe> {
+    let path = dir.as_ref();
+    let open = Dir::open(path).map_err(|error| Error::io(path, "the folder cannot be opened", error))?;
+    let bench = Bench::new(&open).map_err(|error| Error::io(path, "no file can be made in it", error))?;
+    let file_system = open.file_system();
+    let or_unknown = |answer: io::Result<Answer>| answer.unwrap_or_else(|error| Answer::Unknown(error.to_string()));
+    let answers = vec![
+        (Feature::KernelLock, or_unknown(bench.kernel_lock())),
+        (Feature::Room, or_unknown(bench.room())),
+        (Feature::HardLink, or_unknown(bench.hard_link())),
+        (Feature::ExclusiveRename, or_unknown(bench.exclusive_rename())),
+        (Feature::Exchange, or_unknown(bench.exchange())),
+        (Feature::Lease, or_unknown(bench.lease())),
+        (Feature::Inotify, or_unknown(bench.inotify())),
+        (Feature::Pidfd, pidfd()),
+        (Feature::PidfdInode, pidfd_inode()),
+        (Feature::BootId, boot_id()),
+        (Feature::FirstPidNamespace, first_pid_namespace()),
+    ];
+    Ok(Probe { file_system: file_system.name.into_owned(), shared: file_system.shared, answers, free: open.free() })
+}
+
+/// The largest fence in the records of a folder's locks, microseconds since 1970 where the clock was right: one from
+/// the future says that the clock was set back since, or that another machine's is ahead. `None` where there are no
+/// records.
+///
+/// # Errors
+///
+/// The system's own, where the folder or its `.tenure` cannot be read. A record that cannot be read is passed over.
+pub fn newest_fence(dir: impl AsRef<Path>) -> Result<Option<u64>> {
+    let path = dir.as_ref();
+    let failed = |error| Error::io(path, "the folder cannot be read", error);
+    let open = Dir::open(path).map_err(failed)?;
+    let name = Name::new(OsStr::new(ANCHORS)).map_err(failed)?;
+    let anchors = match open.open_dir(&name) {
+        Ok(anchors) => anchors,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let fence_of = |name: &Name| {
+        let file = anchors.open_at(name, Access::Read).ok()?;
+        let regular = file.stat().is_ok_and(|stat| stat.kind == FileKind::Regular);
+        match presence::read_stable(&file).ok().filter(|_| regular)? {
+            Content::Record(record) => record.previous_fence(),
+            _ => None,
+        }
+    };
+    let entries = anchors.entries().map_err(failed)?;
+    let records = entries.iter().filter(|(name, _)| target_of(name.as_os_str()).is_some());
+    Ok(records.filter_map(|(name, _)| fence_of(name)).max())
+}
+
+/// Does somebody (NTP, a hypervisor) keep this machine's clock right? `None` where the kernel does not say.
+pub fn clock_is_steered() -> Option<bool> {
+    sys::clock_is_steered()
+}
+
+/// Two names to try things with, as a lock has them: one is in a folder of its own, as an anchor is, because a link or a
+/// rename between two folders may be refused where one within a folder is not. All of it is removed when this goes.
+struct Bench<'a> {
+    dir: &'a Dir,
+    folder: Name,
+    names: [Name; 2],
+}
+
+impl Drop for Bench<'_> {
+    fn drop(&mut self) {
+        self.clear();
+        let _ = self.dir.remove_dir(&self.folder);
+    }
+}
+
+impl Bench<'_> {
+    /// Makes the folder, and a file to see that this can be done.
+    fn new(dir: &Dir) -> io::Result<Bench<'_>> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        // A name that nobody else uses: each probe of each process has its own.
+        let base = format!(".tenure-probe-{}-{}", sys::pid(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = |text: String| Name::new(OsStr::new(&text)).expect("no zero byte is in it");
+        let names = [name(format!("{base}/0")), name(format!("{base}-1"))];
+        let folder = name(base);
+        dir.make_dir(&folder, 0o700)?;
+        let bench = Bench { dir, folder, names };
+        bench.file(0)?;
+        Ok(bench)
+    }
+
+    fn clear(&self) {
+        for name in &self.names {
+            let _ = self.dir.unlink(name);
+        }
+    }
+
+    /// A fresh file.
+    fn file(&self, which: usize) -> io::Result<File> {
+        let _ = self.dir.unlink(&self.names[which]);
+        self.dir.create_new(&self.names[which], 0o600)
+    }
+
+    fn inode(&self, which: usize) -> io::Result<Option<sys::FileId>> {
+        Ok(self.dir.stat_at(&self.names[which])?.map(|stat| stat.id))
+    }
+
+    fn kernel_lock(&self) -> io::Result<Answer> {
+        let one = self.file(0)?;
+        let other = self.dir.open_at(&self.names[0], Access::ReadWrite)?;
+        let tried = (|| {
+            if !one.try_lock(LockKind::Exclusive)? {
+                return Ok(Answer::No("a new file is locked already".to_owned()));
+            }
+            if other.try_lock(LockKind::Exclusive)? {
+                return Ok(Answer::No("two open files had the exclusive lock at once".to_owned()));
+            }
+            one.unlock()?;
+            Ok(match other.try_lock(LockKind::Exclusive)? {
+                true => Answer::Yes,
+                false => Answer::No("it was refused after it had been let go".to_owned()),
+            })
+        })();
+        tried.or_else(missing)
+    }
+
+    fn room(&self) -> io::Result<Answer> {
+        let file = self.file(0)?;
+        match file.write_at(&[b' '; 64 * 1024], 0).and_then(|()| file.sync()) {
+            Ok(()) => Ok(Answer::Yes),
+            Err(error) => Ok(Answer::No(error.to_string())),
+        }
+    }
+
+    fn hard_link(&self) -> io::Result<Answer> {
+        self.clear();
+        self.file(0)?;
+        match self.dir.link(&self.names[0], &self.names[1]) {
+            Ok(()) if self.inode(0)? == self.inode(1)? => Ok(Answer::Yes),
+            Ok(()) => Ok(Answer::No("the link is another inode than the file".to_owned())),
+            Err(error) if error.raw_os_error().is_some_and(sys::means_no_links) => Ok(Answer::No(error.to_string())),
+            Err(error) => missing(error),
+        }
+    }
+
+    fn exclusive_rename(&self) -> io::Result<Answer> {
+        self.clear();
+        self.file(0)?;
+        let [from, to] = &self.names;
+        let moved = self.inode(0)?;
+        if let Err(error) = self.dir.rename_new(from, to) {
+            return missing(error);
+        }
+        if self.inode(1)? != moved {
+            return Ok(Answer::No("the file did not get its new name".to_owned()));
+        }
+        self.file(0)?;
+        match self.dir.rename_new(from, to) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Answer::Yes),
+            Err(error) => Err(error),
+            Ok(()) => Ok(Answer::No("it replaced a file that was there".to_owned())),
+        }
+    }
+
+    fn exchange(&self) -> io::Result<Answer> {
+        self.file(0)?;
+        self.file(1)?;
+        let before = (self.inode(0)?, self.inode(1)?);
+        if let Err(error) = self.dir.exchange(&self.names[0], &self.names[1]) {
+            return missing(error);
+        }
+        match (self.inode(1)?, self.inode(0)?) == before {
+            true => Ok(Answer::Yes),
+            false => Ok(Answer::No("the two names did not swap".to_owned())),
+        }
+    }
+
+    fn lease(&self) -> io::Result<Answer> {
+        let writer = self.file(0)?;
+        let reader = self.dir.open_at(&self.names[0], Access::Read)?;
+        let written = reader.read_lease();
+        drop(writer);
+        Ok(match (written, reader.read_lease()) {
+            (Lease::Refused, Lease::Granted) => Answer::Yes,
+            (Lease::Unavailable, _) | (_, Lease::Unavailable) => {
+                Answer::No("this file system, or this user, has no leases".to_owned())
+            }
+            (Lease::Granted, _) => Answer::No("granted while the file was open for writing".to_owned()),
+            (Lease::Refused, Lease::Refused) => Answer::Unknown("refused when nobody had the file open".to_owned()),
+        })
+    }
+
+    fn inotify(&self) -> io::Result<Answer> {
+        let file = self.file(0)?;
+        let watch = match FileWatch::new(&file) {
+            Ok(watch) => watch,
+            Err(error) => return missing(error),
+        };
+        self.dir.unlink(&self.names[0])?;
+        // It is there by now; a slow file system is given a second.
+        match watch.heard(Duration::from_secs(1))? {
+            true => Ok(Answer::Yes),
+            false => Ok(Answer::No("no event came when a file was removed".to_owned())),
+        }
+    }
+}
+
+/// The kernel's answer where it, or the file system, does not know the call, or not between two folders.
+fn missing(error: io::Error) -> io::Result<Answer> {
+    match error.kind() {
+        io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput | io::ErrorKind::CrossesDevices => {
+            Ok(Answer::No(error.to_string()))
+        }
+        _ => Err(error),
+    }
+}
+
+fn pidfd() -> Answer {
+    match PidFd::open(sys::pid().into()).and_then(|own| own.exited()) {
+        Ok(false) => Answer::Yes,
+        Ok(true) => Answer::No("it says that this process has ended".to_owned()),
+        Err(error) => missing(error).unwrap_or_else(|error| Answer::Unknown(error.to_string())),
+    }
+}
+
+fn pidfd_inode() -> Answer {
+    match PidFd::open(sys::pid().into()) {
+        Ok(own) if own.inode().is_some() => Answer::Yes,
+        Ok(_) => Answer::No("it came with Linux 6.9".to_owned()),
+        Err(error) => Answer::No(error.to_string()),
+    }
+}
+
+fn boot_id() -> Answer {
+    match sys::boot_id() {
+        Some(_) => Answer::Yes,
+        None => Answer::No("/proc/sys/kernel/random/boot_id cannot be read".to_owned()),
+    }
+}
+
+fn first_pid_namespace() -> Answer {
+    match sys::pid_namespace() {
+        Some(sys::FIRST_PID_NAMESPACE) => Answer::Yes,
+        Some(_) => Answer::No("another pid namespace, as in a container".to_owned()),
+        None => Answer::Unknown("/proc/self/ns/pid cannot be read".to_owned()),
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+#[allow(clippy::disallowed_methods, reason = "the tests look at files as anyone would")]
+mod tests {
+    use super::*;
+    use crate::{Lock, Wait};
+
+    #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
+    fn a_local_folder_is_fit_and_nothing_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let probe = folder(dir.path()).unwrap();
+        assert!(probe.is_fit(), "{probe:?}");
+        assert!(!probe.file_system.is_empty() && probe.free.is_some());
+        let features = [Feature::KernelLock, Feature::HardLink, Feature::ExclusiveRename, Feature::Room];
+        for feature in features {
+            assert_eq!(probe.answer(feature), &Answer::Yes, "{feature:?}");
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert!(folder(dir.path().join("none")).unwrap_err().is_cannot_create());
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
+    fn one_way_to_show_a_lock_file_is_enough() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut probe = folder(dir.path()).unwrap();
+        let mut set = |feature, answer| {
+            let found = probe.answers.iter_mut().find(|(asked, _)| *asked == feature).unwrap();
+            found.1 = answer;
+            probe.is_fit()
+        };
+        assert!(set(Feature::HardLink, Answer::No(String::new())));
+        assert!(set(Feature::Exchange, Answer::No(String::new())));
+        assert!(!set(Feature::ExclusiveRename, Answer::Unknown(String::new())));
+        assert!(set(Feature::HardLink, Answer::Yes));
+        assert!(!set(Feature::KernelLock, Answer::Unknown(String::new())));
+        assert!(set(Feature::KernelLock, Answer::Yes));
+        assert!(!set(Feature::Room, Answer::No(String::new())));
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
+    fn the_newest_fence_is_that_of_the_last_tenure() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(newest_fence(dir.path()).unwrap(), None);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "looking makes nothing");
+        let mut newest = 0;
+        for target in ["a", "b"] {
+            let guard = Lock::new(dir.path().join(target)).unwrap().acquire(Wait::Never).unwrap();
+            newest = newest.max(guard.fence());
+            guard.release().unwrap();
+        }
+        std::fs::write(dir.path().join(".tenure/c.lock"), "no record").unwrap();
+        assert_eq!(newest_fence(dir.path()).unwrap(), Some(newest));
+    }
+}

@@ -1,0 +1,55 @@
+//! Which slots keep their descriptors open from one tenure to the next: those that were used last.
+//!
+//! An acquire whose anchor is kept open takes half the time of one that opens it. A process may have more locks than it may have open
+//! files, so only so many are kept; which of them goes is found as by the hands of a clock: the oldest that was not used
+//! since it was looked at last.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::sys::PerProcess;
+use crate::wait::queue::Slot;
+
+/// Each has up to two descriptors; a process may open 1024 files, where nobody has raised that.
+const LIMIT: usize = 128;
+
+/// Where a slot stands.
+#[derive(Debug, Default)]
+pub(crate) struct Warmth(AtomicU8);
+
+/// Keeps nothing open, as far as this list knows.
+const COLD: u8 = 0;
+/// In the list.
+const LISTED: u8 = 1;
+/// In the list, and used since it was looked at.
+const USED: u8 = 2;
+
+static WARM: PerProcess<Mutex<VecDeque<Weak<Slot>>>> = PerProcess::new();
+
+/// The slot has become idle, and keeps what it used.
+pub(crate) fn used(slot: &Arc<Slot>) {
+    if slot.warmth.0.load(Ordering::Relaxed) == USED || slot.warmth.0.swap(USED, Ordering::Relaxed) != COLD {
+        return;
+    }
+    let mut warm = WARM.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    warm.push_back(Arc::downgrade(slot));
+    let mut cold = Vec::new();
+    // Each is passed over once, and then found unused, unless it was used in the meantime.
+    for _ in 0..4 * LIMIT {
+        if warm.len() <= LIMIT {
+            break;
+        }
+        let Some(first) = warm.pop_front().and_then(|slot| slot.upgrade()) else { continue };
+        let was = first.warmth.0.swap(LISTED, Ordering::Relaxed);
+        if was == USED || Arc::ptr_eq(&first, slot) {
+            warm.push_back(Arc::downgrade(&first));
+        } else {
+            first.warmth.0.store(COLD, Ordering::Relaxed);
+            cold.push(first);
+        }
+    }
+    drop(warm);
+    // Outside the mutex. None is the slot itself, whose state the caller has locked.
+    cold.iter().for_each(|slot| slot.cool());
+}

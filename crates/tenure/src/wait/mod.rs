@@ -1,0 +1,9 @@
+//! Waiting for a file's lock, and what a process does while it holds one.
+
+pub(crate) mod fairness;
+pub(crate) mod fd_cache;
+pub(crate) mod kernel_wait;
+pub(crate) mod queue;
+pub(crate) mod registry;
+pub(crate) mod tenure;
+pub(crate) mod watchdog;

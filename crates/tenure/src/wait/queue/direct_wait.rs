@@ -1,0 +1,86 @@
+//! A thread that asks, and is the queue's first, may wait in the kernel itself: where it [can be called
+//! back](crate::recall), at its deadline or when the lock's file was replaced. So its grant takes one wake-up, not two.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Phase, Slot, State, Waiter};
+use crate::model::error::Result;
+use crate::sys::{Seat, Seated};
+use crate::util::wait_queue::Waits;
+use crate::wait::tenure::Tenure;
+use crate::wait::watchdog;
+
+/// What giving up ended with: a grant or a failure that had come by then.
+pub(super) type GaveUp = Option<Result<Arc<Tenure>>>;
+
+/// On whose behalf a thread serves the queue: its own, for as long as it waits.
+pub(super) struct Own<'a> {
+    waiter: &'a Arc<Waiter>,
+    pub(super) seat: &'a Seat,
+    deadline: Option<Instant>,
+}
+
+impl Own<'_> {
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
+
+    /// Somebody else is to go on with the queue.
+    pub(super) fn is_done(&self) -> bool {
+        self.seat.is_recalled() || !self.waiter.waits()
+    }
+}
+
+impl Slot {
+    /// The caller asked for `waiter`, and is the helper of `epoch`. It serves the queue until its own turn. `Break`: it
+    /// gave up at its deadline. Otherwise its turn has come, or somebody else serves the queue from here on.
+    pub(super) fn serve(
+        self: &Arc<Slot>,
+        epoch: u32,
+        waiter: &Arc<Waiter>,
+        deadline: Option<Instant>,
+    ) -> ControlFlow<GaveUp> {
+        let Some(seated) = Seated::sit() else {
+            self.hand_over(epoch);
+            return ControlFlow::Continue(());
+        };
+        // Its thread is awake: nobody has to wake it for the grant.
+        let _ = waiter.ticket.look();
+        if let Phase::Waiting(waiting) = &mut self.state().phase {
+            waiting.seat = Some(Arc::clone(seated.seat()));
+        }
+        let Some(_recall) = watchdog::recall_at(seated.seat(), deadline) else {
+            self.hand_over(epoch);
+            return ControlFlow::Continue(());
+        };
+        self.help(epoch, Some(&Own { waiter, seat: seated.seat(), deadline }))
+    }
+
+    /// Its thread was called back. At its deadline it leaves the queue.
+    pub(super) fn called_back(self: &Arc<Slot>, own: &Own<'_>) -> ControlFlow<GaveUp> {
+        match own.is_late() && own.waiter.waits() {
+            true => ControlFlow::Break(self.give_up(own.waiter)),
+            false => ControlFlow::Continue(()),
+        }
+    }
+
+    fn hand_over(self: &Arc<Slot>, epoch: u32) {
+        let mut state = self.state();
+        if state.epoch == epoch {
+            self.start_helper(&mut state);
+        }
+        super::wake(state);
+    }
+}
+
+/// Whoever waits in the kernel waits for nobody any more.
+pub(super) fn leave_behind(state: &mut State) {
+    state.epoch = state.epoch.wrapping_add(1);
+    if let Phase::Waiting(waiting) = &mut state.phase
+        && let Some(seat) = waiting.seat.take()
+    {
+        watchdog::recall(&seat);
+    }
+}
