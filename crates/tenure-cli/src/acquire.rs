@@ -266,7 +266,7 @@ fn acquire_one(args: &LockArgs, target: &Path, lock: Lock, wait: Wait, signals: 
     });
     let worker = worker.map_err(|error| Failure::io("a thread to wait in", &error))?;
 
-    let mut announcer = Announcer::new(target, args.quiet);
+    let mut announcer = Announcer::new(target, on_server, args.quiet, signals);
     loop {
         signals.wait(None, announcer.next_look()).map_err(|error| Failure::io("poll", &error))?;
         let signal = ending_signal(signals);
@@ -293,10 +293,16 @@ fn acquire_one(args: &LockArgs, target: &Path, lock: Lock, wait: Wait, signals: 
 struct Announcer<'a> {
     live: Option<LiveLine>,
     target: &'a Path,
+    on_server: bool,
     quiet: bool,
+    signals: &'a Signals,
     next: Instant,
     said: Option<Said>,
+    /// What a server says, once it does.
+    asked: Option<Asked>,
 }
+
+type Asked = Arc<Mutex<Option<tenure::Result<Inspection>>>>;
 
 /// What was said: the lock file as it was then, and who held.
 struct Said {
@@ -312,10 +318,42 @@ pub(crate) enum Who {
     Sharers(Vec<i64>),
 }
 
-impl Announcer<'_> {
-    fn new(target: &Path, quiet: bool) -> Announcer<'_> {
+impl<'a> Announcer<'a> {
+    fn new(target: &'a Path, on_server: bool, quiet: bool, signals: &'a Signals) -> Announcer<'a> {
         let live = if quiet { None } else { LiveLine::new() };
-        Announcer { live, target, quiet, next: Instant::now() + QUIET_FOR, said: None }
+        Announcer { live, target, on_server, quiet, signals, next: Instant::now() + QUIET_FOR, said: None, asked: None }
+    }
+
+    /// How the lock stands. A server is asked by a thread of its own, which wakes us: it may be silent, and that must not
+    /// keep us from the outcome.
+    fn found(&mut self) -> Option<Inspection> {
+        if !self.on_server {
+            return tenure::inspect(self.target).ok();
+        }
+        if let Some(asked) = &self.asked {
+            let answer = asked.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+            self.asked = None;
+            let found = answer.ok()?;
+            // First in its queue are perhaps we, who are about to be granted it.
+            let own = found.holder.as_ref().is_some_and(|holder| holder.pid() == Some(i64::from(std::process::id())));
+            return (!own).then_some(found);
+        }
+        let (target, asked, waker) = (self.target.to_owned(), Asked::default(), self.signals.waker());
+        self.asked = Some(Arc::clone(&asked));
+        let ask = move || {
+            let found = tenure::inspect(&target);
+            *asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+            waker.wake();
+        };
+        if thread::Builder::new().name("tenure-look".to_owned()).spawn(ask).is_err() {
+            self.asked = None;
+        }
+        None
+    }
+
+    fn has_answer(&self) -> bool {
+        let is_there = |asked: &Asked| asked.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        self.asked.as_ref().is_some_and(is_there)
     }
 
     /// How long until there may be something to say; `None` when there never will be.
@@ -325,19 +363,17 @@ impl Announcer<'_> {
 
     fn look(&mut self) {
         let now = Instant::now();
-        if self.quiet || now < self.next {
+        if self.quiet || now < self.next && !self.has_answer() {
             return;
         }
-        if let Some(line) = &mut self.live
-            && sys::in_foreground()
-        {
+        if self.live.is_some() && sys::in_foreground() {
             self.next = now + DRAW_AGAIN;
-            match tenure::inspect(self.target) {
-                Ok(found) if found.state != State::Free => {
-                    line.draw(&format!("tenure: {}", report::waiting(self.target, &found)));
-                }
-                // It changes hands just now.
-                _ => {}
+            // Where it is free it changes hands just now.
+            if let Some(found) = self.found()
+                && found.state != State::Free
+                && let Some(line) = &mut self.live
+            {
+                line.draw(&format!("tenure: {}", report::waiting(self.target, &found)));
             }
             return;
         }
@@ -352,10 +388,8 @@ impl Announcer<'_> {
         {
             return;
         }
-        let Ok(found) = tenure::inspect(self.target) else { return };
-        // First in a server's queue are perhaps we, who are about to be granted it.
-        let own = found.holder.as_ref().is_some_and(|holder| holder.pid() == Some(i64::from(std::process::id())));
-        if found.state == State::Free || found.engine.is_some() && own {
+        let Some(found) = self.found() else { return };
+        if found.state == State::Free {
             return;
         }
         let who = who(&found);

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
+use tenure_tests::servers::Silent;
 use tenure_tests::servers::etcd::{self, Cluster};
 use tenure_tests::servers::postgres::{self, Postgres};
 use tenure_tests::{has_ended, signal, tenure_program, until};
@@ -177,6 +178,46 @@ fn on_postgres() {
     );
     let (code, _, said) = done(&["run", &target, "--", "true"]);
     assert!(code == Some(69) && said.contains(postgres.address()), "{said}");
+}
+
+#[test]
+fn a_silent_server_keeps_no_command() {
+    // The lease is so long that what waits for a part of it does not end while a test runs.
+    let (etcd, postgres) = (Silent::at(2379), Silent::at(5432));
+    let etcd = format!("etcd://{}/a?ttl=1440m", etcd.address());
+    let postgres = format!("postgres://postgres@{}/postgres?lock=a&ttl=1440m", postgres.address());
+    for target in [etcd, postgres] {
+        let words = [
+            &["run", "-n", &target, "--", "true"][..],
+            &["run", "--timeout", "1500ms", &target, "--", "true"],
+            &["status", &target],
+            &["doctor", &target],
+        ];
+        for words in words {
+            let (code, _, said) = done(words);
+            assert_eq!(code, Some(69), "{words:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_falls_silent_keeps_no_command_that_has_ended() {
+    if !etcd::there() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let target = format!("etcd://{}/a?ttl=1440m", cluster.address(0));
+    let mut held = Running::start(&target, "read line");
+    let mut waiting = tenure(&["run", "--timeout", "2s", &target, "--", "true"]).spawn().unwrap();
+    until("a waiter", || json(&["status", "--json", &target])["waiters"] == 1);
+    cluster.signal(0, libc::SIGSTOP);
+    let code = waiting.wait().unwrap().code();
+    assert!([Some(69), Some(75)].contains(&code), "{code:?}");
+    drop(held.stdin.take());
+    let (code, _, said) = held.end();
+    // The command's own, and a word of the release.
+    assert!(code == Some(1) && said.contains("lease is over"), "{code:?} {said}");
+    cluster.signal(0, libc::SIGCONT);
 }
 
 #[test]
