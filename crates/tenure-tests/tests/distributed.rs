@@ -68,6 +68,31 @@ fn the_tables_are_those_that_are_made() {
     assert!(refused["error"].as_str().unwrap().contains(shown.trim()), "{refused}");
 }
 
+#[test]
+fn what_nobody_needs_any_more_is_deleted() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    let mut holders: Vec<Actor> = Vec::new();
+    for name in ["held", "crashed", "released", "fresh"] {
+        let mut holder = Actor::start();
+        holder.must(&format!("open l {}", postgres.target(name, 60)));
+        holder.must("acquire l g never");
+        match name {
+            "held" => holders.push(holder),
+            "crashed" => holder.kill(),
+            _ => {
+                holder.must("release g");
+            }
+        }
+    }
+    postgres.ask("UPDATE tenure.locks SET changed_at = now() - interval '31 days' WHERE name <> 'fresh'");
+    postgres.ask(&block("sql", "DELETE FROM"));
+    assert_eq!(postgres.ask("SELECT name FROM tenure.locks ORDER BY name"), "crashed\nfresh\nheld");
+    holders[0].must("release g");
+}
+
 /// An object store with one object and conditional writes: `GET` and `PUT` with `If-Match`.
 fn store(listener: TcpListener, object: Arc<Mutex<Vec<u8>>>) {
     for stream in listener.incoming() {
