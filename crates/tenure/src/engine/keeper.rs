@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const RETURN: Duration = Duration::from_secs(30);
 
 /// How long a server may take to answer, however soon the caller's time is over; and to take a place back after that.
-const ANSWER: Duration = Duration::from_secs(1);
+pub(super) const ANSWER: Duration = Duration::from_secs(1);
 
 /// When what could not be shown is tried again.
 const SHOW_AGAIN: Duration = Duration::from_secs(1);
@@ -209,7 +209,6 @@ fn stay(
         }
         let next = lease.renew_at().from(now);
         let left = request.left();
-        let asked = Instant::now();
         match session.wait(left.map_or(next, |left| left.min(next))) {
             Ok(Some(mut granted)) => {
                 granted.confirmed = granted.confirmed.max(lease.confirmed);
@@ -226,8 +225,7 @@ fn stay(
             Err(error) if error.takes_no_writes() => return Err(error),
             Err(error) if error.is_unreachable() && BootTime::now() < lease.lost_at() => {
                 if request.left() == Some(Duration::ZERO) {
-                    // A call that the deadline itself cut short says nothing of the server.
-                    let silent = request.stay == Stay::Never || asked.elapsed() >= ANSWER;
+                    let silent = request.stay == Stay::Never || !session.was_cut_short();
                     return Err(if silent { error } else { Error::busy(&request.engine.url().target) });
                 }
                 ask.pause(Instant::now() + PAUSE);
@@ -344,4 +342,215 @@ fn end_lost(hold: &Hold, session: &mut dyn Session) {
     hold.await_let_go();
     let released = session.release(Some(&hold.last_words()), super::lease::call_limit(hold.lease().ttl));
     hold.end(released);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::super::url::{Scheme, Url};
+    use super::super::{Granted, Interrupter};
+    use super::*;
+    use crate::inspect::Inspection;
+    use crate::record::Record;
+
+    /// What a wait in the queue comes to.
+    #[derive(Clone, Copy, Debug)]
+    enum Comes {
+        Nothing,
+        Granted,
+        Silence,
+        /// A call that the deadline cut short.
+        CutShort,
+        NoWrites,
+    }
+
+    /// A server that does what it is told to, and says what it was asked for.
+    struct Fake {
+        url: Url,
+        comes: Comes,
+        said: Mutex<Sender<&'static str>>,
+    }
+
+    impl std::fmt::Debug for Fake {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            self.url.fmt(f)
+        }
+    }
+
+    impl Fake {
+        fn new(comes: Comes) -> (Arc<Fake>, Receiver<&'static str>) {
+            let url = Url::parse(Path::new("etcd://fake/a?ttl=10s"), Scheme::Etcd).unwrap();
+            let (said, heard) = channel();
+            (Arc::new(Fake { url, comes, said: Mutex::new(said) }), heard)
+        }
+    }
+
+    impl Engine for Fake {
+        fn lock_name(&self) -> &Path {
+            Path::new("a")
+        }
+
+        fn url(&self) -> &Url {
+            &self.url
+        }
+
+        fn join(&self, record: &Record, _stay: Stay, _answer_by: Option<Instant>) -> Result<Box<dyn Session>> {
+            let said = self.said.lock().unwrap().clone();
+            said.send("join").unwrap();
+            let (teller, notes) = channel();
+            let lease = Lease { ttl: self.url.ttl, confirmed: BootTime::now() };
+            let target = self.url.target.clone();
+            Ok(Box::new(FakeSession { comes: self.comes, record: record.clone(), said, teller, notes, lease, target }))
+        }
+
+        fn inspect_within(&self, _limit: Duration) -> Result<Inspection> {
+            Ok(Inspection::free(&self.url.target, self.lock_name()))
+        }
+
+        fn list(&self) -> Result<Vec<Inspection>> {
+            Ok(Vec::new())
+        }
+
+        fn take_away(&self, _found: &Inspection) -> Result<bool> {
+            Ok(false)
+        }
+    }
+
+    struct FakeSession {
+        comes: Comes,
+        record: Record,
+        said: Sender<&'static str>,
+        teller: Sender<()>,
+        notes: Receiver<()>,
+        lease: Lease,
+        target: PathBuf,
+    }
+
+    impl Session for FakeSession {
+        fn wait(&mut self, patience: Duration) -> Result<Option<Granted>> {
+            self.said.send("wait").unwrap();
+            let error = |kind| Err(Error::new(kind, &self.target, "the fake server says nothing"));
+            match self.comes {
+                Comes::Granted => {
+                    let confirmed = BootTime::now();
+                    return Ok(Some(Granted { record: self.record.clone(), last: None, confirmed }));
+                }
+                Comes::NoWrites => return error(Kind::TakesNoWrites),
+                Comes::Nothing | Comes::Silence | Comes::CutShort => {}
+            }
+            let _ = self.notes.recv_timeout(patience);
+            match self.comes {
+                Comes::Silence | Comes::CutShort => error(Kind::Unreachable),
+                _ => Ok(None),
+            }
+        }
+
+        fn renew(&mut self, _limit: Duration) -> Result<()> {
+            Ok(())
+        }
+
+        fn rest(&mut self, patience: Duration) -> Result<()> {
+            let _ = self.notes.recv_timeout(patience);
+            Ok(())
+        }
+
+        fn show(&mut self, _record: &Record, _limit: Duration) -> Result<()> {
+            Ok(())
+        }
+
+        fn release(&mut self, record: Option<&Record>, limit: Duration) -> Result<()> {
+            assert!(limit <= CALL, "{limit:?}");
+            self.said.send(if record.is_some() { "release" } else { "give back" }).unwrap();
+            match record {
+                Some(_) => Err(Error::new(Kind::Lost, &self.target, "it was broken")),
+                None => Ok(()),
+            }
+        }
+
+        fn interrupter(&self) -> Interrupter {
+            let teller = Mutex::new(self.teller.clone());
+            Arc::new(move || {
+                let _ = teller.lock().unwrap().send(());
+            })
+        }
+
+        fn was_cut_short(&self) -> bool {
+            matches!(self.comes, Comes::CutShort)
+        }
+
+        fn lease(&self) -> Lease {
+            self.lease
+        }
+    }
+
+    fn request(engine: &Arc<Fake>, stay: Stay) -> Request {
+        let engine: Arc<dyn Engine> = Arc::<Fake>::clone(engine);
+        Request { engine, options: Options::default(), stay, since: Instant::now(), thread: None }
+    }
+
+    /// What an acquire comes to.
+    fn outcome(comes: Comes, stay: Stay) -> (Result<Arc<Hold>>, Vec<&'static str>) {
+        let (engine, heard) = Fake::new(comes);
+        let ask = Ask::default();
+        serve(request(&engine, stay), &ask);
+        (ask.wait(), heard.try_iter().collect())
+    }
+
+    fn soon() -> Stay {
+        Stay::Until(Some(Instant::now() + Duration::from_millis(50)))
+    }
+
+    #[test]
+    fn a_server_that_takes_no_writes_is_asked_once() {
+        for stay in [Stay::Never, soon(), Stay::Until(None)] {
+            let (outcome, heard) = outcome(Comes::NoWrites, stay);
+            assert!(outcome.unwrap_err().is_unreachable());
+            assert_eq!(heard, ["join", "wait", "give back"]);
+        }
+    }
+
+    #[test]
+    fn at_the_deadline_silence_is_told_from_a_busy_lock() {
+        for stay in [Stay::Never, soon()] {
+            let (silent, heard) = outcome(Comes::Silence, stay);
+            assert!(silent.unwrap_err().is_unreachable(), "{stay:?}");
+            assert_eq!(heard.last(), Some(&"give back"));
+        }
+        let (cut_short, _) = outcome(Comes::CutShort, soon());
+        assert!(cut_short.unwrap_err().is_busy());
+        let (busy, heard) = outcome(Comes::Nothing, soon());
+        assert!(busy.unwrap_err().is_busy());
+        assert_eq!(heard.last(), Some(&"give back"));
+    }
+
+    #[test]
+    fn a_wait_that_is_given_up_gives_its_place_back() {
+        let (engine, heard) = Fake::new(Comes::Nothing);
+        let ask = Arc::new(Ask::default());
+        let there = Arc::clone(&ask);
+        let served = std::thread::spawn(move || serve(request(&engine, Stay::Until(None)), &there));
+        assert_eq!((heard.recv().unwrap(), heard.recv().unwrap()), ("join", "wait"));
+        assert!(ask.withdraw(Error::busy(Path::new("a"))).is_none());
+        ask.await_without_place(Instant::now() + Duration::from_secs(60));
+        assert_eq!(heard.try_iter().last(), Some("give back"));
+        assert!(ask.wait().unwrap_err().is_busy());
+        served.join().unwrap();
+    }
+
+    #[test]
+    fn a_grant_that_nobody_took_is_released_and_a_release_tells_a_loss() {
+        let (engine, heard) = Fake::new(Comes::Granted);
+        let ask = Arc::new(Ask::default());
+        let there = Arc::clone(&ask);
+        let served = std::thread::spawn(move || serve(request(&engine, Stay::Until(None)), &there));
+        assert_eq!((heard.recv().unwrap(), heard.recv().unwrap()), ("join", "wait"));
+        ask.await_without_place(Instant::now() + Duration::from_secs(60));
+        let hold = ask.withdraw(Error::busy(Path::new("a"))).expect("it was granted");
+        assert!(hold.leave().unwrap_err().is_lost(), "the fake server says so");
+        assert_eq!(heard.try_iter().last(), Some("release"));
+        served.join().unwrap();
+    }
 }

@@ -127,6 +127,10 @@ pub(crate) trait Session: Send {
     /// Ends a [`wait`](Session::wait) or [`rest`](Session::rest) early, from any thread.
     fn interrupter(&self) -> Interrupter;
 
+    /// Had the last call of a [`wait`](Session::wait) so little time, because of the caller's, that its failure says nothing
+    /// of the server?
+    fn was_cut_short(&self) -> bool;
+
     /// For how long the server remembers us, and when we sent what it confirmed last.
     fn lease(&self) -> lease::Lease;
 }
@@ -140,6 +144,30 @@ pub(crate) enum Stay {
     Never,
     /// Until then, or for ever.
     Until(Option<Instant>),
+}
+
+/// Until when the calls of a wait must be answered, and whether the last one had little time.
+#[derive(Debug, Default)]
+pub(crate) struct AnswerBy {
+    by: Option<Instant>,
+    cut_short: std::cell::Cell<bool>,
+}
+
+impl AnswerBy {
+    pub(crate) fn new(by: Option<Instant>) -> AnswerBy {
+        AnswerBy { by, cut_short: std::cell::Cell::new(false) }
+    }
+
+    /// As `limit`, but no longer than there is time.
+    pub(crate) fn within(&self, limit: Duration) -> Duration {
+        let left = self.by.map(|by| by.saturating_duration_since(Instant::now()));
+        self.cut_short.set(left.is_some_and(|left| left < keeper::ANSWER && left < limit));
+        left.map_or(limit, |left| limit.min(left))
+    }
+
+    pub(crate) fn was_cut_short(&self) -> bool {
+        self.cut_short.get()
+    }
 }
 
 /// The lock is ours.

@@ -70,3 +70,16 @@ pub(super) fn no_key(url: &Url) -> Error {
 fn bad(url: &Url, path: &Path, what: &str) -> Error {
     Error::new(Kind::InvalidTarget, &url.target, format!("there is {what} in {} (PEM)", crate::util::text::path(path)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::hint;
+
+    #[test]
+    fn the_library_s_words_are_put_into_plain_ones() {
+        let said = "error performing TLS handshake: invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))";
+        assert!(hint(said).unwrap().contains("CA:FALSE"));
+        assert!(hint("invalid peer certificate: UnsupportedCertVersion").unwrap().contains("version 3"));
+        assert_eq!(hint("connection refused"), None);
+    }
+}

@@ -509,6 +509,19 @@ mod tests {
     }
 
     #[test]
+    fn what_the_gateway_wants_is_recognised() {
+        let of = |failure: &str| hint(&["http://a: no answer".to_owned(), failure.to_owned()]);
+        assert!(
+            of("its answer is none of etcd's: 404 page not found (status 404 Not Found)")
+                .contains("enable-grpc-gateway")
+        );
+        assert!(of("CommonName of client sending a request against gateway will be ignored").contains("without"));
+        assert!(of("error reading server preface: remote error: tls: bad certificate").contains("clientAuth"));
+        assert!(of("invalid peer certificate: UnknownIssuer").contains("ca="));
+        assert!(of("connection refused").contains("majority"));
+    }
+
+    #[test]
     fn a_token_is_refused_in_many_words() {
         for (code, message) in [
             (16, "etcdserver: invalid auth token"),

@@ -11,7 +11,7 @@ use super::api::{Gateway, Watch, decode, encode, end_of, number};
 use crate::engine::hold::text;
 use crate::engine::lease::{BootTime, Lease, call_limit};
 use crate::engine::url::Url;
-use crate::engine::{Granted, Interrupter, Session};
+use crate::engine::{AnswerBy, Granted, Interrupter, Session};
 use crate::model::error::{Error, Kind, Result};
 use crate::record::{self, Content, Record, RecordState};
 use crate::util::text as escape;
@@ -39,11 +39,6 @@ fn is_unreleased(record: &Record) -> bool {
     record.native.as_ref().is_some_and(|native| native.state != RecordState::Released)
 }
 
-/// As `limit`, but not beyond `end`.
-fn within(limit: Duration, end: Option<Instant>) -> Duration {
-    end.map_or(limit, |end| limit.min(end.saturating_duration_since(Instant::now())))
-}
-
 /// A key with a lease.
 pub(super) struct Place {
     gateway: Arc<Gateway>,
@@ -62,7 +57,7 @@ pub(super) struct Place {
     /// No other watch before that.
     watch_from: Instant,
     /// Until the grant, no call outlasts this.
-    answer_by: Option<Instant>,
+    answer_by: AnswerBy,
     granted: bool,
 }
 
@@ -105,7 +100,8 @@ impl Place {
         record: Record,
         answer_by: Option<Instant>,
     ) -> Result<Place> {
-        let limit = within(call_limit(url.ttl), answer_by);
+        let answer_by = AnswerBy::new(answer_by);
+        let limit = answer_by.within(call_limit(url.ttl));
         let sent = BootTime::now();
         let seconds = url.ttl.as_secs_f64().ceil();
         let granted = gateway.call("/v3/lease/grant", &json!({ "TTL": format!("{seconds:.0}") }), limit)?;
@@ -238,7 +234,7 @@ impl Place {
         let last = self.last.get_or_insert_with(|| seen.kept.clone().filter(is_unreleased).map(Box::new)).clone();
         self.write(self.limit())?;
         self.granted = true;
-        self.answer_by = None;
+        self.answer_by = AnswerBy::default();
         self.watching = None;
         Ok(Granted { record: self.record.clone(), last: last.map(|last| *last), confirmed: self.term.confirmed })
     }
@@ -292,7 +288,7 @@ impl Place {
     }
 
     fn limit(&self) -> Duration {
-        within(self.term.call_limit(BootTime::now()), self.answer_by)
+        self.answer_by.within(self.term.call_limit(BootTime::now()))
     }
 
     fn give_lease_back(&self, limit: Duration) -> Result<()> {
@@ -396,6 +392,10 @@ impl Session for Place {
         Arc::new(move || {
             let _ = teller.send(Note::Interrupted);
         })
+    }
+
+    fn was_cut_short(&self) -> bool {
+        self.answer_by.was_cut_short()
     }
 
     fn lease(&self) -> Lease {

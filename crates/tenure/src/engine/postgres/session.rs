@@ -12,7 +12,7 @@ use super::connect::{Address, Connection, Purpose};
 use super::sql;
 use crate::engine::hold::text;
 use crate::engine::lease::{BootTime, Lease, call_limit};
-use crate::engine::{Granted, Interrupter, Session, Stay};
+use crate::engine::{AnswerBy, Granted, Interrupter, Session, Stay};
 use crate::model::error::{Error, Kind, Result};
 use crate::record::{self, Content, Record, RecordState};
 
@@ -26,7 +26,7 @@ pub(super) struct Place {
     record: Record,
     stay: Stay,
     /// Until the grant, no call outlasts this.
-    answer_by: Option<Instant>,
+    answer_by: AnswerBy,
     step: Step,
     woken: Arc<Notify>,
     term: Lease,
@@ -57,7 +57,8 @@ enum Woke {
 impl Place {
     pub(super) fn take(address: &Address, record: Record, stay: Stay, answer_by: Option<Instant>) -> Result<Place> {
         let ttl = address.url.ttl;
-        let limit = || within(call_limit(ttl), answer_by);
+        let answer_by = AnswerBy::new(answer_by);
+        let limit = || answer_by.within(call_limit(ttl));
         let sent = BootTime::now();
         let first = sql::begin(ttl.as_millis(), call_limit(ttl).as_millis());
         let connection = address.connect(&first, Purpose::Lock, limit())?;
@@ -78,7 +79,7 @@ impl Place {
     }
 
     fn limit(&self) -> Duration {
-        within(call_limit(self.term.ttl), self.answer_by)
+        self.answer_by.within(call_limit(self.term.ttl))
     }
 
     /// Step 2.
@@ -192,7 +193,7 @@ impl Place {
             native.fence = u64::try_from(fence).ok();
         }
         self.step = Step::Held(fence);
-        self.answer_by = None;
+        self.answer_by = AnswerBy::default();
         Ok(Granted { record: self.record.clone(), last, confirmed: sent })
     }
 
@@ -222,11 +223,6 @@ impl Place {
             &[(&self.name(), Type::TEXT), (&fence, Type::INT8), (&state, Type::TEXT), (&text, Type::TEXT)];
         Ok(self.connection.changed(limit, sql::SHOW, values)? == 1)
     }
-}
-
-/// As `limit`, but not beyond `end`.
-fn within(limit: Duration, end: Option<Instant>) -> Duration {
-    end.map_or(limit, |end| limit.min(end.saturating_duration_since(Instant::now())))
 }
 
 fn state_word(state: RecordState) -> &'static str {
@@ -378,6 +374,10 @@ impl Session for Place {
     fn interrupter(&self) -> Interrupter {
         let woken = Arc::clone(&self.woken);
         Arc::new(move || woken.notify_one())
+    }
+
+    fn was_cut_short(&self) -> bool {
+        self.answer_by.was_cut_short()
     }
 
     fn lease(&self) -> Lease {
