@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 use tenure_tests::servers::etcd::{Cluster, there};
 use tenure_tests::servers::names::{self, Names};
+use tenure_tests::servers::network::Lossy;
 use tenure_tests::servers::{Silent, await_waiters, opened, output};
 use tenure_tests::{Actor, actor_program, folder, has, needs, tenure_program, until};
 
@@ -499,4 +500,41 @@ fn a_record_that_changes_while_the_server_is_silent_is_shown_later() {
     cluster.signal(0, libc::SIGCONT);
     until("the new label", || looker.must(&format!("inspect {target}"))["found"]["label"] == "second");
     holder.must("check g");
+}
+
+/// The write of the record of `a`, as it goes to the gateway: of a grant, and of a release.
+const RECORD_WRITE: &str = r#""request_put":{"key":"LnRlbnVyZS9h""#;
+
+#[test]
+fn a_release_whose_answer_was_lost_is_no_loss() {
+    if !there() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    // The release deletes a key in the same breath.
+    let lossy = Lossy::before(cluster.address(0), 2379, "request_delete_range");
+    let target = format!("etcd://{}:2379,{}:2379/a?ttl=10s", lossy.address(), cluster.address(0));
+    let mut holder = opened(&target);
+    holder.must("acquire l g never");
+    assert!(!lossy.has_lost());
+    holder.must("release g");
+    assert!(lossy.has_lost());
+    let after = holder.must("acquire l g never");
+    assert_eq!(after["crashed"], Value::Null, "{after}");
+    holder.must("release g");
+}
+
+#[test]
+fn nobody_takes_over_from_itself() {
+    if !there() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let lossy = Lossy::before(cluster.address(0), 2379, RECORD_WRITE);
+    let mut holder = opened(&format!("etcd://{}:2379/a?ttl=10s", lossy.address()));
+    let granted = holder.must("acquire l g 60000");
+    assert!(lossy.has_lost());
+    assert_eq!(granted["crashed"], Value::Null, "{granted}");
+    holder.must("check g");
+    holder.must("release g");
 }

@@ -1,7 +1,10 @@
-//! A network namespace with one cable to this one, which can be cut.
+//! A network namespace with one cable to this one, which can be cut; and a wire that loses an answer.
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::output;
 use crate::{has, is_root, needs};
@@ -84,4 +87,59 @@ impl Drop for Room {
         let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
         let _ = Command::new("ip").args(["link", "del", &self.cable]).stderr(std::process::Stdio::null()).status();
     }
+}
+
+/// A wire to a server, which loses an answer: the first that is given to a request with these words in it. The server has
+/// done what it was asked for.
+pub struct Lossy {
+    address: String,
+    lost: Arc<AtomicBool>,
+}
+
+impl Lossy {
+    pub fn before(server: &str, port: u16, words: &str) -> Lossy {
+        let address = super::address();
+        let listener = TcpListener::bind((&*address, port)).unwrap();
+        let (server, words, lost) = (server.to_owned(), words.as_bytes().to_vec(), Arc::new(AtomicBool::new(false)));
+        let done = Arc::clone(&lost);
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), TcpStream::connect((&*server, port)).unwrap());
+                let silent = Arc::new(AtomicBool::new(false));
+                let (words, done, mute) = (words.clone(), Arc::clone(&done), Arc::clone(&silent));
+                let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || {
+                    carry(from, to, |bytes| {
+                        let found = bytes.windows(words.len()).any(|window| window == words);
+                        if found && !done.swap(true, Ordering::SeqCst) {
+                            mute.store(true, Ordering::SeqCst);
+                        }
+                        true
+                    });
+                });
+                std::thread::spawn(move || carry(server, client, |_| !silent.load(Ordering::SeqCst)));
+            }
+        });
+        Lossy { address, lost }
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Was an answer lost by now?
+    pub fn has_lost(&self) -> bool {
+        self.lost.load(Ordering::SeqCst)
+    }
+}
+
+/// Passes on what `passes`, until one side ends.
+fn carry(mut from: TcpStream, mut to: TcpStream, mut passes: impl FnMut(&[u8]) -> bool) {
+    let mut bytes = vec![0; 65536];
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        if passes(&bytes[..count]) && to.write_all(&bytes[..count]).is_err() {
+            return;
+        }
+    }
+    let _ = to.shutdown(std::net::Shutdown::Write);
 }
