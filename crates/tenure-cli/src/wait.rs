@@ -1,10 +1,12 @@
 //! `tenure wait`: until a lock is free, held or changed, without ever taking it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{ValueEnum, ValueHint};
-use tenure::{Inspection, State, escape};
+use tenure::{Inspection, State, engine, escape};
 
 use crate::exit::{self, Failure};
 use crate::sys::{Stir, Watch};
@@ -77,7 +79,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     loop {
         // Before the look: what changes after it is then noticed.
         watch.watch_folders();
-        let found = tenure::inspect(&args.target)?;
+        let found = look(&args.target, deadline.flatten())?;
         let seen = (found.state, acquire::who(&found));
         let held = matches!(found.state, State::Held | State::Unknown);
         let done = match args.until {
@@ -103,6 +105,32 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
             Stir::Nothing => pause.saturating_mul(4).min(LOOK_AGAIN),
             _ => LOOK_SOON,
         };
+    }
+}
+
+/// How long a server may take to answer at least, however soon the time is over.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// How it stands. A server that says nothing does not hold this up beyond the deadline.
+fn look(target: &Path, deadline: Option<Instant>) -> Result<Inspection, Failure> {
+    let Some(deadline) = deadline.filter(|_| matches!(engine::scheme(target), Ok(Some(_)))) else {
+        return Ok(tenure::inspect(target)?);
+    };
+    let (sender, answer) = channel();
+    let asked = target.to_owned();
+    let ask = move || {
+        let _ = sender.send(tenure::inspect(&asked));
+    };
+    thread::Builder::new()
+        .name("tenure-look".to_owned())
+        .spawn(ask)
+        .map_err(|error| Failure::io("a thread", &error))?;
+    match answer.recv_timeout(deadline.saturating_duration_since(Instant::now()).max(ANSWER)) {
+        Ok(found) => Ok(found?),
+        Err(_) => {
+            let message = format!("{}: the server did not answer within the time given", report::path(target));
+            Err(Failure::new(exit::UNAVAILABLE, message))
+        }
     }
 }
 

@@ -190,6 +190,7 @@ fn a_silent_server_keeps_no_command() {
         let words = [
             &["run", "-n", &target, "--", "true"][..],
             &["run", "--timeout", "1500ms", &target, "--", "true"],
+            &["wait", "--timeout", "100ms", &target],
             &["status", &target],
             &["doctor", &target],
         ];

@@ -76,9 +76,9 @@ fn the_guard_is_the_same() {
     let mut two = opened(&target);
     // Shown by the keeper, a moment later.
     until("the label", || two.must(&format!("inspect {target}"))["found"]["label"] == "second");
-    let busy = two.must_fail("acquire l g 100", "busy");
+    let busy = two.must_fail("acquire l g 2000", "busy");
     assert_eq!(busy["holder"], one.pid(), "{busy}");
-    assert!(busy["waitedMs"].as_u64() >= Some(100), "{busy}");
+    assert!(busy["waitedMs"].as_u64() >= Some(2000), "{busy}");
     one.must_fail("acquire l other 1000", "would-deadlock");
     one.must_fail("share l other never", "unsupported");
     one.must_fail("keep g true", "unsupported");

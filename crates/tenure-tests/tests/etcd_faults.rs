@@ -173,7 +173,8 @@ fn a_waiter_that_is_interrupted_leaves_no_place() {
         tenure_tests::signal(run.id(), signal);
         let status = run.wait().unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(signal), "{status}");
-        assert_eq!(keys(&cluster, "a/").len(), 1, "{signal}");
+        // The answer may be late; without the question no time would do.
+        until("the place is given back", || keys(&cluster, "a/").len() == 1);
     }
     last.must("begin l g forever");
     await_waiters(&mut looker, &target, 1);
@@ -191,12 +192,13 @@ fn an_acquire_that_times_out_leaves_nothing() {
     let (mut holder, mut waiter) = (opened(&target), opened(&target));
     holder.must("acquire l g never");
     let files = |actor: &Actor| std::fs::read_dir(format!("/proc/{}/fd", actor.pid())).unwrap().count();
-    waiter.must_fail("acquire l g 10", "busy");
+    waiter.must_fail("acquire l g 2000", "busy");
     let (before, most) = (files(&waiter), 4);
     for _ in 0..30 {
-        waiter.must_fail("acquire l g 10", "busy");
+        // On a busy machine the server may not have answered by then.
+        assert_eq!(waiter.ask("acquire l g 10")["ok"], false);
     }
-    assert_eq!(keys(&cluster, "a/").len(), 1);
+    until("one place", || keys(&cluster, "a/").len() == 1);
     // Threads stay for a moment, for the next job.
     until("no thread waits any more", || waiter.must("threads")["threads"].as_u64().unwrap() <= 2);
     assert!(files(&waiter) <= before + most, "{} {before}", files(&waiter));
@@ -266,14 +268,14 @@ fn an_outage_of_the_name_service_costs_no_lock() {
     let line = format!("{} etcd.example", cluster.address(0));
     let names = Names::new(&[line], false);
     let mut holder = Actor::from(&mut names.command(actor_program()));
-    holder.must("open l etcd://etcd.example:2379/a?ttl=3s");
+    holder.must("open l etcd://etcd.example:2379/a?ttl=6s");
     holder.must("acquire l g never");
     names.set(&[]);
-    for _ in 0..4 {
+    for _ in 0..2 {
         await_renewal(&mut holder);
     }
     // Nor is a new lock out of reach.
-    holder.must("open m etcd://etcd.example:2379/b?ttl=3s");
+    holder.must("open m etcd://etcd.example:2379/b?ttl=6s");
     holder.must("acquire m h never");
     holder.must("release h");
     holder.must("release g");
@@ -291,7 +293,7 @@ fn a_token_that_is_refused_is_replaced() {
     let token = format!("jwt,pub-key={},priv-key={},sign-method=RS256,ttl=10m", public.display(), private.display());
     let cluster = Cluster::start_with(1, &["--auth-token", &token]);
     turn_users_on(&cluster, "hunter2");
-    let target = target_of(&cluster, &[0], "app@", "a", "3s");
+    let target = target_of(&cluster, &[0], "app@", "a", "6s");
     let (mut holder, mut waiter) = (app("hunter2"), app("hunter2"));
     holder.must(&format!("open l {target}"));
     waiter.must(&format!("open l {target}"));
@@ -316,7 +318,7 @@ fn a_password_is_changed_under_a_holder_and_a_loss_names_its_reason() {
     }
     let cluster = Cluster::start(1);
     turn_users_on(&cluster, "hunter2");
-    let target = target_of(&cluster, &[0], "app@", "a", "3s");
+    let target = target_of(&cluster, &[0], "app@", "a", "6s");
     let dir = folder();
     let file = dir.path().join("password");
     std::fs::write(&file, "hunter2\n").unwrap();
@@ -325,7 +327,7 @@ fn a_password_is_changed_under_a_holder_and_a_loss_names_its_reason() {
     reads.must(&format!("open l {target}"));
     reads.must("acquire l g never");
     let mut knows = app("hunter2");
-    knows.must(&format!("open l {} events=1", target_of(&cluster, &[0], "app@", "ab", "3s")));
+    knows.must(&format!("open l {} events=1", target_of(&cluster, &[0], "app@", "ab", "6s")));
     std::fs::write(&file, "hunter4\n").unwrap();
     set_password(&cluster, "hunter4");
     await_renewal(&mut reads);
@@ -483,7 +485,7 @@ fn a_record_that_changes_while_the_server_is_silent_is_shown_later() {
         return;
     }
     let cluster = Cluster::start(1);
-    let target = cluster.target("a", 6);
+    let target = cluster.target("a", 12);
     let (mut holder, mut looker) = (opened(&target), Actor::start());
     holder.must("acquire l g never");
     holder.must("label g first");
@@ -495,7 +497,7 @@ fn a_record_that_changes_while_the_server_is_silent_is_shown_later() {
     until("a renewal is due", || {
         let left = holder.must("lease g")["lostIn"].as_u64().unwrap();
         assert!(left > 0);
-        left < 6000 * 3 / 4 - 6000 / 3 - 200
+        left < 12_000 * 3 / 4 - 12_000 / 3 - 200
     });
     cluster.signal(0, libc::SIGCONT);
     until("the new label", || looker.must(&format!("inspect {target}"))["found"]["label"] == "second");

@@ -38,7 +38,7 @@ fn psql_and_we_exclude_each_other_and_queue_together() {
     assert_eq!(looker.must(&format!("inspect {target}"))["found"]["pid"], one.pid());
     one.must("release g");
     assert_eq!(waits.hear(), "had");
-    one.must_fail("acquire l g 50", "busy");
+    one.must_fail("acquire l g 2000", "busy");
     waits.end();
     let second = one.must("acquire l g 60000");
     assert!(second["fence"].as_u64() > first["fence"].as_u64(), "{first} {second}");
@@ -58,7 +58,7 @@ fn the_guard_is_the_same() {
     one.must("label g second");
     let mut two = opened(&target);
     until("the label", || two.must(&format!("inspect {target}"))["found"]["label"] == "second");
-    let busy = two.must_fail("acquire l g 100", "busy");
+    let busy = two.must_fail("acquire l g 2000", "busy");
     assert_eq!(busy["holder"], one.pid(), "{busy}");
     one.must_fail("acquire l other 1000", "would-deadlock");
     one.must_fail("share l other never", "unsupported");
