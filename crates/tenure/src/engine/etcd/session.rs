@@ -29,8 +29,8 @@ const GIVE_BACK: Duration = Duration::from_secs(1);
 enum Note {
     /// The key just before ours is gone.
     Gone,
-    /// The watch came to nothing.
-    Blind,
+    /// The watch of that number came to nothing.
+    Blind(u64),
     /// [`Session::interrupter`] was called.
     Interrupted,
 }
@@ -54,6 +54,8 @@ pub(super) struct Place {
     /// The holder before, where it did not release, as the first look found it.
     last: Option<Option<Box<Record>>>,
     watching: Option<Watching>,
+    /// How many there were.
+    watches: u64,
     /// No other watch before that.
     watch_from: Instant,
     /// Until the grant, no call outlasts this.
@@ -63,6 +65,7 @@ pub(super) struct Place {
 
 /// A watch on the key just before ours. It ends with this.
 struct Watching {
+    number: u64,
     /// That key's create revision.
     created: i64,
     watch: Watch,
@@ -124,6 +127,7 @@ impl Place {
             teller,
             last: None,
             watching: None,
+            watches: 0,
             watch_from: Instant::now(),
             answer_by,
             granted: false,
@@ -267,11 +271,13 @@ impl Place {
         self.watching = None;
         let (watch, teller, limit) = (self.gateway.watch(), self.teller.clone(), self.term.ttl);
         let there = watch.clone();
-        let watching = Watching { created: before.created, watch };
+        self.watches += 1;
+        let number = self.watches;
+        let watching = Watching { number, created: before.created, watch };
         let started = helpers::run(move || {
             let gone = there.await_deletion(&before.key, from, limit);
             // Whoever waited may have gone.
-            let _ = teller.send(if gone { Note::Gone } else { Note::Blind });
+            let _ = teller.send(if gone { Note::Gone } else { Note::Blind(number) });
         });
         self.watching = started.ok().map(|()| watching);
     }
@@ -303,14 +309,19 @@ impl Session for Place {
             let mut seen = self.look(true, self.limit())?;
             let Some(before) = seen.before.take() else { return self.enter(&seen).map(Some) };
             self.refuse_data(&before)?;
+            if Instant::now() >= end {
+                return Ok(None);
+            }
             self.watch(before, seen.revision);
             let again = Instant::now() + if self.watching.is_some() { LOOK_AGAIN } else { WATCH_AGAIN };
             match self.notes.recv_timeout(end.min(again).saturating_duration_since(Instant::now())) {
                 Ok(Note::Gone) => self.watching = None,
-                // Another one's end, which was stopped, means nothing; nor is there a hurry after one that broke.
-                Ok(Note::Blind) => {
-                    self.watching = None;
-                    self.watch_from = Instant::now() + WATCH_AGAIN;
+                // There is no hurry after one that broke; and one that was stopped for another says nothing of that.
+                Ok(Note::Blind(number)) => {
+                    if self.watching.as_ref().is_some_and(|watching| watching.number == number) {
+                        self.watching = None;
+                        self.watch_from = Instant::now() + WATCH_AGAIN;
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) if again < end => {}
                 Ok(Note::Interrupted) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
@@ -341,7 +352,7 @@ impl Session for Place {
         loop {
             match self.notes.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 // A watch of the time before the grant.
-                Ok(Note::Gone | Note::Blind) => {}
+                Ok(Note::Gone | Note::Blind(_)) => {}
                 _ => return Ok(()),
             }
         }
