@@ -41,9 +41,13 @@ fn bytes(url: &Url, path: &Path) -> Result<Vec<u8>> {
         .map_err(|error| Error::io(&url.target, format!("{} cannot be read", crate::util::text::path(path)), error))
 }
 
-/// What is off with a server's certificate, where the library for TLS says so in words of its own.
+/// What is off with a server's certificate, where the library for TLS says so in words of its own; or with ourselves.
 pub(super) fn hint(error: &str) -> Option<&'static str> {
-    if error.contains("CaUsedAsEndEntity") {
+    if error.contains("Too many open files") {
+        Some(
+            "this process has as many files open as it may: `ulimit -n`; each lock on a server has a connection or more",
+        )
+    } else if error.contains("CaUsedAsEndEntity") {
         Some(
             "the server's certificate is an authority's: as the server's own it needs `basicConstraints=CA:FALSE` and a \
              `subjectAltName`, or one that an authority has signed",
@@ -80,6 +84,7 @@ mod tests {
         let said = "error performing TLS handshake: invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))";
         assert!(hint(said).unwrap().contains("CA:FALSE"));
         assert!(hint("invalid peer certificate: UnsupportedCertVersion").unwrap().contains("version 3"));
+        assert!(hint("http://a: io: Too many open files (os error 24)").unwrap().contains("ulimit"));
         assert_eq!(hint("connection refused"), None);
     }
 }
