@@ -334,7 +334,7 @@ impl<'a> Announcer<'a> {
             let answer = asked.lock().unwrap_or_else(PoisonError::into_inner).take()?;
             self.asked = None;
             let found = answer.ok()?;
-            // First in its queue are perhaps we, who are about to be granted it.
+            // The first in its queue may be this process, which is about to be granted the lock.
             let own = found.holder.as_ref().is_some_and(|holder| holder.pid() == Some(i64::from(std::process::id())));
             return (!own).then_some(found);
         }

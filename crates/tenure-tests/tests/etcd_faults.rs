@@ -303,7 +303,7 @@ fn a_token_that_is_refused_is_replaced() {
         let found = holder.ask(&format!("inspect {target}"));
         found["found"]["waiters"] == 1
     });
-    // Somebody who has nothing to do with it: all tokens are of an older revision of the users now.
+    // An unrelated user. All tokens now belong to an older revision of the users.
     as_root(&cluster, "user add other:hunter3");
     await_renewal(&mut holder);
     await_renewal(&mut holder);

@@ -62,11 +62,11 @@ fn a_server_that_takes_no_writes_is_refused_at_once() {
             let refused = soon(&mut actor, &format!("acquire l g {wait}"));
             assert_eq!(refused["kind"], "unreachable", "{wait}: {refused}");
             assert!(said(&refused).contains(word), "{wait}: {refused}");
-            // Nobody else is kept out either.
+            // It keeps out no other process.
             assert_eq!(server.ask(advisory), "0");
         }
     }
-    // Who only looks needs no writes; but a standby's locks are not the primary's.
+    // A look needs no writes. But a standby's locks are not the primary's.
     let mut looker = Actor::start();
     looker.must(&format!("inspect {}", target_of(&primary, "app", DAY)));
     looker.must_fail(&format!("inspect {}", target_of(&standby, "postgres", DAY)), "unreachable");
@@ -99,7 +99,7 @@ fn a_break_that_is_refused_changes_nothing() {
     holder.must("check g");
     assert_eq!(ops.must(&format!("inspect {of_ops}"))["found"]["pid"], holder.pid());
 
-    // Neither does one whose session does not end: it cannot, while it is stopped.
+    // A break changes nothing either where the session does not end. A stopped process cannot end.
     let backend: u32 = postgres.ask("SELECT backend FROM tenure.locks WHERE name = 'a'").parse().unwrap();
     signal(backend, libc::SIGSTOP);
     let short = target_of(&postgres, "postgres", "3s");

@@ -40,7 +40,7 @@ pub fn address() -> String {
     }
 }
 
-/// A server that accepts connections and says nothing: the kernel does it, for nobody ever asks it for one.
+/// A server that never answers. The kernel accepts its connections, and no program reads from them.
 pub struct Silent {
     address: String,
     _listener: TcpListener,

@@ -57,7 +57,7 @@ impl Ask {
         !matches!(self.state().turn, Turn::Waiting)
     }
 
-    /// The keeper has no place at the server any more that would make others wait.
+    /// Records that the keeper has no place at the server any more that would make others wait.
     pub(super) fn be_without_place(&self) {
         self.state().without_place = true;
         self.changed.notify_all();
@@ -75,7 +75,7 @@ impl Ask {
         }
     }
 
-    /// Ends the wait from outside: whoever asked gets this error. A grant that nobody has taken yet comes back.
+    /// Ends the wait from outside: the caller gets this error. Returns a grant that the caller has not taken yet.
     pub(super) fn withdraw(&self, error: Error) -> Option<Arc<Hold>> {
         let mut state = self.state();
         match std::mem::replace(&mut state.turn, Turn::Over) {

@@ -61,7 +61,7 @@ struct State {
     why: Option<Cow<'static, str>>,
     /// Why the last renewal failed, if it did.
     trouble: Option<String>,
-    /// Since when nobody needs it any more.
+    /// When the last guard went.
     let_go: Option<Instant>,
     /// What became of the release.
     outcome: Option<Result<()>>,

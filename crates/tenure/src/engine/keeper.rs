@@ -181,7 +181,7 @@ fn wait(request: &Request, ask: &Ask) -> std::result::Result<Option<Place>, Fail
                 event!(WARN, target = ?request.engine.url().target, error = %error, "a place in the queue was lost");
             }
             Err(error) => {
-                // Nobody behind us is to wait for a place that nobody wants, nor the caller for a silent server.
+                // The waiters behind us must not wait for an abandoned place, nor the caller for a silent server.
                 let failed = Failed::from(error);
                 let _ = session.release(None, ANSWER);
                 return Err(failed);

@@ -163,7 +163,7 @@ pub fn give_up_waits(limit: Duration) {
     for (target, ask) in asks.iter().filter_map(|(target, ask)| Some((target, ask.upgrade()?))) {
         let error = Error::new(Kind::Busy, target, "the wait was given up: the program is about to end");
         if let Some(hold) = ask.withdraw(error) {
-            // Granted, and nobody has taken it yet. The release waits for the server.
+            // Granted, and not taken yet. The release waits for the server.
             hold.abandon();
             let sender = sender.clone();
             let _ = helpers::run(move || {

@@ -120,8 +120,8 @@ pub(crate) trait Session: Send {
     /// Shows another record.
     fn show(&mut self, record: &Record, limit: Duration) -> Result<()>;
 
-    /// Lets go, of a place too. `record` is what the next holder is to find, if we held. An error that
-    /// [`is_lost`](Error::is_lost): by then it was not ours any more.
+    /// Releases the lock, or gives the place back. `record` is for the next holder, if we held. An error that
+    /// [`is_lost`](Error::is_lost) says that the lock was not ours any more.
     fn release(&mut self, record: Option<&Record>, limit: Duration) -> Result<()>;
 
     /// Ends a [`wait`](Session::wait) or [`rest`](Session::rest) early, from any thread.

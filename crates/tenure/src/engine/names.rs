@@ -74,7 +74,7 @@ pub(super) fn addresses(host: &str, limit: Duration) -> io::Result<Vec<IpAddr>> 
             let now = Instant::now();
             known().insert(name, Known { addresses: addresses.clone(), good: now, asked: now });
         }
-        // Whoever asked may have gone on without it.
+        // The caller may have gone on without it.
         let _ = sender.send(found);
     })?;
     let news = answer.recv_timeout(wait);

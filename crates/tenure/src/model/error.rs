@@ -42,7 +42,7 @@ pub(crate) enum Kind {
     PermissionDenied,
     CannotCreate,
     Unreachable,
-    /// [`Unreachable`](Kind::Unreachable) for who asks; but the server did answer, and asking again will not help.
+    /// As [`Unreachable`](Kind::Unreachable) to the caller. But the server did answer, and asking again will not help.
     TakesNoWrites,
     Io,
 }

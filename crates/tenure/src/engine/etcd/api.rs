@@ -63,7 +63,7 @@ struct Cluster {
     token_changed: Condvar,
 }
 
-/// What proves who the user is.
+/// The proof of the user's identity.
 #[derive(Default)]
 struct Token {
     text: Option<Arc<str>>,
@@ -178,7 +178,7 @@ impl Gateway {
         self.call_and_count(path, body, limit).map(|(answer, _)| answer)
     }
 
-    /// The same, and whether it was repeated: then a member may have done it whose answer did not arrive.
+    /// As [`call`](Gateway::call), and whether the call was repeated. A member whose answer did not arrive may have done it.
     pub(super) fn call_and_count(&self, path: &str, body: &Value, limit: Duration) -> Result<(Option<Value>, bool)> {
         let Outcome { answer, failures } = self.cluster.call(path, body, limit);
         let repeated = !failures.is_empty();
@@ -252,7 +252,7 @@ fn hint(failures: &[String]) -> &'static str {
     "is it running, and is a majority of it reachable from here?"
 }
 
-/// Is it the user, or what proves who that is, that etcd does not like? Its numbers differ from version to version.
+/// Does etcd refuse the user or the token? Its numbers for that differ from version to version.
 fn is_of_the_user(code: i64, message: &str) -> bool {
     match code {
         UNAUTHENTICATED => true,

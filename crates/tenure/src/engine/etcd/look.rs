@@ -199,7 +199,7 @@ fn refuse_other(etcd: &Etcd, first: &Value) -> Result<()> {
             error(format!("it is held by the key {shown}, of another lock"))
                 .with_hint(format!("break that one: {}", escape::word(&other)))
         }
-        _ => error(format!("what keeps it from being had is the key {shown}, which is no lock's"))
+        _ => error(format!("the key {shown} below its name is no lock's"))
             .with_hint("lock another name, or delete that key if nobody needs it"),
     })
 }

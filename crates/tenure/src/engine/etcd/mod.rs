@@ -10,8 +10,8 @@
 //!    that has the watch may hang.
 //! 4. Whoever finds itself first, in one transaction with its own key, takes that transaction's revision as its fence.
 //!    It grows for every grant: the key of the holder before was there at its fence and is gone at ours.
-//! 5. The record is kept at `.tenure/NAME` too, where no lease takes it away: so the next holder learns of a crash, and a
-//!    cluster whose revisions began anew, under records that were copied, is noticed by a fence that goes back.
+//! 5. The record is kept at `.tenure/NAME` too, where no lease takes it away: so the next holder learns of a crash. A
+//!    fence that is not greater than the one there shows that the cluster is a new one and the records were copied.
 //! 6. A release marks that record and deletes the key, in one transaction, and revokes the lease. Where the key was gone
 //!    by then, the caller is told: its work may have overlapped with another's.
 //!

@@ -225,7 +225,7 @@ impl Place {
             let detail =
                 format!("its fence would go back: the last holder's was {last}, the cluster is at {}", seen.revision);
             return Err(Error::new(Kind::Io, &self.url.target, detail).with_hint(format!(
-                "the cluster was made anew, and the records copied into it. Restore with `etcdutl snapshot restore \
+                "this is a new cluster, and the records were copied into it. Restore with `etcdutl snapshot restore \
                  --bump-revision`; or, where no resource knows the older fences, `etcdctl del {}`",
                 crate::util::text::word(self.kept().as_ref())
             )));
@@ -282,7 +282,7 @@ impl Place {
         self.watching = started.ok().map(|()| watching);
     }
 
-    /// The keys of locks have leases. One without is data that somebody keeps below our name, and would never go.
+    /// Refuses a key without a lease. It is data below our name and no lock's key, and would never go.
     fn refuse_data(&self, before: &Before) -> Result<()> {
         if before.lease != 0 {
             return Ok(());
@@ -386,7 +386,7 @@ impl Session for Place {
         if answer["succeeded"] == true {
             return Ok(());
         }
-        // The key was gone. By our own first call, whose answer did not arrive?
+        // The key was gone. Our own first call may have deleted it, if its answer did not arrive.
         let now = decode(&answer["responses"][0]["response_range"]["kvs"][0]["value"]);
         let later = match record::read(&now) {
             Content::Record(now) => now.previous_fence() > record.previous_fence(),

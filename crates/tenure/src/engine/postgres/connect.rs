@@ -28,7 +28,7 @@ const MISSING: &str = "the tables of the lock do not exist";
 const FORBIDDEN: &str = "the tables of the lock cannot be made or used";
 const OTHER: &str = "the tables of the lock are not those of this version";
 
-/// Are the tables missing, which anybody who may can make?
+/// Are the tables missing?
 pub(super) fn is_missing(error: &Error) -> bool {
     error.detail().starts_with(MISSING)
 }
@@ -56,7 +56,7 @@ struct Who {
 pub(super) struct Address {
     pub(super) url: Arc<Url>,
     tls: Option<MakeRustlsConnect>,
-    /// Records of grants whose outcome nobody waited for.
+    /// Records of grants whose answer did not arrive in time.
     unsure: Arc<Mutex<Vec<String>>>,
 }
 
@@ -130,7 +130,7 @@ impl Address {
         Ok(Address { url: Arc::new(url), tls, unsure: Arc::default() })
     }
 
-    /// The server may have granted this record to nobody.
+    /// Notes a grant whose answer did not arrive: the server may still commit it, and it has no holder.
     pub(super) fn be_unsure(&self, record: &str) {
         let mut unsure = self.unsure.lock().unwrap_or_else(PoisonError::into_inner);
         if unsure.len() >= MOST_UNSURE {
@@ -139,12 +139,12 @@ impl Address {
         unsure.push(record.to_owned());
     }
 
-    /// This record's grant was waited for after all.
+    /// Notes that this record was granted after all.
     pub(super) fn be_sure(&self, record: &str) {
         self.unsure.lock().unwrap_or_else(PoisonError::into_inner).retain(|unsure| unsure != record);
     }
 
-    /// Is it the record of a grant that nobody waited for?
+    /// Is it the record of a grant that has no holder?
     pub(super) fn is_unsure(&self, record: &str) -> bool {
         self.unsure.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|unsure| unsure == record)
     }
@@ -256,7 +256,7 @@ impl Address {
         }
         let other = match self.connect(sql::WHO, Purpose::Look, limit) {
             Ok(other) => other,
-            // No second connection is to be had: every renewal compares the backend as well.
+            // The server gives no second connection. Every renewal compares the backend as well.
             Err(_) => return Ok(()),
         };
         let client = other.client();
@@ -399,7 +399,7 @@ impl TryAll<'_> {
             let detail = "the server is older than PostgreSQL 14 and cannot end an idle session by itself";
             return Err(Error::new(Kind::Unsupported, target, detail));
         };
-        // Advisory locks are to be had there too, and mean nothing to those who lock at the primary.
+        // A standby grants advisory locks too, and they mean nothing at the primary.
         let refused = if who.standby {
             Some(("it is a standby, which takes no writes", "name the primary, or all of its cluster's servers"))
         } else if who.read_only && self.purpose == Purpose::Lock {
@@ -412,7 +412,7 @@ impl TryAll<'_> {
         };
         let Some((why, hint)) = refused else { return Ok(Some((client, driver, over, who.backend))) };
         self.failures.push(format!("{name}: {why}"));
-        let detail = format!("no lock is to be had from {name}: {why}");
+        let detail = format!("{name} grants no lock: {why}");
         self.refused = Some(Error::new(Kind::TakesNoWrites, target, detail).with_hint(hint));
         Ok(None)
     }

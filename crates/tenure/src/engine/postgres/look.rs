@@ -100,9 +100,9 @@ fn row(connection: &Connection, name: &str, limit: Duration) -> Result<Option<Ro
     }
 }
 
-/// Ends the holder's session; its row then says that nobody crashed. Both or neither: a row that says "released" under a
-/// holder that holds would let the next one in before that one's lease is over. The row comes first, so that whoever is
-/// next, and asks for it, waits for the end of this.
+/// Ends the holder's session, and marks its row as released. It does both or neither: with a row that says "released", the
+/// next holder would not wait for the lease of one that still holds. The row comes first, so that the next holder, which
+/// reads the row, waits for the end of this.
 pub(super) fn take_away(postgres: &Postgres, _found: &Inspection) -> Result<bool> {
     let limit = postgres.limit();
     let connection = connect(postgres, Purpose::Lock, limit)?;

@@ -55,9 +55,9 @@ impl Postgres {
     }
 }
 
-/// The target alone says where the server is, so that all who name it mean the same one. Of libpq's variables those that
-/// say who we are are read (`PGUSER`, `PGPASSWORD`, `PGPASSFILE`); one that asks for more safety than the target is no word
-/// to pass over.
+/// Refuses variables of libpq that ask for more safety than the target. The target alone says where the server is, so that
+/// all processes with that target mean the same one; the user and the password are read (`PGUSER`, `PGPASSWORD`,
+/// `PGPASSFILE`).
 fn suit_environment(url: &Url) -> Result<()> {
     let of = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
     if of("PGSERVICE").is_some() {

@@ -18,7 +18,7 @@ use crate::record::{self, Content, Record, RecordState};
 
 /// `lock_timeout` ran out.
 const TIMED_OUT: &str = "55P03";
-/// A statement was ended: by its own time, or by somebody.
+/// A statement was cancelled: by `statement_timeout`, or by an operator.
 const CANCELLED: &str = "57014";
 
 pub(super) struct Place {
@@ -153,7 +153,7 @@ impl Place {
             rows = read(sql::LAST_AFTER_ALL)?;
         }
         let Some(row) = rows.first() else { return Ok(Step::Locked(None, None)) };
-        // A grant of ours that came too late: nobody held by it.
+        // A grant of ours that the server committed too late. It had no holder.
         if connection.address.is_unsure(row.get(3)) {
             return Ok(Step::Locked(None, None));
         }
@@ -182,7 +182,7 @@ impl Place {
         let connection = &self.connection;
         let sent = BootTime::now();
         let rows = connection.rows(self.limit(), sql::GRANT, values).inspect_err(|_| {
-            // The server may still do it, once nobody waits for the answer.
+            // The server may still commit it.
             connection.address.be_unsure(&record);
         })?;
         let Some(row) = rows.first() else { return Err(self.behind()) };

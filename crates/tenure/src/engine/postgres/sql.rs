@@ -15,8 +15,8 @@ CREATE TABLE IF NOT EXISTS tenure.locks (
   changed_at timestamptz NOT NULL DEFAULT now()
 );";
 
-/// The very first words of every session. A function or an operator that somebody put into `public`, or into a schema that
-/// the role's own `search_path` names, may suit our arguments better than the server's own: none of them is looked at.
+/// The first statements of every session. A function or an operator in `public`, or in a schema that the role's own
+/// `search_path` names, may fit our arguments better than the server's own. With this path none of them is looked at.
 pub(super) const FIRST: &str = "\
 SET search_path = pg_catalog, pg_temp; SET default_transaction_isolation = 'read committed'; ";
 
