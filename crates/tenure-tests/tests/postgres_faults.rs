@@ -125,6 +125,31 @@ fn a_break_that_is_refused_changes_nothing() {
     assert_eq!((&after["event"], &after["crashed"]), (&"granted".into(), &Value::Null), "{after}");
 }
 
+#[test]
+fn the_next_holder_waits_for_the_end_of_a_break() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    let target = target_of(&postgres, "postgres", DAY);
+    let (mut holder, mut waiter) = (opened(&target), opened(&target));
+    holder.must("acquire l g never");
+    waiter.must("begin l g forever");
+    await_waiters(&mut Actor::start(), &target, 1);
+    // A break, stopped between the end of the session and the commit.
+    let mut operator = postgres.session();
+    operator.tell("BEGIN; UPDATE tenure.locks SET state = 'released' WHERE name = 'a';");
+    let ended = operator.ask("SELECT pg_terminate_backend(backend, 60000) FROM tenure.locks WHERE name = 'a';");
+    assert_eq!(ended, "t");
+    let reads = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%FOR SHARE' AND wait_event_type = 'Lock'";
+    until("the next holder waits for the row", || postgres.ask(reads) == "1");
+    operator.tell("COMMIT;");
+    // Not after the lease of a day, and without word of a crash.
+    let after = hear_soon(&mut waiter, "the waiter");
+    assert_eq!((&after["event"], &after["crashed"]), (&"granted".into(), &Value::Null), "{after}");
+    operator.end();
+}
+
 /// Another role with the rights of the first, which exist by now.
 fn role_beside(postgres: &Postgres, name: &str, first: &str) {
     postgres.ask(&format!("CREATE ROLE {name} LOGIN"));
