@@ -350,10 +350,10 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    use super::super::url::{Scheme, Url};
     use super::super::{Granted, Interrupter};
     use super::*;
-    use crate::inspect::Inspection;
+    use crate::engine::url::Url;
+    use crate::model::status::{Inspection, Scheme};
     use crate::record::Record;
 
     /// What a wait in the queue comes to.
