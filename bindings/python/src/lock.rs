@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use tenure::{Overrun, StalePolicy, Style};
 
 use crate::cleanup;
@@ -89,9 +90,19 @@ fn not_entered(target: &Path) -> PyErr {
     PyRuntimeError::new_err(format!("{}: no with block has entered this lock", tenure::escape::path(target)))
 }
 
+/// `sys._getframe`, since the module was imported: found there, it would cost as much as a release.
+static GET_FRAME: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// To be called before there is a second thread.
+pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
+    let get_frame = py.import("sys")?.getattr("_getframe")?.unbind();
+    let _ = GET_FRAME.set(py, get_frame);
+    Ok(())
+}
+
 /// The address of the frame that calls us, 0 where there is none.
 fn calling_frame(py: Python<'_>) -> usize {
-    let frame = py.import("sys").and_then(|sys| sys.getattr("_getframe")?.call0());
+    let frame = GET_FRAME.get(py).and_then(|get_frame| get_frame.call0(py).ok());
     frame.map_or(0, |frame| frame.as_ptr() as usize)
 }
 

@@ -151,29 +151,38 @@ enum Begun {
 }
 
 /// Begins, and asks for the first time.
-fn begin(py: Python<'_>, lock: &Lock, shared: bool, asker: Asker) -> PyResult<Begun> {
+fn begin(py: Python<'_>, lock: &Lock, shared: bool, asker: Asker) -> tenure::Result<Begun> {
     cleanup::install_once();
-    let begun = py.detach(|| {
+    py.detach(|| {
         let mut acquiring = if shared { lock.begin_shared(asker) } else { lock.begin(asker) }?;
         match Pin::new(&mut acquiring).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(outcome) => outcome.map(Begun::Granted),
             Poll::Pending => Ok(Begun::Waits(acquiring)),
         }
-    });
-    begun.or_raise(py)
+    })
+}
+
+/// Without a wait.
+fn try_once(py: Python<'_>, lock: &Lock, shared: bool) -> tenure::Result<Begun> {
+    cleanup::install_once();
+    let never = tenure::Wait::Never;
+    py.detach(|| if shared { lock.acquire_shared(never) } else { lock.acquire(never) }).map(Begun::Granted)
 }
 
 /// Acquires, and runs Python's signal handlers meanwhile. What a handler raises ends the wait: nothing is held then.
 pub(crate) fn acquire(py: Python<'_>, lock: &Lock, shared: bool, timeout: Timeout) -> PyResult<Guard> {
-    let green = green_threads(py);
-    if timeout == Timeout::For(Duration::ZERO) && green.is_none() {
-        cleanup::install_once();
-        let never = tenure::Wait::Never;
-        return py.detach(|| if shared { lock.acquire_shared(never) } else { lock.acquire(never) }).or_raise(py);
-    }
+    let mut begun = match timeout {
+        Timeout::For(Duration::ZERO) => try_once(py, lock, shared),
+        _ => begin(py, lock, shared, Asker::Thread),
+    };
     let deadline = timeout.deadline();
-    let asker = if green.is_some() { Asker::Task } else { Asker::Thread };
-    let mut acquiring = match begin(py, lock, shared, asker)? {
+    let would_deadlock = matches!(&begun, Err(error) if error.is_would_deadlock());
+    let green = if would_deadlock || matches!(&begun, Ok(Begun::Waits(_))) { green_threads(py) } else { None };
+    if would_deadlock && green.is_some() {
+        // It may be another greenlet of this thread that holds.
+        begun = begin(py, lock, shared, Asker::Task);
+    }
+    let mut acquiring = match begun.or_raise(py)? {
         Begun::Granted(guard) => return Ok(guard),
         Begun::Waits(acquiring) => acquiring,
     };
@@ -376,7 +385,7 @@ pub(crate) enum Start {
 }
 
 pub(crate) fn start(py: Python<'_>, lock: &Lock, shared: bool) -> PyResult<Start> {
-    Ok(match begin(py, lock, shared, Asker::Task)? {
+    Ok(match begin(py, lock, shared, Asker::Task).or_raise(py)? {
         Begun::Granted(guard) => Start::Held(Held::new(guard)),
         Begun::Waits(acquiring) => Start::Waiting(Waiting::new(acquiring, lock)),
     })

@@ -140,17 +140,21 @@ class BaseAsyncFileLock(BaseFileLock):
         self, context: Context, limit: float, interval: float, cancel_check: Optional[Callable[[], bool]]
     ) -> None:
         if context.held is None:
-            known = self._not_by_ourselves(_of_tasks.setdefault(asyncio.current_task(), {}), limit)
+            holds = _of_tasks.setdefault(asyncio.current_task(), {})
             self._log("Attempting to acquire lock %s on %s")
+            lock, path = self._lock(context, limit)
+            if limit < 0:
+                self._not_by_ourselves(holds, path)
             try:
                 try:
-                    held = await self._acquire_held_async(self._lock(context, limit), limit, interval, cancel_check)
+                    held = await self._acquire_held_async(lock, limit, interval, cancel_check)
                 except tenure.CannotCreate:
                     self._locks.clear()
-                    held = await self._acquire_held_async(self._lock(context, limit), limit, interval, cancel_check)
+                    lock, path = self._lock(context, limit)
+                    held = await self._acquire_held_async(lock, limit, interval, cancel_check)
             except (tenure.Busy, tenure.WouldDeadlock) as error:
                 raise self._as_filelock_has_it(error, limit) from None
-            self._begin_hold(context, held, known)
+            self._begin_hold(context, held, holds, path)
         else:
             context.counter += 1
         self._log("Lock %s acquired on %s")

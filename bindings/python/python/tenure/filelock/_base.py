@@ -361,9 +361,11 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
         self._holds: Dict[int, Tuple[Context, threading.Thread]] = {}
         #: What with blocks of threads have entered: the frame's address, the thread, its context.
         self._blocks: List[Tuple[int, int, Context]] = []
-        self._locks: Dict[Tuple[Optional[str], bool, Union[int, float, None]], tenure.Lock] = {}
+        #: With the file's one name, which costs a look at each folder above it.
+        self._locks: Dict[Tuple[Optional[str], bool, Union[int, float, None]], Tuple[tenure.Lock, str]] = {}
         self._gate = threading.RLock()
         self._pid = os.getpid()
+        self._ref = ref(self)
 
     # Of the subclass.
 
@@ -454,42 +456,42 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
                 raise RuntimeError(
                     f"Deadlock: lock '{self.lock_file}' is acquired again while this thread's acquire of it waits"
                 )
-            known = self._not_by_ourselves(_of_thread.held, limit)
+            holds = _of_thread.held
             self._log("Attempting to acquire lock %s on %s")
             context.acquiring = sys._getframe()
             try:
+                lock, path = self._lock(context, limit)
+                if limit < 0:
+                    self._not_by_ourselves(holds, path)
                 try:
-                    held = self._acquire_held(self._lock(context, limit), limit, interval, cancel_check)
+                    held = self._acquire_held(lock, limit, interval, cancel_check)
                 except tenure.CannotCreate:
                     # Its folder went, and may be there anew.
                     self._locks.clear()
-                    held = self._acquire_held(self._lock(context, limit), limit, interval, cancel_check)
+                    lock, path = self._lock(context, limit)
+                    held = self._acquire_held(lock, limit, interval, cancel_check)
             except (tenure.Busy, tenure.WouldDeadlock) as error:
                 raise self._as_filelock_has_it(error, limit) from None
             finally:
                 context.acquiring = None
-            self._begin_hold(context, held, known)
+            self._begin_hold(context, held, holds, path)
         else:
             context.counter += 1
         self._log("Lock %s acquired on %s")
 
-    def _not_by_ourselves(self, holds: Dict[str, Any], limit: float) -> Tuple[Dict[str, Any], str]:
-        """Refuses to wait for ever for what this very thread, or task, holds. Where to say that it holds the path."""
-        path = canonical(self._lock_file)
-        if limit < 0:
-            by = holds.get(path)
-            other = None if by is None else by()
-            if other is not None and other is not self and other._holds_any():
-                raise self._deadlock()
-        return holds, path
+    def _not_by_ourselves(self, holds: Dict[str, Any], path: str) -> None:
+        """Refuses to wait for ever for what this very thread, or task, holds."""
+        by = holds.get(path)
+        other = None if by is None else by()
+        if other is not None and other is not self and other._holds_any():
+            raise self._deadlock()
 
     def _holds_any(self) -> bool:
         return self._now().held is not None or bool(self._holds)
 
-    def _begin_hold(self, context: Context, held: Held, known: Tuple[Dict[str, Any], str]) -> None:
-        holds, path = known
-        context.held, context.counter, context.known = held, 1, known
-        holds[path] = ref(self)
+    def _begin_hold(self, context: Context, held: Held, holds: Dict[str, Any], path: str) -> None:
+        context.held, context.counter, context.known = held, 1, (holds, path)
+        holds[path] = self._ref
         if self._thread_local:
             self._holds[id(context)] = (context, threading.current_thread())
         if self._on_acquired is not None:
@@ -509,8 +511,7 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
         self._holds.pop(id(context), None)
         if known is not None:
             holds, path = known
-            by = holds.get(path)
-            if by is not None and by() is self:
+            if holds.get(path) is self._ref:
                 del holds[path]
         if held is not None:
             self._log("Attempting to release lock %s on %s")
@@ -534,20 +535,20 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
                     raise
                 step = min(interval, left)
 
-    def _lock(self, context: Context, limit: float) -> tenure.Lock:
+    def _lock(self, context: Context, limit: float) -> Tuple[tenure.Lock, str]:
         # A wait for a time ends in a Timeout even where it waits for itself, as filelock has it.
         patient = limit >= 0
         # A relative path is meant from where the process is by now.
         folder = None if self._absolute else os.getcwd()
         key = (folder, patient, context.lifetime)
-        lock = self._locks.get(key)
-        if lock is None:
+        found = self._locks.get(key)
+        if found is None:
             more: Dict[str, Any] = {} if self._mode == UNSET_MODE else {"mode": self._mode}
             lock = self._open(deadlock_check=not patient, steal_after=context.lifetime, **more)
             if len(self._locks) > 8:
                 self._locks.clear()
-            self._locks[key] = lock
-        return lock
+            found = self._locks[key] = (lock, canonical(self._lock_file))
+        return found
 
     def _as_filelock_has_it(self, error: tenure.Error, limit: float) -> Exception:
         if not isinstance(error, tenure.Busy):
@@ -565,7 +566,8 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
         )
 
     def _log(self, text: str) -> None:
-        _LOGGER.debug(text, id(self), self._lock_file)
+        if _LOGGER.isEnabledFor(logging.DEBUG):
+            _LOGGER.debug(text, id(self), self._lock_file)
 
     # Releasing.
 
@@ -585,13 +587,19 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
                     self._release_in(context, True)
 
     def _release_in(self, context: Context, force: bool) -> None:
-        with contextlib.nullcontext() if self._thread_local else self._gate:
-            if context.held is None:
-                return
-            if context.counter > 1 and not force:
-                context.counter -= 1
-                return
-            self._end_hold(context)
+        if self._thread_local:
+            self._count_down(context, force)
+        else:
+            with self._gate:
+                self._count_down(context, force)
+
+    def _count_down(self, context: Context, force: bool) -> None:
+        if context.held is None:
+            return
+        if context.counter > 1 and not force:
+            context.counter -= 1
+            return
+        self._end_hold(context)
 
     def _now(self) -> Context:
         """What is known to this thread, in this process: a forked child holds nothing."""
@@ -630,6 +638,8 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
     def _entered(self, frame: int) -> Optional[Context]:
         """What the block entered that is left now, maybe on another thread: found as tenure.Lock finds it."""
         self._now()
+        if self._blocks and self._blocks[-1][0] == frame != 0:
+            return self._blocks.pop()[2]
         blocks = list(enumerate(self._blocks))[::-1]
         me = threading.get_ident()
         by_frame = (at for at, block in blocks if block[0] == frame != 0)
