@@ -32,7 +32,6 @@ mod _tenure {
     /// What pyo3 keeps of this kind is made before a second thread can use it: for dates, and for a refused argument.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        crate::lock::prepare(module.py())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         let _ = module.getattr("status")?.call1((module.py().None(),));
         std::time::SystemTime::UNIX_EPOCH.into_pyobject(module.py()).map(drop)

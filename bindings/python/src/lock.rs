@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use tenure::{Overrun, StalePolicy, Style};
 
 use crate::cleanup;
@@ -48,6 +47,8 @@ pub(crate) struct Lock {
     shared: bool,
     style: Style,
     entered: Mutex<Vec<Entered>>,
+    /// `sys._getframe`: to look for it at each block would cost as much as a release.
+    get_frame: Py<PyAny>,
 }
 
 /// What a with block has entered.
@@ -60,6 +61,11 @@ struct Entered {
 }
 
 impl Lock {
+    /// The address of the frame that calls us, 0 where there is none.
+    fn calling_frame(&self, py: Python<'_>) -> usize {
+        self.get_frame.call0(py).map_or(0, |frame| frame.as_ptr() as usize)
+    }
+
     fn keep(&self, by: u64, frame: usize, held: Py<Held>) {
         self.entered.lock().unwrap_or_else(PoisonError::into_inner).push(Entered { by, frame, held });
     }
@@ -88,22 +94,6 @@ impl Lock {
 
 fn not_entered(target: &Path) -> PyErr {
     PyRuntimeError::new_err(format!("{}: no with block has entered this lock", tenure::escape::path(target)))
-}
-
-/// `sys._getframe`, since the module was imported: found there, it would cost as much as a release.
-static GET_FRAME: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-
-/// To be called before there is a second thread.
-pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
-    let get_frame = py.import("sys")?.getattr("_getframe")?.unbind();
-    let _ = GET_FRAME.set(py, get_frame);
-    Ok(())
-}
-
-/// The address of the frame that calls us, 0 where there is none.
-fn calling_frame(py: Python<'_>) -> usize {
-    let frame = GET_FRAME.get(py).and_then(|get_frame| get_frame.call0(py).ok());
-    frame.map_or(0, |frame| frame.as_ptr() as usize)
 }
 
 /// A number for this thread that no task has: those are addresses of objects, which are even.
@@ -172,8 +162,10 @@ impl Lock {
         }
         let lock = py.detach(|| options.open(path.0)).or_raise(py)?;
         cleanup::install();
+        wait::prepare(py);
+        let get_frame = py.import("sys")?.getattr("_getframe")?.unbind();
         let timeout = timeout.or(Timeout::Forever);
-        Ok(Lock { lock, timeout, shared, style, entered: Mutex::default() })
+        Ok(Lock { lock, timeout, shared, style, entered: Mutex::default(), get_frame })
     }
 
     /// Acquire, waiting for as many seconds as the lock's own timeout says, or this one. None: as long as it takes.
@@ -236,7 +228,7 @@ impl Lock {
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<Py<Held>> {
         let held = Py::new(py, self.acquire(py, Timeout::OfLock)?)?;
-        self.keep(this_thread(), calling_frame(py), held.clone_ref(py));
+        self.keep(this_thread(), self.calling_frame(py), held.clone_ref(py));
         Ok(held)
     }
 
@@ -248,7 +240,7 @@ impl Lock {
         error: Option<&Bound<'_, PyAny>>,
         _traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        self.take(this_thread(), calling_frame(py))?.get().leave(py, error)
+        self.take(this_thread(), self.calling_frame(py))?.get().leave(py, error)
     }
 
     fn __repr__(&self) -> String {

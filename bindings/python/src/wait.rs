@@ -291,7 +291,19 @@ fn green_threads(py: Python<'_>) -> Option<Bound<'_, PyModule>> {
     let modules = py.import("sys").and_then(|sys| sys.getattr("modules")).ok()?;
     let monkey = modules.get_item("gevent.monkey").ok()?;
     let patched = monkey.call_method1("is_object_patched", ("time", "sleep")).and_then(|patched| patched.extract());
-    if patched.unwrap_or(false) { py.import("tenure._gevent").ok() } else { None }
+    if !patched.unwrap_or(false) {
+        return None;
+    }
+    // Not by an import: the locks of imports are gevent's too, and threads that meet in them wait for ever.
+    match modules.get_item("tenure._gevent") {
+        Ok(green) => green.cast_into().ok(),
+        Err(_) => py.import("tenure._gevent").ok(),
+    }
+}
+
+/// Loads what an acquire may need, while most programs have one thread.
+pub(crate) fn prepare(py: Python<'_>) {
+    green_threads(py);
 }
 
 fn acquire_green(

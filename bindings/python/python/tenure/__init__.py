@@ -21,6 +21,8 @@ Example::
 :mod:`tenure.filelock` has the interface of the package filelock.
 """
 
+import sys
+
 from ._errors import (
     Busy,
     CannotCreate,
@@ -59,3 +61,8 @@ for _name in ("Busy", "CannotCreate", "Error", "InTheWay", "InvalidTarget", "Loc
     # As it is imported, so as it is shown and pickled.
     globals()[_name].__module__ = __name__
 del _name
+
+if "gevent.monkey" in sys.modules:
+    # Later, by several threads at once, its import would stand still: its locks are gevent's.
+    from . import _gevent as _gevent
+del sys
