@@ -202,8 +202,11 @@ pub(crate) fn status(py: Python<'_>, path: Target) -> PyResult<Status> {
 pub(crate) fn break_lock(py: Python<'_>, path: Target, force: bool) -> PyResult<bool> {
     match py.detach(|| tenure::break_lock(path.0, force)) {
         Ok(broken) => Ok(broken.broken),
-        Err(error) if error.is_busy() && !force => {
-            let hint = "breaking the lock of a live holder takes force=True: two may then be at work";
+        Err(error) if error.is_busy() => {
+            let hint = match force {
+                true => "it changed hands meanwhile: look again with tenure.status()",
+                false => "breaking the lock of a live holder takes force=True: two may then be at work",
+            };
             Err(error::exception_with_hint(py, &error, hint))
         }
         Err(error) => Err(error::exception(py, &error)),

@@ -52,6 +52,9 @@ def as_before(path: str) -> None:
             print(soft.pid)
     except filelock.Timeout as timeout:
         print(timeout.lock_file, timeout.hint)
+    with filelock.FileLock(path, on_acquired=lambda descriptor: None, context_error_policy="chain") as kernel:
+        print(kernel.context_error_policy, kernel.close_error_policy, kernel.preserve_lock_file)
+    filelock.SoftFileLock(f"{path}.soft.lock").break_lock()
 
 
 if __name__ == "__main__":
@@ -63,4 +66,4 @@ if __name__ == "__main__":
         try_it(str(target))
         asyncio.run(tasks(target))
         as_before(f"{target}.lock")
-        print(tenure.status(target).state)
+        print(tenure.status(target).state, tenure.break_lock(target), tenure.__version__)

@@ -447,6 +447,16 @@ def test_a_block_of_ours_that_another_thread_leaves_is_released(path: str) -> No
         ours.FileLock(path).acquire(timeout=0).lock.release()
 
 
+def test_a_lock_that_is_entered_and_never_left_remembers_nothing(filelock: Any, path: str) -> None:
+    lock = filelock.FileLock(path)
+    for _ in range(100):
+        lock.__enter__()
+        lock.release()
+    assert not lock.is_locked
+    if filelock is ours:
+        assert len(lock._blocks) <= 1
+
+
 def test_a_block_of_ours_that_released_early_leaves_the_next_holder_alone(path: str) -> None:
     lock = ours.FileLock(path)
 

@@ -624,8 +624,17 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
     def __enter__(self) -> Self:
         self.acquire()
         if self._thread_local:
-            self._blocks.append((_caller(sys._getframe()), threading.get_ident(), self._now()))
+            context = self._now()
+            self._blocks.append((_caller(sys._getframe()), threading.get_ident(), context))
+            if len(self._blocks) > context.counter:
+                self._forget_blocks(context)
         return self
+
+    def _forget_blocks(self, context: Context) -> None:
+        """What was entered more often than it is held was released otherwise, and is maybe never left."""
+        own = [block for block in self._blocks if block[2] is context]
+        for block in own[: max(0, len(own) - context.counter)]:
+            self._blocks.remove(block)
 
     def __exit__(
         self,
