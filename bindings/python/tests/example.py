@@ -66,4 +66,4 @@ if __name__ == "__main__":
         try_it(str(target))
         asyncio.run(tasks(target))
         as_before(f"{target}.lock")
-        print(tenure.status(target).state, tenure.break_lock(target), tenure.__version__)
+        print(tenure.status(target).state, tenure.break_lock(f"{target}2"), tenure.__version__)
