@@ -4,6 +4,7 @@ import asyncio
 import decimal
 import fractions
 import gc
+import inspect
 import logging
 import os
 import signal
@@ -54,6 +55,50 @@ def test_every_name_is_there_or_says_what_instead(filelock: Any) -> None:
             assert filelock is ours and name in str(error) and ": " in str(error).split("attribute", 1)[1], error
     assert set(ours.__all__) <= set(real.__all__)
     assert filelock.__version__ == real.__version__ and set(filelock.__all__) <= set(dir(filelock))
+
+
+#: What a class of theirs has that ours has not, and the other way round. FileLock's are there on file systems without flock.
+MEMBERS = {
+    "UnixFileLock": {"pid", "is_lock_held_by_us", "break_lock"},
+    "AsyncUnixFileLock": {"pid", "is_lock_held_by_us", "break_lock"},
+}
+
+
+def members(kind: Any) -> Any:
+    return {name for name in dir(kind) if not name.startswith("_")}
+
+
+def parameters(function: Any) -> Any:
+    return [(one.name, one.kind, one.default) for one in inspect.signature(function).parameters.values()]
+
+
+def test_every_member_of_every_class_is_there() -> None:
+    if VERSION < (4, 3):
+        pytest.skip(f"here is filelock {real.__version__}")
+    for name in ours.__all__:
+        theirs, mine = getattr(real, name), getattr(ours, name)
+        if inspect.isfunction(theirs):
+            assert parameters(theirs) == parameters(mine), name
+        if not inspect.isclass(theirs) or name == "LockOptions":
+            continue
+        assert members(theirs) - members(mine) == MEMBERS.get(mine.__name__, set()), name
+        assert members(mine) - members(theirs) == ({"held"} if hasattr(mine, "is_locked") else set()), name
+        if name != "Timeout":
+            assert parameters(theirs.__init__) == parameters(mine.__init__), name
+        for member in members(theirs) & members(mine):
+            one, other = inspect.getattr_static(theirs, member), inspect.getattr_static(mine, member)
+            assert isinstance(one, property) == isinstance(other, property), (name, member)
+            if isinstance(one, property):
+                assert (one.fset is None) == (other.fset is None), (name, member)
+            elif inspect.isfunction(one):
+                assert parameters(one) == parameters(other), (name, member)
+    assert set(ours.LockOptions.__annotations__) == set(real.LockOptions.__annotations__)
+
+
+def test_who_holds_a_kernel_lock_is_not_in_its_file(filelock: Any, path: str) -> None:
+    lock = filelock.FileLock(path)
+    for name in ("pid", "is_lock_held_by_us"):
+        assert not hasattr(lock, name)
 
 
 def test_the_module_of_the_asynchronous_ones(filelock: Any) -> None:
@@ -372,6 +417,21 @@ def test_what_it_raises_releases(filelock: Any, path: str) -> None:
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) <= before + 3
     filelock.FileLock(path).acquire(timeout=0)
+
+
+def test_no_file_of_another_name_is_lent(filelock: Any, tmp_path: Path) -> None:
+    """Others, who may write in the folder, may have linked it."""
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    os.link(precious, shared / "x.lock")
+    lock = filelock.FileLock(shared / "x.lock", on_acquired=lambda descriptor: os.ftruncate(descriptor, 0))
+    with pytest.raises(PermissionError):
+        lock.acquire()
+    assert precious.read_text() == "mine" and not lock.is_locked
+    filelock.FileLock(shared / "x.lock").acquire(timeout=0)
 
 
 # Threads.

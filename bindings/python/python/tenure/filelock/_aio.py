@@ -97,7 +97,7 @@ class BaseAsyncFileLock(BaseFileLock):
         )
         self._loop = loop
         self._run_in_executor = run_in_executor
-        self.executor = executor
+        self._executor = executor
         self._turn: Optional[Tuple[asyncio.AbstractEventLoop, asyncio.Lock]] = None
 
     async def acquire(  # type: ignore[override]
@@ -209,6 +209,15 @@ class BaseAsyncFileLock(BaseFileLock):
     def loop(self) -> Optional[asyncio.AbstractEventLoop]:
         """As it was given. It means nothing."""
         return self._loop
+
+    @property
+    def executor(self) -> Optional[concurrent.futures.Executor]:
+        """As it was given. It means nothing."""
+        return self._executor
+
+    @executor.setter
+    def executor(self, value: Optional[concurrent.futures.Executor]) -> None:
+        self._executor = value
 
     @property
     def run_in_executor(self) -> bool:

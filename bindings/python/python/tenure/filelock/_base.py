@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import inspect
 import logging
 import math
@@ -129,6 +130,11 @@ class _Lent:
 
     def __init__(self, path: str) -> None:
         self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        folder = os.stat(os.path.dirname(path))
+        # Another file of ours that somebody linked to this name must not be written through it.
+        if os.fstat(self.fd).st_nlink > 1 and (folder.st_uid not in (os.geteuid(), 0) or folder.st_mode & 0o022):
+            reason = "on_acquired is not given a file with another name, where others may write in its folder"
+            raise PermissionError(errno.EACCES, reason, path)
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         try:
