@@ -92,6 +92,17 @@ pub(crate) fn cannot_wait(py: Python<'_>, path: &std::path::Path, refused: std::
     built.map_or_else(|failed| failed, PyErr::from_value)
 }
 
+/// A signal's handler asks for what the wait waits for that it interrupts.
+pub(crate) fn waits_for_itself(py: Python<'_>, path: &std::path::Path) -> PyErr {
+    let hint = "have the handler set a flag, or give its acquire a timeout";
+    let path_word = tenure::escape::path(path);
+    let message =
+        format!("{path_word}: this handler interrupts a wait for the same lock, and would wait for it; {hint}");
+    let built = class(py, "WouldDeadlock")
+        .and_then(|class| class.call1((message, path.as_os_str(), None::<Holder>, hint, None::<i32>, None::<f64>)));
+    built.map_or_else(|failed| failed, PyErr::from_value)
+}
+
 /// `tenure.Lost` with words of this package, for what it knows without asking the library.
 pub(crate) fn lost(py: Python<'_>, path: &std::path::Path, why: &str) -> PyErr {
     let message = format!("{}: {why}", tenure::escape::path(path));

@@ -9,6 +9,7 @@
 //! - Tasks and greenlets have one [`Doorbell`] a process, however many wait: its descriptor becomes readable when some
 //!   of them have something to ask, and it says which.
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -196,6 +197,10 @@ pub(crate) fn acquire(py: Python<'_>, lock: &Lock, shared: bool, timeout: Timeou
         });
         return outcome.or_raise(py);
     }
+    let _waits = match Interruptible::enter(lock.target(), timeout == Timeout::Forever) {
+        Some(waits) => waits,
+        None => return Err(error::waits_for_itself(py, lock.target())),
+    };
     let bell = Bell::new(py, lock)?;
     let ears = Ears::open(py, &bell)?;
     let mut signals = Vec::new();
@@ -216,6 +221,33 @@ pub(crate) fn acquire(py: Python<'_>, lock: &Lock, shared: bool, timeout: Timeou
             py.detach(|| drop(guard));
             Err(error)
         }
+    }
+}
+
+thread_local! {
+    /// The targets that the main thread waits for: more than one where a signal's handler acquires.
+    static INTERRUPTIBLE: RefCell<Vec<PathBuf>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A wait of the main thread, which signals' handlers interrupt.
+struct Interruptible;
+
+impl Interruptible {
+    /// `None`: a handler would wait without an end behind the wait that it interrupts, which goes on when it has returned.
+    fn enter(target: &Path, forever: bool) -> Option<Interruptible> {
+        INTERRUPTIBLE.with_borrow_mut(|waits| {
+            if forever && waits.iter().any(|waited| waited == target) {
+                return None;
+            }
+            waits.push(target.to_owned());
+            Some(Interruptible)
+        })
+    }
+}
+
+impl Drop for Interruptible {
+    fn drop(&mut self) {
+        INTERRUPTIBLE.with_borrow_mut(Vec::pop);
     }
 }
 

@@ -173,3 +173,41 @@ def test_a_wait_in_another_thread_is_not_disturbed(tmp_path: Path, other: Any) -
     assert tenure.status(path).waiters == 1
     holder.tell()
     waiter.hear("held")
+
+
+def test_a_handler_does_not_wait_for_the_wait_that_it_interrupts(tmp_path: Path, other: Any) -> None:
+    path = tmp_path / "x"
+    holder = other(HOLDER, path)
+    holder.hear()
+    waiter = other(
+        """
+        import signal, tenure
+        lock = tenure.Lock(path)
+        def handle(*_):
+            try:
+                lock.acquire()
+            except tenure.WouldDeadlock as error:
+                say("interrupts" in str(error), error.hint is not None)
+            try:
+                lock.acquire(0.01)
+            except tenure.Busy:
+                say("busy")
+            with tenure.Lock(path + "2"):
+                say("another")
+        signal.signal(signal.SIGUSR1, handle)
+        say("ready")
+        for _ in range(2):
+            with lock:
+                say("held")
+        """,
+        path,
+    )
+    waiter.hear("ready")
+    until("it waits", lambda: tenure.status(path).waiters == 1)
+    waiter.signal(signal.SIGUSR1)
+    waiter.hear("True True")
+    waiter.hear("busy")
+    waiter.hear("another")
+    holder.tell()
+    waiter.hear("held")
+    waiter.hear("held")
