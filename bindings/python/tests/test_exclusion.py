@@ -215,7 +215,7 @@ def test_what_a_killed_soft_lock_left_is_judged_by_its_text_alone(tmp_path: Path
 
 def test_a_mode_lets_other_users_in(tmp_path: Path, other: Any) -> None:
     """The file of a FileLock has the mode that was asked for, whatever the umask, so their FileLock can open it."""
-    for module in (real, ours):
+    for module in (real, ours) if VERSION >= (4, 3) else (ours,):
         path = tmp_path / f"{module.__name__}.lock"
         before = os.umask(0o077)
         try:

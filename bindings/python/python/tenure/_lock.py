@@ -10,8 +10,13 @@ from ._tenure import Held
 # Not from typing, whose import would cost more than all of this package's.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import EllipsisType, TracebackType
+    from types import TracebackType
     from typing import Any, Optional, Type, Union
+
+    if sys.version_info >= (3, 10):
+        from types import EllipsisType
+    else:
+        from builtins import ellipsis as EllipsisType
 
 
 class Lock(_tenure.Lock):

@@ -1,9 +1,15 @@
+import sys
 from datetime import datetime
 from os import PathLike
-from types import EllipsisType, TracebackType
+from types import TracebackType
 from typing import List, Literal, Optional, Type, Union, final
 
 from typing_extensions import Self, disjoint_base
+
+if sys.version_info >= (3, 10):
+    from types import EllipsisType
+else:
+    from builtins import ellipsis as EllipsisType
 
 __all__ = ["Doorbell", "Held", "Holder", "Lock", "Status", "Waiting", "__version__", "break_lock", "status"]
 

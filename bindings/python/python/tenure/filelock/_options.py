@@ -80,7 +80,7 @@ def mode_of(value: Any, kind: str) -> int:
         raise ValueError(f"mode={value:#o} must be within 0o000-0o777 for {kind}")
     if ~value & 0o600:
         raise ValueError(f"mode={value:#o} must grant the owner read and write for {kind}")
-    return value
+    return int(value)
 
 
 def lifetime_of(value: Any, kind: "type[BaseFileLock]", stacklevel: int) -> Union[int, float, None]:
