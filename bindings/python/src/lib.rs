@@ -19,6 +19,8 @@ mod wait;
 #[pyo3::pymodule]
 mod _tenure {
     #[pymodule_export]
+    use crate::cleanup::_clean_up;
+    #[pymodule_export]
     use crate::held::Held;
     #[pymodule_export]
     use crate::lock::Lock;

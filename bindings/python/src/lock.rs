@@ -161,7 +161,7 @@ impl Lock {
             options = options.mode(mode);
         }
         let lock = py.detach(|| options.open(path.0)).or_raise(py)?;
-        cleanup::install();
+        cleanup::install(py);
         wait::prepare(py);
         let get_frame = py.import("sys")?.getattr("_getframe")?.unbind();
         let timeout = timeout.or(Timeout::Forever);

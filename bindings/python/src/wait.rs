@@ -153,7 +153,7 @@ enum Begun {
 
 /// Begins, and asks for the first time.
 fn begin(py: Python<'_>, lock: &Lock, shared: bool, asker: Asker) -> tenure::Result<Begun> {
-    cleanup::install_once();
+    cleanup::install_once(py);
     py.detach(|| {
         let mut acquiring = if shared { lock.begin_shared(asker) } else { lock.begin(asker) }?;
         match Pin::new(&mut acquiring).poll(&mut Context::from_waker(Waker::noop())) {
@@ -165,7 +165,7 @@ fn begin(py: Python<'_>, lock: &Lock, shared: bool, asker: Asker) -> tenure::Res
 
 /// Without a wait.
 fn try_once(py: Python<'_>, lock: &Lock, shared: bool) -> tenure::Result<Begun> {
-    cleanup::install_once();
+    cleanup::install_once(py);
     let never = tenure::Wait::Never;
     py.detach(|| if shared { lock.acquire_shared(never) } else { lock.acquire(never) }).map(Begun::Granted)
 }

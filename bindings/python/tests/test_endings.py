@@ -104,6 +104,29 @@ def test_nothing_visible_stays_when_a_program_ends_by_itself(tmp_path: Path, oth
     tenure.Lock(tmp_path / "x").acquire(0)
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_nothing_visible_stays_of_a_process_of_multiprocessing(tmp_path: Path, other: Any, method: str) -> None:
+    """It ends by _exit(2): neither atexit nor exit(3) knows of it."""
+    path = tmp_path / "x"
+    parent = other(
+        """
+        import multiprocessing
+        hold = "import builtins, tenure; builtins.kept = tenure.Lock(path).acquire()"
+        child = multiprocessing.get_context(sys.argv[2]).Process(target=exec, args=(hold, {"path": path}))
+        child.start()
+        child.join()
+        say(child.exitcode)
+        hear()
+        """,
+        path,
+        method,
+    )
+    parent.hear("0")
+    assert (tmp_path / ".tenure" / "x.lock").exists() and not (tmp_path / "x.lock").exists()
+    held = tenure.Lock(path).acquire(0)
+    assert held.previous is not None
+
+
 def memory() -> int:
     """What this process has in memory, in KiB."""
     for line in Path("/proc/self/status").read_text().splitlines():

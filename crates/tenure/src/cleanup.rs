@@ -49,6 +49,13 @@ pub fn resets_itself(signal: i32) -> Result<bool> {
     sys::resets_itself(signal).map_err(cannot)
 }
 
+/// Removes this process's lock files now, as at `exit(3)`: for a program that is about to end by `_exit(2)`, which runs no
+/// hooks. What it holds is over for programs that know only lock files; natives are kept out until it has ended. Without
+/// [`install`] it does nothing.
+pub fn before_exit() {
+    sys::clean_up();
+}
+
 fn cannot(error: std::io::Error) -> Error {
     Error::io(Path::new("(this process)"), "the signal handlers cannot be set", error)
 }

@@ -106,3 +106,10 @@ def _task() -> int:
         return id(asyncio.current_task())
     except RuntimeError:
         return 0
+
+
+def _clean_up_at_a_childs_end() -> None:
+    """A process of multiprocessing ends by ``_exit(2)``: what it has not released goes with its own finalizers."""
+    process, util = (sys.modules.get(f"multiprocessing.{name}") for name in ("process", "util"))
+    if process is not None and util is not None and process.parent_process() is not None:
+        util.Finalize(None, _tenure._clean_up, exitpriority=-1000)

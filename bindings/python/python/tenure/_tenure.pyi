@@ -11,7 +11,7 @@ if sys.version_info >= (3, 10):
 else:
     from builtins import ellipsis as EllipsisType
 
-__all__ = ["Doorbell", "Held", "Holder", "Lock", "Status", "Waiting", "__version__", "break_lock", "status"]
+__all__ = ["Doorbell", "Held", "Holder", "Lock", "Status", "Waiting", "__version__", "_clean_up", "break_lock", "status"]
 
 _Path = Union[str, bytes, PathLike[str], PathLike[bytes]]
 _Style = Literal["lock-file", "flock"]
@@ -215,6 +215,7 @@ class Lock:
         _traceback: Optional[TracebackType] = None,
     ) -> Literal[False]: ...
 
+def _clean_up() -> None: ...
 def status(path: _Path) -> Status:
     """How the lock of a path stands, without touching it.
 

@@ -213,6 +213,11 @@ extern "C" fn at_exit() {
     remove_all();
 }
 
+/// What is done at `exit(3)`, now.
+pub(crate) fn clean_up() {
+    remove_all();
+}
+
 /// Removes every lock file that this process shows, and leaves word in its record that it was cut off.
 fn remove_all() {
     // SAFETY: getpid is async-signal-safe.
