@@ -143,6 +143,13 @@ fn run_held(args: &Args, words: &[OsString], held: Held, signals: &mut Signals) 
     let files = held.guards.iter().filter(|guard| guard.lease().is_none());
     let kept = files.map(Guard::keep_for_children).collect::<tenure::Result<Vec<_>>>()?;
     signals.catch_for_the_command().map_err(|error| Failure::io("signals", &error))?;
+    // From before the command runs: it may call `tenure` on the same target at once, which is told by this. Until the command
+    // has a pid, that of this process stands for it, from which it descends.
+    let line = command_line(words);
+    for guard in &held.guards {
+        // A loss is the supervisor's to notice.
+        let _ = guard.set_command(std::process::id(), Some(&line));
+    }
     let tree = Tree::plant();
     let child = match sys::spawn(command(words), signals) {
         // A script that does not say by what it is run is run by the shell, as a shell itself would.
@@ -156,10 +163,9 @@ fn run_held(args: &Args, words: &[OsString], held: Held, signals: &mut Signals) 
     };
     let child = child.map_err(|error| not_started(&words[0], &error))?;
     drop(kept);
-    let line = command_line(words);
     for guard in &held.guards {
-        // A loss is the supervisor's to notice; a command that has ended by now needs no record.
-        let _ = guard.set_command(child.id(), Some(&line));
+        // A command that has ended by now needs no record.
+        let _ = guard.set_command(child.id(), None);
     }
     supervise::supervise(args, held, child, &tree, signals, &readers)
 }

@@ -139,11 +139,11 @@ pub fn stat(bytes: &[u8]) {
     if let Some(stat) = Stat::parse(&text) {
         let behind = &text[text.rfind(')').expect("there is a name") + 1..];
         let fields: Vec<_> = behind.split_ascii_whitespace().collect();
-        assert_eq!(fields[19].parse(), Ok(stat.start_time));
+        assert_eq!((fields[1].parse(), fields[19].parse()), (Ok(stat.parent), Ok(stat.start_time)));
         assert_eq!(stat.state.ended(), matches!(fields[0], "Z" | "X" | "x"));
     }
     let rest = "Z 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 1000 200 18446744073709551615 0\n";
-    let expected = Stat { state: ProcessState::Zombie, start_time: 123_456 };
+    let expected = Stat { state: ProcessState::Zombie, parent: 1, start_time: 123_456 };
     assert_eq!(Stat::parse(&format!("42 ({text}) {rest}")), Some(expected), "a command named {text:?}");
     // The kernel writes a name into `status` with its line ends and backslashes escaped.
     let name = text.replace('\\', "\\\\").replace('\n', "\\n");

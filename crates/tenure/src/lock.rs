@@ -76,7 +76,8 @@ impl Lock {
     /// # Errors
     ///
     /// [`is_busy`](crate::Error::is_busy) with the holder, when the time is over;
-    /// [`is_would_deadlock`](crate::Error::is_would_deadlock) at once, when this very thread holds it;
+    /// [`is_would_deadlock`](crate::Error::is_would_deadlock) at once, when this very thread holds it, or
+    /// a holder that runs this process as its command;
     /// [`is_in_the_way`](crate::Error::is_in_the_way), [`is_unsupported`](crate::Error::is_unsupported),
     /// [`is_permission_denied`](crate::Error::is_permission_denied) and the system's own;
     /// [`is_unreachable`](crate::Error::is_unreachable) where no server answers.

@@ -7,6 +7,7 @@ pub(crate) mod cached_files;
 pub(crate) mod crash;
 pub(crate) mod grant;
 pub(crate) mod lock_file;
+pub(crate) mod nested;
 pub(crate) mod paths;
 pub(crate) mod reclaim;
 pub(crate) mod release;

@@ -491,20 +491,29 @@ pub(crate) fn idle_for(modified: SystemTime) -> Duration {
 /// The kernel's table tells more, but to read it stops every `flock(2)` of the machine meanwhile. So the record is asked
 /// first, and the table only where it names no native that holds and lives.
 pub(crate) fn holder_now(place: &Place) -> Option<Holder> {
-    let visible = presence::look(place).ok()?.map(|found| found.content);
-    let shown = visible.is_some();
-    let content = match visible {
-        Some(content) => Some(content),
-        None => open_anchor(place).ok()?.and_then(|(file, _)| presence::read_stable(&file).ok()),
-    };
-    // In lock-file style a record without its lock file is of a tenure that has been released.
-    let speaks = |style| shown || style == RecordStyle::Flock;
-    if let Some(Content::Record(record)) = &content
-        && record.native.as_ref().is_some_and(|native| native.state == RecordState::Held && speaks(native.style))
+    if let Some(record) = &record_now(place)
+        && record.native.as_ref().is_some_and(|native| native.state == RecordState::Held)
         && record.identity().is_some_and(|identity| identity.verify().is_alive())
     {
         // We were refused the kernel lock, and it was written under that lock.
         return Some(Holder::from_record(Some(record), Liveness::alive("it has the kernel lock")));
     }
     examine(place, &Options::default()).ok()?.holder
+}
+
+/// The record that stands at the lock file's place, or on the anchor where nothing does. In lock-file style a record
+/// without its lock file is of a tenure that has been released, and says nothing of who holds now.
+pub(crate) fn record_now(place: &Place) -> Option<Record> {
+    let content = match presence::look(place).ok()? {
+        Some(found) => return as_record(found.content),
+        None => open_anchor(place).ok()?.and_then(|(file, _)| presence::read_stable(&file).ok())?,
+    };
+    as_record(content).filter(|record| style(record) == Style::Flock)
+}
+
+fn as_record(content: Content) -> Option<Record> {
+    match content {
+        Content::Record(record) => Some(record),
+        _ => None,
+    }
 }

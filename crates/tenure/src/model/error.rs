@@ -180,7 +180,8 @@ impl Error {
         self.0.kind == Kind::Busy
     }
 
-    /// The same thread holds this lock already and would wait for itself.
+    /// The acquire would wait for its own end: the same thread holds this lock already, or the holder runs a command under
+    /// it ([`Guard::set_command`](crate::Guard::set_command), `tenure run`) that this process is, or descends from.
     pub fn is_would_deadlock(&self) -> bool {
         self.0.kind == Kind::WouldDeadlock
     }

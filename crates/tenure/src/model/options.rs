@@ -219,8 +219,10 @@ impl Options {
         self
     }
 
-    /// Should a second acquire by the thread that acquired first fail at once, as a deadlock? On by default; turn it
-    /// off where guards are handed to other threads that release them.
+    /// Should an acquire that would wait for its own end fail at once, as a deadlock? A second one by the thread that
+    /// acquired first does, and one by the command that the holder runs under the lock
+    /// ([`Guard::set_command`](crate::Guard::set_command)), or by what that started. On by default; turn it off where guards
+    /// are handed to other threads that release them.
     pub fn deadlock_check(mut self, check: bool) -> Options {
         self.deadlock_check = check;
         self

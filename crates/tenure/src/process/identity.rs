@@ -122,6 +122,13 @@ pub(super) fn start_time(pid: i64) -> Option<u64> {
     Some(Stat::parse(&sys::stat_line(pid)?)?.start_time)
 }
 
+pub(super) fn parent(pid: i64) -> Option<i64> {
+    if !possible(pid) {
+        return None;
+    }
+    i64::try_from(Stat::parse(&sys::stat_line(pid)?)?.parent).ok()
+}
+
 /// The start time of a process whose clock is ours. That of one in another time namespace reads differently here than
 /// it did there, which proves nothing.
 pub(crate) fn comparable_start_time(pid: i64) -> Option<u64> {

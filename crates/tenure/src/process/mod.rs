@@ -88,6 +88,11 @@ pub fn is_alive(pid: impl Into<i64>) -> bool {
     identity::alive(pid.into())
 }
 
+/// The process that started it, or that adopted it since. 0 for the first of a pid namespace.
+pub(crate) fn parent(pid: i64) -> Option<i64> {
+    identity::parent(pid)
+}
+
 /// When the process started: field 22 of `/proc/<pid>/stat`, in clock ticks since boot (`proc_pid_stat(5)`).
 ///
 /// `None` where there is no such process, it is hidden (`hidepid`), or the platform has none. Two processes with one

@@ -4,6 +4,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
     pub(crate) state: ProcessState,
+    /// Field 4.
+    pub(crate) parent: u64,
     /// Field 22.
     pub(crate) start_time: u64,
 }
@@ -32,9 +34,10 @@ impl Stat {
             letter if letter.len() == 1 && letter.as_bytes()[0].is_ascii_alphabetic() => ProcessState::Running,
             _ => return None,
         };
-        // Fields 4 to 21 lie between.
-        let start_time = number(fields.nth(18)?)?;
-        Some(Stat { state, start_time })
+        let parent = number(fields.next()?)?;
+        // Fields 5 to 21 lie between.
+        let start_time = number(fields.nth(17)?)?;
+        Some(Stat { state, parent, start_time })
     }
 }
 
@@ -113,7 +116,7 @@ mod tests {
         ];
         for name in names {
             let line = format!("42 ({name}) {}", tail("S", "123456"));
-            let expected = Stat { state: ProcessState::Running, start_time: 123_456 };
+            let expected = Stat { state: ProcessState::Running, parent: 1, start_time: 123_456 };
             assert_eq!(Stat::parse(&line), Some(expected), "{line:?}");
         }
     }

@@ -43,6 +43,7 @@ use crate::file::anchor::Anchor;
 use crate::file::cached_files::CachedFiles;
 use crate::file::grant::Grant;
 use crate::file::lock_file as presence;
+use crate::file::nested;
 use crate::file::paths::{Folder, Place};
 use crate::file::release::unlock;
 use crate::model::error::{Advice, Error, Kind, Result};
@@ -110,6 +111,10 @@ enum Phase {
     Shared(Vec<Arc<Tenure>>),
     Open(Box<Open>),
 }
+
+/// For a process that is, or descends from, the command that the holder runs under its lock.
+const RELEASED_AFTER_US: &str = "the lock is held for this command already: do not lock it again within; a process that \
+                                 should come after it must be started outside of it";
 
 /// What a helper waits for.
 #[derive(Debug, Default)]
@@ -375,6 +380,11 @@ impl Slot {
         drop(state);
         let mut yields = |anchor: &Anchor| !never && courtesy.is_over(&place, anchor);
         let outcome = acquire::attempt(&place, &mut kept, &request, &mut yields);
+        // It ends when this process has ended: a wait for it would have no end.
+        let above = match &outcome {
+            Ok(Attempt::Busy(_)) if request.options.deadlock_check => nested::holder_above(&place),
+            _ => None,
+        };
         let mut state = self.state();
         (state.kept, state.courtesy) = (kept, courtesy);
         state.phase = Phase::Idle;
@@ -392,9 +402,20 @@ impl Slot {
                 self.kick(&mut state);
                 wake(state);
                 Err(match blocker {
+                    _ if above.is_some() => {
+                        Error::busy(&self.target_path).with_holder(above).with_hint(RELEASED_AFTER_US)
+                    }
                     Some(blocker) => Error::busy_with(&self.target_path, &self.place().lock_path, Some(blocker.holder)),
                     None => self.busy(),
                 })
+            }
+            Ok(Attempt::Busy(_)) if above.is_some() => {
+                self.kick(&mut state);
+                wake(state);
+                let detail = "its holder waits for this process to end, and this process would wait for the holder";
+                Err(Error::new(Kind::WouldDeadlock, &*self.target_path, detail)
+                    .with_holder(above)
+                    .with_hint(RELEASED_AFTER_US))
             }
             Ok(Attempt::Busy(_)) => {
                 // It came before whoever has queued meanwhile.

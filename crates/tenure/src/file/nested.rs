@@ -1,0 +1,101 @@
+//! Does the holder wait for this very process to end?
+//!
+//! It does where it runs a command under its lock ([`Guard::set_command`](crate::Guard::set_command), `tenure run`), and this
+//! process is that command or descends from it. That is told only where it is proven: the record names the command with its
+//! start time, a process with both lives in this pid namespace, and the line of this process's parents leads to it. An orphan
+//! has left that line, and waits as anybody does.
+
+use crate::file::paths::Place;
+use crate::file::status::record_now;
+use crate::model::holder::Holder;
+use crate::process::{self, Liveness};
+use crate::record::{Record, RecordState};
+use crate::sys;
+
+/// The holder, if it is proven to wait for this process. For those whom the kernel lock was refused.
+pub(crate) fn holder_above(place: &Place) -> Option<Holder> {
+    // There nobody runs a command, and each look would be one more step to explore.
+    if cfg!(tenure_sim) {
+        return None;
+    }
+    let record = record_now(place)?;
+    waits_for_us(&record).then(|| Holder::from_record(Some(&record), Liveness::alive("it has the kernel lock")))
+}
+
+fn waits_for_us(record: &Record) -> bool {
+    let held = record.native.as_ref().is_some_and(|native| native.state == RecordState::Held);
+    let Some(command) = record.command_identity().filter(|_| held) else { return false };
+    let same_process = || command.start_time.is_some() && process::start_time(command.pid) == command.start_time;
+    let holds = || record.identity().is_some_and(|identity| identity.verify().is_alive());
+    // The line once more at the end: what it was read from did not change meanwhile.
+    descends_from(command.pid) && same_process() && command.verify().is_alive() && holds() && descends_from(command.pid)
+}
+
+/// Is this process `ancestor`, or started by it, at any depth?
+fn descends_from(ancestor: i64) -> bool {
+    const DEEPEST: usize = 4096;
+    let mut pid = i64::from(sys::pid());
+    for _ in 0..DEEPEST {
+        if pid == ancestor {
+            return true;
+        }
+        match process::parent(pid) {
+            Some(parent) if parent > 0 => pid = parent,
+            _ => return false,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Identity;
+    use crate::record::Native;
+
+    /// A holder that runs this process, or its parent.
+    fn record(command: i64) -> Record {
+        let identity = Identity::of(command).unwrap();
+        let own = Identity::current();
+        let native = Native {
+            boot_id: own.boot_id.clone().map(Into::into),
+            pid_namespace: own.pid_namespace,
+            start_time: own.start_time,
+            command_pid: Some(command.try_into().unwrap()),
+            command_start_time: identity.start_time,
+            ..Native::bare(RecordState::Held)
+        };
+        Record { pid: Some(own.pid), native: Some(native), ..Record::default() }
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", not(miri)))]
+    fn only_a_proof_tells() {
+        let own = i64::from(sys::pid());
+        let parent = process::parent(own).unwrap();
+        for command in [own, parent] {
+            let proven = record(command);
+            assert!(waits_for_us(&proven), "{proven:?}");
+            for change in [
+                |native: &mut Native| native.command_start_time = None,
+                |native: &mut Native| native.command_start_time = Some(1),
+                |native: &mut Native| native.pid_namespace = Some(1),
+                |native: &mut Native| native.boot_id = Some("another".into()),
+                |native: &mut Native| native.command_pid = None,
+                |native: &mut Native| native.state = RecordState::Aborted,
+                // The holder has ended.
+                |native: &mut Native| native.start_time = Some(1),
+            ] {
+                let mut other = proven.clone();
+                change(other.native.as_mut().unwrap());
+                assert!(!waits_for_us(&other), "{other:?}");
+            }
+        }
+        // A process that is none of the ancestors.
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let beside = waits_for_us(&record(child.id().into()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!beside);
+    }
+}
