@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
+pub mod denied;
 pub mod landlock;
 pub mod servers;
 pub mod witness;

@@ -95,11 +95,7 @@ impl Tree {
                 break;
             }
             for (pid, proven) in proven {
-                let sent = match &proven {
-                    Proven::By(pidfd) => rustix::process::pidfd_send_signal(pidfd, named),
-                    Proven::Child(pid) => rustix::process::kill_process(*pid, named),
-                };
-                if sent == Err(Errno::PERM) {
+                if self.send(pid, &proven, named) == Err(Errno::PERM) {
                     denied.push(pid);
                 }
                 done.insert(pid);
@@ -109,6 +105,26 @@ impl Tree {
             }
         }
         denied
+    }
+
+    /// `PERM`: this user may not signal it.
+    fn send(&self, pid: i32, proven: &Proven, signal: Signal) -> Result<(), Errno> {
+        let child = match proven {
+            Proven::Child(pid) => *pid,
+            Proven::By(pidfd) => match rustix::process::pidfd_send_signal(pidfd, signal) {
+                Ok(()) => return Ok(()),
+                Err(Errno::SRCH) => return Err(Errno::SRCH),
+                // A sandbox may forbid that call altogether.
+                Err(error) => match Pid::from_raw(pid).filter(|_| self.adopts && is_child(pid)) {
+                    Some(pid) => pid,
+                    None if Pid::from_raw(pid).is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok()) => {
+                        return Err(Errno::NOSYS);
+                    }
+                    None => return Err(error),
+                },
+            },
+        };
+        rustix::process::kill_process(child, signal)
     }
 
     fn root(&self, command: &Child) -> i32 {
