@@ -59,6 +59,8 @@ kill -9 of `tenure` alone: other users of Tenure are kept out until the command 
 know only the lock file find a dead holder, and take over while the command works on. On a server's
 target the kernel kills the command, but not what the command started.
 
+The command inherits the signals as this process got them: what is ignored stays so, as under nice(1).
+
 Signals: INT, TERM, HUP, QUIT, USR1, USR2, CONT, TSTP and WINCH are passed on to the command. While
 the lock is still waited for, they do what they do to any program.")]
 pub(crate) struct Args {

@@ -136,3 +136,31 @@ fn stopping_and_continuing_tenure_stops_and_continues_the_command() {
     assert_eq!(running.stdout.next(), "got line");
     assert_eq!(running.finish().code(), Some(0));
 }
+
+#[test]
+fn the_command_inherits_the_signals_as_under_nice() {
+    let scratch = Scratch::new();
+    let look = |how: &[&str], by: &[&str]| {
+        let mut command = Command::new("env");
+        command.args(how).args(by).args(["cat", "/proc/self/status"]).current_dir(scratch.path());
+        let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        let lines =
+            text.lines().filter(|line| ["SigBlk:", "SigIgn:", "SigCgt:"].iter().any(|name| line.starts_with(name)));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let tenure = [env!("CARGO_BIN_EXE_tenure"), "run", "a", "--"];
+    // A service of systemd ignores PIPE, nohup HUP, a job in a script's background INT and QUIT.
+    for how in [
+        &["--default-signal"][..],
+        &["--ignore-signal=PIPE"],
+        &["--ignore-signal=HUP"],
+        &["--ignore-signal=INT,QUIT"],
+        &["--ignore-signal=CHLD"],
+        &["--ignore-signal=CHLD,PIPE,TSTP,TTOU,USR1,WINCH,URG,ALRM"],
+        &["--default-signal", "--block-signal=USR1,PIPE"],
+    ] {
+        let nice = look(how, &["nice"]);
+        assert_eq!(nice.len(), 3, "{nice:?}");
+        assert_eq!(look(how, &tenure), nice, "{how:?}");
+    }
+}

@@ -24,7 +24,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 use signal_hook::consts;
 
-use super::{Arrival, Note};
+use super::{Arrival, Note, inherited};
 
 pub(crate) use consts::{SIGCHLD, SIGCONT, SIGINT, SIGKILL, SIGTERM, SIGTSTP};
 
@@ -173,7 +173,7 @@ impl Signals {
     }
 }
 
-fn is_ignored(signal: i32) -> bool {
+pub(super) fn is_ignored(signal: i32) -> bool {
     let mut now = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: without a new action this only writes the present one to `now`, which is large enough and, being
     // zeroed, is a valid `sigaction` even where the call fails.
@@ -199,11 +199,12 @@ pub(crate) struct Child {
 
 /// Starts `command` with the signals as this process got them; the exec takes the handlers away.
 pub(crate) fn spawn(mut command: Command, signals: &Signals) -> io::Result<Child> {
-    if signals.children_ignored {
+    let ignored = [(SIGCHLD, signals.children_ignored), (consts::SIGPIPE, inherited::pipe_is_ignored())];
+    for (signal, _) in ignored.into_iter().filter(|(_, ignored)| *ignored) {
         // SAFETY: between fork and exec this makes one async-signal-safe call and allocates nothing.
         unsafe {
-            command.pre_exec(|| {
-                set_disposition(SIGCHLD, libc::SIG_IGN);
+            command.pre_exec(move || {
+                set_disposition(signal, libc::SIG_IGN);
                 Ok(())
             });
         }

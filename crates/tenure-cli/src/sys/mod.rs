@@ -2,6 +2,8 @@
 
 pub(crate) mod doctor;
 #[cfg(target_os = "linux")]
+mod inherited;
+#[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
 mod mortal;
