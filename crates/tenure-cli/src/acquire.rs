@@ -30,18 +30,22 @@ pub(crate) struct LockArgs {
     #[arg(required = true, value_name = "TARGET", value_hint = ValueHint::AnyPath)]
     pub(crate) targets: Vec<PathBuf>,
 
-    /// Give up after this long (300ms, 10s, 5m, 1h30m; 0: at once). Without it: wait as long as it takes
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse, env = "TENURE_TIMEOUT")]
+    /// Give up after this long (10 or 10s, 300ms, 5m, 1h30m; 0: at once). Without it: wait as long as it takes
+    #[arg(short = 'w', long, visible_alias = "wait", value_name = "DURATION", value_parser = duration::parse, env = "TENURE_TIMEOUT")]
     #[arg(hide_env_values = true, allow_hyphen_values = true)]
     timeout: Option<Duration>,
 
     /// Do not wait at all
-    #[arg(short, long)]
+    #[arg(short, long, visible_aliases = ["nonblock", "nb"])]
     pub(crate) no_wait: bool,
 
     /// Share the lock with others that share it; needs --flock
-    #[arg(short, long)]
+    #[arg(short, long, overrides_with = "exclusive")]
     shared: bool,
+
+    /// Hold alone, which is what happens without --shared
+    #[arg(short = 'x', visible_short_alias = 'e', long, overrides_with = "shared")]
+    exclusive: bool,
 
     /// Lock the target itself with flock(2), to exclude programs that do the same, in place of showing a lock file
     #[arg(long)]
@@ -64,20 +68,29 @@ pub(crate) struct LockArgs {
     steal_after: Option<Duration>,
 
     /// The exit code when the lock is busy
-    #[arg(short = 'E', long, value_name = "N", default_value_t = exit::BUSY)]
+    #[arg(short = 'E', long, visible_alias = "conflict-exit-code", value_name = "N", default_value_t = exit::BUSY)]
     busy_exit_code: u8,
 
     /// The permission bits of the lock's files, in octal: 666 shares a lock between users in /tmp
     #[arg(long, value_name = "OCTAL", value_parser = mode)]
     mode: Option<u32>,
 
-    /// Say nothing but errors
+    /// Say nothing but errors, and not that the lock is busy: the exit code says it
     #[arg(short, long, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
 
     /// Say when the lock is had and let go
     #[arg(short, long)]
     pub(crate) verbose: bool,
+
+    #[arg(short = 'F', long, hide = true)]
+    no_fork: bool,
+
+    #[arg(short, long, hide = true)]
+    unlock: bool,
+
+    #[arg(long, hide = true)]
+    fcntl: bool,
 
     /// The caller refreshes the record's date by itself ([`Guard::refresh`]): no thread of the library has to.
     #[arg(skip)]
@@ -93,6 +106,25 @@ fn mode(text: &str) -> Result<u32, String> {
 }
 
 impl LockArgs {
+    /// Those words of flock(1) that have no counterpart, and what does it here.
+    fn must_be_ours(&self) -> Result<(), Failure> {
+        let refused = [
+            (
+                self.no_fork,
+                "-F (--no-fork): `tenure` stays, to watch the lock and to remove the lock file; leave the word out",
+            ),
+            (
+                self.unlock,
+                "-u (--unlock): a lock ends with its holder: `tenure run` with the command, `tenure hold` with its input",
+            ),
+            (self.fcntl, "--fcntl: a lock of another kind, which neither flock(2) nor Tenure sees; leave the word out"),
+        ];
+        match refused.into_iter().find(|(given, _)| *given) {
+            Some((_, message)) => Err(Failure::new(exit::USAGE, message)),
+            None => Ok(()),
+        }
+    }
+
     fn options(&self) -> Result<Options, Failure> {
         let flock = self.flock || self.no_record;
         if self.shared && !flock {
@@ -146,7 +178,9 @@ impl LockArgs {
         let mut failure = Failure::from(error);
         if busy {
             failure.code = self.busy_exit_code;
-            if !named {
+            if self.quiet {
+                failure.message.clear();
+            } else if !named {
                 failure.message += &format!("; `tenure status {}` says more", escape::word(target));
             }
         }
@@ -179,6 +213,7 @@ pub(crate) struct Held {
 
 /// Acquires every target, or none.
 pub(crate) fn acquire(args: &LockArgs, signals: &Signals) -> Result<Held, Stop> {
+    args.must_be_ours()?;
     let options = args.options()?;
     let wait = args.wait();
     let began = Instant::now();

@@ -113,7 +113,8 @@ fn done(target: &str, found: &Inspection, broken: bool) -> String {
         (State::Free, _) => format!("{target} is free: nothing to break"),
         (State::Stale, true) => {
             let who = found.holder.as_ref().map_or("a dead holder".to_owned(), report::who);
-            format!("removed what {who} left of the lock of {target}: it died while it held")
+            let end = found.holder.as_ref().map_or("died while it held".to_owned(), report::end_of);
+            format!("removed what {who} left of the lock of {target}: it {end}")
         }
         (_, true) => format!("broke the lock of {target}, {}; {}", report::held(found), afterwards(found)),
         (_, false) => format!("{target} was taken by another meanwhile: nothing broken"),

@@ -1,22 +1,20 @@
-//! Durations as people write them: `300ms`, `10s`, `5m`, `1h30m`, `2d`.
+//! Durations as people write them: `300ms`, `10s`, `5m`, `1h30m`, `2d`. A bare number is seconds, as for flock(1), timeout(1)
+//! and systemd; it may have a fraction.
 
 use std::time::Duration;
 
 /// The units from large to small; a duration names each at most once, in this order.
 const UNITS: [(&str, u128); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
-const FORMS: &str = "write 300ms, 10s, 5m, 1h30m or 2d";
+const FORMS: &str = "write 10 or 10s, 300ms, 5m, 1h30m or 2d";
 
 /// Reads a duration; one beyond what a [`Duration`] holds is the longest there is.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
     if text.strip_prefix('-').is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit())) {
         return Err(format!("a duration is never negative; {FORMS}"));
     }
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(format!("a number needs its unit; {FORMS}"));
+    if let Some(milliseconds) = seconds(text) {
+        return Ok(of_milliseconds(milliseconds));
     }
     let mut milliseconds = 0u128;
     let mut allowed = 0;
@@ -29,17 +27,35 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         let Some(place) = place.filter(|place| *place >= allowed && digits > 0) else {
             return Err(FORMS.to_owned());
         };
-        let number =
-            number.bytes().fold(0u128, |sum, digit| sum.saturating_mul(10).saturating_add(u128::from(digit - b'0')));
-        milliseconds = milliseconds.saturating_add(number.saturating_mul(UNITS[place].1));
+        milliseconds = milliseconds.saturating_add(value(number).saturating_mul(UNITS[place].1));
         allowed = place + 1;
         rest = &rest[digits + letters..];
         if rest.is_empty() {
             break;
         }
     }
-    let Ok(seconds) = u64::try_from(milliseconds / 1000) else { return Ok(Duration::MAX) };
-    Ok(Duration::new(seconds, (milliseconds % 1000) as u32 * 1_000_000))
+    Ok(of_milliseconds(milliseconds))
+}
+
+/// The milliseconds of a bare number: `10`, `2.5`, `.5`. Rounded up, so that a short time is not taken for none.
+fn seconds(text: &str) -> Option<u128> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) || (whole.is_empty() && fraction.is_empty()) {
+        return None;
+    }
+    let (kept, rest) = fraction.split_at(fraction.len().min(3));
+    let up = u128::from(rest.bytes().any(|digit| digit != b'0'));
+    Some(value(whole).saturating_mul(1000).saturating_add(value(&format!("{kept:0<3}")) + up))
+}
+
+fn value(digits: &str) -> u128 {
+    digits.bytes().fold(0, |sum: u128, digit| sum.saturating_mul(10).saturating_add(u128::from(digit - b'0')))
+}
+
+fn of_milliseconds(milliseconds: u128) -> Duration {
+    let Ok(seconds) = u64::try_from(milliseconds / 1000) else { return Duration::MAX };
+    Duration::new(seconds, (milliseconds % 1000) as u32 * 1_000_000)
 }
 
 /// As [`parse`], where a duration of nothing makes no sense.
@@ -59,7 +75,7 @@ pub(crate) fn check(text: &str) {
             assert!(parse_positive(text).is_err());
         }
         Ok(duration) => {
-            assert!(text.bytes().all(|byte| byte.is_ascii_digit() || b"dhms".contains(&byte)), "{text:?}");
+            assert!(text.bytes().all(|byte| byte.is_ascii_digit() || b"dhms.".contains(&byte)), "{text:?}");
             assert_eq!(parse_positive(text).is_ok(), !duration.is_zero(), "{text:?}");
             if duration < Duration::MAX {
                 assert_eq!(parse(&canonical(duration)), Ok(duration), "{text:?}");
@@ -137,6 +153,13 @@ mod tests {
             ("0h0ms", 0),
             ("90m", 5_400_000),
             ("007s", 7000),
+            ("10", 10_000),
+            ("2.5", 2500),
+            (".5", 500),
+            ("1.", 1000),
+            ("0.0", 0),
+            ("0.0001", 1),
+            ("1.0005", 1001),
         ];
         for (text, ms) in cases {
             assert_eq!(parse(text), Ok(Duration::from_millis(ms)), "{text}");
@@ -150,12 +173,14 @@ mod tests {
             "5 parsecs",
             "5parsecs",
             "s",
-            "10",
             "-5s",
             "-1",
             "-",
             "+5s",
             "1.5s",
+            ".",
+            "1.2.3",
+            "1.s",
             "1m1h",
             "1s1s",
             "1s1",
@@ -176,13 +201,13 @@ mod tests {
         assert!(parse("-5s").unwrap_err().contains("negative"));
         // The next word, where the duration was forgotten.
         assert_eq!(parse("--"), Err(FORMS.to_owned()));
-        assert!(parse("10").unwrap_err().contains("unit"));
     }
 
     #[test]
     fn beyond_any_clock_is_the_longest_there_is() {
         assert_eq!(parse("99999999999999999999999999999999999999999999d"), Ok(Duration::MAX));
         assert_eq!(parse("18446744073709551616s"), Ok(Duration::MAX));
+        assert_eq!(parse("18446744073709551616"), Ok(Duration::MAX));
         assert_eq!(parse("18446744073709551615s"), Ok(Duration::from_secs(u64::MAX)));
     }
 

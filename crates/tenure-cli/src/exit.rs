@@ -49,7 +49,7 @@ pub(crate) fn of(error: &tenure::Error) -> u8 {
     }
 }
 
-/// Why the command ends without doing what it was asked, in words, and with which code.
+/// Why the command ends without doing what it was asked, in words (none, where the caller wants none), and with which code.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) code: u8,

@@ -52,7 +52,9 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            report::say(&failure.message);
+            if !failure.message.is_empty() {
+                report::say(&failure.message);
+            }
             ExitCode::from(failure.code)
         }
     }

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use anstyle::{AnsiColor, Style};
+use tenure::process::Identity;
 use tenure::{Holder, Inspection, State, escape};
 
 use crate::exit::{self, Failure};
@@ -102,11 +103,35 @@ pub(crate) fn pids(pids: &[i64]) -> String {
 
 /// A lock that a dead holder left was taken over.
 pub(crate) fn taken_over(target: &Path, holder: &Holder) -> String {
-    let mut line = format!("took over {} from {}, which died while it held", path(target), who(holder));
+    let mut line = format!("took over {} from {}, which {}", path(target), who(holder), end_of(holder));
     if let Some(since) = holder.acquired_at.or(holder.created_at).and_then(json::date) {
         line += &format!(" (since {since})");
     }
     line + ": what it wrote last may be half-written"
+}
+
+/// How a tenure ended that was not released: `died while it held`. A process may run on without its lock: one that closed
+/// what it inherited, as ssh does, under a `tenure` that was killed.
+pub(crate) fn end_of(holder: &Holder) -> String {
+    if holder.identity.as_ref().is_some_and(runs) {
+        return "still runs, but no longer holds".to_owned();
+    }
+    match still_running(holder) {
+        Some(pid) => format!("died while it held; its command, pid {pid}, still runs, but no longer holds"),
+        None => "died while it held".to_owned(),
+    }
+}
+
+/// The pid of a process of a dead tenure that is proven to run: the holder's, or its command's.
+pub(crate) fn still_running(holder: &Holder) -> Option<i64> {
+    let processes = [holder.identity.as_ref(), holder.command_identity.as_ref()];
+    processes.into_iter().flatten().find(|identity| runs(identity)).map(|identity| identity.pid)
+}
+
+/// Is it proven to run? Another process with its pid is none.
+fn runs(identity: &Identity) -> bool {
+    let same = identity.start_time.is_some() && tenure::process::start_time(identity.pid) == identity.start_time;
+    same && identity.verify().is_alive()
 }
 
 /// What happened, without the error's advice to whoever holds by the library: here it is for us to act.

@@ -29,7 +29,7 @@ Examples:
   tenure run --timeout 10s sessions/main.jsonl -- ./append.sh
   tenure run -n backup -c 'tar cf backup.tar data && mv backup.tar /mnt'
   tenure run --label 'run 8f2c' a.jsonl b.jsonl -- ./merge.sh      both, or neither
-  tenure run --flock .git/index -- git gc                           excludes flock(1) too
+  tenure run --flock /run/lock/backup -- ./backup.sh                excludes flock(1) too
   tenure run --shared --flock data -- ./read.sh                     beside other readers
   tenure run --max-hold 5m --on-overrun term queue -- ./worker.sh   five minutes at most
   tenure run --steal-after 30m queue -- ./worker.sh                 robs a holder that is older
@@ -49,6 +49,9 @@ Exit codes:
   76        lost: the lock was broken or revoked, or its file removed, while the command ran
   77        permission denied
   126, 127  the command cannot be run; was not found
+
+With --flock a target that is missing is made, empty: name a file that may be empty, such as one that
+serves as a lock only. An empty index breaks a fresh repository of git.
 
 When the lock is lost, and when --on-overrun ends the command, all that the command started is ended
 with it, at any depth: by SIGTERM, and by SIGKILL after 5 s, or sooner where a lease ends sooner.
@@ -72,9 +75,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = OnOverrun::Report, requires = "max_hold")]
     on_overrun: OnOverrun,
 
-    /// Run these words by /bin/sh, in place of a command after `--`
-    #[arg(short = 'c', value_name = "SHELL WORDS", conflicts_with = "command")]
+    /// Run these words by $SHELL (without one: /bin/sh), in place of a command after `--`
+    #[arg(short = 'c', long = "command", value_name = "SHELL WORDS", conflicts_with = "command")]
     shell: Option<OsString>,
+
+    /// Keep the lock from the command: killing `tenure` then frees it while the command still works
+    #[arg(short = 'o', long)]
+    close: bool,
 
     /// The command and its arguments
     #[arg(last = true, value_name = "COMMAND", value_hint = clap::ValueHint::CommandName)]
@@ -106,10 +113,14 @@ pub(crate) fn run(mut args: Args) -> Result<u8, Failure> {
 /// The command's words.
 fn words(args: &Args) -> Result<Vec<OsString>, Failure> {
     if let Some(words) = &args.shell {
-        return Ok(vec!["/bin/sh".into(), "-c".into(), words.clone()]);
+        let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
+        return Ok(vec![shell.unwrap_or_else(|| "/bin/sh".into()), "-c".into(), words.clone()]);
     }
     if args.command.is_empty() {
         let hint = match args.lock.targets.as_slice() {
+            [number] if number.to_str().is_some_and(|text| text.bytes().all(|byte| byte.is_ascii_digit())) => {
+                "; for a lock over several commands, as by a descriptor, see `tenure hold --help`".to_owned()
+            }
             [_, command, ..] => format!(" (is `{}` the command?)", report::path(command)),
             _ => String::new(),
         };
@@ -142,7 +153,7 @@ fn run_held(args: &Args, words: &[OsString], held: Held, signals: &mut Signals) 
     };
     let readers = Readers::watch(&held.guards);
     // This process starts nothing else meanwhile.
-    let files = held.guards.iter().filter(|guard| guard.lease().is_none());
+    let files = held.guards.iter().filter(|guard| guard.lease().is_none() && !args.close);
     let kept = files.map(Guard::keep_for_children).collect::<tenure::Result<Vec<_>>>()?;
     signals.catch_for_the_command().map_err(|error| Failure::io("signals", &error))?;
     // From before the command runs: it may call `tenure` on the same target at once, which is told by this. Until the command

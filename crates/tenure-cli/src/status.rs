@@ -83,6 +83,11 @@ fn words(found: &Inspection) -> String {
     if let Some(holder) = &found.holder {
         line("holder", report::who(holder));
         line("liveness", format!("{}: {}", holder.liveness.name(), escape::text(holder.liveness.why())));
+        if found.state == State::Stale
+            && let Some(pid) = report::still_running(holder)
+        {
+            line("runs", format!("pid {pid} still runs, but no longer holds"));
+        }
         if holder.kind == HolderKind::Foreign {
             let knows = match (found.engine, found.style) {
                 (Some(_), _) => "the server's own lock",

@@ -47,7 +47,7 @@ pub(crate) struct Args {
     #[arg(value_hint = ValueHint::AnyPath)]
     target: PathBuf,
 
-    /// Give up after this long (300ms, 10s, 5m, 1h30m; 0: at once). Without it: wait as long as it takes
+    /// Give up after this long (10 or 10s, 300ms, 5m, 1h30m; 0: at once). Without it: wait as long as it takes
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, env = "TENURE_TIMEOUT")]
     #[arg(hide_env_values = true, allow_hyphen_values = true)]
     timeout: Option<Duration>,

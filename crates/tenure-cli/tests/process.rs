@@ -62,8 +62,9 @@ fn a_waiter_that_has_another_lock_shows_both() {
 #[test]
 fn a_command_that_waits_for_its_own_lock_is_seen_to_do_so() {
     let scratch = Scratch::new();
-    let inner = format!("{} run a -- true & echo $!; wait", env!("CARGO_BIN_EXE_tenure"));
-    let outer = Running::start(scratch.tenure(["run", "a", "--", "bash", "-c", &inner]));
+    // Of a share no record says whose command it is.
+    let inner = format!("{} run --flock a -- true & echo $!; wait", env!("CARGO_BIN_EXE_tenure"));
+    let outer = Running::start(scratch.tenure(["run", "--flock", "--shared", "a", "--", "bash", "-c", &inner]));
     let pid: i32 = outer.stdout.next().parse().unwrap();
     outer.stderr.until("waiting for a");
     let found = of(&scratch, pid);

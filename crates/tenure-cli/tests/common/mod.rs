@@ -35,7 +35,7 @@ impl Scratch {
     /// `tenure` with these words.
     pub fn tenure<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tenure"));
-        command.args(words).current_dir(self.path()).stdin(Stdio::null());
+        command.args(words).current_dir(self.path()).stdin(Stdio::null()).env_remove("SHELL");
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("TENURE_") {
                 command.env_remove(name);
