@@ -11,6 +11,7 @@ use tenure::{Holder, Inspection, State, escape};
 
 use crate::exit::{self, Failure};
 use crate::json;
+use crate::sys;
 
 /// One line on standard error. That it may be closed is nobody's failure.
 pub(crate) fn say(line: &str) {
@@ -58,12 +59,26 @@ pub(crate) fn who(holder: &Holder) -> String {
 
 /// `waiting for sessions/main.jsonl: held 3 min by pid 4242 "node gateway.js" (run 8f2c), alive; 2 wait before you`.
 pub(crate) fn waiting(target: &Path, found: &Inspection) -> String {
-    let line = format!("waiting for {}: {}", path(target), held(found));
+    let mut line = format!("waiting for {}: {}", path(target), held(found));
+    if let Some(pid) = above_us(found) {
+        line += &format!("; pid {pid} is an ancestor of this process: if it waits for this one, neither ends");
+    }
     match before_us(found) {
         0 => line,
         1 => line + "; 1 waits before you",
         before => line + &format!("; {before} wait before you"),
     }
+}
+
+/// A holder that this process descends from. Whether it waits for this process cannot be told: where that is proven, the
+/// library does not wait.
+fn above_us(found: &Inspection) -> Option<i64> {
+    // A server's holder may be a process of another machine.
+    let identity = found.holder.as_ref().and_then(|holder| holder.identity.as_ref());
+    let holder = identity.filter(|identity| identity.verify().is_alive()).map(|identity| identity.pid);
+    let own = std::process::id().cast_signed();
+    let is_above = |pid: &i64| u32::try_from(*pid).is_ok_and(|pid| sys::descends_from(own, pid));
+    holder.into_iter().chain(found.open_by.iter().copied()).find(is_above)
 }
 
 /// How many processes wait for the lock before this one.

@@ -66,7 +66,9 @@ fn a_command_that_waits_for_its_own_lock_is_seen_to_do_so() {
     let inner = format!("{} run --flock a -- true & echo $!; wait", env!("CARGO_BIN_EXE_tenure"));
     let outer = Running::start(scratch.tenure(["run", "--flock", "--shared", "a", "--", "bash", "-c", &inner]));
     let pid: i32 = outer.stdout.next().parse().unwrap();
-    outer.stderr.until("waiting for a");
+    let line = outer.stderr.until("waiting for a");
+    let above = format!("pid {} is an ancestor of this process", outer.pid());
+    assert!(line.contains(&above), "{line}");
     let found = of(&scratch, pid);
     assert_eq!((targets(&found["holds"]), targets(&found["waitsFor"])), (vec!["a"], vec!["a"]), "{found}");
     common::kill(pid, Signal::KILL);
