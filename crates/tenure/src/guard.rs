@@ -9,7 +9,7 @@ use std::task::Poll;
 use crate::engine::{Hold, LeaseLeft};
 use crate::model::error::{Error, Kind, Result};
 use crate::model::holder::{Holder, Previous};
-use crate::process::Identity;
+use crate::process;
 use crate::record::Record;
 use crate::sys;
 use crate::wait::tenure::Tenure;
@@ -164,8 +164,8 @@ impl Guard {
     ///
     /// The system's own; [`is_lost`](Error::is_lost) after a revoke and in a forked child.
     pub fn set_command(&self, pid: u32, line: Option<&str>) -> Result<()> {
-        // A command that has ended by now has no start time; its pid alone proves nothing.
-        let start_time = Identity::of(pid).and_then(|identity| identity.start_time);
+        // Without one the pid proves nothing.
+        let start_time = process::start_time(pid);
         self.change(|record| {
             if let Some(native) = &mut record.native {
                 native.command_pid = Some(pid.into());
