@@ -1,9 +1,11 @@
 // The public behaviour of @openclaw/fs-safe's file lock, by the package and by ours. Where the two differ, the test says
 // so, and docs/from-openclaw.md has a row.
 import { strict as assert } from "node:assert";
+import { once } from "node:events";
 import { existsSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import { pathToFileURL } from "node:url";
+import { Worker } from "node:worker_threads";
 
 import * as ours from "tenure/file-lock";
 
@@ -114,6 +116,57 @@ for (const [name, { acquireFileLock, withFileLock }] of [["@openclaw/fs-safe", t
     await assert.rejects(run(() => run(async () => {})), { code: "file_lock_timeout" }, "it does not enter again");
   });
 
+  is("the same owner enters again, and nobody else", async (t) => {
+    const path = `${folder(t)}/t`;
+    const managerKey = path;
+    const one = await acquire(path, { reentrantOwner: "one", managerKey });
+    const again = await acquire(path, { reentrantOwner: "one", managerKey });
+    await assert.rejects(acquire(path, { reentrantOwner: "two", managerKey, ...no }), { code: "file_lock_timeout" });
+    await assert.rejects(acquire(path, { managerKey, ...no }), { code: "file_lock_timeout" });
+    await one.release();
+    await one.release();
+    assert(existsSync(`${path}.lock`));
+    await again.release();
+    assert(!existsSync(`${path}.lock`));
+  });
+
+  is("a lock that is lost is released without an error", async (t) => {
+    const path = `${folder(t)}/t`;
+    const held = await acquire(path);
+    rmSync(`${path}.lock`);
+    assert.equal(await held.verifyStillHeld(), false);
+    await held.release();
+    const options = { payload, staleMs: 60_000, ...no };
+    assert.equal(await withFileLock(path, options, async () => { rmSync(`${path}.lock`); return "done"; }), "done");
+    await (await acquire(path, no)).release();
+  });
+
+  is("what is out of range is a RangeError, and nothing is locked", async (t) => {
+    const path = `${folder(t)}/t`;
+    for (const [options, message] of [
+      [{ timeoutMs: NaN }, "lock timeoutMs must be a finite non-negative number"],
+      [{ timeoutMs: -1 }, "lock timeoutMs must be a finite non-negative number"],
+      [{ timeoutMs: "5s" }, "lock timeoutMs must be a finite non-negative number"],
+      [{ staleMs: NaN }, "lock staleMs must be a finite non-negative number"],
+      [{ staleMs: -1 }, "lock staleMs must be a finite non-negative number"],
+      [{ retry: { retries: -1 } }, "lock retry.retries must be a non-negative safe integer"],
+      [{ retry: { retries: 1.5 } }, "lock retry.retries must be a non-negative safe integer"],
+      [{ retry: { retries: NaN } }, "lock retry.retries must be a non-negative safe integer"],
+      [{ retry: { factor: -1 } }, "lock retry.factor must be a finite non-negative number"],
+      [{ retry: { minTimeout: Infinity } }, "lock retry.minTimeout must be a finite non-negative number"],
+      [{ retry: { maxTimeout: NaN } }, "lock retry.maxTimeout must be a finite non-negative number"],
+      [{ retry: { minTimeout: 2, maxTimeout: 1 } }, "lock retry.minTimeout must not exceed retry.maxTimeout"],
+      [{ compromiseCheckIntervalMs: 0.5 }, "lock compromiseCheckIntervalMs must be 0 or a finite number between 1 and 2147483647"],
+    ]) {
+      await assert.rejects(acquire(path, options), { name: "RangeError", message });
+      await assert.rejects(withFileLock(path, { payload, staleMs: 60_000, ...options }, async () => {}), RangeError);
+    }
+    assert(!existsSync(`${path}.lock`));
+    for (const right of [{ timeoutMs: Infinity }, { staleMs: Infinity }, { compromiseCheckIntervalMs: 0 }, { timeoutMs: 0 }]) {
+      await (await acquire(path, right)).release();
+    }
+  });
+
   if (Symbol.asyncDispose) is("await using", async (t) => {
     const path = `${folder(t)}/t`;
     const held = await acquire(path);
@@ -132,11 +185,41 @@ for (const [name, { acquireFileLock, withFileLock }] of [["@openclaw/fs-safe", t
   });
 }
 
-test("the names that OpenClaw has for the options", async (t) => {
+// OpenClaw's own is in its plugin SDK, which is too large to be installed here: by what its declarations and source say.
+test("by the names of OpenClaw's plugin SDK a thread enters again what it holds", async (t) => {
   const path = `${folder(t)}/t`;
   const retries = { retries: 1, factor: 2, minTimeout: 1, maxTimeout: 2, randomize: true };
-  const held = await ours.acquireFileLock(path, { retries, stale: 60_000 });
-  await assert.rejects(ours.acquireFileLock(path, { retries, stale: 60_000 }), { code: "file_lock_timeout" });
-  await assert.rejects(ours.acquireFileLock(path, { retries, stale: -1 }), { code: "file_lock_stale" });
+  const options = { retries, stale: 60_000 };
+  const held = await ours.acquireFileLock(path, options);
+  assert.equal(await ours.withFileLock(path, options, () => ours.withFileLock(path, options, async () => "done")), "done");
+  const [one, two] = await Promise.all([ours.acquireFileLock(path, options), ours.acquireFileLock(path, options)]);
   await held.release();
+  await one.release();
+  assert(existsSync(`${path}.lock`));
+  const elsewhere = worker(path, options);
+  await assert.rejects(elsewhere.outcome, /file lock timeout/, "another thread does not");
+  await two.release();
+  assert(!existsSync(`${path}.lock`));
+  const holder = worker(path, options);
+  await holder.outcome;
+  const busy = { code: ours.FILE_LOCK_TIMEOUT_ERROR_CODE, lockPath: `${path}.lock` };
+  await assert.rejects(ours.acquireFileLock(path, options), busy);
+  await assert.rejects(ours.acquireFileLock(path, { retries: { retries: 0 }, stale: 0 }), { code: ours.FILE_LOCK_STALE_ERROR_CODE });
+  await assert.rejects(ours.acquireFileLock(path, { retries, stale: -1 }), RangeError);
+  holder.thread.postMessage("release");
+  await (await ours.acquireFileLock(path, { retries: { retries: 1000, minTimeout: 10 }, stale: 60_000 })).release();
+});
+
+function worker(path, options) {
+  const workerData = { module: "tenure/file-lock", words: [path, options] };
+  const thread = new Worker(new URL("session-worker.mjs", import.meta.url), { workerData });
+  return { thread, outcome: once(thread, "message") };
+}
+
+test("two that ask at once by the plugin SDK's names both enter", async (t) => {
+  const path = `${folder(t)}/t`;
+  const options = { retries: { retries: 100, minTimeout: 100 }, stale: 60_000 };
+  const held = await Promise.all(Array.from({ length: 5 }, () => ours.acquireFileLock(path, options)));
+  for (const each of held) await each.release();
+  assert(!existsSync(`${path}.lock`));
 });

@@ -163,6 +163,42 @@ for (const [name, lockfile] of Object.entries(packages)) {
     await assert.rejects(lockfile.unlock(path), { code: "ENOTACQUIRED" });
   });
 
+  is("what was compromised can be locked again, in the handler too", async (t) => {
+    awake(t);
+    const path = target(t);
+    const again = new Promise((resolve, reject) => {
+      const onCompromised = () => lockfile.lock(path).then(resolve, reject);
+      void lockfile.lock(path, { stale: 2000, update: 1000, onCompromised }).then(() => remove(path));
+    });
+    const release = await again;
+    const other = new Actor(t, name);
+    assert.equal((await other.ask("acquire", { path })).error.code, "ELOCKED");
+    await release();
+    await other.must("acquire", { path });
+    await other.must("release");
+  });
+
+  is("a compromised lock keeps no other process out", async (t) => {
+    awake(t);
+    const path = target(t);
+    await new Promise((onCompromised) => {
+      void lockfile.lock(path, { stale: 2000, update: 1000, onCompromised }).then(() => remove(path));
+    });
+    const other = new Actor(t, name);
+    await other.must("acquire", { path });
+    await other.must("release");
+  });
+
+  is("a release of what was lost meanwhile is no error", async (t) => {
+    const path = target(t);
+    for (const release of [await lockfile.lock(path), () => lockfile.unlock(path)]) {
+      if (!(await lockfile.check(path))) await lockfile.lock(path);
+      remove(path);
+      await release();
+      assert.equal(await lockfile.check(path), false);
+    }
+  });
+
   is("compromised without a handler is an uncaught exception", (t) => {
     const path = target(t);
     const script = fileURLToPath(new URL("compromised.mjs", import.meta.url));
