@@ -45,6 +45,8 @@ namespace lockfile {
 // What this thread holds, by the file's canonical path.
 const owned = new Map<string, Held>();
 const HELD = "Lock file is already being held";
+/** As long as a timer can run. */
+const LONGEST = 2 ** 31 - 1;
 
 function failure(code: string, message: string, more: object = {}): Error {
   return Object.assign(new Error(message), { code, ...more });
@@ -57,8 +59,15 @@ function refuseFs({ fs }: { fs?: undefined }): void {
 function retriesOf(options: lockfile.LockOptions) {
   const given = options.retries || 0;
   const retry = typeof given === "number" ? { retries: given } : given;
-  const { retries = 10, factor = 2, minTimeout = 1000, forever = false, maxRetryTime = Infinity } = retry;
-  return { ...retry, retries: forever ? Infinity : retries, factor, minTimeout: Math.max(minTimeout, 1), maxRetryTime };
+  const { retries = 10, factor = 2, minTimeout = 1000, maxTimeout = Infinity, forever = false } = retry;
+  const { maxRetryTime = Infinity, randomize = false } = retry;
+  if (minTimeout > maxTimeout) throw new Error("minTimeout is greater than maxTimeout");
+  return { retries, factor, minTimeout: Math.max(minTimeout, 1), maxTimeout, randomize, forever, maxRetryTime };
+}
+
+/** With which path it is locked. What is given counts, also where it is `undefined`. */
+function follows(options: lockfile.UnlockOptions): boolean {
+  return Boolean({ realpath: true, ...options }.realpath);
 }
 
 /** Where its lock is, and how it is opened. */
@@ -114,7 +123,7 @@ function giveUp(file: string, tenure: Held): void {
 
 async function lockfile(file: string, options: lockfile.LockOptions = {}): Promise<() => Promise<void>> {
   refuseFs(options);
-  const canonical = options.realpath === false ? resolve(file) : await realpath(file);
+  const canonical = follows(options) ? await realpath(file) : resolve(file);
   const retries = retriesOf(options);
   const end = performance.now() + Math.min(total(retries), retries.maxRetryTime);
   const lock = opened(canonical, options);
@@ -131,7 +140,7 @@ async function lockfile(file: string, options: lockfile.LockOptions = {}): Promi
       const pause = again.next();
       const left = end - performance.now();
       if (pause.done || left <= 0) throw locked;
-      await sleep(Math.min(pause.value, left));
+      await sleep(Math.min(pause.value, left, LONGEST));
     }
   }
 }
@@ -139,7 +148,7 @@ async function lockfile(file: string, options: lockfile.LockOptions = {}): Promi
 function lockSync(file: string, options: lockfile.LockOptions = {}): () => void {
   refuseFs(options);
   if (retriesOf(options).retries > 0) throw failure("ESYNC", "Cannot use retries with the sync api");
-  const canonical = options.realpath === false ? resolve(file) : realpathSync(file);
+  const canonical = follows(options) ? realpathSync(file) : resolve(file);
   try {
     return own(canonical, opened(canonical, options).acquireSync(), options);
   } catch (error) {
@@ -149,12 +158,12 @@ function lockSync(file: string, options: lockfile.LockOptions = {}): () => void 
 
 async function unlock(file: string, options: lockfile.UnlockOptions = {}): Promise<void> {
   refuseFs(options);
-  give(options.realpath === false ? resolve(file) : await realpath(file));
+  give(follows(options) ? await realpath(file) : resolve(file));
 }
 
 function unlockSync(file: string, options: lockfile.UnlockOptions = {}): void {
   refuseFs(options);
-  give(options.realpath === false ? resolve(file) : realpathSync(file));
+  give(follows(options) ? realpathSync(file) : resolve(file));
 }
 
 function give(file: string): void {
@@ -165,12 +174,12 @@ function give(file: string): void {
 
 async function check(file: string, options: lockfile.CheckOptions = {}): Promise<boolean> {
   refuseFs(options);
-  return isHeld(targetFor(options.realpath === false ? resolve(file) : await realpath(file), options));
+  return isHeld(targetFor(follows(options) ? await realpath(file) : resolve(file), options));
 }
 
 function checkSync(file: string, options: lockfile.CheckOptions = {}): boolean {
   refuseFs(options);
-  return isHeld(targetFor(options.realpath === false ? resolve(file) : realpathSync(file), options));
+  return isHeld(targetFor(follows(options) ? realpathSync(file) : resolve(file), options));
 }
 
 function isHeld(target: string): boolean {

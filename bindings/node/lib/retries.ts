@@ -7,18 +7,21 @@ export interface Retries {
   randomize?: boolean | undefined;
 }
 
-/** @internal Its pauses in milliseconds, one after the other. */
-export function* pauses(options: Retries & { retries: number; factor: number; minTimeout: number }): Generator<number> {
-  const { retries, factor, minTimeout, maxTimeout = Infinity, randomize = false } = options;
-  for (let attempt = 0; attempt < retries; attempt++) {
+type Pauses = Retries & { retries: number; factor: number; minTimeout: number; forever?: boolean };
+
+/** @internal Its pauses in milliseconds, one after the other; with `forever` they begin anew. */
+export function* pauses(options: Pauses): Generator<number> {
+  const { factor, minTimeout, maxTimeout = Infinity, randomize = false, forever = false } = options;
+  const retries = forever ? Math.max(options.retries, 1) : options.retries;
+  for (let attempt = 0; forever || attempt < retries; attempt++) {
     const spread = randomize ? 1 + Math.random() : 1;
-    yield Math.min(maxTimeout, Math.round(spread * minTimeout * factor ** attempt));
+    yield Math.min(maxTimeout, Math.round(spread * minTimeout * factor ** (attempt % retries)));
   }
 }
 
 /** @internal How long all of them take together: a wait that is woken needs only that. */
-export function total(options: Retries & { retries: number; factor: number; minTimeout: number }): number {
-  if (options.retries === Infinity) return Infinity;
+export function total(options: Pauses): number {
+  if (options.retries === Infinity || options.forever) return Infinity;
   let sum = 0;
   for (const pause of pauses(options)) {
     sum += pause;

@@ -137,6 +137,30 @@ for (const [name, lockfile] of Object.entries(packages)) {
     await (await forever)();
   });
 
+  // A difference: the package throws it where nobody can catch it.
+  if (isOurs) is("pauses that cannot be", async (t) => {
+    const path = target(t);
+    const wrong = { message: "minTimeout is greater than maxTimeout" };
+    await assert.rejects(lockfile.lock(path, { retries: { minTimeout: 2, maxTimeout: 1 } }), wrong);
+    assert(!existsSync(`${path}.lock`));
+  });
+
+  is("for ever is by the same pauses again and again", async (t) => {
+    const path = target(t);
+    mkdirSync(`${path}.lock`);
+    const forever = { forever: true, retries: 1, factor: 1e9, minTimeout: 1 };
+    const waiting = lockfile.lock(path, { retries: forever });
+    // The second pause would be days.
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    rmdirSync(`${path}.lock`);
+    await (await waiting)();
+  });
+
+  is("realpath is as it is given, undefined too", async (t) => {
+    const path = `${folder(t)}/missing`;
+    await (await lockfile.lock(path, { realpath: undefined }))();
+  });
+
   is("synchronous", async (t) => {
     const path = target(t);
     const release = lockfile.lockSync(path);
