@@ -5,7 +5,8 @@ import { createRequire } from "node:module";
 
 const require = createRequire(import.meta.url);
 
-for (const module of ["index", "session-write-lock", "session-write-lock-2026.6", "file-lock", "proper-lockfile"]) {
+const sessions = ["session-write-lock", "session-write-lock-2026.6"];
+for (const module of ["index", ...sessions, "file-lock", "file-lock-2026.8", "proper-lockfile"]) {
   const exported = require(`./dist/${module}.js`);
   // proper-lockfile's module is a function, which is its default export as well.
   const isDefault = typeof exported === "function";

@@ -26,6 +26,10 @@ const packages = {
     const { acquireFileLock } = await import("tenure/file-lock");
     return acquireFileLock;
   },
+  "tenure/file-lock/2026.8": async () => {
+    const { acquireFileLock } = await import("tenure/file-lock/2026.8");
+    return acquireFileLock;
+  },
   "tenure/proper-lockfile": async () => {
     const { lock } = await import("tenure/proper-lockfile");
     return async (path, options) => ({ release: await lock(path, { realpath: false, ...options }) });

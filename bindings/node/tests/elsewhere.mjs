@@ -2,7 +2,8 @@
 const [system, where = "tenure"] = process.argv.slice(2);
 if (system !== process.platform) Object.defineProperty(process, "platform", { value: system });
 const { lock } = await import(where);
-for (const name of ["session-write-lock", "session-write-lock/2026.6", "file-lock", "proper-lockfile"]) {
+const sessions = ["session-write-lock", "session-write-lock/2026.6"];
+for (const name of [...sessions, "file-lock", "file-lock/2026.8", "proper-lockfile"]) {
   if (where === "tenure") await import(`tenure/${name}`);
 }
 console.log("imported");

@@ -8,6 +8,7 @@ import { pathToFileURL } from "node:url";
 import { Worker } from "node:worker_threads";
 
 import * as ours from "tenure/file-lock";
+import * as later from "tenure/file-lock/2026.8";
 
 import { Actor, awake, folder, peers } from "./helpers.mjs";
 
@@ -15,7 +16,8 @@ const theirs = await import(pathToFileURL(peers.resolve("@openclaw/fs-safe/file-
 const payload = () => ({ pid: process.pid, createdAt: new Date().toISOString() });
 const no = { retry: { retries: 0 } };
 
-for (const [name, { acquireFileLock, withFileLock }] of [["@openclaw/fs-safe", theirs], ["tenure/file-lock", ours]]) {
+const packages = { "@openclaw/fs-safe": theirs, "tenure/file-lock": ours, "tenure/file-lock/2026.8": later };
+for (const [name, { acquireFileLock, withFileLock }] of Object.entries(packages)) {
   const isOurs = name.startsWith("tenure");
   const is = (what, run) => test(`${name}: ${what}`, run);
   const acquire = (path, options) => acquireFileLock(path, { payload, staleMs: 60_000, ...options });
@@ -215,6 +217,43 @@ function worker(path, options) {
   const thread = new Worker(new URL("session-worker.mjs", import.meta.url), { workerData });
   return { thread, outcome: once(thread, "message") };
 }
+
+test("since 2026.8 only the same owner enters again", async (t) => {
+  const path = `${folder(t)}/t`;
+  const options = { retries: { retries: 0 }, stale: 60_000 };
+  const held = await later.acquireFileLock(path, options);
+  await assert.rejects(later.acquireFileLock(path, options), { code: later.FILE_LOCK_TIMEOUT_ERROR_CODE });
+  await held.release();
+  const owned = { ...options, reentrantOwner: "one" };
+  assert.equal(await later.withFileLock(path, owned, () => later.withFileLock(path, owned, async () => "done")), "done");
+});
+
+test("a resource that is borrowed is refused, before and after, and not given back", async (t) => {
+  const path = `${folder(t)}/t`;
+  const asked = [];
+  let borrowed = false;
+  const assertResourceUnborrowed = (target) => {
+    asked.push(target);
+    if (borrowed) throw new Error("borrowed");
+  };
+  const held = await later.acquireFileLock(path, { assertResourceUnborrowed });
+  assert.deepEqual(asked, [path, path]);
+  borrowed = true;
+  await assert.rejects(held.release(), /borrowed/);
+  assert(existsSync(`${path}.lock`));
+  await assert.rejects(later.acquireFileLock(path, { assertResourceUnborrowed, timeoutMs: 0 }), /borrowed/);
+  borrowed = false;
+  await held.release();
+  assert(!existsSync(`${path}.lock`));
+});
+
+test("what would not be kept is refused", async (t) => {
+  const path = `${folder(t)}/t`;
+  for (const option of [{ retainOnExit: true }, { lockRoot: {} }]) {
+    await assert.rejects(ours.acquireFileLock(path, option), { code: "ENOTSUP" });
+  }
+  assert(!existsSync(`${path}.lock`));
+});
 
 test("two that ask at once by the plugin SDK's names both enter", async (t) => {
   const path = `${folder(t)}/t`;

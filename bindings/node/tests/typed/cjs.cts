@@ -5,6 +5,7 @@ import tenure = require("tenure");
 import fileLock = require("tenure/file-lock");
 import lockfile = require("tenure/proper-lockfile");
 import session = require("tenure/session-write-lock");
+import later = require("tenure/session-write-lock/2026.6");
 
 const [path = ""] = process.argv.slice(2);
 
@@ -18,6 +19,7 @@ async function main(): Promise<void> {
   held.check();
   await held.release();
   assert.equal(session.resolveSessionLockMaxHoldFromTimeout({ timeoutMs: Infinity }), 2_147_000_000);
+  assert.equal(later.isPidDefinitelyDead(process.pid), false);
   const options: lockfile.LockOptions = { realpath: false };
   lockfile.lockSync(path, options)();
   const handle: fileLock.FileLockHandle = await fileLock.acquireFileLock(path, {});

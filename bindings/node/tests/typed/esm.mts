@@ -3,8 +3,16 @@ import { strict as assert } from "node:assert";
 
 import { type Held, type Holder, inspect, Lock, lock, type LockOptions, TenureError, withLock } from "tenure";
 import { acquireFileLock, type FileLockError, withFileLock } from "tenure/file-lock";
+import { withFileLock as withOwnedLock } from "tenure/file-lock/2026.8";
 import lockfile, { check, type LockOptions as ProperOptions, unlock } from "tenure/proper-lockfile";
 import { acquireSessionWriteLock, cleanStaleLockFiles, isPidAlive } from "tenure/session-write-lock";
+
+import {
+  acquireSessionWriteLock as acquireLater,
+  resolveSessionWriteLockOptions,
+  type SessionWriteLock,
+  SessionWriteLockTimeoutError,
+} from "tenure/session-write-lock/2026.6";
 
 const [path = ""] = process.argv.slice(2);
 
@@ -63,3 +71,14 @@ assert.equal(await check(path, { realpath: false }), true);
 await release();
 await lockfile(path, proper);
 await unlock(path, { realpath: false });
+
+const { timeoutMs }: { timeoutMs: number } = resolveSessionWriteLockOptions({ session: { writeLock: {} } }, { env: {} });
+assert.equal(timeoutMs, 60_000);
+const later: SessionWriteLock = await acquireLater({ sessionFile: path });
+await acquireLater({ sessionFile: path, timeoutMs: 10 }).catch((error: unknown) => {
+  assert(error instanceof SessionWriteLockTimeoutError);
+  const owner: string = error.owner;
+  assert.match(owner, /^pid=/);
+});
+await later.release();
+assert.equal(await withOwnedLock(path, { reentrantOwner: "typed" }, async () => 1), 1);
