@@ -58,6 +58,7 @@ function refuseFs({ fs }: { fs?: undefined }): void {
 
 function retriesOf(options: lockfile.LockOptions) {
   const given = options.retries || 0;
+  if (Array.isArray(given)) throw new TypeError("retries must be a number or an object, not an array");
   const retry = typeof given === "number" ? { retries: given } : given;
   const { retries = 10, factor = 2, minTimeout = 1000, maxTimeout = Infinity, forever = false } = retry;
   const { maxRetryTime = Infinity, randomize = false } = retry;

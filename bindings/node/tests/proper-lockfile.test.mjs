@@ -142,6 +142,7 @@ for (const [name, lockfile] of Object.entries(packages)) {
     const path = target(t);
     const wrong = { message: "minTimeout is greater than maxTimeout" };
     await assert.rejects(lockfile.lock(path, { retries: { minTimeout: 2, maxTimeout: 1 } }), wrong);
+    await assert.rejects(lockfile.lock(path, { retries: [1, 2] }), TypeError);
     assert(!existsSync(`${path}.lock`));
   });
 
