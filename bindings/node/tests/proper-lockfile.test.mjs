@@ -152,7 +152,7 @@ for (const [name, lockfile] of Object.entries(packages)) {
     const forever = { forever: true, retries: 1, factor: 1e9, minTimeout: 1 };
     const waiting = lockfile.lock(path, { retries: forever });
     // The second pause would be days.
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await new Promise((resolve) => setTimeout(resolve, 1000));
     rmdirSync(`${path}.lock`);
     await (await waiting)();
   });
