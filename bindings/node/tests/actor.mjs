@@ -22,6 +22,10 @@ const packages = {
     const { acquireSessionWriteLock } = await import("tenure/session-write-lock");
     return (sessionFile, options) => acquireSessionWriteLock({ sessionFile, ...options });
   },
+  "tenure/session-write-lock/2026.6": async () => {
+    const { acquireSessionWriteLock } = await import("tenure/session-write-lock/2026.6");
+    return (sessionFile, options) => acquireSessionWriteLock({ sessionFile, ...options });
+  },
   "tenure/file-lock": async () => {
     const { acquireFileLock } = await import("tenure/file-lock");
     return acquireFileLock;

@@ -7,12 +7,21 @@ import lockfile from "tenure/proper-lockfile";
 
 import { Actor, folder, peers, until } from "./helpers.mjs";
 
-const ours = ["tenure", "tenure/session-write-lock", "tenure/file-lock", "tenure/proper-lockfile"];
+const ours = [
+  "tenure",
+  "tenure/session-write-lock",
+  "tenure/session-write-lock/2026.6",
+  "tenure/file-lock",
+  "tenure/file-lock/2026.8",
+  "tenure/proper-lockfile",
+];
 // How each is told to try once.
 const once = {
   tenure: { timeout: 0 },
   "tenure/session-write-lock": { timeoutMs: 1 },
+  "tenure/session-write-lock/2026.6": { timeoutMs: 1 },
   "tenure/file-lock": { retries: { retries: 0 } },
+  "tenure/file-lock/2026.8": { retries: { retries: 0 } },
   "tenure/proper-lockfile": { retries: 0 },
   "proper-lockfile": { retries: 0 },
   "@openclaw/fs-safe": { retry: { retries: 0 } },
@@ -20,7 +29,9 @@ const once = {
 const codes = {
   tenure: "TENURE_BUSY",
   "tenure/session-write-lock": "TENURE_BUSY",
+  "tenure/session-write-lock/2026.6": "OPENCLAW_SESSION_WRITE_LOCK_TIMEOUT",
   "tenure/file-lock": "file_lock_timeout",
+  "tenure/file-lock/2026.8": "file_lock_timeout",
   "tenure/proper-lockfile": "ELOCKED",
   "proper-lockfile": "ELOCKED",
   "@openclaw/fs-safe": "file_lock_timeout",
