@@ -73,8 +73,8 @@ function follows(options: lockfile.UnlockOptions): boolean {
 
 /** Where its lock is, and how it is opened. */
 function opened(file: string, options: lockfile.LockOptions): Lock {
-  const stale = Math.max(options.stale ?? 10_000, 2000);
-  const update = Math.max(Math.min(options.update ?? stale / 2, stale / 2), 1000);
+  const stale = Math.max(options.stale === undefined ? 10_000 : options.stale || 0, 2000);
+  const update = Math.max(Math.min(options.update == null ? stale / 2 : options.update || 0, stale / 2), 1000);
   return new Lock(targetFor(file, options), { refreshInterval: update, createParents: false });
 }
 

@@ -1,5 +1,5 @@
 // What OpenClaw's session write lock has in all its versions.
-import { existsSync } from "node:fs";
+import { lstatSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 
@@ -109,13 +109,18 @@ export async function sweep(params: CleanParams, rules: Rules): Promise<CleanRes
   for (const name of names.filter((name) => name.endsWith(".jsonl.lock"))) {
     const lockPath = join(dir, name);
     // What is no lock is reported, and stays.
-    if (!found.has(lockPath) && existsSync(lockPath)) found.set(lockPath, noLock(lockPath));
+    if (!found.has(lockPath) && isThere(lockPath)) found.set(lockPath, noLock(lockPath));
   }
   const locks = [...found.values()].sort((one, other) => one.lockPath.localeCompare(other.lockPath));
   for (const { lockPath, staleReasons, removed } of locks) {
     if (removed) params.log?.warn?.(`removed stale session lock: ${lockPath} (${staleReasons.join(", ") || "unknown"})`);
   }
   return { locks, cleaned: locks.filter(({ removed }) => removed) };
+}
+
+/** A link that leads nowhere is there. */
+function isThere(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
 }
 
 function noLock(lockPath: string): SessionLockInspection {
