@@ -7,7 +7,7 @@
 //!
 //! [`Lock::new`](crate::Lock::new) and [`Options::open`](crate::Options::open) take such a target as they take a path,
 //! and give the same [`Guard`](crate::Guard). [`inspect`](crate::inspect()), [`list`](crate::list) and
-//! [`break_lock`](crate::file::break_lock) know them too. The server does the distributed work; there is no consensus in here.
+//! [`break_lock`](crate::break_lock) know them too. The server does the distributed work; there is no consensus in here.
 //!
 //! # What is promised
 //!

@@ -10,7 +10,7 @@ use crate::file::paths::{ANCHORS, Folder, Place, target_of, target_of_anchor};
 use crate::model::error::{Error, Result};
 use crate::sys::{Dir, FileKind, Name, Stat};
 
-/// Where [`list_with`](super::list_with) looks.
+/// Where [`list_with`](crate::list_with) looks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ListOptions {
     pub(super) recursive: bool,

@@ -118,7 +118,7 @@ pub enum Event<'a> {
 
 pub(crate) type EventCallback = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
 
-/// How a lock is opened: [`Lock::options`].
+/// How a lock is opened: [`Lock::options`](crate::Lock::options).
 #[derive(Clone)]
 pub struct Options {
     pub(crate) label: Option<Text>,
