@@ -6,21 +6,8 @@ use std::process::Command;
 
 use tenure_tests::servers::etcd::{Cluster, there};
 use tenure_tests::servers::network::{self, Room};
-use tenure_tests::servers::{await_waiters, opened, output};
+use tenure_tests::servers::{await_renewal, await_waiters, opened, output};
 use tenure_tests::{Actor, actor_program, folder, has, needs, signal, until};
-
-/// Waits until the lease of the guard `g` has been renewed once more.
-fn await_renewal(actor: &mut Actor) {
-    let left = |actor: &mut Actor| actor.must("lease g")["lostIn"].as_u64().unwrap();
-    let mut last = left(actor);
-    until("a renewal", || {
-        let now = left(actor);
-        assert!(now > 0, "lost meanwhile: {}", actor.ask("check g"));
-        let renewed = now > last;
-        last = now;
-        renewed
-    });
-}
 
 #[test]
 fn etcdctl_and_we_exclude_each_other_and_queue_together() {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tenure_tests::servers::etcd::{Cluster, there};
 use tenure_tests::servers::names::{self, Names};
 use tenure_tests::servers::network::Lossy;
-use tenure_tests::servers::{Silent, await_waiters, opened, output};
+use tenure_tests::servers::{Silent, await_renewal, await_waiters, hear_soon, opened, output, said, soon};
 use tenure_tests::{Actor, actor_program, folder, has, needs, tenure_program, until};
 
 /// So long that nothing which waits for a part of it ends while a test runs.
@@ -20,37 +20,9 @@ fn target_of(cluster: &Cluster, members: &[usize], user: &str, name: &str, ttl: 
     format!("etcd://{user}{}/{name}?ttl={ttl}", hosts.join(","))
 }
 
-/// The answer to a line, which must come by itself.
-fn soon(actor: &mut Actor, line: &str) -> Value {
-    actor.tell(line);
-    hear_soon(actor, line)
-}
-
-fn hear_soon(actor: &mut Actor, what: &str) -> Value {
-    assert!(actor.answers_within(60), "it still waits: {what}");
-    actor.hear()
-}
-
-fn said(answer: &Value) -> &str {
-    answer["error"].as_str().unwrap()
-}
-
 fn keys(cluster: &Cluster, prefix: &str) -> Vec<String> {
     let text = output(cluster.etcdctl().args(["get", prefix, "--prefix", "--keys-only"]));
     text.split_whitespace().map(str::to_owned).collect()
-}
-
-/// Waits until the lease of the guard `g` has been renewed once more.
-fn await_renewal(actor: &mut Actor) {
-    let left = |actor: &mut Actor| actor.must("lease g")["lostIn"].as_u64().unwrap();
-    let mut last = left(actor);
-    until("a renewal", || {
-        let now = left(actor);
-        assert!(now > 0, "lost meanwhile: {}", actor.ask("check g"));
-        let renewed = now > last;
-        last = now;
-        renewed
-    });
 }
 
 /// Users are on: `root:hunter1`, and `app` with a password, who may lock below `a`.

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 use tenure_tests::servers::names::{self, Names};
 use tenure_tests::servers::postgres::{Pool, Postgres, there};
-use tenure_tests::servers::{Silent, await_waiters, opened};
+use tenure_tests::servers::{Silent, await_waiters, hear_soon, opened, said, soon};
 use tenure_tests::{Actor, actor_program, folder, has, needs, signal, until};
 
 /// So long that nothing which waits for a part of it ends while a test runs.
@@ -28,21 +28,6 @@ fn role(postgres: &Postgres, name: &str) {
     postgres.ask(&format!("GRANT USAGE ON SCHEMA tenure TO {name}"));
     postgres.ask(&format!("GRANT USAGE ON SEQUENCE tenure.fence TO {name}"));
     postgres.ask(&format!("GRANT SELECT, INSERT, UPDATE ON tenure.locks TO {name}"));
-}
-
-/// The answer to a line, which must come by itself.
-fn soon(actor: &mut Actor, line: &str) -> Value {
-    actor.tell(line);
-    hear_soon(actor, line)
-}
-
-fn hear_soon(actor: &mut Actor, what: &str) -> Value {
-    assert!(actor.answers_within(60), "it still waits: {what}");
-    actor.hear()
-}
-
-fn said(answer: &Value) -> &str {
-    answer["error"].as_str().unwrap()
 }
 
 #[test]

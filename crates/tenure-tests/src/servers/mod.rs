@@ -11,6 +11,8 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use serde_json::Value;
+
 use crate::{Actor, until};
 
 /// An actor with the lock `l` of a target.
@@ -125,4 +127,34 @@ fn make_certificates(dir: &std::path::Path, address: &str) {
             "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out {name}.pem -days 2 -extfile ext"
         ));
     }
+}
+
+/// Waits until the lease of the guard `g` has been renewed once more.
+pub fn await_renewal(actor: &mut Actor) {
+    let left = |actor: &mut Actor| actor.must("lease g")["lostIn"].as_u64().unwrap();
+    let mut last = left(actor);
+    until("a renewal", || {
+        let now = left(actor);
+        assert!(now > 0, "lost meanwhile: {}", actor.ask("check g"));
+        let renewed = now > last;
+        last = now;
+        renewed
+    });
+}
+
+/// The answer to a line, which must come by itself.
+pub fn soon(actor: &mut Actor, line: &str) -> Value {
+    actor.tell(line);
+    hear_soon(actor, line)
+}
+
+/// What an actor says next, which must come by itself.
+pub fn hear_soon(actor: &mut Actor, what: &str) -> Value {
+    assert!(actor.answers_within(60), "it still waits: {what}");
+    actor.hear()
+}
+
+/// The words of an error.
+pub fn said(answer: &Value) -> &str {
+    answer["error"].as_str().unwrap()
 }

@@ -4,8 +4,7 @@ use crate::file::anchor::Prior;
 use crate::file::lock_file::is_other_boot;
 use crate::model::holder::{Holder, Previous};
 use crate::process::Liveness;
-use crate::record::PriorState;
-use crate::record::{Record, RecordState, RecordStyle};
+use crate::record::{PriorState, Record, RecordState, RecordStyle};
 
 /// The lock file is our own anchor's inode, and this machine's kernel lock on it is ours.
 pub(crate) fn own_inode(prior: &Prior, state: Option<PriorState>) -> Previous {

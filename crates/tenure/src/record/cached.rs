@@ -5,8 +5,7 @@
 
 use std::time::Duration;
 
-use crate::record::PriorState;
-use crate::record::{Record, RecordState, Rendered, iso_date, state_text};
+use crate::record::{PriorState, Record, RecordState, Rendered, iso_date, state_text};
 
 /// How old a visible date may be before it is written anew with a tenure that follows within the process.
 const OLD: Duration = Duration::from_secs(1);

@@ -13,6 +13,7 @@ use crate::file::cached_files::CachedFiles;
 use crate::file::grant::Grant;
 use crate::file::lock_file::Blocker;
 use crate::model::error::{Error, Result};
+use crate::model::holder::HolderKind;
 use crate::model::request::Request;
 use crate::sys::{LockKind, Seat};
 use crate::wait::fairness::{Courtesy, say_waiting};
@@ -115,8 +116,7 @@ impl Helper<'_> {
     fn wait_for_blocker(&self, kept: &mut CachedFiles, mut blocker: Box<Blocker>, request: &Request) -> Result<()> {
         let Helper { slot, epoch, seat } = *self;
         self.free_the_anchor(kept)?;
-        let native_lives =
-            blocker.holder.kind == crate::model::holder::HolderKind::Native && blocker.holder.liveness.is_alive();
+        let native_lives = blocker.holder.kind == HolderKind::Native && blocker.holder.liveness.is_alive();
         match blocker.file.take() {
             Some(file) if native_lives => {
                 if slot.about_to_queue_on(epoch, kept, blocker.id, Name::LockFile, LockKind::Exclusive) {

@@ -14,8 +14,7 @@ use crate::file::paths::Place;
 use crate::model::error::{Error, Kind, Result};
 use crate::model::holder::{Holder, Previous};
 use crate::model::options::Options;
-use crate::record::PriorState;
-use crate::record::{Content, Record, RecordState};
+use crate::record::{Content, PriorState, Record, RecordState};
 use crate::sys::{self, Brief, FileId, LockKind};
 
 /// What flock style found, and what it owes.

@@ -29,8 +29,7 @@ use crate::model::error::{Error, Kind, Result};
 use crate::model::holder::{Holder, Previous};
 use crate::model::options::Options;
 use crate::process::Liveness;
-use crate::record::PriorState;
-use crate::record::{self, PID_KEY_OFFSET, Record, RecordState};
+use crate::record::{self, PID_KEY_OFFSET, PriorState, Record, RecordState};
 use crate::sys::{Brief, File, FileId};
 
 pub(crate) use crate::file::crash::{own_inode, previous, tells_of_crash, tells_of_end, untold};
