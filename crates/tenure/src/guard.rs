@@ -98,7 +98,7 @@ impl Guard {
     /// The path that the lock protects, or the name on a server.
     pub fn target(&self) -> &Path {
         match &self.held {
-            Held::File(tenure) => &tenure.place().target_path,
+            Held::File(tenure) => &tenure.paths().target_path,
             Held::Engine(hold) => hold.target(),
         }
     }
@@ -106,7 +106,7 @@ impl Guard {
     /// `<target>.lock`: visible in lock-file style only. On a server: what it calls the lock.
     pub fn lock_file(&self) -> &Path {
         match &self.held {
-            Held::File(tenure) => &tenure.place().lock_path,
+            Held::File(tenure) => &tenure.paths().lock_path,
             Held::Engine(hold) => hold.lock_name(),
         }
     }

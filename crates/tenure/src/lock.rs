@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::begin::{Acquiring, Asker};
 use crate::engine::{self, EngineLock};
-use crate::file::paths::Place;
+use crate::file::paths::LockPaths;
 use crate::file::status::examine;
 use crate::guard::Guard;
 use crate::model::error::{Advice, Error, Kind, Result};
@@ -66,8 +66,8 @@ impl Lock {
         if let Some(engine) = engine::open(target)? {
             return Ok(Lock(Inner::Engine(EngineLock::open(engine, options)?)));
         }
-        let place = Place::open(target, options.create_parents)?;
-        let slot = registry::slot(&place, !options.record);
+        let paths = LockPaths::open(target, options.create_parents)?;
+        let slot = registry::slot(&paths, !options.record);
         Ok(Lock(Inner::File(FileLock { slot, exclusive: registry::request(options) })))
     }
 
@@ -205,7 +205,7 @@ impl Lock {
     /// As there.
     pub fn inspect(&self) -> Result<Inspection> {
         match &self.0 {
-            Inner::File(lock) => examine(&lock.slot().place(), &Options::default()),
+            Inner::File(lock) => examine(&lock.slot().paths(), &Options::default()),
             Inner::Engine(lock) => lock.inspect(),
         }
     }

@@ -14,7 +14,7 @@ use crate::file::cached_files::CachedFiles;
 use crate::file::grant::new_record;
 use crate::file::grant::{Grant, TargetFile};
 use crate::file::lock_file::{self as presence, Blocker, Presence, Shown};
-use crate::file::paths::Place;
+use crate::file::paths::LockPaths;
 use crate::model::error::{Error, Kind, Result};
 use crate::model::holder::Previous;
 use crate::model::options::Event;
@@ -49,36 +49,36 @@ pub(crate) fn kind(request: &Request) -> LockKind {
 /// One try to acquire. What it opened stays in `kept`; no kernel lock stays unless it was granted. Where the caller is to
 /// yield to other processes, once the anchor's kernel lock is ours, it is busy though it may be free.
 pub(crate) fn attempt(
-    place: &Place,
+    paths: &LockPaths,
     kept: &mut CachedFiles,
     request: &Request,
     yields: &mut dyn FnMut(&Anchor) -> bool,
 ) -> Result<Attempt> {
-    tries(place, kept, request, yields).inspect_err(|_| close(kept))
+    tries(paths, kept, request, yields).inspect_err(|_| close(kept))
 }
 
 fn tries(
-    place: &Place,
+    paths: &LockPaths,
     kept: &mut CachedFiles,
     request: &Request,
     yields: &mut dyn FnMut(&Anchor) -> bool,
 ) -> Result<Attempt> {
     for _ in 0..TRIES {
         if request.bare() {
-            return Ok(match lock_target(place, kept, request)? {
+            return Ok(match lock_target(paths, kept, request)? {
                 Some(target) => Attempt::Granted(bare_grant(target)),
                 None => Attempt::Busy(None),
             });
         }
-        let anchor = kept_anchor(place, kept, request)?;
+        let anchor = kept_anchor(paths, kept, request)?;
         let locked =
-            anchor.file.try_lock(kind(request)).map_err(|error| place.anchor_error("cannot be locked", error))?;
-        let Some(stat) = anchor.current(place)? else {
+            anchor.file.try_lock(kind(request)).map_err(|error| paths.anchor_error("cannot be locked", error))?;
+        let Some(stat) = anchor.current(paths)? else {
             drop_anchor(kept);
             continue;
         };
         if !locked {
-            if break_lock::steal(place, request.options.stale_policy) {
+            if break_lock::steal(paths, request.options.stale_policy) {
                 continue;
             }
             return Ok(Attempt::Busy(None));
@@ -87,7 +87,7 @@ fn tries(
             let_go(kept);
             return Ok(Attempt::Busy(None));
         }
-        let entered = enter(place, kept, &anchor, &stat, request);
+        let entered = enter(paths, kept, &anchor, &stat, request);
         return match entered {
             Ok(Entered::Granted(grant)) => Ok(Attempt::Granted(grant)),
             Ok(Entered::Blocked(blocker)) => {
@@ -107,12 +107,12 @@ fn tries(
             Err(error) => Err(error),
         };
     }
-    Err(keeps_changing(place))
+    Err(keeps_changing(paths))
 }
 
 /// Steps 3 to 6, with the kernel lock on `anchor`, which its path names.
 pub(crate) fn enter(
-    place: &Place,
+    paths: &LockPaths,
     kept: &mut CachedFiles,
     anchor: &Arc<Anchor>,
     stat: &Brief,
@@ -120,8 +120,8 @@ pub(crate) fn enter(
 ) -> Result<Entered> {
     let options = &request.options;
     if request.shared {
-        let previous = presence::still_told(place, anchor, stat)?;
-        return Ok(match lock_target(place, kept, request)? {
+        let previous = presence::still_told(paths, anchor, stat)?;
+        return Ok(match lock_target(paths, kept, request)? {
             Some(target) => Entered::Granted(Grant {
                 anchor: Some(Arc::clone(anchor)),
                 target: Some(target),
@@ -135,33 +135,33 @@ pub(crate) fn enter(
             None => Entered::TargetBusy,
         });
     }
-    if !place.copies() && presence::must_copy(place, anchor) {
-        place.set_copies();
+    if !paths.copies() && presence::must_copy(paths, anchor) {
+        paths.set_copies();
     }
-    let mut prior = anchor.read(place, stat)?;
+    let mut prior = anchor.read(paths, stat)?;
     // A takeover that was not ended left a second link, or word of itself in the record; and so did a native in flock
     // style that held beside what it left, and died.
     let state = prior.state();
     let cut_off = state.is_some_and(presence::tells_of_end);
-    let look = stat.links > 1 || cut_off || place.copies();
-    let parked = look && presence::recover(place, anchor, &prior, options)?;
+    let look = stat.links > 1 || cut_off || paths.copies();
+    let parked = look && presence::recover(paths, anchor, &prior, options)?;
     if !anchor.read_only {
-        return enter_as(place, kept, anchor, stat, &prior, request, parked);
+        return enter_as(paths, kept, anchor, stat, &prior, request, parked);
     }
-    let own = Arc::new(anchor.replace(place, options, state)?);
+    let own = Arc::new(anchor.replace(paths, options, state)?);
     kept.anchor = Some(Arc::clone(&own));
     // The old one may be a dead native's lock file as well. Its kernel lock stays ours until that is done, or one who had
     // queued for it would seem to be its holder.
     prior.replaced = Some(Arc::clone(anchor));
-    let stat = own.file.brief().map_err(|error| place.anchor_error("cannot be read", error));
-    let entered = stat.and_then(|stat| enter_as(place, kept, &own, &stat, &prior, request, parked));
+    let stat = own.file.brief().map_err(|error| paths.anchor_error("cannot be read", error));
+    let entered = stat.and_then(|stat| enter_as(paths, kept, &own, &stat, &prior, request, parked));
     let _ = anchor.file.unlock();
     entered
 }
 
 /// Steps 4 to 6, after what `prior` says.
 fn enter_as(
-    place: &Place,
+    paths: &LockPaths,
     kept: &mut CachedFiles,
     anchor: &Arc<Anchor>,
     stat: &Brief,
@@ -170,11 +170,11 @@ fn enter_as(
     parked: bool,
 ) -> Result<Entered> {
     let state = prior.state();
-    let record = new_record(request, state.map_or(0, |state| state.fence), place)?;
+    let record = new_record(request, state.map_or(0, |state| state.fence), paths)?;
     let options = &request.options;
     let (target, (shown, parked)) = if request.flock() {
-        let Some(target) = lock_target(place, kept, request)? else { return Ok(Entered::TargetBusy) };
-        match presence::show_hidden(place, anchor, stat, prior, &record, options, parked) {
+        let Some(target) = lock_target(paths, kept, request)? else { return Ok(Entered::TargetBusy) };
+        match presence::show_hidden(paths, anchor, stat, prior, &record, options, parked) {
             Ok(shown) => (Some(target), shown),
             Err(error) => {
                 let _ = target.file.unlock();
@@ -183,12 +183,12 @@ fn enter_as(
         }
     } else {
         // With a lock file it is held only once nobody is parked any more.
-        (None, (presence::show(place, anchor, stat, prior, &record, options, parked)?, false))
+        (None, (presence::show(paths, anchor, stat, prior, &record, options, parked)?, false))
     };
     Ok(match shown {
         Shown::Blocked(blocker) => Entered::Blocked(blocker),
         Shown::Held(presence, previous, state_offset) => {
-            tell_takeover(place, request, &previous);
+            tell_takeover(paths, request, &previous);
             let (anchor, record) = (Some(Arc::clone(anchor)), Some(record));
             Entered::Granted(Grant {
                 anchor,
@@ -204,13 +204,13 @@ fn enter_as(
     })
 }
 
-fn tell_takeover(place: &Place, request: &Request, previous: &Previous) {
+fn tell_takeover(paths: &LockPaths, request: &Request, previous: &Previous) {
     if let (Previous::Crashed(holder), Some(callback)) = (previous, &request.options.on_event) {
-        let event = Event::TakenOver { target: &place.target_path, holder };
+        let event = Event::TakenOver { target: &paths.target_path, holder };
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| callback(&event)));
     }
     if previous.is_crashed() {
-        crate::util::trace::event!(WARN, target = ?place.target_path, "taken over from a holder that died");
+        crate::util::trace::event!(WARN, target = ?paths.target_path, "taken over from a holder that died");
     }
 }
 
@@ -227,11 +227,11 @@ pub(crate) fn bare_grant(target: Arc<TargetFile>) -> Grant {
     }
 }
 
-pub(crate) fn kept_anchor(place: &Place, kept: &mut CachedFiles, request: &Request) -> Result<Arc<Anchor>> {
+pub(crate) fn kept_anchor(paths: &LockPaths, kept: &mut CachedFiles, request: &Request) -> Result<Arc<Anchor>> {
     if let Some(anchor) = &kept.anchor {
         return Ok(Arc::clone(anchor));
     }
-    let anchor = Arc::new(Anchor::open(place, &request.options)?);
+    let anchor = Arc::new(Anchor::open(paths, &request.options)?);
     kept.anchor = Some(Arc::clone(&anchor));
     Ok(anchor)
 }
@@ -249,11 +249,11 @@ pub(crate) fn drop_anchor(kept: &mut CachedFiles) {
 }
 
 /// Takes the target's own kernel lock without waiting: `None` if another has it.
-pub(crate) fn lock_target(place: &Place, kept: &mut CachedFiles, request: &Request) -> Result<Option<Arc<TargetFile>>> {
+pub(crate) fn lock_target(paths: &LockPaths, kept: &mut CachedFiles, request: &Request) -> Result<Option<Arc<TargetFile>>> {
     for _ in 0..TRIES {
         let target = match &kept.target {
             Some(target) => Arc::clone(target),
-            None => match open_target(place, request)? {
+            None => match open_target(paths, request)? {
                 Some(target) => {
                     let target = Arc::new(target);
                     kept.target = Some(Arc::clone(&target));
@@ -263,10 +263,10 @@ pub(crate) fn lock_target(place: &Place, kept: &mut CachedFiles, request: &Reque
             },
         };
         let locked =
-            target.file.try_lock(kind(request)).map_err(|error| target_error(place, "cannot be locked", error))?;
+            target.file.try_lock(kind(request)).map_err(|error| target_error(paths, "cannot be locked", error))?;
         // A file is often replaced whole, by a rename: the lock must be on the one that has the name.
         let current =
-            place.dir.brief_at(&place.target).map_err(|error| target_error(place, "cannot be read", error))?;
+            paths.dir.brief_at(&paths.target).map_err(|error| target_error(paths, "cannot be read", error))?;
         if current.map(|stat| stat.id) == Some(target.id) {
             return Ok(locked.then_some(target));
         }
@@ -275,34 +275,34 @@ pub(crate) fn lock_target(place: &Place, kept: &mut CachedFiles, request: &Reque
         }
         kept.target = None;
     }
-    Err(keeps_changing(place))
+    Err(keeps_changing(paths))
 }
 
 /// Has the locked file the target's name still? On a doubt it has not.
-pub(crate) fn is_current(place: &Place, target: &TargetFile) -> bool {
-    matches!(place.dir.brief_at(&place.target), Ok(Some(stat)) if stat.id == target.id)
+pub(crate) fn is_current(paths: &LockPaths, target: &TargetFile) -> bool {
+    matches!(paths.dir.brief_at(&paths.target), Ok(Some(stat)) if stat.id == target.id)
 }
 
 /// `None`: it went away meanwhile.
-fn open_target(place: &Place, request: &Request) -> Result<Option<TargetFile>> {
-    let failed = |error| target_error(place, "cannot be opened", error);
-    let found = place.dir.stat_at(&place.target).map_err(failed)?;
+fn open_target(paths: &LockPaths, request: &Request) -> Result<Option<TargetFile>> {
+    let failed = |error| target_error(paths, "cannot be opened", error);
+    let found = paths.dir.stat_at(&paths.target).map_err(failed)?;
     match found.map(|stat| stat.kind) {
-        None => match make_target(place, request.options.mode) {
+        None => match make_target(paths, request.options.mode) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(target_error(place, "is missing and cannot be made", error)),
+            Err(error) => return Err(target_error(paths, "is missing and cannot be made", error)),
         },
         Some(FileKind::Regular | FileKind::Directory | FileKind::BlockDevice) => {}
         Some(other) => {
             let detail = format!("the target is {}, which cannot be locked with flock(2)", other.words());
-            return Err(Error::new(Kind::InTheWay, &place.target_path, detail));
+            return Err(Error::new(Kind::InTheWay, &paths.target_path, detail));
         }
     }
     // Where flock(2) is a byte-range lock of the server's, an exclusive one wants a descriptor that may write.
-    let emulated = matches!(&*place.file_system.name, "nfs" | "cifs" | "smb2" | "smb");
+    let emulated = matches!(&*paths.file_system.name, "nfs" | "cifs" | "smb2" | "smb");
     let access = if emulated && !request.shared { Access::ReadWrite } else { Access::Read };
-    let file = match place.dir.open_at(&place.target, access) {
+    let file = match paths.dir.open_at(&paths.target, access) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
@@ -312,19 +312,19 @@ fn open_target(place: &Place, request: &Request) -> Result<Option<TargetFile>> {
 }
 
 /// Makes a target that is missing, as any program makes a file, and with a mode that is asked for whatever the umask.
-fn make_target(place: &Place, mode: Option<u32>) -> io::Result<()> {
-    let file = place.dir.create_new(&place.target, mode.unwrap_or(0o666))?;
+fn make_target(paths: &LockPaths, mode: Option<u32>) -> io::Result<()> {
+    let file = paths.dir.create_new(&paths.target, mode.unwrap_or(0o666))?;
     mode.map_or(Ok(()), |mode| file.chmod(mode))
 }
 
-pub(crate) fn target_error(place: &Place, what: &'static str, error: io::Error) -> Error {
+pub(crate) fn target_error(paths: &LockPaths, what: &'static str, error: io::Error) -> Error {
     let unsupported = error.kind() == io::ErrorKind::Unsupported;
-    let error = Error::io(&place.target_path, format!("the target {what}"), error);
+    let error = Error::io(&paths.target_path, format!("the target {what}"), error);
     if unsupported { error.with_hint("this file system has no flock(2)") } else { error }
 }
 
-fn keeps_changing(place: &Place) -> Error {
-    Error::new(Kind::Io, &place.target_path, "the lock's files keep changing under us")
+fn keeps_changing(paths: &LockPaths) -> Error {
+    Error::new(Kind::Io, &paths.target_path, "the lock's files keep changing under us")
 }
 
 /// Gives back the kernel locks that are held for nobody; a file that keeps its lock is closed, which frees it.

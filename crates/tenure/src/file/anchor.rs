@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::file::lock_file as presence;
-use crate::file::paths::{ANCHORS, Place};
+use crate::file::paths::{ANCHORS, LockPaths};
 use crate::model::error::{Advice, Error, Kind, Result};
 use crate::model::options::Options;
 use crate::record::cached::Draft;
@@ -34,71 +34,71 @@ pub(crate) struct Anchor {
 
 impl Anchor {
     /// Step 1: opens the anchor, made if it is missing.
-    pub(crate) fn open(place: &Place, options: &Options) -> Result<Anchor> {
-        check_folder(place)?;
+    pub(crate) fn open(paths: &LockPaths, options: &Options) -> Result<Anchor> {
+        check_folder(paths)?;
         let mut folder_is_new = false;
         for tried in 0..TRIES {
-            if let Some(anchor) = Anchor::open_existing(place, options)? {
+            if let Some(anchor) = Anchor::open_existing(paths, options)? {
                 return Ok(anchor);
             }
-            match make(place, options) {
+            match make(paths, options) {
                 Ok(file) => {
                     if !folder_is_new {
                         // Its maker may have died before that was there. Nobody's lock depends on it.
-                        let _ = ignore(&place.dir, &[ANCHORS, "/", IGNORE].concat());
+                        let _ = ignore(&paths.dir, &[ANCHORS, "/", IGNORE].concat());
                     }
-                    return Anchor::from_file(place, file, false);
+                    return Anchor::from_file(paths, file, false);
                 }
                 Err(NotMade::Io(error)) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(NotMade::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-                    make_folder(place, tried)?;
+                    make_folder(paths, tried)?;
                     folder_is_new = true;
                 }
-                Err(NotMade::Io(error)) => return Err(folder_error(place, error)),
+                Err(NotMade::Io(error)) => return Err(folder_error(paths, error)),
                 Err(NotMade::Told(error)) => return Err(error),
             }
         }
-        Err(Error::new(Kind::Io, place.anchor_path(), "the lock's anchor keeps being removed by others"))
+        Err(Error::new(Kind::Io, paths.anchor_path(), "the lock's anchor keeps being removed by others"))
     }
 
-    fn open_existing(place: &Place, options: &Options) -> Result<Option<Anchor>> {
+    fn open_existing(paths: &LockPaths, options: &Options) -> Result<Option<Anchor>> {
         // Looked at before it is opened: opening a device can do something to it.
-        match place.dir.stat_at(&place.anchor).map_err(|error| folder_error(place, error))? {
+        match paths.dir.stat_at(&paths.anchor).map_err(|error| folder_error(paths, error))? {
             None => return Ok(None),
-            Some(stat) if stat.kind != FileKind::Regular => return Err(place.anchor_in_the_way(stat.kind)),
+            Some(stat) if stat.kind != FileKind::Regular => return Err(paths.anchor_in_the_way(stat.kind)),
             Some(_) => {}
         }
-        let (file, read_only) = match place.dir.open_at(&place.anchor, Access::ReadWrite) {
+        let (file, read_only) = match paths.dir.open_at(&paths.anchor, Access::ReadWrite) {
             Ok(file) => (file, false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                (open_anothers(place, options, error)?, true)
+                (open_anothers(paths, options, error)?, true)
             }
-            Err(error) => return Err(place.anchor_error("cannot be opened", error)),
+            Err(error) => return Err(paths.anchor_error("cannot be opened", error)),
         };
-        Anchor::from_file(place, file, read_only).map(Some)
+        Anchor::from_file(paths, file, read_only).map(Some)
     }
 
-    pub(crate) fn from_file(place: &Place, file: File, read_only: bool) -> Result<Anchor> {
-        let stat = file.stat().map_err(|error| place.anchor_error("cannot be read", error))?;
+    pub(crate) fn from_file(paths: &LockPaths, file: File, read_only: bool) -> Result<Anchor> {
+        let stat = file.stat().map_err(|error| paths.anchor_error("cannot be read", error))?;
         if stat.kind != FileKind::Regular {
-            return Err(place.anchor_in_the_way(stat.kind));
+            return Err(paths.anchor_in_the_way(stat.kind));
         }
         Ok(Anchor { id: stat.id, owner: stat.owner, file, read_only, draft: Mutex::new(None) })
     }
 
     /// Step 2: what the anchor's path names now, if that is still this file.
-    pub(crate) fn current(&self, place: &Place) -> Result<Option<Brief>> {
-        let found = place.dir.brief_at(&place.anchor);
-        let found = found.map_err(|error| place.anchor_error("cannot be compared with its path", error))?;
+    pub(crate) fn current(&self, paths: &LockPaths) -> Result<Option<Brief>> {
+        let found = paths.dir.brief_at(&paths.anchor);
+        let found = found.map_err(|error| paths.anchor_error("cannot be compared with its path", error))?;
         Ok(found.filter(|stat| stat.id == self.id))
     }
 
     /// What the record says, and its bytes.
-    pub(crate) fn read(&self, place: &Place, stat: &Brief) -> Result<Prior> {
+    pub(crate) fn read(&self, paths: &LockPaths, stat: &Brief) -> Result<Prior> {
         let size = usize::try_from(stat.size).unwrap_or(MAX_BYTES).min(MAX_BYTES);
         let mut bytes = vec![0; size];
-        let length = self.file.read(&mut bytes).map_err(|error| place.anchor_error("cannot be read", error))?;
+        let length = self.file.read(&mut bytes).map_err(|error| paths.anchor_error("cannot be read", error))?;
         bytes.truncate(length);
         let known = self.draft().as_ref().and_then(|draft| draft.state_of(&bytes));
         Ok(Prior { state: known.or_else(|| Prior::scan(&bytes)), bytes, replaced: None })
@@ -157,44 +157,44 @@ impl Anchor {
     /// Replaces another user's anchor by our own, with its kernel lock held, in a folder where we may: the new one is
     /// locked before it can be seen. Its fence goes on from the old one's, whose record said `prior`, and so does the word
     /// of a crash, or that one is to be looked for at the lock file's place: who does this may die at it, or fail.
-    pub(crate) fn replace(&self, place: &Place, options: &Options, prior: Option<PriorState>) -> Result<Anchor> {
+    pub(crate) fn replace(&self, paths: &LockPaths, options: &Options, prior: Option<PriorState>) -> Result<Anchor> {
         let state = match prior {
             Some(prior) if presence::tells_of_end(prior) => RecordState::Aborted,
             Some(prior) if prior.state == RecordState::Released => RecordState::Released,
             // Its maker died: we have its kernel lock. Later on it may look locked, by one who had queued for it.
-            _ if place.lock_file_id()? == Some(self.id) => RecordState::Aborted,
+            _ if paths.lock_file_id()? == Some(self.id) => RecordState::Aborted,
             Some(prior) => prior.state,
             None => RecordState::Acquiring,
         };
-        let file = prepare(place, options, &unheld(prior.map(|prior| prior.fence), state))?;
-        let own = Anchor::from_file(place, file, false).inspect_err(|_| drop(place.dir.unlink(&place.new)))?;
+        let file = prepare(paths, options, &unheld(prior.map(|prior| prior.fence), state))?;
+        let own = Anchor::from_file(paths, file, false).inspect_err(|_| drop(paths.dir.unlink(&paths.new)))?;
         // Whoever replaces an anchor has one in the making, and there is one at a time: a break cannot come any more.
-        let current = self.current(place);
+        let current = self.current(paths);
         if !matches!(current, Ok(Some(_))) {
-            let _ = place.dir.unlink(&place.new);
-            return Err(current.err().unwrap_or_else(|| replaced(place)));
+            let _ = paths.dir.unlink(&paths.new);
+            return Err(current.err().unwrap_or_else(|| replaced(paths)));
         }
-        if let Err(error) = place.dir.rename_over(&place.new, &place.anchor) {
+        if let Err(error) = paths.dir.rename_over(&paths.new, &paths.anchor) {
             if error.kind() == io::ErrorKind::NotFound {
-                return Err(replaced(place));
+                return Err(replaced(paths));
             }
-            let _ = place.dir.unlink(&place.new);
-            return Err(place.anchor_error("belongs to another user and cannot be replaced", error));
+            let _ = paths.dir.unlink(&paths.new);
+            return Err(paths.anchor_error("belongs to another user and cannot be replaced", error));
         }
-        match own.current(place) {
+        match own.current(paths) {
             Ok(Some(_)) => Ok(own),
             other => {
                 // Before our own is let go: who enters by that must not find the old one locked, as if its holder lived.
                 let _ = self.file.unlock();
-                Err(other.err().unwrap_or_else(|| replaced(place)))
+                Err(other.err().unwrap_or_else(|| replaced(paths)))
             }
         }
     }
 }
 
 /// Somebody has removed or replaced what is in `.tenure`.
-fn replaced(place: &Place) -> Error {
-    Error::new(Kind::Lost, place.anchor_path(), "the lock's anchor was replaced under us")
+fn replaced(paths: &LockPaths) -> Error {
+    Error::new(Kind::Lost, paths.anchor_path(), "the lock's anchor was replaced under us")
 }
 
 /// Why a file was not made: a plain failure, or one that is told already.
@@ -205,18 +205,18 @@ enum NotMade {
 
 /// Makes an anchor that was missing. One with a mode of its own appears with it: a user who came between the making and
 /// the change of mode would be refused.
-fn make(place: &Place, options: &Options) -> std::result::Result<File, NotMade> {
+fn make(paths: &LockPaths, options: &Options) -> std::result::Result<File, NotMade> {
     if options.mode.is_none() {
-        return create(place, &place.anchor, options);
+        return create(paths, &paths.anchor, options);
     }
-    let file = prepare(place, options, &released(None)).map_err(NotMade::Told)?;
-    match place.dir.rename_new(&place.new, &place.anchor) {
+    let file = prepare(paths, options, &released(None)).map_err(NotMade::Told)?;
+    match paths.dir.rename_new(&paths.new, &paths.anchor) {
         Ok(()) => Ok(file),
         Err(error) => {
-            let _ = place.dir.unlink(&place.new);
+            let _ = paths.dir.unlink(&paths.new);
             Err(match error.kind() {
                 io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput => NotMade::Told(
-                    place
+                    paths
                         .anchor_error("cannot be made with a mode: this file system has no exclusive renames", error)
                         .with_kind(Kind::Unsupported)
                         .with_hint("leave the mode out"),
@@ -228,15 +228,15 @@ fn make(place: &Place, options: &Options) -> std::result::Result<File, NotMade> 
 }
 
 /// Makes a file under the name `new`, complete and locked, to be renamed to where it is to be seen.
-pub(crate) fn prepare(place: &Place, options: &Options, record: &Record) -> Result<File> {
-    check_folder(place)?;
+pub(crate) fn prepare(paths: &LockPaths, options: &Options, record: &Record) -> Result<File> {
+    check_folder(paths)?;
     for tried in 0..TRIES {
-        match create(place, &place.new, options) {
+        match create(paths, &paths.new, options) {
             Ok(file) => {
                 let written = (|| {
                     // Until it is locked another may take it for a dead one's, and remove it.
                     let ours = file.try_lock(LockKind::Exclusive)?
-                        && place.dir.stat_at(&place.new)?.map(|stat| stat.id) == Some(file.stat()?.id);
+                        && paths.dir.stat_at(&paths.new)?.map(|stat| stat.id) == Some(file.stat()?.id);
                     if ours {
                         file.write_at(&record.render(0).bytes, 0)?;
                     }
@@ -246,40 +246,40 @@ pub(crate) fn prepare(place: &Place, options: &Options, record: &Record) -> Resu
                     Ok(true) => return Ok(file),
                     Ok(false) => {}
                     Err(error) => {
-                        let _ = place.dir.unlink(&place.new);
-                        return Err(place.anchor_error("cannot be written", error));
+                        let _ = paths.dir.unlink(&paths.new);
+                        return Err(paths.anchor_error("cannot be written", error));
                     }
                 }
             }
             Err(NotMade::Told(error)) => return Err(error),
             // Somebody died between making one and renaming it, or is at it now: that takes a few system calls.
             Err(NotMade::Io(error)) if error.kind() == io::ErrorKind::AlreadyExists => {
-                if !drop_dead(place)? {
+                if !drop_dead(paths)? {
                     sys::pause(Duration::from_millis(1));
                 }
             }
-            Err(NotMade::Io(error)) if error.kind() == io::ErrorKind::NotFound => make_folder(place, tried)?,
-            Err(NotMade::Io(error)) => return Err(place.anchor_error(CANNOT_BE_MADE, error)),
+            Err(NotMade::Io(error)) if error.kind() == io::ErrorKind::NotFound => make_folder(paths, tried)?,
+            Err(NotMade::Io(error)) => return Err(paths.anchor_error(CANNOT_BE_MADE, error)),
         }
     }
-    Err(Error::new(Kind::Io, place.anchor_path(), "another process keeps replacing the lock's anchor"))
+    Err(Error::new(Kind::Io, paths.anchor_path(), "another process keeps replacing the lock's anchor"))
 }
 
 /// Removes a prepared file whose maker is dead: nobody has its kernel lock. `false` if its maker lives.
-pub(crate) fn drop_dead(place: &Place) -> Result<bool> {
+pub(crate) fn drop_dead(paths: &LockPaths) -> Result<bool> {
     let removed = (|| -> io::Result<bool> {
-        let file = place.dir.open_at(&place.new, Access::Read)?;
+        let file = paths.dir.open_at(&paths.new, Access::Read)?;
         if !file.try_lock(LockKind::Exclusive)? {
             return Ok(false);
         }
-        if place.dir.stat_at(&place.new)?.map(|stat| stat.id) == Some(file.stat()?.id) {
-            place.dir.unlink(&place.new)?;
+        if paths.dir.stat_at(&paths.new)?.map(|stat| stat.id) == Some(file.stat()?.id) {
+            paths.dir.unlink(&paths.new)?;
         }
         Ok(true)
     })();
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        other => other.map_err(|error| place.anchor_error("cannot be replaced: a half-made one is in the way", error)),
+        other => other.map_err(|error| paths.anchor_error("cannot be replaced: a half-made one is in the way", error)),
     }
 }
 
@@ -294,14 +294,14 @@ pub(crate) fn unheld(fence: Option<u64>, state: RecordState) -> Record {
     Record { created_at: Some(sys::now()), native, ..Record::default() }
 }
 
-fn create(place: &Place, name: &Name, options: &Options) -> std::result::Result<File, NotMade> {
-    let file = place.dir.create_new(name, options.mode.unwrap_or(0o644)).map_err(NotMade::Io)?;
+fn create(paths: &LockPaths, name: &Name, options: &Options) -> std::result::Result<File, NotMade> {
+    let file = paths.dir.create_new(name, options.mode.unwrap_or(0o644)).map_err(NotMade::Io)?;
     if let Some(mode) = options.mode
         && let Err(error) = give_mode(&file, mode)
     {
-        let _ = place.dir.unlink(name);
+        let _ = paths.dir.unlink(name);
         return Err(NotMade::Told(not_given(
-            place,
+            paths,
             "cannot be given the mode that was asked for",
             error,
             "leave the mode out where the file system gives all files its own",
@@ -311,9 +311,9 @@ fn create(place: &Place, name: &Name, options: &Options) -> std::result::Result<
 }
 
 /// Our own file or folder cannot be given its rights: the file system refuses that, not this user's lack of rights.
-fn not_given(place: &Place, what: &'static str, error: io::Error, hint: &'static str) -> Error {
+fn not_given(paths: &LockPaths, what: &'static str, error: io::Error, hint: &'static str) -> Error {
     let denied = matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput);
-    let error = place.anchor_error(what, error).with_hint(hint);
+    let error = paths.anchor_error(what, error).with_hint(hint);
     if denied { error.with_kind(Kind::Unsupported) } else { error }
 }
 
@@ -330,17 +330,17 @@ fn give_mode(file: &File, mode: u32) -> io::Result<()> {
 /// Makes `.tenure` with its parent's rights, group and ACL: who may make files beside the target may make them in
 /// it. Where that is more than one user it appears with them: a crash in between would shut the others out for ever.
 /// `tried`: how often it was tried before.
-fn make_folder(place: &Place, tried: usize) -> Result<()> {
-    let mode = place.dir_stat.mode;
-    let alone = mode & 0o022 == 0 && place.dir_stat.owner == sys::effective_user();
-    let made = if alone { place.anchors.clone() } else { unused_name(tried) };
-    match place.dir.make_dir(&made, mode & 0o777) {
+fn make_folder(paths: &LockPaths, tried: usize) -> Result<()> {
+    let mode = paths.dir_stat.mode;
+    let alone = mode & 0o022 == 0 && paths.dir_stat.owner == sys::effective_user();
+    let made = if alone { paths.anchors.clone() } else { unused_name(tried) };
+    match paths.dir.make_dir(&made, mode & 0o777) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(error) => return Err(folder_error(place, error)),
+        Err(error) => return Err(folder_error(paths, error)),
     }
     // Locked until it has its name, so that a sweep leaves it alone. Where it cannot be, a sweep cannot lock it either.
-    let locked = (!alone).then(|| place.dir.open_at(&made, Access::Read)).and_then(io::Result::ok);
+    let locked = (!alone).then(|| paths.dir.open_at(&made, Access::Read)).and_then(io::Result::ok);
     if let Some(file) = &locked
         && let Ok(false) = file.try_lock(LockKind::Exclusive)
     {
@@ -349,37 +349,37 @@ fn make_folder(place: &Place, tried: usize) -> Result<()> {
     }
     let fill = || {
         let failed = |error| (CANNOT_BE_MADE, error);
-        let dir = place.dir.open_dir(&made).map_err(failed)?;
+        let dir = paths.dir.open_dir(&made).map_err(failed)?;
         // Another user may have moved some other folder to this name, whose rights are not to change. Ours is new, and empty.
         if !dir.entries().map_err(failed)?.is_empty() {
             return Err(failed(io::ErrorKind::AlreadyExists.into()));
         }
-        dir.take_rights_of(&place.dir).map_err(|error| (NOT_ITS_RIGHTS, error))?;
+        dir.take_rights_of(&paths.dir).map_err(|error| (NOT_ITS_RIGHTS, error))?;
         ignore(&dir, IGNORE).map_err(failed)
     };
     match fill() {
         Ok(()) if alone => return Ok(()),
-        Ok(()) => match place.dir.rename_over(&made, &place.anchors) {
+        Ok(()) => match paths.dir.rename_over(&made, &paths.anchors) {
             Ok(()) => return Ok(()),
             // Another was first, and ours goes.
-            Err(_) if matches!(place.dir.stat_at(&place.anchors), Ok(Some(_))) => drop_folder(place, &made),
+            Err(_) if matches!(paths.dir.stat_at(&paths.anchors), Ok(Some(_))) => drop_folder(paths, &made),
             Err(error) => {
-                drop_folder(place, &made);
-                return Err(folder_error(place, error));
+                drop_folder(paths, &made);
+                return Err(folder_error(paths, error));
             }
         },
         // It was pruned meanwhile, and perhaps made again.
         Err((_, error)) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {}
         Err((what, error)) => {
-            drop_folder(place, &made);
+            drop_folder(paths, &made);
             return Err(match what {
                 NOT_ITS_RIGHTS => not_given(
-                    place,
+                    paths,
                     what,
                     error,
                     "make `.tenure` there with the rights that it is to have, or do without it: record(false), --no-record",
                 ),
-                _ => folder_error(place, error),
+                _ => folder_error(paths, error),
             });
         }
     }
@@ -390,13 +390,13 @@ const CANNOT_BE_MADE: &str = "cannot be made";
 const NOT_ITS_RIGHTS: &str = "cannot be made: `.tenure` cannot be given the rights of the folder that it is in";
 
 /// Removes a `.tenure` that is not to be, unless somebody uses it already.
-fn drop_folder(place: &Place, made: &Name) {
-    if *made != place.anchors
-        && let (Ok(dir), Ok(name)) = (place.dir.open_dir(made), Name::new(IGNORE.as_ref()))
+fn drop_folder(paths: &LockPaths, made: &Name) {
+    if *made != paths.anchors
+        && let (Ok(dir), Ok(name)) = (paths.dir.open_dir(made), Name::new(IGNORE.as_ref()))
     {
         let _ = dir.unlink(&name);
     }
-    let _ = place.dir.remove_dir(made);
+    let _ = paths.dir.remove_dir(made);
 }
 
 const IGNORE: &str = ".gitignore";
@@ -451,43 +451,43 @@ pub(crate) fn drop_dead_folder(dir: &Dir, name: &Name) -> io::Result<()> {
 }
 
 /// What has the name of `.tenure` must be a folder: a link could make us write, and remove, files of other folders.
-fn check_folder(place: &Place) -> Result<()> {
-    match place.dir.stat_at(&place.anchors).map_err(|error| place.anchor_error("cannot be looked for", error))? {
-        Some(stat) if stat.kind != FileKind::Directory => Err(folder_in_the_way(place, stat.kind)),
+fn check_folder(paths: &LockPaths) -> Result<()> {
+    match paths.dir.stat_at(&paths.anchors).map_err(|error| paths.anchor_error("cannot be looked for", error))? {
+        Some(stat) if stat.kind != FileKind::Directory => Err(folder_in_the_way(paths, stat.kind)),
         _ => Ok(()),
     }
 }
 
-fn folder_in_the_way(place: &Place, kind: FileKind) -> Error {
-    let path = place.target_path.with_file_name(place.anchors.as_os_str());
+fn folder_in_the_way(paths: &LockPaths, kind: FileKind) -> Error {
+    let path = paths.target_path.with_file_name(paths.anchors.as_os_str());
     let detail = format!("{} stands where the folder of anchors belongs", kind.words());
     Error::new(Kind::InTheWay, path, detail).with_hint("remove it")
 }
 
-fn folder_error(place: &Place, error: io::Error) -> Error {
+fn folder_error(paths: &LockPaths, error: io::Error) -> Error {
     // ENOTDIR, ELOOP: something else has the folder's name.
-    let odd = place.dir.stat_at(&place.anchors).ok().flatten().filter(|stat| stat.kind != FileKind::Directory);
+    let odd = paths.dir.stat_at(&paths.anchors).ok().flatten().filter(|stat| stat.kind != FileKind::Directory);
     match odd {
-        Some(stat) => folder_in_the_way(place, stat.kind),
-        None => place.anchor_error(CANNOT_BE_MADE, error),
+        Some(stat) => folder_in_the_way(paths, stat.kind),
+        None => paths.anchor_error(CANNOT_BE_MADE, error),
     }
 }
 
 /// Another user's anchor that we may not write.
-fn open_anothers(place: &Place, options: &Options, denied: io::Error) -> Result<File> {
-    let sticky = place.dir_stat.mode & 0o1000 != 0;
-    let replaceable = !sticky && place.dir.open_dir(&place.anchors).is_ok_and(|anchors| anchors.may_write());
+fn open_anothers(paths: &LockPaths, options: &Options, denied: io::Error) -> Result<File> {
+    let sticky = paths.dir_stat.mode & 0o1000 != 0;
+    let replaceable = !sticky && paths.dir.open_dir(&paths.anchors).is_ok_and(|anchors| anchors.may_write());
     if replaceable {
-        match place.dir.open_at(&place.anchor, Access::Read) {
+        match paths.dir.open_at(&paths.anchor, Access::Read) {
             Ok(file) => return Ok(file),
             Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
-                return Err(place.anchor_error("cannot be opened", error));
+                return Err(paths.anchor_error("cannot be opened", error));
             }
             Err(_) => {}
         }
     }
     let error =
-        Error::io(place.anchor_path(), "the lock's anchor belongs to another user and may not be written", denied);
+        Error::io(paths.anchor_path(), "the lock's anchor belongs to another user and may not be written", denied);
     Err(match (sticky, options.mode) {
         (true, Some(_)) => error.with_hint("its first user made it without that mode: have them remove it"),
         (true, None) => error

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::file::anchor;
 use crate::file::lock_file as presence;
-use crate::file::paths::Place;
+use crate::file::paths::LockPaths;
 use crate::file::status::examine;
 use crate::model::error::{Error, Result};
 use crate::model::holder::{Holder, HolderKind};
@@ -16,44 +16,44 @@ use crate::util::text::word;
 use crate::util::trace::event;
 
 /// Removes a foreign holder's lock file, if it is still the one that was looked at.
-pub(crate) fn remove_foreign(place: &Place, seen: &Inspection) -> Result<()> {
-    let Some(now) = presence::look(place)? else { return Ok(()) };
+pub(crate) fn remove_foreign(paths: &LockPaths, seen: &Inspection) -> Result<()> {
+    let Some(now) = presence::look(paths)? else { return Ok(()) };
     let same = match &now.content {
         Content::Record(record) => record.native.is_none() && record.pid == seen.holder.as_ref().and_then(Holder::pid),
         Content::Blank | Content::Torn => true,
         Content::NotALock(_) => false,
     };
-    if !same || place.lock_file_id()? != Some(now.id) {
-        return Err(changed_hands(place));
+    if !same || paths.lock_file_id()? != Some(now.id) {
+        return Err(changed_hands(paths));
     }
-    remove_lock_file(place)
+    remove_lock_file(paths)
 }
 
 /// Its holder may have been faster.
-fn remove_lock_file(place: &Place) -> Result<()> {
-    match place.dir.unlink(&place.lock) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(place.lock_error("cannot be removed", error)),
+fn remove_lock_file(paths: &LockPaths) -> Result<()> {
+    match paths.dir.unlink(&paths.lock) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(paths.lock_error("cannot be removed", error)),
         _ => Ok(()),
     }
 }
 
-fn changed_hands(place: &Place) -> Error {
-    let hint = format!("it changed hands meanwhile: look again with `tenure status {}`", word(&place.target_path));
-    Error::busy(&place.target_path).with_hint(hint)
+fn changed_hands(paths: &LockPaths) -> Error {
+    let hint = format!("it changed hands meanwhile: look again with `tenure status {}`", word(&paths.target_path));
+    Error::busy(&paths.target_path).with_hint(hint)
 }
 
 /// Puts a new anchor in the place of one whose holder lives, as `seen`, and removes the lock file that showed it. The
 /// new one is locked until that is done, so nobody enters in between; its record carries the fence on.
-pub(crate) fn replace_anchor(place: &Place, seen: &Inspection) -> Result<()> {
-    let visible = presence::look(place)?;
+pub(crate) fn replace_anchor(paths: &LockPaths, seen: &Inspection) -> Result<()> {
+    let visible = presence::look(paths)?;
     let shown = visible.as_ref().map(|found| found.id);
-    let unreadable = |error| place.anchor_error("cannot be read", error);
+    let unreadable = |error| paths.anchor_error("cannot be read", error);
     let fence_of = |file: &File| match presence::read_stable(file) {
         Ok(Content::Record(record)) => Ok(record.previous_fence()),
         Ok(_) => Ok(None),
         Err(error) => Err(unreadable(error)),
     };
-    let open = || place.dir.open_at(&place.anchor, Access::Read).ok();
+    let open = || paths.dir.open_at(&paths.anchor, Access::Read).ok();
     let mut fence = match visible.as_ref().map(|found| &found.content) {
         Some(Content::Record(record)) => record.previous_fence(),
         _ => None,
@@ -61,58 +61,58 @@ pub(crate) fn replace_anchor(place: &Place, seen: &Inspection) -> Result<()> {
     if let Some(before) = open() {
         fence = fence.max(fence_of(&before)?);
     }
-    let old = place.dir.stat_at(&place.anchor).map_err(unreadable)?;
+    let old = paths.dir.stat_at(&paths.anchor).map_err(unreadable)?;
     let options = match old {
         // Whoever could open the old one must be able to open the new one.
         Some(stat) => Options::default().mode(stat.mode),
         None => Options::default(),
     };
-    let fresh = anchor::prepare(place, &options, &anchor::released(fence))?;
+    let fresh = anchor::prepare(paths, &options, &anchor::released(fence))?;
     // One at a time has a new anchor in the making, so no other break can come between this look and the renaming: whom
     // we judged may have been broken, and another have been granted, while we waited for our turn.
-    let now = examine(place, &Options::default());
+    let now = examine(paths, &Options::default());
     if !now.as_ref().is_ok_and(|now| is_same_tenure(seen, now)) {
-        let _ = place.dir.unlink(&place.new);
-        return Err(changed_hands(place).with_holder(now?.holder));
+        let _ = paths.dir.unlink(&paths.new);
+        return Err(changed_hands(paths).with_holder(now?.holder));
     }
     // Not the one from before: another user's is replaced by who acquires, in the same way.
     let before = open();
     let replaced = before.as_ref().and_then(|before| before.brief().ok());
-    if let Err(error) = place.dir.rename_over(&place.new, &place.anchor) {
-        let _ = place.dir.unlink(&place.new);
-        return Err(place.anchor_error("cannot be replaced", error));
+    if let Err(error) = paths.dir.rename_over(&paths.new, &paths.anchor) {
+        let _ = paths.dir.unlink(&paths.new);
+        return Err(paths.anchor_error("cannot be replaced", error));
     }
     // A tenure that began until then counts as well, and what a takeover has left at the swap is to be looked for. Whatever
     // fails now, the lock file goes: those who wait would wait for a holder that has lost the lock.
     let last = before.as_ref().map_or(Ok(None), fence_of);
-    let swap = place.dir.stat_at(&place.swap).map_err(unreadable);
+    let swap = paths.dir.stat_at(&paths.swap).map_err(unreadable);
     let begun = last.as_ref().ok().copied().flatten();
-    let written = carry_on(place, &fresh, fence, begun, !matches!(swap, Ok(None)));
+    let written = carry_on(paths, &fresh, fence, begun, !matches!(swap, Ok(None)));
     // What the holder showed, or has just begun to show.
-    let showing = place.lock_file_id()?;
+    let showing = paths.lock_file_id()?;
     let known = showing == shown || showing == replaced.map(|stat| stat.id);
     let broken = seen.holder.as_ref().and_then(|holder| holder.fence);
-    if showing.is_some() && (known || is_copy_of(place, [begun, broken])?) {
-        remove_lock_file(place)?;
+    if showing.is_some() && (known || is_copy_of(paths, [begun, broken])?) {
+        remove_lock_file(paths)?;
     }
     last.map(drop).and(swap.map(drop)).and(written)?;
-    fresh.unlock().map_err(|error| place.anchor_error("cannot be unlocked", error))
+    fresh.unlock().map_err(|error| paths.anchor_error("cannot be unlocked", error))
 }
 
 /// Writes over a new anchor's record of `fence` where a later tenure had `begun`, or one was `cut_off` in a takeover.
-fn carry_on(place: &Place, fresh: &File, fence: Option<u64>, begun: Option<u64>, cut_off: bool) -> Result<()> {
+fn carry_on(paths: &LockPaths, fresh: &File, fence: Option<u64>, begun: Option<u64>, cut_off: bool) -> Result<()> {
     if begun <= fence && !cut_off {
         return Ok(());
     }
     let state = if cut_off { RecordState::Aborted } else { RecordState::Released };
     let record = anchor::unheld(begun.max(fence), state);
     let written = fresh.stat().and_then(|stat| presence::write(fresh, &record, stat.size, false));
-    written.map(drop).map_err(|error| place.anchor_error("cannot be written", error))
+    written.map(drop).map_err(|error| paths.anchor_error("cannot be written", error))
 }
 
 /// Does the lock file show, on an inode of its own, a tenure with one of these fences?
-fn is_copy_of(place: &Place, fences: [Option<u64>; 2]) -> Result<bool> {
-    let found = match presence::look(place) {
+fn is_copy_of(paths: &LockPaths, fences: [Option<u64>; 2]) -> Result<bool> {
+    let found = match presence::look(paths) {
         Err(error) if error.is_in_the_way() => None,
         found => found?,
     };
@@ -128,15 +128,15 @@ fn is_same_tenure(seen: &Inspection, now: &Inspection) -> bool {
 }
 
 /// Breaks a live native's lock that is older than the caller's policy allows: the seed's behaviour, asked for.
-pub(crate) fn steal(place: &Place, policy: StalePolicy) -> bool {
+pub(crate) fn steal(paths: &LockPaths, policy: StalePolicy) -> bool {
     if policy == StalePolicy::Proof {
         return false;
     }
-    let Ok(found) = examine(place, &Options::default()) else { return false };
+    let Ok(found) = examine(paths, &Options::default()) else { return false };
     let native = found.holder.as_ref().filter(|holder| holder.kind == HolderKind::Native && found.state == State::Held);
     if !native.is_some_and(|holder| policy.steals(holder)) {
         return false;
     }
-    event!(WARN, target = ?place.target_path, "a live holder is robbed for its age");
-    replace_anchor(place, &found).is_ok()
+    event!(WARN, target = ?paths.target_path, "a live holder is robbed for its age");
+    replace_anchor(paths, &found).is_ok()
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use crate::file::anchor::Anchor;
 use crate::file::grant::TargetFile;
-use crate::file::paths::Place;
+use crate::file::paths::LockPaths;
 use crate::sys::LockKind;
 
 /// Descriptors that stay open from one tenure to the next.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CachedFiles {
-    pub(crate) place: Option<Arc<Place>>,
+    pub(crate) paths: Option<Arc<LockPaths>>,
     pub(crate) anchor: Option<Arc<Anchor>>,
     pub(crate) target: Option<Arc<TargetFile>>,
     /// The kernel lock on `anchor` is ours although nobody holds: a helper got it from the kernel's queue, and goes on with

@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::file::anchor::Anchor;
 use crate::file::lock_file::{self as presence, Presence};
-use crate::file::paths::Place;
+use crate::file::paths::LockPaths;
 use crate::model::error::{Error, Kind, Result};
 use crate::model::holder::Previous;
 use crate::model::request::Request;
@@ -46,12 +46,12 @@ impl Grant {
 
 /// The record of a tenure that begins now. The fence is the larger of the last one plus one and the clock's
 /// microseconds: it grows even when the last one is forgotten.
-pub(crate) fn new_record(request: &Request, last_fence: u64, place: &Place) -> Result<Record> {
+pub(crate) fn new_record(request: &Request, last_fence: u64, paths: &LockPaths) -> Result<Record> {
     let now = sys::now();
     let clock = now.duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);
     let fence = clock.max(last_fence + 1);
     if fence > crate::record::MAX_SAFE {
-        return Err(Error::new(Kind::Io, place.anchor_path(), "the fence has reached 2^53 and cannot grow"));
+        return Err(Error::new(Kind::Io, paths.anchor_path(), "the fence has reached 2^53 and cannot grow"));
     }
     let own = own();
     Ok(Record {

@@ -5,7 +5,7 @@
 //! start time, a process with both lives in this pid namespace, and the line of this process's parents leads to it. An orphan
 //! has left that line, and waits as anybody does.
 
-use crate::file::paths::Place;
+use crate::file::paths::LockPaths;
 use crate::file::status::record_now;
 use crate::model::holder::Holder;
 use crate::process::{self, Liveness};
@@ -13,12 +13,12 @@ use crate::record::{Record, RecordState};
 use crate::sys;
 
 /// The holder, if it is proven to wait for this process. For those whom the kernel lock was refused.
-pub(crate) fn holder_above(place: &Place) -> Option<Holder> {
+pub(crate) fn holder_above(paths: &LockPaths) -> Option<Holder> {
     // There nobody runs a command, and each look would be one more step to explore.
     if cfg!(tenure_sim) {
         return None;
     }
-    let record = record_now(place)?;
+    let record = record_now(paths)?;
     waits_for_us(&record).then(|| Holder::from_record(Some(&record), Liveness::alive("it has the kernel lock")))
 }
 

@@ -28,8 +28,8 @@ pub(crate) fn lock_path(target: &Path) -> PathBuf {
 
 /// A target's place.
 #[derive(Debug)]
-pub(crate) struct Place {
-    pub(crate) folder: Arc<Folder>,
+pub(crate) struct LockPaths {
+    pub(crate) folder: Arc<ParentDir>,
     /// As the caller named it.
     pub(crate) target_path: PathBuf,
     pub(crate) lock_path: PathBuf,
@@ -50,17 +50,17 @@ pub(crate) struct Place {
 
 /// A folder and what the kernel says of it: the same for every place in it.
 #[derive(Debug)]
-pub(crate) struct Folder {
+pub(crate) struct ParentDir {
     pub(crate) dir: Arc<Dir>,
     pub(crate) dir_stat: Stat,
     pub(crate) file_system: FileSystem,
 }
 
-impl Folder {
+impl ParentDir {
     /// Does the one's descriptor serve as well as the other's? A number alone does not say so: the same folder may be
     /// reached through two mounts, only one of which may be written; its mode and owner may have changed since; and on
     /// a network a number comes again while a descriptor of the folder that had it is still open, and fails.
-    pub(crate) fn serves_for(&self, other: &Folder) -> bool {
+    pub(crate) fn serves_for(&self, other: &ParentDir) -> bool {
         let (ours, theirs) = (&self.dir_stat, &other.dir_stat);
         ours.id == theirs.id
             && ours.mode == theirs.mode
@@ -69,17 +69,17 @@ impl Folder {
     }
 }
 
-impl Deref for Place {
-    type Target = Folder;
+impl Deref for LockPaths {
+    type Target = ParentDir;
 
-    fn deref(&self) -> &Folder {
+    fn deref(&self) -> &ParentDir {
         &self.folder
     }
 }
 
-impl Place {
+impl LockPaths {
     /// Opens the parent of `target`, made first if it is missing and `create_parents` says so.
-    pub(crate) fn open(target: &Path, create_parents: bool) -> Result<Place> {
+    pub(crate) fn open(target: &Path, create_parents: bool) -> Result<LockPaths> {
         let (parent, name) = split(target)?;
         let dir = match Dir::open(parent) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && create_parents => {
@@ -97,29 +97,29 @@ impl Place {
                 false => error,
             }
         })?;
-        Place::at(Arc::new(dir), target.to_owned(), name)
+        LockPaths::at(Arc::new(dir), target.to_owned(), name)
     }
 
     /// As [`open`](Place::open), for looking only: `None` where the parent does not exist.
-    pub(crate) fn look(target: &Path) -> Result<Option<Place>> {
+    pub(crate) fn look(target: &Path) -> Result<Option<LockPaths>> {
         let (parent, name) = split(target)?;
         match Dir::open(parent) {
-            Ok(dir) => Place::at(Arc::new(dir), target.to_owned(), name).map(Some),
+            Ok(dir) => LockPaths::at(Arc::new(dir), target.to_owned(), name).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io(parent, "the target's folder cannot be opened", error)),
         }
     }
 
     /// The place of the file `name` in a folder that is open already.
-    fn at(dir: Arc<Dir>, target_path: PathBuf, name: &OsStr) -> Result<Place> {
+    fn at(dir: Arc<Dir>, target_path: PathBuf, name: &OsStr) -> Result<LockPaths> {
         let dir_stat =
             dir.stat().map_err(|error| Error::io(&target_path, "the target's folder cannot be read", error))?;
         let file_system = dir.file_system();
-        Place::within(&Arc::new(Folder { dir, dir_stat, file_system }), target_path, name)
+        LockPaths::within(&Arc::new(ParentDir { dir, dir_stat, file_system }), target_path, name)
     }
 
     /// As [`at`](Place::at), in a folder that was looked at already.
-    pub(crate) fn within(folder: &Arc<Folder>, target_path: PathBuf, name: &OsStr) -> Result<Place> {
+    pub(crate) fn within(folder: &Arc<ParentDir>, target_path: PathBuf, name: &OsStr) -> Result<LockPaths> {
         let lock = joined(name, LOCK_SUFFIX);
         let to_name =
             |name: &OsStr| Name::new(name).map_err(|_| invalid(&target_path, "a path cannot hold a zero byte".into()));
@@ -136,7 +136,7 @@ impl Place {
             0 => NEW_SUFFIX.to_owned(),
             _ => format!(".{}{NEW_SUFFIX}", sys::effective_user()),
         };
-        Ok(Place {
+        Ok(LockPaths {
             lock_path: target_path.with_file_name(&lock),
             target: to_name(name)?,
             anchor: in_anchors("")?,

@@ -9,7 +9,7 @@ use std::io;
 
 use crate::file::grant::new_record;
 use crate::file::lock_file as presence;
-use crate::file::paths::Place;
+use crate::file::paths::LockPaths;
 use crate::model::options::Options;
 use crate::model::request::Request;
 use crate::record::{self, OwnScan, Record, RecordState, RecordStyle};
@@ -17,40 +17,40 @@ use crate::sys::{Access, File, FileId, FileKind, LockKind};
 use crate::util::trace::event;
 
 /// Removes the lock file `id`, whose text is `text`, if its holder is dead. `false`: it is there still.
-pub(crate) fn sweep(place: &Place, id: FileId, text: &[u8]) -> bool {
+pub(crate) fn sweep(paths: &LockPaths, id: FileId, text: &[u8]) -> bool {
     let Some(own) = record::scan_own(text) else { return false };
     if (own.state, own.style) != (RecordState::Held, RecordStyle::LockFile)
-        || place.file_system.shared
-        || presence::is_sticky(place)
+        || paths.file_system.shared
+        || presence::is_sticky(paths)
     {
         return false;
     }
     // The survey has just seen that the anchor is a file.
-    let Ok(file) = place.dir.open_at(&place.anchor, Access::ReadWrite) else { return false };
+    let Ok(file) = paths.dir.open_at(&paths.anchor, Access::ReadWrite) else { return false };
     if !file.try_lock(LockKind::Exclusive).unwrap_or(false) {
         return false;
     }
     // What fails is tried, and told of, by whoever takes it over.
-    let removed = remove(place, &file, id, text, &own).unwrap_or(false);
+    let removed = remove(paths, &file, id, text, &own).unwrap_or(false);
     // Not by its closing alone: a child that another thread is just making has the descriptor too.
     let _ = file.unlock();
     if removed {
-        event!(WARN, target = ?place.target_path, "what a holder that died had left was removed");
+        event!(WARN, target = ?paths.target_path, "what a holder that died had left was removed");
     }
     removed
 }
 
 /// With the kernel lock on `file`.
-fn remove(place: &Place, file: &File, id: FileId, text: &[u8], own: &OwnScan<'_>) -> io::Result<bool> {
-    let shown = || Ok::<_, io::Error>(place.dir.brief_at(&place.lock)?.is_some_and(|found| found.id == id));
+fn remove(paths: &LockPaths, file: &File, id: FileId, text: &[u8], own: &OwnScan<'_>) -> io::Result<bool> {
+    let shown = || Ok::<_, io::Error>(paths.dir.brief_at(&paths.lock)?.is_some_and(|found| found.id == id));
     let found = file.brief()?;
     // Its names are the anchor's and the lock file's. Without that one it was released.
     let whole = found.id == id && found.kind == FileKind::Regular && found.links == 2;
-    if !whole || place.dir.brief_at(&place.anchor)?.is_none_or(|named| named.id != id) || !shown()? {
+    if !whole || paths.dir.brief_at(&paths.anchor)?.is_none_or(|named| named.id != id) || !shown()? {
         return Ok(false);
     }
     // A takeover that was cut off is to be ended first.
-    if place.dir.brief_at(&place.swap)?.is_some() {
+    if paths.dir.brief_at(&paths.swap)?.is_some() {
         return Ok(false);
     }
     let mut now = vec![0; text.len()];
@@ -60,20 +60,20 @@ fn remove(place: &Place, file: &File, id: FileId, text: &[u8], own: &OwnScan<'_>
     let mut dead = own.record();
     let Some(native) = &mut dead.native else { return Ok(false) };
     native.state = RecordState::Aborted;
-    let Some(ours) = in_our_name(&dead, place) else { return Ok(false) };
+    let Some(ours) = in_our_name(&dead, paths) else { return Ok(false) };
     let mut ours = ours.render(found.size);
     let written = presence::write_text(file, &mut ours, true);
     let removed =
-        written.and_then(|()| if shown()? { place.dir.unlink(&place.lock).map(|()| true) } else { Ok(false) });
+        written.and_then(|()| if shown()? { paths.dir.unlink(&paths.lock).map(|()| true) } else { Ok(false) });
     // Whatever came of it, and who dies before that tells of a crash as well.
     presence::write(file, &dead, ours.bytes.len() as u64, !matches!(removed, Ok(true)))?;
     removed
 }
 
 /// What a dead holder's lock file says while we remove it.
-fn in_our_name(dead: &Record, place: &Place) -> Option<Record> {
+fn in_our_name(dead: &Record, paths: &LockPaths) -> Option<Record> {
     let request = Request { options: Options::default(), shared: false };
-    let mut ours = new_record(&request, 0, place).ok()?;
+    let mut ours = new_record(&request, 0, paths).ok()?;
     let (native, last) = (ours.native.as_mut()?, dead.native.as_ref()?);
     (native.state, native.fence) = (last.state, last.fence);
     Some(ours)

@@ -8,7 +8,7 @@ use crate::file::cached_files::CachedFiles;
 use crate::file::grant::new_record;
 use crate::file::grant::{Grant, TargetFile};
 use crate::file::lock_file::{self as presence, Presence};
-use crate::file::paths::Place;
+use crate::file::paths::LockPaths;
 use crate::model::error::{Error, Kind, Result};
 use crate::model::holder::Previous;
 use crate::model::request::Request;
@@ -16,8 +16,8 @@ use crate::record::{Record, RecordState};
 use crate::sys::LockKind;
 
 /// Undoes a grant that nobody wants any more, but for the anchor's kernel lock, which serves the next waiter.
-pub(crate) fn take_back(place: &Place, kept: &mut CachedFiles, grant: Grant) {
-    let _ = conceal(place, &grant, grant.record.clone().map(|record| grant.untold(record)), grant.state_offset);
+pub(crate) fn take_back(paths: &LockPaths, kept: &mut CachedFiles, grant: Grant) {
+    let _ = conceal(paths, &grant, grant.record.clone().map(|record| grant.untold(record)), grant.state_offset);
     if let Some(target) = &grant.target {
         let _ = target.file.unlock();
     }
@@ -29,9 +29,9 @@ pub(crate) fn take_back(place: &Place, kept: &mut CachedFiles, grant: Grant) {
 /// after that.
 ///
 /// `ended` is the record as it stands now, and the place of its state.
-pub(crate) fn unlock(place: &Place, grant: &Grant, ended: Option<(Record, u64)>) -> Result<()> {
+pub(crate) fn unlock(paths: &LockPaths, grant: &Grant, ended: Option<(Record, u64)>) -> Result<()> {
     let (record, state_offset) = ended.map_or((None, 0), |(record, offset)| (Some(record), offset));
-    let mut result = conceal(place, grant, record, state_offset);
+    let mut result = conceal(paths, grant, record, state_offset);
     let copy = match &grant.presence {
         Presence::Copy { file, .. } => Some(&**file),
         _ => None,
@@ -42,26 +42,26 @@ pub(crate) fn unlock(place: &Place, grant: &Grant, ended: Option<(Record, u64)>)
         if let Err(error) = file.unlock()
             && result.is_ok()
         {
-            result = Err(Error::io(&place.target_path, "the kernel lock cannot be let go", error));
+            result = Err(Error::io(&paths.target_path, "the kernel lock cannot be let go", error));
         }
     }
-    crate::util::trace::event!(DEBUG, target = ?place.target_path, ok = result.is_ok(), "released");
+    crate::util::trace::event!(DEBUG, target = ?paths.target_path, ok = result.is_ok(), "released");
     result
 }
 
-fn conceal(place: &Place, grant: &Grant, record: Option<Record>, state_offset: u64) -> Result<()> {
+fn conceal(paths: &LockPaths, grant: &Grant, record: Option<Record>, state_offset: u64) -> Result<()> {
     let (Some(anchor), Some(record)) = (&grant.anchor, record) else { return Ok(()) };
     // Flock style held beside a live foreign program's file at the swap: the word that leads there stays.
     let record = if grant.parked { grant.untold(record) } else { record };
     let hidden = matches!(grant.presence, Presence::Hidden);
-    let failed = |error| place.anchor_error("cannot be written", error);
+    let failed = |error| paths.anchor_error("cannot be written", error);
     let tell = || presence::tell(anchor, &record).map_err(failed);
     if record.native.as_ref().is_some_and(|native| native.state == RecordState::Aborted) {
         // Before the lock file goes: who comes next must hear of the crash. While it is there it names us, who live; or a
         // foreign program might rightly put its own there, between our look and the removal.
         if matches!(grant.presence, Presence::Link) {
             anchor.write_state(RecordState::Aborted, state_offset).map_err(failed)?;
-            return match presence::hide(place, anchor, &grant.presence, &record) {
+            return match presence::hide(paths, anchor, &grant.presence, &record) {
                 Err(error) if !error.is_lost() => Err(error),
                 hidden => tell().and(hidden),
             };
@@ -71,15 +71,15 @@ fn conceal(place: &Place, grant: &Grant, record: Option<Record>, state_offset: u
         anchor.write_state(RecordState::Released, state_offset).map_err(failed)?;
     }
     if !hidden {
-        return presence::hide(place, anchor, &grant.presence, &record);
+        return presence::hide(paths, anchor, &grant.presence, &record);
     }
     // No lock file tells of a break here, as it does in `hide`.
     if grant.seen.elapsed() < MOMENT && has_names(grant) {
         return Ok(());
     }
-    match anchor.current(place)? {
+    match anchor.current(paths)? {
         Some(_) => Ok(()),
-        None => Err(Error::new(Kind::Lost, &place.target_path, "the lock was broken while we held it")),
+        None => Err(Error::new(Kind::Lost, &paths.target_path, "the lock was broken while we held it")),
     }
 }
 
@@ -98,7 +98,7 @@ pub(crate) enum Passed {
 const MOMENT: Duration = if cfg!(tenure_sim) { Duration::MAX } else { Duration::from_millis(1) };
 
 /// Passes what a tenure of this process has on to another, without the kernel.
-pub(crate) fn pass(place: &Place, grant: &Grant, fence: u64, request: &Request) -> Result<Passed> {
+pub(crate) fn pass(paths: &LockPaths, grant: &Grant, fence: u64, request: &Request) -> Result<Passed> {
     if grant.parked {
         return Ok(Passed::No);
     }
@@ -115,14 +115,14 @@ pub(crate) fn pass(place: &Place, grant: &Grant, fence: u64, request: &Request) 
     };
     let stays = |target: &TargetFile| match at_once {
         true => target.file.brief().is_ok_and(|found| found.links > 0),
-        false => is_current(place, target),
+        false => is_current(paths, target),
     };
     if !grant.target.as_deref().is_none_or(stays) {
         return Ok(Passed::No);
     }
     let Some(anchor) = &grant.anchor else { return Ok(Passed::On(passed)) };
-    let record = new_record(request, fence, place)?;
-    let failed = |error| place.anchor_error("cannot be written", error);
+    let record = new_record(request, fence, paths)?;
+    let failed = |error| paths.anchor_error("cannot be written", error);
     if let Presence::Copy { file, .. } = &grant.presence {
         let size = file.brief().map_err(failed)?.size;
         presence::write(file, &record, size, true).map_err(failed)?;
@@ -137,23 +137,23 @@ pub(crate) fn pass(place: &Place, grant: &Grant, fence: u64, request: &Request) 
     };
     passed.record = Some(record);
     // After the record: a break carries on whatever fence was written before it took the anchor's name away.
-    let whole = if at_once { has_names(grant) } else { is_whole(grant, place) };
+    let whole = if at_once { has_names(grant) } else { is_whole(grant, paths) };
     Ok(if whole { Passed::On(passed) } else { Passed::Lost(passed) })
 }
 
 /// Has the anchor still its path, and the lock file its name? On a doubt not.
-fn is_whole(grant: &Grant, place: &Place) -> bool {
+fn is_whole(grant: &Grant, paths: &LockPaths) -> bool {
     let Some(anchor) = &grant.anchor else { return true };
-    let is_anchors = || anchor.current(place).is_ok_and(|found| found.is_some());
+    let is_anchors = || anchor.current(paths).is_ok_and(|found| found.is_some());
     match &grant.presence {
         Presence::Hidden => is_anchors(),
         // A break, and whoever removes the anchor, leave it a link less. Where it was only moved aside, other natives
         // meet our lock file, and wait for its kernel lock.
-        Presence::Link => place
+        Presence::Link => paths
             .dir
-            .brief_at(&place.lock)
+            .brief_at(&paths.lock)
             .is_ok_and(|found| found.is_some_and(|found| found.id == anchor.id && found.links == 2)),
-        Presence::Copy { id, .. } => place.lock_file_id().is_ok_and(|found| found == Some(*id)) && is_anchors(),
+        Presence::Copy { id, .. } => paths.lock_file_id().is_ok_and(|found| found == Some(*id)) && is_anchors(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::file::anchor;
 use crate::file::lock_file::{self as presence, Found, seed_reasons};
-use crate::file::paths::Place;
+use crate::file::paths::LockPaths;
 use crate::model::error::{Error, Result};
 use crate::model::holder::{Holder, HolderKind};
 use crate::model::options::{Options, Style};
@@ -21,9 +21,9 @@ use crate::sys::{self, Access, Brief, File, FileId, FileKind, LockKind, Name};
 pub(crate) const LOOKS: usize = 20;
 
 /// How one lock stands.
-pub(crate) fn examine(place: &Place, options: &Options) -> Result<Inspection> {
+pub(crate) fn examine(paths: &LockPaths, options: &Options) -> Result<Inspection> {
     let (locks, known) = (KernelLocks::read(), Known::default());
-    examine_after(View::new(place, options, locks.as_ref(), &known, kernel_numbers(place)), None)
+    examine_after(View::new(paths, options, locks.as_ref(), &known, kernel_numbers(paths)), None)
 }
 
 /// As [`examine`], where the view's table is known to be newer than `before`.
@@ -55,11 +55,11 @@ pub(crate) enum Doubt<'a> {
 
 /// `None`: it changed hands meanwhile.
 pub(crate) fn examine_once(view: &View<'_>) -> Result<Option<Inspection>> {
-    let place = view.place;
+    let paths = view.paths;
     let mut inspection = view.free();
-    let anchor = anchor_id(place);
+    let anchor = anchor_id(paths);
     let mut queue = anchor.map_or(Some(Vec::new()), |id| view.queue(id));
-    match presence::look(place) {
+    match presence::look(paths) {
         Ok(Some(found)) => {
             let id = found.id;
             if !view.visible(&mut inspection, found)? {
@@ -67,7 +67,7 @@ pub(crate) fn examine_once(view: &View<'_>) -> Result<Option<Inspection>> {
             }
             // In flock style a dead one's lock file is in nobody's way: who holds beside it has the anchor.
             let elsewhere = anchor.is_some_and(|own| own != id) && inspection.state == State::Stale;
-            let beside = match if elsewhere { open_anchor(place)? } else { None } {
+            let beside = match if elsewhere { open_anchor(paths)? } else { None } {
                 Some((file, own)) => {
                     let mut beside = view.free();
                     if !view.hidden(&mut beside, &file, &own)? {
@@ -97,7 +97,7 @@ pub(crate) fn examine_once(view: &View<'_>) -> Result<Option<Inspection>> {
             }
         }
         Ok(None) => {
-            if let Some((file, found)) = open_anchor(place)?
+            if let Some((file, found)) = open_anchor(paths)?
                 && !view.hidden(&mut inspection, &file, &found)?
             {
                 return Ok(None);
@@ -117,18 +117,18 @@ pub(crate) fn examine_once(view: &View<'_>) -> Result<Option<Inspection>> {
 }
 
 /// `.tenure` may be something else altogether, or closed to this user: then it says nothing.
-pub(crate) fn anchor_id(place: &Place) -> Option<FileId> {
-    let found = place.dir.brief_at(&place.anchor).ok()??;
+pub(crate) fn anchor_id(paths: &LockPaths) -> Option<FileId> {
+    let found = paths.dir.brief_at(&paths.anchor).ok()??;
     (found.kind == FileKind::Regular).then_some(found.id)
 }
 
-pub(crate) fn open_anchor(place: &Place) -> Result<Option<(File, Brief)>> {
+pub(crate) fn open_anchor(paths: &LockPaths) -> Result<Option<(File, Brief)>> {
     // Looked at before it is opened: opening a device can do something to it.
-    if anchor_id(place).is_none() {
+    if anchor_id(paths).is_none() {
         return Ok(None);
     }
-    let failed = |error| place.anchor_error("cannot be read", error);
-    match place.dir.open_at(&place.anchor, Access::Read) {
+    let failed = |error| paths.anchor_error("cannot be read", error);
+    match paths.dir.open_at(&paths.anchor, Access::Read) {
         Ok(file) => {
             let found = file.brief().map_err(failed)?;
             Ok((found.kind == FileKind::Regular).then_some((file, found)))
@@ -145,22 +145,22 @@ pub(crate) struct Numbers {
     complete: bool,
 }
 
-pub(crate) fn kernel_numbers(place: &Place) -> Numbers {
+pub(crate) fn kernel_numbers(paths: &LockPaths) -> Numbers {
     // Others see only their own processes' locks.
     let first_namespace = sys::pid_namespace() == Some(sys::FIRST_PID_NAMESPACE);
-    let plain = matches!(&*place.file_system.name, "ext4" | "tmpfs" | "xfs" | "f2fs" | "vfat" | "exfat" | "ramfs");
+    let plain = matches!(&*paths.file_system.name, "ext4" | "tmpfs" | "xfs" | "f2fs" | "vfat" | "exfat" | "ramfs");
     if plain {
-        return Numbers { device: sys::device_numbers(place.dir_stat.id.device), complete: first_namespace };
+        return Numbers { device: sys::device_numbers(paths.dir_stat.id.device), complete: first_namespace };
     }
     // Elsewhere stat(2) may show a number of the file system's own; the table has the mount's.
-    let mount = sys::mount_line(&place.dir).as_deref().and_then(mount_device);
-    let device = mount.unwrap_or_else(|| sys::device_numbers(place.dir_stat.id.device));
+    let mount = sys::mount_line(&paths.dir).as_deref().and_then(mount_device);
+    let device = mount.unwrap_or_else(|| sys::device_numbers(paths.dir_stat.id.device));
     Numbers { device, complete: false }
 }
 
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
-    place: &'a Place,
+    paths: &'a LockPaths,
     options: &'a Options,
     locks: Option<&'a KernelLocks>,
     known: &'a Known,
@@ -170,17 +170,17 @@ pub(crate) struct View<'a> {
 
 impl<'a> View<'a> {
     pub(crate) fn new(
-        place: &'a Place,
+        paths: &'a LockPaths,
         options: &'a Options,
         locks: Option<&'a KernelLocks>,
         known: &'a Known,
         numbers: Numbers,
     ) -> View<'a> {
-        View { place, options, locks, known, numbers, doubt: Doubt::Resolve { before: None } }
+        View { paths, options, locks, known, numbers, doubt: Doubt::Resolve { before: None } }
     }
 
     fn free(&self) -> Inspection {
-        Inspection::free(&self.place.target_path, &self.place.lock_path)
+        Inspection::free(&self.paths.target_path, &self.paths.lock_path)
     }
 
     /// Does the table show each lock here that was held when it was read?
@@ -238,9 +238,9 @@ impl<'a> View<'a> {
         if newer.as_ref().is_some_and(|locks| !locks.holders(id.inode, self.numbers.device).is_empty()) {
             return Ok(Some(true));
         }
-        let failed = |error| self.place.anchor_error("cannot be looked at", error);
+        let failed = |error| self.paths.anchor_error("cannot be looked at", error);
         let same = || {
-            let named = self.place.dir.brief_at(name)?.map(|found| found.id);
+            let named = self.paths.dir.brief_at(name)?.map(|found| found.id);
             Ok::<_, io::Error>(named == Some(id) && presence::reads(file, seen)?)
         };
         let changed = matches!(self.doubt, Doubt::Lives).then_some(true);
@@ -264,7 +264,7 @@ impl<'a> View<'a> {
     /// A lock file is there. `false`: it changed hands while we looked.
     fn visible(&self, inspection: &mut Inspection, found: Found) -> Result<bool> {
         let native = match &found.content {
-            Content::NotALock(what) => return Err(self.place.in_the_way(what)),
+            Content::NotALock(what) => return Err(self.paths.in_the_way(what)),
             Content::Record(record) if record.native.is_some() => Some(record),
             _ => None,
         };
@@ -276,7 +276,7 @@ impl<'a> View<'a> {
             };
             let flocked = |_: &File| !self.holders(id).is_empty();
             let used_before = found.text.is_empty() && self.used_before();
-            let judged = presence::judge_foreign(self.place, found, self.options, look, used_before, &flocked);
+            let judged = presence::judge_foreign(self.paths, found, self.options, look, used_before, &flocked);
             inspection.state = State::of(&judged.blocker.holder.liveness);
             inspection.reasons = judged.reasons;
             let gone = inspection
@@ -292,7 +292,7 @@ impl<'a> View<'a> {
         inspection.style = style(record);
         let look = self.look_at(record);
         inspection.reasons = seed_reasons(record, self.options.stale_after, true, look);
-        let liveness = match self.is_locked(&found.file, found.id, &self.place.lock, record, &found.text)? {
+        let liveness = match self.is_locked(&found.file, found.id, &self.paths.lock, record, &found.text)? {
             None => return Ok(false),
             Some(true) => self.held(inspection, record, found.id, look),
             Some(false) if released(record) => {
@@ -309,7 +309,7 @@ impl<'a> View<'a> {
 
     /// Does the anchor prove that natives have used this lock? What cannot be read proves nothing.
     fn used_before(&self) -> bool {
-        let text = open_anchor(self.place)
+        let text = open_anchor(self.paths)
             .ok()
             .flatten()
             .and_then(|(file, found)| presence::read_text(&file, found.size).ok());
@@ -320,7 +320,7 @@ impl<'a> View<'a> {
     fn hidden(&self, inspection: &mut Inspection, file: &File, found: &Brief) -> Result<bool> {
         let id = found.id;
         let text =
-            presence::read_text(file, found.size).map_err(|error| self.place.anchor_error("cannot be read", error))?;
+            presence::read_text(file, found.size).map_err(|error| self.paths.anchor_error("cannot be read", error))?;
         let content = record::read(&text);
         let holders = self.holders(id);
         if holders.iter().any(|(_, shared)| *shared) {
@@ -343,7 +343,7 @@ impl<'a> View<'a> {
         // In lock-file style a record without its lock file is nobody's, unless the kernel lock says otherwise
         // (somebody removed the lock file): not worth disturbing anyone for.
         let locked = match flock {
-            true => self.is_locked(file, id, &self.place.anchor, record, &text)?,
+            true => self.is_locked(file, id, &self.paths.anchor, record, &text)?,
             false => Some(!holders.is_empty()),
         };
         let Some(locked) = locked else { return Ok(false) };
@@ -388,9 +388,9 @@ impl<'a> View<'a> {
 
     /// The target itself: waiters of flock style, and programs that know only `flock(2)`.
     fn target(&self, inspection: &mut Inspection, queue: &mut Option<Vec<i64>>) -> Result<()> {
-        let found = self.place.dir.brief_at(&self.place.target);
+        let found = self.paths.dir.brief_at(&self.paths.target);
         let Some(stat) =
-            found.map_err(|error| Error::io(&self.place.target_path, "the target cannot be read", error))?
+            found.map_err(|error| Error::io(&self.paths.target_path, "the target cannot be read", error))?
         else {
             return Ok(());
         };
@@ -433,8 +433,8 @@ impl<'a> View<'a> {
 
     /// The kernel lock is free, though the record says held.
     fn unlocked(&self, record: &Record) -> Liveness {
-        match (presence::is_other_boot(record), self.place.file_system.shared) {
-            (true, true) => Liveness::unknown(presence::unreachable_machine(self.place)),
+        match (presence::is_other_boot(record), self.paths.file_system.shared) {
+            (true, true) => Liveness::unknown(presence::unreachable_machine(self.paths)),
             (true, false) => Liveness::dead("the machine was restarted"),
             (false, _) => Liveness::dead("its kernel lock is free"),
         }
@@ -490,23 +490,23 @@ pub(crate) fn idle_for(modified: SystemTime) -> Duration {
 ///
 /// The kernel's table tells more, but to read it stops every `flock(2)` of the machine meanwhile. So the record is asked
 /// first, and the table only where it names no native that holds and lives.
-pub(crate) fn holder_now(place: &Place) -> Option<Holder> {
-    if let Some(record) = &record_now(place)
+pub(crate) fn holder_now(paths: &LockPaths) -> Option<Holder> {
+    if let Some(record) = &record_now(paths)
         && record.native.as_ref().is_some_and(|native| native.state == RecordState::Held)
         && record.identity().is_some_and(|identity| identity.verify().is_alive())
     {
         // We were refused the kernel lock, and it was written under that lock.
         return Some(Holder::from_record(Some(record), Liveness::alive("it has the kernel lock")));
     }
-    examine(place, &Options::default()).ok()?.holder
+    examine(paths, &Options::default()).ok()?.holder
 }
 
 /// The record that stands at the lock file's place, or on the anchor where nothing does. In lock-file style a record
 /// without its lock file is of a tenure that has been released, and says nothing of who holds now.
-pub(crate) fn record_now(place: &Place) -> Option<Record> {
-    let content = match presence::look(place).ok()? {
+pub(crate) fn record_now(paths: &LockPaths) -> Option<Record> {
+    let content = match presence::look(paths).ok()? {
         Some(found) => return as_record(found.content),
-        None => open_anchor(place).ok()?.and_then(|(file, _)| presence::read_stable(&file).ok())?,
+        None => open_anchor(paths).ok()?.and_then(|(file, _)| presence::read_stable(&file).ok())?,
     };
     as_record(content).filter(|record| style(record) == Style::Flock)
 }

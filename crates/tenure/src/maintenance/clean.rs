@@ -8,7 +8,7 @@ use crate::engine;
 use crate::file::anchor::{self, Anchor};
 use crate::file::break_lock::{remove_foreign, replace_anchor};
 use crate::file::lock_file as presence;
-use crate::file::paths::Place;
+use crate::file::paths::LockPaths;
 use crate::file::reclaim as sweep;
 use crate::file::status::{has_settled, idle_for};
 use crate::maintenance::inspect::inspect;
@@ -108,8 +108,8 @@ impl CleanOptions {
         found.reasons.iter().any(|reason| self.kept.contains(reason))
     }
 
-    fn means(&self, place: &Place) -> bool {
-        place.target.as_os_str().as_encoded_bytes().ends_with(self.suffix.as_bytes())
+    fn means(&self, paths: &LockPaths) -> bool {
+        paths.target.as_os_str().as_encoded_bytes().ends_with(self.suffix.as_bytes())
     }
 }
 
@@ -161,7 +161,7 @@ pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanRepor
     let all = survey.of(
         dir,
         depth,
-        |place| options.means(place),
+        |paths| options.means(paths),
         |dir, name| {
             if !options.dry_run {
                 // As with what cannot be pruned: it waits for the next time.
@@ -169,14 +169,14 @@ pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanRepor
             }
         },
         move |survey, surveyed| match surveyed {
-            Surveyed::Found(place, found) => Looked::Done(tidy(place, found, &at_once, &survey.options)),
+            Surveyed::Found(paths, found) => Looked::Done(tidy(paths, found, &at_once, &survey.options)),
             Surveyed::Suspect(suspect) if !at_once.dry_run && !at_once.keeps(&suspect.if_dead) && swept(&suspect) => {
                 let cleaned = Cleaned { found: suspect.if_dead, removed: true, only_aged: false, error: None };
                 Looked::Done(Tidied::Lock(Box::new(cleaned)))
             }
             Surveyed::Suspect(suspect) => Looked::PutOff(suspect),
         },
-        move |survey, place, found| tidy(place, found, &late, &survey.options),
+        move |survey, paths, found| tidy(paths, found, &late, &survey.options),
     )?;
     let mut report = CleanReport::default();
     for tidied in all {
@@ -201,20 +201,20 @@ enum Tidied {
 fn swept(suspect: &Suspect) -> bool {
     let (id, text) = &suspect.seen;
     let acquired_at = suspect.if_dead.holder.as_ref().and_then(|holder| holder.acquired_at);
-    suspect.if_dead.state == State::Stale && has_settled(acquired_at) && sweep::sweep(&suspect.place, *id, text)
+    suspect.if_dead.state == State::Stale && has_settled(acquired_at) && sweep::sweep(&suspect.paths, *id, text)
 }
 
 /// Removes what is left at one place.
-fn tidy(place: Place, found: Result<Inspection>, options: &CleanOptions, look: &Options) -> Tidied {
+fn tidy(paths: LockPaths, found: Result<Inspection>, options: &CleanOptions, look: &Options) -> Tidied {
     let Ok(found) = found else { return Tidied::Nothing };
     if found.state == State::Free {
         // What cannot be pruned now costs nothing: it waits for the next time.
-        return if prune(&place, options).unwrap_or(false) { Tidied::Pruned } else { Tidied::Nothing };
+        return if prune(&paths, options).unwrap_or(false) { Tidied::Pruned } else { Tidied::Nothing };
     }
     let only_aged = !options.aged && is_nameless(&found) && found.state == State::Stale;
     let goes = found.state == State::Stale && !only_aged && !options.dry_run && !options.keeps(&found);
     let (removed, error) = match goes {
-        true => match take_and_release(place, look) {
+        true => match take_and_release(paths, look) {
             Ok(removed) => (removed, None),
             Err(error) => (false, Some(error)),
         },
@@ -229,8 +229,8 @@ fn is_nameless(found: &Inspection) -> bool {
 }
 
 /// Takes a dead holder's lock over and lets it go: whatever it left goes with it. `false` where another was first.
-fn take_and_release(place: Place, options: &Options) -> Result<bool> {
-    let slot = registry::slot(&place, false);
+fn take_and_release(paths: LockPaths, options: &Options) -> Result<bool> {
+    let slot = registry::slot(&paths, false);
     let request = Arc::new(Request { options: options.clone(), shared: false });
     match slot.acquire(request, Wait::Never) {
         Ok(tenure) => {
@@ -248,46 +248,46 @@ fn take_and_release(place: Place, options: &Options) -> Result<bool> {
 /// Removes an anchor that shows no lock file, that nobody has open, that has been idle for long enough and that has no
 /// crash to tell of, under its kernel lock. Whoever opened it meanwhile finds that its path names another file, and
 /// opens that.
-fn prune(place: &Place, options: &CleanOptions) -> Result<bool> {
-    let failed = |error| place.anchor_error("cannot be pruned", error);
-    let half_made = place.dir.stat_at(&place.new).map_err(failed)?;
-    if !options.dry_run && half_made.is_some_and(|stat| stat.kind == FileKind::Regular) && anchor::drop_dead(place)? {
-        remove_folder(place);
+fn prune(paths: &LockPaths, options: &CleanOptions) -> Result<bool> {
+    let failed = |error| paths.anchor_error("cannot be pruned", error);
+    let half_made = paths.dir.stat_at(&paths.new).map_err(failed)?;
+    if !options.dry_run && half_made.is_some_and(|stat| stat.kind == FileKind::Regular) && anchor::drop_dead(paths)? {
+        remove_folder(paths);
     }
-    let Some(stat) = place.dir.stat_at(&place.anchor).map_err(failed)? else { return Ok(false) };
+    let Some(stat) = paths.dir.stat_at(&paths.anchor).map_err(failed)? else { return Ok(false) };
     if stat.kind != FileKind::Regular || idle_for(stat.modified) < options.idle_anchor_age {
         return Ok(false);
     }
-    let file = place.dir.open_at(&place.anchor, Access::Read).map_err(failed)?;
+    let file = paths.dir.open_at(&paths.anchor, Access::Read).map_err(failed)?;
     // Natives keep it open for writing. Where leases are not to be had nobody can tell, and it stays.
     if file.read_lease() != Lease::Granted || !file.try_lock(LockKind::Exclusive).map_err(failed)? {
         return Ok(false);
     }
-    let anchor = Anchor::from_file(place, file, true)?;
-    let Some(stat) = anchor.current(place)? else { return Ok(false) };
-    let prior = anchor.read(place, &stat)?;
+    let anchor = Anchor::from_file(paths, file, true)?;
+    let Some(stat) = anchor.current(paths)? else { return Ok(false) };
+    let prior = anchor.read(paths, &stat)?;
     if !options.dry_run {
         let look = Options::default().malformed_grace(options.malformed_grace);
-        if presence::recover(place, &anchor, &prior, &look)? {
+        if presence::recover(paths, &anchor, &prior, &look)? {
             return Ok(false);
         }
     }
     // The next holder is to hear of a crash that nobody was told of yet.
     let untold = prior.record().is_some_and(|record| presence::tells_of_crash(&record));
-    if untold || place.lock_file_id()?.is_some() {
+    if untold || paths.lock_file_id()?.is_some() {
         return Ok(false);
     }
     if !options.dry_run {
-        place.dir.unlink(&place.anchor).map_err(failed)?;
-        remove_folder(place);
+        paths.dir.unlink(&paths.anchor).map_err(failed)?;
+        remove_folder(paths);
     }
     Ok(true)
 }
 
 /// Removes `.tenure` once nothing but its `.gitignore` is left. Whoever makes an anchor at the same time makes the
 /// folder again.
-fn remove_folder(place: &Place) {
-    let Ok(anchors) = place.dir.open_dir(&place.anchors) else { return };
+fn remove_folder(paths: &LockPaths) {
+    let Ok(anchors) = paths.dir.open_dir(&paths.anchors) else { return };
     let Ok(entries) = anchors.entries() else { return };
     if entries.iter().any(|(name, _)| name.as_os_str() != ".gitignore") {
         return;
@@ -295,7 +295,7 @@ fn remove_folder(place: &Place) {
     for (name, _) in &entries {
         let _ = anchors.unlink(name);
     }
-    if place.dir.remove_dir(&place.anchors).is_err() {
+    if paths.dir.remove_dir(&paths.anchors).is_err() {
         anchor::ignore_again(&anchors);
     }
 }
@@ -342,10 +342,10 @@ pub fn break_seen(target: impl AsRef<Path>, found: Inspection, force: bool) -> R
     if found.state == State::Free {
         return Ok(Broken { found, broken: false });
     }
-    let place = Place::open(target, false)?;
+    let paths = LockPaths::open(target, false)?;
     if found.state == State::Stale {
         let options = Options::default().create_parents(false);
-        let broken = take_and_release(place, &options)?;
+        let broken = take_and_release(paths, &options)?;
         return Ok(Broken { found, broken });
     }
     if !force {
@@ -356,13 +356,13 @@ pub fn break_seen(target: impl AsRef<Path>, found: Inspection, force: bool) -> R
     }
     let foreign = found.holder.as_ref().is_some_and(|holder| holder.kind == HolderKind::Foreign);
     match (foreign, found.style) {
-        (true, Style::LockFile) => remove_foreign(&place, &found)?,
+        (true, Style::LockFile) => remove_foreign(&paths, &found)?,
         (true, Style::Flock) => {
             let detail = "a program that knows only flock(2) has the target's kernel lock, which cannot be taken away";
             let error = Error::new(Kind::Unsupported, target, detail).with_holder(found.holder);
             return Err(error.with_hint("end that program"));
         }
-        (false, _) => replace_anchor(&place, &found)?,
+        (false, _) => replace_anchor(&paths, &found)?,
     }
     Ok(Broken { found, broken: true })
 }

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use crate::engine;
-use crate::file::paths::{Place, lock_path};
+use crate::file::paths::{LockPaths, lock_path};
 use crate::file::status::examine;
 use crate::model::error::Result;
 use crate::model::options::Options;
@@ -32,8 +32,8 @@ pub fn inspect(target: impl AsRef<Path>) -> Result<Inspection> {
         engine.url().lock_name()?;
         return engine.inspect();
     }
-    match Place::look(target)? {
-        Some(place) => examine(&place, &Options::default()),
+    match LockPaths::look(target)? {
+        Some(paths) => examine(&paths, &Options::default()),
         None => Ok(Inspection::free(target, &lock_path(target))),
     }
 }

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::file::paths::{Folder, Place};
+use crate::file::paths::{ParentDir, LockPaths};
 use crate::file::status::{Doubt, Numbers, Seen, View, examine_after, examine_once, kernel_numbers};
 use crate::maintenance::walk::{Depth, Visited, walk};
 use crate::model::error::Result;
@@ -31,7 +31,7 @@ pub(crate) struct Survey {
 
 /// The table shows no lock where a record says held.
 pub(crate) struct Suspect {
-    pub(crate) place: Place,
+    pub(crate) paths: LockPaths,
     /// How it stands if its holder is dead.
     pub(crate) if_dead: Inspection,
     /// The file, and its text.
@@ -41,7 +41,7 @@ pub(crate) struct Suspect {
 /// What a survey finds at a place.
 #[allow(clippy::large_enum_variant, reason = "both are ordinary, and none is kept")]
 pub(crate) enum Surveyed {
-    Found(Place, Result<Inspection>),
+    Found(LockPaths, Result<Inspection>),
     Suspect(Suspect),
 }
 
@@ -69,20 +69,20 @@ impl Survey {
         self,
         dir: &Path,
         depth: Depth,
-        means: impl Fn(&Place) -> bool,
+        means: impl Fn(&LockPaths) -> bool,
         half_made: impl Fn(&Dir, &Name),
         work: impl Fn(&Survey, Surveyed) -> Looked<R> + Send + Sync + 'static,
-        late: impl Fn(&Survey, Place, Result<Inspection>) -> R + Send + Sync + 'static,
+        late: impl Fn(&Survey, LockPaths, Result<Inspection>) -> R + Send + Sync + 'static,
     ) -> Result<Vec<R>> {
         let survey = Arc::new(self);
         let work = Arc::new(work);
         let (mut places, mut answers, mut suspects) = (Vec::new(), Vec::new(), Vec::new());
-        let mut look = |places: Vec<Place>| {
+        let mut look = |places: Vec<LockPaths>| {
             let (survey, work) = (Arc::clone(&survey), Arc::clone(&work));
             let all = spread(places, move || {
                 let (mut eye, work) = (Eye::new(Arc::clone(&survey)), Arc::clone(&work));
-                move |place| {
-                    let found = eye.look(place);
+                move |paths| {
+                    let found = eye.look(paths);
                     work(&eye.survey, found)
                 }
             });
@@ -94,9 +94,9 @@ impl Survey {
             }
         };
         walk(dir, depth, &mut |visited| match visited {
-            Visited::Lock(place) if !means(&place) => {}
-            Visited::Lock(place) => {
-                places.push(place);
+            Visited::Lock(paths) if !means(&paths) => {}
+            Visited::Lock(paths) => {
+                places.push(paths);
                 if places.len() == MOST {
                     look(std::mem::take(&mut places));
                 }
@@ -110,8 +110,8 @@ impl Survey {
             answers.extend(spread(suspects, move || {
                 let (eye, late) = (Eye::new(Arc::clone(&newer)), Arc::clone(&late));
                 move |suspect| {
-                    let (place, found) = eye.look_again(suspect);
-                    late(&eye.survey, place, found)
+                    let (paths, found) = eye.look_again(suspect);
+                    late(&eye.survey, paths, found)
                 }
             }));
         }
@@ -124,7 +124,7 @@ struct Eye {
     survey: Arc<Survey>,
     known: Known,
     /// Those of the folder that was looked at last.
-    numbers: Option<(Arc<Folder>, Numbers)>,
+    numbers: Option<(Arc<ParentDir>, Numbers)>,
 }
 
 impl Eye {
@@ -133,13 +133,13 @@ impl Eye {
     }
 
     /// How this one stands.
-    fn look(&mut self, place: Place) -> Surveyed {
+    fn look(&mut self, paths: LockPaths) -> Surveyed {
         let numbers = match &self.numbers {
-            Some((folder, numbers)) if Arc::ptr_eq(folder, &place.folder) => *numbers,
-            _ => self.numbers.insert((Arc::clone(&place.folder), kernel_numbers(&place))).1,
+            Some((folder, numbers)) if Arc::ptr_eq(folder, &paths.folder) => *numbers,
+            _ => self.numbers.insert((Arc::clone(&paths.folder), kernel_numbers(&paths))).1,
         };
         let Survey { options, locks, notes_all } = &*self.survey;
-        let mut view = View::new(&place, options, locks.as_ref(), &self.known, numbers);
+        let mut view = View::new(&paths, options, locks.as_ref(), &self.known, numbers);
         let suspect = Cell::new(None);
         view.doubt = Doubt::Note { suspect: &suspect, tries: !notes_all && !view.shows_deaths() };
         let found = match examine_once(&view) {
@@ -151,17 +151,17 @@ impl Eye {
             Err(error) => Err(error),
         };
         match (found, suspect.into_inner()) {
-            (Ok(if_dead), Some(seen)) => Surveyed::Suspect(Suspect { place, if_dead, seen }),
-            (found, _) => Surveyed::Found(place, found),
+            (Ok(if_dead), Some(seen)) => Surveyed::Suspect(Suspect { paths, if_dead, seen }),
+            (found, _) => Surveyed::Found(paths, found),
         }
     }
 
     /// How one stands that was put off, with a table that is newer.
-    fn look_again(&self, suspect: Suspect) -> (Place, Result<Inspection>) {
-        let Suspect { place, seen, .. } = suspect;
+    fn look_again(&self, suspect: Suspect) -> (LockPaths, Result<Inspection>) {
+        let Suspect { paths, seen, .. } = suspect;
         let Survey { options, locks, .. } = &*self.survey;
-        let view = View::new(&place, options, locks.as_ref(), &self.known, kernel_numbers(&place));
+        let view = View::new(&paths, options, locks.as_ref(), &self.known, kernel_numbers(&paths));
         let found = examine_after(view, Some(&seen));
-        (place, found)
+        (paths, found)
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::file::anchor;
-use crate::file::paths::{ANCHORS, Folder, Place, target_of, target_of_anchor};
+use crate::file::paths::{ANCHORS, ParentDir, LockPaths, target_of, target_of_anchor};
 use crate::model::error::{Error, Result};
 use crate::sys::{Dir, FileKind, Name, Stat};
 
@@ -35,7 +35,7 @@ impl ListOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Depth {
     /// The folder alone.
-    Folder,
+    ParentDir,
     /// Below it, on its own file system.
     FileSystem,
     /// Below it, wherever that is.
@@ -45,7 +45,7 @@ pub(crate) enum Depth {
 impl Depth {
     pub(crate) fn of(recursive: bool, cross_file_systems: bool) -> Depth {
         match (recursive, cross_file_systems) {
-            (false, _) => Depth::Folder,
+            (false, _) => Depth::ParentDir,
             (true, false) => Depth::FileSystem,
             (true, true) => Depth::All,
         }
@@ -56,7 +56,7 @@ impl Depth {
 #[allow(clippy::large_enum_variant, reason = "a place is the ordinary one, and none is kept")]
 pub(crate) enum Visited<'a> {
     /// The place of a lock.
-    Lock(Place),
+    Lock(LockPaths),
     /// A `.tenure` in the making.
     HalfMade(&'a Dir, &'a Name),
 }
@@ -106,14 +106,14 @@ pub(super) fn visit_folder(
     targets.sort_unstable();
     targets.dedup();
     if !targets.is_empty() {
-        let folder = Arc::new(Folder { file_system: dir.file_system(), dir: Arc::clone(&dir), dir_stat });
+        let folder = Arc::new(ParentDir { file_system: dir.file_system(), dir: Arc::clone(&dir), dir_stat });
         for target in targets {
-            if let Ok(place) = Place::within(&folder, path.join(&target), &target) {
-                visit(Visited::Lock(place));
+            if let Ok(paths) = LockPaths::within(&folder, path.join(&target), &target) {
+                visit(Visited::Lock(paths));
             }
         }
     }
-    if depth != Depth::Folder {
+    if depth != Depth::ParentDir {
         for name in folders {
             descend(&dir, &name, path, dir_stat, depth, visit);
         }

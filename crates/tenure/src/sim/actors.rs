@@ -11,7 +11,7 @@ use super::witness::{self, Granted, LOCK, TARGET};
 use crate::file::acquire::{self, Attempt};
 use crate::file::cached_files::CachedFiles;
 use crate::file::grant::Grant;
-use crate::file::paths::Place;
+use crate::file::paths::LockPaths;
 use crate::file::release;
 use crate::maintenance::clean::{CleanOptions, break_lock, clean};
 use crate::maintenance::inspect::inspect;
@@ -78,18 +78,18 @@ fn explained(error: &Error, during: &str) {
 
 /// Acquires by tries and releases, with the protocol's steps alone: `acquire::attempt` and `release::unlock`.
 fn native(style: Style, rounds: usize) {
-    let place = match Place::open(TARGET.as_ref(), true) {
-        Ok(place) => place,
+    let paths = match LockPaths::open(TARGET.as_ref(), true) {
+        Ok(paths) => paths,
         Err(error) => return explained(&error, "opening"),
     };
     let request = Request { options: options(style), shared: false };
     let mut kept = CachedFiles::default();
     for _ in 0..rounds {
-        let Some(grant) = acquire_by_tries(&place, &mut kept, &request) else { return };
+        let Some(grant) = acquire_by_tries(&paths, &mut kept, &request) else { return };
         world::step("works");
         witness::leaves();
         let ended = grant.record.clone().map(|record| (record, grant.state_offset));
-        let released = release::unlock(&place, &grant, ended);
+        let released = release::unlock(&paths, &grant, ended);
         if let Err(error) = released {
             // As the queue does: the descriptors are closed, which frees what could not be unlocked.
             kept = CachedFiles::default();
@@ -101,11 +101,11 @@ fn native(style: Style, rounds: usize) {
     }
 }
 
-pub(super) fn acquire_by_tries(place: &Place, kept: &mut CachedFiles, request: &Request) -> Option<Grant> {
+pub(super) fn acquire_by_tries(paths: &LockPaths, kept: &mut CachedFiles, request: &Request) -> Option<Grant> {
     for _ in 0..TRIES {
         let since = world::with(|world| world.kernel.changes);
         witness::begins();
-        match acquire::attempt(place, kept, request, &mut |_| false) {
+        match acquire::attempt(paths, kept, request, &mut |_| false) {
             Ok(Attempt::Granted(grant)) => {
                 witness::enters(Granted {
                     style: request.options.style,
@@ -133,10 +133,10 @@ pub(super) fn acquire_by_tries(place: &Place, kept: &mut CachedFiles, request: &
 
 /// Acquires and stays.
 fn holder(style: Style) {
-    let Ok(place) = Place::open(TARGET.as_ref(), true) else { return };
+    let Ok(paths) = LockPaths::open(TARGET.as_ref(), true) else { return };
     let mut kept = CachedFiles::default();
     let request = Request { options: options(style), shared: false };
-    if let Some(_grant) = acquire_by_tries(&place, &mut kept, &request) {
+    if let Some(_grant) = acquire_by_tries(&paths, &mut kept, &request) {
         world::rest();
     }
 }
@@ -157,11 +157,11 @@ impl Wake for Waking {
 
 /// Acquires by the queue, with a helper thread that waits in the kernel, as `acquire_async` does.
 fn waiter(style: Style, shared: bool, rounds: usize) {
-    let place = match Place::open(TARGET.as_ref(), true) {
-        Ok(place) => place,
+    let paths = match LockPaths::open(TARGET.as_ref(), true) {
+        Ok(paths) => paths,
         Err(error) => return explained(&error, "opening"),
     };
-    let slot = Slot::new(place.folder, &place.target_path, false);
+    let slot = Slot::new(paths.folder, &paths.target_path, false);
     let request = Arc::new(Request { options: options(style), shared });
     let own = world::current().expect("an actor runs on a thread of its own");
     watch_over(&slot);
@@ -202,11 +202,11 @@ fn waiter(style: Style, shared: bool, rounds: usize) {
 
 /// Threads that block for one lock: the process's queue passes it on between them, or leaves it open for who runs.
 fn crowd(style: Style, threads: usize, rounds: usize, waits: Waits) {
-    let place = match Place::open(TARGET.as_ref(), true) {
-        Ok(place) => place,
+    let paths = match LockPaths::open(TARGET.as_ref(), true) {
+        Ok(paths) => paths,
         Err(error) => return explained(&error, "opening"),
     };
-    let slot = Slot::new(place.folder, &place.target_path, false);
+    let slot = Slot::new(paths.folder, &paths.target_path, false);
     // All of them are one thread to the library.
     let options = options(style).deadlock_check(false);
     let request = Arc::new(Request { options, shared: false });
@@ -444,17 +444,17 @@ pub(super) fn foreign_left(text: &str, keep_open: bool) {
 }
 
 /// Acquires at once, outside of any run: everything happens in one piece.
-pub(super) fn native_left(style: Style) -> Option<(Place, CachedFiles, Grant)> {
-    let place = Place::open(TARGET.as_ref(), true).ok()?;
+pub(super) fn native_left(style: Style) -> Option<(LockPaths, CachedFiles, Grant)> {
+    let paths = LockPaths::open(TARGET.as_ref(), true).ok()?;
     let mut kept = CachedFiles::default();
     let request = Request { options: options(style).stale_policy(StalePolicy::Proof), shared: false };
-    let grant = acquire_by_tries(&place, &mut kept, &request)?;
-    Some((place, kept, grant))
+    let grant = acquire_by_tries(&paths, &mut kept, &request)?;
+    Some((paths, kept, grant))
 }
 
-pub(super) fn let_go(place: &Place, grant: &Grant) -> Result<(), Error> {
+pub(super) fn let_go(paths: &LockPaths, grant: &Grant) -> Result<(), Error> {
     let ended = grant.record.clone().map(|record| (record, grant.state_offset));
-    release::unlock(place, grant, ended)
+    release::unlock(paths, grant, ended)
 }
 
 /// Makes the target, so that a first native need not.

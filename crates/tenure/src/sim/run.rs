@@ -170,11 +170,11 @@ fn leave(left: Left, user: u32) {
     let text = |pid, start_time| actors::foreign_text(pid, start_time);
     match left {
         Left::Anchor => {
-            let (place, kept, grant) = actors::native_left(Style::LockFile).expect("nobody is there");
+            let (paths, kept, grant) = actors::native_left(Style::LockFile).expect("nobody is there");
             witness::leaves();
-            actors::let_go(&place, &grant).expect("nobody is there");
+            actors::let_go(&paths, &grant).expect("nobody is there");
             witness::has_none("after a release");
-            std::mem::forget((place, kept, grant));
+            std::mem::forget((paths, kept, grant));
             world::with(|world| world.kernel.end(visitor));
         }
         Left::DeadNative | Left::DeadFlockNative => {
@@ -455,18 +455,18 @@ fn at_the_end() -> Outcome {
         world.say("-- the end: a fresh native, then a clean");
     });
     let failed = |what: String| Outcome::Failed(what);
-    let Some((place, kept, grant)) = actors::native_left(Style::LockFile) else {
+    let Some((paths, kept, grant)) = actors::native_left(Style::LockFile) else {
         let what = world::with(|world| world.witness.violation.take());
         return failed(
             what.unwrap_or_else(|| "at the end the lock is free, and a fresh native does not get it".into()),
         );
     };
     witness::leaves();
-    if let Err(error) = actors::let_go(&place, &grant) {
+    if let Err(error) = actors::let_go(&paths, &grant) {
         return failed(format!("at the end a fresh native's release fails: {error}"));
     }
     witness::has_none("after a release");
-    drop((place, kept, grant));
+    drop((paths, kept, grant));
     if world::with(|world| world.kernel.named(LOCK).is_some()) {
         return failed("at the end a lock file is left behind by a fresh native".to_owned());
     }

@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use crate::file::anchor::Anchor;
-use crate::file::paths::Place;
+use crate::file::paths::LockPaths;
 use crate::sys;
 
 /// How long a process may take the lock again while others wait: a millisecond.
@@ -29,13 +29,13 @@ const UNIT: u32 = 13;
 const HEAD: usize = 512;
 
 /// Where kernel locks are emulated by byte ranges (NFS, SMB), ours would be in the way.
-fn is_told(place: &Place) -> bool {
-    !place.file_system.shared
+fn is_told(paths: &LockPaths) -> bool {
+    !paths.file_system.shared
 }
 
 /// Says that somebody waits for the anchor's kernel lock, until that is let go.
-pub(crate) fn say_waiting(place: &Place, anchor: &Anchor) {
-    if is_told(place) {
+pub(crate) fn say_waiting(paths: &LockPaths, anchor: &Anchor) {
+    if is_told(paths) {
         anchor.file.mark_waiting();
     }
 }
@@ -62,8 +62,8 @@ impl Courtesy {
     }
 
     /// The anchor's kernel lock was free just now: is the turn over, and does anybody wait?
-    pub(crate) fn is_over(&mut self, place: &Place, anchor: &Anchor) -> bool {
-        if !is_told(place) || now().wrapping_sub(self.0 & !MOST_DOUBLINGS) < TURN << self.alone() {
+    pub(crate) fn is_over(&mut self, paths: &LockPaths, anchor: &Anchor) -> bool {
+        if !is_told(paths) || now().wrapping_sub(self.0 & !MOST_DOUBLINGS) < TURN << self.alone() {
             return false;
         }
         let over = anchor.file.has_waiters();

@@ -44,9 +44,9 @@ impl Helper<'_> {
 
     fn turn(&self, kept: &mut CachedFiles, courtesy: &mut Courtesy, request: &Request) -> Result<Step> {
         let Helper { slot, epoch, seat } = *self;
-        let place = &*slot.place();
+        let paths = &*slot.paths();
         if request.bare() {
-            return match lock_target(place, kept, request)? {
+            return match lock_target(paths, kept, request)? {
                 Some(target) => Ok(Some(bare_grant(target))),
                 None => self.wait_for_target(kept, request),
             };
@@ -55,23 +55,23 @@ impl Helper<'_> {
             && let Some(target) = &kept.target
         {
             // A waiter in flock style may have queued for it, and given up.
-            target.file.unlock().map_err(|error| target_error(place, "cannot be unlocked", error))?;
+            target.file.unlock().map_err(|error| target_error(paths, "cannot be unlocked", error))?;
         }
-        let anchor = kept_anchor(place, kept, request)?;
+        let anchor = kept_anchor(paths, kept, request)?;
         let wanted = kind(request);
         if kept.locked != Some(wanted) {
-            let failed = |error| place.anchor_error("cannot be locked", error);
+            let failed = |error| paths.anchor_error("cannot be locked", error);
             if kept.locked.take().is_some() {
                 anchor.file.unlock().map_err(failed)?;
             }
             if !anchor.file.try_lock(wanted).map_err(failed)? {
-                if break_lock::steal(place, request.options.stale_policy) {
+                if break_lock::steal(paths, request.options.stale_policy) {
                     return Ok(None);
                 }
                 if !slot.about_to_queue_on(epoch, kept, anchor.id, Name::Anchor, wanted) {
                     return Ok(None);
                 }
-                say_waiting(place, &anchor);
+                say_waiting(paths, &anchor);
                 let locked = anchor.file.lock(wanted, seat);
                 // Of those who share, others ask while it is held.
                 if request.shared || !matches!(locked, Ok(true)) {
@@ -85,18 +85,18 @@ impl Helper<'_> {
                 return Ok(None);
             }
             kept.locked = Some(wanted);
-            if courtesy.is_over(place, &anchor) {
+            if courtesy.is_over(paths, &anchor) {
                 anchor.file.unlock().map_err(failed)?;
                 kept.locked = None;
                 courtesy.stay_away(&anchor);
                 return Ok(None);
             }
         }
-        let Some(stat) = anchor.current(place)? else {
+        let Some(stat) = anchor.current(paths)? else {
             drop_anchor(kept);
             return Ok(None);
         };
-        match enter(place, kept, &anchor, &stat, request) {
+        match enter(paths, kept, &anchor, &stat, request) {
             Ok(Entered::Granted(grant)) => Ok(Some(grant)),
             Ok(Entered::TargetBusy) => self.wait_for_target(kept, request),
             Ok(Entered::Blocked(blocker)) => {
@@ -123,14 +123,14 @@ impl Helper<'_> {
                     let locked = file.lock(LockKind::Exclusive, seat);
                     slot.no_longer_queued(epoch);
                     locked
-                        .map_err(|error| Error::io(&slot.place().lock_path, "the lock file cannot be locked", error))?;
+                        .map_err(|error| Error::io(&slot.paths().lock_path, "the lock file cannot be locked", error))?;
                 }
                 Ok(())
             }
             file => {
                 if let Some(anchor) = &kept.anchor {
                     // No queue shows that it waits.
-                    say_waiting(&slot.place(), anchor);
+                    say_waiting(&slot.paths(), anchor);
                 }
                 let watched = queue::watch(slot, epoch, kept, file, &blocker, &request.options);
                 if let Some(anchor) = &kept.anchor {
@@ -151,7 +151,7 @@ impl Helper<'_> {
         }
         let locked = target.file.lock(wanted, seat);
         let present = slot.no_longer_queued(epoch);
-        let locked = locked.map_err(|error| target_error(&slot.place(), "cannot be locked", error))?;
+        let locked = locked.map_err(|error| target_error(&slot.paths(), "cannot be locked", error))?;
         // One that was left behind shares the anchor's descriptor with its successor.
         if !present || !locked {
             return Ok(None);
@@ -159,10 +159,10 @@ impl Helper<'_> {
         // Nobody waits with the anchor's lock, so with the target's it may be tried out of order. Where another has it,
         // that one comes first: the target's lock goes, because it is not kept over a wait either.
         let Some(anchor) = &kept.anchor else { return Ok(None) };
-        match anchor.file.try_lock(wanted).map_err(|error| slot.place().anchor_error("cannot be locked", error))? {
+        match anchor.file.try_lock(wanted).map_err(|error| slot.paths().anchor_error("cannot be locked", error))? {
             true => kept.locked = Some(wanted),
             false => {
-                target.file.unlock().map_err(|error| target_error(&slot.place(), "cannot be unlocked", error))?;
+                target.file.unlock().map_err(|error| target_error(&slot.paths(), "cannot be unlocked", error))?;
             }
         }
         Ok(None)
@@ -172,7 +172,7 @@ impl Helper<'_> {
         if kept.locked.take().is_some()
             && let Some(anchor) = &kept.anchor
         {
-            let failed = |error| self.slot.place().anchor_error("cannot be unlocked", error);
+            let failed = |error| self.slot.paths().anchor_error("cannot be unlocked", error);
             anchor.file.unlock().map_err(failed)?;
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::file::paths::{Folder, Place};
+use crate::file::paths::{ParentDir, LockPaths};
 use crate::model::options::Options;
 use crate::model::request::Request;
 use crate::sys::{FileId, PerProcess};
@@ -18,7 +18,7 @@ struct Registry {
     slots: HashMap<u64, Weak<Slot>>,
     /// Those whose hash was another's already.
     more: Vec<Weak<Slot>>,
-    folders: HashMap<FileId, Weak<Folder>>,
+    folders: HashMap<FileId, Weak<ParentDir>>,
     hasher: RandomState,
     /// Dead entries are swept when the table has doubled.
     sweep_at: usize,
@@ -44,9 +44,9 @@ fn registry() -> MutexGuard<'static, Registry> {
     REGISTRY.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The queue of the target at `place`.
-pub(crate) fn slot(place: &Place, bare: bool) -> Arc<Slot> {
-    slot_in(&place.folder, &place.target_path, bare)
+/// The queue of the target at `paths`.
+pub(crate) fn slot(paths: &LockPaths, bare: bool) -> Arc<Slot> {
+    slot_in(&paths.folder, &paths.target_path, bare)
 }
 
 /// The same target's queue in this process, for a lock that was opened before a fork: by the folder that is open,
@@ -56,7 +56,7 @@ pub(crate) fn reopened(slot: &Slot) -> Arc<Slot> {
     slot_in(&slot.folder, &slot.target_path, slot.bare)
 }
 
-fn slot_in(folder: &Arc<Folder>, target_path: &Path, bare: bool) -> Arc<Slot> {
+fn slot_in(folder: &Arc<ParentDir>, target_path: &Path, bare: bool) -> Arc<Slot> {
     let key = Key { folder: folder.dir_stat.id, name: target_path.file_name(), bare };
     let known = {
         let mut registry = registry();
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     fn open(path: &Path) -> Arc<Slot> {
-        slot(&Place::open(path, false).unwrap(), false)
+        slot(&LockPaths::open(path, false).unwrap(), false)
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::file::grant::Grant;
 use crate::file::lock_file::{self as presence, Presence};
-use crate::file::paths::Place;
+use crate::file::paths::LockPaths;
 use crate::file::release::{self, Passed};
 use crate::model::error::{Error, Kind, Result};
 use crate::model::holder::Holder;
@@ -27,7 +27,7 @@ const REVOKED: u8 = 2;
 /// One grant, from its beginning to its end.
 pub(crate) struct Tenure {
     pub(crate) slot: Arc<Slot>,
-    pub(crate) place: Arc<Place>,
+    pub(crate) paths: Arc<LockPaths>,
     pub(crate) request: Arc<Request>,
     pub(crate) grant: Grant,
     pub(crate) fence: u64,
@@ -65,7 +65,7 @@ struct Listeners {
 impl Tenure {
     pub(crate) fn new(
         slot: Arc<Slot>,
-        place: Arc<Place>,
+        paths: Arc<LockPaths>,
         request: Arc<Request>,
         grant: Grant,
         thread: Option<ThreadId>,
@@ -75,12 +75,12 @@ impl Tenure {
             let file = grant.presence.file(anchor)?;
             let id = grant.presence.id(anchor)?;
             let aborted = record::state_text(RecordState::Aborted);
-            sys::enter_held(&place.dir, &place.lock, id, file, aborted, grant.state_offset)
+            sys::enter_held(&paths.dir, &paths.lock, id, file, aborted, grant.state_offset)
         });
         Arc::new(Tenure {
             live: Mutex::new(Live { record: grant.record.clone(), state_offset: grant.state_offset, closed: false }),
             slot,
-            place,
+            paths,
             request,
             grant,
             fence,
@@ -105,8 +105,8 @@ impl Tenure {
         self.watched.load(Ordering::Relaxed).checked_sub(1)
     }
 
-    pub(crate) fn place(&self) -> &Place {
-        &self.place
+    pub(crate) fn paths(&self) -> &LockPaths {
+        &self.paths
     }
 
     pub(crate) fn is_held(&self) -> bool {
@@ -132,7 +132,7 @@ impl Tenure {
     }
 
     fn lost(&self, detail: &'static str) -> Error {
-        Error::new(Kind::Lost, &self.place().target_path, detail)
+        Error::new(Kind::Lost, &self.paths().target_path, detail)
             .with_hint("stop: what was written since may be mixed with another holder's")
     }
 
@@ -147,7 +147,7 @@ impl Tenure {
             _ => return Err(self.lost("the lock was released")),
         }
         if let Some(anchor) = &self.grant.anchor
-            && anchor.current(self.place())?.is_none()
+            && anchor.current(self.paths())?.is_none()
         {
             return Err(self.lost("the lock was broken by an operator, or its anchor was removed"));
         }
@@ -158,9 +158,9 @@ impl Tenure {
     /// Flock style: does the target's name still mean the file that is locked?
     fn check_target(&self) -> Result<()> {
         let Some(target) = &self.grant.target else { return Ok(()) };
-        let place = self.place();
-        let found = place.dir.brief_at(&place.target);
-        let found = found.map_err(|error| Error::io(&place.target_path, "the target cannot be read", error))?;
+        let paths = self.paths();
+        let found = paths.dir.brief_at(&paths.target);
+        let found = found.map_err(|error| Error::io(&paths.target_path, "the target cannot be read", error))?;
         match found {
             Some(found) if found.id == target.id => Ok(()),
             Some(_) => Err(self.lost(
@@ -177,7 +177,7 @@ impl Tenure {
         let Some(anchor) = &self.grant.anchor else { return Ok(()) };
         self.check_target()?;
         let Some(ours) = self.grant.presence.id(anchor) else { return Ok(()) };
-        match self.place().lock_file_id()? {
+        match self.paths().lock_file_id()? {
             Some(found) if found == ours => Ok(()),
             None => Err(self.lost("the lock file was removed; natives are still kept out, foreign programs are not")),
             Some(_) => Err(self.lost("the lock file was replaced by another program's")),
@@ -220,7 +220,7 @@ impl Tenure {
         let Some(anchor) = &self.grant.anchor else { return Ok(()) };
         let Some(record) = &mut live.record else { return Ok(()) };
         change(record);
-        let failed = |error| self.place().anchor_error("cannot be written", error);
+        let failed = |error| self.paths().anchor_error("cannot be written", error);
         if let Presence::Copy { file, .. } = &self.grant.presence {
             let size = file.brief().map_err(failed)?.size;
             presence::write(file, record, size, true).map_err(failed)?;
@@ -265,7 +265,7 @@ impl Tenure {
     pub(crate) fn pass_on(&self, request: &Request) -> Result<Passed> {
         match self.is_untold() {
             true => Ok(Passed::No),
-            false => release::pass(self.place(), &self.grant, self.fence, request),
+            false => release::pass(self.paths(), &self.grant, self.fence, request),
         }
     }
 
@@ -342,7 +342,7 @@ impl Tenure {
 impl std::fmt::Debug for Tenure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tenure")
-            .field("target", &self.place().target_path)
+            .field("target", &self.paths().target_path)
             .field("fence", &self.fence)
             .field("shared", &self.request.shared)
             .field("held", &self.is_held())

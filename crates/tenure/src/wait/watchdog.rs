@@ -160,7 +160,7 @@ impl Held {
 }
 
 fn look_after(tenure: &Arc<Tenure>, duty: Duty) {
-    let target = &tenure.place().target_path;
+    let target = &tenure.paths().target_path;
     match duty {
         Duty::Refresh => {
             if let Err(error) = tenure.refresh()
@@ -259,7 +259,7 @@ pub(crate) fn waiting(slot: &Arc<Slot>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::file::paths::Place;
+    use crate::file::paths::LockPaths;
     use crate::model::options::{Options, Style, Wait};
     use crate::model::request::Request;
     use crate::wait::registry;
@@ -268,7 +268,7 @@ mod tests {
     #[cfg_attr(miri, ignore = "makes system calls")]
     fn what_is_enlisted_as_it_ends_does_not_stay() {
         let dir = tempfile::tempdir().unwrap();
-        let slot = registry::slot(&Place::open(&dir.path().join("t"), false).unwrap(), false);
+        let slot = registry::slot(&LockPaths::open(&dir.path().join("t"), false).unwrap(), false);
         let request = Request { options: Options::default().style(Style::Flock), shared: false };
         let tenure = slot.acquire(Arc::new(request), Wait::Never).unwrap();
         // By two who ask at once to be told of its loss, and by one who asks at the moment of its release.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Presence, is_sticky};
 use crate::file::anchor::{self, Anchor};
-use crate::file::paths::Place;
+use crate::file::paths::LockPaths;
 use crate::model::error::{Advice, Kind, Result};
 use crate::model::options::Options;
 use crate::record::io::read_stable;
@@ -13,12 +13,12 @@ use crate::record::{Content, Record};
 use crate::sys::{self, Access, Name};
 
 /// In a sticky folder a link to another user's anchor would not be ours to remove.
-pub(crate) fn must_copy(place: &Place, anchor: &Anchor) -> bool {
-    if !is_sticky(place) {
+pub(crate) fn must_copy(paths: &LockPaths, anchor: &Anchor) -> bool {
+    if !is_sticky(paths) {
         return false;
     }
     let user = sys::effective_user();
-    user != 0 && user != anchor.owner && user != place.dir_stat.owner
+    user != 0 && user != anchor.owner && user != paths.dir_stat.owner
 }
 
 /// What file systems without hard links answer to `link(2)`.
@@ -29,34 +29,34 @@ pub(super) fn no_links(error: &io::Error) -> bool {
 
 /// Is what was just linked to `name` the anchor itself? On some file systems each name of a file has a number, a kernel lock
 /// and a count of links of its own (sshfs): such a link shows nobody, and it goes again. Looked at once in a place.
-pub(super) fn is_link(place: &Place, anchor: &Anchor, name: &Name, record: &Record) -> Result<bool> {
-    if place.links_are_known() {
+pub(super) fn is_link(paths: &LockPaths, anchor: &Anchor, name: &Name, record: &Record) -> Result<bool> {
+    if paths.links_are_known() {
         return Ok(true);
     }
-    let failed = |error| place.lock_error("cannot be compared with its anchor", error);
-    let Some(found) = place.dir.brief_at(name).map_err(failed)? else { return Ok(true) };
+    let failed = |error| paths.lock_error("cannot be compared with its anchor", error);
+    let Some(found) = paths.dir.brief_at(name).map_err(failed)? else { return Ok(true) };
     if found.id == anchor.id {
-        place.set_links_known();
+        paths.set_links_known();
         return Ok(true);
     }
     // Another may have put theirs in its place since.
-    if !says(place, name, record).map_err(failed)? {
+    if !says(paths, name, record).map_err(failed)? {
         return Ok(true);
     }
-    match place.dir.unlink(name) {
+    match paths.dir.unlink(name) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(place.lock_error("is no link to its anchor, and cannot be removed", error))
+            Err(paths.lock_error("is no link to its anchor, and cannot be removed", error))
         }
         _ => {
-            place.set_copies();
+            paths.set_copies();
             Ok(false)
         }
     }
 }
 
 /// Is this the record of our tenure, by another name?
-fn says(place: &Place, name: &Name, record: &Record) -> io::Result<bool> {
-    let file = match place.dir.open_at(name, Access::Read) {
+fn says(paths: &LockPaths, name: &Name, record: &Record) -> io::Result<bool> {
+    let file = match paths.dir.open_at(name, Access::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
@@ -69,22 +69,22 @@ fn says(place: &Place, name: &Name, record: &Record) -> io::Result<bool> {
 }
 
 /// Makes the lock file as a file of its own: complete and locked before it gets its name. `None`: the name is taken.
-pub(super) fn show_copy(place: &Place, record: &Record, options: &Options) -> Result<Option<Presence>> {
-    let presence = make_copy(place, record, options)?;
-    match place.dir.rename_new(&place.new, &place.lock) {
+pub(super) fn show_copy(paths: &LockPaths, record: &Record, options: &Options) -> Result<Option<Presence>> {
+    let presence = make_copy(paths, record, options)?;
+    match paths.dir.rename_new(&paths.new, &paths.lock) {
         Ok(()) => Ok(Some(presence)),
         Err(error) => {
-            let _ = place.dir.unlink(&place.new);
+            let _ = paths.dir.unlink(&paths.new);
             // Not there: `.tenure` was removed under us.
             if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) {
                 return Ok(None);
             }
             if error.kind() == io::ErrorKind::CrossesDevices {
-                return Err(place.lock_error("cannot be made", error));
+                return Err(paths.lock_error("cannot be made", error));
             }
             let denied = error.kind() == io::ErrorKind::PermissionDenied;
             let detail = "cannot be made: this file system has neither hard links nor exclusive renames";
-            let error = place.lock_error(detail, error);
+            let error = paths.lock_error(detail, error);
             Err(match denied {
                 true => error,
                 false => error
@@ -97,13 +97,13 @@ pub(super) fn show_copy(place: &Place, record: &Record, options: &Options) -> Re
 }
 
 /// Under the name `new`, which is each user's own in a sticky folder: what is half-made there is nobody else's trouble.
-pub(super) fn make_copy(place: &Place, record: &Record, options: &Options) -> Result<Presence> {
-    let file = anchor::prepare(place, options, record)?;
+pub(super) fn make_copy(paths: &LockPaths, record: &Record, options: &Options) -> Result<Presence> {
+    let file = anchor::prepare(paths, options, record)?;
     match file.brief() {
         Ok(stat) => Ok(Presence::Copy { file: Arc::new(file), id: stat.id }),
         Err(error) => {
-            let _ = place.dir.unlink(&place.new);
-            Err(place.lock_error("cannot be made", error))
+            let _ = paths.dir.unlink(&paths.new);
+            Err(paths.lock_error("cannot be made", error))
         }
     }
 }

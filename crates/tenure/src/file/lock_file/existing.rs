@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Blocker;
 use crate::file::anchor::Anchor;
-use crate::file::paths::Place;
+use crate::file::paths::LockPaths;
 use crate::file::staleness::{self as judge, Facts, ForeignFacts, OpenElsewhere, Origin};
 use crate::model::error::Result;
 use crate::model::holder::Holder;
@@ -26,26 +26,26 @@ pub(crate) struct Found {
 }
 
 /// `None`: it is gone.
-pub(crate) fn look(place: &Place) -> Result<Option<Found>> {
-    let Some(stat) = place.dir.brief_at(&place.lock).map_err(|error| place.lock_error("cannot be read", error))? else {
+pub(crate) fn look(paths: &LockPaths) -> Result<Option<Found>> {
+    let Some(stat) = paths.dir.brief_at(&paths.lock).map_err(|error| paths.lock_error("cannot be read", error))? else {
         return Ok(None);
     };
     if stat.kind != FileKind::Regular {
-        return Err(place.in_the_way(stat.kind.words()));
+        return Err(paths.in_the_way(stat.kind.words()));
     }
-    let file = match place.dir.open_at(&place.lock, Access::Read) {
+    let file = match paths.dir.open_at(&paths.lock, Access::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(place.lock_error("cannot be opened", error)),
+        Err(error) => return Err(paths.lock_error("cannot be opened", error)),
     };
-    found(place, file).map(Some)
+    found(paths, file).map(Some)
 }
 
-pub(super) fn found(place: &Place, file: File) -> Result<Found> {
-    let unreadable = |error| place.lock_error("cannot be read", error);
+pub(super) fn found(paths: &LockPaths, file: File) -> Result<Found> {
+    let unreadable = |error| paths.lock_error("cannot be read", error);
     let stat = file.brief().map_err(unreadable)?;
     if stat.kind != FileKind::Regular {
-        return Err(place.in_the_way(stat.kind.words()));
+        return Err(paths.in_the_way(stat.kind.words()));
     }
     let text = read_text(&file, stat.size).map_err(unreadable)?;
     Ok(Found { id: stat.id, content: record::read(&text), text, file })
@@ -73,10 +73,10 @@ impl Judged {
 
 /// Does the holder that was judged still block? The caller asks it after it began to wait for that holder's events, because
 /// what happened before has none. The caller must not have the judged file open.
-pub(crate) fn still_blocks(place: &Place, blocker: &Blocker, options: &Options) -> Result<bool> {
-    match look(place)? {
+pub(crate) fn still_blocks(paths: &LockPaths, blocker: &Blocker, options: &Options) -> Result<bool> {
+    match look(paths)? {
         Some(found) if found.id == blocker.id => {
-            Ok(!judge_found(place, found, options, None, blocker.used_before)?.takeable)
+            Ok(!judge_found(paths, found, options, None, blocker.used_before)?.takeable)
         }
         _ => Ok(false),
     }
@@ -87,36 +87,36 @@ pub(crate) fn still_blocks(place: &Place, blocker: &Blocker, options: &Options) 
 /// Of a foreign file that may be taken over the caller gets the file's own `flock(2)` with the judgement, and keeps it
 /// over the exchange: a program that only `flock(2)`s the file must not acquire it meanwhile.
 pub(super) fn judge_found(
-    place: &Place,
+    paths: &LockPaths,
     found: Found,
     options: &Options,
     ours: Option<&Anchor>,
     used_before: bool,
 ) -> Result<Judged> {
     let native = match &found.content {
-        Content::NotALock(what) => return Err(place.in_the_way(what)),
+        Content::NotALock(what) => return Err(paths.in_the_way(what)),
         Content::Record(record) => record.native.is_some(),
         Content::Blank | Content::Torn => false,
     };
     match native {
-        true => judge_native(place, found, LockKind::Exclusive, ours),
+        true => judge_native(paths, found, LockKind::Exclusive, ours),
         false => {
             let flocked = |file: &File| file.try_lock(LockKind::Exclusive).is_ok_and(|locked| !locked);
-            Ok(judge_foreign(place, found, options, Look::Ask, used_before, &flocked))
+            Ok(judge_foreign(paths, found, options, Look::Ask, used_before, &flocked))
         }
     }
 }
 
 /// A native's record on another inode than our anchor's: the anchor was removed under its holder, or it is a copy. A
 /// lock of that kind is tried, where it is not `ours`.
-pub(super) fn judge_native(place: &Place, found: Found, kind: LockKind, ours: Option<&Anchor>) -> Result<Judged> {
+pub(super) fn judge_native(paths: &LockPaths, found: Found, kind: LockKind, ours: Option<&Anchor>) -> Result<Judged> {
     let Content::Record(record) = &found.content else { unreachable!("only a record is native") };
     let native = record.native.as_ref();
     let released = native.is_some_and(|native| native.state == RecordState::Released);
-    let liveness = if !released && place.file_system.shared && is_other_boot(record) {
-        Liveness::unknown(unreachable_machine(place))
+    let liveness = if !released && paths.file_system.shared && is_other_boot(record) {
+        Liveness::unknown(unreachable_machine(paths))
     } else if ours.is_some_and(|anchor| anchor.id == found.id)
-        || found.file.try_lock(kind).map_err(|error| place.lock_error("cannot be locked", error))?
+        || found.file.try_lock(kind).map_err(|error| paths.lock_error("cannot be locked", error))?
     {
         Liveness::dead("its kernel lock is free")
     } else {
@@ -140,7 +140,7 @@ pub(super) fn judge_native(place: &Place, found: Found, kind: LockKind, ours: Op
 /// `look`: what was found of its record's pid, after the record was read. `flocked` tells whether another process has the
 /// file's own `flock(2)`; it is asked only where the file would count as dead without that.
 pub(crate) fn judge_foreign(
-    place: &Place,
+    paths: &LockPaths,
     found: Found,
     options: &Options,
     look: Look,
@@ -169,7 +169,7 @@ pub(crate) fn judge_foreign(
         mtime_age,
         malformed_grace: options.malformed_grace,
         stale_after: options.stale_after,
-        shared_fs: place.file_system.shared,
+        shared_fs: paths.file_system.shared,
         origin,
     };
     let mut verdict = judge::judge_foreign(&facts);
@@ -256,6 +256,6 @@ pub(crate) fn is_other_boot(record: &Record) -> bool {
     recorded.is_some_and(|recorded| sys::boot_id().is_some_and(|own| own != recorded))
 }
 
-pub(crate) fn unreachable_machine(place: &Place) -> String {
-    format!("it is of another machine or another boot, and {} may be mounted by several", place.file_system.name)
+pub(crate) fn unreachable_machine(paths: &LockPaths) -> String {
+    format!("it is of another machine or another boot, and {} may be mounted by several", paths.file_system.name)
 }

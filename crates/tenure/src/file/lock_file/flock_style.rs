@@ -10,7 +10,7 @@ use std::io;
 use super::existing::{Judged, judge_native};
 use super::{Presence, Shown};
 use crate::file::anchor::{Anchor, Prior};
-use crate::file::paths::Place;
+use crate::file::paths::LockPaths;
 use crate::model::error::{Error, Kind, Result};
 use crate::model::holder::{Holder, Previous};
 use crate::model::options::Options;
@@ -19,7 +19,7 @@ use crate::sys::{self, Brief, FileId, LockKind};
 
 /// What flock style found, and what it owes.
 struct Clearing<'a> {
-    place: &'a Place,
+    paths: &'a LockPaths,
     anchor: &'a Anchor,
     prior: &'a Prior,
     record: &'a Record,
@@ -32,7 +32,7 @@ struct Clearing<'a> {
 
 /// Writes the record, with the anchor's kernel lock and the target's held. Returns `parked` as it is by now.
 pub(crate) fn show_hidden(
-    place: &Place,
+    paths: &LockPaths,
     anchor: &Anchor,
     stat: &Brief,
     prior: &Prior,
@@ -41,18 +41,18 @@ pub(crate) fn show_hidden(
     parked: bool,
 ) -> Result<(Shown, bool)> {
     let state = prior.state();
-    let visible = super::is_visible(place, anchor, stat)?;
+    let visible = super::is_visible(paths, anchor, stat)?;
     // Only where the last tenure is not known to be released can there be one on an inode of its own.
-    let dead = if visible || is_released(state) { None } else { dead_native(place, prior, LockKind::Exclusive)? };
+    let dead = if visible || is_released(state) { None } else { dead_native(paths, prior, LockKind::Exclusive)? };
     let mut left = dead.as_ref().and_then(crashed);
     if visible && let Previous::Crashed(holder) = super::own_inode(prior, state) {
         left = Some(*holder);
     }
     // In this order: the lock file, or else our own record, tells of the crash if we die in between.
     let state_offset =
-        anchor.write(record, stat.size, visible).map_err(|error| place.anchor_error("cannot be written", error))?;
+        anchor.write(record, stat.size, visible).map_err(|error| paths.anchor_error("cannot be written", error))?;
     let found = dead.as_ref().map(|dead| dead.blocker.id);
-    let mut clearing = Clearing { place, anchor, prior, record, options, dead: found, parked };
+    let mut clearing = Clearing { paths, anchor, prior, record, options, dead: found, parked };
     let cleared = match dead {
         Some(dead) => clearing.take(dead),
         None if visible => clearing.remove(&Presence::Link).map(|()| None),
@@ -65,22 +65,22 @@ pub(crate) fn show_hidden(
             return Err(error);
         }
     };
-    if let Err(error) = super::confirm(place, anchor, stat, &Presence::Hidden) {
-        super::undo(place, anchor, &Presence::Hidden, &previous, record, state_offset);
+    if let Err(error) = super::confirm(paths, anchor, stat, &Presence::Hidden) {
+        super::undo(paths, anchor, &Presence::Hidden, &previous, record, state_offset);
         return Err(error);
     }
     Ok((Shown::Held(Presence::Hidden, previous, state_offset), clearing.parked))
 }
 
 /// What a share hears of the tenure before it. It changes nothing, so the next exclusive holder hears it as well.
-pub(crate) fn still_told(place: &Place, anchor: &Anchor, stat: &Brief) -> Result<Previous> {
-    let prior = anchor.read(place, stat)?;
+pub(crate) fn still_told(paths: &LockPaths, anchor: &Anchor, stat: &Brief) -> Result<Previous> {
+    let prior = anchor.read(paths, stat)?;
     let state = prior.state();
-    if super::is_visible(place, anchor, stat)? {
+    if super::is_visible(paths, anchor, stat)? {
         return Ok(super::own_inode(&prior, state));
     }
     // Another that shares may look at the same moment.
-    let dead = if is_released(state) { None } else { dead_native(place, &prior, LockKind::Shared)? };
+    let dead = if is_released(state) { None } else { dead_native(paths, &prior, LockKind::Shared)? };
     Ok(super::previous(&prior, state, dead.as_ref().and_then(crashed)))
 }
 
@@ -91,22 +91,22 @@ fn is_released(state: Option<PriorState>) -> bool {
 impl Clearing<'_> {
     /// Exchanges a dead native's lock file for one of ours, which then goes. Returns who had crashed.
     fn take(&mut self, mut dead: Judged) -> Result<Option<Holder>> {
-        let Clearing { place, anchor, prior, record, options, .. } = *self;
+        let Clearing { paths, anchor, prior, record, options, .. } = *self;
         for _ in 0..super::TRIES {
             // The swap is only for who has the kernel lock of the anchor that is there.
-            if anchor.current(place)?.is_none() {
-                return Err(super::anchor_lost(place));
+            if anchor.current(paths)?.is_none() {
+                return Err(super::anchor_lost(paths));
             }
-            self.parked = super::recover(place, anchor, prior, options)?;
+            self.parked = super::recover(paths, anchor, prior, options)?;
             if !self.parked {
-                match super::take_over(place, anchor, &dead, prior, record, options, place.copies()) {
+                match super::take_over(paths, anchor, &dead, prior, record, options, paths.copies()) {
                     Ok(Some(presence)) => {
                         self.remove(&presence)?;
                         return Ok(crashed(&dead));
                     }
                     Ok(None) => {}
                     // Another user's, that may neither be moved nor written: it stays, and is in nobody's way.
-                    Err(error) if is_anothers(place, &error)? && place.lock_file_id()? == Some(dead.blocker.id) => {
+                    Err(error) if is_anothers(paths, &error)? && paths.lock_file_id()? == Some(dead.blocker.id) => {
                         return Ok(crashed(&dead));
                     }
                     Err(error) => return Err(error),
@@ -114,32 +114,32 @@ impl Clearing<'_> {
             }
             // Without the kernel lock of what was judged, which is ours and not a live one's.
             drop(dead);
-            self.parked = super::recover(place, anchor, prior, options)?;
+            self.parked = super::recover(paths, anchor, prior, options)?;
             // Ours may have stayed, where the swap was removed under us.
             self.remove(&Presence::Link)?;
-            match dead_native(place, prior, LockKind::Exclusive)? {
+            match dead_native(paths, prior, LockKind::Exclusive)? {
                 Some(again) => dead = again,
                 None => return Ok(None),
             }
         }
-        Err(Error::new(Kind::Io, &place.lock_path, "the lock file keeps changing under us"))
+        Err(Error::new(Kind::Io, &paths.lock_path, "the lock file keeps changing under us"))
     }
 
     /// The lock file goes, if it is ours: as at a release. If it is not, that is nothing to flock style.
     fn remove(&self, presence: &Presence) -> Result<()> {
-        let Clearing { place, anchor, record, .. } = *self;
-        if place.lock_file_id()? != presence.id(anchor) {
+        let Clearing { paths, anchor, record, .. } = *self;
+        if paths.lock_file_id()? != presence.id(anchor) {
             return Ok(());
         }
-        match place.dir.unlink(&place.lock) {
+        match paths.dir.unlink(&paths.lock) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             // A copy of another user's that was written over: it says that nobody holds.
-            Err(error) if super::stays(place, &error) && matches!(presence, Presence::Copy { .. }) => {
+            Err(error) if super::stays(paths, &error) && matches!(presence, Presence::Copy { .. }) => {
                 let written = presence.file(anchor).map(|file| super::write_husk(file, record, RecordState::Released));
-                written.unwrap_or(Ok(())).map_err(|error| place.lock_error("cannot be written", error))
+                written.unwrap_or(Ok(())).map_err(|error| paths.lock_error("cannot be written", error))
             }
-            Err(error) => Err(place.lock_error("of a dead holder cannot be removed", error)),
+            Err(error) => Err(paths.lock_error("of a dead holder cannot be removed", error)),
         }
     }
 
@@ -147,9 +147,9 @@ impl Clearing<'_> {
     /// tells of a crash: then it says that nobody holds. It comes back as well where it was `visible`, and is still: as the
     /// dead native's lock file that it was.
     fn give_up(&self, crashed: bool, visible: bool) {
-        let Clearing { place, anchor, prior, record, .. } = *self;
-        let half_taken = self.parked || !matches!(place.dir.stat_at(&place.swap), Ok(None));
-        let at_path = place.lock_file_id();
+        let Clearing { paths, anchor, prior, record, .. } = *self;
+        let half_taken = self.parked || !matches!(paths.dir.stat_at(&paths.swap), Ok(None));
+        let at_path = paths.lock_file_id();
         if visible && !half_taken && matches!(at_path, Ok(found) if found == Some(anchor.id)) {
             return super::restore(anchor, prior, record, true);
         }
@@ -170,25 +170,25 @@ fn crashed(dead: &Judged) -> Option<Holder> {
 }
 
 /// Was the lock file refused to us because it is another user's?
-fn is_anothers(place: &Place, error: &Error) -> Result<bool> {
+fn is_anothers(paths: &LockPaths, error: &Error) -> Result<bool> {
     if error.io_error().is_none_or(|error| error.kind() != io::ErrorKind::PermissionDenied) {
         return Ok(false);
     }
-    let stat = place.dir.stat_at(&place.lock).map_err(|error| place.lock_error("cannot be read", error))?;
+    let stat = paths.dir.stat_at(&paths.lock).map_err(|error| paths.lock_error("cannot be read", error))?;
     Ok(stat.is_some_and(|stat| stat.owner != sys::effective_user()))
 }
 
 /// What a native in lock-file style left as a copy, or with an anchor that somebody has removed since. What is no lock, or
 /// another user's that may not be read, is in nobody's way in flock style.
-fn dead_native(place: &Place, prior: &Prior, kind: LockKind) -> Result<Option<Judged>> {
-    let found = match super::look(place) {
+fn dead_native(paths: &LockPaths, prior: &Prior, kind: LockKind) -> Result<Option<Judged>> {
+    let found = match super::look(paths) {
         Ok(Some(found)) => found,
         Ok(None) => return Ok(None),
-        Err(error) if error.is_in_the_way() || is_anothers(place, &error)? => return Ok(None),
+        Err(error) if error.is_in_the_way() || is_anothers(paths, &error)? => return Ok(None),
         Err(error) => return Err(error),
     };
     if !matches!(&found.content, Content::Record(record) if record.native.is_some()) {
         return Ok(None);
     }
-    Ok(Some(judge_native(place, found, kind, prior.replaced.as_deref())?).filter(|judged| judged.takeable))
+    Ok(Some(judge_native(paths, found, kind, prior.replaced.as_deref())?).filter(|judged| judged.takeable))
 }

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::file::anchor::{Anchor, Prior};
-use crate::file::paths::Place;
+use crate::file::paths::LockPaths;
 use crate::model::error::{Error, Kind, Result};
 use crate::model::holder::{Holder, Previous};
 use crate::model::options::Options;
@@ -119,15 +119,15 @@ struct Told {
 }
 
 /// Is the lock file our own anchor, with a second link? It is a dead native's, whose kernel lock we have.
-pub(crate) fn is_visible(place: &Place, anchor: &Anchor, stat: &Brief) -> Result<bool> {
+pub(crate) fn is_visible(paths: &LockPaths, anchor: &Anchor, stat: &Brief) -> Result<bool> {
     // More than one link may be a dead native's unfinished takeover as well.
-    Ok(stat.links > 1 && place.lock_file_id()? == Some(anchor.id))
+    Ok(stat.links > 1 && paths.lock_file_id()? == Some(anchor.id))
 }
 
 /// Shows the tenure whose record is `record`, with the anchor's kernel lock held: steps 4 to 7. When it is blocked, the
 /// anchor's text is again what it was. `parked`: what [`recover`] said.
 pub(crate) fn show(
-    place: &Place,
+    paths: &LockPaths,
     anchor: &Anchor,
     stat: &Brief,
     prior: &Prior,
@@ -136,8 +136,8 @@ pub(crate) fn show(
     parked: bool,
 ) -> Result<Shown> {
     let state = prior.state();
-    let visible = is_visible(place, anchor, stat)?;
-    if visible && let Some(blocker) = out_of_reach(place, anchor, state, prior) {
+    let visible = is_visible(paths, anchor, stat)?;
+    if visible && let Some(blocker) = out_of_reach(paths, anchor, state, prior) {
         return Ok(Shown::Blocked(Box::new(blocker)));
     }
     // A crash that only the record tells of (flock style): ours tells of it too until the lock file is there, or it
@@ -154,19 +154,19 @@ pub(crate) fn show(
         native.state = first_state;
     }
     let state_offset =
-        anchor.write(&first, stat.size, visible).map_err(|error| place.anchor_error("cannot be written", error))?;
+        anchor.write(&first, stat.size, visible).map_err(|error| paths.anchor_error("cannot be written", error))?;
     let mut told = Told { state_offset, aborted: hidden_crash, unheld, parked, taken: None };
-    let mut entered = enter(place, anchor, prior, record, options, &mut told);
+    let mut entered = enter(paths, anchor, prior, record, options, &mut told);
     let mut settled = true;
     if let Ok(Entered::Held(presence, previous)) = &entered
-        && let Err(error) = settle(place, anchor, stat, presence, &told)
+        && let Err(error) = settle(paths, anchor, stat, presence, &told)
     {
-        undo(place, anchor, presence, previous, record, state_offset);
+        undo(paths, anchor, presence, previous, record, state_offset);
         (entered, settled) = (Err(error), false);
     }
-    let stays = entered.is_err() && matches!(place.lock_file_id(), Ok(Some(shown)) if shown == anchor.id);
+    let stays = entered.is_err() && matches!(paths.lock_file_id(), Ok(Some(shown)) if shown == anchor.id);
     // Nor may a takeover that failed halfway be forgotten.
-    let half_taken = entered.is_err() && told.aborted && !matches!(place.dir.stat_at(&place.swap), Ok(None));
+    let half_taken = entered.is_err() && told.aborted && !matches!(paths.dir.stat_at(&paths.swap), Ok(None));
     // While somebody is parked our record stays: it tells of the swap, or of the crash. And a lock file that could not be
     // removed again says that nobody holds, which no older text may cover.
     let ours_stays = !settled || visible || told.parked || half_taken || stays;
@@ -184,17 +184,17 @@ pub(crate) fn show(
 }
 
 /// Step 7: the lock file is there, and the record says `held`; then everything is compared once more.
-fn settle(place: &Place, anchor: &Anchor, stat: &Brief, presence: &Presence, told: &Told) -> Result<()> {
+fn settle(paths: &LockPaths, anchor: &Anchor, stat: &Brief, presence: &Presence, told: &Told) -> Result<()> {
     if told.unheld {
         anchor
             .write_state(RecordState::Held, told.state_offset)
-            .map_err(|error| place.anchor_error("cannot be written", error))?;
+            .map_err(|error| paths.anchor_error("cannot be written", error))?;
     }
-    confirm(place, anchor, stat, presence)
+    confirm(paths, anchor, stat, presence)
 }
 
 fn enter(
-    place: &Place,
+    paths: &LockPaths,
     anchor: &Anchor,
     prior: &Prior,
     record: &Record,
@@ -202,24 +202,24 @@ fn enter(
     told: &mut Told,
 ) -> Result<Entered> {
     let state = prior.state();
-    let mut copy = place.copies();
+    let mut copy = paths.copies();
     for pass in 0..TRIES {
         if pass > 0 {
             if told.parked {
-                told.parked = recover(place, anchor, prior, options)?;
+                told.parked = recover(paths, anchor, prior, options)?;
             }
-            if anchor.current(place)?.is_none() {
-                return Err(anchor_lost(place));
+            if anchor.current(paths)?.is_none() {
+                return Err(anchor_lost(paths));
             }
         }
         let made = match (told.parked, copy) {
             // Whoever is parked lives, and the lock file's place is another's.
             (true, _) => Err(io::ErrorKind::AlreadyExists.into()),
             (_, true) => Err(io::ErrorKind::Unsupported.into()),
-            _ => place.dir.link(&place.anchor, &place.lock),
+            _ => paths.dir.link(&paths.anchor, &paths.lock),
         };
         match made {
-            Ok(()) => match is_link(place, anchor, &place.lock, record) {
+            Ok(()) => match is_link(paths, anchor, &paths.lock, record) {
                 Ok(true) => return Ok(Entered::Held(Presence::Link, previous(prior, state, told.taken.take()))),
                 Ok(false) => {
                     copy = true;
@@ -228,17 +228,17 @@ fn enter(
                 // Where that cannot be told it goes again: we do not hold.
                 Err(error) => {
                     let previous = previous(prior, state, told.taken.clone());
-                    undo(place, anchor, &Presence::Link, &previous, record, told.state_offset);
+                    undo(paths, anchor, &Presence::Link, &previous, record, told.state_offset);
                     return Err(error);
                 }
             },
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if no_links(&error) => {
-                told.parked = recover(place, anchor, prior, options)?;
-                let shown = if told.parked { Ok(None) } else { show_copy(place, record, options) };
+                told.parked = recover(paths, anchor, prior, options)?;
+                let shown = if told.parked { Ok(None) } else { show_copy(paths, record, options) };
                 match shown {
                     Ok(Some(presence)) => {
-                        place.set_copies();
+                        paths.set_copies();
                         return Ok(Entered::Held(presence, previous(prior, state, told.taken.take())));
                     }
                     Ok(None) => {}
@@ -247,47 +247,47 @@ fn enter(
                     Err(later) => {
                         let alike = later.io_error().is_some_and(|later| later.raw_os_error() == error.raw_os_error());
                         let plain = alike && !copy && !later.is_unsupported();
-                        return Err(if plain { place.lock_error("cannot be made", error) } else { later });
+                        return Err(if plain { paths.lock_error("cannot be made", error) } else { later });
                     }
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(anchor_lost(place));
+                return Err(anchor_lost(paths));
             }
-            Err(error) => return Err(place.lock_error("cannot be made", error)),
+            Err(error) => return Err(paths.lock_error("cannot be made", error)),
         }
-        let Some(found) = look(place)? else { continue };
+        let Some(found) = look(paths)? else { continue };
         if found.id == anchor.id {
             return Ok(Entered::Held(Presence::Link, own_inode(prior, state)));
         }
-        let judged = judge_found(place, found, options, prior.replaced.as_deref(), prior.was_shown())?;
+        let judged = judge_found(paths, found, options, prior.replaced.as_deref(), prior.was_shown())?;
         if !judged.takeable {
             return Ok(Entered::Blocked(Box::new(judged.blocker)));
         }
         // Once more: the swap is only for who has the kernel lock of the anchor that is there.
-        if anchor.current(place)?.is_none() {
-            return Err(anchor_lost(place));
+        if anchor.current(paths)?.is_none() {
+            return Err(anchor_lost(paths));
         }
         if judged.shows(record) {
             // Our anchor by another name, which has an inode of its own: what we have just written stands in both.
-            place.set_copies();
+            paths.set_copies();
             copy = true;
         }
-        told.parked = recover(place, anchor, prior, options)?;
+        told.parked = recover(paths, anchor, prior, options)?;
         if !copy && !told.aborted {
             // A lock file that is removed after we died takes the sign of a takeover with it, the anchor's second link.
             let aborted = anchor.write_state(RecordState::Aborted, told.state_offset);
-            aborted.map_err(|error| place.anchor_error("cannot be written", error))?;
+            aborted.map_err(|error| paths.anchor_error("cannot be written", error))?;
             (told.aborted, told.unheld) = (true, true);
         }
         if told.parked {
             // Of two live ones the policy robs the one that has the lock file's place: the other gets that back.
             if !judged.blocker.holder.liveness.is_dead() {
-                put_back(place, &judged)?;
+                put_back(paths, &judged)?;
             }
             continue;
         }
-        if let Some(presence) = take_over(place, anchor, &judged, prior, record, options, copy)? {
+        if let Some(presence) = take_over(paths, anchor, &judged, prior, record, options, copy)? {
             let own_text = judged.shows(record);
             if !judged.released && !own_text {
                 told.taken = Some(judged.blocker.holder);
@@ -296,7 +296,7 @@ fn enter(
                 true => own_inode(prior, state),
                 false => previous(prior, state, taken),
             };
-            match place.lock_file_id() {
+            match paths.lock_file_id() {
                 Ok(found) if found == presence.id(anchor) => {
                     return Ok(Entered::Held(presence, previous(told.taken.take())));
                 }
@@ -304,14 +304,14 @@ fn enter(
                 // Where that cannot be told it goes again: we do not hold.
                 Err(error) => {
                     let previous = previous(told.taken.clone());
-                    undo(place, anchor, &presence, &previous, record, told.state_offset);
+                    undo(paths, anchor, &presence, &previous, record, told.state_offset);
                     return Err(error);
                 }
             }
         }
         told.parked = true;
     }
-    Err(Error::new(Kind::Io, &place.lock_path, "the lock file keeps changing under us"))
+    Err(Error::new(Kind::Io, &paths.lock_path, "the lock file keeps changing under us"))
 }
 
 /// Has a tenure all the names that it should have? Asked of the descriptors, which costs a quarter of a look at a path: a
@@ -329,24 +329,24 @@ pub(crate) fn has_names(anchor: &Anchor, presence: &Presence) -> bool {
 /// The last step. A link takes the anchor by its name, and `.tenure` may have been removed, or the lock broken, since that
 /// was compared: then somebody else has it, or may. `stat` is the anchor's as it was compared: where it had no other name,
 /// its links tell.
-pub(crate) fn confirm(place: &Place, anchor: &Anchor, stat: &Brief, presence: &Presence) -> Result<()> {
+pub(crate) fn confirm(paths: &LockPaths, anchor: &Anchor, stat: &Brief, presence: &Presence) -> Result<()> {
     let copy = matches!(presence, Presence::Copy { .. });
     if !copy && stat.links == 1 && has_names(anchor, presence) {
         return Ok(());
     }
     // It was renamed by a name in `.tenure`, which may have come to be another's.
     if let Presence::Copy { id, .. } = presence
-        && place.lock_file_id()? != Some(*id)
+        && paths.lock_file_id()? != Some(*id)
     {
-        return Err(Error::new(Kind::Lost, &place.lock_path, "the lock file was removed under us"));
+        return Err(Error::new(Kind::Lost, &paths.lock_path, "the lock file was removed under us"));
     }
     // Last, because a break takes the anchor's name first.
-    anchor.current(place)?.map(drop).ok_or_else(|| anchor_lost(place))
+    anchor.current(paths)?.map(drop).ok_or_else(|| anchor_lost(paths))
 }
 
 /// Undoes what `show` did: we do not hold after all. Of a crash that we would have told of, the next one hears.
 pub(crate) fn undo(
-    place: &Place,
+    paths: &LockPaths,
     anchor: &Anchor,
     presence: &Presence,
     previous: &Previous,
@@ -360,7 +360,7 @@ pub(crate) fn undo(
     if crashed && written.is_err() {
         // The lock file stays then, because it alone tells of the crash; but it shows nobody.
         let _ = write_husk(presence.file(anchor).unwrap_or(&anchor.file), &left, state);
-    } else if hide(place, anchor, presence, &left).is_ok() && crashed {
+    } else if hide(paths, anchor, presence, &left).is_ok() && crashed {
         let _ = tell(anchor, &left);
     }
 }
@@ -371,42 +371,42 @@ pub(crate) fn tell(anchor: &Anchor, left: &Record) -> io::Result<()> {
     anchor.write(left, size, false).map(drop)
 }
 
-fn anchor_lost(place: &Place) -> Error {
-    Error::new(Kind::Lost, place.anchor_path(), "the lock's anchor was removed or replaced under us")
+fn anchor_lost(paths: &LockPaths) -> Error {
+    Error::new(Kind::Lost, paths.anchor_path(), "the lock's anchor was removed or replaced under us")
 }
 
 /// The lock file is our own anchor's inode: its holder is gone, because we have its kernel lock. Unless another machine
 /// may have mounted this, where that lock may not reach: then it cannot be told.
-fn out_of_reach(place: &Place, anchor: &Anchor, state: Option<PriorState>, prior: &Prior) -> Option<Blocker> {
+fn out_of_reach(paths: &LockPaths, anchor: &Anchor, state: Option<PriorState>, prior: &Prior) -> Option<Blocker> {
     let released = state.is_some_and(|state| state.state == RecordState::Released);
     let left = prior.record()?;
-    if released || !place.file_system.shared || !is_other_boot(&left) {
+    if released || !paths.file_system.shared || !is_other_boot(&left) {
         return None;
     }
-    let holder = Holder::from_record(Some(&left), Liveness::unknown(unreachable_machine(place)));
+    let holder = Holder::from_record(Some(&left), Liveness::unknown(unreachable_machine(paths)));
     Some(Blocker { holder, file: None, id: anchor.id, again_after: None, used_before: false })
 }
 
-pub(crate) fn is_sticky(place: &Place) -> bool {
-    place.dir_stat.mode & 0o1000 != 0
+pub(crate) fn is_sticky(paths: &LockPaths) -> bool {
+    paths.dir_stat.mode & 0o1000 != 0
 }
 
 /// Was the removal of a lock file refused because another user's is not ours to remove in a sticky folder?
-fn stays(place: &Place, error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::PermissionDenied && is_sticky(place)
+fn stays(paths: &LockPaths, error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied && is_sticky(paths)
 }
 
 /// Step 1 of a release: the lock file goes, if it is still ours.
-pub(crate) fn hide(place: &Place, anchor: &Anchor, presence: &Presence, record: &Record) -> Result<()> {
+pub(crate) fn hide(paths: &LockPaths, anchor: &Anchor, presence: &Presence, record: &Record) -> Result<()> {
     let Some(ours) = presence.id(anchor) else { return Ok(()) };
-    let at_path = place.lock_file_id();
+    let at_path = paths.lock_file_id();
     if let Ok(at_path) = at_path
         && at_path != Some(ours)
     {
         let detail = "the lock file was removed or replaced while we held it; it was left as it is";
-        return Err(Error::new(Kind::Lost, &place.lock_path, detail));
+        return Err(Error::new(Kind::Lost, &paths.lock_path, detail));
     }
-    match place.dir.unlink(&place.lock) {
+    match paths.dir.unlink(&paths.lock) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => {
@@ -417,10 +417,10 @@ pub(crate) fn hide(place: &Place, anchor: &Anchor, presence: &Presence, record: 
                 let _ = write_husk(file, record, state);
             }
             // Another user's copy in a sticky folder: expected, and it is marked as released.
-            if stays(place, &error) {
+            if stays(paths, &error) {
                 Ok(())
             } else {
-                Err(place.lock_error("cannot be removed; it is marked as released", error))
+                Err(paths.lock_error("cannot be removed; it is marked as released", error))
             }
         }
     }

@@ -7,7 +7,7 @@ use super::copy::{is_link, make_copy, no_links};
 use super::existing::{Judged, found, judge_found, open_elsewhere};
 use super::{Presence, TRIES, anchor_lost, is_sticky};
 use crate::file::anchor::{Anchor, Prior};
-use crate::file::paths::Place;
+use crate::file::paths::LockPaths;
 use crate::file::staleness::OpenElsewhere;
 use crate::model::error::{Error, Kind, Result};
 use crate::model::options::Options;
@@ -18,7 +18,7 @@ use crate::sys::{Access, FileKind, Lease, LockKind, Name};
 /// Step 6's second half: the judged file is gone, and ours has its place unless that was removed since. `None` means that
 /// something changed; look again, at the swap too.
 pub(super) fn take_over(
-    place: &Place,
+    paths: &LockPaths,
     anchor: &Anchor,
     judged: &Judged,
     prior: &Prior,
@@ -27,27 +27,27 @@ pub(super) fn take_over(
     copy: bool,
 ) -> Result<Option<Presence>> {
     let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
-    let presence = match put_swap(place, anchor, record, options, copy)? {
+    let presence = match put_swap(paths, anchor, record, options, copy)? {
         Swap::Put(presence) => presence,
-        Swap::Denied => return instead_of_exchange(place, judged, prior, record, denied()),
+        Swap::Denied => return instead_of_exchange(paths, judged, prior, record, denied()),
         Swap::Changed => return Ok(None),
     };
     let ours = presence.id(anchor);
-    let failed = |error| place.lock_error("cannot be taken over", error);
-    let drop_swap = || match place.dir.unlink(&place.swap) {
+    let failed = |error| paths.lock_error("cannot be taken over", error);
+    let drop_swap = || match paths.dir.unlink(&paths.swap) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
         _ => Ok(()),
     };
-    let at_swap = || Ok::<_, Error>(place.dir.stat_at(&place.swap).map_err(failed)?.map(|stat| stat.id));
+    let at_swap = || Ok::<_, Error>(paths.dir.stat_at(&paths.swap).map_err(failed)?.map(|stat| stat.id));
     if at_swap()? != ours {
         // Another anchor was linked, which had come to have the name. What is there now is for its holder to recover.
-        return Err(anchor_lost(place));
+        return Err(anchor_lost(paths));
     }
-    if let Err(error) = place.dir.exchange(&place.swap, &place.lock) {
+    if let Err(error) = paths.dir.exchange(&paths.swap, &paths.lock) {
         drop_swap()?;
         return match error.kind() {
             io::ErrorKind::NotFound => Ok(None),
-            _ => instead_of_exchange(place, judged, prior, record, error),
+            _ => instead_of_exchange(paths, judged, prior, record, error),
         };
     }
     if at_swap()? == Some(judged.blocker.id) && !was_opened(judged) {
@@ -55,9 +55,9 @@ pub(super) fn take_over(
         return Ok(Some(presence));
     }
     // Another's, which came after we judged, or a file that somebody has opened since. Back with it.
-    match place.dir.exchange(&place.swap, &place.lock) {
+    match paths.dir.exchange(&paths.swap, &paths.lock) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(place.lock_error("cannot be put back", error));
+            return Err(paths.lock_error("cannot be put back", error));
         }
         _ => {}
     }
@@ -87,27 +87,27 @@ pub(super) enum Swap {
 }
 
 /// Puts what will be the lock file under the swap's name.
-pub(super) fn put_swap(place: &Place, anchor: &Anchor, record: &Record, options: &Options, copy: bool) -> Result<Swap> {
-    let failed = |error| place.lock_error("cannot be taken over", error);
+pub(super) fn put_swap(paths: &LockPaths, anchor: &Anchor, record: &Record, options: &Options, copy: bool) -> Result<Swap> {
+    let failed = |error| paths.lock_error("cannot be taken over", error);
     if !copy {
-        match place.dir.link(&place.anchor, &place.swap) {
-            Ok(()) if is_link(place, anchor, &place.swap, record)? => return Ok(Swap::Put(Presence::Link)),
+        match paths.dir.link(&paths.anchor, &paths.swap) {
+            Ok(()) if is_link(paths, anchor, &paths.swap, record)? => return Ok(Swap::Put(Presence::Link)),
             Ok(()) => {}
             Err(error) if no_links(&error) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_sticky(place) => return Ok(Swap::Denied),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_sticky(paths) => return Ok(Swap::Denied),
             Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
                 return Ok(Swap::Changed);
             }
             Err(error) => return Err(failed(error)),
         }
     }
-    let presence = make_copy(place, record, options)?;
-    match place.dir.rename_over(&place.new, &place.swap) {
+    let presence = make_copy(paths, record, options)?;
+    match paths.dir.rename_over(&paths.new, &paths.swap) {
         Ok(()) => Ok(Swap::Put(presence)),
         Err(error) => {
-            let _ = place.dir.unlink(&place.new);
+            let _ = paths.dir.unlink(&paths.new);
             match error.kind() {
-                io::ErrorKind::PermissionDenied if is_sticky(place) => Ok(Swap::Denied),
+                io::ErrorKind::PermissionDenied if is_sticky(paths) => Ok(Swap::Denied),
                 io::ErrorKind::NotFound => Ok(Swap::Changed),
                 _ => Err(failed(error)),
             }
@@ -117,23 +117,23 @@ pub(super) fn put_swap(place: &Place, anchor: &Anchor, record: &Record, options:
 
 /// A dead native's file that may not be moved is written over in place: we have its kernel lock.
 pub(super) fn instead_of_exchange(
-    place: &Place,
+    paths: &LockPaths,
     judged: &Judged,
     prior: &Prior,
     record: &Record,
     error: io::Error,
 ) -> Result<Option<Presence>> {
-    if judged.native { adopt(place, judged, prior, record) } else { Err(cannot_exchange(place, judged, error)) }
+    if judged.native { adopt(paths, judged, prior, record) } else { Err(cannot_exchange(paths, judged, error)) }
 }
 
-pub(super) fn cannot_exchange(place: &Place, judged: &Judged, error: io::Error) -> Error {
+pub(super) fn cannot_exchange(paths: &LockPaths, judged: &Judged, error: io::Error) -> Error {
     if error.kind() == io::ErrorKind::CrossesDevices {
         let holder = Some(judged.blocker.holder.clone());
-        return place.lock_error("of a dead holder cannot be taken over", error).with_holder(holder);
+        return paths.lock_error("of a dead holder cannot be taken over", error).with_holder(holder);
     }
     let denied = error.kind() == io::ErrorKind::PermissionDenied;
     let what = if denied { "its holder is dead, but it may not be removed" } else { "its holder is dead" };
-    let mut cannot = Error::io(&place.lock_path, what, error).with_holder(Some(judged.blocker.holder.clone()));
+    let mut cannot = Error::io(&paths.lock_path, what, error).with_holder(Some(judged.blocker.holder.clone()));
     if !denied {
         cannot = cannot.with_kind(Kind::Unsupported).with_hint(
             "this file system cannot exchange two names (RENAME_EXCHANGE), so nothing was removed: once you are sure, \
@@ -144,14 +144,14 @@ pub(super) fn cannot_exchange(place: &Place, judged: &Judged, error: io::Error) 
 }
 
 /// Writes our record over a dead native's copy that cannot be moved, then makes sure that it still has the name.
-pub(super) fn adopt(place: &Place, judged: &Judged, prior: &Prior, record: &Record) -> Result<Option<Presence>> {
-    let failed = |error| place.lock_error("was left by another user's dead program and may not be written", error);
+pub(super) fn adopt(paths: &LockPaths, judged: &Judged, prior: &Prior, record: &Record) -> Result<Option<Presence>> {
+    let failed = |error| paths.lock_error("was left by another user's dead program and may not be written", error);
     // What locks it gives way to an open file that can be written; the anchor's lock keeps natives out.
     let replaced = prior.replaced.iter().map(|anchor| &anchor.file);
     for file in judged.blocker.file.iter().chain(replaced) {
         file.unlock().map_err(failed)?;
     }
-    let file = match place.dir.open_at(&place.lock, Access::ReadWrite) {
+    let file = match paths.dir.open_at(&paths.lock, Access::ReadWrite) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
@@ -161,36 +161,36 @@ pub(super) fn adopt(place: &Place, judged: &Judged, prior: &Prior, record: &Reco
         return Ok(None);
     }
     write(&file, record, stat.size, true).map_err(failed)?;
-    Ok((place.lock_file_id()? == Some(stat.id)).then_some(Presence::Copy { file: Arc::new(file), id: stat.id }))
+    Ok((paths.lock_file_id()? == Some(stat.id)).then_some(Presence::Copy { file: Arc::new(file), id: stat.id }))
 }
 
 /// Step 3: undoes or ends what a native left that died in a takeover. `true`: the swap names the file of one who may live,
 /// and another who may live has the lock file's place, so it stays there, and nothing may be shown beside it.
-pub(crate) fn recover(place: &Place, anchor: &Anchor, prior: &Prior, options: &Options) -> Result<bool> {
-    let failed = |error| place.anchor_error("cannot be recovered", error);
+pub(crate) fn recover(paths: &LockPaths, anchor: &Anchor, prior: &Prior, options: &Options) -> Result<bool> {
+    let failed = |error| paths.anchor_error("cannot be recovered", error);
     for _ in 0..TRIES {
-        let Some(swap) = place.dir.stat_at(&place.swap).map_err(failed)? else { return Ok(false) };
+        let Some(swap) = paths.dir.stat_at(&paths.swap).map_err(failed)? else { return Ok(false) };
         let ours = swap.id == anchor.id || swap.kind != FileKind::Regular;
-        match if ours { Some(true) } else { is_over(place, anchor, prior, options)? } {
+        match if ours { Some(true) } else { is_over(paths, anchor, prior, options)? } {
             None => return Ok(false),
             Some(true) => {
-                return match place.dir.unlink(&place.swap) {
+                return match paths.dir.unlink(&paths.swap) {
                     // Another user's, in a sticky folder: it stays until they come again. A takeover does without.
-                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_sticky(place) => Ok(false),
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_sticky(paths) => Ok(false),
                     Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
                     _ => Ok(false),
                 };
             }
             Some(false) => {}
         }
-        let lock = place.dir.stat_at(&place.lock).map_err(|error| place.lock_error("cannot be read", error))?;
+        let lock = paths.dir.stat_at(&paths.lock).map_err(|error| paths.lock_error("cannot be read", error))?;
         let moved = match lock {
-            None => place.dir.rename_new(&place.swap, &place.lock),
-            Some(stat) if stat.id == anchor.id => place.dir.exchange(&place.swap, &place.lock),
+            None => paths.dir.rename_new(&paths.swap, &paths.lock),
+            Some(stat) if stat.id == anchor.id => paths.dir.exchange(&paths.swap, &paths.lock),
             Some(stat) if stat.kind != FileKind::Regular => return Ok(true),
-            Some(_) => match judge_at(place, &place.lock, prior, options)? {
+            Some(_) => match judge_at(paths, &paths.lock, prior, options)? {
                 // Its kernel lock stays ours over the exchange.
-                AtName::Dead(_judged) => place.dir.exchange(&place.swap, &place.lock),
+                AtName::Dead(_judged) => paths.dir.exchange(&paths.swap, &paths.lock),
                 AtName::MayLive => return Ok(true),
                 AtName::Gone => continue,
             },
@@ -203,22 +203,22 @@ pub(crate) fn recover(place: &Place, anchor: &Anchor, prior: &Prior, options: &O
             _ => {}
         }
     }
-    Err(Error::new(Kind::Io, &place.lock_path, "the lock file keeps changing under us"))
+    Err(Error::new(Kind::Io, &paths.lock_path, "the lock file keeps changing under us"))
 }
 
 /// Is the tenure of the file at the swap over? While the dead native's own lock file is there, no release has removed that.
 /// Later on its process may live and have released: then it has the file no longer open. `None`: it is gone.
 ///
 /// A file of no bytes may be another program's that does not keep it open, so it is judged as at its own place.
-pub(super) fn is_over(place: &Place, anchor: &Anchor, prior: &Prior, options: &Options) -> Result<Option<bool>> {
-    if !shows_us(place, anchor, prior)? {
-        let file = match place.dir.open_at(&place.swap, Access::Read) {
+pub(super) fn is_over(paths: &LockPaths, anchor: &Anchor, prior: &Prior, options: &Options) -> Result<Option<bool>> {
+    if !shows_us(paths, anchor, prior)? {
+        let file = match paths.dir.open_at(&paths.swap, Access::Read) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(_) => return Ok(Some(false)),
         };
         let closed = file.read_lease() == Lease::Granted;
-        let foreign = match read_stable(&file).map_err(|error| place.lock_error("cannot be read", error))? {
+        let foreign = match read_stable(&file).map_err(|error| paths.lock_error("cannot be read", error))? {
             Content::NotALock(_) => false,
             Content::Record(record) => record.native.is_none(),
             Content::Torn => true,
@@ -228,7 +228,7 @@ pub(super) fn is_over(place: &Place, anchor: &Anchor, prior: &Prior, options: &O
             return Ok(Some(true));
         }
     }
-    Ok(match judge_at(place, &place.swap, prior, options)? {
+    Ok(match judge_at(paths, &paths.swap, prior, options)? {
         AtName::Dead(_) => Some(true),
         AtName::MayLive => Some(false),
         AtName::Gone => None,
@@ -244,17 +244,17 @@ pub(super) enum AtName {
     Gone,
 }
 
-pub(super) fn judge_at(place: &Place, name: &Name, prior: &Prior, options: &Options) -> Result<AtName> {
-    let file = match place.dir.open_at(name, Access::Read) {
+pub(super) fn judge_at(paths: &LockPaths, name: &Name, prior: &Prior, options: &Options) -> Result<AtName> {
+    let file = match paths.dir.open_at(name, Access::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(AtName::Gone),
         Err(_) => return Ok(AtName::MayLive),
     };
-    let found = found(place, file)?;
+    let found = found(paths, file)?;
     if matches!(found.content, Content::NotALock(_)) {
         return Ok(AtName::MayLive);
     }
-    let judged = judge_found(place, found, options, prior.replaced.as_deref(), prior.was_shown())?;
+    let judged = judge_found(paths, found, options, prior.replaced.as_deref(), prior.was_shown())?;
     Ok(match judged.blocker.holder.liveness.is_dead() {
         true => AtName::Dead(Box::new(judged)),
         false => AtName::MayLive,
@@ -262,30 +262,30 @@ pub(super) fn judge_at(place: &Place, name: &Name, prior: &Prior, options: &Opti
 }
 
 /// Exchanges a live holder's file at the swap with the one in its place, as in a takeover.
-pub(super) fn put_back(place: &Place, judged: &Judged) -> Result<()> {
-    let failed = |error| place.lock_error("cannot be put back", error);
-    let exchange = || match place.dir.exchange(&place.swap, &place.lock) {
+pub(super) fn put_back(paths: &LockPaths, judged: &Judged) -> Result<()> {
+    let failed = |error| paths.lock_error("cannot be put back", error);
+    let exchange = || match paths.dir.exchange(&paths.swap, &paths.lock) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
         _ => Ok(()),
     };
     exchange()?;
-    match place.dir.stat_at(&place.swap).map_err(failed)? {
-        Some(out) if out.id == judged.blocker.id => place.dir.unlink(&place.swap).map_err(failed),
+    match paths.dir.stat_at(&paths.swap).map_err(failed)? {
+        Some(out) if out.id == judged.blocker.id => paths.dir.unlink(&paths.swap).map_err(failed),
         Some(_) => exchange(),
         None => Ok(()),
     }
 }
 
 /// Is the lock file the dead native's: the anchor's inode, or a copy with the anchor's fence?
-pub(super) fn shows_us(place: &Place, anchor: &Anchor, prior: &Prior) -> Result<bool> {
-    let Some(stat) = place.dir.stat_at(&place.lock).map_err(|error| place.lock_error("cannot be read", error))? else {
+pub(super) fn shows_us(paths: &LockPaths, anchor: &Anchor, prior: &Prior) -> Result<bool> {
+    let Some(stat) = paths.dir.stat_at(&paths.lock).map_err(|error| paths.lock_error("cannot be read", error))? else {
         return Ok(false);
     };
     if stat.id == anchor.id || stat.kind != FileKind::Regular {
         return Ok(stat.id == anchor.id);
     }
     let Some(fence) = prior.state().map(|state| state.fence) else { return Ok(false) };
-    let Ok(file) = place.dir.open_at(&place.lock, Access::Read) else { return Ok(false) };
+    let Ok(file) = paths.dir.open_at(&paths.lock, Access::Read) else { return Ok(false) };
     Ok(match read_stable(&file) {
         Ok(Content::Record(Record { native: Some(native), .. })) => native.fence == Some(fence),
         _ => false,

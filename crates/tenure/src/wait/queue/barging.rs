@@ -73,8 +73,8 @@ impl Slot {
             Ok(Passed::On(grant)) => {
                 let mut state = self.state();
                 state.passes += 1;
-                let place = Arc::clone(&open.last.place);
-                let tenure = self.begin(&mut state, Arc::clone(request), grant, place, thread);
+                let paths = Arc::clone(&open.last.paths);
+                let tenure = self.begin(&mut state, Arc::clone(request), grant, paths, thread);
                 self.let_followers_in(&mut state);
                 wake(state);
                 Some(tenure)
@@ -92,7 +92,7 @@ impl Slot {
 
     /// Lets go of what was open, in the ordinary way. Its release has said already how it ended.
     fn close(self: &Arc<Slot>, open: Open) {
-        let released = release::unlock(open.last.place(), &open.last.grant, open.ended);
+        let released = release::unlock(open.last.paths(), &open.last.grant, open.ended);
         let _ = self.freed(released);
     }
 }

@@ -107,7 +107,7 @@ impl Slot {
                     if let Some(grant) = self.deliver(&mut state, &head, grant) {
                         let mut kept = std::mem::take(&mut state.kept);
                         drop(state);
-                        release::take_back(&self.place(), &mut kept, grant);
+                        release::take_back(&self.paths(), &mut kept, grant);
                         let mut state = self.state();
                         if state.epoch == epoch {
                             state.kept = kept;
@@ -187,17 +187,17 @@ impl Slot {
             let policy = state.queue.first().map_or(StalePolicy::Proof, |head| head.request.options.stale_policy);
             (id, name, policy)
         };
-        let place = self.place();
+        let paths = self.paths();
         if policy != StalePolicy::Proof && name == Name::Anchor {
-            break_lock::steal(&place, policy);
+            break_lock::steal(&paths, policy);
         }
         let path = match name {
-            Name::Anchor => &place.anchor,
-            Name::LockFile => &place.lock,
-            Name::Target => &place.target,
+            Name::Anchor => &paths.anchor,
+            Name::LockFile => &paths.lock,
+            Name::Target => &paths.target,
         };
         // An error is no proof that the path has changed.
-        let Ok(found) = place.dir.brief_at(path) else { return true };
+        let Ok(found) = paths.dir.brief_at(path) else { return true };
         if found.map(|stat| stat.id) == Some(id) {
             return true;
         }
@@ -246,8 +246,8 @@ pub(crate) fn watch(
     blocker: &Blocker,
     options: &Options,
 ) -> Result<()> {
-    let place = slot.place();
-    let failed = |error| Error::io(&place.lock_path, "the lock file's holder cannot be waited for", error);
+    let paths = slot.paths();
+    let failed = |error| Error::io(&paths.lock_path, "the lock file's holder cannot be waited for", error);
     let wakeup = Arc::new(Wakeup::new().map_err(failed)?);
     // Either may be missing (no inotify left, an unreadable file, a pid of another namespace): the slow check stays.
     let watch = file.as_ref().and_then(|file| sys::FileWatch::new(file).ok());
@@ -257,7 +257,7 @@ pub(crate) fn watch(
         return Ok(());
     }
     // What happened before the watch began has no event: its end, or its process's.
-    if !presence::still_blocks(&place, blocker, options)? {
+    if !presence::still_blocks(&paths, blocker, options)? {
         return Ok(());
     }
     // One that has ended although its lock is alive (another has the file open) would wake us for ever.

@@ -44,7 +44,7 @@ use crate::file::cached_files::CachedFiles;
 use crate::file::grant::Grant;
 use crate::file::lock_file as presence;
 use crate::file::nested;
-use crate::file::paths::{Folder, Place};
+use crate::file::paths::{ParentDir, LockPaths};
 use crate::file::release::unlock;
 use crate::model::error::{Advice, Error, Kind, Result};
 use crate::model::options::Wait;
@@ -69,16 +69,16 @@ const LOOKS: u32 = 50;
 const PAUSES: u32 = 10;
 
 /// The queue of one target in this process. There may be very many, most of them unused for long: what a slot needs only
-/// while it is used is made again when it is ([`Slot::place`]), and dropped by [`warm`](crate::wait::fd_cache).
+/// while it is used is made again when it is ([`Slot::paths`]), and dropped by [`warm`](crate::wait::fd_cache).
 #[derive(Debug)]
 pub(crate) struct Slot {
-    pub(crate) folder: Arc<Folder>,
+    pub(crate) folder: Arc<ParentDir>,
     /// As the first caller named it.
     pub(crate) target_path: Box<Path>,
     /// A bare kernel lock's.
     pub(crate) bare: bool,
     pub(crate) generation: u64,
-    place: Mutex<Weak<Place>>,
+    paths: Mutex<Weak<LockPaths>>,
     state: Mutex<State>,
     /// Is it in the watchdog's list?
     pub(crate) watched: AtomicBool,
@@ -171,13 +171,13 @@ pub(crate) enum Start {
 }
 
 impl Slot {
-    pub(crate) fn new(folder: Arc<Folder>, target_path: &Path, bare: bool) -> Arc<Slot> {
+    pub(crate) fn new(folder: Arc<ParentDir>, target_path: &Path, bare: bool) -> Arc<Slot> {
         Arc::new(Slot {
             target_path: target_path.into(),
             folder,
             bare,
             generation: sys::generation(),
-            place: Mutex::new(Weak::new()),
+            paths: Mutex::new(Weak::new()),
             state: Mutex::new(State {
                 phase: Phase::Idle,
                 queue: Line::new(),
@@ -195,16 +195,16 @@ impl Slot {
     }
 
     /// The names, made anew where they are not in use. Takes a mutex of its own, so it may be called with the state's.
-    pub(crate) fn place(&self) -> Arc<Place> {
-        let mut known = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = known.upgrade() {
-            return place;
+    pub(crate) fn paths(&self) -> Arc<LockPaths> {
+        let mut known = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(paths) = known.upgrade() {
+            return paths;
         }
         let name = self.target_path.file_name().unwrap_or_default();
-        let place = Place::within(&self.folder, self.target_path.to_path_buf(), name);
-        let place = Arc::new(place.expect("a name that was a target's is one"));
-        *known = Arc::downgrade(&place);
-        place
+        let paths = LockPaths::within(&self.folder, self.target_path.to_path_buf(), name);
+        let paths = Arc::new(paths.expect("a name that was a target's is one"));
+        *known = Arc::downgrade(&paths);
+        paths
     }
 
     /// Drops what costs memory and descriptors, if nobody uses it just now. The caller may have another slot's state.
@@ -215,15 +215,15 @@ impl Slot {
             state.queue = Line::new();
             drop(state);
             drop(kept);
-            *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Weak::new();
+            *self.paths.lock().unwrap_or_else(PoisonError::into_inner) = Weak::new();
         }
     }
 
     /// What was kept while nobody used it, with the names.
-    fn take_kept(&self, state: &mut State) -> (CachedFiles, Arc<Place>) {
+    fn take_kept(&self, state: &mut State) -> (CachedFiles, Arc<LockPaths>) {
         let mut kept = std::mem::take(&mut state.kept);
-        let place = Arc::clone(kept.place.get_or_insert_with(|| self.place()));
-        (kept, place)
+        let paths = Arc::clone(kept.paths.get_or_insert_with(|| self.paths()));
+        (kept, paths)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -328,7 +328,7 @@ impl Slot {
             Phase::Shared(sharers) => sharers.first().and_then(|first| first.grant.target.clone()),
             _ => None,
         };
-        target.is_some_and(|target| !acquire::is_current(&self.place(), &target))
+        target.is_some_and(|target| !acquire::is_current(&self.paths(), &target))
     }
 
     /// Tries, and queues where that was not enough. It makes a few system calls and never blocks. `serves`: the caller
@@ -375,14 +375,14 @@ impl Slot {
             return Ok(Start::Queued(waiter));
         }
         state.phase = Phase::Working;
-        let (mut kept, place) = self.take_kept(&mut state);
+        let (mut kept, paths) = self.take_kept(&mut state);
         let mut courtesy = state.courtesy.clone();
         drop(state);
-        let mut yields = |anchor: &Anchor| !never && courtesy.is_over(&place, anchor);
-        let outcome = acquire::attempt(&place, &mut kept, &request, &mut yields);
+        let mut yields = |anchor: &Anchor| !never && courtesy.is_over(&paths, anchor);
+        let outcome = acquire::attempt(&paths, &mut kept, &request, &mut yields);
         // It ends when this process has ended: a wait for it would have no end.
         let above = match &outcome {
-            Ok(Attempt::Busy(_)) if request.options.deadlock_check => nested::holder_above(&place),
+            Ok(Attempt::Busy(_)) if request.options.deadlock_check => nested::holder_above(&paths),
             _ => None,
         };
         let mut state = self.state();
@@ -393,7 +393,7 @@ impl Slot {
         }
         match outcome {
             Ok(Attempt::Granted(grant)) => {
-                let tenure = self.begin(&mut state, request, grant, place, thread);
+                let tenure = self.begin(&mut state, request, grant, paths, thread);
                 self.let_followers_in(&mut state);
                 wake(state);
                 Ok(Start::Granted(tenure))
@@ -405,7 +405,7 @@ impl Slot {
                     _ if above.is_some() => {
                         Error::busy(&self.target_path).with_holder(above).with_hint(RELEASED_AFTER_US)
                     }
-                    Some(blocker) => Error::busy_with(&self.target_path, &self.place().lock_path, Some(blocker.holder)),
+                    Some(blocker) => Error::busy_with(&self.target_path, &self.paths().lock_path, Some(blocker.holder)),
                     None => self.busy(),
                 })
             }
@@ -440,21 +440,21 @@ impl Slot {
     /// One try beside a helper that waits in the kernel's queue for nobody: by descriptors of its own, because the
     /// helper's are in that queue.
     fn overtake(self: &Arc<Slot>, request: &Arc<Request>, thread: Option<ThreadId>) -> Result<Option<Arc<Tenure>>> {
-        let place = self.place();
-        let mut kept = CachedFiles { place: Some(Arc::clone(&place)), ..CachedFiles::default() };
-        let attempt = acquire::attempt(&place, &mut kept, request, &mut |_| false)?;
+        let paths = self.paths();
+        let mut kept = CachedFiles { paths: Some(Arc::clone(&paths)), ..CachedFiles::default() };
+        let attempt = acquire::attempt(&paths, &mut kept, request, &mut |_| false)?;
         let Attempt::Granted(grant) = attempt else { return Ok(None) };
         let mut state = self.state();
         if !matches!(state.phase, Phase::Idle | Phase::Waiting(_)) {
             drop(state);
             let ended = grant.record.clone().map(|record| (record, grant.state_offset));
-            unlock(&place, &grant, ended)?;
+            unlock(&paths, &grant, ended)?;
             return Ok(None);
         }
         // The helper will find itself granted some day, and go.
         direct_wait::leave_behind(&mut state);
         state.kept = kept;
-        let tenure = self.begin(&mut state, Arc::clone(request), grant, place, thread);
+        let tenure = self.begin(&mut state, Arc::clone(request), grant, paths, thread);
         self.let_followers_in(&mut state);
         wake(state);
         Ok(Some(tenure))
@@ -473,11 +473,11 @@ impl Slot {
         state: &mut State,
         request: Arc<Request>,
         grant: Grant,
-        place: Arc<Place>,
+        paths: Arc<LockPaths>,
         thread: Option<ThreadId>,
     ) -> Arc<Tenure> {
         let shared = request.shared;
-        let tenure = Tenure::new(Arc::clone(self), place, request, grant, thread);
+        let tenure = Tenure::new(Arc::clone(self), paths, request, grant, thread);
         match &mut state.phase {
             Phase::Shared(sharers) if shared => sharers.push(Arc::clone(&tenure)),
             phase if shared => *phase = Phase::Shared(vec![Arc::clone(&tenure)]),
@@ -495,8 +495,8 @@ impl Slot {
             return Some(grant);
         }
         state.kept.locked = None;
-        let place = Arc::clone(state.kept.place.get_or_insert_with(|| self.place()));
-        let tenure = self.begin(state, Arc::clone(&waiter.request), grant, place, waiter.thread);
+        let paths = Arc::clone(state.kept.paths.get_or_insert_with(|| self.paths()));
+        let tenure = self.begin(state, Arc::clone(&waiter.request), grant, paths, waiter.thread);
         let settled = waiter.settle(Turn::Granted(tenure), &mut state.woken);
         debug_assert!(settled, "a waiter left the queue without its mutex");
         state.queue.left();
@@ -540,9 +540,9 @@ impl Slot {
         };
         let holder = match here {
             Some(tenure) => Some(tenure.holder()),
-            None => crate::file::status::holder_now(&self.place()),
+            None => crate::file::status::holder_now(&self.paths()),
         };
-        Error::busy_with(&self.target_path, &self.place().lock_path, holder)
+        Error::busy_with(&self.target_path, &self.paths().lock_path, holder)
     }
 
     fn would_deadlock(&self, tenure: &Tenure) -> Error {
@@ -589,8 +589,8 @@ fn join(state: &mut State, request: &Arc<Request>, thread: Option<ThreadId>, rep
         Phase::Shared(sharers) if request.shared && !replaced && state.queue.is_empty() => {
             let first = sharers.first()?;
             let grant = share(&first.grant);
-            let place = Arc::clone(&first.place);
-            let tenure = Tenure::new(Arc::clone(&first.slot), place, Arc::clone(request), grant, thread);
+            let paths = Arc::clone(&first.paths);
+            let tenure = Tenure::new(Arc::clone(&first.slot), paths, Arc::clone(request), grant, thread);
             sharers.push(Arc::clone(&tenure));
             watchdog::held(&tenure);
             Some(tenure)

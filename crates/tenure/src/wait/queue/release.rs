@@ -49,7 +49,7 @@ impl Slot {
                 if !last {
                     return Ok(());
                 }
-                let unlocked = release::unlock(tenure.place(), &tenure.grant, None);
+                let unlocked = release::unlock(tenure.paths(), &tenure.grant, None);
                 acquire::let_go(&mut kept);
                 if unlocked.is_err() {
                     kept = CachedFiles::default();
@@ -80,7 +80,7 @@ impl Slot {
                 return released;
             }
         }
-        let released = release::unlock(tenure.place(), &tenure.grant, record);
+        let released = release::unlock(tenure.paths(), &tenure.grant, record);
         self.freed(released)
     }
 
@@ -119,7 +119,7 @@ impl Slot {
     /// Releases a grant that nobody has.
     pub(super) fn let_go(self: &Arc<Slot>, grant: &Grant) -> Result<()> {
         let ended = grant.record.clone().map(|record| (record, grant.state_offset));
-        let released = release::unlock(&self.place(), grant, ended);
+        let released = release::unlock(&self.paths(), grant, ended);
         self.freed(released)
     }
 
