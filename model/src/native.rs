@@ -478,7 +478,7 @@ impl Turn<'_> {
                 self.native.visible = self.state.lock == self.native.fd;
                 self.go_write()
             }
-            Pc::DeadCopy | Pc::DeadCopyAgain | Pc::FlockCompare | Pc::FlockUnlink => self.show_hidden(),
+            Pc::DeadCopy | Pc::DeadCopyAgain | Pc::FlockCompare | Pc::FlockUnlink => self.take_hidden(),
             Pc::FlockGiveUp => {
                 self.state.write(self.fd(), Record::Native { by: None, fence: self.native.fence, aborted: true });
                 self.go(Pc::DropAnchor)
@@ -730,7 +730,7 @@ impl Turn<'_> {
     }
 
     /// Flock style: a dead native's lock file goes.
-    fn show_hidden(&mut self) -> Option<()> {
+    fn take_hidden(&mut self) -> Option<()> {
         // By a takeover it has become ours.
         let plain = self.native.judged.filter(|_| !self.guards(Guard::FlockTakesOver));
         let ours = plain.or(self.native.puts());

@@ -242,8 +242,8 @@ impl Guard {
         let grant = &tenure.grant;
         let anchor = grant.anchor.as_deref().map(|anchor| &anchor.file);
         let target = grant.target.as_deref().map(|target| &target.file);
-        let copy = match &grant.presence {
-            crate::file::lock_file::Presence::Copy { file, .. } => Some(&**file),
+        let copy = match &grant.lock_file {
+            crate::file::lock_file::LockFile::Copy { file, .. } => Some(&**file),
             _ => None,
         };
         let files = [anchor, target, copy].into_iter().flatten();

@@ -13,7 +13,7 @@ use crate::file::break_lock;
 use crate::file::cached_files::CachedFiles;
 use crate::file::grant::new_record;
 use crate::file::grant::{Grant, TargetFile};
-use crate::file::lock_file::{self as presence, Blocker, Presence, Shown};
+use crate::file::lock_file::{self, Blocker, LockFile, Published};
 use crate::file::paths::LockPaths;
 use crate::model::error::{Error, Kind, Result};
 use crate::model::holder::Previous;
@@ -120,12 +120,12 @@ pub(crate) fn enter(
 ) -> Result<Entered> {
     let options = &request.options;
     if request.shared {
-        let previous = presence::still_told(paths, anchor, stat)?;
+        let previous = lock_file::crash_still_reported(paths, anchor, stat)?;
         return Ok(match lock_target(paths, kept, request)? {
             Some(target) => Entered::Granted(Grant {
                 anchor: Some(Arc::clone(anchor)),
                 target: Some(target),
-                presence: Presence::Hidden,
+                lock_file: LockFile::Hidden,
                 previous,
                 record: None,
                 state_offset: 0,
@@ -135,16 +135,16 @@ pub(crate) fn enter(
             None => Entered::TargetBusy,
         });
     }
-    if !paths.copies() && presence::must_copy(paths, anchor) {
+    if !paths.copies() && lock_file::must_copy(paths, anchor) {
         paths.set_copies();
     }
     let mut prior = anchor.read(paths, stat)?;
     // A takeover that was not ended left a second link, or word of itself in the record; and so did a native in flock
     // style that held beside what it left, and died.
     let state = prior.state();
-    let cut_off = state.is_some_and(presence::tells_of_end);
+    let cut_off = state.is_some_and(lock_file::tells_of_end);
     let look = stat.links > 1 || cut_off || paths.copies();
-    let parked = look && presence::recover(paths, anchor, &prior, options)?;
+    let parked = look && lock_file::recover(paths, anchor, &prior, options)?;
     if !anchor.read_only {
         return enter_as(paths, kept, anchor, stat, &prior, request, parked);
     }
@@ -174,7 +174,7 @@ fn enter_as(
     let options = &request.options;
     let (target, (shown, parked)) = if request.flock() {
         let Some(target) = lock_target(paths, kept, request)? else { return Ok(Entered::TargetBusy) };
-        match presence::show_hidden(paths, anchor, stat, prior, &record, options, parked) {
+        match lock_file::take_hidden(paths, anchor, stat, prior, &record, options, parked) {
             Ok(shown) => (Some(target), shown),
             Err(error) => {
                 let _ = target.file.unlock();
@@ -183,17 +183,17 @@ fn enter_as(
         }
     } else {
         // With a lock file it is held only once nobody is parked any more.
-        (None, (presence::show(paths, anchor, stat, prior, &record, options, parked)?, false))
+        (None, (lock_file::publish(paths, anchor, stat, prior, &record, options, parked)?, false))
     };
     Ok(match shown {
-        Shown::Blocked(blocker) => Entered::Blocked(blocker),
-        Shown::Held(presence, previous, state_offset) => {
+        Published::Blocked(blocker) => Entered::Blocked(blocker),
+        Published::Held(lock_file, previous, state_offset) => {
             tell_takeover(paths, request, &previous);
             let (anchor, record) = (Some(Arc::clone(anchor)), Some(record));
             Entered::Granted(Grant {
                 anchor,
                 target,
-                presence,
+                lock_file,
                 previous,
                 record,
                 state_offset,
@@ -218,7 +218,7 @@ pub(crate) fn bare_grant(target: Arc<TargetFile>) -> Grant {
     Grant {
         anchor: None,
         target: Some(target),
-        presence: Presence::Hidden,
+        lock_file: LockFile::Hidden,
         previous: Previous::Clean,
         record: None,
         state_offset: 0,

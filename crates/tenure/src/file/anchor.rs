@@ -9,7 +9,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use crate::file::lock_file as presence;
+use crate::file::lock_file;
 use crate::file::paths::{ANCHORS, LockPaths};
 use crate::model::error::{Advice, Error, Kind, Result};
 use crate::model::options::Options;
@@ -108,7 +108,7 @@ impl Anchor {
         self.draft.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes a record over the one before, which has `size` bytes: [`presence::write_text`]. Returns where the state's
+    /// Writes a record over the one before, which has `size` bytes: [`lock_file::write_text`]. Returns where the state's
     /// text stands in it.
     pub(crate) fn write(&self, record: &Record, size: u64, visible: bool) -> io::Result<u64> {
         let mut kept = self.draft();
@@ -116,7 +116,7 @@ impl Anchor {
         let mut draft = patched.unwrap_or_else(|| Draft::new(record, size));
         let rendered = draft.rendered_mut();
         // In an empty one there is no pid to be masked, and a mask alone would look like somebody's data.
-        presence::write_text(&self.file, rendered, visible && size > 0)?;
+        lock_file::write_text(&self.file, rendered, visible && size > 0)?;
         let state_offset = rendered.state_offset;
         // A write that failed leaves nothing: what stands in the file then is not known.
         *kept = Some(draft);
@@ -159,7 +159,7 @@ impl Anchor {
     /// of a crash, or that one is to be looked for at the lock file's place: who does this may die at it, or fail.
     pub(crate) fn replace(&self, paths: &LockPaths, options: &Options, prior: Option<PriorState>) -> Result<Anchor> {
         let state = match prior {
-            Some(prior) if presence::tells_of_end(prior) => RecordState::Aborted,
+            Some(prior) if lock_file::tells_of_end(prior) => RecordState::Aborted,
             Some(prior) if prior.state == RecordState::Released => RecordState::Released,
             // Its maker died: we have its kernel lock. Later on it may look locked, by one who had queued for it.
             _ if paths.lock_file_id()? == Some(self.id) => RecordState::Aborted,

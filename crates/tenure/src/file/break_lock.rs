@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::file::anchor;
-use crate::file::lock_file as presence;
+use crate::file::lock_file;
 use crate::file::paths::LockPaths;
 use crate::file::status::examine;
 use crate::model::error::{Error, Result};
@@ -17,7 +17,7 @@ use crate::util::trace::event;
 
 /// Removes a foreign holder's lock file, if it is still the one that was looked at.
 pub(crate) fn remove_foreign(paths: &LockPaths, seen: &Inspection) -> Result<()> {
-    let Some(now) = presence::look(paths)? else { return Ok(()) };
+    let Some(now) = lock_file::look(paths)? else { return Ok(()) };
     let same = match &now.content {
         Content::Record(record) => record.native.is_none() && record.pid == seen.holder.as_ref().and_then(Holder::pid),
         Content::Blank | Content::Torn => true,
@@ -45,10 +45,10 @@ fn changed_hands(paths: &LockPaths) -> Error {
 /// Puts a new anchor in the place of one whose holder lives, as `seen`, and removes the lock file that showed it. The
 /// new one is locked until that is done, so nobody enters in between; its record carries the fence on.
 pub(crate) fn replace_anchor(paths: &LockPaths, seen: &Inspection) -> Result<()> {
-    let visible = presence::look(paths)?;
+    let visible = lock_file::look(paths)?;
     let shown = visible.as_ref().map(|found| found.id);
     let unreadable = |error| paths.anchor_error("cannot be read", error);
-    let fence_of = |file: &File| match presence::read_stable(file) {
+    let fence_of = |file: &File| match lock_file::read_stable(file) {
         Ok(Content::Record(record)) => Ok(record.previous_fence()),
         Ok(_) => Ok(None),
         Err(error) => Err(unreadable(error)),
@@ -106,13 +106,13 @@ fn carry_on(paths: &LockPaths, fresh: &File, fence: Option<u64>, begun: Option<u
     }
     let state = if cut_off { RecordState::Aborted } else { RecordState::Released };
     let record = anchor::unheld(begun.max(fence), state);
-    let written = fresh.stat().and_then(|stat| presence::write(fresh, &record, stat.size, false));
+    let written = fresh.stat().and_then(|stat| lock_file::write(fresh, &record, stat.size, false));
     written.map(drop).map_err(|error| paths.anchor_error("cannot be written", error))
 }
 
 /// Does the lock file show, on an inode of its own, a tenure with one of these fences?
 fn is_copy_of(paths: &LockPaths, fences: [Option<u64>; 2]) -> Result<bool> {
-    let found = match presence::look(paths) {
+    let found = match lock_file::look(paths) {
         Err(error) if error.is_in_the_way() => None,
         found => found?,
     };

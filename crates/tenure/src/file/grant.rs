@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::file::anchor::Anchor;
-use crate::file::lock_file::{self as presence, Presence};
+use crate::file::lock_file::{self, LockFile};
 use crate::file::paths::LockPaths;
 use crate::model::error::{Error, Kind, Result};
 use crate::model::holder::Previous;
@@ -25,7 +25,7 @@ pub(crate) struct TargetFile {
 pub(crate) struct Grant {
     pub(crate) anchor: Option<Arc<Anchor>>,
     pub(crate) target: Option<Arc<TargetFile>>,
-    pub(crate) presence: Presence,
+    pub(crate) lock_file: LockFile,
     pub(crate) previous: Previous,
     /// `None` for a shared lock and for one without a record.
     pub(crate) record: Option<Record>,
@@ -40,7 +40,7 @@ pub(crate) struct Grant {
 impl Grant {
     /// The record that says what `previous` says: for a grant that nobody was told of.
     pub(crate) fn untold(&self, record: Record) -> Record {
-        presence::untold(&self.previous, record)
+        lock_file::untold(&self.previous, record)
     }
 }
 

@@ -8,7 +8,7 @@
 use std::io;
 
 use crate::file::grant::new_record;
-use crate::file::lock_file as presence;
+use crate::file::lock_file;
 use crate::file::paths::LockPaths;
 use crate::model::options::Options;
 use crate::model::request::Request;
@@ -21,7 +21,7 @@ pub(crate) fn sweep(paths: &LockPaths, id: FileId, text: &[u8]) -> bool {
     let Some(own) = record::scan_own(text) else { return false };
     if (own.state, own.style) != (RecordState::Held, RecordStyle::LockFile)
         || paths.file_system.shared
-        || presence::is_sticky(paths)
+        || lock_file::is_sticky(paths)
     {
         return false;
     }
@@ -62,11 +62,11 @@ fn remove(paths: &LockPaths, file: &File, id: FileId, text: &[u8], own: &OwnScan
     native.state = RecordState::Aborted;
     let Some(ours) = in_our_name(&dead, paths) else { return Ok(false) };
     let mut ours = ours.render(found.size);
-    let written = presence::write_text(file, &mut ours, true);
+    let written = lock_file::write_text(file, &mut ours, true);
     let removed =
         written.and_then(|()| if shown()? { paths.dir.unlink(&paths.lock).map(|()| true) } else { Ok(false) });
     // Whatever came of it, and who dies before that tells of a crash as well.
-    presence::write(file, &dead, ours.bytes.len() as u64, !matches!(removed, Ok(true)))?;
+    lock_file::write(file, &dead, ours.bytes.len() as u64, !matches!(removed, Ok(true)))?;
     removed
 }
 

@@ -7,7 +7,7 @@ use crate::file::acquire::is_current;
 use crate::file::cached_files::CachedFiles;
 use crate::file::grant::new_record;
 use crate::file::grant::{Grant, TargetFile};
-use crate::file::lock_file::{self as presence, Presence};
+use crate::file::lock_file::{self, LockFile};
 use crate::file::paths::LockPaths;
 use crate::model::error::{Error, Kind, Result};
 use crate::model::holder::Previous;
@@ -32,8 +32,8 @@ pub(crate) fn take_back(paths: &LockPaths, kept: &mut CachedFiles, grant: Grant)
 pub(crate) fn unlock(paths: &LockPaths, grant: &Grant, ended: Option<(Record, u64)>) -> Result<()> {
     let (record, state_offset) = ended.map_or((None, 0), |(record, offset)| (Some(record), offset));
     let mut result = conceal(paths, grant, record, state_offset);
-    let copy = match &grant.presence {
-        Presence::Copy { file, .. } => Some(&**file),
+    let copy = match &grant.lock_file {
+        LockFile::Copy { file, .. } => Some(&**file),
         _ => None,
     };
     let target = grant.target.as_deref().map(|target| &target.file);
@@ -53,15 +53,15 @@ fn conceal(paths: &LockPaths, grant: &Grant, record: Option<Record>, state_offse
     let (Some(anchor), Some(record)) = (&grant.anchor, record) else { return Ok(()) };
     // Flock style held beside a live foreign program's file at the swap: the word that leads there stays.
     let record = if grant.parked { grant.untold(record) } else { record };
-    let hidden = matches!(grant.presence, Presence::Hidden);
+    let hidden = matches!(grant.lock_file, LockFile::Hidden);
     let failed = |error| paths.anchor_error("cannot be written", error);
-    let tell = || presence::tell(anchor, &record).map_err(failed);
+    let tell = || lock_file::tell(anchor, &record).map_err(failed);
     if record.native.as_ref().is_some_and(|native| native.state == RecordState::Aborted) {
         // Before the lock file goes: who comes next must hear of the crash. While it is there it names us, who live; or a
         // foreign program might rightly put its own there, between our look and the removal.
-        if matches!(grant.presence, Presence::Link) {
+        if matches!(grant.lock_file, LockFile::Link) {
             anchor.write_state(RecordState::Aborted, state_offset).map_err(failed)?;
-            return match presence::hide(paths, anchor, &grant.presence, &record) {
+            return match lock_file::unpublish(paths, anchor, &grant.lock_file, &record) {
                 Err(error) if !error.is_lost() => Err(error),
                 hidden => tell().and(hidden),
             };
@@ -71,7 +71,7 @@ fn conceal(paths: &LockPaths, grant: &Grant, record: Option<Record>, state_offse
         anchor.write_state(RecordState::Released, state_offset).map_err(failed)?;
     }
     if !hidden {
-        return presence::hide(paths, anchor, &grant.presence, &record);
+        return lock_file::unpublish(paths, anchor, &grant.lock_file, &record);
     }
     // No lock file tells of a break here, as it does in `hide`.
     if grant.seen.elapsed() < MOMENT && has_names(grant) {
@@ -107,7 +107,7 @@ pub(crate) fn pass(paths: &LockPaths, grant: &Grant, fence: u64, request: &Reque
         seen: if at_once { grant.seen } else { Instant::now() },
         anchor: grant.anchor.clone(),
         target: grant.target.clone(),
-        presence: grant.presence.clone(),
+        lock_file: grant.lock_file.clone(),
         previous: Previous::Clean,
         record: None,
         state_offset: grant.state_offset,
@@ -123,14 +123,14 @@ pub(crate) fn pass(paths: &LockPaths, grant: &Grant, fence: u64, request: &Reque
     let Some(anchor) = &grant.anchor else { return Ok(Passed::On(passed)) };
     let record = new_record(request, fence, paths)?;
     let failed = |error| paths.anchor_error("cannot be written", error);
-    if let Presence::Copy { file, .. } = &grant.presence {
+    if let LockFile::Copy { file, .. } = &grant.lock_file {
         let size = file.brief().map_err(failed)?.size;
-        presence::write(file, &record, size, true).map_err(failed)?;
+        lock_file::write(file, &record, size, true).map_err(failed)?;
     }
     passed.state_offset = match anchor.follow(&record) {
         Some(written) => written.map_err(failed)?,
         None => {
-            let visible = matches!(grant.presence, Presence::Link);
+            let visible = matches!(grant.lock_file, LockFile::Link);
             let size = anchor.file.brief().map_err(failed)?.size;
             anchor.write(&record, size, visible).map_err(failed)?
         }
@@ -145,19 +145,19 @@ pub(crate) fn pass(paths: &LockPaths, grant: &Grant, fence: u64, request: &Reque
 fn is_whole(grant: &Grant, paths: &LockPaths) -> bool {
     let Some(anchor) = &grant.anchor else { return true };
     let is_anchors = || anchor.current(paths).is_ok_and(|found| found.is_some());
-    match &grant.presence {
-        Presence::Hidden => is_anchors(),
+    match &grant.lock_file {
+        LockFile::Hidden => is_anchors(),
         // A break, and whoever removes the anchor, leave it a link less. Where it was only moved aside, other natives
         // meet our lock file, and wait for its kernel lock.
-        Presence::Link => paths
+        LockFile::Link => paths
             .dir
             .brief_at(&paths.lock)
             .is_ok_and(|found| found.is_some_and(|found| found.id == anchor.id && found.links == 2)),
-        Presence::Copy { id, .. } => paths.lock_file_id().is_ok_and(|found| found == Some(*id)) && is_anchors(),
+        LockFile::Copy { id, .. } => paths.lock_file_id().is_ok_and(|found| found == Some(*id)) && is_anchors(),
     }
 }
 
 /// Has what a tenure leaves all the names that it should have, as its descriptors tell?
 pub(crate) fn has_names(grant: &Grant) -> bool {
-    grant.anchor.as_ref().is_none_or(|anchor| presence::has_names(anchor, &grant.presence))
+    grant.anchor.as_ref().is_none_or(|anchor| lock_file::has_names(anchor, &grant.lock_file))
 }

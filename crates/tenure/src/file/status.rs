@@ -5,7 +5,7 @@ use std::io;
 use std::time::{Duration, SystemTime};
 
 use crate::file::anchor;
-use crate::file::lock_file::{self as presence, Found, seed_reasons};
+use crate::file::lock_file::{self, Found, seed_reasons};
 use crate::file::paths::LockPaths;
 use crate::model::error::{Error, Result};
 use crate::model::holder::{Holder, HolderKind};
@@ -59,7 +59,7 @@ pub(crate) fn examine_once(view: &View<'_>) -> Result<Option<Inspection>> {
     let mut inspection = view.free();
     let anchor = anchor_id(paths);
     let mut queue = anchor.map_or(Some(Vec::new()), |id| view.queue(id));
-    match presence::look(paths) {
+    match lock_file::look(paths) {
         Ok(Some(found)) => {
             let id = found.id;
             if !view.visible(&mut inspection, found)? {
@@ -241,7 +241,7 @@ impl<'a> View<'a> {
         let failed = |error| self.paths.anchor_error("cannot be looked at", error);
         let same = || {
             let named = self.paths.dir.brief_at(name)?.map(|found| found.id);
-            Ok::<_, io::Error>(named == Some(id) && presence::reads(file, seen)?)
+            Ok::<_, io::Error>(named == Some(id) && lock_file::reads(file, seen)?)
         };
         let changed = matches!(self.doubt, Doubt::Lives).then_some(true);
         if let Some(newer) = newer {
@@ -276,7 +276,7 @@ impl<'a> View<'a> {
             };
             let flocked = |_: &File| !self.holders(id).is_empty();
             let used_before = found.text.is_empty() && self.used_before();
-            let judged = presence::judge_foreign(self.paths, found, self.options, look, used_before, &flocked);
+            let judged = lock_file::judge_foreign(self.paths, found, self.options, look, used_before, &flocked);
             inspection.state = State::of(&judged.blocker.holder.liveness);
             inspection.reasons = judged.reasons;
             let gone = inspection
@@ -312,7 +312,7 @@ impl<'a> View<'a> {
         let text = open_anchor(self.paths)
             .ok()
             .flatten()
-            .and_then(|(file, found)| presence::read_text(&file, found.size).ok());
+            .and_then(|(file, found)| lock_file::read_text(&file, found.size).ok());
         text.is_some_and(|text| anchor::tells_of_use(&text))
     }
 
@@ -320,7 +320,7 @@ impl<'a> View<'a> {
     fn hidden(&self, inspection: &mut Inspection, file: &File, found: &Brief) -> Result<bool> {
         let id = found.id;
         let text =
-            presence::read_text(file, found.size).map_err(|error| self.paths.anchor_error("cannot be read", error))?;
+            lock_file::read_text(file, found.size).map_err(|error| self.paths.anchor_error("cannot be read", error))?;
         let content = record::read(&text);
         let holders = self.holders(id);
         if holders.iter().any(|(_, shared)| *shared) {
@@ -433,8 +433,8 @@ impl<'a> View<'a> {
 
     /// The kernel lock is free, though the record says held.
     fn unlocked(&self, record: &Record) -> Liveness {
-        match (presence::is_other_boot(record), self.paths.file_system.shared) {
-            (true, true) => Liveness::unknown(presence::unreachable_machine(self.paths)),
+        match (lock_file::is_other_boot(record), self.paths.file_system.shared) {
+            (true, true) => Liveness::unknown(lock_file::unreachable_machine(self.paths)),
             (true, false) => Liveness::dead("the machine was restarted"),
             (false, _) => Liveness::dead("its kernel lock is free"),
         }
@@ -504,9 +504,9 @@ pub(crate) fn holder_now(paths: &LockPaths) -> Option<Holder> {
 /// The record that stands at the lock file's place, or on the anchor where nothing does. In lock-file style a record
 /// without its lock file is of a tenure that has been released, and says nothing of who holds now.
 pub(crate) fn record_now(paths: &LockPaths) -> Option<Record> {
-    let content = match presence::look(paths).ok()? {
+    let content = match lock_file::look(paths).ok()? {
         Some(found) => return as_record(found.content),
-        None => open_anchor(paths).ok()?.and_then(|(file, _)| presence::read_stable(&file).ok())?,
+        None => open_anchor(paths).ok()?.and_then(|(file, _)| lock_file::read_stable(&file).ok())?,
     };
     as_record(content).filter(|record| style(record) == Style::Flock)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::engine;
 use crate::file::anchor::{self, Anchor};
 use crate::file::break_lock::{remove_foreign, replace_anchor};
-use crate::file::lock_file as presence;
+use crate::file::lock_file;
 use crate::file::paths::LockPaths;
 use crate::file::reclaim as sweep;
 use crate::file::status::{has_settled, idle_for};
@@ -268,12 +268,12 @@ fn prune(paths: &LockPaths, options: &CleanOptions) -> Result<bool> {
     let prior = anchor.read(paths, &stat)?;
     if !options.dry_run {
         let look = Options::default().malformed_grace(options.malformed_grace);
-        if presence::recover(paths, &anchor, &prior, &look)? {
+        if lock_file::recover(paths, &anchor, &prior, &look)? {
             return Ok(false);
         }
     }
     // The next holder is to hear of a crash that nobody was told of yet.
-    let untold = prior.record().is_some_and(|record| presence::tells_of_crash(&record));
+    let untold = prior.record().is_some_and(|record| lock_file::tells_of_crash(&record));
     if untold || paths.lock_file_id()?.is_some() {
         return Ok(false);
     }

@@ -7,7 +7,7 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use crate::file::grant::Grant;
-use crate::file::lock_file::{self as presence, Presence};
+use crate::file::lock_file::{self, LockFile};
 use crate::file::paths::LockPaths;
 use crate::file::release::{self, Passed};
 use crate::model::error::{Error, Kind, Result};
@@ -72,8 +72,8 @@ impl Tenure {
     ) -> Arc<Tenure> {
         let fence = grant.record.as_ref().and_then(Record::previous_fence).unwrap_or(0);
         let cleanup = grant.anchor.as_deref().and_then(|anchor| {
-            let file = grant.presence.file(anchor)?;
-            let id = grant.presence.id(anchor)?;
+            let file = grant.lock_file.file(anchor)?;
+            let id = grant.lock_file.id(anchor)?;
             let aborted = record::state_text(RecordState::Aborted);
             sys::enter_held(&paths.dir, &paths.lock, id, file, aborted, grant.state_offset)
         });
@@ -176,7 +176,7 @@ impl Tenure {
         self.check_anchor()?;
         let Some(anchor) = &self.grant.anchor else { return Ok(()) };
         self.check_target()?;
-        let Some(ours) = self.grant.presence.id(anchor) else { return Ok(()) };
+        let Some(ours) = self.grant.lock_file.id(anchor) else { return Ok(()) };
         match self.paths().lock_file_id()? {
             Some(found) if found == ours => Ok(()),
             None => Err(self.lost("the lock file was removed; natives are still kept out, foreign programs are not")),
@@ -221,11 +221,11 @@ impl Tenure {
         let Some(record) = &mut live.record else { return Ok(()) };
         change(record);
         let failed = |error| self.paths().anchor_error("cannot be written", error);
-        if let Presence::Copy { file, .. } = &self.grant.presence {
+        if let LockFile::Copy { file, .. } = &self.grant.lock_file {
             let size = file.brief().map_err(failed)?.size;
-            presence::write(file, record, size, true).map_err(failed)?;
+            lock_file::write(file, record, size, true).map_err(failed)?;
         }
-        let visible = matches!(self.grant.presence, Presence::Link);
+        let visible = matches!(self.grant.lock_file, LockFile::Link);
         let size = anchor.file.brief().map_err(failed)?.size;
         live.state_offset = anchor.write(record, size, visible).map_err(failed)?;
         if let Some(cell) = &self.cleanup {
@@ -317,7 +317,7 @@ impl Tenure {
 
     /// Has it a date that others judge by?
     pub(crate) fn has_date(&self) -> bool {
-        self.grant.record.is_some() && !matches!(self.grant.presence, Presence::Hidden)
+        self.grant.record.is_some() && !matches!(self.grant.lock_file, LockFile::Hidden)
     }
 
     /// How often its date is refreshed, if it has one that others judge by.

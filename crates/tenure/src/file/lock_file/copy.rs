@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::{Presence, is_sticky};
+use super::{LockFile, is_sticky};
 use crate::file::anchor::{self, Anchor};
 use crate::file::paths::LockPaths;
 use crate::model::error::{Advice, Kind, Result};
@@ -69,10 +69,10 @@ fn says(paths: &LockPaths, name: &Name, record: &Record) -> io::Result<bool> {
 }
 
 /// Makes the lock file as a file of its own: complete and locked before it gets its name. `None`: the name is taken.
-pub(super) fn show_copy(paths: &LockPaths, record: &Record, options: &Options) -> Result<Option<Presence>> {
-    let presence = make_copy(paths, record, options)?;
+pub(super) fn publish_copy(paths: &LockPaths, record: &Record, options: &Options) -> Result<Option<LockFile>> {
+    let lock_file = make_copy(paths, record, options)?;
     match paths.dir.rename_new(&paths.new, &paths.lock) {
-        Ok(()) => Ok(Some(presence)),
+        Ok(()) => Ok(Some(lock_file)),
         Err(error) => {
             let _ = paths.dir.unlink(&paths.new);
             // Not there: `.tenure` was removed under us.
@@ -97,10 +97,10 @@ pub(super) fn show_copy(paths: &LockPaths, record: &Record, options: &Options) -
 }
 
 /// Under the name `new`, which is each user's own in a sticky folder: what is half-made there is nobody else's trouble.
-pub(super) fn make_copy(paths: &LockPaths, record: &Record, options: &Options) -> Result<Presence> {
+pub(super) fn make_copy(paths: &LockPaths, record: &Record, options: &Options) -> Result<LockFile> {
     let file = anchor::prepare(paths, options, record)?;
     match file.brief() {
-        Ok(stat) => Ok(Presence::Copy { file: Arc::new(file), id: stat.id }),
+        Ok(stat) => Ok(LockFile::Copy { file: Arc::new(file), id: stat.id }),
         Err(error) => {
             let _ = paths.dir.unlink(&paths.new);
             Err(paths.lock_error("cannot be made", error))

@@ -8,7 +8,7 @@
 use std::io;
 
 use super::existing::{Judged, judge_native};
-use super::{Presence, Shown};
+use super::{LockFile, Published};
 use crate::file::anchor::{Anchor, Prior};
 use crate::file::paths::LockPaths;
 use crate::model::error::{Error, Kind, Result};
@@ -31,7 +31,7 @@ struct Clearing<'a> {
 }
 
 /// Writes the record, with the anchor's kernel lock and the target's held. Returns `parked` as it is by now.
-pub(crate) fn show_hidden(
+pub(crate) fn take_hidden(
     paths: &LockPaths,
     anchor: &Anchor,
     stat: &Brief,
@@ -39,7 +39,7 @@ pub(crate) fn show_hidden(
     record: &Record,
     options: &Options,
     parked: bool,
-) -> Result<(Shown, bool)> {
+) -> Result<(Published, bool)> {
     let state = prior.state();
     let visible = super::is_visible(paths, anchor, stat)?;
     // Only where the last tenure is not known to be released can there be one on an inode of its own.
@@ -55,7 +55,7 @@ pub(crate) fn show_hidden(
     let mut clearing = Clearing { paths, anchor, prior, record, options, dead: found, parked };
     let cleared = match dead {
         Some(dead) => clearing.take(dead),
-        None if visible => clearing.remove(&Presence::Link).map(|()| None),
+        None if visible => clearing.remove(&LockFile::Link).map(|()| None),
         None => Ok(None),
     };
     let previous = match cleared {
@@ -65,15 +65,15 @@ pub(crate) fn show_hidden(
             return Err(error);
         }
     };
-    if let Err(error) = super::confirm(paths, anchor, stat, &Presence::Hidden) {
-        super::undo(paths, anchor, &Presence::Hidden, &previous, record, state_offset);
+    if let Err(error) = super::verify_names(paths, anchor, stat, &LockFile::Hidden) {
+        super::roll_back(paths, anchor, &LockFile::Hidden, &previous, record, state_offset);
         return Err(error);
     }
-    Ok((Shown::Held(Presence::Hidden, previous, state_offset), clearing.parked))
+    Ok((Published::Held(LockFile::Hidden, previous, state_offset), clearing.parked))
 }
 
 /// What a share hears of the tenure before it. It changes nothing, so the next exclusive holder hears it as well.
-pub(crate) fn still_told(paths: &LockPaths, anchor: &Anchor, stat: &Brief) -> Result<Previous> {
+pub(crate) fn crash_still_reported(paths: &LockPaths, anchor: &Anchor, stat: &Brief) -> Result<Previous> {
     let prior = anchor.read(paths, stat)?;
     let state = prior.state();
     if super::is_visible(paths, anchor, stat)? {
@@ -100,8 +100,8 @@ impl Clearing<'_> {
             self.parked = super::recover(paths, anchor, prior, options)?;
             if !self.parked {
                 match super::take_over(paths, anchor, &dead, prior, record, options, paths.copies()) {
-                    Ok(Some(presence)) => {
-                        self.remove(&presence)?;
+                    Ok(Some(lock_file)) => {
+                        self.remove(&lock_file)?;
                         return Ok(crashed(&dead));
                     }
                     Ok(None) => {}
@@ -116,7 +116,7 @@ impl Clearing<'_> {
             drop(dead);
             self.parked = super::recover(paths, anchor, prior, options)?;
             // Ours may have stayed, where the swap was removed under us.
-            self.remove(&Presence::Link)?;
+            self.remove(&LockFile::Link)?;
             match dead_native(paths, prior, LockKind::Exclusive)? {
                 Some(again) => dead = again,
                 None => return Ok(None),
@@ -126,17 +126,17 @@ impl Clearing<'_> {
     }
 
     /// The lock file goes, if it is ours: as at a release. If it is not, that is nothing to flock style.
-    fn remove(&self, presence: &Presence) -> Result<()> {
+    fn remove(&self, lock_file: &LockFile) -> Result<()> {
         let Clearing { paths, anchor, record, .. } = *self;
-        if paths.lock_file_id()? != presence.id(anchor) {
+        if paths.lock_file_id()? != lock_file.id(anchor) {
             return Ok(());
         }
         match paths.dir.unlink(&paths.lock) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             // A copy of another user's that was written over: it says that nobody holds.
-            Err(error) if super::stays(paths, &error) && matches!(presence, Presence::Copy { .. }) => {
-                let written = presence.file(anchor).map(|file| super::write_husk(file, record, RecordState::Released));
+            Err(error) if super::stays(paths, &error) && matches!(lock_file, LockFile::Copy { .. }) => {
+                let written = lock_file.file(anchor).map(|file| super::write_husk(file, record, RecordState::Released));
                 written.unwrap_or(Ok(())).map_err(|error| paths.lock_error("cannot be written", error))
             }
             Err(error) => Err(paths.lock_error("of a dead holder cannot be removed", error)),

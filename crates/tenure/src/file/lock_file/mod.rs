@@ -36,11 +36,11 @@ pub(crate) use crate::file::crash::{own_inode, previous, tells_of_crash, tells_o
 pub(crate) use crate::record::io::{read_stable, read_text, reads, write, write_text};
 pub(crate) use copy::must_copy;
 pub(crate) use existing::{Found, is_other_boot, judge_foreign, look, seed_reasons, still_blocks, unreachable_machine};
-pub(crate) use flock_style::{show_hidden, still_told};
+pub(crate) use flock_style::{take_hidden, crash_still_reported};
 pub(crate) use takeover::recover;
 
 use crate::record::io::{MASKED, write_masked};
-use copy::{is_link, no_links, show_copy};
+use copy::{is_link, no_links, publish_copy};
 use existing::judge_found;
 use takeover::{put_back, take_over};
 
@@ -49,7 +49,7 @@ const TRIES: usize = 1000;
 
 /// How a tenure shows itself.
 #[derive(Clone, Debug)]
-pub(crate) enum Presence {
+pub(crate) enum LockFile {
     /// Not at all: flock style.
     Hidden,
     /// A hard link to the anchor.
@@ -58,22 +58,22 @@ pub(crate) enum Presence {
     Copy { file: Arc<File>, id: FileId },
 }
 
-impl Presence {
+impl LockFile {
     /// The inode that the lock file's name must point at.
     pub(crate) fn id(&self, anchor: &Anchor) -> Option<FileId> {
         match self {
-            Presence::Hidden => None,
-            Presence::Link => Some(anchor.id),
-            Presence::Copy { id, .. } => Some(*id),
+            LockFile::Hidden => None,
+            LockFile::Link => Some(anchor.id),
+            LockFile::Copy { id, .. } => Some(*id),
         }
     }
 
     /// The visible file.
     pub(crate) fn file<'a>(&'a self, anchor: &'a Anchor) -> Option<&'a File> {
         match self {
-            Presence::Hidden => None,
-            Presence::Link => Some(&anchor.file),
-            Presence::Copy { file, .. } => Some(file),
+            LockFile::Hidden => None,
+            LockFile::Link => Some(&anchor.file),
+            LockFile::Copy { file, .. } => Some(file),
         }
     }
 }
@@ -93,19 +93,19 @@ pub(crate) struct Blocker {
 
 /// What came of showing the lock file.
 #[derive(Debug)]
-pub(crate) enum Shown {
+pub(crate) enum Published {
     /// With the place of the state's text in the record.
-    Held(Presence, Previous, u64),
+    Held(LockFile, Previous, u64),
     Blocked(Box<Blocker>),
 }
 
-enum Entered {
-    Held(Presence, Previous),
+enum Attempted {
+    Held(LockFile, Previous),
     Blocked(Box<Blocker>),
 }
 
 /// What the record tells whoever comes next, if we die before we hold.
-struct Told {
+struct PublishProgress {
     /// Where its state stands.
     state_offset: u64,
     /// That state says `aborted`: there was a crash, or a takeover is on and the swap must be looked for.
@@ -126,7 +126,7 @@ pub(crate) fn is_visible(paths: &LockPaths, anchor: &Anchor, stat: &Brief) -> Re
 
 /// Shows the tenure whose record is `record`, with the anchor's kernel lock held: steps 4 to 7. When it is blocked, the
 /// anchor's text is again what it was. `parked`: what [`recover`] said.
-pub(crate) fn show(
+pub(crate) fn publish(
     paths: &LockPaths,
     anchor: &Anchor,
     stat: &Brief,
@@ -134,11 +134,11 @@ pub(crate) fn show(
     record: &Record,
     options: &Options,
     parked: bool,
-) -> Result<Shown> {
+) -> Result<Published> {
     let state = prior.state();
     let visible = is_visible(paths, anchor, stat)?;
     if visible && let Some(blocker) = out_of_reach(paths, anchor, state, prior) {
-        return Ok(Shown::Blocked(Box::new(blocker)));
+        return Ok(Published::Blocked(Box::new(blocker)));
     }
     // A crash that only the record tells of (flock style): ours tells of it too until the lock file is there, or it
     // would be forgotten if we die before that.
@@ -155,64 +155,64 @@ pub(crate) fn show(
     }
     let state_offset =
         anchor.write(&first, stat.size, visible).map_err(|error| paths.anchor_error("cannot be written", error))?;
-    let mut told = Told { state_offset, aborted: hidden_crash, unheld, parked, taken: None };
-    let mut entered = enter(paths, anchor, prior, record, options, &mut told);
+    let mut progress = PublishProgress { state_offset, aborted: hidden_crash, unheld, parked, taken: None };
+    let mut entered = try_publish(paths, anchor, prior, record, options, &mut progress);
     let mut settled = true;
-    if let Ok(Entered::Held(presence, previous)) = &entered
-        && let Err(error) = settle(paths, anchor, stat, presence, &told)
+    if let Ok(Attempted::Held(lock_file, previous)) = &entered
+        && let Err(error) = finalize(paths, anchor, stat, lock_file, &progress)
     {
-        undo(paths, anchor, presence, previous, record, state_offset);
+        roll_back(paths, anchor, lock_file, previous, record, state_offset);
         (entered, settled) = (Err(error), false);
     }
     let stays = entered.is_err() && matches!(paths.lock_file_id(), Ok(Some(shown)) if shown == anchor.id);
     // Nor may a takeover that failed halfway be forgotten.
-    let half_taken = entered.is_err() && told.aborted && !matches!(paths.dir.stat_at(&paths.swap), Ok(None));
+    let half_taken = entered.is_err() && progress.aborted && !matches!(paths.dir.stat_at(&paths.swap), Ok(None));
     // While somebody is parked our record stays: it tells of the swap, or of the crash. And a lock file that could not be
     // removed again says that nobody holds, which no older text may cover.
-    let ours_stays = !settled || visible || told.parked || half_taken || stays;
-    if !matches!(entered, Ok(Entered::Held(..))) && !ours_stays {
-        if let Some(holder) = told.taken {
+    let ours_stays = !settled || visible || progress.parked || half_taken || stays;
+    if !matches!(entered, Ok(Attempted::Held(..))) && !ours_stays {
+        if let Some(holder) = progress.taken {
             let _ = tell(anchor, &untold(&Previous::Crashed(Box::new(holder)), record.clone()));
         } else {
             restore(anchor, prior, record, false);
         }
     }
     Ok(match entered? {
-        Entered::Held(presence, previous) => Shown::Held(presence, previous, state_offset),
-        Entered::Blocked(blocker) => Shown::Blocked(blocker),
+        Attempted::Held(lock_file, previous) => Published::Held(lock_file, previous, state_offset),
+        Attempted::Blocked(blocker) => Published::Blocked(blocker),
     })
 }
 
 /// Step 7: the lock file is there, and the record says `held`; then everything is compared once more.
-fn settle(paths: &LockPaths, anchor: &Anchor, stat: &Brief, presence: &Presence, told: &Told) -> Result<()> {
-    if told.unheld {
+fn finalize(paths: &LockPaths, anchor: &Anchor, stat: &Brief, lock_file: &LockFile, progress: &PublishProgress) -> Result<()> {
+    if progress.unheld {
         anchor
-            .write_state(RecordState::Held, told.state_offset)
+            .write_state(RecordState::Held, progress.state_offset)
             .map_err(|error| paths.anchor_error("cannot be written", error))?;
     }
-    confirm(paths, anchor, stat, presence)
+    verify_names(paths, anchor, stat, lock_file)
 }
 
-fn enter(
+fn try_publish(
     paths: &LockPaths,
     anchor: &Anchor,
     prior: &Prior,
     record: &Record,
     options: &Options,
-    told: &mut Told,
-) -> Result<Entered> {
+    progress: &mut PublishProgress,
+) -> Result<Attempted> {
     let state = prior.state();
     let mut copy = paths.copies();
     for pass in 0..TRIES {
         if pass > 0 {
-            if told.parked {
-                told.parked = recover(paths, anchor, prior, options)?;
+            if progress.parked {
+                progress.parked = recover(paths, anchor, prior, options)?;
             }
             if anchor.current(paths)?.is_none() {
                 return Err(anchor_lost(paths));
             }
         }
-        let made = match (told.parked, copy) {
+        let made = match (progress.parked, copy) {
             // Whoever is parked lives, and the lock file's place is another's.
             (true, _) => Err(io::ErrorKind::AlreadyExists.into()),
             (_, true) => Err(io::ErrorKind::Unsupported.into()),
@@ -220,26 +220,26 @@ fn enter(
         };
         match made {
             Ok(()) => match is_link(paths, anchor, &paths.lock, record) {
-                Ok(true) => return Ok(Entered::Held(Presence::Link, previous(prior, state, told.taken.take()))),
+                Ok(true) => return Ok(Attempted::Held(LockFile::Link, previous(prior, state, progress.taken.take()))),
                 Ok(false) => {
                     copy = true;
                     continue;
                 }
                 // Where that cannot be told it goes again: we do not hold.
                 Err(error) => {
-                    let previous = previous(prior, state, told.taken.clone());
-                    undo(paths, anchor, &Presence::Link, &previous, record, told.state_offset);
+                    let previous = previous(prior, state, progress.taken.clone());
+                    roll_back(paths, anchor, &LockFile::Link, &previous, record, progress.state_offset);
                     return Err(error);
                 }
             },
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if no_links(&error) => {
-                told.parked = recover(paths, anchor, prior, options)?;
-                let shown = if told.parked { Ok(None) } else { show_copy(paths, record, options) };
+                progress.parked = recover(paths, anchor, prior, options)?;
+                let shown = if progress.parked { Ok(None) } else { publish_copy(paths, record, options) };
                 match shown {
-                    Ok(Some(presence)) => {
+                    Ok(Some(lock_file)) => {
                         paths.set_copies();
-                        return Ok(Entered::Held(presence, previous(prior, state, told.taken.take())));
+                        return Ok(Attempted::Held(lock_file, previous(prior, state, progress.taken.take())));
                     }
                     Ok(None) => {}
                     // A folder that takes no new name denies the link and the copy alike: the link's error is the plain
@@ -258,11 +258,11 @@ fn enter(
         }
         let Some(found) = look(paths)? else { continue };
         if found.id == anchor.id {
-            return Ok(Entered::Held(Presence::Link, own_inode(prior, state)));
+            return Ok(Attempted::Held(LockFile::Link, own_inode(prior, state)));
         }
         let judged = judge_found(paths, found, options, prior.replaced.as_deref(), prior.was_shown())?;
         if !judged.takeable {
-            return Ok(Entered::Blocked(Box::new(judged.blocker)));
+            return Ok(Attempted::Blocked(Box::new(judged.blocker)));
         }
         // Once more: the swap is only for who has the kernel lock of the anchor that is there.
         if anchor.current(paths)?.is_none() {
@@ -273,43 +273,43 @@ fn enter(
             paths.set_copies();
             copy = true;
         }
-        told.parked = recover(paths, anchor, prior, options)?;
-        if !copy && !told.aborted {
+        progress.parked = recover(paths, anchor, prior, options)?;
+        if !copy && !progress.aborted {
             // A lock file that is removed after we died takes the sign of a takeover with it, the anchor's second link.
-            let aborted = anchor.write_state(RecordState::Aborted, told.state_offset);
+            let aborted = anchor.write_state(RecordState::Aborted, progress.state_offset);
             aborted.map_err(|error| paths.anchor_error("cannot be written", error))?;
-            (told.aborted, told.unheld) = (true, true);
+            (progress.aborted, progress.unheld) = (true, true);
         }
-        if told.parked {
+        if progress.parked {
             // Of two live ones the policy robs the one that has the lock file's place: the other gets that back.
             if !judged.blocker.holder.liveness.is_dead() {
                 put_back(paths, &judged)?;
             }
             continue;
         }
-        if let Some(presence) = take_over(paths, anchor, &judged, prior, record, options, copy)? {
+        if let Some(lock_file) = take_over(paths, anchor, &judged, prior, record, options, copy)? {
             let own_text = judged.shows(record);
             if !judged.released && !own_text {
-                told.taken = Some(judged.blocker.holder);
+                progress.taken = Some(judged.blocker.holder);
             }
             let previous = |taken: Option<Holder>| match own_text {
                 true => own_inode(prior, state),
                 false => previous(prior, state, taken),
             };
             match paths.lock_file_id() {
-                Ok(found) if found == presence.id(anchor) => {
-                    return Ok(Entered::Held(presence, previous(told.taken.take())));
+                Ok(found) if found == lock_file.id(anchor) => {
+                    return Ok(Attempted::Held(lock_file, previous(progress.taken.take())));
                 }
                 Ok(_) => {}
                 // Where that cannot be told it goes again: we do not hold.
                 Err(error) => {
-                    let previous = previous(told.taken.clone());
-                    undo(paths, anchor, &presence, &previous, record, told.state_offset);
+                    let previous = previous(progress.taken.clone());
+                    roll_back(paths, anchor, &lock_file, &previous, record, progress.state_offset);
                     return Err(error);
                 }
             }
         }
-        told.parked = true;
+        progress.parked = true;
     }
     Err(Error::new(Kind::Io, &paths.lock_path, "the lock file keeps changing under us"))
 }
@@ -317,25 +317,25 @@ fn enter(
 /// Has a tenure all the names that it should have? Asked of the descriptors, which costs a quarter of a look at a path: a
 /// removal leaves a link less, and so does a break, the anchor first. A name that was moved aside is a name still, so this
 /// serves right after a look.
-pub(crate) fn has_names(anchor: &Anchor, presence: &Presence) -> bool {
+pub(crate) fn has_names(anchor: &Anchor, lock_file: &LockFile) -> bool {
     let has = |file: &File, links| file.brief().is_ok_and(|found| found.links == links);
-    match presence {
-        Presence::Hidden => has(&anchor.file, 1),
-        Presence::Link => has(&anchor.file, 2),
-        Presence::Copy { file, .. } => has(file, 1) && has(&anchor.file, 1),
+    match lock_file {
+        LockFile::Hidden => has(&anchor.file, 1),
+        LockFile::Link => has(&anchor.file, 2),
+        LockFile::Copy { file, .. } => has(file, 1) && has(&anchor.file, 1),
     }
 }
 
 /// The last step. A link takes the anchor by its name, and `.tenure` may have been removed, or the lock broken, since that
 /// was compared: then somebody else has it, or may. `stat` is the anchor's as it was compared: where it had no other name,
 /// its links tell.
-pub(crate) fn confirm(paths: &LockPaths, anchor: &Anchor, stat: &Brief, presence: &Presence) -> Result<()> {
-    let copy = matches!(presence, Presence::Copy { .. });
-    if !copy && stat.links == 1 && has_names(anchor, presence) {
+pub(crate) fn verify_names(paths: &LockPaths, anchor: &Anchor, stat: &Brief, lock_file: &LockFile) -> Result<()> {
+    let copy = matches!(lock_file, LockFile::Copy { .. });
+    if !copy && stat.links == 1 && has_names(anchor, lock_file) {
         return Ok(());
     }
     // It was renamed by a name in `.tenure`, which may have come to be another's.
-    if let Presence::Copy { id, .. } = presence
+    if let LockFile::Copy { id, .. } = lock_file
         && paths.lock_file_id()? != Some(*id)
     {
         return Err(Error::new(Kind::Lost, &paths.lock_path, "the lock file was removed under us"));
@@ -345,10 +345,10 @@ pub(crate) fn confirm(paths: &LockPaths, anchor: &Anchor, stat: &Brief, presence
 }
 
 /// Undoes what `show` did: we do not hold after all. Of a crash that we would have told of, the next one hears.
-pub(crate) fn undo(
+pub(crate) fn roll_back(
     paths: &LockPaths,
     anchor: &Anchor,
-    presence: &Presence,
+    lock_file: &LockFile,
     previous: &Previous,
     record: &Record,
     state_offset: u64,
@@ -359,8 +359,8 @@ pub(crate) fn undo(
     let left = untold(previous, record.clone());
     if crashed && written.is_err() {
         // The lock file stays then, because it alone tells of the crash; but it shows nobody.
-        let _ = write_husk(presence.file(anchor).unwrap_or(&anchor.file), &left, state);
-    } else if hide(paths, anchor, presence, &left).is_ok() && crashed {
+        let _ = write_husk(lock_file.file(anchor).unwrap_or(&anchor.file), &left, state);
+    } else if unpublish(paths, anchor, lock_file, &left).is_ok() && crashed {
         let _ = tell(anchor, &left);
     }
 }
@@ -397,8 +397,8 @@ fn stays(paths: &LockPaths, error: &io::Error) -> bool {
 }
 
 /// Step 1 of a release: the lock file goes, if it is still ours.
-pub(crate) fn hide(paths: &LockPaths, anchor: &Anchor, presence: &Presence, record: &Record) -> Result<()> {
-    let Some(ours) = presence.id(anchor) else { return Ok(()) };
+pub(crate) fn unpublish(paths: &LockPaths, anchor: &Anchor, lock_file: &LockFile, record: &Record) -> Result<()> {
+    let Some(ours) = lock_file.id(anchor) else { return Ok(()) };
     let at_path = paths.lock_file_id();
     if let Ok(at_path) = at_path
         && at_path != Some(ours)
@@ -411,7 +411,7 @@ pub(crate) fn hide(paths: &LockPaths, anchor: &Anchor, presence: &Presence, reco
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => {
             // It stays, so it must say that nobody holds: no pid, and a state that natives read.
-            if let Some(file) = presence.file(anchor) {
+            if let Some(file) = lock_file.file(anchor) {
                 let untold = record.native.as_ref().is_some_and(|native| native.state == RecordState::Aborted);
                 let state = if untold { RecordState::Aborted } else { RecordState::Released };
                 let _ = write_husk(file, record, state);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::copy::{is_link, make_copy, no_links};
 use super::existing::{Judged, found, judge_found, open_elsewhere};
-use super::{Presence, TRIES, anchor_lost, is_sticky};
+use super::{LockFile, TRIES, anchor_lost, is_sticky};
 use crate::file::anchor::{Anchor, Prior};
 use crate::file::paths::LockPaths;
 use crate::file::staleness::OpenElsewhere;
@@ -25,14 +25,14 @@ pub(super) fn take_over(
     record: &Record,
     options: &Options,
     copy: bool,
-) -> Result<Option<Presence>> {
+) -> Result<Option<LockFile>> {
     let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
-    let presence = match put_swap(paths, anchor, record, options, copy)? {
-        Swap::Put(presence) => presence,
+    let lock_file = match put_swap(paths, anchor, record, options, copy)? {
+        Swap::Put(lock_file) => lock_file,
         Swap::Denied => return instead_of_exchange(paths, judged, prior, record, denied()),
         Swap::Changed => return Ok(None),
     };
-    let ours = presence.id(anchor);
+    let ours = lock_file.id(anchor);
     let failed = |error| paths.lock_error("cannot be taken over", error);
     let drop_swap = || match paths.dir.unlink(&paths.swap) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
@@ -52,7 +52,7 @@ pub(super) fn take_over(
     }
     if at_swap()? == Some(judged.blocker.id) && !was_opened(judged) {
         drop_swap()?;
-        return Ok(Some(presence));
+        return Ok(Some(lock_file));
     }
     // Another's, which came after we judged, or a file that somebody has opened since. Back with it.
     match paths.dir.exchange(&paths.swap, &paths.lock) {
@@ -79,7 +79,7 @@ fn was_opened(judged: &Judged) -> bool {
 }
 
 pub(super) enum Swap {
-    Put(Presence),
+    Put(LockFile),
     /// What a dead user left in a sticky folder has the name, and only that user may remove it.
     Denied,
     /// The anchor or `.tenure` has gone, or another native was at the swap.
@@ -91,7 +91,7 @@ pub(super) fn put_swap(paths: &LockPaths, anchor: &Anchor, record: &Record, opti
     let failed = |error| paths.lock_error("cannot be taken over", error);
     if !copy {
         match paths.dir.link(&paths.anchor, &paths.swap) {
-            Ok(()) if is_link(paths, anchor, &paths.swap, record)? => return Ok(Swap::Put(Presence::Link)),
+            Ok(()) if is_link(paths, anchor, &paths.swap, record)? => return Ok(Swap::Put(LockFile::Link)),
             Ok(()) => {}
             Err(error) if no_links(&error) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_sticky(paths) => return Ok(Swap::Denied),
@@ -101,9 +101,9 @@ pub(super) fn put_swap(paths: &LockPaths, anchor: &Anchor, record: &Record, opti
             Err(error) => return Err(failed(error)),
         }
     }
-    let presence = make_copy(paths, record, options)?;
+    let lock_file = make_copy(paths, record, options)?;
     match paths.dir.rename_over(&paths.new, &paths.swap) {
-        Ok(()) => Ok(Swap::Put(presence)),
+        Ok(()) => Ok(Swap::Put(lock_file)),
         Err(error) => {
             let _ = paths.dir.unlink(&paths.new);
             match error.kind() {
@@ -122,7 +122,7 @@ pub(super) fn instead_of_exchange(
     prior: &Prior,
     record: &Record,
     error: io::Error,
-) -> Result<Option<Presence>> {
+) -> Result<Option<LockFile>> {
     if judged.native { adopt(paths, judged, prior, record) } else { Err(cannot_exchange(paths, judged, error)) }
 }
 
@@ -144,7 +144,7 @@ pub(super) fn cannot_exchange(paths: &LockPaths, judged: &Judged, error: io::Err
 }
 
 /// Writes our record over a dead native's copy that cannot be moved, then makes sure that it still has the name.
-pub(super) fn adopt(paths: &LockPaths, judged: &Judged, prior: &Prior, record: &Record) -> Result<Option<Presence>> {
+pub(super) fn adopt(paths: &LockPaths, judged: &Judged, prior: &Prior, record: &Record) -> Result<Option<LockFile>> {
     let failed = |error| paths.lock_error("was left by another user's dead program and may not be written", error);
     // What locks it gives way to an open file that can be written; the anchor's lock keeps natives out.
     let replaced = prior.replaced.iter().map(|anchor| &anchor.file);
@@ -161,7 +161,7 @@ pub(super) fn adopt(paths: &LockPaths, judged: &Judged, prior: &Prior, record: &
         return Ok(None);
     }
     write(&file, record, stat.size, true).map_err(failed)?;
-    Ok((paths.lock_file_id()? == Some(stat.id)).then_some(Presence::Copy { file: Arc::new(file), id: stat.id }))
+    Ok((paths.lock_file_id()? == Some(stat.id)).then_some(LockFile::Copy { file: Arc::new(file), id: stat.id }))
 }
 
 /// Step 3: undoes or ends what a native left that died in a takeover. `true`: the swap names the file of one who may live,

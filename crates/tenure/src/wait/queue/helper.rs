@@ -9,7 +9,7 @@ use super::{Name, Phase, Slot, State, Turn, Waiting, wake};
 use crate::file::acquire;
 use crate::file::break_lock;
 use crate::file::cached_files::CachedFiles;
-use crate::file::lock_file::{self as presence, Blocker};
+use crate::file::lock_file::{self, Blocker};
 use crate::file::release;
 use crate::model::error::{Error, Result};
 use crate::model::options::{Options, StalePolicy};
@@ -257,7 +257,7 @@ pub(crate) fn watch(
         return Ok(());
     }
     // What happened before the watch began has no event: its end, or its process's.
-    if !presence::still_blocks(&paths, blocker, options)? {
+    if !lock_file::still_blocks(&paths, blocker, options)? {
         return Ok(());
     }
     // One that has ended although its lock is alive (another has the file open) would wake us for ever.

@@ -42,7 +42,7 @@ use crate::file::acquire::{self, Attempt};
 use crate::file::anchor::Anchor;
 use crate::file::cached_files::CachedFiles;
 use crate::file::grant::Grant;
-use crate::file::lock_file as presence;
+use crate::file::lock_file;
 use crate::file::nested;
 use crate::file::paths::{ParentDir, LockPaths};
 use crate::file::release::unlock;
@@ -568,7 +568,7 @@ fn share(first: &Grant) -> Grant {
     Grant {
         anchor: first.anchor.clone(),
         target: first.target.clone(),
-        presence: presence::Presence::Hidden,
+        lock_file: lock_file::LockFile::Hidden,
         previous: first.previous.clone(),
         record: None,
         state_offset: 0,
