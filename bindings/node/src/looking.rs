@@ -2,7 +2,7 @@
 
 use napi::bindgen_prelude::Either;
 use napi_derive::napi;
-use tenure::{CleanOptions, Inspection, Reason};
+use tenure::{CleanOptions, Inspection, StaleReason};
 
 use crate::lock::{Target, os_string};
 use crate::report::{Failure, Holder, number, path_text};
@@ -69,7 +69,7 @@ pub fn inspect(#[napi(ts_arg_type = "string | Uint8Array")] target: Target) -> E
 /// tells to be left over stays.
 #[napi]
 pub fn clean(dir: String, suffix: String, dry_run: bool) -> Either<Vec<Swept>, Failure> {
-    let options = CleanOptions::default().dry_run(dry_run).suffix(suffix).keep(Reason::OrphanSelfPid).aged(true);
+    let options = CleanOptions::default().dry_run(dry_run).suffix(suffix).keep(StaleReason::OrphanSelfPid).aged(true);
     match tenure::clean(dir, &options) {
         Ok(report) => Either::A(
             report

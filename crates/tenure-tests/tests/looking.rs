@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use tenure::{
-    CleanOptions, HolderKind, Inspection, Lock, Reason, State, Style, Wait, break_lock, break_seen, clean, inspect,
+    CleanOptions, HolderKind, Inspection, Lock, StaleReason, State, Style, Wait, break_lock, break_seen, clean, inspect,
     list,
 };
 use tenure_tests::strace::Strace;
@@ -459,7 +459,7 @@ fn a_sweep_keeps_what_it_is_told_to() {
     std::fs::write(at("own.lock"), own).unwrap();
     std::fs::write(at("dead.lock"), "{\"pid\":4194305,\"createdAt\":\"2026-03-02T10:00:00.000Z\"}").unwrap();
     let options = CleanOptions::default();
-    let report = clean(dir.path(), &options.clone().keep(Reason::OrphanSelfPid)).unwrap();
+    let report = clean(dir.path(), &options.clone().keep(StaleReason::OrphanSelfPid)).unwrap();
     let removed: Vec<_> = report.locks.iter().map(|lock| (lock.found.state, lock.removed)).collect();
     assert_eq!(removed, [(State::Stale, true), (State::Stale, false)], "dead, own");
     assert!(at("own.lock").exists());

@@ -111,7 +111,7 @@ pub use maintenance::inspect::{ListOptions, inspect, list, list_with};
 pub use model::error::{Advice, Error, Result};
 pub use model::holder::{Holder, HolderKind, Previous};
 pub use model::options::{Event, Options, Overrun, StalePolicy, Style, Wait};
-pub use model::stale_reason::Reason;
+pub use model::stale_reason::StaleReason;
 pub use model::status::{Inspection, State};
 
 /// Text of others for people: no control character reaches a terminal, and a path is a word of a shell.

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::model::stale_reason::Reason;
+use crate::model::stale_reason::StaleReason;
 use crate::process::Liveness;
 use crate::record::{Content, Record};
 
@@ -22,35 +22,35 @@ pub(crate) struct Facts<'a> {
 }
 
 /// The seed's reasons, in the seed's order.
-pub(crate) fn reasons(record: &Record, facts: &Facts<'_>) -> Vec<Reason> {
+pub(crate) fn reasons(record: &Record, facts: &Facts<'_>) -> Vec<StaleReason> {
     let mut reasons = Vec::new();
     let pid = valid_pid(record);
     match pid {
-        None => reasons.push(Reason::MissingPid),
-        Some(pid) if !(facts.alive)(pid) => reasons.push(Reason::DeadPid),
+        None => reasons.push(StaleReason::MissingPid),
+        Some(pid) if !(facts.alive)(pid) => reasons.push(StaleReason::DeadPid),
         Some(pid) => {
             if let Some(recorded) = record.start_time
                 && (facts.start_time)(pid).is_some_and(|present| present != recorded)
             {
-                reasons.push(Reason::RecycledPid);
+                reasons.push(StaleReason::RecycledPid);
             }
         }
     }
     match record.created_at {
-        None => reasons.push(Reason::InvalidCreatedAt),
+        None => reasons.push(StaleReason::InvalidCreatedAt),
         Some(created_at) => {
             let age = facts.now.duration_since(created_at).unwrap_or(Duration::ZERO);
             if age > facts.stale_after {
-                reasons.push(Reason::TooOld);
+                reasons.push(StaleReason::TooOld);
             }
             if record.max_hold.is_some_and(|max_hold| age > max_hold) {
-                reasons.push(Reason::HoldExceeded);
+                reasons.push(StaleReason::HoldExceeded);
             }
         }
     }
     let own = pid == Some(facts.own_pid) && (record.start_time.is_none() || record.start_time == facts.own_start_time);
     if own && !facts.held_here {
-        reasons.push(Reason::OrphanSelfPid);
+        reasons.push(StaleReason::OrphanSelfPid);
     }
     reasons
 }
@@ -77,7 +77,7 @@ pub(crate) struct ForeignFacts<'a> {
     pub(crate) empty: bool,
     /// Natives have held this lock in lock-file style. So a file at this place was made by a program that removes it.
     pub(crate) used_before: bool,
-    pub(crate) reasons: &'a [Reason],
+    pub(crate) reasons: &'a [StaleReason],
     pub(crate) open: OpenElsewhere,
     /// Another process has the file's own `flock(2)`.
     pub(crate) flocked: bool,
@@ -149,12 +149,12 @@ pub(crate) fn judge_foreign(facts: &ForeignFacts<'_>) -> ForeignVerdict {
     }
     if let Some(pid) = pid {
         let proof = facts.reasons.iter().find_map(|reason| match reason {
-            Reason::DeadPid => Some("its process has ended"),
-            Reason::RecycledPid => Some("another process has its pid now"),
+            StaleReason::DeadPid => Some("its process has ended"),
+            StaleReason::RecycledPid => Some("another process has its pid now"),
             // filelock's own holder in this process, which this library does not know.
-            Reason::OrphanSelfPid if facts.origin.is_some() => None,
-            Reason::OrphanSelfPid => Some("it has this process's own pid, but this process does not hold it"),
-            Reason::MissingPid | Reason::InvalidCreatedAt | Reason::TooOld | Reason::HoldExceeded => None,
+            StaleReason::OrphanSelfPid if facts.origin.is_some() => None,
+            StaleReason::OrphanSelfPid => Some("it has this process's own pid, but this process does not hold it"),
+            StaleReason::MissingPid | StaleReason::InvalidCreatedAt | StaleReason::TooOld | StaleReason::HoldExceeded => None,
         });
         let restarted = facts.origin == Some(Origin::OtherBoot);
         let proof = if restarted { Some("the machine was restarted") } else { proof };
@@ -193,7 +193,7 @@ pub(crate) fn judge_foreign(facts: &ForeignFacts<'_>) -> ForeignVerdict {
 
 #[cfg(test)]
 mod tests {
-    use super::Reason::*;
+    use super::StaleReason::*;
     use super::*;
 
     const NOW: Duration = Duration::from_secs(1_772_445_600);
@@ -222,7 +222,7 @@ mod tests {
 
     const WORLD: World = World { held_here: false, own_start_time: Some(OWN_START) };
 
-    fn judge(record: &Record, world: &World) -> Vec<Reason> {
+    fn judge(record: &Record, world: &World) -> Vec<StaleReason> {
         reasons(
             record,
             &Facts {
@@ -274,7 +274,7 @@ mod tests {
         let old = Some(1_800_001);
         let own = Some(OWN_PID);
         #[rustfmt::skip]
-        let rows: &[(&str, Record, &[Reason])] = &[
+        let rows: &[(&str, Record, &[StaleReason])] = &[
             ("a live holder", record(Some(42), Some(4200), fresh, None), &[]),
             ("one without a start time", record(Some(42), None, fresh, None), &[]),
             ("no pid", record(None, None, fresh, None), &[MissingPid]),
@@ -337,7 +337,7 @@ mod tests {
 
     fn verdict(
         content: &Content,
-        reasons: &[Reason],
+        reasons: &[StaleReason],
         open: OpenElsewhere,
         mtime_age: u64,
         shared_fs: bool,
@@ -390,11 +390,11 @@ mod tests {
         let no_pid = Content::Record(record(None, None, Some(0), None));
         let zero = Content::Record(record(Some(0), None, None, None));
         let (blank, torn) = (Content::Blank, Content::Torn);
-        let nothing: &[Reason] = &[MissingPid, InvalidCreatedAt];
+        let nothing: &[StaleReason] = &[MissingPid, InvalidCreatedAt];
         // By row: what is there, and the verdict where nobody has it open for writing and where that cannot be told,
         // then both again on a file system that other machines may mount.
         #[rustfmt::skip]
-        let rows: &[(&Content, &[Reason], u64, [Is; 4])] = &[
+        let rows: &[(&Content, &[StaleReason], u64, [Is; 4])] = &[
             (&pid, &[], 0, [Is::Alive; 4]),
             (&pid, &[], 9_999_999, [Is::Alive; 4]),
             (&pid, &[TooOld], 9_999_999, [Is::Alive; 4]),

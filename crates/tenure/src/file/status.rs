@@ -5,12 +5,12 @@ use std::io;
 use std::time::{Duration, SystemTime};
 
 use crate::file::anchor;
-use crate::file::lock_file::{self, Found, seed_reasons};
+use crate::file::lock_file::{self, ExistingLockFile, seed_reasons};
 use crate::file::paths::LockPaths;
 use crate::model::error::{Error, Result};
 use crate::model::holder::{Holder, HolderKind};
 use crate::model::options::{Options, Style};
-use crate::model::stale_reason::Reason;
+use crate::model::stale_reason::StaleReason;
 use crate::model::status::{Inspection, State};
 use crate::process::{Identity, Known, Liveness, Look};
 use crate::record::{self, Content, Record, RecordState, RecordStyle};
@@ -262,7 +262,7 @@ impl<'a> View<'a> {
     }
 
     /// A lock file is there. `false`: it changed hands while we looked.
-    fn visible(&self, inspection: &mut Inspection, found: Found) -> Result<bool> {
+    fn visible(&self, inspection: &mut Inspection, found: ExistingLockFile) -> Result<bool> {
         let native = match &found.content {
             Content::NotALock(what) => return Err(self.paths.in_the_way(what)),
             Content::Record(record) if record.native.is_some() => Some(record),
@@ -282,7 +282,7 @@ impl<'a> View<'a> {
             let gone = inspection
                 .reasons
                 .iter()
-                .any(|reason| matches!(reason, Reason::DeadPid | Reason::RecycledPid | Reason::MissingPid));
+                .any(|reason| matches!(reason, StaleReason::DeadPid | StaleReason::RecycledPid | StaleReason::MissingPid));
             if gone && inspection.state == State::Held {
                 inspection.open_by = but_us(sys::openers(id.device, id.inode));
             }

@@ -18,7 +18,7 @@ use crate::model::error::{Error, Kind, Result};
 use crate::model::holder::HolderKind;
 use crate::model::options::{Options, Style, Wait};
 use crate::model::request::Request;
-use crate::model::stale_reason::Reason;
+use crate::model::stale_reason::StaleReason;
 use crate::model::status::{Inspection, State};
 use crate::sys::{Access, FileKind, Lease, LockKind};
 use crate::wait::registry;
@@ -30,7 +30,7 @@ pub struct CleanOptions {
     pub(crate) cross_file_systems: bool,
     pub(crate) dry_run: bool,
     pub(crate) suffix: String,
-    pub(crate) kept: Vec<Reason>,
+    pub(crate) kept: Vec<StaleReason>,
     pub(crate) idle_anchor_age: Duration,
     pub(crate) malformed_grace: Duration,
     pub(crate) aged: bool,
@@ -76,9 +76,9 @@ impl CleanOptions {
         self
     }
 
-    /// Lock files that are stale for this reason stay. [`Reason::OrphanSelfPid`]: the pid alone says that it is this
+    /// Lock files that are stale for this reason stay. [`StaleReason::OrphanSelfPid`]: the pid alone says that it is this
     /// process's, and a process in another container may have the same one.
-    pub fn keep(mut self, reason: Reason) -> CleanOptions {
+    pub fn keep(mut self, reason: StaleReason) -> CleanOptions {
         self.kept.push(reason);
         self
     }
@@ -169,7 +169,7 @@ pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanRepor
             }
         },
         move |survey, surveyed| match surveyed {
-            Surveyed::Found(paths, found) => Looked::Done(tidy(paths, found, &at_once, &survey.options)),
+            Surveyed::ExistingLockFile(paths, found) => Looked::Done(tidy(paths, found, &at_once, &survey.options)),
             Surveyed::Suspect(suspect) if !at_once.dry_run && !at_once.keeps(&suspect.if_dead) && swept(&suspect) => {
                 let cleaned = Cleaned { found: suspect.if_dead, removed: true, only_aged: false, error: None };
                 Looked::Done(Tidied::Lock(Box::new(cleaned)))

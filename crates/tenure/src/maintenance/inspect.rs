@@ -68,7 +68,7 @@ pub fn list_with(dir: impl AsRef<Path>, options: &ListOptions) -> Result<Vec<Ins
         |_| true,
         |_, _| {},
         |_, surveyed| match surveyed {
-            Surveyed::Found(_, found) => Looked::Done(found),
+            Surveyed::ExistingLockFile(_, found) => Looked::Done(found),
             Surveyed::Suspect(suspect) => Looked::PutOff(suspect),
         },
         |_, _, found| found,

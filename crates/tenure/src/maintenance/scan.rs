@@ -41,7 +41,7 @@ pub(crate) struct Suspect {
 /// What a survey finds at a place.
 #[allow(clippy::large_enum_variant, reason = "both are ordinary, and none is kept")]
 pub(crate) enum Surveyed {
-    Found(LockPaths, Result<Inspection>),
+    ExistingLockFile(LockPaths, Result<Inspection>),
     Suspect(Suspect),
 }
 
@@ -152,7 +152,7 @@ impl Eye {
         };
         match (found, suspect.into_inner()) {
             (Ok(if_dead), Some(seen)) => Surveyed::Suspect(Suspect { paths, if_dead, seen }),
-            (found, _) => Surveyed::Found(paths, found),
+            (found, _) => Surveyed::ExistingLockFile(paths, found),
         }
     }
 

@@ -3,7 +3,7 @@
 /// Why the seed's rules call a lock stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Reason {
+pub enum StaleReason {
     /// No valid pid.
     MissingPid,
     /// The pid is not alive.
@@ -20,17 +20,17 @@ pub enum Reason {
     OrphanSelfPid,
 }
 
-impl Reason {
+impl StaleReason {
     /// The seed's word for it: `dead-pid`, `too-old`, ..
     pub fn as_str(self) -> &'static str {
         match self {
-            Reason::MissingPid => "missing-pid",
-            Reason::DeadPid => "dead-pid",
-            Reason::RecycledPid => "recycled-pid",
-            Reason::InvalidCreatedAt => "invalid-createdAt",
-            Reason::TooOld => "too-old",
-            Reason::HoldExceeded => "hold-exceeded",
-            Reason::OrphanSelfPid => "orphan-self-pid",
+            StaleReason::MissingPid => "missing-pid",
+            StaleReason::DeadPid => "dead-pid",
+            StaleReason::RecycledPid => "recycled-pid",
+            StaleReason::InvalidCreatedAt => "invalid-createdAt",
+            StaleReason::TooOld => "too-old",
+            StaleReason::HoldExceeded => "hold-exceeded",
+            StaleReason::OrphanSelfPid => "orphan-self-pid",
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::holder::Holder;
 use crate::model::options::Style;
-use crate::model::stale_reason::Reason;
+use crate::model::stale_reason::StaleReason;
 use crate::process::Liveness;
 
 /// Which kind of server keeps a lock.
@@ -75,7 +75,7 @@ pub struct Inspection {
     /// What an acquire would find.
     pub state: State,
     /// The seed's reasons for calling it stale, whatever the state.
-    pub reasons: Vec<Reason>,
+    pub reasons: Vec<StaleReason>,
     /// Who holds, or held and died. `None` when free, and for shared locks (see `open_by`).
     pub holder: Option<Holder>,
     /// How many processes wait in the kernel's queue; `None` where that cannot be read.

@@ -10,14 +10,14 @@ use crate::file::staleness::{self as judge, Facts, ForeignFacts, OpenElsewhere, 
 use crate::model::error::Result;
 use crate::model::holder::Holder;
 use crate::model::options::{Options, StalePolicy};
-use crate::model::stale_reason::Reason;
+use crate::model::stale_reason::StaleReason;
 use crate::process::{self, Liveness, Look};
 use crate::record::io::read_text;
 use crate::record::{self, Content, Marker, Record, RecordState};
 use crate::sys::{self, Access, File, FileId, FileKind, Lease, LockKind};
 
 /// What stands at the lock file's place, open and read.
-pub(crate) struct Found {
+pub(crate) struct ExistingLockFile {
     pub(crate) file: File,
     pub(crate) id: FileId,
     /// As it was read, and what it says.
@@ -26,7 +26,7 @@ pub(crate) struct Found {
 }
 
 /// `None`: it is gone.
-pub(crate) fn look(paths: &LockPaths) -> Result<Option<Found>> {
+pub(crate) fn look(paths: &LockPaths) -> Result<Option<ExistingLockFile>> {
     let Some(stat) = paths.dir.brief_at(&paths.lock).map_err(|error| paths.lock_error("cannot be read", error))? else {
         return Ok(None);
     };
@@ -41,20 +41,20 @@ pub(crate) fn look(paths: &LockPaths) -> Result<Option<Found>> {
     found(paths, file).map(Some)
 }
 
-pub(super) fn found(paths: &LockPaths, file: File) -> Result<Found> {
+pub(super) fn found(paths: &LockPaths, file: File) -> Result<ExistingLockFile> {
     let unreadable = |error| paths.lock_error("cannot be read", error);
     let stat = file.brief().map_err(unreadable)?;
     if stat.kind != FileKind::Regular {
         return Err(paths.in_the_way(stat.kind.words()));
     }
     let text = read_text(&file, stat.size).map_err(unreadable)?;
-    Ok(Found { id: stat.id, content: record::read(&text), text, file })
+    Ok(ExistingLockFile { id: stat.id, content: record::read(&text), text, file })
 }
 
 /// A found lock file with its verdict.
-pub(crate) struct Judged {
+pub(crate) struct Verdict {
     pub(crate) blocker: Blocker,
-    pub(crate) reasons: Vec<Reason>,
+    pub(crate) reasons: Vec<StaleReason>,
     /// Proven dead, or the caller's policy robs it: it may be exchanged away.
     pub(crate) takeable: bool,
     /// A native record that says released: nobody crashed.
@@ -62,7 +62,7 @@ pub(crate) struct Judged {
     pub(super) native: bool,
 }
 
-impl Judged {
+impl Verdict {
     /// Is it this record that it shows?
     pub(super) fn shows(&self, record: &Record) -> bool {
         let holder = &self.blocker.holder;
@@ -88,11 +88,11 @@ pub(crate) fn still_blocks(paths: &LockPaths, blocker: &Blocker, options: &Optio
 /// over the exchange: a program that only `flock(2)`s the file must not acquire it meanwhile.
 pub(super) fn judge_found(
     paths: &LockPaths,
-    found: Found,
+    found: ExistingLockFile,
     options: &Options,
     ours: Option<&Anchor>,
     used_before: bool,
-) -> Result<Judged> {
+) -> Result<Verdict> {
     let native = match &found.content {
         Content::NotALock(what) => return Err(paths.in_the_way(what)),
         Content::Record(record) => record.native.is_some(),
@@ -109,7 +109,7 @@ pub(super) fn judge_found(
 
 /// A native's record on another inode than our anchor's: the anchor was removed under its holder, or it is a copy. A
 /// lock of that kind is tried, where it is not `ours`.
-pub(super) fn judge_native(paths: &LockPaths, found: Found, kind: LockKind, ours: Option<&Anchor>) -> Result<Judged> {
+pub(super) fn judge_native(paths: &LockPaths, found: ExistingLockFile, kind: LockKind, ours: Option<&Anchor>) -> Result<Verdict> {
     let Content::Record(record) = &found.content else { unreachable!("only a record is native") };
     let native = record.native.as_ref();
     let released = native.is_some_and(|native| native.state == RecordState::Released);
@@ -122,7 +122,7 @@ pub(super) fn judge_native(paths: &LockPaths, found: Found, kind: LockKind, ours
     } else {
         Liveness::alive("it has the kernel lock")
     };
-    Ok(Judged {
+    Ok(Verdict {
         reasons: Vec::new(),
         takeable: liveness.is_dead(),
         released,
@@ -141,12 +141,12 @@ pub(super) fn judge_native(paths: &LockPaths, found: Found, kind: LockKind, ours
 /// file's own `flock(2)`; it is asked only where the file would count as dead without that.
 pub(crate) fn judge_foreign(
     paths: &LockPaths,
-    found: Found,
+    found: ExistingLockFile,
     options: &Options,
     look: Look,
     used_before: bool,
     flocked: &dyn Fn(&File) -> bool,
-) -> Judged {
+) -> Verdict {
     let mut record = match &found.content {
         Content::Record(record) => record.clone(),
         _ => Record::default(),
@@ -181,10 +181,10 @@ pub(crate) fn judge_foreign(
     let stolen = match options.stale_policy {
         StalePolicy::Proof => false,
         StalePolicy::Age(limit) => {
-            reasons.contains(&Reason::HoldExceeded) || holder.age().is_some_and(|age| age > limit)
+            reasons.contains(&StaleReason::HoldExceeded) || holder.age().is_some_and(|age| age > limit)
         }
     };
-    Judged {
+    Verdict {
         takeable: verdict.liveness.is_dead() || stolen,
         reasons,
         released: false,
@@ -227,7 +227,7 @@ fn origin(marker: &Marker) -> Origin {
 }
 
 /// The seed's reasons, with this process's own facts, and what a look at the record's pid has found.
-pub(crate) fn seed_reasons(record: &Record, stale_after: Duration, held_here: bool, look: Look) -> Vec<Reason> {
+pub(crate) fn seed_reasons(record: &Record, stale_after: Duration, held_here: bool, look: Look) -> Vec<StaleReason> {
     let own_pid = i64::from(sys::pid());
     judge::reasons(
         record,

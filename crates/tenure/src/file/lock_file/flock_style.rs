@@ -7,7 +7,7 @@
 
 use std::io;
 
-use super::existing::{Judged, judge_native};
+use super::existing::{Verdict, judge_native};
 use super::{LockFile, Published};
 use crate::file::anchor::{Anchor, Prior};
 use crate::file::paths::LockPaths;
@@ -90,7 +90,7 @@ fn is_released(state: Option<PriorState>) -> bool {
 
 impl Clearing<'_> {
     /// Exchanges a dead native's lock file for one of ours, which then goes. Returns who had crashed.
-    fn take(&mut self, mut dead: Judged) -> Result<Option<Holder>> {
+    fn take(&mut self, mut dead: Verdict) -> Result<Option<Holder>> {
         let Clearing { paths, anchor, prior, record, options, .. } = *self;
         for _ in 0..super::TRIES {
             // The swap is only for who has the kernel lock of the anchor that is there.
@@ -165,7 +165,7 @@ impl Clearing<'_> {
 }
 
 /// Who left it, unless it had been released.
-fn crashed(dead: &Judged) -> Option<Holder> {
+fn crashed(dead: &Verdict) -> Option<Holder> {
     (!dead.released).then(|| dead.blocker.holder.clone())
 }
 
@@ -180,7 +180,7 @@ fn is_anothers(paths: &LockPaths, error: &Error) -> Result<bool> {
 
 /// What a native in lock-file style left as a copy, or with an anchor that somebody has removed since. What is no lock, or
 /// another user's that may not be read, is in nobody's way in flock style.
-fn dead_native(paths: &LockPaths, prior: &Prior, kind: LockKind) -> Result<Option<Judged>> {
+fn dead_native(paths: &LockPaths, prior: &Prior, kind: LockKind) -> Result<Option<Verdict>> {
     let found = match super::look(paths) {
         Ok(Some(found)) => found,
         Ok(None) => return Ok(None),
@@ -190,5 +190,5 @@ fn dead_native(paths: &LockPaths, prior: &Prior, kind: LockKind) -> Result<Optio
     if !matches!(&found.content, Content::Record(record) if record.native.is_some()) {
         return Ok(None);
     }
-    Ok(Some(judge_native(paths, found, kind, prior.replaced.as_deref())?).filter(|judged| judged.takeable))
+    Ok(Some(judge_native(paths, found, kind, prior.replaced.as_deref())?).filter(|verdict| verdict.takeable))
 }

@@ -35,7 +35,7 @@ use crate::sys::{Brief, File, FileId};
 pub(crate) use crate::file::crash::{own_inode, previous, tells_of_crash, tells_of_end, untold};
 pub(crate) use crate::record::io::{read_stable, read_text, reads, write, write_text};
 pub(crate) use copy::must_copy;
-pub(crate) use existing::{Found, is_other_boot, judge_foreign, look, seed_reasons, still_blocks, unreachable_machine};
+pub(crate) use existing::{ExistingLockFile, is_other_boot, judge_foreign, look, seed_reasons, still_blocks, unreachable_machine};
 pub(crate) use flock_style::{take_hidden, crash_still_reported};
 pub(crate) use takeover::recover;
 
@@ -260,15 +260,15 @@ fn try_publish(
         if found.id == anchor.id {
             return Ok(Attempted::Held(LockFile::Link, own_inode(prior, state)));
         }
-        let judged = judge_found(paths, found, options, prior.replaced.as_deref(), prior.was_shown())?;
-        if !judged.takeable {
-            return Ok(Attempted::Blocked(Box::new(judged.blocker)));
+        let verdict = judge_found(paths, found, options, prior.replaced.as_deref(), prior.was_shown())?;
+        if !verdict.takeable {
+            return Ok(Attempted::Blocked(Box::new(verdict.blocker)));
         }
         // Once more: the swap is only for who has the kernel lock of the anchor that is there.
         if anchor.current(paths)?.is_none() {
             return Err(anchor_lost(paths));
         }
-        if judged.shows(record) {
+        if verdict.shows(record) {
             // Our anchor by another name, which has an inode of its own: what we have just written stands in both.
             paths.set_copies();
             copy = true;
@@ -282,15 +282,15 @@ fn try_publish(
         }
         if progress.parked {
             // Of two live ones the policy robs the one that has the lock file's place: the other gets that back.
-            if !judged.blocker.holder.liveness.is_dead() {
-                put_back(paths, &judged)?;
+            if !verdict.blocker.holder.liveness.is_dead() {
+                put_back(paths, &verdict)?;
             }
             continue;
         }
-        if let Some(lock_file) = take_over(paths, anchor, &judged, prior, record, options, copy)? {
-            let own_text = judged.shows(record);
-            if !judged.released && !own_text {
-                progress.taken = Some(judged.blocker.holder);
+        if let Some(lock_file) = take_over(paths, anchor, &verdict, prior, record, options, copy)? {
+            let own_text = verdict.shows(record);
+            if !verdict.released && !own_text {
+                progress.taken = Some(verdict.blocker.holder);
             }
             let previous = |taken: Option<Holder>| match own_text {
                 true => own_inode(prior, state),

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::copy::{is_link, make_copy, no_links};
-use super::existing::{Judged, found, judge_found, open_elsewhere};
+use super::existing::{Verdict, found, judge_found, open_elsewhere};
 use super::{LockFile, TRIES, anchor_lost, is_sticky};
 use crate::file::anchor::{Anchor, Prior};
 use crate::file::paths::LockPaths;
@@ -20,7 +20,7 @@ use crate::sys::{Access, FileKind, Lease, LockKind, Name};
 pub(super) fn take_over(
     paths: &LockPaths,
     anchor: &Anchor,
-    judged: &Judged,
+    verdict: &Verdict,
     prior: &Prior,
     record: &Record,
     options: &Options,
@@ -29,7 +29,7 @@ pub(super) fn take_over(
     let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
     let lock_file = match put_swap(paths, anchor, record, options, copy)? {
         Swap::Put(lock_file) => lock_file,
-        Swap::Denied => return instead_of_exchange(paths, judged, prior, record, denied()),
+        Swap::Denied => return instead_of_exchange(paths, verdict, prior, record, denied()),
         Swap::Changed => return Ok(None),
     };
     let ours = lock_file.id(anchor);
@@ -47,10 +47,10 @@ pub(super) fn take_over(
         drop_swap()?;
         return match error.kind() {
             io::ErrorKind::NotFound => Ok(None),
-            _ => instead_of_exchange(paths, judged, prior, record, error),
+            _ => instead_of_exchange(paths, verdict, prior, record, error),
         };
     }
-    if at_swap()? == Some(judged.blocker.id) && !was_opened(judged) {
+    if at_swap()? == Some(verdict.blocker.id) && !was_opened(verdict) {
         drop_swap()?;
         return Ok(Some(lock_file));
     }
@@ -71,10 +71,10 @@ pub(super) fn take_over(
 
 /// Has a process opened the file that was judged since then, where the verdict stands on nobody having it open? Nobody can
 /// open it by its name any more once it has been exchanged.
-fn was_opened(judged: &Judged) -> bool {
+fn was_opened(verdict: &Verdict) -> bool {
     let nameless =
-        !judged.native && judged.blocker.holder.liveness.is_dead() && judged.blocker.holder.identity.is_none();
-    let file = judged.blocker.file.as_ref().filter(|_| nameless);
+        !verdict.native && verdict.blocker.holder.liveness.is_dead() && verdict.blocker.holder.identity.is_none();
+    let file = verdict.blocker.file.as_ref().filter(|_| nameless);
     file.is_some_and(|file| open_elsewhere(file, &Record::default()) != OpenElsewhere::No)
 }
 
@@ -118,22 +118,22 @@ pub(super) fn put_swap(paths: &LockPaths, anchor: &Anchor, record: &Record, opti
 /// A dead native's file that may not be moved is written over in place: we have its kernel lock.
 pub(super) fn instead_of_exchange(
     paths: &LockPaths,
-    judged: &Judged,
+    verdict: &Verdict,
     prior: &Prior,
     record: &Record,
     error: io::Error,
 ) -> Result<Option<LockFile>> {
-    if judged.native { adopt(paths, judged, prior, record) } else { Err(cannot_exchange(paths, judged, error)) }
+    if verdict.native { adopt(paths, verdict, prior, record) } else { Err(cannot_exchange(paths, verdict, error)) }
 }
 
-pub(super) fn cannot_exchange(paths: &LockPaths, judged: &Judged, error: io::Error) -> Error {
+pub(super) fn cannot_exchange(paths: &LockPaths, verdict: &Verdict, error: io::Error) -> Error {
     if error.kind() == io::ErrorKind::CrossesDevices {
-        let holder = Some(judged.blocker.holder.clone());
+        let holder = Some(verdict.blocker.holder.clone());
         return paths.lock_error("of a dead holder cannot be taken over", error).with_holder(holder);
     }
     let denied = error.kind() == io::ErrorKind::PermissionDenied;
     let what = if denied { "its holder is dead, but it may not be removed" } else { "its holder is dead" };
-    let mut cannot = Error::io(&paths.lock_path, what, error).with_holder(Some(judged.blocker.holder.clone()));
+    let mut cannot = Error::io(&paths.lock_path, what, error).with_holder(Some(verdict.blocker.holder.clone()));
     if !denied {
         cannot = cannot.with_kind(Kind::Unsupported).with_hint(
             "this file system cannot exchange two names (RENAME_EXCHANGE), so nothing was removed: once you are sure, \
@@ -144,11 +144,11 @@ pub(super) fn cannot_exchange(paths: &LockPaths, judged: &Judged, error: io::Err
 }
 
 /// Writes our record over a dead native's copy that cannot be moved, then makes sure that it still has the name.
-pub(super) fn adopt(paths: &LockPaths, judged: &Judged, prior: &Prior, record: &Record) -> Result<Option<LockFile>> {
+pub(super) fn adopt(paths: &LockPaths, verdict: &Verdict, prior: &Prior, record: &Record) -> Result<Option<LockFile>> {
     let failed = |error| paths.lock_error("was left by another user's dead program and may not be written", error);
     // What locks it gives way to an open file that can be written; the anchor's lock keeps natives out.
     let replaced = prior.replaced.iter().map(|anchor| &anchor.file);
-    for file in judged.blocker.file.iter().chain(replaced) {
+    for file in verdict.blocker.file.iter().chain(replaced) {
         file.unlock().map_err(failed)?;
     }
     let file = match paths.dir.open_at(&paths.lock, Access::ReadWrite) {
@@ -157,7 +157,7 @@ pub(super) fn adopt(paths: &LockPaths, judged: &Judged, prior: &Prior, record: &
         Err(error) => return Err(failed(error)),
     };
     let stat = file.brief().map_err(failed)?;
-    if stat.id != judged.blocker.id || !file.try_lock(LockKind::Exclusive).map_err(failed)? {
+    if stat.id != verdict.blocker.id || !file.try_lock(LockKind::Exclusive).map_err(failed)? {
         return Ok(None);
     }
     write(&file, record, stat.size, true).map_err(failed)?;
@@ -238,7 +238,7 @@ pub(super) fn is_over(paths: &LockPaths, anchor: &Anchor, prior: &Prior, options
 /// What stands at a name, by the judgement of its holder.
 pub(super) enum AtName {
     /// With the judged file, and so with its kernel lock.
-    Dead(Box<Judged>),
+    Dead(Box<Verdict>),
     /// As must be assumed of what cannot be read, and of what is no lock.
     MayLive,
     Gone,
@@ -254,15 +254,15 @@ pub(super) fn judge_at(paths: &LockPaths, name: &Name, prior: &Prior, options: &
     if matches!(found.content, Content::NotALock(_)) {
         return Ok(AtName::MayLive);
     }
-    let judged = judge_found(paths, found, options, prior.replaced.as_deref(), prior.was_shown())?;
-    Ok(match judged.blocker.holder.liveness.is_dead() {
-        true => AtName::Dead(Box::new(judged)),
+    let verdict = judge_found(paths, found, options, prior.replaced.as_deref(), prior.was_shown())?;
+    Ok(match verdict.blocker.holder.liveness.is_dead() {
+        true => AtName::Dead(Box::new(verdict)),
         false => AtName::MayLive,
     })
 }
 
 /// Exchanges a live holder's file at the swap with the one in its place, as in a takeover.
-pub(super) fn put_back(paths: &LockPaths, judged: &Judged) -> Result<()> {
+pub(super) fn put_back(paths: &LockPaths, verdict: &Verdict) -> Result<()> {
     let failed = |error| paths.lock_error("cannot be put back", error);
     let exchange = || match paths.dir.exchange(&paths.swap, &paths.lock) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
@@ -270,7 +270,7 @@ pub(super) fn put_back(paths: &LockPaths, judged: &Judged) -> Result<()> {
     };
     exchange()?;
     match paths.dir.stat_at(&paths.swap).map_err(failed)? {
-        Some(out) if out.id == judged.blocker.id => paths.dir.unlink(&paths.swap).map_err(failed),
+        Some(out) if out.id == verdict.blocker.id => paths.dir.unlink(&paths.swap).map_err(failed),
         Some(_) => exchange(),
         None => Ok(()),
     }
