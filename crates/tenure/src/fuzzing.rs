@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use crate::record::{self, Content, MAX_BYTES, MAX_SAFE, Record, read, scan_own};
+use crate::record::{self, Content, MAX_BYTES, MAX_SAFE, Record, read, parse_canonical};
 use crate::sys::kernel_locks::{self, KernelLocks};
 use crate::sys::stat::{ProcessState, Stat, command_text, counts_alike, thread_group};
 use crate::util::text as escape;
@@ -40,7 +40,7 @@ pub fn record(bytes: &[u8]) {
         |id: &record::Text| id.bytes().all(|byte| (b' '..=0x7f).contains(&byte) && byte != b'"' && byte != b'\\');
     let quick = |native: &record::Native| native.fence.is_some() && native.boot_id.as_ref().is_none_or(plain);
     assert_eq!(
-        scan_own(&rendered).is_some(),
+        parse_canonical(&rendered).is_some(),
         found.native.as_ref().is_some_and(quick),
         "our layout is read the fast way"
     );
@@ -53,7 +53,7 @@ pub fn record(bytes: &[u8]) {
 }
 
 fn the_fast_reader_agrees(bytes: &[u8], content: &Content) {
-    let Some(scan) = scan_own(bytes) else { return };
+    let Some(scan) = parse_canonical(bytes) else { return };
     let Content::Record(Record { native: Some(native), .. }) = content else {
         panic!("the fast reader saw a record, the general one {content:?}")
     };

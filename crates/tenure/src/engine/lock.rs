@@ -15,7 +15,7 @@ use super::{Ask, Engine, Hold, Stay};
 use crate::model::error::{Advice, Error, Kind, Result};
 use crate::model::options::{Options, StalePolicy, Style, Wait};
 use crate::model::status::Inspection;
-use crate::model::this_process::own;
+use crate::model::this_process::this_process;
 use crate::record::{Native, Record, RecordStyle};
 use crate::sys::{self, PerProcess};
 use crate::util::thread_pool as helpers;
@@ -180,7 +180,7 @@ pub fn give_up_waits(limit: Duration) {
 
 /// The record of an acquire that begins now. The server gives it its fence.
 pub(super) fn new_record(options: &Options) -> Record {
-    let own = own();
+    let own = this_process();
     Record {
         pid: Some(own.identity.pid),
         created_at: Some(SystemTime::now()),

@@ -13,7 +13,7 @@ use crate::file::lock_file;
 use crate::file::paths::{ANCHORS, LockPaths};
 use crate::model::error::{Advice, Error, Kind, Result};
 use crate::model::options::Options;
-use crate::record::cached::Draft;
+use crate::record::cached::CachedRecord;
 use crate::record::{self, Content, MAX_BYTES, Native, PriorState, Record, RecordState};
 use crate::sys::{self, Access, Brief, Dir, File, FileId, FileKind, LockKind, Name};
 
@@ -29,7 +29,7 @@ pub(crate) struct Anchor {
     /// Another user's, that we may only read: replaced once we have its kernel lock.
     pub(crate) read_only: bool,
     /// What was written last through this descriptor; used by who has the kernel lock.
-    draft: Mutex<Option<Draft>>,
+    cached: Mutex<Option<CachedRecord>>,
 }
 
 impl Anchor {
@@ -84,7 +84,7 @@ impl Anchor {
         if stat.kind != FileKind::Regular {
             return Err(paths.anchor_in_the_way(stat.kind));
         }
-        Ok(Anchor { id: stat.id, owner: stat.owner, file, read_only, draft: Mutex::new(None) })
+        Ok(Anchor { id: stat.id, owner: stat.owner, file, read_only, cached: Mutex::new(None) })
     }
 
     /// Step 2: what the anchor's path names now, if that is still this file.
@@ -100,50 +100,50 @@ impl Anchor {
         let mut bytes = vec![0; size];
         let length = self.file.read(&mut bytes).map_err(|error| paths.anchor_error("cannot be read", error))?;
         bytes.truncate(length);
-        let known = self.draft().as_ref().and_then(|draft| draft.state_of(&bytes));
+        let known = self.cached().as_ref().and_then(|cached| cached.state_of(&bytes));
         Ok(Prior { state: known.or_else(|| Prior::scan(&bytes)), bytes, replaced: None })
     }
 
-    fn draft(&self) -> MutexGuard<'_, Option<Draft>> {
-        self.draft.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cached(&self) -> MutexGuard<'_, Option<CachedRecord>> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes a record over the one before, which has `size` bytes: [`lock_file::write_text`]. Returns where the state's
     /// text stands in it.
     pub(crate) fn write(&self, record: &Record, size: u64, visible: bool) -> io::Result<u64> {
-        let mut kept = self.draft();
-        let patched = kept.take().and_then(|mut draft| draft.become_record(record, size).then_some(draft));
-        let mut draft = patched.unwrap_or_else(|| Draft::new(record, size));
-        let rendered = draft.rendered_mut();
+        let mut kept = self.cached();
+        let patched = kept.take().and_then(|mut cached| cached.become_record(record, size).then_some(cached));
+        let mut cached = patched.unwrap_or_else(|| CachedRecord::new(record, size));
+        let rendered = cached.rendered_mut();
         // In an empty one there is no pid to be masked, and a mask alone would look like somebody's data.
         lock_file::write_text(&self.file, rendered, visible && size > 0)?;
         let state_offset = rendered.state_offset;
         // A write that failed leaves nothing: what stands in the file then is not known.
-        *kept = Some(draft);
+        *kept = Some(cached);
         Ok(state_offset)
     }
 
     /// Writes what changes with a tenure that follows within the process. `None` where the whole record must be written.
     /// What others judge by stays as it is, so nothing has to be masked.
     pub(crate) fn follow(&self, record: &Record) -> Option<io::Result<u64>> {
-        let mut kept = self.draft();
-        let mut draft = kept.take()?;
-        let (text, offset) = draft.follow(record)?;
+        let mut kept = self.cached();
+        let mut cached = kept.take()?;
+        let (text, offset) = cached.follow(record)?;
         if let Err(error) = self.file.write_at(text, offset) {
             return Some(Err(error));
         }
-        let state_offset = draft.rendered_mut().state_offset;
-        *kept = Some(draft);
+        let state_offset = cached.rendered_mut().state_offset;
+        *kept = Some(cached);
         Some(Ok(state_offset))
     }
 
     /// Writes the state of the record that stands there.
     pub(crate) fn write_state(&self, state: RecordState, offset: u64) -> io::Result<()> {
-        let mut kept = self.draft();
+        let mut kept = self.cached();
         match self.file.write_at(record::state_text(state), offset) {
             Ok(()) => {
-                if let Some(draft) = &mut *kept {
-                    draft.set_state(state);
+                if let Some(cached) = &mut *kept {
+                    cached.set_state(state);
                 }
                 Ok(())
             }
@@ -532,7 +532,7 @@ impl Prior {
     }
 
     fn scan(bytes: &[u8]) -> Option<PriorState> {
-        if let Some(own) = record::scan_own(bytes) {
+        if let Some(own) = record::parse_canonical(bytes) {
             return Some(PriorState { fence: own.fence, state: own.state, style: own.style });
         }
         let native = Prior::parse(bytes)?.native?;

@@ -9,7 +9,7 @@ use crate::file::paths::LockPaths;
 use crate::model::error::{Error, Kind, Result};
 use crate::model::holder::Previous;
 use crate::model::request::Request;
-use crate::model::this_process::own;
+use crate::model::this_process::this_process;
 use crate::record::{Native, Record, RecordStyle};
 use crate::sys::{self, File, FileId};
 
@@ -53,7 +53,7 @@ pub(crate) fn new_record(request: &Request, last_fence: u64, paths: &LockPaths) 
     if fence > crate::record::MAX_SAFE {
         return Err(Error::new(Kind::Io, paths.anchor_path(), "the fence has reached 2^53 and cannot grow"));
     }
-    let own = own();
+    let own = this_process();
     Ok(Record {
         pid: Some(own.identity.pid),
         created_at: Some(now),

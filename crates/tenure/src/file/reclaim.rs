@@ -12,13 +12,13 @@ use crate::file::lock_file;
 use crate::file::paths::LockPaths;
 use crate::model::options::Options;
 use crate::model::request::Request;
-use crate::record::{self, OwnScan, Record, RecordState, RecordStyle};
+use crate::record::{self, CanonicalRecord, Record, RecordState, RecordStyle};
 use crate::sys::{Access, File, FileId, FileKind, LockKind};
 use crate::util::trace::event;
 
 /// Removes the lock file `id`, whose text is `text`, if its holder is dead. `false`: it is there still.
 pub(crate) fn sweep(paths: &LockPaths, id: FileId, text: &[u8]) -> bool {
-    let Some(own) = record::scan_own(text) else { return false };
+    let Some(own) = record::parse_canonical(text) else { return false };
     if (own.state, own.style) != (RecordState::Held, RecordStyle::LockFile)
         || paths.file_system.shared
         || lock_file::is_sticky(paths)
@@ -41,7 +41,7 @@ pub(crate) fn sweep(paths: &LockPaths, id: FileId, text: &[u8]) -> bool {
 }
 
 /// With the kernel lock on `file`.
-fn remove(paths: &LockPaths, file: &File, id: FileId, text: &[u8], own: &OwnScan<'_>) -> io::Result<bool> {
+fn remove(paths: &LockPaths, file: &File, id: FileId, text: &[u8], own: &CanonicalRecord<'_>) -> io::Result<bool> {
     let shown = || Ok::<_, io::Error>(paths.dir.brief_at(&paths.lock)?.is_some_and(|found| found.id == id));
     let found = file.brief()?;
     // Its names are the anchor's and the lock file's. Without that one it was released.

@@ -6,7 +6,7 @@ use crate::record::{Native, RecordState, Text};
 use crate::sys::{self, PerProcess};
 
 /// What every record of this process says of it.
-pub(crate) struct Own {
+pub(crate) struct ThisProcess {
     pub(crate) identity: Identity,
     pub(crate) shown_start_time: Option<u64>,
     pub(crate) boot_id: Option<Text>,
@@ -14,7 +14,7 @@ pub(crate) struct Own {
     pub(crate) host: Option<Text>,
 }
 
-impl Own {
+impl ThisProcess {
     /// What natives read of this process while it holds: no fence and no time yet.
     pub(crate) fn native(&self, options: &Options) -> Native {
         Native {
@@ -31,12 +31,12 @@ impl Own {
 }
 
 /// Read once a process, and again after a fork.
-pub(crate) fn own() -> &'static Own {
-    static OWN: PerProcess<Own> = PerProcess::new();
+pub(crate) fn this_process() -> &'static ThisProcess {
+    static OWN: PerProcess<ThisProcess> = PerProcess::new();
     OWN.get(|| {
         let identity = Identity::current();
         let shown_start_time = shown_start_time(&identity);
-        Own {
+        ThisProcess {
             boot_id: identity.boot_id.as_deref().map(Into::into),
             identity,
             shown_start_time,

@@ -14,14 +14,14 @@ const DATE: u64 = 26;
 
 /// A record and its text.
 #[derive(Debug)]
-pub(crate) struct Draft {
+pub(crate) struct CachedRecord {
     record: Record,
     rendered: Rendered,
 }
 
-impl Draft {
-    pub(crate) fn new(record: &Record, at_least: u64) -> Draft {
-        Draft { record: record.clone(), rendered: record.render(at_least) }
+impl CachedRecord {
+    pub(crate) fn new(record: &Record, at_least: u64) -> CachedRecord {
+        CachedRecord { record: record.clone(), rendered: record.render(at_least) }
     }
 
     /// Its text, to be written; whoever changes it there changes it back.
@@ -148,44 +148,44 @@ mod tests {
     #[test]
     fn a_patched_text_is_the_rendered_one() {
         let first = record(1_772_445_600_000_001, 1_772_445_600, RecordState::Held);
-        let mut draft = Draft::new(&first, 0);
+        let mut cached = CachedRecord::new(&first, 0);
         for state in [RecordState::Held, RecordState::Aborted, RecordState::Released] {
             let next = record(1_772_445_600_123_456, 1_772_449_999, state);
-            assert!(draft.become_record(&next, 512));
-            assert_eq!(draft.rendered_mut().bytes, next.render(0).bytes);
-            let seen = draft.state_of(&next.render(0).bytes).unwrap();
+            assert!(cached.become_record(&next, 512));
+            assert_eq!(cached.rendered_mut().bytes, next.render(0).bytes);
+            let seen = cached.state_of(&next.render(0).bytes).unwrap();
             assert_eq!((seen.fence, seen.state), (1_772_445_600_123_456, state));
         }
-        draft.set_state(RecordState::Held);
+        cached.set_state(RecordState::Held);
         let held = record(1_772_445_600_123_456, 1_772_449_999, RecordState::Held);
-        assert_eq!(record::read(&draft.rendered_mut().bytes), Content::Record(held));
+        assert_eq!(record::read(&cached.rendered_mut().bytes), Content::Record(held));
     }
 
     #[test]
     fn a_tenure_that_follows_changes_its_own_lines() {
         let first = record(1_772_445_600_000_001, 1_772_445_600, RecordState::Held);
-        let mut draft = Draft::new(&first, 0);
+        let mut cached = CachedRecord::new(&first, 0);
         let mut next = record(1_772_445_600_000_002, 1_772_445_600, RecordState::Held);
         next.native.as_mut().unwrap().acquired_at = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_772_445_601));
-        let mut disk = draft.rendered_mut().bytes.clone();
-        let (text, offset) = draft.follow(&next).unwrap();
+        let mut disk = cached.rendered_mut().bytes.clone();
+        let (text, offset) = cached.follow(&next).unwrap();
         disk[offset as usize..][..text.len()].copy_from_slice(text);
         assert_eq!(record::read(&disk), Content::Record(next.clone()));
-        assert_eq!(draft.rendered_mut().bytes, disk);
+        assert_eq!(cached.rendered_mut().bytes, disk);
         next.created_at = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_772_445_602));
-        assert!(draft.follow(&next).is_none(), "its date is too old");
+        assert!(cached.follow(&next).is_none(), "its date is too old");
     }
 
     #[test]
     fn what_does_not_fit_is_not_patched() {
         let first = record(1_772_445_600_000_001, 1_772_445_600, RecordState::Held);
         let mut longer = record(1_772_445_600_000_002, 1_772_445_600, RecordState::Held);
-        assert!(!Draft::new(&first, 0).become_record(&longer, 5000), "the text before was longer");
+        assert!(!CachedRecord::new(&first, 0).become_record(&longer, 5000), "the text before was longer");
         longer.pid = Some(4243);
-        assert!(!Draft::new(&first, 0).become_record(&longer, 0), "another process");
+        assert!(!CachedRecord::new(&first, 0).become_record(&longer, 0), "another process");
         let short = record(7, 1_772_445_600, RecordState::Held);
-        assert!(!Draft::new(&first, 0).become_record(&short, 0), "a fence of other width");
-        assert!(!Draft::new(&short, 0).become_record(&first, 0), "a fence of other width");
-        assert!(Draft::new(&first, 0).state_of(b"{}").is_none());
+        assert!(!CachedRecord::new(&first, 0).become_record(&short, 0), "a fence of other width");
+        assert!(!CachedRecord::new(&short, 0).become_record(&first, 0), "a fence of other width");
+        assert!(CachedRecord::new(&first, 0).state_of(b"{}").is_none());
     }
 }

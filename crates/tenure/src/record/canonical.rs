@@ -13,7 +13,7 @@ use super::{
 
 /// What a text in our own layout says. Text is left as it stands in it, in its quotes, and empty where it is absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OwnScan<'a> {
+pub(crate) struct CanonicalRecord<'a> {
     pub(crate) fence: u64,
     pub(crate) state: RecordState,
     pub(crate) style: RecordStyle,
@@ -33,7 +33,7 @@ pub(crate) struct OwnScan<'a> {
     label: &'a [u8],
 }
 
-impl OwnScan<'_> {
+impl CanonicalRecord<'_> {
     /// The whole of it.
     pub(crate) fn record(&self) -> Record {
         Record {
@@ -63,8 +63,8 @@ impl OwnScan<'_> {
 
 /// Reads a record without parsing JSON: `None` unless the text is exactly as [`Record::render`] lays it out, to the last
 /// byte, and then the general reader says the same.
-pub(crate) fn scan_own(bytes: &[u8]) -> Option<OwnScan<'_>> {
-    let mut own = Own { scanner: Scanner { bytes, at: 0 }, more: true };
+pub(crate) fn parse_canonical(bytes: &[u8]) -> Option<CanonicalRecord<'_>> {
+    let mut own = CanonicalParser { scanner: Scanner { bytes, at: 0 }, more: true };
     own.take(OPEN)?;
     let masked = own.take(PID_KEY).is_none();
     if masked {
@@ -101,7 +101,7 @@ pub(crate) fn scan_own(bytes: &[u8]) -> Option<OwnScan<'_>> {
             Some(std::str::from_utf8(inner).ok().filter(|_| plain)?)
         }
     };
-    let scan = OwnScan {
+    let scan = CanonicalRecord {
         fence,
         state,
         style,
@@ -129,13 +129,13 @@ pub(crate) fn scan_own(bytes: &[u8]) -> Option<OwnScan<'_>> {
 }
 
 /// Steps through a record of our own layout.
-struct Own<'a> {
+struct CanonicalParser<'a> {
     scanner: Scanner<'a>,
     /// Did the last entry end with a comma?
     more: bool,
 }
 
-impl<'a> Own<'a> {
+impl<'a> CanonicalParser<'a> {
     fn take_bytes(&mut self, expected: &[u8]) -> Option<()> {
         self.scanner.bytes[self.scanner.at..].starts_with(expected).then(|| self.scanner.at += expected.len())
     }

@@ -28,7 +28,7 @@ mod scanner;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use canonical::{OwnScan, scan_own};
+pub(crate) use canonical::{CanonicalRecord, parse_canonical};
 pub(crate) use model::*;
 pub(crate) use read::read;
 pub(crate) use render::iso_date;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::{Timestamp, civil, tz};
 
-use super::canonical::scan_own;
+use super::canonical::parse_canonical;
 use super::marker::read_marker;
 use super::render::cut;
 use super::scanner::{Members, Scanner, Stop, is_spaces};
@@ -23,7 +23,7 @@ pub(crate) fn read(bytes: &[u8]) -> Content {
         return not_a_lock("larger than 64 KiB");
     }
     // Nearly all of them are our own.
-    if let Some(own) = scan_own(bytes) {
+    if let Some(own) = parse_canonical(bytes) {
         return Content::Record(own.record());
     }
     // A crash can leave zeros behind a text whose length reached the disk before its bytes did.

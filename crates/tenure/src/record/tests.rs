@@ -111,7 +111,7 @@ fn a_state_can_be_written_in_place() {
         let mut rendered = sample().render(0);
         let place = rendered.state_offset as usize;
         rendered.bytes[place..place + state_text(state).len()].copy_from_slice(state_text(state));
-        assert_eq!(scan_own(&rendered.bytes).unwrap().state, state);
+        assert_eq!(parse_canonical(&rendered.bytes).unwrap().state, state);
         let mut expected = sample();
         expected.native.as_mut().unwrap().state = state;
         assert_eq!(read(&rendered.bytes), Content::Record(expected));
@@ -391,12 +391,12 @@ fn identity_is_what_the_record_tells() {
 #[test]
 fn the_fast_reader_takes_only_our_layout() {
     let bytes = sample().render(0).bytes;
-    let scan = scan_own(&bytes).unwrap();
+    let scan = parse_canonical(&bytes).unwrap();
     assert_eq!(scan.fence, 1_772_445_600_000_001);
     assert_eq!(scan.boot_id, Some("0f5d6a52-6b4e-4f0c-a1a5-7e8d4f7e2a11"));
     let mut sly = sample();
     sly.native.as_mut().unwrap().label = Some("\"fence\": 9,\n    \"fence\": 9".into());
-    assert_eq!(scan_own(&sly.render(0).bytes).unwrap().fence, 1_772_445_600_000_001);
+    assert_eq!(parse_canonical(&sly.render(0).bytes).unwrap().fence, 1_772_445_600_000_001);
     let text = String::from_utf8(bytes.clone()).unwrap();
     for (from, to) in [
         ("\"fence\": 1772445600000001", "\"fence\": \"772445600000001"),
@@ -418,11 +418,11 @@ fn the_fast_reader_takes_only_our_layout() {
         ("{\n  \"pid\"", "{ \n \"pid\""),
     ] {
         assert_ne!(text.replacen(from, to, 1), text, "{from}");
-        assert_eq!(scan_own(text.replacen(from, to, 1).as_bytes()), None, "{from} to {to}");
+        assert_eq!(parse_canonical(text.replacen(from, to, 1).as_bytes()), None, "{from} to {to}");
     }
-    assert_eq!(scan_own(format!("{text}x").as_bytes()), None);
-    assert_eq!(scan_own(format!("{text}\0").as_bytes()), None);
-    assert_eq!(scan_own(b""), None);
+    assert_eq!(parse_canonical(format!("{text}x").as_bytes()), None);
+    assert_eq!(parse_canonical(format!("{text}\0").as_bytes()), None);
+    assert_eq!(parse_canonical(b""), None);
 }
 
 #[test]
@@ -507,7 +507,7 @@ proptest! {
         prop_assert_eq!(read(&bytes), Content::Record(record.clone()));
         let other: Result<serde_json::Value, _> = serde_json::from_slice(&bytes);
         prop_assert!(other.is_ok());
-        match (scan_own(&bytes), &record.native) {
+        match (parse_canonical(&bytes), &record.native) {
             (Some(scan), Some(native)) => {
                 prop_assert_eq!(Some(scan.fence), native.fence);
                 prop_assert_eq!((scan.state, scan.style), (native.state, native.style));
@@ -544,13 +544,13 @@ proptest! {
 
     #[test]
     fn no_bytes_panic(bytes in prop_oneof![proptest::collection::vec(any::<u8>(), 0..200), damaged()]) {
-        let _ = scan_own(&bytes);
+        let _ = parse_canonical(&bytes);
         let _ = read(&bytes);
     }
 
     #[test]
     fn the_two_readers_agree(bytes in damaged()) {
-        if let Some(scan) = scan_own(&bytes) {
+        if let Some(scan) = parse_canonical(&bytes) {
             let Content::Record(Record { native: Some(native), .. }) = read(&bytes) else {
                 return Err(TestCaseError::fail("the fast reader saw a record"));
             };
@@ -586,6 +586,6 @@ fn how_fast() {
         println!("{name}: {:?} each ({sum})", start.elapsed() / 100_000);
     };
     measure("render", &|| record.render(0).bytes.len());
-    measure("scan_own", &|| scan_own(&bytes).map_or(0, |scan| scan.fence as usize & 1));
+    measure("parse_canonical", &|| parse_canonical(&bytes).map_or(0, |scan| scan.fence as usize & 1));
     measure("read", &|| matches!(read(&bytes), Content::Record(_)).into());
 }

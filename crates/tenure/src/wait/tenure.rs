@@ -14,7 +14,7 @@ use crate::model::error::{Error, Kind, Result};
 use crate::model::holder::Holder;
 use crate::model::options::{Event, Overrun};
 use crate::model::request::Request;
-use crate::model::this_process::own;
+use crate::model::this_process::this_process;
 use crate::process::Liveness;
 use crate::record::{self, Record, RecordState};
 use crate::sys::{self};
@@ -194,8 +194,8 @@ impl Tenure {
         let mut holder = Holder::from_record(record.as_ref(), liveness);
         if record.is_none() {
             holder.kind = crate::model::holder::HolderKind::Native;
-            holder.identity = Some(own().identity.clone());
-            holder.command = own().command.as_deref().map(str::to_owned);
+            holder.identity = Some(this_process().identity.clone());
+            holder.command = this_process().command.as_deref().map(str::to_owned);
             holder.label = self.request.options.label.as_deref().map(str::to_owned);
         }
         holder
