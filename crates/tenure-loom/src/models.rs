@@ -11,16 +11,16 @@ use crate::sync::Mutex;
 use crate::sys::table::Table;
 use crate::sys::{self, Entry, PerProcess};
 use crate::thread_pool::Pool;
-use crate::ticket::{Ticket, Turn, Woken};
-use crate::wait_queue::{Line, Waits};
+use crate::ticket::{Ticket, WaitState, Woken};
+use crate::wait_queue::{WaitQueue, Waits};
 use crate::{explore, explore_up_to};
 
 type Number = Ticket<u32, ()>;
 
 /// Settles it, and wakes whom that concerns.
-fn settle(ticket: &Number, outcome: Turn<u32, ()>) -> bool {
+fn settle(ticket: &Number, outcome: WaitState<u32, ()>) -> bool {
     let mut woken = Vec::new();
-    let settled = ticket.settle(outcome, &mut woken);
+    let settled = ticket.resolve(outcome, &mut woken);
     woken.into_iter().for_each(Waker::wake);
     settled
 }
@@ -30,10 +30,10 @@ fn a_sleeper_hears_of_its_turn() {
     explore(|| {
         let ticket = Arc::new(Number::new());
         let theirs = Arc::clone(&ticket);
-        let server = thread::spawn(move || assert!(settle(&theirs, Turn::Granted(7))));
+        let server = thread::spawn(move || assert!(settle(&theirs, WaitState::Granted(7))));
         assert_eq!(ticket.wait(None), Woken::Settled(Ok(7)));
         server.join().unwrap();
-        assert!(!settle(&ticket, Turn::Granted(8)), "it came once");
+        assert!(!settle(&ticket, WaitState::Granted(8)), "it came once");
     });
 }
 
@@ -47,21 +47,21 @@ fn who_is_told_to_look_hears_of_its_turn_too() {
             let (ticket, open) = (Arc::clone(&ticket), Arc::clone(&open));
             thread::spawn(move || {
                 open.store(true, Ordering::Release);
-                ticket.tell();
+                ticket.notify();
             })
         };
         let theirs = Arc::clone(&ticket);
-        let server = thread::spawn(move || assert!(settle(&theirs, Turn::Granted(7))));
+        let server = thread::spawn(move || assert!(settle(&theirs, WaitState::Granted(7))));
         loop {
             match ticket.wait(None) {
-                Woken::Told => assert!(open.load(Ordering::Acquire)),
+                Woken::Notified => assert!(open.load(Ordering::Acquire)),
                 Woken::Settled(outcome) => break assert_eq!(outcome, Ok(7)),
                 Woken::Late => panic!("it has all the time there is"),
             }
         }
         teller.join().unwrap();
         server.join().unwrap();
-        ticket.tell();
+        ticket.notify();
         assert_eq!((ticket.is_queued(), ticket.give_up()), (false, None));
     });
 }
@@ -79,7 +79,7 @@ fn whoever_polled_last_is_woken() {
     explore(|| {
         let ticket = Arc::new(Number::new());
         let theirs = Arc::clone(&ticket);
-        let server = thread::spawn(move || assert!(settle(&theirs, Turn::Failed(()))));
+        let server = thread::spawn(move || assert!(settle(&theirs, WaitState::Failed(()))));
         // A future that moves from one task to another is polled with another waker.
         let [first, last] = [(); 2].map(|()| StdArc::new(Alarm(Notify::new())));
         let mut outcome = ticket.poll(&Waker::from(first));
@@ -99,7 +99,7 @@ fn a_turn_comes_or_is_given_up_never_both() {
     explore(|| {
         let ticket = Arc::new(Number::new());
         let theirs = Arc::clone(&ticket);
-        let server = thread::spawn(move || settle(&theirs, Turn::Granted(7)));
+        let server = thread::spawn(move || settle(&theirs, WaitState::Granted(7)));
         let outcome = ticket.give_up();
         let settled = server.join().unwrap();
         assert_eq!(outcome, settled.then_some(Ok(7)));
@@ -121,7 +121,7 @@ impl Waits for Waiter {
 fn a_grant_goes_to_one_that_waits_or_comes_back() {
     explore(|| {
         let waiters = [(); 2].map(|()| StdArc::new(Waiter(Number::new())));
-        let mut line = Line::new();
+        let mut line = WaitQueue::new();
         waiters.iter().for_each(|waiter| line.join(StdArc::clone(waiter)));
         let line = Arc::new(Mutex::new(line));
         let leavers = waiters.map(|waiter| {
@@ -140,7 +140,7 @@ fn a_grant_goes_to_one_that_waits_or_comes_back() {
             let Some(head) = line.lock().unwrap().first().cloned() else { break };
             let mut line = line.lock().unwrap();
             if head.0.is_queued() {
-                assert!(settle(&head.0, Turn::Granted(1)), "nobody leaves without the mutex");
+                assert!(settle(&head.0, WaitState::Granted(1)), "nobody leaves without the mutex");
                 line.left();
                 granted += 1;
                 break;

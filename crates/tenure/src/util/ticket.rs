@@ -9,10 +9,10 @@ use crate::sys::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// How a turn stands, for a grant `T` or a failure `E`.
 #[derive(Debug)]
-pub(crate) enum Turn<T, E> {
+pub(crate) enum WaitState<T, E> {
     Queued(Option<Waker>),
     /// Queued still, but what it waits for may be there for the taking: its thread is to look.
-    Told,
+    Notified,
     /// Queued still, and its thread is awake.
     Looking,
     Granted(T),
@@ -21,9 +21,9 @@ pub(crate) enum Turn<T, E> {
     Over,
 }
 
-impl<T, E> Turn<T, E> {
+impl<T, E> WaitState<T, E> {
     fn waits(&self) -> bool {
-        matches!(self, Turn::Queued(_) | Turn::Told | Turn::Looking)
+        matches!(self, WaitState::Queued(_) | WaitState::Notified | WaitState::Looking)
     }
 }
 
@@ -31,7 +31,7 @@ impl<T, E> Turn<T, E> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Woken<T, E> {
     Settled(Result<T, E>),
-    Told,
+    Notified,
     /// The deadline is over.
     Late,
 }
@@ -39,36 +39,36 @@ pub(crate) enum Woken<T, E> {
 /// One waiter's place in the queue.
 #[derive(Debug)]
 pub(crate) struct Ticket<T, E> {
-    turn: Mutex<Turn<T, E>>,
+    state: Mutex<WaitState<T, E>>,
     settled: Condvar,
 }
 
 impl<T, E> Ticket<T, E> {
     pub(crate) fn new() -> Ticket<T, E> {
-        Ticket { turn: Mutex::new(Turn::Queued(None)), settled: Condvar::new() }
+        Ticket { state: Mutex::new(WaitState::Queued(None)), settled: Condvar::new() }
     }
 
-    fn turn(&self) -> MutexGuard<'_, Turn<T, E>> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, WaitState<T, E>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does it wait still?
     pub(crate) fn is_queued(&self) -> bool {
-        self.turn().waits()
+        self.state().waits()
     }
 
     /// Hands over an outcome; `false` if nobody waits for it any more. A future's waker is the caller's to wake, once it
     /// has let go of its own mutex: a waker may run any code.
-    pub(crate) fn settle(&self, outcome: Turn<T, E>, woken: &mut Vec<Waker>) -> bool {
-        let mut turn = self.turn();
-        if !turn.waits() {
+    pub(crate) fn resolve(&self, outcome: WaitState<T, E>, woken: &mut Vec<Waker>) -> bool {
+        let mut state = self.state();
+        if !state.waits() {
             return false;
         }
-        let before = std::mem::replace(&mut *turn, outcome);
-        drop(turn);
+        let before = std::mem::replace(&mut *state, outcome);
+        drop(state);
         match before {
-            Turn::Queued(Some(waker)) => woken.push(waker),
-            Turn::Queued(None) => self.settled.notify_one(),
+            WaitState::Queued(Some(waker)) => woken.push(waker),
+            WaitState::Queued(None) => self.settled.notify_one(),
             // It is awake, or was woken to look.
             _ => {}
         }
@@ -76,62 +76,62 @@ impl<T, E> Ticket<T, E> {
     }
 
     /// Wakes the thread that sleeps for it, to look for itself.
-    pub(crate) fn tell(&self) {
-        let mut turn = self.turn();
-        if !matches!(*turn, Turn::Queued(None) | Turn::Looking) {
+    pub(crate) fn notify(&self) {
+        let mut state = self.state();
+        if !matches!(*state, WaitState::Queued(None) | WaitState::Looking) {
             return;
         }
-        if let Turn::Queued(None) = std::mem::replace(&mut *turn, Turn::Told) {
-            drop(turn);
+        if let WaitState::Queued(None) = std::mem::replace(&mut *state, WaitState::Notified) {
+            drop(state);
             self.settled.notify_one();
         }
     }
 
     /// What [`wait`](Ticket::wait) would end with at once; the thread stays awake.
     pub(crate) fn look(&self) -> Option<Woken<T, E>> {
-        let mut turn = self.turn();
-        if !turn.waits() {
-            return Some(taken(&mut turn).map_or(Woken::Late, Woken::Settled));
+        let mut state = self.state();
+        if !state.waits() {
+            return Some(taken(&mut state).map_or(Woken::Late, Woken::Settled));
         }
-        let told = matches!(*turn, Turn::Told);
-        *turn = Turn::Looking;
-        told.then_some(Woken::Told)
+        let told = matches!(*state, WaitState::Notified);
+        *state = WaitState::Looking;
+        told.then_some(Woken::Notified)
     }
 
     /// The outcome, or `waker` is woken when there is one.
     pub(crate) fn poll(&self, waker: &Waker) -> Option<Result<T, E>> {
-        let mut turn = self.turn();
-        if let Turn::Queued(kept) = &mut *turn {
+        let mut state = self.state();
+        if let WaitState::Queued(kept) = &mut *state {
             match kept {
                 Some(known) if known.will_wake(waker) => {}
                 other => *other = Some(waker.clone()),
             }
             return None;
         }
-        taken(&mut turn)
+        taken(&mut state)
     }
 
     /// Sleeps until there is an outcome, or it is told to look.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> Woken<T, E> {
-        let mut turn = self.turn();
+        let mut state = self.state();
         loop {
-            match *turn {
-                Turn::Queued(_) => {}
-                Turn::Looking => *turn = Turn::Queued(None),
-                Turn::Told => {
-                    *turn = Turn::Looking;
-                    return Woken::Told;
+            match *state {
+                WaitState::Queued(_) => {}
+                WaitState::Looking => *state = WaitState::Queued(None),
+                WaitState::Notified => {
+                    *state = WaitState::Looking;
+                    return Woken::Notified;
                 }
-                _ => return taken(&mut turn).map_or(Woken::Late, Woken::Settled),
+                _ => return taken(&mut state).map_or(Woken::Late, Woken::Settled),
             }
-            turn = match deadline {
-                None => self.settled.wait(turn).unwrap_or_else(PoisonError::into_inner),
+            state = match deadline {
+                None => self.settled.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
                         return Woken::Late;
                     }
-                    self.settled.wait_timeout(turn, left).unwrap_or_else(PoisonError::into_inner).0
+                    self.settled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }
@@ -139,19 +139,19 @@ impl<T, E> Ticket<T, E> {
 
     /// It waits no more. The outcome, if one came before that.
     pub(crate) fn give_up(&self) -> Option<Result<T, E>> {
-        let mut turn = self.turn();
-        let outcome = taken(&mut turn);
-        *turn = Turn::Over;
+        let mut state = self.state();
+        let outcome = taken(&mut state);
+        *state = WaitState::Over;
         outcome
     }
 }
 
-fn taken<T, E>(turn: &mut Turn<T, E>) -> Option<Result<T, E>> {
-    match std::mem::replace(turn, Turn::Over) {
-        Turn::Granted(granted) => Some(Ok(granted)),
-        Turn::Failed(error) => Some(Err(error)),
+fn taken<T, E>(state: &mut WaitState<T, E>) -> Option<Result<T, E>> {
+    match std::mem::replace(state, WaitState::Over) {
+        WaitState::Granted(granted) => Some(Ok(granted)),
+        WaitState::Failed(error) => Some(Err(error)),
         waiting => {
-            *turn = waiting;
+            *state = waiting;
             None
         }
     }

@@ -14,7 +14,7 @@ pub(crate) trait Waits {
 
 /// Small while nobody has stood in it.
 #[derive(Debug)]
-pub(crate) struct Line<W>(Option<Box<Standing<W>>>);
+pub(crate) struct WaitQueue<W>(Option<Box<Standing<W>>>);
 
 #[derive(Debug)]
 struct Standing<W> {
@@ -22,9 +22,9 @@ struct Standing<W> {
     gone: usize,
 }
 
-impl<W: Waits> Line<W> {
-    pub(crate) fn new() -> Line<W> {
-        Line(None)
+impl<W: Waits> WaitQueue<W> {
+    pub(crate) fn new() -> WaitQueue<W> {
+        WaitQueue(None)
     }
 
     fn standing(&mut self) -> &mut Standing<W> {
@@ -89,14 +89,14 @@ mod tests {
         }
     }
 
-    fn leave(line: &mut Line<Waiter>, waiter: &Waiter) {
+    fn leave(line: &mut WaitQueue<Waiter>, waiter: &Waiter) {
         waiter.1.store(false, Ordering::Relaxed);
         line.left();
     }
 
     #[test]
     fn first_come_first_served_whoever_gives_up_in_between() {
-        let mut line = Line::new();
+        let mut line = WaitQueue::new();
         let all: Vec<_> = (0..100).map(|at| Arc::new(Waiter(at, AtomicBool::new(true)))).collect();
         all.iter().for_each(|waiter| line.join(Arc::clone(waiter)));
         for waiter in all.iter().filter(|waiter| waiter.0 % 3 != 0).rev() {

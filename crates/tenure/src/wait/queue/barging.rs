@@ -33,7 +33,7 @@ impl Slot {
         match first {
             Some(first) if first.sleeps() => {
                 drop(state);
-                first.ticket.tell();
+                first.ticket.notify();
             }
             first => {
                 let Some(open) = working(&mut state) else { return };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::direct_wait::{GaveUp, Own, leave_behind};
-use super::{Name, Phase, Slot, State, Turn, Waiting, wake};
+use super::{Name, Phase, Slot, State, WaitState, Waiting, wake};
 use crate::file::acquire;
 use crate::file::break_lock;
 use crate::file::cached_files::CachedFiles;
@@ -55,7 +55,7 @@ impl Slot {
             state.phase = Phase::Idle;
             let error = Error::io(&*self.target_path, "no thread could be started to wait for the lock", error);
             for waiter in state.queue.take() {
-                waiter.settle(Turn::Failed(error.again()), &mut state.woken);
+                waiter.resolve(WaitState::Failed(error.again()), &mut state.woken);
             }
         }
     }
@@ -120,7 +120,7 @@ impl Slot {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    if head.settle(Turn::Failed(error), &mut state.woken) {
+                    if head.resolve(WaitState::Failed(error), &mut state.woken) {
                         state.queue.left();
                     }
                     wake(state);

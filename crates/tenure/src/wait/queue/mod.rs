@@ -50,9 +50,9 @@ use crate::model::error::{Advice, Error, Kind, Result};
 use crate::model::options::Wait;
 use crate::model::request::Request;
 use crate::sys::{self, FileId, LockKind, Seat, Wakeup};
-use crate::util::ticket::{self as turn, Ticket, Woken};
+use crate::util::ticket::{self, Ticket, Woken};
 use crate::util::trace::event;
-use crate::util::wait_queue::{Line, Waits};
+use crate::util::wait_queue::{WaitQueue, Waits};
 use crate::wait::fairness::Courtesy;
 use crate::wait::fd_cache as warm;
 use crate::wait::tenure::Tenure;
@@ -88,7 +88,7 @@ pub(crate) struct Slot {
 #[derive(Debug)]
 struct State {
     phase: Phase,
-    queue: Line<Waiter>,
+    queue: WaitQueue<Waiter>,
     /// Grows when a helper is left behind.
     epoch: u32,
     passes: u32,
@@ -143,7 +143,7 @@ pub(crate) struct Waiter {
     sleeps: AtomicBool,
 }
 
-type Turn = turn::Turn<Arc<Tenure>, Error>;
+type WaitState = ticket::WaitState<Arc<Tenure>, Error>;
 
 impl Waits for Waiter {
     fn waits(&self) -> bool {
@@ -157,8 +157,8 @@ impl Waiter {
     }
 
     /// Hands over an outcome; `false` if nobody waits for it any more. A waker goes to `woken`.
-    fn settle(&self, outcome: Turn, woken: &mut Vec<Waker>) -> bool {
-        self.ticket.settle(outcome, woken)
+    fn resolve(&self, outcome: WaitState, woken: &mut Vec<Waker>) -> bool {
+        self.ticket.resolve(outcome, woken)
     }
 }
 
@@ -180,7 +180,7 @@ impl Slot {
             paths: Mutex::new(Weak::new()),
             state: Mutex::new(State {
                 phase: Phase::Idle,
-                queue: Line::new(),
+                queue: WaitQueue::new(),
                 epoch: 0,
                 passes: 0,
                 since: None,
@@ -212,7 +212,7 @@ impl Slot {
         let Ok(mut state) = self.state.try_lock() else { return };
         if matches!(state.phase, Phase::Idle) && state.queue.is_empty() {
             let kept = std::mem::take(&mut state.kept);
-            state.queue = Line::new();
+            state.queue = WaitQueue::new();
             drop(state);
             drop(kept);
             *self.paths.lock().unwrap_or_else(PoisonError::into_inner) = Weak::new();
@@ -261,7 +261,7 @@ impl Slot {
             };
             match woken {
                 Woken::Settled(outcome) => return outcome,
-                Woken::Told => {
+                Woken::Notified => {
                     self.take_first(&waiter);
                     looks = LOOKS;
                 }
@@ -497,7 +497,7 @@ impl Slot {
         state.kept.locked = None;
         let paths = Arc::clone(state.kept.paths.get_or_insert_with(|| self.paths()));
         let tenure = self.begin(state, Arc::clone(&waiter.request), grant, paths, waiter.thread);
-        let settled = waiter.settle(Turn::Granted(tenure), &mut state.woken);
+        let settled = waiter.resolve(WaitState::Granted(tenure), &mut state.woken);
         debug_assert!(settled, "a waiter left the queue without its mutex");
         state.queue.left();
         None
@@ -515,7 +515,7 @@ impl Slot {
                     continue;
                 }
                 tenure.join();
-                let settled = waiter.settle(Turn::Granted(Arc::clone(&tenure)), &mut state.woken);
+                let settled = waiter.resolve(WaitState::Granted(Arc::clone(&tenure)), &mut state.woken);
                 debug_assert!(settled, "a waiter left the queue without its mutex");
                 state.queue.left();
             }
