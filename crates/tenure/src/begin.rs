@@ -18,7 +18,7 @@ use crate::model::error::{Error, Kind, Result};
 use crate::model::options::Wait;
 use crate::model::request::Request;
 use crate::sys;
-use crate::wait::queue::{Slot, Start, Waiter};
+use crate::wait::queue::{TargetQueue, Start, Waiter};
 use crate::wait::tenure::Tenure;
 
 /// On whose behalf an acquire [begins](crate::Lock::begin).
@@ -41,27 +41,27 @@ impl Asker {
 
 /// A place in the queue of a file's lock, given up when this is dropped.
 pub(crate) struct Place {
-    pub(crate) slot: Arc<Slot>,
+    pub(crate) queue: Arc<TargetQueue>,
     pub(crate) waiter: Arc<Waiter>,
     pub(crate) over: bool,
 }
 
 impl Place {
-    pub(crate) fn new(slot: Arc<Slot>, waiter: Arc<Waiter>) -> Place {
-        Place { slot, waiter, over: false }
+    pub(crate) fn new(queue: Arc<TargetQueue>, waiter: Arc<Waiter>) -> Place {
+        Place { queue, waiter, over: false }
     }
 
     /// The outcome if there is one by now, and the end of the wait in any case.
     pub(crate) fn give_up(&mut self) -> Option<Result<Arc<Tenure>>> {
         self.over = true;
-        self.slot.give_up(&self.waiter)
+        self.queue.give_up(&self.waiter)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         if !self.over
-            && let Some(Ok(tenure)) = self.slot.give_up(&self.waiter)
+            && let Some(Ok(tenure)) = self.queue.give_up(&self.waiter)
         {
             // The grant came while this was being dropped: it goes at once.
             tenure.abandon();
@@ -103,12 +103,12 @@ pub struct Acquiring {
 }
 
 impl Acquiring {
-    pub(crate) fn of_file(slot: Arc<Slot>, request: Arc<Request>, asker: Asker) -> Result<Acquiring> {
+    pub(crate) fn of_file(queue: Arc<TargetQueue>, request: Arc<Request>, asker: Asker) -> Result<Acquiring> {
         let began = Instant::now();
-        let target = slot.target_path.to_path_buf();
-        let stage = match slot.start(request, false, asker.thread(), false)? {
+        let target = queue.target_path.to_path_buf();
+        let stage = match queue.start(request, false, asker.thread(), false)? {
             Start::Granted(tenure) => Stage::Ready(Guard::new(tenure)),
-            Start::Queued(waiter) | Start::Serves(waiter, _) => Stage::Queued(Place::new(slot, waiter)),
+            Start::Queued(waiter) | Start::Serves(waiter, _) => Stage::Queued(Place::new(queue, waiter)),
         };
         Ok(Acquiring { stage, target, began, generation: sys::generation() })
     }
@@ -140,7 +140,7 @@ impl Acquiring {
             Stage::Ready(guard) => Ok(guard),
             Stage::Queued(mut place) => match place.give_up() {
                 Some(outcome) => outcome.map(Guard::new),
-                None => Err(place.slot.busy().with_waited(waited)),
+                None => Err(place.queue.busy().with_waited(waited)),
             },
             Stage::Asked(asked) => match asked.0.give_up() {
                 Some(outcome) => outcome.map(Guard::of_engine),
@@ -168,7 +168,7 @@ impl Future for Acquiring {
         self.must_be_ours()?;
         let outcome = match &mut self.stage {
             Stage::Queued(place) => {
-                let outcome = Slot::poll(&place.waiter, context.waker()).map(|outcome| outcome.map(Guard::new));
+                let outcome = TargetQueue::poll(&place.waiter, context.waker()).map(|outcome| outcome.map(Guard::new));
                 place.over = outcome.is_some();
                 outcome
             }

@@ -11,22 +11,22 @@ use crate::guard::Guard;
 use crate::model::error::Result;
 use crate::model::options::Wait;
 use crate::model::request::Request;
-use crate::wait::queue::Slot;
+use crate::wait::queue::TargetQueue;
 
-pub(crate) async fn acquire(slot: Arc<Slot>, request: Arc<Request>, wait: Wait) -> Result<Guard> {
+pub(crate) async fn acquire(queue: Arc<TargetQueue>, request: Arc<Request>, wait: Wait) -> Result<Guard> {
     let start = Instant::now();
     let deadline = wait.deadline(start);
     if deadline.is_some_and(|deadline| deadline <= start) {
         // One try makes a few system calls and never blocks. A time that is over already is one too: in the queue it
         // would end before a helper has looked.
-        return slot.acquire(request, Wait::Never).map(Guard::new);
+        return queue.acquire(request, Wait::Never).map(Guard::new);
     }
-    let waiter = match slot.enqueue(request) {
+    let waiter = match queue.enqueue(request) {
         Ok(waiter) => waiter,
         Err(outcome) => return outcome.map(Guard::new),
     };
-    let mut place = Place::new(slot, waiter);
-    let granted = poll_fn(|context| match Slot::poll(&place.waiter, context.waker()) {
+    let mut place = Place::new(queue, waiter);
+    let granted = poll_fn(|context| match TargetQueue::poll(&place.waiter, context.waker()) {
         Some(outcome) => Poll::Ready(outcome),
         None => Poll::Pending,
     });
@@ -41,7 +41,7 @@ pub(crate) async fn acquire(slot: Arc<Slot>, request: Arc<Request>, wait: Wait) 
     place.over = true;
     match outcome {
         Some(outcome) => outcome.map(Guard::new),
-        None => Err(place.slot.busy().with_waited(start.elapsed())),
+        None => Err(place.queue.busy().with_waited(start.elapsed())),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::model::options::{Options, Style, Wait};
 use crate::model::request::Request;
 use crate::model::status::Inspection;
 use crate::sys;
-use crate::wait::queue::Slot;
+use crate::wait::queue::TargetQueue;
 use crate::wait::registry;
 
 impl Options {
@@ -43,7 +43,7 @@ enum Inner {
 
 #[derive(Clone, Debug)]
 struct FileLock {
-    slot: Arc<Slot>,
+    queue: Arc<TargetQueue>,
     exclusive: Arc<Request>,
 }
 
@@ -67,8 +67,8 @@ impl Lock {
             return Ok(Lock(Inner::Engine(EngineLock::open(engine, options)?)));
         }
         let paths = LockPaths::open(target, options.create_parents)?;
-        let slot = registry::slot(&paths, !options.record);
-        Ok(Lock(Inner::File(FileLock { slot, exclusive: registry::request(options) })))
+        let queue = registry::queue(&paths, !options.record);
+        Ok(Lock(Inner::File(FileLock { queue, exclusive: registry::request(options) })))
     }
 
     /// Acquires, waiting as `wait` says.
@@ -83,7 +83,7 @@ impl Lock {
     /// [`is_unreachable`](crate::Error::is_unreachable) where no server answers.
     pub fn acquire(&self, wait: Wait) -> Result<Guard> {
         match &self.0 {
-            Inner::File(lock) => Ok(Guard::new(lock.slot().acquire(Arc::clone(&lock.exclusive), wait)?)),
+            Inner::File(lock) => Ok(Guard::new(lock.queue().acquire(Arc::clone(&lock.exclusive), wait)?)),
             Inner::Engine(lock) => Ok(Guard::of_engine(lock.acquire(wait)?)),
         }
     }
@@ -99,7 +99,7 @@ impl Lock {
     /// As [`acquire`](Lock::acquire); [`is_unsupported`](crate::Error::is_unsupported) in lock-file style.
     pub fn acquire_shared(&self, wait: Wait) -> Result<Guard> {
         match &self.0 {
-            Inner::File(lock) => Ok(Guard::new(lock.slot().acquire(lock.share()?, wait)?)),
+            Inner::File(lock) => Ok(Guard::new(lock.queue().acquire(lock.share()?, wait)?)),
             Inner::Engine(lock) => Err(lock.no_shares()),
         }
     }
@@ -142,7 +142,7 @@ impl Lock {
     /// future itself as `acquire`.
     pub fn begin(&self, asker: Asker) -> Result<Acquiring> {
         match &self.0 {
-            Inner::File(lock) => Acquiring::of_file(lock.slot(), Arc::clone(&lock.exclusive), asker),
+            Inner::File(lock) => Acquiring::of_file(lock.queue(), Arc::clone(&lock.exclusive), asker),
             Inner::Engine(lock) => Acquiring::of_engine(lock, asker),
         }
     }
@@ -154,7 +154,7 @@ impl Lock {
     /// As there; [`is_unsupported`](crate::Error::is_unsupported) in lock-file style.
     pub fn begin_shared(&self, asker: Asker) -> Result<Acquiring> {
         match &self.0 {
-            Inner::File(lock) => Acquiring::of_file(lock.slot(), lock.share()?, asker),
+            Inner::File(lock) => Acquiring::of_file(lock.queue(), lock.share()?, asker),
             Inner::Engine(lock) => Err(lock.no_shares()),
         }
     }
@@ -172,7 +172,7 @@ impl Lock {
     #[cfg(feature = "tokio")]
     pub async fn acquire_async(&self, wait: Wait) -> Result<Guard> {
         match &self.0 {
-            Inner::File(lock) => crate::future::acquire(lock.slot(), Arc::clone(&lock.exclusive), wait).await,
+            Inner::File(lock) => crate::future::acquire(lock.queue(), Arc::clone(&lock.exclusive), wait).await,
             Inner::Engine(lock) => crate::future::acquire_of_engine(lock, wait).await,
         }
     }
@@ -185,7 +185,7 @@ impl Lock {
     #[cfg(feature = "tokio")]
     pub async fn acquire_shared_async(&self, wait: Wait) -> Result<Guard> {
         match &self.0 {
-            Inner::File(lock) => crate::future::acquire(lock.slot(), lock.share()?, wait).await,
+            Inner::File(lock) => crate::future::acquire(lock.queue(), lock.share()?, wait).await,
             Inner::Engine(lock) => Err(lock.no_shares()),
         }
     }
@@ -205,7 +205,7 @@ impl Lock {
     /// As there.
     pub fn inspect(&self) -> Result<Inspection> {
         match &self.0 {
-            Inner::File(lock) => examine(&lock.slot().paths(), &Options::default()),
+            Inner::File(lock) => examine(&lock.queue().paths(), &Options::default()),
             Inner::Engine(lock) => lock.inspect(),
         }
     }
@@ -213,15 +213,15 @@ impl Lock {
 
 impl FileLock {
     fn target(&self) -> &Path {
-        &self.slot.target_path
+        &self.queue.target_path
     }
 
     /// The queue of this process: another one after a fork.
-    fn slot(&self) -> Arc<Slot> {
-        if self.slot.generation == sys::generation() {
-            return Arc::clone(&self.slot);
+    fn queue(&self) -> Arc<TargetQueue> {
+        if self.queue.generation == sys::generation() {
+            return Arc::clone(&self.queue);
         }
-        registry::reopened(&self.slot)
+        registry::reopened(&self.queue)
     }
 
     fn share(&self) -> Result<Arc<Request>> {

@@ -22,7 +22,7 @@ use crate::model::status::State;
 use crate::record::{self, Content};
 use crate::sys::sim::world;
 use crate::sys::{self, Access, Dir, File, LockKind, Name};
-use crate::wait::queue::Slot;
+use crate::wait::queue::TargetQueue;
 
 /// How often a process tries again before it gives up: each time something has changed.
 const TRIES: usize = 6;
@@ -161,7 +161,7 @@ fn waiter(style: Style, shared: bool, rounds: usize) {
         Ok(paths) => paths,
         Err(error) => return explained(&error, "opening"),
     };
-    let slot = Slot::new(paths.folder, &paths.target_path, false);
+    let slot = TargetQueue::new(paths.folder, &paths.target_path, false);
     let request = Arc::new(Request { options: options(style), shared });
     let own = world::current().expect("an actor runs on a thread of its own");
     watch_over(&slot);
@@ -170,7 +170,7 @@ fn waiter(style: Style, shared: bool, rounds: usize) {
         witness::begins();
         let outcome = match slot.enqueue(Arc::clone(&request)) {
             Ok(waiter) => loop {
-                if let Some(outcome) = Slot::poll(&waiter, &waker) {
+                if let Some(outcome) = TargetQueue::poll(&waiter, &waker) {
                     break outcome;
                 }
                 world::sleep();
@@ -206,7 +206,7 @@ fn crowd(style: Style, threads: usize, rounds: usize, waits: Waits) {
         Ok(paths) => paths,
         Err(error) => return explained(&error, "opening"),
     };
-    let slot = Slot::new(paths.folder, &paths.target_path, false);
+    let slot = TargetQueue::new(paths.folder, &paths.target_path, false);
     // All of them are one thread to the library.
     let options = options(style).deadlock_check(false);
     let request = Arc::new(Request { options, shared: false });
@@ -236,7 +236,7 @@ fn crowd(style: Style, threads: usize, rounds: usize, waits: Waits) {
 }
 
 /// One thread's part. The process stays busy for the witness: the others' acquires are not over.
-fn ask(slot: &Arc<Slot>, request: &Arc<Request>, rounds: usize, wait: Wait) {
+fn ask(slot: &Arc<TargetQueue>, request: &Arc<Request>, rounds: usize, wait: Wait) {
     let (style, shared) = (request.options.style, request.shared);
     for _ in 0..rounds {
         witness::begins();
@@ -276,7 +276,7 @@ fn ask(slot: &Arc<Slot>, request: &Arc<Request>, rounds: usize, wait: Wait) {
 
 /// Once a second the watchdog looks whether what a helper waits for has still its name. Time passes here when nobody can
 /// go on otherwise.
-fn watch_over(slot: &Arc<Slot>) {
+fn watch_over(slot: &Arc<TargetQueue>) {
     const TICK: u64 = 1_000_000;
     let slot = Arc::clone(slot);
     world::with(|world| {

@@ -11,7 +11,7 @@ pub enum Actor {
     Native { style: Style, rounds: usize },
     /// A native that waits in its process's queue, whose helper waits in the kernel's: `acquire::step`.
     Waiter { style: Style, shared: bool, rounds: usize },
-    /// A native with so many threads, which ask for one lock and block: `Slot::acquire`.
+    /// A native with so many threads, which ask for one lock and block: `TargetQueue::acquire`.
     Crowd { style: Style, threads: usize, rounds: usize, waits: Waits },
     /// A native that acquires and stays.
     Holder { style: Style },
@@ -36,7 +36,7 @@ pub enum Actor {
 pub enum Waits {
     /// For its process's helper.
     ForHelper,
-    /// In the kernel itself, where it is the queue's first: `Slot::serve`.
+    /// In the kernel itself, where it is the queue's first: `TargetQueue::serve`.
     Itself,
     /// The same, until a deadline, which may be over at any moment.
     UntilDeadline,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::sys::PerProcess;
-use crate::wait::queue::Slot;
+use crate::wait::queue::TargetQueue;
 
 /// Each has up to two descriptors; a process may open 1024 files, where nobody has raised that.
 const LIMIT: usize = 128;
@@ -25,24 +25,24 @@ const LISTED: u8 = 1;
 /// In the list, and used since it was looked at.
 const USED: u8 = 2;
 
-static WARM: PerProcess<Mutex<VecDeque<Weak<Slot>>>> = PerProcess::new();
+static WARM: PerProcess<Mutex<VecDeque<Weak<TargetQueue>>>> = PerProcess::new();
 
 /// The slot has become idle, and keeps what it used.
-pub(crate) fn used(slot: &Arc<Slot>) {
-    if slot.warmth.0.load(Ordering::Relaxed) == USED || slot.warmth.0.swap(USED, Ordering::Relaxed) != COLD {
+pub(crate) fn used(queue: &Arc<TargetQueue>) {
+    if queue.warmth.0.load(Ordering::Relaxed) == USED || queue.warmth.0.swap(USED, Ordering::Relaxed) != COLD {
         return;
     }
     let mut warm = WARM.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-    warm.push_back(Arc::downgrade(slot));
+    warm.push_back(Arc::downgrade(queue));
     let mut cold = Vec::new();
     // Each is passed over once, and then found unused, unless it was used in the meantime.
     for _ in 0..4 * LIMIT {
         if warm.len() <= LIMIT {
             break;
         }
-        let Some(first) = warm.pop_front().and_then(|slot| slot.upgrade()) else { continue };
+        let Some(first) = warm.pop_front().and_then(|queue| queue.upgrade()) else { continue };
         let was = first.warmth.0.swap(LISTED, Ordering::Relaxed);
-        if was == USED || Arc::ptr_eq(&first, slot) {
+        if was == USED || Arc::ptr_eq(&first, queue) {
             warm.push_back(Arc::downgrade(&first));
         } else {
             first.warmth.0.store(COLD, Ordering::Relaxed);
@@ -51,5 +51,5 @@ pub(crate) fn used(slot: &Arc<Slot>) {
     }
     drop(warm);
     // Outside the mutex. None is the slot itself, whose state the caller has locked.
-    cold.iter().for_each(|slot| slot.cool());
+    cold.iter().for_each(|queue| queue.cool());
 }

@@ -17,7 +17,7 @@ use crate::model::holder::HolderKind;
 use crate::model::request::Request;
 use crate::sys::{LockKind, Seat};
 use crate::wait::fairness::{Courtesy, say_waiting};
-use crate::wait::queue::{self, Name, Slot};
+use crate::wait::queue::{self, Name, TargetQueue};
 
 /// What came of a helper's turn; `None`: something changed, so look again who waits, and begin anew.
 pub(crate) type Step = Option<Grant>;
@@ -25,7 +25,7 @@ pub(crate) type Step = Option<Grant>;
 /// Who works for the queue's head.
 #[derive(Clone, Copy)]
 pub(crate) struct Helper<'a> {
-    pub(crate) slot: &'a Arc<Slot>,
+    pub(crate) queue: &'a Arc<TargetQueue>,
     /// Its number among the slot's helpers: another's means that it was left behind.
     pub(crate) epoch: u32,
     /// Where it may be called back from the kernel's queue.
@@ -35,7 +35,7 @@ pub(crate) struct Helper<'a> {
 impl Helper<'_> {
     /// Its turn: waits in the kernel for whatever is in the way.
     pub(crate) fn step(&self, kept: &mut CachedFiles, courtesy: &mut Courtesy, request: &Request) -> Result<Step> {
-        self.turn(kept, courtesy, request).inspect_err(|_| match self.slot.is_present(self.epoch) {
+        self.turn(kept, courtesy, request).inspect_err(|_| match self.queue.is_present(self.epoch) {
             true => close(kept),
             // Left behind: the anchor's descriptor may be the successor's too, and with it the lock.
             false => *kept = CachedFiles::default(),
@@ -43,8 +43,8 @@ impl Helper<'_> {
     }
 
     fn turn(&self, kept: &mut CachedFiles, courtesy: &mut Courtesy, request: &Request) -> Result<Step> {
-        let Helper { slot, epoch, seat } = *self;
-        let paths = &*slot.paths();
+        let Helper { queue, epoch, seat } = *self;
+        let paths = &*queue.paths();
         if request.bare() {
             return match lock_target(paths, kept, request)? {
                 Some(target) => Ok(Some(bare_grant(target))),
@@ -68,7 +68,7 @@ impl Helper<'_> {
                 if break_lock::steal(paths, request.options.stale_policy) {
                     return Ok(None);
                 }
-                if !slot.about_to_queue_on(epoch, kept, anchor.id, Name::Anchor, wanted) {
+                if !queue.about_to_queue_on(epoch, kept, anchor.id, Name::Anchor, wanted) {
                     return Ok(None);
                 }
                 say_waiting(paths, &anchor);
@@ -77,7 +77,7 @@ impl Helper<'_> {
                 if request.shared || !matches!(locked, Ok(true)) {
                     anchor.file.unmark();
                 }
-                slot.no_longer_queued(epoch);
+                queue.no_longer_queued(epoch);
                 if locked.map_err(failed)? {
                     kept.locked = Some(wanted);
                     courtesy.begin();
@@ -114,25 +114,25 @@ impl Helper<'_> {
     /// Another program holds by the lock file. A native is waited for in its file's kernel queue, a foreign one by its
     /// events.
     fn wait_for_blocker(&self, kept: &mut CachedFiles, mut blocker: Box<Blocker>, request: &Request) -> Result<()> {
-        let Helper { slot, epoch, seat } = *self;
+        let Helper { queue, epoch, seat } = *self;
         self.free_the_anchor(kept)?;
         let native_lives = blocker.holder.kind == HolderKind::Native && blocker.holder.liveness.is_alive();
         match blocker.file.take() {
             Some(file) if native_lives => {
-                if slot.about_to_queue_on(epoch, kept, blocker.id, Name::LockFile, LockKind::Exclusive) {
+                if queue.about_to_queue_on(epoch, kept, blocker.id, Name::LockFile, LockKind::Exclusive) {
                     let locked = file.lock(LockKind::Exclusive, seat);
-                    slot.no_longer_queued(epoch);
+                    queue.no_longer_queued(epoch);
                     locked
-                        .map_err(|error| Error::io(&slot.paths().lock_path, "the lock file cannot be locked", error))?;
+                        .map_err(|error| Error::io(&queue.paths().lock_path, "the lock file cannot be locked", error))?;
                 }
                 Ok(())
             }
             file => {
                 if let Some(anchor) = &kept.anchor {
                     // No queue shows that it waits.
-                    say_waiting(&slot.paths(), anchor);
+                    say_waiting(&queue.paths(), anchor);
                 }
-                let watched = queue::watch(slot, epoch, kept, file, &blocker, &request.options);
+                let watched = queue::watch(queue, epoch, kept, file, &blocker, &request.options);
                 if let Some(anchor) = &kept.anchor {
                     anchor.file.unmark();
                 }
@@ -142,16 +142,16 @@ impl Helper<'_> {
     }
 
     fn wait_for_target(&self, kept: &mut CachedFiles, request: &Request) -> Result<Step> {
-        let Helper { slot, epoch, seat } = *self;
+        let Helper { queue, epoch, seat } = *self;
         self.free_the_anchor(kept)?;
         let wanted = kind(request);
         let Some(target) = kept.target.clone() else { return Ok(None) };
-        if !slot.about_to_queue_on(epoch, kept, target.id, Name::Target, wanted) {
+        if !queue.about_to_queue_on(epoch, kept, target.id, Name::Target, wanted) {
             return Ok(None);
         }
         let locked = target.file.lock(wanted, seat);
-        let present = slot.no_longer_queued(epoch);
-        let locked = locked.map_err(|error| target_error(&slot.paths(), "cannot be locked", error))?;
+        let present = queue.no_longer_queued(epoch);
+        let locked = locked.map_err(|error| target_error(&queue.paths(), "cannot be locked", error))?;
         // One that was left behind shares the anchor's descriptor with its successor.
         if !present || !locked {
             return Ok(None);
@@ -159,10 +159,10 @@ impl Helper<'_> {
         // Nobody waits with the anchor's lock, so with the target's it may be tried out of order. Where another has it,
         // that one comes first: the target's lock goes, because it is not kept over a wait either.
         let Some(anchor) = &kept.anchor else { return Ok(None) };
-        match anchor.file.try_lock(wanted).map_err(|error| slot.paths().anchor_error("cannot be locked", error))? {
+        match anchor.file.try_lock(wanted).map_err(|error| queue.paths().anchor_error("cannot be locked", error))? {
             true => kept.locked = Some(wanted),
             false => {
-                target.file.unlock().map_err(|error| target_error(&slot.paths(), "cannot be unlocked", error))?;
+                target.file.unlock().map_err(|error| target_error(&queue.paths(), "cannot be unlocked", error))?;
             }
         }
         Ok(None)
@@ -172,7 +172,7 @@ impl Helper<'_> {
         if kept.locked.take().is_some()
             && let Some(anchor) = &kept.anchor
         {
-            let failed = |error| self.slot.paths().anchor_error("cannot be unlocked", error);
+            let failed = |error| self.queue.paths().anchor_error("cannot be unlocked", error);
             anchor.file.unlock().map_err(failed)?;
         }
         Ok(())

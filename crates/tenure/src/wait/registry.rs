@@ -10,14 +10,14 @@ use crate::file::paths::{ParentDir, LockPaths};
 use crate::model::options::Options;
 use crate::model::request::Request;
 use crate::sys::{FileId, PerProcess};
-use crate::wait::queue::Slot;
+use crate::wait::queue::TargetQueue;
 
 #[derive(Default)]
 struct Registry {
     /// By a hash of the [`Key`]: with very many locks, names would be kept twice.
-    slots: HashMap<u64, Weak<Slot>>,
+    slots: HashMap<u64, Weak<TargetQueue>>,
     /// Those whose hash was another's already.
-    more: Vec<Weak<Slot>>,
+    more: Vec<Weak<TargetQueue>>,
     folders: HashMap<FileId, Weak<ParentDir>>,
     hasher: RandomState,
     /// Dead entries are swept when the table has doubled.
@@ -33,8 +33,8 @@ struct Key<'a> {
 }
 
 impl Key<'_> {
-    fn is_of(&self, slot: &Slot) -> bool {
-        *self == Key { folder: slot.folder.dir_stat.id, name: slot.target_path.file_name(), bare: slot.bare }
+    fn is_of(&self, queue: &TargetQueue) -> bool {
+        *self == Key { folder: queue.folder.dir_stat.id, name: queue.target_path.file_name(), bare: queue.bare }
     }
 }
 
@@ -45,30 +45,30 @@ fn registry() -> MutexGuard<'static, Registry> {
 }
 
 /// The queue of the target at `paths`.
-pub(crate) fn slot(paths: &LockPaths, bare: bool) -> Arc<Slot> {
-    slot_in(&paths.folder, &paths.target_path, bare)
+pub(crate) fn queue(paths: &LockPaths, bare: bool) -> Arc<TargetQueue> {
+    queue_in(&paths.folder, &paths.target_path, bare)
 }
 
 /// The same target's queue in this process, for a lock that was opened before a fork: by the folder that is open,
 /// wherever that was moved, and whatever the working folder is by now. Of the old queue no mutex is taken, which a
 /// thread of the parent may have had at the fork.
-pub(crate) fn reopened(slot: &Slot) -> Arc<Slot> {
-    slot_in(&slot.folder, &slot.target_path, slot.bare)
+pub(crate) fn reopened(queue: &TargetQueue) -> Arc<TargetQueue> {
+    queue_in(&queue.folder, &queue.target_path, queue.bare)
 }
 
-fn slot_in(folder: &Arc<ParentDir>, target_path: &Path, bare: bool) -> Arc<Slot> {
+fn queue_in(folder: &Arc<ParentDir>, target_path: &Path, bare: bool) -> Arc<TargetQueue> {
     let key = Key { folder: folder.dir_stat.id, name: target_path.file_name(), bare };
     let known = {
         let mut registry = registry();
-        if let Some(slot) = registry.find(&key) {
-            return slot;
+        if let Some(queue) = registry.find(&key) {
+            return queue;
         }
         registry.folders.entry(key.folder).or_default().upgrade()
     };
     // One descriptor serves all locks in a folder. Compared without the mutex, because that asks the file system.
     let folder = known.filter(|known| known.serves_for(folder)).unwrap_or_else(|| Arc::clone(folder));
-    let slot = Slot::new(folder, target_path, bare);
-    registry().insert(&key, slot)
+    let queue = TargetQueue::new(folder, target_path, bare);
+    registry().insert(&key, queue)
 }
 
 impl Registry {
@@ -76,32 +76,32 @@ impl Registry {
         self.hasher.hash_one(key)
     }
 
-    fn find(&self, key: &Key<'_>) -> Option<Arc<Slot>> {
+    fn find(&self, key: &Key<'_>) -> Option<Arc<TargetQueue>> {
         let first = self.slots.get(&self.hash(key)).and_then(Weak::upgrade);
-        first.into_iter().chain(self.more.iter().filter_map(Weak::upgrade)).find(|slot| key.is_of(slot))
+        first.into_iter().chain(self.more.iter().filter_map(Weak::upgrade)).find(|queue| key.is_of(queue))
     }
 
-    /// What stands for the key from here on: `slot`, or what another thread inserted meanwhile.
-    fn insert(&mut self, key: &Key<'_>, slot: Arc<Slot>) -> Arc<Slot> {
+    /// What stands for the key from here on: `queue`, or what another thread inserted meanwhile.
+    fn insert(&mut self, key: &Key<'_>, queue: Arc<TargetQueue>) -> Arc<TargetQueue> {
         if let Some(known) = self.find(key) {
             return known;
         }
         self.sweep();
-        self.folders.insert(key.folder, Arc::downgrade(&slot.folder));
+        self.folders.insert(key.folder, Arc::downgrade(&queue.folder));
         let hash = self.hash(key);
         match self.slots.get(&hash).is_some_and(|other| other.strong_count() > 0) {
-            true => self.more.push(Arc::downgrade(&slot)),
-            false => drop(self.slots.insert(hash, Arc::downgrade(&slot))),
+            true => self.more.push(Arc::downgrade(&queue)),
+            false => drop(self.slots.insert(hash, Arc::downgrade(&queue))),
         }
-        slot
+        queue
     }
 
     fn sweep(&mut self) {
         if self.slots.len() < self.sweep_at {
             return;
         }
-        self.slots.retain(|_, slot| slot.strong_count() > 0);
-        self.more.retain(|slot| slot.strong_count() > 0);
+        self.slots.retain(|_, queue| queue.strong_count() > 0);
+        self.more.retain(|queue| queue.strong_count() > 0);
         self.folders.retain(|_, folder| folder.strong_count() > 0);
         self.sweep_at = (self.slots.len() * 2).max(64);
     }
@@ -129,8 +129,8 @@ pub(crate) fn request(options: Options) -> Arc<Request> {
 mod tests {
     use super::*;
 
-    fn open(path: &Path) -> Arc<Slot> {
-        slot(&LockPaths::open(path, false).unwrap(), false)
+    fn open(path: &Path) -> Arc<TargetQueue> {
+        queue(&LockPaths::open(path, false).unwrap(), false)
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::model::this_process::this_process;
 use crate::process::Liveness;
 use crate::record::{self, Record, RecordState};
 use crate::sys::{self};
-use crate::wait::queue::Slot;
+use crate::wait::queue::TargetQueue;
 
 const HELD: u8 = 0;
 const RELEASED: u8 = 1;
@@ -26,7 +26,7 @@ const REVOKED: u8 = 2;
 
 /// One grant, from its beginning to its end.
 pub(crate) struct Tenure {
-    pub(crate) slot: Arc<Slot>,
+    pub(crate) slot: Arc<TargetQueue>,
     pub(crate) paths: Arc<LockPaths>,
     pub(crate) request: Arc<Request>,
     pub(crate) grant: Grant,
@@ -64,7 +64,7 @@ struct Listeners {
 
 impl Tenure {
     pub(crate) fn new(
-        slot: Arc<Slot>,
+        slot: Arc<TargetQueue>,
         paths: Arc<LockPaths>,
         request: Arc<Request>,
         grant: Grant,

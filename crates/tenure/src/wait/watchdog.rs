@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crate::model::options::{Event, Overrun};
 use crate::sys::{self, PerProcess, Seat};
 use crate::util::trace::event;
-use crate::wait::queue::Slot;
+use crate::wait::queue::TargetQueue;
 use crate::wait::tenure::Tenure;
 
 /// How often breaks are looked for.
@@ -35,7 +35,7 @@ struct Watchdog {
 struct State {
     running: bool,
     held: Vec<Held>,
-    waiting: Vec<Weak<Slot>>,
+    waiting: Vec<Weak<TargetQueue>>,
     /// Who is to be called back, and when.
     recalls: Vec<(Instant, Arc<Seat>)>,
     /// When the thread will look next.
@@ -95,8 +95,8 @@ impl Watchdog {
                 there
             });
             let waiting = std::mem::take(&mut state.waiting);
-            for slot in waiting.iter().filter_map(Weak::upgrade) {
-                slot.watched.store(false, Ordering::SeqCst);
+            for queue in waiting.iter().filter_map(Weak::upgrade) {
+                queue.watched.store(false, Ordering::SeqCst);
             }
             // It stays for a tick: who acquires in a loop would otherwise start a thread each time.
             if state.held.is_empty() && waiting.is_empty() && state.recalls.is_empty() {
@@ -112,9 +112,9 @@ impl Watchdog {
             for (tenure, duty) in due {
                 look_after(&tenure, duty);
             }
-            for slot in waiting.iter().filter_map(Weak::upgrade) {
-                if slot.recheck() {
-                    self::waiting(&slot);
+            for queue in waiting.iter().filter_map(Weak::upgrade) {
+                if queue.recheck() {
+                    self::waiting(&queue);
                 }
             }
             state = self.state();
@@ -177,7 +177,7 @@ fn look_after(tenure: &Arc<Tenure>, duty: Duty) {
             }
             let revoked = overrun == Overrun::Revoke;
             if revoked {
-                let _ = tenure.slot.revoke(tenure);
+                let _ = tenure.queue.revoke(tenure);
             }
             let held_for = tenure.began.elapsed();
             event!(WARN, target = ?target, ?held_for, ?max_hold, revoked, "held for longer than max_hold");
@@ -247,11 +247,11 @@ pub(crate) fn ended(tenure: &Arc<Tenure>) {
 }
 
 /// A helper of this slot is about to wait in a kernel queue.
-pub(crate) fn waiting(slot: &Arc<Slot>) {
-    if !slot.watched.swap(true, Ordering::SeqCst) {
+pub(crate) fn waiting(queue: &Arc<TargetQueue>) {
+    if !queue.watched.swap(true, Ordering::SeqCst) {
         let watchdog = watchdog();
         let mut state = watchdog.state();
-        state.waiting.push(Arc::downgrade(slot));
+        state.waiting.push(Arc::downgrade(queue));
         watchdog.rouse(&mut state, Instant::now() + TICK);
     }
 }
@@ -268,13 +268,13 @@ mod tests {
     #[cfg_attr(miri, ignore = "makes system calls")]
     fn what_is_enlisted_as_it_ends_does_not_stay() {
         let dir = tempfile::tempdir().unwrap();
-        let slot = registry::slot(&LockPaths::open(&dir.path().join("t"), false).unwrap(), false);
+        let queue = registry::queue(&LockPaths::open(&dir.path().join("t"), false).unwrap(), false);
         let request = Request { options: Options::default().style(Style::Flock), shared: false };
-        let tenure = slot.acquire(Arc::new(request), Wait::Never).unwrap();
+        let tenure = queue.acquire(Arc::new(request), Wait::Never).unwrap();
         // By two who ask at once to be told of its loss, and by one who asks at the moment of its release.
         enlist(&tenure, None, None);
         enlist(&tenure, None, None);
-        slot.release(&tenure).unwrap();
+        queue.release(&tenure).unwrap();
         enlist(&tenure, None, None);
         let end = Instant::now() + Duration::from_secs(60);
         while watchdog().state().held.iter().any(|held| Arc::ptr_eq(&held.tenure, &tenure)) {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, MutexGuard};
 use std::thread::ThreadId;
 
-use super::{Phase, Slot, State, Waiter, wake};
+use super::{Phase, TargetQueue, State, Waiter, wake};
 use crate::file::release::{self, Passed};
 use crate::model::request::Request;
 use crate::record::Record;
@@ -17,16 +17,16 @@ pub(super) struct Open {
     ended: Option<(Record, u64)>,
 }
 
-impl Slot {
+impl TargetQueue {
     /// Opens what a tenure had, which has ended. The phase is `Working`.
-    pub(super) fn open(self: &Arc<Slot>, tenure: &Arc<Tenure>, ended: Option<(Record, u64)>) {
+    pub(super) fn open(self: &Arc<TargetQueue>, tenure: &Arc<Tenure>, ended: Option<(Record, u64)>) {
         let mut state = self.state();
         state.phase = Phase::Open(Box::new(Open { last: Arc::clone(tenure), ended }));
         self.offer(state);
     }
 
     /// Tells the queue's first that it is open, or lets go where there is none that can take it.
-    pub(super) fn offer(self: &Arc<Slot>, mut state: MutexGuard<'_, State>) {
+    pub(super) fn offer(self: &Arc<TargetQueue>, mut state: MutexGuard<'_, State>) {
         let Phase::Open(open) = &state.phase else { return };
         let last = Arc::clone(&open.last);
         let first = state.queue.first().cloned().filter(|first| first.request.same_way(&last.request));
@@ -47,7 +47,7 @@ impl Slot {
 
     /// The queue's first was told, and takes what is open, if it is still. What it gets, or whatever else comes of it,
     /// its turn tells.
-    pub(super) fn take_first(self: &Arc<Slot>, waiter: &Arc<Waiter>) {
+    pub(super) fn take_first(self: &Arc<TargetQueue>, waiter: &Arc<Waiter>) {
         let mut state = self.state();
         if !state.queue.first().is_some_and(|first| Arc::ptr_eq(first, waiter)) {
             return;
@@ -61,7 +61,7 @@ impl Slot {
 
     /// A thread that has just come takes what is open. `None` where it is no longer whole; then it has been let go.
     pub(super) fn take(
-        self: &Arc<Slot>,
+        self: &Arc<TargetQueue>,
         mut state: MutexGuard<'_, State>,
         request: &Arc<Request>,
         thread: Option<ThreadId>,
@@ -91,7 +91,7 @@ impl Slot {
     }
 
     /// Lets go of what was open, in the ordinary way. Its release has said already how it ended.
-    fn close(self: &Arc<Slot>, open: Open) {
+    fn close(self: &Arc<TargetQueue>, open: Open) {
         let released = release::unlock(open.last.paths(), &open.last.grant, open.ended);
         let _ = self.freed(released);
     }

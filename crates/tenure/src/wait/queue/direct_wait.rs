@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Phase, Slot, State, Waiter};
+use super::{Phase, TargetQueue, State, Waiter};
 use crate::model::error::Result;
 use crate::sys::{Seat, Seated};
 use crate::util::wait_queue::Waits;
@@ -33,11 +33,11 @@ impl Own<'_> {
     }
 }
 
-impl Slot {
+impl TargetQueue {
     /// The caller asked for `waiter`, and is the helper of `epoch`. It serves the queue until its own turn. `Break`: it
     /// gave up at its deadline. Otherwise its turn has come, or somebody else serves the queue from here on.
     pub(super) fn serve(
-        self: &Arc<Slot>,
+        self: &Arc<TargetQueue>,
         epoch: u32,
         waiter: &Arc<Waiter>,
         deadline: Option<Instant>,
@@ -59,14 +59,14 @@ impl Slot {
     }
 
     /// Its thread was called back. At its deadline it leaves the queue.
-    pub(super) fn called_back(self: &Arc<Slot>, own: &Own<'_>) -> ControlFlow<GaveUp> {
+    pub(super) fn called_back(self: &Arc<TargetQueue>, own: &Own<'_>) -> ControlFlow<GaveUp> {
         match own.is_late() && own.waiter.waits() {
             true => ControlFlow::Break(self.give_up(own.waiter)),
             false => ControlFlow::Continue(()),
         }
     }
 
-    fn hand_over(self: &Arc<Slot>, epoch: u32) {
+    fn hand_over(self: &Arc<TargetQueue>, epoch: u32) {
         let mut state = self.state();
         if state.epoch == epoch {
             self.start_helper(&mut state);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::direct_wait::{GaveUp, Own, leave_behind};
-use super::{Name, Phase, Slot, State, WaitState, Waiting, wake};
+use super::{Name, Phase, TargetQueue, State, WaitState, Waiting, wake};
 use crate::file::acquire;
 use crate::file::break_lock;
 use crate::file::cached_files::CachedFiles;
@@ -19,11 +19,11 @@ use crate::util::trace::event;
 use crate::wait::kernel_wait;
 use crate::wait::{fd_cache as warm, watchdog};
 
-impl Slot {
+impl TargetQueue {
     /// A helper in a kernel queue can wait for one thing only. Where the queue's head has come to be another waiter
     /// that could be served without that, the helper is left behind. Where nobody is left, it stays in the kernel's queue
     /// for the next.
-    pub(super) fn suit_the_head(self: &Arc<Slot>, state: &mut State) {
+    pub(super) fn suit_the_head(self: &Arc<TargetQueue>, state: &mut State) {
         let Phase::Waiting(waiting) = &mut state.phase else { return };
         let (Some((_, name, kind)), Some(head)) = (waiting.queued_on, state.queue.first()) else { return };
         let other_kind = kind == LockKind::Exclusive && head.request.shared && name != Name::LockFile;
@@ -38,7 +38,7 @@ impl Slot {
     }
 
     /// Starts a helper if somebody waits and nobody works for them.
-    pub(super) fn kick(self: &Arc<Slot>, state: &mut State) {
+    pub(super) fn kick(self: &Arc<TargetQueue>, state: &mut State) {
         if !matches!(state.phase, Phase::Idle) || state.queue.is_empty() {
             return;
         }
@@ -46,7 +46,7 @@ impl Slot {
         self.start_helper(state);
     }
 
-    pub(super) fn start_helper(self: &Arc<Slot>, state: &mut State) {
+    pub(super) fn start_helper(self: &Arc<TargetQueue>, state: &mut State) {
         let (slot, epoch) = (Arc::clone(self), state.epoch);
         let job = move || {
             let _ = slot.help(epoch, None);
@@ -62,7 +62,7 @@ impl Slot {
 
     /// A helper's work: serves the queue until a tenure begins, nobody is left, or it is left behind itself. A thread
     /// that does so on its `own` behalf stops where it is called back.
-    pub(super) fn help(self: &Arc<Slot>, epoch: u32, own: Option<&Own<'_>>) -> ControlFlow<GaveUp> {
+    pub(super) fn help(self: &Arc<TargetQueue>, epoch: u32, own: Option<&Own<'_>>) -> ControlFlow<GaveUp> {
         let mut end = ControlFlow::Continue(());
         loop {
             if let Some(own) = own.filter(|own| own.seat.is_recalled()) {
@@ -132,7 +132,7 @@ impl Slot {
     /// Says what the helper of `epoch` is about to wait for; `false` if it was left behind.
     /// Or if nobody is left to wait for.
     pub(crate) fn about_to_queue_on(
-        self: &Arc<Slot>,
+        self: &Arc<TargetQueue>,
         epoch: u32,
         kept: &CachedFiles,
         id: FileId,
@@ -179,7 +179,7 @@ impl Slot {
     }
 
     /// The watchdog's look at a helper that is in a kernel queue: `false` once it no longer is.
-    pub(crate) fn recheck(self: &Arc<Slot>) -> bool {
+    pub(crate) fn recheck(self: &Arc<TargetQueue>) -> bool {
         let (id, name, policy) = {
             let mut state = self.state();
             let Phase::Waiting(waiting) = &state.phase else { return false };
@@ -239,7 +239,7 @@ const SLOW_CHECK: Duration = Duration::from_secs(1);
 /// Waits for a foreign holder's events. `file` is the lock file that was judged, if it is open. It is closed before the
 /// wait: a process that has it open looks like its holder to others.
 pub(crate) fn watch(
-    slot: &Slot,
+    slot: &TargetQueue,
     epoch: u32,
     kept: &CachedFiles,
     file: Option<File>,

@@ -14,12 +14,12 @@
 //! gives up leaves the queue, and a helper that was waiting for it serves the next, or lets go at once: who has given
 //! up never holds. Lock order: the slot's state, then a waiter's.
 //!
-//! A grant may pass between waiters of one process without the kernel, [`PASSES`] times in a row or for a [`BURST`]; then
+//! A grant may pass between waiters of one process without the kernel, [`MAX_PASSES`] times in a row or for a [`BURST`]; then
 //! the kernel lock is let go, so that other processes get their turn. To wake a thread takes longer than most tenures
-//! last, so between threads the lock is left *open* for a few tenures ([`RUN`]): a thread that runs may take it while the
+//! last, so between threads the lock is left *open* for a few tenures ([`MAX_BARGES`]): a thread that runs may take it while the
 //! first in the queue wakes up. Then it is handed to the first.
 //!
-//! Once a second the watchdog compares what a helper waits for with its path ([`Slot::recheck`]): if an operator broke
+//! Once a second the watchdog compares what a helper waits for with its path ([`TargetQueue::recheck`]): if an operator broke
 //! the lock, the helper is left to its orphaned file, and a new one (a new *epoch*) waits for the new anchor.
 
 mod barging;
@@ -59,19 +59,19 @@ use crate::wait::tenure::Tenure;
 use crate::wait::watchdog;
 
 /// How many times in a row a grant passes within the process.
-const PASSES: u32 = 32;
+const MAX_PASSES: u32 = 32;
 /// But while others have not had to wait for longer than this, it goes on.
 const BURST: Duration = Duration::from_micros(500);
 /// How many of these tenures may go to those that come later than the queue's first.
-const RUN: u32 = 8;
+const MAX_BARGES: u32 = 8;
 /// How often the queue's first, once it is awake, looks before it sleeps again: for some ten microseconds in all.
-const LOOKS: u32 = 50;
+const SPINS: u32 = 50;
 const PAUSES: u32 = 10;
 
 /// The queue of one target in this process. There may be very many, most of them unused for long: what a slot needs only
-/// while it is used is made again when it is ([`Slot::paths`]), and dropped by [`warm`](crate::wait::fd_cache).
+/// while it is used is made again when it is ([`TargetQueue::paths`]), and dropped by [`warm`](crate::wait::fd_cache).
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub(crate) struct TargetQueue {
     pub(crate) folder: Arc<ParentDir>,
     /// As the first caller named it.
     pub(crate) target_path: Box<Path>,
@@ -170,9 +170,9 @@ pub(crate) enum Start {
     Serves(Arc<Waiter>, u32),
 }
 
-impl Slot {
-    pub(crate) fn new(folder: Arc<ParentDir>, target_path: &Path, bare: bool) -> Arc<Slot> {
-        Arc::new(Slot {
+impl TargetQueue {
+    pub(crate) fn new(folder: Arc<ParentDir>, target_path: &Path, bare: bool) -> Arc<TargetQueue> {
+        Arc::new(TargetQueue {
             target_path: target_path.into(),
             folder,
             bare,
@@ -231,7 +231,7 @@ impl Slot {
     }
 
     /// Acquires, blocking this thread for as long as `wait` allows.
-    pub(crate) fn acquire(self: &Arc<Slot>, request: Arc<Request>, wait: Wait) -> Result<Arc<Tenure>> {
+    pub(crate) fn acquire(self: &Arc<TargetQueue>, request: Arc<Request>, wait: Wait) -> Result<Arc<Tenure>> {
         let start = Instant::now();
         let deadline = wait.deadline(start);
         let never = deadline.is_some_and(|deadline| deadline <= start);
@@ -263,7 +263,7 @@ impl Slot {
                 Woken::Settled(outcome) => return outcome,
                 Woken::Notified => {
                     self.take_first(&waiter);
-                    looks = LOOKS;
+                    looks = SPINS;
                 }
                 Woken::Late => break,
             }
@@ -277,7 +277,7 @@ impl Slot {
     /// Puts an acquire into the queue without ever blocking: what an async acquire does.
     #[cfg(any(feature = "tokio", tenure_sim))]
     pub(crate) fn enqueue(
-        self: &Arc<Slot>,
+        self: &Arc<TargetQueue>,
         request: Arc<Request>,
     ) -> std::result::Result<Arc<Waiter>, Result<Arc<Tenure>>> {
         let replaced = self.shares_of_another(&request);
@@ -297,7 +297,7 @@ impl Slot {
     }
 
     /// Leaves the queue: from here on the waiter never holds. What had been granted by then comes back.
-    pub(crate) fn give_up(self: &Arc<Slot>, waiter: &Arc<Waiter>) -> Option<Result<Arc<Tenure>>> {
+    pub(crate) fn give_up(self: &Arc<TargetQueue>, waiter: &Arc<Waiter>) -> Option<Result<Arc<Tenure>>> {
         let mut state = self.state();
         if let Some(outcome) = waiter.ticket.give_up() {
             return Some(outcome);
@@ -334,7 +334,7 @@ impl Slot {
     /// Tries, and queues where that was not enough. It makes a few system calls and never blocks. `serves`: the caller
     /// may be the helper, if it comes to be the first.
     pub(crate) fn start(
-        self: &Arc<Slot>,
+        self: &Arc<TargetQueue>,
         request: Arc<Request>,
         never: bool,
         thread: Option<ThreadId>,
@@ -439,7 +439,7 @@ impl Slot {
 
     /// One try beside a helper that waits in the kernel's queue for nobody: by descriptors of its own, because the
     /// helper's are in that queue.
-    fn overtake(self: &Arc<Slot>, request: &Arc<Request>, thread: Option<ThreadId>) -> Result<Option<Arc<Tenure>>> {
+    fn overtake(self: &Arc<TargetQueue>, request: &Arc<Request>, thread: Option<ThreadId>) -> Result<Option<Arc<Tenure>>> {
         let paths = self.paths();
         let mut kept = CachedFiles { paths: Some(Arc::clone(&paths)), ..CachedFiles::default() };
         let attempt = acquire::attempt(&paths, &mut kept, request, &mut |_| false)?;
@@ -460,7 +460,7 @@ impl Slot {
         Ok(Some(tenure))
     }
 
-    fn push(self: &Arc<Slot>, state: &mut State, request: Arc<Request>, thread: Option<ThreadId>) -> Arc<Waiter> {
+    fn push(self: &Arc<TargetQueue>, state: &mut State, request: Arc<Request>, thread: Option<ThreadId>) -> Arc<Waiter> {
         let waiter = new_waiter(request, thread);
         state.queue.join(Arc::clone(&waiter));
         self.suit_the_head(state);
@@ -469,7 +469,7 @@ impl Slot {
 
     /// A grant becomes a tenure.
     fn begin(
-        self: &Arc<Slot>,
+        self: &Arc<TargetQueue>,
         state: &mut State,
         request: Arc<Request>,
         grant: Grant,
@@ -489,7 +489,7 @@ impl Slot {
     }
 
     /// Gives a grant to the waiter it was made for; it comes back if that one has given up.
-    fn deliver(self: &Arc<Slot>, state: &mut State, waiter: &Arc<Waiter>, grant: Grant) -> Option<Grant> {
+    fn deliver(self: &Arc<TargetQueue>, state: &mut State, waiter: &Arc<Waiter>, grant: Grant) -> Option<Grant> {
         // Whoever gives up takes the slot's mutex first, which we have: what is queued now stays so until we settle.
         if !waiter.ticket.is_queued() {
             return Some(grant);
@@ -505,7 +505,7 @@ impl Slot {
 
     /// Lets those in who came before the grant and would be let in if they came after it: at the queue's front who want
     /// a share of what is shared, and wherever they stand who may enter again what is reentrant.
-    fn let_followers_in(self: &Arc<Slot>, state: &mut State) {
+    fn let_followers_in(self: &Arc<TargetQueue>, state: &mut State) {
         if let Phase::Held(tenure) = &state.phase
             && tenure.request.options.reentrant
         {
@@ -631,6 +631,6 @@ mod tests {
     /// A process may have a hundred thousand of them.
     #[test]
     fn an_idle_slot_is_small() {
-        assert!(size_of::<Slot>() <= 184, "{}", size_of::<Slot>());
+        assert!(size_of::<TargetQueue>() <= 184, "{}", size_of::<TargetQueue>());
     }
 }

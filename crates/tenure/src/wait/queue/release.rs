@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, MutexGuard};
 
-use super::{BURST, PASSES, Phase, RUN, Slot, State, Waiter, wake};
+use super::{BURST, MAX_PASSES, Phase, MAX_BARGES, TargetQueue, State, Waiter, wake};
 use crate::file::acquire;
 use crate::file::cached_files::CachedFiles;
 use crate::file::grant::Grant;
@@ -13,18 +13,18 @@ use crate::sys;
 use crate::wait::tenure::Tenure;
 use crate::wait::{fd_cache as warm, watchdog};
 
-impl Slot {
+impl TargetQueue {
     /// One guard of the tenure is gone.
-    pub(crate) fn release(self: &Arc<Slot>, tenure: &Arc<Tenure>) -> Result<()> {
+    pub(crate) fn release(self: &Arc<TargetQueue>, tenure: &Arc<Tenure>) -> Result<()> {
         self.finish(tenure, false)
     }
 
     /// The watchdog ends it.
-    pub(crate) fn revoke(self: &Arc<Slot>, tenure: &Arc<Tenure>) -> Result<()> {
+    pub(crate) fn revoke(self: &Arc<TargetQueue>, tenure: &Arc<Tenure>) -> Result<()> {
         self.finish(tenure, true)
     }
 
-    fn finish(self: &Arc<Slot>, tenure: &Arc<Tenure>, revoked: bool) -> Result<()> {
+    fn finish(self: &Arc<TargetQueue>, tenure: &Arc<Tenure>, revoked: bool) -> Result<()> {
         if tenure.generation != sys::generation() {
             // A forked child: the lock is the parent's. Its descriptors are closed here already.
             return Err(Error::new(Kind::Lost, &*self.target_path, "the lock is the parent's: this is a forked child"));
@@ -63,7 +63,7 @@ impl Slot {
         state.phase = Phase::Working;
         let may_pass = !revoked && may_pass(&mut state, tenure);
         let next = state.queue.first().cloned().filter(|next| may_pass && next.request.same_way(&tenure.request));
-        let opens = state.run < RUN && tenure.thread.is_some() && !tenure.request.bare();
+        let opens = state.run < MAX_BARGES && tenure.thread.is_some() && !tenure.request.bare();
         drop(state);
         watchdog::ended(tenure);
         let mut record = tenure.end(revoked);
@@ -84,7 +84,7 @@ impl Slot {
         self.freed(released)
     }
 
-    fn idle(self: &Arc<Slot>, kept: CachedFiles) {
+    fn idle(self: &Arc<TargetQueue>, kept: CachedFiles) {
         let mut state = self.state();
         state.kept = kept;
         self.is_idle(state);
@@ -92,7 +92,7 @@ impl Slot {
 
     /// Passes the tenure's kernel lock, and its place in the folder, on to a waiter of this process. `None`: they are to
     /// be released in the ordinary way.
-    pub(super) fn pass(self: &Arc<Slot>, tenure: &Arc<Tenure>, next: &Arc<Waiter>) -> Option<Result<()>> {
+    pub(super) fn pass(self: &Arc<TargetQueue>, tenure: &Arc<Tenure>, next: &Arc<Waiter>) -> Option<Result<()>> {
         match tenure.pass_on(&next.request).ok()? {
             Passed::No => None,
             Passed::Lost(grant) => Some(self.let_go(&grant)),
@@ -117,14 +117,14 @@ impl Slot {
     }
 
     /// Releases a grant that nobody has.
-    pub(super) fn let_go(self: &Arc<Slot>, grant: &Grant) -> Result<()> {
+    pub(super) fn let_go(self: &Arc<TargetQueue>, grant: &Grant) -> Result<()> {
         let ended = grant.record.clone().map(|record| (record, grant.state_offset));
         let released = release::unlock(&self.paths(), grant, ended);
         self.freed(released)
     }
 
     /// After a release's system calls: nobody has the lock here.
-    pub(super) fn freed(self: &Arc<Slot>, released: Result<()>) -> Result<()> {
+    pub(super) fn freed(self: &Arc<TargetQueue>, released: Result<()>) -> Result<()> {
         let mut state = self.state();
         if released.is_err() {
             // The guard's own descriptors are closed with it: that frees what could not be unlocked.
@@ -135,7 +135,7 @@ impl Slot {
     }
 
     /// The kernel's lock is free again.
-    fn is_idle(self: &Arc<Slot>, mut state: MutexGuard<'_, State>) {
+    fn is_idle(self: &Arc<TargetQueue>, mut state: MutexGuard<'_, State>) {
         (state.passes, state.run, state.since) = (0, 0, None);
         state.phase = Phase::Idle;
         warm::used(self);
@@ -147,5 +147,5 @@ impl Slot {
 /// May this process keep the kernel lock for another of its waiters?
 fn may_pass(state: &mut State, tenure: &Tenure) -> bool {
     let since = *state.since.get_or_insert(tenure.began);
-    state.passes < PASSES || since.elapsed() < BURST
+    state.passes < MAX_PASSES || since.elapsed() < BURST
 }
