@@ -2,7 +2,7 @@
 //!
 //! A kernel lock that is let go is free for whoever asks first, and that is the one who runs: it takes the lock again
 //! and again while the one that the kernel has just woken is still on its way. That is fast, and starves those who wait.
-//! So a process takes what is free without asking for one [`TURN`]. Then it looks whether anybody waits, lets go, and
+//! So a process takes what is free without asking for one [`SLICE`]. Then it looks whether anybody waits, lets go, and
 //! stays away until another was granted.
 //!
 //! It only orders. Who waits is in the kernel's queue as ever, and says so by a byte of the anchor that it has locked for
@@ -16,9 +16,9 @@ use crate::file::paths::LockPaths;
 use crate::sys;
 
 /// How long a process may take the lock again while others wait: a millisecond.
-const TURN: u32 = 1_000_000 >> UNIT;
+const SLICE: u32 = 1_000_000 >> UNIT;
 /// For how long it stays away at most.
-const AWAY: Duration = Duration::from_millis(2);
+const BACK_OFF: Duration = Duration::from_millis(2);
 /// How long between two looks whether another was granted. A timer takes about as long by itself.
 const LOOK: Duration = Duration::from_micros(50);
 /// A turn is doubled so many times at most. Its bits are those that a turn's beginning lacks.
@@ -29,13 +29,13 @@ const UNIT: u32 = 13;
 const HEAD: usize = 512;
 
 /// Where kernel locks are emulated by byte ranges (NFS, SMB), ours would be in the way.
-fn is_told(paths: &LockPaths) -> bool {
+fn has_marks(paths: &LockPaths) -> bool {
     !paths.file_system.shared
 }
 
 /// Says that somebody waits for the anchor's kernel lock, until that is let go.
-pub(crate) fn say_waiting(paths: &LockPaths, anchor: &Anchor) {
-    if is_told(paths) {
+pub(crate) fn announce_waiter(paths: &LockPaths, anchor: &Anchor) {
+    if has_marks(paths) {
         anchor.file.mark_waiting();
     }
 }
@@ -45,11 +45,11 @@ pub(crate) fn say_waiting(paths: &LockPaths, anchor: &Anchor) {
 /// and is over where anybody waits. The count comes round after ten hours, and whoever asks in just that moment may have
 /// one turn more.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Courtesy(u32);
+pub(crate) struct TimeSlice(u32);
 
-impl Courtesy {
-    fn beginning(alone: u32) -> Courtesy {
-        Courtesy(now() & !MOST_DOUBLINGS | alone)
+impl TimeSlice {
+    fn beginning(alone: u32) -> TimeSlice {
+        TimeSlice(now() & !MOST_DOUBLINGS | alone)
     }
 
     fn alone(&self) -> u32 {
@@ -58,29 +58,29 @@ impl Courtesy {
 
     /// It was granted after a wait.
     pub(crate) fn begin(&mut self) {
-        *self = Courtesy::beginning(0);
+        *self = TimeSlice::beginning(0);
     }
 
     /// The anchor's kernel lock was free just now: is the turn over, and does anybody wait?
-    pub(crate) fn is_over(&mut self, paths: &LockPaths, anchor: &Anchor) -> bool {
-        if !is_told(paths) || now().wrapping_sub(self.0 & !MOST_DOUBLINGS) < TURN << self.alone() {
+    pub(crate) fn should_yield(&mut self, paths: &LockPaths, anchor: &Anchor) -> bool {
+        if !has_marks(paths) || now().wrapping_sub(self.0 & !MOST_DOUBLINGS) < SLICE << self.alone() {
             return false;
         }
         let over = anchor.file.has_waiters();
         if !over {
-            *self = Courtesy::beginning(self.alone());
+            *self = TimeSlice::beginning(self.alone());
         }
         over
     }
 
     /// Stays away, without the lock, until another was granted.
-    pub(crate) fn stay_away(&mut self, anchor: &Anchor) {
+    pub(crate) fn back_off(&mut self, anchor: &Anchor) {
         let head = || {
             let mut head = [0; HEAD];
             anchor.file.read(&mut head).map(|_| head)
         };
         let before = head();
-        let end = sys::since_boot() + AWAY;
+        let end = sys::since_boot() + BACK_OFF;
         while sys::since_boot() < end {
             sys::pause(LOOK);
             // What cannot be read tells nothing: whoever asks next hears of it.
@@ -88,11 +88,11 @@ impl Courtesy {
                 && *before != after
             {
                 // What it finds free on its return is free for the next of them: it is to wait as they do.
-                *self = Courtesy::default();
+                *self = TimeSlice::default();
                 return;
             }
         }
-        *self = Courtesy::beginning((self.alone() + 1).min(MOST_DOUBLINGS));
+        *self = TimeSlice::beginning((self.alone() + 1).min(MOST_DOUBLINGS));
     }
 }
 

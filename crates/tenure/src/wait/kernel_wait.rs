@@ -16,7 +16,7 @@ use crate::model::error::{Error, Result};
 use crate::model::holder::HolderKind;
 use crate::model::request::Request;
 use crate::sys::{LockKind, Seat};
-use crate::wait::fairness::{Courtesy, say_waiting};
+use crate::wait::fairness::{TimeSlice, announce_waiter};
 use crate::wait::queue::{self, Name, TargetQueue};
 
 /// What came of a helper's turn; `None`: something changed, so look again who waits, and begin anew.
@@ -34,15 +34,15 @@ pub(crate) struct Helper<'a> {
 
 impl Helper<'_> {
     /// Its turn: waits in the kernel for whatever is in the way.
-    pub(crate) fn step(&self, kept: &mut CachedFiles, courtesy: &mut Courtesy, request: &Request) -> Result<Step> {
-        self.turn(kept, courtesy, request).inspect_err(|_| match self.queue.is_present(self.epoch) {
+    pub(crate) fn step(&self, kept: &mut CachedFiles, time_slice: &mut TimeSlice, request: &Request) -> Result<Step> {
+        self.turn(kept, time_slice, request).inspect_err(|_| match self.queue.is_present(self.epoch) {
             true => close(kept),
             // Left behind: the anchor's descriptor may be the successor's too, and with it the lock.
             false => *kept = CachedFiles::default(),
         })
     }
 
-    fn turn(&self, kept: &mut CachedFiles, courtesy: &mut Courtesy, request: &Request) -> Result<Step> {
+    fn turn(&self, kept: &mut CachedFiles, time_slice: &mut TimeSlice, request: &Request) -> Result<Step> {
         let Helper { queue, epoch, seat } = *self;
         let paths = &*queue.paths();
         if request.bare() {
@@ -71,7 +71,7 @@ impl Helper<'_> {
                 if !queue.about_to_queue_on(epoch, kept, anchor.id, Name::Anchor, wanted) {
                     return Ok(None);
                 }
-                say_waiting(paths, &anchor);
+                announce_waiter(paths, &anchor);
                 let locked = anchor.file.lock(wanted, seat);
                 // Of those who share, others ask while it is held.
                 if request.shared || !matches!(locked, Ok(true)) {
@@ -80,15 +80,15 @@ impl Helper<'_> {
                 queue.no_longer_queued(epoch);
                 if locked.map_err(failed)? {
                     kept.locked = Some(wanted);
-                    courtesy.begin();
+                    time_slice.begin();
                 }
                 return Ok(None);
             }
             kept.locked = Some(wanted);
-            if courtesy.is_over(paths, &anchor) {
+            if time_slice.should_yield(paths, &anchor) {
                 anchor.file.unlock().map_err(failed)?;
                 kept.locked = None;
-                courtesy.stay_away(&anchor);
+                time_slice.back_off(&anchor);
                 return Ok(None);
             }
         }
@@ -130,7 +130,7 @@ impl Helper<'_> {
             file => {
                 if let Some(anchor) = &kept.anchor {
                     // No queue shows that it waits.
-                    say_waiting(&queue.paths(), anchor);
+                    announce_waiter(&queue.paths(), anchor);
                 }
                 let watched = queue::watch(queue, epoch, kept, file, &blocker, &request.options);
                 if let Some(anchor) = &kept.anchor {

@@ -93,15 +93,15 @@ impl TargetQueue {
                 wake(state);
                 return end;
             }
-            let (mut kept, mut courtesy) = (state.kept.clone(), state.courtesy.clone());
+            let (mut kept, mut time_slice) = (state.kept.clone(), state.time_slice.clone());
             drop(state);
             let helper = kernel_wait::Helper { slot: self, epoch, seat: own.map(|own| own.seat) };
-            let step = helper.step(&mut kept, &mut courtesy, &head.request);
+            let step = helper.step(&mut kept, &mut time_slice, &head.request);
             let mut state = self.state();
             if state.epoch != epoch {
                 return end;
             }
-            (state.kept, state.courtesy) = (kept, courtesy);
+            (state.kept, state.time_slice) = (kept, time_slice);
             match step {
                 Ok(Some(grant)) => {
                     if let Some(grant) = self.deliver(&mut state, &head, grant) {

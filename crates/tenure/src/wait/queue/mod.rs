@@ -53,7 +53,7 @@ use crate::sys::{self, FileId, LockKind, Seat, Wakeup};
 use crate::util::ticket::{self, Ticket, Woken};
 use crate::util::trace::event;
 use crate::util::wait_queue::{WaitQueue, Waits};
-use crate::wait::fairness::Courtesy;
+use crate::wait::fairness::TimeSlice;
 use crate::wait::fd_cache as warm;
 use crate::wait::tenure::Tenure;
 use crate::wait::watchdog;
@@ -97,7 +97,7 @@ struct State {
     /// How many of the passes went to others than the queue's first, since one went to it.
     run: u32,
     kept: CachedFiles,
-    courtesy: Courtesy,
+    time_slice: TimeSlice,
     /// Those of whom something was granted: woken once the mutex is free, because a waker may poll at once.
     woken: Vec<Waker>,
 }
@@ -186,7 +186,7 @@ impl TargetQueue {
                 since: None,
                 run: 0,
                 kept: CachedFiles::default(),
-                courtesy: Courtesy::default(),
+                time_slice: TimeSlice::default(),
                 woken: Vec::new(),
             }),
             watched: AtomicBool::new(false),
@@ -376,9 +376,9 @@ impl TargetQueue {
         }
         state.phase = Phase::Working;
         let (mut kept, paths) = self.take_kept(&mut state);
-        let mut courtesy = state.courtesy.clone();
+        let mut time_slice = state.time_slice.clone();
         drop(state);
-        let mut yields = |anchor: &Anchor| !never && courtesy.is_over(&paths, anchor);
+        let mut yields = |anchor: &Anchor| !never && time_slice.should_yield(&paths, anchor);
         let outcome = acquire::attempt(&paths, &mut kept, &request, &mut yields);
         // It ends when this process has ended: a wait for it would have no end.
         let above = match &outcome {
@@ -386,7 +386,7 @@ impl TargetQueue {
             _ => None,
         };
         let mut state = self.state();
-        (state.kept, state.courtesy) = (kept, courtesy);
+        (state.kept, state.time_slice) = (kept, time_slice);
         state.phase = Phase::Idle;
         if !matches!(outcome, Ok(Attempt::Granted(_))) {
             warm::used(self);
