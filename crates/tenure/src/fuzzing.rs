@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::record::{self, Content, MAX_BYTES, MAX_SAFE, Record, read, parse_canonical};
 use crate::sys::kernel_locks::{self, KernelLocks};
 use crate::sys::stat::{ProcessState, Stat, command_text, counts_alike, thread_group};
-use crate::util::text as escape;
+use crate::util::text;
 
 /// The record's readers: the fast one says what the general one says, which says what JSON's own reader says where that
 /// has an answer; what was read is written so that it is read again; and a part of that is never somebody else's file.

@@ -18,7 +18,7 @@ use crate::model::status::Inspection;
 use crate::model::this_process::this_process;
 use crate::record::{Native, Record, RecordStyle};
 use crate::sys::{self, PerProcess};
-use crate::util::thread_pool as helpers;
+use crate::util::thread_pool;
 
 /// One name on one server.
 #[derive(Clone, Debug)]
@@ -112,7 +112,7 @@ impl EngineLock {
                 std::panic::resume_unwind(panic);
             }
         };
-        helpers::run(serve)
+        thread_pool::run(serve)
             .map_err(|error| Error::io(self.target(), "no thread could be started to wait for the lock", error))?;
         Ok(Begun::Asked(ask))
     }
@@ -166,7 +166,7 @@ pub fn give_up_waits(limit: Duration) {
             // Granted, and not taken yet. The release waits for the server.
             hold.abandon();
             let sender = sender.clone();
-            let _ = helpers::run(move || {
+            let _ = thread_pool::run(move || {
                 let _ = hold.leave();
                 drop(sender);
             });

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::sys::PerProcess;
-use crate::util::thread_pool as helpers;
+use crate::util::thread_pool;
 
 /// Addresses of that age are used as they are.
 const FRESH: Duration = Duration::from_secs(10);
@@ -68,7 +68,7 @@ pub(super) fn addresses(host: &str, limit: Duration) -> io::Result<Vec<IpAddr>> 
     // The system's look-up knows no limit, and cannot be ended: a thread waits for it.
     let (sender, answer) = channel();
     let name = host.to_owned();
-    helpers::run(move || {
+    thread_pool::run(move || {
         let found = look_up(&name);
         if let Ok(addresses) = &found {
             let now = Instant::now();

@@ -17,7 +17,7 @@ use crate::sys::{Access, File, FileId, FileKind, LockKind};
 use crate::util::trace::event;
 
 /// Removes the lock file `id`, whose text is `text`, if its holder is dead. `false`: it is there still.
-pub(crate) fn sweep(paths: &LockPaths, id: FileId, text: &[u8]) -> bool {
+pub(crate) fn reclaim(paths: &LockPaths, id: FileId, text: &[u8]) -> bool {
     let Some(own) = record::parse_canonical(text) else { return false };
     if (own.state, own.style) != (RecordState::Held, RecordStyle::LockFile)
         || paths.file_system.shared

@@ -9,7 +9,7 @@ use crate::file::anchor::{self, Anchor};
 use crate::file::break_lock::{remove_foreign, replace_anchor};
 use crate::file::lock_file;
 use crate::file::paths::LockPaths;
-use crate::file::reclaim as sweep;
+use crate::file::reclaim;
 use crate::file::status::{has_settled, idle_for};
 use crate::maintenance::inspect::inspect;
 use crate::maintenance::scan::{Looked, Survey, Surveyed, Suspect};
@@ -201,7 +201,7 @@ enum Tidied {
 fn swept(suspect: &Suspect) -> bool {
     let (id, text) = &suspect.seen;
     let acquired_at = suspect.if_dead.holder.as_ref().and_then(|holder| holder.acquired_at);
-    suspect.if_dead.state == State::Stale && has_settled(acquired_at) && sweep::sweep(&suspect.paths, *id, text)
+    suspect.if_dead.state == State::Stale && has_settled(acquired_at) && reclaim::reclaim(&suspect.paths, *id, text)
 }
 
 /// Removes what is left at one place.

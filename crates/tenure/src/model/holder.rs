@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::process::{Identity, Liveness};
 use crate::record::{Record, Text};
-use crate::util::text as escape;
+use crate::util::text;
 
 /// Whose protocol a lock file follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,13 +115,13 @@ impl fmt::Display for Holder {
             write!(f, ", command pid {pid}")?;
         }
         if let Some(command) = &self.command {
-            write!(f, " \"{}\"", escape::text(command))?;
+            write!(f, " \"{}\"", text::text(command))?;
         }
         if let Some(label) = &self.label {
-            write!(f, " ({})", escape::text(label))?;
+            write!(f, " ({})", text::text(label))?;
         }
         if let Some(age) = self.age() {
-            write!(f, " for {}", escape::duration(age))?;
+            write!(f, " for {}", text::duration(age))?;
         }
         write!(f, ", {}", self.liveness)
     }

@@ -6,7 +6,7 @@ use std::thread;
 use std::vec;
 
 use crate::sys::sync::{Mutex, PoisonError};
-use crate::util::thread_pool as helpers;
+use crate::util::thread_pool;
 
 /// So many items are worth a thread.
 const ENOUGH: usize = 256;
@@ -41,7 +41,7 @@ where
     for _ in 1..threads {
         let (left, sender) = (Arc::clone(&left), sender.clone());
         // Where no thread can be started, those that are there do it.
-        if helpers::run(move || drop(sender.send(work(&left.0, left.1())))).is_err() {
+        if thread_pool::run(move || drop(sender.send(work(&left.0, left.1())))).is_err() {
             break;
         }
     }

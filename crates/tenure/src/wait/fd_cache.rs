@@ -16,7 +16,7 @@ const LIMIT: usize = 128;
 
 /// Where a slot stands.
 #[derive(Debug, Default)]
-pub(crate) struct Warmth(AtomicU8);
+pub(crate) struct Recency(AtomicU8);
 
 /// Keeps nothing open, as far as this list knows.
 const COLD: u8 = 0;
@@ -25,14 +25,14 @@ const LISTED: u8 = 1;
 /// In the list, and used since it was looked at.
 const USED: u8 = 2;
 
-static WARM: PerProcess<Mutex<VecDeque<Weak<TargetQueue>>>> = PerProcess::new();
+static RECENT_QUEUES: PerProcess<Mutex<VecDeque<Weak<TargetQueue>>>> = PerProcess::new();
 
 /// The slot has become idle, and keeps what it used.
 pub(crate) fn used(queue: &Arc<TargetQueue>) {
-    if queue.warmth.0.load(Ordering::Relaxed) == USED || queue.warmth.0.swap(USED, Ordering::Relaxed) != COLD {
+    if queue.recency.0.load(Ordering::Relaxed) == USED || queue.recency.0.swap(USED, Ordering::Relaxed) != COLD {
         return;
     }
-    let mut warm = WARM.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let mut warm = RECENT_QUEUES.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     warm.push_back(Arc::downgrade(queue));
     let mut cold = Vec::new();
     // Each is passed over once, and then found unused, unless it was used in the meantime.
@@ -41,15 +41,15 @@ pub(crate) fn used(queue: &Arc<TargetQueue>) {
             break;
         }
         let Some(first) = warm.pop_front().and_then(|queue| queue.upgrade()) else { continue };
-        let was = first.warmth.0.swap(LISTED, Ordering::Relaxed);
+        let was = first.recency.0.swap(LISTED, Ordering::Relaxed);
         if was == USED || Arc::ptr_eq(&first, queue) {
             warm.push_back(Arc::downgrade(&first));
         } else {
-            first.warmth.0.store(COLD, Ordering::Relaxed);
+            first.recency.0.store(COLD, Ordering::Relaxed);
             cold.push(first);
         }
     }
     drop(warm);
     // Outside the mutex. None is the slot itself, whose state the caller has locked.
-    cold.iter().for_each(|queue| queue.cool());
+    cold.iter().for_each(|queue| queue.release_cached());
 }

@@ -14,7 +14,7 @@ use crate::model::holder::Holder;
 use crate::model::status::{Inspection, State};
 use crate::process::Liveness;
 use crate::record::{self, Content, Record, RecordState};
-use crate::util::text as escape;
+use crate::util::text;
 
 /// Keys below a name, first come first, and the record that outlives them.
 #[derive(Default)]
@@ -64,7 +64,7 @@ fn inspection(target: &Path, lock_name: &Path, found: &Found) -> Inspection {
         let record = record_of(first);
         let alive = match &record {
             Some(_) => Liveness::alive("its lease is kept alive at the server"),
-            None => Liveness::alive(format!("its key {} is at the server", escape::text(&key_of(first)))),
+            None => Liveness::alive(format!("its key {} is at the server", text::text(&key_of(first)))),
         };
         inspection.holder = Some(Holder::from_record(record.as_ref(), alive));
     } else if let Some(record) = &found.kept
@@ -191,13 +191,13 @@ fn refuse_other(etcd: &Etcd, first: &Value) -> Result<()> {
     if number(&first["lease"]) != 0 && !rest.contains('/') {
         return Ok(());
     }
-    let shown = escape::path(key.as_ref());
+    let shown = text::path(key.as_ref());
     let error = |detail: String| Error::new(Kind::InTheWay, &etcd.url.target, detail);
     Err(match rest.rsplit_once('/') {
         Some((name, _)) if number(&first["lease"]) != 0 => {
             let other = etcd.url.sibling(&format!("{}/{name}", etcd.url.name));
             error(format!("it is held by the key {shown}, of another lock"))
-                .with_hint(format!("break that one: {}", escape::word(&other)))
+                .with_hint(format!("break that one: {}", text::word(&other)))
         }
         _ => error(format!("the key {shown} below its name is no lock's"))
             .with_hint("lock another name, or delete that key if nobody needs it"),

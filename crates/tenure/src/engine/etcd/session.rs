@@ -14,8 +14,8 @@ use crate::engine::url::Url;
 use crate::engine::{AnswerBy, Granted, Interrupter, Session};
 use crate::model::error::{Error, Kind, Result};
 use crate::record::{self, Content, Record, RecordState};
-use crate::util::text as escape;
-use crate::util::thread_pool as helpers;
+use crate::util::text;
+use crate::util::thread_pool;
 
 /// How often a waiter looks for itself: the member that has its watch may hang.
 const LOOK_AGAIN: Duration = Duration::from_secs(3);
@@ -274,7 +274,7 @@ impl Place {
         self.watches += 1;
         let number = self.watches;
         let watching = Watching { number, created: before.created, watch };
-        let started = helpers::run(move || {
+        let started = thread_pool::run(move || {
             let gone = there.await_deletion(&before.key, from, limit);
             // Whoever waited may have gone.
             let _ = teller.send(if gone { Note::Gone } else { Note::Blind(number) });
@@ -288,7 +288,7 @@ impl Place {
             return Ok(());
         }
         let detail =
-            format!("the key {} below its name is no lock's: it has no lease", escape::path(before.key.as_ref()));
+            format!("the key {} below its name is no lock's: it has no lease", text::path(before.key.as_ref()));
         Err(Error::new(Kind::InTheWay, &self.url.target, detail)
             .with_hint("all that begins with NAME/ is the lock's queue, for `etcdctl lock` too: lock another name"))
     }

@@ -14,10 +14,10 @@ use crate::file::release;
 use crate::model::error::{Error, Result};
 use crate::model::options::{Options, StalePolicy};
 use crate::sys::{self, File, FileId, LockKind, Wakeup};
-use crate::util::thread_pool as helpers;
+use crate::util::thread_pool;
 use crate::util::trace::event;
 use crate::wait::kernel_wait;
-use crate::wait::{fd_cache as warm, watchdog};
+use crate::wait::{fd_cache, watchdog};
 
 impl TargetQueue {
     /// A helper in a kernel queue can wait for one thing only. Where the queue's head has come to be another waiter
@@ -51,7 +51,7 @@ impl TargetQueue {
         let job = move || {
             let _ = slot.help(epoch, None);
         };
-        if let Err(error) = helpers::run(job) {
+        if let Err(error) = thread_pool::run(job) {
             state.phase = Phase::Idle;
             let error = Error::io(&*self.target_path, "no thread could be started to wait for the lock", error);
             for waiter in state.queue.take() {
@@ -82,7 +82,7 @@ impl TargetQueue {
                 }
                 state.kept = kept;
                 state.phase = Phase::Idle;
-                warm::used(self);
+                fd_cache::used(self);
                 self.kick(&mut state);
                 wake(state);
                 return end;

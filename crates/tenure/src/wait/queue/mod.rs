@@ -54,7 +54,7 @@ use crate::util::ticket::{self, Ticket, Woken};
 use crate::util::trace::event;
 use crate::util::wait_queue::{WaitQueue, Waits};
 use crate::wait::fairness::TimeSlice;
-use crate::wait::fd_cache as warm;
+use crate::wait::fd_cache;
 use crate::wait::tenure::Tenure;
 use crate::wait::watchdog;
 
@@ -82,7 +82,7 @@ pub(crate) struct TargetQueue {
     state: Mutex<State>,
     /// Is it in the watchdog's list?
     pub(crate) watched: AtomicBool,
-    pub(crate) warmth: warm::Warmth,
+    pub(crate) recency: fd_cache::Recency,
 }
 
 #[derive(Debug)]
@@ -190,7 +190,7 @@ impl TargetQueue {
                 woken: Vec::new(),
             }),
             watched: AtomicBool::new(false),
-            warmth: warm::Warmth::default(),
+            recency: fd_cache::Recency::default(),
         })
     }
 
@@ -208,7 +208,7 @@ impl TargetQueue {
     }
 
     /// Drops what costs memory and descriptors, if nobody uses it just now. The caller may have another slot's state.
-    pub(crate) fn cool(&self) {
+    pub(crate) fn release_cached(&self) {
         let Ok(mut state) = self.state.try_lock() else { return };
         if matches!(state.phase, Phase::Idle) && state.queue.is_empty() {
             let kept = std::mem::take(&mut state.kept);
@@ -389,7 +389,7 @@ impl TargetQueue {
         (state.kept, state.time_slice) = (kept, time_slice);
         state.phase = Phase::Idle;
         if !matches!(outcome, Ok(Attempt::Granted(_))) {
-            warm::used(self);
+            fd_cache::used(self);
         }
         match outcome {
             Ok(Attempt::Granted(grant)) => {

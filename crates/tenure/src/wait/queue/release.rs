@@ -11,7 +11,7 @@ use crate::model::error::{Error, Kind, Result};
 use crate::record::RecordState;
 use crate::sys;
 use crate::wait::tenure::Tenure;
-use crate::wait::{fd_cache as warm, watchdog};
+use crate::wait::{fd_cache, watchdog};
 
 impl TargetQueue {
     /// One guard of the tenure is gone.
@@ -138,7 +138,7 @@ impl TargetQueue {
     fn is_idle(self: &Arc<TargetQueue>, mut state: MutexGuard<'_, State>) {
         (state.passes, state.run, state.since) = (0, 0, None);
         state.phase = Phase::Idle;
-        warm::used(self);
+        fd_cache::used(self);
         self.kick(&mut state);
         wake(state);
     }
