@@ -296,7 +296,7 @@ impl Guard {
 
     fn let_go(&self) -> Result<()> {
         match &self.held {
-            Held::File(tenure) => tenure.slot.release(tenure),
+            Held::File(tenure) => tenure.queue.release(tenure),
             Held::Engine(hold) => hold.leave(),
         }
     }

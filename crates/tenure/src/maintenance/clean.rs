@@ -230,14 +230,14 @@ fn is_nameless(found: &Inspection) -> bool {
 
 /// Takes a dead holder's lock over and lets it go: whatever it left goes with it. `false` where another was first.
 fn take_and_release(paths: LockPaths, options: &Options) -> Result<bool> {
-    let slot = registry::slot(&paths, false);
+    let queue = registry::queue(&paths, false);
     let request = Arc::new(Request { options: options.clone(), shared: false });
-    match slot.acquire(request, Wait::Never) {
+    match queue.acquire(request, Wait::Never) {
         Ok(tenure) => {
             let crashed = tenure.grant.previous.is_crashed();
             // Nobody has repaired anything: the next holder is to hear of the crash.
             tenure.abandon();
-            slot.release(&tenure)?;
+            queue.release(&tenure)?;
             Ok(crashed)
         }
         Err(error) if error.is_busy() => Ok(false),

@@ -14,7 +14,7 @@ use crate::wait::queue::TargetQueue;
 /// Each has up to two descriptors; a process may open 1024 files, where nobody has raised that.
 const LIMIT: usize = 128;
 
-/// Where a slot stands.
+/// Where a queue stands.
 #[derive(Debug, Default)]
 pub(crate) struct Recency(AtomicU8);
 
@@ -27,7 +27,7 @@ const USED: u8 = 2;
 
 static RECENT_QUEUES: PerProcess<Mutex<VecDeque<Weak<TargetQueue>>>> = PerProcess::new();
 
-/// The slot has become idle, and keeps what it used.
+/// The queue has become idle, and keeps what it used.
 pub(crate) fn used(queue: &Arc<TargetQueue>) {
     if queue.recency.0.load(Ordering::Relaxed) == USED || queue.recency.0.swap(USED, Ordering::Relaxed) != COLD {
         return;
@@ -50,6 +50,6 @@ pub(crate) fn used(queue: &Arc<TargetQueue>) {
         }
     }
     drop(warm);
-    // Outside the mutex. None is the slot itself, whose state the caller has locked.
+    // Outside the mutex. None is the queue itself, whose state the caller has locked.
     cold.iter().for_each(|queue| queue.release_cached());
 }

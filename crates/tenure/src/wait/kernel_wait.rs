@@ -24,15 +24,15 @@ pub(crate) type Step = Option<Grant>;
 
 /// Who works for the queue's head.
 #[derive(Clone, Copy)]
-pub(crate) struct Helper<'a> {
+pub(crate) struct KernelWaiter<'a> {
     pub(crate) queue: &'a Arc<TargetQueue>,
-    /// Its number among the slot's helpers: another's means that it was left behind.
+    /// Its number among the queue's helpers: another's means that it was left behind.
     pub(crate) epoch: u32,
     /// Where it may be called back from the kernel's queue.
     pub(crate) seat: Option<&'a Seat>,
 }
 
-impl Helper<'_> {
+impl KernelWaiter<'_> {
     /// Its turn: waits in the kernel for whatever is in the way.
     pub(crate) fn step(&self, kept: &mut CachedFiles, time_slice: &mut TimeSlice, request: &Request) -> Result<Step> {
         self.turn(kept, time_slice, request).inspect_err(|_| match self.queue.is_present(self.epoch) {
@@ -43,7 +43,7 @@ impl Helper<'_> {
     }
 
     fn turn(&self, kept: &mut CachedFiles, time_slice: &mut TimeSlice, request: &Request) -> Result<Step> {
-        let Helper { queue, epoch, seat } = *self;
+        let KernelWaiter { queue, epoch, seat } = *self;
         let paths = &*queue.paths();
         if request.bare() {
             return match lock_target(paths, kept, request)? {
@@ -114,7 +114,7 @@ impl Helper<'_> {
     /// Another program holds by the lock file. A native is waited for in its file's kernel queue, a foreign one by its
     /// events.
     fn wait_for_blocker(&self, kept: &mut CachedFiles, mut blocker: Box<Blocker>, request: &Request) -> Result<()> {
-        let Helper { queue, epoch, seat } = *self;
+        let KernelWaiter { queue, epoch, seat } = *self;
         self.free_the_anchor(kept)?;
         let native_lives = blocker.holder.kind == HolderKind::Native && blocker.holder.liveness.is_alive();
         match blocker.file.take() {
@@ -142,7 +142,7 @@ impl Helper<'_> {
     }
 
     fn wait_for_target(&self, kept: &mut CachedFiles, request: &Request) -> Result<Step> {
-        let Helper { queue, epoch, seat } = *self;
+        let KernelWaiter { queue, epoch, seat } = *self;
         self.free_the_anchor(kept)?;
         let wanted = kind(request);
         let Some(target) = kept.target.clone() else { return Ok(None) };

@@ -26,7 +26,7 @@ const REVOKED: u8 = 2;
 
 /// One grant, from its beginning to its end.
 pub(crate) struct Tenure {
-    pub(crate) slot: Arc<TargetQueue>,
+    pub(crate) queue: Arc<TargetQueue>,
     pub(crate) paths: Arc<LockPaths>,
     pub(crate) request: Arc<Request>,
     pub(crate) grant: Grant,
@@ -38,7 +38,7 @@ pub(crate) struct Tenure {
     status: AtomicU8,
     /// Whoever it was granted to had gone, and never heard how the one before ended.
     untold: AtomicBool,
-    /// Guards of this tenure: more than one where it is reentrant. Changed under the slot's mutex.
+    /// Guards of this tenure: more than one where it is reentrant. Changed under the queue's mutex.
     guards: AtomicUsize,
     /// The record as it stands; locked while it is written, so that nothing is written after the release.
     live: Mutex<Live>,
@@ -64,7 +64,7 @@ struct Listeners {
 
 impl Tenure {
     pub(crate) fn new(
-        slot: Arc<TargetQueue>,
+        queue: Arc<TargetQueue>,
         paths: Arc<LockPaths>,
         request: Arc<Request>,
         grant: Grant,
@@ -79,7 +79,7 @@ impl Tenure {
         });
         Arc::new(Tenure {
             live: Mutex::new(Live { record: grant.record.clone(), state_offset: grant.state_offset, closed: false }),
-            slot,
+            queue,
             paths,
             request,
             grant,

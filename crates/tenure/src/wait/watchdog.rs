@@ -246,7 +246,7 @@ pub(crate) fn ended(tenure: &Arc<Tenure>) {
     }
 }
 
-/// A helper of this slot is about to wait in a kernel queue.
+/// A helper of this queue is about to wait in a kernel queue.
 pub(crate) fn waiting(queue: &Arc<TargetQueue>) {
     if !queue.watched.swap(true, Ordering::SeqCst) {
         let watchdog = watchdog();

@@ -47,9 +47,9 @@ impl TargetQueue {
     }
 
     pub(super) fn start_helper(self: &Arc<TargetQueue>, state: &mut State) {
-        let (slot, epoch) = (Arc::clone(self), state.epoch);
+        let (queue, epoch) = (Arc::clone(self), state.epoch);
         let job = move || {
-            let _ = slot.help(epoch, None);
+            let _ = queue.help(epoch, None);
         };
         if let Err(error) = thread_pool::run(job) {
             state.phase = Phase::Idle;
@@ -95,7 +95,7 @@ impl TargetQueue {
             }
             let (mut kept, mut time_slice) = (state.kept.clone(), state.time_slice.clone());
             drop(state);
-            let helper = kernel_wait::Helper { slot: self, epoch, seat: own.map(|own| own.seat) };
+            let helper = kernel_wait::KernelWaiter { queue: self, epoch, seat: own.map(|own| own.seat) };
             let step = helper.step(&mut kept, &mut time_slice, &head.request);
             let mut state = self.state();
             if state.epoch != epoch {
@@ -239,21 +239,21 @@ const SLOW_CHECK: Duration = Duration::from_secs(1);
 /// Waits for a foreign holder's events. `file` is the lock file that was judged, if it is open. It is closed before the
 /// wait: a process that has it open looks like its holder to others.
 pub(crate) fn watch(
-    slot: &TargetQueue,
+    queue: &TargetQueue,
     epoch: u32,
     kept: &CachedFiles,
     file: Option<File>,
     blocker: &Blocker,
     options: &Options,
 ) -> Result<()> {
-    let paths = slot.paths();
+    let paths = queue.paths();
     let failed = |error| Error::io(&paths.lock_path, "the lock file's holder cannot be waited for", error);
     let wakeup = Arc::new(Wakeup::new().map_err(failed)?);
     // Either may be missing (no inotify left, an unreadable file, a pid of another namespace): the slow check stays.
     let watch = file.as_ref().and_then(|file| sys::FileWatch::new(file).ok());
     drop(file);
     let process = blocker.holder.pid().and_then(|pid| sys::PidFd::open(pid).ok());
-    if !slot.about_to_watch(epoch, kept, &wakeup) {
+    if !queue.about_to_watch(epoch, kept, &wakeup) {
         return Ok(());
     }
     // What happened before the watch began has no event: its end, or its process's.

@@ -12,7 +12,7 @@
 //!
 //! The mutex is never held over a system call that may block. A waiter is served in the order of its coming; one that
 //! gives up leaves the queue, and a helper that was waiting for it serves the next, or lets go at once: who has given
-//! up never holds. Lock order: the slot's state, then a waiter's.
+//! up never holds. Lock order: the queue's state, then a waiter's.
 //!
 //! A grant may pass between waiters of one process without the kernel, [`MAX_PASSES`] times in a row or for a [`BURST`]; then
 //! the kernel lock is let go, so that other processes get their turn. To wake a thread takes longer than most tenures
@@ -68,7 +68,7 @@ const MAX_BARGES: u32 = 8;
 const SPINS: u32 = 50;
 const PAUSES: u32 = 10;
 
-/// The queue of one target in this process. There may be very many, most of them unused for long: what a slot needs only
+/// The queue of one target in this process. There may be very many, most of them unused for long: what a queue needs only
 /// while it is used is made again when it is ([`TargetQueue::paths`]), and dropped by [`warm`](crate::wait::fd_cache).
 #[derive(Debug)]
 pub(crate) struct TargetQueue {
@@ -207,7 +207,7 @@ impl TargetQueue {
         paths
     }
 
-    /// Drops what costs memory and descriptors, if nobody uses it just now. The caller may have another slot's state.
+    /// Drops what costs memory and descriptors, if nobody uses it just now. The caller may have another queue's state.
     pub(crate) fn release_cached(&self) {
         let Ok(mut state) = self.state.try_lock() else { return };
         if matches!(state.phase, Phase::Idle) && state.queue.is_empty() {
@@ -490,7 +490,7 @@ impl TargetQueue {
 
     /// Gives a grant to the waiter it was made for; it comes back if that one has given up.
     fn deliver(self: &Arc<TargetQueue>, state: &mut State, waiter: &Arc<Waiter>, grant: Grant) -> Option<Grant> {
-        // Whoever gives up takes the slot's mutex first, which we have: what is queued now stays so until we settle.
+        // Whoever gives up takes the queue's mutex first, which we have: what is queued now stays so until we settle.
         if !waiter.ticket.is_queued() {
             return Some(grant);
         }
@@ -590,7 +590,7 @@ fn join(state: &mut State, request: &Arc<Request>, thread: Option<ThreadId>, rep
             let first = sharers.first()?;
             let grant = share(&first.grant);
             let paths = Arc::clone(&first.paths);
-            let tenure = Tenure::new(Arc::clone(&first.slot), paths, Arc::clone(request), grant, thread);
+            let tenure = Tenure::new(Arc::clone(&first.queue), paths, Arc::clone(request), grant, thread);
             sharers.push(Arc::clone(&tenure));
             watchdog::held(&tenure);
             Some(tenure)
