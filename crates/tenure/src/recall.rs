@@ -40,5 +40,5 @@ use crate::sys;
 /// port.
 pub fn install() -> Result<i32> {
     let cannot = |error| Error::io(Path::new("(this process)"), "no signal can be taken to call threads back", error);
-    sys::install_recall().map_err(cannot)
+    sys::install_interrupts().map_err(cannot)
 }

@@ -3,25 +3,25 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::sys::Seat;
+use crate::sys::InterruptHandle;
 use crate::sys::sim::world;
 
-pub(crate) struct Recall;
+pub(crate) struct ScheduledInterrupt;
 
 /// The clock of deadlines does not go on in a script: one may be over at any moment.
-pub(crate) fn recall_at(seat: &Arc<Seat>, deadline: Option<Instant>) -> Option<Recall> {
+pub(crate) fn interrupt_at(seat: &Arc<InterruptHandle>, deadline: Option<Instant>) -> Option<ScheduledInterrupt> {
     if deadline.is_some() {
         recall(seat);
     }
-    Some(Recall)
+    Some(ScheduledInterrupt)
 }
 
-pub(crate) fn recall(seat: &Arc<Seat>) {
+pub(crate) fn recall(seat: &Arc<InterruptHandle>) {
     let seat = Arc::clone(seat);
     world::with(|world| {
         world.spawn(world.process(), move || {
             world::step("calls the waiting thread back");
-            seat.recall();
+            seat.interrupt();
         })
     });
 }

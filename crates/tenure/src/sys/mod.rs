@@ -27,9 +27,9 @@ mod other;
 pub(crate) use other::*;
 
 #[cfg(not(any(target_os = "linux", tenure_sim)))]
-mod unseated;
+mod no_interrupts;
 #[cfg(not(any(target_os = "linux", tenure_sim)))]
-pub(crate) use unseated::*;
+pub(crate) use no_interrupts::*;
 
 // The simulated kernel, and beside it the real one that it is compared with: `crates/tenure-sim`.
 #[cfg(tenure_sim)]

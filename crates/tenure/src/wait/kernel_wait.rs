@@ -15,7 +15,7 @@ use crate::file::lock_file::Blocker;
 use crate::model::error::{Error, Result};
 use crate::model::holder::HolderKind;
 use crate::model::request::Request;
-use crate::sys::{LockKind, Seat};
+use crate::sys::{LockKind, InterruptHandle};
 use crate::wait::fairness::{TimeSlice, announce_waiter};
 use crate::wait::queue::{self, Name, TargetQueue};
 
@@ -29,7 +29,7 @@ pub(crate) struct KernelWaiter<'a> {
     /// Its number among the queue's helpers: another's means that it was left behind.
     pub(crate) epoch: u32,
     /// Where it may be called back from the kernel's queue.
-    pub(crate) seat: Option<&'a Seat>,
+    pub(crate) interrupt: Option<&'a InterruptHandle>,
 }
 
 impl KernelWaiter<'_> {
@@ -43,7 +43,7 @@ impl KernelWaiter<'_> {
     }
 
     fn turn(&self, kept: &mut CachedFiles, time_slice: &mut TimeSlice, request: &Request) -> Result<Step> {
-        let KernelWaiter { queue, epoch, seat } = *self;
+        let KernelWaiter { queue, epoch, interrupt } = *self;
         let paths = &*queue.paths();
         if request.bare() {
             return match lock_target(paths, kept, request)? {
@@ -72,7 +72,7 @@ impl KernelWaiter<'_> {
                     return Ok(None);
                 }
                 announce_waiter(paths, &anchor);
-                let locked = anchor.file.lock(wanted, seat);
+                let locked = anchor.file.lock(wanted, interrupt);
                 // Of those who share, others ask while it is held.
                 if request.shared || !matches!(locked, Ok(true)) {
                     anchor.file.unmark();
@@ -114,13 +114,13 @@ impl KernelWaiter<'_> {
     /// Another program holds by the lock file. A native is waited for in its file's kernel queue, a foreign one by its
     /// events.
     fn wait_for_blocker(&self, kept: &mut CachedFiles, mut blocker: Box<Blocker>, request: &Request) -> Result<()> {
-        let KernelWaiter { queue, epoch, seat } = *self;
+        let KernelWaiter { queue, epoch, interrupt } = *self;
         self.free_the_anchor(kept)?;
         let native_lives = blocker.holder.kind == HolderKind::Native && blocker.holder.liveness.is_alive();
         match blocker.file.take() {
             Some(file) if native_lives => {
                 if queue.about_to_queue_on(epoch, kept, blocker.id, Name::LockFile, LockKind::Exclusive) {
-                    let locked = file.lock(LockKind::Exclusive, seat);
+                    let locked = file.lock(LockKind::Exclusive, interrupt);
                     queue.no_longer_queued(epoch);
                     locked
                         .map_err(|error| Error::io(&queue.paths().lock_path, "the lock file cannot be locked", error))?;
@@ -142,14 +142,14 @@ impl KernelWaiter<'_> {
     }
 
     fn wait_for_target(&self, kept: &mut CachedFiles, request: &Request) -> Result<Step> {
-        let KernelWaiter { queue, epoch, seat } = *self;
+        let KernelWaiter { queue, epoch, interrupt } = *self;
         self.free_the_anchor(kept)?;
         let wanted = kind(request);
         let Some(target) = kept.target.clone() else { return Ok(None) };
         if !queue.about_to_queue_on(epoch, kept, target.id, Name::Target, wanted) {
             return Ok(None);
         }
-        let locked = target.file.lock(wanted, seat);
+        let locked = target.file.lock(wanted, interrupt);
         let present = queue.no_longer_queued(epoch);
         let locked = locked.map_err(|error| target_error(&queue.paths(), "cannot be locked", error))?;
         // One that was left behind shares the anchor's descriptor with its successor.

@@ -6,16 +6,16 @@
 //! When nothing has been held or waited for, it ends within two seconds.
 
 #[cfg_attr(tenure_sim, path = "../sim/recalls.rs")]
-mod recalls;
+mod interrupts;
 
-pub(crate) use recalls::{recall, recall_at};
+pub(crate) use interrupts::{recall, interrupt_at};
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::model::options::{Event, Overrun};
-use crate::sys::{self, PerProcess, Seat};
+use crate::sys::{self, PerProcess, InterruptHandle};
 use crate::util::trace::event;
 use crate::wait::queue::TargetQueue;
 use crate::wait::tenure::Tenure;
@@ -37,7 +37,7 @@ struct State {
     held: Vec<Held>,
     waiting: Vec<Weak<TargetQueue>>,
     /// Who is to be called back, and when.
-    recalls: Vec<(Instant, Arc<Seat>)>,
+    recalls: Vec<(Instant, Arc<InterruptHandle>)>,
     /// When the thread will look next.
     wakes_at: Option<Instant>,
 }
@@ -86,9 +86,9 @@ impl Watchdog {
             for held in &mut state.held {
                 due.extend(held.due(now));
             }
-            state.recalls.retain_mut(|(at, seat)| {
+            state.recalls.retain_mut(|(at, interrupt)| {
                 let due = *at <= now;
-                let there = !due || seat.recall();
+                let there = !due || interrupt.interrupt();
                 if due {
                     *at = now + AGAIN;
                 }

@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, CWD, Dir as DirStream, FileType, FlockOperation, Mode,
 use rustix::io::{Errno, retry_on_intr};
 
 use super::fork;
-use super::recall::Seat;
+use super::interrupt::InterruptHandle;
 use crate::sys::types::{Access, Brief, FileId, FileKind, FileSystem, Lease, LockKind, Stat, WAITING_MARK};
 
 /// A file's name, as the kernel takes it; may hold a `/`, relative to a [`Dir`].
@@ -282,13 +282,13 @@ impl File {
     }
 
     /// Takes the kernel lock, waiting in the kernel's queue. `false`: the thread was called back from its seat.
-    pub(crate) fn lock(&self, kind: LockKind, seat: Option<&Seat>) -> io::Result<bool> {
+    pub(crate) fn lock(&self, kind: LockKind, interrupt: Option<&InterruptHandle>) -> io::Result<bool> {
         let operation = match kind {
             LockKind::Shared => FlockOperation::LockShared,
             LockKind::Exclusive => FlockOperation::LockExclusive,
         };
         loop {
-            if seat.is_some_and(Seat::is_recalled) {
+            if interrupt.is_some_and(InterruptHandle::is_interrupted) {
                 return Ok(false);
             }
             match rustix::fs::flock(&*self.fd, operation) {

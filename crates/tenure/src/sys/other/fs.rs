@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 
-use crate::sys::Seat;
+use crate::sys::InterruptHandle;
 use crate::sys::types::{Access, Brief, FileId, FileKind, FileSystem, Lease, LockKind, Stat};
 
 /// A file's name, relative to a [`Dir`].
@@ -150,7 +150,7 @@ impl File {
         match *self {}
     }
 
-    pub(crate) fn lock(&self, _kind: LockKind, _seat: Option<&Seat>) -> io::Result<bool> {
+    pub(crate) fn lock(&self, _kind: LockKind, _seat: Option<&InterruptHandle>) -> io::Result<bool> {
         match *self {}
     }
 

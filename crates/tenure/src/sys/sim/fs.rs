@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::kernel::{DEVICE, Errno, FOLDER, Rename};
 use super::world::{self, Bytes, Call, Told, Until, perform, point};
-use crate::sys::Seat;
+use crate::sys::InterruptHandle;
 use crate::sys::types::{Access, Brief, FileId, FileKind, FileSystem, Lease, LockKind, Stat};
 
 /// A file's name; may hold a `/`, relative to a [`Dir`].
@@ -247,8 +247,8 @@ impl File {
         call(Call::Lock, |world| Ok(world.kernel.try_lock(self.0, kind)), || format!("try to lock {}", self.what(kind)))
     }
 
-    pub(crate) fn lock(&self, kind: LockKind, seat: Option<&Seat>) -> io::Result<bool> {
-        let recalled = || seat.is_some_and(Seat::is_recalled);
+    pub(crate) fn lock(&self, kind: LockKind, interrupt: Option<&InterruptHandle>) -> io::Result<bool> {
+        let recalled = || interrupt.is_some_and(InterruptHandle::is_interrupted);
         if recalled() {
             return Ok(false);
         }

@@ -11,7 +11,7 @@
 //! times, inotify as far as [`wait`] uses it. [`conformance`] runs one script against this and against the real one.
 //!
 //! Not simulated: `fork`, descriptors that a child inherits, signal handlers, the watchdog's thread. A thread that would be
-//! called back by a signal finds a mark ([`seat`]).
+//! called back by a signal finds a mark ([`interrupt`]).
 
 #![allow(missing_docs, reason = "not a part of the library: only its own tests see this")]
 
@@ -22,7 +22,7 @@ mod fs;
 pub(crate) mod kernel;
 mod per_process;
 mod process;
-mod seat;
+mod interrupt;
 pub(crate) mod sync;
 mod wait;
 pub(crate) mod world;
@@ -30,5 +30,5 @@ pub(crate) mod world;
 pub(crate) use fs::*;
 pub(crate) use per_process::PerProcess;
 pub(crate) use process::*;
-pub(crate) use seat::*;
+pub(crate) use interrupt::*;
 pub(crate) use wait::*;

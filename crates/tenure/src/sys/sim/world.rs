@@ -95,7 +95,7 @@ pub(crate) struct World {
     globals: Vec<(usize, usize, usize)>,
     flags: Vec<bool>,
     /// Processes whose threads wait in the kernel themselves.
-    seated: u32,
+    interruptible: u32,
     pub(crate) witness: Witness,
     /// Does a write become visible in two parts?
     pub(super) torn: bool,
@@ -119,7 +119,7 @@ pub(crate) fn enter(kernel: Kernel, witness: Witness, torn: bool, story: bool) {
         seen: Vec::with_capacity(8),
         globals: Vec::with_capacity(32),
         flags: Vec::new(),
-        seated: 0,
+        interruptible: 0,
         witness,
         torn,
         story: story.then(Vec::new),
@@ -213,11 +213,11 @@ impl World {
 
     /// From here on this process's threads wait in the kernel themselves.
     pub(crate) fn seat_threads(&mut self) {
-        self.seated |= 1 << self.process;
+        self.interruptible |= 1 << self.process;
     }
 
-    pub(crate) fn may_sit(&self) -> bool {
-        self.seated & (1 << self.process) != 0
+    pub(crate) fn interrupts_enabled(&self) -> bool {
+        self.interruptible & (1 << self.process) != 0
     }
 
     /// Could this thread go on?

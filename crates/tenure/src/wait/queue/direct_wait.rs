@@ -7,29 +7,29 @@ use std::time::Instant;
 
 use super::{Phase, TargetQueue, State, Waiter};
 use crate::model::error::Result;
-use crate::sys::{Seat, Seated};
+use crate::sys::{InterruptHandle, InterruptibleWait};
 use crate::util::wait_queue::Waits;
 use crate::wait::tenure::Tenure;
 use crate::wait::watchdog;
 
 /// What giving up ended with: a grant or a failure that had come by then.
-pub(super) type GaveUp = Option<Result<Arc<Tenure>>>;
+pub(super) type TimedOut = Option<Result<Arc<Tenure>>>;
 
 /// On whose behalf a thread serves the queue: its own, for as long as it waits.
-pub(super) struct Own<'a> {
+pub(super) struct DirectWaiter<'a> {
     waiter: &'a Arc<Waiter>,
-    pub(super) seat: &'a Seat,
+    pub(super) interrupt: &'a InterruptHandle,
     deadline: Option<Instant>,
 }
 
-impl Own<'_> {
+impl DirectWaiter<'_> {
     fn is_late(&self) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
     /// Somebody else is to go on with the queue.
     pub(super) fn is_done(&self) -> bool {
-        self.seat.is_recalled() || !self.waiter.waits()
+        self.interrupt.is_interrupted() || !self.waiter.waits()
     }
 }
 
@@ -41,27 +41,27 @@ impl TargetQueue {
         epoch: u32,
         waiter: &Arc<Waiter>,
         deadline: Option<Instant>,
-    ) -> ControlFlow<GaveUp> {
-        let Some(seated) = Seated::sit() else {
+    ) -> ControlFlow<TimedOut> {
+        let Some(interruptible) = InterruptibleWait::enter() else {
             self.hand_over(epoch);
             return ControlFlow::Continue(());
         };
         // Its thread is awake: nobody has to wake it for the grant.
         let _ = waiter.ticket.look();
         if let Phase::Waiting(waiting) = &mut self.state().phase {
-            waiting.seat = Some(Arc::clone(seated.seat()));
+            waiting.interrupt = Some(Arc::clone(interruptible.interrupt()));
         }
-        let Some(_recall) = watchdog::recall_at(seated.seat(), deadline) else {
+        let Some(_recall) = watchdog::interrupt_at(interruptible.interrupt(), deadline) else {
             self.hand_over(epoch);
             return ControlFlow::Continue(());
         };
-        self.help(epoch, Some(&Own { waiter, seat: seated.seat(), deadline }))
+        self.help(epoch, Some(&DirectWaiter { waiter, interrupt: interruptible.interrupt(), deadline }))
     }
 
     /// Its thread was called back. At its deadline it leaves the queue.
-    pub(super) fn called_back(self: &Arc<TargetQueue>, own: &Own<'_>) -> ControlFlow<GaveUp> {
-        match own.is_late() && own.waiter.waits() {
-            true => ControlFlow::Break(self.give_up(own.waiter)),
+    pub(super) fn interrupted(self: &Arc<TargetQueue>, direct: &DirectWaiter<'_>) -> ControlFlow<TimedOut> {
+        match direct.is_late() && direct.waiter.waits() {
+            true => ControlFlow::Break(self.give_up(direct.waiter)),
             false => ControlFlow::Continue(()),
         }
     }
@@ -79,8 +79,8 @@ impl TargetQueue {
 pub(super) fn leave_behind(state: &mut State) {
     state.epoch = state.epoch.wrapping_add(1);
     if let Phase::Waiting(waiting) = &mut state.phase
-        && let Some(seat) = waiting.seat.take()
+        && let Some(interrupt) = waiting.interrupt.take()
     {
-        watchdog::recall(&seat);
+        watchdog::interrupt(&interrupt);
     }
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::direct_wait::{GaveUp, Own, leave_behind};
+use super::direct_wait::{TimedOut, DirectWaiter, leave_behind};
 use super::{Name, Phase, TargetQueue, State, WaitState, Waiting, wake};
 use crate::file::acquire;
 use crate::file::break_lock;
@@ -61,12 +61,12 @@ impl TargetQueue {
     }
 
     /// A helper's work: serves the queue until a tenure begins, nobody is left, or it is left behind itself. A thread
-    /// that does so on its `own` behalf stops where it is called back.
-    pub(super) fn help(self: &Arc<TargetQueue>, epoch: u32, own: Option<&Own<'_>>) -> ControlFlow<GaveUp> {
+    /// that does so on its `direct` behalf stops where it is called back.
+    pub(super) fn help(self: &Arc<TargetQueue>, epoch: u32, direct: Option<&DirectWaiter<'_>>) -> ControlFlow<TimedOut> {
         let mut end = ControlFlow::Continue(());
         loop {
-            if let Some(own) = own.filter(|own| own.seat.is_recalled()) {
-                end = self.called_back(own);
+            if let Some(direct) = direct.filter(|direct| direct.interrupt.is_interrupted()) {
+                end = self.interrupted(direct);
             }
             let mut state = self.state();
             if state.epoch != epoch {
@@ -87,15 +87,15 @@ impl TargetQueue {
                 wake(state);
                 return end;
             };
-            if own.is_some_and(Own::is_done) {
-                waiting(&mut state).seat = None;
+            if direct.is_some_and(DirectWaiter::is_done) {
+                waiting(&mut state).interrupt = None;
                 self.start_helper(&mut state);
                 wake(state);
                 return end;
             }
             let (mut kept, mut time_slice) = (state.kept.clone(), state.time_slice.clone());
             drop(state);
-            let helper = kernel_wait::KernelWaiter { queue: self, epoch, seat: own.map(|own| own.seat) };
+            let helper = kernel_wait::KernelWaiter { queue: self, epoch, interrupt: direct.map(|direct| direct.interrupt) };
             let step = helper.step(&mut kept, &mut time_slice, &head.request);
             let mut state = self.state();
             if state.epoch != epoch {
@@ -228,8 +228,8 @@ fn waiting(state: &mut State) -> &mut Waiting {
         state.phase = Phase::Waiting(Box::default());
     }
     let Phase::Waiting(waiting) = &mut state.phase else { unreachable!("it was just set") };
-    let seat = waiting.seat.take();
-    **waiting = Waiting { seat, ..Waiting::default() };
+    let interrupt = waiting.interrupt.take();
+    **waiting = Waiting { interrupt, ..Waiting::default() };
     waiting
 }
 

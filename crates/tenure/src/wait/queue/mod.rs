@@ -49,7 +49,7 @@ use crate::file::release::unlock;
 use crate::model::error::{Advice, Error, Kind, Result};
 use crate::model::options::Wait;
 use crate::model::request::Request;
-use crate::sys::{self, FileId, LockKind, Seat, Wakeup};
+use crate::sys::{self, FileId, LockKind, InterruptHandle, Wakeup};
 use crate::util::ticket::{self, Ticket, Woken};
 use crate::util::trace::event;
 use crate::util::wait_queue::{WaitQueue, Waits};
@@ -120,7 +120,7 @@ const RELEASED_AFTER_US: &str = "the lock is held for this command already: do n
 #[derive(Debug, Default)]
 struct Waiting {
     /// The helper is a thread that asked, and serves itself.
-    seat: Option<Arc<Seat>>,
+    interrupt: Option<Arc<InterruptHandle>>,
     wakeup: Option<Arc<Wakeup>>,
     /// The file whose kernel queue it is in, by which name it came to it, and for which kind of lock.
     queued_on: Option<(FileId, Name, LockKind)>,
@@ -235,7 +235,7 @@ impl TargetQueue {
         let start = Instant::now();
         let deadline = wait.deadline(start);
         let never = deadline.is_some_and(|deadline| deadline <= start);
-        let serves = !never && sys::may_sit();
+        let serves = !never && sys::interrupts_enabled();
         let waiter = match self.start(request, never, Some(std::thread::current().id()), serves)? {
             Start::Granted(tenure) => return Ok(tenure),
             Start::Queued(waiter) => waiter,
@@ -605,10 +605,10 @@ fn may_join(tenure: &Tenure, request: &Request) -> bool {
 
 /// The tenure that this thread acquired, where a further acquire by it would wait for its own end.
 fn held_by(state: &State, thread: Option<ThreadId>) -> Option<&Arc<Tenure>> {
-    let own = |tenure: &&Arc<Tenure>| thread.is_some() && tenure.thread == thread;
+    let direct = |tenure: &&Arc<Tenure>| thread.is_some() && tenure.thread == thread;
     match &state.phase {
-        Phase::Held(tenure) => Some(tenure).filter(own),
-        Phase::Shared(sharers) => sharers.iter().find(own),
+        Phase::Held(tenure) => Some(tenure).filter(direct),
+        Phase::Shared(sharers) => sharers.iter().find(direct),
         Phase::Idle | Phase::Working | Phase::Waiting(_) | Phase::Open(_) => None,
     }
 }

@@ -4,36 +4,36 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::watchdog;
-use crate::sys::Seat;
+use crate::sys::InterruptHandle;
 
 /// A recall that was asked for, until this is dropped.
-pub(crate) struct Recall<'a>(Option<&'a Arc<Seat>>);
+pub(crate) struct ScheduledInterrupt<'a>(Option<&'a Arc<InterruptHandle>>);
 
-impl Drop for Recall<'_> {
+impl Drop for ScheduledInterrupt<'_> {
     fn drop(&mut self) {
-        if let Some(seat) = self.0 {
-            watchdog().state().recalls.retain(|(_, known)| !Arc::ptr_eq(known, seat));
+        if let Some(interrupt) = self.0 {
+            watchdog().state().recalls.retain(|(_, known)| !Arc::ptr_eq(known, interrupt));
         }
     }
 }
 
 /// Who sits there is to be called back at `deadline`, if there is one. `None`: nobody could do that.
-pub(crate) fn recall_at(seat: &Arc<Seat>, deadline: Option<Instant>) -> Option<Recall<'_>> {
-    let Some(deadline) = deadline else { return Some(Recall(None)) };
+pub(crate) fn interrupt_at(interrupt: &Arc<InterruptHandle>, deadline: Option<Instant>) -> Option<ScheduledInterrupt<'_>> {
+    let Some(deadline) = deadline else { return Some(ScheduledInterrupt(None)) };
     let watchdog = watchdog();
     let mut state = watchdog.state();
-    state.recalls.push((deadline, Arc::clone(seat)));
-    let recall = Recall(Some(seat));
+    state.recalls.push((deadline, Arc::clone(interrupt)));
+    let recall = ScheduledInterrupt(Some(interrupt));
     let runs = watchdog.rouse(&mut state, deadline);
     drop(state);
     runs.then_some(recall)
 }
 
 /// Calls back who sits there, now.
-pub(crate) fn recall(seat: &Arc<Seat>) {
+pub(crate) fn interrupt(interrupt: &Arc<InterruptHandle>) {
     let now = Instant::now();
     let watchdog = watchdog();
     let mut state = watchdog.state();
-    state.recalls.push((now, Arc::clone(seat)));
+    state.recalls.push((now, Arc::clone(interrupt)));
     watchdog.rouse(&mut state, now);
 }

@@ -1,7 +1,7 @@
 //! Calls a thread back that waits in the kernel: by a signal, which does nothing but end the system call.
 //!
 //! A signal that comes just before the call is lost on it, so it has to be repeated until the thread has left its
-//! [`Seat`]. None is sent after that, and none is left over: what the program does next is never interrupted.
+//! [`InterruptHandle`]. None is sent after that, and none is left over: what the program does next is never interrupted.
 
 use std::io;
 use std::marker::PhantomData;
@@ -16,7 +16,7 @@ use crate::sys::PerProcess;
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
 
 /// Takes the highest real-time signal that nobody uses, and says which. The same one again, if it is ours already.
-pub(crate) fn install_recall() -> io::Result<i32> {
+pub(crate) fn install_interrupts() -> io::Result<i32> {
     static TAKING: PerProcess<Mutex<()>> = PerProcess::new();
     let _taking = TAKING.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     let known = SIGNAL.load(Ordering::Acquire);
@@ -36,7 +36,7 @@ pub(crate) fn install_recall() -> io::Result<i32> {
 }
 
 /// Was a signal taken?
-pub(crate) fn may_sit() -> bool {
+pub(crate) fn interrupts_enabled() -> bool {
     SIGNAL.load(Ordering::Acquire) != 0
 }
 
@@ -53,20 +53,20 @@ fn is_ours(signal: i32) -> bool {
 
 /// Where a thread sits that may be called back.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct InterruptHandle {
     /// Of the thread, while it sits there.
     thread: Mutex<Option<libc::pid_t>>,
     recalled: AtomicBool,
 }
 
-impl Seat {
+impl InterruptHandle {
     /// Calls its thread back. `false` once it has left: until then this is to be done again, every millisecond or so.
-    pub(crate) fn recall(&self) -> bool {
+    pub(crate) fn interrupt(&self) -> bool {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(id) = *thread else { return false };
         self.recalled.store(true, Ordering::SeqCst);
         // The program may have set its own handler for it meanwhile: then another one is ours.
-        if let Ok(signal) = install_recall() {
+        if let Ok(signal) = install_interrupts() {
             // SAFETY: numbers only. The thread lives: it has to pass by this mutex to leave its seat, and before that it
             // cannot end, so the number is its own.
             unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), id, signal) };
@@ -74,41 +74,41 @@ impl Seat {
         true
     }
 
-    pub(crate) fn is_recalled(&self) -> bool {
+    pub(crate) fn is_interrupted(&self) -> bool {
         self.recalled.load(Ordering::SeqCst)
     }
 }
 
 /// This thread's, for as long as it sits there.
 #[derive(Debug)]
-pub(crate) struct Seated {
-    seat: Arc<Seat>,
+pub(crate) struct InterruptibleWait {
+    interrupt: Arc<InterruptHandle>,
     /// The signal, if the program had it blocked.
     blocked: Option<i32>,
     /// It is left by the thread that took it.
     _here: PhantomData<*const ()>,
 }
 
-impl Seated {
+impl InterruptibleWait {
     /// `None` where there is no signal for it any more.
-    pub(crate) fn sit() -> Option<Seated> {
-        let signal = install_recall().ok()?;
+    pub(crate) fn enter() -> Option<InterruptibleWait> {
+        let signal = install_interrupts().ok()?;
         let blocked = mask(libc::SIG_UNBLOCK, signal)?.then_some(signal);
         // SAFETY: no precondition. The number of a thread fits.
         let thread = Mutex::new(Some(unsafe { libc::syscall(libc::SYS_gettid) } as libc::pid_t));
-        let seat = Arc::new(Seat { thread, recalled: AtomicBool::new(false) });
-        Some(Seated { seat, blocked, _here: PhantomData })
+        let interrupt = Arc::new(InterruptHandle { thread, recalled: AtomicBool::new(false) });
+        Some(InterruptibleWait { interrupt, blocked, _here: PhantomData })
     }
 
-    pub(crate) fn seat(&self) -> &Arc<Seat> {
-        &self.seat
+    pub(crate) fn interrupt(&self) -> &Arc<InterruptHandle> {
+        &self.interrupt
     }
 }
 
-impl Drop for Seated {
+impl Drop for InterruptibleWait {
     fn drop(&mut self) {
-        *self.seat.thread.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        if self.seat.is_recalled() {
+        *self.interrupt.thread.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if self.interrupt.is_interrupted() {
             // What was sent is pending. It arrives at the latest as the next system call returns, which is to be this.
             std::thread::yield_now();
         }

@@ -7,23 +7,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::world;
 
-pub(crate) fn install_recall() -> io::Result<i32> {
+pub(crate) fn install_interrupts() -> io::Result<i32> {
     Ok(libc::SIGRTMAX())
 }
 
 /// Does this process's script say so?
-pub(crate) fn may_sit() -> bool {
-    world::with(|world| world.may_sit())
+pub(crate) fn interrupts_enabled() -> bool {
+    world::with(|world| world.interrupts_enabled())
 }
 
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct InterruptHandle {
     thread: usize,
     left: AtomicBool,
 }
 
-impl Seat {
-    pub(crate) fn recall(&self) -> bool {
+impl InterruptHandle {
+    pub(crate) fn interrupt(&self) -> bool {
         let there = !self.left.load(Ordering::Relaxed);
         if there {
             world::call_back(self.thread, true);
@@ -32,26 +32,26 @@ impl Seat {
     }
 
     /// Asked by the thread that sits there.
-    pub(crate) fn is_recalled(&self) -> bool {
+    pub(crate) fn is_interrupted(&self) -> bool {
         world::is_called_back(self.thread)
     }
 }
 
 #[derive(Debug)]
-pub(crate) struct Seated(Arc<Seat>);
+pub(crate) struct InterruptibleWait(Arc<InterruptHandle>);
 
-impl Seated {
-    pub(crate) fn sit() -> Option<Seated> {
+impl InterruptibleWait {
+    pub(crate) fn enter() -> Option<InterruptibleWait> {
         let thread = world::current()?;
-        Some(Seated(Arc::new(Seat { thread, left: AtomicBool::new(false) })))
+        Some(InterruptibleWait(Arc::new(InterruptHandle { thread, left: AtomicBool::new(false) })))
     }
 
-    pub(crate) fn seat(&self) -> &Arc<Seat> {
+    pub(crate) fn interrupt(&self) -> &Arc<InterruptHandle> {
         &self.0
     }
 }
 
-impl Drop for Seated {
+impl Drop for InterruptibleWait {
     fn drop(&mut self) {
         self.0.left.store(true, Ordering::Relaxed);
         world::call_back(self.0.thread, false);
