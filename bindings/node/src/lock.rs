@@ -9,7 +9,7 @@ use napi::Status;
 use napi::bindgen_prelude::{Either, Either3, Function, Result, Uint8Array};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
-use tenure::{Asker, Event, Lock, Options, Overrun, Style, Wait};
+use tenure::{Requester, Event, Lock, Options, Overrun, Style, Wait};
 
 use crate::guard::NativeGuard;
 use crate::report::{Failure, duration, milliseconds, number, path_text};
@@ -126,7 +126,7 @@ impl NativeLock {
     /// Acquires: at once where it is free, and otherwise by a wait.
     #[napi]
     pub fn begin(&self) -> Either3<NativeGuard, NativeWait, Failure> {
-        NativeWait::begun(self.0.begin(Asker::Task))
+        NativeWait::begun(self.0.begin(Requester::Task))
     }
 }
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use napi::bindgen_prelude::{Either, Either3, Function, Null, Result};
 use napi_derive::napi;
-use tenure::{Acquiring, Guard};
+use tenure::{AcquireFuture, Guard};
 
 use crate::guard::NativeGuard;
 use crate::report::Failure;
@@ -15,13 +15,13 @@ use crate::wake::waker;
 /// A place in a lock's queue. While it is listened to, the process stays alive; whoever lets it go never holds.
 #[napi]
 pub struct NativeWait {
-    acquiring: Option<Pin<Box<Acquiring>>>,
+    acquiring: Option<Pin<Box<AcquireFuture>>>,
     waker: Waker,
 }
 
 impl NativeWait {
     /// What an acquire has come to by now.
-    pub(crate) fn begun(acquiring: tenure::Result<Acquiring>) -> Either3<NativeGuard, NativeWait, Failure> {
+    pub(crate) fn begun(acquiring: tenure::Result<AcquireFuture>) -> Either3<NativeGuard, NativeWait, Failure> {
         let mut acquiring = match acquiring {
             Ok(acquiring) => Box::pin(acquiring),
             Err(error) => return Either3::C(error.into()),

@@ -24,7 +24,7 @@ use pyo3::types::PyDict;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use tenure::{Acquiring, Asker, Guard, Lock};
+use tenure::{AcquireFuture, Requester, Guard, Lock};
 
 use crate::cleanup;
 use crate::error::{self, OrRaise};
@@ -148,14 +148,14 @@ fn set_wakeup_fd(py: Python<'_>, fd: RawFd, warn: bool) -> PyResult<RawFd> {
 
 enum Begun {
     Granted(Guard),
-    Waits(Acquiring),
+    Waits(AcquireFuture),
 }
 
 /// Begins, and asks for the first time.
-fn begin(py: Python<'_>, lock: &Lock, shared: bool, asker: Asker) -> tenure::Result<Begun> {
+fn begin(py: Python<'_>, lock: &Lock, shared: bool, requester: Requester) -> tenure::Result<Begun> {
     cleanup::install_once(py);
     py.detach(|| {
-        let mut acquiring = if shared { lock.begin_shared(asker) } else { lock.begin(asker) }?;
+        let mut acquiring = if shared { lock.begin_shared(requester) } else { lock.begin(requester) }?;
         match Pin::new(&mut acquiring).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(outcome) => outcome.map(Begun::Granted),
             Poll::Pending => Ok(Begun::Waits(acquiring)),
@@ -174,14 +174,14 @@ fn try_once(py: Python<'_>, lock: &Lock, shared: bool) -> tenure::Result<Begun> 
 pub(crate) fn acquire(py: Python<'_>, lock: &Lock, shared: bool, timeout: Timeout) -> PyResult<Guard> {
     let mut begun = match timeout {
         Timeout::For(Duration::ZERO) => try_once(py, lock, shared),
-        _ => begin(py, lock, shared, Asker::Thread),
+        _ => begin(py, lock, shared, Requester::Thread),
     };
     let deadline = timeout.deadline();
     let would_deadlock = matches!(&begun, Err(error) if error.is_would_deadlock());
     let green = if would_deadlock || matches!(&begun, Ok(Begun::Waits(_))) { green_threads(py) } else { None };
     if would_deadlock && green.is_some() {
         // It may be another greenlet of this thread that holds.
-        begun = begin(py, lock, shared, Asker::Task);
+        begun = begin(py, lock, shared, Requester::Task);
     }
     let mut acquiring = match begun.or_raise(py)? {
         Begun::Granted(guard) => return Ok(guard),
@@ -259,7 +259,7 @@ enum Waited {
 fn wait(
     py: Python<'_>,
     lock: &Lock,
-    acquiring: &mut Acquiring,
+    acquiring: &mut AcquireFuture,
     bell: &Arc<Bell>,
     deadline: Option<Instant>,
     signals: &mut Vec<u8>,
@@ -298,7 +298,7 @@ impl Wake for Parked {
 }
 
 /// On a thread that runs no signal handlers.
-fn wait_parked(acquiring: &mut Acquiring, deadline: Option<Instant>) -> Waited {
+fn wait_parked(acquiring: &mut AcquireFuture, deadline: Option<Instant>) -> Waited {
     let waker = Waker::from(Arc::new(Parked(std::thread::current())));
     loop {
         if let Poll::Ready(outcome) = Pin::new(&mut *acquiring).poll(&mut Context::from_waker(&waker)) {
@@ -342,7 +342,7 @@ fn acquire_green(
     py: Python<'_>,
     green: &Bound<'_, PyModule>,
     lock: &Lock,
-    acquiring: Acquiring,
+    acquiring: AcquireFuture,
     timeout: Timeout,
 ) -> PyResult<Guard> {
     let seconds = match timeout {
@@ -417,7 +417,7 @@ pub(crate) struct Waiting {
 }
 
 struct Waits {
-    acquiring: Acquiring,
+    acquiring: AcquireFuture,
     waker: Waker,
 }
 
@@ -429,14 +429,14 @@ pub(crate) enum Start {
 }
 
 pub(crate) fn start(py: Python<'_>, lock: &Lock, shared: bool) -> PyResult<Start> {
-    Ok(match begin(py, lock, shared, Asker::Task).or_raise(py)? {
+    Ok(match begin(py, lock, shared, Requester::Task).or_raise(py)? {
         Begun::Granted(guard) => Start::Held(Held::new(guard)),
         Begun::Waits(acquiring) => Start::Waiting(Waiting::new(acquiring, lock)),
     })
 }
 
 impl Waiting {
-    fn new(acquiring: Acquiring, lock: &Lock) -> Waiting {
+    fn new(acquiring: AcquireFuture, lock: &Lock) -> Waiting {
         let waits = Waits { acquiring, waker: Waker::noop().clone() };
         Waiting { waits: Mutex::new(Some(waits)), target: lock.target().to_owned() }
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tenure::{Asker, Lock, Previous, Style, Wait, inspect};
+use tenure::{Requester, Lock, Previous, Style, Wait, inspect};
 use tenure_tests::wakes::counted;
 use tenure_tests::{Actor, folder, until, until_unwanted};
 
@@ -17,15 +17,15 @@ fn what_is_free_is_granted_at_once() {
     let dir = folder();
     let target = dir.path().join("t");
     let lock = Lock::new(&target).unwrap();
-    let guard = lock.begin(Asker::Thread).unwrap().give_up().unwrap();
+    let guard = lock.begin(Requester::Thread).unwrap().give_up().unwrap();
     guard.check().unwrap();
     guard.release().unwrap();
     let (_, waker) = counted();
-    let mut acquiring = pin!(lock.begin(Asker::Task).unwrap());
+    let mut acquiring = pin!(lock.begin(Requester::Task).unwrap());
     assert!(acquiring.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
     until_unwanted(&target);
     // Never polled and dropped: it had been granted, and goes.
-    drop(lock.begin(Asker::Thread).unwrap());
+    drop(lock.begin(Requester::Thread).unwrap());
     until_unwanted(&target);
 }
 
@@ -38,7 +38,7 @@ fn a_waiter_is_woken_with_its_grant() {
         let mut other = Actor::start();
         other.hold(&target);
         let (woken, waker) = counted();
-        let mut acquiring = pin!(lock.begin(Asker::Thread).unwrap());
+        let mut acquiring = pin!(lock.begin(Requester::Thread).unwrap());
         assert!(acquiring.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         other.must("release g");
         until("it is woken", || woken.0.load(Ordering::SeqCst) == 1);
@@ -48,8 +48,8 @@ fn a_waiter_is_woken_with_its_grant() {
         // It counts as this thread's: a second wait would be for itself.
         let _guard = guard.unwrap();
         assert!(lock.acquire(Wait::Forever).unwrap_err().is_would_deadlock());
-        assert!(lock.begin(Asker::Thread).unwrap_err().is_would_deadlock());
-        assert!(lock.begin(Asker::Task).unwrap().give_up().unwrap_err().is_busy());
+        assert!(lock.begin(Requester::Thread).unwrap_err().is_would_deadlock());
+        assert!(lock.begin(Requester::Task).unwrap().give_up().unwrap_err().is_busy());
     }
 }
 
@@ -60,7 +60,7 @@ fn giving_up_says_who_holds_and_leaves_nothing() {
     let lock = Lock::new(&target).unwrap();
     let mut other = Actor::start();
     other.hold(&target);
-    let acquiring = lock.begin(Asker::Task).unwrap();
+    let acquiring = lock.begin(Requester::Task).unwrap();
     until("it waits", || inspect(&target).unwrap().waiters == Some(1));
     let error = acquiring.give_up().unwrap_err();
     assert!(error.is_busy() && error.waited().unwrap() > Duration::ZERO, "{error}");
@@ -78,7 +78,7 @@ fn a_grant_that_nobody_took_is_the_answer_or_goes() {
     for taken in [true, false] {
         other.hold(&target);
         let (woken, waker) = counted();
-        let mut acquiring = Box::pin(lock.begin(Asker::Thread).unwrap());
+        let mut acquiring = Box::pin(lock.begin(Requester::Thread).unwrap());
         assert!(acquiring.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         other.must("release g");
         until("it is woken", || woken.0.load(Ordering::SeqCst) == 1);
@@ -101,13 +101,13 @@ fn a_crash_that_nobody_was_told_of_is_told_the_next() {
         let pid = i64::from(other.pid());
         if waits {
             let (woken, waker) = counted();
-            let mut acquiring = Box::pin(lock.begin(Asker::Thread).unwrap());
+            let mut acquiring = Box::pin(lock.begin(Requester::Thread).unwrap());
             assert!(acquiring.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
             other.kill();
             until("it is woken", || woken.0.load(Ordering::SeqCst) == 1);
         } else {
             other.kill();
-            drop(lock.begin(Asker::Thread).unwrap());
+            drop(lock.begin(Requester::Thread).unwrap());
         }
         let guard = lock.acquire(Wait::Never).unwrap();
         let Previous::Crashed(holder) = guard.previous() else { panic!("not told") };
@@ -120,8 +120,8 @@ fn shares_begin_in_flock_style_only() {
     let dir = folder();
     let target = dir.path().join("t");
     let lock = Lock::options().style(Style::Flock).open(&target).unwrap();
-    let one = lock.begin_shared(Asker::Task).unwrap().give_up().unwrap();
-    let other = lock.begin_shared(Asker::Task).unwrap().give_up().unwrap();
+    let one = lock.begin_shared(Requester::Task).unwrap().give_up().unwrap();
+    let other = lock.begin_shared(Requester::Task).unwrap().give_up().unwrap();
     assert!(one.is_shared() && other.is_shared());
-    assert!(Lock::new(&target).unwrap().begin_shared(Asker::Task).unwrap_err().is_unsupported());
+    assert!(Lock::new(&target).unwrap().begin_shared(Requester::Task).unwrap_err().is_unsupported());
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use tenure::{Asker, Lock, Wait};
+use tenure::{Requester, Lock, Wait};
 use tenure_tests::strace::Strace;
 use tenure_tests::{Actor, folder, has, needs, opened, signal, until, until_waiting};
 
@@ -100,7 +100,7 @@ fn a_task_leaves_the_moment_to_a_helper() {
     stop(&waiter);
     guard.release().unwrap();
     std::thread::sleep(Duration::from_millis(20));
-    let acquiring = greedy.begin(Asker::Task).unwrap();
+    let acquiring = greedy.begin(Requester::Task).unwrap();
     assert!(format!("{acquiring:?}").contains("waiting"), "an event loop stayed away itself: {acquiring:?}");
     // One that waits but does not come keeps nobody out.
     struct Bell(std::thread::Thread);
@@ -123,7 +123,7 @@ fn a_task_leaves_the_moment_to_a_helper() {
     waiter.must("release g");
     // Nobody waits any more: it is granted at once.
     std::thread::sleep(Duration::from_millis(20));
-    let acquiring = greedy.begin(Asker::Task).unwrap();
+    let acquiring = greedy.begin(Requester::Task).unwrap();
     assert!(format!("{acquiring:?}").contains("granted"), "{acquiring:?}");
 }
 

@@ -1,11 +1,11 @@
-//! Acquiring without blocking a thread, on tokio's clock.
+//! AcquireFuture without blocking a thread, on tokio's clock.
 
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use crate::begin::{Asked, Place};
+use crate::acquire_future::{Asked, QueuedAcquire};
 use crate::engine::{Begun, EngineLock};
 use crate::guard::Guard;
 use crate::model::error::Result;
@@ -25,8 +25,8 @@ pub(crate) async fn acquire(queue: Arc<TargetQueue>, request: Arc<Request>, wait
         Ok(waiter) => waiter,
         Err(outcome) => return outcome.map(Guard::new),
     };
-    let mut place = Place::new(queue, waiter);
-    let granted = poll_fn(|context| match TargetQueue::poll(&place.waiter, context.waker()) {
+    let mut queued = QueuedAcquire::new(queue, waiter);
+    let granted = poll_fn(|context| match TargetQueue::poll(&queued.waiter, context.waker()) {
         Some(outcome) => Poll::Ready(outcome),
         None => Poll::Pending,
     });
@@ -36,12 +36,12 @@ pub(crate) async fn acquire(queue: Arc<TargetQueue>, request: Arc<Request>, wait
     };
     let outcome = match outcome {
         Some(outcome) => Some(outcome),
-        None => place.give_up(),
+        None => queued.give_up(),
     };
-    place.over = true;
+    queued.over = true;
     match outcome {
         Some(outcome) => outcome.map(Guard::new),
-        None => Err(place.queue.busy().with_waited(start.elapsed())),
+        None => Err(queued.queue.busy().with_waited(start.elapsed())),
     }
 }
 

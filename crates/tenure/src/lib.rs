@@ -80,7 +80,7 @@
 
 #![deny(unsafe_code)]
 
-mod begin;
+mod acquire_future;
 pub mod cleanup;
 pub mod engine;
 mod file;
@@ -103,7 +103,7 @@ mod sys;
 mod util;
 mod wait;
 
-pub use begin::{Acquiring, Asker};
+pub use acquire_future::{AcquireFuture, Requester};
 pub use guard::{Guard, KeptForChildren};
 pub use lock::Lock;
 pub use maintenance::clean::{Broken, CleanOptions, CleanReport, Cleaned, break_lock, break_seen, clean};

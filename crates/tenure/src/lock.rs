@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::begin::{Acquiring, Asker};
+use crate::acquire_future::{AcquireFuture, Requester};
 use crate::engine::{self, EngineLock};
 use crate::file::paths::LockPaths;
 use crate::file::status::examine;
@@ -106,12 +106,12 @@ impl Lock {
 
     /// Begins an acquire that the caller polls: a thread that must wait for something else besides, or an event loop of
     /// another language. It tries at once, with a few system calls; where the lock is busy it has a place in the queue,
-    /// until the returned future is dropped. A deadline is the caller's to watch: [`Acquiring::give_up`].
+    /// until the returned future is dropped. A deadline is the caller's to watch: [`AcquireFuture::give_up`].
     ///
     /// ```
     /// use std::sync::Arc;
     /// use std::task::{Context, Poll, Wake, Waker};
-    /// use tenure::{Asker, Lock};
+    /// use tenure::{Requester, Lock};
     ///
     /// struct Bell(std::thread::Thread);
     /// impl Wake for Bell {
@@ -123,7 +123,7 @@ impl Lock {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("main.jsonl");
-    /// let mut acquiring = Box::pin(Lock::new(&path)?.begin(Asker::Thread)?);
+    /// let mut acquiring = Box::pin(Lock::new(&path)?.begin(Requester::Thread)?);
     /// let waker = Waker::from(Arc::new(Bell(std::thread::current())));
     /// let guard = loop {
     ///     match acquiring.as_mut().poll(&mut Context::from_waker(&waker)) {
@@ -140,10 +140,10 @@ impl Lock {
     ///
     /// [`is_would_deadlock`](crate::Error::is_would_deadlock), and what [`acquire`](Lock::acquire) fails with at once; the
     /// future itself as `acquire`.
-    pub fn begin(&self, asker: Asker) -> Result<Acquiring> {
+    pub fn begin(&self, requester: Requester) -> Result<AcquireFuture> {
         match &self.0 {
-            Inner::File(lock) => Acquiring::of_file(lock.queue(), Arc::clone(&lock.exclusive), asker),
-            Inner::Engine(lock) => Acquiring::of_engine(lock, asker),
+            Inner::File(lock) => AcquireFuture::of_file(lock.queue(), Arc::clone(&lock.exclusive), requester),
+            Inner::Engine(lock) => AcquireFuture::of_engine(lock, requester),
         }
     }
 
@@ -152,9 +152,9 @@ impl Lock {
     /// # Errors
     ///
     /// As there; [`is_unsupported`](crate::Error::is_unsupported) in lock-file style.
-    pub fn begin_shared(&self, asker: Asker) -> Result<Acquiring> {
+    pub fn begin_shared(&self, requester: Requester) -> Result<AcquireFuture> {
         match &self.0 {
-            Inner::File(lock) => Acquiring::of_file(lock.queue(), lock.share()?, asker),
+            Inner::File(lock) => AcquireFuture::of_file(lock.queue(), lock.share()?, requester),
             Inner::Engine(lock) => Err(lock.no_shares()),
         }
     }

@@ -23,32 +23,32 @@ use crate::wait::tenure::Tenure;
 
 /// On whose behalf an acquire [begins](crate::Lock::begin).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asker {
+pub enum Requester {
     /// Of the thread that asks: if that holds already, it would wait for itself, and is told so.
     Thread,
     /// Of a task. Two tasks exclude each other even on one thread.
     Task,
 }
 
-impl Asker {
+impl Requester {
     fn thread(self) -> Option<ThreadId> {
         match self {
-            Asker::Thread => Some(std::thread::current().id()),
-            Asker::Task => None,
+            Requester::Thread => Some(std::thread::current().id()),
+            Requester::Task => None,
         }
     }
 }
 
 /// A place in the queue of a file's lock, given up when this is dropped.
-pub(crate) struct Place {
+pub(crate) struct QueuedAcquire {
     pub(crate) queue: Arc<TargetQueue>,
     pub(crate) waiter: Arc<Waiter>,
     pub(crate) over: bool,
 }
 
-impl Place {
-    pub(crate) fn new(queue: Arc<TargetQueue>, waiter: Arc<Waiter>) -> Place {
-        Place { queue, waiter, over: false }
+impl QueuedAcquire {
+    pub(crate) fn new(queue: Arc<TargetQueue>, waiter: Arc<Waiter>) -> QueuedAcquire {
+        QueuedAcquire { queue, waiter, over: false }
     }
 
     /// The outcome if there is one by now, and the end of the wait in any case.
@@ -58,7 +58,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for QueuedAcquire {
     fn drop(&mut self) {
         if !self.over
             && let Some(Ok(tenure)) = self.queue.give_up(&self.waiter)
@@ -86,7 +86,7 @@ impl Drop for Asked {
 
 enum Stage {
     Ready(Guard),
-    Queued(Place),
+    Queued(QueuedAcquire),
     Asked(Asked),
     Over,
 }
@@ -95,31 +95,31 @@ enum Stage {
 ///
 /// In a forked child it is nobody's: it waits for nothing there and gives nothing up.
 #[must_use = "the wait ends when this is dropped"]
-pub struct Acquiring {
+pub struct AcquireFuture {
     stage: Stage,
     target: PathBuf,
     began: Instant,
     generation: u64,
 }
 
-impl Acquiring {
-    pub(crate) fn of_file(queue: Arc<TargetQueue>, request: Arc<Request>, asker: Asker) -> Result<Acquiring> {
+impl AcquireFuture {
+    pub(crate) fn of_file(queue: Arc<TargetQueue>, request: Arc<Request>, requester: Requester) -> Result<AcquireFuture> {
         let began = Instant::now();
         let target = queue.target_path.to_path_buf();
-        let stage = match queue.start(request, false, asker.thread(), false)? {
+        let stage = match queue.start(request, false, requester.thread(), false)? {
             Start::Granted(tenure) => Stage::Ready(Guard::new(tenure)),
-            Start::Queued(waiter) | Start::Serves(waiter, _) => Stage::Queued(Place::new(queue, waiter)),
+            Start::Queued(waiter) | Start::Serves(waiter, _) => Stage::Queued(QueuedAcquire::new(queue, waiter)),
         };
-        Ok(Acquiring { stage, target, began, generation: sys::generation() })
+        Ok(AcquireFuture { stage, target, began, generation: sys::generation() })
     }
 
-    pub(crate) fn of_engine(lock: &EngineLock, asker: Asker) -> Result<Acquiring> {
+    pub(crate) fn of_engine(lock: &EngineLock, requester: Requester) -> Result<AcquireFuture> {
         let began = Instant::now();
-        let stage = match lock.begin(Wait::Forever, asker.thread())? {
+        let stage = match lock.begin(Wait::Forever, requester.thread())? {
             Begun::Joined(hold) => Stage::Ready(Guard::of_engine(hold)),
             Begun::Asked(ask) => Stage::Asked(Asked(ask)),
         };
-        Ok(Acquiring { stage, target: lock.target().to_owned(), began, generation: sys::generation() })
+        Ok(AcquireFuture { stage, target: lock.target().to_owned(), began, generation: sys::generation() })
     }
 
     /// The path that is waited for, or the name on a server.
@@ -138,9 +138,9 @@ impl Acquiring {
         let waited = self.began.elapsed();
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Ready(guard) => Ok(guard),
-            Stage::Queued(mut place) => match place.give_up() {
+            Stage::Queued(mut queued) => match queued.give_up() {
                 Some(outcome) => outcome.map(Guard::new),
-                None => Err(place.queue.busy().with_waited(waited)),
+                None => Err(queued.queue.busy().with_waited(waited)),
             },
             Stage::Asked(asked) => match asked.0.give_up() {
                 Some(outcome) => outcome.map(Guard::of_engine),
@@ -158,7 +158,7 @@ impl Acquiring {
     }
 }
 
-impl Future for Acquiring {
+impl Future for AcquireFuture {
     type Output = Result<Guard>;
 
     /// # Panics
@@ -167,9 +167,9 @@ impl Future for Acquiring {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Guard>> {
         self.must_be_ours()?;
         let outcome = match &mut self.stage {
-            Stage::Queued(place) => {
-                let outcome = TargetQueue::poll(&place.waiter, context.waker()).map(|outcome| outcome.map(Guard::new));
-                place.over = outcome.is_some();
+            Stage::Queued(queued) => {
+                let outcome = TargetQueue::poll(&queued.waiter, context.waker()).map(|outcome| outcome.map(Guard::new));
+                queued.over = outcome.is_some();
                 outcome
             }
             Stage::Asked(asked) => asked.0.poll(context.waker()).map(|outcome| outcome.map(Guard::of_engine)),
@@ -189,7 +189,7 @@ impl Future for Acquiring {
     }
 }
 
-impl Drop for Acquiring {
+impl Drop for AcquireFuture {
     fn drop(&mut self) {
         if self.must_be_ours().is_err() {
             // The parent's mutexes may be locked in this copy of its memory, for good.
@@ -200,13 +200,13 @@ impl Drop for Acquiring {
     }
 }
 
-impl fmt::Debug for Acquiring {
+impl fmt::Debug for AcquireFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stage = match self.stage {
             Stage::Ready(_) => "granted",
             Stage::Queued(_) | Stage::Asked(_) => "waiting",
             Stage::Over => "over",
         };
-        f.debug_struct("Acquiring").field("target", &self.target).field("stage", &stage).finish_non_exhaustive()
+        f.debug_struct("AcquireFuture").field("target", &self.target).field("stage", &stage).finish_non_exhaustive()
     }
 }
