@@ -12,7 +12,7 @@ use crate::file::paths::LockPaths;
 use crate::file::reclaim;
 use crate::file::status::{has_settled, idle_for};
 use crate::maintenance::inspect::inspect;
-use crate::maintenance::scan::{Looked, Survey, Surveyed, Suspect};
+use crate::maintenance::scan::{Looked, Scan, Scanned, PossiblyDead};
 use crate::maintenance::walk::Depth;
 use crate::model::error::{Error, Kind, Result};
 use crate::model::holder::HolderKind;
@@ -156,7 +156,7 @@ pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanRepor
     }
     let look = Options::default().malformed_grace(options.malformed_grace).create_parents(false);
     let depth = Depth::of(options.recursive, options.cross_file_systems);
-    let survey = if options.dry_run { Survey::new(look) } else { Survey::of_suspects(look) };
+    let survey = if options.dry_run { Scan::new(look) } else { Scan::of_possibly_dead(look) };
     let (at_once, late) = (options.clone(), options.clone());
     let all = survey.of(
         dir,
@@ -169,12 +169,12 @@ pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanRepor
             }
         },
         move |survey, surveyed| match surveyed {
-            Surveyed::ExistingLockFile(paths, found) => Looked::Done(tidy(paths, found, &at_once, &survey.options)),
-            Surveyed::Suspect(suspect) if !at_once.dry_run && !at_once.keeps(&suspect.if_dead) && swept(&suspect) => {
+            Scanned::ExistingLockFile(paths, found) => Looked::Done(tidy(paths, found, &at_once, &survey.options)),
+            Scanned::PossiblyDead(suspect) if !at_once.dry_run && !at_once.keeps(&suspect.if_dead) && swept(&suspect) => {
                 let cleaned = Cleaned { found: suspect.if_dead, removed: true, only_aged: false, error: None };
                 Looked::Done(Tidied::Lock(Box::new(cleaned)))
             }
-            Surveyed::Suspect(suspect) => Looked::PutOff(suspect),
+            Scanned::PossiblyDead(suspect) => Looked::PutOff(suspect),
         },
         move |survey, paths, found| tidy(paths, found, &late, &survey.options),
     )?;
@@ -198,7 +198,7 @@ enum Tidied {
 }
 
 /// Was what a dead native left removed in the short way?
-fn swept(suspect: &Suspect) -> bool {
+fn swept(suspect: &PossiblyDead) -> bool {
     let (id, text) = &suspect.seen;
     let acquired_at = suspect.if_dead.holder.as_ref().and_then(|holder| holder.acquired_at);
     suspect.if_dead.state == State::Stale && has_settled(acquired_at) && reclaim::reclaim(&suspect.paths, *id, text)

@@ -13,7 +13,7 @@ use crate::model::error::Result;
 use crate::model::options::Options;
 use crate::model::status::{Inspection, State};
 
-use crate::maintenance::scan::{Looked, Survey, Surveyed};
+use crate::maintenance::scan::{Looked, Scan, Scanned};
 use crate::maintenance::walk::Depth;
 pub use crate::maintenance::walk::ListOptions;
 
@@ -62,14 +62,14 @@ pub fn list_with(dir: impl AsRef<Path>, options: &ListOptions) -> Result<Vec<Ins
         return Ok(found);
     }
     let depth = Depth::of(options.recursive, options.cross_file_systems);
-    let all = Survey::new(Options::default()).of(
+    let all = Scan::new(Options::default()).of(
         dir.as_ref(),
         depth,
         |_| true,
         |_, _| {},
         |_, surveyed| match surveyed {
-            Surveyed::ExistingLockFile(_, found) => Looked::Done(found),
-            Surveyed::Suspect(suspect) => Looked::PutOff(suspect),
+            Scanned::ExistingLockFile(_, found) => Looked::Done(found),
+            Scanned::PossiblyDead(suspect) => Looked::PutOff(suspect),
         },
         |_, _, found| found,
     )?;

@@ -23,14 +23,14 @@ use crate::util::spread::spread;
 const MOST: usize = 8192;
 
 /// A reading of the kernel's table, for many places.
-pub(crate) struct Survey {
+pub(crate) struct Scan {
     pub(crate) options: Options,
     locks: Option<KernelLocks>,
     notes_all: bool,
 }
 
 /// The table shows no lock where a record says held.
-pub(crate) struct Suspect {
+pub(crate) struct PossiblyDead {
     pub(crate) paths: LockPaths,
     /// How it stands if its holder is dead.
     pub(crate) if_dead: Inspection,
@@ -40,9 +40,9 @@ pub(crate) struct Suspect {
 
 /// What a survey finds at a place.
 #[allow(clippy::large_enum_variant, reason = "both are ordinary, and none is kept")]
-pub(crate) enum Surveyed {
+pub(crate) enum Scanned {
     ExistingLockFile(LockPaths, Result<Inspection>),
-    Suspect(Suspect),
+    PossiblyDead(PossiblyDead),
 }
 
 /// What came of a first look.
@@ -50,17 +50,17 @@ pub(crate) enum Surveyed {
 pub(crate) enum Looked<R> {
     Done(R),
     /// It is looked at again once the table has been read again.
-    PutOff(Suspect),
+    PutOff(PossiblyDead),
 }
 
-impl Survey {
-    pub(crate) fn new(options: Options) -> Survey {
-        Survey { options, locks: KernelLocks::read(), notes_all: false }
+impl Scan {
+    pub(crate) fn new(options: Options) -> Scan {
+        Scan { options, locks: KernelLocks::read(), notes_all: false }
     }
 
     /// For who can prove a suspect's death by other means: each is told of.
-    pub(crate) fn of_suspects(options: Options) -> Survey {
-        Survey { notes_all: true, ..Survey::new(options) }
+    pub(crate) fn of_possibly_dead(options: Options) -> Scan {
+        Scan { notes_all: true, ..Scan::new(options) }
     }
 
     /// What `work` makes of each lock in a folder, by several threads where there are many. What it puts
@@ -71,16 +71,16 @@ impl Survey {
         depth: Depth,
         means: impl Fn(&LockPaths) -> bool,
         half_made: impl Fn(&Dir, &Name),
-        work: impl Fn(&Survey, Surveyed) -> Looked<R> + Send + Sync + 'static,
-        late: impl Fn(&Survey, LockPaths, Result<Inspection>) -> R + Send + Sync + 'static,
+        work: impl Fn(&Scan, Scanned) -> Looked<R> + Send + Sync + 'static,
+        late: impl Fn(&Scan, LockPaths, Result<Inspection>) -> R + Send + Sync + 'static,
     ) -> Result<Vec<R>> {
         let survey = Arc::new(self);
         let work = Arc::new(work);
-        let (mut places, mut answers, mut suspects) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut places, mut answers, mut possibly_dead) = (Vec::new(), Vec::new(), Vec::new());
         let mut look = |places: Vec<LockPaths>| {
             let (survey, work) = (Arc::clone(&survey), Arc::clone(&work));
             let all = spread(places, move || {
-                let (mut eye, work) = (Eye::new(Arc::clone(&survey)), Arc::clone(&work));
+                let (mut eye, work) = (ScanWorker::new(Arc::clone(&survey)), Arc::clone(&work));
                 move |paths| {
                     let found = eye.look(paths);
                     work(&eye.survey, found)
@@ -89,7 +89,7 @@ impl Survey {
             for one in all {
                 match one {
                     Looked::Done(answer) => answers.push(answer),
-                    Looked::PutOff(suspect) => suspects.push(suspect),
+                    Looked::PutOff(suspect) => possibly_dead.push(suspect),
                 }
             }
         };
@@ -104,11 +104,11 @@ impl Survey {
             Visited::HalfMade(dir, name) => half_made(dir, name),
         })?;
         look(places);
-        if !suspects.is_empty() {
-            let newer = Arc::new(Survey::new(survey.options.clone()));
+        if !possibly_dead.is_empty() {
+            let newer = Arc::new(Scan::new(survey.options.clone()));
             let late = Arc::new(late);
-            answers.extend(spread(suspects, move || {
-                let (eye, late) = (Eye::new(Arc::clone(&newer)), Arc::clone(&late));
+            answers.extend(spread(possibly_dead, move || {
+                let (eye, late) = (ScanWorker::new(Arc::clone(&newer)), Arc::clone(&late));
                 move |suspect| {
                     let (paths, found) = eye.look_again(suspect);
                     late(&eye.survey, paths, found)
@@ -120,25 +120,25 @@ impl Survey {
 }
 
 /// A thread's part in a survey.
-struct Eye {
-    survey: Arc<Survey>,
+struct ScanWorker {
+    survey: Arc<Scan>,
     known: Known,
     /// Those of the folder that was looked at last.
     numbers: Option<(Arc<ParentDir>, Numbers)>,
 }
 
-impl Eye {
-    fn new(survey: Arc<Survey>) -> Eye {
-        Eye { survey, known: Known::default(), numbers: None }
+impl ScanWorker {
+    fn new(survey: Arc<Scan>) -> ScanWorker {
+        ScanWorker { survey, known: Known::default(), numbers: None }
     }
 
     /// How this one stands.
-    fn look(&mut self, paths: LockPaths) -> Surveyed {
+    fn look(&mut self, paths: LockPaths) -> Scanned {
         let numbers = match &self.numbers {
             Some((folder, numbers)) if Arc::ptr_eq(folder, &paths.folder) => *numbers,
             _ => self.numbers.insert((Arc::clone(&paths.folder), kernel_numbers(&paths))).1,
         };
-        let Survey { options, locks, notes_all } = &*self.survey;
+        let Scan { options, locks, notes_all } = &*self.survey;
         let mut view = View::new(&paths, options, locks.as_ref(), &self.known, numbers);
         let suspect = Cell::new(None);
         view.doubt = Doubt::Note { suspect: &suspect, tries: !notes_all && !view.shows_deaths() };
@@ -151,15 +151,15 @@ impl Eye {
             Err(error) => Err(error),
         };
         match (found, suspect.into_inner()) {
-            (Ok(if_dead), Some(seen)) => Surveyed::Suspect(Suspect { paths, if_dead, seen }),
-            (found, _) => Surveyed::ExistingLockFile(paths, found),
+            (Ok(if_dead), Some(seen)) => Scanned::PossiblyDead(PossiblyDead { paths, if_dead, seen }),
+            (found, _) => Scanned::ExistingLockFile(paths, found),
         }
     }
 
     /// How one stands that was put off, with a table that is newer.
-    fn look_again(&self, suspect: Suspect) -> (LockPaths, Result<Inspection>) {
-        let Suspect { paths, seen, .. } = suspect;
-        let Survey { options, locks, .. } = &*self.survey;
+    fn look_again(&self, suspect: PossiblyDead) -> (LockPaths, Result<Inspection>) {
+        let PossiblyDead { paths, seen, .. } = suspect;
+        let Scan { options, locks, .. } = &*self.survey;
         let view = View::new(&paths, options, locks.as_ref(), &self.known, kernel_numbers(&paths));
         let found = examine_after(view, Some(&seen));
         (paths, found)
