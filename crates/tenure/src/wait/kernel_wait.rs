@@ -35,7 +35,7 @@ pub(crate) struct KernelWaiter<'a> {
 impl KernelWaiter<'_> {
     /// Its turn: waits in the kernel for whatever is in the way.
     pub(crate) fn step(&self, kept: &mut CachedFiles, time_slice: &mut TimeSlice, request: &Request) -> Result<Step> {
-        self.turn(kept, time_slice, request).inspect_err(|_| match self.queue.is_present(self.epoch) {
+        self.turn(kept, time_slice, request).inspect_err(|_| match self.queue.is_current(self.epoch) {
             true => close(kept),
             // Left behind: the anchor's descriptor may be the successor's too, and with it the lock.
             false => *kept = CachedFiles::default(),
@@ -68,7 +68,7 @@ impl KernelWaiter<'_> {
                 if break_lock::steal(paths, request.options.stale_policy) {
                     return Ok(None);
                 }
-                if !queue.about_to_queue_on(epoch, kept, anchor.id, Name::Anchor, wanted) {
+                if !queue.begin_kernel_wait(epoch, kept, anchor.id, Name::Anchor, wanted) {
                     return Ok(None);
                 }
                 announce_waiter(paths, &anchor);
@@ -77,7 +77,7 @@ impl KernelWaiter<'_> {
                 if request.shared || !matches!(locked, Ok(true)) {
                     anchor.file.unmark();
                 }
-                queue.no_longer_queued(epoch);
+                queue.end_kernel_wait(epoch);
                 if locked.map_err(failed)? {
                     kept.locked = Some(wanted);
                     time_slice.begin();
@@ -119,9 +119,9 @@ impl KernelWaiter<'_> {
         let native_lives = blocker.holder.kind == HolderKind::Native && blocker.holder.liveness.is_alive();
         match blocker.file.take() {
             Some(file) if native_lives => {
-                if queue.about_to_queue_on(epoch, kept, blocker.id, Name::LockFile, LockKind::Exclusive) {
+                if queue.begin_kernel_wait(epoch, kept, blocker.id, Name::LockFile, LockKind::Exclusive) {
                     let locked = file.lock(LockKind::Exclusive, interrupt);
-                    queue.no_longer_queued(epoch);
+                    queue.end_kernel_wait(epoch);
                     locked
                         .map_err(|error| Error::io(&queue.paths().lock_path, "the lock file cannot be locked", error))?;
                 }
@@ -146,11 +146,11 @@ impl KernelWaiter<'_> {
         self.free_the_anchor(kept)?;
         let wanted = kind(request);
         let Some(target) = kept.target.clone() else { return Ok(None) };
-        if !queue.about_to_queue_on(epoch, kept, target.id, Name::Target, wanted) {
+        if !queue.begin_kernel_wait(epoch, kept, target.id, Name::Target, wanted) {
             return Ok(None);
         }
         let locked = target.file.lock(wanted, interrupt);
-        let present = queue.no_longer_queued(epoch);
+        let present = queue.end_kernel_wait(epoch);
         let locked = locked.map_err(|error| target_error(&queue.paths(), "cannot be locked", error))?;
         // One that was left behind shares the anchor's descriptor with its successor.
         if !present || !locked {

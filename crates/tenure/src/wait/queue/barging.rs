@@ -75,7 +75,7 @@ impl TargetQueue {
                 state.passes += 1;
                 let paths = Arc::clone(&open.last.paths);
                 let tenure = self.begin(&mut state, Arc::clone(request), grant, paths, thread);
-                self.let_followers_in(&mut state);
+                self.grant_compatible_waiters(&mut state);
                 wake(state);
                 Some(tenure)
             }

@@ -76,7 +76,7 @@ impl TargetQueue {
 }
 
 /// Whoever waits in the kernel waits for nobody any more.
-pub(super) fn leave_behind(state: &mut State) {
+pub(super) fn detach_helper(state: &mut State) {
     state.epoch = state.epoch.wrapping_add(1);
     if let Phase::Waiting(waiting) = &mut state.phase
         && let Some(interrupt) = waiting.interrupt.take()

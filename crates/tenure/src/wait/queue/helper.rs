@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::direct_wait::{TimedOut, DirectWaiter, leave_behind};
+use super::direct_wait::{TimedOut, DirectWaiter, detach_helper};
 use super::{Name, Phase, TargetQueue, State, WaitState, Waiting, wake};
 use crate::file::acquire;
 use crate::file::break_lock;
@@ -23,7 +23,7 @@ impl TargetQueue {
     /// A helper in a kernel queue can wait for one thing only. Where the queue's head has come to be another waiter
     /// that could be served without that, the helper is left behind. Where nobody is left, it stays in the kernel's queue
     /// for the next.
-    pub(super) fn suit_the_head(self: &Arc<TargetQueue>, state: &mut State) {
+    pub(super) fn rematch_helper_to_head(self: &Arc<TargetQueue>, state: &mut State) {
         let Phase::Waiting(waiting) = &mut state.phase else { return };
         let (Some((_, name, kind)), Some(head)) = (waiting.queued_on, state.queue.first()) else { return };
         let other_kind = kind == LockKind::Exclusive && head.request.shared && name != Name::LockFile;
@@ -32,13 +32,13 @@ impl TargetQueue {
         }
         // Its descriptors stay its own: a kernel lock that it gets on them goes when it closes them.
         state.kept = CachedFiles::default();
-        leave_behind(state);
+        detach_helper(state);
         state.phase = Phase::Waiting(Box::default());
         self.start_helper(state);
     }
 
     /// Starts a helper if somebody waits and nobody works for them.
-    pub(super) fn kick(self: &Arc<TargetQueue>, state: &mut State) {
+    pub(super) fn ensure_helper(self: &Arc<TargetQueue>, state: &mut State) {
         if !matches!(state.phase, Phase::Idle) || state.queue.is_empty() {
             return;
         }
@@ -83,7 +83,7 @@ impl TargetQueue {
                 state.kept = kept;
                 state.phase = Phase::Idle;
                 fd_cache::used(self);
-                self.kick(&mut state);
+                self.ensure_helper(&mut state);
                 wake(state);
                 return end;
             };
@@ -113,7 +113,7 @@ impl TargetQueue {
                             state.kept = kept;
                         }
                     } else {
-                        self.let_followers_in(&mut state);
+                        self.grant_compatible_waiters(&mut state);
                         wake(state);
                         return end;
                     }
@@ -131,7 +131,7 @@ impl TargetQueue {
 
     /// Says what the helper of `epoch` is about to wait for; `false` if it was left behind.
     /// Or if nobody is left to wait for.
-    pub(crate) fn about_to_queue_on(
+    pub(crate) fn begin_kernel_wait(
         self: &Arc<TargetQueue>,
         epoch: u32,
         kept: &CachedFiles,
@@ -152,7 +152,7 @@ impl TargetQueue {
 
     /// The helper of `epoch` is out of the kernel's queue. It looks again for whom it works: the head may have given up.
     /// `false` if it was left behind.
-    pub(crate) fn no_longer_queued(&self, epoch: u32) -> bool {
+    pub(crate) fn end_kernel_wait(&self, epoch: u32) -> bool {
         let mut state = self.state();
         let present = state.epoch == epoch;
         if present {
@@ -162,13 +162,13 @@ impl TargetQueue {
     }
 
     /// Is the helper of `epoch` not left behind?
-    pub(crate) fn is_present(&self, epoch: u32) -> bool {
+    pub(crate) fn is_current(&self, epoch: u32) -> bool {
         self.state().epoch == epoch
     }
 
     /// Says that the helper of `epoch` waits for events, with a wake-up for when nobody is left in the queue. `false`
     /// if that is so already.
-    pub(crate) fn about_to_watch(&self, epoch: u32, kept: &CachedFiles, wakeup: &Arc<Wakeup>) -> bool {
+    pub(crate) fn begin_watch(&self, epoch: u32, kept: &CachedFiles, wakeup: &Arc<Wakeup>) -> bool {
         let mut state = self.state();
         if state.epoch != epoch || state.queue.is_empty() {
             return false;
@@ -206,7 +206,7 @@ impl TargetQueue {
             matches!(&state.phase, Phase::Waiting(waiting) if waiting.queued_on.is_some_and(|(now, ..)| now == id));
         if same {
             event!(INFO, target = ?self.target_path, "the lock's file was replaced; waiting for the new one");
-            leave_behind(&mut state);
+            detach_helper(&mut state);
             if name == Name::Anchor {
                 state.kept.anchor = None;
                 state.kept.locked = None;
@@ -253,7 +253,7 @@ pub(crate) fn watch(
     let watch = file.as_ref().and_then(|file| sys::FileWatch::new(file).ok());
     drop(file);
     let process = blocker.holder.pid().and_then(|pid| sys::PidFd::open(pid).ok());
-    if !queue.about_to_watch(epoch, kept, &wakeup) {
+    if !queue.begin_watch(epoch, kept, &wakeup) {
         return Ok(());
     }
     // What happened before the watch began has no event: its end, or its process's.

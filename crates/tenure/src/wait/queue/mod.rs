@@ -286,7 +286,7 @@ impl TargetQueue {
             return Err(Ok(tenure));
         }
         let waiter = self.push(&mut state, request, None);
-        self.kick(&mut state);
+        self.ensure_helper(&mut state);
         wake(state);
         Ok(waiter)
     }
@@ -313,7 +313,7 @@ impl TargetQueue {
         {
             wakeup.wake();
         }
-        self.suit_the_head(&mut state);
+        self.rematch_helper_to_head(&mut state);
         wake(state);
         None
     }
@@ -364,13 +364,13 @@ impl TargetQueue {
             if never {
                 let left_behind = matches!(state.phase, Phase::Waiting(_)) && state.queue.is_empty();
                 drop(state);
-                if left_behind && let Some(tenure) = self.overtake(&request, thread)? {
+                if left_behind && let Some(tenure) = self.try_beside_helper(&request, thread)? {
                     return Ok(Start::Granted(tenure));
                 }
                 return Err(self.busy());
             }
             let waiter = self.push(&mut state, request, thread);
-            self.kick(&mut state);
+            self.ensure_helper(&mut state);
             wake(state);
             return Ok(Start::Queued(waiter));
         }
@@ -394,12 +394,12 @@ impl TargetQueue {
         match outcome {
             Ok(Attempt::Granted(grant)) => {
                 let tenure = self.begin(&mut state, request, grant, paths, thread);
-                self.let_followers_in(&mut state);
+                self.grant_compatible_waiters(&mut state);
                 wake(state);
                 Ok(Start::Granted(tenure))
             }
             Ok(Attempt::Busy(blocker)) if never => {
-                self.kick(&mut state);
+                self.ensure_helper(&mut state);
                 wake(state);
                 Err(match blocker {
                     _ if above.is_some() => {
@@ -410,7 +410,7 @@ impl TargetQueue {
                 })
             }
             Ok(Attempt::Busy(_)) if above.is_some() => {
-                self.kick(&mut state);
+                self.ensure_helper(&mut state);
                 wake(state);
                 let detail = "its holder waits for this process to end, and this process would wait for the holder";
                 Err(Error::new(Kind::WouldDeadlock, &*self.target_path, detail)
@@ -425,12 +425,12 @@ impl TargetQueue {
                     state.phase = Phase::Waiting(Box::default());
                     return Ok(Start::Serves(waiter, state.epoch));
                 }
-                self.kick(&mut state);
+                self.ensure_helper(&mut state);
                 wake(state);
                 Ok(Start::Queued(waiter))
             }
             Err(error) => {
-                self.kick(&mut state);
+                self.ensure_helper(&mut state);
                 wake(state);
                 Err(error)
             }
@@ -439,7 +439,7 @@ impl TargetQueue {
 
     /// One try beside a helper that waits in the kernel's queue for nobody: by descriptors of its own, because the
     /// helper's are in that queue.
-    fn overtake(self: &Arc<TargetQueue>, request: &Arc<Request>, thread: Option<ThreadId>) -> Result<Option<Arc<Tenure>>> {
+    fn try_beside_helper(self: &Arc<TargetQueue>, request: &Arc<Request>, thread: Option<ThreadId>) -> Result<Option<Arc<Tenure>>> {
         let paths = self.paths();
         let mut kept = CachedFiles { paths: Some(Arc::clone(&paths)), ..CachedFiles::default() };
         let attempt = acquire::attempt(&paths, &mut kept, request, &mut |_| false)?;
@@ -452,10 +452,10 @@ impl TargetQueue {
             return Ok(None);
         }
         // The helper will find itself granted some day, and go.
-        direct_wait::leave_behind(&mut state);
+        direct_wait::detach_helper(&mut state);
         state.kept = kept;
         let tenure = self.begin(&mut state, Arc::clone(request), grant, paths, thread);
-        self.let_followers_in(&mut state);
+        self.grant_compatible_waiters(&mut state);
         wake(state);
         Ok(Some(tenure))
     }
@@ -463,7 +463,7 @@ impl TargetQueue {
     fn push(self: &Arc<TargetQueue>, state: &mut State, request: Arc<Request>, thread: Option<ThreadId>) -> Arc<Waiter> {
         let waiter = new_waiter(request, thread);
         state.queue.join(Arc::clone(&waiter));
-        self.suit_the_head(state);
+        self.rematch_helper_to_head(state);
         waiter
     }
 
@@ -505,7 +505,7 @@ impl TargetQueue {
 
     /// Lets those in who came before the grant and would be let in if they came after it: at the queue's front who want
     /// a share of what is shared, and wherever they stand who may enter again what is reentrant.
-    fn let_followers_in(self: &Arc<TargetQueue>, state: &mut State) {
+    fn grant_compatible_waiters(self: &Arc<TargetQueue>, state: &mut State) {
         if let Phase::Held(tenure) = &state.phase
             && tenure.request.options.reentrant
         {

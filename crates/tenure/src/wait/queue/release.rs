@@ -102,7 +102,7 @@ impl TargetQueue {
                 state.run = 0;
                 match self.deliver(&mut state, next, grant) {
                     None => {
-                        self.let_followers_in(&mut state);
+                        self.grant_compatible_waiters(&mut state);
                         wake(state);
                     }
                     Some(grant) => {
@@ -139,7 +139,7 @@ impl TargetQueue {
         (state.passes, state.run, state.since) = (0, 0, None);
         state.phase = Phase::Idle;
         fd_cache::used(self);
-        self.kick(&mut state);
+        self.ensure_helper(&mut state);
         wake(state);
     }
 }
