@@ -64,7 +64,7 @@ impl Drop for QueuedAcquire {
             && let Some(Ok(tenure)) = self.queue.give_up(&self.waiter)
         {
             // The grant came while this was being dropped: it goes at once.
-            tenure.abandon();
+            tenure.discard_undelivered();
             drop(Guard::new(tenure));
         }
     }
@@ -77,7 +77,7 @@ impl Drop for Asked {
     fn drop(&mut self) {
         if let Some(Ok(hold)) = self.0.give_up() {
             // It came while this was being dropped. The release waits for the server: not in the thread of a runtime.
-            hold.abandon();
+            hold.discard_undelivered();
             let guard = Guard::of_engine(hold);
             let _ = crate::util::thread_pool::run(move || drop(guard));
         }
@@ -195,7 +195,7 @@ impl Drop for AcquireFuture {
             // The parent's mutexes may be locked in this copy of its memory, for good.
             std::mem::forget(std::mem::replace(&mut self.stage, Stage::Over));
         } else if let Stage::Ready(guard) = &self.stage {
-            guard.abandon();
+            guard.discard_undelivered();
         }
     }
 }

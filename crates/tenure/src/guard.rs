@@ -283,18 +283,18 @@ impl Guard {
     /// when the lease is over.
     pub fn release(mut self) -> Result<()> {
         self.released = true;
-        self.let_go()
+        self.release_held()
     }
 
     /// Nobody was told of this tenure: what it would have been told is for the next.
-    pub(crate) fn abandon(&self) {
+    pub(crate) fn discard_undelivered(&self) {
         match &self.held {
-            Held::File(tenure) => tenure.abandon(),
-            Held::Engine(hold) => hold.abandon(),
+            Held::File(tenure) => tenure.discard_undelivered(),
+            Held::Engine(hold) => hold.discard_undelivered(),
         }
     }
 
-    fn let_go(&self) -> Result<()> {
+    fn release_held(&self) -> Result<()> {
         match &self.held {
             Held::File(tenure) => tenure.queue.release(tenure),
             Held::Engine(hold) => hold.leave(),
@@ -312,7 +312,7 @@ pub struct KeptForChildren {
 impl Drop for Guard {
     fn drop(&mut self) {
         if !self.released
-            && let Err(_error) = self.let_go()
+            && let Err(_error) = self.release_held()
         {
             crate::util::trace::event!(WARN, error = %_error, "a guard was dropped and its release failed");
         }

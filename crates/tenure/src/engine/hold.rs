@@ -47,7 +47,7 @@ pub(crate) struct Hold {
     status: AtomicU8,
     guards: AtomicUsize,
     /// Whoever it was granted to had gone, and never heard how the one before ended.
-    untold: AtomicBool,
+    crash_unreported: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
     interrupt: Interrupter,
@@ -95,7 +95,7 @@ impl Hold {
             confirmed: AtomicU64::new(granted.confirmed.nanos()),
             status: AtomicU8::new(HELD),
             guards: AtomicUsize::new(1),
-            untold: AtomicBool::new(false),
+            crash_unreported: AtomicBool::new(false),
             state: Mutex::new(State {
                 record: granted.record,
                 unseen: false,
@@ -174,7 +174,7 @@ impl Hold {
         }
         state.why = Some(why.into());
         drop(state);
-        self.tell_gone();
+        self.notify_loss();
         (self.interrupt)();
         true
     }
@@ -202,12 +202,12 @@ impl Hold {
     pub(super) fn revoke(&self) -> bool {
         let revoked = self.status.compare_exchange(HELD, REVOKED, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if revoked {
-            self.tell_gone();
+            self.notify_loss();
         }
         revoked
     }
 
-    fn tell_gone(&self) {
+    fn notify_loss(&self) {
         let mut state = self.state();
         state.gone = true;
         let wakers = std::mem::take(&mut state.wakers);
@@ -273,8 +273,8 @@ impl Hold {
     /// What the next holder is to find.
     pub(super) fn last_words(&self) -> Record {
         let mut record = self.state().record.clone();
-        let untold = self.untold.load(Ordering::Relaxed);
-        if let (true, Some(last)) = (untold, &self.last) {
+        let crash_unreported = self.crash_unreported.load(Ordering::Relaxed);
+        if let (true, Some(last)) = (crash_unreported, &self.last) {
             let fence = record.previous_fence();
             record = last.clone();
             if let Some(native) = &mut record.native {
@@ -282,14 +282,14 @@ impl Hold {
             }
         }
         if let Some(native) = &mut record.native {
-            native.state = if untold && self.last.is_some() { RecordState::Aborted } else { RecordState::Released };
+            native.state = if crash_unreported && self.last.is_some() { RecordState::Aborted } else { RecordState::Released };
         }
         record
     }
 
     /// Whoever it was granted to has gone.
-    pub(crate) fn abandon(&self) {
-        self.untold.store(true, Ordering::Relaxed);
+    pub(crate) fn discard_undelivered(&self) {
+        self.crash_unreported.store(true, Ordering::Relaxed);
     }
 
     /// One more guard; `false` if the last one has just gone.

@@ -52,7 +52,7 @@ pub(super) fn serve(request: Request, ask: &Ask) {
             tell_takeover(&hold);
             ask.interrupt_by(None);
             if ask.settle(Ok(Arc::clone(&hold))).is_err() {
-                hold.abandon();
+                hold.discard_undelivered();
                 let _ = session.release(Some(&hold.last_words()), ANSWER);
                 return;
             }

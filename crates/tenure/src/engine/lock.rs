@@ -164,7 +164,7 @@ pub fn give_up_waits(limit: Duration) {
         let error = Error::new(Kind::Busy, target, "the wait was given up: the program is about to end");
         if let Some(hold) = ask.withdraw(error) {
             // Granted, and not taken yet. The release waits for the server.
-            hold.abandon();
+            hold.discard_undelivered();
             let sender = sender.clone();
             let _ = thread_pool::run(move || {
                 let _ = hold.leave();

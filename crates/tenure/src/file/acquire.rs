@@ -84,23 +84,23 @@ fn tries(
             return Ok(Attempt::Busy(None));
         }
         if yields(&anchor) {
-            let_go(kept);
+            release_all(kept);
             return Ok(Attempt::Busy(None));
         }
         let entered = enter(paths, kept, &anchor, &stat, request);
         return match entered {
             Ok(Entered::Granted(grant)) => Ok(Attempt::Granted(grant)),
             Ok(Entered::Blocked(blocker)) => {
-                let_go(kept);
+                release_all(kept);
                 Ok(Attempt::Busy(Some(blocker)))
             }
             Ok(Entered::TargetBusy) => {
-                let_go(kept);
+                release_all(kept);
                 Ok(Attempt::Busy(None))
             }
             Err(error) if error.is_lost() => {
                 // The anchor went away under us, by a break or a person: its successor is tried.
-                let_go(kept);
+                release_all(kept);
                 drop_anchor(kept);
                 continue;
             }
@@ -129,7 +129,7 @@ pub(crate) fn enter(
                 previous,
                 record: None,
                 state_offset: 0,
-                parked: false,
+                live_file_at_swap: false,
                 seen: Instant::now(),
             }),
             None => Entered::TargetBusy,
@@ -142,11 +142,11 @@ pub(crate) fn enter(
     // A takeover that was not ended left a second link, or word of itself in the record; and so did a native in flock
     // style that held beside what it left, and died.
     let state = prior.state();
-    let cut_off = state.is_some_and(lock_file::tells_of_end);
+    let cut_off = state.is_some_and(lock_file::is_cut_off_state);
     let look = stat.links > 1 || cut_off || paths.copies();
-    let parked = look && lock_file::recover(paths, anchor, &prior, options)?;
+    let live_file_at_swap = look && lock_file::recover(paths, anchor, &prior, options)?;
     if !anchor.read_only {
-        return enter_as(paths, kept, anchor, stat, &prior, request, parked);
+        return enter_as(paths, kept, anchor, stat, &prior, request, live_file_at_swap);
     }
     let own = Arc::new(anchor.replace(paths, options, state)?);
     kept.anchor = Some(Arc::clone(&own));
@@ -154,7 +154,7 @@ pub(crate) fn enter(
     // queued for it would seem to be its holder.
     prior.replaced = Some(Arc::clone(anchor));
     let stat = own.file.brief().map_err(|error| paths.anchor_error("cannot be read", error));
-    let entered = stat.and_then(|stat| enter_as(paths, kept, &own, &stat, &prior, request, parked));
+    let entered = stat.and_then(|stat| enter_as(paths, kept, &own, &stat, &prior, request, live_file_at_swap));
     let _ = anchor.file.unlock();
     entered
 }
@@ -167,14 +167,14 @@ fn enter_as(
     stat: &Brief,
     prior: &Prior,
     request: &Request,
-    parked: bool,
+    live_file_at_swap: bool,
 ) -> Result<Entered> {
     let state = prior.state();
     let record = new_record(request, state.map_or(0, |state| state.fence), paths)?;
     let options = &request.options;
-    let (target, (shown, parked)) = if request.flock() {
+    let (target, (shown, live_file_at_swap)) = if request.flock() {
         let Some(target) = lock_target(paths, kept, request)? else { return Ok(Entered::TargetBusy) };
-        match lock_file::take_hidden(paths, anchor, stat, prior, &record, options, parked) {
+        match lock_file::take_hidden(paths, anchor, stat, prior, &record, options, live_file_at_swap) {
             Ok(shown) => (Some(target), shown),
             Err(error) => {
                 let _ = target.file.unlock();
@@ -183,7 +183,7 @@ fn enter_as(
         }
     } else {
         // With a lock file it is held only once nobody is parked any more.
-        (None, (lock_file::publish(paths, anchor, stat, prior, &record, options, parked)?, false))
+        (None, (lock_file::publish(paths, anchor, stat, prior, &record, options, live_file_at_swap)?, false))
     };
     Ok(match shown {
         Published::Blocked(blocker) => Entered::Blocked(blocker),
@@ -197,7 +197,7 @@ fn enter_as(
                 previous,
                 record,
                 state_offset,
-                parked,
+                live_file_at_swap,
                 seen: Instant::now(),
             })
         }
@@ -222,7 +222,7 @@ pub(crate) fn bare_grant(target: Arc<TargetFile>) -> Grant {
         previous: Previous::Clean,
         record: None,
         state_offset: 0,
-        parked: false,
+        live_file_at_swap: false,
         seen: Instant::now(),
     }
 }
@@ -328,7 +328,7 @@ fn keeps_changing(paths: &LockPaths) -> Error {
 }
 
 /// Gives back the kernel locks that are held for nobody; a file that keeps its lock is closed, which frees it.
-pub(crate) fn let_go(kept: &mut CachedFiles) {
+pub(crate) fn release_all(kept: &mut CachedFiles) {
     if kept.target.as_ref().is_some_and(|target| target.file.unlock().is_err()) {
         kept.target = None;
     }
@@ -340,6 +340,6 @@ pub(crate) fn let_go(kept: &mut CachedFiles) {
 
 /// After an error: whatever failed, no lock stays.
 pub(crate) fn close(kept: &mut CachedFiles) {
-    let_go(kept);
+    release_all(kept);
     *kept = CachedFiles::default();
 }

@@ -159,7 +159,7 @@ impl Anchor {
     /// of a crash, or that one is to be looked for at the lock file's place: who does this may die at it, or fail.
     pub(crate) fn replace(&self, paths: &LockPaths, options: &Options, prior: Option<PriorState>) -> Result<Anchor> {
         let state = match prior {
-            Some(prior) if lock_file::tells_of_end(prior) => RecordState::Aborted,
+            Some(prior) if lock_file::is_cut_off_state(prior) => RecordState::Aborted,
             Some(prior) if prior.state == RecordState::Released => RecordState::Released,
             // Its maker died: we have its kernel lock. Later on it may look locked, by one who had queued for it.
             _ if paths.lock_file_id()? == Some(self.id) => RecordState::Aborted,
@@ -515,7 +515,7 @@ pub(crate) struct Prior {
 }
 
 /// As [`Prior::was_shown`], of a record's text that was read without its kernel lock.
-pub(crate) fn tells_of_use(text: &[u8]) -> bool {
+pub(crate) fn proves_use(text: &[u8]) -> bool {
     Prior::scan(text).is_some_and(PriorState::was_shown)
 }
 

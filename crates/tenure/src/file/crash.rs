@@ -43,7 +43,7 @@ pub(crate) fn crash_in(style: RecordStyle, state: RecordState) -> Option<&'stati
 }
 
 /// Our record, saying of a crash that nobody was told of what is known of it.
-pub(crate) fn untold(previous: &Previous, mut record: Record) -> Record {
+pub(crate) fn crash_unreported(previous: &Previous, mut record: Record) -> Record {
     let (Previous::Crashed(holder), Some(native)) = (previous, &mut record.native) else { return record };
     let identity = holder.identity.clone().unwrap_or_default();
     record.pid = Some(identity.pid).filter(|pid| *pid > 0);
@@ -67,12 +67,12 @@ pub(crate) fn untold(previous: &Previous, mut record: Record) -> Record {
 }
 
 /// Does the state of an anchor whose kernel lock is free tell by itself of a holder that died?
-pub(crate) fn tells_of_end(state: PriorState) -> bool {
+pub(crate) fn is_cut_off_state(state: PriorState) -> bool {
     crash_in(state.style, state.state).is_some()
 }
 
 /// Does the record of an anchor that nobody has tell of a crash?
-pub(crate) fn tells_of_crash(record: &Record) -> bool {
+pub(crate) fn reports_crash(record: &Record) -> bool {
     record.native.as_ref().is_some_and(|native| crash_in(native.style, native.state).is_some())
 }
 

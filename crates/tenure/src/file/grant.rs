@@ -32,15 +32,15 @@ pub(crate) struct Grant {
     /// Where the state's text stands in the record.
     pub(crate) state_offset: u64,
     /// The swap names a live foreign program's file: in flock style that is in nobody's way, and must not be forgotten.
-    pub(crate) parked: bool,
+    pub(crate) live_file_at_swap: bool,
     /// When its names were looked at.
     pub(crate) seen: Instant,
 }
 
 impl Grant {
     /// The record that says what `previous` says: for a grant that nobody was told of.
-    pub(crate) fn untold(&self, record: Record) -> Record {
-        lock_file::untold(&self.previous, record)
+    pub(crate) fn crash_unreported(&self, record: Record) -> Record {
+        lock_file::crash_unreported(&self.previous, record)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::sys::LockKind;
 
 /// Undoes a grant that nobody wants any more, but for the anchor's kernel lock, which serves the next waiter.
 pub(crate) fn take_back(paths: &LockPaths, kept: &mut CachedFiles, grant: Grant) {
-    let _ = conceal(paths, &grant, grant.record.clone().map(|record| grant.untold(record)), grant.state_offset);
+    let _ = unpublish_or_record(paths, &grant, grant.record.clone().map(|record| grant.crash_unreported(record)), grant.state_offset);
     if let Some(target) = &grant.target {
         let _ = target.file.unlock();
     }
@@ -31,7 +31,7 @@ pub(crate) fn take_back(paths: &LockPaths, kept: &mut CachedFiles, grant: Grant)
 /// `ended` is the record as it stands now, and the place of its state.
 pub(crate) fn unlock(paths: &LockPaths, grant: &Grant, ended: Option<(Record, u64)>) -> Result<()> {
     let (record, state_offset) = ended.map_or((None, 0), |(record, offset)| (Some(record), offset));
-    let mut result = conceal(paths, grant, record, state_offset);
+    let mut result = unpublish_or_record(paths, grant, record, state_offset);
     let copy = match &grant.lock_file {
         LockFile::Copy { file, .. } => Some(&**file),
         _ => None,
@@ -49,10 +49,10 @@ pub(crate) fn unlock(paths: &LockPaths, grant: &Grant, ended: Option<(Record, u6
     result
 }
 
-fn conceal(paths: &LockPaths, grant: &Grant, record: Option<Record>, state_offset: u64) -> Result<()> {
+fn unpublish_or_record(paths: &LockPaths, grant: &Grant, record: Option<Record>, state_offset: u64) -> Result<()> {
     let (Some(anchor), Some(record)) = (&grant.anchor, record) else { return Ok(()) };
     // Flock style held beside a live foreign program's file at the swap: the word that leads there stays.
-    let record = if grant.parked { grant.untold(record) } else { record };
+    let record = if grant.live_file_at_swap { grant.crash_unreported(record) } else { record };
     let hidden = matches!(grant.lock_file, LockFile::Hidden);
     let failed = |error| paths.anchor_error("cannot be written", error);
     let tell = || lock_file::tell(anchor, &record).map_err(failed);
@@ -99,7 +99,7 @@ const MOMENT: Duration = if cfg!(tenure_sim) { Duration::MAX } else { Duration::
 
 /// Passes what a tenure of this process has on to another, without the kernel.
 pub(crate) fn pass(paths: &LockPaths, grant: &Grant, fence: u64, request: &Request) -> Result<Passed> {
-    if grant.parked {
+    if grant.live_file_at_swap {
         return Ok(Passed::No);
     }
     let at_once = grant.seen.elapsed() < MOMENT;
@@ -111,7 +111,7 @@ pub(crate) fn pass(paths: &LockPaths, grant: &Grant, fence: u64, request: &Reque
         previous: Previous::Clean,
         record: None,
         state_offset: grant.state_offset,
-        parked: false,
+        live_file_at_swap: false,
     };
     let stays = |target: &TargetFile| match at_once {
         true => target.file.brief().is_ok_and(|found| found.links > 0),

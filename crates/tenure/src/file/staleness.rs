@@ -454,8 +454,8 @@ mod tests {
             let read = ForeignFacts { open: OpenElsewhere::ForReading, ..used(old) };
             assert_eq!(is(&judge_foreign(&read)), Is::Alive);
             assert_eq!(is(&judge_foreign(&ForeignFacts { flocked: true, ..used(old) })), Is::Alive);
-            let untold = ForeignFacts { open: OpenElsewhere::CannotTell, ..used(old) };
-            assert_eq!(is(&judge_foreign(&untold)), Is::Unknown);
+            let crash_unreported = ForeignFacts { open: OpenElsewhere::CannotTell, ..used(old) };
+            assert_eq!(is(&judge_foreign(&crash_unreported)), Is::Unknown);
             assert_eq!(is(&judge_foreign(&ForeignFacts { shared_fs: true, ..used(old) })), Is::Unknown);
         }
     }

@@ -313,7 +313,7 @@ impl<'a> View<'a> {
             .ok()
             .flatten()
             .and_then(|(file, found)| lock_file::read_text(&file, found.size).ok());
-        text.is_some_and(|text| anchor::tells_of_use(&text))
+        text.is_some_and(|text| anchor::proves_use(&text))
     }
 
     /// No lock file, but an anchor: flock style, or nobody. `false`: it changed hands while we looked.

@@ -236,7 +236,7 @@ fn take_and_release(paths: LockPaths, options: &Options) -> Result<bool> {
         Ok(tenure) => {
             let crashed = tenure.grant.previous.is_crashed();
             // Nobody has repaired anything: the next holder is to hear of the crash.
-            tenure.abandon();
+            tenure.discard_undelivered();
             queue.release(&tenure)?;
             Ok(crashed)
         }
@@ -273,8 +273,8 @@ fn prune(paths: &LockPaths, options: &CleanOptions) -> Result<bool> {
         }
     }
     // The next holder is to hear of a crash that nobody was told of yet.
-    let untold = prior.record().is_some_and(|record| lock_file::tells_of_crash(&record));
-    if untold || paths.lock_file_id()?.is_some() {
+    let crash_unreported = prior.record().is_some_and(|record| lock_file::reports_crash(&record));
+    if crash_unreported || paths.lock_file_id()?.is_some() {
         return Ok(false);
     }
     if !options.dry_run {

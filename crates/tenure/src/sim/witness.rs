@@ -273,10 +273,10 @@ pub(super) fn enters(granted: Granted) {
                 _ => {}
             }
             // A crash that was not told of now may be told of later, by a holder of the other style.
-            let untold = |debt: Debt| if granted.crashed { Debt::No } else { debt.min(Debt::May) };
-            witness.native_debt = untold(witness.native_debt);
+            let crash_unreported = |debt: Debt| if granted.crashed { Debt::No } else { debt.min(Debt::May) };
+            witness.native_debt = crash_unreported(witness.native_debt);
             witness.foreign_debt = match granted.style {
-                Style::LockFile => untold(witness.foreign_debt),
+                Style::LockFile => crash_unreported(witness.foreign_debt),
                 // It may have told of that one, if a native had begun to take it over, or of another.
                 Style::Flock => witness.foreign_debt.min(if granted.crashed { Debt::May } else { Debt::Must }),
             };

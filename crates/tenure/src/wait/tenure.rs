@@ -37,7 +37,7 @@ pub(crate) struct Tenure {
     pub(crate) thread: Option<ThreadId>,
     status: AtomicU8,
     /// Whoever it was granted to had gone, and never heard how the one before ended.
-    untold: AtomicBool,
+    crash_unreported: AtomicBool,
     /// Guards of this tenure: more than one where it is reentrant. Changed under the queue's mutex.
     guards: AtomicUsize,
     /// The record as it stands; locked while it is written, so that nothing is written after the release.
@@ -88,7 +88,7 @@ impl Tenure {
             began: Instant::now(),
             thread,
             status: AtomicU8::new(HELD),
-            untold: AtomicBool::new(false),
+            crash_unreported: AtomicBool::new(false),
             guards: AtomicUsize::new(1),
             listeners: Mutex::default(),
             cleanup,
@@ -252,18 +252,18 @@ impl Tenure {
     }
 
     /// Nobody will ever look at what it protects: its release leaves word of a crash for the next one.
-    pub(crate) fn abandon(&self) {
-        self.untold.store(self.grant.previous.is_crashed(), Ordering::Relaxed);
+    pub(crate) fn discard_undelivered(&self) {
+        self.crash_unreported.store(self.grant.previous.is_crashed(), Ordering::Relaxed);
     }
 
-    pub(crate) fn is_untold(&self) -> bool {
-        self.untold.load(Ordering::Relaxed)
+    pub(crate) fn is_unreported(&self) -> bool {
+        self.crash_unreported.load(Ordering::Relaxed)
     }
 
     /// Passes what it has on to another acquire of this process. The next holder of a tenure that was abandoned is to hear
     /// of its crash, so that one is released instead.
     pub(crate) fn pass_on(&self, request: &Request) -> Result<Passed> {
-        match self.is_untold() {
+        match self.is_unreported() {
             true => Ok(Passed::No),
             false => release::pass(self.paths(), &self.grant, self.fence, request),
         }
@@ -272,17 +272,17 @@ impl Tenure {
     /// Ends it for everyone who asks: returns the record for the release to work with.
     pub(crate) fn end(&self, revoked: bool) -> Option<(Record, u64)> {
         let mut record = self.close(if revoked { REVOKED } else { RELEASED });
-        if self.is_untold() {
-            record = record.map(|(record, at)| (self.grant.untold(record), at));
+        if self.is_unreported() {
+            record = record.map(|(record, at)| (self.grant.crash_unreported(record), at));
         }
         if revoked {
-            self.tell_gone();
+            self.notify_loss();
         }
         record
     }
 
     /// Wakes those who wait for its loss.
-    pub(crate) fn tell_gone(&self) {
+    pub(crate) fn notify_loss(&self) {
         let wakers = {
             let mut listeners = self.listeners();
             listeners.gone = true;

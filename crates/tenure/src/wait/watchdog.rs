@@ -189,7 +189,7 @@ fn look_after(tenure: &Arc<Tenure>, duty: Duty) {
             // Only a loss is one; what cannot be told is looked at again.
             if error.is_lost() && tenure.is_held() {
                 event!(ERROR, target = ?target, error = %error, "lost");
-                tenure.tell_gone();
+                tenure.notify_loss();
                 tenure.tell(&Event::Lost { target, error: &error });
             }
         }

@@ -27,10 +27,10 @@ struct Clearing<'a> {
     /// A dead native's lock file on an inode of its own.
     dead: Option<FileId>,
     /// The swap names the file of one who may live: what [`recover`](super::recover) said last.
-    parked: bool,
+    live_file_at_swap: bool,
 }
 
-/// Writes the record, with the anchor's kernel lock and the target's held. Returns `parked` as it is by now.
+/// Writes the record, with the anchor's kernel lock and the target's held. Returns `live_file_at_swap` as it is by now.
 pub(crate) fn take_hidden(
     paths: &LockPaths,
     anchor: &Anchor,
@@ -38,7 +38,7 @@ pub(crate) fn take_hidden(
     prior: &Prior,
     record: &Record,
     options: &Options,
-    parked: bool,
+    live_file_at_swap: bool,
 ) -> Result<(Published, bool)> {
     let state = prior.state();
     let visible = super::is_visible(paths, anchor, stat)?;
@@ -52,7 +52,7 @@ pub(crate) fn take_hidden(
     let state_offset =
         anchor.write(record, stat.size, visible).map_err(|error| paths.anchor_error("cannot be written", error))?;
     let found = dead.as_ref().map(|dead| dead.blocker.id);
-    let mut clearing = Clearing { paths, anchor, prior, record, options, dead: found, parked };
+    let mut clearing = Clearing { paths, anchor, prior, record, options, dead: found, live_file_at_swap };
     let cleared = match dead {
         Some(dead) => clearing.take(dead),
         None if visible => clearing.remove(&LockFile::Link).map(|()| None),
@@ -69,7 +69,7 @@ pub(crate) fn take_hidden(
         super::roll_back(paths, anchor, &LockFile::Hidden, &previous, record, state_offset);
         return Err(error);
     }
-    Ok((Published::Held(LockFile::Hidden, previous, state_offset), clearing.parked))
+    Ok((Published::Held(LockFile::Hidden, previous, state_offset), clearing.live_file_at_swap))
 }
 
 /// What a share hears of the tenure before it. It changes nothing, so the next exclusive holder hears it as well.
@@ -97,8 +97,8 @@ impl Clearing<'_> {
             if anchor.current(paths)?.is_none() {
                 return Err(super::anchor_lost(paths));
             }
-            self.parked = super::recover(paths, anchor, prior, options)?;
-            if !self.parked {
+            self.live_file_at_swap = super::recover(paths, anchor, prior, options)?;
+            if !self.live_file_at_swap {
                 match super::take_over(paths, anchor, &dead, prior, record, options, paths.copies()) {
                     Ok(Some(lock_file)) => {
                         self.remove(&lock_file)?;
@@ -114,7 +114,7 @@ impl Clearing<'_> {
             }
             // Without the kernel lock of what was judged, which is ours and not a live one's.
             drop(dead);
-            self.parked = super::recover(paths, anchor, prior, options)?;
+            self.live_file_at_swap = super::recover(paths, anchor, prior, options)?;
             // Ours may have stayed, where the swap was removed under us.
             self.remove(&LockFile::Link)?;
             match dead_native(paths, prior, LockKind::Exclusive)? {
@@ -148,14 +148,14 @@ impl Clearing<'_> {
     /// dead native's lock file that it was.
     fn give_up(&self, crashed: bool, visible: bool) {
         let Clearing { paths, anchor, prior, record, .. } = *self;
-        let half_taken = self.parked || !matches!(paths.dir.stat_at(&paths.swap), Ok(None));
+        let half_taken = self.live_file_at_swap || !matches!(paths.dir.stat_at(&paths.swap), Ok(None));
         let at_path = paths.lock_file_id();
         if visible && !half_taken && matches!(at_path, Ok(found) if found == Some(anchor.id)) {
             return super::restore(anchor, prior, record, true);
         }
         let shown = !matches!(at_path, Ok(found) if found != Some(anchor.id));
         let found_again = self.dead.is_some() && matches!(at_path, Ok(found) if found == self.dead);
-        let told = found_again || prior.state().is_some_and(super::tells_of_end);
+        let told = found_again || prior.state().is_some_and(super::is_cut_off_state);
         if !half_taken && !shown && (told || !crashed) {
             return super::restore(anchor, prior, record, false);
         }

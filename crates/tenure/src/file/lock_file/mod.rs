@@ -32,7 +32,7 @@ use crate::process::Liveness;
 use crate::record::{self, PID_KEY_OFFSET, PriorState, Record, RecordState};
 use crate::sys::{Brief, File, FileId};
 
-pub(crate) use crate::file::crash::{own_inode, previous, tells_of_crash, tells_of_end, untold};
+pub(crate) use crate::file::crash::{own_inode, previous, reports_crash, is_cut_off_state, crash_unreported};
 pub(crate) use crate::record::io::{read_stable, read_text, reads, write, write_text};
 pub(crate) use copy::must_copy;
 pub(crate) use existing::{ExistingLockFile, is_other_boot, judge_foreign, look, seed_reasons, still_blocks, unreachable_machine};
@@ -113,7 +113,7 @@ struct PublishProgress {
     /// That state is not `held` yet.
     unheld: bool,
     /// The swap may name a live one's file: what [`recover`] found, or what a takeover that failed has left.
-    parked: bool,
+    live_file_at_swap: bool,
     /// Whose lock file was taken over, though nothing that shows us may have come of it: no file tells of that crash now.
     taken: Option<Holder>,
 }
@@ -125,7 +125,7 @@ pub(crate) fn is_visible(paths: &LockPaths, anchor: &Anchor, stat: &Brief) -> Re
 }
 
 /// Shows the tenure whose record is `record`, with the anchor's kernel lock held: steps 4 to 7. When it is blocked, the
-/// anchor's text is again what it was. `parked`: what [`recover`] said.
+/// anchor's text is again what it was. `live_file_at_swap`: what [`recover`] said.
 pub(crate) fn publish(
     paths: &LockPaths,
     anchor: &Anchor,
@@ -133,7 +133,7 @@ pub(crate) fn publish(
     prior: &Prior,
     record: &Record,
     options: &Options,
-    parked: bool,
+    live_file_at_swap: bool,
 ) -> Result<Published> {
     let state = prior.state();
     let visible = is_visible(paths, anchor, stat)?;
@@ -155,7 +155,7 @@ pub(crate) fn publish(
     }
     let state_offset =
         anchor.write(&first, stat.size, visible).map_err(|error| paths.anchor_error("cannot be written", error))?;
-    let mut progress = PublishProgress { state_offset, aborted: hidden_crash, unheld, parked, taken: None };
+    let mut progress = PublishProgress { state_offset, aborted: hidden_crash, unheld, live_file_at_swap, taken: None };
     let mut entered = try_publish(paths, anchor, prior, record, options, &mut progress);
     let mut settled = true;
     if let Ok(Attempted::Held(lock_file, previous)) = &entered
@@ -169,10 +169,10 @@ pub(crate) fn publish(
     let half_taken = entered.is_err() && progress.aborted && !matches!(paths.dir.stat_at(&paths.swap), Ok(None));
     // While somebody is parked our record stays: it tells of the swap, or of the crash. And a lock file that could not be
     // removed again says that nobody holds, which no older text may cover.
-    let ours_stays = !settled || visible || progress.parked || half_taken || stays;
+    let ours_stays = !settled || visible || progress.live_file_at_swap || half_taken || stays;
     if !matches!(entered, Ok(Attempted::Held(..))) && !ours_stays {
         if let Some(holder) = progress.taken {
-            let _ = tell(anchor, &untold(&Previous::Crashed(Box::new(holder)), record.clone()));
+            let _ = tell(anchor, &crash_unreported(&Previous::Crashed(Box::new(holder)), record.clone()));
         } else {
             restore(anchor, prior, record, false);
         }
@@ -205,14 +205,14 @@ fn try_publish(
     let mut copy = paths.copies();
     for pass in 0..TRIES {
         if pass > 0 {
-            if progress.parked {
-                progress.parked = recover(paths, anchor, prior, options)?;
+            if progress.live_file_at_swap {
+                progress.live_file_at_swap = recover(paths, anchor, prior, options)?;
             }
             if anchor.current(paths)?.is_none() {
                 return Err(anchor_lost(paths));
             }
         }
-        let made = match (progress.parked, copy) {
+        let made = match (progress.live_file_at_swap, copy) {
             // Whoever is parked lives, and the lock file's place is another's.
             (true, _) => Err(io::ErrorKind::AlreadyExists.into()),
             (_, true) => Err(io::ErrorKind::Unsupported.into()),
@@ -234,8 +234,8 @@ fn try_publish(
             },
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if no_links(&error) => {
-                progress.parked = recover(paths, anchor, prior, options)?;
-                let shown = if progress.parked { Ok(None) } else { publish_copy(paths, record, options) };
+                progress.live_file_at_swap = recover(paths, anchor, prior, options)?;
+                let shown = if progress.live_file_at_swap { Ok(None) } else { publish_copy(paths, record, options) };
                 match shown {
                     Ok(Some(lock_file)) => {
                         paths.set_copies();
@@ -273,14 +273,14 @@ fn try_publish(
             paths.set_copies();
             copy = true;
         }
-        progress.parked = recover(paths, anchor, prior, options)?;
+        progress.live_file_at_swap = recover(paths, anchor, prior, options)?;
         if !copy && !progress.aborted {
             // A lock file that is removed after we died takes the sign of a takeover with it, the anchor's second link.
             let aborted = anchor.write_state(RecordState::Aborted, progress.state_offset);
             aborted.map_err(|error| paths.anchor_error("cannot be written", error))?;
             (progress.aborted, progress.unheld) = (true, true);
         }
-        if progress.parked {
+        if progress.live_file_at_swap {
             // Of two live ones the policy robs the one that has the lock file's place: the other gets that back.
             if !verdict.blocker.holder.liveness.is_dead() {
                 put_back(paths, &verdict)?;
@@ -309,7 +309,7 @@ fn try_publish(
                 }
             }
         }
-        progress.parked = true;
+        progress.live_file_at_swap = true;
     }
     Err(Error::new(Kind::Io, &paths.lock_path, "the lock file keeps changing under us"))
 }
@@ -356,7 +356,7 @@ pub(crate) fn roll_back(
     let crashed = previous.is_crashed();
     let state = if crashed { RecordState::Aborted } else { RecordState::Released };
     let written = anchor.file.write_at(record::state_text(state), state_offset);
-    let left = untold(previous, record.clone());
+    let left = crash_unreported(previous, record.clone());
     if crashed && written.is_err() {
         // The lock file stays then, because it alone tells of the crash; but it shows nobody.
         let _ = write_husk(lock_file.file(anchor).unwrap_or(&anchor.file), &left, state);
@@ -412,8 +412,8 @@ pub(crate) fn unpublish(paths: &LockPaths, anchor: &Anchor, lock_file: &LockFile
         Err(error) => {
             // It stays, so it must say that nobody holds: no pid, and a state that natives read.
             if let Some(file) = lock_file.file(anchor) {
-                let untold = record.native.as_ref().is_some_and(|native| native.state == RecordState::Aborted);
-                let state = if untold { RecordState::Aborted } else { RecordState::Released };
+                let crash_unreported = record.native.as_ref().is_some_and(|native| native.state == RecordState::Aborted);
+                let state = if crash_unreported { RecordState::Aborted } else { RecordState::Released };
                 let _ = write_husk(file, record, state);
             }
             // Another user's copy in a sticky folder: expected, and it is marked as released.

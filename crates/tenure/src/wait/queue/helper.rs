@@ -75,7 +75,7 @@ impl TargetQueue {
             let Some(head) = state.queue.first().cloned() else {
                 let mut kept = std::mem::take(&mut state.kept);
                 drop(state);
-                acquire::let_go(&mut kept);
+                acquire::release_all(&mut kept);
                 let mut state = self.state();
                 if state.epoch != epoch {
                     return end;

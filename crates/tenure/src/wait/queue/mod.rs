@@ -572,7 +572,7 @@ fn share(first: &Grant) -> Grant {
         previous: first.previous.clone(),
         record: None,
         state_offset: 0,
-        parked: false,
+        live_file_at_swap: false,
         seen: first.seen,
     }
 }

@@ -50,7 +50,7 @@ impl TargetQueue {
                     return Ok(());
                 }
                 let unlocked = release::unlock(tenure.paths(), &tenure.grant, None);
-                acquire::let_go(&mut kept);
+                acquire::release_all(&mut kept);
                 if unlocked.is_err() {
                     kept = CachedFiles::default();
                 }
@@ -72,7 +72,7 @@ impl TargetQueue {
             native.state = RecordState::Aborted;
         }
         if let Some(next) = next {
-            if opens && next.sleeps() && !tenure.is_untold() && release::has_names(&tenure.grant) {
+            if opens && next.sleeps() && !tenure.is_unreported() && release::has_names(&tenure.grant) {
                 self.open(tenure, record);
                 return Ok(());
             }
