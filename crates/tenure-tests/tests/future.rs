@@ -115,12 +115,12 @@ fn a_dropped_waiter_passes_its_turn_on() {
     is_free(&target, &mut other);
 }
 
-type AcquireFuture = std::pin::Pin<Box<dyn Future<Output = tenure::Result<tenure::Guard>> + Send>>;
+type Acquiring = std::pin::Pin<Box<dyn Future<Output = tenure::Result<tenure::Guard>> + Send>>;
 
 /// An executor that goes on with its task at once, on the thread that wakes it, and lets the guard go.
 #[derive(Default)]
 struct AtOnce {
-    task: std::sync::Mutex<Option<AcquireFuture>>,
+    task: std::sync::Mutex<Option<Acquiring>>,
     granted: AtomicUsize,
 }
 

@@ -1,4 +1,4 @@
-//! AcquireFuture without blocking a thread, on tokio's clock.
+//! Acquires without blocking a thread, on tokio's clock.
 
 use std::future::poll_fn;
 use std::sync::Arc;

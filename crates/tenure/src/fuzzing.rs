@@ -206,15 +206,15 @@ pub fn mountinfo(bytes: &[u8]) {
 /// path as a word of a shell is that path to the shell.
 pub fn escaping(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    let safe = escape::text(&text);
+    let safe = text::text(&text);
     harmless(&safe);
-    assert_eq!(escape::text(&safe), safe, "escaped twice, it is the same");
+    assert_eq!(text::text(&safe), safe, "escaped twice, it is the same");
     let plain = text.chars().all(|c| !c.is_control() && !turns_or_breaks(c));
     assert_eq!(plain, safe == text, "what is plain stays as it is");
     let named: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != 0).collect();
     let Some(path) = as_path(&named) else { return };
-    harmless(&escape::path(&path));
-    let word = escape::word(&path);
+    harmless(&text::path(&path));
+    let word = text::word(&path);
     harmless(&word);
     let read = read_word(&word).unwrap_or_else(|| panic!("{word} is not one word"));
     let expected = if named.first() == Some(&b'-') { [b"./", &named[..]].concat() } else { named };
@@ -393,7 +393,7 @@ mod tests {
         #[test]
         fn a_duration_in_words_is_true_to_its_last_unit(seconds in prop_oneof![0..200_000u64, any::<u64>()], nanos in 0..1_000_000_000u32) {
             let whole = Duration::new(seconds, nanos);
-            let words = escape::duration(whole);
+            let words = text::duration(whole);
             let parts: Vec<_> = words.split(' ').collect();
             let unit = |name: &str| match name {
                 "ms" => 1_u128,

@@ -164,7 +164,7 @@ impl Anchor {
             // Its maker died: we have its kernel lock. Later on it may look locked, by one who had queued for it.
             _ if paths.lock_file_id()? == Some(self.id) => RecordState::Aborted,
             Some(prior) => prior.state,
-            None => RecordState::AcquireFuture,
+            None => RecordState::Acquiring,
         };
         let file = prepare(paths, options, &unheld(prior.map(|prior| prior.fence), state))?;
         let own = Anchor::from_file(paths, file, false).inspect_err(|_| drop(paths.dir.unlink(&paths.new)))?;

@@ -5,10 +5,10 @@
 //! event loop does not stop it; each lock is looked after on its own, so one that fails does not stop the others.
 //! When nothing has been held or waited for, it ends within two seconds.
 
-#[cfg_attr(tenure_sim, path = "../sim/recalls.rs")]
+#[cfg_attr(tenure_sim, path = "../sim/interrupts.rs")]
 mod interrupts;
 
-pub(crate) use interrupts::{recall, interrupt_at};
+pub(crate) use interrupts::{interrupt, interrupt_at};
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -37,7 +37,7 @@ struct State {
     held: Vec<Held>,
     waiting: Vec<Weak<TargetQueue>>,
     /// Who is to be called back, and when.
-    recalls: Vec<(Instant, Arc<InterruptHandle>)>,
+    interrupts: Vec<(Instant, Arc<InterruptHandle>)>,
     /// When the thread will look next.
     wakes_at: Option<Instant>,
 }
@@ -86,7 +86,7 @@ impl Watchdog {
             for held in &mut state.held {
                 due.extend(held.due(now));
             }
-            state.recalls.retain_mut(|(at, interrupt)| {
+            state.interrupts.retain_mut(|(at, interrupt)| {
                 let due = *at <= now;
                 let there = !due || interrupt.interrupt();
                 if due {
@@ -99,7 +99,7 @@ impl Watchdog {
                 queue.watched.store(false, Ordering::SeqCst);
             }
             // It stays for a tick: who acquires in a loop would otherwise start a thread each time.
-            if state.held.is_empty() && waiting.is_empty() && state.recalls.is_empty() {
+            if state.held.is_empty() && waiting.is_empty() && state.interrupts.is_empty() {
                 if idle {
                     state.running = false;
                     return;
@@ -118,8 +118,8 @@ impl Watchdog {
                 }
             }
             state = self.state();
-            let recalls = state.recalls.iter().map(|(at, _)| *at);
-            let next = state.held.iter().filter_map(Held::next).chain(recalls).min();
+            let interrupts = state.interrupts.iter().map(|(at, _)| *at);
+            let next = state.held.iter().filter_map(Held::next).chain(interrupts).min();
             let tick = Instant::now() + TICK;
             let wake = next.map_or(tick, |next| next.min(tick));
             state.wakes_at = Some(wake);

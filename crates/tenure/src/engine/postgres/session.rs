@@ -227,7 +227,7 @@ impl Place {
 
 fn state_word(state: RecordState) -> &'static str {
     match state {
-        RecordState::Held | RecordState::AcquireFuture => "held",
+        RecordState::Held | RecordState::Acquiring => "held",
         RecordState::Released => "released",
         RecordState::Aborted => "aborted",
     }

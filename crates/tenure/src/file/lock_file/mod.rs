@@ -146,7 +146,7 @@ pub(crate) fn publish(
     let first_state = match (hidden_crash, visible || prior.was_shown()) {
         (true, _) => RecordState::Aborted,
         (false, true) => RecordState::Held,
-        (false, false) => RecordState::AcquireFuture,
+        (false, false) => RecordState::Acquiring,
     };
     let unheld = first_state != RecordState::Held;
     let mut first = Cow::Borrowed(record);

@@ -1,5 +1,5 @@
 //! A thread that asks, and is the queue's first, may wait in the kernel itself: where it [can be called
-//! back](crate::recall), at its deadline or when the lock's file was replaced. So its grant takes one wake-up, not two.
+//! back](crate::interrupt), at its deadline or when the lock's file was replaced. So its grant takes one wake-up, not two.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ impl TargetQueue {
         if let Phase::Waiting(waiting) = &mut self.state().phase {
             waiting.interrupt = Some(Arc::clone(interruptible.interrupt()));
         }
-        let Some(_recall) = watchdog::interrupt_at(interruptible.interrupt(), deadline) else {
+        let Some(_scheduled) = watchdog::interrupt_at(interruptible.interrupt(), deadline) else {
             self.hand_over(epoch);
             return ControlFlow::Continue(());
         };

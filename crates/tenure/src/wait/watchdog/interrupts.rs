@@ -12,7 +12,7 @@ pub(crate) struct ScheduledInterrupt<'a>(Option<&'a Arc<InterruptHandle>>);
 impl Drop for ScheduledInterrupt<'_> {
     fn drop(&mut self) {
         if let Some(interrupt) = self.0 {
-            watchdog().state().recalls.retain(|(_, known)| !Arc::ptr_eq(known, interrupt));
+            watchdog().state().interrupts.retain(|(_, known)| !Arc::ptr_eq(known, interrupt));
         }
     }
 }
@@ -22,11 +22,11 @@ pub(crate) fn interrupt_at(interrupt: &Arc<InterruptHandle>, deadline: Option<In
     let Some(deadline) = deadline else { return Some(ScheduledInterrupt(None)) };
     let watchdog = watchdog();
     let mut state = watchdog.state();
-    state.recalls.push((deadline, Arc::clone(interrupt)));
-    let recall = ScheduledInterrupt(Some(interrupt));
+    state.interrupts.push((deadline, Arc::clone(interrupt)));
+    let scheduled = ScheduledInterrupt(Some(interrupt));
     let runs = watchdog.rouse(&mut state, deadline);
     drop(state);
-    runs.then_some(recall)
+    runs.then_some(scheduled)
 }
 
 /// Calls back who sits there, now.
@@ -34,6 +34,6 @@ pub(crate) fn interrupt(interrupt: &Arc<InterruptHandle>) {
     let now = Instant::now();
     let watchdog = watchdog();
     let mut state = watchdog.state();
-    state.recalls.push((now, Arc::clone(interrupt)));
+    state.interrupts.push((now, Arc::clone(interrupt)));
     watchdog.rouse(&mut state, now);
 }
