@@ -10,7 +10,7 @@ pub(crate) const FLOCK: &str = "bare: flock";
 pub(crate) const LINK: &str = "bare: flock + record + link + unlink";
 pub(crate) const LOCK_FILE: &str = "tenure, lock-file style";
 pub(crate) const FLOCK_STYLE: &str = "tenure, flock style";
-/// The same, after `tenure::recall::install()`.
+/// The same, after `tenure::interrupts::install()`.
 pub(crate) const LOCK_FILE_RECALL: &str = "tenure, lock-file style, recall";
 pub(crate) const FLOCK_STYLE_RECALL: &str = "tenure, flock style, recall";
 /// A program that knows only the lock file: exclusive create, write, remove.
@@ -52,7 +52,7 @@ pub(crate) fn open(candidate: &str, target: &Path) -> crate::Result<Box<dyn Lock
         LOCK_FILE | FLOCK_STYLE | LOCK_FILE_RECALL | FLOCK_STYLE_RECALL => {
             let style = if has_lock_file(candidate) { Style::LockFile } else { Style::Flock };
             if matches!(candidate, LOCK_FILE_RECALL | FLOCK_STYLE_RECALL) {
-                tenure::recall::install()?;
+                tenure::interrupts::install()?;
             }
             Box::new(Native { lock: Lock::options().style(style).open(target)?, guard: None })
         }

@@ -20,7 +20,7 @@
 //! | `cleanup` | `tenure::cleanup::install` |
 //! | `inspect PATH`, `list DIR`, `clean DIR [idle_ms=N] [dry_run=1] [aged=1]`, `break PATH [force]` | |
 //! | `threads` | how many threads this process has |
-//! | `recall` | `tenure::recall::install`: the signal's number |
+//! | `recall` | `tenure::interrupts::install`: the signal's number |
 //! | `block SIGNAL` | blocks it in the thread that obeys |
 //! | `blocked` | the signals that are blocked there |
 //! | `chdir DIR` | goes to another working folder |
@@ -198,7 +198,7 @@ fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> O
             panic!("{}", next.env("ACTOR_EXECED", "1").exec())
         }
         ["threads"] => json!({"ok": true, "threads": std::fs::read_dir("/proc/self/task").unwrap().count()}),
-        ["recall"] => match tenure::recall::install() {
+        ["recall"] => match tenure::interrupts::install() {
             Ok(signal) => json!({"ok": true, "signal": signal}),
             Err(error) => refusal(&error),
         },

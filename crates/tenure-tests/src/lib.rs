@@ -233,7 +233,7 @@ pub fn folder() -> tempfile::TempDir {
 /// The emulator in the environment under which every actor runs.
 pub const EMULATOR: &str = "TENURE_TEST_EMULATOR";
 
-/// With this in the environment, the tests that wait do so by `tenure::recall`: here and in every actor.
+/// With this in the environment, the tests that wait do so by `tenure::interrupts`: here and in every actor.
 pub const RECALL: &str = "TENURE_TEST_RECALL";
 
 /// Does whoever asks wait in the kernel's queue itself?
@@ -241,10 +241,10 @@ pub fn is_recalled() -> bool {
     std::env::var_os(RECALL).is_some()
 }
 
-/// Installs `tenure::recall` where [`RECALL`] is set.
+/// Installs `tenure::interrupts` where [`RECALL`] is set.
 pub fn recall_if_asked() {
     if is_recalled() {
-        tenure::recall::install().unwrap();
+        tenure::interrupts::install().unwrap();
     }
 }
 

@@ -94,7 +94,7 @@ mod lock;
 mod maintenance;
 mod model;
 pub mod process;
-pub mod recall;
+pub mod interrupts;
 mod record;
 #[cfg(tenure_sim)]
 #[doc(hidden)]

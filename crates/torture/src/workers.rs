@@ -43,7 +43,7 @@ pub fn work(kind: &str, folder: &Path, phase: Phase, seed: u64) -> ! {
 /// Half of the processes have their threads wait in the kernel themselves.
 pub fn half_wait_themselves(seed: u64) {
     if Chance(seed).one_in(2) {
-        tenure::recall::install().unwrap();
+        tenure::interrupts::install().unwrap();
     }
 }
 

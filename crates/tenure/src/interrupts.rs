@@ -29,7 +29,7 @@ use crate::sys;
 ///
 /// ```
 /// # if cfg!(target_os = "linux") {
-/// tenure::recall::install()?;
+/// tenure::interrupts::install()?;
 /// # }
 /// # Ok::<(), tenure::Error>(())
 /// ```
