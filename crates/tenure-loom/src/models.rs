@@ -9,7 +9,7 @@ use loom::thread;
 
 use crate::sync::Mutex;
 use crate::sys::table::Table;
-use crate::sys::{self, Entry, PerProcess};
+use crate::sys::{self, Entry, ForkLocal};
 use crate::thread_pool::Pool;
 use crate::ticket::{Ticket, WaitState, Woken};
 use crate::wait_queue::{WaitQueue, Waits};
@@ -213,7 +213,7 @@ fn every_job_is_done_once() {
 #[test]
 fn a_process_has_one_of_each_global_and_a_forked_child_its_own() {
     explore(|| {
-        let global: &'static PerProcess<AtomicUsize> = Box::leak(Box::new(PerProcess::new()));
+        let global: &'static ForkLocal<AtomicUsize> = Box::leak(Box::new(ForkLocal::new()));
         let ours = || {
             let get = || {
                 let found = global.get(|| AtomicUsize::new(0));

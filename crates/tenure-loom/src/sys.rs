@@ -2,8 +2,8 @@
 
 #![allow(unsafe_code)]
 
-#[path = "../../tenure/src/sys/per_process.rs"]
-mod per_process;
+#[path = "../../tenure/src/sys/fork_local.rs"]
+mod fork_local;
 #[path = "../../tenure/src/sys/linux/table.rs"]
 pub mod table;
 
@@ -12,7 +12,7 @@ use std::io;
 
 use loom::cell::UnsafeCell;
 
-pub(crate) use per_process::PerProcess;
+pub(crate) use fork_local::ForkLocal;
 
 pub(crate) use crate::sync;
 
@@ -21,7 +21,7 @@ std::thread_local! {
     static GENERATION: Cell<u64> = const { Cell::new(1) };
 }
 
-pub fn generation() -> u64 {
+pub fn fork_generation() -> u64 {
     GENERATION.get()
 }
 

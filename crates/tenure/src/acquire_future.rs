@@ -110,7 +110,7 @@ impl AcquireFuture {
             Start::Granted(tenure) => Stage::Ready(Guard::new(tenure)),
             Start::Queued(waiter) | Start::Serves(waiter, _) => Stage::Queued(QueuedAcquire::new(queue, waiter)),
         };
-        Ok(AcquireFuture { stage, target, began, generation: sys::generation() })
+        Ok(AcquireFuture { stage, target, began, generation: sys::fork_generation() })
     }
 
     pub(crate) fn of_engine(lock: &EngineLock, requester: Requester) -> Result<AcquireFuture> {
@@ -119,7 +119,7 @@ impl AcquireFuture {
             Begun::Joined(hold) => Stage::Ready(Guard::of_engine(hold)),
             Begun::Asked(ask) => Stage::Asked(Asked(ask)),
         };
-        Ok(AcquireFuture { stage, target: lock.target().to_owned(), began, generation: sys::generation() })
+        Ok(AcquireFuture { stage, target: lock.target().to_owned(), began, generation: sys::fork_generation() })
     }
 
     /// The path that is waited for, or the name on a server.
@@ -151,7 +151,7 @@ impl AcquireFuture {
     }
 
     fn must_be_ours(&self) -> Result<()> {
-        if self.generation == sys::generation() {
+        if self.generation == sys::fork_generation() {
             return Ok(());
         }
         Err(Error::new(Kind::Lost, &self.target, "the wait is the parent's: this is a forked child"))

@@ -218,7 +218,7 @@ impl FileLock {
 
     /// The queue of this process: another one after a fork.
     fn queue(&self) -> Arc<TargetQueue> {
-        if self.queue.generation == sys::generation() {
+        if self.queue.generation == sys::fork_generation() {
             return Arc::clone(&self.queue);
         }
         registry::reopened(&self.queue)

@@ -88,7 +88,7 @@ impl Hold {
             fence: granted.record.previous_fence().unwrap_or(0),
             previous: granted.last.as_ref().map_or(Previous::Clean, crashed),
             last: granted.last,
-            generation: sys::generation(),
+            generation: sys::fork_generation(),
             began: Instant::now(),
             thread,
             ttl,
@@ -140,7 +140,7 @@ impl Hold {
 
     /// Is it still ours? A look at the clock: no question to the server, whose answer would be old by the time it came.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.generation != sys::generation() {
+        if self.generation != sys::fork_generation() {
             return Err(self.error("the lock is the parent's: this is a forked child"));
         }
         if self.status.load(Ordering::Acquire) == HELD && BootTime::now() >= self.lease().lost_at() {
@@ -163,7 +163,7 @@ impl Hold {
     }
 
     pub(super) fn is_held(&self) -> bool {
-        self.generation == sys::generation() && self.status.load(Ordering::Acquire) == HELD
+        self.generation == sys::fork_generation() && self.status.load(Ordering::Acquire) == HELD
     }
 
     /// It is ours no more. `true` for the first who says so.
@@ -300,7 +300,7 @@ impl Hold {
 
     /// A guard goes; with the last one the lock.
     pub(crate) fn leave(&self) -> Result<()> {
-        if self.guards.fetch_sub(1, Ordering::AcqRel) > 1 || self.generation != sys::generation() {
+        if self.guards.fetch_sub(1, Ordering::AcqRel) > 1 || self.generation != sys::fork_generation() {
             return Ok(());
         }
         let kept = self.check();

@@ -17,7 +17,7 @@ use crate::model::options::{Options, StalePolicy, Style, Wait};
 use crate::model::status::Inspection;
 use crate::model::this_process::this_process;
 use crate::record::{Native, Record, RecordStyle};
-use crate::sys::{self, PerProcess};
+use crate::sys::{self, ForkLocal};
 use crate::util::thread_pool;
 
 /// One name on one server.
@@ -57,7 +57,7 @@ impl EngineLock {
         if options.stale_policy != StalePolicy::Proof {
             return unsupported("a live holder's lease cannot be robbed for its age: break the lock");
         }
-        Ok(EngineLock { engine, generation: sys::generation(), options })
+        Ok(EngineLock { engine, generation: sys::fork_generation(), options })
     }
 
     pub(crate) fn target(&self) -> &Path {
@@ -66,7 +66,7 @@ impl EngineLock {
 
     /// This process's own: another one after a fork.
     fn engine(&self) -> Result<Arc<dyn Engine>> {
-        if self.generation == sys::generation() {
+        if self.generation == sys::fork_generation() {
             return Ok(Arc::clone(&self.engine));
         }
         match super::open(self.target())? {
@@ -138,7 +138,7 @@ type Asks = Vec<(PathBuf, Weak<Ask>)>;
 
 /// What of this process waits for servers.
 fn asks() -> MutexGuard<'static, Asks> {
-    static ASKS: PerProcess<Mutex<Asks>> = PerProcess::new();
+    static ASKS: ForkLocal<Mutex<Asks>> = ForkLocal::new();
     ASKS.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -195,7 +195,7 @@ type Holds = HashMap<PathBuf, Weak<Hold>>;
 
 /// What this process holds on servers.
 fn holds() -> MutexGuard<'static, Holds> {
-    static HOLDS: PerProcess<Mutex<Holds>> = PerProcess::new();
+    static HOLDS: ForkLocal<Mutex<Holds>> = ForkLocal::new();
     HOLDS.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 

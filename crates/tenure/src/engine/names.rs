@@ -11,7 +11,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::sys::PerProcess;
+use crate::sys::ForkLocal;
 use crate::util::thread_pool;
 
 /// Addresses of that age are used as they are.
@@ -44,7 +44,7 @@ impl Known {
 }
 
 fn known() -> MutexGuard<'static, HashMap<String, Known>> {
-    static KNOWN: PerProcess<Mutex<HashMap<String, Known>>> = PerProcess::new();
+    static KNOWN: ForkLocal<Mutex<HashMap<String, Known>>> = ForkLocal::new();
     KNOWN.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -19,7 +19,7 @@ use crate::model::error::{Error, Kind, Result};
 use crate::model::holder::Previous;
 use crate::model::options::Event;
 use crate::model::request::Request;
-use crate::sys::{Access, Brief, FileKind, LockKind};
+use crate::sys::{Access, FileIdent, FileKind, LockKind};
 
 /// How often what keeps changing under us is tried again before we call it an error.
 const TRIES: usize = 1000;
@@ -115,7 +115,7 @@ pub(crate) fn enter(
     paths: &LockPaths,
     kept: &mut CachedFiles,
     anchor: &Arc<Anchor>,
-    stat: &Brief,
+    stat: &FileIdent,
     request: &Request,
 ) -> Result<Entered> {
     let options = &request.options;
@@ -153,7 +153,7 @@ pub(crate) fn enter(
     // The old one may be a dead native's lock file as well. Its kernel lock stays ours until that is done, or one who had
     // queued for it would seem to be its holder.
     prior.replaced = Some(Arc::clone(anchor));
-    let stat = own.file.brief().map_err(|error| paths.anchor_error("cannot be read", error));
+    let stat = own.file.ident().map_err(|error| paths.anchor_error("cannot be read", error));
     let entered = stat.and_then(|stat| enter_as(paths, kept, &own, &stat, &prior, request, live_file_at_swap));
     let _ = anchor.file.unlock();
     entered
@@ -164,7 +164,7 @@ fn enter_as(
     paths: &LockPaths,
     kept: &mut CachedFiles,
     anchor: &Arc<Anchor>,
-    stat: &Brief,
+    stat: &FileIdent,
     prior: &Prior,
     request: &Request,
     live_file_at_swap: bool,
@@ -266,7 +266,7 @@ pub(crate) fn lock_target(paths: &LockPaths, kept: &mut CachedFiles, request: &R
             target.file.try_lock(kind(request)).map_err(|error| target_error(paths, "cannot be locked", error))?;
         // A file is often replaced whole, by a rename: the lock must be on the one that has the name.
         let current =
-            paths.dir.brief_at(&paths.target).map_err(|error| target_error(paths, "cannot be read", error))?;
+            paths.dir.ident_at(&paths.target).map_err(|error| target_error(paths, "cannot be read", error))?;
         if current.map(|stat| stat.id) == Some(target.id) {
             return Ok(locked.then_some(target));
         }
@@ -280,7 +280,7 @@ pub(crate) fn lock_target(paths: &LockPaths, kept: &mut CachedFiles, request: &R
 
 /// Has the locked file the target's name still? On a doubt it has not.
 pub(crate) fn is_current(paths: &LockPaths, target: &TargetFile) -> bool {
-    matches!(paths.dir.brief_at(&paths.target), Ok(Some(stat)) if stat.id == target.id)
+    matches!(paths.dir.ident_at(&paths.target), Ok(Some(stat)) if stat.id == target.id)
 }
 
 /// `None`: it went away meanwhile.

@@ -15,7 +15,7 @@ use crate::model::error::{Advice, Error, Kind, Result};
 use crate::model::options::Options;
 use crate::record::cached::CachedRecord;
 use crate::record::{self, Content, MAX_BYTES, Native, PriorState, Record, RecordState};
-use crate::sys::{self, Access, Brief, Dir, File, FileId, FileKind, LockKind, Name};
+use crate::sys::{self, Access, FileIdent, Dir, File, FileId, FileKind, LockKind, Name};
 
 /// How often a path that keeps changing under us is tried again before we call it an error.
 const TRIES: usize = 1000;
@@ -88,14 +88,14 @@ impl Anchor {
     }
 
     /// Step 2: what the anchor's path names now, if that is still this file.
-    pub(crate) fn current(&self, paths: &LockPaths) -> Result<Option<Brief>> {
-        let found = paths.dir.brief_at(&paths.anchor);
+    pub(crate) fn current(&self, paths: &LockPaths) -> Result<Option<FileIdent>> {
+        let found = paths.dir.ident_at(&paths.anchor);
         let found = found.map_err(|error| paths.anchor_error("cannot be compared with its path", error))?;
         Ok(found.filter(|stat| stat.id == self.id))
     }
 
     /// What the record says, and its bytes.
-    pub(crate) fn read(&self, paths: &LockPaths, stat: &Brief) -> Result<Prior> {
+    pub(crate) fn read(&self, paths: &LockPaths, stat: &FileIdent) -> Result<Prior> {
         let size = usize::try_from(stat.size).unwrap_or(MAX_BYTES).min(MAX_BYTES);
         let mut bytes = vec![0; size];
         let length = self.file.read(&mut bytes).map_err(|error| paths.anchor_error("cannot be read", error))?;

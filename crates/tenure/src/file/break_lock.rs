@@ -77,7 +77,7 @@ pub(crate) fn replace_anchor(paths: &LockPaths, seen: &Inspection) -> Result<()>
     }
     // Not the one from before: another user's is replaced by who acquires, in the same way.
     let before = open();
-    let replaced = before.as_ref().and_then(|before| before.brief().ok());
+    let replaced = before.as_ref().and_then(|before| before.ident().ok());
     if let Err(error) = paths.dir.rename_over(&paths.new, &paths.anchor) {
         let _ = paths.dir.unlink(&paths.new);
         return Err(paths.anchor_error("cannot be replaced", error));

@@ -176,7 +176,7 @@ impl LockPaths {
 
     /// What the lock file's name points at now.
     pub(crate) fn lock_file_id(&self) -> Result<Option<FileId>> {
-        let found = self.dir.brief_at(&self.lock).map_err(|error| self.lock_error("cannot be read", error))?;
+        let found = self.dir.ident_at(&self.lock).map_err(|error| self.lock_error("cannot be read", error))?;
         Ok(found.map(|stat| stat.id))
     }
 

@@ -42,15 +42,15 @@ pub(crate) fn reclaim(paths: &LockPaths, id: FileId, text: &[u8]) -> bool {
 
 /// With the kernel lock on `file`.
 fn remove(paths: &LockPaths, file: &File, id: FileId, text: &[u8], own: &CanonicalRecord<'_>) -> io::Result<bool> {
-    let shown = || Ok::<_, io::Error>(paths.dir.brief_at(&paths.lock)?.is_some_and(|found| found.id == id));
-    let found = file.brief()?;
+    let shown = || Ok::<_, io::Error>(paths.dir.ident_at(&paths.lock)?.is_some_and(|found| found.id == id));
+    let found = file.ident()?;
     // Its names are the anchor's and the lock file's. Without that one it was released.
     let whole = found.id == id && found.kind == FileKind::Regular && found.links == 2;
-    if !whole || paths.dir.brief_at(&paths.anchor)?.is_none_or(|named| named.id != id) || !shown()? {
+    if !whole || paths.dir.ident_at(&paths.anchor)?.is_none_or(|named| named.id != id) || !shown()? {
         return Ok(false);
     }
     // A takeover that was cut off is to be ended first.
-    if paths.dir.brief_at(&paths.swap)?.is_some() {
+    if paths.dir.ident_at(&paths.swap)?.is_some() {
         return Ok(false);
     }
     let mut now = vec![0; text.len()];

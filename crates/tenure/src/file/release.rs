@@ -114,7 +114,7 @@ pub(crate) fn pass(paths: &LockPaths, grant: &Grant, fence: u64, request: &Reque
         live_file_at_swap: false,
     };
     let stays = |target: &TargetFile| match at_once {
-        true => target.file.brief().is_ok_and(|found| found.links > 0),
+        true => target.file.ident().is_ok_and(|found| found.links > 0),
         false => is_current(paths, target),
     };
     if !grant.target.as_deref().is_none_or(stays) {
@@ -124,14 +124,14 @@ pub(crate) fn pass(paths: &LockPaths, grant: &Grant, fence: u64, request: &Reque
     let record = new_record(request, fence, paths)?;
     let failed = |error| paths.anchor_error("cannot be written", error);
     if let LockFile::Copy { file, .. } = &grant.lock_file {
-        let size = file.brief().map_err(failed)?.size;
+        let size = file.ident().map_err(failed)?.size;
         lock_file::write(file, &record, size, true).map_err(failed)?;
     }
     passed.state_offset = match anchor.follow(&record) {
         Some(written) => written.map_err(failed)?,
         None => {
             let visible = matches!(grant.lock_file, LockFile::Link);
-            let size = anchor.file.brief().map_err(failed)?.size;
+            let size = anchor.file.ident().map_err(failed)?.size;
             anchor.write(&record, size, visible).map_err(failed)?
         }
     };
@@ -151,7 +151,7 @@ fn is_whole(grant: &Grant, paths: &LockPaths) -> bool {
         // meet our lock file, and wait for its kernel lock.
         LockFile::Link => paths
             .dir
-            .brief_at(&paths.lock)
+            .ident_at(&paths.lock)
             .is_ok_and(|found| found.is_some_and(|found| found.id == anchor.id && found.links == 2)),
         LockFile::Copy { id, .. } => paths.lock_file_id().is_ok_and(|found| found == Some(*id)) && is_anchors(),
     }

@@ -15,7 +15,7 @@ use crate::model::status::{Inspection, State};
 use crate::process::{Identity, Known, Liveness, Look};
 use crate::record::{self, Content, Record, RecordState, RecordStyle};
 use crate::sys::kernel_locks::{KernelLocks, mount_device};
-use crate::sys::{self, Access, Brief, File, FileId, FileKind, LockKind, Name};
+use crate::sys::{self, Access, FileIdent, File, FileId, FileKind, LockKind, Name};
 
 /// How often a lock that changes hands while we look is looked at again.
 pub(crate) const LOOKS: usize = 20;
@@ -118,11 +118,11 @@ pub(crate) fn examine_once(view: &View<'_>) -> Result<Option<Inspection>> {
 
 /// `.tenure` may be something else altogether, or closed to this user: then it says nothing.
 pub(crate) fn anchor_id(paths: &LockPaths) -> Option<FileId> {
-    let found = paths.dir.brief_at(&paths.anchor).ok()??;
+    let found = paths.dir.ident_at(&paths.anchor).ok()??;
     (found.kind == FileKind::Regular).then_some(found.id)
 }
 
-pub(crate) fn open_anchor(paths: &LockPaths) -> Result<Option<(File, Brief)>> {
+pub(crate) fn open_anchor(paths: &LockPaths) -> Result<Option<(File, FileIdent)>> {
     // Looked at before it is opened: opening a device can do something to it.
     if anchor_id(paths).is_none() {
         return Ok(None);
@@ -130,7 +130,7 @@ pub(crate) fn open_anchor(paths: &LockPaths) -> Result<Option<(File, Brief)>> {
     let failed = |error| paths.anchor_error("cannot be read", error);
     match paths.dir.open_at(&paths.anchor, Access::Read) {
         Ok(file) => {
-            let found = file.brief().map_err(failed)?;
+            let found = file.ident().map_err(failed)?;
             Ok((found.kind == FileKind::Regular).then_some((file, found)))
         }
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => Ok(None),
@@ -240,7 +240,7 @@ impl<'a> View<'a> {
         }
         let failed = |error| self.paths.anchor_error("cannot be looked at", error);
         let same = || {
-            let named = self.paths.dir.brief_at(name)?.map(|found| found.id);
+            let named = self.paths.dir.ident_at(name)?.map(|found| found.id);
             Ok::<_, io::Error>(named == Some(id) && lock_file::reads(file, seen)?)
         };
         let changed = matches!(self.doubt, Doubt::Lives).then_some(true);
@@ -317,7 +317,7 @@ impl<'a> View<'a> {
     }
 
     /// No lock file, but an anchor: flock style, or nobody. `false`: it changed hands while we looked.
-    fn hidden(&self, inspection: &mut Inspection, file: &File, found: &Brief) -> Result<bool> {
+    fn hidden(&self, inspection: &mut Inspection, file: &File, found: &FileIdent) -> Result<bool> {
         let id = found.id;
         let text =
             lock_file::read_text(file, found.size).map_err(|error| self.paths.anchor_error("cannot be read", error))?;
@@ -388,7 +388,7 @@ impl<'a> View<'a> {
 
     /// The target itself: waiters of flock style, and programs that know only `flock(2)`.
     fn target(&self, inspection: &mut Inspection, queue: &mut Option<Vec<i64>>) -> Result<()> {
-        let found = self.paths.dir.brief_at(&self.paths.target);
+        let found = self.paths.dir.ident_at(&self.paths.target);
         let Some(stat) =
             found.map_err(|error| Error::io(&self.paths.target_path, "the target cannot be read", error))?
         else {

@@ -3,7 +3,7 @@
 use crate::model::options::Options;
 use crate::process::Identity;
 use crate::record::{Native, RecordState, Text};
-use crate::sys::{self, PerProcess};
+use crate::sys::{self, ForkLocal};
 
 /// What every record of this process says of it.
 pub(crate) struct ThisProcess {
@@ -32,7 +32,7 @@ impl ThisProcess {
 
 /// Read once a process, and again after a fork.
 pub(crate) fn this_process() -> &'static ThisProcess {
-    static OWN: PerProcess<ThisProcess> = PerProcess::new();
+    static OWN: ForkLocal<ThisProcess> = ForkLocal::new();
     OWN.get(|| {
         let identity = Identity::current();
         let shown_start_time = shown_start_time(&identity);

@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 
 use super::Liveness;
 use crate::sys::stat::{Stat, thread_group};
-use crate::sys::{self, PerProcess, PidFd};
+use crate::sys::{self, ForkLocal, PidFd};
 
 /// A process, told from every other: each part is absent rather than wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -66,7 +66,7 @@ impl Identity {
 
     /// This process's own. Read once, and again after a fork.
     pub fn current() -> Identity {
-        static CACHE: PerProcess<OnceLock<Identity>> = PerProcess::new();
+        static CACHE: ForkLocal<OnceLock<Identity>> = ForkLocal::new();
 
         let cache = CACHE.get(OnceLock::new);
         if let Some(identity) = cache.get() {

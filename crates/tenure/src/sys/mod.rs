@@ -11,7 +11,7 @@ mod clock;
 mod credentials;
 pub(crate) mod kernel_locks;
 #[cfg(not(tenure_sim))]
-mod per_process;
+mod fork_local;
 pub(crate) mod stat;
 pub(crate) mod sync;
 mod types;
@@ -46,5 +46,5 @@ pub(crate) use clock::*;
 #[allow(unused_imports, reason = "each engine has credentials of its own kind")]
 pub(crate) use credentials::*;
 #[cfg(not(tenure_sim))]
-pub(crate) use per_process::PerProcess;
+pub(crate) use fork_local::ForkLocal;
 pub(crate) use types::*;

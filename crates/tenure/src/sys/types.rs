@@ -31,7 +31,7 @@ pub(crate) struct Stat {
 /// As much of a [`Stat`] as tells one file from another. It leaves the times out: a file whose times were asked for must
 /// show others after its next write (Linux 6.13, multigrain timestamps), which makes that write half as dear again.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Brief {
+pub(crate) struct FileIdent {
     pub(crate) id: FileId,
     pub(crate) kind: FileKind,
     pub(crate) links: u64,
@@ -39,8 +39,8 @@ pub(crate) struct Brief {
 }
 
 impl Stat {
-    pub(crate) fn brief(&self) -> Brief {
-        Brief { id: self.id, kind: self.kind, links: self.links, size: self.size }
+    pub(crate) fn ident(&self) -> FileIdent {
+        FileIdent { id: self.id, kind: self.kind, links: self.links, size: self.size }
     }
 }
 
@@ -79,7 +79,7 @@ pub(crate) enum LockKind {
 
 /// What a lease that was asked for and given back at once says of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lease {
+pub(crate) enum LeaseOutcome {
     /// No process of this kernel has it open: for writing, where a read lease was asked for; otherwise at all.
     Granted,
     /// Some process has.

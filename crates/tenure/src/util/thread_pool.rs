@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::sys::sync::{Condvar, Mutex, PoisonError};
-use crate::sys::{self, PerProcess};
+use crate::sys::{self, ForkLocal};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -22,7 +22,7 @@ struct State {
     idle: usize,
 }
 
-static POOL: PerProcess<Pool> = PerProcess::new();
+static POOL: ForkLocal<Pool> = ForkLocal::new();
 /// Not at all on the simulated kernel, whose threads must not wait for anything that it does not know of.
 const LINGER: Duration = if cfg!(tenure_sim) { Duration::ZERO } else { Duration::from_secs(1) };
 

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::sys::PerProcess;
+use crate::sys::ForkLocal;
 use crate::wait::queue::TargetQueue;
 
 /// Each has up to two descriptors; a process may open 1024 files, where nobody has raised that.
@@ -25,7 +25,7 @@ const LISTED: u8 = 1;
 /// In the list, and used since it was looked at.
 const USED: u8 = 2;
 
-static RECENT_QUEUES: PerProcess<Mutex<VecDeque<Weak<TargetQueue>>>> = PerProcess::new();
+static RECENT_QUEUES: ForkLocal<Mutex<VecDeque<Weak<TargetQueue>>>> = ForkLocal::new();
 
 /// The queue has become idle, and keeps what it used.
 pub(crate) fn used(queue: &Arc<TargetQueue>) {

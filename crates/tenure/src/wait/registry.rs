@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use crate::file::paths::{ParentDir, LockPaths};
 use crate::model::options::Options;
 use crate::model::request::Request;
-use crate::sys::{FileId, PerProcess};
+use crate::sys::{FileId, ForkLocal};
 use crate::wait::queue::TargetQueue;
 
 #[derive(Default)]
@@ -38,7 +38,7 @@ impl Key<'_> {
     }
 }
 
-static REGISTRY: PerProcess<Mutex<Registry>> = PerProcess::new();
+static REGISTRY: ForkLocal<Mutex<Registry>> = ForkLocal::new();
 
 fn registry() -> MutexGuard<'static, Registry> {
     REGISTRY.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
@@ -109,7 +109,7 @@ impl Registry {
 
 /// How many requests are looked through for an equal one.
 const REQUESTS: usize = 8;
-static RECENT: PerProcess<Mutex<VecDeque<Weak<Request>>>> = PerProcess::new();
+static RECENT: ForkLocal<Mutex<VecDeque<Weak<Request>>>> = ForkLocal::new();
 
 /// What an exclusive acquire with these options asks for. Locks that are opened alike share it.
 pub(crate) fn request(options: Options) -> Arc<Request> {

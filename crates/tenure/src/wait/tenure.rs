@@ -84,7 +84,7 @@ impl Tenure {
             request,
             grant,
             fence,
-            generation: sys::generation(),
+            generation: sys::fork_generation(),
             began: Instant::now(),
             thread,
             status: AtomicU8::new(HELD),
@@ -110,7 +110,7 @@ impl Tenure {
     }
 
     pub(crate) fn is_held(&self) -> bool {
-        self.generation == sys::generation() && self.status.load(Ordering::Acquire) == HELD
+        self.generation == sys::fork_generation() && self.status.load(Ordering::Acquire) == HELD
     }
 
     /// One more guard.
@@ -138,7 +138,7 @@ impl Tenure {
 
     /// Is it still ours, as far as natives are concerned?
     pub(crate) fn check_anchor(&self) -> Result<()> {
-        if self.generation != sys::generation() {
+        if self.generation != sys::fork_generation() {
             return Err(self.lost("the lock is the parent's: this is a forked child"));
         }
         match self.status.load(Ordering::Acquire) {
@@ -159,7 +159,7 @@ impl Tenure {
     fn check_target(&self) -> Result<()> {
         let Some(target) = &self.grant.target else { return Ok(()) };
         let paths = self.paths();
-        let found = paths.dir.brief_at(&paths.target);
+        let found = paths.dir.ident_at(&paths.target);
         let found = found.map_err(|error| Error::io(&paths.target_path, "the target cannot be read", error))?;
         match found {
             Some(found) if found.id == target.id => Ok(()),
@@ -210,7 +210,7 @@ impl Tenure {
 
     /// Changes the record, in whatever place others see it.
     pub(crate) fn change(&self, change: impl FnOnce(&mut Record)) -> Result<()> {
-        if self.generation != sys::generation() {
+        if self.generation != sys::fork_generation() {
             return Err(self.lost("the lock is the parent's: this is a forked child"));
         }
         let mut live = self.live();
@@ -222,11 +222,11 @@ impl Tenure {
         change(record);
         let failed = |error| self.paths().anchor_error("cannot be written", error);
         if let LockFile::Copy { file, .. } = &self.grant.lock_file {
-            let size = file.brief().map_err(failed)?.size;
+            let size = file.ident().map_err(failed)?.size;
             lock_file::write(file, record, size, true).map_err(failed)?;
         }
         let visible = matches!(self.grant.lock_file, LockFile::Link);
-        let size = anchor.file.brief().map_err(failed)?.size;
+        let size = anchor.file.ident().map_err(failed)?.size;
         live.state_offset = anchor.write(record, size, visible).map_err(failed)?;
         if let Some(cell) = &self.cleanup {
             cell.set_state_offset(live.state_offset);

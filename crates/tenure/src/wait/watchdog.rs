@@ -15,7 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::model::options::{Event, Overrun};
-use crate::sys::{self, PerProcess, InterruptHandle};
+use crate::sys::{self, ForkLocal, InterruptHandle};
 use crate::util::trace::event;
 use crate::wait::queue::TargetQueue;
 use crate::wait::tenure::Tenure;
@@ -48,7 +48,7 @@ struct Held {
     overrun_at: Option<Instant>,
 }
 
-static WATCHDOG: PerProcess<Watchdog> = PerProcess::new();
+static WATCHDOG: ForkLocal<Watchdog> = ForkLocal::new();
 
 fn watchdog() -> &'static Watchdog {
     WATCHDOG.get(Watchdog::default)

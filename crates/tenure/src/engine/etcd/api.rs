@@ -21,7 +21,7 @@ use crate::engine::tls::Identity;
 use crate::engine::url::Url;
 use crate::engine::{names, tls};
 use crate::model::error::{Error, Kind, Result};
-use crate::sys::PerProcess;
+use crate::sys::ForkLocal;
 
 /// Where the password is looked for.
 const PASSWORD: &str = "TENURE_ETCD_PASSWORD";
@@ -118,7 +118,7 @@ impl std::fmt::Debug for Cluster {
 impl Cluster {
     /// The one of this process for these members, this user and these certificates.
     fn of(url: &Url) -> Result<Arc<Cluster>> {
-        static CLUSTERS: PerProcess<Mutex<Vec<Weak<Cluster>>>> = PerProcess::new();
+        static CLUSTERS: ForkLocal<Mutex<Vec<Weak<Cluster>>>> = ForkLocal::new();
         let identity = tls::read(url)?;
         let protocol = if identity.is_some() { "https" } else { "http" };
         let members: Vec<String> = url.hosts.iter().map(|host| format!("{protocol}://{}", host.authority())).collect();

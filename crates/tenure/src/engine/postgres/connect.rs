@@ -21,7 +21,7 @@ use super::sql;
 use crate::engine::url::{Host, Url};
 use crate::engine::{names, tls};
 use crate::model::error::{Error, Kind, Result};
-use crate::sys::PerProcess;
+use crate::sys::ForkLocal;
 
 /// What is off with the tables.
 const MISSING: &str = "the tables of the lock do not exist";
@@ -247,7 +247,7 @@ impl Address {
     /// Session locks do not survive a proxy that lends a server's session to whoever speaks next. It shows: two
     /// connections of ours, open at once, have the same backend. Asked once a process.
     pub(super) fn refuse_proxy(&self, ours: &Connection, limit: Duration) -> Result<()> {
-        static DIRECT: PerProcess<Mutex<HashSet<String>>> = PerProcess::new();
+        static DIRECT: ForkLocal<Mutex<HashSet<String>>> = ForkLocal::new();
         let direct = || DIRECT.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
         let url = &self.url;
         let key = format!("{:?} {:?} {} {}", url.hosts, url.socket, url.path, self.user());

@@ -34,7 +34,7 @@ pub(super) fn is_link(paths: &LockPaths, anchor: &Anchor, name: &Name, record: &
         return Ok(true);
     }
     let failed = |error| paths.lock_error("cannot be compared with its anchor", error);
-    let Some(found) = paths.dir.brief_at(name).map_err(failed)? else { return Ok(true) };
+    let Some(found) = paths.dir.ident_at(name).map_err(failed)? else { return Ok(true) };
     if found.id == anchor.id {
         paths.set_links_known();
         return Ok(true);
@@ -99,7 +99,7 @@ pub(super) fn publish_copy(paths: &LockPaths, record: &Record, options: &Options
 /// Under the name `new`, which is each user's own in a sticky folder: what is half-made there is nobody else's trouble.
 pub(super) fn make_copy(paths: &LockPaths, record: &Record, options: &Options) -> Result<LockFile> {
     let file = anchor::prepare(paths, options, record)?;
-    match file.brief() {
+    match file.ident() {
         Ok(stat) => Ok(LockFile::Copy { file: Arc::new(file), id: stat.id }),
         Err(error) => {
             let _ = paths.dir.unlink(&paths.new);

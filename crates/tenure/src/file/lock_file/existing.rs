@@ -14,7 +14,7 @@ use crate::model::stale_reason::StaleReason;
 use crate::process::{self, Liveness, Look};
 use crate::record::io::read_text;
 use crate::record::{self, Content, Marker, Record, RecordState};
-use crate::sys::{self, Access, File, FileId, FileKind, Lease, LockKind};
+use crate::sys::{self, Access, File, FileId, FileKind, LeaseOutcome, LockKind};
 
 /// What stands at the lock file's place, open and read.
 pub(crate) struct ExistingLockFile {
@@ -27,7 +27,7 @@ pub(crate) struct ExistingLockFile {
 
 /// `None`: it is gone.
 pub(crate) fn look(paths: &LockPaths) -> Result<Option<ExistingLockFile>> {
-    let Some(stat) = paths.dir.brief_at(&paths.lock).map_err(|error| paths.lock_error("cannot be read", error))? else {
+    let Some(stat) = paths.dir.ident_at(&paths.lock).map_err(|error| paths.lock_error("cannot be read", error))? else {
         return Ok(None);
     };
     if stat.kind != FileKind::Regular {
@@ -43,7 +43,7 @@ pub(crate) fn look(paths: &LockPaths) -> Result<Option<ExistingLockFile>> {
 
 pub(super) fn found(paths: &LockPaths, file: File) -> Result<ExistingLockFile> {
     let unreadable = |error| paths.lock_error("cannot be read", error);
-    let stat = file.brief().map_err(unreadable)?;
+    let stat = file.ident().map_err(unreadable)?;
     if stat.kind != FileKind::Regular {
         return Err(paths.in_the_way(stat.kind.words()));
     }
@@ -203,15 +203,15 @@ pub(crate) fn judge_foreign(
 /// for: other natives that look at the file at this moment have it open for reading too.
 pub(super) fn open_elsewhere(file: &File, record: &Record) -> OpenElsewhere {
     match file.read_lease() {
-        Lease::Refused => return OpenElsewhere::ForWriting,
-        Lease::Unavailable => return OpenElsewhere::CannotTell,
-        Lease::Granted if record.pid.is_some() => return OpenElsewhere::No,
-        Lease::Granted => {}
+        LeaseOutcome::Refused => return OpenElsewhere::ForWriting,
+        LeaseOutcome::Unavailable => return OpenElsewhere::CannotTell,
+        LeaseOutcome::Granted if record.pid.is_some() => return OpenElsewhere::No,
+        LeaseOutcome::Granted => {}
     }
     match file.write_lease() {
-        Lease::Granted => OpenElsewhere::No,
-        Lease::Refused => OpenElsewhere::ForReading,
-        Lease::Unavailable => OpenElsewhere::CannotTell,
+        LeaseOutcome::Granted => OpenElsewhere::No,
+        LeaseOutcome::Refused => OpenElsewhere::ForReading,
+        LeaseOutcome::Unavailable => OpenElsewhere::CannotTell,
     }
 }
 

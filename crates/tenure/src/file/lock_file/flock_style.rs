@@ -15,7 +15,7 @@ use crate::model::error::{Error, Kind, Result};
 use crate::model::holder::{Holder, Previous};
 use crate::model::options::Options;
 use crate::record::{Content, PriorState, Record, RecordState};
-use crate::sys::{self, Brief, FileId, LockKind};
+use crate::sys::{self, FileIdent, FileId, LockKind};
 
 /// What flock style found, and what it owes.
 struct Clearing<'a> {
@@ -34,7 +34,7 @@ struct Clearing<'a> {
 pub(crate) fn take_hidden(
     paths: &LockPaths,
     anchor: &Anchor,
-    stat: &Brief,
+    stat: &FileIdent,
     prior: &Prior,
     record: &Record,
     options: &Options,
@@ -73,7 +73,7 @@ pub(crate) fn take_hidden(
 }
 
 /// What a share hears of the tenure before it. It changes nothing, so the next exclusive holder hears it as well.
-pub(crate) fn crash_still_reported(paths: &LockPaths, anchor: &Anchor, stat: &Brief) -> Result<Previous> {
+pub(crate) fn crash_still_reported(paths: &LockPaths, anchor: &Anchor, stat: &FileIdent) -> Result<Previous> {
     let prior = anchor.read(paths, stat)?;
     let state = prior.state();
     if super::is_visible(paths, anchor, stat)? {

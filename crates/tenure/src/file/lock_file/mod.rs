@@ -30,7 +30,7 @@ use crate::model::holder::{Holder, Previous};
 use crate::model::options::Options;
 use crate::process::Liveness;
 use crate::record::{self, PID_KEY_OFFSET, PriorState, Record, RecordState};
-use crate::sys::{Brief, File, FileId};
+use crate::sys::{FileIdent, File, FileId};
 
 pub(crate) use crate::file::crash::{own_inode, previous, reports_crash, is_cut_off_state, crash_unreported};
 pub(crate) use crate::record::io::{read_stable, read_text, reads, write, write_text};
@@ -119,7 +119,7 @@ struct PublishProgress {
 }
 
 /// Is the lock file our own anchor, with a second link? It is a dead native's, whose kernel lock we have.
-pub(crate) fn is_visible(paths: &LockPaths, anchor: &Anchor, stat: &Brief) -> Result<bool> {
+pub(crate) fn is_visible(paths: &LockPaths, anchor: &Anchor, stat: &FileIdent) -> Result<bool> {
     // More than one link may be a dead native's unfinished takeover as well.
     Ok(stat.links > 1 && paths.lock_file_id()? == Some(anchor.id))
 }
@@ -129,7 +129,7 @@ pub(crate) fn is_visible(paths: &LockPaths, anchor: &Anchor, stat: &Brief) -> Re
 pub(crate) fn publish(
     paths: &LockPaths,
     anchor: &Anchor,
-    stat: &Brief,
+    stat: &FileIdent,
     prior: &Prior,
     record: &Record,
     options: &Options,
@@ -184,7 +184,7 @@ pub(crate) fn publish(
 }
 
 /// Step 7: the lock file is there, and the record says `held`; then everything is compared once more.
-fn finalize(paths: &LockPaths, anchor: &Anchor, stat: &Brief, lock_file: &LockFile, progress: &PublishProgress) -> Result<()> {
+fn finalize(paths: &LockPaths, anchor: &Anchor, stat: &FileIdent, lock_file: &LockFile, progress: &PublishProgress) -> Result<()> {
     if progress.unheld {
         anchor
             .write_state(RecordState::Held, progress.state_offset)
@@ -318,7 +318,7 @@ fn try_publish(
 /// removal leaves a link less, and so does a break, the anchor first. A name that was moved aside is a name still, so this
 /// serves right after a look.
 pub(crate) fn has_names(anchor: &Anchor, lock_file: &LockFile) -> bool {
-    let has = |file: &File, links| file.brief().is_ok_and(|found| found.links == links);
+    let has = |file: &File, links| file.ident().is_ok_and(|found| found.links == links);
     match lock_file {
         LockFile::Hidden => has(&anchor.file, 1),
         LockFile::Link => has(&anchor.file, 2),
@@ -329,7 +329,7 @@ pub(crate) fn has_names(anchor: &Anchor, lock_file: &LockFile) -> bool {
 /// The last step. A link takes the anchor by its name, and `.tenure` may have been removed, or the lock broken, since that
 /// was compared: then somebody else has it, or may. `stat` is the anchor's as it was compared: where it had no other name,
 /// its links tell.
-pub(crate) fn verify_names(paths: &LockPaths, anchor: &Anchor, stat: &Brief, lock_file: &LockFile) -> Result<()> {
+pub(crate) fn verify_names(paths: &LockPaths, anchor: &Anchor, stat: &FileIdent, lock_file: &LockFile) -> Result<()> {
     let copy = matches!(lock_file, LockFile::Copy { .. });
     if !copy && stat.links == 1 && has_names(anchor, lock_file) {
         return Ok(());
@@ -367,7 +367,7 @@ pub(crate) fn roll_back(
 
 /// Writes the record that tells of a crash, where nobody sees it.
 pub(crate) fn tell(anchor: &Anchor, left: &Record) -> io::Result<()> {
-    let size = anchor.file.brief().map_or(0, |stat| stat.size);
+    let size = anchor.file.ident().map_or(0, |stat| stat.size);
     anchor.write(left, size, false).map(drop)
 }
 

@@ -13,7 +13,7 @@ use crate::model::error::{Error, Kind, Result};
 use crate::model::options::Options;
 use crate::record::io::{read_stable, write};
 use crate::record::{Content, Record};
-use crate::sys::{Access, FileKind, Lease, LockKind, Name};
+use crate::sys::{Access, FileKind, LeaseOutcome, LockKind, Name};
 
 /// Step 6's second half: the judged file is gone, and ours has its place unless that was removed since. `None` means that
 /// something changed; look again, at the swap too.
@@ -156,7 +156,7 @@ pub(super) fn adopt(paths: &LockPaths, verdict: &Verdict, prior: &Prior, record:
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
-    let stat = file.brief().map_err(failed)?;
+    let stat = file.ident().map_err(failed)?;
     if stat.id != verdict.blocker.id || !file.try_lock(LockKind::Exclusive).map_err(failed)? {
         return Ok(None);
     }
@@ -217,12 +217,12 @@ pub(super) fn is_over(paths: &LockPaths, anchor: &Anchor, prior: &Prior, options
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(_) => return Ok(Some(false)),
         };
-        let closed = file.read_lease() == Lease::Granted;
+        let closed = file.read_lease() == LeaseOutcome::Granted;
         let foreign = match read_stable(&file).map_err(|error| paths.lock_error("cannot be read", error))? {
             Content::NotALock(_) => false,
             Content::Record(record) => record.native.is_none(),
             Content::Torn => true,
-            Content::Blank => file.brief().is_ok_and(|stat| stat.size > 0),
+            Content::Blank => file.ident().is_ok_and(|stat| stat.size > 0),
         };
         if closed && foreign {
             return Ok(Some(true));

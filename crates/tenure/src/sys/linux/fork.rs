@@ -37,7 +37,7 @@ pub(crate) struct Cell(&'static AtomicI32);
 
 /// Which process of a line of forks this is. An object made under another generation belongs to the parent: its
 /// locks, descriptors and mutexes must not be touched.
-pub(crate) fn generation() -> u64 {
+pub(crate) fn fork_generation() -> u64 {
     if !STARTED.load(Ordering::Acquire) {
         start();
     }

@@ -18,7 +18,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::fork;
 use super::interrupt::InterruptHandle;
-use crate::sys::types::{Access, Brief, FileId, FileKind, FileSystem, Lease, LockKind, Stat, WAITING_MARK};
+use crate::sys::types::{Access, FileIdent, FileId, FileKind, FileSystem, LeaseOutcome, LockKind, Stat, WAITING_MARK};
 
 /// A file's name, as the kernel takes it; may hold a `/`, relative to a [`Dir`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -97,7 +97,7 @@ impl Dir {
     }
 
     /// As [`stat_at`](Dir::stat_at), but brief.
-    pub(crate) fn brief_at(&self, name: &Name) -> io::Result<Option<Brief>> {
+    pub(crate) fn ident_at(&self, name: &Name) -> io::Result<Option<FileIdent>> {
         match brief(&self.0, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(found) => Ok(Some(found)),
             Err(Errno::NOENT) => Ok(None),
@@ -250,14 +250,14 @@ pub(crate) struct File {
 impl File {
     fn new(fd: OwnedFd) -> File {
         let cell = fork::enter(fd.as_raw_fd());
-        File { fd: ManuallyDrop::new(fd), cell, generation: fork::generation(), marked: AtomicBool::new(false) }
+        File { fd: ManuallyDrop::new(fd), cell, generation: fork::fork_generation(), marked: AtomicBool::new(false) }
     }
 
     pub(crate) fn stat(&self) -> io::Result<Stat> {
         Ok(stat(&rustix::fs::fstat(&*self.fd)?))
     }
 
-    pub(crate) fn brief(&self) -> io::Result<Brief> {
+    pub(crate) fn ident(&self) -> io::Result<FileIdent> {
         match brief(&*self.fd, c"", AtFlags::EMPTY_PATH) {
             Err(error) if no_statx(error) => Ok(self.stat()?.brief()),
             found => Ok(found?),
@@ -378,32 +378,32 @@ impl File {
 
     /// Does some process of this kernel have the file open for writing? Ask it of a file that this process itself has
     /// not. Asks for a read lease and gives it back at once (`fcntl(2)`, "Leases").
-    pub(crate) fn read_lease(&self) -> Lease {
+    pub(crate) fn read_lease(&self) -> LeaseOutcome {
         self.lease(libc::F_RDLCK)
     }
 
     /// Does some process of this kernel have the file open at all, by another open file than this one? Asks for a write
     /// lease and gives it back at once (`fcntl(2)`, "Leases").
-    pub(crate) fn write_lease(&self) -> Lease {
+    pub(crate) fn write_lease(&self) -> LeaseOutcome {
         self.lease(libc::F_WRLCK)
     }
 
-    fn lease(&self, kind: libc::c_int) -> Lease {
+    fn lease(&self, kind: libc::c_int) -> LeaseOutcome {
         let fd = self.fd.as_raw_fd();
         // SAFETY: plain fcntl calls with integer arguments on a descriptor that `self` keeps open. F_SETSIG first: a
         // break of the lease must not deliver SIGIO, which ends a process by default; SIGURG is ignored by default.
         unsafe {
             if libc::fcntl(fd, F_SETSIG, libc::SIGURG) != 0 {
-                return Lease::Unavailable;
+                return LeaseOutcome::Unavailable;
             }
             if libc::fcntl(fd, libc::F_SETLEASE, kind) == 0 {
                 libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK);
-                return Lease::Granted;
+                return LeaseOutcome::Granted;
             }
         }
         match io::Error::last_os_error().raw_os_error() {
-            Some(libc::EAGAIN) => Lease::Refused,
-            _ => Lease::Unavailable,
+            Some(libc::EAGAIN) => LeaseOutcome::Refused,
+            _ => LeaseOutcome::Unavailable,
         }
     }
 
@@ -423,7 +423,7 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
-        if self.generation == fork::generation() {
+        if self.generation == fork::fork_generation() {
             self.cell.leave();
             // SAFETY: dropped once, here. In a forked child the descriptor is closed already and its number may be
             // another file's by now, so nothing is closed there.
@@ -484,13 +484,13 @@ pub(crate) fn mount_line(dir: &Dir) -> Option<String> {
     crate::sys::kernel_locks::mount_line(&String::from_utf8_lossy(&mounts), mount).map(str::to_owned)
 }
 
-fn brief(dir: impl AsFd, name: &CStr, flags: AtFlags) -> rustix::io::Result<Brief> {
+fn ident(dir: impl AsFd, name: &CStr, flags: AtFlags) -> rustix::io::Result<FileIdent> {
     use rustix::fs::{StatxFlags, makedev, statx};
     let wanted = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::NLINK | StatxFlags::SIZE;
     let found = statx(dir, name, flags, wanted)?;
     let id = FileId { device: makedev(found.stx_dev_major, found.stx_dev_minor), inode: found.stx_ino };
     let kind = kind(FileType::from_raw_mode(found.stx_mode.into()));
-    Ok(Brief { id, kind, links: found.stx_nlink.into(), size: found.stx_size })
+    Ok(FileIdent { id, kind, links: found.stx_nlink.into(), size: found.stx_size })
 }
 
 /// What a sandbox that does not know `statx(2)` answers: some of them deny what they do not know.

@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cleanup;
-use crate::sys::PerProcess;
+use crate::sys::ForkLocal;
 
 /// The signal that is ours, once there is one.
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
 
 /// Takes the highest real-time signal that nobody uses, and says which. The same one again, if it is ours already.
 pub(crate) fn install_interrupts() -> io::Result<i32> {
-    static TAKING: PerProcess<Mutex<()>> = PerProcess::new();
+    static TAKING: ForkLocal<Mutex<()>> = ForkLocal::new();
     let _taking = TAKING.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     let known = SIGNAL.load(Ordering::Acquire);
     if known != 0 && is_ours(known) {

@@ -11,7 +11,7 @@ mod wait;
 
 pub(crate) use cleanup::*;
 pub(crate) use clock::since_boot;
-pub(crate) use fork::generation;
+pub(crate) use fork::fork_generation;
 pub(crate) use fs::*;
 pub(crate) use process::*;
 pub(crate) use interrupt::{InterruptHandle, InterruptibleWait, install_interrupts, interrupts_enabled};

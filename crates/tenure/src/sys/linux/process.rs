@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, StatxFlags};
 use rustix::process::{Pid, PidfdFlags};
 
-use crate::sys::PerProcess;
+use crate::sys::ForkLocal;
 use crate::sys::stat::{command_text, counts_alike};
 
 /// No Linux kernel gives a pid above this (`PID_MAX_LIMIT`), whatever its `pid_max` and in whatever namespace.
@@ -28,7 +28,7 @@ pub(crate) const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
 
 /// Which boot of which machine this is.
 pub(crate) fn boot_id() -> Option<String> {
-    static BOOT_ID: PerProcess<OnceLock<String>> = PerProcess::new();
+    static BOOT_ID: ForkLocal<OnceLock<String>> = ForkLocal::new();
     let read = || {
         let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         let id = text.trim();
@@ -39,12 +39,12 @@ pub(crate) fn boot_id() -> Option<String> {
 
 /// The inode of this process's pid namespace: the one that its pids are counted in. It is a process's for life.
 pub(crate) fn pid_namespace() -> Option<u64> {
-    static OWN: PerProcess<OnceLock<u64>> = PerProcess::new();
+    static OWN: ForkLocal<OnceLock<u64>> = ForkLocal::new();
     known_or(&OWN, || Some(fs::metadata("/proc/self/ns/pid").ok()?.ino())).copied()
 }
 
 /// What stays the same for as long as a process lives, read once. A failure (no descriptor left) is not kept: it may pass.
-fn known_or<T: Send + Sync>(known: &PerProcess<OnceLock<T>>, read: impl FnOnce() -> Option<T>) -> Option<&'static T> {
+fn known_or<T: Send + Sync>(known: &ForkLocal<OnceLock<T>>, read: impl FnOnce() -> Option<T>) -> Option<&'static T> {
     let known = known.get(OnceLock::new);
     if let Some(value) = known.get() {
         return Some(value);
@@ -132,7 +132,7 @@ fn proc_dir(pid: i64) -> Option<PathBuf> {
 
 /// Asked once for each `/proc`: a process can mount another one, or enter another mount namespace.
 fn proc_is_ours() -> bool {
-    static LAST: PerProcess<Mutex<Option<(u64, bool)>>> = PerProcess::new();
+    static LAST: ForkLocal<Mutex<Option<(u64, bool)>>> = ForkLocal::new();
     let Ok(device) = fs::metadata("/proc").map(|proc| proc.dev()) else { return false };
     let mut last = LAST.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, ours)) = last.filter(|(known, _)| *known == device) {

@@ -166,7 +166,7 @@ impl Dir {
             rights.users.retain(|(user, _)| *user != above.st_uid);
             rights.users.push((above.st_uid, rights.owner));
         }
-        if !self.take_group_of(parent)? {
+        if !self.copy_group_from(parent)? {
             sayable &= !is_unmapped(above.st_gid, "gid");
             rights = rights.for_another_group(above.st_gid);
         }
@@ -212,7 +212,7 @@ impl Dir {
     }
 
     /// Gives this folder the group of `parent`, where it has another. `false`: it has another still, as far as can be told.
-    fn take_group_of(&self, parent: &Dir) -> io::Result<bool> {
+    fn copy_group_from(&self, parent: &Dir) -> io::Result<bool> {
         let above = rustix::fs::fstat(parent.descriptor())?;
         let same = || Ok::<_, io::Error>(rustix::fs::fstat(self.descriptor())?.st_gid == above.st_gid);
         if is_unmapped(above.st_gid, "gid") {

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::sys::PerProcess;
+use crate::sys::ForkLocal;
 
 /// Since the first call: no lease is held where there is no port.
 pub(crate) fn since_boot() -> Duration {
-    static START: PerProcess<Instant> = PerProcess::new();
+    static START: ForkLocal<Instant> = ForkLocal::new();
     START.get(Instant::now).elapsed()
 }

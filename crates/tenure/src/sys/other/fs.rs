@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use crate::sys::InterruptHandle;
-use crate::sys::types::{Access, Brief, FileId, FileKind, FileSystem, Lease, LockKind, Stat};
+use crate::sys::types::{Access, FileIdent, FileId, FileKind, FileSystem, LeaseOutcome, LockKind, Stat};
 
 /// A file's name, relative to a [`Dir`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -64,7 +64,7 @@ impl Dir {
         match *self {}
     }
 
-    pub(crate) fn brief_at(&self, _name: &Name) -> io::Result<Option<Brief>> {
+    pub(crate) fn ident_at(&self, _name: &Name) -> io::Result<Option<FileIdent>> {
         match *self {}
     }
 
@@ -138,7 +138,7 @@ impl File {
         match *self {}
     }
 
-    pub(crate) fn brief(&self) -> io::Result<Brief> {
+    pub(crate) fn ident(&self) -> io::Result<FileIdent> {
         match *self {}
     }
 
@@ -183,11 +183,11 @@ impl File {
         match *self {}
     }
 
-    pub(crate) fn read_lease(&self) -> Lease {
+    pub(crate) fn read_lease(&self) -> LeaseOutcome {
         match *self {}
     }
 
-    pub(crate) fn write_lease(&self) -> Lease {
+    pub(crate) fn write_lease(&self) -> LeaseOutcome {
         match *self {}
     }
 

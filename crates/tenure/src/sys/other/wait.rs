@@ -22,7 +22,7 @@ pub(crate) fn resets_itself(_signal: i32) -> io::Result<bool> {
 }
 
 /// No fork is known of.
-pub(crate) fn generation() -> u64 {
+pub(crate) fn fork_generation() -> u64 {
     1
 }
 

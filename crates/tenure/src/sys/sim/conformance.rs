@@ -9,7 +9,7 @@ use super::kernel::{FileSystemKind, Kernel};
 use super::{arena, world};
 use crate::sim::Witness;
 use crate::sys::linux;
-use crate::sys::types::{Access, FileKind, Lease, LockKind, Stat};
+use crate::sys::types::{Access, FileKind, LeaseOutcome, LockKind, Stat};
 
 /// The names that calls are made with: files, a folder and what is in it, what is not there, and symbolic links to a
 /// file and to a folder.
@@ -40,7 +40,7 @@ pub enum Op {
     Unlock(usize),
     Read(usize),
     Write(usize, usize, u8),
-    Lease(usize, bool),
+    LeaseOutcome(usize, bool),
 }
 
 macro_rules! runner {
@@ -168,13 +168,13 @@ macro_rules! runner {
                         Op::Write(slot, offset, byte) => {
                             self.with_file(slot, |file| done(file.write_at(&[byte; 3], offset as u64)))
                         }
-                        Op::Lease(slot, any) => self.with_file(slot, |file| match match any {
+                        Op::LeaseOutcome(slot, any) => self.with_file(slot, |file| match match any {
                             true => file.write_lease(),
                             false => file.read_lease(),
                         } {
-                            Lease::Granted => "granted".to_owned(),
-                            Lease::Refused => "refused".to_owned(),
-                            Lease::Unavailable => "unavailable".to_owned(),
+                            LeaseOutcome::Granted => "granted".to_owned(),
+                            LeaseOutcome::Refused => "refused".to_owned(),
+                            LeaseOutcome::Unavailable => "unavailable".to_owned(),
                         }),
                     }
                 }
@@ -249,7 +249,7 @@ pub fn random(seed: u64, count: usize) -> Vec<Op> {
             18 => Op::Stat(slot),
             19 => match below(2) {
                 0 => Op::Chmod(slot, [0o644, 0o600][below(2)]),
-                _ => Op::Lease(slot, below(2) == 0),
+                _ => Op::LeaseOutcome(slot, below(2) == 0),
             },
             20 => Op::TryLock(slot, false),
             21 => Op::TryLock(slot, true),
@@ -350,40 +350,40 @@ pub const EDGES: &[&[Op]] = &[
     // A lease is refused while anyone writes, this process too.
     &[
         Op::Create(0, 0),
-        Op::Lease(0, false),
+        Op::LeaseOutcome(0, false),
         Op::Open(0, false, 1),
-        Op::Lease(1, false),
+        Op::LeaseOutcome(1, false),
         Op::Close(0),
-        Op::Lease(1, false),
+        Op::LeaseOutcome(1, false),
         Op::Open(0, true, 0),
-        Op::Lease(1, false),
+        Op::LeaseOutcome(1, false),
         Op::Duplicate(0),
         Op::Close(0),
-        Op::Lease(1, false),
+        Op::LeaseOutcome(1, false),
         Op::CloseDuplicates,
-        Op::Lease(1, false),
+        Op::LeaseOutcome(1, false),
         Op::Link(0, 1),
         Op::Open(1, true, 2),
-        Op::Lease(1, false),
+        Op::LeaseOutcome(1, false),
     ],
     // A write lease is refused while anyone has it open, by whatever name; a duplicate is the same open file.
     &[
         Op::Create(0, 0),
-        Op::Lease(0, true),
+        Op::LeaseOutcome(0, true),
         Op::Duplicate(0),
-        Op::Lease(0, true),
+        Op::LeaseOutcome(0, true),
         Op::Open(0, false, 1),
-        Op::Lease(0, true),
-        Op::Lease(1, true),
+        Op::LeaseOutcome(0, true),
+        Op::LeaseOutcome(1, true),
         Op::Close(0),
-        Op::Lease(1, true),
+        Op::LeaseOutcome(1, true),
         Op::CloseDuplicates,
-        Op::Lease(1, true),
+        Op::LeaseOutcome(1, true),
         Op::Link(0, 1),
         Op::Open(1, false, 2),
-        Op::Lease(1, true),
+        Op::LeaseOutcome(1, true),
         Op::Close(2),
-        Op::Lease(1, true),
+        Op::LeaseOutcome(1, true),
     ],
     // Links are not followed in the last part, and are before it.
     &[
@@ -411,7 +411,7 @@ pub const EDGES: &[&[Op]] = &[
         Op::Open(3, true, 0),
         Op::Open(3, false, 0),
         Op::TryLock(0, false),
-        Op::Lease(0, false),
+        Op::LeaseOutcome(0, false),
         Op::Create(4, 1),
         Op::RemoveDir(3),
         Op::Unlink(3),

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use super::kernel::{DEVICE, Errno, FOLDER, Rename};
 use super::world::{self, Bytes, Call, Told, Until, perform, point};
 use crate::sys::InterruptHandle;
-use crate::sys::types::{Access, Brief, FileId, FileKind, FileSystem, Lease, LockKind, Stat};
+use crate::sys::types::{Access, FileIdent, FileId, FileKind, FileSystem, LeaseOutcome, LockKind, Stat};
 
 /// A file's name; may hold a `/`, relative to a [`Dir`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -97,7 +97,7 @@ impl Dir {
         call(Call::StatAt, stat, || format!("stat {}", name.text()))
     }
 
-    pub(crate) fn brief_at(&self, name: &Name) -> io::Result<Option<Brief>> {
+    pub(crate) fn ident_at(&self, name: &Name) -> io::Result<Option<FileIdent>> {
         Ok(self.stat_at(name)?.as_ref().map(Stat::brief))
     }
 
@@ -231,7 +231,7 @@ impl File {
         call(Call::Stat, stat, || "stat of an open file".to_owned())
     }
 
-    pub(crate) fn brief(&self) -> io::Result<Brief> {
+    pub(crate) fn ident(&self) -> io::Result<FileIdent> {
         Ok(self.stat()?.brief())
     }
 
@@ -324,25 +324,25 @@ impl File {
     }
 
     /// As on Linux: asked for and given back at once. In between others cannot open it for writing.
-    pub(crate) fn read_lease(&self) -> Lease {
+    pub(crate) fn read_lease(&self) -> LeaseOutcome {
         self.lease(LockKind::Shared)
     }
 
     /// As on Linux: asked for and given back at once. In between others cannot open it.
-    pub(crate) fn write_lease(&self) -> Lease {
+    pub(crate) fn write_lease(&self) -> LeaseOutcome {
         self.lease(LockKind::Exclusive)
     }
 
-    fn lease(&self, kind: LockKind) -> Lease {
-        let mut lease = Lease::Unavailable;
+    fn lease(&self, kind: LockKind) -> LeaseOutcome {
+        let mut lease = LeaseOutcome::Unavailable;
         let take = |world: &mut world::World| {
             lease = world.kernel.take_lease(world.process(), self.0, kind);
             Ok(lease as usize)
         };
         if call(Call::Step, take, || "ask for a lease".to_owned()).is_err() {
-            return Lease::Unavailable;
+            return LeaseOutcome::Unavailable;
         }
-        if lease == Lease::Granted {
+        if lease == LeaseOutcome::Granted {
             let give = |world: &mut world::World| {
                 world.kernel.give_lease_back(self.0);
                 Ok(())

@@ -20,7 +20,7 @@ pub(crate) mod arena;
 pub mod conformance;
 mod fs;
 pub(crate) mod kernel;
-mod per_process;
+mod fork_local;
 mod process;
 mod interrupt;
 pub(crate) mod sync;
@@ -28,7 +28,7 @@ mod wait;
 pub(crate) mod world;
 
 pub(crate) use fs::*;
-pub(crate) use per_process::PerProcess;
+pub(crate) use fork_local::ForkLocal;
 pub(crate) use process::*;
 pub(crate) use interrupt::*;
 pub(crate) use wait::*;

@@ -6,12 +6,12 @@ use std::sync::atomic::AtomicU8;
 use super::world;
 
 /// A lazily made global: one for each simulated process, for as long as the run lasts.
-pub(crate) struct PerProcess<T: 'static>(AtomicU8, PhantomData<fn() -> T>);
+pub(crate) struct ForkLocal<T: 'static>(AtomicU8, PhantomData<fn() -> T>);
 
-impl<T: Send + Sync> PerProcess<T> {
-    pub(crate) const fn new() -> PerProcess<T> {
+impl<T: Send + Sync> ForkLocal<T> {
+    pub(crate) const fn new() -> ForkLocal<T> {
         // Not of size zero: its address tells it from every other.
-        PerProcess(AtomicU8::new(0), PhantomData)
+        ForkLocal(AtomicU8::new(0), PhantomData)
     }
 
     /// This process's, made by `make` at the first use.

@@ -197,7 +197,7 @@ impl TargetQueue {
             Name::Target => &paths.target,
         };
         // An error is no proof that the path has changed.
-        let Ok(found) = paths.dir.brief_at(path) else { return true };
+        let Ok(found) = paths.dir.ident_at(path) else { return true };
         if found.map(|stat| stat.id) == Some(id) {
             return true;
         }

@@ -176,7 +176,7 @@ impl TargetQueue {
             target_path: target_path.into(),
             folder,
             bare,
-            generation: sys::generation(),
+            generation: sys::fork_generation(),
             paths: Mutex::new(Weak::new()),
             state: Mutex::new(State {
                 phase: Phase::Idle,

@@ -25,7 +25,7 @@ impl TargetQueue {
     }
 
     fn finish(self: &Arc<TargetQueue>, tenure: &Arc<Tenure>, revoked: bool) -> Result<()> {
-        if tenure.generation != sys::generation() {
+        if tenure.generation != sys::fork_generation() {
             // A forked child: the lock is the parent's. Its descriptors are closed here already.
             return Err(Error::new(Kind::Lost, &*self.target_path, "the lock is the parent's: this is a forked child"));
         }

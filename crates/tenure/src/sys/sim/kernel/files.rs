@@ -132,22 +132,22 @@ impl Kernel {
     }
 
     /// `F_SETLEASE`: `F_RDLCK` for a shared lease, `F_WRLCK` for an exclusive one.
-    pub(in crate::sys::sim) fn take_lease(&mut self, process: usize, open: usize, kind: LockKind) -> Lease {
+    pub(in crate::sys::sim) fn take_lease(&mut self, process: usize, open: usize, kind: LockKind) -> LeaseOutcome {
         let (inode, user) = (self.inode_of(open), self.user(process));
         let leases = self.fs.leases;
         let inode = self.inode_mut(inode);
         if !leases || (user != ROOT && user != inode.owner) || inode.kind != FileKind::Regular {
-            return Lease::Unavailable;
+            return LeaseOutcome::Unavailable;
         }
         let refused = match kind {
             LockKind::Shared => inode.writers > 0 || inode.leases.iter().any(|(_, other)| conflict(*other, kind)),
             LockKind::Exclusive => inode.opens > 1,
         };
         if refused {
-            return Lease::Refused;
+            return LeaseOutcome::Refused;
         }
         inode.leases.push((open, kind));
-        Lease::Granted
+        LeaseOutcome::Granted
     }
 
     pub(in crate::sys::sim) fn give_lease_back(&mut self, open: usize) {

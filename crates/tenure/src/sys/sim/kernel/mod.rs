@@ -8,7 +8,7 @@ mod names;
 
 use std::time::{Duration, SystemTime};
 
-use crate::sys::types::{Access, FileId, FileKind, Lease, LockKind, Stat};
+use crate::sys::types::{Access, FileId, FileKind, LeaseOutcome, LockKind, Stat};
 
 /// The number of a system's error.
 pub(crate) type Errno = i32;

@@ -2,26 +2,26 @@
 
 use std::ptr;
 
-use super::generation;
+use super::fork_generation;
 use crate::sys::sync::{AtomicPtr, Ordering};
 
 /// A lazily made global: one a process, even after a fork, where the parent's may be locked by a thread that no longer
 /// exists. What a parent left is leaked.
-pub(crate) struct PerProcess<T: 'static>(AtomicPtr<Stamped<T>>);
+pub(crate) struct ForkLocal<T: 'static>(AtomicPtr<Stamped<T>>);
 
 struct Stamped<T> {
     generation: u64,
     value: T,
 }
 
-impl<T: Send + Sync> PerProcess<T> {
-    pub(crate) const fn new() -> PerProcess<T> {
-        PerProcess(AtomicPtr::new(ptr::null_mut()))
+impl<T: Send + Sync> ForkLocal<T> {
+    pub(crate) const fn new() -> ForkLocal<T> {
+        ForkLocal(AtomicPtr::new(ptr::null_mut()))
     }
 
     /// This process's, made by `make` at the first use.
     pub(crate) fn get(&self, make: impl FnOnce() -> T) -> &'static T {
-        let generation = generation();
+        let generation = fork_generation();
         let found = self.0.load(Ordering::Acquire);
         // SAFETY: what is published is leaked and so valid for ever.
         if let Some(found) = unsafe { found.as_ref() }
