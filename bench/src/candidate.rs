@@ -102,7 +102,7 @@ struct Native {
 
 impl Locker for Native {
     fn acquire(&mut self) -> crate::Result<()> {
-        self.guard = Some(self.lock.acquire(Wait::Forever)?);
+        self.guard = Some(self.lock.acquire_with(Wait::Forever)?);
         Ok(())
     }
 

@@ -68,7 +68,7 @@ pub(crate) fn child(args: &mut impl Iterator<Item = String>) -> crate::Result<()
     let to: usize = args.next().ok_or("to where?")?.parse()?;
     let mut held = Vec::new();
     for at in from..to {
-        held.push(Lock::new(folder.join(format!("{at:05}")))?.acquire(Wait::Never)?);
+        held.push(Lock::open(folder.join(format!("{at:05}")))?.acquire_with(Wait::Never)?);
     }
     std::io::stdout().write_all(b"r")?;
     std::io::stdout().flush()?;

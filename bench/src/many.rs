@@ -53,13 +53,13 @@ pub(crate) fn child(args: &mut impl Iterator<Item = String>) -> crate::Result<()
         std::fs::create_dir(folder.join(at.to_string()))?;
     }
     // The process's own beginnings (identity, threads, allocator) are paid by another lock.
-    let spare = Lock::new(folder.join("spare"))?;
+    let spare = Lock::open(folder.join("spare"))?;
     let first = timed(&spare, SAMPLE)?;
     let before = memory()?;
     let mut locks = Vec::with_capacity(count);
     for at in 0..count {
-        let lock = Lock::new(target(at))?;
-        lock.acquire(Wait::Never)?.release()?;
+        let lock = Lock::open(target(at))?;
+        lock.acquire_with(Wait::Never)?.release()?;
         locks.push(lock);
     }
     let after = memory()?;
@@ -76,7 +76,7 @@ fn timed(lock: &Lock, times: usize) -> crate::Result<u64> {
     let mut samples = Vec::new();
     for _ in 0..=times {
         let start = Instant::now();
-        lock.acquire(Wait::Never)?.release()?;
+        lock.acquire_with(Wait::Never)?.release()?;
         samples.push(start.elapsed().as_nanos() as u64);
     }
     // The first of them may have to open what was closed meanwhile: that is `cold`.
@@ -88,7 +88,7 @@ fn cold(locks: &[Lock]) -> crate::Result<u64> {
     let mut samples = Vec::new();
     for lock in locks.iter().step_by((locks.len() / SAMPLE).max(1)) {
         let start = Instant::now();
-        lock.acquire(Wait::Never)?.release()?;
+        lock.acquire_with(Wait::Never)?.release()?;
         samples.push(start.elapsed().as_nanos() as u64);
     }
     Ok(crate::stats::Sorted::new(samples).percentile(50))

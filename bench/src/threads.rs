@@ -29,7 +29,7 @@ pub(crate) fn measure(setup: &Setup) -> crate::Result<Vec<Row>> {
         let tenure = |lock: Lock| -> Once {
             Arc::new(move || {
                 // A failure shows as a thread that ends early, and so as an error below.
-                drop(lock.acquire(Wait::Forever).expect("a lock of our own"));
+                drop(lock.acquire_with(Wait::Forever).expect("a lock of our own"));
             })
         };
         let candidates: [(&str, Once); 4] = [

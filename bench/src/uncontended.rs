@@ -74,7 +74,7 @@ fn candidates(folder: &Path) -> crate::Result<Vec<(&'static str, Batch)>> {
         all.push((name, timed(move || lock.acquire().and_then(|()| lock.release()))));
     }
     let no_record = Lock::options().style(Style::Flock).record(false).open(folder.join("no-record"))?;
-    all.push(("tenure, flock style, no record", timed(move || Ok(no_record.acquire(Wait::Never)?.release()?))));
+    all.push(("tenure, flock style, no record", timed(move || Ok(no_record.acquire_with(Wait::Never)?.release()?))));
 
     let path = bare::c_path(&folder.join("reopened"))?;
     all.push((

@@ -9,7 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let style = if words.next().as_deref() == Some("flock") { Style::Flock } else { Style::LockFile };
     let lock = Lock::options().style(style).open(target)?;
     for _ in 0..count {
-        lock.acquire(Wait::Never)?.release()?;
+        lock.acquire_with(Wait::Never)?.release()?;
     }
     Ok(())
 }

@@ -66,12 +66,12 @@ fn quiet(command: &mut Command) {
 
 /// Acquire and release, by the library and by whole commands.
 fn one_shot(target: &str, rounds: usize, mut peer: impl FnMut(), peer_name: &'static str) {
-    let lock = Lock::new(target).unwrap();
+    let lock = Lock::open(target).unwrap();
     let mut both = Times::new("library: acquire and release");
     let mut ours = Times::new("tenure run T -- true");
     let mut theirs = Times::new(peer_name);
     for _ in 0..rounds {
-        both.take(|| lock.acquire(Wait::Forever).unwrap().release().unwrap());
+        both.take(|| lock.acquire_with(Wait::Forever).unwrap().release().unwrap());
         ours.take(|| quiet(Command::new(tenure_tests::tenure_program()).args(["run", target, "--", "true"])));
         theirs.take(&mut peer);
     }
@@ -85,10 +85,10 @@ fn hand_off(target: &str, rounds: usize) {
     let mut times = Times::new("library: from a release to the next grant");
     let lock = Lock::options().deadlock_check(false).open(target).unwrap();
     for _ in 0..rounds {
-        let guard = lock.acquire(Wait::Forever).unwrap();
+        let guard = lock.acquire_with(Wait::Forever).unwrap();
         let waiter = lock.clone();
         let next = std::thread::spawn(move || {
-            let guard: Guard = waiter.acquire(Wait::Forever).unwrap();
+            let guard: Guard = waiter.acquire_with(Wait::Forever).unwrap();
             let granted = Instant::now();
             guard.release().unwrap();
             granted
@@ -129,7 +129,7 @@ fn etcd(rounds: usize) {
         let mut one = cluster.etcdctl_lock("peer");
         one.await_held();
         let mut two = cluster.etcdctl_lock("peer");
-        let peer = Lock::new(cluster.target("peer", 10)).unwrap();
+        let peer = Lock::open(cluster.target("peer", 10)).unwrap();
         while peer.inspect().unwrap().waiters != Some(1) {}
         std::thread::sleep(SETTLE);
         theirs.take(|| {
@@ -149,7 +149,7 @@ fn many(rounds: usize, held: usize, waiting: usize) {
     let cluster = Cluster::start(1);
     let began = Instant::now();
     let hold =
-        &|at: usize| Lock::new(cluster.target(&format!("many/{at}"), 60)).unwrap().acquire(Wait::Forever).unwrap();
+        &|at: usize| Lock::open(cluster.target(&format!("many/{at}"), 60)).unwrap().acquire_with(Wait::Forever).unwrap();
     let guards: Vec<Guard> = std::thread::scope(|scope| {
         let part = |first: usize| scope.spawn(move || (first..held).step_by(AT_ONCE).map(hold).collect::<Vec<_>>());
         let parts: Vec<_> = (0..AT_ONCE).map(part).collect();
@@ -174,9 +174,9 @@ fn many(rounds: usize, held: usize, waiting: usize) {
         memory(std::process::id()) - memory(cluster.pid(0))
     );
     let mut among = Times::new("among them: acquire and release of another");
-    let lock = Lock::new(cluster.target("one-more", 10)).unwrap();
+    let lock = Lock::open(cluster.target("one-more", 10)).unwrap();
     for _ in 0..rounds {
-        among.take(|| lock.acquire(Wait::Forever).unwrap().release().unwrap());
+        among.take(|| lock.acquire_with(Wait::Forever).unwrap().release().unwrap());
     }
     among.show();
     // The cluster goes: nobody needs to let go of ten thousand.
@@ -207,7 +207,7 @@ fn postgres(rounds: usize, sessions: usize) {
     theirs.show();
     let before = memory(server.pid());
     let guards: Vec<Guard> = (0..sessions)
-        .map(|at| Lock::new(server.target(&format!("many/{at}"), 60)).unwrap().acquire(Wait::Forever).unwrap())
+        .map(|at| Lock::open(server.target(&format!("many/{at}"), 60)).unwrap().acquire_with(Wait::Forever).unwrap())
         .collect();
     let each = (memory(server.pid()) - before) / sessions as f64;
     println!("  {sessions} held: {each:.1} MB of the server's for each");

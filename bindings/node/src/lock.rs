@@ -117,7 +117,7 @@ impl NativeLock {
     /// One try, which does not wait.
     #[napi]
     pub fn try_acquire(&self) -> Either<NativeGuard, Failure> {
-        match self.0.acquire(Wait::Never) {
+        match self.0.acquire_with(Wait::Never) {
             Ok(guard) => Either::A(NativeGuard::new(guard)),
             Err(error) => Either::B(error.into()),
         }

@@ -146,7 +146,7 @@ impl Lock {
             options = options.max_hold(seconds("max_hold", age)?);
         }
         if let Some(age) = steal_after {
-            options = options.stale_policy(StalePolicy::Age(seconds("steal_after", age)?));
+            options = options.stale_policy(StalePolicy::StealAfter(seconds("steal_after", age)?));
         }
         if let Some(age) = stale_after {
             options = options.stale_after(seconds("stale_after", age)?);

@@ -65,7 +65,7 @@ fn native(dir: &Path, victim: bool) -> Result<()> {
     let lock = Lock::options().label("transcript").open(dir.join("main.jsonl"))?;
     let end = Instant::now() + WORK;
     while Instant::now() < end {
-        let guard = lock.acquire(Wait::For(PATIENCE))?;
+        let guard = lock.acquire_with(Wait::For(PATIENCE))?;
         let crashed = match guard.previous() {
             Previous::Crashed(holder) => holder.pid(),
             Previous::Clean => None,

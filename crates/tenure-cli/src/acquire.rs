@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::ValueHint;
-use tenure::{Event, Guard, Inspection, Lock, Options, Previous, StalePolicy, State, Style, Wait, engine, escape};
+use tenure::{Event, Guard, Status, Lock, Options, Previous, StalePolicy, State, Style, Wait, engine, escape};
 
 use crate::exit::{self, Failure};
 use crate::sys::{self, Note, Signals};
@@ -154,7 +154,7 @@ impl LockArgs {
             options = options.max_hold(max_hold);
         }
         if let Some(age) = self.steal_after {
-            options = options.stale_policy(StalePolicy::Age(age));
+            options = options.stale_policy(StalePolicy::StealAfter(age));
         }
         if let Some(mode) = self.mode {
             options = options.mode(mode);
@@ -278,7 +278,7 @@ pub(crate) fn ending_signal(signals: &Signals) -> Option<i32> {
 }
 
 fn acquire_one(args: &LockArgs, target: &Path, lock: Lock, wait: Wait, signals: &Signals) -> Result<Guard, Stop> {
-    let take = |lock: &Lock, wait, shared| if shared { lock.acquire_shared(wait) } else { lock.acquire(wait) };
+    let take = |lock: &Lock, wait, shared| if shared { lock.acquire_shared(wait) } else { lock.acquire_with(wait) };
     let shared = args.shared;
     // Most locks are free: that way costs no thread. A server may be silent: then signals must be heard meanwhile.
     let on_server = engine::scheme(target).map_err(Failure::from)?.is_some();
@@ -337,7 +337,7 @@ struct Announcer<'a> {
     asked: Option<Asked>,
 }
 
-type Asked = Arc<Mutex<Option<tenure::Result<Inspection>>>>;
+type Asked = Arc<Mutex<Option<tenure::Result<Status>>>>;
 
 /// What was said: the lock file as it was then, and who held.
 struct Said {
@@ -361,7 +361,7 @@ impl<'a> Announcer<'a> {
 
     /// How the lock stands. A server is asked by a thread of its own, which wakes us: it may be silent, and that must not
     /// keep us from the outcome.
-    fn found(&mut self) -> Option<Inspection> {
+    fn found(&mut self) -> Option<Status> {
         if !self.on_server {
             return tenure::inspect(self.target).ok();
         }
@@ -442,7 +442,7 @@ pub(crate) fn look_within<'a>(tick: Duration, guards: impl IntoIterator<Item = &
     leases.map(|lease| lease.lost_in.max(Duration::from_millis(10))).fold(tick, Duration::min)
 }
 
-pub(crate) fn who(found: &Inspection) -> Who {
+pub(crate) fn who(found: &Status) -> Who {
     match &found.holder {
         Some(holder) => match holder.fence {
             Some(fence) => Who::Native(fence),

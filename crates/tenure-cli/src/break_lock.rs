@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueHint;
-use tenure::{HolderKind, Inspection, State, Style};
+use tenure::{HolderKind, Status, State, Style};
 
 use crate::exit::{self, Failure};
 use crate::json::{self, BrokenJson, LockJson};
@@ -83,17 +83,17 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     })
 }
 
-fn is_foreign(found: &Inspection) -> bool {
+fn is_foreign(found: &Status) -> bool {
     found.holder.as_ref().is_some_and(|holder| holder.kind == HolderKind::Foreign)
 }
 
 /// A program that is no user of Tenure has the target's `flock(2)`.
-fn only_flock(found: &Inspection) -> bool {
+fn only_flock(found: &Status) -> bool {
     is_foreign(found) && found.style == Style::Flock
 }
 
 /// What a break means for those concerned.
-fn afterwards(found: &Inspection) -> String {
+fn afterwards(found: &Status) -> String {
     let holder = match found.style {
         _ if found.engine.is_some() => "it sees the loss at its next renewal, and may write until then",
         _ if is_foreign(found) => "it knows only the lock file, which goes, and may write on",
@@ -108,7 +108,7 @@ fn afterwards(found: &Inspection) -> String {
 }
 
 /// Everything that was done, in one line.
-fn done(target: &str, found: &Inspection, broken: bool) -> String {
+fn done(target: &str, found: &Status, broken: bool) -> String {
     match (found.state, broken) {
         (State::Free, _) => format!("{target} is free: nothing to break"),
         (State::Stale, true) => {

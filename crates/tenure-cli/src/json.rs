@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tenure::{Cleaned, Holder, HolderKind, Inspection, Style};
+use tenure::{Cleaned, Holder, HolderKind, Status, Style};
 
 use crate::exit::Failure;
 use crate::report;
@@ -96,7 +96,7 @@ impl ProcessJson {
 
 impl LockJson {
     /// Of a lock whose files may be out of sight.
-    pub(crate) fn of(target: &Path, found: Option<&Inspection>) -> LockJson {
+    pub(crate) fn of(target: &Path, found: Option<&Status>) -> LockJson {
         let mut lock_file = target.as_os_str().to_owned();
         lock_file.push(".lock");
         found.map_or_else(
@@ -115,8 +115,8 @@ impl LockJson {
     }
 }
 
-impl From<&Inspection> for LockJson {
-    fn from(found: &Inspection) -> LockJson {
+impl From<&Status> for LockJson {
+    fn from(found: &Status) -> LockJson {
         LockJson {
             target: lossy(&found.target),
             lock_file: lossy(&found.lock_file),

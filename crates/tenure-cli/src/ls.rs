@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tenure::{Inspection, ListOptions};
+use tenure::{Status, ListOptions};
 
 use crate::exit::{self, Failure};
 use crate::json::{self, ListJson, LockJson};
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
 }
 
 /// The names as they would be written here: `a`, not `./a`.
-pub(crate) fn without_dot(dir: &Path, lock: &mut Inspection) {
+pub(crate) fn without_dot(dir: &Path, lock: &mut Status) {
     if dir == Path::new(".") {
         for path in [&mut lock.target, &mut lock.lock_file] {
             if let Ok(name) = path.strip_prefix(".") {

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tenure::{HolderKind, Inspection, State, escape};
+use tenure::{HolderKind, Status, State, escape};
 
 use crate::exit::{self, Failure};
 use crate::json::{self, LockJson, ProcessJson};
@@ -64,7 +64,7 @@ enum Role {
 
 /// The locks that concern the process. `None`: its files are not to be seen from here.
 #[derive(Default)]
-struct Found(BTreeMap<(Role, PathBuf), Option<Inspection>>);
+struct Found(BTreeMap<(Role, PathBuf), Option<Status>>);
 
 impl Found {
     fn among(files: &[OpenFile], waits: &[Wanted], pid: u32) -> Found {
@@ -116,7 +116,7 @@ impl Found {
         found
     }
 
-    fn of(&self, role: Role) -> impl Iterator<Item = (&Path, Option<&Inspection>)> {
+    fn of(&self, role: Role) -> impl Iterator<Item = (&Path, Option<&Status>)> {
         self.0.iter().filter(move |((is, _), _)| *is == role).map(|((_, target), lock)| (&**target, lock.as_ref()))
     }
 }

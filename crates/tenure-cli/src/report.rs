@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use anstyle::{AnsiColor, Style};
 use tenure::process::Identity;
-use tenure::{Holder, Inspection, State, escape};
+use tenure::{Holder, Status, State, escape};
 
 use crate::exit::{self, Failure};
 use crate::json;
@@ -58,7 +58,7 @@ pub(crate) fn who(holder: &Holder) -> String {
 }
 
 /// `waiting for sessions/main.jsonl: held 3 min by pid 4242 "node gateway.js" (run 8f2c), alive; 2 wait before you`.
-pub(crate) fn waiting(target: &Path, found: &Inspection) -> String {
+pub(crate) fn waiting(target: &Path, found: &Status) -> String {
     let mut line = format!("waiting for {}: {}", path(target), held(found));
     if let Some(pid) = above_us(found) {
         line += &format!("; pid {pid} is an ancestor of this process: if it waits for this one, neither ends");
@@ -72,7 +72,7 @@ pub(crate) fn waiting(target: &Path, found: &Inspection) -> String {
 
 /// A holder that this process descends from. Whether it waits for this process cannot be told: where that is proven, the
 /// library does not wait.
-fn above_us(found: &Inspection) -> Option<i64> {
+fn above_us(found: &Status) -> Option<i64> {
     // A server's holder may be a process of another machine.
     let identity = found.holder.as_ref().and_then(|holder| holder.identity.as_ref());
     let holder = identity.filter(|identity| identity.verify().is_alive()).map(|identity| identity.pid);
@@ -82,7 +82,7 @@ fn above_us(found: &Inspection) -> Option<i64> {
 }
 
 /// How many processes wait for the lock before this one.
-fn before_us(found: &Inspection) -> usize {
+fn before_us(found: &Status) -> usize {
     let own = i64::from(std::process::id());
     match found.queue.iter().position(|pid| *pid == own) {
         Some(position) => position,
@@ -91,7 +91,7 @@ fn before_us(found: &Inspection) -> usize {
 }
 
 /// `held 3 min by pid 4242 "node gateway.js" (run 8f2c), alive`.
-pub(crate) fn held(found: &Inspection) -> String {
+pub(crate) fn held(found: &Status) -> String {
     match &found.holder {
         Some(holder) => {
             let mut line = "held".to_owned();

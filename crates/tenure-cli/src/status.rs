@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueHint;
-use tenure::{HolderKind, Inspection, State, Style, escape};
+use tenure::{HolderKind, Status, State, Style, escape};
 
 use crate::exit::{self, Failure};
 use crate::json::{self, LockJson};
@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     })
 }
 
-fn words(found: &Inspection) -> String {
+fn words(found: &Status) -> String {
     let style = match (found.engine, found.style) {
         (Some(engine), _) => format!(" ({})", engine.as_str()),
         (None, Style::LockFile) => String::new(),

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use tenure::{Holder, Inspection, State, escape};
+use tenure::{Holder, Status, State, escape};
 
 use crate::report;
 use crate::terminal::{cut_end, cut_start, width};
@@ -54,7 +54,7 @@ impl Table {
     }
 
     /// A row for `found`, with as many cells more as there are headings.
-    pub(crate) fn add(&mut self, found: &Inspection, more: &[String]) {
+    pub(crate) fn add(&mut self, found: &Status, more: &[String]) {
         let holder = found.holder.as_ref();
         let text = |text: Option<&String>| text.map_or("-".into(), |text| escape::text(text));
         let cells = vec![

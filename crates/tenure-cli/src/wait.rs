@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{ValueEnum, ValueHint};
-use tenure::{Inspection, State, engine, escape};
+use tenure::{Status, State, engine, escape};
 
 use crate::exit::{self, Failure};
 use crate::sys::{Stir, Watch};
@@ -112,7 +112,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
 const ANSWER: Duration = Duration::from_secs(1);
 
 /// How it stands. A server that says nothing does not hold this up beyond the deadline.
-fn look(target: &Path, deadline: Option<Instant>) -> Result<Inspection, Failure> {
+fn look(target: &Path, deadline: Option<Instant>) -> Result<Status, Failure> {
     let Some(deadline) = deadline.filter(|_| matches!(engine::scheme(target), Ok(Some(_)))) else {
         return Ok(tenure::inspect(target)?);
     };
@@ -134,7 +134,7 @@ fn look(target: &Path, deadline: Option<Instant>) -> Result<Inspection, Failure>
     }
 }
 
-fn late(args: &Args, found: &Inspection, waited: Duration) -> u8 {
+fn late(args: &Args, found: &Status, waited: Duration) -> u8 {
     if !args.quiet {
         let target = report::path(&args.target);
         let waited = escape::duration(waited);

@@ -55,7 +55,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tenure::{CleanOptions, Error, Event, Guard, Inspection, Lock, Overrun, Previous, StalePolicy, Style, Wait};
+use tenure::{CleanOptions, Error, Event, Guard, Status, Lock, Overrun, Previous, StalePolicy, Style, Wait};
 
 type Guards = Arc<Mutex<HashMap<String, Guard>>>;
 
@@ -116,7 +116,7 @@ fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> O
         ["begin", lock, guard, wait] => {
             let (lock, guard, wait) = (locks[*lock].clone(), (*guard).to_owned(), to_wait(wait));
             let guards = Arc::clone(guards);
-            std::thread::spawn(move || later(lock.acquire(wait), &guard, &guards));
+            std::thread::spawn(move || later(lock.acquire_with(wait), &guard, &guards));
             json!({"ok": true})
         }
         ["apart"] => apart(guards),
@@ -231,7 +231,7 @@ fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> O
                 let lock = locks[*lock].clone();
                 std::thread::spawn(move || {
                     loop {
-                        let guard = lock.acquire(Wait::Forever).unwrap();
+                        let guard = lock.acquire_with(Wait::Forever).unwrap();
                         HAMMERED.fetch_add(1, Ordering::Relaxed);
                         drop(guard);
                     }
@@ -249,7 +249,7 @@ fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> O
         ["try-loop", lock, rounds] => {
             let mut busy = Vec::new();
             for _ in 0..rounds.parse().unwrap() {
-                match locks[*lock].acquire(Wait::Never) {
+                match locks[*lock].acquire_with(Wait::Never) {
                     Ok(guard) => guard.release().unwrap(),
                     Err(error) => busy.push(error.to_string()),
                 }
@@ -272,7 +272,7 @@ fn apart(guards: &Guards) -> Value {
         // SAFETY: no precondition.
         tell_number.send(unsafe { libc::gettid() }).unwrap();
         for (path, wait) in told {
-            later(open(&path, &[]).and_then(|lock| lock.acquire(wait)), "apart", &guards);
+            later(open(&path, &[]).and_then(|lock| lock.acquire_with(wait)), "apart", &guards);
         }
     });
     *APART.lock().unwrap() = Some(tell);
@@ -294,7 +294,7 @@ fn open(path: &str, keys: &[&str]) -> tenure::Result<Lock> {
             "refresh_ms" => options.refresh_interval(millis()),
             "mode" => options.mode(u32::from_str_radix(value, 8).unwrap()),
             "record" => options.record(value == "1"),
-            "steal_after_ms" => options.stale_policy(StalePolicy::Age(millis())),
+            "steal_after_ms" => options.stale_policy(StalePolicy::StealAfter(millis())),
             "stale_after_ms" => options.stale_after(millis()),
             "grace_ms" => options.malformed_grace(millis()),
             "create_parents" => options.create_parents(value == "1"),
@@ -380,7 +380,7 @@ fn refusal(error: &Error) -> Value {
     })
 }
 
-fn inspection(found: &Inspection) -> Value {
+fn inspection(found: &Status) -> Value {
     json!({
         "target": found.target.to_string_lossy(),
         "style": if found.style == Style::Flock { "flock" } else { "lock-file" },
@@ -445,7 +445,7 @@ fn fork_by(fork: impl FnOnce() -> i32, locks: &HashMap<String, Lock>, guards: &G
         let tried: serde_json::Map<String, Value> = locks
             .iter()
             .map(|(name, lock)| {
-                let answer = match lock.acquire(Wait::Never) {
+                let answer = match lock.acquire_with(Wait::Never) {
                     Ok(guard) => {
                         let answer = granted(&guard);
                         drop(guard);
@@ -593,7 +593,7 @@ fn count(lock: &Lock, path: &str, threads: usize, rounds: usize) {
         for _ in 0..threads {
             scope.spawn(|| {
                 for _ in 0..rounds {
-                    let guard = lock.acquire(Wait::Forever).unwrap();
+                    let guard = lock.acquire_with(Wait::Forever).unwrap();
                     let witness = format!("{path}.witness");
                     if std::fs::File::create_new(&witness).is_err() {
                         doubles.fetch_add(1, Ordering::Relaxed);

@@ -100,11 +100,11 @@ impl Witness {
 pub fn work() {
     let words: Vec<String> = std::env::args().collect();
     let witness = Witness::of(Path::new(&words[2]));
-    let lock = Lock::new(&words[1]).unwrap();
+    let lock = Lock::open(&words[1]).unwrap();
     let mut round = u64::from(std::process::id());
     while witness.stop_word().load(SeqCst) == 0 {
         // What a server that is being killed answers is no news; the next try is.
-        let Ok(guard) = lock.acquire(Wait::For(Duration::from_secs(5))) else { continue };
+        let Ok(guard) = lock.acquire_with(Wait::For(Duration::from_secs(5))) else { continue };
         witness.0[3].fetch_add(1, SeqCst);
         let own = u64::from(std::process::id());
         witness.0[8].store(own, SeqCst);
@@ -137,8 +137,8 @@ mod tests {
     fn it_sees_an_older_holder_that_still_believes() {
         let folder = tempfile::tempdir().unwrap();
         let witness = Witness::of(&folder.path().join("words"));
-        let old = Lock::new(folder.path().join("a")).unwrap().acquire(Wait::Never).unwrap();
-        let new = Lock::new(folder.path().join("b")).unwrap().acquire(Wait::Never).unwrap();
+        let old = Lock::open(folder.path().join("a")).unwrap().acquire_with(Wait::Never).unwrap();
+        let new = Lock::open(folder.path().join("b")).unwrap().acquire_with(Wait::Never).unwrap();
         assert!(new.fence() > old.fence() && witness.check(&old) && witness.check(&new));
         assert_eq!(witness.double(), 0);
         assert!(witness.check(&old));

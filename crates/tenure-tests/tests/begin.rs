@@ -16,7 +16,7 @@ use tenure_tests::{Actor, folder, until, until_unwanted};
 fn what_is_free_is_granted_at_once() {
     let dir = folder();
     let target = dir.path().join("t");
-    let lock = Lock::new(&target).unwrap();
+    let lock = Lock::open(&target).unwrap();
     let guard = lock.begin(Requester::Thread).unwrap().give_up().unwrap();
     guard.check().unwrap();
     guard.release().unwrap();
@@ -47,7 +47,7 @@ fn a_waiter_is_woken_with_its_grant() {
         };
         // It counts as this thread's: a second wait would be for itself.
         let _guard = guard.unwrap();
-        assert!(lock.acquire(Wait::Forever).unwrap_err().is_would_deadlock());
+        assert!(lock.acquire_with(Wait::Forever).unwrap_err().is_would_deadlock());
         assert!(lock.begin(Requester::Thread).unwrap_err().is_would_deadlock());
         assert!(lock.begin(Requester::Task).unwrap().give_up().unwrap_err().is_busy());
     }
@@ -57,7 +57,7 @@ fn a_waiter_is_woken_with_its_grant() {
 fn giving_up_says_who_holds_and_leaves_nothing() {
     let dir = folder();
     let target = dir.path().join("t");
-    let lock = Lock::new(&target).unwrap();
+    let lock = Lock::open(&target).unwrap();
     let mut other = Actor::start();
     other.hold(&target);
     let acquiring = lock.begin(Requester::Task).unwrap();
@@ -73,7 +73,7 @@ fn giving_up_says_who_holds_and_leaves_nothing() {
 fn a_grant_that_nobody_took_is_the_answer_or_goes() {
     let dir = folder();
     let target = dir.path().join("t");
-    let lock = Lock::new(&target).unwrap();
+    let lock = Lock::open(&target).unwrap();
     let mut other = Actor::start();
     for taken in [true, false] {
         other.hold(&target);
@@ -95,7 +95,7 @@ fn a_crash_that_nobody_was_told_of_is_told_the_next() {
     for waits in [false, true] {
         let dir = folder();
         let target = dir.path().join("t");
-        let lock = Lock::new(&target).unwrap();
+        let lock = Lock::open(&target).unwrap();
         let mut other = Actor::start();
         other.hold(&target);
         let pid = i64::from(other.pid());
@@ -109,7 +109,7 @@ fn a_crash_that_nobody_was_told_of_is_told_the_next() {
             other.kill();
             drop(lock.begin(Requester::Thread).unwrap());
         }
-        let guard = lock.acquire(Wait::Never).unwrap();
+        let guard = lock.acquire_with(Wait::Never).unwrap();
         let Previous::Crashed(holder) = guard.previous() else { panic!("not told") };
         assert_eq!(holder.pid(), Some(pid));
     }
@@ -123,5 +123,5 @@ fn shares_begin_in_flock_style_only() {
     let one = lock.begin_shared(Requester::Task).unwrap().give_up().unwrap();
     let other = lock.begin_shared(Requester::Task).unwrap().give_up().unwrap();
     assert!(one.is_shared() && other.is_shared());
-    assert!(Lock::new(&target).unwrap().begin_shared(Requester::Task).unwrap_err().is_unsupported());
+    assert!(Lock::open(&target).unwrap().begin_shared(Requester::Task).unwrap_err().is_unsupported());
 }

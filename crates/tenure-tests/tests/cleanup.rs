@@ -201,7 +201,7 @@ fn exit_removes_and_leave_does_not() {
         assert_eq!((found.state, found.holder.unwrap().pid()), (State::Stale, Some(pid.into())));
         next_hears_of(&target, pid);
         assert!(dir.path().join("t.lock").exists(), "the next one was killed");
-        Lock::new(&target).unwrap().acquire(Wait::Never).unwrap().release().unwrap();
+        Lock::open(&target).unwrap().acquire_with(Wait::Never).unwrap().release().unwrap();
     }
 }
 
@@ -253,7 +253,7 @@ fn a_signal_among_threads_that_acquire_always_ends_it() {
             let target = dir.path().join(format!("t{n}"));
             // One that was made just then may be left: it is dead at once.
             assert!(matches!(inspect(&target).unwrap().state, State::Free | State::Stale));
-            Lock::new(&target).unwrap().acquire(Wait::Never).unwrap().release().unwrap();
+            Lock::open(&target).unwrap().acquire_with(Wait::Never).unwrap().release().unwrap();
             assert!(!target.with_extension("lock").exists());
         }
     }

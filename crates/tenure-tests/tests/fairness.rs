@@ -93,8 +93,8 @@ fn a_task_leaves_the_moment_to_a_helper() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut waiter = opened(&target, "");
-    let greedy = Lock::new(&target).unwrap();
-    let guard = greedy.acquire(Wait::Forever).unwrap();
+    let greedy = Lock::open(&target).unwrap();
+    let guard = greedy.acquire_with(Wait::Forever).unwrap();
     waiter.must("begin l g 60000");
     until_waiting(&target, 1);
     stop(&waiter);

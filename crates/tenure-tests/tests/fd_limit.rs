@@ -15,12 +15,12 @@ fn more_locks_than_open_files() {
         Lock::options().style(style).open(dir.path().join(at.to_string())).unwrap()
     };
     // Held ones keep their descriptors, whatever is used meanwhile.
-    let held: Vec<_> = (0..50).map(|at| open(at).acquire(Wait::Never).unwrap()).collect();
+    let held: Vec<_> = (0..50).map(|at| open(at).acquire_with(Wait::Never).unwrap()).collect();
     let locks: Vec<_> = (50..2_000).map(open).collect();
     let mut fences = vec![0; locks.len()];
     for _ in 0..2 {
         for (lock, fence) in locks.iter().zip(&mut fences) {
-            let guard = lock.acquire(Wait::Never).unwrap();
+            let guard = lock.acquire_with(Wait::Never).unwrap();
             assert!(guard.fence() > *fence && guard.previous() == &tenure::Previous::Clean);
             *fence = guard.fence();
             guard.release().unwrap();
@@ -31,9 +31,9 @@ fn more_locks_than_open_files() {
     assert!((267..290).contains(&files), "{files} files are open");
     for guard in held {
         guard.check().unwrap();
-        let again = Lock::new(guard.target()).unwrap();
-        assert!(again.acquire(Wait::Never).unwrap_err().is_busy());
+        let again = Lock::open(guard.target()).unwrap();
+        assert!(again.acquire_with(Wait::Never).unwrap_err().is_busy());
         guard.release().unwrap();
-        again.acquire(Wait::Never).unwrap().release().unwrap();
+        again.acquire_with(Wait::Never).unwrap().release().unwrap();
     }
 }

@@ -69,7 +69,7 @@ fn dropped_at_every_poll_it_leaves_nothing() {
 fn a_grant_that_nobody_took_goes_with_the_future() {
     let dir = folder();
     let target = dir.path().join("t");
-    let lock = Lock::new(&target).unwrap();
+    let lock = Lock::open(&target).unwrap();
     let mut other = Actor::start();
     for round in 0..20 {
         other.hold(&target);
@@ -92,7 +92,7 @@ fn a_grant_that_nobody_took_goes_with_the_future() {
 fn a_dropped_waiter_passes_its_turn_on() {
     let dir = folder();
     let target = dir.path().join("t");
-    let lock = Lock::new(&target).unwrap();
+    let lock = Lock::open(&target).unwrap();
     let mut other = Actor::start();
     other.hold(&target);
     let mut polled: Vec<_> = (0..5).map(|_| (Box::pin(lock.acquire_async(Wait::Forever)), counted())).collect();
@@ -141,7 +141,7 @@ impl Wake for AtOnce {
 fn a_waker_may_go_on_at_once() {
     let dir = folder();
     let target = dir.path().join("t");
-    let lock = Lock::new(&target).unwrap();
+    let lock = Lock::open(&target).unwrap();
     let mut other = Actor::start();
     other.hold(&target);
     let tasks: Vec<_> = (0..3)
@@ -161,7 +161,7 @@ fn a_waker_may_go_on_at_once() {
 fn the_last_waker_is_the_one_that_is_woken() {
     let dir = folder();
     let target = dir.path().join("t");
-    let lock = Lock::new(&target).unwrap();
+    let lock = Lock::open(&target).unwrap();
     let mut other = Actor::start();
     other.hold(&target);
     let ((first, first_waker), (second, second_waker)) = (counted(), counted());
@@ -179,7 +179,7 @@ fn the_last_waker_is_the_one_that_is_woken() {
 fn a_time_that_is_over_is_busy_and_leaves_nothing() {
     let dir = folder();
     let target = dir.path().join("t");
-    let lock = Lock::new(&target).unwrap();
+    let lock = Lock::open(&target).unwrap();
     let mut other = Actor::start();
     other.hold(&target);
     runtime().block_on(async {
@@ -202,7 +202,7 @@ fn a_time_that_is_over_is_busy_and_leaves_nothing() {
 fn tasks_of_one_thread_exclude_each_other() {
     let dir = folder();
     let target = dir.path().join("t");
-    let lock = Lock::new(&target).unwrap();
+    let lock = Lock::open(&target).unwrap();
     runtime().block_on(async {
         let inside = Arc::new(AtomicUsize::new(0));
         let tasks: Vec<_> = (0..50)
@@ -232,7 +232,7 @@ fn tasks_of_one_thread_exclude_each_other() {
 fn the_order_of_coming_is_the_order_of_tasks() {
     let dir = folder();
     let target = dir.path().join("t");
-    let lock = Lock::new(&target).unwrap();
+    let lock = Lock::open(&target).unwrap();
     runtime().block_on(async {
         let guard = lock.acquire_async(Wait::Never).await.unwrap();
         let order = Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -269,7 +269,7 @@ fn threads_tasks_and_cancellations_mixed_lose_no_update() {
     other.must(&format!("open l {}", target.display()));
     other.must(&format!("count l {} 2 50", number.display()));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_time().build().unwrap();
-    let lock = Lock::new(&target).unwrap();
+    let lock = Lock::open(&target).unwrap();
     let added = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..2)
             .map(|_| {
@@ -339,7 +339,7 @@ fn shares_by_tasks() {
 fn a_guard_may_be_dropped_by_another_thread() {
     let dir = folder();
     let target = dir.path().join("t");
-    let lock = Lock::new(&target).unwrap();
+    let lock = Lock::open(&target).unwrap();
     let guard = runtime().block_on(lock.acquire_async(MINUTE)).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(move || guard.release().unwrap());
@@ -355,7 +355,7 @@ fn a_grant_is_not_passed_on_to_another_style() {
         let dir = folder();
         let target = dir.path().join("t");
         let open = |style| Lock::options().style(style).open(&target).unwrap();
-        let guard = open(first).acquire(Wait::Never).unwrap();
+        let guard = open(first).acquire_with(Wait::Never).unwrap();
         let next_lock = open(next);
         let mut waits = pin!(next_lock.acquire_async(MINUTE));
         let runtime = runtime();
@@ -381,7 +381,7 @@ fn a_share_is_let_in_after_an_exclusive_tenure_as_a_share() {
     let lock = Lock::options().style(Style::Flock).open(&target).unwrap();
     let mut other = tenure_tests::opened(&target, "style=flock");
     let runtime = runtime();
-    let guard = lock.acquire(Wait::Never).unwrap();
+    let guard = lock.acquire_with(Wait::Never).unwrap();
     let mut waits = pin!(lock.acquire_shared_async(MINUTE));
     let _context = runtime.enter();
     assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
@@ -400,7 +400,7 @@ fn a_grant_that_is_passed_on_has_its_own_fence_in_the_record() {
             let record: serde_json::Value = serde_json::from_slice(&text).unwrap();
             (record["tenure"]["fence"].as_u64().unwrap(), record["tenure"]["state"].as_str().unwrap().to_owned())
         };
-        let mut guard = lock.acquire(Wait::Never).unwrap();
+        let mut guard = lock.acquire_with(Wait::Never).unwrap();
         let runtime = runtime();
         let _context = runtime.enter();
         for _ in 0..3 {

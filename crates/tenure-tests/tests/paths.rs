@@ -132,7 +132,7 @@ fn the_last_component_is_not_followed_and_its_parent_is() {
     let link = dir.path().join("link");
     symlink(real.join("data"), &link).unwrap();
 
-    let guard = Lock::new(&link).unwrap().acquire(Wait::Never).unwrap();
+    let guard = Lock::open(&link).unwrap().acquire_with(Wait::Never).unwrap();
     assert_eq!(names(dir.path()), [".tenure", "link", "link.lock", "real"]);
     assert_eq!(names(&real), ["data"]);
     // What it points at is another lock.
@@ -141,15 +141,15 @@ fn the_last_component_is_not_followed_and_its_parent_is() {
     guard.release().unwrap();
 
     let flock = Lock::options().style(Style::Flock).open(&link).unwrap();
-    let error = flock.acquire(Wait::Never).unwrap_err();
+    let error = flock.acquire_with(Wait::Never).unwrap_err();
     assert!(error.is_in_the_way() && error.to_string().contains("symbolic link"), "{error}");
     let bare = Lock::options().record(false).open(&link).unwrap();
-    let error = bare.acquire(Wait::Never).unwrap_err();
+    let error = bare.acquire_with(Wait::Never).unwrap_err();
     assert!(error.is_in_the_way() && error.to_string().contains("symbolic link"), "{error}");
 
     let parent = dir.path().join("parent");
     symlink(&real, &parent).unwrap();
-    let guard = Lock::new(parent.join("x")).unwrap().acquire(Wait::Never).unwrap();
+    let guard = Lock::open(parent.join("x")).unwrap().acquire_with(Wait::Never).unwrap();
     assert!(real.join("x.lock").exists());
     guard.check().unwrap();
 }
@@ -203,38 +203,38 @@ fn any_name_that_a_file_can_have_goes_all_the_way() {
     for name in odd {
         let dir = folder();
         let target = dir.path().join(&name);
-        let lock = Lock::new(&target).unwrap();
-        let guard = lock.acquire(Wait::Never).unwrap();
+        let lock = Lock::open(&target).unwrap();
+        let guard = lock.acquire_with(Wait::Never).unwrap();
         assert_eq!(fs::metadata(lock_file(&target)).unwrap().ino(), fs::metadata(anchor(&target)).unwrap().ino());
         assert_eq!(tenure::inspect(&target).unwrap().state, State::Held, "{name:?}");
         let listed = tenure::list(dir.path(), false).unwrap();
         assert_eq!(listed.iter().map(|found| found.target.clone()).collect::<Vec<_>>(), std::slice::from_ref(&target));
         // Text of others reaches a terminal only escaped.
-        let shown = Lock::new(&target).unwrap().acquire(Wait::Never).unwrap_err().to_string();
+        let shown = Lock::open(&target).unwrap().acquire_with(Wait::Never).unwrap_err().to_string();
         assert!(!shown.contains(['\n', '\x1b']), "{shown:?}");
         guard.release().unwrap();
 
         // A dead foreign holder's file is exchanged away: the swap's name fits too.
         dead_foreign(&lock_file(&target));
-        let guard = lock.acquire(Wait::Never).unwrap();
+        let guard = lock.acquire_with(Wait::Never).unwrap();
         assert!(matches!(guard.previous(), Previous::Crashed(_)), "{name:?}");
         guard.check().unwrap();
         // A dead native on another inode.
         let text = fs::read(lock_file(&target)).unwrap();
         guard.release().unwrap();
         fs::write(lock_file(&target), text).unwrap();
-        let guard = lock.acquire(Wait::Never).unwrap();
+        let guard = lock.acquire_with(Wait::Never).unwrap();
         guard.check().unwrap();
         guard.release().unwrap();
 
         // With a mode the anchor is made under another name first; that fits too.
         fs::remove_dir_all(dir.path().join(".tenure")).unwrap();
         let shared = Lock::options().mode(0o666).open(&target).unwrap();
-        shared.acquire(Wait::Never).unwrap().release().unwrap();
+        shared.acquire_with(Wait::Never).unwrap().release().unwrap();
         assert_eq!(fs::metadata(anchor(&target)).unwrap().mode() & 0o777, 0o666);
 
         let flock = Lock::options().style(Style::Flock).open(&target).unwrap();
-        flock.acquire(Wait::Never).unwrap().release().unwrap();
+        flock.acquire_with(Wait::Never).unwrap().release().unwrap();
         let tenure = fs::read_dir(dir.path().join(".tenure")).unwrap().count();
         assert_eq!((names(dir.path()).len(), tenure), (2, 2), "{name:?}: {:?}", names(dir.path()));
     }
@@ -284,7 +284,7 @@ fn what_stands_at_the_lock_files_place_is_named_and_stays() {
         let before = fs::symlink_metadata(lock_file(&target)).unwrap();
         for wait in [Wait::Never, Wait::For(Duration::from_secs(60))] {
             let tried = target.clone();
-            let error = promptly(what, move || Lock::new(&tried).unwrap().acquire(wait).map(drop).unwrap_err());
+            let error = promptly(what, move || Lock::open(&tried).unwrap().acquire_with(wait).map(drop).unwrap_err());
             assert!(error.is_in_the_way() && error.to_string().contains(what), "{what}: {error}");
             assert_eq!(error.path(), lock_file(&target));
         }
@@ -299,7 +299,7 @@ fn what_stands_at_the_lock_files_place_is_named_and_stays() {
 
         // Once a person has moved it, the lock is free.
         fs::rename(lock_file(&target), dir.path().join("moved")).unwrap();
-        Lock::new(&target).unwrap().acquire(Wait::Never).unwrap().release().unwrap();
+        Lock::open(&target).unwrap().acquire_with(Wait::Never).unwrap().release().unwrap();
     }
 }
 
@@ -316,7 +316,7 @@ fn what_stands_at_the_anchors_place_is_named_and_stays() {
             let tried = target.clone();
             let error = promptly(what, move || {
                 let wait = Wait::For(Duration::from_secs(60));
-                Lock::options().style(style).open(&tried).unwrap().acquire(wait).map(drop).unwrap_err()
+                Lock::options().style(style).open(&tried).unwrap().acquire_with(wait).map(drop).unwrap_err()
             });
             assert!(error.is_in_the_way() && error.to_string().contains(what), "{what}: {error}");
             assert_eq!(error.path(), anchor(&target));
@@ -349,7 +349,7 @@ fn what_stands_at_the_place_of_the_folder_of_anchors_is_named_and_stays() {
         make(&dir.path().join(".tenure"));
         let before = snapshot(dir.path());
         for options in [Lock::options(), Lock::options().mode(0o666), Lock::options().style(Style::Flock)] {
-            let error = options.open(&target).unwrap().acquire(Wait::Never).map(drop).unwrap_err();
+            let error = options.open(&target).unwrap().acquire_with(Wait::Never).map(drop).unwrap_err();
             assert!(error.is_in_the_way() && error.to_string().contains(what), "{what}: {error}");
             assert_eq!(error.path(), dir.path().join(".tenure"));
         }
@@ -369,13 +369,13 @@ fn parents_are_made_only_where_that_is_asked_for() {
     assert_eq!(tenure::inspect(&target).unwrap().state, State::Free);
     assert_eq!(names(dir.path()), [""; 0]);
 
-    Lock::new(&target).unwrap().acquire(Wait::Never).unwrap().release().unwrap();
+    Lock::open(&target).unwrap().acquire_with(Wait::Never).unwrap().release().unwrap();
     assert_eq!(names(&dir.path().join("a/b/c")), [".tenure"]);
-    Lock::options().create_parents(false).open(&target).unwrap().acquire(Wait::Never).unwrap().release().unwrap();
+    Lock::options().create_parents(false).open(&target).unwrap().acquire_with(Wait::Never).unwrap().release().unwrap();
 
     // A file on the way.
     fs::write(dir.path().join("file"), "").unwrap();
-    let error = Lock::new(dir.path().join("file/t")).unwrap_err();
+    let error = Lock::open(dir.path().join("file/t")).unwrap_err();
     assert!(error.is_cannot_create(), "{error}");
     assert!(error.to_string().contains("file"), "{error}");
 }
@@ -531,13 +531,13 @@ fn a_target_that_cannot_be_locked_is_named_in_flock_style() {
         let tried = target.clone();
         let error = promptly(what, move || {
             let wait = Wait::For(Duration::from_secs(60));
-            Lock::options().style(Style::Flock).open(&tried).unwrap().acquire(wait).map(drop).unwrap_err()
+            Lock::options().style(Style::Flock).open(&tried).unwrap().acquire_with(wait).map(drop).unwrap_err()
         });
         assert!(error.is_in_the_way() && error.to_string().contains(what), "{what}: {error}");
         let after = fs::symlink_metadata(&target).unwrap();
         assert_eq!(before.file_type().is_fifo(), after.file_type().is_fifo());
         assert_eq!(before.ino(), after.ino());
         // In lock-file style what the target is does not matter: it is not touched.
-        Lock::new(&target).unwrap().acquire(Wait::Never).unwrap().release().unwrap();
+        Lock::open(&target).unwrap().acquire_with(Wait::Never).unwrap().release().unwrap();
     }
 }

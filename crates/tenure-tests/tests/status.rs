@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use tenure::{
-    CleanOptions, HolderKind, Inspection, Lock, StaleReason, State, Style, Wait, break_lock, break_seen, clean, inspect,
+    CleanOptions, HolderKind, Status, Lock, StaleReason, State, Style, Wait, break_lock, break_seen, clean, inspect,
     list,
 };
 use tenure_tests::strace::Strace;
@@ -64,11 +64,11 @@ impl Drop for Foreign {
     }
 }
 
-fn pid_of(found: &Inspection) -> Option<i64> {
+fn pid_of(found: &Status) -> Option<i64> {
     found.holder.as_ref().and_then(tenure::Holder::pid)
 }
 
-fn words(found: &Inspection) -> Vec<&'static str> {
+fn words(found: &Status) -> Vec<&'static str> {
     found.reasons.iter().map(|reason| reason.as_str()).collect()
 }
 
@@ -379,7 +379,7 @@ fn a_list_is_sorted_whole_and_follows_no_links() {
     symlink(elsewhere.path(), at("link")).unwrap();
     symlink(at("a.lock"), at("linked.lock")).unwrap();
     symlink(dir.path(), at("below/loop")).unwrap();
-    let targets = |found: Vec<Inspection>| -> Vec<PathBuf> { found.into_iter().map(|lock| lock.target).collect() };
+    let targets = |found: Vec<Status>| -> Vec<PathBuf> { found.into_iter().map(|lock| lock.target).collect() };
     let flat = targets(list(dir.path(), false).unwrap());
     assert_eq!(flat, ["a", "c", "d", "dead", "released"].map(at));
     let all = targets(list(dir.path(), true).unwrap());
@@ -602,7 +602,7 @@ fn clean_of_a_suffix_leaves_the_others_alone() {
     assert!(!at("a.jsonl.lock").exists());
     assert!(at("b.json.lock").exists() && at("jsonl.lock").exists());
     // An idle anchor of another suffix is not pruned either.
-    Lock::new(at("idle.json")).unwrap().acquire(Wait::Never).unwrap().release().unwrap();
+    Lock::open(at("idle.json")).unwrap().acquire_with(Wait::Never).unwrap().release().unwrap();
     assert_eq!(clean(dir.path(), &options).unwrap().pruned, 0);
     assert_eq!(clean(dir.path(), &options.suffix("idle.json")).unwrap().pruned, 1);
 }
@@ -630,8 +630,8 @@ fn clean_beside_live_traffic_takes_nothing_that_lives() {
         }
         let reopened = scope.spawn(|| {
             for _ in 0..100 {
-                let lock = tenure::Lock::new(&target).unwrap();
-                let guard = lock.acquire(tenure::Wait::For(Duration::from_secs(60))).unwrap();
+                let lock = tenure::Lock::open(&target).unwrap();
+                let guard = lock.acquire_with(tenure::Wait::For(Duration::from_secs(60))).unwrap();
                 guard.check().unwrap();
                 let count: u64 = std::fs::read_to_string(&number).unwrap().parse().unwrap();
                 std::fs::write(&number, (count + 1).to_string()).unwrap();
@@ -645,8 +645,8 @@ fn clean_beside_live_traffic_takes_nothing_that_lives() {
         // Alone with the cleaner: now its anchor is closed whenever it does not hold.
         drop(actors);
         for _ in 0..100 {
-            let lock = tenure::Lock::new(&target).unwrap();
-            lock.acquire(tenure::Wait::For(Duration::from_secs(60))).unwrap().release().unwrap();
+            let lock = tenure::Lock::open(&target).unwrap();
+            lock.acquire_with(tenure::Wait::For(Duration::from_secs(60))).unwrap().release().unwrap();
         }
         let enough = cleaned.load(Ordering::Relaxed) + 2;
         until("it has cleaned", || cleaned.load(Ordering::Relaxed) > enough);
@@ -760,7 +760,7 @@ fn a_long_table_of_locks_hides_none() {
     // The kernel tells its locks a page at a time, and lets them change in between.
     let (dir, elsewhere) = (folder(), folder());
     let flock = tenure::Lock::options().style(Style::Flock);
-    let hold = |n: usize| flock.open(dir.path().join(n.to_string())).unwrap().acquire(tenure::Wait::Never).unwrap();
+    let hold = |n: usize| flock.open(dir.path().join(n.to_string())).unwrap().acquire_with(tenure::Wait::Never).unwrap();
     let held: Vec<_> = (0..100).map(hold).collect();
     let file = |n: usize| std::fs::File::create(elsewhere.path().join(n.to_string())).unwrap();
     let coming: Vec<_> = (0..20).map(file).collect();

@@ -111,7 +111,7 @@ fn turns_are_taken_in_the_order_of_coming() {
     let target = dir.path().join("t");
     let mut holder = Actor::start();
     holder.hold(&target);
-    let lock = Lock::new(&target).unwrap();
+    let lock = Lock::open(&target).unwrap();
     let (tell, told) = mpsc::channel();
     std::thread::scope(|scope| {
         for n in 0..8 {
@@ -120,7 +120,7 @@ fn turns_are_taken_in_the_order_of_coming() {
             scope.spawn(move || {
                 // SAFETY: no precondition.
                 say_id.send(unsafe { libc::gettid() }).unwrap();
-                let guard = lock.acquire(Wait::For(Duration::from_secs(60))).unwrap();
+                let guard = lock.acquire_with(Wait::For(Duration::from_secs(60))).unwrap();
                 tell.send(n).unwrap();
                 drop(guard);
             });
@@ -231,11 +231,11 @@ fn a_time_beyond_the_clock_is_as_good_as_for_ever() {
     let target = dir.path().join("t");
     let mut holder = Actor::start();
     holder.hold(&target);
-    let lock = Lock::new(&target).unwrap();
+    let lock = Lock::open(&target).unwrap();
     for long in [Duration::MAX, Duration::from_secs(u64::from(u32::MAX) * 1000)] {
         let (tell, told) = mpsc::channel();
         std::thread::scope(|scope| {
-            scope.spawn(|| tell.send(lock.acquire(Wait::For(long)).unwrap().fence()).unwrap());
+            scope.spawn(|| tell.send(lock.acquire_with(Wait::For(long)).unwrap().fence()).unwrap());
             until_waiting(&target, 1);
             holder.must("release g");
             assert!(told.recv_timeout(Duration::from_secs(60)).unwrap() > 0);
@@ -263,13 +263,13 @@ fn a_time_in_the_past_is_one_try() {
     holder.hold(&target);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     for wait in [Wait::Until(past), Wait::For(Duration::ZERO), Wait::Never] {
-        let lock = Lock::new(&target).unwrap();
+        let lock = Lock::open(&target).unwrap();
         let start = Instant::now();
-        assert!(lock.acquire(wait).unwrap_err().is_busy());
+        assert!(lock.acquire_with(wait).unwrap_err().is_busy());
         assert!(runtime.block_on(lock.acquire_async(wait)).unwrap_err().is_busy());
         assert!(start.elapsed() < Duration::from_secs(10), "{wait:?}");
-        let free = Lock::new(&other).unwrap();
-        free.acquire(wait).unwrap().release().unwrap();
+        let free = Lock::open(&other).unwrap();
+        free.acquire_with(wait).unwrap().release().unwrap();
         runtime.block_on(free.acquire_async(wait)).unwrap().release().unwrap();
     }
 }
@@ -397,7 +397,7 @@ fn sixty_four_threads_lose_no_update() {
             for _ in 0..64 {
                 scope.spawn(|| {
                     for _ in 0..10 {
-                        let guard = lock.acquire(Wait::For(Duration::from_secs(60))).unwrap();
+                        let guard = lock.acquire_with(Wait::For(Duration::from_secs(60))).unwrap();
                         let count: u32 = std::fs::read_to_string(&target).unwrap().parse().unwrap();
                         std::fs::write(&target, (count + 1).to_string()).unwrap();
                         guard.release().unwrap();

@@ -210,7 +210,7 @@ fn a_callback_that_panics_stops_nothing() {
     let held: Vec<_> = (0..4)
         .map(|n| {
             let options = if n % 2 == 0 { &panics } else { &tells };
-            options.open(target(n)).unwrap().acquire(Wait::Never).unwrap()
+            options.open(target(n)).unwrap().acquire_with(Wait::Never).unwrap()
         })
         .collect();
     let mut heard: Vec<_> = (0..2).map(|_| told.recv_timeout(Duration::from_secs(30)).unwrap()).collect();
@@ -260,8 +260,8 @@ fn a_loss_is_told_once() {
 fn who_asks_again_for_a_loss_is_woken_once() {
     let dir = folder();
     let target = dir.path().join("t");
-    let lock = Lock::new(&target).unwrap();
-    let guard = lock.acquire(Wait::Never).unwrap();
+    let lock = Lock::open(&target).unwrap();
+    let guard = lock.acquire_with(Wait::Never).unwrap();
     let (woken, waker) = counted();
     let mut revoked = pin!(guard.revoked());
     for _ in 0..3 {

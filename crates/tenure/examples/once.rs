@@ -8,9 +8,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let target = words.next().ok_or("name a target")?;
     let style = if words.next().as_deref() == Some("flock") { Style::Flock } else { Style::LockFile };
     let lock = Lock::options().style(style).open(target)?;
-    lock.acquire(Wait::Never)?.release()?;
+    lock.acquire_with(Wait::Never)?.release()?;
     eprintln!("begin");
-    lock.acquire(Wait::Never)?.release()?;
+    lock.acquire_with(Wait::Never)?.release()?;
     eprintln!("end");
     Ok(())
 }

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use crate::engine::{Ask, Begun, EngineLock};
 use crate::guard::Guard;
-use crate::model::error::{Error, Kind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::Wait;
 use crate::model::request::Request;
 use crate::sys;
@@ -154,7 +154,7 @@ impl AcquireFuture {
         if self.generation == sys::fork_generation() {
             return Ok(());
         }
-        Err(Error::new(Kind::Lost, &self.target, "the wait is the parent's: this is a forked child"))
+        Err(Error::new(ErrorKind::Lost, &self.target, "the wait is the parent's: this is a forked child"))
     }
 }
 

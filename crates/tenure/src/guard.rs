@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use crate::engine::{Hold, LeaseLeft};
-use crate::model::error::{Error, Kind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::{Holder, Previous};
 use crate::process;
 use crate::record::Record;
@@ -234,7 +234,7 @@ impl Guard {
             Held::File(tenure) => tenure,
             Held::Engine(hold) => {
                 let detail = "a child cannot inherit a lock that a server keeps";
-                return Err(Error::new(Kind::Unsupported, hold.target(), detail)
+                return Err(Error::new(ErrorKind::Unsupported, hold.target(), detail)
                     .with_hint("end the child when this process ends, or when the lock is lost"));
             }
         };

@@ -35,8 +35,8 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! # let path = dir.path().join("main.jsonl");
-//! let lock = Lock::new(&path)?;
-//! let guard = lock.acquire(Wait::For(Duration::from_secs(10)))?;
+//! let lock = Lock::open(&path)?;
+//! let guard = lock.acquire_with(Wait::For(Duration::from_secs(10)))?;
 //! if guard.previous().is_crashed() {
 //!     // The last holder died in the middle: cut off its half line, say.
 //! }
@@ -55,8 +55,8 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! # let path = dir.path().join("main.jsonl");
-//! # let _held = Lock::new(&path)?.acquire(Wait::Never)?;
-//! match Lock::options().label("nightly job").open(&path)?.acquire(Wait::Never) {
+//! # let _held = Lock::open(&path)?.acquire_with(Wait::Never)?;
+//! match Lock::options().label("nightly job").open(&path)?.acquire_with(Wait::Never) {
 //!     Ok(_guard) => { /* ours */ }
 //!     Err(error) if error.is_busy() => {
 //!         let holder = error.holder().expect("a live native says who it is");
@@ -112,7 +112,7 @@ pub use model::error::{Advice, Error, Result};
 pub use model::holder::{Holder, HolderKind, Previous};
 pub use model::options::{Event, Options, Overrun, StalePolicy, Style, Wait};
 pub use model::stale_reason::StaleReason;
-pub use model::status::{Inspection, State};
+pub use model::status::{Status, State};
 
 /// Text of others for people: no control character reaches a terminal, and a path is a word of a shell.
 pub mod escape {

@@ -8,10 +8,10 @@ use crate::engine::{self, EngineLock};
 use crate::file::paths::LockPaths;
 use crate::file::status::examine;
 use crate::guard::Guard;
-use crate::model::error::{Advice, Error, Kind, Result};
+use crate::model::error::{Advice, Error, ErrorKind, Result};
 use crate::model::options::{Options, Style, Wait};
 use crate::model::request::Request;
-use crate::model::status::Inspection;
+use crate::model::status::Status;
 use crate::sys;
 use crate::wait::queue::TargetQueue;
 use crate::wait::registry;
@@ -84,7 +84,7 @@ impl Lock {
     pub fn acquire(&self, wait: Wait) -> Result<Guard> {
         match &self.0 {
             Inner::File(lock) => Ok(Guard::new(lock.queue().acquire(Arc::clone(&lock.exclusive), wait)?)),
-            Inner::Engine(lock) => Ok(Guard::of_engine(lock.acquire(wait)?)),
+            Inner::Engine(lock) => Ok(Guard::of_engine(lock.acquire_with(wait)?)),
         }
     }
 
@@ -123,7 +123,7 @@ impl Lock {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("main.jsonl");
-    /// let mut acquiring = Box::pin(Lock::new(&path)?.begin(Requester::Thread)?);
+    /// let mut acquiring = Box::pin(Lock::open(&path)?.begin(Requester::Thread)?);
     /// let waker = Waker::from(Arc::new(Bell(std::thread::current())));
     /// let guard = loop {
     ///     match acquiring.as_mut().poll(&mut Context::from_waker(&waker)) {
@@ -203,7 +203,7 @@ impl Lock {
     /// # Errors
     ///
     /// As there.
-    pub fn inspect(&self) -> Result<Inspection> {
+    pub fn inspect(&self) -> Result<Status> {
         match &self.0 {
             Inner::File(lock) => examine(&lock.queue().paths(), &Options::default()),
             Inner::Engine(lock) => lock.inspect(),
@@ -227,7 +227,7 @@ impl FileLock {
     fn share(&self) -> Result<Arc<Request>> {
         let options = &self.exclusive.options;
         if options.style != Style::Flock && options.record {
-            return Err(Error::new(Kind::Unsupported, self.target(), "a lock file cannot be shared")
+            return Err(Error::new(ErrorKind::Unsupported, self.target(), "a lock file cannot be shared")
                 .with_hint("shared locks exist in flock style: style(Style::Flock), --flock")
                 .with_advice(Advice::UseFlockStyle));
         }

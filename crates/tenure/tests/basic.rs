@@ -17,8 +17,8 @@ fn folder() -> tempfile::TempDir {
 fn the_lock_file_is_visible_exactly_while_held() {
     let dir = folder();
     let target = dir.path().join("main.jsonl");
-    let lock = Lock::new(&target).expect("open");
-    let guard = lock.acquire(Wait::Never).expect("acquire");
+    let lock = Lock::open(&target).expect("open");
+    let guard = lock.acquire_with(Wait::Never).expect("acquire");
     let text = fs::read_to_string(dir.path().join("main.jsonl.lock")).expect("the lock file");
     assert!(text.starts_with(&format!("{{\n  \"pid\": {},", std::process::id())), "{text}");
     // In place of the text's last line end, the file has spaces for a longer one.
@@ -30,7 +30,7 @@ fn the_lock_file_is_visible_exactly_while_held() {
     assert!(!dir.path().join("main.jsonl.lock").exists());
     assert!(!target.exists(), "the target is the user's");
     assert_eq!(fs::read_to_string(dir.path().join(".tenure/.gitignore")).expect("ignored"), "*\n");
-    let second = lock.acquire(Wait::Never).expect("again").fence();
+    let second = lock.acquire_with(Wait::Never).expect("again").fence();
     assert!(second > first, "{second} after {first}");
 }
 
@@ -38,13 +38,13 @@ fn the_lock_file_is_visible_exactly_while_held() {
 fn a_fence_that_cannot_grow_is_an_error() {
     const LAST: u64 = (1 << 53) - 1;
     let dir = folder();
-    let lock = Lock::new(dir.path().join("t")).expect("open");
-    let fence = lock.acquire(Wait::Never).expect("acquire").fence();
+    let lock = Lock::open(dir.path().join("t")).expect("open");
+    let fence = lock.acquire_with(Wait::Never).expect("acquire").fence();
     let anchor = dir.path().join(".tenure/t.lock");
     let text = fs::read_to_string(&anchor).expect("the anchor");
     fs::write(&anchor, text.replace(&fence.to_string(), &(LAST - 1).to_string())).expect("changed");
-    assert_eq!(lock.acquire(Wait::Never).expect("the last one").fence(), LAST);
-    let error = lock.acquire(Wait::Never).expect_err("it would be a number that not every program reads");
+    assert_eq!(lock.acquire_with(Wait::Never).expect("the last one").fence(), LAST);
+    let error = lock.acquire_with(Wait::Never).expect_err("it would be a number that not every program reads");
     assert!(error.to_string().contains("2^53"), "{error}");
 }
 
@@ -52,13 +52,13 @@ fn a_fence_that_cannot_grow_is_an_error() {
 fn a_second_lock_of_the_same_target_waits_its_turn() {
     let dir = folder();
     let target = dir.path().join("t");
-    let one = Lock::new(&target).expect("open");
-    let other = Lock::new(&target).expect("open");
-    let guard = one.acquire(Wait::Never).expect("acquire");
-    assert!(other.acquire(Wait::Never).expect_err("held").is_busy());
+    let one = Lock::open(&target).expect("open");
+    let other = Lock::open(&target).expect("open");
+    let guard = one.acquire_with(Wait::Never).expect("acquire");
+    assert!(other.acquire_with(Wait::Never).expect_err("held").is_busy());
     let (tell, told) = mpsc::channel();
     let waiter = thread::spawn(move || {
-        let guard = other.acquire(Wait::For(Duration::from_secs(20))).expect("its turn");
+        let guard = other.acquire_with(Wait::For(Duration::from_secs(20))).expect("its turn");
         tell.send(Instant::now()).expect("told");
         guard.fence()
     });
@@ -74,14 +74,14 @@ fn a_second_lock_of_the_same_target_waits_its_turn() {
 fn a_nested_acquire_is_a_clear_error_or_counted() {
     let dir = folder();
     let target = dir.path().join("t");
-    let lock = Lock::new(&target).expect("open");
-    let guard = lock.acquire(Wait::Forever).expect("acquire");
-    let error = lock.acquire(Wait::Forever).expect_err("would wait for itself");
+    let lock = Lock::open(&target).expect("open");
+    let guard = lock.acquire_with(Wait::Forever).expect("acquire");
+    let error = lock.acquire_with(Wait::Forever).expect_err("would wait for itself");
     assert!(error.is_would_deadlock() && error.holder().is_some(), "{error}");
     drop(guard);
     let lock = Lock::options().reentrant(true).open(&target).expect("open");
-    let one = lock.acquire(Wait::Forever).expect("acquire");
-    let two = lock.acquire(Wait::Forever).expect("again");
+    let one = lock.acquire_with(Wait::Forever).expect("acquire");
+    let two = lock.acquire_with(Wait::Forever).expect("again");
     assert_eq!(one.fence(), two.fence());
     drop(one);
     two.check().expect("the last guard counts");
@@ -95,16 +95,16 @@ fn flock_style_shares_and_excludes() {
     let dir = folder();
     let target = dir.path().join("t");
     let lock = Lock::options().style(Style::Flock).open(&target).expect("open");
-    let guard = lock.acquire(Wait::Never).expect("acquire");
+    let guard = lock.acquire_with(Wait::Never).expect("acquire");
     assert!(!dir.path().join("t.lock").exists());
     let found = inspect(&target).expect("inspect");
     assert_eq!((found.state, found.style), (State::Held, Style::Flock));
     drop(guard);
     let one = lock.acquire_shared(Wait::Never).expect("share");
     let two = lock.acquire_shared(Wait::Never).expect("share");
-    assert!(lock.acquire(Wait::Never).expect_err("shared").is_busy());
+    assert!(lock.acquire_with(Wait::Never).expect_err("shared").is_busy());
     drop((one, two));
-    let guard = lock.acquire(Wait::Never).expect("acquire");
+    let guard = lock.acquire_with(Wait::Never).expect("acquire");
     assert!(!guard.previous().is_crashed(), "{:?}", guard.previous());
 }
 
@@ -113,12 +113,12 @@ fn many_threads_lose_no_update() {
     let dir = folder();
     let target = dir.path().join("count");
     fs::write(&target, "0").expect("write");
-    let lock = Lock::new(&target).expect("open");
+    let lock = Lock::open(&target).expect("open");
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
                 for _ in 0..200 {
-                    let _guard = lock.acquire(Wait::Forever).expect("acquire");
+                    let _guard = lock.acquire_with(Wait::Forever).expect("acquire");
                     let count: u32 = fs::read_to_string(&target).expect("read").parse().expect("a number");
                     fs::write(&target, (count + 1).to_string()).expect("write");
                 }

@@ -25,7 +25,7 @@ pub fn hold_again_and_again(site: &Site, locks: &[Shown], seed: u64, last: &Atom
         let is_last = last.load(Ordering::SeqCst);
         let (lock, _) = &locks[chance.below(locks.len() as u64) as usize];
         let wait = how_long(&mut chance, is_last);
-        match lock.acquire(wait) {
+        match lock.acquire_with(wait) {
             Ok(guard) => hold(site, guard, &mut chance, count),
             Err(error) => refused(&error, wait),
         }

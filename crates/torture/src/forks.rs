@@ -18,7 +18,7 @@ pub fn fork_again_and_again(site: &Site, locks: &[Shown], seed: u64, last: &Atom
             child_acquires(site, shown, &mut chance, count);
         } else {
             let wait = how_long(&mut chance, is_last);
-            match shown.0.acquire(wait) {
+            match shown.0.acquire_with(wait) {
                 Ok(guard) => {
                     let guard = child_has_none(guard, shown);
                     hold(site, guard, &mut chance, count, shown.1);
@@ -42,7 +42,7 @@ fn child_has_none(guard: Guard, (lock, _): &Shown) -> Guard {
         if !guard.check().is_err_and(|error| error.is_lost()) {
             fault("took its parent's lock for its own");
         }
-        if lock.acquire(Wait::Never).is_ok() {
+        if lock.acquire_with(Wait::Never).is_ok() {
             fault("was granted beside its parent");
         }
         drop(guard);
@@ -59,7 +59,7 @@ fn child_acquires(site: &Site, (lock, visible): &Shown, chance: &mut Chance, cou
     let kill_after = chance.one_in(3).then(|| chance.micros(3000));
     in_child(kill_after, || {
         site.forked();
-        match lock.acquire(Wait::Forever) {
+        match lock.acquire_with(Wait::Forever) {
             Ok(guard) => hold(site, guard, &mut Chance(seed), count, *visible),
             Err(error) => refused(&error, Wait::Forever),
         }

@@ -64,7 +64,7 @@ fn hold_once(
     let add = |which| board.add(worker, which, target);
     let lock = &locks[chance.below(locks.len() as u64) as usize];
     let wait = if !last && chance.one_in(8) { Wait::Never } else { Wait::Forever };
-    match lock.acquire(wait) {
+    match lock.acquire_with(wait) {
         Ok(guard) => {
             let alone = !inside.swap(true, Ordering::SeqCst);
             if !alone {

@@ -71,14 +71,14 @@ fn acquire_in_every_way(folder: &Path, times: u64) -> u64 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     for round in 0..rounds {
         for lock in [&lock_file, &flock, &refreshing] {
-            lock.acquire(Wait::Never).unwrap().release().unwrap();
-            drop(lock.acquire(Wait::Forever).unwrap());
+            lock.acquire_with(Wait::Never).unwrap().release().unwrap();
+            drop(lock.acquire_with(Wait::Forever).unwrap());
         }
         flock.acquire_shared(Wait::Never).unwrap().release().unwrap();
         runtime.block_on(lock_file.acquire_async(Wait::Forever)).unwrap().release().unwrap();
         // Opened anew, and refused, now and never.
-        let held = options().open(&target).unwrap().acquire(Wait::Never).unwrap();
-        assert!(flock.acquire(Wait::Never).unwrap_err().is_busy());
+        let held = options().open(&target).unwrap().acquire_with(Wait::Never).unwrap();
+        assert!(flock.acquire_with(Wait::Never).unwrap_err().is_busy());
         held.release().unwrap();
         acquires += 9;
         match round % 50 {
@@ -87,7 +87,7 @@ fn acquire_in_every_way(folder: &Path, times: u64) -> u64 {
             _ => {}
         }
         acquires += 1;
-        lock_file.acquire(Wait::For(Duration::from_secs(5))).unwrap().release().unwrap();
+        lock_file.acquire_with(Wait::For(Duration::from_secs(5))).unwrap().release().unwrap();
     }
     acquires + revoke(&target)
 }
@@ -95,14 +95,14 @@ fn acquire_in_every_way(folder: &Path, times: u64) -> u64 {
 /// With a helper's thread: one that is granted, one that gives up, a future that is dropped.
 fn wait_in_every_way(lock_file: &Lock, flock: &Lock, runtime: &tokio::runtime::Runtime) -> u64 {
     for lock in [lock_file, flock] {
-        let held = lock.acquire(Wait::Never).unwrap();
-        assert!(lock.acquire(Wait::For(Duration::from_micros(200))).unwrap_err().is_busy());
+        let held = lock.acquire_with(Wait::Never).unwrap();
+        assert!(lock.acquire_with(Wait::For(Duration::from_micros(200))).unwrap_err().is_busy());
         runtime.block_on(async {
             let waits = lock.acquire_async(Wait::Forever);
             assert!(tokio::time::timeout(Duration::from_micros(200), waits).await.is_err());
         });
         std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| drop(lock.acquire(Wait::Forever).unwrap()));
+            let waiter = scope.spawn(|| drop(lock.acquire_with(Wait::Forever).unwrap()));
             held.release().unwrap();
             waiter.join().unwrap();
         });
@@ -120,7 +120,7 @@ fn look(folder: &Path, target: &Path) {
 /// By the watchdog, once.
 fn revoke(target: &Path) -> u64 {
     let options = Lock::options().max_hold(Duration::from_millis(20)).overrun(Overrun::Revoke).deadlock_check(false);
-    let guard = options.open(target).unwrap().acquire(Wait::Forever).unwrap();
+    let guard = options.open(target).unwrap().acquire_with(Wait::Forever).unwrap();
     until("the lock is revoked", || guard.check().is_err());
     assert!(guard.release().is_err_and(|error| error.is_lost()));
     1

@@ -94,7 +94,7 @@ fn labour(site: &Site, locks: &[Shown], futures: bool, seed: u64, last: &AtomicB
             true if !is_last && chance.one_in(3) => runtime
                 .block_on(async { tokio::time::timeout(chance.micros(10_000), lock.acquire_async(wait)).await.ok() }),
             true => Some(runtime.block_on(lock.acquire_async(wait))),
-            false => Some(lock.acquire(wait)),
+            false => Some(lock.acquire_with(wait)),
         };
         match outcome {
             Some(Ok(guard)) => {
@@ -137,7 +137,7 @@ fn labour_anew(site: &Site, options: &[Options], seed: u64, last: &AtomicBool) {
         let is_last = last.load(Ordering::SeqCst);
         let at = chance.below(options.len() as u64) as usize;
         let lock = options[at].clone().open(&site.target).unwrap();
-        match lock.acquire(Wait::Forever) {
+        match lock.acquire_with(Wait::Forever) {
             Ok(guard) => hold(site, guard, &mut chance, count, at == 0),
             Err(error) => refused(&error, Wait::Forever),
         }
@@ -156,7 +156,7 @@ fn share(site: &Site, lock: &Lock, seed: u64, last: &AtomicBool) {
         let is_last = last.load(Ordering::SeqCst);
         let wait = how_long(&mut chance, is_last);
         if chance.one_in(3) {
-            match lock.acquire(wait) {
+            match lock.acquire_with(wait) {
                 Ok(guard) => hold(site, guard, &mut chance, count, false),
                 Err(error) => refused(&error, wait),
             }

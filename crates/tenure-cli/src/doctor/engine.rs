@@ -25,7 +25,7 @@ pub(super) fn try_all(dir: &Path, kind: engine::Scheme) -> Result<Found, Failure
     let target = engine::below(dir, NAME)?;
     let lock = Lock::options().label("tenure doctor").open(&target)?;
     let began = Instant::now();
-    let guard = match lock.acquire(Wait::Never) {
+    let guard = match lock.acquire_with(Wait::Never) {
         Err(error) if error.is_busy() => {
             return Err(Failure::new(exit::BUSY, format!("another doctor is at work, or was killed: {error}")));
         }
@@ -36,7 +36,7 @@ pub(super) fn try_all(dir: &Path, kind: engine::Scheme) -> Result<Found, Failure
     let first = guard.fence();
     let second = super::second_process_beside(&target);
     guard.release()?;
-    let again = lock.acquire(Wait::Never)?;
+    let again = lock.acquire_with(Wait::Never)?;
     let fences =
         if again.fence() > first { Answer::Yes } else { Answer::No(format!("{first}, and then {}", again.fence())) };
     again.release()?;

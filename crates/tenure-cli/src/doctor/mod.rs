@@ -277,8 +277,8 @@ fn lacks_second(second: &Answer) -> Option<&'static str> {
 
 /// Holds a lock of the whole library, and asks a second process for it.
 fn second_process(target: &Path) -> Answer {
-    let tried = Lock::new(target).and_then(|lock| {
-        let guard = lock.acquire(Wait::Never)?;
+    let tried = Lock::open(target).and_then(|lock| {
+        let guard = lock.acquire_with(Wait::Never)?;
         let answer = second_process_beside(target);
         guard.release().map(|()| answer)
     });

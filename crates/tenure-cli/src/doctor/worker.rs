@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
             take_part(&part, &lock)
         }
         None => {
-            lock.acquire(Wait::Never)?.release()?;
+            lock.acquire_with(Wait::Never)?.release()?;
             Ok(exit::OK)
         }
     }
@@ -64,7 +64,7 @@ fn take_part(part: &Part, lock: &Lock) -> Result<u8, Failure> {
     while !tally.is_stopped() {
         let asked = doctor::monotonic();
         tally.asks(part.incarnation, asked);
-        let guard = lock.acquire(Wait::For(PATIENCE))?;
+        let guard = lock.acquire_with(Wait::For(PATIENCE))?;
         let granted = doctor::monotonic();
         tally.enter(&Grant {
             incarnation: part.incarnation,

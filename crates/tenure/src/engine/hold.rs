@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use super::lease::{BootTime, CALL, Lease, call_limit};
 use super::{Engine, Granted, Interrupter, LeaseLeft};
-use crate::model::error::{Error, Kind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::{Holder, Previous};
 use crate::model::options::{Event, Options};
 use crate::process::Liveness;
@@ -158,7 +158,7 @@ impl Hold {
     }
 
     fn error(&self, detail: impl Into<Cow<'static, str>>) -> Error {
-        Error::new(Kind::Lost, self.target(), detail)
+        Error::new(ErrorKind::Lost, self.target(), detail)
             .with_hint("stop: what was written since may be mixed with another holder's")
     }
 
@@ -321,7 +321,7 @@ impl Hold {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let seconds = self.ttl.as_secs();
-                return Err(Error::new(Kind::Unreachable, self.target(), "the server did not answer to the release")
+                return Err(Error::new(ErrorKind::Unreachable, self.target(), "the server did not answer to the release")
                     .with_hint(format!("the lock is free when its lease is over, after {seconds} s at most")));
             }
             (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);

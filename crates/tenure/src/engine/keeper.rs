@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::hold::Hold;
 use super::lease::{BootTime, CALL, Lease};
 use super::{Ask, Engine, Session, Stay};
-use crate::model::error::{Error, Kind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::{Event, Options, Overrun};
 use crate::util::trace::event;
 
@@ -108,7 +108,7 @@ impl Drop for Answer<'_> {
 
 /// The keeper itself is at fault.
 pub(super) fn failed(target: &Path) -> Error {
-    Error::new(Kind::Io, target, "the thread that keeps the lock failed")
+    Error::new(ErrorKind::Io, target, "the thread that keeps the lock failed")
 }
 
 impl Request {
@@ -204,7 +204,7 @@ fn stay(
         }
         let now = BootTime::now();
         if now >= lease.lost_at() {
-            let error = Error::new(Kind::Lost, &request.engine.url().target, "the lease of its place ran out");
+            let error = Error::new(ErrorKind::Lost, &request.engine.url().target, "the lease of its place ran out");
             return Err(error);
         }
         let next = lease.renew_at().from(now);
@@ -353,7 +353,7 @@ mod tests {
     use super::super::{Granted, Interrupter};
     use super::*;
     use crate::engine::url::Url;
-    use crate::model::status::{Inspection, Scheme};
+    use crate::model::status::{Status, Scheme};
     use crate::record::Record;
 
     /// What a wait in the queue comes to.
@@ -406,15 +406,15 @@ mod tests {
             Ok(Box::new(FakeSession { comes: self.comes, record: record.clone(), said, teller, notes, lease, target }))
         }
 
-        fn inspect_within(&self, _limit: Duration) -> Result<Inspection> {
-            Ok(Inspection::free(&self.url.target, self.lock_name()))
+        fn inspect_within(&self, _limit: Duration) -> Result<Status> {
+            Ok(Status::free(&self.url.target, self.lock_name()))
         }
 
-        fn list(&self) -> Result<Vec<Inspection>> {
+        fn list(&self) -> Result<Vec<Status>> {
             Ok(Vec::new())
         }
 
-        fn take_away(&self, _found: &Inspection) -> Result<bool> {
+        fn take_away(&self, _found: &Status) -> Result<bool> {
             Ok(false)
         }
     }
@@ -438,12 +438,12 @@ mod tests {
                     let confirmed = BootTime::now();
                     return Ok(Some(Granted { record: self.record.clone(), last: None, confirmed }));
                 }
-                Comes::NoWrites => return error(Kind::TakesNoWrites),
+                Comes::NoWrites => return error(ErrorKind::TakesNoWrites),
                 Comes::Nothing | Comes::Silence | Comes::CutShort => {}
             }
             let _ = self.notes.recv_timeout(patience);
             match self.comes {
-                Comes::Silence | Comes::CutShort => error(Kind::Unreachable),
+                Comes::Silence | Comes::CutShort => error(ErrorKind::Unreachable),
                 _ => Ok(None),
             }
         }
@@ -465,7 +465,7 @@ mod tests {
             assert!(limit <= CALL, "{limit:?}");
             self.said.send(if record.is_some() { "release" } else { "give back" }).unwrap();
             match record {
-                Some(_) => Err(Error::new(Kind::Lost, &self.target, "it was broken")),
+                Some(_) => Err(Error::new(ErrorKind::Lost, &self.target, "it was broken")),
                 None => Ok(()),
             }
         }

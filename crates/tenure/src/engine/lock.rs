@@ -12,9 +12,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::keeper::{self, Request};
 use super::{Ask, Engine, Hold, Stay};
-use crate::model::error::{Advice, Error, Kind, Result};
+use crate::model::error::{Advice, Error, ErrorKind, Result};
 use crate::model::options::{Options, StalePolicy, Style, Wait};
-use crate::model::status::Inspection;
+use crate::model::status::Status;
 use crate::model::this_process::this_process;
 use crate::record::{Native, Record, RecordStyle};
 use crate::sys::{self, ForkLocal};
@@ -42,7 +42,7 @@ impl EngineLock {
         let url = engine.url();
         url.lock_name()?;
         let unsupported = |what: &'static str| {
-            let error = Error::new(Kind::Unsupported, &url.target, what);
+            let error = Error::new(ErrorKind::Unsupported, &url.target, what);
             Err(error.with_hint("a lock that a server keeps is exclusive and has a record"))
         };
         if options.style != Style::LockFile {
@@ -118,17 +118,17 @@ impl EngineLock {
     }
 
     fn would_deadlock(&self) -> Error {
-        Error::new(Kind::WouldDeadlock, self.target(), "this thread holds the lock already and would wait for itself")
+        Error::new(ErrorKind::WouldDeadlock, self.target(), "this thread holds the lock already and would wait for itself")
             .with_hint("use the guard that it has, or open both with reentrant(true)")
             .with_advice(Advice::Reenter)
     }
 
     pub(crate) fn no_shares(&self) -> Error {
-        Error::new(Kind::Unsupported, self.target(), "a lock that a server keeps cannot be shared")
+        Error::new(ErrorKind::Unsupported, self.target(), "a lock that a server keeps cannot be shared")
             .with_hint("shared locks exist on files, in flock style")
     }
 
-    pub(crate) fn inspect(&self) -> Result<Inspection> {
+    pub(crate) fn inspect(&self) -> Result<Status> {
         self.engine()?.inspect()
     }
 }
@@ -161,7 +161,7 @@ pub fn give_up_waits(limit: Duration) {
     let (sender, released) = channel();
     let mut waiting = Vec::new();
     for (target, ask) in asks.iter().filter_map(|(target, ask)| Some((target, ask.upgrade()?))) {
-        let error = Error::new(Kind::Busy, target, "the wait was given up: the program is about to end");
+        let error = Error::new(ErrorKind::Busy, target, "the wait was given up: the program is about to end");
         if let Some(hold) = ask.withdraw(error) {
             // Granted, and not taken yet. The release waits for the server.
             hold.discard_undelivered();

@@ -5,7 +5,7 @@
 //! postgres://app@db/prod?lock=sessions/main           feature `postgres`
 //! ```
 //!
-//! [`Lock::new`](crate::Lock::new) and [`Options::open`](crate::Options::open) take such a target as they take a path,
+//! [`Lock::open`](crate::Lock::open) and [`Options::open`](crate::Options::open) take such a target as they take a path,
 //! and give the same [`Guard`](crate::Guard). [`inspect`](crate::inspect()), [`list`](crate::list) and
 //! [`break_lock`](crate::break_lock) know them too. The server does the distributed work; there is no consensus in here.
 //!
@@ -65,8 +65,8 @@ pub(crate) use self::hold::Hold;
 use self::lease::BootTime;
 pub(crate) use self::lock::{Begun, EngineLock};
 use self::url::Url;
-use crate::model::error::{Advice, Error, Kind, Result};
-use crate::model::status::Inspection;
+use crate::model::error::{Advice, Error, ErrorKind, Result};
+use crate::model::status::Status;
 use crate::record::Record;
 
 /// How much is left of a tenure that a server keeps, if it is not renewed: [`Guard::lease`](crate::Guard::lease).
@@ -91,18 +91,18 @@ pub(crate) trait Engine: Send + Sync + std::fmt::Debug {
     fn join(&self, record: &Record, stay: Stay, answer_by: Option<Instant>) -> Result<Box<dyn Session>>;
 
     /// How the lock stands.
-    fn inspect(&self) -> Result<Inspection> {
+    fn inspect(&self) -> Result<Status> {
         self.inspect_within(lease::call_limit(self.url().ttl))
     }
 
     /// How the lock stands; no call takes longer than `limit`.
-    fn inspect_within(&self, limit: Duration) -> Result<Inspection>;
+    fn inspect_within(&self, limit: Duration) -> Result<Status>;
 
     /// Every lock whose name is below this one's.
-    fn list(&self) -> Result<Vec<Inspection>>;
+    fn list(&self) -> Result<Vec<Status>>;
 
     /// Takes the lock from whoever has it, as `found` says. `false`: nobody had it any more.
-    fn take_away(&self, found: &Inspection) -> Result<bool>;
+    fn take_away(&self, found: &Status) -> Result<bool>;
 }
 
 /// A place in the queue, and then a tenure: one thread has it from its beginning to its end. An error that
@@ -192,7 +192,7 @@ pub(crate) fn open(target: &Path) -> Result<Option<Arc<dyn Engine>>> {
         Scheme::Postgres => Ok(Some(Arc::new(postgres::Postgres::open(url)?))),
         #[allow(unreachable_patterns, reason = "where all features are on, no scheme is left")]
         _ => {
-            let error = Error::new(Kind::Unsupported, url.target, "this program was built without that engine");
+            let error = Error::new(ErrorKind::Unsupported, url.target, "this program was built without that engine");
             Err(match cfg!(target_os = "linux") {
                 true => {
                     let hint = format!("build it with the feature `{}` of the crate `tenure`", scheme.as_str());

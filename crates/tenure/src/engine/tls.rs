@@ -6,7 +6,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::url::Url;
-use crate::model::error::{Error, Kind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 
 /// What `ca=`, `cert=` and `key=` name, read.
 #[derive(Clone, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub(super) fn no_key(url: &Url) -> Error {
 }
 
 fn bad(url: &Url, path: &Path, what: &str) -> Error {
-    Error::new(Kind::InvalidTarget, &url.target, format!("there is {what} in {} (PEM)", crate::util::text::path(path)))
+    Error::new(ErrorKind::InvalidTarget, &url.target, format!("there is {what} in {} (PEM)", crate::util::text::path(path)))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::model::error::{Error, Kind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::status::Scheme;
 
 /// How long a lease lasts where the target does not say: `ttl=`.
@@ -47,7 +47,7 @@ pub fn scheme(target: impl AsRef<Path>) -> Result<Option<Scheme>> {
     match word {
         "etcd" => Ok(Some(Scheme::Etcd)),
         "postgres" | "postgresql" => Ok(Some(Scheme::Postgres)),
-        _ => Err(Error::new(Kind::Unsupported, without_secrets(target), format!("there is no engine `{word}`"))
+        _ => Err(Error::new(ErrorKind::Unsupported, without_secrets(target), format!("there is no engine `{word}`"))
             .with_hint("engines are etcd:// and postgres://; a file of that name is reached as ./..")),
     }
 }
@@ -60,7 +60,7 @@ pub fn scheme(target: impl AsRef<Path>) -> Result<Option<Scheme>> {
 pub fn below(target: impl AsRef<Path>, name: &str) -> Result<PathBuf> {
     let target = target.as_ref();
     let Some(scheme) = scheme(target)? else {
-        return Err(Error::new(Kind::InvalidTarget, target, "it names no server"));
+        return Err(Error::new(ErrorKind::InvalidTarget, target, "it names no server"));
     };
     let url = Url::parse(target, scheme)?;
     Ok(match url.name.trim_end_matches('/') {
@@ -116,7 +116,7 @@ pub(crate) struct Url {
 impl Url {
     /// Takes `target` apart, which [`scheme`] said is of that scheme.
     pub(crate) fn parse(target: &Path, scheme: Scheme) -> Result<Url> {
-        let wrong = |what: &str| Error::new(Kind::InvalidTarget, without_secrets(target), what.to_owned());
+        let wrong = |what: &str| Error::new(ErrorKind::InvalidTarget, without_secrets(target), what.to_owned());
         let text = target.to_str().ok_or_else(|| wrong("a target that names a server must be UTF-8"))?;
         let rest = text.split_once("://").map_or("", |(_, rest)| rest);
         if text.contains(char::is_control) {
@@ -212,7 +212,7 @@ impl Url {
     /// Does what libpq's word asks for as much as it says? With `ca=` there is TLS, with the server's certificate and name
     /// looked at (`verify-full`); without it there is none.
     pub(crate) fn suit_sslmode(&self, from: &str, mode: &str) -> Result<()> {
-        let wrong = |what: String| Error::new(Kind::InvalidTarget, &self.target, what);
+        let wrong = |what: String| Error::new(ErrorKind::InvalidTarget, &self.target, what);
         match (mode, self.tls.ca.is_some()) {
             ("" | "allow" | "prefer", _) | ("disable", false) | ("require" | "verify-ca" | "verify-full", true) => {
                 Ok(())
@@ -230,7 +230,7 @@ impl Url {
 
     /// The name of a lock, which [`parse`](Url::parse) leaves open because `ls` needs none.
     pub(crate) fn lock_name(&self) -> Result<&str> {
-        let wrong = |what: &'static str| Err(Error::new(Kind::InvalidTarget, &self.target, what));
+        let wrong = |what: &'static str| Err(Error::new(ErrorKind::InvalidTarget, &self.target, what));
         match &*self.name {
             "" if self.scheme == Scheme::Postgres => wrong("no lock is named: add `?lock=NAME`"),
             "" => wrong("no lock is named: add `/NAME`"),

@@ -15,7 +15,7 @@ use crate::file::grant::new_record;
 use crate::file::grant::{Grant, TargetFile};
 use crate::file::lock_file::{self, Blocker, LockFile, Published};
 use crate::file::paths::LockPaths;
-use crate::model::error::{Error, Kind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Previous;
 use crate::model::options::Event;
 use crate::model::request::Request;
@@ -296,7 +296,7 @@ fn open_target(paths: &LockPaths, request: &Request) -> Result<Option<TargetFile
         Some(FileKind::Regular | FileKind::Directory | FileKind::BlockDevice) => {}
         Some(other) => {
             let detail = format!("the target is {}, which cannot be locked with flock(2)", other.words());
-            return Err(Error::new(Kind::InTheWay, &paths.target_path, detail));
+            return Err(Error::new(ErrorKind::InTheWay, &paths.target_path, detail));
         }
     }
     // Where flock(2) is a byte-range lock of the server's, an exclusive one wants a descriptor that may write.
@@ -324,7 +324,7 @@ pub(crate) fn target_error(paths: &LockPaths, what: &'static str, error: io::Err
 }
 
 fn keeps_changing(paths: &LockPaths) -> Error {
-    Error::new(Kind::Io, &paths.target_path, "the lock's files keep changing under us")
+    Error::new(ErrorKind::Io, &paths.target_path, "the lock's files keep changing under us")
 }
 
 /// Gives back the kernel locks that are held for nobody; a file that keeps its lock is closed, which frees it.

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::file::lock_file;
 use crate::file::paths::{ANCHORS, LockPaths};
-use crate::model::error::{Advice, Error, Kind, Result};
+use crate::model::error::{Advice, Error, ErrorKind, Result};
 use crate::model::options::Options;
 use crate::record::cached::CachedRecord;
 use crate::record::{self, Content, MAX_BYTES, Native, PriorState, Record, RecordState};
@@ -58,7 +58,7 @@ impl Anchor {
                 Err(NotMade::Told(error)) => return Err(error),
             }
         }
-        Err(Error::new(Kind::Io, paths.anchor_path(), "the lock's anchor keeps being removed by others"))
+        Err(Error::new(ErrorKind::Io, paths.anchor_path(), "the lock's anchor keeps being removed by others"))
     }
 
     fn open_existing(paths: &LockPaths, options: &Options) -> Result<Option<Anchor>> {
@@ -194,7 +194,7 @@ impl Anchor {
 
 /// Somebody has removed or replaced what is in `.tenure`.
 fn replaced(paths: &LockPaths) -> Error {
-    Error::new(Kind::Lost, paths.anchor_path(), "the lock's anchor was replaced under us")
+    Error::new(ErrorKind::Lost, paths.anchor_path(), "the lock's anchor was replaced under us")
 }
 
 /// Why a file was not made: a plain failure, or one that is told already.
@@ -218,7 +218,7 @@ fn make(paths: &LockPaths, options: &Options) -> std::result::Result<File, NotMa
                 io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput => NotMade::Told(
                     paths
                         .anchor_error("cannot be made with a mode: this file system has no exclusive renames", error)
-                        .with_kind(Kind::Unsupported)
+                        .with_kind(ErrorKind::Unsupported)
                         .with_hint("leave the mode out"),
                 ),
                 _ => NotMade::Io(error),
@@ -262,7 +262,7 @@ pub(crate) fn prepare(paths: &LockPaths, options: &Options, record: &Record) -> 
             Err(NotMade::Io(error)) => return Err(paths.anchor_error(CANNOT_BE_MADE, error)),
         }
     }
-    Err(Error::new(Kind::Io, paths.anchor_path(), "another process keeps replacing the lock's anchor"))
+    Err(Error::new(ErrorKind::Io, paths.anchor_path(), "another process keeps replacing the lock's anchor"))
 }
 
 /// Removes a prepared file whose maker is dead: nobody has its kernel lock. `false` if its maker lives.
@@ -314,7 +314,7 @@ fn create(paths: &LockPaths, name: &Name, options: &Options) -> std::result::Res
 fn not_given(paths: &LockPaths, what: &'static str, error: io::Error, hint: &'static str) -> Error {
     let denied = matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput);
     let error = paths.anchor_error(what, error).with_hint(hint);
-    if denied { error.with_kind(Kind::Unsupported) } else { error }
+    if denied { error.with_kind(ErrorKind::Unsupported) } else { error }
 }
 
 /// The umask took bits away. File systems differ in their answers to a mode that they cannot keep, so the mode that they show
@@ -461,7 +461,7 @@ fn check_folder(paths: &LockPaths) -> Result<()> {
 fn folder_in_the_way(paths: &LockPaths, kind: FileKind) -> Error {
     let path = paths.target_path.with_file_name(paths.anchors.as_os_str());
     let detail = format!("{} stands where the folder of anchors belongs", kind.words());
-    Error::new(Kind::InTheWay, path, detail).with_hint("remove it")
+    Error::new(ErrorKind::InTheWay, path, detail).with_hint("remove it")
 }
 
 fn folder_error(paths: &LockPaths, error: io::Error) -> Error {

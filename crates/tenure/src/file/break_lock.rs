@@ -9,14 +9,14 @@ use crate::file::status::examine;
 use crate::model::error::{Error, Result};
 use crate::model::holder::{Holder, HolderKind};
 use crate::model::options::{Options, StalePolicy};
-use crate::model::status::{Inspection, State};
+use crate::model::status::{Status, State};
 use crate::record::{Content, RecordState};
 use crate::sys::{Access, File};
 use crate::util::text::word;
 use crate::util::trace::event;
 
 /// Removes a foreign holder's lock file, if it is still the one that was looked at.
-pub(crate) fn remove_foreign(paths: &LockPaths, seen: &Inspection) -> Result<()> {
+pub(crate) fn remove_foreign(paths: &LockPaths, seen: &Status) -> Result<()> {
     let Some(now) = lock_file::look(paths)? else { return Ok(()) };
     let same = match &now.content {
         Content::Record(record) => record.native.is_none() && record.pid == seen.holder.as_ref().and_then(Holder::pid),
@@ -44,7 +44,7 @@ fn changed_hands(paths: &LockPaths) -> Error {
 
 /// Puts a new anchor in the place of one whose holder lives, as `seen`, and removes the lock file that showed it. The
 /// new one is locked until that is done, so nobody enters in between; its record carries the fence on.
-pub(crate) fn replace_anchor(paths: &LockPaths, seen: &Inspection) -> Result<()> {
+pub(crate) fn replace_anchor(paths: &LockPaths, seen: &Status) -> Result<()> {
     let visible = lock_file::look(paths)?;
     let shown = visible.as_ref().map(|found| found.id);
     let unreadable = |error| paths.anchor_error("cannot be read", error);
@@ -122,8 +122,8 @@ fn is_copy_of(paths: &LockPaths, fences: [Option<u64>; 2]) -> Result<bool> {
 }
 
 /// A tenure's fence is its own; shares have none.
-fn is_same_tenure(seen: &Inspection, now: &Inspection) -> bool {
-    let fence = |inspection: &Inspection| inspection.holder.as_ref().map(|holder| (holder.kind, holder.fence));
+fn is_same_tenure(seen: &Status, now: &Status) -> bool {
+    let fence = |inspection: &Status| inspection.holder.as_ref().map(|holder| (holder.kind, holder.fence));
     seen.state == now.state && seen.style == now.style && fence(seen) == fence(now)
 }
 

@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 use crate::file::anchor::Anchor;
 use crate::file::lock_file::{self, LockFile};
 use crate::file::paths::LockPaths;
-use crate::model::error::{Error, Kind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Previous;
 use crate::model::request::Request;
 use crate::model::this_process::this_process;
@@ -51,7 +51,7 @@ pub(crate) fn new_record(request: &Request, last_fence: u64, paths: &LockPaths) 
     let clock = now.duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);
     let fence = clock.max(last_fence + 1);
     if fence > crate::record::MAX_SAFE {
-        return Err(Error::new(Kind::Io, paths.anchor_path(), "the fence has reached 2^53 and cannot grow"));
+        return Err(Error::new(ErrorKind::Io, paths.anchor_path(), "the fence has reached 2^53 and cannot grow"));
     }
     let own = this_process();
     Ok(Record {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::model::error::{Advice, Error, Kind, Result};
+use crate::model::error::{Advice, Error, ErrorKind, Result};
 use crate::sys::{self, Dir, FileId, FileKind, FileSystem, Name, Stat};
 
 /// The folder of anchors, beside the target.
@@ -228,14 +228,14 @@ impl LockPaths {
             }
         };
         Error::io(path, format!("{what}: {why}"), error)
-            .with_kind(Kind::Unsupported)
+            .with_kind(ErrorKind::Unsupported)
             .with_hint("flock style does without: style(Style::Flock), --flock")
     }
 
     /// Something that is no lock stands at the lock file's place.
     pub(crate) fn in_the_way(&self, what: &str) -> Error {
         Error::new(
-            Kind::InTheWay,
+            ErrorKind::InTheWay,
             &self.lock_path,
             format!("{what} stands where the lock file belongs; it is no lock and was left as it is"),
         )
@@ -246,7 +246,7 @@ impl LockPaths {
     /// As [`in_the_way`](Place::in_the_way), for the anchor.
     pub(crate) fn anchor_in_the_way(&self, kind: FileKind) -> Error {
         let what = kind.words();
-        Error::new(Kind::InTheWay, self.anchor_path(), format!("{what} stands where the lock's anchor belongs"))
+        Error::new(ErrorKind::InTheWay, self.anchor_path(), format!("{what} stands where the lock's anchor belongs"))
             .with_hint("remove it")
     }
 }
@@ -326,7 +326,7 @@ fn split(target: &Path) -> Result<(&Path, &OsStr)> {
 
 fn invalid(target: &Path, detail: String) -> Error {
     let shown = if target.as_os_str().is_empty() { Path::new("(empty)") } else { target };
-    Error::new(Kind::InvalidTarget, shown, detail)
+    Error::new(ErrorKind::InvalidTarget, shown, detail)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::file::grant::new_record;
 use crate::file::grant::{Grant, TargetFile};
 use crate::file::lock_file::{self, LockFile};
 use crate::file::paths::LockPaths;
-use crate::model::error::{Error, Kind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Previous;
 use crate::model::request::Request;
 use crate::record::{Record, RecordState};
@@ -79,7 +79,7 @@ fn unpublish_or_record(paths: &LockPaths, grant: &Grant, record: Option<Record>,
     }
     match anchor.current(paths)? {
         Some(_) => Ok(()),
-        None => Err(Error::new(Kind::Lost, &paths.target_path, "the lock was broken while we held it")),
+        None => Err(Error::new(ErrorKind::Lost, &paths.target_path, "the lock was broken while we held it")),
     }
 }
 

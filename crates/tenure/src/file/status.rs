@@ -11,7 +11,7 @@ use crate::model::error::{Error, Result};
 use crate::model::holder::{Holder, HolderKind};
 use crate::model::options::{Options, Style};
 use crate::model::stale_reason::StaleReason;
-use crate::model::status::{Inspection, State};
+use crate::model::status::{Status, State};
 use crate::process::{Identity, Known, Liveness, Look};
 use crate::record::{self, Content, Record, RecordState, RecordStyle};
 use crate::sys::kernel_locks::{KernelLocks, mount_device};
@@ -21,13 +21,13 @@ use crate::sys::{self, Access, FileIdent, File, FileId, FileKind, LockKind, Name
 pub(crate) const LOOKS: usize = 20;
 
 /// How one lock stands.
-pub(crate) fn examine(paths: &LockPaths, options: &Options) -> Result<Inspection> {
+pub(crate) fn examine(paths: &LockPaths, options: &Options) -> Result<Status> {
     let (locks, known) = (KernelLocks::read(), Known::default());
     examine_after(View::new(paths, options, locks.as_ref(), &known, kernel_numbers(paths)), None)
 }
 
 /// As [`examine`], where the view's table is known to be newer than `before`.
-pub(crate) fn examine_after<'a>(mut view: View<'a>, before: Option<&'a Seen>) -> Result<Inspection> {
+pub(crate) fn examine_after<'a>(mut view: View<'a>, before: Option<&'a Seen>) -> Result<Status> {
     view.doubt = Doubt::Resolve { before };
     for _ in 0..LOOKS {
         if let Some(found) = examine_once(&view)? {
@@ -54,7 +54,7 @@ pub(crate) enum Doubt<'a> {
 }
 
 /// `None`: it changed hands meanwhile.
-pub(crate) fn examine_once(view: &View<'_>) -> Result<Option<Inspection>> {
+pub(crate) fn examine_once(view: &View<'_>) -> Result<Option<Status>> {
     let paths = view.paths;
     let mut inspection = view.free();
     let anchor = anchor_id(paths);
@@ -179,8 +179,8 @@ impl<'a> View<'a> {
         View { paths, options, locks, known, numbers, doubt: Doubt::Resolve { before: None } }
     }
 
-    fn free(&self) -> Inspection {
-        Inspection::free(&self.paths.target_path, &self.paths.lock_path)
+    fn free(&self) -> Status {
+        Status::free(&self.paths.target_path, &self.paths.lock_path)
     }
 
     /// Does the table show each lock here that was held when it was read?
@@ -262,7 +262,7 @@ impl<'a> View<'a> {
     }
 
     /// A lock file is there. `false`: it changed hands while we looked.
-    fn visible(&self, inspection: &mut Inspection, found: ExistingLockFile) -> Result<bool> {
+    fn visible(&self, inspection: &mut Status, found: ExistingLockFile) -> Result<bool> {
         let native = match &found.content {
             Content::NotALock(what) => return Err(self.paths.in_the_way(what)),
             Content::Record(record) if record.native.is_some() => Some(record),
@@ -317,7 +317,7 @@ impl<'a> View<'a> {
     }
 
     /// No lock file, but an anchor: flock style, or nobody. `false`: it changed hands while we looked.
-    fn hidden(&self, inspection: &mut Inspection, file: &File, found: &FileIdent) -> Result<bool> {
+    fn hidden(&self, inspection: &mut Status, file: &File, found: &FileIdent) -> Result<bool> {
         let id = found.id;
         let text =
             lock_file::read_text(file, found.size).map_err(|error| self.paths.anchor_error("cannot be read", error))?;
@@ -362,7 +362,7 @@ impl<'a> View<'a> {
 
     /// Process `pid` has the anchor's kernel lock, but no record says that it holds: it is at an acquire, or at the end of
     /// a release. That takes some system calls, unless the process is stopped. `false`: it may be over, so look again.
-    fn between_tenures(&self, inspection: &mut Inspection, anchor: FileId, pid: i64) -> bool {
+    fn between_tenures(&self, inspection: &mut Status, anchor: FileId, pid: i64) -> bool {
         if !matches!(self.doubt, Doubt::Lives) {
             return false;
         }
@@ -387,7 +387,7 @@ impl<'a> View<'a> {
     }
 
     /// The target itself: waiters of flock style, and programs that know only `flock(2)`.
-    fn target(&self, inspection: &mut Inspection, queue: &mut Option<Vec<i64>>) -> Result<()> {
+    fn target(&self, inspection: &mut Status, queue: &mut Option<Vec<i64>>) -> Result<()> {
         let found = self.paths.dir.ident_at(&self.paths.target);
         let Some(stat) =
             found.map_err(|error| Error::io(&self.paths.target_path, "the target cannot be read", error))?
@@ -415,7 +415,7 @@ impl<'a> View<'a> {
     }
 
     /// The kernel lock is held: by the recorded process, or by one that inherited the descriptor.
-    fn held(&self, inspection: &mut Inspection, record: &Record, id: FileId, look: Look) -> Liveness {
+    fn held(&self, inspection: &mut Status, record: &Record, id: FileId, look: Look) -> Liveness {
         let recorded = record.identity().filter(|identity| !matches!(look, Look::Lives(seen) if seen.is(identity)));
         if !recorded.is_some_and(|identity| identity.verify().is_dead()) {
             return Liveness::alive("it has the kernel lock");

@@ -14,12 +14,12 @@ use crate::file::status::{has_settled, idle_for};
 use crate::maintenance::inspect::inspect;
 use crate::maintenance::scan::{Looked, Scan, Scanned, PossiblyDead};
 use crate::maintenance::walk::Depth;
-use crate::model::error::{Error, Kind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::HolderKind;
 use crate::model::options::{Options, Style, Wait};
 use crate::model::request::Request;
 use crate::model::stale_reason::StaleReason;
-use crate::model::status::{Inspection, State};
+use crate::model::status::{Status, State};
 use crate::sys::{Access, FileKind, Lease, LockKind};
 use crate::wait::registry;
 
@@ -104,7 +104,7 @@ impl CleanOptions {
         self
     }
 
-    fn keeps(&self, found: &Inspection) -> bool {
+    fn keeps(&self, found: &Status) -> bool {
         found.reasons.iter().any(|reason| self.kept.contains(reason))
     }
 
@@ -118,7 +118,7 @@ impl CleanOptions {
 #[non_exhaustive]
 pub struct Cleaned {
     /// How the lock stood.
-    pub found: Inspection,
+    pub found: Status,
     /// Was it removed? In a dry run: `false`.
     pub removed: bool,
     /// It is stale by its age alone, and so was left: [`CleanOptions::aged`] removes it.
@@ -151,7 +151,7 @@ pub struct CleanReport {
 pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanReport> {
     let dir = dir.as_ref();
     if engine::scheme(dir)?.is_some() {
-        return Err(Error::new(Kind::Unsupported, dir, "a server has nothing to clean")
+        return Err(Error::new(ErrorKind::Unsupported, dir, "a server has nothing to clean")
             .with_hint("it drops what the dead held by itself"));
     }
     let look = Options::default().malformed_grace(options.malformed_grace).create_parents(false);
@@ -205,7 +205,7 @@ fn swept(suspect: &PossiblyDead) -> bool {
 }
 
 /// Removes what is left at one place.
-fn tidy(paths: LockPaths, found: Result<Inspection>, options: &CleanOptions, look: &Options) -> Tidied {
+fn tidy(paths: LockPaths, found: Result<Status>, options: &CleanOptions, look: &Options) -> Tidied {
     let Ok(found) = found else { return Tidied::Nothing };
     if found.state == State::Free {
         // What cannot be pruned now costs nothing: it waits for the next time.
@@ -224,7 +224,7 @@ fn tidy(paths: LockPaths, found: Result<Inspection>, options: &CleanOptions, loo
 }
 
 /// Is it a foreign lock file that names no process? Nothing but its age proves that its holder is dead.
-fn is_nameless(found: &Inspection) -> bool {
+fn is_nameless(found: &Status) -> bool {
     found.holder.as_ref().is_some_and(|holder| holder.kind == HolderKind::Foreign && holder.identity.is_none())
 }
 
@@ -305,7 +305,7 @@ fn remove_folder(paths: &LockPaths) {
 #[non_exhaustive]
 pub struct Broken {
     /// How the lock stood.
-    pub found: Inspection,
+    pub found: Status,
     /// Was there anything to break? `false` when it was free.
     pub broken: bool,
 }
@@ -333,7 +333,7 @@ pub fn break_lock(target: impl AsRef<Path>, force: bool) -> Result<Broken> {
 /// # Errors
 ///
 /// As [`break_lock`]'s.
-pub fn break_seen(target: impl AsRef<Path>, found: Inspection, force: bool) -> Result<Broken> {
+pub fn break_seen(target: impl AsRef<Path>, found: Status, force: bool) -> Result<Broken> {
     let target = target.as_ref();
     if let Some(engine) = engine::open(target)? {
         engine.url().lock_name()?;
@@ -359,7 +359,7 @@ pub fn break_seen(target: impl AsRef<Path>, found: Inspection, force: bool) -> R
         (true, Style::LockFile) => remove_foreign(&paths, &found)?,
         (true, Style::Flock) => {
             let detail = "a program that knows only flock(2) has the target's kernel lock, which cannot be taken away";
-            let error = Error::new(Kind::Unsupported, target, detail).with_holder(found.holder);
+            let error = Error::new(ErrorKind::Unsupported, target, detail).with_holder(found.holder);
             return Err(error.with_hint("end that program"));
         }
         (false, _) => replace_anchor(&paths, &found)?,
@@ -367,7 +367,7 @@ pub fn break_seen(target: impl AsRef<Path>, found: Inspection, force: bool) -> R
     Ok(Broken { found, broken: true })
 }
 
-fn break_on_engine(engine: &dyn engine::Engine, found: Inspection, force: bool) -> Result<Broken> {
+fn break_on_engine(engine: &dyn engine::Engine, found: Status, force: bool) -> Result<Broken> {
     let lives = matches!(found.state, State::Held | State::Unknown);
     if lives && !force {
         let error = Error::busy(&found.target).with_holder(found.holder);

@@ -11,7 +11,7 @@ use crate::file::paths::{LockPaths, lock_path};
 use crate::file::status::examine;
 use crate::model::error::Result;
 use crate::model::options::Options;
-use crate::model::status::{Inspection, State};
+use crate::model::status::{Status, State};
 
 use crate::maintenance::scan::{Looked, Scan, Scanned};
 use crate::maintenance::walk::Depth;
@@ -26,7 +26,7 @@ pub use crate::maintenance::walk::ListOptions;
 ///
 /// [`is_in_the_way`](crate::Error::is_in_the_way) where the lock file's place is taken by something that is no lock;
 /// the system's own where it cannot be read.
-pub fn inspect(target: impl AsRef<Path>) -> Result<Inspection> {
+pub fn inspect(target: impl AsRef<Path>) -> Result<Status> {
     let target = target.as_ref();
     if let Some(engine) = engine::open(target)? {
         engine.url().lock_name()?;
@@ -34,7 +34,7 @@ pub fn inspect(target: impl AsRef<Path>) -> Result<Inspection> {
     }
     match LockPaths::look(target)? {
         Some(paths) => examine(&paths, &Options::default()),
-        None => Ok(Inspection::free(target, &lock_path(target))),
+        None => Ok(Status::free(target, &lock_path(target))),
     }
 }
 
@@ -45,7 +45,7 @@ pub fn inspect(target: impl AsRef<Path>) -> Result<Inspection> {
 /// # Errors
 ///
 /// The system's own, where `dir` itself cannot be read. A folder below that cannot be read is passed over.
-pub fn list(dir: impl AsRef<Path>, recursive: bool) -> Result<Vec<Inspection>> {
+pub fn list(dir: impl AsRef<Path>, recursive: bool) -> Result<Vec<Status>> {
     list_with(dir, &ListOptions::default().recursive(recursive))
 }
 
@@ -54,7 +54,7 @@ pub fn list(dir: impl AsRef<Path>, recursive: bool) -> Result<Vec<Inspection>> {
 /// # Errors
 ///
 /// As there.
-pub fn list_with(dir: impl AsRef<Path>, options: &ListOptions) -> Result<Vec<Inspection>> {
+pub fn list_with(dir: impl AsRef<Path>, options: &ListOptions) -> Result<Vec<Status>> {
     if let Some(engine) = engine::open(dir.as_ref())? {
         // Names on a server have no folders: everything that is below is listed.
         let mut found = engine.list()?;

@@ -408,7 +408,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "looking makes nothing");
         let mut newest = 0;
         for target in ["a", "b"] {
-            let guard = Lock::new(dir.path().join(target)).unwrap().acquire(Wait::Never).unwrap();
+            let guard = Lock::open(dir.path().join(target)).unwrap().acquire_with(Wait::Never).unwrap();
             newest = newest.max(guard.fence());
             guard.release().unwrap();
         }

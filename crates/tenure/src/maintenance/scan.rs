@@ -13,7 +13,7 @@ use crate::file::status::{Doubt, Numbers, Seen, View, examine_after, examine_onc
 use crate::maintenance::walk::{Depth, Visited, walk};
 use crate::model::error::Result;
 use crate::model::options::Options;
-use crate::model::status::Inspection;
+use crate::model::status::Status;
 use crate::process::Known;
 use crate::sys::kernel_locks::KernelLocks;
 use crate::sys::{Dir, Name};
@@ -33,7 +33,7 @@ pub(crate) struct Scan {
 pub(crate) struct PossiblyDead {
     pub(crate) paths: LockPaths,
     /// How it stands if its holder is dead.
-    pub(crate) if_dead: Inspection,
+    pub(crate) if_dead: Status,
     /// The file, and its text.
     pub(crate) seen: Seen,
 }
@@ -41,7 +41,7 @@ pub(crate) struct PossiblyDead {
 /// What a survey finds at a place.
 #[allow(clippy::large_enum_variant, reason = "both are ordinary, and none is kept")]
 pub(crate) enum Scanned {
-    ExistingLockFile(LockPaths, Result<Inspection>),
+    ExistingLockFile(LockPaths, Result<Status>),
     PossiblyDead(PossiblyDead),
 }
 
@@ -72,7 +72,7 @@ impl Scan {
         means: impl Fn(&LockPaths) -> bool,
         half_made: impl Fn(&Dir, &Name),
         work: impl Fn(&Scan, Scanned) -> Looked<R> + Send + Sync + 'static,
-        late: impl Fn(&Scan, LockPaths, Result<Inspection>) -> R + Send + Sync + 'static,
+        late: impl Fn(&Scan, LockPaths, Result<Status>) -> R + Send + Sync + 'static,
     ) -> Result<Vec<R>> {
         let survey = Arc::new(self);
         let work = Arc::new(work);
@@ -157,7 +157,7 @@ impl ScanWorker {
     }
 
     /// How one stands that was put off, with a table that is newer.
-    fn look_again(&self, suspect: PossiblyDead) -> (LockPaths, Result<Inspection>) {
+    fn look_again(&self, suspect: PossiblyDead) -> (LockPaths, Result<Status>) {
         let PossiblyDead { paths, seen, .. } = suspect;
         let Scan { options, locks, .. } = &*self.survey;
         let view = View::new(&paths, options, locks.as_ref(), &self.known, kernel_numbers(&paths));

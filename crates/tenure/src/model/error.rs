@@ -21,7 +21,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub struct Error(Box<Inner>);
 
 struct Inner {
-    kind: Kind,
+    kind: ErrorKind,
     path: PathBuf,
     detail: Cow<'static, str>,
     hint: Option<Cow<'static, str>>,
@@ -32,7 +32,7 @@ struct Inner {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ErrorKind {
     Busy,
     WouldDeadlock,
     Lost,
@@ -72,7 +72,7 @@ pub enum Advice {
 }
 
 impl Error {
-    pub(crate) fn new(kind: Kind, path: impl Into<PathBuf>, detail: impl Into<Cow<'static, str>>) -> Error {
+    pub(crate) fn new(kind: ErrorKind, path: impl Into<PathBuf>, detail: impl Into<Cow<'static, str>>) -> Error {
         Error(Box::new(Inner {
             kind,
             path: path.into(),
@@ -88,7 +88,7 @@ impl Error {
     /// Held by another.
     pub(crate) fn busy(target: &Path) -> Error {
         let word = crate::util::text::word(target);
-        Error::new(Kind::Busy, target, "the lock is held by another")
+        Error::new(ErrorKind::Busy, target, "the lock is held by another")
             .with_hint(format!("`tenure status {word}` says more; `tenure break {word}` is an operator's way out"))
             .with_advice(Advice::LookAtHolder)
     }
@@ -113,12 +113,12 @@ impl Error {
     /// An error of the system, sorted by what it means for a lock.
     pub(crate) fn io(path: impl Into<PathBuf>, action: impl Into<Cow<'static, str>>, source: io::Error) -> Error {
         let kind = match source.kind() {
-            io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
-            io::ErrorKind::Unsupported => Kind::Unsupported,
+            io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+            io::ErrorKind::Unsupported => ErrorKind::Unsupported,
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::ReadOnlyFilesystem => {
-                Kind::CannotCreate
+                ErrorKind::CannotCreate
             }
-            _ => Kind::Io,
+            _ => ErrorKind::Io,
         };
         let mut error = Error::new(kind, path, action);
         error.0.source = Some(source);
@@ -129,7 +129,7 @@ impl Error {
         &self.0.detail
     }
 
-    pub(crate) fn with_kind(mut self, kind: Kind) -> Error {
+    pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Error {
         self.0.kind = kind;
         self
     }
@@ -177,54 +177,54 @@ impl Error {
 
     /// Held by another within the time given (or at once, with [`Wait::Never`](crate::Wait::Never)).
     pub fn is_busy(&self) -> bool {
-        self.0.kind == Kind::Busy
+        self.0.kind == ErrorKind::Busy
     }
 
     /// The acquire would wait for its own end: the same thread holds this lock already, or the holder runs a command under
     /// it ([`Guard::set_command`](crate::Guard::set_command), `tenure run`) that this process is, or descends from.
     pub fn is_would_deadlock(&self) -> bool {
-        self.0.kind == Kind::WouldDeadlock
+        self.0.kind == ErrorKind::WouldDeadlock
     }
 
     /// The lock was held and is no more: broken, revoked, its files removed, or this is a forked child.
     pub fn is_lost(&self) -> bool {
-        self.0.kind == Kind::Lost
+        self.0.kind == ErrorKind::Lost
     }
 
     /// The kernel, the file system or the platform cannot do what is needed. Nothing was locked.
     pub fn is_unsupported(&self) -> bool {
-        self.0.kind == Kind::Unsupported
+        self.0.kind == ErrorKind::Unsupported
     }
 
     /// Something that is no lock stands where the lock file or its anchor belongs. It was left as it is.
     pub fn is_in_the_way(&self) -> bool {
-        self.0.kind == Kind::InTheWay
+        self.0.kind == ErrorKind::InTheWay
     }
 
     /// The path cannot be a target: empty, ends in `/` or `..`, or its name is too long.
     pub fn is_invalid_target(&self) -> bool {
-        self.0.kind == Kind::InvalidTarget
+        self.0.kind == ErrorKind::InvalidTarget
     }
 
     /// The system denied it to this user.
     pub fn is_permission_denied(&self) -> bool {
-        self.0.kind == Kind::PermissionDenied
+        self.0.kind == ErrorKind::PermissionDenied
     }
 
     /// The lock's files cannot be made here: no such folder, a read-only file system.
     pub fn is_cannot_create(&self) -> bool {
-        self.0.kind == Kind::CannotCreate
+        self.0.kind == ErrorKind::CannotCreate
     }
 
     /// No server of an [`engine`](crate::engine) answered, or none that can do what a lock needs: the text has each
     /// one's own reason.
     pub fn is_unreachable(&self) -> bool {
-        matches!(self.0.kind, Kind::Unreachable | Kind::TakesNoWrites)
+        matches!(self.0.kind, ErrorKind::Unreachable | ErrorKind::TakesNoWrites)
     }
 
     /// The server answers and takes no writes: waiting for it is of no use.
     pub(crate) fn takes_no_writes(&self) -> bool {
-        self.0.kind == Kind::TakesNoWrites
+        self.0.kind == ErrorKind::TakesNoWrites
     }
 
     /// The path that this is about.
@@ -332,6 +332,6 @@ mod tests {
         assert!(without.ends_with("(waited 2 s)"), "{without}");
         let error = error.with_hint("the text is another one now");
         assert_eq!(error.advice(), None, "an advice is of its own hint");
-        assert_eq!(Error::new(Kind::Io, "/d", "it failed").to_string(), "/d: it failed");
+        assert_eq!(Error::new(ErrorKind::Io, "/d", "it failed").to_string(), "/d: it failed");
     }
 }

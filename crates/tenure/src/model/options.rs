@@ -59,7 +59,7 @@ pub enum StalePolicy {
 impl StalePolicy {
     /// Is a live holder's age enough to steal its lock?
     pub(crate) fn steals(self, holder: &Holder) -> bool {
-        let StalePolicy::Age(limit) = self else { return false };
+        let StalePolicy::StealAfter(limit) = self else { return false };
         let age = holder.age();
         age.is_some_and(|age| age > limit || holder.max_hold.is_some_and(|max_hold| age > max_hold))
     }
@@ -326,11 +326,11 @@ mod tests {
         // It has held for ten seconds.
         for (policy, max_hold, stolen) in [
             (StalePolicy::Proof, Some(second), false),
-            (StalePolicy::Age(hour), None, false),
-            (StalePolicy::Age(second), None, true),
-            (StalePolicy::Age(hour), Some(hour), false),
-            (StalePolicy::Age(hour), Some(second), true),
-            (StalePolicy::Age(second), Some(hour), true),
+            (StalePolicy::StealAfter(hour), None, false),
+            (StalePolicy::StealAfter(second), None, true),
+            (StalePolicy::StealAfter(hour), Some(hour), false),
+            (StalePolicy::StealAfter(hour), Some(second), true),
+            (StalePolicy::StealAfter(second), Some(hour), true),
         ] {
             let mut holder = Holder::from_record(None, Liveness::alive("it has the kernel lock"));
             holder.max_hold = max_hold;

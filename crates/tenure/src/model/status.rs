@@ -63,7 +63,7 @@ impl State {
 /// How a lock stands.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Inspection {
+pub struct Status {
     /// The path that the lock protects.
     pub target: PathBuf,
     /// `<target>.lock`; on a server, what it calls the lock.
@@ -87,9 +87,9 @@ pub struct Inspection {
     pub open_by: Vec<i64>,
 }
 
-impl Inspection {
-    pub(crate) fn free(target: &Path, lock_file: &Path) -> Inspection {
-        Inspection {
+impl Status {
+    pub(crate) fn free(target: &Path, lock_file: &Path) -> Status {
+        Status {
             target: target.to_owned(),
             lock_file: lock_file.to_owned(),
             engine: None,

@@ -10,7 +10,7 @@ use crate::file::grant::Grant;
 use crate::file::lock_file::{self, LockFile};
 use crate::file::paths::LockPaths;
 use crate::file::release::{self, Passed};
-use crate::model::error::{Error, Kind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Holder;
 use crate::model::options::{Event, Overrun};
 use crate::model::request::Request;
@@ -132,7 +132,7 @@ impl Tenure {
     }
 
     fn lost(&self, detail: &'static str) -> Error {
-        Error::new(Kind::Lost, &self.paths().target_path, detail)
+        Error::new(ErrorKind::Lost, &self.paths().target_path, detail)
             .with_hint("stop: what was written since may be mixed with another holder's")
     }
 

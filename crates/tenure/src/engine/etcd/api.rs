@@ -20,7 +20,7 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use crate::engine::tls::Identity;
 use crate::engine::url::Url;
 use crate::engine::{names, tls};
-use crate::model::error::{Error, Kind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::sys::ForkLocal;
 
 /// Where the password is looked for.
@@ -193,19 +193,19 @@ impl Gateway {
             Some((_, message)) if message.contains("no space") || message.contains("space exceeded") => {
                 let detail = format!("etcd takes no writes: {message}");
                 let hint = "its alarm NOSPACE: compact, defragment, and `etcdctl alarm disarm`";
-                Err(Error::new(Kind::TakesNoWrites, &self.url.target, detail).with_hint(hint))
+                Err(Error::new(ErrorKind::TakesNoWrites, &self.url.target, detail).with_hint(hint))
             }
-            Some((_, message)) => Err(Error::new(Kind::Io, &self.url.target, format!("etcd refused: {message}"))),
+            Some((_, message)) => Err(Error::new(ErrorKind::Io, &self.url.target, format!("etcd refused: {message}"))),
             None => {
                 let detail = format!("no member of the cluster answered: {}", failures.join("; "));
                 let hint = hint(&failures);
-                Err(Error::new(Kind::Unreachable, &self.url.target, detail).with_hint(hint))
+                Err(Error::new(ErrorKind::Unreachable, &self.url.target, detail).with_hint(hint))
             }
         }
     }
 
     fn denied(&self, code: i64, message: &str) -> Error {
-        let error = Error::new(Kind::PermissionDenied, &self.url.target, format!("etcd refused: {message}"));
+        let error = Error::new(ErrorKind::PermissionDenied, &self.url.target, format!("etcd refused: {message}"));
         match code {
             PERMISSION_DENIED => error.with_hint(
                 "the user's role needs readwrite on the prefixes NAME/ and .tenure/NAME: \

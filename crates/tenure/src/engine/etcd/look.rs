@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use super::api::{decode, encode, encode_bytes, end_of, number};
 use super::{Etcd, RECORDS};
 use crate::engine::{Engine as _, Scheme};
-use crate::model::error::{Error, Kind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Holder;
-use crate::model::status::{Inspection, State};
+use crate::model::status::{Status, State};
 use crate::process::Liveness;
 use crate::record::{self, Content, Record, RecordState};
 use crate::util::text;
@@ -23,7 +23,7 @@ struct Found {
     kept: Option<Record>,
 }
 
-pub(super) fn inspect(etcd: &Etcd, limit: Duration) -> Result<Inspection> {
+pub(super) fn inspect(etcd: &Etcd, limit: Duration) -> Result<Status> {
     let found = read(etcd, limit)?;
     Ok(inspection(&etcd.url.target, etcd.lock_name(), &found))
 }
@@ -55,8 +55,8 @@ fn record_of(pair: &Value) -> Option<Record> {
     }
 }
 
-fn inspection(target: &Path, lock_name: &Path, found: &Found) -> Inspection {
-    let mut inspection = Inspection::free(target, lock_name);
+fn inspection(target: &Path, lock_name: &Path, found: &Found) -> Status {
+    let mut inspection = Status::free(target, lock_name);
     inspection.engine = Some(Scheme::Etcd);
     inspection.waiters = Some(found.queue.len().saturating_sub(1));
     if let Some(first) = found.queue.first() {
@@ -107,7 +107,7 @@ fn pages(etcd: &Etcd, prefix: &str, keys_only: bool, mut each: impl FnMut(Value)
 }
 
 /// Every lock below a name that is held, or whose holder died.
-pub(super) fn list(etcd: &Etcd) -> Result<Vec<Inspection>> {
+pub(super) fn list(etcd: &Etcd) -> Result<Vec<Status>> {
     let below = match etcd.url.name.trim_end_matches('/') {
         "" => String::new(),
         name => format!("{name}/"),
@@ -192,7 +192,7 @@ fn refuse_other(etcd: &Etcd, first: &Value) -> Result<()> {
         return Ok(());
     }
     let shown = text::path(key.as_ref());
-    let error = |detail: String| Error::new(Kind::InTheWay, &etcd.url.target, detail);
+    let error = |detail: String| Error::new(ErrorKind::InTheWay, &etcd.url.target, detail);
     Err(match rest.rsplit_once('/') {
         Some((name, _)) if number(&first["lease"]) != 0 => {
             let other = etcd.url.sibling(&format!("{}/{name}", etcd.url.name));

@@ -33,8 +33,8 @@ use self::api::Gateway;
 use super::lease::call_limit;
 use super::url::Url;
 use super::{Engine, Session, Stay};
-use crate::model::error::{Error, Kind, Result};
-use crate::model::status::Inspection;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::status::Status;
 use crate::record::Record;
 
 /// The prefix of the records that outlive their leases.
@@ -53,7 +53,7 @@ impl Etcd {
     pub(super) fn open(url: Url) -> Result<Etcd> {
         if format!("{}/", url.name).starts_with(RECORDS) {
             let detail = "names below `.tenure/` are for the records of the others";
-            return Err(Error::new(Kind::InvalidTarget, url.target, detail));
+            return Err(Error::new(ErrorKind::InvalidTarget, url.target, detail));
         }
         let url = Arc::new(url);
         let prefix = format!("{}/", url.name).into();
@@ -79,15 +79,15 @@ impl Engine for Etcd {
         Ok(Box::new(session::Place::take(Arc::clone(&self.gateway), &self.url, record.clone(), answer_by)?))
     }
 
-    fn inspect_within(&self, limit: Duration) -> Result<Inspection> {
+    fn inspect_within(&self, limit: Duration) -> Result<Status> {
         look::inspect(self, limit)
     }
 
-    fn list(&self) -> Result<Vec<Inspection>> {
+    fn list(&self) -> Result<Vec<Status>> {
         look::list(self)
     }
 
-    fn take_away(&self, _found: &Inspection) -> Result<bool> {
+    fn take_away(&self, _found: &Status) -> Result<bool> {
         look::take_away(self)
     }
 }

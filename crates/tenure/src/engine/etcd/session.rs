@@ -12,7 +12,7 @@ use crate::engine::hold::text;
 use crate::engine::lease::{BootTime, Lease, call_limit};
 use crate::engine::url::Url;
 use crate::engine::{AnswerBy, Granted, Interrupter, Session};
-use crate::model::error::{Error, Kind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::record::{self, Content, Record, RecordState};
 use crate::util::text;
 use crate::util::thread_pool;
@@ -111,7 +111,7 @@ impl Place {
         let granted = granted.unwrap_or(Value::Null);
         let lease = number(&granted["ID"]);
         if lease == 0 {
-            return Err(Error::new(Kind::Io, &url.target, "etcd granted no lease"));
+            return Err(Error::new(ErrorKind::Io, &url.target, "etcd granted no lease"));
         }
         let ttl = Duration::from_secs(u64::try_from(number(&granted["TTL"])).unwrap_or(0)).max(url.ttl);
         let (teller, notes) = channel();
@@ -164,11 +164,11 @@ impl Place {
     }
 
     fn forgotten(&self) -> Error {
-        Error::new(Kind::Lost, &self.url.target, "its lease is gone at the server: it ran out, or somebody revoked it")
+        Error::new(ErrorKind::Lost, &self.url.target, "its lease is gone at the server: it ran out, or somebody revoked it")
     }
 
     fn deleted(&self) -> Error {
-        Error::new(Kind::Lost, &self.url.target, "its key was deleted at the server: the lock was broken")
+        Error::new(ErrorKind::Lost, &self.url.target, "its key was deleted at the server: the lock was broken")
     }
 
     /// Is our key still the one that we put?
@@ -224,7 +224,7 @@ impl Place {
         if fence <= Some(last) {
             let detail =
                 format!("its fence would go back: the last holder's was {last}, the cluster is at {}", seen.revision);
-            return Err(Error::new(Kind::Io, &self.url.target, detail).with_hint(format!(
+            return Err(Error::new(ErrorKind::Io, &self.url.target, detail).with_hint(format!(
                 "this is a new cluster, and the records were copied into it. Restore with `etcdutl snapshot restore \
                  --bump-revision`; or, where no resource knows the older fences, `etcdctl del {}`",
                 crate::util::text::word(self.kept().as_ref())
@@ -289,7 +289,7 @@ impl Place {
         }
         let detail =
             format!("the key {} below its name is no lock's: it has no lease", text::path(before.key.as_ref()));
-        Err(Error::new(Kind::InTheWay, &self.url.target, detail)
+        Err(Error::new(ErrorKind::InTheWay, &self.url.target, detail)
             .with_hint("all that begins with NAME/ is the lock's queue, for `etcdctl lock` too: lock another name"))
     }
 
@@ -341,7 +341,7 @@ impl Session for Place {
         let seen = self.look(false, end.saturating_duration_since(Instant::now()))?;
         if seen.term != number(&alive["header"]["raft_term"]) {
             let detail = "the cluster has another leader since: the lease is renewed again";
-            return Err(Error::new(Kind::Unreachable, &self.url.target, detail));
+            return Err(Error::new(ErrorKind::Unreachable, &self.url.target, detail));
         }
         self.term.confirmed = sent;
         Ok(())

@@ -20,7 +20,7 @@ use super::password::{self, Whereto};
 use super::sql;
 use crate::engine::url::{Host, Url};
 use crate::engine::{names, tls};
-use crate::model::error::{Error, Kind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::sys::ForkLocal;
 
 /// What is off with the tables.
@@ -215,7 +215,7 @@ impl Address {
         }
         let detail = format!("no server answered: {}", failures.join("; "));
         let hint = tls::hint(&detail);
-        let error = Error::new(Kind::Unreachable, &self.url.target, detail);
+        let error = Error::new(ErrorKind::Unreachable, &self.url.target, detail);
         Err(match hint {
             Some(hint) => error.with_hint(hint),
             None => error,
@@ -280,7 +280,7 @@ impl Address {
 
     fn proxy(&self, how: &str) -> Error {
         let detail = format!("a proxy between us and the server lends its sessions to others ({how})");
-        Error::new(Kind::Unsupported, &self.url.target, detail)
+        Error::new(ErrorKind::Unsupported, &self.url.target, detail)
             .with_hint("a session lock does not survive that: name the server itself, or a pool in session mode")
     }
 
@@ -290,40 +290,40 @@ impl Address {
         let text = words(error);
         let Some(code) = error.code() else {
             if error.is_closed() {
-                return new(Kind::Lost, format!("the connection to the server is lost: {text}"));
+                return new(ErrorKind::Lost, format!("the connection to the server is lost: {text}"));
             }
             // The crate has no kind for it.
             if text.contains("password missing") {
-                return new(Kind::PermissionDenied, "the server wants a password and there is none".to_owned())
+                return new(ErrorKind::PermissionDenied, "the server wants a password and there is none".to_owned())
                     .with_hint("put it into PGPASSWORD or ~/.pgpass, which only its owner may read");
             }
-            return new(Kind::Unreachable, text);
+            return new(ErrorKind::Unreachable, text);
         };
         if *code == SqlState::INVALID_PASSWORD || code.code().starts_with("28") {
             let hint = match self.tls.is_none() && (text.contains("no encryption") || text.contains("SSL off")) {
                 true => "the server may let in only those that use TLS: name its authority by `ca=FILE` in the target",
                 false => "the user is named in the target, the password in PGPASSWORD or ~/.pgpass",
             };
-            return new(Kind::PermissionDenied, text).with_hint(hint);
+            return new(ErrorKind::PermissionDenied, text).with_hint(hint);
         }
         match code.code() {
             "42501" | "42P01" | "3F000" => {
                 let what = if code.code() == "42501" { FORBIDDEN } else { MISSING };
-                new(Kind::PermissionDenied, format!("{what}: {text}")).with_hint(format!(
+                new(ErrorKind::PermissionDenied, format!("{what}: {text}")).with_hint(format!(
                     "let somebody who may run this, and grant the user USAGE on schema tenure and sequence \
                      tenure.fence, and SELECT, INSERT, UPDATE on tenure.locks:\n{}",
                     sql::TABLES
                 ))
             }
-            "42703" => new(Kind::Unsupported, format!("{OTHER}: {text}"))
+            "42703" => new(ErrorKind::Unsupported, format!("{OTHER}: {text}"))
                 .with_hint("they are of another version: while no lock is held, `DROP SCHEMA tenure CASCADE`"),
-            "57014" => new(Kind::Unreachable, format!("the server did not answer in time: {text}")),
-            "3D000" => new(Kind::CannotCreate, text),
-            "53300" => new(Kind::Unreachable, format!("the server is at its connection limit: {text}")),
-            "25006" => new(Kind::TakesNoWrites, format!("the server takes no writes: {text}")),
-            "57P01" | "57P02" | "57P05" => new(Kind::Lost, format!("the connection to the server is lost: {text}")),
-            "57P03" => new(Kind::Unreachable, text),
-            _ => new(Kind::Io, text),
+            "57014" => new(ErrorKind::Unreachable, format!("the server did not answer in time: {text}")),
+            "3D000" => new(ErrorKind::CannotCreate, text),
+            "53300" => new(ErrorKind::Unreachable, format!("the server is at its connection limit: {text}")),
+            "25006" => new(ErrorKind::TakesNoWrites, format!("the server takes no writes: {text}")),
+            "57P01" | "57P02" | "57P05" => new(ErrorKind::Lost, format!("the connection to the server is lost: {text}")),
+            "57P03" => new(ErrorKind::Unreachable, text),
+            _ => new(ErrorKind::Io, text),
         }
     }
 }
@@ -397,7 +397,7 @@ impl TryAll<'_> {
         };
         let Some(who) = who(&rows).filter(|who| who.version >= OLDEST) else {
             let detail = "the server is older than PostgreSQL 14 and cannot end an idle session by itself";
-            return Err(Error::new(Kind::Unsupported, target, detail));
+            return Err(Error::new(ErrorKind::Unsupported, target, detail));
         };
         // A standby grants advisory locks too, and they mean nothing at the primary.
         let refused = if who.standby {
@@ -413,7 +413,7 @@ impl TryAll<'_> {
         let Some((why, hint)) = refused else { return Ok(Some((client, driver, over, who.backend))) };
         self.failures.push(format!("{name}: {why}"));
         let detail = format!("{name} grants no lock: {why}");
-        self.refused = Some(Error::new(Kind::TakesNoWrites, target, detail).with_hint(hint));
+        self.refused = Some(Error::new(ErrorKind::TakesNoWrites, target, detail).with_hint(hint));
         Ok(None)
     }
 }
@@ -447,13 +447,13 @@ impl Connection {
             }),
             Err(_) => {
                 let detail = format!("the server did not answer within {} ms", limit.as_millis());
-                Err(Error::new(Kind::Unreachable, &self.address.url.target, detail))
+                Err(Error::new(ErrorKind::Unreachable, &self.address.url.target, detail))
             }
         }
     }
 
     pub(super) fn lost(&self, why: &str) -> Error {
-        Error::new(Kind::Lost, &self.address.url.target, format!("the connection to the server is lost: {why}"))
+        Error::new(ErrorKind::Lost, &self.address.url.target, format!("the connection to the server is lost: {why}"))
     }
 
     /// One statement with its rows. Without a name at the server: it is sent once.
@@ -507,7 +507,7 @@ impl Connection {
         });
         let forbidden = |error: &tokio_postgres::Error| {
             let detail = format!("the holder's session (backend {backend}) cannot be ended: {}", words(error));
-            Error::new(Kind::PermissionDenied, target, detail).with_hint(
+            Error::new(ErrorKind::PermissionDenied, target, detail).with_hint(
                 "nothing was changed: the user must be a member of the role that holds, or of pg_signal_backend, or a \
                  superuser where a superuser holds",
             )
@@ -521,13 +521,13 @@ impl Connection {
                 true => Ok(false),
                 false => {
                     let detail = format!("the holder's session (backend {backend}) was told to end and has not yet");
-                    Err(Error::new(Kind::Unreachable, target, detail)
+                    Err(Error::new(ErrorKind::Unreachable, target, detail)
                         .with_hint("the lock stays its own until it does: look at it in pg_stat_activity"))
                 }
             },
             Err(_) => {
                 let detail = format!("the server did not answer within {} ms", limit.as_millis());
-                Err(Error::new(Kind::Unreachable, target, detail))
+                Err(Error::new(ErrorKind::Unreachable, target, detail))
             }
         }
     }
@@ -586,5 +586,5 @@ fn who(rows: &[SimpleQueryMessage]) -> Option<Who> {
 }
 
 fn tls_error(url: &Url, error: &rustls::Error) -> Error {
-    Error::new(Kind::InvalidTarget, &url.target, format!("ca=, cert= or key= will not do: {error}"))
+    Error::new(ErrorKind::InvalidTarget, &url.target, format!("ca=, cert= or key= will not do: {error}"))
 }

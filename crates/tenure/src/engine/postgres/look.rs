@@ -12,7 +12,7 @@ use super::{Postgres, lock_in_words, sql};
 use crate::engine::Scheme;
 use crate::model::error::Result;
 use crate::model::holder::Holder;
-use crate::model::status::{Inspection, State};
+use crate::model::status::{Status, State};
 use crate::process::Liveness;
 use crate::record::RecordState;
 
@@ -32,14 +32,14 @@ fn queue(connection: &Connection, name: &str, limit: Duration) -> Result<Vec<Bac
     Ok(rows.iter().map(|row| Backend { pid: row.get(0), granted: row.get(1) }).collect())
 }
 
-pub(super) fn inspect(postgres: &Postgres, limit: Duration) -> Result<Inspection> {
+pub(super) fn inspect(postgres: &Postgres, limit: Duration) -> Result<Status> {
     let connection = connect(postgres, Purpose::Look, limit)?;
     let url = &postgres.address.url;
     examine(&connection, limit, &url.name, &url.target, &postgres.lock)
 }
 
-fn examine(connection: &Connection, limit: Duration, name: &str, target: &Path, lock: &Path) -> Result<Inspection> {
-    let mut inspection = Inspection::free(target, lock);
+fn examine(connection: &Connection, limit: Duration, name: &str, target: &Path, lock: &Path) -> Result<Status> {
+    let mut inspection = Status::free(target, lock);
     inspection.engine = Some(Scheme::Postgres);
     let queue = queue(connection, name, limit)?;
     // Where nobody has locked anything yet, there is no table.
@@ -70,7 +70,7 @@ fn examine(connection: &Connection, limit: Duration, name: &str, target: &Path, 
 
 /// Every lock below a name that is held, or whose holder died. One that only others' SQL has locked is a number to the
 /// server, without a name.
-pub(super) fn list(postgres: &Postgres) -> Result<Vec<Inspection>> {
+pub(super) fn list(postgres: &Postgres) -> Result<Vec<Status>> {
     let connection = connect(postgres, Purpose::Look, postgres.limit())?;
     let url = &postgres.address.url;
     let below = match url.name.trim_end_matches('/') {
@@ -103,7 +103,7 @@ fn row(connection: &Connection, name: &str, limit: Duration) -> Result<Option<Ro
 /// Ends the holder's session, and marks its row as released. It does both or neither: with a row that says "released", the
 /// next holder would not wait for the lease of one that still holds. The row comes first, so that the next holder, which
 /// reads the row, waits for the end of this.
-pub(super) fn take_away(postgres: &Postgres, _found: &Inspection) -> Result<bool> {
+pub(super) fn take_away(postgres: &Postgres, _found: &Status) -> Result<bool> {
     let limit = postgres.limit();
     let connection = connect(postgres, Purpose::Lock, limit)?;
     let name = &*postgres.address.url.name;

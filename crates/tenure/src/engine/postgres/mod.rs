@@ -30,8 +30,8 @@ use self::connect::Address;
 use super::lease::call_limit;
 use super::url::Url;
 use super::{Engine, Session, Stay};
-use crate::model::error::{Error, Kind, Result};
-use crate::model::status::Inspection;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::status::Status;
 use crate::record::Record;
 
 /// A name in a database.
@@ -61,7 +61,7 @@ impl Postgres {
 fn suit_environment(url: &Url) -> Result<()> {
     let of = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
     if of("PGSERVICE").is_some() {
-        let error = Error::new(Kind::InvalidTarget, &url.target, "PGSERVICE is set, and services are not read");
+        let error = Error::new(ErrorKind::InvalidTarget, &url.target, "PGSERVICE is set, and services are not read");
         return Err(error.with_hint("name host, database, user and `ca=` in the target, and unset it"));
     }
     match of("PGSSLMODE") {
@@ -95,15 +95,15 @@ impl Engine for Postgres {
         Ok(Box::new(session::Place::take(&self.address, record.clone(), stay, answer_by)?))
     }
 
-    fn inspect_within(&self, limit: Duration) -> Result<Inspection> {
+    fn inspect_within(&self, limit: Duration) -> Result<Status> {
         beside(|| look::inspect(self, limit))
     }
 
-    fn list(&self) -> Result<Vec<Inspection>> {
+    fn list(&self) -> Result<Vec<Status>> {
         beside(|| look::list(self))
     }
 
-    fn take_away(&self, found: &Inspection) -> Result<bool> {
+    fn take_away(&self, found: &Status) -> Result<bool> {
         beside(|| look::take_away(self, found))
     }
 }

@@ -13,7 +13,7 @@ use super::sql;
 use crate::engine::hold::text;
 use crate::engine::lease::{BootTime, Lease, call_limit};
 use crate::engine::{AnswerBy, Granted, Interrupter, Session, Stay};
-use crate::model::error::{Error, Kind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::record::{self, Content, Record, RecordState};
 
 /// `lock_timeout` ran out.
@@ -205,7 +205,7 @@ impl Place {
         let (last, next) = seen.unwrap_or((0, 0));
         let detail =
             format!("its fence would go back: the last holder's was {last}, the sequence tenure.fence is at {next}");
-        Error::new(Kind::Io, &self.connection.address.url.target, detail).with_hint(
+        Error::new(ErrorKind::Io, &self.connection.address.url.target, detail).with_hint(
             "the sequence was reset, or was not copied with the table: \
              SELECT setval('tenure.fence', (SELECT max(fence) FROM tenure.locks)), and more where a resource has seen more",
         )
@@ -213,7 +213,7 @@ impl Place {
 
     fn not_ours(&self) -> Error {
         let detail = "its row was changed at the server: the lock was broken, or given to another";
-        Error::new(Kind::Lost, &self.connection.address.url.target, detail)
+        Error::new(ErrorKind::Lost, &self.connection.address.url.target, detail)
     }
 
     fn write(&self, record: &Record, fence: i64, limit: Duration) -> Result<bool> {
@@ -302,7 +302,7 @@ impl Session for Place {
                                 Some(why) => self.connection.lost(&why),
                                 // It has no time of its own here: an operator ended it.
                                 None if error.code().is_some_and(|code| code.code() == CANCELLED) => {
-                                    self.connection.address.error(&error).with_kind(Kind::Io)
+                                    self.connection.address.error(&error).with_kind(ErrorKind::Io)
                                 }
                                 None => self.connection.address.error(&error),
                             });
@@ -320,7 +320,7 @@ impl Session for Place {
         }
         let sent = BootTime::now();
         self.connection.check_backend(limit).map_err(|error| match error.is_unsupported() {
-            true => error.with_kind(Kind::Lost),
+            true => error.with_kind(ErrorKind::Lost),
             false => error,
         })?;
         self.term.confirmed = sent;

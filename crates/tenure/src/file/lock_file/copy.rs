@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{LockFile, is_sticky};
 use crate::file::anchor::{self, Anchor};
 use crate::file::paths::LockPaths;
-use crate::model::error::{Advice, Kind, Result};
+use crate::model::error::{Advice, ErrorKind, Result};
 use crate::model::options::Options;
 use crate::record::io::read_stable;
 use crate::record::{Content, Record};
@@ -88,7 +88,7 @@ pub(super) fn publish_copy(paths: &LockPaths, record: &Record, options: &Options
             Err(match denied {
                 true => error,
                 false => error
-                    .with_kind(Kind::Unsupported)
+                    .with_kind(ErrorKind::Unsupported)
                     .with_hint("flock style needs neither: style(Style::Flock), --flock")
                     .with_advice(Advice::UseFlockStyle),
             })

@@ -180,7 +180,7 @@ pub(crate) fn judge_foreign(
     let holder = Holder::from_record(Some(&record), verdict.liveness.clone());
     let stolen = match options.stale_policy {
         StalePolicy::Proof => false,
-        StalePolicy::Age(limit) => {
+        StalePolicy::StealAfter(limit) => {
             reasons.contains(&StaleReason::HoldExceeded) || holder.age().is_some_and(|age| age > limit)
         }
     };

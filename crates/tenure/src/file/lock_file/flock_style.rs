@@ -11,7 +11,7 @@ use super::existing::{Verdict, judge_native};
 use super::{LockFile, Published};
 use crate::file::anchor::{Anchor, Prior};
 use crate::file::paths::LockPaths;
-use crate::model::error::{Error, Kind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::{Holder, Previous};
 use crate::model::options::Options;
 use crate::record::{Content, PriorState, Record, RecordState};
@@ -122,7 +122,7 @@ impl Clearing<'_> {
                 None => return Ok(None),
             }
         }
-        Err(Error::new(Kind::Io, &paths.lock_path, "the lock file keeps changing under us"))
+        Err(Error::new(ErrorKind::Io, &paths.lock_path, "the lock file keeps changing under us"))
     }
 
     /// The lock file goes, if it is ours: as at a release. If it is not, that is nothing to flock style.

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use crate::file::anchor::{Anchor, Prior};
 use crate::file::paths::LockPaths;
-use crate::model::error::{Error, Kind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::{Holder, Previous};
 use crate::model::options::Options;
 use crate::process::Liveness;
@@ -311,7 +311,7 @@ fn try_publish(
         }
         progress.live_file_at_swap = true;
     }
-    Err(Error::new(Kind::Io, &paths.lock_path, "the lock file keeps changing under us"))
+    Err(Error::new(ErrorKind::Io, &paths.lock_path, "the lock file keeps changing under us"))
 }
 
 /// Has a tenure all the names that it should have? Asked of the descriptors, which costs a quarter of a look at a path: a
@@ -338,7 +338,7 @@ pub(crate) fn verify_names(paths: &LockPaths, anchor: &Anchor, stat: &FileIdent,
     if let LockFile::Copy { id, .. } = lock_file
         && paths.lock_file_id()? != Some(*id)
     {
-        return Err(Error::new(Kind::Lost, &paths.lock_path, "the lock file was removed under us"));
+        return Err(Error::new(ErrorKind::Lost, &paths.lock_path, "the lock file was removed under us"));
     }
     // Last, because a break takes the anchor's name first.
     anchor.current(paths)?.map(drop).ok_or_else(|| anchor_lost(paths))
@@ -372,7 +372,7 @@ pub(crate) fn tell(anchor: &Anchor, left: &Record) -> io::Result<()> {
 }
 
 fn anchor_lost(paths: &LockPaths) -> Error {
-    Error::new(Kind::Lost, paths.anchor_path(), "the lock's anchor was removed or replaced under us")
+    Error::new(ErrorKind::Lost, paths.anchor_path(), "the lock's anchor was removed or replaced under us")
 }
 
 /// The lock file is our own anchor's inode: its holder is gone, because we have its kernel lock. Unless another machine
@@ -404,7 +404,7 @@ pub(crate) fn unpublish(paths: &LockPaths, anchor: &Anchor, lock_file: &LockFile
         && at_path != Some(ours)
     {
         let detail = "the lock file was removed or replaced while we held it; it was left as it is";
-        return Err(Error::new(Kind::Lost, &paths.lock_path, detail));
+        return Err(Error::new(ErrorKind::Lost, &paths.lock_path, detail));
     }
     match paths.dir.unlink(&paths.lock) {
         Ok(()) => Ok(()),

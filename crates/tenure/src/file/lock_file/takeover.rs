@@ -9,7 +9,7 @@ use super::{LockFile, TRIES, anchor_lost, is_sticky};
 use crate::file::anchor::{Anchor, Prior};
 use crate::file::paths::LockPaths;
 use crate::file::staleness::OpenElsewhere;
-use crate::model::error::{Error, Kind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::Options;
 use crate::record::io::{read_stable, write};
 use crate::record::{Content, Record};
@@ -135,7 +135,7 @@ pub(super) fn cannot_exchange(paths: &LockPaths, verdict: &Verdict, error: io::E
     let what = if denied { "its holder is dead, but it may not be removed" } else { "its holder is dead" };
     let mut cannot = Error::io(&paths.lock_path, what, error).with_holder(Some(verdict.blocker.holder.clone()));
     if !denied {
-        cannot = cannot.with_kind(Kind::Unsupported).with_hint(
+        cannot = cannot.with_kind(ErrorKind::Unsupported).with_hint(
             "this file system cannot exchange two names (RENAME_EXCHANGE), so nothing was removed: once you are sure, \
              remove the lock file yourself",
         );
@@ -203,7 +203,7 @@ pub(crate) fn recover(paths: &LockPaths, anchor: &Anchor, prior: &Prior, options
             _ => {}
         }
     }
-    Err(Error::new(Kind::Io, &paths.lock_path, "the lock file keeps changing under us"))
+    Err(Error::new(ErrorKind::Io, &paths.lock_path, "the lock file keeps changing under us"))
 }
 
 /// Is the tenure of the file at the swap over? While the dead native's own lock file is there, no release has removed that.

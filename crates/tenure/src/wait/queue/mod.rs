@@ -46,7 +46,7 @@ use crate::file::lock_file;
 use crate::file::nested;
 use crate::file::paths::{ParentDir, LockPaths};
 use crate::file::release::unlock;
-use crate::model::error::{Advice, Error, Kind, Result};
+use crate::model::error::{Advice, Error, ErrorKind, Result};
 use crate::model::options::Wait;
 use crate::model::request::Request;
 use crate::sys::{self, FileId, LockKind, InterruptHandle, Wakeup};
@@ -413,7 +413,7 @@ impl TargetQueue {
                 self.ensure_helper(&mut state);
                 wake(state);
                 let detail = "its holder waits for this process to end, and this process would wait for the holder";
-                Err(Error::new(Kind::WouldDeadlock, &*self.target_path, detail)
+                Err(Error::new(ErrorKind::WouldDeadlock, &*self.target_path, detail)
                     .with_holder(above)
                     .with_hint(RELEASED_AFTER_US))
             }
@@ -547,7 +547,7 @@ impl TargetQueue {
 
     fn would_deadlock(&self, tenure: &Tenure) -> Error {
         let error = Error::new(
-            Kind::WouldDeadlock,
+            ErrorKind::WouldDeadlock,
             &*self.target_path,
             "this thread holds the lock already and would wait for itself",
         )

@@ -7,7 +7,7 @@ use crate::file::acquire;
 use crate::file::cached_files::CachedFiles;
 use crate::file::grant::Grant;
 use crate::file::release::{self, Passed};
-use crate::model::error::{Error, Kind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::record::RecordState;
 use crate::sys;
 use crate::wait::tenure::Tenure;
@@ -27,7 +27,7 @@ impl TargetQueue {
     fn finish(self: &Arc<TargetQueue>, tenure: &Arc<Tenure>, revoked: bool) -> Result<()> {
         if tenure.generation != sys::fork_generation() {
             // A forked child: the lock is the parent's. Its descriptors are closed here already.
-            return Err(Error::new(Kind::Lost, &*self.target_path, "the lock is the parent's: this is a forked child"));
+            return Err(Error::new(ErrorKind::Lost, &*self.target_path, "the lock is the parent's: this is a forked child"));
         }
         let mut state = self.state();
         if !revoked && !tenure.leave() {
