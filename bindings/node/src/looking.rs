@@ -59,7 +59,7 @@ pub struct Swept {
 /// How the lock of `target` stands.
 #[napi]
 pub fn inspect(#[napi(ts_arg_type = "string | Uint8Array")] target: Target) -> Either<Look, Failure> {
-    match tenure::inspect(os_string(target)) {
+    match tenure::status(os_string(target)) {
         Ok(found) => Either::A(Look::from(&found)),
         Err(error) => Either::B(error.into()),
     }

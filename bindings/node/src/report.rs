@@ -116,7 +116,7 @@ fn code(error: &Error) -> &'static str {
         (Error::is_would_deadlock, "TENURE_WOULD_DEADLOCK"),
         (Error::is_lost, "TENURE_LOST"),
         (Error::is_unsupported, "TENURE_UNSUPPORTED"),
-        (Error::is_in_the_way, "TENURE_IN_THE_WAY"),
+        (Error::is_obstructed, "TENURE_IN_THE_WAY"),
         (Error::is_invalid_target, "TENURE_INVALID_TARGET"),
         (Error::is_permission_denied, "TENURE_PERMISSION_DENIED"),
         (Error::is_cannot_create, "TENURE_CANNOT_CREATE"),

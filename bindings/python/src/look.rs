@@ -183,7 +183,7 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Target {
 ///     path: what tenure.Lock takes.
 #[pyfunction]
 pub(crate) fn status(py: Python<'_>, path: Target) -> PyResult<Status> {
-    Ok(Status::from(py.detach(|| tenure::inspect(path.0)).or_raise(py)?))
+    Ok(Status::from(py.detach(|| tenure::status(path.0)).or_raise(py)?))
 }
 
 /// An operator's takeover: frees the lock of a path, whoever holds it.

@@ -363,7 +363,7 @@ impl<'a> Announcer<'a> {
     /// keep us from the outcome.
     fn found(&mut self) -> Option<Status> {
         if !self.on_server {
-            return tenure::inspect(self.target).ok();
+            return tenure::status(self.target).ok();
         }
         if let Some(asked) = &self.asked {
             let answer = asked.lock().unwrap_or_else(PoisonError::into_inner).take()?;
@@ -376,7 +376,7 @@ impl<'a> Announcer<'a> {
         let (target, asked, waker) = (self.target.to_owned(), Asked::default(), self.signals.waker());
         self.asked = Some(Arc::clone(&asked));
         let ask = move || {
-            let found = tenure::inspect(&target);
+            let found = tenure::status(&target);
             *asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
             waker.wake();
         };

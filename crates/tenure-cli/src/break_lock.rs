@@ -53,7 +53,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     let target = report::path(&args.target);
-    let found = tenure::inspect(&args.target)?;
+    let found = tenure::status(&args.target)?;
     let lives = matches!(found.state, State::Held | State::Unknown);
     if lives && !args.force {
         if args.json {

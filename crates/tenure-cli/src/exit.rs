@@ -36,7 +36,7 @@ pub(crate) fn of(error: &tenure::Error) -> u8 {
         BUSY
     } else if error.is_lost() {
         LOST
-    } else if error.is_in_the_way() || error.is_cannot_create() {
+    } else if error.is_obstructed() || error.is_cannot_create() {
         CANNOT_CREATE
     } else if error.is_permission_denied() {
         PERMISSION

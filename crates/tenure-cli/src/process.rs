@@ -79,7 +79,7 @@ impl Found {
             let target = match (anchor, lock_of) {
                 (true, Some(path)) => beside(&path),
                 (true, None) => continue,
-                (false, Some(target)) => match tenure::inspect(&target).ok().and_then(|lock| lock.holder) {
+                (false, Some(target)) => match tenure::status(&target).ok().and_then(|lock| lock.holder) {
                     // A native's lock file may be locked itself; a foreign one's is not. A file that somebody locks
                     // and that has such a name is a target in its own right.
                     Some(holder) if !locked || holder.kind == HolderKind::Native => target,
@@ -93,7 +93,7 @@ impl Found {
             }
             // Where its path is another file for us, looking at that would tell of another lock.
             let lock = match file.visible && (locked || waited_for || target != file.path) {
-                true => tenure::inspect(&target).ok(),
+                true => tenure::status(&target).ok(),
                 false => None,
             };
             if waited_for {

@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
         // One of the two is there, or clap would have said so.
         return args.pid.map_or(Ok(exit::USAGE), |pid| process::run(pid, args.json));
     };
-    let found = tenure::inspect(target)?;
+    let found = tenure::status(target)?;
     if args.json {
         json::print(&LockJson::from(&found))?;
     } else if !args.check {

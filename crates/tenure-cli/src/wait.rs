@@ -114,12 +114,12 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// How it stands. A server that says nothing does not hold this up beyond the deadline.
 fn look(target: &Path, deadline: Option<Instant>) -> Result<Status, Failure> {
     let Some(deadline) = deadline.filter(|_| matches!(engine::scheme(target), Ok(Some(_)))) else {
-        return Ok(tenure::inspect(target)?);
+        return Ok(tenure::status(target)?);
     };
     let (sender, answer) = channel();
     let asked = target.to_owned();
     let ask = move || {
-        let _ = sender.send(tenure::inspect(&asked));
+        let _ = sender.send(tenure::status(&asked));
     };
     thread::Builder::new()
         .name("tenure-look".to_owned())

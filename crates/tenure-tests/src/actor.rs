@@ -174,7 +174,7 @@ fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> O
         ["cleanup"] => outcome(tenure::cleanup::install()),
         ["cleanup-over", signal] => outcome(tenure::cleanup::install_over(&[signal_number(signal)])),
         ["ender", signal] => set_handler(signal, say_handled_and_end as extern "C" fn(i32) as usize),
-        ["inspect", path] => match tenure::inspect(path) {
+        ["inspect", path] => match tenure::status(path) {
             Ok(found) => json!({"ok": true, "found": inspection(&found)}),
             Err(error) => refusal(&error),
         },
@@ -364,7 +364,7 @@ fn refusal(error: &Error) -> Value {
         ("would-deadlock", error.is_would_deadlock()),
         ("lost", error.is_lost()),
         ("unsupported", error.is_unsupported()),
-        ("in-the-way", error.is_in_the_way()),
+        ("in-the-way", error.is_obstructed()),
         ("invalid-target", error.is_invalid_target()),
         ("permission-denied", error.is_permission_denied()),
         ("cannot-create", error.is_cannot_create()),

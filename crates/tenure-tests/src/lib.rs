@@ -266,13 +266,13 @@ pub fn opened(target: &Path, keys: &str) -> Actor {
 
 /// Until that many processes wait in the kernel's queue.
 pub fn until_waiting(target: &Path, count: usize) {
-    until("processes wait", || tenure::inspect(target).unwrap().waiters == Some(count));
+    until("processes wait", || tenure::status(target).unwrap().waiters == Some(count));
 }
 
 /// Until nobody holds and nobody waits.
 pub fn until_unwanted(target: &Path) {
     until("neither held nor waited for", || {
-        let found = tenure::inspect(target).unwrap();
+        let found = tenure::status(target).unwrap();
         found.state == tenure::State::Free && found.waiters == Some(0)
     });
 }

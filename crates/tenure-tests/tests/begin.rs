@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tenure::{Requester, Lock, Previous, Style, Wait, inspect};
+use tenure::{Requester, Lock, Previous, Style, Wait, status};
 use tenure_tests::wakes::counted;
 use tenure_tests::{Actor, folder, until, until_unwanted};
 
@@ -61,7 +61,7 @@ fn giving_up_says_who_holds_and_leaves_nothing() {
     let mut other = Actor::start();
     other.hold(&target);
     let acquiring = lock.begin(Requester::Task).unwrap();
-    until("it waits", || inspect(&target).unwrap().waiters == Some(1));
+    until("it waits", || status(&target).unwrap().waiters == Some(1));
     let error = acquiring.give_up().unwrap_err();
     assert!(error.is_busy() && error.waited().unwrap() > Duration::ZERO, "{error}");
     assert_eq!(error.holder().unwrap().pid(), Some(other.pid().into()));

@@ -5,7 +5,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
-use tenure::{Lock, State, Wait, inspect};
+use tenure::{Lock, State, Wait, status};
 use tenure_tests::{Actor, folder, has_ended, signal, until};
 
 const SIGNALS: [(i32, &str); 5] = [
@@ -87,7 +87,7 @@ fn a_handler_of_the_programs_own_decides_whichever_came_first() {
             assert_eq!(actor.hear()["event"], "handled", "{name}");
             // The program goes on, and its lock is held and shown.
             actor.must("check g");
-            assert_eq!(inspect(&target).unwrap().state, State::Held);
+            assert_eq!(status(&target).unwrap().state, State::Held);
             // Another signal still ends it.
             let other = if number == libc::SIGTERM { libc::SIGINT } else { libc::SIGTERM };
             signal(actor.pid(), other);
@@ -197,7 +197,7 @@ fn exit_removes_and_leave_does_not() {
             actor.kill();
         }
         assert!(dir.path().join("t.lock").exists(), "{end}");
-        let found = inspect(&target).unwrap();
+        let found = status(&target).unwrap();
         assert_eq!((found.state, found.holder.unwrap().pid()), (State::Stale, Some(pid.into())));
         next_hears_of(&target, pid);
         assert!(dir.path().join("t.lock").exists(), "the next one was killed");
@@ -252,7 +252,7 @@ fn a_signal_among_threads_that_acquire_always_ends_it() {
         for n in 0..3 {
             let target = dir.path().join(format!("t{n}"));
             // One that was made just then may be left: it is dead at once.
-            assert!(matches!(inspect(&target).unwrap().state, State::Free | State::Stale));
+            assert!(matches!(status(&target).unwrap().state, State::Free | State::Stale));
             Lock::open(&target).unwrap().acquire_with(Wait::Never).unwrap().release().unwrap();
             assert!(!target.with_extension("lock").exists());
         }

@@ -87,7 +87,7 @@ impl Drop for Foreign {
     }
 }
 
-fn inspect(actor: &mut Actor, target: &Path) -> Value {
+fn status(actor: &mut Actor, target: &Path) -> Value {
     actor.must(&format!("inspect {}", target.display()))["found"].clone()
 }
 
@@ -122,7 +122,7 @@ fn exclude_each_other(one: &mut Actor, one_path: &Path, other: &mut Actor, other
         grew(&holder.hold(holds));
         waiter.must(&format!("open l {}", waits.display()));
         waiter.must_fail("acquire l g never", "busy");
-        let found = inspect(waiter, waits);
+        let found = status(waiter, waits);
         assert_eq!((&found["state"], &found["liveness"]), (&json!("held"), &json!("alive")), "{found}");
         waiter.must("begin l g forever");
         holder.must("release g");
@@ -157,7 +157,7 @@ fn two_containers_on_one_volume_keep_each_other_out_although_their_pids_are_equa
     exclude_each_other(&mut one, &target, &mut other, &target);
     one.hold(&target);
     // Its own pid in the record, and in a lock file that it does not hold: the other's all the same.
-    let found = inspect(&mut other, &target);
+    let found = status(&mut other, &target);
     assert_eq!((&found["pid"], &found["state"], &found["liveness"]), (&json!(7), &json!("held"), &json!("alive")));
 }
 
@@ -175,7 +175,7 @@ fn the_death_of_a_containers_init_frees_its_locks() {
 
     let mut outside = Actor::start();
     for target in [&shown, &hidden] {
-        let found = inspect(&mut outside, target);
+        let found = status(&mut outside, target);
         let told = (&found["state"], &found["pid"], &found["liveness"], &found["why"]);
         assert_eq!(told, (&json!("held"), &json!(5), &json!("alive"), &json!("it has the kernel lock")), "{found}");
     }
@@ -205,7 +205,7 @@ fn a_live_foreign_holder_in_a_container_is_not_robbed_whatever_its_pid_means_her
             None => container(&format!("exec {words}")),
         });
         let mut native = Actor::start();
-        let found = inspect(&mut native, &target);
+        let found = status(&mut native, &target);
         assert_eq!(found["pid"], pid.unwrap_or(1));
         assert_eq!(found["reasons"], json!([reason]), "{found}");
         assert_eq!((&found["state"], &found["liveness"]), (&json!("held"), &json!("alive")), "{found}");
@@ -255,7 +255,7 @@ fn a_container_that_restarts_with_the_same_pids_takes_its_own_old_locks_over() {
         (&bare, Some(json!(["too-old", "orphan-self-pid"]))),
         (&other, Some(json!(["recycled-pid", "too-old"]))),
     ] {
-        let found = inspect(&mut after, target);
+        let found = status(&mut after, target);
         assert_eq!(found["state"], "stale", "{found}");
         // Two lives may begin within one tick of the clock, and then the pid is all that is left to tell them by.
         if let Some(reasons) = reasons
@@ -281,7 +281,7 @@ fn a_native_outside_takes_over_from_a_container_that_is_gone() {
     kill_init(holder.child.id());
     holder.child.wait().unwrap();
     let mut outside = Actor::start();
-    let found = inspect(&mut outside, &target);
+    let found = status(&mut outside, &target);
     assert_eq!((&found["state"], &found["reasons"]), (&json!("stale"), &json!(["recycled-pid"])), "{found}");
     assert_eq!(outside.hold(&target)["crashed"]["pid"], 1);
 }
@@ -354,7 +354,7 @@ fn without_proc_nothing_is_wrong_only_absent() {
     let target = dir.path().join("t");
     let (mut inside, mut outside) = (Actor::from(&mut jailed), Actor::start());
     exclude_each_other(&mut inside, &target, &mut outside, &target);
-    assert_eq!(inspect(&mut inside, &target)["waiters"], Value::Null, "who waits cannot be read in there");
+    assert_eq!(status(&mut inside, &target)["waiters"], Value::Null, "who waits cannot be read in there");
 
     inside.hold(&target);
     let text = std::fs::read_to_string(dir.path().join("t.lock")).unwrap();
@@ -413,7 +413,7 @@ fn time_namespaces() {
     let mut outside = Actor::start();
     exclude_each_other(&mut inside, &target, &mut outside, &target);
     inside.hold(&target);
-    assert_eq!(inspect(&mut outside, &target)["liveness"], "alive");
+    assert_eq!(status(&mut outside, &target)["liveness"], "alive");
     // Start times read differently on the two sides: a foreign program must not take that for a recycled pid.
     if needs("python3", has("python3")) {
         let path = dir.path().join("t.lock");
@@ -437,7 +437,7 @@ fn time_namespaces() {
     let (other, pid) = (dir.path().join("other"), init_of(inside.pid()));
     let text = format!(r#"{{"pid": {pid}, "createdAt": "2026-03-02T10:00:00.000Z", "starttime": 100000007}}"#);
     std::fs::write(dir.path().join("other.lock"), text).unwrap();
-    let found = inspect(&mut outside, &other);
+    let found = status(&mut outside, &other);
     assert_eq!((&found["state"], &found["reasons"]), (&json!("held"), &json!(["too-old"])), "{found}");
     outside.must(&format!("open o {}", other.display()));
     outside.must_fail("acquire o o never", "busy");
@@ -510,14 +510,14 @@ fn works_on(dir: &Path) {
     let target = dir.join("t");
     let (mut one, mut two, mut looks) = (Actor::start(), Actor::start(), Actor::start());
     exclude_each_other(&mut one, &target, &mut two, &target);
-    assert_eq!(inspect(&mut looks, &target)["state"], "free");
+    assert_eq!(status(&mut looks, &target)["state"], "free");
 
     // Who waits is counted.
     one.must("acquire l g never");
     one.must("check g");
     assert!(dir.join("t.lock").exists());
     two.must("begin l g forever");
-    let found = until(|| inspect(&mut looks, &target), |found| found["waiters"] == 1);
+    let found = until(|| status(&mut looks, &target), |found| found["waiters"] == 1);
     assert_eq!((&found["state"], &found["pid"]), (&json!("held"), &json!(one.pid())), "{found}");
 
     // A death passes the lock on, and is told.
@@ -526,10 +526,10 @@ fn works_on(dir: &Path) {
     let granted = two.hear();
     assert_eq!(granted["crashed"]["pid"], pid, "{granted}");
     two.must("check g");
-    assert_eq!(inspect(&mut looks, &target)["waiters"], 0);
+    assert_eq!(status(&mut looks, &target)["waiters"], 0);
     let pid = two.pid();
     two.kill();
-    let found = inspect(&mut looks, &target);
+    let found = status(&mut looks, &target);
     assert_eq!((&found["state"], &found["pid"]), (&json!("stale"), &json!(pid)), "{found}");
 
     // Flock style beside lock-file style, and shares.
@@ -537,7 +537,7 @@ fn works_on(dir: &Path) {
     one.must(&format!("open l {} style=flock", target.display()));
     assert_eq!(one.must("acquire l g never")["crashed"]["pid"], pid);
     assert!(!dir.join("t.lock").exists());
-    let found = inspect(&mut looks, &target);
+    let found = status(&mut looks, &target);
     assert_eq!((&found["state"], &found["style"], &found["pid"]), (&json!("held"), &json!("flock"), &json!(one.pid())));
     two.must(&format!("open l {}", target.display()));
     two.must_fail("acquire l g never", "busy");
@@ -569,7 +569,7 @@ fn works_on(dir: &Path) {
     one.kill();
     let cleaned = two.must(&format!("clean {} idle_ms=0", dir.display()));
     assert_eq!((&cleaned["locks"][0]["state"], &cleaned["locks"][0]["removed"]), (&json!("stale"), &json!(true)));
-    assert_eq!(inspect(&mut looks, &target)["state"], "free");
+    assert_eq!(status(&mut looks, &target)["state"], "free");
     assert!(!dir.join("t.lock").exists());
 }
 
@@ -624,7 +624,7 @@ fn overlayfs() {
     // What is in the lower layer is copied up as it is opened, and one inode becomes two there.
     let target = mount.at.join("built");
     let (mut one, mut other) = (Actor::start(), Actor::start());
-    assert_eq!(inspect(&mut one, &target)["state"], "stale");
+    assert_eq!(status(&mut one, &target)["state"], "stale");
     assert_ne!(one.hold(&target)["crashed"], Value::Null);
     one.must("check g");
     other.must(&format!("open l {}", target.display()));
@@ -723,7 +723,7 @@ fn fuse() {
     let now = "2026-03-02T10:00:00.000Z";
     std::fs::write(mount.at.join("far.lock"), format!(r#"{{"pid": 4194300, "createdAt": "{now}"}}"#)).unwrap();
     let mut native = Actor::start();
-    let found = inspect(&mut native, &mount.at.join("far"));
+    let found = status(&mut native, &mount.at.join("far"));
     assert_eq!((&found["state"], &found["reasons"][0]), (&json!("unknown"), &json!("dead-pid")), "{found}");
     native.must(&format!("open l {}", mount.at.join("far").display()));
     native.must_fail("acquire l g never", "busy");
@@ -882,7 +882,7 @@ fn where_each_name_has_its_own_inode_a_link_is_no_lock_file() {
     one.kill();
     // A native that took a link for its lock file left this: it is taken up, and goes.
     std::fs::hard_link(dir.join(".tenure/t.lock"), dir.join("t.lock")).unwrap();
-    assert_eq!(inspect(&mut two, &target)["state"], "stale");
+    assert_eq!(status(&mut two, &target)["state"], "stale");
     two.must(&format!("open l {}", target.display()));
     assert_eq!(two.must("acquire l g never")["crashed"]["pid"], pid);
     two.must("check g");

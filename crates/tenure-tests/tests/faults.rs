@@ -78,7 +78,7 @@ fn without_hard_links_everything_works_by_copies() {
         one.must("check g");
         let pid = one.pid();
         one.kill();
-        assert_eq!(tenure::inspect(&target).unwrap().state, tenure::State::Stale);
+        assert_eq!(tenure::status(&target).unwrap().state, tenure::State::Stale);
         let (_three_trace, mut three) = opened();
         let granted = three.must("acquire l g never");
         assert_eq!(granted["crashed"]["pid"], pid, "{granted}");

@@ -37,7 +37,7 @@ fn put_record(actor: &mut Actor, path: &Path, pid: u32, start: Option<u64>) {
     put(actor, path, 0, format!("{{\n  \"pid\": {pid},\n  \"createdAt\": \"{created_at}\"{start}\n}}").as_bytes());
 }
 
-fn inspect(actor: &mut Actor, target: &Path) -> Value {
+fn status(actor: &mut Actor, target: &Path) -> Value {
     actor.must(&format!("inspect {}", target.display()))["found"].take()
 }
 
@@ -47,7 +47,7 @@ fn reasons(found: &Value) -> Vec<String> {
 
 /// Somebody waits for this lock, and has come as far as the foreign holder's lock file.
 fn await_waiter(looker: &mut Actor, target: &Path) {
-    until("a waiter", || inspect(looker, target)["waiters"] == 1);
+    until("a waiter", || status(looker, target)["waiters"] == 1);
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_record_of_any_length_is_read_whole() {
     for length in [100, 2047, 2048, 2049, 65536] {
         let text = format!("{{\"pid\": {pid}, \"createdAt\": \"{}\"", iso(SystemTime::now()));
         std::fs::write(dir.path().join("t.lock"), format!("{text:width$}}}", width = length - 1)).unwrap();
-        assert_eq!(inspect(&mut actor, &target)["pid"], pid, "{length} bytes");
+        assert_eq!(status(&mut actor, &target)["pid"], pid, "{length} bytes");
     }
 }
 
@@ -176,7 +176,7 @@ fn every_rule_and_every_reason() {
         let lock_file = dir.path().join(format!("row-{at}.lock"));
         put(&mut actor, &lock_file, *age, text.as_bytes());
 
-        let found = inspect(&mut actor, &target);
+        let found = status(&mut actor, &target);
         assert_eq!(reasons(&found), *expected, "{name}");
         assert_eq!(found["liveness"], *liveness, "{name}: {found}");
         let state = match *liveness {
@@ -367,7 +367,7 @@ fn an_emulated_holder_lives_to_them() {
     holder.must("release g");
     let pid = std::process::id();
     put_record(&mut holder, &lock_file, pid, Some(start_time(pid)));
-    assert_eq!(inspect(&mut holder, &target)["liveness"], "alive");
+    assert_eq!(status(&mut holder, &target)["liveness"], "alive");
 }
 
 /// Judges for longer than a date that is not refreshed would last, in every language at once.
@@ -431,7 +431,7 @@ fn excludes_both_ways(language: &str) {
     let holder = Foreign::hold(language, &target);
     let refused = actor.must_fail("acquire l g never", "busy");
     assert_eq!(refused["holder"], holder.pid(), "{refused}");
-    let found = inspect(&mut actor, &target);
+    let found = status(&mut actor, &target);
     assert_eq!((&found["state"], &found["reasons"]), (&"held".into(), &serde_json::json!([])), "{found}");
     actor.must("begin l g forever");
     await_waiter(&mut Actor::start(), &target);
@@ -525,7 +525,7 @@ fn who_has_the_file_open_lives_whatever_its_pid_says() {
         let before = inode(&lock_file);
         put(&mut actor, &lock_file, OLD, text.as_bytes());
         assert_eq!(inode(&lock_file), before, "it is the holder's file yet");
-        let found = inspect(&mut actor, &target);
+        let found = status(&mut actor, &target);
         assert_eq!((&found["state"], &found["liveness"]), (&"held".into(), &"alive".into()), "{text}: {found}");
         assert!(!reasons(&found).is_empty(), "{text}: {found}");
         let openers = found["openBy"].as_array().unwrap();
@@ -566,7 +566,7 @@ fn an_unprivileged_process_has_the_veto_on_its_own_files_and_knows_its_limits_on
     let holder = Foreign::hold("python", &target);
     std::os::unix::fs::chown(&lock_file, Some(65534), Some(65534)).unwrap();
     put(&mut root, &lock_file, OLD, format!("{{\"pid\": {NEVER}}}").as_bytes());
-    let found = inspect(&mut nobody, &target);
+    let found = status(&mut nobody, &target);
     assert_eq!(
         (&found["liveness"], &found["why"]),
         (&"alive".into(), &"some process has the lock file open for writing".into())
@@ -578,17 +578,17 @@ fn an_unprivileged_process_has_the_veto_on_its_own_files_and_knows_its_limits_on
 
     // Another's file: a lease is not to be had, so nobody can tell whether it is open.
     put(&mut root, &lock_file, OLD, b"");
-    assert_eq!(inspect(&mut root, &target)["state"], "stale", "root can tell");
-    let found = inspect(&mut nobody, &target);
+    assert_eq!(status(&mut root, &target)["state"], "stale", "root can tell");
+    let found = status(&mut nobody, &target);
     assert_eq!((&found["state"], &found["liveness"]), (&"unknown".into(), &"unknown".into()), "{found}");
     nobody.must_fail("acquire l g never", "busy");
     // A live process of another user's: permission denied is alive.
     put_record(&mut root, &lock_file, std::process::id(), Some(start_time(std::process::id())));
-    assert_eq!(inspect(&mut nobody, &target)["liveness"], "alive");
+    assert_eq!(status(&mut nobody, &target)["liveness"], "alive");
     nobody.must_fail("acquire l g never", "busy");
     // A proof by identity is one.
     put_record(&mut root, &lock_file, std::process::id(), Some(start_time(std::process::id()) + 1));
-    assert_eq!(reasons(&inspect(&mut nobody, &target)), ["recycled-pid"]);
+    assert_eq!(reasons(&status(&mut nobody, &target)), ["recycled-pid"]);
     nobody.must("acquire l g never");
     nobody.must("release g");
     put_record(&mut root, &lock_file, NEVER, None);
@@ -609,7 +609,7 @@ fn a_foreign_holder_in_another_container_is_not_robbed() {
     holder.await_held();
     let mut actor = Actor::start();
     actor.must(&format!("open l {}", target.display()));
-    let found = inspect(&mut actor, &target);
+    let found = status(&mut actor, &target);
     // Its pid is 1 there, and here another process's, or a process that is long gone.
     assert!(found["pid"].as_i64().unwrap() < 100, "{found}");
     assert_eq!((&found["state"], &found["liveness"]), (&"held".into(), &"alive".into()), "{found}");
@@ -726,7 +726,7 @@ fn a_takeover_that_was_held_up_never_removes_what_it_did_not_judge() {
     let mut looker = Actor::start();
     let target = held_up.dir.path().join("t");
     await_waiter(&mut looker, &target);
-    let found = inspect(&mut looker, &target);
+    let found = status(&mut looker, &target);
     assert_eq!(
         (&found["state"], &found["pid"]),
         (&"held".into(), &held_up.holder.as_ref().unwrap().pid().into()),
@@ -968,7 +968,7 @@ fn a_marker_of_filelock_tells_who_holds() {
         (format!("{NEVER}\n{host}?pidns-1\n"), "unknown", "it names another machine or another pid namespace"),
     ] {
         put(&mut actor, &path, OLD, text.as_bytes());
-        let found = inspect(&mut actor, &target);
+        let found = status(&mut actor, &target);
         assert_eq!(found["state"], state, "{text:?}: {found}");
         assert_eq!(found["why"], why, "{text:?}: {found}");
         // However old it is, and whatever may be given away for its age.
@@ -978,9 +978,9 @@ fn a_marker_of_filelock_tells_who_holds() {
     // What its holder has open is held, whatever its pid says.
     put(&mut actor, &path, OLD, format!("{NEVER}\n{host}\n").as_bytes());
     let open = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
-    assert_eq!(inspect(&mut actor, &target)["state"], "held");
+    assert_eq!(status(&mut actor, &target)["state"], "held");
     drop(open);
-    assert_eq!(inspect(&mut actor, &target)["state"], "stale");
+    assert_eq!(status(&mut actor, &target)["state"], "stale");
 }
 
 /// `(boot_id << 64) | start`, in decimal.

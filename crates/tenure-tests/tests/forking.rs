@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use tenure::{State, inspect};
+use tenure::{State, status};
 use tenure_tests::stepped::{Step, Stepped};
 use tenure_tests::{Actor, folder, has_ended, signal, until};
 
@@ -123,7 +123,7 @@ fn a_child_acquires_for_itself() {
         let granted = actor.must("acquire l g never");
         assert!(granted["crashed"].is_null(), "{granted}");
         actor.must("check g");
-        assert_eq!(inspect(&target).unwrap().holder.unwrap().pid(), child.as_i64());
+        assert_eq!(status(&target).unwrap().holder.unwrap().pid(), child.as_i64());
         opened(&target, style).must_fail("acquire l g never", "busy");
         // The child's child has neither.
         let below = actor.must("fork");
@@ -166,7 +166,7 @@ fn a_fork_among_threads_that_wait_does_not_hang_the_child() {
     actor.must("acquire r r never");
     actor.must(&format!("open o {}", own.display()));
     actor.must(&format!("open h {}", dir.path().join("hammered").display()));
-    until("its waiters are in the queue", || inspect(&busy).unwrap().waiters == Some(1));
+    until("its waiters are in the queue", || status(&busy).unwrap().waiters == Some(1));
     actor.must("hammer h 2");
     for _ in 0..20 {
         actor.must("fork-on");
@@ -291,10 +291,10 @@ fn a_command_that_was_given_the_lock_keeps_it() {
         actor.kill();
         let mut next = opened(&target, style);
         next.must_fail("acquire l g never", "busy");
-        let found = inspect(&target).unwrap();
+        let found = status(&target).unwrap();
         assert_eq!((found.state, found.open_by.as_slice()), (State::Held, &[i64::from(child.0)][..]), "{found:?}");
         next.must("begin l g 60000");
-        until("the next waits", || inspect(&target).unwrap().waiters == Some(1));
+        until("the next waits", || status(&target).unwrap().waiters == Some(1));
         child.lives();
         drop(child);
         let granted = next.hear();
@@ -325,7 +325,7 @@ fn a_childs_lock_is_its_parents_wherever_it_goes() {
     assert_eq!(actor.must("inspect t")["found"]["state"], "free");
     let child = actor.must("fork-on")["pid"].clone();
     actor.must("acquire l g never");
-    assert_eq!(inspect(dir.path().join("t")).unwrap().holder.unwrap().pid(), child.as_i64());
+    assert_eq!(status(dir.path().join("t")).unwrap().holder.unwrap().pid(), child.as_i64());
     assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
     actor.must("release g");
     actor.tell("leave");

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use tenure::{Lock, State, Style, Wait, inspect};
+use tenure::{Lock, State, Style, Wait, status};
 use tenure_tests::wakes::counted;
 use tenure_tests::{Actor, folder, until, until_unwanted};
 
@@ -81,7 +81,7 @@ fn a_grant_that_nobody_took_goes_with_the_future() {
             if round % 2 == 0 {
                 // Granted and woken, but never polled again: the tenure is there, and goes.
                 until("it is woken", || woken.0.load(Ordering::SeqCst) == 1);
-                assert_eq!(inspect(&target).unwrap().holder.unwrap().pid(), Some(std::process::id().into()));
+                assert_eq!(status(&target).unwrap().holder.unwrap().pid(), Some(std::process::id().into()));
             }
         }
         is_free(&target, &mut other);
@@ -100,7 +100,7 @@ fn a_dropped_waiter_passes_its_turn_on() {
         assert!(acquiring.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
     }
     // One process, one waiter in the kernel; the first, a middle one and the last give up.
-    until("it waits", || inspect(&target).unwrap().waiters == Some(1));
+    until("it waits", || status(&target).unwrap().waiters == Some(1));
     for at in [4, 2, 0] {
         drop(polled.remove(at));
     }
@@ -225,7 +225,7 @@ fn tasks_of_one_thread_exclude_each_other() {
             task.await.unwrap();
         }
     });
-    assert_eq!(inspect(&target).unwrap().state, State::Free);
+    assert_eq!(status(&target).unwrap().state, State::Free);
 }
 
 #[test]
@@ -344,7 +344,7 @@ fn a_guard_may_be_dropped_by_another_thread() {
     std::thread::scope(|scope| {
         scope.spawn(move || guard.release().unwrap());
     });
-    assert_eq!(inspect(&target).unwrap().state, State::Free);
+    assert_eq!(status(&target).unwrap().state, State::Free);
 }
 
 /// A lock of the other style may wait in the same process: it is made anew for it, from what is shown to what is locked.

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tenure::{State, inspect};
+use tenure::{State, status};
 use tenure_tests::{Actor, Foreign, folder, opened, signal, until, until_unwanted, until_waiting};
 
 /// An actor that has opened `target` as `l` and waits by itself, and the signal that calls it back.
@@ -139,7 +139,7 @@ fn a_foreign_holder_is_waited_for_to_its_end_or_to_the_deadline() {
     waiter.must_fail("acquire l g 150", "busy");
     assert!((150..5000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
     // It keeps nobody out of the anchor's queue any more.
-    assert_eq!(inspect(&target).unwrap().waiters, Some(0));
+    assert_eq!(status(&target).unwrap().waiters, Some(0));
     waiter.must("begin l g forever");
     until_waiting(&target, 1);
     holder.release();
@@ -200,5 +200,5 @@ fn deadlines_and_releases_race_and_nobody_is_lost() {
         assert_eq!(actor.hear()["doubles"], 0);
     }
     assert_eq!(std::fs::read_to_string(&number).unwrap(), "800");
-    assert_eq!(inspect(&target).unwrap().state, State::Free);
+    assert_eq!(status(&target).unwrap().state, State::Free);
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use tenure::{CleanOptions, State, clean, inspect};
+use tenure::{CleanOptions, State, clean, status};
 use tenure_tests::strace::Strace;
 use tenure_tests::{
     Actor, end_util_linux, folder, has, inode, lock_file, needs, opened, signal, stop, until, until_waiting,
@@ -52,7 +52,7 @@ fn is_respected(target: &Path, state: State) {
     let before = inode(&lock_file(target));
     let mut actor = opened(target, "");
     actor.must_fail("acquire l g never", "busy");
-    assert_eq!(inspect(target).unwrap().state, state);
+    assert_eq!(status(target).unwrap().state, state);
     let dir = target.parent().unwrap();
     for options in [CleanOptions::default(), CleanOptions::default().aged(true)] {
         let cleaned = clean(dir, &options).unwrap();
@@ -103,7 +103,7 @@ fn an_empty_file_that_is_closed_is_anybodys_for_half_an_hour() {
     let said = error["error"].as_str().unwrap();
     assert!(said.contains("flock(1)") && said.contains("--flock"), "{said}");
     make_older(&lock_file(&target), OLD);
-    assert_eq!(inspect(&target).unwrap().state, State::Stale);
+    assert_eq!(status(&target).unwrap().state, State::Stale);
     let kept = clean(dir.path(), &CleanOptions::default()).unwrap();
     assert!(kept.locks.iter().all(|lock| lock.only_aged && !lock.removed), "{kept:?}");
     let gone = clean(dir.path(), &CleanOptions::default().aged(true)).unwrap();
@@ -125,7 +125,7 @@ fn a_native_that_died_before_it_held_proves_no_use() {
     victim.await_end();
     drop(strace);
     opened(&target, "").must_fail("acquire l g never", "busy");
-    assert_eq!(inspect(&target).unwrap().state, State::Unknown);
+    assert_eq!(status(&target).unwrap().state, State::Unknown);
     assert!(lock_file(&target).exists());
 }
 
@@ -137,7 +137,7 @@ fn a_lock_that_natives_have_used_has_the_short_grace() {
     actor.must("acquire l g never");
     actor.must("release g");
     left(dir.path(), "t", "", SOME);
-    assert_eq!(inspect(&target).unwrap().state, State::Stale);
+    assert_eq!(status(&target).unwrap().state, State::Stale);
     actor.must("acquire l g never");
     actor.must("release g");
     // In flock style nothing was learnt of the lock file's place.
@@ -146,7 +146,7 @@ fn a_lock_that_natives_have_used_has_the_short_grace() {
     actor.must("acquire l g never");
     actor.must("release g");
     left(dir.path(), "f", "", SOME);
-    assert_eq!(inspect(&target).unwrap().state, State::Unknown);
+    assert_eq!(status(&target).unwrap().state, State::Unknown);
     opened(&target, "").must_fail("acquire l g never", "busy");
 }
 
@@ -198,7 +198,7 @@ fn a_file_that_was_opened_since_it_was_judged_is_put_back() {
 fn is_in_nobodys_way(target: &Path, keys: &str, mut waiter: Actor, end: impl FnOnce()) {
     stop(waiter.pid());
     end();
-    assert_eq!(inspect(target).unwrap().state, State::Free);
+    assert_eq!(status(target).unwrap().state, State::Free);
     let mut next = opened(target, keys);
     next.must("acquire l g never");
     next.must("check g");
@@ -232,7 +232,7 @@ fn a_stopped_waiter_leaves_a_lock_free_that_a_foreign_program_released() {
     let mut waiter = opened(&target, "");
     waiter.must("begin l g 60000");
     // It is seen to wait, though it is in no kernel queue.
-    until("it waits", || inspect(&target).unwrap().queue == [i64::from(waiter.pid())]);
+    until("it waits", || status(&target).unwrap().queue == [i64::from(waiter.pid())]);
     is_in_nobodys_way(&target, "", waiter, || std::fs::remove_file(lock_file(&target)).unwrap());
 }
 
@@ -249,7 +249,7 @@ fn a_process_that_is_stopped_in_an_acquire_is_named() {
     other.must("release g");
     let mut stopped = opened(&target, "");
     drop(Strace::stops(&mut stopped, "acquire l g never", &["flock:signal=STOP:when=1"]));
-    let found = inspect(&target).unwrap();
+    let found = status(&target).unwrap();
     assert_eq!(found.state, State::Held, "{found:?}");
     assert_eq!(found.holder.as_ref().unwrap().pid(), Some(stopped.pid().into()), "{found:?}");
     let error = opened(&target, "").must_fail("acquire l g never", "busy");

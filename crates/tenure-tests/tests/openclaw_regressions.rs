@@ -30,12 +30,12 @@ fn record(pid: u32, start: Option<u64>) -> String {
     format!("{{\n  \"pid\": {pid},\n  \"createdAt\": \"{}\"{start}\n}}", iso(SystemTime::now()))
 }
 
-fn inspect(actor: &mut Actor, target: &Path) -> Value {
+fn status(actor: &mut Actor, target: &Path) -> Value {
     actor.must(&format!("inspect {}", target.display()))["found"].take()
 }
 
 fn await_waiters(looker: &mut Actor, target: &Path, count: usize) {
-    until("waiters", || inspect(looker, target)["waiters"] == count);
+    until("waiters", || status(looker, target)["waiters"] == count);
 }
 
 fn open(actor: &mut Actor, target: &Path, keys: &str) {
@@ -74,7 +74,7 @@ fn complaint_01_a_crash_leaves_a_lock_that_blocks() {
     victim.kill();
     let said = Foreign::judge("python", &[]).ask(lock_file.to_str().unwrap());
     assert_eq!(said["stale"], false, "the seed waits: {said}");
-    assert_eq!(inspect(&mut next, &target)["state"], "stale");
+    assert_eq!(status(&mut next, &target)["state"], "stale");
     let granted = next.must("acquire l g never");
     assert_eq!(granted["crashed"]["pid"], std::process::id(), "it is told, too: {granted}");
     next.must("release g");
@@ -128,7 +128,7 @@ fn complaint_02_containers_with_a_shared_volume_do_not_steal_from_each_other() {
     // Both are pid 1 where they are: by the pid, the other would take this for its own, left by an earlier life.
     open(&mut other, &target, "");
     other.must_fail("acquire l g never", "busy");
-    assert_eq!(inspect(&mut other, &target)["state"], "held");
+    assert_eq!(status(&mut other, &target)["state"], "held");
     let cleaned = other.must(&format!("clean {} idle_ms=0", dir.path().display()));
     assert_eq!(cleaned["locks"][0]["removed"], false, "{cleaned}");
     assert_eq!(std::fs::read_to_string(&lock_file).unwrap(), text);
@@ -214,7 +214,7 @@ fn complaint_04_a_holder_that_still_writes_is_not_robbed_for_its_age() {
     let text =
         format!("{{\"pid\": {}, \"createdAt\": \"2020-01-01T00:00:00.000Z\", \"maxHoldMs\": 1}}", std::process::id());
     put(&mut other, &lock_file, 7_200_000, &text);
-    assert_eq!(inspect(&mut other, &target)["reasons"], json!(["too-old", "hold-exceeded"]));
+    assert_eq!(status(&mut other, &target)["reasons"], json!(["too-old", "hold-exceeded"]));
     let refused = other.must_fail("acquire l g never", "busy");
     assert_eq!(refused["holder"], std::process::id());
     assert_eq!(std::fs::read_to_string(&lock_file).unwrap(), text);
@@ -597,7 +597,7 @@ fn complaint_12_without_hard_links_acquiring_works() {
         let mut other = injected(&format!("linkat:error={error}"));
         open(&mut other, &target, "");
         other.must_fail("acquire l g never", "busy");
-        assert_eq!(inspect(&mut other, &target)["waiters"], 0, "the holder does not wait for itself");
+        assert_eq!(status(&mut other, &target)["waiters"], 0, "the holder does not wait for itself");
         let mut theirs =
             Foreign::from(foreign("python", &["hold", target.to_str().unwrap()]).args(["--timeout-ms", "1"]));
         assert_eq!(theirs.hear()["event"], "timeout", "a foreign program is kept out");
@@ -668,7 +668,7 @@ fn complaint_13_permission_denied_is_alive() {
     put(&mut root, &lock_file, 0, &text);
     // It is the other's to remove, and nobody has it open: only the pid speaks for its holder.
     std::os::unix::fs::chown(&lock_file, Some(65534), Some(65534)).unwrap();
-    let found = inspect(&mut nobody, &target);
+    let found = status(&mut nobody, &target);
     assert_eq!((&found["state"], &found["reasons"]), (&"held".into(), &json!([])), "{found}");
     open(&mut nobody, &target, "");
     nobody.must_fail("acquire l g never", "busy");
@@ -707,7 +707,7 @@ fn complaint_13_a_zombie_is_dead_but_not_one_with_live_threads() {
     until("a zombie", || process_state(zombie.0.id()) == Some('Z'));
     let text = record(zombie.0.id(), Some(start_time(zombie.0.id())));
     put(&mut actor, &lock_file, 0, &text);
-    assert_eq!(inspect(&mut actor, &target)["reasons"], json!(["dead-pid"]));
+    assert_eq!(status(&mut actor, &target)["reasons"], json!(["dead-pid"]));
     assert_eq!(actor.must("acquire l g never")["crashed"]["pid"], zombie.0.id());
     actor.must("release g");
     // A native that is not reaped yet: the kernel lets its lock go with its last thread.
@@ -727,7 +727,7 @@ fn complaint_13_a_zombie_is_dead_but_not_one_with_live_threads() {
     assert!(std::fs::read_dir(format!("/proc/{}/task", leader.0.id())).unwrap().count() > 1);
     let text = record(leader.0.id(), Some(start_time(leader.0.id())));
     put(&mut actor, &lock_file, 0, &text);
-    assert_eq!(inspect(&mut actor, &target)["reasons"], json!([]));
+    assert_eq!(status(&mut actor, &target)["reasons"], json!([]));
     actor.must_fail("acquire l g never", "busy");
     assert_eq!(std::fs::read_to_string(&lock_file).unwrap(), text);
 }
@@ -767,7 +767,7 @@ fn complaint_14_flock_on_the_same_file_is_seen_both_ways() {
     let holder = flock(&["-x"]);
     actor.must_fail("acquire l g never", "busy");
     actor.must_fail("share l g never", "busy");
-    let found = inspect(&mut actor, &target);
+    let found = status(&mut actor, &target);
     assert_eq!((&found["state"], &found["native"]), (&"held".into(), &false.into()), "{found}");
     actor.must("begin l g forever");
     await_waiters(&mut Actor::start(), &target, 1);

@@ -142,10 +142,10 @@ fn the_last_component_is_not_followed_and_its_parent_is() {
 
     let flock = Lock::options().style(Style::Flock).open(&link).unwrap();
     let error = flock.acquire_with(Wait::Never).unwrap_err();
-    assert!(error.is_in_the_way() && error.to_string().contains("symbolic link"), "{error}");
+    assert!(error.is_obstructed() && error.to_string().contains("symbolic link"), "{error}");
     let bare = Lock::options().record(false).open(&link).unwrap();
     let error = bare.acquire_with(Wait::Never).unwrap_err();
-    assert!(error.is_in_the_way() && error.to_string().contains("symbolic link"), "{error}");
+    assert!(error.is_obstructed() && error.to_string().contains("symbolic link"), "{error}");
 
     let parent = dir.path().join("parent");
     symlink(&real, &parent).unwrap();
@@ -179,7 +179,7 @@ fn a_path_that_cannot_be_a_target_is_refused_before_anything_is_made() {
             let error = Lock::options().style(style).open(&path).unwrap_err();
             assert!(error.is_invalid_target() && error.to_string().contains(says), "{path:?}: {error}");
         }
-        let error = tenure::inspect(&path).unwrap_err();
+        let error = tenure::status(&path).unwrap_err();
         assert!(error.is_invalid_target(), "{path:?}: {error}");
     }
     assert_eq!(names(dir.path()), [""; 0]);
@@ -206,7 +206,7 @@ fn any_name_that_a_file_can_have_goes_all_the_way() {
         let lock = Lock::open(&target).unwrap();
         let guard = lock.acquire_with(Wait::Never).unwrap();
         assert_eq!(fs::metadata(lock_file(&target)).unwrap().ino(), fs::metadata(anchor(&target)).unwrap().ino());
-        assert_eq!(tenure::inspect(&target).unwrap().state, State::Held, "{name:?}");
+        assert_eq!(tenure::status(&target).unwrap().state, State::Held, "{name:?}");
         let listed = tenure::list(dir.path(), false).unwrap();
         assert_eq!(listed.iter().map(|found| found.target.clone()).collect::<Vec<_>>(), std::slice::from_ref(&target));
         // Text of others reaches a terminal only escaped.
@@ -285,12 +285,12 @@ fn what_stands_at_the_lock_files_place_is_named_and_stays() {
         for wait in [Wait::Never, Wait::For(Duration::from_secs(60))] {
             let tried = target.clone();
             let error = promptly(what, move || Lock::open(&tried).unwrap().acquire_with(wait).map(drop).unwrap_err());
-            assert!(error.is_in_the_way() && error.to_string().contains(what), "{what}: {error}");
+            assert!(error.is_obstructed() && error.to_string().contains(what), "{what}: {error}");
             assert_eq!(error.path(), lock_file(&target));
         }
         let looked = target.clone();
-        let error = promptly(what, move || tenure::inspect(&looked).unwrap_err());
-        assert!(error.is_in_the_way() && error.to_string().contains(what), "{what}: {error}");
+        let error = promptly(what, move || tenure::status(&looked).unwrap_err());
+        assert!(error.is_obstructed() && error.to_string().contains(what), "{what}: {error}");
         let swept = dir.path().to_owned();
         let options = CleanOptions::default().idle_anchor_age(Duration::from_secs(3600));
         assert_eq!(promptly(what, move || tenure::clean(&swept, &options).unwrap()).locks.len(), 0);
@@ -318,10 +318,10 @@ fn what_stands_at_the_anchors_place_is_named_and_stays() {
                 let wait = Wait::For(Duration::from_secs(60));
                 Lock::options().style(style).open(&tried).unwrap().acquire_with(wait).map(drop).unwrap_err()
             });
-            assert!(error.is_in_the_way() && error.to_string().contains(what), "{what}: {error}");
+            assert!(error.is_obstructed() && error.to_string().contains(what), "{what}: {error}");
             assert_eq!(error.path(), anchor(&target));
             let looked = target.clone();
-            assert_eq!(promptly(what, move || tenure::inspect(&looked).unwrap()).state, State::Free, "{what}");
+            assert_eq!(promptly(what, move || tenure::status(&looked).unwrap()).state, State::Free, "{what}");
             let swept = dir.path().to_owned();
             let options = CleanOptions::default().idle_anchor_age(Duration::ZERO);
             assert_eq!(promptly(what, move || tenure::clean(&swept, &options).unwrap()).pruned, 0, "{what}");
@@ -350,10 +350,10 @@ fn what_stands_at_the_place_of_the_folder_of_anchors_is_named_and_stays() {
         let before = snapshot(dir.path());
         for options in [Lock::options(), Lock::options().mode(0o666), Lock::options().style(Style::Flock)] {
             let error = options.open(&target).unwrap().acquire_with(Wait::Never).map(drop).unwrap_err();
-            assert!(error.is_in_the_way() && error.to_string().contains(what), "{what}: {error}");
+            assert!(error.is_obstructed() && error.to_string().contains(what), "{what}: {error}");
             assert_eq!(error.path(), dir.path().join(".tenure"));
         }
-        assert_eq!(tenure::inspect(&target).unwrap().state, State::Free);
+        assert_eq!(tenure::status(&target).unwrap().state, State::Free);
         assert_eq!(tenure::list(dir.path(), true).unwrap().len(), 0);
         assert_eq!(snapshot(dir.path()), before, "{what}");
         assert_eq!(names(elsewhere.path()), [""; 0], "a link was followed");
@@ -366,7 +366,7 @@ fn parents_are_made_only_where_that_is_asked_for() {
     let target = dir.path().join("a/b/c/t");
     let error = Lock::options().create_parents(false).open(&target).unwrap_err();
     assert!(error.is_cannot_create() && error.to_string().contains("create_parents"), "{error}");
-    assert_eq!(tenure::inspect(&target).unwrap().state, State::Free);
+    assert_eq!(tenure::status(&target).unwrap().state, State::Free);
     assert_eq!(names(dir.path()), [""; 0]);
 
     Lock::open(&target).unwrap().acquire_with(Wait::Never).unwrap().release().unwrap();
@@ -472,7 +472,7 @@ fn reading_changes_nothing() {
         ("missing/far/below", State::Free),
     ];
     for (name, state) in states {
-        assert_eq!(tenure::inspect(target(name)).unwrap().state, state, "{name}");
+        assert_eq!(tenure::status(target(name)).unwrap().state, state, "{name}");
         let lock = dir.path().join(name);
         let listed = tenure::list(&lock, true).unwrap();
         assert_eq!(listed.len(), usize::from(state != State::Free), "{name}");
@@ -533,7 +533,7 @@ fn a_target_that_cannot_be_locked_is_named_in_flock_style() {
             let wait = Wait::For(Duration::from_secs(60));
             Lock::options().style(Style::Flock).open(&tried).unwrap().acquire_with(wait).map(drop).unwrap_err()
         });
-        assert!(error.is_in_the_way() && error.to_string().contains(what), "{what}: {error}");
+        assert!(error.is_obstructed() && error.to_string().contains(what), "{what}: {error}");
         let after = fs::symlink_metadata(&target).unwrap();
         assert_eq!(before.file_type().is_fifo(), after.file_type().is_fifo());
         assert_eq!(before.ino(), after.ino());

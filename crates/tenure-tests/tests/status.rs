@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use tenure::{
-    CleanOptions, HolderKind, Status, Lock, StaleReason, State, Style, Wait, break_lock, break_seen, clean, inspect,
+    CleanOptions, HolderKind, Status, Lock, StaleReason, State, Style, Wait, break_lock, break_seen, clean, status,
     list,
 };
 use tenure_tests::strace::Strace;
@@ -92,26 +92,26 @@ fn natives_are_free_held_and_stale() {
     for (keys, style) in [("label=run", Style::LockFile), ("label=run style=flock", Style::Flock)] {
         let dir = folder();
         let target = dir.path().join("t");
-        let before = inspect(&target).unwrap();
+        let before = status(&target).unwrap();
         assert_eq!((before.state, before.waiters, pid_of(&before)), (State::Free, Some(0), None));
         assert!(tree(dir.path()).is_empty(), "a look makes nothing");
         let actor = holding(&target, keys);
-        let found = inspect(&target).unwrap();
+        let found = status(&target).unwrap();
         assert_eq!((found.state, found.style, pid_of(&found)), (State::Held, style, Some(actor.pid().into())));
         let holder = found.holder.as_ref().unwrap();
         assert_eq!((holder.kind, holder.label.as_deref()), (HolderKind::Native, Some("run")));
         assert!(holder.liveness.is_alive() && holder.fence.is_some() && found.reasons.is_empty(), "{found:?}");
         let pid = i64::from(actor.pid());
         actor.kill();
-        let found = inspect(&target).unwrap();
+        let found = status(&target).unwrap();
         assert_eq!((found.state, found.style, pid_of(&found)), (State::Stale, style, Some(pid)), "{found:?}");
         assert_eq!(words(&found), ["dead-pid"]);
         let mut actor = holding(&target, keys);
         actor.must("release g");
-        let after = inspect(&target).unwrap();
+        let after = status(&target).unwrap();
         assert_eq!((after.state, pid_of(&after), after.reasons.len()), (State::Free, None, 0), "{after:?}");
     }
-    let nowhere = inspect("/nonexistent/folder/t").unwrap();
+    let nowhere = status("/nonexistent/folder/t").unwrap();
     assert_eq!(nowhere.state, State::Free);
 }
 
@@ -158,18 +158,18 @@ fn foreigners_are_held_stale_and_unknown() {
     let dir = folder();
     let target = dir.path().join("t");
     let holder = Foreign::hold(&target);
-    let found = inspect(&target).unwrap();
+    let found = status(&target).unwrap();
     assert_eq!((found.state, pid_of(&found)), (State::Held, Some(holder.pid())), "{found:?}");
     assert_eq!(found.holder.unwrap().kind, HolderKind::Foreign);
     let pid = holder.kill();
-    let found = inspect(&target).unwrap();
+    let found = status(&target).unwrap();
     assert_eq!((found.state, pid_of(&found), words(&found)), (State::Stale, Some(pid), vec!["dead-pid"]));
     // Without a pid, and fresh: its holder may be between create and write.
     std::fs::write(lock_file(&target), "").unwrap();
-    let found = inspect(&target).unwrap();
+    let found = status(&target).unwrap();
     assert_eq!((found.state, words(&found)), (State::Unknown, vec!["missing-pid", "invalid-createdAt"]), "{found:?}");
     std::fs::write(lock_file(&target), "name = \"mine\"\n").unwrap();
-    assert!(inspect(&target).unwrap_err().is_in_the_way());
+    assert!(status(&target).unwrap_err().is_obstructed());
 }
 
 /// Flock style leaves a dead foreign program's lock file where it is, and holds beside it.
@@ -182,12 +182,12 @@ fn who_holds_beside_a_dead_ones_lock_file_is_seen() {
     let target = dir.path().join("t");
     let dead = Foreign::hold(&target).kill();
     let mut actor = holding(&target, "style=flock");
-    let found = inspect(&target).unwrap();
+    let found = status(&target).unwrap();
     assert_eq!((found.state, found.style, pid_of(&found)), (State::Held, Style::Flock, Some(actor.pid().into())));
     let busy = opened(&target, "").must_fail("acquire l g never", "busy");
     assert_eq!(busy["holder"], actor.pid(), "{busy}");
     actor.must("release g");
-    let found = inspect(&target).unwrap();
+    let found = status(&target).unwrap();
     assert_eq!((found.state, pid_of(&found)), (State::Stale, Some(dead)), "{found:?}");
 }
 
@@ -215,12 +215,12 @@ fn a_break_of_who_was_seen_breaks_nobody_else() {
         let dir = folder();
         let target = dir.path().join("t");
         let mut first = holding(&target, keys);
-        let seen = inspect(&target).unwrap();
+        let seen = status(&target).unwrap();
         first.must("release g");
         let mut second = holding(&target, keys);
         assert!(break_seen(&target, seen, true).unwrap_err().is_busy());
         second.must("check g");
-        let seen = inspect(&target).unwrap();
+        let seen = status(&target).unwrap();
         assert!(break_seen(&target, seen, true).unwrap().broken);
         second.must_fail("check g", "lost");
     }
@@ -237,12 +237,12 @@ fn waiters_are_counted() {
             waiter.must("begin l g forever");
             // Its own further waiters are not in the kernel's queue.
             waiter.must("begin l h forever");
-            until("it waits", || inspect(&target).unwrap().waiters == Some(n + 1));
+            until("it waits", || status(&target).unwrap().waiters == Some(n + 1));
         }
         waiters.pop().unwrap().kill();
-        until("one less", || inspect(&target).unwrap().waiters == Some(2));
+        until("one less", || status(&target).unwrap().waiters == Some(2));
         drop(waiters);
-        until("none", || inspect(&target).unwrap().waiters == Some(0));
+        until("none", || status(&target).unwrap().waiters == Some(0));
         holder.must("check g");
     }
 }
@@ -258,7 +258,7 @@ fn waiters_for_a_foreigner_are_counted() {
     let mut waiters: Vec<Actor> = (0..3).map(|_| opened(&target, "")).collect();
     for (n, waiter) in waiters.iter_mut().enumerate() {
         waiter.must("begin l g forever");
-        until("it waits", || inspect(&target).unwrap().waiters == Some(n + 1));
+        until("it waits", || status(&target).unwrap().waiters == Some(n + 1));
     }
 }
 
@@ -271,7 +271,7 @@ fn who_inherited_the_lock_is_named() {
         let child = u32::try_from(holder.must("keep g sleep 600")["pid"].as_u64().unwrap()).unwrap();
         let dead = i64::from(holder.pid());
         holder.kill();
-        let found = inspect(&target).unwrap();
+        let found = status(&target).unwrap();
         assert_eq!((found.state, pid_of(&found)), (State::Held, Some(dead)), "{found:?}");
         assert_eq!(found.open_by, [i64::from(child)]);
         let why = found.holder.unwrap().liveness.why().to_owned();
@@ -279,10 +279,10 @@ fn who_inherited_the_lock_is_named() {
         // One that has the file open without the lock has inherited nothing.
         let mut bystander = opened(&target, keys);
         bystander.must_fail("acquire l g never", "busy");
-        let found = inspect(&target).unwrap();
+        let found = status(&target).unwrap();
         signal(child, libc::SIGKILL);
         assert_eq!(found.open_by, [i64::from(child)]);
-        until("stale", || inspect(&target).unwrap().state == State::Stale);
+        until("stale", || status(&target).unwrap().state == State::Stale);
     }
 }
 
@@ -299,11 +299,11 @@ fn sharers_are_named() {
     }
     let mut pids: Vec<i64> = sharers.iter().map(|sharer| sharer.pid().into()).collect();
     pids.sort_unstable();
-    let found = inspect(&target).unwrap();
+    let found = status(&target).unwrap();
     assert_eq!((found.state, found.style, &found.open_by), (State::Held, Style::Flock, &pids), "{found:?}");
     assert!(found.holder.is_none());
     drop(sharers);
-    assert_eq!(inspect(&target).unwrap().state, State::Free);
+    assert_eq!(status(&target).unwrap().state, State::Free);
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn sharers_are_named_where_nothing_was_ever_written() {
     let target = dir.path().join("t");
     let mut sharer = opened(&target, "style=flock");
     sharer.must("share l s never");
-    let found = inspect(&target).unwrap();
+    let found = status(&target).unwrap();
     assert_eq!((found.state, found.style, found.open_by), (State::Held, Style::Flock, vec![sharer.pid().into()]));
 }
 
@@ -339,7 +339,7 @@ fn flock_of_util_linux_on_the_target_is_seen() {
         let dir = folder();
         let target = dir.path().join("t");
         let mut child = util_linux(&target, kind);
-        let found = inspect(&target).unwrap();
+        let found = status(&target).unwrap();
         let pid = i64::from(child.id());
         assert_eq!((found.state, found.style, &found.open_by), (State::Held, Style::Flock, &vec![pid]), "{found:?}");
         if kind == "-x" {
@@ -355,7 +355,7 @@ fn flock_of_util_linux_on_the_target_is_seen() {
         opened(&target, "style=flock").must_fail("acquire l g never", "busy");
         child.stdin.take().unwrap().write_all(b"go\n").unwrap();
         child.wait().unwrap();
-        assert_ne!(inspect(&target).unwrap().state, State::Held);
+        assert_ne!(status(&target).unwrap().state, State::Held);
     }
 }
 
@@ -440,7 +440,7 @@ fn clean_removes_what_is_dead_and_nothing_else() {
     assert!(at("fresh.lock").exists() && at("held.lock").exists() && at("living.lock").exists());
     held.must("check g");
     held_flock.must("check g");
-    assert_eq!(pid_of(&inspect(at("living")).unwrap()), Some(living.pid()));
+    assert_eq!(pid_of(&status(at("living")).unwrap()), Some(living.pid()));
     let again = clean(dir.path(), &options).unwrap();
     assert!(again.locks.iter().all(|lock| !lock.removed), "{again:?}");
     assert!(at("old.lock").exists());
@@ -662,14 +662,14 @@ fn a_break_of_the_living_takes_force() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut holder = holding(&target, "");
-    let fence = inspect(&target).unwrap().holder.unwrap().fence;
+    let fence = status(&target).unwrap().holder.unwrap().fence;
     let refused = break_lock(&target, false).unwrap_err();
     assert!(refused.is_busy(), "{refused}");
     assert_eq!(refused.holder().unwrap().pid(), Some(holder.pid().into()));
     holder.must("check g");
     let mut waiter = opened(&target, "");
     waiter.must("begin l g 60000");
-    until("it waits", || inspect(&target).unwrap().waiters == Some(1));
+    until("it waits", || status(&target).unwrap().waiters == Some(1));
     let broken = break_lock(&target, true).unwrap();
     assert_eq!((broken.broken, pid_of(&broken.found)), (true, Some(holder.pid().into())));
     holder.must_fail("check g", "lost");
@@ -679,7 +679,7 @@ fn a_break_of_the_living_takes_force() {
     // What the old holder lets go is not the new one's.
     holder.must_fail("release g", "lost");
     waiter.must("check g");
-    assert_eq!(pid_of(&inspect(&target).unwrap()), Some(waiter.pid().into()));
+    assert_eq!(pid_of(&status(&target).unwrap()), Some(waiter.pid().into()));
     holder.must_fail("acquire l g never", "busy");
 }
 
@@ -693,7 +693,7 @@ fn a_break_of_what_is_free_or_dead_takes_none() {
         holding(&target, keys).kill();
         let broken = break_lock(&target, false).unwrap();
         assert!(broken.broken && broken.found.state == State::Stale, "{broken:?}");
-        assert_eq!(inspect(&target).unwrap().state, State::Free);
+        assert_eq!(status(&target).unwrap().state, State::Free);
         assert!(!break_lock(&target, true).unwrap().broken);
         assert!(!lock_file(&target).exists());
     }
@@ -712,7 +712,7 @@ fn a_break_of_a_foreigner() {
     assert!(lock_file(&target).exists());
     let mut waiter = opened(&target, "");
     waiter.must("begin l g 60000");
-    until("it waits", || inspect(&target).unwrap().waiters == Some(1));
+    until("it waits", || status(&target).unwrap().waiters == Some(1));
     assert!(break_lock(&target, true).unwrap().broken);
     assert_eq!(waiter.hear()["event"], "granted");
     assert!(!has_ended(holder.0.id()));
@@ -740,7 +740,7 @@ fn a_look_never_disturbs() {
                 scope.spawn(move || {
                     while !over.load(Ordering::Relaxed) {
                         match look {
-                            0 => drop(inspect(target).unwrap()),
+                            0 => drop(status(target).unwrap()),
                             _ => drop(list(target.parent().unwrap(), true).unwrap()),
                         }
                         looks.fetch_add(1, Ordering::Relaxed);
@@ -849,7 +849,7 @@ fn sharers_hear_of_a_crash_and_do_not_hide_it() {
         one.must("release g");
         assert!(other.must("share l s never")["crashed"].is_null());
         other.must("release s");
-        assert_eq!(inspect(&target).unwrap().state, State::Free);
+        assert_eq!(status(&target).unwrap().state, State::Free);
     }
 }
 
@@ -872,8 +872,8 @@ fn a_native_that_waits_for_the_target_does_not_make_the_last_holder_the_present_
     BufReader::new(flock.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let mut waiter = opened(&target, "style=flock");
     waiter.must("begin l g 60000");
-    until("it waits", || inspect(&target).unwrap().waiters == Some(1));
-    let found = inspect(&target).unwrap();
+    until("it waits", || status(&target).unwrap().waiters == Some(1));
+    let found = status(&target).unwrap();
     assert_eq!((found.state, found.style), (State::Held, Style::Flock), "{found:?}");
     assert_eq!(found.holder.as_ref().unwrap().kind, HolderKind::Foreign, "{found:?}");
     assert_ne!(pid_of(&found), Some(last.pid().into()));

@@ -589,7 +589,7 @@ fn removing_the_anchors_under_a_holder_lets_nobody_in() {
     other.must("begin l g forever");
     until_queued(&lock_file(&target));
     holder.must_fail("check g", "lost");
-    assert_eq!(tenure::inspect(&target).unwrap().state, tenure::State::Held);
+    assert_eq!(tenure::status(&target).unwrap().state, tenure::State::Held);
     let released = holder.ask("release g");
     assert_eq!(released["ok"], true, "{released}");
     let granted = other.hear();

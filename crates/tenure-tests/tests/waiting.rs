@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use tenure::{Lock, State, Style, Wait, inspect};
+use tenure::{Lock, State, Style, Wait, status};
 use tenure_tests::strace::Strace;
 use tenure_tests::{
     Actor, end_util_linux, folder, has, is_recalled, needs, opened, until, until_waiting, util_linux, util_linux_may,
@@ -52,10 +52,10 @@ fn who_gave_up_never_holds() {
     until_waiting(&target, left + 1);
     holder.must("release g");
     assert_eq!(third.hear()["event"], "granted");
-    assert_eq!(inspect(&target).unwrap().holder.unwrap().pid(), Some(third.pid().into()));
+    assert_eq!(status(&target).unwrap().holder.unwrap().pid(), Some(third.pid().into()));
     third.must("release g");
     // Nobody has it, and the one that gave up has said nothing more: the answer is the next line.
-    until("the lock is free", || inspect(&target).unwrap().state == State::Free);
+    until("the lock is free", || status(&target).unwrap().state == State::Free);
     waiter.must("threads");
     third.must("acquire l g 60000");
 }
@@ -283,7 +283,7 @@ fn a_try_stands_in_no_queue() {
         holder.must("acquire l g never");
         let answer = actor.must_fail("acquire l g never", "busy");
         assert!(answer["waitedMs"].is_null() && answer["holder"] == holder.pid(), "{answer}");
-        assert_eq!(inspect(&target).unwrap().waiters, Some(0));
+        assert_eq!(status(&target).unwrap().waiters, Some(0));
     }
 }
 
@@ -307,13 +307,13 @@ fn who_waits_goes_on_after_a_break() {
             tenure::break_lock(&target, true).unwrap();
             holder.must_fail("check g", "lost");
             until("it waits for the target itself", || {
-                let found = inspect(&target).unwrap();
+                let found = status(&target).unwrap();
                 found.waiters == Some(1) && found.state != State::Free
             });
             holder.must_fail("release g", "lost");
             assert_eq!(waiter.hear()["event"], "granted");
         }
-        assert_eq!(inspect(&target).unwrap().holder.unwrap().pid(), Some(waiter.pid().into()));
+        assert_eq!(status(&target).unwrap().holder.unwrap().pid(), Some(waiter.pid().into()));
     }
 }
 

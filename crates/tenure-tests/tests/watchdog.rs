@@ -10,7 +10,7 @@ use std::task::Context;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tenure::{Event, Lock, State, Wait, inspect};
+use tenure::{Event, Lock, State, Wait, status};
 use tenure_tests::wakes::counted;
 use tenure_tests::{Actor, folder, opened, until};
 
@@ -77,7 +77,7 @@ fn a_revoked_tenure_is_lost_and_the_lock_is_free() {
         actor.must_fail("label g x", "lost");
         actor.must_fail("release g", "lost");
         other.must("check g");
-        assert_eq!(inspect(&target).unwrap().holder.unwrap().pid(), Some(other.pid().into()));
+        assert_eq!(status(&target).unwrap().holder.unwrap().pid(), Some(other.pid().into()));
         if style.is_empty() {
             assert_eq!(record(&target)["pid"], other.pid());
         }
@@ -116,7 +116,7 @@ fn a_revoke_lets_the_process_s_own_waiters_on() {
     assert_eq!(actor.hear()["event"], "granted");
     actor.must_fail("check g", "lost");
     // The second is revoked in its turn.
-    until("free", || inspect(&target).unwrap().state == State::Free);
+    until("free", || status(&target).unwrap().state == State::Free);
     actor.must_fail("release h", "lost");
 }
 
@@ -300,7 +300,7 @@ fn a_forked_child_has_its_own() {
     let event = actor.hear();
     assert_eq!((&event["event"], &event["revoked"]), (&"overrun".into(), &true.into()), "{event}");
     actor.must_fail("check h", "lost");
-    assert_eq!(inspect(&own).unwrap().state, State::Free);
+    assert_eq!(status(&own).unwrap().state, State::Free);
     actor.tell("leave");
     assert_eq!(actor.hear()["event"], "forked");
     // The parent's goes on.

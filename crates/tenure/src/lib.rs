@@ -107,7 +107,7 @@ pub use acquire_future::{AcquireFuture, Requester};
 pub use guard::{Guard, KeptForChildren};
 pub use lock::Lock;
 pub use maintenance::clean::{Broken, CleanOptions, CleanReport, Cleaned, break_lock, break_seen, clean};
-pub use maintenance::inspect::{ListOptions, inspect, list, list_with};
+pub use maintenance::list::{ListOptions, status, list, list_with};
 pub use model::error::{Advice, Error, Result};
 pub use model::holder::{Holder, HolderKind, Previous};
 pub use model::options::{Event, Options, Overrun, StalePolicy, Style, Wait};

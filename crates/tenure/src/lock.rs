@@ -78,7 +78,7 @@ impl Lock {
     /// [`is_busy`](crate::Error::is_busy) with the holder, when the time is over;
     /// [`is_would_deadlock`](crate::Error::is_would_deadlock) at once, when this very thread holds it, or
     /// a holder that runs this process as its command;
-    /// [`is_in_the_way`](crate::Error::is_in_the_way), [`is_unsupported`](crate::Error::is_unsupported),
+    /// [`is_obstructed`](crate::Error::is_obstructed), [`is_unsupported`](crate::Error::is_unsupported),
     /// [`is_permission_denied`](crate::Error::is_permission_denied) and the system's own;
     /// [`is_unreachable`](crate::Error::is_unreachable) where no server answers.
     pub fn acquire(&self, wait: Wait) -> Result<Guard> {
@@ -198,15 +198,15 @@ impl Lock {
         }
     }
 
-    /// How it stands: [`inspect`](crate::inspect()), in the folder that this lock has open.
+    /// How it stands: [`status`](crate::status()), in the folder that this lock has open.
     ///
     /// # Errors
     ///
     /// As there.
-    pub fn inspect(&self) -> Result<Status> {
+    pub fn status(&self) -> Result<Status> {
         match &self.0 {
             Inner::File(lock) => examine(&lock.queue().paths(), &Options::default()),
-            Inner::Engine(lock) => lock.inspect(),
+            Inner::Engine(lock) => lock.status(),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tenure::{Lock, State, Style, Wait, inspect};
+use tenure::{Lock, State, Style, Wait, status};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")
@@ -85,9 +85,9 @@ fn a_nested_acquire_is_a_clear_error_or_counted() {
     assert_eq!(one.fence(), two.fence());
     drop(one);
     two.check().expect("the last guard counts");
-    assert_eq!(inspect(&target).expect("inspect").state, State::Held);
+    assert_eq!(status(&target).expect("inspect").state, State::Held);
     two.release().expect("release");
-    assert_eq!(inspect(&target).expect("inspect").state, State::Free);
+    assert_eq!(status(&target).expect("inspect").state, State::Free);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn flock_style_shares_and_excludes() {
     let lock = Lock::options().style(Style::Flock).open(&target).expect("open");
     let guard = lock.acquire_with(Wait::Never).expect("acquire");
     assert!(!dir.path().join("t.lock").exists());
-    let found = inspect(&target).expect("inspect");
+    let found = status(&target).expect("inspect");
     assert_eq!((found.state, found.style), (State::Held, Style::Flock));
     drop(guard);
     let one = lock.acquire_shared(Wait::Never).expect("share");

@@ -189,7 +189,7 @@ pub fn run(programs: &Programs, folder: &Path, witness: &Path, size: usize, seed
 }
 
 fn look(folder: &Path, target: usize) -> String {
-    format!("{:?}", tenure::inspect(folder.join(format!("hot-{target}"))))
+    format!("{:?}", tenure::status(folder.join(format!("hot-{target}"))))
 }
 
 /// Lets go on who was stopped, and notices who ended.

@@ -111,7 +111,7 @@ fn wait_in_every_way(lock_file: &Lock, flock: &Lock, runtime: &tokio::runtime::R
 }
 
 fn look(folder: &Path, target: &Path) {
-    tenure::inspect(target).unwrap();
+    tenure::status(target).unwrap();
     tenure::list(folder, true).unwrap();
     tenure::clean(folder, &CleanOptions::default()).unwrap();
     tenure::break_lock(target, false).unwrap();

@@ -448,7 +448,7 @@ impl<'a> Round<'a> {
     }
 
     fn stuck(&mut self, what: &str, waits: &[usize]) {
-        let found = tenure::inspect(self.folder.join("transcript.jsonl"));
+        let found = tenure::status(self.folder.join("transcript.jsonl"));
         let late: Vec<_> = waits.iter().map(|at| &self.members[*at]).filter(|member| !member.last).collect();
         let late: Vec<_> = late.iter().map(|late| (late.kind.name(), late.child.as_ref().map(Child::id))).collect();
         self.sum.faults.push(format!("{what}: {late:?}: {found:?}; {}", kernel_locks()));

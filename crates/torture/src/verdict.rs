@@ -8,7 +8,7 @@ use tenure::State;
 /// What is wrong with the lock at the end.
 pub fn of_lock(target: &Path) -> Vec<String> {
     let mut faults = Vec::new();
-    match tenure::inspect(target) {
+    match tenure::status(target) {
         Ok(found) if found.state == State::Free && found.waiters.unwrap_or(0) == 0 => {}
         other => faults.push(format!("the lock is not free at the end: {other:?}")),
     }

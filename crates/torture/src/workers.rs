@@ -213,7 +213,7 @@ fn clean(folder: &Path, seed: u64, last: &AtomicBool) {
             Ok(_) => {}
             Err(error) => say(&format!("fault the cleaner: {error}")),
         }
-        if let Err(error) = tenure::inspect(folder.join("transcript.jsonl")) {
+        if let Err(error) = tenure::status(folder.join("transcript.jsonl")) {
             say(&format!("fault a look: {error}"));
         }
         std::thread::sleep(chance.micros(1000));

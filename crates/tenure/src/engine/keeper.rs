@@ -64,7 +64,7 @@ pub(super) fn serve(request: Request, ask: &Ask) {
             let mut error = failed.error;
             if error.is_busy() {
                 let left = failed.end.saturating_duration_since(Instant::now());
-                let found = if left.is_zero() { None } else { request.engine.inspect_within(left).ok() };
+                let found = if left.is_zero() { None } else { request.engine.status_within(left).ok() };
                 error = error.with_holder(found.and_then(|found| found.holder)).with_waited(request.since.elapsed());
             }
             let _ = ask.settle(Err(error));
@@ -406,7 +406,7 @@ mod tests {
             Ok(Box::new(FakeSession { comes: self.comes, record: record.clone(), said, teller, notes, lease, target }))
         }
 
-        fn inspect_within(&self, _limit: Duration) -> Result<Status> {
+        fn status_within(&self, _limit: Duration) -> Result<Status> {
             Ok(Status::free(&self.url.target, self.lock_name()))
         }
 
@@ -438,7 +438,7 @@ mod tests {
                     let confirmed = BootTime::now();
                     return Ok(Some(Granted { record: self.record.clone(), last: None, confirmed }));
                 }
-                Comes::NoWrites => return error(ErrorKind::TakesNoWrites),
+                Comes::NoWrites => return error(ErrorKind::ReadOnly),
                 Comes::Nothing | Comes::Silence | Comes::CutShort => {}
             }
             let _ = self.notes.recv_timeout(patience);

@@ -128,8 +128,8 @@ impl EngineLock {
             .with_hint("shared locks exist on files, in flock style")
     }
 
-    pub(crate) fn inspect(&self) -> Result<Status> {
-        self.engine()?.inspect()
+    pub(crate) fn status(&self) -> Result<Status> {
+        self.engine()?.status()
     }
 }
 

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! [`Lock::open`](crate::Lock::open) and [`Options::open`](crate::Options::open) take such a target as they take a path,
-//! and give the same [`Guard`](crate::Guard). [`inspect`](crate::inspect()), [`list`](crate::list) and
+//! and give the same [`Guard`](crate::Guard). [`status`](crate::status()), [`list`](crate::list) and
 //! [`break_lock`](crate::break_lock) know them too. The server does the distributed work; there is no consensus in here.
 //!
 //! # What is promised
@@ -91,12 +91,12 @@ pub(crate) trait Engine: Send + Sync + std::fmt::Debug {
     fn join(&self, record: &Record, stay: Stay, answer_by: Option<Instant>) -> Result<Box<dyn Session>>;
 
     /// How the lock stands.
-    fn inspect(&self) -> Result<Status> {
-        self.inspect_within(lease::call_limit(self.url().ttl))
+    fn status(&self) -> Result<Status> {
+        self.status_within(lease::call_limit(self.url().ttl))
     }
 
     /// How the lock stands; no call takes longer than `limit`.
-    fn inspect_within(&self, limit: Duration) -> Result<Status>;
+    fn status_within(&self, limit: Duration) -> Result<Status>;
 
     /// Every lock whose name is below this one's.
     fn list(&self) -> Result<Vec<Status>>;

@@ -296,7 +296,7 @@ fn open_target(paths: &LockPaths, request: &Request) -> Result<Option<TargetFile
         Some(FileKind::Regular | FileKind::Directory | FileKind::BlockDevice) => {}
         Some(other) => {
             let detail = format!("the target is {}, which cannot be locked with flock(2)", other.words());
-            return Err(Error::new(ErrorKind::InTheWay, &paths.target_path, detail));
+            return Err(Error::new(ErrorKind::Obstructed, &paths.target_path, detail));
         }
     }
     // Where flock(2) is a byte-range lock of the server's, an exclusive one wants a descriptor that may write.

@@ -65,7 +65,7 @@ impl Anchor {
         // Looked at before it is opened: opening a device can do something to it.
         match paths.dir.stat_at(&paths.anchor).map_err(|error| folder_error(paths, error))? {
             None => return Ok(None),
-            Some(stat) if stat.kind != FileKind::Regular => return Err(paths.anchor_in_the_way(stat.kind)),
+            Some(stat) if stat.kind != FileKind::Regular => return Err(paths.anchor_obstructed(stat.kind)),
             Some(_) => {}
         }
         let (file, read_only) = match paths.dir.open_at(&paths.anchor, Access::ReadWrite) {
@@ -82,7 +82,7 @@ impl Anchor {
     pub(crate) fn from_file(paths: &LockPaths, file: File, read_only: bool) -> Result<Anchor> {
         let stat = file.stat().map_err(|error| paths.anchor_error("cannot be read", error))?;
         if stat.kind != FileKind::Regular {
-            return Err(paths.anchor_in_the_way(stat.kind));
+            return Err(paths.anchor_obstructed(stat.kind));
         }
         Ok(Anchor { id: stat.id, owner: stat.owner, file, read_only, cached: Mutex::new(None) })
     }
@@ -453,22 +453,22 @@ pub(crate) fn drop_dead_folder(dir: &Dir, name: &Name) -> io::Result<()> {
 /// What has the name of `.tenure` must be a folder: a link could make us write, and remove, files of other folders.
 fn check_folder(paths: &LockPaths) -> Result<()> {
     match paths.dir.stat_at(&paths.anchors).map_err(|error| paths.anchor_error("cannot be looked for", error))? {
-        Some(stat) if stat.kind != FileKind::Directory => Err(folder_in_the_way(paths, stat.kind)),
+        Some(stat) if stat.kind != FileKind::Directory => Err(folder_obstructed(paths, stat.kind)),
         _ => Ok(()),
     }
 }
 
-fn folder_in_the_way(paths: &LockPaths, kind: FileKind) -> Error {
+fn folder_obstructed(paths: &LockPaths, kind: FileKind) -> Error {
     let path = paths.target_path.with_file_name(paths.anchors.as_os_str());
     let detail = format!("{} stands where the folder of anchors belongs", kind.words());
-    Error::new(ErrorKind::InTheWay, path, detail).with_hint("remove it")
+    Error::new(ErrorKind::Obstructed, path, detail).with_hint("remove it")
 }
 
 fn folder_error(paths: &LockPaths, error: io::Error) -> Error {
     // ENOTDIR, ELOOP: something else has the folder's name.
     let odd = paths.dir.stat_at(&paths.anchors).ok().flatten().filter(|stat| stat.kind != FileKind::Directory);
     match odd {
-        Some(stat) => folder_in_the_way(paths, stat.kind),
+        Some(stat) => folder_obstructed(paths, stat.kind),
         None => paths.anchor_error(CANNOT_BE_MADE, error),
     }
 }

@@ -113,7 +113,7 @@ fn carry_on(paths: &LockPaths, fresh: &File, fence: Option<u64>, begun: Option<u
 /// Does the lock file show, on an inode of its own, a tenure with one of these fences?
 fn is_copy_of(paths: &LockPaths, fences: [Option<u64>; 2]) -> Result<bool> {
     let found = match lock_file::look(paths) {
-        Err(error) if error.is_in_the_way() => None,
+        Err(error) if error.is_obstructed() => None,
         found => found?,
     };
     let Some(Content::Record(record)) = found.map(|found| found.content) else { return Ok(false) };

@@ -233,9 +233,9 @@ impl LockPaths {
     }
 
     /// Something that is no lock stands at the lock file's place.
-    pub(crate) fn in_the_way(&self, what: &str) -> Error {
+    pub(crate) fn obstructed(&self, what: &str) -> Error {
         Error::new(
-            ErrorKind::InTheWay,
+            ErrorKind::Obstructed,
             &self.lock_path,
             format!("{what} stands where the lock file belongs; it is no lock and was left as it is"),
         )
@@ -243,10 +243,10 @@ impl LockPaths {
         .with_advice(Advice::MoveOrUseFlockStyle)
     }
 
-    /// As [`in_the_way`](Place::in_the_way), for the anchor.
-    pub(crate) fn anchor_in_the_way(&self, kind: FileKind) -> Error {
+    /// As [`obstructed`](Place::in_the_way), for the anchor.
+    pub(crate) fn anchor_obstructed(&self, kind: FileKind) -> Error {
         let what = kind.words();
-        Error::new(ErrorKind::InTheWay, self.anchor_path(), format!("{what} stands where the lock's anchor belongs"))
+        Error::new(ErrorKind::Obstructed, self.anchor_path(), format!("{what} stands where the lock's anchor belongs"))
             .with_hint("remove it")
     }
 }

@@ -264,7 +264,7 @@ impl<'a> View<'a> {
     /// A lock file is there. `false`: it changed hands while we looked.
     fn visible(&self, inspection: &mut Status, found: ExistingLockFile) -> Result<bool> {
         let native = match &found.content {
-            Content::NotALock(what) => return Err(self.paths.in_the_way(what)),
+            Content::NotALock(what) => return Err(self.paths.obstructed(what)),
             Content::Record(record) if record.native.is_some() => Some(record),
             _ => None,
         };

@@ -11,7 +11,7 @@ use crate::file::lock_file;
 use crate::file::paths::LockPaths;
 use crate::file::reclaim;
 use crate::file::status::{has_settled, idle_for};
-use crate::maintenance::inspect::inspect;
+use crate::maintenance::list::inspect;
 use crate::maintenance::scan::{Looked, Scan, Scanned, PossiblyDead};
 use crate::maintenance::walk::Depth;
 use crate::model::error::{Error, ErrorKind, Result};
@@ -20,7 +20,7 @@ use crate::model::options::{Options, Style, Wait};
 use crate::model::request::Request;
 use crate::model::stale_reason::StaleReason;
 use crate::model::status::{Status, State};
-use crate::sys::{Access, FileKind, Lease, LockKind};
+use crate::sys::{Access, FileKind, LeaseOutcome, LockKind};
 use crate::wait::registry;
 
 /// How [`clean`] goes about it.
@@ -260,7 +260,7 @@ fn prune(paths: &LockPaths, options: &CleanOptions) -> Result<bool> {
     }
     let file = paths.dir.open_at(&paths.anchor, Access::Read).map_err(failed)?;
     // Natives keep it open for writing. Where leases are not to be had nobody can tell, and it stays.
-    if file.read_lease() != Lease::Granted || !file.try_lock(LockKind::Exclusive).map_err(failed)? {
+    if file.read_lease() != LeaseOutcome::Granted || !file.try_lock(LockKind::Exclusive).map_err(failed)? {
         return Ok(false);
     }
     let anchor = Anchor::from_file(paths, file, true)?;
@@ -324,10 +324,10 @@ pub struct Broken {
 /// but the kernel can take that away, so end the program.
 pub fn break_lock(target: impl AsRef<Path>, force: bool) -> Result<Broken> {
     let target = target.as_ref();
-    break_seen(target, inspect(target)?, force)
+    break_seen(target, status(target)?, force)
 }
 
-/// As [`break_lock`], but only the tenure that was looked at before: what [`inspect`](crate::inspect()) said of `target`,
+/// As [`break_lock`], but only the tenure that was looked at before: what [`status`](crate::status()) said of `target`,
 /// and somebody agreed to break. Another's that has begun since is left alone.
 ///
 /// # Errors

@@ -13,7 +13,7 @@ use crate::file::lock_file;
 use crate::file::paths::{ANCHORS, target_of};
 use crate::model::error::{Error, Result};
 use crate::record::Content;
-use crate::sys::{self, Access, Dir, File, FileKind, FileWatch, Lease, LockKind, Name, PidFd};
+use crate::sys::{self, Access, Dir, File, FileKind, FileWatch, LeaseOutcome, LockKind, Name, PidFd};
 
 /// One thing that a lock may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,7 +28,7 @@ pub enum Feature {
     /// `RENAME_EXCHANGE`: two names swap in one step.
     Exchange,
     /// `F_SETLEASE`: refused while somebody has the file open for writing, granted when nobody has.
-    Lease,
+    LeaseOutcome,
     /// `inotify(7)`: an event arrives when a file is removed.
     Inotify,
     /// `pidfd_open(2)`.
@@ -51,7 +51,7 @@ impl Feature {
             Feature::HardLink => "hard-link",
             Feature::ExclusiveRename => "exclusive-rename",
             Feature::Exchange => "exchange",
-            Feature::Lease => "lease",
+            Feature::LeaseOutcome => "lease",
             Feature::Inotify => "inotify",
             Feature::Pidfd => "pidfd",
             Feature::PidfdInode => "pidfd-inode",
@@ -128,7 +128,7 @@ pub fn folder(dir: impl AsRef<Path>) -> Result<Probe> {
         (Feature::HardLink, or_unknown(bench.hard_link())),
         (Feature::ExclusiveRename, or_unknown(bench.exclusive_rename())),
         (Feature::Exchange, or_unknown(bench.exchange())),
-        (Feature::Lease, or_unknown(bench.lease())),
+        (Feature::LeaseOutcome, or_unknown(bench.lease())),
         (Feature::Inotify, or_unknown(bench.inotify())),
         (Feature::Pidfd, pidfd()),
         (Feature::PidfdInode, pidfd_inode()),
@@ -295,12 +295,12 @@ impl Bench<'_> {
         let written = reader.read_lease();
         drop(writer);
         Ok(match (written, reader.read_lease()) {
-            (Lease::Refused, Lease::Granted) => Answer::Yes,
-            (Lease::Unavailable, _) | (_, Lease::Unavailable) => {
+            (LeaseOutcome::Refused, LeaseOutcome::Granted) => Answer::Yes,
+            (LeaseOutcome::Unavailable, _) | (_, LeaseOutcome::Unavailable) => {
                 Answer::No("this file system, or this user, has no leases".to_owned())
             }
-            (Lease::Granted, _) => Answer::No("granted while the file was open for writing".to_owned()),
-            (Lease::Refused, Lease::Refused) => Answer::Unknown("refused when nobody had the file open".to_owned()),
+            (LeaseOutcome::Granted, _) => Answer::No("granted while the file was open for writing".to_owned()),
+            (LeaseOutcome::Refused, LeaseOutcome::Refused) => Answer::Unknown("refused when nobody had the file open".to_owned()),
         })
     }
 

@@ -37,13 +37,13 @@ pub(crate) enum ErrorKind {
     WouldDeadlock,
     Lost,
     Unsupported,
-    InTheWay,
+    Obstructed,
     InvalidTarget,
     PermissionDenied,
     CannotCreate,
     Unreachable,
     /// As [`Unreachable`](Kind::Unreachable) to the caller. But the server did answer, and asking again will not help.
-    TakesNoWrites,
+    ReadOnly,
     Io,
 }
 
@@ -197,8 +197,8 @@ impl Error {
     }
 
     /// Something that is no lock stands where the lock file or its anchor belongs. It was left as it is.
-    pub fn is_in_the_way(&self) -> bool {
-        self.0.kind == ErrorKind::InTheWay
+    pub fn is_obstructed(&self) -> bool {
+        self.0.kind == ErrorKind::Obstructed
     }
 
     /// The path cannot be a target: empty, ends in `/` or `..`, or its name is too long.
@@ -219,12 +219,12 @@ impl Error {
     /// No server of an [`engine`](crate::engine) answered, or none that can do what a lock needs: the text has each
     /// one's own reason.
     pub fn is_unreachable(&self) -> bool {
-        matches!(self.0.kind, ErrorKind::Unreachable | ErrorKind::TakesNoWrites)
+        matches!(self.0.kind, ErrorKind::Unreachable | ErrorKind::ReadOnly)
     }
 
     /// The server answers and takes no writes: waiting for it is of no use.
     pub(crate) fn takes_no_writes(&self) -> bool {
-        self.0.kind == ErrorKind::TakesNoWrites
+        self.0.kind == ErrorKind::ReadOnly
     }
 
     /// The path that this is about.

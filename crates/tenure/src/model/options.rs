@@ -53,7 +53,7 @@ pub enum StalePolicy {
     Proof,
     /// It may be robbed once it has held for that long, or for longer than it said (`maxHoldMs`): the seed's
     /// behaviour. What protects the data then is a resource that checks the fence.
-    Age(Duration),
+    StealAfter(Duration),
 }
 
 impl StalePolicy {

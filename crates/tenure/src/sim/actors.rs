@@ -14,7 +14,7 @@ use crate::file::grant::Grant;
 use crate::file::paths::LockPaths;
 use crate::file::release;
 use crate::maintenance::clean::{CleanOptions, break_lock, clean};
-use crate::maintenance::inspect::inspect;
+use crate::maintenance::list::inspect;
 use crate::model::error::Error;
 use crate::model::options::{Options, StalePolicy, Style, Wait};
 use crate::model::request::Request;
@@ -422,7 +422,7 @@ pub(super) fn remove_anchors() {
 /// Looks who holds. A native that holds all the while must be seen.
 fn look() {
     let before = world::with(|world| (world.witness.grants, world.witness.holder()));
-    let found = inspect(TARGET);
+    let found = status(TARGET);
     let after = world::with(|world| (world.witness.grants, world.witness.holder()));
     match found {
         Ok(found) if before == after && before.1.is_some() && found.state != State::Held => {

@@ -193,7 +193,7 @@ impl Gateway {
             Some((_, message)) if message.contains("no space") || message.contains("space exceeded") => {
                 let detail = format!("etcd takes no writes: {message}");
                 let hint = "its alarm NOSPACE: compact, defragment, and `etcdctl alarm disarm`";
-                Err(Error::new(ErrorKind::TakesNoWrites, &self.url.target, detail).with_hint(hint))
+                Err(Error::new(ErrorKind::ReadOnly, &self.url.target, detail).with_hint(hint))
             }
             Some((_, message)) => Err(Error::new(ErrorKind::Io, &self.url.target, format!("etcd refused: {message}"))),
             None => {

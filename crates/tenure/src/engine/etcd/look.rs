@@ -23,7 +23,7 @@ struct Found {
     kept: Option<Record>,
 }
 
-pub(super) fn inspect(etcd: &Etcd, limit: Duration) -> Result<Status> {
+pub(super) fn status(etcd: &Etcd, limit: Duration) -> Result<Status> {
     let found = read(etcd, limit)?;
     Ok(inspection(&etcd.url.target, etcd.lock_name(), &found))
 }
@@ -192,7 +192,7 @@ fn refuse_other(etcd: &Etcd, first: &Value) -> Result<()> {
         return Ok(());
     }
     let shown = text::path(key.as_ref());
-    let error = |detail: String| Error::new(ErrorKind::InTheWay, &etcd.url.target, detail);
+    let error = |detail: String| Error::new(ErrorKind::Obstructed, &etcd.url.target, detail);
     Err(match rest.rsplit_once('/') {
         Some((name, _)) if number(&first["lease"]) != 0 => {
             let other = etcd.url.sibling(&format!("{}/{name}", etcd.url.name));

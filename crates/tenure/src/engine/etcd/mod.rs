@@ -79,8 +79,8 @@ impl Engine for Etcd {
         Ok(Box::new(session::Place::take(Arc::clone(&self.gateway), &self.url, record.clone(), answer_by)?))
     }
 
-    fn inspect_within(&self, limit: Duration) -> Result<Status> {
-        look::inspect(self, limit)
+    fn status_within(&self, limit: Duration) -> Result<Status> {
+        look::status(self, limit)
     }
 
     fn list(&self) -> Result<Vec<Status>> {

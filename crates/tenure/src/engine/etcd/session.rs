@@ -289,7 +289,7 @@ impl Place {
         }
         let detail =
             format!("the key {} below its name is no lock's: it has no lease", text::path(before.key.as_ref()));
-        Err(Error::new(ErrorKind::InTheWay, &self.url.target, detail)
+        Err(Error::new(ErrorKind::Obstructed, &self.url.target, detail)
             .with_hint("all that begins with NAME/ is the lock's queue, for `etcdctl lock` too: lock another name"))
     }
 

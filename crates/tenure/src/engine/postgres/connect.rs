@@ -320,7 +320,7 @@ impl Address {
             "57014" => new(ErrorKind::Unreachable, format!("the server did not answer in time: {text}")),
             "3D000" => new(ErrorKind::CannotCreate, text),
             "53300" => new(ErrorKind::Unreachable, format!("the server is at its connection limit: {text}")),
-            "25006" => new(ErrorKind::TakesNoWrites, format!("the server takes no writes: {text}")),
+            "25006" => new(ErrorKind::ReadOnly, format!("the server takes no writes: {text}")),
             "57P01" | "57P02" | "57P05" => new(ErrorKind::Lost, format!("the connection to the server is lost: {text}")),
             "57P03" => new(ErrorKind::Unreachable, text),
             _ => new(ErrorKind::Io, text),
@@ -413,7 +413,7 @@ impl TryAll<'_> {
         let Some((why, hint)) = refused else { return Ok(Some((client, driver, over, who.backend))) };
         self.failures.push(format!("{name}: {why}"));
         let detail = format!("{name} grants no lock: {why}");
-        self.refused = Some(Error::new(ErrorKind::TakesNoWrites, target, detail).with_hint(hint));
+        self.refused = Some(Error::new(ErrorKind::ReadOnly, target, detail).with_hint(hint));
         Ok(None)
     }
 }

@@ -32,7 +32,7 @@ fn queue(connection: &Connection, name: &str, limit: Duration) -> Result<Vec<Bac
     Ok(rows.iter().map(|row| Backend { pid: row.get(0), granted: row.get(1) }).collect())
 }
 
-pub(super) fn inspect(postgres: &Postgres, limit: Duration) -> Result<Status> {
+pub(super) fn status(postgres: &Postgres, limit: Duration) -> Result<Status> {
     let connection = connect(postgres, Purpose::Look, limit)?;
     let url = &postgres.address.url;
     examine(&connection, limit, &url.name, &url.target, &postgres.lock)

@@ -95,8 +95,8 @@ impl Engine for Postgres {
         Ok(Box::new(session::Place::take(&self.address, record.clone(), stay, answer_by)?))
     }
 
-    fn inspect_within(&self, limit: Duration) -> Result<Status> {
-        beside(|| look::inspect(self, limit))
+    fn status_within(&self, limit: Duration) -> Result<Status> {
+        beside(|| look::status(self, limit))
     }
 
     fn list(&self) -> Result<Vec<Status>> {

@@ -31,7 +31,7 @@ pub(crate) fn look(paths: &LockPaths) -> Result<Option<ExistingLockFile>> {
         return Ok(None);
     };
     if stat.kind != FileKind::Regular {
-        return Err(paths.in_the_way(stat.kind.words()));
+        return Err(paths.obstructed(stat.kind.words()));
     }
     let file = match paths.dir.open_at(&paths.lock, Access::Read) {
         Ok(file) => file,
@@ -45,7 +45,7 @@ pub(super) fn found(paths: &LockPaths, file: File) -> Result<ExistingLockFile> {
     let unreadable = |error| paths.lock_error("cannot be read", error);
     let stat = file.ident().map_err(unreadable)?;
     if stat.kind != FileKind::Regular {
-        return Err(paths.in_the_way(stat.kind.words()));
+        return Err(paths.obstructed(stat.kind.words()));
     }
     let text = read_text(&file, stat.size).map_err(unreadable)?;
     Ok(ExistingLockFile { id: stat.id, content: record::read(&text), text, file })
@@ -94,7 +94,7 @@ pub(super) fn judge_found(
     used_before: bool,
 ) -> Result<Verdict> {
     let native = match &found.content {
-        Content::NotALock(what) => return Err(paths.in_the_way(what)),
+        Content::NotALock(what) => return Err(paths.obstructed(what)),
         Content::Record(record) => record.native.is_some(),
         Content::Blank | Content::Torn => false,
     };

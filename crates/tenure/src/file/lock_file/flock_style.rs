@@ -184,7 +184,7 @@ fn dead_native(paths: &LockPaths, prior: &Prior, kind: LockKind) -> Result<Optio
     let found = match super::look(paths) {
         Ok(Some(found)) => found,
         Ok(None) => return Ok(None),
-        Err(error) if error.is_in_the_way() || is_anothers(paths, &error)? => return Ok(None),
+        Err(error) if error.is_obstructed() || is_anothers(paths, &error)? => return Ok(None),
         Err(error) => return Err(error),
     };
     if !matches!(&found.content, Content::Record(record) if record.native.is_some()) {

@@ -98,10 +98,10 @@ impl Dir {
 
     /// As [`stat_at`](Dir::stat_at), but brief.
     pub(crate) fn ident_at(&self, name: &Name) -> io::Result<Option<FileIdent>> {
-        match brief(&self.0, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW) {
+        match ident(&self.0, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(found) => Ok(Some(found)),
             Err(Errno::NOENT) => Ok(None),
-            Err(error) if no_statx(error) => Ok(self.stat_at(name)?.as_ref().map(Stat::brief)),
+            Err(error) if no_statx(error) => Ok(self.stat_at(name)?.as_ref().map(Stat::ident)),
             Err(error) => Err(error.into()),
         }
     }
@@ -258,8 +258,8 @@ impl File {
     }
 
     pub(crate) fn ident(&self) -> io::Result<FileIdent> {
-        match brief(&*self.fd, c"", AtFlags::EMPTY_PATH) {
-            Err(error) if no_statx(error) => Ok(self.stat()?.brief()),
+        match ident(&*self.fd, c"", AtFlags::EMPTY_PATH) {
+            Err(error) if no_statx(error) => Ok(self.stat()?.ident()),
             found => Ok(found?),
         }
     }

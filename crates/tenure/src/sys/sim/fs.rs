@@ -98,7 +98,7 @@ impl Dir {
     }
 
     pub(crate) fn ident_at(&self, name: &Name) -> io::Result<Option<FileIdent>> {
-        Ok(self.stat_at(name)?.as_ref().map(Stat::brief))
+        Ok(self.stat_at(name)?.as_ref().map(Stat::ident))
     }
 
     pub(crate) fn mount(&self) -> io::Result<u64> {
@@ -232,7 +232,7 @@ impl File {
     }
 
     pub(crate) fn ident(&self) -> io::Result<FileIdent> {
-        Ok(self.stat()?.brief())
+        Ok(self.stat()?.ident())
     }
 
     pub(crate) fn chmod(&self, mode: u32) -> io::Result<()> {

@@ -24,9 +24,9 @@ pub use crate::maintenance::walk::ListOptions;
 ///
 /// # Errors
 ///
-/// [`is_in_the_way`](crate::Error::is_in_the_way) where the lock file's place is taken by something that is no lock;
+/// [`is_obstructed`](crate::Error::is_obstructed) where the lock file's place is taken by something that is no lock;
 /// the system's own where it cannot be read.
-pub fn inspect(target: impl AsRef<Path>) -> Result<Status> {
+pub fn status(target: impl AsRef<Path>) -> Result<Status> {
     let target = target.as_ref();
     if let Some(engine) = engine::open(target)? {
         engine.url().lock_name()?;
