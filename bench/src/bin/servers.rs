@@ -93,7 +93,7 @@ fn hand_off(target: &str, rounds: usize) {
             guard.release().unwrap();
             granted
         });
-        while lock.inspect().unwrap().waiters != Some(1) {}
+        while lock.status().unwrap().waiters != Some(1) {}
         std::thread::sleep(SETTLE);
         let released = Instant::now();
         guard.release().unwrap();
@@ -130,7 +130,7 @@ fn etcd(rounds: usize) {
         one.await_held();
         let mut two = cluster.etcdctl_lock("peer");
         let peer = Lock::open(cluster.target("peer", 10)).unwrap();
-        while peer.inspect().unwrap().waiters != Some(1) {}
+        while peer.status().unwrap().waiters != Some(1) {}
         std::thread::sleep(SETTLE);
         theirs.take(|| {
             one.interrupt();
@@ -148,8 +148,9 @@ fn many(rounds: usize, held: usize, waiting: usize) {
     println!("etcd: one member, files in memory, many locks with a lease of 60 s");
     let cluster = Cluster::start(1);
     let began = Instant::now();
-    let hold =
-        &|at: usize| Lock::open(cluster.target(&format!("many/{at}"), 60)).unwrap().acquire_with(Wait::Forever).unwrap();
+    let hold = &|at: usize| {
+        Lock::open(cluster.target(&format!("many/{at}"), 60)).unwrap().acquire_with(Wait::Forever).unwrap()
+    };
     let guards: Vec<Guard> = std::thread::scope(|scope| {
         let part = |first: usize| scope.spawn(move || (first..held).step_by(AT_ONCE).map(hold).collect::<Vec<_>>());
         let parts: Vec<_> = (0..AT_ONCE).map(part).collect();
@@ -162,7 +163,7 @@ fn many(rounds: usize, held: usize, waiting: usize) {
         let lock = lock.clone();
         runtime.spawn(async move { lock.acquire_async(Wait::Forever).await.map(std::mem::forget) });
     }
-    while lock.inspect().unwrap().waiters != Some(waiting) {
+    while lock.status().unwrap().waiters != Some(waiting) {
         std::thread::sleep(Duration::from_millis(100));
     }
     // More than one renewal of each.

@@ -223,7 +223,7 @@ impl Lock {
 
     /// How it stands, without touching it.
     fn status(&self, py: Python<'_>) -> PyResult<Status> {
-        Ok(Status::from(py.detach(|| self.lock.inspect()).or_raise(py)?))
+        Ok(Status::from(py.detach(|| self.lock.status()).or_raise(py)?))
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<Py<Held>> {

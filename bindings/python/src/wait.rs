@@ -24,7 +24,7 @@ use pyo3::types::PyDict;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use tenure::{AcquireFuture, Requester, Guard, Lock};
+use tenure::{AcquireFuture, Guard, Lock, Requester};
 
 use crate::cleanup;
 use crate::error::{self, OrRaise};
@@ -167,7 +167,7 @@ fn begin(py: Python<'_>, lock: &Lock, shared: bool, requester: Requester) -> ten
 fn try_once(py: Python<'_>, lock: &Lock, shared: bool) -> tenure::Result<Begun> {
     cleanup::install_once(py);
     let never = tenure::Wait::Never;
-    py.detach(|| if shared { lock.acquire_shared(never) } else { lock.acquire(never) }).map(Begun::Granted)
+    py.detach(|| if shared { lock.acquire_shared(never) } else { lock.acquire_with(never) }).map(Begun::Granted)
 }
 
 /// Acquires, and runs Python's signal handlers meanwhile. What a handler raises ends the wait: nothing is held then.

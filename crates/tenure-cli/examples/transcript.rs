@@ -73,7 +73,7 @@ fn native(dir: &Path, victim: bool) -> Result<()> {
         if let Some(pid) = crashed {
             println!("{}", json!({ "crashed": pid }));
         }
-        append(dir, "library", Some(guard.fence()), crashed, victim)?;
+        append(dir, "library", guard.fence(), crashed, victim)?;
         guard.check()?;
         guard.release()?;
         sleep(POLL);

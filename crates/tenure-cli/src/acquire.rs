@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::ValueHint;
-use tenure::{Event, Guard, Status, Lock, Options, Previous, StalePolicy, State, Style, Wait, engine, escape};
+use tenure::{Event, Guard, Lock, Options, Previous, StalePolicy, State, Status, Style, Wait, engine, escape};
 
 use crate::exit::{self, Failure};
 use crate::sys::{self, Note, Signals};
@@ -242,8 +242,8 @@ pub(crate) fn acquire(args: &LockArgs, signals: &Signals) -> Result<Held, Stop> 
         }
         if args.verbose {
             let fence = match guard.fence() {
-                0 => String::new(),
-                fence => format!(" with fence {fence}"),
+                None => String::new(),
+                Some(fence) => format!(" with fence {fence}"),
             };
             let took = escape::duration(began.elapsed());
             report::say(&format!("holding {}{fence} after {took}", report::path(target)));

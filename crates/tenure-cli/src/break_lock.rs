@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueHint;
-use tenure::{HolderKind, Status, State, Style};
+use tenure::{HolderKind, State, Status, Style};
 
 use crate::exit::{self, Failure};
 use crate::json::{self, BrokenJson, LockJson};

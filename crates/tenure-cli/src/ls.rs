@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tenure::{Status, ListOptions};
+use tenure::{ListOptions, Status};
 
 use crate::exit::{self, Failure};
 use crate::json::{self, ListJson, LockJson};

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tenure::{HolderKind, Status, State, escape};
+use tenure::{HolderKind, State, Status, escape};
 
 use crate::exit::{self, Failure};
 use crate::json::{self, LockJson, ProcessJson};

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use anstyle::{AnsiColor, Style};
 use tenure::process::Identity;
-use tenure::{Holder, Status, State, escape};
+use tenure::{Holder, State, Status, escape};
 
 use crate::exit::{self, Failure};
 use crate::json;

@@ -142,8 +142,8 @@ fn run_held(args: &Args, words: &[OsString], held: Held, signals: &mut Signals) 
         };
         match first.fence() {
             // Not that of a tenure around this one.
-            0 => command.env_remove("TENURE_FENCE"),
-            fence => command.env("TENURE_FENCE", fence.to_string()),
+            None => command.env_remove("TENURE_FENCE"),
+            Some(fence) => command.env("TENURE_FENCE", fence.to_string()),
         };
         // Its lease ends with this process, and the command must not outlive it.
         if held.guards.iter().any(|guard| guard.lease().is_some()) {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueHint;
-use tenure::{HolderKind, Status, State, Style, escape};
+use tenure::{HolderKind, State, Status, Style, escape};
 
 use crate::exit::{self, Failure};
 use crate::json::{self, LockJson};

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{ValueEnum, ValueHint};
-use tenure::{Status, State, engine, escape};
+use tenure::{State, Status, engine, escape};
 
 use crate::exit::{self, Failure};
 use crate::sys::{Stir, Watch};

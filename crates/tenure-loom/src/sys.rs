@@ -27,7 +27,7 @@ pub fn fork_generation() -> u64 {
 
 /// From here on we are a forked child.
 pub fn fork() {
-    GENERATION.set(generation() + 1);
+    GENERATION.set(fork_generation() + 1);
 }
 
 pub fn spawn(_name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {

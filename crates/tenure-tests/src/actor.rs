@@ -55,7 +55,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tenure::{CleanOptions, Error, Event, Guard, Status, Lock, Overrun, Previous, StalePolicy, Style, Wait};
+use tenure::{CleanOptions, Error, Event, Guard, Lock, Overrun, Previous, StalePolicy, Status, Style, Wait};
 
 type Guards = Arc<Mutex<HashMap<String, Guard>>>;
 
@@ -111,7 +111,7 @@ fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> O
             }
             Err(error) => refusal(&error),
         },
-        ["acquire", lock, guard, wait] => keep(locks[*lock].acquire(to_wait(wait)), guard, guards),
+        ["acquire", lock, guard, wait] => keep(locks[*lock].acquire_with(to_wait(wait)), guard, guards),
         ["share", lock, guard, wait] => keep(locks[*lock].acquire_shared(to_wait(wait)), guard, guards),
         ["begin", lock, guard, wait] => {
             let (lock, guard, wait) = (locks[*lock].clone(), (*guard).to_owned(), to_wait(wait));
@@ -348,7 +348,7 @@ fn granted(guard: &Guard) -> Value {
         }
         Previous::Clean => Value::Null,
     };
-    json!({"ok": true, "fence": guard.fence(), "crashed": crashed})
+    json!({"ok": true, "fence": guard.fence().unwrap_or(0), "crashed": crashed})
 }
 
 fn outcome(outcome: tenure::Result<()>) -> Value {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tenure::{Requester, Lock, Previous, Style, Wait, status};
+use tenure::{Lock, Previous, Requester, Style, Wait, status};
 use tenure_tests::wakes::counted;
 use tenure_tests::{Actor, folder, until, until_unwanted};
 

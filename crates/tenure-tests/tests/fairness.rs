@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use tenure::{Requester, Lock, Wait};
+use tenure::{Lock, Requester, Wait};
 use tenure_tests::strace::Strace;
 use tenure_tests::{Actor, folder, has, needs, opened, signal, until, until_waiting};
 

@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use tenure::{
-    CleanOptions, HolderKind, Status, Lock, StaleReason, State, Style, Wait, break_lock, break_seen, clean, status,
-    list,
+    CleanOptions, HolderKind, Lock, StaleReason, State, Status, Style, Wait, break_lock, break_seen, clean, list,
+    status,
 };
 use tenure_tests::strace::Strace;
 use tenure_tests::{
@@ -760,7 +760,8 @@ fn a_long_table_of_locks_hides_none() {
     // The kernel tells its locks a page at a time, and lets them change in between.
     let (dir, elsewhere) = (folder(), folder());
     let flock = tenure::Lock::options().style(Style::Flock);
-    let hold = |n: usize| flock.open(dir.path().join(n.to_string())).unwrap().acquire_with(tenure::Wait::Never).unwrap();
+    let hold =
+        |n: usize| flock.open(dir.path().join(n.to_string())).unwrap().acquire_with(tenure::Wait::Never).unwrap();
     let held: Vec<_> = (0..100).map(hold).collect();
     let file = |n: usize| std::fs::File::create(elsewhere.path().join(n.to_string())).unwrap();
     let coming: Vec<_> = (0..20).map(file).collect();

@@ -235,7 +235,7 @@ fn a_time_beyond_the_clock_is_as_good_as_for_ever() {
     for long in [Duration::MAX, Duration::from_secs(u64::from(u32::MAX) * 1000)] {
         let (tell, told) = mpsc::channel();
         std::thread::scope(|scope| {
-            scope.spawn(|| tell.send(lock.acquire_with(Wait::For(long)).unwrap().fence()).unwrap());
+            scope.spawn(|| tell.send(lock.acquire_with(Wait::For(long)).unwrap().fence().unwrap()).unwrap());
             until_waiting(&target, 1);
             holder.must("release g");
             assert!(told.recv_timeout(Duration::from_secs(60)).unwrap() > 0);
@@ -244,7 +244,7 @@ fn a_time_beyond_the_clock_is_as_good_as_for_ever() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let (lock, waited) = (lock.clone(), Wait::For(long));
-            let task = tokio::spawn(async move { lock.acquire_async(waited).await.unwrap().fence() });
+            let task = tokio::spawn(async move { lock.acquire_async(waited).await.unwrap().fence().unwrap() });
             tokio::task::yield_now().await;
             until_waiting(&target, 1);
             holder.must("release g");

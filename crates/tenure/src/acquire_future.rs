@@ -18,7 +18,7 @@ use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::Wait;
 use crate::model::request::Request;
 use crate::sys;
-use crate::wait::queue::{TargetQueue, Start, Waiter};
+use crate::wait::queue::{Start, TargetQueue, Waiter};
 use crate::wait::tenure::Tenure;
 
 /// On whose behalf an acquire [begins](crate::Lock::begin).
@@ -103,7 +103,11 @@ pub struct AcquireFuture {
 }
 
 impl AcquireFuture {
-    pub(crate) fn of_file(queue: Arc<TargetQueue>, request: Arc<Request>, requester: Requester) -> Result<AcquireFuture> {
+    pub(crate) fn of_file(
+        queue: Arc<TargetQueue>,
+        request: Arc<Request>,
+        requester: Requester,
+    ) -> Result<AcquireFuture> {
         let began = Instant::now();
         let target = queue.target_path.to_path_buf();
         let stage = match queue.start(request, false, requester.thread(), false)? {

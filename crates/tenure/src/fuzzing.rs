@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use crate::record::{self, Content, MAX_BYTES, MAX_SAFE, Record, read, parse_canonical};
+use crate::record::{self, Content, MAX_BYTES, MAX_SAFE, Record, parse_canonical, read};
 use crate::sys::kernel_locks::{self, KernelLocks};
 use crate::sys::stat::{ProcessState, Stat, command_text, counts_alike, thread_group};
 use crate::util::text;

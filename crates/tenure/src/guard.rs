@@ -44,13 +44,14 @@ impl Guard {
     }
 
     /// The fencing token of this tenure: greater than that of every tenure before. Hand it to the resource, which
-    /// refuses whatever comes with a smaller one than it has seen. 0, the smallest, for a shared lock and for one
-    /// without a record: such a tenure has none.
-    pub fn fence(&self) -> u64 {
-        match &self.held {
+    /// refuses whatever comes with a smaller one than it has seen. `None` for a shared lock and for one without a
+    /// record: such a tenure has no token.
+    pub fn fence(&self) -> Option<u64> {
+        let fence = match &self.held {
             Held::File(tenure) => tenure.fence,
             Held::Engine(hold) => hold.fence,
-        }
+        };
+        (fence != 0).then_some(fence)
     }
 
     /// Is this still ours? One or two system calls, also where a server keeps it: then the clock and what the server said

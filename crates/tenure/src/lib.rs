@@ -90,11 +90,11 @@ mod future;
 #[doc(hidden)]
 pub mod fuzzing;
 mod guard;
+pub mod interrupts;
 mod lock;
 mod maintenance;
 mod model;
 pub mod process;
-pub mod interrupts;
 mod record;
 #[cfg(tenure_sim)]
 #[doc(hidden)]
@@ -107,12 +107,12 @@ pub use acquire_future::{AcquireFuture, Requester};
 pub use guard::{Guard, KeptForChildren};
 pub use lock::Lock;
 pub use maintenance::clean::{Broken, CleanOptions, CleanReport, Cleaned, break_lock, break_seen, clean};
-pub use maintenance::list::{ListOptions, status, list, list_with};
-pub use model::error::{Advice, Error, Result};
+pub use maintenance::list::{ListOptions, list, list_with, status};
+pub use model::error::{Advice, Error, ErrorKind, Result};
 pub use model::holder::{Holder, HolderKind, Previous};
 pub use model::options::{Event, Options, Overrun, StalePolicy, Style, Wait};
 pub use model::stale_reason::StaleReason;
-pub use model::status::{Status, State};
+pub use model::status::{State, Status};
 
 /// Text of others for people: no control character reaches a terminal, and a path is a word of a shell.
 pub mod escape {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::acquire_future::{AcquireFuture, Requester};
 use crate::engine::{self, EngineLock};
@@ -48,16 +49,28 @@ struct FileLock {
 }
 
 impl Lock {
-    /// The lock of `target` with the default [`Options`]: of a path, or of a name on a server ([`engine`]).
+    /// Opens the lock of `target` with the default [`Options`]: of a path, or of a name on a server ([`engine`]).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # std::env::set_current_dir(&dir)?;
+    /// let lock = tenure::Lock::open("sessions/main.jsonl")?;
+    /// let guard = lock.acquire()?;
+    /// assert!(std::fs::exists("sessions/main.jsonl.lock")?);
+    /// guard.release()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// As [`Options::open`].
-    pub fn new(target: impl AsRef<Path>) -> Result<Lock> {
+    pub fn open(target: impl AsRef<Path>) -> Result<Lock> {
         Lock::options().open(target)
     }
 
-    /// How to open one.
+    /// Returns the options that a lock can be opened with.
     pub fn options() -> Options {
         Options::default()
     }
@@ -71,20 +84,74 @@ impl Lock {
         Ok(Lock(Inner::File(FileLock { queue, exclusive: registry::request(options) })))
     }
 
-    /// Acquires, waiting as `wait` says.
+    /// Acquires the lock, waiting for as long as it takes.
     ///
     /// # Errors
     ///
-    /// [`is_busy`](crate::Error::is_busy) with the holder, when the time is over;
-    /// [`is_would_deadlock`](crate::Error::is_would_deadlock) at once, when this very thread holds it, or
+    /// As [`acquire_with`](Lock::acquire_with), but for `is_busy`.
+    pub fn acquire(&self) -> Result<Guard> {
+        self.acquire_with(Wait::Forever)
+    }
+
+    /// Acquires the lock if it is free. `None` means that another holder has it;
+    /// [`acquire_timeout`](Lock::acquire_timeout) with [`Duration::ZERO`] names that holder in its error.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let lock = tenure::Lock::open(&path)?;
+    /// if let Some(guard) = lock.try_acquire()? {
+    ///     // .. the job that another process may be at ..
+    ///     guard.release()?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire_with`](Lock::acquire_with), but for `is_busy`.
+    pub fn try_acquire(&self) -> Result<Option<Guard>> {
+        match self.acquire_with(Wait::Never) {
+            Ok(guard) => Ok(Some(guard)),
+            Err(error) if error.is_busy() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Acquires the lock, waiting for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire_with`](Lock::acquire_with).
+    pub fn acquire_timeout(&self, timeout: Duration) -> Result<Guard> {
+        self.acquire_with(Wait::For(timeout))
+    }
+
+    /// Acquires the lock, waiting until `deadline` at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire_with`](Lock::acquire_with).
+    pub fn acquire_until(&self, deadline: Instant) -> Result<Guard> {
+        self.acquire_with(Wait::Until(deadline))
+    }
+
+    /// Acquires the lock, waiting as `wait` says.
+    ///
+    /// # Errors
+    ///
+    /// [`is_busy`](crate::Error::is_busy) with the holder, at the deadline;
+    /// [`is_would_deadlock`](crate::Error::is_would_deadlock) at once, when this very thread holds the lock, or
     /// a holder that runs this process as its command;
     /// [`is_obstructed`](crate::Error::is_obstructed), [`is_unsupported`](crate::Error::is_unsupported),
     /// [`is_permission_denied`](crate::Error::is_permission_denied) and the system's own;
     /// [`is_unreachable`](crate::Error::is_unreachable) where no server answers.
-    pub fn acquire(&self, wait: Wait) -> Result<Guard> {
+    pub fn acquire_with(&self, wait: Wait) -> Result<Guard> {
         match &self.0 {
             Inner::File(lock) => Ok(Guard::new(lock.queue().acquire(Arc::clone(&lock.exclusive), wait)?)),
-            Inner::Engine(lock) => Ok(Guard::of_engine(lock.acquire_with(wait)?)),
+            Inner::Engine(lock) => Ok(Guard::of_engine(lock.acquire(wait)?)),
         }
     }
 
@@ -96,7 +163,7 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// As [`acquire`](Lock::acquire); [`is_unsupported`](crate::Error::is_unsupported) in lock-file style.
+    /// As [`acquire_with`](Lock::acquire_with); [`is_unsupported`](crate::Error::is_unsupported) in lock-file style.
     pub fn acquire_shared(&self, wait: Wait) -> Result<Guard> {
         match &self.0 {
             Inner::File(lock) => Ok(Guard::new(lock.queue().acquire(lock.share()?, wait)?)),
@@ -159,7 +226,7 @@ impl Lock {
         }
     }
 
-    /// As [`acquire`](Lock::acquire), without blocking a thread of the runtime: a waiter costs a few hundred bytes,
+    /// As [`acquire_with`](Lock::acquire_with), without blocking a thread of the runtime: a waiter costs a few hundred bytes,
     /// and all those of one lock share one thread of the library.
     ///
     /// Dropping the future at any point leaves neither a lock nor a waiter. Two tasks exclude each other even on one
@@ -168,7 +235,7 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// As [`acquire`](Lock::acquire), but for the deadlock.
+    /// As [`acquire_with`](Lock::acquire_with), but for the deadlock.
     #[cfg(feature = "tokio")]
     pub async fn acquire_async(&self, wait: Wait) -> Result<Guard> {
         match &self.0 {

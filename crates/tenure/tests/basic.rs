@@ -25,12 +25,12 @@ fn the_lock_file_is_visible_exactly_while_held() {
     assert_eq!(guard.record_json().trim_end(), text.trim_end());
     guard.check().expect("held");
     assert!(!guard.previous().is_crashed());
-    let first = guard.fence();
+    let first = guard.fence().expect("a fence");
     guard.release().expect("release");
     assert!(!dir.path().join("main.jsonl.lock").exists());
     assert!(!target.exists(), "the target is the user's");
     assert_eq!(fs::read_to_string(dir.path().join(".tenure/.gitignore")).expect("ignored"), "*\n");
-    let second = lock.acquire_with(Wait::Never).expect("again").fence();
+    let second = lock.acquire_with(Wait::Never).expect("again").fence().expect("a fence");
     assert!(second > first, "{second} after {first}");
 }
 
@@ -39,11 +39,11 @@ fn a_fence_that_cannot_grow_is_an_error() {
     const LAST: u64 = (1 << 53) - 1;
     let dir = folder();
     let lock = Lock::open(dir.path().join("t")).expect("open");
-    let fence = lock.acquire_with(Wait::Never).expect("acquire").fence();
+    let fence = lock.acquire_with(Wait::Never).expect("acquire").fence().expect("a fence");
     let anchor = dir.path().join(".tenure/t.lock");
     let text = fs::read_to_string(&anchor).expect("the anchor");
     fs::write(&anchor, text.replace(&fence.to_string(), &(LAST - 1).to_string())).expect("changed");
-    assert_eq!(lock.acquire_with(Wait::Never).expect("the last one").fence(), LAST);
+    assert_eq!(lock.acquire_with(Wait::Never).expect("the last one").fence(), Some(LAST));
     let error = lock.acquire_with(Wait::Never).expect_err("it would be a number that not every program reads");
     assert!(error.to_string().contains("2^53"), "{error}");
 }

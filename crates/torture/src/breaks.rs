@@ -39,7 +39,7 @@ pub fn hold_again_and_again(site: &Site, locks: &[Shown], seed: u64, last: &Atom
 }
 
 fn hold(site: &Site, guard: Guard, chance: &mut Chance, count: u64) {
-    let fence = guard.fence();
+    let fence = guard.fence().unwrap_or_default();
     let written = site.work_beside(chance, fence, count);
     // It is out by now as far as the witness knows: whoever met it came in before this look.
     match guard.check() {

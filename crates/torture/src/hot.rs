@@ -74,7 +74,7 @@ fn hold_once(
             if !mine {
                 add(DOUBLES);
             }
-            if !board.enter(target, guard.fence()) {
+            if !board.enter(target, guard.fence().unwrap_or_default()) {
                 add(FENCES_DOWN);
             }
             if guard.previous().is_crashed() {

@@ -180,7 +180,7 @@ fn share(site: &Site, lock: &Lock, seed: u64, last: &AtomicBool) {
 
 /// The work under a guard, and its release.
 pub fn hold(site: &Site, guard: Guard, chance: &mut Chance, count: u64, visible: bool) {
-    let fence = guard.fence();
+    let fence = guard.fence().unwrap_or_default();
     site.work(chance, Entry { fence, crashed: Some(guard.previous().is_crashed()), count, visible });
     let fault = |what: &str, error: &dyn std::fmt::Display| {
         say(&format!("fault pid {} fence {fence} {what}: {error}", std::process::id()));

@@ -33,12 +33,12 @@ pub(super) fn try_all(dir: &Path, kind: engine::Scheme) -> Result<Found, Failure
     };
     let took = began.elapsed();
     let lease = guard.lease().map_or(Duration::ZERO, |lease| lease.free_in);
-    let first = guard.fence();
+    let first = guard.fence().unwrap_or_default();
     let second = super::second_process_beside(&target);
     guard.release()?;
     let again = lock.acquire_with(Wait::Never)?;
-    let fences =
-        if again.fence() > first { Answer::Yes } else { Answer::No(format!("{first}, and then {}", again.fence())) };
+    let next = again.fence().unwrap_or_default();
+    let fences = if next > first { Answer::Yes } else { Answer::No(format!("{first}, and then {next}")) };
     again.release()?;
     let checks = vec![
         Check::new("lock", &Answer::Yes, &format!("it was had within {} ms", took.as_millis())),

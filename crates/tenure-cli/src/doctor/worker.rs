@@ -68,7 +68,7 @@ fn take_part(part: &Part, lock: &Lock) -> Result<u8, Failure> {
         let granted = doctor::monotonic();
         tally.enter(&Grant {
             incarnation: part.incarnation,
-            fence: guard.fence(),
+            fence: guard.fence().unwrap_or_default(),
             crashed: guard.previous().is_crashed(),
             asked,
             granted,

@@ -282,7 +282,8 @@ impl Hold {
             }
         }
         if let Some(native) = &mut record.native {
-            native.state = if crash_unreported && self.last.is_some() { RecordState::Aborted } else { RecordState::Released };
+            native.state =
+                if crash_unreported && self.last.is_some() { RecordState::Aborted } else { RecordState::Released };
         }
         record
     }
@@ -321,8 +322,12 @@ impl Hold {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let seconds = self.ttl.as_secs();
-                return Err(Error::new(ErrorKind::Unreachable, self.target(), "the server did not answer to the release")
-                    .with_hint(format!("the lock is free when its lease is over, after {seconds} s at most")));
+                return Err(Error::new(
+                    ErrorKind::Unreachable,
+                    self.target(),
+                    "the server did not answer to the release",
+                )
+                .with_hint(format!("the lock is free when its lease is over, after {seconds} s at most")));
             }
             (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
         }

@@ -353,7 +353,7 @@ mod tests {
     use super::super::{Granted, Interrupter};
     use super::*;
     use crate::engine::url::Url;
-    use crate::model::status::{Status, Scheme};
+    use crate::model::status::{Scheme, Status};
     use crate::record::Record;
 
     /// What a wait in the queue comes to.

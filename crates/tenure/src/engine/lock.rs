@@ -118,9 +118,13 @@ impl EngineLock {
     }
 
     fn would_deadlock(&self) -> Error {
-        Error::new(ErrorKind::WouldDeadlock, self.target(), "this thread holds the lock already and would wait for itself")
-            .with_hint("use the guard that it has, or open both with reentrant(true)")
-            .with_advice(Advice::Reenter)
+        Error::new(
+            ErrorKind::WouldDeadlock,
+            self.target(),
+            "this thread holds the lock already and would wait for itself",
+        )
+        .with_hint("use the guard that it has, or open both with reentrant(true)")
+        .with_advice(Advice::Reenter)
     }
 
     pub(crate) fn no_shares(&self) -> Error {

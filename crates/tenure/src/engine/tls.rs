@@ -72,7 +72,11 @@ pub(super) fn no_key(url: &Url) -> Error {
 }
 
 fn bad(url: &Url, path: &Path, what: &str) -> Error {
-    Error::new(ErrorKind::InvalidTarget, &url.target, format!("there is {what} in {} (PEM)", crate::util::text::path(path)))
+    Error::new(
+        ErrorKind::InvalidTarget,
+        &url.target,
+        format!("there is {what} in {} (PEM)", crate::util::text::path(path)),
+    )
 }
 
 #[cfg(test)]

@@ -249,7 +249,11 @@ pub(crate) fn drop_anchor(kept: &mut CachedFiles) {
 }
 
 /// Takes the target's own kernel lock without waiting: `None` if another has it.
-pub(crate) fn lock_target(paths: &LockPaths, kept: &mut CachedFiles, request: &Request) -> Result<Option<Arc<TargetFile>>> {
+pub(crate) fn lock_target(
+    paths: &LockPaths,
+    kept: &mut CachedFiles,
+    request: &Request,
+) -> Result<Option<Arc<TargetFile>>> {
     for _ in 0..TRIES {
         let target = match &kept.target {
             Some(target) => Arc::clone(target),

@@ -15,7 +15,7 @@ use crate::model::error::{Advice, Error, ErrorKind, Result};
 use crate::model::options::Options;
 use crate::record::cached::CachedRecord;
 use crate::record::{self, Content, MAX_BYTES, Native, PriorState, Record, RecordState};
-use crate::sys::{self, Access, FileIdent, Dir, File, FileId, FileKind, LockKind, Name};
+use crate::sys::{self, Access, Dir, File, FileId, FileIdent, FileKind, LockKind, Name};
 
 /// How often a path that keeps changing under us is tried again before we call it an error.
 const TRIES: usize = 1000;

@@ -9,7 +9,7 @@ use crate::file::status::examine;
 use crate::model::error::{Error, Result};
 use crate::model::holder::{Holder, HolderKind};
 use crate::model::options::{Options, StalePolicy};
-use crate::model::status::{Status, State};
+use crate::model::status::{State, Status};
 use crate::record::{Content, RecordState};
 use crate::sys::{Access, File};
 use crate::util::text::word;

@@ -17,7 +17,12 @@ use crate::sys::LockKind;
 
 /// Undoes a grant that nobody wants any more, but for the anchor's kernel lock, which serves the next waiter.
 pub(crate) fn take_back(paths: &LockPaths, kept: &mut CachedFiles, grant: Grant) {
-    let _ = unpublish_or_record(paths, &grant, grant.record.clone().map(|record| grant.crash_unreported(record)), grant.state_offset);
+    let _ = unpublish_or_record(
+        paths,
+        &grant,
+        grant.record.clone().map(|record| grant.crash_unreported(record)),
+        grant.state_offset,
+    );
     if let Some(target) = &grant.target {
         let _ = target.file.unlock();
     }

@@ -154,7 +154,10 @@ pub(crate) fn judge_foreign(facts: &ForeignFacts<'_>) -> ForeignVerdict {
             // filelock's own holder in this process, which this library does not know.
             StaleReason::OrphanSelfPid if facts.origin.is_some() => None,
             StaleReason::OrphanSelfPid => Some("it has this process's own pid, but this process does not hold it"),
-            StaleReason::MissingPid | StaleReason::InvalidCreatedAt | StaleReason::TooOld | StaleReason::HoldExceeded => None,
+            StaleReason::MissingPid
+            | StaleReason::InvalidCreatedAt
+            | StaleReason::TooOld
+            | StaleReason::HoldExceeded => None,
         });
         let restarted = facts.origin == Some(Origin::OtherBoot);
         let proof = if restarted { Some("the machine was restarted") } else { proof };

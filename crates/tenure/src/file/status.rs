@@ -11,11 +11,11 @@ use crate::model::error::{Error, Result};
 use crate::model::holder::{Holder, HolderKind};
 use crate::model::options::{Options, Style};
 use crate::model::stale_reason::StaleReason;
-use crate::model::status::{Status, State};
+use crate::model::status::{State, Status};
 use crate::process::{Identity, Known, Liveness, Look};
 use crate::record::{self, Content, Record, RecordState, RecordStyle};
 use crate::sys::kernel_locks::{KernelLocks, mount_device};
-use crate::sys::{self, Access, FileIdent, File, FileId, FileKind, LockKind, Name};
+use crate::sys::{self, Access, File, FileId, FileIdent, FileKind, LockKind, Name};
 
 /// How often a lock that changes hands while we look is looked at again.
 pub(crate) const LOOKS: usize = 20;
@@ -279,10 +279,9 @@ impl<'a> View<'a> {
             let judged = lock_file::judge_foreign(self.paths, found, self.options, look, used_before, &flocked);
             inspection.state = State::of(&judged.blocker.holder.liveness);
             inspection.reasons = judged.reasons;
-            let gone = inspection
-                .reasons
-                .iter()
-                .any(|reason| matches!(reason, StaleReason::DeadPid | StaleReason::RecycledPid | StaleReason::MissingPid));
+            let gone = inspection.reasons.iter().any(|reason| {
+                matches!(reason, StaleReason::DeadPid | StaleReason::RecycledPid | StaleReason::MissingPid)
+            });
             if gone && inspection.state == State::Held {
                 inspection.open_by = but_us(sys::openers(id.device, id.inode));
             }

@@ -11,15 +11,15 @@ use crate::file::lock_file;
 use crate::file::paths::LockPaths;
 use crate::file::reclaim;
 use crate::file::status::{has_settled, idle_for};
-use crate::maintenance::list::inspect;
-use crate::maintenance::scan::{Looked, Scan, Scanned, PossiblyDead};
+use crate::maintenance::list::status;
+use crate::maintenance::scan::{Looked, PossiblyDead, Scan, Scanned};
 use crate::maintenance::walk::Depth;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::HolderKind;
 use crate::model::options::{Options, Style, Wait};
 use crate::model::request::Request;
 use crate::model::stale_reason::StaleReason;
-use crate::model::status::{Status, State};
+use crate::model::status::{State, Status};
 use crate::sys::{Access, FileKind, LeaseOutcome, LockKind};
 use crate::wait::registry;
 
@@ -169,8 +169,10 @@ pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanRepor
             }
         },
         move |survey, surveyed| match surveyed {
-            Scanned::ExistingLockFile(paths, found) => Looked::Done(tidy(paths, found, &at_once, &survey.options)),
-            Scanned::PossiblyDead(suspect) if !at_once.dry_run && !at_once.keeps(&suspect.if_dead) && swept(&suspect) => {
+            Scanned::Found(paths, found) => Looked::Done(tidy(paths, found, &at_once, &survey.options)),
+            Scanned::PossiblyDead(suspect)
+                if !at_once.dry_run && !at_once.keeps(&suspect.if_dead) && swept(&suspect) =>
+            {
                 let cleaned = Cleaned { found: suspect.if_dead, removed: true, only_aged: false, error: None };
                 Looked::Done(Tidied::Lock(Box::new(cleaned)))
             }

@@ -11,7 +11,7 @@ use crate::file::paths::{LockPaths, lock_path};
 use crate::file::status::examine;
 use crate::model::error::Result;
 use crate::model::options::Options;
-use crate::model::status::{Status, State};
+use crate::model::status::{State, Status};
 
 use crate::maintenance::scan::{Looked, Scan, Scanned};
 use crate::maintenance::walk::Depth;
@@ -30,7 +30,7 @@ pub fn status(target: impl AsRef<Path>) -> Result<Status> {
     let target = target.as_ref();
     if let Some(engine) = engine::open(target)? {
         engine.url().lock_name()?;
-        return engine.inspect();
+        return engine.status();
     }
     match LockPaths::look(target)? {
         Some(paths) => examine(&paths, &Options::default()),
@@ -68,7 +68,7 @@ pub fn list_with(dir: impl AsRef<Path>, options: &ListOptions) -> Result<Vec<Sta
         |_| true,
         |_, _| {},
         |_, surveyed| match surveyed {
-            Scanned::ExistingLockFile(_, found) => Looked::Done(found),
+            Scanned::Found(_, found) => Looked::Done(found),
             Scanned::PossiblyDead(suspect) => Looked::PutOff(suspect),
         },
         |_, _, found| found,

@@ -28,7 +28,7 @@ pub enum Feature {
     /// `RENAME_EXCHANGE`: two names swap in one step.
     Exchange,
     /// `F_SETLEASE`: refused while somebody has the file open for writing, granted when nobody has.
-    LeaseOutcome,
+    Lease,
     /// `inotify(7)`: an event arrives when a file is removed.
     Inotify,
     /// `pidfd_open(2)`.
@@ -51,7 +51,7 @@ impl Feature {
             Feature::HardLink => "hard-link",
             Feature::ExclusiveRename => "exclusive-rename",
             Feature::Exchange => "exchange",
-            Feature::LeaseOutcome => "lease",
+            Feature::Lease => "lease",
             Feature::Inotify => "inotify",
             Feature::Pidfd => "pidfd",
             Feature::PidfdInode => "pidfd-inode",
@@ -128,7 +128,7 @@ pub fn folder(dir: impl AsRef<Path>) -> Result<Probe> {
         (Feature::HardLink, or_unknown(bench.hard_link())),
         (Feature::ExclusiveRename, or_unknown(bench.exclusive_rename())),
         (Feature::Exchange, or_unknown(bench.exchange())),
-        (Feature::LeaseOutcome, or_unknown(bench.lease())),
+        (Feature::Lease, or_unknown(bench.lease())),
         (Feature::Inotify, or_unknown(bench.inotify())),
         (Feature::Pidfd, pidfd()),
         (Feature::PidfdInode, pidfd_inode()),
@@ -300,7 +300,9 @@ impl Bench<'_> {
                 Answer::No("this file system, or this user, has no leases".to_owned())
             }
             (LeaseOutcome::Granted, _) => Answer::No("granted while the file was open for writing".to_owned()),
-            (LeaseOutcome::Refused, LeaseOutcome::Refused) => Answer::Unknown("refused when nobody had the file open".to_owned()),
+            (LeaseOutcome::Refused, LeaseOutcome::Refused) => {
+                Answer::Unknown("refused when nobody had the file open".to_owned())
+            }
         })
     }
 
@@ -409,7 +411,7 @@ mod tests {
         let mut newest = 0;
         for target in ["a", "b"] {
             let guard = Lock::open(dir.path().join(target)).unwrap().acquire_with(Wait::Never).unwrap();
-            newest = newest.max(guard.fence());
+            newest = newest.max(guard.fence().unwrap());
             guard.release().unwrap();
         }
         std::fs::write(dir.path().join(".tenure/c.lock"), "no record").unwrap();

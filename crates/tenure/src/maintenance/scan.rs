@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::file::paths::{ParentDir, LockPaths};
+use crate::file::paths::{LockPaths, ParentDir};
 use crate::file::status::{Doubt, Numbers, Seen, View, examine_after, examine_once, kernel_numbers};
 use crate::maintenance::walk::{Depth, Visited, walk};
 use crate::model::error::Result;
@@ -41,7 +41,7 @@ pub(crate) struct PossiblyDead {
 /// What a survey finds at a place.
 #[allow(clippy::large_enum_variant, reason = "both are ordinary, and none is kept")]
 pub(crate) enum Scanned {
-    ExistingLockFile(LockPaths, Result<Status>),
+    Found(LockPaths, Result<Status>),
     PossiblyDead(PossiblyDead),
 }
 
@@ -152,7 +152,7 @@ impl ScanWorker {
         };
         match (found, suspect.into_inner()) {
             (Ok(if_dead), Some(seen)) => Scanned::PossiblyDead(PossiblyDead { paths, if_dead, seen }),
-            (found, _) => Scanned::ExistingLockFile(paths, found),
+            (found, _) => Scanned::Found(paths, found),
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::file::anchor;
-use crate::file::paths::{ANCHORS, ParentDir, LockPaths, target_of, target_of_anchor};
+use crate::file::paths::{ANCHORS, LockPaths, ParentDir, target_of, target_of_anchor};
 use crate::model::error::{Error, Result};
 use crate::sys::{Dir, FileKind, Name, Stat};
 

@@ -31,19 +31,31 @@ struct Inner {
     source: Option<io::Error>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ErrorKind {
+/// The kind of an [`Error`]: what a caller decides by ([`Error::kind`]). Each has a predicate of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Another holder had the lock until the deadline.
     Busy,
+    /// The acquire would wait for its own end.
     WouldDeadlock,
+    /// The lock was held and is held no longer.
     Lost,
+    /// The kernel, the file system, the server or this build lacks what the lock needs.
     Unsupported,
+    /// A file or folder that is no lock has the name of the lock file or of its anchor.
     Obstructed,
+    /// The path cannot be a target.
     InvalidTarget,
+    /// The system denies the access to this user.
     PermissionDenied,
+    /// The lock's files cannot be created.
     CannotCreate,
+    /// No server answers that can keep the lock.
     Unreachable,
-    /// As [`Unreachable`](Kind::Unreachable) to the caller. But the server did answer, and asking again will not help.
+    /// A server answers and accepts no writes. Waiting for it is of no use.
     ReadOnly,
+    /// An error of the system that is none of these: [`Error::io_error`].
     Io,
 }
 
@@ -173,6 +185,26 @@ impl Error {
             waited: inner.waited,
             source,
         }))
+    }
+
+    /// Returns the kind of this error. More kinds may come: a `match` needs an arm for the rest.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tenure::{ErrorKind, Lock};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let _guard = Lock::open(&path)?.acquire()?;
+    /// let lock = Lock::options().deadlock_check(false).open(&path)?;
+    /// let error = lock.acquire_timeout(Duration::ZERO).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Busy);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
     }
 
     /// Held by another within the time given (or at once, with [`Wait::Never`](crate::Wait::Never)).
@@ -309,6 +341,26 @@ impl fmt::Debug for Error {
             .field("source", &self.0.source)
             .field("hint", &self.0.hint)
             .finish()
+    }
+}
+
+/// Keeps the whole error as the source, with the system's own kind where there was one.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> io::Error {
+        let kind = match (error.io_error(), error.kind()) {
+            (Some(source), _) => source.kind(),
+            (None, ErrorKind::Busy) => io::ErrorKind::WouldBlock,
+            (None, ErrorKind::WouldDeadlock) => io::ErrorKind::Deadlock,
+            (None, ErrorKind::Unsupported) => io::ErrorKind::Unsupported,
+            (None, ErrorKind::Obstructed) => io::ErrorKind::AlreadyExists,
+            (None, ErrorKind::InvalidTarget) => io::ErrorKind::InvalidInput,
+            (None, ErrorKind::PermissionDenied) => io::ErrorKind::PermissionDenied,
+            (None, ErrorKind::CannotCreate) => io::ErrorKind::NotFound,
+            (None, ErrorKind::Unreachable) => io::ErrorKind::HostUnreachable,
+            (None, ErrorKind::ReadOnly) => io::ErrorKind::ReadOnlyFilesystem,
+            (None, ErrorKind::Lost | ErrorKind::Io) => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
     }
 }
 

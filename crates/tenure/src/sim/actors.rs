@@ -14,7 +14,7 @@ use crate::file::grant::Grant;
 use crate::file::paths::LockPaths;
 use crate::file::release;
 use crate::maintenance::clean::{CleanOptions, break_lock, clean};
-use crate::maintenance::list::inspect;
+use crate::maintenance::list::status;
 use crate::model::error::Error;
 use crate::model::options::{Options, StalePolicy, Style, Wait};
 use crate::model::request::Request;

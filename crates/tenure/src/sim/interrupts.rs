@@ -9,19 +9,19 @@ use crate::sys::sim::world;
 pub(crate) struct ScheduledInterrupt;
 
 /// The clock of deadlines does not go on in a script: one may be over at any moment.
-pub(crate) fn interrupt_at(seat: &Arc<InterruptHandle>, deadline: Option<Instant>) -> Option<ScheduledInterrupt> {
+pub(crate) fn interrupt_at(handle: &Arc<InterruptHandle>, deadline: Option<Instant>) -> Option<ScheduledInterrupt> {
     if deadline.is_some() {
-        recall(seat);
+        interrupt(handle);
     }
     Some(ScheduledInterrupt)
 }
 
-pub(crate) fn recall(seat: &Arc<InterruptHandle>) {
-    let seat = Arc::clone(seat);
+pub(crate) fn interrupt(handle: &Arc<InterruptHandle>) {
+    let handle = Arc::clone(handle);
     world::with(|world| {
         world.spawn(world.process(), move || {
             world::step("calls the waiting thread back");
-            seat.interrupt();
+            handle.interrupt();
         })
     });
 }

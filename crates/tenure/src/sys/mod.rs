@@ -9,9 +9,9 @@
 mod clock;
 #[cfg(all(target_os = "linux", not(tenure_sim)))]
 mod credentials;
-pub(crate) mod kernel_locks;
 #[cfg(not(tenure_sim))]
 mod fork_local;
+pub(crate) mod kernel_locks;
 pub(crate) mod stat;
 pub(crate) mod sync;
 mod types;

@@ -15,7 +15,7 @@ use crate::file::lock_file::Blocker;
 use crate::model::error::{Error, Result};
 use crate::model::holder::HolderKind;
 use crate::model::request::Request;
-use crate::sys::{LockKind, InterruptHandle};
+use crate::sys::{InterruptHandle, LockKind};
 use crate::wait::fairness::{TimeSlice, announce_waiter};
 use crate::wait::queue::{self, Name, TargetQueue};
 
@@ -122,8 +122,9 @@ impl KernelWaiter<'_> {
                 if queue.begin_kernel_wait(epoch, kept, blocker.id, Name::LockFile, LockKind::Exclusive) {
                     let locked = file.lock(LockKind::Exclusive, interrupt);
                     queue.end_kernel_wait(epoch);
-                    locked
-                        .map_err(|error| Error::io(&queue.paths().lock_path, "the lock file cannot be locked", error))?;
+                    locked.map_err(|error| {
+                        Error::io(&queue.paths().lock_path, "the lock file cannot be locked", error)
+                    })?;
                 }
                 Ok(())
             }

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::file::paths::{ParentDir, LockPaths};
+use crate::file::paths::{LockPaths, ParentDir};
 use crate::model::options::Options;
 use crate::model::request::Request;
 use crate::sys::{FileId, ForkLocal};

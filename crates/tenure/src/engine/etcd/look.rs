@@ -11,7 +11,7 @@ use super::{Etcd, RECORDS};
 use crate::engine::{Engine as _, Scheme};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Holder;
-use crate::model::status::{Status, State};
+use crate::model::status::{State, Status};
 use crate::process::Liveness;
 use crate::record::{self, Content, Record, RecordState};
 use crate::util::text;

@@ -164,7 +164,11 @@ impl Place {
     }
 
     fn forgotten(&self) -> Error {
-        Error::new(ErrorKind::Lost, &self.url.target, "its lease is gone at the server: it ran out, or somebody revoked it")
+        Error::new(
+            ErrorKind::Lost,
+            &self.url.target,
+            "its lease is gone at the server: it ran out, or somebody revoked it",
+        )
     }
 
     fn deleted(&self) -> Error {

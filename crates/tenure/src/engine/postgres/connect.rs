@@ -321,7 +321,9 @@ impl Address {
             "3D000" => new(ErrorKind::CannotCreate, text),
             "53300" => new(ErrorKind::Unreachable, format!("the server is at its connection limit: {text}")),
             "25006" => new(ErrorKind::ReadOnly, format!("the server takes no writes: {text}")),
-            "57P01" | "57P02" | "57P05" => new(ErrorKind::Lost, format!("the connection to the server is lost: {text}")),
+            "57P01" | "57P02" | "57P05" => {
+                new(ErrorKind::Lost, format!("the connection to the server is lost: {text}"))
+            }
             "57P03" => new(ErrorKind::Unreachable, text),
             _ => new(ErrorKind::Io, text),
         }

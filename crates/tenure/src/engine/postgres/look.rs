@@ -12,7 +12,7 @@ use super::{Postgres, lock_in_words, sql};
 use crate::engine::Scheme;
 use crate::model::error::Result;
 use crate::model::holder::Holder;
-use crate::model::status::{Status, State};
+use crate::model::status::{State, Status};
 use crate::process::Liveness;
 use crate::record::RecordState;
 

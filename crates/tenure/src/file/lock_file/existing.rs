@@ -109,7 +109,12 @@ pub(super) fn judge_found(
 
 /// A native's record on another inode than our anchor's: the anchor was removed under its holder, or it is a copy. A
 /// lock of that kind is tried, where it is not `ours`.
-pub(super) fn judge_native(paths: &LockPaths, found: ExistingLockFile, kind: LockKind, ours: Option<&Anchor>) -> Result<Verdict> {
+pub(super) fn judge_native(
+    paths: &LockPaths,
+    found: ExistingLockFile,
+    kind: LockKind,
+    ours: Option<&Anchor>,
+) -> Result<Verdict> {
     let Content::Record(record) = &found.content else { unreachable!("only a record is native") };
     let native = record.native.as_ref();
     let released = native.is_some_and(|native| native.state == RecordState::Released);

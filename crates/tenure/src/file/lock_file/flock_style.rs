@@ -15,7 +15,7 @@ use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::{Holder, Previous};
 use crate::model::options::Options;
 use crate::record::{Content, PriorState, Record, RecordState};
-use crate::sys::{self, FileIdent, FileId, LockKind};
+use crate::sys::{self, FileId, FileIdent, LockKind};
 
 /// What flock style found, and what it owes.
 struct Clearing<'a> {

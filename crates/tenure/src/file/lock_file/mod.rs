@@ -30,13 +30,15 @@ use crate::model::holder::{Holder, Previous};
 use crate::model::options::Options;
 use crate::process::Liveness;
 use crate::record::{self, PID_KEY_OFFSET, PriorState, Record, RecordState};
-use crate::sys::{FileIdent, File, FileId};
+use crate::sys::{File, FileId, FileIdent};
 
-pub(crate) use crate::file::crash::{own_inode, previous, reports_crash, is_cut_off_state, crash_unreported};
+pub(crate) use crate::file::crash::{crash_unreported, is_cut_off_state, own_inode, previous, reports_crash};
 pub(crate) use crate::record::io::{read_stable, read_text, reads, write, write_text};
 pub(crate) use copy::must_copy;
-pub(crate) use existing::{ExistingLockFile, is_other_boot, judge_foreign, look, seed_reasons, still_blocks, unreachable_machine};
-pub(crate) use flock_style::{take_hidden, crash_still_reported};
+pub(crate) use existing::{
+    ExistingLockFile, is_other_boot, judge_foreign, look, seed_reasons, still_blocks, unreachable_machine,
+};
+pub(crate) use flock_style::{crash_still_reported, take_hidden};
 pub(crate) use takeover::recover;
 
 use crate::record::io::{MASKED, write_masked};
@@ -184,7 +186,13 @@ pub(crate) fn publish(
 }
 
 /// Step 7: the lock file is there, and the record says `held`; then everything is compared once more.
-fn finalize(paths: &LockPaths, anchor: &Anchor, stat: &FileIdent, lock_file: &LockFile, progress: &PublishProgress) -> Result<()> {
+fn finalize(
+    paths: &LockPaths,
+    anchor: &Anchor,
+    stat: &FileIdent,
+    lock_file: &LockFile,
+    progress: &PublishProgress,
+) -> Result<()> {
     if progress.unheld {
         anchor
             .write_state(RecordState::Held, progress.state_offset)
@@ -412,7 +420,8 @@ pub(crate) fn unpublish(paths: &LockPaths, anchor: &Anchor, lock_file: &LockFile
         Err(error) => {
             // It stays, so it must say that nobody holds: no pid, and a state that natives read.
             if let Some(file) = lock_file.file(anchor) {
-                let crash_unreported = record.native.as_ref().is_some_and(|native| native.state == RecordState::Aborted);
+                let crash_unreported =
+                    record.native.as_ref().is_some_and(|native| native.state == RecordState::Aborted);
                 let state = if crash_unreported { RecordState::Aborted } else { RecordState::Released };
                 let _ = write_husk(file, record, state);
             }

@@ -87,7 +87,13 @@ pub(super) enum Swap {
 }
 
 /// Puts what will be the lock file under the swap's name.
-pub(super) fn put_swap(paths: &LockPaths, anchor: &Anchor, record: &Record, options: &Options, copy: bool) -> Result<Swap> {
+pub(super) fn put_swap(
+    paths: &LockPaths,
+    anchor: &Anchor,
+    record: &Record,
+    options: &Options,
+    copy: bool,
+) -> Result<Swap> {
     let failed = |error| paths.lock_error("cannot be taken over", error);
     if !copy {
         match paths.dir.link(&paths.anchor, &paths.swap) {

@@ -18,7 +18,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::fork;
 use super::interrupt::InterruptHandle;
-use crate::sys::types::{Access, FileIdent, FileId, FileKind, FileSystem, LeaseOutcome, LockKind, Stat, WAITING_MARK};
+use crate::sys::types::{Access, FileId, FileIdent, FileKind, FileSystem, LeaseOutcome, LockKind, Stat, WAITING_MARK};
 
 /// A file's name, as the kernel takes it; may hold a `/`, relative to a [`Dir`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use crate::sys::InterruptHandle;
-use crate::sys::types::{Access, FileIdent, FileId, FileKind, FileSystem, LeaseOutcome, LockKind, Stat};
+use crate::sys::types::{Access, FileId, FileIdent, FileKind, FileSystem, LeaseOutcome, LockKind, Stat};
 
 /// A file's name, relative to a [`Dir`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use super::kernel::{DEVICE, Errno, FOLDER, Rename};
 use super::world::{self, Bytes, Call, Told, Until, perform, point};
 use crate::sys::InterruptHandle;
-use crate::sys::types::{Access, FileIdent, FileId, FileKind, FileSystem, LeaseOutcome, LockKind, Stat};
+use crate::sys::types::{Access, FileId, FileIdent, FileKind, FileSystem, LeaseOutcome, LockKind, Stat};
 
 /// A file's name; may hold a `/`, relative to a [`Dir`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

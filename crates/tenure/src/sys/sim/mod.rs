@@ -18,17 +18,17 @@
 pub(crate) mod arena;
 #[cfg(target_os = "linux")]
 pub mod conformance;
-mod fs;
-pub(crate) mod kernel;
 mod fork_local;
-mod process;
+mod fs;
 mod interrupt;
+pub(crate) mod kernel;
+mod process;
 pub(crate) mod sync;
 mod wait;
 pub(crate) mod world;
 
-pub(crate) use fs::*;
 pub(crate) use fork_local::ForkLocal;
-pub(crate) use process::*;
+pub(crate) use fs::*;
 pub(crate) use interrupt::*;
+pub(crate) use process::*;
 pub(crate) use wait::*;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, MutexGuard};
 use std::thread::ThreadId;
 
-use super::{Phase, TargetQueue, State, Waiter, wake};
+use super::{Phase, State, TargetQueue, Waiter, wake};
 use crate::file::release::{self, Passed};
 use crate::model::request::Request;
 use crate::record::Record;

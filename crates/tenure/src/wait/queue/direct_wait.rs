@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Phase, TargetQueue, State, Waiter};
+use super::{Phase, State, TargetQueue, Waiter};
 use crate::model::error::Result;
 use crate::sys::{InterruptHandle, InterruptibleWait};
 use crate::util::wait_queue::Waits;

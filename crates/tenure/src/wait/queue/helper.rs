@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::direct_wait::{TimedOut, DirectWaiter, detach_helper};
-use super::{Name, Phase, TargetQueue, State, WaitState, Waiting, wake};
+use super::direct_wait::{DirectWaiter, TimedOut, detach_helper};
+use super::{Name, Phase, State, TargetQueue, WaitState, Waiting, wake};
 use crate::file::acquire;
 use crate::file::break_lock;
 use crate::file::cached_files::CachedFiles;
@@ -62,7 +62,11 @@ impl TargetQueue {
 
     /// A helper's work: serves the queue until a tenure begins, nobody is left, or it is left behind itself. A thread
     /// that does so on its `direct` behalf stops where it is called back.
-    pub(super) fn help(self: &Arc<TargetQueue>, epoch: u32, direct: Option<&DirectWaiter<'_>>) -> ControlFlow<TimedOut> {
+    pub(super) fn help(
+        self: &Arc<TargetQueue>,
+        epoch: u32,
+        direct: Option<&DirectWaiter<'_>>,
+    ) -> ControlFlow<TimedOut> {
         let mut end = ControlFlow::Continue(());
         loop {
             if let Some(direct) = direct.filter(|direct| direct.interrupt.is_interrupted()) {
@@ -95,7 +99,8 @@ impl TargetQueue {
             }
             let (mut kept, mut time_slice) = (state.kept.clone(), state.time_slice.clone());
             drop(state);
-            let helper = kernel_wait::KernelWaiter { queue: self, epoch, interrupt: direct.map(|direct| direct.interrupt) };
+            let helper =
+                kernel_wait::KernelWaiter { queue: self, epoch, interrupt: direct.map(|direct| direct.interrupt) };
             let step = helper.step(&mut kept, &mut time_slice, &head.request);
             let mut state = self.state();
             if state.epoch != epoch {

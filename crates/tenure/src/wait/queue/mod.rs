@@ -44,12 +44,12 @@ use crate::file::cached_files::CachedFiles;
 use crate::file::grant::Grant;
 use crate::file::lock_file;
 use crate::file::nested;
-use crate::file::paths::{ParentDir, LockPaths};
+use crate::file::paths::{LockPaths, ParentDir};
 use crate::file::release::unlock;
 use crate::model::error::{Advice, Error, ErrorKind, Result};
 use crate::model::options::Wait;
 use crate::model::request::Request;
-use crate::sys::{self, FileId, LockKind, InterruptHandle, Wakeup};
+use crate::sys::{self, FileId, InterruptHandle, LockKind, Wakeup};
 use crate::util::ticket::{self, Ticket, Woken};
 use crate::util::trace::event;
 use crate::util::wait_queue::{WaitQueue, Waits};
@@ -439,7 +439,11 @@ impl TargetQueue {
 
     /// One try beside a helper that waits in the kernel's queue for nobody: by descriptors of its own, because the
     /// helper's are in that queue.
-    fn try_beside_helper(self: &Arc<TargetQueue>, request: &Arc<Request>, thread: Option<ThreadId>) -> Result<Option<Arc<Tenure>>> {
+    fn try_beside_helper(
+        self: &Arc<TargetQueue>,
+        request: &Arc<Request>,
+        thread: Option<ThreadId>,
+    ) -> Result<Option<Arc<Tenure>>> {
         let paths = self.paths();
         let mut kept = CachedFiles { paths: Some(Arc::clone(&paths)), ..CachedFiles::default() };
         let attempt = acquire::attempt(&paths, &mut kept, request, &mut |_| false)?;
@@ -460,7 +464,12 @@ impl TargetQueue {
         Ok(Some(tenure))
     }
 
-    fn push(self: &Arc<TargetQueue>, state: &mut State, request: Arc<Request>, thread: Option<ThreadId>) -> Arc<Waiter> {
+    fn push(
+        self: &Arc<TargetQueue>,
+        state: &mut State,
+        request: Arc<Request>,
+        thread: Option<ThreadId>,
+    ) -> Arc<Waiter> {
         let waiter = new_waiter(request, thread);
         state.queue.join(Arc::clone(&waiter));
         self.rematch_helper_to_head(state);

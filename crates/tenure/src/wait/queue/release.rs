@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, MutexGuard};
 
-use super::{BURST, MAX_PASSES, Phase, MAX_BARGES, TargetQueue, State, Waiter, wake};
+use super::{BURST, MAX_BARGES, MAX_PASSES, Phase, State, TargetQueue, Waiter, wake};
 use crate::file::acquire;
 use crate::file::cached_files::CachedFiles;
 use crate::file::grant::Grant;
@@ -27,7 +27,11 @@ impl TargetQueue {
     fn finish(self: &Arc<TargetQueue>, tenure: &Arc<Tenure>, revoked: bool) -> Result<()> {
         if tenure.generation != sys::fork_generation() {
             // A forked child: the lock is the parent's. Its descriptors are closed here already.
-            return Err(Error::new(ErrorKind::Lost, &*self.target_path, "the lock is the parent's: this is a forked child"));
+            return Err(Error::new(
+                ErrorKind::Lost,
+                &*self.target_path,
+                "the lock is the parent's: this is a forked child",
+            ));
         }
         let mut state = self.state();
         if !revoked && !tenure.leave() {

@@ -18,7 +18,10 @@ impl Drop for ScheduledInterrupt<'_> {
 }
 
 /// Who sits there is to be called back at `deadline`, if there is one. `None`: nobody could do that.
-pub(crate) fn interrupt_at(interrupt: &Arc<InterruptHandle>, deadline: Option<Instant>) -> Option<ScheduledInterrupt<'_>> {
+pub(crate) fn interrupt_at(
+    interrupt: &Arc<InterruptHandle>,
+    deadline: Option<Instant>,
+) -> Option<ScheduledInterrupt<'_>> {
     let Some(deadline) = deadline else { return Some(ScheduledInterrupt(None)) };
     let watchdog = watchdog();
     let mut state = watchdog.state();
