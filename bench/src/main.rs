@@ -39,7 +39,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const USAGE: &str = "\
 usage: tenure-bench measure RESULTS.json [--quick] [--only TOPIC].. --dir DIR --peers DIR --source DIR --command TENURE..
-       tenure-bench report RESULTS.json PAGE.md PLOT.svg
+       tenure-bench report RESULTS.json PAGE.md TARGETS.md PLOT.svg
        tenure-bench misses RESULTS.json";
 
 /// What is measured, and by what.
@@ -74,9 +74,9 @@ fn run() -> Result<()> {
     match word.as_str() {
         "measure" => measure(&mut args),
         "report" => {
-            let (results, page, plot) = (args.next(), args.next(), args.next());
+            let [results, page, goals, plot] = std::array::from_fn(|_| args.next());
             let results = Results::read(Path::new(&results.ok_or(USAGE)?))?;
-            report::write(Path::new(&page.ok_or(USAGE)?), &results)?;
+            report::write(Path::new(&page.ok_or(USAGE)?), Path::new(&goals.ok_or(USAGE)?), &results)?;
             plot::draw(Path::new(&plot.ok_or(USAGE)?), &results)
         }
         "misses" => {

@@ -59,8 +59,8 @@ fn profile(case: &str, mut calls: Vec<Call>, mut library: Box<dyn Locker>, round
     let named = calls.iter().zip(each).enumerate();
     let mut rows: Vec<Row> =
         named.map(|(at, ((name, _), times))| Row::times(TOPIC, case, &format!("{}. {name}", at + 1), times)).collect();
-    rows.push(Row::times(TOPIC, case, "all of these, one after the other", bare));
-    rows.push(Row::times(TOPIC, case, "the library, acquire and release", whole));
+    rows.push(Row::times(TOPIC, case, "all of these calls", bare));
+    rows.push(Row::times(TOPIC, case, "the library's acquire and release", whole));
     Ok(rows)
 }
 
@@ -104,25 +104,25 @@ fn calls(style: &str, folder: &Path) -> crate::Result<Vec<Call>> {
     let read: Call = ("read the last record", Box::new(move || bare::read_at_start(&file, &mut text)));
     let take = libc::LOCK_EX | libc::LOCK_NB;
     let mut calls =
-        vec![lock(&one, "lock the anchor", take)?, look("is the anchor the one?", c".tenure/t.lock")?, read];
+        vec![lock(&one, "lock the anchor", take)?, look("compare the anchor with its path", c".tenure/t.lock")?, read];
     if style == LOCK_FILE {
         let (to_link, to_unlink) = (dir()?, dir()?);
         calls.extend([
             write("write the record", RECORD)?,
             ("link the lock file", Box::new(move || bare::link_at(&to_link, c".tenure/t.lock", c"t.lock"))),
-            count("has the anchor both links?")?,
-            look("is the lock file ours?", c"t.lock")?,
+            count("count the anchor's links")?,
+            look("compare the lock file with its path", c"t.lock")?,
             ("unlink the lock file", Box::new(move || bare::unlink_at(&to_unlink, c"t.lock"))),
             lock(&one, "unlock the anchor", libc::LOCK_UN)?,
         ]);
     } else {
         calls.extend([
             lock(&target, "lock the target", take)?,
-            look("is the target the one?", c"t")?,
+            look("compare the target with its path", c"t")?,
             write("write the record", RECORD)?,
-            count("has the anchor its link?")?,
-            write("write that it was released", 12)?,
-            count("has it its link still?")?,
+            count("count the anchor's links")?,
+            write("record the release", 12)?,
+            count("count the anchor's links again")?,
             lock(&target, "unlock the target", libc::LOCK_UN)?,
             lock(&one, "unlock the anchor", libc::LOCK_UN)?,
         ]);

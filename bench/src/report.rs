@@ -1,4 +1,5 @@
-//! The tables of `docs/comparison.md`: what stands between two marks there is written here, the rest by hand.
+//! The tables of `docs/comparison.md`, for users, and of `bench/TARGETS.md`, for developers. Each page has two marks: this
+//! module writes the text between them, and the rest is written by hand.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -13,21 +14,21 @@ const END: &str = "<!-- measured: end -->";
 
 /// The topics in the order of the page, each with its heading and what its cases are.
 const TOPICS: [(&str, &str, &str); 11] = [
-    ("uncontended", "Acquire and release, nobody else there", "file system"),
+    ("uncontended", "Acquire and release, without contention", "file system"),
     ("profile", "Where the time of an acquire and release goes, call by call", "file system, style"),
     ("hand-off", "From a holder's end to the next one's grant, two processes", "the holder's end"),
-    ("crowd", "Processes that want one lock all the time, each holding it for 20 µs, for 10 s", "processes"),
+    ("crowd", "Processes that reacquire one lock all the time and hold it for 20 µs each, for 10 s", "processes"),
     (
         "greedy",
-        "A process that takes it as often as it can beside one that wants it once a millisecond, 10 s",
+        "A process that reacquires as fast as it can beside one that acquires once a millisecond, 10 s",
         "waiters",
     ),
     ("threads", "Threads of one process", "threads"),
     ("many locks", "Very many locks in one process", "locks"),
-    ("listing", "Looking and cleaning", "folder"),
+    ("listing", "`tenure ls` and `tenure clean`", "folder"),
     ("whole command", "Whole processes", "what"),
-    ("idle waiters", "Waiters that wait for 10 s", "waiters"),
-    ("growth", "How it grows: processes, 2 s each", "processes"),
+    ("idle waiters", "Wake-ups of waiters, in a wait of 10 s", "waiters"),
+    ("growth", "Growth with the number of processes, 2 s each", "processes"),
 ];
 
 /// A number's name in the results, its heading, and what to divide it by.
@@ -39,8 +40,8 @@ const COLUMNS: [(&str, &str, f64); 22] = [
     ("longestWaitMs", "longest wait, ms", 1.0),
     ("handOffP50ns", "hand-off p50 µs", 1e3),
     ("handOffP99ns", "hand-off p99 µs", 1e3),
-    ("grants", "its grants", 1.0),
-    ("greedyGrants", "the greedy one's", 1.0),
+    ("grants", "grants of the waiter", 1.0),
+    ("greedyGrants", "grants of the greedy process", 1.0),
     ("meanTurnNs", "mean turn µs", 1e3),
     ("longestToMean", "longest / mean", 1.0),
     ("bytesEach", "bytes each, idle", 1.0),
@@ -56,23 +57,38 @@ const COLUMNS: [(&str, &str, f64); 22] = [
     ("samples", "samples", 1.0),
 ];
 
-/// Writes what was measured into the page.
-pub(crate) fn write(page: &Path, results: &Results) -> crate::Result<()> {
-    let text = std::fs::read_to_string(page)?;
-    let (before, rest) = text.split_once(BEGIN).ok_or("the page has no mark where the tables begin")?;
-    let (_, after) = rest.split_once(END).ok_or("the page has no mark where the tables end")?;
-    Ok(std::fs::write(page, format!("{before}{BEGIN}\n{}{END}{after}", tables(results)?))?)
+/// Writes the measured figures into the page `figures`, and how they compare with the targets into the page `goals`.
+pub(crate) fn write(figures: &Path, goals: &Path, results: &Results) -> crate::Result<()> {
+    replace_measured(figures, &tables(results)?)?;
+    replace_measured(goals, &target_table(results)?)
 }
 
-fn tables(results: &Results) -> Result<String, std::fmt::Error> {
+/// Replaces the text between the two marks of a page.
+fn replace_measured(page: &Path, measured: &str) -> crate::Result<()> {
+    let missing = |mark: &str| format!("{} has no mark {mark}", page.display());
+    let text = std::fs::read_to_string(page)?;
+    let (before, rest) = text.split_once(BEGIN).ok_or_else(|| missing(BEGIN))?;
+    let (_, after) = rest.split_once(END).ok_or_else(|| missing(END))?;
+    Ok(std::fs::write(page, format!("{before}{BEGIN}\n{measured}{END}{after}"))?)
+}
+
+fn target_table(results: &Results) -> Result<String, std::fmt::Error> {
+    let targets = targets::all(results);
+    let missed = targets.iter().filter(|target| !target.met()).count();
     let mut out = String::new();
-    writeln!(out, "\n### What is to be reached\n")?;
+    writeln!(out, "\n{missed} of {} targets are missed.\n", targets.len())?;
     writeln!(out, "| what | wanted | measured | |\n| --- | --- | --- | --- |")?;
-    for target in targets::all(results) {
+    for target in targets {
         let met = if target.met() { "reached" } else { "**missed**" };
         let (wanted, unit) = (target.wanted(), target.unit);
         writeln!(out, "| {} | {wanted} | {}{unit} | {met} |", target.what, short(target.value))?;
     }
+    writeln!(out)?;
+    Ok(out)
+}
+
+fn tables(results: &Results) -> Result<String, std::fmt::Error> {
+    let mut out = String::new();
     for (name, heading, cases) in TOPICS {
         if let Some(topic) = results.0.get(name) {
             writeln!(out, "\n### {heading}\n")?;
@@ -110,7 +126,7 @@ fn cell(row: &Row, name: &str, unit: f64) -> String {
     row.numbers.get(name).map(|number| short(number / unit)).unwrap_or_default()
 }
 
-/// Says on standard output what was missed, and where another is faster.
+/// Prints the targets that are missed.
 pub(crate) fn print_misses(results: &Results) {
     let missed: Vec<Target> = targets::all(results).into_iter().filter(|target| !target.met()).collect();
     if missed.is_empty() {

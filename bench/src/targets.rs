@@ -1,4 +1,4 @@
-//! What is to be reached, and whether it was: ratios of one run, and a few absolute bounds.
+//! The targets and whether they are reached: ratios of one run, and a few absolute bounds. `bench/TARGETS.md` lists them.
 
 use crate::candidate::{self, FLOCK, FLOCK_STYLE, LINK, LOCK_FILE, OURS};
 use crate::driver::{FROM_PYTHON, PYTHON_FILE_LOCK, PYTHON_FLOCK, PYTHON_LOCK_FILE, PYTHON_SOFT_LOCK};
@@ -6,7 +6,7 @@ use crate::results::Results;
 use crate::uncontended::{self, CREATE, KERNEL, NODE, NODE_PEERS, OPEN_FLOCK, VISIBLE};
 use crate::{crowd, handoff, idle, listing, many, threads, whole};
 
-/// What Python has, beside what takes its place.
+/// Locks of Python's package filelock, each with the lock of ours that replaces it.
 const FROM_PYTHON_BESIDE: [(&str, &str); 5] = [
     ("filelock SoftFileLock", PYTHON_LOCK_FILE),
     ("filelock StrictSoftFileLock", PYTHON_LOCK_FILE),
@@ -37,7 +37,7 @@ impl Target {
         }
     }
 
-    /// How the bound is written.
+    /// Returns the bound as text.
     pub(crate) fn wanted(&self) -> String {
         let (sign, bound) = match self.bound {
             Bound::AtMost(bound) => ("≤", bound),
@@ -62,7 +62,7 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
-    /// A target whose numbers were measured; another is left out.
+    /// Adds a target, unless its numbers were not measured.
     fn add(&mut self, what: impl Into<String>, value: Option<f64>, bound: Bound, unit: &'static str) {
         if let Some(value) = value {
             self.targets.push(Target { what: what.into(), value, bound, unit });
