@@ -34,7 +34,7 @@ fn main() {
     }
 }
 
-/// How long a waiter gets until its watch stands: etcd looks every 100 ms for those that begin in the past.
+/// How long a waiter gets until its watch is active. etcd looks every 100 ms for those that begin in the past.
 const SETTLE: Duration = Duration::from_millis(200);
 
 /// Times of one kind, shown in a line.
@@ -180,7 +180,7 @@ fn many(rounds: usize, held: usize, waiting: usize) {
         among.take(|| lock.acquire_with(Wait::Forever).unwrap().release().unwrap());
     }
     among.show();
-    // The cluster goes: nobody needs to let go of ten thousand.
+    // The cluster goes: no guard has to release.
     guards.into_iter().for_each(std::mem::forget);
     drop(cluster);
     runtime.shutdown_background();
