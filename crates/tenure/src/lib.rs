@@ -96,9 +96,6 @@ mod maintenance;
 mod model;
 pub mod process;
 mod record;
-#[cfg(tenure_sim)]
-#[doc(hidden)]
-pub mod sim;
 mod sys;
 mod util;
 mod wait;

@@ -8,7 +8,7 @@ pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 
 // Whose threads are coroutines, which must not sleep for anything that the simulation does not know of.
 #[cfg(tenure_sim)]
-pub(crate) use crate::sys::sim::sync::{Condvar, Mutex, MutexGuard};
+pub(crate) use crate::kernel::sync::{Condvar, Mutex, MutexGuard};
 
 // For the table of a signal's handler.
 #[cfg(target_os = "linux")]

@@ -1,8 +1,8 @@
 //! The scripts: who is there, what was left from before, and what may go wrong.
 
+use crate::kernel::state::FileSystemKind;
+use crate::kernel::world::Call;
 use crate::model::options::Style;
-use crate::sys::sim::kernel::FileSystemKind;
-use crate::sys::sim::world::Call;
 
 /// A process.
 #[derive(Clone, Copy, Debug)]

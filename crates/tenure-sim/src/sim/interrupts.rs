@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::kernel::world;
 use crate::sys::InterruptHandle;
-use crate::sys::sim::world;
 
 pub(crate) struct ScheduledInterrupt;
 

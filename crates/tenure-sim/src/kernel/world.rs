@@ -8,7 +8,7 @@ use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
 use super::arena;
-use super::kernel::{Errno, Kernel, mix, mix_bytes};
+use super::state::{Errno, Kernel, mix, mix_bytes};
 use crate::sim::Witness;
 use crate::sys::types::Stat;
 

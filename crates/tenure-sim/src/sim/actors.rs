@@ -13,6 +13,7 @@ use crate::file::cached_files::CachedFiles;
 use crate::file::grant::Grant;
 use crate::file::paths::LockPaths;
 use crate::file::release;
+use crate::kernel::world;
 use crate::maintenance::clean::{CleanOptions, break_lock, clean};
 use crate::maintenance::list::status;
 use crate::model::error::Error;
@@ -20,7 +21,6 @@ use crate::model::options::{Options, StalePolicy, Style, Wait};
 use crate::model::request::Request;
 use crate::model::status::State;
 use crate::record::{self, Content};
-use crate::sys::sim::world;
 use crate::sys::{self, Access, Dir, File, LockKind, Name};
 use crate::wait::queue::TargetQueue;
 

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::kernel::{FileSystemKind, Kernel};
+use super::state::{FileSystemKind, Kernel};
 use super::{arena, world};
 use crate::sim::Witness;
 use crate::sys::linux;
@@ -184,7 +184,7 @@ macro_rules! runner {
 }
 
 runner!(real, crate::sys::linux);
-runner!(simulated, crate::sys::sim);
+runner!(simulated, crate::kernel);
 
 /// Runs the calls against both, in this folder of the real kernel, which must be empty. Returns how many were compared.
 ///
@@ -473,7 +473,7 @@ pub fn queue_of_the_double() -> Vec<usize> {
         for pid in 1..=3 {
             kernel.start(pid, 0);
         }
-        let folder = super::kernel::FOLDER;
+        let folder = super::state::FOLDER;
         let holder = kernel.create(0, folder, b"queue", 0o644).expect("it is new");
         assert!(kernel.try_lock(holder, LockKind::Exclusive), "nobody has it");
         let mut waiting = Vec::new();

@@ -79,7 +79,7 @@ impl Kernel {
         self.processes[process].user
     }
 
-    pub(in crate::sys::sim) fn open_folder(
+    pub(in crate::kernel) fn open_folder(
         &mut self,
         process: usize,
         folder: usize,
@@ -98,25 +98,25 @@ impl Kernel {
     }
 
     /// Makes this user the owner of the folder that everything is in.
-    pub(in crate::sys::sim) fn give_first_folder(&mut self, user: u32) {
+    pub(in crate::kernel) fn give_first_folder(&mut self, user: u32) {
         self.inode_mut(FOLDER).owner = user;
     }
 
     /// The folder that everything is in.
-    pub(in crate::sys::sim) fn open_first_folder(&mut self, process: usize) -> usize {
+    pub(in crate::kernel) fn open_first_folder(&mut self, process: usize) -> usize {
         self.opened(process, FOLDER, Access::Read)
     }
 
-    pub(in crate::sys::sim) fn unpin(&mut self, inode: usize) {
+    pub(in crate::kernel) fn unpin(&mut self, inode: usize) {
         self.inode_mut(inode).opens -= 1;
         self.drop_if_unused(inode);
     }
 
-    pub(in crate::sys::sim) fn pin(&mut self, inode: usize) {
+    pub(in crate::kernel) fn pin(&mut self, inode: usize) {
         self.inode_mut(inode).opens += 1;
     }
 
-    pub(in crate::sys::sim) fn stat(&self, inode: usize) -> Stat {
+    pub(in crate::kernel) fn stat(&self, inode: usize) -> Stat {
         let found = self.inode(inode);
         Stat {
             id: FileId { device: DEVICE, inode: self.number(inode) },
@@ -129,12 +129,7 @@ impl Kernel {
         }
     }
 
-    pub(in crate::sys::sim) fn stat_at(
-        &self,
-        process: usize,
-        folder: usize,
-        path: &[u8],
-    ) -> Result<Option<Stat>, Errno> {
+    pub(in crate::kernel) fn stat_at(&self, process: usize, folder: usize, path: &[u8]) -> Result<Option<Stat>, Errno> {
         match self.parent(folder, path, self.user(process)) {
             Ok((folder, name)) => Ok(self.entry(folder, name).map(|inode| self.stat(inode))),
             Err(libc::ENOENT) => Ok(None),
@@ -143,17 +138,17 @@ impl Kernel {
     }
 
     /// Must an open wait, because another process has a lease?
-    pub(in crate::sys::sim) fn is_leased(&self, process: usize, folder: usize, path: &[u8]) -> Option<usize> {
+    pub(in crate::kernel) fn is_leased(&self, process: usize, folder: usize, path: &[u8]) -> Option<usize> {
         let (folder, name) = self.parent(folder, path, self.user(process)).ok()?;
         self.entry(folder, name).filter(|inode| !self.inode(*inode).leases.is_empty())
     }
 
-    pub(in crate::sys::sim) fn has_lease(&self, inode: usize) -> bool {
+    pub(in crate::kernel) fn has_lease(&self, inode: usize) -> bool {
         self.inodes[inode].as_ref().is_some_and(|inode| !inode.leases.is_empty())
     }
 
     /// `O_NOFOLLOW`, `O_NONBLOCK`.
-    pub(in crate::sys::sim) fn open(
+    pub(in crate::kernel) fn open(
         &mut self,
         process: usize,
         folder: usize,
@@ -195,7 +190,7 @@ impl Kernel {
     }
 
     /// `O_CREAT | O_EXCL | O_RDWR`.
-    pub(in crate::sys::sim) fn create(
+    pub(in crate::kernel) fn create(
         &mut self,
         process: usize,
         folder: usize,
@@ -214,7 +209,7 @@ impl Kernel {
         Ok(self.opened(process, inode, Access::ReadWrite))
     }
 
-    pub(in crate::sys::sim) fn link(
+    pub(in crate::kernel) fn link(
         &mut self,
         process: usize,
         folder: usize,
@@ -261,7 +256,7 @@ impl Kernel {
         self.set_entry(folder, name, alias);
     }
 
-    pub(in crate::sys::sim) fn unlink(&mut self, process: usize, folder: usize, path: &[u8]) -> Result<(), Errno> {
+    pub(in crate::kernel) fn unlink(&mut self, process: usize, folder: usize, path: &[u8]) -> Result<(), Errno> {
         let user = self.user(process);
         let (folder, name) = self.parent(folder, path, user)?;
         let inode = self.entry(folder, name).ok_or(libc::ENOENT)?;
@@ -281,7 +276,7 @@ impl Kernel {
         self.drop_if_unused(inode);
     }
 
-    pub(in crate::sys::sim) fn make_dir(
+    pub(in crate::kernel) fn make_dir(
         &mut self,
         process: usize,
         folder: usize,
@@ -300,7 +295,7 @@ impl Kernel {
         Ok(())
     }
 
-    pub(in crate::sys::sim) fn remove_dir(&mut self, process: usize, folder: usize, path: &[u8]) -> Result<(), Errno> {
+    pub(in crate::kernel) fn remove_dir(&mut self, process: usize, folder: usize, path: &[u8]) -> Result<(), Errno> {
         let user = self.user(process);
         let (folder, name) = self.parent(folder, path, user)?;
         let inode = self.entry(folder, name).ok_or(libc::ENOENT)?;
@@ -318,14 +313,14 @@ impl Kernel {
     }
 
     /// A symbolic link, for those who set a scene.
-    pub(in crate::sys::sim) fn make_symlink(&mut self, folder: usize, path: &[u8], target: &[u8]) {
+    pub(in crate::kernel) fn make_symlink(&mut self, folder: usize, path: &[u8], target: &[u8]) {
         let inode = self.make(FileKind::Symlink, 0o777, ROOT);
         self.inode_mut(inode).links = 1;
         self.inode_mut(inode).data = target.to_vec();
         self.set_entry(folder, path, inode);
     }
 
-    pub(in crate::sys::sim) fn rename(
+    pub(in crate::kernel) fn rename(
         &mut self,
         process: usize,
         folder: usize,
@@ -389,7 +384,7 @@ impl Kernel {
         Ok(())
     }
 
-    pub(in crate::sys::sim) fn entries(&self, folder: usize) -> Vec<(Vec<u8>, FileKind)> {
+    pub(in crate::kernel) fn entries(&self, folder: usize) -> Vec<(Vec<u8>, FileKind)> {
         let names = self.inode(folder).names.iter();
         let mut entries: Vec<_> = names.map(|(name, inode)| (name.clone(), self.inode(*inode).kind)).collect();
         entries.sort_unstable_by(|one, other| one.0.cmp(&other.0));
@@ -417,7 +412,7 @@ impl Kernel {
 
     // Calls on open files.
 
-    pub(in crate::sys::sim) fn chmod(&mut self, process: usize, inode: usize, mode: u32) -> Result<(), Errno> {
+    pub(in crate::kernel) fn chmod(&mut self, process: usize, inode: usize, mode: u32) -> Result<(), Errno> {
         let user = self.user(process);
         let found = self.inode_mut(inode);
         if user != ROOT && user != found.owner {

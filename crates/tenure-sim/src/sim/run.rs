@@ -7,11 +7,11 @@ use super::actors;
 use super::schedule::{Choice, Schedule};
 use super::script::{Actor, Left, Opening, Script};
 use super::witness::{self, LOCK, Role, Witness};
+use crate::kernel::arena;
+use crate::kernel::state::{Errno, Kernel};
+use crate::kernel::world::{self, Call, World};
 use crate::maintenance::clean::{CleanOptions, clean};
 use crate::model::options::Style;
-use crate::sys::sim::arena;
-use crate::sys::sim::kernel::{Errno, Kernel};
-use crate::sys::sim::world::{self, Call, World};
 
 /// What a run has shown.
 #[derive(Debug)]
@@ -247,7 +247,7 @@ fn go_on(script: &Script, chooser: &mut dyn Chooser, choices: &mut Vec<Choice>, 
                 (None, _) => 0,
                 (Some(left), last) => (u64::from(left) << 8 | last.map_or(0xff, |last| last as u64)) << 24,
             };
-            crate::sys::sim::kernel::mix(state, spent | bound)
+            crate::kernel::state::mix(state, spent | bound)
         };
         let chosen = arena::outside(|| chooser.choose(choices, &fingerprint));
         let Some(chosen) = chosen else { return Outcome::Cut };

@@ -22,11 +22,11 @@ mod schedule;
 mod script;
 mod witness;
 
-pub use crate::sys::sim::arena::Arena;
+pub use crate::kernel::arena::Arena;
 #[cfg(target_os = "linux")]
-pub use crate::sys::sim::conformance;
-pub use crate::sys::sim::kernel::FileSystemKind;
-pub use crate::sys::sim::world::Call;
+pub use crate::kernel::conformance;
+pub use crate::kernel::state::FileSystemKind;
+pub use crate::kernel::world::Call;
 pub use explore::{Limits, Report, exhaustive, random, replay};
 pub use run::Failure;
 pub use schedule::{Choice, Schedule};

@@ -3,12 +3,12 @@
 use super::*;
 
 impl Kernel {
-    pub(in crate::sys::sim) fn duplicate(&mut self, open: usize) {
+    pub(in crate::kernel) fn duplicate(&mut self, open: usize) {
         self.opens[open].as_mut().expect("an open file").descriptors += 1;
     }
 
     /// Would closing this be seen by anyone?
-    pub(in crate::sys::sim) fn close_shows(&self, open: usize) -> bool {
+    pub(in crate::kernel) fn close_shows(&self, open: usize) -> bool {
         let file = self.open_file(open);
         let inode = self.inode(file.inode);
         file.descriptors == 1
@@ -18,7 +18,7 @@ impl Kernel {
                 || inode.leases.iter().any(|(held, _)| *held == open))
     }
 
-    pub(in crate::sys::sim) fn close(&mut self, open: usize) {
+    pub(in crate::kernel) fn close(&mut self, open: usize) {
         let file = self.opens[open].as_mut().expect("an open file");
         file.descriptors -= 1;
         if file.descriptors > 0 {
@@ -41,7 +41,7 @@ impl Kernel {
     }
 
     /// `flock(2)`, `LOCK_NB`. A lock of the other kind is let go first, and is gone if the new one is refused.
-    pub(in crate::sys::sim) fn try_lock(&mut self, open: usize, kind: LockKind) -> bool {
+    pub(in crate::kernel) fn try_lock(&mut self, open: usize, kind: LockKind) -> bool {
         let inode = self.inode_of(open);
         let inode = self.inodes[inode].as_mut().expect("an inode that is in use");
         if inode.locks.contains(&(open, kind)) {
@@ -61,20 +61,20 @@ impl Kernel {
     }
 
     /// Puts a thread into the queue for a lock that is taken.
-    pub(in crate::sys::sim) fn queue_for_lock(&mut self, thread: usize, open: usize, kind: LockKind) {
+    pub(in crate::kernel) fn queue_for_lock(&mut self, thread: usize, open: usize, kind: LockKind) {
         let inode = self.inode_of(open);
         self.inode_mut(inode).queue.push((thread, open, kind));
         self.changes += 1;
     }
 
-    pub(in crate::sys::sim) fn leave_queue(&mut self, thread: usize, open: usize) {
+    pub(in crate::kernel) fn leave_queue(&mut self, thread: usize, open: usize) {
         let inode = self.inode_of(open);
         self.inode_mut(inode).queue.retain(|waiting| (waiting.0, waiting.1) != (thread, open));
     }
 
     /// May this thread, which is in the queue, try again? Only the first of those that exclude each other is woken; until
     /// it has run, anyone who just comes along can still get in before it.
-    pub(in crate::sys::sim) fn is_woken(&self, thread: usize, open: usize) -> bool {
+    pub(in crate::kernel) fn is_woken(&self, thread: usize, open: usize) -> bool {
         let inode = self.inode(self.inode_of(open));
         let at = inode.queue.iter().position(|waiting| (waiting.0, waiting.1) == (thread, open));
         let at = at.expect("a thread in the queue");
@@ -83,7 +83,7 @@ impl Kernel {
             && !inode.queue[..at].iter().any(|(_, _, earlier)| conflict(*earlier, kind))
     }
 
-    pub(in crate::sys::sim) fn unlock(&mut self, open: usize) {
+    pub(in crate::kernel) fn unlock(&mut self, open: usize) {
         let inode = self.inode_of(open);
         let inode = self.inodes[inode].as_mut().expect("an inode that is in use");
         let before = inode.locks.len();
@@ -93,7 +93,7 @@ impl Kernel {
         }
     }
 
-    pub(in crate::sys::sim) fn read(&self, open: usize, buffer: &mut [u8]) -> Result<usize, Errno> {
+    pub(in crate::kernel) fn read(&self, open: usize, buffer: &mut [u8]) -> Result<usize, Errno> {
         let inode = self.inode(self.inode_of(open));
         if inode.kind == FileKind::Directory {
             return Err(libc::EISDIR);
@@ -103,7 +103,7 @@ impl Kernel {
         Ok(length)
     }
 
-    pub(in crate::sys::sim) fn write(&mut self, open: usize, bytes: &[u8], offset: u64) -> Result<(), Errno> {
+    pub(in crate::kernel) fn write(&mut self, open: usize, bytes: &[u8], offset: u64) -> Result<(), Errno> {
         if self.open_file(open).access != Access::ReadWrite {
             return Err(libc::EBADF);
         }
@@ -132,7 +132,7 @@ impl Kernel {
     }
 
     /// `F_SETLEASE`: `F_RDLCK` for a shared lease, `F_WRLCK` for an exclusive one.
-    pub(in crate::sys::sim) fn take_lease(&mut self, process: usize, open: usize, kind: LockKind) -> LeaseOutcome {
+    pub(in crate::kernel) fn take_lease(&mut self, process: usize, open: usize, kind: LockKind) -> LeaseOutcome {
         let (inode, user) = (self.inode_of(open), self.user(process));
         let leases = self.fs.leases;
         let inode = self.inode_mut(inode);
@@ -150,7 +150,7 @@ impl Kernel {
         LeaseOutcome::Granted
     }
 
-    pub(in crate::sys::sim) fn give_lease_back(&mut self, open: usize) {
+    pub(in crate::kernel) fn give_lease_back(&mut self, open: usize) {
         let inode = self.inode_of(open);
         self.inode_mut(inode).leases.retain(|(held, _)| *held != open);
         self.changes += 1;

@@ -110,6 +110,6 @@ pub(crate) fn openers(_dev: u64, ino: u64) -> Vec<i64> {
 fn openers_of(ino: u64, locked: bool) -> Vec<i64> {
     let _ = point(Call::Step);
     let found = world::with(|world| world.kernel.processes_with_open(ino, locked));
-    world::tell(found.iter().fold(9, |hash, pid| super::kernel::mix(hash, *pid as u64)));
+    world::tell(found.iter().fold(9, |hash, pid| super::state::mix(hash, *pid as u64)));
     found
 }

@@ -13,6 +13,7 @@
 //! Not simulated: `fork`, descriptors that a child inherits, signal handlers, the watchdog's thread. A thread that would be
 //! called back by a signal finds a mark ([`interrupt`]).
 
+#![allow(unsafe_code, clippy::disallowed_methods)]
 #![allow(missing_docs, reason = "not a part of the library: only its own tests see this")]
 
 pub(crate) mod arena;
@@ -21,8 +22,8 @@ pub mod conformance;
 mod fork_local;
 mod fs;
 mod interrupt;
-pub(crate) mod kernel;
 mod process;
+pub(crate) mod state;
 pub(crate) mod sync;
 mod wait;
 pub(crate) mod world;

@@ -1,9 +1,9 @@
 //! What must never be seen, looked at from outside.
 
+use crate::kernel::state::{FOLDER, mix};
+use crate::kernel::world::{self, World};
 use crate::model::options::Style;
 use crate::record::{self, Content};
-use crate::sys::sim::kernel::{FOLDER, mix};
-use crate::sys::sim::world::{self, World};
 
 /// The target, and its lock's files.
 pub(super) const TARGET: &str = "t";
