@@ -14,7 +14,5 @@ pub(crate) mod kernel_locks;
 pub(crate) mod linux;
 #[path = "../../tenure/src/sys/stat.rs"]
 pub(crate) mod stat;
-#[path = "../../tenure/src/sys/sync.rs"]
-pub(crate) mod sync;
 #[path = "../../tenure/src/sys/types.rs"]
 pub(crate) mod types;

@@ -5,7 +5,6 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 use super::state::{DEVICE, Errno, FOLDER, Rename};
 use super::world::{self, Bytes, Call, Told, Until, perform, point};
@@ -450,22 +449,4 @@ pub(crate) fn enter_held(
     _offset: u64,
 ) -> Option<HeldCell> {
     None
-}
-
-pub(crate) fn now() -> SystemTime {
-    world::with(|world| {
-        let clock = world.kernel.clock;
-        world.tell(clock);
-        world.kernel.time()
-    })
-}
-
-/// The clock of leases: no server is simulated, so nothing is measured on it.
-pub(crate) fn since_boot() -> Duration {
-    now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
-}
-
-/// Until another process has done something.
-pub(crate) fn pause(time: Duration) {
-    world::pause(time.as_micros() as u64);
 }

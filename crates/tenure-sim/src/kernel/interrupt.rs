@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use super::world;
 
@@ -29,6 +30,20 @@ impl InterruptHandle {
             world::call_back(self.thread, true);
         }
         there
+    }
+
+    /// Interrupts the wait from another thread of the process, at some moment. Returns `true`: in place of the watchdog's
+    /// thread, which waits by the real clock. The clock of deadlines does not advance in a script, so a deadline may pass at
+    /// any moment.
+    pub(crate) fn schedule(self: &Arc<InterruptHandle>, _deadline: Option<Instant>) -> bool {
+        let handle = Arc::clone(self);
+        world::with(|world| {
+            world.spawn(world.process(), move || {
+                world::step("calls the waiting thread back");
+                handle.interrupt();
+            })
+        });
+        true
     }
 
     /// Asked by the thread that sits there.

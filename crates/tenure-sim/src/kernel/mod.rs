@@ -17,6 +17,7 @@
 #![allow(missing_docs, reason = "not a part of the library: only its own tests see this")]
 
 pub(crate) mod arena;
+mod clock;
 #[cfg(target_os = "linux")]
 pub mod conformance;
 mod fork_local;
@@ -28,6 +29,7 @@ pub(crate) mod sync;
 mod wait;
 pub(crate) mod world;
 
+pub(crate) use clock::*;
 pub(crate) use fork_local::ForkLocal;
 pub(crate) use fs::*;
 pub(crate) use interrupt::*;

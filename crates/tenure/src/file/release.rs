@@ -1,7 +1,7 @@
 //! The end of a tenure: its lock file goes, or its record says released, and then the kernel lock; or all of it passes on to
 //! another of this process.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::file::acquire::is_current;
 use crate::file::cached_files::CachedFiles;
@@ -13,6 +13,7 @@ use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Previous;
 use crate::model::request::Request;
 use crate::record::{Record, RecordState};
+use crate::sys;
 use crate::sys::LockKind;
 
 /// Undoes a grant that nobody wants any more, but for the anchor's kernel lock, which serves the next waiter.
@@ -79,7 +80,7 @@ fn unpublish_or_record(paths: &LockPaths, grant: &Grant, record: Option<Record>,
         return lock_file::unpublish(paths, anchor, &grant.lock_file, &record);
     }
     // No lock file tells of a break here, as it does in `hide`.
-    if grant.seen.elapsed() < MOMENT && has_names(grant) {
+    if grant.seen.elapsed() < sys::NAMES_CHECK_TTL && has_names(grant) {
         return Ok(());
     }
     match anchor.current(paths)? {
@@ -98,16 +99,12 @@ pub(crate) enum Passed {
     No,
 }
 
-/// For so long after a look at the names the links alone are counted: nothing tells who moved a name aside in that moment
-/// from who does so right after a look. The simulated kernel has no clock.
-const MOMENT: Duration = if cfg!(tenure_sim) { Duration::MAX } else { Duration::from_millis(1) };
-
 /// Passes what a tenure of this process has on to another, without the kernel.
 pub(crate) fn pass(paths: &LockPaths, grant: &Grant, fence: u64, request: &Request) -> Result<Passed> {
     if grant.live_file_at_swap {
         return Ok(Passed::No);
     }
-    let at_once = grant.seen.elapsed() < MOMENT;
+    let at_once = grant.seen.elapsed() < sys::NAMES_CHECK_TTL;
     let mut passed = Grant {
         seen: if at_once { grant.seen } else { Instant::now() },
         anchor: grant.anchor.clone(),

@@ -470,14 +470,11 @@ pub(crate) fn released(record: &Record) -> bool {
     record.native.as_ref().is_some_and(|native| native.state == RecordState::Released)
 }
 
-/// On the simulated kernel nobody minds: there it counts what is tried.
-pub(crate) const SETTLED: Duration = if cfg!(tenure_sim) { Duration::ZERO } else { Duration::from_millis(100) };
-
 /// Is a tenure that began then none of many in a row? Whoever tries a kernel lock that passes from hand to hand may be in
 /// the way of the next.
 pub(crate) fn has_settled(acquired_at: Option<SystemTime>) -> bool {
     let age = acquired_at.and_then(|at| sys::now().duration_since(at).ok());
-    age.is_some_and(|age| age >= SETTLED)
+    age.is_some_and(|age| age >= sys::SETTLED_AGE)
 }
 
 /// How long the anchor has been idle: since its record was written last.

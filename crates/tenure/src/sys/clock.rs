@@ -1,6 +1,17 @@
-//! The clock, and a pause.
+//! The clock, a pause, and the periods that decide what the library does next.
+//!
+//! The periods are here because they depend on the clock: `crates/tenure-sim` compiles the library with a simulated clock,
+//! which only moves when nothing else can happen, and with periods to match.
 
 use std::time::{Duration, SystemTime};
+
+/// How long a check of the lock's names stays valid. Within this period a release compares only the link count, because a
+/// name that is moved aside meanwhile cannot be told from one that is moved right after the check.
+pub(crate) const NAMES_CHECK_TTL: Duration = Duration::from_millis(1);
+
+/// The age from which a tenure is not part of a quick series. A process that tries a kernel lock that is passed on quickly
+/// may delay the next holder.
+pub(crate) const SETTLED_AGE: Duration = Duration::from_millis(100);
 
 /// The time of day.
 pub(crate) fn now() -> SystemTime {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 pub(crate) fn install_interrupts() -> io::Result<i32> {
     Err(io::ErrorKind::Unsupported.into())
@@ -17,6 +18,10 @@ pub(crate) enum InterruptHandle {}
 impl InterruptHandle {
     pub(crate) fn interrupt(&self) -> bool {
         match *self {}
+    }
+
+    pub(crate) fn schedule(self: &Arc<InterruptHandle>, _deadline: Option<Instant>) -> bool {
+        match **self {}
     }
 
     pub(crate) fn is_interrupted(&self) -> bool {

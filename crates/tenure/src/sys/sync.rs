@@ -1,14 +1,9 @@
-//! What threads share, of the standard library. The parts that are explored in every order of their steps
-//! (`crates/tenure-loom`) take it from here, and loom's in its place there.
+//! The standard library's types that threads share, in one place, so that other crates can replace them: `crates/tenure-loom`
+//! compiles the concurrent parts with loom's types, `crates/tenure-sim` the whole library with those of its coroutines.
 
 pub(crate) use std::sync::PoisonError;
 pub(crate) use std::sync::atomic::{AtomicPtr, Ordering};
-#[cfg(not(tenure_sim))]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
-
-// Whose threads are coroutines, which must not sleep for anything that the simulation does not know of.
-#[cfg(tenure_sim)]
-pub(crate) use crate::kernel::sync::{Condvar, Mutex, MutexGuard};
 
 // For the table of a signal's handler.
 #[cfg(target_os = "linux")]

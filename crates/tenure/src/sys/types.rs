@@ -1,9 +1,6 @@
 //! What every platform's file operations speak of.
 
-#![cfg_attr(
-    any(not(target_os = "linux"), tenure_sim),
-    allow(dead_code, reason = "a platform without a port makes none of them")
-)]
+#![cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "a platform without a port makes none of them"))]
 
 use std::borrow::Cow;
 use std::time::SystemTime;

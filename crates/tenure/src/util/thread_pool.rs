@@ -23,8 +23,8 @@ struct State {
 }
 
 static POOL: ForkLocal<Pool> = ForkLocal::new();
-/// Not at all on the simulated kernel, whose threads must not wait for anything that it does not know of.
-const LINGER: Duration = if cfg!(tenure_sim) { Duration::ZERO } else { Duration::from_secs(1) };
+/// How long an idle thread stays.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Runs `job` on a thread of its own: it may block for as long as it likes.
 pub(crate) fn run(job: impl FnOnce() + Send + 'static) -> io::Result<()> {

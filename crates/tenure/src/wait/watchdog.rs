@@ -5,7 +5,6 @@
 //! event loop does not stop it; each lock is looked after on its own, so one that fails does not stop the others.
 //! When nothing has been held or waited for, it ends within two seconds.
 
-#[cfg_attr(tenure_sim, path = "../../../tenure-sim/src/sim/interrupts.rs")]
 mod interrupts;
 
 pub(crate) use interrupts::{interrupt, interrupt_at};

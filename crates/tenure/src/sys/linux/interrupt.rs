@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use super::cleanup;
 use crate::sys::ForkLocal;
@@ -72,6 +73,11 @@ impl InterruptHandle {
             unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), id, signal) };
         }
         true
+    }
+
+    /// Returns `false`: Linux has no timer that repeats the signal until the thread has left, so the watchdog's thread does.
+    pub(crate) fn schedule(self: &Arc<InterruptHandle>, _deadline: Option<Instant>) -> bool {
+        false
     }
 
     pub(crate) fn is_interrupted(&self) -> bool {

@@ -275,7 +275,7 @@ impl TargetQueue {
     }
 
     /// Puts an acquire into the queue without ever blocking: what an async acquire does.
-    #[cfg(any(feature = "tokio", tenure_sim))]
+    #[cfg(feature = "tokio")]
     pub(crate) fn enqueue(
         self: &Arc<TargetQueue>,
         request: Arc<Request>,

@@ -23,6 +23,9 @@ pub(crate) fn interrupt_at(
     deadline: Option<Instant>,
 ) -> Option<ScheduledInterrupt<'_>> {
     let Some(deadline) = deadline else { return Some(ScheduledInterrupt(None)) };
+    if interrupt.schedule(Some(deadline)) {
+        return Some(ScheduledInterrupt(None));
+    }
     let watchdog = watchdog();
     let mut state = watchdog.state();
     state.interrupts.push((deadline, Arc::clone(interrupt)));
@@ -34,6 +37,9 @@ pub(crate) fn interrupt_at(
 
 /// Calls back who sits there, now.
 pub(crate) fn interrupt(interrupt: &Arc<InterruptHandle>) {
+    if interrupt.schedule(None) {
+        return;
+    }
     let now = Instant::now();
     let watchdog = watchdog();
     let mut state = watchdog.state();

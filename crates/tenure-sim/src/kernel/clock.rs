@@ -1,0 +1,29 @@
+//! The simulated clock, and the periods that go with it.
+
+use std::time::{Duration, SystemTime};
+
+use super::world;
+
+/// Unlimited: it is compared with the real clock, by which nothing in a script may be decided.
+pub(crate) const NAMES_CHECK_TTL: Duration = Duration::MAX;
+
+/// Zero, so that every attempt to take a kernel lock is explored.
+pub(crate) const SETTLED_AGE: Duration = Duration::ZERO;
+
+pub(crate) fn now() -> SystemTime {
+    world::with(|world| {
+        let clock = world.kernel.clock;
+        world.tell(clock);
+        world.kernel.time()
+    })
+}
+
+/// Returns the time of the clock of leases. Nothing is measured by it, because no server is simulated.
+pub(crate) fn since_boot() -> Duration {
+    now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Waits until another process has changed something, or for `time`.
+pub(crate) fn pause(time: Duration) {
+    world::pause(time.as_micros() as u64);
+}
