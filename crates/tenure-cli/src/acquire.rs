@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::ValueHint;
-use tenure::{Event, Guard, Lock, Options, Previous, StalePolicy, State, Status, Style, Wait, engine, escape};
+use tenure::{Event, Guard, Lock, Options, Previous, StalePolicy, State, Status, Style, Wait, escape, server};
 
 use crate::exit::{self, Failure};
 use crate::sys::{self, Note, Signals};
@@ -221,7 +221,7 @@ pub(crate) fn acquire(args: &LockArgs, signals: &Signals) -> Result<Held, Stop> 
     for (index, target) in args.targets.iter().enumerate() {
         let lock = options.open(target).map_err(Failure::from)?;
         // The order matters only among several: device and inode of the folder, then the name; servers' come first.
-        let engine = engine::scheme(target).map_err(Failure::from)?.is_some();
+        let engine = server::scheme(target).map_err(Failure::from)?.is_some();
         let place = if args.targets.len() == 1 || engine { (0, 0) } else { place_of(target)? };
         let name = if engine { Some(target.as_os_str()) } else { target.file_name() };
         opened.push((place, name.map(ToOwned::to_owned), index, lock));
@@ -281,7 +281,7 @@ fn acquire_one(args: &LockArgs, target: &Path, lock: Lock, wait: Wait, signals: 
     let take = |lock: &Lock, wait, shared| if shared { lock.acquire_shared(wait) } else { lock.acquire_with(wait) };
     let shared = args.shared;
     // Most locks are free: that way costs no thread. A server may be silent: then signals must be heard meanwhile.
-    let on_server = engine::scheme(target).map_err(Failure::from)?.is_some();
+    let on_server = server::scheme(target).map_err(Failure::from)?.is_some();
     if !on_server {
         match take(&lock, Wait::Never, shared) {
             Ok(guard) => return Ok(guard),
@@ -311,7 +311,7 @@ fn acquire_one(args: &LockArgs, target: &Path, lock: Lock, wait: Wait, signals: 
             (Some(signal), arrived) => {
                 drop(arrived);
                 if on_server {
-                    engine::give_up_waits(GIVE_BACK);
+                    server::give_up_waits(GIVE_BACK);
                     let _ = worker.join();
                 }
                 return Err(Stop::Signalled(signal));

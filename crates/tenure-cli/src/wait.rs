@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{ValueEnum, ValueHint};
-use tenure::{State, Status, engine, escape};
+use tenure::{State, Status, escape, server};
 
 use crate::exit::{self, Failure};
 use crate::sys::{Stir, Watch};
@@ -113,7 +113,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 
 /// How it stands. A server that says nothing does not hold this up beyond the deadline.
 fn look(target: &Path, deadline: Option<Instant>) -> Result<Status, Failure> {
-    let Some(deadline) = deadline.filter(|_| matches!(engine::scheme(target), Ok(Some(_)))) else {
+    let Some(deadline) = deadline.filter(|_| matches!(server::scheme(target), Ok(Some(_)))) else {
         return Ok(tenure::status(target)?);
     };
     let (sender, answer) = channel();

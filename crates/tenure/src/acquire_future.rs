@@ -12,11 +12,11 @@ use std::task::{Context, Poll};
 use std::thread::ThreadId;
 use std::time::Instant;
 
-use crate::engine::{Ask, Begun, EngineLock};
 use crate::guard::Guard;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::Wait;
 use crate::model::request::Request;
+use crate::server::{Begun, PendingAcquire, ServerLock};
 use crate::sys;
 use crate::wait::queue::{Start, TargetQueue, Waiter};
 use crate::wait::tenure::Tenure;
@@ -71,14 +71,14 @@ impl Drop for QueuedAcquire {
 }
 
 /// An ask of a server, given up when this is dropped.
-pub(crate) struct Asked(pub(crate) Arc<Ask>);
+pub(crate) struct Asked(pub(crate) Arc<PendingAcquire>);
 
 impl Drop for Asked {
     fn drop(&mut self) {
         if let Some(Ok(hold)) = self.0.give_up() {
             // It came while this was being dropped. The release waits for the server: not in the thread of a runtime.
             hold.discard_undelivered();
-            let guard = Guard::of_engine(hold);
+            let guard = Guard::of_server(hold);
             let _ = crate::util::thread_pool::run(move || drop(guard));
         }
     }
@@ -117,11 +117,11 @@ impl AcquireFuture {
         Ok(AcquireFuture { stage, target, began, generation: sys::fork_generation() })
     }
 
-    pub(crate) fn of_engine(lock: &EngineLock, requester: Requester) -> Result<AcquireFuture> {
+    pub(crate) fn of_server(lock: &ServerLock, requester: Requester) -> Result<AcquireFuture> {
         let began = Instant::now();
         let stage = match lock.begin(Wait::Forever, requester.thread())? {
-            Begun::Joined(hold) => Stage::Ready(Guard::of_engine(hold)),
-            Begun::Asked(ask) => Stage::Asked(Asked(ask)),
+            Begun::Joined(hold) => Stage::Ready(Guard::of_server(hold)),
+            Begun::Pending(ask) => Stage::Asked(Asked(ask)),
         };
         Ok(AcquireFuture { stage, target: lock.target().to_owned(), began, generation: sys::fork_generation() })
     }
@@ -147,7 +147,7 @@ impl AcquireFuture {
                 None => Err(queued.queue.busy().with_waited(waited)),
             },
             Stage::Asked(asked) => match asked.0.give_up() {
-                Some(outcome) => outcome.map(Guard::of_engine),
+                Some(outcome) => outcome.map(Guard::of_server),
                 None => Err(Error::busy(&self.target).with_waited(waited)),
             },
             Stage::Over => Err(Error::busy(&self.target).with_waited(waited)),
@@ -176,7 +176,7 @@ impl Future for AcquireFuture {
                 queued.over = outcome.is_some();
                 outcome
             }
-            Stage::Asked(asked) => asked.0.poll(context.waker()).map(|outcome| outcome.map(Guard::of_engine)),
+            Stage::Asked(asked) => asked.0.poll(context.waker()).map(|outcome| outcome.map(Guard::of_server)),
             Stage::Ready(_) => match std::mem::replace(&mut self.stage, Stage::Over) {
                 Stage::Ready(guard) => Some(Ok(guard)),
                 _ => None,

@@ -6,11 +6,11 @@ use std::task::Poll;
 use std::time::Instant;
 
 use crate::acquire_future::{Asked, QueuedAcquire};
-use crate::engine::{Begun, EngineLock};
 use crate::guard::Guard;
 use crate::model::error::Result;
 use crate::model::options::Wait;
 use crate::model::request::Request;
+use crate::server::{Begun, ServerLock};
 use crate::wait::queue::TargetQueue;
 
 pub(crate) async fn acquire(queue: Arc<TargetQueue>, request: Arc<Request>, wait: Wait) -> Result<Guard> {
@@ -46,15 +46,15 @@ pub(crate) async fn acquire(queue: Arc<TargetQueue>, request: Arc<Request>, wait
 }
 
 /// The same for a lock that a server keeps. The time is the keeper's to watch.
-pub(crate) async fn acquire_of_engine(lock: &EngineLock, wait: Wait) -> Result<Guard> {
+pub(crate) async fn acquire_of_server(lock: &ServerLock, wait: Wait) -> Result<Guard> {
     let asked = match lock.begin(wait, None)? {
-        Begun::Joined(hold) => return Ok(Guard::of_engine(hold)),
-        Begun::Asked(ask) => Asked(ask),
+        Begun::Joined(hold) => return Ok(Guard::of_server(hold)),
+        Begun::Pending(ask) => Asked(ask),
     };
     poll_fn(|context| match asked.0.poll(context.waker()) {
         Some(outcome) => Poll::Ready(outcome),
         None => Poll::Pending,
     })
     .await
-    .map(Guard::of_engine)
+    .map(Guard::of_server)
 }

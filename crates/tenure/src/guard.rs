@@ -6,11 +6,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::task::Poll;
 
-use crate::engine::{Hold, LeaseLeft};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::{Holder, Previous};
 use crate::process;
 use crate::record::Record;
+use crate::server::{LeaseLeft, ServerTenure};
 use crate::sys;
 use crate::wait::tenure::Tenure;
 use crate::wait::watchdog;
@@ -31,7 +31,7 @@ enum Held {
     /// By the kernel, for a file.
     File(Arc<Tenure>),
     /// By a server.
-    Engine(Arc<Hold>),
+    Server(Arc<ServerTenure>),
 }
 
 impl Guard {
@@ -39,8 +39,8 @@ impl Guard {
         Guard { held: Held::File(tenure), released: false }
     }
 
-    pub(crate) fn of_engine(hold: Arc<Hold>) -> Guard {
-        Guard { held: Held::Engine(hold), released: false }
+    pub(crate) fn of_server(hold: Arc<ServerTenure>) -> Guard {
+        Guard { held: Held::Server(hold), released: false }
     }
 
     /// The fencing token of this tenure: greater than that of every tenure before. Hand it to the resource, which
@@ -49,7 +49,7 @@ impl Guard {
     pub fn fence(&self) -> Option<u64> {
         let fence = match &self.held {
             Held::File(tenure) => tenure.fence,
-            Held::Engine(hold) => hold.fence,
+            Held::Server(hold) => hold.fence,
         };
         (fence != 0).then_some(fence)
     }
@@ -65,7 +65,7 @@ impl Guard {
     pub fn check(&self) -> Result<()> {
         match &self.held {
             Held::File(tenure) => tenure.check(),
-            Held::Engine(hold) => hold.check(),
+            Held::Server(hold) => hold.check(),
         }
     }
 
@@ -74,7 +74,7 @@ impl Guard {
     pub fn excludes_natives(&self) -> bool {
         let checked = match &self.held {
             Held::File(tenure) => tenure.check_anchor(),
-            Held::Engine(hold) => hold.check(),
+            Held::Server(hold) => hold.check(),
         };
         !checked.is_err_and(|error| error.is_lost())
     }
@@ -84,7 +84,7 @@ impl Guard {
     pub fn previous(&self) -> &Previous {
         match &self.held {
             Held::File(tenure) => &tenure.grant.previous,
-            Held::Engine(hold) => &hold.previous,
+            Held::Server(hold) => &hold.previous,
         }
     }
 
@@ -92,7 +92,7 @@ impl Guard {
     pub fn holder(&self) -> Holder {
         match &self.held {
             Held::File(tenure) => tenure.holder(),
-            Held::Engine(hold) => hold.holder(),
+            Held::Server(hold) => hold.holder(),
         }
     }
 
@@ -100,7 +100,7 @@ impl Guard {
     pub fn target(&self) -> &Path {
         match &self.held {
             Held::File(tenure) => &tenure.paths().target_path,
-            Held::Engine(hold) => hold.target(),
+            Held::Server(hold) => hold.target(),
         }
     }
 
@@ -108,7 +108,7 @@ impl Guard {
     pub fn lock_file(&self) -> &Path {
         match &self.held {
             Held::File(tenure) => &tenure.paths().lock_path,
-            Held::Engine(hold) => hold.lock_name(),
+            Held::Server(hold) => hold.lock_name(),
         }
     }
 
@@ -116,7 +116,7 @@ impl Guard {
     pub fn is_shared(&self) -> bool {
         match &self.held {
             Held::File(tenure) => tenure.request.shared,
-            Held::Engine(_) => false,
+            Held::Server(_) => false,
         }
     }
 
@@ -124,7 +124,7 @@ impl Guard {
     pub fn record_json(&self) -> String {
         match &self.held {
             Held::File(tenure) => tenure.record_json(),
-            Held::Engine(hold) => hold.record_json(),
+            Held::Server(hold) => hold.record_json(),
         }
     }
 
@@ -181,7 +181,7 @@ impl Guard {
     fn change(&self, change: impl FnOnce(&mut Record)) -> Result<()> {
         match &self.held {
             Held::File(tenure) => tenure.change(change),
-            Held::Engine(hold) => hold.change(change),
+            Held::Server(hold) => hold.change(change),
         }
     }
 
@@ -189,7 +189,7 @@ impl Guard {
     pub fn lease(&self) -> Option<LeaseLeft> {
         match &self.held {
             Held::File(_) => None,
-            Held::Engine(hold) => Some(hold.left()),
+            Held::Server(hold) => Some(hold.left()),
         }
     }
 
@@ -233,7 +233,7 @@ impl Guard {
     fn kept_files(&self) -> Result<Vec<sys::Inherited>> {
         let tenure = match &self.held {
             Held::File(tenure) => tenure,
-            Held::Engine(hold) => {
+            Held::Server(hold) => {
                 let detail = "a child cannot inherit a lock that a server keeps";
                 return Err(Error::new(ErrorKind::Unsupported, hold.target(), detail)
                     .with_hint("end the child when this process ends, or when the lock is lost"));
@@ -256,7 +256,7 @@ impl Guard {
     pub fn revoked(&self) -> impl Future<Output = ()> + Send + 'static {
         let held = match &self.held {
             Held::File(tenure) => Held::File(Arc::clone(tenure)),
-            Held::Engine(hold) => Held::Engine(Arc::clone(hold)),
+            Held::Server(hold) => Held::Server(Arc::clone(hold)),
         };
         let mut enlisted = false;
         poll_fn(move |context| {
@@ -269,7 +269,7 @@ impl Guard {
                     }
                     gone
                 }
-                Held::Engine(hold) => hold.poll_gone(context.waker()),
+                Held::Server(hold) => hold.poll_gone(context.waker()),
             };
             if gone { Poll::Ready(()) } else { Poll::Pending }
         })
@@ -291,14 +291,14 @@ impl Guard {
     pub(crate) fn discard_undelivered(&self) {
         match &self.held {
             Held::File(tenure) => tenure.discard_undelivered(),
-            Held::Engine(hold) => hold.discard_undelivered(),
+            Held::Server(hold) => hold.discard_undelivered(),
         }
     }
 
     fn release_held(&self) -> Result<()> {
         match &self.held {
             Held::File(tenure) => tenure.queue.release(tenure),
-            Held::Engine(hold) => hold.leave(),
+            Held::Server(hold) => hold.leave(),
         }
     }
 }

@@ -70,7 +70,7 @@
 //!
 //! # Features
 //!
-//! - `etcd`, `postgres`: locks that a server keeps, for more than one machine: [`engine`].
+//! - `etcd`, `postgres`: locks that a server keeps, for more than one machine: [`server`].
 //! - `tokio`: `Lock::acquire_async`, cancel-safe.
 //! - `tracing`: events under the target `tenure`.
 //!
@@ -82,7 +82,6 @@
 
 mod acquire_future;
 pub mod cleanup;
-pub mod engine;
 mod file;
 #[cfg(feature = "tokio")]
 mod future;
@@ -96,6 +95,7 @@ mod maintenance;
 mod model;
 pub mod process;
 mod record;
+pub mod server;
 mod sys;
 mod util;
 mod wait;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::acquire_future::{AcquireFuture, Requester};
-use crate::engine::{self, EngineLock};
 use crate::file::paths::LockPaths;
 use crate::file::status::examine;
 use crate::guard::Guard;
@@ -13,6 +12,7 @@ use crate::model::error::{Advice, Error, ErrorKind, Result};
 use crate::model::options::{Options, Style, Wait};
 use crate::model::request::Request;
 use crate::model::status::Status;
+use crate::server::{self, ServerLock};
 use crate::sys;
 use crate::wait::queue::TargetQueue;
 use crate::wait::registry;
@@ -39,7 +39,7 @@ pub struct Lock(Inner);
 #[derive(Clone, Debug)]
 enum Inner {
     File(FileLock),
-    Engine(EngineLock),
+    Server(ServerLock),
 }
 
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ struct FileLock {
 }
 
 impl Lock {
-    /// Opens the lock of `target` with the default [`Options`]: of a path, or of a name on a server ([`engine`]).
+    /// Opens the lock of `target` with the default [`Options`]: of a path, or of a name on a server ([`server`]).
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -76,8 +76,8 @@ impl Lock {
     }
 
     pub(crate) fn open_with(target: &Path, options: Options) -> Result<Lock> {
-        if let Some(engine) = engine::open(target)? {
-            return Ok(Lock(Inner::Engine(EngineLock::open(engine, options)?)));
+        if let Some(server) = server::open(target)? {
+            return Ok(Lock(Inner::Server(ServerLock::open(server, options)?)));
         }
         let paths = LockPaths::open(target, options.create_parents)?;
         let queue = registry::queue(&paths, !options.record);
@@ -151,7 +151,7 @@ impl Lock {
     pub fn acquire_with(&self, wait: Wait) -> Result<Guard> {
         match &self.0 {
             Inner::File(lock) => Ok(Guard::new(lock.queue().acquire(Arc::clone(&lock.exclusive), wait)?)),
-            Inner::Engine(lock) => Ok(Guard::of_engine(lock.acquire(wait)?)),
+            Inner::Server(lock) => Ok(Guard::of_server(lock.acquire(wait)?)),
         }
     }
 
@@ -167,7 +167,7 @@ impl Lock {
     pub fn acquire_shared(&self, wait: Wait) -> Result<Guard> {
         match &self.0 {
             Inner::File(lock) => Ok(Guard::new(lock.queue().acquire(lock.share()?, wait)?)),
-            Inner::Engine(lock) => Err(lock.no_shares()),
+            Inner::Server(lock) => Err(lock.no_shares()),
         }
     }
 
@@ -210,7 +210,7 @@ impl Lock {
     pub fn begin(&self, requester: Requester) -> Result<AcquireFuture> {
         match &self.0 {
             Inner::File(lock) => AcquireFuture::of_file(lock.queue(), Arc::clone(&lock.exclusive), requester),
-            Inner::Engine(lock) => AcquireFuture::of_engine(lock, requester),
+            Inner::Server(lock) => AcquireFuture::of_server(lock, requester),
         }
     }
 
@@ -222,7 +222,7 @@ impl Lock {
     pub fn begin_shared(&self, requester: Requester) -> Result<AcquireFuture> {
         match &self.0 {
             Inner::File(lock) => AcquireFuture::of_file(lock.queue(), lock.share()?, requester),
-            Inner::Engine(lock) => Err(lock.no_shares()),
+            Inner::Server(lock) => Err(lock.no_shares()),
         }
     }
 
@@ -240,7 +240,7 @@ impl Lock {
     pub async fn acquire_async(&self, wait: Wait) -> Result<Guard> {
         match &self.0 {
             Inner::File(lock) => crate::future::acquire(lock.queue(), Arc::clone(&lock.exclusive), wait).await,
-            Inner::Engine(lock) => crate::future::acquire_of_engine(lock, wait).await,
+            Inner::Server(lock) => crate::future::acquire_of_server(lock, wait).await,
         }
     }
 
@@ -253,7 +253,7 @@ impl Lock {
     pub async fn acquire_shared_async(&self, wait: Wait) -> Result<Guard> {
         match &self.0 {
             Inner::File(lock) => crate::future::acquire(lock.queue(), lock.share()?, wait).await,
-            Inner::Engine(lock) => Err(lock.no_shares()),
+            Inner::Server(lock) => Err(lock.no_shares()),
         }
     }
 
@@ -261,7 +261,7 @@ impl Lock {
     pub fn target(&self) -> &Path {
         match &self.0 {
             Inner::File(lock) => lock.target(),
-            Inner::Engine(lock) => lock.target(),
+            Inner::Server(lock) => lock.target(),
         }
     }
 
@@ -273,7 +273,7 @@ impl Lock {
     pub fn status(&self) -> Result<Status> {
         match &self.0 {
             Inner::File(lock) => examine(&lock.queue().paths(), &Options::default()),
-            Inner::Engine(lock) => lock.status(),
+            Inner::Server(lock) => lock.status(),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! `tenure doctor`: what a folder can do for a lock, and a stress run that proves it.
 
-mod engine;
 mod means;
 mod picture;
 mod random;
+mod server;
 mod stress;
 mod tally;
 pub(crate) mod worker;
@@ -119,11 +119,11 @@ struct Findings {
 
 pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     let signals = Signals::catch_ending().map_err(|error| Failure::io("signals", &error))?;
-    let on_server = tenure::engine::scheme(&args.dir)?;
+    let on_server = tenure::server::scheme(&args.dir)?;
     let scratch = if on_server.is_none() { Some(Scratch::make(&args.dir)?) } else { None };
     let examined = match (&scratch, on_server) {
         (Some(scratch), _) => examine(args, scratch, &signals),
-        (None, Some(kind)) => examine_engine(args, kind, &signals),
+        (None, Some(kind)) => examine_server(args, kind, &signals),
         (None, None) => return Ok(exit::UNFIT),
     };
     match examined {
@@ -140,9 +140,9 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     }
 }
 
-fn examine_engine(args: &Args, kind: tenure::engine::Scheme, signals: &Signals) -> Result<u8, Stop> {
+fn examine_server(args: &Args, kind: tenure::server::Scheme, signals: &Signals) -> Result<u8, Stop> {
     let dir = args.dir.clone();
-    let found = beside(signals, move || engine::try_all(&dir, kind))?.map_err(Stop::Failed)?;
+    let found = beside(signals, move || server::try_all(&dir, kind))?.map_err(Stop::Failed)?;
     // A dead holder blocks for the rest of its lease: killing faster would leave nothing else to be seen.
     let pace = Pace { between_kills: found.lease / 2, starved: Pace::FILES.starved + found.lease * 4 };
     report_on(args, &found.findings, &found.target, pace, signals)

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine;
 use crate::file::anchor::{self, Anchor};
 use crate::file::break_lock::{remove_foreign, replace_anchor};
 use crate::file::lock_file;
@@ -20,6 +19,7 @@ use crate::model::options::{Options, Style, Wait};
 use crate::model::request::Request;
 use crate::model::stale_reason::StaleReason;
 use crate::model::status::{State, Status};
+use crate::server;
 use crate::sys::{Access, FileKind, LeaseOutcome, LockKind};
 use crate::wait::registry;
 
@@ -150,7 +150,7 @@ pub struct CleanReport {
 /// The system's own, where `dir` cannot be read.
 pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanReport> {
     let dir = dir.as_ref();
-    if engine::scheme(dir)?.is_some() {
+    if server::scheme(dir)?.is_some() {
         return Err(Error::new(ErrorKind::Unsupported, dir, "a server has nothing to clean")
             .with_hint("it drops what the dead held by itself"));
     }
@@ -337,9 +337,9 @@ pub fn break_lock(target: impl AsRef<Path>, force: bool) -> Result<Broken> {
 /// As [`break_lock`]'s.
 pub fn break_seen(target: impl AsRef<Path>, found: Status, force: bool) -> Result<Broken> {
     let target = target.as_ref();
-    if let Some(engine) = engine::open(target)? {
-        engine.url().lock_name()?;
-        return break_on_engine(&*engine, found, force);
+    if let Some(server) = server::open(target)? {
+        server.url().lock_name()?;
+        return break_on_server(&*server, found, force);
     }
     if found.state == State::Free {
         return Ok(Broken { found, broken: false });
@@ -369,7 +369,7 @@ pub fn break_seen(target: impl AsRef<Path>, found: Status, force: bool) -> Resul
     Ok(Broken { found, broken: true })
 }
 
-fn break_on_engine(engine: &dyn engine::Engine, found: Status, force: bool) -> Result<Broken> {
+fn break_on_server(server: &dyn server::LockServer, found: Status, force: bool) -> Result<Broken> {
     let lives = matches!(found.state, State::Held | State::Unknown);
     if lives && !force {
         let error = Error::busy(&found.target).with_holder(found.holder);
@@ -377,6 +377,6 @@ fn break_on_engine(engine: &dyn engine::Engine, found: Status, force: bool) -> R
             error.with_hint("breaking the lock of a live holder takes force (--force): two may then be at work")
         );
     }
-    let broken = found.state != State::Free && engine.take_away(&found)?;
+    let broken = found.state != State::Free && server.force_release(&found)?;
     Ok(Broken { found, broken })
 }

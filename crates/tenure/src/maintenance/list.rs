@@ -6,12 +6,12 @@
 
 use std::path::Path;
 
-use crate::engine;
 use crate::file::paths::{LockPaths, lock_path};
 use crate::file::status::examine;
 use crate::model::error::Result;
 use crate::model::options::Options;
 use crate::model::status::{State, Status};
+use crate::server;
 
 use crate::maintenance::scan::{Looked, Scan, Scanned};
 use crate::maintenance::walk::Depth;
@@ -28,9 +28,9 @@ pub use crate::maintenance::walk::ListOptions;
 /// the system's own where it cannot be read.
 pub fn status(target: impl AsRef<Path>) -> Result<Status> {
     let target = target.as_ref();
-    if let Some(engine) = engine::open(target)? {
-        engine.url().lock_name()?;
-        return engine.status();
+    if let Some(server) = server::open(target)? {
+        server.url().lock_name()?;
+        return server.status();
     }
     match LockPaths::look(target)? {
         Some(paths) => examine(&paths, &Options::default()),
@@ -55,9 +55,9 @@ pub fn list(dir: impl AsRef<Path>, recursive: bool) -> Result<Vec<Status>> {
 ///
 /// As there.
 pub fn list_with(dir: impl AsRef<Path>, options: &ListOptions) -> Result<Vec<Status>> {
-    if let Some(engine) = engine::open(dir.as_ref())? {
+    if let Some(server) = server::open(dir.as_ref())? {
         // Names on a server have no folders: everything that is below is listed.
-        let mut found = engine.list()?;
+        let mut found = server.list()?;
         found.sort_by(|one, other| one.target.cmp(&other.target));
         return Ok(found);
     }

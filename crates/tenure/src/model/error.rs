@@ -248,7 +248,7 @@ impl Error {
         self.0.kind == ErrorKind::CannotCreate
     }
 
-    /// No server of an [`engine`](crate::engine) answered, or none that can do what a lock needs: the text has each
+    /// No server of an [server](crate::server) answered, or none that can do what a lock needs: the text has each
     /// one's own reason.
     pub fn is_unreachable(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Unreachable | ErrorKind::ReadOnly)

@@ -17,10 +17,10 @@ use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
-use crate::engine::tls::Identity;
-use crate::engine::url::Url;
-use crate::engine::{names, tls};
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::server::tls::Identity;
+use crate::server::url::Url;
+use crate::server::{names, tls};
 use crate::sys::ForkLocal;
 
 /// Where the password is looked for.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tenure::probe::Answer;
-use tenure::{Lock, Wait, engine};
+use tenure::{Lock, Wait, server};
 
 use super::means::Short;
 use super::{Check, Findings};
@@ -21,8 +21,8 @@ pub(super) struct Found {
 }
 
 /// Tries it out. A server that does not answer, or does not let us in, is an error of its own.
-pub(super) fn try_all(dir: &Path, kind: engine::Scheme) -> Result<Found, Failure> {
-    let target = engine::below(dir, NAME)?;
+pub(super) fn try_all(dir: &Path, kind: server::Scheme) -> Result<Found, Failure> {
+    let target = server::below(dir, NAME)?;
     let lock = Lock::options().label("tenure doctor").open(&target)?;
     let began = Instant::now();
     let guard = match lock.acquire_with(Wait::Never) {

@@ -37,17 +37,17 @@
     allow(dead_code, reason = "where an engine is left out, what it alone needs is not used")
 )]
 
-mod ask;
 #[cfg(all(feature = "etcd", target_os = "linux"))]
 mod etcd;
-mod hold;
-mod keeper;
+mod heartbeat;
 mod lease;
 mod lock;
 #[cfg(all(any(feature = "etcd", feature = "postgres"), target_os = "linux"))]
 mod names;
+mod pending;
 #[cfg(all(feature = "postgres", target_os = "linux"))]
 mod postgres;
+mod tenure;
 #[cfg(all(any(feature = "etcd", feature = "postgres"), target_os = "linux"))]
 mod tls;
 mod url;
@@ -60,10 +60,10 @@ pub use self::lock::give_up_waits;
 pub use self::url::{below, scheme};
 pub use crate::model::status::Scheme;
 
-pub(crate) use self::ask::Ask;
-pub(crate) use self::hold::Hold;
 use self::lease::BootTime;
-pub(crate) use self::lock::{Begun, EngineLock};
+pub(crate) use self::lock::{Begun, ServerLock};
+pub(crate) use self::pending::PendingAcquire;
+pub(crate) use self::tenure::ServerTenure;
 use self::url::Url;
 use crate::model::error::{Advice, Error, ErrorKind, Result};
 use crate::model::status::Status;
@@ -80,7 +80,7 @@ pub struct LeaseLeft {
 }
 
 /// A server that keeps the lock of one name. Whatever blocks here takes a few seconds at most.
-pub(crate) trait Engine: Send + Sync + std::fmt::Debug {
+pub(crate) trait LockServer: Send + Sync + std::fmt::Debug {
     /// The server's name for the lock, for people.
     fn lock_name(&self) -> &Path;
 
@@ -88,7 +88,7 @@ pub(crate) trait Engine: Send + Sync + std::fmt::Debug {
     fn url(&self) -> &Url;
 
     /// Takes a place in the server's queue. `record` says who asks. Until the grant no call outlasts `answer_by`.
-    fn join(&self, record: &Record, stay: Stay, answer_by: Option<Instant>) -> Result<Box<dyn Session>>;
+    fn enqueue(&self, record: &Record, limit: WaitLimit, answer_by: Option<Instant>) -> Result<Box<dyn Session>>;
 
     /// How the lock stands.
     fn status(&self) -> Result<Status> {
@@ -102,7 +102,7 @@ pub(crate) trait Engine: Send + Sync + std::fmt::Debug {
     fn list(&self) -> Result<Vec<Status>>;
 
     /// Takes the lock from whoever has it, as `found` says. `false`: nobody had it any more.
-    fn take_away(&self, found: &Status) -> Result<bool>;
+    fn force_release(&self, found: &Status) -> Result<bool>;
 }
 
 /// A place in the queue, and then a tenure: one thread has it from its beginning to its end. An error that
@@ -139,7 +139,7 @@ pub(crate) type Interrupter = Arc<dyn Fn() + Send + Sync>;
 
 /// How long a place is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stay {
+pub(crate) enum WaitLimit {
     /// Not at all: the lock now or nothing.
     Never,
     /// Until then, or for ever.
@@ -161,7 +161,7 @@ impl AnswerBy {
     /// As `limit`, but no longer than there is time.
     pub(crate) fn within(&self, limit: Duration) -> Duration {
         let left = self.by.map(|by| by.saturating_duration_since(Instant::now()));
-        self.cut_short.set(left.is_some_and(|left| left < keeper::ANSWER && left < limit));
+        self.cut_short.set(left.is_some_and(|left| left < heartbeat::ANSWER && left < limit));
         left.map_or(limit, |left| limit.min(left))
     }
 
@@ -182,7 +182,7 @@ pub(crate) struct Granted {
 }
 
 /// The engine of `target`, if its scheme names one.
-pub(crate) fn open(target: &Path) -> Result<Option<Arc<dyn Engine>>> {
+pub(crate) fn open(target: &Path) -> Result<Option<Arc<dyn LockServer>>> {
     let Some(scheme) = scheme(target)? else { return Ok(None) };
     let url = Url::parse(target, scheme)?;
     match scheme {

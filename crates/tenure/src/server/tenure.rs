@@ -18,7 +18,7 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use super::lease::{BootTime, CALL, Lease, call_limit};
-use super::{Engine, Granted, Interrupter, LeaseLeft};
+use super::{Granted, Interrupter, LeaseLeft, LockServer};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::{Holder, Previous};
 use crate::model::options::{Event, Options};
@@ -32,8 +32,8 @@ const REVOKED: u8 = 2;
 const LOST: u8 = 3;
 
 /// One grant of a server's, from its beginning to its end.
-pub(crate) struct Hold {
-    engine: Arc<dyn Engine>,
+pub(crate) struct ServerTenure {
+    server: Arc<dyn LockServer>,
     pub(super) options: Options,
     pub(crate) fence: u64,
     pub(crate) previous: Previous,
@@ -69,21 +69,21 @@ struct State {
     gone: bool,
 }
 
-impl Hold {
+impl ServerTenure {
     pub(super) fn new(
-        engine: Arc<dyn Engine>,
+        server: Arc<dyn LockServer>,
         options: Options,
         granted: Granted,
         ttl: Duration,
         interrupt: Interrupter,
         thread: Option<ThreadId>,
-    ) -> Hold {
+    ) -> ServerTenure {
         let crashed = |last: &Record| {
             let why = Liveness::dead("the server dropped it before it had released");
             Previous::Crashed(Box::new(Holder::from_record(Some(last), why)))
         };
-        Hold {
-            engine,
+        ServerTenure {
+            server,
             options,
             fence: granted.record.previous_fence().unwrap_or(0),
             previous: granted.last.as_ref().map_or(Previous::Clean, crashed),
@@ -116,11 +116,11 @@ impl Hold {
     }
 
     pub(crate) fn target(&self) -> &Path {
-        &self.engine.url().target
+        &self.server.url().target
     }
 
     pub(crate) fn lock_name(&self) -> &Path {
-        self.engine.lock_name()
+        self.server.lock_name()
     }
 
     pub(super) fn lease(&self) -> Lease {
@@ -358,9 +358,9 @@ impl Hold {
     }
 }
 
-impl std::fmt::Debug for Hold {
+impl std::fmt::Debug for ServerTenure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hold")
+        f.debug_struct("ServerTenure")
             .field("target", &self.target())
             .field("fence", &self.fence)
             .field("held", &self.is_held())

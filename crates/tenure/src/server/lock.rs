@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::keeper::{self, Request};
-use super::{Ask, Engine, Hold, Stay};
+use super::heartbeat::{self, Request};
+use super::{LockServer, PendingAcquire, ServerTenure, WaitLimit};
 use crate::model::error::{Advice, Error, ErrorKind, Result};
 use crate::model::options::{Options, StalePolicy, Style, Wait};
 use crate::model::status::Status;
@@ -22,8 +22,8 @@ use crate::util::thread_pool;
 
 /// One name on one server.
 #[derive(Clone, Debug)]
-pub(crate) struct EngineLock {
-    engine: Arc<dyn Engine>,
+pub(crate) struct ServerLock {
+    server: Arc<dyn LockServer>,
     /// A forked child must not speak on its parent's connections.
     generation: u64,
     options: Options,
@@ -32,14 +32,14 @@ pub(crate) struct EngineLock {
 /// How an acquire begins.
 pub(crate) enum Begun {
     /// It joined a tenure of this process.
-    Joined(Arc<Hold>),
+    Joined(Arc<ServerTenure>),
     /// It waits.
-    Asked(Arc<Ask>),
+    Pending(Arc<PendingAcquire>),
 }
 
-impl EngineLock {
-    pub(crate) fn open(engine: Arc<dyn Engine>, options: Options) -> Result<EngineLock> {
-        let url = engine.url();
+impl ServerLock {
+    pub(crate) fn open(server: Arc<dyn LockServer>, options: Options) -> Result<ServerLock> {
+        let url = server.url();
         url.lock_name()?;
         let unsupported = |what: &'static str| {
             let error = Error::new(ErrorKind::Unsupported, &url.target, what);
@@ -57,64 +57,64 @@ impl EngineLock {
         if options.stale_policy != StalePolicy::Proof {
             return unsupported("a live holder's lease cannot be robbed for its age: break the lock");
         }
-        Ok(EngineLock { engine, generation: sys::fork_generation(), options })
+        Ok(ServerLock { server, generation: sys::fork_generation(), options })
     }
 
     pub(crate) fn target(&self) -> &Path {
-        &self.engine.url().target
+        &self.server.url().target
     }
 
     /// This process's own: another one after a fork.
-    fn engine(&self) -> Result<Arc<dyn Engine>> {
+    fn server(&self) -> Result<Arc<dyn LockServer>> {
         if self.generation == sys::fork_generation() {
-            return Ok(Arc::clone(&self.engine));
+            return Ok(Arc::clone(&self.server));
         }
         match super::open(self.target())? {
-            Some(engine) => Ok(engine),
-            None => Ok(Arc::clone(&self.engine)),
+            Some(server) => Ok(server),
+            None => Ok(Arc::clone(&self.server)),
         }
     }
 
-    pub(crate) fn acquire(&self, wait: Wait) -> Result<Arc<Hold>> {
-        let ask = match self.begin(wait, Some(std::thread::current().id()))? {
-            Begun::Joined(hold) => return Ok(hold),
-            Begun::Asked(ask) => ask,
+    pub(crate) fn acquire(&self, wait: Wait) -> Result<Arc<ServerTenure>> {
+        let pending = match self.begin(wait, Some(std::thread::current().id()))? {
+            Begun::Joined(tenure) => return Ok(tenure),
+            Begun::Pending(pending) => pending,
         };
-        ask.wait()
+        pending.wait()
     }
 
     /// Starts an acquire, without blocking.
     pub(crate) fn begin(&self, wait: Wait, thread: Option<ThreadId>) -> Result<Begun> {
         let since = Instant::now();
-        let stay = match wait.deadline(since) {
-            Some(deadline) if deadline <= since => Stay::Never,
-            deadline => Stay::Until(deadline),
+        let limit = match wait.deadline(since) {
+            Some(deadline) if deadline <= since => WaitLimit::Never,
+            deadline => WaitLimit::Until(deadline),
         };
-        if let Some(hold) = remembered(self.target()) {
-            if self.options.reentrant && hold.options.reentrant && hold.join() {
-                return Ok(Begun::Joined(hold));
+        if let Some(tenure) = remembered(self.target()) {
+            if self.options.reentrant && tenure.options.reentrant && tenure.join() {
+                return Ok(Begun::Joined(tenure));
             }
-            let own = self.options.deadlock_check && thread.is_some() && hold.thread == thread;
-            if own && stay != Stay::Never {
+            let own = self.options.deadlock_check && thread.is_some() && tenure.thread == thread;
+            if own && limit != WaitLimit::Never {
                 return Err(self.would_deadlock());
             }
         }
-        let ask = Arc::new(Ask::default());
-        let request = Request { engine: self.engine()?, options: self.options.clone(), stay, since, thread };
-        enlist(self.target(), &ask);
-        let there = Arc::clone(&ask);
+        let pending = Arc::new(PendingAcquire::default());
+        let request = Request { server: self.server()?, options: self.options.clone(), limit, since, thread };
+        enlist(self.target(), &pending);
+        let there = Arc::clone(&pending);
         let serve = move || {
-            let target = request.engine.url().target.clone();
-            // A panic must not leave whoever asks waiting.
-            let served = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| keeper::serve(request, &there)));
+            let target = request.server.url().target.clone();
+            // A panic must not leave the caller waiting.
+            let served = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| heartbeat::serve(request, &there)));
             if let Err(panic) = served {
-                let _ = there.settle(Err(keeper::failed(&target)));
+                let _ = there.settle(Err(heartbeat::failed(&target)));
                 std::panic::resume_unwind(panic);
             }
         };
         thread_pool::run(serve)
             .map_err(|error| Error::io(self.target(), "no thread could be started to wait for the lock", error))?;
-        Ok(Begun::Asked(ask))
+        Ok(Begun::Pending(pending))
     }
 
     fn would_deadlock(&self) -> Error {
@@ -133,25 +133,25 @@ impl EngineLock {
     }
 
     pub(crate) fn status(&self) -> Result<Status> {
-        self.engine()?.status()
+        self.server()?.status()
     }
 }
 
 /// Each with its target.
-type Asks = Vec<(PathBuf, Weak<Ask>)>;
+type Pendings = Vec<(PathBuf, Weak<PendingAcquire>)>;
 
 /// What of this process waits for servers.
-fn asks() -> MutexGuard<'static, Asks> {
-    static ASKS: ForkLocal<Mutex<Asks>> = ForkLocal::new();
-    ASKS.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+fn pendings() -> MutexGuard<'static, Pendings> {
+    static PENDING: ForkLocal<Mutex<Pendings>> = ForkLocal::new();
+    PENDING.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn enlist(target: &Path, ask: &Arc<Ask>) {
-    let mut asks = asks();
-    if asks.len().is_power_of_two() {
-        asks.retain(|(_, ask)| ask.strong_count() > 0);
+fn enlist(target: &Path, pending: &Arc<PendingAcquire>) {
+    let mut pendings = pendings();
+    if pendings.len().is_power_of_two() {
+        pendings.retain(|(_, pending)| pending.strong_count() > 0);
     }
-    asks.push((target.to_owned(), Arc::downgrade(ask)));
+    pendings.push((target.to_owned(), Arc::downgrade(pending)));
 }
 
 /// Gives up every acquire of this process that waits for a server, for a program that is about to end: its places in the
@@ -161,24 +161,24 @@ fn enlist(target: &Path, ask: &Arc<Ask>) {
 /// The acquires fail, as [busy](crate::Error::is_busy). What is held by a guard stays held.
 pub fn give_up_waits(limit: Duration) {
     let end = Instant::now() + limit;
-    let asks = std::mem::take(&mut *asks());
+    let pendings = std::mem::take(&mut *pendings());
     let (sender, released) = channel();
     let mut waiting = Vec::new();
-    for (target, ask) in asks.iter().filter_map(|(target, ask)| Some((target, ask.upgrade()?))) {
+    for (target, pending) in pendings.iter().filter_map(|(target, pending)| Some((target, pending.upgrade()?))) {
         let error = Error::new(ErrorKind::Busy, target, "the wait was given up: the program is about to end");
-        if let Some(hold) = ask.withdraw(error) {
+        if let Some(tenure) = pending.withdraw(error) {
             // Granted, and not taken yet. The release waits for the server.
-            hold.discard_undelivered();
+            tenure.discard_undelivered();
             let sender = sender.clone();
             let _ = thread_pool::run(move || {
-                let _ = hold.leave();
+                let _ = tenure.leave();
                 drop(sender);
             });
         }
-        waiting.push(ask);
+        waiting.push(pending);
     }
     drop(sender);
-    waiting.iter().for_each(|ask| ask.await_without_place(end));
+    waiting.iter().for_each(|pending| pending.await_without_place(end));
     let _: std::result::Result<(), _> = released.recv_timeout(end.saturating_duration_since(Instant::now()));
 }
 
@@ -195,22 +195,22 @@ pub(super) fn new_record(options: &Options) -> Record {
     }
 }
 
-type Holds = HashMap<PathBuf, Weak<Hold>>;
+type Tenures = HashMap<PathBuf, Weak<ServerTenure>>;
 
-/// What this process holds on servers.
-fn holds() -> MutexGuard<'static, Holds> {
-    static HOLDS: ForkLocal<Mutex<Holds>> = ForkLocal::new();
-    HOLDS.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+/// The tenures of this process on servers.
+fn tenures() -> MutexGuard<'static, Tenures> {
+    static TENURES: ForkLocal<Mutex<Tenures>> = ForkLocal::new();
+    TENURES.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub(super) fn remember(hold: &Arc<Hold>) {
-    let mut holds = holds();
-    if holds.len().is_power_of_two() {
-        holds.retain(|_, hold| hold.strong_count() > 0);
+pub(super) fn remember(tenure: &Arc<ServerTenure>) {
+    let mut tenures = tenures();
+    if tenures.len().is_power_of_two() {
+        tenures.retain(|_, tenure| tenure.strong_count() > 0);
     }
-    holds.insert(hold.target().to_owned(), Arc::downgrade(hold));
+    tenures.insert(tenure.target().to_owned(), Arc::downgrade(tenure));
 }
 
-fn remembered(target: &Path) -> Option<Arc<Hold>> {
-    holds().get(target).and_then(Weak::upgrade).filter(|hold| hold.is_held())
+fn remembered(target: &Path) -> Option<Arc<ServerTenure>> {
+    tenures().get(target).and_then(Weak::upgrade).filter(|tenure| tenure.is_held())
 }

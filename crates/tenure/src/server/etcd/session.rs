@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::RECORDS;
 use super::api::{Gateway, Watch, decode, encode, end_of, number};
-use crate::engine::hold::text;
-use crate::engine::lease::{BootTime, Lease, call_limit};
-use crate::engine::url::Url;
-use crate::engine::{AnswerBy, Granted, Interrupter, Session};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::record::{self, Content, Record, RecordState};
+use crate::server::lease::{BootTime, Lease, call_limit};
+use crate::server::tenure::text;
+use crate::server::url::Url;
+use crate::server::{AnswerBy, Granted, Interrupter, Session};
 use crate::util::text;
 use crate::util::thread_pool;
 

@@ -18,9 +18,9 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::password::{self, Whereto};
 use super::sql;
-use crate::engine::url::{Host, Url};
-use crate::engine::{names, tls};
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::server::url::{Host, Url};
+use crate::server::{names, tls};
 use crate::sys::ForkLocal;
 
 /// What is off with the tables.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use super::hold::Hold;
 use super::lease::{BootTime, CALL, Lease};
-use super::{Ask, Engine, Session, Stay};
+use super::tenure::ServerTenure;
+use super::{LockServer, PendingAcquire, Session, WaitLimit};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::{Event, Options, Overrun};
 use crate::util::trace::event;
@@ -29,45 +29,45 @@ const SHOW_AGAIN: Duration = Duration::from_secs(1);
 
 /// What one acquire asks for.
 pub(super) struct Request {
-    pub(super) engine: Arc<dyn Engine>,
+    pub(super) server: Arc<dyn LockServer>,
     pub(super) options: Options,
-    pub(super) stay: Stay,
+    pub(super) limit: WaitLimit,
     pub(super) since: Instant,
     /// Who asks, where a second acquire by it would wait for itself.
     pub(super) thread: Option<ThreadId>,
 }
 
 /// Serves `ask` to its end, and then its tenure to its own.
-pub(super) fn serve(request: Request, ask: &Ask) {
+pub(super) fn serve(request: Request, pending: &PendingAcquire) {
     // Also after a panic.
-    let waiting = Waits(ask);
-    match wait(&request, ask) {
+    let waiting = Waits(pending);
+    match wait(&request, pending) {
         Ok(None) => {}
         Ok(Some((granted, mut session))) => {
-            let Request { engine, options, thread, .. } = request;
+            let Request { server, options, thread, .. } = request;
             let ttl = session.lease().ttl;
-            let hold = Arc::new(Hold::new(engine, options, granted, ttl, session.interrupter(), thread));
-            event!(DEBUG, target = ?hold.target(), fence = hold.fence, "granted");
-            super::lock::remember(&hold);
-            tell_takeover(&hold);
-            ask.interrupt_by(None);
-            if ask.settle(Ok(Arc::clone(&hold))).is_err() {
-                hold.discard_undelivered();
-                let _ = session.release(Some(&hold.last_words()), ANSWER);
+            let tenure = Arc::new(ServerTenure::new(server, options, granted, ttl, session.interrupter(), thread));
+            event!(DEBUG, target = ?tenure.target(), fence = tenure.fence, "granted");
+            super::lock::remember(&tenure);
+            tell_takeover(&tenure);
+            pending.interrupt_by(None);
+            if pending.settle(Ok(Arc::clone(&tenure))).is_err() {
+                tenure.discard_undelivered();
+                let _ = session.release(Some(&tenure.last_words()), ANSWER);
                 return;
             }
             drop(waiting);
-            let _answer = Answer(&hold);
-            keep(&hold, &mut *session);
+            let _answer = Answer(&tenure);
+            keep(&tenure, &mut *session);
         }
         Err(failed) => {
             let mut error = failed.error;
             if error.is_busy() {
                 let left = failed.end.saturating_duration_since(Instant::now());
-                let found = if left.is_zero() { None } else { request.engine.status_within(left).ok() };
+                let found = if left.is_zero() { None } else { request.server.status_within(left).ok() };
                 error = error.with_holder(found.and_then(|found| found.holder)).with_waited(request.since.elapsed());
             }
-            let _ = ask.settle(Err(error));
+            let _ = pending.settle(Err(error));
         }
     }
 }
@@ -86,7 +86,7 @@ impl From<Error> for Failed {
 }
 
 /// The ask has a place at the server, or may have.
-struct Waits<'a>(&'a Ask);
+struct Waits<'a>(&'a PendingAcquire);
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
@@ -94,8 +94,8 @@ impl Drop for Waits<'_> {
     }
 }
 
-/// Whoever holds must not wait for a keeper that panicked, nor believe that it still holds.
-struct Answer<'a>(&'a Hold);
+/// The holder must not wait for a heartbeat thread that panicked, nor believe that it still holds.
+struct Answer<'a>(&'a ServerTenure);
 
 impl Drop for Answer<'_> {
     fn drop(&mut self) {
@@ -114,9 +114,9 @@ pub(super) fn failed(target: &Path) -> Error {
 impl Request {
     /// How long it may still wait; `None` for ever.
     fn left(&self) -> Option<Duration> {
-        match self.stay {
-            Stay::Never => Some(Duration::ZERO),
-            Stay::Until(deadline) => deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
+        match self.limit {
+            WaitLimit::Never => Some(Duration::ZERO),
+            WaitLimit::Until(deadline) => deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
         }
     }
 }
@@ -124,17 +124,17 @@ impl Request {
 impl Request {
     /// No call of a wait may outlast this: `None` where the caller has all the time there is.
     fn answer_by(&self) -> Option<Instant> {
-        match self.stay {
-            Stay::Never => Some(self.since + CALL),
-            Stay::Until(deadline) => deadline.map(|deadline| deadline.max(self.since + ANSWER)),
+        match self.limit {
+            WaitLimit::Never => Some(self.since + CALL),
+            WaitLimit::Until(deadline) => deadline.map(|deadline| deadline.max(self.since + ANSWER)),
         }
     }
 }
 
-fn tell_takeover(hold: &Hold) {
-    if let crate::model::holder::Previous::Crashed(holder) = &hold.previous {
-        hold.tell(&Event::TakenOver { target: hold.target(), holder });
-        event!(WARN, target = ?hold.target(), "taken over from a holder that died");
+fn tell_takeover(tenure: &ServerTenure) {
+    if let crate::model::holder::Previous::Crashed(holder) = &tenure.previous {
+        tenure.tell(&Event::TakenOver { target: tenure.target(), holder });
+        event!(WARN, target = ?tenure.target(), "taken over from a holder that died");
     }
 }
 
@@ -142,16 +142,16 @@ fn tell_takeover(hold: &Hold) {
 type Place = (super::Granted, Box<dyn Session>);
 
 /// Until it is granted; `None` once whoever asked has gone.
-fn wait(request: &Request, ask: &Ask) -> std::result::Result<Option<Place>, Failed> {
-    let patience = request.engine.url().ttl.max(RETURN);
+fn wait(request: &Request, pending: &PendingAcquire) -> std::result::Result<Option<Place>, Failed> {
+    let patience = request.server.url().ttl.max(RETURN);
     // When the server answered last: who waits already does not give up at its first silence.
     let mut answered: Option<Instant> = None;
     loop {
-        if ask.is_over() {
+        if pending.is_over() {
             return Ok(None);
         }
         let record = super::lock::new_record(&request.options);
-        let mut session = match request.engine.join(&record, request.stay, request.answer_by()) {
+        let mut session = match request.server.enqueue(&record, request.limit, request.answer_by()) {
             Ok(session) => session,
             Err(error)
                 if error.is_unreachable()
@@ -159,14 +159,14 @@ fn wait(request: &Request, ask: &Ask) -> std::result::Result<Option<Place>, Fail
                     && request.left() != Some(Duration::ZERO)
                     && answered.is_some_and(|then| then.elapsed() < patience) =>
             {
-                ask.pause(Instant::now() + PAUSE);
+                pending.pause(Instant::now() + PAUSE);
                 continue;
             }
             Err(error) => return Err(error.into()),
         };
         answered = Some(Instant::now());
-        ask.interrupt_by(Some(session.interrupter()));
-        match stay(request, ask, &mut *session, &mut answered) {
+        pending.interrupt_by(Some(session.interrupter()));
+        match stay(request, pending, &mut *session, &mut answered) {
             Ok(Some(granted)) => return Ok(Some((granted, session))),
             Ok(None) => {
                 let _ = session.release(None, ANSWER);
@@ -178,7 +178,7 @@ fn wait(request: &Request, ask: &Ask) -> std::result::Result<Option<Place>, Fail
                     && !error.takes_no_writes()
                     && request.left() != Some(Duration::ZERO) =>
             {
-                event!(WARN, target = ?request.engine.url().target, error = %error, "a place in the queue was lost");
+                event!(WARN, target = ?request.server.url().target, error = %error, "a place in the queue was lost");
             }
             Err(error) => {
                 // The waiters behind us must not wait for an abandoned place, nor the caller for a silent server.
@@ -193,18 +193,18 @@ fn wait(request: &Request, ask: &Ask) -> std::result::Result<Option<Place>, Fail
 /// In one place of the queue; `None` once whoever asked has gone.
 fn stay(
     request: &Request,
-    ask: &Ask,
+    pending: &PendingAcquire,
     session: &mut dyn Session,
     answered: &mut Option<Instant>,
 ) -> Result<Option<super::Granted>> {
     let mut lease = session.lease();
     loop {
-        if ask.is_over() {
+        if pending.is_over() {
             return Ok(None);
         }
         let now = BootTime::now();
         if now >= lease.lost_at() {
-            let error = Error::new(ErrorKind::Lost, &request.engine.url().target, "the lease of its place ran out");
+            let error = Error::new(ErrorKind::Lost, &request.server.url().target, "the lease of its place ran out");
             return Err(error);
         }
         let next = lease.renew_at().from(now);
@@ -219,16 +219,16 @@ fn stay(
                 }
             }
             Ok(None) if left.is_some_and(|left| left < next) && request.left() == Some(Duration::ZERO) => {
-                return Err(Error::busy(&request.engine.url().target));
+                return Err(Error::busy(&request.server.url().target));
             }
             Ok(None) => {}
             Err(error) if error.takes_no_writes() => return Err(error),
             Err(error) if error.is_unreachable() && BootTime::now() < lease.lost_at() => {
                 if request.left() == Some(Duration::ZERO) {
-                    let silent = request.stay == Stay::Never || !session.was_cut_short();
-                    return Err(if silent { error } else { Error::busy(&request.engine.url().target) });
+                    let silent = request.limit == WaitLimit::Never || !session.was_cut_short();
+                    return Err(if silent { error } else { Error::busy(&request.server.url().target) });
                 }
-                ask.pause(Instant::now() + PAUSE);
+                pending.pause(Instant::now() + PAUSE);
             }
             Err(error) => return Err(error),
         }
@@ -241,107 +241,107 @@ fn stay(
                     *answered = Some(Instant::now());
                 }
                 Err(error) if error.is_lost() => return Err(error),
-                Err(_) => ask.pause(Instant::now() + PAUSE),
+                Err(_) => pending.pause(Instant::now() + PAUSE),
             }
         }
     }
 }
 
 /// Until it is released, revoked, or lost and let go.
-fn keep(hold: &Hold, session: &mut dyn Session) {
-    let mut overrun_at = hold.options.max_hold.and_then(|limit| hold.began.checked_add(limit));
+fn keep(tenure: &ServerTenure, session: &mut dyn Session) {
+    let mut overrun_at = tenure.options.max_hold.and_then(|limit| tenure.began.checked_add(limit));
     let mut pause_until: Option<BootTime> = None;
     let mut show_from = BootTime::now();
-    while !hold.is_let_go() {
-        let lease = hold.lease();
+    while !tenure.is_let_go() {
+        let lease = tenure.lease();
         let now = BootTime::now();
-        if now >= lease.lost_at() || !hold.is_held() {
-            hold.lose_for_time();
-            return end_lost(hold, session);
+        if now >= lease.lost_at() || !tenure.is_held() {
+            tenure.lose_for_time();
+            return end_lost(tenure, session);
         }
         if overrun_at.is_some_and(|at| at <= Instant::now()) {
             overrun_at = None;
-            if overrun(hold) {
-                let released = session.release(Some(&hold.last_words()), super::lease::call_limit(lease.ttl));
-                return hold.end(released);
+            if overrun(tenure) {
+                let released = session.release(Some(&tenure.last_words()), super::lease::call_limit(lease.ttl));
+                return tenure.end(released);
             }
         }
         let limit = lease.call_limit(now);
         let mut done = Ok(());
         if pause_until.unwrap_or(lease.renew_at()) <= now {
-            done = session.renew(limit).map(|()| hold.confirm(now));
+            done = session.renew(limit).map(|()| tenure.confirm(now));
             match &done {
                 Ok(()) => {
-                    hold.trouble(None);
+                    tenure.trouble(None);
                     if pause_until.take().is_some() {
-                        event!(INFO, target = ?hold.target(), "the lease is renewed again");
+                        event!(INFO, target = ?tenure.target(), "the lease is renewed again");
                     }
                 }
                 Err(error) => {
                     // One that the lease's end cut short says less than the one before.
-                    if limit == super::lease::call_limit(lease.ttl) || !hold.is_in_trouble() {
-                        hold.trouble(Some(error.detail()));
+                    if limit == super::lease::call_limit(lease.ttl) || !tenure.is_in_trouble() {
+                        tenure.trouble(Some(error.detail()));
                     }
                     pause_until = Some(BootTime::now().after(PAUSE));
                 }
             }
         } else if show_from <= now
-            && let Some(record) = hold.unseen()
+            && let Some(record) = tenure.unseen()
         {
             done = session.show(&record, limit);
             if done.is_err() {
-                hold.still_unseen();
+                tenure.still_unseen();
                 show_from = BootTime::now().after(SHOW_AGAIN);
             }
         }
         if let Err(error) = &done
             && !error.is_lost()
         {
-            event!(WARN, target = ?hold.target(), error = %error, "the server did not answer");
+            event!(WARN, target = ?tenure.target(), error = %error, "the server did not answer");
         }
         let rested = match done {
             Err(error) if error.is_lost() => Err(error),
             _ => {
                 let now = BootTime::now();
-                let mut rest = pause_until.unwrap_or_else(|| hold.lease().renew_at()).from(now);
-                if hold.is_unseen() {
+                let mut rest = pause_until.unwrap_or_else(|| tenure.lease().renew_at()).from(now);
+                if tenure.is_unseen() {
                     rest = rest.min(show_from.from(now));
                 }
                 if let Some(at) = overrun_at {
                     rest = rest.min(at.saturating_duration_since(Instant::now()));
                 }
-                session.rest(rest.min(hold.lease().lost_at().from(now)))
+                session.rest(rest.min(tenure.lease().lost_at().from(now)))
             }
         };
         if let Err(error) = rested {
-            hold.lose(error.detail().to_owned());
-            return end_lost(hold, session);
+            tenure.lose(error.detail().to_owned());
+            return end_lost(tenure, session);
         }
     }
-    hold.end(session.release(Some(&hold.last_words()), hold.time_to_release()));
+    tenure.end(session.release(Some(&tenure.last_words()), tenure.time_to_release()));
 }
 
 /// Acts on `max_hold`. `true`: it was revoked.
-fn overrun(hold: &Hold) -> bool {
-    let revoked = hold.options.overrun == Overrun::Revoke && hold.revoke();
-    let (held_for, max_hold) = (hold.began.elapsed(), hold.options.max_hold.unwrap_or_default());
-    event!(WARN, target = ?hold.target(), ?held_for, ?max_hold, revoked, "held for longer than max_hold");
-    hold.tell(&Event::Overrun { target: hold.target(), fence: hold.fence, held_for, max_hold, revoked });
+fn overrun(tenure: &ServerTenure) -> bool {
+    let revoked = tenure.options.overrun == Overrun::Revoke && tenure.revoke();
+    let (held_for, max_hold) = (tenure.began.elapsed(), tenure.options.max_hold.unwrap_or_default());
+    event!(WARN, target = ?tenure.target(), ?held_for, ?max_hold, revoked, "held for longer than max_hold");
+    tenure.tell(&Event::Overrun { target: tenure.target(), fence: tenure.fence, held_for, max_hold, revoked });
     revoked
 }
 
 /// It is lost, or was let go at that moment. The lease runs on at the server, so that the holder has what is left of it
 /// to stop; only once nobody works under it any more is the lock let go, if it still is there.
-fn end_lost(hold: &Hold, session: &mut dyn Session) {
-    if let Err(error) = hold.check()
-        && !hold.is_let_go()
+fn end_lost(tenure: &ServerTenure, session: &mut dyn Session) {
+    if let Err(error) = tenure.check()
+        && !tenure.is_let_go()
     {
-        event!(ERROR, target = ?hold.target(), error = %error, "lost");
-        hold.tell(&Event::Lost { target: hold.target(), error: &error });
+        event!(ERROR, target = ?tenure.target(), error = %error, "lost");
+        tenure.tell(&Event::Lost { target: tenure.target(), error: &error });
     }
-    hold.await_let_go();
-    let released = session.release(Some(&hold.last_words()), super::lease::call_limit(hold.lease().ttl));
-    hold.end(released);
+    tenure.await_let_go();
+    let released = session.release(Some(&tenure.last_words()), super::lease::call_limit(tenure.lease().ttl));
+    tenure.end(released);
 }
 
 #[cfg(test)]
@@ -352,9 +352,9 @@ mod tests {
 
     use super::super::{Granted, Interrupter};
     use super::*;
-    use crate::engine::url::Url;
     use crate::model::status::{Scheme, Status};
     use crate::record::Record;
+    use crate::server::url::Url;
 
     /// What a wait in the queue comes to.
     #[derive(Clone, Copy, Debug)]
@@ -388,7 +388,7 @@ mod tests {
         }
     }
 
-    impl Engine for Fake {
+    impl LockServer for Fake {
         fn lock_name(&self) -> &Path {
             Path::new("a")
         }
@@ -397,7 +397,7 @@ mod tests {
             &self.url
         }
 
-        fn join(&self, record: &Record, _stay: Stay, _answer_by: Option<Instant>) -> Result<Box<dyn Session>> {
+        fn enqueue(&self, record: &Record, _stay: WaitLimit, _answer_by: Option<Instant>) -> Result<Box<dyn Session>> {
             let said = self.said.lock().unwrap().clone();
             said.send("join").unwrap();
             let (teller, notes) = channel();
@@ -414,7 +414,7 @@ mod tests {
             Ok(Vec::new())
         }
 
-        fn take_away(&self, _found: &Status) -> Result<bool> {
+        fn force_release(&self, _found: &Status) -> Result<bool> {
             Ok(false)
         }
     }
@@ -486,27 +486,27 @@ mod tests {
         }
     }
 
-    fn request(engine: &Arc<Fake>, stay: Stay) -> Request {
-        let engine: Arc<dyn Engine> = Arc::<Fake>::clone(engine);
-        Request { engine, options: Options::default(), stay, since: Instant::now(), thread: None }
+    fn request(server: &Arc<Fake>, limit: WaitLimit) -> Request {
+        let server: Arc<dyn LockServer> = Arc::<Fake>::clone(server);
+        Request { server, options: Options::default(), limit, since: Instant::now(), thread: None }
     }
 
     /// What an acquire comes to.
-    fn outcome(comes: Comes, stay: Stay) -> (Result<Arc<Hold>>, Vec<&'static str>) {
-        let (engine, heard) = Fake::new(comes);
-        let ask = Ask::default();
-        serve(request(&engine, stay), &ask);
-        (ask.wait(), heard.try_iter().collect())
+    fn outcome(comes: Comes, limit: WaitLimit) -> (Result<Arc<ServerTenure>>, Vec<&'static str>) {
+        let (server, heard) = Fake::new(comes);
+        let pending = PendingAcquire::default();
+        serve(request(&server, limit), &pending);
+        (pending.wait(), heard.try_iter().collect())
     }
 
-    fn soon() -> Stay {
-        Stay::Until(Some(Instant::now() + Duration::from_millis(50)))
+    fn soon() -> WaitLimit {
+        WaitLimit::Until(Some(Instant::now() + Duration::from_millis(50)))
     }
 
     #[test]
     fn a_server_that_takes_no_writes_is_asked_once() {
-        for stay in [Stay::Never, soon(), Stay::Until(None)] {
-            let (outcome, heard) = outcome(Comes::NoWrites, stay);
+        for limit in [WaitLimit::Never, soon(), WaitLimit::Until(None)] {
+            let (outcome, heard) = outcome(Comes::NoWrites, limit);
             assert!(outcome.unwrap_err().is_unreachable());
             assert_eq!(heard, ["join", "wait", "give back"]);
         }
@@ -514,9 +514,9 @@ mod tests {
 
     #[test]
     fn at_the_deadline_silence_is_told_from_a_busy_lock() {
-        for stay in [Stay::Never, soon()] {
-            let (silent, heard) = outcome(Comes::Silence, stay);
-            assert!(silent.unwrap_err().is_unreachable(), "{stay:?}");
+        for limit in [WaitLimit::Never, soon()] {
+            let (silent, heard) = outcome(Comes::Silence, limit);
+            assert!(silent.unwrap_err().is_unreachable(), "{limit:?}");
             assert_eq!(heard.last(), Some(&"give back"));
         }
         let (cut_short, _) = outcome(Comes::CutShort, soon());
@@ -528,28 +528,28 @@ mod tests {
 
     #[test]
     fn a_wait_that_is_given_up_gives_its_place_back() {
-        let (engine, heard) = Fake::new(Comes::Nothing);
-        let ask = Arc::new(Ask::default());
-        let there = Arc::clone(&ask);
-        let served = std::thread::spawn(move || serve(request(&engine, Stay::Until(None)), &there));
+        let (server, heard) = Fake::new(Comes::Nothing);
+        let pending = Arc::new(PendingAcquire::default());
+        let there = Arc::clone(&pending);
+        let served = std::thread::spawn(move || serve(request(&server, WaitLimit::Until(None)), &there));
         assert_eq!((heard.recv().unwrap(), heard.recv().unwrap()), ("join", "wait"));
-        assert!(ask.withdraw(Error::busy(Path::new("a"))).is_none());
-        ask.await_without_place(Instant::now() + Duration::from_secs(60));
+        assert!(pending.withdraw(Error::busy(Path::new("a"))).is_none());
+        pending.await_without_place(Instant::now() + Duration::from_secs(60));
         assert_eq!(heard.try_iter().last(), Some("give back"));
-        assert!(ask.wait().unwrap_err().is_busy());
+        assert!(pending.wait().unwrap_err().is_busy());
         served.join().unwrap();
     }
 
     #[test]
     fn a_grant_that_nobody_took_is_released_and_a_release_tells_a_loss() {
-        let (engine, heard) = Fake::new(Comes::Granted);
-        let ask = Arc::new(Ask::default());
-        let there = Arc::clone(&ask);
-        let served = std::thread::spawn(move || serve(request(&engine, Stay::Until(None)), &there));
+        let (server, heard) = Fake::new(Comes::Granted);
+        let pending = Arc::new(PendingAcquire::default());
+        let there = Arc::clone(&pending);
+        let served = std::thread::spawn(move || serve(request(&server, WaitLimit::Until(None)), &there));
         assert_eq!((heard.recv().unwrap(), heard.recv().unwrap()), ("join", "wait"));
-        ask.await_without_place(Instant::now() + Duration::from_secs(60));
-        let hold = ask.withdraw(Error::busy(Path::new("a"))).expect("it was granted");
-        assert!(hold.leave().unwrap_err().is_lost(), "the fake server says so");
+        pending.await_without_place(Instant::now() + Duration::from_secs(60));
+        let tenure = pending.withdraw(Error::busy(Path::new("a"))).expect("it was granted");
+        assert!(tenure.leave().unwrap_err().is_lost(), "the fake server says so");
         assert_eq!(heard.try_iter().last(), Some("release"));
         served.join().unwrap();
     }

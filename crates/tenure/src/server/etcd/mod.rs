@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use self::api::Gateway;
 use super::lease::call_limit;
 use super::url::Url;
-use super::{Engine, Session, Stay};
+use super::{LockServer, Session, WaitLimit};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::status::Status;
 use crate::record::Record;
@@ -66,7 +66,7 @@ impl Etcd {
     }
 }
 
-impl Engine for Etcd {
+impl LockServer for Etcd {
     fn lock_name(&self) -> &Path {
         &self.prefix
     }
@@ -75,7 +75,7 @@ impl Engine for Etcd {
         &self.url
     }
 
-    fn join(&self, record: &Record, _stay: Stay, answer_by: Option<Instant>) -> Result<Box<dyn Session>> {
+    fn enqueue(&self, record: &Record, _limit: WaitLimit, answer_by: Option<Instant>) -> Result<Box<dyn Session>> {
         Ok(Box::new(session::Place::take(Arc::clone(&self.gateway), &self.url, record.clone(), answer_by)?))
     }
 
@@ -87,7 +87,7 @@ impl Engine for Etcd {
         look::list(self)
     }
 
-    fn take_away(&self, _found: &Status) -> Result<bool> {
-        look::take_away(self)
+    fn force_release(&self, _found: &Status) -> Result<bool> {
+        look::force_release(self)
     }
 }

@@ -9,12 +9,12 @@ use tokio_postgres::types::Type;
 use super::connect::{Connection, Purpose, is_missing};
 use super::session::of_text;
 use super::{Postgres, lock_in_words, sql};
-use crate::engine::Scheme;
 use crate::model::error::Result;
 use crate::model::holder::Holder;
 use crate::model::status::{State, Status};
 use crate::process::Liveness;
 use crate::record::RecordState;
+use crate::server::Scheme;
 
 fn connect(postgres: &Postgres, purpose: Purpose, limit: Duration) -> Result<Connection> {
     let first = format!("{}SET statement_timeout = '{}ms'; {}", sql::FIRST, limit.as_millis().max(1), sql::WHO);
@@ -103,7 +103,7 @@ fn row(connection: &Connection, name: &str, limit: Duration) -> Result<Option<Ro
 /// Ends the holder's session, and marks its row as released. It does both or neither: with a row that says "released", the
 /// next holder would not wait for the lease of one that still holds. The row comes first, so that the next holder, which
 /// reads the row, waits for the end of this.
-pub(super) fn take_away(postgres: &Postgres, _found: &Status) -> Result<bool> {
+pub(super) fn force_release(postgres: &Postgres, _found: &Status) -> Result<bool> {
     let limit = postgres.limit();
     let connection = connect(postgres, Purpose::Lock, limit)?;
     let name = &*postgres.address.url.name;

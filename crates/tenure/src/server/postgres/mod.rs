@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use self::connect::Address;
 use super::lease::call_limit;
 use super::url::Url;
-use super::{Engine, Session, Stay};
+use super::{LockServer, Session, WaitLimit};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::status::Status;
 use crate::record::Record;
@@ -82,7 +82,7 @@ fn lock_in_words(name: &str) -> PathBuf {
     format!("pg_advisory_lock(hashtextextended('{}', 0))", name.replace('\'', "''")).into()
 }
 
-impl Engine for Postgres {
+impl LockServer for Postgres {
     fn lock_name(&self) -> &Path {
         &self.lock
     }
@@ -91,8 +91,8 @@ impl Engine for Postgres {
         &self.address.url
     }
 
-    fn join(&self, record: &Record, stay: Stay, answer_by: Option<Instant>) -> Result<Box<dyn Session>> {
-        Ok(Box::new(session::Place::take(&self.address, record.clone(), stay, answer_by)?))
+    fn enqueue(&self, record: &Record, limit: WaitLimit, answer_by: Option<Instant>) -> Result<Box<dyn Session>> {
+        Ok(Box::new(session::Place::take(&self.address, record.clone(), limit, answer_by)?))
     }
 
     fn status_within(&self, limit: Duration) -> Result<Status> {
@@ -103,7 +103,7 @@ impl Engine for Postgres {
         beside(|| look::list(self))
     }
 
-    fn take_away(&self, found: &Status) -> Result<bool> {
-        beside(|| look::take_away(self, found))
+    fn force_release(&self, found: &Status) -> Result<bool> {
+        beside(|| look::force_release(self, found))
     }
 }

@@ -1,15 +1,15 @@
-//! One acquire that waits for a server, between the thread that asks and the [keeper](super::keeper) that serves it.
+//! One acquire that waits for a server, between the thread that pendings and the [keeper](super::keeper) that serves it.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
 
-use super::{Hold, Interrupter};
+use super::{Interrupter, ServerTenure};
 use crate::model::error::{Error, Result};
 
 /// An acquire under way.
 #[derive(Default)]
-pub(crate) struct Ask {
+pub(crate) struct PendingAcquire {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -17,7 +17,7 @@ pub(crate) struct Ask {
 #[derive(Default)]
 struct State {
     turn: Turn,
-    /// The keeper has given its place back, or holds by it.
+    /// The keeper has given its place back, or tenures by it.
     without_place: bool,
     interrupt: Option<Interrupter>,
     waker: Option<Waker>,
@@ -27,7 +27,7 @@ struct State {
 enum Turn {
     #[default]
     Waiting,
-    Granted(Arc<Hold>),
+    Granted(Arc<ServerTenure>),
     Failed(Error),
     /// Taken, or given up.
     Over,
@@ -35,9 +35,9 @@ enum Turn {
 
 impl State {
     /// The outcome, if there is one.
-    fn take(&mut self) -> Option<Result<Arc<Hold>>> {
+    fn take(&mut self) -> Option<Result<Arc<ServerTenure>>> {
         match std::mem::replace(&mut self.turn, Turn::Over) {
-            Turn::Granted(hold) => Some(Ok(hold)),
+            Turn::Granted(tenure) => Some(Ok(tenure)),
             Turn::Failed(error) => Some(Err(error)),
             waiting => {
                 self.turn = waiting;
@@ -47,7 +47,7 @@ impl State {
     }
 }
 
-impl Ask {
+impl PendingAcquire {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -76,7 +76,7 @@ impl Ask {
     }
 
     /// Ends the wait from outside: the caller gets this error. Returns a grant that the caller has not taken yet.
-    pub(super) fn withdraw(&self, error: Error) -> Option<Arc<Hold>> {
+    pub(super) fn withdraw(&self, error: Error) -> Option<Arc<ServerTenure>> {
         let mut state = self.state();
         match std::mem::replace(&mut state.turn, Turn::Over) {
             Turn::Waiting => {
@@ -92,9 +92,9 @@ impl Ask {
                 }
                 None
             }
-            Turn::Granted(hold) => {
+            Turn::Granted(tenure) => {
                 state.turn = Turn::Failed(error);
-                Some(hold)
+                Some(tenure)
             }
             other => {
                 state.turn = other;
@@ -121,13 +121,16 @@ impl Ask {
     }
 
     /// Hands over the outcome; it comes back if nobody waits for it any more.
-    pub(super) fn settle(&self, outcome: Result<Arc<Hold>>) -> std::result::Result<(), Result<Arc<Hold>>> {
+    pub(super) fn settle(
+        &self,
+        outcome: Result<Arc<ServerTenure>>,
+    ) -> std::result::Result<(), Result<Arc<ServerTenure>>> {
         let mut state = self.state();
         if !matches!(state.turn, Turn::Waiting) {
             return Err(outcome);
         }
         state.turn = match outcome {
-            Ok(hold) => Turn::Granted(hold),
+            Ok(tenure) => Turn::Granted(tenure),
             Err(error) => Turn::Failed(error),
         };
         let waker = state.waker.take();
@@ -141,7 +144,7 @@ impl Ask {
 
     /// Waits for the outcome. The keeper has one when the time is over, too: whether the lock is busy or the server
     /// silent, only it can tell.
-    pub(super) fn wait(&self) -> Result<Arc<Hold>> {
+    pub(super) fn wait(&self) -> Result<Arc<ServerTenure>> {
         let mut state = self.state();
         loop {
             if let Some(outcome) = state.take() {
@@ -152,7 +155,7 @@ impl Ask {
     }
 
     /// The outcome, or `waker` is woken when there is one.
-    pub(crate) fn poll(&self, waker: &Waker) -> Option<Result<Arc<Hold>>> {
+    pub(crate) fn poll(&self, waker: &Waker) -> Option<Result<Arc<ServerTenure>>> {
         let mut state = self.state();
         let outcome = state.take();
         if outcome.is_none() {
@@ -162,7 +165,7 @@ impl Ask {
     }
 
     /// Gives up: nothing is held for this ask from here on. What had been granted by then comes back.
-    pub(crate) fn give_up(&self) -> Option<Result<Arc<Hold>>> {
+    pub(crate) fn give_up(&self) -> Option<Result<Arc<ServerTenure>>> {
         let mut state = self.state();
         let outcome = state.take();
         state.turn = Turn::Over;

@@ -10,11 +10,11 @@ use tokio_postgres::types::Type;
 
 use super::connect::{Address, Connection, Purpose};
 use super::sql;
-use crate::engine::hold::text;
-use crate::engine::lease::{BootTime, Lease, call_limit};
-use crate::engine::{AnswerBy, Granted, Interrupter, Session, Stay};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::record::{self, Content, Record, RecordState};
+use crate::server::lease::{BootTime, Lease, call_limit};
+use crate::server::tenure::text;
+use crate::server::{AnswerBy, Granted, Interrupter, Session, WaitLimit};
 
 /// `lock_timeout` ran out.
 const TIMED_OUT: &str = "55P03";
@@ -24,7 +24,7 @@ const CANCELLED: &str = "57014";
 pub(super) struct Place {
     connection: Connection,
     record: Record,
-    stay: Stay,
+    wait_limit: WaitLimit,
     /// Until the grant, no call outlasts this.
     answer_by: AnswerBy,
     step: Step,
@@ -55,7 +55,12 @@ enum Woke {
 }
 
 impl Place {
-    pub(super) fn take(address: &Address, record: Record, stay: Stay, answer_by: Option<Instant>) -> Result<Place> {
+    pub(super) fn take(
+        address: &Address,
+        record: Record,
+        wait_limit: WaitLimit,
+        answer_by: Option<Instant>,
+    ) -> Result<Place> {
         let ttl = address.url.ttl;
         let answer_by = AnswerBy::new(answer_by);
         let limit = || answer_by.within(call_limit(ttl));
@@ -66,7 +71,7 @@ impl Place {
         Ok(Place {
             connection,
             record,
-            stay,
+            wait_limit,
             answer_by,
             step: Step::Out,
             woken: Arc::default(),
@@ -111,8 +116,8 @@ impl Place {
 
     /// In milliseconds; 0 is for ever.
     fn lock_timeout(&self) -> u128 {
-        match self.stay {
-            Stay::Until(Some(deadline)) => {
+        match self.wait_limit {
+            WaitLimit::Until(Some(deadline)) => {
                 let left = deadline.saturating_duration_since(Instant::now()).as_millis() + 1;
                 left.min(i32::MAX as u128)
             }
@@ -258,7 +263,7 @@ impl Session for Place {
                 Step::Out => {
                     self.step = match self.try_lock()? {
                         true => Step::Mine,
-                        false if self.stay == Stay::Never => return Ok(None),
+                        false if self.wait_limit == WaitLimit::Never => return Ok(None),
                         false => Step::Queued(self.queue()?),
                     };
                 }

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::api::{decode, encode, encode_bytes, end_of, number};
 use super::{Etcd, RECORDS};
-use crate::engine::{Engine as _, Scheme};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Holder;
 use crate::model::status::{State, Status};
 use crate::process::Liveness;
 use crate::record::{self, Content, Record, RecordState};
+use crate::server::{LockServer as _, Scheme};
 use crate::util::text;
 
 /// Keys below a name, first come first, and the record that outlives them.
@@ -150,7 +150,7 @@ pub(super) fn list(etcd: &Etcd) -> Result<Vec<Status>> {
 }
 
 /// Takes the lock from its holder: its key goes, and its lease. The record that outlives it says that nobody crashed.
-pub(super) fn take_away(etcd: &Etcd) -> Result<bool> {
+pub(super) fn force_release(etcd: &Etcd) -> Result<bool> {
     let found = read(etcd, etcd.limit())?;
     let kept = format!("{RECORDS}{}", etcd.url.name);
     let first = found.queue.first();
@@ -164,7 +164,7 @@ pub(super) fn take_away(etcd: &Etcd) -> Result<bool> {
             native.state = RecordState::Released;
         }
         success.push(json!({"request_put": {
-            "key": encode(&kept), "value": encode(&crate::engine::hold::text(&record)),
+            "key": encode(&kept), "value": encode(&crate::server::tenure::text(&record)),
         }}));
     }
     if let Some(first) = first {
