@@ -104,5 +104,5 @@ pub fn start_time(pid: i64) -> Option<i64> {
 pub fn install_cleanup(over: Vec<i32>, if_reset: Vec<i32>) -> Option<Failure> {
     let ends = |signal: &i32| tenure::cleanup::resets_itself(*signal).unwrap_or(false);
     let over: Vec<_> = over.into_iter().chain(if_reset.into_iter().filter(ends)).collect();
-    tenure::cleanup::install_over(&over).err().map(Failure::from)
+    tenure::cleanup::install(tenure::cleanup::Handlers::RunAfter(&over)).err().map(Failure::from)
 }

@@ -11,7 +11,7 @@ static ASKED: AtomicU32 = AtomicU32::new(0);
 /// decides. Where it cannot be had, a lock file that stays is taken over all the same.
 pub(crate) fn install(py: Python<'_>) {
     let pid = std::process::id();
-    let _ = tenure::cleanup::install();
+    let _ = tenure::cleanup::install(tenure::cleanup::Handlers::Keep);
     if ASKED.swap(pid, Ordering::Relaxed) != pid {
         // It may fail as any code of Python's; the lock is none the worse.
         let _ = py.import("tenure._lock").and_then(|module| module.call_method0("_clean_up_at_a_childs_end"));

@@ -200,7 +200,7 @@ pub(crate) fn status(py: Python<'_>, path: Target) -> PyResult<Status> {
 #[pyfunction]
 #[pyo3(signature = (path, *, force = false))]
 pub(crate) fn break_lock(py: Python<'_>, path: Target, force: bool) -> PyResult<bool> {
-    match py.detach(|| tenure::break_lock(path.0, force)) {
+    match py.detach(|| tenure::break_lock(path.0, &tenure::BreakOptions::default().force(force))) {
         Ok(broken) => Ok(broken.broken),
         Err(error) if error.is_busy() => {
             let hint = match force {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueHint;
-use tenure::{HolderKind, State, Status, Style};
+use tenure::{BreakOptions, HolderKind, State, Status, Style};
 
 use crate::exit::{self, Failure};
 use crate::json::{self, BrokenJson, LockJson};
@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     if lives && !only_flock(&found) && !args.quiet && !args.json {
         report::say(&format!("breaking {target}: {}", report::held(&found)));
     }
-    let broken = tenure::break_seen(&args.target, found, args.force)?;
+    let broken = tenure::break_lock(&args.target, &BreakOptions::default().only(found).force(args.force))?;
     if args.json {
         json::print(&BrokenJson { found: LockJson::from(&broken.found), broken: broken.broken })?;
     } else if !args.quiet {

@@ -47,7 +47,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     let options = ListOptions::default().recursive(args.recursive).cross_file_systems(args.cross_file_systems);
-    let mut locks = tenure::list_with(&args.dir, &options)?;
+    let mut locks = tenure::list(&args.dir, &options)?;
     for lock in &mut locks {
         without_dot(&args.dir, lock);
     }

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::Command;
 
 use clap::ValueEnum;
-use tenure::Guard;
 
 use crate::acquire::{self, Held, LockArgs, Stop};
 use crate::exit::{self, Failure};
@@ -154,7 +153,7 @@ fn run_held(args: &Args, words: &[OsString], held: Held, signals: &mut Signals) 
     let readers = Readers::watch(&held.guards);
     // This process starts nothing else meanwhile.
     let files = held.guards.iter().filter(|guard| guard.lease().is_none() && !args.close);
-    let kept = files.map(Guard::keep_for_children).collect::<tenure::Result<Vec<_>>>()?;
+    let kept = files.map(tenure::command::keep_for_children).collect::<tenure::Result<Vec<_>>>()?;
     signals.catch_for_the_command().map_err(|error| Failure::io("signals", &error))?;
     // From before the command runs: it may call `tenure` on the same target at once, which is told by this. Until the command
     // has a pid, that of this process stands for it, from which it descends.
@@ -221,7 +220,7 @@ fn command_line(words: &[OsString]) -> String {
 /// Ends this process by `signal`, and leaves no lock file of an acquire that was under way in another thread.
 pub(crate) fn die_by(signal: i32) -> u8 {
     sys::die_by(signal, || {
-        let _ = tenure::cleanup::install();
+        let _ = tenure::cleanup::install(tenure::cleanup::Handlers::Keep);
     });
     exit::of_signal(signal)
 }

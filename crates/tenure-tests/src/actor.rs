@@ -33,7 +33,7 @@
 //! | `raw-fork` | as `fork`, by a `clone(2)` that libc does not know of |
 //! | `fork-on` | forks, and the child obeys from here on; once it has ended (`leave`), the parent does again |
 //! | `raw-fork-on` | the same, by `clone(2)` |
-//! | `cleanup-over SIGNAL` | `tenure::cleanup::install_over` |
+//! | `cleanup-over SIGNAL` | `tenure::cleanup::install`, before that signal's handler |
 //! | `ender SIGNAL` | (a name, or a number) a handler that says `handled` and ends the program with code 9 |
 //! | `handler SIGNAL` | a handler that says `handled`, and the program goes on |
 //! | `ignore SIGNAL`, `default SIGNAL` | |
@@ -55,6 +55,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tenure::cleanup::Handlers;
 use tenure::{CleanOptions, Error, Event, Guard, Lock, Overrun, Previous, StalePolicy, Status, Style, Wait};
 
 type Guards = Arc<Mutex<HashMap<String, Guard>>>;
@@ -171,22 +172,24 @@ fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> O
         }
         ["fork"] => fork(locks, guards),
         ["fork-stay"] => fork_stay(),
-        ["cleanup"] => outcome(tenure::cleanup::install()),
-        ["cleanup-over", signal] => outcome(tenure::cleanup::install_over(&[signal_number(signal)])),
+        ["cleanup"] => outcome(tenure::cleanup::install(Handlers::Keep)),
+        ["cleanup-over", signal] => outcome(tenure::cleanup::install(Handlers::RunAfter(&[signal_number(signal)]))),
         ["ender", signal] => set_handler(signal, say_handled_and_end as extern "C" fn(i32) as usize),
         ["inspect", path] => match tenure::status(path) {
             Ok(found) => json!({"ok": true, "found": inspection(&found)}),
             Err(error) => refusal(&error),
         },
-        ["list", dir] => match tenure::list(dir, false) {
+        ["list", dir] => match tenure::list(dir, &tenure::ListOptions::default()) {
             Ok(found) => json!({"ok": true, "locks": found.iter().map(inspection).collect::<Vec<_>>()}),
             Err(error) => refusal(&error),
         },
         ["clean", dir, keys @ ..] => clean(dir, keys),
-        ["break", path, force @ ..] => match tenure::break_lock(path, force == ["force"]) {
-            Ok(broken) => json!({"ok": true, "broken": broken.broken, "found": inspection(&broken.found)}),
-            Err(error) => refusal(&error),
-        },
+        ["break", path, force @ ..] => {
+            match tenure::break_lock(path, &tenure::BreakOptions::default().force(force == ["force"])) {
+                Ok(broken) => json!({"ok": true, "broken": broken.broken, "found": inspection(&broken.found)}),
+                Err(error) => refusal(&error),
+            }
+        }
         ["chdir", dir] => {
             std::env::set_current_dir(dir).unwrap();
             json!({"ok": true})

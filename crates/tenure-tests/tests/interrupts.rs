@@ -114,7 +114,7 @@ fn who_waits_itself_goes_on_after_a_break() {
         let target = dir.path().join("t");
         waiter.must("begin l g forever");
         until_kernel_waits(&waiter);
-        tenure::break_lock(&target, true).unwrap();
+        tenure::break_lock(&target, &tenure::BreakOptions::default().force(true)).unwrap();
         if style.is_empty() {
             assert_eq!(waiter.hear()["event"], "granted", "{style}");
         } else {

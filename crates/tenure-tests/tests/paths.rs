@@ -207,7 +207,7 @@ fn any_name_that_a_file_can_have_goes_all_the_way() {
         let guard = lock.acquire_with(Wait::Never).unwrap();
         assert_eq!(fs::metadata(lock_file(&target)).unwrap().ino(), fs::metadata(anchor(&target)).unwrap().ino());
         assert_eq!(tenure::status(&target).unwrap().state, State::Held, "{name:?}");
-        let listed = tenure::list(dir.path(), false).unwrap();
+        let listed = tenure::list(dir.path(), &tenure::ListOptions::default()).unwrap();
         assert_eq!(listed.iter().map(|found| found.target.clone()).collect::<Vec<_>>(), std::slice::from_ref(&target));
         // Text of others reaches a terminal only escaped.
         let shown = Lock::open(&target).unwrap().acquire_with(Wait::Never).unwrap_err().to_string();
@@ -354,7 +354,7 @@ fn what_stands_at_the_place_of_the_folder_of_anchors_is_named_and_stays() {
             assert_eq!(error.path(), dir.path().join(".tenure"));
         }
         assert_eq!(tenure::status(&target).unwrap().state, State::Free);
-        assert_eq!(tenure::list(dir.path(), true).unwrap().len(), 0);
+        assert_eq!(tenure::list(dir.path(), &tenure::ListOptions::default().recursive(true)).unwrap().len(), 0);
         assert_eq!(snapshot(dir.path()), before, "{what}");
         assert_eq!(names(elsewhere.path()), [""; 0], "a link was followed");
     }
@@ -474,7 +474,7 @@ fn reading_changes_nothing() {
     for (name, state) in states {
         assert_eq!(tenure::status(target(name)).unwrap().state, state, "{name}");
         let lock = dir.path().join(name);
-        let listed = tenure::list(&lock, true).unwrap();
+        let listed = tenure::list(&lock, &tenure::ListOptions::default().recursive(true)).unwrap();
         assert_eq!(listed.len(), usize::from(state != State::Free), "{name}");
         let options = CleanOptions::default().dry_run(true).recursive(true).idle_anchor_age(Duration::ZERO);
         let report = tenure::clean(&lock, &options).unwrap();

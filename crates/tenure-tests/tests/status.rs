@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use tenure::{
-    CleanOptions, HolderKind, Lock, StaleReason, State, Status, Style, Wait, break_lock, break_seen, clean, list,
-    status,
+    BreakOptions, CleanOptions, HolderKind, ListOptions, Lock, StaleReason, State, Status, Style, Wait, break_lock,
+    clean, list, status,
 };
 use tenure_tests::strace::Strace;
 use tenure_tests::{
@@ -218,10 +218,10 @@ fn a_break_of_who_was_seen_breaks_nobody_else() {
         let seen = status(&target).unwrap();
         first.must("release g");
         let mut second = holding(&target, keys);
-        assert!(break_seen(&target, seen, true).unwrap_err().is_busy());
+        assert!(break_lock(&target, &BreakOptions::default().only(seen).force(true)).unwrap_err().is_busy());
         second.must("check g");
         let seen = status(&target).unwrap();
-        assert!(break_seen(&target, seen, true).unwrap().broken);
+        assert!(break_lock(&target, &BreakOptions::default().only(seen).force(true)).unwrap().broken);
         second.must_fail("check g", "lost");
     }
 }
@@ -347,8 +347,8 @@ fn flock_of_util_linux_on_the_target_is_seen() {
             assert_eq!((holder.kind, holder.pid()), (HolderKind::Foreign, Some(pid)));
             assert!(holder.liveness.is_alive());
             // Nobody but the kernel can take that away.
-            assert!(break_lock(&target, false).unwrap_err().is_busy());
-            assert!(break_lock(&target, true).unwrap_err().is_unsupported());
+            assert!(break_lock(&target, &BreakOptions::default()).unwrap_err().is_busy());
+            assert!(break_lock(&target, &BreakOptions::default().force(true)).unwrap_err().is_unsupported());
         }
         // It keeps no native in lock-file style out.
         opened(&target, "").must("acquire l g never");
@@ -380,12 +380,12 @@ fn a_list_is_sorted_whole_and_follows_no_links() {
     symlink(at("a.lock"), at("linked.lock")).unwrap();
     symlink(dir.path(), at("below/loop")).unwrap();
     let targets = |found: Vec<Status>| -> Vec<PathBuf> { found.into_iter().map(|lock| lock.target).collect() };
-    let flat = targets(list(dir.path(), false).unwrap());
+    let flat = targets(list(dir.path(), &ListOptions::default()).unwrap());
     assert_eq!(flat, ["a", "c", "d", "dead", "released"].map(at));
-    let all = targets(list(dir.path(), true).unwrap());
+    let all = targets(list(dir.path(), &ListOptions::default().recursive(true)).unwrap());
     assert_eq!(all, ["a", "below/b", "below/deeper/z", "c", "d", "dead", "released"].map(at));
-    assert!(list(at("missing"), true).unwrap().is_empty());
-    assert!(list(at("Cargo.lock"), true).is_err(), "no folder");
+    assert!(list(at("missing"), &ListOptions::default().recursive(true)).unwrap().is_empty());
+    assert!(list(at("Cargo.lock"), &ListOptions::default().recursive(true)).is_err(), "no folder");
 }
 
 #[test]
@@ -663,14 +663,14 @@ fn a_break_of_the_living_takes_force() {
     let target = dir.path().join("t");
     let mut holder = holding(&target, "");
     let fence = status(&target).unwrap().holder.unwrap().fence;
-    let refused = break_lock(&target, false).unwrap_err();
+    let refused = break_lock(&target, &BreakOptions::default()).unwrap_err();
     assert!(refused.is_busy(), "{refused}");
     assert_eq!(refused.holder().unwrap().pid(), Some(holder.pid().into()));
     holder.must("check g");
     let mut waiter = opened(&target, "");
     waiter.must("begin l g 60000");
     until("it waits", || status(&target).unwrap().waiters == Some(1));
-    let broken = break_lock(&target, true).unwrap();
+    let broken = break_lock(&target, &BreakOptions::default().force(true)).unwrap();
     assert_eq!((broken.broken, pid_of(&broken.found)), (true, Some(holder.pid().into())));
     holder.must_fail("check g", "lost");
     let granted = waiter.hear();
@@ -687,14 +687,14 @@ fn a_break_of_the_living_takes_force() {
 fn a_break_of_what_is_free_or_dead_takes_none() {
     let dir = folder();
     let target = dir.path().join("t");
-    assert!(!break_lock(&target, false).unwrap().broken);
+    assert!(!break_lock(&target, &BreakOptions::default()).unwrap().broken);
     assert!(tree(dir.path()).is_empty());
     for keys in ["", "style=flock"] {
         holding(&target, keys).kill();
-        let broken = break_lock(&target, false).unwrap();
+        let broken = break_lock(&target, &BreakOptions::default()).unwrap();
         assert!(broken.broken && broken.found.state == State::Stale, "{broken:?}");
         assert_eq!(status(&target).unwrap().state, State::Free);
-        assert!(!break_lock(&target, true).unwrap().broken);
+        assert!(!break_lock(&target, &BreakOptions::default().force(true)).unwrap().broken);
         assert!(!lock_file(&target).exists());
     }
 }
@@ -707,18 +707,18 @@ fn a_break_of_a_foreigner() {
     let dir = folder();
     let target = dir.path().join("t");
     let holder = Foreign::hold(&target);
-    let refused = break_lock(&target, false).unwrap_err();
+    let refused = break_lock(&target, &BreakOptions::default()).unwrap_err();
     assert_eq!(refused.holder().unwrap().pid(), Some(holder.pid()));
     assert!(lock_file(&target).exists());
     let mut waiter = opened(&target, "");
     waiter.must("begin l g 60000");
     until("it waits", || status(&target).unwrap().waiters == Some(1));
-    assert!(break_lock(&target, true).unwrap().broken);
+    assert!(break_lock(&target, &BreakOptions::default().force(true)).unwrap().broken);
     assert_eq!(waiter.hear()["event"], "granted");
     assert!(!has_ended(holder.0.id()));
     waiter.must("release g");
     Foreign::hold(&target).kill();
-    assert!(break_lock(&target, false).unwrap().broken);
+    assert!(break_lock(&target, &BreakOptions::default()).unwrap().broken);
     assert!(!lock_file(&target).exists());
 }
 
@@ -741,7 +741,7 @@ fn a_look_never_disturbs() {
                     while !over.load(Ordering::Relaxed) {
                         match look {
                             0 => drop(status(target).unwrap()),
-                            _ => drop(list(target.parent().unwrap(), true).unwrap()),
+                            _ => drop(list(target.parent().unwrap(), &ListOptions::default().recursive(true)).unwrap()),
                         }
                         looks.fetch_add(1, Ordering::Relaxed);
                     }
@@ -773,7 +773,9 @@ fn a_long_table_of_locks_hides_none() {
                 coming.iter().for_each(|file| file.unlock().unwrap());
             }
         });
-        let seen = |_| list(dir.path(), false).unwrap().iter().filter(|lock| lock.state == State::Held).count();
+        let seen = |_| {
+            list(dir.path(), &ListOptions::default()).unwrap().iter().filter(|lock| lock.state == State::Held).count()
+        };
         let least = (0..30).map(seen).min();
         over.store(true, Ordering::Relaxed);
         assert_eq!(least, Some(held.len()), "a holder was missed");

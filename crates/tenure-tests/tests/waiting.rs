@@ -297,14 +297,14 @@ fn who_waits_goes_on_after_a_break() {
         waiter.must("begin l g 60000");
         until_waiting(&target, 1);
         if style.is_empty() {
-            tenure::break_lock(&target, true).unwrap();
+            tenure::break_lock(&target, &tenure::BreakOptions::default().force(true)).unwrap();
             let broken = Instant::now();
             assert_eq!(waiter.hear()["event"], "granted");
             assert!(broken.elapsed() < Duration::from_secs(8), "{:?}", broken.elapsed());
             waiter.must("check g");
         } else {
             // The target's own kernel lock cannot be taken away: it waits there, and goes on when the holder ends.
-            tenure::break_lock(&target, true).unwrap();
+            tenure::break_lock(&target, &tenure::BreakOptions::default().force(true)).unwrap();
             holder.must_fail("check g", "lost");
             until("it waits for the target itself", || {
                 let found = status(&target).unwrap();
@@ -747,7 +747,7 @@ fn who_was_left_behind_by_a_break_changes_nothing_once_it_wakes_up() {
     let old = format!(":{} ", tenure_tests::inode(&dir.path().join(".tenure/t.lock")).unwrap());
     waiter.must("begin l g 60000");
     until_waiting(&target, 1);
-    tenure::break_lock(&target, true).unwrap();
+    tenure::break_lock(&target, &tenure::BreakOptions::default().force(true)).unwrap();
     assert_eq!(waiter.hear()["event"], "granted");
     holder.must_fail("release g", "lost");
     until("nobody has the old anchor", || !std::fs::read_to_string("/proc/locks").unwrap().contains(&old));

@@ -229,7 +229,7 @@ fn a_loss_is_told() {
         let mut actor = opened(&target, &format!("events=1 {style}"));
         actor.must("acquire l g never");
         actor.must("revoked g");
-        tenure::break_lock(&target, true).unwrap();
+        tenure::break_lock(&target, &tenure::BreakOptions::default().force(true)).unwrap();
         let broken = Instant::now();
         let mut events = [actor.hear()["event"].to_string(), actor.hear()["event"].to_string()];
         assert!(broken.elapsed() < Duration::from_secs(8), "{:?}", broken.elapsed());
@@ -267,7 +267,7 @@ fn who_asks_again_for_a_loss_is_woken_once() {
     for _ in 0..3 {
         assert!(revoked.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     }
-    tenure::break_lock(&target, true).unwrap();
+    tenure::break_lock(&target, &tenure::BreakOptions::default().force(true)).unwrap();
     // What was kept to be woken is let go as that is done.
     until("it is told", || Arc::strong_count(&woken) == 2);
     assert_eq!(woken.0.load(Ordering::SeqCst), 1);

@@ -1,11 +1,11 @@
-//! An acquire as a value that its caller polls: for a thread that waits for something else besides (a signal, a
-//! descriptor), and for event loops that have no runtime of Rust's.
+//! An acquire as a value that its caller polls: for a thread that waits for other events too (a signal, a descriptor), and
+//! for event loops that have no runtime of Rust's.
 //!
 //! Dropped at any point it leaves neither a lock nor a waiter.
 
 use std::fmt;
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,20 +13,17 @@ use std::thread::ThreadId;
 use std::time::Instant;
 
 use crate::guard::Guard;
+use crate::model::backend::{Backend, Begun, Pending};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::Wait;
-use crate::model::request::Request;
-use crate::server::{Begun, PendingAcquire, ServerLock};
-use crate::sys;
-use crate::wait::queue::{Start, TargetQueue, Waiter};
-use crate::wait::tenure::Tenure;
+use crate::sys::{self, LockKind};
 
 /// On whose behalf an acquire [begins](crate::Lock::begin).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requester {
-    /// Of the thread that asks: if that holds already, it would wait for itself, and is told so.
+    /// The calling thread. If it holds the lock already it would wait for itself, which is an error at once.
     Thread,
-    /// Of a task. Two tasks exclude each other even on one thread.
+    /// A task. Two tasks exclude each other even on one thread.
     Task,
 }
 
@@ -39,126 +36,93 @@ impl Requester {
     }
 }
 
-/// A place in the queue of a file's lock, given up when this is dropped.
-pub(crate) struct QueuedAcquire {
-    pub(crate) queue: Arc<TargetQueue>,
-    pub(crate) waiter: Arc<Waiter>,
-    pub(crate) over: bool,
-}
-
-impl QueuedAcquire {
-    pub(crate) fn new(queue: Arc<TargetQueue>, waiter: Arc<Waiter>) -> QueuedAcquire {
-        QueuedAcquire { queue, waiter, over: false }
-    }
-
-    /// The outcome if there is one by now, and the end of the wait in any case.
-    pub(crate) fn give_up(&mut self) -> Option<Result<Arc<Tenure>>> {
-        self.over = true;
-        self.queue.give_up(&self.waiter)
-    }
-}
-
-impl Drop for QueuedAcquire {
-    fn drop(&mut self) {
-        if !self.over
-            && let Some(Ok(tenure)) = self.queue.give_up(&self.waiter)
-        {
-            // The grant came while this was being dropped: it goes at once.
-            tenure.discard_undelivered();
-            drop(Guard::new(tenure));
-        }
-    }
-}
-
-/// An ask of a server, given up when this is dropped.
-pub(crate) struct Asked(pub(crate) Arc<PendingAcquire>);
-
-impl Drop for Asked {
-    fn drop(&mut self) {
-        if let Some(Ok(hold)) = self.0.give_up() {
-            // It came while this was being dropped. The release waits for the server: not in the thread of a runtime.
-            hold.discard_undelivered();
-            let guard = Guard::of_server(hold);
-            let _ = crate::util::thread_pool::run(move || drop(guard));
-        }
-    }
-}
-
 enum Stage {
-    Ready(Guard),
-    Queued(QueuedAcquire),
-    Asked(Asked),
+    Granted(Guard),
+    Waiting(Box<dyn Pending>),
     Over,
 }
 
 /// An acquire under way, from [`Lock::begin`](crate::Lock::begin): a future for any executor, or for none.
 ///
-/// In a forked child it is nobody's: it waits for nothing there and gives nothing up.
+/// In a forked child it waits for nothing and gives nothing up: the acquire is the parent's.
 #[must_use = "the wait ends when this is dropped"]
 pub struct AcquireFuture {
     stage: Stage,
-    target: PathBuf,
+    backend: Arc<dyn Backend>,
     began: Instant,
     generation: u64,
 }
 
 impl AcquireFuture {
-    pub(crate) fn of_file(
-        queue: Arc<TargetQueue>,
-        request: Arc<Request>,
+    pub(crate) fn begin(
+        backend: &Arc<dyn Backend>,
+        kind: LockKind,
+        wait: Wait,
         requester: Requester,
     ) -> Result<AcquireFuture> {
         let began = Instant::now();
-        let target = queue.target_path.to_path_buf();
-        let stage = match queue.start(request, false, requester.thread(), false)? {
-            Start::Granted(tenure) => Stage::Ready(Guard::new(tenure)),
-            Start::Queued(waiter) | Start::Serves(waiter, _) => Stage::Queued(QueuedAcquire::new(queue, waiter)),
+        let stage = match backend.begin(kind, wait, requester.thread())? {
+            Begun::Granted(tenure) => Stage::Granted(Guard::new(tenure)),
+            Begun::Pending(pending) => Stage::Waiting(pending),
         };
-        Ok(AcquireFuture { stage, target, began, generation: sys::fork_generation() })
+        Ok(AcquireFuture { stage, backend: Arc::clone(backend), began, generation: sys::fork_generation() })
     }
 
-    pub(crate) fn of_server(lock: &ServerLock, requester: Requester) -> Result<AcquireFuture> {
-        let began = Instant::now();
-        let stage = match lock.begin(Wait::Forever, requester.thread())? {
-            Begun::Joined(hold) => Stage::Ready(Guard::of_server(hold)),
-            Begun::Pending(ask) => Stage::Asked(Asked(ask)),
-        };
-        Ok(AcquireFuture { stage, target: lock.target().to_owned(), began, generation: sys::fork_generation() })
+    /// Returns when the caller is to [give up](AcquireFuture::give_up); `None` where the wait ends by itself, or never.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Waiting(pending) => pending.deadline(),
+            _ => None,
+        }
     }
 
-    /// The path that is waited for, or the name on a server.
+    /// Returns the path that is waited for, or the name on a server.
     pub fn target(&self) -> &Path {
-        &self.target
+        self.backend.target()
     }
 
-    /// Ends the wait, as a deadline does. A grant that had come by then is not lost: it is the answer.
+    /// Ends the wait, as a deadline does. Returns a grant that had come by then.
+    ///
+    /// ```
+    /// use tenure::{Lock, Requester};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let lock = Lock::open(&path)?;
+    /// let held = lock.acquire()?;
+    /// assert!(lock.begin(Requester::Task)?.give_up().unwrap_err().is_busy());
+    /// held.release()?;
+    /// let guard = lock.begin(Requester::Task)?.give_up()?;
+    /// # drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`is_busy`](Error::is_busy) with the holder and the time since it began; what made the acquire fail, if that came
-    /// first; [`is_lost`](Error::is_lost) in a forked child.
+    /// [`is_busy`](Error::is_busy) with the holder and the time since the acquire began; the error of the acquire, if it
+    /// failed before; [`is_lost`](Error::is_lost) in a forked child.
     pub fn give_up(mut self) -> Result<Guard> {
-        self.must_be_ours()?;
+        self.check_process()?;
         let waited = self.began.elapsed();
         match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Ready(guard) => Ok(guard),
-            Stage::Queued(mut queued) => match queued.give_up() {
+            Stage::Granted(guard) => Ok(guard),
+            Stage::Waiting(pending) => match pending.give_up() {
                 Some(outcome) => outcome.map(Guard::new),
-                None => Err(queued.queue.busy().with_waited(waited)),
+                None => Err(pending.busy().with_waited(waited)),
             },
-            Stage::Asked(asked) => match asked.0.give_up() {
-                Some(outcome) => outcome.map(Guard::of_server),
-                None => Err(Error::busy(&self.target).with_waited(waited)),
-            },
-            Stage::Over => Err(Error::busy(&self.target).with_waited(waited)),
+            Stage::Over => Err(Error::busy(self.target()).with_waited(waited)),
         }
     }
 
-    fn must_be_ours(&self) -> Result<()> {
+    /// Fails in a forked child.
+    fn check_process(&self) -> Result<()> {
         if self.generation == sys::fork_generation() {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Lost, &self.target, "the wait is the parent's: this is a forked child"))
+        Err(Error::new(ErrorKind::Lost, self.target(), "the wait is the parent's: this is a forked child"))
     }
 }
 
@@ -167,39 +131,41 @@ impl Future for AcquireFuture {
 
     /// # Panics
     ///
-    /// Where it was polled to its end before.
+    /// If it returned its output before.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Guard>> {
-        self.must_be_ours()?;
-        let outcome = match &mut self.stage {
-            Stage::Queued(queued) => {
-                let outcome = TargetQueue::poll(&queued.waiter, context.waker()).map(|outcome| outcome.map(Guard::new));
-                queued.over = outcome.is_some();
-                outcome
-            }
-            Stage::Asked(asked) => asked.0.poll(context.waker()).map(|outcome| outcome.map(Guard::of_server)),
-            Stage::Ready(_) => match std::mem::replace(&mut self.stage, Stage::Over) {
-                Stage::Ready(guard) => Some(Ok(guard)),
-                _ => None,
+        self.check_process()?;
+        let outcome = match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Granted(guard) => Ok(guard),
+            Stage::Waiting(pending) => match pending.poll(context.waker()) {
+                Some(outcome) => outcome.map(Guard::new),
+                None => {
+                    self.stage = Stage::Waiting(pending);
+                    return Poll::Pending;
+                }
             },
             Stage::Over => panic!("an acquire was polled after its end"),
         };
-        match outcome {
-            None => Poll::Pending,
-            Some(outcome) => {
-                self.stage = Stage::Over;
-                Poll::Ready(outcome)
-            }
-        }
+        Poll::Ready(outcome)
     }
 }
 
 impl Drop for AcquireFuture {
     fn drop(&mut self) {
-        if self.must_be_ours().is_err() {
+        let stage = std::mem::replace(&mut self.stage, Stage::Over);
+        if self.generation != sys::fork_generation() {
             // The parent's mutexes may be locked in this copy of its memory, for good.
-            std::mem::forget(std::mem::replace(&mut self.stage, Stage::Over));
-        } else if let Stage::Ready(guard) = &self.stage {
-            guard.discard_undelivered();
+            std::mem::forget(stage);
+            return;
+        }
+        match stage {
+            Stage::Granted(guard) => guard.abandon(),
+            Stage::Waiting(pending) => {
+                // The grant may have come while this was being dropped.
+                if let Some(Ok(tenure)) = pending.give_up() {
+                    tenure.abandon();
+                }
+            }
+            Stage::Over => {}
         }
     }
 }
@@ -207,10 +173,10 @@ impl Drop for AcquireFuture {
 impl fmt::Debug for AcquireFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stage = match self.stage {
-            Stage::Ready(_) => "granted",
-            Stage::Queued(_) | Stage::Asked(_) => "waiting",
+            Stage::Granted(_) => "granted",
+            Stage::Waiting(_) => "waiting",
             Stage::Over => "over",
         };
-        f.debug_struct("AcquireFuture").field("target", &self.target).field("stage", &stage).finish_non_exhaustive()
+        f.debug_struct("AcquireFuture").field("target", &self.target()).field("stage", &stage).finish_non_exhaustive()
     }
 }

@@ -82,6 +82,8 @@
 
 mod acquire_future;
 pub mod cleanup;
+#[doc(hidden)]
+pub mod command;
 mod file;
 #[cfg(feature = "tokio")]
 mod future;
@@ -93,6 +95,7 @@ pub mod interrupts;
 mod lock;
 mod maintenance;
 mod model;
+mod operations;
 pub mod process;
 mod record;
 pub mod server;
@@ -101,15 +104,16 @@ mod util;
 mod wait;
 
 pub use acquire_future::{AcquireFuture, Requester};
-pub use guard::{Guard, KeptForChildren};
+pub use guard::Guard;
 pub use lock::Lock;
-pub use maintenance::clean::{Broken, CleanOptions, CleanReport, Cleaned, break_lock, break_seen, clean};
-pub use maintenance::list::{ListOptions, list, list_with, status};
+pub use maintenance::clean::{CleanOptions, CleanReport, Cleaned};
+pub use maintenance::walk::ListOptions;
 pub use model::error::{Advice, Error, ErrorKind, Result};
 pub use model::holder::{Holder, HolderKind, Previous};
 pub use model::options::{Event, Options, Overrun, StalePolicy, Style, Wait};
 pub use model::stale_reason::StaleReason;
 pub use model::status::{State, Status};
+pub use operations::{BreakOptions, Broken, break_lock, clean, list, status};
 
 /// Text of others for people: no control character reaches a terminal, and a path is a word of a shell.
 pub mod escape {

@@ -5,51 +5,51 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::acquire_future::{AcquireFuture, Requester};
-use crate::file::paths::LockPaths;
-use crate::file::status::examine;
 use crate::guard::Guard;
-use crate::model::error::{Advice, Error, ErrorKind, Result};
-use crate::model::options::{Options, Style, Wait};
-use crate::model::request::Request;
+use crate::model::backend::Backend;
+use crate::model::error::Result;
+use crate::model::options::{Options, Wait};
 use crate::model::status::Status;
 use crate::server::{self, ServerLock};
-use crate::sys;
-use crate::wait::queue::TargetQueue;
-use crate::wait::registry;
+use crate::sys::LockKind;
+use crate::wait::file_lock::FileLock;
 
 impl Options {
-    /// Opens the lock of `target`: resolves its parent, once. Nothing is locked or made yet, but missing parents.
+    /// Opens the lock of `target`, and resolves the folder that it is in, once. Locks nothing, and creates nothing but
+    /// missing parents.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let lock = tenure::Lock::options().label("nightly job").open(&path)?;
+    /// assert_eq!(lock.acquire()?.holder().label.as_deref(), Some("nightly job"));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`is_invalid_target`](Error::is_invalid_target) for a path that cannot be one,
-    /// [`is_cannot_create`](Error::is_cannot_create) or [`is_permission_denied`](Error::is_permission_denied) where
-    /// the parent cannot be opened.
+    /// [`is_invalid_target`](crate::Error::is_invalid_target) for a path that cannot be a target,
+    /// [`is_cannot_create`](crate::Error::is_cannot_create) or
+    /// [`is_permission_denied`](crate::Error::is_permission_denied) where the folder cannot be opened.
     pub fn open(&self, target: impl AsRef<Path>) -> Result<Lock> {
-        Lock::open_with(target.as_ref(), self.clone())
+        let (target, options) = (target.as_ref(), self.clone());
+        Ok(Lock(match server::open(target)? {
+            Some(server) => Arc::new(ServerLock::open(server, options)?),
+            None => Arc::new(FileLock::open(target, options)?),
+        }))
     }
 }
 
-/// The lock of one target. Cheap to clone; all of a process's locks of one target share one queue.
+/// The lock of one target. It is cheap to clone; all of a process's locks of one target share one queue.
 ///
-/// It may be used in a forked child: it is a lock of the child's own there, not the parent's.
+/// In a forked child it is the child's own lock, not the parent's.
 #[derive(Clone, Debug)]
-pub struct Lock(Inner);
-
-#[derive(Clone, Debug)]
-enum Inner {
-    File(FileLock),
-    Server(ServerLock),
-}
-
-#[derive(Clone, Debug)]
-struct FileLock {
-    queue: Arc<TargetQueue>,
-    exclusive: Arc<Request>,
-}
+pub struct Lock(Arc<dyn Backend>);
 
 impl Lock {
-    /// Opens the lock of `target` with the default [`Options`]: of a path, or of a name on a server ([`server`]).
+    /// Opens the lock of `target` with the default [`Options`]: of a path, or of a name on a [server].
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -70,18 +70,19 @@ impl Lock {
         Lock::options().open(target)
     }
 
-    /// Returns the options that a lock can be opened with.
+    /// Returns the default options, to change them and [open](Options::open) a lock with them.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let lock = tenure::Lock::options().reentrant(true).open(&path)?;
+    /// let (_outer, _inner) = (lock.acquire()?, lock.acquire()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn options() -> Options {
         Options::default()
-    }
-
-    pub(crate) fn open_with(target: &Path, options: Options) -> Result<Lock> {
-        if let Some(server) = server::open(target)? {
-            return Ok(Lock(Inner::Server(ServerLock::open(server, options)?)));
-        }
-        let paths = LockPaths::open(target, options.create_parents)?;
-        let queue = registry::queue(&paths, !options.record);
-        Ok(Lock(Inner::File(FileLock { queue, exclusive: registry::request(options) })))
     }
 
     /// Acquires the lock, waiting for as long as it takes.
@@ -122,6 +123,21 @@ impl Lock {
 
     /// Acquires the lock, waiting for `timeout` at most.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// match tenure::Lock::open(&path)?.acquire_timeout(Duration::from_secs(10)) {
+    ///     Ok(guard) => guard.release()?,
+    ///     Err(error) if error.is_busy() => eprintln!("not now: {error}"),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`acquire_with`](Lock::acquire_with).
@@ -143,37 +159,47 @@ impl Lock {
     /// # Errors
     ///
     /// [`is_busy`](crate::Error::is_busy) with the holder, at the deadline;
-    /// [`is_would_deadlock`](crate::Error::is_would_deadlock) at once, when this very thread holds the lock, or
-    /// a holder that runs this process as its command;
+    /// [`is_would_deadlock`](crate::Error::is_would_deadlock) at once, when this thread holds the lock already, or when
+    /// its holder runs this process as its command;
     /// [`is_obstructed`](crate::Error::is_obstructed), [`is_unsupported`](crate::Error::is_unsupported),
     /// [`is_permission_denied`](crate::Error::is_permission_denied) and the system's own;
     /// [`is_unreachable`](crate::Error::is_unreachable) where no server answers.
     pub fn acquire_with(&self, wait: Wait) -> Result<Guard> {
-        match &self.0 {
-            Inner::File(lock) => Ok(Guard::new(lock.queue().acquire(Arc::clone(&lock.exclusive), wait)?)),
-            Inner::Server(lock) => Ok(Guard::of_server(lock.acquire(wait)?)),
-        }
+        self.0.acquire(LockKind::Exclusive, wait).map(Guard::new)
     }
 
-    /// Acquires a share: others may share at the same time, nobody may hold. Flock style only, because a lock file
-    /// has no room for several holders.
+    /// Acquires the lock as a share: other programs may share it at the same time, and none may hold it exclusively. Flock
+    /// style only, because a lock file can record one holder only.
     ///
-    /// A share cannot be turned into a hold, nor the other way round: `flock(2)` converts by letting go first, so what
-    /// was read under the share may be stale by the time the hold begins. Release, acquire, and read again.
+    /// A share cannot become exclusive, nor the other way round. `flock(2)` converts by releasing first, so what was read
+    /// under the share may be stale by the time the exclusive lock is granted. Release, acquire, and read again.
+    ///
+    /// ```
+    /// use tenure::{Lock, Style, Wait};
+    ///
+    /// # if cfg!(target_os = "linux") {
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let lock = Lock::options().style(Style::Flock).open(&path)?;
+    /// let (one, other) = (lock.acquire_shared(Wait::Never)?, lock.acquire_shared(Wait::Never)?);
+    /// assert!(one.is_shared() && other.is_shared());
+    /// # Ok(())
+    /// # }
+    /// # main().unwrap();
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// As [`acquire_with`](Lock::acquire_with); [`is_unsupported`](crate::Error::is_unsupported) in lock-file style.
     pub fn acquire_shared(&self, wait: Wait) -> Result<Guard> {
-        match &self.0 {
-            Inner::File(lock) => Ok(Guard::new(lock.queue().acquire(lock.share()?, wait)?)),
-            Inner::Server(lock) => Err(lock.no_shares()),
-        }
+        self.0.acquire(LockKind::Shared, wait).map(Guard::new)
     }
 
-    /// Begins an acquire that the caller polls: a thread that must wait for something else besides, or an event loop of
-    /// another language. It tries at once, with a few system calls; where the lock is busy it has a place in the queue,
-    /// until the returned future is dropped. A deadline is the caller's to watch: [`AcquireFuture::give_up`].
+    /// Starts an acquire that the caller polls: for a thread that waits for other events too, or an event loop of another
+    /// language. It tries at once, with a few system calls. Where the lock is busy it has a place in the queue, until the
+    /// returned future is dropped. The caller watches its own deadline, and calls [`AcquireFuture::give_up`].
     ///
     /// ```
     /// use std::sync::Arc;
@@ -205,99 +231,85 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// [`is_would_deadlock`](crate::Error::is_would_deadlock), and what [`acquire`](Lock::acquire) fails with at once; the
-    /// future itself as `acquire`.
+    /// [`is_would_deadlock`](crate::Error::is_would_deadlock), and the errors with which [`acquire`](Lock::acquire) fails
+    /// at once. The future itself fails as `acquire`.
     pub fn begin(&self, requester: Requester) -> Result<AcquireFuture> {
-        match &self.0 {
-            Inner::File(lock) => AcquireFuture::of_file(lock.queue(), Arc::clone(&lock.exclusive), requester),
-            Inner::Server(lock) => AcquireFuture::of_server(lock, requester),
-        }
+        AcquireFuture::begin(&self.0, LockKind::Exclusive, Wait::Forever, requester)
     }
 
     /// As [`begin`](Lock::begin), for a share.
     ///
     /// # Errors
     ///
-    /// As there; [`is_unsupported`](crate::Error::is_unsupported) in lock-file style.
+    /// As [`begin`](Lock::begin); [`is_unsupported`](crate::Error::is_unsupported) in lock-file style.
     pub fn begin_shared(&self, requester: Requester) -> Result<AcquireFuture> {
-        match &self.0 {
-            Inner::File(lock) => AcquireFuture::of_file(lock.queue(), lock.share()?, requester),
-            Inner::Server(lock) => Err(lock.no_shares()),
-        }
+        AcquireFuture::begin(&self.0, LockKind::Shared, Wait::Forever, requester)
     }
 
-    /// As [`acquire_with`](Lock::acquire_with), without blocking a thread of the runtime: a waiter costs a few hundred bytes,
-    /// and all those of one lock share one thread of the library.
+    /// As [`acquire_with`](Lock::acquire_with), without blocking a thread of the runtime. A waiter costs a few hundred
+    /// bytes, and all waiters of one lock share one thread of the library.
     ///
     /// Dropping the future at any point leaves neither a lock nor a waiter. Two tasks exclude each other even on one
-    /// thread, so a task that acquires twice waits for itself: give it a time, or open with
+    /// thread, so a task that acquires twice waits for itself: use a deadline, or open the lock as
     /// [`reentrant`](Options::reentrant).
+    ///
+    /// ```
+    /// use tenure::{Lock, Wait};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let guard = Lock::open(&path)?.acquire_async(Wait::Forever).await?;
+    /// // .. across other awaits ..
+    /// guard.release()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// As [`acquire_with`](Lock::acquire_with), but for the deadlock.
+    /// As [`acquire_with`](Lock::acquire_with), but for the deadlock of a thread with itself.
     #[cfg(feature = "tokio")]
     pub async fn acquire_async(&self, wait: Wait) -> Result<Guard> {
-        match &self.0 {
-            Inner::File(lock) => crate::future::acquire(lock.queue(), Arc::clone(&lock.exclusive), wait).await,
-            Inner::Server(lock) => crate::future::acquire_of_server(lock, wait).await,
-        }
+        crate::future::acquire(&self.0, LockKind::Exclusive, wait).await
     }
 
     /// As [`acquire_shared`](Lock::acquire_shared), without blocking.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`acquire_shared`](Lock::acquire_shared).
     #[cfg(feature = "tokio")]
     pub async fn acquire_shared_async(&self, wait: Wait) -> Result<Guard> {
-        match &self.0 {
-            Inner::File(lock) => crate::future::acquire(lock.queue(), lock.share()?, wait).await,
-            Inner::Server(lock) => Err(lock.no_shares()),
-        }
+        crate::future::acquire(&self.0, LockKind::Shared, wait).await
     }
 
-    /// The path that it protects, or the name on a server.
+    /// Returns the path that the lock protects, or the name on a server.
     pub fn target(&self) -> &Path {
-        match &self.0 {
-            Inner::File(lock) => lock.target(),
-            Inner::Server(lock) => lock.target(),
-        }
+        self.0.target()
     }
 
-    /// How it stands: [`status`](crate::status()), in the folder that this lock has open.
+    /// Returns how the lock stands. As [`status`](crate::status()), in the folder that this lock has open.
+    ///
+    /// ```
+    /// use tenure::{Lock, State};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let lock = Lock::open(&path)?;
+    /// assert_eq!(lock.status()?.state, State::Free);
+    /// let guard = lock.acquire()?;
+    /// assert_eq!(lock.status()?.holder.unwrap().fence, guard.fence());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`status`](crate::status()).
     pub fn status(&self) -> Result<Status> {
-        match &self.0 {
-            Inner::File(lock) => examine(&lock.queue().paths(), &Options::default()),
-            Inner::Server(lock) => lock.status(),
-        }
-    }
-}
-
-impl FileLock {
-    fn target(&self) -> &Path {
-        &self.queue.target_path
-    }
-
-    /// The queue of this process: another one after a fork.
-    fn queue(&self) -> Arc<TargetQueue> {
-        if self.queue.generation == sys::fork_generation() {
-            return Arc::clone(&self.queue);
-        }
-        registry::reopened(&self.queue)
-    }
-
-    fn share(&self) -> Result<Arc<Request>> {
-        let options = &self.exclusive.options;
-        if options.style != Style::Flock && options.record {
-            return Err(Error::new(ErrorKind::Unsupported, self.target(), "a lock file cannot be shared")
-                .with_hint("shared locks exist in flock style: style(Style::Flock), --flock")
-                .with_advice(Advice::UseFlockStyle));
-        }
-        Ok(Arc::new(Request { options: options.clone(), shared: true }))
+        self.0.status()
     }
 }

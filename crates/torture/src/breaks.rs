@@ -84,7 +84,7 @@ pub fn break_again_and_again(folder: &Path, seed: u64, last: &AtomicBool) {
                     say(&format!("fault `tenure break` ended with {}: {error}", ended.status));
                 }
             }
-            _ => match tenure::break_lock(&target, force) {
+            _ => match tenure::break_lock(&target, &tenure::BreakOptions::default().force(force)) {
                 Ok(broken) if force && broken.broken => say("broke"),
                 Ok(_) => {}
                 Err(error) if error.is_busy() || error.to_string().contains(ONLY_FLOCK) => {}

@@ -112,9 +112,9 @@ fn wait_in_every_way(lock_file: &Lock, flock: &Lock, runtime: &tokio::runtime::R
 
 fn look(folder: &Path, target: &Path) {
     tenure::status(target).unwrap();
-    tenure::list(folder, true).unwrap();
+    tenure::list(folder, &tenure::ListOptions::default().recursive(true)).unwrap();
     tenure::clean(folder, &CleanOptions::default()).unwrap();
-    tenure::break_lock(target, false).unwrap();
+    tenure::break_lock(target, &tenure::BreakOptions::default()).unwrap();
 }
 
 /// By the watchdog, once.

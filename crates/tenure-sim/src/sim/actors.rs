@@ -14,15 +14,15 @@ use crate::file::grant::Grant;
 use crate::file::paths::LockPaths;
 use crate::file::release;
 use crate::kernel::world;
-use crate::maintenance::clean::{CleanOptions, break_lock, clean};
-use crate::maintenance::list::status;
+use crate::maintenance::clean::CleanOptions;
 use crate::model::error::Error;
 use crate::model::options::{Options, StalePolicy, Style, Wait};
 use crate::model::request::Request;
 use crate::model::status::State;
+use crate::operations::{BreakOptions, break_lock, clean, status};
 use crate::record::{self, Content};
 use crate::sys::{self, Access, Dir, File, LockKind, Name};
-use crate::wait::queue::TargetQueue;
+use crate::wait::queue::{Start, TargetQueue};
 
 /// How often a process tries again before it gives up: each time something has changed.
 const TRIES: usize = 6;
@@ -168,14 +168,15 @@ fn waiter(style: Style, shared: bool, rounds: usize) {
     let waker = Waker::from(Arc::new(Waking { thread: own, style, shared }));
     for _ in 0..rounds {
         witness::begins();
-        let outcome = match slot.enqueue(Arc::clone(&request)) {
-            Ok(waiter) => loop {
+        let outcome = match slot.start(Arc::clone(&request), false, None, false) {
+            Ok(Start::Granted(tenure)) => Ok(tenure),
+            Ok(Start::Queued(waiter) | Start::Serves(waiter, _)) => loop {
                 if let Some(outcome) = TargetQueue::poll(&waiter, &waker) {
                     break outcome;
                 }
                 world::sleep();
             },
-            Err(joined) => joined,
+            Err(error) => Err(error),
         };
         let tenure = match outcome {
             Ok(tenure) => tenure,
@@ -384,7 +385,7 @@ fn breaker(force: bool) {
     // An operator who is told of an error, which may have come halfway, does it again.
     for _ in 0..TRIES {
         witness::begins();
-        let broken = break_lock(TARGET, force);
+        let broken = break_lock(TARGET, &BreakOptions::default().force(force));
         witness::has_none("after a break");
         match broken {
             Err(error) if !error.is_busy() => explained(&error, "a break"),

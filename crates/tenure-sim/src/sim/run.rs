@@ -10,8 +10,9 @@ use super::witness::{self, LOCK, Role, Witness};
 use crate::kernel::arena;
 use crate::kernel::state::{Errno, Kernel};
 use crate::kernel::world::{self, Call, World};
-use crate::maintenance::clean::{CleanOptions, clean};
+use crate::maintenance::clean::CleanOptions;
 use crate::model::options::Style;
+use crate::operations::clean;
 
 /// What a run has shown.
 #[derive(Debug)]

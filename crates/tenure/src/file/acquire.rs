@@ -17,7 +17,6 @@ use crate::file::lock_file::{self, Blocker, LockFile, Published};
 use crate::file::paths::LockPaths;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Previous;
-use crate::model::options::Event;
 use crate::model::request::Request;
 use crate::sys::{Access, FileIdent, FileKind, LockKind};
 
@@ -188,7 +187,7 @@ fn enter_as(
     Ok(match shown {
         Published::Blocked(blocker) => Entered::Blocked(blocker),
         Published::Held(lock_file, previous, state_offset) => {
-            tell_takeover(paths, request, &previous);
+            request.options.report_takeover(&paths.target_path, &previous);
             let (anchor, record) = (Some(Arc::clone(anchor)), Some(record));
             Entered::Granted(Grant {
                 anchor,
@@ -202,16 +201,6 @@ fn enter_as(
             })
         }
     })
-}
-
-fn tell_takeover(paths: &LockPaths, request: &Request, previous: &Previous) {
-    if let (Previous::Crashed(holder), Some(callback)) = (previous, &request.options.on_event) {
-        let event = Event::TakenOver { target: &paths.target_path, holder };
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| callback(&event)));
-    }
-    if previous.is_crashed() {
-        crate::util::trace::event!(WARN, target = ?paths.target_path, "taken over from a holder that died");
-    }
 }
 
 pub(crate) fn bare_grant(target: Arc<TargetFile>) -> Grant {

@@ -10,7 +10,6 @@ use crate::file::lock_file;
 use crate::file::paths::LockPaths;
 use crate::file::reclaim;
 use crate::file::status::{has_settled, idle_for};
-use crate::maintenance::list::status;
 use crate::maintenance::scan::{Looked, PossiblyDead, Scan, Scanned};
 use crate::maintenance::walk::Depth;
 use crate::model::error::{Error, ErrorKind, Result};
@@ -19,11 +18,10 @@ use crate::model::options::{Options, Style, Wait};
 use crate::model::request::Request;
 use crate::model::stale_reason::StaleReason;
 use crate::model::status::{State, Status};
-use crate::server;
 use crate::sys::{Access, FileKind, LeaseOutcome, LockKind};
 use crate::wait::registry;
 
-/// How [`clean`] goes about it.
+/// How [`clean`](crate::clean()) goes about it.
 #[derive(Clone, Debug)]
 pub struct CleanOptions {
     pub(crate) recursive: bool,
@@ -113,7 +111,7 @@ impl CleanOptions {
     }
 }
 
-/// What [`clean`] found at one lock.
+/// What [`clean`](crate::clean()) found at one lock.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Cleaned {
@@ -127,7 +125,7 @@ pub struct Cleaned {
     pub error: Option<Error>,
 }
 
-/// Everything that [`clean`] did.
+/// Everything that [`clean`](crate::clean()) did.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct CleanReport {
@@ -137,23 +135,8 @@ pub struct CleanReport {
     pub pruned: usize,
 }
 
-/// Removes what dead holders left in `dir`, and prunes anchors that nobody has open and that are older than a day, but
-/// for those that still have to tell the next holder of a crash.
-///
-/// Only what is proven dead goes, each under its own kernel lock and compared with its names: safe beside live traffic. Age
-/// is no proof: a lock file that names no process stays, unless [`CleanOptions::aged`] says otherwise.
-/// What is no lock (a `Cargo.lock`, a `yarn.lock`) is never touched. A missing folder is an empty answer. Where there are
-/// more than some hundreds, threads of the library's help.
-///
-/// # Errors
-///
-/// The system's own, where `dir` cannot be read.
-pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanReport> {
-    let dir = dir.as_ref();
-    if server::scheme(dir)?.is_some() {
-        return Err(Error::new(ErrorKind::Unsupported, dir, "a server has nothing to clean")
-            .with_hint("it drops what the dead held by itself"));
-    }
+/// Removes what dead holders left in `dir`, and prunes idle anchors.
+pub(crate) fn clean(dir: &Path, options: &CleanOptions) -> Result<CleanReport> {
     let look = Options::default().malformed_grace(options.malformed_grace).create_parents(false);
     let depth = Depth::of(options.recursive, options.cross_file_systems);
     let survey = if options.dry_run { Scan::new(look) } else { Scan::of_possibly_dead(look) };
@@ -302,81 +285,21 @@ fn remove_folder(paths: &LockPaths) {
     }
 }
 
-/// What [`break_lock`] did.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Broken {
-    /// How the lock stood.
-    pub found: Status,
-    /// Was there anything to break? `false` when it was free.
-    pub broken: bool,
-}
-
-/// An operator's takeover: frees the lock of `target` whatever its holder does.
-///
-/// A dead holder's lock is removed as [`clean`] does. A live or unknown holder is refused without `force`; with it, the
-/// holder's `check()` is `Lost` from then on, and those who wait go on within about a second. In flock style they go on
-/// once the holder has let go of the target itself, which nobody can take from it. The fence keeps growing.
-///
-/// # Errors
-///
-/// [`is_busy`](Error::is_busy) with the holder, where it lives or cannot be told and `force` is not given, or where the
-/// lock changed hands meanwhile;
-/// [`is_unsupported`](Error::is_unsupported) where the holder is a program that only `flock(2)`s the target: nobody
-/// but the kernel can take that away, so end the program.
-pub fn break_lock(target: impl AsRef<Path>, force: bool) -> Result<Broken> {
-    let target = target.as_ref();
-    break_seen(target, status(target)?, force)
-}
-
-/// As [`break_lock`], but only the tenure that was looked at before: what [`status`](crate::status()) said of `target`,
-/// and somebody agreed to break. Another's that has begun since is left alone.
-///
-/// # Errors
-///
-/// As [`break_lock`]'s.
-pub fn break_seen(target: impl AsRef<Path>, found: Status, force: bool) -> Result<Broken> {
-    let target = target.as_ref();
-    if let Some(server) = server::open(target)? {
-        server.url().lock_name()?;
-        return break_on_server(&*server, found, force);
-    }
-    if found.state == State::Free {
-        return Ok(Broken { found, broken: false });
-    }
+/// Breaks the lock that stood as `found`, whether or not its holder lives. `false` where another process was first.
+pub(crate) fn break_lock(target: &Path, found: &Status) -> Result<bool> {
     let paths = LockPaths::open(target, false)?;
     if found.state == State::Stale {
-        let options = Options::default().create_parents(false);
-        let broken = take_and_release(paths, &options)?;
-        return Ok(Broken { found, broken });
-    }
-    if !force {
-        let error = Error::busy(target).with_holder(found.holder);
-        return Err(
-            error.with_hint("breaking the lock of a live holder takes force (--force): two may then be at work")
-        );
+        return take_and_release(paths, &Options::default().create_parents(false));
     }
     let foreign = found.holder.as_ref().is_some_and(|holder| holder.kind == HolderKind::Foreign);
     match (foreign, found.style) {
-        (true, Style::LockFile) => remove_foreign(&paths, &found)?,
+        (true, Style::LockFile) => remove_foreign(&paths, found)?,
         (true, Style::Flock) => {
             let detail = "a program that knows only flock(2) has the target's kernel lock, which cannot be taken away";
-            let error = Error::new(ErrorKind::Unsupported, target, detail).with_holder(found.holder);
+            let error = Error::new(ErrorKind::Unsupported, target, detail).with_holder(found.holder.clone());
             return Err(error.with_hint("end that program"));
         }
-        (false, _) => replace_anchor(&paths, &found)?,
+        (false, _) => replace_anchor(&paths, found)?,
     }
-    Ok(Broken { found, broken: true })
-}
-
-fn break_on_server(server: &dyn server::LockServer, found: Status, force: bool) -> Result<Broken> {
-    let lives = matches!(found.state, State::Held | State::Unknown);
-    if lives && !force {
-        let error = Error::busy(&found.target).with_holder(found.holder);
-        return Err(
-            error.with_hint("breaking the lock of a live holder takes force (--force): two may then be at work")
-        );
-    }
-    let broken = found.state != State::Free && server.force_release(&found)?;
-    Ok(Broken { found, broken })
+    Ok(true)
 }

@@ -105,6 +105,20 @@ impl Error {
             .with_advice(Advice::LookAtHolder)
     }
 
+    /// The thread holds the lock, and would wait for its own release.
+    pub(crate) fn would_deadlock(target: &Path, shared: bool) -> Error {
+        let detail = "this thread holds the lock already and would wait for itself";
+        let error = Error::new(ErrorKind::WouldDeadlock, target, detail);
+        match shared {
+            true => error.with_hint(
+                "release the share first: it can neither become a hold nor be taken again past those who wait for its end",
+            ),
+            false => {
+                error.with_hint("use the first guard, or open both with reentrant(true)").with_advice(Advice::Reenter)
+            }
+        }
+    }
+
     /// Held by `holder`, as far as that is known. Of a lock file that names no process, the hint says what may have made it.
     pub(crate) fn busy_with(target: &Path, lock_file: &Path, holder: Option<Holder>) -> Error {
         let error = Error::busy(target);

@@ -14,6 +14,11 @@ use super::{
 };
 
 impl Record {
+    /// Returns the JSON without padding.
+    pub(crate) fn to_json(&self) -> String {
+        String::from_utf8_lossy(&self.render(0).bytes).trim_end().to_owned()
+    }
+
     /// The JSON, padded with spaces to at least `at_least` bytes, so that a shorter record leaves no tail of a longer.
     ///
     /// `at_least` counts up to [`MAX_BYTES`]; text longer than that is no record anyway. A record that has neither a

@@ -6,13 +6,17 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::ThreadId;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use super::lease::{BootTime, CALL, Lease};
+use super::lease::{ANSWER, BootTime, CALL, Lease, call_limit};
+use super::lock_server::{Granted, LockServer, Session, WaitLimit};
+use super::pending::PendingAcquire;
+use super::registry;
 use super::tenure::ServerTenure;
-use super::{LockServer, PendingAcquire, Session, WaitLimit};
 use crate::model::error::{Error, ErrorKind, Result};
-use crate::model::options::{Event, Options, Overrun};
+use crate::model::options::{Options, Overrun};
+use crate::model::this_process::this_process;
+use crate::record::{Native, Record, RecordStyle};
 use crate::util::trace::event;
 
 /// Between two tries to reach a server that did not answer at once.
@@ -20,9 +24,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// For how long who waits already tries to reach a server that has gone: it may be restarted, or another takes its part.
 const RETURN: Duration = Duration::from_secs(30);
-
-/// How long a server may take to answer, however soon the caller's time is over; and to take a place back after that.
-pub(super) const ANSWER: Duration = Duration::from_secs(1);
 
 /// When what could not be shown is tried again.
 const SHOW_AGAIN: Duration = Duration::from_secs(1);
@@ -48,16 +49,16 @@ pub(super) fn serve(request: Request, pending: &PendingAcquire) {
             let ttl = session.lease().ttl;
             let tenure = Arc::new(ServerTenure::new(server, options, granted, ttl, session.interrupter(), thread));
             event!(DEBUG, target = ?tenure.target(), fence = tenure.fence, "granted");
-            super::lock::remember(&tenure);
-            tell_takeover(&tenure);
-            pending.interrupt_by(None);
-            if pending.settle(Ok(Arc::clone(&tenure))).is_err() {
+            registry::add_held(&tenure);
+            tenure.options.report_takeover(tenure.target(), &tenure.previous);
+            pending.set_interrupter(None);
+            if !pending.resolve(Ok(Arc::clone(&tenure))) {
                 tenure.discard_undelivered();
-                let _ = session.release(Some(&tenure.last_words()), ANSWER);
+                let _ = session.release(Some(&tenure.final_record()), ANSWER);
                 return;
             }
             drop(waiting);
-            let _answer = Answer(&tenure);
+            let _answers = Answers(&tenure);
             keep(&tenure, &mut *session);
         }
         Err(failed) => {
@@ -67,7 +68,7 @@ pub(super) fn serve(request: Request, pending: &PendingAcquire) {
                 let found = if left.is_zero() { None } else { request.server.status_within(left).ok() };
                 error = error.with_holder(found.and_then(|found| found.holder)).with_waited(request.since.elapsed());
             }
-            let _ = pending.settle(Err(error));
+            pending.resolve(Err(error));
         }
     }
 }
@@ -90,18 +91,18 @@ struct Waits<'a>(&'a PendingAcquire);
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        self.0.be_without_place();
+        self.0.mark_place_returned();
     }
 }
 
 /// The holder must not wait for a heartbeat thread that panicked, nor believe that it still holds.
-struct Answer<'a>(&'a ServerTenure);
+struct Answers<'a>(&'a ServerTenure);
 
-impl Drop for Answer<'_> {
+impl Drop for Answers<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.lose("its keeper failed");
-            self.0.end(Err(failed(self.0.target())));
+            self.0.finish(Err(failed(self.0.target())));
         }
     }
 }
@@ -131,15 +132,21 @@ impl Request {
     }
 }
 
-fn tell_takeover(tenure: &ServerTenure) {
-    if let crate::model::holder::Previous::Crashed(holder) = &tenure.previous {
-        tenure.tell(&Event::TakenOver { target: tenure.target(), holder });
-        event!(WARN, target = ?tenure.target(), "taken over from a holder that died");
+/// Returns the record of an acquire that begins now. The server gives it its fence.
+fn new_record(options: &Options) -> Record {
+    let own = this_process();
+    Record {
+        pid: Some(own.identity.pid),
+        created_at: Some(SystemTime::now()),
+        start_time: None,
+        max_hold: options.max_hold,
+        native: Some(Native { style: RecordStyle::Engine, ..own.native(options) }),
+        marker: None,
     }
 }
 
 /// A grant, and the session that has it.
-type Place = (super::Granted, Box<dyn Session>);
+type Place = (Granted, Box<dyn Session>);
 
 /// Until it is granted; `None` once whoever asked has gone.
 fn wait(request: &Request, pending: &PendingAcquire) -> std::result::Result<Option<Place>, Failed> {
@@ -150,7 +157,7 @@ fn wait(request: &Request, pending: &PendingAcquire) -> std::result::Result<Opti
         if pending.is_over() {
             return Ok(None);
         }
-        let record = super::lock::new_record(&request.options);
+        let record = new_record(&request.options);
         let mut session = match request.server.enqueue(&record, request.limit, request.answer_by()) {
             Ok(session) => session,
             Err(error)
@@ -165,8 +172,8 @@ fn wait(request: &Request, pending: &PendingAcquire) -> std::result::Result<Opti
             Err(error) => return Err(error.into()),
         };
         answered = Some(Instant::now());
-        pending.interrupt_by(Some(session.interrupter()));
-        match stay(request, pending, &mut *session, &mut answered) {
+        pending.set_interrupter(Some(session.interrupter()));
+        match wait_in_place(request, pending, &mut *session, &mut answered) {
             Ok(Some(granted)) => return Ok(Some((granted, session))),
             Ok(None) => {
                 let _ = session.release(None, ANSWER);
@@ -191,12 +198,12 @@ fn wait(request: &Request, pending: &PendingAcquire) -> std::result::Result<Opti
 }
 
 /// In one place of the queue; `None` once whoever asked has gone.
-fn stay(
+fn wait_in_place(
     request: &Request,
     pending: &PendingAcquire,
     session: &mut dyn Session,
     answered: &mut Option<Instant>,
-) -> Result<Option<super::Granted>> {
+) -> Result<Option<Granted>> {
     let mut lease = session.lease();
     loop {
         if pending.is_over() {
@@ -252,18 +259,18 @@ fn keep(tenure: &ServerTenure, session: &mut dyn Session) {
     let mut overrun_at = tenure.options.max_hold.and_then(|limit| tenure.began.checked_add(limit));
     let mut pause_until: Option<BootTime> = None;
     let mut show_from = BootTime::now();
-    while !tenure.is_let_go() {
+    while !tenure.is_released() {
         let lease = tenure.lease();
         let now = BootTime::now();
         if now >= lease.lost_at() || !tenure.is_held() {
-            tenure.lose_for_time();
+            tenure.expire();
             return end_lost(tenure, session);
         }
         if overrun_at.is_some_and(|at| at <= Instant::now()) {
             overrun_at = None;
             if overrun(tenure) {
-                let released = session.release(Some(&tenure.last_words()), super::lease::call_limit(lease.ttl));
-                return tenure.end(released);
+                let released = session.release(Some(&tenure.final_record()), call_limit(lease.ttl));
+                return tenure.finish(released);
             }
         }
         let limit = lease.call_limit(now);
@@ -272,25 +279,25 @@ fn keep(tenure: &ServerTenure, session: &mut dyn Session) {
             done = session.renew(limit).map(|()| tenure.confirm(now));
             match &done {
                 Ok(()) => {
-                    tenure.trouble(None);
+                    tenure.set_renewal_error(None);
                     if pause_until.take().is_some() {
                         event!(INFO, target = ?tenure.target(), "the lease is renewed again");
                     }
                 }
                 Err(error) => {
                     // One that the lease's end cut short says less than the one before.
-                    if limit == super::lease::call_limit(lease.ttl) || !tenure.is_in_trouble() {
-                        tenure.trouble(Some(error.detail()));
+                    if limit == call_limit(lease.ttl) || !tenure.has_renewal_error() {
+                        tenure.set_renewal_error(Some(error.detail()));
                     }
                     pause_until = Some(BootTime::now().after(PAUSE));
                 }
             }
         } else if show_from <= now
-            && let Some(record) = tenure.unseen()
+            && let Some(record) = tenure.take_unpublished()
         {
-            done = session.show(&record, limit);
+            done = session.publish(&record, limit);
             if done.is_err() {
-                tenure.still_unseen();
+                tenure.mark_unpublished();
                 show_from = BootTime::now().after(SHOW_AGAIN);
             }
         }
@@ -304,13 +311,13 @@ fn keep(tenure: &ServerTenure, session: &mut dyn Session) {
             _ => {
                 let now = BootTime::now();
                 let mut rest = pause_until.unwrap_or_else(|| tenure.lease().renew_at()).from(now);
-                if tenure.is_unseen() {
+                if tenure.is_unpublished() {
                     rest = rest.min(show_from.from(now));
                 }
                 if let Some(at) = overrun_at {
                     rest = rest.min(at.saturating_duration_since(Instant::now()));
                 }
-                session.rest(rest.min(tenure.lease().lost_at().from(now)))
+                session.idle(rest.min(tenure.lease().lost_at().from(now)))
             }
         };
         if let Err(error) = rested {
@@ -318,15 +325,13 @@ fn keep(tenure: &ServerTenure, session: &mut dyn Session) {
             return end_lost(tenure, session);
         }
     }
-    tenure.end(session.release(Some(&tenure.last_words()), tenure.time_to_release()));
+    tenure.finish(session.release(Some(&tenure.final_record()), tenure.time_to_release()));
 }
 
 /// Acts on `max_hold`. `true`: it was revoked.
 fn overrun(tenure: &ServerTenure) -> bool {
     let revoked = tenure.options.overrun == Overrun::Revoke && tenure.revoke();
-    let (held_for, max_hold) = (tenure.began.elapsed(), tenure.options.max_hold.unwrap_or_default());
-    event!(WARN, target = ?tenure.target(), ?held_for, ?max_hold, revoked, "held for longer than max_hold");
-    tenure.tell(&Event::Overrun { target: tenure.target(), fence: tenure.fence, held_for, max_hold, revoked });
+    tenure.options.report_overrun(tenure.target(), tenure.fence, tenure.began.elapsed(), revoked);
     revoked
 }
 
@@ -334,14 +339,13 @@ fn overrun(tenure: &ServerTenure) -> bool {
 /// to stop; only once nobody works under it any more is the lock let go, if it still is there.
 fn end_lost(tenure: &ServerTenure, session: &mut dyn Session) {
     if let Err(error) = tenure.check()
-        && !tenure.is_let_go()
+        && !tenure.is_released()
     {
-        event!(ERROR, target = ?tenure.target(), error = %error, "lost");
-        tenure.tell(&Event::Lost { target: tenure.target(), error: &error });
+        tenure.options.report_loss(tenure.target(), &error);
     }
-    tenure.await_let_go();
-    let released = session.release(Some(&tenure.last_words()), super::lease::call_limit(tenure.lease().ttl));
-    tenure.end(released);
+    tenure.await_release();
+    let released = session.release(Some(&tenure.final_record()), call_limit(tenure.lease().ttl));
+    tenure.finish(released);
 }
 
 #[cfg(test)]
@@ -350,10 +354,9 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    use super::super::{Granted, Interrupter};
     use super::*;
     use crate::model::status::{Scheme, Status};
-    use crate::record::Record;
+    use crate::server::lock_server::Interrupter;
     use crate::server::url::Url;
 
     /// What a wait in the queue comes to.
@@ -452,12 +455,12 @@ mod tests {
             Ok(())
         }
 
-        fn rest(&mut self, patience: Duration) -> Result<()> {
+        fn idle(&mut self, patience: Duration) -> Result<()> {
             let _ = self.notes.recv_timeout(patience);
             Ok(())
         }
 
-        fn show(&mut self, _record: &Record, _limit: Duration) -> Result<()> {
+        fn publish(&mut self, _record: &Record, _limit: Duration) -> Result<()> {
             Ok(())
         }
 
@@ -494,7 +497,7 @@ mod tests {
     /// What an acquire comes to.
     fn outcome(comes: Comes, limit: WaitLimit) -> (Result<Arc<ServerTenure>>, Vec<&'static str>) {
         let (server, heard) = Fake::new(comes);
-        let pending = PendingAcquire::default();
+        let pending = PendingAcquire::new(Path::new("a"));
         serve(request(&server, limit), &pending);
         (pending.wait(), heard.try_iter().collect())
     }
@@ -529,12 +532,12 @@ mod tests {
     #[test]
     fn a_wait_that_is_given_up_gives_its_place_back() {
         let (server, heard) = Fake::new(Comes::Nothing);
-        let pending = Arc::new(PendingAcquire::default());
+        let pending = Arc::new(PendingAcquire::new(Path::new("a")));
         let there = Arc::clone(&pending);
         let served = std::thread::spawn(move || serve(request(&server, WaitLimit::Until(None)), &there));
         assert_eq!((heard.recv().unwrap(), heard.recv().unwrap()), ("join", "wait"));
         assert!(pending.withdraw(Error::busy(Path::new("a"))).is_none());
-        pending.await_without_place(Instant::now() + Duration::from_secs(60));
+        pending.await_place_returned(Instant::now() + Duration::from_secs(60));
         assert_eq!(heard.try_iter().last(), Some("give back"));
         assert!(pending.wait().unwrap_err().is_busy());
         served.join().unwrap();
@@ -543,13 +546,13 @@ mod tests {
     #[test]
     fn a_grant_that_nobody_took_is_released_and_a_release_tells_a_loss() {
         let (server, heard) = Fake::new(Comes::Granted);
-        let pending = Arc::new(PendingAcquire::default());
+        let pending = Arc::new(PendingAcquire::new(Path::new("a")));
         let there = Arc::clone(&pending);
         let served = std::thread::spawn(move || serve(request(&server, WaitLimit::Until(None)), &there));
         assert_eq!((heard.recv().unwrap(), heard.recv().unwrap()), ("join", "wait"));
-        pending.await_without_place(Instant::now() + Duration::from_secs(60));
+        pending.await_place_returned(Instant::now() + Duration::from_secs(60));
         let tenure = pending.withdraw(Error::busy(Path::new("a"))).expect("it was granted");
-        assert!(tenure.leave().unwrap_err().is_lost(), "the fake server says so");
+        assert!(tenure.drop_guard().unwrap_err().is_lost(), "the fake server says so");
         assert_eq!(heard.try_iter().last(), Some("release"));
         served.join().unwrap();
     }

@@ -19,7 +19,10 @@ use crate::sys;
 /// again, or another is.
 pub(crate) const CALL: Duration = Duration::from_secs(5);
 
-/// How long a call may take that is not bound to a lease's end.
+/// How long a server may take to answer, however soon the caller's deadline is; and to take a place back after that.
+pub(crate) const ANSWER: Duration = Duration::from_secs(1);
+
+/// Returns how long a call may take that is not bound to a lease's end.
 pub(crate) fn call_limit(ttl: Duration) -> Duration {
     (ttl / 3).min(CALL)
 }

@@ -1,72 +1,71 @@
-//! One acquire that waits for a server, between the thread that pendings and the [keeper](super::keeper) that serves it.
+//! One acquire that waits for a server, between its caller and the [heartbeat thread](super::heartbeat) that serves it.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
 
-use super::{Interrupter, ServerTenure};
+use super::lock_server::Interrupter;
+use super::tenure::ServerTenure;
+use crate::model::backend::Pending;
 use crate::model::error::{Error, Result};
+use crate::model::tenure::Tenure;
+use crate::util::ticket::{Ticket, WaitState, Woken};
 
 /// An acquire under way.
-#[derive(Default)]
 pub(crate) struct PendingAcquire {
+    target: PathBuf,
+    ticket: Ticket<Arc<ServerTenure>, Error>,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    turn: Turn,
-    /// The keeper has given its place back, or tenures by it.
-    without_place: bool,
+    /// The heartbeat thread has given its place at the server back, or holds by it.
+    place_returned: bool,
+    /// Wakes the heartbeat thread.
     interrupt: Option<Interrupter>,
-    waker: Option<Waker>,
-}
-
-#[derive(Default)]
-enum Turn {
-    #[default]
-    Waiting,
-    Granted(Arc<ServerTenure>),
-    Failed(Error),
-    /// Taken, or given up.
-    Over,
-}
-
-impl State {
-    /// The outcome, if there is one.
-    fn take(&mut self) -> Option<Result<Arc<ServerTenure>>> {
-        match std::mem::replace(&mut self.turn, Turn::Over) {
-            Turn::Granted(tenure) => Some(Ok(tenure)),
-            Turn::Failed(error) => Some(Err(error)),
-            waiting => {
-                self.turn = waiting;
-                None
-            }
-        }
-    }
 }
 
 impl PendingAcquire {
+    pub(super) fn new(target: &Path) -> PendingAcquire {
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        PendingAcquire { target: target.to_owned(), ticket: Ticket::new(), state, changed }
+    }
+
+    pub(super) fn target(&self) -> &Path {
+        &self.target
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has whoever asked gone away?
+    /// Returns whether the acquire has its outcome, or its caller has given up.
     pub(super) fn is_over(&self) -> bool {
-        !matches!(self.state().turn, Turn::Waiting)
+        !self.ticket.is_queued()
     }
 
-    /// Records that the keeper has no place at the server any more that would make others wait.
-    pub(super) fn be_without_place(&self) {
-        self.state().without_place = true;
+    /// Records that the heartbeat thread has no place at the server any more for which others would wait.
+    pub(super) fn mark_place_returned(&self) {
+        self.state().place_returned = true;
         self.changed.notify_all();
     }
 
-    /// Sleeps until the keeper has given its place back.
-    pub(super) fn await_without_place(&self, end: Instant) {
+    /// Sleeps until the heartbeat thread has given its place back, or until `end`.
+    pub(super) fn await_place_returned(&self, end: Instant) {
+        self.sleep_until(end, |state| state.place_returned);
+    }
+
+    /// Sleeps until `end`, or until the acquire [is over](PendingAcquire::is_over).
+    pub(super) fn pause(&self, end: Instant) {
+        self.sleep_until(end, |_| self.is_over());
+    }
+
+    fn sleep_until(&self, end: Instant, done: impl Fn(&State) -> bool) {
         let mut state = self.state();
-        while !state.without_place {
+        while !done(&state) {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
@@ -75,106 +74,75 @@ impl PendingAcquire {
         }
     }
 
-    /// Ends the wait from outside: the caller gets this error. Returns a grant that the caller has not taken yet.
-    pub(super) fn withdraw(&self, error: Error) -> Option<Arc<ServerTenure>> {
-        let mut state = self.state();
-        match std::mem::replace(&mut state.turn, Turn::Over) {
-            Turn::Waiting => {
-                state.turn = Turn::Failed(error);
-                let (interrupt, waker) = (state.interrupt.take(), state.waker.take());
-                drop(state);
-                self.changed.notify_all();
-                if let Some(interrupt) = interrupt {
-                    interrupt();
-                }
-                if let Some(waker) = waker {
-                    waker.wake();
-                }
-                None
-            }
-            Turn::Granted(tenure) => {
-                state.turn = Turn::Failed(error);
-                Some(tenure)
-            }
-            other => {
-                state.turn = other;
-                None
-            }
-        }
-    }
-
-    /// How to wake the keeper.
-    pub(super) fn interrupt_by(&self, interrupt: Option<Interrupter>) {
+    /// Sets how to wake the heartbeat thread.
+    pub(super) fn set_interrupter(&self, interrupt: Option<Interrupter>) {
         self.state().interrupt = interrupt;
     }
 
-    /// Sleeps until `end`, or until whoever asked has gone away.
-    pub(super) fn pause(&self, end: Instant) {
-        let mut state = self.state();
-        while matches!(state.turn, Turn::Waiting) {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Hands over the outcome; it comes back if nobody waits for it any more.
-    pub(super) fn settle(
-        &self,
-        outcome: Result<Arc<ServerTenure>>,
-    ) -> std::result::Result<(), Result<Arc<ServerTenure>>> {
-        let mut state = self.state();
-        if !matches!(state.turn, Turn::Waiting) {
-            return Err(outcome);
-        }
-        state.turn = match outcome {
-            Ok(tenure) => Turn::Granted(tenure),
-            Err(error) => Turn::Failed(error),
-        };
-        let waker = state.waker.take();
-        drop(state);
-        self.changed.notify_all();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        Ok(())
-    }
-
-    /// Waits for the outcome. The keeper has one when the time is over, too: whether the lock is busy or the server
-    /// silent, only it can tell.
-    pub(super) fn wait(&self) -> Result<Arc<ServerTenure>> {
-        let mut state = self.state();
-        loop {
-            if let Some(outcome) = state.take() {
-                return outcome;
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// The outcome, or `waker` is woken when there is one.
-    pub(crate) fn poll(&self, waker: &Waker) -> Option<Result<Arc<ServerTenure>>> {
-        let mut state = self.state();
-        let outcome = state.take();
-        if outcome.is_none() {
-            state.waker = Some(waker.clone());
-        }
-        outcome
-    }
-
-    /// Gives up: nothing is held for this ask from here on. What had been granted by then comes back.
-    pub(crate) fn give_up(&self) -> Option<Result<Arc<ServerTenure>>> {
-        let mut state = self.state();
-        let outcome = state.take();
-        state.turn = Turn::Over;
-        let interrupt = state.interrupt.take();
-        drop(state);
+    /// Wakes the heartbeat thread, wherever it waits.
+    fn interrupt(&self) {
+        let interrupt = self.state().interrupt.take();
         self.changed.notify_all();
         if let Some(interrupt) = interrupt {
             interrupt();
         }
-        outcome
+    }
+
+    /// Ends the wait from outside: the caller gets `error`. Returns a grant that the caller has not taken yet.
+    pub(super) fn withdraw(&self, error: Error) -> Option<Arc<ServerTenure>> {
+        let mut woken = Vec::new();
+        let granted = self.ticket.withdraw(error, &mut woken);
+        self.interrupt();
+        woken.into_iter().for_each(Waker::wake);
+        granted
+    }
+
+    /// Hands the outcome to the caller; `false` if the caller no longer waits for it.
+    pub(super) fn resolve(&self, outcome: Result<Arc<ServerTenure>>) -> bool {
+        let outcome = match outcome {
+            Ok(tenure) => WaitState::Granted(tenure),
+            Err(error) => WaitState::Failed(error),
+        };
+        let mut woken = Vec::new();
+        let taken = self.ticket.resolve(outcome, &mut woken);
+        woken.into_iter().for_each(Waker::wake);
+        taken
+    }
+
+    /// Waits for the outcome. There is one at the deadline too: only the heartbeat thread can say whether the lock is busy
+    /// or the server silent.
+    pub(super) fn wait(&self) -> Result<Arc<ServerTenure>> {
+        loop {
+            match self.ticket.wait(None) {
+                Woken::Settled(outcome) => return outcome,
+                Woken::Notified => {}
+                Woken::Late => return Err(Error::busy(&self.target)),
+            }
+        }
+    }
+}
+
+fn as_tenure(outcome: Result<Arc<ServerTenure>>) -> Result<Arc<dyn Tenure>> {
+    outcome.map(|tenure| tenure as Arc<dyn Tenure>)
+}
+
+impl Pending for Arc<PendingAcquire> {
+    /// The heartbeat thread watches the deadline.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    fn poll(&self, waker: &Waker) -> Option<Result<Arc<dyn Tenure>>> {
+        self.ticket.poll(waker).map(as_tenure)
+    }
+
+    fn give_up(&self) -> Option<Result<Arc<dyn Tenure>>> {
+        let outcome = self.ticket.give_up();
+        self.interrupt();
+        outcome.map(as_tenure)
+    }
+
+    fn busy(&self) -> Error {
+        Error::busy(&self.target)
     }
 }

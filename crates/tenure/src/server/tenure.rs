@@ -18,13 +18,16 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use super::lease::{BootTime, CALL, Lease, call_limit};
-use super::{Granted, Interrupter, LeaseLeft, LockServer};
+use super::lock_server::{Granted, Interrupter, LockServer};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::{Holder, Previous};
-use crate::model::options::{Event, Options};
+use crate::model::options::Options;
+use crate::model::tenure::{Facts, LeaseLeft, Tenure};
 use crate::process::Liveness;
 use crate::record::{Record, RecordState};
-use crate::sys;
+use crate::sys::{self, Inherited};
+use crate::util::loss_listeners::LossListeners;
+use crate::util::thread_pool;
 
 const HELD: u8 = 0;
 const RELEASED: u8 = 1;
@@ -50,23 +53,22 @@ pub(crate) struct ServerTenure {
     crash_unreported: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
+    listeners: LossListeners,
     interrupt: Interrupter,
 }
 
 struct State {
     record: Record,
     /// The server's record is another.
-    unseen: bool,
+    unpublished: bool,
     /// Why it was lost.
     why: Option<Cow<'static, str>>,
     /// Why the last renewal failed, if it did.
-    trouble: Option<String>,
+    renewal_error: Option<String>,
     /// When the last guard went.
-    let_go: Option<Instant>,
+    released_at: Option<Instant>,
     /// What became of the release.
     outcome: Option<Result<()>>,
-    wakers: Vec<Waker>,
-    gone: bool,
 }
 
 impl ServerTenure {
@@ -98,15 +100,14 @@ impl ServerTenure {
             crash_unreported: AtomicBool::new(false),
             state: Mutex::new(State {
                 record: granted.record,
-                unseen: false,
+                unpublished: false,
                 why: None,
-                trouble: None,
-                let_go: None,
+                renewal_error: None,
+                released_at: None,
                 outcome: None,
-                wakers: Vec::new(),
-                gone: false,
             }),
             changed: Condvar::new(),
+            listeners: LossListeners::default(),
             interrupt,
         }
     }
@@ -119,10 +120,6 @@ impl ServerTenure {
         &self.server.url().target
     }
 
-    pub(crate) fn lock_name(&self) -> &Path {
-        self.server.lock_name()
-    }
-
     pub(super) fn lease(&self) -> Lease {
         Lease { ttl: self.ttl, confirmed: BootTime::of_nanos(self.confirmed.load(Ordering::Acquire)) }
     }
@@ -132,19 +129,13 @@ impl ServerTenure {
         self.confirmed.fetch_max(sent.nanos(), Ordering::AcqRel);
     }
 
-    pub(crate) fn left(&self) -> LeaseLeft {
-        let (lease, now) = (self.lease(), BootTime::now());
-        let lost_in = if self.check().is_ok() { lease.lost_at().from(now) } else { Duration::ZERO };
-        LeaseLeft { lost_in, free_in: lease.free_at().from(now) }
-    }
-
     /// Is it still ours? A look at the clock: no question to the server, whose answer would be old by the time it came.
     pub(crate) fn check(&self) -> Result<()> {
         if self.generation != sys::fork_generation() {
             return Err(self.error("the lock is the parent's: this is a forked child"));
         }
         if self.status.load(Ordering::Acquire) == HELD && BootTime::now() >= self.lease().lost_at() {
-            self.lose_for_time();
+            self.expire();
         }
         match self.status.load(Ordering::Acquire) {
             HELD => Ok(()),
@@ -174,14 +165,14 @@ impl ServerTenure {
         }
         state.why = Some(why.into());
         drop(state);
-        self.notify_loss();
+        self.listeners.notify();
         (self.interrupt)();
         true
     }
 
     /// Its time is over, and no renewal was confirmed.
-    pub(super) fn lose_for_time(&self) -> bool {
-        let trouble = self.state().trouble.clone();
+    pub(super) fn expire(&self) -> bool {
+        let trouble = self.state().renewal_error.clone();
         self.lose(match trouble {
             Some(trouble) => format!("its lease could not be renewed in time: {trouble}").into(),
             None => Cow::Borrowed("its lease could not be renewed in time"),
@@ -189,89 +180,42 @@ impl ServerTenure {
     }
 
     /// Why a renewal failed; `None`: one succeeded.
-    pub(super) fn trouble(&self, why: Option<&str>) {
-        self.state().trouble = why.map(str::to_owned);
+    pub(super) fn set_renewal_error(&self, why: Option<&str>) {
+        self.state().renewal_error = why.map(str::to_owned);
     }
 
     /// Did the last renewal fail?
-    pub(super) fn is_in_trouble(&self) -> bool {
-        self.state().trouble.is_some()
+    pub(super) fn has_renewal_error(&self) -> bool {
+        self.state().renewal_error.is_some()
     }
 
     /// `true` if it was held until now.
     pub(super) fn revoke(&self) -> bool {
         let revoked = self.status.compare_exchange(HELD, REVOKED, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if revoked {
-            self.notify_loss();
+            self.listeners.notify();
         }
         revoked
     }
 
-    fn notify_loss(&self) {
-        let mut state = self.state();
-        state.gone = true;
-        let wakers = std::mem::take(&mut state.wakers);
-        drop(state);
-        wakers.into_iter().for_each(Waker::wake);
-    }
-
-    /// For [`Guard::revoked`](crate::Guard::revoked).
-    pub(crate) fn poll_gone(&self, waker: &Waker) -> bool {
-        let mut state = self.state();
-        if !state.gone && !state.wakers.iter().any(|known| known.will_wake(waker)) {
-            state.wakers.push(waker.clone());
-        }
-        state.gone
-    }
-
-    pub(super) fn tell(&self, event: &Event<'_>) {
-        if let Some(callback) = &self.options.on_event {
-            // A callback that panics must not take the keeper, and with it the lease, along.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| callback(event)));
-        }
-    }
-
-    pub(crate) fn holder(&self) -> Holder {
-        let liveness = match self.check() {
-            Ok(()) => Liveness::alive("its lease is renewed"),
-            Err(_) => Liveness::unknown("the lock was released or lost"),
-        };
-        Holder::from_record(Some(&self.state().record), liveness)
-    }
-
-    pub(crate) fn record_json(&self) -> String {
-        text(&self.state().record)
-    }
-
-    /// Changes the record; the keeper shows it to others as soon as it can.
-    pub(crate) fn change(&self, change: impl FnOnce(&mut Record)) -> Result<()> {
-        self.check()?;
-        let mut state = self.state();
-        change(&mut state.record);
-        state.unseen = true;
-        drop(state);
-        (self.interrupt)();
-        Ok(())
-    }
-
     /// The record, if others see an older one.
-    pub(super) fn unseen(&self) -> Option<Record> {
+    pub(super) fn take_unpublished(&self) -> Option<Record> {
         let mut state = self.state();
-        std::mem::take(&mut state.unseen).then(|| state.record.clone())
+        std::mem::take(&mut state.unpublished).then(|| state.record.clone())
     }
 
     /// Do others see an older record?
-    pub(super) fn is_unseen(&self) -> bool {
-        self.state().unseen
+    pub(super) fn is_unpublished(&self) -> bool {
+        self.state().unpublished
     }
 
     /// It could not be shown.
-    pub(super) fn still_unseen(&self) {
-        self.state().unseen = true;
+    pub(super) fn mark_unpublished(&self) {
+        self.state().unpublished = true;
     }
 
     /// What the next holder is to find.
-    pub(super) fn last_words(&self) -> Record {
+    pub(super) fn final_record(&self) -> Record {
         let mut record = self.state().record.clone();
         let crash_unreported = self.crash_unreported.load(Ordering::Relaxed);
         if let (true, Some(last)) = (crash_unreported, &self.last) {
@@ -294,20 +238,20 @@ impl ServerTenure {
     }
 
     /// One more guard; `false` if the last one has just gone.
-    pub(super) fn join(&self) -> bool {
+    pub(super) fn add_guard(&self) -> bool {
         let more = |guards: usize| (guards > 0).then_some(guards + 1);
         self.guards.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
     }
 
     /// A guard goes; with the last one the lock.
-    pub(crate) fn leave(&self) -> Result<()> {
+    pub(crate) fn drop_guard(&self) -> Result<()> {
         if self.guards.fetch_sub(1, Ordering::AcqRel) > 1 || self.generation != sys::fork_generation() {
             return Ok(());
         }
         let kept = self.check();
         let _ = self.status.compare_exchange(HELD, RELEASED, Ordering::AcqRel, Ordering::Acquire);
         let began = Instant::now();
-        self.state().let_go = Some(began);
+        self.state().released_at = Some(began);
         self.changed.notify_all();
         (self.interrupt)();
         // What is lost is lost: the keeper tidies up behind it, and nobody needs to wait for that.
@@ -335,24 +279,24 @@ impl ServerTenure {
 
     /// How long the release may take: what is left of the time for which it is waited for.
     pub(super) fn time_to_release(&self) -> Duration {
-        let waited = self.state().let_go.map_or(Duration::ZERO, |began| began.elapsed());
+        let waited = self.state().released_at.map_or(Duration::ZERO, |began| began.elapsed());
         call_limit(self.ttl).min(CALL.saturating_sub(waited)).max(CALL / 5)
     }
 
-    pub(super) fn is_let_go(&self) -> bool {
-        self.state().let_go.is_some()
+    pub(super) fn is_released(&self) -> bool {
+        self.state().released_at.is_some()
     }
 
     /// Sleeps until nobody needs it any more.
-    pub(super) fn await_let_go(&self) {
+    pub(super) fn await_release(&self) {
         let mut state = self.state();
-        while state.let_go.is_none() {
+        while state.released_at.is_none() {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     /// What became of the release.
-    pub(super) fn end(&self, outcome: Result<()>) {
+    pub(super) fn finish(&self, outcome: Result<()>) {
         self.state().outcome = Some(outcome);
         self.changed.notify_all();
     }
@@ -368,7 +312,70 @@ impl std::fmt::Debug for ServerTenure {
     }
 }
 
-/// A record as a server keeps it.
-pub(super) fn text(record: &Record) -> String {
-    String::from_utf8_lossy(&record.render(0).bytes).trim_end().to_owned()
+impl Tenure for ServerTenure {
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            target: self.target(),
+            lock_file: self.server.lock_name(),
+            fence: (self.fence != 0).then_some(self.fence),
+            shared: false,
+            previous: &self.previous,
+        }
+    }
+
+    fn holder(&self) -> Holder {
+        let liveness = match self.check() {
+            Ok(()) => Liveness::alive("its lease is renewed"),
+            Err(_) => Liveness::unknown("the lock was released or lost"),
+        };
+        Holder::from_record(Some(&self.state().record), liveness)
+    }
+
+    fn record(&self) -> Option<Record> {
+        Some(self.state().record.clone())
+    }
+
+    /// Changes the record. The heartbeat thread publishes it as soon as it can.
+    fn change(&self, change: &mut dyn FnMut(&mut Record)) -> Result<()> {
+        self.check()?;
+        let mut state = self.state();
+        change(&mut state.record);
+        state.unpublished = true;
+        drop(state);
+        (self.interrupt)();
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        ServerTenure::check(self)
+    }
+
+    fn lease(&self) -> Option<LeaseLeft> {
+        let (lease, now) = (self.lease(), BootTime::now());
+        let lost_in = if self.check().is_ok() { lease.lost_at().from(now) } else { Duration::ZERO };
+        Some(LeaseLeft { lost_in, free_in: lease.free_at().from(now) })
+    }
+
+    fn descriptors(&self) -> Result<Vec<Inherited>> {
+        let detail = "a child cannot inherit a lock that a server keeps";
+        Err(Error::new(ErrorKind::Unsupported, self.target(), detail)
+            .with_hint("end the child when this process ends, or when the lock is lost"))
+    }
+
+    fn poll_loss(self: Arc<Self>, waker: &Waker) -> bool {
+        self.listeners.poll(waker)
+    }
+
+    fn release(self: Arc<Self>) -> Result<()> {
+        self.drop_guard()
+    }
+
+    /// The release waits for the server, so another thread does it: this one may be a runtime's.
+    fn abandon(self: Arc<Self>) {
+        self.discard_undelivered();
+        let theirs = Arc::clone(&self);
+        if thread_pool::run(move || drop(theirs.drop_guard())).is_err() {
+            let _ = self.drop_guard();
+        }
+    }
 }

@@ -137,6 +137,22 @@ impl<T, E> Ticket<T, E> {
         }
     }
 
+    /// Ends the wait with `error`. A grant that its waiter has not taken yet comes back, and the waiter gets `error` in its
+    /// place. A future's waker goes to `woken`.
+    pub(crate) fn withdraw(&self, error: E, woken: &mut Vec<Waker>) -> Option<T> {
+        let mut state = self.state();
+        if !state.waits() && !matches!(*state, WaitState::Granted(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut *state, WaitState::Failed(error)) {
+            WaitState::Granted(granted) => return Some(granted),
+            WaitState::Queued(Some(waker)) => woken.push(waker),
+            WaitState::Queued(None) => self.settled.notify_one(),
+            _ => {}
+        }
+        None
+    }
+
     /// It waits no more. The outcome, if one came before that.
     pub(crate) fn give_up(&self) -> Option<Result<T, E>> {
         let mut state = self.state();

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
@@ -12,12 +11,13 @@ use crate::file::paths::LockPaths;
 use crate::file::release::{self, Passed};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Holder;
-use crate::model::options::{Event, Overrun};
+use crate::model::options::Overrun;
 use crate::model::request::Request;
 use crate::model::this_process::this_process;
 use crate::process::Liveness;
 use crate::record::{self, Record, RecordState};
-use crate::sys::{self};
+use crate::sys;
+use crate::util::loss_listeners::LossListeners;
 use crate::wait::queue::TargetQueue;
 
 const HELD: u8 = 0;
@@ -25,7 +25,7 @@ const RELEASED: u8 = 1;
 const REVOKED: u8 = 2;
 
 /// One grant, from its beginning to its end.
-pub(crate) struct Tenure {
+pub(crate) struct FileTenure {
     pub(crate) queue: Arc<TargetQueue>,
     pub(crate) paths: Arc<LockPaths>,
     pub(crate) request: Arc<Request>,
@@ -42,7 +42,7 @@ pub(crate) struct Tenure {
     guards: AtomicUsize,
     /// The record as it stands; locked while it is written, so that nothing is written after the release.
     live: Mutex<Live>,
-    listeners: Mutex<Listeners>,
+    pub(crate) listeners: LossListeners,
     cleanup: Option<sys::HeldCell>,
     /// Its place in the watchdog's list plus one; 0 while it is not in it.
     watched: AtomicUsize,
@@ -55,21 +55,14 @@ struct Live {
     closed: bool,
 }
 
-#[derive(Default)]
-struct Listeners {
-    wakers: Vec<Waker>,
-    wanted: bool,
-    gone: bool,
-}
-
-impl Tenure {
+impl FileTenure {
     pub(crate) fn new(
         queue: Arc<TargetQueue>,
         paths: Arc<LockPaths>,
         request: Arc<Request>,
         grant: Grant,
         thread: Option<ThreadId>,
-    ) -> Arc<Tenure> {
+    ) -> Arc<FileTenure> {
         let fence = grant.record.as_ref().and_then(Record::previous_fence).unwrap_or(0);
         let cleanup = grant.anchor.as_deref().and_then(|anchor| {
             let file = grant.lock_file.file(anchor)?;
@@ -77,7 +70,7 @@ impl Tenure {
             let aborted = record::state_text(RecordState::Aborted);
             sys::enter_held(&paths.dir, &paths.lock, id, file, aborted, grant.state_offset)
         });
-        Arc::new(Tenure {
+        Arc::new(FileTenure {
             live: Mutex::new(Live { record: grant.record.clone(), state_offset: grant.state_offset, closed: false }),
             queue,
             paths,
@@ -90,7 +83,7 @@ impl Tenure {
             status: AtomicU8::new(HELD),
             crash_unreported: AtomicBool::new(false),
             guards: AtomicUsize::new(1),
-            listeners: Mutex::default(),
+            listeners: LossListeners::default(),
             cleanup,
             watched: AtomicUsize::new(0),
         })
@@ -125,10 +118,6 @@ impl Tenure {
 
     fn live(&self) -> MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn listeners(&self) -> MutexGuard<'_, Listeners> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lost(&self, detail: &'static str) -> Error {
@@ -201,11 +190,9 @@ impl Tenure {
         holder
     }
 
-    pub(crate) fn record_json(&self) -> String {
-        match &self.live().record {
-            Some(record) => String::from_utf8_lossy(&record.render(0).bytes).trim_end().to_owned(),
-            None => "{}".to_owned(),
-        }
+    /// The record as others can read it.
+    pub(crate) fn record(&self) -> Option<Record> {
+        self.live().record.clone()
     }
 
     /// Changes the record, in whatever place others see it.
@@ -276,43 +263,15 @@ impl Tenure {
             record = record.map(|(record, at)| (self.grant.crash_unreported(record), at));
         }
         if revoked {
-            self.notify_loss();
+            self.listeners.notify();
         }
         record
     }
 
-    /// Wakes those who wait for its loss.
-    pub(crate) fn notify_loss(&self) {
-        let wakers = {
-            let mut listeners = self.listeners();
-            listeners.gone = true;
-            std::mem::take(&mut listeners.wakers)
-        };
-        // Without the mutex: a waker may poll at once, on this thread.
-        wakers.into_iter().for_each(Waker::wake);
-    }
-
-    /// For [`Guard::revoked`](crate::Guard::revoked).
-    pub(crate) fn poll_gone(&self, waker: &Waker) -> bool {
-        let mut listeners = self.listeners();
-        listeners.wanted = true;
-        if !listeners.gone && !listeners.wakers.iter().any(|known| known.will_wake(waker)) {
-            listeners.wakers.push(waker.clone());
-        }
-        listeners.gone
-    }
-
     /// Does anyone want to hear of a loss?
     pub(crate) fn wants_loss(&self) -> bool {
-        let listeners = self.listeners();
-        !listeners.gone && (listeners.wanted || self.request.options.on_event.is_some())
-    }
-
-    pub(crate) fn tell(&self, event: &Event<'_>) {
-        if let Some(callback) = &self.request.options.on_event {
-            // A callback that panics must not take the watchdog, and with it every other lock, along.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| callback(event)));
-        }
+        let listeners = &self.listeners;
+        !listeners.is_notified() && (listeners.is_wanted() || self.request.options.on_event.is_some())
     }
 
     /// Has it a date that others judge by?
@@ -339,9 +298,9 @@ impl Tenure {
     }
 }
 
-impl std::fmt::Debug for Tenure {
+impl std::fmt::Debug for FileTenure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tenure")
+        f.debug_struct("FileTenure")
             .field("target", &self.paths().target_path)
             .field("fence", &self.fence)
             .field("shared", &self.request.shared)

@@ -17,7 +17,7 @@ use crate::model::options::{Event, Overrun};
 use crate::sys::{self, ForkLocal, InterruptHandle};
 use crate::util::trace::event;
 use crate::wait::queue::TargetQueue;
-use crate::wait::tenure::Tenure;
+use crate::wait::tenure::FileTenure;
 
 /// How often breaks are looked for.
 const TICK: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ struct State {
 }
 
 struct Held {
-    tenure: Arc<Tenure>,
+    tenure: Arc<FileTenure>,
     refresh_at: Option<Instant>,
     overrun_at: Option<Instant>,
 }
@@ -137,7 +137,7 @@ enum Duty {
 }
 
 impl Held {
-    fn due(&mut self, now: Instant) -> Vec<(Arc<Tenure>, Duty)> {
+    fn due(&mut self, now: Instant) -> Vec<(Arc<FileTenure>, Duty)> {
         let mut duties = Vec::new();
         if self.refresh_at.is_some_and(|at| at <= now) {
             self.refresh_at = self.tenure.refresh_every().map(|every| now + every);
@@ -158,7 +158,7 @@ impl Held {
     }
 }
 
-fn look_after(tenure: &Arc<Tenure>, duty: Duty) {
+fn look_after(tenure: &Arc<FileTenure>, duty: Duty) {
     let target = &tenure.paths().target_path;
     match duty {
         Duty::Refresh => {
@@ -166,11 +166,11 @@ fn look_after(tenure: &Arc<Tenure>, duty: Duty) {
                 && tenure.is_held()
             {
                 event!(WARN, target = ?target, error = %error, "the record's date cannot be refreshed");
-                tenure.tell(&Event::RefreshFailed { target, error: &error });
+                tenure.request.options.report(&Event::RefreshFailed { target, error: &error });
             }
         }
         Duty::Overrun => {
-            let Some((max_hold, overrun)) = tenure.overrun_after() else { return };
+            let Some((_, overrun)) = tenure.overrun_after() else { return };
             if !tenure.is_held() {
                 return;
             }
@@ -178,25 +178,21 @@ fn look_after(tenure: &Arc<Tenure>, duty: Duty) {
             if revoked {
                 let _ = tenure.queue.revoke(tenure);
             }
-            let held_for = tenure.began.elapsed();
-            event!(WARN, target = ?target, ?held_for, ?max_hold, revoked, "held for longer than max_hold");
-            let fence = tenure.fence;
-            tenure.tell(&Event::Overrun { target, fence, held_for, max_hold, revoked });
+            tenure.request.options.report_overrun(target, tenure.fence, tenure.began.elapsed(), revoked);
         }
         Duty::Loss => {
             let Err(error) = tenure.check() else { return };
             // Only a loss is one; what cannot be told is looked at again.
             if error.is_lost() && tenure.is_held() {
-                event!(ERROR, target = ?target, error = %error, "lost");
-                tenure.notify_loss();
-                tenure.tell(&Event::Lost { target, error: &error });
+                tenure.listeners.notify();
+                tenure.request.options.report_loss(target, &error);
             }
         }
     }
 }
 
 /// A tenure began.
-pub(crate) fn held(tenure: &Arc<Tenure>) {
+pub(crate) fn held(tenure: &Arc<FileTenure>) {
     let refresh = tenure.refresh_every();
     let overrun = tenure.overrun_after().map(|(limit, _)| limit);
     if refresh.is_none() && overrun.is_none() && tenure.request.options.on_event.is_none() {
@@ -206,14 +202,14 @@ pub(crate) fn held(tenure: &Arc<Tenure>) {
 }
 
 /// Someone asks to be told of the loss of a tenure that may not have needed the watchdog so far.
-pub(crate) fn listen(tenure: &Arc<Tenure>) {
+pub(crate) fn listen(tenure: &Arc<FileTenure>) {
     let watchdog = watchdog();
     if tenure.is_held() && !watchdog.state().held.iter().any(|held| Arc::ptr_eq(&held.tenure, tenure)) {
         enlist(tenure, None, None);
     }
 }
 
-fn enlist(tenure: &Arc<Tenure>, refresh: Option<Duration>, overrun: Option<Duration>) {
+fn enlist(tenure: &Arc<FileTenure>, refresh: Option<Duration>, overrun: Option<Duration>) {
     let now = Instant::now();
     let held = Held {
         tenure: Arc::clone(tenure),
@@ -229,7 +225,7 @@ fn enlist(tenure: &Arc<Tenure>, refresh: Option<Duration>, overrun: Option<Durat
 }
 
 /// A tenure ended.
-pub(crate) fn ended(tenure: &Arc<Tenure>) {
+pub(crate) fn ended(tenure: &Arc<FileTenure>) {
     let Some(at) = tenure.watched() else { return };
     let mut state = watchdog().state();
     let at = match state.held.get(at) {

@@ -10,10 +10,10 @@ use super::api::{decode, encode, encode_bytes, end_of, number};
 use super::{Etcd, RECORDS};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Holder;
-use crate::model::status::{State, Status};
+use crate::model::status::{Scheme, State, Status};
 use crate::process::Liveness;
 use crate::record::{self, Content, Record, RecordState};
-use crate::server::{LockServer as _, Scheme};
+use crate::server::lock_server::LockServer as _;
 use crate::util::text;
 
 /// Keys below a name, first come first, and the record that outlives them.
@@ -164,7 +164,7 @@ pub(super) fn force_release(etcd: &Etcd) -> Result<bool> {
             native.state = RecordState::Released;
         }
         success.push(json!({"request_put": {
-            "key": encode(&kept), "value": encode(&crate::server::tenure::text(&record)),
+            "key": encode(&kept), "value": encode(&record.to_json()),
         }}));
     }
     if let Some(first) = first {

@@ -11,9 +11,8 @@ use super::api::{Gateway, Watch, decode, encode, end_of, number};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::record::{self, Content, Record, RecordState};
 use crate::server::lease::{BootTime, Lease, call_limit};
-use crate::server::tenure::text;
+use crate::server::lock_server::{AnswerBy, Granted, Interrupter, Session};
 use crate::server::url::Url;
-use crate::server::{AnswerBy, Granted, Interrupter, Session};
 use crate::util::text;
 use crate::util::thread_pool;
 
@@ -134,7 +133,7 @@ impl Place {
         };
         let limit = place.limit();
         // A call that was repeated at another member finds the key that the first one put.
-        let put = place.put(&place.key, &text(&place.record));
+        let put = place.put(&place.key, &place.record.to_json());
         let taken = place.call(
             "/v3/kv/txn",
             &json!({
@@ -249,7 +248,7 @@ impl Place {
 
     /// Writes the record to our key and to where it outlives it.
     fn write(&self, limit: Duration) -> Result<()> {
-        let value = text(&self.record);
+        let value = self.record.to_json();
         let body = json!({
             "compare": self.ours(),
             "success": [
@@ -351,7 +350,7 @@ impl Session for Place {
         Ok(())
     }
 
-    fn rest(&mut self, patience: Duration) -> Result<()> {
+    fn idle(&mut self, patience: Duration) -> Result<()> {
         let end = Instant::now() + patience;
         loop {
             match self.notes.recv_timeout(end.saturating_duration_since(Instant::now())) {
@@ -362,7 +361,7 @@ impl Session for Place {
         }
     }
 
-    fn show(&mut self, record: &Record, limit: Duration) -> Result<()> {
+    fn publish(&mut self, record: &Record, limit: Duration) -> Result<()> {
         self.record = record.clone();
         self.write(limit)
     }
@@ -371,7 +370,7 @@ impl Session for Place {
         let end = Instant::now() + limit;
         self.watching = None;
         let Some(record) = record.filter(|_| self.granted) else { return self.give_lease_back(limit) };
-        let (kept, value) = (self.kept(), text(record));
+        let (kept, value) = (self.kept(), record.to_json());
         let body = json!({
             "compare": self.ours(),
             "success": [

@@ -11,10 +11,9 @@ use super::session::of_text;
 use super::{Postgres, lock_in_words, sql};
 use crate::model::error::Result;
 use crate::model::holder::Holder;
-use crate::model::status::{State, Status};
+use crate::model::status::{Scheme, State, Status};
 use crate::process::Liveness;
 use crate::record::RecordState;
-use crate::server::Scheme;
 
 fn connect(postgres: &Postgres, purpose: Purpose, limit: Duration) -> Result<Connection> {
     let first = format!("{}SET statement_timeout = '{}ms'; {}", sql::FIRST, limit.as_millis().max(1), sql::WHO);

@@ -28,8 +28,8 @@ use std::time::{Duration, Instant};
 
 use self::connect::Address;
 use super::lease::call_limit;
+use super::lock_server::{LockServer, Session, WaitLimit};
 use super::url::Url;
-use super::{LockServer, Session, WaitLimit};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::status::Status;
 use crate::record::Record;

@@ -13,8 +13,7 @@ use super::sql;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::record::{self, Content, Record, RecordState};
 use crate::server::lease::{BootTime, Lease, call_limit};
-use crate::server::tenure::text;
-use crate::server::{AnswerBy, Granted, Interrupter, Session, WaitLimit};
+use crate::server::lock_server::{AnswerBy, Granted, Interrupter, Session, WaitLimit};
 
 /// `lock_timeout` ran out.
 const TIMED_OUT: &str = "55P03";
@@ -181,7 +180,7 @@ impl Place {
             native.acquired_at = Some(SystemTime::now());
         }
         let lease = i64::try_from(self.term.ttl.as_millis()).unwrap_or(i64::MAX);
-        let record = text(&self.record);
+        let record = self.record.to_json();
         let values: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)] =
             &[(&self.name(), Type::TEXT), (&lease, Type::INT8), (&record, Type::TEXT)];
         let connection = &self.connection;
@@ -223,7 +222,7 @@ impl Place {
 
     fn write(&self, record: &Record, fence: i64, limit: Duration) -> Result<bool> {
         let state = record.native.as_ref().map_or(RecordState::Held, |native| native.state);
-        let (state, text) = (state_word(state), text(record));
+        let (state, text) = (state_word(state), record.to_json());
         let values: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)] =
             &[(&self.name(), Type::TEXT), (&fence, Type::INT8), (&state, Type::TEXT), (&text, Type::TEXT)];
         Ok(self.connection.changed(limit, sql::SHOW, values)? == 1)
@@ -332,14 +331,14 @@ impl Session for Place {
         Ok(())
     }
 
-    fn rest(&mut self, patience: Duration) -> Result<()> {
+    fn idle(&mut self, patience: Duration) -> Result<()> {
         match self.sleep(patience) {
             Woke::Closed(why) => Err(self.connection.lost(&why)),
             _ => Ok(()),
         }
     }
 
-    fn show(&mut self, record: &Record, limit: Duration) -> Result<()> {
+    fn publish(&mut self, record: &Record, limit: Duration) -> Result<()> {
         let Step::Held(fence) = self.step else { return Ok(()) };
         match self.write(record, fence, limit)? {
             true => Ok(()),

@@ -7,19 +7,19 @@ use super::{Phase, State, TargetQueue, Waiter, wake};
 use crate::file::release::{self, Passed};
 use crate::model::request::Request;
 use crate::record::Record;
-use crate::wait::tenure::Tenure;
+use crate::wait::tenure::FileTenure;
 
 /// Nobody holds it, but all that the last tenure had is ours still, and may be passed on. The queue's first was told.
 #[derive(Debug)]
 pub(super) struct Open {
-    pub(super) last: Arc<Tenure>,
+    pub(super) last: Arc<FileTenure>,
     /// What its release works with, if nobody takes it.
     ended: Option<(Record, u64)>,
 }
 
 impl TargetQueue {
     /// Opens what a tenure had, which has ended. The phase is `Working`.
-    pub(super) fn open(self: &Arc<TargetQueue>, tenure: &Arc<Tenure>, ended: Option<(Record, u64)>) {
+    pub(super) fn open(self: &Arc<TargetQueue>, tenure: &Arc<FileTenure>, ended: Option<(Record, u64)>) {
         let mut state = self.state();
         state.phase = Phase::Open(Box::new(Open { last: Arc::clone(tenure), ended }));
         self.offer(state);
@@ -65,7 +65,7 @@ impl TargetQueue {
         mut state: MutexGuard<'_, State>,
         request: &Arc<Request>,
         thread: Option<ThreadId>,
-    ) -> Option<Arc<Tenure>> {
+    ) -> Option<Arc<FileTenure>> {
         let open = working(&mut state)?;
         state.run += 1;
         drop(state);

@@ -9,11 +9,11 @@ use super::{Phase, State, TargetQueue, Waiter};
 use crate::model::error::Result;
 use crate::sys::{InterruptHandle, InterruptibleWait};
 use crate::util::wait_queue::Waits;
-use crate::wait::tenure::Tenure;
+use crate::wait::tenure::FileTenure;
 use crate::wait::watchdog;
 
 /// What giving up ended with: a grant or a failure that had come by then.
-pub(super) type TimedOut = Option<Result<Arc<Tenure>>>;
+pub(super) type TimedOut = Option<Result<Arc<FileTenure>>>;
 
 /// On whose behalf a thread serves the queue: its own, for as long as it waits.
 pub(super) struct DirectWaiter<'a> {

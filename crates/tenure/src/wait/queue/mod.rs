@@ -46,7 +46,7 @@ use crate::file::lock_file;
 use crate::file::nested;
 use crate::file::paths::{LockPaths, ParentDir};
 use crate::file::release::unlock;
-use crate::model::error::{Advice, Error, ErrorKind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::Wait;
 use crate::model::request::Request;
 use crate::sys::{self, FileId, InterruptHandle, LockKind, Wakeup};
@@ -55,7 +55,7 @@ use crate::util::trace::event;
 use crate::util::wait_queue::{WaitQueue, Waits};
 use crate::wait::fairness::TimeSlice;
 use crate::wait::fd_cache;
-use crate::wait::tenure::Tenure;
+use crate::wait::tenure::FileTenure;
 use crate::wait::watchdog;
 
 /// How many times in a row a grant passes within the process.
@@ -107,8 +107,8 @@ enum Phase {
     Idle,
     Working,
     Waiting(Box<Waiting>),
-    Held(Arc<Tenure>),
-    Shared(Vec<Arc<Tenure>>),
+    Held(Arc<FileTenure>),
+    Shared(Vec<Arc<FileTenure>>),
     Open(Box<Open>),
 }
 
@@ -138,12 +138,12 @@ pub(crate) enum Name {
 pub(crate) struct Waiter {
     request: Arc<Request>,
     thread: Option<ThreadId>,
-    ticket: Ticket<Arc<Tenure>, Error>,
+    ticket: Ticket<Arc<FileTenure>, Error>,
     /// A thread sleeps for it, which may be told to look for itself. It may be polled instead.
     sleeps: AtomicBool,
 }
 
-type WaitState = ticket::WaitState<Arc<Tenure>, Error>;
+type WaitState = ticket::WaitState<Arc<FileTenure>, Error>;
 
 impl Waits for Waiter {
     fn waits(&self) -> bool {
@@ -164,7 +164,7 @@ impl Waiter {
 
 /// An acquire's first answer.
 pub(crate) enum Start {
-    Granted(Arc<Tenure>),
+    Granted(Arc<FileTenure>),
     Queued(Arc<Waiter>),
     /// Queued first, and the caller is the helper of this epoch.
     Serves(Arc<Waiter>, u32),
@@ -231,7 +231,7 @@ impl TargetQueue {
     }
 
     /// Acquires, blocking this thread for as long as `wait` allows.
-    pub(crate) fn acquire(self: &Arc<TargetQueue>, request: Arc<Request>, wait: Wait) -> Result<Arc<Tenure>> {
+    pub(crate) fn acquire(self: &Arc<TargetQueue>, request: Arc<Request>, wait: Wait) -> Result<Arc<FileTenure>> {
         let start = Instant::now();
         let deadline = wait.deadline(start);
         let never = deadline.is_some_and(|deadline| deadline <= start);
@@ -274,30 +274,13 @@ impl TargetQueue {
         Err(self.busy().with_waited(start.elapsed()))
     }
 
-    /// Puts an acquire into the queue without ever blocking: what an async acquire does.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn enqueue(
-        self: &Arc<TargetQueue>,
-        request: Arc<Request>,
-    ) -> std::result::Result<Arc<Waiter>, Result<Arc<Tenure>>> {
-        let replaced = self.shares_of_another(&request);
-        let mut state = self.state();
-        if let Some(tenure) = join(&mut state, &request, None, replaced) {
-            return Err(Ok(tenure));
-        }
-        let waiter = self.push(&mut state, request, None);
-        self.ensure_helper(&mut state);
-        wake(state);
-        Ok(waiter)
-    }
-
     /// The outcome of an enqueued acquire, or `waker` is woken when there is one.
-    pub(crate) fn poll(waiter: &Waiter, waker: &Waker) -> Option<Result<Arc<Tenure>>> {
+    pub(crate) fn poll(waiter: &Waiter, waker: &Waker) -> Option<Result<Arc<FileTenure>>> {
         waiter.ticket.poll(waker)
     }
 
     /// Leaves the queue: from here on the waiter never holds. What had been granted by then comes back.
-    pub(crate) fn give_up(self: &Arc<TargetQueue>, waiter: &Arc<Waiter>) -> Option<Result<Arc<Tenure>>> {
+    pub(crate) fn give_up(self: &Arc<TargetQueue>, waiter: &Arc<Waiter>) -> Option<Result<Arc<FileTenure>>> {
         let mut state = self.state();
         if let Some(outcome) = waiter.ticket.give_up() {
             return Some(outcome);
@@ -349,7 +332,8 @@ impl TargetQueue {
             && !never
             && let Some(first) = held_by(&state, thread)
         {
-            return Err(self.would_deadlock(first));
+            let holder = Some(first.holder());
+            return Err(Error::would_deadlock(&self.target_path, first.request.shared).with_holder(holder));
         }
         if let Phase::Open(open) = &state.phase
             && request.same_way(&open.last.request)
@@ -443,7 +427,7 @@ impl TargetQueue {
         self: &Arc<TargetQueue>,
         request: &Arc<Request>,
         thread: Option<ThreadId>,
-    ) -> Result<Option<Arc<Tenure>>> {
+    ) -> Result<Option<Arc<FileTenure>>> {
         let paths = self.paths();
         let mut kept = CachedFiles { paths: Some(Arc::clone(&paths)), ..CachedFiles::default() };
         let attempt = acquire::attempt(&paths, &mut kept, request, &mut |_| false)?;
@@ -484,9 +468,9 @@ impl TargetQueue {
         grant: Grant,
         paths: Arc<LockPaths>,
         thread: Option<ThreadId>,
-    ) -> Arc<Tenure> {
+    ) -> Arc<FileTenure> {
         let shared = request.shared;
-        let tenure = Tenure::new(Arc::clone(self), paths, request, grant, thread);
+        let tenure = FileTenure::new(Arc::clone(self), paths, request, grant, thread);
         match &mut state.phase {
             Phase::Shared(sharers) if shared => sharers.push(Arc::clone(&tenure)),
             phase if shared => *phase = Phase::Shared(vec![Arc::clone(&tenure)]),
@@ -553,23 +537,6 @@ impl TargetQueue {
         };
         Error::busy_with(&self.target_path, &self.paths().lock_path, holder)
     }
-
-    fn would_deadlock(&self, tenure: &Tenure) -> Error {
-        let error = Error::new(
-            ErrorKind::WouldDeadlock,
-            &*self.target_path,
-            "this thread holds the lock already and would wait for itself",
-        )
-        .with_holder(Some(tenure.holder()));
-        match tenure.request.shared {
-            true => error.with_hint(
-                "release the share first: it can neither become a hold nor be taken again past those who wait for its end",
-            ),
-            false => {
-                error.with_hint("use the first guard, or open both with reentrant(true)").with_advice(Advice::Reenter)
-            }
-        }
-    }
 }
 
 /// A share of a lock that this process shares already.
@@ -589,7 +556,12 @@ fn share(first: &Grant) -> Grant {
 /// A reentrant acquire of what this process holds, or a further share of what it shares.
 ///
 /// `replaced`: the target's name means another file than the one that is shared.
-fn join(state: &mut State, request: &Arc<Request>, thread: Option<ThreadId>, replaced: bool) -> Option<Arc<Tenure>> {
+fn join(
+    state: &mut State,
+    request: &Arc<Request>,
+    thread: Option<ThreadId>,
+    replaced: bool,
+) -> Option<Arc<FileTenure>> {
     match &mut state.phase {
         Phase::Held(tenure) if may_join(tenure, request) => {
             tenure.join();
@@ -599,7 +571,7 @@ fn join(state: &mut State, request: &Arc<Request>, thread: Option<ThreadId>, rep
             let first = sharers.first()?;
             let grant = share(&first.grant);
             let paths = Arc::clone(&first.paths);
-            let tenure = Tenure::new(Arc::clone(&first.queue), paths, Arc::clone(request), grant, thread);
+            let tenure = FileTenure::new(Arc::clone(&first.queue), paths, Arc::clone(request), grant, thread);
             sharers.push(Arc::clone(&tenure));
             watchdog::held(&tenure);
             Some(tenure)
@@ -608,13 +580,13 @@ fn join(state: &mut State, request: &Arc<Request>, thread: Option<ThreadId>, rep
     }
 }
 
-fn may_join(tenure: &Tenure, request: &Request) -> bool {
+fn may_join(tenure: &FileTenure, request: &Request) -> bool {
     !request.shared && request.options.reentrant && tenure.request.options.reentrant && tenure.is_held()
 }
 
 /// The tenure that this thread acquired, where a further acquire by it would wait for its own end.
-fn held_by(state: &State, thread: Option<ThreadId>) -> Option<&Arc<Tenure>> {
-    let direct = |tenure: &&Arc<Tenure>| thread.is_some() && tenure.thread == thread;
+fn held_by(state: &State, thread: Option<ThreadId>) -> Option<&Arc<FileTenure>> {
+    let direct = |tenure: &&Arc<FileTenure>| thread.is_some() && tenure.thread == thread;
     match &state.phase {
         Phase::Held(tenure) => Some(tenure).filter(direct),
         Phase::Shared(sharers) => sharers.iter().find(direct),

@@ -10,21 +10,21 @@ use crate::file::release::{self, Passed};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::record::RecordState;
 use crate::sys;
-use crate::wait::tenure::Tenure;
+use crate::wait::tenure::FileTenure;
 use crate::wait::{fd_cache, watchdog};
 
 impl TargetQueue {
     /// One guard of the tenure is gone.
-    pub(crate) fn release(self: &Arc<TargetQueue>, tenure: &Arc<Tenure>) -> Result<()> {
+    pub(crate) fn release(self: &Arc<TargetQueue>, tenure: &Arc<FileTenure>) -> Result<()> {
         self.finish(tenure, false)
     }
 
     /// The watchdog ends it.
-    pub(crate) fn revoke(self: &Arc<TargetQueue>, tenure: &Arc<Tenure>) -> Result<()> {
+    pub(crate) fn revoke(self: &Arc<TargetQueue>, tenure: &Arc<FileTenure>) -> Result<()> {
         self.finish(tenure, true)
     }
 
-    fn finish(self: &Arc<TargetQueue>, tenure: &Arc<Tenure>, revoked: bool) -> Result<()> {
+    fn finish(self: &Arc<TargetQueue>, tenure: &Arc<FileTenure>, revoked: bool) -> Result<()> {
         if tenure.generation != sys::fork_generation() {
             // A forked child: the lock is the parent's. Its descriptors are closed here already.
             return Err(Error::new(
@@ -96,7 +96,7 @@ impl TargetQueue {
 
     /// Passes the tenure's kernel lock, and its place in the folder, on to a waiter of this process. `None`: they are to
     /// be released in the ordinary way.
-    pub(super) fn pass(self: &Arc<TargetQueue>, tenure: &Arc<Tenure>, next: &Arc<Waiter>) -> Option<Result<()>> {
+    pub(super) fn pass(self: &Arc<TargetQueue>, tenure: &Arc<FileTenure>, next: &Arc<Waiter>) -> Option<Result<()>> {
         match tenure.pass_on(&next.request).ok()? {
             Passed::No => None,
             Passed::Lost(grant) => Some(self.let_go(&grant)),
@@ -149,7 +149,7 @@ impl TargetQueue {
 }
 
 /// May this process keep the kernel lock for another of its waiters?
-fn may_pass(state: &mut State, tenure: &Tenure) -> bool {
+fn may_pass(state: &mut State, tenure: &FileTenure) -> bool {
     let since = *state.since.get_or_insert(tenure.began);
     state.passes < MAX_PASSES || since.elapsed() < BURST
 }

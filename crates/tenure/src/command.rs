@@ -1,0 +1,29 @@
+//! What the command `tenure` needs of the library, and other programs do not. No part of the interface.
+
+use crate::guard::Guard;
+use crate::model::error::{Error, Result};
+use crate::sys;
+
+/// Makes every child that *any* thread of this process starts inherit the kernel lock, while the returned value lives. Drop
+/// it as soon as the child that is meant runs.
+///
+/// For a process that starts one child, this saves the fork that [`Guard::keep_for`] needs: `posix_spawn` starts the child.
+///
+/// # Errors
+///
+/// As [`Guard::keep_for`].
+pub fn keep_for_children(guard: &Guard) -> Result<KeptForChildren> {
+    let files = guard.descriptors()?;
+    for file in &files {
+        let failed = |error| Error::io(guard.target(), "the lock cannot be handed to the command", error);
+        sys::inherit_always(file).map_err(failed)?;
+    }
+    Ok(KeptForChildren { _files: files })
+}
+
+/// While this lives, the children that this process starts inherit the kernel lock: [`keep_for_children`].
+#[must_use = "children inherit the lock only while this lives"]
+#[derive(Debug)]
+pub struct KeptForChildren {
+    _files: Vec<sys::Inherited>,
+}

@@ -1,0 +1,114 @@
+//! What a kind of server implements: [`LockServer`], and [`Session`] for one place in its queue.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::lease::{ANSWER, BootTime, Lease, call_limit};
+use super::url::Url;
+use crate::model::error::Result;
+use crate::model::status::Status;
+use crate::record::Record;
+
+/// A server that holds the lock of one name. No call blocks for longer than a few seconds.
+pub(crate) trait LockServer: Send + Sync + std::fmt::Debug {
+    /// Returns the server's name for the lock, for people.
+    fn lock_name(&self) -> &Path;
+
+    /// Returns the target: which server, and which name there.
+    fn url(&self) -> &Url;
+
+    /// Takes a place in the server's queue. `record` describes the waiter. Until the grant no call outlasts `answer_by`.
+    fn enqueue(&self, record: &Record, limit: WaitLimit, answer_by: Option<Instant>) -> Result<Box<dyn Session>>;
+
+    /// Returns how the lock stands.
+    fn status(&self) -> Result<Status> {
+        self.status_within(call_limit(self.url().ttl))
+    }
+
+    /// Returns how the lock stands. No call takes longer than `limit`.
+    fn status_within(&self, limit: Duration) -> Result<Status>;
+
+    /// Returns every lock whose name is below this one's.
+    fn list(&self) -> Result<Vec<Status>>;
+
+    /// Takes the lock from the holder in `found`. `false` if it had no holder any more.
+    fn force_release(&self, found: &Status) -> Result<bool>;
+}
+
+/// A place in the queue, and then a tenure: one thread owns it from its beginning to its end. An error that
+/// [`is_lost`](crate::Error::is_lost) means that the server has forgotten it.
+pub(crate) trait Session: Send {
+    /// Waits for the grant, for at most `patience`. `None` if it did not come, or the [`Interrupter`] was called.
+    fn wait(&mut self, patience: Duration) -> Result<Option<Granted>>;
+
+    /// Tells the server that this process lives, and checks that the place is still its own.
+    fn renew(&mut self, limit: Duration) -> Result<()>;
+
+    /// Sleeps for `patience`, or until the [`Interrupter`] is called. Fails at once when the server reports a loss.
+    fn idle(&mut self, patience: Duration) -> Result<()>;
+
+    /// Replaces the record that other programs see.
+    fn publish(&mut self, record: &Record, limit: Duration) -> Result<()>;
+
+    /// Releases the lock, or gives the place back. `record` is for the next holder, if the lock was held. An error that
+    /// [`is_lost`](crate::Error::is_lost) means that the lock was another holder's by then.
+    fn release(&mut self, record: Option<&Record>, limit: Duration) -> Result<()>;
+
+    /// Returns what ends a [`wait`](Session::wait) or an [`idle`](Session::idle) early, from any thread.
+    fn interrupter(&self) -> Interrupter;
+
+    /// Returns whether the caller's deadline left the last call of a [`wait`](Session::wait) so little time that its failure
+    /// says nothing about the server.
+    fn was_cut_short(&self) -> bool;
+
+    /// Returns how long the server remembers this place, and when the last confirmed renewal was sent.
+    fn lease(&self) -> Lease;
+}
+
+pub(crate) type Interrupter = Arc<dyn Fn() + Send + Sync>;
+
+/// How long an acquire waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitLimit {
+    /// Not at all: the lock now or nothing.
+    Never,
+    /// Until then, or without an end.
+    Until(Option<Instant>),
+}
+
+/// The grant of a lock.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    /// This holder's record as other programs see it, with its fence.
+    pub(crate) record: Record,
+    /// The record of the tenure before, if that was never released.
+    pub(crate) last: Option<Record>,
+    /// When the last confirmed request was sent.
+    pub(crate) confirmed: BootTime,
+}
+
+/// Until when the calls of a wait must be answered, and whether the last one had little time.
+#[derive(Debug, Default)]
+pub(crate) struct AnswerBy {
+    by: Option<Instant>,
+    cut_short: Cell<bool>,
+}
+
+impl AnswerBy {
+    pub(crate) fn new(by: Option<Instant>) -> AnswerBy {
+        AnswerBy { by, cut_short: Cell::new(false) }
+    }
+
+    /// Returns `limit`, or the time that is left where that is less.
+    pub(crate) fn within(&self, limit: Duration) -> Duration {
+        let left = self.by.map(|by| by.saturating_duration_since(Instant::now()));
+        self.cut_short.set(left.is_some_and(|left| left < ANSWER && left < limit));
+        left.map_or(limit, |left| limit.min(left))
+    }
+
+    pub(crate) fn was_cut_short(&self) -> bool {
+        self.cut_short.get()
+    }
+}

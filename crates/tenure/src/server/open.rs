@@ -1,0 +1,46 @@
+//! Finds the implementation for a target's scheme.
+
+use std::path::Path;
+use std::sync::Arc;
+
+#[cfg(all(feature = "etcd", target_os = "linux"))]
+use super::etcd::Etcd;
+use super::lock_server::LockServer;
+#[cfg(all(feature = "postgres", target_os = "linux"))]
+use super::postgres::Postgres;
+use super::url::{Url, scheme};
+use crate::model::error::{Advice, Error, ErrorKind, Result};
+#[cfg(all(any(feature = "etcd", feature = "postgres"), target_os = "linux"))]
+use crate::model::status::Scheme;
+
+/// Returns the server that `target` names; `None` for a file.
+pub(crate) fn open(target: &Path) -> Result<Option<Arc<dyn LockServer>>> {
+    let Some(scheme) = scheme(target)? else { return Ok(None) };
+    let url = Url::parse(target, scheme)?;
+    match scheme {
+        #[cfg(all(feature = "etcd", target_os = "linux"))]
+        Scheme::Etcd => Ok(Some(Arc::new(Etcd::open(url)?))),
+        #[cfg(all(feature = "postgres", target_os = "linux"))]
+        Scheme::Postgres => Ok(Some(Arc::new(Postgres::open(url)?))),
+        #[allow(unreachable_patterns, reason = "where all features are on, no scheme is left")]
+        _ => {
+            let error = Error::new(ErrorKind::Unsupported, url.target, "this program was built without that engine");
+            Err(match cfg!(target_os = "linux") {
+                true => {
+                    let hint = format!("build it with the feature `{}` of the crate `tenure`", scheme.as_str());
+                    error.with_hint(hint).with_advice(Advice::BuildWithEngine)
+                }
+                false => error.with_hint("engines exist on Linux only"),
+            })
+        }
+    }
+}
+
+/// As [`open`], for a target that must name one lock.
+pub(crate) fn open_lock(target: &Path) -> Result<Option<Arc<dyn LockServer>>> {
+    let server = open(target)?;
+    if let Some(server) = &server {
+        server.url().lock_name()?;
+    }
+    Ok(server)
+}

@@ -1,0 +1,81 @@
+//! What this process holds and waits for on servers.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use super::pending::PendingAcquire;
+use super::tenure::ServerTenure;
+use crate::model::error::{Error, ErrorKind};
+use crate::sys::ForkLocal;
+use crate::util::thread_pool;
+
+type Waiting = Vec<Weak<PendingAcquire>>;
+
+fn waiting() -> MutexGuard<'static, Waiting> {
+    static WAITING: ForkLocal<Mutex<Waiting>> = ForkLocal::new();
+    WAITING.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn add_waiting(pending: &Arc<PendingAcquire>) {
+    let mut waiting = waiting();
+    if waiting.len().is_power_of_two() {
+        waiting.retain(|pending| pending.strong_count() > 0);
+    }
+    waiting.push(Arc::downgrade(pending));
+}
+
+type Held = HashMap<PathBuf, Weak<ServerTenure>>;
+
+fn held() -> MutexGuard<'static, Held> {
+    static HELD: ForkLocal<Mutex<Held>> = ForkLocal::new();
+    HELD.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn add_held(tenure: &Arc<ServerTenure>) {
+    let mut held = held();
+    if held.len().is_power_of_two() {
+        held.retain(|_, tenure| tenure.strong_count() > 0);
+    }
+    held.insert(tenure.target().to_owned(), Arc::downgrade(tenure));
+}
+
+/// Returns this process's tenure of `target`, if it is held.
+pub(super) fn held_here(target: &Path) -> Option<Arc<ServerTenure>> {
+    held().get(target).and_then(Weak::upgrade).filter(|tenure| tenure.is_held())
+}
+
+/// Gives up every acquire of this process that waits for a server, so that the program can end: it returns the places in
+/// the servers' queues, and waits for `limit` at most until the servers have answered. A process that ends without this
+/// leaves its places to their leases, and the waiters behind it wait for those.
+///
+/// The acquires fail, as [busy](crate::Error::is_busy). What a guard holds stays held.
+///
+/// ```
+/// // At the end of a program whose threads may still wait:
+/// tenure::server::give_up_waits(std::time::Duration::from_secs(1));
+/// ```
+pub fn give_up_waits(limit: Duration) {
+    let end = Instant::now() + limit;
+    let all = std::mem::take(&mut *waiting());
+    let (sender, released) = channel();
+    let mut returning = Vec::new();
+    for pending in all.iter().filter_map(Weak::upgrade) {
+        let detail = "the wait was given up: the program is about to end";
+        if let Some(tenure) = pending.withdraw(Error::new(ErrorKind::Busy, pending.target(), detail)) {
+            // Granted, and not taken yet. The release waits for the server.
+            tenure.discard_undelivered();
+            let sender = sender.clone();
+            let _ = thread_pool::run(move || {
+                let _ = tenure.drop_guard();
+                drop(sender);
+            });
+        }
+        returning.push(pending);
+    }
+    drop(sender);
+    returning.iter().for_each(|pending| pending.await_place_returned(end));
+    let _: Result<(), _> = released.recv_timeout(end.saturating_duration_since(Instant::now()));
+}

@@ -1,0 +1,53 @@
+//! Those who wait for the loss of a tenure: futures, by their wakers.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+/// The wakers of those who wait for one tenure's loss.
+#[derive(Debug, Default)]
+pub(crate) struct LossListeners(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    wakers: Vec<Waker>,
+    /// It was polled.
+    wanted: bool,
+    lost: bool,
+}
+
+impl LossListeners {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes all of them, and answers later polls at once.
+    pub(crate) fn notify(&self) {
+        let wakers = {
+            let mut state = self.state();
+            state.lost = true;
+            std::mem::take(&mut state.wakers)
+        };
+        // Without the mutex: a waker may poll at once, on this thread.
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Returns whether the loss was [notified](LossListeners::notify); if not, `waker` is woken when it is.
+    pub(crate) fn poll(&self, waker: &Waker) -> bool {
+        let mut state = self.state();
+        state.wanted = true;
+        if !state.lost && !state.wakers.iter().any(|known| known.will_wake(waker)) {
+            state.wakers.push(waker.clone());
+        }
+        state.lost
+    }
+
+    /// Returns whether the loss was notified already.
+    pub(crate) fn is_notified(&self) -> bool {
+        self.state().lost
+    }
+
+    /// Returns whether a future has asked.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.state().wanted
+    }
+}

@@ -1,0 +1,188 @@
+//! The lock of a path: [`Backend`] and [`Tenure`] for files.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::task::Waker;
+use std::thread::ThreadId;
+use std::time::Instant;
+
+use crate::file::lock_file::LockFile;
+use crate::file::paths::LockPaths;
+use crate::file::status::examine;
+use crate::model::backend::{Backend, Begun, Pending};
+use crate::model::error::{Advice, Error, ErrorKind, Result};
+use crate::model::holder::Holder;
+use crate::model::options::{Options, Style, Wait};
+use crate::model::request::Request;
+use crate::model::status::Status;
+use crate::model::tenure::{Facts, Tenure};
+use crate::record::Record;
+use crate::sys::{self, Inherited, LockKind};
+use crate::wait::queue::{Start, TargetQueue, Waiter};
+use crate::wait::tenure::FileTenure;
+use crate::wait::{registry, watchdog};
+
+/// The lock of a path, opened with its options.
+#[derive(Debug)]
+pub(crate) struct FileLock {
+    queue: Arc<TargetQueue>,
+    exclusive: Arc<Request>,
+}
+
+impl FileLock {
+    pub(crate) fn open(target: &Path, options: Options) -> Result<FileLock> {
+        let paths = LockPaths::open(target, options.create_parents)?;
+        let queue = registry::queue(&paths, !options.record);
+        Ok(FileLock { queue, exclusive: registry::request(options) })
+    }
+
+    /// Returns the queue of this process, which is another one after a fork.
+    fn queue(&self) -> Arc<TargetQueue> {
+        if self.queue.generation == sys::fork_generation() {
+            return Arc::clone(&self.queue);
+        }
+        registry::reopened(&self.queue)
+    }
+
+    fn request(&self, kind: LockKind) -> Result<Arc<Request>> {
+        if kind == LockKind::Exclusive {
+            return Ok(Arc::clone(&self.exclusive));
+        }
+        let options = &self.exclusive.options;
+        if options.style != Style::Flock && options.record {
+            return Err(Error::new(ErrorKind::Unsupported, self.target(), "a lock file cannot be shared")
+                .with_hint("shared locks exist in flock style: style(Style::Flock), --flock")
+                .with_advice(Advice::UseFlockStyle));
+        }
+        Ok(Arc::new(Request { options: options.clone(), shared: true }))
+    }
+}
+
+impl Backend for FileLock {
+    fn target(&self) -> &Path {
+        &self.queue.target_path
+    }
+
+    fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {
+        let tenure = self.queue().acquire(self.request(kind)?, wait)?;
+        Ok(tenure)
+    }
+
+    fn begin(&self, kind: LockKind, wait: Wait, thread: Option<ThreadId>) -> Result<Begun> {
+        let (request, queue) = (self.request(kind)?, self.queue());
+        let start = Instant::now();
+        let deadline = wait.deadline(start);
+        let never = deadline.is_some_and(|deadline| deadline <= start);
+        Ok(match queue.start(request, never, thread, false)? {
+            Start::Granted(tenure) => Begun::Granted(tenure),
+            Start::Queued(waiter) | Start::Serves(waiter, _) => {
+                Begun::Pending(Box::new(QueuedAcquire { queue, waiter, deadline }))
+            }
+        })
+    }
+
+    fn status(&self) -> Result<Status> {
+        examine(&self.queue().paths(), &Options::default())
+    }
+}
+
+/// A place in the queue of a target.
+struct QueuedAcquire {
+    queue: Arc<TargetQueue>,
+    waiter: Arc<Waiter>,
+    deadline: Option<Instant>,
+}
+
+fn as_tenure(outcome: Result<Arc<FileTenure>>) -> Result<Arc<dyn Tenure>> {
+    outcome.map(|tenure| tenure as Arc<dyn Tenure>)
+}
+
+impl Pending for QueuedAcquire {
+    fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    fn poll(&self, waker: &Waker) -> Option<Result<Arc<dyn Tenure>>> {
+        TargetQueue::poll(&self.waiter, waker).map(as_tenure)
+    }
+
+    fn give_up(&self) -> Option<Result<Arc<dyn Tenure>>> {
+        self.queue.give_up(&self.waiter).map(as_tenure)
+    }
+
+    fn busy(&self) -> Error {
+        self.queue.busy()
+    }
+}
+
+impl Tenure for FileTenure {
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            target: &self.paths.target_path,
+            lock_file: &self.paths.lock_path,
+            fence: (self.fence != 0).then_some(self.fence),
+            shared: self.request.shared,
+            previous: &self.grant.previous,
+        }
+    }
+
+    fn holder(&self) -> Holder {
+        FileTenure::holder(self)
+    }
+
+    fn record(&self) -> Option<Record> {
+        FileTenure::record(self)
+    }
+
+    fn change(&self, change: &mut dyn FnMut(&mut Record)) -> Result<()> {
+        FileTenure::change(self, change)
+    }
+
+    fn refresh(&self) -> Result<()> {
+        match self.has_date() {
+            true => FileTenure::refresh(self),
+            false => Ok(()),
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        FileTenure::check(self)
+    }
+
+    fn check_natives(&self) -> Result<()> {
+        self.check_anchor()
+    }
+
+    fn descriptors(&self) -> Result<Vec<Inherited>> {
+        self.check_anchor()?;
+        let grant = &self.grant;
+        let anchor = grant.anchor.as_deref().map(|anchor| &anchor.file);
+        let target = grant.target.as_deref().map(|target| &target.file);
+        let copy = match &grant.lock_file {
+            LockFile::Copy { file, .. } => Some(&**file),
+            _ => None,
+        };
+        let files = [anchor, target, copy].into_iter().flatten();
+        let failed = |error| Error::io(&self.paths.target_path, "the lock cannot be handed to the command", error);
+        files.map(|file| file.duplicate().map_err(failed)).collect()
+    }
+
+    fn poll_loss(self: Arc<Self>, waker: &Waker) -> bool {
+        let lost = self.listeners.poll(waker);
+        if !lost {
+            watchdog::listen(&self);
+        }
+        lost
+    }
+
+    fn release(self: Arc<Self>) -> Result<()> {
+        self.queue.release(&self)
+    }
+
+    fn abandon(self: Arc<Self>) {
+        self.discard_undelivered();
+        if let Err(_error) = self.queue.release(&self) {
+            crate::util::trace::event!(WARN, error = %_error, "the release of an abandoned grant failed");
+        }
+    }
+}
