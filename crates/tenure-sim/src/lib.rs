@@ -7,8 +7,8 @@
 #![cfg(not(test))]
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "parts of a crate that uses more of them")]
 
-#[path = "../../tenure/src/engine/mod.rs"]
-mod engine;
+#[path = "../../tenure/src/server/mod.rs"]
+mod server;
 #[path = "../../tenure/src/file/mod.rs"]
 mod file;
 mod kernel;
@@ -16,6 +16,8 @@ mod kernel;
 mod maintenance;
 #[path = "../../tenure/src/model/mod.rs"]
 mod model;
+#[path = "../../tenure/src/operations.rs"]
+mod operations;
 #[path = "../../tenure/src/process/mod.rs"]
 mod process;
 #[path = "../../tenure/src/record/mod.rs"]
