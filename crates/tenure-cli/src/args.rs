@@ -1,15 +1,16 @@
-//! The words of a call. Each subcommand's own stand beside its code.
+//! Parses the command line. The options of each subcommand are defined beside its code, in `commands`.
 
 use std::io::{self, Write};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::{break_lock, clean, completions, doctor, exit, hold, ls, man, run, status, wait};
+use crate::commands::{break_lock, clean, completions, doctor, hold, ls, man, run, status, wait};
+use crate::output::exit;
 
-/// A lock between programs: never held by two, never left behind by the dead, and it knows who holds it.
+/// A lock between programs: never held by two at once, never left behind by a dead holder, and it shows who holds it
 #[derive(Parser)]
-#[command(name = "tenure", version, after_help = "`tenure help run` says more.", after_long_help = LONG, max_term_width = 100)]
+#[command(name = "tenure", version, after_help = "For the details of a command: `tenure help run`.", after_long_help = LONG, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     action: Option<Action>,
@@ -27,82 +28,80 @@ pub(crate) enum Action {
     Doctor(doctor::Args),
     Completions(completions::Args),
     Man(man::Args),
-    /// Not a word of the command line: what `doctor` starts itself as.
+    /// The hidden subcommand by which `doctor` starts itself. Help, completions and manual pages do not show it.
     #[command(skip)]
-    DoctorWorker(doctor::worker::Args),
+    DoctorWorker(doctor::WorkerArgs),
 }
 
-/// The words of what nobody calls by hand: apart, so that no page and no completion shows them.
+/// The command line of the hidden subcommand alone.
 #[derive(Parser)]
 struct Worker {
     #[command(flatten)]
-    args: doctor::worker::Args,
+    args: doctor::WorkerArgs,
 }
 
-/// The words of `run` alone. It is called in loops and from crontabs, and building the words of every other subcommand
-/// is a large part of its start (`bench/whole-command`).
+/// The command line of `run` alone. It is called in loops and from crontabs, and defining all other subcommands takes a
+/// large part of its start (`bench/whole-command`).
 #[derive(Parser)]
 struct RunAlone {
     #[command(flatten)]
     args: run::Args,
 }
 
-/// The first word of a doctor's worker.
-pub(crate) const DOCTOR_WORKER: &str = "doctor-worker";
-
 const LONG: &str = "\
 Examples:
   tenure run sessions/main.jsonl -- ./append.sh    run a command while holding the lock
-  tenure run -n backup -- ./backup.sh              not at all if another holds it (exit code 75)
-  tenure status sessions/main.jsonl                who holds, since when, does it live, who waits
-  tenure ls --recursive                            every lock below this folder
-  tenure clean --dry-run                           what dead holders left here
-  tenure wait sessions/main.jsonl                  until it is free, without taking it
-  tenure break sessions/main.jsonl                 frees it; from a live holder only with --force
-  tenure doctor /mnt/share --stress 10s            can this folder be trusted with a lock
+  tenure run -n backup -- ./backup.sh              only if the lock is free (else exit code 75)
+  tenure status sessions/main.jsonl                show the holder, its state, and the waiters
+  tenure ls --recursive                            list the locks in this folder and below
+  tenure clean --dry-run                           list the stale locks in this folder
+  tenure wait sessions/main.jsonl                  wait until the lock is free
+  tenure break sessions/main.jsonl                 remove a dead holder's lock; see --force
+  tenure doctor /mnt/share --stress 10s            test whether locks work in a folder
 
   tenure run 'etcd://etcd-1:2379/sessions/main' -- ./append.sh
-                                                   a lock beyond one machine; also postgres://..
+                                                   lock across machines; also postgres://..
 
-A target may be anything that has a name; it need not exist. The lock of the folder `sessions` is
-`sessions.lock`, beside it. With --flock the folder itself is locked.
+A target is a path, which need not exist. Its lock file is beside it: the target `sessions/main.jsonl`
+has the lock file `sessions/main.jsonl.lock`. A folder can be a target too. With --flock the target
+itself is locked.
 
 Exit codes:
-  0         done; `run`: the command's own
+  0         success; `run`: the exit code of the command
   1         `doctor`: not fit for use
-  64        the call's words are off
-  69        this system cannot do what is needed, or no server answers
-  73        the lock's files cannot be made, or something that is no lock is in the way
+  64        usage error
+  69        the system lacks something that the call needs, or no server answers
+  73        the lock's files cannot be created, or the lock file's path is taken by a file that is no lock
   74        input or output failed
-  75        busy: held by another within the time given (`--busy-exit-code` changes it)
+  75        busy: the lock was not free within the timeout (--busy-exit-code changes the code)
   76        lost: the lock was broken or revoked, or its file removed, while the command ran
   77        permission denied
-  126, 127  the command cannot be run; was not found
+  126, 127  the command cannot be run; it was not found
   128 + N   signal N ended the command";
 
-/// All the words that there are.
-pub(crate) fn words() -> clap::Command {
+/// Returns the definition of the whole command line.
+pub(crate) fn command() -> clap::Command {
     Cli::command()
 }
 
-/// What became of the words.
+/// The result of parsing.
 pub(crate) enum Parsed {
-    /// Do this.
+    /// The subcommand to run.
     Action(Box<Action>),
-    /// Help or an error was printed: end with this code.
+    /// Help or an error was printed. The process should end with this exit code.
     Done(u8),
 }
 
-/// Reads the words of this process's call.
+/// Parses the command line of this process.
 pub(crate) fn parse() -> Parsed {
-    // The first word stands where a parser expects the program's name.
+    // The parsers below take the subcommand for the name of the program.
     let words = || std::env::args_os().skip(1);
     let first = words().next();
-    if first.as_ref().is_some_and(|first| first == DOCTOR_WORKER) {
+    if first.as_ref().is_some_and(|first| first == doctor::WORKER) {
         let Worker { args } = Worker::parse_from(words());
         return Parsed::Action(Box::new(Action::DoctorWorker(args)));
     }
-    // Help and errors are for all the words together to give.
+    // Help and errors come from the whole definition below.
     if first.is_some_and(|first| first == "run")
         && let Ok(RunAlone { args }) = RunAlone::try_parse_from(words())
     {
@@ -115,9 +114,10 @@ pub(crate) fn parse() -> Parsed {
             Parsed::Done(printed(error.print()))
         }
         Err(error) => {
-            let mut error = tame(error);
-            let note = tame_environment(&mut error).then_some("\nIt comes from the environment: TENURE_TIMEOUT.\n");
-            // Every error of this command begins the same way.
+            let mut error = escape_words(error);
+            let note = escape_environment(&mut error)
+                .then_some("\nThe value is from the environment variable TENURE_TIMEOUT.\n");
+            // Every error message of this command begins with its name.
             let mut text = error.render().ansi().to_string().replacen("error:", "tenure:", 1);
             text += note.unwrap_or_default();
             let _ = write!(anstream::stderr().lock(), "{text}");
@@ -126,30 +126,31 @@ pub(crate) fn parse() -> Parsed {
     }
 }
 
-/// The same error with what was typed (by a shell, from file names) escaped: the words are read once more that way.
-fn tame(error: clap::Error) -> clap::Error {
+/// Returns the same error with the words of the call escaped, because a shell may have taken them from file names. The
+/// escaped words are parsed once more.
+fn escape_words(error: clap::Error) -> clap::Error {
     let escaped = std::env::args_os().map(|word| tenure::escape::text(&word.to_string_lossy()));
     Cli::try_parse_from(escaped).err().unwrap_or(error)
 }
 
-/// Is it about the environment's value, which the caller may not know of? That is escaped as well.
-fn tame_environment(error: &mut clap::Error) -> bool {
+/// Escapes the value of the environment in an error about it. Returns whether the error is about that value.
+fn escape_environment(error: &mut clap::Error) -> bool {
     let Some(value) = std::env::var_os("TENURE_TIMEOUT") else { return false };
     let value = value.to_string_lossy();
     let of = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.as_str(),
         _ => "",
     };
-    let is = error.kind() == ErrorKind::ValueValidation
+    let is_about_it = error.kind() == ErrorKind::ValueValidation
         && of(ContextKind::InvalidArg).starts_with("--timeout")
         && of(ContextKind::InvalidValue) == value;
-    if is {
+    if is_about_it {
         error.insert(ContextKind::InvalidValue, ContextValue::String(tenure::escape::text(&value)));
     }
-    is
+    is_about_it
 }
 
-/// A pipe that closes (`| head -1`) is no error.
+/// Returns the exit code for printed help. A pipe that closed (`| head -1`) is no error.
 fn printed(result: io::Result<()>) -> u8 {
     match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => exit::IO,
@@ -162,16 +163,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_are_well_formed() {
+    fn the_command_line_is_well_defined() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn what_stands_after_the_dashes_is_the_commands() {
+    fn words_after_the_dashes_belong_to_the_command() {
         let words = ["tenure", "run", "-n", "a", "b", "--", "make", "-n", "--", "x"];
         let Ok(Cli { action: Some(Action::Run(args)) }) = Cli::try_parse_from(words) else { panic!() };
         assert_eq!(args.lock.targets, ["a", "b"].map(std::path::PathBuf::from));
         assert_eq!(args.command, ["make", "-n", "--", "x"]);
-        assert!(args.lock.no_wait);
+        assert_eq!(args.lock.wait(), tenure::Wait::Never);
     }
 }

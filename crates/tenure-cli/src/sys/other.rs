@@ -1,12 +1,13 @@
-//! Platforms without a port: every operation says so. The library's own "unsupported" comes first in most calls.
+//! Platforms without a port: every operation reports that. In most calls the library's own error comes first.
 
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use super::{Note, OpenFile, Stir};
+use super::types::{Change, FileId, Note, OpenFile};
 
 pub(crate) const SIGINT: i32 = 2;
 pub(crate) const SIGKILL: i32 = 9;
@@ -16,8 +17,8 @@ pub(crate) const SIGCONT: i32 = -2;
 pub(crate) const SIGTSTP: i32 = -3;
 pub(crate) const ENDING: [i32; 2] = [SIGINT, SIGTERM];
 
-fn unsupported<T>() -> io::Result<T> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "`tenure run` has no port to this platform yet"))
+fn unsupported<T>(what: &str) -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, format!("`tenure {what}` has no port to this platform yet")))
 }
 
 #[derive(Clone, Copy)]
@@ -27,12 +28,12 @@ impl Waker {
     pub(crate) fn wake(self) {}
 }
 
-/// Cannot be made here, so none of its methods is ever called.
+/// Cannot be constructed here, so none of its methods is ever called.
 pub(crate) enum Signals {}
 
 impl Signals {
     pub(crate) fn catch_ending() -> io::Result<Signals> {
-        unsupported()
+        unsupported("run")
     }
 
     pub(crate) fn catch_for_the_command(&mut self) -> io::Result<()> {
@@ -52,7 +53,7 @@ impl Signals {
     }
 }
 
-/// Cannot be made here.
+/// Cannot be constructed here.
 pub(crate) enum Child {}
 
 pub(crate) fn spawn(_command: Command, signals: &Signals) -> io::Result<Child> {
@@ -62,16 +63,16 @@ pub(crate) fn spawn(_command: Command, signals: &Signals) -> io::Result<Child> {
 pub(crate) fn kill_with_us(_command: &mut Command) {}
 
 /// Nothing is started here.
-pub(crate) struct Tree;
+pub(crate) struct ProcessTree;
 
-impl Tree {
-    pub(crate) fn plant() -> Tree {
-        Tree
+impl ProcessTree {
+    pub(crate) fn adopt_orphans() -> ProcessTree {
+        ProcessTree
     }
 
     pub(crate) fn reap(&self, _command: &Child) {}
 
-    pub(crate) fn left(&self, _command: &Child) -> Vec<i32> {
+    pub(crate) fn descendants(&self, _command: &Child) -> Vec<i32> {
         Vec::new()
     }
 
@@ -80,7 +81,7 @@ impl Tree {
     }
 }
 
-pub(crate) fn is_no_program(_error: &io::Error) -> bool {
+pub(crate) fn is_not_executable_format(_error: &io::Error) -> bool {
     false
 }
 
@@ -140,11 +141,13 @@ pub(crate) fn descends_from(_pid: i32, _ancestor: u32) -> bool {
     false
 }
 
-pub(crate) fn place_of(_folder: &Path) -> io::Result<(u64, u64)> {
-    unsupported()
+pub(crate) fn device_and_inode(_folder: &Path) -> io::Result<(u64, u64)> {
+    unsupported("run")
 }
 
-pub(crate) fn stamp(_lock_file: &Path) -> Option<(u64, i64, i64)> {
+pub(crate) type Stamp = ();
+
+pub(crate) fn stamp(_lock_file: &Path) -> Option<Stamp> {
     None
 }
 
@@ -158,7 +161,7 @@ pub(crate) fn access_time(_file: &Path) -> Option<AccessTime> {
     None
 }
 
-/// It notices nothing: what remains is to look now and then.
+/// Notices nothing: the caller relies on its slow checks.
 pub(crate) struct Watch;
 
 impl Watch {
@@ -170,24 +173,61 @@ impl Watch {
 
     pub(crate) fn watch_holder(&mut self, _pid: Option<i64>) {}
 
-    pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<Stir> {
+    pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<Change> {
         std::thread::sleep(timeout);
-        Ok(Stir::Nothing)
+        Ok(Change::Nothing)
     }
 }
 
 pub(crate) fn open_files(_pid: u32) -> io::Result<Vec<OpenFile>> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "`tenure status --pid` has no port to this platform yet"))
+    unsupported("status --pid")
 }
 
 pub(crate) fn is_process(_pid: u32) -> bool {
     true
 }
 
-pub(crate) fn kernel_locks() -> io::Result<String> {
-    unsupported()
+pub(crate) fn flock_waits(_pid: u32) -> io::Result<Vec<FileId>> {
+    unsupported("status --pid")
 }
 
 pub(crate) fn command_line(_pid: u32) -> Option<String> {
     None
+}
+
+pub(crate) fn make_folder(_path: &Path) -> io::Result<()> {
+    unsupported("doctor")
+}
+
+pub(crate) fn remove_folder(_path: &Path) -> io::Result<()> {
+    unsupported("doctor")
+}
+
+/// Cannot be constructed here.
+pub(crate) enum SharedWords {}
+
+impl SharedWords {
+    pub(crate) fn create(_count: usize) -> io::Result<SharedWords> {
+        unsupported("doctor")
+    }
+
+    pub(crate) fn of_stdin(_count: usize) -> io::Result<SharedWords> {
+        unsupported("doctor")
+    }
+
+    pub(crate) fn descriptor(&self) -> io::Result<Stdio> {
+        match *self {}
+    }
+
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        match *self {}
+    }
+}
+
+pub(crate) fn die_with(_parent: u32) -> io::Result<()> {
+    unsupported("doctor")
+}
+
+pub(crate) fn monotonic() -> u64 {
+    0
 }

@@ -1,0 +1,12 @@
+//! The subcommands. Each file has the options of one, its help, and its code.
+
+pub(crate) mod break_lock;
+pub(crate) mod clean;
+pub(crate) mod completions;
+pub(crate) mod doctor;
+pub(crate) mod hold;
+pub(crate) mod ls;
+pub(crate) mod man;
+pub(crate) mod run;
+pub(crate) mod status;
+pub(crate) mod wait;

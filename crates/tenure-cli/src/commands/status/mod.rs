@@ -1,0 +1,138 @@
+//! `tenure status`: shows the holder of a lock and its state.
+
+mod process;
+
+use std::path::PathBuf;
+
+use clap::ValueHint;
+use tenure::{HolderKind, Status, State, Style, escape};
+
+use self::process::Format;
+use crate::output::json::{self, LockJson};
+use crate::output::{Failure, color, describe, exit, stream};
+
+/// Show who holds a lock, since when, whether the holder lives, and how many wait
+///
+/// `status` never creates a file, waits, or disturbs a holder.
+#[derive(clap::Args)]
+#[command(override_usage = "tenure status [OPTIONS] TARGET
+       tenure status [--json] --pid N")]
+#[command(after_long_help = "\
+States:
+  free      no process holds the lock
+  held      the holder lives
+  stale     the holder is dead: the next acquire takes the lock over
+  unknown   whether the holder lives cannot be determined from here; an acquire waits
+
+Examples:
+  tenure status sessions/main.jsonl
+  tenure status --json sessions/main.jsonl | jq .holder.pid
+  tenure status --check sessions/main.jsonl || echo busy
+  tenure status --pid 4242                   the locks that a process holds and waits for
+
+Exit codes:
+  0       success; with --check: the lock is free or stale
+  64      usage error
+  69      no server answers
+  73      the lock file's path is taken by a file that is no lock
+  74, 77  input or output failed; permission denied (--pid: another user's process)
+  75      with --check: the lock is held, or its state is unknown")]
+pub(crate) struct Args {
+    /// The path whose lock to show
+    #[arg(value_hint = ValueHint::AnyPath, required_unless_present = "pid")]
+    target: Option<PathBuf>,
+
+    /// Show the locks that this process holds and waits for, instead of a target's lock
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_hyphen_values = true)]
+    #[arg(conflicts_with_all = ["target", "check"])]
+    pid: Option<u32>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+
+    /// Print nothing, except with --json. The exit code is 0 for free or stale, 75 for held or unknown
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
+    let Some(target) = &args.target else {
+        // Without a target clap requires a pid.
+        return args
+            .pid
+            .map_or(Ok(exit::USAGE), |pid| process::run(pid, if args.json { Format::Json } else { Format::Text }));
+    };
+    let found = tenure::status(target)?;
+    if args.json {
+        json::print(&LockJson::from(&found))?;
+    } else if !args.check {
+        stream::print(&text(&found))?;
+    }
+    Ok(match found.state {
+        State::Held | State::Unknown if args.check => exit::BUSY,
+        _ => exit::OK,
+    })
+}
+
+/// Describes a lock in lines of text.
+fn text(found: &Status) -> String {
+    let style = match (found.engine, found.style) {
+        (Some(engine), _) => format!(" ({})", engine.as_str()),
+        (None, Style::LockFile) => String::new(),
+        (None, Style::Flock) => " (flock)".to_owned(),
+    };
+    let state = color::of_state(found.state, found.state.as_str());
+    let mut text = format!("{}: {state}{style}\n", describe::path(&found.target));
+    let mut line = |name: &str, value: String| text += &format!("  {name:<9} {value}\n");
+    if let Some(holder) = &found.holder {
+        line("holder", describe::holder(holder));
+        line("liveness", format!("{}: {}", holder.liveness.name(), escape::text(holder.liveness.why())));
+        if found.state == State::Stale
+            && let Some(pid) = describe::running_process(holder)
+        {
+            line("runs", format!("pid {pid} still runs, but no longer holds the lock"));
+        }
+        if holder.kind == HolderKind::Foreign {
+            let knows = match (found.engine, found.style) {
+                (Some(_), _) => "the server's own lock",
+                (None, Style::LockFile) => "the lock file",
+                (None, Style::Flock) => "flock(2)",
+            };
+            line("kind", format!("foreign: the holder knows only {knows}"));
+        }
+        if let Some(since) = holder.acquired_at.or(holder.created_at).and_then(describe::since) {
+            line("since", since);
+        }
+        if let Some(host) = &holder.host {
+            line("host", escape::text(host));
+        }
+        if let Some(fence) = holder.fence {
+            line("fence", fence.to_string());
+        }
+        if let Some(max_hold) = holder.max_hold {
+            line("max hold", escape::duration(max_hold));
+        }
+    }
+    if !found.reasons.is_empty() {
+        let reasons: Vec<&str> = found.reasons.iter().map(|reason| reason.as_str()).collect();
+        line("reasons", reasons.join(", "));
+    }
+    if let Some(waiters) = found.waiters.filter(|&waiters| waiters > 0) {
+        line("waiting", waiters.to_string());
+    }
+    if !found.open_by.is_empty() {
+        line("open by", describe::pids(&found.open_by));
+    }
+    let lock_file = describe::path(&found.lock_file);
+    match found.state {
+        State::Free => {}
+        State::Stale if found.engine.is_some() => line("next", "the next acquire takes the lock over".to_owned()),
+        State::Held if found.engine.is_some() => line("there", lock_file),
+        State::Held if found.style == Style::Flock => {}
+        State::Held => line("lock file", lock_file),
+        State::Stale => line("next", "the next acquire takes the lock over; `tenure clean` removes it".to_owned()),
+        State::Unknown => line("next", format!("an acquire waits; the lock file is {lock_file}")),
+    }
+    text
+}

@@ -1,0 +1,174 @@
+//! Acquires the locks of a call: all of them, or none.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tenure::{Event, Guard, Lock, Previous, Wait, server, escape};
+
+use super::announcer::Announcer;
+use super::signals::{Stop, next_ending_signal};
+use crate::options::LockOptions;
+use crate::output::{Failure, describe, stream};
+use crate::sys::{self, Signals};
+
+/// How long a signal waits for a server to remove this process from its queue.
+const LEAVE_QUEUE: Duration = Duration::from_secs(1);
+
+/// Which thread updates the date in the record, by which other programs judge a lock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refresh {
+    /// A thread of the library.
+    ByLibrary,
+    /// The caller, by [`Guard::refresh`].
+    ByCaller,
+}
+
+/// The guards of a call's targets.
+pub(crate) struct Held {
+    /// The guards, in the order in which they were acquired.
+    pub(crate) guards: Vec<Guard>,
+    /// The index of the guard whose target was named first.
+    pub(crate) first: usize,
+    /// When the last lock was acquired.
+    pub(crate) since: Instant,
+}
+
+/// Acquires every target, or none.
+pub(crate) fn acquire(args: &LockOptions, refresh: Refresh, signals: &Signals) -> Result<Held, Stop> {
+    let mut options = args.library_options()?;
+    options = match refresh {
+        Refresh::ByCaller => options.refresh_interval(Duration::MAX),
+        Refresh::ByLibrary => {
+            let quiet = args.quiet;
+            options.on_event(move |event| match event {
+                Event::RefreshFailed { target, error } if !quiet => {
+                    stream::message(&describe::refresh_failure(target, error));
+                }
+                _ => {}
+            })
+        }
+    };
+    let wait = args.wait();
+    let began = Instant::now();
+    let mut opened = Vec::new();
+    for (index, target) in args.targets.iter().enumerate() {
+        let lock = options.open(target).map_err(Failure::from)?;
+        let engine = server::scheme(target).map_err(Failure::from)?.is_some();
+        // The order: locks on servers first, then by device and inode of the folder, then by name. A single target needs
+        // no order.
+        let folder = if args.targets.len() == 1 || engine { (0, 0) } else { folder_identity(target)? };
+        let name = if engine { Some(target.as_os_str()) } else { target.file_name() };
+        opened.push((folder, name.map(OsStr::to_owned), index, lock));
+    }
+    opened.sort_by(|a, b| (a.0, &a.1, a.2).cmp(&(b.0, &b.1, b.2)));
+    opened.dedup_by(|a, b| (a.0, &a.1) == (b.0, &b.1));
+    let first = opened.iter().position(|(_, _, index, _)| *index == 0).unwrap_or(0);
+
+    // A failure drops the guards that were acquired so far, which releases them.
+    let mut guards = Vec::with_capacity(opened.len());
+    for (_, _, index, lock) in opened {
+        let target = &args.targets[index];
+        let guard = acquire_one(args, target, lock, wait, signals)?;
+        if !args.quiet
+            && let Previous::Crashed(holder) = guard.previous()
+        {
+            stream::message(&describe::takeover(target, holder));
+        }
+        if args.verbose {
+            let fence = match guard.fence() {
+                None => String::new(),
+                Some(fence) => format!(" with fence {fence}"),
+            };
+            let took = escape::duration(began.elapsed());
+            stream::message(&format!("holding {}{fence} after {took}", describe::path(target)));
+        }
+        guards.push(guard);
+    }
+    if let Some(signal) = next_ending_signal(signals) {
+        drop(guards);
+        return Err(Stop::Signalled(signal));
+    }
+    Ok(Held { guards, first, since: Instant::now() })
+}
+
+/// Returns device and inode of the target's folder.
+fn folder_identity(target: &Path) -> Result<(u64, u64), Failure> {
+    let folder = match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    sys::device_and_inode(folder).map_err(|error| Failure::io(&describe::path(folder), &error))
+}
+
+fn acquire_one(args: &LockOptions, target: &Path, lock: Lock, wait: Wait, signals: &Signals) -> Result<Guard, Stop> {
+    let shared = args.shared;
+    let take = move |lock: &Lock, wait| if shared { lock.acquire_shared(wait) } else { lock.acquire_with(wait) };
+    // Most locks are free, so the first try takes no thread. A server may not answer, and signals must be handled
+    // meanwhile.
+    let on_server = server::scheme(target).map_err(Failure::from)?.is_some();
+    if !on_server {
+        match take(&lock, Wait::Never) {
+            Ok(guard) => return Ok(guard),
+            Err(error) if error.is_busy() && wait != Wait::Never => {}
+            Err(error) => return Err(failure(args, target, error).into()),
+        }
+    }
+
+    // The wait must not be split, because that would lose the place in the queue. So another thread waits, and this one
+    // announces the holder and handles signals.
+    let outcome = Arc::new(Mutex::new(None));
+    let (waker, shared_outcome) = (signals.waker(), Arc::clone(&outcome));
+    let worker = thread::Builder::new().name("tenure-acquire".to_owned()).spawn(move || {
+        let result = take(&lock, wait);
+        *shared_outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        waker.wake();
+    });
+    let worker = worker.map_err(|error| Failure::io("a thread that waits for the lock", &error))?;
+
+    let mut announcer = Announcer::new(target, on_server, args.quiet, signals);
+    loop {
+        signals.wait(None, announcer.next_update()).map_err(|error| Failure::io("poll", &error))?;
+        let signal = next_ending_signal(signals);
+        let arrived = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (signal, arrived) {
+            // A guard that arrived with the signal is released here, and this process leaves a server's queue.
+            (Some(signal), arrived) => {
+                drop(arrived);
+                if on_server {
+                    server::give_up_waits(LEAVE_QUEUE);
+                    let _ = worker.join();
+                }
+                return Err(Stop::Signalled(signal));
+            }
+            (None, Some(Ok(guard))) => return Ok(guard),
+            (None, Some(Err(error))) => return Err(failure(args, target, error).into()),
+            (None, None) => announcer.update(),
+        }
+    }
+}
+
+/// Returns the failure for an error of an acquire, with the exit code and the hints of this call.
+fn failure(args: &LockOptions, target: &Path, error: tenure::Error) -> Failure {
+    let busy = error.is_busy();
+    let names_a_command = error.hint().is_some_and(|hint| hint.contains("tenure "));
+    let mut failure = Failure::from(error);
+    if busy {
+        failure.code = args.busy_exit_code;
+        if args.quiet {
+            failure.message.clear();
+        } else if !names_a_command {
+            failure.message += &format!("; for details: `tenure status {}`", escape::word(target));
+        }
+    }
+    failure
+}
+
+/// Returns the interval at which tenures are checked: `longest`, or less where a lease is short.
+pub(crate) fn check_interval<'a>(longest: Duration, guards: impl IntoIterator<Item = &'a Guard>) -> Duration {
+    let leases = guards.into_iter().filter_map(Guard::lease);
+    // A lease that is over already must not make the caller spin.
+    leases.map(|lease| lease.lost_in.max(Duration::from_millis(10))).fold(longest, Duration::min)
+}

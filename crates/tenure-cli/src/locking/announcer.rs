@@ -1,0 +1,147 @@
+//! Announces which holder this process waits for.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use tenure::{Status, State};
+
+use crate::output::terminal::LiveLine;
+use crate::output::{describe, stream};
+use crate::sys::{self, Signals, Stamp};
+
+/// Waits shorter than this are not announced.
+const QUIET_FOR: Duration = Duration::from_secs(1);
+/// The interval at which a change of the holder is checked for.
+const CHECK_AGAIN: Duration = Duration::from_secs(5);
+/// The same interval for the line on a terminal, which also shows the age of the hold.
+const DRAW_AGAIN: Duration = Duration::from_secs(1);
+
+/// Announces the holder. On a terminal in whose foreground this process is, the announcement is one line that is updated in
+/// place and erased at the end. Elsewhere it is printed once, and again when the holder changes.
+pub(super) struct Announcer<'a> {
+    live: Option<LiveLine>,
+    target: &'a Path,
+    on_server: bool,
+    quiet: bool,
+    signals: &'a Signals,
+    next: Instant,
+    announced: Option<Announced>,
+    /// The answer of the thread that asks the server.
+    answer: Option<Answer>,
+}
+
+type Answer = Arc<Mutex<Option<tenure::Result<Status>>>>;
+
+/// The last announcement: the lock file at that time, and the holder.
+struct Announced {
+    stamp: Option<Stamp>,
+    tenure: TenureId,
+}
+
+/// Distinguishes one tenure from the next. A native's pid and `createdAt` may change while it holds; its fence does not.
+#[derive(Clone, PartialEq)]
+pub(crate) enum TenureId {
+    Native(u64),
+    Foreign(Option<i64>, Option<SystemTime>),
+    Sharers(Vec<i64>),
+}
+
+impl TenureId {
+    pub(crate) fn of(found: &Status) -> TenureId {
+        match &found.holder {
+            Some(holder) => match holder.fence {
+                Some(fence) => TenureId::Native(fence),
+                None => TenureId::Foreign(holder.pid(), holder.created_at),
+            },
+            None => TenureId::Sharers(found.open_by.clone()),
+        }
+    }
+}
+
+impl<'a> Announcer<'a> {
+    pub(super) fn new(target: &'a Path, on_server: bool, quiet: bool, signals: &'a Signals) -> Announcer<'a> {
+        let live = if quiet { None } else { LiveLine::new() };
+        let next = Instant::now() + QUIET_FOR;
+        Announcer { live, target, on_server, quiet, signals, next, announced: None, answer: None }
+    }
+
+    /// Returns the state of the lock, if it is known yet.
+    ///
+    /// A thread of its own asks a server and wakes this one, because a server that does not answer must not delay the
+    /// outcome of the wait.
+    fn inspect(&mut self) -> Option<Status> {
+        if !self.on_server {
+            return tenure::status(self.target).ok();
+        }
+        if let Some(answer) = &self.answer {
+            let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+            self.answer = None;
+            let found = answer.ok()?;
+            // The first in the server's queue may be this process, which is about to be granted the lock.
+            let own = found.holder.as_ref().is_some_and(|holder| holder.pid() == Some(i64::from(std::process::id())));
+            return (!own).then_some(found);
+        }
+        let (target, answer, waker) = (self.target.to_owned(), Answer::default(), self.signals.waker());
+        self.answer = Some(Arc::clone(&answer));
+        let ask = move || {
+            let found = tenure::status(&target);
+            *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+            waker.wake();
+        };
+        if thread::Builder::new().name("tenure-status".to_owned()).spawn(ask).is_err() {
+            self.answer = None;
+        }
+        None
+    }
+
+    fn has_answer(&self) -> bool {
+        let arrived = |answer: &Answer| answer.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        self.answer.as_ref().is_some_and(arrived)
+    }
+
+    /// Returns the time until the next update; `None` where there is none.
+    pub(super) fn next_update(&self) -> Option<Duration> {
+        (!self.quiet).then(|| self.next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Updates the announcement, if it is time to.
+    pub(super) fn update(&mut self) {
+        let now = Instant::now();
+        if self.quiet || now < self.next && !self.has_answer() {
+            return;
+        }
+        if self.live.is_some() && sys::in_foreground() {
+            self.next = now + DRAW_AGAIN;
+            // A free lock is changing hands at this moment.
+            if let Some(found) = self.inspect()
+                && found.state != State::Free
+                && let Some(line) = &mut self.live
+            {
+                line.draw(&format!("tenure: {}", describe::waiting(self.target, &found)));
+            }
+            return;
+        }
+        self.next = now + CHECK_AGAIN;
+        let mut lock_file = self.target.as_os_str().to_owned();
+        lock_file.push(".lock");
+        // The stamp is read before the inspection, so that the next check sees a change in between.
+        let stamp = sys::stamp(Path::new(&lock_file));
+        if let Some(announced) = &self.announced
+            && stamp.is_some()
+            && announced.stamp == stamp
+        {
+            return;
+        }
+        let Some(found) = self.inspect() else { return };
+        if found.state == State::Free {
+            return;
+        }
+        let tenure = TenureId::of(&found);
+        if self.announced.as_ref().is_none_or(|announced| announced.tenure != tenure) {
+            stream::message(&describe::waiting(self.target, &found));
+        }
+        self.announced = Some(Announced { stamp, tenure });
+    }
+}

@@ -1,0 +1,11 @@
+//! Acquires the locks of a call, announces whom it waits for, and ends the process where a signal arrives.
+
+mod acquire;
+mod announcer;
+mod readers;
+mod signals;
+
+pub(crate) use acquire::{Held, Refresh, acquire, check_interval};
+pub(crate) use announcer::TenureId;
+pub(crate) use readers::{Readers, linger};
+pub(crate) use signals::{Stop, die_by, next_ending_signal};

@@ -1,0 +1,174 @@
+//! The options of `run` and `hold` that say what is locked, and how.
+//!
+//! An option that the library has too is added here: a field with its help, and a line in
+//! [`LockOptions::library_options`]. Help, completions and manual pages follow from the field.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::{Arg, ValueHint};
+use tenure::{Lock, Options, StalePolicy, Style, Wait};
+
+use super::TimeoutOption;
+use super::duration;
+use crate::output::Failure;
+use crate::output::exit;
+
+#[derive(clap::Args)]
+#[command(mut_arg("timeout", add_names_of_flock))]
+pub(crate) struct LockOptions {
+    /// Paths to lock. Several are acquired all or none, in a fixed order
+    #[arg(required = true, value_name = "TARGET", value_hint = ValueHint::AnyPath)]
+    pub(crate) targets: Vec<PathBuf>,
+
+    #[command(flatten)]
+    timeout: TimeoutOption,
+
+    /// Do not wait at all
+    #[arg(short, long, visible_aliases = ["nonblock", "nb"])]
+    no_wait: bool,
+
+    /// Share the lock with other processes that share it; needs --flock
+    #[arg(short, long, overrides_with = "exclusive")]
+    pub(crate) shared: bool,
+
+    /// Hold the lock alone; this is the default
+    #[arg(short = 'x', visible_short_alias = 'e', long, overrides_with = "shared")]
+    exclusive: bool,
+
+    /// Lock the target itself with flock(2) instead of creating a lock file, to exclude programs that use flock(2)
+    #[arg(long)]
+    flock: bool,
+
+    /// Keep no record, so that other processes cannot see the holder: for a read-only folder. Implies --flock
+    #[arg(long)]
+    no_record: bool,
+
+    /// A text that describes this holder in `tenure status` and in other processes' errors
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
+
+    /// The longest time for which the lock should be held; the record shows it
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive, allow_hyphen_values = true)]
+    pub(crate) max_hold: Option<Duration>,
+
+    /// Steal the lock from a live holder that has held it for this long, or for longer than its --max-hold
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive, allow_hyphen_values = true)]
+    steal_after: Option<Duration>,
+
+    /// The exit code when the lock is busy
+    #[arg(short = 'E', long, visible_alias = "conflict-exit-code", value_name = "N", default_value_t = exit::BUSY)]
+    pub(crate) busy_exit_code: u8,
+
+    /// The permission bits of the lock's files, in octal: 666 shares a lock between users in /tmp
+    #[arg(long, value_name = "OCTAL", value_parser = parse_mode)]
+    mode: Option<u32>,
+
+    /// Print errors only, and none when the lock is busy: the exit code reports that
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+
+    /// Report when the lock is acquired and released
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+
+    #[arg(short = 'F', long, hide = true)]
+    no_fork: bool,
+
+    #[arg(short, long, hide = true)]
+    unlock: bool,
+
+    #[arg(long, hide = true)]
+    fcntl: bool,
+}
+
+/// Adds the names that flock(1) has for the timeout.
+fn add_names_of_flock(timeout: Arg) -> Arg {
+    timeout.short('w').visible_alias("wait")
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if digits && mode <= 0o777 => Ok(mode),
+        _ => Err("write three octal digits, such as 644 or 666".to_owned()),
+    }
+}
+
+impl LockOptions {
+    /// Returns the library's options for this call.
+    pub(crate) fn library_options(&self) -> Result<Options, Failure> {
+        self.refuse_options_of_flock()?;
+        let flock = self.flock || self.no_record;
+        if self.shared && !flock {
+            let message = "--shared needs --flock: a lock file has one holder, a flock(2) may be shared";
+            return Err(Failure::new(exit::USAGE, message));
+        }
+        let mut options = Lock::options();
+        if flock {
+            options = options.style(Style::Flock);
+        }
+        if self.no_record {
+            options = options.record(false);
+        }
+        if let Some(label) = &self.label {
+            options = options.label(label);
+        }
+        if let Some(max_hold) = self.max_hold {
+            options = options.max_hold(max_hold);
+        }
+        if let Some(age) = self.steal_after {
+            options = options.stale_policy(StalePolicy::StealAfter(age));
+        }
+        if let Some(mode) = self.mode {
+            options = options.mode(mode);
+        }
+        Ok(options)
+    }
+
+    /// Returns how long to wait. The timeout starts now, and covers all targets together.
+    pub(crate) fn wait(&self) -> Wait {
+        match self.timeout.timeout {
+            _ if self.no_wait => Wait::Never,
+            Some(Duration::ZERO) => Wait::Never,
+            Some(timeout) => Instant::now().checked_add(timeout).map_or(Wait::Forever, Wait::Until),
+            None => Wait::Forever,
+        }
+    }
+
+    /// Refuses the options of flock(1) that have no counterpart, and names what to use instead.
+    fn refuse_options_of_flock(&self) -> Result<(), Failure> {
+        let refused = [
+            (
+                self.no_fork,
+                "-F (--no-fork): `tenure` always stays, to watch the lock and to remove the lock file; omit the option",
+            ),
+            (
+                self.unlock,
+                "-u (--unlock): a lock ends with its holder: `tenure run` with the command, `tenure hold` with its input",
+            ),
+            (
+                self.fcntl,
+                "--fcntl: a lock of another kind, which neither flock(2) nor Tenure takes into account; omit the option",
+            ),
+        ];
+        match refused.into_iter().find(|(given, _)| *given) {
+            Some((_, message)) => Err(Failure::new(exit::USAGE, message)),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_octal() {
+        assert_eq!(parse_mode("666"), Ok(0o666));
+        assert_eq!(parse_mode("0644"), Ok(0o644));
+        for wrong in ["", "888", "+66", "1000", "rw-", "0o666", "-1"] {
+            assert!(parse_mode(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! A child process that runs.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
+
+use super::proc;
+
+/// A child of this process. Only [`Child::wait`] reaps it, so no other process has its pid until then.
+pub(crate) struct Child {
+    process: std::process::Child,
+    /// `None` where the kernel has no pidfds or a container's profile forbids them. SIGCHLD and a check once a second
+    /// report the child's end there.
+    pidfd: Option<OwnedFd>,
+}
+
+impl Child {
+    pub(super) fn new(process: std::process::Child) -> Child {
+        let pid = Pid::from_raw(process.id().cast_signed());
+        let pidfd = pid.and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
+        Child { process, pidfd }
+    }
+
+    pub(super) fn pidfd(&self) -> Option<&OwnedFd> {
+        self.pidfd.as_ref()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Sends the child a signal. Does nothing where the child has ended.
+    pub(crate) fn signal(&self, signal: i32) {
+        // The child is not reaped yet, so no other process has the pid.
+        if let (Some(pid), Some(signal)) = (self.pid(), rustix::process::Signal::from_named_raw(signal)) {
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    }
+
+    /// Returns whether the child has ended. Does not reap it.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_changed(WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
+    }
+
+    /// Returns whether the child has stopped since the last call, and is still stopped.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.has_changed(WaitIdOptions::STOPPED | WaitIdOptions::NOHANG)
+    }
+
+    /// Returns whether the child is still in the stop that [`Child::has_stopped`] reported, and in no later one.
+    pub(crate) fn is_still_stopped(&self) -> bool {
+        let stopped = proc::stat(self.id().cast_signed()).is_some_and(|stat| stat.state == 'T');
+        stopped && !self.has_changed(WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        Pid::from_raw(self.id().cast_signed())
+    }
+
+    fn has_changed(&self, options: WaitIdOptions) -> bool {
+        self.pid().is_some_and(|pid| matches!(rustix::process::waitid(WaitId::Pid(pid), options), Ok(Some(_))))
+    }
+
+    /// Waits until the child ends, and reaps it.
+    pub(crate) fn wait(mut self) -> io::Result<ExitStatus> {
+        self.process.wait()
+    }
+}
+
+/// Returns the signal that ended the process, if one did.
+pub(crate) fn ended_by(status: ExitStatus) -> Option<i32> {
+    status.signal()
+}
