@@ -1,64 +1,57 @@
-//! Durations as people write them: `300ms`, `10s`, `5m`, `1h30m`, `2d`. A bare number is seconds, as for flock(1), timeout(1)
-//! and systemd; it may have a fraction.
+//! Durations on the command line: `300ms`, `10s`, `5m`, `1h30m`, `2d`.
+//!
+//! A bare number is a number of seconds, as in flock(1), timeout(1) and systemd, and may have a fraction.
 
 use std::time::Duration;
 
-/// The units from large to small; a duration names each at most once, in this order.
-const UNITS: [(&str, u128); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+/// The units that are accepted, from large to small. A duration has each at most once, in this order.
+const UNITS: [&str; 5] = ["d", "h", "m", "s", "ms"];
 
 const FORMS: &str = "write 10 or 10s, 300ms, 5m, 1h30m or 2d";
 
-/// Reads a duration; one beyond what a [`Duration`] holds is the longest there is.
+/// Parses a duration. Returns [`Duration::MAX`] for a longer one.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     if text.strip_prefix('-').is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit())) {
         return Err(format!("a duration is never negative; {FORMS}"));
     }
-    if let Some(milliseconds) = seconds(text) {
-        return Ok(of_milliseconds(milliseconds));
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    match text {
+        _ if is_number && text.contains('.') => parse_fraction(text).ok_or_else(|| FORMS.to_owned()),
+        _ if is_number && !text.is_empty() => parse_units(&format!("{text}s")),
+        _ if has_units_in_order(text) => parse_units(text),
+        _ => Err(FORMS.to_owned()),
     }
-    let mut milliseconds = 0u128;
-    let mut allowed = 0;
-    let mut rest = text;
-    loop {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let letters = rest[digits..].bytes().take_while(u8::is_ascii_alphabetic).count();
-        let (number, unit) = (&rest[..digits], &rest[digits..digits + letters]);
-        let place = UNITS.iter().position(|(name, _)| *name == unit);
-        let Some(place) = place.filter(|place| *place >= allowed && digits > 0) else {
-            return Err(FORMS.to_owned());
-        };
-        milliseconds = milliseconds.saturating_add(value(number).saturating_mul(UNITS[place].1));
-        allowed = place + 1;
-        rest = &rest[digits + letters..];
-        if rest.is_empty() {
-            break;
-        }
+}
+
+fn parse_units(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) => Ok(duration),
+        Err(humantime::DurationError::NumberOverflow) => Ok(Duration::MAX),
+        Err(_) => Err(FORMS.to_owned()),
     }
-    Ok(of_milliseconds(milliseconds))
 }
 
-/// The milliseconds of a bare number: `10`, `2.5`, `.5`. Rounded up, so that a short time is not taken for none.
-fn seconds(text: &str) -> Option<u128> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) || (whole.is_empty() && fraction.is_empty()) {
-        return None;
-    }
-    let (kept, rest) = fraction.split_at(fraction.len().min(3));
-    let up = u128::from(rest.bytes().any(|digit| digit != b'0'));
-    Some(value(whole).saturating_mul(1000).saturating_add(value(&format!("{kept:0<3}")) + up))
+/// Parses a number of seconds with a fraction. Rounds up to milliseconds, so that a short time does not become none.
+fn parse_fraction(text: &str) -> Option<Duration> {
+    let seconds: f64 = text.parse().ok()?;
+    let Ok(exact) = Duration::try_from_secs_f64(seconds) else { return Some(Duration::MAX) };
+    let milliseconds = Duration::from_millis(exact.subsec_nanos().div_ceil(1_000_000).into());
+    Some(Duration::from_secs(exact.as_secs()).saturating_add(milliseconds))
 }
 
-fn value(digits: &str) -> u128 {
-    digits.bytes().fold(0, |sum: u128, digit| sum.saturating_mul(10).saturating_add(u128::from(digit - b'0')))
+/// Returns whether the text consists of numbers with units from [`UNITS`] in their order. `humantime` alone would accept
+/// spaces, other units, and each unit several times.
+fn has_units_in_order(text: &str) -> bool {
+    let mut allowed = UNITS.iter();
+    text.starts_with(|first: char| first.is_ascii_digit())
+        && text.ends_with(|last: char| last.is_ascii_alphabetic())
+        && text
+            .split(|c: char| c.is_ascii_digit())
+            .filter(|unit| !unit.is_empty())
+            .all(|unit| allowed.any(|next| *next == unit))
 }
 
-fn of_milliseconds(milliseconds: u128) -> Duration {
-    let Ok(seconds) = u64::try_from(milliseconds / 1000) else { return Duration::MAX };
-    Duration::new(seconds, (milliseconds % 1000) as u32 * 1_000_000)
-}
-
-/// As [`parse`], where a duration of nothing makes no sense.
+/// Parses a duration that must be longer than zero.
 pub(crate) fn parse_positive(text: &str) -> Result<Duration, String> {
     match parse(text)? {
         Duration::ZERO => Err(format!("it must be longer than zero; {FORMS}")),
@@ -66,7 +59,8 @@ pub(crate) fn parse_positive(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// What holds for any text: checked by the fuzzer (`fuzz/`) on texts that it invents, and on its fixed corpus below.
+/// Asserts the properties that every text has. The fuzzer (`fuzz/`) calls this with random texts, a test below with the
+/// fixed corpus.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn check(text: &str) {
     match parse(text) {
@@ -84,12 +78,12 @@ pub(crate) fn check(text: &str) {
     }
 }
 
-/// A duration of whole milliseconds as it may be written.
+/// Formats a duration of whole milliseconds.
 #[cfg(any(test, fuzzing))]
 fn canonical(duration: Duration) -> String {
     let mut rest = duration.as_millis();
     let mut text = String::new();
-    for (unit, milliseconds) in UNITS {
+    for (unit, milliseconds) in UNITS.into_iter().zip([86_400_000, 3_600_000, 60_000, 1000, 1]) {
         if rest >= milliseconds || (rest == 0 && text.is_empty() && unit == "ms") {
             text += &format!("{}{unit}", rest / milliseconds);
             rest %= milliseconds;
@@ -122,13 +116,13 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn what_is_written_is_read(milliseconds in prop_oneof![0..100_000_000u64, any::<u64>()]) {
+        fn canonical_durations_are_parsed(milliseconds in prop_oneof![0..100_000_000u64, any::<u64>()]) {
             let duration = Duration::from_millis(milliseconds);
             prop_assert_eq!(parse(&canonical(duration)), Ok(duration));
         }
 
         #[test]
-        fn any_text_is_read_or_refused(text in "([0-9]{0,30}(d|h|m|s|ms|[a-z-]| |\\PC){0,2}){0,4}") {
+        fn any_text_is_parsed_or_refused(text in "([0-9]{0,30}(d|h|m|s|ms|[a-z-]| |\\PC){0,2}){0,4}") {
             check(&text);
         }
 
@@ -140,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_forms_that_are_right() {
+    fn accepted_forms() {
         let cases = [
             ("300ms", 300),
             ("10s", 10_000),
@@ -167,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_says_which_forms_are_right() {
+    fn other_forms_are_refused_with_a_hint() {
         let wrong = [
             "",
             "5 parsecs",
@@ -199,12 +193,12 @@ mod tests {
             assert!(error.contains(FORMS), "{text}: {error}");
         }
         assert!(parse("-5s").unwrap_err().contains("negative"));
-        // The next word, where the duration was forgotten.
+        // The word after an option whose duration was forgotten.
         assert_eq!(parse("--"), Err(FORMS.to_owned()));
     }
 
     #[test]
-    fn beyond_any_clock_is_the_longest_there_is() {
+    fn longer_durations_become_the_longest() {
         assert_eq!(parse("99999999999999999999999999999999999999999999d"), Ok(Duration::MAX));
         assert_eq!(parse("18446744073709551616s"), Ok(Duration::MAX));
         assert_eq!(parse("18446744073709551616"), Ok(Duration::MAX));
@@ -212,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_is_refused_where_it_makes_no_sense() {
+    fn zero_is_refused_where_a_duration_must_be_positive() {
         assert!(parse_positive("0").unwrap_err().contains("longer than zero"));
         assert!(parse_positive("0ms").is_err());
         assert_eq!(parse_positive("1ms"), Ok(Duration::from_millis(1)));
