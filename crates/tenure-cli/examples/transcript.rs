@@ -1,17 +1,16 @@
-//! The main job, on real files: many processes append to one transcript, and some are killed in the middle of a line.
+//! The main use case on real files: many processes append to one transcript, and some are killed in the middle of a line.
 //!
-//! Natives by the library, natives by `tenure run`, and a foreign program that knows only the lock file share
-//! `main.jsonl`. Each append reads the last line's number `n` and writes line `n + 1` in two halves, so a second writer
-//! in between would show. A native and a foreign holder are killed after their first half. At the end every
-//! acknowledged line must be there once, in order, whole; and a witness file that knows nothing of Tenure must never
-//! have seen two at work.
+//! Programs with the library, calls of `tenure run`, and a foreign program that knows only the lock file share `main.jsonl`.
+//! Each append reads the last line's number `n` and writes line `n + 1` in two halves, so a second writer in between would
+//! show. A native and a foreign holder are killed after their first half. At the end every acknowledged line must be there
+//! once, in order and complete, and a witness file, which is independent of Tenure, must never have detected two writers.
 //!
 //! Then `tenure run` and programs with OpenClaw's whole protocol, which removes the lock file of a dead process at once,
-//! share another transcript. Nobody is killed there, and the witness must not have seen any two at work, of whatever kind.
+//! share another transcript. No process is killed there, and the witness must not have detected two writers of any kind.
 //!
-//! Run it with `scripts/demo`. It exits 1 where anything is wrong.
+//! Run it with `scripts/demo`. It exits with 1 where anything is wrong.
 
-// The foreign program opens and removes files by hand, as such programs do.
+// The foreign program opens and removes files itself, as such programs do.
 #![allow(clippy::disallowed_methods)]
 
 use std::collections::BTreeMap;
@@ -29,25 +28,25 @@ use tenure::{Lock, Previous, Wait};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// How long the appenders work, and how long any of them waits at most.
+/// How long the appenders work, and the timeout of each wait.
 const WORK: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A foreign program's pause between two tries, and before it believes that a holder is dead.
+/// A foreign program's pause between two tries, and before it takes a holder for dead.
 const POLL: Duration = Duration::from_millis(1);
-const DOUBT: Duration = Duration::from_millis(150);
+const SECOND_CHECK: Duration = Duration::from_millis(150);
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words[..] {
         [] => demonstrate(),
-        ["native", dir] => native(Path::new(dir), false),
-        ["native-victim", dir] => native(Path::new(dir), true),
-        ["foreign", dir] => foreign(Path::new(dir), false, DOUBT),
-        ["foreign-victim", dir] => foreign(Path::new(dir), true, DOUBT),
+        ["native", dir] => native(Path::new(dir), Fate::Completes),
+        ["native-victim", dir] => native(Path::new(dir), Fate::IsKilled),
+        ["foreign", dir] => foreign(Path::new(dir), Fate::Completes, SECOND_CHECK),
+        ["foreign-victim", dir] => foreign(Path::new(dir), Fate::IsKilled, SECOND_CHECK),
         ["openclaw", dir] => openclaw(Path::new(dir)),
         ["append", dir] => append_once(Path::new(dir)),
-        _ => Err("usage: transcript (the other words are its own)".into()),
+        _ => Err("usage: transcript (other arguments are internal)".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -58,10 +57,10 @@ fn main() -> ExitCode {
     }
 }
 
-// The appenders. Each reports what it did as JSON lines on standard output.
+// The appenders. Each reports its actions as JSON lines on standard output.
 
-/// A native: the library's guard around each append.
-fn native(dir: &Path, victim: bool) -> Result<()> {
+/// Appends with the library's guard around each append.
+fn native(dir: &Path, fate: Fate) -> Result<()> {
     let lock = Lock::options().label("transcript").open(dir.join("main.jsonl"))?;
     let end = Instant::now() + WORK;
     while Instant::now() < end {
@@ -73,7 +72,7 @@ fn native(dir: &Path, victim: bool) -> Result<()> {
         if let Some(pid) = crashed {
             println!("{}", json!({ "crashed": pid }));
         }
-        append(dir, "library", guard.fence(), crashed, victim)?;
+        append(dir, "library", guard.fence(), crashed, fate)?;
         guard.check()?;
         guard.release()?;
         sleep(POLL);
@@ -81,19 +80,20 @@ fn native(dir: &Path, victim: bool) -> Result<()> {
     Ok(())
 }
 
-/// The command that `tenure run` starts under the lock: it knows nothing of locks.
+/// Appends once, as the command that `tenure run` starts. It does not lock anything itself.
 fn append_once(dir: &Path) -> Result<()> {
     let fence = std::env::var("TENURE_FENCE")?.parse()?;
-    append(dir, "tenure run", Some(fence), None, false)
+    append(dir, "tenure run", Some(fence), None, Fate::Completes)
 }
 
-/// A program that knows only the lock file: exclusive create, write, keep open; close and remove.
-fn foreign(dir: &Path, victim: bool, doubt: Duration) -> Result<()> {
+/// Appends as a program that knows only the lock file: creates it exclusively, writes it and keeps it open; then closes and
+/// removes it.
+fn foreign(dir: &Path, fate: Fate, doubt: Duration) -> Result<()> {
     let path = dir.join("main.jsonl.lock");
     let end = Instant::now() + WORK;
     while Instant::now() < end {
         let held = foreign_acquire(&path, doubt)?;
-        append(dir, "foreign", None, None, victim)?;
+        append(dir, "foreign", None, None, fate)?;
         drop(held);
         fs::remove_file(&path)?;
         sleep(POLL);
@@ -101,10 +101,10 @@ fn foreign(dir: &Path, victim: bool, doubt: Duration) -> Result<()> {
     Ok(())
 }
 
-/// The same with OpenClaw's whole protocol: it judges once.
+/// Appends with OpenClaw's whole protocol, which checks a holder once.
 fn openclaw(dir: &Path) -> Result<()> {
-    foreign(dir, false, Duration::ZERO)?;
-    // Another that has read this one's lock file may not have judged yet.
+    foreign(dir, Fate::Completes, Duration::ZERO)?;
+    // Another program that has read this one's lock file may not have checked its pid yet.
     sleep(Duration::from_secs(1));
     Ok(())
 }
@@ -115,9 +115,9 @@ fn foreign_acquire(path: &Path, doubt: Duration) -> Result<File> {
         match OpenOptions::new().write(true).create_new(true).open(path) {
             Ok(mut file) => {
                 let pid = std::process::id();
-                let start = start_time(pid.into()).ok_or("no start time")?;
+                let start = start_time(pid).ok_or("no start time")?;
                 let now = jiff::Timestamp::try_from(SystemTime::now())?;
-                // Formatted first: the record must go by one write.
+                // The record is formatted first, because it must be written in one call.
                 let record =
                     format!("{{\n  \"pid\": {pid},\n  \"createdAt\": \"{now:.3}\",\n  \"starttime\": {start}\n}}");
                 file.write_all(record.as_bytes())?;
@@ -126,8 +126,8 @@ fn foreign_acquire(path: &Path, doubt: Duration) -> Result<File> {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error.into()),
         }
-        // The protocol's weak spot: what is removed is whatever stands there by then. So a dead holder is looked at
-        // twice, long enough apart for a native to have taken over first. That makes the race rare, not impossible.
+        // The protocol's weakness: by the removal the lock file may be another holder's. So a dead holder is checked twice,
+        // with a pause in which a native takes over first. This makes the race rare, not impossible.
         if let Some(dead) = dead_record(path) {
             sleep(doubt);
             if doubt.is_zero() || dead_record(path).is_some_and(|again| again == dead) {
@@ -136,31 +136,34 @@ fn foreign_acquire(path: &Path, doubt: Duration) -> Result<File> {
         }
         sleep(POLL);
     }
-    Err("the lock file stayed for too long".into())
+    Err("the lock file was not removed in time".into())
 }
 
-/// The lock file's text, where the process that it names is gone.
+/// Returns the lock file's text, where the process that it names has ended.
 fn dead_record(path: &Path) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     let record: Value = serde_json::from_str(&text).ok()?;
-    let pid = record["pid"].as_u64()?;
+    let pid = record["pid"].as_u64()?.try_into().ok()?;
     let now = start_time(pid);
     let same = now.is_some() && (record["starttime"].is_null() || record["starttime"].as_u64() == now);
     (!same).then_some(text)
 }
 
-/// When a process started; `None` where there is none, or a zombie.
-fn start_time(pid: u64) -> Option<u64> {
-    let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = line.get(line.rfind(')')? + 1..)?.split_whitespace();
-    if matches!(fields.next()?, "Z" | "X") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
+/// Returns when a process started; `None` for a process that has ended.
+fn start_time(pid: u32) -> Option<u64> {
+    tenure::process::is_alive(pid).then(|| tenure::process::start_time(pid)).flatten()
 }
 
-/// The work under the lock. `crashed` is the holder before, where it died: what it left is put right first.
-fn append(dir: &Path, by: &str, fence: Option<u64>, crashed: Option<i64>, victim: bool) -> Result<()> {
+/// What happens to an append.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Completes,
+    /// The process is killed after the first half of the line.
+    IsKilled,
+}
+
+/// Appends a line, under the lock. `crashed` is the previous holder, if it crashed. Its incomplete line is removed first.
+fn append(dir: &Path, by: &str, fence: Option<u64>, crashed: Option<i64>, fate: Fate) -> Result<()> {
     let witness = dir.join("witness");
     if let Some(dead) = crashed
         && fs::read_to_string(&witness).is_ok_and(|text| text == dead.to_string())
@@ -171,7 +174,7 @@ fn append(dir: &Path, by: &str, fence: Option<u64>, crashed: Option<i64>, victim
         Ok(mut file) => write!(file, "{}", std::process::id())?,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             println!("{}", json!({ "double": fs::read_to_string(&witness).unwrap_or_default() }));
-            return Err("somebody else is at work under the same lock".into());
+            return Err("another process works under the same lock".into());
         }
         Err(error) => return Err(error.into()),
     }
@@ -184,7 +187,7 @@ fn append(dir: &Path, by: &str, fence: Option<u64>, crashed: Option<i64>, victim
     let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     if whole < tail.len() {
         if crashed.is_none() {
-            return Err("a half line, and nobody was said to have crashed".into());
+            return Err("an incomplete line without a crash report".into());
         }
         file.set_len(start + whole as u64)?;
         println!("{}", json!({ "repaired": String::from_utf8_lossy(&tail[whole..]) }));
@@ -198,9 +201,9 @@ fn append(dir: &Path, by: &str, fence: Option<u64>, crashed: Option<i64>, victim
     let text = format!("{line}\n");
     let (first, second) = text.split_at(text.len() / 2);
     file.write_all(first.as_bytes())?;
-    if victim {
+    if fate == Fate::IsKilled {
         println!("{}", json!({ "half": first }));
-        io::stdin().read_line(&mut String::new())?; // Killed here.
+        io::stdin().read_line(&mut String::new())?; // The process is killed here.
         exit(1);
     }
     file.write_all(second.as_bytes())?;
@@ -211,10 +214,10 @@ fn append(dir: &Path, by: &str, fence: Option<u64>, crashed: Option<i64>, victim
 
 // The demonstration.
 
-/// What a child reported, and when.
+/// A report of a child, with its time.
 type Report = (Instant, Value);
 
-/// Starts this program in a role; its reports go to `reports`.
+/// Starts this program in a role. Sends its reports to `reports`.
 fn start(role: &str, dir: &Path, reports: &mpsc::Sender<Report>) -> Result<Child> {
     let mut child = Command::new(std::env::current_exe()?)
         .arg(role)
@@ -226,19 +229,19 @@ fn start(role: &str, dir: &Path, reports: &mpsc::Sender<Report>) -> Result<Child
     let reports = reports.clone();
     thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(io::Result::ok) {
-            // A broken report counts as one: it is found as a line that nobody acknowledged.
+            // A malformed report is sent as null, and shows later as a line that was not acknowledged.
             let _ = reports.send((Instant::now(), serde_json::from_str(&line).unwrap_or_default()));
         }
     });
     Ok(child)
 }
 
-/// Appends through the command until the time is over. The gate is shut while a holder is killed: the heir is then a
-/// native by library, which is told of the crash.
+/// Appends through the command until the time is over. The gate is closed while a holder is killed, so that the next holder
+/// is a program with the library, which gets the crash report.
 fn run_commands(tenure: &Path, dir: &Path, gate: &RwLock<()>, reports: &mpsc::Sender<Report>) -> Result<()> {
     let end = Instant::now() + WORK;
     while Instant::now() < end {
-        let open = gate.read().map_err(|_| "the gate broke")?;
+        let open = gate.read().map_err(|_| "the gate is poisoned")?;
         let output = Command::new(tenure)
             .args(["run", "--quiet", "--timeout", "10s"])
             .arg(dir.join("main.jsonl"))
@@ -258,12 +261,12 @@ fn run_commands(tenure: &Path, dir: &Path, gate: &RwLock<()>, reports: &mpsc::Se
     Ok(())
 }
 
-/// Lets a holder write half a line, kills it, and says when.
+/// Lets a holder write half a line, and kills it. Returns its pid and the time of the kill.
 fn kill_in_the_middle(role: &str, dir: &Path, gate: &RwLock<()>) -> Result<(u32, Instant)> {
-    let shut = gate.write().map_err(|_| "the gate broke")?;
+    let closed = gate.write().map_err(|_| "the gate is poisoned")?;
     let (sender, reports) = mpsc::channel();
     let mut child = start(role, dir, &sender)?;
-    drop(sender); // The channel ends with the child.
+    drop(sender); // The channel closes with the child.
     let half = loop {
         let (_, report) = reports.recv_timeout(PATIENCE).map_err(|_| format!("{role} wrote no half line"))?;
         if let Some(half) = report["half"].as_str() {
@@ -271,26 +274,26 @@ fn kill_in_the_middle(role: &str, dir: &Path, gate: &RwLock<()>) -> Result<(u32,
         }
     };
     println!("  {role} (pid {}) holds the lock and has written half a line: {half}", child.id());
-    sleep(Duration::from_millis(50)); // The others queue up behind it.
+    sleep(Duration::from_millis(50)); // The other processes queue up meanwhile.
     let killed = Instant::now();
     child.kill()?;
     child.wait()?;
-    sleep(Duration::from_millis(50)); // Its heir is a native by library: the gate is still shut.
-    drop(shut);
+    sleep(Duration::from_millis(50)); // The gate is still closed for the next holder.
+    drop(closed);
     println!("  {role} killed with SIGKILL");
     Ok((child.id(), killed))
 }
 
 fn demonstrate() -> Result<()> {
     let own = std::env::current_exe()?;
-    let tenure: PathBuf = own.ancestors().nth(2).ok_or("no folder above")?.join("tenure");
+    let tenure: PathBuf = own.ancestors().nth(2).ok_or("no parent folder")?.join("tenure");
     if !tenure.exists() {
         return Err(format!("{} is missing: cargo build --release -p tenure-cli", tenure.display()).into());
     }
     with_kills(&tenure)?;
     println!();
     without_kills(&tenure)?;
-    println!("All is well: nothing lost, nothing doubled, nothing half-written.");
+    println!("All is well: no line is lost, doubled or incomplete.");
     Ok(())
 }
 
@@ -298,7 +301,7 @@ fn with_kills(tenure: &Path) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let dir = folder.path();
     println!("Appending to {} for {} s:", dir.join("main.jsonl").display(), WORK.as_secs());
-    println!("  3 natives by library, 2 loops of `tenure run`, 1 foreign program that knows only the lock file");
+    println!("  3 programs with the library, 2 loops of `tenure run`, 1 foreign program that knows only the lock file");
 
     let (sender, receiver) = mpsc::channel();
     let mut children = Vec::new();
@@ -339,24 +342,26 @@ fn with_kills(tenure: &Path) -> Result<()> {
     for (pid, killed) in &kills {
         match reports.iter().find(|(_, report)| report["crashed"] == *pid) {
             Some((at, _)) => println!(
-                "pid {pid} was killed while it held; the next holder knew of it {:.1} ms later",
+                "pid {pid} was killed while it held the lock; the next holder got the crash report {:.1} ms later",
                 at.duration_since(*killed).as_secs_f64() * 1e3
             ),
-            None => faults.push(format!("pid {pid} was killed while it held, and nobody was told")),
+            None => {
+                faults.push(format!("pid {pid} was killed while it held the lock, and no holder got a crash report"))
+            }
         }
     }
-    println!("half lines repaired: {repaired}");
+    println!("incomplete lines removed: {repaired}");
     if repaired != kills.len() {
         faults.push("see the line above".to_owned());
     }
     verdict(&faults)
 }
 
-/// Nobody is killed, so nothing excuses two at work at once.
+/// Runs without kills, where two writers at once are always a fault.
 fn without_kills(tenure: &Path) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let dir = folder.path();
-    println!("Appending to {} for {} s, and nobody is killed:", dir.join("main.jsonl").display(), WORK.as_secs());
+    println!("Appending to {} for {} s, without kills:", dir.join("main.jsonl").display(), WORK.as_secs());
     println!("  3 loops of `tenure run`, 3 programs with OpenClaw's own lock");
     let (sender, receiver) = mpsc::channel();
     let children: Vec<Child> = (0..3).map(|_| start("openclaw", dir, &sender)).collect::<Result<_>>()?;
@@ -392,15 +397,15 @@ fn verdict(faults: &[String]) -> Result<()> {
     Err(format!("WRONG:\n  {}", faults.join("\n  ")).into())
 }
 
-/// Every line whole, in order, without gap or double; fences growing; all acknowledged, and nothing else; and by the witness
-/// never two at work.
+/// Checks that every line is complete, in order, without gaps or duplicates; that fences grow; that exactly the acknowledged
+/// lines are there; and that the witness never detected two writers.
 fn examine(dir: &Path, reports: &[Report], kinds: &[&str], faults: &mut Vec<String>) -> Result<()> {
     let mut grants: BTreeMap<String, usize> = BTreeMap::new();
     let mut lines = Vec::new();
     let mut fence = 0;
     for (index, text) in fs::read_to_string(dir.join("main.jsonl"))?.split_inclusive('\n').enumerate() {
         let Some(Ok(line)) = text.strip_suffix('\n').map(serde_json::from_str::<Value>) else {
-            faults.push(format!("line {} is no whole line: {text}", index + 1));
+            faults.push(format!("line {} is incomplete: {text}", index + 1));
             continue;
         };
         if line["n"] != index as u64 + 1 {
@@ -423,7 +428,7 @@ fn examine(dir: &Path, reports: &[Report], kinds: &[&str], faults: &mut Vec<Stri
     }
     let doubles = reports.iter().filter(|(_, report)| !report["double"].is_null()).count();
 
-    println!("\n{} lines, {} acknowledged; grants by kind:", lines.len(), acknowledged.len());
+    println!("\n{} lines, {} acknowledged; lines by kind:", lines.len(), acknowledged.len());
     for kind in kinds {
         let count = grants.get(*kind).copied().unwrap_or_default();
         println!("  {kind:<10} {count:>6}");
@@ -431,7 +436,7 @@ fn examine(dir: &Path, reports: &[Report], kinds: &[&str], faults: &mut Vec<Stri
             faults.push(format!("{kind}: no grant at all"));
         }
     }
-    println!("two at work at once, by the witness: {doubles}");
+    println!("two writers at once, detected by the witness: {doubles}");
     if doubles != 0 {
         faults.push("see the line above".to_owned());
     }

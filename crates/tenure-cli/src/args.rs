@@ -62,16 +62,15 @@ Examples:
   tenure run 'etcd://etcd-1:2379/sessions/main' -- ./append.sh
                                                    lock across machines; also postgres://..
 
-A target is a path, which need not exist. Its lock file is beside it: the target `sessions/main.jsonl`
-has the lock file `sessions/main.jsonl.lock`. A folder can be a target too. With --flock the target
-itself is locked.
+A target is the path of a file or folder, which need not exist. The lock file is beside it: the target
+`main.jsonl` has the lock file `main.jsonl.lock`. With --flock the target itself is locked.
 
 Exit codes:
   0         success; `run`: the exit code of the command
   1         `doctor`: not fit for use
   64        usage error
   69        the system lacks something that the call needs, or no server answers
-  73        the lock's files cannot be created, or the lock file's path is taken by a file that is no lock
+  73        a lock file cannot be created, or its path is taken by a file that is no lock
   74        input or output failed
   75        busy: the lock was not free within the timeout (--busy-exit-code changes the code)
   76        lost: the lock was broken or revoked, or its file removed, while the command ran

@@ -1,4 +1,4 @@
-//! `tenure break`: an operator's takeover.
+//! `tenure break`.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 #[test]
-fn a_free_lock_is_said_to_be_free() {
+fn a_free_lock_is_reported_as_free() {
     let scratch = Scratch::new();
     for words in [&["break", "a"][..], &["break", "--force", "a"]] {
         let done = scratch.done(words);
@@ -37,12 +37,12 @@ fn a_live_holder_is_refused_without_force() {
     let done = scratch.done(["break", "--json", "a"]);
     let found: Value = serde_json::from_str(&done.stdout).unwrap();
     assert_eq!((done.code, &found["broken"], &found["state"]), (Some(75), &false.into(), &"held".into()));
-    assert_eq!(scratch.done(["status", "--check", "a"]).code, Some(75), "it holds still");
-    assert_eq!(holder.finish().code(), Some(1), "it noticed nothing");
+    assert_eq!(scratch.done(["status", "--check", "a"]).code, Some(75), "the lock is still held");
+    assert_eq!(holder.finish().code(), Some(1), "the holder noticed nothing");
 }
 
 #[test]
-fn a_forced_break_ends_the_holder_with_76_within_two_seconds_and_waiters_go_on() {
+fn a_forced_break_ends_the_holder_with_76_within_two_seconds_and_waiters_continue() {
     let scratch = Scratch::new();
     for style in [&[][..], &["--flock"]] {
         let mut holder = scratch.hold([style, &["a"]].concat());
@@ -54,7 +54,7 @@ fn a_forced_break_ends_the_holder_with_76_within_two_seconds_and_waiters_go_on()
         assert_eq!(done.code, Some(0), "{done:?}");
         let first = done.stdout.lines().next().unwrap();
         assert!(first.starts_with("broke the lock of a, held") && done.stdout.lines().count() == 1, "{done:?}");
-        assert!(first.contains(&holder.command.to_string()) && first.contains("1 that waits goes on"), "{done:?}");
+        assert!(first.contains(&holder.command.to_string()) && first.contains("1 waiter continues"), "{done:?}");
         assert!(done.stderr.starts_with("tenure: breaking a: held") && done.stderr.lines().count() == 1, "{done:?}");
         assert_eq!(holder.wait().code(), Some(76));
         assert!(broken.elapsed() < Duration::from_secs(2), "{:?}", broken.elapsed());
@@ -65,7 +65,7 @@ fn a_forced_break_ends_the_holder_with_76_within_two_seconds_and_waiters_go_on()
 }
 
 #[test]
-fn json_has_the_lock_as_it_was_and_quiet_says_nothing() {
+fn json_has_the_lock_before_the_break_and_quiet_prints_nothing() {
     let scratch = Scratch::new();
     let mut holder = scratch.hold(["a"]);
     let found = scratch.json(["break", "--force", "--json", "a"]);
@@ -79,7 +79,7 @@ fn json_has_the_lock_as_it_was_and_quiet_says_nothing() {
 }
 
 #[test]
-fn what_a_dead_holder_left_is_removed() {
+fn a_dead_holders_lock_is_removed() {
     let scratch = Scratch::new();
     let mut holder = scratch.hold(["a"]);
     holder.signal(Signal::KILL);
@@ -90,21 +90,25 @@ fn what_a_dead_holder_left_is_removed() {
     let done = scratch.done(["break", "a"]);
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
     assert!(
-        done.stdout.starts_with(&format!("removed what pid {}, command pid {} ", holder.pid(), holder.command)),
+        done.stdout.starts_with(&format!(
+            "removed the stale lock of a: pid {}, command pid {} ",
+            holder.pid(),
+            holder.command
+        )),
         "{done:?}"
     );
     assert!(!scratch.join("a.lock").exists());
 }
 
 #[test]
-fn what_another_was_faster_with_is_75() {
+fn a_stale_lock_that_another_process_takes_over_first_is_75() {
     if !needs("strace") {
         return;
     }
     let scratch = Scratch::new();
     let text = "{\"pid\": 999999999, \"createdAt\": \"2026-03-02T10:00:00.000Z\"}";
     fs::write(scratch.join("a.lock"), text).unwrap();
-    // Somebody has the anchor by the time that we ask for it.
+    // Another process has locked the anchor first.
     for words in [&["break", "a"][..], &["break", "--json", "a"]] {
         let mut strace = Command::new("strace");
         strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e", "inject=flock:error=EAGAIN"]);
@@ -112,7 +116,7 @@ fn what_another_was_faster_with_is_75() {
         let done = Done::from(strace.output().unwrap());
         assert_eq!((done.code, done.stderr.as_str()), (Some(75), ""), "{done:?}");
         assert!(
-            done.stdout.contains("taken by another meanwhile") || done.stdout.contains("\"broken\":false"),
+            done.stdout.contains("acquired by another process meanwhile") || done.stdout.contains("\"broken\":false"),
             "{done:?}"
         );
     }
@@ -120,11 +124,11 @@ fn what_another_was_faster_with_is_75() {
 }
 
 #[test]
-fn one_of_which_it_cannot_be_told_is_refused_without_force() {
+fn a_holder_in_an_unknown_state_is_refused_without_force() {
     let scratch = Scratch::new();
     let text = "";
     fs::write(scratch.join("a.lock"), text).unwrap();
-    // Just made, however slow this machine is.
+    // The date keeps the file new, however slow this machine is.
     let late = std::time::SystemTime::now() + Duration::from_secs(3600);
     File::options().write(true).open(scratch.join("a.lock")).unwrap().set_modified(late).unwrap();
     let done = scratch.done(["break", "a"]);
@@ -145,13 +149,13 @@ fn a_foreign_holder_loses_its_lock_file() {
     assert_eq!(holder.stdout.next(), "held");
     assert_eq!(scratch.done(["break", "a"]).code, Some(75));
     let done = scratch.done(["break", "--force", "a"]);
-    assert!(done.code == Some(0) && done.stdout.contains("it knows only the lock file"), "{done:?}");
+    assert!(done.code == Some(0) && done.stdout.contains("the holder knows only the lock file"), "{done:?}");
     assert!(!scratch.join("a.lock").exists());
     holder.finish();
 }
 
 #[test]
-fn a_flock_of_another_program_cannot_be_taken_away() {
+fn a_flock_of_another_program_cannot_be_broken() {
     let scratch = Scratch::new();
     let mut flock = Command::new("flock");
     flock.args(["a", "sh", "-c", "echo held; read x"]).current_dir(scratch.path());
@@ -166,7 +170,7 @@ fn a_flock_of_another_program_cannot_be_taken_away() {
 }
 
 #[test]
-fn something_that_is_no_lock_stays() {
+fn a_file_that_is_no_lock_is_kept() {
     let scratch = Scratch::new();
     fs::write(scratch.join("Cargo.lock"), "version = 4\n").unwrap();
     let done = scratch.done(["break", "--force", "Cargo"]);

@@ -1,4 +1,4 @@
-//! What the command starts: it ends with the command where that is ended for the lock's sake, and nothing else does.
+//! The command's descendants: they are ended with the command where `tenure` ends it, and no other process is.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
@@ -17,12 +17,12 @@ fn lives(pid: i32) -> bool {
     tenure::process::is_alive(pid)
 }
 
-/// Takes the lock away from whoever holds `a`.
+/// Takes the lock of `a` away from its holder.
 fn take_away(scratch: &Scratch) {
     fs::remove_dir_all(scratch.join(".tenure")).unwrap();
 }
 
-/// Says its pid, and never ends by itself.
+/// Prints its pid, and never ends by itself.
 const WORKER: &str = "sh -c 'echo $$; exec sleep 1000'";
 const STUBBORN: &str = "sh -c 'trap \"\" TERM; echo $$; while :; do sleep 0.1; done'";
 
@@ -35,7 +35,7 @@ fn a_loss_ends_all_that_the_command_started() {
         // An orphan in a session of its own.
         format!("(setsid {WORKER} &); read x"),
         format!("{STUBBORN} && true"),
-        // What ends the shell does not end these.
+        // These survive the signal that ends the shell.
         format!("{STUBBORN} & read x"),
     ];
     thread::scope(|scope| {
@@ -48,7 +48,7 @@ fn a_loss_ends_all_that_the_command_started() {
                     let worker: i32 = running.stdout.next().parse().unwrap();
                     take_away(&scratch);
                     assert_eq!(running.wait().code(), Some(76), "{script}");
-                    assert!(!lives(worker), "{style:?} {script}: it works on after `tenure` has ended");
+                    assert!(!lives(worker), "{style:?} {script}: the worker continues after `tenure` has ended");
                 });
             }
         }
@@ -64,7 +64,7 @@ fn an_overrun_ends_all_that_the_command_started() {
         let mut running = Running::start(scratch.tenure(words));
         let worker: i32 = running.stdout.next().parse().unwrap();
         assert_eq!(running.wait().code(), Some(code), "{how}");
-        assert!(!lives(worker), "{how}: it works on after the lock was released");
+        assert!(!lives(worker), "{how}: the worker continues after the lock was released");
     }
 }
 
@@ -76,7 +76,7 @@ fn a_process_that_the_command_did_not_start_is_spared() {
     let mut shell = Command::new("sh");
     shell.args(["-c", &script]).current_dir(scratch.path());
     let mut running = Running::start(shell);
-    // `tenure` takes the shell's place, and has a child that it did not start.
+    // `tenure` replaces the shell, and has a child that it did not start.
     let bystander: i32 = running.stdout.next().parse().unwrap();
     let worker: i32 = running.stdout.next().parse().unwrap();
     take_away(&scratch);
@@ -91,7 +91,7 @@ const WORKER_IN_QUOTES: &str = "sh -c \"echo \\$\\$; exec sleep 1000\"";
 #[test]
 fn orphans_of_the_command_are_reaped() {
     let scratch = Scratch::new();
-    // Three that lose their parent and end; then the command says so.
+    // Three processes lose their parent, print their pid and end.
     let script = "for n in 1 2 3; do (sh -c 'echo $$' &); done; read x";
     let mut running = Running::start(scratch.tenure(["run", "a", "-c", script]));
     for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! `doctor`: what it says of a good folder and of bad ones, and that it leaves nothing and nobody.
+//! `tenure doctor`: its answers about a fit folder and about unfit ones. It leaves no file and no process.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
@@ -16,7 +16,7 @@ use common::{Done, PATIENCE, Running, Scratch, ends, needs};
 use rustix::process::Signal;
 use serde_json::Value;
 
-/// Every check, in the order that `--json` promises.
+/// Every check, in the documented order of `--json`.
 const CHECKS: [&str; 13] = [
     "kernel-lock",
     "second-process",
@@ -42,11 +42,11 @@ fn answer<'a>(found: &'a Value, name: &str) -> &'a str {
     checks.iter().find(|check| check["name"] == name).unwrap()["answer"].as_str().unwrap()
 }
 
-/// `tenure doctor WORDS` in `scratch`, with system calls that fail: each fault is what follows `inject=`.
+/// Runs `tenure doctor WORDS` in `scratch` with failing system calls. Each fault is an argument of strace's `inject=`.
 fn with_faults(scratch: &Scratch, faults: &[&str], words: &[&str]) -> Done {
     let calls: Vec<&str> = faults.iter().map(|fault| fault.split(':').next().unwrap()).collect();
     let mut command = Command::new("strace");
-    // Other calls run untraced, at full speed.
+    // With this option other calls run untraced, at full speed.
     command.args(["-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", &format!("trace={}", calls.join(","))]);
     for fault in faults {
         command.args(["-e", &format!("inject={fault}")]);
@@ -69,7 +69,7 @@ fn a_local_folder_is_fit_and_unchanged() {
 }
 
 #[test]
-fn the_json_has_exactly_the_promised_fields() {
+fn the_json_has_exactly_the_documented_fields() {
     let scratch = Scratch::new();
     let done = scratch.done(["doctor", "--json", "."]);
     let found = parsed(&done);
@@ -91,7 +91,7 @@ fn the_json_has_exactly_the_promised_fields() {
 }
 
 #[test]
-fn what_is_missing_is_told_and_only_the_essential_is_1() {
+fn missing_features_are_reported_and_only_essential_ones_are_1() {
     if !needs("strace") {
         return;
     }
@@ -105,7 +105,7 @@ fn what_is_missing_is_told_and_only_the_essential_is_1() {
             &["hard-link", "exclusive-rename", "exchange", "second-process"],
             1,
         ),
-        // Between two folders: as Landlock answers.
+        // Landlock returns this error for calls with two folders.
         (
             &["linkat:error=EXDEV", "renameat2:error=EXDEV"],
             &["hard-link", "exclusive-rename", "exchange", "second-process"],
@@ -126,7 +126,7 @@ fn what_is_missing_is_told_and_only_the_essential_is_1() {
         for name in CHECKS {
             let want = if missing.contains(&name) { "no" } else { "yes" };
             if missing.contains(&name) || !elsewhere.contains(&name) {
-                // A try that failed is not an answer.
+                // A check that failed is no answer.
                 let want = if name == "second-process" && want == "no" { "unknown" } else { want };
                 let got = answer(&found, name);
                 let tolerated = name == "second-process" && faults == ["flock:retval=0"];
@@ -138,7 +138,7 @@ fn what_is_missing_is_told_and_only_the_essential_is_1() {
 }
 
 #[test]
-fn an_unfit_folder_is_told_in_words_and_not_stressed() {
+fn an_unfit_folder_is_described_and_not_stressed() {
     if !needs("strace") {
         return;
     }
@@ -146,7 +146,7 @@ fn an_unfit_folder_is_told_in_words_and_not_stressed() {
     let done = with_faults(&scratch, &["flock:error=EOPNOTSUPP"], &["--stress", "1h"]);
     assert_eq!(done.code, Some(1), "{done:?}");
     let last = done.stdout.lines().last().unwrap();
-    assert_eq!(last, "not fit for use: it lacks the kernel lock (flock); there was no stress run");
+    assert_eq!(last, "not fit for use: missing: the kernel lock (flock); there was no stress run");
     assert!(done.stdout.contains("Operation not supported"), "{done:?}");
     assert!(scratch.names().is_empty());
 }
@@ -156,9 +156,9 @@ fn a_folder_that_cannot_be_written_is_77_and_a_missing_one_73() {
     let scratch = Scratch::new();
     let done = scratch.done(["doctor", "none"]);
     assert_eq!(done.code, Some(73), "{done:?}");
-    assert!(done.stderr.contains("none: no temporary folder can be made in it: No such file"), "{done:?}");
+    assert!(done.stderr.contains("none: a temporary folder cannot be created in it: No such file"), "{done:?}");
 
-    // As another user, who must be able to get at the program and the folder.
+    // The call is made by another user, who must have access to the program and the folder.
     if !needs("setpriv") {
         return;
     }
@@ -179,13 +179,15 @@ fn a_folder_that_cannot_be_written_is_77_and_a_missing_one_73() {
     };
     let done = Done::from(command.args(["doctor", "closed", "--json"]).current_dir(scratch.path()).output().unwrap());
     assert_eq!((done.code, done.stdout.as_str()), (Some(77), ""), "{done:?}");
-    for part in ["tenure: closed: no temporary folder can be made in it: Permission denied", "run this as a user who"] {
+    for part in
+        ["tenure: closed: a temporary folder cannot be created in it: Permission denied", "run this as a user who"]
+    {
         assert!(done.stderr.contains(part), "{part}: {done:?}");
     }
 }
 
 #[test]
-fn a_clock_that_was_set_back_is_told() {
+fn a_clock_that_was_set_back_is_reported() {
     let scratch = Scratch::new();
     assert_eq!(scratch.done(["run", "a", "--", "true"]).code, Some(0));
     let anchor = scratch.join(".tenure/a.lock");
@@ -203,7 +205,7 @@ fn a_clock_that_was_set_back_is_told() {
 }
 
 #[test]
-fn a_stress_run_finds_nothing_wrong_and_leaves_nothing() {
+fn a_stress_run_finds_no_fault_and_leaves_nothing() {
     let scratch = Scratch::new();
     let began = Instant::now();
     let done = scratch.done(["doctor", "--json", "--stress", "2s", "--seed", "7"]);
@@ -227,24 +229,24 @@ fn a_stress_run_finds_nothing_wrong_and_leaves_nothing() {
 }
 
 #[test]
-fn a_lock_that_stops_excluding_is_seen_by_the_witness() {
+fn the_witness_detects_a_lock_that_stops_excluding() {
     if !needs("strace") {
         return;
     }
     let scratch = Scratch::new();
-    // Each thread's 12th call, and every 7th after that, does nothing and says that it did. What is tried before the
-    // run makes fewer calls.
+    // Each thread's 12th call, and every 7th after that, reports success without an effect. The checks before the run make
+    // fewer calls.
     let faults = ["flock:retval=0:when=12+7"];
-    // It ends long before, with faults enough.
+    // The run ends long before that, with enough faults.
     let done = with_faults(&scratch, &faults, &["--stress", "60s", "--processes", "4"]);
     assert_eq!(done.code, Some(1), "{done:?}");
     assert!(done.stdout.contains("not fit for use: the stress run found"), "{done:?}");
-    assert!(done.stdout.contains("two processes were inside at once"), "{done:?}");
+    assert!(done.stdout.contains("two processes held the lock at once"), "{done:?}");
     assert!(scratch.names().is_empty());
 }
 
 #[test]
-fn the_page_for_people_has_the_numbers_and_the_picture() {
+fn the_page_for_people_has_the_numbers_and_the_histogram() {
     let scratch = Scratch::new();
     let mut command = scratch.tenure(["doctor", "--stress", "500ms", "--processes", "2", "--seed", "3"]);
     let done = Done::from(command.env("LC_ALL", "C.UTF-8").output().unwrap());
@@ -254,7 +256,7 @@ fn the_page_for_people_has_the_numbers_and_the_picture() {
     }
 }
 
-/// The children of a process, as soon as there are `count`.
+/// Waits until a process has `count` children, and returns them.
 fn children(pid: i32, count: usize) -> Vec<i32> {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -293,7 +295,7 @@ fn the_processes_of_a_run_end_with_a_doctor_that_is_killed() {
 }
 
 #[test]
-fn words_that_are_off() {
+fn usage_errors() {
     let scratch = Scratch::new();
     for (words, says) in [
         (&["doctor", "--stress", "0"][..], "longer than zero"),
@@ -306,5 +308,5 @@ fn words_that_are_off() {
         assert_eq!(done.code, Some(64), "{words:?}: {done:?}");
         assert!(done.stderr.contains(says), "{words:?}: {done:?}");
     }
-    assert!(!scratch.done(["--help"]).stdout.contains("doctor-worker"), "nobody calls it by hand");
+    assert!(!scratch.done(["--help"]).stdout.contains("doctor-worker"), "the worker is hidden");
 }

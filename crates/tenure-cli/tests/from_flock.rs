@@ -1,4 +1,4 @@
-//! `docs/from-flock.md` is true: each block is run, ours and `flock`'s, and both come to the same end.
+//! Runs each block of `docs/from-flock.md`: the block with `tenure` must do the same as the one with `flock`.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 
 use common::{Done, Scratch};
 
-/// The blocks of shell in a page: whose, and the text.
+/// Returns the shell blocks of a page: the program, and the text.
 fn blocks(page: &str) -> Vec<(&str, &str)> {
     let mut blocks = Vec::new();
     let mut rest = page;
@@ -31,11 +31,11 @@ fn program(scratch: &Scratch, name: &str, text: &str) {
     fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
 }
 
-/// Runs a block in a folder that has what it speaks of.
+/// Runs a block in a folder that has the files it uses.
 fn run(text: &str) -> Done {
     let scratch = Scratch::new();
     program(&scratch, "work", "#!/bin/sh\necho worked\n");
-    // It outlives its parent, and ends with the folder.
+    // The daemon outlives its parent, and ends when the folder is removed.
     program(&scratch, "daemon", "#!/bin/sh\nexec <&- >&- 2>&-\nwhile test -e work; do sleep 1; done\n");
     fs::write(scratch.join("in"), "line\n").unwrap();
     fs::create_dir(scratch.join("folder")).unwrap();
@@ -47,13 +47,13 @@ fn run(text: &str) -> Done {
     Done::from(sh.output().unwrap())
 }
 
-/// Without what differs by intent: the number for "busy", and how long it took in each one's words.
+/// Removes the intended differences: the exit code for "busy", and the messages.
 fn comparable(output: &str) -> String {
     output.replace("busy: 75", "busy: 1").lines().filter(|line| !line.starts_with("flock: ")).collect()
 }
 
 #[test]
-fn each_line_does_what_it_says_and_what_flock_does() {
+fn each_block_does_the_same_as_its_block_with_flock() {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/from-flock.md")).unwrap();
     let blocks = blocks(&page);
     assert!(blocks.len() > 20, "the blocks are found: {}", blocks.len());
@@ -67,7 +67,7 @@ fn each_line_does_what_it_says_and_what_flock_does() {
                 assert_eq!(comparable(&done.stdout), comparable(&flock.stdout), "{text}");
             }
             ("tenure", _) => assert!(done.stdout.contains("held"), "{text}\n{done:?}"),
-            _ => panic!("whose is it: {whose}"),
+            _ => panic!("unknown program: {whose}"),
         }
     }
 }

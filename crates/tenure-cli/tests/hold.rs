@@ -1,4 +1,4 @@
-//! `tenure hold`: a lock over several commands of a script.
+//! `tenure hold`.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
@@ -14,14 +14,14 @@ use common::{Done, Running, Scratch, ends, kill};
 use rustix::process::Signal;
 use serde_json::Value;
 
-/// `tenure hold OPTIONS`, and its record once it holds.
+/// Starts `tenure hold OPTIONS`. Returns it with its record once it holds the lock.
 fn hold<'a>(scratch: &Scratch, options: impl IntoIterator<Item = &'a str>) -> (Running, Value) {
     let holder = Running::start(scratch.tenure(["hold"].into_iter().chain(options)));
     let record = serde_json::from_str(&holder.stdout.next()).unwrap();
     (holder, record)
 }
 
-/// The script in `tenure hold --help`.
+/// Returns the script in `tenure hold --help`.
 fn example(scratch: &Scratch) -> String {
     let help = scratch.done(["hold", "--help"]).stdout;
     let from = help.find("    coproc LOCK").expect("the example");
@@ -112,7 +112,7 @@ fn a_signal_releases_and_ends_it_by_that_signal() {
         holder.signal(signal);
         assert_eq!(holder.wait().signal(), Some(signal.as_raw()));
         assert!(!scratch.join("a.lock").exists(), "{signal:?}");
-        // Clean: the next one is not told of a crash.
+        // The next holder gets no crash report.
         let done = scratch.done(["run", "-n", "a", "--", "true"]);
         assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{signal:?}");
     }
@@ -157,7 +157,7 @@ fn a_lock_that_was_broken_just_before_the_end_is_76_too() {
 }
 
 #[test]
-fn a_lock_file_that_was_removed_keeps_natives_out_and_is_76_at_the_end() {
+fn a_removed_lock_file_still_excludes_natives_and_is_76_at_the_end() {
     let scratch = Scratch::new();
     let (mut holder, _) = hold(&scratch, ["a"]);
     fs::remove_file(scratch.join("a.lock")).unwrap();
@@ -178,14 +178,14 @@ fn without_input_it_is_released_at_once() {
 }
 
 #[test]
-fn a_reader_that_has_gone_does_not_matter_and_a_full_disk_does() {
+fn a_closed_output_does_not_matter_and_a_full_disk_does() {
     let scratch = Scratch::new();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let mut command = scratch.tenure(["hold", "a"]);
     let mut child = command.stdin(Stdio::piped()).stdout(writer).spawn().unwrap();
     while scratch.done(["status", "--check", "a"]).code != Some(75) {
-        assert!(child.try_wait().unwrap().is_none(), "it must hold");
+        assert!(child.try_wait().unwrap().is_none(), "it must hold the lock");
     }
     drop(child.stdin.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
@@ -208,7 +208,7 @@ fn shares_print_an_empty_record_and_share() {
 }
 
 #[test]
-fn longer_than_meant_is_said_and_it_stays_held() {
+fn an_overrun_is_reported_and_the_lock_stays_held() {
     let scratch = Scratch::new();
     let (mut holder, _) = hold(&scratch, ["--max-hold", "50ms", "a"]);
     assert_eq!(holder.stderr.next(), "tenure: a has been held for longer than 50 ms: it stays held");
@@ -217,7 +217,7 @@ fn longer_than_meant_is_said_and_it_stays_held() {
 }
 
 #[test]
-fn kill_nine_frees_the_lock_and_the_next_one_is_told() {
+fn sigkill_frees_the_lock_and_the_next_holder_gets_a_crash_report() {
     let scratch = Scratch::new();
     let (mut holder, _) = hold(&scratch, ["a"]);
     kill(holder.pid(), Signal::KILL);

@@ -1,5 +1,5 @@
-//! `--json` is a promise to scripts: what it prints is held by snapshots, and every name in it is explained in
-//! `docs/json.md`. What differs from run to run is replaced by its kind.
+//! Scripts rely on `--json`: snapshots fix what it prints, and `docs/json.md` must explain every name. Values that differ
+//! from run to run are replaced by their kind.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 /// A lock file of a foreign holder whose pid is beyond every `pid_max`.
 const DEAD: &str = "{\n  \"pid\": 999999999,\n  \"createdAt\": \"2026-03-02T10:00:00.000Z\"\n}";
 
-/// Puts the kind in the place of what is another each time.
+/// Replaces each value that differs from run to run by its kind.
 fn redact(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -48,7 +48,7 @@ fn redact(value: &mut Value) {
             }
         }
         Value::Array(values) => values.iter_mut().for_each(redact),
-        // A process's locks are told by their whole paths.
+        // A process's locks have absolute paths.
         Value::String(path) if path.starts_with('/') => {
             let name = Path::new(path.as_str()).file_name().unwrap().to_string_lossy();
             *path = format!("[folder]/{name}");
@@ -64,7 +64,7 @@ fn documented(value: &Value, page: &str) {
                 let there = page
                     .lines()
                     .any(|line| line.split('|').nth(1).is_some_and(|cell| cell.contains(&format!("`{name}`"))));
-                assert!(there, "docs/json.md says nothing of `{name}`");
+                assert!(there, "docs/json.md does not explain `{name}`");
                 documented(value, page);
             }
         }
@@ -81,7 +81,7 @@ fn check(scratch: &Scratch, name: &str, mut value: Value) {
     documented(&value, &page());
     redact(&mut value);
     let text = serde_json::to_string_pretty(&value).unwrap();
-    // `status --pid` names targets in full.
+    // `status --pid` prints absolute paths.
     let folder = fs::canonicalize(scratch.path()).unwrap();
     let text = text.replace(folder.to_str().unwrap(), "[folder]");
     insta::with_settings!({omit_expression => true, prepend_module_to_snapshot => false}, {
@@ -89,7 +89,7 @@ fn check(scratch: &Scratch, name: &str, mut value: Value) {
     });
 }
 
-/// A foreign holder: this process, which keeps its lock file open for writing.
+/// Makes this process a foreign holder, which keeps its lock file open for writing.
 fn foreign(scratch: &Scratch, name: &str) -> File {
     let mut file = File::create_new(scratch.join(format!("{name}.lock"))).unwrap();
     let pid = std::process::id();
@@ -125,7 +125,7 @@ fn status_of_each_state() {
     assert!(ends(holder.command));
     check(&scratch, "status-stale", status("d"));
 
-    // Somebody may be about to write into it; the date keeps it young however slow this machine is.
+    // A process may be about to write to it. The date keeps the file new, however slow this machine is.
     let file = File::create_new(scratch.join("e.lock")).unwrap();
     file.set_modified(SystemTime::now() + Duration::from_secs(3600)).unwrap();
     drop(file);
@@ -139,7 +139,7 @@ fn status_of_each_state() {
 }
 
 #[test]
-fn a_program_that_only_knows_flock() {
+fn a_program_that_knows_only_flock() {
     let scratch = Scratch::new();
     let mut flock = std::process::Command::new("flock");
     flock.args(["a", "sh", "-c", "echo up; read x"]).current_dir(scratch.path());
@@ -153,7 +153,7 @@ fn a_program_that_only_knows_flock() {
 fn break_and_status_of_a_process() {
     let scratch = Scratch::new();
     let mut holder = scratch.hold(["a"]);
-    // The command inherits the lock: it is who has it.
+    // The command inherits the lock, so it holds the lock too.
     check(&scratch, "status-pid", scratch.json(["status", "--json", "--pid", &holder.command.to_string()]));
     check(&scratch, "status-pid-gone", scratch.json(["status", "--json", "--pid", "4194303"]));
     check(&scratch, "break", scratch.json(["break", "--json", "--force", "a"]));
@@ -161,7 +161,7 @@ fn break_and_status_of_a_process() {
     check(&scratch, "break-free", scratch.json(["break", "--json", "a"]));
 }
 
-/// What it finds is the machine's; its fields are held by its own tests.
+/// The answers depend on the machine. The tests of `doctor` check the fields.
 #[test]
 fn the_doctors_fields_are_explained() {
     let scratch = Scratch::new();

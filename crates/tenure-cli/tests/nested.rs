@@ -1,4 +1,4 @@
-//! A call within a call on the same target: it would wait for its own end.
+//! A nested call on the same target, which would wait for its own end.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
@@ -14,7 +14,7 @@ const TENURE: &str = env!("CARGO_BIN_EXE_tenure");
 const SAYS: &str = "its holder waits for this process to end";
 
 #[test]
-fn a_call_within_a_call_on_one_target_is_an_error_at_once() {
+fn a_nested_call_on_the_same_target_fails_at_once() {
     for style in ["", "--flock"] {
         let scratch = Scratch::new();
         let inner = format!("{TENURE} run {style} a -- touch ran");
@@ -40,7 +40,7 @@ fn a_call_within_a_call_on_one_target_is_an_error_at_once() {
 }
 
 #[test]
-fn a_try_within_a_call_recommends_no_break() {
+fn a_nested_try_does_not_recommend_a_break() {
     let scratch = Scratch::new();
     let done = scratch.done(["run", "a", "-c", &format!("{TENURE} run -n a -- true")]);
     assert_eq!(done.code, Some(75), "{done:?}");
@@ -51,7 +51,7 @@ fn a_try_within_a_call_recommends_no_break() {
 #[test]
 fn an_orphan_of_the_command_waits_for_its_end() {
     let scratch = Scratch::new();
-    // The holder is its parent by then, and no longer waits for it.
+    // By then the holder is the orphan's parent, and no longer waits for it.
     let orphan = format!("until grep -q \"^PPid:.$T$\" /proc/$$/status; do :; done; {TENURE} run a -- touch ran");
     fs::write(scratch.join("orphan"), orphan).unwrap();
     let script = "export T=$PPID; (sh orphan & echo $!); read x";
@@ -63,6 +63,6 @@ fn an_orphan_of_the_command_waits_for_its_end() {
     }
     running.finish();
     while !scratch.names().contains(&"ran".to_owned()) {
-        assert!(began.elapsed() < PATIENCE, "it never had the lock");
+        assert!(began.elapsed() < PATIENCE, "it never acquired the lock");
     }
 }

@@ -39,7 +39,7 @@ fn bash_completes_subcommands_options_values_and_targets() {
     let scratch = Scratch::new();
     fs::write(scratch.join("main.jsonl"), "").unwrap();
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_tenure")).parent().unwrap().display().to_string();
-    // Asks as the shell does. Where the function answers nothing, `-o default` is what remains: paths.
+    // Completes as the shell does. Where the function returns nothing, `-o default` completes paths.
     let script = "
 PATH=$1:$PATH; eval \"$(tenure completions bash)\" || exit 9
 ask() {
@@ -84,7 +84,7 @@ fn the_manual_has_a_page_for_each_subcommand() {
         let page = fs::read_to_string(scratch.join(format!("tenure-{name}.1"))).unwrap();
         assert!(page.contains(&format!("tenure\\-{name}")) && page.contains(".SH EXAMPLES"), "{name}");
     }
-    // Again: they are written over.
+    // A second call overwrites the pages.
     assert_eq!(scratch.done(["man", "."]).code, Some(0));
     let done = scratch.done(["man", "none"]);
     assert_eq!((done.code, done.stderr.contains("name a folder that exists")), (Some(73), true), "{done:?}");

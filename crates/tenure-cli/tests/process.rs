@@ -1,4 +1,4 @@
-//! `tenure status --pid`: what a process holds and waits for.
+//! `tenure status --pid`.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
@@ -16,7 +16,7 @@ fn of(scratch: &Scratch, pid: i32) -> Value {
     scratch.json(["status", "--json", "--pid", &pid.to_string()])
 }
 
-/// The names of the targets, without their folder.
+/// Returns the names of the targets, without their folder.
 fn targets(locks: &Value) -> Vec<&str> {
     locks.as_array().unwrap().iter().map(|lock| lock["target"].as_str().unwrap().rsplit('/').next().unwrap()).collect()
 }
@@ -48,7 +48,7 @@ fn a_holder_and_its_command_hold_and_a_waiter_waits() {
 }
 
 #[test]
-fn a_waiter_that_has_another_lock_shows_both() {
+fn a_waiter_that_holds_another_lock_shows_both() {
     let scratch = Scratch::new();
     let mut holder = scratch.hold(["b"]);
     let mut waiter = Running::start(scratch.tenure(["run", "a", "b", "--", "true"]));
@@ -60,9 +60,9 @@ fn a_waiter_that_has_another_lock_shows_both() {
 }
 
 #[test]
-fn a_command_that_waits_for_its_own_lock_is_seen_to_do_so() {
+fn a_command_that_waits_for_its_own_lock_is_shown() {
     let scratch = Scratch::new();
-    // Of a share no record says whose command it is.
+    // Shared holders have no record, so none names the command.
     let inner = format!("{} run --flock a -- true & echo $!; wait", env!("CARGO_BIN_EXE_tenure"));
     let outer = Running::start(scratch.tenure(["run", "--flock", "--shared", "a", "--", "bash", "-c", &inner]));
     let pid: i32 = outer.stdout.next().parse().unwrap();
@@ -86,10 +86,10 @@ fn foreign_holders_and_flock_holders_hold() {
     let mut flock = Running::start(shell);
     assert_eq!(flock.stdout.next(), "held");
     assert_eq!(targets(&of(&scratch, foreign.pid())["holds"]), ["a"]);
-    // The file `c.lock` is the target itself: nobody's lock file, and in the way of the target `c`.
+    // The file `c.lock` is itself the target. It is no lock file, and blocks the path of the target `c`'s.
     assert_eq!(targets(&of(&scratch, flock.pid())["holds"]), ["b", "c.lock"]);
 
-    // The one that waits for the foreign holder is in no kernel queue, and does not hold.
+    // A process that waits for a foreign holder is in no kernel queue, and does not hold the lock.
     let mut waiter = Running::start(scratch.tenure(["run", "a", "--", "true"]));
     waiter.stderr.until("waiting for a");
     let found = of(&scratch, waiter.pid());
@@ -104,7 +104,7 @@ fn foreign_holders_and_flock_holders_hold() {
 fn a_broken_lock_is_lost() {
     let scratch = Scratch::new();
     let mut holder = scratch.hold(["a"]);
-    // Or it would have noticed and ended by the time that we look.
+    // The holder is stopped, so that it does not notice the break and end before the check.
     holder.signal(Signal::STOP);
     assert_eq!(scratch.done(["break", "--force", "a"]).code, Some(0));
     let found = of(&scratch, holder.pid());
@@ -114,7 +114,7 @@ fn a_broken_lock_is_lost() {
 }
 
 #[test]
-fn nothing_and_nobody() {
+fn an_idle_process_and_a_missing_one() {
     let scratch = Scratch::new();
     let mut idle = Running::start({
         let mut cat = Command::new("cat");
@@ -135,7 +135,7 @@ fn nothing_and_nobody() {
 }
 
 #[test]
-fn another_users_process_is_77_and_says_so() {
+fn another_users_process_is_77() {
     let scratch = Scratch::new();
     if !rustix::process::geteuid().is_root() {
         assert_eq!(scratch.done(["status", "--pid", "1"]).code, Some(77));

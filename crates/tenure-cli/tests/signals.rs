@@ -1,4 +1,4 @@
-//! Signals to `tenure`: they reach the command, each once; before there is a command they do the usual.
+//! Signals to `tenure`: each reaches the command once. Before there is a command, they have their usual effect.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
@@ -23,8 +23,8 @@ const SIGNALS: [(&str, Signal); 9] = [
     ("WINCH", Signal::WINCH),
 ];
 
-/// Says each signal that it gets, and each line that it reads; ends with 7 at the end of its input. In Python, because
-/// bash keeps WINCH to itself.
+/// Prints each signal that it receives and each line that it reads, and exits with 7 at the end of its input. It is written
+/// in Python, because bash does not pass WINCH to traps.
 const SAYS_SIGNALS: &str = "
 import signal, sys
 def say(number, frame):
@@ -45,7 +45,7 @@ fn each_signal_reaches_the_command_once() {
     for (name, signal) in SIGNALS {
         running.signal(signal);
         assert_eq!(running.stdout.next(), name);
-        // A second one would come before the line does.
+        // A second signal would be printed before the line.
         running.say(name);
         assert_eq!(running.stdout.next(), format!("line {name}"));
     }
@@ -55,9 +55,9 @@ fn each_signal_reaches_the_command_once() {
 }
 
 #[test]
-fn what_the_command_sends_to_its_group_does_not_come_back() {
+fn signals_from_the_command_to_its_group_are_not_passed_on_again() {
     let scratch = Scratch::new();
-    // As an editor does, here with a signal that does not stop: the command has it already.
+    // An editor signals its group in this way at Ctrl-Z. This signal does not stop. The command has received it already.
     let script = "trap 'echo USR1' USR1; echo ready; read -r line; kill -USR1 0
         while read -r line; do echo \"line $line\"; done; exit 7";
     let mut command = scratch.tenure(["run", "a", "--", "bash", "-c", script]);
@@ -73,7 +73,7 @@ fn what_the_command_sends_to_its_group_does_not_come_back() {
 }
 
 #[test]
-fn what_was_ignored_from_the_start_stays_ignored() {
+fn inherited_ignored_signals_stay_ignored() {
     let scratch = Scratch::new();
     let words = ["run", "a", "--", "python3", "-c", SAYS_SIGNALS];
     let tenure = scratch.tenure(words);
@@ -90,7 +90,7 @@ fn what_was_ignored_from_the_start_stays_ignored() {
 }
 
 #[test]
-fn an_ignored_sigchld_does_not_swallow_the_exit_code() {
+fn an_ignored_sigchld_does_not_discard_the_exit_code() {
     let scratch = Scratch::new();
     let tenure = scratch.tenure(["run", "a", "--", "sh", "-c", "exit 9"]);
     let mut command = Command::new("bash");
@@ -99,11 +99,11 @@ fn an_ignored_sigchld_does_not_swallow_the_exit_code() {
 }
 
 #[test]
-fn a_signal_while_waiting_ends_tenure_by_it_and_leaves_nothing() {
+fn a_signal_during_a_wait_ends_tenure_and_leaves_nothing() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::USR1] {
         let scratch = Scratch::new();
         let mut holder = scratch.hold(["b"]);
-        // `a` is had by then, and is given back.
+        // `a` is acquired by then, and is released.
         let mut waiter = Running::start(scratch.tenure(["run", "a", "b", "--", "echo", "ran"]));
         waiter.stderr.until("waiting for b");
         waiter.signal(signal);
@@ -123,7 +123,7 @@ fn a_signal_while_waiting_ends_tenure_by_it_and_leaves_nothing() {
 fn stopping_and_continuing_tenure_stops_and_continues_the_command() {
     let scratch = Scratch::new();
     let mut command = scratch.tenure(["run", "a", "--", "sh", "-c", "echo ready; read x; echo \"got $x\""]);
-    // In a group of its own, which is not orphaned: its parent, this test, is in another one of the same session.
+    // The group is not orphaned, because its parent, this test, is in another group of the same session.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let mut running = Running::start(command);
     assert_eq!(running.stdout.next(), "ready");
@@ -149,7 +149,7 @@ fn the_command_inherits_the_signals_as_under_nice() {
         lines.map(str::to_owned).collect::<Vec<_>>()
     };
     let tenure = [env!("CARGO_BIN_EXE_tenure"), "run", "a", "--"];
-    // A service of systemd ignores PIPE, nohup HUP, a job in a script's background INT and QUIT.
+    // A service of systemd ignores PIPE, nohup ignores HUP, and a background job of a script ignores INT and QUIT.
     for how in [
         &["--default-signal"][..],
         &["--ignore-signal=PIPE"],

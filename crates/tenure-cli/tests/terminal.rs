@@ -1,4 +1,4 @@
-//! A shell with job control in a real terminal: with `tenure` in between it works as without.
+//! Job control in a real terminal: a command under `tenure` behaves as without it.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, unsafe_code)]
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use common::{PATIENCE, Scratch};
 
-/// A terminal with an interactive bash in it.
+/// A terminal with an interactive bash.
 struct Terminal {
     keys: File,
     screen: Receiver<Vec<u8>>,
@@ -32,7 +32,7 @@ impl Terminal {
         let opened =
             unsafe { libc::openpty(&mut master, &mut slave, std::ptr::null_mut(), std::ptr::null(), std::ptr::null()) };
         assert_eq!(opened, 0);
-        // SAFETY: both were opened above and belong to nobody else. Not inherited: the screen must close with the shell.
+        // SAFETY: both were opened above and have no other owner. They are not inherited, so that the terminal closes with the shell.
         let (master, slave) = unsafe {
             libc::fcntl(master, libc::F_SETFD, libc::FD_CLOEXEC);
             libc::fcntl(slave, libc::F_SETFD, libc::FD_CLOEXEC);
@@ -76,7 +76,7 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits until `text` shows; what showed before it is returned and done with.
+    /// Waits until `text` is shown. Consumes the output up to its end, and returns the output before it.
     fn see(&mut self, text: &str) -> String {
         self.see_within(text, PATIENCE).unwrap_or_else(|| panic!("no {text:?} in {:?}", self.seen))
     }
@@ -93,7 +93,7 @@ impl Terminal {
         }
     }
 
-    /// The exit code of the last command.
+    /// Returns the exit code of the last command.
     fn code(&mut self) -> String {
         self.press("echo co''de=$?.\n");
         self.see("code=");
@@ -163,14 +163,14 @@ fn a_wait_in_the_background_leaves_the_cursor_alone() {
     terminal.press(CTRL_Z);
     terminal.see("Stopped");
     terminal.press("bg\n");
-    // It is not redrawn there, but said.
+    // In the background a new line is printed instead of a redraw.
     terminal.see("tenure: waiting for a: held ");
     terminal.see("\r\n");
     terminal.press("half a wo''rd");
     terminal.see("half a wo''rd");
     holder.finish();
     let between = terminal.see("mine\r\n");
-    assert_eq!(between, "", "what is being typed stays");
+    assert_eq!(between, "", "the typed text remains");
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn a_command_that_stops_itself() {
 }
 
 #[test]
-fn a_command_that_ignores_ctrl_z_goes_on() {
+fn a_command_that_ignores_ctrl_z_continues() {
     let scratch = Scratch::new();
     let mut terminal = Terminal::open(&scratch);
     terminal.press("tenure run a -- sh -c 'trap \"\" TSTP; echo u\"\"p; read x; echo \"go\"t $x'\n");
@@ -229,7 +229,7 @@ fn in_the_background_and_back() {
     let scratch = Scratch::new();
     let mut terminal = Terminal::open(&scratch);
     terminal.press("tenure run a -- cat &\n");
-    // It wants to read, so the terminal stops it.
+    // The command reads from the terminal, which stops it.
     terminal.press("while ! jobs | grep -q St''opped; do :; done; echo no\"\"w\n");
     terminal.see("now\r\n");
     terminal.press("fg\n");
@@ -256,8 +256,8 @@ fn an_interactive_pager_works() {
     terminal.press("G");
     terminal.see("row299.");
     terminal.see("(END)");
-    // less itself may miss the key (one time in a hundred, without us as well): a signal that comes just before its read
-    // waits for the next one.
+    // less itself may miss the key, once in a hundred times, also without `tenure`. It handles a signal that arrives just
+    // before its read only with the next key.
     terminal.press(CTRL_Z);
     while terminal.see_within("Stopped", Duration::from_secs(2)).is_none() {
         terminal.press(CTRL_Z);
@@ -274,7 +274,7 @@ fn an_interactive_pager_works() {
 fn a_pipe_that_closes() {
     let scratch = Scratch::new();
     let mut terminal = Terminal::open(&scratch);
-    // The command dies of SIGPIPE as it would without us.
+    // The command dies of SIGPIPE as it does without `tenure`.
     terminal.press("tenure run a -- yes ro''w | head -1; echo \"st\"atus=${PIPESTATUS[*]}.\n");
     terminal.see("row\r\n");
     terminal.see("status=141 0.");

@@ -1,5 +1,5 @@
-//! Every help and every error as people meet them, held by snapshots: `INSTA_UPDATE=always cargo test -p tenure-cli
-//! --test texts` writes them anew, and the difference is to be read.
+//! Snapshots of every help text and every error. `INSTA_UPDATE=always cargo test -p tenure-cli --test texts` updates them;
+//! read the difference before you commit it.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
@@ -17,14 +17,14 @@ use rustix::process::Signal;
 const SUBCOMMANDS: [&str; 10] =
     ["run", "hold", "status", "ls", "clean", "wait", "break", "doctor", "completions", "man"];
 
-/// What differs from one run to the next.
+/// Patterns of text that differs from run to run, with their replacements.
 const CHANGING: [(&str, &str); 9] = [
     (r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z", "[DATE]"),
     (r"\b\d{16}\b", "[FENCE]"),
     (r"(^|[^-])pid \d+", "${1}pid [PID]"),
     (r"\b\d+ (ms|s|min)\b", "[TIME]"),
     (r"--timeout \[TIME\]", "--timeout 30ms"),
-    // On a slow machine the time is over before the wait begins.
+    // On a slow machine the timeout is over before the wait begins.
     (r" \(waited \[TIME\]\)", ""),
     (r"host      \S+", "host      [HOST]"),
     (r"/tmp/\.tmp\w+|/\S*/\.tmp\w+", "[DIR]"),
@@ -41,12 +41,12 @@ fn snapshot(name: &str, text: &str) {
     settings.bind(|| insta::assert_snapshot!(name, text));
 }
 
-/// The width of no terminal at all.
+/// Runs a call without the width of a terminal.
 fn plain(scratch: &Scratch, words: &[&str]) -> Done {
     Done::from(scratch.tenure(words).env_remove("COLUMNS").env_remove("LINES").output().unwrap())
 }
 
-/// Calls and what became of them, as in a terminal.
+/// Calls and their output, as in a terminal.
 struct Session<'a> {
     scratch: &'a Scratch,
     text: String,
@@ -84,24 +84,29 @@ fn every_help() {
         assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{words:?}");
         done.stdout
     };
-    snapshot("help", &short(&["--help"]));
-    snapshot("help-short", &short(&["-h"]));
-    assert_eq!(short(&[]), short(&["-h"]), "without words it is the short help");
+    let mut text = String::new();
+    let mut add = |words: &[&str]| {
+        let help = short(words);
+        text += &format!("$ tenure {}\n{help}\n", words.join(" "));
+        help
+    };
+    add(&["--help"]);
+    assert_eq!(short(&[]), add(&["-h"]), "without arguments the short help is printed");
     for name in SUBCOMMANDS {
-        let long = short(&[name, "--help"]);
-        snapshot(&format!("help-{name}"), &long);
-        snapshot(&format!("help-{name}-short"), &short(&[name, "-h"]));
+        let long = add(&[name, "--help"]);
+        add(&[name, "-h"]);
         assert_eq!(short(&["help", name]), long);
         assert!(long.contains("\nExamples:\n"), "{name}");
     }
+    snapshot("help", &text);
     let all = short(&["-h"]);
     let listed = all.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     let listed: Vec<&str> = listed.filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(listed, [&SUBCOMMANDS[..], &["help"]].concat(), "a new one wants its snapshots");
+    assert_eq!(listed, [&SUBCOMMANDS[..], &["help"]].concat(), "a new subcommand needs its snapshots");
 }
 
 #[test]
-fn words_that_are_off() {
+fn usage_errors() {
     let scratch = Scratch::new();
     let mut text = session(&scratch);
     for words in [
@@ -153,8 +158,8 @@ fn words_that_are_off() {
     let words = ["run", "a", "--", "true"];
     let output = scratch.tenure(words).env("TENURE_TIMEOUT", "soon").env_remove("COLUMNS").output().unwrap();
     text.add(&words, &Done::from(output));
-    assert!(scratch.names().is_empty(), "nothing was made: {:?}", scratch.names());
-    snapshot("words-that-are-off", &text.text);
+    assert!(scratch.names().is_empty(), "nothing was created: {:?}", scratch.names());
+    snapshot("usage-errors", &text.text);
 }
 
 #[test]
@@ -195,7 +200,7 @@ fn a_lock_whose_holder_died() {
     snapshot("died", &text.text);
 }
 
-/// What `run` and `hold` say while they hold.
+/// The messages of `run` and `hold` while they hold a lock.
 #[test]
 fn a_lock_that_is_lost_or_held_for_too_long() {
     let scratch = Scratch::new();
@@ -210,31 +215,27 @@ fn a_lock_that_is_lost_or_held_for_too_long() {
         let mut holder = scratch.hold(words.into_iter().chain([how, "a"]));
         case(&format!("run --max-hold, --on-overrun {how}"), &mut holder, code);
     }
-    // Those that go on end when they have spoken.
-    let speak = |holder: &mut Running| {
+    // The holders that continue are ended once they have printed their message.
+    let mut rest = String::new();
+    let mut continues = |what: &str, mut holder: Running, code: i32| {
         let line = holder.stderr.next();
         holder.finish();
-        line
-    };
-    let mut rest = String::new();
-    let mut goes_on = |what: &str, mut holder: Running, code: i32| {
-        let line = speak(&mut holder);
         assert_eq!((holder.wait().code(), holder.stderr.rest()), (Some(code), vec![]), "{what}: {line}");
         rest += &format!("{what}\n{line}\nexit code {code}\n\n");
     };
-    goes_on("run --max-hold", scratch.hold(["--max-hold", "50ms", "a"]), 1);
+    continues("run --max-hold", scratch.hold(["--max-hold", "50ms", "a"]), 1);
     let holder = scratch.hold(["a"]);
     fs::remove_file(scratch.join("a.lock")).unwrap();
-    goes_on("run, its lock file removed", holder, 76);
+    continues("run, its lock file removed", holder, 76);
     let held = |options: &[&str]| {
         let holder = Running::start(scratch.tenure([&["hold"], options, &["a"]].concat()));
         holder.stdout.next();
         holder
     };
-    goes_on("hold --max-hold", held(&["--max-hold", "50ms"]), 0);
+    continues("hold --max-hold", held(&["--max-hold", "50ms"]), 0);
     let holder = held(&[]);
     fs::remove_file(scratch.join("a.lock")).unwrap();
-    goes_on("hold, its lock file removed", holder, 76);
+    continues("hold, its lock file removed", holder, 76);
     let mut holder = held(&[]);
     assert_eq!(scratch.done(["break", "--force", "--quiet", "a"]).code, Some(0));
     case("hold, broken", &mut holder, 76);
@@ -242,7 +243,7 @@ fn a_lock_that_is_lost_or_held_for_too_long() {
 }
 
 #[test]
-fn what_stands_in_the_way() {
+fn files_that_are_no_locks() {
     let scratch = Scratch::new();
     fs::write(scratch.join("Cargo.lock"), "version = 4\n").unwrap();
     fs::write(scratch.join("new.lock"), "").unwrap();
@@ -284,7 +285,7 @@ fn what_stands_in_the_way() {
         text.add(&[words, &["> /dev/full"]].concat(), &Done::from(output));
     }
     assert!(!scratch.names().iter().any(|name| name.contains("doctor")), "{:?}", scratch.names());
-    snapshot("in-the-way", &text.text);
+    snapshot("not-a-lock", &text.text);
 }
 
 #[test]
@@ -326,14 +327,14 @@ fn a_folder_is_a_target_like_any_other() {
     fs::create_dir(scratch.join("sessions")).unwrap();
     let look = "ls; ls -A sessions; tenure=$0; \"$tenure\" status --check sessions; echo $?";
     let program = env!("CARGO_BIN_EXE_tenure");
-    // Its lock file stands beside it, not in it.
+    // The lock file of a folder is beside it, not in it.
     let done = scratch.done(["run", "sessions", "--", "sh", "-c", look, program]);
     assert_eq!((done.code, done.stdout.as_str()), (Some(0), "sessions\nsessions.lock\n75\n"), "{done:?}");
-    // With --flock it is locked itself, as flock(1) does.
+    // With --flock the folder itself is locked, as flock(1) does.
     let look = "ls; flock -n sessions true; echo $?";
     let done = scratch.done(["run", "--flock", "sessions", "--", "sh", "-c", look]);
     assert_eq!((done.code, done.stdout.as_str()), (Some(0), "sessions\n1\n"), "{done:?}");
-    // A slash at its end, as completion writes it, would name what is in it: refused, and it is said what to write.
+    // A slash at the end, which completion adds, is refused with a hint at the right form.
     let done = scratch.done(["run", "sessions/", "--", "true"]);
     assert_eq!(done.code, Some(64));
     assert!(done.stderr.contains("without a slash at its end"), "{done:?}");

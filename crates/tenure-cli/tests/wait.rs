@@ -1,4 +1,4 @@
-//! `tenure wait`: it ends when the lock is as was asked, and never takes it.
+//! `tenure wait`: it ends when its condition is met, and never acquires the lock.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use common::{PATIENCE, Running, Scratch, ends, kill};
 use rustix::process::Signal;
 
-/// A `tenure wait` that sleeps in `poll`: it has looked, and was not content.
+/// Starts `tenure wait`, and returns once it sleeps in `poll`: its condition was not met.
 fn waiting(scratch: &Scratch, words: &[&str]) -> Running {
     let waiter = Running::start(scratch.tenure([&["wait"], words].concat()));
     let began = Instant::now();
@@ -28,14 +28,14 @@ fn waiting(scratch: &Scratch, words: &[&str]) -> Running {
     waiter
 }
 
-/// How often it has read something: a look reads the same again and again.
+/// Returns the number of its read calls. Each check makes the same number of them.
 fn reads(waiter: &Running) -> u64 {
     let counts = fs::read_to_string(format!("/proc/{}/io", waiter.pid())).unwrap();
     counts.lines().find_map(|line| line.strip_prefix("syscr: ")).unwrap().parse().unwrap()
 }
 
 #[test]
-fn what_is_so_already_is_not_waited_for_and_nothing_is_made() {
+fn a_condition_that_is_met_already_ends_it_at_once() {
     let scratch = Scratch::new();
     for target in ["a", "none/b"] {
         let done = scratch.done(["wait", target]);
@@ -53,7 +53,7 @@ fn a_release_ends_it() {
     for style in [&[][..], &["--flock"], &["--flock", "--no-record"]] {
         let mut holder = scratch.hold([style, &["a"]].concat());
         let mut waiter = waiting(&scratch, &["a"]);
-        // It is no waiter for the lock: it would have it otherwise.
+        // It is not in the lock's queue, so it is not counted as a waiter.
         assert_eq!(scratch.json(["status", "--json", "a"])["waiters"], 0);
         holder.finish();
         assert_eq!(waiter.wait().code(), Some(0), "{style:?}");
@@ -64,7 +64,7 @@ fn a_release_ends_it() {
 #[test]
 fn the_end_of_a_foreign_holder_ends_it() {
     let scratch = Scratch::new();
-    // It makes its lock file exclusively and keeps it open, as the seed does.
+    // The holder creates its lock file exclusively and keeps it open, as OpenClaw's session lock does.
     let script = "set -C; exec 3> a.lock; echo \"{\\\"pid\\\": $$}\" >&3; echo held; read x; rm a.lock";
     let start = || {
         let mut shell = std::process::Command::new("bash");
@@ -84,7 +84,7 @@ fn the_end_of_a_foreign_holder_ends_it() {
     holder.signal(Signal::KILL);
     assert_eq!(waiter.wait().code(), Some(0), "it died");
     holder.wait();
-    assert!(scratch.join("a.lock").exists(), "what it left is not for us to remove");
+    assert!(scratch.join("a.lock").exists(), "`wait` must not remove the stale lock file");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_holder_that_was_killed_ends_it() {
     let mut waiter = waiting(&scratch, &["a"]);
     holder.signal(Signal::KILL);
     holder.wait();
-    // The command has the lock still.
+    // The command still has the lock.
     assert_eq!(scratch.done(["wait", "--timeout", "0", "a"]).code, Some(75));
     kill(holder.command, Signal::KILL);
     assert!(ends(holder.command));
@@ -114,7 +114,7 @@ fn a_holder_that_was_killed_ends_it() {
 }
 
 #[test]
-fn the_time_is_over_with_75_and_who_holds() {
+fn a_timeout_is_75_and_names_the_holder() {
     let scratch = Scratch::new();
     let mut holder = scratch.hold(["--label", "run 8f2c", "a"]);
     for options in [&["--timeout", "0"][..], &["--timeout", "30ms"]] {
@@ -132,14 +132,14 @@ fn the_time_is_over_with_75_and_who_holds() {
     assert_eq!((done.code, done.stderr.as_str()), (Some(75), ""));
     let output = scratch.tenure(["wait", "a"]).env("TENURE_TIMEOUT", "30ms").output().unwrap();
     assert_eq!(output.status.code(), Some(75));
-    // Beyond any clock: as if there were none.
+    // A timeout beyond the clock's range means no limit.
     let mut waiter = waiting(&scratch, &["--timeout", "99999999999999999999d", "a"]);
     holder.finish();
     assert_eq!(waiter.wait().code(), Some(0));
 }
 
 #[test]
-fn until_held_sees_the_first_lock_of_a_folder() {
+fn until_held_notices_the_first_lock_of_a_folder() {
     let scratch = Scratch::new();
     let mut here = waiting(&scratch, &["--until", "held", "a"]);
     let mut elsewhere = waiting(&scratch, &["--until", "held", "later/b"]);
@@ -150,10 +150,10 @@ fn until_held_sees_the_first_lock_of_a_folder() {
 }
 
 #[test]
-fn until_changed_sees_another_holder_and_a_short_one() {
+fn until_changed_notices_a_new_holder_and_a_short_hold() {
     let scratch = Scratch::new();
     let mut waiter = waiting(&scratch, &["--until", "changed", "a"]);
-    // Taken and released before anyone could look.
+    // The lock is acquired and released before a check.
     assert_eq!(scratch.done(["run", "a", "--", "true"]).code, Some(0));
     assert_eq!(waiter.wait().code(), Some(0));
 
@@ -169,8 +169,8 @@ fn until_changed_sees_another_holder_and_a_short_one() {
 #[test]
 fn an_idle_wait_sleeps() {
     let scratch = Scratch::new();
-    // The recorded pid is dead and the lock is held all the same, by one that inherited it: a pidfd that had ended
-    // would end every sleep at once.
+    // The recorded pid is dead, but a process that inherited the lock still holds it. The pidfd of the dead process would
+    // end every sleep at once.
     let words = ["run", "a", "--", "bash", "-c", "sleep 1000 & echo $!; echo $$; read x"];
     let mut holder = Running::start(scratch.tenure(words));
     let heir: i32 = holder.stdout.next().parse().unwrap();
@@ -180,19 +180,19 @@ fn an_idle_wait_sleeps() {
     holder.wait();
     kill(command, Signal::KILL);
     assert!(ends(command));
-    // A foreign one whose pid means nothing here: that it lives is known from its open file.
+    // The pid of this foreign holder means nothing here. Its open file proves that it lives.
     let mut file = File::create_new(scratch.join("b.lock")).unwrap();
     file.write_all(b"{\"pid\": 999999999}").unwrap();
     let mut late = waiting(&scratch, &["b"]);
-    let one_look = reads(&late);
-    // The looks that follow the deaths, close on each other, are over by then.
+    let one_check = reads(&late);
+    // The frequent checks after the deaths are over by then.
     thread::sleep(Duration::from_millis(1500));
     let before = (reads(&waiter), reads(&late));
     thread::sleep(Duration::from_secs(3));
     let after = (reads(&waiter), reads(&late));
-    // About three; a wait that spun would have hundreds.
-    let most = 12 * one_look;
-    assert!(after.0 - before.0 < most && after.1 - before.1 < most, "{one_look}: {before:?} {after:?}");
+    // About three checks are expected. A wait that spun would make hundreds.
+    let most = 12 * one_check;
+    assert!(after.0 - before.0 < most && after.1 - before.1 < most, "{one_check}: {before:?} {after:?}");
     kill(heir, Signal::KILL);
     fs::remove_file(scratch.join("b.lock")).unwrap();
     assert_eq!((waiter.wait().code(), late.wait().code()), (Some(0), Some(0)));

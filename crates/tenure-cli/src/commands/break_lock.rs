@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueHint;
-use tenure::{BreakOptions, HolderKind, Status, State, Style};
+use tenure::{BreakOptions, HolderKind, Status, State, Style, escape};
 
 use crate::output::json::{self, BrokenJson, LockJson};
 use crate::output::{Failure, describe, exit, stream};
@@ -60,12 +60,14 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
             json::print(&BrokenJson { found: LockJson::from(&found), broken: false })?;
         }
         let force = match only_flock(&found) {
-            true => "--force cannot help: its flock(2) cannot be broken".to_owned(),
-            false => format!("To take it by force: --force; {}", consequences(&found)),
+            true => "--force cannot help, because a flock(2) cannot be broken".to_owned(),
+            false => {
+                let word = escape::word(&args.target);
+                format!("to take it by force: `tenure break --force {word}`; {}", consequences(&found))
+            }
         };
         let held = describe::held(&found);
-        let message =
-            format!("{target}: not broken: {held}. {force}. It is better to end the holder, which releases the lock");
+        let message = format!("{target}: not broken: {held}; better end the holder, which releases the lock; {force}");
         return Err(Failure::new(exit::BUSY, message));
     }
     if lives && !only_flock(&found) && !args.quiet && !args.json {

@@ -47,16 +47,16 @@ Exit codes:
   0        the lock was released at the end of standard input
   64       usage error
   69       the system lacks something that the call needs, or no server answers
-  73       the lock's files cannot be created, or the lock file's path is taken by a file that is no lock
+  73       a lock file cannot be created, or its path is taken by a file that is no lock
   74       input or output failed
   75       busy: the lock was not free within the timeout (--busy-exit-code changes the code)
-  76       lost: the lock was broken or revoked, which ends `tenure` at once; or the lock file was
-           removed, in which case other users of Tenure are still excluded, until standard input ends
+  76       lost: the lock was broken or revoked, which ends `tenure` at once. Or the lock file was
+           removed: then other users of Tenure are excluded until standard input ends
   77       permission denied
   128 + N  signal N ended `tenure`, which released the lock first
 
-The lock belongs to this process, not to the script. If this process is killed by SIGKILL, the lock is
-free while the script continues. With standard input from /dev/null the lock is released at once.")]
+The lock belongs to this process, not to the script. If this process is killed by SIGKILL, the lock
+is free while the script continues. With standard input from /dev/null the lock is released at once.")]
 pub(crate) struct Args {
     #[command(flatten)]
     lock: LockOptions,

@@ -1,4 +1,4 @@
-//! Acquires the locks of a call, announces whom it waits for, and ends the process where a signal arrives.
+//! Acquires the locks of a call, announces the holder that it waits for, and ends the process by signals.
 
 mod acquire;
 mod announcer;

@@ -1,4 +1,4 @@
-//! Real processes, held together by pipes: nothing here sleeps and hopes.
+//! Starts real processes and waits for them by pipes, without sleeping.
 
 #![allow(dead_code, unreachable_pub, clippy::disallowed_methods, clippy::unwrap_used)]
 
@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-/// Longer than anything here takes; a test that gets there has failed.
+/// The time after which a wait is a failure. Everything here takes less.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An empty folder, and `tenure` in it.
+/// An empty folder in which `tenure` is called.
 pub struct Scratch(tempfile::TempDir);
 
 impl Scratch {
@@ -32,7 +32,7 @@ impl Scratch {
         self.0.path().join(name)
     }
 
-    /// `tenure` with these words.
+    /// Returns a call of `tenure` with these arguments.
     pub fn tenure<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tenure"));
         command.args(words).current_dir(self.path()).stdin(Stdio::null()).env_remove("SHELL");
@@ -44,18 +44,18 @@ impl Scratch {
         command
     }
 
-    /// Runs it to its end.
+    /// Runs a call to its end.
     pub fn done<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Done {
         Done::from(self.tenure(words).output().unwrap())
     }
 
-    /// As [`done`](Scratch::done), as a user who may nothing; for root only.
+    /// Runs a call to its end as the user nobody. Only root can do this.
     pub fn done_by_nobody<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Done {
         std::fs::set_permissions(self.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let program = tempfile::tempdir().unwrap();
         std::fs::set_permissions(program.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        // Copied by another process: a child that a test beside this one forks meanwhile would have it open for
-        // writing, and then it cannot be run ("text file busy").
+        // Another process makes the copy. If this one did, a child that another test forks meanwhile would have the file
+        // open for writing, and it could not be run ("text file busy").
         let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_tenure")).arg(program.path()).status().unwrap();
         assert!(copied.success());
         let mut command = Command::new("setpriv");
@@ -64,13 +64,12 @@ impl Scratch {
         Done::from(command.output().unwrap())
     }
 
-    /// Starts `tenure run OPTIONS -- sh -c 'echo $$; read x'` and comes back when the command runs and the records name
-    /// it.
+    /// Starts `tenure run OPTIONS -- sh -c 'echo $$; read x'`, and returns when the command runs and the records name it.
     pub fn hold<'a>(&self, options: impl IntoIterator<Item = &'a str>) -> Running {
         let words = ["run"].into_iter().chain(options).chain(["--", "sh", "-c", "echo $$; read x"]);
         let mut running = Running::start(self.tenure(words));
         running.command = running.stdout.next().parse().unwrap();
-        // A command may run before its pid is recorded; what a test does next may be faster.
+        // A command may run before its pid is recorded, and the test could continue too early.
         let began = Instant::now();
         while !self.records_name(running.command) {
             assert!(began.elapsed() < PATIENCE, "the record never named the command");
@@ -80,14 +79,14 @@ impl Scratch {
 
     fn records_name(&self, command: i32) -> bool {
         let done = self.done(["status", "--json", "--pid", &command.to_string()]);
-        // One that has ended already holds nothing, and may not even be looked at.
+        // A command that has ended already holds nothing, and its files cannot be read.
         let Ok(found) = serde_json::from_str::<serde_json::Value>(&done.stdout) else { return true };
         let holds = found["holds"].as_array().unwrap();
         let native = holds.iter().map(|lock| &lock["holder"]).filter(|holder| holder["kind"] == "native");
         native.into_iter().all(|holder| holder["commandPid"] == command)
     }
 
-    /// Everything in the folder itself.
+    /// Returns the sorted names in the folder itself.
     pub fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.path()).unwrap();
         let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
@@ -103,7 +102,7 @@ impl Scratch {
     }
 }
 
-/// A call that has ended.
+/// The result of a call.
 #[derive(Debug)]
 pub struct Done {
     pub code: Option<i32>,
@@ -121,7 +120,7 @@ impl From<Output> for Done {
     }
 }
 
-/// A call that runs, with its three streams in our hands. It is killed when this goes.
+/// A call that runs, with pipes for its three streams. Dropping this kills it.
 pub struct Running {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -172,7 +171,7 @@ impl Drop for Running {
     }
 }
 
-/// Is there a program of that name? Else the test is skipped: `scripts/test` names it, and with CI=true it fails.
+/// Returns whether there is a program of that name. Where not, the test is recorded as skipped, and with CI=true it fails.
 pub fn needs(tool: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     if std::env::split_paths(&path).any(|folder| folder.join(tool).is_file()) {
@@ -190,14 +189,14 @@ pub fn kill(pid: i32, signal: Signal) {
     rustix::process::kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
-/// Does the process end within our patience?
+/// Waits for the end of a process. Returns `false` after [`PATIENCE`].
 pub fn ends(pid: i32) -> bool {
     let Ok(pidfd) = rustix::process::pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()) else { return true };
     let patience = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
     rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&patience)).unwrap() > 0
 }
 
-/// The lines that come out of a pipe.
+/// The lines from a pipe.
 pub struct Lines(Receiver<String>);
 
 impl Lines {
@@ -214,12 +213,12 @@ impl Lines {
         Lines(receiver)
     }
 
-    /// Waits for the next one.
+    /// Waits for the next line.
     pub fn next(&self) -> String {
         self.0.recv_timeout(PATIENCE).expect("a line")
     }
 
-    /// Waits for the first one that holds `text`.
+    /// Waits for the next line that contains `text`.
     pub fn until(&self, text: &str) -> String {
         loop {
             let line = self.next();
@@ -229,7 +228,7 @@ impl Lines {
         }
     }
 
-    /// All that are left until the pipe closes.
+    /// Returns all further lines until the pipe closes.
     pub fn rest(&self) -> Vec<String> {
         let mut lines = Vec::new();
         while let Ok(line) = self.0.recv_timeout(PATIENCE) {

@@ -106,8 +106,8 @@ fn clock(newest: Option<u64>) -> Answer {
     }
     match probe::clock_is_steered() {
         Some(true) => Answer::Yes,
-        Some(false) => Answer::Unknown("the kernel says that it is not synchronised".to_owned()),
-        None => Answer::Unknown("the kernel does not say whether it is synchronised".to_owned()),
+        Some(false) => Answer::Unknown("the kernel reports that it is not synchronised".to_owned()),
+        None => Answer::Unknown("the kernel does not report whether it is synchronised".to_owned()),
     }
 }
 

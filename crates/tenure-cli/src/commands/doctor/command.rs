@@ -43,8 +43,8 @@ Examples:
 The stress run:
   Each process acquires and releases as fast as it can. Half of them are killed by SIGKILL again and
   again, mostly while they hold the lock, and restarted. `double holds` must be 0. `hand-off` is the
-  time from a release to the next grant in another process that waited; `takeover` is the time from a
-  kill to the next grant. The seed determines which process is killed when, but not which process
+  time from a release to the next grant in another process that waited; `takeover` is the time from
+  a kill to the next grant. --seed determines which process is killed when, but not which process
   holds the lock at that moment. All processes run on this machine, so the run cannot test what a
   second machine observes.
 
@@ -81,7 +81,7 @@ pub(crate) struct Args {
     #[arg(value_parser = clap::value_parser!(u16).range(2..=256))]
     processes: u16,
 
-    /// The seed of the random choices, to repeat a run
+    /// Seed of the random choices, to repeat a run
     #[arg(long, value_name = "N", requires = "stress")]
     seed: Option<u64>,
 }

@@ -167,7 +167,7 @@ impl Page {
             let more = match findings.shared {
                 true if matches!(&*findings.file_system, "etcd" | "postgres") => String::new(),
                 true => format!(
-                    " on this machine. Between machines it is fit only if flock on {kind} works across machines: \
+                    " on this machine. It is fit for several machines only if flock on {kind} works across machines: \
                      `tenure run T -- sleep 60` on one, then `tenure run -n T -- true` on the other must exit with 75"
                 ),
                 false => String::new(),

@@ -52,7 +52,7 @@ Exit codes:
   the exit code of the command; 128 + N if signal N ended it
   64        usage error
   69        the system lacks something that the call needs, or no server answers
-  73        the lock's files cannot be created, or the lock file's path is taken by a file that is no lock
+  73        a lock file cannot be created, or its path is taken by a file that is no lock
   74        input or output failed
   75        busy: the lock was not free within the timeout (--busy-exit-code changes the code)
   76        lost: the lock was broken or revoked, or its file removed, while the command ran
@@ -62,10 +62,10 @@ Exit codes:
 With --flock a missing target is created, empty. So name a file that may be empty, such as one that
 serves as a lock only. An empty index breaks a new repository of git.
 
-When the lock is lost, and when --on-overrun ends the command, all processes that the command started
-are ended too, at any depth: by SIGTERM, and after 5 s, or sooner where a lease ends sooner, by
-SIGKILL. Processes that another program started for it, such as a service manager, are not found and
-continue. Processes that the command leaves when it ends by itself continue as well.
+When the lock is lost, and when --on-overrun ends the command, all processes that the command
+started, at any depth, are ended too: by SIGTERM, and after 5 s, or sooner where a lease ends sooner,
+by SIGKILL. Processes that another program started for the command, such as a service manager, are not
+found and continue. Processes that the command leaves when it ends by itself continue as well.
 
 If `tenure` alone is killed by SIGKILL, other users of Tenure are excluded until the command ends.
 Programs that know only the lock file find a dead holder, and take over while the command continues.
@@ -85,7 +85,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = OnOverrun::Report, requires = "max_hold")]
     on_overrun: OnOverrun,
 
-    /// Run this text by $SHELL (by default /bin/sh), instead of a command after `--`
+    /// Run this script with $SHELL (default: /bin/sh) instead of a command after `--`
     #[arg(short = 'c', long = "command", value_name = "SCRIPT", conflicts_with = "command")]
     shell: Option<OsString>,
 
@@ -201,7 +201,7 @@ fn not_started(name: &OsStr, error: &std::io::Error) -> Failure {
             (exit::NOT_FOUND, "its interpreter was not found", "; check its first line (#!), or its dynamic linker")
         }
         ErrorKind::NotFound if is_path => (exit::NOT_FOUND, "the command was not found", ""),
-        ErrorKind::NotFound => (exit::NOT_FOUND, "the command was not found", "; no folder of PATH has it"),
+        ErrorKind::NotFound => (exit::NOT_FOUND, "the command was not found", "; no folder in PATH contains it"),
         ErrorKind::PermissionDenied if is_there => (exit::CANNOT_RUN, "the command cannot be run", "; `chmod +x`?"),
         _ => (exit::CANNOT_RUN, "the command cannot be run", ""),
     };

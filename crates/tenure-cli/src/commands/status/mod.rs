@@ -25,10 +25,14 @@ States:
   unknown   whether the holder lives cannot be determined from here; an acquire waits
 
 Examples:
-  tenure status sessions/main.jsonl
-  tenure status --json sessions/main.jsonl | jq .holder.pid
-  tenure status --check sessions/main.jsonl || echo busy
-  tenure status --pid 4242                   the locks that a process holds and waits for
+  show the holder of a lock:
+    tenure status sessions/main.jsonl
+  print its pid:
+    tenure status --json sessions/main.jsonl | jq .holder.pid
+  test in a script whether the lock is busy:
+    tenure status --check sessions/main.jsonl || echo busy
+  show the locks that a process holds and waits for:
+    tenure status --pid 4242
 
 Exit codes:
   0       success; with --check: the lock is free or stale

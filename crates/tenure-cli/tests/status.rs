@@ -1,4 +1,4 @@
-//! `status`, `ls` and `clean`.
+//! `tenure status`, `ls` and `clean`.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
@@ -22,7 +22,7 @@ fn keys(value: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn a_free_lock_and_looking_makes_nothing() {
+fn status_of_a_free_lock_creates_nothing() {
     let scratch = Scratch::new();
     let found = scratch.json(["status", "--json", "a"]);
     assert_eq!((&found["state"], &found["holder"], &found["reasons"]), (&json!("free"), &Value::Null, &json!([])));
@@ -37,7 +37,7 @@ fn a_free_lock_and_looking_makes_nothing() {
 }
 
 #[test]
-fn status_has_exactly_the_promised_fields() {
+fn status_has_exactly_the_documented_fields() {
     let scratch = Scratch::new();
     let mut holder = scratch.hold(["a"]);
     let found = scratch.json(["status", "--json", "a"]);
@@ -93,7 +93,7 @@ fn check_answers_by_the_exit_code_alone() {
     let done = scratch.done(["status", "--check", "--json", "a"]);
     assert_eq!(done.code, Some(75));
     assert_eq!(serde_json::from_str::<Value>(&done.stdout).unwrap()["state"], "held");
-    assert_eq!(scratch.done(["status", "a"]).code, Some(0), "without --check looking is all that was asked");
+    assert_eq!(scratch.done(["status", "a"]).code, Some(0), "without --check the exit code is 0");
     holder.finish();
     assert_eq!(check("a"), Some(0));
     fs::write(scratch.join("b.lock"), DEAD).unwrap();
@@ -101,7 +101,7 @@ fn check_answers_by_the_exit_code_alone() {
 }
 
 #[test]
-fn status_in_words_names_the_holder_and_what_others_wrote_cannot_move_the_cursor() {
+fn status_names_the_holder_and_escapes_text_from_other_programs() {
     let scratch = Scratch::new();
     let mut holder = scratch.hold(["--label", "\x1b]0;title\x07\nsecond line", "a"]);
     for words in [&["status", "a"][..], &["ls"], &["run", "-n", "a", "--", "true"]] {
@@ -116,7 +116,7 @@ fn status_in_words_names_the_holder_and_what_others_wrote_cannot_move_the_cursor
 }
 
 #[test]
-fn who_waits_is_counted() {
+fn waiters_are_counted() {
     let scratch = Scratch::new();
     let mut holder = scratch.hold(["a"]);
     let waiters: Vec<Running> = (0..2)
@@ -158,7 +158,7 @@ fn ls_is_a_table_of_every_lock_below_with_recursive() {
 }
 
 #[test]
-fn clean_removes_what_is_dead_and_nothing_else() {
+fn clean_removes_stale_locks_and_nothing_else() {
     let scratch = Scratch::new();
     fs::create_dir(scratch.join("sub")).unwrap();
     for dead in ["x.jsonl.lock", "sub/y.jsonl.lock"] {
@@ -184,14 +184,14 @@ fn clean_removes_what_is_dead_and_nothing_else() {
 }
 
 #[test]
-fn what_a_killed_holder_left_is_stale_and_cleaned() {
+fn a_killed_holders_lock_is_stale_and_cleaned() {
     let scratch = Scratch::new();
     let mut holder = scratch.hold(["a"]);
     holder.signal(Signal::KILL);
     holder.wait();
     kill(holder.command, Signal::KILL);
     assert!(ends(holder.command));
-    // The kernel drops the descriptor on the way to the end; whoever acquires, or looks, after it finds it free.
+    // The kernel has closed the descriptor by the end of the process, so the lock is free from then on.
     let found = scratch.json(["status", "--json", "a"]);
     assert_eq!((&found["state"], &found["holder"]["liveness"]), (&json!("stale"), &json!("dead")), "{found}");
     assert!(scratch.done(["status", "a"]).stdout.contains("tenure clean"));
@@ -200,7 +200,7 @@ fn what_a_killed_holder_left_is_stale_and_cleaned() {
 }
 
 #[test]
-fn something_that_is_no_lock_is_73() {
+fn a_file_that_is_no_lock_is_73() {
     let scratch = Scratch::new();
     fs::write(scratch.join("Cargo.lock"), "version = 4\n").unwrap();
     let done = scratch.done(["status", "Cargo"]);
@@ -209,7 +209,7 @@ fn something_that_is_no_lock_is_73() {
 }
 
 #[test]
-fn a_full_disk_is_74_and_a_closed_pipe_is_nothing() {
+fn a_full_disk_is_74_and_a_closed_pipe_is_no_error() {
     let scratch = Scratch::new();
     fs::write(scratch.join("x.jsonl.lock"), DEAD).unwrap();
     for words in [&["status", "--json", "a"][..], &["status", "a"], &["ls", "--json"], &["ls"], &["clean", "--dry-run"]]

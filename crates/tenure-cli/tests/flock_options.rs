@@ -1,4 +1,4 @@
-//! The words and habits of those who come from flock(1): taken with its meaning, or refused with what does it here.
+//! The options of flock(1): accepted with the same meaning, or refused with a hint at what to use instead.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
@@ -7,11 +7,11 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Running, Scratch, kill};
+use common::{PATIENCE, Running, Scratch, kill};
 use rustix::process::Signal;
 
 #[test]
-fn the_words_of_flock_are_taken() {
+fn options_of_flock_are_accepted() {
     let scratch = Scratch::new();
     for words in [
         &["-x"][..],
@@ -44,7 +44,7 @@ fn the_words_of_flock_are_taken() {
 }
 
 #[test]
-fn what_is_busy_is_so_by_each_of_them() {
+fn a_busy_lock_is_reported_with_each_of_them() {
     let scratch = Scratch::new();
     let mut holder = scratch.hold(["a"]);
     for (words, code) in [
@@ -58,7 +58,7 @@ fn what_is_busy_is_so_by_each_of_them() {
         let done = scratch.done([&["run"], words, &["a", "--", "true"]].concat());
         assert_eq!(done.code, Some(code), "{words:?}: {done:?}");
         assert!(done.stderr.contains("the lock is held by"), "{words:?}: {done:?}");
-        // A mail for each line that cron sees: none, where none is wanted.
+        // Cron sends a mail for any output, so --quiet must print nothing.
         let done = scratch.done([&["run", "-q"], words, &["a", "--", "true"]].concat());
         assert_eq!((done.code, done.stderr.as_str()), (Some(code), ""), "{words:?}");
     }
@@ -68,7 +68,7 @@ fn what_is_busy_is_so_by_each_of_them() {
         scratch.tenure(["run", "-q", "a", "--", "true"]).env("TENURE_TIMEOUT", "0.01").output().unwrap();
     assert_eq!(from_environment.status.code(), Some(75));
     holder.finish();
-    // What is no busy lock is still said.
+    // Other errors are still printed.
     let done = scratch.done(["run", "-q", "-n", "a", "--", "./none"]);
     assert!(done.code == Some(127) && !done.stderr.is_empty(), "{done:?}");
 }
@@ -84,15 +84,15 @@ fn a_bare_number_is_seconds() {
 }
 
 #[test]
-fn what_has_no_counterpart_says_what_does_it_here() {
+fn options_without_a_counterpart_name_the_alternative() {
     let scratch = Scratch::new();
     for (words, says) in [
-        (&["-F"][..], "leave the word out"),
-        (&["--no-fork"], "leave the word out"),
-        (&["-xF"], "leave the word out"),
+        (&["-F"][..], "omit the option"),
+        (&["--no-fork"], "omit the option"),
+        (&["-xF"], "omit the option"),
         (&["-u"], "tenure hold"),
         (&["--unlock"], "tenure hold"),
-        (&["--fcntl"], "leave the word out"),
+        (&["--fcntl"], "omit the option"),
     ] {
         let done = scratch.done([&["run"], words, &["a", "--", "echo", "ran"]].concat());
         assert_eq!((done.code, done.stdout.as_str()), (Some(64), ""), "{words:?}: {done:?}");
@@ -104,7 +104,7 @@ fn what_has_no_counterpart_says_what_does_it_here() {
 }
 
 #[test]
-fn words_are_run_by_the_callers_shell() {
+fn scripts_are_run_by_the_callers_shell() {
     let scratch = Scratch::new();
     let run = |shell: Option<&str>| {
         let mut command = scratch.tenure(["run", "a", "-c", "echo $0"]);
@@ -119,21 +119,29 @@ fn words_are_run_by_the_callers_shell() {
     assert_eq!(run(None), "/bin/sh\n");
 }
 
-/// What keeps nothing of the lock open, as ssh does, works on when `tenure` is killed: the lock is free, and that is said.
+/// A command that closes what it inherited, as ssh does, continues without the lock when `tenure` is killed.
 #[test]
 fn a_command_that_runs_on_without_the_lock_is_not_called_dead() {
     for style in [&["a"][..], &["--flock", "a"]] {
         let scratch = Scratch::new();
         let words = [&["-o"], style].concat();
         let mut holder: Running = scratch.hold(words);
+        // The command has nothing of the lock open, so `hold` cannot wait for its pid in the record.
+        let began = Instant::now();
+        while scratch.json(["status", "--json", "a"])["holder"]["commandPid"] != holder.command {
+            assert!(began.elapsed() < PATIENCE, "the record never named the command");
+        }
         holder.signal(Signal::KILL);
         holder.wait();
         let status = scratch.done(["status", "a"]).stdout;
-        let runs = format!("pid {} still runs, but no longer holds", holder.command);
+        let runs = format!("pid {} still runs, but no longer holds the lock", holder.command);
         assert!(status.contains("stale") && status.contains(&runs), "{status}");
         let done = scratch.done([&["run", "-n"], style, &["--", "true"]].concat());
         assert_eq!(done.code, Some(0), "{done:?}");
-        let says = format!("died while it held; its command, pid {}, still runs, but no longer holds", holder.command);
+        let says = format!(
+            "died while it held the lock; its command, pid {}, still runs, but no longer holds the lock",
+            holder.command
+        );
         assert!(done.stderr.contains(&says), "{done:?}");
         kill(holder.command, Signal::KILL);
     }

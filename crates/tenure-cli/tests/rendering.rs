@@ -1,5 +1,5 @@
-//! What a person sees: at 80 and at 40 columns, with NO_COLOR, with TERM=dumb, and through a pipe. Text that other
-//! programs wrote must not get hold of the terminal in any of them.
+//! Output on terminals of 80 and 40 columns, with NO_COLOR, with TERM=dumb, and in a pipe. Text from other programs must
+//! never control the terminal.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, unsafe_code)]
@@ -19,10 +19,10 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 /// Moves the cursor, sets the title, clears the screen, breaks the line, writes from right to left, rings.
 const EVIL: &str = "\x1b[2J\x1b]0;owned\x07\r\n\u{9b}1A\u{202e}\u{7}evil";
-/// The same as a file may be called.
+/// The same, as the name of a file.
 const EVIL_NAME: &str = "\x1b[2J\x1b]0;owned\x07\r\n\u{9b}1A\u{202e}evil";
 
-/// A terminal of its own for one call, whose output is read whole.
+/// A terminal for one call, whose whole output is read.
 struct Screen {
     master: File,
     child: Child,
@@ -36,7 +36,7 @@ impl Screen {
         // SAFETY: `openpty` writes the two descriptors and reads the size; the other arguments may be null.
         let opened = unsafe { libc::openpty(&mut master, &mut slave, std::ptr::null_mut(), std::ptr::null(), &size) };
         assert_eq!(opened, 0);
-        // SAFETY: both were opened above and belong to nobody else. Not inherited: the screen must close with the call.
+        // SAFETY: both were opened above and have no other owner. They are not inherited, so that the terminal closes with the call.
         let (master, slave) = unsafe {
             libc::fcntl(master, libc::F_SETFD, libc::FD_CLOEXEC);
             libc::fcntl(slave, libc::F_SETFD, libc::FD_CLOEXEC);
@@ -58,7 +58,7 @@ impl Screen {
         Screen { master, child, seen: String::new() }
     }
 
-    /// What comes within our patience; `false`: the terminal closed.
+    /// Reads more output. Returns `false` where the terminal closed.
     fn more(&mut self) -> bool {
         let patience = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
         let ready = rustix::event::poll(&mut [PollFd::new(&self.master, PollFlags::IN)], Some(&patience)).unwrap();
@@ -79,7 +79,7 @@ impl Screen {
         }
     }
 
-    /// Everything up to its end.
+    /// Reads everything up to the end of the call. Returns the exit code and the output.
     fn rest(mut self) -> (Option<i32>, String) {
         while self.more() {}
         (self.child.wait().unwrap().code(), std::mem::take(&mut self.seen))
@@ -93,7 +93,7 @@ impl Drop for Screen {
     }
 }
 
-/// No byte but text, line ends and our own colours and erasing.
+/// Asserts that the output has only text, line ends, and the colours and erasing of `tenure` itself.
 fn assert_tame(text: &str) {
     let own = text.replace("\x1b[K", "").replace('\r', "");
     let plain = anstream::adapter::strip_str(&own).to_string();
@@ -101,14 +101,14 @@ fn assert_tame(text: &str) {
         assert!(!c.is_control() || c == '\n', "{c:?} in {text:?}");
         assert!(c != '\u{202e}', "{text:?}");
     }
-    // Of escape sequences only colours: stripping takes away what an attacker wrote too.
+    // Only colours may remain of the escape sequences. Stripping above removes an attacker's sequences too.
     for sequence in own.split('\x1b').skip(1) {
         let end = sequence.find(|c: char| c != '[' && c != ';' && !c.is_ascii_digit()).unwrap();
         assert!(sequence.starts_with('[') && sequence[end..].starts_with('m'), "{sequence:?} in {text:?}");
     }
 }
 
-/// What stands on the screen's line after each change: no terminal may have had to wrap it.
+/// Asserts that no terminal had to wrap a line after any change.
 fn assert_fits(text: &str, columns: usize) {
     for line in text.split(['\r', '\n']) {
         let plain = anstream::adapter::strip_str(line).to_string();
@@ -132,18 +132,18 @@ fn evil_holder(scratch: &Scratch) -> Running {
 }
 
 #[test]
-fn nor_can_what_the_environment_says() {
+fn values_of_the_environment_cannot_control_the_terminal() {
     let scratch = Scratch::new();
     let mut command = scratch.tenure(["run", "a", "--", "true"]);
     command.env("TENURE_TIMEOUT", format!("5{EVIL}"));
     let (code, text) = Screen::start(command, 80, "xterm").rest();
     assert_eq!(code, Some(64));
     assert_tame(&text);
-    assert!(text.contains("5\\u{1b}[2J") && text.contains("environment: TENURE_TIMEOUT"), "{text:?}");
+    assert!(text.contains("5\\u{1b}[2J") && text.contains("environment variable TENURE_TIMEOUT"), "{text:?}");
 }
 
 #[test]
-fn what_others_wrote_cannot_touch_the_terminal() {
+fn text_from_other_programs_cannot_control_the_terminal() {
     let scratch = Scratch::new();
     let mut holder = evil_holder(&scratch);
     let calls: [&[&str]; 9] = [
@@ -162,7 +162,7 @@ fn what_others_wrote_cannot_touch_the_terminal() {
             let (_, text) = Screen::start(scratch.tenure(words), columns, term).rest();
             assert!(!text.is_empty(), "{words:?}");
             assert_tame(&text);
-            // Where it is not cut away it is seen, escaped.
+            // The text is escaped, where it is not cut away.
             assert!(text.contains("\\u{") || columns == 40, "{words:?} {text:?}");
         }
         let piped = scratch.tenure(words).output().unwrap();
@@ -174,13 +174,13 @@ fn what_others_wrote_cannot_touch_the_terminal() {
 }
 
 #[test]
-fn the_waiting_line_fits_changes_in_place_and_goes_away() {
+fn the_waiting_line_fits_is_updated_in_place_and_erased() {
     for columns in [80, 40] {
         let scratch = Scratch::new();
         let mut holder = scratch.hold(["--label", "a label that is longer than any narrow terminal is wide", "a"]);
         let mut screen = Screen::start(scratch.tenure(["run", "a", "--", "echo", "mine"]), columns, "xterm");
         screen.until("waiting for a: held ");
-        // Drawn again while nothing but the time has changed.
+        // The line is drawn again where only the time has changed.
         while screen.seen.matches("waiting for a: held ").count() < 2 {
             assert!(screen.more());
         }
@@ -190,13 +190,13 @@ fn the_waiting_line_fits_changes_in_place_and_goes_away() {
         assert_fits(&text, usize::from(columns) - 1);
         assert_tame(&text);
         assert!(text.ends_with("\r\x1b[Kmine\r\n"), "{text:?}");
-        assert_eq!(text.matches('\n').count(), 1, "no line of it stays: {text:?}");
+        assert_eq!(text.matches('\n').count(), 1, "no line of it remains: {text:?}");
         assert!(text.contains('…'), "it is cut: {text:?}");
     }
 }
 
 #[test]
-fn the_waiting_line_goes_away_before_the_error_is_said() {
+fn the_waiting_line_is_erased_before_the_error_is_printed() {
     let scratch = Scratch::new();
     let mut holder = scratch.hold(["a"]);
     let command = scratch.tenure(["run", "--timeout", "1500ms", "a", "--", "true"]);
@@ -211,7 +211,7 @@ fn the_waiting_line_goes_away_before_the_error_is_said() {
 }
 
 #[test]
-fn a_signal_takes_the_waiting_line_away() {
+fn a_signal_erases_the_waiting_line() {
     let scratch = Scratch::new();
     let mut holder = scratch.hold(["a"]);
     let mut screen = Screen::start(scratch.tenure(["run", "a", "--", "true"]), 80, "xterm");
@@ -224,7 +224,7 @@ fn a_signal_takes_the_waiting_line_away() {
 }
 
 #[test]
-fn a_key_that_shows_after_the_waiting_line_does_not_make_it_stay() {
+fn a_key_that_is_echoed_after_the_waiting_line_does_not_keep_it() {
     let scratch = Scratch::new();
     let mut holder = scratch.hold(["--label", "a label that is longer than any narrow terminal is wide", "a"]);
     let mut screen = Screen::start(scratch.tenure(["run", "a", "--", "true"]), 40, "xterm");
@@ -232,18 +232,18 @@ fn a_key_that_shows_after_the_waiting_line_does_not_make_it_stay() {
     screen.master.write_all(b"\x03").unwrap();
     let (_, text) = screen.rest();
     assert!(text.ends_with("…\x1b[K^C\r\x1b[K"), "{text:?}");
-    // With the key on the next line, that would be what is erased.
+    // If the key were echoed on the next line, that line would be erased.
     assert_fits(&text, 40 - 1);
     holder.finish();
 }
 
 #[test]
-fn a_terminal_that_cannot_erase_is_told_once() {
+fn a_terminal_that_cannot_erase_gets_one_line() {
     let scratch = Scratch::new();
     let mut holder = scratch.hold(["a"]);
     let mut screen = Screen::start(scratch.tenure(["run", "a", "--", "echo", "mine"]), 80, "dumb");
     screen.until("waiting for a: held ");
-    // Long enough for a live line to change.
+    // Waits until a live line would have changed.
     let mut live = Screen::start(scratch.tenure(["run", "a", "--", "true"]), 80, "xterm");
     while live.seen.matches("waiting for a").count() < 2 {
         assert!(live.more());
@@ -255,7 +255,7 @@ fn a_terminal_that_cannot_erase_is_told_once() {
 }
 
 #[test]
-fn no_color_takes_the_colours_and_leaves_the_rest() {
+fn no_color_removes_only_the_colours() {
     let scratch = Scratch::new();
     let mut holder = scratch.hold(["a"]);
     for (words, coloured) in [(&["ls"][..], "\x1b[33mheld"), (&["status", "a"], "\x1b[33mheld"), (&["run"], "\x1b[1m")]
@@ -266,7 +266,7 @@ fn no_color_takes_the_colours_and_leaves_the_rest() {
         command.env("NO_COLOR", "1");
         let (_, text) = Screen::start(command, 80, "xterm").rest();
         assert!(!text.contains('\x1b') && text.contains("a"), "{text:?}");
-        // Many a library takes CI for a terminal with colours.
+        // Many libraries assume a terminal with colours where CI is set.
         let mut command = scratch.tenure(words);
         command.env("CI", "true");
         let (_, text) = Screen::start(command, 80, "dumb").rest();
@@ -304,7 +304,7 @@ fn the_table_fits_the_terminal() {
 }
 
 #[test]
-fn who_waits_before_us_is_said_not_who_came_later() {
+fn only_earlier_waiters_are_counted() {
     let scratch = Scratch::new();
     let mut holder = scratch.hold(["a"]);
     let first = Running::start(scratch.tenure(["run", "a", "--", "true"]));
@@ -313,7 +313,7 @@ fn who_waits_before_us_is_said_not_who_came_later() {
     second.until("; 1 waits before you");
     let third = Running::start(scratch.tenure(["run", "a", "--", "true"]));
     assert!(third.stderr.until("waiting for a").ends_with("; 2 wait before you"));
-    // Once the third is in the queue, too.
+    // The line does not count the third process once it is in the queue.
     let drawn = second.seen.matches("waiting for a").count();
     while second.seen.matches("waiting for a").count() < drawn + 2 {
         assert!(second.more());

@@ -1,4 +1,4 @@
-//! The words of a call: what is refused, and how it is said. No lock is touched here.
+//! The command line: which calls are refused, and with which error. No lock is touched here.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
@@ -11,7 +11,7 @@ use std::process::Stdio;
 use common::Scratch;
 
 #[test]
-fn words_that_are_off_are_64_and_say_what_is_right() {
+fn usage_errors_are_64_and_name_the_right_usage() {
     let scratch = Scratch::new();
     let cases: [(&[&str], &str); 20] = [
         (&["run"], "TARGET"),
@@ -41,7 +41,7 @@ fn words_that_are_off_are_64_and_say_what_is_right() {
         assert!(done.stderr.starts_with("tenure: ") && done.stderr.contains(says), "{words:?}: {done:?}");
         assert_eq!(done.stdout, "", "{words:?}");
     }
-    assert!(scratch.names().is_empty(), "nothing was made");
+    assert!(scratch.names().is_empty(), "nothing was created");
 }
 
 #[test]
@@ -50,8 +50,11 @@ fn a_wrong_timeout_in_the_environment_is_refused_too() {
     let output = scratch.tenure(["run", "a", "--", "true"]).env("TENURE_TIMEOUT", "soon").output().unwrap();
     assert_eq!(output.status.code(), Some(64));
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("300ms") && said.contains("It comes from the environment: TENURE_TIMEOUT."), "{said}");
-    // Not where the words say it.
+    assert!(
+        said.contains("300ms") && said.contains("The value is from the environment variable TENURE_TIMEOUT."),
+        "{said}"
+    );
+    // The note is missing where the command line has the value.
     let mut call = scratch.tenure(["run", "--timeout", "soon", "a", "--", "true"]);
     let output = call.env("TENURE_TIMEOUT", "10s").output().unwrap();
     assert!(!String::from_utf8_lossy(&output.stderr).contains("environment"), "{output:?}");
