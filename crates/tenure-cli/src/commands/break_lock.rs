@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueHint;
-use tenure::{BreakOptions, HolderKind, Status, State, Style, escape};
+use tenure::{BreakOptions, Broken, HolderKind, Status, State, Style, escape};
 
 use crate::output::json::{self, BrokenJson, LockJson};
 use crate::output::{Failure, describe, exit, stream};
@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     if args.json {
         json::print(&BrokenJson { found: LockJson::from(&broken.found), broken: broken.broken })?;
     } else if !args.quiet {
-        stream::print(&(outcome(&target, &broken.found, broken.broken) + "\n"))?;
+        stream::print(&(outcome(&target, &broken) + "\n"))?;
     }
     Ok(match (broken.found.state, broken.broken) {
         (State::Free, _) | (_, true) => exit::OK,
@@ -111,8 +111,9 @@ fn consequences(found: &Status) -> String {
 }
 
 /// Describes what was done, in one line.
-fn outcome(target: &str, found: &Status, broken: bool) -> String {
-    match (found.state, broken) {
+fn outcome(target: &str, done: &Broken) -> String {
+    let found = &done.found;
+    match (found.state, done.broken) {
         (State::Free, _) => format!("{target} is free: nothing to break"),
         (State::Stale, true) => {
             let dead = found.holder.as_ref().map_or("a dead holder".to_owned(), describe::holder);

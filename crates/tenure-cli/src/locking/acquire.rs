@@ -108,8 +108,8 @@ fn acquire_one(args: &LockOptions, target: &Path, lock: Lock, wait: Wait, signal
     let take = move |lock: &Lock, wait| if shared { lock.acquire_shared(wait) } else { lock.acquire_with(wait) };
     // Most locks are free, so the first try takes no thread. A server may not answer, and signals must be handled
     // meanwhile.
-    let on_server = server::scheme(target).map_err(Failure::from)?.is_some();
-    if !on_server {
+    let server = server::scheme(target).map_err(Failure::from)?;
+    if server.is_none() {
         match take(&lock, Wait::Never) {
             Ok(guard) => return Ok(guard),
             Err(error) if error.is_busy() && wait != Wait::Never => {}
@@ -128,16 +128,18 @@ fn acquire_one(args: &LockOptions, target: &Path, lock: Lock, wait: Wait, signal
     });
     let worker = worker.map_err(|error| Failure::io("a thread that waits for the lock", &error))?;
 
-    let mut announcer = Announcer::new(target, on_server, args.quiet, signals);
+    let mut announcer = (!args.quiet).then(|| Announcer::new(target, server, signals));
     loop {
-        signals.wait(None, announcer.next_update()).map_err(|error| Failure::io("poll", &error))?;
+        signals
+            .wait(None, announcer.as_ref().map(Announcer::next_update))
+            .map_err(|error| Failure::io("poll", &error))?;
         let signal = next_ending_signal(signals);
         let arrived = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (signal, arrived) {
             // A guard that arrived with the signal is released here, and this process leaves a server's queue.
             (Some(signal), arrived) => {
                 drop(arrived);
-                if on_server {
+                if server.is_some() {
                     server::give_up_waits(LEAVE_QUEUE);
                     let _ = worker.join();
                 }
@@ -145,7 +147,11 @@ fn acquire_one(args: &LockOptions, target: &Path, lock: Lock, wait: Wait, signal
             }
             (None, Some(Ok(guard))) => return Ok(guard),
             (None, Some(Err(error))) => return Err(failure(args, target, error).into()),
-            (None, None) => announcer.update(),
+            (None, None) => {
+                if let Some(announcer) = &mut announcer {
+                    announcer.update();
+                }
+            }
         }
     }
 }

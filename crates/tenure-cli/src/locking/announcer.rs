@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use tenure::server::Scheme;
 use tenure::{Status, State};
 
 use crate::output::terminal::LiveLine;
@@ -23,8 +24,8 @@ const DRAW_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Announcer<'a> {
     live: Option<LiveLine>,
     target: &'a Path,
-    on_server: bool,
-    quiet: bool,
+    /// The server that keeps the lock; `None` for a lock in files.
+    server: Option<Scheme>,
     signals: &'a Signals,
     next: Instant,
     announced: Option<Announced>,
@@ -61,10 +62,9 @@ impl TenureId {
 }
 
 impl<'a> Announcer<'a> {
-    pub(super) fn new(target: &'a Path, on_server: bool, quiet: bool, signals: &'a Signals) -> Announcer<'a> {
-        let live = if quiet { None } else { LiveLine::new() };
+    pub(super) fn new(target: &'a Path, server: Option<Scheme>, signals: &'a Signals) -> Announcer<'a> {
         let next = Instant::now() + QUIET_FOR;
-        Announcer { live, target, on_server, quiet, signals, next, announced: None, answer: None }
+        Announcer { live: LiveLine::new(), target, server, signals, next, announced: None, answer: None }
     }
 
     /// Returns the state of the lock, if it is known yet.
@@ -72,7 +72,7 @@ impl<'a> Announcer<'a> {
     /// A thread of its own asks a server and wakes this one, because a server that does not answer must not delay the
     /// outcome of the wait.
     fn inspect(&mut self) -> Option<Status> {
-        if !self.on_server {
+        if self.server.is_none() {
             return tenure::status(self.target).ok();
         }
         if let Some(answer) = &self.answer {
@@ -101,15 +101,15 @@ impl<'a> Announcer<'a> {
         self.answer.as_ref().is_some_and(arrived)
     }
 
-    /// Returns the time until the next update; `None` where there is none.
-    pub(super) fn next_update(&self) -> Option<Duration> {
-        (!self.quiet).then(|| self.next.saturating_duration_since(Instant::now()))
+    /// Returns the time until the next update.
+    pub(super) fn next_update(&self) -> Duration {
+        self.next.saturating_duration_since(Instant::now())
     }
 
     /// Updates the announcement, if it is time to.
     pub(super) fn update(&mut self) {
         let now = Instant::now();
-        if self.quiet || now < self.next && !self.has_answer() {
+        if now < self.next && !self.has_answer() {
             return;
         }
         if self.live.is_some() && sys::in_foreground() {

@@ -14,7 +14,7 @@ use super::page::Page;
 use super::random::Random;
 use super::scratch::Scratch;
 use super::server;
-use super::stress::{self, Pace, Plan};
+use super::stress::{self, Pace, Plan, StressRun};
 use crate::locking::{Stop, next_ending_signal};
 use crate::options::duration;
 use crate::output::{Failure, exit, json, stream};
@@ -125,25 +125,25 @@ fn examine_folder(args: &Args, scratch: &Scratch, signals: &Signals) -> Result<u
 
 /// Does the stress run, where it was requested and nothing essential is missing, and prints the answer.
 fn report_on(args: &Args, findings: &Findings, target: &Path, pace: Pace, signals: &Signals) -> Result<u8, Stop> {
-    let mut outcome = None;
-    if let Some(duration) = args.stress.filter(|_| findings.lacks.is_empty()) {
-        let seed = args.seed.unwrap_or_else(Random::any_seed);
-        let plan = Plan { duration, processes: args.processes.into(), seed, pace };
-        if !args.json {
-            let (processes, time) = (plan.processes, escape::duration(duration));
-            stream::message(&format!("{processes} processes for {time}, seed {seed} .."));
+    let stress = match args.stress {
+        None => StressRun::NotRequested,
+        Some(_) if !findings.lacks.is_empty() => StressRun::Skipped,
+        Some(duration) => {
+            let seed = args.seed.unwrap_or_else(Random::any_seed);
+            let plan = Plan { duration, processes: args.processes.into(), seed, pace };
+            if !args.json {
+                let (processes, time) = (plan.processes, escape::duration(duration));
+                stream::message(&format!("{processes} processes for {time}, seed {seed} .."));
+            }
+            StressRun::Done(stress::run(target, plan, signals)?)
         }
-        outcome = Some(stress::run(target, plan, signals)?);
-    }
+    };
     if args.json {
-        let answer = DoctorJson::new(&args.dir, findings, outcome.as_ref());
-        json::print(&answer).map_err(Stop::Failed)?;
+        json::print(&DoctorJson::new(&args.dir, findings, stress.outcome())).map_err(Stop::Failed)?;
     } else {
-        let page = Page::of_terminal();
-        stream::print(&page.render(&args.dir, findings, args.stress.is_some(), outcome.as_ref()))
-            .map_err(Stop::Failed)?;
+        stream::print(&Page::of_terminal().render(&args.dir, findings, &stress)).map_err(Stop::Failed)?;
     }
-    let wrong = !findings.lacks.is_empty() || outcome.is_some_and(|outcome| !outcome.faults.is_empty());
+    let wrong = !findings.lacks.is_empty() || stress.outcome().is_some_and(|outcome| !outcome.faults.is_empty());
     Ok(if wrong { exit::UNFIT } else { exit::OK })
 }
 

@@ -8,7 +8,7 @@ use tenure::escape;
 
 use super::checks::Findings;
 use super::meanings::Short;
-use super::stress::Outcome;
+use super::stress::{Outcome, StressRun};
 use crate::output::{color, describe, terminal};
 use crate::sys;
 
@@ -39,7 +39,7 @@ impl Page {
         Page { width: width.map(|width| width.min(WIDE)), block: if utf8 { '█' } else { '#' } }
     }
 
-    pub(crate) fn render(&self, dir: &Path, findings: &Findings, asked: bool, outcome: Option<&Outcome>) -> String {
+    pub(crate) fn render(&self, dir: &Path, findings: &Findings, stress: &StressRun) -> String {
         let mut text = String::new();
         let on_server = matches!(&*findings.file_system, "etcd" | "postgres");
         let mounts = match findings.shared {
@@ -54,11 +54,11 @@ impl Page {
             self.check(&mut text, &check.name.replace('-', " "), check.short, &check.means);
         }
         text.push('\n');
-        if let Some(outcome) = outcome {
+        if let StressRun::Done(outcome) = stress {
             self.stress(&mut text, outcome);
             text.push('\n');
         }
-        self.verdict(&mut text, findings, asked, outcome);
+        self.verdict(&mut text, findings, stress);
         text
     }
 
@@ -148,13 +148,13 @@ impl Page {
         }
     }
 
-    fn verdict(&self, text: &mut String, findings: &Findings, asked: bool, outcome: Option<&Outcome>) {
+    fn verdict(&self, text: &mut String, findings: &Findings, stress: &StressRun) {
         let (good, bad) = (AnsiColor::Green.on_default().bold(), AnsiColor::Red.on_default().bold());
-        let faults = outcome.map_or(&[][..], |outcome| &outcome.faults);
+        let faults = stress.outcome().map_or(&[][..], |outcome| &outcome.faults);
         if !findings.lacks.is_empty() {
             *text += &color::styled(bad, "not fit for use");
-            let stress = if asked { "; there was no stress run" } else { "" };
-            self.tail(text, "not fit for use", &format!(": missing: {}{stress}", findings.lacks.join(", ")));
+            let skipped = if matches!(stress, StressRun::Skipped) { "; there was no stress run" } else { "" };
+            self.tail(text, "not fit for use", &format!(": missing: {}{skipped}", findings.lacks.join(", ")));
         } else if !faults.is_empty() {
             *text += &color::styled(bad, "not fit for use");
             self.tail(text, "not fit for use", ": the stress run found");

@@ -70,6 +70,23 @@ impl Outcome {
     }
 }
 
+/// Whether there was a stress run, and its outcome.
+pub(crate) enum StressRun {
+    NotRequested,
+    /// An essential feature is missing, so there was no run.
+    Skipped,
+    Done(Outcome),
+}
+
+impl StressRun {
+    pub(crate) fn outcome(&self) -> Option<&Outcome> {
+        match self {
+            StressRun::Done(outcome) => Some(outcome),
+            StressRun::NotRequested | StressRun::Skipped => None,
+        }
+    }
+}
+
 /// Runs the stress test on `target`. All processes that it started have ended when it returns.
 pub(crate) fn run(target: &Path, plan: Plan, signals: &Signals) -> Result<Outcome, Stop> {
     let failed = |what: &'static str| move |error: std::io::Error| Stop::Failed(Failure::io(what, &error));

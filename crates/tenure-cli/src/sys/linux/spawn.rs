@@ -55,7 +55,7 @@ pub(crate) fn is_not_executable_format(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ENOEXEC)
 }
 
-/// Returns the file that the name of a command stands for, if there is one.
+/// Returns the file that is run for the name of a command, if there is one.
 pub(crate) fn find_program(name: &OsStr) -> Option<PathBuf> {
     if name.as_bytes().contains(&b'/') {
         return Some(PathBuf::from(name)).filter(|file| file.is_file());
