@@ -51,7 +51,9 @@ pub(super) fn check_folder(dir: &Path, scratch: &Path) -> Result<Findings, Failu
         let mut means = meanings::feature(*feature, Short::of(answer)).to_owned();
         match (feature, probe.free) {
             (Feature::Room, Some(free)) if answer.is_yes() => means += &format!("; {} free", bytes(free)),
-            (Feature::Inotify, _) if answer.is_yes() && probe.shared => means += "; those of others once a second",
+            (Feature::Inotify, _) if answer.is_yes() && probe.shared => {
+                means += "; for a holder on another machine it checks once a second"
+            }
             _ => {}
         }
         checks.push(Check::new(feature.as_str(), answer, &means));

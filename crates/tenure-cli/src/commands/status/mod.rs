@@ -132,7 +132,7 @@ fn text(found: &Status) -> String {
     match found.state {
         State::Free => {}
         State::Stale if found.engine.is_some() => line("next", "the next acquire takes the lock over".to_owned()),
-        State::Held if found.engine.is_some() => line("there", lock_file),
+        State::Held if found.engine.is_some() => line("location", lock_file),
         State::Held if found.style == Style::Flock => {}
         State::Held => line("lock file", lock_file),
         State::Stale => line("next", "the next acquire takes the lock over; `tenure clean` removes it".to_owned()),
