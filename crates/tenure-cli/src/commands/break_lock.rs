@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueHint;
-use tenure::{BreakOptions, Broken, HolderKind, Status, State, Style, escape};
+use tenure::{BreakOptions, Broken, HolderKind, State, Status, Style, escape};
 
 use crate::output::json::{self, BrokenJson, LockJson};
 use crate::output::{Failure, describe, exit, stream};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tenure::{Status, ListOptions};
+use tenure::{ListOptions, Status};
 
 use crate::options::WalkOptions;
 use crate::output::json::{self, ListJson, LockJson};

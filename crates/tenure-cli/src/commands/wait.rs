@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{ValueEnum, ValueHint};
-use tenure::{Status, State, server, escape};
+use tenure::{State, Status, escape, server};
 
 use crate::locking::TenureId;
 use crate::options::TimeoutOption;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tenure::{Event, Guard, Lock, Previous, Wait, server, escape};
+use tenure::{Event, Guard, Lock, Previous, Wait, escape, server};
 
 use super::announcer::Announcer;
 use super::signals::{Stop, next_ending_signal};

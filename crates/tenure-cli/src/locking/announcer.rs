@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use tenure::server::Scheme;
-use tenure::{Status, State};
+use tenure::{State, Status};
 
 use crate::output::terminal::LiveLine;
 use crate::output::{describe, stream};

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use tenure::{Holder, Status, State, escape};
+use tenure::{Holder, State, Status, escape};
 
 use super::terminal::{cut_end, cut_start, width};
 use super::{color, describe};

@@ -5,8 +5,8 @@ use std::sync::mpsc::{TryRecvError, channel};
 use std::thread;
 use std::time::Duration;
 
-use tenure::server::{self, Scheme};
 use tenure::escape;
+use tenure::server::{Scheme, scheme};
 
 use super::checks::{self, Findings};
 use super::json::DoctorJson;
@@ -88,7 +88,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     let signals = Signals::catch_ending().map_err(|error| Failure::io("signals", &error))?;
-    let on_server = server::scheme(&args.dir)?;
+    let on_server = scheme(&args.dir)?;
     let scratch = if on_server.is_none() { Some(Scratch::create(&args.dir)?) } else { None };
     let examined = match (&scratch, on_server) {
         (Some(scratch), _) => examine_folder(args, scratch, &signals),

@@ -7,8 +7,6 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
-use tenure::Guard;
-
 use self::supervisor::{Ended, Limits, OnOverrun};
 use crate::locking::{self, Held, Readers, Refresh, Stop};
 use crate::options::LockOptions;

@@ -5,7 +5,7 @@ mod process;
 use std::path::PathBuf;
 
 use clap::ValueHint;
-use tenure::{HolderKind, Status, State, Style, escape};
+use tenure::{HolderKind, State, Status, Style, escape};
 
 use self::process::Format;
 use crate::output::json::{self, LockJson};

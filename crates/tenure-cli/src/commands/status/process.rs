@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tenure::{HolderKind, Status, State, escape};
+use tenure::{HolderKind, State, Status, escape};
 
 use crate::output::json::{self, LockJson, ProcessJson};
 use crate::output::{Failure, describe, exit, stream};
