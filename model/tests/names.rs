@@ -10,6 +10,7 @@ fn source(file: &str) -> &'static str {
     match file {
         "acquire" => include_str!("../../crates/tenure/src/file/acquire.rs"),
         "anchor" => include_str!("../../crates/tenure/src/file/anchor.rs"),
+        "anchor_dir" => include_str!("../../crates/tenure/src/file/anchor_dir.rs"),
         "break_lock" => include_str!("../../crates/tenure/src/file/break_lock.rs"),
         "clean" => include_str!("../../crates/tenure/src/maintenance/clean.rs"),
         "release" => include_str!("../../crates/tenure/src/file/release.rs"),
@@ -17,9 +18,12 @@ fn source(file: &str) -> &'static str {
         "copy" => include_str!("../../crates/tenure/src/file/lock_file/copy.rs"),
         "existing" => include_str!("../../crates/tenure/src/file/lock_file/existing.rs"),
         "flock_style" => include_str!("../../crates/tenure/src/file/lock_file/flock_style.rs"),
-        "lock_file" => include_str!("../../crates/tenure/src/file/lock_file/mod.rs"),
+        "names" => include_str!("../../crates/tenure/src/file/lock_file/names.rs"),
+        "prepare" => include_str!("../../crates/tenure/src/file/prepare.rs"),
+        "publish" => include_str!("../../crates/tenure/src/file/lock_file/publish.rs"),
+        "unpublish" => include_str!("../../crates/tenure/src/file/lock_file/unpublish.rs"),
         "queue" => concat!(
-            include_str!("../../crates/tenure/src/wait/queue/mod.rs"),
+            include_str!("../../crates/tenure/src/wait/queue/acquire.rs"),
             include_str!("../../crates/tenure/src/wait/queue/helper.rs"),
             include_str!("../../crates/tenure/src/wait/queue/barging.rs"),
             include_str!("../../crates/tenure/src/wait/queue/release.rs"),
@@ -46,7 +50,7 @@ fn every_step_names_a_function_of_the_code() {
     for Step { file, function, .. } in steps {
         assert!(source(file).contains(&format!("fn {function}(")), "no fn {function} in {file}.rs");
     }
-    for function in ["help", "recheck", "revoke", "pass"] {
+    for function in ["help", "recheck", "revoke", "hand_off"] {
         assert!(source("queue").contains(&format!("fn {function}(")), "no fn {function} in queue/");
     }
 }

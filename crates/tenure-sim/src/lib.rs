@@ -7,8 +7,6 @@
 #![cfg(not(test))]
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "parts of a crate that uses more of them")]
 
-#[path = "../../tenure/src/server/mod.rs"]
-mod server;
 #[path = "../../tenure/src/file/mod.rs"]
 mod file;
 mod kernel;
@@ -22,6 +20,8 @@ mod operations;
 mod process;
 #[path = "../../tenure/src/record/mod.rs"]
 mod record;
+#[path = "../../tenure/src/server/mod.rs"]
+mod server;
 pub mod sim;
 mod sys;
 #[path = "../../tenure/src/util/mod.rs"]

@@ -22,7 +22,7 @@ use crate::model::status::State;
 use crate::operations::{BreakOptions, break_lock, clean, status};
 use crate::record::{self, Content};
 use crate::sys::{self, Access, Dir, File, LockKind, Name};
-use crate::wait::queue::{Start, TargetQueue};
+use crate::wait::queue::{Entry, Start, TargetQueue};
 
 /// How often a process tries again before it gives up: each time something has changed.
 const TRIES: usize = 6;
@@ -168,9 +168,9 @@ fn waiter(style: Style, shared: bool, rounds: usize) {
     let waker = Waker::from(Arc::new(Waking { thread: own, style, shared }));
     for _ in 0..rounds {
         witness::begins();
-        let outcome = match slot.start(Arc::clone(&request), false, None, false) {
+        let outcome = match slot.start(Arc::clone(&request), None, Entry::TryThenWait) {
             Ok(Start::Granted(tenure)) => Ok(tenure),
-            Ok(Start::Queued(waiter) | Start::Serves(waiter, _)) => loop {
+            Ok(Start::Queued(waiter) | Start::Serving(waiter, _)) => loop {
                 if let Some(outcome) = TargetQueue::poll(&waiter, &waker) {
                     break outcome;
                 }

@@ -8,20 +8,21 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::file::anchor::{Anchor, Prior};
+use crate::file::anchor::Anchor;
 use crate::file::break_lock;
 use crate::file::cached_files::CachedFiles;
-use crate::file::grant::new_record;
-use crate::file::grant::{Grant, TargetFile};
+use crate::file::crash::state_reports_crash;
+use crate::file::grant::{Grant, TargetFile, new_record};
 use crate::file::lock_file::{self, Blocker, LockFile, Published};
 use crate::file::paths::LockPaths;
+use crate::file::prior::Prior;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Previous;
 use crate::model::request::Request;
 use crate::sys::{Access, FileIdent, FileKind, LockKind};
 
 /// How often what keeps changing under us is tried again before we call it an error.
-const TRIES: usize = 1000;
+const MAX_RETRIES: usize = 1000;
 
 /// What came of a try that does not wait.
 #[allow(clippy::large_enum_variant, reason = "the grant is the ordinary outcome; a box would cost each an allocation")]
@@ -33,7 +34,7 @@ pub(crate) enum Attempt {
 
 /// What came of the steps under the kernel lock.
 #[allow(clippy::large_enum_variant, reason = "the grant is the ordinary outcome; a box would cost each an allocation")]
-pub(crate) enum Entered {
+pub(crate) enum GrantOutcome {
     Granted(Grant),
     /// Somebody is in the way at the lock file's place.
     Blocked(Box<Blocker>),
@@ -41,39 +42,39 @@ pub(crate) enum Entered {
     TargetBusy,
 }
 
-pub(crate) fn kind(request: &Request) -> LockKind {
+pub(crate) fn lock_kind(request: &Request) -> LockKind {
     if request.shared { LockKind::Shared } else { LockKind::Exclusive }
 }
 
-/// One try to acquire. What it opened stays in `kept`; no kernel lock stays unless it was granted. Where the caller is to
+/// One try to acquire. What it opened stays in `cached`; no kernel lock stays unless it was granted. Where the caller is to
 /// yield to other processes, once the anchor's kernel lock is ours, it is busy though it may be free.
 pub(crate) fn attempt(
     paths: &LockPaths,
-    kept: &mut CachedFiles,
+    cached: &mut CachedFiles,
     request: &Request,
     yields: &mut dyn FnMut(&Anchor) -> bool,
 ) -> Result<Attempt> {
-    tries(paths, kept, request, yields).inspect_err(|_| close(kept))
+    attempt_with_retries(paths, cached, request, yields).inspect_err(|_| close_all(cached))
 }
 
-fn tries(
+fn attempt_with_retries(
     paths: &LockPaths,
-    kept: &mut CachedFiles,
+    cached: &mut CachedFiles,
     request: &Request,
     yields: &mut dyn FnMut(&Anchor) -> bool,
 ) -> Result<Attempt> {
-    for _ in 0..TRIES {
+    for _ in 0..MAX_RETRIES {
         if request.bare() {
-            return Ok(match lock_target(paths, kept, request)? {
+            return Ok(match lock_target(paths, cached, request)? {
                 Some(target) => Attempt::Granted(bare_grant(target)),
                 None => Attempt::Busy(None),
             });
         }
-        let anchor = kept_anchor(paths, kept, request)?;
+        let anchor = cached_anchor(paths, cached, request)?;
         let locked =
-            anchor.file.try_lock(kind(request)).map_err(|error| paths.anchor_error("cannot be locked", error))?;
+            anchor.file.try_lock(lock_kind(request)).map_err(|error| paths.anchor_error("cannot be locked", error))?;
         let Some(stat) = anchor.current(paths)? else {
-            drop_anchor(kept);
+            drop_anchor(cached);
             continue;
         };
         if !locked {
@@ -83,24 +84,24 @@ fn tries(
             return Ok(Attempt::Busy(None));
         }
         if yields(&anchor) {
-            release_all(kept);
+            unlock_all(cached);
             return Ok(Attempt::Busy(None));
         }
-        let entered = enter(paths, kept, &anchor, &stat, request);
-        return match entered {
-            Ok(Entered::Granted(grant)) => Ok(Attempt::Granted(grant)),
-            Ok(Entered::Blocked(blocker)) => {
-                release_all(kept);
+        let outcome = try_grant(paths, cached, &anchor, &stat, request);
+        return match outcome {
+            Ok(GrantOutcome::Granted(grant)) => Ok(Attempt::Granted(grant)),
+            Ok(GrantOutcome::Blocked(blocker)) => {
+                unlock_all(cached);
                 Ok(Attempt::Busy(Some(blocker)))
             }
-            Ok(Entered::TargetBusy) => {
-                release_all(kept);
+            Ok(GrantOutcome::TargetBusy) => {
+                unlock_all(cached);
                 Ok(Attempt::Busy(None))
             }
             Err(error) if error.is_lost() => {
                 // The anchor went away under us, by a break or a person: its successor is tried.
-                release_all(kept);
-                drop_anchor(kept);
+                unlock_all(cached);
+                drop_anchor(cached);
                 continue;
             }
             Err(error) => Err(error),
@@ -110,18 +111,18 @@ fn tries(
 }
 
 /// Steps 3 to 6, with the kernel lock on `anchor`, which its path names.
-pub(crate) fn enter(
+pub(crate) fn try_grant(
     paths: &LockPaths,
-    kept: &mut CachedFiles,
+    cached: &mut CachedFiles,
     anchor: &Arc<Anchor>,
     stat: &FileIdent,
     request: &Request,
-) -> Result<Entered> {
+) -> Result<GrantOutcome> {
     let options = &request.options;
     if request.shared {
         let previous = lock_file::crash_still_reported(paths, anchor, stat)?;
-        return Ok(match lock_target(paths, kept, request)? {
-            Some(target) => Entered::Granted(Grant {
+        return Ok(match lock_target(paths, cached, request)? {
+            Some(target) => GrantOutcome::Granted(Grant {
                 anchor: Some(Arc::clone(anchor)),
                 target: Some(target),
                 lock_file: LockFile::Hidden,
@@ -129,52 +130,52 @@ pub(crate) fn enter(
                 record: None,
                 state_offset: 0,
                 live_file_at_swap: false,
-                seen: Instant::now(),
+                checked_at: Instant::now(),
             }),
-            None => Entered::TargetBusy,
+            None => GrantOutcome::TargetBusy,
         });
     }
     if !paths.copies() && lock_file::must_copy(paths, anchor) {
         paths.set_copies();
     }
-    let mut prior = anchor.read(paths, stat)?;
+    let mut prior = Prior::read(anchor, paths, stat)?;
     // A takeover that was not ended left a second link, or word of itself in the record; and so did a native in flock
     // style that held beside what it left, and died.
     let state = prior.state();
-    let cut_off = state.is_some_and(lock_file::is_cut_off_state);
+    let cut_off = state.is_some_and(state_reports_crash);
     let look = stat.links > 1 || cut_off || paths.copies();
     let live_file_at_swap = look && lock_file::recover(paths, anchor, &prior, options)?;
     if !anchor.read_only {
-        return enter_as(paths, kept, anchor, stat, &prior, request, live_file_at_swap);
+        return try_grant_after(paths, cached, anchor, stat, &prior, request, live_file_at_swap);
     }
     let own = Arc::new(anchor.replace(paths, options, state)?);
-    kept.anchor = Some(Arc::clone(&own));
+    cached.anchor = Some(Arc::clone(&own));
     // The old one may be a dead native's lock file as well. Its kernel lock stays ours until that is done, or one who had
     // queued for it would seem to be its holder.
     prior.replaced = Some(Arc::clone(anchor));
     let stat = own.file.ident().map_err(|error| paths.anchor_error("cannot be read", error));
-    let entered = stat.and_then(|stat| enter_as(paths, kept, &own, &stat, &prior, request, live_file_at_swap));
+    let outcome = stat.and_then(|stat| try_grant_after(paths, cached, &own, &stat, &prior, request, live_file_at_swap));
     let _ = anchor.file.unlock();
-    entered
+    outcome
 }
 
 /// Steps 4 to 6, after what `prior` says.
-fn enter_as(
+fn try_grant_after(
     paths: &LockPaths,
-    kept: &mut CachedFiles,
+    cached: &mut CachedFiles,
     anchor: &Arc<Anchor>,
     stat: &FileIdent,
     prior: &Prior,
     request: &Request,
     live_file_at_swap: bool,
-) -> Result<Entered> {
+) -> Result<GrantOutcome> {
     let state = prior.state();
     let record = new_record(request, state.map_or(0, |state| state.fence), paths)?;
     let options = &request.options;
-    let (target, (shown, live_file_at_swap)) = if request.flock() {
-        let Some(target) = lock_target(paths, kept, request)? else { return Ok(Entered::TargetBusy) };
-        match lock_file::take_hidden(paths, anchor, stat, prior, &record, options, live_file_at_swap) {
-            Ok(shown) => (Some(target), shown),
+    let (target, (published, live_file_at_swap)) = if request.flock() {
+        let Some(target) = lock_target(paths, cached, request)? else { return Ok(GrantOutcome::TargetBusy) };
+        match lock_file::acquire_hidden(paths, anchor, stat, prior, &record, options, live_file_at_swap) {
+            Ok(published) => (Some(target), published),
             Err(error) => {
                 let _ = target.file.unlock();
                 return Err(error);
@@ -184,12 +185,12 @@ fn enter_as(
         // With a lock file it is held only once nobody is parked any more.
         (None, (lock_file::publish(paths, anchor, stat, prior, &record, options, live_file_at_swap)?, false))
     };
-    Ok(match shown {
-        Published::Blocked(blocker) => Entered::Blocked(blocker),
+    Ok(match published {
+        Published::Blocked(blocker) => GrantOutcome::Blocked(blocker),
         Published::Held(lock_file, previous, state_offset) => {
             request.options.report_takeover(&paths.target_path, &previous);
             let (anchor, record) = (Some(Arc::clone(anchor)), Some(record));
-            Entered::Granted(Grant {
+            GrantOutcome::Granted(Grant {
                 anchor,
                 target,
                 lock_file,
@@ -197,7 +198,7 @@ fn enter_as(
                 record,
                 state_offset,
                 live_file_at_swap,
-                seen: Instant::now(),
+                checked_at: Instant::now(),
             })
         }
     })
@@ -212,51 +213,51 @@ pub(crate) fn bare_grant(target: Arc<TargetFile>) -> Grant {
         record: None,
         state_offset: 0,
         live_file_at_swap: false,
-        seen: Instant::now(),
+        checked_at: Instant::now(),
     }
 }
 
-pub(crate) fn kept_anchor(paths: &LockPaths, kept: &mut CachedFiles, request: &Request) -> Result<Arc<Anchor>> {
-    if let Some(anchor) = &kept.anchor {
+pub(crate) fn cached_anchor(paths: &LockPaths, cached: &mut CachedFiles, request: &Request) -> Result<Arc<Anchor>> {
+    if let Some(anchor) = &cached.anchor {
         return Ok(Arc::clone(anchor));
     }
     let anchor = Arc::new(Anchor::open(paths, &request.options)?);
-    kept.anchor = Some(Arc::clone(&anchor));
+    cached.anchor = Some(Arc::clone(&anchor));
     Ok(anchor)
 }
 
-/// The anchor is another's by now. The target's lock, which may have been taken before it, is not kept over a wait for the
+/// The anchor is another's by now. The target's lock, which may have been taken before it, is not cached over a wait for the
 /// next one.
-pub(crate) fn drop_anchor(kept: &mut CachedFiles) {
-    if let Some(anchor) = kept.anchor.take() {
+pub(crate) fn drop_anchor(cached: &mut CachedFiles) {
+    if let Some(anchor) = cached.anchor.take() {
         let _ = anchor.file.unlock();
     }
-    if kept.target.as_ref().is_some_and(|target| target.file.unlock().is_err()) {
-        kept.target = None;
+    if cached.target.as_ref().is_some_and(|target| target.file.unlock().is_err()) {
+        cached.target = None;
     }
-    kept.locked = None;
+    cached.locked = None;
 }
 
 /// Takes the target's own kernel lock without waiting: `None` if another has it.
 pub(crate) fn lock_target(
     paths: &LockPaths,
-    kept: &mut CachedFiles,
+    cached: &mut CachedFiles,
     request: &Request,
 ) -> Result<Option<Arc<TargetFile>>> {
-    for _ in 0..TRIES {
-        let target = match &kept.target {
+    for _ in 0..MAX_RETRIES {
+        let target = match &cached.target {
             Some(target) => Arc::clone(target),
             None => match open_target(paths, request)? {
                 Some(target) => {
                     let target = Arc::new(target);
-                    kept.target = Some(Arc::clone(&target));
+                    cached.target = Some(Arc::clone(&target));
                     target
                 }
                 None => continue,
             },
         };
         let locked =
-            target.file.try_lock(kind(request)).map_err(|error| target_error(paths, "cannot be locked", error))?;
+            target.file.try_lock(lock_kind(request)).map_err(|error| target_error(paths, "cannot be locked", error))?;
         // A file is often replaced whole, by a rename: the lock must be on the one that has the name.
         let current =
             paths.dir.ident_at(&paths.target).map_err(|error| target_error(paths, "cannot be read", error))?;
@@ -266,13 +267,13 @@ pub(crate) fn lock_target(
         if locked {
             let _ = target.file.unlock();
         }
-        kept.target = None;
+        cached.target = None;
     }
     Err(keeps_changing(paths))
 }
 
 /// Has the locked file the target's name still? On a doubt it has not.
-pub(crate) fn is_current(paths: &LockPaths, target: &TargetFile) -> bool {
+pub(crate) fn is_target_current(paths: &LockPaths, target: &TargetFile) -> bool {
     matches!(paths.dir.ident_at(&paths.target), Ok(Some(stat)) if stat.id == target.id)
 }
 
@@ -281,7 +282,7 @@ fn open_target(paths: &LockPaths, request: &Request) -> Result<Option<TargetFile
     let failed = |error| target_error(paths, "cannot be opened", error);
     let found = paths.dir.stat_at(&paths.target).map_err(failed)?;
     match found.map(|stat| stat.kind) {
-        None => match make_target(paths, request.options.mode) {
+        None => match create_target(paths, request.options.mode) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(target_error(paths, "is missing and cannot be made", error)),
@@ -305,7 +306,7 @@ fn open_target(paths: &LockPaths, request: &Request) -> Result<Option<TargetFile
 }
 
 /// Makes a target that is missing, as any program makes a file, and with a mode that is asked for whatever the umask.
-fn make_target(paths: &LockPaths, mode: Option<u32>) -> io::Result<()> {
+fn create_target(paths: &LockPaths, mode: Option<u32>) -> io::Result<()> {
     let file = paths.dir.create_new(&paths.target, mode.unwrap_or(0o666))?;
     mode.map_or(Ok(()), |mode| file.chmod(mode))
 }
@@ -321,18 +322,18 @@ fn keeps_changing(paths: &LockPaths) -> Error {
 }
 
 /// Gives back the kernel locks that are held for nobody; a file that keeps its lock is closed, which frees it.
-pub(crate) fn release_all(kept: &mut CachedFiles) {
-    if kept.target.as_ref().is_some_and(|target| target.file.unlock().is_err()) {
-        kept.target = None;
+pub(crate) fn unlock_all(cached: &mut CachedFiles) {
+    if cached.target.as_ref().is_some_and(|target| target.file.unlock().is_err()) {
+        cached.target = None;
     }
-    if kept.anchor.as_ref().is_some_and(|anchor| anchor.file.unlock().is_err()) {
-        kept.anchor = None;
+    if cached.anchor.as_ref().is_some_and(|anchor| anchor.file.unlock().is_err()) {
+        cached.anchor = None;
     }
-    kept.locked = None;
+    cached.locked = None;
 }
 
 /// After an error: whatever failed, no lock stays.
-pub(crate) fn close(kept: &mut CachedFiles) {
-    release_all(kept);
-    *kept = CachedFiles::default();
+pub(crate) fn close_all(cached: &mut CachedFiles) {
+    unlock_all(cached);
+    *cached = CachedFiles::default();
 }

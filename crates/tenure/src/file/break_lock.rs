@@ -2,14 +2,15 @@
 
 use std::io;
 
-use crate::file::anchor;
 use crate::file::lock_file;
 use crate::file::paths::LockPaths;
+use crate::file::prepare::{prepare, released_record, unheld_record};
 use crate::file::status::examine;
 use crate::model::error::{Error, Result};
 use crate::model::holder::{Holder, HolderKind};
 use crate::model::options::{Options, StalePolicy};
 use crate::model::status::{State, Status};
+use crate::record::io::{read_stable, write};
 use crate::record::{Content, RecordState};
 use crate::sys::{Access, File};
 use crate::util::text::word;
@@ -17,7 +18,7 @@ use crate::util::trace::event;
 
 /// Removes a foreign holder's lock file, if it is still the one that was looked at.
 pub(crate) fn remove_foreign(paths: &LockPaths, seen: &Status) -> Result<()> {
-    let Some(now) = lock_file::look(paths)? else { return Ok(()) };
+    let Some(now) = lock_file::read_existing(paths)? else { return Ok(()) };
     let same = match &now.content {
         Content::Record(record) => record.native.is_none() && record.pid == seen.holder.as_ref().and_then(Holder::pid),
         Content::Blank | Content::Torn => true,
@@ -45,10 +46,10 @@ fn changed_hands(paths: &LockPaths) -> Error {
 /// Puts a new anchor in the place of one whose holder lives, as `seen`, and removes the lock file that showed it. The
 /// new one is locked until that is done, so nobody enters in between; its record carries the fence on.
 pub(crate) fn replace_anchor(paths: &LockPaths, seen: &Status) -> Result<()> {
-    let visible = lock_file::look(paths)?;
-    let shown = visible.as_ref().map(|found| found.id);
+    let visible = lock_file::read_existing(paths)?;
+    let shown_before = visible.as_ref().map(|found| found.id);
     let unreadable = |error| paths.anchor_error("cannot be read", error);
-    let fence_of = |file: &File| match lock_file::read_stable(file) {
+    let fence_of = |file: &File| match read_stable(file) {
         Ok(Content::Record(record)) => Ok(record.previous_fence()),
         Ok(_) => Ok(None),
         Err(error) => Err(unreadable(error)),
@@ -67,7 +68,7 @@ pub(crate) fn replace_anchor(paths: &LockPaths, seen: &Status) -> Result<()> {
         Some(stat) => Options::default().mode(stat.mode),
         None => Options::default(),
     };
-    let fresh = anchor::prepare(paths, &options, &anchor::released(fence))?;
+    let fresh = prepare(paths, &options, &released_record(fence))?;
     // One at a time has a new anchor in the making, so no other break can come between this look and the renaming: whom
     // we judged may have been broken, and another have been granted, while we waited for our turn.
     let now = examine(paths, &Options::default());
@@ -87,12 +88,12 @@ pub(crate) fn replace_anchor(paths: &LockPaths, seen: &Status) -> Result<()> {
     let last = before.as_ref().map_or(Ok(None), fence_of);
     let swap = paths.dir.stat_at(&paths.swap).map_err(unreadable);
     let begun = last.as_ref().ok().copied().flatten();
-    let written = carry_on(paths, &fresh, fence, begun, !matches!(swap, Ok(None)));
+    let written = write_later_fence(paths, &fresh, fence, begun, !matches!(swap, Ok(None)));
     // What the holder showed, or has just begun to show.
-    let showing = paths.lock_file_id()?;
-    let known = showing == shown || showing == replaced.map(|stat| stat.id);
+    let shown_now = paths.lock_file_id()?;
+    let known = shown_now == shown_before || shown_now == replaced.map(|stat| stat.id);
     let broken = seen.holder.as_ref().and_then(|holder| holder.fence);
-    if showing.is_some() && (known || is_copy_of(paths, [begun, broken])?) {
+    if shown_now.is_some() && (known || is_copy_of(paths, [begun, broken])?) {
         remove_lock_file(paths)?;
     }
     last.map(drop).and(swap.map(drop)).and(written)?;
@@ -100,19 +101,25 @@ pub(crate) fn replace_anchor(paths: &LockPaths, seen: &Status) -> Result<()> {
 }
 
 /// Writes over a new anchor's record of `fence` where a later tenure had `begun`, or one was `cut_off` in a takeover.
-fn carry_on(paths: &LockPaths, fresh: &File, fence: Option<u64>, begun: Option<u64>, cut_off: bool) -> Result<()> {
+fn write_later_fence(
+    paths: &LockPaths,
+    fresh: &File,
+    fence: Option<u64>,
+    begun: Option<u64>,
+    cut_off: bool,
+) -> Result<()> {
     if begun <= fence && !cut_off {
         return Ok(());
     }
     let state = if cut_off { RecordState::Aborted } else { RecordState::Released };
-    let record = anchor::unheld(begun.max(fence), state);
-    let written = fresh.stat().and_then(|stat| lock_file::write(fresh, &record, stat.size, false));
+    let record = unheld_record(begun.max(fence), state);
+    let written = fresh.stat().and_then(|stat| write(fresh, &record, stat.size, false));
     written.map(drop).map_err(|error| paths.anchor_error("cannot be written", error))
 }
 
 /// Does the lock file show, on an inode of its own, a tenure with one of these fences?
 fn is_copy_of(paths: &LockPaths, fences: [Option<u64>; 2]) -> Result<bool> {
-    let found = match lock_file::look(paths) {
+    let found = match lock_file::read_existing(paths) {
         Err(error) if error.is_obstructed() => None,
         found => found?,
     };
@@ -123,7 +130,7 @@ fn is_copy_of(paths: &LockPaths, fences: [Option<u64>; 2]) -> Result<bool> {
 
 /// A tenure's fence is its own; shares have none.
 fn is_same_tenure(seen: &Status, now: &Status) -> bool {
-    let fence = |inspection: &Status| inspection.holder.as_ref().map(|holder| (holder.kind, holder.fence));
+    let fence = |status: &Status| status.holder.as_ref().map(|holder| (holder.kind, holder.fence));
     seen.state == now.state && seen.style == now.style && fence(seen) == fence(now)
 }
 

@@ -1,40 +1,12 @@
-//! How the tenure before this one ended.
+//! Crashes in records: what a record says of a holder that was cut off, and how the report is kept for the next holder.
 
-use crate::file::anchor::Prior;
-use crate::file::lock_file::is_other_boot;
-use crate::model::holder::{Holder, Previous};
-use crate::process::Liveness;
+use crate::model::holder::Previous;
 use crate::record::{PriorState, Record, RecordState, RecordStyle};
-
-/// The lock file is our own anchor's inode, and this machine's kernel lock on it is ours.
-pub(crate) fn own_inode(prior: &Prior, state: Option<PriorState>) -> Previous {
-    if state.is_some_and(|state| state.state == RecordState::Released) {
-        return Previous::Clean;
-    }
-    let left = prior.record();
-    let other_boot = left.as_ref().is_some_and(is_other_boot);
-    let why = if other_boot { "the machine was restarted" } else { "its kernel lock is free" };
-    let holder = Holder::from_record(left.as_ref(), Liveness::dead(why));
-    Previous::Crashed(Box::new(holder))
-}
-
-/// How the tenure before this one ended.
-pub(crate) fn previous(prior: &Prior, state: Option<PriorState>, crashed: Option<Holder>) -> Previous {
-    if let Some(holder) = crashed {
-        return Previous::Crashed(Box::new(holder));
-    }
-    let Some(why) = state.and_then(|state| crash_in(state.style, state.state)) else { return Previous::Clean };
-    let left = prior.record();
-    // A revoked holder may be at work still.
-    let lives = left.as_ref().and_then(Record::identity).is_some_and(|identity| identity.verify().is_alive());
-    let liveness =
-        if lives { Liveness::alive("it was cut off while it held, and runs still") } else { Liveness::dead(why) };
-    Previous::Crashed(Box::new(Holder::from_record(left.as_ref(), liveness)))
-}
+use crate::sys;
 
 /// The crash that a record tells of by itself, when nobody has its kernel lock: in lock-file style the lock file's
 /// absence says that it was released; in flock style only the record does.
-pub(crate) fn crash_in(style: RecordStyle, state: RecordState) -> Option<&'static str> {
+pub(crate) fn crash_of(style: RecordStyle, state: RecordState) -> Option<&'static str> {
     match (style, state) {
         (_, RecordState::Aborted) => Some("it was cut off while it held"),
         (RecordStyle::Flock, RecordState::Held) => Some("its kernel lock is free"),
@@ -42,8 +14,18 @@ pub(crate) fn crash_in(style: RecordStyle, state: RecordState) -> Option<&'stati
     }
 }
 
+/// Does the state of an anchor whose kernel lock is free tell by itself of a holder that died?
+pub(crate) fn state_reports_crash(state: PriorState) -> bool {
+    crash_of(state.style, state.state).is_some()
+}
+
+/// Does the record of an anchor that nobody has tell of a crash?
+pub(crate) fn reports_crash(record: &Record) -> bool {
+    record.native.as_ref().is_some_and(|native| crash_of(native.style, native.state).is_some())
+}
+
 /// Our record, saying of a crash that nobody was told of what is known of it.
-pub(crate) fn crash_unreported(previous: &Previous, mut record: Record) -> Record {
+pub(crate) fn unreported_crash_record(previous: &Previous, mut record: Record) -> Record {
     let (Previous::Crashed(holder), Some(native)) = (previous, &mut record.native) else { return record };
     let identity = holder.identity.clone().unwrap_or_default();
     record.pid = Some(identity.pid).filter(|pid| *pid > 0);
@@ -66,21 +48,15 @@ pub(crate) fn crash_unreported(previous: &Previous, mut record: Record) -> Recor
     record
 }
 
-/// Does the state of an anchor whose kernel lock is free tell by itself of a holder that died?
-pub(crate) fn is_cut_off_state(state: PriorState) -> bool {
-    crash_in(state.style, state.state).is_some()
-}
-
-/// Does the record of an anchor that nobody has tell of a crash?
-pub(crate) fn reports_crash(record: &Record) -> bool {
-    record.native.as_ref().is_some_and(|native| crash_in(native.style, native.state).is_some())
+pub(crate) fn is_other_boot(record: &Record) -> bool {
+    let recorded = record.native.as_ref().and_then(|native| native.boot_id.as_deref());
+    recorded.is_some_and(|recorded| sys::boot_id().is_some_and(|own| own != recorded))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::Native;
-    use crate::sys;
 
     #[test]
     #[cfg_attr(miri, ignore = "makes system calls")]

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::file::anchor::Anchor;
-use crate::file::lock_file::{self, LockFile};
+use crate::file::crash::unreported_crash_record;
+use crate::file::lock_file::LockFile;
 use crate::file::paths::LockPaths;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Previous;
@@ -34,13 +35,13 @@ pub(crate) struct Grant {
     /// The swap names a live foreign program's file: in flock style that is in nobody's way, and must not be forgotten.
     pub(crate) live_file_at_swap: bool,
     /// When its names were looked at.
-    pub(crate) seen: Instant,
+    pub(crate) checked_at: Instant,
 }
 
 impl Grant {
     /// The record that says what `previous` says: for a grant that nobody was told of.
-    pub(crate) fn crash_unreported(&self, record: Record) -> Record {
-        lock_file::crash_unreported(&self.previous, record)
+    pub(crate) fn unreported_crash_record(&self, record: Record) -> Record {
+        unreported_crash_record(&self.previous, record)
     }
 }
 

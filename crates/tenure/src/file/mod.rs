@@ -2,6 +2,7 @@
 
 pub(crate) mod acquire;
 pub(crate) mod anchor;
+pub(crate) mod anchor_dir;
 pub(crate) mod break_lock;
 pub(crate) mod cached_files;
 pub(crate) mod crash;
@@ -9,6 +10,8 @@ pub(crate) mod grant;
 pub(crate) mod lock_file;
 pub(crate) mod nested;
 pub(crate) mod paths;
+pub(crate) mod prepare;
+pub(crate) mod prior;
 pub(crate) mod reclaim;
 pub(crate) mod release;
 pub(crate) mod staleness;

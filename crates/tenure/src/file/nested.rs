@@ -6,19 +6,20 @@
 //! has left that line, and waits as anybody does.
 
 use crate::file::paths::LockPaths;
-use crate::file::status::record_now;
+use crate::file::status::current_record;
 use crate::model::holder::Holder;
 use crate::process::{self, Liveness};
 use crate::record::{Record, RecordState};
 use crate::sys;
 
 /// The holder, if it is proven to wait for this process. For those whom the kernel lock was refused.
-pub(crate) fn holder_above(paths: &LockPaths) -> Option<Holder> {
-    let record = record_now(paths)?;
-    waits_for_us(&record).then(|| Holder::from_record(Some(&record), Liveness::alive("it has the kernel lock")))
+pub(crate) fn ancestor_holder(paths: &LockPaths) -> Option<Holder> {
+    let record = current_record(paths)?;
+    waits_for_this_process(&record)
+        .then(|| Holder::from_record(Some(&record), Liveness::alive("it has the kernel lock")))
 }
 
-fn waits_for_us(record: &Record) -> bool {
+fn waits_for_this_process(record: &Record) -> bool {
     let held = record.native.as_ref().is_some_and(|native| native.state == RecordState::Held);
     let Some(command) = record.command_identity().filter(|_| held) else { return false };
     let same_process = || command.start_time.is_some() && process::start_time(command.pid) == command.start_time;
@@ -71,7 +72,7 @@ mod tests {
         let parent = process::parent(own).unwrap();
         for command in [own, parent] {
             let proven = record(command);
-            assert!(waits_for_us(&proven), "{proven:?}");
+            assert!(waits_for_this_process(&proven), "{proven:?}");
             for change in [
                 |native: &mut Native| native.command_start_time = None,
                 |native: &mut Native| native.command_start_time = Some(1),
@@ -84,12 +85,12 @@ mod tests {
             ] {
                 let mut other = proven.clone();
                 change(other.native.as_mut().unwrap());
-                assert!(!waits_for_us(&other), "{other:?}");
+                assert!(!waits_for_this_process(&other), "{other:?}");
             }
         }
         // A process that is none of the ancestors.
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-        let beside = waits_for_us(&record(child.id().into()));
+        let beside = waits_for_this_process(&record(child.id().into()));
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!beside);

@@ -57,10 +57,15 @@ pub(crate) struct ParentDir {
 }
 
 impl ParentDir {
+    /// Whether only the owner of a file may remove it here, as in `/tmp`.
+    pub(crate) fn is_sticky(&self) -> bool {
+        self.dir_stat.mode & 0o1000 != 0
+    }
+
     /// Does the one's descriptor serve as well as the other's? A number alone does not say so: the same folder may be
     /// reached through two mounts, only one of which may be written; its mode and owner may have changed since; and on
     /// a network a number comes again while a descriptor of the folder that had it is still open, and fails.
-    pub(crate) fn serves_for(&self, other: &ParentDir) -> bool {
+    pub(crate) fn is_interchangeable_with(&self, other: &ParentDir) -> bool {
         let (ours, theirs) = (&self.dir_stat, &other.dir_stat);
         ours.id == theirs.id
             && ours.mode == theirs.mode
@@ -132,9 +137,9 @@ impl LockPaths {
             to_name(&path)
         };
         // In a sticky folder nobody can remove what another user's crash left: everyone has a name of their own.
-        let new_suffix = match folder.dir_stat.mode & 0o1000 {
-            0 => NEW_SUFFIX.to_owned(),
-            _ => format!(".{}{NEW_SUFFIX}", sys::effective_user()),
+        let new_suffix = match folder.is_sticky() {
+            false => NEW_SUFFIX.to_owned(),
+            true => format!(".{}{NEW_SUFFIX}", sys::effective_user()),
         };
         Ok(LockPaths {
             lock_path: target_path.with_file_name(&lock),
@@ -182,7 +187,7 @@ impl LockPaths {
 
     pub(crate) fn lock_error(&self, what: &'static str, error: io::Error) -> Error {
         if error.kind() == io::ErrorKind::CrossesDevices {
-            return self.apart(&self.lock_path, &format!("the lock file {what}"), error);
+            return self.cross_device_error(&self.lock_path, &format!("the lock file {what}"), error);
         }
         let full = is_full(&error);
         let error = Error::io(&self.lock_path, format!("the lock file {what}"), error);
@@ -197,7 +202,7 @@ impl LockPaths {
     pub(crate) fn anchor_error(&self, what: &'static str, error: io::Error) -> Error {
         let source = error.kind();
         if source == io::ErrorKind::CrossesDevices {
-            return self.apart(&self.anchor_path(), &format!("the lock's anchor {what}"), error);
+            return self.cross_device_error(&self.anchor_path(), &format!("the lock's anchor {what}"), error);
         }
         let full = is_full(&error);
         let error = Error::io(self.anchor_path(), format!("the lock's anchor {what}"), error);
@@ -219,7 +224,7 @@ impl LockPaths {
     }
 
     /// A name cannot be linked or moved between the folder and `.tenure`: another file system is one of the reasons.
-    fn apart(&self, path: &Path, what: &str, error: io::Error) -> Error {
+    fn cross_device_error(&self, path: &Path, what: &str, error: io::Error) -> Error {
         let why = match self.dir.stat_at(&self.anchors) {
             Ok(Some(found)) if found.id.device != self.dir_stat.id.device => "`.tenure` is on another file system",
             _ => {

@@ -8,10 +8,10 @@
 use std::io;
 
 use crate::file::grant::new_record;
-use crate::file::lock_file;
 use crate::file::paths::LockPaths;
 use crate::model::options::Options;
 use crate::model::request::Request;
+use crate::record::io::{write, write_text};
 use crate::record::{self, CanonicalRecord, Record, RecordState, RecordStyle};
 use crate::sys::{Access, File, FileId, FileKind, LockKind};
 use crate::util::trace::event;
@@ -21,7 +21,7 @@ pub(crate) fn reclaim(paths: &LockPaths, id: FileId, text: &[u8]) -> bool {
     let Some(own) = record::parse_canonical(text) else { return false };
     if (own.state, own.style) != (RecordState::Held, RecordStyle::LockFile)
         || paths.file_system.shared
-        || lock_file::is_sticky(paths)
+        || paths.is_sticky()
     {
         return false;
     }
@@ -60,18 +60,18 @@ fn remove(paths: &LockPaths, file: &File, id: FileId, text: &[u8], own: &Canonic
     let mut dead = own.record();
     let Some(native) = &mut dead.native else { return Ok(false) };
     native.state = RecordState::Aborted;
-    let Some(ours) = in_our_name(&dead, paths) else { return Ok(false) };
+    let Some(ours) = own_record(&dead, paths) else { return Ok(false) };
     let mut ours = ours.render(found.size);
-    let written = lock_file::write_text(file, &mut ours, true);
+    let written = write_text(file, &mut ours, true);
     let removed =
         written.and_then(|()| if shown()? { paths.dir.unlink(&paths.lock).map(|()| true) } else { Ok(false) });
     // Whatever came of it, and who dies before that tells of a crash as well.
-    lock_file::write(file, &dead, ours.bytes.len() as u64, !matches!(removed, Ok(true)))?;
+    write(file, &dead, ours.bytes.len() as u64, !matches!(removed, Ok(true)))?;
     removed
 }
 
 /// What a dead holder's lock file says while we remove it.
-fn in_our_name(dead: &Record, paths: &LockPaths) -> Option<Record> {
+fn own_record(dead: &Record, paths: &LockPaths) -> Option<Record> {
     let request = Request { options: Options::default(), shared: false };
     let mut ours = new_record(&request, 0, paths).ok()?;
     let (native, last) = (ours.native.as_mut()?, dead.native.as_ref()?);

@@ -3,32 +3,32 @@
 
 use std::time::Instant;
 
-use crate::file::acquire::is_current;
+use crate::file::acquire::is_target_current;
 use crate::file::cached_files::CachedFiles;
-use crate::file::grant::new_record;
-use crate::file::grant::{Grant, TargetFile};
+use crate::file::grant::{Grant, TargetFile, new_record};
 use crate::file::lock_file::{self, LockFile};
 use crate::file::paths::LockPaths;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Previous;
 use crate::model::request::Request;
+use crate::record::io::write;
 use crate::record::{Record, RecordState};
 use crate::sys;
 use crate::sys::LockKind;
 
 /// Undoes a grant that nobody wants any more, but for the anchor's kernel lock, which serves the next waiter.
-pub(crate) fn take_back(paths: &LockPaths, kept: &mut CachedFiles, grant: Grant) {
+pub(crate) fn undo_grant(paths: &LockPaths, cached: &mut CachedFiles, grant: Grant) {
     let _ = unpublish_or_record(
         paths,
         &grant,
-        grant.record.clone().map(|record| grant.crash_unreported(record)),
+        grant.record.clone().map(|record| grant.unreported_crash_record(record)),
         grant.state_offset,
     );
     if let Some(target) = &grant.target {
         let _ = target.file.unlock();
     }
     let shared = grant.record.is_none();
-    kept.locked = grant.anchor.is_some().then_some(if shared { LockKind::Shared } else { LockKind::Exclusive });
+    cached.locked = grant.anchor.is_some().then_some(if shared { LockKind::Shared } else { LockKind::Exclusive });
 }
 
 /// A release's system calls: the lock file goes, or the record says released; then the kernel locks. Nothing is written
@@ -57,11 +57,11 @@ pub(crate) fn unlock(paths: &LockPaths, grant: &Grant, ended: Option<(Record, u6
 
 fn unpublish_or_record(paths: &LockPaths, grant: &Grant, record: Option<Record>, state_offset: u64) -> Result<()> {
     let (Some(anchor), Some(record)) = (&grant.anchor, record) else { return Ok(()) };
-    // Flock style held beside a live foreign program's file at the swap: the word that leads there stays.
-    let record = if grant.live_file_at_swap { grant.crash_unreported(record) } else { record };
+    // Flock style held beside a live foreign program's file at the swap: the word that leads there has_name.
+    let record = if grant.live_file_at_swap { grant.unreported_crash_record(record) } else { record };
     let hidden = matches!(grant.lock_file, LockFile::Hidden);
     let failed = |error| paths.anchor_error("cannot be written", error);
-    let tell = || lock_file::tell(anchor, &record).map_err(failed);
+    let report = || lock_file::record_crash(anchor, &record).map_err(failed);
     if record.native.as_ref().is_some_and(|native| native.state == RecordState::Aborted) {
         // Before the lock file goes: who comes next must hear of the crash. While it is there it names us, who live; or a
         // foreign program might rightly put its own there, between our look and the removal.
@@ -69,10 +69,10 @@ fn unpublish_or_record(paths: &LockPaths, grant: &Grant, record: Option<Record>,
             anchor.write_state(RecordState::Aborted, state_offset).map_err(failed)?;
             return match lock_file::unpublish(paths, anchor, &grant.lock_file, &record) {
                 Err(error) if !error.is_lost() => Err(error),
-                hidden => tell().and(hidden),
+                hidden => report().and(hidden),
             };
         }
-        tell()?;
+        report()?;
     } else if hidden {
         anchor.write_state(RecordState::Released, state_offset).map_err(failed)?;
     }
@@ -80,7 +80,7 @@ fn unpublish_or_record(paths: &LockPaths, grant: &Grant, record: Option<Record>,
         return lock_file::unpublish(paths, anchor, &grant.lock_file, &record);
     }
     // No lock file tells of a break here, as it does in `hide`.
-    if grant.seen.elapsed() < sys::NAMES_CHECK_TTL && has_names(grant) {
+    if grant.checked_at.elapsed() < sys::NAMES_CHECK_TTL && has_names(grant) {
         return Ok(());
     }
     match anchor.current(paths)? {
@@ -91,22 +91,22 @@ fn unpublish_or_record(paths: &LockPaths, grant: &Grant, record: Option<Record>,
 
 /// What came of passing a tenure on.
 #[allow(clippy::large_enum_variant, reason = "the grant is the ordinary outcome; a box would cost each an allocation")]
-pub(crate) enum Passed {
-    On(Grant),
+pub(crate) enum HandOff {
+    Done(Grant),
     /// It was not whole any more; the record is the next one's already, and this is to be released.
     Lost(Grant),
     /// The ordinary way must be gone.
-    No,
+    Refused,
 }
 
 /// Passes what a tenure of this process has on to another, without the kernel.
-pub(crate) fn pass(paths: &LockPaths, grant: &Grant, fence: u64, request: &Request) -> Result<Passed> {
+pub(crate) fn hand_off(paths: &LockPaths, grant: &Grant, fence: u64, request: &Request) -> Result<HandOff> {
     if grant.live_file_at_swap {
-        return Ok(Passed::No);
+        return Ok(HandOff::Refused);
     }
-    let at_once = grant.seen.elapsed() < sys::NAMES_CHECK_TTL;
-    let mut passed = Grant {
-        seen: if at_once { grant.seen } else { Instant::now() },
+    let checked_recently = grant.checked_at.elapsed() < sys::NAMES_CHECK_TTL;
+    let mut next = Grant {
+        checked_at: if checked_recently { grant.checked_at } else { Instant::now() },
         anchor: grant.anchor.clone(),
         target: grant.target.clone(),
         lock_file: grant.lock_file.clone(),
@@ -115,21 +115,21 @@ pub(crate) fn pass(paths: &LockPaths, grant: &Grant, fence: u64, request: &Reque
         state_offset: grant.state_offset,
         live_file_at_swap: false,
     };
-    let stays = |target: &TargetFile| match at_once {
+    let has_name = |target: &TargetFile| match checked_recently {
         true => target.file.ident().is_ok_and(|found| found.links > 0),
-        false => is_current(paths, target),
+        false => is_target_current(paths, target),
     };
-    if !grant.target.as_deref().is_none_or(stays) {
-        return Ok(Passed::No);
+    if !grant.target.as_deref().is_none_or(has_name) {
+        return Ok(HandOff::Refused);
     }
-    let Some(anchor) = &grant.anchor else { return Ok(Passed::On(passed)) };
+    let Some(anchor) = &grant.anchor else { return Ok(HandOff::Done(next)) };
     let record = new_record(request, fence, paths)?;
     let failed = |error| paths.anchor_error("cannot be written", error);
     if let LockFile::Copy { file, .. } = &grant.lock_file {
         let size = file.ident().map_err(failed)?.size;
-        lock_file::write(file, &record, size, true).map_err(failed)?;
+        write(file, &record, size, true).map_err(failed)?;
     }
-    passed.state_offset = match anchor.follow(&record) {
+    next.state_offset = match anchor.follow(&record) {
         Some(written) => written.map_err(failed)?,
         None => {
             let visible = matches!(grant.lock_file, LockFile::Link);
@@ -137,14 +137,14 @@ pub(crate) fn pass(paths: &LockPaths, grant: &Grant, fence: u64, request: &Reque
             anchor.write(&record, size, visible).map_err(failed)?
         }
     };
-    passed.record = Some(record);
+    next.record = Some(record);
     // After the record: a break carries on whatever fence was written before it took the anchor's name away.
-    let whole = if at_once { has_names(grant) } else { is_whole(grant, paths) };
-    Ok(if whole { Passed::On(passed) } else { Passed::Lost(passed) })
+    let whole = if checked_recently { has_names(grant) } else { has_names_at_paths(grant, paths) };
+    Ok(if whole { HandOff::Done(next) } else { HandOff::Lost(next) })
 }
 
 /// Has the anchor still its path, and the lock file its name? On a doubt not.
-fn is_whole(grant: &Grant, paths: &LockPaths) -> bool {
+fn has_names_at_paths(grant: &Grant, paths: &LockPaths) -> bool {
     let Some(anchor) = &grant.anchor else { return true };
     let is_anchors = || anchor.current(paths).is_ok_and(|found| found.is_some());
     match &grant.lock_file {

@@ -4,10 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::file::anchor::{self, Anchor};
+use crate::file::anchor::Anchor;
+use crate::file::anchor_dir::{remove_abandoned_dir, restore_gitignore};
 use crate::file::break_lock::{remove_foreign, replace_anchor};
+use crate::file::crash::reports_crash;
 use crate::file::lock_file;
 use crate::file::paths::LockPaths;
+use crate::file::prepare::remove_abandoned;
+use crate::file::prior::Prior;
 use crate::file::reclaim;
 use crate::file::status::{has_settled, idle_for};
 use crate::maintenance::scan::{Looked, PossiblyDead, Scan, Scanned};
@@ -148,7 +152,7 @@ pub(crate) fn clean(dir: &Path, options: &CleanOptions) -> Result<CleanReport> {
         |dir, name| {
             if !options.dry_run {
                 // As with what cannot be pruned: it waits for the next time.
-                let _ = anchor::drop_dead_folder(dir, name);
+                let _ = remove_abandoned_dir(dir, name);
             }
         },
         move |survey, surveyed| match surveyed {
@@ -236,7 +240,7 @@ fn take_and_release(paths: LockPaths, options: &Options) -> Result<bool> {
 fn prune(paths: &LockPaths, options: &CleanOptions) -> Result<bool> {
     let failed = |error| paths.anchor_error("cannot be pruned", error);
     let half_made = paths.dir.stat_at(&paths.new).map_err(failed)?;
-    if !options.dry_run && half_made.is_some_and(|stat| stat.kind == FileKind::Regular) && anchor::drop_dead(paths)? {
+    if !options.dry_run && half_made.is_some_and(|stat| stat.kind == FileKind::Regular) && remove_abandoned(paths)? {
         remove_folder(paths);
     }
     let Some(stat) = paths.dir.stat_at(&paths.anchor).map_err(failed)? else { return Ok(false) };
@@ -250,7 +254,7 @@ fn prune(paths: &LockPaths, options: &CleanOptions) -> Result<bool> {
     }
     let anchor = Anchor::from_file(paths, file, true)?;
     let Some(stat) = anchor.current(paths)? else { return Ok(false) };
-    let prior = anchor.read(paths, &stat)?;
+    let prior = Prior::read(&anchor, paths, &stat)?;
     if !options.dry_run {
         let look = Options::default().malformed_grace(options.malformed_grace);
         if lock_file::recover(paths, &anchor, &prior, &look)? {
@@ -258,7 +262,7 @@ fn prune(paths: &LockPaths, options: &CleanOptions) -> Result<bool> {
         }
     }
     // The next holder is to hear of a crash that nobody was told of yet.
-    let crash_unreported = prior.record().is_some_and(|record| lock_file::reports_crash(&record));
+    let crash_unreported = prior.record().is_some_and(|record| reports_crash(&record));
     if crash_unreported || paths.lock_file_id()?.is_some() {
         return Ok(false);
     }
@@ -281,7 +285,7 @@ fn remove_folder(paths: &LockPaths) {
         let _ = anchors.unlink(name);
     }
     if paths.dir.remove_dir(&paths.anchors).is_err() {
-        anchor::ignore_again(&anchors);
+        restore_gitignore(&anchors);
     }
 }
 

@@ -9,10 +9,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::file::lock_file;
 use crate::file::paths::{ANCHORS, target_of};
 use crate::model::error::{Error, Result};
 use crate::record::Content;
+use crate::record::io::read_stable;
 use crate::sys::{self, Access, Dir, File, FileKind, FileWatch, LeaseOutcome, LockKind, Name, PidFd};
 
 /// One thing that a lock may use.
@@ -158,7 +158,7 @@ pub fn newest_fence(dir: impl AsRef<Path>) -> Result<Option<u64>> {
     let fence_of = |name: &Name| {
         let file = anchors.open_at(name, Access::Read).ok()?;
         let regular = file.stat().is_ok_and(|stat| stat.kind == FileKind::Regular);
-        match lock_file::read_stable(&file).ok().filter(|_| regular)? {
+        match read_stable(&file).ok().filter(|_| regular)? {
             Content::Record(record) => record.previous_fence(),
             _ => None,
         }

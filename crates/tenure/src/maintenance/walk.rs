@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::file::anchor;
+use crate::file::anchor_dir;
 use crate::file::paths::{ANCHORS, LockPaths, ParentDir, target_of, target_of_anchor};
 use crate::model::error::{Error, Result};
 use crate::sys::{Dir, FileKind, Name, Stat};
@@ -97,7 +97,7 @@ pub(super) fn visit_folder(
                     anchors.iter().filter_map(|(name, _)| target_of_anchor(name.as_os_str())).map(OsStr::to_owned),
                 );
             }
-            FileKind::Directory if anchor::is_unused_name(text) => visit(Visited::HalfMade(&dir, &name)),
+            FileKind::Directory if anchor_dir::is_temporary_name(text) => visit(Visited::HalfMade(&dir, &name)),
             FileKind::Directory => folders.push(name),
             FileKind::Regular => targets.extend(target_of(text).map(OsStr::to_owned)),
             _ => {}

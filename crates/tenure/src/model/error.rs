@@ -111,7 +111,7 @@ impl Error {
         let error = Error::new(ErrorKind::WouldDeadlock, target, detail);
         match shared {
             true => error.with_hint(
-                "release the share first: it can neither become a hold nor be taken again past those who wait for its end",
+                "release the share first: it cannot be upgraded, and a second share would wait for those who wait for its end",
             ),
             false => {
                 error.with_hint("use the first guard, or open both with reentrant(true)").with_advice(Advice::Reenter)

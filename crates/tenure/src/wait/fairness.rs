@@ -1,13 +1,14 @@
-//! Turns between processes: who has had the lock for a while lets those in who wait for it.
+//! Fairness between processes: a process that keeps reacquiring yields to waiters.
 //!
-//! A kernel lock that is let go is free for whoever asks first, and that is the one who runs: it takes the lock again
-//! and again while the one that the kernel has just woken is still on its way. That is fast, and starves those who wait.
-//! So a process takes what is free without asking for one [`SLICE`]. Then it looks whether anybody waits, lets go, and
-//! stays away until another was granted.
+//! A released kernel lock goes to the first process that asks for it, and that is the running one: it reacquires again and
+//! again while the waiter that the kernel has just woken is still on its way. That is fast, and starves waiters. So a process
+//! reacquires a free lock without checking for waiters only during a time [`SLICE`]. After that it checks, and where a waiter
+//! exists it unlocks and backs off until another process was granted the lock.
 //!
-//! It only orders. Who waits is in the kernel's queue as ever, and says so by a byte of the anchor that it has locked for
-//! reading ("Open file description locks", `fcntl(2)`): nothing is written, and nothing is left behind by the dead. One
-//! that waits but does not run (it is stopped) costs the others a pause a turn, and turns grow longer while nobody comes.
+//! Fairness only orders. A waiter is in the kernel's queue in any case, and announces itself by a byte of the anchor that it
+//! has locked for reading ("Open file description locks", `fcntl(2)`). Nothing is written, and a dead waiter leaves nothing
+//! behind. A waiter that does not run, because it is stopped, costs the others one pause a slice, and slices grow longer while
+//! no other process is granted the lock.
 
 use std::time::Duration;
 
@@ -15,88 +16,90 @@ use crate::file::anchor::Anchor;
 use crate::file::paths::LockPaths;
 use crate::sys;
 
-/// How long a process may take the lock again while others wait: a millisecond.
-const SLICE: u32 = 1_000_000 >> UNIT;
-/// For how long it stays away at most.
+/// How long a process may reacquire the lock while others wait: a millisecond.
+const SLICE: u32 = 1_000_000 >> UNIT_BITS;
+/// The maximum time of one back-off.
 const BACK_OFF: Duration = Duration::from_millis(2);
-/// How long between two looks whether another was granted. A timer takes about as long by itself.
-const LOOK: Duration = Duration::from_micros(50);
-/// A turn is doubled so many times at most. Its bits are those that a turn's beginning lacks.
-const MOST_DOUBLINGS: u32 = 0b111;
-/// A turn's beginning is counted in so many bits of nanoseconds: about eight microseconds.
-const UNIT: u32 = 13;
-/// The beginning of a record: its fence and its pid are there.
-const HEAD: usize = 512;
+/// The pause between two checks whether another process was granted the lock. A timer takes about as long by itself.
+const CHECK_INTERVAL: Duration = Duration::from_micros(50);
+/// The maximum number of times that a slice is doubled. A slice's start has no bits here.
+const MAX_DOUBLINGS: u32 = 0b111;
+/// A slice's start is counted in units of so many bits of nanoseconds: about eight microseconds.
+const UNIT_BITS: u32 = 13;
+/// The length of a record's beginning, which contains the fence and the pid.
+const RECORD_HEAD: usize = 512;
 
-/// Where kernel locks are emulated by byte ranges (NFS, SMB), ours would be in the way.
-fn has_marks(paths: &LockPaths) -> bool {
+/// Whether waiters can be marked. Where kernel locks are emulated by byte ranges (NFS, SMB), a mark would conflict with them.
+fn supports_marks(paths: &LockPaths) -> bool {
     !paths.file_system.shared
 }
 
-/// Says that somebody waits for the anchor's kernel lock, until that is let go.
+/// Announces that this process waits for the anchor's kernel lock, until the mark is removed.
 pub(crate) fn announce_waiter(paths: &LockPaths, anchor: &Anchor) {
-    if has_marks(paths) {
+    if supports_marks(paths) {
         anchor.file.mark_waiting();
     }
 }
 
-/// What a process knows of its turn. Half a word, because a process may have a hundred thousand of them: the time since
-/// boot when it began, but for the lowest bits, which say how many times in a row nobody came. Zero: it began long ago,
-/// and is over where anybody waits. The count comes round after ten hours, and whoever asks in just that moment may have
-/// one turn more.
+/// The time slice in which a process may reacquire without yielding.
+///
+/// It takes half a word, because a process may have a hundred thousand of them: the time since boot when the slice began, but
+/// for the lowest bits, which count the back-offs in a row after which no other process was granted the lock. Zero means that
+/// the slice began long ago, so it is over where a waiter exists. The count wraps after ten hours; a process that asks at
+/// just that moment may have one slice more.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TimeSlice(u32);
 
 impl TimeSlice {
-    fn beginning(alone: u32) -> TimeSlice {
-        TimeSlice(now() & !MOST_DOUBLINGS | alone)
+    fn starting_now(doublings: u32) -> TimeSlice {
+        TimeSlice(now() & !MAX_DOUBLINGS | doublings)
     }
 
-    fn alone(&self) -> u32 {
-        self.0 & MOST_DOUBLINGS
+    fn doublings(&self) -> u32 {
+        self.0 & MAX_DOUBLINGS
     }
 
-    /// It was granted after a wait.
+    /// Starts a slice, after a grant that had to be waited for.
     pub(crate) fn begin(&mut self) {
-        *self = TimeSlice::beginning(0);
+        *self = TimeSlice::starting_now(0);
     }
 
-    /// The anchor's kernel lock was free just now: is the turn over, and does anybody wait?
+    /// Whether the slice is over and a waiter exists. The anchor's kernel lock was free just now, and is the caller's.
     pub(crate) fn should_yield(&mut self, paths: &LockPaths, anchor: &Anchor) -> bool {
-        if !has_marks(paths) || now().wrapping_sub(self.0 & !MOST_DOUBLINGS) < SLICE << self.alone() {
+        if !supports_marks(paths) || now().wrapping_sub(self.0 & !MAX_DOUBLINGS) < SLICE << self.doublings() {
             return false;
         }
-        let over = anchor.file.has_waiters();
-        if !over {
-            *self = TimeSlice::beginning(self.alone());
+        let has_waiters = anchor.file.has_waiters();
+        if !has_waiters {
+            *self = TimeSlice::starting_now(self.doublings());
         }
-        over
+        has_waiters
     }
 
-    /// Stays away, without the lock, until another was granted.
+    /// Waits, without the lock, until another process was granted it.
     pub(crate) fn back_off(&mut self, anchor: &Anchor) {
-        let head = || {
-            let mut head = [0; HEAD];
+        let read_head = || {
+            let mut head = [0; RECORD_HEAD];
             anchor.file.read(&mut head).map(|_| head)
         };
-        let before = head();
+        let before = read_head();
         let end = sys::since_boot() + BACK_OFF;
         while sys::since_boot() < end {
-            sys::pause(LOOK);
-            // What cannot be read tells nothing: whoever asks next hears of it.
-            if let (Ok(before), Ok(after)) = (&before, head())
+            sys::pause(CHECK_INTERVAL);
+            // An unreadable anchor proves nothing. The next acquire reports that error.
+            if let (Ok(before), Ok(after)) = (&before, read_head())
                 && *before != after
             {
-                // What it finds free on its return is free for the next of them: it is to wait as they do.
+                // Where the lock is free again, the next waiter is to have it: this process queues as the others do.
                 *self = TimeSlice::default();
                 return;
             }
         }
-        *self = TimeSlice::beginning((self.alone() + 1).min(MOST_DOUBLINGS));
+        *self = TimeSlice::starting_now((self.doublings() + 1).min(MAX_DOUBLINGS));
     }
 }
 
-/// How long since boot, in units, as far as they fit.
+/// Returns the time since boot in units, truncated to the bits that fit.
 fn now() -> u32 {
-    (sys::since_boot().as_nanos() >> UNIT) as u32
+    (sys::since_boot().as_nanos() >> UNIT_BITS) as u32
 }

@@ -1,55 +1,65 @@
-//! Which slots keep their descriptors open from one tenure to the next: those that were used last.
+//! The queues that keep their descriptors open from one tenure to the next: the most recently used ones.
 //!
-//! An acquire whose anchor is kept open takes half the time of one that opens it. A process may have more locks than it may have open
-//! files, so only so many are kept; which of them goes is found as by the hands of a clock: the oldest that was not used
-//! since it was looked at last.
+//! An acquire whose anchor is open already takes half the time of one that opens it. A process may have more locks than it
+//! may have open files, so only a limited number of queues keep theirs. The list is a CLOCK: an entry that was used since the
+//! hand passed last gets a second chance, and the first unused one is evicted.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::sys::ForkLocal;
-use crate::wait::queue::TargetQueue;
 
-/// Each has up to two descriptors; a process may open 1024 files, where nobody has raised that.
+/// The number of queues that keep their descriptors. Each has up to two; by default a process may open 1024 files.
 const LIMIT: usize = 128;
 
-/// Where a queue stands.
+/// A queue as this cache knows it.
+pub(crate) trait CachesFiles: Send + Sync {
+    fn recency(&self) -> &Recency;
+
+    /// Drops what costs memory and descriptors, if the queue is not in use just now. The caller may have another queue's state
+    /// locked.
+    fn drop_cached(&self);
+}
+
+/// Whether a queue is in the list, and was used.
 #[derive(Debug, Default)]
 pub(crate) struct Recency(AtomicU8);
 
-/// Keeps nothing open, as far as this list knows.
-const COLD: u8 = 0;
-/// In the list.
+/// Not in the list: keeps nothing open, as far as the list knows.
+const UNLISTED: u8 = 0;
+/// In the list, and not used since the hand passed.
 const LISTED: u8 = 1;
-/// In the list, and used since it was looked at.
+/// In the list, and used since the hand passed.
 const USED: u8 = 2;
 
-static RECENT_QUEUES: ForkLocal<Mutex<VecDeque<Weak<TargetQueue>>>> = ForkLocal::new();
+static RECENT_QUEUES: ForkLocal<Mutex<VecDeque<Weak<dyn CachesFiles>>>> = ForkLocal::new();
 
-/// The queue has become idle, and keeps what it used.
-pub(crate) fn used(queue: &Arc<TargetQueue>) {
-    if queue.recency.0.load(Ordering::Relaxed) == USED || queue.recency.0.swap(USED, Ordering::Relaxed) != COLD {
+/// Records that `queue` has become idle and keeps its descriptors. Evicts the least recently used queues beyond the limit.
+pub(crate) fn mark_used<Q: CachesFiles + 'static>(queue: &Arc<Q>) {
+    let recency = &queue.recency().0;
+    if recency.load(Ordering::Relaxed) == USED || recency.swap(USED, Ordering::Relaxed) != UNLISTED {
         return;
     }
-    let mut warm = RECENT_QUEUES.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-    warm.push_back(Arc::downgrade(queue));
-    let mut cold = Vec::new();
-    // Each is passed over once, and then found unused, unless it was used in the meantime.
+    let queue: Arc<dyn CachesFiles> = Arc::<Q>::clone(queue);
+    let mut recent = RECENT_QUEUES.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    recent.push_back(Arc::downgrade(&queue));
+    let mut evicted = Vec::new();
+    // Each entry is passed over once, and then found unused, unless it was used in the meantime.
     for _ in 0..4 * LIMIT {
-        if warm.len() <= LIMIT {
+        if recent.len() <= LIMIT {
             break;
         }
-        let Some(first) = warm.pop_front().and_then(|queue| queue.upgrade()) else { continue };
-        let was = first.recency.0.swap(LISTED, Ordering::Relaxed);
-        if was == USED || Arc::ptr_eq(&first, queue) {
-            warm.push_back(Arc::downgrade(&first));
+        let Some(oldest) = recent.pop_front().and_then(|queue| queue.upgrade()) else { continue };
+        let was = oldest.recency().0.swap(LISTED, Ordering::Relaxed);
+        if was == USED || Arc::ptr_eq(&oldest, &queue) {
+            recent.push_back(Arc::downgrade(&oldest));
         } else {
-            first.recency.0.store(COLD, Ordering::Relaxed);
-            cold.push(first);
+            oldest.recency().0.store(UNLISTED, Ordering::Relaxed);
+            evicted.push(oldest);
         }
     }
-    drop(warm);
-    // Outside the mutex. None is the queue itself, whose state the caller has locked.
-    cold.iter().for_each(|queue| queue.release_cached());
+    drop(recent);
+    // Outside the mutex. None of them is `queue` itself, whose state the caller has locked.
+    evicted.iter().for_each(|queue| queue.drop_cached());
 }

@@ -18,7 +18,7 @@ use crate::model::status::Status;
 use crate::model::tenure::{Facts, Tenure};
 use crate::record::Record;
 use crate::sys::{self, Inherited, LockKind};
-use crate::wait::queue::{Start, TargetQueue, Waiter};
+use crate::wait::queue::{Entry, Start, TargetQueue, Waiter};
 use crate::wait::tenure::FileTenure;
 use crate::wait::{registry, watchdog};
 
@@ -72,10 +72,13 @@ impl Backend for FileLock {
         let (request, queue) = (self.request(kind)?, self.queue());
         let start = Instant::now();
         let deadline = wait.deadline(start);
-        let never = deadline.is_some_and(|deadline| deadline <= start);
-        Ok(match queue.start(request, never, thread, false)? {
+        let entry = match deadline.is_some_and(|deadline| deadline <= start) {
+            true => Entry::Try,
+            false => Entry::TryThenWait,
+        };
+        Ok(match queue.start(request, thread, entry)? {
             Start::Granted(tenure) => Begun::Granted(tenure),
-            Start::Queued(waiter) | Start::Serves(waiter, _) => {
+            Start::Queued(waiter) | Start::Serving(waiter, _) => {
                 Begun::Pending(Box::new(QueuedAcquire { queue, waiter, deadline }))
             }
         })
@@ -176,12 +179,12 @@ impl Tenure for FileTenure {
     }
 
     fn release(self: Arc<Self>) -> Result<()> {
-        self.queue.release(&self)
+        FileTenure::release(&self)
     }
 
     fn abandon(self: Arc<Self>) {
         self.discard_undelivered();
-        if let Err(_error) = self.queue.release(&self) {
+        if let Err(_error) = FileTenure::release(&self) {
             crate::util::trace::event!(WARN, error = %_error, "the release of an abandoned grant failed");
         }
     }

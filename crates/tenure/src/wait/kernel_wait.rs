@@ -1,125 +1,154 @@
-//! A helper's turn: it waits in the kernel for whatever holder blocks its process's queue.
+//! A helper's wait in the kernel for the holder that blocks its process's queue.
 //!
 //! The anchor's kernel lock is never kept over a wait. A process that waits for a foreign holder may be stopped, and would
 //! keep all others out of a lock that has become free meanwhile.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::file::acquire::{
-    Entered, bare_grant, close, drop_anchor, enter, kept_anchor, kind, lock_target, target_error,
+    GrantOutcome, bare_grant, cached_anchor, close_all, drop_anchor, lock_kind, lock_target, target_error, try_grant,
 };
+use crate::file::anchor::Anchor;
 use crate::file::break_lock;
 use crate::file::cached_files::CachedFiles;
 use crate::file::grant::Grant;
-use crate::file::lock_file::Blocker;
+use crate::file::lock_file::{self, Blocker};
+use crate::file::paths::LockPaths;
 use crate::model::error::{Error, Result};
 use crate::model::holder::HolderKind;
+use crate::model::options::Options;
 use crate::model::request::Request;
-use crate::sys::{InterruptHandle, LockKind};
+use crate::sys::{self, File, InterruptHandle, LockKind, Wakeup};
 use crate::wait::fairness::{TimeSlice, announce_waiter};
-use crate::wait::queue::{self, Name, TargetQueue};
+use crate::wait::queue::{TargetQueue, WaitedFile};
 
-/// What came of a helper's turn; `None`: something changed, so look again who waits, and begin anew.
-pub(crate) type Step = Option<Grant>;
+/// How long a foreign holder is waited for without a check, whatever its events say.
+const SLOW_CHECK: Duration = Duration::from_secs(1);
 
-/// Who works for the queue's head.
+/// The result of one wait. `None` means that the state changed: read the queue's head again and retry.
+pub(crate) type Waited = Option<Grant>;
+
+/// A helper that works for the queue's head.
 #[derive(Clone, Copy)]
 pub(crate) struct KernelWaiter<'a> {
     pub(crate) queue: &'a Arc<TargetQueue>,
-    /// Its number among the queue's helpers: another's means that it was left behind.
+    /// The helper's number. Where the queue has another one, this helper was detached.
     pub(crate) epoch: u32,
-    /// Where it may be called back from the kernel's queue.
+    /// The way to interrupt a wait in the kernel's queue.
     pub(crate) interrupt: Option<&'a InterruptHandle>,
 }
 
 impl KernelWaiter<'_> {
-    /// Its turn: waits in the kernel for whatever is in the way.
-    pub(crate) fn step(&self, kept: &mut CachedFiles, time_slice: &mut TimeSlice, request: &Request) -> Result<Step> {
-        self.turn(kept, time_slice, request).inspect_err(|_| match self.queue.is_current(self.epoch) {
-            true => close(kept),
-            // Left behind: the anchor's descriptor may be the successor's too, and with it the lock.
-            false => *kept = CachedFiles::default(),
+    /// Makes one attempt for `request`, and waits in the kernel where the lock is held.
+    pub(crate) fn wait_once(
+        &self,
+        cached: &mut CachedFiles,
+        time_slice: &mut TimeSlice,
+        request: &Request,
+    ) -> Result<Waited> {
+        self.attempt(cached, time_slice, request).inspect_err(|_| match self.queue.is_current(self.epoch) {
+            true => close_all(cached),
+            // Detached: the successor may use the same descriptor of the anchor, and its lock.
+            false => *cached = CachedFiles::default(),
         })
     }
 
-    fn turn(&self, kept: &mut CachedFiles, time_slice: &mut TimeSlice, request: &Request) -> Result<Step> {
-        let KernelWaiter { queue, epoch, interrupt } = *self;
-        let paths = &*queue.paths();
+    fn attempt(&self, cached: &mut CachedFiles, time_slice: &mut TimeSlice, request: &Request) -> Result<Waited> {
+        let paths = &*self.queue.paths();
         if request.bare() {
-            return match lock_target(paths, kept, request)? {
+            return match lock_target(paths, cached, request)? {
                 Some(target) => Ok(Some(bare_grant(target))),
-                None => self.wait_for_target(kept, request),
+                None => self.wait_for_target(cached, request),
             };
         }
         if !request.flock()
-            && let Some(target) = &kept.target
+            && let Some(target) = &cached.target
         {
-            // A waiter in flock style may have queued for it, and given up.
+            // A waiter in flock style may have queued for the target, and given up.
             target.file.unlock().map_err(|error| target_error(paths, "cannot be unlocked", error))?;
         }
-        let anchor = kept_anchor(paths, kept, request)?;
-        let wanted = kind(request);
-        if kept.locked != Some(wanted) {
-            let failed = |error| paths.anchor_error("cannot be locked", error);
-            if kept.locked.take().is_some() {
-                anchor.file.unlock().map_err(failed)?;
-            }
-            if !anchor.file.try_lock(wanted).map_err(failed)? {
-                if break_lock::steal(paths, request.options.stale_policy) {
-                    return Ok(None);
-                }
-                if !queue.begin_kernel_wait(epoch, kept, anchor.id, Name::Anchor, wanted) {
-                    return Ok(None);
-                }
-                announce_waiter(paths, &anchor);
-                let locked = anchor.file.lock(wanted, interrupt);
-                // Of those who share, others ask while it is held.
-                if request.shared || !matches!(locked, Ok(true)) {
-                    anchor.file.unmark();
-                }
-                queue.end_kernel_wait(epoch);
-                if locked.map_err(failed)? {
-                    kept.locked = Some(wanted);
-                    time_slice.begin();
-                }
-                return Ok(None);
-            }
-            kept.locked = Some(wanted);
-            if time_slice.should_yield(paths, &anchor) {
-                anchor.file.unlock().map_err(failed)?;
-                kept.locked = None;
-                time_slice.back_off(&anchor);
-                return Ok(None);
-            }
+        let anchor = cached_anchor(paths, cached, request)?;
+        if !self.lock_anchor(cached, time_slice, request, paths, &anchor)? {
+            return Ok(None);
         }
         let Some(stat) = anchor.current(paths)? else {
-            drop_anchor(kept);
+            drop_anchor(cached);
             return Ok(None);
         };
-        match enter(paths, kept, &anchor, &stat, request) {
-            Ok(Entered::Granted(grant)) => Ok(Some(grant)),
-            Ok(Entered::TargetBusy) => self.wait_for_target(kept, request),
-            Ok(Entered::Blocked(blocker)) => {
-                self.wait_for_blocker(kept, blocker, request)?;
+        match try_grant(paths, cached, &anchor, &stat, request) {
+            Ok(GrantOutcome::Granted(grant)) => Ok(Some(grant)),
+            Ok(GrantOutcome::TargetBusy) => self.wait_for_target(cached, request),
+            Ok(GrantOutcome::Blocked(blocker)) => {
+                self.wait_for_blocker(cached, blocker, request)?;
                 Ok(None)
             }
             Err(error) if error.is_lost() => {
-                drop_anchor(kept);
+                drop_anchor(cached);
                 Ok(None)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Another program holds by the lock file. A native is waited for in its file's kernel queue, a foreign one by its
-    /// events.
-    fn wait_for_blocker(&self, kept: &mut CachedFiles, mut blocker: Box<Blocker>, request: &Request) -> Result<()> {
+    /// Locks the anchor without waiting, or waits for its kernel lock and returns `false`. It also returns `false` where the
+    /// lock was free and this process backed off for a waiter.
+    fn lock_anchor(
+        &self,
+        cached: &mut CachedFiles,
+        time_slice: &mut TimeSlice,
+        request: &Request,
+        paths: &LockPaths,
+        anchor: &Anchor,
+    ) -> Result<bool> {
         let KernelWaiter { queue, epoch, interrupt } = *self;
-        self.free_the_anchor(kept)?;
+        let wanted = lock_kind(request);
+        if cached.locked == Some(wanted) {
+            return Ok(true);
+        }
+        let failed = |error| paths.anchor_error("cannot be locked", error);
+        if cached.locked.take().is_some() {
+            anchor.file.unlock().map_err(failed)?;
+        }
+        if !anchor.file.try_lock(wanted).map_err(failed)? {
+            if break_lock::steal(paths, request.options.stale_policy) {
+                return Ok(false);
+            }
+            if !queue.begin_kernel_wait(epoch, cached, anchor.id, WaitedFile::Anchor, wanted) {
+                return Ok(false);
+            }
+            announce_waiter(paths, anchor);
+            let locked = anchor.file.lock(wanted, interrupt);
+            // A shared lock gives up its mark, because other processes ask for waiters while it is held.
+            if request.shared || !matches!(locked, Ok(true)) {
+                anchor.file.unmark();
+            }
+            queue.end_kernel_wait(epoch);
+            if locked.map_err(failed)? {
+                cached.locked = Some(wanted);
+                time_slice.begin();
+            }
+            return Ok(false);
+        }
+        cached.locked = Some(wanted);
+        if time_slice.should_yield(paths, anchor) {
+            anchor.file.unlock().map_err(failed)?;
+            cached.locked = None;
+            time_slice.back_off(anchor);
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// Waits for a program that holds by the lock file: for a native in its file's kernel queue, for a foreign program by its
+    /// events.
+    fn wait_for_blocker(&self, cached: &mut CachedFiles, mut blocker: Box<Blocker>, request: &Request) -> Result<()> {
+        let KernelWaiter { queue, epoch, interrupt } = *self;
+        self.unlock_anchor(cached)?;
         let native_lives = blocker.holder.kind == HolderKind::Native && blocker.holder.liveness.is_alive();
         match blocker.file.take() {
             Some(file) if native_lives => {
-                if queue.begin_kernel_wait(epoch, kept, blocker.id, Name::LockFile, LockKind::Exclusive) {
+                if queue.begin_kernel_wait(epoch, cached, blocker.id, WaitedFile::LockFile, LockKind::Exclusive) {
                     let locked = file.lock(LockKind::Exclusive, interrupt);
                     queue.end_kernel_wait(epoch);
                     locked.map_err(|error| {
@@ -129,12 +158,12 @@ impl KernelWaiter<'_> {
                 Ok(())
             }
             file => {
-                if let Some(anchor) = &kept.anchor {
-                    // No queue shows that it waits.
+                if let Some(anchor) = &cached.anchor {
+                    // This waiter is in no kernel queue that would show it.
                     announce_waiter(&queue.paths(), anchor);
                 }
-                let watched = queue::watch(queue, epoch, kept, file, &blocker, &request.options);
-                if let Some(anchor) = &kept.anchor {
+                let watched = self.watch(cached, file, &blocker, &request.options);
+                if let Some(anchor) = &cached.anchor {
                     anchor.file.unmark();
                 }
                 watched
@@ -142,26 +171,50 @@ impl KernelWaiter<'_> {
         }
     }
 
-    fn wait_for_target(&self, kept: &mut CachedFiles, request: &Request) -> Result<Step> {
+    /// Waits for a foreign holder's events. `file` is the judged lock file, if it is open. It is closed before the wait, because
+    /// a process that has it open looks like its holder to others.
+    fn watch(&self, cached: &CachedFiles, file: Option<File>, blocker: &Blocker, options: &Options) -> Result<()> {
+        let paths = self.queue.paths();
+        let failed = |error| Error::io(&paths.lock_path, "the lock file's holder cannot be waited for", error);
+        let wakeup = Arc::new(Wakeup::new().map_err(failed)?);
+        // Either may be missing (no inotify left, an unreadable file, a pid of another namespace): the slow check remains.
+        let watch = file.as_ref().and_then(|file| sys::FileWatch::new(file).ok());
+        drop(file);
+        let process = blocker.holder.pid().and_then(|pid| sys::PidFd::open(pid).ok());
+        if !self.queue.begin_watch(self.epoch, cached, &wakeup) {
+            return Ok(());
+        }
+        // What happened before the watch began has no event: the end of the holder, or of its process.
+        if !lock_file::still_blocks(&paths, blocker, options)? {
+            return Ok(());
+        }
+        // An ended process whose lock is alive (another process has the file open) would wake this thread for ever.
+        let process = process.filter(|process| !process.exited().unwrap_or(true));
+        let timeout = blocker.retry_after.map_or(SLOW_CHECK, |retry| retry.min(SLOW_CHECK));
+        sys::wait_any(watch.as_ref(), process.as_ref(), &wakeup, timeout).map_err(failed)
+    }
+
+    /// Waits in the kernel's queue of the target itself.
+    fn wait_for_target(&self, cached: &mut CachedFiles, request: &Request) -> Result<Waited> {
         let KernelWaiter { queue, epoch, interrupt } = *self;
-        self.free_the_anchor(kept)?;
-        let wanted = kind(request);
-        let Some(target) = kept.target.clone() else { return Ok(None) };
-        if !queue.begin_kernel_wait(epoch, kept, target.id, Name::Target, wanted) {
+        self.unlock_anchor(cached)?;
+        let wanted = lock_kind(request);
+        let Some(target) = cached.target.clone() else { return Ok(None) };
+        if !queue.begin_kernel_wait(epoch, cached, target.id, WaitedFile::Target, wanted) {
             return Ok(None);
         }
         let locked = target.file.lock(wanted, interrupt);
-        let present = queue.end_kernel_wait(epoch);
+        let current = queue.end_kernel_wait(epoch);
         let locked = locked.map_err(|error| target_error(&queue.paths(), "cannot be locked", error))?;
-        // One that was left behind shares the anchor's descriptor with its successor.
-        if !present || !locked {
+        // A detached helper shares the anchor's descriptor with its successor.
+        if !current || !locked {
             return Ok(None);
         }
-        // Nobody waits with the anchor's lock, so with the target's it may be tried out of order. Where another has it,
-        // that one comes first: the target's lock goes, because it is not kept over a wait either.
-        let Some(anchor) = &kept.anchor else { return Ok(None) };
+        // No process waits while it has the anchor's lock, so a process that has the target's lock may try the anchor's out of
+        // order. Where another process has the anchor, the target is unlocked again: it is not kept over a wait either.
+        let Some(anchor) = &cached.anchor else { return Ok(None) };
         match anchor.file.try_lock(wanted).map_err(|error| queue.paths().anchor_error("cannot be locked", error))? {
-            true => kept.locked = Some(wanted),
+            true => cached.locked = Some(wanted),
             false => {
                 target.file.unlock().map_err(|error| target_error(&queue.paths(), "cannot be unlocked", error))?;
             }
@@ -169,9 +222,10 @@ impl KernelWaiter<'_> {
         Ok(None)
     }
 
-    fn free_the_anchor(&self, kept: &mut CachedFiles) -> Result<()> {
-        if kept.locked.take().is_some()
-            && let Some(anchor) = &kept.anchor
+    /// Unlocks the anchor before a wait for another file.
+    fn unlock_anchor(&self, cached: &mut CachedFiles) -> Result<()> {
+        if cached.locked.take().is_some()
+            && let Some(anchor) = &cached.anchor
         {
             let failed = |error| self.queue.paths().anchor_error("cannot be unlocked", error);
             anchor.file.unlock().map_err(failed)?;

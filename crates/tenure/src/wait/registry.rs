@@ -1,4 +1,4 @@
-//! One queue for each target of this process, however many [`Lock`](crate::Lock)s name it.
+//! The queues of this process: one for each target, however many [`Lock`](crate::Lock)s name it.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
@@ -14,17 +14,17 @@ use crate::wait::queue::TargetQueue;
 
 #[derive(Default)]
 struct Registry {
-    /// By a hash of the [`Key`]: with very many locks, names would be kept twice.
-    slots: HashMap<u64, Weak<TargetQueue>>,
-    /// Those whose hash was another's already.
-    more: Vec<Weak<TargetQueue>>,
+    /// The queues by a hash of the [`Key`]: with very many locks, a map by names would store each name twice.
+    queues: HashMap<u64, Weak<TargetQueue>>,
+    /// The queues whose hash was taken.
+    collisions: Vec<Weak<TargetQueue>>,
     folders: HashMap<FileId, Weak<ParentDir>>,
     hasher: RandomState,
-    /// Dead entries are swept when the table has doubled.
-    sweep_at: usize,
+    /// The number of entries at which dead ones are removed: twice as many as were left the last time.
+    prune_at: usize,
 }
 
-/// What tells one target from another: its folder and its name. A bare kernel lock is another lock.
+/// The identity of a lock: its target's folder and name, and whether it is a bare kernel lock.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Key<'a> {
     folder: FileId,
@@ -33,7 +33,7 @@ struct Key<'a> {
 }
 
 impl Key<'_> {
-    fn is_of(&self, queue: &TargetQueue) -> bool {
+    fn matches(&self, queue: &TargetQueue) -> bool {
         *self == Key { folder: queue.folder.dir_stat.id, name: queue.target_path.file_name(), bare: queue.bare }
     }
 }
@@ -44,14 +44,14 @@ fn registry() -> MutexGuard<'static, Registry> {
     REGISTRY.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The queue of the target at `paths`.
+/// Returns the queue of the target at `paths`.
 pub(crate) fn queue(paths: &LockPaths, bare: bool) -> Arc<TargetQueue> {
     queue_in(&paths.folder, &paths.target_path, bare)
 }
 
-/// The same target's queue in this process, for a lock that was opened before a fork: by the folder that is open,
-/// wherever that was moved, and whatever the working folder is by now. Of the old queue no mutex is taken, which a
-/// thread of the parent may have had at the fork.
+/// Returns the same target's queue in this process, for a lock that was opened before a fork. The open folder is used, wherever
+/// it was moved and whatever the working folder is by now. No mutex of the old queue is taken, because a thread of the parent
+/// may have had it at the fork.
 pub(crate) fn reopened(queue: &TargetQueue) -> Arc<TargetQueue> {
     queue_in(&queue.folder, &queue.target_path, queue.bare)
 }
@@ -65,8 +65,8 @@ fn queue_in(folder: &Arc<ParentDir>, target_path: &Path, bare: bool) -> Arc<Targ
         }
         registry.folders.entry(key.folder).or_default().upgrade()
     };
-    // One descriptor serves all locks in a folder. Compared without the mutex, because that asks the file system.
-    let folder = known.filter(|known| known.serves_for(folder)).unwrap_or_else(|| Arc::clone(folder));
+    // One descriptor serves all locks in a folder. They are compared without the mutex, because that asks the file system.
+    let folder = known.filter(|known| known.is_interchangeable_with(folder)).unwrap_or_else(|| Arc::clone(folder));
     let queue = TargetQueue::new(folder, target_path, bare);
     registry().insert(&key, queue)
 }
@@ -77,49 +77,49 @@ impl Registry {
     }
 
     fn find(&self, key: &Key<'_>) -> Option<Arc<TargetQueue>> {
-        let first = self.slots.get(&self.hash(key)).and_then(Weak::upgrade);
-        first.into_iter().chain(self.more.iter().filter_map(Weak::upgrade)).find(|queue| key.is_of(queue))
+        let first = self.queues.get(&self.hash(key)).and_then(Weak::upgrade);
+        first.into_iter().chain(self.collisions.iter().filter_map(Weak::upgrade)).find(|queue| key.matches(queue))
     }
 
-    /// What stands for the key from here on: `queue`, or what another thread inserted meanwhile.
+    /// Inserts `queue`, unless another thread has inserted one meanwhile. Returns the key's queue.
     fn insert(&mut self, key: &Key<'_>, queue: Arc<TargetQueue>) -> Arc<TargetQueue> {
         if let Some(known) = self.find(key) {
             return known;
         }
-        self.sweep();
+        self.prune();
         self.folders.insert(key.folder, Arc::downgrade(&queue.folder));
         let hash = self.hash(key);
-        match self.slots.get(&hash).is_some_and(|other| other.strong_count() > 0) {
-            true => self.more.push(Arc::downgrade(&queue)),
-            false => drop(self.slots.insert(hash, Arc::downgrade(&queue))),
+        match self.queues.get(&hash).is_some_and(|other| other.strong_count() > 0) {
+            true => self.collisions.push(Arc::downgrade(&queue)),
+            false => drop(self.queues.insert(hash, Arc::downgrade(&queue))),
         }
         queue
     }
 
-    fn sweep(&mut self) {
-        if self.slots.len() < self.sweep_at {
+    fn prune(&mut self) {
+        if self.queues.len() < self.prune_at {
             return;
         }
-        self.slots.retain(|_, queue| queue.strong_count() > 0);
-        self.more.retain(|queue| queue.strong_count() > 0);
+        self.queues.retain(|_, queue| queue.strong_count() > 0);
+        self.collisions.retain(|queue| queue.strong_count() > 0);
         self.folders.retain(|_, folder| folder.strong_count() > 0);
-        self.sweep_at = (self.slots.len() * 2).max(64);
+        self.prune_at = (self.queues.len() * 2).max(64);
     }
 }
 
-/// How many requests are looked through for an equal one.
-const REQUESTS: usize = 8;
-static RECENT: ForkLocal<Mutex<VecDeque<Weak<Request>>>> = ForkLocal::new();
+/// The number of recent requests that are searched for an equal one.
+const MAX_RECENT: usize = 8;
+static RECENT_REQUESTS: ForkLocal<Mutex<VecDeque<Weak<Request>>>> = ForkLocal::new();
 
-/// What an exclusive acquire with these options asks for. Locks that are opened alike share it.
+/// Returns the request of an exclusive acquire with these options. Locks with equal options share it.
 pub(crate) fn request(options: Options) -> Arc<Request> {
-    let mut recent = RECENT.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let mut recent = RECENT_REQUESTS.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     recent.retain(|request| request.strong_count() > 0);
     if let Some(request) = recent.iter().filter_map(Weak::upgrade).find(|known| known.options.is_like(&options)) {
         return request;
     }
     let request = Arc::new(Request { options, shared: false });
-    recent.truncate(REQUESTS - 1);
+    recent.truncate(MAX_RECENT - 1);
     recent.push_front(Arc::downgrade(&request));
     request
 }
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "makes system calls")]
-    fn a_folder_is_shared_while_it_is_the_same() {
+    fn locks_in_one_folder_share_its_descriptor() {
         let dir = tempfile::tempdir().unwrap();
         let mode = |mode| {
             use std::os::unix::fs::PermissionsExt;
@@ -149,9 +149,9 @@ mod tests {
             open(&dir.path().join(name))
         });
         assert!(Arc::ptr_eq(&one.folder, &two.folder));
-        // What is done in a sticky folder depends on its being one.
+        // The protocol depends on whether the folder is sticky.
         assert!(!Arc::ptr_eq(&one.folder, &sticky.folder) && Arc::ptr_eq(&sticky.folder, &other.folder));
-        // A target's queue is one nevertheless.
+        // The target has one queue all the same.
         assert!(Arc::ptr_eq(&one, &open(&dir.path().join("1"))));
     }
 }

@@ -1,4 +1,4 @@
-//! A tenure: everything that belongs to one grant, shared by its guards, the queue and the watchdog.
+//! A tenure: the state of one grant, shared by its guards, the queue and the watchdog.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,58 +6,67 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use crate::file::grant::Grant;
-use crate::file::lock_file::{self, LockFile};
+use crate::file::lock_file::LockFile;
 use crate::file::paths::LockPaths;
-use crate::file::release::{self, Passed};
+use crate::file::release::{self, HandOff};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Holder;
 use crate::model::options::Overrun;
 use crate::model::request::Request;
 use crate::model::this_process::this_process;
 use crate::process::Liveness;
+use crate::record::io::write;
 use crate::record::{self, Record, RecordState};
 use crate::sys;
 use crate::util::loss_listeners::LossListeners;
-use crate::wait::queue::TargetQueue;
 
 const HELD: u8 = 0;
 const RELEASED: u8 = 1;
 const REVOKED: u8 = 2;
 
+/// The queue that granted a tenure, and that ends it.
+pub(crate) trait TenureOwner: Send + Sync {
+    /// Drops one guard of the tenure. The last one ends it.
+    fn release(self: Arc<Self>, tenure: &Arc<FileTenure>) -> Result<()>;
+
+    /// Ends the tenure, whatever its guards do.
+    fn revoke(self: Arc<Self>, tenure: &Arc<FileTenure>) -> Result<()>;
+}
+
 /// One grant, from its beginning to its end.
 pub(crate) struct FileTenure {
-    pub(crate) queue: Arc<TargetQueue>,
+    owner: Arc<dyn TenureOwner>,
     pub(crate) paths: Arc<LockPaths>,
     pub(crate) request: Arc<Request>,
     pub(crate) grant: Grant,
     pub(crate) fence: u64,
     pub(crate) generation: u64,
     pub(crate) began: Instant,
-    /// Who acquired, where a second acquire by it would wait for itself.
+    /// The thread that acquired. `None` for a task: only a thread would wait for itself in a second acquire.
     pub(crate) thread: Option<ThreadId>,
     status: AtomicU8,
-    /// Whoever it was granted to had gone, and never heard how the one before ended.
+    /// Whether the grant's crash report was never delivered, because the acquire had been dropped.
     crash_unreported: AtomicBool,
-    /// Guards of this tenure: more than one where it is reentrant. Changed under the queue's mutex.
+    /// The number of guards: more than one where the tenure is reentrant. It changes under the queue's mutex.
     guards: AtomicUsize,
-    /// The record as it stands; locked while it is written, so that nothing is written after the release.
-    live: Mutex<Live>,
+    /// The record as it was written last. It is locked while it is written, so that nothing is written after the release.
+    current: Mutex<CurrentRecord>,
     pub(crate) listeners: LossListeners,
     cleanup: Option<sys::HeldCell>,
-    /// Its place in the watchdog's list plus one; 0 while it is not in it.
-    watched: AtomicUsize,
+    /// The tenure's index in the watchdog's list plus one, or 0 while it is not in the list.
+    watchdog_index: AtomicUsize,
 }
 
-struct Live {
+struct CurrentRecord {
     record: Option<Record>,
     state_offset: u64,
-    /// The release has begun: no more writing.
+    /// Whether the release has begun. From then on nothing is written.
     closed: bool,
 }
 
 impl FileTenure {
     pub(crate) fn new(
-        queue: Arc<TargetQueue>,
+        owner: Arc<dyn TenureOwner>,
         paths: Arc<LockPaths>,
         request: Arc<Request>,
         grant: Grant,
@@ -71,8 +80,12 @@ impl FileTenure {
             sys::enter_held(&paths.dir, &paths.lock, id, file, aborted, grant.state_offset)
         });
         Arc::new(FileTenure {
-            live: Mutex::new(Live { record: grant.record.clone(), state_offset: grant.state_offset, closed: false }),
-            queue,
+            current: Mutex::new(CurrentRecord {
+                record: grant.record.clone(),
+                state_offset: grant.state_offset,
+                closed: false,
+            }),
+            owner,
             paths,
             request,
             grant,
@@ -85,17 +98,26 @@ impl FileTenure {
             guards: AtomicUsize::new(1),
             listeners: LossListeners::default(),
             cleanup,
-            watched: AtomicUsize::new(0),
+            watchdog_index: AtomicUsize::new(0),
         })
     }
 
-    /// Where the watchdog has it in its list.
-    pub(crate) fn watched_at(&self, at: usize) {
-        self.watched.store(at + 1, Ordering::Relaxed);
+    /// Drops one guard of this tenure. The last one ends it.
+    pub(crate) fn release(self: &Arc<FileTenure>) -> Result<()> {
+        Arc::clone(&self.owner).release(self)
     }
 
-    pub(crate) fn watched(&self) -> Option<usize> {
-        self.watched.load(Ordering::Relaxed).checked_sub(1)
+    /// Ends this tenure on the watchdog's behalf.
+    pub(crate) fn revoke(self: &Arc<FileTenure>) -> Result<()> {
+        Arc::clone(&self.owner).revoke(self)
+    }
+
+    pub(crate) fn set_watchdog_index(&self, index: usize) {
+        self.watchdog_index.store(index + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn watchdog_index(&self) -> Option<usize> {
+        self.watchdog_index.load(Ordering::Relaxed).checked_sub(1)
     }
 
     pub(crate) fn paths(&self) -> &LockPaths {
@@ -106,18 +128,18 @@ impl FileTenure {
         self.generation == sys::fork_generation() && self.status.load(Ordering::Acquire) == HELD
     }
 
-    /// One more guard.
-    pub(crate) fn join(&self) {
+    /// Adds a guard.
+    pub(crate) fn add_guard(&self) {
         self.guards.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One guard less: was it the last?
-    pub(crate) fn leave(&self) -> bool {
+    /// Drops a guard. Returns whether it was the last one.
+    pub(crate) fn drop_guard(&self) -> bool {
         self.guards.fetch_sub(1, Ordering::Relaxed) == 1
     }
 
-    fn live(&self) -> MutexGuard<'_, Live> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    fn current(&self) -> MutexGuard<'_, CurrentRecord> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lost(&self, detail: &'static str) -> Error {
@@ -125,7 +147,7 @@ impl FileTenure {
             .with_hint("stop: what was written since may be mixed with another holder's")
     }
 
-    /// Is it still ours, as far as natives are concerned?
+    /// Fails as lost if natives are no longer kept out.
     pub(crate) fn check_anchor(&self) -> Result<()> {
         if self.generation != sys::fork_generation() {
             return Err(self.lost("the lock is the parent's: this is a forked child"));
@@ -140,11 +162,11 @@ impl FileTenure {
         {
             return Err(self.lost("the lock was broken by an operator, or its anchor was removed"));
         }
-        // Natives have nothing else in common where no record is kept.
+        // Without a record, the target is all that natives have in common.
         if self.grant.anchor.is_none() { self.check_target() } else { Ok(()) }
     }
 
-    /// Flock style: does the target's name still mean the file that is locked?
+    /// Fails as lost if the target's name no longer means the locked file, in flock style.
     fn check_target(&self) -> Result<()> {
         let Some(target) = &self.grant.target else { return Ok(()) };
         let paths = self.paths();
@@ -153,14 +175,13 @@ impl FileTenure {
         match found {
             Some(found) if found.id == target.id => Ok(()),
             Some(_) => Err(self.lost(
-                "the target was replaced by another file, which nobody has locked: programs that use flock(2) are not \
-                 kept out",
+                "the target was replaced by another file, which is not locked: programs that use flock(2) are not kept out",
             )),
             None => Err(self.lost("the target was removed: programs that use flock(2) are not kept out")),
         }
     }
 
-    /// Is it still ours, and shown as ours?
+    /// Fails as lost if this tenure no longer holds, or if its lock file is not there.
     pub(crate) fn check(&self) -> Result<()> {
         self.check_anchor()?;
         let Some(anchor) = &self.grant.anchor else { return Ok(()) };
@@ -173,9 +194,9 @@ impl FileTenure {
         }
     }
 
-    /// This holder, as others see it.
+    /// Returns this holder as others see it.
     pub(crate) fn holder(&self) -> Holder {
-        let record = self.live().record.clone();
+        let record = self.current().record.clone();
         let liveness = match self.is_held() {
             true => Liveness::alive("it has the kernel lock"),
             false => Liveness::unknown("the lock was released"),
@@ -190,77 +211,77 @@ impl FileTenure {
         holder
     }
 
-    /// The record as others can read it.
+    /// Returns the record as others can read it.
     pub(crate) fn record(&self) -> Option<Record> {
-        self.live().record.clone()
+        self.current().record.clone()
     }
 
-    /// Changes the record, in whatever place others see it.
+    /// Changes the record, in the anchor and in the lock file.
     pub(crate) fn change(&self, change: impl FnOnce(&mut Record)) -> Result<()> {
         if self.generation != sys::fork_generation() {
             return Err(self.lost("the lock is the parent's: this is a forked child"));
         }
-        let mut live = self.live();
-        if live.closed {
+        let mut current = self.current();
+        if current.closed {
             return Err(self.lost("the lock is no longer held"));
         }
         let Some(anchor) = &self.grant.anchor else { return Ok(()) };
-        let Some(record) = &mut live.record else { return Ok(()) };
+        let Some(record) = &mut current.record else { return Ok(()) };
         change(record);
         let failed = |error| self.paths().anchor_error("cannot be written", error);
         if let LockFile::Copy { file, .. } = &self.grant.lock_file {
             let size = file.ident().map_err(failed)?.size;
-            lock_file::write(file, record, size, true).map_err(failed)?;
+            write(file, record, size, true).map_err(failed)?;
         }
         let visible = matches!(self.grant.lock_file, LockFile::Link);
         let size = anchor.file.ident().map_err(failed)?.size;
-        live.state_offset = anchor.write(record, size, visible).map_err(failed)?;
+        current.state_offset = anchor.write(record, size, visible).map_err(failed)?;
         if let Some(cell) = &self.cleanup {
-            cell.set_state_offset(live.state_offset);
+            cell.set_state_offset(current.state_offset);
         }
         Ok(())
     }
 
-    /// The date that foreign programs judge by, made new.
+    /// Updates `createdAt`, by which foreign programs detect stale locks.
     pub(crate) fn refresh(&self) -> Result<()> {
         self.change(|record| record.created_at = Some(sys::now()))
     }
 
-    /// No more writing from here on; the state that the record is left in.
+    /// Forbids further writing. Returns the record as it was written last, with its state's offset.
     fn close(&self, status: u8) -> Option<(Record, u64)> {
         if let Some(cell) = &self.cleanup {
             cell.leave();
         }
-        let mut live = self.live();
-        live.closed = true;
+        let mut current = self.current();
+        current.closed = true;
         self.status.store(status, Ordering::Release);
-        let state_offset = live.state_offset;
-        live.record.take().map(|record| (record, state_offset))
+        let state_offset = current.state_offset;
+        current.record.take().map(|record| (record, state_offset))
     }
 
-    /// Nobody will ever look at what it protects: its release leaves word of a crash for the next one.
+    /// Marks the grant as undelivered, so that the next holder gets its crash report.
     pub(crate) fn discard_undelivered(&self) {
         self.crash_unreported.store(self.grant.previous.is_crashed(), Ordering::Relaxed);
     }
 
-    pub(crate) fn is_unreported(&self) -> bool {
+    pub(crate) fn is_crash_unreported(&self) -> bool {
         self.crash_unreported.load(Ordering::Relaxed)
     }
 
-    /// Passes what it has on to another acquire of this process. The next holder of a tenure that was abandoned is to hear
-    /// of its crash, so that one is released instead.
-    pub(crate) fn pass_on(&self, request: &Request) -> Result<Passed> {
-        match self.is_unreported() {
-            true => Ok(Passed::No),
-            false => release::pass(self.paths(), &self.grant, self.fence, request),
+    /// Hands this tenure's locks to another acquire of this process. An undelivered grant is refused: it must be released, so
+    /// that the next holder gets its crash report.
+    pub(crate) fn hand_off(&self, request: &Request) -> Result<HandOff> {
+        match self.is_crash_unreported() {
+            true => Ok(HandOff::Refused),
+            false => release::hand_off(self.paths(), &self.grant, self.fence, request),
         }
     }
 
-    /// Ends it for everyone who asks: returns the record for the release to work with.
+    /// Ends this tenure for its guards. Returns the record for the release, with its state's offset.
     pub(crate) fn end(&self, revoked: bool) -> Option<(Record, u64)> {
         let mut record = self.close(if revoked { REVOKED } else { RELEASED });
-        if self.is_unreported() {
-            record = record.map(|(record, at)| (self.grant.crash_unreported(record), at));
+        if self.is_crash_unreported() {
+            record = record.map(|(record, at)| (self.grant.unreported_crash_record(record), at));
         }
         if revoked {
             self.listeners.notify();
@@ -268,18 +289,18 @@ impl FileTenure {
         record
     }
 
-    /// Does anyone want to hear of a loss?
+    /// Returns whether a loss must still be reported.
     pub(crate) fn wants_loss(&self) -> bool {
         let listeners = &self.listeners;
         !listeners.is_notified() && (listeners.is_wanted() || self.request.options.on_event.is_some())
     }
 
-    /// Has it a date that others judge by?
+    /// Whether the record has a date by which others judge.
     pub(crate) fn has_date(&self) -> bool {
         self.grant.record.is_some() && !matches!(self.grant.lock_file, LockFile::Hidden)
     }
 
-    /// How often its date is refreshed, if it has one that others judge by.
+    /// Returns the interval at which the record's date is refreshed, if others judge by it.
     pub(crate) fn refresh_every(&self) -> Option<Duration> {
         if !self.has_date() {
             return None;

@@ -1,43 +1,50 @@
-//! One thread a process, only while there is something to look after.
+//! The watchdog: one thread a process, which runs only while a lock is held or waited for.
 //!
-//! It refreshes the date that foreign programs judge by, acts on `max_hold`, notices a loss for those who asked to be
-//! told, and once a second compares what this process waits for with its path, for a break. It is a thread, so a busy
-//! event loop does not stop it; each lock is looked after on its own, so one that fails does not stop the others.
-//! When nothing has been held or waited for, it ends within two seconds.
+//! It refreshes the date by which foreign programs judge, acts on `max_hold`, and reports losses. Once a second it compares
+//! the files that this process waits for with their paths, to notice a break. It is a thread, so a busy event loop does not
+//! stop it. It serves each lock independently, so one that fails does not stop the others. When no lock has been held or
+//! waited for, it ends within two seconds.
 
-mod interrupts;
+pub(crate) mod interrupts;
 
-pub(crate) use interrupts::{interrupt, interrupt_at};
-
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::model::options::{Event, Overrun};
 use crate::sys::{self, ForkLocal, InterruptHandle};
 use crate::util::trace::event;
-use crate::wait::queue::TargetQueue;
 use crate::wait::tenure::FileTenure;
 
-/// How often breaks are looked for.
+/// The interval between two checks for breaks and losses.
 const TICK: Duration = Duration::from_secs(1);
-/// How soon a recall is repeated that may have come too early to be noticed.
-const AGAIN: Duration = Duration::from_millis(1);
+/// The interval at which an interrupt is repeated: one that comes too early goes unnoticed.
+const INTERRUPT_INTERVAL: Duration = Duration::from_millis(1);
+
+/// A queue whose helper waits in the kernel.
+pub(crate) trait WatchedQueue: Send + Sync {
+    /// Returns whether the queue is in the watchdog's list, for the watchdog to set.
+    fn is_listed(&self) -> &AtomicBool;
+
+    /// Compares the file that the helper waits for with the file's path. Returns `false` once no helper waits in the kernel.
+    fn recheck(self: Arc<Self>) -> bool;
+}
 
 #[derive(Default)]
 struct Watchdog {
     state: Mutex<State>,
-    sooner: Condvar,
+    /// Notified when the thread must wake up earlier than it planned.
+    earlier: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     running: bool,
     held: Vec<Held>,
-    waiting: Vec<Weak<TargetQueue>>,
-    /// Who is to be called back, and when.
+    waiting: Vec<Weak<dyn WatchedQueue>>,
+    /// The threads to interrupt, and when.
     interrupts: Vec<(Instant, Arc<InterruptHandle>)>,
-    /// When the thread will look next.
+    /// When the thread wakes up next.
     wakes_at: Option<Instant>,
 }
 
@@ -58,18 +65,18 @@ impl Watchdog {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes sure that the thread runs and looks no later than at `due`; `false` if it cannot be started.
-    fn rouse(&'static self, state: &mut State, due: Instant) -> bool {
+    /// Makes sure that the thread runs and wakes up no later than at `due`. Returns `false` if it cannot be started.
+    fn ensure_awake_by(&'static self, state: &mut State, due: Instant) -> bool {
         if !state.running {
             state.running = true;
             state.wakes_at = None;
             if let Err(_error) = sys::spawn("tenure-watchdog", || self.run()) {
-                // The locks hold without it; dates go stale for foreign programs and max_hold is not acted on.
+                // The locks hold without it, but dates go stale for foreign programs, and max_hold is not acted on.
                 state.running = false;
                 event!(ERROR, error = %_error, "the watchdog cannot be started");
             }
         } else if state.wakes_at.is_some_and(|at| at > due) {
-            self.sooner.notify_one();
+            self.earlier.notify_one();
         }
         state.running
     }
@@ -79,7 +86,7 @@ impl Watchdog {
         let mut idle = false;
         loop {
             let now = Instant::now();
-            // One that began to be listened to at the very moment of its end, or twice at once.
+            // A tenure that was listened to at the very moment of its end, or twice at once.
             state.held.retain(|held| held.tenure.is_held());
             let mut due = Vec::new();
             for held in &mut state.held {
@@ -87,17 +94,17 @@ impl Watchdog {
             }
             state.interrupts.retain_mut(|(at, interrupt)| {
                 let due = *at <= now;
-                let there = !due || interrupt.interrupt();
+                let still_waits = !due || interrupt.interrupt();
                 if due {
-                    *at = now + AGAIN;
+                    *at = now + INTERRUPT_INTERVAL;
                 }
-                there
+                still_waits
             });
             let waiting = std::mem::take(&mut state.waiting);
             for queue in waiting.iter().filter_map(Weak::upgrade) {
-                queue.watched.store(false, Ordering::SeqCst);
+                queue.is_listed().store(false, Ordering::SeqCst);
             }
-            // It stays for a tick: who acquires in a loop would otherwise start a thread each time.
+            // The thread stays for another tick: a process that acquires in a loop would otherwise start one each time.
             if state.held.is_empty() && waiting.is_empty() && state.interrupts.is_empty() {
                 if idle {
                     state.running = false;
@@ -109,11 +116,11 @@ impl Watchdog {
             }
             drop(state);
             for (tenure, duty) in due {
-                look_after(&tenure, duty);
+                perform(&tenure, duty);
             }
             for queue in waiting.iter().filter_map(Weak::upgrade) {
-                if queue.recheck() {
-                    self::waiting(&queue);
+                if Arc::clone(&queue).recheck() {
+                    list_queue(&queue);
                 }
             }
             state = self.state();
@@ -123,7 +130,7 @@ impl Watchdog {
             let wake = next.map_or(tick, |next| next.min(tick));
             state.wakes_at = Some(wake);
             let timeout = wake.saturating_duration_since(Instant::now());
-            (state, _) = self.sooner.wait_timeout(state, timeout).unwrap_or_else(PoisonError::into_inner);
+            (state, _) = self.earlier.wait_timeout(state, timeout).unwrap_or_else(PoisonError::into_inner);
             state.wakes_at = None;
         }
     }
@@ -158,7 +165,7 @@ impl Held {
     }
 }
 
-fn look_after(tenure: &Arc<FileTenure>, duty: Duty) {
+fn perform(tenure: &Arc<FileTenure>, duty: Duty) {
     let target = &tenure.paths().target_path;
     match duty {
         Duty::Refresh => {
@@ -176,13 +183,13 @@ fn look_after(tenure: &Arc<FileTenure>, duty: Duty) {
             }
             let revoked = overrun == Overrun::Revoke;
             if revoked {
-                let _ = tenure.queue.revoke(tenure);
+                let _ = tenure.revoke();
             }
             tenure.request.options.report_overrun(target, tenure.fence, tenure.began.elapsed(), revoked);
         }
         Duty::Loss => {
             let Err(error) = tenure.check() else { return };
-            // Only a loss is one; what cannot be told is looked at again.
+            // An error that proves no loss is checked again at the next tick.
             if error.is_lost() && tenure.is_held() {
                 tenure.listeners.notify();
                 tenure.request.options.report_loss(target, &error);
@@ -191,25 +198,25 @@ fn look_after(tenure: &Arc<FileTenure>, duty: Duty) {
     }
 }
 
-/// A tenure began.
-pub(crate) fn held(tenure: &Arc<FileTenure>) {
+/// Records that a tenure began.
+pub(crate) fn tenure_began(tenure: &Arc<FileTenure>) {
     let refresh = tenure.refresh_every();
     let overrun = tenure.overrun_after().map(|(limit, _)| limit);
     if refresh.is_none() && overrun.is_none() && tenure.request.options.on_event.is_none() {
         return;
     }
-    enlist(tenure, refresh, overrun);
+    list_tenure(tenure, refresh, overrun);
 }
 
-/// Someone asks to be told of the loss of a tenure that may not have needed the watchdog so far.
+/// Watches a tenure for its loss, which may not have needed the watchdog so far.
 pub(crate) fn listen(tenure: &Arc<FileTenure>) {
     let watchdog = watchdog();
     if tenure.is_held() && !watchdog.state().held.iter().any(|held| Arc::ptr_eq(&held.tenure, tenure)) {
-        enlist(tenure, None, None);
+        list_tenure(tenure, None, None);
     }
 }
 
-fn enlist(tenure: &Arc<FileTenure>, refresh: Option<Duration>, overrun: Option<Duration>) {
+fn list_tenure(tenure: &Arc<FileTenure>, refresh: Option<Duration>, overrun: Option<Duration>) {
     let now = Instant::now();
     let held = Held {
         tenure: Arc::clone(tenure),
@@ -219,14 +226,14 @@ fn enlist(tenure: &Arc<FileTenure>, refresh: Option<Duration>, overrun: Option<D
     let watchdog = watchdog();
     let mut state = watchdog.state();
     let due = held.next().unwrap_or(now + TICK);
-    tenure.watched_at(state.held.len());
+    tenure.set_watchdog_index(state.held.len());
     state.held.push(held);
-    watchdog.rouse(&mut state, due);
+    watchdog.ensure_awake_by(&mut state, due);
 }
 
-/// A tenure ended.
-pub(crate) fn ended(tenure: &Arc<FileTenure>) {
-    let Some(at) = tenure.watched() else { return };
+/// Records that a tenure ended.
+pub(crate) fn tenure_ended(tenure: &Arc<FileTenure>) {
+    let Some(at) = tenure.watchdog_index() else { return };
     let mut state = watchdog().state();
     let at = match state.held.get(at) {
         Some(held) if Arc::ptr_eq(&held.tenure, tenure) => at,
@@ -237,17 +244,22 @@ pub(crate) fn ended(tenure: &Arc<FileTenure>) {
     };
     state.held.swap_remove(at);
     if let Some(moved) = state.held.get(at) {
-        moved.tenure.watched_at(at);
+        moved.tenure.set_watchdog_index(at);
     }
 }
 
-/// A helper of this queue is about to wait in a kernel queue.
-pub(crate) fn waiting(queue: &Arc<TargetQueue>) {
-    if !queue.watched.swap(true, Ordering::SeqCst) {
+/// Records that a helper of `queue` is about to wait in the kernel.
+pub(crate) fn queue_waits<Q: WatchedQueue + 'static>(queue: &Arc<Q>) {
+    let queue: Arc<dyn WatchedQueue> = Arc::<Q>::clone(queue);
+    list_queue(&queue);
+}
+
+fn list_queue(queue: &Arc<dyn WatchedQueue>) {
+    if !queue.is_listed().swap(true, Ordering::SeqCst) {
         let watchdog = watchdog();
         let mut state = watchdog.state();
         state.waiting.push(Arc::downgrade(queue));
-        watchdog.rouse(&mut state, Instant::now() + TICK);
+        watchdog.ensure_awake_by(&mut state, Instant::now() + TICK);
     }
 }
 
@@ -261,19 +273,19 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "makes system calls")]
-    fn what_is_enlisted_as_it_ends_does_not_stay() {
+    fn a_tenure_that_is_listed_as_it_ends_does_not_stay_in_the_list() {
         let dir = tempfile::tempdir().unwrap();
         let queue = registry::queue(&LockPaths::open(&dir.path().join("t"), false).unwrap(), false);
         let request = Request { options: Options::default().style(Style::Flock), shared: false };
         let tenure = queue.acquire(Arc::new(request), Wait::Never).unwrap();
-        // By two who ask at once to be told of its loss, and by one who asks at the moment of its release.
-        enlist(&tenure, None, None);
-        enlist(&tenure, None, None);
+        // Two callers listen for its loss at once, and a third one at the moment of its release.
+        list_tenure(&tenure, None, None);
+        list_tenure(&tenure, None, None);
         queue.release(&tenure).unwrap();
-        enlist(&tenure, None, None);
+        list_tenure(&tenure, None, None);
         let end = Instant::now() + Duration::from_secs(60);
         while watchdog().state().held.iter().any(|held| Arc::ptr_eq(&held.tenure, &tenure)) {
-            assert!(Instant::now() < end, "it is there for ever");
+            assert!(Instant::now() < end, "the ended tenure stays in the list");
             std::thread::sleep(Duration::from_millis(5));
         }
     }

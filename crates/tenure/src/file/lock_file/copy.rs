@@ -3,9 +3,10 @@
 use std::io;
 use std::sync::Arc;
 
-use super::{LockFile, is_sticky};
-use crate::file::anchor::{self, Anchor};
+use super::types::LockFile;
+use crate::file::anchor::Anchor;
 use crate::file::paths::LockPaths;
+use crate::file::prepare::prepare;
 use crate::model::error::{Advice, ErrorKind, Result};
 use crate::model::options::Options;
 use crate::record::io::read_stable;
@@ -14,7 +15,7 @@ use crate::sys::{self, Access, Name};
 
 /// In a sticky folder a link to another user's anchor would not be ours to remove.
 pub(crate) fn must_copy(paths: &LockPaths, anchor: &Anchor) -> bool {
-    if !is_sticky(paths) {
+    if !paths.is_sticky() {
         return false;
     }
     let user = sys::effective_user();
@@ -98,7 +99,7 @@ pub(super) fn publish_copy(paths: &LockPaths, record: &Record, options: &Options
 
 /// Under the name `new`, which is each user's own in a sticky folder: what is half-made there is nobody else's trouble.
 pub(super) fn make_copy(paths: &LockPaths, record: &Record, options: &Options) -> Result<LockFile> {
-    let file = anchor::prepare(paths, options, record)?;
+    let file = prepare(paths, options, record)?;
     match file.ident() {
         Ok(stat) => Ok(LockFile::Copy { file: Arc::new(file), id: stat.id }),
         Err(error) => {

@@ -3,8 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use super::Blocker;
+use super::types::Blocker;
 use crate::file::anchor::Anchor;
+use crate::file::crash::is_other_boot;
 use crate::file::paths::LockPaths;
 use crate::file::staleness::{self as judge, Facts, ForeignFacts, OpenElsewhere, Origin};
 use crate::model::error::Result;
@@ -26,7 +27,7 @@ pub(crate) struct ExistingLockFile {
 }
 
 /// `None`: it is gone.
-pub(crate) fn look(paths: &LockPaths) -> Result<Option<ExistingLockFile>> {
+pub(crate) fn read_existing(paths: &LockPaths) -> Result<Option<ExistingLockFile>> {
     let Some(stat) = paths.dir.ident_at(&paths.lock).map_err(|error| paths.lock_error("cannot be read", error))? else {
         return Ok(None);
     };
@@ -38,10 +39,10 @@ pub(crate) fn look(paths: &LockPaths) -> Result<Option<ExistingLockFile>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(paths.lock_error("cannot be opened", error)),
     };
-    found(paths, file).map(Some)
+    read_open(paths, file).map(Some)
 }
 
-pub(super) fn found(paths: &LockPaths, file: File) -> Result<ExistingLockFile> {
+pub(super) fn read_open(paths: &LockPaths, file: File) -> Result<ExistingLockFile> {
     let unreadable = |error| paths.lock_error("cannot be read", error);
     let stat = file.ident().map_err(unreadable)?;
     if stat.kind != FileKind::Regular {
@@ -56,7 +57,7 @@ pub(crate) struct Verdict {
     pub(crate) blocker: Blocker,
     pub(crate) reasons: Vec<StaleReason>,
     /// Proven dead, or the caller's policy robs it: it may be exchanged away.
-    pub(crate) takeable: bool,
+    pub(crate) may_take_over: bool,
     /// A native record that says released: nobody crashed.
     pub(super) released: bool,
     pub(super) native: bool,
@@ -74,15 +75,15 @@ impl Verdict {
 /// Does the holder that was judged still block? The caller asks it after it began to wait for that holder's events, because
 /// what happened before has none. The caller must not have the judged file open.
 pub(crate) fn still_blocks(paths: &LockPaths, blocker: &Blocker, options: &Options) -> Result<bool> {
-    match look(paths)? {
+    match read_existing(paths)? {
         Some(found) if found.id == blocker.id => {
-            Ok(!judge_found(paths, found, options, None, blocker.used_before)?.takeable)
+            Ok(!judge_found(paths, found, options, None, blocker.used_before)?.may_take_over)
         }
         _ => Ok(false),
     }
 }
 
-/// `ours`: an anchor whose kernel lock we have. `used_before`: [`Prior::was_shown`](crate::file::anchor::Prior::was_shown).
+/// `ours`: an anchor whose kernel lock we have. `used_before`: [`Prior::was_shown`](crate::file::prior::Prior::was_shown).
 ///
 /// Of a foreign file that may be taken over the caller gets the file's own `flock(2)` with the judgement, and keeps it
 /// over the exchange: a program that only `flock(2)`s the file must not acquire it meanwhile.
@@ -129,14 +130,14 @@ pub(super) fn judge_native(
     };
     Ok(Verdict {
         reasons: Vec::new(),
-        takeable: liveness.is_dead(),
+        may_take_over: liveness.is_dead(),
         released,
         native: true,
         blocker: Blocker {
             holder: Holder::from_record(Some(record), liveness),
             id: found.id,
             file: Some(found.file),
-            again_after: None,
+            retry_after: None,
             used_before: false,
         },
     })
@@ -162,7 +163,7 @@ pub(crate) fn judge_foreign(
         // Its text has no date.
         record.created_at = modified;
     }
-    let reasons = seed_reasons(&record, options.stale_after, false, look);
+    let reasons = openclaw_reasons(&record, options.stale_after, false, look);
     let mtime_age = modified.and_then(|modified| sys::now().duration_since(modified).ok()).unwrap_or(Duration::ZERO);
     let mut facts = ForeignFacts {
         content: &found.content,
@@ -190,7 +191,7 @@ pub(crate) fn judge_foreign(
         }
     };
     Verdict {
-        takeable: verdict.liveness.is_dead() || stolen,
+        may_take_over: verdict.liveness.is_dead() || stolen,
         reasons,
         released: false,
         native: false,
@@ -198,7 +199,7 @@ pub(crate) fn judge_foreign(
             holder,
             file: Some(found.file),
             id: found.id,
-            again_after: verdict.again_after,
+            retry_after: verdict.retry_after,
             used_before,
         },
     }
@@ -232,7 +233,12 @@ fn origin(marker: &Marker) -> Origin {
 }
 
 /// The seed's reasons, with this process's own facts, and what a look at the record's pid has found.
-pub(crate) fn seed_reasons(record: &Record, stale_after: Duration, held_here: bool, look: Look) -> Vec<StaleReason> {
+pub(crate) fn openclaw_reasons(
+    record: &Record,
+    stale_after: Duration,
+    held_here: bool,
+    look: Look,
+) -> Vec<StaleReason> {
     let own_pid = i64::from(sys::pid());
     judge::reasons(
         record,
@@ -254,11 +260,6 @@ pub(crate) fn seed_reasons(record: &Record, stale_after: Duration, held_here: bo
             },
         },
     )
-}
-
-pub(crate) fn is_other_boot(record: &Record) -> bool {
-    let recorded = record.native.as_ref().and_then(|native| native.boot_id.as_deref());
-    recorded.is_some_and(|recorded| sys::boot_id().is_some_and(|own| own != recorded))
 }
 
 pub(crate) fn unreachable_machine(paths: &LockPaths) -> String {

@@ -4,10 +4,11 @@ use std::io;
 use std::sync::Arc;
 
 use super::copy::{is_link, make_copy, no_links};
-use super::existing::{Verdict, found, judge_found, open_elsewhere};
-use super::{LockFile, TRIES, anchor_lost, is_sticky};
-use crate::file::anchor::{Anchor, Prior};
+use super::existing::{Verdict, judge_found, open_elsewhere, read_open};
+use super::types::{LockFile, MAX_RETRIES};
+use crate::file::anchor::{Anchor, anchor_lost};
 use crate::file::paths::LockPaths;
+use crate::file::prior::Prior;
 use crate::file::staleness::OpenElsewhere;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::Options;
@@ -27,10 +28,10 @@ pub(super) fn take_over(
     copy: bool,
 ) -> Result<Option<LockFile>> {
     let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
-    let lock_file = match put_swap(paths, anchor, record, options, copy)? {
-        Swap::Put(lock_file) => lock_file,
-        Swap::Denied => return instead_of_exchange(paths, verdict, prior, record, denied()),
-        Swap::Changed => return Ok(None),
+    let lock_file = match prepare_swap(paths, anchor, record, options, copy)? {
+        SwapOutcome::Prepared(lock_file) => lock_file,
+        SwapOutcome::Denied => return adopt_or_fail(paths, verdict, prior, record, denied()),
+        SwapOutcome::Changed => return Ok(None),
     };
     let ours = lock_file.id(anchor);
     let failed = |error| paths.lock_error("cannot be taken over", error);
@@ -47,7 +48,7 @@ pub(super) fn take_over(
         drop_swap()?;
         return match error.kind() {
             io::ErrorKind::NotFound => Ok(None),
-            _ => instead_of_exchange(paths, verdict, prior, record, error),
+            _ => adopt_or_fail(paths, verdict, prior, record, error),
         };
     }
     if at_swap()? == Some(verdict.blocker.id) && !was_opened(verdict) {
@@ -78,8 +79,8 @@ fn was_opened(verdict: &Verdict) -> bool {
     file.is_some_and(|file| open_elsewhere(file, &Record::default()) != OpenElsewhere::No)
 }
 
-pub(super) enum Swap {
-    Put(LockFile),
+pub(super) enum SwapOutcome {
+    Prepared(LockFile),
     /// What a dead user left in a sticky folder has the name, and only that user may remove it.
     Denied,
     /// The anchor or `.tenure` has gone, or another native was at the swap.
@@ -87,34 +88,36 @@ pub(super) enum Swap {
 }
 
 /// Puts what will be the lock file under the swap's name.
-pub(super) fn put_swap(
+pub(super) fn prepare_swap(
     paths: &LockPaths,
     anchor: &Anchor,
     record: &Record,
     options: &Options,
     copy: bool,
-) -> Result<Swap> {
+) -> Result<SwapOutcome> {
     let failed = |error| paths.lock_error("cannot be taken over", error);
     if !copy {
         match paths.dir.link(&paths.anchor, &paths.swap) {
-            Ok(()) if is_link(paths, anchor, &paths.swap, record)? => return Ok(Swap::Put(LockFile::Link)),
+            Ok(()) if is_link(paths, anchor, &paths.swap, record)? => return Ok(SwapOutcome::Prepared(LockFile::Link)),
             Ok(()) => {}
             Err(error) if no_links(&error) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_sticky(paths) => return Ok(Swap::Denied),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && paths.is_sticky() => {
+                return Ok(SwapOutcome::Denied);
+            }
             Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
-                return Ok(Swap::Changed);
+                return Ok(SwapOutcome::Changed);
             }
             Err(error) => return Err(failed(error)),
         }
     }
     let lock_file = make_copy(paths, record, options)?;
     match paths.dir.rename_over(&paths.new, &paths.swap) {
-        Ok(()) => Ok(Swap::Put(lock_file)),
+        Ok(()) => Ok(SwapOutcome::Prepared(lock_file)),
         Err(error) => {
             let _ = paths.dir.unlink(&paths.new);
             match error.kind() {
-                io::ErrorKind::PermissionDenied if is_sticky(paths) => Ok(Swap::Denied),
-                io::ErrorKind::NotFound => Ok(Swap::Changed),
+                io::ErrorKind::PermissionDenied if paths.is_sticky() => Ok(SwapOutcome::Denied),
+                io::ErrorKind::NotFound => Ok(SwapOutcome::Changed),
                 _ => Err(failed(error)),
             }
         }
@@ -122,7 +125,7 @@ pub(super) fn put_swap(
 }
 
 /// A dead native's file that may not be moved is written over in place: we have its kernel lock.
-pub(super) fn instead_of_exchange(
+pub(super) fn adopt_or_fail(
     paths: &LockPaths,
     verdict: &Verdict,
     prior: &Prior,
@@ -174,15 +177,15 @@ pub(super) fn adopt(paths: &LockPaths, verdict: &Verdict, prior: &Prior, record:
 /// and another who may live has the lock file's place, so it stays there, and nothing may be shown beside it.
 pub(crate) fn recover(paths: &LockPaths, anchor: &Anchor, prior: &Prior, options: &Options) -> Result<bool> {
     let failed = |error| paths.anchor_error("cannot be recovered", error);
-    for _ in 0..TRIES {
+    for _ in 0..MAX_RETRIES {
         let Some(swap) = paths.dir.stat_at(&paths.swap).map_err(failed)? else { return Ok(false) };
         let ours = swap.id == anchor.id || swap.kind != FileKind::Regular;
-        match if ours { Some(true) } else { is_over(paths, anchor, prior, options)? } {
+        match if ours { Some(true) } else { is_swap_over(paths, anchor, prior, options)? } {
             None => return Ok(false),
             Some(true) => {
                 return match paths.dir.unlink(&paths.swap) {
                     // Another user's, in a sticky folder: it stays until they come again. A takeover does without.
-                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_sticky(paths) => Ok(false),
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied && paths.is_sticky() => Ok(false),
                     Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
                     _ => Ok(false),
                 };
@@ -216,8 +219,13 @@ pub(crate) fn recover(paths: &LockPaths, anchor: &Anchor, prior: &Prior, options
 /// Later on its process may live and have released: then it has the file no longer open. `None`: it is gone.
 ///
 /// A file of no bytes may be another program's that does not keep it open, so it is judged as at its own place.
-pub(super) fn is_over(paths: &LockPaths, anchor: &Anchor, prior: &Prior, options: &Options) -> Result<Option<bool>> {
-    if !shows_us(paths, anchor, prior)? {
+pub(super) fn is_swap_over(
+    paths: &LockPaths,
+    anchor: &Anchor,
+    prior: &Prior,
+    options: &Options,
+) -> Result<Option<bool>> {
+    if !shows_prior_tenure(paths, anchor, prior)? {
         let file = match paths.dir.open_at(&paths.swap, Access::Read) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -256,7 +264,7 @@ pub(super) fn judge_at(paths: &LockPaths, name: &Name, prior: &Prior, options: &
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(AtName::Gone),
         Err(_) => return Ok(AtName::MayLive),
     };
-    let found = found(paths, file)?;
+    let found = read_open(paths, file)?;
     if matches!(found.content, Content::NotALock(_)) {
         return Ok(AtName::MayLive);
     }
@@ -283,7 +291,7 @@ pub(super) fn put_back(paths: &LockPaths, verdict: &Verdict) -> Result<()> {
 }
 
 /// Is the lock file the dead native's: the anchor's inode, or a copy with the anchor's fence?
-pub(super) fn shows_us(paths: &LockPaths, anchor: &Anchor, prior: &Prior) -> Result<bool> {
+pub(super) fn shows_prior_tenure(paths: &LockPaths, anchor: &Anchor, prior: &Prior) -> Result<bool> {
     let Some(stat) = paths.dir.stat_at(&paths.lock).map_err(|error| paths.lock_error("cannot be read", error))? else {
         return Ok(false);
     };

@@ -1,104 +1,96 @@
-//! Released, and open to the threads of this process: whoever of them runs takes it, without a wake-up in between.
+//! An open lock: released, but not unlocked, so that a running thread of this process may take it without a wake-up.
 
 use std::sync::{Arc, MutexGuard};
 use std::thread::ThreadId;
 
-use super::{Phase, State, TargetQueue, Waiter, wake};
-use crate::file::release::{self, Passed};
+use super::state::{OpenLock, Phase, State, TargetQueue, Waiter, unlock_and_wake};
+use crate::file::release::{self, HandOff};
 use crate::model::request::Request;
 use crate::record::Record;
 use crate::wait::tenure::FileTenure;
 
-/// Nobody holds it, but all that the last tenure had is ours still, and may be passed on. The queue's first was told.
-#[derive(Debug)]
-pub(super) struct Open {
-    pub(super) last: Arc<FileTenure>,
-    /// What its release works with, if nobody takes it.
-    ended: Option<(Record, u64)>,
-}
-
 impl TargetQueue {
-    /// Opens what a tenure had, which has ended. The phase is `Working`.
-    pub(super) fn open(self: &Arc<TargetQueue>, tenure: &Arc<FileTenure>, ended: Option<(Record, u64)>) {
+    /// Leaves the lock of an ended tenure open. The phase is `Working`.
+    pub(super) fn leave_open(self: &Arc<TargetQueue>, tenure: &Arc<FileTenure>, ended: Option<(Record, u64)>) {
         let mut state = self.state();
-        state.phase = Phase::Open(Box::new(Open { last: Arc::clone(tenure), ended }));
-        self.offer(state);
+        state.phase = Phase::Open(Box::new(OpenLock { last: Arc::clone(tenure), ended }));
+        self.offer_to_head(state);
     }
 
-    /// Tells the queue's first that it is open, or lets go where there is none that can take it.
-    pub(super) fn offer(self: &Arc<TargetQueue>, mut state: MutexGuard<'_, State>) {
+    /// Notifies the queue's head that the lock is open, or releases the lock where no head can take it.
+    pub(super) fn offer_to_head(self: &Arc<TargetQueue>, mut state: MutexGuard<'_, State>) {
         let Phase::Open(open) = &state.phase else { return };
         let last = Arc::clone(&open.last);
-        let first = state.queue.first().cloned().filter(|first| first.request.same_way(&last.request));
-        match first {
-            Some(first) if first.sleeps() => {
+        let head = state.queue.first().cloned().filter(|head| head.request.same_way(&last.request));
+        match head {
+            Some(head) if head.sleeps() => {
                 drop(state);
-                first.ticket.notify();
+                head.ticket.notify();
             }
-            first => {
-                let Some(open) = working(&mut state) else { return };
+            head => {
+                let Some(open) = take_open(&mut state) else { return };
                 drop(state);
-                if first.is_none_or(|first| self.pass(&open.last, &first).is_none()) {
-                    self.close(*open);
+                if head.is_none_or(|head| self.hand_off(&open.last, &head).is_none()) {
+                    self.release_open(*open);
                 }
             }
         }
     }
 
-    /// The queue's first was told, and takes what is open, if it is still. What it gets, or whatever else comes of it,
-    /// its turn tells.
-    pub(super) fn take_first(self: &Arc<TargetQueue>, waiter: &Arc<Waiter>) {
+    /// Takes an open lock for the queue's head, which was notified. The head's ticket has the outcome.
+    pub(super) fn take_open_as_head(self: &Arc<TargetQueue>, waiter: &Arc<Waiter>) {
         let mut state = self.state();
-        if !state.queue.first().is_some_and(|first| Arc::ptr_eq(first, waiter)) {
+        if !state.queue.first().is_some_and(|head| Arc::ptr_eq(head, waiter)) {
             return;
         }
-        let Some(open) = working(&mut state) else { return };
+        let Some(open) = take_open(&mut state) else { return };
         drop(state);
-        if self.pass(&open.last, waiter).is_none() {
-            self.close(*open);
+        if self.hand_off(&open.last, waiter).is_none() {
+            self.release_open(*open);
         }
     }
 
-    /// A thread that has just come takes what is open. `None` where it is no longer whole; then it has been let go.
-    pub(super) fn take(
+    /// Takes an open lock for a thread that has just come, past the queue's head. Returns `None` where the lock had lost a
+    /// name; then it was released.
+    pub(super) fn barge(
         self: &Arc<TargetQueue>,
         mut state: MutexGuard<'_, State>,
         request: &Arc<Request>,
         thread: Option<ThreadId>,
     ) -> Option<Arc<FileTenure>> {
-        let open = working(&mut state)?;
-        state.run += 1;
+        let open = take_open(&mut state)?;
+        state.barges += 1;
         drop(state);
-        match open.last.pass_on(request) {
-            Ok(Passed::On(grant)) => {
+        match open.last.hand_off(request) {
+            Ok(HandOff::Done(grant)) => {
                 let mut state = self.state();
-                state.passes += 1;
+                state.handoffs += 1;
                 let paths = Arc::clone(&open.last.paths);
-                let tenure = self.begin(&mut state, Arc::clone(request), grant, paths, thread);
+                let tenure = self.begin_tenure(&mut state, Arc::clone(request), grant, paths, thread);
                 self.grant_compatible_waiters(&mut state);
-                wake(state);
+                unlock_and_wake(state);
                 Some(tenure)
             }
-            Ok(Passed::Lost(grant)) => {
-                let _ = self.let_go(&grant);
+            Ok(HandOff::Lost(grant)) => {
+                let _ = self.release_grant(&grant);
                 None
             }
-            Ok(Passed::No) | Err(_) => {
-                self.close(*open);
+            Ok(HandOff::Refused) | Err(_) => {
+                self.release_open(*open);
                 None
             }
         }
     }
 
-    /// Lets go of what was open, in the ordinary way. Its release has said already how it ended.
-    fn close(self: &Arc<TargetQueue>, open: Open) {
+    /// Unlocks an open lock, as an ordinary release does. The tenure's own release has returned already, so an error is lost.
+    fn release_open(self: &Arc<TargetQueue>, open: OpenLock) {
         let released = release::unlock(open.last.paths(), &open.last.grant, open.ended);
-        let _ = self.freed(released);
+        let _ = self.finish_release(released);
     }
 }
 
-/// Where it is open, the caller works with it from here on.
-fn working(state: &mut State) -> Option<Box<Open>> {
+/// Takes an open lock out of the state, and sets the phase to `Working`: from here on it is the caller's to hand off.
+fn take_open(state: &mut State) -> Option<Box<OpenLock>> {
     match std::mem::replace(&mut state.phase, Phase::Working) {
         Phase::Open(open) => Some(open),
         other => {

@@ -1,30 +1,43 @@
-//! The end of a tenure: it passes to the next of this process, or the kernel lock is let go.
+//! The end of a tenure: the lock is handed off to the next waiter of this process, or the kernel lock is released.
 
 use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
 
-use super::{BURST, MAX_BARGES, MAX_PASSES, Phase, State, TargetQueue, Waiter, wake};
+use super::state::{Phase, State, TargetQueue, Waiter, unlock_and_wake};
 use crate::file::acquire;
 use crate::file::cached_files::CachedFiles;
 use crate::file::grant::Grant;
-use crate::file::release::{self, Passed};
+use crate::file::release::{self, HandOff};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::record::RecordState;
 use crate::sys;
-use crate::wait::tenure::FileTenure;
+use crate::wait::tenure::{FileTenure, TenureOwner};
 use crate::wait::{fd_cache, watchdog};
 
+/// The number of times in a row that the lock is handed off within the process.
+const MAX_HANDOFFS: u32 = 32;
+/// The time for which the lock is handed off beyond that number.
+const BURST: Duration = Duration::from_micros(500);
+/// The number of those hand-offs that may go past the queue's head.
+const MAX_BARGES: u32 = 8;
+
+impl TenureOwner for TargetQueue {
+    fn release(self: Arc<TargetQueue>, tenure: &Arc<FileTenure>) -> Result<()> {
+        TargetQueue::release(&self, tenure)
+    }
+
+    fn revoke(self: Arc<TargetQueue>, tenure: &Arc<FileTenure>) -> Result<()> {
+        self.end_tenure(tenure, true)
+    }
+}
+
 impl TargetQueue {
-    /// One guard of the tenure is gone.
+    /// Drops one guard of the tenure. The last one ends it.
     pub(crate) fn release(self: &Arc<TargetQueue>, tenure: &Arc<FileTenure>) -> Result<()> {
-        self.finish(tenure, false)
+        self.end_tenure(tenure, false)
     }
 
-    /// The watchdog ends it.
-    pub(crate) fn revoke(self: &Arc<TargetQueue>, tenure: &Arc<FileTenure>) -> Result<()> {
-        self.finish(tenure, true)
-    }
-
-    fn finish(self: &Arc<TargetQueue>, tenure: &Arc<FileTenure>, revoked: bool) -> Result<()> {
+    fn end_tenure(self: &Arc<TargetQueue>, tenure: &Arc<FileTenure>, revoked: bool) -> Result<()> {
         if tenure.generation != sys::fork_generation() {
             // A forked child: the lock is the parent's. Its descriptors are closed here already.
             return Err(Error::new(
@@ -34,85 +47,95 @@ impl TargetQueue {
             ));
         }
         let mut state = self.state();
-        if !revoked && !tenure.leave() {
+        if !revoked && !tenure.drop_guard() {
             return Ok(());
         }
         match &mut state.phase {
             Phase::Held(held) if Arc::ptr_eq(held, tenure) => {}
             Phase::Shared(sharers) if sharers.iter().any(|sharer| Arc::ptr_eq(sharer, tenure)) => {
-                sharers.retain(|sharer| !Arc::ptr_eq(sharer, tenure));
-                let last = sharers.is_empty();
-                let mut kept = CachedFiles::default();
-                if last {
-                    state.phase = Phase::Working;
-                    kept = std::mem::take(&mut state.kept);
-                }
-                drop(state);
-                watchdog::ended(tenure);
-                tenure.end(revoked);
-                if !last {
-                    return Ok(());
-                }
-                let unlocked = release::unlock(tenure.paths(), &tenure.grant, None);
-                acquire::release_all(&mut kept);
-                if unlocked.is_err() {
-                    kept = CachedFiles::default();
-                }
-                self.idle(kept);
-                return unlocked;
+                return self.end_share(state, tenure, revoked);
             }
-            // Revoked before, or taken over by a new epoch: nothing of it is left to release.
+            // Revoked before, or detached by a new epoch: nothing of it is left to release.
             _ => return tenure.check(),
         }
         state.phase = Phase::Working;
-        let may_pass = !revoked && may_pass(&mut state, tenure);
-        let next = state.queue.first().cloned().filter(|next| may_pass && next.request.same_way(&tenure.request));
-        let opens = state.run < MAX_BARGES && tenure.thread.is_some() && !tenure.request.bare();
+        let may_hand_off = !revoked && may_hand_off(&mut state, tenure);
+        let next = state.queue.first().cloned().filter(|next| may_hand_off && next.request.same_way(&tenure.request));
+        let may_open = state.barges < MAX_BARGES && tenure.thread.is_some() && !tenure.request.bare();
         drop(state);
-        watchdog::ended(tenure);
+        watchdog::tenure_ended(tenure);
         let mut record = tenure.end(revoked);
         if revoked && let Some(native) = record.as_mut().and_then(|(record, _)| record.native.as_mut()) {
-            // Its holder may still be writing: the next one hears of that as of a crash.
+            // The revoked holder may still be writing, so the next holder gets a crash report.
             native.state = RecordState::Aborted;
         }
         if let Some(next) = next {
-            if opens && next.sleeps() && !tenure.is_unreported() && release::has_names(&tenure.grant) {
-                self.open(tenure, record);
+            if may_open && next.sleeps() && !tenure.is_crash_unreported() && release::has_names(&tenure.grant) {
+                self.leave_open(tenure, record);
                 return Ok(());
             }
-            if let Some(released) = self.pass(tenure, &next) {
+            if let Some(released) = self.hand_off(tenure, &next) {
                 return released;
             }
         }
         let released = release::unlock(tenure.paths(), &tenure.grant, record);
-        self.freed(released)
+        self.finish_release(released)
     }
 
-    fn idle(self: &Arc<TargetQueue>, kept: CachedFiles) {
+    fn end_share(
+        self: &Arc<TargetQueue>,
+        mut state: MutexGuard<'_, State>,
+        tenure: &Arc<FileTenure>,
+        revoked: bool,
+    ) -> Result<()> {
+        let Phase::Shared(sharers) = &mut state.phase else { return Ok(()) };
+        sharers.retain(|sharer| !Arc::ptr_eq(sharer, tenure));
+        let last = sharers.is_empty();
+        let mut cached = CachedFiles::default();
+        if last {
+            state.phase = Phase::Working;
+            cached = std::mem::take(&mut state.cached);
+        }
+        drop(state);
+        watchdog::tenure_ended(tenure);
+        tenure.end(revoked);
+        if !last {
+            return Ok(());
+        }
+        let unlocked = release::unlock(tenure.paths(), &tenure.grant, None);
+        acquire::unlock_all(&mut cached);
+        if unlocked.is_err() {
+            cached = CachedFiles::default();
+        }
         let mut state = self.state();
-        state.kept = kept;
-        self.is_idle(state);
+        state.cached = cached;
+        self.become_idle(state);
+        unlocked
     }
 
-    /// Passes the tenure's kernel lock, and its place in the folder, on to a waiter of this process. `None`: they are to
-    /// be released in the ordinary way.
-    pub(super) fn pass(self: &Arc<TargetQueue>, tenure: &Arc<FileTenure>, next: &Arc<Waiter>) -> Option<Result<()>> {
-        match tenure.pass_on(&next.request).ok()? {
-            Passed::No => None,
-            Passed::Lost(grant) => Some(self.let_go(&grant)),
-            Passed::On(grant) => {
+    /// Hands the tenure's kernel lock and lock file to a waiter of this process. Returns `None` where they must be released in
+    /// the ordinary way.
+    pub(super) fn hand_off(
+        self: &Arc<TargetQueue>,
+        tenure: &Arc<FileTenure>,
+        next: &Arc<Waiter>,
+    ) -> Option<Result<()>> {
+        match tenure.hand_off(&next.request).ok()? {
+            HandOff::Refused => None,
+            HandOff::Lost(grant) => Some(self.release_grant(&grant)),
+            HandOff::Done(grant) => {
                 let mut state = self.state();
-                state.passes += 1;
-                state.run = 0;
+                state.handoffs += 1;
+                state.barges = 0;
                 match self.deliver(&mut state, next, grant) {
                     None => {
                         self.grant_compatible_waiters(&mut state);
-                        wake(state);
+                        unlock_and_wake(state);
                     }
                     Some(grant) => {
                         drop(state);
-                        // It gave up meanwhile. The tenure that ends here was whole.
-                        let _ = self.let_go(&grant);
+                        // The waiter gave up meanwhile. The ending tenure was whole, so its release succeeds all the same.
+                        let _ = self.release_grant(&grant);
                     }
                 }
                 Some(Ok(()))
@@ -120,36 +143,35 @@ impl TargetQueue {
         }
     }
 
-    /// Releases a grant that nobody has.
-    pub(super) fn let_go(self: &Arc<TargetQueue>, grant: &Grant) -> Result<()> {
+    /// Releases a grant that was never delivered.
+    pub(super) fn release_grant(self: &Arc<TargetQueue>, grant: &Grant) -> Result<()> {
         let ended = grant.record.clone().map(|record| (record, grant.state_offset));
         let released = release::unlock(&self.paths(), grant, ended);
-        self.freed(released)
+        self.finish_release(released)
     }
 
-    /// After a release's system calls: nobody has the lock here.
-    pub(super) fn freed(self: &Arc<TargetQueue>, released: Result<()>) -> Result<()> {
+    /// Finishes a release whose system calls are done: no tenure of this process holds the lock.
+    pub(super) fn finish_release(self: &Arc<TargetQueue>, released: Result<()>) -> Result<()> {
         let mut state = self.state();
         if released.is_err() {
-            // The guard's own descriptors are closed with it: that frees what could not be unlocked.
-            state.kept = CachedFiles::default();
+            // The guard's own descriptors are closed with it, which frees what could not be unlocked.
+            state.cached = CachedFiles::default();
         }
-        self.is_idle(state);
+        self.become_idle(state);
         released
     }
 
-    /// The kernel's lock is free again.
-    fn is_idle(self: &Arc<TargetQueue>, mut state: MutexGuard<'_, State>) {
-        (state.passes, state.run, state.since) = (0, 0, None);
+    fn become_idle(self: &Arc<TargetQueue>, mut state: MutexGuard<'_, State>) {
+        (state.handoffs, state.barges, state.locked_since) = (0, 0, None);
         state.phase = Phase::Idle;
-        fd_cache::used(self);
+        fd_cache::mark_used(self);
         self.ensure_helper(&mut state);
-        wake(state);
+        unlock_and_wake(state);
     }
 }
 
-/// May this process keep the kernel lock for another of its waiters?
-fn may_pass(state: &mut State, tenure: &FileTenure) -> bool {
-    let since = *state.since.get_or_insert(tenure.began);
-    state.passes < MAX_PASSES || since.elapsed() < BURST
+/// Whether this process may keep the kernel lock for another of its waiters.
+fn may_hand_off(state: &mut State, tenure: &FileTenure) -> bool {
+    let since = *state.locked_since.get_or_insert(tenure.began);
+    state.handoffs < MAX_HANDOFFS || since.elapsed() < BURST
 }

@@ -1,4 +1,5 @@
-//! Threads that are to be called back, now or at their deadline: again and again until they have left their seat.
+//! Interrupts of threads that wait in the kernel, now or at their deadline. They are repeated until the thread has left the
+//! wait.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,7 +7,7 @@ use std::time::Instant;
 use super::watchdog;
 use crate::sys::InterruptHandle;
 
-/// A recall that was asked for, until this is dropped.
+/// An interrupt that is scheduled until this is dropped.
 pub(crate) struct ScheduledInterrupt<'a>(Option<&'a Arc<InterruptHandle>>);
 
 impl Drop for ScheduledInterrupt<'_> {
@@ -17,7 +18,7 @@ impl Drop for ScheduledInterrupt<'_> {
     }
 }
 
-/// Who sits there is to be called back at `deadline`, if there is one. `None`: nobody could do that.
+/// Schedules an interrupt at `deadline`, if there is one. Returns `None` if the watchdog cannot be started.
 pub(crate) fn interrupt_at(
     interrupt: &Arc<InterruptHandle>,
     deadline: Option<Instant>,
@@ -30,12 +31,12 @@ pub(crate) fn interrupt_at(
     let mut state = watchdog.state();
     state.interrupts.push((deadline, Arc::clone(interrupt)));
     let scheduled = ScheduledInterrupt(Some(interrupt));
-    let runs = watchdog.rouse(&mut state, deadline);
+    let runs = watchdog.ensure_awake_by(&mut state, deadline);
     drop(state);
     runs.then_some(scheduled)
 }
 
-/// Calls back who sits there, now.
+/// Interrupts the thread now.
 pub(crate) fn interrupt(interrupt: &Arc<InterruptHandle>) {
     if interrupt.schedule(None) {
         return;
@@ -44,5 +45,5 @@ pub(crate) fn interrupt(interrupt: &Arc<InterruptHandle>) {
     let watchdog = watchdog();
     let mut state = watchdog.state();
     state.interrupts.push((now, Arc::clone(interrupt)));
-    watchdog.rouse(&mut state, now);
+    watchdog.ensure_awake_by(&mut state, now);
 }

@@ -1,0 +1,251 @@
+//! The lock file appears: steps 4 to 7 of an acquire in lock-file style.
+
+use std::borrow::Cow;
+use std::io;
+
+use super::copy::{is_link, no_links, publish_copy};
+use super::existing::{judge_found, read_existing, unreachable_machine};
+use super::names::{is_visible, verify_names};
+use super::takeover::{put_back, recover, take_over};
+use super::types::{Blocker, LockFile, MAX_RETRIES, Published};
+use super::unpublish::{record_crash, restore, roll_back};
+use crate::file::anchor::{Anchor, anchor_lost};
+use crate::file::crash::{is_other_boot, unreported_crash_record};
+use crate::file::paths::LockPaths;
+use crate::file::prior::Prior;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::holder::{Holder, Previous};
+use crate::model::options::Options;
+use crate::process::Liveness;
+use crate::record::{PriorState, Record, RecordState};
+use crate::sys::FileIdent;
+
+enum PublishAttempt {
+    Held(LockFile, Previous),
+    Blocked(Box<Blocker>),
+}
+
+/// What the record tells whoever comes next, if we die before we hold.
+struct PublishProgress {
+    /// Where its state stands.
+    state_offset: u64,
+    /// That state says `aborted`: there was a crash, or a takeover is on and the swap must be looked for.
+    aborted: bool,
+    /// That state is not `held` yet.
+    unheld: bool,
+    /// The swap may name a live one's file: what [`recover`] found, or what a takeover that failed has left.
+    live_file_at_swap: bool,
+    /// Whose lock file was replaced_holder over, though nothing that shows us may have come of it: no file tells of that crash now.
+    replaced_holder: Option<Holder>,
+}
+
+/// Shows the tenure whose record is `record`, with the anchor's kernel lock held: steps 4 to 7. When it is blocked, the
+/// anchor's text is again what it was. `live_file_at_swap`: what [`recover`] said.
+pub(crate) fn publish(
+    paths: &LockPaths,
+    anchor: &Anchor,
+    stat: &FileIdent,
+    prior: &Prior,
+    record: &Record,
+    options: &Options,
+    live_file_at_swap: bool,
+) -> Result<Published> {
+    let state = prior.state();
+    let visible = is_visible(paths, anchor, stat)?;
+    if visible && let Some(blocker) = unreachable_holder(paths, anchor, state, prior) {
+        return Ok(Published::Blocked(Box::new(blocker)));
+    }
+    // A crash that only the record tells of (flock style): ours tells of it too until the lock file is there, or it
+    // would be forgotten if we die before that.
+    let hidden_crash = !visible && prior.previous(None).is_crashed();
+    let first_state = match (hidden_crash, visible || prior.was_shown()) {
+        (true, _) => RecordState::Aborted,
+        (false, true) => RecordState::Held,
+        (false, false) => RecordState::Acquiring,
+    };
+    let unheld = first_state != RecordState::Held;
+    let mut first = Cow::Borrowed(record);
+    if unheld && let Some(native) = &mut first.to_mut().native {
+        native.state = first_state;
+    }
+    let state_offset =
+        anchor.write(&first, stat.size, visible).map_err(|error| paths.anchor_error("cannot be written", error))?;
+    let mut progress =
+        PublishProgress { state_offset, aborted: hidden_crash, unheld, live_file_at_swap, replaced_holder: None };
+    let mut attempted = try_publish(paths, anchor, prior, record, options, &mut progress);
+    let mut finalized = true;
+    if let Ok(PublishAttempt::Held(lock_file, previous)) = &attempted
+        && let Err(error) = finalize(paths, anchor, stat, lock_file, &progress)
+    {
+        roll_back(paths, anchor, lock_file, previous, record, state_offset);
+        (attempted, finalized) = (Err(error), false);
+    }
+    let stays = attempted.is_err() && matches!(paths.lock_file_id(), Ok(Some(shown)) if shown == anchor.id);
+    // Nor may a takeover that failed halfway be forgotten.
+    let half_taken = attempted.is_err() && progress.aborted && !matches!(paths.dir.stat_at(&paths.swap), Ok(None));
+    // While somebody is parked our record stays: it tells of the swap, or of the crash. And a lock file that could not be
+    // removed again says that nobody holds, which no older text may cover.
+    let ours_stays = !finalized || visible || progress.live_file_at_swap || half_taken || stays;
+    if !matches!(attempted, Ok(PublishAttempt::Held(..))) && !ours_stays {
+        if let Some(holder) = progress.replaced_holder {
+            let _ =
+                record_crash(anchor, &unreported_crash_record(&Previous::Crashed(Box::new(holder)), record.clone()));
+        } else {
+            restore(anchor, prior, record, false);
+        }
+    }
+    Ok(match attempted? {
+        PublishAttempt::Held(lock_file, previous) => Published::Held(lock_file, previous, state_offset),
+        PublishAttempt::Blocked(blocker) => Published::Blocked(blocker),
+    })
+}
+
+/// Step 7: the lock file is there, and the record says `held`; then everything is compared once more.
+fn finalize(
+    paths: &LockPaths,
+    anchor: &Anchor,
+    stat: &FileIdent,
+    lock_file: &LockFile,
+    progress: &PublishProgress,
+) -> Result<()> {
+    if progress.unheld {
+        anchor
+            .write_state(RecordState::Held, progress.state_offset)
+            .map_err(|error| paths.anchor_error("cannot be written", error))?;
+    }
+    verify_names(paths, anchor, stat, lock_file)
+}
+
+fn try_publish(
+    paths: &LockPaths,
+    anchor: &Anchor,
+    prior: &Prior,
+    record: &Record,
+    options: &Options,
+    progress: &mut PublishProgress,
+) -> Result<PublishAttempt> {
+    let mut copy = paths.copies();
+    for pass in 0..MAX_RETRIES {
+        if pass > 0 {
+            if progress.live_file_at_swap {
+                progress.live_file_at_swap = recover(paths, anchor, prior, options)?;
+            }
+            if anchor.current(paths)?.is_none() {
+                return Err(anchor_lost(paths));
+            }
+        }
+        let made = match (progress.live_file_at_swap, copy) {
+            // Whoever is parked lives, and the lock file's place is another's.
+            (true, _) => Err(io::ErrorKind::AlreadyExists.into()),
+            (_, true) => Err(io::ErrorKind::Unsupported.into()),
+            _ => paths.dir.link(&paths.anchor, &paths.lock),
+        };
+        match made {
+            Ok(()) => match is_link(paths, anchor, &paths.lock, record) {
+                Ok(true) => {
+                    return Ok(PublishAttempt::Held(LockFile::Link, prior.previous(progress.replaced_holder.take())));
+                }
+                Ok(false) => {
+                    copy = true;
+                    continue;
+                }
+                // Where that cannot be told it goes again: we do not hold.
+                Err(error) => {
+                    let previous = prior.previous(progress.replaced_holder.clone());
+                    roll_back(paths, anchor, &LockFile::Link, &previous, record, progress.state_offset);
+                    return Err(error);
+                }
+            },
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if no_links(&error) => {
+                progress.live_file_at_swap = recover(paths, anchor, prior, options)?;
+                let shown = if progress.live_file_at_swap { Ok(None) } else { publish_copy(paths, record, options) };
+                match shown {
+                    Ok(Some(lock_file)) => {
+                        paths.set_copies();
+                        return Ok(PublishAttempt::Held(lock_file, prior.previous(progress.replaced_holder.take())));
+                    }
+                    Ok(None) => {}
+                    // A folder that takes no new name denies the link and the copy alike: the link's error is the plain
+                    // one.
+                    Err(later) => {
+                        let alike = later.io_error().is_some_and(|later| later.raw_os_error() == error.raw_os_error());
+                        let plain = alike && !copy && !later.is_unsupported();
+                        return Err(if plain { paths.lock_error("cannot be made", error) } else { later });
+                    }
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(anchor_lost(paths));
+            }
+            Err(error) => return Err(paths.lock_error("cannot be made", error)),
+        }
+        let Some(found) = read_existing(paths)? else { continue };
+        if found.id == anchor.id {
+            return Ok(PublishAttempt::Held(LockFile::Link, prior.previous_by_link()));
+        }
+        let verdict = judge_found(paths, found, options, prior.replaced.as_deref(), prior.was_shown())?;
+        if !verdict.may_take_over {
+            return Ok(PublishAttempt::Blocked(Box::new(verdict.blocker)));
+        }
+        // Once more: the swap is only for who has the kernel lock of the anchor that is there.
+        if anchor.current(paths)?.is_none() {
+            return Err(anchor_lost(paths));
+        }
+        if verdict.shows(record) {
+            // Our anchor by another name, which has an inode of its own: what we have just written stands in both.
+            paths.set_copies();
+            copy = true;
+        }
+        progress.live_file_at_swap = recover(paths, anchor, prior, options)?;
+        if !copy && !progress.aborted {
+            // A lock file that is removed after we died takes the sign of a takeover with it, the anchor's second link.
+            let aborted = anchor.write_state(RecordState::Aborted, progress.state_offset);
+            aborted.map_err(|error| paths.anchor_error("cannot be written", error))?;
+            (progress.aborted, progress.unheld) = (true, true);
+        }
+        if progress.live_file_at_swap {
+            // Of two live ones the policy robs the one that has the lock file's place: the other gets that back.
+            if !verdict.blocker.holder.liveness.is_dead() {
+                put_back(paths, &verdict)?;
+            }
+            continue;
+        }
+        if let Some(lock_file) = take_over(paths, anchor, &verdict, prior, record, options, copy)? {
+            let own_text = verdict.shows(record);
+            if !verdict.released && !own_text {
+                progress.replaced_holder = Some(verdict.blocker.holder);
+            }
+            let previous = |replaced_holder: Option<Holder>| match own_text {
+                true => prior.previous_by_link(),
+                false => prior.previous(replaced_holder),
+            };
+            match paths.lock_file_id() {
+                Ok(found) if found == lock_file.id(anchor) => {
+                    return Ok(PublishAttempt::Held(lock_file, previous(progress.replaced_holder.take())));
+                }
+                Ok(_) => {}
+                // Where that cannot be told it goes again: we do not hold.
+                Err(error) => {
+                    let previous = previous(progress.replaced_holder.clone());
+                    roll_back(paths, anchor, &lock_file, &previous, record, progress.state_offset);
+                    return Err(error);
+                }
+            }
+        }
+        progress.live_file_at_swap = true;
+    }
+    Err(Error::new(ErrorKind::Io, &paths.lock_path, "the lock file keeps changing under us"))
+}
+
+/// The lock file is our own anchor's inode: its holder is gone, because we have its kernel lock. Unless another machine
+/// may have mounted this, where that lock may not reach: then it cannot be told.
+fn unreachable_holder(paths: &LockPaths, anchor: &Anchor, state: Option<PriorState>, prior: &Prior) -> Option<Blocker> {
+    let released = state.is_some_and(|state| state.state == RecordState::Released);
+    let left = prior.record()?;
+    if released || !paths.file_system.shared || !is_other_boot(&left) {
+        return None;
+    }
+    let holder = Holder::from_record(Some(&left), Liveness::unknown(unreachable_machine(paths)));
+    Some(Blocker { holder, file: None, id: anchor.id, retry_after: None, used_before: false })
+}

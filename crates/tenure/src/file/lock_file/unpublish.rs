@@ -1,0 +1,98 @@
+//! The lock file's removal, at a release or where an acquire failed.
+
+use std::io;
+
+use super::types::LockFile;
+use crate::file::anchor::Anchor;
+use crate::file::crash::unreported_crash_record;
+use crate::file::paths::LockPaths;
+use crate::file::prior::Prior;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::holder::Previous;
+use crate::record::io::{MASKED, write_masked};
+use crate::record::{self, PID_KEY_OFFSET, Record, RecordState};
+use crate::sys::File;
+
+/// Step 1 of a release: the lock file goes, if it is still ours.
+pub(crate) fn unpublish(paths: &LockPaths, anchor: &Anchor, lock_file: &LockFile, record: &Record) -> Result<()> {
+    let Some(ours) = lock_file.id(anchor) else { return Ok(()) };
+    let at_path = paths.lock_file_id();
+    if let Ok(at_path) = at_path
+        && at_path != Some(ours)
+    {
+        let detail = "the lock file was removed or replaced while we held it; it was left as it is";
+        return Err(Error::new(ErrorKind::Lost, &paths.lock_path, detail));
+    }
+    match paths.dir.unlink(&paths.lock) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => {
+            // It stays, so it must say that nobody holds: no pid, and a state that natives read.
+            if let Some(file) = lock_file.file(anchor) {
+                let crash_unreported =
+                    record.native.as_ref().is_some_and(|native| native.state == RecordState::Aborted);
+                let state = if crash_unreported { RecordState::Aborted } else { RecordState::Released };
+                let _ = write_unheld(file, record, state);
+            }
+            // Another user's copy in a sticky folder: expected, and it is marked as released.
+            if may_stay(paths, &error) {
+                Ok(())
+            } else {
+                Err(paths.lock_error("cannot be removed; it is marked as released", error))
+            }
+        }
+    }
+}
+
+/// Was the removal of a lock file refused because another user's is not ours to remove in a sticky folder?
+pub(super) fn may_stay(paths: &LockPaths, error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied && paths.is_sticky()
+}
+
+/// What is left of a record whose file stays: it shows nobody.
+pub(super) fn write_unheld(file: &File, record: &Record, state: RecordState) -> io::Result<()> {
+    let mut husk = record.clone();
+    husk.pid = None;
+    if let Some(native) = &mut husk.native {
+        native.state = state;
+    }
+    file.write_at(MASKED, PID_KEY_OFFSET)?;
+    file.write_at(&husk.render(file.stat()?.size).bytes, 0)
+}
+
+/// Undoes what `show` did: we do not hold after all. Of a crash that we would have told of, the next one hears.
+pub(crate) fn roll_back(
+    paths: &LockPaths,
+    anchor: &Anchor,
+    lock_file: &LockFile,
+    previous: &Previous,
+    record: &Record,
+    state_offset: u64,
+) {
+    let crashed = previous.is_crashed();
+    let state = if crashed { RecordState::Aborted } else { RecordState::Released };
+    let written = anchor.file.write_at(record::state_text(state), state_offset);
+    let left = unreported_crash_record(previous, record.clone());
+    if crashed && written.is_err() {
+        // The lock file stays then, because it alone tells of the crash; but it shows nobody.
+        let _ = write_unheld(lock_file.file(anchor).unwrap_or(&anchor.file), &left, state);
+    } else if unpublish(paths, anchor, lock_file, &left).is_ok() && crashed {
+        let _ = record_crash(anchor, &left);
+    }
+}
+
+/// Writes the record that tells of a crash, where nobody sees it.
+pub(crate) fn record_crash(anchor: &Anchor, left: &Record) -> io::Result<()> {
+    let size = anchor.file.ident().map_or(0, |stat| stat.size);
+    anchor.write(left, size, false).map(drop)
+}
+
+/// Puts the last holder's record back: we do not hold after all, and its end is still to be told.
+pub(crate) fn restore(anchor: &Anchor, prior: &Prior, ours: &Record, visible: bool) {
+    let mut bytes = prior.bytes.clone();
+    bytes.resize(bytes.len().max(ours.render(0).bytes.len()), b' ');
+    let _ = match visible {
+        true => write_masked(&anchor.file, &mut bytes),
+        false => anchor.file.write_at(&bytes, 0),
+    };
+}

@@ -1,0 +1,95 @@
+//! The record as the last holder left it, and how that tenure ended.
+
+use std::sync::Arc;
+
+use crate::file::anchor::Anchor;
+use crate::file::crash::{crash_of, is_other_boot};
+use crate::file::paths::LockPaths;
+use crate::model::error::Result;
+use crate::model::holder::{Holder, Previous};
+use crate::process::Liveness;
+use crate::record::{self, Content, MAX_BYTES, PriorState, Record, RecordState};
+use crate::sys::FileIdent;
+
+/// The record as the last holder left it.
+#[derive(Debug)]
+pub(crate) struct Prior {
+    pub(crate) bytes: Vec<u8>,
+    state: Option<PriorState>,
+    /// The anchor that it was read from, where that was replaced: its kernel lock is still ours.
+    pub(crate) replaced: Option<Arc<Anchor>>,
+}
+
+impl Prior {
+    /// Reads the record of `anchor`, whose `stat` is current.
+    pub(crate) fn read(anchor: &Anchor, paths: &LockPaths, stat: &FileIdent) -> Result<Prior> {
+        let size = usize::try_from(stat.size).unwrap_or(MAX_BYTES).min(MAX_BYTES);
+        let mut bytes = vec![0; size];
+        let length = anchor.file.read(&mut bytes).map_err(|error| paths.anchor_error("cannot be read", error))?;
+        bytes.truncate(length);
+        let state = anchor.cached_state(&bytes).or_else(|| Prior::scan(&bytes));
+        Ok(Prior { state, bytes, replaced: None })
+    }
+
+    /// `None` where no native has written one.
+    pub(crate) fn state(&self) -> Option<PriorState> {
+        self.state
+    }
+
+    /// Does it prove that a native has held this lock in lock-file style? Then the lock file's place was free, so what
+    /// stands there later was made by a program that removes it.
+    pub(crate) fn was_shown(&self) -> bool {
+        self.state.is_some_and(PriorState::was_shown)
+    }
+
+    fn scan(bytes: &[u8]) -> Option<PriorState> {
+        if let Some(own) = record::parse_canonical(bytes) {
+            return Some(PriorState { fence: own.fence, state: own.state, style: own.style });
+        }
+        let native = Prior::parse(bytes)?.native?;
+        Some(PriorState { fence: native.fence.unwrap_or(0), state: native.state, style: native.style })
+    }
+
+    pub(crate) fn record(&self) -> Option<Record> {
+        Prior::parse(&self.bytes)
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Record> {
+        match record::read(bytes) {
+            Content::Record(record) => Some(record),
+            _ => None,
+        }
+    }
+
+    /// Returns how the last tenure ended. `crashed`: the holder of a dead native's lock file that was found.
+    pub(crate) fn previous(&self, crashed: Option<Holder>) -> Previous {
+        if let Some(holder) = crashed {
+            return Previous::Crashed(Box::new(holder));
+        }
+        let Some(why) = self.state.and_then(|state| crash_of(state.style, state.state)) else { return Previous::Clean };
+        let left = self.record();
+        // A revoked holder may still run.
+        let lives = left.as_ref().and_then(Record::identity).is_some_and(|identity| identity.verify().is_alive());
+        let liveness =
+            if lives { Liveness::alive("it was cut off while it held, and runs still") } else { Liveness::dead(why) };
+        Previous::Crashed(Box::new(Holder::from_record(left.as_ref(), liveness)))
+    }
+
+    /// Returns how the last tenure ended where the lock file is the anchor's own inode. This process has its kernel lock, on
+    /// this machine.
+    pub(crate) fn previous_by_link(&self) -> Previous {
+        if self.state.is_some_and(|state| state.state == RecordState::Released) {
+            return Previous::Clean;
+        }
+        let left = self.record();
+        let other_boot = left.as_ref().is_some_and(is_other_boot);
+        let why = if other_boot { "the machine was restarted" } else { "its kernel lock is free" };
+        let holder = Holder::from_record(left.as_ref(), Liveness::dead(why));
+        Previous::Crashed(Box::new(holder))
+    }
+}
+
+/// As [`Prior::was_shown`], of a record's text that was read without its kernel lock.
+pub(crate) fn proves_use(text: &[u8]) -> bool {
+    Prior::scan(text).is_some_and(PriorState::was_shown)
+}

@@ -1,0 +1,194 @@
+//! What an examination of one lock sees: its files, and a reading of the kernel's lock table.
+
+use std::cell::Cell;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use crate::file::paths::LockPaths;
+use crate::model::error::Result;
+use crate::model::options::Options;
+use crate::model::status::Status;
+use crate::process::{Known, Look};
+use crate::record::Record;
+use crate::record::io::reads;
+use crate::sys::kernel_locks::{KernelLocks, mount_device};
+use crate::sys::{self, Access, File, FileId, FileIdent, FileKind, LockKind, Name};
+
+/// The text of a record, and the file that it was read from.
+pub(crate) type Seen = (FileId, Vec<u8>);
+
+/// What to do about a record that says held, where the table at hand shows no lock.
+#[derive(Clone, Copy)]
+pub(crate) enum Doubt<'a> {
+    /// Find out. The table at hand is newer than `before`, if that is what the record says.
+    Resolve { before: Option<&'a Seen> },
+    /// Take it for dead, and note what was seen; or try its kernel lock, where it has been so for a while.
+    Note { suspect: &'a Cell<Option<Seen>>, tries: bool },
+    /// Take it for alive: it changes all the time.
+    AssumeAlive,
+}
+
+/// How `/proc/locks` numbers the device of a place, and whether that table is complete for it.
+#[derive(Clone, Copy)]
+pub(crate) struct Numbers {
+    pub(super) device: (u32, u32),
+    pub(super) complete: bool,
+}
+
+pub(crate) fn kernel_numbers(paths: &LockPaths) -> Numbers {
+    // Others see only their own processes' locks.
+    let first_namespace = sys::pid_namespace() == Some(sys::FIRST_PID_NAMESPACE);
+    let plain = matches!(&*paths.file_system.name, "ext4" | "tmpfs" | "xfs" | "f2fs" | "vfat" | "exfat" | "ramfs");
+    if plain {
+        return Numbers { device: sys::device_numbers(paths.dir_stat.id.device), complete: first_namespace };
+    }
+    // Elsewhere stat(2) may show a number of the file system's own; the table has the mount's.
+    let mount = sys::mount_line(&paths.dir).as_deref().and_then(mount_device);
+    let device = mount.unwrap_or_else(|| sys::device_numbers(paths.dir_stat.id.device));
+    Numbers { device, complete: false }
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(super) paths: &'a LockPaths,
+    pub(super) options: &'a Options,
+    pub(super) locks: Option<&'a KernelLocks>,
+    pub(super) known: &'a Known,
+    pub(super) numbers: Numbers,
+    pub(crate) doubt: Doubt<'a>,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn new(
+        paths: &'a LockPaths,
+        options: &'a Options,
+        locks: Option<&'a KernelLocks>,
+        known: &'a Known,
+        numbers: Numbers,
+    ) -> View<'a> {
+        View { paths, options, locks, known, numbers, doubt: Doubt::Resolve { before: None } }
+    }
+
+    pub(super) fn free(&self) -> Status {
+        Status::free(&self.paths.target_path, &self.paths.lock_path)
+    }
+
+    /// Does the table show each lock here that was held when it was read?
+    pub(crate) fn shows_deaths(&self) -> bool {
+        self.numbers.complete && self.locks.is_some_and(KernelLocks::is_whole)
+    }
+
+    pub(super) fn look_at(&self, record: &Record) -> Look {
+        record.pid.map_or(Look::Ask, |pid| self.known.look(pid))
+    }
+
+    pub(super) fn queue(&self, id: FileId) -> Option<Vec<i64>> {
+        self.locks.map(|locks| locks.waiters(id.inode, self.numbers.device))
+    }
+
+    pub(super) fn holders(&self, id: FileId) -> Vec<(i64, bool)> {
+        self.locks.map(|locks| locks.holders(id.inode, self.numbers.device)).unwrap_or_default()
+    }
+
+    /// Natives that wait for a foreign holder, and the one that looks at its lock file just now.
+    pub(super) fn outside_queues(&self, anchor: FileId) -> Vec<i64> {
+        let looking = self.holders(anchor).into_iter().map(|(pid, _)| pid);
+        let marked = self.locks.is_some_and(|locks| locks.is_marked(anchor.inode, self.numbers.device));
+        let marked = if marked { sys::marked_waiters(anchor.device, anchor.inode) } else { Vec::new() };
+        looking.chain(marked).collect()
+    }
+
+    /// Is the kernel lock held on this file, whose record `seen` says that it should be? `None`: the record is no
+    /// longer what it was, or not there.
+    pub(super) fn is_locked(
+        &self,
+        file: &File,
+        id: FileId,
+        name: &Name,
+        record: &Record,
+        seen: &[u8],
+    ) -> Result<Option<bool>> {
+        if !self.holders(id).is_empty() {
+            return Ok(Some(true));
+        }
+        // That table may be older than the record: only a newer one may call a holder dead.
+        let newer = match self.doubt {
+            Doubt::Note { tries: true, .. }
+                if has_settled(record.native.as_ref().and_then(|native| native.acquired_at)) =>
+            {
+                None
+            }
+            Doubt::Note { suspect, .. } => {
+                suspect.set(Some((id, seen.to_owned())));
+                return Ok(Some(false));
+            }
+            // One tenure's record before the table and after it, with its name: its holder had no lock in between.
+            Doubt::Resolve { before: Some((before, text)) } if *before == id && text == seen => {
+                if self.shows_deaths() {
+                    return Ok(Some(false));
+                }
+                None
+            }
+            Doubt::Resolve { .. } | Doubt::AssumeAlive if self.numbers.complete => KernelLocks::read(),
+            Doubt::Resolve { .. } | Doubt::AssumeAlive => None,
+        };
+        if newer.as_ref().is_some_and(|locks| !locks.holders(id.inode, self.numbers.device).is_empty()) {
+            return Ok(Some(true));
+        }
+        let failed = |error| self.paths.anchor_error("cannot be looked at", error);
+        let same = || {
+            let named = self.paths.dir.ident_at(name)?.map(|found| found.id);
+            Ok::<_, io::Error>(named == Some(id) && reads(file, seen)?)
+        };
+        let changed = matches!(self.doubt, Doubt::AssumeAlive).then_some(true);
+        if let Some(newer) = newer {
+            if !same().map_err(failed)? {
+                return Ok(changed);
+            }
+            if newer.is_whole() {
+                return Ok(Some(false));
+            }
+        }
+        let free = file.try_lock(LockKind::Shared).map_err(failed)?;
+        // Compared after that: what was released before is not called dead.
+        let same = same();
+        if free {
+            file.unlock().map_err(failed)?;
+        }
+        Ok(if same.map_err(failed)? { Some(!free) } else { changed })
+    }
+}
+
+/// `.tenure` may be something else altogether, or closed to this user: then it says nothing.
+pub(super) fn anchor_id(paths: &LockPaths) -> Option<FileId> {
+    let found = paths.dir.ident_at(&paths.anchor).ok()??;
+    (found.kind == FileKind::Regular).then_some(found.id)
+}
+
+pub(super) fn open_anchor(paths: &LockPaths) -> Result<Option<(File, FileIdent)>> {
+    // Looked at before it is opened: opening a device can do something to it.
+    if anchor_id(paths).is_none() {
+        return Ok(None);
+    }
+    let failed = |error| paths.anchor_error("cannot be read", error);
+    match paths.dir.open_at(&paths.anchor, Access::Read) {
+        Ok(file) => {
+            let found = file.ident().map_err(failed)?;
+            Ok((found.kind == FileKind::Regular).then_some((file, found)))
+        }
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Is a tenure that began then none of many in a row? Whoever tries a kernel lock that passes from hand to hand may be in
+/// the way of the next.
+pub(crate) fn has_settled(acquired_at: Option<SystemTime>) -> bool {
+    let age = acquired_at.and_then(|at| sys::now().duration_since(at).ok());
+    age.is_some_and(|age| age >= sys::SETTLED_AGE)
+}
+
+/// How long the anchor has been idle: since its record was written last.
+pub(crate) fn idle_for(modified: SystemTime) -> Duration {
+    sys::now().duration_since(modified).unwrap_or(Duration::ZERO)
+}

@@ -1,0 +1,322 @@
+//! An acquire's way into the queue and out of it.
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, MutexGuard};
+use std::thread::ThreadId;
+use std::time::Instant;
+
+use super::direct_wait::detach_helper;
+use super::grant::{can_reenter, share_grant};
+use super::state::{Phase, State, TargetQueue, Waiter, unlock_and_wake};
+use crate::file::acquire::{self, Attempt};
+use crate::file::anchor::Anchor;
+use crate::file::cached_files::CachedFiles;
+use crate::file::nested;
+use crate::file::release::unlock;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::options::Wait;
+use crate::model::request::Request;
+use crate::sys;
+use crate::util::ticket::Woken;
+use crate::wait::fd_cache;
+use crate::wait::tenure::{FileTenure, TenureOwner};
+use crate::wait::watchdog;
+
+/// How often the queue's head checks its ticket, once it is awake, before it sleeps again: about ten microseconds in all.
+const SPINS: u32 = 50;
+const PAUSES_PER_SPIN: u32 = 10;
+
+/// The hint for a process that is, or descends from, the command that the holder runs under its lock.
+const HELD_FOR_THIS_COMMAND: &str = "the lock is held for this command already: do not acquire it again inside the command; \
+                                     start a process that must wait for the command's end outside of it";
+
+/// How an acquire enters the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// One attempt. It fails as busy instead of waiting.
+    Try,
+    /// One attempt, then a wait in the queue.
+    TryThenWait,
+    /// As `TryThenWait`, and the calling thread may itself be the helper, where it becomes the queue's head.
+    TryThenServe,
+}
+
+/// The first answer to an acquire.
+pub(crate) enum Start {
+    Granted(Arc<FileTenure>),
+    Queued(Arc<Waiter>),
+    /// Queued as the head, and the caller is the helper of this epoch.
+    Serving(Arc<Waiter>, u32),
+}
+
+impl TargetQueue {
+    /// Acquires, blocking this thread for as long as `wait` allows.
+    pub(crate) fn acquire(self: &Arc<TargetQueue>, request: Arc<Request>, wait: Wait) -> Result<Arc<FileTenure>> {
+        let start = Instant::now();
+        let deadline = wait.deadline(start);
+        let entry = match deadline.is_some_and(|deadline| deadline <= start) {
+            true => Entry::Try,
+            false if sys::interrupts_enabled() => Entry::TryThenServe,
+            false => Entry::TryThenWait,
+        };
+        let waiter = match self.start(request, Some(std::thread::current().id()), entry)? {
+            Start::Granted(tenure) => return Ok(tenure),
+            Start::Queued(waiter) => waiter,
+            Start::Serving(waiter, epoch) => match self.serve(epoch, &waiter, deadline) {
+                ControlFlow::Break(Some(outcome)) => return outcome,
+                ControlFlow::Break(None) => return Err(self.busy().with_waited(start.elapsed())),
+                ControlFlow::Continue(()) => waiter,
+            },
+        };
+        waiter.set_sleeps();
+        let mut spins_left = 0;
+        loop {
+            let woken = match spins_left {
+                0 => waiter.ticket.wait(deadline),
+                _ => match waiter.ticket.look() {
+                    Some(woken) => woken,
+                    None => {
+                        spins_left -= 1;
+                        (0..PAUSES_PER_SPIN).for_each(|_| std::hint::spin_loop());
+                        continue;
+                    }
+                },
+            };
+            match woken {
+                Woken::Settled(outcome) => return outcome,
+                Woken::Notified => {
+                    self.take_open_as_head(&waiter);
+                    spins_left = SPINS;
+                }
+                Woken::Late => break,
+            }
+        }
+        if let Some(outcome) = self.give_up(&waiter) {
+            return outcome;
+        }
+        Err(self.busy().with_waited(start.elapsed()))
+    }
+
+    /// Starts an acquire: joins what this process holds, tries, and queues, as `entry` says. It makes a few system calls at
+    /// most and never blocks.
+    pub(crate) fn start(
+        self: &Arc<TargetQueue>,
+        request: Arc<Request>,
+        thread: Option<ThreadId>,
+        entry: Entry,
+    ) -> Result<Start> {
+        let replaced = self.shares_replaced_target(&request);
+        let mut state = self.state();
+        if let Some(tenure) = self.join_held(&mut state, &request, thread, replaced) {
+            return Ok(Start::Granted(tenure));
+        }
+        if request.options.deadlock_check
+            && entry != Entry::Try
+            && let Some(own) = held_by(&state, thread)
+        {
+            let holder = Some(own.holder());
+            return Err(Error::would_deadlock(&self.target_path, own.request.shared).with_holder(holder));
+        }
+        if let Phase::Open(open) = &state.phase
+            && request.same_way(&open.last.request)
+        {
+            return match self.barge(state, &request, thread) {
+                Some(tenure) => Ok(Start::Granted(tenure)),
+                // The open lock had lost a name, and was released.
+                None => self.start(request, thread, entry),
+            };
+        }
+        if !matches!(state.phase, Phase::Idle) || !state.queue.is_empty() {
+            if entry != Entry::Try {
+                return Ok(Start::Queued(self.enqueue(state, request, thread)));
+            }
+            let serves_nobody = matches!(state.phase, Phase::Waiting(_)) && state.queue.is_empty();
+            drop(state);
+            if serves_nobody && let Some(tenure) = self.try_beside_helper(&request, thread)? {
+                return Ok(Start::Granted(tenure));
+            }
+            return Err(self.busy());
+        }
+        self.attempt(state, request, thread, entry)
+    }
+
+    /// Makes one attempt on an idle queue, and queues where that was not enough.
+    fn attempt(
+        self: &Arc<TargetQueue>,
+        mut state: MutexGuard<'_, State>,
+        request: Arc<Request>,
+        thread: Option<ThreadId>,
+        entry: Entry,
+    ) -> Result<Start> {
+        state.phase = Phase::Working;
+        let (mut cached, paths) = self.take_cached(&mut state);
+        let mut time_slice = state.time_slice.clone();
+        drop(state);
+        let mut yields = |anchor: &Anchor| entry != Entry::Try && time_slice.should_yield(&paths, anchor);
+        let outcome = acquire::attempt(&paths, &mut cached, &request, &mut yields);
+        // A holder that waits for this process to end: a wait for that holder would never end.
+        let ancestor = match &outcome {
+            Ok(Attempt::Busy(_)) if request.options.deadlock_check => nested::ancestor_holder(&paths),
+            _ => None,
+        };
+        let mut state = self.state();
+        (state.cached, state.time_slice) = (cached, time_slice);
+        state.phase = Phase::Idle;
+        if !matches!(outcome, Ok(Attempt::Granted(_))) {
+            fd_cache::mark_used(self);
+        }
+        let started = match outcome {
+            Ok(Attempt::Granted(grant)) => {
+                let tenure = self.begin_tenure(&mut state, request, grant, paths, thread);
+                self.grant_compatible_waiters(&mut state);
+                unlock_and_wake(state);
+                return Ok(Start::Granted(tenure));
+            }
+            Ok(Attempt::Busy(_)) if ancestor.is_none() && entry != Entry::Try => {
+                // This acquire came before those that have queued during the attempt.
+                let waiter = Waiter::new(request, thread);
+                state.queue.join_first(Arc::clone(&waiter));
+                if entry == Entry::TryThenServe {
+                    state.phase = Phase::Waiting(Box::default());
+                    return Ok(Start::Serving(waiter, state.epoch));
+                }
+                Ok(Start::Queued(waiter))
+            }
+            Ok(Attempt::Busy(blocker)) => Err((blocker, ancestor)),
+            Err(error) => {
+                self.ensure_helper(&mut state);
+                unlock_and_wake(state);
+                return Err(error);
+            }
+        };
+        self.ensure_helper(&mut state);
+        unlock_and_wake(state);
+        started.map_err(|(blocker, ancestor)| match (ancestor, blocker) {
+            (Some(ancestor), _) if entry == Entry::Try => {
+                Error::busy(&self.target_path).with_holder(Some(ancestor)).with_hint(HELD_FOR_THIS_COMMAND)
+            }
+            (Some(ancestor), _) => {
+                let detail = "its holder waits for this process to end, and this process would wait for the holder";
+                Error::new(ErrorKind::WouldDeadlock, &*self.target_path, detail)
+                    .with_holder(Some(ancestor))
+                    .with_hint(HELD_FOR_THIS_COMMAND)
+            }
+            (None, Some(blocker)) => Error::busy_with(&self.target_path, &self.paths().lock_path, Some(blocker.holder)),
+            (None, None) => self.busy(),
+        })
+    }
+
+    /// Makes one attempt beside a helper that waits in the kernel's queue although no waiter is left. It uses descriptors of
+    /// its own, because the helper's are in that queue.
+    fn try_beside_helper(
+        self: &Arc<TargetQueue>,
+        request: &Arc<Request>,
+        thread: Option<ThreadId>,
+    ) -> Result<Option<Arc<FileTenure>>> {
+        let paths = self.paths();
+        let mut cached = CachedFiles { paths: Some(Arc::clone(&paths)), ..CachedFiles::default() };
+        let attempt = acquire::attempt(&paths, &mut cached, request, &mut |_| false)?;
+        let Attempt::Granted(grant) = attempt else { return Ok(None) };
+        let mut state = self.state();
+        if !matches!(state.phase, Phase::Idle | Phase::Waiting(_)) {
+            drop(state);
+            let ended = grant.record.clone().map(|record| (record, grant.state_offset));
+            unlock(&paths, &grant, ended)?;
+            return Ok(None);
+        }
+        // The helper will be granted the kernel lock some time, and end.
+        detach_helper(&mut state);
+        state.cached = cached;
+        let tenure = self.begin_tenure(&mut state, Arc::clone(request), grant, paths, thread);
+        self.grant_compatible_waiters(&mut state);
+        unlock_and_wake(state);
+        Ok(Some(tenure))
+    }
+
+    /// Appends a waiter to the queue.
+    fn enqueue(
+        self: &Arc<TargetQueue>,
+        mut state: MutexGuard<'_, State>,
+        request: Arc<Request>,
+        thread: Option<ThreadId>,
+    ) -> Arc<Waiter> {
+        let waiter = Waiter::new(request, thread);
+        state.queue.join(Arc::clone(&waiter));
+        self.rematch_helper_to_head(&mut state);
+        self.ensure_helper(&mut state);
+        unlock_and_wake(state);
+        waiter
+    }
+
+    /// Removes a waiter from the queue: from here on it is never granted the lock. Returns the outcome that it had by then.
+    pub(crate) fn give_up(self: &Arc<TargetQueue>, waiter: &Arc<Waiter>) -> Option<Result<Arc<FileTenure>>> {
+        let mut state = self.state();
+        if let Some(outcome) = waiter.ticket.give_up() {
+            return Some(outcome);
+        }
+        state.queue.left();
+        if matches!(state.phase, Phase::Open(_)) {
+            self.offer_to_head(state);
+            return None;
+        }
+        // A helper that waits for a foreign holder's events ends when no waiter is left.
+        if let Phase::Waiting(waiting) = &state.phase
+            && let Some(wakeup) = &waiting.wakeup
+        {
+            wakeup.wake();
+        }
+        self.rematch_helper_to_head(&mut state);
+        unlock_and_wake(state);
+        None
+    }
+
+    /// Whether `request` wants a share, and this process shares a file that the target's name no longer means.
+    fn shares_replaced_target(&self, request: &Request) -> bool {
+        if !request.shared {
+            return false;
+        }
+        let target = match &self.state().phase {
+            Phase::Shared(sharers) => sharers.first().and_then(|first| first.grant.target.clone()),
+            _ => None,
+        };
+        target.is_some_and(|target| !acquire::is_target_current(&self.paths(), &target))
+    }
+
+    /// Grants a reentrant acquire of what this process holds, or a further share of what it shares. `replaced`: the target's
+    /// name means another file than the shared one.
+    fn join_held(
+        self: &Arc<TargetQueue>,
+        state: &mut State,
+        request: &Arc<Request>,
+        thread: Option<ThreadId>,
+        replaced: bool,
+    ) -> Option<Arc<FileTenure>> {
+        match &mut state.phase {
+            Phase::Held(tenure) if can_reenter(tenure, request) => {
+                tenure.add_guard();
+                Some(Arc::clone(tenure))
+            }
+            Phase::Shared(sharers) if request.shared && !replaced && state.queue.is_empty() => {
+                let first = sharers.first()?;
+                let grant = share_grant(&first.grant);
+                let paths = Arc::clone(&first.paths);
+                let owner: Arc<dyn TenureOwner> = Arc::<TargetQueue>::clone(self);
+                let tenure = FileTenure::new(owner, paths, Arc::clone(request), grant, thread);
+                sharers.push(Arc::clone(&tenure));
+                watchdog::tenure_began(&tenure);
+                Some(tenure)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Returns the tenure that this thread acquired, if a further acquire by this thread would wait for that tenure's end.
+fn held_by(state: &State, thread: Option<ThreadId>) -> Option<&Arc<FileTenure>> {
+    let own = |tenure: &&Arc<FileTenure>| thread.is_some() && tenure.thread == thread;
+    match &state.phase {
+        Phase::Held(tenure) => Some(tenure).filter(own),
+        Phase::Shared(sharers) => sharers.iter().find(own),
+        Phase::Idle | Phase::Working | Phase::Waiting(_) | Phase::Open(_) => None,
+    }
+}

@@ -1,0 +1,244 @@
+//! The state of a target's queue.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Waker;
+use std::thread::ThreadId;
+use std::time::Instant;
+
+use crate::file::cached_files::CachedFiles;
+use crate::file::paths::{LockPaths, ParentDir};
+use crate::file::status::current_holder;
+use crate::model::error::{Error, Result};
+use crate::model::request::Request;
+use crate::record::Record;
+use crate::sys::{self, FileId, InterruptHandle, LockKind, Wakeup};
+use crate::util::ticket::{self, Ticket};
+use crate::util::wait_queue::{WaitQueue, Waits};
+use crate::wait::fairness::TimeSlice;
+use crate::wait::fd_cache::{CachesFiles, Recency};
+use crate::wait::tenure::FileTenure;
+
+/// The queue of one target in this process.
+///
+/// A process may have very many of them, most of them unused for long. What a queue needs only while it is used is created on
+/// demand ([`TargetQueue::paths`]) and dropped by the [descriptor cache](crate::wait::fd_cache).
+#[derive(Debug)]
+pub(crate) struct TargetQueue {
+    pub(crate) folder: Arc<ParentDir>,
+    /// The target's path as the first caller named it.
+    pub(crate) target_path: Box<Path>,
+    /// Whether this is a bare kernel lock, without a record.
+    pub(crate) bare: bool,
+    pub(crate) generation: u64,
+    paths: Mutex<Weak<LockPaths>>,
+    state: Mutex<State>,
+    /// Whether the queue is in the watchdog's list.
+    pub(super) in_watchdog: AtomicBool,
+    recency: Recency,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) phase: Phase,
+    pub(super) queue: WaitQueue<Waiter>,
+    /// The number of the current helper. It grows when a helper is detached.
+    pub(super) epoch: u32,
+    /// How many times in a row the grant was handed off within the process.
+    pub(super) handoffs: u32,
+    /// Since when this process has had the kernel lock, once the grant was handed off.
+    pub(super) locked_since: Option<Instant>,
+    /// How many of the hand-offs went past the queue's head, since the last one to the head.
+    pub(super) barges: u32,
+    pub(super) cached: CachedFiles,
+    pub(super) time_slice: TimeSlice,
+    /// The wakers of resolved waiters. They are woken once the mutex is free, because a waker may poll at once.
+    pub(super) wakers: Vec<Waker>,
+}
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    Idle,
+    Working,
+    Waiting(Box<HelperWait>),
+    Held(Arc<FileTenure>),
+    Shared(Vec<Arc<FileTenure>>),
+    Open(Box<OpenLock>),
+}
+
+/// How the current helper waits.
+#[derive(Debug, Default)]
+pub(super) struct HelperWait {
+    /// The way to interrupt a helper that is a waiting thread itself.
+    pub(super) interrupt: Option<Arc<InterruptHandle>>,
+    /// The way to wake a helper that waits for events.
+    pub(super) wakeup: Option<Arc<Wakeup>>,
+    pub(super) kernel_wait: Option<KernelWait>,
+}
+
+/// A wait in the kernel's queue of a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KernelWait {
+    pub(super) id: FileId,
+    pub(super) file: WaitedFile,
+    pub(super) kind: LockKind,
+}
+
+/// The name by which a helper opened the file that it waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitedFile {
+    Anchor,
+    LockFile,
+    Target,
+}
+
+/// A lock that was released but not unlocked. The next tenure of this process may take over all that the last one had; the
+/// queue's head was notified.
+#[derive(Debug)]
+pub(super) struct OpenLock {
+    pub(super) last: Arc<FileTenure>,
+    /// The record and its state's offset, for the release if no thread takes the lock.
+    pub(super) ended: Option<(Record, u64)>,
+}
+
+/// One acquire in the queue.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    pub(super) request: Arc<Request>,
+    pub(super) thread: Option<ThreadId>,
+    pub(super) ticket: Ticket<Arc<FileTenure>, Error>,
+    /// Whether a thread sleeps for this waiter and can be notified. Otherwise a future is polled for it.
+    sleeps: AtomicBool,
+}
+
+pub(super) type WaitState = ticket::WaitState<Arc<FileTenure>, Error>;
+
+impl Waits for Waiter {
+    fn waits(&self) -> bool {
+        self.ticket.is_queued()
+    }
+}
+
+impl Waiter {
+    pub(super) fn new(request: Arc<Request>, thread: Option<ThreadId>) -> Arc<Waiter> {
+        Arc::new(Waiter { request, thread, ticket: Ticket::new(), sleeps: AtomicBool::new(false) })
+    }
+
+    pub(super) fn set_sleeps(&self) {
+        self.sleeps.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn sleeps(&self) -> bool {
+        self.sleeps.load(Ordering::Relaxed)
+    }
+
+    /// Delivers an outcome, and puts the waker to wake into `wakers`. Returns `false` if the waiter has given up.
+    pub(super) fn resolve(&self, outcome: WaitState, wakers: &mut Vec<Waker>) -> bool {
+        self.ticket.resolve(outcome, wakers)
+    }
+}
+
+impl TargetQueue {
+    pub(crate) fn new(folder: Arc<ParentDir>, target_path: &Path, bare: bool) -> Arc<TargetQueue> {
+        Arc::new(TargetQueue {
+            target_path: target_path.into(),
+            folder,
+            bare,
+            generation: sys::fork_generation(),
+            paths: Mutex::new(Weak::new()),
+            state: Mutex::new(State {
+                phase: Phase::Idle,
+                queue: WaitQueue::new(),
+                epoch: 0,
+                handoffs: 0,
+                locked_since: None,
+                barges: 0,
+                cached: CachedFiles::default(),
+                time_slice: TimeSlice::default(),
+                wakers: Vec::new(),
+            }),
+            in_watchdog: AtomicBool::new(false),
+            recency: Recency::default(),
+        })
+    }
+
+    /// Returns the paths, created again where they are not in use. It takes a mutex of its own, so it may be called with the
+    /// state locked.
+    pub(crate) fn paths(&self) -> Arc<LockPaths> {
+        let mut known = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(paths) = known.upgrade() {
+            return paths;
+        }
+        let name = self.target_path.file_name().unwrap_or_default();
+        let paths = LockPaths::within(&self.folder, self.target_path.to_path_buf(), name);
+        let paths = Arc::new(paths.expect("a name that was a target's is one"));
+        *known = Arc::downgrade(&paths);
+        paths
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the cached files out of the state, with the paths.
+    pub(super) fn take_cached(&self, state: &mut State) -> (CachedFiles, Arc<LockPaths>) {
+        let mut cached = std::mem::take(&mut state.cached);
+        let paths = Arc::clone(cached.paths.get_or_insert_with(|| self.paths()));
+        (cached, paths)
+    }
+
+    /// Returns the outcome of a queued acquire, if there is one. Otherwise `waker` is woken when there is one.
+    pub(crate) fn poll(waiter: &Waiter, waker: &Waker) -> Option<Result<Arc<FileTenure>>> {
+        waiter.ticket.poll(waker)
+    }
+
+    /// Returns the error of an acquire that found the lock held, with the holder.
+    pub(crate) fn busy(&self) -> Error {
+        let own = match &self.state().phase {
+            Phase::Held(tenure) => Some(Arc::clone(tenure)),
+            Phase::Shared(sharers) => sharers.first().map(Arc::clone),
+            _ => None,
+        };
+        let holder = match own {
+            Some(tenure) => Some(tenure.holder()),
+            None => current_holder(&self.paths()),
+        };
+        Error::busy_with(&self.target_path, &self.paths().lock_path, holder)
+    }
+}
+
+impl CachesFiles for TargetQueue {
+    fn recency(&self) -> &Recency {
+        &self.recency
+    }
+
+    fn drop_cached(&self) {
+        let Ok(mut state) = self.state.try_lock() else { return };
+        if matches!(state.phase, Phase::Idle) && state.queue.is_empty() {
+            let cached = std::mem::take(&mut state.cached);
+            state.queue = WaitQueue::new();
+            drop(state);
+            drop(cached);
+            *self.paths.lock().unwrap_or_else(PoisonError::into_inner) = Weak::new();
+        }
+    }
+}
+
+/// Unlocks the state, and wakes the waiters that were resolved while it was locked.
+pub(super) fn unlock_and_wake(mut state: MutexGuard<'_, State>) {
+    let wakers = std::mem::take(&mut state.wakers);
+    drop(state);
+    wakers.into_iter().for_each(Waker::wake);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process may have a hundred thousand of them.
+    #[test]
+    fn an_idle_queue_is_small() {
+        assert!(size_of::<TargetQueue>() <= 184, "{}", size_of::<TargetQueue>());
+    }
+}
