@@ -1,8 +1,9 @@
-//! The protocol's acquire and release, one system call after the other.
+//! The protocol's acquire, one system call after the other.
 //!
-//! [`attempt`] never blocks; a helper's turn waits in the kernel ([`Helper::step`]). Both end in `enter`, which runs with
-//! the anchor's kernel lock held and its path compared. What is promised: a grant is returned only after the record
-//! was written whole, and the lock file or the target's own lock is ours; on every error nothing is believed held.
+//! [`attempt`] never blocks; a helper waits in the kernel ([`KernelWaiter`](crate::wait::kernel_wait::KernelWaiter)).
+//! Both end in [`try_grant`], which runs with the anchor's kernel lock held and its path compared. A grant is returned
+//! only after the record was written completely, and after this process got the lock file or the target's own lock. On
+//! every error the lock is not held.
 
 use std::io;
 use std::sync::Arc;
@@ -21,24 +22,24 @@ use crate::model::holder::Previous;
 use crate::model::request::Request;
 use crate::sys::{Access, FileIdent, FileKind, LockKind};
 
-/// How often what keeps changing under us is tried again before we call it an error.
+/// The maximum number of retries while the lock's files keep changing.
 const MAX_RETRIES: usize = 1000;
 
-/// What came of a try that does not wait.
+/// The result of one attempt that does not wait.
 #[allow(clippy::large_enum_variant, reason = "the grant is the ordinary outcome; a box would cost each an allocation")]
 pub(crate) enum Attempt {
     Granted(Grant),
-    /// Held by another; by whom, where that was found out on the way.
+    /// Another process holds the lock, and which one, where the attempt found that out.
     Busy(Option<Box<Blocker>>),
 }
 
-/// What came of the steps under the kernel lock.
+/// The result of the steps under the anchor's kernel lock.
 #[allow(clippy::large_enum_variant, reason = "the grant is the ordinary outcome; a box would cost each an allocation")]
 pub(crate) enum GrantOutcome {
     Granted(Grant),
-    /// Somebody is in the way at the lock file's place.
+    /// A live or unknown holder has the lock file.
     Blocked(Box<Blocker>),
-    /// Somebody has the target's own lock.
+    /// Another process has the target's own lock.
     TargetBusy,
 }
 
@@ -46,8 +47,9 @@ pub(crate) fn lock_kind(request: &Request) -> LockKind {
     if request.shared { LockKind::Shared } else { LockKind::Exclusive }
 }
 
-/// One try to acquire. What it opened stays in `cached`; no kernel lock stays unless it was granted. Where the caller is to
-/// yield to other processes, once the anchor's kernel lock is ours, it is busy though it may be free.
+/// Makes one attempt to acquire, without waiting. The opened files stay in `cached`; no kernel lock stays unless the
+/// lock was granted. Where `yields` says so once the anchor's kernel lock was taken, the attempt ends as busy although
+/// the lock may be free.
 pub(crate) fn attempt(
     paths: &LockPaths,
     cached: &mut CachedFiles,
@@ -99,7 +101,7 @@ fn attempt_with_retries(
                 Ok(Attempt::Busy(None))
             }
             Err(error) if error.is_lost() => {
-                // The anchor went away under us, by a break or a person: its successor is tried.
+                // The anchor was removed or replaced, by a break or by a person: its successor is tried.
                 unlock_all(cached);
                 drop_anchor(cached);
                 continue;
@@ -110,7 +112,7 @@ fn attempt_with_retries(
     Err(keeps_changing(paths))
 }
 
-/// Steps 3 to 6, with the kernel lock on `anchor`, which its path names.
+/// Makes steps 3 to 6, with the kernel lock on `anchor`, which its path names.
 pub(crate) fn try_grant(
     paths: &LockPaths,
     cached: &mut CachedFiles,
@@ -139,8 +141,8 @@ pub(crate) fn try_grant(
         paths.set_copies();
     }
     let mut prior = Prior::read(anchor, paths, stat)?;
-    // A takeover that was not ended left a second link, or word of itself in the record; and so did a native in flock
-    // style that held beside what it left, and died.
+    // An unfinished takeover left a second link, or its state in the record. So did a native in flock style that held
+    // beside the remains of another holder, and died.
     let state = prior.state();
     let cut_off = state.is_some_and(state_reports_crash);
     let look = stat.links > 1 || cut_off || paths.copies();
@@ -150,8 +152,8 @@ pub(crate) fn try_grant(
     }
     let own = Arc::new(anchor.replace(paths, options, state)?);
     cached.anchor = Some(Arc::clone(&own));
-    // The old one may be a dead native's lock file as well. Its kernel lock stays ours until that is done, or one who had
-    // queued for it would seem to be its holder.
+    // The old anchor may be a dead native's lock file as well. Its kernel lock is kept until that is done, because a
+    // process that has queued for it would seem to be its holder.
     prior.replaced = Some(Arc::clone(anchor));
     let stat = own.file.ident().map_err(|error| paths.anchor_error("cannot be read", error));
     let outcome = stat.and_then(|stat| try_grant_after(paths, cached, &own, &stat, &prior, request, live_file_at_swap));
@@ -159,7 +161,7 @@ pub(crate) fn try_grant(
     outcome
 }
 
-/// Steps 4 to 6, after what `prior` says.
+/// Makes steps 4 to 6, after the record that `prior` has.
 fn try_grant_after(
     paths: &LockPaths,
     cached: &mut CachedFiles,
@@ -182,7 +184,7 @@ fn try_grant_after(
             }
         }
     } else {
-        // With a lock file it is held only once nobody is parked any more.
+        // With a lock file, the lock is granted only once the swap names no live file any more.
         (None, (lock_file::publish(paths, anchor, stat, prior, &record, options, live_file_at_swap)?, false))
     };
     Ok(match published {
@@ -226,8 +228,8 @@ pub(crate) fn cached_anchor(paths: &LockPaths, cached: &mut CachedFiles, request
     Ok(anchor)
 }
 
-/// The anchor is another's by now. The target's lock, which may have been taken before it, is not cached over a wait for the
-/// next one.
+/// Closes an anchor that lost its path. The target's lock, which may have been taken before, is not kept over a wait
+/// for the next anchor.
 pub(crate) fn drop_anchor(cached: &mut CachedFiles) {
     if let Some(anchor) = cached.anchor.take() {
         let _ = anchor.file.unlock();
@@ -238,7 +240,7 @@ pub(crate) fn drop_anchor(cached: &mut CachedFiles) {
     cached.locked = None;
 }
 
-/// Takes the target's own kernel lock without waiting: `None` if another has it.
+/// Takes the target's own kernel lock without waiting. Returns `None` if another process has it.
 pub(crate) fn lock_target(
     paths: &LockPaths,
     cached: &mut CachedFiles,
@@ -258,7 +260,7 @@ pub(crate) fn lock_target(
         };
         let locked =
             target.file.try_lock(lock_kind(request)).map_err(|error| target_error(paths, "cannot be locked", error))?;
-        // A file is often replaced whole, by a rename: the lock must be on the one that has the name.
+        // A file is often replaced by a rename, so the lock must be on the file that has the name now.
         let current =
             paths.dir.ident_at(&paths.target).map_err(|error| target_error(paths, "cannot be read", error))?;
         if current.map(|stat| stat.id) == Some(target.id) {
@@ -272,12 +274,12 @@ pub(crate) fn lock_target(
     Err(keeps_changing(paths))
 }
 
-/// Has the locked file the target's name still? On a doubt it has not.
+/// Returns whether the locked file still has the target's name. An error counts as no.
 pub(crate) fn is_target_current(paths: &LockPaths, target: &TargetFile) -> bool {
     matches!(paths.dir.ident_at(&paths.target), Ok(Some(stat)) if stat.id == target.id)
 }
 
-/// `None`: it went away meanwhile.
+/// Opens the target, created if it is missing. Returns `None` if it was removed meanwhile.
 fn open_target(paths: &LockPaths, request: &Request) -> Result<Option<TargetFile>> {
     let failed = |error| target_error(paths, "cannot be opened", error);
     let found = paths.dir.stat_at(&paths.target).map_err(failed)?;
@@ -293,7 +295,7 @@ fn open_target(paths: &LockPaths, request: &Request) -> Result<Option<TargetFile
             return Err(Error::new(ErrorKind::Obstructed, &paths.target_path, detail));
         }
     }
-    // Where flock(2) is a byte-range lock of the server's, an exclusive one wants a descriptor that may write.
+    // Where flock(2) is emulated by byte ranges on the server, an exclusive lock needs a writable descriptor.
     let emulated = matches!(&*paths.file_system.name, "nfs" | "cifs" | "smb2" | "smb");
     let access = if emulated && !request.shared { Access::ReadWrite } else { Access::Read };
     let file = match paths.dir.open_at(&paths.target, access) {
@@ -305,7 +307,8 @@ fn open_target(paths: &LockPaths, request: &Request) -> Result<Option<TargetFile
     Ok(Some(TargetFile { id: stat.id, file }))
 }
 
-/// Makes a target that is missing, as any program makes a file, and with a mode that is asked for whatever the umask.
+/// Creates a missing target, as any program creates a file. A mode that the caller asked for applies whatever the
+/// umask.
 fn create_target(paths: &LockPaths, mode: Option<u32>) -> io::Result<()> {
     let file = paths.dir.create_new(&paths.target, mode.unwrap_or(0o666))?;
     mode.map_or(Ok(()), |mode| file.chmod(mode))
@@ -321,7 +324,7 @@ fn keeps_changing(paths: &LockPaths) -> Error {
     Error::new(ErrorKind::Io, &paths.target_path, "the lock's files keep changing under us")
 }
 
-/// Gives back the kernel locks that are held for nobody; a file that keeps its lock is closed, which frees it.
+/// Unlocks the kernel locks that no tenure uses. A file that cannot be unlocked is closed, which frees its lock.
 pub(crate) fn unlock_all(cached: &mut CachedFiles) {
     if cached.target.as_ref().is_some_and(|target| target.file.unlock().is_err()) {
         cached.target = None;
@@ -332,7 +335,7 @@ pub(crate) fn unlock_all(cached: &mut CachedFiles) {
     cached.locked = None;
 }
 
-/// After an error: whatever failed, no lock stays.
+/// Unlocks and closes all files, after an error.
 pub(crate) fn close_all(cached: &mut CachedFiles) {
     unlock_all(cached);
     *cached = CachedFiles::default();

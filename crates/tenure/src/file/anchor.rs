@@ -1,8 +1,9 @@
 //! The anchor: the file that stays, and that the kernel locks.
 //!
-//! Who has the kernel lock on the file that the anchor's path names is the one native that may hold, or that waits for
-//! a foreign holder on behalf of all. A path may come to name another file while we wait (it was pruned, broken, or
-//! replaced by a user who could not write it): so after every lock the descriptor is compared with the path.
+//! The native that has the kernel lock on the file that the anchor's path names is the only one that may hold, or that
+//! may wait for a foreign holder on behalf of all natives. The path may come to name another file during a wait,
+//! because the anchor was pruned, broken, or replaced by a user who could not write it. So after every lock the
+//! descriptor is compared with the path.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,7 @@ use crate::record::io::write_text;
 use crate::record::{self, PriorState, Record, RecordState};
 use crate::sys::{Access, File, FileId, FileIdent, FileKind};
 
-/// How often a path that keeps changing under us is tried again before we call it an error.
+/// The maximum number of retries while the anchor keeps being removed.
 const MAX_RETRIES: usize = 1000;
 
 /// An open anchor.
@@ -27,14 +28,14 @@ pub(crate) struct Anchor {
     pub(crate) file: File,
     pub(crate) id: FileId,
     pub(crate) owner: u32,
-    /// Another user's, that we may only read: replaced once we have its kernel lock.
+    /// Whether the anchor is another user's and can only be read. It is replaced once this process has its kernel lock.
     pub(crate) read_only: bool,
-    /// What was written last through this descriptor; used by who has the kernel lock.
+    /// The record that was written last through this descriptor. It is used by the thread that has the kernel lock.
     cached: Mutex<Option<CachedRecord>>,
 }
 
 impl Anchor {
-    /// Step 1: opens the anchor, made if it is missing.
+    /// Opens the anchor, created if it is missing: step 1.
     pub(crate) fn open(paths: &LockPaths, options: &Options) -> Result<Anchor> {
         check_anchor_dir(paths)?;
         let mut folder_is_new = false;
@@ -45,7 +46,7 @@ impl Anchor {
             match create_anchor(paths, options) {
                 Ok(file) => {
                     if !folder_is_new {
-                        // Its maker may have died before that was there. Nobody's lock depends on it.
+                        // The folder's creator may have died before it wrote this file. No lock depends on it.
                         let _ = write_gitignore(&paths.dir, &[ANCHORS, "/", GITIGNORE].concat());
                     }
                     return Anchor::from_file(paths, file, false);
@@ -63,7 +64,7 @@ impl Anchor {
     }
 
     fn open_existing(paths: &LockPaths, options: &Options) -> Result<Option<Anchor>> {
-        // Looked at before it is opened: opening a device can do something to it.
+        // The kind is checked before the file is opened, because opening a device can have an effect.
         match paths.dir.stat_at(&paths.anchor).map_err(|error| dir_error(paths, error))? {
             None => return Ok(None),
             Some(stat) if stat.kind != FileKind::Regular => return Err(paths.anchor_obstructed(stat.kind)),
@@ -88,7 +89,7 @@ impl Anchor {
         Ok(Anchor { id: stat.id, owner: stat.owner, file, read_only, cached: Mutex::new(None) })
     }
 
-    /// Step 2: what the anchor's path names now, if that is still this file.
+    /// Returns the file that the anchor's path names, if it is this anchor: step 2.
     pub(crate) fn current(&self, paths: &LockPaths) -> Result<Option<FileIdent>> {
         let found = paths.dir.ident_at(&paths.anchor);
         let found = found.map_err(|error| paths.anchor_error("cannot be compared with its path", error))?;
@@ -104,23 +105,23 @@ impl Anchor {
         self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes a record over the one before, which has `size` bytes: [`write_text`]. Returns where the state's
-    /// text stands in it.
+    /// Writes a record over the last one, which has `size` bytes, by [`write_text`]. Returns the offset of the state's
+    /// text.
     pub(crate) fn write(&self, record: &Record, size: u64, visible: bool) -> io::Result<u64> {
         let mut kept = self.cached();
         let patched = kept.take().and_then(|mut cached| cached.become_record(record, size).then_some(cached));
         let mut cached = patched.unwrap_or_else(|| CachedRecord::new(record, size));
         let rendered = cached.rendered_mut();
-        // In an empty one there is no pid to be masked, and a mask alone would look like somebody's data.
+        // An empty file has no pid to mask, and a mask alone would look like another program's data.
         write_text(&self.file, rendered, visible && size > 0)?;
         let state_offset = rendered.state_offset;
-        // A write that failed leaves nothing: what stands in the file then is not known.
+        // After a failed write nothing is cached, because the file's text is unknown.
         *kept = Some(cached);
         Ok(state_offset)
     }
 
-    /// Writes what changes with a tenure that follows within the process. `None` where the whole record must be written.
-    /// What others judge by stays as it is, so nothing has to be masked.
+    /// Writes what changes when a tenure follows another within the process. Returns `None` where the whole record must
+    /// be written. What others judge by does not change, so nothing has to be masked.
     pub(crate) fn follow(&self, record: &Record) -> Option<io::Result<u64>> {
         let mut kept = self.cached();
         let mut cached = kept.take()?;
@@ -133,7 +134,7 @@ impl Anchor {
         Some(Ok(state_offset))
     }
 
-    /// Writes the state of the record that stands there.
+    /// Writes the state of the record in place.
     pub(crate) fn write_state(&self, state: RecordState, offset: u64) -> io::Result<()> {
         let mut kept = self.cached();
         match self.file.write_at(record::state_text(state), offset) {
@@ -150,21 +151,23 @@ impl Anchor {
         }
     }
 
-    /// Replaces another user's anchor by our own, with its kernel lock held, in a folder where we may: the new one is
-    /// locked before it can be seen. Its fence goes on from the old one's, whose record said `prior`, and so does the word
-    /// of a crash, or that one is to be looked for at the lock file's place: who does this may die at it, or fail.
+    /// Replaces another user's anchor by one of this user, in a folder that permits it. The caller has the old anchor's
+    /// kernel lock; the new one is locked before it is visible. The new record continues the old one's fence. It also
+    /// keeps the old one's crash report, or says that the lock file must be checked for one, because this process may
+    /// die or fail at the replacement.
     pub(crate) fn replace(&self, paths: &LockPaths, options: &Options, prior: Option<PriorState>) -> Result<Anchor> {
         let state = match prior {
             Some(prior) if state_reports_crash(prior) => RecordState::Aborted,
             Some(prior) if prior.state == RecordState::Released => RecordState::Released,
-            // Its maker died: we have its kernel lock. Later on it may look locked, by one who had queued for it.
+            // Its creator died, because this process has its kernel lock. Later it may look locked, by a process that
+            // had queued for it.
             _ if paths.lock_file_id()? == Some(self.id) => RecordState::Aborted,
             Some(prior) => prior.state,
             None => RecordState::Acquiring,
         };
         let file = prepare(paths, options, &unheld_record(prior.map(|prior| prior.fence), state))?;
         let own = Anchor::from_file(paths, file, false).inspect_err(|_| drop(paths.dir.unlink(&paths.new)))?;
-        // Whoever replaces an anchor has one in the making, and there is one at a time: a break cannot come any more.
+        // A process that replaces an anchor has the one prepared file, so no break can come from here on.
         let current = self.current(paths);
         if !matches!(current, Ok(Some(_))) {
             let _ = paths.dir.unlink(&paths.new);
@@ -180,7 +183,8 @@ impl Anchor {
         match own.current(paths) {
             Ok(Some(_)) => Ok(own),
             other => {
-                // Before our own is let go: who enters by that must not find the old one locked, as if its holder lived.
+                // The old anchor is unlocked before the new one: a process that enters by the new one must not take the
+                // old one for a live holder's.
                 let _ = self.file.unlock();
                 Err(other.err().unwrap_or_else(|| anchor_lost(paths)))
             }
@@ -188,8 +192,8 @@ impl Anchor {
     }
 }
 
-/// Makes an anchor that was missing. One with a mode of its own appears with it: a user who came between the making and
-/// the change of mode would be refused.
+/// Creates a missing anchor. Where a mode was asked for, the anchor appears with it: a user that came between the
+/// creation and the change of mode would be refused.
 fn create_anchor(paths: &LockPaths, options: &Options) -> std::result::Result<File, CreateError> {
     if options.mode.is_none() {
         return create(paths, &paths.anchor, options);
@@ -212,7 +216,7 @@ fn create_anchor(paths: &LockPaths, options: &Options) -> std::result::Result<Fi
     }
 }
 
-/// Another user's anchor that we may not write.
+/// Opens another user's anchor, which this user may not write, for reading.
 fn open_other_users(paths: &LockPaths, options: &Options, denied: io::Error) -> Result<File> {
     let sticky = paths.is_sticky();
     let replaceable = !sticky && paths.dir.open_dir(&paths.anchors).is_ok_and(|anchors| anchors.may_write());

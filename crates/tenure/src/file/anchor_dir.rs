@@ -12,9 +12,9 @@ pub(super) const CANNOT_BE_MADE: &str = "cannot be made";
 const CANNOT_SET_PERMISSIONS: &str = "cannot be made: `.tenure` cannot be given the rights of the folder that it is in";
 pub(super) const GITIGNORE: &str = ".gitignore";
 
-/// Makes `.tenure` with its parent's rights, group and ACL: who may make files beside the target may make them in
-/// it. Where that is more than one user it appears with them: a crash in between would shut the others out for ever.
-/// `tried`: how often it was tried before.
+/// Creates `.tenure` with its parent's permissions, group and ACL, so that a user who may create files beside the
+/// target may create them in it. Where that is more than one user, `.tenure` appears with its permissions: a crash in
+/// between would shut the others out for ever. `tried`: the number of attempts before this one.
 pub(super) fn create_anchor_dir(paths: &LockPaths, tried: usize) -> Result<()> {
     let mode = paths.dir_stat.mode;
     let private = mode & 0o022 == 0 && paths.dir_stat.owner == sys::effective_user();
@@ -24,18 +24,20 @@ pub(super) fn create_anchor_dir(paths: &LockPaths, tried: usize) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         Err(error) => return Err(dir_error(paths, error)),
     }
-    // Locked until it has its name, so that a sweep leaves it private. Where it cannot be, a sweep cannot lock it either.
+    // The folder is locked until it has its name, so that a clean-up does not remove it. Where it cannot be locked, a
+    // clean-up cannot lock it either.
     let locked = (!private).then(|| paths.dir.open_at(&made, Access::Read)).and_then(io::Result::ok);
     if let Some(file) = &locked
         && let Ok(false) = file.try_lock(LockKind::Exclusive)
     {
-        // A sweep has it, and it is about to go.
+        // A clean-up has the folder, and is about to remove it.
         return Ok(());
     }
     let fill = || {
         let failed = |error| (CANNOT_BE_MADE, error);
         let dir = paths.dir.open_dir(&made).map_err(failed)?;
-        // Another user may have moved some other folder to this name, whose rights are not to change. Ours is new, and empty.
+        // Another user may have moved an existing folder to this name, whose permissions must not change. A new one is
+        // empty.
         if !dir.entries().map_err(failed)?.is_empty() {
             return Err(failed(io::ErrorKind::AlreadyExists.into()));
         }
@@ -46,14 +48,14 @@ pub(super) fn create_anchor_dir(paths: &LockPaths, tried: usize) -> Result<()> {
         Ok(()) if private => return Ok(()),
         Ok(()) => match paths.dir.rename_over(&made, &paths.anchors) {
             Ok(()) => return Ok(()),
-            // Another was first, and ours goes.
+            // Another process was first, so this folder is removed.
             Err(_) if matches!(paths.dir.stat_at(&paths.anchors), Ok(Some(_))) => remove_new_dir(paths, &made),
             Err(error) => {
                 remove_new_dir(paths, &made);
                 return Err(dir_error(paths, error));
             }
         },
-        // It was pruned meanwhile, and perhaps made again.
+        // It was pruned meanwhile, and perhaps created again.
         Err((_, error)) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {}
         Err((what, error)) => {
             remove_new_dir(paths, &made);
@@ -71,7 +73,7 @@ pub(super) fn create_anchor_dir(paths: &LockPaths, tried: usize) -> Result<()> {
     Ok(())
 }
 
-/// Removes a `.tenure` that is not to be, unless somebody uses it already.
+/// Removes a new `.tenure` that is not needed, unless another process uses it already.
 fn remove_new_dir(paths: &LockPaths, made: &Name) {
     if *made != paths.anchors
         && let (Ok(dir), Ok(name)) = (paths.dir.open_dir(made), Name::new(GITIGNORE.as_ref()))
@@ -81,26 +83,26 @@ fn remove_new_dir(paths: &LockPaths, made: &Name) {
     let _ = paths.dir.remove_dir(made);
 }
 
-/// Makes the file that keeps git away from anchors; not if it is there.
+/// Writes the file that makes git ignore anchors, unless it exists.
 pub(super) fn write_gitignore(dir: &Dir, name: &str) -> io::Result<()> {
     let name = Name::new(name.as_ref())?;
     dir.create_new(&name, 0o644)?.write_at(b"*\n", 0).inspect_err(|_| drop(dir.unlink(&name)))
 }
 
-/// Makes it in a folder of anchors that was about to be removed, and is used again.
+/// Writes that file again, in a folder that was about to be removed and is used again.
 pub(crate) fn restore_gitignore(anchors: &Dir) {
     let _ = write_gitignore(anchors, GITIGNORE);
 }
 
-/// A name for a `.tenure` in the making, which nobody else has: the clock's nanoseconds and this process's number; another
-/// one at each try, whatever the clock does.
+/// Returns a unique name for a new `.tenure`: the clock's nanoseconds and this process's pid. Each attempt gets another
+/// name, whatever the clock does.
 fn temporary_name(tried: usize) -> Name {
     let now = sys::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let name = format!("{ANCHORS}.{}.{}", now.as_nanos() + tried as u128, sys::pid());
     Name::new(name.as_ref()).expect("no zero byte is in it")
 }
 
-/// Is this a name that [`temporary_name`] gives?
+/// Returns whether [`temporary_name`] returns such a name.
 pub(crate) fn is_temporary_name(name: &OsStr) -> bool {
     let digits = |part: Option<&str>| part.is_some_and(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
     let rest = name.to_str().and_then(|name| name.strip_prefix(ANCHORS)?.strip_prefix('.'));
@@ -110,8 +112,7 @@ pub(crate) fn is_temporary_name(name: &OsStr) -> bool {
     })
 }
 
-/// Removes a `.tenure` in the making whose maker is dead: nobody has its kernel lock, and nothing is in it but what
-/// belongs there.
+/// Removes a new `.tenure` whose creator died: no process has its kernel lock, and it contains only what belongs there.
 pub(crate) fn remove_abandoned_dir(dir: &Dir, name: &Name) -> io::Result<()> {
     let folder = dir.open_dir(name)?;
     let file = dir.open_at(name, Access::Read)?;
@@ -130,7 +131,8 @@ pub(crate) fn remove_abandoned_dir(dir: &Dir, name: &Name) -> io::Result<()> {
     Ok(())
 }
 
-/// What has the name of `.tenure` must be a folder: a link could make us write, and remove, files of other folders.
+/// Fails where `.tenure` is not a folder. By a symbolic link this process would write, and remove, files of other
+/// folders.
 pub(super) fn check_anchor_dir(paths: &LockPaths) -> Result<()> {
     match paths.dir.stat_at(&paths.anchors).map_err(|error| paths.anchor_error("cannot be looked for", error))? {
         Some(stat) if stat.kind != FileKind::Directory => Err(dir_obstructed(paths, stat.kind)),
@@ -145,7 +147,7 @@ fn dir_obstructed(paths: &LockPaths, kind: FileKind) -> Error {
 }
 
 pub(super) fn dir_error(paths: &LockPaths, error: io::Error) -> Error {
-    // ENOTDIR, ELOOP: something else has the folder's name.
+    // ENOTDIR and ELOOP mean that another kind of file has the folder's name.
     let odd = paths.dir.stat_at(&paths.anchors).ok().flatten().filter(|stat| stat.kind != FileKind::Directory);
     match odd {
         Some(stat) => dir_obstructed(paths, stat.kind),
@@ -153,7 +155,8 @@ pub(super) fn dir_error(paths: &LockPaths, error: io::Error) -> Error {
     }
 }
 
-/// Our own file or folder cannot be given its rights: the file system refuses that, not this user's lack of rights.
+/// Returns the error of a file or folder of this user that cannot be given its permissions. The file system refuses
+/// that, not a lack of rights, so the kind is `Unsupported`.
 pub(super) fn permissions_error(paths: &LockPaths, what: &'static str, error: io::Error, hint: &'static str) -> Error {
     let denied = matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput);
     let error = paths.anchor_error(what, error).with_hint(hint);

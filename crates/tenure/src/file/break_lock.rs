@@ -16,7 +16,7 @@ use crate::sys::{Access, File};
 use crate::util::text::word;
 use crate::util::trace::event;
 
-/// Removes a foreign holder's lock file, if it is still the one that was looked at.
+/// Removes a foreign holder's lock file, if it is still the one that was seen.
 pub(crate) fn remove_foreign(paths: &LockPaths, seen: &Status) -> Result<()> {
     let Some(now) = lock_file::read_existing(paths)? else { return Ok(()) };
     let same = match &now.content {
@@ -30,7 +30,7 @@ pub(crate) fn remove_foreign(paths: &LockPaths, seen: &Status) -> Result<()> {
     remove_lock_file(paths)
 }
 
-/// Its holder may have been faster.
+/// Removes the lock file, unless its holder did so first.
 fn remove_lock_file(paths: &LockPaths) -> Result<()> {
     match paths.dir.unlink(&paths.lock) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(paths.lock_error("cannot be removed", error)),
@@ -43,8 +43,8 @@ fn changed_hands(paths: &LockPaths) -> Error {
     Error::busy(&paths.target_path).with_hint(hint)
 }
 
-/// Puts a new anchor in the place of one whose holder lives, as `seen`, and removes the lock file that showed it. The
-/// new one is locked until that is done, so nobody enters in between; its record carries the fence on.
+/// Replaces the anchor of a live holder, which was `seen`, and removes that holder's lock file. The new anchor is
+/// locked until that is done, so no process acquires in between. Its record continues the fence.
 pub(crate) fn replace_anchor(paths: &LockPaths, seen: &Status) -> Result<()> {
     let visible = lock_file::read_existing(paths)?;
     let shown_before = visible.as_ref().map(|found| found.id);
@@ -64,32 +64,32 @@ pub(crate) fn replace_anchor(paths: &LockPaths, seen: &Status) -> Result<()> {
     }
     let old = paths.dir.stat_at(&paths.anchor).map_err(unreadable)?;
     let options = match old {
-        // Whoever could open the old one must be able to open the new one.
+        // A user that could open the old anchor must be able to open the new one.
         Some(stat) => Options::default().mode(stat.mode),
         None => Options::default(),
     };
     let fresh = prepare(paths, &options, &released_record(fence))?;
-    // One at a time has a new anchor in the making, so no other break can come between this look and the renaming: whom
-    // we judged may have been broken, and another have been granted, while we waited for our turn.
+    // There is one prepared file at a time, so no other break can come between this check and the renaming. While this
+    // process waited for its turn, the judged holder may have been broken and another process granted the lock.
     let now = examine(paths, &Options::default());
     if !now.as_ref().is_ok_and(|now| is_same_tenure(seen, now)) {
         let _ = paths.dir.unlink(&paths.new);
         return Err(changed_hands(paths).with_holder(now?.holder));
     }
-    // Not the one from before: another user's is replaced by who acquires, in the same way.
+    // Not the anchor from before: an acquire replaces another user's anchor in the same way.
     let before = open();
     let replaced = before.as_ref().and_then(|before| before.ident().ok());
     if let Err(error) = paths.dir.rename_over(&paths.new, &paths.anchor) {
         let _ = paths.dir.unlink(&paths.new);
         return Err(paths.anchor_error("cannot be replaced", error));
     }
-    // A tenure that began until then counts as well, and what a takeover has left at the swap is to be looked for. Whatever
-    // fails now, the lock file goes: those who wait would wait for a holder that has lost the lock.
+    // A tenure that began until now counts as well, and a takeover may have left a file at the swap. Whatever fails
+    // from here on, the lock file is removed: waiters would wait for a holder that has lost the lock.
     let last = before.as_ref().map_or(Ok(None), fence_of);
     let swap = paths.dir.stat_at(&paths.swap).map_err(unreadable);
     let begun = last.as_ref().ok().copied().flatten();
     let written = write_later_fence(paths, &fresh, fence, begun, !matches!(swap, Ok(None)));
-    // What the holder showed, or has just begun to show.
+    // The lock file that the holder had published, or has just published.
     let shown_now = paths.lock_file_id()?;
     let known = shown_now == shown_before || shown_now == replaced.map(|stat| stat.id);
     let broken = seen.holder.as_ref().and_then(|holder| holder.fence);
@@ -100,7 +100,7 @@ pub(crate) fn replace_anchor(paths: &LockPaths, seen: &Status) -> Result<()> {
     fresh.unlock().map_err(|error| paths.anchor_error("cannot be unlocked", error))
 }
 
-/// Writes over a new anchor's record of `fence` where a later tenure had `begun`, or one was `cut_off` in a takeover.
+/// Writes the new anchor's record again, where a later tenure than `fence` had `begun`, or a takeover was `cut_off`.
 fn write_later_fence(
     paths: &LockPaths,
     fresh: &File,
@@ -117,7 +117,7 @@ fn write_later_fence(
     written.map(drop).map_err(|error| paths.anchor_error("cannot be written", error))
 }
 
-/// Does the lock file show, on an inode of its own, a tenure with one of these fences?
+/// Returns whether the lock file is a copy, on an inode of its own, of a tenure with one of these fences.
 fn is_copy_of(paths: &LockPaths, fences: [Option<u64>; 2]) -> Result<bool> {
     let found = match lock_file::read_existing(paths) {
         Err(error) if error.is_obstructed() => None,
@@ -128,13 +128,13 @@ fn is_copy_of(paths: &LockPaths, fences: [Option<u64>; 2]) -> Result<bool> {
     Ok(fence.is_some() && fences.contains(&fence))
 }
 
-/// A tenure's fence is its own; shares have none.
+/// Returns whether both are one tenure. Each exclusive tenure has a fence of its own; shares have none.
 fn is_same_tenure(seen: &Status, now: &Status) -> bool {
     let fence = |status: &Status| status.holder.as_ref().map(|holder| (holder.kind, holder.fence));
     seen.state == now.state && seen.style == now.style && fence(seen) == fence(now)
 }
 
-/// Breaks a live native's lock that is older than the caller's policy allows: the seed's behaviour, asked for.
+/// Breaks a live native's lock that is older than the caller's policy allows, as OpenClaw's protocol does.
 pub(crate) fn steal(paths: &LockPaths, policy: StalePolicy) -> bool {
     if policy == StalePolicy::Proof {
         return false;

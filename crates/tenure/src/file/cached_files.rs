@@ -1,4 +1,4 @@
-//! What a process has open for one target.
+//! The files that a process has open for one target.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ pub(crate) struct CachedFiles {
     pub(crate) paths: Option<Arc<LockPaths>>,
     pub(crate) anchor: Option<Arc<Anchor>>,
     pub(crate) target: Option<Arc<TargetFile>>,
-    /// The kernel lock on `anchor` is ours although nobody holds: a helper got it from the kernel's queue, and goes on with
-    /// it. It is never kept over a wait.
+    /// The kind of kernel lock that this process has on `anchor` without a tenure: a helper was granted it in the
+    /// kernel's queue, and goes on with it. It is never kept over a wait.
     pub(crate) locked: Option<LockKind>,
 }

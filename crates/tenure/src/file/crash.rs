@@ -1,11 +1,11 @@
-//! Crashes in records: what a record says of a holder that was cut off, and how the report is kept for the next holder.
+//! Crashes in records: whether a record reports one, and how the report is kept for the next holder.
 
 use crate::model::holder::Previous;
 use crate::record::{PriorState, Record, RecordState, RecordStyle};
 use crate::sys;
 
-/// The crash that a record tells of by itself, when nobody has its kernel lock: in lock-file style the lock file's
-/// absence says that it was released; in flock style only the record does.
+/// Returns the crash that a record reports by itself, when its kernel lock is free. In lock-file style the missing lock
+/// file says that the lock was released; in flock style only the record does.
 pub(crate) fn crash_of(style: RecordStyle, state: RecordState) -> Option<&'static str> {
     match (style, state) {
         (_, RecordState::Aborted) => Some("it was cut off while it held"),
@@ -14,17 +14,17 @@ pub(crate) fn crash_of(style: RecordStyle, state: RecordState) -> Option<&'stati
     }
 }
 
-/// Does the state of an anchor whose kernel lock is free tell by itself of a holder that died?
+/// Returns whether the state of an anchor whose kernel lock is free reports a crash by itself.
 pub(crate) fn state_reports_crash(state: PriorState) -> bool {
     crash_of(state.style, state.state).is_some()
 }
 
-/// Does the record of an anchor that nobody has tell of a crash?
+/// Returns whether the record of an anchor whose kernel lock is free reports a crash.
 pub(crate) fn reports_crash(record: &Record) -> bool {
     record.native.as_ref().is_some_and(|native| crash_of(native.style, native.state).is_some())
 }
 
-/// Our record, saying of a crash that nobody was told of what is known of it.
+/// Returns `record` with the crash report of `previous`, which no holder has received.
 pub(crate) fn unreported_crash_record(previous: &Previous, mut record: Record) -> Record {
     let (Previous::Crashed(holder), Some(native)) = (previous, &mut record.native) else { return record };
     let identity = holder.identity.clone().unwrap_or_default();
@@ -32,7 +32,7 @@ pub(crate) fn unreported_crash_record(previous: &Previous, mut record: Record) -
     record.start_time = identity.start_time;
     record.created_at = holder.created_at.or(record.created_at);
     record.max_hold = holder.max_hold;
-    // The fence stays ours: it never goes back.
+    // The fence stays that of `record`, because fences never decrease.
     native.state = RecordState::Aborted;
     native.acquired_at = holder.acquired_at;
     native.boot_id = identity.boot_id.map(Into::into);

@@ -1,4 +1,4 @@
-//! What a grant is made of.
+//! A grant: what an acquire gives to a tenure.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -21,32 +21,33 @@ pub(crate) struct TargetFile {
     pub(crate) id: FileId,
 }
 
-/// What a grant is made of.
+/// The files and the record of a tenure that was granted.
 #[derive(Debug)]
 pub(crate) struct Grant {
     pub(crate) anchor: Option<Arc<Anchor>>,
     pub(crate) target: Option<Arc<TargetFile>>,
     pub(crate) lock_file: LockFile,
     pub(crate) previous: Previous,
-    /// `None` for a shared lock and for one without a record.
+    /// The record. `None` for a shared lock and for one without a record.
     pub(crate) record: Option<Record>,
-    /// Where the state's text stands in the record.
+    /// The offset of the state's text in the record.
     pub(crate) state_offset: u64,
-    /// The swap names a live foreign program's file: in flock style that is in nobody's way, and must not be forgotten.
+    /// Whether the swap names a live foreign program's file. In flock style that file does not block, and must not be
+    /// forgotten.
     pub(crate) live_file_at_swap: bool,
-    /// When its names were looked at.
+    /// When the files' names were checked last.
     pub(crate) checked_at: Instant,
 }
 
 impl Grant {
-    /// The record that says what `previous` says: for a grant that nobody was told of.
+    /// Returns `record` with this grant's crash report, which was not delivered.
     pub(crate) fn unreported_crash_record(&self, record: Record) -> Record {
         unreported_crash_record(&self.previous, record)
     }
 }
 
-/// The record of a tenure that begins now. The fence is the larger of the last one plus one and the clock's
-/// microseconds: it grows even when the last one is forgotten.
+/// Returns the record of a tenure that begins now. The fence is the larger of the last one plus one and the clock's
+/// microseconds, so it grows even when the last one is forgotten.
 pub(crate) fn new_record(request: &Request, last_fence: u64, paths: &LockPaths) -> Result<Record> {
     let now = sys::now();
     let clock = now.duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);

@@ -1,9 +1,9 @@
-//! Does the holder wait for this very process to end?
+//! Detects a holder that waits for this process to end.
 //!
-//! It does where it runs a command under its lock ([`Guard::set_command`](crate::Guard::set_command), `tenure run`), and this
-//! process is that command or descends from it. That is told only where it is proven: the record names the command with its
-//! start time, a process with both lives in this pid namespace, and the line of this process's parents leads to it. An orphan
-//! has left that line, and waits as anybody does.
+//! A holder does so where it runs a command under its lock ([`Guard::set_command`](crate::Guard::set_command), `tenure
+//! run`), and this process is that command or one of its descendants. The library reports that only where it is proven:
+//! the record names the command with its start time, a process with both lives in this pid namespace, and the chain of
+//! this process's parents leads to it. An orphan is no longer in that chain, and waits as any other process does.
 
 use crate::file::paths::LockPaths;
 use crate::file::status::current_record;
@@ -12,7 +12,7 @@ use crate::process::{self, Liveness};
 use crate::record::{Record, RecordState};
 use crate::sys;
 
-/// The holder, if it is proven to wait for this process. For those whom the kernel lock was refused.
+/// Returns the holder, if it is proven to wait for this process. The caller was refused the kernel lock.
 pub(crate) fn ancestor_holder(paths: &LockPaths) -> Option<Holder> {
     let record = current_record(paths)?;
     waits_for_this_process(&record)
@@ -24,11 +24,11 @@ fn waits_for_this_process(record: &Record) -> bool {
     let Some(command) = record.command_identity().filter(|_| held) else { return false };
     let same_process = || command.start_time.is_some() && process::start_time(command.pid) == command.start_time;
     let holds = || record.identity().is_some_and(|identity| identity.verify().is_alive());
-    // The line once more at the end: what it was read from did not change meanwhile.
+    // The chain is read once more at the end, to prove that it did not change meanwhile.
     descends_from(command.pid) && same_process() && command.verify().is_alive() && holds() && descends_from(command.pid)
 }
 
-/// Is this process `ancestor`, or started by it, at any depth?
+/// Returns whether this process is `ancestor`, or a descendant of it at any depth.
 fn descends_from(ancestor: i64) -> bool {
     const DEEPEST: usize = 4096;
     let mut pid = i64::from(sys::pid());
@@ -50,7 +50,7 @@ mod tests {
     use crate::process::Identity;
     use crate::record::Native;
 
-    /// A holder that runs this process, or its parent.
+    /// Returns the record of a holder that runs this process, or its parent.
     fn record(command: i64) -> Record {
         let identity = Identity::of(command).unwrap();
         let own = Identity::current();
@@ -88,7 +88,7 @@ mod tests {
                 assert!(!waits_for_this_process(&other), "{other:?}");
             }
         }
-        // A process that is none of the ancestors.
+        // A process that is not an ancestor.
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let beside = waits_for_this_process(&record(child.id().into()));
         child.kill().unwrap();

@@ -1,7 +1,7 @@
-//! Where a lock's files are: the target's parent as a descriptor, and the names in it.
+//! The paths of a lock's files: the target's parent as a descriptor, and the names in it.
 //!
-//! The parent is resolved once. Everything later is relative to its descriptor, so that a folder which is renamed or
-//! replaced under us changes nothing. The target's last component is never followed.
+//! The parent is resolved once. Everything later is relative to its descriptor, so a folder that is renamed or replaced
+//! meanwhile changes nothing. The target's last component is never followed.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -19,36 +19,37 @@ const LOCK_SUFFIX: &str = ".lock";
 const SWAP_SUFFIX: &str = ".swap";
 const NEW_SUFFIX: &str = ".new";
 
-/// The lock file's path, from the target's as the caller named it.
+/// Returns the lock file's path, from the target's as the caller named it.
 pub(crate) fn lock_path(target: &Path) -> PathBuf {
     let mut path = target.as_os_str().to_owned();
     path.push(LOCK_SUFFIX);
     path.into()
 }
 
-/// A target's place.
+/// The paths of one lock.
 #[derive(Debug)]
 pub(crate) struct LockPaths {
     pub(crate) folder: Arc<ParentDir>,
-    /// As the caller named it.
+    /// The target's path as the caller named it.
     pub(crate) target_path: PathBuf,
     pub(crate) lock_path: PathBuf,
     /// The names, relative to `dir`.
     pub(crate) target: Name,
     pub(crate) lock: Name,
     pub(crate) anchor: Name,
-    /// Where a takeover prepares what it exchanges; only who holds the kernel lock touches it.
+    /// The name at which a takeover prepares the file that it exchanges. Only the process that has the kernel lock uses
+    /// it.
     pub(crate) swap: Name,
-    /// Where an anchor is prepared that will replace another.
+    /// The name at which an anchor is prepared that will replace another.
     pub(crate) new: Name,
     pub(crate) anchors: Name,
-    /// Hard links are not to be had here, or would not be ours to remove: lock files are copies.
+    /// Whether lock files are copies, because hard links do not exist here or could not be removed by this user.
     copies: AtomicBool,
-    /// A hard link is the same inode here: seen, or known of this file system.
+    /// Whether a hard link is known to be the same inode here, by a check or by the kind of file system.
     links: AtomicBool,
 }
 
-/// A folder and what the kernel says of it: the same for every place in it.
+/// A folder and what the kernel reports of it, which is the same for every lock in it.
 #[derive(Debug)]
 pub(crate) struct ParentDir {
     pub(crate) dir: Arc<Dir>,
@@ -57,14 +58,15 @@ pub(crate) struct ParentDir {
 }
 
 impl ParentDir {
-    /// Whether only the owner of a file may remove it here, as in `/tmp`.
+    /// Returns whether only the owner of a file may remove it here, as in `/tmp`.
     pub(crate) fn is_sticky(&self) -> bool {
         self.dir_stat.mode & 0o1000 != 0
     }
 
-    /// Does the one's descriptor serve as well as the other's? A number alone does not say so: the same folder may be
-    /// reached through two mounts, only one of which may be written; its mode and owner may have changed since; and on
-    /// a network a number comes again while a descriptor of the folder that had it is still open, and fails.
+    /// Returns whether this descriptor serves as well as the other's. The inode number alone does not prove it: the
+    /// same folder may be reached through two mounts, only one of which may be written; its mode and owner may have
+    /// changed since; and on a network file system a number may be reused while a descriptor of the old folder is still
+    /// open, and fails.
     pub(crate) fn is_interchangeable_with(&self, other: &ParentDir) -> bool {
         let (ours, theirs) = (&self.dir_stat, &other.dir_stat);
         ours.id == theirs.id
@@ -83,7 +85,7 @@ impl Deref for LockPaths {
 }
 
 impl LockPaths {
-    /// Opens the parent of `target`, made first if it is missing and `create_parents` says so.
+    /// Opens the parent of `target`, created if it is missing and `create_parents` permits it.
     pub(crate) fn open(target: &Path, create_parents: bool) -> Result<LockPaths> {
         let (parent, name) = split(target)?;
         let dir = match Dir::open(parent) {
@@ -105,7 +107,7 @@ impl LockPaths {
         LockPaths::at(Arc::new(dir), target.to_owned(), name)
     }
 
-    /// As [`open`](Place::open), for looking only: `None` where the parent does not exist.
+    /// As [`open`](LockPaths::open), for reading only. Returns `None` where the parent does not exist.
     pub(crate) fn look(target: &Path) -> Result<Option<LockPaths>> {
         let (parent, name) = split(target)?;
         match Dir::open(parent) {
@@ -115,7 +117,7 @@ impl LockPaths {
         }
     }
 
-    /// The place of the file `name` in a folder that is open already.
+    /// Returns the paths for the file `name` in an open folder.
     fn at(dir: Arc<Dir>, target_path: PathBuf, name: &OsStr) -> Result<LockPaths> {
         let dir_stat =
             dir.stat().map_err(|error| Error::io(&target_path, "the target's folder cannot be read", error))?;
@@ -123,7 +125,7 @@ impl LockPaths {
         LockPaths::within(&Arc::new(ParentDir { dir, dir_stat, file_system }), target_path, name)
     }
 
-    /// As [`at`](Place::at), in a folder that was looked at already.
+    /// As [`at`](LockPaths::at), in a folder that was examined already.
     pub(crate) fn within(folder: &Arc<ParentDir>, target_path: PathBuf, name: &OsStr) -> Result<LockPaths> {
         let lock = joined(name, LOCK_SUFFIX);
         let to_name =
@@ -136,7 +138,7 @@ impl LockPaths {
             path.push(name);
             to_name(&path)
         };
-        // In a sticky folder nobody can remove what another user's crash left: everyone has a name of their own.
+        // In a sticky folder no user can remove what another user's crash left, so each user has a name of its own.
         let new_suffix = match folder.is_sticky() {
             false => NEW_SUFFIX.to_owned(),
             true => format!(".{}{NEW_SUFFIX}", sys::effective_user()),
@@ -150,7 +152,7 @@ impl LockPaths {
             lock: to_name(&lock)?,
             anchors: to_name(OsStr::new(ANCHORS))?,
             copies: AtomicBool::new(false),
-            // Only a server's or a program's file system numbers names in place of files.
+            // Only the file systems of servers and of programs number names instead of files.
             links: AtomicBool::new(!folder.file_system.shared),
             target_path,
             folder: Arc::clone(folder),
@@ -165,7 +167,7 @@ impl LockPaths {
         self.copies.store(true, Ordering::Relaxed);
     }
 
-    /// Is a hard link known to be the same inode here?
+    /// Returns whether a hard link is known to be the same inode here.
     pub(crate) fn links_are_known(&self) -> bool {
         self.links.load(Ordering::Relaxed)
     }
@@ -174,12 +176,12 @@ impl LockPaths {
         self.links.store(true, Ordering::Relaxed);
     }
 
-    /// The anchor's path, for people.
+    /// Returns the anchor's path, for messages.
     pub(crate) fn anchor_path(&self) -> PathBuf {
         self.target_path.with_file_name(self.anchor.as_os_str())
     }
 
-    /// What the lock file's name points at now.
+    /// Returns the file that the lock file's name means now.
     pub(crate) fn lock_file_id(&self) -> Result<Option<FileId>> {
         let found = self.dir.ident_at(&self.lock).map_err(|error| self.lock_error("cannot be read", error))?;
         Ok(found.map(|stat| stat.id))
@@ -223,7 +225,8 @@ impl LockPaths {
         }
     }
 
-    /// A name cannot be linked or moved between the folder and `.tenure`: another file system is one of the reasons.
+    /// Returns the error of a name that cannot be linked or moved between the folder and `.tenure`. Another file system
+    /// is one of the possible causes.
     fn cross_device_error(&self, path: &Path, what: &str, error: io::Error) -> Error {
         let why = match self.dir.stat_at(&self.anchors) {
             Ok(Some(found)) if found.id.device != self.dir_stat.id.device => "`.tenure` is on another file system",
@@ -237,7 +240,7 @@ impl LockPaths {
             .with_hint("flock style does without: style(Style::Flock), --flock")
     }
 
-    /// Something that is no lock stands at the lock file's place.
+    /// Returns the error of a file at the lock file's path that is not a lock file.
     pub(crate) fn obstructed(&self, what: &str) -> Error {
         Error::new(
             ErrorKind::Obstructed,
@@ -248,7 +251,7 @@ impl LockPaths {
         .with_advice(Advice::MoveOrUseFlockStyle)
     }
 
-    /// As [`obstructed`](Place::in_the_way), for the anchor.
+    /// As [`obstructed`](LockPaths::obstructed), for the anchor.
     pub(crate) fn anchor_obstructed(&self, kind: FileKind) -> Error {
         let what = kind.words();
         Error::new(ErrorKind::Obstructed, self.anchor_path(), format!("{what} stands where the lock's anchor belongs"))
@@ -256,12 +259,12 @@ impl LockPaths {
     }
 }
 
-/// Is there no room, on the disk or for this user?
+/// Returns whether the disk is full, or this user's quota.
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// A target's lock file name, from the target's name.
+/// Appends a suffix to a name.
 pub(crate) fn joined(name: &OsStr, suffix: &str) -> OsString {
     let mut joined = OsString::with_capacity(name.len() + suffix.len());
     joined.push(name);
@@ -269,18 +272,18 @@ pub(crate) fn joined(name: &OsStr, suffix: &str) -> OsString {
     joined
 }
 
-/// The target's name, from a lock file's.
+/// Returns the target's name, from a lock file's.
 pub(crate) fn target_of(lock: &OsStr) -> Option<&OsStr> {
     let bytes = lock.as_encoded_bytes().strip_suffix(LOCK_SUFFIX.as_bytes()).filter(|name| !name.is_empty())?;
     Path::new(lock).file_stem().filter(|stem| stem.as_encoded_bytes() == bytes)
 }
 
-/// As [`target_of`], from any name in `.tenure`: what a crash left there belongs to a target as well.
+/// As [`target_of`], from any name in `.tenure`, such as one that a crash left.
 pub(crate) fn target_of_anchor(name: &OsStr) -> Option<&OsStr> {
     let path = Path::new(name);
     let left = path.extension().is_some_and(|suffix| suffix == &SWAP_SUFFIX[1..] || suffix == &NEW_SUFFIX[1..]);
     let stem = path.file_stem().filter(|_| left);
-    // In a sticky folder a user's number stands between.
+    // In a sticky folder the name has a user's number before its suffix.
     target_of(name).or_else(|| target_of(stem?)).or_else(|| target_of(without_number(stem?)?))
 }
 
@@ -289,12 +292,13 @@ fn without_number(name: &OsStr) -> Option<&OsStr> {
     path.extension()?.as_encoded_bytes().iter().all(u8::is_ascii_digit).then(|| path.file_stem())?
 }
 
-/// A name in `.tenure` that would be too long for its suffix: cut, with a hash of the whole so that it stays unique.
+/// Returns a name in `.tenure`, cut where it would be too long for its suffix, with a hash of the whole so that it
+/// stays unique.
 fn shortened(name: OsString, suffix: &str) -> OsString {
     if sys::name_len(&name) <= sys::NAME_MAX {
         return name;
     }
-    // FNV-1a: stable across versions, unlike std's hashers.
+    // FNV-1a is stable across versions, unlike std's hashers.
     let hash = name
         .as_encoded_bytes()
         .iter()

@@ -1,4 +1,4 @@
-//! Files in the making: complete and locked before they get the name at which others find them.
+//! Prepared files: complete and locked before they get the name at which other processes find them.
 
 use std::io;
 use std::time::Duration;
@@ -10,23 +10,23 @@ use crate::model::options::Options;
 use crate::record::{Native, Record, RecordState};
 use crate::sys::{self, Access, File, LockKind, Name};
 
-/// How often a path that keeps changing under us is tried again before we call it an error.
+/// The maximum number of retries while another process prepares its file.
 const MAX_RETRIES: usize = 1000;
 
-/// Why a file was not made: a plain failure, or one that is told already.
+/// The reason why a file was not created: the system's error, or an error that is complete already.
 pub(super) enum CreateError {
     Io(io::Error),
     Reported(Error),
 }
 
-/// Makes a file under the name `new`, complete and locked, to be renamed to where it is to be seen.
+/// Creates a file under the name `new`, complete and locked. The caller renames it to its final name.
 pub(crate) fn prepare(paths: &LockPaths, options: &Options, record: &Record) -> Result<File> {
     check_anchor_dir(paths)?;
     for tried in 0..MAX_RETRIES {
         match create(paths, &paths.new, options) {
             Ok(file) => {
                 let written = (|| {
-                    // Until it is locked another may take it for a dead one's, and remove it.
+                    // Until the file is locked, another process may take it for a dead one's and remove it.
                     let ours = file.try_lock(LockKind::Exclusive)?
                         && paths.dir.stat_at(&paths.new)?.map(|stat| stat.id) == Some(file.stat()?.id);
                     if ours {
@@ -44,7 +44,8 @@ pub(crate) fn prepare(paths: &LockPaths, options: &Options, record: &Record) -> 
                 }
             }
             Err(CreateError::Reported(error)) => return Err(error),
-            // Somebody died between making one and renaming it, or is at it now: that takes a few system calls.
+            // Another process died between creating its file and renaming it, or is just doing so, which takes a few
+            // system calls.
             Err(CreateError::Io(error)) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if !remove_abandoned(paths)? {
                     sys::pause(Duration::from_millis(1));
@@ -57,7 +58,8 @@ pub(crate) fn prepare(paths: &LockPaths, options: &Options, record: &Record) -> 
     Err(Error::new(ErrorKind::Io, paths.anchor_path(), "another process keeps replacing the lock's anchor"))
 }
 
-/// Removes a prepared file whose maker is dead: nobody has its kernel lock. `false` if its maker lives.
+/// Removes a prepared file whose creator died, so that no process has its kernel lock. Returns `false` if its creator
+/// lives.
 pub(crate) fn remove_abandoned(paths: &LockPaths) -> Result<bool> {
     let removed = (|| -> io::Result<bool> {
         let file = paths.dir.open_at(&paths.new, Access::Read)?;
@@ -75,12 +77,12 @@ pub(crate) fn remove_abandoned(paths: &LockPaths) -> Result<bool> {
     }
 }
 
-/// The record of an anchor that nobody holds, and that carries the fence on.
+/// Returns the record of a released anchor, which continues the fence.
 pub(crate) fn released_record(fence: Option<u64>) -> Record {
     unheld_record(fence, RecordState::Released)
 }
 
-/// As [`released_record`], or with word of a holder that was cut off.
+/// As [`released_record`], with another state, such as that of a holder that was cut off.
 pub(crate) fn unheld_record(fence: Option<u64>, state: RecordState) -> Record {
     let native = Some(Native { fence, ..Native::bare(state) });
     Record { created_at: Some(sys::now()), native, ..Record::default() }
@@ -102,8 +104,8 @@ pub(super) fn create(paths: &LockPaths, name: &Name, options: &Options) -> std::
     Ok(file)
 }
 
-/// The umask took bits away. File systems differ in their answers to a mode that they cannot keep, so the mode that they show
-/// afterwards counts. The bits for execution do not matter.
+/// Sets the mode, from which the umask has taken bits away. File systems answer differently to a mode that they cannot
+/// store, so the mode that they show afterwards counts. The execute bits do not matter.
 fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     let changed = file.chmod(mode);
     match (file.stat()?.mode ^ mode) & 0o666 {

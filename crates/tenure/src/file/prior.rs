@@ -16,7 +16,7 @@ use crate::sys::FileIdent;
 pub(crate) struct Prior {
     pub(crate) bytes: Vec<u8>,
     state: Option<PriorState>,
-    /// The anchor that it was read from, where that was replaced: its kernel lock is still ours.
+    /// The anchor from which the record was read, where that was replaced. This process still has its kernel lock.
     pub(crate) replaced: Option<Arc<Anchor>>,
 }
 
@@ -31,13 +31,13 @@ impl Prior {
         Ok(Prior { state, bytes, replaced: None })
     }
 
-    /// `None` where no native has written one.
+    /// Returns the record's state. `None` where no native has written one.
     pub(crate) fn state(&self) -> Option<PriorState> {
         self.state
     }
 
-    /// Does it prove that a native has held this lock in lock-file style? Then the lock file's place was free, so what
-    /// stands there later was made by a program that removes it.
+    /// Returns whether the record proves that a native has held this lock in lock-file style. Then the lock file's path
+    /// was free, so a file found there later was created by a program that removes it.
     pub(crate) fn was_shown(&self) -> bool {
         self.state.is_some_and(PriorState::was_shown)
     }
@@ -89,7 +89,7 @@ impl Prior {
     }
 }
 
-/// As [`Prior::was_shown`], of a record's text that was read without its kernel lock.
+/// As [`Prior::was_shown`], of a record's text that was read without the kernel lock.
 pub(crate) fn proves_use(text: &[u8]) -> bool {
     Prior::scan(text).is_some_and(PriorState::was_shown)
 }

@@ -1,9 +1,10 @@
-//! Removing what a dead native left, where nothing about it is out of the ordinary: a folder may have very many of them.
+//! Removes what a dead native left, in the ordinary case: a folder may contain very many such locks.
 //!
-//! It does for a holder that died what its own signal handler would have done: under the anchor's kernel lock its record
-//! says `aborted`, so that the next holder hears of the crash, and then the lock file goes. Before it goes it says that we
-//! live, as at an acquire's takeover: or a foreign program might rightly put its own in its place, between our look and
-//! the removal. Nothing is granted, so the fence stays as it is. Whatever differs in any way is left to a takeover.
+//! It does for a dead holder what that holder's own signal handler would have done. Under the anchor's kernel lock, the
+//! record is set to `aborted`, so that the next holder gets a crash report, and the lock file is removed. Before that
+//! the lock file names this process, as in a takeover: otherwise a foreign program might rightly replace the dead
+//! holder's file between this process's check and the removal. Nothing is granted, so the fence does not change.
+//! Whatever differs in any way is left to a takeover.
 
 use std::io;
 
@@ -16,7 +17,7 @@ use crate::record::{self, CanonicalRecord, Record, RecordState, RecordStyle};
 use crate::sys::{Access, File, FileId, FileKind, LockKind};
 use crate::util::trace::event;
 
-/// Removes the lock file `id`, whose text is `text`, if its holder is dead. `false`: it is there still.
+/// Removes the lock file `id`, whose text is `text`, if its holder is dead. Returns `false` if the file is still there.
 pub(crate) fn reclaim(paths: &LockPaths, id: FileId, text: &[u8]) -> bool {
     let Some(own) = record::parse_canonical(text) else { return false };
     if (own.state, own.style) != (RecordState::Held, RecordStyle::LockFile)
@@ -25,14 +26,14 @@ pub(crate) fn reclaim(paths: &LockPaths, id: FileId, text: &[u8]) -> bool {
     {
         return false;
     }
-    // The survey has just seen that the anchor is a file.
+    // The scan has just seen that the anchor is a regular file.
     let Ok(file) = paths.dir.open_at(&paths.anchor, Access::ReadWrite) else { return false };
     if !file.try_lock(LockKind::Exclusive).unwrap_or(false) {
         return false;
     }
-    // What fails is tried, and told of, by whoever takes it over.
+    // A failure is retried, and reported, by the process that takes the lock over.
     let removed = remove(paths, &file, id, text, &own).unwrap_or(false);
-    // Not by its closing alone: a child that another thread is just making has the descriptor too.
+    // Closing alone does not unlock: a child that another thread is just creating has the descriptor too.
     let _ = file.unlock();
     if removed {
         event!(WARN, target = ?paths.target_path, "what a holder that died had left was removed");
@@ -40,16 +41,16 @@ pub(crate) fn reclaim(paths: &LockPaths, id: FileId, text: &[u8]) -> bool {
     removed
 }
 
-/// With the kernel lock on `file`.
+/// Removes the lock file, with the kernel lock on `file`.
 fn remove(paths: &LockPaths, file: &File, id: FileId, text: &[u8], own: &CanonicalRecord<'_>) -> io::Result<bool> {
     let shown = || Ok::<_, io::Error>(paths.dir.ident_at(&paths.lock)?.is_some_and(|found| found.id == id));
     let found = file.ident()?;
-    // Its names are the anchor's and the lock file's. Without that one it was released.
+    // The inode has two names, the anchor's and the lock file's. With one name only it was released.
     let whole = found.id == id && found.kind == FileKind::Regular && found.links == 2;
     if !whole || paths.dir.ident_at(&paths.anchor)?.is_none_or(|named| named.id != id) || !shown()? {
         return Ok(false);
     }
-    // A takeover that was cut off is to be ended first.
+    // An unfinished takeover must be completed first.
     if paths.dir.ident_at(&paths.swap)?.is_some() {
         return Ok(false);
     }
@@ -65,12 +66,12 @@ fn remove(paths: &LockPaths, file: &File, id: FileId, text: &[u8], own: &Canonic
     let written = write_text(file, &mut ours, true);
     let removed =
         written.and_then(|()| if shown()? { paths.dir.unlink(&paths.lock).map(|()| true) } else { Ok(false) });
-    // Whatever came of it, and who dies before that tells of a crash as well.
+    // This is written whatever the result. If this process dies before, the next holder gets a crash report as well.
     write(file, &dead, ours.bytes.len() as u64, !matches!(removed, Ok(true)))?;
     removed
 }
 
-/// What a dead holder's lock file says while we remove it.
+/// Returns what a dead holder's lock file says while this process removes it.
 fn own_record(dead: &Record, paths: &LockPaths) -> Option<Record> {
     let request = Request { options: Options::default(), shared: false };
     let mut ours = new_record(&request, 0, paths).ok()?;

@@ -1,5 +1,5 @@
-//! The end of a tenure: its lock file goes, or its record says released, and then the kernel lock; or all of it passes on to
-//! another of this process.
+//! The end of a tenure: the lock file is removed or the record says `released`, and then the kernel lock is unlocked;
+//! or all of it is handed to another acquire of this process.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use crate::record::{Record, RecordState};
 use crate::sys;
 use crate::sys::LockKind;
 
-/// Undoes a grant that nobody wants any more, but for the anchor's kernel lock, which serves the next waiter.
+/// Undoes a grant that no waiter wants any more, except for the anchor's kernel lock, which serves the next waiter.
 pub(crate) fn undo_grant(paths: &LockPaths, cached: &mut CachedFiles, grant: Grant) {
     let _ = unpublish_or_record(
         paths,
@@ -31,10 +31,10 @@ pub(crate) fn undo_grant(paths: &LockPaths, cached: &mut CachedFiles, grant: Gra
     cached.locked = grant.anchor.is_some().then_some(if shared { LockKind::Shared } else { LockKind::Exclusive });
 }
 
-/// A release's system calls: the lock file goes, or the record says released; then the kernel locks. Nothing is written
-/// after that.
+/// Makes a release's system calls: removes the lock file or writes the state `released`, then unlocks. Nothing is
+/// written after that.
 ///
-/// `ended` is the record as it stands now, and the place of its state.
+/// `ended` is the record as it was written last, and its state's offset.
 pub(crate) fn unlock(paths: &LockPaths, grant: &Grant, ended: Option<(Record, u64)>) -> Result<()> {
     let (record, state_offset) = ended.map_or((None, 0), |(record, offset)| (Some(record), offset));
     let mut result = unpublish_or_record(paths, grant, record, state_offset);
@@ -57,14 +57,16 @@ pub(crate) fn unlock(paths: &LockPaths, grant: &Grant, ended: Option<(Record, u6
 
 fn unpublish_or_record(paths: &LockPaths, grant: &Grant, record: Option<Record>, state_offset: u64) -> Result<()> {
     let (Some(anchor), Some(record)) = (&grant.anchor, record) else { return Ok(()) };
-    // Flock style held beside a live foreign program's file at the swap: the word that leads there has_name.
+    // In flock style this tenure held beside a live foreign program's file at the swap: the record must still lead to
+    // it.
     let record = if grant.live_file_at_swap { grant.unreported_crash_record(record) } else { record };
     let hidden = matches!(grant.lock_file, LockFile::Hidden);
     let failed = |error| paths.anchor_error("cannot be written", error);
     let report = || lock_file::record_crash(anchor, &record).map_err(failed);
     if record.native.as_ref().is_some_and(|native| native.state == RecordState::Aborted) {
-        // Before the lock file goes: who comes next must hear of the crash. While it is there it names us, who live; or a
-        // foreign program might rightly put its own there, between our look and the removal.
+        // This is written before the lock file is removed, because the next holder must get the crash report. While the
+        // lock file exists it names this process, which lives: otherwise a foreign program might rightly replace it
+        // between this process's check and the removal.
         if matches!(grant.lock_file, LockFile::Link) {
             anchor.write_state(RecordState::Aborted, state_offset).map_err(failed)?;
             return match lock_file::unpublish(paths, anchor, &grant.lock_file, &record) {
@@ -79,7 +81,7 @@ fn unpublish_or_record(paths: &LockPaths, grant: &Grant, record: Option<Record>,
     if !hidden {
         return lock_file::unpublish(paths, anchor, &grant.lock_file, &record);
     }
-    // No lock file tells of a break here, as it does in `hide`.
+    // Without a lock file, only the anchor's path shows a break.
     if grant.checked_at.elapsed() < sys::NAMES_CHECK_TTL && has_names(grant) {
         return Ok(());
     }
@@ -89,17 +91,17 @@ fn unpublish_or_record(paths: &LockPaths, grant: &Grant, record: Option<Record>,
     }
 }
 
-/// What came of passing a tenure on.
+/// The result of a hand-off.
 #[allow(clippy::large_enum_variant, reason = "the grant is the ordinary outcome; a box would cost each an allocation")]
 pub(crate) enum HandOff {
     Done(Grant),
-    /// It was not whole any more; the record is the next one's already, and this is to be released.
+    /// The tenure had lost a name. The record is the next tenure's already, and this grant must be released.
     Lost(Grant),
-    /// The ordinary way must be gone.
+    /// The tenure must be released in the ordinary way.
     Refused,
 }
 
-/// Passes what a tenure of this process has on to another, without the kernel.
+/// Hands the locks of a tenure of this process to another acquire, without the kernel.
 pub(crate) fn hand_off(paths: &LockPaths, grant: &Grant, fence: u64, request: &Request) -> Result<HandOff> {
     if grant.live_file_at_swap {
         return Ok(HandOff::Refused);
@@ -138,19 +140,20 @@ pub(crate) fn hand_off(paths: &LockPaths, grant: &Grant, fence: u64, request: &R
         }
     };
     next.record = Some(record);
-    // After the record: a break carries on whatever fence was written before it took the anchor's name away.
+    // This is checked after the record was written: a break continues the fence that was written before it took the
+    // anchor's name.
     let whole = if checked_recently { has_names(grant) } else { has_names_at_paths(grant, paths) };
     Ok(if whole { HandOff::Done(next) } else { HandOff::Lost(next) })
 }
 
-/// Has the anchor still its path, and the lock file its name? On a doubt not.
+/// Returns whether the anchor still has its path and the lock file its name. An error counts as no.
 fn has_names_at_paths(grant: &Grant, paths: &LockPaths) -> bool {
     let Some(anchor) = &grant.anchor else { return true };
     let is_anchors = || anchor.current(paths).is_ok_and(|found| found.is_some());
     match &grant.lock_file {
         LockFile::Hidden => is_anchors(),
-        // A break, and whoever removes the anchor, leave it a link less. Where it was only moved aside, other natives
-        // meet our lock file, and wait for its kernel lock.
+        // A break, or the removal of the anchor, leaves one link less. Where the anchor was only moved aside, other
+        // natives find this lock file, and wait for its kernel lock.
         LockFile::Link => paths
             .dir
             .ident_at(&paths.lock)
@@ -159,7 +162,7 @@ fn has_names_at_paths(grant: &Grant, paths: &LockPaths) -> bool {
     }
 }
 
-/// Has what a tenure leaves all the names that it should have, as its descriptors tell?
+/// Returns whether the files of a tenure have all their names, as the descriptors show.
 pub(crate) fn has_names(grant: &Grant) -> bool {
     grant.anchor.as_ref().is_none_or(|anchor| lock_file::has_names(anchor, &grant.lock_file))
 }

@@ -1,7 +1,7 @@
-//! Does the holder of a lock file live?
+//! Decides whether a lock is stale: whether the holder of a lock file lives.
 //!
-//! Two layers: the seed's rules as a pure function of the record, the process table and the clock ([`reasons`]), and
-//! the three-valued judgement that decides whether a lock file may be taken over ([`judge_foreign`]).
+//! There are two layers. OpenClaw's rules are a pure function of the record, the process table and the clock
+//! ([`reasons`]). A three-valued judgement decides whether a lock file may be taken over ([`judge_foreign`]).
 
 use std::time::{Duration, SystemTime};
 
@@ -9,19 +9,19 @@ use crate::model::stale_reason::StaleReason;
 use crate::process::Liveness;
 use crate::record::{Content, Record};
 
-/// What the seed's rules ask of the world, so that they can be tested without one.
+/// The facts that OpenClaw's rules need, as values so that the rules can be tested without a system.
 pub(crate) struct Facts<'a> {
     pub(crate) now: SystemTime,
     pub(crate) stale_after: Duration,
     pub(crate) own_pid: i64,
     pub(crate) own_start_time: Option<u64>,
-    /// Does this process hold the lock file in question?
+    /// Whether this process holds the lock file in question.
     pub(crate) held_here: bool,
     pub(crate) alive: &'a dyn Fn(i64) -> bool,
     pub(crate) start_time: &'a dyn Fn(i64) -> Option<u64>,
 }
 
-/// The seed's reasons, in the seed's order.
+/// Returns the reasons for staleness by OpenClaw's rules, in OpenClaw's order.
 pub(crate) fn reasons(record: &Record, facts: &Facts<'_>) -> Vec<StaleReason> {
     let mut reasons = Vec::new();
     let pid = valid_pid(record);
@@ -59,7 +59,7 @@ fn valid_pid(record: &Record) -> Option<i64> {
     record.pid.filter(|pid| *pid > 0)
 }
 
-/// Whether some process of this kernel has a lock file open, as far as leases tell (`fcntl(2)`).
+/// Whether another process of this kernel has a lock file open, as far as leases show it (`fcntl(2)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenElsewhere {
     /// For writing, as OpenClaw's holders have it.
@@ -73,22 +73,24 @@ pub(crate) enum OpenElsewhere {
 /// What is known of a foreign lock file.
 pub(crate) struct ForeignFacts<'a> {
     pub(crate) content: &'a Content,
-    /// It has no bytes at all, so nothing says that it is OpenClaw's: `flock(1)`, git and scripts make such files too.
+    /// Whether the file has no bytes, so that nothing proves that it is OpenClaw's: `flock(1)`, git and scripts create
+    /// such files too.
     pub(crate) empty: bool,
-    /// Natives have held this lock in lock-file style. So a file at this place was made by a program that removes it.
+    /// Whether natives have held this lock in lock-file style. Then a file at this path was created by a program that
+    /// removes it.
     pub(crate) used_before: bool,
     pub(crate) reasons: &'a [StaleReason],
     pub(crate) open: OpenElsewhere,
-    /// Another process has the file's own `flock(2)`.
+    /// Whether another process has the file's own `flock(2)`.
     pub(crate) flocked: bool,
-    /// How old the file's mtime is; zero for a time in the future.
+    /// The age of the file's mtime. Zero for a time in the future.
     pub(crate) mtime_age: Duration,
     pub(crate) malformed_grace: Duration,
     /// OpenClaw's own age for a lock file that names no process, 30 minutes by default.
     pub(crate) stale_after: Duration,
-    /// A file system that two machines may mount: a dead pid here says nothing of a process there.
+    /// Whether two machines may mount the file system. Then a dead pid here proves nothing about a process there.
     pub(crate) shared_fs: bool,
-    /// Of the package filelock's text: where the named process runs.
+    /// Where the process runs that the text of the package filelock names.
     pub(crate) origin: Option<Origin>,
 }
 
@@ -98,31 +100,31 @@ pub(crate) enum Origin {
     Here,
     /// Here, before the machine was restarted.
     OtherBoot,
-    /// On another machine, or in another pid namespace: its pid means nothing here.
+    /// On another machine, or in another pid namespace, so that its pid means nothing here.
     Elsewhere,
 }
 
-/// May a foreign lock file be taken over?
+/// The verdict on a foreign lock file.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ForeignVerdict {
-    /// `Dead` means: taking over is right, now.
+    /// `Dead` means that the lock file may be taken over now.
     pub(crate) liveness: Liveness,
-    /// Ask again then, even if nothing happens (the grace of a malformed file runs out).
+    /// When to judge again even if nothing happens, because the grace of a malformed file ends.
     pub(crate) retry_after: Option<Duration>,
 }
 
 /// The three-valued judgement of a foreign lock file.
 ///
-/// Asked in this order, the first answer counts:
+/// The first row that applies counts:
 ///
 /// | what is known | verdict |
 /// | --- | --- |
-/// | some process has it open for writing | alive, whatever its pid says: that may count in another container |
-/// | some process has its `flock(2)` | alive, as above |
+/// | another process has it open for writing | alive, whatever its pid says: that may be a pid of another container |
+/// | another process has its `flock(2)` | alive, as above |
 /// | the package filelock's text, of another machine or pid namespace | unknown |
-/// | a valid pid, and neither dead, recycled nor our own orphan | alive, however old |
+/// | a valid pid, and neither dead, recycled nor this process's own orphan | alive, however old |
 /// | a valid pid and one of those proofs, on a file system of one machine | dead |
-/// | no valid pid, and some process has it open for reading | alive |
+/// | no valid pid, and another process has it open for reading | alive |
 /// | no valid pid, no process has it open, and the grace is over | dead |
 /// | anything else | unknown |
 ///
@@ -151,7 +153,7 @@ pub(crate) fn judge_foreign(facts: &ForeignFacts<'_>) -> ForeignVerdict {
         let proof = facts.reasons.iter().find_map(|reason| match reason {
             StaleReason::DeadPid => Some("its process has ended"),
             StaleReason::RecycledPid => Some("another process has its pid now"),
-            // filelock's own holder in this process, which this library does not know.
+            // A holder by filelock in this process, which this library does not know.
             StaleReason::OrphanSelfPid if facts.origin.is_some() => None,
             StaleReason::OrphanSelfPid => Some("it has this process's own pid, but this process does not hold it"),
             StaleReason::MissingPid

@@ -29,7 +29,8 @@ const UNIT_BITS: u32 = 13;
 /// The length of a record's beginning, which contains the fence and the pid.
 const RECORD_HEAD: usize = 512;
 
-/// Whether waiters can be marked. Where kernel locks are emulated by byte ranges (NFS, SMB), a mark would conflict with them.
+/// Returns whether waiters can be marked. Where kernel locks are emulated by byte ranges (NFS, SMB), a mark would
+/// conflict with them.
 fn supports_marks(paths: &LockPaths) -> bool {
     !paths.file_system.shared
 }
@@ -64,7 +65,8 @@ impl TimeSlice {
         *self = TimeSlice::starting_now(0);
     }
 
-    /// Whether the slice is over and a waiter exists. The anchor's kernel lock was free just now, and is the caller's.
+    /// Returns whether the slice is over and a waiter exists. The anchor's kernel lock was free just now, and is the
+    /// caller's.
     pub(crate) fn should_yield(&mut self, paths: &LockPaths, anchor: &Anchor) -> bool {
         if !supports_marks(paths) || now().wrapping_sub(self.0 & !MAX_DOUBLINGS) < SLICE << self.doublings() {
             return false;

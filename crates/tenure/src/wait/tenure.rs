@@ -295,7 +295,7 @@ impl FileTenure {
         !listeners.is_notified() && (listeners.is_wanted() || self.request.options.on_event.is_some())
     }
 
-    /// Whether the record has a date by which others judge.
+    /// Returns whether the record has a date by which others judge.
     pub(crate) fn has_date(&self) -> bool {
         self.grant.record.is_some() && !matches!(self.grant.lock_file, LockFile::Hidden)
     }

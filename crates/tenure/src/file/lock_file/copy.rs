@@ -1,4 +1,5 @@
-//! The lock file as a file of its own, where a hard link is not to be had, is no link, or would not be ours to remove.
+//! The lock file as a file of its own, where hard links do not exist, are not the same inode, or could not be removed
+//! by this user.
 
 use std::io;
 use std::sync::Arc;
@@ -9,11 +10,11 @@ use crate::file::paths::LockPaths;
 use crate::file::prepare::prepare;
 use crate::model::error::{Advice, ErrorKind, Result};
 use crate::model::options::Options;
-use crate::record::io::read_stable;
-use crate::record::{Content, Record};
-use crate::sys::{self, Access, Name};
+use crate::record::Record;
+use crate::sys;
 
-/// In a sticky folder a link to another user's anchor would not be ours to remove.
+/// Returns whether the lock file must be a copy: in a sticky folder this user could not remove a link to another user's
+/// anchor.
 pub(crate) fn must_copy(paths: &LockPaths, anchor: &Anchor) -> bool {
     if !paths.is_sticky() {
         return false;
@@ -22,61 +23,21 @@ pub(crate) fn must_copy(paths: &LockPaths, anchor: &Anchor) -> bool {
     user != 0 && user != anchor.owner && user != paths.dir_stat.owner
 }
 
-/// What file systems without hard links answer to `link(2)`.
+/// Returns whether `link(2)` failed because the file system has no hard links.
 pub(super) fn no_links(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported)
         || error.raw_os_error().is_some_and(sys::means_no_links)
 }
 
-/// Is what was just linked to `name` the anchor itself? On some file systems each name of a file has a number, a kernel lock
-/// and a count of links of its own (sshfs): such a link shows nobody, and it goes again. Looked at once in a place.
-pub(super) fn is_link(paths: &LockPaths, anchor: &Anchor, name: &Name, record: &Record) -> Result<bool> {
-    if paths.links_are_known() {
-        return Ok(true);
-    }
-    let failed = |error| paths.lock_error("cannot be compared with its anchor", error);
-    let Some(found) = paths.dir.ident_at(name).map_err(failed)? else { return Ok(true) };
-    if found.id == anchor.id {
-        paths.set_links_known();
-        return Ok(true);
-    }
-    // Another may have put theirs in its place since.
-    if !says(paths, name, record).map_err(failed)? {
-        return Ok(true);
-    }
-    match paths.dir.unlink(name) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(paths.lock_error("is no link to its anchor, and cannot be removed", error))
-        }
-        _ => {
-            paths.set_copies();
-            Ok(false)
-        }
-    }
-}
-
-/// Is this the record of our tenure, by another name?
-fn says(paths: &LockPaths, name: &Name, record: &Record) -> io::Result<bool> {
-    let file = match paths.dir.open_at(name, Access::Read) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error),
-    };
-    let fence = |record: &Record| record.native.as_ref().and_then(|native| native.fence);
-    Ok(match read_stable(&file)? {
-        Content::Record(found) => found.pid == record.pid && fence(&found).is_some() && fence(&found) == fence(record),
-        _ => false,
-    })
-}
-
-/// Makes the lock file as a file of its own: complete and locked before it gets its name. `None`: the name is taken.
+/// Publishes the lock file as a file of its own, complete and locked before it gets its name. Returns `None` if the
+/// name is taken.
 pub(super) fn publish_copy(paths: &LockPaths, record: &Record, options: &Options) -> Result<Option<LockFile>> {
     let lock_file = make_copy(paths, record, options)?;
     match paths.dir.rename_new(&paths.new, &paths.lock) {
         Ok(()) => Ok(Some(lock_file)),
         Err(error) => {
             let _ = paths.dir.unlink(&paths.new);
-            // Not there: `.tenure` was removed under us.
+            // NotFound means that `.tenure` was removed meanwhile.
             if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) {
                 return Ok(None);
             }
@@ -97,7 +58,8 @@ pub(super) fn publish_copy(paths: &LockPaths, record: &Record, options: &Options
     }
 }
 
-/// Under the name `new`, which is each user's own in a sticky folder: what is half-made there is nobody else's trouble.
+/// Creates the copy under the name `new`. In a sticky folder each user has its own `new`, so a half-made copy blocks no
+/// other user.
 pub(super) fn make_copy(paths: &LockPaths, record: &Record, options: &Options) -> Result<LockFile> {
     let file = prepare(paths, options, record)?;
     match file.ident() {

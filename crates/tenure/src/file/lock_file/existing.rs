@@ -1,4 +1,4 @@
-//! What stands at the lock file's place, and whether its holder lives.
+//! The existing lock file, and whether its holder lives.
 
 use std::io;
 use std::time::Duration;
@@ -17,16 +17,16 @@ use crate::record::io::read_text;
 use crate::record::{self, Content, Marker, Record, RecordState};
 use crate::sys::{self, Access, File, FileId, FileKind, LeaseOutcome, LockKind};
 
-/// What stands at the lock file's place, open and read.
+/// The existing lock file, open and read.
 pub(crate) struct ExistingLockFile {
     pub(crate) file: File,
     pub(crate) id: FileId,
-    /// As it was read, and what it says.
+    /// The text as it was read. `content` is its meaning.
     pub(crate) text: Vec<u8>,
     pub(crate) content: Content,
 }
 
-/// `None`: it is gone.
+/// Opens and reads the existing lock file. Returns `None` if there is none.
 pub(crate) fn read_existing(paths: &LockPaths) -> Result<Option<ExistingLockFile>> {
     let Some(stat) = paths.dir.ident_at(&paths.lock).map_err(|error| paths.lock_error("cannot be read", error))? else {
         return Ok(None);
@@ -52,19 +52,19 @@ pub(super) fn read_open(paths: &LockPaths, file: File) -> Result<ExistingLockFil
     Ok(ExistingLockFile { id: stat.id, content: record::read(&text), text, file })
 }
 
-/// A found lock file with its verdict.
+/// An existing lock file with its verdict.
 pub(crate) struct Verdict {
     pub(crate) blocker: Blocker,
     pub(crate) reasons: Vec<StaleReason>,
-    /// Proven dead, or the caller's policy robs it: it may be exchanged away.
+    /// Whether it may be exchanged away: its holder is proven dead, or the caller's policy steals it.
     pub(crate) may_take_over: bool,
-    /// A native record that says released: nobody crashed.
+    /// Whether it is a native's record that says `released`, so that nobody crashed.
     pub(super) released: bool,
     pub(super) native: bool,
 }
 
 impl Verdict {
-    /// Is it this record that it shows?
+    /// Returns whether the lock file is this record's.
     pub(super) fn shows(&self, record: &Record) -> bool {
         let holder = &self.blocker.holder;
         let fence = record.native.as_ref().and_then(|native| native.fence);
@@ -72,8 +72,8 @@ impl Verdict {
     }
 }
 
-/// Does the holder that was judged still block? The caller asks it after it began to wait for that holder's events, because
-/// what happened before has none. The caller must not have the judged file open.
+/// Returns whether the judged holder still blocks. The caller asks once it has begun to wait for that holder's events,
+/// because what happened before has none. The caller must not have the judged file open.
 pub(crate) fn still_blocks(paths: &LockPaths, blocker: &Blocker, options: &Options) -> Result<bool> {
     match read_existing(paths)? {
         Some(found) if found.id == blocker.id => {
@@ -83,9 +83,10 @@ pub(crate) fn still_blocks(paths: &LockPaths, blocker: &Blocker, options: &Optio
     }
 }
 
-/// `ours`: an anchor whose kernel lock we have. `used_before`: [`Prior::was_shown`](crate::file::prior::Prior::was_shown).
+/// Judges a lock file. `ours` is an anchor whose kernel lock the caller has. `used_before` is
+/// [`Prior::was_shown`](crate::file::prior::Prior::was_shown).
 ///
-/// Of a foreign file that may be taken over the caller gets the file's own `flock(2)` with the judgement, and keeps it
+/// For a foreign file that may be taken over, the caller gets the file's own `flock(2)` with the verdict and keeps it
 /// over the exchange: a program that only `flock(2)`s the file must not acquire it meanwhile.
 pub(super) fn judge_found(
     paths: &LockPaths,
@@ -108,8 +109,8 @@ pub(super) fn judge_found(
     }
 }
 
-/// A native's record on another inode than our anchor's: the anchor was removed under its holder, or it is a copy. A
-/// lock of that kind is tried, where it is not `ours`.
+/// Judges a native's record on another inode than this process's anchor: the anchor was removed under its holder, or
+/// the lock file is a copy. A kernel lock of `kind` is tried, unless the inode is `ours`.
 pub(super) fn judge_native(
     paths: &LockPaths,
     found: ExistingLockFile,
@@ -143,8 +144,9 @@ pub(super) fn judge_native(
     })
 }
 
-/// `look`: what was found of its record's pid, after the record was read. `flocked` tells whether another process has the
-/// file's own `flock(2)`; it is asked only where the file would count as dead without that.
+/// Judges a foreign lock file. `look` is what was found of its record's pid, after the record was read. `flocked` tells
+/// whether another process has the file's own `flock(2)`; it is asked only where the file would count as dead
+/// otherwise.
 pub(crate) fn judge_foreign(
     paths: &LockPaths,
     found: ExistingLockFile,
@@ -160,7 +162,7 @@ pub(crate) fn judge_foreign(
     let modified = found.file.stat().ok().map(|stat| stat.modified);
     let origin = record.marker.as_ref().map(origin);
     if origin.is_some() {
-        // Its text has no date.
+        // The text of a marker has no date.
         record.created_at = modified;
     }
     let reasons = openclaw_reasons(&record, options.stale_after, false, look);
@@ -205,8 +207,9 @@ pub(crate) fn judge_foreign(
     }
 }
 
-/// Who has a foreign lock file open. A reader matters only where no process is named, so only then a write lease is asked
-/// for: other natives that look at the file at this moment have it open for reading too.
+/// Returns whether another process has a foreign lock file open. A reader matters only where no process is named, so
+/// only then a write lease is requested: other natives that examine the file at this moment have it open for reading
+/// too.
 pub(super) fn open_elsewhere(file: &File, record: &Record) -> OpenElsewhere {
     match file.read_lease() {
         LeaseOutcome::Refused => return OpenElsewhere::ForWriting,
@@ -221,7 +224,7 @@ pub(super) fn open_elsewhere(file: &File, record: &Record) -> OpenElsewhere {
     }
 }
 
-/// Where the holder runs that a marker names.
+/// Returns where the holder runs that a marker names.
 fn origin(marker: &Marker) -> Origin {
     let here = sys::host().is_some_and(|host| marker.is_of(&host, sys::pid_namespace()));
     let boots = marker.boot_id.as_deref().map(str::to_owned).zip(sys::boot_id());
@@ -232,7 +235,7 @@ fn origin(marker: &Marker) -> Origin {
     }
 }
 
-/// The seed's reasons, with this process's own facts, and what a look at the record's pid has found.
+/// Returns the reasons of OpenClaw's rules, with this process's own facts and what `look` found of the record's pid.
 pub(crate) fn openclaw_reasons(
     record: &Record,
     stale_after: Duration,
@@ -246,7 +249,7 @@ pub(crate) fn openclaw_reasons(
             now: sys::now(),
             stale_after,
             own_pid,
-            // Compared with nobody else's.
+            // It is compared with this process's own start time only.
             own_start_time: record.pid.filter(|pid| *pid == own_pid).and_then(process::start_time),
             held_here,
             alive: &|pid| match look {

@@ -1,9 +1,10 @@
-//! Flock style: no lock file is shown, and one that a dead native left goes, with word of its crash.
+//! Flock style: no lock file is published. A dead native's lock file is removed, and its crash is reported.
 //!
-//! It goes as a native's own does at its release: it must say that we live before it is looked at and removed, so that
-//! nobody but who removes a live lock file can put his own there in between. The anchor's inode says so once our record
-//! is written. What is on an inode of its own is exchanged for the anchor, as in a takeover: what came out is compared
-//! with what was judged. If we die at that, our record leads the next one to the swap, as it tells of the crash.
+//! It is removed as a native's own at a release. The file must name this process before it is checked and removed: then
+//! only a program that removes live lock files can put its own there in between. The anchor's inode does so once this
+//! process's record is written. A file on an inode of its own is exchanged for the anchor, as in a takeover, and the
+//! file that came out is compared with the judged one. If this process dies at that, its record leads the next native
+//! to the swap, as it reports the crash.
 
 use std::io;
 
@@ -22,7 +23,7 @@ use crate::model::options::Options;
 use crate::record::{Content, PriorState, Record, RecordState};
 use crate::sys::{self, FileId, FileIdent, LockKind};
 
-/// What flock style found, and what it owes.
+/// The removal of a dead native's lock file, and what must be undone if it fails.
 struct Clearing<'a> {
     paths: &'a LockPaths,
     anchor: &'a Anchor,
@@ -31,11 +32,12 @@ struct Clearing<'a> {
     options: &'a Options,
     /// A dead native's lock file on an inode of its own.
     dead: Option<FileId>,
-    /// The swap names the file of one who may live: what [`recover`](super::recover) said last.
+    /// Whether the swap names a file whose holder may live, as [`recover`] said last.
     live_file_at_swap: bool,
 }
 
-/// Writes the record, with the anchor's kernel lock and the target's held. Returns `live_file_at_swap` as it is by now.
+/// Writes the record, with the kernel locks of the anchor and the target held. Returns the new value of
+/// `live_file_at_swap` as well.
 pub(crate) fn acquire_hidden(
     paths: &LockPaths,
     anchor: &Anchor,
@@ -47,13 +49,13 @@ pub(crate) fn acquire_hidden(
 ) -> Result<(Published, bool)> {
     let state = prior.state();
     let visible = is_visible(paths, anchor, stat)?;
-    // Only where the last tenure is not known to be released can there be one on an inode of its own.
+    // Such a file can exist only where the last tenure is not known to be released.
     let dead = if visible || is_released(state) { None } else { dead_native(paths, prior, LockKind::Exclusive)? };
     let mut left = dead.as_ref().and_then(crashed);
     if visible && let Previous::Crashed(holder) = prior.previous_by_link() {
         left = Some(*holder);
     }
-    // In this order: the lock file, or else our own record, tells of the crash if we die in between.
+    // The order matters: if this process dies in between, the lock file, or else its own record, reports the crash.
     let state_offset =
         anchor.write(record, stat.size, visible).map_err(|error| paths.anchor_error("cannot be written", error))?;
     let found = dead.as_ref().map(|dead| dead.blocker.id);
@@ -77,14 +79,14 @@ pub(crate) fn acquire_hidden(
     Ok((Published::Held(LockFile::Hidden, previous, state_offset), clearing.live_file_at_swap))
 }
 
-/// What a share hears of the tenure before it. It changes nothing, so the next exclusive holder hears it as well.
+/// Returns what a share is told of the tenure before. It changes nothing, so the next exclusive holder is told as well.
 pub(crate) fn crash_still_reported(paths: &LockPaths, anchor: &Anchor, stat: &FileIdent) -> Result<Previous> {
     let prior = Prior::read(anchor, paths, stat)?;
     let state = prior.state();
     if is_visible(paths, anchor, stat)? {
         return Ok(prior.previous_by_link());
     }
-    // Another that shares may look at the same moment.
+    // Another process that wants a share may check at the same moment.
     let dead = if is_released(state) { None } else { dead_native(paths, &prior, LockKind::Shared)? };
     Ok(prior.previous(dead.as_ref().and_then(crashed)))
 }
@@ -94,11 +96,11 @@ fn is_released(state: Option<PriorState>) -> bool {
 }
 
 impl Clearing<'_> {
-    /// Exchanges a dead native's lock file for one of ours, which then goes. Returns who had crashed.
+    /// Exchanges a dead native's lock file for this process's, and removes that. Returns the crashed holder.
     fn exchange_away(&mut self, mut dead: Verdict) -> Result<Option<Holder>> {
         let Clearing { paths, anchor, prior, record, options, .. } = *self;
         for _ in 0..MAX_RETRIES {
-            // The swap is only for who has the kernel lock of the anchor that is there.
+            // Only the process that has the kernel lock of the present anchor may use the swap.
             if anchor.current(paths)?.is_none() {
                 return Err(anchor_lost(paths));
             }
@@ -110,17 +112,18 @@ impl Clearing<'_> {
                         return Ok(crashed(&dead));
                     }
                     Ok(None) => {}
-                    // Another user's, that may neither be moved nor written: it stays, and is in nobody's way.
+                    // Another user's file, which may neither be moved nor written, stays. In flock style it does not
+                    // block.
                     Err(error) if is_other_users(paths, &error)? && paths.lock_file_id()? == Some(dead.blocker.id) => {
                         return Ok(crashed(&dead));
                     }
                     Err(error) => return Err(error),
                 }
             }
-            // Without the kernel lock of what was judged, which is ours and not a live one's.
+            // The judged file's kernel lock is this process's, not a live holder's, so it is unlocked first.
             drop(dead);
             self.live_file_at_swap = recover(paths, anchor, prior, options)?;
-            // Ours may have stayed, where the swap was removed under us.
+            // This process's file may have stayed, where the swap was removed meanwhile.
             self.remove(&LockFile::Link)?;
             match dead_native(paths, prior, LockKind::Exclusive)? {
                 Some(again) => dead = again,
@@ -130,7 +133,7 @@ impl Clearing<'_> {
         Err(Error::new(ErrorKind::Io, &paths.lock_path, "the lock file keeps changing under us"))
     }
 
-    /// The lock file goes, if it is ours: as at a release. If it is not, that is nothing to flock style.
+    /// Removes the lock file if it is this process's, as at a release. Otherwise it does not matter in flock style.
     fn remove(&self, lock_file: &LockFile) -> Result<()> {
         let Clearing { paths, anchor, record, .. } = *self;
         if paths.lock_file_id()? != lock_file.id(anchor) {
@@ -139,7 +142,7 @@ impl Clearing<'_> {
         match paths.dir.unlink(&paths.lock) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            // A copy of another user's that was written over: it says that nobody holds.
+            // Another user's copy that was written over: its record now says that it is not held.
             Err(error) if may_stay(paths, &error) && matches!(lock_file, LockFile::Copy { .. }) => {
                 let written = lock_file.file(anchor).map(|file| write_unheld(file, record, RecordState::Released));
                 written.unwrap_or(Ok(())).map_err(|error| paths.lock_error("cannot be written", error))
@@ -148,9 +151,9 @@ impl Clearing<'_> {
         }
     }
 
-    /// We do not hold. The last holder's record comes back, unless ours may show itself, must lead to the swap, or alone
-    /// tells of a crash: then it says that nobody holds. It comes back as well where it was `visible`, and is still: as the
-    /// dead native's lock file that it was.
+    /// Undoes the record, because the lock was not granted. The last holder's record is restored, unless this process's
+    /// record may be visible, must lead to the swap, or is the only one that reports a crash: then it is marked as not
+    /// held. The last record is also restored where it was `visible`, and still is, as the dead native's lock file.
     fn restore_or_mark(&self, crashed: bool, visible: bool) {
         let Clearing { paths, anchor, prior, record, .. } = *self;
         let half_taken = self.live_file_at_swap || !matches!(paths.dir.stat_at(&paths.swap), Ok(None));
@@ -169,12 +172,12 @@ impl Clearing<'_> {
     }
 }
 
-/// Who left it, unless it had been released.
+/// Returns the crashed holder, unless the lock had been released.
 fn crashed(dead: &Verdict) -> Option<Holder> {
     (!dead.released).then(|| dead.blocker.holder.clone())
 }
 
-/// Was the lock file refused to us because it is another user's?
+/// Returns whether access to the lock file was refused because it is another user's.
 fn is_other_users(paths: &LockPaths, error: &Error) -> Result<bool> {
     if error.io_error().is_none_or(|error| error.kind() != io::ErrorKind::PermissionDenied) {
         return Ok(false);
@@ -183,8 +186,8 @@ fn is_other_users(paths: &LockPaths, error: &Error) -> Result<bool> {
     Ok(stat.is_some_and(|stat| stat.owner != sys::effective_user()))
 }
 
-/// What a native in lock-file style left as a copy, or with an anchor that somebody has removed since. What is no lock, or
-/// another user's that may not be read, is in nobody's way in flock style.
+/// Returns a lock file that a dead native left in lock-file style, as a copy or with an anchor that was removed since.
+/// A file that is not a lock file, and another user's file that may not be read, do not block in flock style.
 fn dead_native(paths: &LockPaths, prior: &Prior, kind: LockKind) -> Result<Option<Verdict>> {
     let found = match read_existing(paths) {
         Ok(Some(found)) => found,

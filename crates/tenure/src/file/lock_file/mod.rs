@@ -1,17 +1,17 @@
 //! The lock file: what foreign programs and people see of a tenure.
 //!
-//! It appears by one `link(2)` of the anchor and goes by one `unlink(2)`, both under the anchor's kernel lock. What
-//! stands at its place already is judged, and taken over only if it is proven dead: by an exchange of two names, after
-//! which what came out is compared with what was judged. Nothing that was not judged is ever removed.
+//! It is published by one `link(2)` of the anchor and removed by one `unlink(2)`, both under the anchor's kernel lock. An
+//! existing lock file is judged, and taken over only if its holder is proven dead: two names are exchanged, and then the
+//! file that came out is compared with the judged one. A file that was not judged is never removed.
 //!
-//! | at the lock file's place | then |
+//! | at the lock file's path | result |
 //! | --- | --- |
-//! | nothing | linked: held |
-//! | our anchor's inode | the last native holder died (or could not remove it): held |
+//! | no file | linked: held |
+//! | the anchor's own inode | the last native holder died (or could not remove it): held |
 //! | a native's record on another inode | its kernel lock is tried: free means dead |
-//! | our anchor on another inode, as each name is on sshfs | a dead native's, of whom the anchor told: written over in place |
+//! | the anchor on another inode, as each name has on sshfs | a dead native's, named in the anchor: written over in place |
 //! | a foreign record | [`staleness`](crate::file::staleness): alive or unknown is waited for, dead is taken over |
-//! | no lock at all | an error; it stays |
+//! | not a lock file | an error; it stays |
 
 mod copy;
 mod existing;

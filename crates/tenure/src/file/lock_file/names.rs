@@ -1,20 +1,25 @@
 //! The names that a tenure must have: the anchor's and the lock file's.
 
+use std::io;
+
 use super::types::LockFile;
 use crate::file::anchor::{Anchor, anchor_lost};
 use crate::file::paths::LockPaths;
 use crate::model::error::{Error, ErrorKind, Result};
-use crate::sys::{File, FileIdent};
+use crate::record::io::read_stable;
+use crate::record::{Content, Record};
+use crate::sys::{Access, File, FileIdent, Name};
 
-/// Is the lock file our own anchor, with a second link? It is a dead native's, whose kernel lock we have.
+/// Returns whether the lock file is this process's anchor, by a second link. Then it is a dead native's, whose kernel
+/// lock this process has.
 pub(crate) fn is_visible(paths: &LockPaths, anchor: &Anchor, stat: &FileIdent) -> Result<bool> {
-    // More than one link may be a dead native's unfinished takeover as well.
+    // A dead native's unfinished takeover leaves more than one link as well.
     Ok(stat.links > 1 && paths.lock_file_id()? == Some(anchor.id))
 }
 
-/// Has a tenure all the names that it should have? Asked of the descriptors, which costs a quarter of a look at a path: a
-/// removal leaves a link less, and so does a break, the anchor first. A name that was moved aside is a name still, so this
-/// serves right after a look.
+/// Returns whether a tenure's files have all their names. The descriptors are asked, which costs a quarter of a check
+/// by path: a removal leaves one link less, and so does a break, the anchor's first. A name that was moved aside still
+/// counts, so this serves only right after a check by path.
 pub(crate) fn has_names(anchor: &Anchor, lock_file: &LockFile) -> bool {
     let has = |file: &File, links| file.ident().is_ok_and(|found| found.links == links);
     match lock_file {
@@ -24,20 +29,62 @@ pub(crate) fn has_names(anchor: &Anchor, lock_file: &LockFile) -> bool {
     }
 }
 
-/// The last step. A link takes the anchor by its name, and `.tenure` may have been removed, or the lock broken, since that
-/// was compared: then somebody else has it, or may. `stat` is the anchor's as it was compared: where it had no other name,
-/// its links tell.
+/// Fails as lost if a name is not this tenure's: the last step. A link takes the anchor by its name, and since that was
+/// compared `.tenure` may have been removed or the lock broken; then another process may hold. `stat` is the anchor's
+/// as it was compared. Where the anchor had no other name, its links are enough.
 pub(crate) fn verify_names(paths: &LockPaths, anchor: &Anchor, stat: &FileIdent, lock_file: &LockFile) -> Result<()> {
     let copy = matches!(lock_file, LockFile::Copy { .. });
     if !copy && stat.links == 1 && has_names(anchor, lock_file) {
         return Ok(());
     }
-    // It was renamed by a name in `.tenure`, which may have come to be another's.
+    // The copy was renamed by a name in `.tenure`, which may have come to be another process's.
     if let LockFile::Copy { id, .. } = lock_file
         && paths.lock_file_id()? != Some(*id)
     {
         return Err(Error::new(ErrorKind::Lost, &paths.lock_path, "the lock file was removed under us"));
     }
-    // Last, because a break takes the anchor's name first.
+    // The anchor is compared last, because a break takes the anchor's name first.
     anchor.current(paths)?.map(drop).ok_or_else(|| anchor_lost(paths))
+}
+
+/// Returns whether the new link `name` is the anchor itself. On some file systems (sshfs) each name of a file has an
+/// inode number, a kernel lock and a link count of its own: such a link is of no use, and is removed again. It is
+/// checked once for each lock.
+pub(super) fn is_link(paths: &LockPaths, anchor: &Anchor, name: &Name, record: &Record) -> Result<bool> {
+    if paths.links_are_known() {
+        return Ok(true);
+    }
+    let failed = |error| paths.lock_error("cannot be compared with its anchor", error);
+    let Some(found) = paths.dir.ident_at(name).map_err(failed)? else { return Ok(true) };
+    if found.id == anchor.id {
+        paths.set_links_known();
+        return Ok(true);
+    }
+    // Another program may have replaced it since.
+    if !shows_record(paths, name, record).map_err(failed)? {
+        return Ok(true);
+    }
+    match paths.dir.unlink(name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(paths.lock_error("is no link to its anchor, and cannot be removed", error))
+        }
+        _ => {
+            paths.set_copies();
+            Ok(false)
+        }
+    }
+}
+
+/// Returns whether the file at `name` has this tenure's record.
+fn shows_record(paths: &LockPaths, name: &Name, record: &Record) -> io::Result<bool> {
+    let file = match paths.dir.open_at(name, Access::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let fence = |record: &Record| record.native.as_ref().and_then(|native| native.fence);
+    Ok(match read_stable(&file)? {
+        Content::Record(found) => found.pid == record.pid && fence(&found).is_some() && fence(&found) == fence(record),
+        _ => false,
+    })
 }

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::io;
 
-use super::copy::{is_link, no_links, publish_copy};
+use super::copy::{no_links, publish_copy};
 use super::existing::{judge_found, read_existing, unreachable_machine};
-use super::names::{is_visible, verify_names};
+use super::names::{is_link, is_visible, verify_names};
 use super::takeover::{put_back, recover, take_over};
 use super::types::{Blocker, LockFile, MAX_RETRIES, Published};
 use super::unpublish::{record_crash, restore, roll_back};
@@ -25,22 +25,24 @@ enum PublishAttempt {
     Blocked(Box<Blocker>),
 }
 
-/// What the record tells whoever comes next, if we die before we hold.
+/// What this process's record says while the lock is not granted yet, for the next holder if this process dies.
 struct PublishProgress {
-    /// Where its state stands.
+    /// The offset of the record's state.
     state_offset: u64,
-    /// That state says `aborted`: there was a crash, or a takeover is on and the swap must be looked for.
+    /// Whether that state is `aborted`, because there was a crash, or a takeover is under way and the swap must be
+    /// checked.
     aborted: bool,
-    /// That state is not `held` yet.
+    /// Whether that state is not `held` yet.
     unheld: bool,
-    /// The swap may name a live one's file: what [`recover`] found, or what a takeover that failed has left.
+    /// Whether the swap may name a live holder's file, as [`recover`] found or as a failed takeover has left it.
     live_file_at_swap: bool,
-    /// Whose lock file was replaced_holder over, though nothing that shows us may have come of it: no file tells of that crash now.
+    /// The holder whose lock file was taken over before this process's lock file was certain to be there. No file
+    /// reports that crash now.
     replaced_holder: Option<Holder>,
 }
 
-/// Shows the tenure whose record is `record`, with the anchor's kernel lock held: steps 4 to 7. When it is blocked, the
-/// anchor's text is again what it was. `live_file_at_swap`: what [`recover`] said.
+/// Publishes the tenure of `record`, with the anchor's kernel lock held: steps 4 to 7. Where it is blocked, the
+/// anchor's text is restored. `live_file_at_swap` is what [`recover`] returned.
 pub(crate) fn publish(
     paths: &LockPaths,
     anchor: &Anchor,
@@ -55,8 +57,8 @@ pub(crate) fn publish(
     if visible && let Some(blocker) = unreachable_holder(paths, anchor, state, prior) {
         return Ok(Published::Blocked(Box::new(blocker)));
     }
-    // A crash that only the record tells of (flock style): ours tells of it too until the lock file is there, or it
-    // would be forgotten if we die before that.
+    // A crash that only the record reports (flock style) must be reported by this process's record too until the lock
+    // file exists, or it would be forgotten if this process died before.
     let hidden_crash = !visible && prior.previous(None).is_crashed();
     let first_state = match (hidden_crash, visible || prior.was_shown()) {
         (true, _) => RecordState::Aborted,
@@ -81,10 +83,10 @@ pub(crate) fn publish(
         (attempted, finalized) = (Err(error), false);
     }
     let stays = attempted.is_err() && matches!(paths.lock_file_id(), Ok(Some(shown)) if shown == anchor.id);
-    // Nor may a takeover that failed halfway be forgotten.
+    // A takeover that failed halfway must not be forgotten either.
     let half_taken = attempted.is_err() && progress.aborted && !matches!(paths.dir.stat_at(&paths.swap), Ok(None));
-    // While somebody is parked our record stays: it tells of the swap, or of the crash. And a lock file that could not be
-    // removed again says that nobody holds, which no older text may cover.
+    // While the swap names a live file, this process's record stays: it leads to the swap, or reports the crash. A
+    // published lock file that could not be removed says that it is not held, which an older text must not replace.
     let ours_stays = !finalized || visible || progress.live_file_at_swap || half_taken || stays;
     if !matches!(attempted, Ok(PublishAttempt::Held(..))) && !ours_stays {
         if let Some(holder) = progress.replaced_holder {
@@ -100,7 +102,7 @@ pub(crate) fn publish(
     })
 }
 
-/// Step 7: the lock file is there, and the record says `held`; then everything is compared once more.
+/// Writes the state `held` once the lock file exists, and compares everything once more: step 7.
 fn finalize(
     paths: &LockPaths,
     anchor: &Anchor,
@@ -135,7 +137,7 @@ fn try_publish(
             }
         }
         let made = match (progress.live_file_at_swap, copy) {
-            // Whoever is parked lives, and the lock file's place is another's.
+            // The file at the swap has a live holder, and the lock file belongs to another program.
             (true, _) => Err(io::ErrorKind::AlreadyExists.into()),
             (_, true) => Err(io::ErrorKind::Unsupported.into()),
             _ => paths.dir.link(&paths.anchor, &paths.lock),
@@ -149,7 +151,7 @@ fn try_publish(
                     copy = true;
                     continue;
                 }
-                // Where that cannot be told it goes again: we do not hold.
+                // Where the link cannot be verified it is removed again: the lock was not granted.
                 Err(error) => {
                     let previous = prior.previous(progress.replaced_holder.clone());
                     roll_back(paths, anchor, &LockFile::Link, &previous, record, progress.state_offset);
@@ -166,8 +168,8 @@ fn try_publish(
                         return Ok(PublishAttempt::Held(lock_file, prior.previous(progress.replaced_holder.take())));
                     }
                     Ok(None) => {}
-                    // A folder that takes no new name denies the link and the copy alike: the link's error is the plain
-                    // one.
+                    // A folder that accepts no new name refuses both the link and the copy. The link's error is the
+                    // plainer one.
                     Err(later) => {
                         let alike = later.io_error().is_some_and(|later| later.raw_os_error() == error.raw_os_error());
                         let plain = alike && !copy && !later.is_unsupported();
@@ -188,24 +190,25 @@ fn try_publish(
         if !verdict.may_take_over {
             return Ok(PublishAttempt::Blocked(Box::new(verdict.blocker)));
         }
-        // Once more: the swap is only for who has the kernel lock of the anchor that is there.
+        // Checked once more: only the process that has the kernel lock of the present anchor may use the swap.
         if anchor.current(paths)?.is_none() {
             return Err(anchor_lost(paths));
         }
         if verdict.shows(record) {
-            // Our anchor by another name, which has an inode of its own: what we have just written stands in both.
+            // This is the anchor by another name, with an inode of its own: both have the record that was just written.
             paths.set_copies();
             copy = true;
         }
         progress.live_file_at_swap = recover(paths, anchor, prior, options)?;
         if !copy && !progress.aborted {
-            // A lock file that is removed after we died takes the sign of a takeover with it, the anchor's second link.
+            // If this process dies, a removal of the lock file removes the anchor's second link too, which shows a
+            // takeover.
             let aborted = anchor.write_state(RecordState::Aborted, progress.state_offset);
             aborted.map_err(|error| paths.anchor_error("cannot be written", error))?;
             (progress.aborted, progress.unheld) = (true, true);
         }
         if progress.live_file_at_swap {
-            // Of two live ones the policy robs the one that has the lock file's place: the other gets that back.
+            // Of two live holders the policy steals from the one that has the lock file: the other gets its file back.
             if !verdict.blocker.holder.liveness.is_dead() {
                 put_back(paths, &verdict)?;
             }
@@ -225,7 +228,7 @@ fn try_publish(
                     return Ok(PublishAttempt::Held(lock_file, previous(progress.replaced_holder.take())));
                 }
                 Ok(_) => {}
-                // Where that cannot be told it goes again: we do not hold.
+                // Where that cannot be verified the lock file is removed again: the lock was not granted.
                 Err(error) => {
                     let previous = previous(progress.replaced_holder.clone());
                     roll_back(paths, anchor, &lock_file, &previous, record, progress.state_offset);
@@ -238,8 +241,9 @@ fn try_publish(
     Err(Error::new(ErrorKind::Io, &paths.lock_path, "the lock file keeps changing under us"))
 }
 
-/// The lock file is our own anchor's inode: its holder is gone, because we have its kernel lock. Unless another machine
-/// may have mounted this, where that lock may not reach: then it cannot be told.
+/// Returns the holder of a lock file that is this process's own anchor, where that holder may run on another machine.
+/// On this machine the holder is dead, because this process has its kernel lock. On a file system that several machines
+/// mount, the kernel lock may not reach the holder.
 fn unreachable_holder(paths: &LockPaths, anchor: &Anchor, state: Option<PriorState>, prior: &Prior) -> Option<Blocker> {
     let released = state.is_some_and(|state| state.state == RecordState::Released);
     let left = prior.record()?;

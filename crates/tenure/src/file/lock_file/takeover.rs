@@ -1,10 +1,11 @@
-//! A takeover: step 6, and its recovery by the next native where it was cut off, step 3.
+//! A takeover (step 6), and its recovery by the next native where it was cut off (step 3).
 
 use std::io;
 use std::sync::Arc;
 
-use super::copy::{is_link, make_copy, no_links};
+use super::copy::{make_copy, no_links};
 use super::existing::{Verdict, judge_found, open_elsewhere, read_open};
+use super::names::is_link;
 use super::types::{LockFile, MAX_RETRIES};
 use crate::file::anchor::{Anchor, anchor_lost};
 use crate::file::paths::LockPaths;
@@ -16,8 +17,8 @@ use crate::record::io::{read_stable, write};
 use crate::record::{Content, Record};
 use crate::sys::{Access, FileKind, LeaseOutcome, LockKind, Name};
 
-/// Step 6's second half: the judged file is gone, and ours has its place unless that was removed since. `None` means that
-/// something changed; look again, at the swap too.
+/// Exchanges the judged file for this process's lock file: the second half of step 6. Returns `None` where something
+/// changed: read the lock file again, and the swap too.
 pub(super) fn take_over(
     paths: &LockPaths,
     anchor: &Anchor,
@@ -41,7 +42,8 @@ pub(super) fn take_over(
     };
     let at_swap = || Ok::<_, Error>(paths.dir.stat_at(&paths.swap).map_err(failed)?.map(|stat| stat.id));
     if at_swap()? != ours {
-        // Another anchor was linked, which had come to have the name. What is there now is for its holder to recover.
+        // Another anchor, which had come to have the name, was linked. What is at the swap now is for that anchor's
+        // holder to recover.
         return Err(anchor_lost(paths));
     }
     if let Err(error) = paths.dir.exchange(&paths.swap, &paths.lock) {
@@ -55,14 +57,16 @@ pub(super) fn take_over(
         drop_swap()?;
         return Ok(Some(lock_file));
     }
-    // Another's, which came after we judged, or a file that somebody has opened since. Back with it.
+    // Another program's file, which came after the judgement, or a file that another process has opened since, is put
+    // back.
     match paths.dir.exchange(&paths.swap, &paths.lock) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(paths.lock_error("cannot be put back", error));
         }
         _ => {}
     }
-    // What came for it may be a third one's, which nobody has judged; or ours was removed meanwhile, and it is still there.
+    // The second exchange may have taken out a third program's file, which was not judged; or this process's file was
+    // removed meanwhile, and the file is still at the swap.
     let back = at_swap()?;
     if back.is_none() || back == ours {
         drop_swap()?;
@@ -70,8 +74,8 @@ pub(super) fn take_over(
     Ok(None)
 }
 
-/// Has a process opened the file that was judged since then, where the verdict stands on nobody having it open? Nobody can
-/// open it by its name any more once it has been exchanged.
+/// Returns whether another process has opened the judged file since, where the verdict relies on nobody having it open.
+/// After the exchange no process can open it by its name.
 fn was_opened(verdict: &Verdict) -> bool {
     let nameless =
         !verdict.native && verdict.blocker.holder.liveness.is_dead() && verdict.blocker.holder.identity.is_none();
@@ -81,13 +85,13 @@ fn was_opened(verdict: &Verdict) -> bool {
 
 pub(super) enum SwapOutcome {
     Prepared(LockFile),
-    /// What a dead user left in a sticky folder has the name, and only that user may remove it.
+    /// A dead user's file in a sticky folder has the name, and only that user may remove it.
     Denied,
-    /// The anchor or `.tenure` has gone, or another native was at the swap.
+    /// The anchor or `.tenure` was removed, or another native was at the swap.
     Changed,
 }
 
-/// Puts what will be the lock file under the swap's name.
+/// Links or copies the next lock file to the swap's name.
 pub(super) fn prepare_swap(
     paths: &LockPaths,
     anchor: &Anchor,
@@ -124,7 +128,8 @@ pub(super) fn prepare_swap(
     }
 }
 
-/// A dead native's file that may not be moved is written over in place: we have its kernel lock.
+/// Writes over a dead native's file that may not be moved, whose kernel lock this process has. Fails for a foreign
+/// file.
 pub(super) fn adopt_or_fail(
     paths: &LockPaths,
     verdict: &Verdict,
@@ -152,10 +157,12 @@ pub(super) fn cannot_exchange(paths: &LockPaths, verdict: &Verdict, error: io::E
     cannot
 }
 
-/// Writes our record over a dead native's copy that cannot be moved, then makes sure that it still has the name.
+/// Writes this process's record over a dead native's copy that cannot be moved, and verifies that the copy still has
+/// the name.
 pub(super) fn adopt(paths: &LockPaths, verdict: &Verdict, prior: &Prior, record: &Record) -> Result<Option<LockFile>> {
     let failed = |error| paths.lock_error("was left by another user's dead program and may not be written", error);
-    // What locks it gives way to an open file that can be written; the anchor's lock keeps natives out.
+    // The file must be opened for writing, so the locks on the read-only descriptors are unlocked. The anchor's lock
+    // keeps natives out.
     let replaced = prior.replaced.iter().map(|anchor| &anchor.file);
     for file in verdict.blocker.file.iter().chain(replaced) {
         file.unlock().map_err(failed)?;
@@ -173,8 +180,9 @@ pub(super) fn adopt(paths: &LockPaths, verdict: &Verdict, prior: &Prior, record:
     Ok((paths.lock_file_id()? == Some(stat.id)).then_some(LockFile::Copy { file: Arc::new(file), id: stat.id }))
 }
 
-/// Step 3: undoes or ends what a native left that died in a takeover. `true`: the swap names the file of one who may live,
-/// and another who may live has the lock file's place, so it stays there, and nothing may be shown beside it.
+/// Undoes or completes the takeover of a native that died in it: step 3. Returns `true` if the swap names the file of a
+/// holder that may live, and another holder that may live has the lock file. Then the file stays at the swap, and
+/// nothing may be published beside it.
 pub(crate) fn recover(paths: &LockPaths, anchor: &Anchor, prior: &Prior, options: &Options) -> Result<bool> {
     let failed = |error| paths.anchor_error("cannot be recovered", error);
     for _ in 0..MAX_RETRIES {
@@ -184,7 +192,8 @@ pub(crate) fn recover(paths: &LockPaths, anchor: &Anchor, prior: &Prior, options
             None => return Ok(false),
             Some(true) => {
                 return match paths.dir.unlink(&paths.swap) {
-                    // Another user's, in a sticky folder: it stays until they come again. A takeover does without.
+                    // Another user's file in a sticky folder stays until that user comes again. A takeover does without
+                    // the swap.
                     Err(error) if error.kind() == io::ErrorKind::PermissionDenied && paths.is_sticky() => Ok(false),
                     Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
                     _ => Ok(false),
@@ -198,7 +207,7 @@ pub(crate) fn recover(paths: &LockPaths, anchor: &Anchor, prior: &Prior, options
             Some(stat) if stat.id == anchor.id => paths.dir.exchange(&paths.swap, &paths.lock),
             Some(stat) if stat.kind != FileKind::Regular => return Ok(true),
             Some(_) => match judge_at(paths, &paths.lock, prior, options)? {
-                // Its kernel lock stays ours over the exchange.
+                // The judged file's kernel lock is kept over the exchange.
                 AtName::Dead(_judged) => paths.dir.exchange(&paths.swap, &paths.lock),
                 AtName::MayLive => return Ok(true),
                 AtName::Gone => continue,
@@ -208,17 +217,18 @@ pub(crate) fn recover(paths: &LockPaths, anchor: &Anchor, prior: &Prior, options
             Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {
                 return Err(failed(error));
             }
-            // What came out is judged in its turn.
+            // The file that came out is judged next.
             _ => {}
         }
     }
     Err(Error::new(ErrorKind::Io, &paths.lock_path, "the lock file keeps changing under us"))
 }
 
-/// Is the tenure of the file at the swap over? While the dead native's own lock file is there, no release has removed that.
-/// Later on its process may live and have released: then it has the file no longer open. `None`: it is gone.
+/// Returns whether the tenure of the file at the swap is over. While the dead native's own lock file exists, no release
+/// has removed the file. Later its process may live and have released; then it does not have the file open. Returns
+/// `None` if the file is gone.
 ///
-/// A file of no bytes may be another program's that does not keep it open, so it is judged as at its own place.
+/// A file of no bytes may be another program's that does not keep it open, so it is judged as at the lock file's path.
 pub(super) fn is_swap_over(
     paths: &LockPaths,
     anchor: &Anchor,
@@ -249,11 +259,11 @@ pub(super) fn is_swap_over(
     })
 }
 
-/// What stands at a name, by the judgement of its holder.
+/// The verdict on the file at a name.
 pub(super) enum AtName {
-    /// With the judged file, and so with its kernel lock.
+    /// The holder is dead. The judged file is open, so this process has its kernel lock.
     Dead(Box<Verdict>),
-    /// As must be assumed of what cannot be read, and of what is no lock.
+    /// The holder may live. This is also assumed of a file that cannot be read, and of a file that is not a lock file.
     MayLive,
     Gone,
 }
@@ -275,7 +285,7 @@ pub(super) fn judge_at(paths: &LockPaths, name: &Name, prior: &Prior, options: &
     })
 }
 
-/// Exchanges a live holder's file at the swap with the one in its place, as in a takeover.
+/// Exchanges a live holder's file at the swap for the lock file, as in a takeover.
 pub(super) fn put_back(paths: &LockPaths, verdict: &Verdict) -> Result<()> {
     let failed = |error| paths.lock_error("cannot be put back", error);
     let exchange = || match paths.dir.exchange(&paths.swap, &paths.lock) {
@@ -290,7 +300,7 @@ pub(super) fn put_back(paths: &LockPaths, verdict: &Verdict) -> Result<()> {
     }
 }
 
-/// Is the lock file the dead native's: the anchor's inode, or a copy with the anchor's fence?
+/// Returns whether the lock file is the last native's: the anchor's inode, or a copy with the anchor's fence.
 pub(super) fn shows_prior_tenure(paths: &LockPaths, anchor: &Anchor, prior: &Prior) -> Result<bool> {
     let Some(stat) = paths.dir.stat_at(&paths.lock).map_err(|error| paths.lock_error("cannot be read", error))? else {
         return Ok(false);

@@ -1,4 +1,4 @@
-//! The lock file's removal, at a release or where an acquire failed.
+//! Removes the lock file, at a release or where an acquire failed.
 
 use std::io;
 
@@ -13,7 +13,7 @@ use crate::record::io::{MASKED, write_masked};
 use crate::record::{self, PID_KEY_OFFSET, Record, RecordState};
 use crate::sys::File;
 
-/// Step 1 of a release: the lock file goes, if it is still ours.
+/// Removes the lock file, if it is still this tenure's: step 1 of a release.
 pub(crate) fn unpublish(paths: &LockPaths, anchor: &Anchor, lock_file: &LockFile, record: &Record) -> Result<()> {
     let Some(ours) = lock_file.id(anchor) else { return Ok(()) };
     let at_path = paths.lock_file_id();
@@ -27,14 +27,14 @@ pub(crate) fn unpublish(paths: &LockPaths, anchor: &Anchor, lock_file: &LockFile
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => {
-            // It stays, so it must say that nobody holds: no pid, and a state that natives read.
+            // The file stays, so it must say that it is not held: no pid, and a state that natives read.
             if let Some(file) = lock_file.file(anchor) {
                 let crash_unreported =
                     record.native.as_ref().is_some_and(|native| native.state == RecordState::Aborted);
                 let state = if crash_unreported { RecordState::Aborted } else { RecordState::Released };
                 let _ = write_unheld(file, record, state);
             }
-            // Another user's copy in a sticky folder: expected, and it is marked as released.
+            // Another user's copy in a sticky folder is expected to stay. It is marked as released.
             if may_stay(paths, &error) {
                 Ok(())
             } else {
@@ -44,12 +44,12 @@ pub(crate) fn unpublish(paths: &LockPaths, anchor: &Anchor, lock_file: &LockFile
     }
 }
 
-/// Was the removal of a lock file refused because another user's is not ours to remove in a sticky folder?
+/// Returns whether the removal of a lock file was refused because it is another user's in a sticky folder.
 pub(super) fn may_stay(paths: &LockPaths, error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied && paths.is_sticky()
 }
 
-/// What is left of a record whose file stays: it shows nobody.
+/// Writes a record that names no holder, in a file that stays.
 pub(super) fn write_unheld(file: &File, record: &Record, state: RecordState) -> io::Result<()> {
     let mut husk = record.clone();
     husk.pid = None;
@@ -60,7 +60,8 @@ pub(super) fn write_unheld(file: &File, record: &Record, state: RecordState) -> 
     file.write_at(&husk.render(file.stat()?.size).bytes, 0)
 }
 
-/// Undoes what `show` did: we do not hold after all. Of a crash that we would have told of, the next one hears.
+/// Undoes [`publish`](super::publish()), because the lock was not granted. The next holder gets the crash report that
+/// this one would have got.
 pub(crate) fn roll_back(
     paths: &LockPaths,
     anchor: &Anchor,
@@ -74,20 +75,20 @@ pub(crate) fn roll_back(
     let written = anchor.file.write_at(record::state_text(state), state_offset);
     let left = unreported_crash_record(previous, record.clone());
     if crashed && written.is_err() {
-        // The lock file stays then, because it alone tells of the crash; but it shows nobody.
+        // The lock file stays then, because it alone reports the crash; but it names no holder.
         let _ = write_unheld(lock_file.file(anchor).unwrap_or(&anchor.file), &left, state);
     } else if unpublish(paths, anchor, lock_file, &left).is_ok() && crashed {
         let _ = record_crash(anchor, &left);
     }
 }
 
-/// Writes the record that tells of a crash, where nobody sees it.
+/// Writes the record that reports a crash, in an anchor that is not visible.
 pub(crate) fn record_crash(anchor: &Anchor, left: &Record) -> io::Result<()> {
     let size = anchor.file.ident().map_or(0, |stat| stat.size);
     anchor.write(left, size, false).map(drop)
 }
 
-/// Puts the last holder's record back: we do not hold after all, and its end is still to be told.
+/// Restores the last holder's record, because the lock was not granted and that tenure's end must still be reported.
 pub(crate) fn restore(anchor: &Anchor, prior: &Prior, ours: &Record, visible: bool) {
     let mut bytes = prior.bytes.clone();
     bytes.resize(bytes.len().max(ours.render(0).bytes.len()), b' ');

@@ -8,7 +8,8 @@ const STALE_AFTER: Duration = Duration::from_secs(1800);
 const OWN_PID: i64 = 77;
 const OWN_START: u64 = 7700;
 
-/// The fake world: 42 (started at 4200), 43 (its start time is hidden) and this process live.
+/// Returns whether a process of the simulated system lives: 42 (started at 4200), 43 (its start time is hidden) and
+/// this process do.
 fn alive(pid: i64) -> bool {
     assert!(pid > 0, "an invalid pid is never asked about");
     [42, 43, OWN_PID].contains(&pid)
@@ -44,7 +45,7 @@ fn judge(record: &Record, world: &World) -> Vec<StaleReason> {
     )
 }
 
-/// `age` in milliseconds, below zero in the future; `hold` in milliseconds.
+/// Returns a record. `age` is in milliseconds, below zero in the future; `hold` is in milliseconds.
 fn record(pid: Option<i64>, start: Option<u64>, age: Option<i64>, hold: Option<u64>) -> Record {
     Record {
         pid,
@@ -136,7 +137,7 @@ enum Is {
     Alive,
     Dead,
     Unknown,
-    /// Unknown, and to be asked again after so many milliseconds.
+    /// Unknown, and to be judged again after so many milliseconds.
     Again(u64),
 }
 
@@ -164,7 +165,7 @@ fn verdict(
     })
 }
 
-/// Of a file of no bytes that nobody has open.
+/// Returns the facts of a file of no bytes that no process has open.
 fn empty(mtime_age: u64) -> ForeignFacts<'static> {
     ForeignFacts {
         content: &Content::Blank,
@@ -198,8 +199,8 @@ fn every_combination_has_its_verdict() {
     let zero = Content::Record(record(Some(0), None, None, None));
     let (blank, torn) = (Content::Blank, Content::Torn);
     let nothing: &[StaleReason] = &[MissingPid, InvalidCreatedAt];
-    // By row: what is there, and the verdict where nobody has it open for writing and where that cannot be told,
-    // then both again on a file system that other machines may mount.
+    // By row: the content, and the verdict where no process has it open for writing and where that is unknown, then
+    // both again on a file system that other machines may mount.
     #[rustfmt::skip]
     let rows: &[(&Content, &[StaleReason], u64, [Is; 4])] = &[
         (&pid, &[], 0, [Is::Alive; 4]),
@@ -229,7 +230,7 @@ fn every_combination_has_its_verdict() {
         (&no_pid, &[MissingPid, HoldExceeded], 0, [Is::Again(5000), Is::Unknown, Is::Unknown, Is::Unknown]),
         (&zero, nothing, 0, [Is::Again(5000), Is::Unknown, Is::Unknown, Is::Unknown]),
         (&zero, nothing, 5000, [Is::Dead, Is::Unknown, Is::Unknown, Is::Unknown]),
-        // Reasons that the content belies prove nothing.
+        // Reasons that the content contradicts prove nothing.
         (&blank, &[DeadPid], 0, [Is::Again(5000), Is::Unknown, Is::Unknown, Is::Unknown]),
     ];
     for (content, reasons, mtime_age, expected) in rows {

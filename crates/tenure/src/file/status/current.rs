@@ -10,23 +10,23 @@ use crate::process::Liveness;
 use crate::record::io::read_stable;
 use crate::record::{Content, Record, RecordState};
 
-/// Who holds now, for an error that says so.
+/// Returns the current holder, for an error that names it.
 ///
-/// The kernel's table tells more, but to read it stops every `flock(2)` of the machine meanwhile. So the record is asked
-/// first, and the table only where it names no native that holds and lives.
+/// The kernel's lock table shows more, but reading it stops every `flock(2)` of the machine meanwhile. So the record is
+/// read first, and the table only where the record names no live native that holds.
 pub(crate) fn current_holder(paths: &LockPaths) -> Option<Holder> {
     if let Some(record) = &current_record(paths)
         && record.native.as_ref().is_some_and(|native| native.state == RecordState::Held)
         && record.identity().is_some_and(|identity| identity.verify().is_alive())
     {
-        // We were refused the kernel lock, and it was written under that lock.
+        // The record was written under the kernel lock that this process was refused.
         return Some(Holder::from_record(Some(record), Liveness::alive("it has the kernel lock")));
     }
     examine(paths, &Options::default()).ok()?.holder
 }
 
-/// The record that stands at the lock file's place, or on the anchor where nothing does. In lock-file style a record
-/// without its lock file is of a tenure that has been released, and says nothing of who holds now.
+/// Returns the record in the lock file, or in the anchor where there is no lock file. In lock-file style a record
+/// without its lock file is of a released tenure, and says nothing of the current holder.
 pub(crate) fn current_record(paths: &LockPaths) -> Option<Record> {
     let content = match lock_file::read_existing(paths).ok()? {
         Some(found) => return as_record(found.content),

@@ -17,10 +17,10 @@ use crate::sys::{self, File, FileId, FileIdent};
 
 use super::view::{Doubt, Seen, View, anchor_id, kernel_numbers, open_anchor};
 
-/// How often a lock that changes hands while we look is looked at again.
+/// The maximum number of retries while the lock changes hands.
 pub(crate) const MAX_RETRIES: usize = 20;
 
-/// How one lock stands.
+/// Returns the status of one lock.
 pub(crate) fn examine(paths: &LockPaths, options: &Options) -> Result<Status> {
     let (locks, known) = (KernelLocks::read(), Known::default());
     examine_after(View::new(paths, options, locks.as_ref(), &known, kernel_numbers(paths)), None)
@@ -34,12 +34,12 @@ pub(crate) fn examine_after<'a>(mut view: View<'a>, before: Option<&'a Seen>) ->
             return Ok(found);
         }
     }
-    // In use all the time: whoever was seen last lived then.
+    // The lock changes hands all the time, so the last holder that was seen lived.
     view.doubt = Doubt::AssumeAlive;
     Ok(examine_once(&view)?.unwrap_or_else(|| view.free()))
 }
 
-/// `None`: it changed hands meanwhile.
+/// Examines the lock once. Returns `None` if it changed hands meanwhile.
 pub(crate) fn examine_once(view: &View<'_>) -> Result<Option<Status>> {
     let paths = view.paths;
     let mut status = view.free();
@@ -51,7 +51,7 @@ pub(crate) fn examine_once(view: &View<'_>) -> Result<Option<Status>> {
             if !view.examine_lock_file(&mut status, found)? {
                 return Ok(None);
             }
-            // In flock style a dead one's lock file is in nobody's way: who holds beside it has the anchor.
+            // In flock style a dead holder's lock file does not block: a process that holds beside it has the anchor.
             let elsewhere = anchor.is_some_and(|own| own != id) && status.state == State::Stale;
             let beside = match if elsewhere { open_anchor(paths)? } else { None } {
                 Some((file, own)) => {
@@ -67,9 +67,9 @@ pub(crate) fn examine_once(view: &View<'_>) -> Result<Option<Status>> {
                 status = beside;
                 view.examine_target(&mut status, &mut queue)?;
             } else if Some(id) != anchor {
-                // Natives that wait for a foreign holder's events are in no queue, but have marked the anchor. One that has
-                // the anchor's kernel lock looks at the lock file just now. A holder whose lock file is a copy has both
-                // kernel locks, and waits for nobody.
+                // Natives that wait for a foreign holder's events are in no queue, but have marked the anchor. A native
+                // that has the anchor's kernel lock is just examining the lock file. A holder whose lock file is a copy
+                // has both kernel locks, and waits for nobody.
                 let holders: Vec<i64> = view.holders(id).into_iter().map(|(pid, _)| pid).collect();
                 queue = queue.zip(view.queue(id)).map(|(one, other)| {
                     let mut all = [other, one].concat();
@@ -103,7 +103,7 @@ pub(crate) fn examine_once(view: &View<'_>) -> Result<Option<Status>> {
 }
 
 impl View<'_> {
-    /// A lock file is there. `false`: it changed hands while we looked.
+    /// Examines an existing lock file. Returns `false` if it changed hands meanwhile.
     fn examine_lock_file(&self, status: &mut Status, found: ExistingLockFile) -> Result<bool> {
         let native = match &found.content {
             Content::NotALock(what) => return Err(self.paths.obstructed(what)),
@@ -137,7 +137,7 @@ impl View<'_> {
             None => return Ok(false),
             Some(true) => self.held_liveness(status, record, found.id, look),
             Some(false) if released(record) => {
-                // Marked as released, because it could not be removed.
+                // The file is marked as released, because it could not be removed.
                 status.reasons.clear();
                 return Ok(true);
             }
@@ -148,13 +148,14 @@ impl View<'_> {
         Ok(true)
     }
 
-    /// Does the anchor prove that natives have used this lock? What cannot be read proves nothing.
+    /// Returns whether the anchor proves that natives have used this lock. An unreadable anchor proves nothing.
     fn used_before(&self) -> bool {
         let text = open_anchor(self.paths).ok().flatten().and_then(|(file, found)| read_text(&file, found.size).ok());
         text.is_some_and(|text| proves_use(&text))
     }
 
-    /// No lock file, but an anchor: flock style, or nobody. `false`: it changed hands while we looked.
+    /// Examines the anchor where there is no lock file: the lock is free, or held in flock style. Returns `false` if it
+    /// changed hands meanwhile.
     fn examine_anchor(&self, status: &mut Status, file: &File, found: &FileIdent) -> Result<bool> {
         let id = found.id;
         let text = read_text(file, found.size).map_err(|error| self.paths.anchor_error("cannot be read", error))?;
@@ -177,8 +178,8 @@ impl View<'_> {
         }
         let Some(record) = record.filter(|record| is_held(record)) else { return Ok(true) };
         let flock = style(record) == Style::Flock;
-        // In lock-file style a record without its lock file is nobody's, unless the kernel lock says otherwise
-        // (somebody removed the lock file): not worth disturbing anyone for.
+        // In lock-file style a record without its lock file is of a released tenure, unless the kernel lock shows
+        // otherwise, because the lock file was removed. Trying that lock would disturb other processes for little.
         let locked = match flock {
             true => self.is_locked(file, id, &self.paths.anchor, record, &text)?,
             false => Some(!holders.is_empty()),
@@ -197,13 +198,14 @@ impl View<'_> {
         Ok(true)
     }
 
-    /// Process `pid` has the anchor's kernel lock, but no record says that it holds: it is at an acquire, or at the end of
-    /// a release. That takes some system calls, unless the process is stopped. `false`: it may be over, so look again.
+    /// Examines process `pid`, which has the anchor's kernel lock although no record says that it holds: it is in an
+    /// acquire, or at the end of a release. That takes a few system calls, unless the process is stopped. Returns
+    /// `false` if it may be over, so that the caller examines again.
     fn between_tenures(&self, status: &mut Status, anchor: FileId, pid: i64) -> bool {
         if !matches!(self.doubt, Doubt::AssumeAlive) {
             return false;
         }
-        // The table at hand may be older than all the looks.
+        // The table at hand may be older than all the examinations.
         let newer = KernelLocks::read();
         let still = newer.is_some_and(|locks| {
             locks.holders(anchor.inode, self.numbers.device).iter().any(|(holder, _)| *holder == pid)
@@ -223,7 +225,7 @@ impl View<'_> {
         true
     }
 
-    /// The target itself: waiters of flock style, and programs that know only `flock(2)`.
+    /// Examines the target itself, for waiters in flock style and for programs that only know `flock(2)`.
     fn examine_target(&self, status: &mut Status, queue: &mut Option<Vec<i64>>) -> Result<()> {
         let found = self.paths.dir.ident_at(&self.paths.target);
         let Some(stat) =
@@ -251,7 +253,8 @@ impl View<'_> {
         Ok(())
     }
 
-    /// The kernel lock is held: by the recorded process, or by one that inherited the descriptor.
+    /// Returns the liveness of a holder whose kernel lock is held, by the recorded process or by one that inherited the
+    /// descriptor.
     fn held_liveness(&self, status: &mut Status, record: &Record, id: FileId, look: Look) -> Liveness {
         let recorded = record.identity().filter(|identity| !matches!(look, Look::Lives(seen) if seen.is(identity)));
         if !recorded.is_some_and(|identity| identity.verify().is_dead()) {
@@ -268,7 +271,7 @@ impl View<'_> {
         Liveness::alive(why)
     }
 
-    /// The kernel lock is free, though the record says held.
+    /// Returns the liveness of a holder whose kernel lock is free although its record says `held`.
     fn free_liveness(&self, record: &Record) -> Liveness {
         match (is_other_boot(record), self.paths.file_system.shared) {
             (true, true) => Liveness::unknown(lock_file::unreachable_machine(self.paths)),
@@ -282,7 +285,7 @@ fn is_held(record: &Record) -> bool {
     record.native.as_ref().is_some_and(|native| native.state == RecordState::Held)
 }
 
-/// Does the record, beside which there is no lock file, speak of process `pid`, which has the anchor's kernel lock? The table
+/// Returns whether a record without a lock file is that of process `pid`, which has the anchor's kernel lock. The table
 /// names the process that took the lock, also where only a child of it lives.
 fn is_of_holder(record: &Record, pid: i64) -> bool {
     let elsewhere = record.native.as_ref().is_some_and(|native| native.pid_namespace != sys::pid_namespace());
@@ -290,7 +293,7 @@ fn is_of_holder(record: &Record, pid: i64) -> bool {
     is_held(record) && (elsewhere || record.pid == Some(pid) || (style(record) == Style::Flock && !others()))
 }
 
-/// This process only looks at the file just now.
+/// Removes this process from `pids`: it only reads the file just now.
 pub(crate) fn except_self(mut pids: Vec<i64>) -> Vec<i64> {
     let own = i64::from(sys::pid());
     pids.retain(|pid| *pid != own);

@@ -1,4 +1,4 @@
-//! What an examination of one lock sees: its files, and a reading of the kernel's lock table.
+//! What an examination of one lock reads: its files, and a reading of the kernel's lock table.
 
 use std::cell::Cell;
 use std::io;
@@ -14,21 +14,21 @@ use crate::record::io::reads;
 use crate::sys::kernel_locks::{KernelLocks, mount_device};
 use crate::sys::{self, Access, File, FileId, FileIdent, FileKind, LockKind, Name};
 
-/// The text of a record, and the file that it was read from.
+/// A file, and the text of the record that was read from it.
 pub(crate) type Seen = (FileId, Vec<u8>);
 
-/// What to do about a record that says held, where the table at hand shows no lock.
+/// How to treat a record that says `held`, where the table at hand shows no lock.
 #[derive(Clone, Copy)]
 pub(crate) enum Doubt<'a> {
-    /// Find out. The table at hand is newer than `before`, if that is what the record says.
+    /// Find out. The table at hand is newer than `before`, if the record's text is that.
     Resolve { before: Option<&'a Seen> },
-    /// Take it for dead, and note what was seen; or try its kernel lock, where it has been so for a while.
+    /// Treat it as dead, and note what was seen; or try its kernel lock, where it has been held for a while.
     Note { suspect: &'a Cell<Option<Seen>>, tries: bool },
-    /// Take it for alive: it changes all the time.
+    /// Treat it as alive, because it changes all the time.
     AssumeAlive,
 }
 
-/// How `/proc/locks` numbers the device of a place, and whether that table is complete for it.
+/// How the kernel's lock table numbers a folder's device, and whether that table is complete for it.
 #[derive(Clone, Copy)]
 pub(crate) struct Numbers {
     pub(super) device: (u32, u32),
@@ -36,13 +36,13 @@ pub(crate) struct Numbers {
 }
 
 pub(crate) fn kernel_numbers(paths: &LockPaths) -> Numbers {
-    // Others see only their own processes' locks.
+    // Processes of other pid namespaces see only their own processes' locks.
     let first_namespace = sys::pid_namespace() == Some(sys::FIRST_PID_NAMESPACE);
     let plain = matches!(&*paths.file_system.name, "ext4" | "tmpfs" | "xfs" | "f2fs" | "vfat" | "exfat" | "ramfs");
     if plain {
         return Numbers { device: sys::device_numbers(paths.dir_stat.id.device), complete: first_namespace };
     }
-    // Elsewhere stat(2) may show a number of the file system's own; the table has the mount's.
+    // On other file systems stat(2) may show a number of the file system's own; the table has the mount's.
     let mount = sys::mount_line(&paths.dir).as_deref().and_then(mount_device);
     let device = mount.unwrap_or_else(|| sys::device_numbers(paths.dir_stat.id.device));
     Numbers { device, complete: false }
@@ -73,7 +73,7 @@ impl<'a> View<'a> {
         Status::free(&self.paths.target_path, &self.paths.lock_path)
     }
 
-    /// Does the table show each lock here that was held when it was read?
+    /// Returns whether the table shows each lock here that was held when it was read.
     pub(crate) fn shows_deaths(&self) -> bool {
         self.numbers.complete && self.locks.is_some_and(KernelLocks::is_whole)
     }
@@ -90,7 +90,7 @@ impl<'a> View<'a> {
         self.locks.map(|locks| locks.holders(id.inode, self.numbers.device)).unwrap_or_default()
     }
 
-    /// Natives that wait for a foreign holder, and the one that looks at its lock file just now.
+    /// Returns the natives that wait for a foreign holder, and the one that is just examining its lock file.
     pub(super) fn outside_queues(&self, anchor: FileId) -> Vec<i64> {
         let looking = self.holders(anchor).into_iter().map(|(pid, _)| pid);
         let marked = self.locks.is_some_and(|locks| locks.is_marked(anchor.inode, self.numbers.device));
@@ -98,8 +98,8 @@ impl<'a> View<'a> {
         looking.chain(marked).collect()
     }
 
-    /// Is the kernel lock held on this file, whose record `seen` says that it should be? `None`: the record is no
-    /// longer what it was, or not there.
+    /// Returns whether the kernel lock is held on this file, whose record `seen` says so. Returns `None` if the record
+    /// has changed or was removed.
     pub(super) fn is_locked(
         &self,
         file: &File,
@@ -111,7 +111,7 @@ impl<'a> View<'a> {
         if !self.holders(id).is_empty() {
             return Ok(Some(true));
         }
-        // That table may be older than the record: only a newer one may call a holder dead.
+        // The table may be older than the record, and only a newer one may prove a holder dead.
         let newer = match self.doubt {
             Doubt::Note { tries: true, .. }
                 if has_settled(record.native.as_ref().and_then(|native| native.acquired_at)) =>
@@ -122,7 +122,8 @@ impl<'a> View<'a> {
                 suspect.set(Some((id, seen.to_owned())));
                 return Ok(Some(false));
             }
-            // One tenure's record before the table and after it, with its name: its holder had no lock in between.
+            // The table is between two readings of one tenure's record, with its name: the holder had no lock in
+            // between.
             Doubt::Resolve { before: Some((before, text)) } if *before == id && text == seen => {
                 if self.shows_deaths() {
                     return Ok(Some(false));
@@ -150,7 +151,7 @@ impl<'a> View<'a> {
             }
         }
         let free = file.try_lock(LockKind::Shared).map_err(failed)?;
-        // Compared after that: what was released before is not called dead.
+        // The record is compared after the lock was tried, so that a holder that has just released is not called dead.
         let same = same();
         if free {
             file.unlock().map_err(failed)?;
@@ -159,14 +160,14 @@ impl<'a> View<'a> {
     }
 }
 
-/// `.tenure` may be something else altogether, or closed to this user: then it says nothing.
+/// Returns the anchor's file. Where `.tenure` is another kind of file, or closed to this user, there is none.
 pub(super) fn anchor_id(paths: &LockPaths) -> Option<FileId> {
     let found = paths.dir.ident_at(&paths.anchor).ok()??;
     (found.kind == FileKind::Regular).then_some(found.id)
 }
 
 pub(super) fn open_anchor(paths: &LockPaths) -> Result<Option<(File, FileIdent)>> {
-    // Looked at before it is opened: opening a device can do something to it.
+    // The kind is checked before the file is opened, because opening a device can have an effect.
     if anchor_id(paths).is_none() {
         return Ok(None);
     }
@@ -181,14 +182,14 @@ pub(super) fn open_anchor(paths: &LockPaths) -> Result<Option<(File, FileIdent)>
     }
 }
 
-/// Is a tenure that began then none of many in a row? Whoever tries a kernel lock that passes from hand to hand may be in
-/// the way of the next.
+/// Returns whether a tenure that began at `acquired_at` is not one of many in a row. Trying a kernel lock that changes
+/// hands all the time may block its next holder.
 pub(crate) fn has_settled(acquired_at: Option<SystemTime>) -> bool {
     let age = acquired_at.and_then(|at| sys::now().duration_since(at).ok());
     age.is_some_and(|age| age >= sys::SETTLED_AGE)
 }
 
-/// How long the anchor has been idle: since its record was written last.
+/// Returns how long the anchor has been idle: the time since its record was written last.
 pub(crate) fn idle_for(modified: SystemTime) -> Duration {
     sys::now().duration_since(modified).unwrap_or(Duration::ZERO)
 }

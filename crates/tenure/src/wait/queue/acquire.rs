@@ -270,7 +270,7 @@ impl TargetQueue {
         None
     }
 
-    /// Whether `request` wants a share, and this process shares a file that the target's name no longer means.
+    /// Returns whether `request` wants a share, and this process shares a file that the target's name no longer means.
     fn shares_replaced_target(&self, request: &Request) -> bool {
         if !request.shared {
             return false;

@@ -30,7 +30,7 @@ impl DirectWaiter<'_> {
         self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
-    /// Whether another helper must go on with the queue.
+    /// Returns whether another helper must go on with the queue.
     pub(super) fn is_done(&self) -> bool {
         self.interrupt.is_interrupted() || !self.waiter.waits()
     }

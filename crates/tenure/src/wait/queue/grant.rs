@@ -99,7 +99,7 @@ pub(super) fn share_grant(first: &Grant) -> Grant {
     }
 }
 
-/// Whether `request` may reenter `tenure`.
+/// Returns whether `request` may reenter `tenure`.
 pub(super) fn can_reenter(tenure: &FileTenure, request: &Request) -> bool {
     !request.shared && request.options.reentrant && tenure.request.options.reentrant && tenure.is_held()
 }

@@ -178,7 +178,7 @@ impl TargetQueue {
         true
     }
 
-    /// Whether the helper of `epoch` is the current one.
+    /// Returns whether the helper of `epoch` is the current one.
     pub(crate) fn is_current(&self, epoch: u32) -> bool {
         self.state().epoch == epoch
     }

@@ -170,7 +170,7 @@ impl TargetQueue {
     }
 }
 
-/// Whether this process may keep the kernel lock for another of its waiters.
+/// Returns whether this process may keep the kernel lock for another of its waiters.
 fn may_hand_off(state: &mut State, tenure: &FileTenure) -> bool {
     let since = *state.locked_since.get_or_insert(tenure.began);
     state.handoffs < MAX_HANDOFFS || since.elapsed() < BURST
