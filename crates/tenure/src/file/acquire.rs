@@ -321,7 +321,7 @@ pub(crate) fn target_error(paths: &LockPaths, what: &'static str, error: io::Err
 }
 
 fn keeps_changing(paths: &LockPaths) -> Error {
-    Error::new(ErrorKind::Io, &paths.target_path, "the lock's files keep changing under us")
+    Error::new(ErrorKind::Io, &paths.target_path, "the lock's files keep changing")
 }
 
 /// Unlocks the kernel locks that no tenure uses. A file that cannot be unlocked is closed, which frees its lock.

@@ -60,7 +60,7 @@ impl Anchor {
                 Err(CreateError::Reported(error)) => return Err(error),
             }
         }
-        Err(Error::new(ErrorKind::Io, paths.anchor_path(), "the lock's anchor keeps being removed by others"))
+        Err(Error::new(ErrorKind::Io, paths.anchor_path(), "the lock's anchor keeps being removed"))
     }
 
     fn open_existing(paths: &LockPaths, options: &Options) -> Result<Option<Anchor>> {
@@ -249,5 +249,5 @@ fn open_other_users(paths: &LockPaths, options: &Options, denied: io::Error) -> 
 }
 
 pub(crate) fn anchor_lost(paths: &LockPaths) -> Error {
-    Error::new(ErrorKind::Lost, paths.anchor_path(), "the lock's anchor was removed or replaced under us")
+    Error::new(ErrorKind::Lost, paths.anchor_path(), "the lock's anchor was removed or replaced meanwhile")
 }

@@ -9,7 +9,7 @@ use crate::model::error::{Error, ErrorKind, Result};
 use crate::sys::{self, Access, Dir, FileKind, LockKind, Name};
 
 pub(super) const CANNOT_BE_MADE: &str = "cannot be made";
-const CANNOT_SET_PERMISSIONS: &str = "cannot be made: `.tenure` cannot be given the rights of the folder that it is in";
+const CANNOT_SET_PERMISSIONS: &str = "cannot be made: `.tenure` cannot be given the rights of its folder";
 pub(super) const GITIGNORE: &str = ".gitignore";
 
 /// Creates `.tenure` with its parent's permissions, group and ACL, so that a user who may create files beside the
@@ -64,7 +64,7 @@ pub(super) fn create_anchor_dir(paths: &LockPaths, tried: usize) -> Result<()> {
                     paths,
                     what,
                     error,
-                    "make `.tenure` there with the rights that it is to have, or do without it: record(false), --no-record",
+                    "create `.tenure` there with the permissions that it needs, or do without it: record(false), --no-record",
                 ),
                 _ => dir_error(paths, error),
             });
@@ -142,14 +142,14 @@ pub(super) fn check_anchor_dir(paths: &LockPaths) -> Result<()> {
 
 fn dir_obstructed(paths: &LockPaths, kind: FileKind) -> Error {
     let path = paths.target_path.with_file_name(paths.anchors.as_os_str());
-    let detail = format!("{} stands where the folder of anchors belongs", kind.words());
+    let detail = format!("{} occupies the path of the folder of anchors", kind.words());
     Error::new(ErrorKind::Obstructed, path, detail).with_hint("remove it")
 }
 
 pub(super) fn dir_error(paths: &LockPaths, error: io::Error) -> Error {
     // ENOTDIR and ELOOP mean that another kind of file has the folder's name.
-    let odd = paths.dir.stat_at(&paths.anchors).ok().flatten().filter(|stat| stat.kind != FileKind::Directory);
-    match odd {
+    let other_kind = paths.dir.stat_at(&paths.anchors).ok().flatten().filter(|stat| stat.kind != FileKind::Directory);
+    match other_kind {
         Some(stat) => dir_obstructed(paths, stat.kind),
         None => paths.anchor_error(CANNOT_BE_MADE, error),
     }

@@ -47,7 +47,7 @@ fn changed_hands(paths: &LockPaths) -> Error {
 /// locked until that is done, so no process acquires in between. Its record continues the fence.
 pub(crate) fn replace_anchor(paths: &LockPaths, seen: &Status) -> Result<()> {
     let visible = lock_file::read_existing(paths)?;
-    let shown_before = visible.as_ref().map(|found| found.id);
+    let lock_file_before = visible.as_ref().map(|found| found.id);
     let unreadable = |error| paths.anchor_error("cannot be read", error);
     let fence_of = |file: &File| match read_stable(file) {
         Ok(Content::Record(record)) => Ok(record.previous_fence()),
@@ -90,10 +90,10 @@ pub(crate) fn replace_anchor(paths: &LockPaths, seen: &Status) -> Result<()> {
     let begun = last.as_ref().ok().copied().flatten();
     let written = write_later_fence(paths, &fresh, fence, begun, !matches!(swap, Ok(None)));
     // The lock file that the holder had published, or has just published.
-    let shown_now = paths.lock_file_id()?;
-    let known = shown_now == shown_before || shown_now == replaced.map(|stat| stat.id);
+    let lock_file_now = paths.lock_file_id()?;
+    let known = lock_file_now == lock_file_before || lock_file_now == replaced.map(|stat| stat.id);
     let broken = seen.holder.as_ref().and_then(|holder| holder.fence);
-    if shown_now.is_some() && (known || is_copy_of(paths, [begun, broken])?) {
+    if lock_file_now.is_some() && (known || is_copy_of(paths, [begun, broken])?) {
         remove_lock_file(paths)?;
     }
     last.map(drop).and(swap.map(drop)).and(written)?;
@@ -144,6 +144,6 @@ pub(crate) fn steal(paths: &LockPaths, policy: StalePolicy) -> bool {
     if !native.is_some_and(|holder| policy.steals(holder)) {
         return false;
     }
-    event!(WARN, target = ?paths.target_path, "a live holder is robbed for its age");
+    event!(WARN, target = ?paths.target_path, "a live holder's lock is stolen for its age");
     replace_anchor(paths, &found).is_ok()
 }

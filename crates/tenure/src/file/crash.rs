@@ -67,7 +67,7 @@ mod tests {
         };
         assert!(!is_other_boot(&of(sys::boot_id().as_deref())), "this one");
         assert!(is_other_boot(&of(Some("0b8a3f5e-0000-4000-8000-000000000000"))));
-        assert!(!is_other_boot(&of(None)), "that cannot be told");
+        assert!(!is_other_boot(&of(None)), "unknown");
         assert!(!is_other_boot(&Record::default()), "a foreign one has none");
     }
 }

@@ -245,7 +245,7 @@ impl LockPaths {
         Error::new(
             ErrorKind::Obstructed,
             &self.lock_path,
-            format!("{what} stands where the lock file belongs; it is no lock and was left as it is"),
+            format!("{what} occupies the lock file's path; it is not a lock file and was left unchanged"),
         )
         .with_hint("move it, lock another target, or use flock style")
         .with_advice(Advice::MoveOrUseFlockStyle)
@@ -254,7 +254,7 @@ impl LockPaths {
     /// As [`obstructed`](LockPaths::obstructed), for the anchor.
     pub(crate) fn anchor_obstructed(&self, kind: FileKind) -> Error {
         let what = kind.words();
-        Error::new(ErrorKind::Obstructed, self.anchor_path(), format!("{what} stands where the lock's anchor belongs"))
+        Error::new(ErrorKind::Obstructed, self.anchor_path(), format!("{what} occupies the path of the lock's anchor"))
             .with_hint("remove it")
     }
 }
@@ -281,8 +281,8 @@ pub(crate) fn target_of(lock: &OsStr) -> Option<&OsStr> {
 /// As [`target_of`], from any name in `.tenure`, such as one that a crash left.
 pub(crate) fn target_of_anchor(name: &OsStr) -> Option<&OsStr> {
     let path = Path::new(name);
-    let left = path.extension().is_some_and(|suffix| suffix == &SWAP_SUFFIX[1..] || suffix == &NEW_SUFFIX[1..]);
-    let stem = path.file_stem().filter(|_| left);
+    let is_leftover = path.extension().is_some_and(|suffix| suffix == &SWAP_SUFFIX[1..] || suffix == &NEW_SUFFIX[1..]);
+    let stem = path.file_stem().filter(|_| is_leftover);
     // In a sticky folder the name has a user's number before its suffix.
     target_of(name).or_else(|| target_of(stem?)).or_else(|| target_of(without_number(stem?)?))
 }
@@ -334,8 +334,8 @@ fn split(target: &Path) -> Result<(&Path, &OsStr)> {
 }
 
 fn invalid(target: &Path, detail: String) -> Error {
-    let shown = if target.as_os_str().is_empty() { Path::new("(empty)") } else { target };
-    Error::new(ErrorKind::InvalidTarget, shown, detail)
+    let display = if target.as_os_str().is_empty() { Path::new("(empty)") } else { target };
+    Error::new(ErrorKind::InvalidTarget, display, detail)
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ pub(crate) fn remove_abandoned(paths: &LockPaths) -> Result<bool> {
     })();
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        other => other.map_err(|error| paths.anchor_error("cannot be replaced: a half-made one is in the way", error)),
+        other => other.map_err(|error| paths.anchor_error("cannot be replaced: an unfinished one blocks it", error)),
     }
 }
 

@@ -67,12 +67,12 @@ impl Prior {
             return Previous::Crashed(Box::new(holder));
         }
         let Some(why) = self.state.and_then(|state| crash_of(state.style, state.state)) else { return Previous::Clean };
-        let left = self.record();
+        let record = self.record();
         // A revoked holder may still run.
-        let lives = left.as_ref().and_then(Record::identity).is_some_and(|identity| identity.verify().is_alive());
+        let lives = record.as_ref().and_then(Record::identity).is_some_and(|identity| identity.verify().is_alive());
         let liveness =
-            if lives { Liveness::alive("it was cut off while it held, and runs still") } else { Liveness::dead(why) };
-        Previous::Crashed(Box::new(Holder::from_record(left.as_ref(), liveness)))
+            if lives { Liveness::alive("it was cut off while it held, and still runs") } else { Liveness::dead(why) };
+        Previous::Crashed(Box::new(Holder::from_record(record.as_ref(), liveness)))
     }
 
     /// Returns how the last tenure ended where the lock file is the anchor's own inode. This process has its kernel lock, on
@@ -81,10 +81,10 @@ impl Prior {
         if self.state.is_some_and(|state| state.state == RecordState::Released) {
             return Previous::Clean;
         }
-        let left = self.record();
-        let other_boot = left.as_ref().is_some_and(is_other_boot);
+        let record = self.record();
+        let other_boot = record.as_ref().is_some_and(is_other_boot);
         let why = if other_boot { "the machine was restarted" } else { "its kernel lock is free" };
-        let holder = Holder::from_record(left.as_ref(), Liveness::dead(why));
+        let holder = Holder::from_record(record.as_ref(), Liveness::dead(why));
         Previous::Crashed(Box::new(holder))
     }
 }

@@ -36,18 +36,18 @@ pub(crate) fn reclaim(paths: &LockPaths, id: FileId, text: &[u8]) -> bool {
     // Closing alone does not unlock: a child that another thread is just creating has the descriptor too.
     let _ = file.unlock();
     if removed {
-        event!(WARN, target = ?paths.target_path, "what a holder that died had left was removed");
+        event!(WARN, target = ?paths.target_path, "removed the lock file of a dead holder");
     }
     removed
 }
 
 /// Removes the lock file, with the kernel lock on `file`.
 fn remove(paths: &LockPaths, file: &File, id: FileId, text: &[u8], own: &CanonicalRecord<'_>) -> io::Result<bool> {
-    let shown = || Ok::<_, io::Error>(paths.dir.ident_at(&paths.lock)?.is_some_and(|found| found.id == id));
+    let is_published = || Ok::<_, io::Error>(paths.dir.ident_at(&paths.lock)?.is_some_and(|found| found.id == id));
     let found = file.ident()?;
     // The inode has two names, the anchor's and the lock file's. With one name only it was released.
-    let whole = found.id == id && found.kind == FileKind::Regular && found.links == 2;
-    if !whole || paths.dir.ident_at(&paths.anchor)?.is_none_or(|named| named.id != id) || !shown()? {
+    let intact = found.id == id && found.kind == FileKind::Regular && found.links == 2;
+    if !intact || paths.dir.ident_at(&paths.anchor)?.is_none_or(|named| named.id != id) || !is_published()? {
         return Ok(false);
     }
     // An unfinished takeover must be completed first.
@@ -65,7 +65,7 @@ fn remove(paths: &LockPaths, file: &File, id: FileId, text: &[u8], own: &Canonic
     let mut ours = ours.render(found.size);
     let written = write_text(file, &mut ours, true);
     let removed =
-        written.and_then(|()| if shown()? { paths.dir.unlink(&paths.lock).map(|()| true) } else { Ok(false) });
+        written.and_then(|()| if is_published()? { paths.dir.unlink(&paths.lock).map(|()| true) } else { Ok(false) });
     // This is written whatever the result. If this process dies before, the next holder gets a crash report as well.
     write(file, &dead, ours.bytes.len() as u64, !matches!(removed, Ok(true)))?;
     removed

@@ -48,7 +48,7 @@ pub(crate) fn unlock(paths: &LockPaths, grant: &Grant, ended: Option<(Record, u6
         if let Err(error) = file.unlock()
             && result.is_ok()
         {
-            result = Err(Error::io(&paths.target_path, "the kernel lock cannot be let go", error));
+            result = Err(Error::io(&paths.target_path, "the kernel lock cannot be released", error));
         }
     }
     crate::util::trace::event!(DEBUG, target = ?paths.target_path, ok = result.is_ok(), "released");
@@ -87,7 +87,7 @@ fn unpublish_or_record(paths: &LockPaths, grant: &Grant, record: Option<Record>,
     }
     match anchor.current(paths)? {
         Some(_) => Ok(()),
-        None => Err(Error::new(ErrorKind::Lost, &paths.target_path, "the lock was broken while we held it")),
+        None => Err(Error::new(ErrorKind::Lost, &paths.target_path, "the lock was broken while this process held it")),
     }
 }
 
@@ -142,8 +142,8 @@ pub(crate) fn hand_off(paths: &LockPaths, grant: &Grant, fence: u64, request: &R
     next.record = Some(record);
     // This is checked after the record was written: a break continues the fence that was written before it took the
     // anchor's name.
-    let whole = if checked_recently { has_names(grant) } else { has_names_at_paths(grant, paths) };
-    Ok(if whole { HandOff::Done(next) } else { HandOff::Lost(next) })
+    let intact = if checked_recently { has_names(grant) } else { has_names_at_paths(grant, paths) };
+    Ok(if intact { HandOff::Done(next) } else { HandOff::Lost(next) })
 }
 
 /// Returns whether the anchor still has its path and the lock file its name. An error counts as no.

@@ -134,8 +134,8 @@ pub(crate) fn judge_foreign(facts: &ForeignFacts<'_>) -> ForeignVerdict {
     let verdict = |liveness| ForeignVerdict { liveness, retry_after: None };
     let pid = match facts.content {
         Content::NotALock(what) => {
-            debug_assert!(false, "what is no lock is refused before anyone asks who holds it");
-            return verdict(Liveness::unknown(format!("it is no lock file, but {what}")));
+            debug_assert!(false, "a file that is not a lock file is refused before it is judged");
+            return verdict(Liveness::unknown(format!("it is not a lock file, but {what}")));
         }
         Content::Record(record) => valid_pid(record),
         Content::Blank | Content::Torn => None,
@@ -177,18 +177,18 @@ pub(crate) fn judge_foreign(facts: &ForeignFacts<'_>) -> ForeignVerdict {
             return verdict(Liveness::alive("no holder is recorded, but some process has the lock file open"));
         }
         OpenElsewhere::CannotTell => {
-            return verdict(Liveness::unknown("no holder is recorded, and who has it open cannot be told"));
+            return verdict(Liveness::unknown("no holder is recorded, and whether a process has it open is unknown"));
         }
         OpenElsewhere::ForWriting | OpenElsewhere::No => {}
     }
     if facts.shared_fs {
         return verdict(Liveness::unknown("no holder is recorded, and another machine may have it open"));
     }
-    let anybodys = facts.empty && !facts.used_before;
-    let grace = if anybodys { facts.stale_after.max(facts.malformed_grace) } else { facts.malformed_grace };
-    let why = match anybodys {
+    let of_unknown_kind = facts.empty && !facts.used_before;
+    let grace = if of_unknown_kind { facts.stale_after.max(facts.malformed_grace) } else { facts.malformed_grace };
+    let why = match of_unknown_kind {
         true => "it is empty and nobody has it open: flock(1), git or a script may hold by its mere presence",
-        false => "no holder is recorded yet: it may have just been made",
+        false => "no holder is recorded yet: it may have just been created",
     };
     match grace.checked_sub(facts.mtime_age) {
         None | Some(Duration::ZERO) => verdict(Liveness::dead("no holder is recorded and nobody has it open")),

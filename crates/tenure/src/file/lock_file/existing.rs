@@ -65,7 +65,7 @@ pub(crate) struct Verdict {
 
 impl Verdict {
     /// Returns whether the lock file is this record's.
-    pub(super) fn shows(&self, record: &Record) -> bool {
+    pub(super) fn is_of(&self, record: &Record) -> bool {
         let holder = &self.blocker.holder;
         let fence = record.native.as_ref().and_then(|native| native.fence);
         self.native && fence.is_some() && fence == holder.fence && holder.pid() == record.pid

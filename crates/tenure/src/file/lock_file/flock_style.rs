@@ -51,9 +51,9 @@ pub(crate) fn acquire_hidden(
     let visible = is_visible(paths, anchor, stat)?;
     // Such a file can exist only where the last tenure is not known to be released.
     let dead = if visible || is_released(state) { None } else { dead_native(paths, prior, LockKind::Exclusive)? };
-    let mut left = dead.as_ref().and_then(crashed);
+    let mut crashed_holder = dead.as_ref().and_then(crashed);
     if visible && let Previous::Crashed(holder) = prior.previous_by_link() {
-        left = Some(*holder);
+        crashed_holder = Some(*holder);
     }
     // The order matters: if this process dies in between, the lock file, or else its own record, reports the crash.
     let state_offset =
@@ -66,9 +66,9 @@ pub(crate) fn acquire_hidden(
         None => Ok(None),
     };
     let previous = match cleared {
-        Ok(taken) => prior.previous(taken.or(left)),
+        Ok(taken) => prior.previous(taken.or(crashed_holder)),
         Err(error) => {
-            clearing.restore_or_mark(prior.previous(left).is_crashed(), visible);
+            clearing.restore_or_mark(prior.previous(crashed_holder).is_crashed(), visible);
             return Err(error);
         }
     };
@@ -130,7 +130,7 @@ impl Clearing<'_> {
                 None => return Ok(None),
             }
         }
-        Err(Error::new(ErrorKind::Io, &paths.lock_path, "the lock file keeps changing under us"))
+        Err(Error::new(ErrorKind::Io, &paths.lock_path, "the lock file keeps changing"))
     }
 
     /// Removes the lock file if it is this process's, as at a release. Otherwise it does not matter in flock style.
@@ -161,10 +161,10 @@ impl Clearing<'_> {
         if visible && !half_taken && matches!(at_path, Ok(found) if found == Some(anchor.id)) {
             return restore(anchor, prior, record, true);
         }
-        let shown = !matches!(at_path, Ok(found) if found != Some(anchor.id));
+        let may_be_published = !matches!(at_path, Ok(found) if found != Some(anchor.id));
         let found_again = self.dead.is_some() && matches!(at_path, Ok(found) if found == self.dead);
-        let told = found_again || prior.state().is_some_and(state_reports_crash);
-        if !half_taken && !shown && (told || !crashed) {
+        let reported_elsewhere = found_again || prior.state().is_some_and(state_reports_crash);
+        if !half_taken && !may_be_published && (reported_elsewhere || !crashed) {
             return restore(anchor, prior, record, false);
         }
         let state = if crashed || half_taken { RecordState::Aborted } else { RecordState::Released };

@@ -41,7 +41,7 @@ pub(crate) fn verify_names(paths: &LockPaths, anchor: &Anchor, stat: &FileIdent,
     if let LockFile::Copy { id, .. } = lock_file
         && paths.lock_file_id()? != Some(*id)
     {
-        return Err(Error::new(ErrorKind::Lost, &paths.lock_path, "the lock file was removed under us"));
+        return Err(Error::new(ErrorKind::Lost, &paths.lock_path, "the lock file was removed or replaced meanwhile"));
     }
     // The anchor is compared last, because a break takes the anchor's name first.
     anchor.current(paths)?.map(drop).ok_or_else(|| anchor_lost(paths))

@@ -82,13 +82,13 @@ pub(crate) fn publish(
         roll_back(paths, anchor, lock_file, previous, record, state_offset);
         (attempted, finalized) = (Err(error), false);
     }
-    let stays = attempted.is_err() && matches!(paths.lock_file_id(), Ok(Some(shown)) if shown == anchor.id);
+    let still_published = attempted.is_err() && matches!(paths.lock_file_id(), Ok(Some(found)) if found == anchor.id);
     // A takeover that failed halfway must not be forgotten either.
     let half_taken = attempted.is_err() && progress.aborted && !matches!(paths.dir.stat_at(&paths.swap), Ok(None));
     // While the swap names a live file, this process's record stays: it leads to the swap, or reports the crash. A
     // published lock file that could not be removed says that it is not held, which an older text must not replace.
-    let ours_stays = !finalized || visible || progress.live_file_at_swap || half_taken || stays;
-    if !matches!(attempted, Ok(PublishAttempt::Held(..))) && !ours_stays {
+    let keep_own_record = !finalized || visible || progress.live_file_at_swap || half_taken || still_published;
+    if !matches!(attempted, Ok(PublishAttempt::Held(..))) && !keep_own_record {
         if let Some(holder) = progress.replaced_holder {
             let _ =
                 record_crash(anchor, &unreported_crash_record(&Previous::Crashed(Box::new(holder)), record.clone()));
@@ -161,8 +161,8 @@ fn try_publish(
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if no_links(&error) => {
                 progress.live_file_at_swap = recover(paths, anchor, prior, options)?;
-                let shown = if progress.live_file_at_swap { Ok(None) } else { publish_copy(paths, record, options) };
-                match shown {
+                let copied = if progress.live_file_at_swap { Ok(None) } else { publish_copy(paths, record, options) };
+                match copied {
                     Ok(Some(lock_file)) => {
                         paths.set_copies();
                         return Ok(PublishAttempt::Held(lock_file, prior.previous(progress.replaced_holder.take())));
@@ -194,7 +194,7 @@ fn try_publish(
         if anchor.current(paths)?.is_none() {
             return Err(anchor_lost(paths));
         }
-        if verdict.shows(record) {
+        if verdict.is_of(record) {
             // This is the anchor by another name, with an inode of its own: both have the record that was just written.
             paths.set_copies();
             copy = true;
@@ -215,7 +215,7 @@ fn try_publish(
             continue;
         }
         if let Some(lock_file) = take_over(paths, anchor, &verdict, prior, record, options, copy)? {
-            let own_text = verdict.shows(record);
+            let own_text = verdict.is_of(record);
             if !verdict.released && !own_text {
                 progress.replaced_holder = Some(verdict.blocker.holder);
             }
@@ -238,7 +238,7 @@ fn try_publish(
         }
         progress.live_file_at_swap = true;
     }
-    Err(Error::new(ErrorKind::Io, &paths.lock_path, "the lock file keeps changing under us"))
+    Err(Error::new(ErrorKind::Io, &paths.lock_path, "the lock file keeps changing"))
 }
 
 /// Returns the holder of a lock file that is this process's own anchor, where that holder may run on another machine.
@@ -246,10 +246,10 @@ fn try_publish(
 /// mount, the kernel lock may not reach the holder.
 fn unreachable_holder(paths: &LockPaths, anchor: &Anchor, state: Option<PriorState>, prior: &Prior) -> Option<Blocker> {
     let released = state.is_some_and(|state| state.state == RecordState::Released);
-    let left = prior.record()?;
-    if released || !paths.file_system.shared || !is_other_boot(&left) {
+    let record = prior.record()?;
+    if released || !paths.file_system.shared || !is_other_boot(&record) {
         return None;
     }
-    let holder = Holder::from_record(Some(&left), Liveness::unknown(unreachable_machine(paths)));
+    let holder = Holder::from_record(Some(&record), Liveness::unknown(unreachable_machine(paths)));
     Some(Blocker { holder, file: None, id: anchor.id, retry_after: None, used_before: false })
 }

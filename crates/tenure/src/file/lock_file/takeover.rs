@@ -221,7 +221,7 @@ pub(crate) fn recover(paths: &LockPaths, anchor: &Anchor, prior: &Prior, options
             _ => {}
         }
     }
-    Err(Error::new(ErrorKind::Io, &paths.lock_path, "the lock file keeps changing under us"))
+    Err(Error::new(ErrorKind::Io, &paths.lock_path, "the lock file keeps changing"))
 }
 
 /// Returns whether the tenure of the file at the swap is over. While the dead native's own lock file exists, no release
@@ -235,7 +235,7 @@ pub(super) fn is_swap_over(
     prior: &Prior,
     options: &Options,
 ) -> Result<Option<bool>> {
-    if !shows_prior_tenure(paths, anchor, prior)? {
+    if !is_of_prior_tenure(paths, anchor, prior)? {
         let file = match paths.dir.open_at(&paths.swap, Access::Read) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -301,7 +301,7 @@ pub(super) fn put_back(paths: &LockPaths, verdict: &Verdict) -> Result<()> {
 }
 
 /// Returns whether the lock file is the last native's: the anchor's inode, or a copy with the anchor's fence.
-pub(super) fn shows_prior_tenure(paths: &LockPaths, anchor: &Anchor, prior: &Prior) -> Result<bool> {
+pub(super) fn is_of_prior_tenure(paths: &LockPaths, anchor: &Anchor, prior: &Prior) -> Result<bool> {
     let Some(stat) = paths.dir.stat_at(&paths.lock).map_err(|error| paths.lock_error("cannot be read", error))? else {
         return Ok(false);
     };

@@ -20,7 +20,7 @@ pub(crate) fn unpublish(paths: &LockPaths, anchor: &Anchor, lock_file: &LockFile
     if let Ok(at_path) = at_path
         && at_path != Some(ours)
     {
-        let detail = "the lock file was removed or replaced while we held it; it was left as it is";
+        let detail = "the lock file was removed or replaced while this process held it; it was left unchanged";
         return Err(Error::new(ErrorKind::Lost, &paths.lock_path, detail));
     }
     match paths.dir.unlink(&paths.lock) {
@@ -73,19 +73,19 @@ pub(crate) fn roll_back(
     let crashed = previous.is_crashed();
     let state = if crashed { RecordState::Aborted } else { RecordState::Released };
     let written = anchor.file.write_at(record::state_text(state), state_offset);
-    let left = unreported_crash_record(previous, record.clone());
+    let report = unreported_crash_record(previous, record.clone());
     if crashed && written.is_err() {
         // The lock file stays then, because it alone reports the crash; but it names no holder.
-        let _ = write_unheld(lock_file.file(anchor).unwrap_or(&anchor.file), &left, state);
-    } else if unpublish(paths, anchor, lock_file, &left).is_ok() && crashed {
-        let _ = record_crash(anchor, &left);
+        let _ = write_unheld(lock_file.file(anchor).unwrap_or(&anchor.file), &report, state);
+    } else if unpublish(paths, anchor, lock_file, &report).is_ok() && crashed {
+        let _ = record_crash(anchor, &report);
     }
 }
 
 /// Writes the record that reports a crash, in an anchor that is not visible.
-pub(crate) fn record_crash(anchor: &Anchor, left: &Record) -> io::Result<()> {
+pub(crate) fn record_crash(anchor: &Anchor, report: &Record) -> io::Result<()> {
     let size = anchor.file.ident().map_or(0, |stat| stat.size);
-    anchor.write(left, size, false).map(drop)
+    anchor.write(report, size, false).map(drop)
 }
 
 /// Restores the last holder's record, because the lock was not granted and that tenure's end must still be reported.

@@ -121,10 +121,10 @@ impl View<'_> {
             let judged = lock_file::judge_foreign(self.paths, found, self.options, look, used_before, &flocked);
             status.state = State::of(&judged.blocker.holder.liveness);
             status.reasons = judged.reasons;
-            let gone = status.reasons.iter().any(|reason| {
+            let no_live_pid = status.reasons.iter().any(|reason| {
                 matches!(reason, StaleReason::DeadPid | StaleReason::RecycledPid | StaleReason::MissingPid)
             });
-            if gone && status.state == State::Held {
+            if no_live_pid && status.state == State::Held {
                 status.open_by = except_self(sys::openers(id.device, id.inode));
             }
             status.holder = Some(judged.blocker.holder);
