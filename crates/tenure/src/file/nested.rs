@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     #[cfg(all(target_os = "linux", not(miri)))]
-    fn only_a_proof_tells() {
+    fn only_a_proven_ancestor_is_reported() {
         let own = i64::from(sys::pid());
         let parent = process::parent(own).unwrap();
         for command in [own, parent] {

@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_files_name_tells_its_target() {
+    fn a_targets_name_follows_from_the_lock_files_name() {
         assert_eq!(target_of(OsStr::new("main.jsonl.lock")), Some(OsStr::new("main.jsonl")));
         assert_eq!(target_of(OsStr::new(".lock")), None);
         assert_eq!(target_of(OsStr::new("main.jsonl")), None);

@@ -62,7 +62,7 @@ fn record(pid: Option<i64>, start: Option<u64>, age: Option<i64>, hold: Option<u
 }
 
 #[test]
-fn the_words_are_the_seeds() {
+fn reason_names_are_openclaws() {
     for (reason, word) in [
         (MissingPid, "missing-pid"),
         (DeadPid, "dead-pid"),
@@ -101,17 +101,17 @@ fn each_reason_by_its_rule() {
         ("in the future", record(Some(42), None, Some(-9_000_000), Some(1)), &[]),
         ("exactly its hold", record(Some(42), None, fresh, Some(1000)), &[]),
         ("over its hold", record(Some(42), None, fresh, Some(999)), &[HoldExceeded]),
-        ("our pid, no start time", record(own, None, fresh, None), &[OrphanSelfPid]),
-        ("our pid, our start time", record(own, Some(OWN_START), fresh, None), &[OrphanSelfPid]),
-        ("our pid in an earlier life", record(own, Some(1), fresh, None), &[RecycledPid]),
+        ("own pid, no start time", record(own, None, fresh, None), &[OrphanSelfPid]),
+        ("own pid, our start time", record(own, Some(OWN_START), fresh, None), &[OrphanSelfPid]),
+        ("own pid in an earlier life", record(own, Some(1), fresh, None), &[RecycledPid]),
         ("nothing at all", record(None, None, None, None), &[MissingPid, InvalidCreatedAt]),
         ("no pid and old", record(None, None, old, Some(1)), &[MissingPid, TooOld, HoldExceeded]),
         ("dead without a date", record(Some(99), None, None, None), &[DeadPid, InvalidCreatedAt]),
         ("dead, old, overdue", record(Some(99), None, old, Some(1)), &[DeadPid, TooOld, HoldExceeded]),
         ("recycled, old, overdue", record(Some(42), Some(1), old, Some(1)), &[RecycledPid, TooOld, HoldExceeded]),
         ("recycled without a date", record(Some(42), Some(1), None, None), &[RecycledPid, InvalidCreatedAt]),
-        ("our orphan, old, overdue", record(own, None, old, Some(1)), &[TooOld, HoldExceeded, OrphanSelfPid]),
-        ("our orphan without a date", record(own, None, None, None), &[InvalidCreatedAt, OrphanSelfPid]),
+        ("own orphan, old, overdue", record(own, None, old, Some(1)), &[TooOld, HoldExceeded, OrphanSelfPid]),
+        ("own orphan without a date", record(own, None, None, None), &[InvalidCreatedAt, OrphanSelfPid]),
     ];
     for (name, record, expected) in rows {
         assert_eq!(judge(record, &WORLD), *expected, "{name}");
@@ -119,14 +119,14 @@ fn each_reason_by_its_rule() {
 }
 
 #[test]
-fn what_this_process_holds_is_no_orphan() {
+fn a_lock_of_this_process_is_no_orphan() {
     let held = World { held_here: true, ..WORLD };
     assert_eq!(judge(&record(Some(OWN_PID), None, Some(0), None), &held), []);
     assert_eq!(judge(&record(Some(OWN_PID), Some(OWN_START), Some(0), None), &held), []);
 }
 
 #[test]
-fn a_start_time_that_we_cannot_compare_with_our_own_is_no_orphan() {
+fn an_own_pid_without_a_comparable_start_time_is_no_orphan() {
     let hidden = World { own_start_time: None, ..WORLD };
     assert_eq!(judge(&record(Some(OWN_PID), Some(OWN_START), Some(0), None), &hidden), []);
     assert_eq!(judge(&record(Some(OWN_PID), None, Some(0), None), &hidden), [OrphanSelfPid]);
@@ -247,7 +247,7 @@ fn every_combination_has_its_verdict() {
 }
 
 #[test]
-fn an_empty_file_is_anybodys_until_openclaws_own_age_is_over() {
+fn an_empty_file_may_be_held_until_openclaws_own_age_is_over() {
     let ms = STALE_AFTER.as_millis() as u64;
     assert_eq!(is(&judge_foreign(&empty(0))), Is::Again(ms));
     assert_eq!(is(&judge_foreign(&empty(GRACE))), Is::Again(ms - GRACE));
@@ -278,7 +278,7 @@ fn a_reader_does_not_keep_a_dead_pid_alive_but_a_flock_does() {
 }
 
 #[test]
-fn no_grace_is_no_wait() {
+fn without_a_grace_an_empty_file_is_dead_at_once() {
     let facts = ForeignFacts { malformed_grace: Duration::ZERO, stale_after: Duration::ZERO, ..empty(0) };
     assert_eq!(is(&judge_foreign(&facts)), Is::Dead);
 }
