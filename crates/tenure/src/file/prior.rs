@@ -39,7 +39,7 @@ impl Prior {
     /// Returns whether the record proves that a native has held this lock in lock-file style. Then the lock file's path
     /// was free, so a file found there later was created by a program that removes it.
     pub(crate) fn was_shown(&self) -> bool {
-        self.state.is_some_and(PriorState::was_shown)
+        self.state.is_some_and(PriorState::was_published)
     }
 
     fn scan(bytes: &[u8]) -> Option<PriorState> {
@@ -91,5 +91,5 @@ impl Prior {
 
 /// As [`Prior::was_shown`], of a record's text that was read without the kernel lock.
 pub(crate) fn proves_use(text: &[u8]) -> bool {
-    Prior::scan(text).is_some_and(PriorState::was_shown)
+    Prior::scan(text).is_some_and(PriorState::was_published)
 }

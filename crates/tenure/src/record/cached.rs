@@ -1,16 +1,16 @@
-//! The record that was written last on an anchor, kept for the next one.
+//! Caches the record that this process wrote last to an anchor.
 //!
-//! From one tenure of a process to its next only the fence and the dates change: they are patched into what is kept. And
-//! what is read back byte for byte need not be read again.
+//! Between two tenures of one process only the fence, the state and the dates change, so they are patched into the cached
+//! text. A text that is equal to the cached one, byte for byte, need not be parsed.
 
 use std::time::Duration;
 
 use crate::record::{PriorState, Record, RecordState, Rendered, iso_date, state_text};
 
-/// How old a visible date may be before it is written anew with a tenure that follows within the process.
-const OLD: Duration = Duration::from_secs(1);
-/// The length of a date with its quotes.
-const DATE: u64 = 26;
+/// Maximum age of the visible `createdAt` that the next tenure of the same process keeps.
+const MAX_DATE_AGE: Duration = Duration::from_secs(1);
+/// The length in bytes of a date with its quotes.
+const DATE_LENGTH: u64 = 26;
 
 /// A record and its text.
 #[derive(Debug)]
@@ -24,12 +24,12 @@ impl CachedRecord {
         CachedRecord { record: record.clone(), rendered: record.render(at_least) }
     }
 
-    /// Its text, to be written; whoever changes it there changes it back.
+    /// Returns the text, to be written. The caller undoes any change that it makes to it.
     pub(crate) fn rendered_mut(&mut self) -> &mut Rendered {
         &mut self.rendered
     }
 
-    /// What is read back says this, if it is these bytes.
+    /// Returns the state that `bytes` record, if they are equal to the cached text.
     pub(crate) fn state_of(&self, bytes: &[u8]) -> Option<PriorState> {
         if self.rendered.bytes != bytes {
             return None;
@@ -38,8 +38,8 @@ impl CachedRecord {
         Some(PriorState { fence: native.fence?, state: native.state, style: native.style })
     }
 
-    /// Makes it the text of `record`. `false`, and it is of no use any more, where more than the fence, the dates and the
-    /// state differ, or the text must be longer.
+    /// Patches the cached text into the text of `record`. Returns `false`, and the cache is unusable from then on, where
+    /// more than the fence, the dates and the state differ, or the text must be longer.
     pub(crate) fn become_record(&mut self, record: &Record, at_least: u64) -> bool {
         (self.rendered.bytes.len() as u64) >= at_least && self.patch(record).is_some()
     }
@@ -65,13 +65,13 @@ impl CachedRecord {
         let created = iso_date(record.created_at?)?;
         let acquired = iso_date(theirs.acquired_at?)?;
         let fence = digits(theirs.fence?)?;
-        digits(ours.fence?)?; // As wide as before.
-        let places = &self.rendered;
+        digits(ours.fence?)?; // The old fence has the same width.
+        let offsets = &self.rendered;
         let changes: [(u64, &[u8]); 4] = [
-            (places.created_offset, &created),
-            (places.fence_offset, &fence),
-            (places.state_offset, state_text(theirs.state)),
-            (places.acquired_offset, &acquired),
+            (offsets.created_offset, &created),
+            (offsets.fence_offset, &fence),
+            (offsets.state_offset, state_text(theirs.state)),
+            (offsets.acquired_offset, &acquired),
         ];
         for (offset, text) in changes {
             let at = usize::try_from(offset).ok()?;
@@ -82,23 +82,24 @@ impl CachedRecord {
         Some(())
     }
 
-    /// Makes it the text of a tenure that follows within the process, and returns what to write, and where: from the fence to
-    /// the date of the grant. The older date that foreign programs judge by stays. `None` where more must change.
+    /// Patches the cached text into that of the next tenure of this process. Returns the bytes to write and their offset:
+    /// from the fence to `acquiredAt`. `createdAt`, by which foreign programs detect stale locks, keeps its older value.
+    /// Returns `None` where more must change.
     pub(crate) fn follow(&mut self, record: &Record) -> Option<(&[u8], u64)> {
         let created = self.record.created_at?;
-        record.created_at?.duration_since(created).ok().filter(|age| *age < OLD)?;
+        record.created_at?.duration_since(created).ok().filter(|age| *age < MAX_DATE_AGE)?;
         let continued = Record { created_at: Some(created), ..record.clone() };
         if self.record.native.as_ref()?.state != continued.native.as_ref()?.state {
             return None;
         }
         self.patch(&continued)?;
         let from = self.rendered.fence_offset;
-        let to = self.rendered.acquired_offset + DATE;
-        let place = usize::try_from(from).ok()?..usize::try_from(to).ok()?;
-        Some((self.rendered.bytes.get(place)?, from))
+        let to = self.rendered.acquired_offset + DATE_LENGTH;
+        let range = usize::try_from(from).ok()?..usize::try_from(to).ok()?;
+        Some((self.rendered.bytes.get(range)?, from))
     }
 
-    /// The state's text was written in its place.
+    /// Updates the cached state after the caller wrote the state's text to the file.
     pub(crate) fn set_state(&mut self, state: RecordState) {
         let text = state_text(state);
         let place = usize::try_from(self.rendered.state_offset).ok();
@@ -110,7 +111,7 @@ impl CachedRecord {
     }
 }
 
-/// The sixteen digits of a fence that has as many.
+/// Returns the digits of a fence that has sixteen of them.
 fn digits(mut number: u64) -> Option<[u8; 16]> {
     let mut text = [0; 16];
     for digit in text.iter_mut().rev() {
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenure_that_follows_changes_its_own_lines() {
+    fn the_next_tenure_changes_only_its_own_lines() {
         let first = record(1_772_445_600_000_001, 1_772_445_600, RecordState::Held);
         let mut cached = CachedRecord::new(&first, 0);
         let mut next = record(1_772_445_600_000_002, 1_772_445_600, RecordState::Held);
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_not_patched() {
+    fn a_record_that_does_not_fit_is_not_patched() {
         let first = record(1_772_445_600_000_001, 1_772_445_600, RecordState::Held);
         let mut longer = record(1_772_445_600_000_002, 1_772_445_600, RecordState::Held);
         assert!(!CachedRecord::new(&first, 0).become_record(&longer, 5000), "the text before was longer");

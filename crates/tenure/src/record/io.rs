@@ -1,20 +1,20 @@
-//! Reading and writing a record that others may read or write at the same time.
+//! Reads and writes a record that other processes may read or write at the same time.
 
 use std::io;
 
 use crate::record::{self, Content, MAX_BYTES, PID_KEY_OFFSET, Record, Rendered};
 use crate::sys::File;
 
-/// How often a text that keeps changing is read before the last reading has to do.
+/// Maximum number of further readings while a text keeps changing. Then the last reading is used.
 const TRIES: usize = 1000;
 
-/// What a record says, by [`read_text`].
+/// Reads a file's content, repeatedly until two readings agree.
 pub(crate) fn read_stable(file: &File) -> io::Result<Content> {
     Ok(record::read(&stable(|| read_once(file))?))
 }
 
-/// Reads until two readings agree: a record may change while it is read. `size`: what the file had just now, so that the
-/// first reading need not look for its end.
+/// Reads a file's text until two readings agree, because a record may change while it is read. `size` is the file's last
+/// known size, so that the first reading need not look for the end.
 pub(crate) fn read_text(file: &File, size: u64) -> io::Result<Vec<u8>> {
     let mut first = usize::try_from(size).ok().filter(|size| *size <= MAX_BYTES);
     stable(|| match first.take() {
@@ -28,7 +28,7 @@ pub(crate) fn read_text(file: &File, size: u64) -> io::Result<Vec<u8>> {
     })
 }
 
-/// Does the file read as `text` still?
+/// Returns whether the file's text is still `text`.
 pub(crate) fn reads(file: &File, text: &[u8]) -> io::Result<bool> {
     Ok(read_once(file)? == text)
 }
@@ -46,28 +46,28 @@ pub(crate) fn stable(mut read: impl FnMut() -> io::Result<Vec<u8>>) -> io::Resul
 }
 
 pub(crate) fn read_once(file: &File) -> io::Result<Vec<u8>> {
-    // Not on the heap: musl asks the kernel for such a piece and gives it back, each time.
+    // On the stack, because musl requests a block of this size from the kernel each time.
     let mut usual = [0; 2048];
-    // Once: a reading that was cut short by chance agrees with no other.
+    // A single read is enough, because a short reading agrees with no other.
     let length = file.read_part(&mut usual)?;
     if length < usual.len() {
         return Ok(usual[..length].to_vec());
     }
-    // One byte more than is ever taken, so that a longer file is known for one.
+    // One byte more than a record may have, so that a longer file is recognized.
     let mut bytes = vec![0; MAX_BYTES + 1];
     let length = file.read(&mut bytes)?;
     bytes.truncate(length);
     Ok(bytes)
 }
 
-/// Writes a record: [`write_text`]. Returns where the state's text stands in it.
+/// Writes a record as [`write_text`] does. Returns the offset of the state's text.
 pub(crate) fn write(file: &File, record: &Record, size: u64, visible: bool) -> io::Result<u64> {
     let mut rendered = record.render(size);
     write_text(file, &mut rendered, visible)?;
     Ok(rendered.state_offset)
 }
 
-/// Writes a record's text; one that others can see is masked first, and its pid comes back last.
+/// Writes a record's text. In a `visible` file the pid is masked first and restored last.
 pub(crate) fn write_text(file: &File, rendered: &mut Rendered, visible: bool) -> io::Result<()> {
     if !visible {
         return file.write_at(&rendered.bytes, 0);
@@ -75,10 +75,10 @@ pub(crate) fn write_text(file: &File, rendered: &mut Rendered, visible: bool) ->
     write_masked(file, &mut rendered.bytes)
 }
 
-/// In place of the first letter of the pid's key: nobody reads a pid then.
+/// Replaces the first letter of the pid's key, so that no program reads a pid.
 pub(crate) const MASKED: &[u8] = b"_";
 
-/// Writes one of our own records' text where others see it.
+/// Writes a native record's text to a visible file.
 pub(crate) fn write_masked(file: &File, bytes: &mut [u8]) -> io::Result<()> {
     let key = PID_KEY_OFFSET as usize;
     let first = bytes[key];
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reading_counts_once_a_second_one_agrees() {
+    fn a_text_is_accepted_after_two_equal_readings() {
         let read = |readings: &[&[u8]]| {
             let mut left = readings.iter().map(|reading| reading.to_vec());
             let read = stable(|| left.next().ok_or(io::ErrorKind::UnexpectedEof.into()));
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_never_stands_still_ends_the_reading() {
+    fn the_last_reading_is_used_while_the_text_keeps_changing() {
         let mut count = 0_usize;
         let read = stable(|| {
             count += 1;

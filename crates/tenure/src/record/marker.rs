@@ -1,16 +1,16 @@
-//! The text of a `SoftFileLock` of Python's package filelock, in lines: a pid, a host, and since its version 3.29 a
-//! start token. Each line ends in a newline; a text that does not was cut short, and is none.
+//! Reads the lock file of a `SoftFileLock` of Python's package filelock: lines with a pid, a host and, since version 3.29, a
+//! start token. A text whose last line has no newline was cut short and is rejected.
 
 use super::{Marker, Record};
 
-/// filelock reads no more.
+/// Maximum number of bytes that filelock reads.
 const MAX_MARKER: usize = 1024;
-/// The inode of the pid namespace that a machine starts with (`PID_NS_INIT_INO`).
+/// The inode of a machine's first pid namespace (`PID_NS_INIT_INO`).
 const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
-/// filelock shortens a longer name to a digest.
+/// Maximum length of a host name. filelock replaces a longer one by a digest.
 const MAX_HOST: usize = 253;
 
-/// `None`: it is something else.
+/// Parses a marker. Returns `None` for any other text.
 pub(super) fn read_marker(bytes: &[u8]) -> Option<Record> {
     if bytes.len() > MAX_MARKER {
         return None;
@@ -31,7 +31,7 @@ pub(super) fn read_marker(bytes: &[u8]) -> Option<Record> {
     Some(Record { pid: Some(pid.into()), start_time, marker: Some(marker), ..Record::default() })
 }
 
-/// A number of up to 192 bits: a boot id above a start time.
+/// A start token: a number of up to 192 bits, with a boot id above a start time.
 #[derive(Clone, Copy)]
 struct Token {
     high: u128,
@@ -57,8 +57,8 @@ fn uuid(id: u128) -> String {
 }
 
 impl Marker {
-    /// Does it name the host and the pid namespace given? filelock writes a byte that is no printable one in
-    /// hexadecimal, and appends the namespace where it is not the machine's first.
+    /// Returns whether the marker names the given host and pid namespace. filelock writes an unprintable byte in
+    /// hexadecimal, and appends the namespace unless it is the machine's first.
     pub(crate) fn is_of(&self, host: &str, pid_namespace: Option<u64>) -> bool {
         let mut name = String::new();
         for byte in host.bytes() {
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_says_pid_host_and_start() {
+    fn a_marker_has_pid_host_and_start() {
         // (0x0f5d.. << 64) | 123456
         let read = marker("4242\nbuild-7\n376746339903269534283317079396307589587826905600768467520\n").unwrap();
         assert_eq!(
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_marker() {
+    fn other_texts_are_no_markers() {
         for text in [
             "4242\nbuild-7",
             "4242\n",
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_as_filelock_spells_it() {
+    fn the_host_matches_as_filelock_writes_it() {
         let of = |host: &str| Marker { host: host.into(), boot_id: None };
         assert!(of("build-7").is_of("build-7", Some(FIRST_PID_NAMESPACE)));
         assert!(of("build-7").is_of("build-7", None));

@@ -1,21 +1,21 @@
-//! The record: the JSON that says who holds.
+//! The record: the JSON in an anchor and a lock file that identifies the holder.
 //!
-//! It is the anchor's text, and the lock file's too (one inode). Foreign programs read `pid`, `createdAt`,
-//! `starttime` and `maxHoldMs`; what is ours stands in the object `tenure`.
+//! The record is the text of the anchor and of the lock file, which are one inode. Foreign programs read `pid`,
+//! `createdAt`, `starttime` and `maxHoldMs`. All other fields are in the object `tenure`.
 //!
 //! # Layout
 //!
 //! Every record begins with the same bytes up to the pid's key, and each value that may change while others read
-//! stands at the same offset with the same width in every record of one holder, so that a reader never sees fields
-//! shifted. A visible record is changed in three writes: the pid's key is masked (`"pid"` to `"_id"`: a fresh record
-//! without a pid is left alone by everyone), the text is written with the key masked, and the key comes back.
+//! has the same offset and width in every record of one holder, so that a reader never sees shifted fields. A visible
+//! record is changed in three writes: the pid's key is masked (`"pid"` becomes `"_id"`, and every program leaves a fresh
+//! record without a pid alone), the text is written with the key masked, and the key is restored.
 //!
 //! # Reading
 //!
-//! What others wrote is read as JavaScript reads it, because the seed does: `123.0` and `1e3` are integers, the last
-//! of two equal keys counts, and a lone surrogate in some field that nobody looks at spoils nothing. A general JSON
-//! parser differs in each of these or stops at the first torn byte, so a small scanner of our own does both whole and
-//! torn text, in one pass and without recursion.
+//! Records of foreign programs are read as JavaScript reads them, because OpenClaw's protocol is written in it: `123.0`
+//! and `1e3` are integers, the last of two equal keys counts, and a lone surrogate in an unused field does no harm. So
+//! members are read as `serde_json`'s `RawValue`s and interpreted one by one. The members before the end of a torn text
+//! decide whether it is the beginning of a record.
 
 pub(crate) mod cached;
 mod canonical;
@@ -24,9 +24,9 @@ mod marker;
 mod model;
 mod read;
 mod render;
-mod scanner;
 #[cfg(test)]
 mod tests;
+mod value;
 
 pub(crate) use canonical::{CanonicalRecord, parse_canonical};
 pub(crate) use model::*;

@@ -1,41 +1,41 @@
-//! What a record says, and how its text is laid out.
+//! The fields of a record, and the layout of its text.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::process::Identity;
 
-/// No record is read or written beyond this.
+/// The maximum length of a record in bytes. Longer texts are no records.
 pub(crate) const MAX_BYTES: usize = 64 * 1024;
-/// The largest integer that JSON's other readers hold exactly: 2^53 - 1.
+/// The largest integer that every JSON reader represents exactly: 2^53 - 1.
 pub(crate) const MAX_SAFE: u64 = (1 << 53) - 1;
-/// Where the first byte of the pid's key stands in what we write: the `p` of `{\n  "pid"`.
+/// The offset of the first byte of the pid's key in a native record: the `p` of `{\n  "pid"`.
 pub(crate) const PID_KEY_OFFSET: u64 = 5;
 
-/// How a tenure stands, by its own record.
+/// The state of a tenure, as its record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RecordState {
-    /// An acquire in lock-file style has written it, and has not held yet: at an anchor that does not tell of an earlier
-    /// tenure in that style. Only a record that says `held` proves that this lock has ever had a lock file of a native's.
+    /// Written by an acquire in lock-file style that does not hold the lock yet, where the anchor records no earlier tenure
+    /// in that style. Only a record with `held` proves that a native has ever published a lock file for this lock.
     Acquiring,
-    /// Held, or was when its holder died.
+    /// Held, now or when the holder died.
     Held,
-    /// Released: written where no lock file's absence shows it.
+    /// Released. Written in styles without a lock file, whose absence would show the release.
     Released,
-    /// Ended by a signal: the lock file was removed, and what it protected may be half-written.
+    /// Ended by a signal. The lock file was removed, and the protected data may be half-written.
     Aborted,
 }
 
-/// Whose protocol shows the tenure, by the record.
+/// How other programs see the tenure, as its record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RecordStyle {
     LockFile,
     Flock,
-    /// Kept by a server: no file shows it.
+    /// Kept by a server, without a file.
     Engine,
 }
 
-/// What every acquire needs of the record before its own.
+/// The fields of the previous record that every acquire needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PriorState {
     pub(crate) fence: u64,
@@ -44,35 +44,35 @@ pub(crate) struct PriorState {
 }
 
 impl PriorState {
-    /// Does it prove that a native has held this lock in lock-file style?
-    pub(crate) fn was_shown(self) -> bool {
+    /// Returns whether the record proves that a native has held this lock in lock-file style.
+    pub(crate) fn was_published(self) -> bool {
         (self.style, self.state) == (RecordStyle::LockFile, RecordState::Held)
     }
 }
 
-/// The fields of a lock file, each absent where it is missing or malformed.
+/// The fields of a record, each absent where it is missing or malformed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Record {
     pub(crate) pid: Option<i64>,
-    /// When the lock file was made, or last refreshed: a string that is a date. Without an offset it is taken as UTC.
+    /// When the lock file was created or last refreshed. A date without an offset is taken as UTC.
     pub(crate) created_at: Option<SystemTime>,
     pub(crate) start_time: Option<u64>,
-    /// Absent where it is zero, too: a holder that means to hold for no time would be overdue from its first moment.
+    /// Absent where it is zero, too, because such a tenure would be overdue from its first moment.
     pub(crate) max_hold: Option<Duration>,
-    /// What only a native writes.
+    /// The object `tenure`, which only natives write.
     pub(crate) native: Option<Native>,
-    /// What only the package filelock writes, instead of all that but the pid and the start time.
+    /// The fields of a text that Python's package filelock wrote. It has no others but the pid and the start time.
     pub(crate) marker: Option<Marker>,
 }
 
-/// What stands in the file of a `SoftFileLock` of Python's package filelock beside the pid.
+/// The fields in the file of a `SoftFileLock` of Python's package filelock, except the pid and the start time.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Marker {
     pub(crate) host: Text,
     pub(crate) boot_id: Option<Text>,
 }
 
-/// A text of a record. Those of one process stand in all of its records, and are not copied for each.
+/// A text of a record. It is shared, because the texts of one process are the same in all of its records.
 pub(crate) type Text = Arc<str>;
 
 /// The object `tenure`.
@@ -88,14 +88,14 @@ pub(crate) struct Native {
     pub(crate) start_time: Option<u64>,
     pub(crate) host: Option<Text>,
     pub(crate) command: Option<Text>,
-    /// Under a command that the holder runs: its pid, in the holder's own pid namespace, and when it started.
+    /// The pid of the command that the holder runs under the lock, in the holder's pid namespace, and its start time.
     pub(crate) command_pid: Option<u64>,
     pub(crate) command_start_time: Option<u64>,
     pub(crate) label: Option<Text>,
 }
 
 impl Native {
-    /// Of nobody yet, in lock-file style.
+    /// Returns the fields of a tenure in lock-file style with no process yet.
     pub(crate) fn bare(state: RecordState) -> Native {
         Native {
             fence: None,
@@ -115,41 +115,41 @@ impl Native {
     }
 }
 
-/// What the bytes at a lock file's place are.
+/// The classified text of a lock file or an anchor.
 #[derive(Clone, Debug, PartialEq)]
-// Short-lived, one at a time: a box would cost more than the bytes.
+// Values live briefly, one at a time, so a box would cost more than the bytes.
 #[allow(clippy::large_enum_variant)]
 pub(crate) enum Content {
-    /// Empty, blank or zeros: a holder between create and write, or one that died there.
+    /// Empty, blank or zeros: a holder is between create and write, or died there.
     Blank,
     /// A JSON object that is a record.
     Record(Record),
-    /// A record cut short: begins as one does.
+    /// The beginning of a record.
     Torn,
-    /// Something else that must stay, and what it looks like in a few words.
+    /// Something else that must stay, described in a few words.
     NotALock(String),
 }
 
-/// A record as bytes to write, and where in them the parts stand that change.
+/// The bytes of a record, and the offsets of the values that change.
 #[derive(Clone, Debug)]
 pub(crate) struct Rendered {
     pub(crate) bytes: Vec<u8>,
-    /// Where the state's fixed-width text (`"held",     `) begins. `u64::MAX`, where no write succeeds, if the record
-    /// has no native part.
+    /// The offset of the state's fixed-width text (`"held",     `). A record without a native part has none: its offset is
+    /// `u64::MAX`, where no write succeeds.
     pub(crate) state_offset: u64,
-    /// As there, for the number of the fence and for the two dates with their quotes; `u64::MAX` where one is missing.
+    /// The offsets of the fence's digits and of the two dates with their quotes. `u64::MAX` where the value is missing.
     pub(crate) fence_offset: u64,
     pub(crate) created_offset: u64,
     pub(crate) acquired_offset: u64,
 }
 
-// The line heads, for the writer and the fast reader alike, so that the two cannot drift apart.
+// The heads of the lines. The writer and the fast reader share them, so that they cannot diverge.
 pub(super) const OPEN: &str = "{\n  \"";
 pub(super) const PID_KEY: &str = "pid";
 pub(super) const MASKED_KEY: &str = "_id";
 pub(super) const PID_END: &str = "\": ";
 pub(super) const CREATED_AT: &str = "  \"createdAt\": ";
-pub(super) const SEED_START_TIME: &str = "  \"starttime\": ";
+pub(super) const FOREIGN_START_TIME: &str = "  \"starttime\": ";
 pub(super) const MAX_HOLD: &str = "  \"maxHoldMs\": ";
 pub(super) const NATIVE: &str = "  \"tenure\": {\n    \"version\": 1,\n";
 pub(super) const FENCE: &str = "    \"fence\": ";
@@ -172,17 +172,17 @@ pub(super) const LOCK_FILE_STYLE: &str = "\"lock-file\"";
 pub(super) const FLOCK_STYLE: &str = "\"flock\"";
 pub(super) const ENGINE_STYLE: &str = "\"engine\"";
 
-/// Digits that each number is padded to: the widest that it can be, so that a change moves nothing behind it.
+/// The widths that numbers are padded to: their maximum number of digits, so that a change moves nothing behind them.
 pub(super) const PID_WIDTH: usize = 10;
 pub(super) const FENCE_WIDTH: usize = 16;
 pub(super) const WIDE: usize = 20;
 
-/// Free text beyond this is cut.
+/// The maximum length in bytes of a free text. Longer texts are cut.
 pub(super) const MAX_TEXT: usize = 1024;
-/// A record's length is a multiple of this, so that most records need no padding for the sake of the one before.
+/// A record's length is a multiple of this, so that most records need no further padding to cover the previous one.
 pub(super) const BLOCK: usize = 512;
 
-/// The state's text at its fixed width, as it stands at [`Rendered::state_offset`].
+/// Returns the state's text at its fixed width, as it is written at [`Rendered::state_offset`].
 pub(crate) fn state_text(state: RecordState) -> &'static [u8] {
     match state {
         RecordState::Acquiring => b"\"acquiring\",",
@@ -193,7 +193,7 @@ pub(crate) fn state_text(state: RecordState) -> &'static [u8] {
 }
 
 impl Record {
-    /// The identity of the recorded process; `None` without a valid pid.
+    /// Returns the identity of the recorded process, or `None` without a valid pid.
     pub(crate) fn identity(&self) -> Option<Identity> {
         let pid = self.pid.filter(|pid| *pid > 0)?;
         let native = self.native.as_ref();
@@ -201,7 +201,7 @@ impl Record {
             native.map_or_else(|| self.marker.as_ref()?.boot_id.as_deref(), |native| native.boot_id.as_deref());
         Some(Identity {
             pid,
-            // Off Linux only a native records one, in its own object.
+            // Outside Linux only natives record a start time, in the object `tenure`.
             start_time: native.and_then(|native| native.start_time).or(self.start_time),
             boot_id: boot_id.map(str::to_owned),
             pid_namespace: native.and_then(|native| native.pid_namespace),
@@ -209,7 +209,7 @@ impl Record {
         })
     }
 
-    /// The identity of the command that the recorded process runs under its lock, where it runs one.
+    /// Returns the identity of the command that the recorded process runs under its lock, if it runs one.
     pub(crate) fn command_identity(&self) -> Option<Identity> {
         let native = self.native.as_ref()?;
         Some(Identity {
@@ -221,7 +221,7 @@ impl Record {
         })
     }
 
-    /// The fence of the tenure that this record speaks of, for the next one to exceed.
+    /// Returns the fence of the recorded tenure. The next tenure's fence must exceed it.
     pub(crate) fn previous_fence(&self) -> Option<u64> {
         self.native.as_ref()?.fence
     }

@@ -1,16 +1,16 @@
-//! Writes a record, each value at the same place with the same width.
+//! Renders a record. Each value has the same offset and width in every record of one holder.
 
 use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 
-use super::scanner::plain;
+use super::value::{cut, plain};
 use super::{
     ACQUIRED_AT, BLOCK, BOOT_ID, CLOSE, CLOSE_NATIVE, COMMAND, COMMAND_PID, COMMAND_START_TIME, CREATED_AT,
-    ENGINE_STYLE, FENCE, FENCE_WIDTH, FLOCK_STYLE, HOST, LABEL, LOCK_FILE_STYLE, MASKED_KEY, MAX_BYTES, MAX_HOLD,
-    MAX_SAFE, MAX_TEXT, NATIVE, OPEN, PID_END, PID_KEY, PID_NAMESPACE, PID_WIDTH, PIDFD_INODE, Record, RecordStyle,
-    Rendered, SEED_START_TIME, START_TIME, STATE, STYLE, WIDE, state_text,
+    ENGINE_STYLE, FENCE, FENCE_WIDTH, FLOCK_STYLE, FOREIGN_START_TIME, HOST, LABEL, LOCK_FILE_STYLE, MASKED_KEY,
+    MAX_BYTES, MAX_HOLD, MAX_SAFE, NATIVE, OPEN, PID_END, PID_KEY, PID_NAMESPACE, PID_WIDTH, PIDFD_INODE, Record,
+    RecordStyle, Rendered, START_TIME, STATE, STYLE, WIDE, state_text,
 };
 
 impl Record {
@@ -19,10 +19,10 @@ impl Record {
         String::from_utf8_lossy(&self.render(0).bytes).trim_end().to_owned()
     }
 
-    /// The JSON, padded with spaces to at least `at_least` bytes, so that a shorter record leaves no tail of a longer.
+    /// Returns the JSON, padded with spaces to at least `at_least` bytes, so that it covers a longer record before it.
     ///
-    /// `at_least` counts up to [`MAX_BYTES`]; text longer than that is no record anyway. A record that has neither a
-    /// pid nor any other of the seed's fields would not be read as one: give it a `created_at`.
+    /// `at_least` is limited to [`MAX_BYTES`], because a longer text is no record. A text with neither a pid nor any other
+    /// field of OpenClaw's protocol would not be read as a record, so such a record needs a `created_at`.
     pub(crate) fn render(&self, at_least: u64) -> Rendered {
         let at_least = usize::try_from(at_least).unwrap_or(MAX_BYTES).min(MAX_BYTES);
         let mut out = Writer { bytes: Vec::with_capacity(at_least.max(2 * BLOCK)), comma: 0 };
@@ -30,14 +30,14 @@ impl Record {
         out.push(OPEN);
         out.push(if pid.is_some() { PID_KEY } else { MASKED_KEY });
         out.number(PID_END, Some(pid.unwrap_or(0)), PID_WIDTH);
-        let created_offset = out.place_of(CREATED_AT, self.created_at.is_some());
+        let created_offset = out.offset_of(CREATED_AT, self.created_at.is_some());
         out.time(CREATED_AT, self.created_at);
-        out.number(SEED_START_TIME, self.start_time, WIDE);
+        out.number(FOREIGN_START_TIME, self.start_time, WIDE);
         out.number(MAX_HOLD, self.max_hold.and_then(whole_millis), 0);
         let (mut state_offset, mut fence_offset, mut acquired_offset) = (u64::MAX, u64::MAX, u64::MAX);
         if let Some(native) = &self.native {
             out.push(NATIVE);
-            fence_offset = out.place_of(FENCE, native.fence.is_some());
+            fence_offset = out.offset_of(FENCE, native.fence.is_some());
             out.number(FENCE, native.fence, FENCE_WIDTH);
             out.push(STATE);
             state_offset = out.bytes.len() as u64;
@@ -50,7 +50,7 @@ impl Record {
                 RecordStyle::Engine => ENGINE_STYLE,
             });
             out.end_entry(0);
-            acquired_offset = out.place_of(ACQUIRED_AT, native.acquired_at.is_some());
+            acquired_offset = out.offset_of(ACQUIRED_AT, native.acquired_at.is_some());
             out.time(ACQUIRED_AT, native.acquired_at);
             out.text(BOOT_ID, native.boot_id.as_deref());
             out.number(PID_NAMESPACE, native.pid_namespace, 0);
@@ -74,25 +74,16 @@ impl Record {
     }
 }
 
-/// Milliseconds, rounded up: a limit below one must not become none.
-pub(super) fn whole_millis(hold: Duration) -> Option<u64> {
+/// Returns a limit in milliseconds, rounded up, so that a limit below one millisecond does not become none.
+fn whole_millis(hold: Duration) -> Option<u64> {
     let millis = hold.as_nanos().div_ceil(1_000_000).min(u128::from(MAX_SAFE));
     u64::try_from(millis).ok().filter(|millis| *millis > 0)
 }
 
-/// The longest part of a text that is kept, cut between characters.
-pub(super) fn cut(text: &str) -> &str {
-    let mut end = text.len().min(MAX_TEXT);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
-}
-
-/// Writes the lines of a record; what is absent gets none.
-pub(super) struct Writer {
+/// Writes the lines of a record. An absent value has no line.
+struct Writer {
     bytes: Vec<u8>,
-    /// Where the last entry's comma stands.
+    /// The offset of the last entry's comma.
     comma: usize,
 }
 
@@ -101,12 +92,12 @@ impl Writer {
         self.bytes.extend_from_slice(text.as_bytes());
     }
 
-    /// Where the value of the next entry will stand.
-    fn place_of(&self, head: &str, present: bool) -> u64 {
+    /// Returns the offset that the value of the next entry will have.
+    fn offset_of(&self, head: &str, present: bool) -> u64 {
         if present { (self.bytes.len() + head.len()) as u64 } else { u64::MAX }
     }
 
-    /// The comma comes before the padding, so that a value of another width needs no other line.
+    /// Ends an entry. The comma comes before the padding, so that a wider value moves no other line.
     fn end_entry(&mut self, padding: usize) {
         self.comma = self.bytes.len();
         self.bytes.push(b',');
@@ -115,7 +106,7 @@ impl Writer {
     }
 
     fn number(&mut self, head: &str, value: Option<u64>, width: usize) {
-        // JSON's other readers would round what is larger: another process's identity, then.
+        // Other JSON readers would round a larger number, which would then identify another process.
         let Some(mut value) = value.filter(|value| *value <= MAX_SAFE) else { return };
         self.push(head);
         let mut digits = [0; 20];
@@ -157,14 +148,14 @@ impl Writer {
         self.end_entry(0);
     }
 
-    /// JSON allows no comma behind the last entry. A space in its place keeps every width.
+    /// Replaces the last entry's comma, which JSON forbids, by a space.
     fn drop_comma(&mut self) {
         self.bytes[self.comma] = b' ';
     }
 }
 
-/// `"2026-03-02T10:00:00.000Z"`, by integer arithmetic: a record is written at every acquire, and a general formatter takes
-/// a thousand instructions for its two dates. `None` before 1970 and after 9999.
+/// Formats a time as `"2026-03-02T10:00:00.000Z"`, with its quotes. Returns `None` before 1970 and after 9999. Integer
+/// arithmetic is used because every acquire writes two dates, for which a general formatter takes a thousand instructions.
 pub(crate) fn iso_date(time: SystemTime) -> Option<[u8; 26]> {
     /// The days of 400 years.
     const ERA: u64 = 146_097;
@@ -200,7 +191,7 @@ pub(crate) fn iso_date(time: SystemTime) -> Option<[u8; 26]> {
     Some(text)
 }
 
-/// Clamped to the years 0 to 9999, whose texts are all of one width.
+/// Converts a time, clamped to the years 0 to 9999, whose texts have one width.
 pub(super) fn timestamp(time: SystemTime) -> Timestamp {
     const FIRST: Timestamp = Timestamp::constant(-62_167_219_200, 0);
     match Timestamp::try_from(time) {

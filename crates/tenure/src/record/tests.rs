@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use std::time::{Duration, SystemTime};
 
-use super::read::{SEED_KEYS, not_a_lock};
+use super::read::{RECORD_KEYS, not_a_lock};
 use super::render::timestamp;
 use super::*;
 
@@ -122,7 +122,7 @@ fn a_state_can_be_written_in_place() {
 fn a_masked_pid_is_no_pid() {
     let mut bytes = sample().render(0).bytes;
     let place = PID_KEY_OFFSET as usize;
-    // The same bytes by both ways: the key masked in place, and a record without a pid.
+    // Masking the key in place and rendering a record without a pid give the same bytes.
     bytes[place..place + 3].copy_from_slice(b"_id");
     let mut expected = sample();
     expected.pid = None;
@@ -141,7 +141,7 @@ fn a_record_is_padded_to_what_it_covers() {
     assert_eq!(sample().render(u64::MAX).bytes.len(), MAX_BYTES);
     let mut long = sample();
     let native = long.native.as_mut().unwrap();
-    // One of them is minutes of Miri's time already.
+    // A single text already takes minutes under Miri.
     let texts = [&mut native.host, &mut native.command, &mut native.label, &mut native.boot_id];
     for text in texts.into_iter().take(if cfg!(miri) { 1 } else { 4 }) {
         *text = Some("\u{1}".repeat(if cfg!(miri) { 5_000 } else { 100_000 }).into());
@@ -194,25 +194,25 @@ fn unrepresentable_values_are_left_out_and_times_clamped() {
 
 #[test]
 fn a_record_without_a_native_part_is_plain_json() {
-    let mut seed = sample();
-    seed.native = None;
-    let rendered = seed.render(0);
+    let mut foreign = sample();
+    foreign.native = None;
+    let rendered = foreign.render(0);
     assert_eq!(rendered.state_offset, u64::MAX);
-    assert_eq!(read(&rendered.bytes), Content::Record(seed.clone()));
+    assert_eq!(read(&rendered.bytes), Content::Record(foreign.clone()));
     assert!(serde_json::from_slice::<serde_json::Value>(&rendered.bytes).is_ok());
-    seed.max_hold = None;
-    assert_eq!(read(&seed.render(0).bytes), Content::Record(seed));
+    foreign.max_hold = None;
+    assert_eq!(read(&foreign.render(0).bytes), Content::Record(foreign));
 }
 
 #[test]
-fn blank_is_no_text_at_all() {
+fn blanks_and_zeros_are_blank() {
     for bytes in [&b""[..], b" ", b"\n\n\t ", b"\0\0\0", b" \0\n\0 "] {
         assert_eq!(read(bytes), Content::Blank, "{bytes:?}");
     }
 }
 
 #[test]
-fn records_have_one_of_the_fields() {
+fn a_record_has_at_least_one_of_the_fields() {
     for text in [
         "{}",
         " { } ",
@@ -227,7 +227,7 @@ fn records_have_one_of_the_fields() {
     }
     assert_eq!(record("{}"), Record::default());
     assert_eq!(record(r#"{"\u0070id":7}"#).pid, Some(7));
-    // What a JSON parser in Rust would stumble over, and JavaScript does not.
+    // JavaScript accepts these, while a strict JSON parser in Rust does not.
     assert_eq!(record(r#"{"pid":7,"x":"\ud800","y":1e999}"#).pid, Some(7));
     let mut bytes = br#"{"pid":7,"x":""#.to_vec();
     bytes.extend_from_slice(b"\xff\"}");
@@ -376,13 +376,13 @@ fn the_native_part_needs_a_version() {
 }
 
 #[test]
-fn identity_is_what_the_record_tells() {
+fn the_identity_comes_from_the_record() {
     let identity = sample().identity().unwrap();
     assert_eq!((identity.pid, identity.start_time), (4242, Some(123_456)));
     assert_eq!((identity.pid_namespace, identity.pidfd_inode), (Some(4_026_531_836), Some(7731)));
     assert!(identity.boot_id.unwrap().starts_with("0f5d6a52"));
-    let seed = record(r#"{"pid":7,"starttime":8}"#).identity().unwrap();
-    assert_eq!((seed.pid, seed.start_time, seed.boot_id), (7, Some(8), None));
+    let foreign = record(r#"{"pid":7,"starttime":8}"#).identity().unwrap();
+    assert_eq!((foreign.pid, foreign.start_time, foreign.boot_id), (7, Some(8), None));
     assert_eq!(record(r#"{"starttime":8}"#).identity(), None);
     assert_eq!(sample().previous_fence(), Some(1_772_445_600_000_001));
     assert_eq!(record("{}").previous_fence(), None);
@@ -441,7 +441,7 @@ fn dates_at_the_edges() {
     assert_eq!(iso_date(SystemTime::UNIX_EPOCH - Duration::from_millis(1)), None);
 }
 
-/// Any text of these letters. Not by a regular expression, as `any::<String>()` is: to read one takes Miri minutes.
+/// Returns any text of these letters. `any::<String>()` uses a regular expression, whose parsing takes Miri minutes.
 fn text(letter: impl Strategy<Value = char>, longest: usize) -> impl Strategy<Value = String> {
     proptest::collection::vec(letter, 0..=longest).prop_map(String::from_iter)
 }
@@ -482,7 +482,7 @@ prop_compose! {
     }
 }
 
-/// Bytes that are nearly a record: one of ours with a few of them changed.
+/// Returns bytes that are nearly a record: a native record with a few bytes changed.
 fn damaged() -> impl Strategy<Value = Vec<u8>> {
     let bytes = prop_oneof![any::<u8>(), proptest::sample::select(b"{}[]\",:\\ \n\0 09ex".to_vec())];
     (records(), proptest::collection::vec((any::<proptest::sample::Index>(), bytes), 1..4)).prop_map(
@@ -501,7 +501,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_written_is_read(record in records(), at_least in 0..3000u64) {
+    fn a_written_record_is_read_back(record in records(), at_least in 0..3000u64) {
         let bytes = record.render(at_least).bytes;
         prop_assert!(bytes.len() as u64 >= at_least);
         prop_assert_eq!(read(&bytes), Content::Record(record.clone()));
@@ -521,7 +521,7 @@ proptest! {
     }
 
     #[test]
-    fn dates_are_the_general_formatters(millis in 0..253_402_300_799_999u64, nanos in 0..1_000_000u64) {
+    fn dates_match_the_general_formatter(millis in 0..253_402_300_799_999u64, nanos in 0..1_000_000u64) {
         let time = at(millis) + Duration::from_nanos(nanos);
         let text = iso_date(time).map(|text| String::from_utf8(text.to_vec()).unwrap());
         prop_assert_eq!(text, Some(format!("\"{:.3}\"", timestamp(time))));
@@ -562,10 +562,10 @@ proptest! {
 
     #[test]
     fn whole_objects_are_json(bytes in damaged()) {
-        // Ours is the more tolerant reader, never the stricter one.
+        // This reader is more tolerant than serde_json, never stricter.
         let strict = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes);
         if let Ok(object) = strict {
-            let ours = SEED_KEYS.iter().any(|key| object.contains_key(std::str::from_utf8(key).unwrap()));
+            let ours = RECORD_KEYS.iter().any(|key| object.contains_key(*key));
             prop_assert_eq!(matches!(read(&bytes), Content::Record(_)), ours || object.is_empty());
         }
     }
