@@ -3,8 +3,11 @@
 //! What is a target of which kind is decided by its scheme alone. A password has no place in one: it would be seen in
 //! `ps`, in logs and in the record.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::status::Scheme;
@@ -302,31 +305,18 @@ fn ttl(text: &str) -> Option<Duration> {
     (SHORTEST_TTL..=LONGEST_TTL).contains(&ttl).then_some(ttl)
 }
 
+/// Decodes `%XX`. Returns `None` where a `%` has no two digits, or the result is not UTF-8.
 fn decode(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut out = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let mut digit = || bytes.next().and_then(|byte| char::from(byte).to_digit(16));
-        out.push(u8::try_from(digit()? * 16 + digit()?).ok()?);
-    }
-    String::from_utf8(out).ok()
+    let is_escape = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    let complete = text.split('%').skip(1).all(is_escape);
+    complete.then(|| percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned))?
 }
 
+/// Encodes all bytes but those that have no meaning of their own in a URL's path or query.
 fn encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b':' => {
-                out.push(char::from(byte));
-            }
-            _ => out += &format!("%{byte:02X}"),
-        }
-    }
-    out
+    const ESCAPED: &AsciiSet =
+        &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/').remove(b':');
+    utf8_percent_encode(text, ESCAPED).to_string()
 }
 
 #[cfg(test)]
