@@ -176,9 +176,9 @@ pub fn break_lock(target: impl AsRef<Path>, options: &BreakOptions) -> Result<Br
     };
     if matches!(found.state, State::Held | State::Unknown) && !options.force {
         let error = Error::busy(target).with_holder(found.holder);
-        return Err(
-            error.with_hint("breaking the lock of a live holder takes force (--force): two may then be at work")
-        );
+        return Err(error.with_hint(
+            "breaking the lock of a live holder needs force (--force): two processes may then work at the same time",
+        ));
     }
     let broken = match (found.state, server) {
         (State::Free, _) => false,

@@ -15,7 +15,7 @@ use crate::team::TENURE;
 use crate::workers::{Shown, how_long, refused, say_ready};
 
 /// Of a holder in flock style that is broken already, and still has the target's own kernel lock: no more can be done.
-const ONLY_FLOCK: &str = "a program that knows only flock(2) has the target's kernel lock";
+const ONLY_FLOCK: &str = "a foreign program holds the target's kernel lock";
 
 /// Holds as one that may be broken. It says `kept FENCE` where `check()` had nothing to say after its work, and else
 /// `lost FENCE`.

@@ -39,6 +39,10 @@ pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Resu
     Ok(())
 }
 
+pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
+    start()
+}
+
 #[derive(Debug)]
 pub(crate) struct Wakeup(usize);
 

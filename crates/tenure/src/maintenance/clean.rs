@@ -1,4 +1,4 @@
-//! Removing what dead holders left, and an operator's break.
+//! Removes the files of dead holders, and breaks locks for operators.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::file::prepare::remove_abandoned;
 use crate::file::prior::Prior;
 use crate::file::reclaim;
 use crate::file::status::{has_settled, idle_for};
-use crate::maintenance::scan::{Looked, PossiblyDead, Scan, Scanned};
+use crate::maintenance::scan::{Handled, PossiblyDead, Scan, Scanned};
 use crate::maintenance::walk::Depth;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::HolderKind;
@@ -25,7 +25,7 @@ use crate::model::status::{State, Status};
 use crate::sys::{Access, FileKind, LeaseOutcome, LockKind};
 use crate::wait::registry;
 
-/// How [`clean`](crate::clean()) goes about it.
+/// Which locks [`clean`](crate::clean()) removes.
 #[derive(Clone, Debug)]
 pub struct CleanOptions {
     pub(crate) recursive: bool,
@@ -54,53 +54,53 @@ impl Default for CleanOptions {
 }
 
 impl CleanOptions {
-    /// Below the folder too; links are not followed. Off by default.
+    /// Sets whether to clean the folders below, too, without following links. Off by default.
     pub fn recursive(mut self, recursive: bool) -> CleanOptions {
         self.recursive = recursive;
         self
     }
 
-    /// Below the folder, on other file systems too. Off by default.
+    /// Sets whether to clean folders below on other file systems. Off by default.
     pub fn cross_file_systems(mut self, cross: bool) -> CleanOptions {
         self.cross_file_systems = cross;
         self
     }
 
-    /// Only report what would be removed. Off by default.
+    /// Sets whether to report only, and remove nothing. Off by default.
     pub fn dry_run(mut self, dry_run: bool) -> CleanOptions {
         self.dry_run = dry_run;
         self
     }
 
-    /// Only targets whose names end so: `.jsonl`. All by default.
+    /// Restricts the cleaning to targets whose names end with `suffix`, such as `.jsonl`. All targets by default.
     pub fn suffix(mut self, suffix: impl Into<String>) -> CleanOptions {
         self.suffix = suffix.into();
         self
     }
 
-    /// Lock files that are stale for this reason stay. [`StaleReason::OrphanSelfPid`]: the pid alone says that it is this
-    /// process's, and a process in another container may have the same one.
+    /// Keeps lock files that are stale for this reason. For example, [`StaleReason::OrphanSelfPid`] rests on the pid alone,
+    /// and a process in another container may have the same pid.
     pub fn keep(mut self, reason: StaleReason) -> CleanOptions {
         self.kept.push(reason);
         self
     }
 
-    /// Anchors that nobody has open are pruned from this age on; a day by default.
+    /// Sets the age from which on anchors that no process has open are removed; a day by default.
     pub fn idle_anchor_age(mut self, age: Duration) -> CleanOptions {
         self.idle_anchor_age = age;
         self
     }
 
-    /// As [`Options::malformed_grace`](crate::Options::malformed_grace).
+    /// Sets the minimum age of a lock file without a valid pid, as [`Options::malformed_grace`] does; 5 seconds by default.
     pub fn malformed_grace(mut self, grace: Duration) -> CleanOptions {
         self.malformed_grace = grace;
         self
     }
 
-    /// Also removes lock files that name no process, once they are old and nobody has them open. Off by default, because
-    /// only their age speaks against them: `flock(1)`, git and scripts make empty lock files that they do not keep open.
-    /// The age is that of [`Options::malformed_grace`](crate::Options::malformed_grace), and for a file of no bytes that
-    /// of [`Options::stale_after`](crate::Options::stale_after), unless natives have used that lock before.
+    /// Sets whether to remove lock files that name no process, once they are old and no process has them open. Off by
+    /// default, because their age is the only evidence: `flock(1)`, git and scripts create empty lock files that they do
+    /// not keep open. The age limit is [`Options::malformed_grace`], and for an empty file [`Options::stale_after`], unless
+    /// natives have used that lock before.
     pub fn aged(mut self, aged: bool) -> CleanOptions {
         self.aged = aged;
         self
@@ -110,32 +110,32 @@ impl CleanOptions {
         found.reasons.iter().any(|reason| self.kept.contains(reason))
     }
 
-    fn means(&self, paths: &LockPaths) -> bool {
+    fn is_wanted(&self, paths: &LockPaths) -> bool {
         paths.target.as_os_str().as_encoded_bytes().ends_with(self.suffix.as_bytes())
     }
 }
 
-/// What [`clean`](crate::clean()) found at one lock.
+/// The result of [`clean`](crate::clean()) for one lock.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Cleaned {
-    /// How the lock stood.
+    /// The lock's status before.
     pub found: Status,
-    /// Was it removed? In a dry run: `false`.
+    /// Whether its files were removed. Always `false` in a dry run.
     pub removed: bool,
-    /// It is stale by its age alone, and so was left: [`CleanOptions::aged`] removes it.
+    /// Whether it was kept because only its age shows that it is stale. [`CleanOptions::aged`] removes it.
     pub only_aged: bool,
-    /// Why it could not be removed although it is stale.
+    /// Why the stale lock could not be removed.
     pub error: Option<Error>,
 }
 
-/// Everything that [`clean`](crate::clean()) did.
+/// The result of [`clean`](crate::clean()).
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct CleanReport {
-    /// Every lock that was found, sorted by path: held ones too, which stay.
+    /// Every lock that was found, sorted by path, including held ones, which stay.
     pub locks: Vec<Cleaned>,
-    /// How many idle anchors were pruned (would be, in a dry run).
+    /// How many idle anchors were removed, or would be without the dry run.
     pub pruned: usize,
 }
 
@@ -143,29 +143,26 @@ pub struct CleanReport {
 pub(crate) fn clean(dir: &Path, options: &CleanOptions) -> Result<CleanReport> {
     let look = Options::default().malformed_grace(options.malformed_grace).create_parents(false);
     let depth = Depth::of(options.recursive, options.cross_file_systems);
-    let survey = if options.dry_run { Scan::new(look) } else { Scan::of_possibly_dead(look) };
-    let (at_once, late) = (options.clone(), options.clone());
-    let all = survey.of(
+    let scan = if options.dry_run { Scan::new(look) } else { Scan::of_possibly_dead(look) };
+    let all = scan.run(
         dir,
         depth,
-        |paths| options.means(paths),
+        |paths| options.is_wanted(paths),
         |dir, name| {
             if !options.dry_run {
-                // As with what cannot be pruned: it waits for the next time.
+                // A folder that cannot be removed now is left for the next call.
                 let _ = remove_abandoned_dir(dir, name);
             }
         },
-        move |survey, surveyed| match surveyed {
-            Scanned::Found(paths, found) => Looked::Done(tidy(paths, found, &at_once, &survey.options)),
-            Scanned::PossiblyDead(suspect)
-                if !at_once.dry_run && !at_once.keeps(&suspect.if_dead) && swept(&suspect) =>
-            {
-                let cleaned = Cleaned { found: suspect.if_dead, removed: true, only_aged: false, error: None };
-                Looked::Done(Tidied::Lock(Box::new(cleaned)))
+        |scan, scanned| match scanned {
+            Scanned::Found(paths, found) => Handled::Done(tidy(paths, found, options, &scan.options)),
+            Scanned::PossiblyDead(lock) if !options.dry_run && !options.keeps(&lock.if_dead) && reclaim(&lock) => {
+                let cleaned = Cleaned { found: lock.if_dead, removed: true, only_aged: false, error: None };
+                Handled::Done(Tidied::Lock(Box::new(cleaned)))
             }
-            Scanned::PossiblyDead(suspect) => Looked::PutOff(suspect),
+            Scanned::PossiblyDead(lock) => Handled::Deferred(lock),
         },
-        move |survey, paths, found| tidy(paths, found, &late, &survey.options),
+        |scan, paths, found| tidy(paths, found, options, &scan.options),
     )?;
     let mut report = CleanReport::default();
     for tidied in all {
@@ -179,25 +176,25 @@ pub(crate) fn clean(dir: &Path, options: &CleanOptions) -> Result<CleanReport> {
     Ok(report)
 }
 
-/// What there was to do at one place.
+/// The result of cleaning one lock.
 enum Tidied {
     Lock(Box<Cleaned>),
     Pruned,
     Nothing,
 }
 
-/// Was what a dead native left removed in the short way?
-fn swept(suspect: &PossiblyDead) -> bool {
-    let (id, text) = &suspect.seen;
-    let acquired_at = suspect.if_dead.holder.as_ref().and_then(|holder| holder.acquired_at);
-    suspect.if_dead.state == State::Stale && has_settled(acquired_at) && reclaim::reclaim(&suspect.paths, *id, text)
+/// Removes a dead native's lock file without a takeover. Returns whether that was possible.
+fn reclaim(lock: &PossiblyDead) -> bool {
+    let (id, text) = &lock.seen;
+    let acquired_at = lock.if_dead.holder.as_ref().and_then(|holder| holder.acquired_at);
+    lock.if_dead.state == State::Stale && has_settled(acquired_at) && reclaim::reclaim(&lock.paths, *id, text)
 }
 
-/// Removes what is left at one place.
+/// Removes one lock if it is stale, or its anchor if that is idle.
 fn tidy(paths: LockPaths, found: Result<Status>, options: &CleanOptions, look: &Options) -> Tidied {
     let Ok(found) = found else { return Tidied::Nothing };
     if found.state == State::Free {
-        // What cannot be pruned now costs nothing: it waits for the next time.
+        // An anchor that cannot be removed now is left for the next call.
         return if prune(&paths, options).unwrap_or(false) { Tidied::Pruned } else { Tidied::Nothing };
     }
     let only_aged = !options.aged && is_nameless(&found) && found.state == State::Stale;
@@ -212,19 +209,20 @@ fn tidy(paths: LockPaths, found: Result<Status>, options: &CleanOptions, look: &
     Tidied::Lock(Box::new(Cleaned { found, removed, only_aged, error }))
 }
 
-/// Is it a foreign lock file that names no process? Nothing but its age proves that its holder is dead.
+/// Returns whether this is a foreign lock file that names no process. Only its age shows that it is stale.
 fn is_nameless(found: &Status) -> bool {
     found.holder.as_ref().is_some_and(|holder| holder.kind == HolderKind::Foreign && holder.identity.is_none())
 }
 
-/// Takes a dead holder's lock over and lets it go: whatever it left goes with it. `false` where another was first.
+/// Takes over a dead holder's lock and releases it, which removes all of its files. Returns `false` if another process took
+/// it over first.
 fn take_and_release(paths: LockPaths, options: &Options) -> Result<bool> {
     let queue = registry::queue(&paths, false);
     let request = Arc::new(Request { options: options.clone(), shared: false });
     match queue.acquire(request, Wait::Never) {
         Ok(tenure) => {
             let crashed = tenure.grant.previous.is_crashed();
-            // Nobody has repaired anything: the next holder is to hear of the crash.
+            // No holder has repaired the data, so the next one must learn of the crash.
             tenure.discard_undelivered();
             queue.release(&tenure)?;
             Ok(crashed)
@@ -234,9 +232,9 @@ fn take_and_release(paths: LockPaths, options: &Options) -> Result<bool> {
     }
 }
 
-/// Removes an anchor that shows no lock file, that nobody has open, that has been idle for long enough and that has no
-/// crash to tell of, under its kernel lock. Whoever opened it meanwhile finds that its path names another file, and
-/// opens that.
+/// Removes an anchor that no process has open and that has been idle for long enough, under its kernel lock. It must have no
+/// lock file and record no unreported crash. A process that opened it meanwhile finds that its path names another file,
+/// and opens that.
 fn prune(paths: &LockPaths, options: &CleanOptions) -> Result<bool> {
     let failed = |error| paths.anchor_error("cannot be pruned", error);
     let half_made = paths.dir.stat_at(&paths.new).map_err(failed)?;
@@ -248,7 +246,7 @@ fn prune(paths: &LockPaths, options: &CleanOptions) -> Result<bool> {
         return Ok(false);
     }
     let file = paths.dir.open_at(&paths.anchor, Access::Read).map_err(failed)?;
-    // Natives keep it open for writing. Where leases are not to be had nobody can tell, and it stays.
+    // Natives keep an anchor open for writing. Without leases that cannot be excluded, and the anchor stays.
     if file.read_lease() != LeaseOutcome::Granted || !file.try_lock(LockKind::Exclusive).map_err(failed)? {
         return Ok(false);
     }
@@ -261,7 +259,7 @@ fn prune(paths: &LockPaths, options: &CleanOptions) -> Result<bool> {
             return Ok(false);
         }
     }
-    // The next holder is to hear of a crash that nobody was told of yet.
+    // The next holder must learn of a crash that was not reported yet.
     let crash_unreported = prior.record().is_some_and(|record| reports_crash(&record));
     if crash_unreported || paths.lock_file_id()?.is_some() {
         return Ok(false);
@@ -273,8 +271,8 @@ fn prune(paths: &LockPaths, options: &CleanOptions) -> Result<bool> {
     Ok(true)
 }
 
-/// Removes `.tenure` once nothing but its `.gitignore` is left. Whoever makes an anchor at the same time makes the
-/// folder again.
+/// Removes `.tenure` if it contains nothing but its `.gitignore`. A process that creates an anchor at the same time recreates
+/// the folder.
 fn remove_folder(paths: &LockPaths) {
     let Ok(anchors) = paths.dir.open_dir(&paths.anchors) else { return };
     let Ok(entries) = anchors.entries() else { return };
@@ -299,7 +297,7 @@ pub(crate) fn break_lock(target: &Path, found: &Status) -> Result<bool> {
     match (foreign, found.style) {
         (true, Style::LockFile) => remove_foreign(&paths, found)?,
         (true, Style::Flock) => {
-            let detail = "a program that knows only flock(2) has the target's kernel lock, which cannot be taken away";
+            let detail = "a foreign program holds the target's kernel lock (flock), which cannot be taken away";
             let error = Error::new(ErrorKind::Unsupported, target, detail).with_holder(found.holder.clone());
             return Err(error.with_hint("end that program"));
         }

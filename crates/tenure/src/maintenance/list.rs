@@ -1,20 +1,20 @@
-//! Looking without touching: who holds, since when, does it live, who waits.
+//! Reports the status of locks without touching them.
 //!
-//! Nothing here creates a file, blocks, or disturbs a holder. Whether a kernel lock is held is read from `/proc/locks`;
-//! only where that table cannot say (another pid namespace than the first, a file system that numbers its files
-//! otherwise there) and a record claims a holder, a shared lock is tried and given back at once.
+//! No function here creates a file, blocks, or disturbs a holder. `/proc/locks` shows whether a kernel lock is held. Where
+//! that table has no answer (outside the first pid namespace, or on a file system that numbers its files differently
+//! there) and a record names a holder, a shared lock is tried and released at once.
 
 use std::path::Path;
 
 use crate::file::paths::{LockPaths, lock_path};
 use crate::file::status::examine;
-use crate::maintenance::scan::{Looked, Scan, Scanned};
+use crate::maintenance::scan::{Handled, Scan, Scanned};
 use crate::maintenance::walk::{Depth, ListOptions};
 use crate::model::error::Result;
 use crate::model::options::Options;
 use crate::model::status::{State, Status};
 
-/// Returns how the lock of `target` stands.
+/// Returns the status of the lock of `target`.
 pub(crate) fn status(target: &Path) -> Result<Status> {
     match LockPaths::look(target)? {
         Some(paths) => examine(&paths, &Options::default()),
@@ -25,17 +25,17 @@ pub(crate) fn status(target: &Path) -> Result<Status> {
 /// Returns every lock in `dir` that is held or stale.
 pub(crate) fn list(dir: &Path, options: ListOptions) -> Result<Vec<Status>> {
     let depth = Depth::of(options.recursive, options.cross_file_systems);
-    let all = Scan::new(Options::default()).of(
+    let all = Scan::new(Options::default()).run(
         dir,
         depth,
         |_| true,
         |_, _| {},
-        |_, surveyed| match surveyed {
-            Scanned::Found(_, found) => Looked::Done(found),
-            Scanned::PossiblyDead(suspect) => Looked::PutOff(suspect),
+        |_, scanned| match scanned {
+            Scanned::Found(_, found) => Handled::Done(found),
+            Scanned::PossiblyDead(lock) => Handled::Deferred(lock),
         },
         |_, _, found| found,
     )?;
-    // A file that is no lock, was removed meanwhile, or is closed to this user is not listed.
+    // A file that is no lock, has disappeared or may not be read by this user is not listed.
     Ok(all.into_iter().flatten().filter(|found| found.state != State::Free).collect())
 }

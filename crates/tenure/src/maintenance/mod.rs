@@ -1,4 +1,4 @@
-//! Many locks at once: looking through folders, removing what dead holders left, and trying what a folder can do.
+//! Operations on many locks: listing and cleaning folders, breaking locks, and probing what a folder supports.
 
 pub(crate) mod clean;
 pub(crate) mod list;

@@ -1,8 +1,9 @@
-//! How very many locks stand.
+//! Determines the state of many locks.
 //!
-//! A holder is called dead only by a table that is newer than its record. Read anew for each, it would be read as often
-//! as it has lines, so what may be dead is left for the end, and for one more table. A table that comes in pieces proves
-//! no death: then the kernel lock is tried at once, but where it has just changed hands.
+//! Only a kernel table that is newer than a record proves that its holder is dead. Reading the table again for each such
+//! record would take quadratic time, so possibly dead holders are deferred to the end and compared with one more table. A
+//! table that the kernel returns in pieces proves no death. Then the kernel lock is tried at once, unless it has just
+//! changed hands.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -17,101 +18,95 @@ use crate::model::status::Status;
 use crate::process::Known;
 use crate::sys::kernel_locks::KernelLocks;
 use crate::sys::{Dir, Name};
-use crate::util::spread::spread;
+use crate::util::parallel;
 
-/// So many places are kept at a time, of however many.
-const MOST: usize = 8192;
+/// Maximum number of locks whose paths are kept at a time.
+const BATCH: usize = 8192;
 
-/// A reading of the kernel's table, for many places.
+/// One reading of the kernel's lock table, for many locks.
 pub(crate) struct Scan {
     pub(crate) options: Options,
     locks: Option<KernelLocks>,
-    notes_all: bool,
+    reports_all: bool,
 }
 
-/// The table shows no lock where a record says held.
+/// A lock whose record says `held` and that has no entry in the kernel's table.
 pub(crate) struct PossiblyDead {
     pub(crate) paths: LockPaths,
-    /// How it stands if its holder is dead.
+    /// The lock's status if its holder is dead.
     pub(crate) if_dead: Status,
-    /// The file, and its text.
+    /// The file's identity and its text.
     pub(crate) seen: Seen,
 }
 
-/// What a survey finds at a place.
+/// The first finding about a lock.
 #[allow(clippy::large_enum_variant, reason = "both are ordinary, and none is kept")]
 pub(crate) enum Scanned {
     Found(LockPaths, Result<Status>),
     PossiblyDead(PossiblyDead),
 }
 
-/// What came of a first look.
+/// The result of handling a first finding.
 #[allow(clippy::large_enum_variant, reason = "both are ordinary, and few are kept")]
-pub(crate) enum Looked<R> {
+pub(crate) enum Handled<R> {
     Done(R),
-    /// It is looked at again once the table has been read again.
-    PutOff(PossiblyDead),
+    /// The lock is examined again with the next table.
+    Deferred(PossiblyDead),
 }
 
 impl Scan {
     pub(crate) fn new(options: Options) -> Scan {
-        Scan { options, locks: KernelLocks::read(), notes_all: false }
+        Scan { options, locks: KernelLocks::read(), reports_all: false }
     }
 
-    /// For who can prove a suspect's death by other means: each is told of.
+    /// Returns a scan that reports each possibly dead holder, for a caller with other means to prove the death.
     pub(crate) fn of_possibly_dead(options: Options) -> Scan {
-        Scan { notes_all: true, ..Scan::new(options) }
+        Scan { reports_all: true, ..Scan::new(options) }
     }
 
-    /// What `work` makes of each lock in a folder, by several threads where there are many. What it puts
-    /// off is for `late`.
-    pub(crate) fn of<R: Send + 'static>(
+    /// Calls `handle` for each lock in a folder that `is_wanted`, in several threads where there are many, and returns the
+    /// answers. `handle_late` is called for the locks that `handle` deferred, and `half_made` for each unfinished `.tenure`.
+    pub(crate) fn run<R: Send>(
         self,
         dir: &Path,
         depth: Depth,
-        means: impl Fn(&LockPaths) -> bool,
+        is_wanted: impl Fn(&LockPaths) -> bool,
         half_made: impl Fn(&Dir, &Name),
-        work: impl Fn(&Scan, Scanned) -> Looked<R> + Send + Sync + 'static,
-        late: impl Fn(&Scan, LockPaths, Result<Status>) -> R + Send + Sync + 'static,
+        handle: impl Fn(&Scan, Scanned) -> Handled<R> + Sync,
+        handle_late: impl Fn(&Scan, LockPaths, Result<Status>) -> R + Sync,
     ) -> Result<Vec<R>> {
-        let survey = Arc::new(self);
-        let work = Arc::new(work);
-        let (mut places, mut answers, mut possibly_dead) = (Vec::new(), Vec::new(), Vec::new());
-        let mut look = |places: Vec<LockPaths>| {
-            let (survey, work) = (Arc::clone(&survey), Arc::clone(&work));
-            let all = spread(places, move || {
-                let (mut eye, work) = (ScanWorker::new(Arc::clone(&survey)), Arc::clone(&work));
-                move |paths| {
-                    let found = eye.look(paths);
-                    work(&eye.survey, found)
-                }
+        let (mut batch, mut answers, mut possibly_dead) = (Vec::new(), Vec::new(), Vec::new());
+        let (scan, handle) = (&self, &handle);
+        let mut examine = |batch: Vec<LockPaths>| {
+            let handled = parallel::map(batch, || {
+                let mut worker = ScanWorker::new(scan);
+                move |paths| handle(scan, worker.examine(paths))
             });
-            for one in all {
-                match one {
-                    Looked::Done(answer) => answers.push(answer),
-                    Looked::PutOff(suspect) => possibly_dead.push(suspect),
+            for handled in handled {
+                match handled {
+                    Handled::Done(answer) => answers.push(answer),
+                    Handled::Deferred(lock) => possibly_dead.push(lock),
                 }
             }
         };
         walk(dir, depth, &mut |visited| match visited {
-            Visited::Lock(paths) if !means(&paths) => {}
+            Visited::Lock(paths) if !is_wanted(&paths) => {}
             Visited::Lock(paths) => {
-                places.push(paths);
-                if places.len() == MOST {
-                    look(std::mem::take(&mut places));
+                batch.push(paths);
+                if batch.len() == BATCH {
+                    examine(std::mem::take(&mut batch));
                 }
             }
             Visited::HalfMade(dir, name) => half_made(dir, name),
         })?;
-        look(places);
+        examine(batch);
         if !possibly_dead.is_empty() {
-            let newer = Arc::new(Scan::new(survey.options.clone()));
-            let late = Arc::new(late);
-            answers.extend(spread(possibly_dead, move || {
-                let (eye, late) = (ScanWorker::new(Arc::clone(&newer)), Arc::clone(&late));
-                move |suspect| {
-                    let (paths, found) = eye.look_again(suspect);
-                    late(&eye.survey, paths, found)
+            let (newer, handle_late) = (&Scan::new(self.options.clone()), &handle_late);
+            answers.extend(parallel::map(possibly_dead, || {
+                let worker = ScanWorker::new(newer);
+                move |lock| {
+                    let (paths, found) = worker.examine_again(lock);
+                    handle_late(newer, paths, found)
                 }
             }));
         }
@@ -119,47 +114,47 @@ impl Scan {
     }
 }
 
-/// A thread's part in a survey.
-struct ScanWorker {
-    survey: Arc<Scan>,
+/// One thread of a scan.
+struct ScanWorker<'a> {
+    scan: &'a Scan,
     known: Known,
-    /// Those of the folder that was looked at last.
+    /// The kernel's numbers of the folder that was examined last.
     numbers: Option<(Arc<ParentDir>, Numbers)>,
 }
 
-impl ScanWorker {
-    fn new(survey: Arc<Scan>) -> ScanWorker {
-        ScanWorker { survey, known: Known::default(), numbers: None }
+impl ScanWorker<'_> {
+    fn new(scan: &Scan) -> ScanWorker<'_> {
+        ScanWorker { scan, known: Known::default(), numbers: None }
     }
 
-    /// How this one stands.
-    fn look(&mut self, paths: LockPaths) -> Scanned {
+    /// Determines a lock's status.
+    fn examine(&mut self, paths: LockPaths) -> Scanned {
         let numbers = match &self.numbers {
             Some((folder, numbers)) if Arc::ptr_eq(folder, &paths.folder) => *numbers,
             _ => self.numbers.insert((Arc::clone(&paths.folder), kernel_numbers(&paths))).1,
         };
-        let Scan { options, locks, notes_all } = &*self.survey;
+        let Scan { options, locks, reports_all } = self.scan;
         let mut view = View::new(&paths, options, locks.as_ref(), &self.known, numbers);
-        let suspect = Cell::new(None);
-        view.doubt = Doubt::Note { suspect: &suspect, tries: !notes_all && !view.shows_deaths() };
+        let possibly_dead = Cell::new(None);
+        view.doubt = Doubt::Note { suspect: &possibly_dead, tries: !reports_all && !view.shows_deaths() };
         let found = match examine_once(&view) {
             Ok(Some(found)) => Ok(found),
             Ok(None) => {
-                suspect.take();
+                possibly_dead.take();
                 examine_after(view, None)
             }
             Err(error) => Err(error),
         };
-        match (found, suspect.into_inner()) {
+        match (found, possibly_dead.into_inner()) {
             (Ok(if_dead), Some(seen)) => Scanned::PossiblyDead(PossiblyDead { paths, if_dead, seen }),
             (found, _) => Scanned::Found(paths, found),
         }
     }
 
-    /// How one stands that was put off, with a table that is newer.
-    fn look_again(&self, suspect: PossiblyDead) -> (LockPaths, Result<Status>) {
-        let PossiblyDead { paths, seen, .. } = suspect;
-        let Scan { options, locks, .. } = &*self.survey;
+    /// Determines the status of a deferred lock with a newer table.
+    fn examine_again(&self, lock: PossiblyDead) -> (LockPaths, Result<Status>) {
+        let PossiblyDead { paths, seen, .. } = lock;
+        let Scan { options, locks, .. } = self.scan;
         let view = View::new(&paths, options, locks.as_ref(), &self.known, kernel_numbers(&paths));
         let found = examine_after(view, Some(&seen));
         (paths, found)

@@ -1,4 +1,4 @@
-//! The way through a folder, and below it, to the place of every lock.
+//! Walks a folder, and the folders below it, to find every lock.
 
 use std::ffi::OsStr;
 use std::io;
@@ -10,7 +10,7 @@ use crate::file::paths::{ANCHORS, LockPaths, ParentDir, target_of, target_of_anc
 use crate::model::error::{Error, Result};
 use crate::sys::{Dir, FileKind, Name, Stat};
 
-/// Where [`list`](crate::list) looks.
+/// Which folders [`list`](crate::list()) reads.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ListOptions {
     pub(super) recursive: bool,
@@ -18,27 +18,28 @@ pub struct ListOptions {
 }
 
 impl ListOptions {
-    /// Below the folder too; links are not followed. Off by default.
+    /// Sets whether to list the folders below, too, without following links. Off by default.
     pub fn recursive(mut self, recursive: bool) -> ListOptions {
         self.recursive = recursive;
         self
     }
 
-    /// Below the folder, on other file systems too. Off by default: one of them may be a server that does not answer.
+    /// Sets whether to list folders below on other file systems. Off by default, because such a file system may belong to a
+    /// server that does not answer.
     pub fn cross_file_systems(mut self, cross: bool) -> ListOptions {
         self.cross_file_systems = cross;
         self
     }
 }
 
-/// How far a walk goes.
+/// The folders that a walk visits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Depth {
-    /// The folder alone.
+    /// Only the folder itself.
     ParentDir,
-    /// Below it, on its own file system.
+    /// The folder and those below on its own file system.
     FileSystem,
-    /// Below it, wherever that is.
+    /// The folder and all below.
     All,
 }
 
@@ -52,17 +53,17 @@ impl Depth {
     }
 }
 
-/// What a walk comes to.
-#[allow(clippy::large_enum_variant, reason = "a place is the ordinary one, and none is kept")]
+/// One find of a walk.
+#[allow(clippy::large_enum_variant, reason = "a lock is the ordinary one, and none is kept")]
 pub(crate) enum Visited<'a> {
-    /// The place of a lock.
+    /// The paths of a lock.
     Lock(LockPaths),
-    /// A `.tenure` in the making.
+    /// An unfinished `.tenure` folder.
     HalfMade(&'a Dir, &'a Name),
 }
 
-/// Visits the place of every lock in a folder: of each lock file, and of each anchor that shows none. A missing folder
-/// has none.
+/// Visits every lock in a folder: the lock of each lock file, and of each anchor without a lock file. A missing folder has
+/// none.
 pub(crate) fn walk(dir: &Path, depth: Depth, visit: &mut dyn FnMut(Visited<'_>)) -> Result<()> {
     let failed = |error| Error::io(dir, "the folder cannot be read", error);
     let open = match Dir::open(dir) {
@@ -74,7 +75,7 @@ pub(crate) fn walk(dir: &Path, depth: Depth, visit: &mut dyn FnMut(Visited<'_>))
     visit_folder(Arc::new(open), dir_stat, dir, depth, visit).map_err(failed)
 }
 
-pub(super) fn visit_folder(
+fn visit_folder(
     dir: Arc<Dir>,
     dir_stat: Stat,
     path: &Path,
@@ -91,7 +92,7 @@ pub(super) fn visit_folder(
         };
         match kind {
             FileKind::Directory if text == OsStr::new(ANCHORS) => {
-                // A folder of anchors that cannot be read hides only locks that show no lock file.
+                // An unreadable `.tenure` hides only locks without a lock file.
                 let anchors = dir.open_dir(&name).and_then(|anchors| anchors.entries()).unwrap_or_default();
                 targets.extend(
                     anchors.iter().filter_map(|(name, _)| target_of_anchor(name.as_os_str())).map(OsStr::to_owned),
@@ -121,15 +122,8 @@ pub(super) fn visit_folder(
     Ok(())
 }
 
-/// A folder below: left out where it cannot be read, or is on another file system.
-pub(super) fn descend(
-    dir: &Dir,
-    name: &Name,
-    path: &Path,
-    above: Stat,
-    depth: Depth,
-    visit: &mut dyn FnMut(Visited<'_>),
-) {
+/// Visits a folder below, unless it cannot be read, or is on another file system that `depth` excludes.
+fn descend(dir: &Dir, name: &Name, path: &Path, above: Stat, depth: Depth, visit: &mut dyn FnMut(Visited<'_>)) {
     let Ok(below) = dir.open_dir(name) else { return };
     let Ok(stat) = below.stat() else { return };
     if depth == Depth::All || stat.id.device == above.id.device {

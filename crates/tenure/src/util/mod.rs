@@ -1,7 +1,7 @@
-//! What knows nothing of locks: tickets and queues of threads, a pool of them, and text for people.
+//! Code without knowledge of locks: tickets and queues of threads, a thread pool, and text for people.
 
 pub(crate) mod loss_listeners;
-pub(crate) mod spread;
+pub(crate) mod parallel;
 pub(crate) mod text;
 pub(crate) mod thread_pool;
 pub(crate) mod ticket;

@@ -15,5 +15,5 @@ pub(crate) use fork::fork_generation;
 pub(crate) use fs::*;
 pub(crate) use interrupt::{InterruptHandle, InterruptibleWait, install_interrupts, interrupts_enabled};
 pub(crate) use process::*;
-pub(crate) use thread::spawn;
+pub(crate) use thread::{spawn, with_signals_blocked};
 pub(crate) use wait::*;

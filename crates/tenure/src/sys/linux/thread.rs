@@ -6,6 +6,12 @@ use std::thread;
 
 /// Starts a detached thread with every signal blocked.
 pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let builder = thread::Builder::new().name(name.into()).stack_size(1024 * 1024);
+    with_signals_blocked(|| builder.spawn(run)).map(drop)
+}
+
+/// Calls `start` with every signal of this thread blocked. A thread that `start` starts inherits the full mask.
+pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
     let mut all = MaybeUninit::<libc::sigset_t>::uninit();
     let mut before = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: both sets live on this stack; sigfillset initialises the first, pthread_sigmask the second.
@@ -13,10 +19,10 @@ pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Resu
         libc::sigfillset(all.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) == 0
     };
-    let started = thread::Builder::new().name(name.into()).stack_size(1024 * 1024).spawn(run);
+    let started = start();
     if masked {
         // SAFETY: `before` was initialised by the successful call above. The new thread has inherited the full mask.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
     }
-    started.map(drop)
+    started
 }
