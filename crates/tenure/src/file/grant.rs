@@ -59,7 +59,7 @@ pub(crate) fn new_record(request: &Request, last_fence: u64, paths: &LockPaths) 
     Ok(Record {
         pid: Some(own.identity.pid),
         created_at: Some(now),
-        start_time: own.shown_start_time,
+        start_time: own.foreign_start_time,
         max_hold: request.options.max_hold,
         native: Some(Native {
             fence: Some(fence),

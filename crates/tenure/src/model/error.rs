@@ -1,7 +1,7 @@
-//! One opaque error for everything.
+//! The error type of the crate.
 //!
-//! It names the path, the holder where one is known, the likely cause and what to do. Callers decide by the `is_*`
-//! predicates, never by the text.
+//! An error names the path, the holder if it is known, the likely cause and a remedy. Callers decide by its kind, never by its
+//! text.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use crate::model::holder::{Holder, HolderKind};
 
-/// What this crate's fallible functions return.
+/// The result of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a lock could not be had, kept, looked at or let go.
+/// An error of acquiring, checking, inspecting or releasing a lock.
 ///
-/// Ask it with the predicates; print it for people. [`holder`](Error::holder) says who is in the way where that is
-/// known.
+/// Decide by [`kind`](Error::kind) or the predicates. `Display` writes a sentence for people, with the
+/// [`holder`](Error::holder) if it is known and the [`hint`](Error::hint). The error converts into an [`io::Error`].
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -31,7 +31,7 @@ struct Inner {
     source: Option<io::Error>,
 }
 
-/// The kind of an [`Error`]: what a caller decides by ([`Error::kind`]). Each has a predicate of the same name.
+/// The kind of an [`Error`], by which a caller decides: [`Error::kind`]. Most kinds have a predicate of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -59,25 +59,25 @@ pub enum ErrorKind {
     Io,
 }
 
-/// What a hint advises, without the words of a language: [`Error::advice`].
+/// The remedy that a hint names, for a translation into another language: [`Error::advice`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Advice {
-    /// Look who holds the lock, and break it by force if nothing else helps.
+    /// Inspect the holder, and break the lock by force if nothing else helps.
     LookAtHolder,
     /// Use the guard that this thread has, or open both locks as reentrant.
     Reenter,
-    /// Let the lock make missing parent folders, or make them.
+    /// Create the missing parent folders, or let the lock create them.
     CreateParents,
-    /// Lock in flock style, which shows no lock file.
+    /// Lock in flock style, which has no lock file.
     UseFlockStyle,
-    /// Move what stands where the lock file belongs, lock another target, or use flock style.
+    /// Move the file that has the lock file's name, lock another target, or use flock style.
     MoveOrUseFlockStyle,
     /// Take the bare kernel lock, which keeps no record.
     WithoutRecord,
     /// Give the lock's files a mode that all its users share.
     ShareByMode,
-    /// The owner of the lock's files shares them by a mode; or take the bare kernel lock.
+    /// Let the owner of the lock's files share them by a mode, or take the bare kernel lock.
     ShareByModeOrWithoutRecord,
     /// Use a build that has this engine.
     BuildWithEngine,
@@ -97,15 +97,15 @@ impl Error {
         }))
     }
 
-    /// Held by another.
+    /// Returns the error for a lock that another process holds.
     pub(crate) fn busy(target: &Path) -> Error {
         let word = crate::util::text::word(target);
-        Error::new(ErrorKind::Busy, target, "the lock is held by another")
-            .with_hint(format!("`tenure status {word}` says more; `tenure break {word}` is an operator's way out"))
+        Error::new(ErrorKind::Busy, target, "the lock is held by another process")
+            .with_hint(format!("`tenure status {word}` says more; to take it by force: `tenure break --force {word}`"))
             .with_advice(Advice::LookAtHolder)
     }
 
-    /// The thread holds the lock, and would wait for its own release.
+    /// Returns the error for a thread that holds the lock and would wait for its own release.
     pub(crate) fn would_deadlock(target: &Path, shared: bool) -> Error {
         let detail = "this thread holds the lock already and would wait for itself";
         let error = Error::new(ErrorKind::WouldDeadlock, target, detail);
@@ -119,7 +119,8 @@ impl Error {
         }
     }
 
-    /// Held by `holder`, as far as that is known. Of a lock file that names no process, the hint says what may have made it.
+    /// Returns the error for a lock that `holder` holds. If the lock file names no process, the hint explains how it may have
+    /// been created.
     pub(crate) fn busy_with(target: &Path, lock_file: &Path, holder: Option<Holder>) -> Error {
         let error = Error::busy(target);
         let nameless = |holder: &Holder| holder.kind == HolderKind::Foreign && holder.identity.is_none();
@@ -127,8 +128,8 @@ impl Error {
             true => {
                 let (word, file) = (crate::util::text::word(target), crate::util::text::word(lock_file));
                 error.with_hint(format!(
-                    "{file} names no process: where it is the file that flock(1) locks, lock that very path with `tenure run \
-                     --flock {file}` (Style::Flock); where a program died and left it, `tenure break {word}` removes it"
+                    "{file} names no process: if flock(1) locks this file, lock the same path with `tenure run --flock {file}` \
+                     (Style::Flock); if a program died and left it, `tenure break {word}` removes it"
                 ))
             }
             false => error,
@@ -136,7 +137,7 @@ impl Error {
         error.with_holder(holder)
     }
 
-    /// An error of the system, sorted by what it means for a lock.
+    /// Returns an error of the system, with its kind for a lock.
     pub(crate) fn io(path: impl Into<PathBuf>, action: impl Into<Cow<'static, str>>, source: io::Error) -> Error {
         let kind = match source.kind() {
             io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
@@ -166,7 +167,7 @@ impl Error {
         self
     }
 
-    /// Says what the hint advises, where its text names a call of Rust or the command.
+    /// Adds the remedy of the hint, where its text names a function of this crate or the command.
     pub(crate) fn with_advice(mut self, advice: Advice) -> Error {
         self.0.advice = Some(advice);
         self
@@ -182,7 +183,7 @@ impl Error {
         self
     }
 
-    /// The same error for another waiter that the same failure struck.
+    /// Returns a copy of the error for another waiter of the same failed operation.
     pub(crate) fn again(&self) -> Error {
         let inner = &self.0;
         let source = inner.source.as_ref().map(|source| match source.raw_os_error() {
@@ -201,7 +202,7 @@ impl Error {
         }))
     }
 
-    /// Returns the kind of this error. More kinds may come: a `match` needs an arm for the rest.
+    /// Returns the kind of this error. A `match` needs an arm for kinds that are added later.
     ///
     /// ```
     /// use std::time::Duration;
@@ -221,97 +222,100 @@ impl Error {
         self.0.kind
     }
 
-    /// Held by another within the time given (or at once, with [`Wait::Never`](crate::Wait::Never)).
+    /// Returns whether another process held the lock until the deadline, or at once with
+    /// [`Wait::Never`](crate::Wait::Never).
     pub fn is_busy(&self) -> bool {
         self.0.kind == ErrorKind::Busy
     }
 
-    /// The acquire would wait for its own end: the same thread holds this lock already, or the holder runs a command under
-    /// it ([`Guard::set_command`](crate::Guard::set_command), `tenure run`) that this process is, or descends from.
+    /// Returns whether the acquire would wait for its own end: the same thread holds the lock already, or the holder runs a
+    /// command under it ([`Guard::set_command`](crate::Guard::set_command), `tenure run`) that is this process or its
+    /// ancestor.
     pub fn is_would_deadlock(&self) -> bool {
         self.0.kind == ErrorKind::WouldDeadlock
     }
 
-    /// The lock was held and is no more: broken, revoked, its files removed, or this is a forked child.
+    /// Returns whether the lock was held and is held no longer: it was broken or revoked, its files were removed, or this is a
+    /// forked child.
     pub fn is_lost(&self) -> bool {
         self.0.kind == ErrorKind::Lost
     }
 
-    /// The kernel, the file system or the platform cannot do what is needed. Nothing was locked.
+    /// Returns whether the kernel, the file system, the server or this build lacks what the lock needs. Nothing was locked.
     pub fn is_unsupported(&self) -> bool {
         self.0.kind == ErrorKind::Unsupported
     }
 
-    /// Something that is no lock stands where the lock file or its anchor belongs. It was left as it is.
+    /// Returns whether a file or folder that is no lock has the name of the lock file or of its anchor. It is left unchanged.
     pub fn is_obstructed(&self) -> bool {
         self.0.kind == ErrorKind::Obstructed
     }
 
-    /// The path cannot be a target: empty, ends in `/` or `..`, or its name is too long.
+    /// Returns whether the path cannot be a target: it is empty, ends in `/` or `..`, or its name is too long.
     pub fn is_invalid_target(&self) -> bool {
         self.0.kind == ErrorKind::InvalidTarget
     }
 
-    /// The system denied it to this user.
+    /// Returns whether the system denied the access to this user.
     pub fn is_permission_denied(&self) -> bool {
         self.0.kind == ErrorKind::PermissionDenied
     }
 
-    /// The lock's files cannot be made here: no such folder, a read-only file system.
+    /// Returns whether the lock's files cannot be created: the folder is missing, or the file system is read-only.
     pub fn is_cannot_create(&self) -> bool {
         self.0.kind == ErrorKind::CannotCreate
     }
 
-    /// No server of an [server](crate::server) answered, or none that can do what a lock needs: the text has each
-    /// one's own reason.
+    /// Returns whether no [`server`](crate::server) answered, or none that can keep a lock. The text has the reason of each
+    /// server.
     pub fn is_unreachable(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Unreachable | ErrorKind::ReadOnly)
     }
 
-    /// The server answers and takes no writes: waiting for it is of no use.
+    /// Returns whether the server answers but accepts no writes, so that waiting for it is of no use.
     pub(crate) fn takes_no_writes(&self) -> bool {
         self.0.kind == ErrorKind::ReadOnly
     }
 
-    /// The path that this is about.
+    /// Returns the path of the lock, or of the file that the error is about.
     pub fn path(&self) -> &Path {
         &self.0.path
     }
 
-    /// Who holds the lock, where that is known.
+    /// Returns the holder of the lock, if it is known.
     pub fn holder(&self) -> Option<&Holder> {
         self.0.holder.as_ref()
     }
 
-    /// How long was waited, the time in this process's own queue included.
+    /// Returns how long the acquire waited, including the time in this process's own queue.
     pub fn waited(&self) -> Option<Duration> {
         self.0.waited
     }
 
-    /// What to do about it, in a sentence.
+    /// Returns a remedy, in a sentence.
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }
 
-    /// What the [`hint`](Error::hint) advises, where its text speaks of this crate or of the command `tenure`: for a
-    /// binding that says it in its own language. `None` where the hint reads the same in every language.
+    /// Returns the remedy of the [`hint`](Error::hint), where its text names a function of this crate or the command `tenure`.
+    /// A binding translates it into its own language. `None` where the hint is the same in every language.
     pub fn advice(&self) -> Option<Advice> {
         self.0.advice
     }
 
-    /// The error's text without its hint.
+    /// Returns the error's text without its hint.
     pub fn without_hint(&self) -> impl fmt::Display + '_ {
         WithoutHint(&self.0)
     }
 
-    /// The system's own error, where there was one.
+    /// Returns the system's own error, if there was one.
     pub fn io_error(&self) -> Option<&io::Error> {
         self.0.source.as_ref()
     }
 }
 
-/// Said in the holder's place, where that is not known.
-const ANOTHER: &str = "another";
+/// The end of a detail that is replaced by the holder, if it is known.
+const ANOTHER: &str = "another process";
 
 struct WithoutHint<'a>(&'a Inner);
 
@@ -358,7 +362,7 @@ impl fmt::Debug for Error {
     }
 }
 
-/// Keeps the whole error as the source, with the system's own kind where there was one.
+/// Wraps the whole error, with the kind of the system's own error if there was one.
 impl From<Error> for io::Error {
     fn from(error: Error) -> io::Error {
         let kind = match (error.io_error(), error.kind()) {
@@ -389,7 +393,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_binding_can_say_the_hint_in_its_own_words() {
+    fn a_binding_can_replace_the_hint() {
         let error = Error::busy(Path::new("/d/t")).with_waited(Duration::from_secs(2));
         assert_eq!(error.advice(), Some(Advice::LookAtHolder));
         let (whole, without) = (error.to_string(), error.without_hint().to_string());
@@ -397,7 +401,7 @@ mod tests {
         assert_eq!(whole[without.len()..].strip_prefix("; "), error.hint());
         assert!(without.ends_with("(waited 2 s)"), "{without}");
         let error = error.with_hint("the text is another one now");
-        assert_eq!(error.advice(), None, "an advice is of its own hint");
+        assert_eq!(error.advice(), None, "the advice belongs to the previous hint");
         assert_eq!(Error::new(ErrorKind::Io, "/d", "it failed").to_string(), "/d: it failed");
     }
 }

@@ -1,4 +1,4 @@
-//! Who holds, as far as the record and the kernel say.
+//! The holder of a lock, as the record and the kernel show it.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -7,27 +7,27 @@ use crate::process::{Identity, Liveness};
 use crate::record::{Record, Text};
 use crate::util::text;
 
-/// Whose protocol a lock file follows.
+/// The protocol that a holder uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HolderKind {
-    /// Written by Tenure: a kernel lock stands behind it.
+    /// The holder uses Tenure, so a kernel lock proves that it lives.
     Native,
-    /// Written by a program that knows only the lock file (the seed's protocol).
+    /// The holder is a program that uses only the lock file, as in OpenClaw's protocol.
     Foreign,
 }
 
-/// How the tenure before this one ended.
+/// How the previous tenure ended: [`Guard::previous`](crate::Guard::previous).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Previous {
-    /// It was released, or there was none.
+    /// The lock was released, or there was no previous tenure.
     Clean,
-    /// Its holder died while it held: what the lock protects may be half-written. Like `EOWNERDEAD` of a robust
-    /// mutex.
+    /// The holder died while it held the lock, so the protected data may be half-written. `EOWNERDEAD` of a robust mutex
+    /// means the same.
     Crashed(Box<Holder>),
 }
 
 impl Previous {
-    /// Did the last holder die while it held?
+    /// Returns whether the previous holder died while it held the lock.
     pub fn is_crashed(&self) -> bool {
         matches!(self, Previous::Crashed(_))
     }
@@ -35,48 +35,63 @@ impl Previous {
 
 /// The process that holds a lock, or held it last.
 ///
-/// Everything but `liveness` comes from the record: absent where the record has none or a malformed one. Text
-/// (`label`, `command`, `host`) is as its writer put it: escape it before you print it; `Display` here does.
+/// All fields but `liveness` come from the record, and are absent where the record lacks them or they are malformed. Texts
+/// (`label`, `command`, `host`) are as their writer recorded them, so escape them before you print them, as `Display` does.
+///
+/// ```
+/// use tenure::{HolderKind, Lock};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("main.jsonl");
+/// let _guard = Lock::open(&path)?.acquire()?;
+/// let holder = tenure::status(&path)?.holder.expect("a live holder");
+/// assert_eq!(holder.kind, HolderKind::Native);
+/// assert_eq!(holder.pid(), Some(std::process::id().into()));
+/// println!("{holder}");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Holder {
-    /// Native or foreign.
+    /// Whether the holder is native or foreign.
     pub kind: HolderKind,
-    /// The recorded identity; `None` where no valid pid is recorded.
+    /// The recorded identity; `None` without a valid pid.
     pub identity: Option<Identity>,
-    /// Does it live, and how is that known?
+    /// Whether the holder lives, and the evidence.
     pub liveness: Liveness,
-    /// What the holder calls itself ([`Options::label`](crate::Options::label)).
+    /// The holder's name for itself ([`Options::label`](crate::Options::label)).
     pub label: Option<String>,
-    /// The command line: the holder's own, or that of the command that it runs under the lock.
+    /// The command line of the holder, or of the command that it runs under the lock.
     pub command: Option<String>,
-    /// The command that the holder runs under the lock and waits for ([`Guard::set_command`](crate::Guard::set_command)):
-    /// `tenure run` records the one that it was given.
+    /// The identity of the command that the holder runs under the lock
+    /// ([`Guard::set_command`](crate::Guard::set_command)), as `tenure run` does.
     pub command_identity: Option<Identity>,
     /// The holder's machine.
     pub host: Option<String>,
-    /// When the record says that it was made, or last refreshed.
+    /// When the record was created or last refreshed.
     pub created_at: Option<SystemTime>,
     /// When this tenure began (native holders only).
     pub acquired_at: Option<SystemTime>,
     /// The fence of this tenure (native holders only).
     pub fence: Option<u64>,
-    /// How long the holder means to hold.
+    /// The intended maximum duration of this tenure.
     pub max_hold: Option<Duration>,
 }
 
 impl Holder {
-    /// The recorded pid.
+    /// Returns the recorded pid.
     pub fn pid(&self) -> Option<i64> {
         self.identity.as_ref().map(|identity| identity.pid)
     }
 
-    /// The pid of the command that the holder runs under the lock.
+    /// Returns the pid of the command that the holder runs under the lock.
     pub fn command_pid(&self) -> Option<i64> {
         self.command_identity.as_ref().map(|identity| identity.pid)
     }
 
-    /// What the record says of its holder. Without one nothing is known but whether it lives.
+    /// Returns the holder that `record` names. Without a record only its liveness is known.
     pub(crate) fn from_record(record: Option<&Record>, liveness: Liveness) -> Holder {
         let native = record.and_then(|record| record.native.as_ref());
         let owned = |text: &Option<Text>| text.as_deref().map(str::to_owned);
@@ -97,8 +112,8 @@ impl Holder {
         }
     }
 
-    /// How long it has been held: since `acquired_at`, or `created_at` where there is none. A time in the future
-    /// counts as zero.
+    /// Returns the age of this tenure: the time since `acquired_at`, or since `created_at` where that is absent. It is zero
+    /// if that time is in the future.
     pub fn age(&self) -> Option<Duration> {
         let since = self.acquired_at.or(self.created_at)?;
         Some(crate::sys::now().duration_since(since).unwrap_or(Duration::ZERO))

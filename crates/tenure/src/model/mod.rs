@@ -1,4 +1,4 @@
-//! The words that all layers speak in: what is asked for, who holds, how a lock stands, and errors.
+//! The types that all layers use: options, holders, the status of a lock, and errors.
 
 pub(crate) mod backend;
 pub(crate) mod error;

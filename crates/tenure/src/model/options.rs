@@ -1,6 +1,7 @@
-//! How a lock is opened and waited for.
+//! The options of a lock and of an acquire.
 
 use std::fmt;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,21 +10,21 @@ use crate::model::error::Error;
 use crate::model::holder::Holder;
 use crate::record::Text;
 
-/// How long an acquire may wait. The time in this process's own queue counts.
+/// The time that an acquire may wait, including the time in this process's own queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// Not at all: busy is an error at once.
+    /// Fails at once if the lock is busy.
     Never,
-    /// That long, on the monotonic clock.
+    /// Waits for a duration, on the monotonic clock.
     For(Duration),
-    /// Until then.
+    /// Waits until a deadline.
     Until(Instant),
-    /// As long as it takes, as `flock(1)` does.
+    /// Waits without limit, as `flock(1)` does.
     Forever,
 }
 
 impl Wait {
-    /// The moment it ends; `None` for one beyond the clock's reach, which is as good as for ever.
+    /// Returns the deadline, or `None` without one. A deadline beyond the clock's range counts as none.
     pub(crate) fn deadline(self, now: Instant) -> Option<Instant> {
         match self {
             Wait::Never => Some(now),
@@ -34,30 +35,31 @@ impl Wait {
     }
 }
 
-/// What others see of the lock, and whom it excludes besides natives.
+/// How the lock appears to foreign programs, and which of them it excludes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Style {
-    /// A visible `<target>.lock` while held: programs that know only lock files are excluded and exclude us.
+    /// The lock file `<target>.lock` exists while the lock is held. The lock and programs that use only lock files exclude
+    /// each other.
     #[default]
     LockFile,
-    /// The target itself is locked with `flock(2)`: `flock(1)`, cargo, Python's filelock and the like are excluded
-    /// and exclude us. The target is made if it is missing and its bytes are never touched; a folder may be one.
+    /// The target itself is locked with `flock(2)`. The lock and `flock(1)`, cargo, Python's filelock and similar programs
+    /// exclude each other. A missing target is created. Its content is never touched, and it may be a folder.
     Flock,
 }
 
-/// What may be done to a holder that lives.
+/// Whether a live holder's lock may be stolen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StalePolicy {
-    /// Nothing: age alone never robs a live holder.
+    /// Never steals a live holder's lock. Only proof of death allows a takeover.
     #[default]
     Proof,
-    /// It may be robbed once it has held for that long, or for longer than it said (`maxHoldMs`): the seed's
-    /// behaviour. What protects the data then is a resource that checks the fence.
+    /// Steals the lock once it has been held for longer than this duration, or than the holder's own `maxHoldMs`, as
+    /// OpenClaw's protocol does. Then only a resource that checks the [fence](crate::Guard::fence) protects the data.
     StealAfter(Duration),
 }
 
 impl StalePolicy {
-    /// Is a live holder's age enough to steal its lock?
+    /// Returns whether a live holder's age allows stealing its lock.
     pub(crate) fn steals(self, holder: &Holder) -> bool {
         let StalePolicy::StealAfter(limit) = self else { return false };
         let age = holder.age();
@@ -68,15 +70,15 @@ impl StalePolicy {
 /// What the watchdog does when a tenure lasts longer than [`Options::max_hold`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overrun {
-    /// It tells, by the callback and a tracing event. The lock stays held.
+    /// Reports the overrun by the callback and a tracing event. The lock stays held.
     #[default]
     Report,
-    /// It releases the lock: the guard's `check()` fails from then on. The next holder hears of it as of a crash
-    /// ([`Guard::previous`](crate::Guard::previous)), because the one before may still be writing.
+    /// Releases the lock. The guard's [`check`](crate::Guard::check) fails from then on, and the next holder's
+    /// [`previous`](crate::Guard::previous) reports a crash, because the previous holder may still be writing.
     Revoke,
 }
 
-/// What the watchdog tells [`Options::on_event`].
+/// An event that is reported to [`Options::on_event`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -84,23 +86,23 @@ pub enum Event<'a> {
     Overrun {
         /// The lock's target.
         target: &'a Path,
-        /// The tenure's fence: which of those that this process has had.
+        /// The tenure's fence.
         fence: u64,
-        /// How long it has been held.
+        /// How long the lock has been held.
         held_for: Duration,
-        /// What was allowed.
+        /// The tenure's [`max_hold`](Options::max_hold).
         max_hold: Duration,
-        /// Was it released ([`Overrun::Revoke`])?
+        /// Whether the lock was released ([`Overrun::Revoke`]).
         revoked: bool,
     },
-    /// A tenure was found to be lost: broken by an operator, or its files removed.
+    /// A tenure was lost: an operator broke the lock, or its files were removed.
     Lost {
         /// The lock's target.
         target: &'a Path,
         /// What happened.
         error: &'a Error,
     },
-    /// The date that foreign programs judge by could not be refreshed.
+    /// `createdAt`, by which foreign programs detect stale locks, could not be updated.
     RefreshFailed {
         /// The lock's target.
         target: &'a Path,
@@ -111,204 +113,172 @@ pub enum Event<'a> {
     TakenOver {
         /// The lock's target.
         target: &'a Path,
-        /// Who died.
+        /// The dead holder.
         holder: &'a Holder,
     },
 }
 
-pub(crate) type EventCallback = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
-
-/// How a lock is opened: [`Lock::options`](crate::Lock::options).
+/// A callback for [`Event`]s. Only clones of one callback are equal.
 #[derive(Clone)]
-pub struct Options {
-    pub(crate) label: Option<Text>,
-    pub(crate) style: Style,
-    pub(crate) reentrant: bool,
-    pub(crate) deadlock_check: bool,
-    pub(crate) max_hold: Option<Duration>,
-    pub(crate) overrun: Overrun,
-    pub(crate) stale_after: Duration,
-    pub(crate) malformed_grace: Duration,
-    pub(crate) stale_policy: StalePolicy,
-    pub(crate) refresh_interval: Duration,
-    pub(crate) create_parents: bool,
-    pub(crate) mode: Option<u32>,
-    pub(crate) record: bool,
-    pub(crate) on_event: Option<EventCallback>,
-}
+pub(crate) struct EventCallback(Arc<dyn Fn(&Event<'_>) + Send + Sync>);
 
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            label: None,
-            style: Style::LockFile,
-            reentrant: false,
-            deadlock_check: true,
-            max_hold: None,
-            overrun: Overrun::Report,
-            stale_after: Duration::from_secs(30 * 60),
-            malformed_grace: Duration::from_secs(5),
-            stale_policy: StalePolicy::Proof,
-            refresh_interval: Duration::from_secs(10 * 60),
-            create_parents: true,
-            mode: None,
-            record: true,
-            on_event: None,
-        }
+impl Deref for EventCallback {
+    type Target = dyn Fn(&Event<'_>) + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
     }
 }
 
-impl Options {
-    /// Do they ask for the same?
-    pub(crate) fn is_like(&self, other: &Options) -> bool {
-        let callbacks = match (&self.on_event, &other.on_event) {
-            (None, None) => true,
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-            _ => false,
-        };
-        // Every field by name: one that is added must be thought of here.
-        let Options {
-            label,
-            style,
-            reentrant,
-            deadlock_check,
-            max_hold,
-            overrun,
-            stale_after,
-            malformed_grace,
-            stale_policy,
-            refresh_interval,
-            create_parents,
-            mode,
-            record,
-            on_event: _,
-        } = other;
-        callbacks
-            && self.label == *label
-            && self.style == *style
-            && self.reentrant == *reentrant
-            && self.deadlock_check == *deadlock_check
-            && self.max_hold == *max_hold
-            && self.overrun == *overrun
-            && self.stale_after == *stale_after
-            && self.malformed_grace == *malformed_grace
-            && self.stale_policy == *stale_policy
-            && self.refresh_interval == *refresh_interval
-            && self.create_parents == *create_parents
-            && self.mode == *mode
-            && self.record == *record
-    }
-
-    /// What this holder calls itself; others see it in the record, in errors and in `tenure status`. At most 1 KiB of
-    /// it is kept.
-    pub fn label(mut self, label: impl Into<String>) -> Options {
-        self.label = Some(label.into().into());
-        self
-    }
-
-    /// Whom the lock excludes besides natives; [`Style::LockFile`] by default.
-    pub fn style(mut self, style: Style) -> Options {
-        self.style = style;
-        self
-    }
-
-    /// May this process acquire the lock again while it holds it? The tenure then ends with the last guard. It is
-    /// counted per process, as the seed has it: two threads do *not* exclude each other. Off by default.
-    pub fn reentrant(mut self, reentrant: bool) -> Options {
-        self.reentrant = reentrant;
-        self
-    }
-
-    /// Should an acquire that would wait for its own end fail at once, as a deadlock? A second one by the thread that
-    /// acquired first does, and one by the command that the holder runs under the lock
-    /// ([`Guard::set_command`](crate::Guard::set_command)), or by what that started. On by default; turn it off where guards
-    /// are handed to other threads that release them.
-    pub fn deadlock_check(mut self, check: bool) -> Options {
-        self.deadlock_check = check;
-        self
-    }
-
-    /// How long a tenure is meant to last. What happens then is [`overrun`](Options::overrun)'s to say.
-    pub fn max_hold(mut self, max_hold: Duration) -> Options {
-        self.max_hold = Some(max_hold);
-        self
-    }
-
-    /// What the watchdog does after `max_hold`; [`Overrun::Report`] by default.
-    pub fn overrun(mut self, overrun: Overrun) -> Options {
-        self.overrun = overrun;
-        self
-    }
-
-    /// From which age on a record counts as `too-old` in reports; 30 minutes by default.
-    pub fn stale_after(mut self, age: Duration) -> Options {
-        self.stale_after = age;
-        self
-    }
-
-    /// How old a lock file without a valid pid must be before it may be taken over; 5 seconds by default.
-    pub fn malformed_grace(mut self, grace: Duration) -> Options {
-        self.malformed_grace = grace;
-        self
-    }
-
-    /// May a live holder be robbed for its age? [`StalePolicy::Proof`] (never) by default.
-    pub fn stale_policy(mut self, policy: StalePolicy) -> Options {
-        self.stale_policy = policy;
-        self
-    }
-
-    /// How often `createdAt` is refreshed while held, so that foreign programs do not find it too old; 10 minutes by
-    /// default, and never more than a third of `max_hold`. With [`Duration::MAX`] it never is, unless by
-    /// [`Guard::refresh`](crate::Guard::refresh): that saves the watchdog's thread where it has nothing else to do.
-    pub fn refresh_interval(mut self, interval: Duration) -> Options {
-        self.refresh_interval = interval;
-        self
-    }
-
-    /// Make the target's parent folders if they are missing; on by default.
-    pub fn create_parents(mut self, create: bool) -> Options {
-        self.create_parents = create;
-        self
-    }
-
-    /// The permission bits of the lock's files, whatever the umask: `0o666` shares a lock between users in `/tmp`. So is
-    /// a target made that flock style misses. By default the lock's files are made with `0o644` and the umask, the
-    /// target with `0o666` and the umask, as any program makes a file.
-    pub fn mode(mut self, mode: u32) -> Options {
-        self.mode = Some(mode & 0o777);
-        self
-    }
-
-    /// Keep a record? On by default. Without one the lock is the bare kernel lock on the target ([`Style::Flock`]
-    /// follows): no fence, no word of who holds, nothing written; it works in a folder that may only be read. It
-    /// excludes `flock(1)` and natives in flock style, but no native in lock-file style.
-    pub fn record(mut self, record: bool) -> Options {
-        self.record = record;
-        self
-    }
-
-    /// Called by the watchdog's thread, and by the acquiring one on a takeover. It must not block, and a panic in it is
-    /// caught.
-    pub fn on_event(mut self, callback: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Options {
-        self.on_event = Some(Arc::new(callback));
-        self
+impl PartialEq for EventCallback {
+    fn eq(&self, other: &EventCallback) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl fmt::Debug for Options {
+impl fmt::Debug for EventCallback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options")
-            .field("label", &self.label)
-            .field("style", &self.style)
-            .field("reentrant", &self.reentrant)
-            .field("max_hold", &self.max_hold)
-            .field("overrun", &self.overrun)
-            .field("stale_policy", &self.stale_policy)
-            .field("mode", &self.mode)
-            .field("record", &self.record)
-            .finish_non_exhaustive()
+        f.write_str("EventCallback(..)")
     }
+}
+
+/// Declares the options of a lock, each in one place: its documentation, its field with the default value, and its setter's
+/// argument with the value that it sets.
+macro_rules! options {
+    ($(
+        $(#[$documentation:meta])*
+        $option:ident: $type:ty = $default:expr, |$argument:ident: $argument_type:ty| $value:expr;
+    )*) => {
+        /// The options of a lock: [`Lock::options`](crate::Lock::options).
+        ///
+        /// ```
+        /// use std::time::Duration;
+        /// use tenure::{Lock, StalePolicy};
+        ///
+        /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+        /// # let dir = tempfile::tempdir()?;
+        /// # let path = dir.path().join("main.jsonl");
+        /// let lock = Lock::options()
+        ///     .label("nightly job")
+        ///     .max_hold(Duration::from_secs(60))
+        ///     .stale_policy(StalePolicy::StealAfter(Duration::from_secs(3600)))
+        ///     .open(&path)?;
+        /// # Ok(())
+        /// # }
+        /// ```
+        #[derive(Clone, Debug)]
+        pub struct Options {
+            $(pub(crate) $option: $type,)*
+        }
+
+        impl Default for Options {
+            fn default() -> Options {
+                Options { $($option: $default,)* }
+            }
+        }
+
+        impl Options {
+            $(
+                $(#[$documentation])*
+                pub fn $option(mut self, $argument: $argument_type) -> Options {
+                    self.$option = $value;
+                    self
+                }
+            )*
+
+            /// Returns whether all options are equal.
+            pub(crate) fn is_like(&self, other: &Options) -> bool {
+                $(self.$option == other.$option)&&*
+            }
+        }
+    };
+}
+
+options! {
+    /// Sets the holder's name for other programs and people, which is shown in the record, in errors and in
+    /// `tenure status`. At most 1 KiB of it is kept. None by default.
+    ///
+    /// ```
+    /// use tenure::Lock;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let _guard = Lock::options().label("nightly job").open(&path)?.acquire()?;
+    /// let holder = tenure::status(&path)?.holder.expect("a live holder");
+    /// assert_eq!(holder.label.as_deref(), Some("nightly job"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    label: Option<Text> = None, |label: impl Into<String>| Some(label.into().into());
+
+    /// Sets the foreign programs that the lock excludes; [`Style::LockFile`] by default.
+    style: Style = Style::LockFile, |style: Style| style;
+
+    /// Sets whether this process may acquire the lock again while it holds it. The tenure then ends with the last guard.
+    /// Holds are counted per process, as in OpenClaw's protocol, so two threads do *not* exclude each other. Off by default.
+    reentrant: bool = false, |reentrant: bool| reentrant;
+
+    /// Sets whether an acquire that would wait for its own end fails at once with
+    /// [`is_would_deadlock`](Error::is_would_deadlock). This is the case for a second acquire by the thread that acquired
+    /// first, and for an acquire by the command that the holder runs under the lock
+    /// ([`Guard::set_command`](crate::Guard::set_command)) or by a descendant of it. On by default; turn it off where guards
+    /// are handed to other threads that release them.
+    deadlock_check: bool = true, |check: bool| check;
+
+    /// Sets the intended maximum duration of a tenure. [`overrun`](Options::overrun) sets what happens after it. None by
+    /// default.
+    max_hold: Option<Duration> = None, |max_hold: Duration| Some(max_hold);
+
+    /// Sets what the watchdog does after [`max_hold`](Options::max_hold); [`Overrun::Report`] by default.
+    overrun: Overrun = Overrun::Report, |overrun: Overrun| overrun;
+
+    /// Sets the age from which on reports call a record `too-old`; 30 minutes by default.
+    stale_after: Duration = Duration::from_secs(30 * 60), |age: Duration| age;
+
+    /// Sets the minimum age of a lock file without a valid pid for a takeover; 5 seconds by default.
+    malformed_grace: Duration = Duration::from_secs(5), |grace: Duration| grace;
+
+    /// Sets whether a live holder's lock may be stolen for its age; [`StalePolicy::Proof`] (never) by default.
+    stale_policy: StalePolicy = StalePolicy::Proof, |policy: StalePolicy| policy;
+
+    /// Sets how often `createdAt`, by which foreign programs detect stale locks, is updated while the lock is held; 10
+    /// minutes by default, and at most a third of `max_hold`. With [`Duration::MAX`] only
+    /// [`Guard::refresh`](crate::Guard::refresh) updates it, which saves the watchdog thread where it has no other work.
+    refresh_interval: Duration = Duration::from_secs(10 * 60), |interval: Duration| interval;
+
+    /// Sets whether missing parent folders of the target are created. On by default.
+    create_parents: bool = true, |create: bool| create;
+
+    /// Sets the permission bits of the lock's files, regardless of the umask: `0o666` shares a lock between users in `/tmp`.
+    /// A target that flock style creates gets the same bits. By default the lock's files are created with `0o644` and the
+    /// umask, and the target with `0o666` and the umask.
+    mode: Option<u32> = None, |mode: u32| Some(mode & 0o777);
+
+    /// Sets whether the lock keeps a record. On by default. Without a record the lock is the bare kernel lock on the target,
+    /// which implies [`Style::Flock`]: it has no fence, names no holder, and writes nothing, so that it works in a read-only
+    /// folder. It excludes `flock(1)` and natives in flock style, but not natives in lock-file style.
+    record: bool = true, |record: bool| record;
+
+    /// Sets a function that is called for each [`Event`], by the watchdog thread, or by the acquiring thread at a takeover.
+    /// It must not block. A panic in it is caught. None by default.
+    ///
+    /// ```
+    /// use tenure::{Event, Lock};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let lock = Lock::options().on_event(|event| match event {
+    ///     Event::Lost { target, error, .. } => eprintln!("{}: {error}", target.display()),
+    ///     other => eprintln!("{other:?}"),
+    /// });
+    /// let lock = lock.open(&path)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    on_event: Option<EventCallback> = None,
+        |callback: impl Fn(&Event<'_>) + Send + Sync + 'static| Some(EventCallback(Arc::new(callback)));
 }
 
 #[cfg(test)]
@@ -320,10 +290,10 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "makes system calls")]
-    fn a_live_holder_is_stolen_from_for_its_age_or_its_own_word() {
+    fn a_live_holders_lock_is_stolen_for_its_age_or_its_own_limit() {
         let second = Duration::from_secs(1);
         let hour = Duration::from_secs(3600);
-        // It has held for ten seconds.
+        // The holder has held the lock for ten seconds.
         for (policy, max_hold, stolen) in [
             (StalePolicy::Proof, Some(second), false),
             (StalePolicy::StealAfter(hour), None, false),
@@ -334,7 +304,7 @@ mod tests {
         ] {
             let mut holder = Holder::from_record(None, Liveness::alive("it has the kernel lock"));
             holder.max_hold = max_hold;
-            assert!(!policy.steals(&holder), "{policy:?}: nobody knows since when it holds");
+            assert!(!policy.steals(&holder), "{policy:?}: its age is unknown");
             holder.acquired_at = Some(SystemTime::now() - 10 * second);
             assert_eq!(policy.steals(&holder), stolen, "{policy:?}, {max_hold:?}");
         }

@@ -1,8 +1,8 @@
-//! What one acquire asks for.
+//! The parameters of one acquire.
 
 use crate::model::options::{Options, Style};
 
-/// What one acquire asks for.
+/// The parameters of one acquire.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) options: Options,
@@ -10,16 +10,17 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// The bare kernel lock on the target: no anchor, no record.
+    /// Returns whether the lock is the bare kernel lock on the target, without anchor and record.
     pub(crate) fn bare(&self) -> bool {
         !self.options.record
     }
 
+    /// Returns whether the target itself is locked with `flock(2)`.
     pub(crate) fn flock(&self) -> bool {
         self.options.style == Style::Flock || self.bare()
     }
 
-    /// May a tenure of `other` be passed on to this one as it stands?
+    /// Returns whether a tenure of `other` can be passed on to this request without a change to its files.
     pub(crate) fn same_way(&self, other: &Request) -> bool {
         !self.shared && !other.shared && self.bare() == other.bare() && self.flock() == other.flock()
     }

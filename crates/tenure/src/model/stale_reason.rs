@@ -1,27 +1,27 @@
-//! Why OpenClaw's protocol calls a lock stale.
+//! The reasons for which OpenClaw's protocol calls a lock stale.
 
-/// Why the seed's rules call a lock stale.
+/// A reason for which OpenClaw's protocol calls a lock stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StaleReason {
-    /// No valid pid.
+    /// The record has no valid pid.
     MissingPid,
-    /// The pid is not alive.
+    /// No process has the recorded pid.
     DeadPid,
-    /// Alive, but with another start time than the recorded one.
+    /// The process with the recorded pid has another start time than the recorded one.
     RecycledPid,
-    /// No creation time, or none that is a date.
+    /// The record has no creation time, or one that is no date.
     InvalidCreatedAt,
-    /// Older than `stale_after`.
+    /// The record is older than [`Options::stale_after`](crate::Options::stale_after).
     TooOld,
-    /// Older than the record's own `maxHoldMs`.
+    /// The record is older than its own `maxHoldMs`.
     HoldExceeded,
-    /// Our own pid with no start time or our own, and this process does not hold it.
+    /// The record has this process's pid, and this process's start time or none, but this process does not hold the lock.
     OrphanSelfPid,
 }
 
 impl StaleReason {
-    /// The seed's word for it: `dead-pid`, `too-old`, ..
+    /// Returns the reason's name in OpenClaw's protocol: `dead-pid`, `too-old`, ..
     pub fn as_str(self) -> &'static str {
         match self {
             StaleReason::MissingPid => "missing-pid",

@@ -1,4 +1,4 @@
-//! How a lock stands.
+//! The status of a lock.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use crate::model::options::Style;
 use crate::model::stale_reason::StaleReason;
 use crate::process::Liveness;
 
-/// Which kind of server keeps a lock.
+/// The kind of server that keeps a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Scheme {
@@ -18,7 +18,7 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// `etcd` or `postgres`: also the name of the crate's feature.
+    /// Returns `etcd` or `postgres`, which is also the name of the crate's feature.
     pub fn as_str(self) -> &'static str {
         match self {
             Scheme::Etcd => "etcd",
@@ -27,21 +27,21 @@ impl Scheme {
     }
 }
 
-/// What an acquire would find now.
+/// The state of a lock, as an acquire would find it now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Nobody holds.
+    /// No process holds the lock.
     Free,
-    /// Its holder lives.
+    /// The holder lives.
     Held,
-    /// Its holder is dead: an acquire now would take over.
+    /// The holder is dead. An acquire takes the lock over.
     Stale,
-    /// It cannot be told; an acquire waits.
+    /// Whether the holder lives cannot be determined. An acquire waits.
     Unknown,
 }
 
 impl State {
-    /// `free`, `held`, `stale` or `unknown`, as JSON has it.
+    /// Returns `free`, `held`, `stale` or `unknown`, as in the command's JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             State::Free => "free",
@@ -51,6 +51,7 @@ impl State {
         }
     }
 
+    /// Returns the state of a lock whose holder has this liveness.
     pub(crate) fn of(liveness: &Liveness) -> State {
         match liveness {
             Liveness::Alive(_) => State::Held,
@@ -60,34 +61,35 @@ impl State {
     }
 }
 
-/// How a lock stands.
+/// The status of a lock: [`status`](crate::status()).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Status {
     /// The path that the lock protects.
     pub target: PathBuf,
-    /// `<target>.lock`; on a server, what it calls the lock.
+    /// The lock file `<target>.lock`; on a server, the lock's name there.
     pub lock_file: PathBuf,
-    /// Which kind of server keeps it; `None` for a file.
+    /// The kind of server that keeps the lock; `None` for a file.
     pub engine: Option<Scheme>,
-    /// How it is held (or was last).
+    /// The style in which the lock is held, or was held last.
     pub style: Style,
-    /// What an acquire would find.
+    /// The state, as an acquire would find it.
     pub state: State,
-    /// The seed's reasons for calling it stale, whatever the state.
+    /// The reasons for which OpenClaw's protocol calls the lock stale, whatever its state.
     pub reasons: Vec<StaleReason>,
-    /// Who holds, or held and died. `None` when free, and for shared locks (see `open_by`).
+    /// The holder, alive or dead. `None` if the lock is free, and for shared locks (see `open_by`).
     pub holder: Option<Holder>,
-    /// How many processes wait in the kernel's queue; `None` where that cannot be read.
+    /// The number of processes in the kernel's queue; `None` where it cannot be read.
     pub waiters: Option<usize>,
-    /// Those that wait, first come first, as far as this process may see their pids.
+    /// The pids of the waiters in their order, as far as this process can see them.
     pub queue: Vec<i64>,
-    /// Processes that have the lock open, where the recorded pid does not say it all: an inherited descriptor, the
-    /// sharers of a shared lock. As far as this user may see.
+    /// The pids of further processes that have the lock open, by an inherited descriptor or as holders of a shared lock, as
+    /// far as this user can see them.
     pub open_by: Vec<i64>,
 }
 
 impl Status {
+    /// Returns the status of a free lock.
     pub(crate) fn free(target: &Path, lock_file: &Path) -> Status {
         Status {
             target: target.to_owned(),

@@ -1,21 +1,22 @@
-//! What every record of this process says of it.
+//! The fields that are the same in every record of this process.
 
 use crate::model::options::Options;
 use crate::process::Identity;
 use crate::record::{Native, RecordState, Text};
 use crate::sys::{self, ForkLocal};
 
-/// What every record of this process says of it.
+/// The fields that are the same in every record of this process.
 pub(crate) struct ThisProcess {
     pub(crate) identity: Identity,
-    pub(crate) shown_start_time: Option<u64>,
+    /// The start time for foreign programs.
+    pub(crate) foreign_start_time: Option<u64>,
     pub(crate) boot_id: Option<Text>,
     pub(crate) command: Option<Text>,
     pub(crate) host: Option<Text>,
 }
 
 impl ThisProcess {
-    /// What natives read of this process while it holds: no fence and no time yet.
+    /// Returns a record's native part for a tenure of this process, without its fence and time.
     pub(crate) fn native(&self, options: &Options) -> Native {
         Native {
             boot_id: self.boot_id.clone(),
@@ -30,25 +31,26 @@ impl ThisProcess {
     }
 }
 
-/// Read once a process, and again after a fork.
+/// Returns the fields of this process. They are read once, and again after a fork.
 pub(crate) fn this_process() -> &'static ThisProcess {
     static OWN: ForkLocal<ThisProcess> = ForkLocal::new();
     OWN.get(|| {
         let identity = Identity::current();
-        let shown_start_time = shown_start_time(&identity);
+        let foreign_start_time = foreign_start_time(&identity);
         ThisProcess {
             boot_id: identity.boot_id.as_deref().map(Into::into),
             identity,
-            shown_start_time,
+            foreign_start_time,
             command: sys::command_line(sys::pid()).map(Into::into),
             host: sys::host().map(Into::into),
         }
     })
 }
 
-/// The start time that foreign programs compare. The kernel shifts it by the reader's clock: what is read in a time
-/// namespace of our own would look like a recycled pid outside, and they would rob us.
-pub(crate) fn shown_start_time(identity: &Identity) -> Option<u64> {
+/// Returns the start time that foreign programs compare, or `None` outside the first time namespace. The kernel shifts start
+/// times by the reader's time namespace, so such a value would look like a recycled pid, and a foreign program would steal
+/// the lock.
+fn foreign_start_time(identity: &Identity) -> Option<u64> {
     /// PROC_TIME_INIT_INO: the inode of the first time namespace is fixed.
     const FIRST: u64 = 0xefff_fffa;
     let ours = sys::time_namespace(i64::from(sys::pid()));
