@@ -1,37 +1,40 @@
-//! Lock files that go when a signal ends the process.
+//! Removes the process's lock files when a signal ends it.
 //!
-//! The next acquire takes a dead holder's lock over at once, with or without this. It is for people and for foreign
-//! programs: a Ctrl-C leaves no `*.lock` behind.
+//! Without this a dead holder's lock is taken over at once all the same. The cleanup is for people and for foreign programs:
+//! Ctrl-C leaves no `*.lock` file.
 //!
 //! # Pitfalls
 //!
-//! - A signal for which the program has a handler of its own is left to that handler, whichever was installed first: a
-//!   SIGHUP that reloads a configuration must not uncover a lock that is still held. If the handler ends the process
-//!   through `exit(3)`, or lets the guards be dropped, the lock files go there.
-//! - SIGKILL cannot be caught; neither can `_exit(2)`.
-//! - The next holder still learns that the one before was cut off: [`Guard::previous`](crate::Guard::previous) is
-//!   `Crashed`.
+//! - A signal for which the program has its own handler is left to that handler, regardless of which was installed first,
+//!   because a SIGHUP that reloads a configuration must not remove the lock file of a held lock. If the handler ends the
+//!   process by `exit(3)`, or causes the guards to be dropped, the lock files are removed then.
+//! - SIGKILL and `_exit(2)` cannot be caught.
+//! - The next holder still learns of the crash: [`Guard::previous`](crate::Guard::previous) is
+//!   [`Crashed`](crate::Previous::Crashed).
 
 use std::path::Path;
 
 use crate::model::error::{Error, Result};
 use crate::sys;
 
-/// What [`install`] does with a signal that has a handler of the program's.
+/// How [`install`] treats a signal that has a handler of the program's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Handlers<'a> {
-    /// The handler decides, for every signal.
+    /// The program's handler stays alone, for every signal.
     #[default]
     Keep,
-    /// The handlers of these signals are known to end the process, as a language's runtime does that resets the terminal and
-    /// then dies of the signal. They run after the files are gone. Signals other than [`install`]'s are ignored.
+    /// The program's handlers of these signals are known to end the process: a language's runtime may reset the terminal and
+    /// then end by the signal. They run after the lock files are removed. Signals that [`install`] does not handle are
+    /// ignored.
     RunAfter(&'a [i32]),
 }
 
-/// Removes this process's lock files when SIGINT, SIGTERM, SIGHUP, SIGQUIT or SIGABRT is about to end it, and at
-/// `exit(3)`. The process ends with the status that it would have had. Called again, it adds those of the signals that have
-/// had their default action since. A forked child has to call it for itself.
+/// Installs handlers that remove this process's lock files when SIGINT, SIGTERM, SIGHUP, SIGQUIT or SIGABRT is about to end
+/// it, and a hook that does so at `exit(3)`.
+///
+/// The process ends with the status that it would have had. A further call adds those of the signals that have their default
+/// action by then. A forked child has to call it itself.
 ///
 /// ```
 /// # if cfg!(target_os = "linux") {
@@ -42,7 +45,8 @@ pub enum Handlers<'a> {
 ///
 /// # Errors
 ///
-/// [`is_unsupported`](crate::Error::is_unsupported) where the platform has no port.
+/// The system's error where a handler cannot be set; [`is_unsupported`](crate::Error::is_unsupported) on a platform without
+/// a port.
 pub fn install(handlers: Handlers<'_>) -> Result<()> {
     match handlers {
         Handlers::Keep => sys::install_cleanup(),
@@ -51,23 +55,23 @@ pub fn install(handlers: Handlers<'_>) -> Result<()> {
     .map_err(cannot)
 }
 
-/// Returns whether the present handler of `signal` goes with its first use (`SA_RESETHAND`). The handlers of Node and other
-/// runtimes do, which reset the terminal and then end the process: [`Handlers::RunAfter`] is for them.
+/// Returns whether the present handler of `signal` is removed at its first use (`SA_RESETHAND`). Handlers of Node and other
+/// runtimes that reset the terminal and then end the process are; [`Handlers::RunAfter`] is for them.
 ///
 /// # Errors
 ///
-/// As [`install`].
+/// The errors of [`install`].
 pub fn resets_itself(signal: i32) -> Result<bool> {
     sys::resets_itself(signal).map_err(cannot)
 }
 
-/// Removes this process's lock files now, as at `exit(3)`: for a program that is about to end by `_exit(2)`, which runs no
-/// hooks. Programs that know only lock files are no longer excluded; natives are, until the process has ended. Does nothing
-/// without [`install`].
+/// Removes this process's lock files now, as at `exit(3)`. A program calls it right before `_exit(2)`, which runs no hooks. From
+/// then on foreign programs that use only lock files are no longer excluded, while natives are until the process has ended.
+/// Without [`install`] it does nothing.
 pub fn before_exit() {
     sys::clean_up();
 }
 
 fn cannot(error: std::io::Error) -> Error {
-    Error::io(Path::new("(this process)"), "the signal handlers cannot be set", error)
+    Error::io(Path::new("(this process)"), "the signal handlers cannot be installed", error)
 }

@@ -1,7 +1,7 @@
-//! What holds for any bytes that others may put before our readers: checked by the fuzzer (`fuzz/`) on bytes that it
-//! invents, and by the ordinary suite on the fixed corpus (`fuzz/corpus/`).
+//! Checks properties of the readers for arbitrary bytes. The fuzzer (`fuzz/`) generates the bytes, and the ordinary tests use the
+//! fixed corpus (`fuzz/corpus/`).
 //!
-//! Each check panics where its law is broken. It is no part of the library: it exists in tests and under cargo-fuzz.
+//! Each check panics where its property is violated. This module is only compiled in tests and under cargo-fuzz.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -13,19 +13,19 @@ use crate::sys::kernel_locks::{self, KernelLocks};
 use crate::sys::stat::{ProcessState, Stat, command_text, counts_alike, thread_group};
 use crate::util::text;
 
-/// The record's readers: the fast one says what the general one says, which says what JSON's own reader says where that
-/// has an answer; what was read is written so that it is read again; and a part of that is never somebody else's file.
+/// Checks the record's readers. The fast one agrees with the general one, which agrees with `serde_json` where that accepts the
+/// text. A record that was read is written so that it is read again, and the beginning of it is never another program's file.
 pub fn record(bytes: &[u8]) {
     let content = read(bytes);
-    the_fast_reader_agrees(bytes, &content);
+    check_fast_reader(bytes, &content);
     if bytes.len() + 3 <= MAX_BYTES {
         let longer = [bytes, b"\0\n "].concat();
-        assert_eq!(read(&longer), content, "what follows a text changes nothing");
+        assert_eq!(read(&longer), content, "trailing blanks and zeros change nothing");
     }
     if bytes.len() <= MAX_BYTES
         && let Ok(object) = serde_json::from_slice::<serde_json::Map<String, Value>>(bytes)
     {
-        general_json_agrees(&object, &content);
+        check_against_serde_json(&object, &content);
     }
     let Content::Record(found) = content else { return };
     let mut written = found.clone();
@@ -33,26 +33,26 @@ pub fn record(bytes: &[u8]) {
         written.created_at = Some(SystemTime::UNIX_EPOCH);
     }
     let rendered = written.render(bytes.len() as u64).bytes;
-    assert!(rendered.len() >= bytes.len(), "no tail is left of the text before");
+    assert!(rendered.len() >= bytes.len(), "the previous text is covered");
     let again = read(&rendered);
-    the_fast_reader_agrees(&rendered, &again);
+    check_fast_reader(&rendered, &again);
     let plain =
         |id: &record::Text| id.bytes().all(|byte| (b' '..=0x7f).contains(&byte) && byte != b'"' && byte != b'\\');
     let quick = |native: &record::Native| native.fence.is_some() && native.boot_id.as_ref().is_none_or(plain);
     assert_eq!(
         parse_canonical(&rendered).is_some(),
         found.native.as_ref().is_some_and(quick),
-        "our layout is read the fast way"
+        "the fast reader accepts the canonical layout"
     );
     let Content::Record(again) = again else { panic!("{written:?} was written and read as {again:?}") };
-    same_but_for_the_milliseconds(&written, &again);
+    check_equal_to_the_millisecond(&written, &again);
     assert_eq!(read(&again.render(0).bytes), Content::Record(again), "written twice, it is the same");
     let length = bytes.iter().fold(bytes.len(), |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(*byte)));
     let cut = &rendered[..length % rendered.len()];
     assert!(!matches!(read(cut), Content::NotALock(_)), "cut at {}: {:?}", cut.len(), read(cut));
 }
 
-fn the_fast_reader_agrees(bytes: &[u8], content: &Content) {
+fn check_fast_reader(bytes: &[u8], content: &Content) {
     let Some(scan) = parse_canonical(bytes) else { return };
     let Content::Record(Record { native: Some(native), .. }) = content else {
         panic!("the fast reader saw a record, the general one {content:?}")
@@ -62,7 +62,7 @@ fn the_fast_reader_agrees(bytes: &[u8], content: &Content) {
     assert_eq!(scan.boot_id, native.boot_id.as_deref());
 }
 
-fn general_json_agrees(object: &serde_json::Map<String, Value>, content: &Content) {
+fn check_against_serde_json(object: &serde_json::Map<String, Value>, content: &Content) {
     let ours = ["pid", "createdAt", "starttime", "maxHoldMs"].iter().any(|key| object.contains_key(*key));
     let record = match content {
         Content::Record(record) if ours || object.is_empty() => record,
@@ -70,21 +70,21 @@ fn general_json_agrees(object: &serde_json::Map<String, Value>, content: &Conten
         other => panic!("{object:?} is {other:?}"),
     };
     let pid = record.pid.map(|pid| u64::try_from(pid).expect("a pid is positive"));
-    same_number(object.get("pid"), pid, 1, "pid");
-    same_number(object.get("starttime"), record.start_time, 0, "starttime");
+    check_number(object.get("pid"), pid, 1, "pid");
+    check_number(object.get("starttime"), record.start_time, 0, "starttime");
     let max_hold = record.max_hold.map(|hold| u64::try_from(hold.as_millis()).expect("it was read from a u64"));
-    same_number(object.get("maxHoldMs"), max_hold, 1, "maxHoldMs");
+    check_number(object.get("maxHoldMs"), max_hold, 1, "maxHoldMs");
     if record.created_at.is_some() {
         assert!(object.get("createdAt").is_some_and(Value::is_string));
     }
     let Some(native) = &record.native else { return };
     let object = object.get("tenure").and_then(Value::as_object).expect("only an object is the native part");
-    same_number(object.get("fence"), native.fence, 1, "fence");
-    same_number(object.get("pidNamespace"), native.pid_namespace, 0, "pidNamespace");
-    same_number(object.get("pidfdInode"), native.pidfd_inode, 0, "pidfdInode");
-    same_number(object.get("startTime"), native.start_time, 0, "startTime");
-    same_number(object.get("commandPid"), native.command_pid, 0, "commandPid");
-    same_number(object.get("commandStartTime"), native.command_start_time, 0, "commandStartTime");
+    check_number(object.get("fence"), native.fence, 1, "fence");
+    check_number(object.get("pidNamespace"), native.pid_namespace, 0, "pidNamespace");
+    check_number(object.get("pidfdInode"), native.pidfd_inode, 0, "pidfdInode");
+    check_number(object.get("startTime"), native.start_time, 0, "startTime");
+    check_number(object.get("commandPid"), native.command_pid, 0, "commandPid");
+    check_number(object.get("commandStartTime"), native.command_start_time, 0, "commandStartTime");
     let texts =
         [("bootId", &native.boot_id), ("host", &native.host), ("command", &native.command), ("label", &native.label)];
     for (key, ours) in texts {
@@ -96,7 +96,7 @@ fn general_json_agrees(object: &serde_json::Map<String, Value>, content: &Conten
     }
 }
 
-fn same_number(theirs: Option<&Value>, ours: Option<u64>, least: u64, key: &str) {
+fn check_number(theirs: Option<&Value>, ours: Option<u64>, least: u64, key: &str) {
     match theirs.and_then(Value::as_number) {
         Some(number) if number.is_u64() => {
             assert_eq!(number.as_u64().filter(|number| (least..=MAX_SAFE).contains(number)), ours, "{key}");
@@ -110,7 +110,7 @@ fn same_number(theirs: Option<&Value>, ours: Option<u64>, least: u64, key: &str)
     }
 }
 
-fn same_but_for_the_milliseconds(written: &Record, read: &Record) {
+fn check_equal_to_the_millisecond(written: &Record, read: &Record) {
     let times = |record: &Record| [record.created_at, record.native.as_ref().and_then(|native| native.acquired_at)];
     for (written, read) in times(written).into_iter().zip(times(read)) {
         assert_eq!(written.is_some(), read.is_some());
@@ -133,7 +133,7 @@ fn same_but_for_the_milliseconds(written: &Record, read: &Record) {
     assert_eq!(timeless(written), timeless(read));
 }
 
-/// The readers of `/proc/<pid>`: no bytes upset them, and no command's name can change what is told of its process.
+/// Checks the readers of `/proc/<pid>`. No bytes cause a panic, and no command's name changes what is read of its process.
 pub fn stat(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Some(stat) = Stat::parse(&text) {
@@ -156,8 +156,7 @@ pub fn stat(bytes: &[u8]) {
     }
 }
 
-/// The reader of `/proc/locks`: a line that is there is found, whatever stands before and behind it, and what is read
-/// twice counts once.
+/// Checks the reader of `/proc/locks`. A line is found regardless of the lines around it, and a repeated line counts once.
 pub fn locks(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let twice = KernelLocks::parse(&format!("{text}\n{text}"));
@@ -178,7 +177,7 @@ pub fn locks(bytes: &[u8]) {
     }
 }
 
-/// The reader of `mountinfo`: the mount that is asked for is found, whatever the others are named.
+/// Checks the reader of `mountinfo`. A mount is found regardless of the names of the others.
 pub fn mountinfo(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Some(line) = kernel_locks::mount_line(&text, 27) {
@@ -189,7 +188,7 @@ pub fn mountinfo(bytes: &[u8]) {
             assert!(line.contains(&major.to_string()) && line.contains(&minor.to_string()));
         }
     }
-    // The kernel escapes what ends a field or a line.
+    // The kernel escapes the characters that end a field or a line.
     let name: String = text
         .chars()
         .map(|c| if matches!(c, ' ' | '\t' | '\n' | '\\') { format!("\\{:03o}", c as u32) } else { c.to_string() })
@@ -202,32 +201,32 @@ pub fn mountinfo(bytes: &[u8]) {
     assert_eq!(kernel_locks::mount_device(found), Some((254, 3)));
 }
 
-/// The escaping: nothing that moves the cursor or turns the text round comes through, what is plain stays as it is, and a
-/// path as a word of a shell is that path to the shell.
+/// Checks the escaping. No character that moves the cursor or changes the text's direction remains, plain text stays unchanged,
+/// and a shell reads a path's word as that path.
 pub fn escaping(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let safe = text::text(&text);
-    harmless(&safe);
+    check_harmless(&safe);
     assert_eq!(text::text(&safe), safe, "escaped twice, it is the same");
-    let plain = text.chars().all(|c| !c.is_control() && !turns_or_breaks(c));
-    assert_eq!(plain, safe == text, "what is plain stays as it is");
+    let plain = text.chars().all(|c| !c.is_control() && !is_bidi_or_separator(c));
+    assert_eq!(plain, safe == text, "plain text stays unchanged");
     let named: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != 0).collect();
     let Some(path) = as_path(&named) else { return };
-    harmless(&text::path(&path));
+    check_harmless(&text::path(&path));
     let word = text::word(&path);
-    harmless(&word);
+    check_harmless(&word);
     let read = read_word(&word).unwrap_or_else(|| panic!("{word} is not one word"));
     let expected = if named.first() == Some(&b'-') { [b"./", &named[..]].concat() } else { named };
     assert_eq!(read, expected, "{word}");
 }
 
-fn harmless(text: &str) {
-    let c = text.chars().find(|c| c.is_control() || turns_or_breaks(*c));
+fn check_harmless(text: &str) {
+    let c = text.chars().find(|c| c.is_control() || is_bidi_or_separator(*c));
     assert_eq!(c, None, "in {text:?}");
 }
 
-/// Unicode's property Bidi_Control, and its separators of lines and paragraphs.
-fn turns_or_breaks(c: char) -> bool {
+/// Returns whether a character has Unicode's property Bidi_Control, or separates lines or paragraphs.
+fn is_bidi_or_separator(c: char) -> bool {
     let code = c as u32;
     code == 0x061c
         || (0x200e..=0x200f).contains(&code)
@@ -246,8 +245,8 @@ fn as_path(bytes: &[u8]) -> Option<PathBuf> {
     std::str::from_utf8(bytes).ok().map(|text| Path::new(text).to_owned())
 }
 
-/// Reads one word as bash and zsh do: bare characters, `'..'`, `\'`, and `$'..'` with its escapes. `None` if a shell
-/// would see in it anything but one word that stands for itself.
+/// Reads one word as bash and zsh do: bare characters, `'..'`, `\'`, and `$'..'` with its escapes. Returns `None` if a shell
+/// would not read it as one literal word.
 fn read_word(word: &str) -> Option<Vec<u8>> {
     let mut rest = word.as_bytes();
     let mut out = Vec::new();
@@ -310,7 +309,7 @@ mod tests {
         let mut paths: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert!(paths.len() >= 5, "{} files in {}", paths.len(), folder.display());
         paths.sort();
-        // A file takes Miri many seconds.
+        // Miri takes many seconds for a file.
         for path in paths.iter().step_by(if cfg!(miri) { 8 } else { 1 }) {
             println!("{}", path.display());
             check(&std::fs::read(path).unwrap());
@@ -358,7 +357,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn no_name_breaks_out(bytes in hostile()) {
+        fn no_name_escapes_its_quotes(bytes in hostile()) {
             escaping(&bytes);
             stat(&bytes);
             mountinfo(&bytes);
@@ -366,7 +365,7 @@ mod tests {
         }
 
         #[test]
-        fn a_process_is_told_whatever_it_is_named(name in hostile(), start_time: u64, state in 0..9usize) {
+        fn a_process_is_read_regardless_of_its_name(name in hostile(), start_time: u64, state in 0..9usize) {
             let name = String::from_utf8_lossy(&name);
             let letter = char::from(b"RSDTtIZXx"[state]);
             let line = format!("42 ({name}) {letter} 1 1 1 0 -1 0 1 2 3 4 5 6 7 8 20 0 1 0 {start_time} 1000");
@@ -376,7 +375,7 @@ mod tests {
         }
 
         #[test]
-        fn a_record_with_hostile_texts_comes_back(texts in proptest::array::uniform4(hostile()), pid in 1..=MAX_SAFE) {
+        fn a_record_with_hostile_texts_is_read_back(texts in proptest::array::uniform4(hostile()), pid in 1..=MAX_SAFE) {
             let [boot_id, host, command, label] = texts.map(|text| record::Text::from(String::from_utf8_lossy(&text)));
             let mut native = record::Native::bare(record::RecordState::Held);
             native.fence = Some(1);
@@ -391,7 +390,7 @@ mod tests {
         }
 
         #[test]
-        fn a_duration_in_words_is_true_to_its_last_unit(seconds in prop_oneof![0..200_000u64, any::<u64>()], nanos in 0..1_000_000_000u32) {
+        fn a_duration_is_exact_to_its_last_unit(seconds in prop_oneof![0..200_000u64, any::<u64>()], nanos in 0..1_000_000_000u32) {
             let whole = Duration::new(seconds, nanos);
             let words = text::duration(whole);
             let parts: Vec<_> = words.split(' ').collect();
@@ -404,13 +403,13 @@ mod tests {
                 other => panic!("{other} is no unit"),
             };
             prop_assert!(parts.len() == 2 || parts.len() == 4, "{}", words);
-            let told: u128 = parts.chunks(2).map(|pair| pair[0].parse::<u128>().unwrap() * unit(pair[1])).sum();
-            // Two units where there are two; a second one that is nothing is left out.
+            let sum: u128 = parts.chunks(2).map(|pair| pair[0].parse::<u128>().unwrap() * unit(pair[1])).sum();
+            // A second unit that would be zero is omitted.
             let last = match unit(parts[1]) {
                 large if large >= 3_600_000 => if large == 3_600_000 { 60_000 } else { 3_600_000 },
                 small => small,
             };
-            prop_assert!(told <= whole.as_millis() && whole.as_millis() < told + last, "{} for {:?}", words, whole);
+            prop_assert!(sum <= whole.as_millis() && whole.as_millis() < sum + last, "{} for {:?}", words, whole);
         }
     }
 }

@@ -1,31 +1,29 @@
-//! Threads that wait for a lock in the kernel's queue themselves, where a signal calls them back.
+//! Lets the calling thread wait in the kernel's queue itself, interrupted by a signal.
 //!
-//! Without this a thread of the library's waits in the kernel and wakes the one that asked: two wake-ups for a grant,
-//! which take about twice as long as one. A thread that waited there itself could be called back by nothing but a
-//! signal: at its deadline, and when an operator breaks the lock. A library must not take a signal unasked, so this is
-//! for the program to say.
+//! By default a helper thread waits in the kernel and then wakes the calling thread. These two wake-ups take about twice as
+//! long as one. A thread that waits there itself can only be interrupted by a signal, at its deadline and when an operator
+//! breaks the lock. A library must not use a signal unasked, so the program has to enable it.
 //!
 //! # Pitfalls
 //!
-//! - It takes the highest real-time signal that has no handler, and another one where the program sets a handler for that
-//!   later. A program that waits for real-time signals in another way (`signalfd(2)`, `sigwaitinfo(2)`) gives the highest
-//!   of them a handler first.
-//! - The signal is sent to a thread inside of [`Lock::acquire`](crate::Lock::acquire) alone, never to one that has
-//!   returned from it, so nothing of the program's is interrupted. If the thread has it blocked, it is let through for
-//!   the time of the wait.
-//! - A debugger shows real-time signals: `handle SIG64 nostop noprint pass` in gdb.
-//! - Who gives up at its deadline leaves the kernel's queue, and stands at its end when it asks again. Without this, what
-//!   waits in the kernel keeps the place for the next of the process.
-//! - It serves the one thread of a process that is first to wait for a lock. Futures, and the threads behind it, wait as
-//!   without it.
+//! - The highest real-time signal without a handler is used, and another one if the program later sets a handler for it. A
+//!   program that waits for real-time signals in another way (`signalfd(2)`, `sigwaitinfo(2)`) has to set a handler for the
+//!   highest of them first.
+//! - The signal is only sent to a thread inside of [`Lock::acquire`](crate::Lock::acquire), so it interrupts none of the
+//!   program's own calls. It is unblocked in that thread during the wait.
+//! - A debugger stops at real-time signals, unless gdb is told `handle SIG64 nostop noprint pass`.
+//! - A thread that times out leaves the kernel's queue, and its next acquire starts at the end. By default the helper thread
+//!   keeps its position for the next waiter of the process.
+//! - It applies to the first thread of a process that waits for a lock. Futures, and threads behind the first, wait as by
+//!   default.
 
 use std::path::Path;
 
 use crate::model::error::{Error, Result};
 use crate::sys;
 
-/// From here on a thread that waits for a file's lock does so in the kernel's queue itself. Returns the number of the
-/// signal that was taken. Calling it again does nothing; a forked child has it as well.
+/// Enables waiting in the kernel's queue by the calling thread itself, for file locks. Returns the number of the signal that is
+/// used. A further call does nothing. A forked child inherits it.
 ///
 /// ```
 /// # if cfg!(target_os = "linux") {
@@ -36,9 +34,10 @@ use crate::sys;
 ///
 /// # Errors
 ///
-/// Where every real-time signal has a handler; [`is_unsupported`](crate::Error::is_unsupported) where the platform has no
-/// port.
+/// The system's error where every real-time signal has a handler; [`is_unsupported`](crate::Error::is_unsupported) on a
+/// platform without a port.
 pub fn install() -> Result<i32> {
-    let cannot = |error| Error::io(Path::new("(this process)"), "no signal can be taken to call threads back", error);
+    let cannot =
+        |error| Error::io(Path::new("(this process)"), "no signal is free to interrupt waiting threads", error);
     sys::install_interrupts().map_err(cannot)
 }

@@ -1,7 +1,7 @@
-//! What a folder, its file system and this kernel can do for a lock: found out by trying, not from a list.
+//! Tests which features of a folder, its file system and this kernel a lock can use, by trying each of them.
 //!
-//! Files, and a folder, are made in the folder for it, under names that begin with `.tenure-probe-`, and removed again.
-//! `docs/platforms.md` says what each feature is for and what happens where it is missing.
+//! The test creates files and a folder in the folder, whose names begin with `.tenure-probe-`, and removes them.
+//! `docs/platforms.md` describes the purpose of each feature and the behaviour without it.
 
 use std::ffi::OsStr;
 use std::io;
@@ -15,27 +15,27 @@ use crate::record::Content;
 use crate::record::io::read_stable;
 use crate::sys::{self, Access, Dir, File, FileKind, FileWatch, LeaseOutcome, LockKind, Name, PidFd};
 
-/// One thing that a lock may use.
+/// A feature that a lock can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Feature {
     /// `flock(2)` excludes another open file of the same inode.
     KernelLock,
-    /// `link(2)`: the lock file is a second name of the anchor.
+    /// `link(2)` makes the lock file a second name of the anchor.
     HardLink,
-    /// `RENAME_NOREPLACE`: a file gets a name that must be free.
+    /// `RENAME_NOREPLACE` renames a file to a name that must be free.
     ExclusiveRename,
-    /// `RENAME_EXCHANGE`: two names swap in one step.
+    /// `RENAME_EXCHANGE` swaps two names in one step.
     Exchange,
-    /// `F_SETLEASE`: refused while somebody has the file open for writing, granted when nobody has.
+    /// `F_SETLEASE` is refused while a process has the file open for writing, and granted otherwise.
     Lease,
-    /// `inotify(7)`: an event arrives when a file is removed.
+    /// `inotify(7)` reports the removal of a file.
     Inotify,
-    /// `pidfd_open(2)`.
+    /// `pidfd_open(2)` opens a process.
     Pidfd,
-    /// A pidfd's inode tells a process from every other of this boot (Linux 6.9).
+    /// A pidfd's inode distinguishes a process from every other of this boot (Linux 6.9).
     PidfdInode,
-    /// Which boot of which machine this is.
+    /// The kernel identifies this boot of this machine.
     BootId,
     /// This process is in the first pid namespace, where `/proc/locks` and `/proc` show every process.
     FirstPidNamespace,
@@ -44,7 +44,7 @@ pub enum Feature {
 }
 
 impl Feature {
-    /// A name that stays the same: `kernel-lock`, `hard-link`, ..
+    /// Returns the feature's stable name: `kernel-lock`, `hard-link`, ..
     pub fn as_str(self) -> &'static str {
         match self {
             Feature::KernelLock => "kernel-lock",
@@ -62,64 +62,78 @@ impl Feature {
     }
 }
 
-/// Is a feature there? Three values: "cannot tell" is not "no".
+/// Whether a feature is available. "Unknown" does not mean "no".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It was tried and worked.
+    /// The feature was tried and works.
     Yes,
-    /// It was tried and is not there, and this is what was seen.
+    /// The feature was tried and does not work, with the observation.
     No(String),
-    /// It cannot be told, for this reason.
+    /// The feature could not be tried, with the reason.
     Unknown(String),
 }
 
 impl Answer {
-    /// Is it [`Answer::Yes`]?
+    /// Returns whether the answer is [`Answer::Yes`].
     pub fn is_yes(&self) -> bool {
         *self == Answer::Yes
     }
 }
 
-/// What was found out about a folder.
+/// The result of probing a folder: [`folder`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Probe {
     /// The file system's type: `ext4`, `nfs`, ..
     pub file_system: String,
-    /// May two machines mount it at once, as far as its type says? Then whether `flock` reaches from one to the other
-    /// is the file system's to say, and cannot be tried from one of them.
+    /// Whether two machines may mount the file system at once, judged by its type. Whether `flock` then works between
+    /// machines depends on the file system, and cannot be tried on one of them.
     pub shared: bool,
     /// Every feature with its answer, the essential ones first.
     pub answers: Vec<(Feature, Answer)>,
-    /// How many bytes this user may still write; `None` where the file system does not say.
+    /// The number of bytes that this user may still write; `None` where the file system does not report it.
     pub free: Option<u64>,
 }
 
 impl Probe {
-    /// The answer for one feature.
+    /// Returns the answer for one feature.
     pub fn answer(&self, feature: Feature) -> &Answer {
         let found = self.answers.iter().find(|(asked, _)| *asked == feature);
         &found.expect("every feature is asked for").1
     }
 
-    /// Is all there that a lock cannot do without? The kernel lock, room for a record, and a way to show a lock file:
-    /// by a hard link, or else by an exclusive rename.
+    /// Returns whether the folder has all features that a lock needs: the kernel lock, room for a record, and either hard links
+    /// or exclusive renames to publish a lock file.
     pub fn is_fit(&self) -> bool {
         let yes = |feature| self.answer(feature).is_yes();
         yes(Feature::KernelLock) && yes(Feature::Room) && (yes(Feature::HardLink) || yes(Feature::ExclusiveRename))
     }
 }
 
-/// Tries every [`Feature`] in `dir`, which must be a folder that this user may write.
+/// Tries every [`Feature`] in `dir`, a folder to which this user can write.
 ///
 /// # Errors
 ///
-/// The system's own, where the folder cannot be opened or no file can be made in it;
+/// The system's error where the folder cannot be opened or no file can be created in it;
 /// [`is_unsupported`](crate::Error::is_unsupported) on a platform without a port.
+///
+/// # Examples
+///
+/// ```
+/// # if cfg!(target_os = "linux") {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let sessions = dir.path();
+/// let probe = tenure::probe::folder(sessions)?;
+/// for (feature, answer) in &probe.answers {
+///     println!("{}: {answer:?}", feature.as_str());
+/// }
+/// # }
+/// # Ok::<(), tenure::Error>(())
+/// ```
 pub fn folder(dir: impl AsRef<Path>) -> Result<Probe> {
     let path = dir.as_ref();
     let open = Dir::open(path).map_err(|error| Error::io(path, "the folder cannot be opened", error))?;
-    let bench = Bench::new(&open).map_err(|error| Error::io(path, "no file can be made in it", error))?;
+    let bench = Bench::new(&open).map_err(|error| Error::io(path, "no file can be created in it", error))?;
     let file_system = open.file_system();
     let or_unknown = |answer: io::Result<Answer>| answer.unwrap_or_else(|error| Answer::Unknown(error.to_string()));
     let answers = vec![
@@ -138,13 +152,12 @@ pub fn folder(dir: impl AsRef<Path>) -> Result<Probe> {
     Ok(Probe { file_system: file_system.name.into_owned(), shared: file_system.shared, answers, free: open.free() })
 }
 
-/// The largest fence in the records of a folder's locks, microseconds since 1970 where the clock was right: one from
-/// the future says that the clock was set back since, or that another machine's is ahead. `None` where there are no
-/// records.
+/// Returns the largest fence in the records of a folder's locks, or `None` without records. A fence is in microseconds since
+/// 1970, so one from the future shows that the clock was set back since, or that another machine's clock is ahead.
 ///
 /// # Errors
 ///
-/// The system's own, where the folder or its `.tenure` cannot be read. A record that cannot be read is passed over.
+/// The system's error where the folder or its `.tenure` cannot be read. A record that cannot be read is skipped.
 pub fn newest_fence(dir: impl AsRef<Path>) -> Result<Option<u64>> {
     let path = dir.as_ref();
     let failed = |error| Error::io(path, "the folder cannot be read", error);
@@ -168,13 +181,13 @@ pub fn newest_fence(dir: impl AsRef<Path>) -> Result<Option<u64>> {
     Ok(records.filter_map(|(name, _)| fence_of(name)).max())
 }
 
-/// Does somebody (NTP, a hypervisor) keep this machine's clock right? `None` where the kernel does not say.
+/// Returns whether this machine's clock is synchronized, by NTP or a hypervisor. `None` where the kernel does not report it.
 pub fn clock_is_steered() -> Option<bool> {
     sys::clock_is_steered()
 }
 
-/// Two names to try things with, as a lock has them: one is in a folder of its own, as an anchor is, because a link or a
-/// rename between two folders may be refused where one within a folder is not. All of it is removed when this goes.
+/// Two names for the trials. One is in a folder of its own, as an anchor is, because a link or a rename between two folders may
+/// be refused where one within a folder is not. Dropping the bench removes all files.
 struct Bench<'a> {
     dir: &'a Dir,
     folder: Name,
@@ -189,10 +202,10 @@ impl Drop for Bench<'_> {
 }
 
 impl Bench<'_> {
-    /// Makes the folder, and a file to see that this can be done.
+    /// Creates the folder, and a first file to verify that files can be created.
     fn new(dir: &Dir) -> io::Result<Bench<'_>> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        // A name that nobody else uses: each probe of each process has its own.
+        // Each probe of each process has a name of its own.
         let base = format!(".tenure-probe-{}-{}", sys::pid(), COUNT.fetch_add(1, Ordering::Relaxed));
         let name = |text: String| Name::new(OsStr::new(&text)).expect("no zero byte is in it");
         let names = [name(format!("{base}/0")), name(format!("{base}-1"))];
@@ -209,7 +222,7 @@ impl Bench<'_> {
         }
     }
 
-    /// A fresh file.
+    /// Creates a new file.
     fn file(&self, which: usize) -> io::Result<File> {
         let _ = self.dir.unlink(&self.names[which]);
         self.dir.create_new(&self.names[which], 0o600)
@@ -232,7 +245,7 @@ impl Bench<'_> {
             one.unlock()?;
             Ok(match other.try_lock(LockKind::Exclusive)? {
                 true => Answer::Yes,
-                false => Answer::No("it was refused after it had been let go".to_owned()),
+                false => Answer::No("it was refused after its release".to_owned()),
             })
         })();
         tried.or_else(missing)
@@ -313,7 +326,7 @@ impl Bench<'_> {
             Err(error) => return missing(error),
         };
         self.dir.unlink(&self.names[0])?;
-        // It is there by now; a slow file system is given a second.
+        // The event usually arrives at once. A slow file system has a second.
         match watch.heard(Duration::from_secs(1))? {
             true => Ok(Answer::Yes),
             false => Ok(Answer::No("no event came when a file was removed".to_owned())),
@@ -321,7 +334,7 @@ impl Bench<'_> {
     }
 }
 
-/// The kernel's answer where it, or the file system, does not know the call, or not between two folders.
+/// Converts an error into an answer, where the kernel or the file system lacks the call, or lacks it between two folders.
 fn missing(error: io::Error) -> io::Result<Answer> {
     match error.kind() {
         io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput | io::ErrorKind::CrossesDevices => {
@@ -334,7 +347,7 @@ fn missing(error: io::Error) -> io::Result<Answer> {
 fn pidfd() -> Answer {
     match PidFd::open(sys::pid().into()).and_then(|own| own.exited()) {
         Ok(false) => Answer::Yes,
-        Ok(true) => Answer::No("it says that this process has ended".to_owned()),
+        Ok(true) => Answer::No("it reports that this process has ended".to_owned()),
         Err(error) => missing(error).unwrap_or_else(|error| Answer::Unknown(error.to_string())),
     }
 }
@@ -363,14 +376,14 @@ fn first_pid_namespace() -> Answer {
 }
 
 #[cfg(all(test, target_os = "linux"))]
-#[allow(clippy::disallowed_methods, reason = "the tests look at files as anyone would")]
+#[allow(clippy::disallowed_methods, reason = "the tests read files directly")]
 mod tests {
     use super::*;
     use crate::{Lock, Wait};
 
     #[test]
     #[cfg_attr(miri, ignore = "makes system calls")]
-    fn a_local_folder_is_fit_and_nothing_stays() {
+    fn a_local_folder_is_fit_and_no_file_stays() {
         let dir = tempfile::tempdir().unwrap();
         let probe = folder(dir.path()).unwrap();
         assert!(probe.is_fit(), "{probe:?}");
@@ -385,7 +398,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "makes system calls")]
-    fn one_way_to_show_a_lock_file_is_enough() {
+    fn one_way_to_publish_a_lock_file_is_enough() {
         let dir = tempfile::tempdir().unwrap();
         let mut probe = folder(dir.path()).unwrap();
         let mut set = |feature, answer| {
@@ -407,7 +420,7 @@ mod tests {
     fn the_newest_fence_is_that_of_the_last_tenure() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(newest_fence(dir.path()).unwrap(), None);
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "looking makes nothing");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "no file is created");
         let mut newest = 0;
         for target in ["a", "b"] {
             let guard = Lock::open(dir.path().join(target)).unwrap().acquire_with(Wait::Never).unwrap();

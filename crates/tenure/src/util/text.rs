@@ -1,15 +1,19 @@
-//! Text that others wrote, made safe for a terminal; durations in words.
+//! Escapes text for a terminal, and formats durations.
 //!
-//! A label, a command, a host or a file name comes from whoever wrote the record: it must not move the cursor, set
-//! the title or break a line.
+//! A label, a command, a host or a file name comes from another program: it must not move the cursor, set the terminal's
+//! title or break a line.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-/// `text` with every control character (C0, C1, DEL) and every invisible direction mark replaced by its escape.
+/// Replaces each control character (C0, C1, DEL), line separator and invisible direction mark in `text` by its escape.
+///
+/// ```
+/// assert_eq!(tenure::escape::text("a\x1b[2J"), "a\\u{1b}[2J");
+/// ```
 pub fn text(text: &str) -> String {
-    // Without an early end, so that many bytes are compared at once.
+    // Without an early end, so that the compiler compares many bytes at once.
     if text.bytes().fold(true, |plain, byte| plain & (b' '..=b'~').contains(&byte)) {
         return text.to_owned();
     }
@@ -27,19 +31,26 @@ pub fn text(text: &str) -> String {
     out
 }
 
-/// A path for people: escaped, bytes that are not UTF-8 shown as the replacement character.
+/// Formats a path for people: escaped, with the replacement character for bytes that are not UTF-8.
 pub fn path(path: &Path) -> String {
     text(&path.to_string_lossy())
 }
 
-/// A path as one word of a shell, to be pasted into a command line: quoted where it must be, so that it means that very
-/// path and nothing else. What could move the cursor, or is not UTF-8, is written as `$'..'`.
+/// Formats a path as one word of a shell, quoted if necessary, so that it can be pasted into a command line. A path with control
+/// characters, or that is not UTF-8, is written as `$'..'`.
+///
+/// ```
+/// use std::path::Path;
+///
+/// assert_eq!(tenure::escape::word(Path::new("main.jsonl")), "main.jsonl");
+/// assert_eq!(tenure::escape::word(Path::new("my file")), "'my file'");
+/// ```
 pub fn word(path: &Path) -> String {
     let bytes = path.as_os_str().as_encoded_bytes();
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%=".contains(byte);
-    // Such a name would be taken for an option.
+    // A leading dash would be read as an option.
     let front = if bytes.first() == Some(&b'-') { "./" } else { "" };
-    // zsh takes `=ls` for the path of the command `ls`.
+    // zsh replaces `=ls` by the path of the command `ls`.
     if !bytes.is_empty() && bytes[0] != b'=' && bytes.iter().all(plain) {
         return format!("{front}{}", path.display());
     }
@@ -51,7 +62,7 @@ pub fn word(path: &Path) -> String {
                 match byte {
                     b'\'' | b'\\' => out.extend(['\\', char::from(byte)]),
                     b' '..=b'~' => out.push(char::from(byte)),
-                    // Three digits: a fourth could not be taken for one of them.
+                    // Three digits, so that a digit behind the escape is not read as a part of it.
                     _ => {
                         let _ = write!(out, "\\{byte:03o}");
                     }
@@ -62,7 +73,13 @@ pub fn word(path: &Path) -> String {
     }
 }
 
-/// A duration in the one or two units that matter: `300 ms`, `4 s`, `3 min`, `2 h 5 min`, `3 d 4 h`.
+/// Formats a duration in one or two units, rounded down: `300 ms`, `4 s`, `3 min`, `2 h 5 min`, `3 d 4 h`.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// assert_eq!(tenure::escape::duration(Duration::from_secs(7500)), "2 h 5 min");
+/// ```
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let two = |large: u64, large_unit: &str, small: u64, small_unit: &str| match small {
@@ -91,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_as_a_word_of_a_shell() {
+    fn a_path_is_one_word_of_a_shell() {
         let words = [
             ("sessions/main.jsonl", "sessions/main.jsonl"),
             ("-n", "./-n"),
@@ -113,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_in_words() {
+    fn a_duration_has_one_or_two_units() {
         let words = [(0, "0 ms"), (999, "999 ms"), (1000, "1 s"), (59_999, "59 s"), (180_000, "3 min")];
         for (ms, want) in words {
             assert_eq!(duration(Duration::from_millis(ms)), want);

@@ -1,6 +1,6 @@
-//! The threads that wait in the kernel's queues, so that deadlines, cancellation and async wakers need not.
+//! Helper threads that wait in the kernel's queues, so that threads with a deadline or cancellation and futures need not.
 //!
-//! A thread that has done its job stays for a second, for the next.
+//! An idle thread ends after a second without a job.
 
 use std::io;
 use std::time::Duration;
@@ -23,10 +23,10 @@ struct State {
 }
 
 static POOL: ForkLocal<Pool> = ForkLocal::new();
-/// How long an idle thread stays.
+/// How long an idle thread waits for a job.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Runs `job` on a thread of its own: it may block for as long as it likes.
+/// Runs `job` on a thread of its own, which it may block without limit.
 pub(crate) fn run(job: impl FnOnce() + Send + 'static) -> io::Result<()> {
     POOL.get(Pool::default).run(job)
 }

@@ -1,23 +1,23 @@
-//! A waiter's turn: it comes once, or is given up, never both.
+//! A waiter's ticket: it is settled once or given up, never both.
 //!
-//! Who serves the queue settles it; a thread sleeps for it, or a future is polled for it.
+//! The code that serves the queue settles the ticket. A thread sleeps until then, or a future is polled.
 
 use std::task::Waker;
 use std::time::Instant;
 
 use crate::sys::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// How a turn stands, for a grant `T` or a failure `E`.
+/// The state of a ticket, with a grant `T` or a failure `E`.
 #[derive(Debug)]
 pub(crate) enum WaitState<T, E> {
     Queued(Option<Waker>),
-    /// Queued still, but what it waits for may be there for the taking: its thread is to look.
+    /// Still queued, but the lock may be free: the waiter's thread has to check.
     Notified,
-    /// Queued still, and its thread is awake.
+    /// Still queued, and the waiter's thread is awake.
     Looking,
     Granted(T),
     Failed(E),
-    /// Taken, or given up.
+    /// The outcome was taken, or the ticket was given up.
     Over,
 }
 
@@ -27,16 +27,16 @@ impl<T, E> WaitState<T, E> {
     }
 }
 
-/// What a sleep ended with.
+/// The reason for the end of a sleep.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Woken<T, E> {
     Settled(Result<T, E>),
     Notified,
-    /// The deadline is over.
+    /// The deadline has passed.
     Late,
 }
 
-/// One waiter's place in the queue.
+/// One waiter's ticket in the queue.
 #[derive(Debug)]
 pub(crate) struct Ticket<T, E> {
     state: Mutex<WaitState<T, E>>,
@@ -52,13 +52,13 @@ impl<T, E> Ticket<T, E> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does it wait still?
+    /// Returns whether the waiter still waits.
     pub(crate) fn is_queued(&self) -> bool {
         self.state().waits()
     }
 
-    /// Hands over an outcome; `false` if nobody waits for it any more. A future's waker is the caller's to wake, once it
-    /// has let go of its own mutex: a waker may run any code.
+    /// Settles the ticket with an outcome. Returns `false` if the waiter waits no longer. A future's waker is pushed to
+    /// `woken`: the caller wakes it after unlocking its own mutex, because a waker may run any code.
     pub(crate) fn resolve(&self, outcome: WaitState<T, E>, woken: &mut Vec<Waker>) -> bool {
         let mut state = self.state();
         if !state.waits() {
@@ -69,13 +69,13 @@ impl<T, E> Ticket<T, E> {
         match before {
             WaitState::Queued(Some(waker)) => woken.push(waker),
             WaitState::Queued(None) => self.settled.notify_one(),
-            // It is awake, or was woken to look.
+            // The thread is awake, or was notified.
             _ => {}
         }
         true
     }
 
-    /// Wakes the thread that sleeps for it, to look for itself.
+    /// Wakes the waiter's thread, so that it checks the lock.
     pub(crate) fn notify(&self) {
         let mut state = self.state();
         if !matches!(*state, WaitState::Queued(None) | WaitState::Looking) {
@@ -87,18 +87,18 @@ impl<T, E> Ticket<T, E> {
         }
     }
 
-    /// What [`wait`](Ticket::wait) would end with at once; the thread stays awake.
+    /// Returns the outcome with which [`wait`](Ticket::wait) would return at once, if any. The thread stays awake.
     pub(crate) fn look(&self) -> Option<Woken<T, E>> {
         let mut state = self.state();
         if !state.waits() {
             return Some(taken(&mut state).map_or(Woken::Late, Woken::Settled));
         }
-        let told = matches!(*state, WaitState::Notified);
+        let notified = matches!(*state, WaitState::Notified);
         *state = WaitState::Looking;
-        told.then_some(Woken::Notified)
+        notified.then_some(Woken::Notified)
     }
 
-    /// The outcome, or `waker` is woken when there is one.
+    /// Returns the outcome if there is one. Otherwise `waker` is woken once there is.
     pub(crate) fn poll(&self, waker: &Waker) -> Option<Result<T, E>> {
         let mut state = self.state();
         if let WaitState::Queued(kept) = &mut *state {
@@ -111,7 +111,7 @@ impl<T, E> Ticket<T, E> {
         taken(&mut state)
     }
 
-    /// Sleeps until there is an outcome, or it is told to look.
+    /// Sleeps until there is an outcome, a notification, or the deadline.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> Woken<T, E> {
         let mut state = self.state();
         loop {
@@ -153,7 +153,7 @@ impl<T, E> Ticket<T, E> {
         None
     }
 
-    /// It waits no more. The outcome, if one came before that.
+    /// Gives the ticket up. Returns the outcome if it was settled before.
     pub(crate) fn give_up(&self) -> Option<Result<T, E>> {
         let mut state = self.state();
         let outcome = taken(&mut state);

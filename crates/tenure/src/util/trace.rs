@@ -1,6 +1,6 @@
-//! Events for `tracing`, where the feature is on.
+//! Events for `tracing`, if the feature is enabled.
 
-/// An event of the lock, at the level given: `event!(INFO, target = .., "granted")`.
+/// Emits an event of a lock at a level: `event!(INFO, target = .., "granted")`.
 macro_rules! event {
     ($level:ident, $($what:tt)*) => {
         #[cfg(feature = "tracing")]

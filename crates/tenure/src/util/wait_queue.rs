@@ -1,25 +1,25 @@
-//! The line of a process's waiters for one target: first come, first served.
+//! A first-in, first-out queue of a process's waiters for one target.
 //!
-//! Joining, serving the first and giving up cost the same however long it is: who gives up stays in place as a mark,
-//! and the marks are swept out when they are the most of it.
+//! Joining, serving the first and leaving take constant time. A waiter that leaves keeps its entry, and such entries are
+//! removed when they are more than half of the queue.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// What stands in a line.
+/// An entry of a queue.
 pub(crate) trait Waits {
-    /// Does it wait still? Once `false`, for ever.
+    /// Returns whether the entry still waits. Once `false`, it stays `false`.
     fn waits(&self) -> bool;
 }
 
-/// Small while nobody has stood in it.
+/// A queue of waiters. It allocates nothing before its first waiter.
 #[derive(Debug)]
-pub(crate) struct WaitQueue<W>(Option<Box<Standing<W>>>);
+pub(crate) struct WaitQueue<W>(Option<Box<Entries<W>>>);
 
 #[derive(Debug)]
-struct Standing<W> {
-    places: VecDeque<Arc<W>>,
-    gone: usize,
+struct Entries<W> {
+    waiters: VecDeque<Arc<W>>,
+    left_count: usize,
 }
 
 impl<W: Waits> WaitQueue<W> {
@@ -27,52 +27,52 @@ impl<W: Waits> WaitQueue<W> {
         WaitQueue(None)
     }
 
-    fn standing(&mut self) -> &mut Standing<W> {
-        self.0.get_or_insert_with(|| Box::new(Standing { places: VecDeque::new(), gone: 0 }))
+    fn entries(&mut self) -> &mut Entries<W> {
+        self.0.get_or_insert_with(|| Box::new(Entries { waiters: VecDeque::new(), left_count: 0 }))
     }
 
     pub(crate) fn join(&mut self, waiter: Arc<W>) {
-        self.standing().places.push_back(waiter);
+        self.entries().waiters.push_back(waiter);
     }
 
-    /// For one that came before all others.
+    /// Adds a waiter that came before all others.
     pub(crate) fn join_first(&mut self, waiter: Arc<W>) {
-        self.standing().places.push_front(waiter);
+        self.entries().waiters.push_front(waiter);
     }
 
-    /// The first that still waits.
+    /// Returns the first waiter.
     pub(crate) fn first(&mut self) -> Option<&Arc<W>> {
-        let line = self.0.as_mut()?;
-        while line.places.front().is_some_and(|first| !first.waits()) {
-            line.places.pop_front();
-            line.gone = line.gone.saturating_sub(1);
+        let queue = self.0.as_mut()?;
+        while queue.waiters.front().is_some_and(|first| !first.waits()) {
+            queue.waiters.pop_front();
+            queue.left_count = queue.left_count.saturating_sub(1);
         }
-        line.places.front()
+        queue.waiters.front()
     }
 
-    /// All that still wait, first come first.
+    /// Returns all waiters in their order.
     pub(crate) fn all(&self) -> Vec<Arc<W>> {
-        let places = self.0.iter().flat_map(|line| &line.places);
-        places.filter(|waiter| waiter.waits()).cloned().collect()
+        let waiters = self.0.iter().flat_map(|queue| &queue.waiters);
+        waiters.filter(|waiter| waiter.waits()).cloned().collect()
     }
 
     pub(crate) fn is_empty(&mut self) -> bool {
         self.first().is_none()
     }
 
-    /// One of the line no longer waits: served, failed or given up.
+    /// Records that one waiter no longer waits, because it was served, failed or gave up.
     pub(crate) fn left(&mut self) {
-        let Some(line) = &mut self.0 else { return };
-        line.gone += 1;
-        if line.gone * 2 > line.places.len() {
-            line.places.retain(|waiter| waiter.waits());
-            line.gone = 0;
+        let Some(queue) = &mut self.0 else { return };
+        queue.left_count += 1;
+        if queue.left_count * 2 > queue.waiters.len() {
+            queue.waiters.retain(|waiter| waiter.waits());
+            queue.left_count = 0;
         }
     }
 
-    /// Empties the line.
+    /// Removes all entries and returns them.
     pub(crate) fn take(&mut self) -> impl Iterator<Item = Arc<W>> {
-        self.0.take().map(|line| line.places).unwrap_or_default().into_iter()
+        self.0.take().map(|queue| queue.waiters).unwrap_or_default().into_iter()
     }
 }
 
@@ -89,27 +89,27 @@ mod tests {
         }
     }
 
-    fn leave(line: &mut WaitQueue<Waiter>, waiter: &Waiter) {
+    fn leave(queue: &mut WaitQueue<Waiter>, waiter: &Waiter) {
         waiter.1.store(false, Ordering::Relaxed);
-        line.left();
+        queue.left();
     }
 
     #[test]
-    fn first_come_first_served_whoever_gives_up_in_between() {
-        let mut line = WaitQueue::new();
+    fn waiters_are_served_in_order_although_some_give_up() {
+        let mut queue = WaitQueue::new();
         let all: Vec<_> = (0..100).map(|at| Arc::new(Waiter(at, AtomicBool::new(true)))).collect();
-        all.iter().for_each(|waiter| line.join(Arc::clone(waiter)));
+        all.iter().for_each(|waiter| queue.join(Arc::clone(waiter)));
         for waiter in all.iter().filter(|waiter| waiter.0 % 3 != 0).rev() {
-            leave(&mut line, waiter);
+            leave(&mut queue, waiter);
         }
-        let standing = line.standing().places.len();
-        assert!(standing < 60, "the marks are swept: {standing}");
+        let entries = queue.entries().waiters.len();
+        assert!(entries < 60, "left entries are removed: {entries}");
         let mut served = Vec::new();
-        while let Some(first) = line.first().cloned() {
+        while let Some(first) = queue.first().cloned() {
             served.push(first.0);
-            leave(&mut line, &first);
+            leave(&mut queue, &first);
         }
         assert_eq!(served, (0..100).filter(|at| at % 3 == 0).collect::<Vec<_>>());
-        assert!(line.is_empty() && line.standing().places.is_empty());
+        assert!(queue.is_empty() && queue.entries().waiters.is_empty());
     }
 }
