@@ -314,7 +314,7 @@ impl Bench<'_> {
             }
             (LeaseOutcome::Granted, _) => Answer::No("granted while the file was open for writing".to_owned()),
             (LeaseOutcome::Refused, LeaseOutcome::Refused) => {
-                Answer::Unknown("refused when nobody had the file open".to_owned())
+                Answer::Unknown("refused although no process had the file open".to_owned())
             }
         })
     }

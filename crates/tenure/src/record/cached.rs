@@ -45,23 +45,10 @@ impl CachedRecord {
     }
 
     fn patch(&mut self, record: &Record) -> Option<()> {
-        let (ours, theirs) = (self.record.native.as_mut()?, record.native.as_ref()?);
-        let same = self.record.pid == record.pid
-            && self.record.start_time == record.start_time
-            && self.record.max_hold == record.max_hold
-            && ours.style == theirs.style
-            && ours.pid_namespace == theirs.pid_namespace
-            && ours.pidfd_inode == theirs.pidfd_inode
-            && ours.start_time == theirs.start_time
-            && ours.boot_id == theirs.boot_id
-            && ours.host == theirs.host
-            && ours.command == theirs.command
-            && ours.command_pid == theirs.command_pid
-            && ours.command_start_time == theirs.command_start_time
-            && ours.label == theirs.label;
-        if !same {
+        if !self.record.is_same_but_for_the_tenure(record) {
             return None;
         }
+        let (ours, theirs) = (self.record.native.as_mut()?, record.native.as_ref()?);
         let created = iso_date(record.created_at?)?;
         let acquired = iso_date(theirs.acquired_at?)?;
         let fence = digits(theirs.fence?)?;
@@ -102,10 +89,10 @@ impl CachedRecord {
     /// Updates the cached state after the caller wrote the state's text to the file.
     pub(crate) fn set_state(&mut self, state: RecordState) {
         let text = state_text(state);
-        let place = usize::try_from(self.rendered.state_offset).ok();
-        let place = place.and_then(|at| self.rendered.bytes.get_mut(at..at + text.len()));
-        if let (Some(place), Some(native)) = (place, &mut self.record.native) {
-            place.copy_from_slice(text);
+        let offset = usize::try_from(self.rendered.state_offset).ok();
+        let cached = offset.and_then(|at| self.rendered.bytes.get_mut(at..at + text.len()));
+        if let (Some(cached), Some(native)) = (cached, &mut self.record.native) {
+            cached.copy_from_slice(text);
             native.state = state;
         }
     }

@@ -221,6 +221,41 @@ impl Record {
         })
     }
 
+    /// Returns whether this record of a native and `other` have the same fields, except those that differ between two tenures
+    /// of one process: the fence, the state and the dates.
+    pub(super) fn is_same_but_for_the_tenure(&self, other: &Record) -> bool {
+        let (Some(ours), Some(theirs)) = (&self.native, &other.native) else { return false };
+        // By name, so that a new field must be considered here.
+        let Native {
+            fence: _,
+            state: _,
+            style,
+            acquired_at: _,
+            boot_id,
+            pid_namespace,
+            pidfd_inode,
+            start_time,
+            host,
+            command,
+            command_pid,
+            command_start_time,
+            label,
+        } = theirs;
+        self.pid == other.pid
+            && self.start_time == other.start_time
+            && self.max_hold == other.max_hold
+            && ours.style == *style
+            && ours.pid_namespace == *pid_namespace
+            && ours.pidfd_inode == *pidfd_inode
+            && ours.start_time == *start_time
+            && ours.boot_id == *boot_id
+            && ours.host == *host
+            && ours.command == *command
+            && ours.command_pid == *command_pid
+            && ours.command_start_time == *command_start_time
+            && ours.label == *label
+    }
+
     /// Returns the fence of the recorded tenure. The next tenure's fence must exceed it.
     pub(crate) fn previous_fence(&self) -> Option<u64> {
         self.native.as_ref()?.fence

@@ -18,7 +18,8 @@ use super::{
 /// The keys of which a JSON object must have at least one to be a lock's record.
 pub(super) const RECORD_KEYS: [&str; 4] = ["pid", "createdAt", "starttime", "maxHoldMs"];
 
-/// Reads the text of a lock file or an anchor, and tells a record from other content such as a `Cargo.lock`.
+/// Reads the text of a lock file or an anchor, and distinguishes a record from other content such as a
+/// `Cargo.lock`.
 pub(crate) fn read(bytes: &[u8]) -> Content {
     if bytes.len() > MAX_BYTES {
         return not_a_lock("larger than 64 KiB");
