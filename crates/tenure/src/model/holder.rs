@@ -17,6 +17,20 @@ pub enum HolderKind {
 }
 
 /// How the previous tenure ended: [`Guard::previous`](crate::Guard::previous).
+///
+/// ```
+/// use tenure::{Lock, Previous};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("main.jsonl");
+/// let guard = Lock::open(&path)?.acquire()?;
+/// if let Previous::Crashed(holder) = guard.previous() {
+///     eprintln!("{holder} crashed: the last line may be incomplete");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum Previous {
     /// The lock was released, or there was no previous tenure.

@@ -195,8 +195,8 @@ macro_rules! options {
 }
 
 options! {
-    /// Sets the holder's name for other programs and people, which is shown in the record, in errors and in
-    /// `tenure status`. At most 1 KiB of it is kept. None by default.
+    /// Sets a name for the holder, which appears in the record, in errors and in `tenure status`. At most 1 KiB of it is kept.
+    /// None by default.
     ///
     /// ```
     /// use tenure::Lock;
@@ -212,7 +212,7 @@ options! {
     /// ```
     label: Option<Text> = None, |label: impl Into<String>| Some(label.into().into());
 
-    /// Sets the foreign programs that the lock excludes; [`Style::LockFile`] by default.
+    /// Sets how the lock appears to foreign programs, and thus which of them it excludes; [`Style::LockFile`] by default.
     style: Style = Style::LockFile, |style: Style| style;
 
     /// Sets whether this process may acquire the lock again while it holds it. The tenure then ends with the last guard.
