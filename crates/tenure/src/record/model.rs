@@ -223,6 +223,7 @@ impl Record {
 
     /// Returns whether this record of a native and `other` have the same fields, except those that differ between two tenures
     /// of one process: the fence, the state and the dates.
+    #[inline]
     pub(super) fn is_same_but_for_the_tenure(&self, other: &Record) -> bool {
         let (Some(ours), Some(theirs)) = (&self.native, &other.native) else { return false };
         // By name, so that a new field must be considered here.
