@@ -9,7 +9,7 @@ use napi::Status;
 use napi::bindgen_prelude::{Either, Either3, Function, Result, Uint8Array};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
-use tenure::{Event, Lock, Options, Overrun, Requester, Style, Wait};
+use tenure::{Requester, Event, Lock, Options, Overrun, Style, Wait};
 
 use crate::guard::NativeGuard;
 use crate::report::{Failure, duration, milliseconds, number, path_text};

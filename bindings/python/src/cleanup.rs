@@ -1,26 +1,26 @@
-//! The lock files go when a signal or exit(3) ends the process.
+//! Removal of lock files when a signal or exit(3) ends the process.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use pyo3::prelude::*;
 
-/// The process that has asked for it last: a forked child asks for itself.
-static ASKED: AtomicU32 = AtomicU32::new(0);
+/// The process that installed the removal last. A forked child installs its own.
+static INSTALLED_IN: AtomicU32 = AtomicU32::new(0);
 
-/// Asks for it, and again for signals that have their default action since. A handler of the program's is left alone, and
-/// decides. Where it cannot be had, a lock file that stays is taken over all the same.
+/// Installs the removal for this process, and for signals that have their default action by now. The program's own signal
+/// handlers stay in place. A failure is ignored, as the next acquire takes over a lock file that is left.
 pub(crate) fn install(py: Python<'_>) {
     let pid = std::process::id();
     let _ = tenure::cleanup::install(tenure::cleanup::Handlers::Keep);
-    if ASKED.swap(pid, Ordering::Relaxed) != pid {
-        // It may fail as any code of Python's; the lock is none the worse.
-        let _ = py.import("tenure._lock").and_then(|module| module.call_method0("_clean_up_at_a_childs_end"));
+    if INSTALLED_IN.swap(pid, Ordering::Relaxed) != pid {
+        // The import may fail, as any Python code may. The lock works without it.
+        let _ = py.import("tenure._lock").and_then(|module| module.call_method0("_register_child_cleanup"));
     }
 }
 
-/// Asks for it in a process that has not: a forked child with a lock that its parent opened.
+/// Installs the removal in a forked child whose parent opened the lock.
 pub(crate) fn install_once(py: Python<'_>) {
-    if ASKED.load(Ordering::Relaxed) != std::process::id() {
+    if INSTALLED_IN.load(Ordering::Relaxed) != std::process::id() {
         install(py);
     }
 }

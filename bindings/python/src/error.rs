@@ -1,12 +1,37 @@
-//! The library's errors as Python's exceptions: the classes of `tenure/_errors.py`.
+//! The library's errors as Python exceptions: the classes of `tenure/_errors.py`.
+
+use std::path::Path;
 
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use rustix::io::Errno;
 use tenure::Advice;
 
-use crate::look::Holder;
+use crate::holder::Holder;
 
-/// Which class an error belongs to.
+/// The arguments of an exception of `tenure/_errors.py`.
+#[derive(Default)]
+struct Parts {
+    message: String,
+    hint: Option<String>,
+    holder: Option<Holder>,
+    errno: Option<i32>,
+    waited: Option<f64>,
+}
+
+/// Builds an exception. The hint is appended to its message. An error of Python's while it is built takes its place.
+fn build(py: Python<'_>, class: &str, path: &Path, parts: Parts) -> PyErr {
+    let Parts { mut message, hint, holder, errno, waited } = parts;
+    if let Some(hint) = &hint {
+        message = format!("{message}; {hint}");
+    }
+    let built = py
+        .import("tenure._errors")
+        .and_then(|errors| errors.getattr(class))
+        .and_then(|class| class.call1((message, path.as_os_str(), holder, hint, errno, waited)));
+    built.map_or_else(|failed| failed, PyErr::from_value)
+}
+
+/// Returns the name of the class that an error belongs to.
 fn class_name(error: &tenure::Error) -> &'static str {
     match error {
         _ if error.is_busy() => "Busy",
@@ -21,51 +46,54 @@ fn class_name(error: &tenure::Error) -> &'static str {
     }
 }
 
-/// The exception for an error.
+/// Converts an error of the library to an exception.
 pub(crate) fn exception(py: Python<'_>, error: &tenure::Error) -> PyErr {
-    let built = hint(py, error).and_then(|hint| built(py, error, hint));
-    built.map_or_else(|failed| failed, PyErr::from_value)
-}
-
-/// As [`exception`], with another hint.
-pub(crate) fn exception_with_hint(py: Python<'_>, error: &tenure::Error, hint: &str) -> PyErr {
-    built(py, error, Some(hint.to_owned())).map_or_else(|failed| failed, PyErr::from_value)
-}
-
-fn built<'py>(py: Python<'py>, error: &tenure::Error, hint: Option<String>) -> PyResult<Bound<'py, PyAny>> {
-    let holder = error.holder().map(|holder| Bound::new(py, Holder::from(holder))).transpose()?;
-    let errno = error.io_error().and_then(std::io::Error::raw_os_error);
-    let waited = error.waited().map(|waited| waited.as_secs_f64());
-    let mut message = error.without_hint().to_string();
-    if let Some(hint) = &hint {
-        message = format!("{message}; {hint}");
+    match hint(py, error) {
+        Ok(hint) => library_exception(py, error, hint),
+        Err(failed) => failed,
     }
-    class(py, class_name(error))?.call1((message, error.path().as_os_str(), holder, hint, errno, waited))
 }
 
-/// What to do, in the words of Python.
+/// Converts an error of the library to an exception with another hint.
+pub(crate) fn exception_with_hint(py: Python<'_>, error: &tenure::Error, hint: &str) -> PyErr {
+    library_exception(py, error, Some(hint.to_owned()))
+}
+
+fn library_exception(py: Python<'_>, error: &tenure::Error, hint: Option<String>) -> PyErr {
+    let parts = Parts {
+        message: error.without_hint().to_string(),
+        hint,
+        holder: error.holder().map(Holder::from),
+        errno: error.io_error().and_then(std::io::Error::raw_os_error),
+        waited: error.waited().map(|waited| waited.as_secs_f64()),
+    };
+    build(py, class_name(error), error.path(), parts)
+}
+
+/// Returns an error's hint, in terms of this package.
 fn hint(py: Python<'_>, error: &tenure::Error) -> PyResult<Option<String>> {
     let Some(advice) = error.advice() else { return Ok(error.hint().map(str::to_owned)) };
     let path = || PyResult::Ok(error.path().as_os_str().into_pyobject(py)?.repr()?.to_string());
-    let words = match advice {
+    let text = match advice {
         Advice::LookAtHolder => {
             let path = path()?;
-            format!("tenure.status({path}) says more; tenure.break_lock({path}, force=True) is an operator's way out")
+            format!(
+                "tenure.status({path}) shows details; tenure.break_lock({path}, force=True) takes the lock by force"
+            )
         }
-        Advice::Reenter => "use what its first acquire answered, or open both with reentrant=True".to_owned(),
-        Advice::CreateParents => "make it, or let create_parents=True do so".to_owned(),
-        Advice::UseFlockStyle => "style=\"flock\" can do it".to_owned(),
+        Advice::Reenter => "use the Guard that this thread holds, or open both with reentrant=True".to_owned(),
+        Advice::CreateParents => "create it, or pass create_parents=True".to_owned(),
+        Advice::UseFlockStyle => "use style=\"flock\", which supports it".to_owned(),
         Advice::MoveOrUseFlockStyle => "move it, lock another path, or use style=\"flock\"".to_owned(),
         Advice::WithoutRecord => {
-            "where the folder may only be read, record=False takes the bare kernel lock on the path".to_owned()
+            "in a read-only folder, record=False takes only the kernel lock on the path".to_owned()
         }
         Advice::ShareByMode => {
-            "in a sticky folder such as /tmp a lock is shared between users only if all of them ask for it: mode=0o666"
-                .to_owned()
+            "in a sticky folder such as /tmp, users share a lock only if all of them pass mode=0o666".to_owned()
         }
         Advice::ShareByModeOrWithoutRecord => {
-            "its owner shares it with mode=0o666; where the folder may only be read, record=False takes the bare \
-             kernel lock on the path"
+            "its owner shares it with mode=0o666; in a read-only folder, record=False takes only the kernel lock on \
+             the path"
                 .to_owned()
         }
         Advice::BuildWithEngine => {
@@ -73,53 +101,44 @@ fn hint(py: Python<'_>, error: &tenure::Error) -> PyResult<Option<String>> {
         }
         _ => return Ok(error.hint().map(str::to_owned)),
     };
-    Ok(Some(words))
+    Ok(Some(text))
 }
 
-/// What the system refused that a wait needs, with its number.
-pub(crate) fn cannot_wait(py: Python<'_>, path: &std::path::Path, refused: std::io::Error) -> PyErr {
-    let message = format!("{}: cannot wait: {refused}", tenure::escape::path(path));
-    let hint = refused
-        .raw_os_error()
-        .filter(|code| {
-            [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].iter().any(|full| full.raw_os_error() == *code)
-        })
-        .map(|_| "too many files are open: close some, or raise the limit (ulimit -n)");
-    let message = hint.map_or(message.clone(), |hint| format!("{message}; {hint}"));
-    let built = class(py, "Error").and_then(|class| {
-        class.call1((message, path.as_os_str(), None::<Holder>, hint, refused.raw_os_error(), None::<f64>))
-    });
-    built.map_or_else(|failed| failed, PyErr::from_value)
+/// Returns the exception for a wait that the system refused to support, with the system's number.
+pub(crate) fn cannot_wait(py: Python<'_>, path: &Path, refused: std::io::Error) -> PyErr {
+    let is_full = matches!(Errno::from_io_error(&refused), Some(Errno::MFILE | Errno::NFILE));
+    let parts = Parts {
+        message: format!("{}: cannot wait: {refused}", tenure::escape::path(path)),
+        hint: is_full.then(|| "too many files are open: close some, or raise the limit (ulimit -n)".to_owned()),
+        errno: refused.raw_os_error(),
+        ..Parts::default()
+    };
+    build(py, "Error", path, parts)
 }
 
-/// A signal's handler asks for what the wait waits for that it interrupts.
-pub(crate) fn waits_for_itself(py: Python<'_>, path: &std::path::Path) -> PyErr {
-    let hint = "have the handler set a flag, or give its acquire a timeout";
-    let path_word = tenure::escape::path(path);
-    let message =
-        format!("{path_word}: this handler interrupts a wait for the same lock, and would wait for it; {hint}");
-    let built = class(py, "WouldDeadlock")
-        .and_then(|class| class.call1((message, path.as_os_str(), None::<Holder>, hint, None::<i32>, None::<f64>)));
-    built.map_or_else(|failed| failed, PyErr::from_value)
+/// Returns the exception for a signal handler that would wait for the acquire that it interrupts.
+pub(crate) fn waits_for_itself(py: Python<'_>, path: &Path) -> PyErr {
+    let path_text = tenure::escape::path(path);
+    let parts = Parts {
+        message: format!("{path_text}: this signal handler interrupts a wait for the same lock, and would wait for it"),
+        hint: Some("set a flag in the handler, or give its acquire a timeout".to_owned()),
+        ..Parts::default()
+    };
+    build(py, "WouldDeadlock", path, parts)
 }
 
-/// `tenure.Lost` with words of this package, for what it knows without asking the library.
-pub(crate) fn lost(py: Python<'_>, path: &std::path::Path, why: &str) -> PyErr {
+/// Returns a `tenure.Lost` for a loss that this package knows of without the library.
+pub(crate) fn lost(py: Python<'_>, path: &Path, why: &str) -> PyErr {
     let message = format!("{}: {why}", tenure::escape::path(path));
-    let built = class(py, "Lost").and_then(|class| class.call1((message, path.as_os_str())));
-    built.map_or_else(|failed| failed, PyErr::from_value)
+    build(py, "Lost", path, Parts { message, ..Parts::default() })
 }
 
-/// Tells of what failed at the end of a with block beside the block's own exception, which goes on.
-pub(crate) fn tell_beside(py: Python<'_>, body: &Bound<'_, PyAny>, failed: PyErr) -> PyResult<()> {
-    py.import("tenure._errors")?.getattr("tell_beside")?.call1((body, failed.into_value(py))).map(drop)
+/// Adds a failed release at the end of a with block to the block's own exception, which propagates.
+pub(crate) fn add_to_body(py: Python<'_>, body: &Bound<'_, PyAny>, failed: PyErr) -> PyResult<()> {
+    py.import("tenure._errors")?.getattr("add_to_body")?.call1((body, failed.into_value(py))).map(drop)
 }
 
-fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
-    Ok(py.import("tenure._errors")?.getattr(name)?.cast_into()?)
-}
-
-/// What the library answered, with its error as an exception.
+/// Converts a result of the library, its error to an exception.
 pub(crate) trait OrRaise<T> {
     fn or_raise(self, py: Python<'_>) -> PyResult<T>;
 }

@@ -1,37 +1,44 @@
-//! The native half of the package `tenure`: Python's view of the Rust library, and no lock of its own.
+//! The native half of the package `tenure`: Python objects over the Rust library. What can be written in Python is in
+//! `python/tenure`.
 //!
-//! - The GIL is let go around every call of the library that may take longer than a few instructions.
-//! - A wait hears signals: see `wait`.
-//! - No mutex of a class is locked while the GIL is let go, so that a forked child finds all of them free. For the same
-//!   reason nothing is made at its first use and kept, as by `PyOnceLock`: whoever makes it may wait for the GIL, which
-//!   the thread that forks has, and in the child nobody is there to finish it.
-//!
-//! What can be said in Python stands in `python/tenure`.
+//! - Every call of the library that takes more than a few instructions releases the GIL.
+//! - Waits handle Python's signals: see [`signal_wait`].
+//! - No mutex of a class is locked while the GIL is released, so that a forked child finds all of them free. For the same
+//!   reason nothing is initialized at its first use, as `PyOnceLock` does: the initializing thread may wait for the GIL
+//!   while another thread forks, and in the child no thread would finish the initialization.
 
+mod attempt;
 mod cleanup;
+mod convert;
 mod error;
-mod held;
+mod event_loop;
+mod guard;
+mod holder;
 mod lock;
-mod look;
+mod signal_wait;
+mod status;
+mod timeout;
 mod wait;
 
-/// What `tenure/__init__.py` builds on.
+/// The module that `tenure/__init__.py` imports from.
 #[pyo3::pymodule]
 mod _tenure {
     #[pymodule_export]
     use crate::cleanup::_clean_up;
     #[pymodule_export]
-    use crate::held::Held;
+    use crate::event_loop::{Doorbell, Waiting};
+    #[pymodule_export]
+    use crate::guard::Guard;
+    #[pymodule_export]
+    use crate::holder::Holder;
     #[pymodule_export]
     use crate::lock::Lock;
     #[pymodule_export]
-    use crate::look::{Holder, Status, break_lock, status};
-    #[pymodule_export]
-    use crate::wait::{Doorbell, Waiting};
+    use crate::status::{Status, break_lock, status};
 
     use pyo3::prelude::*;
 
-    /// What pyo3 keeps of this kind is made before a second thread can use it: for dates, and for a refused argument.
+    /// Initializes what pyo3 keeps for dates and for refused arguments, before a second thread can need it.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;

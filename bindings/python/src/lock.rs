@@ -3,43 +3,21 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use tenure::{Overrun, StalePolicy, Style};
+use tenure::{StalePolicy, Style};
 
 use crate::cleanup;
+use crate::convert::{Target, overrun_of, seconds, style_name, style_of};
 use crate::error::OrRaise;
-use crate::held::Held;
-use crate::look::{Status, Target, style_name};
-use crate::wait::{self, Start, Timeout};
+use crate::event_loop::{self, Start};
+use crate::guard::Guard;
+use crate::status::Status;
+use crate::timeout::Timeout;
+use crate::wait;
 
-/// A number of seconds; infinity is [`Duration::MAX`].
-pub(crate) fn seconds(name: &str, value: f64) -> PyResult<Duration> {
-    if value == f64::INFINITY {
-        return Ok(Duration::MAX);
-    }
-    Duration::try_from_secs_f64(value)
-        .map_err(|_| PyValueError::new_err(format!("{name} must be a number of seconds from 0 on, not {value}")))
-}
-
-fn style_of(name: &str) -> PyResult<Style> {
-    [Style::LockFile, Style::Flock]
-        .into_iter()
-        .find(|style| style_name(*style) == name)
-        .ok_or_else(|| PyValueError::new_err(format!("style must be \"lock-file\" or \"flock\", not {name:?}")))
-}
-
-fn overrun_of(name: &str) -> PyResult<Overrun> {
-    match name {
-        "report" => Ok(Overrun::Report),
-        "revoke" => Ok(Overrun::Revoke),
-        _ => Err(PyValueError::new_err(format!("overrun must be \"report\" or \"revoke\", not {name:?}"))),
-    }
-}
-
-/// The synchronous half of tenure.Lock, which documents both.
+/// The synchronous half of tenure.Lock, which documents both halves.
 #[pyclass(frozen, subclass, module = "tenure._tenure")]
 pub(crate) struct Lock {
     lock: tenure::Lock,
@@ -47,48 +25,50 @@ pub(crate) struct Lock {
     shared: bool,
     style: Style,
     entered: Mutex<Vec<Entered>>,
-    /// `sys._getframe`: to look for it at each block would cost as much as a release.
+    /// `sys._getframe`, kept because a lookup at each block would cost as much as a release.
     get_frame: Py<PyAny>,
 }
 
-/// What a with block has entered.
+/// A with block that has been entered and not left.
 struct Entered {
     /// The number of the thread or task that entered.
     by: u64,
-    /// The address of the frame that entered, only to compare: 0 where there is none.
+    /// The address of the frame that entered, for comparison only. 0 without a frame.
     frame: usize,
-    held: Py<Held>,
+    guard: Py<Guard>,
 }
 
 impl Lock {
-    /// The address of the frame that calls us, 0 where there is none.
+    /// Returns the address of the calling frame, or 0 without one.
     fn calling_frame(&self, py: Python<'_>) -> usize {
         self.get_frame.call0(py).map_or(0, |frame| frame.as_ptr() as usize)
     }
 
-    fn keep(&self, by: u64, frame: usize, held: Py<Held>) {
-        self.entered.lock().unwrap_or_else(PoisonError::into_inner).push(Entered { by, frame, held });
+    fn keep(&self, by: u64, frame: usize, guard: Py<Guard>) {
+        self.entered.lock().unwrap_or_else(PoisonError::into_inner).push(Entered { by, frame, guard });
     }
 
-    /// Finds what the with block entered that is being left.
+    /// Returns the guard that was entered by the with block that is being left.
     ///
-    /// A block is left in the frame in which it was entered, on whatever thread or task that runs by then. Where the
-    /// frame does not tell (`ExitStack`, `wait_for(lock.__aenter__())`), the innermost block of this thread or task is
-    /// meant, and if there is none, any. Of any, a tenure that was released inside its block goes first: another
-    /// block's, which is held, must not be released in its place.
-    fn take(&self, by: u64, frame: usize) -> PyResult<Py<Held>> {
+    /// A block is left in the frame in which it was entered, though maybe on another thread or task. Where the frame does
+    /// not match (`ExitStack`, `wait_for(lock.__aenter__())`), the innermost block of this thread or task is used, and
+    /// without one, any block. Among those, a guard that was released inside its block comes first, so that the guard of
+    /// another block, which is still held, is not released in its place.
+    fn take(&self, by: u64, frame: usize) -> PyResult<Py<Guard>> {
         let mut entered = self.entered.lock().unwrap_or_else(PoisonError::into_inner);
         let at = entered
             .iter()
             .rposition(|block| frame != 0 && block.frame == frame)
-            .or_else(|| entered.iter().rposition(|block| block.by == by && block.held.get().is_ours()))
-            .or_else(|| entered.iter().rposition(|block| block.held.get().is_ours() && block.held.get().is_released()))
-            .or_else(|| entered.iter().rposition(|block| block.held.get().is_ours()))
-            // A forked child leaves what its parent entered.
+            .or_else(|| entered.iter().rposition(|block| block.by == by && block.guard.get().is_own_process()))
+            .or_else(|| {
+                entered.iter().rposition(|block| block.guard.get().is_own_process() && block.guard.get().is_released())
+            })
+            .or_else(|| entered.iter().rposition(|block| block.guard.get().is_own_process()))
+            // In a forked child, a block that the parent entered.
             .or_else(|| entered.len().checked_sub(1));
         let block = at.map(|at| entered.remove(at));
         drop(entered);
-        block.map(|block| block.held).ok_or_else(|| not_entered(self.lock.target()))
+        block.map(|block| block.guard).ok_or_else(|| not_entered(self.lock.target()))
     }
 }
 
@@ -96,7 +76,7 @@ fn not_entered(target: &Path) -> PyErr {
     PyRuntimeError::new_err(format!("{}: no with block has entered this lock", tenure::escape::path(target)))
 }
 
-/// A number for this thread that no task has: those are addresses of objects, which are even.
+/// Returns a number for this thread. It is odd, as a task's number is the address of an object, which is even.
 fn this_thread() -> u64 {
     thread_local!(static NUMBER: u8 = const { 0 });
     NUMBER.with(|number| std::ptr::from_ref(number) as u64 * 2 + 1)
@@ -111,7 +91,7 @@ impl Lock {
         record = true), text_signature = "(path, timeout=None, *, label=None, style='lock-file', shared=False, \
         reentrant=False, deadlock_check=True, max_hold=None, overrun='report', steal_after=None, stale_after=None, \
         malformed_grace=None, refresh_interval=None, create_parents=True, mode=None, record=True)")]
-    #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
+    #[allow(clippy::too_many_arguments, reason = "they are keyword arguments in Python")]
     fn new(
         py: Python<'_>,
         path: Target,
@@ -162,51 +142,56 @@ impl Lock {
         }
         let lock = py.detach(|| options.open(path.0)).or_raise(py)?;
         cleanup::install(py);
-        wait::prepare(py);
+        wait::import_early(py);
         let get_frame = py.import("sys")?.getattr("_getframe")?.unbind();
         let timeout = timeout.or(Timeout::Forever);
         Ok(Lock { lock, timeout, shared, style, entered: Mutex::default(), get_frame })
     }
 
-    /// Acquire, waiting for as many seconds as the lock's own timeout says, or this one. None: as long as it takes.
+    /// Acquires the lock, and waits for at most ``timeout`` seconds. None waits without a limit. The default is the
+    /// lock's own timeout.
+    ///
+    /// ::
+    ///
+    ///     try:
+    ///         guard = lock.acquire(timeout=10)
+    ///     except tenure.Busy as busy:
+    ///         print("held by", busy.holder)
     ///
     /// Raises:
-    ///     tenure.Busy: with the holder, when the time is over.
-    ///     tenure.WouldDeadlock: at once, when this very thread holds it.
-    ///     tenure.Error: what else goes wrong.
+    ///     tenure.Busy: After the timeout, with the holder.
+    ///     tenure.WouldDeadlock: Immediately, if this thread holds the lock.
+    ///     tenure.Error: For any other failure.
     #[pyo3(signature = (timeout = Timeout::OfLock), text_signature = "($self, timeout=...)")]
-    fn acquire(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Held> {
-        wait::acquire(py, &self.lock, self.shared, timeout.or(self.timeout)).map(Held::new)
+    fn acquire(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Guard> {
+        wait::acquire(py, &self.lock, self.shared, timeout.or(self.timeout)).map(Guard::new)
     }
 
-    /// Tries, and begins to wait where that is not enough.
-    fn _begin(&self, py: Python<'_>) -> PyResult<Start> {
-        wait::start(py, &self.lock, self.shared)
+    /// Tries to acquire, and joins the queue if the lock is busy.
+    fn _start(&self, py: Python<'_>) -> PyResult<Start> {
+        event_loop::start(py, &self.lock, self.shared)
     }
 
-    /// Remembers what a with block of a task entered.
-    fn _keep(&self, by: u64, frame: usize, held: Py<Held>) {
-        self.keep(by, frame, held);
+    /// Remembers the guard that a with block of a task entered.
+    fn _keep(&self, by: u64, frame: usize, guard: Py<Guard>) {
+        self.keep(by, frame, guard);
     }
 
-    /// What _keep() remembered for the block that is left.
-    fn _take(&self, by: u64, frame: usize) -> PyResult<Py<Held>> {
+    /// Returns the guard that _keep() remembered for the block that is being left.
+    fn _take(&self, by: u64, frame: usize) -> PyResult<Py<Guard>> {
         self.take(by, frame)
     }
 
-    /// The path that it protects.
+    /// The path that the lock protects.
     #[getter]
     fn target(&self) -> OsString {
         self.lock.target().into()
     }
 
-    /// The seconds that an acquire waits where it is told nothing else; None: as long as it takes.
+    /// The default timeout of an acquire, in seconds. None waits without a limit.
     #[getter]
     fn timeout(&self) -> Option<f64> {
-        match self.timeout {
-            Timeout::For(duration) => Some(duration.as_secs_f64()),
-            Timeout::Forever | Timeout::OfLock => None,
-        }
+        self.timeout.duration().map(|duration| duration.as_secs_f64())
     }
 
     /// "lock-file" or "flock".
@@ -215,21 +200,26 @@ impl Lock {
         style_name(self.style)
     }
 
-    /// True where acquire() shares.
+    /// True if acquire() takes a shared lock.
     #[getter]
     fn shared(&self) -> bool {
         self.shared
     }
 
-    /// How it stands, without touching it.
+    /// Returns the state of the lock, as :func:`tenure.status` does. Does not acquire or change anything.
+    ///
+    /// ::
+    ///
+    ///     if lock.status().state == "held":
+    ///         print("held by", lock.status().holder)
     fn status(&self, py: Python<'_>) -> PyResult<Status> {
         Ok(Status::from(py.detach(|| self.lock.status()).or_raise(py)?))
     }
 
-    fn __enter__(&self, py: Python<'_>) -> PyResult<Py<Held>> {
-        let held = Py::new(py, self.acquire(py, Timeout::OfLock)?)?;
-        self.keep(this_thread(), self.calling_frame(py), held.clone_ref(py));
-        Ok(held)
+    fn __enter__(&self, py: Python<'_>) -> PyResult<Py<Guard>> {
+        let guard = Py::new(py, self.acquire(py, Timeout::OfLock)?)?;
+        self.keep(this_thread(), self.calling_frame(py), guard.clone_ref(py));
+        Ok(guard)
     }
 
     #[pyo3(signature = (_kind = None, error = None, _traceback = None))]
@@ -240,7 +230,7 @@ impl Lock {
         error: Option<&Bound<'_, PyAny>>,
         _traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        self.take(this_thread(), self.calling_frame(py))?.get().leave(py, error)
+        self.take(this_thread(), self.calling_frame(py))?.get().exit(py, error)
     }
 
     fn __repr__(&self) -> String {

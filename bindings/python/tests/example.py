@@ -1,4 +1,4 @@
-"""What mypy --strict checks beside the package: a program that uses all of it, as a user would write it."""
+"""A user's program that uses all of the package. mypy --strict checks it."""
 
 import asyncio
 import datetime
@@ -9,7 +9,7 @@ import tenure
 import tenure.filelock as filelock
 
 
-def append(path: Path, line: str) -> int:
+def append(path: Path, line: str) -> Optional[int]:
     lock = tenure.Lock(path, timeout=10, label="gateway", max_hold=60, overrun="revoke", mode=0o600)
     with lock as held:
         if held.previous is not None:
@@ -21,7 +21,7 @@ def append(path: Path, line: str) -> int:
         return held.fence
 
 
-def try_it(path: str) -> Optional[tenure.Held]:
+def try_it(path: str) -> Optional[tenure.Guard]:
     try:
         return tenure.Lock(path, style="flock").acquire(timeout=0)
     except tenure.Busy as busy:

@@ -1,22 +1,23 @@
-"""A lock between programs: never held by two at once, never left behind by a program that died, and it always knows
-who holds it.
-
-Pitfalls:
-
-- The lock is advisory: a program that asks neither for the lock file nor for a ``flock`` is not kept out.
-- Look at ``held.previous``. After a crash you get the lock at once, and what it protects may be half-written.
-- ``check()`` looks at this moment. Where a late write must not get through, hand ``held.fence`` to the resource and let
-  it refuse an older one.
-- Keep what ``acquire()`` answers: the lock is released when the last reference to it goes.
-- A forked child holds nothing, and releases nothing.
-- The same thread asking twice is an error at once (:class:`WouldDeadlock`), unless the lock is ``reentrant``.
+"""A lock between programs. The lock of a program that died never blocks others, and the holder is always known.
 
 Example::
 
     import tenure
 
-    with tenure.Lock("sessions/main.jsonl", timeout=10, label="gateway") as held:
-        print(held.fence)
+    with tenure.Lock("sessions/main.jsonl", timeout=10, label="gateway") as guard:
+        if guard.previous is not None:
+            ...  # The previous holder died while it held the lock: repair the data.
+        ...  # Write, with guard.fence for a resource that checks it.
+
+Pitfalls:
+
+- The lock is advisory: it only stops programs that use the lock file or ``flock``.
+- Check ``guard.previous``. After a crash the lock is granted immediately, and the protected data may be half-written.
+- ``check()`` reports the state at that moment. To stop late writes, pass ``guard.fence`` to the resource, which refuses
+  a smaller one.
+- Keep the guard that ``acquire()`` returns: the lock is released when the last reference to it is dropped.
+- A forked child holds nothing, and releases nothing.
+- A second acquire by the same thread raises :class:`WouldDeadlock`, unless the lock is ``reentrant``.
 
 :mod:`tenure.filelock` has the interface of the package filelock.
 """
@@ -35,13 +36,13 @@ from ._errors import (
     WouldDeadlock,
 )
 from ._lock import Lock
-from ._tenure import Held, Holder, Status, __version__, break_lock, status
+from ._tenure import Guard, Holder, Status, __version__, break_lock, status
 
 __all__ = [
     "Busy",
     "CannotCreate",
     "Error",
-    "Held",
+    "Guard",
     "Holder",
     "InTheWay",
     "InvalidTarget",
@@ -58,11 +59,11 @@ __all__ = [
 
 for _name in ("Busy", "CannotCreate", "Error", "InTheWay", "InvalidTarget", "Lock", "Lost", "PermissionDenied",
               "Unsupported", "WouldDeadlock"):
-    # As it is imported, so as it is shown and pickled.
+    # Shown and pickled by their public name.
     globals()[_name].__module__ = __name__
 del _name
 
 if "gevent.monkey" in sys.modules:
-    # Later, by several threads at once, its import would stand still: its locks are gevent's.
+    # Imported early, because several threads that import it at once deadlock in gevent's import locks.
     from . import _gevent as _gevent
 del sys

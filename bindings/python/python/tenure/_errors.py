@@ -1,4 +1,4 @@
-"""What can go wrong, as exceptions. The native half raises them; their texts are the library's."""
+"""The exceptions of the package. The native half raises them, with the library's messages."""
 
 from __future__ import annotations
 
@@ -10,16 +10,25 @@ if TYPE_CHECKING:
 
 
 class Error(OSError):
-    """Why a lock could not be had, kept, looked at or let go.
+    """A failure to open, acquire, keep, read or release a lock.
 
-    Decide by the class, never by the text. ``str(error)`` names the path, the holder, the likely cause and what to do.
+    Decide by the class, not by the text. ``str(error)`` names the path, the holder, the likely cause and a remedy.
+
+    ::
+
+        try:
+            guard = tenure.Lock("sessions/main.jsonl").acquire(timeout=10)
+        except tenure.Busy as busy:
+            print(busy.holder.pid if busy.holder else "an unknown process", "holds the lock")
+        except tenure.Error as error:
+            print(error.path, error.hint)
 
     Attributes:
-        path: the path that this is about; ``filename`` too.
-        holder: who is in the way, where that is known.
-        hint: what to do about it, in a sentence.
-        waited: how long was waited, in seconds.
-        errno: the system's own number, where the system refused.
+        path: The path of the failed operation. ``filename`` is the same.
+        holder: The holder of the lock, if known.
+        hint: A remedy, in one sentence.
+        waited: How long the acquire waited, in seconds.
+        errno: The system's error number, if the system reported an error.
     """
 
     path: str
@@ -48,21 +57,21 @@ class Error(OSError):
         return str(self.args[0])
 
     def __reduce__(self) -> Tuple[Any, Tuple[Any, ...], Dict[str, Any]]:
-        # A holder stays behind: it belongs to the process that looked. Its words are in the message.
+        # The holder is not pickled, as it describes what this process saw. Its text is part of the message.
         state = {**self.__dict__, "holder": None, "errno": self.errno, "filename": self.filename}
         return type(self), (self.args[0], self.path), state
 
 
 class Busy(Error, TimeoutError):
-    """Held by another within the time given (or at once, with ``timeout=0``)."""
+    """The lock stayed held until the timeout, or is held and ``timeout`` is 0."""
 
 
 class Lost(Error):
-    """The lock was held and is no more: broken, revoked, released, its files removed, or this is a forked child."""
+    """The lock is no longer held: broken, revoked, released, its files removed, or this is a forked child."""
 
 
 class WouldDeadlock(Error, RuntimeError):
-    """This thread holds the lock already and would wait for itself. See ``reentrant``."""
+    """This thread holds the lock and would wait for itself. See ``reentrant``."""
 
 
 class Unsupported(Error):
@@ -70,27 +79,27 @@ class Unsupported(Error):
 
 
 class InTheWay(Error, FileExistsError):
-    """Something that is no lock stands where the lock file or its anchor belongs. It was left as it is."""
+    """The path of the lock file or its anchor is taken by something that is not a lock. It is left unchanged."""
 
 
 class InvalidTarget(Error, ValueError):
-    """The path cannot be a target: empty, ends in ``/`` or ``..``, or its name is too long."""
+    """The path cannot be locked: it is empty, ends in ``/`` or ``..``, or its name is too long."""
 
 
 class PermissionDenied(Error, PermissionError):
-    """The system denied it to this user."""
+    """The system denies this user access to the lock's files."""
 
 
 class CannotCreate(Error):
-    """The lock's files cannot be made here: no such folder, a read-only file system."""
+    """The lock's files cannot be created: the folder is missing, or the file system is read-only."""
 
 
-def tell_beside(body: BaseException, failed: BaseException) -> None:
-    """Tell of what failed at the end of a ``with`` block by the block's exception: as its context, and in a note."""
+def add_to_body(body: BaseException, failed: BaseException) -> None:
+    """Adds a failed release at the end of a ``with`` block to the block's own exception: as its context, and in a note."""
     chain = [body]
     while chain[-1].__context__ is not None and chain[-1].__context__ not in chain:
         chain.append(chain[-1].__context__)
-    # Python may have made the block's exception the context of what failed: that would be a circle.
+    # Python may have made the block's exception the context of the failure, which would close a circle.
     seen = failed
     while seen.__context__ is not None and seen.__context__ not in chain:
         seen = seen.__context__

@@ -1,4 +1,4 @@
-"""Waits where gevent has replaced what blocks: the other greenlets of the thread run meanwhile."""
+"""Waits under gevent, where the other greenlets of the thread run meanwhile."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Optional
 
-    from ._tenure import Held, Waiting
+    from ._tenure import Guard, Waiting
 
 
 class _Listener:
-    """A hub's: it listens to the doorbell while greenlets of it wait."""
+    """Listens to the doorbell while greenlets of a hub wait."""
 
     def __init__(self, hub: Any) -> None:
         self.hub = hub
@@ -47,8 +47,8 @@ def _listener(hub: Any) -> _Listener:
     return listener
 
 
-def wait(waiting: Waiting, timeout: Optional[float]) -> Held:
-    """Waits in this greenlet. One that is killed holds nothing."""
+def wait(waiting: Waiting, timeout: Optional[float]) -> Guard:
+    """Waits in this greenlet. A greenlet that is killed meanwhile holds nothing."""
     hub = gevent.get_hub()
     rung = gevent.event.Event()
 
@@ -67,9 +67,9 @@ def wait(waiting: Waiting, timeout: Optional[float]) -> Held:
             try:
                 while True:
                     rung.clear()
-                    held = waiting.poll()
-                    if held is not None:
-                        return held
+                    guard = waiting.poll()
+                    if guard is not None:
+                        return guard
                     left = None if deadline is None else deadline - time.monotonic()
                     if left is not None and left <= 0:
                         return waiting.give_up()

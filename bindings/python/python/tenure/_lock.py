@@ -1,13 +1,13 @@
-"""The lock, with what asyncio needs of it."""
+"""The lock, with its asynchronous half."""
 
 from __future__ import annotations
 
 import sys
 
 from . import _tenure
-from ._tenure import Held
+from ._tenure import Guard
 
-# Not from typing, whose import would cost more than all of this package's.
+# Not from typing, whose import would cost more than that of this package.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
@@ -20,69 +20,79 @@ if TYPE_CHECKING:
 
 
 class Lock(_tenure.Lock):
-    """The lock of a path. It is opened once and acquired as often as you like, by any thread or task.
+    """The lock of a path. Open it once, and acquire it as often as needed, from any thread or task.
 
     ::
 
-        with tenure.Lock("sessions/main.jsonl", timeout=10) as held:
-            if held.previous is not None:
-                ...  # The last holder died in the middle: repair what it left.
-            ...  # Append, with held.fence for a resource that checks it.
+        lock = tenure.Lock("sessions/main.jsonl", timeout=10)
+        with lock as guard:
+            if guard.previous is not None:
+                ...  # The previous holder died while it held the lock: repair the data.
+            ...  # Append, with guard.fence for a resource that checks it.
 
-    While it is held, ``sessions/main.jsonl.lock`` tells everybody who holds. A waiting thread lets the GIL go, and a
-    Ctrl-C ends its wait at once. ``async with`` waits without a thread, and a cancelled wait leaves nothing behind.
+    While the lock is held, ``sessions/main.jsonl.lock`` names the holder. A waiting thread releases the GIL, and a Ctrl-C
+    ends its wait immediately. ``async with`` waits without a thread, and a cancelled wait leaves nothing behind.
 
     Args:
-        path: what the lock protects. It need not exist. Not the lock file: that is ``<path>.lock``.
-        timeout: how many seconds an acquire waits. ``None``: as long as it takes; 0: not at all.
-        label: what this holder calls itself, for others to see.
-        style: ``"lock-file"``: a ``<path>.lock`` is there while held, and programs that know only lock files are
-            excluded and exclude us. ``"flock"``: the path itself is locked with flock(2), so that ``flock(1)`` and the
-            package filelock are excluded and exclude us.
-        shared: acquire shares: others may share at the same time, nobody may hold. In flock style only.
-        reentrant: may this process acquire again while it holds? It is counted for the whole process: two threads do
-            not exclude each other then.
-        deadlock_check: raise WouldDeadlock where a thread would wait for itself. Turn it off where locks are handed to
-            other threads, which release them.
-        max_hold: how many seconds a tenure is meant to last.
-        overrun: what happens after that: ``"report"`` (it only shows) or ``"revoke"`` (the lock is released, and
-            ``check()`` raises Lost).
-        steal_after: a live holder's lock is stolen once it has held for that many seconds. Never, by default: only a
-            dead one's lock is taken over.
-        stale_after: from which age in seconds on a record counts as too old, in reports; half an hour.
-        malformed_grace: how many seconds old a lock file without a pid must be before it may be taken over; 5.
-        refresh_interval: after how many seconds the record's date is updated while held; 600, ``inf``: never.
-        create_parents: make the folders above the path if they are missing.
-        mode: the permission bits of the lock's files, whatever the umask: 0o666 shares a lock between users.
-        record: keep a record? Without one it is the bare flock(2) on the path, with no fence and no holder.
+        path: The path to protect. It need not exist. The lock file is ``<path>.lock``, so do not pass that.
+        timeout: The default timeout of an acquire, in seconds. ``None`` waits without a limit, 0 does not wait.
+        label: A name for this holder, which other processes see.
+        style: ``"lock-file"`` creates ``<path>.lock`` while the lock is held, which also excludes programs that only know
+            lock files. ``"flock"`` locks the path itself with flock(2), which excludes ``flock(1)`` and the package
+            filelock.
+        shared: Acquire shared locks, which exclude exclusive locks but not each other. Flock style only.
+        reentrant: Allow this process to acquire again while it holds the lock. The process counts its acquires, so two
+            of its threads do not exclude each other.
+        deadlock_check: Raise WouldDeadlock where a thread would wait for itself. Turn it off if guards are passed to other
+            threads, which release them.
+        max_hold: How long the lock is meant to be held, in seconds.
+        overrun: What happens after ``max_hold``. ``"report"`` only shows it to other processes, ``"revoke"`` releases the
+            lock, and ``check()`` raises Lost.
+        steal_after: Steal the lock from a live holder that has held it for this many seconds, or for longer than its own
+            ``max_hold``. The stolen holder may still be working. By default, only a dead holder's lock is taken over.
+        stale_after: The age in seconds at which reports call a record too old. The default is half an hour.
+        malformed_grace: The age in seconds at which a lock file without a pid may be taken over. The default is 5.
+        refresh_interval: How often the record's date is updated while the lock is held, in seconds. The default is 600,
+            and ``inf`` turns it off.
+        create_parents: Create missing parent folders of the path.
+        mode: The permission bits of the lock's files, whatever the umask. 0o666 shares a lock between users.
+        record: Keep a record of the holder. False takes only the flock(2) on the path, without a fence and a holder.
 
     Raises:
-        tenure.Error: where the lock cannot be opened.
-        ValueError: for a number or a word that means nothing.
+        tenure.Error: If the lock cannot be opened.
+        ValueError: For an argument out of range.
     """
 
-    async def acquire_async(self, timeout: Union[float, None, EllipsisType] = ...) -> Held:
-        """As :meth:`acquire`, for a task of asyncio: the loop goes on meanwhile, and no thread waits.
+    async def acquire_async(self, timeout: Union[float, None, EllipsisType] = ...) -> Guard:
+        """Acquires the lock like :meth:`acquire`, for an asyncio task. The event loop runs meanwhile, and no thread waits.
 
-        A wait that is cancelled holds nothing, even if the lock was granted at that moment. Two tasks exclude each
-        other, so a task that acquires twice waits for itself: give it a time.
+        A cancelled wait holds nothing, even if the lock was granted at that moment. Two tasks exclude each other, so a
+        task that acquires twice waits for itself: pass a timeout.
+
+        ::
+
+            guard = await lock.acquire_async(timeout=10)
+            try:
+                ...
+            finally:
+                guard.release()
         """
         if timeout is ...:
             timeout = self.timeout
         if timeout is not None and not timeout > 0:
             return super().acquire(timeout)
-        begun = self._begin()
-        if isinstance(begun, Held):
-            return begun
+        started = self._start()
+        if isinstance(started, Guard):
+            return started
         from . import _waits
 
-        return await _waits.wait(begun, timeout)
+        return await _waits.wait(started, timeout)
 
-    async def __aenter__(self) -> Held:
+    async def __aenter__(self) -> Guard:
         frame = sys._getframe().f_back
-        held = await self.acquire_async()
-        self._keep(_task(), 0 if frame is None else id(frame), held)
-        return held
+        guard = await self.acquire_async()
+        self._keep(_task(), 0 if frame is None else id(frame), guard)
+        return guard
 
     async def __aexit__(
         self,
@@ -91,15 +101,15 @@ class Lock(_tenure.Lock):
         traceback: Optional[TracebackType],
     ) -> None:
         frame = sys._getframe().f_back
-        held = self._take(_task(), 0 if frame is None else id(frame))
-        held.__exit__(kind, error, traceback)
+        guard = self._take(_task(), 0 if frame is None else id(frame))
+        guard.__exit__(kind, error, traceback)
 
     def __reduce__(self) -> Any:
-        raise TypeError("a lock belongs to its process: open it by its path in the other one")
+        raise TypeError("a lock belongs to its process: open it by its path in the other process")
 
 
 def _task() -> int:
-    """A number for this task; 0 where no loop runs, as when what is left over is collected."""
+    """Returns a number for this task, or 0 without a running loop, as when a generator is garbage-collected."""
     import asyncio
 
     try:
@@ -108,8 +118,8 @@ def _task() -> int:
         return 0
 
 
-def _clean_up_at_a_childs_end() -> None:
-    """A process of multiprocessing ends by ``_exit(2)``: what it has not released goes with its own finalizers."""
+def _register_child_cleanup() -> None:
+    """Registers a finalizer of multiprocessing, whose processes end by ``_exit(2)``, to remove lock files."""
     process, util = (sys.modules.get(f"multiprocessing.{name}") for name in ("process", "util"))
     if process is not None and util is not None and process.parent_process() is not None:
         util.Finalize(None, _tenure._clean_up, exitpriority=-1000)

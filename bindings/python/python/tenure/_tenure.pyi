@@ -11,7 +11,7 @@ if sys.version_info >= (3, 10):
 else:
     from builtins import ellipsis as EllipsisType
 
-__all__ = ["Doorbell", "Held", "Holder", "Lock", "Status", "Waiting", "__version__", "_clean_up", "break_lock", "status"]
+__all__ = ["Doorbell", "Guard", "Holder", "Lock", "Status", "Waiting", "__version__", "_clean_up", "break_lock", "status"]
 
 _Path = Union[str, bytes, PathLike[str], PathLike[bytes]]
 _Style = Literal["lock-file", "flock"]
@@ -20,112 +20,127 @@ __version__: str
 
 @final
 class Holder:
-    """The process that holds a lock, or held it last. What is not recorded is None.
+    """The process that holds a lock, or held it last. Attributes that are not recorded are None.
 
-    The texts (command, label, host) are as their writer put them: escape them before you print them. ``str(holder)``
-    does.
+    The texts (command, label, host) are unescaped, as their writer recorded them. ``str(holder)`` escapes them for a
+    terminal.
     """
     @property
     def pid(self) -> Optional[int]:
-        """Its process id."""
+        """The process id."""
+    @property
+    def command_pid(self) -> Optional[int]:
+        """The process id of the command that the holder runs under the lock, as ``tenure run`` does."""
     @property
     def liveness(self) -> Literal["alive", "dead", "unknown"]:
-        """"alive", "dead" or "unknown"."""
+        """Whether the process lives: "alive", "dead" or "unknown"."""
     @property
     def why(self) -> str:
-        """How that is known."""
+        """The evidence for liveness."""
     @property
     def command(self) -> Optional[str]:
-        """Its command line."""
+        """The command line."""
     @property
     def label(self) -> Optional[str]:
-        """What it calls itself."""
+        """The label that the holder chose for itself."""
     @property
     def host(self) -> Optional[str]:
-        """Its machine."""
+        """The name of the machine."""
     @property
     def since(self) -> Optional[datetime]:
-        """When its tenure began (an aware datetime, UTC)."""
+        """When the lock was acquired: an aware datetime, UTC."""
     @property
     def held_for(self) -> Optional[float]:
-        """How long it had held when this was looked at, in seconds."""
+        """How long the lock had been held when this object was made, in seconds."""
     @property
     def max_hold(self) -> Optional[float]:
-        """How long it means to hold, in seconds."""
+        """The recorded maximum hold time, in seconds."""
     @property
     def fence(self) -> Optional[int]:
-        """The fence of its tenure."""
+        """The fencing token."""
     @property
     def native(self) -> bool:
-        """True where it uses Tenure. False: it knows only the lock file, or flock(2)."""
+        """True for a holder that uses Tenure, False for a program that only knows lock files or flock(2)."""
 
 @final
 class Status:
-    """How a lock stands: what :func:`status` answers."""
+    """The state of a lock when :func:`status` read it."""
     @property
     def target(self) -> str:
         """The path that the lock protects."""
     @property
     def lock_file(self) -> str:
-        """``<target>.lock``."""
+        """The path of the lock file: ``<target>.lock``."""
     @property
     def state(self) -> Literal["free", "held", "stale", "unknown"]:
-        """"free", "held", "stale" (its holder is dead: the next acquire takes over) or "unknown"."""
+        """"free", "held", "stale" (the holder is dead, and the next acquire takes over) or "unknown"."""
     @property
     def style(self) -> _Style:
         """"lock-file" or "flock"."""
     @property
+    def reasons(self) -> List[str]:
+        """The reasons for which OpenClaw's protocol would call the lock file stale."""
+    @property
     def holder(self) -> Optional[Holder]:
-        """The process that holds, or held and died. None when free, and for shared locks: see open_by."""
+        """The holder, alive or dead. None for a free lock and for shared locks, whose holders open_by lists."""
     @property
     def waiters(self) -> Optional[int]:
-        """How many processes wait in the kernel's queue; None where that cannot be read."""
+        """How many processes wait in the kernel's queue. None where that cannot be read."""
     @property
     def queue(self) -> List[int]:
-        """The process ids of those that wait, first come first."""
+        """The process ids of the waiters, in the order of their arrival."""
     @property
     def open_by(self) -> List[int]:
-        """Processes that have the lock open where the holder does not say it all: sharers, heirs of a descriptor."""
+        """The process ids that have the lock open and are not the holder: shared holders, and heirs of a descriptor."""
 
 @final
-class Held:
-    """A held lock: what an acquire answers. It is released by release(), at the end of a with block, and when the last
-    reference to it goes.
+class Guard:
+    """A held lock, which acquire() and ``with`` return. It is released by release(), at the end of a with block, or when the
+    last reference to it is dropped.
 
-    In a forked child it holds nothing and releases nothing.
+    In a forked child a guard holds nothing and releases nothing.
+
+    ::
+
+        guard = tenure.Lock("sessions/main.jsonl").acquire(timeout=10)
+        try:
+            ...  # Write, with guard.fence for a resource that checks it.
+            guard.check()
+        finally:
+            guard.release()
     """
     @property
-    def fence(self) -> int:
-        """This tenure's number, greater than that of every tenure before. Hand it to a resource that refuses a smaller
-        one than it has seen. 0 for a shared lock and for one without a record.
+    def fence(self) -> Optional[int]:
+        """The fencing token, greater than that of every earlier holder. A resource that checks it refuses a smaller one than
+        it has seen. None for a shared lock and for one without a record.
         """
     @property
     def previous(self) -> Optional[Holder]:
-        """The holder before, if it died while it held or its tenure was revoked: what the lock protects may be half-written.
-        None: it released.
+        """The previous holder, if it died or was revoked while it held: the protected data may be half-written. None if it
+        released the lock.
         """
     @property
     def shared(self) -> bool:
-        """True for a share."""
+        """True for a shared lock."""
     @property
     def target(self) -> str:
         """The path that the lock protects."""
     def check(self) -> None:
-        """Raises Lost unless the lock is still ours: not broken, not revoked, not released, and this no forked child."""
+        """Raises Lost if the lock was broken, revoked or released, or in a forked child. Takes one or two system calls."""
     @property
     def lost(self) -> bool:
-        """True once the lock is no longer ours. Where that cannot be told, the system's own error is raised."""
+        """True once check() would raise Lost. Raises the system's error where that cannot be determined."""
     @property
     def holder(self) -> Holder:
-        """This holder, as others see it."""
+        """This holder, as other processes see it."""
     @property
     def record_json(self) -> str:
-        """The record as others can read it, as JSON."""
+        """The lock file's record, as JSON."""
     def set_label(self, label: str) -> None:
-        """Changes the label that others see."""
+        """Changes the label that other processes see."""
     def release(self) -> None:
-        """Releases. A second time it does nothing. Raises Lost where the lock was no longer ours."""
-    def __enter__(self) -> Held: ...
+        """Releases the lock. A second call does nothing. Raises Lost if the lock had been lost."""
+    def __enter__(self) -> Guard: ...
     def __exit__(
         self,
         _kind: Optional[Type[BaseException]] = None,
@@ -135,30 +150,28 @@ class Held:
 
 @final
 class Doorbell:
-    """The doorbell of a process: its descriptor becomes readable when a task that waits has something to ask of its
-    Waiting. It belongs to the process that made it.
-    """
+    """A descriptor that becomes readable when tasks or greenlets of this process should poll their Waiting."""
     def __new__(cls) -> Self: ...
     def fileno(self) -> int:
-        """The descriptor that becomes readable."""
+        """Returns the descriptor that becomes readable."""
     def answer(self) -> List[int]:
-        """The numbers that were rung for, each as often as it was."""
+        """Returns the numbers of the waiters to wake, and resets the descriptor. In a forked child it returns none."""
 
 @final
 class Waiting:
-    """A place in the queue, for an event loop."""
+    """A queued acquire, for an event loop."""
     def listen(self, doorbell: Doorbell, number: int) -> None:
-        """Has the doorbell rung for this number from the next poll() on."""
-    def poll(self) -> Optional[Held]:
-        """The held lock, or None while it is busy."""
-    def give_up(self) -> Held:
-        """Ends the wait, as a deadline does: the held lock if it came by then, or Busy."""
+        """Rings the doorbell with this number, from the next poll() on, when it is time to poll again."""
+    def poll(self) -> Optional[Guard]:
+        """Returns the guard, or None while the lock is busy."""
+    def give_up(self) -> Guard:
+        """Ends the wait as a deadline does. Returns the guard if the lock was granted by then, and raises Busy otherwise."""
     def close(self) -> None:
-        """Ends the wait. A grant that had come goes."""
+        """Leaves the queue. A lock that was granted meanwhile is released."""
 
 @disjoint_base
 class Lock:
-    """The synchronous half of tenure.Lock, which documents both."""
+    """The synchronous half of tenure.Lock, which documents both halves."""
     def __new__(
         cls,
         path: _Path,
@@ -179,35 +192,49 @@ class Lock:
         mode: Optional[int] = None,
         record: bool = True,
     ) -> Self: ...
-    def acquire(self, timeout: Union[float, None, EllipsisType] = ...) -> Held:
-        """Acquire, waiting for as many seconds as the lock's own timeout says, or this one. None: as long as it takes.
+    def acquire(self, timeout: Union[float, None, EllipsisType] = ...) -> Guard:
+        """Acquires the lock, and waits for at most ``timeout`` seconds. None waits without a limit. The default is the
+        lock's own timeout.
+
+        ::
+
+            try:
+                guard = lock.acquire(timeout=10)
+            except tenure.Busy as busy:
+                print("held by", busy.holder)
 
         Raises:
-            tenure.Busy: with the holder, when the time is over.
-            tenure.WouldDeadlock: at once, when this very thread holds it.
-            tenure.Error: what else goes wrong.
+            tenure.Busy: After the timeout, with the holder.
+            tenure.WouldDeadlock: Immediately, if this thread holds the lock.
+            tenure.Error: For any other failure.
         """
-    def _begin(self) -> Union[Held, Waiting]:
-        """Tries, and begins to wait where that is not enough."""
-    def _keep(self, by: int, frame: int, held: Held) -> None:
-        """Remembers what a with block of a task entered."""
-    def _take(self, by: int, frame: int) -> Held:
-        """What _keep() remembered for the block that is left."""
+    def _start(self) -> Union[Guard, Waiting]:
+        """Tries to acquire, and joins the queue if the lock is busy."""
+    def _keep(self, by: int, frame: int, guard: Guard) -> None:
+        """Remembers the guard that a with block of a task entered."""
+    def _take(self, by: int, frame: int) -> Guard:
+        """Returns the guard that _keep() remembered for the block that is being left."""
     @property
     def target(self) -> str:
-        """The path that it protects."""
+        """The path that the lock protects."""
     @property
     def timeout(self) -> Optional[float]:
-        """The seconds that an acquire waits where it is told nothing else; None: as long as it takes."""
+        """The default timeout of an acquire, in seconds. None waits without a limit."""
     @property
     def style(self) -> _Style:
         """"lock-file" or "flock"."""
     @property
     def shared(self) -> bool:
-        """True where acquire() shares."""
+        """True if acquire() takes a shared lock."""
     def status(self) -> Status:
-        """How it stands, without touching it."""
-    def __enter__(self) -> Held: ...
+        """Returns the state of the lock, as :func:`tenure.status` does. Does not acquire or change anything.
+
+        ::
+
+            if lock.status().state == "held":
+                print("held by", lock.status().holder)
+        """
+    def __enter__(self) -> Guard: ...
     def __exit__(
         self,
         _kind: Optional[Type[BaseException]] = None,
@@ -217,21 +244,36 @@ class Lock:
 
 def _clean_up() -> None: ...
 def status(path: _Path) -> Status:
-    """How the lock of a path stands, without touching it.
+    """Returns the state of a path's lock. Does not acquire or change anything.
+
+    ::
+
+        status = tenure.status("sessions/main.jsonl")
+        if status.state == "held":
+            print("held by", status.holder)
 
     Args:
-        path: what tenure.Lock takes.
+        path: The protected path, as for tenure.Lock.
     """
 def break_lock(path: _Path, *, force: bool = False) -> bool:
-    """An operator's takeover: frees the lock of a path, whoever holds it.
+    """Frees the lock of a path, as an operator does when its holder hangs.
 
-    A dead holder's lock is cleared away. A live holder's is broken with force alone: it may be at work still, its
-    check() raises Lost from then on, and the next one gets in.
+    A dead holder's lock is removed. A live holder's lock is broken only with ``force``: the holder may still be
+    working, its ``check()`` raises Lost from then on, and the next waiter acquires the lock.
+
+    ::
+
+        if tenure.break_lock("sessions/main.jsonl", force=True):
+            print("the lock is free")
+
+    Args:
+        path: The protected path, as for tenure.Lock.
+        force: Break the lock of a live holder too.
 
     Returns:
-        Was there anything to break?
+        True if there was a lock to remove or break.
 
     Raises:
-        tenure.Busy: where the holder lives, or that cannot be told, and force is not given.
-        tenure.Unsupported: where the holder knows only flock(2): nobody but the kernel can take that away.
+        tenure.Busy: Without ``force``, for a holder that lives or may live.
+        tenure.Unsupported: For a holder that only uses flock(2), which no other process can break.
     """

@@ -1,11 +1,18 @@
-"""The interface of the package filelock, on Tenure's locks: ``import tenure.filelock as filelock`` serves.
+"""The interface of the package filelock on Tenure's locks. Use it by ``import tenure.filelock as filelock``.
 
-- :class:`FileLock` excludes the real ``filelock.FileLock`` on the same path, and is excluded by it.
-- :class:`SoftFileLock` does not exclude the real one in every case: see there.
-- Nothing polls: ``poll_interval`` is only how often a ``cancel_check`` is asked.
-- A second holder in the same process, thread or task waits as another process does.
+Example::
 
-``docs/from-filelock.md`` in Tenure's repository has each difference.
+    import tenure.filelock as filelock
+
+    with filelock.FileLock("data.lock", timeout=10):
+        ...
+
+- :class:`FileLock` and the package's ``filelock.FileLock`` exclude each other on the same path.
+- :class:`SoftFileLock` does not exclude the package's in every case, see its documentation.
+- Waits do not poll. ``poll_interval`` only sets how often ``cancel_check`` is called.
+- A second holder in the same process, thread or task waits like another process.
+
+``docs/from-filelock.md`` in Tenure's repository lists every difference.
 """
 
 from typing import TYPE_CHECKING
@@ -26,7 +33,7 @@ if TYPE_CHECKING:
     )
 
 __version__ = "4.3.1"
-"""The version of filelock whose interface this is; ``tenure.__version__`` is this package's."""
+"""The version of filelock with this interface. ``tenure.__version__`` is the version of this package."""
 
 has_fcntl = True
 """FileLock uses flock(2)."""
@@ -54,7 +61,7 @@ __all__ = [
     "unlock_descriptor",
 ]
 
-# asyncio takes longer to import than all the rest.
+# Imported on demand, because importing asyncio takes longer than the rest of the package.
 _OF_ASYNCIO = (
     "AsyncAcquireReturnProxy",
     "AsyncFileLock",
@@ -64,7 +71,7 @@ _OF_ASYNCIO = (
 )
 
 _SHARES = "tenure.Lock(path, style='flock', shared=True) shares"
-_ENDS = "tenure.Lock(path, max_hold=.., overrun='revoke') ends by itself"
+_ENDS = "tenure.Lock(path, max_hold=.., overrun='revoke') ends after a maximum time"
 _STRICT = "tenure.Lock(path) never steals a live holder's lock"
 
 _INSTEAD = {
@@ -86,16 +93,16 @@ _INSTEAD = {
     "LeaseCompromise": _ENDS,
     "LeaseHeartbeat": _ENDS,
     "LeaseSettingsMismatch": _ENDS,
-    "CompromiseReason": "`tenure.Lost` says how a lock was lost",
-    "MarkerSoftFileLock": "SoftFileLock(path) or tenure.Lock(path); tenure.status(path) says who holds",
-    "OwnerMode": "tenure.status(path).holder is who holds",
-    "OwnerRecord": "tenure.status(path).holder is who holds",
-    "FileLockContext": "lock.held is the tenure behind it",
-    "AcquireWait": "there is nothing to wait for between the threads of one lock",
-    "InFlight": "there is nothing in flight: a wait is in the kernel",
-    "ReleasePendingError": "there is no Tenure for Windows",
-    "WindowsFileLock": "there is no Tenure for Windows",
-    "AsyncWindowsFileLock": "there is no Tenure for Windows",
+    "CompromiseReason": "the text of tenure.Lost names the reason",
+    "MarkerSoftFileLock": "use SoftFileLock(path) or tenure.Lock(path); tenure.status(path) shows the holder",
+    "OwnerMode": "tenure.status(path).holder is the holder",
+    "OwnerRecord": "tenure.status(path).holder is the holder",
+    "FileLockContext": "lock.held is the tenure.Guard behind the lock",
+    "AcquireWait": "the threads of one lock need no wait of their own",
+    "InFlight": "waits are in the kernel",
+    "ReleasePendingError": "Tenure does not support Windows",
+    "WindowsFileLock": "Tenure does not support Windows",
+    "AsyncWindowsFileLock": "Tenure does not support Windows",
 }
 
 
@@ -109,7 +116,7 @@ for _name in (
     "lock_descriptor",
     "unlock_descriptor",
 ):
-    # As it is imported, so as it is shown and pickled.
+    # Shown and pickled by their public name.
     globals()[_name].__module__ = __name__
 del _name
 

@@ -1,4 +1,4 @@
-"""The same for asyncio. A task waits without a thread, so there is no executor."""
+"""The locks for asyncio. A task waits without a thread, so that no executor is needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 import tenure
 
-from ._base import BaseFileLock, Context, Timeout
+from ._base import BaseFileLock, Context, Steps, Timeout
 from ._locks import SoftFileLock, UnixFileLock
 from ._options import UNSET_MODE, CloseErrorPolicy, ContextErrorPolicy, blocking_of
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from tenure import Held
+    from tenure import Guard
 
 _SYNC = "Use `async with`: acquire/release are coroutines and cannot be awaited in a sync context manager."
 
-#: The paths that a task holds, and by which lock.
+#: The paths that each task holds, with the lock that holds them.
 _of_tasks: WeakKeyDictionary[Any, Dict[str, Any]] = WeakKeyDictionary()
 
 
 class AsyncAcquireReturnProxy:
-    """What acquire() answers: an ``async with`` block that releases and does not acquire again."""
+    """The result of acquire(): an ``async with`` block that only releases."""
 
     def __init__(self, lock: BaseAsyncFileLock) -> None:
         self.lock = lock
@@ -48,10 +48,10 @@ class AsyncAcquireReturnProxy:
 
 
 class BaseAsyncFileLock(BaseFileLock):
-    """What AsyncFileLock and AsyncSoftFileLock share. Not to be made itself.
+    """The base class of AsyncFileLock and AsyncSoftFileLock.
 
-    ``loop``, ``run_in_executor`` and ``executor`` are taken as filelock takes them, and nothing needs them. All tasks
-    that use one instance share its hold, as all threads do.
+    ``loop``, ``run_in_executor`` and ``executor`` are accepted for compatibility, and not used. All tasks that use one
+    instance share its hold, as threads do.
     """
 
     _in_this = "BaseAsyncFileLock instance in this task"
@@ -108,13 +108,20 @@ class BaseAsyncFileLock(BaseFileLock):
         blocking: Optional[bool] = None,
         cancel_check: Optional[Callable[[], bool]] = None,
     ) -> AsyncAcquireReturnProxy:
-        """As the synchronous one; the loop goes on meanwhile. A cancelled wait holds nothing."""
+        """Acquires like the synchronous lock, while the event loop runs. A cancelled wait holds nothing.
+
+        ::
+
+            lock = filelock.AsyncFileLock("data.lock")
+            async with await lock.acquire(timeout=10):
+                ...
+        """
         context = self._now()
         if blocking is not None:
             blocking_of(blocking)
         limit, interval = self._limits(context, timeout, poll_interval, blocking)
         began = time.monotonic()
-        # One task at a time: the others join its hold.
+        # One task at a time acquires. The others join its hold.
         turn = self._my_turn()
         if turn.locked() and limit >= 0:
             try:
@@ -162,29 +169,26 @@ class BaseAsyncFileLock(BaseFileLock):
     @staticmethod
     async def _acquire_held_async(
         lock: tenure.Lock, limit: float, interval: float, cancel_check: Optional[Callable[[], bool]]
-    ) -> Held:
+    ) -> Guard:
         if cancel_check is None:
             return await lock.acquire_async(None if limit < 0 else limit)
-        end = float("inf") if limit < 0 else time.monotonic() + limit
-        step = 0.0
+        steps = Steps(limit, interval, cancel_check)
         while True:
             try:
-                return await lock.acquire_async(step)
+                return await lock.acquire_async(steps.timeout)
             except tenure.Busy:
-                left = end - time.monotonic()
-                if left <= 0 or cancel_check():
+                if not steps.go_on():
                     raise
-                step = min(interval, left)
 
     async def release(self, force: bool = False) -> None:  # type: ignore[override]
-        """As the synchronous one."""
+        """Releases like the synchronous lock."""
         super().release(force)
 
     async def _leave_async(self, body: Optional[BaseException]) -> None:
         try:
             await self.release()
         except BaseException as failed:
-            self._tell_of_both(body, failed)
+            self._raise_both(body, failed)
 
     async def __aenter__(self) -> Self:
         await self.acquire()
@@ -204,15 +208,14 @@ class BaseAsyncFileLock(BaseFileLock):
     def __exit__(self, *_: object) -> NoReturn:
         raise NotImplementedError(_SYNC)
 
-
     @property
     def loop(self) -> Optional[asyncio.AbstractEventLoop]:
-        """As it was given. It means nothing."""
+        """The value that was passed. It is not used."""
         return self._loop
 
     @property
     def executor(self) -> Optional[concurrent.futures.Executor]:
-        """As it was given. It means nothing."""
+        """The value that was passed. It is not used."""
         return self._executor
 
     @executor.setter
@@ -221,7 +224,7 @@ class BaseAsyncFileLock(BaseFileLock):
 
     @property
     def run_in_executor(self) -> bool:
-        """As it was given. It means nothing."""
+        """The value that was passed. It is not used."""
         return self._run_in_executor
 
 

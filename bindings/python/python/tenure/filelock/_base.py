@@ -1,4 +1,4 @@
-"""What filelock's classes have in common: counters, timeouts, singletons. Who holds is Tenure's business."""
+"""The base of filelock's classes: counters, timeouts and singletons over Tenure's locks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, List, Optional, 
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary, ref
 
 import tenure
-from tenure._errors import tell_beside
+from tenure._errors import add_to_body
 
 from ._options import (
     UNSET_MODE,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from tenure import Held, Holder
+    from tenure import Guard, Holder
 
 _LOGGER = logging.getLogger("filelock")
 
@@ -49,15 +49,15 @@ class Timeout(TimeoutError):
     """The lock could not be acquired in time.
 
     Attributes:
-        lock_file: the path of the lock.
-        holder: the :class:`tenure.Holder`, where that is known.
-        hint: what to do about it.
+        lock_file: The path of the lock.
+        holder: The :class:`tenure.Holder`, if known.
+        hint: A remedy, in one sentence.
     """
 
     def __init__(self, lock_file: str, holder: Union[Holder, str, None] = None, hint: Optional[str] = None) -> None:
         super().__init__()
         self._lock_file = lock_file
-        self._told = "" if holder is None else f" It is held by {holder}."
+        self._held_by = "" if holder is None else f" It is held by {holder}."
         self.holder = holder
         self.hint = hint
 
@@ -68,18 +68,18 @@ class Timeout(TimeoutError):
 
     def __str__(self) -> str:
         hint = "" if self.hint is None else f" {self.hint}."
-        return f"The file lock '{self._lock_file}' could not be acquired.{self._told}{hint}"
+        return f"The file lock '{self._lock_file}' could not be acquired.{self._held_by}{hint}"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._lock_file!r})"
 
     def __reduce__(self) -> Tuple[Any, ...]:
-        # A holder stays behind: it belongs to the process that looked. Its words come along.
+        # The holder is not pickled, as it describes what this process saw. Its text is.
         return type(self), (self._lock_file,), {**self.__dict__, "holder": None}
 
 
 class AcquireReturnProxy(Generic[_T]):
-    """What acquire() answers: a with block that releases and does not acquire again."""
+    """The result of acquire(): a with block that only releases."""
 
     _context: Optional[Context] = None
 
@@ -99,7 +99,7 @@ class AcquireReturnProxy(Generic[_T]):
 
 
 class Context:
-    """What a lock knows of its hold: one for all threads, or one for each."""
+    """The options and the hold of a lock, for all threads or for one of them."""
 
     def __init__(
         self, timeout: float, blocking: bool, poll_interval: float, lifetime: Union[int, float, None]
@@ -109,31 +109,31 @@ class Context:
         self.poll_interval = poll_interval
         self.lifetime = lifetime
         self.counter = 0
-        self.held: Optional[Held] = None
-        #: Where it is known that this thread, or task, holds the path.
+        self.held: Optional[Guard] = None
+        #: The registry entry that this thread, or task, holds the path: the registry and the key.
         self.known: Optional[Tuple[Dict[str, Any], str]] = None
-        self.lent: Optional[_Lent] = None
-        #: The frame that waits for it.
+        self.lent: Optional[_LentDescriptor] = None
+        #: The frame of an acquire that has not returned.
         self.acquiring: Optional[FrameType] = None
 
     def another(self) -> Context:
-        """One for another thread, which knows nothing of this one's hold."""
+        """Returns a context with the same options and no hold, for another thread."""
         return Context(self.timeout, self.blocking, self.poll_interval, self.lifetime)
 
     def forget(self) -> None:
-        """In a forked child: the hold is the parent's."""
+        """Clears the hold, which has ended or belongs to the parent of this forked child."""
         self.counter, self.held, self.known, self.lent = 0, None, None, None
 
 
-class _Lent:
-    """A descriptor of the lock's file, for ``on_acquired``: open while the lock is held."""
+class _LentDescriptor:
+    """A descriptor of the lock's file for ``on_acquired``, open while the lock is held."""
 
     def __init__(self, path: str) -> None:
         self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         folder = os.stat(os.path.dirname(path))
-        # Another file of ours that somebody linked to this name must not be written through it.
+        # Another user may have linked one of our files to this name, and the callback must not write to that.
         if os.fstat(self.fd).st_nlink > 1 and (folder.st_uid not in (os.geteuid(), 0) or folder.st_mode & 0o022):
-            reason = "on_acquired is not given a file with another name, where others may write in its folder"
+            reason = "on_acquired gets no descriptor of a file with several links, in a folder that other users may write"
             raise PermissionError(errno.EACCES, reason, path)
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
@@ -143,8 +143,27 @@ class _Lent:
             pass
 
 
+class Steps:
+    """The timeouts of an acquire that calls a ``cancel_check`` between its attempts."""
+
+    def __init__(self, limit: float, interval: float, cancel_check: Callable[[], bool]) -> None:
+        self._end = math.inf if limit < 0 else time.monotonic() + limit
+        self._interval = interval
+        self._cancel_check = cancel_check
+        #: How long the next attempt may take.
+        self.timeout = 0.0
+
+    def go_on(self) -> bool:
+        """Prepares another attempt. Returns False at the end of the time, or if ``cancel_check`` returns True."""
+        left = self._end - time.monotonic()
+        if left <= 0 or self._cancel_check():
+            return False
+        self.timeout = min(self._interval, left)
+        return True
+
+
 class _OfThread(threading.local):
-    """The paths that a thread holds, and by which lock."""
+    """The paths that a thread holds, with the lock that holds them."""
 
     def __init__(self) -> None:
         self.held: Dict[str, Any] = {}
@@ -154,13 +173,13 @@ _of_thread = _OfThread()
 
 
 def canonical(path: Union[str, os.PathLike[str]]) -> str:
-    """One name for all that lead to a file, but a link in its last place is a file of its own."""
+    """Resolves all links but one in the last component, which counts as a file of its own."""
     parent, name = os.path.split(os.fspath(path))
     return os.path.join(os.path.realpath(parent or os.curdir), name)
 
 
 class FileLockMeta(ABCMeta):
-    """Looks at the options before there is a lock, and makes ``is_singleton`` give the instance that there is."""
+    """Checks the options before a lock is made, and returns the existing instance for ``is_singleton``."""
 
     _instances: WeakValueDictionary[str, Any]
     _instances_lock: Any
@@ -168,10 +187,10 @@ class FileLockMeta(ABCMeta):
 
     def __init__(cls, *words: Any, **more: Any) -> None:
         super().__init__(*words, **more)
-        cls._begin_anew()
+        cls._reset_singletons()
         _classes.add(cls)
 
-    def _begin_anew(cls) -> None:
+    def _reset_singletons(cls) -> None:
         cls._instances = WeakValueDictionary()
         cls._instances_lock = threading.RLock()
         cls._making = set()
@@ -225,7 +244,7 @@ class FileLockMeta(ABCMeta):
         key = canonical(lock_file)
         with cls._instances_lock:
             known = cls._instances.get(key)
-            # After a chdir a relative path is another file.
+            # After a chdir, a relative path names another file.
             if known is None or canonical(known._path()) != key:
                 if key in cls._making:
                     raise RuntimeError(f"Singleton lock construction is already active for {lock_file}")
@@ -240,13 +259,13 @@ class FileLockMeta(ABCMeta):
         return known
 
 
-#: Every class of locks, whose singletons a forked child begins anew: another thread may be about to make one.
+#: All lock classes. A forked child resets their singletons, as another thread may have been making one.
 _classes: WeakSet[FileLockMeta] = WeakSet()
 _signatures: WeakKeyDictionary[type, Tuple[bool, frozenset[str]]] = WeakKeyDictionary()
 
 
 def _accepted(cls: Any, options: Dict[str, Any]) -> Dict[str, Any]:
-    """Of the options those that the class's own __init__ takes. It may leave out what nobody asks of it."""
+    """Returns the options that __init__ of the class accepts. Options that it lacks must have their default."""
     known = _signatures.get(cls)
     if known is None:
         taken = list(inspect.signature(cls.__init__).parameters.values())
@@ -255,13 +274,13 @@ def _accepted(cls: Any, options: Dict[str, Any]) -> Dict[str, Any]:
     takes_all, names = known
     if takes_all:
         return options
-    refused = sorted(name for name, value in options.items() if name not in names and _is_asked(cls, name, value))
+    refused = sorted(name for name, value in options.items() if name not in names and _is_set(cls, name, value))
     if refused:
         raise TypeError(f"{cls.__name__} does not support non-default lock options: {', '.join(refused)}")
     return {name: value for name, value in options.items() if name in names}
 
 
-def _is_asked(cls: Any, name: str, value: Any) -> bool:
+def _is_set(cls: Any, name: str, value: Any) -> bool:
     if name == "thread_local":
         return bool(value != cls._thread_local_by_default)
     if name in cls._more_defaults:
@@ -286,7 +305,7 @@ def _compare(known: BaseFileLock, options: Dict[str, Any]) -> None:
         **{name: (options[name], getattr(known, name)) for name in known._more_defaults},
     }
     differ = [(name, asked, there) for name, (asked, there) in pairs.items() if asked != there]
-    # Two functions may be equal and yet mean different things.
+    # Equal functions may still behave differently.
     if options["on_acquired"] is not known.on_acquired:
         differ.append(("on_acquired", options["on_acquired"], known.on_acquired))
     if differ:
@@ -298,7 +317,7 @@ def _compare(known: BaseFileLock, options: Dict[str, Any]) -> None:
 
 def _in_a_forked_child() -> None:
     for cls in list(_classes):
-        cls._begin_anew()
+        cls._reset_singletons()
     _of_thread.held = {}
 
 
@@ -306,30 +325,30 @@ os.register_at_fork(after_in_child=_in_a_forked_child)
 
 
 class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
-    """What FileLock and SoftFileLock share. Not to be made itself.
+    """The base class of FileLock and SoftFileLock.
 
     Args:
-        lock_file: the path of the lock's file.
-        timeout: how many seconds an acquire waits by default; below 0: as long as it takes; 0: it tries once.
-        mode: the permission bits of the lock's files, whatever the umask.
-        thread_local: does each thread count for itself? Otherwise all threads share one hold.
-        blocking: False: an acquire tries once.
-        is_singleton: give the instance that there is for this path.
-        poll_interval: how often a ``cancel_check`` is asked, in seconds. Nothing else polls.
-        lifetime: for SoftFileLock: after how many seconds a live holder's lock may be stolen.
-        context_error_policy: what goes on when a with block and the release at its end both fail. ``"chain"``: the
-            block's exception, with the other as its context; ``"group"``: an ExceptionGroup of both (Python 3.11).
-        close_error_policy: taken, and means nothing.
-        fallback_to_soft: taken, and means nothing: where there is no ``flock``, tenure.Unsupported is raised.
-        preserve_lock_file: for FileLock, whose file always stays.
-        on_acquired: for FileLock: called with a descriptor of the lock's file each time that it was acquired. What it
-            raises releases the lock and goes on.
+        lock_file: The path of the lock's file.
+        timeout: The default timeout of an acquire, in seconds. Below 0 it waits without a limit, 0 makes one attempt.
+        mode: The permission bits of the lock's files, whatever the umask.
+        thread_local: Count the acquires of each thread separately. Otherwise all threads share one hold.
+        blocking: False makes a single attempt.
+        is_singleton: Return the existing instance for this path.
+        poll_interval: How often ``cancel_check`` is called, in seconds. Nothing else polls.
+        lifetime: For SoftFileLock, the age in seconds at which a live holder's lock may be stolen.
+        context_error_policy: What is raised when a with block and the release at its end both fail. ``"chain"`` raises
+            the block's exception with the other as its context, ``"group"`` an ExceptionGroup of both (Python 3.11).
+        close_error_policy: Accepted for compatibility, and not used.
+        fallback_to_soft: Accepted for compatibility, and not used. Without ``flock``, tenure.Unsupported is raised.
+        preserve_lock_file: For FileLock, whose file always remains.
+        on_acquired: For FileLock, a function that is called with a descriptor of the lock's file after each acquire. If
+            it raises, the lock is released.
     """
 
     _in_this = "FileLock instance in this thread"
     _thread_local_by_default = True
     _more_defaults: Dict[str, Any] = {}
-    #: Does a lifetime mean anything, and is it a kernel lock?
+    #: Whether the class honours a lifetime, and whether it is a kernel lock.
     _lifetime_counts = False
     _native = True
 
@@ -363,20 +382,20 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
         self._on_acquired = on_acquired
         self._first = Context(timeout, blocking, poll_interval, lifetime)
         self._own = threading.local()
-        #: The holds of threads, so that one whose thread has ended can be released.
+        #: The holds of all threads, so that the hold of a thread that ended can be released.
         self._holds: Dict[int, Tuple[Context, threading.Thread]] = {}
-        #: What with blocks of threads have entered: the frame's address, the thread, its context.
+        #: The with blocks that threads have entered: the frame's address, the thread, its context.
         self._blocks: List[Tuple[int, int, Context]] = []
-        #: With the file's one name, which costs a look at each folder above it.
+        #: Open locks, with the canonical path, which costs a system call for each parent folder.
         self._locks: Dict[Tuple[Optional[str], bool, Union[int, float, None]], Tuple[tenure.Lock, str]] = {}
         self._gate = threading.RLock()
         self._pid = os.getpid()
         self._ref = ref(self)
 
-    # Of the subclass.
+    # For the subclasses.
 
     def _check_name(self) -> None:
-        """Raises where there can be no lock of this name."""
+        """Raises if the name cannot be that of a lock."""
 
     @abstractmethod
     def _open(self, **more: Any) -> tenure.Lock:
@@ -393,18 +412,23 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
         blocking: Optional[bool] = None,
         cancel_check: Optional[Callable[[], bool]] = None,
     ) -> AcquireReturnProxy[Self]:
-        """Acquire, or count up where this is held already.
+        """Acquires the lock, or increments its counter if it is held already.
+
+        ::
+
+            with lock.acquire(timeout=10):
+                ...
 
         Args:
-            timeout: in seconds, in place of the lock's own.
-            poll_interval: how often ``cancel_check`` is asked.
-            blocking: False: try once.
-            cancel_check: True ends the wait, as a time that is over does.
+            timeout: The timeout in seconds, instead of the lock's own.
+            poll_interval: How often ``cancel_check`` is called, in seconds.
+            blocking: False makes a single attempt.
+            cancel_check: A function that ends the wait like a timeout by returning True.
 
         Raises:
-            Timeout: where it stays held by another.
-            RuntimeError: where this thread holds it by another instance, and would wait for ever.
-            tenure.Error: what else goes wrong.
+            Timeout: If the lock stays held by another holder.
+            RuntimeError: If this thread holds the lock by another instance, and would wait without an end.
+            tenure.Error: For any other failure.
         """
         context = self._now()
         if blocking is not None:
@@ -416,7 +440,7 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
         if self._thread_local:
             self._acquire_once(context, limit, interval, cancel_check)
         else:
-            # One thread at a time: the others join its hold.
+            # One thread at a time acquires. The others join its hold.
             began = time.monotonic()
             if not self._enter_gate(limit, interval, cancel_check):
                 raise Timeout(self.lock_file)
@@ -432,7 +456,7 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
     def _limits(
         self, context: Context, timeout: Optional[float], poll_interval: Optional[float], blocking: Optional[bool]
     ) -> Tuple[float, float]:
-        """The time to wait (below 0: as long as it takes) and how often to look up from it."""
+        """Returns how long to wait (below 0 without a limit) and how often to call ``cancel_check``."""
         interval = context.poll_interval if poll_interval is None else poll_interval_of(poll_interval)
         limit = context.timeout if timeout is None else seconds("timeout", timeout)
         if not (context.blocking if blocking is None else blocking_of(blocking)):
@@ -444,13 +468,10 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
     def _enter_gate(self, limit: float, interval: float, cancel_check: Optional[Callable[[], bool]]) -> bool:
         if cancel_check is None:
             return self._gate.acquire(timeout=-1 if limit < 0 else min(limit, threading.TIMEOUT_MAX))
-        end = math.inf if limit < 0 else time.monotonic() + limit
-        step = 0.0
-        while not self._gate.acquire(timeout=step):
-            left = end - time.monotonic()
-            if left <= 0 or cancel_check():
+        steps = Steps(limit, interval, cancel_check)
+        while not self._gate.acquire(timeout=steps.timeout):
+            if not steps.go_on():
                 return False
-            step = min(interval, left)
         return True
 
     def _acquire_once(
@@ -458,7 +479,7 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
     ) -> None:
         if context.held is None:
             if _is_on_this_stack(context.acquiring):
-                # By a signal's handler: the wait that it interrupts goes on when it has returned.
+                # A signal handler acquires. The wait that it interrupts continues only after the handler returns.
                 raise RuntimeError(
                     f"Deadlock: lock '{self.lock_file}' is acquired again while this thread's acquire of it waits"
                 )
@@ -472,7 +493,7 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
                 try:
                     held = self._acquire_held(lock, limit, interval, cancel_check)
                 except tenure.CannotCreate:
-                    # Its folder went, and may be there anew.
+                    # The folder was removed, and may have been created again.
                     self._locks.clear()
                     lock, path = self._lock(context, limit)
                     held = self._acquire_held(lock, limit, interval, cancel_check)
@@ -486,7 +507,7 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
         self._log("Lock %s acquired on %s")
 
     def _not_by_ourselves(self, holds: Dict[str, Any], path: str) -> None:
-        """Refuses to wait for ever for what this very thread, or task, holds."""
+        """Raises if this thread, or task, holds the path by another instance, and would wait without an end."""
         by = holds.get(path)
         other = None if by is None else by()
         if other is not None and other is not self and other._holds_any():
@@ -495,20 +516,20 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
     def _holds_any(self) -> bool:
         return self._now().held is not None or bool(self._holds)
 
-    def _begin_hold(self, context: Context, held: Held, holds: Dict[str, Any], path: str) -> None:
+    def _begin_hold(self, context: Context, held: Guard, holds: Dict[str, Any], path: str) -> None:
         context.held, context.counter, context.known = held, 1, (holds, path)
         holds[path] = self._ref
         if self._thread_local:
             self._holds[id(context)] = (context, threading.current_thread())
         if self._on_acquired is not None:
             try:
-                context.lent = _Lent(path)
+                context.lent = _LentDescriptor(path)
                 self._on_acquired(context.lent.fd)
             except BaseException as error:
                 try:
                     self._end_hold(context)
                 except BaseException as failed:
-                    tell_beside(error, failed)
+                    add_to_body(error, failed)
                 raise
 
     def _end_hold(self, context: Context) -> None:
@@ -527,24 +548,21 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
     @staticmethod
     def _acquire_held(
         lock: tenure.Lock, limit: float, interval: float, cancel_check: Optional[Callable[[], bool]]
-    ) -> Held:
+    ) -> Guard:
         if cancel_check is None:
             return lock.acquire(None if limit < 0 else limit)
-        end = math.inf if limit < 0 else time.monotonic() + limit
-        step = 0.0
+        steps = Steps(limit, interval, cancel_check)
         while True:
             try:
-                return lock.acquire(step)
+                return lock.acquire(steps.timeout)
             except tenure.Busy:
-                left = end - time.monotonic()
-                if left <= 0 or cancel_check():
+                if not steps.go_on():
                     raise
-                step = min(interval, left)
 
     def _lock(self, context: Context, limit: float) -> Tuple[tenure.Lock, str]:
-        # A wait for a time ends in a Timeout even where it waits for itself, as filelock has it.
+        # As in filelock, a wait with a timeout ends in a Timeout even if a thread waits for itself.
         patient = limit >= 0
-        # A relative path is meant from where the process is by now.
+        # A relative path refers to the current working directory.
         folder = None if self._absolute else os.getcwd()
         key = (folder, patient, context.lifetime)
         found = self._locks.get(key)
@@ -578,13 +596,13 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
     # Releasing.
 
     def release(self, force: bool = False) -> None:
-        """Count down, and release at 0. Where it is not held, nothing happens.
+        """Decrements the counter, and releases the lock at 0. Does nothing if the lock is not held.
 
         Args:
-            force: release at once, and with ``thread_local`` also what threads that have ended left held.
+            force: Release whatever the counter. With ``thread_local``, also release the holds of threads that ended.
 
         Raises:
-            tenure.Lost: where the lock was no longer ours.
+            tenure.Lost: If the lock had been lost.
         """
         self._release_in(self._now(), force)
         if force:
@@ -608,7 +626,7 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
         self._end_hold(context)
 
     def _now(self) -> Context:
-        """What is known to this thread, in this process: a forked child holds nothing."""
+        """Returns the context of this thread. A forked child starts without a hold."""
         pid = os.getpid()
         if self._pid != pid:
             own = self._context_of_thread()
@@ -637,7 +655,7 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
         return self
 
     def _forget_blocks(self, context: Context) -> None:
-        """What was entered more often than it is held was released otherwise, and is maybe never left."""
+        """Forgets blocks that are entered more often than the lock is held: their hold was released otherwise."""
         own = [block for block in self._blocks if block[2] is context]
         for block in own[: max(0, len(own) - context.counter)]:
             self._blocks.remove(block)
@@ -651,7 +669,7 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
         self._leave(self._entered(_caller(sys._getframe())) if self._thread_local else None, exc_value)
 
     def _entered(self, frame: int) -> Optional[Context]:
-        """What the block entered that is left now, maybe on another thread: found as tenure.Lock finds it."""
+        """Returns the context of the block that is being left, by the rules of tenure.Lock."""
         self._now()
         if self._blocks and self._blocks[-1][0] == frame != 0:
             return self._blocks.pop()[2]
@@ -673,36 +691,36 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
             else:
                 self._release_in(context, False)
         except BaseException as failed:
-            self._tell_of_both(body, failed)
+            self._raise_both(body, failed)
 
-    def _tell_of_both(self, body: Optional[BaseException], failed: BaseException) -> None:
-        """To be called where `failed` is handled. The block's exception goes on by itself."""
+    def _raise_both(self, body: Optional[BaseException], failed: BaseException) -> None:
+        """Raises what the policy asks for, inside the handler of `failed`. The block's exception propagates by itself."""
         if body is None:
             raise failed
         if self._context_error_policy == "group":
             failed.__context__ = None
             group = BaseExceptionGroup  # type: ignore[name-defined,unused-ignore]  # noqa: F821
             raise group("lock body and release both failed", [body, failed]) from None
-        tell_beside(body, failed)
+        add_to_body(body, failed)
 
     def __reduce__(self) -> Any:
         raise TypeError(f"cannot pickle {type(self).__name__!r} object: a lock belongs to its process")
 
-    # Looking.
+    # State and options.
 
     def _path(self) -> str:
-        """The lock's file: while it is held, the one that was locked."""
+        """Returns the path of the lock's file, or of the file that was locked while the lock is held."""
         known = self._now().known
         return self._lock_file if known is None else known[1]
 
     @property
     def is_locked(self) -> bool:
-        """Is it held by this instance (in this thread, with ``thread_local``)?"""
+        """True if this instance holds the lock (with ``thread_local``, in this thread)."""
         return self._now().held is not None
 
     @property
     def lock_counter(self) -> int:
-        """How many times it was acquired and not yet released."""
+        """The number of acquires without a release."""
         return self._now().counter
 
     @property
@@ -711,22 +729,22 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
         return self._lock_file
 
     @property
-    def held(self) -> Optional[Held]:
-        """The tenure behind it, with its fence, its check() and its previous holder."""
+    def held(self) -> Optional[Guard]:
+        """The tenure.Guard of this hold, with its fence, its check() and its previous holder."""
         return self._now().held
 
     @property
     def is_singleton(self) -> bool:
-        """Is it the instance that there is for its path?"""
+        """The ``is_singleton`` that was passed."""
         return self._is_singleton
 
     def is_thread_local(self) -> bool:
-        """Does each thread count for itself?"""
+        """Returns the ``thread_local`` that was passed."""
         return self._thread_local
 
     @property
     def timeout(self) -> float:
-        """How many seconds an acquire waits by default; below 0: as long as it takes."""
+        """The default timeout of an acquire, in seconds. Below 0 it waits without a limit."""
         return self._now().timeout
 
     @timeout.setter
@@ -742,7 +760,7 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
 
     @property
     def blocking(self) -> bool:
-        """Does an acquire wait?"""
+        """False if an acquire makes a single attempt."""
         return self._now().blocking
 
     @blocking.setter
@@ -751,7 +769,7 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
 
     @property
     def poll_interval(self) -> float:
-        """How often a ``cancel_check`` is asked, in seconds."""
+        """How often ``cancel_check`` is called, in seconds."""
         return self._now().poll_interval
 
     @poll_interval.setter
@@ -760,7 +778,7 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
 
     @property
     def lifetime(self) -> Optional[float]:
-        """After how many seconds a live holder's lock may be stolen; None: never."""
+        """The age in seconds at which a live holder's lock may be stolen. None means never."""
         return self._now().lifetime
 
     @lifetime.setter
@@ -769,37 +787,37 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
 
     @property
     def mode(self) -> int:
-        """The permission bits that were asked for; 0o644 where none were."""
+        """The permission bits that were passed, or 0o644."""
         return 0o644 if self._mode == UNSET_MODE else self._mode
 
     @property
     def has_explicit_mode(self) -> bool:
-        """Was a mode asked for?"""
+        """True if a mode was passed."""
         return self._mode != UNSET_MODE
 
     @property
     def context_error_policy(self) -> ContextErrorPolicy:
-        """What goes on when a block and the release at its end both fail."""
+        """What is raised when a block and the release at its end both fail."""
         return self._context_error_policy
 
     @property
     def close_error_policy(self) -> CloseErrorPolicy:
-        """As it was given. It means nothing."""
+        """The value that was passed. It is not used."""
         return self._close_error_policy
 
     @property
     def fallback_to_soft(self) -> bool:
-        """As it was given. It means nothing."""
+        """The value that was passed. It is not used."""
         return self._fallback_to_soft
 
     @property
     def preserve_lock_file(self) -> bool:
-        """As it was given. A FileLock's file always stays."""
+        """The value that was passed. A FileLock's file always remains."""
         return self._preserve_lock_file
 
     @property
     def on_acquired(self) -> Optional[Callable[[int], None]]:
-        """What is called with a descriptor of the lock's file each time that it was acquired."""
+        """The function that is called with a descriptor of the lock's file after each acquire."""
         return self._on_acquired
 
 
@@ -811,5 +829,5 @@ def _is_on_this_stack(frame: Optional[FrameType]) -> bool:
 
 
 def _caller(frame: FrameType) -> int:
-    """The address of the frame that called, only to compare; 0 where there is none."""
+    """Returns the address of the caller's frame, for comparison only, or 0 without one."""
     return 0 if frame.f_back is None else id(frame.f_back)

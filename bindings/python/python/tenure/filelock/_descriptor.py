@@ -1,4 +1,4 @@
-"""flock(2) on a descriptor of the caller's, which FileLock respects. It has no record: use it where no path is known."""
+"""flock(2) on a descriptor of the caller, which FileLock respects. It keeps no record. Use it where no path is known."""
 
 from __future__ import annotations
 
@@ -11,15 +11,25 @@ from ._options import blocking_of, seconds
 
 
 def lock_descriptor(fd: int, *, blocking: bool = True, poll_interval: float = 0.05) -> bool:
-    """Lock an open file that the caller owns, and closes.
+    """Locks an open file, which the caller closes.
+
+    ::
+
+        with open("data") as file:
+            lock_descriptor(file.fileno())
+            try:
+                ...
+            finally:
+                unlock_descriptor(file.fileno())
 
     Args:
-        fd: its descriptor.
-        blocking: False: try once.
-        poll_interval: how many seconds to wait between two tries: a sleep can be interrupted, a wait in the kernel not.
+        fd: The descriptor of the file.
+        blocking: False makes a single attempt.
+        poll_interval: How long to sleep between two attempts, in seconds. A sleep can be interrupted, unlike a wait in
+            the kernel.
 
     Returns:
-        Is it locked? False only without ``blocking``.
+        True if the file is locked. False only without ``blocking``.
     """
     if not blocking_of(blocking):
         return _try(fd)
@@ -42,5 +52,5 @@ def _try(fd: int) -> bool:
 
 
 def unlock_descriptor(fd: int) -> None:
-    """Unlock what lock_descriptor() has locked. The file stays open."""
+    """Unlocks a file that lock_descriptor() locked. The file stays open."""
     fcntl.flock(fd, fcntl.LOCK_UN)

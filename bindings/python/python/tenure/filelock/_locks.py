@@ -1,4 +1,4 @@
-"""The two locks, and what of Tenure each is."""
+"""FileLock and SoftFileLock, by Tenure's two styles."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ from ._base import BaseFileLock
 
 
 class UnixFileLock(BaseFileLock):
-    """flock(2) on the lock's file, as the real one has it: they exclude each other on the same path.
+    """A flock(2) on the lock's file, which excludes the package's FileLock on the same path, and is excluded by it.
 
-    It is Tenure's flock style with the lock's file as the target: ``.tenure`` beside it keeps who holds, so a Timeout
-    says so, waiters are woken in their order, and a crash is told (``lock.held.previous``).
+    This is Tenure's flock style with the lock's file as the target. The folder ``.tenure`` beside it records the holder,
+    so that a Timeout names it, waiters are woken in order, and a crash is reported in ``lock.held.previous``.
+
+    ::
+
+        with filelock.FileLock("data.lock", timeout=10) as lock:
+            if lock.held.previous is not None:
+                ...  # The previous holder died while it held the lock.
     """
 
     def _open(self, **more: Any) -> tenure.Lock:
@@ -22,22 +28,27 @@ class UnixFileLock(BaseFileLock):
 
 
 FileLock = UnixFileLock
-"""The lock of this platform."""
+"""The FileLock of this platform."""
 
 
 class SoftFileLock(BaseFileLock):
-    """A lock file that is there while it is held: Tenure's lock-file style. ``x.lock`` is the lock of the target ``x``.
+    """A lock file that exists while the lock is held: Tenure's lock-file style. ``x.lock`` is the lock of the target ``x``.
 
-    It excludes Tenure's other users of ``x``, and whatever knows only lock files. With the real SoftFileLock:
+    It excludes Tenure's other users of ``x``, and programs that only know lock files. With the package's SoftFileLock:
 
-    - Ours waits for theirs, and takes over what a killed one left: its file says which process that was.
-    - From filelock 3.22 on, theirs takes a lock file that it cannot read for stale when that has not changed for 2
-      seconds, so while ours is held its date is updated twice a second. The lock of a holder that is stopped for longer
-      (SIGSTOP) is stolen, and its ``held.check()`` says so.
+    - This lock waits for it, and takes over the lock file of a killed process, which the file names.
+    - From filelock 3.22 on, the package considers a lock file that it cannot read stale after 2 seconds without a change,
+      so this lock updates the file's date twice a second while it is held. The lock of a holder that is stopped for longer
+      (SIGSTOP) is stolen, and its ``held.check()`` raises tenure.Lost.
+
+    ::
+
+        with filelock.SoftFileLock("data.lock", timeout=10) as lock:
+            print(lock.pid)
 
     Raises:
-        tenure.Unsupported: for a name that does not end in ``.lock``: Tenure would show another file than the one that
-            others look for.
+        tenure.Unsupported: For a name that does not end in ``.lock``, because Tenure would create another lock file than
+            the one that other programs check.
     """
 
     _BEAT = 0.5
@@ -48,9 +59,9 @@ class SoftFileLock(BaseFileLock):
         path = os.fsdecode(self._lock_file)
         target, suffix = os.path.splitext(path)
         if suffix != ".lock" or not os.path.basename(target):
-            hint = "name it with .lock at its end, or use FileLock"
+            hint = "choose a name that ends in .lock, or use FileLock"
             raise tenure.Unsupported(
-                f"{path}: a lock file is named after what it protects, with .lock at its end; {hint}", path, None, hint
+                f"{path}: the name of a lock file is the protected path and .lock; {hint}", path, None, hint
             )
 
     def _target(self) -> str:
@@ -61,7 +72,7 @@ class SoftFileLock(BaseFileLock):
 
     @property
     def pid(self) -> Optional[int]:
-        """The process that holds it, or None."""
+        """The process id of the holder, or None."""
         try:
             holder = tenure.status(self._target()).holder
         except tenure.Error:
@@ -70,7 +81,7 @@ class SoftFileLock(BaseFileLock):
 
     @property
     def is_lock_held_by_us(self) -> bool:
-        """Is it held by this process?"""
+        """True if this process holds the lock."""
         try:
             status = tenure.status(self._target())
         except tenure.Error:
@@ -78,9 +89,10 @@ class SoftFileLock(BaseFileLock):
         return status.state == "held" and status.holder is not None and status.holder.pid == os.getpid()
 
     def break_lock(self) -> None:
-        """Break the lock, whoever holds it: two may then be at work. A holder of Tenure's is told by its ``check()``.
+        """Breaks the lock, also that of a live holder, which may then work at the same time as the next one. The
+        ``check()`` of a holder that uses Tenure raises tenure.Lost.
 
         Raises:
-            tenure.InTheWay: where the file is no lock. It stays.
+            tenure.InTheWay: If the file is not a lock. It is left unchanged.
         """
         tenure.break_lock(self._target(), force=True)

@@ -1,4 +1,4 @@
-"""What can be asked of a lock, and what of it means nothing."""
+"""The options of filelock's locks, and their checks."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 UNSET_MODE = -1
 
 ContextErrorPolicy = Literal["chain", "group"]
-"""What goes on when both a block and the release at its end fail: the block's exception, which tells of the other, or a
-group of both."""
+"""What is raised when a block and the release at its end both fail: the block's exception with the other as its context,
+or a group of both."""
 
 CloseErrorPolicy = Literal["default", "raise", "suppress"]
-"""What happens when the file cannot be closed. Tenure's files always can: it is taken, and means nothing."""
+"""What happens when the file cannot be closed. Accepted for compatibility, and not used."""
 
 
 class LockOptions(TypedDict, total=False):
-    """Every option of a lock, for subclasses that pass them on."""
+    """All options of a lock, for subclasses that pass them on."""
 
     timeout: float
     mode: int
@@ -40,7 +40,7 @@ class LockOptions(TypedDict, total=False):
 
 
 class SoftFileLockLifetimeWarning(FutureWarning):
-    """A ``lifetime`` lets a second holder in while the first is at work."""
+    """A warning that a ``lifetime`` steals the lock of a live holder, which may still be working."""
 
 
 def seconds(name: str, value: Any) -> float:
@@ -52,7 +52,7 @@ def seconds(name: str, value: Any) -> float:
         number = float(value)
     except OverflowError:
         raise ValueError(f"{name} is too large to be a number of seconds: {value!r}") from None
-    # What rounds to zero keeps its sign: below zero means no limit.
+    # A value that rounds to zero keeps its sign, as a negative timeout means no limit.
     return -5e-324 if number == 0 and value < 0 else number
 
 
@@ -84,7 +84,7 @@ def mode_of(value: Any, kind: str) -> int:
 
 
 def lifetime_of(value: Any, kind: "type[BaseFileLock]", stacklevel: int) -> Union[int, float, None]:
-    """The lifetime that counts. It warns of any, for who called `stacklevel` frames above the caller."""
+    """Returns the effective lifetime. Warns about any, for the code `stacklevel` frames above the caller."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int):
@@ -99,8 +99,8 @@ def lifetime_of(value: Any, kind: "type[BaseFileLock]", stacklevel: int) -> Unio
         )
         return None
     warnings.warn(
-        f"{kind.__name__}(lifetime=...) steals the lock of a live holder, so that two may be at work; use "
-        "tenure.Lock(path, max_hold=.., overrun='revoke') in the holder to end by itself",
+        f"{kind.__name__}(lifetime=...) steals the lock of a live holder, which may still be working; use "
+        "tenure.Lock(path, max_hold=.., overrun='revoke') in the holder instead, which ends after a maximum time",
         SoftFileLockLifetimeWarning,
         stacklevel=stacklevel + 1,
     )
@@ -116,11 +116,11 @@ def one_of(name: str, value: Any, words: "tuple[str, ...]") -> Any:
 
 def native_only(name: str, asked: bool, kind: "type[BaseFileLock]") -> None:
     if asked and not kind._native:
-        raise ValueError(f"{name} is not supported by {kind.__name__}: its file goes with its release")
+        raise ValueError(f"{name} is not supported by {kind.__name__}, whose release removes its file")
 
 
 def behavior(timeout: float) -> Union[float, str]:
-    """Equal for two times that mean the same wait."""
+    """Returns equal values for two timeouts that mean the same wait."""
     if math.isnan(timeout):
         return "nan"
     return -1.0 if timeout < 0 or timeout == math.inf else timeout

@@ -1,4 +1,4 @@
-"""The asynchronous locks, by the name of filelock's module."""
+"""The asynchronous locks, under the name of filelock's module."""
 
 from ._aio import (
     AsyncAcquireReturnProxy,

@@ -2,7 +2,7 @@
 
 use napi::bindgen_prelude::Either;
 use napi_derive::napi;
-use tenure::{CleanOptions, Inspection, StaleReason};
+use tenure::{CleanOptions, Status, StaleReason};
 
 use crate::lock::{Target, os_string};
 use crate::report::{Failure, Holder, number, path_text};
@@ -28,8 +28,8 @@ pub struct Look {
     pub waiters: Option<u32>,
 }
 
-impl From<&Inspection> for Look {
-    fn from(found: &Inspection) -> Look {
+impl From<&Status> for Look {
+    fn from(found: &Status) -> Look {
         Look {
             target: path_text(&found.target),
             lock_file: path_text(&found.lock_file),

@@ -1,0 +1,34 @@
+//! The first attempt of an acquire, which does not wait.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use pyo3::prelude::*;
+use tenure::{AcquireFuture, Requester, Guard, Lock};
+
+use crate::cleanup;
+
+/// The outcome of a first attempt.
+pub(crate) enum Attempt {
+    Granted(Guard),
+    Queued(AcquireFuture),
+}
+
+/// Tries to acquire, and joins the queue if the lock is busy.
+pub(crate) fn try_or_enqueue(py: Python<'_>, lock: &Lock, shared: bool, requester: Requester) -> tenure::Result<Attempt> {
+    cleanup::install_once(py);
+    py.detach(|| {
+        let mut acquiring = if shared { lock.begin_shared(requester) } else { lock.begin(requester) }?;
+        match Pin::new(&mut acquiring).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(outcome) => outcome.map(Attempt::Granted),
+            Poll::Pending => Ok(Attempt::Queued(acquiring)),
+        }
+    })
+}
+
+/// Tries to acquire, and fails as busy if the lock is.
+pub(crate) fn try_once(py: Python<'_>, lock: &Lock, shared: bool) -> tenure::Result<Attempt> {
+    cleanup::install_once(py);
+    let never = tenure::Wait::Never;
+    py.detach(|| if shared { lock.acquire_shared(never) } else { lock.acquire_with(never) }).map(Attempt::Granted)
+}

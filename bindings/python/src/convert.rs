@@ -1,0 +1,65 @@
+//! Conversions between Python's values and the library's.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use tenure::{Overrun, Style};
+
+/// A path as Python gives it: a `str`, `bytes`, or an object that `os.fspath()` accepts.
+pub(crate) struct Target(pub(crate) PathBuf);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Target {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Target> {
+        let path = value.py().import("os")?.call_method1("fspath", (value,))?;
+        match path.cast::<PyBytes>() {
+            Ok(bytes) => Ok(Target(PathBuf::from(OsStr::from_bytes(bytes.as_bytes())))),
+            Err(_) => path.extract().map(Target),
+        }
+    }
+}
+
+/// Converts a number of seconds. Infinity is [`Duration::MAX`].
+pub(crate) fn seconds(name: &str, value: f64) -> PyResult<Duration> {
+    if value == f64::INFINITY {
+        return Ok(Duration::MAX);
+    }
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| PyValueError::new_err(format!("{name} must be a number of seconds >= 0, not {value}")))
+}
+
+/// Returns the fence, or `None` where the grant has none: the library's 0, for a shared lock and one without a record.
+pub(crate) fn fence_of(fence: u64) -> Option<u64> {
+    Some(fence).filter(|fence| *fence != 0)
+}
+
+/// Returns a style's name in Python.
+pub(crate) fn style_name(style: Style) -> &'static str {
+    match style {
+        Style::LockFile => "lock-file",
+        Style::Flock => "flock",
+    }
+}
+
+/// Parses a style's name.
+pub(crate) fn style_of(name: &str) -> PyResult<Style> {
+    [Style::LockFile, Style::Flock]
+        .into_iter()
+        .find(|style| style_name(*style) == name)
+        .ok_or_else(|| PyValueError::new_err(format!("style must be \"lock-file\" or \"flock\", not {name:?}")))
+}
+
+/// Parses what happens after `max_hold`.
+pub(crate) fn overrun_of(name: &str) -> PyResult<Overrun> {
+    match name {
+        "report" => Ok(Overrun::Report),
+        "revoke" => Ok(Overrun::Revoke),
+        _ => Err(PyValueError::new_err(format!("overrun must be \"report\" or \"revoke\", not {name:?}"))),
+    }
+}

@@ -1,0 +1,249 @@
+//! A held lock, as a Python object.
+
+use std::ffi::OsString;
+use std::mem::ManuallyDrop;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::prelude::*;
+use tenure::Previous;
+
+use crate::convert::fence_of;
+use crate::error::{self, OrRaise};
+use crate::holder::Holder;
+
+const FORKED: &str = "the parent process holds the lock, not this forked child";
+const RELEASED: &str = "the lock was released";
+
+/// A held lock, which acquire() and ``with`` return. It is released by release(), at the end of a with block, or when the
+/// last reference to it is dropped.
+///
+/// In a forked child a guard holds nothing and releases nothing.
+///
+/// ::
+///
+///     guard = tenure.Lock("sessions/main.jsonl").acquire(timeout=10)
+///     try:
+///         ...  # Write, with guard.fence for a resource that checks it.
+///         guard.check()
+///     finally:
+///         guard.release()
+#[pyclass(frozen, weakref, module = "tenure")]
+pub(crate) struct Guard {
+    /// Never dropped in a forked child, whose copy may be half-changed. A call takes the guard out, so that the mutex is
+    /// only locked for a move, with the GIL held.
+    guard: ManuallyDrop<Mutex<Slot>>,
+    pid: u32,
+    fence: Option<u64>,
+    shared: bool,
+    target: PathBuf,
+    previous: Option<Holder>,
+}
+
+enum Slot {
+    Here(tenure::Guard),
+    /// Another thread, which has released the GIL, makes a call with the guard.
+    Lent,
+    Released,
+}
+
+impl Guard {
+    pub(crate) fn new(guard: tenure::Guard) -> Guard {
+        let previous = match guard.previous() {
+            Previous::Crashed(holder) => Some(Holder::from(&**holder)),
+            Previous::Clean => None,
+        };
+        Guard {
+            pid: std::process::id(),
+            fence: fence_of(guard.fence()),
+            shared: guard.is_shared(),
+            target: guard.target().to_owned(),
+            previous,
+            guard: ManuallyDrop::new(Mutex::new(Slot::Here(guard))),
+        }
+    }
+
+    /// Returns false in a forked child of the process that acquired.
+    pub(crate) fn is_own_process(&self) -> bool {
+        self.pid == std::process::id()
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the guard out and leaves `replacement`. Returns `None` after a release.
+    fn take(&self, py: Python<'_>, replacement: Slot) -> Option<tenure::Guard> {
+        loop {
+            let mut slot = self.slot();
+            match std::mem::replace(&mut *slot, Slot::Lent) {
+                Slot::Here(guard) => {
+                    *slot = replacement;
+                    return Some(guard);
+                }
+                Slot::Released => {
+                    *slot = Slot::Released;
+                    return None;
+                }
+                Slot::Lent => {}
+            }
+            drop(slot);
+            // Another thread makes a few system calls with the guard, and needs the GIL to finish.
+            py.detach(std::thread::yield_now);
+        }
+    }
+
+    /// Calls a method of the guard without the GIL.
+    fn call<T: Send>(&self, py: Python<'_>, call: impl FnOnce(&tenure::Guard) -> T + Send) -> PyResult<T> {
+        if !self.is_own_process() {
+            return Err(error::lost(py, &self.target, FORKED));
+        }
+        let Some(guard) = self.take(py, Slot::Lent) else {
+            return Err(error::lost(py, &self.target, RELEASED));
+        };
+        let (result, guard) = py.detach(move || (call(&guard), guard));
+        *self.slot() = Slot::Here(guard);
+        Ok(result)
+    }
+
+    fn release_guard(&self, py: Python<'_>) -> PyResult<()> {
+        match self.take(py, Slot::Released) {
+            Some(guard) => py.detach(|| guard.release()).or_raise(py),
+            None => Ok(()),
+        }
+    }
+
+    /// Moves the library's guard out. Returns `None` after a release.
+    pub(crate) fn take_library_guard(&self, py: Python<'_>) -> Option<tenure::Guard> {
+        self.take(py, Slot::Released)
+    }
+
+    pub(crate) fn is_released(&self) -> bool {
+        matches!(*self.slot(), Slot::Released)
+    }
+
+    /// Releases at the end of a with block. Returns false: `body`, the block's exception, always propagates.
+    ///
+    /// If the release fails too, its error is added to `body`. In a forked child nothing is released.
+    pub(crate) fn exit(&self, py: Python<'_>, body: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        if !self.is_own_process() {
+            return Ok(false);
+        }
+        match (self.release_guard(py), body.filter(|body| !body.is_none())) {
+            (Err(failed), Some(body)) => error::add_to_body(py, body, failed)?,
+            (released, _) => released?,
+        }
+        Ok(false)
+    }
+}
+
+#[pymethods]
+impl Guard {
+    /// The fencing token, greater than that of every earlier holder. A resource that checks it refuses a smaller one than
+    /// it has seen. None for a shared lock and for one without a record.
+    #[getter]
+    fn fence(&self) -> Option<u64> {
+        self.fence
+    }
+
+    /// The previous holder, if it died or was revoked while it held: the protected data may be half-written. None if it
+    /// released the lock.
+    #[getter]
+    fn previous(&self) -> Option<Holder> {
+        self.previous.clone()
+    }
+
+    /// True for a shared lock.
+    #[getter]
+    fn shared(&self) -> bool {
+        self.shared
+    }
+
+    /// The path that the lock protects.
+    #[getter]
+    fn target(&self) -> OsString {
+        self.target.clone().into()
+    }
+
+    /// Raises Lost if the lock was broken, revoked or released, or in a forked child. Takes one or two system calls.
+    fn check(&self, py: Python<'_>) -> PyResult<()> {
+        self.call(py, tenure::Guard::check)?.or_raise(py)
+    }
+
+    /// True once check() would raise Lost. Raises the system's error where that cannot be determined.
+    #[getter]
+    fn lost(&self, py: Python<'_>) -> PyResult<bool> {
+        if !self.is_own_process() || self.is_released() {
+            return Ok(true);
+        }
+        match self.call(py, tenure::Guard::check)? {
+            Ok(()) => Ok(false),
+            Err(error) if error.is_lost() => Ok(true),
+            Err(error) => Err(error::exception(py, &error)),
+        }
+    }
+
+    /// This holder, as other processes see it.
+    #[getter]
+    fn holder(&self, py: Python<'_>) -> PyResult<Holder> {
+        Ok(Holder::from(&self.call(py, tenure::Guard::holder)?))
+    }
+
+    /// The lock file's record, as JSON.
+    #[getter]
+    fn record_json(&self, py: Python<'_>) -> PyResult<String> {
+        self.call(py, tenure::Guard::record_json)
+    }
+
+    /// Changes the label that other processes see.
+    fn set_label(&self, py: Python<'_>, label: &str) -> PyResult<()> {
+        self.call(py, |guard| guard.set_label(label))?.or_raise(py)
+    }
+
+    /// Releases the lock. A second call does nothing. Raises Lost if the lock had been lost.
+    fn release(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.is_own_process() {
+            return Err(error::lost(py, &self.target, FORKED));
+        }
+        self.release_guard(py)
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (_kind = None, error = None, _traceback = None))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _kind: Option<&Bound<'_, PyAny>>,
+        error: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        self.exit(py, error)
+    }
+
+    fn __repr__(&self) -> String {
+        let target = tenure::escape::path(&self.target);
+        let state = match () {
+            () if !self.is_own_process() => "of the parent process",
+            () if self.is_released() => "released",
+            () => "held",
+        };
+        let fence = self.fence.map_or("no fence".to_owned(), |fence| format!("fence {fence}"));
+        format!("<tenure.Guard {target}, {fence}, {state}>")
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !self.is_own_process() {
+            return;
+        }
+        let slot = self.guard.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Slot::Here(guard) = std::mem::replace(slot, Slot::Released) {
+            // At the interpreter's end try_attach() fails, and drops the guard on this thread as it is.
+            Python::try_attach(|py| py.detach(|| drop(guard)));
+        }
+    }
+}

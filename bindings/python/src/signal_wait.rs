@@ -1,0 +1,199 @@
+//! Waits of the main thread, which runs Python's signal handlers meanwhile.
+//!
+//! The thread sleeps at a pipe, which is Python's wakeup descriptor (`signal.set_wakeup_fd`) while the wait lasts. A signal
+//! that arrives between the check for signals and the sleep writes to it, so that no signal is missed. The previous wakeup
+//! descriptor is restored, and gets the bytes that it missed.
+
+use std::cell::RefCell;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Instant;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+use tenure::{AcquireFuture, Guard, Lock};
+
+use crate::error::{self, OrRaise};
+
+/// Waits for a grant, until `deadline`. If a signal handler raises, the wait ends and nothing is held.
+pub(crate) fn wait(
+    py: Python<'_>,
+    lock: &Lock,
+    mut acquiring: AcquireFuture,
+    deadline: Option<Instant>,
+) -> PyResult<Guard> {
+    let Some(_wait) = InterruptibleWait::enter(lock.target(), deadline.is_none()) else {
+        return Err(error::waits_for_itself(py, lock.target()));
+    };
+    let pipe = WakePipe::new(py, lock)?;
+    let wakeup = WakeupFd::install(py, &pipe)?;
+    let mut signals = Vec::new();
+    let waited = poll_until(py, lock, &mut acquiring, &pipe, deadline, &mut signals);
+    let restored = wakeup.map_or(Ok(()), |wakeup| wakeup.restore(py, &pipe, signals));
+    let outcome = py.detach(|| match waited {
+        Ok(Waited::Settled(outcome)) => Ok(outcome),
+        Ok(Waited::TimedOut) => Ok(acquiring.give_up()),
+        Err(raised) => {
+            drop(acquiring);
+            Err(raised)
+        }
+    })?;
+    let guard = outcome.or_raise(py)?;
+    match restored {
+        Ok(()) => Ok(guard),
+        Err(error) => {
+            py.detach(|| drop(guard));
+            Err(error)
+        }
+    }
+}
+
+enum Waited {
+    Settled(tenure::Result<Guard>),
+    TimedOut,
+}
+
+/// Waits until the acquire settles or the deadline passes. The numbers of signals that arrived go to `signals`.
+fn poll_until(
+    py: Python<'_>,
+    lock: &Lock,
+    acquiring: &mut AcquireFuture,
+    pipe: &Arc<WakePipe>,
+    deadline: Option<Instant>,
+    signals: &mut Vec<u8>,
+) -> PyResult<Waited> {
+    let waker = Waker::from(Arc::clone(pipe));
+    loop {
+        // A handler may have run meanwhile, and signals may have arrived while it did.
+        py.check_signals()?;
+        let waited = py.detach(|| {
+            if let Poll::Ready(outcome) = Pin::new(&mut *acquiring).poll(&mut Context::from_waker(&waker)) {
+                return Ok(Some(Waited::Settled(outcome)));
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Ok(Some(Waited::TimedOut));
+            }
+            pipe.wait(deadline)?;
+            pipe.drain(signals);
+            // A grant wins: Python handles a signal that arrived with it after the return.
+            match Pin::new(&mut *acquiring).poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(outcome) => Ok(Some(Waited::Settled(outcome))),
+                Poll::Pending => Ok(None),
+            }
+        });
+        if let Some(waited) = waited.map_err(|refused: Errno| error::cannot_wait(py, lock.target(), refused.into()))? {
+            return Ok(waited);
+        }
+    }
+}
+
+/// A pipe that wakes the main thread.
+struct WakePipe {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl WakePipe {
+    fn new(py: Python<'_>, lock: &Lock) -> PyResult<Arc<WakePipe>> {
+        let pipe = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK);
+        let (read, write) = pipe.map_err(|refused| error::cannot_wait(py, lock.target(), refused.into()))?;
+        Ok(Arc::new(WakePipe { read, write }))
+    }
+
+    /// Empties the pipe. The numbers of signals that wrote to it go to `signals`.
+    fn drain(&self, signals: &mut Vec<u8>) {
+        let mut bytes = [0; 64];
+        while let Ok(count @ 1..) = rustix::io::read(&self.read, &mut bytes) {
+            signals.extend(bytes[..count].iter().filter(|byte| **byte != 0));
+        }
+    }
+
+    /// Sleeps until the pipe is written to, a signal arrives, or `deadline`.
+    fn wait(&self, deadline: Option<Instant>) -> rustix::io::Result<()> {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        // The caller loops, so a time that the kernel cannot represent may be cut short.
+        let left = left.map(|left| Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 }));
+        let mut fds = [PollFd::from_borrowed_fd(self.read.as_fd(), PollFlags::IN)];
+        match rustix::event::poll(&mut fds, left.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Wake for WakePipe {
+    fn wake(self: Arc<Self>) {
+        // A full pipe is readable already.
+        let _ = rustix::io::write(&self.write, &[0]);
+    }
+}
+
+/// Python's wakeup descriptor while a [`WakePipe`] takes its place.
+struct WakeupFd {
+    previous: RawFd,
+}
+
+impl WakeupFd {
+    /// Returns `None` on every thread but the main one, as no signal handler runs there.
+    fn install(py: Python<'_>, pipe: &WakePipe) -> PyResult<Option<WakeupFd>> {
+        match set_wakeup_fd(py, pipe.write.as_raw_fd(), false) {
+            Ok(previous) => Ok(Some(WakeupFd { previous })),
+            Err(error) if error.is_instance_of::<PyValueError>(py) => Ok(None),
+            // For example, an exception of a signal handler that ran meanwhile.
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Restores the previous descriptor, and writes the signals to it that it missed.
+    fn restore(self, py: Python<'_>, pipe: &WakePipe, mut missed: Vec<u8>) -> PyResult<()> {
+        set_wakeup_fd(py, self.previous, true)?;
+        pipe.drain(&mut missed);
+        if self.previous >= 0 && !missed.is_empty() {
+            // The descriptor may be full or closed. Python ignores that as well.
+            let _ = py.import("os")?.call_method1("write", (self.previous, missed));
+        }
+        Ok(())
+    }
+}
+
+fn set_wakeup_fd(py: Python<'_>, fd: RawFd, warn: bool) -> PyResult<RawFd> {
+    let set = py.import("signal")?.getattr("set_wakeup_fd")?;
+    let keywords = PyDict::new(py);
+    keywords.set_item("warn_on_full_buffer", warn)?;
+    set.call((fd,), Some(&keywords))?.extract()
+}
+
+thread_local! {
+    /// The targets that the main thread waits for: more than one when a signal handler acquires.
+    static INTERRUPTIBLE: RefCell<Vec<PathBuf>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A wait of the main thread, which signal handlers may interrupt.
+struct InterruptibleWait;
+
+impl InterruptibleWait {
+    /// Returns `None` if a signal handler would wait without a limit behind the wait that it interrupts, which continues
+    /// only after the handler returns.
+    fn enter(target: &Path, forever: bool) -> Option<InterruptibleWait> {
+        INTERRUPTIBLE.with_borrow_mut(|waits| {
+            if forever && waits.iter().any(|waited| waited == target) {
+                return None;
+            }
+            waits.push(target.to_owned());
+            Some(InterruptibleWait)
+        })
+    }
+}
+
+impl Drop for InterruptibleWait {
+    fn drop(&mut self) {
+        INTERRUPTIBLE.with_borrow_mut(Vec::pop);
+    }
+}

@@ -1,0 +1,139 @@
+//! `status()` and `break_lock()`: a lock's state, and an operator's way to free it.
+
+use std::ffi::OsString;
+
+use pyo3::prelude::*;
+
+use crate::convert::{Target, style_name};
+use crate::error::{self, OrRaise};
+use crate::holder::Holder;
+
+/// The state of a lock when :func:`status` read it.
+#[pyclass(frozen, module = "tenure")]
+pub(crate) struct Status {
+    found: tenure::Status,
+}
+
+impl From<tenure::Status> for Status {
+    fn from(found: tenure::Status) -> Status {
+        Status { found }
+    }
+}
+
+#[pymethods]
+impl Status {
+    /// The path that the lock protects.
+    #[getter]
+    fn target(&self) -> OsString {
+        self.found.target.clone().into()
+    }
+
+    /// The path of the lock file: ``<target>.lock``.
+    #[getter]
+    fn lock_file(&self) -> OsString {
+        self.found.lock_file.clone().into()
+    }
+
+    /// "free", "held", "stale" (the holder is dead, and the next acquire takes over) or "unknown".
+    #[getter]
+    fn state(&self) -> &'static str {
+        self.found.state.as_str()
+    }
+
+    /// "lock-file" or "flock".
+    #[getter]
+    fn style(&self) -> &'static str {
+        style_name(self.found.style)
+    }
+
+    /// The reasons for which OpenClaw's protocol would call the lock file stale.
+    #[getter]
+    fn reasons(&self) -> Vec<&'static str> {
+        self.found.reasons.iter().map(|reason| reason.as_str()).collect()
+    }
+
+    /// The holder, alive or dead. None for a free lock and for shared locks, whose holders open_by lists.
+    #[getter]
+    fn holder(&self) -> Option<Holder> {
+        self.found.holder.as_ref().map(Holder::from)
+    }
+
+    /// How many processes wait in the kernel's queue. None where that cannot be read.
+    #[getter]
+    fn waiters(&self) -> Option<usize> {
+        self.found.waiters
+    }
+
+    /// The process ids of the waiters, in the order of their arrival.
+    #[getter]
+    fn queue(&self) -> Vec<i64> {
+        self.found.queue.clone()
+    }
+
+    /// The process ids that have the lock open and are not the holder: shared holders, and heirs of a descriptor.
+    #[getter]
+    fn open_by(&self) -> Vec<i64> {
+        self.found.open_by.clone()
+    }
+
+    fn __repr__(&self) -> String {
+        let target = tenure::escape::path(&self.found.target);
+        match &self.found.holder {
+            Some(holder) => format!("<tenure.Status {target}: {}, {holder}>", self.state()),
+            None => format!("<tenure.Status {target}: {}>", self.state()),
+        }
+    }
+}
+
+/// Returns the state of a path's lock. Does not acquire or change anything.
+///
+/// ::
+///
+///     status = tenure.status("sessions/main.jsonl")
+///     if status.state == "held":
+///         print("held by", status.holder)
+///
+/// Args:
+///     path: The protected path, as for tenure.Lock.
+#[pyfunction]
+pub(crate) fn status(py: Python<'_>, path: Target) -> PyResult<Status> {
+    Ok(Status::from(py.detach(|| tenure::status(path.0)).or_raise(py)?))
+}
+
+/// Frees the lock of a path, as an operator does when its holder hangs.
+///
+/// A dead holder's lock is removed. A live holder's lock is broken only with ``force``: the holder may still be
+/// working, its ``check()`` raises Lost from then on, and the next waiter acquires the lock.
+///
+/// ::
+///
+///     if tenure.break_lock("sessions/main.jsonl", force=True):
+///         print("the lock is free")
+///
+/// Args:
+///     path: The protected path, as for tenure.Lock.
+///     force: Break the lock of a live holder too.
+///
+/// Returns:
+///     True if there was a lock to remove or break.
+///
+/// Raises:
+///     tenure.Busy: Without ``force``, for a holder that lives or may live.
+///     tenure.Unsupported: For a holder that only uses flock(2), which no other process can break.
+#[pyfunction]
+#[pyo3(signature = (path, *, force = false))]
+pub(crate) fn break_lock(py: Python<'_>, path: Target, force: bool) -> PyResult<bool> {
+    match py.detach(|| tenure::break_lock(path.0, &tenure::BreakOptions::default().force(force))) {
+        Ok(broken) => Ok(broken.broken),
+        Err(error) if error.is_busy() => {
+            let hint = match force {
+                true => "the holder changed meanwhile: check again with tenure.status()",
+                false => {
+                    "force=True breaks the lock of a live holder, which may then work at the same time as the next"
+                }
+            };
+            Err(error::exception_with_hint(py, &error, hint))
+        }
+        Err(error) => Err(error::exception(py, &error)),
+    }
+}
