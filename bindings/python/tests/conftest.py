@@ -1,4 +1,4 @@
-"""What the tests share: other processes that are told what to do by pipes, and a wait for a thing to be so."""
+"""Shared by the tests: processes that are controlled by pipes, and a wait for a condition."""
 
 import os
 import select
@@ -38,13 +38,13 @@ class Other:
         return self.process.pid
 
     def hear(self, expected: Optional[str] = None) -> str:
-        """Its next line."""
+        """Returns the next line of the process."""
         stdout = self.process.stdout
         assert stdout is not None
         end = time.monotonic() + PATIENCE
         while b"\n" not in self.unread:
             ready, _, _ = select.select([stdout], [], [], max(0, end - time.monotonic()))
-            assert ready, f"nothing was said in {PATIENCE} s; expected {expected!r}, there is {self.unread!r}"
+            assert ready, f"no line within {PATIENCE} s; expected {expected!r}, there is {self.unread!r}"
             more = os.read(stdout.fileno(), 65536)
             assert more, f"it ended ({self.process.wait()}); expected {expected!r}, there is {self.unread!r}"
             self.unread += more
@@ -89,7 +89,7 @@ def other() -> Any:
 
 
 def until(what: str, is_so: Callable[[], Any]) -> None:
-    """Waits for what no pipe tells."""
+    """Waits for a condition that no pipe reports."""
     end = time.monotonic() + PATIENCE
     while not is_so():
         assert time.monotonic() < end, f"not within {PATIENCE} s: {what}"

@@ -20,7 +20,7 @@ async def until_it_waits(path: Path) -> None:
         await asyncio.sleep(0.002)
 
 
-def test_a_task_waits_and_the_loop_goes_on(path: Path, other: Any) -> None:
+def test_the_loop_runs_while_a_task_waits(path: Path, other: Any) -> None:
     holder = other(HOLDER, path)
     holder.hear()
 
@@ -57,7 +57,7 @@ def test_tasks_exclude_each_other(path: Path) -> None:
     assert tenure.status(path).state == "free"
 
 
-def test_a_time_that_is_over(path: Path, other: Any) -> None:
+def test_timeouts(path: Path, other: Any) -> None:
     holder = other(HOLDER, path)
     holder.hear()
 
@@ -79,13 +79,13 @@ def test_a_time_that_is_over(path: Path, other: Any) -> None:
 
 
 def pipes() -> int:
-    """How many ends of pipes this process has open."""
+    """Counts the open pipe ends of this process."""
     links = []
     for fd in os.listdir("/proc/self/fd"):
         try:
             links.append(os.readlink(f"/proc/self/fd/{fd}"))
         except FileNotFoundError:
-            pass  # The listing's own.
+            pass  # The descriptor of the listing.
     return sum(link.startswith("pipe:") for link in links)
 
 
@@ -93,7 +93,7 @@ def test_a_cancelled_wait_leaves_nothing(path: Path, other: Any) -> None:
     holder = other(HOLDER, path)
     holder.hear()
     open_before = pipes()
-    # With their frames: what these have is not dropped by chance.
+    # The exceptions keep their frames, so that nothing in them is dropped by chance.
     kept: List[BaseException] = []
 
     async def main() -> None:
@@ -113,7 +113,7 @@ def test_a_cancelled_wait_leaves_nothing(path: Path, other: Any) -> None:
     assert pipes() == open_before
 
 
-def test_a_grant_that_comes_with_the_cancellation_goes(path: Path) -> None:
+def test_a_grant_that_meets_a_cancellation_is_released(path: Path) -> None:
     async def main() -> None:
         lock = tenure.Lock(path)
         taken: List[str] = []
@@ -122,7 +122,7 @@ def test_a_grant_that_comes_with_the_cancellation_goes(path: Path) -> None:
             task = asyncio.ensure_future(lock.acquire_async())
             await asyncio.sleep(0)
             held.release()
-            # Cancelled before, at and after the moment of its grant.
+            # Cancelled before, at and after the grant.
             for _ in range(yields % 8):
                 await asyncio.sleep(0)
             task.cancel()

@@ -1,4 +1,4 @@
-"""With blocks that are left elsewhere than they were entered, and what goes on from a block that fails."""
+"""With blocks that are left on another thread or task, and the exceptions of blocks that fail."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def in_a_thread(work: Callable[[], Any]) -> Any:
-    """What `work` answers, or raises, on a thread of its own."""
+    """Returns the result of `work`, or raises its exception, from a thread of its own."""
     answers: List[Any] = []
 
     def run() -> None:
@@ -46,7 +46,7 @@ def test_a_generator_that_another_thread_ends(path: Path) -> None:
     """As a framework runs a synchronous dependency with `yield`: each step on a thread of a pool."""
     lock = tenure.Lock(path)
 
-    def dependency() -> Iterator[tenure.Held]:
+    def dependency() -> Iterator[tenure.Guard]:
         with lock as held:
             yield held
 
@@ -60,7 +60,7 @@ def test_a_generator_that_another_thread_ends(path: Path) -> None:
 def test_a_generator_that_is_collected_on_another_thread(path: Path) -> None:
     lock = tenure.Lock(path)
 
-    def dependency() -> Iterator[tenure.Held]:
+    def dependency() -> Iterator[tenure.Guard]:
         with lock as held:
             yield held
 
@@ -81,7 +81,7 @@ def test_a_stack_that_another_thread_closes(path: Path) -> None:
 def test_an_async_generator_that_another_task_ends(path: Path) -> None:
     """As pytest-asyncio runs a fixture: set up in one task, torn down in another."""
 
-    async def fixture() -> AsyncIterator[tenure.Held]:
+    async def fixture() -> AsyncIterator[tenure.Guard]:
         async with tenure.Lock(path) as held:
             yield held
 
@@ -96,7 +96,7 @@ def test_an_async_generator_that_another_task_ends(path: Path) -> None:
     asyncio.run(main())
 
 
-def test_what_wait_for_entered(path: Path) -> None:
+def test_a_block_that_wait_for_entered(path: Path) -> None:
     async def main() -> None:
         lock = tenure.Lock(path)
         held = await asyncio.wait_for(lock.__aenter__(), 60)
@@ -112,7 +112,7 @@ def test_what_wait_for_entered(path: Path) -> None:
     asyncio.run(main())
 
 
-def test_leaving_what_nothing_entered_raises(path: Path) -> None:
+def test_leaving_a_block_that_was_not_entered_raises(path: Path) -> None:
     lock = tenure.Lock(path)
     with pytest.raises(RuntimeError, match="no with block has entered"):
         lock.__exit__(None, None, None)
@@ -129,7 +129,7 @@ def test_leaving_what_nothing_entered_raises(path: Path) -> None:
 
 
 def test_a_block_that_released_early_leaves_the_next_holder_alone(path: Path) -> None:
-    """Its end comes on another thread, when the lock is another block's."""
+    """The block ends on another thread, when another block holds the lock."""
     lock = tenure.Lock(path)
     stack = contextlib.ExitStack()
     early = stack.enter_context(lock)
@@ -148,7 +148,7 @@ def test_a_block_that_released_early_leaves_the_next_holder_alone(path: Path) ->
 def test_interleaved_blocks_each_release_their_own(path: Path, options: Any) -> None:
     lock = tenure.Lock(path, **options)
 
-    def block() -> Iterator[tenure.Held]:
+    def block() -> Iterator[tenure.Guard]:
         with lock as held:
             yield held
 
@@ -181,7 +181,7 @@ def test_interleaved_blocks_each_release_their_own(path: Path, options: Any) -> 
     asyncio.run(main())
 
 
-# The block's exception goes on.
+# The block's exception propagates.
 
 
 def revoked(path: Path) -> tenure.Lock:
@@ -205,7 +205,7 @@ def assert_tells_of_the_loss(error: BaseException) -> None:
 
 @pytest.mark.parametrize("kind", [KeyError, KeyboardInterrupt, SystemExit, GeneratorExit])
 @pytest.mark.parametrize("by", ["lock", "held"])
-def test_the_exception_of_a_block_that_lost_its_lock_goes_on(path: Path, kind: Type[BaseException], by: str) -> None:
+def test_the_exception_of_a_block_that_lost_its_lock_propagates(path: Path, kind: Type[BaseException], by: str) -> None:
     lock = revoked(path)
     with pytest.raises(kind) as caught:
         with lock if by == "lock" else lock.acquire() as held:
@@ -227,7 +227,7 @@ def test_the_same_in_a_task(path: Path, kind: Type[BaseException]) -> None:
             raise kind("the block's")
 
     with pytest.raises(kind) as caught:
-        # No loop in between that makes an exception of its own from a cancelled task's.
+        # Without an event loop, which would replace the exception of a cancelled task.
         main().send(None)
     assert_tells_of_the_loss(caught.value)
 

@@ -1,4 +1,4 @@
-"""What stays of a program that ends, and what stays of a lock that is used again and again."""
+"""The files that an ending program leaves, and the memory that a lock leaves after many rounds."""
 
 import gc
 import os
@@ -14,7 +14,7 @@ ROUNDS = 200_000
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGABRT, signal.SIGINT])
-def test_nothing_visible_stays_when_a_signal_ends_a_program(tmp_path: Path, other: Any, number: int) -> None:
+def test_a_program_that_a_signal_ends_leaves_no_lock_file(tmp_path: Path, other: Any, number: int) -> None:
     path = tmp_path / "x"
     holder = other("import resource\nresource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n" + HOLDER, path)
     holder.hear()
@@ -23,12 +23,12 @@ def test_nothing_visible_stays_when_a_signal_ends_a_program(tmp_path: Path, othe
     assert holder.process.wait() == -number
     assert not (tmp_path / "x.lock").exists()
     held = tenure.Lock(path).acquire(0)
-    # Python's own Ctrl-C leaves the block. The others cut it off, and the next holder hears of that.
+    # Python's own Ctrl-C leaves the block. The others end it midway, which the next holder's guard reports.
     assert (held.previous is None) == (number == signal.SIGINT)
 
 
 @pytest.mark.parametrize("soft", ["tenure.filelock.SoftFileLock(path + '.lock').acquire()", "tenure.Lock(path).acquire()"])
-def test_the_same_for_what_a_forked_child_holds(tmp_path: Path, other: Any, soft: str) -> None:
+def test_a_forked_child_that_a_signal_ends_leaves_no_lock_file(tmp_path: Path, other: Any, soft: str) -> None:
     path = tmp_path / "x"
     parent = other(
         f"""
@@ -50,7 +50,7 @@ def test_the_same_for_what_a_forked_child_holds(tmp_path: Path, other: Any, soft
     assert not (tmp_path / "x.lock").exists()
 
 
-def test_a_handler_of_the_programs_decides(tmp_path: Path, other: Any) -> None:
+def test_a_handler_of_the_program_decides(tmp_path: Path, other: Any) -> None:
     path = tmp_path / "x"
     holder = other(
         """
@@ -80,7 +80,7 @@ def test_a_handler_of_the_programs_decides(tmp_path: Path, other: Any) -> None:
         "raise KeyError",
         "sys.modules['kept'] = held; held.itself = None",
         "import builtins; builtins.kept = held",
-        # A thread that holds in its block when the interpreter ends.
+        # A thread that holds the lock when the interpreter ends.
         "import threading\n"
         "inside = threading.Event()\n"
         "def work():\n"
@@ -89,11 +89,11 @@ def test_a_handler_of_the_programs_decides(tmp_path: Path, other: Any) -> None:
         "        threading.Event().wait()\n"
         "threading.Thread(target=work, daemon=True).start()\n"
         "inside.wait()",
-        # What is left over in a circle.
+        # A guard in a reference cycle.
         "circle = [held]; circle.append(circle); del held, circle",
     ],
 )
-def test_nothing_visible_stays_when_a_program_ends_by_itself(tmp_path: Path, other: Any, end: str) -> None:
+def test_a_program_that_ends_by_itself_leaves_no_lock_file(tmp_path: Path, other: Any, end: str) -> None:
     ending = other(f"import tenure\nheld = tenure.Lock(path).acquire()\nsay('held')\nhear()\n{end}\n", tmp_path / "x")
     ending.hear("held")
     assert (tmp_path / "x.lock").exists()
@@ -105,8 +105,8 @@ def test_nothing_visible_stays_when_a_program_ends_by_itself(tmp_path: Path, oth
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_nothing_visible_stays_of_a_process_of_multiprocessing(tmp_path: Path, other: Any, method: str) -> None:
-    """It ends by _exit(2): neither atexit nor exit(3) knows of it."""
+def test_a_process_of_multiprocessing_leaves_no_lock_file(tmp_path: Path, other: Any, method: str) -> None:
+    """Such a process ends by _exit(2), without atexit and exit(3)."""
     path = tmp_path / "x"
     parent = other(
         """
@@ -128,7 +128,7 @@ def test_nothing_visible_stays_of_a_process_of_multiprocessing(tmp_path: Path, o
 
 
 def memory() -> int:
-    """What this process has in memory, in KiB."""
+    """Returns the memory of this process, in KiB."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
@@ -137,7 +137,7 @@ def memory() -> int:
 
 @pytest.mark.parametrize("how, count", [("lock", ROUNDS), *((how, ROUNDS // 8) for how in ("max_hold", "filelock", "soft"))])
 def test_200_000_rounds_leave_nothing(tmp_path: Path, how: str, count: int) -> None:
-    """Neither memory nor descriptors nor threads."""
+    """No memory, descriptors or threads."""
     import tenure.filelock
 
     path = tmp_path / "x"
@@ -158,8 +158,8 @@ def test_200_000_rounds_leave_nothing(tmp_path: Path, how: str, count: int) -> N
     files, threads, before = os.listdir("/proc/self/fd"), len(os.listdir("/proc/self/task")), memory()
     rounds(count)
     gc.collect()
-    # 5 bytes a round of the 200,000, and 42 of the fewer: less than any object that stayed.
+    # 5 bytes a round for 200,000 rounds, 42 for fewer: less than the smallest leaked object.
     assert memory() - before < 1024
-    # The library's watchdog comes and goes.
+    # The library's watchdog thread may be running.
     assert len(os.listdir("/proc/self/fd")) <= len(files) + 4
     assert len(os.listdir("/proc/self/task")) <= threads + 2

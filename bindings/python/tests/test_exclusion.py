@@ -1,4 +1,4 @@
-"""Ours and the real filelock's locks on one path, in processes: who keeps out whom."""
+"""Processes that lock one path by this package and by the package filelock exclude each other."""
 
 import os
 import signal
@@ -69,7 +69,7 @@ def test_file_locks_exclude_each_other(tmp_path: Path, other: Any, holds: str, w
 
 
 @pytest.mark.parametrize("holds, waits", PAIRS)
-def test_a_killed_holder_of_a_file_lock_keeps_nobody_out(tmp_path: Path, other: Any, holds: str, waits: str) -> None:
+def test_the_file_lock_of_a_killed_holder_is_free(tmp_path: Path, other: Any, holds: str, waits: str) -> None:
     path = tmp_path / "x.lock"
     holder = other(of(HOLDER, holds, "FileLock"), path)
     holder.hear("held")
@@ -102,7 +102,7 @@ def test_soft_locks_of_ours_exclude_each_other_and_natives(tmp_path: Path, other
 
 
 def test_their_soft_lock_waits_for_ours(tmp_path: Path, other: Any) -> None:
-    """Longer than the two seconds after which theirs takes an unreadable lock file for stale."""
+    """For longer than two seconds, after which theirs considers an unreadable lock file stale."""
     path = tmp_path / "x.lock"
     lock = ours.SoftFileLock(path)
     lock.acquire()
@@ -128,7 +128,7 @@ def test_their_soft_lock_waits_for_ours(tmp_path: Path, other: Any) -> None:
 
 
 @pytest.mark.skipif(VERSION < (3, 22), reason=f"filelock {real.__version__} robs nobody")
-def test_their_soft_lock_robs_ours_when_it_is_stopped(tmp_path: Path, other: Any) -> None:
+def test_their_soft_lock_steals_ours_from_a_stopped_holder(tmp_path: Path, other: Any) -> None:
     path = tmp_path / "x.lock"
     holder = other(
         """
@@ -169,7 +169,7 @@ def test_our_soft_lock_waits_for_theirs(tmp_path: Path, other: Any) -> None:
 
 @pytest.mark.skipif(VERSION < (3, 22), reason=f"filelock {real.__version__} says nothing in the file")
 @pytest.mark.parametrize("holds, waits", PAIRS)
-def test_a_killed_holder_of_a_soft_lock_keeps_nobody_out(tmp_path: Path, other: Any, holds: str, waits: str) -> None:
+def test_the_soft_lock_of_a_killed_holder_is_free(tmp_path: Path, other: Any, holds: str, waits: str) -> None:
     path = tmp_path / "x.lock"
     holder = other(of(HOLDER, holds, "SoftFileLock"), path)
     holder.hear("held")
@@ -180,8 +180,8 @@ def test_a_killed_holder_of_a_soft_lock_keeps_nobody_out(tmp_path: Path, other: 
 
 
 @pytest.mark.skipif(VERSION < (3, 22), reason=f"filelock {real.__version__} says nothing in the file")
-def test_what_a_killed_soft_lock_left_is_judged_by_its_text_alone(tmp_path: Path, other: Any) -> None:
-    """Theirs keeps what another host may hold, what lives, and what is old; ours does so as well."""
+def test_the_file_of_a_killed_soft_lock_is_judged_by_its_text_alone(tmp_path: Path, other: Any) -> None:
+    """Both packages keep files of other hosts, of live processes, and of any age."""
     path = tmp_path / "x.lock"
     holder = other(of(HOLDER, "filelock", "SoftFileLock"), path)
     holder.hear("held")
@@ -198,7 +198,7 @@ def test_what_a_killed_soft_lock_left_is_judged_by_its_text_alone(tmp_path: Path
         (f"{os.getpid()}\n{host}\n", "held"),
     ]:
         path.write_text(text)
-        # However old it is.
+        # Whatever its age.
         os.utime(path, (1, 1))
         assert tenure.status(tmp_path / "x").state == state, text
         for lock in (real.SoftFileLock(path), ours.SoftFileLock(path)):
@@ -214,7 +214,7 @@ def test_what_a_killed_soft_lock_left_is_judged_by_its_text_alone(tmp_path: Path
 
 
 def test_a_mode_lets_other_users_in(tmp_path: Path, other: Any) -> None:
-    """The file of a FileLock has the mode that was asked for, whatever the umask, so their FileLock can open it."""
+    """The file of a FileLock has the given mode, whatever the umask, so that their FileLock can open it."""
     for module in (real, ours) if VERSION >= (4, 3) else (ours,):
         path = tmp_path / f"{module.__name__}.lock"
         before = os.umask(0o077)

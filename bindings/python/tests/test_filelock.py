@@ -1,4 +1,4 @@
-"""The public behaviour of the package filelock, asked of both: the real one and tenure.filelock.
+"""The public behaviour of the package filelock, tested for it and for tenure.filelock.
 
 Where they differ, ``docs/from-filelock.md`` has a row.
 """
@@ -106,7 +106,7 @@ def test_another_instance_is_kept_out(filelock: Any, kind: Any, path: str) -> No
     two.release()
 
 
-def test_the_times_that_it_was_made_with(filelock: Any, kind: Any, path: str) -> None:
+def test_the_default_timeouts(filelock: Any, kind: Any, path: str) -> None:
     with kind(path):
         for more in ({"timeout": 0}, {"blocking": False}, {"timeout": 0.01, "poll_interval": 0.001}):
             lock = kind(path, **more)
@@ -135,7 +135,7 @@ def test_folders_are_made(kind: Any, tmp_path: Path) -> None:
         assert isinstance(lock.lock_file, str) and os.path.exists(lock.lock_file)
 
 
-def test_a_folder_that_went_and_came(kind: Any, tmp_path: Path) -> None:
+def test_a_folder_that_is_removed_and_created_again(kind: Any, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     lock = kind(folder / "x.lock")
     for _ in range(2):
@@ -146,7 +146,7 @@ def test_a_folder_that_went_and_came(kind: Any, tmp_path: Path) -> None:
         folder.rmdir()
 
 
-def test_what_is_left_after_it(filelock: Any, path: str) -> None:
+def test_the_files_after_a_release(filelock: Any, path: str) -> None:
     with filelock.FileLock(path):
         pass
     assert os.path.exists(path)
@@ -187,7 +187,7 @@ def test_threads_count_for_themselves(filelock: Any, kind: Any, path: str) -> No
     assert seen == [False, "busy"]
 
 
-def test_threads_share_what_is_not_thread_local(kind: Any, path: str) -> None:
+def test_threads_share_a_hold_that_is_not_thread_local(kind: Any, path: str) -> None:
     lock = kind(path, thread_local=False)
     seen: List[Any] = []
 
@@ -264,7 +264,7 @@ def test_it_is_not_pickled(kind: Any, path: str) -> None:
         pickle.dumps(kind(path))
 
 
-def test_words_that_are_off(kind: Any, path: str) -> None:
+def test_invalid_arguments(kind: Any, path: str) -> None:
     for more in ({"mode": 1.5}, {"blocking": 1}, {"timeout": "1"}, {"poll_interval": "1"}, {"unknown": 1}):
         with pytest.raises(TypeError):
             kind(path, **more)
@@ -306,7 +306,7 @@ def test_a_lifetime(filelock: Any, path: str) -> None:
         filelock.SoftFileLock(path, lifetime=-1)
 
 
-def test_who_holds_a_soft_lock(filelock: Any, path: str) -> None:
+def test_the_holder_of_a_soft_lock(filelock: Any, path: str) -> None:
     lock = filelock.SoftFileLock(path)
     assert lock.pid is None and not lock.is_lock_held_by_us
     with lock:
@@ -403,10 +403,10 @@ def test_async_cancelled(async_kind: Any, path: str) -> None:
     asyncio.run(main())
 
 
-# What only ours has, and where it says no.
+# Features that only ours has, and errors where it lacks one.
 
 
-def test_ours_knows_more(path: str) -> None:
+def test_ours_reports_more(path: str) -> None:
     with ours.FileLock(path) as lock:
         assert lock.held is not None and lock.held.fence > 0
         with pytest.raises(ours.Timeout) as caught:
@@ -415,14 +415,14 @@ def test_ours_knows_more(path: str) -> None:
     assert lock.held is None
 
 
-def test_ours_keeps_others_out_when_its_file_is_removed(path: str) -> None:
+def test_ours_excludes_others_after_its_file_is_removed(path: str) -> None:
     with ours.FileLock(path):
         os.remove(path)
         with pytest.raises(ours.Timeout):
             ours.FileLock(path).acquire(timeout=0.05)
 
 
-def test_ours_says_no(path: str) -> None:
+def test_ours_refuses_unsupported_names(path: str) -> None:
     with pytest.raises(tenure.Unsupported, match=r"\.lock"):
         ours.SoftFileLock(path + "x")
     for name in ("ReadWriteLock", "StrictSoftFileLock", "unheard_of"):
@@ -431,7 +431,7 @@ def test_ours_says_no(path: str) -> None:
 
 
 def test_waiters_are_not_passed_over(path: str) -> None:
-    """One that comes later waits behind the one that waits; theirs are served by chance."""
+    """Our waiters are served in the order of their arrival, theirs by chance."""
     lock, order = ours.FileLock(path), []
     lock.acquire()
     threads = []
@@ -443,7 +443,7 @@ def test_waiters_are_not_passed_over(path: str) -> None:
 
         threads.append(threading.Thread(target=work))
         threads[-1].start()
-        # Each is in the queue before the next one comes.
+        # Each waiter is in the queue before the next one starts.
         until("it waits", lambda: _asleep(threads[-1]))
     lock.release()
     for thread in threads:
@@ -452,6 +452,6 @@ def test_waiters_are_not_passed_over(path: str) -> None:
 
 
 def _asleep(thread: threading.Thread) -> bool:
-    """Is it parked: in futex(2), and for no time? Who waits for the interpreter does so for a time."""
+    """Returns whether a thread is parked: in futex(2) without a timeout. A thread that waits for the GIL has a timeout."""
     number, *words = Path(f"/proc/self/task/{thread.native_id}/syscall").read_text().split()
     return number in ("202", "98") and words[3] == "0x0"

@@ -1,4 +1,4 @@
-"""More of filelock's public behaviour, asked of both: options, warnings, logging, singletons, forks, threads, errors."""
+"""More of filelock's public behaviour, tested for both: options, warnings, logging, singletons, forks, threads, errors."""
 
 import asyncio
 import decimal
@@ -45,7 +45,7 @@ def path(tmp_path: Path) -> str:
 # Names and options.
 
 
-def test_every_name_is_there_or_says_what_instead(filelock: Any) -> None:
+def test_every_name_exists_or_names_its_replacement(filelock: Any) -> None:
     if VERSION < (4, 3):
         pytest.skip(f"here is filelock {real.__version__}")
     for name in real.__all__:
@@ -57,7 +57,7 @@ def test_every_name_is_there_or_says_what_instead(filelock: Any) -> None:
     assert filelock.__version__ == real.__version__ and set(filelock.__all__) <= set(dir(filelock))
 
 
-#: What a class of theirs has that ours has not, and the other way round. FileLock's are there on file systems without flock.
+#: Members that only one of the packages has. Those of FileLock are for file systems without flock.
 MEMBERS = {
     "UnixFileLock": {"pid", "is_lock_held_by_us", "break_lock"},
     "AsyncUnixFileLock": {"pid", "is_lock_held_by_us", "break_lock"},
@@ -72,7 +72,7 @@ def parameters(function: Any) -> Any:
     return [(one.name, one.kind, one.default) for one in inspect.signature(function).parameters.values()]
 
 
-def test_every_member_of_every_class_is_there() -> None:
+def test_every_member_of_every_class_exists() -> None:
     if VERSION < (4, 3):
         pytest.skip(f"here is filelock {real.__version__}")
     for name in ours.__all__:
@@ -95,13 +95,13 @@ def test_every_member_of_every_class_is_there() -> None:
     assert set(ours.LockOptions.__annotations__) == set(real.LockOptions.__annotations__)
 
 
-def test_who_holds_a_kernel_lock_is_not_in_its_file(filelock: Any, path: str) -> None:
+def test_the_file_of_a_kernel_lock_does_not_name_the_holder(filelock: Any, path: str) -> None:
     lock = filelock.FileLock(path)
     for name in ("pid", "is_lock_held_by_us"):
         assert not hasattr(lock, name)
 
 
-def test_the_module_of_the_asynchronous_ones(filelock: Any) -> None:
+def test_the_module_of_the_asynchronous_locks(filelock: Any) -> None:
     assert filelock.asyncio.AsyncUnixFileLock is filelock.AsyncUnixFileLock is filelock.AsyncFileLock
 
 
@@ -118,7 +118,7 @@ def test_every_option_is_an_attribute(kind: Any, path: str) -> None:
             setattr(lock, fixed, None)
 
 
-def test_what_only_a_kernel_lock_can(filelock: Any, path: str) -> None:
+def test_options_for_kernel_locks_only(filelock: Any, path: str) -> None:
     lock = filelock.FileLock(path, preserve_lock_file=True)
     with lock:
         pass
@@ -159,7 +159,7 @@ def test_numbers(kind: Any, path: str) -> None:
             kind(path).acquire(poll_interval=wrong)
     with kind(path, timeout=float("inf")), pytest.raises(RuntimeError, match="Deadlock"):
         kind(path).acquire(timeout=float("inf"))
-    # It counts only where there is a wait.
+    # The timeout matters only if the acquire waits.
     kind(path, timeout=float("nan")).acquire(blocking=False).lock.release()
     with pytest.raises(ValueError, match="nan"):
         kind(path, timeout=float("nan")).acquire()
@@ -261,7 +261,7 @@ def test_a_singleton_is_made_once(kind: Any, path: str) -> None:
         with pytest.raises(ValueError, match="differing arguments") as caught:
             Counted(path, is_singleton=True, **more)
         assert next(iter(more)) in str(caught.value)
-    # Two that mean the same.
+    # Two values with the same meaning.
     assert Counted(path, timeout=-5, is_singleton=True) is Counted(path, float("inf"), is_singleton=True)
     assert len(made) == 1
 
@@ -276,7 +276,7 @@ def test_a_singleton_after_a_chdir(kind: Any, tmp_path: Path, monkeypatch: Any) 
     assert kind("x.lock", is_singleton=True) is not one
 
 
-def test_a_fork_while_a_singleton_is_made_hangs_nobody(filelock: Any, path: str, other: Any) -> None:
+def test_a_fork_while_a_singleton_is_made_does_not_hang(filelock: Any, path: str, other: Any) -> None:
     forking = other(
         f"""
         import os, threading, {filelock.__name__} as filelock
@@ -307,7 +307,7 @@ def test_a_fork_while_a_singleton_is_made_hangs_nobody(filelock: Any, path: str,
 # Logging.
 
 
-def test_what_is_logged(kind: Any, path: str, caplog: Any) -> None:
+def test_logging(kind: Any, path: str, caplog: Any) -> None:
     caplog.set_level(logging.DEBUG, logger="filelock")
     lock = kind(path)
     with lock:
@@ -352,7 +352,7 @@ def test_a_block_and_its_release_that_both_fail(filelock: Any, path: str, monkey
     with pytest.raises(OSError, match="the release"):
         with Failing(path, context_error_policy="group"):
             pass
-    # The default keeps both, one as the other's context; ours lets the block's go on.
+    # By default one exception becomes the other's context. Ours propagates the block's.
     with pytest.raises(OSError if filelock is real else KeyError) as chained:
         with Failing(path):
             raise KeyError("the block")
@@ -361,7 +361,7 @@ def test_a_block_and_its_release_that_both_fail(filelock: Any, path: str, monkey
 
 
 @pytest.mark.parametrize("how", ["with", "acquire", "async"])
-def test_the_exception_of_a_block_whose_lock_was_broken_goes_on(path: str, how: str) -> None:
+def test_the_exception_of_a_block_whose_lock_was_broken_propagates(path: str, how: str) -> None:
     def block() -> None:
         lock = ours.SoftFileLock(path)
         with lock if how == "with" else lock.acquire():
@@ -384,7 +384,7 @@ def test_the_exception_of_a_block_whose_lock_was_broken_goes_on(path: str, how: 
 # on_acquired.
 
 
-def test_a_descriptor_is_lent_when_it_is_acquired(filelock: Any, path: str) -> None:
+def test_on_acquired_gets_a_descriptor(filelock: Any, path: str) -> None:
     seen: List[Any] = []
 
     def write(descriptor: int) -> None:
@@ -404,7 +404,7 @@ def test_a_descriptor_is_lent_when_it_is_acquired(filelock: Any, path: str) -> N
     assert len(seen) == 2
 
 
-def test_what_it_raises_releases(filelock: Any, path: str) -> None:
+def test_an_exception_of_on_acquired_releases(filelock: Any, path: str) -> None:
     def refuse(descriptor: int) -> None:
         raise KeyError(descriptor)
 
@@ -419,8 +419,8 @@ def test_what_it_raises_releases(filelock: Any, path: str) -> None:
     filelock.FileLock(path).acquire(timeout=0)
 
 
-def test_no_file_of_another_name_is_lent(filelock: Any, tmp_path: Path) -> None:
-    """Others, who may write in the folder, may have linked it."""
+def test_on_acquired_gets_no_descriptor_of_a_linked_file(filelock: Any, tmp_path: Path) -> None:
+    """Other users who may write in the folder may have linked it."""
     precious = tmp_path / "precious"
     precious.write_text("mine")
     shared = tmp_path / "shared"
@@ -446,7 +446,7 @@ def in_a_thread(work: Any) -> Any:
 
 
 def test_a_thread_that_ended_without_a_release(filelock: Any, kind: Any, path: str) -> None:
-    """Its hold stays, until a release by force or the end of the lock."""
+    """The hold remains until a forced release or the end of the lock."""
     lock = kind(path)
     in_a_thread(lock.acquire)
     with pytest.raises(filelock.Timeout):
@@ -481,7 +481,7 @@ def test_a_release_by_force_leaves_a_living_thread_alone(filelock: Any, kind: An
     thread.join()
 
 
-def test_settings_are_a_threads_own(kind: Any, path: str) -> None:
+def test_each_thread_has_its_own_settings(kind: Any, path: str) -> None:
     lock = kind(path, timeout=1)
     lock.timeout = 2
     assert in_a_thread(lambda: lock.timeout) == 1 and lock.timeout == 2
@@ -491,7 +491,7 @@ def test_settings_are_a_threads_own(kind: Any, path: str) -> None:
 
 
 def test_a_block_of_ours_that_another_thread_leaves_is_released(path: str) -> None:
-    """Theirs leaves it held, without a word."""
+    """Theirs stays held, without an error."""
 
     def block(how: str) -> Any:
         lock = ours.FileLock(path)
@@ -536,7 +536,7 @@ def test_a_block_of_ours_that_released_early_leaves_the_next_holder_alone(path: 
     assert not lock.is_locked
 
 
-def test_a_signals_handler_does_not_wait_for_the_wait_that_it_interrupts(filelock: Any, path: str, other: Any) -> None:
+def test_a_signal_handler_does_not_wait_for_the_wait_that_it_interrupts(filelock: Any, path: str, other: Any) -> None:
     holder = other("import filelock\nwith filelock.FileLock(path):\n    say('held')\n    hear()", path)
     holder.hear("held")
     waiter = other(
@@ -570,7 +570,7 @@ def _is_asleep(pid: int) -> bool:
 # Soft locks.
 
 
-#: An older one says nothing in its file, and removes whatever has its name.
+#: Older versions write nothing to the file, and remove any file with its name.
 HOLDERS = ["filelock", "tenure.filelock"] if VERSION >= (4, 3) else ["tenure.filelock"]
 
 SOFT_HOLDER = """
@@ -589,7 +589,7 @@ except OSError as error:
 
 def test_break_lock(filelock: Any, path: str, other: Any) -> None:
     lock = filelock.SoftFileLock(path)
-    lock.break_lock()  # There is nothing to break.
+    lock.break_lock()  # Nothing to break.
     for module in HOLDERS:
         holder = other(SOFT_HOLDER.format(module=module), path)
         holder.hear("held")
@@ -605,7 +605,7 @@ def test_break_lock(filelock: Any, path: str, other: Any) -> None:
             assert lock.is_locked and lock.is_lock_held_by_us
 
 
-def test_a_lifetime_lets_the_next_one_in(filelock: Any, path: str, other: Any) -> None:
+def test_a_lifetime_steals_the_lock(filelock: Any, path: str, other: Any) -> None:
     for module in HOLDERS:
         holder = other(SOFT_HOLDER.format(module=module), path)
         holder.hear("held")
@@ -617,7 +617,7 @@ def test_a_lifetime_lets_the_next_one_in(filelock: Any, path: str, other: Any) -
             assert thief.is_lock_held_by_us
 
 
-def test_who_holds_what_is_no_lock(filelock: Any, path: str) -> None:
+def test_the_holder_of_a_file_that_is_not_a_lock(filelock: Any, path: str) -> None:
     Path(path).write_text("# yarn lockfile v1\n")
     lock = filelock.SoftFileLock(path)
     assert lock.pid is None and not lock.is_lock_held_by_us
@@ -626,7 +626,7 @@ def test_who_holds_what_is_no_lock(filelock: Any, path: str) -> None:
 # Descriptors.
 
 
-def test_a_descriptor_of_the_callers(filelock: Any, path: str) -> None:
+def test_a_descriptor_of_the_caller(filelock: Any, path: str) -> None:
     with open(path, "w") as file, open(path) as another:
         assert filelock.lock_descriptor(file.fileno()) is True
         assert filelock.lock_descriptor(another.fileno(), blocking=False) is False
@@ -665,7 +665,7 @@ def test_a_task_that_waits_for_itself(filelock: Any, name: str, path: str) -> No
     asyncio.run(main())
 
 
-def test_options_of_a_loop(filelock: Any, path: str) -> None:
+def test_options_for_the_event_loop(filelock: Any, path: str) -> None:
     lock = filelock.AsyncFileLock(path)
     assert (lock.loop, lock.run_in_executor, lock.executor) == (None, True, None)
     lock.executor = None
@@ -677,7 +677,7 @@ def test_options_of_a_loop(filelock: Any, path: str) -> None:
         filelock.AsyncFileLock(path, is_singleton=True, run_in_executor=False)
 
 
-def test_an_asynchronous_lock_whose_folder_comes_and_goes(filelock: Any, tmp_path: Path) -> None:
+def test_an_asynchronous_lock_whose_folder_is_created_again(filelock: Any, tmp_path: Path) -> None:
     async def main() -> None:
         async with filelock.AsyncFileLock(tmp_path / "a" / "x.lock"):
             assert (tmp_path / "a" / "x.lock").exists()

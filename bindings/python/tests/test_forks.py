@@ -1,5 +1,5 @@
-"""Forks: a child holds nothing, releases nothing, and may lock for itself. In processes of their own, because a fork of
-pytest's would be one of all its threads."""
+"""Forks: a child holds nothing, releases nothing, and may lock for itself. The forks are in other processes, as pytest has
+threads."""
 
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ with lock.__class__(path + "2", style=sys.argv[2]) as also:
         except tenure.Busy as error:
             assert error.holder.pid == os.getppid()
         del held
-# The child comes here as well: its with block is left without a word.
+# The child reaches this line too, and leaves its with block without an error.
 if child == 0:
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0, "the child failed"
@@ -68,8 +68,8 @@ alive, gone = os.pipe()
 if os.fork() == 0:
     os.close(gone)
     say("forked")
-    os.read(alive, 1)  # Until the parent has gone.
-    hear()             # And until the test has.
+    os.read(alive, 1)  # Until the parent ends.
+    hear()             # And until the test ends it.
     os._exit(0)
 hear()
 """,
@@ -98,7 +98,7 @@ thread.start()
 hear()
 child = os.fork()
 if child == 0:
-    # The parent's waits are not the child's.
+    # The child does not wait for the parent's tasks.
     try:
         waiting.poll()
         os._exit(1)
@@ -143,8 +143,7 @@ USES = {
 
 @pytest.mark.parametrize("first", USES)
 def test_a_fork_in_the_middle_of_another_threads_first_use(tmp_path: Path, other: Any, first: str) -> None:
-    """A thread is held up where it imports something for the package. What it was about to keep for all is not in the
-    child, nor is the thread that was about to."""
+    """A thread is stopped while it imports a module for the package. Neither the module nor the thread is in the child."""
     holder = other(HOLDER, tmp_path / "x")
     holder.hear()
     parent = other(
@@ -197,7 +196,7 @@ say("child", os.waitpid(child, 0)[1])
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing(tmp_path: Path, other: Any, method: str) -> None:
-    """The counter's every step is read, and written, under the lock."""
+    """Each step of the counter is read and written under the lock."""
     script = tmp_path / "work.py"
     script.write_text(
         """

@@ -1,4 +1,4 @@
-"""Greenlets: gevent's, in a process where it has replaced what blocks. They wait as tasks do, and the hub goes on."""
+"""Greenlets, in a process where gevent has patched blocking calls. They wait like tasks, and the hub runs."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ monkey.patch_all()
 import gevent, gevent.event
 """
 
-# What the tests ask of tenure.Lock and of both packages' FileLock.
+# The locks under test: tenure.Lock and the FileLock of both packages.
 KINDS = {
     "Lock": "import tenure as module; Busy = module.Busy; make = module.Lock",
     "ours": "import tenure.filelock as module; Busy = module.Timeout; make = module.FileLock",
@@ -23,7 +23,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_greenlets_exclude_each_other_and_the_hub_goes_on(tmp_path: Path, other: Any, kind: str) -> None:
+def test_greenlets_exclude_each_other_and_the_hub_runs(tmp_path: Path, other: Any, kind: str) -> None:
     running = other(
         PATCHED
         + KINDS[kind]

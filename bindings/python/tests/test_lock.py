@@ -1,4 +1,4 @@
-"""The lock from Python: what it gives, how it refuses, and that a wait lets the other threads run."""
+"""The lock from Python: its guards, its errors, and other threads that run while one waits."""
 
 import copy
 import datetime
@@ -22,7 +22,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "x.jsonl"
 
 
-def test_while_it_is_held_all_can_see_it(path: Path) -> None:
+def test_a_held_lock_is_visible(path: Path) -> None:
     lock = tenure.Lock(path, label="the writer")
     assert not os.path.exists(f"{path}.lock")
     with lock as held:
@@ -54,7 +54,7 @@ def test_fences_grow(path: Path) -> None:
     assert sorted(set(fences)) == fences
 
 
-def test_what_an_acquire_answers_is_a_with_block_too(path: Path) -> None:
+def test_a_guard_is_a_with_block(path: Path) -> None:
     lock = tenure.Lock(path)
     with lock.acquire() as held:
         held.check()
@@ -65,14 +65,14 @@ def test_what_an_acquire_answers_is_a_with_block_too(path: Path) -> None:
     assert tenure.status(path).state == "free"
 
 
-def test_an_exception_releases_and_goes_on(path: Path) -> None:
+def test_an_exception_releases_and_propagates(path: Path) -> None:
     with pytest.raises(KeyError, match="mine"):
         with tenure.Lock(path):
             raise KeyError("mine")
     assert tenure.status(path).state == "free"
 
 
-def test_busy_says_who(path: Path, other: Any) -> None:
+def test_busy_names_the_holder(path: Path, other: Any) -> None:
     holder = other(HOLDER, path)
     holder.hear()
     for timeout in (0, 0.05):
@@ -105,7 +105,7 @@ def test_each_error_has_its_class(path: Path, tmp_path: Path) -> None:
         with pytest.raises(tenure.WouldDeadlock) as caught:
             tenure.Lock(path).acquire()
         assert caught.value.holder is not None and caught.value.holder.pid == os.getpid()
-        # Handed to another thread, it may be waited for.
+        # Without the check, the thread waits: another thread might release.
         with pytest.raises(tenure.Busy):
             tenure.Lock(path, deadlock_check=False).acquire(0.01)
     with pytest.raises(tenure.Unsupported, match="shared"):
@@ -143,10 +143,10 @@ def test_reentrant_counts(path: Path) -> None:
     assert tenure.status(path).state == "free"
 
 
-def test_shares_exclude_holders(path: Path) -> None:
+def test_shared_locks_exclude_exclusive_ones(path: Path) -> None:
     share = tenure.Lock(path, style="flock", shared=True, timeout=0)
     with share as one, tenure.Lock(path, style="flock", shared=True, timeout=0) as two:
-        assert one.shared and two.shared and one.fence == 0
+        assert one.shared and two.shared and one.fence is None and "no fence" in repr(one)
         with pytest.raises(tenure.Busy):
             tenure.Lock(path, style="flock").acquire(0)
     with tenure.Lock(path, style="flock", timeout=0):
@@ -162,36 +162,66 @@ def test_a_revoked_lock_is_lost(path: Path) -> None:
     with pytest.raises(tenure.Lost):
         held.release()
     with tenure.Lock(path) as following:
-        # What it protects may be half-written.
+        # The protected data may be half-written.
         assert following.previous is not None and following.previous.pid == os.getpid()
     with pytest.raises(tenure.Lost):
         with tenure.Lock(path, max_hold=0.05, overrun="revoke") as held:
             until("it is revoked", lambda: held.lost)
 
 
-def test_a_killed_holder_is_told_of(path: Path, other: Any) -> None:
+def test_a_killed_holder_is_reported(path: Path, other: Any) -> None:
     holder = other(HOLDER, path)
     fence = int(holder.hear().split()[1])
-    granted: List[tenure.Held] = []
+    granted: List[tenure.Guard] = []
     waiter = threading.Thread(target=lambda: granted.append(tenure.Lock(path).acquire()))
     waiter.start()
     until("it waits", lambda: tenure.status(path).waiters == 1)
     holder.kill()
     waiter.join()
     (held,) = granted
-    assert held.previous is not None and held.previous.pid == holder.pid and held.fence > fence
+    assert held.previous is not None and held.previous.pid == holder.pid and held.fence is not None and held.fence > fence
     held.release()
     assert tenure.Lock(path).acquire(0).previous is None
+
+
+def test_status_shows_the_command_of_a_holder(path: Path, other: Any) -> None:
+    holder = other(HOLDER, path)
+    holder.hear()
+    holder.kill()
+    file = Path(f"{path}.lock")
+    record = json.loads(file.read_text())
+    for command_pid in (None, 4243):
+        if command_pid is not None:
+            record["tenure"]["commandPid"] = command_pid
+            file.write_text(json.dumps(record))
+        for status in (tenure.status(path), tenure.Lock(path).status()):
+            assert status.state == "stale" and status.holder is not None
+            assert (status.holder.pid, status.holder.command_pid) == (holder.pid, command_pid)
+
+
+def test_a_lock_without_a_record_has_no_fence(path: Path) -> None:
+    with tenure.Lock(path, record=False) as guard:
+        assert guard.fence is None
+
+
+def test_steal_after_steals_from_a_live_holder(path: Path, other: Any) -> None:
+    holder = other(HOLDER, path)
+    fence = int(holder.hear().split()[1])
+    with pytest.raises(tenure.Busy):
+        tenure.Lock(path, steal_after=3600).acquire(0)
+    with tenure.Lock(path, steal_after=0.001, timeout=60) as guard:
+        assert guard.fence is not None and guard.fence > fence
+        guard.check()
 
 
 def test_other_threads_run_while_one_waits(path: Path, other: Any) -> None:
     holder = other(HOLDER, path)
     holder.hear()
-    granted: List[tenure.Held] = []
+    granted: List[tenure.Guard] = []
     threads = [threading.Thread(target=lambda: granted.append(tenure.Lock(path).acquire())) for _ in range(3)]
     for thread in threads:
         thread.start()
-    # This very loop is another thread that runs.
+    # The loop in until() is another running thread.
     until("they wait", lambda: tenure.status(path).waiters == 1)
     holder.tell()
     holder.hear("released")
@@ -245,14 +275,14 @@ def test_one_held_lock_may_be_used_by_many_threads(path: Path) -> None:
         thread.start()
     begun.wait()
     held.release()
-    # Whoever was in a call let it end first.
+    # The release waited for calls of other threads.
     assert tenure.status(path).state == "free"
     for thread in threads:
         thread.join()
     assert not failed
 
 
-def test_a_closing_interpreter_lets_go(path: Path, other: Any) -> None:
+def test_a_closing_interpreter_releases(path: Path, other: Any) -> None:
     ending = other("import tenure\nheld = tenure.Lock(path).acquire()\nsay('held')\nhear()", path)
     ending.hear("held")
     assert ending.end() == 0

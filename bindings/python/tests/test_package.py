@@ -1,4 +1,4 @@
-"""The package itself: its version, what its import costs, its stubs, and the words of its errors."""
+"""The package itself: its version, the cost of its import, its stubs, and the texts of its errors."""
 
 import ast
 import asyncio
@@ -21,8 +21,8 @@ def test_the_version() -> None:
     assert tenure.__version__ == version("tenure") and "__version__" in tenure.__all__
 
 
-def test_an_import_brings_little_along() -> None:
-    """What it takes would else be other modules' time: asyncio's, typing's."""
+def test_an_import_loads_few_modules() -> None:
+    """Importing asyncio or typing would cost more than the package."""
     code = "import sys; known = set(sys.modules); import tenure; print(*set(sys.modules) - known)"
     said = subprocess.run([sys.executable, "-I", "-c", code], stdout=subprocess.PIPE, check=True).stdout.decode()
     others = {name for name in said.split() if not name.startswith("tenure")}
@@ -38,7 +38,7 @@ def documented(tree: ast.AST, of: Any) -> Iterator[Tuple[str, str, Any]]:
                 yield from documented(node, thing)
 
 
-def test_the_stubs_say_what_the_documentation_says() -> None:
+def test_the_stubs_have_the_docstrings() -> None:
     stub = Path(tenure.__file__).with_name("_tenure.pyi")
     found = list(documented(ast.parse(stub.read_text()), tenure._tenure))
     assert len(found) > 40
@@ -46,7 +46,7 @@ def test_the_stubs_say_what_the_documentation_says() -> None:
         assert said and said == inspect.getdoc(thing), name
 
 
-def test_bytes_are_a_path_wherever_one_is_taken(tmp_path: Path) -> None:
+def test_every_function_accepts_bytes_as_a_path(tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/\xff"
     for path in (name, os.fsdecode(name), Path(os.fsdecode(name))):
         with tenure.Lock(path) as held:
@@ -64,7 +64,7 @@ def test_bytes_are_a_path_wherever_one_is_taken(tmp_path: Path) -> None:
                 call(odd)
 
 
-def test_a_live_holders_lock_is_broken_by_force_alone(tmp_path: Path, other: Any) -> None:
+def test_only_force_breaks_a_live_holders_lock(tmp_path: Path, other: Any) -> None:
     path = tmp_path / "x"
     holder = other(HOLDER, path)
     holder.hear()
@@ -77,11 +77,11 @@ def test_a_live_holders_lock_is_broken_by_force_alone(tmp_path: Path, other: Any
     holder.kill()
 
 
-#: Words of Rust and of the command, which who has only this package does not have.
+#: Terms of Rust and of the command, which a user of this package may not have.
 FOREIGN = re.compile(r"\w\((true|false|\.\.|0o\d+)\)|::|`|--\w|\bcrate\b|\bfeature\b")
 
 
-def test_hints_speak_python(tmp_path: Path, other: Any) -> None:
+def test_hints_are_in_terms_of_python(tmp_path: Path, other: Any) -> None:
     path = tmp_path / "x"
     holder = other(HOLDER, path)
     holder.hear()
@@ -104,7 +104,7 @@ def test_hints_speak_python(tmp_path: Path, other: Any) -> None:
         error = caught.value
         assert error.hint is not None and words in error.hint and str(error).endswith(error.hint), str(error)
         assert not FOREIGN.search(error.hint.replace("the command `tenure`", "")), error.hint
-    # What a hint advises can be pasted.
+    # The calls in a hint can be pasted.
     with pytest.raises(tenure.Busy) as busy:
         tenure.Lock(path).acquire(0)
     assert busy.value.hint is not None

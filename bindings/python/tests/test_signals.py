@@ -1,4 +1,4 @@
-"""Signals: a Ctrl-C ends a wait at once, whenever it comes, and nothing is held after it."""
+"""Signals: a Ctrl-C ends a wait immediately, at any moment, and nothing is held afterwards."""
 
 import signal
 from pathlib import Path
@@ -35,15 +35,15 @@ def test_a_ctrl_c_ends_a_wait(tmp_path: Path, other: Any, timeout: str, style: s
     waiter.hear("interrupted")
     holder.tell()
     holder.hear("released")
-    # Neither held nor in the way of another.
+    # The lock is neither held nor queued for.
     tenure.Lock(path, style="lock-file").acquire(60).release()
     waiter.tell()
     waiter.hear("held")
     assert waiter.end() == 0
 
 
-def test_a_ctrl_c_is_heard_whenever_it_comes(tmp_path: Path, other: Any) -> None:
-    """Before, in and after the moment when it falls asleep."""
+def test_a_ctrl_c_is_handled_at_any_moment(tmp_path: Path, other: Any) -> None:
+    """Before, while and after the thread falls asleep."""
     path = tmp_path / "x"
     holder = other(HOLDER, path)
     holder.hear()
@@ -70,8 +70,8 @@ def test_a_ctrl_c_is_heard_whenever_it_comes(tmp_path: Path, other: Any) -> None
     holder.hear("released")
 
 
-def test_a_signal_that_another_thread_got_is_heard(tmp_path: Path, other: Any) -> None:
-    """No system call of the main thread is cut short then: only the wakeup descriptor tells of it."""
+def test_a_signal_that_another_thread_got_is_handled(tmp_path: Path, other: Any) -> None:
+    """Such a signal interrupts no system call of the main thread. Only the wakeup descriptor reports it."""
     path = tmp_path / "x"
     holder = other(HOLDER, path)
     holder.hear()
@@ -94,7 +94,7 @@ def test_a_signal_that_another_thread_got_is_heard(tmp_path: Path, other: Any) -
     waiter.hear("interrupted")
 
 
-def test_a_handler_that_returns_lets_the_wait_go_on(tmp_path: Path, other: Any) -> None:
+def test_the_wait_continues_after_a_handler_returns(tmp_path: Path, other: Any) -> None:
     path = tmp_path / "x"
     holder = other(HOLDER, path)
     holder.hear()
@@ -117,8 +117,8 @@ def test_a_handler_that_returns_lets_the_wait_go_on(tmp_path: Path, other: Any) 
     waiter.hear("held")
 
 
-def test_whose_wakeup_descriptor_it_was_hears_of_what_came(tmp_path: Path, other: Any) -> None:
-    """asyncio's, say: its own handlers run by the bytes in it."""
+def test_the_previous_wakeup_descriptor_gets_the_signals(tmp_path: Path, other: Any) -> None:
+    """For example that of asyncio, whose signal handlers run by its bytes."""
     path = tmp_path / "x"
     holder = other(HOLDER, path)
     holder.hear()

@@ -1,4 +1,4 @@
-"""Many that wait: what they cost, and what happens where the system has no more of it."""
+"""Many waiters: their cost, and the errors where the system refuses more descriptors."""
 
 import asyncio
 import os
@@ -108,7 +108,7 @@ def test_waiters_leave_no_file_open(path: Path) -> None:
 
 
 def test_loops_of_several_threads_are_all_woken(path: Path) -> None:
-    """They listen to one doorbell: one that answers it passes on what is for another."""
+    """They share one doorbell, and the loop that answers it wakes the waiters of the others."""
     lock = tenure.Lock(path)
     inside: List[int] = []
 
@@ -132,7 +132,7 @@ def test_loops_of_several_threads_are_all_woken(path: Path) -> None:
     assert sorted(inside) == sorted(list(range(4)) * 100)
 
 
-def test_a_loop_that_stands_still_keeps_no_other_from_its_grant(path: Path) -> None:
+def test_a_blocked_loop_does_not_delay_the_grants_of_others(path: Path) -> None:
     lock = tenure.Lock(path)
     held = lock.acquire()
     still, go_on, waits = threading.Event(), threading.Event(), threading.Event()
@@ -208,14 +208,14 @@ def test_a_forked_child_has_a_doorbell_of_its_own(path: Path, other: Any) -> Non
 
 
 @pytest.mark.parametrize("how", ["asyncio.run(lock.acquire_async(1000))", "lock.acquire()"])
-def test_no_file_left_to_wait_with_says_so(path: Path, other: Any, how: str) -> None:
+def test_a_wait_without_a_free_descriptor_is_an_error(path: Path, other: Any, how: str) -> None:
     holder = other(HOLDER, path)
     holder.hear()
     waiter = other(
         f"""
         import asyncio, resource, tenure
         lock = tenure.Lock(path)
-        # What the library and the loop need is open.
+        # The descriptors of the library and of the loop are open.
         try:
             lock.acquire(0)
         except tenure.Busy:
@@ -232,7 +232,7 @@ def test_no_file_left_to_wait_with_says_so(path: Path, other: Any, how: str) -> 
         except OSError:
             pass
         if {how!r}.startswith("asyncio"):
-            # Those that the loop itself opens.
+            # The descriptors that the loop opens.
             for _ in range(4): files.pop().close()
             real = tenure._tenure.Doorbell
             def full():
