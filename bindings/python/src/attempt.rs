@@ -29,6 +29,9 @@ pub(crate) fn try_or_enqueue(py: Python<'_>, lock: &Lock, shared: bool, requeste
 /// Tries to acquire, and fails as busy if the lock is.
 pub(crate) fn try_once(py: Python<'_>, lock: &Lock, shared: bool) -> tenure::Result<Attempt> {
     cleanup::install_once(py);
-    let never = tenure::Wait::Never;
-    py.detach(|| if shared { lock.acquire_shared(never) } else { lock.acquire_with(never) }).map(Attempt::Granted)
+    py.detach(|| match shared {
+        true => lock.acquire_shared(tenure::Wait::Never),
+        false => lock.acquire(tenure::Wait::Never),
+    })
+    .map(Attempt::Granted)
 }

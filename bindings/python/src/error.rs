@@ -38,7 +38,7 @@ fn class_name(error: &tenure::Error) -> &'static str {
         _ if error.is_lost() => "Lost",
         _ if error.is_would_deadlock() => "WouldDeadlock",
         _ if error.is_unsupported() => "Unsupported",
-        _ if error.is_obstructed() => "InTheWay",
+        _ if error.is_obstructed() => "Obstructed",
         _ if error.is_invalid_target() => "InvalidTarget",
         _ if error.is_permission_denied() => "PermissionDenied",
         _ if error.is_cannot_create() => "CannotCreate",

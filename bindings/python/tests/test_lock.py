@@ -113,7 +113,7 @@ def test_each_error_has_its_class(path: Path, tmp_path: Path) -> None:
     with pytest.raises(tenure.InvalidTarget):
         tenure.Lock("")
     (tmp_path / "yarn.lock").write_text("# yarn lockfile v1\n")
-    with pytest.raises(tenure.InTheWay):
+    with pytest.raises(tenure.Obstructed):
         tenure.Lock(tmp_path / "yarn").acquire(1)
     assert (tmp_path / "yarn.lock").read_text() == "# yarn lockfile v1\n"
     with pytest.raises(tenure.CannotCreate) as refused:

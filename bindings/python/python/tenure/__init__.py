@@ -28,9 +28,9 @@ from ._errors import (
     Busy,
     CannotCreate,
     Error,
-    InTheWay,
     InvalidTarget,
     Lost,
+    Obstructed,
     PermissionDenied,
     Unsupported,
     WouldDeadlock,
@@ -44,10 +44,10 @@ __all__ = [
     "Error",
     "Guard",
     "Holder",
-    "InTheWay",
     "InvalidTarget",
     "Lock",
     "Lost",
+    "Obstructed",
     "PermissionDenied",
     "Status",
     "Unsupported",
@@ -57,7 +57,7 @@ __all__ = [
     "status",
 ]
 
-for _name in ("Busy", "CannotCreate", "Error", "InTheWay", "InvalidTarget", "Lock", "Lost", "PermissionDenied",
+for _name in ("Busy", "CannotCreate", "Error", "InvalidTarget", "Lock", "Lost", "Obstructed", "PermissionDenied",
               "Unsupported", "WouldDeadlock"):
     # Shown and pickled by their public name.
     globals()[_name].__module__ = __name__

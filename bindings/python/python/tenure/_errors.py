@@ -78,7 +78,7 @@ class Unsupported(Error):
     """The kernel, the file system or the platform cannot do what is needed. Nothing was locked."""
 
 
-class InTheWay(Error, FileExistsError):
+class Obstructed(Error, FileExistsError):
     """The path of the lock file or its anchor is taken by something that is not a lock. It is left unchanged."""
 
 

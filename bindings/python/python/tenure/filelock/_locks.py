@@ -93,6 +93,6 @@ class SoftFileLock(BaseFileLock):
         ``check()`` of a holder that uses Tenure raises tenure.Lost.
 
         Raises:
-            tenure.InTheWay: If the file is not a lock. It is left unchanged.
+            tenure.Obstructed: If the file is not a lock. It is left unchanged.
         """
         tenure.break_lock(self._target(), force=True)
