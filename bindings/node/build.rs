@@ -1,4 +1,4 @@
-//! Tells the linker how Node loads an addon.
+//! Sets the linker flags of an addon for Node.
 
 fn main() {
     napi_build::setup();

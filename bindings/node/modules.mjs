@@ -1,5 +1,5 @@
-// Writes dist/*.mjs and dist/*.d.mts: ES modules that name what the CommonJS ones export, so that there is one copy of
-// the code, and of what is held, for both kinds of import.
+// Writes dist/*.mjs and dist/*.d.mts: ES modules that re-export the CommonJS ones, so that `import` and `require` share one
+// copy of the code, and of the held locks.
 import { writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
@@ -8,7 +8,7 @@ const require = createRequire(import.meta.url);
 const sessions = ["session-write-lock", "session-write-lock-2026.6"];
 for (const module of ["index", ...sessions, "file-lock", "file-lock-2026.8", "proper-lockfile"]) {
   const exported = require(`./dist/${module}.js`);
-  // proper-lockfile's module is a function, which is its default export as well.
+  // The module of proper-lockfile is a function, which is also its default export.
   const isDefault = typeof exported === "function";
   const names = Object.keys(exported).join(", ");
   const lines = [`import all from "./${module}.js";`, `export const { ${names} } = all;`];

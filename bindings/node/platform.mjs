@@ -1,4 +1,4 @@
-// Keeps `os`, `cpu` and `libc` of package.json what the binary in dist/ is for, so that npm refuses the package elsewhere.
+// Sets `os`, `cpu` and `libc` in package.json to those of the binary in dist/, so that npm refuses the package elsewhere.
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 
 const [, os, cpu, abi] = readdirSync("dist").join(" ").match(/tenure\.([^-.]+)-([^-.]+)-([^-.]+)\.node/);

@@ -1,7 +1,7 @@
-// One listener for each signal, however many wait with it: Node warns of more than ten.
+// One listener for each signal, however many waits share it, as Node warns about more than ten.
 const waits = new WeakMap<AbortSignal, { calls: Set<() => void>; listener: () => void }>();
 
-/** @internal Calls `abort` once `signal` is aborted, until what it returns is called. */
+/** @internal Calls `abort` once `signal` is aborted. The returned function removes the call. */
 export function onAbort(signal: AbortSignal, abort: () => void): () => void {
   let known = waits.get(signal);
   if (!known) {

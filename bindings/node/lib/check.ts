@@ -1,4 +1,4 @@
-// Wrong words are refused before anything is locked: an option that is not understood must not mean "wait for ever".
+// Checks of arguments, before anything is locked: a misspelled timeout must not mean an endless wait.
 import { inspect } from "node:util";
 
 type Rule = readonly [wanted: string, fits: (value: unknown) => boolean];
@@ -6,14 +6,17 @@ type Rule = readonly [wanted: string, fits: (value: unknown) => boolean];
 const text: Rule = ["a string", (value) => typeof value === "string"];
 const flag: Rule = ["true or false", (value) => typeof value === "boolean"];
 const period: Rule = ["a number of milliseconds above 0", (value) => typeof value === "number" && value > 0];
-const oneOf = (...words: string[]): Rule => [words.map(shown).join(" or "), (value) => words.includes(value as string)];
+const oneOf = (...names: string[]): Rule => [names.map(shown).join(" or "), (value) => names.includes(value as string)];
 
 const LOCK = {
   label: text,
   maxHold: period,
   overrun: oneOf("report", "revoke"),
+  stealAfter: period,
   reentrant: flag,
   style: oneOf("lock-file", "flock"),
+  shared: flag,
+  record: flag,
   createParents: flag,
   refreshInterval: period,
 } satisfies Record<string, Rule>;
@@ -28,8 +31,8 @@ function isSignal(value: unknown): boolean {
 }
 
 function shown(value: unknown): string {
-  const words = inspect(value, { depth: 0, breakLength: Infinity, maxStringLength: 60, maxArrayLength: 3 });
-  return words.length > 80 ? `${words.slice(0, 80)}..` : words;
+  const text = inspect(value, { depth: 0, breakLength: Infinity, maxStringLength: 60, maxArrayLength: 3 });
+  return text.length > 80 ? `${text.slice(0, 80)}..` : text;
 }
 
 function check(of: string, options: unknown, rules: Record<string, Rule>): void {
@@ -46,11 +49,11 @@ function check(of: string, options: unknown, rules: Record<string, Rule>): void 
 
 /** @internal */
 export const checked = {
-  /** Of `new Lock()`. */
+  /** Checks the options of `new Lock()`. */
   opening: (options: unknown) => check("Lock", options, LOCK),
-  /** Of `acquire()`. */
+  /** Checks the options of `acquire()`. */
   waiting: (options: unknown) => check("acquire", options, WAIT),
-  /** Of `lock()` and `withLock()`. */
+  /** Checks the options of `lock()` and `withLock()`. */
   both: (of: string, options: unknown) => check(of, options, { ...LOCK, ...WAIT }),
   label(label: unknown): void {
     if (typeof label !== "string") throw new TypeError(`setLabel: the label must be a string, not ${shown(label)}`);

@@ -1,11 +1,11 @@
-// Locks that one thread enters again, as the packages do whose names these are. They count in JavaScript, so by thread: the
-// library's `reentrant` counts by process, which would let two worker threads in.
+// Reentrant locks for the packages whose interfaces this package has. They count in JavaScript, and thus by thread. The
+// library's `reentrant` counts by process, so that worker threads would not exclude each other.
 import { TenureError } from "./errors.js";
-import type { Held } from "./held.js";
+import type { Guard } from "./guard.js";
 import { lock, type LockOptions } from "./lock.js";
 
 interface Entry {
-  readonly held: Held;
+  readonly guard: Guard;
   readonly owner: unknown;
   count: number;
 }
@@ -15,38 +15,42 @@ interface Waiter {
   readonly join: () => void;
 }
 
-/** May one who asks enter what `owner` holds? */
+/** Returns whether an acquire joins the lock that `owner` holds. */
 type Joins = (owner: unknown) => boolean;
 
-export interface Entering extends LockOptions {
+/** @internal The options of an acquire. */
+export interface EnterOptions extends LockOptions {
   /** How long to wait, in milliseconds. */
   timeout: number;
-  /** Who enters, for those who ask later. */
+  /** The owner, for the `joins` of later acquires. */
   owner?: unknown;
-  /** Whose tenure of this thread it joins. Nobody's by default. */
+  /** Which locks of this thread the acquire joins. By default none. */
   joins?: Joins | undefined;
 }
 
-/** @internal One of the handles of a tenure. */
+/** @internal One of the handles of a held lock. */
 export interface Entered {
-  readonly held: Held;
-  /** Gives this handle back; the last one releases. Where the lock was lost, `lost` is called in place of a rejection. */
+  readonly guard: Guard;
+  /** The guard's fence. These locks always have one, as they are exclusive and keep a record. */
+  readonly fence: number;
+  /** Ends this handle. The last one releases the lock, and calls `lost` instead of rejecting if the lock had been lost. */
   release(lost: (error: TenureError) => void): Promise<void>;
 }
 
 const LOST = "TENURE_LOST";
 
-/** @internal */
+/** @internal The reentrant locks of this thread, by path. */
 export class Entries {
   readonly #held = new Map<string, Entry>();
   readonly #waiting = new Map<string, Set<Waiter>>();
 
-  /** Does this thread hold it? */
+  /** Returns whether this thread holds the lock. */
   has(path: string): boolean {
     return this.#current(path) !== undefined;
   }
 
-  async enter(path: string, { owner, joins, timeout, ...options }: Entering): Promise<Entered> {
+  /** Acquires, or joins the lock of this thread. */
+  async enter(path: string, { owner, joins, timeout, ...options }: EnterOptions): Promise<Entered> {
     const end = performance.now() + timeout;
     for (;;) {
       const entry = this.#current(path);
@@ -59,9 +63,9 @@ export class Entries {
       if (waiter) this.#waiters(path).add(waiter);
       try {
         const left = Math.max(0, end - performance.now());
-        return this.#begin(path, await lock(path, { ...options, timeout: left, signal: joined.signal }), owner);
+        return this.#add(path, await lock(path, { ...options, timeout: left, signal: joined.signal }), owner);
       } catch (error) {
-        // Another task of this thread was granted it meanwhile.
+        // Another task of this thread acquired the lock meanwhile.
         if (error !== joined) throw error;
       } finally {
         if (waiter) this.#forget(path, waiter);
@@ -69,23 +73,23 @@ export class Entries {
     }
   }
 
-  /** What this thread holds. What was lost keeps nobody out: not those who ask again, either. */
+  /** Returns the lock that this thread holds. Drops a lost one, so that the thread can acquire it again. */
   #current(path: string): Entry | undefined {
     const entry = this.#held.get(path);
     if (!entry) return undefined;
     try {
-      entry.held.check();
+      entry.guard.check();
       return entry;
     } catch (error) {
       if (!isLost(error)) return entry;
       this.#held.delete(path);
-      void entry.held.release().catch(() => {});
+      void entry.guard.release().catch(() => {});
       return undefined;
     }
   }
 
-  #begin(path: string, held: Held, owner: unknown): Entered {
-    const entry = { held, owner, count: 1 };
+  #add(path: string, guard: Guard, owner: unknown): Entered {
+    const entry = { guard, owner, count: 1 };
     this.#held.set(path, entry);
     const entered = this.#share(path, entry);
     for (const { joins, join } of this.#waiting.get(path) ?? []) if (joins(owner)) join();
@@ -95,14 +99,15 @@ export class Entries {
   #share(path: string, entry: Entry): Entered {
     let released = false;
     return {
-      held: entry.held,
+      guard: entry.guard,
+      fence: entry.guard.fence as number,
       release: async (lost) => {
         if (released) return;
         released = true;
         if (--entry.count > 0) return;
         if (this.#held.get(path) === entry) this.#held.delete(path);
         try {
-          await entry.held.release();
+          await entry.guard.release();
         } catch (error) {
           if (!isLost(error)) throw error;
           lost(error);

@@ -1,37 +1,47 @@
 import type { Failure, Holder } from "./native.js";
 
+/** The kind of a `TenureError`. */
 export type TenureErrorCode =
-  /** Held by another within the time given. */
+  /** The lock stayed held until the timeout. */
   | "TENURE_BUSY"
-  /** It was held and is no more: broken, revoked, its files removed, or released. */
+  /** The lock is no longer held: broken, revoked, released, or its files removed. */
   | "TENURE_LOST"
   /** The platform or the file system cannot do what is needed. Nothing was locked. */
   | "TENURE_UNSUPPORTED"
-  /** Something that is no lock stands where the lock file belongs. It was left as it is. */
-  | "TENURE_IN_THE_WAY"
-  /** The path cannot be a target. */
+  /** The path of the lock file is taken by something that is not a lock. It is left unchanged. */
+  | "TENURE_OBSTRUCTED"
+  /** The path cannot be locked. */
   | "TENURE_INVALID_TARGET"
+  /** The system denies this user access to the lock's files. */
   | "TENURE_PERMISSION_DENIED"
-  /** The lock's files cannot be made here. */
+  /** The lock's files cannot be created here. */
   | "TENURE_CANNOT_CREATE"
-  | "TENURE_WOULD_DEADLOCK"
-  | "TENURE_UNREACHABLE"
-  /** The system's own error. */
+  /** The system's error. `errno` has its number. */
   | "TENURE_IO";
 
-/** Why a lock could not be acquired, kept or released. Decide by `code`; print `message` for people. */
+/**
+ * A failure to open, acquire, keep, read or release a lock. Decide by `code`, not by `message`.
+ *
+ * @example
+ * try {
+ *   await lock("sessions/main.jsonl", { timeout: 10_000 });
+ * } catch (error) {
+ *   if (!(error instanceof TenureError) || error.code !== "TENURE_BUSY") throw error;
+ *   console.error(`held by ${error.holder?.text}`, error.hint);
+ * }
+ */
 export class TenureError extends Error {
   override readonly name: string = "TenureError";
   readonly code: TenureErrorCode;
-  /** The path that it is about. */
+  /** The path of the failed operation. */
   readonly path: string;
-  /** Who holds, where that is known. */
+  /** The holder of the lock, if known. */
   readonly holder: Holder | undefined;
-  /** What to do about it. */
+  /** A remedy, in one sentence. */
   readonly hint: string | undefined;
-  /** How long was waited, in milliseconds. */
+  /** How long the acquire waited, in milliseconds. */
   readonly waited: number | undefined;
-  /** The system's error number, where there was one. */
+  /** The system's error number, if the system reported an error. */
   readonly errno: number | undefined;
 
   constructor(failure: Failure) {
@@ -44,28 +54,33 @@ export class TenureError extends Error {
     this.errno = failure.errno;
   }
 
-  /** @internal With the stack of the call that waited. */
-  askedBy(call: Error): this {
+  /** @internal Takes the stack of the call that waited. */
+  withStackOf(call: Error): this {
     return this.#restack(call.stack);
   }
 
-  /** @internal With another text, in the stack as well. */
-  saying(message: string): this {
+  /** @internal Replaces the text, in the stack as well. */
+  withMessage(message: string): this {
     const { stack } = this;
     this.message = message;
     return this.#restack(stack);
   }
 
   #restack(stack: string | undefined): this {
-    // Below the text, which may have several lines.
+    // The frames follow the text, which may have several lines.
     const frames = stack?.match(/(?:\n {4}at .*)+$/)?.[0] ?? "";
     this.stack = `${this.name}: ${this.message}${frames}`;
     return this;
   }
 }
 
-/** @internal What went well; the failure is thrown. */
-export function must<T extends object>(outcome: T | Failure): T {
+/** @internal Returns the outcome, or throws the failure. */
+export function unwrap<T extends object>(outcome: T | Failure): T {
   if ("code" in outcome && "message" in outcome) throw new TenureError(outcome as Failure);
   return outcome as T;
+}
+
+/** @internal Emits a warning for a lock that was lost before its release. */
+export function warnOfLoss(error: TenureError): void {
+  process.emitWarning(`the lock was lost before its release: ${error.message}`, { code: error.code });
 }

@@ -1,8 +1,9 @@
 /**
- * The file lock of OpenClaw's plugin SDK since 2026.8, under its own names: who asks with the same `reentrantOwner` enters
- * again what its thread holds, and nobody else. What differs is listed in docs/from-openclaw.md of the project.
+ * The file lock of OpenClaw's plugin SDK since 2026.8. It is reentrant within a thread for acquires with the same
+ * `reentrantOwner`. The project's docs/from-openclaw.md lists the differences.
  */
-import { acquire, type FileLockHandle, type FileLockOptions, within } from "./file-locks.js";
+import { acquire, type FileLockHandle, type FileLockOptions } from "./file-locks.js";
+import { releaseAfter } from "./lock.js";
 
 export {
   FILE_LOCK_STALE_ERROR_CODE,
@@ -12,12 +13,17 @@ export {
   type FileLockOptions,
 } from "./file-locks.js";
 
-/** Acquires the lock of a file. */
+/**
+ * Acquires the lock of a file.
+ *
+ * @example
+ * await using handle = await acquireFileLock("data.json", { timeoutMs: 10_000 });
+ */
 export async function acquireFileLock(path: string, options: FileLockOptions = {}): Promise<FileLockHandle> {
   return acquire(path, options, false);
 }
 
-/** Acquires, calls `fn`, and releases, whatever comes of it. */
+/** Acquires the lock of a file, calls `fn`, and releases the lock, also if `fn` fails. */
 export async function withFileLock<T>(path: string, options: FileLockOptions, fn: () => Promise<T>): Promise<T> {
-  return within(await acquireFileLock(path, options), fn);
+  return releaseAfter(await acquireFileLock(path, options), fn);
 }

@@ -1,9 +1,10 @@
 /**
- * The file lock of `@openclaw/fs-safe`, and of OpenClaw's plugin SDK as it is from 2026.3 to 2026.7, under their own names. By
- * the SDK's names (`retries`, `stale`) a thread enters again what it holds, as there: its tasks do not exclude each other.
- * OpenClaw since 2026.8 has `tenure/file-lock/2026.8`. What differs is listed in docs/from-openclaw.md of the project.
+ * The file lock of `@openclaw/fs-safe`, and of OpenClaw's plugin SDK from 2026.3 to 2026.7. With the SDK's options (`retries`,
+ * `stale`) it is reentrant within a thread, so that the thread's tasks do not exclude each other. The interface of OpenClaw
+ * since 2026.8 is `tenure/file-lock/2026.8`. The project's docs/from-openclaw.md lists the differences.
  */
-import { acquire, type FileLockHandle, type FileLockOptions, within } from "./file-locks.js";
+import { acquire, type FileLockHandle, type FileLockOptions } from "./file-locks.js";
+import { releaseAfter } from "./lock.js";
 
 export {
   FILE_LOCK_STALE_ERROR_CODE,
@@ -13,12 +14,17 @@ export {
   type FileLockOptions,
 } from "./file-locks.js";
 
-/** Acquires the lock of a file. */
+/**
+ * Acquires the lock of a file.
+ *
+ * @example
+ * await using handle = await acquireFileLock("data.json", { timeoutMs: 10_000 });
+ */
 export async function acquireFileLock(path: string, options: FileLockOptions = {}): Promise<FileLockHandle> {
   return acquire(path, options, true);
 }
 
-/** Acquires, calls `fn`, and releases, whatever comes of it. */
+/** Acquires the lock of a file, calls `fn`, and releases the lock, also if `fn` fails. */
 export async function withFileLock<T>(path: string, options: FileLockOptions, fn: () => Promise<T>): Promise<T> {
-  return within(await acquireFileLock(path, options), fn);
+  return releaseAfter(await acquireFileLock(path, options), fn);
 }

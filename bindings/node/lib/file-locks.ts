@@ -1,55 +1,57 @@
-// The file lock of OpenClaw's plugin SDK and of `@openclaw/fs-safe`, in all its versions.
+// The file lock of OpenClaw's plugin SDK and of `@openclaw/fs-safe`, for all versions.
 import { resolve } from "node:path";
 
 import { Entries } from "./entries.js";
-import { TenureError } from "./errors.js";
+import { TenureError, warnOfLoss } from "./errors.js";
 import { normalized } from "./normalized.js";
 import { type Retries, targetOf, total } from "./retries.js";
+import { LONGEST_TIMER } from "./timers.js";
 
 const STALE = 30_000;
 
-/** The codes of a lock that stays busy, as OpenClaw's plugin SDK exports them. */
+/** The codes of a `FileLockError`, as OpenClaw's plugin SDK exports them. */
 export const FILE_LOCK_TIMEOUT_ERROR_CODE = "file_lock_timeout";
 export const FILE_LOCK_STALE_ERROR_CODE = "file_lock_stale";
 
-/** `retries` and `stale` are the names of OpenClaw's plugin SDK, `retry` and `staleMs` those of `@openclaw/fs-safe`. */
+/** The options of OpenClaw's plugin SDK (`retries`, `stale`) and of `@openclaw/fs-safe` (`retry`, `staleMs`). */
 export interface FileLockOptions {
-  /** How often to try again, and after which pauses: their sum is how long is waited. Without, as long as it takes. */
+  /** The retries, whose sum of pauses is the timeout. By default, the wait has no limit. */
   retries?: Retries | undefined;
-  /** The same, as `@openclaw/fs-safe` calls it. */
+  /** The name of `retries` in `@openclaw/fs-safe`. */
   retry?: Retries | undefined;
-  /** From which age on, in milliseconds, a busy lock's holder is called stale (`file_lock_stale`). 30 s by default. */
+  /** The age in milliseconds at which a busy lock is reported as `file_lock_stale`. 30 s by default. */
   stale?: number | undefined;
-  /** The same, as `@openclaw/fs-safe` calls it. */
+  /** The name of `stale` in `@openclaw/fs-safe`. */
   staleMs?: number | undefined;
-  /** How long to wait at most, in milliseconds. */
+  /** The longest wait, in milliseconds. */
   timeoutMs?: number | undefined;
-  /** The lock file; its name must end in `.lock`. `<path>.lock` by default. */
+  /** The path of the lock file, which must end in `.lock`. `<path>.lock` by default. */
   lockPath?: string | undefined;
-  /** Who acquires with the same word enters again what this thread holds; the last release ends it. */
+  /** Acquires of this thread with the same owner share the lock, which the last release frees. */
   reentrantOwner?: string | undefined;
-  /** Called once if the lock is lost. */
+  /** A function that is called once if the lock is lost. */
   onCompromised?: ((info: { lockPath: string; normalizedTargetPath: string }) => void) | undefined;
-  /** Checked, and not used: a loss is noticed within about a second. */
+  /** Checked but not used, as a loss is always detected within about a second. */
   compromiseCheckIntervalMs?: number | undefined;
-  /** Accepted, and not used: the lock file says what Tenure's always does. */
+  /** Accepted but not used, as the lock file has Tenure's record. */
   payload?: (() => unknown) | undefined;
-  /** Accepted, and not used: only what is proven dead is ever removed. */
+  /** Accepted but not used, as only the lock of a dead holder is removed. */
   staleRecovery?: "fail-closed" | "remove-if-unchanged" | "remove-if-definitely-stale" | undefined;
-  /** Called before the acquire, after it, and before the release, which it prevents by throwing. */
+  /** A function that is called before and after the acquire and before the release, and prevents them by throwing. */
   assertResourceUnborrowed?: ((targetPath: string) => void) | undefined;
 }
 
+/** A held lock. */
 export interface FileLockHandle extends AsyncDisposable {
   lockPath: string;
   normalizedTargetPath: string;
-  /** A number that is greater than that of every holder before. */
+  /** The fencing token, greater than that of every earlier holder. */
   fence: number;
   verifyStillHeld: () => Promise<boolean>;
   release: () => Promise<void>;
 }
 
-/** The lock stayed busy. `cause` says who holds it. */
+/** The lock stayed held by another holder, which `cause` describes. */
 export interface FileLockError extends Error {
   code: "file_lock_timeout" | "file_lock_stale";
   lockPath: string;
@@ -58,10 +60,10 @@ export interface FileLockError extends Error {
 }
 
 const entries = new Entries();
-/** Whose tenures all who ask by the plugin SDK's names enter. */
+/** The owner of all acquires with the plugin SDK's options. */
 const PLUGINS = Symbol("plugins");
 
-/** @internal `plugins`: do those who ask by the plugin SDK's names enter again what this thread holds? */
+/** @internal Acquires. With `plugins`, acquires with the plugin SDK's options are reentrant within a thread. */
 export async function acquire(path: string, options: FileLockOptions, plugins: boolean): Promise<FileLockHandle> {
   validate(options);
   options.assertResourceUnborrowed?.(path);
@@ -76,37 +78,37 @@ export async function acquire(path: string, options: FileLockOptions, plugins: b
       owner,
       joins: owner === undefined ? undefined : (other) => other === owner,
       timeout: timeout(options),
-      // Those who judge by age find it young, three times within what they call old.
+      // Three updates within the age at which other programs consider the lock file stale.
       refreshInterval: stale > 0 && stale < Infinity ? stale / 3 : undefined,
     })
     .catch((error) => {
       const isBusy = error instanceof TenureError && error.code === "TENURE_BUSY";
       throw isBusy ? busy(error, stale, lockPath, normalizedTargetPath) : error;
     });
-  const { held } = entered;
+  const { guard } = entered;
   const { onCompromised } = options;
-  if (onCompromised) held.on("lost", () => onCompromised({ lockPath, normalizedTargetPath }));
-  const giveBack = () =>
+  if (onCompromised) guard.on("lost", () => onCompromised({ lockPath, normalizedTargetPath }));
+  const releaseEntry = () =>
     entered.release((error) => {
-      if (!onCompromised) process.emitWarning(`it was lost before its release: ${error.message}`, { code: error.code });
+      if (!onCompromised) warnOfLoss(error);
     });
   try {
     options.assertResourceUnborrowed?.(normalizedTargetPath);
   } catch (error) {
-    await giveBack();
+    await releaseEntry();
     throw error;
   }
   const release = async () => {
     options.assertResourceUnborrowed?.(normalizedTargetPath);
-    await giveBack();
+    await releaseEntry();
   };
   const handle = {
     lockPath,
     normalizedTargetPath,
-    fence: held.fence,
+    fence: entered.fence,
     verifyStillHeld: async () => {
       try {
-        held.check();
+        guard.check();
         return true;
       } catch {
         return false;
@@ -117,24 +119,11 @@ export async function acquire(path: string, options: FileLockOptions, plugins: b
   return Object.assign(handle, Symbol.asyncDispose ? { [Symbol.asyncDispose]: release } : {}) as FileLockHandle;
 }
 
-/** @internal */
-export async function within<T>(held: FileLockHandle, fn: () => Promise<T>): Promise<T> {
-  let result: T;
-  try {
-    result = await fn();
-  } catch (error) {
-    await held.release().catch(() => {});
-    throw error;
-  }
-  await held.release();
-  return result;
-}
-
 function validate(options: FileLockOptions): void {
   const { retries, retry, stale, staleMs, timeoutMs, compromiseCheckIntervalMs: interval } = options;
   const { lockRoot, retainOnExit } = options as { lockRoot?: unknown; retainOnExit?: unknown };
   for (const [name, value] of Object.entries({ lockRoot, retainOnExit })) {
-    // What it promises would not be kept.
+    // These options promise a behaviour that this package does not have.
     if (value) throw Object.assign(new Error(`${name} is not supported by tenure/file-lock`), { code: "ENOTSUP" });
   }
   const { retries: times, factor, minTimeout, maxTimeout } = retries ?? retry ?? {};
@@ -149,13 +138,10 @@ function validate(options: FileLockOptions): void {
   }
   if (timeoutMs !== Infinity) finite("timeoutMs", timeoutMs);
   for (const age of [stale, staleMs]) if (age !== Infinity) finite("staleMs", age);
-  if (interval !== undefined && interval !== 0 && !(interval >= 1 && interval <= LONGEST)) {
-    throw new RangeError(`lock compromiseCheckIntervalMs must be 0 or a finite number between 1 and ${LONGEST}`);
+  if (interval !== undefined && interval !== 0 && !(interval >= 1 && interval <= LONGEST_TIMER)) {
+    throw new RangeError(`lock compromiseCheckIntervalMs must be 0 or a finite number between 1 and ${LONGEST_TIMER}`);
   }
 }
-
-/** As long as a timer of Node can run. */
-const LONGEST = 2 ** 31 - 1;
 
 function finite(name: string, value: number | undefined): void {
   if (value === undefined || (Number.isFinite(value) && value >= 0)) return;

@@ -2,35 +2,50 @@ import { EventEmitter } from "node:events";
 
 import { checked } from "./check.js";
 import { TenureError } from "./errors.js";
-import type { Holder, NativeGuard, Overdue } from "./native.js";
+import type { Failure, Holder, NativeGuard, Overdue } from "./native.js";
 
-/** How the tenure before ended. After a crash, what the lock protects may be half-written. */
+/** How the previous holder ended. After a crash, the protected data may be half-written. */
 export type Previous = { crashed: false; holder: undefined } | { crashed: true; holder: Holder };
 
-// What is held stays held, also where nobody keeps the handle: a lock must not end with a garbage collection.
-const kept = new Set<Held>();
+// Keeps every held lock reachable: a lock must not be released by a garbage collection.
+const held = new Set<Guard>();
 
-/** @internal Emits `overdue` on the handles of that tenure: with `reentrant` there may be several. */
-export function tellOverdue(overdue: Overdue): void {
-  for (const held of kept) {
-    if (held.fence === overdue.fence && held.path === overdue.target) held.emit("overdue", overdue);
+/** @internal Emits `overdue` on the guards of that grant. With `reentrant`, or without a fence, there may be several. */
+export function emitOverdue(overdue: Overdue): void {
+  for (const guard of held) {
+    if (guard.fence === overdue.fence && guard.path === overdue.target) guard.emit("overdue", overdue);
   }
 }
 
 /**
- * A held lock. It ends with `release()`, at the end of an `await using`, or with its thread of Node.
+ * A held lock. It is released by `release()`, at the end of an `await using`, or when its thread of Node ends.
  *
- * Events: `lost` with the error, once it is known to be lost (within about a second); `overdue` when it has lasted
- * longer than `maxHold`. Neither keeps the process alive.
+ * Events: `lost` with the error, within about a second of the loss, and `overdue` when the lock is held for longer than
+ * `maxHold`. Neither keeps the process alive.
+ *
+ * @example
+ * const guard = await lock("sessions/main.jsonl", { timeout: 10_000 });
+ * try {
+ *   if (guard.previous.crashed) console.warn(`repairing the data of ${guard.previous.holder.text}`);
+ *   // Write, with guard.fence for a resource that checks it.
+ *   guard.check();
+ * } finally {
+ *   await guard.release();
+ * }
  */
-export class Held extends EventEmitter {
-  /** A number that is greater than that of every tenure before: for the resource to refuse a holder from the past. */
-  readonly fence: number;
+export class Guard extends EventEmitter {
+  /**
+   * The fencing token, greater than that of every earlier holder. A resource that checks it refuses a smaller one than it
+   * has seen. Null for a shared lock and for one without a record.
+   */
+  readonly fence: number | null;
+  /** Whether this is a shared lock. */
+  readonly shared: boolean;
   /** The path that the lock protects. */
   readonly path: string;
-  /** `<path>.lock`. */
+  /** The path of the lock file: `<path>.lock`. */
   readonly lockFile: string;
-  /** How the tenure before ended. */
+  /** How the previous holder ended. */
   readonly previous: Previous;
   readonly #native: NativeGuard;
   #released = false;
@@ -41,17 +56,18 @@ export class Held extends EventEmitter {
     super();
     this.#native = native;
     this.fence = native.fence;
+    this.shared = native.shared;
     this.path = native.target;
     this.lockFile = native.lockFile;
     const holder = native.crashed();
     this.previous = holder ? { crashed: true, holder } : { crashed: false, holder: undefined };
-    kept.add(this);
+    held.add(this);
   }
 
-  /** Settles with the error if the lock is lost while it is held; never, otherwise. */
+  /** A promise that resolves with the error if the lock is lost while it is held, and otherwise never settles. */
   get lost(): Promise<TenureError> {
     return (this.#lost ??= new Promise((resolve) => {
-      const look = () => {
+      const update = () => {
         if (this.#released || !this.#native.isLost()) return;
         const failure = this.#native.check();
         if (!failure) return;
@@ -60,43 +76,43 @@ export class Held extends EventEmitter {
         this.emit("lost", error);
       };
       if (this.#released) return;
-      this.#native.watch(look);
-      look();
+      this.#native.watch(update);
+      update();
     }));
   }
 
-  /** This holder, as others see it. */
+  /** This holder, as other processes see it. */
   get holder(): Holder {
     return this.#native.holder();
   }
 
-  /** Throws `TENURE_LOST` unless the lock is still ours at this moment. One or two system calls. */
+  /** Throws `TENURE_LOST` if the lock was broken, revoked or released. Takes one or two system calls. */
   check(): void {
-    const failure = this.#released ? this.#gone() : this.#native.check();
+    const failure = this.#released ? this.#releasedFailure() : this.#native.check();
     if (failure) throw new TenureError(failure);
   }
 
-  /** Changes the label that others see. */
+  /** Changes the label that other processes see. */
   setLabel(label: string): void {
     checked.label(label);
-    const failure = this.#released ? this.#gone() : this.#native.setLabel(label);
+    const failure = this.#released ? this.#releasedFailure() : this.#native.setLabel(label);
     if (failure) throw new TenureError(failure);
   }
 
-  /** Releases. Rejects with `TENURE_LOST` where the lock was no longer ours. Again, it does nothing. */
+  /** Releases the lock. Rejects with `TENURE_LOST` if the lock had been lost. A second call does nothing. */
   async release(): Promise<void> {
     this.releaseSync();
   }
 
-  /** As `release()`, which makes no more than a few system calls either. */
+  /** Releases the lock synchronously, by the same few system calls as `release()`. */
   releaseSync(): void {
     this.#released = true;
-    kept.delete(this);
+    held.delete(this);
     const failure = this.#native.release();
     if (failure) throw new TenureError(failure);
   }
 
-  #gone() {
+  #releasedFailure(): Failure {
     return { code: "TENURE_LOST", message: `${this.path}: the lock was released`, path: this.path };
   }
 
@@ -114,8 +130,8 @@ export class Held extends EventEmitter {
   }
 }
 
-export interface Held extends AsyncDisposable, Disposable {}
+export interface Guard extends AsyncDisposable, Disposable {}
 
-// Where Node has none (before 18.18), TypeScript's `await using` brings them.
-if (Symbol.asyncDispose) Held.prototype[Symbol.asyncDispose] = Held.prototype.release;
-if (Symbol.dispose) Held.prototype[Symbol.dispose] = Held.prototype.releaseSync;
+// Before Node 18.18 these symbols are missing. TypeScript's `await using` defines them.
+if (Symbol.asyncDispose) Guard.prototype[Symbol.asyncDispose] = Guard.prototype.release;
+if (Symbol.dispose) Guard.prototype[Symbol.dispose] = Guard.prototype.releaseSync;

@@ -4,151 +4,196 @@ import { onAbort } from "./abort.js";
 import { native } from "./addon.js";
 import { checked } from "./check.js";
 import { cleanUpAtExit } from "./cleanup.js";
-import { must, TenureError } from "./errors.js";
-import { Held, tellOverdue } from "./held.js";
-import type { Failure, NativeGuard, NativeLock, NativeOptions, NativeTeller, NativeWait } from "./native.js";
+import { TenureError, unwrap } from "./errors.js";
+import { emitOverdue, Guard } from "./guard.js";
+import type {
+  Failure,
+  NativeGuard,
+  NativeLock,
+  NativeOptions,
+  NativeOverdueListener,
+  NativeWait,
+  Status,
+} from "./native.js";
+import { LONGEST_TIMER } from "./timers.js";
 
+/** How a lock is opened. */
 export interface LockOptions {
-  /** What this holder calls itself: others see it in the lock file, in errors and in `tenure status`. */
+  /** A name for this holder, shown in the lock file, in errors and by `status`. */
   label?: string | undefined;
   /**
-   * How long a tenure is meant to last, in milliseconds. Then the handle emits `overdue`; with `overrun: "revoke"` the
-   * lock is released as well, and the handle is lost.
+   * How long the lock is meant to be held, in milliseconds. After that, the guard emits `overdue`. With
+   * `overrun: "revoke"` the lock is also released, and the guard is lost.
    */
   maxHold?: number | undefined;
-  /** What happens after `maxHold`. "report" by default: age alone never ends a live holder's lock. */
+  /** What happens after `maxHold`. "report" by default. */
   overrun?: "report" | "revoke" | undefined;
   /**
-   * May this process acquire again what it holds? The lock then ends with the last release. Off by default. Tasks and
-   * worker threads of the process do not exclude each other then.
+   * Steals the lock from a live holder that has held it for this long, or for longer than its own `maxHold`, in
+   * milliseconds. The stolen holder may still be working. By default, only a dead holder's lock is taken over.
+   */
+  stealAfter?: number | undefined;
+  /**
+   * Allows this process to acquire again while it holds the lock, which the last release frees. Tasks and worker threads
+   * of the process then do not exclude each other. Off by default.
    */
   reentrant?: boolean | undefined;
   /**
-   * "lock-file" (by default) shows `<path>.lock`: programs that know only such files are excluded and exclude us.
-   * "flock" locks the path itself, as `flock(1)` does.
+   * "lock-file" (the default) creates `<path>.lock` while the lock is held, which also excludes programs that only know
+   * lock files. "flock" locks the path itself, and excludes `flock(1)`.
    */
   style?: "lock-file" | "flock" | undefined;
-  /** Make missing parent folders? On by default. */
+  /** Acquires shared locks, which exclude exclusive locks but not each other. Flock style only. Off by default. */
+  shared?: boolean | undefined;
+  /** Keeps a record of the holder. Without, the lock is only the `flock` on the path. On by default. */
+  record?: boolean | undefined;
+  /** Creates missing parent folders. On by default. */
   createParents?: boolean | undefined;
   /**
-   * How often, in milliseconds, the lock file's date is made new, so that programs that judge by age find a live holder
-   * young. Ten minutes by default. A thread of the library does it, whatever the event loop is at.
+   * How often the lock file's date is updated while the lock is held, in milliseconds, for programs that detect stale locks
+   * by age. Ten minutes by default. A thread of the library does it, so that a busy event loop does not delay it.
    */
   refreshInterval?: number | undefined;
 }
 
+/** How an acquire waits. */
 export interface WaitOptions {
-  /** How long to wait, in milliseconds: `Infinity` by default, 0 is one try. */
+  /** How long to wait, in milliseconds. `Infinity` by default. 0 makes one attempt. */
   timeout?: number | undefined;
-  /** Ends the wait at once: the promise is rejected with the signal's reason, and nothing is held. */
+  /** Cancels the wait: the promise rejects immediately with the signal's reason, and nothing is held. */
   signal?: AbortSignal | undefined;
 }
 
-/** What may be locked: a path, its bytes, or a `file:` URL. */
+/** A path to lock: a string, its bytes, or a `file:` URL. */
 export type Path = string | Uint8Array | URL;
 
-/** @internal A path as the Rust half takes it. */
+/** @internal Converts a path for the native half. */
 export function target(path: Path): string | Uint8Array {
   checked.path(path);
   return path instanceof URL ? fileURLToPath(path) : path;
 }
 
-let teller: NativeTeller | undefined;
+let overdueListener: NativeOverdueListener | undefined;
 
-/** A lock that is opened once and acquired many times. Its folder is resolved when it is opened. */
+/**
+ * A lock that is opened once and acquired many times, which is faster than `lock`. Links in its folder are resolved when it
+ * is opened.
+ *
+ * @example
+ * const sessions = new Lock("sessions/main.jsonl", { label: "gateway" });
+ * await using guard = await sessions.acquire({ timeout: 10_000 });
+ */
 export class Lock {
   readonly #native: NativeLock;
 
   constructor(path: Path, options: LockOptions = {}) {
     checked.opening(options);
     const where = target(path);
-    const { NativeLock, NativeTeller } = native();
+    const { NativeLock, NativeOverdueListener } = native();
     cleanUpAtExit();
-    // One for all: each would be a handle that libuv walks, for as long as its lock is there.
-    if (options.maxHold !== undefined) teller ??= new NativeTeller(tellOverdue);
-    this.#native = must<NativeLock>(NativeLock.open(where, known(options), options.maxHold === undefined ? null : teller));
+    // One listener for all locks, as libuv walks each listener's handle while it exists.
+    if (options.maxHold !== undefined) overdueListener ??= new NativeOverdueListener(emitOverdue);
+    const listener = options.maxHold === undefined ? null : overdueListener;
+    this.#native = unwrap<NativeLock>(NativeLock.open(where, nativeOptions(options), listener));
   }
 
   /**
-   * Acquires, waiting as the options say. Rejects with a `TenureError`: `TENURE_BUSY` once `timeout` is over, another
-   * code where it cannot be locked at all; with the reason of `signal` where that is aborted.
+   * Acquires the lock. Rejects with a `TenureError`, whose code is `TENURE_BUSY` after the timeout, or with the reason of
+   * `signal` after its abort.
+   *
+   * @example
+   * const guard = await sessions.acquire({ timeout: 10_000, signal: AbortSignal.timeout(5000) });
    */
-  async acquire(options: WaitOptions = {}): Promise<Held> {
+  async acquire(options: WaitOptions = {}): Promise<Guard> {
     checked.waiting(options);
     const { signal, timeout = Infinity } = options;
     signal?.throwIfAborted();
     if (timeout <= 0) return this.acquireSync();
-    const begun: NativeGuard | NativeWait | Failure = this.#native.begin();
-    return new Held(begun instanceof native().NativeWait ? await wait(begun, timeout, signal) : must<NativeGuard>(begun));
+    const started: NativeGuard | NativeWait | Failure = this.#native.start();
+    const isWait = started instanceof native().NativeWait;
+    return new Guard(isWait ? await wait(started, timeout, signal) : unwrap<NativeGuard>(started));
   }
 
-  /** One try, which does not wait: `TENURE_BUSY` is thrown where another holds. */
-  acquireSync(): Held {
-    return new Held(must<NativeGuard>(this.#native.tryAcquire()));
+  /** Makes one attempt to acquire, without waiting. Throws `TENURE_BUSY` if the lock is held. */
+  acquireSync(): Guard {
+    return new Guard(unwrap<NativeGuard>(this.#native.tryAcquire()));
+  }
+
+  /** Returns the state of the lock. Does not acquire or change anything. */
+  status(): Status {
+    return unwrap<Status>(this.#native.status());
   }
 }
 
-/** As long as a timer can run. */
-const LONGEST = 2 ** 31 - 1;
-
 function wait(waiting: NativeWait, timeout: number, signal: AbortSignal | undefined): Promise<NativeGuard> {
-  // What comes of it comes from the event loop, whose stack says nothing of the caller.
-  const asked = new Error();
-  Error.captureStackTrace(asked, wait);
+  // The outcome arrives in the event loop, whose stack does not show the caller.
+  const caller = new Error();
+  Error.captureStackTrace(caller, wait);
   return new Promise((resolve, reject) => {
     const end = performance.now() + timeout;
     const { NativeGuard } = native();
     let timer: NodeJS.Timeout | undefined;
-    let forget: (() => void) | undefined;
+    let removeListener: (() => void) | undefined;
     let over = false;
     const leave = () => {
       over = true;
       clearTimeout(timer);
-      forget?.();
+      removeListener?.();
     };
     const settle = (outcome: NativeGuard | Failure | null) => {
       if (outcome === null) return;
       leave();
       if (outcome instanceof NativeGuard) resolve(outcome);
-      else reject(new TenureError(outcome).askedBy(asked));
+      else reject(new TenureError(outcome).withStackOf(caller));
     };
-    const late = () => {
+    const checkDeadline = () => {
       const left = end - performance.now();
-      if (left > 0) timer = setTimeout(late, Math.min(Math.ceil(left), LONGEST));
+      if (left > 0) timer = setTimeout(checkDeadline, Math.min(Math.ceil(left), LONGEST_TIMER));
       else settle(waiting.giveUp());
     };
-    // It listens before anything can end it: what ends it ends the listening, which keeps the process alive.
+    // The wait listens before anything can end it, as its end removes the listener, which keeps the process alive.
     waiting.listen(() => settle(waiting.poll()));
     settle(waiting.poll());
     if (over) return;
     if (signal) {
-      forget = onAbort(signal, () => {
+      removeListener = onAbort(signal, () => {
         waiting.cancel();
         leave();
         reject(signal.reason);
       });
     }
-    if (timeout !== Infinity) late();
+    if (timeout !== Infinity) checkDeadline();
   });
 }
 
-/** Acquires the lock of `path`. Rejects as `Lock.acquire` does. */
-export async function lock(path: Path, options: LockOptions & WaitOptions = {}): Promise<Held> {
+/**
+ * Acquires the lock of `path`. Rejects like `Lock.acquire`.
+ *
+ * @example
+ * await using guard = await lock("sessions/main.jsonl", { timeout: 10_000, label: "gateway" });
+ */
+export async function lock(path: Path, options: LockOptions & WaitOptions = {}): Promise<Guard> {
   checked.both("lock", options);
-  return begin(path, options);
+  return acquire(path, options);
 }
 
-function begin(path: Path, { timeout, signal, ...options }: LockOptions & WaitOptions): Promise<Held> {
+function acquire(path: Path, { timeout, signal, ...options }: LockOptions & WaitOptions): Promise<Guard> {
   signal?.throwIfAborted();
   return new Lock(path, options).acquire({ timeout, signal });
 }
 
-/** Acquires, calls `fn`, and releases, whatever comes of it. */
-export async function withLock<T>(path: Path, fn: (held: Held) => T | PromiseLike<T>): Promise<T>;
+/**
+ * Acquires the lock of `path`, calls `fn`, and releases the lock, also if `fn` fails. An error of `fn` takes precedence over
+ * one of the release.
+ *
+ * @example
+ * const lines = await withLock("data", { timeout: 10_000 }, async (guard) => append(guard.fence));
+ */
+export async function withLock<T>(path: Path, fn: (guard: Guard) => T | PromiseLike<T>): Promise<T>;
 export async function withLock<T>(
   path: Path,
   options: LockOptions & WaitOptions,
-  fn: (held: Held) => T | PromiseLike<T>,
+  fn: (guard: Guard) => T | PromiseLike<T>,
 ): Promise<T>;
 export async function withLock<T>(
   path: Path,
@@ -160,12 +205,16 @@ export async function withLock<T>(
     throw new TypeError("withLock(path, fn) or withLock(path, options, fn): the function comes last");
   }
   checked.both("withLock", options);
-  const held = await begin(path, options as LockOptions & WaitOptions);
+  const guard = await acquire(path, options as LockOptions & WaitOptions);
+  return releaseAfter(guard, () => fn(guard));
+}
+
+/** @internal Calls `fn`, and releases. An error of `fn` takes precedence over one of the release. */
+export async function releaseAfter<T>(held: { release(): Promise<void> }, fn: () => T | PromiseLike<T>): Promise<T> {
   let result: T;
   try {
-    result = await fn(held);
+    result = await fn();
   } catch (error) {
-    // What went wrong first is what the caller should see.
     await held.release().catch(() => {});
     throw error;
   }
@@ -173,14 +222,7 @@ export async function withLock<T>(
   return result;
 }
 
-function known(options: LockOptions): NativeOptions {
-  const native: NativeOptions = {};
-  if (options.label !== undefined) native.label = options.label;
-  if (options.style !== undefined) native.style = options.style;
-  if (options.reentrant !== undefined) native.reentrant = options.reentrant;
-  if (options.maxHold !== undefined) native.maxHold = options.maxHold;
-  if (options.overrun !== undefined) native.revoke = options.overrun === "revoke";
-  if (options.createParents !== undefined) native.createParents = options.createParents;
-  if (options.refreshInterval !== undefined) native.refreshInterval = options.refreshInterval;
-  return native;
+function nativeOptions({ overrun, ...options }: LockOptions): NativeOptions {
+  const given = Object.entries(options).filter(([, value]) => value !== undefined);
+  return { ...(Object.fromEntries(given) as NativeOptions), revoke: overrun === "revoke" };
 }

@@ -1,6 +1,11 @@
 /**
- * The interface of the package `proper-lockfile`. What differs, and what the two keep out of each other's way, is listed
- * in docs/from-proper-lockfile.md of the project.
+ * The interface of the package `proper-lockfile`. The project's docs/from-proper-lockfile.md lists the differences, and how
+ * the two packages exclude each other.
+ *
+ * @example
+ * import lockfile from "tenure/proper-lockfile";
+ * const release = await lockfile.lock("data.json", { retries: 5 });
+ * await release();
  */
 import { realpathSync, statSync } from "node:fs";
 import { realpath } from "node:fs/promises";
@@ -8,11 +13,11 @@ import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { native } from "./addon.js";
-import { TenureError } from "./errors.js";
-import type { Held } from "./held.js";
+import { TenureError, warnOfLoss } from "./errors.js";
+import type { Guard } from "./guard.js";
 import { Lock } from "./lock.js";
-
 import { pauses, type Retries, targetOf, total } from "./retries.js";
+import { LONGEST_TIMER } from "./timers.js";
 
 namespace lockfile {
   export interface RetryOptions extends Retries {
@@ -21,39 +26,37 @@ namespace lockfile {
   }
 
   export interface CheckOptions {
-    /** Accepted, and not used: whether a holder lives is known, not guessed. */
+    /** Accepted but not used, as Tenure knows whether a holder lives. */
     stale?: number | undefined;
-    /** Follow links? The file must exist then. On by default. */
+    /** Follows links. The file must then exist. On by default. */
     realpath?: boolean | undefined;
-    /** The lock file; its name must end in `.lock`. */
+    /** The path of the lock file, which must end in `.lock`. */
     lockfilePath?: string | undefined;
-    /** Not to be had here: an error. */
+    /** Not supported. */
     fs?: undefined;
   }
 
   export type UnlockOptions = Pick<CheckOptions, "realpath" | "lockfilePath" | "fs">;
 
   export interface LockOptions extends CheckOptions {
-    /** How often, in milliseconds, the lock file's date is made new. Half of `stale` by default. */
+    /** How often the lock file's date is updated, in milliseconds. Half of `stale` by default. */
     update?: number | null | undefined;
     retries?: number | RetryOptions | undefined;
-    /** Called with `ECOMPROMISED` if the lock is lost. By default it throws. */
+    /** A function that is called with `ECOMPROMISED` if the lock is lost. By default it throws. */
     onCompromised?: ((error: Error & { code: "ECOMPROMISED" }) => void) | undefined;
   }
 }
 
-// What this thread holds, by the file's canonical path.
-const owned = new Map<string, Held>();
+// The locks of this thread, by the canonical path of the file.
+const owned = new Map<string, Guard>();
 const HELD = "Lock file is already being held";
-/** As long as a timer can run. */
-const LONGEST = 2 ** 31 - 1;
 
 function failure(code: string, message: string, more: object = {}): Error {
   return Object.assign(new Error(message), { code, ...more });
 }
 
 function refuseFs({ fs }: { fs?: undefined }): void {
-  if (fs) throw failure("ENOTSUP", "a file system of the caller's own cannot be locked");
+  if (fs) throw failure("ENOTSUP", "the option fs is not supported: only the files of the kernel can be locked");
 }
 
 function retriesOf(options: lockfile.LockOptions) {
@@ -66,12 +69,12 @@ function retriesOf(options: lockfile.LockOptions) {
   return { retries, factor, minTimeout: Math.max(minTimeout, 1), maxTimeout, randomize, forever, maxRetryTime };
 }
 
-/** With which path it is locked. What is given counts, also where it is `undefined`. */
+/** Returns whether links are followed. A `realpath` of `undefined` turns that off, as in the package. */
 function follows(options: lockfile.UnlockOptions): boolean {
   return Boolean({ realpath: true, ...options }.realpath);
 }
 
-/** Where its lock is, and how it is opened. */
+/** Opens the lock of a file. */
 function opened(file: string, options: lockfile.LockOptions): Lock {
   const stale = Math.max(options.stale === undefined ? 10_000 : options.stale || 0, 2000);
   const update = Math.max(Math.min(options.update == null ? stale / 2 : options.update || 0, stale / 2), 1000);
@@ -82,43 +85,44 @@ function targetFor(file: string, options: lockfile.UnlockOptions): string {
   return options.lockfilePath ? targetOf(resolve(options.lockfilePath)) : file;
 }
 
-/** A lock that stays busy, as the package calls it: by a lock file, or by the directory that the package makes. */
-function held(error: unknown, file: string, target: string): Error | undefined {
+/** Returns the package's error for a busy lock: one with a lock file, or with the directory that the package makes. */
+function lockedError(error: unknown, file: string, target: string): Error | undefined {
   if (!(error instanceof TenureError)) return undefined;
-  const busy = error.code === "TENURE_BUSY" || (error.code === "TENURE_IN_THE_WAY" && isDirectory(`${target}.lock`));
+  const busy = error.code === "TENURE_BUSY" || (error.code === "TENURE_OBSTRUCTED" && isDirectory(`${target}.lock`));
   return busy ? failure("ELOCKED", HELD, { file, holder: error.holder, cause: error }) : undefined;
 }
 
 function isDirectory(path: string): boolean {
-  // Gone again is as good: it was there.
+  // A directory that was removed meanwhile counts, as it was there.
   return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? true;
 }
 
-function own(file: string, tenure: Held, options: lockfile.LockOptions) {
-  owned.set(file, tenure);
+/** Registers a held lock, and returns its release. */
+function own(file: string, guard: Guard, options: lockfile.LockOptions) {
+  owned.set(file, guard);
   const { onCompromised = (error: Error) => { throw error; } } = options;
-  tenure.on("lost", (error: TenureError) => {
-    if (owned.get(file) !== tenure) return;
+  guard.on("lost", (error: TenureError) => {
+    if (owned.get(file) !== guard) return;
     owned.delete(file);
-    // What is left of it keeps nobody out any longer, not this process either.
-    void tenure.release().catch(() => {});
-    // Thrown by the caller's function, it is an uncaught exception.
+    // The release removes what is left of the lock, so that it can be acquired again.
+    void guard.release().catch(() => {});
+    // An error that the function throws becomes an uncaught exception.
     queueMicrotask(() => onCompromised(failure("ECOMPROMISED", error.message, { cause: error }) as never));
   });
   return () => {
-    if (owned.get(file) !== tenure) throw failure("ERELEASED", "Lock is already released");
-    giveUp(file, tenure);
+    if (owned.get(file) !== guard) throw failure("ERELEASED", "Lock is already released");
+    releaseOwned(file, guard);
   };
 }
 
-/** Where it was lost meanwhile, nobody is told but by a warning, as there is nothing left to release. */
-function giveUp(file: string, tenure: Held): void {
+/** Releases a lock. Emits a warning if it had been lost, as there is nothing left to release. */
+function releaseOwned(file: string, guard: Guard): void {
   owned.delete(file);
   try {
-    tenure.releaseSync();
+    guard.releaseSync();
   } catch (error) {
     if (!(error instanceof TenureError) || error.code !== "TENURE_LOST") throw error;
-    process.emitWarning(`it was lost before its release: ${error.message}`, { code: error.code });
+    warnOfLoss(error);
   }
 }
 
@@ -128,20 +132,20 @@ async function lockfile(file: string, options: lockfile.LockOptions = {}): Promi
   const retries = retriesOf(options);
   const end = performance.now() + Math.min(total(retries), retries.maxRetryTime);
   const lock = opened(canonical, options);
-  const again = pauses(retries);
+  const remaining = pauses(retries);
   for (;;) {
     try {
-      const tenure = await lock.acquire({ timeout: Math.max(0, end - performance.now()) });
-      const release = own(canonical, tenure, options);
+      const guard = await lock.acquire({ timeout: Math.max(0, end - performance.now()) });
+      const release = own(canonical, guard, options);
       return async () => release();
     } catch (error) {
-      const locked = held(error, canonical, targetFor(canonical, options));
+      const locked = lockedError(error, canonical, targetFor(canonical, options));
       if (!locked) throw error;
-      // A directory tells nobody when it goes.
-      const pause = again.next();
+      // The removal of a directory wakes no waiter, so it is polled.
+      const pause = remaining.next();
       const left = end - performance.now();
       if (pause.done || left <= 0) throw locked;
-      await sleep(Math.min(pause.value, left, LONGEST));
+      await sleep(Math.min(pause.value, left, LONGEST_TIMER));
     }
   }
 }
@@ -153,24 +157,24 @@ function lockSync(file: string, options: lockfile.LockOptions = {}): () => void 
   try {
     return own(canonical, opened(canonical, options).acquireSync(), options);
   } catch (error) {
-    throw held(error, canonical, targetFor(canonical, options)) ?? error;
+    throw lockedError(error, canonical, targetFor(canonical, options)) ?? error;
   }
 }
 
 async function unlock(file: string, options: lockfile.UnlockOptions = {}): Promise<void> {
   refuseFs(options);
-  give(follows(options) ? await realpath(file) : resolve(file));
+  releaseFile(follows(options) ? await realpath(file) : resolve(file));
 }
 
 function unlockSync(file: string, options: lockfile.UnlockOptions = {}): void {
   refuseFs(options);
-  give(follows(options) ? realpathSync(file) : resolve(file));
+  releaseFile(follows(options) ? realpathSync(file) : resolve(file));
 }
 
-function give(file: string): void {
-  const tenure = owned.get(file);
-  if (!tenure) throw failure("ENOTACQUIRED", "Lock is not acquired/owned by you");
-  giveUp(file, tenure);
+function releaseFile(file: string): void {
+  const guard = owned.get(file);
+  if (!guard) throw failure("ENOTACQUIRED", "Lock is not acquired/owned by you");
+  releaseOwned(file, guard);
 }
 
 async function check(file: string, options: lockfile.CheckOptions = {}): Promise<boolean> {
@@ -184,9 +188,9 @@ function checkSync(file: string, options: lockfile.CheckOptions = {}): boolean {
 }
 
 function isHeld(target: string): boolean {
-  const found = native().inspect(target);
+  const found = native().status(target);
   if ("state" in found) return found.state === "held" || found.state === "unknown";
-  if (found.code === "TENURE_IN_THE_WAY" && isDirectory(`${target}.lock`)) return true;
+  if (found.code === "TENURE_OBSTRUCTED" && isDirectory(`${target}.lock`)) return true;
   throw new TenureError(found);
 }
 

@@ -1,4 +1,4 @@
-/** How often, and after which pauses, a package that polls tries again. */
+/** The retries of a package that polls. */
 export interface Retries {
   retries?: number | undefined;
   factor?: number | undefined;
@@ -9,7 +9,7 @@ export interface Retries {
 
 type Pauses = Retries & { retries: number; factor: number; minTimeout: number; forever?: boolean };
 
-/** @internal Its pauses in milliseconds, one after the other; with `forever` they begin anew. */
+/** @internal Yields the pauses in milliseconds. With `forever`, they are repeated without an end. */
 export function* pauses(options: Pauses): Generator<number> {
   const { factor, minTimeout, maxTimeout = Infinity, randomize = false, forever = false } = options;
   const retries = forever ? Math.max(options.retries, 1) : options.retries;
@@ -19,7 +19,7 @@ export function* pauses(options: Pauses): Generator<number> {
   }
 }
 
-/** @internal How long all of them take together: a wait that is woken needs only that. */
+/** @internal Returns the sum of all pauses, which is the timeout of a wait that does not poll. */
 export function total(options: Pauses): number {
   if (options.retries === Infinity || options.forever) return Infinity;
   let sum = 0;
@@ -30,8 +30,8 @@ export function total(options: Pauses): number {
   return sum;
 }
 
-/** @internal The target whose lock file a caller has named. */
+/** @internal Returns the target of a lock file. */
 export function targetOf(lockFile: string): string {
   if (lockFile.endsWith(".lock") && !lockFile.endsWith("/.lock")) return lockFile.slice(0, -".lock".length);
-  throw new TypeError(`a lock file's name ends in .lock here: ${lockFile}`);
+  throw new TypeError(`the name of a lock file must end in .lock: ${lockFile}`);
 }

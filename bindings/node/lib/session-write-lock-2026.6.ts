@@ -1,6 +1,6 @@
 /**
- * The write lock of an OpenClaw session as it is since 2026.4.24, by the names and errors of 2026.6: a program changes one
- * import. What differs is listed in docs/from-openclaw.md of the project.
+ * The write lock of an OpenClaw session since 2026.4.24, with the errors of 2026.6. A program only changes its import. The
+ * project's docs/from-openclaw.md lists the differences.
  */
 import { TenureError } from "./errors.js";
 import type { Holder } from "./native.js";
@@ -17,7 +17,7 @@ export {
 export const SESSION_WRITE_LOCK_TIMEOUT_CODE = "OPENCLAW_SESSION_WRITE_LOCK_TIMEOUT";
 export const SESSION_WRITE_LOCK_STALE_CODE = "OPENCLAW_SESSION_WRITE_LOCK_STALE";
 
-/** The lock stayed busy. `cause` is Tenure's own error, which says who holds it and what to do. */
+/** The lock stayed held until the timeout. `cause` is the `TenureError`, with the holder and a hint. */
 export class SessionWriteLockTimeoutError extends Error {
   override readonly name: string = "SessionWriteLockTimeoutError";
   readonly code = SESSION_WRITE_LOCK_TIMEOUT_CODE;
@@ -34,7 +34,7 @@ export class SessionWriteLockTimeoutError extends Error {
   }
 }
 
-/** The holder is older than it may be, and lives: nothing was removed. `cause` is Tenure's own error. */
+/** The live holder exceeds an age limit. Nothing was removed. `cause` is the `TenureError`. */
 export class SessionWriteLockStaleError extends Error {
   override readonly name: string = "SessionWriteLockStaleError";
   readonly code = SESSION_WRITE_LOCK_STALE_CODE;
@@ -69,7 +69,7 @@ export function isSessionWriteLockAcquireError(error: unknown): boolean {
   return isSessionWriteLockTimeoutError(error) || isSessionWriteLockStaleError(error);
 }
 
-/** The part of OpenClaw's configuration that is read. */
+/** The part of OpenClaw's configuration that this package reads. */
 export interface SessionWriteLockAcquireTimeoutConfig {
   session?: {
     writeLock?: {
@@ -90,7 +90,7 @@ const VARIABLES = {
   maxHoldMs: "OPENCLAW_SESSION_WRITE_LOCK_MAX_HOLD_MS",
 } as const;
 
-/** From the environment, else from the configuration, else `otherwise`. What is no whole number above 0 is passed over. */
+/** Returns a setting from the environment, the configuration or `otherwise`. Ignores values that are not positive integers. */
 function setting(key: keyof typeof VARIABLES, otherwise: number, config?: Config, env: Env = process.env): number {
   const allowed = (value: unknown): value is number =>
     (Number.isSafeInteger(value) && (value as number) > 0) || (value === Infinity && key === "acquireTimeoutMs");
@@ -119,7 +119,12 @@ export function resolveSessionWriteLockOptions(
   };
 }
 
-/** Acquires the lock of a session's file. It enters again what this thread holds only with `allowReentrant`. */
+/**
+ * Acquires the lock of a session file. It is reentrant within a thread only with `allowReentrant`.
+ *
+ * @example
+ * const { release } = await acquireSessionWriteLock({ sessionFile: "sessions/main.jsonl" });
+ */
 export async function acquireSessionWriteLock(params: {
   sessionFile: string;
   timeoutMs?: number | undefined;
@@ -133,18 +138,18 @@ export async function acquireSessionWriteLock(params: {
   const maxHold = session.positive(params.maxHoldMs, defaults.maxHoldMs);
   const path = await session.sessionPath(params.sessionFile);
   const lockPath = `${path}.lock`;
-  const asked = { path, maxHold, reentrant: params.allowReentrant ?? false };
+  const request = { path, maxHold, reentrant: params.allowReentrant ?? false };
   const end = performance.now() + timeoutMs;
   let wait = 0;
   for (;;) {
     try {
-      return await session.acquire(asked, wait);
+      return await session.acquire(request, wait);
     } catch (cause) {
       if (!(cause instanceof TenureError) || cause.code !== "TENURE_BUSY") throw cause;
       const now = Date.now();
       const { holder } = cause;
-      // A holder in this process is waited for, however old.
-      const staleReasons = session.isHeldHere(path) ? [] : session.oldness(holder, staleMs, now);
+      // A holder in this thread is never reported as stale.
+      const staleReasons = session.isHeldHere(path) ? [] : session.ageReasons(holder, staleMs, now);
       const owner = ownerOf(holder, now);
       if (staleReasons.length > 0) throw new SessionWriteLockStaleError({ owner, lockPath, staleReasons, cause });
       const left = end - performance.now();
@@ -154,7 +159,7 @@ export async function acquireSessionWriteLock(params: {
   }
 }
 
-/** When a holder that lives will be called stale. One of Tenure's own never is: its date is made new. */
+/** Returns when a live holder will be reported as stale. A holder that uses Tenure never is, as it updates its date. */
 function staleIn(holder: Holder | undefined, staleMs: number, now: number): number {
   const age = session.ageOf(holder, now);
   if (age === null || holder?.kind === "native") return Infinity;
@@ -163,11 +168,11 @@ function staleIn(holder: Holder | undefined, staleMs: number, now: number): numb
 
 function ownerOf(holder: Holder | undefined, now: number): string {
   const age = session.ageOf(holder, now);
-  const who = holder?.pid === undefined ? "owner=unknown" : `pid=${holder.pid} alive=${session.isPidAlive(holder.pid)}`;
-  return age === null ? who : `${who} ageMs=${Math.floor(age)}`;
+  const owner = holder?.pid === undefined ? "owner=unknown" : `pid=${holder.pid} alive=${session.isPidAlive(holder.pid)}`;
+  return age === null ? owner : `${owner} ageMs=${Math.floor(age)}`;
 }
 
-/** Looks at every `*.jsonl.lock` in a folder, and removes those whose holders are proven dead. */
+/** Reports every `*.jsonl.lock` in a folder, and removes the locks of dead holders. */
 export async function cleanStaleLockFiles(
   params: session.CleanParams & { config?: Config | undefined; env?: Env | undefined },
 ): Promise<session.CleanResult> {
@@ -175,7 +180,7 @@ export async function cleanStaleLockFiles(
   return session.sweep(params, { staleMs, holdExceeded: false, orphans: true });
 }
 
-/** Is there surely no process with this pid that has not ended? */
+/** Returns whether no process with this pid exists, or only one that has ended. */
 export function isPidDefinitelyDead(pid: number): boolean {
   return !session.isPidAlive(pid);
 }

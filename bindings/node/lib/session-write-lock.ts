@@ -1,7 +1,6 @@
 /**
- * The write lock of an OpenClaw session as of March 2026 (2026.3 to 2026.4.15), under its own names: a program changes one
- * import. OpenClaw since 2026.4.24 has another: `tenure/session-write-lock/2026.6`. What differs is listed in
- * docs/from-openclaw.md of the project.
+ * The write lock of an OpenClaw session from 2026.3 to 2026.4.15. A program only changes its import. The interface of OpenClaw
+ * since 2026.4.24 is `tenure/session-write-lock/2026.6`. The project's docs/from-openclaw.md lists the differences.
  */
 import { TenureError } from "./errors.js";
 import * as session from "./session.js";
@@ -16,7 +15,12 @@ export {
 
 const TIMEOUT = 10_000;
 
-/** Acquires the lock of a session's file. It enters again what this thread holds, unless told otherwise. */
+/**
+ * Acquires the lock of a session file. By default it is reentrant within a thread.
+ *
+ * @example
+ * const { release } = await acquireSessionWriteLock({ sessionFile: "sessions/main.jsonl" });
+ */
 export async function acquireSessionWriteLock(params: {
   sessionFile: string;
   timeoutMs?: number | undefined;
@@ -36,10 +40,10 @@ export async function acquireSessionWriteLock(params: {
 
 function locked(error: TenureError, timeout: number, path: string): TenureError {
   const owner = error.holder?.pid === undefined ? "unknown" : `pid=${error.holder.pid}`;
-  return error.saying(`session file locked (timeout ${timeout}ms): ${owner} ${path}.lock`);
+  return error.withMessage(`session file locked (timeout ${timeout}ms): ${owner} ${path}.lock`);
 }
 
-/** Looks at every `*.jsonl.lock` in a folder, and removes those whose holders are proven dead. */
+/** Reports every `*.jsonl.lock` in a folder, and removes the locks of dead holders. */
 export async function cleanStaleLockFiles(params: session.CleanParams): Promise<session.CleanResult> {
   const staleMs = session.positive(params.staleMs, session.STALE);
   return session.sweep(params, { staleMs, holdExceeded: true, orphans: false });

@@ -1,11 +1,11 @@
-// What OpenClaw's session write lock has in all its versions.
+// OpenClaw's session write lock, for all versions.
 import { lstatSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 
 import { native } from "./addon.js";
 import { Entries } from "./entries.js";
-import { must, TenureError } from "./errors.js";
+import { type TenureError, unwrap } from "./errors.js";
 import { normalized } from "./normalized.js";
 import type { Holder, Swept } from "./native.js";
 
@@ -14,55 +14,57 @@ export const STALE = 30 * 60_000;
 /** @internal */
 export const MAX_HOLD = 5 * 60_000;
 const GRACE = 2 * 60_000;
-/** As long as a timer of Node can run, rounded down. */
+/** The longest time of a timer of Node, rounded down as in OpenClaw. */
 const LONGEST = 2_147_000_000;
 
+/** A held session lock. */
 export interface SessionWriteLock {
-  /** Releases. A lock that was lost meanwhile is warned of; `check()` and `lost` tell the program. */
+  /** Releases the lock. Prints a warning if the lock had been lost, which `check()` and `lost` report. */
   release: () => Promise<void>;
-  /** A number that is greater than that of every holder before. */
+  /** The fencing token, greater than that of every earlier holder. */
   fence: number;
-  /** Throws `TENURE_LOST` where the lock was taken from this holder. */
+  /** Throws `TENURE_LOST` if the lock is lost. */
   check: () => void;
-  /** Settles with the error if that happens; never, otherwise. */
+  /** A promise that resolves with the error if the lock is lost, and otherwise never settles. */
   lost: Promise<TenureError>;
 }
 
-// The versions are one lock within a thread as well: what one of them holds the other may enter.
+// All versions share these entries, so that a thread can acquire by one version what it holds by another.
 const entries = new Entries();
 
-/** @internal */
-export interface Acquiring {
+/** @internal The request for a session lock. */
+export interface SessionRequest {
   path: string;
   maxHold: number;
   reentrant: boolean;
 }
 
-/** @internal Does this thread hold it? */
+/** @internal Returns whether this thread holds the lock. */
 export const isHeldHere = (path: string): boolean => entries.has(path);
 
-/** @internal `<session file>` with its folder resolved. */
+/** @internal Returns the path of a session file, with links in its folder resolved. */
 export const sessionPath = normalized;
 
-/** @internal */
-export async function acquire({ path, maxHold, reentrant }: Acquiring, timeout: number): Promise<SessionWriteLock> {
+/** @internal Acquires a session lock. */
+export async function acquire({ path, maxHold, reentrant }: SessionRequest, timeout: number): Promise<SessionWriteLock> {
   const joins = reentrant ? () => true : undefined;
-  const { held, release } = await entries.enter(path, { timeout, maxHold, joins });
-  if (held.listenerCount("overdue") === 0) {
-    held.on("overdue", ({ heldFor }) => {
-      console.warn(`[session-write-lock] held for ${Math.round(heldFor)}ms (max=${maxHold}ms): ${held.lockFile}`);
+  const { guard, fence, release } = await entries.enter(path, { timeout, maxHold, joins });
+  if (guard.listenerCount("overdue") === 0) {
+    guard.on("overdue", ({ heldFor }) => {
+      console.warn(`[session-write-lock] held for ${Math.round(heldFor)}ms (max=${maxHold}ms): ${guard.lockFile}`);
     });
   }
   return {
-    release: () => release((error) => console.warn(`[session-write-lock] it was lost before its release: ${error.message}`)),
-    fence: held.fence,
-    check: () => held.check(),
+    release: () => release((error) => console.warn(`[session-write-lock] lost before its release: ${error.message}`)),
+    fence,
+    check: () => guard.check(),
     get lost() {
-      return held.lost;
+      return guard.lost;
     },
   };
 }
 
+/** A lock that `cleanStaleLockFiles` found. */
 export interface SessionLockInspection {
   lockPath: string;
   pid: number | null;
@@ -74,6 +76,7 @@ export interface SessionLockInspection {
   removed: boolean;
 }
 
+/** The parameters of `cleanStaleLockFiles`. */
 export interface CleanParams {
   sessionsDir: string;
   staleMs?: number | undefined;
@@ -82,21 +85,22 @@ export interface CleanParams {
   log?: { warn?: (message: string) => void; info?: (message: string) => void } | undefined;
 }
 
+/** The result of `cleanStaleLockFiles`. */
 export interface CleanResult {
   locks: SessionLockInspection[];
   cleaned: SessionLockInspection[];
 }
 
-/** @internal How the versions differ in what they call stale at a sweep. */
+/** @internal The rules by which a version reports locks as stale. */
 export interface Rules {
   staleMs: number;
-  /** Is a lock file whose `maxHoldMs` is over called `hold-exceeded`? */
+  /** Whether a lock file is reported as `hold-exceeded` after its `maxHoldMs`. */
   holdExceeded: boolean;
-  /** Is one with this process's own pid and start time called `orphan-self-pid`? */
+  /** Whether a lock file with this process's pid and start time is reported as `orphan-self-pid`. */
   orphans: boolean;
 }
 
-/** @internal */
+/** @internal Reports every `*.jsonl.lock` in a folder, and removes the locks of dead holders. */
 export async function sweep(params: CleanParams, rules: Rules): Promise<CleanResult> {
   const now = params.nowMs ?? Date.now();
   const dir = resolve(params.sessionsDir);
@@ -104,12 +108,12 @@ export async function sweep(params: CleanParams, rules: Rules): Promise<CleanRes
     if (error.code === "ENOENT") return [];
     throw error;
   });
-  const swept = names.length > 0 ? must<Swept[]>(native().clean(dir, ".jsonl", params.removeStale === false)) : [];
+  const swept = names.length > 0 ? unwrap<Swept[]>(native().clean(dir, ".jsonl", params.removeStale === false)) : [];
   const found = new Map(swept.map((each) => [each.found.lockFile, inspection(each, rules, now)]));
   for (const name of names.filter((name) => name.endsWith(".jsonl.lock"))) {
     const lockPath = join(dir, name);
-    // What is no lock is reported, and stays.
-    if (!found.has(lockPath) && isThere(lockPath)) found.set(lockPath, noLock(lockPath));
+    // A file that is not a lock is reported, and not removed.
+    if (!found.has(lockPath) && exists(lockPath)) found.set(lockPath, notALock(lockPath));
   }
   const locks = [...found.values()].sort((one, other) => one.lockPath.localeCompare(other.lockPath));
   for (const { lockPath, staleReasons, removed } of locks) {
@@ -118,12 +122,12 @@ export async function sweep(params: CleanParams, rules: Rules): Promise<CleanRes
   return { locks, cleaned: locks.filter(({ removed }) => removed) };
 }
 
-/** A link that leads nowhere is there. */
-function isThere(path: string): boolean {
+/** Returns whether a path exists, also as a dangling link. */
+function exists(path: string): boolean {
   return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
 }
 
-function noLock(lockPath: string): SessionLockInspection {
+function notALock(lockPath: string): SessionLockInspection {
   const staleReasons = ["missing-pid", "invalid-createdAt"];
   return { lockPath, pid: null, pidAlive: false, createdAt: null, ageMs: null, stale: true, staleReasons, removed: false };
 }
@@ -131,9 +135,9 @@ function noLock(lockPath: string): SessionLockInspection {
 function inspection({ found, removed }: Swept, rules: Rules, now: number): SessionLockInspection {
   const { holder } = found;
   const ageMs = ageOf(holder, now);
-  // By the caller's clock and limit, in the order that they have always had.
+  // Age is judged by the caller's clock and limit. The order of the reasons is OpenClaw's.
   const reasons = found.reasons.filter((reason) => !["too-old", "hold-exceeded", "orphan-self-pid"].includes(reason));
-  reasons.push(...oldness(holder, rules.staleMs, now).filter((reason) => rules.holdExceeded || reason === "too-old"));
+  reasons.push(...ageReasons(holder, rules.staleMs, now).filter((reason) => rules.holdExceeded || reason === "too-old"));
   const isOrphan = found.reasons.includes("orphan-self-pid") && holder?.startTime !== undefined;
   if (rules.orphans && isOrphan) reasons.push("orphan-self-pid");
   return {
@@ -148,20 +152,20 @@ function inspection({ found, removed }: Swept, rules: Rules, now: number): Sessi
   };
 }
 
-/** @internal How old a holder's record is; none where it has no date. */
+/** @internal Returns the age of a holder's record, or null without a date. */
 export function ageOf(holder: Holder | undefined, now: number): number | null {
   return holder?.createdAt === undefined ? null : Math.max(0, now - holder.createdAt);
 }
 
-/** @internal For what a holder is called stale although it lives. */
-export function oldness(holder: Holder | undefined, staleMs: number, now: number): string[] {
+/** @internal Returns the reasons of age for which a live holder is reported as stale. */
+export function ageReasons(holder: Holder | undefined, staleMs: number, now: number): string[] {
   const age = ageOf(holder, now);
   if (age === null) return [];
   const exceeded = holder?.maxHold !== undefined && age > holder.maxHold;
   return [...(age > staleMs ? ["too-old"] : []), ...(exceeded ? ["hold-exceeded"] : [])];
 }
 
-/** From a run's timeout, how long it may hold. */
+/** Returns the maximum hold time for a run with a timeout. */
 export function resolveSessionLockMaxHoldFromTimeout(params: {
   timeoutMs: number;
   graceMs?: number | undefined;
@@ -172,17 +176,17 @@ export function resolveSessionLockMaxHoldFromTimeout(params: {
   return timeout === Infinity ? LONGEST : Math.min(LONGEST, Math.max(min, timeout + positive(params.graceMs, GRACE)));
 }
 
-/** Is there a process with this pid that has not ended? */
+/** Returns whether a process with this pid exists and has not ended. */
 export function isPidAlive(pid: number): boolean {
   return Number.isSafeInteger(pid) && pid > 0 && native().isAlive(pid);
 }
 
-/** When it started: field 22 of `/proc/<pid>/stat`. */
+/** Returns the start time of a process: field 22 of `/proc/<pid>/stat`. */
 export function getProcessStartTime(pid: number): number | null {
   return Number.isSafeInteger(pid) && pid > 0 ? native().startTime(pid) : null;
 }
 
-/** @internal */
+/** @internal Returns a positive number, or `otherwise`. Accepts `Infinity` only if `infinity` is true. */
 export function positive(value: number | undefined, otherwise: number, infinity = false): number {
   if (typeof value !== "number" || Number.isNaN(value) || value <= 0) return otherwise;
   return value === Infinity && !infinity ? otherwise : value;

@@ -4,30 +4,37 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Waker};
 
-use napi::bindgen_prelude::{Function, Result};
+use napi::bindgen_prelude::{Either, Function, Null, Result};
 use napi_derive::napi;
 use tenure::{Guard, Previous};
 
-use crate::report::{Failure, Holder, number, path_text};
+use crate::convert::{fence_of, path_text};
+use crate::failure::Failure;
+use crate::holder::Holder;
 use crate::wake::waker;
 
-/// A tenure. It ends with `release`, or when this object goes: at the latest with its thread of Node.
+/// A held lock. It is released by `release`, or with this object, at the latest when its thread of Node ends.
 #[napi]
 pub struct NativeGuard {
     guard: Option<Guard>,
     loss: Option<Loss>,
 }
 
+/// A future that resolves when the lock is lost, and the waker that it is polled with.
 struct Loss {
     revoked: Pin<Box<dyn Future<Output = ()> + Send>>,
     waker: Waker,
 }
 
-impl NativeGuard {
-    pub(crate) fn new(guard: Guard) -> NativeGuard {
-        NativeGuard { guard: Some(guard), loss: None }
+/// Converts the outcome of an acquire.
+pub(crate) fn guard_of(outcome: tenure::Result<Guard>) -> Either<NativeGuard, Failure> {
+    match outcome {
+        Ok(guard) => Either::A(NativeGuard { guard: Some(guard), loss: None }),
+        Err(error) => Either::B(error.into()),
     }
+}
 
+impl NativeGuard {
     fn held(&self) -> Result<&Guard> {
         self.guard.as_ref().ok_or_else(|| napi::Error::from_reason("the lock was released"))
     }
@@ -35,10 +42,16 @@ impl NativeGuard {
 
 #[napi]
 impl NativeGuard {
-    /// This tenure's number: greater than that of every tenure before.
+    /// The fencing token, greater than that of every earlier holder. Null for a shared lock and for one without a record.
     #[napi(getter)]
-    pub fn fence(&self) -> Result<i64> {
-        Ok(number(self.held()?.fence()))
+    pub fn fence(&self) -> Result<Either<i64, Null>> {
+        Ok(fence_of(self.held()?.fence()))
+    }
+
+    /// Whether this is a shared lock.
+    #[napi(getter)]
+    pub fn shared(&self) -> Result<bool> {
+        Ok(self.held()?.is_shared())
     }
 
     /// The path that the lock protects.
@@ -47,13 +60,13 @@ impl NativeGuard {
         Ok(path_text(self.held()?.target()))
     }
 
-    /// `<target>.lock`.
+    /// The path of the lock file: `<target>.lock`.
     #[napi(getter)]
     pub fn lock_file(&self) -> Result<String> {
         Ok(path_text(self.held()?.lock_file()))
     }
 
-    /// Who held before and died while it held.
+    /// Returns the previous holder if it died or was revoked while it held the lock.
     #[napi]
     pub fn crashed(&self) -> Result<Option<Holder>> {
         Ok(match self.held()?.previous() {
@@ -62,32 +75,32 @@ impl NativeGuard {
         })
     }
 
-    /// This holder, as others see it.
+    /// Returns this holder, as other processes see it.
     #[napi]
     pub fn holder(&self) -> Result<Holder> {
         Ok(Holder::from(&self.held()?.holder()))
     }
 
-    /// Is it still ours? What says that it is not, otherwise.
+    /// Returns a failure if the lock is lost.
     #[napi]
     pub fn check(&self) -> Result<Option<Failure>> {
         Ok(self.held()?.check().err().map(Failure::from))
     }
 
-    /// Changes the label that others see.
+    /// Changes the label that other processes see.
     #[napi]
     pub fn set_label(&self, label: String) -> Result<Option<Failure>> {
         Ok(self.held()?.set_label(&label).err().map(Failure::from))
     }
 
-    /// Ends the tenure. Again, it does nothing.
+    /// Releases the lock. A second call does nothing.
     #[napi]
     pub fn release(&mut self) -> Option<Failure> {
         self.loss = None;
         self.guard.take()?.release().err().map(Failure::from)
     }
 
-    /// From now on calls `wake` when `isLost` has something new to say. It does not keep the process alive.
+    /// Calls `wake` whenever `isLost` may have changed. Does not keep the process alive.
     #[napi]
     pub fn watch(&mut self, wake: Function<'_, (), ()>) -> Result<()> {
         let revoked = Box::pin(self.held()?.revoked());
@@ -95,7 +108,7 @@ impl NativeGuard {
         Ok(())
     }
 
-    /// Was it revoked, or found to be lost, since `watch`?
+    /// Returns true if the lock was lost since `watch`.
     #[napi]
     pub fn is_lost(&mut self) -> bool {
         let Some(loss) = &mut self.loss else { return false };

@@ -1,12 +1,19 @@
-//! The Rust half of the package for Node: the library's calls as Node can make them, and no more.
+//! The native half of the package for Node: the library's calls, in the shape that Node can make them.
 //!
-//! What fails comes back as a [`Failure`](report::Failure), which the TypeScript half (`lib/`) makes an error of. No call
-//! blocks: one try makes a few system calls, and a wait is a future of the library that Node's own thread polls whenever
-//! its waker says so ([`wait`]). So a wait costs no thread of libuv's pool, and ends the moment that it is cancelled.
+//! An error is returned as a [`Failure`](failure::Failure), which the TypeScript half (`lib/`) turns into a `TenureError`. No
+//! call blocks. An attempt makes a few system calls, and a wait is a future of the library that Node's own thread polls when
+//! its waker asks for it ([`wait`]). A wait therefore takes no thread of libuv's pool, and ends immediately when it is
+//! cancelled.
 
+mod clean;
+mod convert;
+mod failure;
 mod guard;
+mod holder;
 mod lock;
-mod looking;
-mod report;
+mod options;
+mod overdue;
+mod process;
+mod status;
 mod wait;
 mod wake;

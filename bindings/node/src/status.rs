@@ -1,108 +1,63 @@
-//! Looking, cleaning, and what is to be known of processes.
+//! `status()`: the state of a lock.
 
 use napi::bindgen_prelude::Either;
 use napi_derive::napi;
-use tenure::{CleanOptions, Status, StaleReason};
 
-use crate::lock::{Target, os_string};
-use crate::report::{Failure, Holder, number, path_text};
+use crate::convert::{Target, os_string, path_text, style_name};
+use crate::failure::Failure;
+use crate::holder::Holder;
 
-/// How a lock stands.
+/// The state of a lock when `status()` read it.
 #[napi(object, object_from_js = false)]
-pub struct Look {
+pub struct Status {
     /// The path that the lock protects.
     pub target: String,
-    /// `<target>.lock`.
+    /// The path of the lock file: `<target>.lock`.
     pub lock_file: String,
-    /// What an acquire would find.
+    /// `stale` means that the holder is dead, and that the next acquire takes over.
     #[napi(ts_type = "'free' | 'held' | 'stale' | 'unknown'")]
     pub state: &'static str,
-    /// How it is held.
+    /// How the lock is held.
     #[napi(ts_type = "'lock-file' | 'flock'")]
     pub style: &'static str,
-    /// The lock-file protocol's reasons for calling it stale.
+    /// The reasons for which OpenClaw's protocol would call the lock file stale.
     pub reasons: Vec<&'static str>,
-    /// Who holds, or held and died.
+    /// The holder, alive or dead. Undefined for a free lock and for shared locks, whose holders `openBy` lists.
     pub holder: Option<Holder>,
-    /// How many processes wait.
+    /// How many processes wait in the kernel's queue. Undefined where that cannot be read.
     pub waiters: Option<u32>,
+    /// The process ids of the waiters, in the order of their arrival.
+    pub queue: Vec<i64>,
+    /// The process ids that have the lock open and are not the holder: shared holders, and heirs of a descriptor.
+    pub open_by: Vec<i64>,
 }
 
-impl From<&Status> for Look {
-    fn from(found: &Status) -> Look {
-        Look {
+impl From<&tenure::Status> for Status {
+    fn from(found: &tenure::Status) -> Status {
+        Status {
             target: path_text(&found.target),
             lock_file: path_text(&found.lock_file),
             state: found.state.as_str(),
-            style: match found.style {
-                tenure::Style::LockFile => "lock-file",
-                tenure::Style::Flock => "flock",
-            },
+            style: style_name(found.style),
             reasons: found.reasons.iter().map(|reason| reason.as_str()).collect(),
             holder: found.holder.as_ref().map(Holder::from),
             waiters: found.waiters.map(|waiters| u32::try_from(waiters).unwrap_or(u32::MAX)),
+            queue: found.queue.clone(),
+            open_by: found.open_by.clone(),
         }
     }
 }
 
-/// One lock of a sweep.
-#[napi(object, object_from_js = false)]
-pub struct Swept {
-    /// How it stood.
-    pub found: Look,
-    /// Was it removed?
-    pub removed: bool,
-    /// Why it could not be, although it is stale.
-    pub failure: Option<Failure>,
-}
-
-/// How the lock of `target` stands.
-#[napi]
-pub fn inspect(#[napi(ts_arg_type = "string | Uint8Array")] target: Target) -> Either<Look, Failure> {
-    match tenure::status(os_string(target)) {
-        Ok(found) => Either::A(Look::from(&found)),
+/// Converts what the library found.
+pub(crate) fn status_of(found: tenure::Result<tenure::Status>) -> Either<Status, Failure> {
+    match found {
+        Ok(found) => Either::A(Status::from(&found)),
         Err(error) => Either::B(error.into()),
     }
 }
 
-/// Removes what dead holders left in a folder, of targets whose names end so. A lock file that only this process's own pid
-/// tells to be left over stays.
+/// Returns the state of the lock of `target`.
 #[napi]
-pub fn clean(dir: String, suffix: String, dry_run: bool) -> Either<Vec<Swept>, Failure> {
-    let options = CleanOptions::default().dry_run(dry_run).suffix(suffix).keep(StaleReason::OrphanSelfPid).aged(true);
-    match tenure::clean(dir, &options) {
-        Ok(report) => Either::A(
-            report
-                .locks
-                .iter()
-                .map(|lock| Swept {
-                    found: Look::from(&lock.found),
-                    removed: lock.removed,
-                    failure: lock.error.as_ref().map(Failure::from),
-                })
-                .collect(),
-        ),
-        Err(error) => Either::B(error.into()),
-    }
-}
-
-/// Is there a process with this pid that has not ended?
-#[napi]
-pub fn is_alive(pid: i64) -> bool {
-    tenure::process::is_alive(pid)
-}
-
-/// When it started, in clock ticks since boot.
-#[napi]
-pub fn start_time(pid: i64) -> Option<i64> {
-    tenure::process::start_time(pid).map(number)
-}
-
-/// Removes this process's lock files when a signal or `exit(3)` is about to end it. `over`: signals whose present
-/// handler is known to end the process; it runs after. `if_reset`: signals whose handler is, if it resets itself.
-#[napi]
-pub fn install_cleanup(over: Vec<i32>, if_reset: Vec<i32>) -> Option<Failure> {
-    let ends = |signal: &i32| tenure::cleanup::resets_itself(*signal).unwrap_or(false);
-    let over: Vec<_> = over.into_iter().chain(if_reset.into_iter().filter(ends)).collect();
-    tenure::cleanup::install(tenure::cleanup::Handlers::RunAfter(&over)).err().map(Failure::from)
+pub fn status(#[napi(ts_arg_type = "string | Uint8Array")] target: Target) -> Either<Status, Failure> {
+    status_of(tenure::status(os_string(target)))
 }

@@ -8,11 +8,11 @@ use napi::bindgen_prelude::{Either, Either3, Function, Null, Result};
 use napi_derive::napi;
 use tenure::{AcquireFuture, Guard};
 
-use crate::guard::NativeGuard;
-use crate::report::Failure;
+use crate::failure::Failure;
+use crate::guard::{NativeGuard, guard_of};
 use crate::wake::waker;
 
-/// A place in a lock's queue. While it is listened to, the process stays alive; whoever lets it go never holds.
+/// A queued acquire. It keeps the process alive while a listener waits for it. Dropping it leaves the queue.
 #[napi]
 pub struct NativeWait {
     acquiring: Option<Pin<Box<AcquireFuture>>>,
@@ -20,34 +20,37 @@ pub struct NativeWait {
 }
 
 impl NativeWait {
-    /// What an acquire has come to by now.
-    pub(crate) fn begun(acquiring: tenure::Result<AcquireFuture>) -> Either3<NativeGuard, NativeWait, Failure> {
+    /// Polls a new acquire once, and returns its outcome or the wait for it.
+    pub(crate) fn start(acquiring: tenure::Result<AcquireFuture>) -> Either3<NativeGuard, NativeWait, Failure> {
         let mut acquiring = match acquiring {
             Ok(acquiring) => Box::pin(acquiring),
             Err(error) => return Either3::C(error.into()),
         };
         match acquiring.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Pending => Either3::B(NativeWait { acquiring: Some(acquiring), waker: Waker::noop().clone() }),
-            Poll::Ready(Ok(guard)) => Either3::A(NativeGuard::new(guard)),
-            Poll::Ready(Err(error)) => Either3::C(error.into()),
+            Poll::Ready(outcome) => match guard_of(outcome) {
+                Either::A(guard) => Either3::A(guard),
+                Either::B(failure) => Either3::C(failure),
+            },
         }
     }
 
-    fn over(&mut self, outcome: tenure::Result<Guard>) -> Either<NativeGuard, Failure> {
+    /// Ends the wait with an outcome.
+    fn settle(&mut self, outcome: tenure::Result<Guard>) -> Either3<NativeGuard, Failure, Null> {
         self.cancel();
-        match outcome {
-            Ok(guard) => Either::A(NativeGuard::new(guard)),
-            Err(error) => Either::B(error.into()),
+        match guard_of(outcome) {
+            Either::A(guard) => Either3::A(guard),
+            Either::B(failure) => Either3::B(failure),
         }
     }
 }
 
 #[napi]
 impl NativeWait {
-    /// From now on calls `wake` in the event loop whenever `poll` is worth it; the first time is the caller's to do.
+    /// Calls `wake` in the event loop whenever `poll` may have an outcome. The caller polls once after this call.
     #[napi]
     pub fn listen(&mut self, wake: Function<'_, (), ()>) -> Result<()> {
-        // Nothing would end what keeps the process alive.
+        // After the end of the wait, nothing would remove the listener, which keeps the process alive.
         if self.acquiring.is_none() {
             return Ok(());
         }
@@ -55,34 +58,28 @@ impl NativeWait {
         Ok(())
     }
 
-    /// What came of it; `null` as long as nothing has, or once it is over.
+    /// Returns the outcome, or `null` before there is one and after the end of the wait.
     #[napi]
     pub fn poll(&mut self) -> Either3<NativeGuard, Failure, Null> {
         let Some(acquiring) = &mut self.acquiring else { return Either3::C(Null) };
         match acquiring.as_mut().poll(&mut Context::from_waker(&self.waker)) {
             Poll::Pending => Either3::C(Null),
-            Poll::Ready(outcome) => match self.over(outcome) {
-                Either::A(guard) => Either3::A(guard),
-                Either::B(failure) => Either3::B(failure),
-            },
+            Poll::Ready(outcome) => self.settle(outcome),
         }
     }
 
-    /// Ends it, as a deadline does. `null` if it is over already.
+    /// Ends the wait as a deadline does. Returns the outcome, or `null` if the wait has ended already.
     #[napi]
     pub fn give_up(&mut self) -> Either3<NativeGuard, Failure, Null> {
         let Some(acquiring) = self.acquiring.take() else { return Either3::C(Null) };
-        match self.over(Pin::into_inner(acquiring).give_up()) {
-            Either::A(guard) => Either3::A(guard),
-            Either::B(failure) => Either3::B(failure),
-        }
+        self.settle(Pin::into_inner(acquiring).give_up())
     }
 
     /// Leaves the queue.
     #[napi]
     pub fn cancel(&mut self) {
         self.acquiring = None;
-        // The process no longer stays alive for it.
+        // The listener keeps the process alive.
         self.waker = Waker::noop().clone();
     }
 }

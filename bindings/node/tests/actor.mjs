@@ -1,6 +1,6 @@
-// Holds locks as it is told, by the package that its first word names; answers each line with one line.
+// Holds locks on command, by the package that the first argument names. Answers each line with one line.
 //
-//     {"do":"acquire","path":..,"options":..}      {"ok":true} with what is known, or {"error":{code,message,..}}
+//     {"do":"acquire","path":..,"options":..}      {"ok":true} and the guard's facts, or {"error":{code,message,..}}
 //     {"do":"release"} {"do":"check"} {"do":"exit"} {"do":"throw"} {"do":"end"} {"do":"block","for":ms}
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";

@@ -1,4 +1,4 @@
-// A program that a bundler made one file of: the package stays external, because its binary cannot be a part of the file.
+// A program that is bundled into one file. The package stays external, as its binary cannot be part of that file.
 import { strict as assert } from "node:assert";
 import { spawnSync } from "node:child_process";
 import { symlinkSync, writeFileSync } from "node:fs";
@@ -44,7 +44,7 @@ for (const format of ["cjs", "esm"]) {
   });
 }
 
-test("esbuild, with tenure inside: the first lock says what to do", (t) => {
+test("esbuild, with tenure inside: the error of the first lock has a remedy", (t) => {
   const said = bundled(t, { format: "cjs" });
   assert.match(said, /^TENURE_UNSUPPORTED .*where the program was bundled, keep tenure external/);
 });

@@ -1,4 +1,4 @@
-// The primary and three workers count in one file; says what it came to.
+// The primary and three workers increment a counter in one file, and print the result.
 import cluster from "node:cluster";
 import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";

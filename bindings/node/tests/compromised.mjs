@@ -1,4 +1,4 @@
-// Takes a lock by the package that the first word names, without a handler for its loss, and removes its file.
+// Acquires by the package that the first argument names, without a handler for a loss, and removes the lock file.
 import { rmSync } from "node:fs";
 
 import ours from "tenure/proper-lockfile";

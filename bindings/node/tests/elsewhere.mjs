@@ -1,4 +1,4 @@
-// Imports everything, and locks, as if this were another system, or with the package of another place.
+// Imports everything, and locks, as if on another system, or with the package in another folder.
 const [system, where = "tenure"] = process.argv.slice(2);
 if (system !== process.platform) Object.defineProperty(process, "platform", { value: system });
 const { lock } = await import(where);

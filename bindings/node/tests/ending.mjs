@@ -1,4 +1,4 @@
-// Holds in the way that its first word says, and then listens to signals, or no longer does, in the way of the second.
+// Holds a lock in the thread that the first argument names, and handles signals in the way of the second.
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 

@@ -1,5 +1,5 @@
-// The public behaviour of @openclaw/fs-safe's file lock, by the package and by ours. Where the two differ, the test says
-// so, and docs/from-openclaw.md has a row.
+// The public behaviour of @openclaw/fs-safe's file lock, tested for the package and for ours. docs/from-openclaw.md lists
+// each difference that a test names.
 import { strict as assert } from "node:assert";
 import { once } from "node:events";
 import { existsSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -35,7 +35,7 @@ for (const [name, { acquireFileLock, withFileLock }] of Object.entries(packages)
     assert(!existsSync(held.lockPath));
   });
 
-  is("a busy one is file_lock_timeout", async (t) => {
+  is("a busy lock is file_lock_timeout", async (t) => {
     const path = `${folder(t)}/t`;
     const holder = new Actor(t, name);
     await holder.must("acquire", { path });
@@ -44,13 +44,13 @@ for (const [name, { acquireFileLock, withFileLock }] of Object.entries(packages)
     assert.equal(error.message, `file lock timeout for ${path}`);
     assert.equal(error.lockPath, `${path}.lock`);
     assert.equal(error.normalizedTargetPath, path);
-    // A difference: ours says who.
+    // A difference: ours names the holder.
     assert.equal(error.cause?.holder.pid, isOurs ? holder.pid : undefined);
     await holder.must("release");
     await (await acquire(path, no)).release();
   });
 
-  is("a holder that is older than the limit is file_lock_stale, and keeps it", async (t) => {
+  is("a holder that is older than the limit is file_lock_stale, and keeps the lock", async (t) => {
     const path = `${folder(t)}/t`;
     const old = new Date(Date.now() - 120_000).toISOString();
     writeFileSync(`${path}.lock`, JSON.stringify({ pid: process.ppid, createdAt: old }));
@@ -61,12 +61,12 @@ for (const [name, { acquireFileLock, withFileLock }] of Object.entries(packages)
     assert(existsSync(`${path}.lock`));
   });
 
-  is("a dead holder's", async (t) => {
+  is("the lock of a dead holder", async (t) => {
     const path = `${folder(t)}/t`;
     const holder = new Actor(t, name);
     await holder.must("acquire", { path });
     await holder.kill();
-    // A difference: ours knows that it is dead. The package waits until it is old, and then refuses.
+    // A difference: ours knows that the holder is dead. The package waits until the file is old, and then fails.
     if (isOurs) await (await acquire(path, no)).release();
     else await assert.rejects(acquire(path, no), { code: "file_lock_timeout" });
   });
@@ -109,16 +109,16 @@ for (const [name, { acquireFileLock, withFileLock }] of Object.entries(packages)
     await held.release();
   });
 
-  is("withFileLock releases whatever comes of it", async (t) => {
+  is("withFileLock releases after a result and after an error", async (t) => {
     const path = `${folder(t)}/t`;
     const run = (fn) => withFileLock(path, { payload, staleMs: 60_000, ...no }, fn);
     assert.equal(await run(async () => existsSync(`${path}.lock`)), true);
     await assert.rejects(run(async () => { throw new Error("mine"); }), /^Error: mine$/);
     assert(!existsSync(`${path}.lock`));
-    await assert.rejects(run(() => run(async () => {})), { code: "file_lock_timeout" }, "it does not enter again");
+    await assert.rejects(run(() => run(async () => {})), { code: "file_lock_timeout" }, "it is not reentrant");
   });
 
-  is("the same owner enters again, and nobody else", async (t) => {
+  is("only acquires of the same owner are reentrant", async (t) => {
     const path = `${folder(t)}/t`;
     const managerKey = path;
     const one = await acquire(path, { reentrantOwner: "one", managerKey });
@@ -143,7 +143,7 @@ for (const [name, { acquireFileLock, withFileLock }] of Object.entries(packages)
     await (await acquire(path, no)).release();
   });
 
-  is("what is out of range is a RangeError, and nothing is locked", async (t) => {
+  is("an option out of range is a RangeError, and nothing is locked", async (t) => {
     const path = `${folder(t)}/t`;
     for (const [options, message] of [
       [{ timeoutMs: NaN }, "lock timeoutMs must be a finite non-negative number"],
@@ -176,19 +176,19 @@ for (const [name, { acquireFileLock, withFileLock }] of Object.entries(packages)
     assert(!existsSync(`${path}.lock`));
   });
 
-  is("a lock whose file is gone is told", async (t) => {
+  is("a removed lock file is reported", async (t) => {
     awake(t);
     const path = `${folder(t)}/t`;
-    const told = new Promise((onCompromised) => {
+    const reported = new Promise((onCompromised) => {
       const options = { onCompromised, compromiseCheckIntervalMs: 10 };
       void acquire(path, options).then(() => rmSync(`${path}.lock`));
     });
-    assert.deepEqual(await told, { lockPath: `${path}.lock`, normalizedTargetPath: path });
+    assert.deepEqual(await reported, { lockPath: `${path}.lock`, normalizedTargetPath: path });
   });
 }
 
-// OpenClaw's own is in its plugin SDK, which is too large to be installed here: by what its declarations and source say.
-test("by the names of OpenClaw's plugin SDK a thread enters again what it holds", async (t) => {
+// OpenClaw's plugin SDK is too large to be installed here. The tests follow its declarations and source.
+test("with the options of OpenClaw's plugin SDK a lock is reentrant within a thread", async (t) => {
   const path = `${folder(t)}/t`;
   const retries = { retries: 1, factor: 2, minTimeout: 1, maxTimeout: 2, randomize: true };
   const options = { retries, stale: 60_000 };
@@ -199,7 +199,7 @@ test("by the names of OpenClaw's plugin SDK a thread enters again what it holds"
   await one.release();
   assert(existsSync(`${path}.lock`));
   const elsewhere = worker(path, options);
-  await assert.rejects(elsewhere.outcome, /file lock timeout/, "another thread does not");
+  await assert.rejects(elsewhere.outcome, /file lock timeout/, "another thread waits");
   await two.release();
   assert(!existsSync(`${path}.lock`));
   const holder = worker(path, options);
@@ -218,7 +218,7 @@ function worker(path, options) {
   return { thread, outcome: once(thread, "message") };
 }
 
-test("since 2026.8 only the same owner enters again", async (t) => {
+test("since 2026.8 only acquires of the same owner are reentrant", async (t) => {
   const path = `${folder(t)}/t`;
   const options = { retries: { retries: 0 }, stale: 60_000 };
   const held = await later.acquireFileLock(path, options);
@@ -228,7 +228,7 @@ test("since 2026.8 only the same owner enters again", async (t) => {
   assert.equal(await later.withFileLock(path, owned, () => later.withFileLock(path, owned, async () => "done")), "done");
 });
 
-test("a resource that is borrowed is refused, before and after, and not given back", async (t) => {
+test("a borrowed resource is refused before and after the acquire, and not released", async (t) => {
   const path = `${folder(t)}/t`;
   const asked = [];
   let borrowed = false;
@@ -247,7 +247,7 @@ test("a resource that is borrowed is refused, before and after, and not given ba
   assert(!existsSync(`${path}.lock`));
 });
 
-test("what would not be kept is refused", async (t) => {
+test("an option whose promise would not be kept is refused", async (t) => {
   const path = `${folder(t)}/t`;
   for (const option of [{ retainOnExit: true }, { lockRoot: {} }]) {
     await assert.rejects(ours.acquireFileLock(path, option), { code: "ENOTSUP" });
@@ -255,7 +255,7 @@ test("what would not be kept is refused", async (t) => {
   assert(!existsSync(`${path}.lock`));
 });
 
-test("two that ask at once by the plugin SDK's names both enter", async (t) => {
+test("two concurrent acquires with the plugin SDK's options share the lock", async (t) => {
   const path = `${folder(t)}/t`;
   const options = { retries: { retries: 100, minTimeout: 100 }, stale: 60_000 };
   const held = await Promise.all(Array.from({ length: 5 }, () => ours.acquireFileLock(path, options)));

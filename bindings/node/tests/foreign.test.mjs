@@ -1,4 +1,4 @@
-// Programs that know only lock files, each in a process of its own, and every name of ours: they exclude each other.
+// Programs that only know lock files exclude every interface of this package, and are excluded. Each is a process.
 import { strict as assert } from "node:assert";
 import { existsSync, lstatSync, mkdirSync, readFileSync, utimesSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
@@ -15,7 +15,7 @@ const ours = [
   "tenure/file-lock/2026.8",
   "tenure/proper-lockfile",
 ];
-// How each is told to try once.
+// The options of a single attempt.
 const once = {
   tenure: { timeout: 0 },
   "tenure/session-write-lock": { timeoutMs: 1 },
@@ -42,12 +42,12 @@ for (const one of ours) {
     test(`${one} and ${other} exclude each other`, async (t) => {
       const path = `${folder(t)}/t`;
       const [a, b] = [new Actor(t, one), new Actor(t, other)];
-      // The others' names for our lock do not know the directory that proper-lockfile makes: their error says so.
+      // The other interfaces fail for the directory that proper-lockfile makes, and name it.
       const directory = other === "proper-lockfile" && one !== "tenure/proper-lockfile";
       for (const [holder, waiter, name] of [[a, b, other], [b, a, one]]) {
         await holder.must("acquire", { path });
         const { error } = await waiter.ask("acquire", { path, options: once[name] });
-        assert.equal(error?.code, directory && waiter === a ? "TENURE_IN_THE_WAY" : codes[name]);
+        assert.equal(error?.code, directory && waiter === a ? "TENURE_OBSTRUCTED" : codes[name]);
         await holder.must("release");
         assert(!existsSync(`${path}.lock`));
         await waiter.must("acquire", { path });
@@ -58,7 +58,7 @@ for (const one of ours) {
   }
 }
 
-test("the error for proper-lockfile's directory says what is there, and leaves it", async (t) => {
+test("the error for proper-lockfile's directory names it, and leaves it", async (t) => {
   const path = `${folder(t)}/t`;
   const theirs = new Actor(t, "proper-lockfile");
   await theirs.must("acquire", { path });
@@ -75,19 +75,19 @@ test("a directory that a dead proper-lockfile left is never removed", async (t) 
   const { error } = await new Actor(t, "tenure/proper-lockfile").ask("acquire", { path });
   assert.equal(error.code, "ELOCKED");
   assert.equal(await lockfile.check(path, { realpath: false }), true);
-  // The package itself takes it.
+  // The package itself takes it over.
   const theirs = new Actor(t, "proper-lockfile");
   await theirs.must("acquire", { path });
   await theirs.must("release");
 });
 
-test("proper-lockfile never takes our lock for stale: young it is held, old it is an error", async (t) => {
+test("proper-lockfile never removes our lock: a young one is held, an old one is an error", async (t) => {
   const path = `${folder(t)}/t`;
   const holder = new Actor(t);
   await holder.must("acquire", { path });
   const theirs = peers("proper-lockfile");
   await assert.rejects(theirs.lock(path, { realpath: false }), { code: "ELOCKED" });
-  // As after ten seconds of holding by a name that does not make the date new.
+  // As after ten seconds by an interface that does not update the date.
   utimesSync(`${path}.lock`, 1, 1);
   await assert.rejects(theirs.lock(path, { realpath: false }), { code: "ENOTDIR" });
   assert(lstatSync(`${path}.lock`).isFile());
@@ -95,7 +95,7 @@ test("proper-lockfile never takes our lock for stale: young it is held, old it i
   await holder.must("release");
 });
 
-test("tenure/proper-lockfile keeps its file young, whatever its event loop is at", async (t) => {
+test("tenure/proper-lockfile keeps its file young, also with a busy event loop", async (t) => {
   const path = `${folder(t)}/t`;
   const holder = new Actor(t, "tenure/proper-lockfile");
   await holder.must("acquire", { path, options: { stale: 2000, update: 1000 } });
@@ -108,12 +108,12 @@ test("tenure/proper-lockfile keeps its file young, whatever its event loop is at
   await holder.must("release");
 });
 
-test("tenure/proper-lockfile waits for the package's directory to go", async (t) => {
+test("tenure/proper-lockfile waits for the removal of the package's directory", async (t) => {
   const path = `${folder(t)}/t`;
   const [theirs, waiter] = [new Actor(t, "proper-lockfile"), new Actor(t, "tenure/proper-lockfile")];
   await theirs.must("acquire", { path });
   const waiting = waiter.ask("acquire", { path, options: { retries: { retries: 1000, factor: 1, minTimeout: 10 } } });
-  // The anchor's folder appears when the waiter has looked.
+  // The anchor's folder appears once the waiter has checked.
   await until(() => existsSync(`${path.slice(0, -2)}/.tenure/t.lock`));
   await theirs.must("release");
   assert.equal((await waiting).ok, true);
@@ -121,7 +121,7 @@ test("tenure/proper-lockfile waits for the package's directory to go", async (t)
   await waiter.must("release");
 });
 
-test("fs-safe finds a lock of ours old only where its date is not made new, and then refuses it", async (t) => {
+test("fs-safe calls our lock old only if its date is not updated, and then fails", async (t) => {
   const path = `${folder(t)}/t`;
   const holder = new Actor(t, "tenure/file-lock");
   await holder.must("acquire", { path, options: { stale: 600 } });
@@ -139,7 +139,7 @@ test("fs-safe finds a lock of ours old only where its date is not made new, and 
   await plain.must("release");
 });
 
-test("what a killed holder of ours left is no grant to proper-lockfile, and free once one of ours had it", async (t) => {
+test("the file of a killed holder excludes proper-lockfile until one of ours has acquired", async (t) => {
   const path = `${folder(t)}/t`;
   const theirs = peers("proper-lockfile");
   const holder = new Actor(t);
@@ -154,16 +154,16 @@ test("what a killed holder of ours left is no grant to proper-lockfile, and free
   await (await theirs.lock(path, { realpath: false }))();
 });
 
-test("a payload that names no process cannot be judged, and stays", async (t) => {
+test("a lock file that names no process is kept", async (t) => {
   const path = `${folder(t)}/t`;
   writeFileSync(`${path}.lock`, JSON.stringify({ owner: "somebody" }));
   utimesSync(`${path}.lock`, 1, 1);
   const { error } = await new Actor(t, "tenure/file-lock").ask("acquire", { path, options: once["tenure/file-lock"] });
-  assert.equal(error.code, "TENURE_IN_THE_WAY");
+  assert.equal(error.code, "TENURE_OBSTRUCTED");
   assert(existsSync(`${path}.lock`));
 });
 
-test("what a killed fs-safe left is taken over at once", async (t) => {
+test("the lock file of a killed fs-safe is taken over immediately", async (t) => {
   const path = `${folder(t)}/t`;
   const theirs = new Actor(t, "@openclaw/fs-safe");
   await theirs.must("acquire", { path });
@@ -175,12 +175,12 @@ test("what a killed fs-safe left is taken over at once", async (t) => {
   await next.must("release");
 });
 
-test("a file that is no lock is left alone by all of them", async (t) => {
+test("a file that is not a lock is never changed", async (t) => {
   const path = `${folder(t)}/yarn`;
   writeFileSync(`${path}.lock`, "# yarn lockfile v1\n");
   for (const name of ours) {
     const { error } = await new Actor(t, name).ask("acquire", { path, options: once[name] });
-    assert.equal(error.code, "TENURE_IN_THE_WAY", name);
+    assert.equal(error.code, "TENURE_OBSTRUCTED", name);
   }
   assert.equal(readFileSync(`${path}.lock`, "utf8"), "# yarn lockfile v1\n");
 });

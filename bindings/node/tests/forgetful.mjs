@@ -1,4 +1,4 @@
-// Takes a lock, forgets the handle, and collects garbage until something else that it forgot is gone.
+// Acquires a lock, drops the guard, and collects garbage until another dropped object is collected.
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 

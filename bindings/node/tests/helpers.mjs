@@ -1,4 +1,4 @@
-// What the tests share: folders that go away, and processes that do what they are told, a line for each.
+// Shared by the tests: temporary folders, and processes that are controlled by lines.
 import { spawn } from "node:child_process";
 import { mkdtempSync, realpathSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
-/** Packages that are no part of ours are installed there. */
+/** Resolves other packages, which the test script installs in this folder. */
 export const peers = createRequire(pathToFileURL(join(process.env.TENURE_PEERS, "package.json")));
 
 export function folder(t) {
@@ -16,12 +16,12 @@ export function folder(t) {
   return path;
 }
 
-/** A process that answers each line that it is sent with one line: see actor.mjs. */
+/** A process that answers each line with one line: see actor.mjs. */
 export class Actor {
   #answers = [];
   #asked = [];
 
-  /** `of`: whose locks it uses; `wrapped`: a program and its words before Node's; `more`: the script's further words. */
+  /** `of` names the package to lock by, `wrapped` a program that starts Node, `more` further arguments of the script. */
   constructor(t, of = "tenure", { script = "actor.mjs", wrapped = [], more = [] } = {}) {
     const words = [...wrapped, process.execPath, fileURLToPath(new URL(script, import.meta.url)), of, ...more];
     this.child = spawn(words[0], words.slice(1), { stdio: ["pipe", "pipe", "pipe"] });
@@ -31,7 +31,7 @@ export class Actor {
     this.ended = new Promise((resolve) => {
       this.child.on("close", (code, signal) => {
         resolve({ code, signal });
-        for (const { reject } of this.#asked.splice(0)) reject(new Error(`it ended: ${code ?? signal} ${this.stderr}`));
+        for (const { reject } of this.#asked.splice(0)) reject(new Error(`the process ended: ${code ?? signal} ${this.stderr}`));
       });
     });
     createInterface({ input: this.child.stdout }).on("line", (line) => {
@@ -74,13 +74,13 @@ export class Actor {
   }
 }
 
-/** Keeps the test's process alive, which what is told of a held lock does not. */
+/** Keeps the test's process alive, which the events of a guard do not. */
 export function awake(t) {
   const timer = setInterval(() => {}, 1000);
   t.after(() => clearInterval(timer));
 }
 
-/** Until `is` holds: by looking again and again, for as long as the test may run. */
+/** Polls until `is` returns true, for as long as the test may run. */
 export async function until(is) {
   while (!(await is())) await new Promise((resolve) => setTimeout(resolve, 5));
 }

@@ -1,4 +1,4 @@
-// Ends by itself: while it holds (and listens for the loss), or once a wait is over.
+// Ends by itself: while it holds a lock and listens for its loss, or after a wait.
 import { lock } from "tenure";
 
 const [path, how] = process.argv.slice(2);

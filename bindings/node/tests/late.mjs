@@ -1,4 +1,4 @@
-// Waits for a lock that stays busy, until the deadline that its second word says; then nothing keeps it alive.
+// Waits for a busy lock, until the deadline of the second argument. Then nothing keeps the process alive.
 import { lock } from "tenure";
 
 const [path, timeout] = process.argv.slice(2);

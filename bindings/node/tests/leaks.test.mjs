@@ -1,4 +1,4 @@
-// 200,000 acquires and releases: memory and libuv's handles stay what they were.
+// 200,000 acquires and releases leave memory and the handles of libuv unchanged.
 import { strict as assert } from "node:assert";
 import { execFile } from "node:child_process";
 import { test } from "node:test";
@@ -23,7 +23,7 @@ for (const [how, times] of [
     const { before, after } = JSON.parse(stdout);
     assert.equal(after.handles, before.handles, "handles of libuv");
     const grown = after.memory - before.memory;
-    // A lock that is kept costs some kilobytes; a collector's ups and downs are a few megabytes.
+    // A leaked lock would cost some kilobytes. The collector varies by a few megabytes.
     assert(grown < 30e6, `${grown} bytes more: ${stdout}`);
   });
 }

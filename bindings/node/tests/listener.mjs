@@ -1,4 +1,4 @@
-// Holds, and listens to SIGINT: before it locks, or after.
+// Holds a lock, and listens to SIGINT from before or after the acquire.
 import { lock } from "tenure";
 
 const say = (event) => process.stdout.write(`${JSON.stringify(event)}\n`);

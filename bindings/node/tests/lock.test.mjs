@@ -1,4 +1,4 @@
-// `lock`, `withLock` and the handle, in one process.
+// `lock`, `withLock` and the guard, in one process.
 import { strict as assert } from "node:assert";
 import { once, setMaxListeners } from "node:events";
 import { existsSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -6,16 +6,16 @@ import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { pathToFileURL } from "node:url";
 
-import { Held, inspect, Lock, lock, TenureError, withLock } from "tenure";
+import { Guard, Lock, lock, status, TenureError, withLock } from "tenure";
 
 import { Actor, awake, folder, until } from "./helpers.mjs";
 
 const busy = { code: "TENURE_BUSY" };
 
-test("a lock is held, shown, and gone with its release", async (t) => {
+test("a held lock is visible until its release", async (t) => {
   const path = `${folder(t)}/t`;
   const held = await lock(path, { label: "a label" });
-  assert(held instanceof Held);
+  assert(held instanceof Guard);
   assert.equal(held.path, path);
   assert.equal(held.lockFile, `${path}.lock`);
   const record = JSON.parse(readFileSync(held.lockFile, "utf8"));
@@ -24,11 +24,11 @@ test("a lock is held, shown, and gone with its release", async (t) => {
   assert.equal(record.tenure.fence, held.fence);
   assert.deepEqual(held.previous, { crashed: false, holder: undefined });
   held.setLabel("another");
-  assert.equal(inspect(path).holder.label, "another");
+  assert.equal(status(path).holder.label, "another");
   held.check();
   await held.release();
   assert(!existsSync(held.lockFile));
-  assert.equal(inspect(path).state, "free");
+  assert.equal(status(path).state, "free");
   await held.release();
   assert.throws(() => held.check(), { code: "TENURE_LOST", path });
   const next = await lock(path);
@@ -36,7 +36,7 @@ test("a lock is held, shown, and gone with its release", async (t) => {
   next.releaseSync();
 });
 
-test("an error says who holds, where, and what to do", async (t) => {
+test("an error names the holder, the path and a remedy", async (t) => {
   const path = `${folder(t)}/t`;
   const before = Date.now();
   const held = await lock(path, { label: "run 7" });
@@ -45,7 +45,7 @@ test("an error says who holds, where, and what to do", async (t) => {
   assert.equal(error.code, "TENURE_BUSY");
   assert.equal(error.path, path);
   assert(error.waited >= 30);
-  assert.match(error.hint, /inspect\(path\)/);
+  assert.match(error.hint, /status\(path\)/);
   assert.match(error.message, /^.*\/t: the lock is held by pid \d+ ".*" \(run 7\) for .*waited .*; /);
   const { holder } = error;
   assert.equal(holder.pid, process.pid);
@@ -66,11 +66,11 @@ test("a path may be a URL or bytes, and must be a target", async (t) => {
   await assert.rejects(lock(`${dir}/t`, { style: "other" }), /'lock-file' or 'flock'/);
   await assert.rejects(lock(`${dir}/t`, { timeout: NaN }), TypeError);
   writeFileSync(`${dir}/yarn.lock`, "# yarn\n");
-  await assert.rejects(lock(`${dir}/yarn`), { code: "TENURE_IN_THE_WAY" });
+  await assert.rejects(lock(`${dir}/yarn`), { code: "TENURE_OBSTRUCTED" });
   assert.equal(readFileSync(`${dir}/yarn.lock`, "utf8"), "# yarn\n");
 });
 
-test("two tasks exclude each other, in the order of their coming", async (t) => {
+test("two tasks exclude each other, in the order of their arrival", async (t) => {
   const path = `${folder(t)}/t`;
   const opened = new Lock(path);
   const held = await opened.acquire();
@@ -97,7 +97,7 @@ test("reentrant: shared within the process until the last release", async (t) =>
   const one = await lock(path, options);
   const two = await lock(path, options);
   assert.equal(one.fence, two.fence);
-  await assert.rejects(lock(path, { timeout: 0 }), busy, "who did not ask for it waits");
+  await assert.rejects(lock(path, { timeout: 0 }), busy, "without the option an acquire waits");
   await one.release();
   two.check();
   assert(existsSync(`${path}.lock`));
@@ -105,17 +105,17 @@ test("reentrant: shared within the process until the last release", async (t) =>
   assert(!existsSync(`${path}.lock`));
 });
 
-test("withLock releases whatever comes of it", async (t) => {
+test("withLock releases after a result and after an error", async (t) => {
   const path = `${folder(t)}/t`;
   assert.equal(await withLock(path, { timeout: 0 }, (held) => held.fence > 0 && "done"), "done");
   await assert.rejects(withLock(path, async () => { throw new Error("mine"); }), /^Error: mine$/);
   const removed = withLock(path, async (held) => { rmSync(held.lockFile); throw new Error("mine"); });
-  await assert.rejects(removed, /^Error: mine$/, "the body's error is the one that is told");
-  assert.equal(inspect(path).state, "free");
+  await assert.rejects(removed, /^Error: mine$/, "the error of the function takes precedence");
+  assert.equal(status(path).state, "free");
   await assert.rejects(withLock(path, {}), TypeError);
 });
 
-test("an abort ends a wait at once, and nothing is left held", async (t) => {
+test("an abort ends a wait immediately, and nothing stays held", async (t) => {
   const path = `${folder(t)}/t`;
   const reason = new Error("not any more");
   await assert.rejects(lock(path, { signal: AbortSignal.abort(reason) }), (error) => error === reason);
@@ -127,16 +127,16 @@ test("an abort ends a wait at once, and nothing is left held", async (t) => {
   control.abort(reason);
   await assert.rejects(waiting, (error) => error === reason);
   await held.release();
-  // Had the aborted one kept its place, this would wait for ever.
+  // If the aborted acquire were still queued, this would never end.
   await (await behind).release();
-  assert.equal(inspect(path).state, "free");
+  assert.equal(status(path).state, "free");
   await assert.rejects(lock(path, { signal: AbortSignal.timeout(5) }).then((held) => {
     const other = lock(path, { signal: AbortSignal.timeout(20) });
     return other.finally(() => held.release());
   }), { name: "TimeoutError" });
 });
 
-test("an abort and a grant at one time: one of the two, and nothing is left", async (t) => {
+test("an abort and a grant at one time: one of the two, and nothing stays held", async (t) => {
   const path = `${folder(t)}/t`;
   const outcomes = { granted: 0, aborted: 0 };
   for (let round = 0; round < 300; round++) {
@@ -150,16 +150,16 @@ test("an abort and a grant at one time: one of the two, and nothing is left", as
     const first = [() => held.release(), () => control.abort()];
     if (round % 2) first.reverse();
     void first[0]();
-    // From the same turn of the loop to a few later.
+    // In the same turn of the event loop, or up to four turns later.
     for (let turn = round % 5; turn > 0; turn--) await new Promise(setImmediate);
     void first[1]();
     await settled;
-    assert.equal(inspect(path).state, "free");
+    assert.equal(status(path).state, "free");
   }
-  assert(outcomes.aborted >= 150, "where the abort came first it won");
+  assert(outcomes.aborted >= 150, "an abort that comes first wins");
 });
 
-test("a signal that is used again and again keeps no listeners", async (t) => {
+test("a signal that is used for many acquires keeps no listeners", async (t) => {
   const path = `${folder(t)}/t`;
   const { signal } = new AbortController();
   let listening = 0;
@@ -176,7 +176,7 @@ test("a signal that is used again and again keeps no listeners", async (t) => {
   }
 });
 
-test("a loss is told, by the promise and by the event", async (t) => {
+test("a loss is reported by the promise and by the event", async (t) => {
   awake(t);
   const path = `${folder(t)}/t`;
   const held = await lock(path);
@@ -189,14 +189,14 @@ test("a loss is told, by the promise and by the event", async (t) => {
   assert.throws(() => held.check(), { code: "TENURE_LOST", hint: /stop/ });
   await assert.rejects(held.release(), { code: "TENURE_LOST" });
   const whole = await lock(path);
-  let told = false;
-  whole.lost.then(() => (told = true));
+  let reportedLoss = false;
+  whole.lost.then(() => (reportedLoss = true));
   await whole.release();
   await new Promise(setImmediate);
-  assert(!told, "a release is no loss");
+  assert(!reportedLoss, "a release is no loss");
 });
 
-test("maxHold tells, and with revoke ends it", async (t) => {
+test("maxHold reports, and with revoke releases", async (t) => {
   awake(t);
   const path = `${folder(t)}/t`;
   const reported = await lock(path, { maxHold: 30 });
@@ -207,16 +207,16 @@ test("maxHold tells, and with revoke ends it", async (t) => {
   await reported.release();
   const revoked = await lock(path, { maxHold: 30, overrun: "revoke" });
   const both = Promise.all([revoked.lost, once(revoked, "overdue")]);
-  const [error, [told]] = await both;
+  const [error, [overdueAgain]] = await both;
   assert.match(error.message, /revoked/);
-  assert.equal(told.revoked, true);
+  assert.equal(overdueAgain.revoked, true);
   const next = await lock(path, { timeout: 0 });
   await assert.rejects(revoked.release(), { code: "TENURE_LOST" });
   next.check();
   await next.release();
 });
 
-test("flock style excludes flock(1), and shows no lock file", async (t) => {
+test("flock style excludes flock(1), and creates no lock file", async (t) => {
   const path = `${folder(t)}/t`;
   const held = await lock(path, { style: "flock" });
   assert(existsSync(path) && !existsSync(`${path}.lock`));
@@ -229,7 +229,7 @@ test("flock style excludes flock(1), and shows no lock file", async (t) => {
 test("waits take no thread of libuv's pool", async (t) => {
   const path = `${folder(t)}/t`;
   const held = await lock(path);
-  // Far more than the pool's four threads.
+  // Many more than the four threads of the pool.
   const control = new AbortController();
   setMaxListeners(0, control.signal);
   const waits = Array.from({ length: 64 }, () => lock(path, { signal: control.signal, timeout: 60_000 }));
@@ -241,7 +241,49 @@ test("waits take no thread of libuv's pool", async (t) => {
   await held.release();
 });
 
-test("links are followed in the folder, and never in the last part", async (t) => {
+test("shared locks exclude exclusive ones, and have no fence", async (t) => {
+  const path = `${folder(t)}/t`;
+  const share = new Lock(path, { style: "flock", shared: true });
+  const [one, two] = [await share.acquire({ timeout: 0 }), share.acquireSync()];
+  assert.deepEqual([one.shared, one.fence, two.fence], [true, null, null]);
+  assert.deepEqual([share.status().holder, share.status().openBy], [undefined, [process.pid]]);
+  await assert.rejects(lock(path, { style: "flock", timeout: 0 }), busy);
+  one.releaseSync();
+  const waiting = lock(path, { style: "flock" });
+  two.releaseSync();
+  const alone = await waiting;
+  assert(!alone.shared && alone.fence > 0);
+  assert.throws(() => share.acquireSync(), busy);
+  await alone.release();
+  await withLock(path, { record: false }, (guard) => assert.equal(guard.fence, null));
+});
+
+test("stealAfter steals the lock of a live holder", async (t) => {
+  const path = `${folder(t)}/t`;
+  const holder = new Actor(t);
+  const { fence } = await holder.must("acquire", { path });
+  await assert.rejects(lock(path, { stealAfter: 3_600_000, timeout: 0 }), busy);
+  const guard = await lock(path, { stealAfter: 1 });
+  assert(guard.fence > fence);
+  guard.check();
+  await guard.release();
+});
+
+test("the status of a lock has the command that its holder runs", async (t) => {
+  const path = `${folder(t)}/t`;
+  const opened = new Lock(path);
+  const holder = new Actor(t);
+  await holder.must("acquire", { path });
+  await holder.kill();
+  const record = JSON.parse(readFileSync(`${path}.lock`, "utf8"));
+  record.tenure.commandPid = 4243;
+  writeFileSync(`${path}.lock`, JSON.stringify(record));
+  for (const found of [status(path), opened.status()]) {
+    assert.deepEqual([found.state, found.holder.pid, found.holder.commandPid], ["stale", holder.pid, 4243]);
+  }
+});
+
+test("links are followed in the folder, and never in the last component", async (t) => {
   const dir = folder(t);
   const held = await lock(`${dir}/real/t`);
   symlinkSync(`${dir}/real`, `${dir}/link`);
@@ -251,11 +293,11 @@ test("links are followed in the folder, and never in the last part", async (t) =
   await held.release();
 });
 
-test("a handle that nobody keeps stays held", async (t) => {
+test("an unreachable guard stays held", async (t) => {
   const path = `${folder(t)}/t`;
   const actor = new Actor(t, path, { script: "forgetful.mjs" });
   assert.deepEqual(await actor.hear(), { collected: true });
   await assert.rejects(lock(path, { timeout: 0 }), (error) => error.holder.pid === actor.pid);
   await actor.kill();
-  await until(() => inspect(path).state === "stale");
+  await until(() => status(path).state === "stale");
 });

@@ -1,4 +1,4 @@
-// The addon is loaded by threads only, one after the other; its own threads go on when they have ended.
+// Loads the addon in worker threads only, one after the other. The threads of the library outlive them.
 import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
@@ -13,7 +13,7 @@ for (let round = 0; round < 3; round++) {
   await waiter.terminate();
   await holder.terminate();
 }
-// The library's helpers end a second after their last work, in code that must still be there.
+// The library's helper threads end a second after their last work, in code that must still be loaded.
 const names = () => readdirSync("/proc/self/task").map((task) => {
   try {
     return readFileSync(`/proc/self/task/${task}/comm`, "utf8").trim();

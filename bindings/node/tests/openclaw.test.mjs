@@ -1,6 +1,6 @@
-// The public behaviour of OpenClaw's session write lock, of March 2026 and since 2026.4.24, by ours. With OPENCLAW_LOCKS, a
-// folder with a march.mjs and a later.mjs that export OpenClaw's own, by those as well: OpenClaw is too large to be
-// installed for a test. Where the two differ, the test says so, and docs/from-openclaw.md has a row.
+// The public behaviour of OpenClaw's session write lock, of March 2026 and since 2026.4.24, tested for ours. OpenClaw is too
+// large to be installed for a test: OPENCLAW_LOCKS names a folder with a march.mjs and a later.mjs that export OpenClaw's own,
+// which are then tested as well. docs/from-openclaw.md lists each difference that a test names.
 import { strict as assert } from "node:assert";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -16,7 +16,7 @@ const locks = [
   { name: "tenure/session-write-lock/2026.6", isOurs: true, isMarch: false },
 ];
 if (process.env.OPENCLAW_LOCKS) {
-  // The later one takes the lock of whatever lives with another command line than OpenClaw's.
+  // The later version takes the lock of a live process whose command line is not OpenClaw's.
   process.title = "openclaw";
   for (const name of ["march", "later"]) {
     const url = pathToFileURL(`${process.env.OPENCLAW_LOCKS}/${name}.mjs`).href;
@@ -24,7 +24,7 @@ if (process.env.OPENCLAW_LOCKS) {
   }
 }
 
-/** A process that lives, and whose command line is OpenClaw's: the later version calls any other's lock stale. */
+/** A live process with OpenClaw's command line. The later version calls the lock of any other process stale. */
 async function living(t) {
   const child = spawn("bash", ["-c", "exec -a openclaw sleep 1000"], { stdio: "ignore" });
   t.after(() => child.kill("SIGKILL"));
@@ -50,20 +50,20 @@ for (const { name, isOurs, isMarch } of locks) {
       ? { message: `session file locked (timeout ${timeout}ms): pid=${pid} ${path}.lock` }
       : { name: "SessionWriteLockTimeoutError", code: "OPENCLAW_SESSION_WRITE_LOCK_TIMEOUT", timeoutMs: timeout, lockPath: `${path}.lock` };
 
-  is("whether it enters again by itself", async (t) => {
+  is("whether it is reentrant by default", async (t) => {
     const sessionFile = `${folder(t)}/s.jsonl`;
     const one = await acquire({ sessionFile });
     const again = acquire({ sessionFile, timeoutMs: 60 });
     if (isMarch) await (await again).release();
     else await assert.rejects(again, isTimeout(60, process.pid, sessionFile));
-    const told = await acquire({ sessionFile, timeoutMs: 60, allowReentrant: true });
+    const joined = await acquire({ sessionFile, timeoutMs: 60, allowReentrant: true });
     await assert.rejects(acquire({ sessionFile, timeoutMs: 60, allowReentrant: false }), isTimeout(60, process.pid, sessionFile));
     await one.release();
-    assert(existsSync(`${sessionFile}.lock`), "the last one releases");
+    assert(existsSync(`${sessionFile}.lock`), "the last handle releases");
     await one.release();
-    // A difference: each release of one handle counts in OpenClaw's.
+    // A difference: OpenClaw counts each release of one handle.
     assert.equal(existsSync(`${sessionFile}.lock`), isOurs);
-    await told.release();
+    await joined.release();
     assert(!existsSync(`${sessionFile}.lock`));
   });
 
@@ -75,7 +75,7 @@ for (const { name, isOurs, isMarch } of locks) {
     const over = once(thread, "exit");
     await once(thread, "message");
     const asked = acquire({ sessionFile, timeoutMs: 60, allowReentrant: true });
-    // A difference: the later OpenClaw takes another thread's lock for one that its process left behind.
+    // A difference: the later OpenClaw considers the lock of another thread an orphan of its process.
     if (isOurs || isMarch) await assert.rejects(asked, isTimeout(60, process.pid, sessionFile));
     else await (await asked).release();
     thread.postMessage("release");
@@ -120,7 +120,7 @@ for (const { name, isOurs, isMarch } of locks) {
     await one.release();
     const lost = await acquire({ sessionFile, allowReentrant: true });
     rmSync(`${sessionFile}.lock`);
-    // A difference: OpenClaw enters the lock that is lost.
+    // A difference: OpenClaw's thread enters the lost lock.
     const again = await acquire({ sessionFile, timeoutMs: 5000, allowReentrant: true });
     assert.equal(existsSync(`${sessionFile}.lock`), isOurs);
     await lost.release();
@@ -129,11 +129,11 @@ for (const { name, isOurs, isMarch } of locks) {
     assert(!existsSync(`${sessionFile}.lock`));
   });
 
-  is("two that ask at once", async (t) => {
+  is("two concurrent acquires", async (t) => {
     const sessionFile = `${folder(t)}/s.jsonl`;
     const asked = [1, 2].map(() => acquire({ sessionFile, allowReentrant: true, timeoutMs: 5000 }));
     const first = await Promise.race(asked);
-    // A difference: the second of OpenClaw's waits, and would time out.
+    // A difference: the second acquire of OpenClaw waits, and would time out.
     if (!isOurs) await first.release();
     const held = await Promise.all(asked);
     for (const each of held) await each.release();
@@ -160,11 +160,11 @@ for (const { name, isOurs, isMarch } of locks) {
     assert.deepEqual([seen.link.pid, seen.link.stale], [null, true]);
     assert.deepEqual(seen.dead.staleReasons, ["dead-pid"]);
     assert.deepEqual([seen.live.stale, seen.live.pidAlive, seen.live.removed], [false, true, false]);
-    // A difference: March knows no `maxHoldMs`; ours reports it.
+    // A difference: ours reports `maxHoldMs`, which March does not know.
     assert.deepEqual(seen.old.staleReasons, isOurs && isMarch ? ["too-old", "hold-exceeded"] : ["too-old"]);
     assert.deepEqual([seen.other.pid, seen.other.createdAt, seen.other.ageMs, seen.other.stale], [null, null, null, true]);
     assert.deepEqual(seen.other.staleReasons, ["missing-pid", "invalid-createdAt"]);
-    // A difference: a live holder that is old, in March, and what is no lock, in both, is removed by OpenClaw's.
+    // A difference: OpenClaw removes the lock of an old live holder (March), and files that are not locks (both).
     const removed = isOurs ? ["dead"] : isMarch ? ["dead", "old", "other"] : ["dead", "other"];
     assert.deepEqual(cleaned.map((each) => each.lockPath).filter((each) => each !== at("link")), removed.map(at));
     assert.deepEqual(Object.keys(seen).filter((each) => each !== "link" && !existsSync(at(each))), removed);
@@ -172,12 +172,12 @@ for (const { name, isOurs, isMarch } of locks) {
 
   if (isMarch) continue;
 
-  is("a holder that lives and is too old is an error at once, and keeps the lock", async (t) => {
+  is("a live holder that is too old is an immediate error, and keeps the lock", async (t) => {
     const dir = folder(t);
     const pid = await living(t);
     for (const [name, record, params, reasons] of [
       ["old", { createdAt: iso(31 * MINUTE) }, {}, ["too-old"]],
-      ["told", { createdAt: iso(2000) }, { staleMs: 1000 }, ["too-old"]],
+      ["limit", { createdAt: iso(2000) }, { staleMs: 1000 }, ["too-old"]],
       ["exceeded", { createdAt: iso(2000), maxHoldMs: 1000 }, {}, ["hold-exceeded"]],
       ["both", { createdAt: iso(31 * MINUTE), maxHoldMs: 1000 }, {}, ["too-old", "hold-exceeded"]],
     ]) {
@@ -201,7 +201,7 @@ for (const { name, isOurs, isMarch } of locks) {
     await assert.rejects(acquire(wait), { code: "OPENCLAW_SESSION_WRITE_LOCK_STALE", staleReasons: ["hold-exceeded"] });
   });
 
-  is("a holder of this process is waited for, however old", async (t) => {
+  is("an acquire waits for a holder of this process, whatever its age", async (t) => {
     const path = `${folder(t)}/s.jsonl`;
     const held = await acquire({ sessionFile: path, maxHoldMs: 1 });
     await until(() => Date.now() - Date.parse(JSON.parse(readFileSync(`${path}.lock`, "utf8")).createdAt) > 10);
@@ -212,7 +212,7 @@ for (const { name, isOurs, isMarch } of locks) {
     await held.release();
   });
 
-  is("nobody is known", async (t) => {
+  is("an unknown owner", async (t) => {
     const path = `${folder(t)}/s.jsonl`;
     writeFileSync(`${path}.lock`, "");
     await assert.rejects(acquire({ sessionFile: path, timeoutMs: 30 }), { owner: "owner=unknown", timeoutMs: 30 });
@@ -252,10 +252,10 @@ for (const { name, isOurs, isMarch } of locks) {
     await held.release();
   });
 
-  is("a pid that is surely dead", async () => {
+  is("a pid that is definitely dead", async () => {
     assert.equal(all.isPidDefinitelyDead(process.pid), false);
     for (const none of [0, -1, 1.5, NaN, "1", await ended()]) assert.equal(all.isPidDefinitelyDead(none), true, String(none));
-    // Permission denied is no death.
+    // Permission denied does not mean dead.
     assert.equal(all.isPidDefinitelyDead(1), false);
   });
 }

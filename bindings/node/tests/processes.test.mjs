@@ -1,4 +1,4 @@
-// Holders that are processes and threads: how they end, and what is left.
+// Holders in processes and threads: how they end, and the files that they leave.
 import { strict as assert } from "node:assert";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 
-import { inspect, lock } from "tenure";
+import { lock, status } from "tenure";
 
 import { Actor, folder, until } from "./helpers.mjs";
 
@@ -17,7 +17,7 @@ async function holding(t, path, options) {
   return actor;
 }
 
-test("a holder that is killed holds nothing, and the next one hears of it", async (t) => {
+test("a killed holder holds nothing, and the next guard reports it", async (t) => {
   const path = `${folder(t)}/t`;
   const actor = await holding(t, path, { label: "victim" });
   const waiting = lock(path);
@@ -33,7 +33,7 @@ test("a holder that is killed holds nothing, and the next one hears of it", asyn
   await next.release();
 });
 
-test("a busy event loop keeps a lock, and a waiter is told who has it", async (t) => {
+test("a busy event loop keeps a lock, and a waiter's error names the holder", async (t) => {
   const path = `${folder(t)}/t`;
   const actor = await holding(t, path);
   actor.tell("block", { for: 300 });
@@ -49,7 +49,7 @@ for (const [how, verb, expected] of [
   ["an uncaught exception", "throw", { code: 1, signal: null }],
   ["the end of its work", "end", { code: 0, signal: null }],
 ]) {
-  test(`${how} releases, and the lock file is gone`, async (t) => {
+  test(`${how} releases, and removes the lock file`, async (t) => {
     const path = `${folder(t)}/t`;
     const actor = await holding(t, path);
     actor.tell(verb);
@@ -60,13 +60,13 @@ for (const [how, verb, expected] of [
 }
 
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGABRT"]) {
-  test(`${signal} ends it as before, and leaves no lock file`, async (t) => {
+  test(`${signal} ends a process as before, and leaves no lock file`, async (t) => {
     const path = `${folder(t)}/t`;
     const actor = await holding(t, path);
     assert.deepEqual(await actor.kill(signal), { code: null, signal });
     assert(!existsSync(`${path}.lock`));
     const held = await lock(path, { timeout: 0 });
-    assert.equal(held.previous.holder.pid, actor.pid, "the next one hears that it was cut off");
+    assert.equal(held.previous.holder.pid, actor.pid, "the next guard reports the interrupted holder");
     await held.release();
   });
 }
@@ -78,7 +78,7 @@ test("a program that listens to a signal decides itself", async (t) => {
     assert.deepEqual(await actor.hear(), { held: true });
     actor.child.kill("SIGINT");
     assert.deepEqual(await actor.hear(), { heard: "SIGINT" });
-    assert.equal(inspect(path).state, "held", when);
+    assert.equal(status(path).state, "held", when);
     assert(existsSync(`${path}.lock`));
     await actor.kill("SIGTERM");
     assert(!existsSync(`${path}.lock`));
@@ -88,9 +88,9 @@ test("a program that listens to a signal decides itself", async (t) => {
 const program = (script, ...words) =>
   spawn(process.execPath, [fileURLToPath(new URL(script, import.meta.url)), ...words], { stdio: "pipe" });
 
-test("what is held keeps no process alive, and a wait does", async (t) => {
+test("a held lock does not keep a process alive, and a wait does", async (t) => {
   const path = `${folder(t)}/t`;
-  // It ends by itself, or this test does not.
+  // Without its own end, this test would not end.
   const idle = program("idle.mjs", path, "hold");
   assert.deepEqual(await once(idle, "close"), [0, null]);
   assert(!existsSync(`${path}.lock`));
@@ -98,7 +98,7 @@ test("what is held keeps no process alive, and a wait does", async (t) => {
   const waiting = program("idle.mjs", path, "wait");
   let said = "";
   waiting.stdout.on("data", (data) => (said += data));
-  await until(() => inspect(path).waiters === 1);
+  await until(() => status(path).waiters === 1);
   assert.equal(waiting.exitCode, null);
   await held.release();
   assert.deepEqual(await once(waiting, "close"), [0, null]);
@@ -129,11 +129,11 @@ test("threads of one process exclude each other", async (t) => {
     await (await waiting).release();
   }
   await Promise.all([one.terminate(), two.terminate()]);
-  assert.equal(inspect(path).state, "free");
+  assert.equal(status(path).state, "free");
 });
 
 for (const how of ["hold", "wait", "lost", "throw", "exit"]) {
-  test(`a worker that ends while it does this lets go: ${how}`, async (t) => {
+  test(`a worker that ends releases: ${how}`, async (t) => {
     const path = `${folder(t)}/t`;
     const held = how === "wait" ? await lock(path) : undefined;
     const thread = worker(path, how);
@@ -149,7 +149,7 @@ for (const how of ["hold", "wait", "lost", "throw", "exit"]) {
   });
 }
 
-test("a process whose only user is a worker goes on when that has ended", async (t) => {
+test("a process in which only a worker locks outlives the worker", async (t) => {
   const path = `${folder(t)}/t`;
   const only = program("only-worker.mjs", path);
   let said = "";
@@ -167,7 +167,7 @@ test("a cluster's workers and its primary exclude each other", async (t) => {
   assert.equal(said, "400\n");
 });
 
-test("many processes, one at a time, and killed ones are repaired", async (t) => {
+test("many processes exclude each other, and killed ones are reported", async (t) => {
   const path = `${folder(t)}/t`;
   const actors = Array.from({ length: 4 }, () => new Actor(t));
   const fences = [];
@@ -187,8 +187,8 @@ test("many processes, one at a time, and killed ones are repaired", async (t) =>
       }
     }),
   );
-  assert.deepEqual(fences, [...fences].sort((a, b) => a - b), "each began after the one before");
+  assert.deepEqual(fences, [...fences].sort((a, b) => a - b), "each grant follows the one before");
   assert.equal(new Set(fences).size, 100);
-  assert(crashes >= 4, "all but perhaps the last kill is told");
+  assert(crashes >= 4, "all kills but perhaps the last are reported");
   await (await lock(path)).release();
 });

@@ -1,5 +1,5 @@
-// The public behaviour of proper-lockfile, by the package and by ours. Where the two differ, the test says so, and
-// docs/from-proper-lockfile.md has a row.
+// The public behaviour of proper-lockfile, tested for the package and for ours. docs/from-proper-lockfile.md lists each
+// difference that a test names.
 import { strict as assert } from "node:assert";
 import { spawnSync } from "node:child_process";
 import { existsSync, lstatSync, mkdirSync, rmdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
@@ -18,7 +18,7 @@ function target(t) {
   return path;
 }
 
-test("the module is a function with the others on it, and names them", () => {
+test("the module is a function with the others as properties, and exports them", () => {
   for (const name of ["lock", "unlock", "check", "lockSync", "unlockSync", "checkSync"]) {
     assert.equal(typeof packages["proper-lockfile"][name], "function");
     assert.equal(named[name], module[name]);
@@ -35,7 +35,7 @@ for (const [name, lockfile] of Object.entries(packages)) {
     const path = target(t);
     const release = await lockfile.lock(path);
     assert(existsSync(`${path}.lock`));
-    assert.equal(lstatSync(`${path}.lock`).isDirectory(), !isOurs, "a difference: ours is a file that says who holds");
+    assert.equal(lstatSync(`${path}.lock`).isDirectory(), !isOurs, "a difference: ours is a file that names the holder");
     assert.equal(await lockfile.check(path), true);
     assert.equal(await release(), undefined);
     assert(!existsSync(`${path}.lock`));
@@ -48,7 +48,7 @@ for (const [name, lockfile] of Object.entries(packages)) {
     assert.equal(lockfile.checkSync(path), false);
   });
 
-  is("a second one is ELOCKED, with the file", async (t) => {
+  is("a second acquire is ELOCKED, with the file", async (t) => {
     const path = target(t);
     const release = await lockfile.lock(path);
     await assert.rejects(lockfile.lock(path), { code: "ELOCKED", message: "Lock file is already being held", file: path });
@@ -56,7 +56,7 @@ for (const [name, lockfile] of Object.entries(packages)) {
     await release();
   });
 
-  is("a release that is over is ERELEASED", async (t) => {
+  is("a second release is ERELEASED", async (t) => {
     const path = target(t);
     const release = await lockfile.lock(path);
     await release();
@@ -66,7 +66,7 @@ for (const [name, lockfile] of Object.entries(packages)) {
     await assert.rejects(other(), { code: "ERELEASED" });
   });
 
-  is("unlock is by the file, of this process's own", async (t) => {
+  is("unlock releases the lock of this process, by its file", async (t) => {
     const path = target(t);
     const error = { code: "ENOTACQUIRED", message: "Lock is not acquired/owned by you" };
     await assert.rejects(lockfile.unlock(path), error);
@@ -81,7 +81,7 @@ for (const [name, lockfile] of Object.entries(packages)) {
     await other.kill();
   });
 
-  is("the file must exist, unless told otherwise", async (t) => {
+  is("the file must exist by default", async (t) => {
     const path = `${folder(t)}/missing`;
     for (const call of [lockfile.lock, lockfile.unlock, lockfile.check]) {
       await assert.rejects(call(path), { code: "ENOENT" });
@@ -91,9 +91,9 @@ for (const [name, lockfile] of Object.entries(packages)) {
     assert(!existsSync(path));
   });
 
-  is("a folder that is not there is not made", async (t) => {
+  is("a missing folder is not created", async (t) => {
     const path = `${folder(t)}/none/t`;
-    // A difference: the code is our own, and the system's is its number.
+    // A difference: the code is ours, and `errno` has the system's number.
     const expected = isOurs ? { code: "TENURE_CANNOT_CREATE", errno: 2 } : { code: "ENOENT" };
     await assert.rejects(lockfile.lock(path, { realpath: false }), expected);
     assert(!existsSync(`${path}/..`));
@@ -124,7 +124,7 @@ for (const [name, lockfile] of Object.entries(packages)) {
     else await (await odd)();
   });
 
-  is("retries wait, and give up", async (t) => {
+  is("retries wait, and end", async (t) => {
     const path = target(t);
     const release = await lockfile.lock(path);
     const begun = performance.now();
@@ -137,8 +137,8 @@ for (const [name, lockfile] of Object.entries(packages)) {
     await (await forever)();
   });
 
-  // A difference: the package throws it where nobody can catch it.
-  if (isOurs) is("pauses that cannot be", async (t) => {
+  // A difference: the package throws the error where it cannot be caught.
+  if (isOurs) is("impossible pauses", async (t) => {
     const path = target(t);
     const wrong = { message: "minTimeout is greater than maxTimeout" };
     await assert.rejects(lockfile.lock(path, { retries: { minTimeout: 2, maxTimeout: 1 } }), wrong);
@@ -146,18 +146,18 @@ for (const [name, lockfile] of Object.entries(packages)) {
     assert(!existsSync(`${path}.lock`));
   });
 
-  is("for ever is by the same pauses again and again", async (t) => {
+  is("forever repeats the same pauses", async (t) => {
     const path = target(t);
     mkdirSync(`${path}.lock`);
     const forever = { forever: true, retries: 1, factor: 1e9, minTimeout: 1 };
     const waiting = lockfile.lock(path, { retries: forever });
-    // The second pause would be days.
+    // The second pause would take days.
     await new Promise((resolve) => setTimeout(resolve, 1000));
     rmdirSync(`${path}.lock`);
     await (await waiting)();
   });
 
-  is("realpath is as it is given, undefined too", async (t) => {
+  is("realpath: undefined turns it off", async (t) => {
     const path = `${folder(t)}/missing`;
     await (await lockfile.lock(path, { realpath: undefined }))();
   });
@@ -178,17 +178,17 @@ for (const [name, lockfile] of Object.entries(packages)) {
     assert.throws(() => lockfile.lockSync(`${path}-none`), { code: "ENOENT" });
   });
 
-  is("a lock whose file is gone is ECOMPROMISED", async (t) => {
+  is("a removed lock file is ECOMPROMISED", async (t) => {
     awake(t);
     const path = target(t);
-    const told = new Promise((resolve) => {
+    const reported = new Promise((resolve) => {
       void lockfile.lock(path, { stale: 2000, update: 1000, onCompromised: resolve }).then(() => remove(path));
     });
-    assert.equal((await told).code, "ECOMPROMISED");
+    assert.equal((await reported).code, "ECOMPROMISED");
     await assert.rejects(lockfile.unlock(path), { code: "ENOTACQUIRED" });
   });
 
-  is("what was compromised can be locked again, in the handler too", async (t) => {
+  is("a compromised lock can be acquired again, in the handler too", async (t) => {
     awake(t);
     const path = target(t);
     const again = new Promise((resolve, reject) => {
@@ -203,7 +203,7 @@ for (const [name, lockfile] of Object.entries(packages)) {
     await other.must("release");
   });
 
-  is("a compromised lock keeps no other process out", async (t) => {
+  is("a compromised lock excludes no other process", async (t) => {
     awake(t);
     const path = target(t);
     await new Promise((onCompromised) => {
@@ -214,7 +214,7 @@ for (const [name, lockfile] of Object.entries(packages)) {
     await other.must("release");
   });
 
-  is("a release of what was lost meanwhile is no error", async (t) => {
+  is("a release of a lost lock is not an error", async (t) => {
     const path = target(t);
     for (const release of [await lockfile.lock(path), () => lockfile.unlock(path)]) {
       if (!(await lockfile.check(path))) await lockfile.lock(path);
@@ -236,20 +236,20 @@ for (const [name, lockfile] of Object.entries(packages)) {
     const path = target(t);
     mkdirSync(`${path}.lock`);
     utimesSync(`${path}.lock`, 1, 1);
-    // A difference: the package takes whatever is old. Ours removes nothing on a doubt.
+    // A difference: the package removes any old lock file, ours only that of a dead holder.
     assert.equal(await lockfile.check(path), isOurs);
     if (isOurs) await assert.rejects(lockfile.lock(path), { code: "ELOCKED" });
     else await (await lockfile.lock(path))();
   });
 
-  is("a holder that stops is robbed after a while, or not", async (t) => {
+  is("a stopped holder loses the lock, or not", async (t) => {
     const path = target(t);
     const holder = new Actor(t, name);
     await holder.must("acquire", { path, options: { stale: 2000 } });
     holder.child.kill("SIGSTOP");
     utimesSync(`${path}.lock`, 1, 1);
     const taken = lockfile.lock(path, { stale: 2000 });
-    // A difference: age is no proof of death to ours.
+    // A difference: ours does not judge by age.
     if (isOurs) await assert.rejects(taken, { code: "ELOCKED" });
     else await (await taken)();
   });
@@ -260,7 +260,7 @@ for (const [name, lockfile] of Object.entries(packages)) {
     await holder.must("acquire", { path });
     await holder.kill();
     assert(existsSync(`${path}.lock`));
-    // A difference: ours knows at once.
+    // A difference: ours detects the death immediately.
     assert.equal(await lockfile.check(path), !isOurs);
     if (isOurs) await (await lockfile.lock(path))();
     else await assert.rejects(lockfile.lock(path), { code: "ELOCKED" });
@@ -277,20 +277,20 @@ for (const [name, lockfile] of Object.entries(packages)) {
     }
   });
 
-  is("a file that is no lock", async (t) => {
+  is("a file that is not a lock", async (t) => {
     const path = target(t);
     writeFileSync(`${path}.lock`, "# a user's own\n");
-    // A difference in the code only.
-    await assert.rejects(lockfile.lock(path), { code: isOurs ? "TENURE_IN_THE_WAY" : "ELOCKED" });
+    // A difference, in the code only.
+    await assert.rejects(lockfile.lock(path), { code: isOurs ? "TENURE_OBSTRUCTED" : "ELOCKED" });
     utimesSync(`${path}.lock`, 1, 1);
-    await assert.rejects(lockfile.lock(path), { code: isOurs ? "TENURE_IN_THE_WAY" : "ENOTDIR" });
+    await assert.rejects(lockfile.lock(path), { code: isOurs ? "TENURE_OBSTRUCTED" : "ENOTDIR" });
     assert(existsSync(`${path}.lock`));
   });
 
   is("a file system of the caller's own", async (t) => {
     const path = target(t);
     const fs = { ...(await import("node:fs")).default };
-    // A difference: the kernel's lock is on the kernel's files.
+    // A difference: ours can only lock files of the kernel.
     if (isOurs) await assert.rejects(lockfile.lock(path, { fs }), { code: "ENOTSUP" });
     else await (await lockfile.lock(path, { fs }))();
   });

@@ -1,4 +1,4 @@
-// Acquires and releases so often, in the way that the first word names; says what memory and handles came to before and
+// Acquires and releases many times, in the way that the first argument names. Prints the memory and handles before and
 // after.
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
@@ -39,7 +39,7 @@ async function rounds(count) {
     await held.release();
     if (round % 1000 === 0) await new Promise(setImmediate);
   }
-  // What is finalized closes its handles in a later turn.
+  // Finalized objects close their handles in a later turn of the event loop.
   for (let turn = 0; turn < 5; turn++) {
     collect();
     await new Promise(setImmediate);
@@ -48,7 +48,7 @@ async function rounds(count) {
   return { memory: process.memoryUsage().rss, handles: process.report.getReport().libuv.length };
 }
 
-// The heap grows for a while before the collector finds its size.
+// The heap grows for a while before its size settles.
 const before = await rounds(20_000);
 const after = await rounds(Number(times));
 console.log(JSON.stringify({ before, after }));

@@ -1,4 +1,4 @@
-// A thread that holds the lock of a session, by the module that it is told.
+// A thread that holds the lock of a session, by the module in its data.
 import { parentPort, workerData } from "node:worker_threads";
 
 const { module, words } = workerData;

@@ -1,4 +1,4 @@
-// The session write lock under its own names.
+// The session write lock, by OpenClaw's interface.
 import { strict as assert } from "node:assert";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -23,7 +23,7 @@ async function ended() {
   return child.pid;
 }
 
-test("the lock file is there while it is held, with the fields that others read", async (t) => {
+test("the lock file exists while the lock is held, with the fields that other programs read", async (t) => {
   const sessionFile = `${folder(t)}/sessions/main.jsonl`;
   const { release } = await acquireSessionWriteLock({ sessionFile });
   const text = readFileSync(`${sessionFile}.lock`, "utf8");
@@ -37,21 +37,21 @@ test("the lock file is there while it is held, with the fields that others read"
   assert(!existsSync(`${sessionFile}.lock`));
 });
 
-test("a timeout has the text that it always had, and more", async (t) => {
+test("a timeout has OpenClaw's text, and more", async (t) => {
   const sessionFile = `${folder(t)}/main.jsonl`;
   const actor = new Actor(t, SEED);
   await actor.must("acquire", { path: sessionFile });
   const error = await acquireSessionWriteLock({ sessionFile, timeoutMs: 25 }).catch((error) => error);
   assert.equal(error.message, `session file locked (timeout 25ms): pid=${actor.pid} ${sessionFile}.lock`);
   assert.equal(error.holder.liveness, "alive");
-  assert.match(error.hint, /inspect\(path\)/);
+  assert.match(error.hint, /status\(path\)/);
   await actor.kill();
   writeFileSync(`${sessionFile}2.lock`, "");
   const unknown = await acquireSessionWriteLock({ sessionFile: `${sessionFile}2`, timeoutMs: 25 }).catch((e) => e);
   assert.equal(unknown.message, `session file locked (timeout 25ms): unknown ${sessionFile}2.lock`);
 });
 
-test("it is reentrant unless told otherwise, and goes with the last release", async (t) => {
+test("it is reentrant by default, and the last release frees it", async (t) => {
   const sessionFile = `${folder(t)}/main.jsonl`;
   const one = await acquireSessionWriteLock({ sessionFile });
   const two = await acquireSessionWriteLock({ sessionFile });
@@ -73,7 +73,7 @@ test("links in the folder lead to one lock", async (t) => {
   await release();
 });
 
-test("what a dead holder left is taken over at once, whatever it says", async (t) => {
+test("the lock file of a dead holder is taken over immediately, whatever its content", async (t) => {
   const dir = folder(t);
   const pid = await ended();
   const now = new Date().toISOString();
@@ -94,7 +94,7 @@ test("what a dead holder left is taken over at once, whatever it says", async (t
   }
 });
 
-test("a live holder is not robbed for its age", async (t) => {
+test("the lock of a live holder is not stolen for its age", async (t) => {
   const sessionFile = `${folder(t)}/s.jsonl`;
   const old = new Date(Date.now() - 3_600_000).toISOString();
   writeFileSync(`${sessionFile}.lock`, JSON.stringify({ pid: process.ppid, createdAt: old, maxHoldMs: 1 }));
@@ -102,7 +102,7 @@ test("a live holder is not robbed for its age", async (t) => {
   assert(existsSync(`${sessionFile}.lock`));
 });
 
-test("a watchdog says who holds too long, and leaves it the lock", async (t) => {
+test("a watchdog warns about a long hold, and the holder keeps the lock", async (t) => {
   awake(t);
   const sessionFile = `${folder(t)}/s.jsonl`;
   const said = new Promise((resolve) => t.mock.method(console, "warn", resolve));
@@ -112,7 +112,7 @@ test("a watchdog says who holds too long, and leaves it the lock", async (t) => 
   await held.release();
 });
 
-test("a sweep reports every lock and removes what is dead", async (t) => {
+test("a sweep reports every lock, and removes those of dead holders", async (t) => {
   const sessionsDir = folder(t);
   const at = (name) => `${sessionsDir}/${name}.lock`;
   const now = Date.now();
@@ -162,11 +162,11 @@ test("a sweep reports every lock and removes what is dead", async (t) => {
   await held.release();
 });
 
-test("a missing folder is an empty answer", async (t) => {
+test("a missing folder is an empty result", async (t) => {
   assert.deepEqual(await cleanStaleLockFiles({ sessionsDir: `${folder(t)}/none` }), { locks: [], cleaned: [] });
 });
 
-test("a hold is derived from a run's timeout", () => {
+test("the maximum hold time is derived from the timeout of a run", () => {
   const hold = resolveSessionLockMaxHoldFromTimeout;
   assert.equal(hold({ timeoutMs: 600_000 }), 720_000);
   assert.equal(hold({ timeoutMs: 1000 }), 300_000);
@@ -177,7 +177,7 @@ test("a hold is derived from a run's timeout", () => {
   for (const none of [0, -1, NaN, undefined]) assert.equal(hold({ timeoutMs: none }), 420_000, String(none));
 });
 
-test("a process is told from what is none", async () => {
+test("pids of live processes, and others", async () => {
   assert(isPidAlive(process.pid));
   for (const pid of [0, -1, 1.5, NaN, Infinity, -Infinity, 2 ** 40, "1", undefined]) {
     assert.equal(isPidAlive(pid), false, String(pid));
@@ -186,7 +186,7 @@ test("a process is told from what is none", async () => {
   assert(Number.isInteger(getProcessStartTime(process.pid)));
   const pid = await ended();
   assert.equal(isPidAlive(pid), false);
-  // Permission denied is alive: process 1 is another user's, where this is not root.
+  // Permission denied means alive: without root, process 1 belongs to another user.
   assert(isPidAlive(1));
   const zombie = spawn("sh", ["-c", "sleep 0.01 & exec sleep 1000"]);
   await until(() => readFileSync(`/proc/${zombie.pid}/cmdline`, "utf8").startsWith("sleep"));

@@ -1,4 +1,4 @@
-// What is given to the package, and what it says: options, errors, hints, warnings, handles.
+// Arguments and texts of the package: options, errors, hints, warnings, guards.
 import { strict as assert } from "node:assert";
 import { spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -8,7 +8,7 @@ import { dirname } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
-import { inspect, Lock, lock, withLock } from "tenure";
+import { Lock, lock, status, withLock } from "tenure";
 import { acquireSessionWriteLock } from "tenure/session-write-lock";
 import * as later from "tenure/session-write-lock/2026.6";
 
@@ -16,7 +16,7 @@ import { Actor, awake, folder, until } from "./helpers.mjs";
 
 const script = (name) => fileURLToPath(new URL(name, import.meta.url));
 
-test("a wrong option is a TypeError that names it, its value and what would be right", async (t) => {
+test("a wrong option is a TypeError that names the option, its value and the accepted ones", async (t) => {
   const path = `${folder(t)}/t`;
   for (const [options, said] of [
     [{ timeout: "5s" }, /timeout must be a number of milliseconds, or Infinity, not '5s'/],
@@ -30,6 +30,9 @@ test("a wrong option is a TypeError that names it, its value and what would be r
     [{ maxHold: 0 }, /maxHold must be a number of milliseconds above 0, not 0/],
     [{ refreshInterval: -1 }, /refreshInterval/],
     [{ reentrant: 1 }, /reentrant must be true or false, not 1/],
+    [{ stealAfter: 0 }, /stealAfter must be a number of milliseconds above 0, not 0/],
+    [{ shared: "yes" }, /shared must be true or false, not 'yes'/],
+    [{ record: 0 }, /record must be true or false, not 0/],
     [{ createParents: "no" }, /createParents/],
     [{ label: 7 }, /label must be a string, not 7/],
     [{ timeOut: 5 }, /no option 'timeOut'; it has .*timeout/],
@@ -49,21 +52,21 @@ test("a wrong option is a TypeError that names it, its value and what would be r
   await assert.rejects(withLock(path, {}), /the function comes last/);
   for (const wrong of [undefined, null, 7, {}, [path]]) {
     await assert.rejects(lock(wrong), { name: "TypeError", message: /the path must be a string, a Buffer or a file: URL, not/ });
-    assert.throws(() => inspect(wrong), { name: "TypeError", message: /the path must be/ });
+    assert.throws(() => status(wrong), { name: "TypeError", message: /the path must be/ });
   }
   const held = await lock(path, { timeout: undefined, signal: undefined, label: undefined });
   assert.throws(() => held.setLabel(7), { name: "TypeError", message: /label must be a string, not 7/ });
   await held.release();
 });
 
-test("whatever lock takes inspect takes", async (t) => {
+test("status accepts the same paths as lock", async (t) => {
   const path = `${folder(t)}/a b`;
   const held = await lock(path);
-  for (const same of [path, Buffer.from(path), pathToFileURL(path)]) assert.equal(inspect(same).state, "held");
+  for (const same of [path, Buffer.from(path), pathToFileURL(path)]) assert.equal(status(same).state, "held");
   await held.release();
 });
 
-test("a deadline that is over at once ends the wait, and the process", async (t) => {
+test("a deadline in the near future ends the wait, and the process", async (t) => {
   const path = `${folder(t)}/t`;
   const held = await lock(path);
   for (const timeout of ["0.0001", "0.5", "1", "20"]) {
@@ -104,7 +107,7 @@ test("many waits with one signal: no warning, and each ends", async (t) => {
   const held = await lock(path);
   const control = new AbortController();
   const waits = Array.from({ length: 40 }, () => lock(path, { signal: control.signal }));
-  // One that leaves before takes nobody else along.
+  // A wait that times out does not end the others.
   await assert.rejects(lock(path, { signal: control.signal, timeout: 5 }), { code: "TENURE_BUSY" });
   await held.release();
   await (await waits.shift()).release();
@@ -119,23 +122,23 @@ test("many waits with one signal: no warning, and each ends", async (t) => {
   assert.deepEqual(warnings, []);
 });
 
-test("overdue is of the handles that hold, not of the newest", async (t) => {
+test("overdue is emitted on the guards that hold, not on the newest", async (t) => {
   awake(t);
   const path = `${folder(t)}/t`;
   const opened = new Lock(path, { maxHold: 60, reentrant: true });
   const one = await opened.acquire();
   const two = await opened.acquire();
-  const told = { one: [], two: [] };
-  one.on("overdue", (overdue) => told.one.push(overdue));
-  two.on("overdue", (overdue) => told.two.push(overdue));
+  const reported = { one: [], two: [] };
+  one.on("overdue", (overdue) => reported.one.push(overdue));
+  two.on("overdue", (overdue) => reported.two.push(overdue));
   await two.release();
   await once(one, "overdue");
-  assert.equal(told.one[0].fence, one.fence);
-  assert.deepEqual(told.two, []);
+  assert.equal(reported.one[0].fence, one.fence);
+  assert.deepEqual(reported.two, []);
   await one.release();
 });
 
-test("after a revoke the next one hears of it, and that its holder lives", async (t) => {
+test("after a revoke the next guard reports it, with its live holder", async (t) => {
   awake(t);
   const path = `${folder(t)}/t`;
   const revoked = await lock(path, { maxHold: 30, overrun: "revoke" });
@@ -147,7 +150,7 @@ test("after a revoke the next one hears of it, and that its holder lives", async
   await revoked.release().catch(() => {});
 });
 
-test("what process.exit() cut off is not said to have been a signal", async (t) => {
+test("an end by process.exit() is not reported as one by a signal", async (t) => {
   const path = `${folder(t)}/t`;
   const holder = new Actor(t);
   await holder.must("acquire", { path });
@@ -158,7 +161,7 @@ test("what process.exit() cut off is not said to have been a signal", async (t) 
   await release();
 });
 
-test("hints speak of this package, and of the command as of something else", async (t) => {
+test("hints are in terms of this package, and name the command as a separate one", async (t) => {
   const path = `${folder(t)}/t`;
   const held = await lock(path);
   const hints = {};
@@ -172,7 +175,7 @@ test("hints speak of this package, and of the command as of something else", asy
     hints[what] = error.hint;
     assert(error.message.endsWith(`; ${error.hint}`), error.message);
   }
-  assert.match(hints.busy, /^inspect\(path\) says more; .* which this package does not contain: `tenure break /);
+  assert.match(hints.busy, /^status\(path\) shows details; .* which this package does not contain, .*: `tenure break --force /);
   assert.match(hints.parents, /\{ createParents: true \}/);
   assert.match(hints.etcd, /^this package locks files; /);
   assert.match(hints.way, /\{ style: "flock" \}/);
@@ -180,7 +183,7 @@ test("hints speak of this package, and of the command as of something else", asy
   await held.release();
 });
 
-test("every import works on a system without a binary, and a lock says what is missing", () => {
+test("every import works on a system without a binary, and a lock names what is missing", () => {
   const { stdout, stderr } = spawnSync(process.execPath, [script("elsewhere.mjs"), "sunos"], { encoding: "utf8" });
   const [imported, said] = stdout.split("\n");
   assert.equal(imported, "imported", stderr);
@@ -190,7 +193,7 @@ test("every import works on a system without a binary, and a lock says what is m
   assert.match(hint, /build it there/);
 });
 
-test("a binary that cannot be loaded, or is not there, is told as such", (t) => {
+test("a binary that is missing or cannot be loaded is reported", (t) => {
   const dir = folder(t);
   cpSync(dirname(createRequire(import.meta.url).resolve("tenure/package.json")), dir, { recursive: true });
   const said = () => {
@@ -204,10 +207,10 @@ test("a binary that cannot be loaded, or is not there, is told as such", (t) => 
   assert.equal(said().code, "TENURE_UNSUPPORTED");
   assert.match(said().message, new RegExp(`${binary} cannot be loaded: .*glibc`));
   rmSync(`${dir}/dist/${binary}`);
-  assert.match(said().message, /not beside its code.*bundled.*external/);
+  assert.match(said().message, /not beside the package's code.*bundled.*external/);
 });
 
-test("package.json names the systems that there is a binary for", () => {
+test("package.json names the systems of the binaries", () => {
   const read = createRequire(import.meta.url);
   const { os, cpu, libc } = read("tenure/package.json");
   assert.deepEqual([os, cpu], [[process.platform], [process.arch]]);

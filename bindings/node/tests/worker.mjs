@@ -1,4 +1,4 @@
-// A thread that holds or waits, and ends as it is told.
+// A thread that holds or waits, and ends in the way of its data.
 import { parentPort, workerData } from "node:worker_threads";
 
 import { lock } from "tenure";

@@ -1,4 +1,4 @@
-// The same by `require`: one copy of the code for both.
+// Loads the package by `require`, which shares its code with `import`.
 import { strict as assert } from "node:assert";
 
 import tenure = require("tenure");
@@ -10,7 +10,7 @@ import later = require("tenure/session-write-lock/2026.6");
 const [path = ""] = process.argv.slice(2);
 
 async function main(): Promise<void> {
-  const held: tenure.Held = await tenure.lock(path, { reentrant: true } satisfies tenure.LockOptions);
+  const held: tenure.Guard = await tenure.lock(path, { reentrant: true } satisfies tenure.LockOptions);
   const { lock } = await import("tenure");
   assert.equal(lock, tenure.lock);
   const again = await tenure.lock(path, { reentrant: true, timeout: 0 });

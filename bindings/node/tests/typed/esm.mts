@@ -1,7 +1,7 @@
 // Checked by `tsc --strict` against the installed package, and run.
 import { strict as assert } from "node:assert";
 
-import { type Held, type Holder, inspect, Lock, lock, type LockOptions, TenureError, withLock } from "tenure";
+import { type Guard, type Holder, Lock, lock, type LockOptions, type Status, status, TenureError, withLock } from "tenure";
 import { acquireFileLock, type FileLockError, withFileLock } from "tenure/file-lock";
 import { withFileLock as withOwnedLock } from "tenure/file-lock/2026.8";
 import lockfile, { check, type LockOptions as ProperOptions, unlock } from "tenure/proper-lockfile";
@@ -16,11 +16,12 @@ import {
 
 const [path = ""] = process.argv.slice(2);
 
-const options: LockOptions = { label: "typed", maxHold: 60_000, style: "lock-file" };
-const held: Held = await lock(path, { ...options, timeout: 1000, signal: AbortSignal.timeout(5000) });
+const options: LockOptions = { label: "typed", maxHold: 60_000, style: "lock-file", stealAfter: 3_600_000 };
+const held: Guard = await lock(path, { ...options, timeout: 1000, signal: AbortSignal.timeout(5000) });
 held.on("lost", (error) => console.error(error.hint satisfies string | undefined));
 held.on("overdue", ({ heldFor }) => console.error(heldFor.toFixed()));
-const fence: number = held.fence;
+const fence: number | null = held.fence;
+assert(fence !== null);
 const before: Holder | undefined = held.previous.holder;
 assert.equal(before, undefined);
 held.check();
@@ -31,8 +32,10 @@ await held.release();
 const opened = new Lock(new URL(`file://${path}`));
 {
   const again = opened.acquireSync();
-  assert(again.fence > fence);
-  assert.equal(inspect(path).state, "held");
+  assert(again.fence !== null && again.fence > fence);
+  const found: Status = opened.status();
+  assert.equal(found.holder?.commandPid satisfies number | undefined, undefined);
+  assert.equal(status(path).state, "held");
   again.releaseSync();
 }
 

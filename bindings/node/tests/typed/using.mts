@@ -1,16 +1,16 @@
-// `await using` and `using`: compiled here for a Node that does not know them.
+// `await using` and `using`, compiled for a Node without them.
 import { strict as assert } from "node:assert";
 
-import { inspect, Lock, lock } from "tenure";
+import { Lock, lock, status } from "tenure";
 
 const [path = ""] = process.argv.slice(2);
 {
   await using held = await lock(path);
   held.check();
-  assert.equal(inspect(path).state, "held");
+  assert.equal(status(path).state, "held");
 }
 {
   using held = new Lock(path).acquireSync();
   held.check();
 }
-assert.equal(inspect(path).state, "free");
+assert.equal(status(path).state, "free");

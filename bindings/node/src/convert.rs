@@ -1,0 +1,61 @@
+//! Conversions between JavaScript's values and the library's.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use napi::bindgen_prelude::{Either, Null, Uint8Array};
+use tenure::Style;
+
+/// A path from JavaScript: a string, or bytes.
+pub(crate) type Target = Either<String, Uint8Array>;
+
+pub(crate) fn os_string(target: Target) -> OsString {
+    match target {
+        Either::A(text) => OsString::from(text),
+        Either::B(bytes) => OsString::from_vec(bytes.to_vec()),
+    }
+}
+
+pub(crate) fn path_text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// Converts a number. JavaScript represents numbers below 2^53 exactly, and the library keeps fences below that.
+pub(crate) fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Returns the fence, or `null` where the grant has none: the library's 0, for a shared lock and one without a record.
+pub(crate) fn fence_of(fence: u64) -> Either<i64, Null> {
+    match fence {
+        0 => Either::B(Null),
+        fence => Either::A(number(fence)),
+    }
+}
+
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+/// Converts milliseconds to a duration. Numbers below zero and NaN become zero, numbers out of range the longest duration.
+pub(crate) fn duration(milliseconds: f64) -> Duration {
+    Duration::try_from_secs_f64(milliseconds.max(0.0) / 1000.0).unwrap_or(Duration::MAX)
+}
+
+/// Converts a time to milliseconds since 1970.
+pub(crate) fn date(time: SystemTime) -> f64 {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => since.as_millis() as f64,
+        Err(before) => -(before.duration().as_millis() as f64),
+    }
+}
+
+/// Returns a style's name in JavaScript.
+pub(crate) fn style_name(style: Style) -> &'static str {
+    match style {
+        Style::LockFile => "lock-file",
+        Style::Flock => "flock",
+    }
+}

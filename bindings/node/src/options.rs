@@ -1,0 +1,70 @@
+//! The options of a lock.
+
+use napi::bindgen_prelude::Result;
+use napi_derive::napi;
+use tenure::{Options, Overrun, StalePolicy, Style};
+
+use crate::convert::duration;
+
+/// The library's options. Times are in milliseconds. `LockOptions` of `lib/lock.ts` documents them.
+#[napi(object, object_to_js = false)]
+pub struct NativeOptions {
+    /// A name for this holder.
+    pub label: Option<String>,
+    /// `flock` locks the target itself instead of creating a lock file.
+    #[napi(ts_type = "'lock-file' | 'flock'")]
+    pub style: Option<String>,
+    /// Whether to acquire shared locks.
+    pub shared: Option<bool>,
+    /// Whether this process may acquire again while it holds the lock.
+    pub reentrant: Option<bool>,
+    /// The maximum hold time.
+    pub max_hold: Option<f64>,
+    /// Whether to release the lock after that, and not only report it.
+    pub revoke: Option<bool>,
+    /// The hold time after which the lock is stolen from a live holder.
+    pub steal_after: Option<f64>,
+    /// How often the lock file's date is updated.
+    pub refresh_interval: Option<f64>,
+    /// Whether to create missing parent folders.
+    pub create_parents: Option<bool>,
+    /// Whether to keep a record of the holder.
+    pub record: Option<bool>,
+}
+
+impl NativeOptions {
+    pub(crate) fn library(&self) -> Result<Options> {
+        // The tasks of a thread of Node exclude each other, so a thread may wait for itself.
+        let mut options = Options::default().deadlock_check(false).reentrant(self.reentrant == Some(true));
+        if let Some(label) = &self.label {
+            options = options.label(label);
+        }
+        options = match self.style.as_deref() {
+            None | Some("lock-file") => options,
+            Some("flock") => options.style(Style::Flock),
+            Some(other) => {
+                let why = format!("style must be 'lock-file' or 'flock', not {other:?}");
+                return Err(napi::Error::new(napi::Status::InvalidArg, why));
+            }
+        };
+        if let Some(max_hold) = self.max_hold {
+            options = options.max_hold(duration(max_hold));
+        }
+        if self.revoke == Some(true) {
+            options = options.overrun(Overrun::Revoke);
+        }
+        if let Some(age) = self.steal_after {
+            options = options.stale_policy(StalePolicy::StealAfter(duration(age)));
+        }
+        if let Some(interval) = self.refresh_interval {
+            options = options.refresh_interval(duration(interval));
+        }
+        if let Some(create) = self.create_parents {
+            options = options.create_parents(create);
+        }
+        if let Some(record) = self.record {
+            options = options.record(record);
+        }
+        Ok(options)
+    }
+}
