@@ -127,7 +127,7 @@ def test_their_soft_lock_waits_for_ours(tmp_path: Path, other: Any) -> None:
     theirs.hear("held")
 
 
-@pytest.mark.skipif(VERSION < (3, 22), reason=f"filelock {real.__version__} robs nobody")
+@pytest.mark.skipif(VERSION < (3, 22), reason=f"filelock {real.__version__} never steals")
 def test_their_soft_lock_steals_ours_from_a_stopped_holder(tmp_path: Path, other: Any) -> None:
     path = tmp_path / "x.lock"
     holder = other(

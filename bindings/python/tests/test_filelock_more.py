@@ -356,8 +356,8 @@ def test_a_block_and_its_release_that_both_fail(filelock: Any, path: str, monkey
     with pytest.raises(OSError if filelock is real else KeyError) as chained:
         with Failing(path):
             raise KeyError("the block")
-    told = chained.value.__context__
-    assert isinstance(told, KeyError) if filelock is real else told is failed
+    context = chained.value.__context__
+    assert isinstance(context, KeyError) if filelock is real else context is failed
 
 
 @pytest.mark.parametrize("how", ["with", "acquire", "async"])

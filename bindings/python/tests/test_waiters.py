@@ -137,7 +137,7 @@ def test_a_blocked_loop_does_not_delay_the_grants_of_others(path: Path) -> None:
     held = lock.acquire()
     still, go_on, waits = threading.Event(), threading.Event(), threading.Event()
 
-    def stands() -> None:
+    def blocks() -> None:
         async def main() -> None:
             other = asyncio.ensure_future(tenure.Lock(f"{path}2").acquire_async())
             await asyncio.sleep(0)
@@ -157,8 +157,8 @@ def test_a_blocked_loop_does_not_delay_the_grants_of_others(path: Path) -> None:
         asyncio.run(main())
 
     second = tenure.Lock(f"{path}2").acquire()
-    standing, running = threading.Thread(target=stands), threading.Thread(target=runs)
-    standing.start()
+    blocked, running = threading.Thread(target=blocks), threading.Thread(target=runs)
+    blocked.start()
     still.wait()
     running.start()
     waits.wait()
@@ -166,7 +166,7 @@ def test_a_blocked_loop_does_not_delay_the_grants_of_others(path: Path) -> None:
     running.join()
     go_on.set()
     second.release()
-    standing.join()
+    blocked.join()
 
 
 def test_a_forked_child_has_a_doorbell_of_its_own(path: Path, other: Any) -> None:
