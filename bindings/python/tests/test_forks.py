@@ -92,7 +92,7 @@ def test_a_child_locks_for_itself_while_a_thread_of_its_parent_waits(tmp_path: P
         FORKED
         + """
 import threading
-waiting = lock._begin()
+waiting = lock._start()
 thread = threading.Thread(target=lambda: lock.acquire().release())
 thread.start()
 hear()
