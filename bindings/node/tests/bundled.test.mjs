@@ -46,5 +46,5 @@ for (const format of ["cjs", "esm"]) {
 
 test("esbuild, with tenure inside: the error of the first lock has a remedy", (t) => {
   const said = bundled(t, { format: "cjs" });
-  assert.match(said, /^TENURE_UNSUPPORTED .*where the program was bundled, keep tenure external/);
+  assert.match(said, /^TENURE_UNSUPPORTED .*if the program is bundled, keep tenure external/);
 });
