@@ -54,8 +54,8 @@ impl From<Error> for Failure {
 fn hint(error: &Error) -> Option<String> {
     Some(match error.advice() {
         Some(Advice::LookAtHolder) => format!(
-            "status(path) shows details; the command tenure, which this package does not contain, takes the lock by \
-             force: `tenure break --force {}`",
+            "status(path) shows details; the command tenure, which this package does not contain, breaks the \
+             lock: `tenure break {}`",
             tenure::escape::word(error.path())
         ),
         Some(Advice::Reenter) => "use the Guard that is held, or open both with { reentrant: true }".into(),

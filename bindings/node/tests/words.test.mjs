@@ -175,7 +175,7 @@ test("hints are in terms of this package, and name the command as a separate one
     hints[what] = error.hint;
     assert(error.message.endsWith(`; ${error.hint}`), error.message);
   }
-  assert.match(hints.busy, /^status\(path\) shows details; .* which this package does not contain, .*: `tenure break --force /);
+  assert.match(hints.busy, /^status\(path\) shows details; .* which this package does not contain, breaks the lock: `tenure break /);
   assert.match(hints.parents, /\{ createParents: true \}/);
   assert.match(hints.etcd, /^this package locks files; /);
   assert.match(hints.way, /\{ style: "flock" \}/);
