@@ -85,6 +85,7 @@ struct Queued {
 }
 
 /// The first outcome of an asynchronous acquire.
+#[allow(clippy::large_enum_variant, reason = "it is converted to a Python object immediately")]
 #[derive(IntoPyObject)]
 pub(crate) enum Start {
     Granted(Guard),
