@@ -28,10 +28,10 @@ pub(crate) fn number(value: u64) -> i64 {
 }
 
 /// Returns the fence, or `null` where the grant has none: the library's 0, for a shared lock and one without a record.
-pub(crate) fn fence_of(fence: u64) -> Either<i64, Null> {
+pub(crate) fn fence_of(fence: Option<u64>) -> Either<i64, Null> {
     match fence {
-        0 => Either::B(Null),
-        fence => Either::A(number(fence)),
+        None => Either::B(Null),
+        Some(fence) => Either::A(number(fence)),
     }
 }
 

@@ -310,7 +310,9 @@ fn open(path: &str, keys: &[&str]) -> tenure::Result<Lock> {
 
 fn tell(event: &Event<'_>) {
     say(&match event {
-        Event::Overrun { fence, revoked, .. } => json!({"event": "overrun", "fence": fence, "revoked": revoked}),
+        Event::Overrun { fence, revoked, .. } => {
+            json!({"event": "overrun", "fence": fence.unwrap_or(0), "revoked": revoked})
+        }
         Event::Lost { error, .. } => json!({"event": "lost", "error": error.to_string()}),
         Event::RefreshFailed { error, .. } => json!({"event": "refresh-failed", "error": error.to_string()}),
         Event::TakenOver { holder, .. } => json!({"event": "taken-over", "pid": holder.pid()}),

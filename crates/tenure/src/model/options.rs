@@ -86,8 +86,8 @@ pub enum Event<'a> {
     Overrun {
         /// The lock's target.
         target: &'a Path,
-        /// The tenure's fence.
-        fence: u64,
+        /// The tenure's fence; `None` for a tenure without one.
+        fence: Option<u64>,
         /// How long the lock has been held.
         held_for: Duration,
         /// The tenure's [`max_hold`](Options::max_hold).

@@ -21,7 +21,7 @@ impl Options {
     pub(crate) fn report_overrun(&self, target: &Path, fence: u64, held_for: Duration, revoked: bool) {
         let max_hold = self.max_hold.unwrap_or_default();
         event!(WARN, target = ?target, ?held_for, ?max_hold, revoked, "held for longer than max_hold");
-        self.report(&Event::Overrun { target, fence, held_for, max_hold, revoked });
+        self.report(&Event::Overrun { target, fence: (fence != 0).then_some(fence), held_for, max_hold, revoked });
     }
 
     /// Reports a tenure that began after a holder that died. Does nothing after any other.
