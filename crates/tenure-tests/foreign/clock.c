@@ -1,4 +1,4 @@
-/* Steps the wall clock of one process: by as many seconds as the file CLOCK_OFFSET says. Other clocks stay. */
+/* Offsets the wall clock of one process by the seconds in the file CLOCK_OFFSET. Other clocks do not change. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>

@@ -1,50 +1,53 @@
-//! A process that does with the library what it is told, a line at a time.
+//! Runs the library's operations that arrive on standard input, one line each.
 //!
-//! | words | what they do |
+//! | line | operation |
 //! | --- | --- |
 //! | `open L PATH [KEY=VALUE..]` | opens a lock under the name L; keys below |
 //! | `acquire L G WAIT` | acquires into the guard G; WAIT: `never`, `forever`, milliseconds |
 //! | `share L G WAIT` | a share |
 //! | `begin L G WAIT` | acquires on a thread of its own: answers at once, and says `granted` or `refused` later |
 //! | `begin-share L G WAIT` | as `begin`, a share |
-//! | `apart` | starts a thread that has nothing to do yet: its number |
-//! | `apart PATH WAIT` | that thread opens a lock and acquires it: answers at once, and says `granted` or `refused` later |
+//! | `apart` | starts an idle thread and answers with its number |
+//! | `apart PATH WAIT` | that thread opens a lock and acquires it: answers at once, and says `granted` or `refused`
+//! later |
 //! | `async L G WAIT` | as `begin`, by `acquire_async` on a runtime of its own |
 //! | `check G`, `release G`, `drop G`, `forget G` | what the guard's methods do |
-//! | `lease G` | how long until a server's lock is lost, and may be another's, in milliseconds |
+//! | `lease G` | the milliseconds until a server's lock is lost, and until another process may acquire it |
 //! | `record G` | the record's text |
 //! | `holder G`, `label G TEXT`, `process G PID` | |
 //! | `revoked G` | says `revoked` once `Guard::revoked` ends |
-//! | `fork` | forks without exec: the child tells what it sees of each guard, tries each lock, and ends |
+//! | `fork` | forks without exec: the child reports the state of each guard, tries each lock, and ends |
 //! | `fork-stay` | forks a child that does nothing and stays until its input closes; answers with its pid |
 //! | `cleanup` | `tenure::cleanup::install` |
 //! | `inspect PATH`, `list DIR`, `clean DIR [idle_ms=N] [dry_run=1] [aged=1]`, `break PATH [force]` | |
 //! | `threads` | how many threads this process has |
 //! | `recall` | `tenure::interrupts::install`: the signal's number |
-//! | `block SIGNAL` | blocks it in the thread that obeys |
+//! | `block SIGNAL` | blocks the signal in the thread that runs these lines |
 //! | `blocked` | the signals that are blocked there |
-//! | `chdir DIR` | goes to another working folder |
-//! | `put PATH AGE HEX` | writes a file whole; AGE: how many milliseconds ago, `-1000` for a time to come |
+//! | `chdir DIR` | changes the working directory |
+//! | `put PATH AGE HEX` | writes a whole file; AGE: its age in milliseconds, `-1000` for a time in the future |
 //! | `exec` | becomes a new actor under the same pid, which answers |
 //! | `exit N`, `abort`, `leave` | ends: `exit(3)`, `abort(3)`, `_exit(2)` |
-//! | `async-many L N` | N async acquires on one thread; answers once all wait, and says `all-granted` when all had it |
-//! | `keep G PROGRAM ARGS..` | starts a child that keeps the lock; answers its pid |
-//! | `spawn PROGRAM ARGS..` | starts a child that has nothing to do with the lock; answers its pid |
-//! | `raw-fork` | as `fork`, by a `clone(2)` that libc does not know of |
-//! | `fork-on` | forks, and the child obeys from here on; once it has ended (`leave`), the parent does again |
+//! | `async-many L N` | N async acquires on one thread; answers once all wait, and says `all-granted` after the last
+//! grant |
+//! | `keep G PROGRAM ARGS..` | starts a child that inherits the lock; answers with its pid |
+//! | `spawn PROGRAM ARGS..` | starts a child that does not inherit the lock; answers with its pid |
+//! | `raw-fork` | as `fork`, by a `clone(2)` that bypasses libc |
+//! | `fork-on` | forks; the child runs the next lines, and the parent continues after the child's end (`leave`) |
 //! | `raw-fork-on` | the same, by `clone(2)` |
 //! | `cleanup-over SIGNAL` | `tenure::cleanup::install`, before that signal's handler |
 //! | `ender SIGNAL` | (a name, or a number) a handler that says `handled` and ends the program with code 9 |
 //! | `handler SIGNAL` | a handler that says `handled`, and the program goes on |
 //! | `ignore SIGNAL`, `default SIGNAL` | |
-//! | `hammer L THREADS` | that many threads acquire and release for ever |
-//! | `hammered` | how often they have |
-//! | `count L PATH THREADS ROUNDS` | each adds 1 to the number in PATH, ROUNDS times; says `counted` with the doubles |
-//! | `try-loop L ROUNDS` | acquires at once and releases, ROUNDS times: how often was it busy? |
+//! | `hammer L THREADS` | that many threads acquire and release without end |
+//! | `hammered` | the number of these acquires |
+//! | `count L PATH THREADS ROUNDS` | each thread adds 1 to the number in PATH, ROUNDS times; says `counted` with the
+//! doubles |
+//! | `try-loop L ROUNDS` | acquires without waiting and releases, ROUNDS times: the number of refusals |
 //!
 //! Keys: `style=flock`, `label=`, `reentrant=1`, `max_hold_ms=`, `overrun=revoke`, `refresh_ms=`, `mode=` (octal),
 //! `record=0`, `steal_after_ms=`, `grace_ms=`, `create_parents=0`, `deadlock_check=0`, `events=1` (says each event).
-//! Paths hold no spaces; `%20` stands for one.
+//! Paths contain no spaces; `%20` is a space.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test program")]
 
@@ -72,7 +75,7 @@ fn block(signal: i32) -> Value {
     json!({"ok": done == 0})
 }
 
-/// The mask of the thread that obeys, as `proc_pid_status(5)` writes it: blocked, and pending for it.
+/// Returns the signals that are blocked in this thread or pending for it, as `proc_pid_status(5)` writes the masks.
 fn blocked() -> Vec<String> {
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
     let word = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
@@ -98,7 +101,7 @@ fn main() {
 
 fn say(value: &Value) {
     let mut out = std::io::stdout().lock();
-    // Whoever drives us may be gone.
+    // The test at the other end of the pipe may have ended.
     let _ = writeln!(out, "{value}").and_then(|()| out.flush());
 }
 
@@ -264,7 +267,7 @@ fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> O
     })
 }
 
-/// What the thread that `apart` started is told to acquire.
+/// The channel to the thread that `apart` started.
 static APART: Mutex<Option<std::sync::mpsc::Sender<(String, Wait)>>> = Mutex::new(None);
 
 fn apart(guards: &Guards) -> Value {
@@ -434,14 +437,14 @@ fn clean(dir: &str, keys: &[&str]) -> Value {
     }
 }
 
-/// What a forked child sees; it says one line and ends without running anything of the parent's.
+/// Forks a child that reports its view of the locks on one line and ends without running the parent's code.
 fn fork(locks: &HashMap<String, Lock>, guards: &Guards) -> Value {
     // SAFETY: the child uses what the library promises for a forked child, and ends by _exit.
     fork_by(|| unsafe { libc::fork() }, locks, guards)
 }
 
 fn fork_by(fork: impl FnOnce() -> i32, locks: &HashMap<String, Lock>, guards: &Guards) -> Value {
-    // Nobody may hold the map's mutex over the fork.
+    // No other thread may hold the map's mutex during the fork.
     let mut guards = guards.lock().unwrap();
     let pid = fork();
     if pid == 0 {
@@ -462,7 +465,7 @@ fn fork_by(fork: impl FnOnce() -> i32, locks: &HashMap<String, Lock>, guards: &G
             })
             .collect();
         let dropped: Vec<String> = guards.keys().cloned().collect();
-        // Dropped and released in the child: neither may touch the parent's lock.
+        // Both a dropped and a released guard must leave the parent's lock alone.
         for (at, name) in dropped.iter().enumerate() {
             let guard = guards.remove(name).unwrap();
             if at % 2 == 0 { drop(guard) } else { drop(guard.release()) }
@@ -474,7 +477,7 @@ fn fork_by(fork: impl FnOnce() -> i32, locks: &HashMap<String, Lock>, guards: &G
     let mut status = 0;
     // SAFETY: `status` is on this stack.
     unsafe { libc::waitpid(pid, &raw mut status, 0) };
-    // The child has said the answer.
+    // The child has written the answer.
     json!({"event": "forked", "status": status})
 }
 
@@ -482,7 +485,7 @@ fn fork_stay() -> Value {
     // SAFETY: the child makes one system call and ends by _exit.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
-        // Stays until it is killed: the tests end it by its pid.
+        // Waits until the test kills it by its pid.
         loop {
             // SAFETY: no precondition.
             unsafe { libc::pause() };
@@ -491,7 +494,7 @@ fn fork_stay() -> Value {
     json!({"ok": true, "pid": pid})
 }
 
-/// A fork without libc's knowledge: no `pthread_atfork` handler runs.
+/// Forks without libc: no `pthread_atfork` handler runs.
 fn raw_clone() -> i32 {
     // SAFETY: no flags but the signal, no stack of its own: what fork(2) does.
     let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
@@ -509,7 +512,7 @@ fn fork_on(fork: impl FnOnce() -> i32) -> Value {
     json!({"event": "forked", "status": status})
 }
 
-/// Its output is not ours: whoever drives us waits for the end of that.
+/// Returns a command without our standard output: the test waits for the end of that pipe.
 fn quiet(program: &str, args: &[&str]) -> std::process::Command {
     use std::process::Stdio;
     let mut command = std::process::Command::new(program);
@@ -591,7 +594,7 @@ fn async_many(lock: &Lock, count: usize) -> Value {
     json!({"ok": true, "bytes": all_wait.recv().unwrap()})
 }
 
-/// Adds to a number in a file that only the lock protects, with a witness that knows nothing of the lock.
+/// Adds to a number in a file that only the lock protects, and counts doubles independently of the lock.
 fn count(lock: &Lock, path: &str, threads: usize, rounds: usize) {
     let doubles = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -614,8 +617,8 @@ fn count(lock: &Lock, path: &str, threads: usize, rounds: usize) {
     say(&json!({"event": "counted", "doubles": doubles.into_inner()}));
 }
 
-/// Written here and not by the test itself, whose other threads fork: a child on its way to exec has the file open for
-/// writing too, and a lock file that is open for writing is a live one.
+/// Writes a file in the actor rather than in the test. The test's other threads fork, and a child between fork and exec
+/// still has the file open for writing, which makes a lock file a live one.
 fn put(path: &str, age: i64, hex: &str) -> Value {
     let bytes: Vec<u8> =
         (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();

@@ -1,11 +1,11 @@
-//! A process that a seccomp filter denies one system call, as an old container profile or an old kernel does.
+//! Processes in which a seccomp filter denies one system call, as under an old container profile or an old kernel.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use libc::{c_long, sock_filter};
 
-/// A system call, or the part of one whose argument has a value.
+/// A system call, or its variant with one value of an argument.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
     pub name: &'static str,
@@ -21,7 +21,7 @@ const fn part(name: &'static str, number: c_long, argument: u32, value: i32) -> 
     Call { name, number, argument: Some((argument, value.cast_unsigned())) }
 }
 
-/// What `docs/platforms.md` says can be missing.
+/// The calls that `docs/platforms.md` lists as optional.
 pub const OPTIONAL: [Call; 10] = [
     call("pidfd_open", libc::SYS_pidfd_open),
     call("pidfd_send_signal", libc::SYS_pidfd_send_signal),
@@ -35,14 +35,14 @@ pub const OPTIONAL: [Call; 10] = [
     part("prctl(PR_SET_CHILD_SUBREAPER)", libc::SYS_prctl, 0, libc::PR_SET_CHILD_SUBREAPER),
 ];
 
-/// Denies `command`, and all that it starts, this call.
+/// Denies this call to `command` and all its descendants.
 pub fn deny(command: &mut Command, denied: Call, errno: i32) {
     let filter = filter(denied, errno.cast_unsigned());
     // SAFETY: between fork and exec this makes two system calls and allocates nothing.
     unsafe {
         command.pre_exec(move || {
             let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
-            // Without it only root may set a filter.
+            // Without this, only root may install a filter.
             if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
                 || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) != 0
             {
@@ -53,7 +53,8 @@ pub fn deny(command: &mut Command, denied: Call, errno: i32) {
     }
 }
 
-/// `seccomp(2)`: loads the number, then the argument's lower half, and compares.
+/// Builds the filter for `seccomp(2)`, which loads the call's number, then the argument's lower half, and compares
+/// both.
 fn filter(denied: Call, errno: u32) -> Vec<sock_filter> {
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const SAME: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;

@@ -1,12 +1,12 @@
-//! A sandbox of Landlock's (`landlock(7)`) around a program that a test starts.
+//! A Landlock sandbox (`landlock(7)`) around a program that a test starts.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// All rights on files of the first version: from EXECUTE to MAKE_SYM.
+/// All rights of the first version on files: from EXECUTE to MAKE_SYM.
 const FILES: u64 = (1 << 13) - 1;
-/// Links and renames from one folder to another: denied unless it is handled and granted (since the second version).
+/// The right to link and rename between folders. Since the second version it is denied unless handled and granted.
 const REFER: u64 = 1 << 13;
 const RULE_PATH_BENEATH: libc::c_int = 1;
 
@@ -17,19 +17,19 @@ struct PathBeneath {
     parent: libc::c_int,
 }
 
-/// Does this kernel know Landlock, with the right to refer?
+/// Reports whether the kernel supports Landlock with the right to link between folders.
 pub fn is_there() -> bool {
     // SAFETY: with this flag (LANDLOCK_CREATE_RULESET_VERSION) nothing is read, and a number comes back.
     unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u64>(), 0, 1) >= 2 }
 }
 
-/// Lets `command` do everything to files, but link and move them between folders only with `refer`.
+/// Lets `command` do everything to files, but link and rename them between folders only with `refer`.
 pub fn confine(command: &mut Command, refer: bool) -> &mut Command {
     let handled = FILES | if refer { REFER } else { 0 };
     // SAFETY: the attribute is one number, `handled_access_fs`, which lives over the call.
     let rules = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, &raw const handled, size_of::<u64>(), 0) };
     assert!(rules >= 0, "landlock_create_ruleset: {}", std::io::Error::last_os_error());
-    // SAFETY: a fresh descriptor, which nobody else has.
+    // SAFETY: a new descriptor without another owner.
     let rules = unsafe { OwnedFd::from_raw_fd(libc::c_int::try_from(rules).unwrap()) };
     let root = std::fs::File::open("/").unwrap();
     let everywhere = PathBeneath { allowed: handled, parent: root.as_raw_fd() };

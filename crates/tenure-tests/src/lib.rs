@@ -1,6 +1,6 @@
-//! What the tests with real processes share: the actor that they drive, foreign programs, a witness, and skipping.
+//! Helpers of the tests with real processes: actors, foreign programs, a witness, and skipping.
 //!
-//! Everything is synchronised by pipes: an actor answers each line that it is sent with one line.
+//! Pipes synchronise everything: an actor answers each line of its input with one line.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
@@ -20,24 +20,24 @@ pub mod strace;
 pub mod sweep;
 pub mod wakes;
 
-/// A process that does with the library what it is told; see `src/actor.rs` for its words.
+/// A process that runs the library's operations; `src/actor.rs` lists its lines.
 pub struct Actor {
     pub child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
 }
 
-/// The actor's program, beside the test's own.
+/// Returns the actor's program, beside the test's own.
 pub fn actor_program() -> PathBuf {
     sibling("actor")
 }
 
-/// The command's program: built by `cargo test --workspace`.
+/// Returns the command's program, which `cargo test --workspace` builds.
 pub fn tenure_program() -> PathBuf {
     sibling("tenure")
 }
 
-/// The program of one process that works under a fence.
+/// Returns the program of one process that works under a fence.
 pub fn fenced_program() -> PathBuf {
     sibling("fenced")
 }
@@ -65,7 +65,8 @@ impl Actor {
         }
     }
 
-    /// Starts it through another command, which must run [`actor_program`] in the end: `setpriv`, `unshare`, `strace`.
+    /// Starts the actor through another command, which must run [`actor_program`] in the end: `setpriv`, `unshare`,
+    /// `strace`.
     pub fn from(command: &mut Command) -> Actor {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let input = child.stdin.take();
@@ -80,14 +81,14 @@ impl Actor {
         input.flush().unwrap();
     }
 
-    /// The next line that it says; panics where it has ended.
+    /// Returns the next line of the actor; panics if the actor has ended.
     pub fn hear(&mut self) -> Value {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("the actor said {line:?}: {error}"))
     }
 
-    /// The answer to a line, or `None` where the actor dies of it.
+    /// Returns the answer to a line, or `None` if the actor dies of it.
     pub fn ask_if_it_lives(&mut self, line: &str) -> Option<Value> {
         self.tell(line);
         let mut answer = String::new();
@@ -95,19 +96,19 @@ impl Actor {
         (!answer.is_empty()).then(|| serde_json::from_str(&answer).unwrap())
     }
 
-    /// The next line, or `None` where it has ended.
+    /// Returns the next line, or `None` if the actor has ended.
     pub fn hear_or_end(&mut self) -> Option<Value> {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         serde_json::from_str(&line).ok()
     }
 
-    /// Is there something to hear, or has it ended?
+    /// Reports whether a line is ready or the actor has ended.
     pub fn has_answered(&self) -> bool {
         self.answers_within(0)
     }
 
-    /// The same, within so many seconds.
+    /// Waits at most that long for a line or the actor's end.
     pub fn answers_within(&self, seconds: i64) -> bool {
         use std::os::fd::AsFd as _;
         let mut polled =
@@ -116,28 +117,28 @@ impl Actor {
         !self.output.buffer().is_empty() || rustix::event::poll(&mut polled, Some(&until)).unwrap() > 0
     }
 
-    /// The answer to a line.
+    /// Sends a line and returns its answer.
     pub fn ask(&mut self, line: &str) -> Value {
         self.tell(line);
         self.hear()
     }
 
-    /// As [`ask`](Actor::ask), for what must succeed.
+    /// Sends a line that must succeed, and returns its answer.
     pub fn must(&mut self, line: &str) -> Value {
         let answer = self.ask(line);
         assert_eq!(answer["ok"], true, "{line}: {answer}");
         answer
     }
 
-    /// As [`ask`](Actor::ask), for what must fail: its error's kind is `kind`.
+    /// Sends a line that must fail with an error of this kind, and returns its answer.
     pub fn must_fail(&mut self, line: &str, kind: &str) -> Value {
         let answer = self.ask(line);
         assert_eq!((&answer["ok"], answer["kind"].as_str()), (&Value::Bool(false), Some(kind)), "{line}: {answer}");
         answer
     }
 
-    /// A line that is answered, and after which a thread of the actor says something: the answer and the event, in
-    /// whichever order they come.
+    /// Sends a line after whose answer a thread of the actor reports an event. Returns the answer and the event, which
+    /// arrive in either order.
     pub fn must_and_hear(&mut self, line: &str) -> (Value, Value) {
         self.tell(line);
         let (one, other) = (self.hear(), self.hear());
@@ -152,7 +153,7 @@ impl Actor {
         self.must("acquire l g never")
     }
 
-    /// Waits until it has ended: killed, as nobody asks it to end.
+    /// Waits until the actor has been killed.
     pub fn await_end(&mut self) {
         let mut rest = String::new();
         std::io::Read::read_to_string(&mut self.output, &mut rest).unwrap();
@@ -162,13 +163,13 @@ impl Actor {
         self.child.id()
     }
 
-    /// SIGKILL, and reaped.
+    /// Kills the actor by SIGKILL and reaps it.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Closes its input and waits for its end.
+    /// Closes the actor's input and waits for its end.
     pub fn finish(mut self) -> std::process::ExitStatus {
         drop(self.input.take());
         self.child.wait().unwrap()
@@ -182,11 +183,11 @@ impl Drop for Actor {
     }
 }
 
-/// A foreign program with the seed's protocol: `python` or `node`.
+/// Returns a foreign program that follows OpenClaw's protocol: `python` or `node`.
 pub fn foreign(language: &str, words: &[&str]) -> Command {
     let file = match language {
-        "python" => "seed.py",
-        "node" => "seed.mjs",
+        "python" => "openclaw.py",
+        "node" => "openclaw.mjs",
         other => panic!("no foreign program in {other}"),
     };
     let mut command = Command::new(if language == "python" { "python3" } else { "node" });
@@ -194,7 +195,7 @@ pub fn foreign(language: &str, words: &[&str]) -> Command {
     command
 }
 
-/// Is there such a program on the path?
+/// Reports whether `PATH` has the program.
 pub fn has(program: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&paths).any(|dir| dir.join(program).is_file())
@@ -205,7 +206,8 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// Says that a test could not run here, and why. Under `CI=true` that is a failure; `scripts/test` names them all.
+/// Records that a test could not run here, and why. Under `CI=true` that is a failure; `scripts/test` prints all
+/// reasons.
 pub fn skip(why: &str) {
     if let Some(log) = std::env::var_os("TENURE_SKIP_LOG") {
         let mut log = std::fs::OpenOptions::new().append(true).create(true).open(log).unwrap();
@@ -216,7 +218,7 @@ pub fn skip(why: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "skipped under CI=true: {why}");
 }
 
-/// `true` if the test can go on; else it was skipped.
+/// Returns `there`, and records a skip if it is `false`.
 pub fn needs(what: &str, there: bool) -> bool {
     if !there {
         skip(&format!("needs {what}"));
@@ -224,31 +226,31 @@ pub fn needs(what: &str, there: bool) -> bool {
     there
 }
 
-/// A folder that goes with the value, on the file system of the target folder (not tmpfs).
+/// Creates a temporary folder on the target folder's file system (not tmpfs).
 pub fn folder() -> tempfile::TempDir {
     recall_if_asked();
     tempfile::tempdir().unwrap()
 }
 
-/// The emulator in the environment under which every actor runs.
+/// The environment variable that names the emulator of every actor.
 pub const EMULATOR: &str = "TENURE_TEST_EMULATOR";
 
-/// With this in the environment, the tests that wait do so by `tenure::interrupts`: here and in every actor.
+/// The environment variable under which waiting tests and every actor use `tenure::interrupts`.
 pub const RECALL: &str = "TENURE_TEST_RECALL";
 
-/// Does whoever asks wait in the kernel's queue itself?
+/// Reports whether requesters wait in the kernel's queue themselves, without a helper thread.
 pub fn is_recalled() -> bool {
     std::env::var_os(RECALL).is_some()
 }
 
-/// Installs `tenure::interrupts` where [`RECALL`] is set.
+/// Installs `tenure::interrupts` if [`RECALL`] is set.
 pub fn recall_if_asked() {
     if is_recalled() {
         tenure::interrupts::install().unwrap();
     }
 }
 
-/// Looks again and again until `there` says so; panics after a minute, naming `what`.
+/// Polls until `there` returns true; panics with `what` after a minute.
 pub fn until(what: &str, mut there: impl FnMut() -> bool) {
     let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while !there() {
@@ -257,19 +259,19 @@ pub fn until(what: &str, mut there: impl FnMut() -> bool) {
     }
 }
 
-/// An actor that has opened `target` as `l`.
+/// Starts an actor that has opened `target` as `l`.
 pub fn opened(target: &Path, keys: &str) -> Actor {
     let mut actor = Actor::start();
     actor.must(&format!("open l {} {keys}", target.display()));
     actor
 }
 
-/// Until that many processes wait in the kernel's queue.
+/// Waits until that many processes are in the kernel's queue.
 pub fn until_waiting(target: &Path, count: usize) {
     until("processes wait", || tenure::status(target).unwrap().waiters == Some(count));
 }
 
-/// Until nobody holds and nobody waits.
+/// Waits until the lock has neither holder nor waiter.
 pub fn until_unwanted(target: &Path) {
     until("neither held nor waited for", || {
         let found = tenure::status(target).unwrap();
@@ -277,7 +279,7 @@ pub fn until_unwanted(target: &Path) {
     });
 }
 
-/// `flock(1)` on a path, of that kind (`-x`, `-s`), which holds until it is [ended](end_util_linux).
+/// Starts `flock(1)` of that kind (`-x`, `-s`) on a path; it holds until [`end_util_linux`].
 pub fn util_linux(target: &Path, kind: &str) -> Child {
     let mut child = Command::new("flock")
         .args([kind, target.to_str().unwrap(), "-c", "echo in; read line"])
@@ -291,32 +293,32 @@ pub fn util_linux(target: &Path, kind: &str) -> Child {
     child
 }
 
-/// Ends it, and with it its lock.
+/// Ends `flock(1)`, which releases its lock.
 pub fn end_util_linux(mut child: Child) {
     child.stdin.take().unwrap().write_all(b"go\n").unwrap();
     child.wait().unwrap();
 }
 
-/// Would `flock(1)` get that kind of lock at once?
+/// Reports whether `flock(1)` would get a lock of that kind without waiting.
 pub fn util_linux_may(target: &Path, kind: &str) -> bool {
     Command::new("flock").args(["-n", kind, target.to_str().unwrap(), "true"]).status().unwrap().success()
 }
 
-/// `<target>.lock`.
+/// Returns `<target>.lock`.
 pub fn lock_file(target: &Path) -> PathBuf {
     let mut path = target.as_os_str().to_owned();
     path.push(".lock");
     path.into()
 }
 
-/// Sends a signal to a process that the test knows of.
+/// Sends a signal to a process of the test.
 pub fn signal(pid: u32, signal: i32) {
     // SAFETY: no precondition.
     let sent = unsafe { libc::kill(i32::try_from(pid).unwrap(), signal) };
     assert_eq!(sent, 0, "signal {signal} to {pid}: {}", std::io::Error::last_os_error());
 }
 
-/// Stops a process, and returns once each of its threads has stopped: the signal alone takes its time.
+/// Stops a process and waits until each of its threads has stopped, which happens after the signal is sent.
 pub fn stop(pid: u32) {
     signal(pid, libc::SIGSTOP);
     let has_stopped = |task: std::io::Result<std::fs::DirEntry>| {
@@ -326,7 +328,7 @@ pub fn stop(pid: u32) {
     until("it has stopped", || std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().all(has_stopped));
 }
 
-/// Has the process ended? One that nobody has waited for yet has too.
+/// Reports whether the process has ended; a zombie has.
 pub fn has_ended(pid: u32) -> bool {
     match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => matches!(stat.as_bytes()[stat.rfind(')').unwrap() + 2], b'Z' | b'X'),
@@ -334,7 +336,7 @@ pub fn has_ended(pid: u32) -> bool {
     }
 }
 
-/// A foreign program that runs: what it says comes in lines of JSON.
+/// A running foreign program, which writes lines of JSON.
 pub struct Foreign {
     pub child: Child,
     input: Option<ChildStdin>,
@@ -349,7 +351,7 @@ impl Foreign {
         Foreign { child, input, output }
     }
 
-    /// One that holds the lock of `target` once this returns.
+    /// Starts a foreign program and waits until it holds the lock of `target`.
     pub fn hold(language: &str, target: &Path) -> Foreign {
         let mut holder = Foreign::from(&mut foreign(language, &["hold", target.to_str().unwrap()]));
         holder.await_held();
@@ -361,7 +363,7 @@ impl Foreign {
         assert_eq!(said["event"], "held", "{said}");
     }
 
-    /// One that judges the lock files that it is asked about.
+    /// Starts a foreign program that judges the lock files whose paths it reads.
     pub fn judge(language: &str, words: &[&str]) -> Foreign {
         Foreign::from(foreign(language, &["judge-loop"]).args(words))
     }
@@ -387,12 +389,12 @@ impl Foreign {
         self.hear()
     }
 
-    /// Closes its input.
+    /// Closes the program's input.
     pub fn close(&mut self) {
         drop(self.input.take());
     }
 
-    /// Releases, and ends.
+    /// Makes the program release its lock and end.
     pub fn release(mut self) {
         let said = self.ask("release");
         assert_eq!(said["event"], "released", "{said}");
@@ -400,7 +402,7 @@ impl Foreign {
         assert!(self.child.wait().unwrap().success());
     }
 
-    /// SIGKILL, and reaped.
+    /// Kills the program by SIGKILL and reaps it.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -414,8 +416,8 @@ impl Drop for Foreign {
     }
 }
 
-/// `program` run as a user who may do nothing in particular (`nobody`). It is copied into `dir` if that user cannot
-/// reach it.
+/// Returns a command that runs `program` as an unprivileged user (`nobody`). The program is copied into `dir` if that
+/// user cannot reach it.
 pub fn as_nobody(program: &Path, dir: &Path) -> Command {
     let setpriv = || {
         let mut command = Command::new("setpriv");
@@ -427,7 +429,7 @@ pub fn as_nobody(program: &Path, dir: &Path) -> Command {
     if reachable {
         command.arg(program);
     } else {
-        // By a process of its own: a file that is open for writing in a fork of this one could not be run.
+        // A child process copies: a file that a fork of this process has open for writing could not be executed.
         let copy = dir.join(program.file_name().unwrap());
         assert!(Command::new("cp").arg(program).arg(&copy).status().unwrap().success());
         command.arg(copy);
@@ -435,12 +437,12 @@ pub fn as_nobody(program: &Path, dir: &Path) -> Command {
     command
 }
 
-/// A file's bytes in the words of the actor's `put`.
+/// Encodes a file's bytes for the actor's `put`.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A time as the seed writes it.
+/// Formats a time as OpenClaw's protocol does.
 pub fn iso(time: std::time::SystemTime) -> String {
     let millis = time.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap().as_millis();
     let (days, in_day) = (millis / 86_400_000, millis % 86_400_000);
@@ -458,7 +460,7 @@ pub fn iso(time: std::time::SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
 }
 
-/// A file's inode; `None` where it is missing.
+/// Returns a file's inode, or `None` if the file is missing.
 pub fn inode(path: &Path) -> Option<u64> {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::symlink_metadata(path).ok().map(|found| found.ino())

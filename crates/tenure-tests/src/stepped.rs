@@ -1,17 +1,17 @@
-//! A thread of another process that makes one step at a time: up to its next system call, and up to its end.
+//! Single-steps a thread of another process from one system call's entry or exit to the next.
 //!
-//! `strace` makes a call fail or delays it, but says of it only when it is over.
+//! `strace` can make a call fail or delay it, but reports the call only at its end.
 
 use std::io;
 use std::ptr;
 
 use libc::{c_int, c_uint, c_void, pid_t};
 
-/// A thread that is stopped, until this is dropped. All of it from one thread: `ptrace(2)` knows only that.
+/// A thread that is stopped until this value is dropped. `ptrace(2)` requires that one thread makes all requests.
 pub struct Stepped(pid_t);
 
 impl Stepped {
-    /// Stops it, wherever it is.
+    /// Stops the thread at any instruction.
     pub fn stop(thread: u32) -> Stepped {
         let thread = pid_t::try_from(thread).unwrap();
         let options = ptr::without_provenance_mut(usize::try_from(libc::PTRACE_O_TRACESYSGOOD).unwrap());
@@ -22,11 +22,11 @@ impl Stepped {
         stepped
     }
 
-    /// Goes on to where it enters or leaves a system call, and says which. `None`: it has ended.
+    /// Resumes the thread up to the next entry or exit of a system call; returns `None` if the thread has ended.
     pub fn step(&self) -> Option<Step> {
         loop {
             ptrace(libc::PTRACE_SYSCALL, self.0, ptr::null_mut()).ok()?;
-            // Another stop is of a signal or of the interrupt: it goes on without.
+            // A stop by a signal or by the interrupt: resume without it.
             if self.wait()? == libc::SIGTRAP | 0x80 {
                 break;
             }
@@ -48,7 +48,7 @@ impl Stepped {
         })
     }
 
-    /// How it is stopped; `None`: it has ended.
+    /// Waits for the thread to stop and returns the signal; returns `None` if the thread has ended.
     fn wait(&self) -> Option<c_int> {
         let mut status = 0;
         // SAFETY: `status` is on this stack.
@@ -59,17 +59,17 @@ impl Stepped {
 
 impl Drop for Stepped {
     fn drop(&mut self) {
-        // It may have ended.
+        // The thread may have ended.
         let _ = ptrace(libc::PTRACE_DETACH, self.0, ptr::null_mut());
     }
 }
 
-/// Where a thread is stopped.
+/// The position at which a thread is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The number of the call, and what it is given.
+    /// The call's number and arguments.
     Enters(u64, [u64; 6]),
-    /// What it answers.
+    /// The call's result.
     Leaves(i64),
 }
 

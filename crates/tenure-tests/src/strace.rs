@@ -1,4 +1,5 @@
-//! `strace` as a seam: it makes a system call of a running process fail, or kills or stops the process there.
+//! Uses `strace` as a seam: it makes a system call of a running process fail, or kills or stops the process at the
+//! call.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::Actor;
 
-/// The calls that a lock is made of: those on files, and those that wait.
+/// The calls of an acquire and a release: those on files, and those that wait.
 pub const CALLS: &str = "openat,newfstatat,statx,fstat,mkdirat,fchmod,fchown,fgetxattr,flock,pread64,pwrite64,linkat,unlinkat,renameat2,fcntl";
 
 /// A tracer that is attached to a process.
@@ -17,17 +18,18 @@ pub struct Strace {
     lines: Receiver<String>,
 }
 
-/// One call in a trace: its name, and the how manieth of that name it is.
+/// One call of a trace: its name, and its index among the calls of that name.
 #[derive(Clone, Debug)]
 pub struct Call {
     pub name: String,
     pub nth: usize,
-    /// As strace wrote it.
+    /// The call in strace's format.
     pub text: String,
 }
 
 impl Strace {
-    /// Attaches to `pid` and returns once it has. strace counts a `when=N` for each thread, from here on.
+    /// Attaches to `pid` and returns once attached. strace counts `when=N` separately for each thread, from this
+    /// moment.
     pub fn attach(pid: u32, args: &[&str]) -> Strace {
         let mut child = Command::new("strace")
             .args(args)
@@ -39,7 +41,7 @@ impl Strace {
             .unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = channel();
-        // Drained all the time, so that strace never waits for us; the channel closes with strace.
+        // Drained without pause, so that strace never waits for the test; the channel closes when strace ends.
         std::thread::spawn(move || {
             let mut line = Vec::new();
             while stderr.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
@@ -54,7 +56,7 @@ impl Strace {
         strace
     }
 
-    /// Attaches with faults for single calls: each is what follows `inject=`.
+    /// Attaches with faults for single calls: each is the text after `inject=`.
     pub fn inject(pid: u32, faults: &[&str]) -> Strace {
         let names: Vec<&str> = faults.iter().map(|fault| fault.split(':').next().unwrap()).collect();
         let mut args = vec!["-f".to_owned(), "-e".to_owned(), format!("trace={}", names.join(","))];
@@ -64,7 +66,7 @@ impl Strace {
         Strace::attach(pid, &args.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// Tells an actor to do what it is stopped in by one of these faults, and returns once it is.
+    /// Sends an actor a line during which one of these faults stops it, and returns once it has stopped.
     pub fn stops(actor: &mut Actor, line: &str, faults: &[&str]) -> Strace {
         let strace = Strace::inject(actor.pid(), faults);
         actor.tell(line);
@@ -72,7 +74,7 @@ impl Strace {
         strace
     }
 
-    /// The next line that says `what`.
+    /// Returns the next line that contains `what`.
     pub fn wait_for(&self, what: &str) -> String {
         let deadline = Instant::now() + Duration::from_secs(30);
         let mut seen = String::new();
@@ -86,7 +88,7 @@ impl Strace {
         }
     }
 
-    /// Does a line that comes within a millisecond say `what`? What says something else is passed over.
+    /// Reports whether a line within the next millisecond contains `what`. Other lines are discarded.
     pub fn says(&self, what: &str) -> bool {
         let end = Instant::now() + Duration::from_millis(1);
         loop {
@@ -98,7 +100,7 @@ impl Strace {
         }
     }
 
-    /// Lets the process go, and returns what was written since the last look.
+    /// Detaches from the process, and returns the lines since the last read.
     pub fn detach(mut self) -> Vec<String> {
         // SAFETY: no precondition; the child is not reaped yet.
         unsafe { libc::kill(i32::try_from(self.child.id()).unwrap(), libc::SIGINT) };
@@ -106,7 +108,7 @@ impl Strace {
         self.lines.iter().collect()
     }
 
-    /// As [`detach`](Strace::detach), as calls; what was made by other threads than the traced one is not among them.
+    /// Detaches and parses the calls, without those of other threads than the traced one.
     pub fn calls(self) -> Vec<Call> {
         let mut calls: Vec<Call> = Vec::new();
         for text in self.detach() {
@@ -123,7 +125,7 @@ impl Strace {
 
 impl Drop for Strace {
     fn drop(&mut self) {
-        // SIGINT, so that it lets go of the process; a second time does no harm.
+        // SIGINT makes strace detach; a second one does no harm.
         // SAFETY: no precondition; a child that was reaped already is not waited for again.
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
             unsafe { libc::kill(i32::try_from(self.child.id()).unwrap(), libc::SIGINT) };
@@ -132,8 +134,8 @@ impl Drop for Strace {
     }
 }
 
-/// What a line of the actor's makes of system calls that change something, so that a kill before each of them leaves
-/// every state that a crash can.
+/// Returns the calls of an actor's line that change something. Kills before each of them produce every state that a
+/// crash can leave.
 pub fn changing_calls(actor: &mut Actor, line: &str, more: &[&str]) -> Vec<Call> {
     let trace = format!("trace={CALLS}");
     let mut args = vec!["-e", trace.as_str()];
@@ -149,8 +151,8 @@ pub fn changing_calls(actor: &mut Actor, line: &str, more: &[&str]) -> Vec<Call>
     calls
 }
 
-/// Makes an actor with `prepare` and ends it at the given call of the line, which it must come to. Not always at once:
-/// how often `/proc` is read depends on what else goes on.
+/// Prepares an actor with `prepare` and kills it at the given call of the line. It retries, because the number of reads
+/// of `/proc` varies.
 pub fn kill_at<T>(mut prepare: impl FnMut(usize) -> (Actor, String, T), call: &Call, more: &[&str]) -> T {
     for at in 0..50 {
         let (actor, line, made) = prepare(at);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
-/// How often its waker was woken.
+/// The number of wake-ups.
 #[derive(Default)]
 pub struct Count(pub AtomicUsize);
 
@@ -14,7 +14,7 @@ impl Wake for Count {
     }
 }
 
-/// A waker, and its count.
+/// Returns a waker and its count.
 pub fn counted() -> (Arc<Count>, Waker) {
     let count = Arc::new(Count::default());
     (Arc::clone(&count), Waker::from(count))

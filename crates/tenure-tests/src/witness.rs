@@ -1,8 +1,8 @@
-//! A fenced resource and a witness, in memory that processes share: they know nothing of servers, leases or clocks.
+//! A fenced resource and a witness in shared memory, independent of servers, leases and clocks.
 //!
-//! The witness keeps the newest fence whose holder has seen `check()` succeed. Whoever reads a newer one than its own
-//! *before* a check that then succeeds is a second holder that believes to hold. The resource accepts a write unless it
-//! has seen a newer fence.
+//! The witness keeps the newest fence whose holder has seen `check()` succeed. A holder that reads a newer fence than
+//! its own *before* a check that then succeeds is a second holder that believes to hold. The resource accepts a write
+//! unless it has seen a newer fence.
 
 use std::fs::File;
 use std::path::Path;
@@ -15,11 +15,11 @@ use tenure::{Guard, Lock, Wait};
 
 const WORDS: usize = 9;
 
-/// The shared memory, by what its words mean.
+/// The shared memory, with one accessor for each word.
 pub struct Witness(&'static [AtomicU64; WORDS]);
 
 impl Witness {
-    /// In a file that all of them map.
+    /// Maps the file, which all participants share.
     pub fn of(path: &Path) -> Witness {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap();
         file.set_len((WORDS * 8) as u64).unwrap();
@@ -51,38 +51,39 @@ impl Witness {
         self.0[3].load(SeqCst)
     }
 
-    /// Writes that the resource accepted.
+    /// Returns the number of writes that the resource accepted.
     pub fn writes(&self) -> u64 {
         self.0[4].load(SeqCst)
     }
 
-    /// Writes that it refused: a holder that did not know yet that it was none.
+    /// Returns the number of writes that the resource refused, because the holder did not know yet that its lock was
+    /// lost.
     pub fn refused(&self) -> u64 {
         self.0[5].load(SeqCst)
     }
 
-    /// Two believed to hold at once.
+    /// Returns the number of times that two processes believed to hold at once.
     pub fn double(&self) -> u64 {
         self.0[6].load(SeqCst)
     }
 
-    /// A write was refused although its writer still held: its fence was not the newest.
+    /// Returns the number of refused writes whose writer still held, and whose fence was thus not the newest.
     pub fn wrongly_refused(&self) -> u64 {
         self.0[7].load(SeqCst)
     }
 
-    /// Whoever was granted it last and has not released: by its pid; 0 for nobody.
+    /// Returns the pid of the last process that was granted the lock and has not released it, or 0.
     pub fn inside(&self) -> u32 {
         self.0[8].load(SeqCst) as u32
     }
 
-    /// A write with this fence; `false` if the resource has seen a newer one.
+    /// Writes with this fence; returns `false` if the resource has seen a newer fence.
     fn write(&self, fence: u64) -> bool {
         let newer = |last: u64| (last <= fence).then_some(fence);
         self.last_write().fetch_update(SeqCst, SeqCst, newer).is_ok()
     }
 
-    /// Is it ours, as far as the lock says? A second one that believes so is counted.
+    /// Checks the guard, and counts a second holder that believes to hold.
     fn check(&self, guard: &Guard) -> bool {
         let newest = self.newest().load(SeqCst);
         if guard.check().is_err() {
@@ -97,14 +98,14 @@ impl Witness {
     }
 }
 
-/// Acquires, works and releases until it is told to stop: `fenced TARGET FILE`.
+/// Acquires, works and releases until the stop word is set: `fenced TARGET FILE`.
 pub fn work() {
     let words: Vec<String> = std::env::args().collect();
     let witness = Witness::of(Path::new(&words[2]));
     let lock = Lock::open(&words[1]).unwrap();
     let mut round = u64::from(std::process::id());
     while witness.stop_word().load(SeqCst) == 0 {
-        // What a server that is being killed answers is no news; the next try is.
+        // A server that is being killed answers with any error; the next attempt decides.
         let Ok(guard) = lock.acquire_with(Wait::For(Duration::from_secs(5))) else { continue };
         witness.0[3].fetch_add(1, SeqCst);
         let own = u64::from(std::process::id());
@@ -135,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_sees_an_older_holder_that_still_believes() {
+    fn the_witness_detects_an_older_holder_that_still_believes_to_hold() {
         let folder = tempfile::tempdir().unwrap();
         let witness = Witness::of(&folder.path().join("words"));
         let old = Lock::open(folder.path().join("a")).unwrap().acquire_with(Wait::Never).unwrap();

@@ -1,4 +1,4 @@
-//! Acquires that the caller polls: granted at once or later, given up, dropped.
+//! Acquires that the caller polls: granted at once or later, abandoned, dropped.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -13,7 +13,7 @@ use tenure_tests::wakes::counted;
 use tenure_tests::{Actor, folder, until, until_unwanted};
 
 #[test]
-fn what_is_free_is_granted_at_once() {
+fn a_free_lock_is_granted_at_once() {
     let dir = folder();
     let target = dir.path().join("t");
     let lock = Lock::open(&target).unwrap();
@@ -24,7 +24,7 @@ fn what_is_free_is_granted_at_once() {
     let mut acquiring = pin!(lock.begin(Requester::Task).unwrap());
     assert!(acquiring.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
     until_unwanted(&target);
-    // Never polled and dropped: it had been granted, and goes.
+    // Dropped without a poll: the lock had been granted, and is released.
     drop(lock.begin(Requester::Thread).unwrap());
     until_unwanted(&target);
 }
@@ -45,7 +45,7 @@ fn a_waiter_is_woken_with_its_grant() {
         let Poll::Ready(guard) = acquiring.as_mut().poll(&mut Context::from_waker(&waker)) else {
             panic!("woken without a grant")
         };
-        // It counts as this thread's: a second wait would be for itself.
+        // The grant belongs to this thread: a second wait would be for itself.
         let _guard = guard.unwrap();
         assert!(lock.acquire_with(Wait::Forever).unwrap_err().is_would_deadlock());
         assert!(lock.begin(Requester::Thread).unwrap_err().is_would_deadlock());
@@ -54,7 +54,7 @@ fn a_waiter_is_woken_with_its_grant() {
 }
 
 #[test]
-fn giving_up_says_who_holds_and_leaves_nothing() {
+fn an_abandoned_wait_names_the_holder_and_leaves_nothing() {
     let dir = folder();
     let target = dir.path().join("t");
     let lock = Lock::open(&target).unwrap();
@@ -70,7 +70,7 @@ fn giving_up_says_who_holds_and_leaves_nothing() {
 }
 
 #[test]
-fn a_grant_that_nobody_took_is_the_answer_or_goes() {
+fn an_untaken_grant_is_returned_or_released() {
     let dir = folder();
     let target = dir.path().join("t");
     let lock = Lock::open(&target).unwrap();
@@ -91,7 +91,7 @@ fn a_grant_that_nobody_took_is_the_answer_or_goes() {
 }
 
 #[test]
-fn a_crash_that_nobody_was_told_of_is_told_the_next() {
+fn an_unreported_crash_is_reported_to_the_next_holder() {
     for waits in [false, true] {
         let dir = folder();
         let target = dir.path().join("t");
@@ -116,7 +116,7 @@ fn a_crash_that_nobody_was_told_of_is_told_the_next() {
 }
 
 #[test]
-fn shares_begin_in_flock_style_only() {
+fn shared_acquires_begin_in_flock_style_only() {
     let dir = folder();
     let target = dir.path().join("t");
     let lock = Lock::options().style(Style::Flock).open(&target).unwrap();

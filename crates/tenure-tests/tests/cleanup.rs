@@ -1,4 +1,4 @@
-//! Signals and exits: no lock file stays where a handler can remove it, and the process ends as it would have.
+//! Signals and exits: no lock file stays if a handler can remove it, and the process ends as it would have without one.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
@@ -34,7 +34,7 @@ fn next_hears_of(target: &Path, pid: u32) {
 }
 
 #[test]
-fn each_signal_ends_it_as_before_and_leaves_no_lock_file() {
+fn each_signal_ends_the_process_as_before_and_leaves_no_lock_file() {
     for (number, name) in SIGNALS {
         let dir = folder();
         let targets = ["a", "b", "c"].map(|name| dir.path().join(name));
@@ -57,7 +57,7 @@ fn each_signal_ends_it_as_before_and_leaves_no_lock_file() {
 }
 
 #[test]
-fn abort_is_the_same() {
+fn an_abort_leaves_no_lock_file() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut actor = holding(&target, "");
@@ -69,7 +69,7 @@ fn abort_is_the_same() {
 }
 
 #[test]
-fn a_handler_of_the_programs_own_decides_whichever_came_first() {
+fn a_handler_of_the_program_decides_in_either_order_of_installation() {
     for (number, name) in SIGNALS {
         for first in [true, false] {
             let dir = folder();
@@ -85,7 +85,7 @@ fn a_handler_of_the_programs_own_decides_whichever_came_first() {
             }
             signal(actor.pid(), number);
             assert_eq!(actor.hear()["event"], "handled", "{name}");
-            // The program goes on, and its lock is held and shown.
+            // The program continues, and its lock is held and shown.
             actor.must("check g");
             assert_eq!(status(&target).unwrap().state, State::Held);
             // Another signal still ends it.
@@ -104,7 +104,7 @@ fn a_handler_that_ends_the_process_runs_after_the_lock_file_is_gone() {
         let target = dir.path().join("t");
         let mut actor = opened(&target, "");
         actor.must(&format!("ender {name}"));
-        // Whichever came first, and more than once.
+        // In any order of installation, and more than once.
         actor.must("cleanup");
         actor.must(&format!("cleanup-over {name}"));
         actor.must(&format!("cleanup-over {name}"));
@@ -119,7 +119,7 @@ fn a_handler_that_ends_the_process_runs_after_the_lock_file_is_gone() {
 }
 
 #[test]
-fn a_handler_that_came_later_still_decides() {
+fn a_handler_installed_later_still_decides() {
     let dir = folder();
     let mut actor = opened(&dir.path().join("t"), "");
     actor.must("ender INT");
@@ -133,7 +133,7 @@ fn a_handler_that_came_later_still_decides() {
 }
 
 #[test]
-fn a_signal_that_has_its_default_action_again_is_taken_up_by_the_next_call() {
+fn a_signal_reset_to_its_default_action_is_handled_after_the_next_call() {
     for (number, name) in SIGNALS {
         let dir = folder();
         let target = dir.path().join("t");
@@ -144,7 +144,7 @@ fn a_signal_that_has_its_default_action_again_is_taken_up_by_the_next_call() {
         signal(actor.pid(), number);
         assert_eq!(actor.hear()["event"], "handled", "{name}");
         assert!(dir.path().join("t.lock").exists(), "{name}");
-        // As a runtime does when its program's last listener goes.
+        // As a runtime does after the removal of its program's last listener.
         actor.must(&format!("default {name}"));
         actor.must("cleanup");
         let pid = actor.pid();
@@ -177,7 +177,7 @@ fn an_ignored_signal_stays_ignored() {
 }
 
 #[test]
-fn exit_removes_and_leave_does_not() {
+fn exit_removes_the_lock_file_and_underscore_exit_does_not() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut actor = holding(&target, "");
@@ -200,13 +200,13 @@ fn exit_removes_and_leave_does_not() {
         let found = status(&target).unwrap();
         assert_eq!((found.state, found.holder.unwrap().pid()), (State::Stale, Some(pid.into())));
         next_hears_of(&target, pid);
-        assert!(dir.path().join("t.lock").exists(), "the next one was killed");
+        assert!(dir.path().join("t.lock").exists(), "the next process was killed");
         Lock::open(&target).unwrap().acquire_with(Wait::Never).unwrap().release().unwrap();
     }
 }
 
 #[test]
-fn installed_twice_and_released_before_there_is_nothing_to_remove() {
+fn a_second_install_and_an_earlier_release_leave_nothing_to_remove() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut actor = holding(&target, "");
@@ -221,11 +221,11 @@ fn installed_twice_and_released_before_there_is_nothing_to_remove() {
 }
 
 #[test]
-fn a_foreign_successors_lock_file_is_left_alone() {
+fn a_foreign_successors_lock_file_stays() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut actor = holding(&target, "");
-    // Somebody removed ours, and another program made its own.
+    // The lock file was removed, and a foreign program created its own.
     std::fs::remove_file(dir.path().join("t.lock")).unwrap();
     std::fs::write(dir.path().join("t.lock"), format!("{{\"pid\": {}}}", std::process::id())).unwrap();
     signal(actor.pid(), libc::SIGTERM);
@@ -234,7 +234,7 @@ fn a_foreign_successors_lock_file_is_left_alone() {
 }
 
 #[test]
-fn a_signal_among_threads_that_acquire_always_ends_it() {
+fn a_signal_always_ends_a_process_whose_threads_acquire() {
     for round in 0..60 {
         let dir = folder();
         let mut actor = Actor::start();
@@ -251,7 +251,7 @@ fn a_signal_among_threads_that_acquire_always_ends_it() {
         assert_eq!(actor.child.wait().unwrap().signal(), Some(number), "{name}");
         for n in 0..3 {
             let target = dir.path().join(format!("t{n}"));
-            // One that was made just then may be left: it is dead at once.
+            // A lock file that was just created may remain, which is stale at once.
             assert!(matches!(status(&target).unwrap().state, State::Free | State::Stale));
             Lock::open(&target).unwrap().acquire_with(Wait::Never).unwrap().release().unwrap();
             assert!(!target.with_extension("lock").exists());
@@ -260,7 +260,7 @@ fn a_signal_among_threads_that_acquire_always_ends_it() {
 }
 
 #[test]
-fn a_forked_childs_end_takes_nothing_from_the_parent() {
+fn a_forked_childs_end_releases_nothing_of_its_parent() {
     for number in [libc::SIGTERM, libc::SIGINT] {
         let dir = folder();
         let target = dir.path().join("t");
@@ -271,7 +271,7 @@ fn a_forked_childs_end_takes_nothing_from_the_parent() {
         assert!(dir.path().join("t.lock").exists());
         actor.must("check g");
     }
-    // One that exits, and one that libc does not know of.
+    // A child that exits, and a child that libc does not know.
     for fork in ["fork-on", "raw-fork-on"] {
         let dir = folder();
         let mut actor = holding(&dir.path().join("t"), "");

@@ -22,7 +22,7 @@ fn tenure(words: &[&str]) -> Command {
     command
 }
 
-/// Exit code, standard output, standard error.
+/// Returns the exit code, standard output and standard error.
 fn done(words: &[&str]) -> (Option<i32>, String, String) {
     let output = tenure(words).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -35,7 +35,7 @@ fn json(words: &[&str]) -> Value {
     serde_json::from_str(&out).unwrap()
 }
 
-/// `tenure run TARGET -- sh -c SCRIPT`, whose first line was read: the command's pid.
+/// A running `tenure run TARGET -- sh -c SCRIPT`, whose first line is the command's pid.
 struct Running {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -53,7 +53,7 @@ impl Running {
         Running { stdin: child.stdin.take(), child, out, command: line.trim().parse().unwrap() }
     }
 
-    /// Its exit code, and all that was said.
+    /// Waits for the end; returns the exit code and all output.
     fn end(&mut self) -> (Option<i32>, String, String) {
         let code = self.child.wait().unwrap().code();
         let (mut out, mut said) = (String::new(), String::new());
@@ -70,7 +70,7 @@ impl Drop for Running {
     }
 }
 
-/// What every engine's target must do. `above` lists it; `freeze` makes the server silent.
+/// Runs every subcommand on a server's target. `above` is the URL that lists it; `freeze` makes the server silent.
 fn all_words(target: &str, above: &str, engine: &str, name: &str) {
     assert_eq!(json(&["status", "--json", target])["state"], "free");
     let (code, out, _) =
@@ -102,14 +102,14 @@ fn all_words(target: &str, above: &str, engine: &str, name: &str) {
     assert_eq!(held.end().0, Some(1), "`read` ends so at the end of its input");
     assert_eq!(done(&["wait", target]).0, Some(0));
 
-    // Broken by an operator: the command is ended.
+    // An operator breaks the lock: the command is ended.
     let mut held = Running::start(target, "exec sleep 1000");
     assert_eq!(done(&["break", "--force", target]).0, Some(0));
     let (code, _, said) = held.end();
     assert!(code == Some(76) && said.contains("ending the command"), "{said}");
     assert!(has_ended(held.command));
 
-    // Killed: so is the command, which nobody would tell of a loss any more.
+    // `tenure` is killed: the command is ended too, because nothing could report a loss to it any more.
     let mut held = Running::start(target, "exec sleep 1000");
     signal(held.child.id(), libc::SIGKILL);
     held.child.wait().unwrap();
@@ -148,7 +148,7 @@ fn on_etcd() {
     let target = cluster.target("sessions/main", 2);
     all_words(&target, &cluster.target("sessions", 2), "etcd", "sessions/main/");
 
-    // The server falls silent: TERM, which this one does not hear, and then KILL.
+    // The server falls silent: the command gets TERM, which it ignores, and then KILL.
     let mut held = Running::start(&target, "trap 'echo asked' TERM; while :; do sleep 0.05; done");
     cluster.signal(0, libc::SIGSTOP);
     let (code, out, said) = held.end();
@@ -181,8 +181,8 @@ fn on_postgres() {
 }
 
 #[test]
-fn a_silent_server_keeps_no_command() {
-    // The lease is so long that what waits for a part of it does not end while a test runs.
+fn a_silent_server_blocks_no_command() {
+    // The lease is so long that a wait for a fraction of it does not end during a test.
     let (etcd, postgres) = (Silent::at(2379), Silent::at(5432));
     let etcd = format!("etcd://{}/a?ttl=1440m", etcd.address());
     let postgres = format!("postgres://postgres@{}/postgres?lock=a&ttl=1440m", postgres.address());
@@ -202,7 +202,7 @@ fn a_silent_server_keeps_no_command() {
 }
 
 #[test]
-fn a_server_that_falls_silent_keeps_no_command_that_has_ended() {
+fn a_server_that_falls_silent_does_not_block_a_command_that_has_ended() {
     if !etcd::there() {
         return;
     }
@@ -216,13 +216,13 @@ fn a_server_that_falls_silent_keeps_no_command_that_has_ended() {
     assert!([Some(69), Some(75)].contains(&code), "{code:?}");
     drop(held.stdin.take());
     let (code, _, said) = held.end();
-    // The command's own, and a word of the release.
+    // The command's own exit code, and a message about the release.
     assert!(code == Some(1) && said.contains("lease is over"), "{code:?} {said}");
     cluster.signal(0, libc::SIGCONT);
 }
 
 #[test]
-fn a_password_in_a_target_is_refused_and_never_said() {
+fn a_password_in_a_target_is_refused_and_never_printed() {
     for target in ["etcd://app:hunter2@127.0.0.1/a", "postgres://app:hunter2@127.0.0.1/db?lock=a"] {
         for words in [&["run", target, "--", "true"][..], &["status", target], &["ls", target], &["doctor", target]] {
             let (code, out, said) = done(words);
@@ -235,7 +235,7 @@ fn a_password_in_a_target_is_refused_and_never_said() {
 }
 
 #[test]
-fn a_file_may_be_called_like_a_server() {
+fn a_file_may_be_named_like_a_server() {
     let folder = tenure_tests::folder();
     let mut command = tenure(&["run", "./etcd://a", "--", "sh", "-c", "test -e etcd:/a.lock"]);
     assert!(command.current_dir(folder.path()).status().unwrap().success());

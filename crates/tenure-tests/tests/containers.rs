@@ -1,4 +1,4 @@
-//! Containers and file systems: namespaces of every kind that share a folder, and mounts that are not the root's.
+//! Containers and file systems: namespaces of every kind that share a folder, and mounts other than the root's.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
@@ -12,17 +12,17 @@ use serde_json::{Value, json};
 use tenure_tests::strace::Strace;
 use tenure_tests::{Actor, actor_program, folder, foreign, has, is_root, landlock, needs, skip, tenure_program};
 
-/// How long an event may take on a loaded machine.
+/// The maximum duration of an event on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A shell command in a container of its own: new pids with a `/proc` to match. The shell is its init.
+/// Returns a shell command in a new container: a pid namespace with its own `/proc`. The shell is its init.
 fn container(script: &str) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", script]);
     command
 }
 
-/// In a container whose next pid is known: `exec`ing nothing, so that the shell stays its init.
+/// Runs the words in a container whose next pid is known; no `exec`, so that the shell stays its init.
 fn with_pid(pid: u32, words: &str) -> Command {
     container(&format!("echo {} >/proc/sys/kernel/ns_last_pid && {words}; exit $?", pid - 1))
 }
@@ -31,7 +31,7 @@ fn actor_with_pid(pid: u32) -> Actor {
     Actor::from(&mut with_pid(pid, actor_program().to_str().unwrap()))
 }
 
-/// Can namespaces be made here?
+/// Reports whether this machine can create namespaces.
 fn containers() -> bool {
     needs("root, for namespaces", is_root()) && needs("unshare", has("unshare")) && {
         let made = container("exit 0").status().is_ok_and(|status| status.success());
@@ -39,19 +39,19 @@ fn containers() -> bool {
     }
 }
 
-/// The one child of `unshare`: the container's init, by its pid out here.
+/// Returns the only child of `unshare`, the container's init, by its pid outside.
 fn init_of(unshare: u32) -> i32 {
     let children = std::fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap();
     children.trim().parse().unwrap()
 }
 
-/// SIGKILL for a container's init: its whole container dies with it.
+/// Kills a container's init, and with it the whole container.
 fn kill_init(unshare: u32) {
     // SAFETY: `unshare` is our child and waits for its own, which is not reaped before it dies.
     unsafe { libc::kill(init_of(unshare), libc::SIGKILL) };
 }
 
-/// A foreign program that holds.
+/// A foreign holder.
 struct Foreign {
     child: Child,
     input: ChildStdin,
@@ -59,11 +59,11 @@ struct Foreign {
 }
 
 impl Foreign {
-    /// Starts `seed.py hold TARGET` through `wrap`, and waits until it holds.
+    /// Starts `openclaw.py hold TARGET` through `wrap`, and waits until it holds.
     fn hold(target: &Path, wrap: impl FnOnce(&str) -> Command) -> Foreign {
-        let seed = foreign("python", &["hold", target.to_str().unwrap()]);
-        let words: Vec<_> = seed.get_args().map(|word| word.to_str().unwrap()).collect();
-        let words = format!("{} {}", seed.get_program().to_str().unwrap(), words.join(" "));
+        let program = foreign("python", &["hold", target.to_str().unwrap()]);
+        let words: Vec<_> = program.get_args().map(|word| word.to_str().unwrap()).collect();
+        let words = format!("{} {}", program.get_program().to_str().unwrap(), words.join(" "));
         let mut child = wrap(&words).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let input = child.stdin.take().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
@@ -91,7 +91,7 @@ fn status(actor: &mut Actor, target: &Path) -> Value {
     actor.must(&format!("inspect {}", target.display()))["found"].clone()
 }
 
-/// Looks until `what` holds: for what has no event.
+/// Polls until `what` is true, for states without an event.
 fn until<T>(mut look: impl FnMut() -> T, what: impl Fn(&T) -> bool) -> T
 where
     T: std::fmt::Debug,
@@ -107,7 +107,7 @@ where
     }
 }
 
-/// Two actors that reach one lock by two paths keep each other out, and each is waited for.
+/// Asserts that two actors that reach one lock by two paths exclude each other and wait for each other.
 fn exclude_each_other(one: &mut Actor, one_path: &Path, other: &mut Actor, other_path: &Path) {
     let sides = [(one_path, other_path), (other_path, one_path)];
     let mut actors = [one, other];
@@ -136,7 +136,7 @@ fn exclude_each_other(one: &mut Actor, one_path: &Path, other: &mut Actor, other
 }
 
 #[test]
-fn natives_in_two_pid_namespaces_keep_each_other_out() {
+fn natives_in_two_pid_namespaces_exclude_each_other() {
     if !containers() {
         return;
     }
@@ -147,7 +147,7 @@ fn natives_in_two_pid_namespaces_keep_each_other_out() {
 }
 
 #[test]
-fn two_containers_on_one_volume_keep_each_other_out_although_their_pids_are_equal() {
+fn two_containers_on_one_volume_exclude_each_other_despite_equal_pids() {
     if !containers() {
         return;
     }
@@ -156,7 +156,7 @@ fn two_containers_on_one_volume_keep_each_other_out_although_their_pids_are_equa
     let (mut one, mut other) = (actor_with_pid(7), actor_with_pid(7));
     exclude_each_other(&mut one, &target, &mut other, &target);
     one.hold(&target);
-    // Its own pid in the record, and in a lock file that it does not hold: the other's all the same.
+    // The record, and a lock file of another holder, name this actor's own pid; the holder is still the other actor.
     let found = status(&mut other, &target);
     assert_eq!((&found["pid"], &found["state"], &found["liveness"]), (&json!(7), &json!("held"), &json!("alive")));
 }
@@ -192,12 +192,12 @@ fn the_death_of_a_containers_init_frees_its_locks() {
 }
 
 #[test]
-fn a_live_foreign_holder_in_a_container_is_not_robbed_whatever_its_pid_means_here() {
+fn a_live_foreign_holder_in_a_container_keeps_its_lock_whatever_its_pid_means_here() {
     if !containers() || !needs("python3", has("python3")) {
         return;
     }
     let dir = folder();
-    // No process has such a pid out here; pid 1 is another process, with another start time.
+    // Outside, no process has the first pid; pid 1 is another process, with another start time.
     for (name, pid, reason) in [("dead", Some(4_000_123), "dead-pid"), ("recycled", None, "recycled-pid")] {
         let target = dir.path().join(name);
         let holder = Foreign::hold(&target, |words| match pid {
@@ -211,7 +211,7 @@ fn a_live_foreign_holder_in_a_container_is_not_robbed_whatever_its_pid_means_her
         assert_eq!((&found["state"], &found["liveness"]), (&json!("held"), &json!("alive")), "{found}");
         native.must(&format!("open l {}", target.display()));
         native.must_fail("acquire l g never", "busy");
-        // Neither does a sweep, nor one from another container.
+        // A sweep, or a process of another container, does not remove it either.
         assert_eq!(native.must(&format!("clean {}", dir.path().display()))["locks"][0]["removed"], false);
         let mut third = actor_with_pid(2);
         third.must(&format!("open l {}", target.display()));
@@ -226,40 +226,40 @@ fn a_live_foreign_holder_in_a_container_is_not_robbed_whatever_its_pid_means_her
 }
 
 #[test]
-fn a_container_that_restarts_with_the_same_pids_takes_its_own_old_locks_over() {
+fn a_container_restarted_with_the_same_pids_takes_over_its_old_locks() {
     if !containers() || !needs("python3", has("python3")) {
         return;
     }
     let dir = folder();
     let path = |name: &str| dir.path().join(name);
-    let (native, seed, bare, other) = (path("native"), path("seed"), path("bare"), path("other"));
+    let (native, program, bare, other) = (path("native"), path("program"), path("bare"), path("other"));
 
     let mut before = actor_with_pid(42);
     before.hold(&native);
-    let holder = Foreign::hold(&seed, |words| with_pid(42, words));
+    let holder = Foreign::hold(&program, |words| with_pid(42, words));
     kill_init(before.pid());
     kill_init(holder.child.id());
     before.child.wait().unwrap();
     drop(holder);
-    // What older programs leave has no start time.
+    // Lock files of older programs have no start time.
     let now = "2026-03-02T10:00:00.000Z";
     std::fs::write(path("bare.lock"), format!(r#"{{"pid": 42, "createdAt": "{now}"}}"#)).unwrap();
-    // The old pid is another program's now: the new container's init.
+    // The old pid now belongs to another program: the new container's init.
     std::fs::write(path("other.lock"), format!(r#"{{"pid": 1, "createdAt": "{now}", "starttime": 1}}"#)).unwrap();
 
-    // It starts again with the same pids; the foreign holder's start time is of the old life.
+    // The container restarts with the same pids; the foreign holder's start time is from its earlier life.
     let mut after = actor_with_pid(42);
     for (target, reasons) in [
         (&native, None),
-        (&seed, Some(json!(["recycled-pid"]))),
+        (&program, Some(json!(["recycled-pid"]))),
         (&bare, Some(json!(["too-old", "orphan-self-pid"]))),
         (&other, Some(json!(["recycled-pid", "too-old"]))),
     ] {
         let found = status(&mut after, target);
         assert_eq!(found["state"], "stale", "{found}");
-        // Two lives may begin within one tick of the clock, and then the pid is all that is left to tell them by.
+        // Two lives may begin within one clock tick; then only the pid distinguishes them.
         if let Some(reasons) = reasons
-            && !(target == &seed && found["reasons"] == json!(["orphan-self-pid"]))
+            && !(target == &program && found["reasons"] == json!(["orphan-self-pid"]))
         {
             assert_eq!(found["reasons"], reasons, "{found}");
         }
@@ -270,13 +270,13 @@ fn a_container_that_restarts_with_the_same_pids_takes_its_own_old_locks_over() {
 }
 
 #[test]
-fn a_native_outside_takes_over_from_a_container_that_is_gone() {
+fn a_native_outside_takes_over_from_a_container_that_has_ended() {
     if !containers() || !needs("python3", has("python3")) {
         return;
     }
     let dir = folder();
     let target = dir.path().join("t");
-    // Its pid was 1: there is a pid 1 out here, which lives.
+    // Its pid was 1: outside, pid 1 is a live process.
     let mut holder = Foreign::hold(&target, |words| container(&format!("exec {words}")));
     kill_init(holder.child.id());
     holder.child.wait().unwrap();
@@ -287,7 +287,7 @@ fn a_native_outside_takes_over_from_a_container_that_is_gone() {
 }
 
 #[test]
-fn user_namespaces() {
+fn processes_of_two_user_namespaces_exclude_each_other() {
     if !containers() {
         return;
     }
@@ -303,7 +303,7 @@ fn user_namespaces() {
     let target = dir.path().join("t");
     let mut outside = Actor::start();
     exclude_each_other(&mut Actor::from(&mut inside), &target, &mut outside, &target);
-    // A foreign holder out here, seen from in there: leases work on one's own files.
+    // A foreign holder outside, seen from inside: leases work on a user's own files.
     if needs("python3", has("python3")) {
         let mut holder = Foreign::hold(&target, |words| {
             let mut command = Command::new("sh");
@@ -321,7 +321,7 @@ fn user_namespaces() {
 }
 
 #[test]
-fn one_folder_by_two_mounts() {
+fn one_folder_in_two_mounts_has_one_lock() {
     if !containers() {
         return;
     }
@@ -337,14 +337,14 @@ fn one_folder_by_two_mounts() {
 }
 
 #[test]
-fn without_proc_nothing_is_wrong_only_absent() {
+fn without_proc_facts_are_missing_and_never_wrong() {
     if !containers() || !needs("chroot", has("chroot")) {
         return;
     }
     let dir = folder();
     let root = dir.path().join("root");
     std::fs::create_dir(&root).unwrap();
-    // The root's own file system alone: no /proc, no /sys.
+    // Only the root's own file system: no /proc, no /sys.
     let script = format!("mount --bind / {0} && exec chroot {0} {1}", root.display(), actor_program().display());
     if !needs("one file system for the program and /tmp", same_device(&actor_program(), dir.path())) {
         return;
@@ -376,7 +376,7 @@ fn without_proc_nothing_is_wrong_only_absent() {
     assert_eq!(outside.hear()["crashed"]["pid"], pid);
     outside.must("release g");
 
-    // A foreign holder that lives, and one that died, judged from in there.
+    // A foreign holder that lives, and one that died, judged from inside.
     if needs("python3", has("python3")) {
         let mut inside = Actor::from(&mut jailed);
         inside.must(&format!("open l {}", target.display()));
@@ -398,7 +398,7 @@ fn same_device(one: &Path, other: &Path) -> bool {
 }
 
 #[test]
-fn time_namespaces() {
+fn processes_of_two_time_namespaces_exclude_each_other() {
     if !containers() {
         return;
     }
@@ -414,14 +414,14 @@ fn time_namespaces() {
     exclude_each_other(&mut inside, &target, &mut outside, &target);
     inside.hold(&target);
     assert_eq!(status(&mut outside, &target)["liveness"], "alive");
-    // Start times read differently on the two sides: a foreign program must not take that for a recycled pid.
+    // The two sides read different start times: a foreign program must not take that for a recycled pid.
     if needs("python3", has("python3")) {
         let path = dir.path().join("t.lock");
         let judged = foreign("python", &["judge", path.to_str().unwrap()]).output().unwrap();
         let judged: Value = serde_json::from_slice(&judged.stdout).unwrap();
         assert_eq!(judged["reasons"], json!([]), "{judged}");
     }
-    // So does a command's, which is read in there as well.
+    // The same for a command's start time, which is read inside as well.
     let pid_inside = init_of(inside.pid());
     let child = inside.must("fork-stay")["pid"].as_i64().unwrap();
     inside.must(&format!("command g {child}"));
@@ -433,7 +433,7 @@ fn time_namespaces() {
     // SAFETY: the actor's child, which ends by a signal only, and which the actor has not reaped.
     unsafe { libc::kill(child as i32, libc::SIGKILL) };
 
-    // The other way round: a foreign holder in there that is between its close and its unlink lives as well.
+    // In the other direction: a foreign holder inside that is between its close and its unlink lives as well.
     let (other, pid) = (dir.path().join("other"), init_of(inside.pid()));
     let text = format!(r#"{{"pid": {pid}, "createdAt": "2026-03-02T10:00:00.000Z", "starttime": 100000007}}"#);
     std::fs::write(dir.path().join("other.lock"), text).unwrap();
@@ -442,9 +442,9 @@ fn time_namespaces() {
     outside.must(&format!("open o {}", other.display()));
     outside.must_fail("acquire o o never", "busy");
     if needs("python3", has("python3")) {
-        let mut holder = Foreign::hold(&target, |seed| {
+        let mut holder = Foreign::hold(&target, |program| {
             let mut command = Command::new("unshare");
-            command.args(words).args(["sh", "-c", &format!("exec {seed}")]);
+            command.args(words).args(["sh", "-c", &format!("exec {program}")]);
             command
         });
         outside.must_fail("acquire l g never", "busy");
@@ -457,7 +457,7 @@ fn time_namespaces() {
 
 // ---- File systems ---------------------------------------------------------------------------------------------------
 
-/// A mount that goes with the value.
+/// A mount that is removed on drop.
 struct Mount {
     at: PathBuf,
     _folder: tempfile::TempDir,
@@ -478,7 +478,7 @@ fn run(words: &[&str]) -> bool {
         .is_ok_and(|s| s.success())
 }
 
-/// Mounts: the words may name the folder `{}`, whose `mnt` is the place.
+/// Mounts a file system; the words may name the folder `{}`, whose `mnt` is the mount point.
 fn mount(prepare: impl FnOnce(&Path), words: &str) -> Option<Mount> {
     let folder = folder();
     let at = folder.path().join("mnt");
@@ -489,7 +489,7 @@ fn mount(prepare: impl FnOnce(&Path), words: &str) -> Option<Mount> {
     run(&words).then_some(Mount { at, _folder: folder })
 }
 
-/// A fresh file system in a file.
+/// Creates and mounts a new file system in a file.
 fn image(make: &str, megabytes: u64, kind: &str) -> Option<Mount> {
     let prepare = |folder: &Path| {
         let image = folder.join("image");
@@ -505,14 +505,14 @@ fn known_to_the_kernel(kind: &str) -> bool {
     text.lines().any(|line| line.split_whitespace().next_back() == Some(kind))
 }
 
-/// What every file system must do: keep out, be waited for, tell who waits, survive deaths, sweep.
+/// Asserts what every file system must support: exclusion, waiting, the list of waiters, crashes, sweeps.
 fn works_on(dir: &Path) {
     let target = dir.join("t");
     let (mut one, mut two, mut looks) = (Actor::start(), Actor::start(), Actor::start());
     exclude_each_other(&mut one, &target, &mut two, &target);
     assert_eq!(status(&mut looks, &target)["state"], "free");
 
-    // Who waits is counted.
+    // Waiters are counted.
     one.must("acquire l g never");
     one.must("check g");
     assert!(dir.join("t.lock").exists());
@@ -520,7 +520,7 @@ fn works_on(dir: &Path) {
     let found = until(|| status(&mut looks, &target), |found| found["waiters"] == 1);
     assert_eq!((&found["state"], &found["pid"]), (&json!("held"), &json!(one.pid())), "{found}");
 
-    // A death passes the lock on, and is told.
+    // A death passes the lock on and is reported.
     let pid = one.pid();
     one.kill();
     let granted = two.hear();
@@ -549,7 +549,7 @@ fn works_on(dir: &Path) {
     one.must("release g");
     two.must("release s");
 
-    // A foreign holder is waited for; dead, it is taken over.
+    // A foreign holder is waited for; once dead, its lock is taken over.
     if needs("python3", has("python3")) {
         let mut holder = Foreign::hold(&target, |words| {
             let mut command = Command::new("sh");
@@ -564,7 +564,7 @@ fn works_on(dir: &Path) {
         two.must("release g");
     }
 
-    // What a dead one left is swept, and nothing stays.
+    // A sweep removes a dead holder's files, and nothing stays.
     one.hold(&target);
     one.kill();
     let cleaned = two.must(&format!("clean {} idle_ms=0", dir.display()));
@@ -621,7 +621,7 @@ fn overlayfs() {
         skip("needs overlay mounts");
         return;
     };
-    // What is in the lower layer is copied up as it is opened, and one inode becomes two there.
+    // A file of the lower layer is copied up when it is opened, which turns one inode into two.
     let target = mount.at.join("built");
     let (mut one, mut other) = (Actor::start(), Actor::start());
     assert_eq!(status(&mut one, &target)["state"], "stale");
@@ -652,7 +652,7 @@ fn btrfs() {
 
 fn on_image(make: &str, megabytes: u64, kind: &str) {
     if !known_to_the_kernel(kind) {
-        // Nothing that could be installed: no skip that a CI run must fail for.
+        // Nothing could be installed to change this, so it is no skip, which would fail a CI run.
         eprintln!("NOT TESTED HERE: this kernel has no {kind}");
         return;
     }
@@ -672,7 +672,7 @@ fn vfat() {
     on_image("mkfs.vfat", 16, "vfat");
 }
 
-/// It would show a live holder to foreign programs, though nobody holds.
+/// A leftover link would show a live holder to foreign programs, although the lock is free.
 fn a_link_that_cannot_be_compared_goes_again(dir: &Path) {
     if !needs("strace", has("strace")) {
         return;
@@ -719,7 +719,7 @@ fn fuse() {
     };
     works_on(&mount.at);
     a_link_that_cannot_be_compared_goes_again(&mount.at);
-    // Another machine may have mounted what is behind it: a foreign pid that is dead here proves nothing.
+    // Another machine may have mounted the same storage: a foreign pid that is dead here proves nothing.
     let now = "2026-03-02T10:00:00.000Z";
     std::fs::write(mount.at.join("far.lock"), format!(r#"{{"pid": 4194300, "createdAt": "{now}"}}"#)).unwrap();
     let mut native = Actor::start();
@@ -729,11 +729,11 @@ fn fuse() {
     native.must_fail("acquire l g never", "busy");
 }
 
-/// A sandbox may forbid links and renames from one folder to another, and answers as if there were two file systems.
+/// A sandbox may forbid links and renames between folders, with the errno of two file systems.
 #[test]
-fn a_sandbox_without_links_between_folders_is_told_for_what_it_is() {
+fn a_sandbox_without_links_between_folders_is_reported_as_such() {
     if !landlock::is_there() {
-        // Nothing that could be installed: no skip that a CI run must fail for.
+        // Nothing could be installed to change this, so it is no skip, which would fail a CI run.
         eprintln!("NOT TESTED HERE: this kernel has no Landlock");
         return;
     }
@@ -752,14 +752,14 @@ fn a_sandbox_without_links_between_folders_is_told_for_what_it_is() {
     inside.must(&format!("open f {} style=flock", target.display()));
     inside.must("acquire f g never");
     inside.must("check g");
-    // Those outside see it, and who dies in it.
+    // Processes outside see the holder, and get the crash report if it dies.
     let mut outside = Actor::start();
     outside.must(&format!("open l {}", target.display()));
     outside.must_fail("acquire l g never", "busy");
     let pid = inside.pid();
     inside.kill();
     assert_eq!(outside.must("acquire l g never")["crashed"]["pid"], pid);
-    // And the other way round: a dead one's lock file is no link to be made.
+    // In the other direction: a dead holder's lock file needs no new link.
     let pid = outside.pid();
     outside.kill();
     let mut inside = confined(false);
@@ -767,19 +767,19 @@ fn a_sandbox_without_links_between_folders_is_told_for_what_it_is() {
     assert_eq!(inside.must("acquire f g never")["crashed"]["pid"], pid);
     inside.must("release g");
     assert!(!dir.path().join("t.lock").exists());
-    // A dead foreign program's would have to be moved.
+    // A dead foreign program's file would have to be moved.
     let now = "2026-03-02T10:00:00.000Z";
     std::fs::write(dir.path().join("t.lock"), format!(r#"{{"pid": 4194300, "createdAt": "{now}"}}"#)).unwrap();
     inside.must(&format!("open l {}", target.display()));
     says(&inside.must_fail("acquire l g never", "unsupported"));
     assert!(dir.path().join("t.lock").exists());
-    // With that right it is as without a sandbox.
+    // With that right, everything is as without a sandbox.
     let mut allowed = confined(true);
     assert_eq!(allowed.hold(&target)["crashed"]["pid"], 4_194_300);
     allowed.must("check g");
     allowed.must("release g");
 
-    // The doctor tries what a lock does, and what it could not try is no answer.
+    // The doctor tries the operations of a lock, and does not report an operation that it could not try.
     let doctor = |refer| {
         let mut command = Command::new(tenure_program());
         let done = landlock::confine(command.args(["doctor", "--json"]).arg(dir.path()), refer).output().unwrap();
@@ -798,7 +798,7 @@ fn a_sandbox_without_links_between_folders_is_told_for_what_it_is() {
     assert_eq!((answers, code), (["yes"; 5].map(str::to_owned), Some(0)), "{text}");
 }
 
-/// sshfs, whose server runs here.
+/// An sshfs mount, whose server runs here.
 struct Sshfs {
     mount: Mount,
     programs: [Child; 2],
@@ -848,9 +848,10 @@ impl Drop for Sshfs {
     }
 }
 
-/// Each name of a file has a number, a kernel lock and a count of links of its own there, so a link to the anchor shows nobody.
+/// On such a file system each name of a file has its own inode number, kernel lock and link count, so a link to the
+/// anchor identifies no holder.
 #[test]
-fn where_each_name_has_its_own_inode_a_link_is_no_lock_file() {
+fn a_link_is_no_lock_file_if_each_name_has_its_own_inode() {
     let Some(sshfs) = Sshfs::mount() else { return };
     let dir = &sshfs.mount.at;
     std::fs::write(dir.join("a"), "").unwrap();
@@ -880,7 +881,7 @@ fn where_each_name_has_its_own_inode_a_link_is_no_lock_file() {
     one.must("check g");
     let pid = one.pid();
     one.kill();
-    // A native that took a link for its lock file left this: it is taken up, and goes.
+    // A native that took a link for its lock file left this: it is recognised and removed.
     std::fs::hard_link(dir.join(".tenure/t.lock"), dir.join("t.lock")).unwrap();
     assert_eq!(status(&mut two, &target)["state"], "stale");
     two.must(&format!("open l {}", target.display()));
@@ -900,9 +901,9 @@ fn where_each_name_has_its_own_inode_a_link_is_no_lock_file() {
     assert_eq!(lock_files(dir), [""; 0]);
 }
 
-/// File systems that give no group, mode or ACL, or say that they did.
+/// File systems that cannot set group, mode or ACL, or that ignore such a request.
 #[test]
-fn rights_that_a_file_system_does_not_give_are_got_over_or_told() {
+fn rights_that_a_file_system_cannot_set_are_optional_or_reported() {
     if !needs("root, for mounts", is_root())
         || !needs("/dev/fuse", Path::new("/dev/fuse").exists())
         || !needs("bindfs", has("bindfs"))
@@ -918,7 +919,7 @@ fn rights_that_a_file_system_does_not_give_are_got_over_or_told() {
         }
     };
     let ours = |dir: &Path| std::fs::metadata(dir.join(".tenure")).unwrap();
-    // The rights that `.tenure` may have at the most, where the group is 65520's and where it is not.
+    // The maximum rights of `.tenure`, with group 65520 and with another group.
     for (options, mode, given, other) in [
         ("--chown-deny", 0o775, 0o775, 0o755),
         ("--chgrp-deny", 0o775, 0o775, 0o775),
@@ -938,7 +939,7 @@ fn rights_that_a_file_system_does_not_give_are_got_over_or_told() {
         assert_eq!(made.mode() & 0o7777 & !most, 0, "{options}: {:o}", made.mode());
         one.must("check g");
         one.must("release g");
-        // A mode that was asked for is there, or that is told, and nothing stays.
+        // The lock has the requested mode, or an error reports that it has not, and nothing stays.
         one.must(&format!("open m {} mode=660", mount.at.join("m").display()));
         let error = one.must_fail("acquire m m never", "unsupported")["error"].as_str().unwrap().to_owned();
         assert!(error.contains("mode"), "{options}: {error}");
@@ -947,7 +948,7 @@ fn rights_that_a_file_system_does_not_give_are_got_over_or_told() {
         left.sort_unstable();
         assert_eq!(left, [".gitignore", "t.lock"], "{options}");
     }
-    // Without the sticky bit everybody could remove what is another's: that is not got over.
+    // Without the sticky bit everybody could remove another user's file: that is an error.
     let mount = mount(source(0o1777), "bindfs --chmod-ignore {}/source {}/mnt").unwrap();
     let mut one = Actor::from(Command::new("sh").args(["-c", "umask 0; exec \"$0\""]).arg(actor_program()));
     one.must(&format!("open l {}", mount.at.join("t").display()));
@@ -957,7 +958,7 @@ fn rights_that_a_file_system_does_not_give_are_got_over_or_told() {
 }
 
 #[test]
-fn a_file_system_without_hard_links_and_exclusive_renames_has_flock_style_only() {
+fn a_file_system_without_hard_links_and_exclusive_renames_supports_flock_style_only() {
     if !needs("root, for mounts", is_root())
         || !needs("/dev/fuse", Path::new("/dev/fuse").exists())
         || !needs("mkfs.exfat (exfatprogs)", has("mkfs.exfat"))

@@ -1,5 +1,5 @@
-//! What an acquire and release costs when nobody else is there, counted: every system call has its reason, and a further
-//! one is noticed here. Instructions are counted by `bench/count`, and times by `bench/run`.
+//! The cost of an acquire and release without contention, in system calls: every call has its reason, and an additional
+//! one fails here. `bench/count` counts instructions, and `bench/run` measures times.
 
 #![allow(clippy::unwrap_used, reason = "a test panics where it fails")]
 
@@ -8,20 +8,21 @@ use tenure_tests::{Actor, folder, has, needs, until};
 
 const ROUNDS: usize = 5;
 
-/// Waiting for another thread (the watchdog has its own mutex), and the time where it has to be asked of the kernel, are
-/// none of the protocol's. Whether others wait (`fcntl`) is asked once a millisecond, which an acquire under strace may take.
+/// Waits for another thread (the watchdog has its own mutex), and the clock on machines where it is a system call, do
+/// not belong to the protocol. The look for waiters (`fcntl`) happens once a millisecond, which an acquire under strace
+/// may exceed.
 fn counts(name: &str) -> bool {
     !matches!(name, "futex" | "clock_gettime" | "read" | "write" | "sched_yield" | "fcntl")
 }
 
-/// The calls of so many acquires and releases after a first one.
+/// Returns the calls of that many acquires and releases after a first one.
 fn calls(style: &str) -> Vec<String> {
     let dir = folder();
     let mut actor = Actor::start();
     actor.must(&format!("open l {} {style}", dir.path().join("target").display()));
-    // The folder, the anchor and the process's identity are made and read once; the allocator has its memory.
+    // The folder, the anchor and the process's identity are created and read once; the allocator has its memory.
     actor.must("try-loop l 10");
-    // The watchdog runs for as long as this is held: its start is none of theirs.
+    // The watchdog runs for as long as this lock is held, so its start is not counted.
     actor.must(&format!("open other {}", dir.path().join("other").display()));
     actor.must("acquire other held never");
     let strace = Strace::attach(actor.pid(), &["-e", "trace=all"]);
@@ -47,14 +48,14 @@ fn check(style: &str, expected: &[&str]) {
 #[test]
 fn lock_file_style_makes_nine_calls() {
     let expected = [
-        "flock",                 // The truth.
+        "flock",                 // Decides who holds.
         "statx",                 // Is the anchor's path still this file?
         "pread64",               // The last fence, and how the last tenure ended.
         "pwrite64",              // The record, before anyone can see it.
         "linkat",                // The lock file appears.
-        "statx of a descriptor", // Was another put in the anchor's place meanwhile, or is the lock file gone? A link less.
+        "statx of a descriptor", // Was the anchor replaced meanwhile, or the lock file removed? The link count shows it.
         "statx",                 // Is the lock file's name still ours?
-        "unlinkat",              // It goes.
+        "unlinkat",              // Removes the lock file.
         "flock",
     ];
     check("", &expected);
@@ -63,15 +64,15 @@ fn lock_file_style_makes_nine_calls() {
 #[test]
 fn flock_style_makes_eleven_calls() {
     let expected = [
-        "flock",                 // The truth.
+        "flock",                 // Decides who holds.
         "statx",                 // Is the anchor's path still this file?
         "pread64",               // The last fence, and how the last tenure ended.
-        "flock",                 // The target's own lock, which others see.
-        "statx",                 // Has the target's name still this file?
+        "flock",                 // The target's own lock, which other programs see.
+        "statx",                 // Does the target's name still lead to this file?
         "pwrite64",              // The record.
-        "statx of a descriptor", // Was another put in the anchor's place meanwhile? A link less.
-        "pwrite64",              // It says released.
-        // Was the anchor broken meanwhile? Its path is asked where the grant was longer ago.
+        "statx of a descriptor", // Was the anchor replaced meanwhile? The link count shows it.
+        "pwrite64",              // Records the release.
+        // Was the anchor broken meanwhile? Its path is compared if the grant is not recent.
         "statx of a descriptor or statx",
         "flock",
         "flock",
@@ -79,7 +80,8 @@ fn flock_style_makes_eleven_calls() {
     check("style=flock", &expected);
 }
 
-/// How many calls a further lock costs an actor that does `deed` in a folder of them, whose holder is dead or alive.
+/// Returns the number of calls for each further lock when an actor runs `deed` on a folder of locks with a dead or live
+/// holder.
 fn calls_for_one_more(deed: &str, dead: bool) -> usize {
     let count = |locks: usize| {
         let dir = folder();
@@ -91,16 +93,16 @@ fn calls_for_one_more(deed: &str, dead: bool) -> usize {
         if dead {
             holder.kill();
         }
-        // A record that is a moment old may be one of many in a row, and is looked at once more.
+        // A very recent record may be one of many in quick succession, and is read once more.
         let began = std::time::Instant::now();
         until("they are a moment old", || began.elapsed() > std::time::Duration::from_millis(200));
         let mut looker = Actor::start();
-        // What a process asks once.
+        // Calls that a process makes only once.
         looker.must(&format!("{deed} {}", folder().path().display()));
         let strace = Strace::attach(looker.pid(), &["-e", "trace=all"]);
         looker.must(&format!("{deed} {}", dir.path().display()));
         let names = strace.calls().into_iter().map(|call| call.name);
-        // The allocator's, and the answer's, are not the locks'.
+        // The allocator's calls and the answer's do not belong to the locks.
         names
             .filter(|name| counts(name) && !matches!(&**name, "brk" | "mmap" | "munmap" | "mremap" | "madvise"))
             .count()
@@ -109,15 +111,15 @@ fn calls_for_one_more(deed: &str, dead: bool) -> usize {
 }
 
 #[test]
-fn looking_at_many_locks_makes_few_calls_for_each() {
+fn a_list_of_many_locks_makes_few_calls_for_each() {
     if !needs("strace", has("strace")) {
         return;
     }
-    // Anchor and lock file are looked at; the lock file is opened, read until two readings agree, and closed. Of its
-    // process is asked whether it has ended. A dead one's is looked at twice: before a table of locks, and after it.
+    // Anchor and lock file are inspected; the lock file is opened, read until two reads agree, and closed. The process
+    // is checked for its end. A dead holder's lock is inspected twice: before a table of locks, and after it.
     assert_eq!(calls_for_one_more("list", false), 9);
     assert_eq!(calls_for_one_more("list", true), 18);
-    // A dead one's is looked at once, and then goes under its kernel lock: 15 calls more.
+    // A dead holder's lock is inspected once, and then removed under its kernel lock: 15 calls more.
     assert_eq!(calls_for_one_more("clean", false), 9);
     assert_eq!(calls_for_one_more("clean", true), 24);
 }

@@ -1,4 +1,4 @@
-//! A crash is told to whoever comes next, once, whatever happens on the way.
+//! A crash is reported to the next holder, once, despite any failure in between.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
@@ -13,21 +13,21 @@ use serde_json::Value;
 use tenure::{Lock, Previous, Style, Wait};
 use tenure_tests::{Actor, actor_program, folder, has, needs};
 
-/// Polls once, with a waker that tells when there is more.
-fn poll_once<F: Future>(future: Pin<&mut F>, told: &Arc<Told>) -> Poll<F::Output> {
-    future.poll(&mut Context::from_waker(&Waker::from(Arc::clone(told))))
+/// Polls once, with a waker that signals the next wake-up on a channel.
+fn poll_once<F: Future>(future: Pin<&mut F>, woken: &Arc<Signal>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(&Waker::from(Arc::clone(woken))))
 }
 
-struct Told(Sender<()>);
+struct Signal(Sender<()>);
 
-impl Wake for Told {
-    fn wake(self: Arc<Told>) {
+impl Wake for Signal {
+    fn wake(self: Arc<Signal>) {
         self.0.send(()).unwrap();
     }
 }
 
 #[test]
-fn a_crash_is_told_to_the_next_one_where_the_one_that_was_granted_had_gone() {
+fn a_crash_is_reported_to_the_next_holder_if_the_granted_future_was_dropped() {
     for style in [Style::LockFile, Style::Flock] {
         let dir = folder();
         let target = dir.path().join("t");
@@ -36,11 +36,11 @@ fn a_crash_is_told_to_the_next_one_where_the_one_that_was_granted_had_gone() {
         let fence = dies.hold(&target)["fence"].as_u64().unwrap();
         let lock = Lock::options().style(style).open(&target).unwrap();
         let (tell, heard) = channel();
-        let told = Arc::new(Told(tell));
+        let woken = Arc::new(Signal(tell));
         let mut future = Box::pin(lock.acquire_async(Wait::Forever));
-        assert!(poll_once(future.as_mut(), &told).is_pending());
+        assert!(poll_once(future.as_mut(), &woken).is_pending());
         dies.kill();
-        // It is granted now, and dropped before it is looked at.
+        // The lock is granted now, and dropped before the caller looks at it.
         heard.recv().unwrap();
         drop(future);
         assert!(!dir.path().join("t.lock").exists());
@@ -49,13 +49,13 @@ fn a_crash_is_told_to_the_next_one_where_the_one_that_was_granted_had_gone() {
         assert_eq!(holder.pid(), Some(pid.into()), "{style:?}");
         assert!(guard.fence().unwrap() > fence);
         guard.release().unwrap();
-        // Told once: it is over.
+        // Reported once, and not again.
         assert_eq!(lock.acquire_with(Wait::Never).unwrap().previous(), &Previous::Clean);
     }
 }
 
 #[test]
-fn a_crash_is_told_to_the_next_of_the_same_process_where_the_one_that_was_granted_had_gone() {
+fn a_crash_is_reported_to_the_next_waiter_of_the_process_if_the_granted_future_was_dropped() {
     for style in [Style::LockFile, Style::Flock] {
         let dir = folder();
         let target = dir.path().join("t");
@@ -65,25 +65,25 @@ fn a_crash_is_told_to_the_next_of_the_same_process_where_the_one_that_was_grante
         let lock = Lock::options().style(style).open(&target).unwrap();
         let (tell, heard) = channel();
         let (tell_next, next_heard) = channel();
-        let (told, next_told) = (Arc::new(Told(tell)), Arc::new(Told(tell_next)));
+        let (woken, next_told) = (Arc::new(Signal(tell)), Arc::new(Signal(tell_next)));
         let mut future = Box::pin(lock.acquire_async(Wait::Forever));
         let mut next = Box::pin(lock.acquire_async(Wait::Forever));
-        assert!(poll_once(future.as_mut(), &told).is_pending());
+        assert!(poll_once(future.as_mut(), &woken).is_pending());
         assert!(poll_once(next.as_mut(), &next_told).is_pending());
         dies.kill();
         heard.recv().unwrap();
         drop(future);
         next_heard.recv().unwrap();
-        let Poll::Ready(guard) = poll_once(next.as_mut(), &next_told) else { panic!("{style:?}: it was told") };
+        let Poll::Ready(guard) = poll_once(next.as_mut(), &next_told) else { panic!("{style:?}: it was woken") };
         let guard = guard.unwrap();
         let Previous::Crashed(holder) = guard.previous() else { panic!("{style:?}: the crash was forgotten") };
         assert_eq!(holder.pid(), Some(pid.into()), "{style:?}");
     }
 }
 
-/// It does not hold: the record is to say again what it said before, and not that it was the one that crashed.
+/// The failed process does not hold: the record must name the crashed holder again, and not the failed process.
 #[test]
-fn who_fails_to_acquire_leaves_word_of_the_crash_as_it_was() {
+fn a_failed_acquire_leaves_the_crash_report_unchanged() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut dies = tenure_tests::opened(&target, "style=flock");
@@ -101,7 +101,7 @@ fn who_fails_to_acquire_leaves_word_of_the_crash_as_it_was() {
 }
 
 #[test]
-fn a_takeover_is_an_event() {
+fn a_takeover_is_reported_as_an_event() {
     for keys in ["", "style=flock"] {
         let dir = folder();
         let target = dir.path().join("t");
@@ -114,14 +114,14 @@ fn a_takeover_is_an_event() {
         let (_, event) = next.must_and_hear("acquire l g never");
         assert_eq!((&event["event"], &event["pid"]), (&"taken-over".into(), &pid.into()), "{event}");
         next.must("release g");
-        // The next line is the answer: nobody died.
+        // The next line is the answer: there was no crash.
         next.must("acquire l g never");
         next.must("release g");
     }
 }
 
 #[test]
-fn a_crash_is_told_whatever_call_the_next_one_dies_in() {
+fn a_crash_is_reported_although_the_next_holder_dies_in_any_call() {
     if !needs("strace", has("strace")) {
         return;
     }
@@ -143,7 +143,7 @@ fn a_crash_is_told_whatever_call_the_next_one_dies_in() {
     }
 }
 
-/// `false` where the second one lived. The options are those of three holders of one lock, one after the other.
+/// Returns `false` if the second holder survived. The options are those of three successive holders of one lock.
 fn dies_in(call: &str, number: u32, options: [&str; 3], how: &str) -> bool {
     let dir = folder();
     let open = |options: &str| format!("open l {}{options}", dir.path().join("t").display());
@@ -168,7 +168,7 @@ fn dies_in(call: &str, number: u32, options: [&str; 3], how: &str) -> bool {
     true
 }
 
-/// Has a read lease on a file, as a sweep has for a moment, until somebody wants to write.
+/// Holds a read lease on a file until a process opens it for writing, as a sweep does for a moment.
 const LOOKER: &str = "
 import fcntl, os, signal, sys
 file = os.open(sys.argv[1], os.O_RDONLY)
@@ -181,7 +181,7 @@ print('looked', flush=True)
 ";
 
 #[test]
-fn a_look_by_lease_fails_no_acquire() {
+fn a_read_lease_fails_no_acquire() {
     if !needs("python3", has("python3")) {
         return;
     }

@@ -1,4 +1,4 @@
-//! Every system call that `docs/platforms.md` calls optional, missing and forbidden: one at a time.
+//! Every system call that `docs/platforms.md` lists as optional, missing and forbidden, one at a time.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
@@ -10,7 +10,8 @@ use serde_json::Value;
 use tenure_tests::denied::{Call, OPTIONAL, deny};
 use tenure_tests::{Actor, Foreign, actor_program, folder, has, needs, signal, tenure_program, until};
 
-/// Runs `scene` with each call denied: as by an old container profile, and as by a kernel that has none.
+/// Runs `scene` with each call denied, with the errno of an old container profile and with that of a kernel without the
+/// call.
 fn each(scene: impl Fn(Denied)) {
     for call in OPTIONAL {
         for errno in [libc::EPERM, libc::ENOSYS] {
@@ -40,7 +41,7 @@ impl Denied {
         command
     }
 
-    /// Exit code, standard output, standard error.
+    /// Returns the exit code, standard output and standard error.
     fn done(self, dir: &Path, words: &[&str]) -> (Option<i32>, String, String) {
         let output = self.tenure(dir, words).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -53,7 +54,7 @@ impl Denied {
         serde_json::from_str(&out).unwrap()
     }
 
-    /// Starts `tenure run WORDS a -- sh -c SCRIPT`, and returns the first line that it says: a pid.
+    /// Starts `tenure run WORDS a -- sh -c SCRIPT`, and returns its first line: a pid.
     fn run(self, dir: &Path, words: &[&str], script: &str) -> (Child, BufReader<std::process::ChildStdout>, u32) {
         let words = [&["run"], words, &["a", "-c", script]].concat();
         let mut command = self.tenure(dir, &words);
@@ -67,7 +68,7 @@ impl Denied {
 }
 
 #[test]
-fn natives_exclude_each_other_and_hear_of_a_crash() {
+fn natives_exclude_each_other_and_get_crash_reports() {
     each(|denied| {
         for keys in ["", "style=flock"] {
             let dir = folder();
@@ -130,7 +131,7 @@ fn a_command_runs_to_its_own_end() {
         drop(tenure.stdin.take());
         assert_eq!(tenure.wait().unwrap().code(), Some(3));
 
-        // A signal is passed on.
+        // A signal is forwarded.
         let (mut tenure, _out, _) =
             denied.run(dir.path(), &[], "trap 'exit 9' TERM; echo $$; while :; do sleep 0.01; done");
         signal(tenure.id(), libc::SIGTERM);
@@ -145,7 +146,7 @@ fn a_command_whose_lock_is_lost_is_ended() {
         let (mut tenure, mut out, worker) = denied.run(dir.path(), &["-q"], "sh -c 'echo $$; exec sleep 1000' && true");
         std::fs::remove_dir_all(dir.path().join(".tenure")).unwrap();
         assert_eq!(tenure.wait().unwrap().code(), Some(76));
-        // The worker has it open as well: it ends here only if that one has ended.
+        // The worker has the pipe open as well, so this ends only after the worker's end.
         out.read_to_end(&mut Vec::new()).unwrap();
         until("the worker has ended", || !tenure::process::is_alive(worker));
     });

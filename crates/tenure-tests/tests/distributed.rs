@@ -1,4 +1,4 @@
-//! What docs/distributed.md shows is run as it stands there.
+//! Runs the examples of docs/distributed.md verbatim.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
@@ -13,7 +13,7 @@ use tenure_tests::servers::output;
 use tenure_tests::servers::postgres::{Postgres, there};
 use tenure_tests::{Actor, folder, has, needs};
 
-/// The block of that language that holds `text`.
+/// Returns the code block of that language that contains `text`.
 fn block(language: &str, text: &str) -> String {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/distributed.md");
     let page = std::fs::read_to_string(page).unwrap();
@@ -23,7 +23,7 @@ fn block(language: &str, text: &str) -> String {
 }
 
 #[test]
-fn sql_that_refuses_an_older_fence() {
+fn the_sql_example_refuses_an_older_fence() {
     if !there() {
         return;
     }
@@ -55,7 +55,7 @@ fn sql_that_refuses_an_older_fence() {
 }
 
 #[test]
-fn the_tables_are_those_that_are_made() {
+fn the_documented_tables_are_those_that_tenure_creates() {
     if !there() {
         return;
     }
@@ -69,7 +69,7 @@ fn the_tables_are_those_that_are_made() {
 }
 
 #[test]
-fn what_nobody_needs_any_more_is_deleted() {
+fn the_documented_sql_deletes_what_is_not_needed_any_more() {
     if !there() {
         return;
     }
@@ -136,7 +136,7 @@ fn serve(mut stream: TcpStream, object: &Mutex<Vec<u8>>) {
 }
 
 #[test]
-fn an_object_store_that_refuses_an_older_fence() {
+fn the_object_store_example_refuses_an_older_fence() {
     if !needs("curl", has("curl")) {
         return;
     }
@@ -147,7 +147,7 @@ fn an_object_store_that_refuses_an_older_fence() {
     std::thread::spawn(move || store(listener, there));
     let folder = folder();
     let script = block("sh", "If-Match");
-    // With something of another holder's that happens just before the write.
+    // Runs `before`, a change by another holder, just before the write.
     let write = |fence: u64, text: &str, before: &str| {
         std::fs::write(folder.path().join("new"), text).unwrap();
         let script = script.replace("curl -fsS -X PUT", &format!("{before}curl -fsS -X PUT"));
@@ -160,7 +160,7 @@ fn an_object_store_that_refuses_an_older_fence() {
     assert_eq!((write(7, "seven", ""), now()), (Some(0), "7\nseven".to_owned()));
     assert_eq!((write(6, "six", ""), now()), (Some(1), "7\nseven".to_owned()));
     assert_eq!((write(7, "again", ""), now()), (Some(0), "7\nagain".to_owned()));
-    // A newer holder writes between our look and our write.
+    // A newer holder writes between this holder's read and write.
     let meanwhile = "printf '9\\nnine' >newer; \
                      curl -fsS -X PUT -H \"If-Match: $etag\" --data-binary @newer \"$url\"; ";
     assert_eq!((write(8, "eight", meanwhile), now()), (Some(22), "9\nnine".to_owned()));

@@ -1,11 +1,11 @@
-//! Each system call that changes something fails with each errno of its manual page: `tenure_tests::sweep`.
+//! Makes each system call that changes something fail with each errno of its manual page: `tenure_tests::sweep`.
 
 use tenure_tests::sweep::errnos::{Share, sweep};
 use tenure_tests::sweep::scenes::{Deed, of};
 use tenure_tests::sweep::{Depth, Report};
 use tenure_tests::{folder, has, needs};
 
-/// Of all cases a quarter, spread over the calls and errnos of all scenes: `torture sweep` takes the rest.
+/// A quarter of all cases, spread over the calls and errnos of all scenes; `torture sweep` takes the rest.
 const SHARE: Share = Share { of: 4, from: 0 };
 
 fn fail_in(deeds: &[Deed], links: bool) {

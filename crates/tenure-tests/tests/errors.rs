@@ -1,5 +1,5 @@
-//! One call fails in one place: what is got over, and what is told with which words. The sweep (`errnos`) makes every call
-//! fail; here it is said for each of some what must come of it.
+//! One call fails at one point: which failures the library recovers from, and how it words the others. The sweep
+//! (`errnos`) makes every call fail; these tests state the exact result for some.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
@@ -15,7 +15,7 @@ use tenure_tests::sweep::scenes::dead_foreign;
 use tenure_tests::sweep::{anchors, lock_file, names};
 use tenure_tests::{Actor, actor_program, folder, has, is_root, needs};
 
-/// A call, by its name and what strace writes of it; the error; always, or only the first that is so.
+/// A call, by its name and a part of strace's text; the errno; whether always, or only for the first such call.
 type Fault = (&'static str, &'static str, &'static str, bool);
 
 const ONCE: bool = false;
@@ -25,7 +25,7 @@ fn ready() -> bool {
     needs("strace", has("strace"))
 }
 
-/// A folder, what is in it, and who asks.
+/// A folder, its content, and the actor under test.
 struct Scene {
     _dir: tempfile::TempDir,
     target: PathBuf,
@@ -57,7 +57,7 @@ fn options(faults: &[(Fault, usize)]) -> Vec<String> {
     options
 }
 
-/// Asks in a scene in which these calls fail; each is looked for with those before it failing already.
+/// Runs a line in a scene in which these calls fail; each is looked up while those before it already fail.
 fn ask(scene: impl Fn() -> Scene, line: &str, faults: &[Fault]) -> (Value, Scene) {
     let mut found: Vec<(Fault, usize)> = Vec::new();
     for fault in faults {
@@ -79,7 +79,7 @@ fn ask(scene: impl Fn() -> Scene, line: &str, faults: &[Fault]) -> (Value, Scene
     (answer, scene)
 }
 
-/// `line` fails with an error of this kind that says these words, and not those.
+/// Asserts that `line` fails with an error of this kind whose text contains `says` and not `not`.
 fn fails(scene: impl Fn() -> Scene, line: &str, faults: &[Fault], kind: &str, says: &[&str], not: &str) -> Scene {
     let (answer, scene) = ask(scene, line, faults);
     let text = answer["error"].as_str().unwrap_or_default();
@@ -91,7 +91,7 @@ fn fails(scene: impl Fn() -> Scene, line: &str, faults: &[Fault], kind: &str, sa
     scene
 }
 
-/// `line` gets over it.
+/// Asserts that `line` succeeds in spite of the faults.
 fn gets_over(scene: impl Fn() -> Scene, line: &str, faults: &[Fault]) -> (Value, Scene) {
     let (answer, mut scene) = ask(scene, line, faults);
     assert_eq!(answer["ok"], true, "{faults:?}: {answer}");
@@ -119,7 +119,7 @@ fn dead(target: &Path) {
     actor.kill();
 }
 
-/// A native that died in a takeover: its link is at the swap, or what it judged.
+/// A native that died in a takeover: its link is at the swap, or the file that it judged.
 fn half_taken(target: &Path) {
     idle(target);
     dead_foreign(target);
@@ -133,7 +133,7 @@ fn half_taken(target: &Path) {
 }
 
 #[test]
-fn an_anchor_that_cannot_be_opened_is_told_and_one_that_goes_meanwhile_is_made_anew() {
+fn an_unopenable_anchor_is_reported_and_a_removed_one_is_recreated() {
     if !ready() {
         return;
     }
@@ -144,14 +144,14 @@ fn an_anchor_that_cannot_be_opened_is_told_and_one_that_goes_meanwhile_is_made_a
         assert!(!lock_file(&scene.target).exists());
     }
     gets_over(anchored, TRY, &[("openat", "O_RDWR", "ENOENT", ONCE)]);
-    // The link takes the anchor by its name.
+    // The link names the anchor by its path.
     let (granted, _) = gets_over(anchored, TRY, &[("linkat", "t.lock", "ENOENT", ONCE)]);
     assert_eq!(granted["crashed"], Value::Null, "{granted}");
 }
 
-/// Not the one that failed, who lives.
+/// The failed process lives, so the record must not name it as crashed.
 #[test]
-fn who_fails_at_its_last_step_leaves_the_name_of_the_one_that_crashed() {
+fn an_acquire_that_fails_at_its_last_step_keeps_the_crashed_holders_name() {
     if !ready() {
         return;
     }
@@ -177,10 +177,10 @@ fn who_fails_at_its_last_step_leaves_the_name_of_the_one_that_crashed() {
     }
 }
 
-/// It has two names where `.tenure` was removed in the middle of an acquire. A mask for the pid that it does not have would be
-/// data of somebody's, to whoever finds it.
+/// The file has two names if `.tenure` was removed in the middle of an acquire. Masking a pid that the file does not
+/// contain would write data that another program could misread.
 #[test]
-fn an_empty_lock_file_stays_empty_where_the_disk_is_full() {
+fn an_empty_lock_file_stays_empty_on_a_full_disk() {
     if !ready() {
         return;
     }
@@ -199,11 +199,11 @@ fn an_empty_lock_file_stays_empty_where_the_disk_is_full() {
 }
 
 #[test]
-fn a_folder_of_anchors_that_cannot_be_named_goes_again() {
+fn a_folder_of_anchors_that_cannot_be_named_is_removed() {
     if !ready() {
         return;
     }
-    // It appears with its mode, by a rename.
+    // The folder appears with its mode, by a rename.
     let shared = || Scene::new(0o1777, "", nothing);
     for error in ["ENOSPC", "EIO"] {
         let naming = ("renameat", ".tenure", error, ONCE);
@@ -213,7 +213,7 @@ fn a_folder_of_anchors_that_cannot_be_named_goes_again() {
     }
 }
 
-/// Which call renames: a matter of the kernel's interface on this machine.
+/// Reports which call the standard library uses to rename on this machine.
 fn renames_by_two() -> bool {
     let mut scene = Scene::new(0o1777, "", nothing);
     let strace = Strace::attach(scene.actor.pid(), &["-e", "trace=renameat,renameat2"]);
@@ -222,7 +222,7 @@ fn renames_by_two() -> bool {
 }
 
 #[test]
-fn of_a_link_and_a_copy_that_both_fail_the_plain_one_is_told() {
+fn if_link_and_copy_both_fail_the_plainer_error_is_reported() {
     if !ready() {
         return;
     }
@@ -233,7 +233,7 @@ fn of_a_link_and_a_copy_that_both_fail_the_plain_one_is_told() {
     fails(anchored, TRY, &both, "permission-denied", &["t.lock: the lock file cannot be made"], ".tenure");
     let scene = fails(anchored, TRY, &[no_links, making("ENOSPC")], "io", &["os error 28"], "os error 1)");
     assert_eq!(scene.left(), (vec![".tenure".to_owned()], vec![".gitignore".to_owned(), "t.lock".to_owned()]));
-    // It was there when it was looked for, and has gone.
+    // The folder existed at the look, and is missing now.
     gets_over(anchored, TRY, &[no_links, making("ENOENT")]);
     let naming = |error| ("renameat2", "RENAME_NOREPLACE", error, ONCE);
     fails(anchored, TRY, &[no_links, naming("EINVAL")], "unsupported", &["neither hard links nor"], "");
@@ -242,9 +242,9 @@ fn of_a_link_and_a_copy_that_both_fail_the_plain_one_is_told() {
     gets_over(anchored, TRY, &[no_links, naming("EEXIST")]);
 }
 
-/// No room for a name in the folder: the one style needs none.
+/// No space for a name in the folder: flock style needs no name.
 #[test]
-fn where_there_is_no_room_for_the_lock_file_flock_style_is_named() {
+fn without_space_for_the_lock_file_the_error_suggests_flock_style() {
     if !ready() {
         return;
     }
@@ -261,7 +261,7 @@ fn where_there_is_no_room_for_the_lock_file_flock_style_is_named() {
 }
 
 #[test]
-fn what_a_takeover_meets_at_the_swap_is_told_or_tried_again() {
+fn a_takeover_that_fails_at_the_swap_is_reported_or_retried() {
     if !ready() {
         return;
     }
@@ -283,7 +283,7 @@ fn what_a_takeover_meets_at_the_swap_is_told_or_tried_again() {
     gets_over(stale, TRY, &[exchanging("ENOENT")]);
     fails(stale, TRY, &[exchanging("EACCES")], "permission-denied", &["its holder is dead", "may not be removed"], "");
 
-    // By a copy: it gets the swap's name by a rename.
+    // By a copy, which is renamed to the swap.
     let no_links = ("linkat", "t.lock", "EPERM", ALWAYS);
     let naming = |error| (if renames_by_two() { "renameat2" } else { "renameat" }, "t.lock.swap\"", error, ONCE);
     fails(stale, TRY, &[no_links, naming("EACCES")], "permission-denied", &["cannot be taken over"], "its holder");
@@ -292,7 +292,7 @@ fn what_a_takeover_meets_at_the_swap_is_told_or_tried_again() {
 }
 
 #[test]
-fn what_a_dead_native_left_at_the_swap_goes_or_is_told() {
+fn a_dead_natives_file_at_the_swap_is_removed_or_reported() {
     if !ready() {
         return;
     }
@@ -305,9 +305,9 @@ fn what_a_dead_native_left_at_the_swap_goes_or_is_told() {
     assert!(granted["crashed"].is_object(), "{granted}");
 }
 
-/// It stays, and must not seem to be held.
+/// The file stays, and must not seem to be held.
 #[test]
-fn a_lock_file_that_cannot_be_removed_is_told_and_says_that_nobody_holds() {
+fn an_unremovable_lock_file_is_reported_and_marked_as_released() {
     if !ready() {
         return;
     }
@@ -327,9 +327,9 @@ fn a_lock_file_that_cannot_be_removed_is_told_and_says_that_nobody_holds() {
     }
 }
 
-/// The same in flock style, which removes what a dead native left.
+/// The same in flock style, which removes a dead native's lock file.
 #[test]
-fn flock_style_tells_of_a_crash_although_what_was_left_stays() {
+fn flock_style_reports_a_crash_although_the_dead_natives_file_stays() {
     if !ready() {
         return;
     }
@@ -349,12 +349,12 @@ const ANN: u32 = 65_541;
 const BOB: u32 = 65_542;
 const GROUP: u32 = 65_540;
 
-/// Ann's anchor in a folder of the group; Bob asks, who may replace it.
+/// Ann's anchor in a folder of the group; Bob, who may replace it, acquires.
 fn anothers() -> Scene {
     let dir = folder();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = dir.path().join("actor");
-    // By a process of its own: a file that is open for writing in a fork of this one could not be run.
+    // A child process copies: a file that a fork of this process has open for writing could not be executed.
     assert!(Command::new("cp").arg(actor_program()).arg(&program).status().unwrap().success());
     let shared = dir.path().join("shared");
     fs::create_dir(&shared).unwrap();
@@ -375,7 +375,7 @@ fn anothers() -> Scene {
 }
 
 #[test]
-fn another_users_anchor_that_cannot_be_replaced_is_told_or_tried_again() {
+fn another_users_irreplaceable_anchor_is_reported_or_retried() {
     if !ready() || !needs("root and setpriv", is_root() && has("setpriv")) {
         return;
     }

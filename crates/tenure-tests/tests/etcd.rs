@@ -1,4 +1,4 @@
-//! Locks that an etcd cluster keeps, against real clusters.
+//! Locks on real etcd clusters.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
@@ -10,7 +10,7 @@ use tenure_tests::servers::{await_renewal, await_waiters, opened, output};
 use tenure_tests::{Actor, actor_program, folder, has, needs, signal, until};
 
 #[test]
-fn etcdctl_and_we_exclude_each_other_and_queue_together() {
+fn etcdctl_and_tenure_exclude_each_other_and_share_a_queue() {
     if !there() {
         return;
     }
@@ -25,7 +25,7 @@ fn etcdctl_and_we_exclude_each_other_and_queue_together() {
     let found = looker.must(&format!("inspect {target}"))["found"].clone();
     assert_eq!((&found["state"], &found["native"]), (&"held".into(), &false.into()), "{found}");
 
-    // One after the other, each in its place: us, them, us.
+    // Granted in the order of the queue: Tenure, etcdctl, Tenure.
     one.must("begin l g forever");
     await_waiters(&mut looker, &target, 1);
     let mut etcdctl_waits = cluster.etcdctl_lock("sessions/main");
@@ -49,7 +49,7 @@ fn etcdctl_and_we_exclude_each_other_and_queue_together() {
 }
 
 #[test]
-fn the_guard_is_the_same() {
+fn a_guard_of_a_server_lock_behaves_like_that_of_a_file() {
     if !there() {
         return;
     }
@@ -61,7 +61,7 @@ fn the_guard_is_the_same() {
     assert_eq!(granted["crashed"], serde_json::Value::Null);
     one.must("label g second");
     let mut two = opened(&target);
-    // Shown by the keeper, a moment later.
+    // The heartbeat records it, a moment later.
     until("the label", || two.must(&format!("inspect {target}"))["found"]["label"] == "second");
     let busy = two.must_fail("acquire l g 2000", "busy");
     assert_eq!(busy["holder"], one.pid(), "{busy}");
@@ -69,7 +69,7 @@ fn the_guard_is_the_same() {
     one.must_fail("acquire l other 1000", "would-deadlock");
     one.must_fail("share l other never", "unsupported");
     one.must_fail("keep g true", "unsupported");
-    // A fork holds nothing, and its end takes nothing away.
+    // A forked child holds nothing, and its end releases nothing.
     let forked = one.ask("fork");
     assert_eq!((&forked["checks"]["g"]["kind"], &forked["tried"]["l"]["kind"]), (&"lost".into(), &"busy".into()));
     assert_eq!(one.hear()["status"], 0);
@@ -79,7 +79,7 @@ fn the_guard_is_the_same() {
     assert_eq!((&record["tenure"]["style"], &record["tenure"]["fence"]), (&"engine".into(), &granted["fence"]));
     assert_eq!(two.must(&format!("list {}", cluster.target("sessions", 2)))["locks"][0]["pid"], one.pid());
 
-    // Asynchronous, and again by whoever waits.
+    // An asynchronous acquire, and a second one by the waiter.
     two.must("async l g forever");
     await_waiters(&mut one, &target, 1);
     one.must("release g");
@@ -87,7 +87,7 @@ fn the_guard_is_the_same() {
     two.must("check g");
     two.must("drop g");
 
-    // Reentrant, and revoked after its time.
+    // Reentrant, and revoked after its maximum hold.
     one.must(&format!("open r {target} reentrant=1"));
     one.must("acquire r a never");
     one.must("acquire r b never");
@@ -101,7 +101,7 @@ fn the_guard_is_the_same() {
     until("the lock is free", || one.ask("acquire l g never")["ok"] == true);
     one.must("release g");
 
-    // A crash is told, once.
+    // A crash is reported once.
     two.must("acquire l g2 never");
     let pid = two.pid();
     two.kill();
@@ -110,7 +110,7 @@ fn the_guard_is_the_same() {
     one.must("release g");
     assert_eq!(one.must("acquire l g never")["crashed"], serde_json::Value::Null);
 
-    // Broken by an operator.
+    // An operator breaks the lock.
     let mut three = Actor::start();
     three.must_fail(&format!("break {target}"), "busy");
     one.must("revoked g");
@@ -122,7 +122,7 @@ fn the_guard_is_the_same() {
 }
 
 #[test]
-fn every_member_is_killed_in_turn_and_the_lock_stays() {
+fn the_lock_stays_held_while_every_member_is_killed_in_turn() {
     if !there() {
         return;
     }
@@ -140,7 +140,7 @@ fn every_member_is_killed_in_turn_and_the_lock_stays() {
         cluster.restart(at);
         cluster.await_healthy();
     }
-    // One that hangs is no different.
+    // A hanging member is no different.
     let leader = cluster.leader();
     cluster.signal(leader, libc::SIGSTOP);
     await_renewal(&mut holder);
@@ -153,7 +153,7 @@ fn every_member_is_killed_in_turn_and_the_lock_stays() {
 }
 
 #[test]
-fn without_a_majority_the_holder_is_lost_before_another_can_have_it() {
+fn without_a_majority_the_holder_loses_the_lock_before_another_can_acquire_it() {
     if !there() {
         return;
     }
@@ -181,7 +181,7 @@ fn without_a_majority_the_holder_is_lost_before_another_can_have_it() {
 }
 
 #[test]
-fn a_stopped_holder_wakes_up_lost_and_a_stopped_waiter_asks_again() {
+fn a_stopped_holder_resumes_without_the_lock_and_a_stopped_waiter_queues_again() {
     if !there() {
         return;
     }
@@ -196,7 +196,7 @@ fn a_stopped_holder_wakes_up_lost_and_a_stopped_waiter_asks_again() {
     waiter.must("begin l g forever");
     await_waiters(&mut looker, &target, 2);
     signal(holder.pid(), libc::SIGSTOP);
-    // The one that sleeps in its place is forgotten by the server as the holder is.
+    // The server has forgotten the stopped waiter, as it has the stopped holder.
     let after = waiter.hear();
     assert_eq!((&after["event"], &after["crashed"]["pid"]), (&"granted".into(), &holder.pid().into()), "{after}");
     assert!(after["fence"].as_u64() > before["fence"].as_u64());
@@ -213,7 +213,7 @@ fn a_stopped_holder_wakes_up_lost_and_a_stopped_waiter_asks_again() {
 }
 
 #[test]
-fn a_holder_that_is_cut_off_is_lost_before_another_has_it() {
+fn a_holder_that_is_cut_off_loses_the_lock_before_another_acquires_it() {
     if !there() || !network::there() {
         return;
     }
@@ -235,7 +235,7 @@ fn a_holder_that_is_cut_off_is_lost_before_another_has_it() {
         let after = waiter.hear();
         assert_eq!(after["event"], "granted", "{after}");
         assert!(after["fence"].as_u64() > before["fence"].as_u64());
-        // It may not have said so yet, but it must not believe it any more.
+        // The loss may not be reported yet, but `check` must fail already.
         holder.tell("check g");
         let mut said = [holder.hear(), holder.hear()];
         said.sort_by_key(|said| said["event"].is_null());
@@ -245,7 +245,7 @@ fn a_holder_that_is_cut_off_is_lost_before_another_has_it() {
 }
 
 #[test]
-fn the_wall_clock_may_jump() {
+fn a_jump_of_the_wall_clock_changes_nothing() {
     if !there() || !needs("cc (gcc)", has("cc")) {
         return;
     }
@@ -268,7 +268,7 @@ fn the_wall_clock_may_jump() {
         await_renewal(&mut holder);
         await_renewal(&mut holder);
         other.must_fail("acquire l g never", "busy");
-        // The clock did jump for it.
+        // The clock did jump for the holder.
         holder.must("release g");
         holder.must("acquire l g never");
         let record = holder.must("record g")["record"].as_str().unwrap().to_owned();
@@ -279,7 +279,7 @@ fn the_wall_clock_may_jump() {
 }
 
 #[test]
-fn a_machine_that_has_run_for_long_is_no_different() {
+fn a_long_uptime_changes_nothing() {
     if !there() || !needs("root, for a time namespace", tenure_tests::is_root()) {
         return;
     }
@@ -315,14 +315,14 @@ fn a_full_server_refuses_newcomers_and_keeps_the_holder() {
     assert!(refused["error"].as_str().unwrap().contains("NOSPACE"), "{refused}");
     await_renewal(&mut holder);
     holder.must("check g");
-    // Its record cannot be marked, and it says so; the key goes with the lease.
+    // Its record cannot be marked, which the error reports; the key expires with the lease.
     holder.must_fail("release g", "unreachable");
     let keys = output(cluster.etcdctl().args(["get", "a/", "--prefix", "--keys-only"]));
     assert_eq!(keys.trim(), "");
 }
 
 #[test]
-fn users_passwords_and_rights() {
+fn users_and_passwords_limit_a_lock_to_its_rights() {
     if !there() {
         return;
     }
@@ -357,7 +357,7 @@ fn users_passwords_and_rights() {
 }
 
 #[test]
-fn tls_with_certificates_on_both_sides() {
+fn tls_works_with_certificates_on_both_sides() {
     if !there() || !needs("openssl", has("openssl")) {
         return;
     }
@@ -369,7 +369,7 @@ fn tls_with_certificates_on_both_sides() {
     actor.must("acquire l g never");
     await_renewal(&mut actor);
     actor.must("release g");
-    // Without our certificate, with another's authority, without TLS: nobody answers us.
+    // Without the client's certificate, with another authority's, without TLS: the server answers none of them.
     for more in [format!("&ca={}", file("ca.pem")), format!("&ca={}{client}", file("client.pem")), String::new()] {
         opened(&target(&more)).must_fail("acquire l g never", "unreachable");
     }

@@ -1,4 +1,4 @@
-//! What may be off with an etcd cluster, its users, its names and its operators, and what a lock makes of it.
+//! Faults of an etcd cluster, its users, its names and its operators, and their effect on a lock.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
@@ -12,7 +12,7 @@ use tenure_tests::servers::network::Lossy;
 use tenure_tests::servers::{Silent, await_renewal, await_waiters, hear_soon, opened, output, said, soon};
 use tenure_tests::{Actor, actor_program, folder, has, needs, tenure_program, until};
 
-/// So long that nothing which waits for a part of it ends while a test runs.
+/// So long that a wait for a fraction of it does not end during a test.
 const DAY: &str = "1440m";
 
 fn target_of(cluster: &Cluster, members: &[usize], user: &str, name: &str, ttl: &str) -> String {
@@ -25,7 +25,7 @@ fn keys(cluster: &Cluster, prefix: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Users are on: `root:hunter1`, and `app` with a password, who may lock below `a`.
+/// Turns authentication on, with `root:hunter1`, and `app` with a password and the right to lock below `a`.
 fn turn_users_on(cluster: &Cluster, password: &str) {
     let etcdctl = |words: &str| output(cluster.etcdctl().args(words.split_whitespace()));
     etcdctl("user add root:hunter1");
@@ -42,7 +42,7 @@ fn as_root(cluster: &Cluster, words: &str) {
     output(cluster.etcdctl().args(["--user", "root:hunter1"]).args(words.split_whitespace()));
 }
 
-/// `etcdctl` with words on its standard input.
+/// Runs `etcdctl` with text on its standard input.
 fn etcdctl_reads(cluster: &Cluster, words: &[&str], input: &str) {
     let mut child = cluster.etcdctl().args(words).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
@@ -61,7 +61,7 @@ fn app(password: &str) -> Actor {
 }
 
 #[test]
-fn a_waiter_that_finds_a_full_server_gives_its_place_back() {
+fn a_waiter_on_a_full_server_leaves_the_queue() {
     if !there() {
         return;
     }
@@ -78,7 +78,7 @@ fn a_waiter_that_finds_a_full_server_gives_its_place_back() {
         let put = cluster.etcdctl().args(["put", "filler", &filler]).output().unwrap();
         String::from_utf8_lossy(&put.stderr).contains("space exceeded")
     });
-    // Its key goes with the lease, and the next in the queue cannot say that it holds.
+    // The key expires with the lease, and the next waiter cannot record that it holds.
     holder.must_fail("release g", "unreachable");
     for actor in [&mut waiter, &mut timed] {
         let refused = hear_soon(actor, "the waiter");
@@ -89,7 +89,7 @@ fn a_waiter_that_finds_a_full_server_gives_its_place_back() {
 }
 
 #[test]
-fn a_release_says_that_the_lock_was_broken() {
+fn a_release_reports_that_the_lock_was_broken() {
     if !there() {
         return;
     }
@@ -104,12 +104,12 @@ fn a_release_says_that_the_lock_was_broken() {
     other.must("check g");
     other.must("release g");
 
-    // By `break`, which marks the record as a release does.
+    // Broken by `break`, which marks the record as a release does.
     holder.must("acquire l g never");
     assert_eq!(other.must(&format!("break {target} force"))["broken"], true);
     holder.must_fail("release g", "lost");
 
-    // The command says so, in words and by its code.
+    // The command reports it, by its message and its exit code.
     let ready = folder();
     let fifo = ready.path().join("go");
     output(Command::new("mkfifo").arg(&fifo));
@@ -130,7 +130,7 @@ fn a_release_says_that_the_lock_was_broken() {
 }
 
 #[test]
-fn a_waiter_that_is_interrupted_leaves_no_place() {
+fn an_interrupted_waiter_leaves_no_queue_entry() {
     if !there() {
         return;
     }
@@ -145,7 +145,7 @@ fn a_waiter_that_is_interrupted_leaves_no_place() {
         tenure_tests::signal(run.id(), signal);
         let status = run.wait().unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(signal), "{status}");
-        // The answer may be late; without the question no time would do.
+        // The answer may be late; without this request the queue entry would never be removed.
         until("the place is given back", || keys(&cluster, "a/").len() == 1);
     }
     last.must("begin l g forever");
@@ -171,18 +171,18 @@ fn an_acquire_that_times_out_leaves_nothing() {
         assert_eq!(waiter.ask("acquire l g 10")["ok"], false);
     }
     until("one place", || keys(&cluster, "a/").len() == 1);
-    // Threads stay for a moment, for the next job.
+    // Idle threads stay for a moment, for the next job.
     until("no thread waits any more", || waiter.must("threads")["threads"].as_u64().unwrap() <= 2);
     assert!(files(&waiter) <= before + most, "{} {before}", files(&waiter));
     holder.must("check g");
 }
 
 #[test]
-fn a_silent_member_keeps_nobody() {
+fn a_silent_member_blocks_no_operation() {
     if !there() {
         return;
     }
-    // All there is, from the start.
+    // All members are silent from the start.
     let silent: Vec<Silent> = (0..3).map(|_| Silent::at(2379)).collect();
     let only = format!("etcd://{}/a?ttl={DAY}", silent[0].address());
     let mut actor = opened(&only);
@@ -190,14 +190,14 @@ fn a_silent_member_keeps_nobody() {
         let refused = soon(&mut actor, line);
         assert_eq!(refused["kind"], "unreachable", "{line}: {refused}");
     }
-    // More of them than a call has time for: the next call begins where the last one ended.
+    // More silent members than one call has time for: the next call begins where the last one ended.
     let cluster = Cluster::start(1);
     let hosts: Vec<&str> = silent.iter().map(Silent::address).chain([cluster.address(0)]).collect();
     let mut actor = opened(&format!("etcd://{}/a?ttl=6s", hosts.join(",")));
     until("the fourth is asked", || actor.ask("acquire l g never")["ok"] == true);
     actor.must("release g");
 
-    // While one waits, and while one holds.
+    // During a wait, and during a hold.
     let target = target_of(&cluster, &[0], "", "a", DAY);
     let (mut holder, mut waiter) = (opened(&target), opened(&target));
     holder.must("acquire l g never");
@@ -212,7 +212,7 @@ fn a_silent_member_keeps_nobody() {
 }
 
 #[test]
-fn a_waiter_whose_member_hangs_is_told_by_another() {
+fn a_waiter_whose_member_hangs_is_notified_by_another_member() {
     if !there() {
         return;
     }
@@ -246,7 +246,7 @@ fn an_outage_of_the_name_service_costs_no_lock() {
     for _ in 0..2 {
         await_renewal(&mut holder);
     }
-    // Nor is a new lock out of reach.
+    // A new lock is reachable as well.
     holder.must("open m etcd://etcd.example:2379/b?ttl=6s");
     holder.must("acquire m h never");
     holder.must("release h");
@@ -254,7 +254,7 @@ fn an_outage_of_the_name_service_costs_no_lock() {
 }
 
 #[test]
-fn a_token_that_is_refused_is_replaced() {
+fn a_refused_token_is_replaced() {
     if !there() || !needs("openssl", has("openssl")) {
         return;
     }
@@ -275,7 +275,7 @@ fn a_token_that_is_refused_is_replaced() {
         let found = holder.ask(&format!("inspect {target}"));
         found["found"]["waiters"] == 1
     });
-    // An unrelated user. All tokens now belong to an older revision of the users.
+    // An unrelated user is added. All tokens now belong to an older revision of the users.
     as_root(&cluster, "user add other:hunter3");
     await_renewal(&mut holder);
     await_renewal(&mut holder);
@@ -284,7 +284,7 @@ fn a_token_that_is_refused_is_replaced() {
 }
 
 #[test]
-fn a_password_is_changed_under_a_holder_and_a_loss_names_its_reason() {
+fn a_holder_survives_a_changed_password_and_a_loss_names_its_reason() {
     if !there() {
         return;
     }
@@ -305,7 +305,7 @@ fn a_password_is_changed_under_a_holder_and_a_loss_names_its_reason() {
     await_renewal(&mut reads);
     await_renewal(&mut reads);
     reads.must("release g");
-    // The other has the old one only, and what etcd says to that.
+    // The other actor has only the old password, and reports etcd's answer to that.
     let refused = knows.must_fail("acquire l g never", "permission-denied");
     assert!(said(&refused).contains("TENURE_ETCD_PASSWORD_FILE"), "{refused}");
     let mut lost = app("hunter4");
@@ -318,7 +318,7 @@ fn a_password_is_changed_under_a_holder_and_a_loss_names_its_reason() {
 }
 
 #[test]
-fn a_rolling_restart_with_users_loses_nothing() {
+fn a_rolling_restart_with_users_loses_no_lock() {
     if !there() {
         return;
     }
@@ -326,7 +326,7 @@ fn a_rolling_restart_with_users_loses_nothing() {
     let mut cluster = Cluster::start(3);
     turn_users_on(&cluster, "hunter2");
     let mut holder = app("hunter2");
-    // One after the other: each authentication of its own would take longer than all else.
+    // One after another: a separate authentication for each would take longer than everything else.
     for at in 0..LOCKS {
         holder.must(&format!("open l{at} {}", target_of(&cluster, &[0, 1, 2], "app@", &format!("a{at}"), "10s")));
         holder.must(&format!("acquire l{at} g{at} never"));
@@ -355,7 +355,7 @@ fn a_rolling_restart_with_users_loses_nothing() {
 }
 
 #[test]
-fn a_fence_that_would_go_back_is_refused() {
+fn a_decreasing_fence_is_refused() {
     if !there() {
         return;
     }
@@ -364,7 +364,7 @@ fn a_fence_that_would_go_back_is_refused() {
     let mut holder = opened(&target);
     let fence = holder.must("acquire l g never")["fence"].as_u64().unwrap();
     holder.must("release g");
-    // As it stands in a cluster whose records were copied from one that had run for longer.
+    // The state of a cluster whose records were copied from a cluster that had run for longer.
     let record = output(cluster.etcdctl().args(["get", ".tenure/a", "--print-value-only"]));
     let mut record: Value = serde_json::from_str(&record).unwrap();
     assert_eq!(record["tenure"]["fence"], fence);
@@ -373,14 +373,14 @@ fn a_fence_that_would_go_back_is_refused() {
     let refused = holder.must_fail("acquire l g never", "io");
     assert!(said(&refused).contains(&(fence + 1_000_000).to_string()), "{refused}");
     assert_eq!(keys(&cluster, "a/"), Vec::<String>::new());
-    // What the error says, where no resource knows the older fences.
+    // The remedy that the error names, for the case that no resource knows the older fences.
     output(cluster.etcdctl().args(["del", ".tenure/a"]));
     holder.must("acquire l g never");
     holder.must("release g");
 }
 
 #[test]
-fn what_the_gateway_wants_is_said() {
+fn an_error_names_the_gateways_requirement() {
     if !there() || !needs("openssl", has("openssl")) {
         return;
     }
@@ -400,7 +400,7 @@ fn what_the_gateway_wants_is_said() {
 }
 
 #[test]
-fn a_name_is_no_folder() {
+fn a_lock_name_is_no_folder() {
     if !there() {
         return;
     }
@@ -408,14 +408,15 @@ fn a_name_is_no_folder() {
     let (inner, outer) = (cluster.target("sessions/main", 10), cluster.target("sessions", 10));
     let (mut holder, mut operator) = (opened(&inner), opened(&outer));
     holder.must("acquire l g never");
-    // The outer lock waits for it, as `etcdctl lock` does; but its break is not for another's lock.
+    // The outer lock waits for the inner one, as `etcdctl lock` does; but a break of the outer lock does not break
+    // another lock.
     operator.must_fail("acquire l g never", "busy");
     let refused = operator.must_fail(&format!("break {outer} force"), "in-the-way");
     assert!(said(&refused).contains("sessions/main"), "{refused}");
     holder.must("check g");
     holder.must("release g");
 
-    // Data below a name is no holder, and no time would make it go.
+    // Data below a name is no holder, and would never disappear.
     output(cluster.etcdctl().args(["put", "app/config", "x"]));
     let mut waiter = opened(&cluster.target("app", 10));
     let refused = soon(&mut waiter, "acquire l g forever");
@@ -425,17 +426,17 @@ fn a_name_is_no_folder() {
 }
 
 #[test]
-fn a_list_of_everything_reads_no_values_of_others() {
+fn a_list_of_everything_reads_no_foreign_values() {
     if !there() {
         return;
     }
     let cluster = Cluster::start(1);
-    // More than is read of one answer.
+    // Longer than the part of an answer that is read.
     let big = "x".repeat(1_400_000);
     for at in 0..50 {
         etcdctl_reads(&cluster, &["put", &format!("big/{at}")], &big);
     }
-    // More keys than one page has.
+    // More keys than one page of an answer.
     for some in 0..20 {
         let puts: String = (0..100).map(|at| format!("put small/{some}/{at} x\n")).collect();
         etcdctl_reads(&cluster, &["txn"], &format!("\n{puts}\n\n"));
@@ -476,7 +477,7 @@ fn a_record_that_changes_while_the_server_is_silent_is_shown_later() {
     holder.must("check g");
 }
 
-/// The write of the record of `a`, as it goes to the gateway: of a grant, and of a release.
+/// The request that writes the record of `a` to the gateway, at a grant and at a release.
 const RECORD_WRITE: &str = r#""request_put":{"key":"LnRlbnVyZS9h""#;
 
 #[test]
@@ -485,7 +486,7 @@ fn a_release_whose_answer_was_lost_is_no_loss() {
         return;
     }
     let cluster = Cluster::start(1);
-    // The release deletes a key in the same breath.
+    // The release deletes a key in the same transaction.
     let lossy = Lossy::before(cluster.address(0), 2379, "request_delete_range");
     let target = format!("etcd://{}:2379,{}:2379/a?ttl=10s", lossy.address(), cluster.address(0));
     let mut holder = opened(&target);
@@ -499,7 +500,7 @@ fn a_release_whose_answer_was_lost_is_no_loss() {
 }
 
 #[test]
-fn nobody_takes_over_from_itself() {
+fn a_process_does_not_take_over_its_own_lock() {
     if !there() {
         return;
     }

@@ -1,5 +1,5 @@
-//! Turns between processes: one that has the lock again and again makes way for those who wait. It only orders: whoever
-//! does not come, stopped or dead, keeps nobody from the lock.
+//! Fairness between processes: a process that keeps reacquiring the lock yields to waiters. Fairness affects only the
+//! order: a stopped or dead waiter blocks nobody.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
@@ -13,7 +13,7 @@ use tenure::{Lock, Requester, Wait};
 use tenure_tests::strace::Strace;
 use tenure_tests::{Actor, folder, has, needs, opened, signal, until, until_waiting};
 
-/// Stops it, with all its threads: one that ran on would be granted.
+/// Stops all threads of an actor, because a running one would be granted.
 fn stop(actor: &Actor) {
     signal(actor.pid(), libc::SIGSTOP);
     let stopped = |task: std::io::Result<std::fs::DirEntry>| {
@@ -24,14 +24,14 @@ fn stop(actor: &Actor) {
     until("all threads are stopped", || std::fs::read_dir(&tasks).unwrap().all(stopped));
 }
 
-/// The sleeps that `actor` makes during a command, in whatever thread.
+/// Returns the number of sleeps in any thread of `actor` during a command.
 fn sleeps(actor: &mut Actor, line: &str) -> usize {
     let strace = Strace::attach(actor.pid(), &["-f", "-e", "trace=clock_nanosleep,nanosleep"]);
     actor.must(line);
     strace.detach().iter().filter(|text| text.contains("nanosleep(")).count()
 }
 
-/// One that holds, and one that is in the kernel's queue behind it.
+/// Starts a holder, and a waiter in the kernel's queue behind it.
 fn contest(target: &Path, keys: &str) -> (Actor, Actor) {
     let (mut greedy, mut waiter) = (opened(target, keys), opened(target, keys));
     greedy.must("acquire l g 60000");
@@ -40,7 +40,7 @@ fn contest(target: &Path, keys: &str) -> (Actor, Actor) {
     (greedy, waiter)
 }
 
-fn stays_away(keys: &str) {
+fn backs_off(keys: &str) {
     if !needs("strace", has("strace")) {
         return;
     }
@@ -49,30 +49,30 @@ fn stays_away(keys: &str) {
     let (mut greedy, mut waiter) = contest(&target, keys);
     stop(&waiter);
     greedy.must("release g");
-    // Longer than a turn.
+    // Longer than a time slice.
     std::thread::sleep(Duration::from_millis(20));
     assert!(sleeps(&mut greedy, "acquire l g 60000") > 0, "one that waits is given no time to come");
     greedy.must("release g");
     signal(waiter.pid(), libc::SIGCONT);
     assert_eq!(waiter.hear()["event"], "granted");
     waiter.must("release g");
-    // Nobody waits any more.
+    // No process waits any more.
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!(sleeps(&mut greedy, "acquire l g 60000"), 0);
 }
 
 #[test]
-fn who_had_its_turn_stays_away_for_a_moment_while_another_waits() {
-    stays_away("");
+fn a_process_whose_slice_ended_backs_off_while_another_waits() {
+    backs_off("");
 }
 
 #[test]
-fn in_flock_style_too() {
-    stays_away("style=flock");
+fn a_process_whose_slice_ended_backs_off_in_flock_style_too() {
+    backs_off("style=flock");
 }
 
 #[test]
-fn a_try_never_stays_away() {
+fn an_acquire_without_waiting_never_backs_off() {
     if !needs("strace", has("strace")) {
         return;
     }
@@ -89,7 +89,7 @@ fn a_try_never_stays_away() {
 }
 
 #[test]
-fn a_task_leaves_the_moment_to_a_helper() {
+fn a_task_leaves_the_back_off_to_a_helper_thread() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut waiter = opened(&target, "");
@@ -101,8 +101,8 @@ fn a_task_leaves_the_moment_to_a_helper() {
     guard.release().unwrap();
     std::thread::sleep(Duration::from_millis(20));
     let acquiring = greedy.begin(Requester::Task).unwrap();
-    assert!(format!("{acquiring:?}").contains("waiting"), "an event loop stayed away itself: {acquiring:?}");
-    // One that waits but does not come keeps nobody out.
+    assert!(format!("{acquiring:?}").contains("waiting"), "an event loop backed off itself: {acquiring:?}");
+    // A waiter that does not run blocks nobody.
     struct Bell(std::thread::Thread);
     impl Wake for Bell {
         fn wake(self: Arc<Self>) {
@@ -121,14 +121,14 @@ fn a_task_leaves_the_moment_to_a_helper() {
     signal(waiter.pid(), libc::SIGCONT);
     assert_eq!(waiter.hear()["event"], "granted");
     waiter.must("release g");
-    // Nobody waits any more: it is granted at once.
+    // No process waits any more: granted at once.
     std::thread::sleep(Duration::from_millis(20));
     let acquiring = greedy.begin(Requester::Task).unwrap();
     assert!(format!("{acquiring:?}").contains("granted"), "{acquiring:?}");
 }
 
 #[test]
-fn a_waiter_that_was_killed_costs_no_moment() {
+fn a_killed_waiter_causes_no_back_off() {
     if !needs("strace", has("strace")) {
         return;
     }

@@ -1,4 +1,4 @@
-//! System calls that go on failing, limits that are reached, a disk that is really full, a clock that was set back.
+//! System calls that keep failing, limits that are reached, a disk that is really full, a clock that was set back.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
@@ -14,7 +14,7 @@ use tenure_tests::sweep::scenes::dead_foreign;
 use tenure_tests::sweep::{anchors, lock_file};
 use tenure_tests::{Actor, actor_program, as_nobody, folder, has, is_root, needs, until_waiting};
 
-/// The names in a folder, sorted; none where it is missing.
+/// Returns the sorted names in a folder; none if the folder is missing.
 fn names(dir: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     let mut names: Vec<String> =
@@ -31,7 +31,7 @@ fn ready() -> bool {
     needs("strace", has("strace"))
 }
 
-/// Without hard links: an acquire, contention, a wait, a crash and a takeover, all by copies.
+/// Without hard links, copies do the same: an acquire, contention, a wait, a crash and a takeover.
 #[test]
 fn without_hard_links_everything_works_by_copies() {
     if !ready() {
@@ -68,7 +68,7 @@ fn without_hard_links_everything_works_by_copies() {
         two.must("check g");
         assert_eq!(one.must_fail("acquire l g never", "busy")["holder"], two.pid());
 
-        // Killed while another waits, and while nobody does.
+        // Killed while another process waits, and while none does.
         one.must("begin l g forever");
         let pid = two.pid();
         two.kill();
@@ -97,7 +97,7 @@ fn without_hard_links_everything_works_by_copies() {
 }
 
 #[test]
-fn without_hard_links_a_grant_passes_within_the_process_while_the_copy_is_there() {
+fn without_hard_links_a_grant_passes_within_the_process_while_the_copy_exists() {
     if !ready() {
         return;
     }
@@ -130,7 +130,7 @@ fn without_an_exchange_a_takeover_is_unsupported_and_all_else_works() {
     let _strace = Strace::inject(actor.pid(), &["renameat2:error=EINVAL"]);
     actor.hold(&target);
     actor.must("release g");
-    // Our own dead are linked to the anchor: no exchange is needed.
+    // Dead natives' lock files are links to the anchor: no exchange is needed.
     let mut dying = Actor::start();
     dying.hold(&target);
     dying.kill();
@@ -151,14 +151,14 @@ fn without_an_exchange_a_takeover_is_unsupported_and_all_else_works() {
     actor.must("release g");
 }
 
-/// Flock style removes a dead native's lock file. Where it cannot, nothing is held and nothing forgotten. What is another
-/// user's in a sticky folder is in nobody's way (`users`); this one is ours.
+/// Flock style removes a dead native's lock file. If that fails, nothing is held and no crash forgotten. Another user's
+/// file in a sticky folder blocks nothing (`multi_user`); this file is the actor's own.
 #[test]
-fn in_flock_style_a_dead_natives_lock_file_may_be_impossible_to_remove() {
+fn flock_style_reports_a_dead_natives_lock_file_that_it_cannot_remove() {
     if !ready() {
         return;
     }
-    // What the removal answers; a copy? a sticky folder? what comes of it.
+    // The errno of the removal, whether it is a copy, whether the folder is sticky, and the result.
     let cases = [
         ("EIO", false, false, Some("io")),
         ("ENOENT", false, false, None),
@@ -187,18 +187,18 @@ fn in_flock_style_a_dead_natives_lock_file_may_be_impossible_to_remove() {
             Some(kind) => {
                 let answer = actor.must_fail("acquire l g never", kind);
                 let said = text(&answer);
-                // A copy is taken over before it goes.
+                // A copy is taken over before its removal.
                 let what = if copy { "cannot be taken over" } else { "of a dead holder cannot be removed" };
                 assert!(said.contains(what) && said.contains("t.lock"), "{case:?}: {said}");
                 drop(strace);
                 assert!(lock_file(&target).exists(), "{case:?}");
-                // It keeps no lock, and the crash is told to the next one.
+                // The failed process holds nothing, and the next holder gets the crash report.
                 let mut next = Actor::start();
                 next.must(&format!("open l {} style=flock", target.display()));
                 next.must("acquire l g never")
             }
         };
-        // Where a takeover was cut off, what told who it was has left its place.
+        // An interrupted takeover has moved the file that named the holder.
         match copy && kind.is_some() {
             true => assert!(!crashed["crashed"].is_null(), "{case:?}"),
             false => assert_eq!(crashed["crashed"]["pid"], dead, "{case:?}"),
@@ -206,9 +206,10 @@ fn in_flock_style_a_dead_natives_lock_file_may_be_impossible_to_remove() {
     }
 }
 
-/// Made by another between the look and the making, or removed between that and the opening.
+/// Another process creates the file between the look and the creation, or removes it between the creation and the
+/// opening.
 #[test]
-fn a_target_that_comes_or_goes_meanwhile_is_tried_again() {
+fn a_target_that_appears_or_disappears_meanwhile_is_retried() {
     if !ready() {
         return;
     }
@@ -228,9 +229,9 @@ fn a_target_that_comes_or_goes_meanwhile_is_tried_again() {
     }
 }
 
-/// The bare kernel lock needs nothing but the target.
+/// The kernel lock alone needs only the target.
 #[test]
-fn a_target_that_cannot_be_made_is_an_error_that_says_so() {
+fn a_target_that_cannot_be_created_is_a_clear_error() {
     if !needs("root and setpriv", is_root() && has("setpriv")) {
         return;
     }
@@ -270,9 +271,9 @@ fn without_flock_an_acquire_is_unsupported_never_a_success() {
     }
 }
 
-/// While a helper of the library waits, for natives and for foreign programs.
+/// Faults while a helper thread waits, for natives and for foreign programs.
 #[test]
-fn a_wait_that_cannot_be_set_up_is_an_error_or_a_slower_wait() {
+fn a_wait_that_cannot_be_set_up_fails_or_is_slower() {
     if !ready() {
         return;
     }
@@ -287,7 +288,7 @@ fn a_wait_that_cannot_be_set_up_is_an_error_or_a_slower_wait() {
     let answer = waiter.must_fail("acquire l g 60000", "io");
     assert!(text(&answer).contains("thread") && text(&answer).contains("os error 11)"), "{answer}");
     drop(strace);
-    // Interrupted again and again while in the kernel's queue.
+    // Interrupted several times in the kernel's queue.
     let strace = Strace::inject(waiter.pid(), &["flock:error=EINTR:when=1..5"]);
     waiter.must("begin l g forever");
     holder.must("release g");
@@ -306,7 +307,7 @@ fn a_wait_that_cannot_be_set_up_is_an_error_or_a_slower_wait() {
     waiter.must("acquire l g never");
     waiter.must("release g");
 
-    // A foreign holder: without its events the slow look stays.
+    // A foreign holder: without events, the slow poll remains.
     let script = "import json,os,sys; f=open(sys.argv[1],'w'); \
                   json.dump({'pid':os.getpid(),'createdAt':'2026-03-02T10:00:00.000Z'},f); f.flush(); \
                   print('held',flush=True); sys.stdin.readline(); os.unlink(sys.argv[1]); print('gone',flush=True)";
@@ -335,9 +336,9 @@ fn a_wait_that_cannot_be_set_up_is_an_error_or_a_slower_wait() {
     assert_eq!(names(dir.path()), [".tenure"]);
 }
 
-/// Its helper has the kernel lock by then: nothing of that stays.
+/// The helper has the kernel lock by then, and releases it.
 #[test]
-fn an_error_after_a_wait_is_told_at_once() {
+fn an_error_after_a_wait_is_reported_at_once() {
     if !ready() {
         return;
     }
@@ -364,11 +365,11 @@ fn an_error_after_a_wait_is_told_at_once() {
 
 /// A limit on descriptors, as the kernel enforces it.
 #[test]
-fn no_descriptor_left_is_an_error_that_passes() {
+fn a_lack_of_descriptors_is_a_temporary_error() {
     for keys in ["", "style=flock", "mode=666", "record=0"] {
         let dir = folder();
         let mut other = Actor::start();
-        // A process that has locked nothing yet, too: what it must find out about itself takes descriptors.
+        // Also in a process that has locked nothing yet, and needs descriptors to read its own identity.
         let mut actor = Actor::start();
         let target = dir.path().join("t");
         actor.must(&format!("open l {} {keys}", target.display()));
@@ -377,7 +378,7 @@ fn no_descriptor_left_is_an_error_that_passes() {
         let open = fs::read_dir(format!("/proc/{pid}/fd"))
             .unwrap()
             .map(|entry| entry.unwrap().file_name().to_string_lossy().parse::<u64>().unwrap());
-        // One more than can be open now, and one more at each try, until it is enough.
+        // One descriptor more than can be open now, and one more at each attempt, until it is enough.
         let mut open: Vec<u64> = open.collect();
         open.sort_unstable();
         let free: Vec<u64> = (0..).filter(|fd| !open.contains(fd)).take(12).collect();
@@ -415,7 +416,7 @@ fn no_descriptor_left_is_an_error_that_passes() {
 
 /// A small file system, filled to the last byte or the last inode.
 #[test]
-fn a_full_disk_is_an_error_that_passes() {
+fn a_full_disk_is_a_temporary_error() {
     if !needs("root and unshare(1)", is_root() && has("unshare")) {
         return;
     }
@@ -462,7 +463,7 @@ fn a_full_disk_is_an_error_that_passes() {
                 assert!(text(&answer).contains("os error 28)"), "{what}: {answer}");
                 assert!(text(&answer).contains("--no-record"), "{what}: {answer}");
             }
-            // The error names `--no-record`, which works as flock(1) does.
+            // The error names `--no-record`, with which it works as flock(1) does.
             actor.must(&format!("open bare {} record=0", target.display()));
             other.must(&format!("open bare {} record=0", other_target.display()));
             actor.must("acquire bare b never");
@@ -476,8 +477,8 @@ fn a_full_disk_is_an_error_that_passes() {
             actor.must_fail("acquire l g never", "busy");
             other.must("release g");
             actor.must("acquire l g never");
-            // Full again while it holds: the release makes nothing, so it works, and so does the next acquire, whose
-            // record is written over the last one's.
+            // Full again during the hold: the release creates nothing, so it succeeds, and so does the next acquire,
+            // whose record overwrites the previous one.
             filler();
             actor.must("check g");
             actor.must("release g");
@@ -499,12 +500,12 @@ fn a_full_disk_is_an_error_that_passes() {
     }
 }
 
-/// The fence of a grant.
+/// Returns the fence of a grant.
 fn fence(answer: &Value) -> u64 {
     answer["fence"].as_u64().unwrap_or_else(|| panic!("{answer}"))
 }
 
-/// Changes the fence in an anchor's record, whose length stays.
+/// Changes the fence in an anchor's record without changing its length.
 fn set_fence(target: &Path, from: u64, to: u64) {
     let path = anchors(target).join("t.lock");
     let text = fs::read_to_string(&path).unwrap();
@@ -514,7 +515,7 @@ fn set_fence(target: &Path, from: u64, to: u64) {
 }
 
 #[test]
-fn the_fence_grows_whatever_happens() {
+fn the_fence_always_grows() {
     let dir = folder();
     let target = dir.path().join("t");
     let open = |actor: &mut Actor, style: &str| drop(actor.must(&format!("open l {} {style}", target.display())));
@@ -542,7 +543,7 @@ fn the_fence_grows_whatever_happens() {
             grown(&three.must("acquire l g never"), "after a break");
             two.must_fail("release g", "lost");
         } else {
-            // The target's own kernel lock is not to be broken: its holder lets go.
+            // The target's own kernel lock cannot be broken: its holder releases it.
             two.must_fail("release g", "lost");
             grown(&three.must("acquire l g never"), "after a break");
         }
@@ -557,7 +558,7 @@ fn the_fence_grows_whatever_happens() {
         grown(&four.must("acquire l g never"), "again");
         four.must("release g");
     }
-    // A change of style, both ways.
+    // A change of style, in both directions.
     let mut actor = Actor::start();
     for style in ["", "style=flock", "", "style=flock"] {
         open(&mut actor, style);
@@ -566,9 +567,9 @@ fn the_fence_grows_whatever_happens() {
     }
 }
 
-/// A clock that was set back: the last fence is of a time to come.
+/// The clock was set back: the last fence is later than the present.
 #[test]
-fn the_fence_goes_on_by_one_when_the_clock_was_set_back() {
+fn the_fence_grows_by_one_after_the_clock_was_set_back() {
     for style in ["", "style=flock", "style=flock mode=666"] {
         let dir = folder();
         let target = dir.path().join("t");

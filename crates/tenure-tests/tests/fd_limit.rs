@@ -1,11 +1,11 @@
-//! More locks than a process may have open files. In a process of its own, because of the limit.
+//! More locks than a process may have open files, in a process of its own because of the limit.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test panics where it fails, and looks at files")]
 
 use tenure::{Lock, Style, Wait};
 
 #[test]
-fn more_locks_than_open_files() {
+fn a_process_uses_more_locks_than_it_may_open_files() {
     let limit = libc::rlimit { rlim_cur: 512, rlim_max: 512 };
     // SAFETY: the kernel reads one rlimit.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
@@ -14,7 +14,7 @@ fn more_locks_than_open_files() {
         let style = if at.is_multiple_of(2) { Style::LockFile } else { Style::Flock };
         Lock::options().style(style).open(dir.path().join(at.to_string())).unwrap()
     };
-    // Held ones keep their descriptors, whatever is used meanwhile.
+    // Held locks keep their descriptors, whatever other locks are used.
     let held: Vec<_> = (0..50).map(|at| open(at).acquire_with(Wait::Never).unwrap()).collect();
     let locks: Vec<_> = (50..2_000).map(open).collect();
     let mut fences = vec![0; locks.len()];
@@ -26,7 +26,7 @@ fn more_locks_than_open_files() {
             guard.release().unwrap();
         }
     }
-    // The 50 that are held and 128 others have one descriptor each, or two in flock style; the process has some besides.
+    // The 50 held locks and 128 others have one descriptor each, or two in flock style; the process has some others.
     let files = std::fs::read_dir("/proc/self/fd").unwrap().count();
     assert!((267..290).contains(&files), "{files} files are open");
     for guard in held {

@@ -21,7 +21,7 @@ use tenure_tests::{fenced_program, folder, signal};
 
 const WORKERS: usize = 5;
 
-/// A small generator: which faults come is the seed's to say, when they strike is the machine's.
+/// A small generator: the random seed determines the faults, the machine their exact moments.
 struct Random(u64);
 
 impl Random {
@@ -31,7 +31,7 @@ impl Random {
     }
 }
 
-/// When a process goes on that was stopped, and which.
+/// When to resume a stopped process, and its pid.
 type Later = (Instant, u32);
 
 struct Crew {
@@ -39,7 +39,7 @@ struct Crew {
     file: PathBuf,
     workers: Vec<Server>,
     later: VecDeque<Later>,
-    /// How long a stop lasts at least, in milliseconds: about as long as the server takes to give the lock to another.
+    /// The minimum duration of a stop in milliseconds: about the time that the server takes to pass the lock on.
     shortest_stop: u64,
     kills: u32,
     stops: u32,
@@ -67,7 +67,7 @@ impl Crew {
         self.kills += 1;
     }
 
-    /// Whoever holds just now, as a rule; else anybody.
+    /// Returns the index of the present holder if there is one, else of any worker.
     fn victim(&self, witness: &Witness, random: &mut Random) -> usize {
         let until = Instant::now() + Duration::from_millis(20);
         while random.below(8) > 0 && Instant::now() < until {
@@ -86,12 +86,12 @@ impl Crew {
         }
     }
 
-    /// Who sleeps is left to wake up: that is when it might believe to hold.
+    /// Reports whether a worker is stopped already. It is left to resume, because it might then believe to hold.
     fn is_stopped(&self, pid: u32) -> bool {
         self.later.iter().any(|(_, stopped)| *stopped == pid)
     }
 
-    /// For up to twice the lease, and mostly for longer than it. Most of them are not stopped, so that somebody goes on.
+    /// Stops a worker for up to twice the lease, mostly for longer than the lease. Most workers keep running.
     fn stop(&mut self, at: usize, random: &mut Random) {
         if self.later.len() >= WORKERS / 2 {
             return;
@@ -111,7 +111,7 @@ impl Crew {
         due.into_iter().for_each(|(_, pid)| signal(pid, libc::SIGCONT));
     }
 
-    /// Ends what is under way, and the workers.
+    /// Ends the pending stops and the workers.
     fn finish(mut self, witness: &Witness) {
         witness.stop();
         for (_, pid) in std::mem::take(&mut self.later) {
@@ -128,9 +128,9 @@ impl Crew {
             self.kills,
             self.stops
         );
-        assert_eq!(witness.double(), 0, "two believed to hold at once");
+        assert_eq!(witness.double(), 0, "two processes believed to hold at once");
         assert_eq!(witness.wrongly_refused(), 0, "a holder's fence was older than another's");
-        // A killed holder's lease is waited out each time, so there are few in a short run.
+        // A killed holder's lease must expire each time, so a short run has few grants.
         assert!(witness.grants() > 2 && witness.writes() > 10, "hardly anything was done");
         assert!(self.kills > 0 && self.stops > 0, "hardly anything went wrong");
     }

@@ -1,6 +1,8 @@
-//! Judging, in both directions: what we do with a foreign program's lock file, and what one does with ours.
+//! Staleness in both directions: how Tenure judges a foreign program's lock file, and how a foreign program judges
+//! ours.
 //!
-//! The foreign programs are `foreign/seed.py` and `foreign/seed.mjs`: the seed's rules written again, flaws included.
+//! The foreign programs are `foreign/openclaw.py` and `foreign/openclaw.mjs`: OpenClaw's protocol written again, flaws
+//! included.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
@@ -16,9 +18,9 @@ use tenure_tests::{
     Actor, Foreign, actor_program, as_nobody, folder, foreign, has, hex, inode, is_root, iso, lock_file, needs, until,
 };
 
-/// Beyond every `pid_max`: no process ever has it.
+/// Above every `pid_max`: no process ever has this pid.
 const NEVER: u32 = 4_194_305;
-/// A lock file's time to come, so that however slow the machine is, it is fresh.
+/// An age in the future, so that the lock file is fresh however slow the machine is.
 const FRESH: i64 = -3_600_000;
 const OLD: i64 = 7_200_000;
 const LANGUAGES: [&str; 2] = ["python", "node"];
@@ -45,13 +47,13 @@ fn reasons(found: &Value) -> Vec<String> {
     found["reasons"].as_array().unwrap().iter().map(|reason| reason.as_str().unwrap().to_owned()).collect()
 }
 
-/// Somebody waits for this lock, and has come as far as the foreign holder's lock file.
+/// Waits until a process waits for this lock and has reached the foreign holder's lock file.
 fn await_waiter(looker: &mut Actor, target: &Path) {
     until("a waiter", || status(looker, target)["waiters"] == 1);
 }
 
 #[test]
-fn a_record_of_any_length_is_read_whole() {
+fn a_record_of_any_length_is_read_completely() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut actor = Actor::start();
@@ -67,13 +69,13 @@ fn a_record_of_any_length_is_read_whole() {
 enum Then {
     /// Taken over at once.
     Granted,
-    /// Held, or not to be told: waited for.
+    /// Held, or unknown: waited for.
     Waits,
 }
 use Then::{Granted, Waits};
 
 #[test]
-fn every_rule_and_every_reason() {
+fn every_staleness_rule_has_its_reason() {
     let dir = folder();
     let mut actor = Actor::start();
     let own = actor.pid();
@@ -186,7 +188,7 @@ fn every_rule_and_every_reason() {
         };
         assert_eq!((&found["state"], &found["native"]), (&state.into(), &false.into()), "{name}: {found}");
 
-        // The seed finds the same reasons, but for our own pid, which is none of its own.
+        // OpenClaw finds the same reasons, except for our own pid, which means nothing to it.
         let theirs: Vec<&str> = expected.iter().copied().filter(|reason| *reason != "orphan-self-pid").collect();
         for judge in &mut judges {
             let said = judge.ask(lock_file.to_str().unwrap());
@@ -227,7 +229,7 @@ fn every_rule_and_every_reason() {
 }
 
 #[test]
-fn the_grace_of_a_file_without_a_pid_runs_out_while_someone_waits() {
+fn the_grace_period_of_a_file_without_a_pid_ends_during_a_wait() {
     for (name, left, used_before) in [("torn", &b"{\n  \"pid"[..], false), ("used", b"", true)] {
         let dir = folder();
         let target = dir.path().join(name);
@@ -250,7 +252,7 @@ fn runs_out(actor: &mut Actor, target: &Path, left: &[u8]) {
 }
 
 #[test]
-fn what_is_no_lock_stays_whatever_we_do() {
+fn a_file_that_is_no_lock_file_is_never_removed() {
     let dir = folder();
     let mut actor = Actor::start();
     let files: &[(&str, &[u8])] = &[
@@ -280,7 +282,7 @@ fn what_is_no_lock_stays_whatever_we_do() {
         for lock in ["l", "a"] {
             let refused = actor.must_fail(&format!("acquire {lock} g never"), "in-the-way");
             assert!(refused["error"].as_str().unwrap().contains(&format!("{name}.lock")), "{refused}");
-            // Waiting would be for ever: an error at once.
+            // A wait would never end, so it is an error at once.
             actor.must_fail(&format!("acquire {lock} g 600000"), "in-the-way");
         }
         actor.must_fail(&format!("inspect {}", target.display()), "in-the-way");
@@ -295,7 +297,7 @@ fn what_is_no_lock_stays_whatever_we_do() {
 }
 
 #[test]
-fn a_live_holder_is_robbed_for_its_age_only_where_that_was_asked_for() {
+fn a_live_holders_lock_is_stolen_for_its_age_only_on_request() {
     let dir = folder();
     let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
     let mut actor = Actor::start();
@@ -309,14 +311,14 @@ fn a_live_holder_is_robbed_for_its_age_only_where_that_was_asked_for() {
     actor.must("acquire b g never");
 }
 
-/// What a foreign program says of a lock file of ours: nothing, or that its pid is missing for the moment, which makes
-/// it wait for its grace; never anything that lets it take the lock.
+/// Reports whether a foreign program's verdict on our lock file is harmless: no reason, or a pid that is missing for
+/// the moment, which makes it wait for its grace period; never a reason to take over the lock.
 fn harmless(said: &Value) -> bool {
     reasons(said).iter().all(|reason| reason == "missing-pid")
 }
 
 #[test]
-fn ours_is_never_stale_to_them_right_after_acquiring() {
+fn our_new_lock_file_is_never_stale_to_foreign_programs() {
     let dir = folder();
     let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
     let mut actor = Actor::start();
@@ -331,7 +333,7 @@ fn ours_is_never_stale_to_them_right_after_acquiring() {
             let said = judge.ask(lock_file.to_str().unwrap());
             assert_eq!((&said["stale"], &said["alive"]), (&false.into(), &true.into()), "{language}, {round}: {said}");
             assert_eq!(said["pid"], actor.pid(), "{language}: {said}");
-            // It took our start time and our hold for what they are.
+            // The foreign program parsed our start time and our hold correctly.
             let text = std::fs::read_to_string(&lock_file).unwrap();
             let record: Value = serde_json::from_str(&text).unwrap();
             assert_eq!(record["starttime"], start_time(actor.pid()));
@@ -343,10 +345,10 @@ fn ours_is_never_stale_to_them_right_after_acquiring() {
     }
 }
 
-/// An emulator answers for its guest's own `/proc/self/stat` with a text of its own making: with another start time, which
-/// to a foreign program would be a recycled pid's.
+/// An emulator generates the text of its guest's `/proc/self/stat`, with another start time, which a foreign program
+/// would take for a recycled pid's.
 #[test]
-fn an_emulated_holder_lives_to_them() {
+fn an_emulated_holder_is_alive_to_foreign_programs() {
     let emulator = format!("qemu-{}", std::env::consts::ARCH);
     if !needs(&emulator, has(&emulator)) {
         return;
@@ -363,14 +365,14 @@ fn an_emulated_holder_lives_to_them() {
             assert_eq!((&said["stale"], &said["alive"]), (&false.into(), &true.into()), "{language}: {said}");
         }
     }
-    // And the other way round: what it reads of others is the kernel's word.
+    // In the other direction: the guest reads other processes' files from the kernel.
     holder.must("release g");
     let pid = std::process::id();
     put_record(&mut holder, &lock_file, pid, Some(start_time(pid)));
     assert_eq!(status(&mut holder, &target)["liveness"], "alive");
 }
 
-/// Judges for longer than a date that is not refreshed would last, in every language at once.
+/// Judges for longer than an unrefreshed date would last, in all languages at once.
 fn judged_for(lasting: Duration, stale_ms: u64, keys: &str) {
     let dir = folder();
     let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
@@ -383,7 +385,7 @@ fn judged_for(lasting: Duration, stale_ms: u64, keys: &str) {
         .map(|one| Foreign::judge(one, &["--stale-ms", &stale_ms]))
         .collect();
     for judge in &mut judges {
-        // They have started.
+        // The judges have started.
         judge.ask("/nonexistent");
     }
     actor.must("acquire l g never");
@@ -410,12 +412,12 @@ fn judged_for(lasting: Duration, stale_ms: u64, keys: &str) {
 }
 
 #[test]
-fn ours_is_never_too_old_to_them_because_its_date_is_refreshed() {
+fn our_refreshed_lock_file_is_never_too_old_to_foreign_programs() {
     judged_for(Duration::from_millis(5000), 2000, "refresh_ms=50");
 }
 
 #[test]
-fn ours_never_exceeds_its_hold_to_them() {
+fn our_lock_file_never_exceeds_its_hold_to_foreign_programs() {
     judged_for(Duration::from_millis(5000), 1_800_000, "max_hold_ms=2000");
 }
 
@@ -444,7 +446,7 @@ fn excludes_both_ways(language: &str) {
     assert_eq!(other.child.wait().unwrap().code(), Some(75));
     actor.must("check g");
 
-    // It waits for us, too.
+    // The foreign program waits for us, too.
     let mut other = Foreign::from(&mut foreign(language, &["hold", target.to_str().unwrap()]));
     actor.must("release g");
     other.await_held();
@@ -455,17 +457,17 @@ fn excludes_both_ways(language: &str) {
 }
 
 #[test]
-fn a_live_python_holder_and_we_exclude_each_other() {
+fn a_live_python_holder_and_tenure_exclude_each_other() {
     excludes_both_ways("python");
 }
 
 #[test]
-fn a_live_node_holder_and_we_exclude_each_other() {
+fn a_live_node_holder_and_tenure_exclude_each_other() {
     excludes_both_ways("node");
 }
 
 /// Eight grants after a holder's end. By polling once a second the faster half of them would take 1.1 s on average; by
-/// event they take milliseconds, and the slower half is for what else the machine does.
+/// events they take milliseconds. The slower half allows for other load.
 fn granted_by_event(language: &str) {
     if !needs(language, language == "python" || has(language)) {
         return;
@@ -480,7 +482,7 @@ fn granted_by_event(language: &str) {
         actor.must("begin l g forever");
         await_waiter(&mut looker, &target);
         if round % 2 == 0 {
-            // It says so once its file is gone.
+            // The holder answers after it has removed its file.
             assert_eq!(holder.ask("release")["event"], "released");
         } else {
             holder.kill();
@@ -498,17 +500,17 @@ fn granted_by_event(language: &str) {
 }
 
 #[test]
-fn the_end_of_a_python_holder_is_an_event() {
+fn the_end_of_a_python_holder_wakes_a_waiter() {
     granted_by_event("python");
 }
 
 #[test]
-fn the_end_of_a_node_holder_is_an_event() {
+fn the_end_of_a_node_holder_wakes_a_waiter() {
     granted_by_event("node");
 }
 
 #[test]
-fn who_has_the_file_open_lives_whatever_its_pid_says() {
+fn a_lock_file_that_a_process_has_open_is_alive_whatever_its_pid() {
     let dir = folder();
     let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
     let mut actor = Actor::start();
@@ -524,12 +526,12 @@ fn who_has_the_file_open_lives_whatever_its_pid_says() {
     for text in texts {
         let before = inode(&lock_file);
         put(&mut actor, &lock_file, OLD, text.as_bytes());
-        assert_eq!(inode(&lock_file), before, "it is the holder's file yet");
+        assert_eq!(inode(&lock_file), before, "it is still the holder's file");
         let found = status(&mut actor, &target);
         assert_eq!((&found["state"], &found["liveness"]), (&"held".into(), &"alive".into()), "{text}: {found}");
         assert!(!reasons(&found).is_empty(), "{text}: {found}");
         let openers = found["openBy"].as_array().unwrap();
-        // Own pid: an orphan by the seed's rules only, so nobody looked who has it open.
+        // For its own pid, an orphan by OpenClaw's protocol, the actor does not look for open descriptors.
         if !text.contains(&own.to_string()) {
             assert!(openers.contains(&holder.pid().into()), "{text}: {found}");
         }
@@ -544,7 +546,7 @@ fn who_has_the_file_open_lives_whatever_its_pid_says() {
     assert_eq!((&granted["event"], &granted["crashed"]["pid"]), (&"granted".into(), &NEVER.into()), "{granted}");
 }
 
-/// A folder of the user `nobody`.
+/// Creates a folder of the user `nobody`.
 fn nobodys_folder() -> tempfile::TempDir {
     let dir = folder();
     std::os::unix::fs::chown(dir.path(), Some(65534), Some(65534)).unwrap();
@@ -552,7 +554,7 @@ fn nobodys_folder() -> tempfile::TempDir {
 }
 
 #[test]
-fn an_unprivileged_process_has_the_veto_on_its_own_files_and_knows_its_limits_on_others() {
+fn an_unprivileged_process_leases_its_own_files_and_reports_others_as_unknown() {
     if !needs("root and setpriv", is_root() && has("setpriv")) {
         return;
     }
@@ -562,7 +564,7 @@ fn an_unprivileged_process_has_the_veto_on_its_own_files_and_knows_its_limits_on
     let mut nobody = Actor::from(&mut as_nobody(&actor_program(), dir.path()));
     nobody.must(&format!("open l {}", target.display()));
 
-    // Its own file: open by a program of root's, so alive; closed, so dead.
+    // The user's own file: alive while a root program has it open; dead once closed.
     let holder = Foreign::hold("python", &target);
     std::os::unix::fs::chown(&lock_file, Some(65534), Some(65534)).unwrap();
     put(&mut root, &lock_file, OLD, format!("{{\"pid\": {NEVER}}}").as_bytes());
@@ -576,17 +578,17 @@ fn an_unprivileged_process_has_the_veto_on_its_own_files_and_knows_its_limits_on
     assert_eq!(nobody.must("acquire l g 60000")["crashed"]["pid"], NEVER);
     nobody.must("release g");
 
-    // Another's file: a lease is not to be had, so nobody can tell whether it is open.
+    // Another user's file: the kernel refuses a lease, so nobody can tell whether it is open.
     put(&mut root, &lock_file, OLD, b"");
     assert_eq!(status(&mut root, &target)["state"], "stale", "root can tell");
     let found = status(&mut nobody, &target);
     assert_eq!((&found["state"], &found["liveness"]), (&"unknown".into(), &"unknown".into()), "{found}");
     nobody.must_fail("acquire l g never", "busy");
-    // A live process of another user's: permission denied is alive.
+    // Another user's live process: "permission denied" means alive.
     put_record(&mut root, &lock_file, std::process::id(), Some(start_time(std::process::id())));
     assert_eq!(status(&mut nobody, &target)["liveness"], "alive");
     nobody.must_fail("acquire l g never", "busy");
-    // A proof by identity is one.
+    // A difference in identity is a proof.
     put_record(&mut root, &lock_file, std::process::id(), Some(start_time(std::process::id()) + 1));
     assert_eq!(reasons(&status(&mut nobody, &target)), ["recycled-pid"]);
     nobody.must("acquire l g never");
@@ -596,7 +598,7 @@ fn an_unprivileged_process_has_the_veto_on_its_own_files_and_knows_its_limits_on
 }
 
 #[test]
-fn a_foreign_holder_in_another_container_is_not_robbed() {
+fn a_foreign_holder_in_another_container_keeps_its_lock() {
     if !needs("root and unshare", is_root() && has("unshare")) {
         return;
     }
@@ -610,7 +612,7 @@ fn a_foreign_holder_in_another_container_is_not_robbed() {
     let mut actor = Actor::start();
     actor.must(&format!("open l {}", target.display()));
     let found = status(&mut actor, &target);
-    // Its pid is 1 there, and here another process's, or a process that is long gone.
+    // Its pid is 1 in its namespace, and here that of another process, or of a process that has ended.
     assert!(found["pid"].as_i64().unwrap() < 100, "{found}");
     assert_eq!((&found["state"], &found["liveness"]), (&"held".into(), &"alive".into()), "{found}");
     let before = inode(&lock_file);
@@ -624,8 +626,8 @@ fn a_foreign_holder_in_another_container_is_not_robbed() {
     assert_eq!(actor.hear()["event"], "granted");
 }
 
-/// An actor under strace, which stops it or kills it at system calls of our choice: at the entry of the call, a stop
-/// takes hold when the call is done, and a kill before it begins.
+/// Starts an actor under strace, which stops or kills it at the given system calls: a stop takes effect when the call
+/// is done, a kill before it begins.
 fn traced(injections: &[&str]) -> Actor {
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=linkat,renameat2,unlinkat,inotify_init1"]);
@@ -635,7 +637,7 @@ fn traced(injections: &[&str]) -> Actor {
     Actor::from(command.arg(actor_program()))
 }
 
-/// The actor's own pid: strace's child.
+/// Returns the actor's own pid: strace's child.
 fn child_of(parent: u32) -> i32 {
     let found = std::fs::read_dir("/proc").unwrap().find_map(|entry| {
         let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
@@ -646,8 +648,8 @@ fn child_of(parent: u32) -> i32 {
     found.expect("the actor runs under strace")
 }
 
-/// Lets a process go on whenever it is stopped: a SIGCONT that comes before the stop would be lost, and strace counts
-/// its calls for each thread anew.
+/// Resumes a process whenever it is stopped. A single SIGCONT before the stop would be lost, and strace counts the
+/// calls of each thread separately.
 struct GoOn {
     stop: mpsc::Sender<()>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -682,7 +684,7 @@ struct HeldUp {
 
 impl Drop for HeldUp {
     fn drop(&mut self) {
-        // A stopped process would outlive a test that fails. While strace runs, the pid is its child's.
+        // A stopped process would outlive a failed test. While strace runs, the pid is its child's.
         if self.actor.child.try_wait().unwrap().is_none() {
             // SAFETY: no precondition.
             unsafe { libc::kill(self.pid, libc::SIGKILL) };
@@ -691,13 +693,13 @@ impl Drop for HeldUp {
 }
 
 impl HeldUp {
-    /// An actor that judged a dead holder's file and is stopped before it exchanges it; meanwhile a live foreign
-    /// program holds.
+    /// Starts an actor that has judged a dead holder's file and is stopped before the exchange; meanwhile a live
+    /// foreign program holds.
     fn new(more: &[&str]) -> HeldUp {
         let dir = folder();
         let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
         put_record(&mut Actor::start(), &lock_file, NEVER, None);
-        // The first link is refused, because the dead holder's file is there; the second makes the swap.
+        // The first link fails, because the dead holder's file exists; the second creates the swap.
         let mut actor = traced(&[&["linkat:signal=SIGSTOP:when=2"], more].concat());
         actor.must(&format!("open l {}", target.display()));
         let pid = child_of(actor.pid());
@@ -714,7 +716,7 @@ impl HeldUp {
 }
 
 #[test]
-fn a_takeover_that_was_held_up_never_removes_what_it_did_not_judge() {
+fn a_delayed_takeover_never_removes_a_file_that_it_did_not_judge() {
     if !needs("strace", has("strace")) {
         return;
     }
@@ -732,10 +734,10 @@ fn a_takeover_that_was_held_up_never_removes_what_it_did_not_judge() {
         (&"held".into(), &held_up.holder.as_ref().unwrap().pid().into()),
         "{found}"
     );
-    // Alive to its own kind, too.
+    // Alive to foreign programs, too.
     let said = Foreign::judge("python", &[]).ask(held_up.dir.path().join("t.lock").to_str().unwrap());
     assert_eq!(said["stale"], false, "{said}");
-    // Whatever the waiter has said by now, it is no grant: its first word comes after the release.
+    // Any answer of the waiter so far is no grant: its first word comes after the release.
     held_up.holder.take().unwrap().release();
     let granted = held_up.actor.hear();
     assert_eq!((&granted["event"], &granted["crashed"]), (&"granted".into(), &Value::Null), "{granted}");
@@ -743,7 +745,7 @@ fn a_takeover_that_was_held_up_never_removes_what_it_did_not_judge() {
     drop(go_on);
 }
 
-/// The actor is killed before the system call `death` of its takeover; what is left is recovered by the next.
+/// Kills the actor before the system call `death` of its takeover; the next actor recovers the rest.
 fn killed_in_the_takeover(death: &str, left_at_swap: fn([Option<u64>; 3], Option<u64>) -> bool) {
     if !needs("strace", has("strace")) {
         return;
@@ -751,7 +753,7 @@ fn killed_in_the_takeover(death: &str, left_at_swap: fn([Option<u64>; 3], Option
     let mut held_up = HeldUp::new(&[death]);
     let [theirs, ..] = held_up.inodes();
     let go_on = GoOn::start(held_up.pid);
-    // Its death ends its line; strace itself ends a moment later.
+    // The actor's end closes its pipe; strace ends a moment later.
     held_up.actor.await_end();
     drop(go_on);
     let left = held_up.inodes();
@@ -770,27 +772,27 @@ fn killed_in_the_takeover(death: &str, left_at_swap: fn([Option<u64>; 3], Option
 }
 
 #[test]
-fn killed_before_the_exchange() {
+fn a_takeover_killed_before_the_exchange_is_recovered_from() {
     killed_in_the_takeover("renameat2:signal=SIGKILL:when=1", |[lock, anchor, swap], theirs| {
         lock == theirs && swap == anchor
     });
 }
 
 #[test]
-fn killed_between_the_exchange_and_its_repair() {
+fn a_takeover_killed_between_the_exchange_and_its_repair_is_recovered_from() {
     killed_in_the_takeover("renameat2:signal=SIGKILL:when=2", |[lock, anchor, swap], theirs| {
         lock == anchor && swap == theirs
     });
 }
 
 #[test]
-fn killed_after_the_repair() {
+fn a_takeover_killed_after_the_repair_is_recovered_from() {
     killed_in_the_takeover("unlinkat:signal=SIGKILL:when=1", |[lock, anchor, swap], theirs| {
         lock == theirs && swap == anchor
     });
 }
 
-/// Two that live as long as the test, and started at different ticks.
+/// Starts two actors whose processes started at different clock ticks.
 fn two_of_different_ages() -> (Actor, Actor) {
     let (one, mut other) = (Actor::start(), Actor::start());
     until("another start time", || {
@@ -837,7 +839,7 @@ fn a_reader_never_parses_a_wrong_pid_or_start_time_or_date() {
         let ended = iso(SystemTime::now());
         assert_eq!(said["missing"], 0, "{language}: {said}");
         for seen in said["seen"].as_array().unwrap() {
-            // Without a pid it is left alone.
+            // A file without a pid is left alone.
             let Some(pid) = seen["pid"].as_u64() else { continue };
             let pair = seen["starttime"].as_u64().map(|start| (pid, start));
             if pair != Some(written) {
@@ -850,12 +852,12 @@ fn a_reader_never_parses_a_wrong_pid_or_start_time_or_date() {
         }
     }
     assert!(right > 50 && changes > 100, "{right} read of {changes} changes");
-    // A read may be interrupted in the middle of its copy: see the next test, which counts.
+    // A read may be interrupted in the middle of its copy; the next test counts such reads.
     assert!(wrong.len() <= 1, "{wrong:?}; written: {written:?}");
 }
 
-/// The same with a reader that looks some hundred thousand times a second, which Python and JavaScript do not: enough
-/// to meet a write in its middle.
+/// The same with a reader that reads some hundred thousand times a second, unlike Python and JavaScript: often enough
+/// to hit the middle of a write.
 #[test]
 fn a_fast_reader_never_parses_a_wrong_pid_or_start_time() {
     let dir = folder();
@@ -902,13 +904,13 @@ fn a_fast_reader_never_parses_a_wrong_pid_or_start_time() {
         reader.join().unwrap()
     });
     assert!(reads > 1000, "{reads}");
-    // A read that is interrupted in the middle of its copy spans several writes, whatever their order: one in millions, or in
-    // two hundred thousand on a busy machine. Without the masked key it is one in ten thousand.
+    // A read that is interrupted in the middle of its copy spans several writes, whatever their order: one in millions,
+    // or one in two hundred thousand on a busy machine. Without the masked key it is one in ten thousand.
     assert!(wrong.len() as u64 <= 2 + reads / 50_000, "{} of {reads} were wrong: {}", wrong.len(), wrong[0]);
 }
 
-/// The holder dies after it was judged and before its events are listened for: nothing tells of it, so the waiter has
-/// to look once more. Without that look it sleeps a whole second, every time.
+/// The holder dies after it was judged and before the waiter listens for its end: no event reports the death, so the
+/// waiter must check once more. Without that check it always sleeps for a whole second.
 #[test]
 fn a_death_between_judging_and_listening_is_noticed() {
     if !needs("strace", has("strace")) || !needs("python3", has("python3")) {
@@ -939,13 +941,13 @@ fn a_death_between_judging_and_listening_is_noticed() {
         drop(go_on);
         waited < Duration::from_millis(900)
     };
-    // A machine that is busy elsewhere may be slow once.
+    // One slow attempt is allowed on a busy machine.
     assert!((0..5).any(|_| noticed_at_once()), "it always slept until the slow check");
 }
 
 /// The text of a `SoftFileLock` of Python's package filelock: a pid, a host, and a start token.
 #[test]
-fn a_marker_of_filelock_tells_who_holds() {
+fn a_marker_of_filelock_names_its_holder() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut actor = Actor::start();
@@ -971,11 +973,11 @@ fn a_marker_of_filelock_tells_who_holds() {
         let found = status(&mut actor, &target);
         assert_eq!(found["state"], state, "{text:?}: {found}");
         assert_eq!(found["why"], why, "{text:?}: {found}");
-        // However old it is, and whatever may be given away for its age.
+        // At any age, and with any grace period.
         let cleaned = actor.must(&format!("clean {} grace_ms=0 idle_ms=0", dir.path().display()));
         assert_eq!(path.exists(), state != "stale", "{text:?}: {cleaned}");
     }
-    // What its holder has open is held, whatever its pid says.
+    // A lock file that a process has open is held, whatever its pid says.
     put(&mut actor, &path, OLD, format!("{NEVER}\n{host}\n").as_bytes());
     let open = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
     assert_eq!(status(&mut actor, &target)["state"], "held");
@@ -983,7 +985,7 @@ fn a_marker_of_filelock_tells_who_holds() {
     assert_eq!(status(&mut actor, &target)["state"], "stale");
 }
 
-/// `(boot_id << 64) | start`, in decimal.
+/// Returns `(boot_id << 64) | start`, in decimal.
 fn token(boot_id: u128, start: u64) -> String {
     const BILLION: u128 = 1_000_000_000;
     let mut limbs: Vec<u128> = vec![(boot_id >> 64), boot_id & u128::from(u64::MAX), u128::from(start)];

@@ -1,4 +1,4 @@
-//! Forks: a lock is its process's own, and never outlives it in a child, unless the child was given it.
+//! Forks: a lock belongs to its process and never outlives it in a child, unless the child was passed the lock.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
@@ -22,7 +22,7 @@ fn holding(target: &Path, keys: &str) -> Actor {
     actor
 }
 
-/// A process that the test did not start itself, ended with the value.
+/// A process that the test did not start itself, killed on drop.
 struct Ends(u32);
 
 impl Ends {
@@ -72,13 +72,13 @@ fn a_forked_child_holds_nothing_and_releases_nothing() {
 }
 
 #[test]
-fn a_killed_parents_lock_is_free_while_its_child_lives() {
+fn a_killed_parents_lock_is_free_although_its_child_lives() {
     for style in STYLES {
         let dir = folder();
         let target = dir.path().join("t");
         let mut parent = holding(&target, style);
         let child = Ends::of(&parent.must("fork-stay"));
-        // The child closes its copies before fork(2) returns in it; the parent may be faster by a little.
+        // The child closes its copies before fork(2) returns in it; the parent may be slightly faster.
         let pid = parent.pid();
         until("the child has none of the lock's files", || !has_open(child.0, dir.path()));
         parent.kill();
@@ -88,7 +88,7 @@ fn a_killed_parents_lock_is_free_while_its_child_lives() {
     }
 }
 
-/// Has the process a file below `dir` open?
+/// Reports whether the process has a file below `dir` open.
 fn has_open(pid: u32, dir: &Path) -> bool {
     let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     let open: Vec<_> = fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok()).collect();
@@ -97,7 +97,7 @@ fn has_open(pid: u32, dir: &Path) -> bool {
 }
 
 #[test]
-fn a_release_counts_whatever_children_live() {
+fn a_release_is_complete_although_children_live() {
     for style in STYLES {
         let dir = folder();
         let target = dir.path().join("t");
@@ -111,7 +111,7 @@ fn a_release_counts_whatever_children_live() {
 }
 
 #[test]
-fn a_child_acquires_for_itself() {
+fn a_forked_child_acquires_for_itself() {
     for (fork, style) in ["fork-on", "raw-fork-on"].iter().flat_map(|fork| STYLES.map(|style| (fork, style))) {
         let dir = folder();
         let target = dir.path().join("t");
@@ -125,13 +125,13 @@ fn a_child_acquires_for_itself() {
         actor.must("check g");
         assert_eq!(status(&target).unwrap().holder.unwrap().pid(), child.as_i64());
         opened(&target, style).must_fail("acquire l g never", "busy");
-        // The child's child has neither.
+        // The child's own child has neither.
         let below = actor.must("fork");
         assert_eq!(below["checks"]["g"]["kind"], "lost", "{below}");
         assert_eq!(actor.hear()["event"], "forked");
         actor.must("release g");
         actor.must("acquire l g never");
-        // It ends while it holds: the parent finds a lock whose holder died.
+        // The child ends while it holds: the parent finds a lock whose holder died.
         actor.tell("leave");
         assert_eq!(actor.hear()["event"], "forked");
         assert_eq!(actor.must("acquire l g never")["crashed"]["pid"], child);
@@ -144,7 +144,7 @@ fn a_parents_guard_is_kept_while_a_child_waits_for_it() {
     let target = dir.path().join("t");
     let mut actor = holding(&target, "");
     actor.must("fork-on");
-    // Its own thread waits in the kernel: the parent's helpers and watchdog are not there.
+    // The child's own thread waits in the kernel: the parent's helper threads and watchdog do not exist in it.
     let answer = actor.must_fail("acquire l h 300", "busy");
     assert!(answer["waitedMs"].as_u64().unwrap() >= 300, "{answer}");
     actor.tell("leave");
@@ -153,7 +153,7 @@ fn a_parents_guard_is_kept_while_a_child_waits_for_it() {
 }
 
 #[test]
-fn a_fork_among_threads_that_wait_does_not_hang_the_child() {
+fn a_fork_beside_waiting_threads_does_not_hang_the_child() {
     let dir = folder();
     let (busy, own) = (dir.path().join("busy"), dir.path().join("own"));
     let mut holder = holding(&busy, "");
@@ -161,7 +161,7 @@ fn a_fork_among_threads_that_wait_does_not_hang_the_child() {
     for n in 0..4 {
         actor.must(&format!("begin l w{n} 60000"));
     }
-    // A tenure that the watchdog looks after often, and threads that take the library's mutexes all the time.
+    // A tenure that the watchdog checks often, and threads that lock the library's mutexes without pause.
     actor.must(&format!("open r {} refresh_ms=20", dir.path().join("refreshed").display()));
     actor.must("acquire r r never");
     actor.must(&format!("open o {}", own.display()));
@@ -192,8 +192,8 @@ fn a_fork_among_threads_that_wait_does_not_hang_the_child() {
     }
 }
 
-/// What a thread does for the first time in its process, step by step, with a fork at each: the child has a copy of
-/// whatever the thread is in the middle of, and not the thread.
+/// Single-steps a thread's first use of the library, with a fork at each step: the child has a copy of any
+/// half-finished state, and not the thread.
 #[test]
 fn a_fork_at_any_call_of_another_thread_does_not_hang_the_child() {
     for (recall, name, wait) in [(false, "free", "never"), (false, "busy", "20"), (true, "busy", "20")] {
@@ -202,7 +202,7 @@ fn a_fork_at_any_call_of_another_thread_does_not_hang_the_child() {
         let mut actor = Actor::start();
         let thread = actor.must("apart")["thread"].as_u64().unwrap();
         let stepped = Stepped::stop(u32::try_from(thread).unwrap());
-        // Otherwise the first use of the library is the thread's.
+        // Otherwise this thread would make the first use of the library.
         if recall {
             actor.must("recall");
         }
@@ -211,11 +211,11 @@ fn a_fork_at_any_call_of_another_thread_does_not_hang_the_child() {
         loop {
             if let Step::Enters(call, args) = stepped.step().expect("the thread goes on") {
                 let call = i64::try_from(call).unwrap();
-                // What it says it says with the lock of the standard output, which the child could not have.
+                // The thread writes with the lock of standard output, which the child could not acquire.
                 if call == libc::SYS_write && args[0] == 1 {
                     break;
                 }
-                // Memory of more than a page is malloc(3)'s, whose locks fork(3) waits for.
+                // Allocations of more than a page belong to malloc(3), whose locks fork(3) waits for.
                 allocates = match call {
                     libc::SYS_brk | libc::SYS_mprotect | libc::SYS_mremap | libc::SYS_munmap => true,
                     libc::SYS_mmap => args[1] > 4096,
@@ -267,7 +267,7 @@ fn a_forgotten_guard_ends_with_the_process() {
 }
 
 #[test]
-fn a_command_does_not_keep_the_lock() {
+fn a_command_does_not_inherit_the_lock() {
     for style in STYLES {
         let dir = folder();
         let target = dir.path().join("t");
@@ -281,7 +281,7 @@ fn a_command_does_not_keep_the_lock() {
 }
 
 #[test]
-fn a_command_that_was_given_the_lock_keeps_it() {
+fn a_command_that_was_passed_the_lock_keeps_it() {
     for style in STYLES {
         let dir = folder();
         let target = dir.path().join("t");
@@ -303,7 +303,7 @@ fn a_command_that_was_given_the_lock_keeps_it() {
 }
 
 #[test]
-fn a_release_takes_the_lock_from_the_command_too() {
+fn a_release_also_ends_the_commands_hold() {
     for style in STYLES {
         let dir = folder();
         let target = dir.path().join("t");
@@ -316,7 +316,7 @@ fn a_release_takes_the_lock_from_the_command_too() {
 }
 
 #[test]
-fn a_childs_lock_is_its_parents_wherever_it_goes() {
+fn a_childs_relative_lock_is_its_parents_in_any_working_directory() {
     let (dir, elsewhere) = (folder(), folder());
     let mut actor = Actor::start();
     actor.must(&format!("chdir {}", dir.path().display()));

@@ -1,4 +1,4 @@
-//! Async acquires: dropped at any point they leave nothing, and tasks exclude each other.
+//! Async acquires: a dropped future leaves nothing, and tasks exclude each other.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
@@ -20,7 +20,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
 }
 
-/// Nobody holds, nobody waits, and another process gets it.
+/// Asserts that the lock has neither holder nor waiter, and that another process can acquire it.
 fn is_free(target: &Path, other: &mut Actor) {
     until_unwanted(target);
     other.must("acquire l g 60000");
@@ -28,7 +28,7 @@ fn is_free(target: &Path, other: &mut Actor) {
 }
 
 #[test]
-fn dropped_at_every_poll_it_leaves_nothing() {
+fn a_future_dropped_at_any_poll_leaves_nothing() {
     for style in [Style::LockFile, Style::Flock] {
         let dir = folder();
         let target = dir.path().join("t");
@@ -53,7 +53,7 @@ fn dropped_at_every_poll_it_leaves_nothing() {
                             }
                         }
                     }
-                    // Dropped: whoever holds lets go, and the lock is everyone's.
+                    // Dropped: after the holder's release, the lock is free.
                     if contended {
                         other.must("check h");
                         other.must("release h");
@@ -66,7 +66,7 @@ fn dropped_at_every_poll_it_leaves_nothing() {
 }
 
 #[test]
-fn a_grant_that_nobody_took_goes_with_the_future() {
+fn an_untaken_grant_is_released_with_the_future() {
     let dir = folder();
     let target = dir.path().join("t");
     let lock = Lock::open(&target).unwrap();
@@ -79,7 +79,7 @@ fn a_grant_that_nobody_took_goes_with_the_future() {
             assert!(acquiring.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
             other.must("release g");
             if round % 2 == 0 {
-                // Granted and woken, but never polled again: the tenure is there, and goes.
+                // Granted and woken, but never polled again: the tenure exists, and is released.
                 until("it is woken", || woken.0.load(Ordering::SeqCst) == 1);
                 assert_eq!(status(&target).unwrap().holder.unwrap().pid(), Some(std::process::id().into()));
             }
@@ -89,7 +89,7 @@ fn a_grant_that_nobody_took_goes_with_the_future() {
 }
 
 #[test]
-fn a_dropped_waiter_passes_its_turn_on() {
+fn a_dropped_waiter_passes_its_grant_on() {
     let dir = folder();
     let target = dir.path().join("t");
     let lock = Lock::open(&target).unwrap();
@@ -99,7 +99,7 @@ fn a_dropped_waiter_passes_its_turn_on() {
     for (acquiring, (_, waker)) in &mut polled {
         assert!(acquiring.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
     }
-    // One process, one waiter in the kernel; the first, a middle one and the last give up.
+    // One process has one waiter in the kernel; the first, a middle and the last waiter give up.
     until("it waits", || status(&target).unwrap().waiters == Some(1));
     for at in [4, 2, 0] {
         drop(polled.remove(at));
@@ -117,7 +117,7 @@ fn a_dropped_waiter_passes_its_turn_on() {
 
 type Acquiring = std::pin::Pin<Box<dyn Future<Output = tenure::Result<tenure::Guard>> + Send>>;
 
-/// An executor that goes on with its task at once, on the thread that wakes it, and lets the guard go.
+/// An executor that resumes its task at once, on the thread that wakes it, and releases the guard.
 #[derive(Default)]
 struct AtOnce {
     task: std::sync::Mutex<Option<Acquiring>>,
@@ -138,7 +138,7 @@ impl Wake for AtOnce {
 }
 
 #[test]
-fn a_waker_may_go_on_at_once() {
+fn a_waker_may_acquire_at_once() {
     let dir = folder();
     let target = dir.path().join("t");
     let lock = Lock::open(&target).unwrap();
@@ -158,7 +158,7 @@ fn a_waker_may_go_on_at_once() {
 }
 
 #[test]
-fn the_last_waker_is_the_one_that_is_woken() {
+fn the_most_recent_waker_is_woken() {
     let dir = folder();
     let target = dir.path().join("t");
     let lock = Lock::open(&target).unwrap();
@@ -176,7 +176,7 @@ fn the_last_waker_is_the_one_that_is_woken() {
 }
 
 #[test]
-fn a_time_that_is_over_is_busy_and_leaves_nothing() {
+fn a_timeout_is_busy_and_leaves_nothing() {
     let dir = folder();
     let target = dir.path().join("t");
     let lock = Lock::open(&target).unwrap();
@@ -186,7 +186,7 @@ fn a_time_that_is_over_is_busy_and_leaves_nothing() {
         let error = lock.acquire_async(Wait::For(Duration::from_millis(100))).await.unwrap_err();
         assert!(error.is_busy() && error.waited().unwrap() >= Duration::from_millis(100), "{error}");
         assert_eq!(error.holder().unwrap().pid(), Some(other.pid().into()));
-        // Cut off from outside, and by the other branch of a select.
+        // Cancelled from outside, and by the other branch of a select.
         tokio::time::timeout(Duration::from_millis(50), lock.acquire_async(Wait::Forever)).await.unwrap_err();
         tokio::select! {
             biased;
@@ -212,7 +212,7 @@ fn tasks_of_one_thread_exclude_each_other() {
                     for _ in 0..10 {
                         let guard = lock.acquire_async(MINUTE).await.unwrap();
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two inside");
-                        // Held while others run.
+                        // Held while other tasks run.
                         tokio::task::yield_now().await;
                         guard.check().unwrap();
                         assert_eq!(inside.fetch_sub(1, Ordering::SeqCst), 1, "two inside");
@@ -229,7 +229,7 @@ fn tasks_of_one_thread_exclude_each_other() {
 }
 
 #[test]
-fn the_order_of_coming_is_the_order_of_tasks() {
+fn tasks_are_granted_in_the_order_of_arrival() {
     let dir = folder();
     let target = dir.path().join("t");
     let lock = Lock::open(&target).unwrap();
@@ -245,7 +245,7 @@ fn the_order_of_coming_is_the_order_of_tasks() {
                 })
             })
             .collect();
-        // Each has been polled once, in its turn.
+        // Each has been polled once, in order.
         tokio::task::yield_now().await;
         tokio::time::sleep(Duration::from_millis(1)).await;
         drop(guard);
@@ -289,7 +289,7 @@ fn threads_tasks_and_cancellations_mixed_lose_no_update() {
                     tokio::spawn(async move {
                         let mut granted = 0;
                         for round in 0..20 {
-                            // Some give up at about the time that they would be granted.
+                            // Some waiters time out at about the time of their grant.
                             let patience = Duration::from_micros(if n % 2 == 0 { 60_000_000 } else { 200 * round });
                             let acquiring = tokio::time::timeout(patience, lock.acquire_async(Wait::Forever));
                             if let Ok(guard) = acquiring.await {
@@ -321,7 +321,7 @@ fn threads_tasks_and_cancellations_mixed_lose_no_update() {
 }
 
 #[test]
-fn shares_by_tasks() {
+fn tasks_share_a_lock() {
     let dir = folder();
     let lock = Lock::options().style(Style::Flock).open(dir.path().join("t")).unwrap();
     runtime().block_on(async {
@@ -347,7 +347,8 @@ fn a_guard_may_be_dropped_by_another_thread() {
     assert_eq!(status(&target).unwrap().state, State::Free);
 }
 
-/// A lock of the other style may wait in the same process: it is made anew for it, from what is shown to what is locked.
+/// A lock of the other style may wait in the same process: the grant is acquired again for it, from the lock file to
+/// the kernel lock.
 #[test]
 fn a_grant_is_not_passed_on_to_another_style() {
     let styles = [Style::LockFile, Style::Flock];
@@ -373,9 +374,9 @@ fn a_grant_is_not_passed_on_to_another_style() {
     }
 }
 
-/// Nor to one that would share it.
+/// An exclusive grant is not passed on to a share either.
 #[test]
-fn a_share_is_let_in_after_an_exclusive_tenure_as_a_share() {
+fn a_share_is_granted_as_a_share_after_an_exclusive_tenure() {
     let dir = folder();
     let target = dir.path().join("t");
     let lock = Lock::options().style(Style::Flock).open(&target).unwrap();
@@ -414,7 +415,7 @@ fn a_grant_that_is_passed_on_has_its_own_fence_in_the_record() {
         }
         let last = guard.fence().unwrap();
         guard.release().unwrap();
-        // In lock-file style the lock file's absence says so.
+        // In lock-file style, the missing lock file shows the release.
         let ended = if style == Style::Flock { "released" } else { "held" };
         assert_eq!(native(), (last, ended.to_owned()), "{style:?}");
     }

@@ -1,4 +1,4 @@
-//! Waiting in the kernel's queue oneself, and being called back from there.
+//! Requesters that wait in the kernel's queue themselves, and are interrupted there.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
@@ -8,32 +8,34 @@ use std::time::{Duration, Instant};
 use tenure::{State, status};
 use tenure_tests::{Actor, Foreign, folder, opened, signal, until, until_unwanted, until_waiting};
 
-/// An actor that has opened `target` as `l` and waits by itself, and the signal that calls it back.
-fn recalled(target: &Path, keys: &str) -> (Actor, i32) {
+/// Starts an actor that has opened `target` as `l` and waits in its own threads, and returns the signal that interrupts
+/// it.
+fn direct_waiter(target: &Path, keys: &str) -> (Actor, i32) {
     let mut actor = opened(target, keys);
     let signal = actor.must("recall")["signal"].as_i64().unwrap();
     (actor, signal.try_into().unwrap())
 }
 
-/// A lock that one actor holds, and another that waits by itself, with the signal that calls it back.
+/// Starts an actor that holds a lock, and another that waits in its own threads; returns the signal that interrupts the
+/// waiter.
 fn held(keys: &str) -> (tempfile::TempDir, Actor, Actor, i32) {
     let dir = folder();
     let target = dir.path().join("t");
     let mut holder = opened(&target, keys);
     holder.must("acquire l g never");
-    let (waiter, signal) = recalled(&target, keys);
+    let (waiter, signal) = direct_waiter(&target, keys);
     (dir, holder, waiter, signal)
 }
 
 const STYLES: [&str; 3] = ["", "style=flock", "record=0"];
 
 #[test]
-fn who_asks_waits_itself_and_is_granted() {
+fn a_requester_waits_in_its_own_thread_and_is_granted() {
     for style in STYLES {
         let (_dir, mut holder, mut waiter, _) = held(style);
         waiter.must("begin l g forever");
         until_kernel_waits(&waiter);
-        // It, the one that waits, and the watchdog: none that waits for another.
+        // The main thread, the waiting thread and the watchdog: no helper thread.
         assert_eq!(waiter.must("threads")["threads"], 3, "{style}");
         holder.must("release g");
         assert_eq!(waiter.hear()["event"], "granted");
@@ -43,7 +45,7 @@ fn who_asks_waits_itself_and_is_granted() {
     }
 }
 
-/// A thread of the process is in `flock(2)`'s queue.
+/// Waits until a thread of the process is in `flock(2)`'s queue.
 fn until_kernel_waits(actor: &Actor) {
     until("a thread waits in the kernel's queue", || in_the_queue(actor) > 0);
 }
@@ -52,7 +54,7 @@ fn in_the_queue(actor: &Actor) -> usize {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", actor.pid())).unwrap();
     let waits = |task: &std::io::Result<std::fs::DirEntry>| {
         let call = std::fs::read_to_string(task.as_ref().unwrap().path().join("syscall")).unwrap_or_default();
-        // Its number and what it is given. One that does not wait can be met in the middle, too.
+        // The call's number and arguments. A thread that does not wait can be in the middle of the call, too.
         let mut words = call.split(' ');
         let waits =
             |how: &str| i32::from_str_radix(how.trim_start_matches("0x"), 16).is_ok_and(|how| how & libc::LOCK_NB == 0);
@@ -76,7 +78,7 @@ fn a_deadline_calls_back_and_leaves_nothing() {
             assert!((150..5000).contains(&waited.as_millis()), "{style}: {waited:?}");
             assert!(refused["waitedMs"].as_u64().unwrap() >= 150, "{refused}");
             assert_eq!(waiter.must("blocked"), mask, "{style}: the signal is as it was, and none is left over");
-            // Nobody of it waits on.
+            // No thread of the process waits any more.
             assert_eq!(in_the_queue(&waiter), 0, "{style}");
         }
         holder.must("release g");
@@ -85,7 +87,7 @@ fn a_deadline_calls_back_and_leaves_nothing() {
 }
 
 #[test]
-fn the_others_of_the_process_wait_on() {
+fn the_processs_other_waiters_keep_waiting() {
     let (dir, mut holder, mut waiter, _) = held("");
     let target = dir.path().join("t");
     waiter.must("begin l first 300");
@@ -108,7 +110,7 @@ fn the_others_of_the_process_wait_on() {
 }
 
 #[test]
-fn who_waits_itself_goes_on_after_a_break() {
+fn a_direct_waiter_continues_after_a_break() {
     for style in ["", "style=flock"] {
         let (dir, mut holder, mut waiter, _) = held(style);
         let target = dir.path().join("t");
@@ -118,7 +120,7 @@ fn who_waits_itself_goes_on_after_a_break() {
         if style.is_empty() {
             assert_eq!(waiter.hear()["event"], "granted", "{style}");
         } else {
-            // The broken holder has the target's own lock still, which no break takes from it.
+            // The broken holder still has the target's own lock, which a break cannot take over.
             holder.must("drop g");
             assert_eq!(waiter.hear()["event"], "granted", "{style}");
         }
@@ -133,12 +135,12 @@ fn who_waits_itself_goes_on_after_a_break() {
 fn a_foreign_holder_is_waited_for_to_its_end_or_to_the_deadline() {
     let dir = folder();
     let target = dir.path().join("t");
-    let (mut waiter, _) = recalled(&target, "");
+    let (mut waiter, _) = direct_waiter(&target, "");
     let holder = Foreign::hold("python", &target);
     let start = Instant::now();
     waiter.must_fail("acquire l g 150", "busy");
     assert!((150..5000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
-    // It keeps nobody out of the anchor's queue any more.
+    // The waiter does not block the anchor's queue any more.
     assert_eq!(status(&target).unwrap().waiters, Some(0));
     waiter.must("begin l g forever");
     until_waiting(&target, 1);
@@ -153,11 +155,11 @@ fn a_foreign_holder_is_waited_for_to_its_end_or_to_the_deadline() {
 }
 
 #[test]
-fn a_handler_that_came_in_its_place_is_never_called() {
+fn a_replaced_signal_handler_is_never_called() {
     let (_dir, mut holder, mut waiter, number) = held("");
     waiter.must("begin l late 300");
     until_kernel_waits(&waiter);
-    // They would end the program with code 9: one that comes during a wait, and one that comes before.
+    // These would end the program with code 9: a signal during a wait, and one before.
     waiter.must(&format!("ender {number}"));
     assert_eq!(waiter.hear()["event"], "refused");
     waiter.must(&format!("ender {}", number - 1));
@@ -172,13 +174,13 @@ fn a_handler_that_came_in_its_place_is_never_called() {
 }
 
 #[test]
-fn deadlines_and_releases_race_and_nobody_is_lost() {
+fn deadlines_that_race_with_releases_lose_no_waiter() {
     let dir = folder();
     let target = dir.path().join("t");
     let number = dir.path().join("n");
     std::fs::write(&number, "0").unwrap();
-    let (mut one, mut other) = (recalled(&target, "").0, recalled(&target, "style=flock").0);
-    // Deadlines of a millisecond or two, about as long as the other holds it.
+    let (mut one, mut other) = (direct_waiter(&target, "").0, direct_waiter(&target, "style=flock").0);
+    // Deadlines of a millisecond or two, about as long as the other process holds.
     for round in 0..200 {
         one.must("acquire l g 60000");
         other.tell(&format!("acquire l g {}", 1 + round % 3));

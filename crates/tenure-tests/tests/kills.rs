@@ -1,4 +1,4 @@
-//! A kill just before and just after each system call that changes something: `tenure_tests::sweep`.
+//! Kills just before and just after each system call that changes something: `tenure_tests::sweep`.
 
 use tenure_tests::sweep::kills::{Moment, sweep};
 use tenure_tests::sweep::scenes::{Deed, of};

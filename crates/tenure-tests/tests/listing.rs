@@ -1,4 +1,4 @@
-//! Where a listing goes, and where not.
+//! Which folders a listing enters, and which not.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
@@ -45,7 +45,7 @@ fn links_are_not_followed_and_names_are_sorted() {
 }
 
 #[test]
-fn very_many_are_looked_at_and_cleaned_by_several_threads_in_order() {
+fn several_threads_list_and_clean_very_many_locks_in_order() {
     let dir = folder();
     let live = format!(r#"{{"pid": {}, "createdAt": "2026-03-02T10:00:00.000Z"}}"#, std::process::id());
     let (mut all, mut alive) = (Vec::new(), Vec::new());
@@ -73,7 +73,7 @@ fn very_many_are_looked_at_and_cleaned_by_several_threads_in_order() {
 }
 
 #[test]
-fn another_file_system_is_entered_only_when_told() {
+fn another_file_system_is_entered_only_on_request() {
     if !(needs("root, for a mount", is_root()) && needs("unshare", has("unshare"))) {
         return;
     }

@@ -1,5 +1,5 @@
-//! Lock files that name no process: who has one open or locked is alive, and an empty one is anybody's. Waiters that are
-//! stopped, and targets that are replaced.
+//! Lock files that name no process: a file that a process has open or locked is alive, and an empty one may have any
+//! holder. Also stopped waiters and replaced targets.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
@@ -18,14 +18,14 @@ use tenure_tests::{
 
 /// Longer than OpenClaw's own half hour.
 const OLD: Duration = Duration::from_secs(7200);
-/// Longer than the grace of what begins as OpenClaw's JSON.
+/// Longer than the grace period of a file that begins as OpenClaw's JSON.
 const SOME: Duration = Duration::from_secs(60);
 
 fn make_older(path: &Path, age: Duration) {
     File::options().write(true).open(path).unwrap().set_modified(SystemTime::now() - age).unwrap();
 }
 
-/// A file of this text and age, beside a target that nobody has locked before.
+/// Creates a file of this text and age, beside a target that no process has locked before.
 fn left(dir: &Path, name: &str, text: &str, age: Duration) -> PathBuf {
     let target = dir.join(name);
     std::fs::write(lock_file(&target), text).unwrap();
@@ -33,7 +33,7 @@ fn left(dir: &Path, name: &str, text: &str, age: Duration) -> PathBuf {
     target
 }
 
-/// A shell that has a file open for reading, as `9<file` has it, and locks nothing.
+/// Starts a shell that has a file open for reading by `9<file`, and locks nothing.
 fn reader(path: &Path) -> Child {
     let mut child = Command::new("sh")
         .args(["-c", "exec 9<\"$1\"; echo open; read line", "sh", path.to_str().unwrap()])
@@ -47,7 +47,7 @@ fn reader(path: &Path) -> Child {
     child
 }
 
-/// Nobody takes it over: no acquire, no `clean` of either kind. A waiter waits.
+/// Asserts that no acquire, and no `clean` of either kind, removes the file, and that a waiter waits.
 fn is_respected(target: &Path, state: State) {
     let before = inode(&lock_file(target));
     let mut actor = opened(target, "");
@@ -74,29 +74,29 @@ fn a_lock_file_that_flock1_holds_is_alive_however_old() {
         let target = left(dir.path(), name, text, OLD);
         let holder = util_linux(&lock_file(&target), "-x");
         is_respected(&target, State::Held);
-        assert!(!util_linux_may(&lock_file(&target), "-x"), "{name}: a second flock(1) stands beside the first");
+        assert!(!util_linux_may(&lock_file(&target), "-x"), "{name}: a second flock(1) holds beside the first");
         end_util_linux(holder);
     }
 }
 
 #[test]
-fn a_lock_file_that_somebody_only_reads_is_alive_however_old() {
+fn a_lock_file_that_a_process_only_reads_is_alive_however_old() {
     let dir = folder();
     let target = left(dir.path(), "t", "", OLD);
     let mut holder = reader(&lock_file(&target));
     is_respected(&target, State::Held);
     drop(holder.stdin.take());
     holder.wait().unwrap();
-    // Closed and older than OpenClaw's own age: no process has it any more.
+    // Closed, and older than OpenClaw's own limit: no process has it any more.
     let mut next = opened(&target, "");
     let granted = next.must("acquire l g 60000");
     assert!(granted["crashed"].is_object(), "{granted}");
 }
 
 #[test]
-fn an_empty_file_that_is_closed_is_anybodys_for_half_an_hour() {
+fn a_closed_empty_file_may_have_a_holder_for_half_an_hour() {
     let dir = folder();
-    // As git has its HEAD.lock in the middle of a commit, and `touch` and `rm` in a script.
+    // As git's HEAD.lock in the middle of a commit, and `touch` and `rm` in a script.
     let target = left(dir.path(), "HEAD", "", Duration::from_secs(1700));
     is_respected(&target, State::Unknown);
     let error = opened(&target, "").must_fail("acquire l g never", "busy");
@@ -112,13 +112,13 @@ fn an_empty_file_that_is_closed_is_anybodys_for_half_an_hour() {
 }
 
 #[test]
-fn a_native_that_died_before_it_held_proves_no_use() {
+fn a_native_that_died_before_its_grant_proves_no_use() {
     if !needs("strace", has("strace")) {
         return;
     }
     let dir = folder();
     let target = left(dir.path(), "t", "", SOME);
-    // It has written its record, and dies before the lock file's place is tried.
+    // It has written its record, and dies before it tries the lock file's path.
     let mut victim = opened(&target, "");
     let strace = Strace::inject(victim.pid(), &["linkat:signal=KILL:when=1"]);
     victim.tell("acquire l g never");
@@ -130,7 +130,7 @@ fn a_native_that_died_before_it_held_proves_no_use() {
 }
 
 #[test]
-fn a_lock_that_natives_have_used_has_the_short_grace() {
+fn a_lock_that_natives_have_used_has_the_short_grace_period() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut actor = opened(&target, "");
@@ -140,7 +140,7 @@ fn a_lock_that_natives_have_used_has_the_short_grace() {
     assert_eq!(status(&target).unwrap().state, State::Stale);
     actor.must("acquire l g never");
     actor.must("release g");
-    // In flock style nothing was learnt of the lock file's place.
+    // In flock style nothing was learnt about the lock file's path.
     let target = dir.path().join("f");
     let mut actor = opened(&target, "style=flock");
     actor.must("acquire l g never");
@@ -150,16 +150,16 @@ fn a_lock_that_natives_have_used_has_the_short_grace() {
     opened(&target, "").must_fail("acquire l g never", "busy");
 }
 
-/// Stopped right before it exchanges a dead lock file away.
+/// Stops an actor right before it exchanges a stale lock file.
 fn stopped_before_the_exchange(target: &Path) -> (Actor, Strace) {
     let mut actor = opened(target, "");
-    // The first link is tried at the lock file's place, the second makes the swap.
+    // The first link is tried at the lock file's path, the second creates the swap.
     let strace = Strace::stops(&mut actor, "acquire l g never", &["linkat:signal=STOP:when=2"]);
     (actor, strace)
 }
 
 #[test]
-fn a_takeover_has_the_files_own_flock_over_the_exchange() {
+fn a_takeover_holds_the_files_own_flock_during_the_exchange() {
     if !needs("flock(1) and strace", has("flock") && has("strace")) {
         return;
     }
@@ -167,7 +167,10 @@ fn a_takeover_has_the_files_own_flock_over_the_exchange() {
         let dir = folder();
         let target = left(dir.path(), "t", text, OLD);
         let (mut actor, strace) = stopped_before_the_exchange(&target);
-        assert!(!util_linux_may(&lock_file(&target), "-x"), "it would hold what is about to go: {text:?}");
+        assert!(
+            !util_linux_may(&lock_file(&target), "-x"),
+            "it would hold a file that is about to be removed: {text:?}"
+        );
         drop(strace);
         signal(actor.pid(), libc::SIGCONT);
         assert_eq!(actor.hear()["ok"], true);
@@ -176,7 +179,7 @@ fn a_takeover_has_the_files_own_flock_over_the_exchange() {
 }
 
 #[test]
-fn a_file_that_was_opened_since_it_was_judged_is_put_back() {
+fn a_file_opened_since_its_judgement_is_restored() {
     if !needs("strace", has("strace")) {
         return;
     }
@@ -194,8 +197,8 @@ fn a_file_that_was_opened_since_it_was_judged_is_put_back() {
     actor.must("acquire l g 60000");
 }
 
-/// A waiter that is stopped keeps nobody out of what has become free meanwhile.
-fn is_in_nobodys_way(target: &Path, keys: &str, mut waiter: Actor, end: impl FnOnce()) {
+/// Asserts that a stopped waiter does not block a lock that was freed meanwhile.
+fn blocks_nothing(target: &Path, keys: &str, mut waiter: Actor, end: impl FnOnce()) {
     stop(waiter.pid());
     end();
     assert_eq!(status(target).unwrap().state, State::Free);
@@ -221,7 +224,7 @@ fn a_stopped_waiter_leaves_a_free_target_free() {
         let mut waiter = opened(&target, keys);
         waiter.must("begin l g 60000");
         until_waiting(&target, 1);
-        is_in_nobodys_way(&target, keys, waiter, || end_util_linux(holder));
+        blocks_nothing(&target, keys, waiter, || end_util_linux(holder));
     }
 }
 
@@ -231,9 +234,9 @@ fn a_stopped_waiter_leaves_a_lock_free_that_a_foreign_program_released() {
     let target = left(dir.path(), "t", "", Duration::ZERO);
     let mut waiter = opened(&target, "");
     waiter.must("begin l g 60000");
-    // It is seen to wait, though it is in no kernel queue.
+    // It is reported as a waiter, though it is in no kernel queue.
     until("it waits", || status(&target).unwrap().queue == [i64::from(waiter.pid())]);
-    is_in_nobodys_way(&target, "", waiter, || std::fs::remove_file(lock_file(&target)).unwrap());
+    blocks_nothing(&target, "", waiter, || std::fs::remove_file(lock_file(&target)).unwrap());
 }
 
 #[test]
@@ -244,7 +247,7 @@ fn a_process_that_is_stopped_in_an_acquire_is_named() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut other = opened(&target, "");
-    // The record is its own from here on, and it lives: it must not be named for another.
+    // The record is its own from here on, and it is alive: it must not be reported as another holder.
     other.must("acquire l g never");
     other.must("release g");
     let mut stopped = opened(&target, "");
@@ -264,7 +267,7 @@ fn a_process_that_is_stopped_in_an_acquire_is_named() {
 }
 
 #[test]
-fn flock_style_hears_that_its_target_was_replaced_or_removed() {
+fn flock_style_reports_a_replaced_or_removed_target() {
     for keys in ["style=flock", "record=0"] {
         for (removed, events) in [(false, 0), (false, 1), (true, 0), (true, 1)] {
             let dir = folder();
@@ -279,7 +282,7 @@ fn flock_style_hears_that_its_target_was_replaced_or_removed() {
                 false => std::fs::rename(dir.path().join("new"), &target).unwrap(),
             }
             if events == 1 {
-                // By the watchdog, to a program that asked for it.
+                // Notified by the watchdog, if the program asked for it.
                 assert_eq!(actor.hear()["event"], "lost");
                 continue;
             }

@@ -1,4 +1,4 @@
-//! Several users on one lock, as real users: group-writable folders, sticky ones, read-only ones.
+//! Several real users on one lock: in group-writable, sticky and read-only folders.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
@@ -16,20 +16,20 @@ const BOB: u32 = 65_532;
 const CAT: u32 = 65_533;
 const GROUP: u32 = 65_530;
 
-/// A folder that every user can come to, with the actor's program in it: the target folder may be closed to them.
+/// A folder that every user can enter, with the actor's program in it; the target folder may be closed to them.
 struct Users {
     dir: tempfile::TempDir,
 }
 
 impl Users {
-    /// `None` where the test cannot run.
+    /// Returns `None` if the test cannot run.
     fn new() -> Option<Users> {
         if !needs("root and setpriv", is_root() && has("setpriv")) {
             return None;
         }
         let dir = folder();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        // By a process of its own: a file that is open for writing in a fork of this one could not be run.
+        // A child process copies: a file that a fork of this process has open for writing could not be executed.
         assert!(Command::new("cp").arg(actor_program()).arg(dir.path().join("actor")).status().unwrap().success());
         Some(Users { dir })
     }
@@ -60,7 +60,7 @@ impl Users {
         Actor::from(Command::new("setpriv").args(ids).args(script).arg(self.dir.path().join("actor")))
     }
 
-    /// Runs a command there as that user, and says whether it went well.
+    /// Runs a command there as that user, and returns whether it succeeded.
     fn shell(&self, user: u32, group: u32, dir: &Path, command: &str) -> bool {
         let ids = [format!("--reuid={user}"), format!("--regid={group}")];
         let mut shell = Command::new("setpriv");
@@ -93,7 +93,7 @@ fn acquire(actor: &mut Actor, last: &mut u64) {
     *last = fence;
 }
 
-/// Acquires by waiting for a holder whose end `end` brings.
+/// Acquires by waiting for a holder that `end` ends.
 fn succeed(actor: &mut Actor, last: &mut u64, end: impl FnOnce()) {
     actor.must("begin l g forever");
     end();
@@ -137,12 +137,12 @@ fn in_a_group_writable_folder_users_replace_each_others_anchors() {
             ann.must("release g");
         }
 
-        // Waiting for each other.
+        // Each waits for the other.
         acquire(&mut ann, &mut last);
         succeed(&mut bob, &mut last, || drop(ann.must("release g")));
         succeed(&mut ann, &mut last, || drop(bob.must("release g")));
         bob.must("begin l g forever");
-        // A third program comes while Ann holds and Bob waits.
+        // A third program acquires while Ann holds and Bob waits.
         let mut cat = users.opened(CAT, &target, style);
         cat.must_fail("acquire l g never", "busy");
         ann.must("release g");
@@ -158,9 +158,10 @@ fn in_a_group_writable_folder_users_replace_each_others_anchors() {
 }
 
 #[test]
-fn the_folder_of_anchors_has_its_parents_group_too() {
+fn the_folder_of_anchors_has_its_parents_group() {
     let Some(users) = Users::new() else { return };
-    // Each has a group of their own, as users do, and the folder's besides: it hands its group on to nothing.
+    // Each has a group of their own, as users do, and the folder's as a supplementary group, which the folder does not
+    // pass on.
     let member = |user: u32, target: &Path| {
         let mut actor = Actor::from(Command::new("setpriv").args([
             &format!("--reuid={user}"),
@@ -181,10 +182,10 @@ fn the_folder_of_anchors_has_its_parents_group_too() {
     acquire(&mut bob, &mut last);
 }
 
-/// Its maker is not of the folder's group: their own group has what everybody has there, and the folder's group no more than
-/// in the folder.
+/// The creator of `.tenure` is not in the folder's group: its own group gets the rights of others, and the folder's
+/// group no more than it has in the folder.
 #[test]
-fn a_folder_of_anchors_of_another_group_gives_that_no_more_than_others_have() {
+fn a_folder_of_anchors_gives_another_group_only_the_rights_of_others() {
     let Some(users) = Users::new() else { return };
     for (mode, expected) in [(0o757, 0o757), (0o747, 0o747), (0o1777, 0o1777)] {
         let dir = users.folder(&format!("open{mode:o}"), mode);
@@ -201,16 +202,16 @@ fn a_folder_of_anchors_of_another_group_gives_that_no_more_than_others_have() {
         let made = fs::metadata(dir.join(".tenure")).unwrap();
         assert_eq!((made.mode() & 0o7777, made.uid(), made.gid()), (expected, ANN, ANN), "in {mode:o}");
         let removes = users.shell(BOB, GROUP, &dir, "rm -f .tenure/t.lock");
-        assert!(!removes, "in {mode:o}: who is of the folder's group");
+        assert!(!removes, "in {mode:o}: a member of the folder's group");
         if mode & 0o1000 == 0 {
             assert!(users.shell(BOB, BOB, &dir, "mv .tenure/t.lock .tenure/x"), "in {mode:o}: everybody else");
         }
     }
 }
 
-/// Root was first in a user's own folder: what it made is that user's to use.
+/// Root was first in a user's own folder: that user can use the files that root created.
 #[test]
-fn what_root_makes_in_a_users_folder_serves_that_user() {
+fn a_folder_of_anchors_that_root_creates_serves_the_folders_user() {
     let Some(users) = Users::new() else { return };
     for (mode, style) in [(0o755, ""), (0o700, ""), (0o755, "style=flock")] {
         let dir = users.folder(&format!("anns{mode:o}{}", style.len()), mode);
@@ -238,7 +239,7 @@ fn what_root_makes_in_a_users_folder_serves_that_user() {
 }
 
 #[test]
-fn root_that_is_killed_at_its_first_use_shuts_no_user_out() {
+fn root_killed_at_its_first_acquire_locks_no_user_out() {
     let Some(users) = Users::new() else { return };
     if !needs("strace", has("strace")) {
         return;
@@ -267,9 +268,10 @@ fn root_that_is_killed_at_its_first_use_shuts_no_user_out() {
     }
 }
 
-/// Between the making of a folder and its rights somebody may have moved another folder to its name.
+/// Between the creation of a folder and the change of its rights, another process may have renamed another folder to
+/// its name.
 #[test]
-fn a_folder_that_took_the_name_of_the_new_one_keeps_its_rights() {
+fn a_folder_that_replaced_the_new_one_keeps_its_rights() {
     let Some(users) = Users::new() else { return };
     if !needs("strace", has("strace")) {
         return;
@@ -293,13 +295,13 @@ fn a_folder_that_took_the_name_of_the_new_one_keeps_its_rights() {
     assert_eq!((kept.uid(), kept.mode() & 0o7777), (0, 0o700));
 }
 
-/// The one that `setfacl` was told of, on a folder or by default.
+/// Sets ACL entries on a folder, or its default ACL.
 fn setfacl(dir: &Path, entries: &str) {
     let set = Command::new("setfacl").args(["-m", entries]).arg(dir).status().unwrap();
     assert!(set.success(), "setfacl -m {entries} {}", dir.display());
 }
 
-/// A folder's access ACL, its mask applied, in `getfacl`'s words.
+/// Returns a folder's access ACL with its mask applied, in `getfacl`'s format.
 fn effective(dir: &Path) -> Vec<String> {
     let shown = Command::new("getfacl").args(["-c", "-n", "-p", "-E", "--access"]).arg(dir).output().unwrap();
     let text = String::from_utf8(shown.stdout).unwrap();
@@ -316,7 +318,7 @@ fn effective(dir: &Path) -> Vec<String> {
     entries
 }
 
-/// The group bits of a folder with an ACL are the most that anybody but the owner may do, and not the group's rights.
+/// The group bits of a folder with an ACL are the maximum for everybody but the owner, and not the group's rights.
 #[test]
 fn a_folder_of_anchors_has_its_parents_acl() {
     let Some(users) = Users::new() else { return };
@@ -340,7 +342,7 @@ fn a_folder_of_anchors_has_its_parents_acl() {
         assert!(!users.shell(CAT, CAT, &dir, "cat .tenure/t.lock >&2"));
         root.must("check g");
         root.must("release g");
-        // Those whom the ACL names may do all, one after the other.
+        // The users that the ACL names may do everything, one after another.
         let mut last = 0;
         for user in [ANN, BOB, ANN] {
             let mut actor = users.actor_of(user, user);
@@ -351,7 +353,8 @@ fn a_folder_of_anchors_has_its_parents_acl() {
     }
 }
 
-/// The folder's owner and its group may do in it what they may do in the folder, also where another user has made it.
+/// The folder's owner and group have the same rights in `.tenure` as in the folder, also if another user has created
+/// it.
 #[test]
 fn a_folder_of_anchors_with_an_acl_serves_its_parents_owner() {
     let Some(users) = Users::new() else { return };
@@ -379,14 +382,14 @@ fn a_folder_of_anchors_with_an_acl_serves_its_parents_owner() {
 }
 
 #[test]
-fn a_default_acl_is_handed_on_and_gives_nobody_more() {
+fn a_default_acl_is_inherited_and_widens_no_rights() {
     let Some(users) = Users::new() else { return };
     if !needs("setfacl", has("setfacl")) {
         return;
     }
     for mode in [0o755, 0o775] {
         let dir = users.folder(&format!("default{mode:o}"), mode);
-        // Bob may change files that are made there; the folder itself he may not.
+        // Bob may change files that are created in it, but not the folder itself.
         setfacl(&dir, &format!("d:u:{BOB}:rwx,d:m:rwx,d:g::r-x"));
         let mut root = Actor::start();
         root.hold(&dir.join("t"));
@@ -400,10 +403,10 @@ fn a_default_acl_is_handed_on_and_gives_nobody_more() {
     }
 }
 
-/// In a user namespace where the folder's group has no number, it cannot be given. All such are shown as one, which may be
-/// somebody's number there too.
+/// In a user namespace without a number for the folder's group, nobody can set that group. All such groups are shown as
+/// one number, which may belong to a group there too.
 #[test]
-fn a_group_without_a_number_in_the_user_namespace_is_done_without() {
+fn a_group_without_a_number_in_the_user_namespace_is_ignored() {
     let Some(users) = Users::new() else { return };
     if !needs("unshare", has("unshare")) {
         return;
@@ -438,7 +441,7 @@ fn a_group_without_a_number_in_the_user_namespace_is_done_without() {
 }
 
 #[test]
-fn in_a_group_writable_folder_users_take_over_from_each_others_dead() {
+fn in_a_group_writable_folder_users_take_over_each_others_stale_locks() {
     let Some(users) = Users::new() else { return };
     for (at, style) in ["", "style=flock"].into_iter().enumerate() {
         let target = users.folder(&format!("shared{at}"), 0o2775).join("t");
@@ -456,7 +459,7 @@ fn in_a_group_writable_folder_users_take_over_from_each_others_dead() {
         last = answer["fence"].as_u64().unwrap();
         bob.must("check g");
 
-        // And while waiting for it.
+        // By waiting.
         let mut ann = users.opened(ANN, &target, style);
         succeed(&mut ann, &mut last, || bob.kill());
         ann.must("check g");
@@ -465,9 +468,9 @@ fn in_a_group_writable_folder_users_take_over_from_each_others_dead() {
     }
 }
 
-/// Who takes over from another user's dead holder replaces the anchor first, and with it the record.
+/// A takeover from another user's dead holder first replaces the anchor, and with it the record.
 #[test]
-fn a_crash_is_told_whatever_call_another_user_dies_in_who_takes_over() {
+fn a_crash_is_reported_although_another_user_dies_in_any_call_of_its_takeover() {
     let Some(users) = Users::new() else { return };
     if !needs("strace", has("strace")) {
         return;
@@ -498,13 +501,13 @@ fn a_crash_is_told_whatever_call_another_user_dies_in_who_takes_over() {
             assert!(answer["crashed"].is_object(), "{from}: {answer}");
             next.must("release g");
             assert!(!lock_file(&target).exists(), "{from}");
-            // Told once.
+            // Reported once.
             assert!(next.must("acquire l g never")["crashed"].is_null(), "{from}");
         }
     }
 }
 
-/// Ann is dead, and Bob stopped right after he replaced her anchor. Her pid, and that anchor.
+/// Kills Ann, and stops Bob right after he has replaced her anchor. Returns her pid and the old anchor.
 fn replaced(users: &Users, name: &str, style: &str) -> (PathBuf, u32, fs::File, Actor) {
     let target = users.folder(name, 0o2775).join("t");
     fs::write(&target, "").unwrap();
@@ -518,10 +521,10 @@ fn replaced(users: &Users, name: &str, style: &str) -> (PathBuf, u32, fs::File, 
     (target, dead, old, bob)
 }
 
-/// Whoever has queued for the old one has its kernel lock once who replaced it has died, or failed, and the lock file looks
-/// alive by that: the new anchor tells of the crash.
+/// A waiter for the old anchor gets its kernel lock when the process that replaced the anchor dies or fails. The lock
+/// file then looks alive; the crash report is in the new anchor.
 #[test]
-fn one_who_queued_for_a_replaced_anchor_hides_no_crash() {
+fn a_waiter_for_a_replaced_anchor_hides_no_crash() {
     let Some(users) = Users::new() else { return };
     if !needs("strace", has("strace")) {
         return;
@@ -535,9 +538,10 @@ fn one_who_queued_for_a_replaced_anchor_hides_no_crash() {
     cat.must("release g");
 }
 
-/// The dead one's anchor is its lock file as well, and others queue for its kernel lock until they see that it was replaced.
+/// The dead holder's anchor is its lock file as well, and waiters queue for its kernel lock until they see that it was
+/// replaced.
 #[test]
-fn one_who_queues_for_a_replaced_anchor_is_not_its_holder() {
+fn a_waiter_for_a_replaced_anchor_is_not_its_holder() {
     let Some(users) = Users::new() else { return };
     if !needs("strace", has("strace")) {
         return;
@@ -560,7 +564,7 @@ fn one_who_queues_for_a_replaced_anchor_is_not_its_holder() {
 }
 
 #[test]
-fn in_a_sticky_folder_the_error_says_which_mode_shares() {
+fn in_a_sticky_folder_the_error_names_the_mode_that_shares() {
     let Some(users) = Users::new() else { return };
     for style in ["", "style=flock"] {
         let target = users.folder(&format!("sticky{}", style.len()), 0o1777).join("t");
@@ -576,7 +580,7 @@ fn in_a_sticky_folder_the_error_says_which_mode_shares() {
         ann.must("check g");
         ann.must("release g");
         bob.must_fail("acquire l g 60000", "permission-denied");
-        // Too late for a mode: the first one made it without.
+        // Too late for a mode: the first holder created it without one.
         let mut bob = users.opened(BOB, &target, &format!("{style} mode=666"));
         let error = bob.must_fail("acquire l g never", "permission-denied")["error"].as_str().unwrap().to_owned();
         assert!(error.contains("made it without that mode"), "{error}");
@@ -601,18 +605,18 @@ fn share_in_a_sticky_folder(users: &Users, name: &str, umask: &str) {
         assert_eq!(bob.must_fail("acquire l g never", "busy")["holder"], ann.pid());
         ann.must("check g");
         ann.must("release g");
-        assert!(!lock_file(&target).exists(), "{name}: the owner left it");
+        assert!(!lock_file(&target).exists(), "{name}: the owner did not remove it");
         acquire(&mut bob, &mut last);
-        // A link to Ann's anchor would not be Bob's to remove: it is a file of his own.
+        // Bob could not remove a link to Ann's anchor, so the lock file is a file of his own.
         assert_eq!(fs::metadata(lock_file(&target)).unwrap().uid(), BOB);
         assert_eq!(fs::metadata(lock_file(&target)).unwrap().mode() & 0o777, 0o666);
         assert_eq!(ann.must_fail("acquire l g never", "busy")["holder"], bob.pid());
         bob.must("check g");
         bob.must("release g");
-        assert!(!lock_file(&target).exists(), "{name}: the other left it");
+        assert!(!lock_file(&target).exists(), "{name}: the other user did not remove it");
     }
 
-    // Waiting for each other, and each is killed once.
+    // Each waits for the other, and each is killed once.
     acquire(&mut ann, &mut last);
     succeed(&mut bob, &mut last, || drop(ann.must("release g")));
     succeed(&mut ann, &mut last, || bob.kill());
@@ -622,7 +626,7 @@ fn share_in_a_sticky_folder(users: &Users, name: &str, umask: &str) {
     bob.must("check g");
     bob.must("release g");
 
-    // A third user, after a dead one of either kind: what is left is adopted where it may not be moved.
+    // A third user, after a dead holder of either kind: leftover files that cannot be moved are adopted.
     for (dead, heir) in [(ANN, CAT), (BOB, CAT), (CAT, BOB), (BOB, ANN), (CAT, ANN)] {
         let mut holder = open(dead);
         acquire(&mut holder, &mut last);
@@ -639,7 +643,7 @@ fn share_in_a_sticky_folder(users: &Users, name: &str, umask: &str) {
         let found = other.must(&format!("inspect {}", target.display()));
         assert_eq!((&found["found"]["state"], &found["found"]["pid"]), (&"held".into(), &heir.pid().into()), "{found}");
         heir.must("release g");
-        // A dead user's file in a sticky folder may stay, but then it says that nobody holds.
+        // A dead user's file in a sticky folder may stay, but is then marked as released.
         let found = other.must(&format!("inspect {}", target.display()));
         assert_eq!(found["found"]["state"], "free", "{name}: {found}");
         let answer = other.must("acquire l g never");
@@ -649,7 +653,7 @@ fn share_in_a_sticky_folder(users: &Users, name: &str, umask: &str) {
         other.must("check g");
         other.must("release g");
     }
-    // Whoever owns what is left removes it.
+    // The owner of the leftover file removes it.
     let mut owner = open(match lock_file(&target).metadata() {
         Ok(left) => left.uid(),
         Err(_) => ANN,
@@ -675,7 +679,7 @@ fn share_in_a_sticky_folder(users: &Users, name: &str, umask: &str) {
     bob.must("release g");
 }
 
-/// Puts a kernel setting back.
+/// A kernel setting that is restored on drop.
 struct Setting {
     path: &'static str,
     was: String,
@@ -693,7 +697,7 @@ impl Drop for Setting {
     }
 }
 
-/// The settings are the whole machine's: one test takes them through all values in turn, and one at a time on it.
+/// The settings are those of the whole machine, so one test takes them through all values in turn.
 #[test]
 fn in_a_sticky_folder_users_share_with_a_mode() {
     let Some(users) = Users::new() else { return };
@@ -714,12 +718,12 @@ fn in_a_sticky_folder_users_share_with_a_mode() {
     }
 }
 
-/// Bob's lock file is a copy, which nobody else may move. It is in nobody's way in flock style, whether it may be written
-/// over, only read, or neither.
+/// Bob's lock file is a copy, which no other user may move. It does not block flock style, whether it is writable,
+/// read-only or unreadable.
 #[test]
-fn in_a_sticky_folder_flock_style_goes_by_what_another_users_dead_native_left() {
+fn in_a_sticky_folder_another_users_stale_lock_file_does_not_block_flock_style() {
     let Some(users) = Users::new() else { return };
-    for (mode, told) in [("666", true), ("644", true), ("600", false)] {
+    for (mode, reported) in [("666", true), ("644", true), ("600", false)] {
         let target = users.folder(&format!("sticky{mode}"), 0o1777).join("t");
         fs::write(&target, "").unwrap();
         let mut ann = users.opened(ANN, &target, "mode=666");
@@ -730,24 +734,24 @@ fn in_a_sticky_folder_flock_style_goes_by_what_another_users_dead_native_left() 
         let mut bob = users.opened(BOB, &target, &format!("mode={mode}"));
         acquire(&mut bob, &mut 0);
         let copy = ino(lock_file(&target));
-        assert_ne!(copy, ino(anchor(&target)), "a link to another's would not be his to remove");
+        assert_ne!(copy, ino(anchor(&target)), "he could not remove a link to another user's file");
         let dead = bob.pid();
         bob.kill();
 
         let mut cat = users.opened(CAT, &target, "style=flock mode=666");
         let answer = cat.must("acquire l g never");
         let crashed = &answer["crashed"];
-        assert_eq!((crashed["pid"] == dead, crashed.is_null()), (told, !told), "{mode}: {answer}");
+        assert_eq!((crashed["pid"] == dead, crashed.is_null()), (reported, !reported), "{mode}: {answer}");
         cat.must("check g");
         cat.must("release g");
-        assert_eq!(ino(lock_file(&target)), copy, "{mode}: it is his");
-        assert!(cat.must("acquire l g never")["crashed"].is_null(), "{mode}: told once");
+        assert_eq!(ino(lock_file(&target)), copy, "{mode}: the file is Bob's");
+        assert!(cat.must("acquire l g never")["crashed"].is_null(), "{mode}: reported once");
         cat.must("release g");
         if mode == "666" {
             let record: serde_json::Value = serde_json::from_slice(&fs::read(lock_file(&target)).unwrap()).unwrap();
             assert!(record["pid"].is_null() && record["tenure"]["state"] == "released", "{record}");
         }
-        // He himself may.
+        // Bob himself may remove it.
         let mut bob = users.opened(BOB, &target, &format!("style=flock mode={mode}"));
         bob.must("acquire l g never");
         bob.must("release g");
@@ -758,9 +762,9 @@ fn in_a_sticky_folder_flock_style_goes_by_what_another_users_dead_native_left() 
     }
 }
 
-/// Root, and the folder's owner, may remove whatever is in it.
+/// Root and the folder's owner may remove any file in it.
 #[test]
-fn in_a_sticky_folder_those_who_may_remove_anything_show_a_link() {
+fn in_a_sticky_folder_privileged_users_publish_a_link() {
     let Some(users) = Users::new() else { return };
     let dir = users.folder("sticky", 0o1777);
     chown(&dir, Some(CAT), None).unwrap();
@@ -780,9 +784,9 @@ fn in_a_sticky_folder_those_who_may_remove_anything_show_a_link() {
     }
 }
 
-/// Two who make one lock's first anchor at the same moment, with a mode: neither may be refused.
+/// Two processes create a lock's first anchor at the same moment, with a mode: neither may be refused.
 #[test]
-fn a_first_anchor_that_several_make_at_once_is_shared() {
+fn a_first_anchor_that_several_processes_create_at_once_is_shared() {
     let Some(users) = Users::new() else { return };
     let dir = users.folder("sticky", 0o1777);
     let mut actors = [users.actor_with(ANN, "077"), users.actor(BOB), users.actor(CAT)];
@@ -810,33 +814,33 @@ fn a_first_anchor_that_several_make_at_once_is_shared() {
     }
 }
 
-/// In a sticky folder nobody can remove what another's crash left: it must not be in anybody's way.
+/// In a sticky folder nobody can remove the leftover files of another user's crash, so they must not block anybody.
 #[test]
-fn a_kill_anywhere_of_the_anchors_owner_in_a_sticky_folder_blocks_no_other_user() {
+fn in_a_sticky_folder_a_kill_of_the_anchors_owner_at_any_call_blocks_no_other_user() {
     let Some(users) = Users::new() else { return };
     if !needs("strace", has("strace")) {
         return;
     }
     for crashed in [false, true] {
-        kill_everywhere_in_a_sticky_folder(&users, ANN, CAT, ANN, crashed);
+        kill_at_every_call_in_a_sticky_folder(&users, ANN, CAT, ANN, crashed);
     }
 }
 
 #[test]
-fn a_kill_anywhere_of_another_user_in_a_sticky_folder_blocks_nobody() {
+fn in_a_sticky_folder_a_kill_of_another_user_at_any_call_blocks_no_user() {
     let Some(users) = Users::new() else { return };
     if !needs("strace", has("strace")) {
         return;
     }
     for heir in [CAT, ANN] {
         for crashed in [false, true] {
-            kill_everywhere_in_a_sticky_folder(&users, BOB, heir, ANN, crashed);
+            kill_at_every_call_in_a_sticky_folder(&users, BOB, heir, ANN, crashed);
         }
     }
 }
 
-/// `owner` makes the anchor, `victim` is killed at each call of an acquire, `heir` comes next.
-fn kill_everywhere_in_a_sticky_folder(users: &Users, victim: u32, heir: u32, owner: u32, crashed: bool) {
+/// `owner` creates the anchor, `victim` is killed at each call of an acquire, `heir` is the next holder.
+fn kill_at_every_call_in_a_sticky_folder(users: &Users, victim: u32, heir: u32, owner: u32, crashed: bool) {
     let prepare = |name: &str| {
         let dir = users.folder(&format!("{victim}-{heir}-{crashed}-{name}"), 0o1777);
         let target = dir.join("t");
@@ -846,7 +850,7 @@ fn kill_everywhere_in_a_sticky_folder(users: &Users, victim: u32, heir: u32, own
             owner.must("release g");
         }
         if crashed {
-            // The victim's first life ended while it held: now it takes over from itself.
+            // The victim has died once while it held, and now takes over its own lock.
             let mut actor = users.opened(victim, &target, "mode=666");
             acquire(&mut actor, &mut 0);
             actor.kill();
@@ -877,7 +881,7 @@ fn kill_everywhere_in_a_sticky_folder(users: &Users, victim: u32, heir: u32, own
 }
 
 #[test]
-fn a_private_umask_keeps_others_out_and_says_so() {
+fn a_private_umask_excludes_other_users_and_the_error_says_so() {
     let Some(users) = Users::new() else { return };
     let dir = users.folder("shared", 0o2775);
     let target = dir.join("t");
@@ -886,12 +890,12 @@ fn a_private_umask_keeps_others_out_and_says_so() {
     let mut last = 0;
     acquire(&mut ann, &mut last);
     assert_eq!(fs::metadata(anchor(&target)).unwrap().mode() & 0o777, 0o600);
-    // The folder's bits are the parent's all the same.
+    // The folder has the parent's bits all the same.
     assert_eq!(fs::metadata(dir.join(".tenure")).unwrap().mode() & 0o7777, 0o2775);
     let mut bob = users.opened(BOB, &target, "");
     let error = bob.must_fail("acquire l g never", "permission-denied")["error"].as_str().unwrap().to_owned();
     assert!(error.contains("mode(0o666)") && error.contains("--mode 666"), "{error}");
-    // Whoever may not read it is told so.
+    // A user that may not read it gets that as the reason.
     let found = bob.must(&format!("inspect {}", target.display()));
     assert_eq!((&found["found"]["state"], &found["found"]["liveness"]), (&"unknown".into(), &"unknown".into()));
     assert!(found["found"]["why"].as_str().unwrap().contains("may not be read"), "{found}");
@@ -904,7 +908,7 @@ fn a_private_umask_keeps_others_out_and_says_so() {
 }
 
 #[test]
-fn a_folder_that_may_only_be_read_needs_no_record() {
+fn in_a_read_only_folder_a_lock_without_a_record_works() {
     let Some(users) = Users::new() else { return };
     if !needs("flock(1)", has("flock")) {
         return;
@@ -935,7 +939,7 @@ fn a_folder_that_may_only_be_read_needs_no_record() {
 }
 
 #[test]
-fn a_read_only_file_system_needs_no_record() {
+fn on_a_read_only_file_system_a_lock_without_a_record_works() {
     let Some(users) = Users::new() else { return };
     if !needs("unshare(1)", has("unshare")) {
         return;
@@ -982,7 +986,7 @@ fn anchors_on_another_file_system_are_unsupported() {
 }
 
 #[test]
-fn a_folder_that_is_closed_to_a_user_is_named() {
+fn an_error_names_the_folder_that_a_user_may_not_enter() {
     let Some(users) = Users::new() else { return };
     let dir = users.folder("closed", 0o700);
     let target = dir.join("t");
@@ -994,12 +998,12 @@ fn a_folder_that_is_closed_to_a_user_is_named() {
     ann.must(&format!("open l {}", target.display()));
     let error = ann.must_fail("acquire l g never", "permission-denied")["error"].as_str().unwrap().to_owned();
     assert!(error.contains(&anchor(&target).display().to_string()), "{error}");
-    // One that may be passed through and not listed is good enough.
+    // A folder that can be entered and not listed is sufficient.
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o733)).unwrap();
     let other = dir.join("other");
     ann.must(&format!("open l {}", other.display()));
     let answer = ann.ask("acquire l g never");
-    // `.tenure` is root's, with the bits that its folder had then.
+    // `.tenure` belongs to root, with the bits that its folder had then.
     assert_eq!(answer["kind"], "permission-denied", "{answer}");
     fs::set_permissions(dir.join(".tenure"), fs::Permissions::from_mode(0o733)).unwrap();
     ann.must("acquire l g never");

@@ -1,4 +1,4 @@
-//! What the seed's users suffered from, by the numbers of `session-lock.md`: each must be impossible here.
+//! The complaints of OpenClaw's users, by the numbers of `session-lock.md`: each must be impossible here.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
@@ -13,7 +13,7 @@ use tenure_tests::{
     Actor, Foreign, actor_program, as_nobody, folder, foreign, has, hex, inode, is_root, iso, needs, until,
 };
 
-/// Beyond every `pid_max`: no process ever has it.
+/// Above every `pid_max`: no process ever has this pid.
 const NEVER: u32 = 4_194_305;
 
 fn start_time(pid: u32) -> u64 {
@@ -24,7 +24,7 @@ fn put(actor: &mut Actor, path: &Path, age: i64, text: &str) {
     actor.must(&format!("put {} {age} {}", path.display(), hex(text.as_bytes())));
 }
 
-/// A seed's record, made just now.
+/// Returns an OpenClaw record with the present time.
 fn record(pid: u32, start: Option<u64>) -> String {
     let start = start.map_or(String::new(), |start| format!(",\n  \"starttime\": {start}"));
     format!("{{\n  \"pid\": {pid},\n  \"createdAt\": \"{}\"{start}\n}}", iso(SystemTime::now()))
@@ -48,7 +48,7 @@ fn in_pid_namespace() -> Command {
     command
 }
 
-/// The record names another process than the one that made it, as where a pid was recycled within one tick.
+/// Makes the record name another process than its creator, as after a pid that was recycled within one tick.
 fn name_another(lock_file: &Path, from: u32, to: u32) {
     let started = |pid: u32| format!("{}", start_time(pid));
     let text = std::fs::read_to_string(lock_file).unwrap();
@@ -60,14 +60,14 @@ fn name_another(lock_file: &Path, from: u32, to: u32) {
 }
 
 #[test]
-fn complaint_01_a_crash_leaves_a_lock_that_blocks() {
+fn complaint_01_a_crashed_holders_lock_blocks_no_process() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut victim = Actor::start();
     let mut next = Actor::start();
     open(&mut next, &target, "");
     victim.hold(&target);
-    // The recorded process lives on when the holder has died: who judges by the pid waits for ever.
+    // The recorded process is alive after the holder's death: a program that judges by the pid waits for ever.
     let dead = victim.pid();
     let lock_file = dir.path().join("t.lock");
     name_another(&lock_file, dead, std::process::id());
@@ -79,7 +79,7 @@ fn complaint_01_a_crash_leaves_a_lock_that_blocks() {
     assert_eq!(granted["crashed"]["pid"], std::process::id(), "it is told, too: {granted}");
     next.must("release g");
 
-    // Whoever waits when it happens is served by the death itself.
+    // The holder's death itself wakes a waiter.
     let mut victim = Actor::start();
     victim.hold(&target);
     assert_ne!(victim.pid(), dead);
@@ -94,20 +94,20 @@ fn complaint_01_a_crash_leaves_a_lock_that_blocks() {
 }
 
 #[test]
-fn complaint_02_a_restarted_container_finds_its_own_pid_in_the_lock_file() {
+fn complaint_02_a_restarted_container_takes_over_a_lock_file_with_its_own_pid() {
     let dir = folder();
     let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
     let mut gateway = Actor::start();
     open(&mut gateway, &target, "");
     let pid = gateway.pid();
-    // The new gateway has the old one's pid: with the old one's start time, with none, with its own.
+    // The new gateway has the old one's pid: with the old start time, with none, with its own.
     for start in [Some(start_time(pid) + 5), None, Some(start_time(pid))] {
         put(&mut gateway, &lock_file, 0, &record(pid, start));
         let granted = gateway.must("acquire l g never");
         assert_eq!(granted["crashed"]["pid"], pid, "{granted}");
         gateway.must("release g");
     }
-    // Another program has it.
+    // Another program has the pid.
     put(&mut gateway, &lock_file, 0, &record(std::process::id(), Some(start_time(std::process::id()) + 5)));
     gateway.must("acquire l g never");
 }
@@ -125,19 +125,19 @@ fn complaint_02_containers_with_a_shared_volume_do_not_steal_from_each_other() {
     let text = std::fs::read_to_string(&lock_file).unwrap();
     let recorded: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(recorded["pid"], 1, "{text}");
-    // Both are pid 1 where they are: by the pid, the other would take this for its own, left by an earlier life.
+    // Both have pid 1 in their containers: by the pid, the other would take this for its own leftover file.
     open(&mut other, &target, "");
     other.must_fail("acquire l g never", "busy");
     assert_eq!(status(&mut other, &target)["state"], "held");
     let cleaned = other.must(&format!("clean {} idle_ms=0", dir.path().display()));
     assert_eq!(cleaned["locks"][0]["removed"], false, "{cleaned}");
     assert_eq!(std::fs::read_to_string(&lock_file).unwrap(), text);
-    // Outside both, pid 1 is yet another.
+    // Outside both, pid 1 is a third process.
     let mut outside = Actor::start();
     open(&mut outside, &target, "");
     outside.must_fail("acquire l g never", "busy");
     one.must("check g");
-    // When its container is killed, all of them may have it, at once.
+    // When the holder's container is killed, all others may acquire at once.
     other.must("begin l g forever");
     await_waiters(&mut Actor::start(), &target, 1);
     one.kill();
@@ -146,7 +146,7 @@ fn complaint_02_containers_with_a_shared_volume_do_not_steal_from_each_other() {
 }
 
 #[test]
-fn complaint_03_two_contenders_take_over_one_stale_lock_and_both_hold() {
+fn complaint_03_of_two_contenders_for_a_stale_lock_only_one_holds() {
     const CONTENDERS: usize = 4;
     const ROUNDS: usize = 60;
     let dir = folder();
@@ -174,7 +174,7 @@ fn complaint_03_two_contenders_take_over_one_stale_lock_and_both_hold() {
                     start.wait();
                     let granted = actor.must("acquire l g 60000");
                     *crashes.lock().unwrap() += usize::from(!granted["crashed"].is_null());
-                    // Nobody else is in here, by a witness that knows nothing of locks.
+                    // No other process is in here, by a witness that is independent of locks.
                     if std::fs::File::create_new(witness).is_err() {
                         doubles.lock().unwrap().push((round, at));
                     }
@@ -183,7 +183,7 @@ fn complaint_03_two_contenders_take_over_one_stale_lock_and_both_hold() {
                     actor.must("release g");
                     done.wait();
                     assert!(at != 0 || inode(lock_file).is_none(), "round {round} left its lock file");
-                    // Nobody begins the next round before this was looked at.
+                    // The next round begins only after this check.
                     start.wait();
                 }
             });
@@ -194,15 +194,19 @@ fn complaint_03_two_contenders_take_over_one_stale_lock_and_both_hold() {
 }
 
 #[test]
-fn complaint_04_a_holder_that_still_writes_is_not_robbed_for_its_age() {
+fn complaint_04_a_holder_that_still_writes_keeps_its_lock_at_any_age() {
     let dir = folder();
     let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
     let mut holder = Actor::start();
     let mut other = Actor::start();
     open(&mut holder, &target, "max_hold_ms=60 events=1");
     holder.must("acquire l g never");
-    let told = holder.hear();
-    assert_eq!((&told["event"], &told["revoked"]), (&"overrun".into(), &false.into()), "the holder is told: {told}");
+    let notice = holder.hear();
+    assert_eq!(
+        (&notice["event"], &notice["revoked"]),
+        (&"overrun".into(), &false.into()),
+        "the holder is notified: {notice}"
+    );
     holder.must("check g");
     open(&mut other, &target, "stale_after_ms=1 grace_ms=1");
     other.must_fail("acquire l g never", "busy");
@@ -210,7 +214,7 @@ fn complaint_04_a_holder_that_still_writes_is_not_robbed_for_its_age() {
     holder.must("check g");
     holder.must("release g");
 
-    // A foreign one that lives, as old as can be.
+    // A live foreign holder of the greatest age.
     let text =
         format!("{{\"pid\": {}, \"createdAt\": \"2020-01-01T00:00:00.000Z\", \"maxHoldMs\": 1}}", std::process::id());
     put(&mut other, &lock_file, 7_200_000, &text);
@@ -221,7 +225,7 @@ fn complaint_04_a_holder_that_still_writes_is_not_robbed_for_its_age() {
 }
 
 #[test]
-fn complaint_04_a_holder_whose_lock_was_taken_is_told() {
+fn complaint_04_a_holder_whose_lock_was_stolen_is_notified() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut holder = Actor::start();
@@ -240,7 +244,7 @@ fn complaint_04_a_holder_whose_lock_was_taken_is_told() {
 }
 
 #[test]
-fn complaint_05_a_watchdog_in_a_busy_event_loop_never_runs() {
+fn complaint_05_the_watchdog_runs_beside_a_busy_event_loop() {
     let dir = folder();
     let (kept, wanted) = (dir.path().join("kept"), dir.path().join("wanted"));
     let mut owner = Actor::start();
@@ -249,7 +253,7 @@ fn complaint_05_a_watchdog_in_a_busy_event_loop_never_runs() {
     open(&mut busy, &kept, "max_hold_ms=60 overrun=revoke events=1");
     busy.must("acquire l g never");
     busy.must(&format!("open w {}", wanted.display()));
-    // Its only loop does nothing any more but this.
+    // Its only loop does nothing else from here on.
     busy.tell("acquire w h forever");
     let told = busy.hear();
     assert_eq!((&told["event"], &told["revoked"]), (&"overrun".into(), &true.into()), "{told}");
@@ -281,20 +285,20 @@ fn complaint_05_one_failing_release_does_not_stop_the_watchdog_for_the_others() 
     let mut next = Actor::start();
     for name in ["a", "b", "c"] {
         holder.must_fail(&format!("check {name}"), "lost");
-        // Even the one whose lock file stayed is free.
+        // Even the lock whose lock file stayed is free.
         next.must(&format!("open l {}", dir.path().join(name).display()));
         next.must(&format!("acquire l {name} never"));
     }
 }
 
 #[test]
-fn complaint_06_an_empty_file_of_a_dead_holder_blocks() {
+fn complaint_06_an_empty_file_of_a_dead_holder_does_not_block() {
     let dir = folder();
     let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
     let mut actor = Actor::start();
     open(&mut actor, &target, "");
-    // Nobody has it open. Six seconds are enough for what begins as OpenClaw's JSON. A file of no bytes may be anybody's until
-    // OpenClaw's own half hour is over, unless natives have used this lock before.
+    // No process has the file open. A grace period of six seconds suffices for the beginning of OpenClaw's JSON. An
+    // empty file may have a holder until OpenClaw's own half hour is over, unless natives have used this lock before.
     put(&mut actor, &lock_file, 1_700_000, "");
     actor.must_fail("acquire l g never", "busy");
     assert!(inode(&lock_file).is_some());
@@ -312,7 +316,7 @@ fn complaint_06_an_empty_file_of_a_dead_holder_blocks() {
         actor.must("release g");
         assert_eq!(inode(&lock_file), None, "{left:?}");
     }
-    // One whose holder is between create and write stays, however old.
+    // A file whose holder is between create and write stays at any age.
     let holder = Foreign::hold("python", &target);
     put(&mut actor, &lock_file, 7_200_000, "");
     actor.must_fail("acquire l g never", "busy");
@@ -323,7 +327,7 @@ fn complaint_06_an_empty_file_of_a_dead_holder_blocks() {
 }
 
 #[test]
-fn complaint_06_a_native_killed_before_any_of_its_steps_blocks_nobody() {
+fn complaint_06_a_native_killed_before_any_of_its_steps_blocks_no_process() {
     if !needs("strace", has("strace")) {
         return;
     }
@@ -340,7 +344,7 @@ fn complaint_06_a_native_killed_before_any_of_its_steps_blocks_nobody() {
         let mut victim = Actor::from(command.arg(actor_program()));
         victim.must(&format!("open l {}", target.display()));
         victim.tell("acquire l g never\nrelease g");
-        // strace ends as what it traced did.
+        // strace ends as the traced process did.
         assert_eq!(victim.finish().signal(), Some(libc::SIGKILL), "{death}");
         next.must(&format!("open l {}", target.display()));
         next.must("acquire l g never");
@@ -351,7 +355,7 @@ fn complaint_06_a_native_killed_before_any_of_its_steps_blocks_nobody() {
 }
 
 #[test]
-fn complaint_07_an_idle_waiter_makes_no_system_calls_to_speak_of() {
+fn complaint_07_an_idle_waiter_makes_hardly_any_system_calls() {
     if !needs("strace", has("strace")) {
         return;
     }
@@ -361,8 +365,8 @@ fn complaint_07_an_idle_waiter_makes_no_system_calls_to_speak_of() {
     holder.hold(&native);
     let foreign_holder = Foreign::hold("python", &theirs);
     let mut looker = Actor::start();
-    // Two looks of two calls at a native, and what begins the wait and ends in the time; a look at a foreign holder is
-    // a whole judgement. The seed makes a thousand calls a second.
+    // Two looks of two calls at a native, and the calls that begin and end the wait; a look at a foreign holder is a
+    // complete judgement. OpenClaw makes a thousand calls a second.
     for (target, most) in [(&native, 60), (&theirs, 400)] {
         let log = dir.path().join("strace.log");
         let mut command = Command::new("strace");
@@ -373,7 +377,7 @@ fn complaint_07_an_idle_waiter_makes_no_system_calls_to_speak_of() {
         await_waiters(&mut looker, target, 1);
         let lines = || std::fs::read_to_string(&log).unwrap().lines().count();
         let before = lines();
-        // What is measured is a time in which nothing happens.
+        // Measures a time in which nothing happens.
         std::thread::sleep(Duration::from_secs(2));
         let calls = lines() - before;
         assert!(calls <= most, "{calls} lines of system calls in 2 s");
@@ -403,7 +407,7 @@ fn complaint_07_a_hand_off_takes_no_polling_interval_and_is_fair() {
     took.sort();
     assert!(took[25] < Duration::from_millis(50), "half of them took longer than {:?}", took[25]);
 
-    // First come, first served, from one process to the next.
+    // First come, first served, also between processes.
     let mut queue: Vec<Actor> = (0..4).map(|_| Actor::start()).collect();
     for (at, waiter) in queue.iter_mut().enumerate() {
         open(waiter, &target, "");
@@ -415,14 +419,14 @@ fn complaint_07_a_hand_off_takes_no_polling_interval_and_is_fair() {
     for (at, waiter) in queue.iter_mut().enumerate() {
         let granted = waiter.hear();
         let next = granted["fence"].as_u64().unwrap();
-        assert!(next > fence, "{at} came out of turn: {granted}");
+        assert!(next > fence, "{at} was granted out of order: {granted}");
         fence = next;
         waiter.must("release g");
     }
 }
 
 #[test]
-fn complaint_08_a_nested_acquire_waits_for_itself() {
+fn complaint_08_a_nested_acquire_fails_at_once() {
     let dir = folder();
     let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
     let mut actor = Actor::start();
@@ -449,7 +453,7 @@ fn complaint_08_a_nested_acquire_waits_for_itself() {
 }
 
 #[test]
-fn complaint_09_the_error_says_who_holds_for_how_long_whether_it_lives_and_what_to_do() {
+fn complaint_09_the_error_names_the_holder_its_age_its_liveness_and_a_remedy() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut holder = Actor::start();
@@ -469,7 +473,7 @@ fn complaint_09_the_error_says_who_holds_for_how_long_whether_it_lives_and_what_
         assert_eq!(refused["holder"], holder.pid());
         assert!(refused["waitedMs"].as_u64().unwrap_or(0) >= least, "{refused}");
     }
-    // A foreign holder is named as well.
+    // An error names a foreign holder as well.
     let theirs = dir.path().join("theirs");
     let foreign_holder = Foreign::hold("python", &theirs);
     open(&mut other, &theirs, "");
@@ -479,12 +483,12 @@ fn complaint_09_the_error_says_who_holds_for_how_long_whether_it_lives_and_what_
 }
 
 #[test]
-fn complaint_10_a_release_removes_a_lock_file_that_is_no_longer_its_own() {
+fn complaint_10_a_release_never_removes_a_lock_file_that_is_no_longer_its_own() {
     let dir = folder();
     let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
     let mut holder = Actor::start();
     holder.hold(&target);
-    // A person removes it, and another program comes.
+    // A person removes the file, and another program creates its own.
     std::fs::remove_file(&lock_file).unwrap();
     let theirs = Foreign::hold("python", &target);
     let before = (inode(&lock_file), std::fs::read(&lock_file).unwrap());
@@ -506,20 +510,20 @@ fn complaint_10_a_release_removes_a_lock_file_that_is_no_longer_its_own() {
 }
 
 #[test]
-fn complaint_10_a_restart_that_keeps_the_pid_does_not_lose_its_own_locks() {
+fn complaint_10_an_exec_that_keeps_the_pid_does_not_lose_its_own_locks() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut actor = Actor::start();
     let before = actor.hold(&target);
     let pid = actor.pid();
     actor.must("exec");
-    // The same pid and start time, and none of what the old program knew.
+    // The same pid and start time, without the old program's memory.
     actor.must(&format!("open l {}", target.display()));
     let after = actor.must("acquire l g never");
     assert_eq!((actor.pid(), &after["crashed"]["pid"]), (pid, &pid.into()), "{after}");
     assert!(after["fence"].as_u64() > before["fence"].as_u64());
     actor.must("check g");
-    // It is its own now, to everyone.
+    // Other processes see it as held by the new program.
     let mut other = Actor::start();
     open(&mut other, &target, "");
     other.must_fail("acquire l g never", "busy");
@@ -528,14 +532,14 @@ fn complaint_10_a_restart_that_keeps_the_pid_does_not_lose_its_own_locks() {
 }
 
 #[test]
-fn complaint_11_the_time_in_the_own_queue_counts_and_who_gave_up_never_holds() {
+fn complaint_11_a_timeout_includes_the_processs_own_queue_and_a_timed_out_waiter_never_holds() {
     let dir = folder();
     let target = dir.path().join("t");
     let (mut holder, mut other, mut third) = (Actor::start(), Actor::start(), Actor::start());
     holder.hold(&target);
     open(&mut other, &target, "");
     open(&mut third, &target, "");
-    // The second waits behind the first in its own process all its time.
+    // The second waits behind the first in its own process all the time.
     other.must("begin l first 60000");
     await_waiters(&mut third, &target, 1);
     let began = Instant::now();
@@ -550,7 +554,7 @@ fn complaint_11_the_time_in_the_own_queue_counts_and_who_gave_up_never_holds() {
     holder.must("release g");
     assert_eq!(other.hear()["guard"], "first");
     other.must("release first");
-    // Who gave up has nothing: the lock is free.
+    // The timed-out waiter holds nothing: the lock is free.
     third.must("acquire l g 60000");
 
     // The same for the only waiter, in the kernel's queue and in an async task.
@@ -600,11 +604,11 @@ fn complaint_12_without_hard_links_acquiring_works() {
         assert_eq!(status(&mut other, &target)["waiters"], 0, "the holder does not wait for itself");
         let mut theirs =
             Foreign::from(foreign("python", &["hold", target.to_str().unwrap()]).args(["--timeout-ms", "1"]));
-        assert_eq!(theirs.hear()["event"], "timeout", "a foreign program is kept out");
+        assert_eq!(theirs.hear()["event"], "timeout", "a foreign program is excluded");
         actor.must("release g");
         assert_eq!(inode(&lock_file), None);
 
-        // Dead ones are taken over this way too: a foreign one, and one like ourselves.
+        // Stale locks are taken over by copies too: a foreign program's, and a native's.
         put(&mut Actor::start(), &lock_file, 0, &record(NEVER, None));
         assert_eq!(actor.must("acquire l g never")["crashed"]["pid"], NEVER);
         actor.must("label g changed");
@@ -621,7 +625,7 @@ fn complaint_12_without_hard_links_acquiring_works() {
 }
 
 #[test]
-fn complaint_12_a_read_only_folder_is_a_clear_error_that_names_the_way_out() {
+fn complaint_12_a_read_only_folder_is_a_clear_error_that_names_a_remedy() {
     if !needs("root, unshare and setpriv", is_root() && has("unshare") && has("setpriv")) {
         return;
     }
@@ -643,7 +647,7 @@ fn complaint_12_a_read_only_folder_is_a_clear_error_that_names_the_way_out() {
         for word in [dir.path().to_str().unwrap(), "record(false)", "--no-record"] {
             assert!(text.contains(word), "no {word:?} in: {text}");
         }
-        // The way out, with the kernel's lock alone.
+        // The remedy: the kernel lock alone.
         open(&mut actor, &target, "record=0");
         actor.must("acquire l g never");
         assert!(!Command::new("flock").arg("-n").arg(&target).arg("true").status().unwrap().success());
@@ -666,7 +670,7 @@ fn complaint_13_permission_denied_is_alive() {
     let mut nobody = Actor::from(&mut as_nobody(&actor_program(), dir.path()));
     let text = record(root.pid(), Some(start_time(root.pid())));
     put(&mut root, &lock_file, 0, &text);
-    // It is the other's to remove, and nobody has it open: only the pid speaks for its holder.
+    // Only the other user may remove the file, and no process has it open: the pid is the only evidence of its holder.
     std::os::unix::fs::chown(&lock_file, Some(65534), Some(65534)).unwrap();
     let found = status(&mut nobody, &target);
     assert_eq!((&found["state"], &found["reasons"]), (&"held".into(), &json!([])), "{found}");
@@ -677,7 +681,7 @@ fn complaint_13_permission_denied_is_alive() {
     assert_eq!(cleaned["locks"][0]["removed"], false, "{cleaned}");
     nobody.must("begin l g forever");
     await_waiters(&mut Actor::start(), &target, 1);
-    // Its process ends: that is seen across users, without any file's event.
+    // The process ends: a waiter of another user notices without any event of the file.
     root.kill();
     assert_eq!(nobody.hear()["event"], "granted");
 }
@@ -687,7 +691,7 @@ fn process_state(pid: u32) -> Option<char> {
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
-/// Killed and reaped at the end.
+/// A child that is killed and reaped on drop.
 struct Reaped(Child);
 
 impl Drop for Reaped {
@@ -710,7 +714,7 @@ fn complaint_13_a_zombie_is_dead_but_not_one_with_live_threads() {
     assert_eq!(status(&mut actor, &target)["reasons"], json!(["dead-pid"]));
     assert_eq!(actor.must("acquire l g never")["crashed"]["pid"], zombie.0.id());
     actor.must("release g");
-    // A native that is not reaped yet: the kernel lets its lock go with its last thread.
+    // A native that is not reaped yet: the kernel releases its lock with its last thread.
     let mut native = Actor::start();
     native.hold(&target);
     native.child.kill().unwrap();
@@ -718,7 +722,7 @@ fn complaint_13_a_zombie_is_dead_but_not_one_with_live_threads() {
     assert_eq!(actor.must("acquire l g 60000")["crashed"]["pid"], native.pid());
     actor.must("release g");
 
-    // A leader that has ended while a thread of its works on.
+    // A leader that has ended while one of its threads keeps running.
     let script = "import ctypes, platform, threading, time\n\
         threading.Thread(target=lambda: time.sleep(600)).start()\n\
         ctypes.CDLL(None).syscall({'x86_64': 60, 'aarch64': 93}[platform.machine()], 0)";
@@ -733,7 +737,7 @@ fn complaint_13_a_zombie_is_dead_but_not_one_with_live_threads() {
 }
 
 #[test]
-fn complaint_14_flock_on_the_same_file_is_seen_both_ways() {
+fn complaint_14_flock_on_the_same_file_excludes_both_ways() {
     if !needs("flock", has("flock")) {
         return;
     }
@@ -751,7 +755,7 @@ fn complaint_14_flock_on_the_same_file_is_seen_both_ways() {
     assert!(!tries(&["-n"]) && tries(&["-n", "-s"]), "shared");
     actor.must("release g");
 
-    // And the other way round.
+    // In the other direction.
     let flock = |words: &[&str]| {
         let mut command = Command::new("flock");
         command.args(words).arg(&target).args(["sh", "-c", r#"echo '{"event": "held"}'; cat"#]);
@@ -776,14 +780,14 @@ fn complaint_14_flock_on_the_same_file_is_seen_both_ways() {
     assert_eq!(std::fs::read_to_string(&target).unwrap(), "text", "its bytes are the user's");
 }
 
-/// Ends `cat`, and with it the program that runs it.
+/// Ends `cat`, and with it the program that it feeds.
 fn drop_input(mut holder: Foreign) {
     holder.close();
     assert!(holder.child.wait().unwrap().success());
 }
 
 #[test]
-fn complaint_15_a_sweep_deletes_a_live_lock() {
+fn complaint_15_a_sweep_never_deletes_a_live_lock() {
     let dir = folder();
     let path = |name: &str| dir.path().join(name);
     let mut sweeper = Actor::start();
@@ -793,12 +797,12 @@ fn complaint_15_a_sweep_deletes_a_live_lock() {
     let between = Foreign::hold("python", &path("between"));
     let old =
         format!("{{\"pid\": {}, \"createdAt\": \"2020-01-01T00:00:00.000Z\", \"maxHoldMs\": 1}}", std::process::id());
-    // Between create and write for two hours; as old as can be; just made; the same with a time to come.
+    // Between create and write for two hours; of the greatest age; new; the same with a date in the future.
     put(&mut sweeper, &path("between.lock"), 7_200_000, "");
     put(&mut sweeper, &path("old.lock"), 7_200_000, &old);
     put(&mut sweeper, &path("fresh.lock"), -3_600_000, "");
     put(&mut sweeper, &path("yarn.lock"), 7_200_000, "# yarn lockfile v1\n");
-    // What may go.
+    // Files that may be removed.
     put(&mut sweeper, &path("dead.lock"), 0, &record(NEVER, None));
     put(&mut sweeper, &path("empty.lock"), 7_200_000, "");
     let mut victim = Actor::start();
@@ -810,7 +814,7 @@ fn complaint_15_a_sweep_deletes_a_live_lock() {
     let dry = sweeper.must(&format!("clean {} dry_run=1", dir.path().display()));
     assert!(dry["locks"].as_array().unwrap().iter().all(|lock| lock["removed"] == false), "{dry}");
     assert!(path("dead.lock").exists());
-    // It waits for nobody, though three of these are held.
+    // The sweep waits for no process, although three of these are held.
     let swept = sweeper.must(&format!("clean {}", dir.path().display()));
     assert!(path("empty.lock").exists(), "its age alone speaks against it");
     let aged = sweeper.must(&format!("clean {} aged=1", dir.path().display()));

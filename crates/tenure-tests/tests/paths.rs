@@ -155,7 +155,7 @@ fn the_last_component_is_not_followed_and_its_parent_is() {
 }
 
 #[test]
-fn a_path_that_cannot_be_a_target_is_refused_before_anything_is_made() {
+fn a_path_that_cannot_be_a_target_is_refused_before_any_file_is_created() {
     let dir = folder();
     let at = |name: &str| dir.path().join("made").join(name).into_os_string();
     let with = |tail: &str| {
@@ -187,7 +187,7 @@ fn a_path_that_cannot_be_a_target_is_refused_before_anything_is_made() {
 
 /// Acquire, exclude, take over from a dead foreign holder and from a dead native: under any name that a file can have.
 #[test]
-fn any_name_that_a_file_can_have_goes_all_the_way() {
+fn any_file_name_survives_every_step() {
     let odd: [OsString; 9] = [
         OsStr::from_bytes(b"not \xff\xfe utf-8").to_owned(),
         "x".repeat(250).into(),
@@ -275,7 +275,7 @@ fn obstacles() -> Vec<Obstacle> {
 }
 
 #[test]
-fn what_stands_at_the_lock_files_place_is_named_and_stays() {
+fn a_file_that_occupies_the_lock_files_path_is_named_and_stays() {
     needs("root, to make device files", is_root());
     for (what, make) in obstacles() {
         let dir = folder();
@@ -304,7 +304,7 @@ fn what_stands_at_the_lock_files_place_is_named_and_stays() {
 }
 
 #[test]
-fn what_stands_at_the_anchors_place_is_named_and_stays() {
+fn a_file_that_occupies_the_anchors_path_is_named_and_stays() {
     needs("root, to make device files", is_root());
     for (what, make) in obstacles() {
         for style in [Style::LockFile, Style::Flock] {
@@ -333,7 +333,7 @@ fn what_stands_at_the_anchors_place_is_named_and_stays() {
 }
 
 #[test]
-fn what_stands_at_the_place_of_the_folder_of_anchors_is_named_and_stays() {
+fn a_file_that_occupies_the_path_of_the_folder_of_anchors_is_named_and_stays() {
     let elsewhere = folder();
     type Case<'a> = (&'a str, &'a dyn Fn(&Path));
     let cases: [Case<'_>; 5] = [
@@ -361,7 +361,7 @@ fn what_stands_at_the_place_of_the_folder_of_anchors_is_named_and_stays() {
 }
 
 #[test]
-fn parents_are_made_only_where_that_is_asked_for() {
+fn parents_are_created_only_on_request() {
     let dir = folder();
     let target = dir.path().join("a/b/c/t");
     let error = Lock::options().create_parents(false).open(&target).unwrap_err();
@@ -401,7 +401,7 @@ fn the_folder_of_anchors_has_its_parents_permission_bits() {
 }
 
 #[test]
-fn a_target_that_flock_style_makes_has_the_mode_that_was_asked_for() {
+fn a_target_that_flock_style_creates_has_the_requested_mode() {
     let dir = folder();
     for (umask, options, mode) in
         [("077", " mode=666", 0o666), ("000", " mode=640", 0o640), ("027", "", 0o640), ("002", "", 0o664)]
@@ -433,7 +433,7 @@ fn a_folder_of_anchors_without_its_gitignore_gets_one_with_the_next_anchor() {
 }
 
 #[test]
-fn reading_changes_nothing() {
+fn status_and_list_change_nothing() {
     let dir = folder();
     for name in ["free", "used", "held", "held-flock", "stale", "stale-flock", "foreign", "removed"] {
         fs::create_dir(dir.path().join(name)).unwrap();

@@ -11,7 +11,7 @@ use tenure_tests::servers::{await_waiters, opened};
 use tenure_tests::{Actor, actor_program, folder, has, needs, signal, until};
 
 #[test]
-fn psql_and_we_exclude_each_other_and_queue_together() {
+fn psql_and_tenure_exclude_each_other_and_share_a_queue() {
     if !there() {
         return;
     }
@@ -45,7 +45,7 @@ fn psql_and_we_exclude_each_other_and_queue_together() {
 }
 
 #[test]
-fn the_guard_is_the_same() {
+fn a_guard_of_a_server_lock_behaves_like_that_of_a_file() {
     if !there() {
         return;
     }
@@ -98,7 +98,7 @@ fn the_guard_is_the_same() {
 }
 
 #[test]
-fn a_holder_whose_session_was_ended_is_lost_before_the_next_one_begins() {
+fn a_holder_whose_session_was_ended_loses_the_lock_before_the_next_holder_begins() {
     if !there() {
         return;
     }
@@ -144,7 +144,7 @@ fn a_holder_whose_session_was_ended_is_lost_before_the_next_one_begins() {
 }
 
 #[test]
-fn a_server_that_hangs_costs_the_holder_its_lock_in_time() {
+fn a_holder_on_a_hanging_server_loses_the_lock_in_time() {
     if !there() {
         return;
     }
@@ -162,7 +162,7 @@ fn a_server_that_hangs_costs_the_holder_its_lock_in_time() {
 }
 
 #[test]
-fn a_holder_that_is_cut_off_is_lost_before_another_has_it() {
+fn a_holder_that_is_cut_off_loses_the_lock_before_another_acquires_it() {
     if !there() || !network::there() {
         return;
     }
@@ -189,7 +189,7 @@ fn a_holder_that_is_cut_off_is_lost_before_another_has_it() {
 }
 
 #[test]
-fn a_standby_that_was_promoted_goes_on_with_a_greater_fence() {
+fn a_promoted_standby_continues_with_a_greater_fence() {
     if !there() {
         return;
     }
@@ -225,7 +225,7 @@ fn a_standby_that_was_promoted_goes_on_with_a_greater_fence() {
 }
 
 #[test]
-fn at_its_connection_limit_a_server_is_unreachable_and_says_so() {
+fn a_server_at_its_connection_limit_is_reported_as_unreachable() {
     if !there() {
         return;
     }
@@ -264,7 +264,7 @@ fn a_pool_that_lends_sessions_is_refused() {
 }
 
 #[test]
-fn a_role_without_rights_is_told_what_to_run() {
+fn an_error_names_the_command_for_a_role_without_rights() {
     if !there() {
         return;
     }
@@ -319,7 +319,7 @@ fn passwords_come_from_the_environment_or_a_file() {
 }
 
 #[test]
-fn tls_with_certificates_on_both_sides() {
+fn tls_works_with_certificates_on_both_sides() {
     if !there() || !needs("openssl", has("openssl")) {
         return;
     }

@@ -146,7 +146,7 @@ fn role_beside(postgres: &Postgres, name: &str, first: &str) {
 }
 
 #[test]
-fn functions_of_others_are_never_called() {
+fn functions_of_other_users_are_never_called() {
     if !there() {
         return;
     }
@@ -213,7 +213,7 @@ fn a_pool_that_lends_a_session_for_each_statement_is_refused() {
 }
 
 #[test]
-fn a_fence_that_would_go_back_is_refused() {
+fn a_decreasing_fence_is_refused() {
     if !there() {
         return;
     }
@@ -237,7 +237,7 @@ fn a_fence_that_would_go_back_is_refused() {
 }
 
 #[test]
-fn a_release_says_that_the_lock_was_anothers() {
+fn a_release_reports_that_the_lock_had_another_holder() {
     if !there() {
         return;
     }
@@ -252,7 +252,7 @@ fn a_release_says_that_the_lock_was_anothers() {
 }
 
 #[test]
-fn a_silent_server_keeps_nobody() {
+fn a_silent_server_blocks_no_operation() {
     if !there() {
         return;
     }
@@ -284,7 +284,7 @@ fn a_silent_server_keeps_nobody() {
 }
 
 #[test]
-fn a_silent_name_service_keeps_nobody() {
+fn a_silent_name_service_blocks_no_operation() {
     if !there() || !names::there() {
         return;
     }
@@ -313,7 +313,7 @@ fn every_address_of_a_name_is_tried() {
 }
 
 #[test]
-fn nobody_takes_over_from_itself() {
+fn a_process_does_not_take_over_its_own_lock() {
     if !there() {
         return;
     }
@@ -418,7 +418,7 @@ fn libpqs_variables_are_honoured_or_refused() {
 }
 
 #[test]
-fn what_tls_lacks_is_said() {
+fn an_error_names_the_missing_part_of_tls() {
     if !there() || !needs("openssl", has("openssl")) {
         return;
     }

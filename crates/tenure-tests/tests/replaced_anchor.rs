@@ -117,7 +117,7 @@ fn an_anchor_that_is_removed_before_a_waiters_link_is_no_grant_and_no_error() {
 
 /// Without hard links: the lock file is a copy, which does not depend on the anchor's name.
 #[test]
-fn an_anchor_that_is_removed_before_the_copy_is_shown_is_no_grant() {
+fn an_anchor_that_is_removed_before_the_copy_is_published_is_no_grant() {
     if !needs("strace", has("strace")) {
         return;
     }
@@ -132,7 +132,7 @@ fn an_anchor_that_is_removed_before_the_copy_is_shown_is_no_grant() {
 
 /// Without hard links: it is renamed into its place between the two looks of the break.
 #[test]
-fn a_break_takes_along_a_copy_that_was_just_shown() {
+fn a_break_removes_a_copy_that_was_just_published() {
     if !needs("strace", has("strace")) {
         return;
     }
@@ -179,7 +179,7 @@ fn reads_before_the_renaming() -> u32 {
 }
 
 #[test]
-fn a_break_carries_on_the_fence_of_who_was_granted_meanwhile() {
+fn a_break_continues_the_fence_of_a_holder_granted_meanwhile() {
     if !needs("strace", has("strace")) {
         return;
     }

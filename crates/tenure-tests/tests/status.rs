@@ -88,7 +88,7 @@ fn tree(dir: &Path) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
 }
 
 #[test]
-fn natives_are_free_held_and_stale() {
+fn a_natives_lock_is_free_held_or_stale() {
     for (keys, style) in [("label=run", Style::LockFile), ("label=run style=flock", Style::Flock)] {
         let dir = folder();
         let target = dir.path().join("t");
@@ -123,7 +123,7 @@ fn pidfd_inode(pid: u32) -> u64 {
 }
 
 #[test]
-fn the_record_says_who_holds() {
+fn the_record_names_the_holder() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut holder = holding(&target, "label=why max_hold_ms=60000");
@@ -151,7 +151,7 @@ fn the_record_says_who_holds() {
 }
 
 #[test]
-fn foreigners_are_held_stale_and_unknown() {
+fn a_foreign_lock_is_held_stale_or_unknown() {
     if !needs("python3", has("python3")) {
         return;
     }
@@ -174,7 +174,7 @@ fn foreigners_are_held_stale_and_unknown() {
 
 /// Flock style leaves a dead foreign program's lock file where it is, and holds beside it.
 #[test]
-fn who_holds_beside_a_dead_ones_lock_file_is_seen() {
+fn a_holder_beside_a_stale_lock_file_is_reported() {
     if !needs("python3", has("python3")) {
         return;
     }
@@ -192,7 +192,7 @@ fn who_holds_beside_a_dead_ones_lock_file_is_seen() {
 }
 
 #[test]
-fn a_folder_that_may_only_be_passed_through_says_so() {
+fn a_folder_with_search_permission_only_is_a_clear_error() {
     if !needs("root and setpriv", is_root() && has("setpriv")) {
         return;
     }
@@ -210,7 +210,7 @@ fn a_folder_that_may_only_be_passed_through_says_so() {
 
 /// What an operator was shown and agreed to break is broken, and not who holds by then.
 #[test]
-fn a_break_of_who_was_seen_breaks_nobody_else() {
+fn a_break_of_a_seen_holder_breaks_no_other() {
     for keys in ["", "style=flock"] {
         let dir = folder();
         let target = dir.path().join("t");
@@ -248,7 +248,7 @@ fn waiters_are_counted() {
 }
 
 #[test]
-fn waiters_for_a_foreigner_are_counted() {
+fn waiters_for_a_foreign_holder_are_counted() {
     if !needs("python3", has("python3")) {
         return;
     }
@@ -263,7 +263,7 @@ fn waiters_for_a_foreigner_are_counted() {
 }
 
 #[test]
-fn who_inherited_the_lock_is_named() {
+fn a_process_that_inherited_the_lock_is_named() {
     for keys in ["", "style=flock"] {
         let dir = folder();
         let target = dir.path().join("t");
@@ -307,7 +307,7 @@ fn sharers_are_named() {
 }
 
 #[test]
-fn sharers_are_named_where_nothing_was_ever_written() {
+fn sharers_are_named_without_any_record() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut sharer = opened(&target, "style=flock");
@@ -331,7 +331,7 @@ fn util_linux(target: &Path, kind: &str) -> Child {
 }
 
 #[test]
-fn flock_of_util_linux_on_the_target_is_seen() {
+fn flock_of_util_linux_on_the_target_is_reported() {
     if !needs("flock(1)", has("flock")) {
         return;
     }
@@ -389,7 +389,7 @@ fn a_list_is_sorted_whole_and_follows_no_links() {
 }
 
 #[test]
-fn clean_removes_what_is_dead_and_nothing_else() {
+fn clean_removes_stale_locks_and_nothing_else() {
     if !needs("python3", has("python3")) {
         return;
     }
@@ -452,7 +452,7 @@ fn clean_removes_what_is_dead_and_nothing_else() {
 }
 
 #[test]
-fn a_sweep_keeps_what_it_is_told_to() {
+fn a_sweep_obeys_its_options() {
     let dir = folder();
     let at = |name: &str| dir.path().join(name);
     let own = format!("{{\"pid\":{},\"createdAt\":\"2026-03-02T10:00:00.000Z\"}}", std::process::id());
@@ -468,7 +468,7 @@ fn a_sweep_keeps_what_it_is_told_to() {
 }
 
 #[test]
-fn idle_anchors_are_pruned_but_for_open_ones() {
+fn idle_anchors_are_pruned_unless_open() {
     let dir = folder();
     let at = |name: &str| dir.path().join(name);
     let mut idle = holding(&at("idle"), "");
@@ -503,7 +503,7 @@ fn idle_anchors_are_pruned_but_for_open_ones() {
 
 /// In a folder where others may write it is made under a name of its own, with its maker's kernel lock on it.
 #[test]
-fn a_folder_of_anchors_whose_maker_died_goes_and_whatever_else_is_called_so_stays() {
+fn an_unfinished_folder_of_anchors_of_a_dead_process_is_removed_and_others_stay() {
     let dir = folder();
     let at = |name: &str| dir.path().join(name);
     let others = [".tenure.12", ".tenure.12.3x", ".tenure.x.3", ".tenure.1.2.3", ".tenurex.1.2", "x.tenure.1.2"];
@@ -532,7 +532,7 @@ fn a_folder_of_anchors_whose_maker_died_goes_and_whatever_else_is_called_so_stay
 }
 
 #[test]
-fn a_folder_of_anchors_is_not_cleaned_away_while_it_is_made() {
+fn a_folder_of_anchors_is_not_removed_during_its_creation() {
     if !needs("strace", has("strace")) {
         return;
     }
@@ -589,7 +589,7 @@ fn a_folder_of_anchors_that_is_used_again_keeps_its_gitignore() {
 }
 
 #[test]
-fn clean_of_a_suffix_leaves_the_others_alone() {
+fn clean_of_a_suffix_keeps_other_suffixes() {
     let dir = folder();
     let at = |name: &str| dir.path().join(name);
     for name in ["a.jsonl", "b.json", "jsonl"] {
@@ -608,7 +608,7 @@ fn clean_of_a_suffix_leaves_the_others_alone() {
 }
 
 #[test]
-fn clean_beside_live_traffic_takes_nothing_that_lives() {
+fn clean_beside_live_traffic_removes_no_live_lock() {
     let dir = folder();
     let (target, number) = (dir.path().join("t"), dir.path().join("number"));
     std::fs::write(&number, "0").unwrap();
@@ -658,7 +658,7 @@ fn clean_beside_live_traffic_takes_nothing_that_lives() {
 }
 
 #[test]
-fn a_break_of_the_living_takes_force() {
+fn a_break_of_a_live_holder_requires_force() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut holder = holding(&target, "");
@@ -684,7 +684,7 @@ fn a_break_of_the_living_takes_force() {
 }
 
 #[test]
-fn a_break_of_what_is_free_or_dead_takes_none() {
+fn a_break_of_a_free_or_stale_lock_requires_no_force() {
     let dir = folder();
     let target = dir.path().join("t");
     assert!(!break_lock(&target, &BreakOptions::default()).unwrap().broken);
@@ -700,7 +700,7 @@ fn a_break_of_what_is_free_or_dead_takes_none() {
 }
 
 #[test]
-fn a_break_of_a_foreigner() {
+fn a_foreign_holders_lock_is_broken() {
     if !needs("python3", has("python3")) {
         return;
     }
@@ -723,7 +723,7 @@ fn a_break_of_a_foreigner() {
 }
 
 #[test]
-fn a_look_never_disturbs() {
+fn a_status_never_disturbs_an_acquire() {
     // Elsewhere /proc/locks is not complete, and a look may have to try.
     let first = std::fs::read_link("/proc/self/ns/pid").is_ok_and(|name| name.as_os_str() == "pid:[4026531836]");
     if !needs("the first pid namespace", first) {
@@ -756,7 +756,7 @@ fn a_look_never_disturbs() {
 }
 
 #[test]
-fn a_long_table_of_locks_hides_none() {
+fn a_long_table_of_locks_hides_no_lock() {
     // The kernel tells its locks a page at a time, and lets them change in between.
     let (dir, elsewhere) = (folder(), folder());
     let flock = tenure::Lock::options().style(Style::Flock);
@@ -783,7 +783,7 @@ fn a_long_table_of_locks_hides_none() {
 }
 
 #[test]
-fn a_sweep_leaves_word_of_the_crash() {
+fn a_sweep_keeps_the_crash_report() {
     let dir = folder();
     for (name, keys) in [("a", ""), ("b", " style=flock")] {
         let target = dir.path().join(name);
@@ -804,7 +804,7 @@ fn a_sweep_leaves_word_of_the_crash() {
 }
 
 #[test]
-fn pruning_forgets_no_crash() {
+fn pruning_keeps_unreported_crashes() {
     let dir = folder();
     let now = CleanOptions::default().idle_anchor_age(Duration::ZERO);
     for keys in ["", "style=flock"] {
@@ -824,7 +824,7 @@ fn pruning_forgets_no_crash() {
 }
 
 #[test]
-fn sharers_hear_of_a_crash_and_do_not_hide_it() {
+fn sharers_get_a_crash_report_and_do_not_hide_it() {
     for (keys, copy) in [("style=flock", false), ("", false), ("", true)] {
         if copy && !needs("strace", has("strace")) {
             continue;
@@ -857,7 +857,7 @@ fn sharers_hear_of_a_crash_and_do_not_hide_it() {
 }
 
 #[test]
-fn a_native_that_waits_for_the_target_does_not_make_the_last_holder_the_present_one() {
+fn a_native_that_waits_for_the_target_does_not_make_the_last_holder_the_current_one() {
     if !needs("flock(1)", has("flock")) {
         return;
     }
@@ -886,7 +886,7 @@ fn a_native_that_waits_for_the_target_does_not_make_the_last_holder_the_present_
 }
 
 #[test]
-fn a_break_that_was_held_up_breaks_nobody_else() {
+fn a_delayed_break_breaks_no_other_holder() {
     if !needs("strace", has("strace")) {
         return;
     }

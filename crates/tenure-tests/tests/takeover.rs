@@ -124,7 +124,7 @@ fn resume(actor: &Actor) {
 }
 
 #[test]
-fn a_takeover_that_was_overtaken_gives_the_file_back() {
+fn an_overtaken_takeover_restores_the_file() {
     if !needs("strace and python3", has("strace") && has("python3")) {
         return;
     }
@@ -149,7 +149,7 @@ fn a_takeover_that_was_overtaken_gives_the_file_back() {
 }
 
 #[test]
-fn a_live_foreign_holders_file_is_put_back_after_a_crash_in_between() {
+fn a_live_foreign_holders_file_is_restored_after_a_crash_in_between() {
     if !needs("strace and python3", has("strace") && has("python3")) {
         return;
     }
@@ -175,7 +175,7 @@ fn a_live_foreign_holders_file_is_put_back_after_a_crash_in_between() {
 
 /// The dead native's lock file is gone as well, and with it the anchor's second link: the record tells of the swap.
 #[test]
-fn a_live_foreign_holders_file_is_put_back_where_there_is_no_lock_file() {
+fn a_live_foreign_holders_file_is_restored_if_the_lock_file_is_missing() {
     if !needs("strace and python3", has("strace") && has("python3")) {
         return;
     }
@@ -197,7 +197,7 @@ fn a_live_foreign_holders_file_is_put_back_where_there_is_no_lock_file() {
 
 /// Another foreign program has made its own lock file by then: both hold, and natives wait for both.
 #[test]
-fn a_live_foreign_holders_file_stays_at_the_swap_behind_another() {
+fn a_live_foreign_holders_file_stays_at_the_swap_behind_another_holders() {
     if !needs("strace and python3", has("strace") && has("python3")) {
         return;
     }
@@ -226,7 +226,7 @@ fn a_live_foreign_holders_file_stays_at_the_swap_behind_another() {
 
 /// Behind one that has died in the meantime: that one's file goes. Behind what is no file at all: it stays where it is.
 #[test]
-fn a_live_foreign_holders_file_comes_back_from_behind_a_dead_ones() {
+fn a_live_foreign_holders_file_at_the_swap_replaces_a_dead_holders() {
     if !needs("strace and python3", has("strace") && has("python3")) {
         return;
     }
@@ -259,7 +259,7 @@ fn a_live_foreign_holders_file_comes_back_from_behind_a_dead_ones() {
 
 /// Who asked for it robs whoever has the lock file's place, and the other gets that back before it is its turn.
 #[test]
-fn a_policy_that_robs_the_living_puts_the_one_at_the_swap_back_first() {
+fn a_policy_that_steals_restores_the_live_file_at_the_swap_first() {
     if !needs("strace and python3", has("strace") && has("python3")) {
         return;
     }
@@ -284,7 +284,7 @@ fn a_policy_that_robs_the_living_puts_the_one_at_the_swap_back_first() {
 
 /// It has removed the dead native's lock file as its own, and lives on: its file at the swap is nobody's any more.
 #[test]
-fn a_foreign_holder_that_has_released_meanwhile_is_not_put_back() {
+fn a_file_whose_foreign_holder_released_meanwhile_is_not_restored() {
     if !needs("strace and python3", has("strace") && has("python3")) {
         return;
     }
@@ -302,7 +302,7 @@ fn a_foreign_holder_that_has_released_meanwhile_is_not_put_back() {
 
 /// The seed closes its file before it removes it. While the dead native's lock file is there, nobody has removed that.
 #[test]
-fn a_foreign_holder_that_is_about_to_release_is_put_back() {
+fn a_file_whose_foreign_holder_is_about_to_release_is_restored() {
     if !needs("strace and python3", has("strace") && has("python3")) {
         return;
     }
@@ -322,7 +322,7 @@ fn a_foreign_holder_that_is_about_to_release_is_put_back() {
 /// In flock style neither of them is in the way. Who held beside them, and whether it released or died: the file at the swap
 /// is not forgotten by those whom it concerns.
 #[test]
-fn flock_style_does_not_forget_what_is_at_the_swap() {
+fn flock_style_keeps_the_live_file_at_the_swap() {
     if !needs("strace and python3", has("strace") && has("python3")) {
         return;
     }
@@ -380,7 +380,7 @@ fn overtaken_in_flock_style(dir: &Path) -> (PathBuf, u32, Actor, Foreign, Strace
 }
 
 #[test]
-fn flock_style_removes_only_what_it_judged() {
+fn flock_style_removes_only_the_file_that_it_judged() {
     if !needs("strace and python3", has("strace") && has("python3")) {
         return;
     }
@@ -435,7 +435,7 @@ fn a_crash_in_flock_style_leaves_no_live_lock_file_at_the_swap() {
 
 /// The foreign program has released before anyone looks: nobody holds.
 #[test]
-fn a_foreign_holder_that_ended_meanwhile_is_not_put_back_for_good() {
+fn a_file_whose_foreign_holder_ended_meanwhile_does_not_stay_restored() {
     if !needs("strace and python3", has("strace") && has("python3")) {
         return;
     }
@@ -453,7 +453,7 @@ fn a_foreign_holder_that_ended_meanwhile_is_not_put_back_for_good() {
 
 /// A sweep that prunes all the time, beside programs that open, acquire, release and close.
 #[test]
-fn pruning_beside_live_traffic_lets_nobody_hold_twice() {
+fn pruning_beside_live_traffic_admits_no_second_holder() {
     let dir = folder();
     let (target, witness) = (dir.path().join("t"), dir.path().join("witness"));
     let (pruned, grants, sweeps) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
@@ -517,7 +517,7 @@ fn pruning_beside_live_traffic_lets_nobody_hold_twice() {
 
 /// A sweep that is held up just before it prunes has the anchor's kernel lock: nobody enters in between.
 #[test]
-fn nobody_enters_while_an_anchor_is_pruned() {
+fn no_process_acquires_while_an_anchor_is_pruned() {
     if !needs("strace", has("strace")) {
         return;
     }
@@ -577,7 +577,7 @@ fn until_queued(path: &Path) {
 }
 
 #[test]
-fn removing_the_anchors_under_a_holder_lets_nobody_in() {
+fn removing_the_anchors_under_a_holder_admits_no_second_holder() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut holder = Actor::start();
@@ -619,7 +619,7 @@ fn removing_the_anchors_under_a_holder_lets_nobody_in() {
 
 /// In flock style nothing but the anchor tells of it. Whoever moves it aside leaves it as many names as it had.
 #[test]
-fn an_anchor_that_was_moved_aside_under_a_holder_in_flock_style_is_a_loss() {
+fn an_anchor_moved_aside_under_a_flock_style_holder_is_a_loss() {
     let dir = folder();
     let target = dir.path().join("t");
     for removed in [false, true] {
@@ -639,7 +639,7 @@ fn an_anchor_that_was_moved_aside_under_a_holder_in_flock_style_is_a_loss() {
 }
 
 #[test]
-fn removing_the_lock_file_under_a_holder_lets_no_native_in() {
+fn removing_the_lock_file_under_a_holder_admits_no_native() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut holder = Actor::start();
@@ -660,7 +660,7 @@ fn removing_the_lock_file_under_a_holder_lets_no_native_in() {
 }
 
 #[test]
-fn a_foreign_file_in_the_place_of_ours_is_left_alone() {
+fn a_foreign_file_that_replaced_the_lock_file_stays() {
     if !needs("python3", has("python3")) {
         return;
     }

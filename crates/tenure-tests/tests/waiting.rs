@@ -18,7 +18,7 @@ fn open(actor: &mut Actor, target: &Path, keys: &str) {
 }
 
 #[test]
-fn the_time_in_the_processs_own_queue_counts() {
+fn a_timeout_includes_the_time_in_the_processs_own_queue() {
     let dir = folder();
     let mut actor = Actor::start();
     actor.hold(&dir.path().join("t"));
@@ -39,7 +39,7 @@ fn the_time_in_the_processs_own_queue_counts() {
 }
 
 #[test]
-fn who_gave_up_never_holds() {
+fn a_timed_out_waiter_never_holds() {
     let dir = folder();
     let target = dir.path().join("t");
     let (mut holder, mut waiter, mut third) = (Actor::start(), opened(&target, ""), opened(&target, ""));
@@ -61,7 +61,7 @@ fn who_gave_up_never_holds() {
 }
 
 #[test]
-fn a_release_at_the_very_moment_of_giving_up_is_lost_on_nobody() {
+fn a_release_at_the_moment_of_a_timeout_loses_no_grant() {
     let dir = folder();
     let target = dir.path().join("t");
     let (mut holder, mut waiter, mut third) = (opened(&target, ""), opened(&target, ""), opened(&target, ""));
@@ -86,7 +86,7 @@ fn a_release_at_the_very_moment_of_giving_up_is_lost_on_nobody() {
 
 /// The kernel lock comes, and the waiter gives up while the lock file is made.
 #[test]
-fn a_grant_for_one_that_has_given_up_is_taken_back() {
+fn a_grant_for_a_timed_out_waiter_is_withdrawn() {
     // Who waits itself gives up only where it waits.
     if is_recalled() || !needs("strace", has("strace")) {
         return;
@@ -106,7 +106,7 @@ fn a_grant_for_one_that_has_given_up_is_taken_back() {
 }
 
 #[test]
-fn turns_are_taken_in_the_order_of_coming() {
+fn waiters_are_granted_in_the_order_of_arrival() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut holder = Actor::start();
@@ -139,7 +139,7 @@ fn turns_are_taken_in_the_order_of_coming() {
 }
 
 #[test]
-fn others_get_their_turn_beside_a_hammering_process() {
+fn other_processes_are_granted_beside_a_hammering_process() {
     for style in ["", "style=flock"] {
         let dir = folder();
         let target = dir.path().join("t");
@@ -168,7 +168,7 @@ fn cpu_time(pid: u32) -> Duration {
 }
 
 #[test]
-fn a_hundred_idle_waiters_cost_no_processor() {
+fn a_hundred_idle_waiters_use_no_processor_time() {
     // Each wakes up once a second, which takes a debug build on a busy machine up to 0.1 ms.
     const BOUND: f64 = 0.02;
     let dir = folder();
@@ -198,7 +198,7 @@ fn a_hundred_idle_waiters_cost_no_processor() {
 }
 
 #[test]
-fn ten_thousand_async_waiters_are_one_in_the_kernel() {
+fn ten_thousand_async_waiters_are_one_waiter_in_the_kernel() {
     const COUNT: usize = 10_000;
     let dir = folder();
     let target = dir.path().join("t");
@@ -226,7 +226,7 @@ fn ten_thousand_async_waiters_are_one_in_the_kernel() {
 }
 
 #[test]
-fn a_time_beyond_the_clock_is_as_good_as_for_ever() {
+fn a_timeout_beyond_the_clocks_range_never_ends() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut holder = Actor::start();
@@ -255,7 +255,7 @@ fn a_time_beyond_the_clock_is_as_good_as_for_ever() {
 }
 
 #[test]
-fn a_time_in_the_past_is_one_try() {
+fn a_deadline_in_the_past_allows_one_attempt() {
     let dir = folder();
     let (target, other) = (dir.path().join("t"), dir.path().join("u"));
     let past = Instant::now();
@@ -275,7 +275,7 @@ fn a_time_in_the_past_is_one_try() {
 }
 
 #[test]
-fn a_try_stands_in_no_queue() {
+fn an_acquire_without_waiting_never_queues() {
     for keys in ["", "style=flock"] {
         let dir = folder();
         let target = dir.path().join("t");
@@ -288,7 +288,7 @@ fn a_try_stands_in_no_queue() {
 }
 
 #[test]
-fn who_waits_goes_on_after_a_break() {
+fn a_waiter_continues_after_a_break() {
     for style in ["", "style=flock"] {
         let dir = folder();
         let target = dir.path().join("t");
@@ -319,7 +319,7 @@ fn who_waits_goes_on_after_a_break() {
 
 /// It is young enough when the wait begins, and too old later on.
 #[test]
-fn who_waits_with_a_policy_robs_a_holder_that_has_come_to_be_too_old() {
+fn a_waiter_with_a_stealing_policy_steals_from_a_holder_that_became_too_old() {
     let dir = folder();
     let target = dir.path().join("t");
     let (mut holder, mut waiter) = (opened(&target, ""), opened(&target, "steal_after_ms=3000"));
@@ -365,7 +365,7 @@ fn without_the_check_a_nested_acquire_waits() {
 }
 
 #[test]
-fn reentrant_guards_count_across_threads() {
+fn reentrant_guards_are_counted_across_threads() {
     let dir = folder();
     let target = dir.path().join("t");
     let (mut actor, mut other) = (opened(&target, "reentrant=1"), opened(&target, "reentrant=1"));
@@ -426,7 +426,7 @@ fn the_two_styles_exclude_each_other() {
 }
 
 #[test]
-fn shares_stand_beside_flock_of_util_linux() {
+fn shares_coexist_with_flock_of_util_linux() {
     if !needs("flock(1)", has("flock")) {
         return;
     }
@@ -481,7 +481,7 @@ fn shares_do_not_starve_an_exclusive_waiter() {
 }
 
 #[test]
-fn a_thread_that_shares_is_told_when_it_would_wait_for_itself() {
+fn a_sharing_thread_that_would_wait_for_itself_gets_an_error() {
     let dir = folder();
     let mut actor = opened(&dir.path().join("t"), "style=flock");
     actor.must("share l s never");
@@ -498,7 +498,7 @@ fn a_thread_that_shares_is_told_when_it_would_wait_for_itself() {
 }
 
 #[test]
-fn reentrant_waiters_that_came_before_the_grant_are_let_in_with_it() {
+fn reentrant_waiters_queued_before_the_grant_are_granted_with_it() {
     let dir = folder();
     let target = dir.path().join("t");
     let (mut holder, mut actor) = (opened(&target, ""), opened(&target, "reentrant=1"));
@@ -519,7 +519,7 @@ fn reentrant_waiters_that_came_before_the_grant_are_let_in_with_it() {
 }
 
 #[test]
-fn who_comes_while_the_first_is_at_its_system_calls_is_let_in_with_it() {
+fn a_compatible_waiter_that_arrives_during_an_acquire_is_granted_with_it() {
     if !needs("strace", has("strace")) {
         return;
     }
@@ -546,7 +546,7 @@ fn behind_a_share(target: &Path, wait: u32) -> (Actor, Actor) {
 
 /// The first share is another process's, so this one's queue is all that keeps the second back.
 #[test]
-fn a_share_that_does_not_wait_gets_not_past_an_exclusive_waiter() {
+fn a_share_without_waiting_does_not_overtake_an_exclusive_waiter() {
     let dir = folder();
     let target = dir.path().join("t");
     let (mut actor, mut other) = behind_a_share(&target, 60000);
@@ -558,7 +558,7 @@ fn a_share_that_does_not_wait_gets_not_past_an_exclusive_waiter() {
 
 /// The helper is in the kernel's queue for the first, who wants it alone. The second could share what is shared all the while.
 #[test]
-fn a_share_does_not_wait_behind_a_hold_that_was_given_up() {
+fn a_share_does_not_wait_behind_a_timed_out_exclusive_acquire() {
     let dir = folder();
     let target = dir.path().join("t");
     let (mut actor, mut other) = behind_a_share(&target, 1000);
@@ -571,7 +571,7 @@ fn a_share_does_not_wait_behind_a_hold_that_was_given_up() {
 }
 
 #[test]
-fn who_gave_up_a_hold_keeps_no_share_out() {
+fn a_timed_out_exclusive_waiter_blocks_no_share() {
     if !needs("flock(1)", has("flock")) {
         return;
     }
@@ -601,7 +601,7 @@ fn replace(target: &Path) {
 }
 
 #[test]
-fn a_grant_is_not_passed_on_over_a_target_that_was_replaced() {
+fn a_grant_is_not_passed_on_for_a_replaced_target() {
     if !needs("flock(1)", has("flock")) {
         return;
     }
@@ -629,7 +629,7 @@ fn a_grant_is_not_passed_on_over_a_target_that_was_replaced() {
 }
 
 #[test]
-fn a_share_does_not_join_one_of_a_target_that_was_replaced() {
+fn a_share_does_not_join_a_share_of_a_replaced_target() {
     if !needs("flock(1)", has("flock")) {
         return;
     }
@@ -650,7 +650,7 @@ fn a_share_does_not_join_one_of_a_target_that_was_replaced() {
 }
 
 #[test]
-fn who_gave_up_on_a_target_keeps_no_native_out() {
+fn a_timed_out_waiter_for_a_target_blocks_no_native() {
     if !needs("flock(1)", has("flock")) {
         return;
     }
@@ -673,7 +673,7 @@ fn who_gave_up_on_a_target_keeps_no_native_out() {
 }
 
 #[test]
-fn who_gave_up_on_a_target_and_comes_again_waits_for_who_holds_meanwhile() {
+fn a_timed_out_waiter_that_returns_waits_for_the_new_holder() {
     if !needs("flock(1)", has("flock")) {
         return;
     }
@@ -713,7 +713,7 @@ fn a_waiter_at_a_natives_lock_file_leaves_the_anchor_free() {
 
 /// A helper that was left behind wakes up while its process holds something else.
 #[test]
-fn who_is_left_behind_changes_nothing_once_it_wakes_up() {
+fn an_abandoned_helper_changes_nothing_when_it_wakes_up() {
     if !needs("flock(1)", has("flock")) {
         return;
     }
@@ -739,7 +739,7 @@ fn who_is_left_behind_changes_nothing_once_it_wakes_up() {
 
 /// The same after a break: it wakes up once the holder that was broken ends.
 #[test]
-fn who_was_left_behind_by_a_break_changes_nothing_once_it_wakes_up() {
+fn a_helper_abandoned_after_a_break_changes_nothing_when_it_wakes_up() {
     let dir = folder();
     let target = dir.path().join("t");
     let (mut holder, mut waiter) = (opened(&target, ""), opened(&target, ""));
@@ -759,7 +759,7 @@ fn who_was_left_behind_by_a_break_changes_nothing_once_it_wakes_up() {
 }
 
 #[test]
-fn shares_that_were_let_in_together_end_one_by_one() {
+fn shares_that_were_granted_together_end_one_by_one() {
     let dir = folder();
     let target = dir.path().join("t");
     let (mut actor, mut other) = (opened(&target, "style=flock"), opened(&target, "style=flock"));
@@ -800,7 +800,7 @@ fn beside_one_that_wakes_up_late(target: &Path, keys: &str) -> (Actor, Strace) {
 }
 
 #[test]
-fn who_releases_hears_of_a_loss_although_another_thread_waits() {
+fn a_release_reports_a_loss_although_another_thread_waits() {
     if !needs("strace", has("strace")) {
         return;
     }
@@ -813,7 +813,7 @@ fn who_releases_hears_of_a_loss_although_another_thread_waits() {
 }
 
 #[test]
-fn who_runs_takes_it_eight_times_before_who_wakes_up() {
+fn a_running_thread_barges_eight_times_before_a_woken_waiter() {
     if !needs("strace", has("strace")) {
         return;
     }
@@ -861,7 +861,7 @@ fn a_grant_passes_within_the_process_without_the_kernel_thirty_two_times_in_a_ro
 }
 
 #[test]
-fn what_is_open_and_no_longer_whole_is_let_go() {
+fn cached_files_that_were_removed_are_closed() {
     if !needs("strace", has("strace")) {
         return;
     }

@@ -87,7 +87,7 @@ fn a_revoked_tenure_is_lost_and_the_lock_is_free() {
 }
 
 #[test]
-fn every_share_is_looked_after() {
+fn the_watchdog_covers_every_share() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut actor = opened(&target, "style=flock max_hold_ms=200 overrun=revoke events=1");
@@ -107,7 +107,7 @@ fn every_share_is_looked_after() {
 }
 
 #[test]
-fn a_revoke_lets_the_process_s_own_waiters_on() {
+fn a_revoke_grants_the_processs_own_waiters() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut actor = opened(&target, "max_hold_ms=200 overrun=revoke");
@@ -121,7 +121,7 @@ fn a_revoke_lets_the_process_s_own_waiters_on() {
 }
 
 #[test]
-fn the_end_of_a_revoked_guard_takes_nothing_from_the_next_of_its_process() {
+fn the_end_of_a_revoked_guard_keeps_the_next_guard_of_its_process() {
     for (keys, take) in [("", "acquire"), ("style=flock", "acquire"), ("style=flock", "share")] {
         let dir = folder();
         let target = dir.path().join("t");
@@ -170,7 +170,7 @@ fn the_date_is_refreshed_for_foreign_readers() {
 }
 
 #[test]
-fn it_ends_when_there_is_nothing_to_look_after() {
+fn the_watchdog_ends_when_it_has_nothing_to_watch() {
     let dir = folder();
     let mut actor = opened(&dir.path().join("t"), "");
     let before = actor.must("threads")["threads"].clone();
@@ -185,7 +185,7 @@ fn it_ends_when_there_is_nothing_to_look_after() {
 }
 
 #[test]
-fn flock_style_does_without_it() {
+fn flock_style_needs_no_watchdog() {
     let dir = folder();
     let mut actor = opened(&dir.path().join("t"), "style=flock");
     let before = actor.must("threads")["threads"].clone();
@@ -197,7 +197,7 @@ fn flock_style_does_without_it() {
 }
 
 #[test]
-fn a_callback_that_panics_stops_nothing() {
+fn a_panicking_callback_stops_nothing() {
     let dir = folder();
     let target = |n: usize| dir.path().join(n.to_string());
     let (tell, told) = mpsc::channel();
@@ -222,7 +222,7 @@ fn a_callback_that_panics_stops_nothing() {
 }
 
 #[test]
-fn a_loss_is_told() {
+fn a_loss_is_reported() {
     for style in ["", "style=flock"] {
         let dir = folder();
         let target = dir.path().join("t");
@@ -240,7 +240,7 @@ fn a_loss_is_told() {
 }
 
 #[test]
-fn a_loss_is_told_once() {
+fn a_loss_is_reported_once() {
     let dir = folder();
     let mut actor = Actor::start();
     for name in ["a", "b", "c"] {
@@ -257,7 +257,7 @@ fn a_loss_is_told_once() {
 }
 
 #[test]
-fn who_asks_again_for_a_loss_is_woken_once() {
+fn a_listener_that_polls_again_for_a_loss_is_woken_once() {
     let dir = folder();
     let target = dir.path().join("t");
     let lock = Lock::open(&target).unwrap();
@@ -274,7 +274,7 @@ fn who_asks_again_for_a_loss_is_woken_once() {
 }
 
 #[test]
-fn a_removed_lock_file_is_told_as_a_loss() {
+fn a_removed_lock_file_is_reported_as_a_loss() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut actor = opened(&target, "events=1");
@@ -288,7 +288,7 @@ fn a_removed_lock_file_is_told_as_a_loss() {
 }
 
 #[test]
-fn a_forked_child_has_its_own() {
+fn a_forked_child_has_its_own_watchdog() {
     let dir = folder();
     let (target, own) = (dir.path().join("t"), dir.path().join("own"));
     let mut actor = opened(&target, "refresh_ms=20 events=1");

@@ -49,7 +49,7 @@ fn a_fence_that_cannot_grow_is_an_error() {
 }
 
 #[test]
-fn a_second_lock_of_the_same_target_waits_its_turn() {
+fn a_second_lock_of_the_same_target_waits() {
     let dir = folder();
     let target = dir.path().join("t");
     let one = Lock::open(&target).expect("open");

@@ -236,7 +236,7 @@ fn assert_unknown(liveness: &Liveness, why: &str) {
 // ---- tests ----
 
 #[test]
-fn this_process_lives() {
+fn this_process_is_alive() {
     let current = Identity::current();
     assert_eq!(current.pid, i64::from(process::id()));
     assert_eq!(current.start_time, start_time(process::id()));
@@ -248,7 +248,7 @@ fn this_process_lives() {
 }
 
 #[test]
-fn a_killed_child_is_dead_before_and_after_it_is_collected() {
+fn a_killed_child_is_dead_before_and_after_it_is_reaped() {
     let mut child = Waiting::start();
     let identity = Identity::of(child.pid()).unwrap();
     assert_alive(&identity.verify());
@@ -315,7 +315,7 @@ fn a_dead_pid_of_another_boot_or_namespace_is_unknown() {
 }
 
 #[test]
-fn what_is_no_pid_never_lives() {
+fn a_number_that_is_no_pid_is_never_alive() {
     let no_pids = [
         0,
         -1,
@@ -340,7 +340,7 @@ fn what_is_no_pid_never_lives() {
 }
 
 #[test]
-fn a_zombie_leader_with_a_live_thread_lives() {
+fn a_zombie_leader_with_a_live_thread_is_alive() {
     let mut leader = ZombieLeader::start();
     let identity = Identity::of(leader.pid).unwrap();
     assert_alive(&identity.verify());
@@ -397,7 +397,7 @@ fn without_pidfds_the_answers_are_the_same() {
 }
 
 #[test]
-fn without_a_descriptor_left_nothing_is_dead_by_mistake() {
+fn a_lack_of_descriptors_makes_no_live_process_dead() {
     run_helper(&[], "no descriptors");
 }
 
@@ -442,7 +442,7 @@ fn a_recycled_pid_is_dead() {
 }
 
 #[test]
-fn the_proc_of_an_outer_namespace_is_not_read_by_our_pids() {
+fn pids_are_not_looked_up_in_an_outer_namespaces_proc() {
     let prefix = ["unshare", "--pid", "--fork"];
     if can_run(&prefix) {
         run_helper(&prefix, "outer proc");
@@ -451,7 +451,7 @@ fn the_proc_of_an_outer_namespace_is_not_read_by_our_pids() {
 
 /// An emulator answers for its guest's own `/proc/self/stat` with a text of its own making.
 #[test]
-fn an_emulated_process_knows_itself_as_others_know_it() {
+fn an_emulated_process_and_others_agree_on_its_identity() {
     let emulator = format!("qemu-{}", env::consts::ARCH);
     if !can_run(&[&emulator, "/bin/true"]) {
         return;
@@ -474,7 +474,7 @@ fn a_forked_child_with_the_same_pid_has_its_own_identity() {
 }
 
 #[test]
-fn a_hidden_process_lives() {
+fn a_hidden_process_is_alive() {
     // In a new pid namespace: before Linux 5.8 the option is one for all mounts of the namespace.
     let script = "mount -t proc -o hidepid=2 proc /proc || exit 1; \"$@\"; exit $?";
     let prefix = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", script, "sh"];
@@ -567,11 +567,11 @@ fn no_pidfds(errno: libc::c_int) {
     let own = Identity::current();
     assert_eq!(own.pidfd_inode, None);
     assert!(own.start_time.is_some());
-    this_process_lives();
-    a_killed_child_is_dead_before_and_after_it_is_collected();
-    a_zombie_leader_with_a_live_thread_lives();
+    this_process_is_alive();
+    a_killed_child_is_dead_before_and_after_it_is_reaped();
+    a_zombie_leader_with_a_live_thread_is_alive();
     a_thread_is_no_process();
-    what_is_no_pid_never_lives();
+    a_number_that_is_no_pid_is_never_alive();
     let mut other = own;
     other.start_time = Some(1);
     assert_dead(&other.verify(), "was recycled: it started at tick");

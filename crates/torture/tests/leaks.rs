@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use tenure_tests::{folder, has, needs, tenure_program};
 
 #[test]
-fn nothing_is_left_of_many_acquires() {
+fn many_acquires_leave_nothing() {
     let dir = folder();
     let mut command = Command::new(env!("CARGO_BIN_EXE_torture"));
     command.arg("--dir").arg(dir.path()).args(["leaks", "--times", "20000"]);

@@ -28,7 +28,7 @@ fn no_double_hold_under_kills_at_random() {
     let sum: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
     assert_eq!((&sum["doubles"]["native-native"], &sum["faults"]), (&json!(0), &json!([])), "{sum}");
     // It must have been a torture: on an idle machine these are fifty times as many.
-    // Anchors are seldom pruned in so short a time: takeover::pruning_beside_live_traffic_lets_nobody_hold_twice is for that.
+    // Anchors are seldom pruned in so short a time: takeover::pruning_beside_live_traffic_admits_no_second_holder is for that.
     for (what, least) in [("grants", 200), ("takeovers", 5), ("kills", 30), ("stops", 5)] {
         assert!(sum[what].as_u64().unwrap() >= least, "too few {what}: {sum}");
     }

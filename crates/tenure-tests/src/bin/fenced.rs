@@ -1,4 +1,4 @@
-//! One process of the test `fenced`: see `tenure_tests::witness`.
+//! Runs one process of the test `fenced`; see `tenure_tests::witness`.
 
 fn main() {
     tenure_tests::witness::work();

@@ -9,12 +9,12 @@ use tempfile::TempDir;
 use super::{Server, address, make_certificates};
 use crate::{has, needs, until};
 
-/// Members that elect a leader within half a second.
+/// A cluster whose members elect a leader within half a second.
 pub struct Cluster {
     members: Vec<Member>,
     pub folder: TempDir,
     more: Vec<String>,
-    /// Where its first member listens too.
+    /// A second address on which the first member listens.
     also: Option<String>,
     tls: bool,
 }
@@ -24,13 +24,13 @@ struct Member {
     server: Option<Server>,
 }
 
-/// Are the programs there?
+/// Reports whether etcd's programs are installed.
 pub fn there() -> bool {
     needs("etcd (etcd-server)", has("etcd")) && needs("etcdctl (etcd-client)", has("etcdctl"))
 }
 
 impl Cluster {
-    /// `count` members, once they have a leader.
+    /// Starts `count` members and waits for a leader.
     pub fn start(count: usize) -> Cluster {
         Cluster::start_with(count, &[])
     }
@@ -41,14 +41,14 @@ impl Cluster {
         cluster
     }
 
-    /// One member that listens at another address of this machine as well.
+    /// Starts one member that also listens on another address of this machine.
     pub fn start_at(also: &str) -> Cluster {
         let cluster = Cluster::new(1, &[], Some(also), false);
         cluster.await_healthy();
         cluster
     }
 
-    /// One member with TLS, which wants certificates of its clients: `ca.pem`, `client.pem` and `client.key` in the
+    /// Starts one member with TLS that requires client certificates: `ca.pem`, `client.pem` and `client.key` in the
     /// folder.
     pub fn start_with_tls() -> Cluster {
         let cluster = Cluster::new(1, &[], None, true);
@@ -57,7 +57,7 @@ impl Cluster {
     }
 
     fn new(count: usize, more: &[&str], also: Option<&str>, tls: bool) -> Cluster {
-        // In memory where that can be: an fsync that takes long is taken for a dead leader.
+        // In memory if possible: a slow fsync looks like a dead leader.
         let folder = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
         let members = (0..count).map(|_| Member { address: address(), server: None }).collect();
         let more = more.iter().map(|word| (*word).to_owned()).collect();
@@ -97,7 +97,7 @@ impl Cluster {
         self.members[at].server = Some(Server::start(&mut command));
     }
 
-    /// `etcdctl` with every member.
+    /// Returns `etcdctl` with the endpoints of all members.
     pub fn etcdctl(&self) -> Command {
         let endpoints: Vec<String> = (0..self.members.len()).map(|at| self.client_url(at)).collect();
         let mut command = Command::new("etcdctl");
@@ -110,7 +110,7 @@ impl Cluster {
         command
     }
 
-    /// `etcdctl lock NAME`, which has the lock once it says a key.
+    /// Starts `etcdctl lock NAME`, which prints a key once it holds the lock.
     pub fn etcdctl_lock(&self, name: &str) -> Locker {
         let mut command = self.etcdctl();
         let mut child = command
@@ -124,7 +124,7 @@ impl Cluster {
         Locker { child, _input: input, said }
     }
 
-    /// Waits until every member that runs answers for the majority.
+    /// Waits until every running member answers for the majority.
     pub fn await_healthy(&self) {
         let endpoints: Vec<String> = (0..self.members.len())
             .filter(|at| self.members[*at].server.is_some())
@@ -137,7 +137,7 @@ impl Cluster {
         });
     }
 
-    /// The target of a name: with every member's address.
+    /// Returns the target for a name, with the addresses of all members.
     pub fn target(&self, name: &str, ttl: u64) -> String {
         let hosts: Vec<String> = self.members.iter().map(|member| format!("{}:2379", member.address)).collect();
         format!("etcd://{}/{name}?ttl={ttl}s", hosts.join(","))
@@ -155,7 +155,7 @@ impl Cluster {
         &self.members[at].address
     }
 
-    /// Which member leads.
+    /// Returns the index of the leader.
     pub fn leader(&self) -> usize {
         let mut leader = None;
         until("a leader", || {
@@ -187,7 +187,7 @@ impl Cluster {
         self.members[at].server.take().unwrap().kill();
     }
 
-    /// Starts a member that was killed; it has its data.
+    /// Restarts a killed member with its data.
     pub fn restart(&mut self, at: usize) {
         self.run(at);
     }
@@ -205,7 +205,7 @@ pub struct Locker {
 }
 
 impl Locker {
-    /// Waits until it has the lock; its key.
+    /// Waits until it holds the lock, and returns its key.
     pub fn await_held(&mut self) -> String {
         let mut key = Vec::new();
         let mut byte = [0];
@@ -216,12 +216,12 @@ impl Locker {
         String::from_utf8(key).unwrap()
     }
 
-    /// SIGINT: it releases, and is about to end.
+    /// Sends SIGINT, after which it releases and ends.
     pub fn interrupt(&self) {
         crate::signal(self.child.id(), libc::SIGINT);
     }
 
-    /// The same, and its end.
+    /// Interrupts it and waits for its end.
     pub fn release(mut self) {
         self.interrupt();
         self.child.wait().unwrap();

@@ -1,5 +1,5 @@
-//! Real servers for the tests of the engines: started from temporary folders, on loopback addresses of their own, and
-//! killed when their value goes, also by a panic.
+//! Real servers for the tests of server locks: started in temporary folders, on loopback addresses of their own, and
+//! killed when their value is dropped, also by a panic.
 
 pub mod etcd;
 pub mod names;
@@ -15,19 +15,19 @@ use serde_json::Value;
 
 use crate::{Actor, until};
 
-/// An actor with the lock `l` of a target.
+/// Starts an actor that has opened the target as `l`.
 pub fn opened(target: &str) -> Actor {
     let mut actor = Actor::start();
     actor.must(&format!("open l {target}"));
     actor
 }
 
-/// Waits until so many wait for the lock.
+/// Waits until that many waiters queue for the lock.
 pub fn await_waiters(looker: &mut Actor, target: &str, count: u64) {
     until("waiters", || looker.must(&format!("inspect {target}"))["found"]["waiters"] == count);
 }
 
-/// A loopback address that no other test's server has: all of 127/8 is this machine.
+/// Returns a loopback address that no other test's server uses: all of 127/8 is this machine.
 pub fn address() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     loop {
@@ -42,7 +42,7 @@ pub fn address() -> String {
     }
 }
 
-/// A server that never answers. The kernel accepts its connections, and no program reads from them.
+/// A server that never answers: the kernel accepts its connections, and no program reads from them.
 pub struct Silent {
     address: String,
     _listener: TcpListener,
@@ -60,7 +60,7 @@ impl Silent {
     }
 }
 
-/// A server's process. It is killed when this goes, and by the kernel when the test's thread ends without that.
+/// A server's process, killed on drop, or by the kernel if the test's thread ends without a drop.
 pub struct Server(Child);
 
 impl Server {
@@ -87,12 +87,12 @@ impl Server {
         super::signal(self.pid(), signal);
     }
 
-    /// Waits for its end.
+    /// Waits for the server's end.
     pub fn end(mut self) {
         self.0.wait().unwrap();
     }
 
-    /// SIGKILL, and reaped.
+    /// Kills the server by SIGKILL and reaps it.
     pub fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
@@ -106,7 +106,7 @@ impl Drop for Server {
     }
 }
 
-/// The words of a command that succeeded.
+/// Runs a command that must succeed, and returns its standard output.
 pub fn output(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -114,7 +114,7 @@ pub fn output(command: &mut Command) -> String {
     text(&output.stdout)
 }
 
-/// A certificate of an authority, and by it those of a server at `address` and of a client: `ca.pem`, `server.pem`,
+/// Creates a certificate authority, and certificates of a server at `address` and of a client: `ca.pem`, `server.pem`,
 /// `server.key`, `client.pem`, `client.key`.
 fn make_certificates(dir: &std::path::Path, address: &str) {
     let config = format!("subjectAltName=IP:{address}\nextendedKeyUsage=serverAuth,clientAuth\n");
@@ -129,7 +129,7 @@ fn make_certificates(dir: &std::path::Path, address: &str) {
     }
 }
 
-/// Waits until the lease of the guard `g` has been renewed once more.
+/// Waits for one more renewal of the lease of guard `g`.
 pub fn await_renewal(actor: &mut Actor) {
     let left = |actor: &mut Actor| actor.must("lease g")["lostIn"].as_u64().unwrap();
     let mut last = left(actor);
@@ -142,19 +142,19 @@ pub fn await_renewal(actor: &mut Actor) {
     });
 }
 
-/// The answer to a line, which must come by itself.
+/// Sends a line and returns its answer, which must arrive without further input.
 pub fn soon(actor: &mut Actor, line: &str) -> Value {
     actor.tell(line);
     hear_soon(actor, line)
 }
 
-/// What an actor says next, which must come by itself.
+/// Returns an actor's next line, which must arrive without further input.
 pub fn hear_soon(actor: &mut Actor, what: &str) -> Value {
     assert!(actor.answers_within(60), "it still waits: {what}");
     actor.hear()
 }
 
-/// The words of an error.
+/// Returns the text of an error.
 pub fn said(answer: &Value) -> &str {
     answer["error"].as_str().unwrap()
 }

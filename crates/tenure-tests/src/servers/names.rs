@@ -1,4 +1,4 @@
-//! Programs that see a `/etc/hosts` and a `/etc/resolv.conf` of their own.
+//! Programs that run with their own `/etc/hosts` and `/etc/resolv.conf`.
 
 use std::net::UdpSocket;
 use std::process::Command;
@@ -7,26 +7,26 @@ use tempfile::TempDir;
 
 use crate::{has, is_root, needs};
 
-/// What a program takes for the names of machines.
+/// The files that resolve machine names for a program.
 pub struct Names {
     folder: TempDir,
-    /// A name service that hears and says nothing.
+    /// A name service that reads nothing and never answers.
     _silent: UdpSocket,
 }
 
-/// Can they be had?
+/// Reports whether this machine can mount such files.
 pub fn there() -> bool {
     needs("root, for mount namespaces", is_root()) && needs("unshare (util-linux)", has("unshare"))
 }
 
 impl Names {
-    /// With these lines in `/etc/hosts`, each `ADDRESS NAME`. Beside them a name service that says nothing, or, where it
-    /// is not `silent`, none at all: a look-up then fails at once.
+    /// Creates `/etc/hosts` with these lines, each `ADDRESS NAME`. The name service never answers if `silent`;
+    /// otherwise there is none, and a look-up fails at once.
     pub fn new(lines: &[String], silent: bool) -> Names {
         let folder = TempDir::new().unwrap();
         let socket = UdpSocket::bind((&*super::address(), 53)).unwrap();
         let resolver = if silent {
-            // Far longer than any test waits.
+            // The timeout is far longer than any test waits.
             format!("nameserver {}\noptions timeout:30 attempts:5\n", socket.local_addr().unwrap().ip())
         } else {
             "nameserver 127.255.255.254\noptions timeout:1 attempts:1\n".to_owned()
@@ -37,13 +37,13 @@ impl Names {
         names
     }
 
-    /// From now on these.
+    /// Replaces the lines of `/etc/hosts`.
     pub fn set(&self, lines: &[String]) {
-        // In place: it is this very file that is mounted.
+        // Written in place, because this file itself is mounted.
         std::fs::write(self.folder.path().join("hosts"), lines.join("\n") + "\n").unwrap();
     }
 
-    /// `program` with these names.
+    /// Returns a command that runs `program` with these names.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let script = "mount --bind \"$0/hosts\" /etc/hosts && mount --bind \"$0/resolv.conf\" /etc/resolv.conf && \
                       exec \"$@\"";

@@ -1,4 +1,4 @@
-//! A network namespace with one cable to this one, which can be cut; and a wire that loses an answer.
+//! A network namespace whose only cable can be cut, and a proxy that drops an answer.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -9,16 +9,16 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use super::output;
 use crate::{has, is_root, needs};
 
-/// Programs in here reach this machine by one address only.
+/// A network namespace whose programs reach this machine by one address only.
 pub struct Room {
     name: String,
     cable: String,
-    /// This machine's address, as seen from in there.
+    /// This machine's address, as seen from the namespace.
     pub outside: String,
     prefix: String,
 }
 
-/// Can one be had?
+/// Reports whether this machine can create network namespaces.
 pub fn there() -> bool {
     needs("root, for network namespaces", is_root()) && needs("ip (iproute2)", has("ip"))
 }
@@ -33,7 +33,7 @@ impl Room {
         let pid = std::process::id();
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let [_, _, middle, low] = ((pid << 2) + count).to_be_bytes();
-        // 198.18/15 is for tests of networks (RFC 2544).
+        // 198.18/15 is reserved for tests of networks (RFC 2544).
         let prefix = format!("198.{}.{}", 18 + (middle & 1), low);
         let name = format!("tenure-{pid}-{count}");
         let cable = format!("tn{pid:x}{count:x}");
@@ -49,19 +49,19 @@ impl Room {
         room
     }
 
-    /// The address in there.
+    /// Returns the address inside the namespace.
     pub fn inside(&self) -> String {
         format!("{}.2", self.prefix)
     }
 
-    /// `program` in there.
+    /// Returns a command that runs `program` in the namespace.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name]).arg(program);
         command
     }
 
-    /// From now on nothing passes, and nobody is told: what is sent is lost.
+    /// Drops all packets from now on, without an error for the sender.
     pub fn cut(&self) {
         ip(&format!("addr del {}.1/24 dev {}", self.prefix, self.cable));
     }
@@ -70,7 +70,7 @@ impl Room {
         ip(&format!("addr add {}.1/24 dev {}", self.prefix, self.cable));
     }
 
-    /// A route that swallows everything: who sends is told at once.
+    /// Routes all packets into a black hole, so that senders get an error at once.
     pub fn blackhole(&self) {
         ip(&format!("-n {} route add blackhole {}.1/32", self.name, self.prefix));
     }
@@ -89,8 +89,8 @@ impl Drop for Room {
     }
 }
 
-/// A wire to a server, which loses an answer: the first that is given to a request with these words in it. The server has
-/// done what it was asked for.
+/// A proxy to a server that drops one answer: the first to a request that contains these words. The server has executed
+/// the request.
 pub struct Lossy {
     address: String,
     lost: Arc<AtomicBool>,
@@ -127,13 +127,13 @@ impl Lossy {
         &self.address
     }
 
-    /// Was an answer lost by now?
+    /// Reports whether an answer was dropped.
     pub fn has_lost(&self) -> bool {
         self.lost.load(Ordering::SeqCst)
     }
 }
 
-/// Passes on what `passes`, until one side ends.
+/// Forwards the data that `passes` accepts, until one side ends.
 fn carry(mut from: TcpStream, mut to: TcpStream, mut passes: impl FnMut(&[u8]) -> bool) {
     let mut bytes = vec![0; 65536];
     while let Ok(count @ 1..) = from.read(&mut bytes) {

@@ -1,4 +1,4 @@
-//! A PostgreSQL server, a standby of it, and a pool before it.
+//! A PostgreSQL server, its standby, and a connection pool in front of it.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::{Server, address, make_certificates, output};
 use crate::{has, is_root, needs, until};
 
-/// Who owns the files: the server refuses to run as root.
+/// The user that owns the files, because the server refuses to run as root.
 const OWNER: &str = "postgres";
 
 fn programs() -> Option<PathBuf> {
@@ -19,12 +19,12 @@ fn programs() -> Option<PathBuf> {
     all.pop().filter(|bin| bin.join("postgres").is_file())
 }
 
-/// Are the programs there?
+/// Reports whether PostgreSQL's programs are installed.
 pub fn there() -> bool {
     needs("PostgreSQL (postgresql)", programs().is_some() && has("psql"))
 }
 
-/// A command as the owner of the files.
+/// Returns a command that runs as the owner of the files.
 fn as_owner(program: impl AsRef<std::ffi::OsStr>) -> Command {
     if !is_root() {
         return Command::new(program);
@@ -41,7 +41,7 @@ fn own(path: &Path) {
     }
 }
 
-/// A folder with the data of a new server in it.
+/// Creates a folder with a new server's data.
 fn made() -> TempDir {
     let folder = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
     own(folder.path());
@@ -56,9 +56,9 @@ pub struct Postgres {
     folder: TempDir,
     server: Option<Server>,
     more: Vec<String>,
-    /// Where it listens too.
+    /// A second address on which the server listens.
     also: Option<String>,
-    /// It wants TLS, and a certificate of its clients.
+    /// Whether it requires TLS and a client certificate.
     tls: bool,
 }
 
@@ -67,17 +67,17 @@ impl Postgres {
         Postgres::start_with(&[])
     }
 
-    /// With more settings: `max_connections=5`.
+    /// Starts a server with more settings, such as `max_connections=5`.
     pub fn start_with(settings: &[&str]) -> Postgres {
         Postgres::start_as(settings, None)
     }
 
-    /// One that listens at another address of this machine as well.
+    /// Starts a server that also listens on another address of this machine.
     pub fn start_at(also: &str) -> Postgres {
         Postgres::start_as(&[], Some(also))
     }
 
-    /// One that lets nobody in without TLS and a certificate: `ca.pem`, `client.pem` and `client.key` at
+    /// Starts a server that requires TLS and a client certificate: `ca.pem`, `client.pem` and `client.key` at
     /// [`path`](Postgres::path).
     pub fn start_with_tls() -> Postgres {
         let (folder, address) = (made(), address());
@@ -99,7 +99,7 @@ impl Postgres {
         Postgres::of(made(), settings, also)
     }
 
-    /// A file beside its data.
+    /// Returns the path of a file beside the server's data.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -112,11 +112,11 @@ impl Postgres {
         postgres
     }
 
-    /// Starts it, with the data that it has, and waits until it answers.
+    /// Starts the server with its existing data, and waits until it answers.
     pub fn run(&mut self) {
         self.start_process();
         until("a server that answers", || {
-            // Where one was killed, the next refuses to start until the last of its children has noticed.
+            // After a kill, the next server refuses to start until the last child of the killed one has noticed.
             if self.server.as_ref().is_some_and(|server| crate::has_ended(server.pid())) {
                 self.start_process();
             }
@@ -141,7 +141,7 @@ impl Postgres {
         self.server = Some(Server::start(&mut command));
     }
 
-    /// `psql` as the superuser.
+    /// Returns `psql` as the superuser.
     pub fn psql(&self) -> Command {
         let mut psql = psql_at(&self.address, 5432);
         if self.tls {
@@ -151,7 +151,7 @@ impl Postgres {
         psql
     }
 
-    /// The answer to a statement.
+    /// Runs a statement and returns its answer.
     pub fn ask(&self, sql: &str) -> String {
         output(self.psql().args(["-c", sql])).trim().to_owned()
     }
@@ -164,7 +164,7 @@ impl Postgres {
         format!("postgres://postgres@{}/postgres?lock={name}&ttl={ttl}s", self.address)
     }
 
-    /// Starts it again with one more setting, without asking whether it answers.
+    /// Restarts the server with one more setting, and waits only until it listens.
     pub fn change(&mut self, setting: &str) {
         self.more.push(setting.to_owned());
         self.stop();
@@ -173,17 +173,17 @@ impl Postgres {
         until("a server that listens", || std::net::TcpStream::connect((&*address, 5432)).is_ok());
     }
 
-    /// A fast shutdown, and its end.
+    /// Shuts the server down (fast mode) and waits for its end.
     pub fn stop(&mut self) {
         let server = self.server.take().unwrap();
         server.signal(libc::SIGINT);
         server.end();
     }
 
-    /// The postmaster and all its children, as a power failure ends them.
+    /// Kills the postmaster and with it all its children, as a power failure does.
     pub fn kill(&mut self) {
         let server = self.server.take().unwrap();
-        // Its children notice the postmaster's death by themselves, within moments.
+        // The children notice the postmaster's death by themselves, within moments.
         server.kill();
     }
 
@@ -195,7 +195,7 @@ impl Postgres {
         self.server.as_ref().unwrap().signal(signal);
     }
 
-    /// Puts a line before the others of `pg_hba.conf`.
+    /// Inserts a line at the beginning of `pg_hba.conf`.
     pub fn admit(&self, line: &str) {
         let path = self.folder.path().join("data/pg_hba.conf");
         let before = std::fs::read_to_string(&path).unwrap();
@@ -203,15 +203,15 @@ impl Postgres {
         self.ask("SELECT pg_reload_conf()");
     }
 
-    /// Lets anybody in from there.
+    /// Accepts all users from that address.
     pub fn allow(&self, from: &str) {
         self.admit(&format!("host all all {from} trust"));
     }
 
-    /// Wants a password of this user.
+    /// Requires a password of this user.
     pub fn require_password(&self, user: &str) {
         self.admit(&format!("host all {user} 0.0.0.0/0 scram-sha-256"));
-        // A reload is heard a moment later.
+        // A reload takes effect a moment later.
         let refuses = || {
             let mut psql = self.psql();
             psql.args(["-U", user, "-w", "-c", "SELECT 1"]).env_remove("PGPASSWORD").env("PGPASSFILE", "/dev/null");
@@ -220,7 +220,7 @@ impl Postgres {
         until("a server that wants a password", refuses);
     }
 
-    /// A standby that confirms every commit before it counts.
+    /// Starts a standby that confirms every commit before it counts.
     pub fn standby(&self) -> Postgres {
         let folder = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
         own(folder.path());
@@ -234,7 +234,7 @@ impl Postgres {
         self.ask("SELECT pg_promote()");
     }
 
-    /// A session of `psql` that has the advisory lock of `name` once this returns.
+    /// Opens a `psql` session and waits until it holds the advisory lock of `name`.
     pub fn lock(&self, name: &str) -> Session {
         let mut session = self.session();
         session.ask(&format!("SELECT 'had' FROM pg_advisory_lock(hashtextextended('{name}', 0));"));
@@ -255,7 +255,7 @@ fn psql_at(address: &str, port: u16) -> Command {
     command
 }
 
-/// A `psql` that runs.
+/// A running `psql`.
 pub struct Session {
     child: Child,
     output: std::io::BufReader<std::process::ChildStdout>,
@@ -272,13 +272,13 @@ impl Session {
         line.trim().to_owned()
     }
 
-    /// A statement with one line of an answer.
+    /// Runs a statement and returns the one line of its answer.
     pub fn ask(&mut self, sql: &str) -> String {
         self.tell(sql);
         self.hear()
     }
 
-    /// Ends, and with it the session.
+    /// Ends `psql` and its session.
     pub fn end(mut self) {
         drop(self.child.stdin.take());
         self.child.wait().unwrap();
@@ -292,7 +292,7 @@ impl Drop for Session {
     }
 }
 
-/// pgbouncer before a server.
+/// A pgbouncer in front of a server.
 pub struct Pool {
     address: String,
     _folder: TempDir,
@@ -300,7 +300,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// With a mode: `statement`, `transaction` or `session`.
+    /// Starts a pool with a mode: `statement`, `transaction` or `session`.
     pub fn start(postgres: &Postgres, mode: &str) -> Pool {
         let (address, folder) = (address(), TempDir::new().unwrap());
         let config = folder.path().join("pgbouncer.ini");

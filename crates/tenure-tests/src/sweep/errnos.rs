@@ -1,9 +1,9 @@
-//! A system call of a scene fails, with each errno that its manual page lists.
+//! Makes each system call of a scene fail with each errno that its manual page lists.
 //!
-//! A call that fails must be an error that names the path, or be got over; a grant must be one. Some of the errnos tell
-//! of something that is so (the name is taken, the file is gone, another has the lock), and a kernel that says so where
-//! it is not tells a lie: then a lock may be called busy or lost, but never be held by two, and nothing stays that a
-//! sweep does not remove.
+//! After a failed call the operation must either recover or return an error that names the path, and a grant must be
+//! exclusive. Some errnos report a state (the name is taken, the file is missing, another process has the lock), and an
+//! injected one is false. The lock may then be reported as busy or lost, but two processes must never hold it, and a
+//! sweep must be able to remove every leftover file.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,8 +15,8 @@ use super::{Depth, HANG, Report, anchors, attach, handicap, insist, may_stay, na
 use crate::Actor;
 use crate::strace::Call;
 
-/// The errnos of each call (strace says EAGAIN for EWOULDBLOCK): ERRORS in section 2 of the Linux manual pages 6.x, each under the call's own name, and EIO,
-/// which any call on a file may answer.
+/// The errnos of each call (strace prints EAGAIN for EWOULDBLOCK): ERRORS in section 2 of the Linux manual pages 6.x,
+/// each under the call's own name, and EIO, which any call on a file may return.
 const ERRNOS: &[(&str, &str)] = &[
     (
         "openat",
@@ -68,21 +68,21 @@ const ERRNOS: &[(&str, &str)] = &[
     ("fsync", "EBADF EDQUOT EINTR EINVAL EIO ENOSPC EROFS"),
 ];
 
-/// What tells of a state of things; the rest is a failure, which an error must show by its number.
+/// The errnos that report a state. The others are failures, whose number an error must show.
 const MEANINGFUL: &[&str] =
     &["EAGAIN", "EEXIST", "ENOENT", "EXDEV", "EPERM", "EOPNOTSUPP", "EINVAL", "ENOTDIR", "ELOOP", "EISDIR"];
 
 fn errnos_of(call: &Call) -> impl Iterator<Item = &'static str> {
     let listed = ERRNOS.iter().find(|(name, _)| *name == call.name).map_or("", |(_, errnos)| errnos);
-    // A debug build's standard library asks for a descriptor's flags before it closes it, and aborts where that is EBADF.
+    // A debug build's standard library reads a descriptor's flags before it closes the descriptor, and aborts on EBADF.
     let aborts = cfg!(debug_assertions) && call.name == "fcntl";
-    // Without O_CREAT there is nothing to exist, no room to lack.
+    // Without O_CREAT the file cannot exist already, and no space is needed.
     let creates = call.name != "openat" || call.text.contains("O_CREAT");
     let listed = listed.split_whitespace().filter(move |errno| !(aborts && *errno == "EBADF"));
     listed.filter(move |errno| creates || !matches!(*errno, "EEXIST" | "EDQUOT" | "ENOSPC"))
 }
 
-/// The number that an error's text shows: `(os error 5)`.
+/// Returns the number in an error's text: `(os error 5)`.
 fn number(errno: &str) -> i32 {
     match errno {
         "EACCES" => libc::EACCES,
@@ -125,10 +125,10 @@ fn number(errno: &str) -> i32 {
     }
 }
 
-/// Which of the cases a sweep takes.
+/// A fraction of the cases.
 #[derive(Clone, Copy, Debug)]
 pub struct Share {
-    /// One in so many; all are taken by that many sweeps, each with its own `from`.
+    /// The denominator; that many sweeps, each with its own `from`, take all cases.
     pub of: usize,
     pub from: usize,
 }
@@ -137,13 +137,13 @@ impl Share {
     pub const ALL: Share = Share { of: 1, from: 0 };
 }
 
-/// Each call of the scene that `depth` takes fails once with each of its errnos.
+/// Makes each call of the scene that `depth` includes fail once with each of its errnos.
 pub fn sweep(dir: &Path, scene: &Scene, depth: Depth, share: Share) -> Report {
     let number = SCENES.iter().position(|other| std::ptr::eq(other, scene)).unwrap();
     let dir = dir.join(format!("errnos-{number}"));
     std::fs::create_dir(&dir).unwrap();
     let mut stage = Stage { dir: &dir, scene, depth, actor: Actor::start(), other: Actor::start(), plays: 0 };
-    // What a process does once is done by then: who am I, and so on.
+    // Calls that a process makes only once, such as those for its identity, are over after this.
     stage.rehearse();
     let calls = settled(|| stage.rehearse());
     let mut held = Vec::new();
@@ -151,10 +151,10 @@ pub fn sweep(dir: &Path, scene: &Scene, depth: Depth, share: Share) -> Report {
     for (at, call) in calls.iter().enumerate() {
         let mut errnos: Vec<&str> = errnos_of(call).collect();
         if locks(&mut held, call) == Some(Again) {
-            // Nobody can be refused what he has.
+            // A process cannot be refused a lock that it holds.
             errnos.retain(|errno| *errno != "EAGAIN");
         }
-        // A fault for every such call and one for this are one fault too many.
+        // strace accepts only one fault for a call: not both for all its instances and for this one.
         if !super::lasting(scene).iter().any(|fault| fault.starts_with(&format!("{}:", call.name))) {
             cases.extend(errnos.into_iter().map(|errno| (at, errno)));
         }
@@ -165,7 +165,7 @@ pub fn sweep(dir: &Path, scene: &Scene, depth: Depth, share: Share) -> Report {
         let stage = std::cell::RefCell::new(&mut stage);
         let play = |call: &Call| stage.borrow_mut().play(call, errno, &mut report).then_some(());
         let met = insist(&calls, at, || stage.borrow_mut().rehearse(), play).is_some();
-        // How often some calls are made depends on what else goes on; those that change something are certain.
+        // The number of some calls varies with other activity; calls that change something always occur.
         assert!(met || !Depth::Changing.takes(&calls[at]), "{scene}: it never came to {}", calls[at].text);
     }
     report
@@ -174,13 +174,13 @@ pub fn sweep(dir: &Path, scene: &Scene, depth: Depth, share: Share) -> Report {
 #[derive(PartialEq)]
 struct Again;
 
-/// Keeps book of the descriptors with an exclusive kernel lock: does this call ask again for what its has?
+/// Tracks the descriptors with an exclusive kernel lock; returns `Some` if this call locks such a descriptor again.
 fn locks(held: &mut Vec<String>, call: &Call) -> Option<Again> {
     let (_, rest) = call.text.split_once('(')?;
     let fd = if call.name == "openat" { call.text.rsplit("= ").next()? } else { rest.split(&[',', ')'][..]).next()? };
     let had = held.iter().any(|held| held == fd);
     match call.name.as_str() {
-        // A number that is given out anew was closed.
+        // A number that is returned again was closed before.
         "openat" => held.retain(|held| held != fd),
         "flock" if rest.contains("LOCK_UN") => held.retain(|held| held != fd),
         "flock" if had => return Some(Again),
@@ -190,12 +190,12 @@ fn locks(held: &mut Vec<String>, call: &Call) -> Option<Again> {
     None
 }
 
-/// Where a scene is played, again and again, by the same two.
+/// The folder in which two actors repeat a scene.
 struct Stage<'a> {
     dir: &'a Path,
     scene: &'a Scene,
     depth: Depth,
-    /// The one under test.
+    /// The actor under test.
     actor: Actor,
     other: Actor,
     plays: usize,
@@ -217,7 +217,7 @@ impl Stage<'_> {
         calls
     }
 
-    /// Plays no more: whoever holds lets go.
+    /// Ends the repetition: all holders release.
     fn clear(&mut self, target: &Path, cast: Cast) {
         if self.scene.deed == Deed::Acquire {
             self.actor.must("release g");
@@ -226,7 +226,7 @@ impl Stage<'_> {
         std::fs::remove_dir_all(target.parent().unwrap()).unwrap();
     }
 
-    /// `false` where it did not come to that call.
+    /// Returns `false` if the actor did not reach that call.
     fn play(&mut self, call: &Call, errno: &str, report: &mut Report) -> bool {
         let (target, cast) = self.set();
         let (scene, parent) = (self.scene, target.parent().unwrap());
@@ -240,12 +240,12 @@ impl Stage<'_> {
         }
         let what = format!("{scene}: {errno} at {}: {answer}", call.text);
         let ok = answer["ok"] == true;
-        assert!(errno != "EINTR" || ok, "an interruption is no error: {what}");
-        // A break whose look fails cannot tell who holds, and so breaks nothing: that is what it says.
+        assert!(errno != "EINTR" || ok, "an interruption is not an error: {what}");
+        // A break whose first look fails cannot determine the holder, so it reports that and breaks nothing.
         let refuses = matches!(scene.deed, Deed::Break | Deed::Force)
             && matches!(answer["kind"].as_str(), Some("busy" | "unsupported"));
         if !ok && !refuses {
-            assert_is_told(&answer, parent, errno, &what);
+            assert_names_path_and_errno(&answer, parent, errno, &what);
         }
         let lie = matches!(errno, "EAGAIN" | "ENOENT");
         let took = self.go_on(&target, cast, ok, lie, &what);
@@ -254,13 +254,15 @@ impl Stage<'_> {
         true
     }
 
-    /// One that holds is alone, and then everything goes on as if nothing had been. `lie`: the kernel has told one.
+    /// Verifies that a grant is exclusive and that the lock works afterwards. `lie`: an injected errno reported a false
+    /// state.
     fn go_on(&mut self, target: &Path, cast: Cast, ok: bool, lie: bool, what: &str) -> Duration {
         let (actor, other, scene) = (&mut self.actor, &mut self.other, self.scene);
         other.must(&format!("open l {} {}", target.display(), scene.keys));
         if ok && scene.deed == Deed::Acquire {
             let busy = other.must_fail("acquire l g never", "busy");
-            // A dead one that was said to live, or to be gone, and so was left where it is, is named in our stead.
+            // A dead holder that was reported alive, or missing, was left in place, and is reported in place of the
+            // actor.
             assert!(lie || busy["holder"] == actor.pid(), "{what}; then: {busy}");
             actor.must("check g");
             actor.must("release g");
@@ -271,7 +273,7 @@ impl Stage<'_> {
                 assert_eq!(busy["holder"], holder.pid(), "{what}; then: {busy}");
                 holder.must("release g");
             } else {
-                // A break that failed half-way: it has lost, and what it has left it removes.
+                // The break failed half-way: the holder has lost the lock, and its release removes the leftover file.
                 holder.ask("release g");
             }
             holder.finish();
@@ -280,7 +282,7 @@ impl Stage<'_> {
             holder.kill();
         }
 
-        // Nothing is held, though the one under test is still there.
+        // Nothing is held, although the actor under test still runs.
         let started = Instant::now();
         let next = other.ask(&format!("acquire l g {}", HANG.as_millis()));
         let took = started.elapsed();
@@ -289,7 +291,7 @@ impl Stage<'_> {
         actor.must(&format!("open m {} {}", target.display(), scene.keys));
         actor.must_fail("acquire m h never", "busy");
         other.must("release g");
-        // And it goes on.
+        // The actor under test can acquire as well.
         let strace = handicap(actor, scene);
         let next = actor.ask("acquire m g never");
         assert_eq!(next["ok"], true, "{what}; then: {next}");
@@ -298,20 +300,21 @@ impl Stage<'_> {
         drop(strace);
 
         let parent = target.parent().unwrap();
-        // Flock style looks at no lock file: a dead foreign program's stays until a sweep. So does a dead native's copy where
-        // the look for it fails, for that is in nobody's way.
+        // Flock style ignores lock files: a dead foreign program's file stays until a sweep. A dead native's copy also
+        // stays if the look for it fails, because the copy blocks nothing.
         let foreign = matches!(scene.before, Before::DeadForeign | Before::HalfTaken);
         let stays = scene.keys == FLOCK && (lie || foreign || !scene.links);
         let left = names(parent);
         assert!(left.iter().all(|name| may_stay(name, stays)), "{what}; then there is {left:?}");
-        // Closes the lock: an anchor that somebody has open is not pruned.
+        // Closes the lock, because an anchor that a process has open is not pruned.
         let away = format!("open {{}} {}/away", self.dir.display());
         for actor in [&mut *actor, &mut *other] {
             for name in ["l", "m"] {
                 actor.must(&away.replace("{}", name));
             }
         }
-        // Of what a sweep removes the next one hears, and its anchor stays for that; when it is told and idle, it goes.
+        // The next holder gets the crash report of a lock that a sweep removes, so its anchor stays; it is pruned once
+        // the crash is reported and the lock idle.
         let sweep = format!("clean {} idle_ms=0", parent.display());
         other.must(&sweep);
         other.must(&format!("open l {} {}", target.display(), scene.keys));
@@ -325,8 +328,8 @@ impl Stage<'_> {
     }
 }
 
-/// The error names the path, and the errno where that tells of nothing else.
-fn assert_is_told(answer: &Value, parent: &Path, errno: &str, what: &str) {
+/// Asserts that the error names the path, and the errno if that does not report a state.
+fn assert_names_path_and_errno(answer: &Value, parent: &Path, errno: &str, what: &str) {
     let text = answer["error"].as_str().unwrap_or_default();
     assert!(text.contains(&parent.display().to_string()), "{what}");
     let shown = text.contains(&format!("os error {})", number(errno)));

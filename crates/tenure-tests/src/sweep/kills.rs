@@ -1,4 +1,4 @@
-//! A process is killed just before, or just after, each system call of a scene.
+//! Kills a process just before, or just after, each system call of a scene.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,16 +10,16 @@ use super::{Depth, HANG, Report, anchors, attach, handicap, insist, lock_file, m
 use crate::strace::Call;
 use crate::{Actor, signal};
 
-/// When a process is killed.
+/// The moment of a kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// As it enters the call, which the kernel then does not make.
+    /// At the entry of the call, which the kernel then does not make.
     Before,
-    /// The call is made, and nothing after it.
+    /// After the call, before anything else.
     After,
 }
 
-/// Kills at each call of the scene that `depth` takes, at each of the moments.
+/// Kills at each call of the scene that `depth` includes, at each of the moments.
 pub fn sweep(dir: &Path, scene: &Scene, depth: Depth, moments: &[Moment]) -> Report {
     let number = SCENES.iter().position(|other| std::ptr::eq(other, scene)).unwrap_or(SCENES.len());
     let dir = dir.join(format!("kills-{number}"));
@@ -46,8 +46,8 @@ pub fn sweep(dir: &Path, scene: &Scene, depth: Depth, moments: &[Moment]) -> Rep
             let place = dir.join(report.cases.to_string());
             let play = |call: &Call| kill_at(&place, scene, call, depth, *moment);
             let Some((target, cast)) = insist(&calls, at, rehearsed, play) else {
-                // How often some calls are made depends on what else goes on; those that change something are certain.
-                assert!(depth == Depth::Every && !Depth::Changing.takes(call), "{what}: never came to it");
+                // The number of some calls varies with other activity; calls that change something always occur.
+                assert!(depth == Depth::Every && !Depth::Changing.takes(call), "{what}: never reached it");
                 continue;
             };
             let left = (names(target.parent().unwrap()), names(&anchors(&target)));
@@ -62,12 +62,12 @@ pub fn sweep(dir: &Path, scene: &Scene, depth: Depth, moments: &[Moment]) -> Rep
     report
 }
 
-/// Who comes next may be of either style.
+/// Returns the options of the other style, because the next holder may use either.
 fn other_style(keys: &str) -> &'static str {
     if keys.contains("flock") { "" } else { "style=flock" }
 }
 
-/// Sets the scene and ends its process there; `None` where it never came to that call.
+/// Sets the scene and kills its process at the call; returns `None` if the process never reached the call.
 fn kill_at(place: &Path, scene: &Scene, call: &Call, depth: Depth, moment: Moment) -> Option<(PathBuf, Cast)> {
     let target = place.join("t");
     let cast = scene.set(&target);
@@ -82,7 +82,7 @@ fn kill_at(place: &Path, scene: &Scene, call: &Call, depth: Depth, moment: Momen
 }
 
 fn dies(mut actor: Actor, line: &str, scene: &Scene, call: &Call, depth: Depth, moment: Moment) -> bool {
-    // A signal that stops takes effect on the way out of the call.
+    // A signal that stops the process takes effect at the exit of the call.
     let blow = if moment == Moment::Before { "KILL" } else { "STOP" };
     let fault = format!("{}:signal={blow}:when={}", call.name, call.nth);
     let strace = attach(&actor, scene, depth, &[&fault]);
@@ -107,7 +107,8 @@ fn dies(mut actor: Actor, line: &str, scene: &Scene, call: &Call, depth: Depth, 
     }
 }
 
-/// The next one gets the lock, and the folder is clean after a sweep. Returns how long the next one took.
+/// Asserts that the next process gets the lock and that a sweep empties the folder. Returns the duration of that
+/// acquire.
 fn go_on(scene: &Scene, successor: &mut Actor, target: &Path, cast: Cast, keys: &str, what: &str) -> Duration {
     let parent = target.parent().unwrap();
     successor.must(&format!("open l {} {keys}", target.display()));
@@ -119,14 +120,17 @@ fn go_on(scene: &Scene, successor: &mut Actor, target: &Path, cast: Cast, keys: 
         holder
     });
     if scene.before == Before::Holder(FLOCK) {
-        // Nobody can take the target's own kernel lock from it.
+        // No process can take over the target's own kernel lock.
         native.take().unwrap().must_fail("release g", "lost");
     }
     let started = Instant::now();
     let answer = successor.ask(&format!("acquire l g {}", HANG.as_millis()));
     let took = started.elapsed();
     assert_eq!(answer["ok"], true, "{what}: {answer}");
-    assert!(!is_told(scene, keys) || !answer["crashed"].is_null(), "{what}: the crash was forgotten: {answer}");
+    assert!(
+        !must_report_crash(scene, keys) || !answer["crashed"].is_null(),
+        "{what}: the crash was forgotten: {answer}"
+    );
     successor.must("check g");
     if let Some(mut holder) = native {
         holder.must_fail("release g", "lost");
@@ -134,11 +138,12 @@ fn go_on(scene: &Scene, successor: &mut Actor, target: &Path, cast: Cast, keys: 
     }
     successor.must("release g");
     drop(cast.foreign);
-    // Flock style looks at no lock file: a dead foreign program's stays until a sweep.
+    // Flock style ignores lock files: a dead foreign program's file stays until a sweep.
     let stays = keys.contains("flock");
     let left = names(parent);
     assert!(left.iter().all(|name| may_stay(name, stays)), "{what}; then there is {left:?}");
-    // Of what a sweep removes the next one hears, and its anchor stays for that; when it is told and idle, it goes.
+    // The next holder gets the crash report of a lock that a sweep removes, so its anchor stays; it is pruned once the
+    // crash is reported and the lock idle.
     let away = format!("open l {}/away/t", parent.parent().unwrap().display());
     let sweep = format!("clean {} idle_ms=0", parent.display());
     successor.must(&away);
@@ -146,25 +151,26 @@ fn go_on(scene: &Scene, successor: &mut Actor, target: &Path, cast: Cast, keys: 
     successor.must(&format!("open l {} {keys}", target.display()));
     successor.must("acquire l g never");
     successor.must("release g");
-    // Closes the lock: an anchor that somebody has open is not pruned.
+    // Closes the lock, because an anchor that a process has open is not pruned.
     successor.must(&away);
     let cleaned = (first, successor.must(&sweep));
     assert_eq!(names(parent), [""; 0], "{what}; then there is {:?}, after {cleaned:?}", names(&anchors(target)));
     took
 }
 
-/// Must the next one hear of a crash? Whoever died at the scene may have been told of the one before, and told nobody.
-fn is_told(scene: &Scene, keys: &str) -> bool {
+/// Returns whether the next holder must get a crash report. A process that died in the scene may have taken an earlier
+/// crash report with it.
+fn must_report_crash(scene: &Scene, keys: &str) -> bool {
     match scene.before {
         Before::Crashed(_) => true,
-        // A foreign program's lock file is nothing to flock style.
+        // Flock style ignores a foreign program's lock file.
         Before::Bereft => true,
         Before::DeadForeign | Before::HalfTaken => !keys.contains("flock"),
         _ => false,
     }
 }
 
-/// A break of a live native that died on the way: the holder still holds or has lost, and nobody enters beside it.
+/// Checks an interrupted break of a live native: the holder still holds or has lost, and no process enters beside it.
 fn broken_or_not(holder: &mut Actor, successor: &mut Actor, target: &Path, what: &str) {
     let retry = |holder: &mut Actor| {
         Actor::start().must(&format!("break {} force", target.display()));
@@ -173,18 +179,18 @@ fn broken_or_not(holder: &mut Actor, successor: &mut Actor, target: &Path, what:
     if holder.ask("check g")["ok"] == true {
         let busy = successor.must_fail("acquire l g never", "busy");
         assert_eq!(busy["holder"], holder.pid(), "{what}");
-        // An operator tries again.
+        // The operator retries.
         retry(holder);
     }
     holder.must_fail("check g", "lost");
-    // The old holder still has its file's kernel lock. While the lock file shows it, natives wait for it, as the break
-    // had only begun; done again, it is through.
+    // The old holder still has its file's kernel lock. While the lock file shows this holder, natives wait for it,
+    // because the break had only begun; a second break completes it.
     if lock_file(target).exists() {
         retry(holder);
     }
 }
 
-/// A foreign holder is in the way until its lock file is gone.
+/// Breaks a foreign holder, which blocks the lock until its lock file is removed.
 fn break_until_gone(successor: &mut Actor, target: &Path, holder: u32, what: &str) {
     if lock_file(target).exists() {
         let found: Value = successor.must(&format!("inspect {}", target.display()));

@@ -1,11 +1,11 @@
-//! Sweeps: every system call that an acquire, a release, a takeover, a clean and a break make, each in turn, is the last
-//! one that its process makes ([`kills`]), or fails with each errno of its manual page ([`errnos`]).
+//! Sweeps over every system call of an acquire, a release, a takeover, a clean and a break: each in turn is the
+//! process's last ([`kills`]), or fails with each errno of its manual page ([`errnos`]).
 //!
-//! What must be true afterwards is the same for all: the next one gets the lock, one that holds is alone, and what is
-//! left is nothing that `clean` does not explain: after a sweep without a grace for idle anchors the folder is empty.
+//! The same must hold after each case: the next process gets the lock, a holder is alone, and `clean` explains every
+//! leftover file. A sweep without a grace period for idle anchors empties the folder.
 //!
-//! The suite takes the calls that change something ([`Depth::Changing`]); `cargo run --release -p torture -- sweep` takes
-//! them all.
+//! The suite takes the calls that change something ([`Depth::Changing`]); `cargo run --release -p torture -- sweep`
+//! takes all calls.
 
 pub mod errnos;
 pub mod kills;
@@ -19,28 +19,28 @@ use crate::Actor;
 use crate::strace::{CALLS, Call, Strace};
 use scenes::Scene;
 
-/// Which calls a sweep takes.
+/// The calls that a sweep includes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// Those that change what others see: files, names, kernel locks.
+    /// The calls that change a state that other processes see: files, names, kernel locks.
     Changing,
-    /// Every one that the process makes on its way, but for memory and its threads.
+    /// All calls of the process but those for memory and threads.
     Every,
 }
 
 impl Depth {
-    /// For strace's `-e trace=`.
+    /// Returns the argument of strace's `-e trace=`.
     fn trace(self) -> String {
         match self {
             Depth::Changing => CALLS.to_owned(),
-            // The actor reads its line and writes its answer: these two are not the library's.
+            // The actor reads its line and writes its answer by these two calls, not the library.
             Depth::Every => "!read,write,brk,mmap,munmap,mprotect,madvise,mremap,futex,rt_sigprocmask,rt_sigaction,\
                              rt_sigreturn,sigaltstack,restart_syscall,set_robust_list,rseq,sched_yield,getrandom"
                 .to_owned(),
         }
     }
 
-    /// The calls of a trace that this depth takes.
+    /// Reports whether this depth includes a call of a trace.
     fn takes(self, call: &Call) -> bool {
         match call.name.as_str() {
             _ if self == Depth::Every => true,
@@ -51,12 +51,12 @@ impl Depth {
     }
 }
 
-/// What a sweep came to.
+/// The result of a sweep.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
-    /// How many processes were killed, or how many calls failed.
+    /// The number of kills or failed calls.
     pub cases: usize,
-    /// The longest that the next one took to get the lock.
+    /// The longest acquire of a next holder.
     pub worst: Duration,
 }
 
@@ -67,20 +67,20 @@ impl Report {
     }
 }
 
-/// A hang, and not a slow machine: the next one waits for nobody, so its grant takes some milliseconds.
+/// Longer than any slow machine needs: the next process waits for no other, so its grant takes milliseconds.
 const HANG: Duration = Duration::from_secs(30);
 
-/// The faults that a scene has all the way: file systems without hard links answer `EPERM`.
+/// Returns the faults that last for the whole scene: file systems without hard links answer `EPERM`.
 fn lasting(scene: &Scene) -> &'static [&'static str] {
     if scene.links { &[] } else { &["linkat:error=EPERM"] }
 }
 
-/// A process whose `link(2)` is refused, where the scene says so, until the tracer goes.
+/// Makes the process's `link(2)` fail, if the scene requires it, until the tracer is dropped.
 fn handicap(actor: &Actor, scene: &Scene) -> Option<Strace> {
     (!scene.links).then(|| Strace::inject(actor.pid(), lasting(scene)))
 }
 
-/// What `rehearse` finds, once it finds the same twice: how often `/proc` is read depends on what else goes on.
+/// Repeats `rehearse` until two runs agree, because the number of reads of `/proc` varies with other activity.
 fn settled(mut rehearse: impl FnMut() -> Vec<Call>) -> Vec<Call> {
     let places = |calls: &[Call]| calls.iter().map(|call| (call.name.clone(), call.nth)).collect::<Vec<_>>();
     let mut calls = rehearse();
@@ -94,15 +94,15 @@ fn settled(mut rehearse: impl FnMut() -> Vec<Call>) -> Vec<Call> {
     calls
 }
 
-/// Tries to come to the call `at` of those that `rehearse` found, until `play` says that it has. Who looks more often, at
-/// `/proc` or at a kernel lock, makes it another one of its name: that is looked up anew.
+/// Tries to reach the call `at` of those that `rehearse` found, until `play` succeeds. A process that reads `/proc` or
+/// tries a kernel lock more often shifts the call's index, which is then looked up again.
 fn insist<T>(
     calls: &[Call],
     at: usize,
     mut rehearse: impl FnMut() -> Vec<Call>,
     mut play: impl FnMut(&Call) -> Option<T>,
 ) -> Option<T> {
-    // Its looks come first, so it is counted from the end.
+    // Looks come first, so the call is counted from the end.
     let alike = |one: &Call, other: &Call| one.name == other.name && words(one) == words(other);
     let from_end = calls[at + 1..].iter().filter(|other| alike(&calls[at], other)).count();
     let mut call = calls[at].clone();
@@ -119,18 +119,18 @@ fn insist<T>(
     None
 }
 
-/// What a call looks like but for its numbers.
+/// Returns a call's text without its numbers.
 fn words(call: &Call) -> String {
     call.text.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
-/// How often one tries to come to a call. Those that change something are certain; how often others are made depends on
-/// what else goes on.
+/// Returns the maximum number of attempts to reach a call. Calls that change something always occur; the number of
+/// others varies with other activity.
 fn attempts(call: &Call) -> usize {
     if Depth::Changing.takes(call) { 50 } else { 3 }
 }
 
-/// The calls that `line` makes of `actor`, in their order.
+/// Returns the calls of an actor's line, in order.
 fn rehearse(actor: &mut Actor, line: &str, scene: &Scene, depth: Depth) -> Vec<Call> {
     let strace = attach(actor, scene, depth, &[]);
     actor.must(line);
@@ -145,7 +145,7 @@ fn attach(actor: &Actor, scene: &Scene, depth: Depth, faults: &[&str]) -> Strace
     Strace::attach(actor.pid(), &args.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// The names in a folder, sorted; none where it is missing. Flock style makes its target, which stays.
+/// Returns the sorted names in a folder; none if the folder is missing. Flock style creates its target, which stays.
 pub fn names(dir: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     let mut names: Vec<String> =
@@ -161,8 +161,8 @@ pub fn anchors(target: &Path) -> PathBuf {
     target.with_file_name(".tenure")
 }
 
-/// What may be beside a target that nobody holds, until a sweep: the folder of anchors, and one in the making. Where who
-/// came last was of flock style, which looks at no lock file, a dead foreign program's too.
+/// Reports whether a free target may have this file beside it until a sweep: the folder of anchors, or an unfinished
+/// one. After a holder of flock style, which ignores lock files, a dead foreign program's file may stay too.
 fn may_stay(name: &str, dead_foreign: bool) -> bool {
     name == ".tenure" || name.starts_with(".tenure.") || (dead_foreign && name == "t.lock")
 }

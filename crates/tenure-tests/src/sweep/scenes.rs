@@ -1,4 +1,4 @@
-//! The scenes of a sweep: what is there before, who does what, and whether there are hard links.
+//! The scenes of a sweep: the initial state, the operation, and whether hard links exist.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,53 +9,53 @@ use super::{anchors, handicap, lock_file};
 use crate::strace::Strace;
 use crate::{Actor, Foreign};
 
-/// What is there before.
+/// The initial state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Before {
-    /// A folder with nothing in it.
+    /// An empty folder.
     Nothing,
-    /// The same, and everyone may write in it: `.tenure` appears with its mode.
+    /// An empty folder that everyone may write to: `.tenure` gets its mode.
     Shared,
-    /// A lock that was released.
+    /// A released lock.
     Idle,
-    /// The one under test holds.
+    /// A lock that the actor under test holds.
     Held,
-    /// A holder that died; the options of its lock.
+    /// A dead holder, with the options of its lock.
     Crashed(&'static str),
-    /// The same, and somebody has removed `.tenure`.
+    /// A dead holder whose `.tenure` was removed.
     Bereft,
-    /// A lock file that a foreign program left when it died.
+    /// A lock file of a dead foreign program.
     DeadForeign,
-    /// A native that died in a takeover, between the exchange and the removal of what came out.
+    /// A native that died in a takeover, between the exchange and the removal of the file that was exchanged.
     HalfTaken,
     /// The same, and a foreign program has removed the dead native's lock file.
     Stripped,
-    /// A native that died when its anchor was made, but had not got its name.
+    /// A native that died after it created its anchor and before it named it.
     HalfMade,
-    /// A native that holds; the options of its lock.
+    /// A native holder, with the options of its lock.
     Holder(&'static str),
-    /// A foreign program that holds.
+    /// A foreign holder.
     ForeignHolder,
 }
 
-/// What is done.
+/// The operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deed {
     Acquire,
     Release,
     Clean,
     Break,
-    /// Of a live holder's lock.
+    /// Breaks a live holder's lock.
     Force,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct Scene {
     pub deed: Deed,
-    /// The options of the lock that is acquired.
+    /// The options of the lock to acquire.
     pub keys: &'static str,
     pub before: Before,
-    /// Are there hard links?
+    /// Whether hard links exist.
     pub links: bool,
 }
 
@@ -76,7 +76,7 @@ const fn copied(deed: Deed, keys: &'static str, before: Before) -> Scene {
 
 pub const FLOCK: &str = "style=flock";
 
-/// Every scene.
+/// All scenes.
 pub static SCENES: &[Scene] = &[
     scene(Deed::Acquire, "", Before::Nothing),
     scene(Deed::Acquire, "mode=666", Before::Nothing),
@@ -130,12 +130,12 @@ pub static SCENES: &[Scene] = &[
     scene(Deed::Force, "", Before::ForeignHolder),
 ];
 
-/// Those of one kind of deed, with or without hard links.
+/// Returns the scenes with one of these deeds, with or without hard links.
 pub fn of(deeds: &[Deed], links: bool) -> impl Iterator<Item = &'static Scene> {
     SCENES.iter().filter(move |scene| deeds.contains(&scene.deed) && scene.links == links)
 }
 
-/// Those who hold while the scene plays.
+/// The processes that hold during the scene.
 #[derive(Default)]
 pub struct Cast {
     pub native: Option<Actor>,
@@ -143,7 +143,7 @@ pub struct Cast {
 }
 
 impl Scene {
-    /// Makes what is there before, in `target`'s folder, which is made too.
+    /// Creates the initial state in `target`'s folder, and the folder itself.
     pub fn set(&self, target: &Path) -> Cast {
         fs::create_dir(target.parent().unwrap()).unwrap();
         self.fill(target)
@@ -167,7 +167,7 @@ impl Scene {
             Before::DeadForeign => dead_foreign(target),
             Before::HalfTaken => {
                 dead_foreign(target);
-                // What came out of the exchange is the first that it removes, but for a copy that was in vain.
+                // The first removal is that of the exchanged file, unless a copy was made in vain.
                 let fault = if self.links { "unlinkat:signal=KILL:when=1" } else { "unlinkat:signal=KILL:when=2" };
                 dies_in(target, "", self, fault);
                 assert!(anchors(target).join("t.lock.swap").exists() && lock_file(target).exists());
@@ -186,7 +186,7 @@ impl Scene {
         cast
     }
 
-    /// Brings the one under test to where the line can be said.
+    /// Brings the actor under test to the state in which it can run the line.
     pub fn ready(&self, actor: &mut Actor, target: &Path) {
         if matches!(self.deed, Deed::Acquire | Deed::Release) {
             actor.must(&format!("open l {} {}", target.display(), self.keys));
@@ -198,7 +198,7 @@ impl Scene {
         }
     }
 
-    /// What the one under test is told.
+    /// Returns the line for the actor under test.
     pub fn line(&self, target: &Path) -> String {
         match self.deed {
             Deed::Acquire => "acquire l g never".to_owned(),
@@ -209,7 +209,7 @@ impl Scene {
         }
     }
 
-    /// A native that holds.
+    /// Starts a native that holds.
     fn holder(&self, target: &Path, keys: &str) -> (Option<Strace>, Actor) {
         let mut actor = Actor::start();
         let strace = handicap(&actor, self);
@@ -219,7 +219,7 @@ impl Scene {
     }
 }
 
-/// A native that dies in the call of an acquire that the fault names.
+/// Starts a native that dies in the call of an acquire that the fault names.
 fn dies_in(target: &Path, keys: &str, scene: &Scene, fault: &str) {
     let mut actor = Actor::start();
     actor.must(&format!("open l {} {keys}", target.display()));
@@ -229,15 +229,15 @@ fn dies_in(target: &Path, keys: &str, scene: &Scene, fault: &str) {
     drop(strace);
 }
 
-/// A lock file that a foreign program left when it died.
+/// Creates a lock file of a dead foreign program.
 pub fn dead_foreign(target: &Path) {
     let mut child = Command::new("true").spawn().unwrap();
     child.wait().unwrap();
     let text = format!("{{\n  \"pid\": {},\n  \"createdAt\": \"2026-03-02T10:00:00.000Z\"\n}}", child.id());
-    // By a process of its own: what this one has open for writing, its other threads' children have for a moment too,
-    // and a lock file that is open for writing is a live one.
+    // Another process writes the file: the children of this process's threads would have it open for writing for a
+    // moment, and such a lock file is a live one.
     let mut writer = Actor::start();
-    // Not written into what is there, which may be a holder's.
+    // Not written into an existing file, which may be a holder's.
     let made = target.with_file_name("made");
     writer.must(&format!("put {} 0 {}", made.display(), crate::hex(text.as_bytes())));
     writer.finish();

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""A foreign program: it holds and judges a lock file by the seed's rules, its flaws included, and knows no Tenure.
+"""A foreign program: it holds and judges a lock file by OpenClaw's protocol, with its flaws, and does not know Tenure.
 
-    seed.py judge LOCKFILE [--now-ms N] [--stale-ms N]
-    seed.py judge-loop [--now-ms N] [--stale-ms N]      judges each path that it reads, a line each
-    seed.py hold TARGET [--timeout-ms N] [--stale-ms N] [--max-hold-ms N]
-    seed.py append TARGET COUNT TAG [--timeout-ms N] [--stale-ms N]
-    seed.py parse-loop LOCKFILE SECONDS
+    openclaw.py judge LOCKFILE [--now-ms N] [--stale-ms N]
+    openclaw.py judge-loop [--now-ms N] [--stale-ms N]      judges each path that it reads, a line each
+    openclaw.py hold TARGET [--timeout-ms N] [--stale-ms N] [--max-hold-ms N]
+    openclaw.py append TARGET COUNT TAG [--timeout-ms N] [--stale-ms N]
+    openclaw.py parse-loop LOCKFILE SECONDS
 
-seed.mjs has the same command line. Exit codes: 0 done, 64 wrong words, 75 timed out. Python 3.8, standard library.
+openclaw.mjs has the same command line. Exit codes: 0 done, 64 usage error, 75 timed out. Python 3.8, standard library.
 """
 
 import json
@@ -74,7 +74,7 @@ def no_constant(name):
 
 
 def parse(data):
-    """The fields of a lock file's bytes, each None where it is missing or malformed; None if it cannot be parsed."""
+    """Returns the fields of a lock file's bytes, each None where it is missing or malformed; None if it cannot be parsed."""
     try:
         value = json.loads(data.decode("utf-8", "replace"), parse_constant=no_constant)
     except (ValueError, RecursionError):
@@ -93,7 +93,7 @@ def parse(data):
 
 
 def read_lock(path):
-    """What cannot be read or parsed has no fields at all."""
+    """Reads a lock file; a file that cannot be read or parsed has no fields at all."""
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -103,7 +103,7 @@ def read_lock(path):
 
 
 def stat_fields(path):
-    """The fields of a stat line from the third on, which follows the last parenthesis."""
+    """Returns the fields of a stat line from the third on, which follows the last parenthesis."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             line = file.read()
@@ -121,7 +121,7 @@ def start_time_of(pid):
 
 
 def is_zombie(pid):
-    """A leader that ended is a zombie only when its other threads have ended too."""
+    """Reports whether a process is a zombie: a leader that ended is one only when its other threads have ended too."""
     leader = stat_fields(f"/proc/{pid}/stat")
     if not leader or leader[0] != "Z":
         return False
@@ -139,7 +139,7 @@ def is_alive(pid):
     try:
         os.kill(pid, 0)
     except (OSError, OverflowError):
-        # The seed's flaw, kept: permission denied means that the process lives, and is taken for dead here.
+        # OpenClaw's flaw, kept: "permission denied" means that the process lives, and is taken for dead here.
         return False
     return not is_zombie(pid)
 
@@ -171,7 +171,7 @@ def may_remove(path, why, stale_ms):
     if not why:
         return False
     if set(why) <= {"missing-pid", "invalid-createdAt"}:
-        # Its holder may be between create and write.
+        # # The holder may be between create and write.
         try:
             return now_ms() - os.stat(path).st_mtime * 1000 > stale_ms
         except FileNotFoundError:
@@ -197,7 +197,7 @@ def iso_now():
 
 
 def acquire(target, options):
-    """The lock file's path; says who holds it and exits 75 when the time is over."""
+    """Returns the lock file's path; reports the holder and exits 75 on a timeout."""
     path = lock_path(target)
     stale_ms = options["stale-ms"]
     started = time.monotonic()
@@ -208,7 +208,7 @@ def acquire(target, options):
             fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
             lock = read_lock(path)
-            # Between this look and the removal another contender may have made a new file: the seed's flaw, kept.
+            # Between this look and the removal another contender may have created a new file: OpenClaw's flaw, kept.
             if may_remove(path, reasons(lock, path, now_ms(), stale_ms), stale_ms):
                 remove(path)
                 continue
@@ -231,7 +231,7 @@ def acquire(target, options):
 
 def release(path):
     os.close(held.pop(path))
-    # Whose file it is by now is not asked: the seed's flaw, kept.
+    # The file may belong to another program by now: OpenClaw's flaw, kept.
     remove(path)
 
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env node
-// A foreign program: it holds and judges a lock file by the seed's rules, its flaws included, and knows no Tenure.
+// A foreign program: it holds and judges a lock file by OpenClaw's protocol, with its flaws, and does not know Tenure.
 //
-//     seed.mjs judge LOCKFILE [--now-ms N] [--stale-ms N]
-//     seed.mjs judge-loop [--now-ms N] [--stale-ms N]      judges each path that it reads, a line each
-//     seed.mjs hold TARGET [--timeout-ms N] [--stale-ms N] [--max-hold-ms N]
-//     seed.mjs append TARGET COUNT TAG [--timeout-ms N] [--stale-ms N]
-//     seed.mjs parse-loop LOCKFILE SECONDS
+//     openclaw.mjs judge LOCKFILE [--now-ms N] [--stale-ms N]
+//     openclaw.mjs judge-loop [--now-ms N] [--stale-ms N]      judges each path that it reads, a line each
+//     openclaw.mjs hold TARGET [--timeout-ms N] [--stale-ms N] [--max-hold-ms N]
+//     openclaw.mjs append TARGET COUNT TAG [--timeout-ms N] [--stale-ms N]
+//     openclaw.mjs parse-loop LOCKFILE SECONDS
 //
-// seed.py has the same command line. Exit codes: 0 done, 64 wrong words, 75 timed out. Node 18, no packages.
+// openclaw.py has the same command line. Exit codes: 0 done, 64 usage error, 75 timed out. Node 18, no packages.
 
 import fs from "node:fs";
 import path from "node:path";
@@ -22,7 +22,7 @@ const say = (event) => fs.writeSync(1, JSON.stringify(event) + "\n");
 const integerFrom = (least) => (value) => (Number.isSafeInteger(value) && value >= least ? value : null);
 const isDate = (value) => typeof value === "string" && Number.isFinite(Date.parse(value));
 
-/** The fields of a lock file's text, each null where it is missing or malformed; null if it cannot be parsed. */
+/** Returns the fields of a lock file's text, each null where it is missing or malformed; null if it cannot be parsed. */
 function parse(text) {
   let value;
   try {
@@ -39,7 +39,7 @@ function parse(text) {
   };
 }
 
-/** What cannot be read or parsed has no fields at all. */
+/** Reads a lock file; a file that cannot be read or parsed has no fields at all. */
 function readLock(file) {
   const nothing = { pid: null, createdAt: null, starttime: null, maxHoldMs: null };
   try {
@@ -49,7 +49,7 @@ function readLock(file) {
   }
 }
 
-/** The fields of a stat line from the third on, which follows the last parenthesis. */
+/** Returns the fields of a stat line from the third on, which follows the last parenthesis. */
 function statFields(file) {
   try {
     const line = fs.readFileSync(file, "utf8");
@@ -65,7 +65,7 @@ function startTimeOf(pid) {
   return field !== undefined && /^\d+$/.test(field) ? Number(field) : null;
 }
 
-/** A leader that ended is a zombie only when its other threads have ended too. */
+/** Reports whether a process is a zombie: a leader that ended is one only when its other threads have ended too. */
 function isZombie(pid) {
   if (statFields(`/proc/${pid}/stat`)?.[0] !== "Z") return false;
   try {
@@ -79,12 +79,12 @@ function isZombie(pid) {
 }
 
 function isAlive(pid) {
-  // Node cuts a larger number to 32 bits, and would signal another process.
+  // Node truncates a larger number to 32 bits, and would signal another process.
   if (pid === null || pid > 0x7fffffff) return false;
   try {
     process.kill(pid, 0);
   } catch {
-    // The seed's flaw, kept: permission denied means that the process lives, and is taken for dead here.
+    // OpenClaw's flaw, kept: "permission denied" means that the process lives, and is taken for dead here.
     return false;
   }
   return !isZombie(pid);
@@ -116,7 +116,7 @@ function reasonsOf(lock, file, now, staleMs) {
 function mayRemove(file, reasons, staleMs) {
   if (reasons.length === 0) return false;
   if (reasons.some((reason) => reason !== "missing-pid" && reason !== "invalid-createdAt")) return true;
-  // Its holder may be between create and write.
+  // The holder may be between create and write.
   const stat = fs.statSync(file, { throwIfNoEntry: false });
   return stat === undefined || Date.now() - stat.mtimeMs > staleMs;
 }
@@ -127,7 +127,7 @@ function lockPath(target) {
   return path.join(fs.realpathSync(dir), base + ".lock");
 }
 
-/** The lock file's path; says who holds it and exits 75 when the time is over. */
+/** Returns the lock file's path; reports the holder and exits 75 on a timeout. */
 async function acquire(target, options) {
   const file = lockPath(target);
   const staleMs = options["stale-ms"];
@@ -139,7 +139,7 @@ async function acquire(target, options) {
     } catch (error) {
       if (error.code !== "EEXIST") throw error;
       const lock = readLock(file);
-      // Between this look and the removal another contender may have made a new file: the seed's flaw, kept.
+      // Between this look and the removal another contender may have created a new file: OpenClaw's flaw, kept.
       if (mayRemove(file, reasonsOf(lock, file, Date.now(), staleMs), staleMs)) {
         fs.rmSync(file, { force: true });
         continue;
@@ -164,7 +164,7 @@ async function acquire(target, options) {
 function release(file) {
   fs.closeSync(held.get(file));
   held.delete(file);
-  // Whose file it is by now is not asked: the seed's flaw, kept.
+  // The file may belong to another program by now: OpenClaw's flaw, kept.
   fs.rmSync(file, { force: true });
 }
 
@@ -214,7 +214,7 @@ async function parseLoop(file, seconds) {
   const counts = { reads: 0, missing: 0, unparsable: 0, withoutPid: 0 };
   const seen = new Map();
   while (!stopped && performance.now() < until) {
-    // Standard input's end is noticed only between two rounds of the event loop.
+    // The end of standard input is noticed only between two rounds of the event loop.
     for (let round = 0; round < 500; round += 1) {
       counts.reads += 1;
       let text;
@@ -244,7 +244,7 @@ async function parseLoop(file, seconds) {
 }
 
 function usage() {
-  process.stderr.write("usage: seed.mjs judge LOCKFILE | judge-loop | hold TARGET | append TARGET COUNT TAG | parse-loop LOCKFILE SECONDS\n");
+  process.stderr.write("usage: openclaw.mjs judge LOCKFILE | judge-loop | hold TARGET | append TARGET COUNT TAG | parse-loop LOCKFILE SECONDS\n");
   process.exit(64);
 }
 
