@@ -22,7 +22,7 @@ const say = (event) => fs.writeSync(1, JSON.stringify(event) + "\n");
 const integerFrom = (least) => (value) => (Number.isSafeInteger(value) && value >= least ? value : null);
 const isDate = (value) => typeof value === "string" && Number.isFinite(Date.parse(value));
 
-/** Returns the fields of a lock file's text, each null where it is missing or malformed; null if it cannot be parsed. */
+/** Returns a lock file's fields, each null where it is missing or malformed; null if the text cannot be parsed. */
 function parse(text) {
   let value;
   try {

@@ -74,7 +74,7 @@ def no_constant(name):
 
 
 def parse(data):
-    """Returns the fields of a lock file's bytes, each None where it is missing or malformed; None if it cannot be parsed."""
+    """Returns a lock file's fields, each None where it is missing or malformed; None if the bytes cannot be parsed."""
     try:
         value = json.loads(data.decode("utf-8", "replace"), parse_constant=no_constant)
     except (ValueError, RecursionError):

@@ -21,7 +21,7 @@
 //! | `cleanup` | `tenure::cleanup::install` |
 //! | `inspect PATH`, `list DIR`, `clean DIR [idle_ms=N] [dry_run=1] [aged=1]`, `break PATH [force]` | |
 //! | `threads` | how many threads this process has |
-//! | `recall` | `tenure::interrupts::install`: the signal's number |
+//! | `interrupts` | `tenure::interrupts::install`: the signal's number |
 //! | `block SIGNAL` | blocks the signal in the thread that runs these lines |
 //! | `blocked` | the signals that are blocked there |
 //! | `chdir DIR` | changes the working directory |
@@ -85,7 +85,7 @@ fn blocked() -> Vec<String> {
 fn main() {
     let mut locks: HashMap<String, Lock> = HashMap::new();
     let guards: Guards = Arc::default();
-    tenure_tests::recall_if_asked();
+    tenure_tests::install_interrupts_if_set();
     if std::env::var_os("ACTOR_EXECED").is_some() {
         say(&json!({"ok": true}));
     }
@@ -204,7 +204,7 @@ fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> O
             panic!("{}", next.env("ACTOR_EXECED", "1").exec())
         }
         ["threads"] => json!({"ok": true, "threads": std::fs::read_dir("/proc/self/task").unwrap().count()}),
-        ["recall"] => match tenure::interrupts::install() {
+        ["interrupts"] => match tenure::interrupts::install() {
             Ok(signal) => json!({"ok": true, "signal": signal}),
             Err(error) => refusal(&error),
         },
@@ -271,17 +271,17 @@ fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> O
 static APART: Mutex<Option<std::sync::mpsc::Sender<(String, Wait)>>> = Mutex::new(None);
 
 fn apart(guards: &Guards) -> Value {
-    let (tell, told) = std::sync::mpsc::channel::<(String, Wait)>();
-    let (tell_number, number) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel::<(String, Wait)>();
+    let (number_sender, number) = std::sync::mpsc::channel();
     let guards = Arc::clone(guards);
     std::thread::spawn(move || {
         // SAFETY: no precondition.
-        tell_number.send(unsafe { libc::gettid() }).unwrap();
-        for (path, wait) in told {
+        number_sender.send(unsafe { libc::gettid() }).unwrap();
+        for (path, wait) in receiver {
             later(open(&path, &[]).and_then(|lock| lock.acquire_with(wait)), "apart", &guards);
         }
     });
-    *APART.lock().unwrap() = Some(tell);
+    *APART.lock().unwrap() = Some(sender);
     json!({"ok": true, "thread": number.recv().unwrap()})
 }
 
@@ -304,14 +304,14 @@ fn open(path: &str, keys: &[&str]) -> tenure::Result<Lock> {
             "stale_after_ms" => options.stale_after(millis()),
             "grace_ms" => options.malformed_grace(millis()),
             "create_parents" => options.create_parents(value == "1"),
-            "events" => options.on_event(tell),
+            "events" => options.on_event(report_event),
             other => panic!("no key {other}"),
         };
     }
     options.open(path)
 }
 
-fn tell(event: &Event<'_>) {
+fn report_event(event: &Event<'_>) {
     say(&match event {
         Event::Overrun { fence, revoked, .. } => {
             json!({"event": "overrun", "fence": fence.unwrap_or(0), "revoked": revoked})
@@ -558,7 +558,7 @@ fn resident_bytes() -> usize {
 
 fn async_many(lock: &Lock, count: usize) -> Value {
     let lock = lock.clone();
-    let (tell_all_wait, all_wait) = std::sync::mpsc::channel();
+    let (all_wait_sender, all_wait) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let waiting = Arc::new(AtomicUsize::new(0));
@@ -584,7 +584,7 @@ fn async_many(lock: &Lock, count: usize) -> Value {
             while waiting.load(Ordering::Relaxed) < count {
                 tokio::task::yield_now().await;
             }
-            tell_all_wait.send(resident_bytes().saturating_sub(before)).unwrap();
+            all_wait_sender.send(resident_bytes().saturating_sub(before)).unwrap();
             for task in tasks {
                 task.await.unwrap();
             }

@@ -75,14 +75,14 @@ impl Actor {
     }
 
     /// Sends a line without waiting for its answer.
-    pub fn tell(&mut self, line: &str) {
+    pub fn send(&mut self, line: &str) {
         let input = self.input.as_mut().expect("its input is open");
         writeln!(input, "{line}").unwrap();
         input.flush().unwrap();
     }
 
     /// Returns the next line of the actor; panics if the actor has ended.
-    pub fn hear(&mut self) -> Value {
+    pub fn receive(&mut self) -> Value {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("the actor said {line:?}: {error}"))
@@ -90,14 +90,14 @@ impl Actor {
 
     /// Returns the answer to a line, or `None` if the actor dies of it.
     pub fn ask_if_it_lives(&mut self, line: &str) -> Option<Value> {
-        self.tell(line);
+        self.send(line);
         let mut answer = String::new();
         self.output.read_line(&mut answer).unwrap();
         (!answer.is_empty()).then(|| serde_json::from_str(&answer).unwrap())
     }
 
     /// Returns the next line, or `None` if the actor has ended.
-    pub fn hear_or_end(&mut self) -> Option<Value> {
+    pub fn receive_or_end(&mut self) -> Option<Value> {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         serde_json::from_str(&line).ok()
@@ -119,8 +119,8 @@ impl Actor {
 
     /// Sends a line and returns its answer.
     pub fn ask(&mut self, line: &str) -> Value {
-        self.tell(line);
-        self.hear()
+        self.send(line);
+        self.receive()
     }
 
     /// Sends a line that must succeed, and returns its answer.
@@ -139,9 +139,9 @@ impl Actor {
 
     /// Sends a line after whose answer a thread of the actor reports an event. Returns the answer and the event, which
     /// arrive in either order.
-    pub fn must_and_hear(&mut self, line: &str) -> (Value, Value) {
-        self.tell(line);
-        let (one, other) = (self.hear(), self.hear());
+    pub fn must_and_receive(&mut self, line: &str) -> (Value, Value) {
+        self.send(line);
+        let (one, other) = (self.receive(), self.receive());
         let (answer, event) = if one["event"].is_null() { (one, other) } else { (other, one) };
         assert!(answer["ok"] == true && answer["event"].is_null() && !event["event"].is_null(), "{answer} {event}");
         (answer, event)
@@ -228,7 +228,7 @@ pub fn needs(what: &str, there: bool) -> bool {
 
 /// Creates a temporary folder on the target folder's file system (not tmpfs).
 pub fn folder() -> tempfile::TempDir {
-    recall_if_asked();
+    install_interrupts_if_set();
     tempfile::tempdir().unwrap()
 }
 
@@ -236,16 +236,16 @@ pub fn folder() -> tempfile::TempDir {
 pub const EMULATOR: &str = "TENURE_TEST_EMULATOR";
 
 /// The environment variable under which waiting tests and every actor use `tenure::interrupts`.
-pub const RECALL: &str = "TENURE_TEST_RECALL";
+pub const INTERRUPTS: &str = "TENURE_TEST_INTERRUPTS";
 
 /// Reports whether requesters wait in the kernel's queue themselves, without a helper thread.
-pub fn is_recalled() -> bool {
-    std::env::var_os(RECALL).is_some()
+pub fn waits_directly() -> bool {
+    std::env::var_os(INTERRUPTS).is_some()
 }
 
-/// Installs `tenure::interrupts` if [`RECALL`] is set.
-pub fn recall_if_asked() {
-    if is_recalled() {
+/// Installs `tenure::interrupts` if [`INTERRUPTS`] is set.
+pub fn install_interrupts_if_set() {
+    if waits_directly() {
         tenure::interrupts::install().unwrap();
     }
 }
@@ -359,7 +359,7 @@ impl Foreign {
     }
 
     pub fn await_held(&mut self) {
-        let said = self.hear();
+        let said = self.receive();
         assert_eq!(said["event"], "held", "{said}");
     }
 
@@ -372,21 +372,21 @@ impl Foreign {
         self.child.id()
     }
 
-    pub fn tell(&mut self, line: &str) {
+    pub fn send(&mut self, line: &str) {
         let input = self.input.as_mut().expect("its input is open");
         writeln!(input, "{line}").unwrap();
         input.flush().unwrap();
     }
 
-    pub fn hear(&mut self) -> Value {
+    pub fn receive(&mut self) -> Value {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("the foreign program said {line:?}: {error}"))
     }
 
     pub fn ask(&mut self, line: &str) -> Value {
-        self.tell(line);
-        self.hear()
+        self.send(line);
+        self.receive()
     }
 
     /// Closes the program's input.

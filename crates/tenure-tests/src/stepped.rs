@@ -43,7 +43,7 @@ impl Stepped {
             match info.op {
                 libc::PTRACE_SYSCALL_INFO_ENTRY => Step::Enters(info.u.entry.nr, info.u.entry.args),
                 libc::PTRACE_SYSCALL_INFO_EXIT => Step::Leaves(info.u.exit.sval),
-                other => panic!("a stop at a system call that is neither: {other}"),
+                other => panic!("a stop neither at the entry nor at the exit of a system call: {other}"),
             }
         })
     }

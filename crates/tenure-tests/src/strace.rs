@@ -69,7 +69,7 @@ impl Strace {
     /// Sends an actor a line during which one of these faults stops it, and returns once it has stopped.
     pub fn stops(actor: &mut Actor, line: &str, faults: &[&str]) -> Strace {
         let strace = Strace::inject(actor.pid(), faults);
-        actor.tell(line);
+        actor.send(line);
         strace.wait_for("stopped by SIGSTOP");
         strace
     }
@@ -82,8 +82,8 @@ impl Strace {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) if line.contains(what) => return line,
                 Ok(line) => seen.push_str(&line),
-                Err(RecvTimeoutError::Timeout) => panic!("strace never said {what:?}: {seen}"),
-                Err(RecvTimeoutError::Disconnected) => panic!("strace ended before it said {what:?}: {seen}"),
+                Err(RecvTimeoutError::Timeout) => panic!("strace never printed {what:?}: {seen}"),
+                Err(RecvTimeoutError::Disconnected) => panic!("strace ended before it printed {what:?}: {seen}"),
             }
         }
     }
@@ -160,7 +160,7 @@ pub fn kill_at<T>(mut prepare: impl FnMut(usize) -> (Actor, String, T), call: &C
             return made;
         }
     }
-    panic!("never came to {call:?}");
+    panic!("never reached {call:?}");
 }
 
 fn try_to_kill_at(mut actor: Actor, line: &str, call: &Call, more: &[&str]) -> bool {
@@ -170,8 +170,8 @@ fn try_to_kill_at(mut actor: Actor, line: &str, call: &Call, more: &[&str]) -> b
     args.extend(more);
     args.extend(["-e", fault.as_str()]);
     let strace = Strace::attach(actor.pid(), &args);
-    actor.tell(line);
-    let ended = actor.hear_or_end().is_none();
+    actor.send(line);
+    let ended = actor.receive_or_end().is_none();
     drop(strace);
     if ended {
         assert_eq!(actor.child.wait().unwrap().signal(), Some(libc::SIGKILL));

@@ -24,7 +24,7 @@ impl Witness {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap();
         file.set_len((WORDS * 8) as u64).unwrap();
         let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
-        // SAFETY: a fresh mapping of a file that is as long as the words; it is never unmapped, and only atomics touch it.
+        // SAFETY: a new mapping of a file as long as the words; it is never unmapped, and only atomics touch it.
         unsafe {
             let words = mmap(std::ptr::null_mut(), WORDS * 8, protection, flags, &file, 0).unwrap();
             Witness(&*words.cast::<[AtomicU64; WORDS]>())

@@ -110,7 +110,7 @@ fn an_unreported_crash_is_reported_to_the_next_holder() {
             drop(lock.begin(Requester::Thread).unwrap());
         }
         let guard = lock.acquire_with(Wait::Never).unwrap();
-        let Previous::Crashed(holder) = guard.previous() else { panic!("not told") };
+        let Previous::Crashed(holder) = guard.previous() else { panic!("no crash report") };
         assert_eq!(holder.pid(), Some(pid));
     }
 }

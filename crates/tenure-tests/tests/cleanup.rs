@@ -29,7 +29,7 @@ fn holding(target: &Path, keys: &str) -> Actor {
     actor
 }
 
-fn next_hears_of(target: &Path, pid: u32) {
+fn assert_crash_is_reported(target: &Path, pid: u32) {
     assert_eq!(opened(target, "").must("acquire l g never")["crashed"]["pid"], pid);
 }
 
@@ -51,7 +51,7 @@ fn each_signal_ends_the_process_as_before_and_leaves_no_lock_file() {
         for target in &targets {
             let lock_file = target.with_extension("lock");
             assert!(!lock_file.exists(), "{name}");
-            next_hears_of(target, pid);
+            assert_crash_is_reported(target, pid);
         }
     }
 }
@@ -62,10 +62,10 @@ fn an_abort_leaves_no_lock_file() {
     let target = dir.path().join("t");
     let mut actor = holding(&target, "");
     let pid = actor.pid();
-    actor.tell("abort");
+    actor.send("abort");
     assert_eq!(actor.child.wait().unwrap().signal(), Some(libc::SIGABRT));
     assert!(!dir.path().join("t.lock").exists());
-    next_hears_of(&target, pid);
+    assert_crash_is_reported(&target, pid);
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_handler_of_the_program_decides_in_either_order_of_installation() {
                 actor.must(&format!("handler {name}"));
             }
             signal(actor.pid(), number);
-            assert_eq!(actor.hear()["event"], "handled", "{name}");
+            assert_eq!(actor.receive()["event"], "handled", "{name}");
             // The program continues, and its lock is held and shown.
             actor.must("check g");
             assert_eq!(status(&target).unwrap().state, State::Held);
@@ -111,10 +111,10 @@ fn a_handler_that_ends_the_process_runs_after_the_lock_file_is_gone() {
         actor.must("acquire l g never");
         let pid = actor.pid();
         signal(pid, number);
-        assert_eq!(actor.hear()["event"], "handled", "{name}");
+        assert_eq!(actor.receive()["event"], "handled", "{name}");
         assert_eq!(actor.child.wait().unwrap().code(), Some(9), "{name}");
         assert!(!dir.path().join("t.lock").exists(), "{name}");
-        next_hears_of(&target, pid);
+        assert_crash_is_reported(&target, pid);
     }
 }
 
@@ -127,7 +127,7 @@ fn a_handler_installed_later_still_decides() {
     actor.must("acquire l g never");
     actor.must("handler INT");
     signal(actor.pid(), libc::SIGINT);
-    assert_eq!(actor.hear()["event"], "handled");
+    assert_eq!(actor.receive()["event"], "handled");
     actor.must("check g");
     assert!(dir.path().join("t.lock").exists());
 }
@@ -142,7 +142,7 @@ fn a_signal_reset_to_its_default_action_is_handled_after_the_next_call() {
         actor.must("cleanup");
         actor.must("acquire l g never");
         signal(actor.pid(), number);
-        assert_eq!(actor.hear()["event"], "handled", "{name}");
+        assert_eq!(actor.receive()["event"], "handled", "{name}");
         assert!(dir.path().join("t.lock").exists(), "{name}");
         // As a runtime does after the removal of its program's last listener.
         actor.must(&format!("default {name}"));
@@ -151,7 +151,7 @@ fn a_signal_reset_to_its_default_action_is_handled_after_the_next_call() {
         signal(pid, number);
         assert_eq!(actor.child.wait().unwrap().signal(), Some(number), "{name}");
         assert!(!dir.path().join("t.lock").exists(), "{name}");
-        next_hears_of(&target, pid);
+        assert_crash_is_reported(&target, pid);
     }
 }
 
@@ -182,16 +182,16 @@ fn exit_removes_the_lock_file_and_underscore_exit_does_not() {
     let target = dir.path().join("t");
     let mut actor = holding(&target, "");
     let pid = actor.pid();
-    actor.tell("exit 7");
+    actor.send("exit 7");
     assert_eq!(actor.child.wait().unwrap().code(), Some(7));
     assert!(!dir.path().join("t.lock").exists());
-    next_hears_of(&target, pid);
+    assert_crash_is_reported(&target, pid);
 
     for end in ["leave", "kill"] {
         let mut actor = holding(&target, "");
         let pid = actor.pid();
         if end == "leave" {
-            actor.tell("leave");
+            actor.send("leave");
             assert_eq!(actor.child.wait().unwrap().code(), Some(0));
         } else {
             actor.kill();
@@ -199,7 +199,7 @@ fn exit_removes_the_lock_file_and_underscore_exit_does_not() {
         assert!(dir.path().join("t.lock").exists(), "{end}");
         let found = status(&target).unwrap();
         assert_eq!((found.state, found.holder.unwrap().pid()), (State::Stale, Some(pid.into())));
-        next_hears_of(&target, pid);
+        assert_crash_is_reported(&target, pid);
         assert!(dir.path().join("t.lock").exists(), "the next process was killed");
         Lock::open(&target).unwrap().acquire_with(Wait::Never).unwrap().release().unwrap();
     }
@@ -276,8 +276,8 @@ fn a_forked_childs_end_releases_nothing_of_its_parent() {
         let dir = folder();
         let mut actor = holding(&dir.path().join("t"), "");
         actor.must(fork);
-        actor.tell("exit 3");
-        assert_eq!(actor.hear()["event"], "forked");
+        actor.send("exit 3");
+        assert_eq!(actor.receive()["event"], "forked");
         actor.must("check g");
     }
 }

@@ -99,7 +99,7 @@ fn all_words(target: &str, above: &str, engine: &str, name: &str) {
     assert_eq!(json(&["ls", "--json", above])["locks"][0]["holder"]["commandPid"], held.command);
     assert_eq!(done(&["break", target]).0, Some(75));
     drop(held.stdin.take());
-    assert_eq!(held.end().0, Some(1), "`read` ends so at the end of its input");
+    assert_eq!(held.end().0, Some(1), "the exit code of `read` at the end of its input");
     assert_eq!(done(&["wait", target]).0, Some(0));
 
     // An operator breaks the lock: the command is ended.
@@ -113,7 +113,7 @@ fn all_words(target: &str, above: &str, engine: &str, name: &str) {
     let mut held = Running::start(target, "exec sleep 1000");
     signal(held.child.id(), libc::SIGKILL);
     held.child.wait().unwrap();
-    until("the command is gone", || has_ended(held.command));
+    until("the command has ended", || has_ended(held.command));
     let (code, _, said) = done(&["run", target, "--", "true"]);
     assert!(code == Some(0) && said.contains("took over"), "{said}");
 

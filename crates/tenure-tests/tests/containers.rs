@@ -116,7 +116,7 @@ fn exclude_each_other(one: &mut Actor, one_path: &Path, other: &mut Actor, other
         let [holder, waiter] = &mut actors;
         let mut grew = |granted: &Value| {
             let now = granted["fence"].as_u64().unwrap();
-            assert!(now > fence, "the fence {now} came after {fence}");
+            assert!(now > fence, "the fence {now} follows {fence}");
             fence = now;
         };
         grew(&holder.hold(holds));
@@ -126,7 +126,7 @@ fn exclude_each_other(one: &mut Actor, one_path: &Path, other: &mut Actor, other
         assert_eq!((&found["state"], &found["liveness"]), (&json!("held"), &json!("alive")), "{found}");
         waiter.must("begin l g forever");
         holder.must("release g");
-        let granted = waiter.hear();
+        let granted = waiter.receive();
         assert_eq!((&granted["event"], &granted["crashed"]), (&json!("granted"), &Value::Null));
         grew(&granted);
         holder.must_fail("acquire l g never", "busy");
@@ -176,8 +176,8 @@ fn the_death_of_a_containers_init_frees_its_locks() {
     let mut outside = Actor::start();
     for target in [&shown, &hidden] {
         let found = status(&mut outside, target);
-        let told = (&found["state"], &found["pid"], &found["liveness"], &found["why"]);
-        assert_eq!(told, (&json!("held"), &json!(5), &json!("alive"), &json!("it has the kernel lock")), "{found}");
+        let facts = (&found["state"], &found["pid"], &found["liveness"], &found["why"]);
+        assert_eq!(facts, (&json!("held"), &json!(5), &json!("alive"), &json!("it has the kernel lock")), "{found}");
     }
     outside.must(&format!("open s {}", shown.display()));
     outside.must(&format!("open h {}", hidden.display()));
@@ -186,7 +186,7 @@ fn the_death_of_a_containers_init_frees_its_locks() {
     outside.must("begin h h forever");
     kill_init(inside.pid());
     for _ in 0..2 {
-        let granted = outside.hear();
+        let granted = outside.receive();
         assert_eq!((&granted["event"], &granted["crashed"]["pid"]), (&json!("granted"), &json!(5)), "{granted}");
     }
 }
@@ -219,7 +219,7 @@ fn a_live_foreign_holder_in_a_container_keeps_its_lock_whatever_its_pid_means_he
 
         native.must("begin l g forever");
         kill_init(holder.child.id());
-        let granted = native.hear();
+        let granted = native.receive();
         assert_eq!(granted["crashed"]["pid"], pid.unwrap_or(1), "{granted}");
         native.must("release g");
     }
@@ -316,7 +316,7 @@ fn processes_of_two_user_namespaces_exclude_each_other() {
         inside.must("begin l g forever");
         holder.input.write_all(b"release\n").unwrap();
         holder.expect("released");
-        assert_eq!(inside.hear()["crashed"], Value::Null);
+        assert_eq!(inside.receive()["crashed"], Value::Null);
     }
 }
 
@@ -373,7 +373,7 @@ fn without_proc_facts_are_missing_and_never_wrong() {
     let pid = inside.pid();
     outside.must("begin l g forever");
     inside.kill();
-    assert_eq!(outside.hear()["crashed"]["pid"], pid);
+    assert_eq!(outside.receive()["crashed"]["pid"], pid);
     outside.must("release g");
 
     // A foreign holder that lives, and one that died, judged from inside.
@@ -389,7 +389,7 @@ fn without_proc_facts_are_missing_and_never_wrong() {
         inside.must("begin l g forever");
         holder.child.kill().unwrap();
         holder.child.wait().unwrap();
-        assert_eq!(inside.hear()["crashed"]["pid"], holder.child.id());
+        assert_eq!(inside.receive()["crashed"]["pid"], holder.child.id());
     }
 }
 
@@ -451,7 +451,7 @@ fn processes_of_two_time_namespaces_exclude_each_other() {
         outside.must("begin l g forever");
         holder.input.write_all(b"release\n").unwrap();
         holder.expect("released");
-        assert_eq!(outside.hear()["crashed"], Value::Null);
+        assert_eq!(outside.receive()["crashed"], Value::Null);
     }
 }
 
@@ -523,7 +523,7 @@ fn works_on(dir: &Path) {
     // A death passes the lock on and is reported.
     let pid = one.pid();
     one.kill();
-    let granted = two.hear();
+    let granted = two.receive();
     assert_eq!(granted["crashed"]["pid"], pid, "{granted}");
     two.must("check g");
     assert_eq!(status(&mut looks, &target)["waiters"], 0);
@@ -560,7 +560,7 @@ fn works_on(dir: &Path) {
         two.must("begin l g forever");
         holder.input.write_all(b"release\n").unwrap();
         holder.expect("released");
-        assert_eq!(two.hear()["crashed"], Value::Null);
+        assert_eq!(two.receive()["crashed"], Value::Null);
         two.must("release g");
     }
 
@@ -589,7 +589,7 @@ fn takes_over_from_a_dead_foreign_program(dir: &Path) {
     native.must("begin l g forever");
     holder.child.kill().unwrap();
     holder.child.wait().unwrap();
-    assert_eq!(native.hear()["crashed"]["pid"], holder.child.id());
+    assert_eq!(native.receive()["crashed"]["pid"], holder.child.id());
     native.must("check g");
     native.must("release g");
     assert!(!dir.join("foreign.lock").exists());
@@ -987,5 +987,5 @@ fn a_file_system_without_hard_links_and_exclusive_renames_supports_flock_style_o
     two.must("begin f g forever");
     let pid = one.pid();
     one.kill();
-    assert_eq!(two.hear()["crashed"]["pid"], pid);
+    assert_eq!(two.receive()["crashed"]["pid"], pid);
 }

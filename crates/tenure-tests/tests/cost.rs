@@ -96,11 +96,11 @@ fn calls_for_one_more(deed: &str, dead: bool) -> usize {
         // A very recent record may be one of many in quick succession, and is read once more.
         let began = std::time::Instant::now();
         until("they are a moment old", || began.elapsed() > std::time::Duration::from_millis(200));
-        let mut looker = Actor::start();
+        let mut observer = Actor::start();
         // Calls that a process makes only once.
-        looker.must(&format!("{deed} {}", folder().path().display()));
-        let strace = Strace::attach(looker.pid(), &["-e", "trace=all"]);
-        looker.must(&format!("{deed} {}", dir.path().display()));
+        observer.must(&format!("{deed} {}", folder().path().display()));
+        let strace = Strace::attach(observer.pid(), &["-e", "trace=all"]);
+        observer.must(&format!("{deed} {}", dir.path().display()));
         let names = strace.calls().into_iter().map(|call| call.name);
         // The allocator's calls and the answer's do not belong to the locks.
         names

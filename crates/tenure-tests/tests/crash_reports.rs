@@ -35,13 +35,13 @@ fn a_crash_is_reported_to_the_next_holder_if_the_granted_future_was_dropped() {
         let pid = dies.pid();
         let fence = dies.hold(&target)["fence"].as_u64().unwrap();
         let lock = Lock::options().style(style).open(&target).unwrap();
-        let (tell, heard) = channel();
-        let woken = Arc::new(Signal(tell));
+        let (sender, woken_once) = channel();
+        let woken = Arc::new(Signal(sender));
         let mut future = Box::pin(lock.acquire_async(Wait::Forever));
         assert!(poll_once(future.as_mut(), &woken).is_pending());
         dies.kill();
         // The lock is granted now, and dropped before the caller looks at it.
-        heard.recv().unwrap();
+        woken_once.recv().unwrap();
         drop(future);
         assert!(!dir.path().join("t.lock").exists());
         let guard = lock.acquire_with(Wait::Never).unwrap();
@@ -63,18 +63,20 @@ fn a_crash_is_reported_to_the_next_waiter_of_the_process_if_the_granted_future_w
         let pid = dies.pid();
         dies.hold(&target);
         let lock = Lock::options().style(style).open(&target).unwrap();
-        let (tell, heard) = channel();
-        let (tell_next, next_heard) = channel();
-        let (woken, next_told) = (Arc::new(Signal(tell)), Arc::new(Signal(tell_next)));
+        let (sender, woken_once) = channel();
+        let (next_sender, next_woken_once) = channel();
+        let (woken, next_woken) = (Arc::new(Signal(sender)), Arc::new(Signal(next_sender)));
         let mut future = Box::pin(lock.acquire_async(Wait::Forever));
         let mut next = Box::pin(lock.acquire_async(Wait::Forever));
         assert!(poll_once(future.as_mut(), &woken).is_pending());
-        assert!(poll_once(next.as_mut(), &next_told).is_pending());
+        assert!(poll_once(next.as_mut(), &next_woken).is_pending());
         dies.kill();
-        heard.recv().unwrap();
+        woken_once.recv().unwrap();
         drop(future);
-        next_heard.recv().unwrap();
-        let Poll::Ready(guard) = poll_once(next.as_mut(), &next_told) else { panic!("{style:?}: it was woken") };
+        next_woken_once.recv().unwrap();
+        let Poll::Ready(guard) = poll_once(next.as_mut(), &next_woken) else {
+            panic!("{style:?}: it was woken without a grant")
+        };
         let guard = guard.unwrap();
         let Previous::Crashed(holder) = guard.previous() else { panic!("{style:?}: the crash was forgotten") };
         assert_eq!(holder.pid(), Some(pid.into()), "{style:?}");
@@ -111,7 +113,7 @@ fn a_takeover_is_reported_as_an_event() {
         dies.kill();
         let mut next = Actor::start();
         next.must(&format!("open l {} events=1 {keys}", target.display()));
-        let (_, event) = next.must_and_hear("acquire l g never");
+        let (_, event) = next.must_and_receive("acquire l g never");
         assert_eq!((&event["event"], &event["pid"]), (&"taken-over".into(), &pid.into()), "{event}");
         next.must("release g");
         // The next line is the answer: there was no crash.
@@ -191,12 +193,12 @@ fn a_read_lease_fails_no_acquire() {
     first.hold(&target);
     first.must("release g");
     first.finish();
-    let mut looker = Command::new("python3");
-    looker.args(["-c", LOOKER]).arg(dir.path().join(".tenure/t.lock")).stdout(Stdio::piped());
-    let mut looker = looker.spawn().unwrap();
-    let mut said = BufReader::new(looker.stdout.take().unwrap()).lines();
+    let mut observer = Command::new("python3");
+    observer.args(["-c", LOOKER]).arg(dir.path().join(".tenure/t.lock")).stdout(Stdio::piped());
+    let mut observer = observer.spawn().unwrap();
+    let mut said = BufReader::new(observer.stdout.take().unwrap()).lines();
     assert_eq!(said.next().unwrap().unwrap(), "looks");
     Actor::start().hold(&target);
     assert_eq!(said.next().unwrap().unwrap(), "looked");
-    assert!(looker.wait().unwrap().success());
+    assert!(observer.wait().unwrap().success());
 }

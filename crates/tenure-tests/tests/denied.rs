@@ -83,10 +83,10 @@ fn natives_exclude_each_other_and_get_crash_reports() {
             other.must("begin l g forever");
             one.must("check g");
             one.must("release g");
-            assert_eq!(other.hear()["event"], "granted");
+            assert_eq!(other.receive()["event"], "granted");
             one.must("begin l g forever");
             other.kill();
-            let granted = one.hear();
+            let granted = one.receive();
             assert!(granted["event"] == "granted" && !granted["crashed"].is_null(), "{granted}");
             one.must("release g");
             assert_eq!(denied.status(dir.path())["state"], "free");
@@ -108,9 +108,9 @@ fn a_foreign_holder_is_waited_for() {
         actor.must_fail("acquire l g never", "busy");
         assert_eq!(denied.status(dir.path())["state"], "held");
         actor.must("begin l g forever");
-        holder.tell("release");
-        assert_eq!(holder.hear()["event"], "released");
-        let granted = actor.hear();
+        holder.send("release");
+        assert_eq!(holder.receive()["event"], "released");
+        let granted = actor.receive();
         assert!(granted["event"] == "granted" && granted["crashed"].is_null(), "{granted}");
         actor.must("release g");
     });

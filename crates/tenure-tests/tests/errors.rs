@@ -85,7 +85,7 @@ fn fails(scene: impl Fn() -> Scene, line: &str, faults: &[Fault], kind: &str, sa
     let text = answer["error"].as_str().unwrap_or_default();
     assert_eq!((answer["ok"].as_bool(), answer["kind"].as_str()), (Some(false), Some(kind)), "{faults:?}: {answer}");
     for word in says {
-        assert!(text.contains(word), "{faults:?}: {answer} says nothing of {word:?}");
+        assert!(text.contains(word), "{faults:?}: {answer} does not say {word:?}");
     }
     assert!(not.is_empty() || !text.contains(not), "{faults:?}: {answer} speaks of {not:?}");
     scene
@@ -126,7 +126,7 @@ fn half_taken(target: &Path) {
     let mut actor = Actor::start();
     actor.must(&format!("open l {}", target.display()));
     let strace = Strace::attach(actor.pid(), &["-e", "trace=unlinkat", "-e", "inject=unlinkat:signal=KILL:when=1"]);
-    actor.tell(TRY);
+    actor.send(TRY);
     actor.await_end();
     drop(strace);
     assert!(anchors(target).join("t.lock.swap").exists());
@@ -350,7 +350,7 @@ const BOB: u32 = 65_542;
 const GROUP: u32 = 65_540;
 
 /// Ann's anchor in a folder of the group; Bob, who may replace it, acquires.
-fn anothers() -> Scene {
+fn other_users_anchor() -> Scene {
     let dir = folder();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = dir.path().join("actor");
@@ -383,18 +383,18 @@ fn another_users_irreplaceable_anchor_is_reported_or_retried() {
     let naming = |error| (renaming, "t.lock.new", error, ONCE);
     let kept = (vec![".tenure".to_owned()], vec![".gitignore".to_owned(), "t.lock".to_owned()]);
     let words = ["belongs to another user and cannot be replaced"];
-    let scene = fails(anothers, TRY, &[naming("EACCES")], "permission-denied", &words, "");
+    let scene = fails(other_users_anchor, TRY, &[naming("EACCES")], "permission-denied", &words, "");
     assert_eq!(scene.left(), kept);
-    let (granted, _) = gets_over(anothers, TRY, &[naming("ENOENT")]);
+    let (granted, _) = gets_over(other_users_anchor, TRY, &[naming("ENOENT")]);
     assert_eq!(granted["crashed"], Value::Null, "{granted}");
 
     let making = |error| ("openat", "t.lock.new", error, ONCE);
-    let scene = fails(anothers, TRY, &[making("ENOSPC")], "io", &["os error 28"], "");
+    let scene = fails(other_users_anchor, TRY, &[making("ENOSPC")], "io", &["os error 28"], "");
     assert_eq!(scene.left(), kept);
-    gets_over(anothers, TRY, &[making("ENOENT")]);
+    gets_over(other_users_anchor, TRY, &[making("ENOENT")]);
 
     let reading = |error| ("openat", "t.lock\", O_RDONLY", error, ONCE);
-    fails(anothers, TRY, &[reading("EMFILE")], "io", &["cannot be opened", "os error 24"], "another user");
+    fails(other_users_anchor, TRY, &[reading("EMFILE")], "io", &["cannot be opened", "os error 24"], "another user");
     let denied = ["belongs to another user and may not be written", "mode(0o666)"];
-    fails(anothers, TRY, &[reading("EACCES")], "permission-denied", &denied, "");
+    fails(other_users_anchor, TRY, &[reading("EACCES")], "permission-denied", &denied, "");
 }

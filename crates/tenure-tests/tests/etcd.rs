@@ -16,24 +16,24 @@ fn etcdctl_and_tenure_exclude_each_other_and_share_a_queue() {
     }
     let cluster = Cluster::start(1);
     let target = cluster.target("sessions/main", 10);
-    let (mut one, mut two, mut looker) = (opened(&target), opened(&target), Actor::start());
+    let (mut one, mut two, mut observer) = (opened(&target), opened(&target), Actor::start());
 
     let mut etcdctl = cluster.etcdctl_lock("sessions/main");
     let key = etcdctl.await_held();
     assert!(key.starts_with("sessions/main/"), "{key}");
     one.must_fail("acquire l g never", "busy");
-    let found = looker.must(&format!("inspect {target}"))["found"].clone();
+    let found = observer.must(&format!("inspect {target}"))["found"].clone();
     assert_eq!((&found["state"], &found["native"]), (&"held".into(), &false.into()), "{found}");
 
     // Granted in the order of the queue: Tenure, etcdctl, Tenure.
     one.must("begin l g forever");
-    await_waiters(&mut looker, &target, 1);
+    await_waiters(&mut observer, &target, 1);
     let mut etcdctl_waits = cluster.etcdctl_lock("sessions/main");
-    await_waiters(&mut looker, &target, 2);
+    await_waiters(&mut observer, &target, 2);
     two.must("begin l g forever");
-    await_waiters(&mut looker, &target, 3);
+    await_waiters(&mut observer, &target, 3);
     etcdctl.release();
-    let first = one.hear();
+    let first = one.receive();
     assert_eq!(first["event"], "granted", "{first}");
     one.must("check g");
     two.must_fail("acquire l g2 never", "busy");
@@ -41,11 +41,11 @@ fn etcdctl_and_tenure_exclude_each_other_and_share_a_queue() {
     etcdctl_waits.await_held();
     one.must_fail("acquire l g never", "busy");
     etcdctl_waits.release();
-    let second = two.hear();
+    let second = two.receive();
     assert_eq!(second["event"], "granted", "{second}");
     assert!(second["fence"].as_u64() > first["fence"].as_u64(), "{first} {second}");
     two.must("release g");
-    assert_eq!(looker.must(&format!("inspect {target}"))["found"]["state"], "free");
+    assert_eq!(observer.must(&format!("inspect {target}"))["found"]["state"], "free");
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_guard_of_a_server_lock_behaves_like_that_of_a_file() {
     // A forked child holds nothing, and its end releases nothing.
     let forked = one.ask("fork");
     assert_eq!((&forked["checks"]["g"]["kind"], &forked["tried"]["l"]["kind"]), (&"lost".into(), &"busy".into()));
-    assert_eq!(one.hear()["status"], 0);
+    assert_eq!(one.receive()["status"], 0);
     one.must("check g");
     let record = one.must("record g")["record"].as_str().unwrap().to_owned();
     let record: serde_json::Value = serde_json::from_str(&record).unwrap();
@@ -83,7 +83,7 @@ fn a_guard_of_a_server_lock_behaves_like_that_of_a_file() {
     two.must("async l g forever");
     await_waiters(&mut one, &target, 1);
     one.must("release g");
-    assert_eq!(two.hear()["event"], "granted");
+    assert_eq!(two.receive()["event"], "granted");
     two.must("check g");
     two.must("drop g");
 
@@ -95,7 +95,7 @@ fn a_guard_of_a_server_lock_behaves_like_that_of_a_file() {
     two.must_fail("acquire l g never", "busy");
     one.must("release b");
     two.must(&format!("open w {target} max_hold_ms=50 overrun=revoke events=1"));
-    let (_, overrun) = two.must_and_hear("acquire w g never");
+    let (_, overrun) = two.must_and_receive("acquire w g never");
     assert_eq!((&overrun["event"], &overrun["revoked"]), (&"overrun".into(), &true.into()));
     two.must_fail("check g", "lost");
     until("the lock is free", || one.ask("acquire l g never")["ok"] == true);
@@ -115,7 +115,7 @@ fn a_guard_of_a_server_lock_behaves_like_that_of_a_file() {
     three.must_fail(&format!("break {target}"), "busy");
     one.must("revoked g");
     assert_eq!(three.must(&format!("break {target} force"))["broken"], true);
-    assert_eq!(one.hear()["event"], "revoked");
+    assert_eq!(one.receive()["event"], "revoked");
     let lost = one.must_fail("check g", "lost");
     assert!(lost["error"].as_str().unwrap().contains("lease is gone"), "{lost}");
     assert_eq!(three.must(&format!("break {target}"))["broken"], false);
@@ -147,7 +147,7 @@ fn the_lock_stays_held_while_every_member_is_killed_in_turn() {
     cluster.signal(leader, libc::SIGCONT);
     holder.must("check g");
     holder.must("release g");
-    let after = waiter.hear();
+    let after = waiter.receive();
     assert_eq!(after["event"], "granted", "{after}");
     assert!(after["fence"].as_u64() > granted["fence"].as_u64());
 }
@@ -164,7 +164,7 @@ fn without_a_majority_the_holder_loses_the_lock_before_another_can_acquire_it() 
     let before = holder.must("acquire l g never");
     cluster.kill(0);
     cluster.kill(1);
-    let lost = holder.hear();
+    let lost = holder.receive();
     assert_eq!(lost["event"], "lost", "{lost}");
     holder.must_fail("check g", "lost");
     let refused = opened(&target).must_fail("acquire l g never", "unreachable");
@@ -187,27 +187,27 @@ fn a_stopped_holder_resumes_without_the_lock_and_a_stopped_waiter_queues_again()
     }
     let cluster = Cluster::start(1);
     let target = cluster.target("a", 2);
-    let (mut holder, mut waiter, mut looker) = (opened(&target), opened(&target), Actor::start());
+    let (mut holder, mut waiter, mut observer) = (opened(&target), opened(&target), Actor::start());
     let mut stopped = opened(&target);
     let before = holder.must("acquire l g never");
     stopped.must("begin l g forever");
-    await_waiters(&mut looker, &target, 1);
+    await_waiters(&mut observer, &target, 1);
     signal(stopped.pid(), libc::SIGSTOP);
     waiter.must("begin l g forever");
-    await_waiters(&mut looker, &target, 2);
+    await_waiters(&mut observer, &target, 2);
     signal(holder.pid(), libc::SIGSTOP);
     // The server has forgotten the stopped waiter, as it has the stopped holder.
-    let after = waiter.hear();
+    let after = waiter.receive();
     assert_eq!((&after["event"], &after["crashed"]["pid"]), (&"granted".into(), &holder.pid().into()), "{after}");
     assert!(after["fence"].as_u64() > before["fence"].as_u64());
-    holder.tell("check g");
+    holder.send("check g");
     signal(holder.pid(), libc::SIGCONT);
-    assert_eq!(holder.hear()["kind"], "lost");
+    assert_eq!(holder.receive()["kind"], "lost");
     waiter.must("check g");
     signal(stopped.pid(), libc::SIGCONT);
-    await_waiters(&mut looker, &target, 1);
+    await_waiters(&mut observer, &target, 1);
     waiter.must("release g");
-    let last = stopped.hear();
+    let last = stopped.receive();
     assert_eq!(last["event"], "granted", "{last}");
     assert!(last["fence"].as_u64() > after["fence"].as_u64());
 }
@@ -232,12 +232,12 @@ fn a_holder_that_is_cut_off_loses_the_lock_before_another_acquires_it() {
         } else {
             room.blackhole()
         }
-        let after = waiter.hear();
+        let after = waiter.receive();
         assert_eq!(after["event"], "granted", "{after}");
         assert!(after["fence"].as_u64() > before["fence"].as_u64());
         // The loss may not be reported yet, but `check` must fail already.
-        holder.tell("check g");
-        let mut said = [holder.hear(), holder.hear()];
+        holder.send("check g");
+        let mut said = [holder.receive(), holder.receive()];
         said.sort_by_key(|said| said["event"].is_null());
         assert_eq!((&said[0]["event"], &said[1]["kind"]), (&"lost".into(), &"lost".into()), "{said:?}");
         drop(cluster);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tenure_tests::servers::etcd::{Cluster, there};
 use tenure_tests::servers::names::{self, Names};
 use tenure_tests::servers::network::Lossy;
-use tenure_tests::servers::{Silent, await_renewal, await_waiters, hear_soon, opened, output, said, soon};
+use tenure_tests::servers::{Silent, await_renewal, await_waiters, opened, output, receive_soon, said, soon};
 use tenure_tests::{Actor, actor_program, folder, has, needs, tenure_program, until};
 
 /// So long that a wait for a fraction of it does not end during a test.
@@ -81,7 +81,7 @@ fn a_waiter_on_a_full_server_leaves_the_queue() {
     // The key expires with the lease, and the next waiter cannot record that it holds.
     holder.must_fail("release g", "unreachable");
     for actor in [&mut waiter, &mut timed] {
-        let refused = hear_soon(actor, "the waiter");
+        let refused = receive_soon(actor, "the waiter");
         assert_eq!((&refused["event"], &refused["kind"]), (&"refused".into(), &"unreachable".into()), "{refused}");
         assert!(said(&refused).contains("NOSPACE"), "{refused}");
     }
@@ -136,22 +136,22 @@ fn an_interrupted_waiter_leaves_no_queue_entry() {
     }
     let cluster = Cluster::start(1);
     let target = target_of(&cluster, &[0], "", "a", DAY);
-    let (mut holder, mut last, mut looker) = (opened(&target), opened(&target), Actor::start());
+    let (mut holder, mut last, mut observer) = (opened(&target), opened(&target), Actor::start());
     holder.must("acquire l g never");
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         let mut run = Command::new(tenure_program());
         let mut run = run.args(["run", "-q", &target, "--", "true"]).stdin(Stdio::null()).spawn().unwrap();
-        await_waiters(&mut looker, &target, 1);
+        await_waiters(&mut observer, &target, 1);
         tenure_tests::signal(run.id(), signal);
         let status = run.wait().unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(signal), "{status}");
         // The answer may be late; without this request the queue entry would never be removed.
-        until("the place is given back", || keys(&cluster, "a/").len() == 1);
+        until("the queue entry is removed", || keys(&cluster, "a/").len() == 1);
     }
     last.must("begin l g forever");
-    await_waiters(&mut looker, &target, 1);
+    await_waiters(&mut observer, &target, 1);
     holder.must("release g");
-    assert_eq!(hear_soon(&mut last, "the last waiter")["event"], "granted");
+    assert_eq!(receive_soon(&mut last, "the last waiter")["event"], "granted");
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn an_acquire_that_times_out_leaves_nothing() {
         // On a busy machine the server may not have answered by then.
         assert_eq!(waiter.ask("acquire l g 10")["ok"], false);
     }
-    until("one place", || keys(&cluster, "a/").len() == 1);
+    until("one queue entry", || keys(&cluster, "a/").len() == 1);
     // Idle threads stay for a moment, for the next job.
     until("no thread waits any more", || waiter.must("threads")["threads"].as_u64().unwrap() <= 2);
     assert!(files(&waiter) <= before + most, "{} {before}", files(&waiter));
@@ -204,7 +204,7 @@ fn a_silent_member_blocks_no_operation() {
     waiter.must("begin l g 5000");
     await_waiters(&mut Actor::start(), &target, 1);
     cluster.signal(0, libc::SIGSTOP);
-    let refused = hear_soon(&mut waiter, "the waiter");
+    let refused = receive_soon(&mut waiter, "the waiter");
     assert_eq!(refused["event"], "refused", "{refused}");
     let refused = soon(&mut holder, "release g");
     assert_eq!(refused["kind"], "unreachable", "{refused}");
@@ -227,7 +227,7 @@ fn a_waiter_whose_member_hangs_is_notified_by_another_member() {
     await_waiters(&mut Actor::start(), &waits, 1);
     cluster.signal(one, libc::SIGSTOP);
     holder.must("release g");
-    assert_eq!(hear_soon(&mut waiter, "the waiter")["event"], "granted");
+    assert_eq!(receive_soon(&mut waiter, "the waiter")["event"], "granted");
     cluster.signal(one, libc::SIGCONT);
 }
 
@@ -271,7 +271,7 @@ fn a_refused_token_is_replaced() {
     waiter.must(&format!("open l {target}"));
     holder.must("acquire l g never");
     waiter.must("begin l g forever");
-    until("a place in the queue", || {
+    until("an entry in the queue", || {
         let found = holder.ask(&format!("inspect {target}"));
         found["found"]["waiters"] == 1
     });
@@ -280,7 +280,7 @@ fn a_refused_token_is_replaced() {
     await_renewal(&mut holder);
     await_renewal(&mut holder);
     holder.must("release g");
-    assert_eq!(hear_soon(&mut waiter, "the waiter")["event"], "granted");
+    assert_eq!(receive_soon(&mut waiter, "the waiter")["event"], "granted");
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn a_holder_survives_a_changed_password_and_a_loss_names_its_reason() {
     lost.must(&format!("open l {target} events=1"));
     lost.must("acquire l g never");
     set_password(&cluster, "hunter5");
-    assert_eq!(lost.hear()["event"], "lost");
+    assert_eq!(lost.receive()["event"], "lost");
     let lost = lost.must_fail("check g", "lost");
     assert!(said(&lost).contains("could not be renewed in time: etcd refused: "), "{lost}");
 }
@@ -459,10 +459,10 @@ fn a_record_that_changes_while_the_server_is_silent_is_shown_later() {
     }
     let cluster = Cluster::start(1);
     let target = cluster.target("a", 12);
-    let (mut holder, mut looker) = (opened(&target), Actor::start());
+    let (mut holder, mut observer) = (opened(&target), Actor::start());
     holder.must("acquire l g never");
     holder.must("label g first");
-    until("the label", || looker.must(&format!("inspect {target}"))["found"]["label"] == "first");
+    until("the label", || observer.must(&format!("inspect {target}"))["found"]["label"] == "first");
     await_renewal(&mut holder);
     cluster.signal(0, libc::SIGSTOP);
     holder.must("label g second");
@@ -473,7 +473,7 @@ fn a_record_that_changes_while_the_server_is_silent_is_shown_later() {
         left < 12_000 * 3 / 4 - 12_000 / 3 - 200
     });
     cluster.signal(0, libc::SIGCONT);
-    until("the new label", || looker.must(&format!("inspect {target}"))["found"]["label"] == "second");
+    until("the new label", || observer.must(&format!("inspect {target}"))["found"]["label"] == "second");
     holder.must("check g");
 }
 

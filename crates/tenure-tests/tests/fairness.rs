@@ -51,10 +51,10 @@ fn backs_off(keys: &str) {
     greedy.must("release g");
     // Longer than a time slice.
     std::thread::sleep(Duration::from_millis(20));
-    assert!(sleeps(&mut greedy, "acquire l g 60000") > 0, "one that waits is given no time to come");
+    assert!(sleeps(&mut greedy, "acquire l g 60000") > 0, "the waiter got no time to acquire");
     greedy.must("release g");
     signal(waiter.pid(), libc::SIGCONT);
-    assert_eq!(waiter.hear()["event"], "granted");
+    assert_eq!(waiter.receive()["event"], "granted");
     waiter.must("release g");
     // No process waits any more.
     std::thread::sleep(Duration::from_millis(20));
@@ -85,7 +85,7 @@ fn an_acquire_without_waiting_never_backs_off() {
     assert_eq!(sleeps(&mut greedy, "acquire l g 0"), 0);
     greedy.must("release g");
     signal(waiter.pid(), libc::SIGCONT);
-    assert_eq!(waiter.hear()["event"], "granted");
+    assert_eq!(waiter.receive()["event"], "granted");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_task_leaves_the_back_off_to_a_helper_thread() {
     };
     guard.release().unwrap();
     signal(waiter.pid(), libc::SIGCONT);
-    assert_eq!(waiter.hear()["event"], "granted");
+    assert_eq!(waiter.receive()["event"], "granted");
     waiter.must("release g");
     // No process waits any more: granted at once.
     std::thread::sleep(Duration::from_millis(20));

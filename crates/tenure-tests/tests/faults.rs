@@ -64,7 +64,7 @@ fn without_hard_links_everything_works_by_copies() {
         one.must("check g");
         two.must("begin l g forever");
         one.must("release g");
-        grown(&two.hear());
+        grown(&two.receive());
         two.must("check g");
         assert_eq!(one.must_fail("acquire l g never", "busy")["holder"], two.pid());
 
@@ -72,7 +72,7 @@ fn without_hard_links_everything_works_by_copies() {
         one.must("begin l g forever");
         let pid = two.pid();
         two.kill();
-        let granted = one.hear();
+        let granted = one.receive();
         assert_eq!(granted["crashed"]["pid"], pid, "{granted}");
         grown(&granted);
         one.must("check g");
@@ -111,8 +111,8 @@ fn without_hard_links_a_grant_passes_within_the_process_while_the_copy_exists() 
         if removed {
             fs::remove_file(lock_file(&target)).unwrap();
         }
-        actor.tell("release g");
-        let (one, other) = (actor.hear(), actor.hear());
+        actor.send("release g");
+        let (one, other) = (actor.receive(), actor.receive());
         let (answer, event) = if one["event"].is_null() { (one, other) } else { (other, one) };
         assert_eq!(event["event"], "all-granted");
         assert_eq!((answer["ok"] == true, answer["kind"] == "lost"), (!removed, removed), "{answer}");
@@ -292,13 +292,13 @@ fn a_wait_that_cannot_be_set_up_fails_or_is_slower() {
     let strace = Strace::inject(waiter.pid(), &["flock:error=EINTR:when=1..5"]);
     waiter.must("begin l g forever");
     holder.must("release g");
-    assert_eq!(waiter.hear()["event"], "granted");
+    assert_eq!(waiter.receive()["event"], "granted");
     waiter.must("check g");
     drop(strace);
     // The kernel refuses to queue it.
     holder.must("begin l g forever");
     waiter.must("release g");
-    assert_eq!(holder.hear()["event"], "granted");
+    assert_eq!(holder.receive()["event"], "granted");
     let strace = Strace::inject(waiter.pid(), &["flock:error=ENOLCK"]);
     let answer = waiter.must_fail("acquire l g 60000", "io");
     assert!(text(&answer).contains("os error 37)"), "{answer}");
@@ -327,7 +327,7 @@ fn a_wait_that_cannot_be_set_up_fails_or_is_slower() {
         waiter.must("begin l g forever");
         strace.wait_for("(INJECTED)");
         writeln!(foreign.stdin.take().unwrap()).unwrap();
-        assert_eq!(waiter.hear()["event"], "granted", "{fault}");
+        assert_eq!(waiter.receive()["event"], "granted", "{fault}");
         drop(strace);
         foreign.wait().unwrap();
         waiter.must("check g");
@@ -356,7 +356,7 @@ fn an_error_after_a_wait_is_reported_at_once() {
         until_waiting(&target, 1);
         let _strace = Strace::inject(waiter.pid(), &[fault]);
         holder.must("release g");
-        let refused = waiter.hear();
+        let refused = waiter.receive();
         assert_eq!((&refused["event"], &refused["kind"]), (&"refused".into(), &"io".into()), "{refused}");
         assert!(text(&refused).contains("os error 5)"), "{refused}");
         holder.must("acquire l g never");

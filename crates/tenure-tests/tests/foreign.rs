@@ -48,8 +48,8 @@ fn reasons(found: &Value) -> Vec<String> {
 }
 
 /// Waits until a process waits for this lock and has reached the foreign holder's lock file.
-fn await_waiter(looker: &mut Actor, target: &Path) {
-    until("a waiter", || status(looker, target)["waiters"] == 1);
+fn await_waiter(observer: &mut Actor, target: &Path) {
+    until("a waiter", || status(observer, target)["waiters"] == 1);
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn every_staleness_rule_has_its_reason() {
                 );
                 actor.must("begin l g forever");
                 std::fs::remove_file(&lock_file).unwrap();
-                let granted = actor.hear();
+                let granted = actor.receive();
                 assert_eq!(
                     (&granted["event"], &granted["crashed"]),
                     (&"granted".into(), &Value::Null),
@@ -247,7 +247,7 @@ fn runs_out(actor: &mut Actor, target: &Path, left: &[u8]) {
     put(actor, &lock_file(target), 0, left);
     let put_at = Instant::now();
     actor.must("begin l g 60000");
-    assert_eq!(actor.hear()["event"], "granted");
+    assert_eq!(actor.receive()["event"], "granted");
     assert!(put_at.elapsed() >= Duration::from_millis(300), "not before its grace: {:?}", put_at.elapsed());
 }
 
@@ -438,10 +438,10 @@ fn excludes_both_ways(language: &str) {
     actor.must("begin l g forever");
     await_waiter(&mut Actor::start(), &target);
     holder.release();
-    assert_eq!(actor.hear()["event"], "granted");
+    assert_eq!(actor.receive()["event"], "granted");
 
     let mut other = Foreign::from(foreign(language, &["hold", target.to_str().unwrap()]).args(["--timeout-ms", "200"]));
-    let said = other.hear();
+    let said = other.receive();
     assert_eq!((&said["event"], &said["owner"]), (&"timeout".into(), &format!("pid={}", actor.pid()).into()));
     assert_eq!(other.child.wait().unwrap().code(), Some(75));
     actor.must("check g");
@@ -474,13 +474,13 @@ fn granted_by_event(language: &str) {
     }
     let dir = folder();
     let target = dir.path().join("t");
-    let (mut actor, mut looker) = (Actor::start(), Actor::start());
+    let (mut actor, mut observer) = (Actor::start(), Actor::start());
     actor.must(&format!("open l {}", target.display()));
     let mut waited = Vec::new();
     for round in 0..8 {
         let mut holder = Foreign::hold(language, &target);
         actor.must("begin l g forever");
-        await_waiter(&mut looker, &target);
+        await_waiter(&mut observer, &target);
         if round % 2 == 0 {
             // The holder answers after it has removed its file.
             assert_eq!(holder.ask("release")["event"], "released");
@@ -488,7 +488,7 @@ fn granted_by_event(language: &str) {
             holder.kill();
         }
         let began = Instant::now();
-        let granted = actor.hear();
+        let granted = actor.receive();
         waited.push(began.elapsed());
         assert_eq!(granted["event"], "granted", "{granted}");
         assert_eq!(granted["crashed"].is_null(), round % 2 == 0, "{granted}");
@@ -542,7 +542,7 @@ fn a_lock_file_that_a_process_has_open_is_alive_whatever_its_pid() {
     actor.must("begin l g forever");
     await_waiter(&mut Actor::start(), &target);
     holder.kill();
-    let granted = actor.hear();
+    let granted = actor.receive();
     assert_eq!((&granted["event"], &granted["crashed"]["pid"]), (&"granted".into(), &NEVER.into()), "{granted}");
 }
 
@@ -580,7 +580,7 @@ fn an_unprivileged_process_leases_its_own_files_and_reports_others_as_unknown() 
 
     // Another user's file: the kernel refuses a lease, so nobody can tell whether it is open.
     put(&mut root, &lock_file, OLD, b"");
-    assert_eq!(status(&mut root, &target)["state"], "stale", "root can tell");
+    assert_eq!(status(&mut root, &target)["state"], "stale", "root can decide it");
     let found = status(&mut nobody, &target);
     assert_eq!((&found["state"], &found["liveness"]), (&"unknown".into(), &"unknown".into()), "{found}");
     nobody.must_fail("acquire l g never", "busy");
@@ -623,7 +623,7 @@ fn a_foreign_holder_in_another_container_keeps_its_lock() {
     actor.must("begin l g forever");
     await_waiter(&mut Actor::start(), &target);
     holder.release();
-    assert_eq!(actor.hear()["event"], "granted");
+    assert_eq!(actor.receive()["event"], "granted");
 }
 
 /// Starts an actor under strace, which stops or kills it at the given system calls: a stop takes effect when the call
@@ -650,13 +650,13 @@ fn child_of(parent: u32) -> i32 {
 
 /// Resumes a process whenever it is stopped. A single SIGCONT before the stop would be lost, and strace counts the
 /// calls of each thread separately.
-struct GoOn {
+struct Resumer {
     stop: mpsc::Sender<()>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-impl GoOn {
-    fn start(pid: i32) -> GoOn {
+impl Resumer {
+    fn start(pid: i32) -> Resumer {
         let (stop, stopped) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             while stopped.recv_timeout(Duration::from_millis(5)) == Err(mpsc::RecvTimeoutError::Timeout) {
@@ -664,11 +664,11 @@ impl GoOn {
                 unsafe { libc::kill(pid, libc::SIGCONT) };
             }
         });
-        GoOn { stop, thread: Some(thread) }
+        Resumer { stop, thread: Some(thread) }
     }
 }
 
-impl Drop for GoOn {
+impl Drop for Resumer {
     fn drop(&mut self) {
         let _ = self.stop.send(());
         let _ = self.thread.take().map(std::thread::JoinHandle::join);
@@ -722,13 +722,13 @@ fn a_delayed_takeover_never_removes_a_file_that_it_did_not_judge() {
     }
     let mut held_up = HeldUp::new(&[]);
     let [theirs, ..] = held_up.inodes();
-    let go_on = GoOn::start(held_up.pid);
+    let resumer = Resumer::start(held_up.pid);
     until("the takeover is over", || held_up.inodes()[2].is_none());
-    assert_eq!(held_up.inodes()[0], theirs, "the foreign holder's file is where it was");
-    let mut looker = Actor::start();
+    assert_eq!(held_up.inodes()[0], theirs, "the foreign holder's file is at its path");
+    let mut observer = Actor::start();
     let target = held_up.dir.path().join("t");
-    await_waiter(&mut looker, &target);
-    let found = status(&mut looker, &target);
+    await_waiter(&mut observer, &target);
+    let found = status(&mut observer, &target);
     assert_eq!(
         (&found["state"], &found["pid"]),
         (&"held".into(), &held_up.holder.as_ref().unwrap().pid().into()),
@@ -739,10 +739,10 @@ fn a_delayed_takeover_never_removes_a_file_that_it_did_not_judge() {
     assert_eq!(said["stale"], false, "{said}");
     // Any answer of the waiter so far is no grant: its first word comes after the release.
     held_up.holder.take().unwrap().release();
-    let granted = held_up.actor.hear();
+    let granted = held_up.actor.receive();
     assert_eq!((&granted["event"], &granted["crashed"]), (&"granted".into(), &Value::Null), "{granted}");
     held_up.actor.must("check g");
-    drop(go_on);
+    drop(resumer);
 }
 
 /// Kills the actor before the system call `death` of its takeover; the next actor recovers the rest.
@@ -752,10 +752,10 @@ fn killed_in_the_takeover(death: &str, left_at_swap: fn([Option<u64>; 3], Option
     }
     let mut held_up = HeldUp::new(&[death]);
     let [theirs, ..] = held_up.inodes();
-    let go_on = GoOn::start(held_up.pid);
+    let resumer = Resumer::start(held_up.pid);
     // The actor's end closes its pipe; strace ends a moment later.
     held_up.actor.await_end();
-    drop(go_on);
+    drop(resumer);
     let left = held_up.inodes();
     assert!(left_at_swap(left, theirs), "{left:?}, the foreign holder's is {theirs:?}");
 
@@ -764,11 +764,11 @@ fn killed_in_the_takeover(death: &str, left_at_swap: fn([Option<u64>; 3], Option
     next.must(&format!("open l {}", target.display()));
     next.must_fail("acquire l g never", "busy");
     assert_eq!(held_up.inodes()[0], theirs, "the foreign holder's file is back");
-    assert_eq!(held_up.inodes()[2], None, "nothing of the takeover is left");
+    assert_eq!(held_up.inodes()[2], None, "the takeover leaves no file");
     next.must("begin l g 60000");
     await_waiter(&mut Actor::start(), &target);
     held_up.holder.take().unwrap().release();
-    assert_eq!(next.hear()["event"], "granted");
+    assert_eq!(next.receive()["event"], "granted");
 }
 
 #[test]
@@ -822,20 +822,20 @@ fn a_reader_never_parses_a_wrong_pid_or_start_time_or_date() {
     let mut changes = 0u32;
     while Instant::now() < end {
         for _ in 0..50 {
-            actor.tell(&format!("command g {}", one.pid()));
-            actor.tell(&format!("label g {}", "x".repeat(changes as usize % 700 + 1)));
-            actor.tell(&format!("command g {}", other.pid()));
+            actor.send(&format!("command g {}", one.pid()));
+            actor.send(&format!("label g {}", "x".repeat(changes as usize % 700 + 1)));
+            actor.send(&format!("command g {}", other.pid()));
             changes += 3;
         }
         for _ in 0..150 {
-            let answer = actor.hear();
+            let answer = actor.receive();
             assert_eq!(answer["ok"], true, "{answer}");
         }
     }
     let written = (u64::from(actor.pid()), start_time(actor.pid()));
     let (mut right, mut wrong) = (0, Vec::new());
     for (language, reader) in &mut readers {
-        let said = reader.hear();
+        let said = reader.receive();
         let ended = iso(SystemTime::now());
         assert_eq!(said["missing"], 0, "{language}: {said}");
         for seen in said["seen"].as_array().unwrap() {
@@ -892,11 +892,11 @@ fn a_fast_reader_never_parses_a_wrong_pid_or_start_time() {
         let end = Instant::now() + Duration::from_secs(3);
         while Instant::now() < end {
             for _ in 0..100 {
-                actor.tell(&format!("command g {}", one.pid()));
-                actor.tell(&format!("command g {}", other.pid()));
+                actor.send(&format!("command g {}", one.pid()));
+                actor.send(&format!("command g {}", other.pid()));
             }
             for _ in 0..200 {
-                let answer = actor.hear();
+                let answer = actor.receive();
                 assert_eq!(answer["ok"], true, "{answer}");
             }
         }
@@ -933,12 +933,12 @@ fn a_death_between_judging_and_listening_is_noticed() {
         });
         holder.kill();
         let began = Instant::now();
-        let go_on = GoOn::start(pid);
-        let granted = held_up.actor.hear();
+        let resumer = Resumer::start(pid);
+        let granted = held_up.actor.receive();
         let waited = began.elapsed();
         assert_eq!(granted["event"], "granted", "{granted}");
         held_up.actor.must("release g");
-        drop(go_on);
+        drop(resumer);
         waited < Duration::from_millis(900)
     };
     // One slow attempt is allowed on a busy machine.

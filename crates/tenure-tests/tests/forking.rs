@@ -60,7 +60,7 @@ fn a_forked_child_holds_nothing_and_releases_nothing() {
             let tried = &seen["tried"][lock];
             assert_eq!((&tried["kind"], &tried["holder"]), (&"busy".into(), &parent.pid().into()), "{fork}: {seen}");
         }
-        let forked = parent.hear();
+        let forked = parent.receive();
         assert_eq!((&forked["event"], &forked["status"]), (&"forked".into(), &0.into()));
         parent.must("check g");
         parent.must("check h");
@@ -80,7 +80,7 @@ fn a_killed_parents_lock_is_free_although_its_child_lives() {
         let child = Ends::of(&parent.must("fork-stay"));
         // The child closes its copies before fork(2) returns in it; the parent may be slightly faster.
         let pid = parent.pid();
-        until("the child has none of the lock's files", || !has_open(child.0, dir.path()));
+        until("the child has no file of the lock open", || !has_open(child.0, dir.path()));
         parent.kill();
         let mut next = opened(&target, style);
         assert_eq!(next.must("acquire l g never")["crashed"]["pid"], pid, "{style}");
@@ -128,12 +128,12 @@ fn a_forked_child_acquires_for_itself() {
         // The child's own child has neither.
         let below = actor.must("fork");
         assert_eq!(below["checks"]["g"]["kind"], "lost", "{below}");
-        assert_eq!(actor.hear()["event"], "forked");
+        assert_eq!(actor.receive()["event"], "forked");
         actor.must("release g");
         actor.must("acquire l g never");
         // The child ends while it holds: the parent finds a lock whose holder died.
-        actor.tell("leave");
-        assert_eq!(actor.hear()["event"], "forked");
+        actor.send("leave");
+        assert_eq!(actor.receive()["event"], "forked");
         assert_eq!(actor.must("acquire l g never")["crashed"]["pid"], child);
     }
 }
@@ -147,8 +147,8 @@ fn a_parents_guard_is_kept_while_a_child_waits_for_it() {
     // The child's own thread waits in the kernel: the parent's helper threads and watchdog do not exist in it.
     let answer = actor.must_fail("acquire l h 300", "busy");
     assert!(answer["waitedMs"].as_u64().unwrap() >= 300, "{answer}");
-    actor.tell("leave");
-    assert_eq!(actor.hear()["event"], "forked");
+    actor.send("leave");
+    assert_eq!(actor.receive()["event"], "forked");
     actor.must("check g");
 }
 
@@ -177,17 +177,17 @@ fn a_fork_beside_waiting_threads_does_not_hang_the_child() {
         actor.must_fail("acquire l g 20", "busy");
         actor.must("acquire h g 60000");
         actor.must("release g");
-        actor.tell("leave");
-        assert_eq!(actor.hear()["event"], "forked");
+        actor.send("leave");
+        assert_eq!(actor.receive()["event"], "forked");
     }
     actor.must("check r");
     holder.must("release g");
-    let mut granted = actor.hear();
+    let mut granted = actor.receive();
     for n in 0..4 {
         assert_eq!(granted["event"], "granted", "{granted}");
         let release = format!("release {}", granted["guard"].as_str().unwrap());
         if n < 3 {
-            granted = actor.must_and_hear(&release).1;
+            granted = actor.must_and_receive(&release).1;
         }
     }
 }
@@ -196,20 +196,20 @@ fn a_fork_beside_waiting_threads_does_not_hang_the_child() {
 /// half-finished state, and not the thread.
 #[test]
 fn a_fork_at_any_call_of_another_thread_does_not_hang_the_child() {
-    for (recall, name, wait) in [(false, "free", "never"), (false, "busy", "20"), (true, "busy", "20")] {
+    for (direct, name, wait) in [(false, "free", "never"), (false, "busy", "20"), (true, "busy", "20")] {
         let dir = folder();
         let _holder = holding(&dir.path().join("busy"), "");
         let mut actor = Actor::start();
         let thread = actor.must("apart")["thread"].as_u64().unwrap();
         let stepped = Stepped::stop(u32::try_from(thread).unwrap());
         // Otherwise this thread would make the first use of the library.
-        if recall {
-            actor.must("recall");
+        if direct {
+            actor.must("interrupts");
         }
         actor.must(&format!("apart {} {wait}", dir.path().join(name).display()));
         let (mut steps, mut allocates) = (0, false);
         loop {
-            if let Step::Enters(call, args) = stepped.step().expect("the thread goes on") {
+            if let Step::Enters(call, args) = stepped.step().expect("the thread continues") {
                 let call = i64::try_from(call).unwrap();
                 // The thread writes with the lock of standard output, which the child could not acquire.
                 if call == libc::SYS_write && args[0] == 1 {
@@ -226,20 +226,20 @@ fn a_fork_at_any_call_of_another_thread_does_not_hang_the_child() {
                 continue;
             }
             steps += 1;
-            forked_child_locks(&mut actor, dir.path(), &format!("recall {recall}, {name}, step {steps}"));
+            forked_child_locks(&mut actor, dir.path(), &format!("direct {direct}, {name}, step {steps}"));
         }
-        assert!(steps > 50, "recall {recall}, {name}: {steps} steps only");
+        assert!(steps > 50, "direct {direct}, {name}: {steps} steps only");
         drop(stepped);
-        let said = actor.hear();
-        assert!(said["event"] == "granted" || said["kind"] == "busy", "recall {recall}, {name}: {said}");
+        let said = actor.receive();
+        assert!(said["event"] == "granted" || said["kind"] == "busy", "direct {direct}, {name}: {said}");
     }
 }
 
 fn forked_child_locks(actor: &mut Actor, dir: &Path, when: &str) {
     let mut ask = |line: &str| {
-        actor.tell(line);
+        actor.send(line);
         assert!(actor.answers_within(60), "{when}: the child never answers {line:?}");
-        actor.hear()
+        actor.receive()
     };
     let _child = Ends::of(&ask("fork-on"));
     for (lock, name, expected) in [("o", "own", None), ("b", "busy", Some("busy"))] {
@@ -297,7 +297,7 @@ fn a_command_that_was_passed_the_lock_keeps_it() {
         until("the next waits", || status(&target).unwrap().waiters == Some(1));
         child.lives();
         drop(child);
-        let granted = next.hear();
+        let granted = next.receive();
         assert_eq!((&granted["event"], &granted["crashed"]["pid"]), (&"granted".into(), &pid.into()), "{granted}");
     }
 }
@@ -328,6 +328,6 @@ fn a_childs_relative_lock_is_its_parents_in_any_working_directory() {
     assert_eq!(status(dir.path().join("t")).unwrap().holder.unwrap().pid(), child.as_i64());
     assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
     actor.must("release g");
-    actor.tell("leave");
-    assert_eq!(actor.hear()["event"], "forked");
+    actor.send("leave");
+    assert_eq!(actor.receive()["event"], "forked");
 }

@@ -106,7 +106,7 @@ fn a_dropped_waiter_passes_its_grant_on() {
     }
     other.must("release g");
     for (mut acquiring, (woken, waker)) in polled {
-        until("the next one's turn", || woken.0.load(Ordering::SeqCst) == 1);
+        until("the next waiter's grant", || woken.0.load(Ordering::SeqCst) == 1);
         match acquiring.as_mut().poll(&mut Context::from_waker(&waker)) {
             Poll::Ready(guard) => guard.unwrap().release().unwrap(),
             Poll::Pending => panic!("woken without a grant"),
@@ -314,7 +314,7 @@ fn threads_tasks_and_cancellations_mixed_lose_no_update() {
         }
         granted + 100
     });
-    let counted = other.hear();
+    let counted = other.receive();
     assert_eq!(counted["doubles"], 0, "{counted}");
     assert_eq!(std::fs::read_to_string(&number).unwrap(), (added + 100).to_string());
     is_free(&target, &mut other);

@@ -12,7 +12,7 @@ use tenure_tests::{Actor, Foreign, folder, opened, signal, until, until_unwanted
 /// it.
 fn direct_waiter(target: &Path, keys: &str) -> (Actor, i32) {
     let mut actor = opened(target, keys);
-    let signal = actor.must("recall")["signal"].as_i64().unwrap();
+    let signal = actor.must("interrupts")["signal"].as_i64().unwrap();
     (actor, signal.try_into().unwrap())
 }
 
@@ -38,7 +38,7 @@ fn a_requester_waits_in_its_own_thread_and_is_granted() {
         // The main thread, the waiting thread and the watchdog: no helper thread.
         assert_eq!(waiter.must("threads")["threads"], 3, "{style}");
         holder.must("release g");
-        assert_eq!(waiter.hear()["event"], "granted");
+        assert_eq!(waiter.receive()["event"], "granted");
         holder.must_fail("acquire l g never", "busy");
         waiter.must("release g");
         holder.must("acquire l g never");
@@ -77,7 +77,7 @@ fn a_deadline_calls_back_and_leaves_nothing() {
             let waited = start.elapsed();
             assert!((150..5000).contains(&waited.as_millis()), "{style}: {waited:?}");
             assert!(refused["waitedMs"].as_u64().unwrap() >= 150, "{refused}");
-            assert_eq!(waiter.must("blocked"), mask, "{style}: the signal is as it was, and none is left over");
+            assert_eq!(waiter.must("blocked"), mask, "{style}: the signal mask is unchanged, and no signal is pending");
             // No thread of the process waits any more.
             assert_eq!(in_the_queue(&waiter), 0, "{style}");
         }
@@ -95,13 +95,13 @@ fn the_processs_other_waiters_keep_waiting() {
     for name in ["second", "third"] {
         waiter.must(&format!("begin l {name} forever"));
     }
-    assert_eq!(waiter.hear()["event"], "refused");
+    assert_eq!(waiter.receive()["event"], "refused");
     until_kernel_waits(&waiter);
     holder.must("release g");
-    let granted = waiter.hear();
+    let granted = waiter.receive();
     assert_eq!(granted["event"], "granted", "{granted}");
     let first = granted["guard"].as_str().unwrap();
-    let (_, granted) = waiter.must_and_hear(&format!("release {first}"));
+    let (_, granted) = waiter.must_and_receive(&format!("release {first}"));
     assert_eq!(granted["event"], "granted", "{granted}");
     let (last, pair) = (granted["guard"].as_str().unwrap(), ["second", "third"]);
     assert!(first != last && pair.contains(&first) && pair.contains(&last), "{first}, {last}");
@@ -118,16 +118,16 @@ fn a_direct_waiter_continues_after_a_break() {
         until_kernel_waits(&waiter);
         tenure::break_lock(&target, &tenure::BreakOptions::default().force(true)).unwrap();
         if style.is_empty() {
-            assert_eq!(waiter.hear()["event"], "granted", "{style}");
+            assert_eq!(waiter.receive()["event"], "granted", "{style}");
         } else {
             // The broken holder still has the target's own lock, which a break cannot take over.
             holder.must("drop g");
-            assert_eq!(waiter.hear()["event"], "granted", "{style}");
+            assert_eq!(waiter.receive()["event"], "granted", "{style}");
         }
         waiter.must("check g");
         waiter.must("release g");
         until_unwanted(&target);
-        until("nobody of it waits on the broken file", || in_the_queue(&waiter) == 0);
+        until("no thread waits on the broken file", || in_the_queue(&waiter) == 0);
     }
 }
 
@@ -145,13 +145,13 @@ fn a_foreign_holder_is_waited_for_to_its_end_or_to_the_deadline() {
     waiter.must("begin l g forever");
     until_waiting(&target, 1);
     holder.release();
-    assert_eq!(waiter.hear()["event"], "granted");
+    assert_eq!(waiter.receive()["event"], "granted");
     waiter.must("release g");
     let holder = Foreign::hold("python", &target);
     waiter.must("begin l g forever");
     until_waiting(&target, 1);
     holder.kill();
-    assert_eq!(waiter.hear()["event"], "granted");
+    assert_eq!(waiter.receive()["event"], "granted");
 }
 
 #[test]
@@ -161,14 +161,14 @@ fn a_replaced_signal_handler_is_never_called() {
     until_kernel_waits(&waiter);
     // These would end the program with code 9: a signal during a wait, and one before.
     waiter.must(&format!("ender {number}"));
-    assert_eq!(waiter.hear()["event"], "refused");
+    assert_eq!(waiter.receive()["event"], "refused");
     waiter.must(&format!("ender {}", number - 1));
     waiter.must_fail("acquire l g 100", "busy");
-    assert_eq!(waiter.must("recall")["signal"], number - 2);
+    assert_eq!(waiter.must("interrupts")["signal"], number - 2);
     waiter.must("begin l g forever");
     until_kernel_waits(&waiter);
     holder.must("release g");
-    assert_eq!(waiter.hear()["event"], "granted");
+    assert_eq!(waiter.receive()["event"], "granted");
     signal(waiter.pid(), number);
     assert_eq!(waiter.finish().code(), Some(9));
 }
@@ -183,23 +183,23 @@ fn deadlines_that_race_with_releases_lose_no_waiter() {
     // Deadlines of a millisecond or two, about as long as the other process holds.
     for round in 0..200 {
         one.must("acquire l g 60000");
-        other.tell(&format!("acquire l g {}", 1 + round % 3));
+        other.send(&format!("acquire l g {}", 1 + round % 3));
         std::thread::sleep(Duration::from_micros(900 + 10 * (round % 100)));
         one.must("release g");
-        if other.hear()["ok"] == true {
+        if other.receive()["ok"] == true {
             one.must_fail("acquire l x never", "busy");
             other.must("check g");
             other.must("release g");
         }
     }
     for actor in [&mut one, &mut other] {
-        actor.tell(&format!("count l {} 4 100", number.display()));
+        actor.send(&format!("count l {} 4 100", number.display()));
     }
     for actor in [&mut one, &mut other] {
-        assert_eq!(actor.hear()["ok"], true);
+        assert_eq!(actor.receive()["ok"], true);
     }
     for actor in [&mut one, &mut other] {
-        assert_eq!(actor.hear()["doubles"], 0);
+        assert_eq!(actor.receive()["doubles"], 0);
     }
     assert_eq!(std::fs::read_to_string(&number).unwrap(), "800");
     assert_eq!(status(&target).unwrap().state, State::Free);

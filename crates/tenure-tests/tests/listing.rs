@@ -99,5 +99,5 @@ fn another_file_system_is_entered_only_on_request() {
     assert_eq!(targets(&run("clean -r --cross-file-systems --dry-run").1.stdout), ["a", "mounted/b"]);
     assert_eq!(targets(&run("clean -r --dry-run").1.stdout), ["a"]);
     let (allowed, _) = run("ls --cross-file-systems");
-    assert!(!allowed, "it means nothing without --recursive");
+    assert!(!allowed, "it is an error without --recursive");
 }

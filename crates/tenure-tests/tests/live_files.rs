@@ -121,7 +121,7 @@ fn a_native_that_died_before_its_grant_proves_no_use() {
     // It has written its record, and dies before it tries the lock file's path.
     let mut victim = opened(&target, "");
     let strace = Strace::inject(victim.pid(), &["linkat:signal=KILL:when=1"]);
-    victim.tell("acquire l g never");
+    victim.send("acquire l g never");
     victim.await_end();
     drop(strace);
     opened(&target, "").must_fail("acquire l g never", "busy");
@@ -173,7 +173,7 @@ fn a_takeover_holds_the_files_own_flock_during_the_exchange() {
         );
         drop(strace);
         signal(actor.pid(), libc::SIGCONT);
-        assert_eq!(actor.hear()["ok"], true);
+        assert_eq!(actor.receive()["ok"], true);
         actor.must("check g");
     }
 }
@@ -190,7 +190,7 @@ fn a_file_opened_since_its_judgement_is_restored() {
     let mut late = reader(&lock_file(&target));
     drop(strace);
     signal(actor.pid(), libc::SIGCONT);
-    assert_eq!(actor.hear()["kind"], "busy");
+    assert_eq!(actor.receive()["kind"], "busy");
     assert_eq!(inode(&lock_file(&target)), before);
     drop(late.stdin.take());
     late.wait().unwrap();
@@ -207,7 +207,7 @@ fn blocks_nothing(target: &Path, keys: &str, mut waiter: Actor, end: impl FnOnce
     next.must("check g");
     next.must("release g");
     signal(waiter.pid(), libc::SIGCONT);
-    assert_eq!(waiter.hear()["event"], "granted");
+    assert_eq!(waiter.receive()["event"], "granted");
     waiter.must("check g");
 }
 
@@ -262,7 +262,7 @@ fn a_process_that_is_stopped_in_an_acquire_is_named() {
     assert_eq!(broken["broken"], true, "{broken}");
     other.must("acquire l g never");
     signal(stopped.pid(), libc::SIGCONT);
-    assert_eq!(stopped.hear()["kind"], "busy");
+    assert_eq!(stopped.receive()["kind"], "busy");
     other.must("check g");
 }
 
@@ -283,7 +283,7 @@ fn flock_style_reports_a_replaced_or_removed_target() {
             }
             if events == 1 {
                 // Notified by the watchdog, if the program asked for it.
-                assert_eq!(actor.hear()["event"], "lost");
+                assert_eq!(actor.receive()["event"], "lost");
                 continue;
             }
             let error = actor.must_fail("check g", "lost");

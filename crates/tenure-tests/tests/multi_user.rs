@@ -97,7 +97,7 @@ fn acquire(actor: &mut Actor, last: &mut u64) {
 fn succeed(actor: &mut Actor, last: &mut u64, end: impl FnOnce()) {
     actor.must("begin l g forever");
     end();
-    let answer = actor.hear();
+    let answer = actor.receive();
     assert_eq!(answer["event"], "granted", "{answer}");
     let fence = answer["fence"].as_u64().unwrap();
     assert!(fence > *last, "the fence did not grow over {last}: {answer}");
@@ -123,7 +123,7 @@ fn in_a_group_writable_folder_users_replace_each_others_anchors() {
 
         for _ in 0..3 {
             let answer = bob.must("acquire l g never");
-            assert!(answer["crashed"].is_null(), "nobody has died: {answer}");
+            assert!(answer["crashed"].is_null(), "no holder has died: {answer}");
             bob.must("release g");
             acquire(&mut bob, &mut last);
             assert_eq!(fs::metadata(anchor(&target)).unwrap().uid(), BOB);
@@ -146,7 +146,7 @@ fn in_a_group_writable_folder_users_replace_each_others_anchors() {
         let mut cat = users.opened(CAT, &target, style);
         cat.must_fail("acquire l g never", "busy");
         ann.must("release g");
-        assert_eq!(bob.hear()["event"], "granted");
+        assert_eq!(bob.receive()["event"], "granted");
         cat.must_fail("acquire l g never", "busy");
         bob.must("release g");
         acquire(&mut cat, &mut last);
@@ -204,7 +204,7 @@ fn a_folder_of_anchors_gives_another_group_only_the_rights_of_others() {
         let removes = users.shell(BOB, GROUP, &dir, "rm -f .tenure/t.lock");
         assert!(!removes, "in {mode:o}: a member of the folder's group");
         if mode & 0o1000 == 0 {
-            assert!(users.shell(BOB, BOB, &dir, "mv .tenure/t.lock .tenure/x"), "in {mode:o}: everybody else");
+            assert!(users.shell(BOB, BOB, &dir, "mv .tenure/t.lock .tenure/x"), "in {mode:o}: other users");
         }
     }
 }
@@ -287,7 +287,7 @@ fn a_folder_that_replaced_the_new_one_keeps_its_rights() {
     drop(strace);
     assert!(users.shell(ANN, ANN, &dir, "name=$(echo .tenure*) && mv \"$name\" away && mv secrets \"$name\""));
     signal(root.pid(), libc::SIGCONT);
-    let answer = root.hear();
+    let answer = root.receive();
     assert_eq!(answer["ok"], true, "{answer}");
     let folders = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
     let moved: Vec<_> = folders.filter(|path| path.join("key").exists()).collect();
@@ -421,14 +421,14 @@ fn a_group_without_a_number_in_the_user_namespace_is_ignored() {
         let mut actor = Actor::from(
             Command::new("unshare").args(["-U", "--keep-caps", "sh", "-c", script]).arg(users.dir.path().join("actor")),
         );
-        tenure_tests::until("it is in its namespace", || {
+        tenure_tests::until("the actor is in its namespace", || {
             let link = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/user")).unwrap();
             link(&actor.pid().to_string()) != link("self")
         });
         for map in ["uid_map", "gid_map"] {
             fs::write(format!("/proc/{}/{map}", actor.pid()), format!("0 {base} 65536")).unwrap();
         }
-        actor.tell("go");
+        actor.send("go");
         actor.must(&format!("open l {}", target.display()));
         acquire(&mut actor, &mut 0);
         let made = fs::metadata(dir.join(".tenure")).unwrap();
@@ -554,7 +554,7 @@ fn a_waiter_for_a_replaced_anchor_is_not_its_holder() {
         });
         until_waiting(&target, 1);
         signal(bob.pid(), libc::SIGCONT);
-        let answer = bob.hear();
+        let answer = bob.receive();
         assert_eq!(answer["crashed"]["pid"], dead, "{style:?}: {answer}");
         bob.must("check g");
         drop(queued.join().unwrap());
@@ -703,7 +703,7 @@ fn in_a_sticky_folder_users_share_with_a_mode() {
     let Some(users) = Users::new() else { return };
     let (links, regular) = ("/proc/sys/fs/protected_hardlinks", "/proc/sys/fs/protected_regular");
     let writable = fs::OpenOptions::new().write(true).open(links).is_ok();
-    if !needs("fs.protected_hardlinks to be ours to set", writable) {
+    if !needs("permission to set fs.protected_hardlinks", writable) {
         return;
     }
     let one_at_a_time = fs::File::create(std::env::temp_dir().join("tenure-tests-sysctl")).unwrap();
@@ -810,7 +810,7 @@ fn a_first_anchor_that_several_processes_create_at_once_is_shared() {
         assert!(!lock_file(&target).exists());
         let made = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name());
         let left: Vec<_> = made.filter(|name| name.to_string_lossy().starts_with(".tenure.")).collect();
-        assert!(left.is_empty(), "{left:?} were made and not used");
+        assert!(left.is_empty(), "{left:?} were created and not used");
     }
 }
 
@@ -931,7 +931,7 @@ fn in_a_read_only_folder_a_lock_without_a_record_works() {
     ann.must("check g");
     bob.must("begin l g forever");
     ann.must("release g");
-    assert_eq!(bob.hear()["event"], "granted");
+    assert_eq!(bob.receive()["event"], "granted");
     bob.kill();
     assert!(flock());
     let after = fs::metadata(&dir).unwrap();

@@ -34,8 +34,8 @@ fn status(actor: &mut Actor, target: &Path) -> Value {
     actor.must(&format!("inspect {}", target.display()))["found"].take()
 }
 
-fn await_waiters(looker: &mut Actor, target: &Path, count: usize) {
-    until("waiters", || status(looker, target)["waiters"] == count);
+fn await_waiters(observer: &mut Actor, target: &Path, count: usize) {
+    until("waiters", || status(observer, target)["waiters"] == count);
 }
 
 fn open(actor: &mut Actor, target: &Path, keys: &str) {
@@ -73,10 +73,10 @@ fn complaint_01_a_crashed_holders_lock_blocks_no_process() {
     name_another(&lock_file, dead, std::process::id());
     victim.kill();
     let said = Foreign::judge("python", &[]).ask(lock_file.to_str().unwrap());
-    assert_eq!(said["stale"], false, "the seed waits: {said}");
+    assert_eq!(said["stale"], false, "OpenClaw waits: {said}");
     assert_eq!(status(&mut next, &target)["state"], "stale");
     let granted = next.must("acquire l g never");
-    assert_eq!(granted["crashed"]["pid"], std::process::id(), "it is told, too: {granted}");
+    assert_eq!(granted["crashed"]["pid"], std::process::id(), "the crash is reported, too: {granted}");
     next.must("release g");
 
     // The holder's death itself wakes a waiter.
@@ -87,7 +87,7 @@ fn complaint_01_a_crashed_holders_lock_blocks_no_process() {
     await_waiters(&mut Actor::start(), &target, 1);
     let pid = victim.pid();
     victim.kill();
-    let granted = next.hear();
+    let granted = next.receive();
     assert_eq!((&granted["event"], &granted["crashed"]["pid"]), (&"granted".into(), &pid.into()), "{granted}");
     next.must("release g");
     assert_eq!(inode(&lock_file), None);
@@ -141,7 +141,7 @@ fn complaint_02_containers_with_a_shared_volume_do_not_steal_from_each_other() {
     other.must("begin l g forever");
     await_waiters(&mut Actor::start(), &target, 1);
     one.kill();
-    let granted = other.hear();
+    let granted = other.receive();
     assert_eq!((&granted["event"], &granted["crashed"]["pid"]), (&"granted".into(), &1.into()), "{granted}");
 }
 
@@ -182,7 +182,7 @@ fn complaint_03_of_two_contenders_for_a_stale_lock_only_one_holds() {
                     std::fs::remove_file(witness).unwrap();
                     actor.must("release g");
                     done.wait();
-                    assert!(at != 0 || inode(lock_file).is_none(), "round {round} left its lock file");
+                    assert!(at != 0 || inode(lock_file).is_none(), "round {round} did not remove its lock file");
                     // The next round begins only after this check.
                     start.wait();
                 }
@@ -201,7 +201,7 @@ fn complaint_04_a_holder_that_still_writes_keeps_its_lock_at_any_age() {
     let mut other = Actor::start();
     open(&mut holder, &target, "max_hold_ms=60 events=1");
     holder.must("acquire l g never");
-    let notice = holder.hear();
+    let notice = holder.receive();
     assert_eq!(
         (&notice["event"], &notice["revoked"]),
         (&"overrun".into(), &false.into()),
@@ -232,9 +232,9 @@ fn complaint_04_a_holder_whose_lock_was_stolen_is_notified() {
     open(&mut holder, &target, "max_hold_ms=60 overrun=revoke events=1");
     holder.must("acquire l g never");
     holder.must("revoked g");
-    let mut told = [holder.hear(), holder.hear()].map(|said| said["event"].as_str().unwrap().to_owned());
-    told.sort();
-    assert_eq!(told, ["overrun", "revoked"]);
+    let mut events = [holder.receive(), holder.receive()].map(|said| said["event"].as_str().unwrap().to_owned());
+    events.sort();
+    assert_eq!(events, ["overrun", "revoked"]);
     holder.must_fail("check g", "lost");
     let mut next = Actor::start();
     let first = next.hold(&target);
@@ -254,12 +254,12 @@ fn complaint_05_the_watchdog_runs_beside_a_busy_event_loop() {
     busy.must("acquire l g never");
     busy.must(&format!("open w {}", wanted.display()));
     // Its only loop does nothing else from here on.
-    busy.tell("acquire w h forever");
-    let told = busy.hear();
-    assert_eq!((&told["event"], &told["revoked"]), (&"overrun".into(), &true.into()), "{told}");
+    busy.send("acquire w h forever");
+    let notice = busy.receive();
+    assert_eq!((&notice["event"], &notice["revoked"]), (&"overrun".into(), &true.into()), "{notice}");
     Actor::start().hold(&kept);
     owner.must("release g");
-    assert_eq!(busy.hear()["ok"], true);
+    assert_eq!(busy.receive()["ok"], true);
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn complaint_05_one_failing_release_does_not_stop_the_watchdog_for_the_others() 
         holder.must(&format!("acquire l {name} never"));
     }
     for _ in 0..3 {
-        assert_eq!(holder.hear()["event"], "overrun");
+        assert_eq!(holder.receive()["event"], "overrun");
     }
     let left = ["a", "b", "c"].iter().filter(|name| inode(&dir.path().join(format!("{name}.lock"))).is_some()).count();
     assert_eq!(left, 1, "one removal failed");
@@ -323,7 +323,7 @@ fn complaint_06_an_empty_file_of_a_dead_holder_does_not_block() {
     actor.must("begin l g forever");
     await_waiters(&mut Actor::start(), &target, 1);
     holder.kill();
-    assert_eq!(actor.hear()["event"], "granted");
+    assert_eq!(actor.receive()["event"], "granted");
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn complaint_06_a_native_killed_before_any_of_its_steps_blocks_no_process() {
         command.args(["-e", &format!("inject={call}:signal=SIGKILL:{when}")]);
         let mut victim = Actor::from(command.arg(actor_program()));
         victim.must(&format!("open l {}", target.display()));
-        victim.tell("acquire l g never\nrelease g");
+        victim.send("acquire l g never\nrelease g");
         // strace ends as the traced process did.
         assert_eq!(victim.finish().signal(), Some(libc::SIGKILL), "{death}");
         next.must(&format!("open l {}", target.display()));
@@ -364,7 +364,7 @@ fn complaint_07_an_idle_waiter_makes_hardly_any_system_calls() {
     let mut holder = Actor::start();
     holder.hold(&native);
     let foreign_holder = Foreign::hold("python", &theirs);
-    let mut looker = Actor::start();
+    let mut observer = Actor::start();
     // Two looks of two calls at a native, and the calls that begin and end the wait; a look at a foreign holder is a
     // complete judgement. OpenClaw makes a thousand calls a second.
     for (target, most) in [(&native, 60), (&theirs, 400)] {
@@ -374,7 +374,7 @@ fn complaint_07_an_idle_waiter_makes_hardly_any_system_calls() {
         let mut waiter = Actor::from(command.arg(actor_program()));
         open(&mut waiter, target, "");
         waiter.must("begin l g forever");
-        await_waiters(&mut looker, target, 1);
+        await_waiters(&mut observer, target, 1);
         let lines = || std::fs::read_to_string(&log).unwrap().lines().count();
         let before = lines();
         // Measures a time in which nothing happens.
@@ -389,19 +389,19 @@ fn complaint_07_an_idle_waiter_makes_hardly_any_system_calls() {
 fn complaint_07_a_hand_off_takes_no_polling_interval_and_is_fair() {
     let dir = folder();
     let target = dir.path().join("t");
-    let (mut one, mut other, mut looker) = (Actor::start(), Actor::start(), Actor::start());
+    let (mut one, mut other, mut observer) = (Actor::start(), Actor::start(), Actor::start());
     open(&mut one, &target, "");
     open(&mut other, &target, "");
     one.must("acquire l g never");
     let mut took = Vec::new();
     for _ in 0..50 {
         other.must("begin l g forever");
-        await_waiters(&mut looker, &target, 1);
+        await_waiters(&mut observer, &target, 1);
         let began = Instant::now();
-        one.tell("release g");
-        assert_eq!(other.hear()["event"], "granted");
+        one.send("release g");
+        assert_eq!(other.receive()["event"], "granted");
         took.push(began.elapsed());
-        assert_eq!(one.hear()["ok"], true);
+        assert_eq!(one.receive()["ok"], true);
         std::mem::swap(&mut one, &mut other);
     }
     took.sort();
@@ -412,12 +412,12 @@ fn complaint_07_a_hand_off_takes_no_polling_interval_and_is_fair() {
     for (at, waiter) in queue.iter_mut().enumerate() {
         open(waiter, &target, "");
         waiter.must("begin l g forever");
-        await_waiters(&mut looker, &target, at + 1);
+        await_waiters(&mut observer, &target, at + 1);
     }
     one.must("release g");
     let mut fence = 0;
     for (at, waiter) in queue.iter_mut().enumerate() {
-        let granted = waiter.hear();
+        let granted = waiter.receive();
         let next = granted["fence"].as_u64().unwrap();
         assert!(next > fence, "{at} was granted out of order: {granted}");
         fence = next;
@@ -443,7 +443,7 @@ fn complaint_08_a_nested_acquire_fails_at_once() {
     actor.must("acquire l g never");
     actor.must("acquire l h forever");
     actor.must("release g");
-    assert!(inode(&lock_file).is_some(), "one acquire is left");
+    assert!(inode(&lock_file).is_some(), "one acquire remains");
     let mut other = Actor::start();
     open(&mut other, &target, "");
     other.must_fail("acquire l g never", "busy");
@@ -494,7 +494,11 @@ fn complaint_10_a_release_never_removes_a_lock_file_that_is_no_longer_its_own() 
     let before = (inode(&lock_file), std::fs::read(&lock_file).unwrap());
     holder.must_fail("check g", "lost");
     holder.must_fail("release g", "lost");
-    assert_eq!((inode(&lock_file), std::fs::read(&lock_file).unwrap()), before, "the other's is as it was");
+    assert_eq!(
+        (inode(&lock_file), std::fs::read(&lock_file).unwrap()),
+        before,
+        "the other program's file is unchanged"
+    );
     holder.must_fail("acquire l g never", "busy");
     theirs.release();
     holder.must("acquire l g 60000");
@@ -544,7 +548,7 @@ fn complaint_11_a_timeout_includes_the_processs_own_queue_and_a_timed_out_waiter
     await_waiters(&mut third, &target, 1);
     let began = Instant::now();
     other.must("begin l second 100");
-    let refused = other.hear();
+    let refused = other.receive();
     assert_eq!(
         (&refused["event"], &refused["guard"], &refused["kind"]),
         (&"refused".into(), &"second".into(), &"busy".into())
@@ -552,7 +556,7 @@ fn complaint_11_a_timeout_includes_the_processs_own_queue_and_a_timed_out_waiter
     let waited = refused["waitedMs"].as_u64().unwrap();
     assert!(waited >= 100 && u128::from(waited) <= began.elapsed().as_millis(), "{refused}");
     holder.must("release g");
-    assert_eq!(other.hear()["guard"], "first");
+    assert_eq!(other.receive()["guard"], "first");
     other.must("release first");
     // The timed-out waiter holds nothing: the lock is free.
     third.must("acquire l g 60000");
@@ -560,7 +564,7 @@ fn complaint_11_a_timeout_includes_the_processs_own_queue_and_a_timed_out_waiter
     // The same for the only waiter, in the kernel's queue and in an async task.
     for begin in ["begin", "async"] {
         other.must(&format!("{begin} l late 50"));
-        let refused = other.hear();
+        let refused = other.receive();
         assert_eq!((&refused["event"], &refused["guard"]), (&"refused".into(), &"late".into()), "{refused}");
     }
     third.must("release g");
@@ -604,7 +608,7 @@ fn complaint_12_without_hard_links_acquiring_works() {
         assert_eq!(status(&mut other, &target)["waiters"], 0, "the holder does not wait for itself");
         let mut theirs =
             Foreign::from(foreign("python", &["hold", target.to_str().unwrap()]).args(["--timeout-ms", "1"]));
-        assert_eq!(theirs.hear()["event"], "timeout", "a foreign program is excluded");
+        assert_eq!(theirs.receive()["event"], "timeout", "a foreign program is excluded");
         actor.must("release g");
         assert_eq!(inode(&lock_file), None);
 
@@ -615,8 +619,8 @@ fn complaint_12_without_hard_links_acquiring_works() {
         assert!(std::fs::read_to_string(&lock_file).unwrap().contains("changed"));
         other.must("begin l g forever");
         await_waiters(&mut Actor::start(), &target, 1);
-        actor.tell("abort");
-        let granted = other.hear();
+        actor.send("abort");
+        let granted = other.receive();
         assert_eq!(granted["event"], "granted", "{granted}");
         assert!(granted["crashed"]["pid"].as_u64() == recorded["pid"].as_u64(), "{granted}");
         other.must("release g");
@@ -683,7 +687,7 @@ fn complaint_13_permission_denied_is_alive() {
     await_waiters(&mut Actor::start(), &target, 1);
     // The process ends: a waiter of another user notices without any event of the file.
     root.kill();
-    assert_eq!(nobody.hear()["event"], "granted");
+    assert_eq!(nobody.receive()["event"], "granted");
 }
 
 fn process_state(pid: u32) -> Option<char> {
@@ -776,8 +780,8 @@ fn complaint_14_flock_on_the_same_file_excludes_both_ways() {
     actor.must("begin l g forever");
     await_waiters(&mut Actor::start(), &target, 1);
     drop_input(holder);
-    assert_eq!(actor.hear()["event"], "granted");
-    assert_eq!(std::fs::read_to_string(&target).unwrap(), "text", "its bytes are the user's");
+    assert_eq!(actor.receive()["event"], "granted");
+    assert_eq!(std::fs::read_to_string(&target).unwrap(), "text", "its content belongs to the user");
 }
 
 /// Ends `cat`, and with it the program that it feeds.
@@ -819,7 +823,7 @@ fn complaint_15_a_sweep_never_deletes_a_live_lock() {
     assert!(path("empty.lock").exists(), "its age alone speaks against it");
     let aged = sweeper.must(&format!("clean {} aged=1", dir.path().display()));
     assert!(aged["locks"].as_array().unwrap().iter().any(|lock| lock["removed"] == true), "{aged}");
-    let told: Vec<(String, bool)> = swept["locks"]
+    let results: Vec<(String, bool)> = swept["locks"]
         .as_array()
         .unwrap()
         .iter()
@@ -838,7 +842,7 @@ fn complaint_15_a_sweep_never_deletes_a_live_lock() {
         ("old", false),
         ("python", false),
     ];
-    assert_eq!(told, expected.map(|(name, removed)| (name.to_owned(), removed)));
+    assert_eq!(results, expected.map(|(name, removed)| (name.to_owned(), removed)));
     let after: Vec<_> = stay.iter().map(|path| (inode(path), std::fs::read(path).unwrap())).collect();
     assert_eq!(after, before);
     for name in ["crashed", "dead", "empty"] {

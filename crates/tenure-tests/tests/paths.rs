@@ -1,4 +1,4 @@
-//! Where a lock's files are: odd names, odd folders, and what may stand in their way.
+//! The paths of a lock's files: odd names, odd folders, and other files that occupy a path.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files as anyone would")]
 
@@ -16,7 +16,7 @@ use std::time::Duration;
 use tenure::{CleanOptions, Lock, Previous, State, Style, Wait};
 use tenure_tests::{Actor, actor_program, folder, has, is_root, lock_file, needs};
 
-/// The names in a folder, sorted.
+/// Returns the sorted names in a folder.
 fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
@@ -29,7 +29,7 @@ fn anchor(target: &Path) -> PathBuf {
     target.with_file_name(".tenure").join(name.file_name().unwrap())
 }
 
-/// The pid of a process that has ended.
+/// Returns the pid of a process that has ended.
 fn dead_pid() -> u32 {
     let mut child = Command::new("true").spawn().unwrap();
     child.wait().unwrap();
@@ -38,20 +38,20 @@ fn dead_pid() -> u32 {
 
 fn dead_foreign(path: &Path) {
     let text = format!("{{\n  \"pid\": {},\n  \"createdAt\": \"2026-03-02T10:00:00.000Z\"\n}}", dead_pid());
-    // Not written by this process: another test's child on its way to exec would have it open for writing too, and a
-    // lock file that is open for writing is a live one.
+    // Another process writes the file: a child of another test between fork and exec would have it open for writing
+    // too, and such a lock file is a live one.
     let written = Command::new("sh").args(["-c", "printf %s \"$1\" > \"$2\"", "sh", &text]).arg(path).status().unwrap();
     assert!(written.success());
 }
 
-/// What `work` returns; panics where it blocks.
+/// Runs `work` and returns its result; panics if it blocks.
 fn promptly<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, receiver) = channel();
     std::thread::spawn(move || sender.send(work()));
     receiver.recv_timeout(Duration::from_secs(10)).unwrap_or_else(|_| panic!("{what}: blocked, or panicked"))
 }
 
-/// Everything about a tree that a reader must leave alone.
+/// Returns everything about a tree that a reader must not change.
 fn snapshot(dir: &Path) -> BTreeMap<PathBuf, (Vec<i64>, Vec<u8>)> {
     let mut found = BTreeMap::new();
     let mut folders = vec![dir.to_owned()];
@@ -107,7 +107,7 @@ fn a_folder_that_is_renamed_or_replaced_changes_nothing_for_an_open_lock() {
     other.must(&format!("open l {}", after.join("t").display()));
     assert_eq!(other.must_fail("acquire l g never", "busy")["holder"], holder.pid());
 
-    // Another folder takes the name: nothing of ours may appear in it, or vanish from it.
+    // Another folder takes the name: no file of the lock may appear in it, or vanish from it.
     fs::create_dir(&before).unwrap();
     fs::write(before.join("t.lock"), "{}").unwrap();
     holder.must("check g");
@@ -135,7 +135,7 @@ fn the_last_component_is_not_followed_and_its_parent_is() {
     let guard = Lock::open(&link).unwrap().acquire_with(Wait::Never).unwrap();
     assert_eq!(names(dir.path()), [".tenure", "link", "link.lock", "real"]);
     assert_eq!(names(&real), ["data"]);
-    // What it points at is another lock.
+    // The link's target is another lock.
     let mut other = Actor::start();
     other.hold(&real.join("data"));
     guard.release().unwrap();
@@ -185,13 +185,13 @@ fn a_path_that_cannot_be_a_target_is_refused_before_any_file_is_created() {
     assert_eq!(names(dir.path()), [""; 0]);
 }
 
-/// Acquire, exclude, take over from a dead foreign holder and from a dead native: under any name that a file can have.
+/// Acquires, excludes, and takes over from a dead foreign holder and from a dead native, under every valid file name.
 #[test]
 fn any_file_name_survives_every_step() {
     let odd: [OsString; 9] = [
         OsStr::from_bytes(b"not \xff\xfe utf-8").to_owned(),
         "x".repeat(250).into(),
-        // Non-UTF-8 and as long as can be.
+        // Non-UTF-8, and of the maximum length.
         OsString::from_vec(vec![0xf1; 250]),
         "with spaces and\nnew lines\t\x1b[31m".into(),
         "..two".into(),
@@ -209,12 +209,12 @@ fn any_file_name_survives_every_step() {
         assert_eq!(tenure::status(&target).unwrap().state, State::Held, "{name:?}");
         let listed = tenure::list(dir.path(), &tenure::ListOptions::default()).unwrap();
         assert_eq!(listed.iter().map(|found| found.target.clone()).collect::<Vec<_>>(), std::slice::from_ref(&target));
-        // Text of others reaches a terminal only escaped.
+        // A label of another user is escaped before it reaches a terminal.
         let shown = Lock::open(&target).unwrap().acquire_with(Wait::Never).unwrap_err().to_string();
         assert!(!shown.contains(['\n', '\x1b']), "{shown:?}");
         guard.release().unwrap();
 
-        // A dead foreign holder's file is exchanged away: the swap's name fits too.
+        // A dead foreign holder's file is exchanged: the swap's name fits too.
         dead_foreign(&lock_file(&target));
         let guard = lock.acquire_with(Wait::Never).unwrap();
         assert!(matches!(guard.previous(), Previous::Crashed(_)), "{name:?}");
@@ -227,7 +227,7 @@ fn any_file_name_survives_every_step() {
         guard.check().unwrap();
         guard.release().unwrap();
 
-        // With a mode the anchor is made under another name first; that fits too.
+        // With a mode the anchor is created under another name first, which fits too.
         fs::remove_dir_all(dir.path().join(".tenure")).unwrap();
         let shared = Lock::options().mode(0o666).open(&target).unwrap();
         shared.acquire_with(Wait::Never).unwrap().release().unwrap();
@@ -240,10 +240,10 @@ fn any_file_name_survives_every_step() {
     }
 }
 
-/// What it is called, and how it is made.
+/// An obstacle's name, and the function that creates it.
 type Obstacle = (&'static str, fn(&Path));
 
-/// What can stand at a path instead of a file.
+/// Returns what can occupy a path instead of a file.
 fn obstacles() -> Vec<Obstacle> {
     fn make_node(path: &Path, mode: u32, device: u64) {
         let path = CString::new(path.as_os_str().as_bytes()).unwrap();
@@ -258,7 +258,7 @@ fn obstacles() -> Vec<Obstacle> {
     let mut all: Vec<Obstacle> = vec![
         ("symbolic link", |path| symlink("somewhere/else", path).unwrap()),
         ("symbolic link", |path| {
-            // To something that is there: it must not be followed.
+            // A link to an existing file, which must not be followed.
             let beside = path.with_file_name("beside");
             fs::write(&beside, "{}").unwrap();
             symlink(&beside, path).unwrap();
@@ -297,7 +297,7 @@ fn a_file_that_occupies_the_lock_files_path_is_named_and_stays() {
         let after = fs::symlink_metadata(lock_file(&target)).unwrap();
         assert_eq!((before.ino(), before.mode(), before.ctime_nsec()), (after.ino(), after.mode(), after.ctime_nsec()));
 
-        // Once a person has moved it, the lock is free.
+        // Once a person has moved the file, the lock is free.
         fs::rename(lock_file(&target), dir.path().join("moved")).unwrap();
         Lock::open(&target).unwrap().acquire_with(Wait::Never).unwrap().release().unwrap();
     }
@@ -373,7 +373,7 @@ fn parents_are_created_only_on_request() {
     assert_eq!(names(&dir.path().join("a/b/c")), [".tenure"]);
     Lock::options().create_parents(false).open(&target).unwrap().acquire_with(Wait::Never).unwrap().release().unwrap();
 
-    // A file on the way.
+    // A file in the place of a parent folder.
     fs::write(dir.path().join("file"), "").unwrap();
     let error = Lock::open(dir.path().join("file/t")).unwrap_err();
     assert!(error.is_cannot_create(), "{error}");
@@ -415,7 +415,7 @@ fn a_target_that_flock_style_creates_has_the_requested_mode() {
     }
 }
 
-/// Who made it died before it had made that.
+/// The creator died before it created the file.
 #[test]
 fn a_folder_of_anchors_without_its_gitignore_gets_one_with_the_next_anchor() {
     let dir = folder();
@@ -520,7 +520,7 @@ fn a_folder_may_be_a_target_in_either_style() {
 #[test]
 fn a_target_that_cannot_be_locked_is_named_in_flock_style() {
     for (what, make) in obstacles() {
-        // A folder and a block device can be locked; a device that is not there is the system's error.
+        // A folder and a block device can be locked; a missing device is the system's error.
         if matches!(what, "folder" | "device") {
             continue;
         }
@@ -537,7 +537,7 @@ fn a_target_that_cannot_be_locked_is_named_in_flock_style() {
         let after = fs::symlink_metadata(&target).unwrap();
         assert_eq!(before.file_type().is_fifo(), after.file_type().is_fifo());
         assert_eq!(before.ino(), after.ino());
-        // In lock-file style what the target is does not matter: it is not touched.
+        // In lock-file style the kind of target does not matter: it is not opened.
         Lock::open(&target).unwrap().acquire_with(Wait::Never).unwrap().release().unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! Locks that a PostgreSQL server keeps, against real servers.
+//! Locks on real PostgreSQL servers.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
@@ -17,27 +17,27 @@ fn psql_and_tenure_exclude_each_other_and_share_a_queue() {
     }
     let postgres = Postgres::start();
     let target = postgres.target("sessions/main", 10);
-    let (mut one, mut looker) = (opened(&target), Actor::start());
-    // Nobody has made a table yet.
-    assert_eq!(looker.must(&format!("inspect {target}"))["found"]["state"], "free");
-    assert_eq!(looker.must(&format!("list {target}"))["locks"], json!([]));
+    let (mut one, mut observer) = (opened(&target), Actor::start());
+    // The tables do not exist yet.
+    assert_eq!(observer.must(&format!("inspect {target}"))["found"]["state"], "free");
+    assert_eq!(observer.must(&format!("list {target}"))["locks"], json!([]));
 
     let psql = postgres.lock("sessions/main");
     let busy = one.must_fail("acquire l g never", "busy");
     assert_eq!(busy["holder"], Value::Null);
-    let found = looker.must(&format!("inspect {target}"))["found"].clone();
+    let found = observer.must(&format!("inspect {target}"))["found"].clone();
     assert_eq!((&found["state"], &found["native"]), (&"held".into(), &false.into()), "{found}");
     one.must("begin l g forever");
-    await_waiters(&mut looker, &target, 1);
+    await_waiters(&mut observer, &target, 1);
     let mut waits = postgres.session();
-    waits.tell("SELECT 'had' FROM pg_advisory_lock(hashtextextended('sessions/main', 0));");
-    await_waiters(&mut looker, &target, 2);
+    waits.send("SELECT 'had' FROM pg_advisory_lock(hashtextextended('sessions/main', 0));");
+    await_waiters(&mut observer, &target, 2);
     psql.end();
-    let first = one.hear();
+    let first = one.receive();
     assert_eq!((&first["event"], &first["crashed"]), (&"granted".into(), &Value::Null), "{first}");
-    assert_eq!(looker.must(&format!("inspect {target}"))["found"]["pid"], one.pid());
+    assert_eq!(observer.must(&format!("inspect {target}"))["found"]["pid"], one.pid());
     one.must("release g");
-    assert_eq!(waits.hear(), "had");
+    assert_eq!(waits.receive(), "had");
     one.must_fail("acquire l g 2000", "busy");
     waits.end();
     let second = one.must("acquire l g 60000");
@@ -62,10 +62,10 @@ fn a_guard_of_a_server_lock_behaves_like_that_of_a_file() {
     assert_eq!(busy["holder"], one.pid(), "{busy}");
     one.must_fail("acquire l other 1000", "would-deadlock");
     one.must_fail("share l other never", "unsupported");
-    // A fork holds nothing, and its end takes nothing away.
+    // A forked child holds nothing, and its end releases nothing.
     let forked = one.ask("fork");
     assert_eq!((&forked["checks"]["g"]["kind"], &forked["tried"]["l"]["kind"]), (&"lost".into(), &"busy".into()));
-    assert_eq!(one.hear()["status"], 0);
+    assert_eq!(one.receive()["status"], 0);
     one.must("check g");
     let all = format!("postgres://postgres@{}/postgres", postgres.address());
     assert_eq!(two.must(&format!("list {all}?lock=sessions"))["locks"][0]["pid"], one.pid());
@@ -74,15 +74,15 @@ fn a_guard_of_a_server_lock_behaves_like_that_of_a_file() {
     two.must("async l g forever");
     await_waiters(&mut one, &target, 1);
     one.must("release g");
-    assert_eq!(two.hear()["event"], "granted");
+    assert_eq!(two.receive()["event"], "granted");
     two.must("check g");
 
-    // Killed: on this machine its death is proven, and nobody waits for its lease to end.
+    // Killed: its death is proven on this machine, so no process waits for the end of its lease.
     one.must("begin l g forever");
     await_waiters(&mut Actor::start(), &target, 1);
     let pid = two.pid();
     two.kill();
-    let after = one.hear();
+    let after = one.receive();
     assert_eq!((&after["event"], &after["crashed"]["pid"]), (&"granted".into(), &pid.into()), "{after}");
     assert!(after["fence"].as_u64() > granted["fence"].as_u64());
 
@@ -90,9 +90,9 @@ fn a_guard_of_a_server_lock_behaves_like_that_of_a_file() {
     three.must_fail(&format!("break {target}"), "busy");
     one.must("revoked g");
     assert_eq!(three.must(&format!("break {target} force"))["broken"], true);
-    assert_eq!(one.hear()["event"], "revoked");
+    assert_eq!(one.receive()["event"], "revoked");
     one.must_fail("check g", "lost");
-    // The server ends its session a moment after it was told to.
+    // The server ends its session a moment after the request.
     until("the session's end", || three.must(&format!("inspect {target}"))["found"]["state"] == "free");
     assert_eq!(three.must(&format!("break {target}"))["broken"], false);
 }
@@ -128,16 +128,16 @@ fn a_holder_whose_session_was_ended_loses_the_lock_before_the_next_holder_begins
         let mut waiter = opened(&target);
         waiter.must("begin l g forever");
         await_waiters(&mut Actor::start(), &target, 1);
-        // It cannot hear of it, and the server cannot know that it has not.
+        // The stopped holder cannot notice, and the server cannot know that.
         signal(holder.pid(), libc::SIGSTOP);
         end(&mut postgres);
-        let after = waiter.hear();
+        let after = waiter.receive();
         assert_eq!((&after["event"], &after["crashed"]["pid"]), (&"granted".into(), &holder.pid().into()), "{after}");
         assert!(after["fence"].as_u64().unwrap() > fence, "{after}");
         fence = after["fence"].as_u64().unwrap();
-        holder.tell("check g");
+        holder.send("check g");
         signal(holder.pid(), libc::SIGCONT);
-        assert_eq!(holder.hear()["kind"], "lost");
+        assert_eq!(holder.receive()["kind"], "lost");
         waiter.must("check g");
         waiter.must("release g");
     }
@@ -155,7 +155,7 @@ fn a_holder_on_a_hanging_server_loses_the_lock_in_time() {
     holder.must("acquire l g never");
     let backend = postgres.ask("SELECT pid FROM pg_locks WHERE locktype = 'advisory'").parse().unwrap();
     signal(backend, libc::SIGSTOP);
-    assert_eq!(holder.hear()["event"], "lost");
+    assert_eq!(holder.receive()["event"], "lost");
     holder.must_fail("check g", "lost");
     signal(backend, libc::SIGCONT);
     opened(&target).must("acquire l g 60000");
@@ -168,7 +168,7 @@ fn a_holder_that_is_cut_off_loses_the_lock_before_another_acquires_it() {
     }
     let room = Room::new();
     let postgres = Postgres::start_at(&room.outside);
-    // Whoever comes from in there may come in.
+    // Clients in the namespace may connect.
     postgres.allow(&format!("{}/32", room.inside()));
     let near = postgres.target("a", 2);
     let far = format!("postgres://postgres@{}/postgres?lock=a&ttl=2s", room.outside);
@@ -179,11 +179,11 @@ fn a_holder_that_is_cut_off_loses_the_lock_before_another_acquires_it() {
     waiter.must("begin l g forever");
     await_waiters(&mut Actor::start(), &near, 1);
     room.cut();
-    let after = waiter.hear();
+    let after = waiter.receive();
     assert_eq!(after["event"], "granted", "{after}");
     assert!(after["fence"].as_u64() > before["fence"].as_u64());
-    holder.tell("check g");
-    let mut said = [holder.hear(), holder.hear()];
+    holder.send("check g");
+    let mut said = [holder.receive(), holder.receive()];
     said.sort_by_key(|said| said["event"].is_null());
     assert_eq!((&said[0]["event"], &said[1]["kind"]), (&"lost".into(), &"lost".into()), "{said:?}");
 }
@@ -194,7 +194,7 @@ fn a_promoted_standby_continues_with_a_greater_fence() {
         return;
     }
     let mut primary = Postgres::start_with(&["wal_keep_size=64"]);
-    // The tables first: the standby then has them.
+    // The tables are created first, so that the standby has them.
     let mut holder = opened(&primary.target("a", 2));
     holder.must("acquire l g never");
     holder.must("release g");
@@ -212,16 +212,16 @@ fn a_promoted_standby_continues_with_a_greater_fence() {
     signal(holder.pid(), libc::SIGSTOP);
     primary.kill();
     standby.promote();
-    let mut after = waiter.hear();
-    // It does not wait for ever for a server that is not there.
+    let mut after = waiter.receive();
+    // The holder does not wait for ever for the missing server.
     if after["kind"] == "unreachable" {
         after = waiter.must("acquire l g 60000");
     }
     assert_eq!(after["crashed"]["pid"], holder.pid(), "{after}");
     assert!(after["fence"].as_u64() > before["fence"].as_u64(), "{before} {after}");
-    holder.tell("check g");
+    holder.send("check g");
     signal(holder.pid(), libc::SIGCONT);
-    assert_eq!(holder.hear()["kind"], "lost");
+    assert_eq!(holder.receive()["kind"], "lost");
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn a_server_at_its_connection_limit_is_reported_as_unreachable() {
     let target = postgres.target("a", 10);
     let mut holder = opened(&target);
     holder.must("acquire l g never");
-    // The look at the proxy has ended.
+    // The session of the proxy check has ended.
     until("one session", || {
         postgres.ask("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tenure'") == "1"
     });
@@ -273,7 +273,7 @@ fn an_error_names_the_command_for_a_role_without_rights() {
     let target = format!("postgres://app@{}/postgres?lock=a", postgres.address());
     let refused = opened(&target).must_fail("acquire l g never", "permission-denied");
     let error = refused["error"].as_str().unwrap().to_owned();
-    // What the error says is run as it stands.
+    // The SQL in the error runs unchanged.
     let sql = &error[error.find("CREATE SCHEMA").unwrap()..];
     postgres.ask(sql);
     postgres.ask("GRANT USAGE ON SCHEMA tenure TO app");
@@ -313,7 +313,7 @@ fn passwords_come_from_the_environment_or_a_file() {
     let refused = with("PGPASSWORD", "hunter3".as_ref()).must_fail("acquire l g never", "permission-denied");
     assert!(!refused.to_string().contains("hunter"), "{refused}");
     with("X", "".as_ref()).must_fail("acquire l g never", "permission-denied");
-    // A file that others may read is not looked at.
+    // A password file that others may read is ignored.
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     with("PGPASSFILE", file.as_os_str()).must_fail("acquire l g never", "permission-denied");
 }
@@ -338,7 +338,8 @@ fn tls_works_with_certificates_on_both_sides() {
     let psql = postgres.ask("SELECT pg_try_advisory_lock(hashtextextended('a', 0))");
     assert_eq!(psql, "f", "one lock for both");
     actor.must("release g");
-    // Another's authority: it is not the server that was meant. Without our certificate, and without TLS, it lets nobody in.
+    // Another authority's certificate: not the intended server. Without a client certificate, and without TLS, the
+    // server refuses.
     let stranger =
         opened(&target(&format!("&ca={}{client}", file("client.pem")))).must_fail("acquire l g never", "unreachable");
     assert!(stranger["error"].as_str().unwrap().contains("certificate"), "{stranger}");

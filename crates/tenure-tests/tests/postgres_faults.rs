@@ -1,4 +1,4 @@
-//! What may be off with a PostgreSQL server, its roles, its names and its proxies, and what a lock makes of it.
+//! Faults of a PostgreSQL server, its roles, its names and its proxies, and their effect on a lock.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
@@ -7,18 +7,18 @@ use std::process::Command;
 use serde_json::Value;
 use tenure_tests::servers::names::{self, Names};
 use tenure_tests::servers::postgres::{Pool, Postgres, there};
-use tenure_tests::servers::{Silent, await_waiters, hear_soon, opened, said, soon};
+use tenure_tests::servers::{Silent, await_waiters, opened, receive_soon, said, soon};
 use tenure_tests::{Actor, actor_program, folder, has, needs, signal, until};
 
-/// So long that nothing which waits for a part of it ends while a test runs.
+/// So long that a wait for a fraction of it does not end during a test.
 const DAY: &str = "1440m";
 
-/// The target of the lock `a` for a role.
+/// Returns the target of the lock `a` for a role.
 fn target_of(postgres: &Postgres, user: &str, ttl: &str) -> String {
     format!("postgres://{user}@{}/postgres?lock=a&ttl={ttl}", postgres.address())
 }
 
-/// A role that may lock, once the tables are there.
+/// Creates a role that may lock, once the tables exist.
 fn role(postgres: &Postgres, name: &str) {
     let target = postgres.target("first", 10);
     let mut first = opened(&target);
@@ -47,15 +47,15 @@ fn a_server_that_takes_no_writes_is_refused_at_once() {
             let refused = soon(&mut actor, &format!("acquire l g {wait}"));
             assert_eq!(refused["kind"], "unreachable", "{wait}: {refused}");
             assert!(said(&refused).contains(word), "{wait}: {refused}");
-            // It keeps out no other process.
+            // It does not exclude another process.
             assert_eq!(server.ask(advisory), "0");
         }
     }
-    // A look needs no writes. But a standby's locks are not the primary's.
-    let mut looker = Actor::start();
-    looker.must(&format!("inspect {}", target_of(&primary, "app", DAY)));
-    looker.must_fail(&format!("inspect {}", target_of(&standby, "postgres", DAY)), "unreachable");
-    // Among several the one that takes writes is found.
+    // A status needs no writes. But a standby's locks are not the primary's.
+    let mut observer = Actor::start();
+    observer.must(&format!("inspect {}", target_of(&primary, "app", DAY)));
+    observer.must_fail(&format!("inspect {}", target_of(&standby, "postgres", DAY)), "unreachable");
+    // Among several servers, the one that takes writes is found.
     let both =
         format!("postgres://postgres@{}:5432,{}:5432/postgres?lock=a&ttl=10s", standby.address(), primary.address());
     let mut actor = opened(&both);
@@ -84,7 +84,7 @@ fn a_break_that_is_refused_changes_nothing() {
     holder.must("check g");
     assert_eq!(ops.must(&format!("inspect {of_ops}"))["found"]["pid"], holder.pid());
 
-    // A break changes nothing either where the session does not end. A stopped process cannot end.
+    // A break changes nothing either if the session does not end. A stopped process cannot end.
     let backend: u32 = postgres.ask("SELECT backend FROM tenure.locks WHERE name = 'a'").parse().unwrap();
     signal(backend, libc::SIGSTOP);
     let short = target_of(&postgres, "postgres", "3s");
@@ -92,13 +92,13 @@ fn a_break_that_is_refused_changes_nothing() {
     assert_eq!((&refused["ok"], &refused["kind"]), (&false.into(), &"unreachable".into()), "{refused}");
     assert_eq!(postgres.ask(row), before);
     signal(backend, libc::SIGCONT);
-    until("the session that was told to end has", || {
+    until("the end of the session", || {
         postgres.ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == "0"
     });
 
-    // One that succeeds lets the next one in at once, without waiting for the lease, and tells it of no crash.
+    // A successful break grants the next waiter at once, without waiting for the lease, and without a crash report.
     let mut holder = opened(&target_of(&postgres, "app", DAY));
-    // The last one ended in a loss, of which the row knows: the lease is waited for.
+    // The last tenure ended in a loss, which the row records: the lease is waited for.
     holder.must_fail("acquire l g never", "busy");
     postgres.ask("UPDATE tenure.locks SET state = 'released'");
     holder.must("acquire l g 60000");
@@ -106,7 +106,7 @@ fn a_break_that_is_refused_changes_nothing() {
     waiter.must("begin l g forever");
     await_waiters(&mut ops, &of_ops, 1);
     assert_eq!(ops.must(&format!("break {} force", target_of(&postgres, "app", DAY)))["broken"], true);
-    let after = hear_soon(&mut waiter, "the waiter behind a broken lock");
+    let after = receive_soon(&mut waiter, "the waiter behind a broken lock");
     assert_eq!((&after["event"], &after["crashed"]), (&"granted".into(), &Value::Null), "{after}");
 }
 
@@ -123,19 +123,19 @@ fn the_next_holder_waits_for_the_end_of_a_break() {
     await_waiters(&mut Actor::start(), &target, 1);
     // A break, stopped between the end of the session and the commit.
     let mut operator = postgres.session();
-    operator.tell("BEGIN; UPDATE tenure.locks SET state = 'released' WHERE name = 'a';");
+    operator.send("BEGIN; UPDATE tenure.locks SET state = 'released' WHERE name = 'a';");
     let ended = operator.ask("SELECT pg_terminate_backend(backend, 60000) FROM tenure.locks WHERE name = 'a';");
     assert_eq!(ended, "t");
     let reads = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%FOR SHARE' AND wait_event_type = 'Lock'";
     until("the next holder waits for the row", || postgres.ask(reads) == "1");
-    operator.tell("COMMIT;");
-    // Not after the lease of a day, and without word of a crash.
-    let after = hear_soon(&mut waiter, "the waiter");
+    operator.send("COMMIT;");
+    // Not after the lease of a day, and without a crash report.
+    let after = receive_soon(&mut waiter, "the waiter");
     assert_eq!((&after["event"], &after["crashed"]), (&"granted".into(), &Value::Null), "{after}");
     operator.end();
 }
 
-/// Another role with the rights of the first, which exist by now.
+/// Creates another role with the rights of the first, once these exist.
 fn role_beside(postgres: &Postgres, name: &str, first: &str) {
     postgres.ask(&format!("CREATE ROLE {name} LOGIN"));
     postgres.ask("CREATE ROLE lockers NOLOGIN");
@@ -156,7 +156,7 @@ fn functions_of_other_users_are_never_called() {
     postgres.ask("GRANT CREATE ON SCHEMA public TO mallory");
     postgres.ask("CREATE TABLE public.called (by text)");
     postgres.ask("GRANT INSERT ON public.called TO public");
-    // Each suits the arguments that one may write without a thought better than the server's own.
+    // Each trap fits carelessly written arguments better than the server's own function.
     let traps = [
         ("hashtextextended(text, int)", "bigint", "1 + (random() * 1e15)::bigint"),
         ("hashtextextended(unknown, int)", "bigint", "2"),
@@ -176,7 +176,7 @@ fn functions_of_other_users_are_never_called() {
             "SET ROLE mallory; CREATE FUNCTION public.{name} RETURNS {returns} LANGUAGE sql VOLATILE AS $${body}$$"
         );
         let mut psql = postgres.psql();
-        // Some kinds of arguments a version does not allow: then it is no trap.
+        // A version may not allow some kinds of arguments: then there is no trap.
         psql.args(["-c", &sql]).output().unwrap();
     }
     assert!(
@@ -186,7 +186,7 @@ fn functions_of_other_users_are_never_called() {
             .unwrap()
             > 3
     );
-    // Also where the role's own path names the schema first.
+    // Also if the role's own path names the schema first.
     postgres.ask("ALTER ROLE app SET search_path = public, pg_catalog");
     let target = target_of(&postgres, "app", "10s");
     let (mut one, mut two) = (opened(&target), opened(&target));
@@ -224,11 +224,11 @@ fn a_decreasing_fence_is_refused() {
         last = holder.must("acquire l g never")["fence"].as_u64().unwrap();
         holder.must("release g");
     }
-    // As a dump of the table alone, or logical replication, leaves it.
+    // The state after a restore of the table alone, or after logical replication.
     postgres.ask("SELECT setval('tenure.fence', 1)");
     let refused = holder.must_fail("acquire l g never", "io");
     assert!(said(&refused).contains(&last.to_string()), "{refused}");
-    // What the error says is run as it stands.
+    // The SQL in the error runs unchanged.
     let error = said(&refused);
     let sql = &error[error.find("SELECT").unwrap()..error.rfind(", and more").unwrap()];
     postgres.ask(sql);
@@ -244,7 +244,7 @@ fn a_release_reports_that_the_lock_had_another_holder() {
     let postgres = Postgres::start();
     let mut holder = opened(&postgres.target("a", 10));
     holder.must("acquire l g never");
-    // As another's grant writes it.
+    // The row as another holder's grant writes it.
     postgres.ask("UPDATE tenure.locks SET fence = fence + 1");
     holder.must("check g");
     let lost = holder.must_fail("release g", "lost");
@@ -256,7 +256,7 @@ fn a_silent_server_blocks_no_operation() {
     if !there() {
         return;
     }
-    // From the start.
+    // Silent from the start.
     let silent = Silent::at(5432);
     let target = format!("postgres://postgres@{}/postgres?lock=a&ttl={DAY}", silent.address());
     let mut actor = opened(&target);
@@ -264,7 +264,7 @@ fn a_silent_server_blocks_no_operation() {
         let refused = soon(&mut actor, line);
         assert_eq!(refused["kind"], "unreachable", "{line}: {refused}");
     }
-    // While one waits, and while one holds.
+    // During a wait, and during a hold.
     let postgres = Postgres::start();
     let target = target_of(&postgres, "postgres", DAY);
     let (mut holder, mut waiter) = (opened(&target), opened(&target));
@@ -274,7 +274,7 @@ fn a_silent_server_blocks_no_operation() {
     let backends = postgres.ask("SELECT pid FROM pg_stat_activity WHERE application_name = 'tenure'");
     signal(postgres.pid(), libc::SIGSTOP);
     backends.lines().for_each(|pid| signal(pid.parse().unwrap(), libc::SIGSTOP));
-    let refused = hear_soon(&mut waiter, "the waiter");
+    let refused = receive_soon(&mut waiter, "the waiter");
     assert_eq!(refused["event"], "refused", "{refused}");
     let refused = soon(&mut holder, "release g");
     assert_eq!(refused["kind"], "unreachable", "{refused}");
@@ -327,10 +327,10 @@ fn a_process_does_not_take_over_its_own_lock() {
     holder.must("begin l g forever");
     let granting = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'INSERT INTO tenure.locks%' AND wait_event_type = 'Lock'";
     until("the grant waits for the table", || postgres.ask(granting) == "1");
-    // Longer than one call may take, and not as long as the lease.
+    // Longer than one call may take, and shorter than the lease.
     assert_eq!(session.ask("SELECT 2 FROM pg_sleep(2.5);"), "2");
-    session.tell("COMMIT;");
-    let granted = hear_soon(&mut holder, "the grant");
+    session.send("COMMIT;");
+    let granted = receive_soon(&mut holder, "the grant");
     assert_eq!((&granted["event"], &granted["crashed"]), (&"granted".into(), &Value::Null), "{granted}");
     holder.must("release g");
     session.end();
@@ -365,11 +365,11 @@ fn a_roles_own_settings_do_not_end_a_lock() {
     holder.must("acquire l g never");
     waiter.must("begin l g forever");
     await_waiters(&mut Actor::start(), &target, 1);
-    // Longer than any of them.
+    // Longer than any of the timeouts.
     postgres.ask("SELECT pg_sleep(1)");
     holder.must("check g");
     holder.must("release g");
-    let granted = hear_soon(&mut waiter, "the grant");
+    let granted = receive_soon(&mut waiter, "the grant");
     assert_eq!(granted["event"], "granted", "{granted}");
     waiter.must("release g");
 }
@@ -403,7 +403,7 @@ fn libpqs_variables_are_honoured_or_refused() {
         actor.must("release g");
     }
 
-    // No password is none, and the file has one.
+    // An empty password is none, and the file has one.
     role(&postgres, "app");
     postgres.ask("ALTER ROLE app PASSWORD 'hunter2'");
     postgres.require_password("app");
@@ -422,7 +422,7 @@ fn an_error_names_the_missing_part_of_tls() {
     if !there() || !needs("openssl", has("openssl")) {
         return;
     }
-    // As PostgreSQL's manual makes a certificate.
+    // Creates a certificate as PostgreSQL's manual does.
     let manual = |postgres: &Postgres| {
         let (key, certificate) = (postgres.path("server.key"), postgres.path("manual.pem"));
         let mut openssl = Command::new("openssl");
@@ -437,7 +437,7 @@ fn an_error_names_the_missing_part_of_tls() {
     let more = format!("&ca={}&cert={}&key={}", file("manual.pem"), file("client.pem"), file("client.key"));
     let refused = opened(&format!("{}{more}", postgres.target("a", 10))).must_fail("acquire l g never", "unreachable");
     assert!(said(&refused).contains("subjectAltName"), "{refused}");
-    // A server that lets nobody in without TLS.
+    // A server that requires TLS.
     let refused = opened(&postgres.target("a", 10)).must_fail("acquire l g never", "permission-denied");
     assert!(said(&refused).contains("ca=FILE"), "{refused}");
 }

@@ -1,5 +1,5 @@
-//! What the protocol's model found: an anchor that goes, a fence that is overtaken, a swap that nobody looks for. Each needs
-//! two programs at certain steps, so one of them is stopped there.
+//! Defects that the protocol's model found: an anchor that is removed, a fence that is overtaken, a swap that no
+//! process looks for. Each needs two programs at certain steps, so one of them is stopped there.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
@@ -22,7 +22,7 @@ fn fence(granted: &Value) -> u64 {
     granted["fence"].as_u64().unwrap_or_else(|| panic!("{granted}"))
 }
 
-/// Acquires and releases, so that the anchor is there.
+/// Acquires and releases, which creates the anchor.
 fn anchored(target: &Path) -> Actor {
     let mut actor = ready(target);
     actor.must("acquire l g never");
@@ -30,13 +30,14 @@ fn anchored(target: &Path) -> Actor {
     actor
 }
 
-/// Stops `actor` after the `nth` of this system call in what it is told.
+/// Runs a line in `actor` and stops it after the `nth` of this system call.
 fn stopped_after(actor: &mut Actor, line: &str, call: &str, nth: u32) {
-    // Let go of while it is stopped: no kill waits for it.
+    // Detached while the actor is stopped: no kill waits for it.
     drop(Strace::stops(actor, line, &[&format!("{call}:signal=STOP:when={nth}")]));
 }
 
-/// Without hard links, for as long as strace is there: one is stopped just before it shows its copy.
+/// Starts an actor without hard links for as long as strace is attached, and stops it just before it publishes its
+/// copy.
 fn stopped_before_its_copy(target: &Path, line: &str) -> (Actor, Strace) {
     drop(anchored(target));
     let mut late = ready(target);
@@ -45,27 +46,27 @@ fn stopped_before_its_copy(target: &Path, line: &str) -> (Actor, Strace) {
     (late, strace)
 }
 
-fn go_on(actor: &mut Actor) -> Value {
+fn resume(actor: &mut Actor) -> Value {
     signal(actor.pid(), libc::SIGCONT);
-    actor.hear()
+    actor.receive()
 }
 
-/// Another, who is returned, holds and releases while `late` is stopped; then `late` is granted after it, as is returned too,
-/// and excludes it.
-fn comes_after_another(late: &mut Actor, target: &Path) -> (Actor, Value) {
+/// Lets another actor hold and release while `late` is stopped. Then `late` is granted with a greater fence, and
+/// excludes the other. Returns the other actor and the grant.
+fn is_granted_after_another(late: &mut Actor, target: &Path) -> (Actor, Value) {
     let mut other = ready(target);
     let before = fence(&other.must("acquire l g never"));
     other.must("release g");
-    let granted = go_on(late);
-    assert!(fence(&granted) > before, "{granted} comes after {before}");
+    let granted = resume(late);
+    assert!(fence(&granted) > before, "{granted} follows {before}");
     late.must("check g");
     other.must_fail("acquire l h never", "busy");
     (other, granted)
 }
 
-/// The anchor of one that has the kernel lock and has written its record goes, and another acquires and releases meanwhile.
-/// The link that comes next takes the anchor by its name, which is the other's.
-fn goes_before_the_link(remove: impl Fn(&Path)) {
+/// Removes the anchor of an actor that has the kernel lock and has written its record; another actor acquires and
+/// releases meanwhile. The next link names the anchor by its path, which is the other's.
+fn is_removed_before_the_link(remove: impl Fn(&Path)) {
     if !needs("strace", has("strace")) {
         return;
     }
@@ -75,24 +76,24 @@ fn goes_before_the_link(remove: impl Fn(&Path)) {
     let mut late = ready(&target);
     stopped_after(&mut late, "acquire l g 10000", "pwrite64", 1);
     remove(&target);
-    let (mut other, _) = comes_after_another(&mut late, &target);
+    let (mut other, _) = is_granted_after_another(&mut late, &target);
     late.must("release g");
     other.must("acquire l h never");
 }
 
 #[test]
 fn an_anchor_that_is_removed_before_the_link_is_no_grant() {
-    goes_before_the_link(|target| fs::remove_dir_all(target.with_file_name(".tenure")).unwrap());
+    is_removed_before_the_link(|target| fs::remove_dir_all(target.with_file_name(".tenure")).unwrap());
 }
 
 #[test]
 fn an_anchor_that_is_broken_before_the_link_is_no_grant() {
-    goes_before_the_link(|target| {
+    is_removed_before_the_link(|target| {
         Actor::start().must(&format!("break {} force", target.display()));
     });
 }
 
-/// The same for one that has waited: its helper begins anew.
+/// The same for a waiter: its helper thread starts again.
 #[test]
 fn an_anchor_that_is_removed_before_a_waiters_link_is_no_grant_and_no_error() {
     if !needs("strace", has("strace")) {
@@ -110,12 +111,12 @@ fn an_anchor_that_is_removed_before_a_waiters_link_is_no_grant_and_no_error() {
     strace.wait_for("stopped by SIGSTOP");
     drop(strace);
     fs::remove_dir_all(target.with_file_name(".tenure")).unwrap();
-    let (mut other, _) = comes_after_another(&mut late, &target);
+    let (mut other, _) = is_granted_after_another(&mut late, &target);
     late.must("release g");
     other.must("acquire l h never");
 }
 
-/// Without hard links: the lock file is a copy, which does not depend on the anchor's name.
+/// Without hard links, the lock file is a copy, which does not depend on the anchor's name.
 #[test]
 fn an_anchor_that_is_removed_before_the_copy_is_published_is_no_grant() {
     if !needs("strace", has("strace")) {
@@ -125,12 +126,12 @@ fn an_anchor_that_is_removed_before_the_copy_is_published_is_no_grant() {
     let target = dir.path().join("t");
     let (mut late, strace) = stopped_before_its_copy(&target, "acquire l g 10000");
     fs::remove_file(target.with_file_name(".tenure").join("t.lock")).unwrap();
-    let (_, granted) = comes_after_another(&mut late, &target);
-    assert_eq!(granted["crashed"], Value::Null, "its own first copy is gone: {granted}");
+    let (_, granted) = is_granted_after_another(&mut late, &target);
+    assert_eq!(granted["crashed"], Value::Null, "its own first copy is removed: {granted}");
     drop(strace);
 }
 
-/// Without hard links: it is renamed into its place between the two looks of the break.
+/// Without hard links, the copy is renamed to its path between the two looks of the break.
 #[test]
 fn a_break_removes_a_copy_that_was_just_published() {
     if !needs("strace", has("strace")) {
@@ -141,18 +142,18 @@ fn a_break_removes_a_copy_that_was_just_published() {
     let (mut late, strace) = stopped_before_its_copy(&target, "acquire l g never");
     let mut breaker = Actor::start();
     let waits = Strace::attach(breaker.pid(), &["-e", "trace=flock"]);
-    breaker.tell(&format!("break {} force", target.display()));
-    // Another has a file in the making.
+    breaker.send(&format!("break {} force", target.display()));
+    // Another process has an unfinished file.
     waits.wait_for("EAGAIN");
-    go_on(&mut late);
-    assert_eq!(breaker.hear()["ok"], true);
+    resume(&mut late);
+    assert_eq!(breaker.receive()["ok"], true);
     drop((waits, strace));
     late.must_fail("check g", "lost");
     assert!(!target.with_file_name("t.lock").exists());
     ready(&target).must("acquire l g never");
 }
 
-/// A clock that was set back, as far as fences go: the last one is a day ahead of it.
+/// Sets the clock back as far as fences are concerned: the last fence is a day ahead.
 fn set_back(target: &Path) {
     let ahead = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() + 86_400_000_000;
     let anchor = target.with_file_name(".tenure").join("t.lock");
@@ -163,7 +164,7 @@ fn set_back(target: &Path) {
     fs::write(&anchor, format!("{head}\"fence\": {ahead:width$}{rest}")).unwrap();
 }
 
-/// How often a break of a live holder reads a record before it renames the new anchor.
+/// Returns the number of reads of a record by a break of a live holder before it renames the new anchor.
 fn reads_before_the_renaming() -> u32 {
     let dir = folder();
     let target = dir.path().join("t");
@@ -189,26 +190,26 @@ fn a_break_continues_the_fence_of_a_holder_granted_meanwhile() {
     set_back(&target);
     first.must("acquire l g never");
     let mut breaker = Actor::start();
-    // It has made the new anchor and looked once more whose lock it breaks, and has not renamed it yet.
+    // It has created the new anchor and checked the holder once more, and has not renamed the anchor yet.
     let reads = reads_before_the_renaming();
     stopped_after(&mut breaker, &format!("break {} force", target.display()), "pread64", reads);
     assert!(target.with_file_name(".tenure").join("t.lock.new").exists());
     first.must("release g");
     let second = fence(&first.must("acquire l h never"));
-    let broken = go_on(&mut breaker);
+    let broken = resume(&mut breaker);
     assert_eq!(broken["ok"], true, "{broken}");
     let mut third = ready(&target);
     let granted = third.must("acquire l g 10000");
-    assert!(fence(&granted) > second, "{granted} comes after {second}");
+    assert!(fence(&granted) > second, "{granted} follows {second}");
 }
 
-/// An actor that died in a takeover: the lock file shows it, and the swap names what it judged.
+/// Kills an actor in a takeover: the lock file names it, and the swap names the file that it judged.
 fn dead_in_a_takeover(target: &Path, judged: impl FnOnce(&Path)) {
     let mut dead = anchored(target);
     judged(target);
     let faults = ["-e", "trace=unlinkat", "-e", "inject=unlinkat:signal=KILL:when=1"];
     let strace = Strace::attach(dead.pid(), &faults);
-    dead.tell("acquire l g never");
+    dead.send("acquire l g never");
     dead.await_end();
     drop(strace);
     assert!(target.with_file_name(".tenure").join("t.lock.swap").exists());
@@ -221,8 +222,8 @@ fn dead_foreign(target: &Path) {
     fs::write(target.with_file_name("t.lock"), text).unwrap();
 }
 
-/// A foreign program, or a person, removes the dead native's lock file, and with it the anchor's second link, which tells of
-/// a swap. The record tells of it too.
+/// A foreign program, or a person, removes the dead native's lock file, and with it the anchor's second link, which
+/// shows a swap. The record shows the swap too.
 #[test]
 fn a_swap_is_found_although_the_lock_file_was_removed() {
     if !needs("strace", has("strace")) {
@@ -237,6 +238,6 @@ fn a_swap_is_found_although_the_lock_file_was_removed() {
     assert_ne!(granted["crashed"], Value::Null, "{granted}");
     assert!(!target.with_file_name(".tenure").join("t.lock.swap").exists());
     next.must("release g");
-    // Told once.
+    // Reported once.
     assert_eq!(next.must("acquire l g never")["crashed"], Value::Null);
 }

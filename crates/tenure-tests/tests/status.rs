@@ -1,4 +1,4 @@
-//! Looking, cleaning and breaking: what is told is true, what lives stays, and nobody is disturbed.
+//! Status, sweeps and breaks: reports are true, live locks stay, and no process is disturbed.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
@@ -72,7 +72,7 @@ fn words(found: &Status) -> Vec<&'static str> {
     found.reasons.iter().map(|reason| reason.as_str()).collect()
 }
 
-/// Every path below a folder, with its bytes and its time of change.
+/// Returns every path below a folder, with its bytes and its time of change.
 fn tree(dir: &Path) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(dir).unwrap() {
@@ -94,7 +94,7 @@ fn a_natives_lock_is_free_held_or_stale() {
         let target = dir.path().join("t");
         let before = status(&target).unwrap();
         assert_eq!((before.state, before.waiters, pid_of(&before)), (State::Free, Some(0), None));
-        assert!(tree(dir.path()).is_empty(), "a look makes nothing");
+        assert!(tree(dir.path()).is_empty(), "a status creates nothing");
         let actor = holding(&target, keys);
         let found = status(&target).unwrap();
         assert_eq!((found.state, found.style, pid_of(&found)), (State::Held, style, Some(actor.pid().into())));
@@ -115,7 +115,7 @@ fn a_natives_lock_is_free_held_or_stale() {
     assert_eq!(nowhere.state, State::Free);
 }
 
-/// The inode of a process's pidfd. Before Linux 6.9 all have the same.
+/// Returns the inode of a process's pidfd. Before Linux 6.9 all pidfds have the same.
 fn pidfd_inode(pid: u32) -> u64 {
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
@@ -143,11 +143,11 @@ fn the_record_names_the_holder() {
     assert_eq!(format!("pid:[{}]", native["pidNamespace"]), namespace.to_str().unwrap(), "{record}");
     let inode = pidfd_inode(holder.pid());
     assert_eq!(native["pidfdInode"].as_u64(), (inode != pidfd_inode(std::process::id())).then_some(inode), "{record}");
-    // The guard says the same.
+    // The guard has the same record.
     let held: Value = serde_json::from_str(holder.must("record g")["record"].as_str().unwrap()).unwrap();
     assert_eq!(held, record);
-    let told = holder.must("holder g")["holder"].clone();
-    assert!(told.as_str().unwrap().contains(&holder.pid().to_string()), "{told}");
+    let text = holder.must("holder g")["holder"].clone();
+    assert!(text.as_str().unwrap().contains(&holder.pid().to_string()), "{text}");
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_foreign_lock_is_held_stale_or_unknown() {
     let pid = holder.kill();
     let found = status(&target).unwrap();
     assert_eq!((found.state, pid_of(&found), words(&found)), (State::Stale, Some(pid), vec!["dead-pid"]));
-    // Without a pid, and fresh: its holder may be between create and write.
+    // Without a pid, and new: its holder may be between create and write.
     std::fs::write(lock_file(&target), "").unwrap();
     let found = status(&target).unwrap();
     assert_eq!((found.state, words(&found)), (State::Unknown, vec!["missing-pid", "invalid-createdAt"]), "{found:?}");
@@ -172,7 +172,7 @@ fn a_foreign_lock_is_held_stale_or_unknown() {
     assert!(status(&target).unwrap_err().is_obstructed());
 }
 
-/// Flock style leaves a dead foreign program's lock file where it is, and holds beside it.
+/// Flock style does not remove a dead foreign program's lock file, and holds beside it.
 #[test]
 fn a_holder_beside_a_stale_lock_file_is_reported() {
     if !needs("python3", has("python3")) {
@@ -208,7 +208,7 @@ fn a_folder_with_search_permission_only_is_a_clear_error() {
     }
 }
 
-/// What an operator was shown and agreed to break is broken, and not who holds by then.
+/// A break applies only to the holder that the operator saw, and not to a later one.
 #[test]
 fn a_break_of_a_seen_holder_breaks_no_other() {
     for keys in ["", "style=flock"] {
@@ -235,7 +235,7 @@ fn waiters_are_counted() {
         let mut waiters: Vec<Actor> = (0..3).map(|_| opened(&target, keys)).collect();
         for (n, waiter) in waiters.iter_mut().enumerate() {
             waiter.must("begin l g forever");
-            // Its own further waiters are not in the kernel's queue.
+            // The process's further waiters are not in the kernel's queue.
             waiter.must("begin l h forever");
             until("it waits", || status(&target).unwrap().waiters == Some(n + 1));
         }
@@ -276,7 +276,7 @@ fn a_process_that_inherited_the_lock_is_named() {
         assert_eq!(found.open_by, [i64::from(child)]);
         let why = found.holder.unwrap().liveness.why().to_owned();
         assert!(why.contains(&format!("pid {child} inherited")), "{why}");
-        // One that has the file open without the lock has inherited nothing.
+        // A process that has the file open without the lock has inherited nothing.
         let mut bystander = opened(&target, keys);
         bystander.must_fail("acquire l g never", "busy");
         let found = status(&target).unwrap();
@@ -291,7 +291,7 @@ fn sharers_are_named() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut sharers: Vec<Actor> = (0..3).map(|_| opened(&target, "style=flock")).collect();
-    // The shares come and go without a record; one that was written before says nothing of them.
+    // Shares begin and end without a record; an earlier record says nothing about them.
     sharers[0].must("acquire l g never");
     sharers[0].must("release g");
     for sharer in &mut sharers {
@@ -316,7 +316,7 @@ fn sharers_are_named_without_any_record() {
     assert_eq!((found.state, found.style, found.open_by), (State::Held, Style::Flock, vec![sharer.pid().into()]));
 }
 
-/// `flock(1)` that holds the target until its input closes.
+/// Starts `flock(1)`, which holds the target until its input closes.
 fn util_linux(target: &Path, kind: &str) -> Child {
     let mut child = Command::new("flock")
         .args(["--no-fork", kind, target.to_str().unwrap(), "sh", "-c", "echo in; read line"])
@@ -346,11 +346,11 @@ fn flock_of_util_linux_on_the_target_is_reported() {
             let holder = found.holder.as_ref().unwrap();
             assert_eq!((holder.kind, holder.pid()), (HolderKind::Foreign, Some(pid)));
             assert!(holder.liveness.is_alive());
-            // Nobody but the kernel can take that away.
+            // Only the kernel can end that lock.
             assert!(break_lock(&target, &BreakOptions::default()).unwrap_err().is_busy());
             assert!(break_lock(&target, &BreakOptions::default().force(true)).unwrap_err().is_unsupported());
         }
-        // It keeps no native in lock-file style out.
+        // It excludes no native in lock-file style.
         opened(&target, "").must("acquire l g never");
         opened(&target, "style=flock").must_fail("acquire l g never", "busy");
         child.stdin.take().unwrap().write_all(b"go\n").unwrap();
@@ -408,7 +408,7 @@ fn clean_removes_stale_locks_and_nothing_else() {
     let kept = ["Cargo.lock", "yarn.lock", "notes.lock"].map(at);
     for path in &kept {
         std::fs::write(path, "# a file that a user keeps\n[[package]]\n").unwrap();
-        // However old.
+        // At any age.
         let file = std::fs::File::options().write(true).open(path).unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
     }
@@ -430,7 +430,7 @@ fn clean_removes_stale_locks_and_nothing_else() {
     assert_eq!(removed, ["below/dead", "dead", "dead-flock", "dead-foreign"]);
     assert_eq!(stale, removed.len() + 1);
     let aged: Vec<_> = done.locks.iter().filter(|lock| lock.only_aged).map(|lock| name(&lock.found.target)).collect();
-    assert_eq!(aged, ["old"], "nothing but its age speaks against it");
+    assert_eq!(aged, ["old"], "its age is the only evidence");
     let stayed: Vec<_> = done.locks.iter().filter(|lock| !lock.removed).map(|lock| name(&lock.found.target)).collect();
     assert_eq!(stayed, ["fresh", "held", "held-flock", "living", "old"]);
     assert!(done.locks.iter().all(|lock| lock.error.is_none()), "{done:?}");
@@ -501,7 +501,7 @@ fn idle_anchors_are_pruned_unless_open() {
     assert!(!dir.path().join(".tenure").exists(), "{:?}", tree(dir.path()).keys());
 }
 
-/// In a folder where others may write it is made under a name of its own, with its maker's kernel lock on it.
+/// In a folder that others may write to, it is created under a temporary name, with its creator's kernel lock on it.
 #[test]
 fn an_unfinished_folder_of_anchors_of_a_dead_process_is_removed_and_others_stay() {
     let dir = folder();
@@ -540,7 +540,7 @@ fn a_folder_of_anchors_is_not_removed_during_its_creation() {
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o1777)).unwrap();
     let mut actor = opened(&dir.path().join("t"), "");
     let strace = Strace::attach(actor.pid(), &["-e", "trace=fchmod", "-e", "inject=fchmod:signal=STOP:when=1"]);
-    actor.tell("acquire l g never");
+    actor.send("acquire l g never");
     strace.wait_for("stopped by SIGSTOP");
     drop(strace);
     let before = tree(dir.path());
@@ -548,11 +548,11 @@ fn a_folder_of_anchors_is_not_removed_during_its_creation() {
     clean(dir.path(), &CleanOptions::default()).unwrap();
     assert_eq!(tree(dir.path()), before);
     signal(actor.pid(), libc::SIGCONT);
-    assert_eq!(actor.hear()["ok"], true);
+    assert_eq!(actor.receive()["ok"], true);
     assert!(!before.keys().any(|path| path.exists()));
 }
 
-/// A sweep that is about to remove the folder of anchors has taken its `.gitignore`, and an anchor is made in it.
+/// A sweep that is about to remove the folder of anchors has removed its `.gitignore`, and an anchor is created in it.
 #[test]
 fn a_folder_of_anchors_that_is_used_again_keeps_its_gitignore() {
     if !needs("strace", has("strace")) {
@@ -571,19 +571,19 @@ fn a_folder_of_anchors_that_is_used_again_keeps_its_gitignore() {
     actor.must(&line);
     let calls = strace.calls();
     assert!(!dir.path().join(".tenure").exists(), "{calls:?}");
-    // It has looked that nothing else is there.
+    // It has checked that nothing else is in it.
     let removal = calls.iter().position(|call| call.text.contains(".gitignore")).unwrap();
     let looked = calls[..removal].iter().filter(|call| call.name == "getdents64").count();
 
     let (mut actor, line, _dir, target) = prepared();
     let stop = format!("inject=getdents64:signal=STOP:when={looked}");
     let strace = Strace::attach(actor.pid(), &["-e", "trace=getdents64", "-e", &stop]);
-    actor.tell(&line);
+    actor.send(&line);
     strace.wait_for("stopped by SIGSTOP");
     drop(strace);
     let mut holder = holding(&target, "");
     signal(actor.pid(), libc::SIGCONT);
-    assert_eq!(actor.hear()["ok"], true);
+    assert_eq!(actor.receive()["ok"], true);
     holder.must("check g");
     assert!(target.with_file_name(".tenure").join(".gitignore").exists());
 }
@@ -612,7 +612,7 @@ fn clean_beside_live_traffic_removes_no_live_lock() {
     let dir = folder();
     let (target, number) = (dir.path().join("t"), dir.path().join("number"));
     std::fs::write(&number, "0").unwrap();
-    // One process opens the lock anew all the time, so that its anchor is closed and pruned in between.
+    // One process reopens the lock without pause, so that its anchor is closed and pruned in between.
     let mut actors = [opened(&target, ""), opened(&target, "")];
     let options = CleanOptions::default().idle_anchor_age(Duration::ZERO).malformed_grace(Duration::ZERO);
     let (over, cleaned) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -639,17 +639,17 @@ fn clean_beside_live_traffic_removes_no_live_lock() {
             }
         });
         for actor in &mut actors {
-            assert_eq!(actor.hear()["doubles"], 0);
+            assert_eq!(actor.receive()["doubles"], 0);
         }
         reopened.join().unwrap();
-        // Alone with the cleaner: now its anchor is closed whenever it does not hold.
+        // Alone with the cleaner: now the anchor is closed whenever the actor does not hold.
         drop(actors);
         for _ in 0..100 {
             let lock = tenure::Lock::open(&target).unwrap();
             lock.acquire_with(tenure::Wait::For(Duration::from_secs(60))).unwrap().release().unwrap();
         }
         let enough = cleaned.load(Ordering::Relaxed) + 2;
-        until("it has cleaned", || cleaned.load(Ordering::Relaxed) > enough);
+        until("a finished clean", || cleaned.load(Ordering::Relaxed) > enough);
         over.store(true, Ordering::Relaxed);
         cleaner.join().unwrap()
     });
@@ -673,10 +673,10 @@ fn a_break_of_a_live_holder_requires_force() {
     let broken = break_lock(&target, &BreakOptions::default().force(true)).unwrap();
     assert_eq!((broken.broken, pid_of(&broken.found)), (true, Some(holder.pid().into())));
     holder.must_fail("check g", "lost");
-    let granted = waiter.hear();
+    let granted = waiter.receive();
     assert_eq!(granted["event"], "granted");
     assert!(granted["fence"].as_u64() > fence, "{granted}");
-    // What the old holder lets go is not the new one's.
+    // The old holder's release does not release the new holder's lock.
     holder.must_fail("release g", "lost");
     waiter.must("check g");
     assert_eq!(pid_of(&status(&target).unwrap()), Some(waiter.pid().into()));
@@ -714,7 +714,7 @@ fn a_foreign_holders_lock_is_broken() {
     waiter.must("begin l g 60000");
     until("it waits", || status(&target).unwrap().waiters == Some(1));
     assert!(break_lock(&target, &BreakOptions::default().force(true)).unwrap().broken);
-    assert_eq!(waiter.hear()["event"], "granted");
+    assert_eq!(waiter.receive()["event"], "granted");
     assert!(!has_ended(holder.0.id()));
     waiter.must("release g");
     Foreign::hold(&target).kill();
@@ -724,7 +724,7 @@ fn a_foreign_holders_lock_is_broken() {
 
 #[test]
 fn a_status_never_disturbs_an_acquire() {
-    // Elsewhere /proc/locks is not complete, and a look may have to try.
+    // In other namespaces /proc/locks is incomplete, and a status may have to try the lock.
     let first = std::fs::read_link("/proc/self/ns/pid").is_ok_and(|name| name.as_os_str() == "pid:[4026531836]");
     if !needs("the first pid namespace", first) {
         return;
@@ -757,7 +757,7 @@ fn a_status_never_disturbs_an_acquire() {
 
 #[test]
 fn a_long_table_of_locks_hides_no_lock() {
-    // The kernel tells its locks a page at a time, and lets them change in between.
+    // The kernel lists its locks one page at a time, and lets them change in between.
     let (dir, elsewhere) = (folder(), folder());
     let flock = tenure::Lock::options().style(Style::Flock);
     let hold =
@@ -882,7 +882,7 @@ fn a_native_that_waits_for_the_target_does_not_make_the_last_holder_the_current_
     assert_ne!(pid_of(&found), Some(last.pid().into()));
     drop(flock.stdin.take());
     flock.wait().unwrap();
-    assert_eq!(waiter.hear()["event"], "granted");
+    assert_eq!(waiter.receive()["event"], "granted");
 }
 
 #[test]
@@ -894,16 +894,16 @@ fn a_delayed_break_breaks_no_other_holder() {
         let dir = folder();
         let target = dir.path().join("t");
         let (mut old, mut new, mut breaker) = (holding(&target, ""), opened(&target, ""), Actor::start());
-        // It is stopped before it makes the new anchor: whom it is to break was looked at by then.
+        // It is stopped before it creates the new anchor: the holder to break was determined before.
         let strace = Strace::attach(
             breaker.pid(),
             &["-f", "-e", "trace=openat", "-P", ".tenure/t.lock.new", "-e", "inject=openat:signal=STOP:when=1"],
         );
         match by {
-            "break" => breaker.tell(&format!("break {} force", target.display())),
+            "break" => breaker.send(&format!("break {} force", target.display())),
             _ => {
                 breaker.must(&format!("open l {} steal_after_ms=1", target.display()));
-                breaker.tell("acquire l g never");
+                breaker.send("acquire l g never");
             }
         }
         strace.wait_for("t.lock.new");
@@ -911,7 +911,7 @@ fn a_delayed_break_breaks_no_other_holder() {
         new.must("acquire l g never");
         strace.detach();
         signal(breaker.pid(), libc::SIGCONT);
-        let refused = breaker.hear();
+        let refused = breaker.receive();
         assert_eq!(refused["kind"], "busy", "{refused}");
         new.must("check g");
         new.must("release g");

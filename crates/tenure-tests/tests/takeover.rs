@@ -1,4 +1,4 @@
-//! Takeovers that are overtaken, and files that are removed or replaced under a holder: what the next one finds.
+//! Takeovers that are overtaken, and files that are removed or replaced under a holder, as the next holder finds them.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
@@ -15,7 +15,7 @@ use tenure_tests::sweep::scenes::dead_foreign;
 use tenure_tests::sweep::{anchors, lock_file, names};
 use tenure_tests::{Actor, folder, has, needs, signal, until};
 
-/// A foreign program that holds `target`: it keeps its lock file open for writing, as the seed does.
+/// A foreign program that holds `target`: it keeps its lock file open for writing, as OpenClaw does.
 struct Foreign {
     child: Child,
     input: Option<ChildStdin>,
@@ -23,13 +23,13 @@ struct Foreign {
 }
 
 impl Foreign {
-    /// Ready to take the lock file's place when it is told to, by a rename: no moment without a file. It lives on when it has
-    /// released.
+    /// Prepares a program that renames its lock file to the lock file's path on request: no moment without a file. It
+    /// stays alive after its release.
     fn start(target: &Path) -> Foreign {
         Foreign::with(target, "")
     }
 
-    /// As the seed does, it closes its file first, and says so.
+    /// Prepares a program that closes its file before it removes it, as OpenClaw does, and reports that.
     fn closing_first(target: &Path) -> Foreign {
         Foreign::with(target, "close")
     }
@@ -67,11 +67,11 @@ sys.stdin.readline()
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().unwrap());
         let mut foreign = Foreign { child, input, output };
-        foreign.hear("ready");
+        foreign.receive("ready");
         foreign
     }
 
-    fn hear(&mut self, what: &str) {
+    fn receive(&mut self, what: &str) {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         assert_eq!(line.trim(), what);
@@ -79,7 +79,7 @@ sys.stdin.readline()
 
     fn next(&mut self, what: &str) {
         writeln!(self.input.as_mut().unwrap()).unwrap();
-        self.hear(what);
+        self.receive(what);
     }
 }
 
@@ -96,7 +96,8 @@ fn ready(target: &Path) -> Actor {
     actor
 }
 
-/// Stopped between judging a dead lock file and exchanging it, while a live foreign program takes its place.
+/// Stops a takeover between judging a stale lock file and exchanging it, while a live foreign program replaces the
+/// file.
 fn overtaken(dir: &Path) -> (PathBuf, Actor, Foreign, Strace) {
     overtaken_by(dir, Foreign::start)
 }
@@ -106,17 +107,17 @@ fn overtaken_by(dir: &Path, start: impl Fn(&Path) -> Foreign) -> (PathBuf, Actor
     dead_foreign(&target);
     let mut foreign = start(&target);
     let mut actor = ready(&target);
-    // The first link is tried at the lock file's place, the second makes the swap.
+    // The first link is tried at the lock file's path, the second creates the swap.
     let faults = ["linkat:signal=STOP:when=2", "renameat2:signal=KILL:when=2"];
     let strace = Strace::stops(&mut actor, "acquire l g never", &faults);
     foreign.next("held");
     (target, actor, foreign, strace)
 }
 
-/// It goes on, and dies with the live program's file under the swap's name.
+/// Resumes the actor, which dies with the live program's file under the swap's name.
 fn dies_before_its_second_exchange(actor: &mut Actor) {
     resume(actor);
-    assert_eq!(actor.hear_or_end(), None, "it never came to its second exchange");
+    assert_eq!(actor.receive_or_end(), None, "it never reached its second exchange");
 }
 
 fn resume(actor: &Actor) {
@@ -131,10 +132,10 @@ fn an_overtaken_takeover_restores_the_file() {
     let dir = folder();
     let (target, mut actor, mut foreign, strace) = overtaken(dir.path());
     let theirs = fs::metadata(lock_file(&target)).unwrap().ino();
-    // Let go of while it is stopped: no kill waits for it.
+    // Detached while the actor is stopped: no kill waits for it.
     drop(strace);
     resume(&actor);
-    let busy = actor.hear();
+    let busy = actor.receive();
     assert_eq!(
         (busy["kind"].as_str(), busy["holder"].as_u64()),
         (Some("busy"), Some(foreign.child.id().into())),
@@ -144,7 +145,7 @@ fn an_overtaken_takeover_restores_the_file() {
     assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"]);
     actor.must("begin l g forever");
     foreign.next("released");
-    assert_eq!(actor.hear()["event"], "granted");
+    assert_eq!(actor.receive()["event"], "granted");
     actor.must("check g");
 }
 
@@ -167,13 +168,13 @@ fn a_live_foreign_holders_file_is_restored_after_a_crash_in_between() {
     assert!(!swap.exists());
     successor.must("begin l g forever");
     foreign.next("released");
-    assert_eq!(successor.hear()["event"], "granted");
+    assert_eq!(successor.receive()["event"], "granted");
     successor.must("release g");
     assert_eq!(names(dir.path()), [".tenure"]);
     assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"]);
 }
 
-/// The dead native's lock file is gone as well, and with it the anchor's second link: the record tells of the swap.
+/// The dead native's lock file is removed as well, and with it the anchor's second link: the record shows the swap.
 #[test]
 fn a_live_foreign_holders_file_is_restored_if_the_lock_file_is_missing() {
     if !needs("strace and python3", has("strace") && has("python3")) {
@@ -195,7 +196,7 @@ fn a_live_foreign_holders_file_is_restored_if_the_lock_file_is_missing() {
     successor.must("release g");
 }
 
-/// Another foreign program has made its own lock file by then: both hold, and natives wait for both.
+/// Another foreign program has created its own lock file by then: both hold, and natives wait for both.
 #[test]
 fn a_live_foreign_holders_file_stays_at_the_swap_behind_another_holders() {
     if !needs("strace and python3", has("strace") && has("python3")) {
@@ -224,7 +225,8 @@ fn a_live_foreign_holders_file_stays_at_the_swap_behind_another_holders() {
     assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"]);
 }
 
-/// Behind one that has died in the meantime: that one's file goes. Behind what is no file at all: it stays where it is.
+/// Behind the file of a holder that has died meanwhile, that file is removed. Behind an obstacle that is no file, it
+/// stays at the swap.
 #[test]
 fn a_live_foreign_holders_file_at_the_swap_replaces_a_dead_holders() {
     if !needs("strace and python3", has("strace") && has("python3")) {
@@ -257,7 +259,8 @@ fn a_live_foreign_holders_file_at_the_swap_replaces_a_dead_holders() {
     assert!(granted["crashed"].is_object(), "the native that died in the takeover: {granted}");
 }
 
-/// Who asked for it robs whoever has the lock file's place, and the other gets that back before it is its turn.
+/// A requester whose policy steals takes the lock from the holder at the lock file's path, after it has restored the
+/// file at the swap, whose holder comes next.
 #[test]
 fn a_policy_that_steals_restores_the_live_file_at_the_swap_first() {
     if !needs("strace and python3", has("strace") && has("python3")) {
@@ -268,21 +271,22 @@ fn a_policy_that_steals_restores_the_live_file_at_the_swap_first() {
     dies_before_its_second_exchange(&mut actor);
     let mut second = Foreign::start(&target);
     second.next("held");
-    let mut robber = Actor::start();
-    robber.must(&format!("open l {} steal_after_ms=1000", target.display()));
-    let strace = Strace::attach(robber.pid(), &["-e", "trace=renameat2,unlinkat"]);
-    let granted = robber.must("acquire l g never");
-    assert_eq!(granted["crashed"]["pid"], foreign.child.id(), "the last that it took over from: {granted}");
+    let mut stealer = Actor::start();
+    stealer.must(&format!("open l {} steal_after_ms=1000", target.display()));
+    let strace = Strace::attach(stealer.pid(), &["-e", "trace=renameat2,unlinkat"]);
+    let granted = stealer.must("acquire l g never");
+    assert_eq!(granted["crashed"]["pid"], foreign.child.id(), "the last holder that it took over from: {granted}");
     let calls = strace.calls();
     let exchanges = calls.iter().filter(|call| call.name == "renameat2").count();
-    assert_eq!(exchanges, 2, "one for each that was robbed: {calls:#?}");
-    robber.must("check g");
-    robber.must("release g");
+    assert_eq!(exchanges, 2, "one for each holder that lost its lock: {calls:#?}");
+    stealer.must("check g");
+    stealer.must("release g");
     assert_eq!(names(dir.path()), [".tenure"]);
     assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"]);
 }
 
-/// It has removed the dead native's lock file as its own, and lives on: its file at the swap is nobody's any more.
+/// The program has removed the dead native's lock file as its own, and stays alive: its file at the swap has no holder
+/// any more.
 #[test]
 fn a_file_whose_foreign_holder_released_meanwhile_is_not_restored() {
     if !needs("strace and python3", has("strace") && has("python3")) {
@@ -300,7 +304,7 @@ fn a_file_whose_foreign_holder_released_meanwhile_is_not_restored() {
     assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"]);
 }
 
-/// The seed closes its file before it removes it. While the dead native's lock file is there, nobody has removed that.
+/// OpenClaw closes its file before it removes it. While the dead native's lock file exists, no program has removed it.
 #[test]
 fn a_file_whose_foreign_holder_is_about_to_release_is_restored() {
     if !needs("strace and python3", has("strace") && has("python3")) {
@@ -319,8 +323,8 @@ fn a_file_whose_foreign_holder_is_about_to_release_is_restored() {
     successor.must("acquire l g never");
 }
 
-/// In flock style neither of them is in the way. Who held beside them, and whether it released or died: the file at the swap
-/// is not forgotten by those whom it concerns.
+/// In flock style neither file blocks. Whether a holder beside them releases or dies, later holders in lock-file style
+/// find the file at the swap.
 #[test]
 fn flock_style_keeps_the_live_file_at_the_swap() {
     if !needs("strace and python3", has("strace") && has("python3")) {
@@ -352,7 +356,7 @@ fn flock_style_keeps_the_live_file_at_the_swap() {
         foreign.next("released");
         let granted = successor.must("acquire l g never");
         if !dies {
-            // Nobody but the native in the takeover was cut off.
+            // Only the native in the takeover crashed.
             assert_eq!(granted["crashed"]["pid"], dead, "{granted}");
         }
         successor.must("release g");
@@ -360,8 +364,8 @@ fn flock_style_keeps_the_live_file_at_the_swap() {
     }
 }
 
-/// A native died, and somebody removed its anchor. One in flock style is stopped between judging what it left and
-/// exchanging that, while a live foreign program takes its place. Returns the pid of the dead one, too.
+/// A native died, and its anchor was removed. A native in flock style is stopped between judging the lock file and
+/// exchanging it, while a live foreign program replaces the file. Returns the pid of the dead native as well.
 fn overtaken_in_flock_style(dir: &Path) -> (PathBuf, u32, Actor, Foreign, Strace) {
     let target = dir.join("t");
     let mut holder = Actor::start();
@@ -372,7 +376,7 @@ fn overtaken_in_flock_style(dir: &Path) -> (PathBuf, u32, Actor, Foreign, Strace
     let mut foreign = Foreign::start(&target);
     let mut actor = Actor::start();
     actor.must(&format!("open f {} style=flock", target.display()));
-    // Its only link makes the swap.
+    // Its only link creates the swap.
     let faults = ["linkat:signal=STOP:when=1", "renameat2:signal=KILL:when=2"];
     let strace = Strace::stops(&mut actor, "acquire f g never", &faults);
     foreign.next("held");
@@ -389,7 +393,7 @@ fn flock_style_removes_only_the_file_that_it_judged() {
     let theirs = fs::metadata(lock_file(&target)).unwrap().ino();
     drop(strace);
     resume(&actor);
-    let granted = actor.hear();
+    let granted = actor.receive();
     assert_eq!((granted["ok"].as_bool(), granted["crashed"]["pid"].as_u64()), (Some(true), Some(dead.into())));
     assert_eq!(fs::metadata(lock_file(&target)).unwrap().ino(), theirs, "the live program's lock file is still there");
     assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"]);
@@ -423,7 +427,7 @@ fn a_crash_in_flock_style_leaves_no_live_lock_file_at_the_swap() {
         } else {
             Some(successor.must("acquire l g never"))
         };
-        assert_eq!(fs::metadata(lock_file(&target)).unwrap().ino(), theirs, "it is back ({keys:?})");
+        assert_eq!(fs::metadata(lock_file(&target)).unwrap().ino(), theirs, "the file is back ({keys:?})");
         assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"]);
         foreign.next("released");
         let granted = granted.unwrap_or_else(|| successor.must("acquire l g never"));
@@ -433,7 +437,7 @@ fn a_crash_in_flock_style_leaves_no_live_lock_file_at_the_swap() {
     }
 }
 
-/// The foreign program has released before anyone looks: nobody holds.
+/// The foreign program has released before any other looks: no program holds.
 #[test]
 fn a_file_whose_foreign_holder_ended_meanwhile_does_not_stay_restored() {
     if !needs("strace and python3", has("strace") && has("python3")) {
@@ -451,7 +455,7 @@ fn a_file_whose_foreign_holder_ended_meanwhile_does_not_stay_restored() {
     assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"]);
 }
 
-/// A sweep that prunes all the time, beside programs that open, acquire, release and close.
+/// A sweep that prunes without pause, beside programs that open, acquire, release and close.
 #[test]
 fn pruning_beside_live_traffic_admits_no_second_holder() {
     let dir = folder();
@@ -463,9 +467,9 @@ fn pruning_beside_live_traffic_admits_no_second_holder() {
         let done = pruned.load(Ordering::Relaxed) >= 20 && grants.load(Ordering::Relaxed) >= 300;
         !done && !failed.load(Ordering::Relaxed) && Instant::now() < deadline
     };
-    /// Tells the others to end when one panics.
-    struct Tell<'a>(&'a AtomicBool);
-    impl Drop for Tell<'_> {
+    /// Makes the other threads end when one panics.
+    struct EndOnDrop<'a>(&'a AtomicBool);
+    impl Drop for EndOnDrop<'_> {
         fn drop(&mut self) {
             if std::thread::panicking() {
                 self.0.store(true, Ordering::Relaxed);
@@ -476,23 +480,27 @@ fn pruning_beside_live_traffic_admits_no_second_holder() {
         for worker in 2..5 {
             let (on, failed, target, witness, grants, sweeps) = (&on, &failed, &target, &witness, &grants, &sweeps);
             scope.spawn(move || {
-                let _tell = Tell(failed);
+                let _tell = EndOnDrop(failed);
                 let mut actor = Actor::start();
                 let mut last = 0;
                 while on() {
                     actor.must(&format!("open l {}", target.display()));
                     let fence = actor.must("acquire l g forever")["fence"].as_u64().unwrap();
-                    fs::OpenOptions::new().write(true).create_new(true).open(witness).expect("two hold at once");
+                    fs::OpenOptions::new()
+                        .write(true)
+                        .create_new(true)
+                        .open(witness)
+                        .expect("two processes hold at once");
                     actor.must("check g");
                     fs::remove_file(witness).unwrap();
                     actor.must("release g");
                     assert!(fence > last);
                     last = fence;
-                    // Closes the lock: an anchor that somebody has open is not pruned.
+                    // Closes the lock, because an anchor that a process has open is not pruned.
                     actor.must(&format!("open l {}.away", target.display()));
                     let grants = grants.fetch_add(1, Ordering::Relaxed);
                     let seen = sweeps.load(Ordering::Relaxed);
-                    // A pause now and then, or the anchor is always open.
+                    // An occasional pause, because the anchor would otherwise always be open.
                     while grants % worker == 0 && sweeps.load(Ordering::Relaxed) == seen && on() {
                         std::thread::yield_now();
                     }
@@ -500,7 +508,7 @@ fn pruning_beside_live_traffic_admits_no_second_holder() {
             });
         }
         scope.spawn(|| {
-            let _tell = Tell(&failed);
+            let _tell = EndOnDrop(&failed);
             let mut sweeper = Actor::start();
             while on() {
                 let report = sweeper.must(&format!("clean {} idle_ms=0", dir.path().display()));
@@ -510,12 +518,12 @@ fn pruning_beside_live_traffic_admits_no_second_holder() {
         });
     });
     let (pruned, grants) = (pruned.into_inner(), grants.into_inner());
-    assert!(pruned >= 20 && grants >= 300, "too little came of it: {pruned} pruned, {grants} grants");
+    assert!(pruned >= 20 && grants >= 300, "too little happened: {pruned} pruned, {grants} grants");
     Actor::start().must(&format!("clean {} idle_ms=0", dir.path().display()));
     assert_eq!(names(dir.path()), [""; 0]);
 }
 
-/// A sweep that is held up just before it prunes has the anchor's kernel lock: nobody enters in between.
+/// A sweep that is stopped just before it prunes has the anchor's kernel lock: no process enters in between.
 #[test]
 fn no_process_acquires_while_an_anchor_is_pruned() {
     if !needs("strace", has("strace")) {
@@ -533,8 +541,8 @@ fn no_process_acquires_while_an_anchor_is_pruned() {
     };
     let line = |parent: &Path| format!("clean {} idle_ms=0", parent.display());
     let mut sweeper = Actor::start();
-    // What a process does once is done by now: who am I, and so on.
-    sweeper.must(&line(&idle("warm")));
+    // Calls that a process makes only once, such as those for its identity, are over after this.
+    sweeper.must(&line(&idle("first")));
     let rehearsal = idle("rehearsal");
     let trace = format!("trace={CALLS}");
     let strace = Strace::attach(sweeper.pid(), &["-e", &trace]);
@@ -549,20 +557,20 @@ fn no_process_acquires_while_an_anchor_is_pruned() {
     let fault = format!("inject={}:signal=STOP:when={}", last_look.name, last_look.nth);
     let traced = format!("trace={}", last_look.name);
     let strace = Strace::attach(sweeper.pid(), &["-e", &traced, "-e", &fault]);
-    sweeper.tell(&line(&parent));
+    sweeper.send(&line(&parent));
     strace.wait_for("stopped by SIGSTOP");
     actor.must_fail("acquire l g never", "busy");
     actor.must("begin l g forever");
     until_queued(&anchors(&target).join("t.lock"));
     drop(strace);
     resume(&sweeper);
-    assert_eq!(sweeper.hear()["pruned"], 1);
-    assert_eq!(actor.hear()["event"], "granted");
+    assert_eq!(sweeper.receive()["pruned"], 1);
+    assert_eq!(actor.receive()["event"], "granted");
     actor.must("check g");
     actor.must("release g");
 }
 
-/// Waits until somebody is in the kernel's queue for a file, which `/proc/locks` shows.
+/// Waits until a process is in the kernel's queue for a file, which `/proc/locks` shows.
 fn until_queued(path: &Path) {
     let inode = format!(":{} ", fs::metadata(path).unwrap().ino());
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -571,7 +579,7 @@ fn until_queued(path: &Path) {
         if locks.lines().any(|line| line.contains("->") && line.contains(&inode)) {
             return;
         }
-        assert!(Instant::now() < deadline, "nobody waits: {locks}");
+        assert!(Instant::now() < deadline, "no process waits: {locks}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -592,7 +600,7 @@ fn removing_the_anchors_under_a_holder_admits_no_second_holder() {
     assert_eq!(tenure::status(&target).unwrap().state, tenure::State::Held);
     let released = holder.ask("release g");
     assert_eq!(released["ok"], true, "{released}");
-    let granted = other.hear();
+    let granted = other.receive();
     assert_eq!(granted["event"], "granted", "{granted}");
     assert!(granted["fence"].as_u64().unwrap() > fence && granted["crashed"].is_null(), "{granted}");
     other.must("check g");
@@ -600,7 +608,7 @@ fn removing_the_anchors_under_a_holder_admits_no_second_holder() {
     assert_eq!(names(dir.path()), [".tenure"]);
     assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"]);
 
-    // The same, and the holder is killed.
+    // The same with a killed holder.
     let mut holder = Actor::start();
     holder.hold(&target);
     fs::remove_dir_all(anchors(&target)).unwrap();
@@ -609,7 +617,7 @@ fn removing_the_anchors_under_a_holder_admits_no_second_holder() {
     until_queued(&lock_file(&target));
     let pid = holder.pid();
     holder.kill();
-    let granted = third.hear();
+    let granted = third.receive();
     assert_eq!((granted["event"].as_str(), granted["crashed"]["pid"].as_u64()), (Some("granted"), Some(pid.into())));
     third.must("check g");
     third.must("release g");
@@ -617,7 +625,7 @@ fn removing_the_anchors_under_a_holder_admits_no_second_holder() {
     assert_eq!(names(&anchors(&target)), [".gitignore", "t.lock"]);
 }
 
-/// In flock style nothing but the anchor tells of it. Whoever moves it aside leaves it as many names as it had.
+/// In flock style only the anchor shows the loss. A process that moves the anchor aside does not change its link count.
 #[test]
 fn an_anchor_moved_aside_under_a_flock_style_holder_is_a_loss() {
     let dir = folder();
@@ -632,7 +640,7 @@ fn an_anchor_moved_aside_under_a_flock_style_holder_is_a_loss() {
         } else {
             fs::rename(anchors(&target), dir.path().join("aside")).unwrap();
         }
-        // Right after it was looked at, its links alone are counted.
+        // Only the links of a recently checked anchor are counted.
         until("a look is old", || held.elapsed() > Duration::from_millis(2));
         holder.must_fail("release g", "lost");
     }
@@ -651,7 +659,7 @@ fn removing_the_lock_file_under_a_holder_admits_no_native() {
     until_queued(&anchors(&target).join("t.lock"));
     holder.must_fail("check g", "lost");
     holder.must_fail("release g", "lost");
-    let granted = other.hear();
+    let granted = other.receive();
     assert_eq!(granted["event"], "granted", "{granted}");
     assert!(granted["fence"].as_u64().unwrap() > fence);
     other.must("check g");
@@ -679,8 +687,8 @@ fn a_foreign_file_that_replaced_the_lock_file_stays() {
     assert_eq!(holder.must_fail("acquire l g never", "busy")["holder"], foreign.child.id());
     holder.must("begin l g forever");
     foreign.next("released");
-    assert_eq!(holder.hear()["event"], "granted");
-    // And one that holds no longer, and was dropped instead of released.
+    assert_eq!(holder.receive()["event"], "granted");
+    // The same for a holder that lost its lock and was dropped instead of released.
     dead_foreign(&target);
     holder.must("drop g");
     assert!(lock_file(&target).exists());

@@ -1,4 +1,4 @@
-//! Waiting: deadlines, turns, and what a waiter costs.
+//! Waiting: deadlines, order, and the cost of a waiter.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tenure::{Lock, State, Style, Wait, status};
 use tenure_tests::strace::Strace;
 use tenure_tests::{
-    Actor, end_util_linux, folder, has, is_recalled, needs, opened, until, until_waiting, util_linux, util_linux_may,
+    Actor, end_util_linux, folder, has, needs, opened, until, until_waiting, util_linux, util_linux_may, waits_directly,
 };
 
 fn open(actor: &mut Actor, target: &Path, keys: &str) {
@@ -24,9 +24,9 @@ fn a_timeout_includes_the_time_in_the_processs_own_queue() {
     actor.hold(&dir.path().join("t"));
     let start = Instant::now();
     for n in 0..10 {
-        actor.tell(&format!("begin l w{n} 700"));
+        actor.send(&format!("begin l w{n} 700"));
     }
-    let mut answers: Vec<_> = (0..20).map(|_| actor.hear()).collect();
+    let mut answers: Vec<_> = (0..20).map(|_| actor.receive()).collect();
     answers.retain(|answer| !answer["event"].is_null());
     assert_eq!(answers.len(), 10);
     for answer in answers {
@@ -34,7 +34,7 @@ fn a_timeout_includes_the_time_in_the_processs_own_queue() {
         assert!(answer["waitedMs"].as_u64().unwrap() >= 700, "{answer}");
         assert_eq!(answer["holder"], actor.pid(), "{answer}");
     }
-    // One after the other, each with its time from the queue's head on, they would take 7 seconds.
+    // If each had its full time from the queue's head on, they would take 7 seconds.
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
@@ -45,16 +45,16 @@ fn a_timed_out_waiter_never_holds() {
     let (mut holder, mut waiter, mut third) = (Actor::start(), opened(&target, ""), opened(&target, ""));
     holder.hold(&target);
     waiter.must_fail("acquire l g 100", "busy");
-    // Its helper is in the kernel's queue still, in front of everyone who comes now.
-    let left = usize::from(!is_recalled());
+    // Its helper thread is still in the kernel's queue, before all later waiters.
+    let left = usize::from(!waits_directly());
     until_waiting(&target, left);
     third.must("begin l g 60000");
     until_waiting(&target, left + 1);
     holder.must("release g");
-    assert_eq!(third.hear()["event"], "granted");
+    assert_eq!(third.receive()["event"], "granted");
     assert_eq!(status(&target).unwrap().holder.unwrap().pid(), Some(third.pid().into()));
     third.must("release g");
-    // Nobody has it, and the one that gave up has said nothing more: the answer is the next line.
+    // The lock is free, and the timed-out waiter has reported nothing more: the answer is the next line.
     until("the lock is free", || status(&target).unwrap().state == State::Free);
     waiter.must("threads");
     third.must("acquire l g 60000");
@@ -71,7 +71,7 @@ fn a_release_at_the_moment_of_a_timeout_loses_no_grant() {
         waiter.must("begin l g 10");
         std::thread::sleep(Duration::from_micros(8_000 + 100 * round));
         holder.must("release g");
-        let granted = waiter.hear()["event"] == "granted";
+        let granted = waiter.receive()["event"] == "granted";
         seen[usize::from(granted)] += 1;
         if granted {
             third.must_fail("acquire l g never", "busy");
@@ -84,11 +84,11 @@ fn a_release_at_the_moment_of_a_timeout_loses_no_grant() {
     eprintln!("refused, granted: {seen:?}");
 }
 
-/// The kernel lock comes, and the waiter gives up while the lock file is made.
+/// The kernel lock is granted, and the waiter times out while the lock file is created.
 #[test]
 fn a_grant_for_a_timed_out_waiter_is_withdrawn() {
-    // Who waits itself gives up only where it waits.
-    if is_recalled() || !needs("strace", has("strace")) {
+    // A direct waiter times out only while it waits.
+    if waits_directly() || !needs("strace", has("strace")) {
         return;
     }
     let dir = folder();
@@ -99,7 +99,7 @@ fn a_grant_for_a_timed_out_waiter_is_withdrawn() {
     waiter.must("begin l g 1500");
     until_waiting(&target, 1);
     holder.must("release g");
-    assert_eq!(waiter.hear()["event"], "refused");
+    assert_eq!(waiter.receive()["event"], "refused");
     let granted = holder.must("acquire l g 60000");
     assert!(granted["crashed"].is_null(), "{granted}");
     holder.must("check g");
@@ -112,19 +112,19 @@ fn waiters_are_granted_in_the_order_of_arrival() {
     let mut holder = Actor::start();
     holder.hold(&target);
     let lock = Lock::open(&target).unwrap();
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     std::thread::scope(|scope| {
         for n in 0..8 {
-            let (lock, tell) = (lock.clone(), tell.clone());
+            let (lock, sender) = (lock.clone(), sender.clone());
             let (say_id, id) = mpsc::channel();
             scope.spawn(move || {
                 // SAFETY: no precondition.
                 say_id.send(unsafe { libc::gettid() }).unwrap();
                 let guard = lock.acquire_with(Wait::For(Duration::from_secs(60))).unwrap();
-                tell.send(n).unwrap();
+                sender.send(n).unwrap();
                 drop(guard);
             });
-            // Asleep: it is in the queue, before the next comes.
+            // Asleep: it is in the queue, before the next waiter arrives.
             let stat = format!("/proc/self/task/{}/stat", id.recv().unwrap());
             let asleep = || {
                 let stat = std::fs::read_to_string(&stat).unwrap();
@@ -133,7 +133,7 @@ fn waiters_are_granted_in_the_order_of_arrival() {
             until("the waiter sleeps", || asleep() && asleep());
         }
         holder.must("release g");
-        let order: Vec<i32> = (0..8).map(|_| told.recv_timeout(Duration::from_secs(60)).unwrap()).collect();
+        let order: Vec<i32> = (0..8).map(|_| receiver.recv_timeout(Duration::from_secs(60)).unwrap()).collect();
         assert_eq!(order, [0, 1, 2, 3, 4, 5, 6, 7]);
     });
 }
@@ -155,7 +155,7 @@ fn other_processes_are_granted_beside_a_hammering_process() {
     }
 }
 
-/// What a process has used of the processors, all its threads together.
+/// Returns the processor time of all threads of a process.
 fn cpu_time(pid: u32) -> Duration {
     let mut clock = 0;
     // SAFETY: `clock` and `time` are on this stack.
@@ -180,7 +180,7 @@ fn a_hundred_idle_waiters_use_no_processor_time() {
         waiter.must("begin l g forever");
     }
     until_waiting(&target, 100);
-    // The least of several spans: what a start-up or a starved machine adds is no cost of waiting.
+    // The minimum of several spans, because a start-up or a starved machine adds time that waiting does not cost.
     let used = || waiters.iter().map(|waiter| cpu_time(waiter.pid())).sum::<Duration>();
     let mut least = 1.0_f64;
     for _ in 0..4 {
@@ -193,7 +193,8 @@ fn a_hundred_idle_waiters_use_no_processor_time() {
     }
     eprintln!("100 waiters use {:.3} % of a core", least * 100.0);
     assert!(least < BOUND, "{:.2} % of a core", least * 100.0);
-    // Not by one look: while other programs' locks come and go, the kernel's table can lack a lock with all who wait for it.
+    // Not by a single look: while other programs' locks change, the kernel's table can lack a lock with all its
+    // waiters.
     until_waiting(&target, 100);
 }
 
@@ -218,11 +219,11 @@ fn ten_thousand_async_waiters_are_one_waiter_in_the_kernel() {
     };
     assert_eq!(names(), ["tenure-wait", "tenure-watchdog"]);
     drop(many);
-    // Fewer of them are let through to the last.
+    // Fewer waiters, so that all are granted.
     let mut some = opened(&target, "");
     some.must("async-many l 500");
     holder.must("release g");
-    assert_eq!(some.hear()["event"], "all-granted");
+    assert_eq!(some.receive()["event"], "all-granted");
 }
 
 #[test]
@@ -233,12 +234,12 @@ fn a_timeout_beyond_the_clocks_range_never_ends() {
     holder.hold(&target);
     let lock = Lock::open(&target).unwrap();
     for long in [Duration::MAX, Duration::from_secs(u64::from(u32::MAX) * 1000)] {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         std::thread::scope(|scope| {
-            scope.spawn(|| tell.send(lock.acquire_with(Wait::For(long)).unwrap().fence().unwrap()).unwrap());
+            scope.spawn(|| sender.send(lock.acquire_with(Wait::For(long)).unwrap().fence().unwrap()).unwrap());
             until_waiting(&target, 1);
             holder.must("release g");
-            assert!(told.recv_timeout(Duration::from_secs(60)).unwrap() > 0);
+            assert!(receiver.recv_timeout(Duration::from_secs(60)).unwrap() > 0);
         });
         holder.must("acquire l g 60000");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
@@ -299,25 +300,26 @@ fn a_waiter_continues_after_a_break() {
         if style.is_empty() {
             tenure::break_lock(&target, &tenure::BreakOptions::default().force(true)).unwrap();
             let broken = Instant::now();
-            assert_eq!(waiter.hear()["event"], "granted");
+            assert_eq!(waiter.receive()["event"], "granted");
             assert!(broken.elapsed() < Duration::from_secs(8), "{:?}", broken.elapsed());
             waiter.must("check g");
         } else {
-            // The target's own kernel lock cannot be taken away: it waits there, and goes on when the holder ends.
+            // The target's own kernel lock cannot be broken: the waiter waits for it, and continues when the holder
+            // ends.
             tenure::break_lock(&target, &tenure::BreakOptions::default().force(true)).unwrap();
             holder.must_fail("check g", "lost");
-            until("it waits for the target itself", || {
+            until("the waiter waits for the target itself", || {
                 let found = status(&target).unwrap();
                 found.waiters == Some(1) && found.state != State::Free
             });
             holder.must_fail("release g", "lost");
-            assert_eq!(waiter.hear()["event"], "granted");
+            assert_eq!(waiter.receive()["event"], "granted");
         }
         assert_eq!(status(&target).unwrap().holder.unwrap().pid(), Some(waiter.pid().into()));
     }
 }
 
-/// It is young enough when the wait begins, and too old later on.
+/// The holder is young enough when the wait begins, and too old later.
 #[test]
 fn a_waiter_with_a_stealing_policy_steals_from_a_holder_that_became_too_old() {
     let dir = folder();
@@ -326,7 +328,7 @@ fn a_waiter_with_a_stealing_policy_steals_from_a_holder_that_became_too_old() {
     holder.must("acquire l g never");
     waiter.must_fail("acquire l g never", "busy");
     waiter.must("begin l g 60000");
-    assert_eq!(waiter.hear()["event"], "granted");
+    assert_eq!(waiter.receive()["event"], "granted");
     holder.must_fail("check g", "lost");
     waiter.must("check g");
 }
@@ -348,7 +350,7 @@ fn a_nested_acquire_names_the_first_holder_at_once() {
     assert!(start.elapsed() < Duration::from_secs(20));
     // Another thread may wait, and this one may again once it holds no more.
     actor.must("begin l h 60000");
-    assert_eq!(actor.must_and_hear("release g").1["event"], "granted");
+    assert_eq!(actor.must_and_receive("release g").1["event"], "granted");
     actor.must("release h");
     actor.must("acquire l g never");
 }
@@ -370,7 +372,7 @@ fn reentrant_guards_are_counted_across_threads() {
     let target = dir.path().join("t");
     let (mut actor, mut other) = (opened(&target, "reentrant=1"), opened(&target, "reentrant=1"));
     let fence = actor.must("acquire l g never")["fence"].clone();
-    let answer = actor.must_and_hear("begin l h 60000").1;
+    let answer = actor.must_and_receive("begin l h 60000").1;
     assert_eq!((&answer["event"], &answer["fence"]), (&"granted".into(), &fence), "{answer}");
     assert_eq!(actor.must("acquire l i forever")["fence"], fence);
     actor.must("release g");
@@ -381,7 +383,7 @@ fn reentrant_guards_are_counted_across_threads() {
     actor.must("release h");
     let later = other.must("acquire l g never");
     assert!(later["fence"].as_u64() > fence.as_u64(), "{later}");
-    // One that does not ask for it is not let in by one that did.
+    // A guard of a reentrant lock does not admit a lock without that option.
     open(&mut other, &target, "");
     other.must_fail("acquire l x 60000", "would-deadlock");
 }
@@ -419,7 +421,7 @@ fn the_two_styles_exclude_each_other() {
         actor.must(&format!("count l {} 4 40", number.display()));
     }
     for actor in &mut actors {
-        let answer = actor.hear();
+        let answer = actor.receive();
         assert_eq!((&answer["event"], &answer["doubles"]), (&"counted".into(), &0.into()), "{answer}");
     }
     assert_eq!(std::fs::read_to_string(&number).unwrap(), "480");
@@ -439,14 +441,14 @@ fn shares_coexist_with_flock_of_util_linux() {
     assert!(util_linux_may(&target, "-s") && !util_linux_may(&target, "-x"));
     other.must("release s");
     one.must("release s");
-    // Only the foreign share is left: it keeps an exclusive one out, and a share not.
+    // Only the foreign share remains: it excludes an exclusive holder, and not a share.
     one.must_fail("acquire l g never", "busy");
     other.must("share l s never");
     other.must("release s");
     one.must("begin l g 60000");
     until_waiting(&target, 1);
     end_util_linux(sharer);
-    assert_eq!(one.hear()["event"], "granted");
+    assert_eq!(one.receive()["event"], "granted");
     assert!(!util_linux_may(&target, "-s") && !util_linux_may(&target, "-x"));
     one.must("release g");
     let exclusive = util_linux(&target, "-x");
@@ -454,7 +456,7 @@ fn shares_coexist_with_flock_of_util_linux() {
     other.must("begin-share l s 60000");
     until_waiting(&target, 1);
     end_util_linux(exclusive);
-    assert_eq!(other.hear()["event"], "granted");
+    assert_eq!(other.receive()["event"], "granted");
 }
 
 #[test]
@@ -464,7 +466,7 @@ fn shares_do_not_starve_an_exclusive_waiter() {
     let mut actor = opened(&target, "style=flock");
     actor.must("share l s0 never");
     actor.must("begin l x 60000");
-    // Once it is queued, no further share gets past it.
+    // Once the exclusive waiter is queued, no further share overtakes it.
     let mut shares = 1;
     until("a share has to wait behind it", || {
         let answer = actor.ask(&format!("share l s{shares} never"));
@@ -474,7 +476,7 @@ fn shares_do_not_starve_an_exclusive_waiter() {
     for n in 1..shares {
         actor.must(&format!("release s{n}"));
     }
-    assert_eq!(actor.must_and_hear("release s0").1["event"], "granted");
+    assert_eq!(actor.must_and_receive("release s0").1["event"], "granted");
     actor.must_fail("share l s 300", "busy");
     actor.must("release x");
     actor.must("share l s 60000");
@@ -488,12 +490,12 @@ fn a_sharing_thread_that_would_wait_for_itself_gets_an_error() {
     let answer = actor.must_fail("acquire l g 60000", "would-deadlock");
     assert_eq!(answer["holder"], actor.pid(), "{answer}");
     assert_eq!(actor.must_fail("acquire l g never", "busy")["holder"], actor.pid());
-    // A further share is none, unless it has to queue behind somebody who waits for the first.
+    // A further share does not wait, unless it has to queue behind a waiter for the first.
     actor.must("share l t 60000");
     actor.must("release t");
     actor.must("async-many l 1");
     actor.must_fail("share l t 60000", "would-deadlock");
-    assert_eq!(actor.must_and_hear("release s").1["event"], "all-granted");
+    assert_eq!(actor.must_and_receive("release s").1["event"], "all-granted");
     actor.must("share l s 60000");
 }
 
@@ -503,13 +505,13 @@ fn reentrant_waiters_queued_before_the_grant_are_granted_with_it() {
     let target = dir.path().join("t");
     let (mut holder, mut actor) = (opened(&target, ""), opened(&target, "reentrant=1"));
     holder.must("acquire l g never");
-    // On one thread that waits for the second while it has the first, this is a deadlock otherwise.
+    // A thread that waits for the second while it has the first would deadlock otherwise.
     for guard in ["a", "b"] {
         actor.must(&format!("begin l {guard} 10000"));
     }
     until_waiting(&target, 1);
     holder.must("release g");
-    let (one, other) = (actor.hear(), actor.hear());
+    let (one, other) = (actor.receive(), actor.receive());
     assert_eq!((&one["event"], &other["event"]), (&"granted".into(), &"granted".into()), "{one} {other}");
     assert_eq!(one["fence"], other["fence"]);
     actor.must("release a");
@@ -529,13 +531,13 @@ fn a_compatible_waiter_that_arrives_during_an_acquire_is_granted_with_it() {
     for guard in ["a", "b"] {
         actor.must(&format!("begin l {guard} 10000"));
     }
-    let (one, other) = (actor.hear(), actor.hear());
+    let (one, other) = (actor.receive(), actor.receive());
     assert_eq!((&one["event"], &other["event"]), (&"granted".into(), &"granted".into()), "{one} {other}");
     assert_eq!(one["fence"], other["fence"]);
     strace.detach();
 }
 
-/// One that waits to hold, for so long, in the kernel's queue behind a share; and whose share that is.
+/// Starts an actor that waits that long for an exclusive hold in the kernel's queue behind another actor's share.
 fn behind_a_share(target: &Path, wait: u32) -> (Actor, Actor) {
     let (mut actor, mut other) = (opened(target, "style=flock"), opened(target, "style=flock"));
     other.must("share l s never");
@@ -544,7 +546,7 @@ fn behind_a_share(target: &Path, wait: u32) -> (Actor, Actor) {
     (actor, other)
 }
 
-/// The first share is another process's, so this one's queue is all that keeps the second back.
+/// The first share belongs to another process, so only this process's queue holds the second back.
 #[test]
 fn a_share_without_waiting_does_not_overtake_an_exclusive_waiter() {
     let dir = folder();
@@ -553,17 +555,18 @@ fn a_share_without_waiting_does_not_overtake_an_exclusive_waiter() {
     actor.must_fail("share l s never", "busy");
     until_waiting(&target, 1);
     other.must("release s");
-    assert_eq!(actor.hear()["event"], "granted");
+    assert_eq!(actor.receive()["event"], "granted");
 }
 
-/// The helper is in the kernel's queue for the first, who wants it alone. The second could share what is shared all the while.
+/// The helper is in the kernel's queue for the first waiter, which wants an exclusive hold. The second waiter could
+/// join the existing shares all the while.
 #[test]
 fn a_share_does_not_wait_behind_a_timed_out_exclusive_acquire() {
     let dir = folder();
     let target = dir.path().join("t");
     let (mut actor, mut other) = behind_a_share(&target, 1000);
     actor.must("begin-share l s 60000");
-    let (one, two) = (actor.hear(), actor.hear());
+    let (one, two) = (actor.receive(), actor.receive());
     let (refused, granted) = if one["guard"] == "g" { (one, two) } else { (two, one) };
     assert_eq!((&refused["event"], &granted["event"]), (&"refused".into(), &"granted".into()), "{refused} {granted}");
     actor.must("check s");
@@ -581,7 +584,8 @@ fn a_timed_out_exclusive_waiter_blocks_no_share() {
         let mut actor = opened(&target, keys);
         let foreign = util_linux(&target, "-s");
         actor.must_fail("acquire l g 100", "busy");
-        // A try stays with its own try, and leaves behind the helper that waits for nobody; so does one that waits.
+        // An acquire without waiting makes one attempt of its own and abandons the helper, which has no waiter; so does
+        // one that waits.
         actor.must("share l s never");
         actor.must("check s");
         actor.must("release s");
@@ -593,7 +597,7 @@ fn a_timed_out_exclusive_waiter_blocks_no_share() {
     }
 }
 
-/// Puts a new file in the target's place, as whoever writes files whole does.
+/// Replaces the target by a new file, as programs do that write a file as a whole.
 fn replace(target: &Path) {
     let new = target.with_extension("new");
     std::fs::write(&new, "").unwrap();
@@ -612,7 +616,8 @@ fn a_grant_is_not_passed_on_for_a_replaced_target() {
         actor.must("acquire l g never");
         actor.must("async-many l 1");
         if moved {
-            // It has its link still, so the name is what tells, which is looked at when it was not for a millisecond.
+            // The file keeps its link, so only the name shows the change, and the name is checked at most once a
+            // millisecond.
             std::fs::rename(&target, dir.path().join("aside")).unwrap();
             std::fs::write(&target, "").unwrap();
             std::thread::sleep(std::time::Duration::from_millis(2));
@@ -621,10 +626,10 @@ fn a_grant_is_not_passed_on_for_a_replaced_target() {
         }
         let foreign = util_linux(&target, "-x");
         actor.must("release g");
-        // It waits for the file that has the name, and says nothing meanwhile: what it says next comes after the end.
+        // It waits for the file that has the name now, and reports nothing meanwhile: its next line follows the end.
         until_waiting(&target, 1);
         end_util_linux(foreign);
-        assert_eq!(actor.hear()["event"], "all-granted");
+        assert_eq!(actor.receive()["event"], "all-granted");
     }
 }
 
@@ -645,7 +650,7 @@ fn a_share_does_not_join_a_share_of_a_replaced_target() {
         actor.must("release s");
         until_waiting(&target, 1);
         end_util_linux(foreign);
-        assert_eq!(actor.hear()["event"], "granted");
+        assert_eq!(actor.receive()["event"], "granted");
     }
 }
 
@@ -659,9 +664,10 @@ fn a_timed_out_waiter_for_a_target_blocks_no_native() {
     let (mut flock, mut other) = (opened(&target, "style=flock"), opened(&target, ""));
     let foreign = util_linux(&target, "-x");
     flock.must_fail("acquire l g 100", "busy");
-    // That program knows nothing of lock files: only the one that gave up could be in the way.
+    // That program does not know lock files: only the timed-out waiter could block it.
     other.must("acquire l g 60000");
-    // Nor does it keep out its own process's lock-file style, or take the target for itself once that is free.
+    // The waiter's helper does not exclude its own process in lock-file style either, and does not take the target once
+    // that is free.
     other.must("release g");
     open(&mut flock, &target, "");
     flock.must("acquire l h 60000");
@@ -683,16 +689,17 @@ fn a_timed_out_waiter_that_returns_waits_for_the_new_holder() {
     let foreign = util_linux(&target, "-x");
     flock.must_fail("acquire l g 100", "busy");
     other.must("acquire l g 60000");
-    // Its helper is in the target's queue still, and has no longer the anchor, which is the other's.
+    // Its helper is still in the target's queue, and no longer has the anchor, which belongs to the other.
     flock.must("begin l g 60000");
     end_util_linux(foreign);
     until_waiting(&target, 1);
     other.must("check g");
     other.must("release g");
-    assert_eq!(flock.hear()["event"], "granted");
+    assert_eq!(flock.receive()["event"], "granted");
 }
 
-/// The lock file of a live native whose anchor was removed is waited for in its own kernel queue, with the new anchor's lock.
+/// A live native whose anchor was removed: its lock file is waited for in its own kernel queue, with the new anchor's
+/// lock.
 #[test]
 fn a_waiter_at_a_natives_lock_file_leaves_the_anchor_free() {
     let dir = folder();
@@ -703,15 +710,16 @@ fn a_waiter_at_a_natives_lock_file_leaves_the_anchor_free() {
     one.must("begin l g 60000");
     until_waiting(&target, 1);
     let anchor = dir.path().join(".tenure/t.lock");
-    // It has that while it looks at the lock file, and must not while it waits: stopped, it would keep everybody out.
+    // The waiter has the anchor while it checks the lock file, and must not have it while it waits: a stopped waiter
+    // would block everybody.
     until("the anchor is free", || util_linux_may(&anchor, "-x"));
     holder.kill();
-    let granted = one.hear();
+    let granted = one.receive();
     assert_eq!(granted["event"], "granted", "{granted}");
     one.must("check g");
 }
 
-/// A helper that was left behind wakes up while its process holds something else.
+/// An abandoned helper wakes up while its process holds another lock.
 #[test]
 fn an_abandoned_helper_changes_nothing_when_it_wakes_up() {
     if !needs("flock(1)", has("flock")) {
@@ -729,15 +737,15 @@ fn an_abandoned_helper_changes_nothing_when_it_wakes_up() {
         replace(&target);
         actor.must(&format!("share l s {wait}"));
         end_util_linux(foreign);
-        // It gets the lock that it waited for, and closes the file.
-        until("nobody has the old file", || !std::fs::read_to_string("/proc/locks").unwrap().contains(&old));
+        // It gets the lock for which it waited, and closes the file.
+        until("no process has the old file", || !std::fs::read_to_string("/proc/locks").unwrap().contains(&old));
         actor.must_fail("acquire l g 60000", "would-deadlock");
         actor.must("release s");
         assert!(util_linux_may(&target, "-x"), "{keys}");
     }
 }
 
-/// The same after a break: it wakes up once the holder that was broken ends.
+/// The same after a break: it wakes up when the broken holder ends.
 #[test]
 fn a_helper_abandoned_after_a_break_changes_nothing_when_it_wakes_up() {
     let dir = folder();
@@ -748,9 +756,9 @@ fn a_helper_abandoned_after_a_break_changes_nothing_when_it_wakes_up() {
     waiter.must("begin l g 60000");
     until_waiting(&target, 1);
     tenure::break_lock(&target, &tenure::BreakOptions::default().force(true)).unwrap();
-    assert_eq!(waiter.hear()["event"], "granted");
+    assert_eq!(waiter.receive()["event"], "granted");
     holder.must_fail("release g", "lost");
-    until("nobody has the old anchor", || !std::fs::read_to_string("/proc/locks").unwrap().contains(&old));
+    until("no process has the old anchor", || !std::fs::read_to_string("/proc/locks").unwrap().contains(&old));
     waiter.must_fail("acquire l h never", "busy");
     waiter.must("check g");
     waiter.must("release g");
@@ -769,7 +777,7 @@ fn shares_that_were_granted_together_end_one_by_one() {
     }
     other.must("release g");
     for _ in 0..3 {
-        assert_eq!(actor.hear()["event"], "granted");
+        assert_eq!(actor.receive()["event"], "granted");
     }
     for guard in ["c", "b", "a"] {
         other.must_fail("acquire l g never", "busy");
@@ -779,19 +787,19 @@ fn shares_that_were_granted_together_end_one_by_one() {
     other.must("acquire l g never");
 }
 
-/// An actor that holds `g`, and one of whose threads waits and takes a second to wake up.
-fn beside_one_that_wakes_up_late(target: &Path, keys: &str) -> (Actor, Strace) {
+/// Starts an actor that holds `g`, with a waiting thread that takes a second to wake up.
+fn beside_a_slow_waiter(target: &Path, keys: &str) -> (Actor, Strace) {
     let mut actor = opened(target, keys);
     actor.must("acquire l g never");
     actor.must("begin l late 60000");
-    // The youngest: a watchdog was there before it, and no helper is needed while this process holds.
+    // The youngest thread: a watchdog started before it, and no helper is needed while this process holds.
     let tasks = std::fs::read_dir(format!("/proc/{}/task", actor.pid())).unwrap();
     let ids = tasks.map(|task| task.unwrap().file_name().to_str().unwrap().parse::<u32>().unwrap());
     let waiter = ids.max().unwrap();
-    // A sleep that strace came upon goes on as another call.
+    // A sleep that strace interrupts continues as another call.
     let inject = "inject=futex,restart_syscall:delay_exit=1000000";
     let strace = Strace::attach(waiter, &["-e", "trace=futex,restart_syscall", "-e", inject]);
-    // It sleeps: strace has seen how it went on.
+    // The thread sleeps: strace has seen it continue.
     until("it sleeps", || {
         let stat = std::fs::read_to_string(format!("/proc/{}/task/{waiter}/stat", actor.pid())).unwrap();
         stat[stat.rfind(')').unwrap()..].starts_with(") S")
@@ -805,10 +813,10 @@ fn a_release_reports_a_loss_although_another_thread_waits() {
         return;
     }
     let dir = folder();
-    let (mut actor, _strace) = beside_one_that_wakes_up_late(&dir.path().join("t"), "");
+    let (mut actor, _strace) = beside_a_slow_waiter(&dir.path().join("t"), "");
     std::fs::remove_file(dir.path().join("t.lock")).unwrap();
     actor.must_fail("release g", "lost");
-    assert_eq!(actor.hear()["event"], "granted");
+    assert_eq!(actor.receive()["event"], "granted");
     actor.must("check late");
 }
 
@@ -818,7 +826,7 @@ fn a_running_thread_barges_eight_times_before_a_woken_waiter() {
         return;
     }
     let dir = folder();
-    let (mut actor, _strace) = beside_one_that_wakes_up_late(&dir.path().join("t"), "");
+    let (mut actor, _strace) = beside_a_slow_waiter(&dir.path().join("t"), "");
     actor.must("release g");
     for _ in 0..8 {
         actor.must("acquire l g never");
@@ -827,10 +835,10 @@ fn a_running_thread_barges_eight_times_before_a_woken_waiter() {
     busy_and_granted(&mut actor);
 }
 
-/// The one that waits has had its turn.
+/// Asserts that the waiter is granted the lock, and not this thread.
 fn busy_and_granted(actor: &mut Actor) {
-    actor.tell("acquire l g never");
-    let (one, other) = (actor.hear(), actor.hear());
+    actor.send("acquire l g never");
+    let (one, other) = (actor.receive(), actor.receive());
     let (answer, event) = if one["event"].is_null() { (one, other) } else { (other, one) };
     assert_eq!((&answer["kind"], &event["event"]), (&"busy".into(), &"granted".into()), "{answer} {event}");
     actor.must("check late");
@@ -838,7 +846,7 @@ fn busy_and_granted(actor: &mut Actor) {
     actor.must("acquire l g never");
 }
 
-/// Others get their turn after so many.
+/// Other processes are granted the lock after that many.
 #[test]
 fn a_grant_passes_within_the_process_without_the_kernel_thirty_two_times_in_a_row() {
     if !needs("strace", has("strace")) {
@@ -849,10 +857,11 @@ fn a_grant_passes_within_the_process_without_the_kernel_thirty_two_times_in_a_ro
         let mut actor = opened(&dir.path().join("t"), keys);
         actor.must("acquire l g never");
         actor.must("async-many l 99");
-        // Each tenure's record, or with `record=0` the look at the target, takes a while: 32 take more than half a millisecond.
+        // Each tenure's record, or with `record=0` the check of the target, is slowed: 32 take more than half a
+        // millisecond.
         let slow = ["-f", "-e", "trace=flock,pwrite64,statx", "-e", "inject=pwrite64,statx:delay_enter=30"];
         let strace = Strace::attach(actor.pid(), &slow);
-        assert_eq!(actor.must_and_hear("release g").1["event"], "all-granted");
+        assert_eq!(actor.must_and_receive("release g").1["event"], "all-granted");
         let unlocks = strace.detach().iter().filter(|line| line.contains("LOCK_UN")).count();
         // A hundred tenures in four rows; in flock style two files are unlocked.
         let files = if keys == "style=flock" { 2 } else { 1 };
@@ -868,7 +877,7 @@ fn cached_files_that_were_removed_are_closed() {
     for keys in ["style=flock", ""] {
         let dir = folder();
         let target = dir.path().join("t");
-        let (mut actor, _strace) = beside_one_that_wakes_up_late(&target, keys);
+        let (mut actor, _strace) = beside_a_slow_waiter(&target, keys);
         actor.must("release g");
         if keys.is_empty() {
             std::fs::remove_dir_all(dir.path().join(".tenure")).unwrap();

@@ -1,4 +1,4 @@
-//! The watchdog: overruns, refreshed dates, losses, and that it is there only when it is needed.
+//! The watchdog: overruns, refreshed dates, losses, and that it runs only when needed.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
@@ -18,7 +18,7 @@ fn record(target: &Path) -> Value {
     let mut path = target.as_os_str().to_owned();
     path.push(".lock");
     let mut record = None;
-    // A reader may meet it half-written.
+    // A reader may find a half-written record.
     until("the lock file parses", || {
         record = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         record.is_some()
@@ -41,12 +41,12 @@ fn an_overrun_is_reported_and_the_lock_stays_held() {
         let mut actor = opened(&target, &format!("max_hold_ms=100 events=1 {style}"));
         let start = Instant::now();
         actor.must("acquire l g never");
-        let event = actor.hear();
+        let event = actor.receive();
         assert_eq!((&event["event"], &event["revoked"]), (&"overrun".into(), &false.into()), "{event}");
         assert!(start.elapsed() >= Duration::from_millis(100));
         actor.must("check g");
         opened(&target, style).must_fail("acquire l g never", "busy");
-        // Once is enough: the next line is the answer.
+        // One report is enough: the next line is the answer.
         actor.must("release g");
         actor.must("threads");
     }
@@ -61,7 +61,7 @@ fn a_revoked_tenure_is_lost_and_the_lock_is_free() {
         let mut other = opened(&target, style);
         let fence = actor.must("acquire l g never")["fence"].clone();
         actor.must("revoked g");
-        let mut events: Vec<Value> = vec![actor.hear(), actor.hear()];
+        let mut events: Vec<Value> = vec![actor.receive(), actor.receive()];
         events.sort_by_key(|event| event["event"].to_string());
         assert_eq!((&events[0]["event"], &events[0]["revoked"]), (&"overrun".into(), &true.into()), "{events:?}");
         assert_eq!(events[0]["fence"], fence, "{events:?}");
@@ -70,10 +70,10 @@ fn a_revoked_tenure_is_lost_and_the_lock_is_free() {
         assert!(lost["error"].as_str().unwrap().contains("max_hold"), "{lost}");
         let later = other.must("acquire l g never");
         assert!(later["fence"].as_u64() > fence.as_u64(), "{later}");
-        // The one before may still be writing.
+        // The previous holder may still be writing.
         let before = &later["crashed"];
         assert_eq!((&before["pid"], &before["liveness"]), (&actor.pid().into(), &"alive".into()), "{later}");
-        // The release of the one that lost it takes nothing from the one that has it.
+        // The old holder's release takes nothing from the new holder.
         actor.must_fail("label g x", "lost");
         actor.must_fail("release g", "lost");
         other.must("check g");
@@ -91,10 +91,10 @@ fn the_watchdog_covers_every_share() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut actor = opened(&target, "style=flock max_hold_ms=200 overrun=revoke events=1");
-    // The second joins the first without the kernel.
+    // The second share joins the first without the kernel.
     actor.must("share l s never");
-    actor.tell("share l t never");
-    let mut said: Vec<Value> = (0..3).map(|_| actor.hear()).collect();
+    actor.send("share l t never");
+    let mut said: Vec<Value> = (0..3).map(|_| actor.receive()).collect();
     said.retain(|line| !line["event"].is_null());
     assert_eq!(said.len(), 2, "{said:?}");
     for event in said {
@@ -113,9 +113,9 @@ fn a_revoke_grants_the_processs_own_waiters() {
     let mut actor = opened(&target, "max_hold_ms=200 overrun=revoke");
     actor.must("acquire l g never");
     actor.must("begin l h 60000");
-    assert_eq!(actor.hear()["event"], "granted");
+    assert_eq!(actor.receive()["event"], "granted");
     actor.must_fail("check g", "lost");
-    // The second is revoked in its turn.
+    // The second tenure is revoked as well.
     until("free", || status(&target).unwrap().state == State::Free);
     actor.must_fail("release h", "lost");
 }
@@ -175,11 +175,11 @@ fn the_watchdog_ends_when_it_has_nothing_to_watch() {
     let mut actor = opened(&dir.path().join("t"), "");
     let before = actor.must("threads")["threads"].clone();
     actor.must("acquire l g never");
-    // A thread takes its name a moment after it is there.
+    // A thread gets its name a moment after its start.
     until("it watches", || has_watchdog(actor.pid()));
     actor.must("release g");
     until("it has ended", || actor.must("threads")["threads"] == before);
-    // And it comes back.
+    // It starts again.
     actor.must("acquire l g never");
     until("it watches again", || has_watchdog(actor.pid()));
 }
@@ -191,7 +191,7 @@ fn flock_style_needs_no_watchdog() {
     let before = actor.must("threads")["threads"].clone();
     actor.must("acquire l g never");
     assert_eq!(actor.must("threads")["threads"], before);
-    // Unless somebody wants to hear of a loss.
+    // Unless a caller listens for a loss.
     actor.must("revoked g");
     until("it watches", || has_watchdog(actor.pid()));
 }
@@ -200,11 +200,11 @@ fn flock_style_needs_no_watchdog() {
 fn a_panicking_callback_stops_nothing() {
     let dir = folder();
     let target = |n: usize| dir.path().join(n.to_string());
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let panics = Lock::options().max_hold(Duration::from_millis(50)).on_event(|_| panic!("on purpose"));
     let tells = Lock::options().max_hold(Duration::from_millis(400)).on_event(move |event| {
         if let Event::Overrun { target, .. } = event {
-            tell.send(target.to_path_buf()).unwrap();
+            sender.send(target.to_path_buf()).unwrap();
         }
     });
     let held: Vec<_> = (0..4)
@@ -213,9 +213,9 @@ fn a_panicking_callback_stops_nothing() {
             options.open(target(n)).unwrap().acquire_with(Wait::Never).unwrap()
         })
         .collect();
-    let mut heard: Vec<_> = (0..2).map(|_| told.recv_timeout(Duration::from_secs(30)).unwrap()).collect();
-    heard.sort();
-    assert_eq!(heard, [target(1), target(3)]);
+    let mut reported: Vec<_> = (0..2).map(|_| receiver.recv_timeout(Duration::from_secs(30)).unwrap()).collect();
+    reported.sort();
+    assert_eq!(reported, [target(1), target(3)]);
     for guard in held {
         guard.release().unwrap();
     }
@@ -231,7 +231,7 @@ fn a_loss_is_reported() {
         actor.must("revoked g");
         tenure::break_lock(&target, &tenure::BreakOptions::default().force(true)).unwrap();
         let broken = Instant::now();
-        let mut events = [actor.hear()["event"].to_string(), actor.hear()["event"].to_string()];
+        let mut events = [actor.receive()["event"].to_string(), actor.receive()["event"].to_string()];
         assert!(broken.elapsed() < Duration::from_secs(8), "{:?}", broken.elapsed());
         events.sort();
         assert_eq!(events, ["\"lost\"", "\"revoked\""]);
@@ -247,10 +247,11 @@ fn a_loss_is_reported_once() {
         actor.must(&format!("open {name} {} events=1", dir.path().join(name).display()));
         actor.must(&format!("acquire {name} {name} never"));
     }
-    // They are looked at in the order in which they came. So "a" is found by a later look, just before one at "b" again.
+    // Losses are checked in the order of their guards. So "a" is found by a later check, just before "b" is checked
+    // again.
     for name in ["b", "a", "c"] {
         std::fs::remove_file(dir.path().join(format!("{name}.lock"))).unwrap();
-        let event = actor.hear();
+        let event = actor.receive();
         let error = event["error"].as_str().unwrap();
         assert!(event["event"] == "lost" && error.contains(&format!("/{name}: ")), "{event}");
     }
@@ -268,8 +269,8 @@ fn a_listener_that_polls_again_for_a_loss_is_woken_once() {
         assert!(revoked.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     }
     tenure::break_lock(&target, &tenure::BreakOptions::default().force(true)).unwrap();
-    // What was kept to be woken is let go as that is done.
-    until("it is told", || Arc::strong_count(&woken) == 2);
+    // The kept waker is dropped as it is woken.
+    until("it is woken", || Arc::strong_count(&woken) == 2);
     assert_eq!(woken.0.load(Ordering::SeqCst), 1);
 }
 
@@ -280,8 +281,8 @@ fn a_removed_lock_file_is_reported_as_a_loss() {
     let mut actor = opened(&target, "events=1");
     actor.must("acquire l g never");
     std::fs::remove_file(dir.path().join("t.lock")).unwrap();
-    assert_eq!(actor.hear()["event"], "lost");
-    // Natives are kept out all the same.
+    assert_eq!(actor.receive()["event"], "lost");
+    // Natives are excluded all the same.
     opened(&target, "").must_fail("acquire l g never", "busy");
     actor.must_fail("release g", "lost");
     opened(&target, "").must("acquire l g never");
@@ -297,13 +298,13 @@ fn a_forked_child_has_its_own_watchdog() {
     let child = u32::try_from(actor.must("fork-on")["pid"].as_u64().unwrap()).unwrap();
     assert!(!has_watchdog(child));
     actor.must("acquire c h never");
-    let event = actor.hear();
+    let event = actor.receive();
     assert_eq!((&event["event"], &event["revoked"]), (&"overrun".into(), &true.into()), "{event}");
     actor.must_fail("check h", "lost");
     assert_eq!(status(&own).unwrap().state, State::Free);
-    actor.tell("leave");
-    assert_eq!(actor.hear()["event"], "forked");
-    // The parent's goes on.
+    actor.send("leave");
+    assert_eq!(actor.receive()["event"], "forked");
+    // The parent's watchdog continues.
     let date = record(&target)["createdAt"].clone();
     until("a new date", || record(&target)["createdAt"] != date);
     actor.must("check g");

@@ -1,5 +1,5 @@
-//! One acquire and release after a first pair, between two marks in the system call trace:
-//! `strace -f target/debug/examples/once /tmp/t [flock]`.
+//! Acquires and releases once after a first pair, between two marks in the system call trace: `strace -f
+//! target/debug/examples/once /tmp/t [flock]`.
 
 use tenure::{Lock, Style, Wait};
 

@@ -1,4 +1,4 @@
-//! One process and its lock: what a user of the library meets first.
+//! One process and its lock: the first steps of a user of the library.
 
 #![allow(clippy::disallowed_methods, reason = "a test looks at the files as any program would")]
 
@@ -21,7 +21,7 @@ fn the_lock_file_is_visible_exactly_while_held() {
     let guard = lock.acquire_with(Wait::Never).expect("acquire");
     let text = fs::read_to_string(dir.path().join("main.jsonl.lock")).expect("the lock file");
     assert!(text.starts_with(&format!("{{\n  \"pid\": {},", std::process::id())), "{text}");
-    // In place of the text's last line end, the file has spaces for a longer one.
+    // In place of the text's last newline, the file has spaces, which leave room for a longer text.
     assert_eq!(guard.record_json().trim_end(), text.trim_end());
     guard.check().expect("held");
     assert!(!guard.previous().is_crashed());
@@ -44,7 +44,7 @@ fn a_fence_that_cannot_grow_is_an_error() {
     let text = fs::read_to_string(&anchor).expect("the anchor");
     fs::write(&anchor, text.replace(&fence.to_string(), &(LAST - 1).to_string())).expect("changed");
     assert_eq!(lock.acquire_with(Wait::Never).expect("the last one").fence(), Some(LAST));
-    let error = lock.acquire_with(Wait::Never).expect_err("it would be a number that not every program reads");
+    let error = lock.acquire_with(Wait::Never).expect_err("not every program reads larger numbers");
     assert!(error.to_string().contains("2^53"), "{error}");
 }
 
@@ -56,17 +56,17 @@ fn a_second_lock_of_the_same_target_waits() {
     let other = Lock::open(&target).expect("open");
     let guard = one.acquire_with(Wait::Never).expect("acquire");
     assert!(other.acquire_with(Wait::Never).expect_err("held").is_busy());
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let waiter = thread::spawn(move || {
         let guard = other.acquire_with(Wait::For(Duration::from_secs(20))).expect("its turn");
-        tell.send(Instant::now()).expect("told");
+        sender.send(Instant::now()).expect("the receiver waits");
         guard.fence()
     });
-    assert!(told.recv_timeout(Duration::from_millis(50)).is_err(), "held by one");
+    assert!(receiver.recv_timeout(Duration::from_millis(50)).is_err(), "held by one");
     let fence = guard.fence();
     let released = Instant::now();
     drop(guard);
-    assert!(told.recv_timeout(Duration::from_secs(10)).expect("granted") > released);
+    assert!(receiver.recv_timeout(Duration::from_secs(10)).expect("granted") > released);
     assert!(waiter.join().expect("joined") > fence);
 }
 

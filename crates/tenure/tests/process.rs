@@ -1,7 +1,7 @@
-//! Who lives, asked about real processes.
+//! Liveness and identity of real processes.
 //!
-//! What must happen in a process of its own (another user, a sandbox, a namespace) happens in this test binary, started
-//! again with `HELPER` set: see [`helper`].
+//! Steps that need a process of their own (another user, a sandbox, a namespace) run in this test binary, started again
+//! with `HELPER` set: see [`helper`].
 
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code, clippy::undocumented_unsafe_blocks, reason = "forks, sandboxes and signals, in tests only")]
@@ -20,7 +20,7 @@ const HELPER: &str = "TENURE_TEST_PROCESS_HELPER";
 
 // ---- tools ----
 
-/// A child that waits on its standard input; killed and collected in the end.
+/// A child that waits on its standard input, and is killed and reaped on drop.
 struct Waiting(Child);
 
 impl Waiting {
@@ -32,7 +32,7 @@ impl Waiting {
         i64::from(self.0.id())
     }
 
-    /// Kills it and waits until it is a zombie, without collecting it.
+    /// Kills the child and waits until it is a zombie, without reaping it.
     fn make_zombie(&mut self) {
         self.0.kill().unwrap();
         wait_for_zombie(self.pid());
@@ -58,7 +58,7 @@ fn wait_for_zombie(pid: i64) {
     assert_eq!(result, 0, "{}", io::Error::last_os_error());
 }
 
-/// A child whose leader has ended while another thread lives.
+/// A child whose leader has ended while another thread runs.
 struct ZombieLeader {
     pid: libc::pid_t,
     to_thread: io::PipeWriter,
@@ -77,7 +77,7 @@ impl ZombieLeader {
         let (from_test, to_thread) = io::pipe().unwrap();
         let pid = unsafe { libc::fork() };
         if pid == 0 {
-            // Ends this thread alone; the new one gets the pipe's descriptor for an argument.
+            // Ends this thread alone; the new one gets the pipe's descriptor as its argument.
             unsafe {
                 let fd = std::os::fd::IntoRawFd::into_raw_fd(from_test);
                 let mut id = std::mem::zeroed();
@@ -90,7 +90,7 @@ impl ZombieLeader {
         }
         assert!(pid > 0);
         let leader = ZombieLeader { pid, to_thread };
-        // Nobody is told when a leader ends before its threads: look until it shows.
+        // No event reports that a leader ended before its threads, so it is polled.
         let deadline = Instant::now() + Duration::from_secs(30);
         while !fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") Z ") {
             assert!(Instant::now() < deadline, "the leader does not end");
@@ -99,7 +99,7 @@ impl ZombieLeader {
         leader
     }
 
-    /// Lets the last thread end. The process is a zombie afterwards, not collected.
+    /// Ends the last thread, after which the process is an unreaped zombie.
     fn end(&mut self) {
         self.to_thread.write_all(b"x").unwrap();
         wait_for_zombie(i64::from(self.pid));
@@ -115,19 +115,19 @@ impl Drop for ZombieLeader {
     }
 }
 
-/// Runs `body` in a forked child and gives what it wrote.
+/// Runs `body` in a forked child and returns its output.
 fn forked(body: impl FnOnce() -> String) -> String {
     let (mut reader, mut writer) = io::pipe().unwrap();
     let pid = unsafe { libc::fork() };
     if pid == 0 {
-        // No unwinding past the fork: the child would go on as a second test run.
+        // No unwinding past the fork: the child would continue as a second test run.
         let text = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or_default();
         let done = writer.write_all(format!("{text}\n").as_bytes());
         unsafe { libc::_exit(i32::from(done.is_err())) };
     }
     assert!(pid > 0, "{}", io::Error::last_os_error());
     drop(writer);
-    // One line, not all there is: a child that another test forks meanwhile keeps the pipe open.
+    // One line, not all of the output: a child that another test forks meanwhile keeps the pipe open.
     let mut line = String::new();
     BufReader::new(&mut reader).read_line(&mut line).unwrap();
     assert_eq!(unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) }, pid);
@@ -155,7 +155,7 @@ fn from_line(line: &str) -> Identity {
     identity
 }
 
-/// A command that runs [`helper`] with this role, below `prefix` (`unshare ...`).
+/// Returns a command that runs [`helper`] with this role, below `prefix` (`unshare ...`).
 fn helper_command(prefix: &[&str], role: &str) -> Command {
     let exe = env::current_exe().unwrap();
     let mut command = match prefix {
@@ -176,13 +176,13 @@ fn run_helper(prefix: &[&str], role: &str) {
     assert!(output.status.success() && out.contains("@done"), "{role}: {}\n{out}\n{err}", output.status);
 }
 
-/// Starts a helper that prints its identity and waits for its standard input to close.
+/// Starts a helper that prints its identity and waits for the end of its standard input.
 fn start_identity(prefix: &[&str]) -> (Child, Identity) {
     let mut child = helper_command(prefix, "identity").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    // libtest writes its own words on the same line.
+    // libtest writes its own text on the same line.
     let line = lines.map_while(Result::ok).find_map(|line| Some(line.split_once("@identity ")?.1.to_owned()));
-    (child, from_line(&line.expect("the helper says who it is")))
+    (child, from_line(&line.expect("the helper prints its identity")))
 }
 
 fn skip(why: &str) {
@@ -190,7 +190,7 @@ fn skip(why: &str) {
     assert_ne!(env::var("CI").as_deref(), Ok("true"), "nothing may be skipped in CI: {why}");
 }
 
-/// Can this be run here? Says so, and why not.
+/// Reports whether commands below `prefix` work on this machine, and prints why not.
 fn can_run(prefix: &[&str]) -> bool {
     let probe = Command::new(prefix[0]).args(&prefix[1..]).arg("true").stdin(Stdio::null()).output();
     let works = probe.as_ref().is_ok_and(|output| output.status.success());
@@ -307,7 +307,7 @@ fn a_dead_pid_of_another_boot_or_namespace_is_unknown() {
     let mut other = identity;
     other.pid_namespace = Some(1);
     assert_unknown(&other.verify(), "namespace");
-    // Each pid namespace has its own `pid_max`: beyond ours is not beyond theirs.
+    // Each pid namespace has its own `pid_max`: a pid above ours may exist in another namespace.
     other.pid = pid_max() + 1;
     if other.pid <= 4_194_304 {
         assert_unknown(&other.verify(), "namespace");
@@ -353,13 +353,13 @@ fn a_zombie_leader_with_a_live_thread_is_alive() {
 
 #[test]
 fn a_thread_is_no_process() {
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let (end, ended) = mpsc::channel::<()>();
     let other = thread::spawn(move || {
-        tell.send(i64::from(unsafe { libc::gettid() })).unwrap();
+        sender.send(i64::from(unsafe { libc::gettid() })).unwrap();
         let _ = ended.recv();
     });
-    let tid = told.recv().unwrap();
+    let tid = receiver.recv().unwrap();
     assert_ne!(tid, i64::from(process::id()));
     let mut identity = Identity::default();
     identity.pid = tid;
@@ -449,7 +449,7 @@ fn pids_are_not_looked_up_in_an_outer_namespaces_proc() {
     }
 }
 
-/// An emulator answers for its guest's own `/proc/self/stat` with a text of its own making.
+/// An emulator generates the text of its guest's `/proc/self/stat`.
 #[test]
 fn an_emulated_process_and_others_agree_on_its_identity() {
     let emulator = format!("qemu-{}", env::consts::ARCH);
@@ -475,7 +475,7 @@ fn a_forked_child_with_the_same_pid_has_its_own_identity() {
 
 #[test]
 fn a_hidden_process_is_alive() {
-    // In a new pid namespace: before Linux 5.8 the option is one for all mounts of the namespace.
+    // In a new pid namespace: before Linux 5.8 the option applies to all mounts of the namespace.
     let script = "mount -t proc -o hidepid=2 proc /proc || exit 1; \"$@\"; exit $?";
     let prefix = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", script, "sh"];
     if is_root() && can_run(&prefix) {
@@ -485,7 +485,7 @@ fn a_hidden_process_is_alive() {
 
 // ---- the helper ----
 
-/// Not a test of its own: the part of other tests that needs a process for itself.
+/// Runs the part of another test that needs its own process.
 #[test]
 fn helper() {
     let Ok(role) = env::var(HELPER) else { return };
@@ -493,7 +493,7 @@ fn helper() {
         "identity" => {
             println!("@identity {}", to_line(&Identity::current()));
             let _ = io::stdin().read_to_end(&mut Vec::new());
-            // Nobody reads on.
+            // The test has closed the pipe.
             process::exit(0);
         }
         "other user" => other_user(),
@@ -520,7 +520,7 @@ fn become_nobody() {
     }
 }
 
-/// A seccomp filter for this thread and its children, as a sandbox has it: `pidfd_open` fails with `errno`.
+/// Installs a seccomp filter for this thread and its children, as a sandbox does: `pidfd_open` fails with `errno`.
 fn forbid_pidfd_open(errno: libc::c_int) {
     let step = |code: u32, jt, jf, k| libc::sock_filter { code: u16::try_from(code).unwrap(), jt, jf, k };
     let mut filter = [
@@ -558,7 +558,7 @@ fn other_user() {
         assert_alive(&Identity::of(1).unwrap().verify());
         assert_alive(&identity.verify());
         assert_dead(&recycled.verify(), "started at tick");
-        assert!(!is_alive(root_zombie.pid()), "permission denied does not wake the dead");
+        assert!(!is_alive(root_zombie.pid()), "a dead process stays dead despite the denied permission");
     }
 }
 
@@ -598,16 +598,16 @@ fn no_descriptors() {
     assert_alive(&own.verify());
     assert_eq!(Identity::current().start_time, None);
     limit(before);
-    assert_eq!(Identity::current(), own, "what could not be read once is read later");
+    assert_eq!(Identity::current(), own, "a failed read is repeated later");
 }
 
 fn recycle() {
-    // In this namespace nobody else takes pids, but for the threads of this process.
+    // In this namespace no other process takes pids, apart from the threads of this process.
     for _ in 0..50 {
         let mut first = Waiting::start();
         let identity = Identity::of(first.pid()).unwrap();
         first.end();
-        // Start times count in ticks of 10 ms: within one, two processes have the same.
+        // Start times count in ticks of 10 ms: two processes of one tick have the same.
         thread::sleep(Duration::from_millis(25));
         fs::write("/proc/sys/kernel/ns_last_pid", (first.pid() - 1).to_string()).unwrap();
         let second = Waiting::start();
@@ -618,16 +618,16 @@ fn recycle() {
         assert_alive(&Identity::of(second.pid()).unwrap().verify());
         assert_dead(&identity.verify(), "was recycled");
         assert_dead(&without_inode(&identity).verify(), "was recycled: it started at tick");
-        assert!(is_alive(identity.pid), "the pid alone tells nothing");
+        assert!(is_alive(identity.pid), "the pid alone proves nothing");
         return;
     }
-    panic!("the pid was never given again");
+    panic!("the pid was never reused");
 }
 
 fn outer_proc() {
     assert_eq!(process::id(), 1);
     let own = Identity::current();
-    assert!(own.start_time.is_some(), "our own folder is found, whatever its name");
+    assert!(own.start_time.is_some(), "the process's own folder is found under any name");
     assert_alive(&own.verify());
 
     let mut child = Waiting::start();

@@ -23,8 +23,8 @@ pub fn opened(target: &str) -> Actor {
 }
 
 /// Waits until that many waiters queue for the lock.
-pub fn await_waiters(looker: &mut Actor, target: &str, count: u64) {
-    until("waiters", || looker.must(&format!("inspect {target}"))["found"]["waiters"] == count);
+pub fn await_waiters(observer: &mut Actor, target: &str, count: u64) {
+    until("waiters", || observer.must(&format!("inspect {target}"))["found"]["waiters"] == count);
 }
 
 /// Returns a loopback address that no other test's server uses: all of 127/8 is this machine.
@@ -144,14 +144,14 @@ pub fn await_renewal(actor: &mut Actor) {
 
 /// Sends a line and returns its answer, which must arrive without further input.
 pub fn soon(actor: &mut Actor, line: &str) -> Value {
-    actor.tell(line);
-    hear_soon(actor, line)
+    actor.send(line);
+    receive_soon(actor, line)
 }
 
 /// Returns an actor's next line, which must arrive without further input.
-pub fn hear_soon(actor: &mut Actor, what: &str) -> Value {
+pub fn receive_soon(actor: &mut Actor, what: &str) -> Value {
     assert!(actor.answers_within(60), "it still waits: {what}");
-    actor.hear()
+    actor.receive()
 }
 
 /// Returns the text of an error.

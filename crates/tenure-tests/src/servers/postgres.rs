@@ -262,11 +262,11 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn tell(&mut self, sql: &str) {
+    pub fn send(&mut self, sql: &str) {
         writeln!(self.child.stdin.as_mut().unwrap(), "{sql}").unwrap();
     }
 
-    pub fn hear(&mut self) -> String {
+    pub fn receive(&mut self) -> String {
         let mut line = String::new();
         std::io::BufRead::read_line(&mut self.output, &mut line).unwrap();
         line.trim().to_owned()
@@ -274,8 +274,8 @@ impl Session {
 
     /// Runs a statement and returns the one line of its answer.
     pub fn ask(&mut self, sql: &str) -> String {
-        self.tell(sql);
-        self.hear()
+        self.send(sql);
+        self.receive()
     }
 
     /// Ends `psql` and its session.

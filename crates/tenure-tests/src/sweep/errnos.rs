@@ -166,7 +166,7 @@ pub fn sweep(dir: &Path, scene: &Scene, depth: Depth, share: Share) -> Report {
         let play = |call: &Call| stage.borrow_mut().play(call, errno, &mut report).then_some(());
         let met = insist(&calls, at, || stage.borrow_mut().rehearse(), play).is_some();
         // The number of some calls varies with other activity; calls that change something always occur.
-        assert!(met || !Depth::Changing.takes(&calls[at]), "{scene}: it never came to {}", calls[at].text);
+        assert!(met || !Depth::Changing.takes(&calls[at]), "{scene}: it never reached {}", calls[at].text);
     }
     report
 }
@@ -248,7 +248,7 @@ impl Stage<'_> {
             assert_names_path_and_errno(&answer, parent, errno, &what);
         }
         let lie = matches!(errno, "EAGAIN" | "ENOENT");
-        let took = self.go_on(&target, cast, ok, lie, &what);
+        let took = self.verify_afterwards(&target, cast, ok, lie, &what);
         report.worst = report.worst.max(took);
         std::fs::remove_dir_all(parent).unwrap();
         true
@@ -256,7 +256,7 @@ impl Stage<'_> {
 
     /// Verifies that a grant is exclusive and that the lock works afterwards. `lie`: an injected errno reported a false
     /// state.
-    fn go_on(&mut self, target: &Path, cast: Cast, ok: bool, lie: bool, what: &str) -> Duration {
+    fn verify_afterwards(&mut self, target: &Path, cast: Cast, ok: bool, lie: bool, what: &str) -> Duration {
         let (actor, other, scene) = (&mut self.actor, &mut self.other, self.scene);
         other.must(&format!("open l {} {}", target.display(), scene.keys));
         if ok && scene.deed == Deed::Acquire {

@@ -43,8 +43,8 @@ pub fn sweep(dir: &Path, scene: &Scene, depth: Depth, moments: &[Moment]) -> Rep
     for (at, call) in calls.iter().enumerate() {
         for moment in moments {
             let what = format!("{scene}: killed {moment:?} {}", call.text);
-            let place = dir.join(report.cases.to_string());
-            let play = |call: &Call| kill_at(&place, scene, call, depth, *moment);
+            let folder = dir.join(report.cases.to_string());
+            let play = |call: &Call| kill_at(&folder, scene, call, depth, *moment);
             let Some((target, cast)) = insist(&calls, at, rehearsed, play) else {
                 // The number of some calls varies with other activity; calls that change something always occur.
                 assert!(depth == Depth::Every && !Depth::Changing.takes(call), "{what}: never reached it");
@@ -54,7 +54,7 @@ pub fn sweep(dir: &Path, scene: &Scene, depth: Depth, moments: &[Moment]) -> Rep
             let what = format!("{what}, which left {left:?}");
             let style = if report.cases % 2 == 0 { scene.keys } else { other_style(scene.keys) };
             report.cases += 1;
-            report.worst = report.worst.max(go_on(scene, &mut successor, &target, cast, style, &what));
+            report.worst = report.worst.max(verify_afterwards(scene, &mut successor, &target, cast, style, &what));
             std::fs::remove_dir_all(target.parent().unwrap()).unwrap();
         }
     }
@@ -68,8 +68,8 @@ fn other_style(keys: &str) -> &'static str {
 }
 
 /// Sets the scene and kills its process at the call; returns `None` if the process never reached the call.
-fn kill_at(place: &Path, scene: &Scene, call: &Call, depth: Depth, moment: Moment) -> Option<(PathBuf, Cast)> {
-    let target = place.join("t");
+fn kill_at(folder: &Path, scene: &Scene, call: &Call, depth: Depth, moment: Moment) -> Option<(PathBuf, Cast)> {
+    let target = folder.join("t");
     let cast = scene.set(&target);
     let mut actor = Actor::start();
     scene.ready(&mut actor, &target);
@@ -77,7 +77,7 @@ fn kill_at(place: &Path, scene: &Scene, call: &Call, depth: Depth, moment: Momen
         return Some((target, cast));
     }
     drop(cast);
-    std::fs::remove_dir_all(place).unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
     None
 }
 
@@ -86,9 +86,9 @@ fn dies(mut actor: Actor, line: &str, scene: &Scene, call: &Call, depth: Depth, 
     let blow = if moment == Moment::Before { "KILL" } else { "STOP" };
     let fault = format!("{}:signal={blow}:when={}", call.name, call.nth);
     let strace = attach(&actor, scene, depth, &[&fault]);
-    actor.tell(line);
+    actor.send(line);
     match moment {
-        Moment::Before => actor.hear_or_end().is_none(),
+        Moment::Before => actor.receive_or_end().is_none(),
         Moment::After => {
             let stopped = loop {
                 if strace.says("stopped by SIGSTOP") {
@@ -109,7 +109,14 @@ fn dies(mut actor: Actor, line: &str, scene: &Scene, call: &Call, depth: Depth, 
 
 /// Asserts that the next process gets the lock and that a sweep empties the folder. Returns the duration of that
 /// acquire.
-fn go_on(scene: &Scene, successor: &mut Actor, target: &Path, cast: Cast, keys: &str, what: &str) -> Duration {
+fn verify_afterwards(
+    scene: &Scene,
+    successor: &mut Actor,
+    target: &Path,
+    cast: Cast,
+    keys: &str,
+    what: &str,
+) -> Duration {
     let parent = target.parent().unwrap();
     successor.must(&format!("open l {} {keys}", target.display()));
     if let Some(holder) = &cast.foreign {

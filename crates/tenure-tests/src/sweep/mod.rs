@@ -82,11 +82,11 @@ fn handicap(actor: &Actor, scene: &Scene) -> Option<Strace> {
 
 /// Repeats `rehearse` until two runs agree, because the number of reads of `/proc` varies with other activity.
 fn settled(mut rehearse: impl FnMut() -> Vec<Call>) -> Vec<Call> {
-    let places = |calls: &[Call]| calls.iter().map(|call| (call.name.clone(), call.nth)).collect::<Vec<_>>();
+    let positions = |calls: &[Call]| calls.iter().map(|call| (call.name.clone(), call.nth)).collect::<Vec<_>>();
     let mut calls = rehearse();
     for _ in 0..20 {
         let again = rehearse();
-        if places(&calls) == places(&again) {
+        if positions(&calls) == positions(&again) {
             break;
         }
         calls = again;

@@ -225,7 +225,7 @@ fn dies_in(target: &Path, keys: &str, scene: &Scene, fault: &str) {
     actor.must(&format!("open l {} {keys}", target.display()));
     let faults: Vec<&str> = super::lasting(scene).iter().copied().chain([fault]).collect();
     let strace = Strace::inject(actor.pid(), &faults);
-    assert_eq!(actor.ask_if_it_lives("acquire l g never"), None, "it never came to {fault}");
+    assert_eq!(actor.ask_if_it_lives("acquire l g never"), None, "it never reached {fault}");
     drop(strace);
 }
 
