@@ -1,10 +1,11 @@
 #!/usr/bin/env node
-// A worker of the torture that holds by the package for Node, again and again: a native as those of Rust are.
+// A worker of the torture that holds by the package for Node repeatedly: a native, as the workers in Rust are.
 //
 //     torture.mjs FOLDER PHASE SEED
 //
-// It waits, gives up, and is aborted. See `src/` for the folder, the witness and the lines said. Node has no fcntl(2): its
-// witness is a file that names its pid, and it finds the others' in /proc/locks, when it comes in and before it goes.
+// It waits, times out, and is aborted. See `src/` for the folder, the witness and the printed lines. Node has no
+// fcntl(2): its witness is a file that names its pid, and it finds the others' in /proc/locks, when it enters and
+// before it leaves.
 
 import fs from "node:fs";
 import { createRequire } from "node:module";
@@ -28,7 +29,7 @@ readline
   .on("line", (line) => (last ||= line.trim() === "last"))
   .on("close", () => process.exit(1));
 
-/** One that is on its way out (PF_EXITING of the flags) has let go of its kernel locks before it is a zombie. */
+/** Reports whether a process lives. An exiting one (PF_EXITING of the flags) has released its kernel locks already. */
 function lives(pid) {
   try {
     const line = fs.readFileSync(`/proc/${pid}/stat`, "utf8");
@@ -39,7 +40,7 @@ function lives(pid) {
   }
 }
 
-/** Bytes of the witness that are locked: 0 by a native, 1 by a foreign program. */
+/** Returns the bytes of the witness that are locked: 0 by a native, 1 by a foreign program. */
 function lockedBytes() {
   const { dev, ino } = fs.statSync(path.join(witness, "bytes"));
   const hex = (number) => number.toString(16).padStart(2, "0");
@@ -58,7 +59,7 @@ function look(when) {
   if (bytes.includes(1)) say(`double native-foreign ${me} ${when} while a foreign program held`);
 }
 
-/** With its content from the first moment: whoever dies in between leaves no empty one. */
+/** Creates the mark with its content: a process that dies in between leaves no empty one. */
 function makeMark() {
   fs.writeFileSync(own, String(process.pid));
   for (;;) {
@@ -69,7 +70,7 @@ function makeMark() {
       if (error.code !== "EEXIST") throw error;
       const pid = Number(fs.readFileSync(mark, "utf8"));
       if (pid !== process.pid && lives(pid)) {
-        say(`double native-foreign ${me} came in while node ${pid} held`);
+        say(`double native-foreign ${me} entered while node ${pid} held`);
         break;
       }
       fs.rmSync(mark, { force: true });
@@ -78,12 +79,12 @@ function makeMark() {
   fs.rmSync(own);
 }
 
-/** In two writes, so that a holder that dies between them leaves a torn line. */
+/** Appends in two writes, so that a holder that dies between them leaves a torn line. */
 function append({ fence, previous }, count) {
   const text = fs.existsSync(target) ? fs.readFileSync(target) : Buffer.alloc(0);
   const end = text.lastIndexOf("\n") + 1;
   if (end < text.length) {
-    if (!previous.crashed) say(`fault fence ${fence} found a torn line, but nobody was said to have crashed`);
+    if (!previous.crashed) say(`fault fence ${fence} found a torn line, but without a crash report`);
     fs.truncateSync(target, end);
   }
   const line = `N ${fence} ${process.pid} ${count} .\n`;
@@ -92,7 +93,7 @@ function append({ fence, previous }, count) {
   fs.appendFileSync(target, line.slice(cut));
 }
 
-/** A fifth of the waits have a time, and a third of the others are aborted at about the time of their grant. */
+/** A fifth of the waits have a timeout, and a third of the others are aborted at about the time of their grant. */
 async function acquire(lock, final) {
   const timeout = final ? Infinity : [0, Math.random() * 20, Infinity, Infinity, Infinity][below(5)];
   if (final || timeout !== Infinity || below(3) > 0) return lock.acquire({ timeout });

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""A worker of the torture that holds by the package for Python, again and again: a native as those of Rust are.
+"""A worker of the torture that holds by the package for Python repeatedly: a native, as the workers in Rust are.
 
     torture.py FOLDER PHASE SEED
 
-It waits as a thread and as a task, gives up, and is cancelled. See `src/` for the folder, the witness and the lines said.
+It waits as a thread and as a task, times out, and is cancelled. `src/` describes the folder, the witness and the lines.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ def marked():
             pid = file.read()
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
             fields = file.read().rsplit(")", 1)[1].split()
-        # One that is on its way out (PF_EXITING of the flags) has let go of its kernel locks before it is a zombie.
+        # An exiting process (PF_EXITING of the flags) has released its kernel locks before it is a zombie.
         return fields[0] not in "ZX" and int(fields[6]) & 4 == 0
     except OSError:
         return False
@@ -74,7 +74,7 @@ def append(held, count):
     end = os.pread(file, 256, max(0, length - 256))
     if end and not end.endswith(b"\n"):
         if held.previous is None:
-            say(f"fault fence {held.fence} found a torn line, but nobody was said to have crashed")
+            say(f"fault fence {held.fence} found a torn line, but without a crash report")
         os.ftruncate(file, length - len(end) + end.rfind(b"\n") + 1)
     line = f"N {held.fence} {os.getpid()} {count} .\n".encode()
     cut = chance.randrange(len(line))
@@ -98,7 +98,7 @@ def work(held, visible, count):
         if taken(FOREIGN):
             say(f"double native-foreign {me} came in while {os.pread(witness, 60, 128).decode().strip()} held")
         if marked():
-            say(f"double native-foreign {me} came in while node held")
+            say(f"double native-foreign {me} entered while node held")
     append(held, count)
     time.sleep(chance.choice([0, 0, 0, 0.0005, 0.003]))
     say(f"grant N {held.fence} {os.getpid()} {count} {int(held.previous is not None)}")
@@ -109,7 +109,7 @@ def work(held, visible, count):
 
 
 async def as_a_task(lock, timeout):
-    """A third of the waits are cut off, at about the time of their grant."""
+    """Acquires as a task. A third of the waits are cancelled at about the time of their grant."""
     acquiring = asyncio.ensure_future(lock.acquire_async(timeout))
     if timeout is None and not last.is_set() and chance.random() < 1 / 3:
         await asyncio.wait([acquiring], timeout=chance.uniform(0, 0.01))

@@ -1,9 +1,9 @@
 #!/usr/bin/env node
-// A worker of the torture: it holds by the seed's protocol, again and again, and keeps a witness of who is inside.
+// A worker of the torture: it holds by OpenClaw's protocol repeatedly, and keeps a witness of the holders inside.
 //
-//     torture.mjs FOLDER careful|commands|seed SEED
+//     torture.mjs FOLDER careful|commands|openclaw SEED
 //
-// `careful` never removes another's lock file. See `src/` for the folder, the witness and the lines said.
+// `careful` never removes another program's lock file. See `src/` for the folder, the witness and the printed lines.
 // Node has no fcntl(2): its witness is a file that names its pid, and it finds the others' in /proc/locks.
 
 import fs from "node:fs";
@@ -37,7 +37,7 @@ function statOf(pid) {
 const lives = (pid) => !["Z", "X", undefined].includes(statOf(pid)?.[0]);
 const startTimeOf = (pid) => Number(statOf(pid)?.[19] ?? NaN);
 
-/** The seed's proofs; what is malformed is left to the natives, who know better than the seed. */
+/** OpenClaw's proofs of death. Malformed files are left to the natives, which judge them better. */
 function isStale() {
   let lock;
   try {
@@ -61,13 +61,13 @@ async function acquire() {
     } catch (error) {
       if (error.code !== "EEXIST") throw error;
     }
-    // Check, then remove: the seed's flaw, kept.
+    // Check, then remove: OpenClaw's flaw, kept.
     if (!careful && isStale()) fs.rmSync(file, { force: true });
     else await sleep(Math.random() * 5);
   }
 }
 
-/** Bytes of the witness that are locked: 2 by a native that we could see, 1 by a foreign program. */
+/** Returns the bytes of the witness that are locked: 2 by a visible native, 1 by a foreign program. */
 function lockedBytes() {
   const { dev, ino } = fs.statSync(path.join(witness, "bytes"));
   const hex = (number) => number.toString(16).padStart(2, "0");
@@ -80,7 +80,7 @@ function lockedBytes() {
   });
 }
 
-/** With its content from the first moment: whoever dies in between leaves no empty one. */
+/** Creates the mark with its content: a process that dies in between leaves no empty one. */
 function makeMark() {
   const own = `${mark}.${process.pid}`;
   fs.writeFileSync(own, String(process.pid));
@@ -92,7 +92,7 @@ function makeMark() {
       if (error.code !== "EEXIST") throw error;
       const pid = Number(fs.readFileSync(mark, "utf8"));
       if (pid !== process.pid && lives(pid)) {
-        say(`double foreign-foreign node ${process.pid} came in while node ${pid} held`);
+        say(`double foreign-foreign node ${process.pid} entered while node ${pid} held`);
         break;
       }
       fs.rmSync(mark, { force: true });
@@ -115,8 +115,8 @@ for (let count = 1; ; count += 1) {
   const fd = await acquire();
   makeMark();
   const bytes = lockedBytes();
-  if (bytes.includes(2)) say(`double native-foreign node ${process.pid} came in while a native held`);
-  if (bytes.includes(1)) say(`double foreign-foreign node ${process.pid} came in while python held`);
+  if (bytes.includes(2)) say(`double native-foreign node ${process.pid} entered while a native held`);
+  if (bytes.includes(1)) say(`double foreign-foreign node ${process.pid} entered while python held`);
   if (careful) append(count);
   await sleep(Math.random() * 3);
   say(`grant F 0 ${process.pid} ${count} 0`);
@@ -125,7 +125,8 @@ for (let count = 1; ; count += 1) {
   fs.rmSync(file, { force: true });
   if (final) {
     say("last");
-    // Another that has read this one's lock file may not have judged yet: the seed's flaw, where one ends.
+    // Another program that has read this one's lock file may not have judged it yet: OpenClaw's flaw at the end of a
+    // process.
     if (phase === "commands") await sleep(1000);
     process.exit(0);
   }

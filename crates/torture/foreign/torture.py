@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""A worker of the torture: it holds by the seed's protocol, again and again, and keeps a witness of who is inside.
+"""A worker of the torture: it holds by OpenClaw's protocol repeatedly, and keeps a witness of the holders inside.
 
-    torture.py FOLDER careful|careful-apart|commands|seed SEED
+    torture.py FOLDER careful|careful-apart|commands|openclaw SEED
 
-A careful one never removes another's lock file. See `src/` for the folder, the witness and the lines said.
+A careful one never removes another program's lock file. See `src/` for the folder, the witness and the printed lines.
 """
 
 import fcntl
@@ -15,8 +15,8 @@ import threading
 import time
 import types
 
-sys.path.insert(0, os.environ["TORTURE_SEED"])
-import seed
+sys.path.insert(0, os.environ["TORTURE_OPENCLAW"])
+import openclaw
 
 folder, phase, number = sys.argv[1:4]
 target = os.path.join(folder, "transcript.jsonl")
@@ -30,20 +30,20 @@ last = threading.Event()
 
 
 def release_carefully(path):
-    """Removed while it is open still. Once it is closed, who cannot see this process's pid takes it for dead."""
+    """Removes the file before it closes it: a program that cannot see the pid takes a closed file's holder for dead."""
     os.unlink(path)
-    os.close(seed.held.pop(path))
+    os.close(openclaw.held.pop(path))
 
 
 if careful:
-    seed.may_remove = lambda *_: False
-    seed.release = release_carefully
+    openclaw.may_remove = lambda *_: False
+    openclaw.release = release_carefully
 if phase == "commands":
-    # Nobody dies there, so what it removes on a proof of death is what the round is about. What has no fields may be a
-    # file that was removed before it was read: on that the seed removes the next one, from its own kind too.
-    seed.may_remove = lambda _path, why, _stale_ms: not set(why).isdisjoint({"dead-pid", "recycled-pid"})
-# The seed's waits, but shorter: it should be in the others' way more often.
-seed.time = types.SimpleNamespace(
+    # No member dies in this round, so it tests removals on a proof of death. A file without fields may have been
+    # # removed before it was read: OpenClaw then removes the next file, also one of its own kind.
+    openclaw.may_remove = lambda _path, why, _stale_ms: not set(why).isdisjoint({"dead-pid", "recycled-pid"})
+# OpenClaw's waits, but shorter, so that it contends more often.
+openclaw.time = types.SimpleNamespace(
     time=time.time, monotonic=time.monotonic, sleep=lambda _: time.sleep(chance.uniform(0, 0.005))
 )
 
@@ -70,7 +70,7 @@ def marked():
             pid = int(file.read())
     except OSError:
         return False
-    stat = seed.stat_fields(f"/proc/{pid}/stat")
+    stat = openclaw.stat_fields(f"/proc/{pid}/stat")
     return bool(stat) and stat[0] not in "ZX"
 
 
@@ -90,35 +90,36 @@ def append(count):
 
 
 threading.Thread(target=listen, daemon=True).start()
-options = {"stale-ms": seed.STALE_MS, "timeout-ms": 10**9, "max-hold-ms": None}
+options = {"stale-ms": openclaw.STALE_MS, "timeout-ms": 10**9, "max-hold-ms": None}
 say("ready")
 count = 0
 while True:
     final = last.is_set()
-    path = seed.acquire(target, options)
+    path = openclaw.acquire(target, options)
     count += 1
     mine = True
     try:
         fcntl.lockf(witness, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 1)
     except OSError:
         mine = False
-        say(f"double foreign-foreign python {os.getpid()} came in while another held")
+        say(f"double foreign-foreign python {os.getpid()} entered while another held")
     os.pwrite(witness, f"{member} python {os.getpid()}".ljust(60).encode(), 128)
     if native_inside():
-        say(f"double native-foreign python {os.getpid()} came in while a native held")
+        say(f"double native-foreign python {os.getpid()} entered while a native held")
     if marked():
-        say(f"double foreign-foreign python {os.getpid()} came in while node held")
+        say(f"double foreign-foreign python {os.getpid()} entered while node held")
     if careful:
         append(count)
     time.sleep(chance.choice([0, 0, 0.0005, 0.002, 0.01]))
     say(f"grant F 0 {os.getpid()} {count} 0")
     if mine:
         fcntl.lockf(witness, fcntl.LOCK_UN, 1, 1)
-    seed.release(path)
+    openclaw.release(path)
     if final:
         say("last")
         if phase == "commands":
-            # Another that has read this one's lock file may not have judged yet: the seed's flaw, where one ends.
+            # Another program that has read this one's lock file may not have judged it yet: OpenClaw's flaw at the end
+            # of a process.
             time.sleep(1)
         os._exit(0)
     time.sleep(chance.uniform(0, 0.01))

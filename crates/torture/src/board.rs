@@ -1,22 +1,22 @@
-//! What the hot round counts on: numbers in memory that all its processes map, and that outlive a killed one.
+//! The counters of the hot round: numbers in memory that all its processes map, and that outlive a killed process.
 //!
-//! The words of a target are read and written one after the other, as by a program that relies on its lock: two that hold
-//! at once lose a count, or see a fence go down. Those of a worker are its own.
+//! The numbers of a target are read and written one after another, as by a program that relies on its lock: two holders
+//! at once lose a count, or see a fence decrease. The numbers of a worker belong to it alone.
 
 use std::fs::OpenOptions;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Of a cache line each, and its neighbour's.
+/// One cache line for each, and its neighbour's.
 const STRIDE: usize = 16;
-/// How many lines there are: targets first, then workers.
+/// The number of lines: targets first, then workers.
 const LINES: usize = 128;
 pub const TARGETS: usize = 16;
 
 pub struct Board(NonNull<AtomicU64>);
 
-/// What a worker has counted.
+/// The counts of a worker.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
     pub grants: u64,
@@ -51,7 +51,8 @@ impl Board {
         unsafe { self.0.add(line * STRIDE + at).as_ref() }
     }
 
-    /// A holder's work: the target's count goes up by one, and its fence to `fence`. `false` where that goes down.
+    /// Does a holder's work: increments the target's count, and sets its fence to `fence`. Returns `false` if the fence
+    /// decreases.
     pub fn enter(&self, target: usize, fence: u64) -> bool {
         let (count, last) = (self.word(target, 0), self.word(target, 1));
         count.store(count.load(Ordering::Acquire) + 1, Ordering::Release);
@@ -71,7 +72,7 @@ impl Board {
         }
     }
 
-    /// The grants of a target that their holders have acknowledged.
+    /// Returns the number of grants of a target that their holders have acknowledged.
     pub fn acknowledged(&self, target: usize) -> u64 {
         self.word(target, 2).load(Ordering::Acquire)
     }
@@ -89,7 +90,7 @@ impl Board {
         }
     }
 
-    /// Everyone ends after one more grant.
+    /// Asks all workers to end after one more grant.
     pub fn say_last(&self) {
         self.word(LINES - 1, 0).store(1, Ordering::Release);
     }
@@ -107,5 +108,5 @@ pub const FENCES_DOWN: usize = 4;
 pub const BUSY: usize = 5;
 pub const ERRORS: usize = 6;
 
-// SAFETY: all that is shared are atomics.
+// SAFETY: all shared data are atomics.
 unsafe impl Sync for Board {}

@@ -1,7 +1,7 @@
-//! Breaks: an operator who breaks the lock all the time, and those who are broken.
+//! Breaks: an operator that breaks the lock without pause, and the holders that it breaks.
 //!
-//! A broken holder may be at work beside the one that came after it. That is what a break is; but the broken one must be
-//! told by `check()`, and a resource that checks fences must have refused it once the other has written.
+//! A broken holder may work beside its successor, by the nature of a break. But `check()` must report the loss to the
+//! broken holder, and a resource that checks fences must refuse it once the successor has written.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,12 +14,12 @@ use crate::site::{Site, say};
 use crate::team::TENURE;
 use crate::workers::{Shown, how_long, refused, say_ready};
 
-/// Of a holder in flock style that is broken already, and still has the target's own kernel lock: no more can be done.
+/// The error for a broken holder in flock style, which still has the target's own kernel lock; a break cannot end that.
 const ONLY_FLOCK: &str = "a foreign program holds the target's kernel lock";
 
-/// Holds as one that may be broken. It says `kept FENCE` where `check()` had nothing to say after its work, and else
+/// Holds with a lock that may be broken. It prints `kept FENCE` if `check()` reported no loss after its work, and else
 /// `lost FENCE`.
-pub fn hold_again_and_again(site: &Site, locks: &[Shown], seed: u64, last: &AtomicBool) {
+pub fn hold_repeatedly(site: &Site, locks: &[Shown], seed: u64, last: &AtomicBool) {
     let mut chance = Chance(seed);
     for count in 1.. {
         let is_last = last.load(Ordering::SeqCst);
@@ -41,14 +41,14 @@ pub fn hold_again_and_again(site: &Site, locks: &[Shown], seed: u64, last: &Atom
 fn hold(site: &Site, guard: Guard, chance: &mut Chance, count: u64) {
     let fence = guard.fence().unwrap_or_default();
     let written = site.work_beside(chance, fence, count);
-    // It is out by now as far as the witness knows: whoever met it came in before this look.
+    // The witness counts it as outside by now: an overlapping holder entered before this check.
     match guard.check() {
         Ok(()) if !written => {
-            say(&format!("fault fence {fence} was refused for its age, but was not told that it lost"))
+            say(&format!("fault fence {fence} was refused for its age, but got no notice of its loss"))
         }
         Ok(()) => say(&format!("kept {fence}")),
         Err(error) if error.is_lost() => say(&format!("lost {fence}")),
-        Err(error) => say(&format!("fault fence {fence} could not look: {error}")),
+        Err(error) => say(&format!("fault fence {fence} could not check: {error}")),
     }
     if written {
         let warned = u8::from(guard.previous().is_crashed());
@@ -60,9 +60,9 @@ fn hold(site: &Site, guard: Guard, chance: &mut Chance, count: u64) {
     }
 }
 
-/// Breaks with and without force, by the library and by the command. It says `breaks` before a break by force, and `broke`
-/// after one that came through.
-pub fn break_again_and_again(folder: &Path, seed: u64, last: &AtomicBool) {
+/// Breaks with and without force, by the library and by the command. It prints `breaks` before a break by force, and
+/// `broke` after a successful one.
+pub fn break_repeatedly(folder: &Path, seed: u64, last: &AtomicBool) {
     let target = folder.join("transcript.jsonl");
     let command = std::env::var_os(TENURE);
     let mut chance = Chance(seed);
@@ -79,7 +79,7 @@ pub fn break_again_and_again(folder: &Path, seed: u64, last: &AtomicBool) {
                 words.arg("break").args(force.then_some("--force")).arg(&target);
                 let ended = words.output().unwrap();
                 let error = String::from_utf8_lossy(&ended.stderr).replace('\n', " ");
-                // 75: it lives, and no force was given.
+                // 75: the holder is alive, and the break is without force.
                 if !matches!(ended.status.code(), Some(0 | 75)) && !error.contains(ONLY_FLOCK) {
                     say(&format!("fault `tenure break` ended with {}: {error}", ended.status));
                 }

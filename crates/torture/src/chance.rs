@@ -1,8 +1,8 @@
-//! Chance that a number repeats.
+//! Random numbers that a seed reproduces.
 
 use std::time::Duration;
 
-/// splitmix64.
+/// The generator splitmix64.
 pub struct Chance(pub u64);
 
 impl Chance {
@@ -22,7 +22,7 @@ impl Chance {
         Duration::from_micros(self.below(limit))
     }
 
-    /// True once in so many.
+    /// Returns true once in that many calls on average.
     pub fn one_in(&mut self, many: u64) -> bool {
         self.below(many) == 0
     }

@@ -1,4 +1,4 @@
-//! A native that forks: what its child sees of the parent's guard, and a child that acquires for itself.
+//! A native that forks: the child's view of the parent's guard, and a child that acquires for itself.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,8 +8,8 @@ use crate::chance::Chance;
 use crate::site::{Site, say};
 use crate::workers::{Shown, hold, how_long, refused};
 
-/// Forks with a guard, and without one: then the child acquires, and is killed now and then.
-pub fn fork_again_and_again(site: &Site, locks: &[Shown], seed: u64, last: &AtomicBool) {
+/// Forks with a guard, and without one; without one the child acquires, and is killed occasionally.
+pub fn fork_repeatedly(site: &Site, locks: &[Shown], seed: u64, last: &AtomicBool) {
     let mut chance = Chance(seed);
     for count in 1.. {
         let is_last = last.load(Ordering::SeqCst);
@@ -33,14 +33,15 @@ pub fn fork_again_and_again(site: &Site, locks: &[Shown], seed: u64, last: &Atom
     }
 }
 
-/// The child's copy of the guard is lost, its end ends nothing, and another acquire there is refused.
+/// Asserts that the child's copy of the guard is lost, that its end releases nothing, and that another acquire in the
+/// child is refused.
 fn child_has_none(guard: Guard, (lock, _): &Shown) -> Guard {
     let mut guard = Some(guard);
     in_child(None, || {
         let guard = guard.take().expect("the child has its copy");
         let fault = |what: &str| say(&format!("fault a forked child {what}"));
         if !guard.check().is_err_and(|error| error.is_lost()) {
-            fault("took its parent's lock for its own");
+            fault("regarded its parent's lock as its own");
         }
         if lock.acquire_with(Wait::Never).is_ok() {
             fault("was granted beside its parent");
@@ -49,7 +50,7 @@ fn child_has_none(guard: Guard, (lock, _): &Shown) -> Guard {
     });
     let guard = guard.expect("the child's is the child's");
     if let Err(error) = guard.check() {
-        say(&format!("fault the end of a forked child cost its parent the lock: {error}"));
+        say(&format!("fault the end of a forked child released its parent's lock: {error}"));
     }
     guard
 }
@@ -66,14 +67,14 @@ fn child_acquires(site: &Site, (lock, visible): &Shown, chance: &mut Chance, cou
     });
 }
 
-/// Forks without exec, and waits for the child, which ends with us.
+/// Forks without exec, and waits for the child, which ends with its parent.
 fn in_child(kill_after: Option<std::time::Duration>, act: impl FnOnce()) {
     let parent = std::process::id();
     // SAFETY: only this thread uses the library here; the other waits for a line of its input.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "{}", std::io::Error::last_os_error());
     if pid == 0 {
-        // SAFETY: no precondition. Whoever lost its parent before this ends by itself.
+        // SAFETY: no precondition. A child that lost its parent before this ends by itself.
         unsafe {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
             if libc::getppid() as u32 == parent {

@@ -1,7 +1,8 @@
-//! The hot round: natives of both styles that do next to nothing with the lock, to come to numbers.
+//! The hot round: natives of both styles that do almost nothing with the lock, to reach high numbers.
 //!
-//! Several targets, several processes for each, kills and stops all the time. The witness is a record lock for each
-//! target, beside a count and a fence in memory that the processes share ([`crate::board`]): two system calls a grant.
+//! Several targets, several processes for each, with constant kills and stops. The witness is a record lock for each
+//! target, with a count and a fence in memory that the processes share ([`crate::board`]): two system calls for each
+//! grant.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -19,13 +20,14 @@ use crate::verdict;
 use crate::witness::Witness;
 use crate::workers;
 
-/// How long a target may go without a grant, and everyone may take for the last one, on a loaded machine.
+/// The longest time that a target may go without a grant, and that all workers may take for the last one, on a loaded
+/// machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 const KINDS: [&str; 4] = ["lock-file", "flock", "mixed", "crowd"];
 
-/// A worker of this round: acquires and releases until it is told that this is the last time.
+/// Runs a worker of this round, which acquires and releases until it is asked for its last grant.
 pub fn work(folder: &Path, witness: &Path, worker: usize, target: usize, seed: u64) -> ! {
-    workers::half_wait_themselves(seed ^ (u64::from(std::process::id()) << 32));
+    workers::half_wait_directly(seed ^ (u64::from(std::process::id()) << 32));
     let board = Board::open(&witness.join("board"));
     let bytes = Witness::open(&witness.join("bytes"));
     let path = folder.join(format!("hot-{target}"));
@@ -51,7 +53,7 @@ pub fn work(folder: &Path, witness: &Path, worker: usize, target: usize, seed: u
     std::process::exit(0);
 }
 
-/// `false` once it was granted for the last time.
+/// Returns `false` after the last grant.
 fn hold_once(
     locks: &[Lock],
     board: &Board,
@@ -110,14 +112,14 @@ struct Worker {
     killed: bool,
 }
 
-/// Runs the round with so many processes.
+/// Runs the round with that many processes.
 pub fn run(programs: &Programs, folder: &Path, witness: &Path, size: usize, seed: u64, length: Duration) -> Sum {
     for made in [folder, witness] {
         std::fs::create_dir_all(made).unwrap();
     }
     Witness::create(&witness.join("bytes"));
     let board = Board::create(&witness.join("board"));
-    // Four of a target, one of each kind.
+    // Four processes for a target, one of each kind.
     let targets = (size / KINDS.len()).clamp(1, TARGETS);
     let mut chance = Chance(seed);
     let mut sum = Sum::default();
@@ -159,12 +161,13 @@ pub fn run(programs: &Programs, folder: &Path, witness: &Path, size: usize, seed
                 sum.longest_gap = sum.longest_gap.max(at.elapsed());
                 (*seen, *at) = (now, Instant::now());
             } else if at.elapsed() > PATIENCE {
-                sum.faults.push(format!("nobody was granted hot-{target} for {PATIENCE:?}: {}", look(folder, target)));
+                sum.faults
+                    .push(format!("no worker was granted hot-{target} for {PATIENCE:?}: {}", look(folder, target)));
             }
         }
     }
 
-    // Everyone that is left is granted once more: nobody waits though the lock is free.
+    // All remaining workers are granted once more: none waits although the lock is free.
     board.say_last();
     let started = Instant::now();
     while workers.iter().any(|worker| worker.child.is_some()) && sum.faults.is_empty() {
@@ -172,7 +175,7 @@ pub fn run(programs: &Programs, folder: &Path, witness: &Path, size: usize, seed
         std::thread::sleep(Duration::from_millis(1));
         if started.elapsed() > PATIENCE {
             let found: Vec<_> = (0..targets).map(|target| look(folder, target)).collect();
-            sum.faults.push(format!("not everyone was granted again: {found:?}"));
+            sum.faults.push(format!("not every worker was granted again: {found:?}"));
         }
     }
     for worker in &mut workers {
@@ -183,7 +186,7 @@ pub fn run(programs: &Programs, folder: &Path, witness: &Path, size: usize, seed
     }
     settle(&board, folder, targets, size, &mut sum);
     for fault in &mut sum.faults {
-        fault.insert_str(0, &format!("hot round with seed {seed}: "));
+        fault.insert_str(0, &format!("hot round with random seed {seed}: "));
     }
     sum
 }
@@ -192,7 +195,7 @@ fn look(folder: &Path, target: usize) -> String {
     format!("{:?}", tenure::status(folder.join(format!("hot-{target}"))))
 }
 
-/// Lets go on who was stopped, and notices who ended.
+/// Resumes stopped workers, and notices ended ones.
 fn tend(worker: &mut Worker, may_end: bool, sum: &mut Sum) {
     let Some(child) = &mut worker.child else { return };
     if worker.goes_on_at.is_some_and(|at| may_end || Instant::now() >= at) {
@@ -223,7 +226,7 @@ fn settle(board: &Board, folder: &Path, targets: usize, size: usize, sum: &mut S
         }
     }
     for target in 0..targets {
-        // One that was killed may have counted, but not acknowledged.
+        // A killed holder may have counted, but not acknowledged.
         let (count, acknowledged) = (board.count(target), board.acknowledged(target));
         if count < acknowledged || count > acknowledged + sum.kills {
             sum.faults.push(format!("hot-{target} counts {count} grants, {acknowledged} are acknowledged"));

@@ -1,5 +1,5 @@
-//! `torture leaks`: a process that acquires very often, in every way that there is, has afterwards the descriptors, the
-//! threads and the memory that it had before.
+//! Runs `torture leaks`: a process that has acquired very often, in every way, must have the same descriptors, threads
+//! and memory as before.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,7 +16,7 @@ struct Footprint {
 
 impl Footprint {
     fn now() -> Footprint {
-        // The look itself has one open, both times.
+        // This count itself has one folder open, both times.
         let entries = |folder| std::fs::read_dir(folder).unwrap().count();
         Footprint { descriptors: entries("/proc/self/fd"), threads: entries("/proc/self/task") }
     }
@@ -28,11 +28,11 @@ fn resident_kib() -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Acquires `times` times; 1 where something was left, or where the memory grew by more than `slack_kib`.
+/// Acquires `times` times; returns 1 if anything remains, or if the memory grew by more than `slack_kib`.
 pub fn run(dir: &Path, times: u64, slack_kib: u64) -> i32 {
     let base = tempfile::Builder::new().prefix("leaks-").tempdir_in(dir).unwrap();
     let alone = Footprint::now();
-    // What is made once, and what an allocator keeps, is there by then.
+    // Objects that are created once, and the allocator's reserve, exist after this.
     acquire_in_every_way(base.path(), (times / 10).clamp(50, 5000));
     let before = settled(alone);
     let resident = resident_kib();
@@ -53,13 +53,13 @@ pub fn run(dir: &Path, times: u64, slack_kib: u64) -> i32 {
     i32::from(!fine)
 }
 
-/// The threads that wait and that watch stay for a moment, for the next.
+/// Waits for the idle helper threads and the watchdog, which stay for a moment.
 fn settled(wanted: Footprint) -> Footprint {
     until("the threads end", || Footprint::now().threads <= wanted.threads);
     Footprint::now()
 }
 
-/// At least `times` acquires, shared among the ways. Returns how many.
+/// Acquires at least `times` times, divided among the ways. Returns the actual number.
 fn acquire_in_every_way(folder: &Path, times: u64) -> u64 {
     let target = folder.join("t");
     let options = || Lock::options().deadlock_check(false);
@@ -76,7 +76,7 @@ fn acquire_in_every_way(folder: &Path, times: u64) -> u64 {
         }
         flock.acquire_shared(Wait::Never).unwrap().release().unwrap();
         runtime.block_on(lock_file.acquire_async(Wait::Forever)).unwrap().release().unwrap();
-        // Opened anew, and refused, now and never.
+        // Reopened, and refused without and with waiting.
         let held = options().open(&target).unwrap().acquire_with(Wait::Never).unwrap();
         assert!(flock.acquire_with(Wait::Never).unwrap_err().is_busy());
         held.release().unwrap();
@@ -92,7 +92,7 @@ fn acquire_in_every_way(folder: &Path, times: u64) -> u64 {
     acquires + revoke(&target)
 }
 
-/// With a helper's thread: one that is granted, one that gives up, a future that is dropped.
+/// Waits with a helper thread: one waiter is granted, one times out, one future is dropped.
 fn wait_in_every_way(lock_file: &Lock, flock: &Lock, runtime: &tokio::runtime::Runtime) -> u64 {
     for lock in [lock_file, flock] {
         let held = lock.acquire_with(Wait::Never).unwrap();
@@ -117,7 +117,7 @@ fn look(folder: &Path, target: &Path) {
     tenure::break_lock(target, &tenure::BreakOptions::default()).unwrap();
 }
 
-/// By the watchdog, once.
+/// Has the watchdog revoke a lock, once.
 fn revoke(target: &Path) -> u64 {
     let options = Lock::options().max_hold(Duration::from_millis(20)).overrun(Overrun::Revoke).deadlock_check(false);
     let guard = options.open(target).unwrap().acquire_with(Wait::Forever).unwrap();

@@ -6,24 +6,30 @@
 //! cargo run --release -p torture -- leaks [--times 100000]
 //! ```
 //!
-//! It goes in rounds, each in a fresh folder:
+//! It runs rounds, each in a new folder:
 //!
-//! | round | who | what may not be |
+//! | round | members | what must not happen |
 //! | --- | --- | --- |
-//! | natives | natives of both styles, by the library (threads, futures that are dropped, forked children) and by `tenure run` | two that hold |
-//! | careful | natives in lock-file style, foreign programs in Python and JavaScript that never remove another's lock file | two that hold |
-//! | commands | `tenure run` in lock-file style, foreign programs with OpenClaw's whole protocol; nobody is killed or stopped | two that hold, of whatever kind |
-//! | seed | natives of both styles, foreign programs with the seed's whole protocol (which robs live locks now and then), a person who removes lock files, a cleaner | two natives that hold |
-//! | pruned | natives of both styles that open the lock anew each time, a cleaner that prunes every anchor it may | two that hold |
-//! | flock | natives in flock style, those who share, flock(1) | two that hold, unless both share |
-//! | broken | natives of both styles, one who breaks | two that hold, unless the older one is told that it lost |
-//! | apart | natives of both styles in three pid namespaces, whose pids are recycled on purpose | two that hold |
-//! | careful-apart | as careful, without JavaScript, in three pid namespaces | two that hold |
-//! | hot | natives of both styles that do nearly nothing with the lock | two that hold |
+//! | natives | natives of both styles, by the library (threads, dropped futures, forked children) and by `tenure run` |
+//! two holders |
+//! | careful | natives in lock-file style, foreign programs in Python and JavaScript that never remove another
+//! program's lock file | two holders |
+//! | commands | `tenure run` in lock-file style, foreign programs with OpenClaw's whole protocol; no member is killed
+//! or stopped | two holders, of any kind |
+//! | openclaw | natives of both styles, foreign programs with OpenClaw's whole protocol (which occasionally removes
+//! live locks), a person who removes lock files, a cleaner | two native holders |
+//! | pruned | natives of both styles that reopen the lock each time, a cleaner that prunes every anchor that it may |
+//! two holders |
+//! | flock | natives in flock style, sharers, flock(1) | two holders, unless both share |
+//! | broken | natives of both styles, and an operator that breaks | two holders, unless the older one is notified of
+//! its loss |
+//! | apart | natives of both styles in three pid namespaces, whose pids are reused on purpose | two holders |
+//! | careful-apart | as careful, without JavaScript, in three pid namespaces | two holders |
+//! | hot | natives of both styles that do almost nothing with the lock | two holders |
 //!
-//! In every round besides: a waiter that waits though the lock is free; a fence that goes down; a torn line in the
-//! transcript, but by a killed holder, which the next one repairs; an acknowledged line that is missing; something that is
-//! left behind. The last line is one of JSON, with the totals. On a fault the exit code is 1, and the folder stays.
+//! Every round also fails on: a waiter that waits although the lock is free; a fence that decreases; a torn line in the
+//! transcript, except a killed holder's, which the next holder repairs; an acknowledged line that is missing; leftover
+//! files. The last line of the output is JSON with the totals. On a fault the exit code is 1, and the folder stays.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test program")]
 
@@ -57,45 +63,45 @@ use sum::Sum;
 
 #[derive(Parser)]
 #[command(about = "Many programs on one lock, killed and stopped at random")]
-struct Words {
+struct Args {
     #[command(subcommand)]
     role: Option<Role>,
-    /// How long, at least one round of each kind: 10s, 5m, 1h
+    /// How long to run, at least one round of each kind: 10s, 5m, 1h
     #[arg(long = "for", value_name = "TIME", value_parser = duration, default_value = "60s")]
     length: Duration,
-    /// How long each round
+    /// How long each round lasts
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "15s")]
     round: Duration,
-    /// Chance begins here; the time by default
+    /// The random seed; by default the time
     #[arg(long)]
     seed: Option<u64>,
-    /// Where the rounds' folders are made
+    /// The folder in which each round creates its own
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     dir: PathBuf,
-    /// Only these rounds
+    /// Run only these rounds
     #[arg(long, value_name = "ROUND,..", value_delimiter = ',')]
     only: Vec<Phase>,
-    /// How many members a round has, at least: up to 64
+    /// The least number of members of a round: up to 64
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=64))]
     processes: u64,
-    /// On these file systems, in turn, mounted for this run; "all" for all of them
+    /// Run on these file systems, in turn, mounted for this run; "all" for all of them
     #[arg(long, value_name = "KIND,..", value_delimiter = ',')]
     fs: Vec<String>,
 }
 
 #[derive(Subcommand)]
 enum Role {
-    /// Kills at, and fails, every system call of every scene
+    /// Kill at every system call of every scene, and make each call fail
     Sweep {
-        /// Only scenes in whose name this text is
+        /// Run only the scenes whose name contains this text
         #[arg(long, value_name = "TEXT", default_value = "")]
         scene: String,
     },
-    /// Acquires very often, and looks for what is left of it
+    /// Acquire very often, and look for leaks
     Leaks {
         #[arg(long, default_value_t = 100_000)]
         times: u64,
-        /// What an allocator may keep for itself: less than a word an acquire
+        /// How much the allocator may keep for itself: less than a word for each acquire
         #[arg(long, value_name = "KIB", default_value_t = 700)]
         slack: u64,
     },
@@ -110,7 +116,7 @@ enum Role {
 }
 
 fn main() {
-    let words = Words::parse();
+    let words = Args::parse();
     match &words.role {
         Some(Role::Worker { kind, folder, phase, seed }) => workers::work(kind, folder, *phase, *seed),
         Some(Role::Inside { style, folder, phase, seed }) => workers::inside(style, folder, *phase, *seed),
@@ -137,16 +143,16 @@ fn duration(text: &str) -> Result<Duration, String> {
     }))
 }
 
-fn drive(words: &Words) -> i32 {
+fn drive(words: &Args) -> i32 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let seed: u64 = words.seed.unwrap_or(since.as_micros() as u64);
     let base = tempfile::Builder::new().prefix("torture-").tempdir_in(&words.dir).unwrap();
-    println!("seed {seed}, in {}", base.path().display());
+    println!("random seed {seed}, in {}", base.path().display());
     let grounds = grounds(&words.fs, base.path());
     let programs = team::Programs::find();
     let mut phases = if words.only.is_empty() { Phase::ALL.to_vec() } else { words.only.clone() };
     phases.retain(|phase| programs.namespaces || !phase.apart());
-    // Commands that outlive their `tenure` come to us, so that nothing is left behind unseen.
+    // Commands that outlive their `tenure` become our children, so that a leftover one is noticed.
     // SAFETY: no precondition.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
 
@@ -154,12 +160,12 @@ fn drive(words: &Words) -> i32 {
     let mut all = Sum::default();
     let mut rounds = 0;
     for number in 0.. {
-        // At least one of each phase.
+        // At least one round of each phase.
         if number >= phases.len() && started.elapsed() >= words.length {
             break;
         }
         let phase = phases[number % phases.len()];
-        // Another one for each phase the next time.
+        // Another file system for each phase the next time.
         let ground = &grounds[(number % phases.len() + number / phases.len()) % grounds.len()];
         if ground.is_shared() && phase.needs_takeover() {
             continue;
@@ -196,11 +202,11 @@ fn drive(words: &Words) -> i32 {
     for fault in &all.faults {
         eprintln!("{fault}");
     }
-    eprintln!("seed {seed}; its files are in {}", base.keep().display());
+    eprintln!("random seed {seed}; its files are in {}", base.keep().display());
     1
 }
 
-/// Where the rounds go. What this machine has not is left out, and said.
+/// Returns the folders for the rounds. File systems that this machine lacks are skipped, with a message.
 fn grounds(names: &[String], base: &Path) -> Vec<Ground> {
     if names.is_empty() {
         return vec![Ground::here(base)];
@@ -211,6 +217,6 @@ fn grounds(names: &[String], base: &Path) -> Vec<Ground> {
     };
     mounts::alone();
     let grounds: Vec<Ground> = kinds.into_iter().filter_map(|kind| mounts::mount(kind, base)).collect();
-    assert!(!grounds.is_empty(), "none of these file systems is here");
+    assert!(!grounds.is_empty(), "this machine has none of these file systems");
     grounds
 }

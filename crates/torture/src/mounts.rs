@@ -1,4 +1,4 @@
-//! File systems to run on, mounted for this process alone: a mount namespace of its own, which goes with it.
+//! File systems to run on, mounted for this process alone, in a mount namespace that ends with it.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ pub enum FileSystem {
     Overlayfs,
     Xfs,
     Btrfs,
-    /// bindfs, which passes everything on to a folder.
+    /// bindfs, which forwards everything to a folder.
     Fuse,
 }
 
@@ -41,12 +41,13 @@ impl FileSystem {
         }
     }
 
-    /// Might two machines have mounted it? Then a foreign pid that is dead here proves nothing. It exchanges no names either.
+    /// Reports whether two machines might have mounted it. Then a foreign pid that is dead here proves nothing. It does
+    /// not exchange names either.
     pub fn is_shared(self) -> bool {
         self == FileSystem::Fuse
     }
 
-    /// What it takes besides root.
+    /// Returns the program that it needs besides root.
     fn program(self) -> Option<&'static str> {
         match self {
             FileSystem::Ext4 => Some("mkfs.ext4"),
@@ -67,7 +68,7 @@ impl FromStr for FileSystem {
     }
 }
 
-/// Where a round may run.
+/// A folder on which a round may run.
 pub struct Ground {
     pub kind: Option<FileSystem>,
     pub folder: PathBuf,
@@ -75,7 +76,7 @@ pub struct Ground {
 }
 
 impl Ground {
-    /// A folder as it is.
+    /// Uses a folder as it is.
     pub fn here(folder: &Path) -> Ground {
         Ground { kind: None, folder: folder.to_owned(), server: None }
     }
@@ -92,7 +93,7 @@ impl Ground {
 impl Drop for Ground {
     fn drop(&mut self) {
         if self.kind.is_some() {
-            // So that the folder below can go; whoever is still in there keeps it.
+            // So that the folder below can be removed; a process that is still in it keeps the file system.
             let _ = Command::new("umount").arg("-l").arg(&self.folder).status();
         }
         if let Some(server) = &mut self.server {
@@ -102,7 +103,7 @@ impl Drop for Ground {
     }
 }
 
-/// From here on what this thread and its children mount is seen by nobody else. To be called before there are threads.
+/// Hides later mounts of this thread and its children from other processes. It must be called before there are threads.
 pub fn alone() {
     assert!(is_root(), "mounts take root");
     // SAFETY: no precondition.
@@ -111,7 +112,7 @@ pub fn alone() {
     must("mount --make-rprivate /");
 }
 
-/// Mounts one below `base`; `None` where this machine has it not, which is said.
+/// Mounts a file system below `base`; returns `None`, with a message, if this machine lacks it.
 pub fn mount(kind: FileSystem, base: &Path) -> Option<Ground> {
     let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
     let wanted = match kind {
@@ -155,7 +156,7 @@ pub fn mount(kind: FileSystem, base: &Path) -> Option<Ground> {
     Some(Ground { kind: Some(kind), folder: on, server })
 }
 
-/// Does a mount that fails for want of a device make the kernel load it?
+/// Makes the kernel load a file system by a mount that fails for want of a device, and reports whether it did.
 fn loads(kind: &str) -> bool {
     let _ = Command::new("modprobe").arg(kind).stdout(Stdio::null()).stderr(Stdio::null()).status();
     let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
@@ -173,7 +174,7 @@ fn must(line: &str) {
     assert!(ended.success(), "{line}: {ended}");
 }
 
-/// Where mkfs lives, which is not on everyone's path.
+/// Returns a `PATH` with mkfs, which is not on every user's path.
 fn path() -> String {
     format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! The rounds: who is in each, and what may not be.
+//! The rounds: their members, and what must not happen.
 
 use std::str::FromStr;
 
@@ -6,23 +6,24 @@ use std::str::FromStr;
 pub enum Phase {
     /// Natives of both styles; forks.
     Natives,
-    /// Natives in lock-file style, foreign programs that never remove another's lock file.
+    /// Natives in lock-file style, foreign programs that never remove another program's lock file.
     Careful,
-    /// `tenure run` beside foreign programs with OpenClaw's whole protocol; nobody is killed or stopped.
+    /// `tenure run` beside foreign programs with OpenClaw's whole protocol; no member is killed or stopped.
     Commands,
-    /// Natives of both styles, foreign programs with the seed's whole protocol, a person who removes lock files, a cleaner.
-    Seed,
-    /// Natives of both styles that open the lock anew each time, a cleaner that prunes every anchor it may.
+    /// Natives of both styles, foreign programs with OpenClaw's whole protocol, a person who removes lock files, a
+    /// cleaner.
+    OpenClaw,
+    /// Natives of both styles that reopen the lock each time, a cleaner that prunes every anchor that it may.
     Pruned,
-    /// Natives in flock style, those who share, flock(1).
+    /// Natives in flock style, sharers, flock(1).
     Flock,
-    /// Natives of both styles, and one who breaks.
+    /// Natives of both styles, and an operator that breaks.
     Broken,
     /// Natives of both styles in pid namespaces of their own.
     Apart,
     /// As careful, in pid namespaces.
     CarefulApart,
-    /// Natives of both styles that do nearly nothing with the lock.
+    /// Natives of both styles that do almost nothing with the lock.
     Hot,
 }
 
@@ -31,7 +32,7 @@ impl Phase {
         Phase::Natives,
         Phase::Careful,
         Phase::Commands,
-        Phase::Seed,
+        Phase::OpenClaw,
         Phase::Pruned,
         Phase::Flock,
         Phase::Broken,
@@ -45,7 +46,7 @@ impl Phase {
             Phase::Natives => "natives",
             Phase::Careful => "careful",
             Phase::Commands => "commands",
-            Phase::Seed => "seed",
+            Phase::OpenClaw => "openclaw",
             Phase::Pruned => "pruned",
             Phase::Flock => "flock",
             Phase::Broken => "broken",
@@ -55,37 +56,38 @@ impl Phase {
         }
     }
 
-    /// Is a cleaner at work?
+    /// Reports whether a cleaner is a member.
     pub fn cleaned(self) -> bool {
-        matches!(self, Phase::Seed | Phase::Pruned)
+        matches!(self, Phase::OpenClaw | Phase::Pruned)
     }
 
-    /// Is whoever finds a torn line certain to have been told of a crash? A cleaner may be told in place of the next
-    /// native, a foreign program may come in between, and flock(1) is told nothing and repairs it too.
-    pub fn tells_crashes(self) -> bool {
+    /// Reports whether a holder that finds a torn line must have got a crash report. A cleaner may get it in place of
+    /// the next native, a foreign program may acquire in between, and flock(1) gets no report and repairs the line too.
+    pub fn reports_crashes(self) -> bool {
         !self.cleaned() && self != Phase::Broken
     }
 
-    /// Do foreign programs write to the transcript?
+    /// Reports whether foreign programs write to the transcript.
     pub fn shares_transcript(self) -> bool {
         matches!(self, Phase::Careful | Phase::CarefulApart | Phase::Flock)
     }
 
-    /// Does everybody live and run from the round's beginning to its end? Then no pair at all may hold at once, whatever
-    /// the foreign protocol does to the locks of the dead.
+    /// Reports whether all members run from the round's beginning to its end. Then no pair at all may hold at once,
+    /// whatever the foreign protocol does to stale locks.
     pub fn spares_all(self) -> bool {
         self == Phase::Commands
     }
 
-    /// In pid namespaces of their own?
+    /// Reports whether members live in pid namespaces of their own.
     pub fn apart(self) -> bool {
         matches!(self, Phase::Apart | Phase::CarefulApart)
     }
 
-    /// Does it take foreign programs whose death a pid proves, or an exchange of names? The one is not to be had where two
-    /// machines may have mounted a file system, the other not on most of FUSE: there a takeover is `unsupported`.
+    /// Reports whether it needs foreign programs whose death a pid proves, or an exchange of names. Two machines may
+    /// have mounted a network file system, which rules out the former; most FUSE file systems lack the latter, and a
+    /// takeover is `unsupported`.
     pub fn needs_takeover(self) -> bool {
-        matches!(self, Phase::Careful | Phase::CarefulApart | Phase::Commands | Phase::Seed | Phase::Broken)
+        matches!(self, Phase::Careful | Phase::CarefulApart | Phase::Commands | Phase::OpenClaw | Phase::Broken)
     }
 }
 

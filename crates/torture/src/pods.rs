@@ -1,8 +1,8 @@
-//! Pid namespaces: each with an init of its own, its own `/proc`, and the same folders.
+//! Pid namespaces: each has its own init and its own `/proc`, and all see the same folders.
 //!
-//! Members are started into them by a thread that has joined the namespace for its children, so that they are the
-//! driver's own children: it kills, stops and reaps them by the pids that they have out here. In there they have others,
-//! which are the same in all of them, and which are given out anew on purpose.
+//! A thread that has joined the namespace for its children starts the members, so that they are the driver's own
+//! children: it kills, stops and reaps them by their pids outside. Inside they have other pids, which are equal in all
+//! namespaces and reused on purpose.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use crate::team::{Programs, end_with_us};
 
 pub struct Pod {
-    /// `unshare`, whose one child is the init.
+    /// `unshare`, whose only child is the init.
     unshare: Child,
     init: i32,
     input: ChildStdin,
@@ -38,21 +38,21 @@ impl Pod {
         let mut unshare = command.spawn().unwrap();
         let input = unshare.stdin.take().unwrap();
         let mut output = BufReader::new(unshare.stdout.take().unwrap());
-        assert_eq!(hear(&mut output), "ready", "a pid namespace could not be made");
+        assert_eq!(receive(&mut output), "ready", "a pid namespace could not be created");
         let pid = unshare.id();
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
         let init: i32 = children.trim().parse().unwrap();
         let pids = File::open(format!("/proc/{init}/ns/pid")).unwrap();
         let mounts = Arc::new(File::open(format!("/proc/{init}/ns/mnt")).unwrap());
         let (starts, to_start) = channel::<Command>();
-        let (tell, started) = channel();
+        let (reply, started) = channel();
         std::thread::spawn(move || {
             // SAFETY: no precondition; it changes where this thread's children go, and nothing else.
             let joined = unsafe { libc::setns(pids.as_raw_fd(), libc::CLONE_NEWPID) };
             assert_eq!(joined, 0, "{}", std::io::Error::last_os_error());
-            // Ends with the pod: those that it started end with it.
+            // Ends with the pod; the processes that it started end with it.
             for mut command in to_start {
-                if tell.send(command.spawn()).is_err() {
+                if reply.send(command.spawn()).is_err() {
                     break;
                 }
             }
@@ -60,7 +60,7 @@ impl Pod {
         Pod { unshare, init, input, output, mounts, starts, started }
     }
 
-    /// Starts a process in there. `pid`: the one that it should get, if nobody else is faster.
+    /// Starts a process inside. `pid`: the pid that it should get, unless another process is faster.
     pub fn start(&mut self, mut command: Command, pid: Option<u32>) -> std::io::Result<Child> {
         let mounts = Arc::clone(&self.mounts);
         // SAFETY: setns(2) may be called between fork and exec.
@@ -72,13 +72,13 @@ impl Pod {
         }
         if let Some(pid) = pid {
             writeln!(self.input, "{}", pid - 1).unwrap();
-            assert_eq!(hear(&mut self.output), "set");
+            assert_eq!(receive(&mut self.output), "set");
         }
         self.starts.send(command).unwrap();
         self.started.recv().unwrap()
     }
 
-    /// Ends the init, and with it everyone in there. The members are reaped by who started them; then [`Pod::end`].
+    /// Kills the init, and with it all processes inside. Their starters reap them; then comes [`Pod::end`].
     pub fn kill(&self) {
         // SAFETY: a child of our child, which is not reaped before `unshare` is.
         unsafe { libc::kill(self.init, libc::SIGKILL) };
@@ -90,15 +90,15 @@ impl Pod {
     }
 }
 
-fn hear(output: &mut impl BufRead) -> String {
+fn receive(output: &mut impl BufRead) -> String {
     let mut line = String::new();
     output.read_line(&mut line).unwrap();
     line.trim().to_owned()
 }
 
-/// The init of a namespace: sets the last pid to each number that it is told, and ends with its input.
+/// Runs the init of a namespace: sets the last pid to each number that it reads, and ends with its input.
 pub fn init() {
-    // What is left of others is reaped by the kernel.
+    // The kernel reaps orphans.
     // SAFETY: no precondition.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
     println!("ready");

@@ -1,4 +1,4 @@
-//! One round: a team in a fresh folder, killed and stopped at random, then a last grant for everyone that is left.
+//! One round: a team in a new folder, killed and stopped at random, then a last grant for all remaining members.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
@@ -17,35 +17,35 @@ use crate::team::{Kind, Programs};
 use crate::verdict;
 use crate::witness::{SLOTS, Witness};
 
-/// How long a worker may take to start, or to end, on a loaded machine, and how long nobody may be granted although
-/// somebody waits.
+/// The longest time that a worker may take to start or end on a loaded machine, and the longest time without a grant
+/// while a member waits.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How many pid namespaces there are.
+/// The number of pid namespaces.
 const PODS: usize = 3;
 
 struct Member {
     kind: Kind,
-    /// The pid namespace that it lives in.
+    /// The pid namespace of the member.
     pod: Option<usize>,
     child: Option<Child>,
     input: Option<ChildStdin>,
-    /// Which process of this member it is: an older one's lines may still be in the pipe.
+    /// The number of this member's process: lines of an older one may still be in the pipe.
     life: u64,
     ready: bool,
-    /// The pid that it has where it lives.
+    /// The pid inside its namespace.
     pid_inside: Option<u32>,
-    /// That of one that was killed in there: it is given out anew.
+    /// The pid of a process that was killed inside, to be reused.
     recycle: Option<u32>,
-    /// It was told to end after one more grant.
-    told: bool,
-    /// It said that it had that.
+    /// It was asked to end after one more grant.
+    asked_to_end: bool,
+    /// It has reported that last grant.
     last: bool,
     killed: bool,
     goes_on_at: Option<Instant>,
     starts_at: Instant,
 }
 
-enum Said {
+enum Message {
     Line { member: usize, life: u64, line: String },
     End,
 }
@@ -62,8 +62,8 @@ pub struct Round<'a> {
     pods: Vec<Option<Pod>>,
     sum: Sum,
     breaks: Breaks,
-    said: Receiver<Said>,
-    say: Sender<Said>,
+    messages: Receiver<Message>,
+    say: Sender<Message>,
     open_pipes: usize,
     /// Acknowledged lines of the transcript.
     acknowledged: HashSet<String>,
@@ -71,7 +71,7 @@ pub struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    /// `folder` is on the file system under test, `witness` elsewhere; both are fresh.
+    /// Prepares a round. `folder` is on the file system under test, `witness` elsewhere; both are new.
     pub fn new(
         programs: &'a Programs,
         folder: &Path,
@@ -84,7 +84,7 @@ impl<'a> Round<'a> {
             std::fs::create_dir_all(made).unwrap();
         }
         Witness::create(&witness.join("bytes"));
-        let (say, said) = channel();
+        let (say, messages) = channel();
         let now = Instant::now();
         let pods: Vec<_> = (0..if phase.apart() { PODS } else { 0 }).map(|_| Some(Pod::new(programs))).collect();
         let team = programs.team(phase, size).into_iter().enumerate();
@@ -97,7 +97,7 @@ impl<'a> Round<'a> {
             ready: false,
             pid_inside: None,
             recycle: None,
-            told: false,
+            asked_to_end: false,
             last: false,
             killed: false,
             goes_on_at: None,
@@ -115,7 +115,7 @@ impl<'a> Round<'a> {
             pods,
             sum: Sum::default(),
             breaks: Breaks::default(),
-            said,
+            messages,
             say,
             open_pipes: 0,
             acknowledged: HashSet::new(),
@@ -133,21 +133,21 @@ impl<'a> Round<'a> {
                 next_blow = Instant::now() + self.chance.micros(60_000);
             }
             self.listen(Duration::from_millis(2));
-            // Nobody holds or is stopped for longer than a tenth of a second.
+            // No member holds, or is stopped, for longer than a tenth of a second.
             if self.granted_at.elapsed() > PATIENCE {
-                self.stuck("nobody was granted while the round went on", &[]);
+                self.stuck("no member was granted during the round", &[]);
             }
         }
         self.last_grants();
         self.judge();
         self.end_all();
         for fault in &mut self.sum.faults {
-            fault.insert_str(0, &format!("{} round with seed {}: ", self.phase.name(), self.seed));
+            fault.insert_str(0, &format!("{} round with random seed {}: ", self.phase.name(), self.seed));
         }
         self.sum
     }
 
-    /// Starts who is due, lets go on who was stopped, notices who ended.
+    /// Starts members that are due, resumes stopped ones, and notices ended ones.
     fn tend(&mut self) {
         let now = Instant::now();
         for at in 0..self.members.len() {
@@ -159,18 +159,18 @@ impl<'a> Round<'a> {
                 }
             }
             match member.child.as_mut().map(|child| child.try_wait().unwrap()) {
-                None if now >= member.starts_at && !member.told => self.start(at),
+                None if now >= member.starts_at && !member.asked_to_end => self.start(at),
                 None | Some(None) => {}
                 Some(Some(status)) => self.ended(at, status),
             }
         }
-        // Commands whose `tenure` was killed: their parent is us now. The members' own are asked for by their pids.
+        // Commands whose `tenure` was killed are now our children. The members are waited for by their pids.
         self.reap_orphans();
     }
 
     fn ended(&mut self, at: usize, status: std::process::ExitStatus) {
         let member = &mut self.members[at];
-        if !(member.killed || member.kind.once() || member.told) {
+        if !(member.killed || member.kind.once() || member.asked_to_end) {
             let how = status.signal().map_or(format!("{status}"), |signal| format!("signal {signal}"));
             self.sum.faults.push(format!("{} ended by itself: {how}", member.kind.name()));
         }
@@ -188,7 +188,7 @@ impl<'a> Round<'a> {
         let known: HashSet<u32> = self.members.iter().filter_map(|member| Some(member.child.as_ref()?.id())).collect();
         for pid in children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()) {
             if !known.contains(&pid) {
-                // SAFETY: no status is asked for. A child that still runs is left alone.
+                // SAFETY: no status is requested. A child that still runs is left alone.
                 unsafe { libc::waitpid(pid as i32, std::ptr::null_mut(), libc::WNOHANG) };
             }
         }
@@ -215,24 +215,24 @@ impl<'a> Round<'a> {
         self.open_pipes += 1;
         std::thread::spawn(move || {
             for line in BufReader::new(out).lines().map_while(Result::ok) {
-                let _ = say.send(Said::Line { member: at, life, line });
+                let _ = say.send(Message::Line { member: at, life, line });
             }
-            let _ = say.send(Said::End);
+            let _ = say.send(Message::End);
         });
     }
 
     fn listen(&mut self, time: Duration) {
-        let mut next = self.said.recv_timeout(time).ok();
-        while let Some(said) = next {
-            match said {
-                Said::Line { member, life, line } => self.hear(member, life, &line),
-                Said::End => self.open_pipes -= 1,
+        let mut next = self.messages.recv_timeout(time).ok();
+        while let Some(message) = next {
+            match message {
+                Message::Line { member, life, line } => self.receive(member, life, &line),
+                Message::End => self.open_pipes -= 1,
             }
-            next = self.said.try_recv().ok();
+            next = self.messages.try_recv().ok();
         }
     }
 
-    fn hear(&mut self, at: usize, life: u64, text: &str) {
+    fn receive(&mut self, at: usize, life: u64, text: &str) {
         let member = &mut self.members[at];
         let name = member.kind.name();
         let words: Vec<&str> = text.split(' ').collect();
@@ -269,8 +269,8 @@ impl<'a> Round<'a> {
             }
             ["double", pair, ..] => {
                 *self.sum.doubles.entry((*pair).to_owned()).or_default() += 1;
-                // What the seed's protocol does to itself, and to others, in a seed round is its own.
-                if self.phase != Phase::Seed || *pair == "native-native" {
+                // The pairs in a round with OpenClaw's whole protocol are that protocol's own, unless both are natives.
+                if self.phase != Phase::OpenClaw || *pair == "native-native" {
                     self.sum.faults.push(format!("{name}: {text}"));
                 }
             }
@@ -283,13 +283,13 @@ impl<'a> Round<'a> {
         self.granted_at = Instant::now();
     }
 
-    /// Kills or stops somebody, or all of a pid namespace, or removes the lock file.
+    /// Kills or stops a member or all members of a pid namespace, or removes the lock file.
     fn strike(&mut self) {
         if self.phase.spares_all() {
             return;
         }
         let blow = self.chance.below(100);
-        if self.phase == Phase::Seed && blow < 5 {
+        if self.phase == Phase::OpenClaw && blow < 5 {
             let removed = std::fs::remove_file(self.folder.join("transcript.jsonl.lock"));
             self.sum.removed += u64::from(removed.is_ok());
             return;
@@ -303,7 +303,7 @@ impl<'a> Round<'a> {
             _ => self.holder(),
         };
         let at = holder.unwrap_or_else(|| self.chance.below(self.members.len() as u64) as usize);
-        // Those that take long to start are let live longer.
+        // Members that start slowly are killed less often.
         if self.members[at].kind.foreign() && !self.chance.one_in(3) {
             return;
         }
@@ -314,7 +314,7 @@ impl<'a> Round<'a> {
                 return;
             }
             if member.kind.once() && blow.is_multiple_of(2) {
-                // The command as well. Its leader is not reaped, so the group is still this one.
+                // The command is killed too. Its leader is not reaped, so the group still belongs to this member.
                 // SAFETY: no precondition.
                 unsafe { libc::killpg(child.id() as i32, libc::SIGKILL) };
             } else {
@@ -330,7 +330,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Everyone in a pid namespace dies with its init.
+    /// Kills all members in a pid namespace with its init.
     fn kill_pod(&mut self, pod: usize) {
         let Some(dies) = self.pods[pod].take() else { return };
         dies.kill();
@@ -350,14 +350,14 @@ impl<'a> Round<'a> {
         self.sum.namespaces_killed += 1;
     }
 
-    /// The member that holds now, as far as the witness tells.
+    /// Returns the member that holds now, according to the witness.
     fn holder(&mut self) -> Option<usize> {
         let slot = self.slots.slot(SLOTS[self.chance.below(2) as usize]);
         let at = slot.split(' ').next()?.parse().ok()?;
         (at < self.members.len()).then_some(at)
     }
 
-    /// No more kills: everyone that is left must be granted once more, natives first, who clear what the dead left.
+    /// Stops the kills: all remaining members must be granted once more, natives first, which remove stale locks.
     fn last_grants(&mut self) {
         let started = Instant::now();
         loop {
@@ -377,11 +377,11 @@ impl<'a> Round<'a> {
                 break;
             }
             if started.elapsed() > PATIENCE {
-                self.sum.faults.push("not everyone started".into());
+                self.sum.faults.push("not every member started".into());
                 return;
             }
         }
-        // Who breaks first; then nobody is in the others' way.
+        // The operator ends first, so that it disturbs no other member.
         let helps = |kind: Kind| matches!(kind, Kind::Cleaner | Kind::Breaker);
         self.last_of(|kind| kind == Kind::Breaker);
         self.end_the_once();
@@ -392,7 +392,7 @@ impl<'a> Round<'a> {
         while self.open_pipes > 0 && self.sum.faults.is_empty() {
             self.listen(Duration::from_millis(10));
             if started.elapsed() > PATIENCE {
-                self.sum.faults.push("somebody does not end".into());
+                self.sum.faults.push("a member does not end".into());
             }
         }
     }
@@ -403,7 +403,7 @@ impl<'a> Round<'a> {
             if let Some(input) = &mut member.input {
                 let _ = writeln!(input, "last");
             }
-            member.told = true;
+            member.asked_to_end = true;
             waits.push(at);
         }
         let started = Instant::now();
@@ -416,16 +416,16 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Has nobody been granted for long, since `started`?
+    /// Reports whether there was no grant for a long time since `started`.
     fn nothing_since(&self, started: Instant) -> bool {
         started.elapsed() > PATIENCE && self.granted_at.elapsed() > PATIENCE
     }
 
-    /// A run's grants come one a process: those that run now end, and no more are started.
+    /// A `run` has one grant for each process: the present processes end, and no more are started.
     fn end_the_once(&mut self) {
         let started = Instant::now();
         for member in self.members.iter_mut().filter(|member| member.kind.once()) {
-            member.told = true;
+            member.asked_to_end = true;
         }
         while self.members.iter().any(|member| member.kind.once() && !member.last) && self.sum.faults.is_empty() {
             for member in self.members.iter_mut().filter(|member| member.kind.once()) {
@@ -442,7 +442,7 @@ impl<'a> Round<'a> {
             }
             self.listen(Duration::from_millis(2));
             if self.nothing_since(started) {
-                self.stuck("a run waits for a lock that is free", &[]);
+                self.stuck("a `tenure run` waits for a free lock", &[]);
             }
         }
     }
@@ -454,7 +454,7 @@ impl<'a> Round<'a> {
         self.sum.faults.push(format!("{what}: {late:?}: {found:?}; {}", kernel_locks()));
     }
 
-    /// What the round left. On a fault it stays, to be looked at.
+    /// Checks the leftovers of the round. On a fault they stay, for inspection.
     fn judge(&mut self) {
         self.breaks.settle(&mut self.sum);
         if !self.sum.faults.is_empty() {
@@ -479,7 +479,7 @@ impl<'a> Round<'a> {
     }
 }
 
-/// Who has and who waits for a kernel lock, and what each is doing.
+/// Returns the holders and waiters of kernel locks, and what each is doing.
 fn kernel_locks() -> String {
     let table = std::fs::read_to_string("/proc/locks").unwrap_or_default();
     let line = |line: &str| {
@@ -494,6 +494,6 @@ fn kernel_locks() -> String {
 }
 
 fn signal(child: &Child, signal: i32) {
-    // SAFETY: our own child, not reaped yet: its pid is nobody else's.
+    // SAFETY: our own child, not reaped yet: its pid belongs to no other process.
     unsafe { libc::kill(child.id() as i32, signal) };
 }

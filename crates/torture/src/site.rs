@@ -1,5 +1,5 @@
-//! What the lock protects: a transcript, to which everyone appends in two writes, so that a holder that dies between them
-//! leaves a torn line. The next one cuts it off, and must have been warned of it (`previous()`).
+//! The resource that the lock protects: a transcript, to which each holder appends in two writes, so that a holder that
+//! dies between them leaves a torn line. The next holder removes it, and must have got a crash report (`previous()`).
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -15,32 +15,32 @@ use crate::witness::{FOREIGN, HOLDERS, SEEN_NATIVES, SLOTS, Witness};
 pub const MEMBER: &str = "TORTURE_MEMBER";
 pub const WITNESS: &str = "TORTURE_WITNESS";
 
-/// What a member works on.
+/// The files on which a member works.
 pub struct Site {
     pub target: PathBuf,
     pub witness: Witness,
     mark: PathBuf,
     pub phase: Phase,
-    /// Which member of the team this is.
+    /// The member's number in the team.
     pub member: u64,
 }
 
-/// How a holder came in.
+/// The circumstances of a grant.
 #[derive(Clone, Copy)]
 pub struct Entry {
-    /// 0 where there is none: for flock(1).
+    /// 0 without a fence: for flock(1).
     pub fence: u64,
-    /// What `previous()` said, where it can be asked.
+    /// The answer of `previous()`, if the member can ask.
     pub crashed: Option<bool>,
     pub count: u64,
-    /// Can foreign programs see it?
+    /// Whether foreign programs can see it.
     pub visible: bool,
 }
 
-/// Threads of this process that are inside: record locks do not tell them apart.
+/// Whether a thread of this process is inside: record locks do not distinguish threads.
 static INSIDE: AtomicBool = AtomicBool::new(false);
 
-/// One write a line, so that a kill never leaves half of one in the pipe. The driver may be gone.
+/// Prints a line by one write, so that a kill never leaves half of it in the pipe. The driver may have ended.
 pub fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.flush());
@@ -59,12 +59,12 @@ impl Site {
         }
     }
 
-    /// In a forked child: nobody is inside here.
+    /// Marks this forked child's threads as outside.
     pub fn forked(&self) {
         INSIDE.store(false, Ordering::SeqCst);
     }
 
-    /// The work of a holder, alone.
+    /// Does the work of an exclusive holder.
     pub fn work(&self, chance: &mut Chance, entry: Entry) {
         let Entry { fence, visible, .. } = entry;
         let me = format!("pid {} fence {fence}", std::process::id());
@@ -79,18 +79,18 @@ impl Site {
             let other = self.witness.slot(SLOTS[0]);
             // flock(1) has no fence.
             let pair = if fence == 0 || other.ends_with("fence 0") { "native-foreign" } else { "native-native" };
-            say(&format!("double {pair} {me} came in while {other} held"));
+            say(&format!("double {pair} {me} entered while {other} held"));
         }
         if visible {
             self.witness.take(SEEN_NATIVES);
             if self.witness.taken(FOREIGN) {
                 let other = self.witness.slot(SLOTS[1]);
-                say(&format!("double native-foreign {me} came in while {other} held"));
+                say(&format!("double native-foreign {me} entered while {other} held"));
             }
             if let Ok(text) = std::fs::read_to_string(&self.mark)
                 && lives(&text)
             {
-                say(&format!("double native-foreign {me} came in while node {text} held"));
+                say(&format!("double native-foreign {me} entered while node {text} held"));
             }
         }
         self.append(chance, entry);
@@ -113,7 +113,7 @@ impl Site {
         say(&format!("grant {kind} {} {} {} {warned}", entry.fence, std::process::id(), entry.count));
     }
 
-    /// The work of one of several that share.
+    /// Does the work of a sharer.
     pub fn look(&self, chance: &mut Chance) {
         if !self.witness.share(HOLDERS) {
             let other = self.witness.slot(SLOTS[0]);
@@ -124,8 +124,8 @@ impl Site {
         self.witness.leave(HOLDERS);
     }
 
-    /// The work of a holder that may be broken on the way: another may be inside then, and only what it writes with its
-    /// fence counts. Says whom it met. `false` where the transcript refused it.
+    /// Does the work of a holder that may be broken meanwhile: another holder may then be inside, and only writes with
+    /// its fence count. Prints the overlapping holders. Returns `false` if the transcript refused the write.
     pub fn work_beside(&self, chance: &mut Chance, fence: u64, count: u64) -> bool {
         let me = format!("pid {} fence {fence}", std::process::id());
         self.witness.write_slot(SLOTS[0], &format!("{} {me}", self.member));
@@ -146,14 +146,14 @@ impl Site {
         let mut end = vec![0; length.min(256) as usize];
         file.read_exact_at(&mut end, length - length.min(256)).unwrap();
         if end.last().is_some_and(|byte| *byte != b'\n') {
-            if self.phase.tells_crashes() && crashed == Some(false) {
-                say(&format!("fault fence {fence} found a torn line, but nobody was said to have crashed"));
+            if self.phase.reports_crashes() && crashed == Some(false) {
+                say(&format!("fault fence {fence} found a torn line, but without a crash report"));
             }
             let kept = end.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
             file.set_len(length - (end.len() - kept) as u64).unwrap();
         }
         let line = line(fence, std::process::id(), count);
-        // A command that dies is no crash of the holder, so it leaves nothing torn.
+        // The death of a command is no crash of the holder, so a command leaves no torn line.
         let cut =
             if crashed.is_some() || self.phase == Phase::Broken { chance.below(line.len() as u64) as usize } else { 0 };
         let (first, second) = line.as_bytes().split_at(cut);
@@ -167,7 +167,7 @@ impl Site {
     }
 }
 
-/// A line of the transcript. A foreign one has no fence.
+/// Returns a line of the transcript. A foreign one has no fence.
 pub fn line(fence: u64, pid: u32, count: u64) -> String {
     if fence == 0 { format!("F {pid} {count} .\n") } else { format!("N {fence} {pid} {count} .\n") }
 }
@@ -181,8 +181,8 @@ fn linger(chance: &mut Chance) {
     }
 }
 
-/// Is this the pid of a process that lives? Of node, which is never in another pid namespace. One that is on its way out
-/// (`PF_EXITING` of the flags, field 9) has let go of its kernel locks before it is a zombie.
+/// Reports whether the pid is of a live process: of node, which is never in another pid namespace. An exiting process
+/// (`PF_EXITING` of the flags, field 9) has released its kernel locks before it is a zombie.
 fn lives(pid: &str) -> bool {
     const EXITING: u32 = 4;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

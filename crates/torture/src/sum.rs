@@ -1,4 +1,4 @@
-//! What a round, or all of them, came to.
+//! The totals of a round, or of all rounds.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -8,16 +8,16 @@ use serde_json::json;
 #[derive(Default)]
 pub struct Sum {
     pub grants: BTreeMap<String, u64>,
-    /// Grants that were told of a crash.
+    /// Grants with a crash report.
     pub takeovers: u64,
     pub shares: u64,
     pub busy: u64,
     pub kills: u64,
     pub kills_of_holders: u64,
     pub stops: u64,
-    /// Whole pid namespaces that were killed.
+    /// Killed pid namespaces.
     pub namespaces_killed: u64,
-    /// Processes that got the pid of one that was killed before.
+    /// Processes that got the pid of a killed one.
     pub pids_recycled: u64,
     pub removed: u64,
     pub pruned: u64,
@@ -25,7 +25,7 @@ pub struct Sum {
     pub broken: u64,
     /// Pairs that were inside together after a break.
     pub overlaps: u64,
-    /// The longest time without a grant while the round went on.
+    /// The longest time without a grant during a round.
     pub longest_gap: Duration,
     pub doubles: BTreeMap<String, u64>,
     pub faults: Vec<String>,
@@ -88,10 +88,10 @@ impl Sum {
     }
 }
 
-/// The book of a round with breaks: who met whom inside, and who was told that it had lost.
+/// The record of a round with breaks: which holders overlapped, and which were notified of their loss.
 #[derive(Default)]
 pub struct Breaks {
-    /// The older fence of two that were inside at once, and the younger.
+    /// Maps the older fence of two overlapping holders to the younger.
     overlaps: HashMap<u64, u64>,
     kept: HashSet<u64>,
     lost: HashSet<u64>,
@@ -110,22 +110,22 @@ impl Breaks {
         self.lost.insert(fence);
     }
 
-    /// Settles the account: the older of two that met must have been told that it lost, or have been killed; and there are
-    /// no more losses than breaks.
+    /// Checks the record: the older of two overlapping holders must have been notified of its loss, or have been
+    /// killed; and there are no more losses than breaks.
     pub fn settle(&self, sum: &mut Sum) {
         sum.overlaps += self.overlaps.len() as u64;
         sum.broken += self.lost.len() as u64;
         for (older, younger) in &self.overlaps {
             if self.kept.contains(older) {
                 *sum.doubles.entry("native-native".to_owned()).or_default() += 1;
-                sum.faults.push(format!("fence {older} kept its lock, but fence {younger} was inside beside it"));
+                sum.faults.push(format!("fence {older} kept its lock, but overlapped with fence {younger}"));
             }
             if older == younger {
                 sum.faults.push(format!("fence {older} was granted twice"));
             }
         }
         if self.lost.len() as u64 > sum.breaks {
-            sum.faults.push(format!("{} lost their lock by {} breaks", self.lost.len(), sum.breaks));
+            sum.faults.push(format!("{} holders lost their lock by {} breaks", self.lost.len(), sum.breaks));
         }
     }
 }
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_older_of_two_that_met_must_have_lost_or_died() {
+    fn the_older_of_two_overlapping_holders_must_have_lost_or_died() {
         let met = |book: &mut Breaks| book.overlap(7, 8);
         assert_eq!(settled(1, met).faults.len(), 0);
         let lost = settled(1, |book| {
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_loses_without_a_break() {
+    fn no_holder_loses_without_a_break() {
         assert_eq!(settled(0, |book| book.lost(7)).faults.len(), 1);
     }
 }

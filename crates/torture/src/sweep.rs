@@ -1,4 +1,4 @@
-//! `torture sweep`: every scene of `tenure_tests::sweep`, every call, killed before and after, and every errno.
+//! Runs `torture sweep`: every scene of `tenure_tests::sweep`, with kills before and after every call, and every errno.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -10,8 +10,8 @@ use tenure_tests::sweep::kills::{self, Moment};
 use tenure_tests::sweep::scenes::{SCENES, Scene};
 use tenure_tests::sweep::{Depth, Report};
 
-/// Runs those in whose name `text` is, on as many threads as there are processors. A fault is a panic that says what and
-/// where.
+/// Runs the scenes whose name contains `text`, on as many threads as there are processors. A fault is a panic that
+/// names the case.
 pub fn run(dir: &Path, text: &str) -> i32 {
     let scenes: Vec<&Scene> = SCENES.iter().filter(|scene| scene.to_string().contains(text)).collect();
     let base = tempfile::Builder::new().prefix("sweep-").tempdir_in(dir).unwrap();

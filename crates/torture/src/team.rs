@@ -1,4 +1,4 @@
-//! Who takes part in a round, and how each is started.
+//! The members of a round, and the command that starts each.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -9,22 +9,22 @@ use tenure_tests::has;
 use crate::phase::Phase;
 use crate::site::{MEMBER, WITNESS};
 
-/// Where workers find the command.
+/// The variable that names the command for workers.
 pub const TENURE: &str = "TENURE_BIN";
-/// A Python that has the package `tenure`.
+/// The variable that names a Python with the package `tenure`.
 const FROM_PYTHON: &str = "TORTURE_PYTHON";
-/// A folder in which the package `tenure` for Node is installed.
+/// The variable that names a folder in which the package `tenure` for Node is installed.
 const FROM_NODE: &str = "TORTURE_NODE";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A process of this program: `torture worker NAME`.
     Native(&'static str),
-    /// `tenure run` and a command; one grant a process.
+    /// `tenure run` and a command; one grant for each process.
     Run {
         flock: bool,
     },
-    /// flock(1) and a command; one grant a process.
+    /// flock(1) and a command; one grant for each process.
     Flock,
     Python,
     Node,
@@ -56,13 +56,13 @@ impl Kind {
         matches!(self, Kind::Python | Kind::Node)
     }
 
-    /// Ends after one grant, without having been told.
+    /// Reports whether it ends after one grant, without a request.
     pub fn once(self) -> bool {
         matches!(self, Kind::Run { .. } | Kind::Flock)
     }
 }
 
-/// How to start what is not ours.
+/// The programs that members run.
 pub struct Programs {
     torture: PathBuf,
     pub tenure: Option<PathBuf>,
@@ -71,12 +71,12 @@ pub struct Programs {
     from_python: Option<PathBuf>,
     from_node: bool,
     flock: bool,
-    /// May it make pid namespaces?
+    /// Whether pid namespaces can be created.
     pub namespaces: bool,
 }
 
 impl Programs {
-    /// Finds them, and says what is missing.
+    /// Finds the programs, and prints which are missing.
     pub fn find() -> Programs {
         let torture = std::env::current_exe().unwrap();
         let tenure = std::env::var_os(TENURE).map_or_else(|| built(&torture), PathBuf::from);
@@ -85,7 +85,7 @@ impl Programs {
             let text = String::from_utf8_lossy(&out.stdout).trim().to_owned();
             (out.status.success() && !text.is_empty()).then_some(text)
         };
-        // A shim in the place of python would cost more than all the rest at every restart.
+        // A shim in place of python would cost more than everything else at each restart.
         let python = says(Command::new("python3").args(["-c", "import sys; print(sys.executable)"]));
         let programs = Programs {
             tenure: says(Command::new(&tenure).arg("--version")).map(|_| tenure),
@@ -104,7 +104,7 @@ impl Programs {
             ("the package for Python: TORTURE_PYTHON names a Python that has it", programs.from_python.is_some()),
             ("the package for Node: TORTURE_NODE names a folder that has it", programs.from_node),
             ("flock(1)", programs.flock),
-            ("pid namespaces: they take root and unshare(1)", programs.namespaces),
+            ("pid namespaces: they require root and unshare(1)", programs.namespaces),
         ] {
             if !there {
                 println!("without {what}");
@@ -113,22 +113,22 @@ impl Programs {
         programs
     }
 
-    /// The team of a phase, `size` strong where the phase is one of many.
+    /// Returns the team of a phase, with `size` members if the phase is one of many.
     pub fn team(&self, phase: Phase, size: usize) -> Vec<Kind> {
         let natives = match phase {
             // A native in flock style and a program that knows only lock files do not see each other.
             Phase::Careful | Phase::CarefulApart => ["lock-file", "lock-file", "lock-file", "crowd"].as_slice(),
-            Phase::Pruned => &["anew", "anew", "anew"],
+            Phase::Pruned => &["reopening", "reopening", "reopening"],
             Phase::Flock => &["flock", "sharer", "sharer", "flock", "sharer"],
             Phase::Broken => &["breakable", "breakable", "breakable", "breakable"],
             Phase::Natives => &["lock-file", "flock", "mixed", "mixed-crowd", "forker", "lock-file"],
-            Phase::Seed | Phase::Apart => &["lock-file", "lock-file", "flock", "flock", "mixed", "mixed-crowd"],
+            Phase::OpenClaw | Phase::Apart => &["lock-file", "lock-file", "flock", "flock", "mixed", "mixed-crowd"],
             Phase::Commands | Phase::Hot => &[],
         };
         let mut others = Vec::new();
         if self.tenure.is_some() && !matches!(phase, Phase::Pruned | Phase::Broken) {
             others.push(Kind::Run { flock: phase == Phase::Flock });
-            // So too of `tenure run --flock`.
+            // The same applies to `tenure run --flock`.
             let seen = matches!(phase, Phase::Careful | Phase::CarefulApart | Phase::Commands);
             others.push(Kind::Run { flock: !seen });
         }
@@ -136,11 +136,11 @@ impl Programs {
             others.extend([Kind::Flock, Kind::Flock]);
         }
         if self.python.is_some()
-            && matches!(phase, Phase::Careful | Phase::CarefulApart | Phase::Commands | Phase::Seed)
+            && matches!(phase, Phase::Careful | Phase::CarefulApart | Phase::Commands | Phase::OpenClaw)
         {
             others.push(Kind::Python);
         }
-        if self.node && matches!(phase, Phase::Careful | Phase::Commands | Phase::Seed) {
+        if self.node && matches!(phase, Phase::Careful | Phase::Commands | Phase::OpenClaw) {
             others.push(Kind::Node);
         }
         if self.from_python.is_some() && matches!(phase, Phase::Careful | Phase::Natives) {
@@ -156,7 +156,7 @@ impl Programs {
             others.push(Kind::Breaker);
         }
         let mut team: Vec<Kind> = natives.iter().map(|name| Kind::Native(name)).chain(others).collect();
-        // More of each, in turn, but for who sweeps and who breaks.
+        // More of each, in turn, except cleaners and breakers.
         let many: Vec<Kind> =
             team.iter().copied().filter(|kind| !matches!(kind, Kind::Cleaner | Kind::Breaker)).collect();
         let more = many.iter().copied().cycle().take(size.saturating_sub(team.len()));
@@ -195,7 +195,7 @@ impl Programs {
             }
             Kind::Python => {
                 let mut command = Command::new(self.python.as_ref().unwrap());
-                command.arg(foreign("foreign/torture.py")).env("TORTURE_SEED", foreign("../tenure-tests/foreign"));
+                command.arg(foreign("foreign/torture.py")).env("TORTURE_OPENCLAW", foreign("../tenure-tests/foreign"));
                 command
             }
             Kind::FromPython => {
@@ -220,14 +220,14 @@ impl Programs {
             command.env(TENURE, tenure);
         }
         if kind.once() {
-            // It says so when it has waited for a while.
+            // It reports on standard error that it waits.
             command.stderr(Stdio::null());
         }
         end_with_us(&mut command);
         command
     }
 
-    /// A command that runs this program.
+    /// Returns a command that runs this program.
     pub fn worker(&self) -> Command {
         Command::new(&self.torture)
     }
@@ -244,7 +244,7 @@ pub fn end_with_us(command: &mut Command) {
     }
 }
 
-/// The command beside this program: built anew where cargo runs us, so that it is never an old one.
+/// Returns the command beside this program, rebuilt if cargo runs us, so that it is never outdated.
 fn built(torture: &Path) -> PathBuf {
     let folder = torture.parent().unwrap();
     let folder = if folder.ends_with("deps") { folder.parent().unwrap() } else { folder };

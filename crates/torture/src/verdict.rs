@@ -1,11 +1,11 @@
-//! What a round left: nothing is held, nothing lies about, and the transcript tells of every acknowledged line.
+//! The verdict on a round: the lock is free, no file is left over, and the transcript has every acknowledged line.
 
 use std::collections::HashSet;
 use std::path::Path;
 
 use tenure::State;
 
-/// What is wrong with the lock at the end.
+/// Returns the faults of the lock at the end.
 pub fn of_lock(target: &Path) -> Vec<String> {
     let mut faults = Vec::new();
     match tenure::status(target) {
@@ -15,22 +15,22 @@ pub fn of_lock(target: &Path) -> Vec<String> {
     let name = target.file_name().unwrap().to_string_lossy();
     let parent = target.parent().unwrap();
     if parent.join(format!("{name}.lock")).exists() || parent.join(format!(".tenure/{name}.lock.swap")).exists() {
-        faults.push("a lock file or a swap was left behind".to_owned());
+        faults.push("a lock file or a swap remains".to_owned());
     }
-    // Whoever was killed while it made an anchor leaves it half-made, until the next one makes one, or a sweep.
+    // A process that was killed while it created an anchor leaves it unfinished, until the next creation or a sweep.
     let options = tenure::CleanOptions::default().idle_anchor_age(std::time::Duration::ZERO);
     if let Err(error) = tenure::clean(parent, &options) {
-        faults.push(format!("it cannot be cleaned: {error}"));
+        faults.push(format!("the sweep failed: {error}"));
     }
     for left in [format!("{name}.lock"), format!(".tenure/{name}.lock.swap"), format!(".tenure/{name}.lock.new")] {
         if parent.join(&left).exists() {
-            faults.push(format!("left behind by a sweep: {left}"));
+            faults.push(format!("remains after a sweep: {left}"));
         }
     }
     faults
 }
 
-/// What is wrong with a transcript. `foreign`: lines without a fence may be in it.
+/// Returns the faults of a transcript. `foreign`: it may contain lines without a fence.
 pub fn of_transcript(text: &str, foreign: bool, acknowledged: &HashSet<String>) -> Vec<String> {
     let mut faults = Vec::new();
     let mut fence = 0;
@@ -40,7 +40,7 @@ pub fn of_transcript(text: &str, foreign: bool, acknowledged: &HashSet<String>) 
             ["N", now, _, _, "."] if now.parse::<u64>().is_ok() => {
                 let now: u64 = now.parse().unwrap();
                 if now <= fence {
-                    faults.push(format!("line {}: fence {now} came after fence {fence}", number + 1));
+                    faults.push(format!("line {}: fence {now} follows fence {fence}", number + 1));
                 }
                 fence = now;
             }
@@ -53,7 +53,7 @@ pub fn of_transcript(text: &str, foreign: bool, acknowledged: &HashSet<String>) 
     }
     let lines: HashSet<&str> = text.lines().collect();
     for line in acknowledged.iter().filter(|line| !lines.contains(line.trim_end())) {
-        faults.push(format!("lost, though it was acknowledged: {line:?}"));
+        faults.push(format!("lost although acknowledged: {line:?}"));
     }
     faults
 }
@@ -74,11 +74,11 @@ mod tests {
 
     #[test]
     fn each_fault_is_found() {
-        assert_eq!(faults("N 4 40 1 .\nN 3 41 1 .\n", false, &[]), 1, "a fence went down");
-        assert_eq!(faults("N 4 40 1 .\nN 4 41 1 .\n", false, &[]), 1, "a fence came twice");
+        assert_eq!(faults("N 4 40 1 .\nN 3 41 1 .\n", false, &[]), 1, "a fence decreased");
+        assert_eq!(faults("N 4 40 1 .\nN 4 41 1 .\n", false, &[]), 1, "a fence occurred twice");
         assert_eq!(faults("N 3 4N 4 41 1 .\n", false, &[]), 1, "a line is torn");
         assert_eq!(faults("N 3 40 1 .\nN 4 41", false, &[]), 2, "the last line is torn");
-        assert_eq!(faults("F 50 1 .\n", false, &[]), 1, "a foreign line where there is nobody foreign");
+        assert_eq!(faults("F 50 1 .\n", false, &[]), 1, "a foreign line without a foreign program");
         assert_eq!(faults("N 3 40 1 .\n", false, &["N 4 41 1 .\n"]), 1, "an acknowledged line is lost");
     }
 }

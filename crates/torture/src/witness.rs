@@ -1,19 +1,19 @@
-//! The witness: it knows nothing of Tenure, and sees who is inside at once.
+//! The witness, which is independent of Tenure and sees which holders are inside at once.
 //!
-//! POSIX record locks (`fcntl(2)`) on a file of its own. The kernel drops them as a dying process closes its files, and
-//! that is before it drops a `flock`, which goes with the last reference to the open file: so a successor never finds a
-//! dead one's byte taken.
+//! It uses POSIX record locks (`fcntl(2)`) on a file of its own. The kernel releases them when a dying process closes
+//! its files. A `flock` is released later, with the last reference to the open file, so a successor never finds a dead
+//! holder's byte taken.
 //!
-//! | byte | who has it locked |
+//! | byte | locked by |
 //! | --- | --- |
-//! | 0 | who holds as natives do; shared holders have it shared |
-//! | 1 | a foreign program that holds |
+//! | 0 | a native holder; sharers share it |
+//! | 1 | a foreign holder |
 //! | 2 | a native that foreign programs can see (flock style shows no lock file) |
-//! | 3 | who writes to the transcript, in a round with breaks: there two may be inside |
-//! | 1000 + N | member N is inside, in a round with breaks |
+//! | 3 | a writer to the transcript, in a round with breaks, in which two may be inside |
+//! | 1000 + N | member N while it is inside, in a round with breaks |
 //!
-//! Whoever is in sets its own byte, then looks at the others', so an overlap is seen by whoever came later. Beside the
-//! bytes there are slots: who says that it is inside, for the driver's aim and for messages.
+//! A holder that enters sets its own byte, then tests the others', so the later of two sees an overlap. Beside the
+//! bytes the file has slots: each names the member inside, for the driver's aim and for messages.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -25,7 +25,7 @@ pub const FOREIGN: i64 = 1;
 pub const SEEN_NATIVES: i64 = 2;
 const WRITERS: i64 = 3;
 const MEMBERS: i64 = 1000;
-/// Where a holder and a foreign program say which member they are.
+/// The offsets at which a native holder and a foreign program write their member numbers.
 pub const SLOTS: [u64; 2] = [64, 128];
 /// The largest fence that has written, in a round with breaks.
 const LARGEST: u64 = 192;
@@ -44,7 +44,7 @@ impl Witness {
         Witness(OpenOptions::new().read(true).write(true).open(path).unwrap())
     }
 
-    /// Takes a byte if no other process has it.
+    /// Locks a byte if no other process has it.
     pub fn take(&self, byte: i64) -> bool {
         self.set(byte, libc::F_WRLCK, libc::F_SETLK)
     }
@@ -63,12 +63,12 @@ impl Witness {
         unsafe { libc::fcntl(self.0.as_raw_fd(), how, &raw mut lock) == 0 }
     }
 
-    /// Does another process have this byte?
+    /// Reports whether another process has this byte.
     pub fn taken(&self, byte: i64) -> bool {
         self.first_taken(byte, 1).is_some()
     }
 
-    /// The first byte of a range that another process has.
+    /// Returns the first byte of a range that another process has.
     fn first_taken(&self, byte: i64, length: i64) -> Option<i64> {
         let mut lock = range(byte, length, libc::F_WRLCK);
         // SAFETY: as above, for F_GETLK.
@@ -87,9 +87,9 @@ impl Witness {
         String::from_utf8_lossy(&text[..length]).split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
-    /// Comes in as one of several that may be inside at once: the fences of the others that are.
+    /// Enters as one of several that may be inside at once; returns the fences of the others.
     pub fn enter_beside(&self, member: u64, fence: u64) -> Vec<u64> {
-        // Its fence first: whoever sees the byte taken may read it.
+        // The fence is written first, because another process that sees the byte taken may read it.
         self.write_number(FENCES + member * 8, fence);
         assert!(self.take(MEMBERS + member as i64), "member {member} is in twice");
         let mut others = Vec::new();
@@ -108,8 +108,8 @@ impl Witness {
         self.leave(MEMBERS + member as i64);
     }
 
-    /// Runs `write` where no larger fence has written before, alone; `false` where one has. This is what a resource does
-    /// that checks fences.
+    /// Runs `write` alone if no larger fence has written before; else returns `false`. A resource that checks fences
+    /// does the same.
     pub fn fenced(&self, fence: u64, write: impl FnOnce()) -> bool {
         assert!(self.set(WRITERS, libc::F_WRLCK, libc::F_SETLKW), "{}", std::io::Error::last_os_error());
         let fits = self.number(LARGEST) <= fence;
@@ -128,7 +128,7 @@ impl Witness {
     fn number(&self, at: u64) -> u64 {
         let mut bytes = [0; 8];
         self.0.read_exact_at(&mut bytes, at).unwrap();
-        // Nobody has written there yet.
+        // No member has written there yet.
         if bytes == [b' '; 8] { 0 } else { u64::from_le_bytes(bytes) }
     }
 }

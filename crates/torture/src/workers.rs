@@ -1,8 +1,8 @@
-//! Those who work by the library: each a process that the driver starts, talks to by its input, and kills.
+//! Workers that use the library: each is a process that the driver starts, controls by its input, and kills.
 //!
-//! A worker says a line at a time: `ready PID`, `grant KIND FENCE PID COUNT CRASHED` (the append is done), `shared`,
-//! `busy`, `double PAIR TEXT`, `fault TEXT`, what its round needs besides, and, after it was told `last` and was granted
-//! once more, `last`. It ends with its input.
+//! A worker prints one line at a time: `ready PID`, `grant KIND FENCE PID COUNT CRASHED` (the append is done),
+//! `shared`, `busy`, `double PAIR TEXT`, `fault TEXT`, and lines of its round. After it has read `last` and was granted
+//! once more, it prints `last`. It ends with its input.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,32 +16,32 @@ use crate::phase::Phase;
 use crate::site::{Entry, Site, say};
 use crate::{breaks, forks};
 
-/// A lock, and whether those who hold by it are seen by foreign programs.
+/// A lock, and whether foreign programs can see its holders.
 pub type Shown = (Lock, bool);
 
-/// Runs a worker until it is told to end; never returns.
+/// Runs a worker until it is asked to end; never returns.
 pub fn work(kind: &str, folder: &Path, phase: Phase, seed: u64) -> ! {
     let last = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&last);
+    let ends = Arc::clone(&last);
     std::thread::spawn(move || {
         for line in std::io::stdin().lines() {
-            told.store(line.is_ok_and(|line| line == "last"), Ordering::SeqCst);
+            ends.store(line.is_ok_and(|line| line == "last"), Ordering::SeqCst);
         }
         std::process::exit(1);
     });
     let mix = seed ^ (u64::from(std::process::id()) << 32);
-    half_wait_themselves(mix);
+    half_wait_directly(mix);
     match kind {
         "cleaner" => clean(folder, mix, &last),
-        "breaker" => breaks::break_again_and_again(folder, mix, &last),
-        _ => hold_again_and_again(kind, &Site::open(folder, phase), mix, &last),
+        "breaker" => breaks::break_repeatedly(folder, mix, &last),
+        _ => hold_repeatedly(kind, &Site::open(folder, phase), mix, &last),
     }
     say("last");
     std::process::exit(0);
 }
 
-/// Half of the processes have their threads wait in the kernel themselves.
-pub fn half_wait_themselves(seed: u64) {
+/// Makes the threads of half of the processes wait in the kernel themselves.
+pub fn half_wait_directly(seed: u64) {
     if Chance(seed).one_in(2) {
         tenure::interrupts::install().unwrap();
     }
@@ -51,8 +51,8 @@ pub fn say_ready() {
     say(&format!("ready {}", std::process::id()));
 }
 
-fn hold_again_and_again(kind: &str, site: &Site, mix: u64, last: &AtomicBool) {
-    // A foreign program that was killed between create and write should not stop everyone for five seconds.
+fn hold_repeatedly(kind: &str, site: &Site, mix: u64, last: &AtomicBool) {
+    // A foreign program that was killed between create and write should not delay all others for five seconds.
     let options = Lock::options().malformed_grace(Duration::from_millis(100)).label(format!("torture {kind}"));
     let open = |options: &Options| options.clone().open(&site.target).unwrap();
     let refreshed = options.clone().refresh_interval(Duration::from_millis(20));
@@ -61,29 +61,29 @@ fn hold_again_and_again(kind: &str, site: &Site, mix: u64, last: &AtomicBool) {
     let flock = (open(&refreshed.style(Style::Flock)), false);
     say_ready();
     match kind {
-        "anew" => labour_anew(site, &[options.clone(), options.style(Style::Flock)], mix, last),
-        "lock-file" => labour(site, &[lock_file, refreshing], false, mix, last),
-        "flock" => labour(site, &[flock], false, mix, last),
-        "mixed" => labour(site, &[lock_file, flock], false, mix, last),
+        "reopening" => work_reopening(site, &[options.clone(), options.style(Style::Flock)], mix, last),
+        "lock-file" => work_with(site, &[lock_file, refreshing], false, mix, last),
+        "flock" => work_with(site, &[flock], false, mix, last),
+        "mixed" => work_with(site, &[lock_file, flock], false, mix, last),
         "crowd" => crowd(site, &[lock_file, refreshing], mix, last),
         "mixed-crowd" => crowd(site, &[lock_file, refreshing, flock], mix, last),
         "sharer" => share(site, &flock.0, mix, last),
-        "forker" => forks::fork_again_and_again(site, &[lock_file, flock], mix, last),
-        "breakable" => breaks::hold_again_and_again(site, &[lock_file, flock], mix, last),
+        "forker" => forks::fork_repeatedly(site, &[lock_file, flock], mix, last),
+        "breakable" => breaks::hold_repeatedly(site, &[lock_file, flock], mix, last),
         other => panic!("no worker {other}"),
     }
 }
 
-/// Three threads, each with blocking calls and futures, which are dropped before their end now and then.
+/// Runs three threads, each with blocking calls and futures, which are occasionally dropped before their end.
 fn crowd(site: &Site, locks: &[Shown], mix: u64, last: &AtomicBool) {
     std::thread::scope(|scope| {
         for thread in 0..3 {
-            scope.spawn(move || labour(site, locks, true, mix.wrapping_add(thread), last));
+            scope.spawn(move || work_with(site, locks, true, mix.wrapping_add(thread), last));
         }
     });
 }
 
-fn labour(site: &Site, locks: &[Shown], futures: bool, seed: u64, last: &AtomicBool) {
+fn work_with(site: &Site, locks: &[Shown], futures: bool, seed: u64, last: &AtomicBool) {
     let mut chance = Chance(seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     for count in 1.. {
@@ -112,7 +112,7 @@ fn labour(site: &Site, locks: &[Shown], futures: bool, seed: u64, last: &AtomicB
     }
 }
 
-/// Mostly for ever, now and then not at all or for a while.
+/// Returns mostly an endless wait, occasionally none or a short one.
 pub fn how_long(chance: &mut Chance, is_last: bool) -> Wait {
     match chance.below(10) {
         _ if is_last => Wait::Forever,
@@ -130,8 +130,8 @@ pub fn refused(error: &tenure::Error, wait: Wait) {
     }
 }
 
-/// Opens the lock each time, and closes it: its anchor may be pruned in between.
-fn labour_anew(site: &Site, options: &[Options], seed: u64, last: &AtomicBool) {
+/// Reopens the lock each time, and closes it: its anchor may be pruned in between.
+fn work_reopening(site: &Site, options: &[Options], seed: u64, last: &AtomicBool) {
     let mut chance = Chance(seed);
     for count in 1.. {
         let is_last = last.load(Ordering::SeqCst);
@@ -178,7 +178,7 @@ fn share(site: &Site, lock: &Lock, seed: u64, last: &AtomicBool) {
     }
 }
 
-/// The work under a guard, and its release.
+/// Works under a guard, and releases it.
 pub fn hold(site: &Site, guard: Guard, chance: &mut Chance, count: u64, visible: bool) {
     let fence = guard.fence().unwrap_or_default();
     site.work(chance, Entry { fence, crashed: Some(guard.previous().is_crashed()), count, visible });
@@ -190,19 +190,19 @@ pub fn hold(site: &Site, guard: Guard, chance: &mut Chance, count: u64, visible:
     {
         fault("could not change its label", &error);
     }
-    // In a seed round lock files are robbed; the anchor never is.
+    // In a round with OpenClaw's whole protocol lock files are removed; the anchor never is.
     match guard.check() {
-        Err(error) if site.phase != Phase::Seed || !error.is_lost() => fault("lost the lock", &error),
+        Err(error) if site.phase != Phase::OpenClaw || !error.is_lost() => fault("lost the lock", &error),
         _ if !guard.excludes_natives() => fault("lost the lock", &"its anchor was removed"),
         _ => {}
     }
     match guard.release() {
-        Err(error) if site.phase != Phase::Seed || !error.is_lost() => fault("could not release", &error),
+        Err(error) if site.phase != Phase::OpenClaw || !error.is_lost() => fault("could not release", &error),
         _ => {}
     }
 }
 
-/// Sweeps all the time, prunes every anchor that it may, and looks.
+/// Sweeps without pause, prunes every anchor that it may, and reads the status.
 fn clean(folder: &Path, seed: u64, last: &AtomicBool) {
     say_ready();
     let mut chance = Chance(seed);
@@ -214,13 +214,13 @@ fn clean(folder: &Path, seed: u64, last: &AtomicBool) {
             Err(error) => say(&format!("fault the cleaner: {error}")),
         }
         if let Err(error) = tenure::status(folder.join("transcript.jsonl")) {
-            say(&format!("fault a look: {error}"));
+            say(&format!("fault a status: {error}"));
         }
         std::thread::sleep(chance.micros(1000));
     }
 }
 
-/// What `tenure run` and flock(1) run: one piece of work under their lock.
+/// Does one piece of work under the lock of `tenure run` or flock(1).
 pub fn inside(style: &str, folder: &Path, phase: Phase, seed: u64) {
     let fence = std::env::var("TENURE_FENCE").map_or(0, |fence| fence.parse().unwrap());
     let mut chance = Chance(seed ^ (u64::from(std::process::id()) << 32));

@@ -1,4 +1,4 @@
-//! No descriptor, no memory and no thread is left: by a count, and by Valgrind.
+//! No descriptor, memory or thread leaks: by a count, and by Valgrind.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
 
@@ -16,8 +16,8 @@ fn many_acquires_leave_nothing() {
     assert!(ran.status.success(), "{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
 }
 
-/// Runs a program under memcheck, which must end well and say that nothing was lost, and nothing left open but what
-/// `kept` opened: a function that keeps a descriptor to the process's end on purpose.
+/// Runs a program under memcheck. The program must succeed without lost memory, and without open descriptors but those
+/// that `kept` opened, a function that keeps a descriptor until the process's end on purpose.
 fn check(program: &Path, words: &[&str], kept: &str) {
     let dir = folder();
     let log = dir.path().join("log");
@@ -30,8 +30,8 @@ fn check(program: &Path, words: &[&str], kept: &str) {
     let what = format!("{words:?}: {}\n{said}{}", ran.status, String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success(), "{what}");
     assert!(!said.contains("definitely lost") && !said.contains("indirectly lost"), "{what}");
-    assert!(said.contains("FILE DESCRIPTORS:"), "it did not look: {what}");
-    // What the parent left open to it is not the program's.
+    assert!(said.contains("FILE DESCRIPTORS:"), "no report on descriptors: {what}");
+    // Descriptors that the parent left open do not belong to the program.
     let open = said.split("Open file descriptor").skip(1).filter(|text| !text.contains("inherited from parent"));
     assert_eq!(open.filter(|text| !text.contains(kept)).count(), 0, "left open: {what}");
 }
@@ -43,7 +43,7 @@ fn valgrind_finds_no_leak_in_the_library() {
     }
     let dir = folder();
     let words = ["--dir", dir.path().to_str().unwrap(), "leaks", "--times", "100", "--slack", "100000"];
-    // The memory that Valgrind itself takes is no leak.
+    // Memory that Valgrind itself uses is no leak.
     check(Path::new(env!("CARGO_BIN_EXE_torture")), &words, "nothing is kept");
 }
 
@@ -56,9 +56,9 @@ fn valgrind_finds_no_leak_in_the_command() {
     let target = dir.path().join("t");
     let (target, folder) = (target.to_str().unwrap(), dir.path().to_str().unwrap());
     let program = tenure_program();
-    // Not `run`: Valgrind 3.19, which is Debian 12's, has no pidfd_open(2), and `run` is honest about that.
+    // Not `run`: Valgrind 3.19, in Debian 12, lacks pidfd_open(2), which `run` reports as an error.
     for words in [["hold", target], ["status", target], ["clean", folder]] {
-        // What a signal handler writes to stays open.
+        // The descriptor to which a signal handler writes stays open.
         check(&program, &words, "catch_ending");
     }
     check(&program, &["hold", "--flock", target], "catch_ending");

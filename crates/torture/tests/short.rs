@@ -1,4 +1,4 @@
-//! A short torture: `src/main.rs` says what happens in it, and how to run a long one.
+//! A short torture; `src/main.rs` describes the rounds, and how to run a long one.
 
 #![allow(clippy::unwrap_used, reason = "tests look at files and processes as anyone would")]
 
@@ -9,7 +9,7 @@ use tenure_tests::{folder, has, is_root, needs};
 
 #[test]
 fn no_double_hold_under_kills_at_random() {
-    // Without them it still tortures the natives.
+    // Without Python the natives still run.
     needs("python3", has("python3"));
     needs("node", has("node"));
     let apart = needs("root and unshare(1)", is_root() && has("unshare"));
@@ -22,13 +22,14 @@ fn no_double_hold_under_kills_at_random() {
         .output()
         .unwrap();
     let said = String::from_utf8(ran.stdout).unwrap();
-    // The seed is in the first line; the test's output shows it all when it fails.
+    // The random seed is in the first line; the test's output shows everything when it fails.
     println!("{said}{}", String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success(), "the torture found a fault: {}", ran.status);
     let sum: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
     assert_eq!((&sum["doubles"]["native-native"], &sum["faults"]), (&json!(0), &json!([])), "{sum}");
-    // It must have been a torture: on an idle machine these are fifty times as many.
-    // Anchors are seldom pruned in so short a time: takeover::pruning_beside_live_traffic_admits_no_second_holder is for that.
+    // The minimum for a torture; on an idle machine the numbers are fifty times as high.
+    // Anchors are seldom pruned in so short a time; takeover::pruning_beside_live_traffic_admits_no_second_holder
+    // covers that.
     for (what, least) in [("grants", 200), ("takeovers", 5), ("kills", 30), ("stops", 5)] {
         assert!(sum[what].as_u64().unwrap() >= least, "too few {what}: {sum}");
     }
@@ -36,7 +37,7 @@ fn no_double_hold_under_kills_at_random() {
         assert!(sum[what].as_u64().unwrap() >= least, "too few {what}: {sum}");
     }
     let mut kinds =
-        vec!["lock-file", "flock", "mixed", "crowd", "mixed-crowd", "anew", "forker", "sharer", "breakable"];
+        vec!["lock-file", "flock", "mixed", "crowd", "mixed-crowd", "reopening", "forker", "sharer", "breakable"];
     kinds.extend(["run", "run --flock", "hot lock-file", "hot flock", "hot mixed", "hot crowd"]);
     for (program, kind) in [("python3", "python"), ("node", "node"), ("flock", "flock(1)")] {
         kinds.extend(has(program).then_some(kind));
