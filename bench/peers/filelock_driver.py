@@ -3,7 +3,7 @@
 usage: filelock_driver.py CLASS TARGET            CLASS: FileLock, SoftFileLock, .. of filelock; tenure.filelock:FileLock,
                                                   ..; tenure:lock-file or tenure:flock; fcntl
        filelock_driver.py CLASS TARGET holder     one byte in: a acquires, r releases; eight bytes out: when
-       filelock_driver.py CLASS TARGET crowd HELD_NS PAUSE_NS     as the benchmark's own processes (crowd.rs)
+       filelock_driver.py CLASS TARGET crowd HELD_NS PAUSE_NS     as the benchmark's processes (crowd.rs)
 """
 import fcntl
 import struct
@@ -16,7 +16,7 @@ now = time.monotonic_ns
 
 
 class Flock:
-    """flock(2) on an open file."""
+    """Locks an open file by flock(2)."""
 
     def __init__(self, path):
         self.file = open(path, "a")
@@ -29,7 +29,7 @@ class Flock:
 
 
 class Tenure:
-    """tenure.Lock as its users hold it."""
+    """tenure.Lock as a program uses it."""
 
     def __init__(self, path, style):
         import tenure

@@ -12,7 +12,7 @@ const [name, target, folder, role = "batch"] = process.argv.slice(2);
 const require = createRequire(pathToFileURL(join(folder, "package.json")));
 writeFileSync(target, "");
 
-/** What acquires, and comes to what releases. */
+/** Returns a function that acquires and returns the function that releases. */
 async function locker() {
   switch (name) {
     case "tenure": {
@@ -32,7 +32,7 @@ async function locker() {
     }
     case "proper-lockfile": {
       const { lock } = require("proper-lockfile");
-      // By itself it does not wait, and its own first pause would be a second: as often as the other one looks.
+      // By default it does not wait, and its first pause is a second; this polls as often as the other package.
       const retries = { forever: true, factor: 1, minTimeout: 50, maxTimeout: 50 };
       return () => lock(target, { retries });
     }

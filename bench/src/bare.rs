@@ -1,4 +1,4 @@
-//! Bare system calls: what any lock of this kind costs at least, in any language.
+//! Bare system calls: the minimum cost of any lock of this kind, in any language.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -8,10 +8,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
-/// A record of the length that the library's have.
+/// A record of the same length as the library's.
 pub(crate) const RECORD: [u8; 640] = [b' '; 640];
 
-/// A path as the kernel takes it.
+/// Converts a path for system calls.
 pub(crate) fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
 }
@@ -21,9 +21,9 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 }
 
 pub(crate) fn open(path: &CStr, flags: libc::c_int) -> io::Result<OwnedFd> {
-    // SAFETY: `path` ends in a NUL and lives during the call; a mode is given, which O_CREAT wants.
+    // SAFETY: `path` ends in a NUL and lives during the call; a mode is given, as O_CREAT requires.
     let fd = check(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, 0o644) })?;
-    // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+    // SAFETY: the kernel has just created this descriptor, which has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn unlink(path: &CStr) -> io::Result<()> {
     check(unsafe { libc::unlink(path.as_ptr()) }).map(drop)
 }
 
-/// Lets this process, and those it starts, open as many files as the machine allows.
+/// Raises the limit on open files of this process, and of its children, to the machine's maximum.
 pub(crate) fn allow_many_files() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes one rlimit, and then reads it.
@@ -59,13 +59,13 @@ pub(crate) fn allow_many_files() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-/// A word that every process sees which maps the same file.
+/// Maps a word that every process shares which maps the same file.
 pub(crate) fn shared_word(path: &Path) -> io::Result<&'static AtomicU64> {
     let file = open(&c_path(path)?, libc::O_RDWR | libc::O_CREAT)?;
     // SAFETY: an open descriptor and no memory.
     check(unsafe { libc::ftruncate(file.as_raw_fd(), 4096) })?;
     let access = libc::PROT_READ | libc::PROT_WRITE;
-    // SAFETY: a fresh mapping aliases nothing of this process. The file is 4096 bytes long and nobody shortens it.
+    // SAFETY: a fresh mapping aliases nothing of this process. The file is 4096 bytes long and never shortened.
     let page = unsafe { libc::mmap(std::ptr::null_mut(), 4096, access, libc::MAP_SHARED, file.as_raw_fd(), 0) };
     if page == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
@@ -96,12 +96,12 @@ pub(crate) fn read_at_start(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<()> {
     }
 }
 
-/// Asks which file a name means, and how many links and bytes that has; not for its times.
+/// Looks up the file of a name, and its number of links and bytes; not its times.
 pub(crate) fn look_at(dir: &OwnedFd, name: &CStr) -> io::Result<()> {
     statx(dir, name, libc::AT_SYMLINK_NOFOLLOW)
 }
 
-/// Asks the same of an open file.
+/// Looks up the same facts of an open file.
 pub(crate) fn look_into(file: &OwnedFd) -> io::Result<()> {
     statx(file, c"", libc::AT_EMPTY_PATH)
 }
@@ -113,7 +113,7 @@ fn statx(file: &OwnedFd, name: &CStr, flags: libc::c_int) -> io::Result<()> {
     check(unsafe { libc::statx(file.as_raw_fd(), name.as_ptr(), flags, mask, found.as_mut_ptr()) }).map(drop)
 }
 
-/// Nanoseconds on the clock that all processes of this machine share.
+/// Returns nanoseconds on the clock that all processes of this machine share.
 pub(crate) fn now() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes one timespec. It cannot fail with this clock.
@@ -121,7 +121,7 @@ pub(crate) fn now() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// The kernel's release.
+/// Returns the kernel's release.
 pub(crate) fn kernel() -> String {
     let mut name = MaybeUninit::<libc::utsname>::zeroed();
     // SAFETY: the kernel writes one utsname; all of its bytes were zero before, so it is valid in any case.
@@ -129,11 +129,11 @@ pub(crate) fn kernel() -> String {
         libc::uname(name.as_mut_ptr());
         name.assume_init()
     };
-    // SAFETY: the kernel ends the text with a NUL, and zeros stand there where it wrote nothing.
+    // SAFETY: the kernel ends the text with a NUL, and unwritten bytes are zero.
     unsafe { CStr::from_ptr(name.release.as_ptr()) }.to_string_lossy().into_owned()
 }
 
-/// The name of the file system below `path`.
+/// Returns the name of the file system below `path`.
 pub(crate) fn file_system(path: &Path) -> io::Result<String> {
     let path = c_path(path)?;
     let mut stat = MaybeUninit::<libc::statfs>::zeroed();

@@ -1,4 +1,4 @@
-//! The ways to lock that processes of this program are told to use: the library's, and what they are made of.
+//! The kinds of lock that child processes of this program use: the library's, and their bare system calls.
 
 use std::path::Path;
 
@@ -11,23 +11,24 @@ pub(crate) const LINK: &str = "bare: flock + record + link + unlink";
 pub(crate) const LOCK_FILE: &str = "tenure, lock-file style";
 pub(crate) const FLOCK_STYLE: &str = "tenure, flock style";
 /// The same, after `tenure::interrupts::install()`.
-pub(crate) const LOCK_FILE_RECALL: &str = "tenure, lock-file style, recall";
-pub(crate) const FLOCK_STYLE_RECALL: &str = "tenure, flock style, recall";
+pub(crate) const LOCK_FILE_INTERRUPTS: &str = "tenure, lock-file style, interrupts";
+pub(crate) const FLOCK_STYLE_INTERRUPTS: &str = "tenure, flock style, interrupts";
 /// A program that knows only the lock file: exclusive create, write, remove.
 pub(crate) const FOREIGN: &str = "foreign";
 
-/// The library's, in each style.
-pub(crate) const OURS: [&str; 4] = [LOCK_FILE, LOCK_FILE_RECALL, FLOCK_STYLE, FLOCK_STYLE_RECALL];
-/// These, beside the bare calls that do the same work.
-pub(crate) const STYLES: [&str; 6] = [FLOCK, FLOCK_STYLE, FLOCK_STYLE_RECALL, LINK, LOCK_FILE, LOCK_FILE_RECALL];
+/// The library's locks, in each style.
+pub(crate) const OURS: [&str; 4] = [LOCK_FILE, LOCK_FILE_INTERRUPTS, FLOCK_STYLE, FLOCK_STYLE_INTERRUPTS];
+/// The library's locks, and the bare calls that do the same work.
+pub(crate) const STYLES: [&str; 6] =
+    [FLOCK, FLOCK_STYLE, FLOCK_STYLE_INTERRUPTS, LINK, LOCK_FILE, LOCK_FILE_INTERRUPTS];
 
-/// What a style is compared with.
+/// Returns the bare calls with which a style is compared.
 pub(crate) fn bare_of(candidate: &str) -> &'static str {
     if has_lock_file(candidate) { LINK } else { FLOCK }
 }
 
 fn has_lock_file(candidate: &str) -> bool {
-    matches!(candidate, LOCK_FILE | LOCK_FILE_RECALL)
+    matches!(candidate, LOCK_FILE | LOCK_FILE_INTERRUPTS)
 }
 
 /// A lock that a process has open.
@@ -49,9 +50,9 @@ pub(crate) fn open(candidate: &str, target: &Path) -> crate::Result<Box<dyn Lock
             Box::new(Bare { file: bare::open(&bare::c_path(target)?, CREATE)?, shown: Some(shown) })
         }
         FOREIGN => Box::new(Foreign::new(target)?),
-        LOCK_FILE | FLOCK_STYLE | LOCK_FILE_RECALL | FLOCK_STYLE_RECALL => {
+        LOCK_FILE | FLOCK_STYLE | LOCK_FILE_INTERRUPTS | FLOCK_STYLE_INTERRUPTS => {
             let style = if has_lock_file(candidate) { Style::LockFile } else { Style::Flock };
-            if matches!(candidate, LOCK_FILE_RECALL | FLOCK_STYLE_RECALL) {
+            if matches!(candidate, LOCK_FILE_INTERRUPTS | FLOCK_STYLE_INTERRUPTS) {
                 tenure::interrupts::install()?;
             }
             Box::new(Native { lock: Lock::options().style(style).open(target)?, guard: None })
@@ -79,7 +80,7 @@ impl Locker for Bare {
         if let Some(shown) = &self.shown {
             bare::write_at_start(&self.file, &RECORD)?;
             match bare::link_at(&shown.dir, &shown.name, &shown.lock) {
-                // A holder that was killed left it.
+                // A killed holder's link remains.
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 other => other?,
             }

@@ -1,7 +1,7 @@
-//! Many processes that want one lock all the time, and a greedy one beside one that waits.
+//! Many processes that reacquire one lock without pause, and a greedy process beside a waiter.
 //!
-//! Each holds for 20 µs, spinning, and asks again at once. From a word in memory that all of them share, who is granted
-//! reads when the one before released: that is the hand-off, where somebody else had it.
+//! Each process holds for 20 µs, spinning, and acquires again at once. A word of shared memory has the time of the last
+//! release. From it the next holder computes the hand-off, if another process held before.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -16,25 +16,25 @@ use crate::row::Row;
 use crate::setup::Setup;
 use crate::stats::{BUCKETS, Histogram};
 
-/// `crowd-child CANDIDATE TARGET HELD_NS PAUSE_NS`.
+/// The arguments: `crowd-child CANDIDATE TARGET HELD_NS PAUSE_NS`.
 pub(crate) const ROLE: &str = "crowd-child";
 pub(crate) const TOPIC: &str = "crowd";
 pub(crate) const GROWTH: &str = "growth";
 pub(crate) const GREEDY: &str = "greedy";
 
 const HELD: Duration = Duration::from_micros(20);
-/// How long the waiter beside a greedy process rests between its turns.
+/// The pause of the waiter beside a greedy process between its acquires.
 const REST: Duration = Duration::from_millis(1);
-/// The word in the shared page that has the time of the last release; behind it, who released.
+/// The word in the shared page with the time of the last release, which also encodes the releasing process.
 const WORD: &str = "released-at";
 
-/// 10 seconds each: throughput and fairness.
+/// Measures throughput and fairness, 10 seconds each.
 pub(crate) fn measure(setup: &Setup) -> crate::Result<Vec<Row>> {
     let time = setup.pick(Duration::from_secs(10), Duration::from_millis(300));
     rows(setup, TOPIC, setup.pick(&[2, 8, 32, 128], &[2, 8]), time)
 }
 
-/// A second each: how it grows.
+/// Measures growth with the number of processes, two seconds each.
 pub(crate) fn growth(setup: &Setup) -> crate::Result<Vec<Row>> {
     let time = setup.pick(Duration::from_secs(2), Duration::from_millis(200));
     rows(setup, GROWTH, setup.pick(&[1, 2, 4, 8, 16, 32, 64, 128, 256], &[1, 4]), time)
@@ -70,7 +70,7 @@ fn rows(setup: &Setup, topic: &str, sizes: &[usize], time: Duration) -> crate::R
     Ok(rows)
 }
 
-/// One process takes the lock as often as it can; the other wants it now and then.
+/// Measures one process that acquires as often as possible beside one that acquires occasionally.
 pub(crate) fn greedy(setup: &Setup) -> crate::Result<Vec<Row>> {
     let time = setup.pick(Duration::from_secs(10), Duration::from_millis(300));
     let peers = ["filelock FileLock", "filelock SoftFileLock", "filelock StrictSoftFileLock"];
@@ -110,7 +110,7 @@ fn run(setup: &Setup, folder: &Path, members: &[Member], time: Duration) -> crat
     let target = folder.join("target");
     let mut crowd = members.iter().map(|member| start(setup, *member, &target)).collect::<crate::Result<Vec<_>>>()?;
     for child in &mut crowd {
-        pipe(child)?.read_exact(&mut [0])?; // It is ready.
+        pipe(child)?.read_exact(&mut [0])?; // Ready.
     }
     let begin = bare::now() + 50_000_000;
     let end = begin + time.as_nanos() as u64;
@@ -151,7 +151,7 @@ fn start(setup: &Setup, member: Member, target: &Path) -> crate::Result<Child> {
     Ok(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
 }
 
-/// The child's side.
+/// Runs the child's side.
 pub(crate) fn child(args: &mut impl Iterator<Item = String>) -> crate::Result<()> {
     let (candidate, target) = (args.next().ok_or("no candidate")?, args.next().ok_or("no target")?);
     let held: u64 = args.next().ok_or("held for how long?")?.parse()?;
@@ -175,7 +175,7 @@ pub(crate) fn child(args: &mut impl Iterator<Item = String>) -> crate::Result<()
         }
         lock.acquire()?;
         let at = bare::now();
-        // The low bits of the time say who it was: nanoseconds matter less.
+        // The low bits of the time identify the process; single nanoseconds matter less.
         let last = released.load(Ordering::Relaxed);
         if last != 0 && last % SHARE != own % SHARE {
             histogram.add(at.saturating_sub(last / SHARE * SHARE));
@@ -200,5 +200,5 @@ pub(crate) fn child(args: &mut impl Iterator<Item = String>) -> crate::Result<()
     Ok(output.flush()?)
 }
 
-/// How many processes the time of a release tells apart.
+/// The number of processes that the time of a release distinguishes.
 const SHARE: u64 = 1024;

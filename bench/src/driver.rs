@@ -14,7 +14,7 @@ pub(crate) const PYTHON_FILE_LOCK: &str = "tenure.filelock FileLock";
 pub(crate) const PYTHON_SOFT_LOCK: &str = "tenure.filelock SoftFileLock";
 pub(crate) const FROM_PYTHON: [&str; 4] = [PYTHON_LOCK_FILE, PYTHON_FLOCK, PYTHON_FILE_LOCK, PYTHON_SOFT_LOCK];
 
-/// What `filelock_driver.py` calls a candidate that is Python's.
+/// Returns the name of a Python candidate in `filelock_driver.py`.
 pub(crate) fn python_class(candidate: &str) -> Option<&str> {
     Some(match candidate {
         "Python fcntl.flock, bare" => "fcntl",
@@ -48,7 +48,7 @@ impl Driver {
         Ok(Driver { child, answers })
     }
 
-    /// The nanoseconds of so many pairs.
+    /// Returns the nanoseconds of that many pairs.
     pub(crate) fn batch(&mut self, count: usize) -> crate::Result<Vec<u64>> {
         let input = self.child.stdin.as_mut().ok_or("no pipe")?;
         writeln!(input, "{count}")?;
@@ -59,7 +59,7 @@ impl Driver {
     }
 }
 
-/// What runs a package of Node: batches, or as a holder where that word follows.
+/// Returns the command that runs a package of Node: in batches, or as a holder if `holder` follows.
 pub(crate) fn node(setup: &Setup, package: &str, target: &Path) -> Command {
     let mut command = Command::new("node");
     command.arg(setup.driver("node_driver.mjs")).arg(package).arg(target).arg(&setup.peers);

@@ -1,7 +1,7 @@
-//! From one process's release, or death, to the next process's grant.
+//! The time from one process's release, or death, to the next process's grant.
 //!
-//! A holder and a waiter, two processes, each candidate with its own. The holder's end and the waiter's grant are read
-//! on the monotonic clock, which all processes of a machine share.
+//! A holder and a waiter are two processes. The holder's end and the waiter's grant are read on the monotonic clock,
+//! which all processes of a machine share.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -10,13 +10,15 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use crate::bare;
-use crate::candidate::{self, FLOCK, FLOCK_STYLE, FLOCK_STYLE_RECALL, FOREIGN, LINK, LOCK_FILE, LOCK_FILE_RECALL};
+use crate::candidate::{
+    self, FLOCK, FLOCK_STYLE, FLOCK_STYLE_INTERRUPTS, FOREIGN, LINK, LOCK_FILE, LOCK_FILE_INTERRUPTS,
+};
 use crate::driver::{self, FROM_PYTHON};
 use crate::row::Row;
 use crate::setup::Setup;
 use crate::uncontended::{NODE, NODE_PEERS};
 
-/// The word that makes this program a holder or waiter: `handoff-child CANDIDATE TARGET`.
+/// The argument that makes this program a holder or waiter: `handoff-child CANDIDATE TARGET`.
 pub(crate) const ROLE: &str = "handoff-child";
 pub(crate) const TOPIC: &str = "hand-off";
 pub(crate) const RELEASE: &str = "release";
@@ -24,21 +26,21 @@ pub(crate) const KILL: &str = "SIGKILL";
 /// A foreign holder, a native waiter.
 pub(crate) const FOREIGN_TO_US: &str = "a program that knows only the lock file, to tenure";
 
-/// A name, who holds, and who waits.
+/// A name, the holder, and the waiter.
 const CANDIDATES: [(&str, &str, &str); 7] = [
     (FLOCK, FLOCK, FLOCK),
     (FLOCK_STYLE, FLOCK_STYLE, FLOCK_STYLE),
-    (FLOCK_STYLE_RECALL, FLOCK_STYLE_RECALL, FLOCK_STYLE_RECALL),
+    (FLOCK_STYLE_INTERRUPTS, FLOCK_STYLE_INTERRUPTS, FLOCK_STYLE_INTERRUPTS),
     (LINK, LINK, LINK),
     (LOCK_FILE, LOCK_FILE, LOCK_FILE),
-    (LOCK_FILE_RECALL, LOCK_FILE_RECALL, LOCK_FILE_RECALL),
+    (LOCK_FILE_INTERRUPTS, LOCK_FILE_INTERRUPTS, LOCK_FILE_INTERRUPTS),
     (FOREIGN_TO_US, FOREIGN, LOCK_FILE),
 ];
-/// The peers that wait: they poll, so a few rounds tell.
+/// The peers that wait: they poll, so a few rounds suffice.
 const PEERS: [&str; 5] =
     ["filelock FileLock", "filelock SoftFileLock", "filelock ReadWriteLock", NODE_PEERS[0], NODE_PEERS[1]];
 
-/// How long the waiter gets to fall asleep in its wait.
+/// The time that the waiter gets to fall asleep.
 const SETTLE: Duration = Duration::from_millis(2);
 
 pub(crate) fn measure(setup: &Setup) -> crate::Result<Vec<Row>> {
@@ -70,12 +72,12 @@ fn rounds(
         for turn in 0..candidates.len() {
             let at = (round + turn) % candidates.len();
             let (holding, waiter) = (&mut holders[at], &mut waiters[at]);
-            holding.tell(b'a')?;
+            holding.send(b'a')?;
             holding.time()?;
-            waiter.tell(b'a')?;
+            waiter.send(b'a')?;
             sleep(SETTLE);
             let ended = if ending == RELEASE {
-                holding.tell(b'r')?;
+                holding.send(b'r')?;
                 holding.time()?
             } else {
                 let now = bare::now();
@@ -84,7 +86,7 @@ fn rounds(
             };
             let granted = waiter.time()?;
             samples[at].push(granted.saturating_sub(ended));
-            waiter.tell(b'r')?;
+            waiter.send(b'r')?;
             waiter.time()?;
             if ending == KILL {
                 *holding = holder(at)?; // Dropping the old one reaps it.
@@ -95,7 +97,7 @@ fn rounds(
     Ok(named.map(|((name, ..), samples)| Row::times(TOPIC, ending, name, samples)).collect())
 }
 
-/// A child that acquires and releases when told, and answers with the time.
+/// A child that acquires and releases on request, and answers with the time.
 struct Peer(Child);
 
 impl Peer {
@@ -116,7 +118,7 @@ impl Peer {
         Ok(Peer(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?))
     }
 
-    fn tell(&mut self, word: u8) -> crate::Result<()> {
+    fn send(&mut self, word: u8) -> crate::Result<()> {
         self.0.stdin.as_mut().ok_or("no pipe")?.write_all(&[word])?;
         Ok(())
     }
@@ -135,7 +137,8 @@ impl Drop for Peer {
     }
 }
 
-/// The child's side: `a` acquires and answers when it has, `r` releases and answers when it began to.
+/// Runs the child's side: `a` acquires and answers with the time of the grant, `r` releases and answers with the time
+/// before.
 pub(crate) fn child(args: &mut impl Iterator<Item = String>) -> crate::Result<()> {
     let (candidate, target) = (args.next().ok_or("no candidate")?, args.next().ok_or("no target")?);
     let mut lock = candidate::open(&candidate, Path::new(&target))?;

@@ -1,4 +1,4 @@
-//! Waiters that wait for long: how often the machine is woken for them.
+//! Long waits: how often they wake the machine.
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -27,13 +27,13 @@ pub(crate) fn measure(setup: &Setup) -> crate::Result<Vec<Row>> {
             child.0.stdin.as_mut().ok_or("no pipe")?.write_all(b"a")?;
             children.push(child);
         }
-        std::thread::sleep(Duration::from_secs(1)); // Threads start, and some of them end.
+        std::thread::sleep(Duration::from_secs(1)); // Threads start, and some end.
         let count = || children.iter().map(|child| wake_ups(child.0.id())).sum::<crate::Result<u64>>();
         let before = count()?;
         std::thread::sleep(time);
         let each = (count()?.saturating_sub(before)) as f64 / waiters as f64 / time.as_secs_f64();
         rows.push(Row::new(TOPIC, format!("{waiters} processes"), name, &[("wakeUpsPerSecondEach", each)]));
-        // Not one by one: nobody knows in which order they are granted. They are ended where they wait.
+        // Not one by one, because the order of their grants is unknown: they are killed while they wait.
         drop(children);
         holder.release()?;
     }
@@ -49,7 +49,7 @@ impl Drop for Waiter {
     }
 }
 
-/// How often any thread of the process has run (`proc_pid_status(5)`): each time, something had woken it.
+/// Returns how often the process's threads were woken: the number of times that any has run (`proc_pid_status(5)`).
 fn wake_ups(pid: u32) -> crate::Result<u64> {
     let mut all = 0;
     for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {

@@ -1,4 +1,4 @@
-//! Looking at, and cleaning, a folder of ten thousand lock files, half of them left by holders that died.
+//! Lists and cleans a folder of ten thousand lock files, half of them with dead holders.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use tenure::{Lock, Wait};
 use crate::row::Row;
 use crate::setup::Setup;
 
-/// `holder-child FOLDER FROM TO`: holds all of those until it is killed.
+/// The arguments: `holder-child FOLDER FROM TO`, which holds these locks until it is killed.
 pub(crate) const ROLE: &str = "holder-child";
 pub(crate) const TOPIC: &str = "listing";
 
@@ -59,9 +59,9 @@ fn hold(folder: &Path, from: usize, to: usize) -> crate::Result<Holder> {
     Ok(holder)
 }
 
-/// The child's side.
+/// Runs the child's side.
 pub(crate) fn child(args: &mut impl Iterator<Item = String>) -> crate::Result<()> {
-    // Ten thousand locks would stay in the kernel's table, and in every later measurement.
+    // Otherwise ten thousand locks would stay in the kernel's table during all later measurements.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let folder = PathBuf::from(args.next().ok_or("no folder")?);
     let from: usize = args.next().ok_or("from where?")?.parse()?;

@@ -1,10 +1,9 @@
-//! Tenure measured beside the bare system calls that it is made of, and beside its peers: what `bench/run` starts.
+//! Measures Tenure beside the bare system calls of its protocol and beside its peers; `bench/run` starts it.
 //!
-//! Everything that is compared is measured in one run, in small batches that rotate between the candidates where that
-//! can be, so that whatever disturbs the machine disturbs all of them. Only the ratios carry over to another machine.
-//! Nothing passes or fails by time.
+//! All compared candidates are measured in one run, in small batches that rotate if possible, so that a disturbance of
+//! the machine affects all of them. Only the ratios are valid for another machine. No time is a test.
 
-// What is compared with the library here is the bare system call.
+// The library is compared with the bare system call here.
 #![allow(clippy::disallowed_methods)]
 
 mod bare;
@@ -42,7 +41,7 @@ usage: tenure-bench measure RESULTS.json [--quick] [--only TOPIC].. --dir DIR --
        tenure-bench report RESULTS.json PAGE.md TARGETS.md PLOT.svg
        tenure-bench misses RESULTS.json";
 
-/// What is measured, and by what.
+/// A topic's name, and the function that measures it.
 type Measure = fn(&Setup) -> Result<Vec<Row>>;
 const TOPICS: [(&str, Measure); 11] = [
     (uncontended::TOPIC, uncontended::measure),

@@ -1,4 +1,4 @@
-//! Very many locks in one process: what one costs while nobody uses it, and whether the last is slower than the first.
+//! Very many locks in one process: the cost of an idle one, and whether the last is slower than the first.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -9,13 +9,13 @@ use tenure::{Lock, Wait};
 use crate::row::Row;
 use crate::setup::Setup;
 
-/// `many-child FOLDER COUNT FOLDERS`.
+/// The arguments: `many-child FOLDER COUNT FOLDERS`.
 pub(crate) const ROLE: &str = "many-child";
 pub(crate) const TOPIC: &str = "many locks";
 pub(crate) const ONE: &str = "one folder";
 pub(crate) const SPREAD: &str = "100 folders";
 
-/// Those that are timed: they were used just before, as the first one was.
+/// The number of timed locks, which were used just before, as the first one was.
 const SAMPLE: usize = 200;
 
 pub(crate) fn measure(setup: &Setup) -> crate::Result<Vec<Row>> {
@@ -43,7 +43,7 @@ pub(crate) fn measure(setup: &Setup) -> crate::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// The child's side: a process of its own, so that its memory is the locks' alone.
+/// Runs the child's side, in a process of its own, so that its memory is only that of the locks.
 pub(crate) fn child(args: &mut impl Iterator<Item = String>) -> crate::Result<()> {
     let folder = PathBuf::from(args.next().ok_or("no folder")?);
     let count: usize = args.next().ok_or("how many?")?.parse()?;
@@ -52,7 +52,7 @@ pub(crate) fn child(args: &mut impl Iterator<Item = String>) -> crate::Result<()
     for at in 0..folders {
         std::fs::create_dir(folder.join(at.to_string()))?;
     }
-    // The process's own beginnings (identity, threads, allocator) are paid by another lock.
+    // Another lock pays for the process's first use (identity, threads, allocator).
     let spare = Lock::open(folder.join("spare"))?;
     let first = timed(&spare, SAMPLE)?;
     let before = memory()?;
@@ -71,7 +71,7 @@ pub(crate) fn child(args: &mut impl Iterator<Item = String>) -> crate::Result<()
     Ok(())
 }
 
-/// The median of so many in a row.
+/// Returns the median of that many pairs in a row.
 fn timed(lock: &Lock, times: usize) -> crate::Result<u64> {
     let mut samples = Vec::new();
     for _ in 0..=times {
@@ -79,11 +79,11 @@ fn timed(lock: &Lock, times: usize) -> crate::Result<u64> {
         lock.acquire_with(Wait::Never)?.release()?;
         samples.push(start.elapsed().as_nanos() as u64);
     }
-    // The first of them may have to open what was closed meanwhile: that is `cold`.
+    // The first pair may have to reopen files that were closed meanwhile: `cold` measures that.
     Ok(crate::stats::Sorted::new(samples.split_off(1)).percentile(50))
 }
 
-/// Each once, far from one another: none of them has been used for long.
+/// Uses each lock once, far from one another: none was used recently.
 fn cold(locks: &[Lock]) -> crate::Result<u64> {
     let mut samples = Vec::new();
     for lock in locks.iter().step_by((locks.len() / SAMPLE).max(1)) {
@@ -94,7 +94,7 @@ fn cold(locks: &[Lock]) -> crate::Result<u64> {
     Ok(crate::stats::Sorted::new(samples).percentile(50))
 }
 
-/// What the allocator has given out, in bytes (`mallinfo2(3)`): resident pages also count what is free again.
+/// Returns the bytes that the allocator has given out (`mallinfo2(3)`); resident pages also count free memory.
 fn memory() -> crate::Result<usize> {
     // SAFETY: no precondition.
     let info = unsafe { libc::mallinfo2() };

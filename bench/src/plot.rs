@@ -1,21 +1,21 @@
-//! The picture of how cost grows: `docs/growth.svg`.
+//! Draws how cost grows: `docs/growth.svg`.
 
 use std::path::Path;
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use crate::candidate::{FLOCK, FLOCK_STYLE, FLOCK_STYLE_RECALL, LINK, LOCK_FILE, LOCK_FILE_RECALL};
+use crate::candidate::{FLOCK, FLOCK_STYLE, FLOCK_STYLE_INTERRUPTS, LINK, LOCK_FILE, LOCK_FILE_INTERRUPTS};
 use crate::results::Results;
 use crate::{crowd, many};
 
 const LINES: [(&str, RGBColor); 6] = [
     (FLOCK, RGBColor(150, 150, 150)),
     (FLOCK_STYLE, RGBColor(0, 110, 180)),
-    (FLOCK_STYLE_RECALL, RGBColor(90, 190, 230)),
+    (FLOCK_STYLE_INTERRUPTS, RGBColor(90, 190, 230)),
     (LINK, RGBColor(210, 170, 120)),
     (LOCK_FILE, RGBColor(200, 60, 20)),
-    (LOCK_FILE_RECALL, RGBColor(240, 130, 90)),
+    (LOCK_FILE_INTERRUPTS, RGBColor(240, 130, 90)),
 ];
 
 /// A line's name, its colour and its points.

@@ -1,8 +1,8 @@
-//! Where the time of an acquire and release goes: each of the system calls that the library makes, one by one, made
-//! bare in the same order on files of the same kind; and beside them the library's whole.
+//! The time of an acquire and release by system call: each call of the library, made bare in the same order on files of
+//! the same kind, beside the library's total.
 //!
-//! What the whole takes beyond its calls is the library's own work in user space. Which calls there are is checked by
-//! `crates/tenure-tests/tests/cost.rs`.
+//! The total's excess over its calls is the library's own work in user space. `crates/tenure-tests/tests/cost.rs`
+//! checks which calls the library makes.
 
 use std::path::Path;
 
@@ -12,9 +12,9 @@ use crate::row::Row;
 use crate::setup::Setup;
 
 pub(crate) const TOPIC: &str = "profile";
-/// How often a style's calls are made before the other's turn, and the library's.
+/// The number of rounds of a style's calls before the other style's, and the library's, turn.
 const BATCH: usize = 50;
-/// As long as the library's records.
+/// The length of the library's records.
 const RECORD: usize = 1024;
 
 type Call = (&'static str, Box<dyn FnMut() -> std::io::Result<()>>);
@@ -64,7 +64,7 @@ fn profile(case: &str, mut calls: Vec<Call>, mut library: Box<dyn Locker>, round
     Ok(rows)
 }
 
-/// What two readings of the clock are apart.
+/// Returns the difference of two readings of the clock.
 fn clock() -> u64 {
     (0..1000)
         .map(|_| {
@@ -75,14 +75,14 @@ fn clock() -> u64 {
         .unwrap_or_default()
 }
 
-/// The calls of a style, in the library's order: those of the acquire, then those of the release.
+/// Returns the calls of a style, in the library's order: those of the acquire, then those of the release.
 fn calls(style: &str, folder: &Path) -> crate::Result<Vec<Call>> {
     std::fs::create_dir_all(folder.join(".tenure"))?;
     std::fs::write(folder.join(".tenure/t.lock"), [b' '; RECORD])?;
     std::fs::write(folder.join("t"), "")?;
     let dir = || bare::open(&bare::c_path(folder)?, libc::O_RDONLY | libc::O_DIRECTORY);
     let anchor = || bare::open(&bare::c_path(&folder.join(".tenure/t.lock"))?, libc::O_RDWR);
-    // One open file, as the library has it: a lock is on that.
+    // One open file, as in the library: the lock belongs to the open file.
     let (one, target) = (anchor()?, bare::open(&bare::c_path(&folder.join("t"))?, libc::O_RDWR)?);
     let lock = |file: &std::os::fd::OwnedFd, name, operation| -> crate::Result<Call> {
         let file = file.try_clone()?;

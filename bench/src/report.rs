@@ -1,5 +1,5 @@
-//! The tables of `docs/comparison.md`, for users, and of `bench/TARGETS.md`, for developers. Each page has two marks: this
-//! module writes the text between them, and the rest is written by hand.
+//! Writes the tables of `docs/comparison.md`, for users, and of `bench/TARGETS.md`, for developers. Each page has two
+//! marks, between which this module replaces the text; the rest is written by hand.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use crate::targets::{self, Target};
 const BEGIN: &str = "<!-- measured: begin -->";
 const END: &str = "<!-- measured: end -->";
 
-/// The topics in the order of the page, each with its heading and what its cases are.
+/// The topics in the order of the page, each with its heading and the meaning of its cases.
 const TOPICS: [(&str, &str, &str); 11] = [
     ("uncontended", "Acquire and release, without contention", "file system"),
     ("profile", "Where the time of an acquire and release goes, call by call", "file system, style"),
@@ -31,7 +31,7 @@ const TOPICS: [(&str, &str, &str); 11] = [
     ("growth", "Growth with the number of processes, 2 s each", "processes"),
 ];
 
-/// A number's name in the results, its heading, and what to divide it by.
+/// A number's name in the results, its heading, and its divisor.
 const COLUMNS: [(&str, &str, f64); 22] = [
     ("p50ns", "p50 µs", 1e3),
     ("p99ns", "p99 µs", 1e3),

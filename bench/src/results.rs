@@ -1,4 +1,4 @@
-//! The results of every topic, each with when and where it was measured: what `results.json` holds.
+//! The results of every topic, with the date and machine of each measurement, as in `results.json`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::bare;
 use crate::row::Row;
 
-/// What was measured in one run.
+/// The measurements of one run.
 pub(crate) struct Topic {
     pub(crate) rows: Vec<Row>,
     /// The machine, the kernel, the date.
@@ -19,7 +19,7 @@ pub(crate) struct Topic {
 pub(crate) struct Results(pub(crate) BTreeMap<String, Topic>);
 
 impl Results {
-    /// What an earlier run left; nothing where there was none.
+    /// Reads an earlier run's results; returns none if there are none.
     pub(crate) fn read(path: &Path) -> crate::Result<Results> {
         let text = match std::fs::read_to_string(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Results::default()),
@@ -29,7 +29,7 @@ impl Results {
         let topics = value["topics"].as_object().ok_or("no topics in the results")?;
         let read = |value: &Value| -> crate::Result<Topic> {
             let rows = value["rows"].as_array().ok_or("a topic without rows")?;
-            let rows = rows.iter().map(|row| Row::from_json(row).ok_or("a row that is none"));
+            let rows = rows.iter().map(|row| Row::from_json(row).ok_or("a malformed row"));
             let circumstances = value["circumstances"].as_object().ok_or("a topic without circumstances")?;
             let circumstances = circumstances.iter();
             Ok(Topic {
@@ -58,13 +58,13 @@ impl Results {
         self.0.get(topic).map_or(&[], |topic| &topic.rows)
     }
 
-    /// One number of one row.
+    /// Returns one number of one row.
     pub(crate) fn number(&self, topic: &str, case: &str, candidate: &str, name: &str) -> Option<f64> {
         let row = self.rows(topic).iter().find(|row| row.case == case && row.candidate == candidate)?;
         row.numbers.get(name).copied()
     }
 
-    /// The cases of a topic, in their order.
+    /// Returns the cases of a topic, in order.
     pub(crate) fn cases(&self, topic: &str) -> Vec<&str> {
         let mut cases: Vec<&str> = Vec::new();
         for row in self.rows(topic) {

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::stats::Sorted;
 
-/// The numbers' names say their unit: `p50ns`, `grantsPerSecond`, `bytes`.
+/// One line of the results. The numbers' names contain the unit: `p50ns`, `grantsPerSecond`, `bytes`.
 pub(crate) struct Row {
     pub(crate) topic: String,
-    /// What distinguishes the measurements of one topic: a file system, a number of processes.
+    /// The variable of a topic's measurements: a file system, a number of processes.
     pub(crate) case: String,
     pub(crate) candidate: String,
     pub(crate) numbers: BTreeMap<String, f64>,
@@ -52,7 +52,7 @@ impl Row {
     }
 }
 
-/// With as many digits as anyone wants to read.
+/// Formats a number with two decimals, or without decimals if it is an integer or at least 100.
 pub(crate) fn short(number: f64) -> String {
     match number.abs() {
         big if big >= 100.0 || number.fract() == 0.0 => format!("{number:.0}"),

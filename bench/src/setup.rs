@@ -1,4 +1,4 @@
-//! Where everything is: folders to measure in, the command, the peers.
+//! The environment of the measurements: folders, the command, the peers.
 
 use std::path::{Path, PathBuf};
 
@@ -6,16 +6,16 @@ use tempfile::TempDir;
 
 use crate::bare;
 
-/// What every topic gets.
+/// The argument of every topic.
 pub(crate) struct Setup {
     pub(crate) quick: bool,
-    /// On the disk.
+    /// A folder on the disk.
     pub(crate) disk: TempDir,
-    /// In memory; `None` where the machine has no such folder.
+    /// A folder in memory; `None` if the machine has none.
     pub(crate) memory: Option<TempDir>,
-    /// The `tenure` binaries: what is linked dynamically, and what is static.
+    /// The `tenure` binaries: dynamically linked, and static.
     pub(crate) commands: Vec<PathBuf>,
-    /// Where `venv` and `node_modules` are.
+    /// The folder with `venv` and `node_modules`.
     pub(crate) peers: PathBuf,
     /// `bench/` of the repository.
     pub(crate) source: PathBuf,
@@ -53,7 +53,7 @@ impl Setup {
         self.source.join("peers").join(name)
     }
 
-    /// One of two amounts: for a measurement, for a smoke test.
+    /// Returns one of two amounts: for a measurement, or for a smoke test.
     pub(crate) fn pick<T>(&self, whole: T, quick: T) -> T {
         if self.quick { quick } else { whole }
     }

@@ -1,4 +1,4 @@
-//! What is kept of many times: percentiles of a few, and a histogram of very many.
+//! Statistics of times: percentiles of a few samples, and a histogram of very many.
 
 /// Times in nanoseconds, sorted.
 pub(crate) struct Sorted(Vec<u64>);
@@ -9,7 +9,7 @@ impl Sorted {
         Sorted(samples)
     }
 
-    /// The value below which `percent` of the samples lie.
+    /// Returns the value below which `percent` of the samples are.
     pub(crate) fn percentile(&self, percent: usize) -> u64 {
         let at = (self.0.len() * percent / 100).min(self.0.len().saturating_sub(1));
         self.0.get(at).copied().unwrap_or_default()
@@ -20,7 +20,7 @@ impl Sorted {
     }
 }
 
-/// Counts of times, in buckets that are a sixteenth of their value wide.
+/// Counts of times, in buckets as wide as a sixteenth of their value.
 #[derive(Clone)]
 pub(crate) struct Histogram(Vec<u32>);
 
@@ -46,7 +46,7 @@ impl Histogram {
         self.0.iter().flat_map(|count| count.to_ne_bytes()).collect()
     }
 
-    /// The lower end of the bucket that `percent` of the values lie below.
+    /// Returns the lower end of the bucket below which `percent` of the values are.
     pub(crate) fn percentile(&self, percent: u64) -> u64 {
         let all: u64 = self.0.iter().map(|count| u64::from(*count)).sum();
         let mut left = all * percent / 100;

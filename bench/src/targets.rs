@@ -1,4 +1,5 @@
-//! The targets and whether they are reached: ratios of one run, and a few absolute bounds. `bench/TARGETS.md` lists them.
+//! The targets and whether they are reached: ratios of one run, and a few absolute bounds. `bench/TARGETS.md` lists
+//! them.
 
 use crate::candidate::{self, FLOCK, FLOCK_STYLE, LINK, LOCK_FILE, OURS};
 use crate::driver::{FROM_PYTHON, PYTHON_FILE_LOCK, PYTHON_FLOCK, PYTHON_LOCK_FILE, PYTHON_SOFT_LOCK};
@@ -6,7 +7,7 @@ use crate::results::Results;
 use crate::uncontended::{self, CREATE, KERNEL, NODE, NODE_PEERS, OPEN_FLOCK, VISIBLE};
 use crate::{crowd, handoff, idle, listing, many, threads, whole};
 
-/// Locks of Python's package filelock, each with the lock of ours that replaces it.
+/// Locks of Python's package filelock, each with Tenure's replacement.
 const FROM_PYTHON_BESIDE: [(&str, &str); 5] = [
     ("filelock SoftFileLock", PYTHON_LOCK_FILE),
     ("filelock StrictSoftFileLock", PYTHON_LOCK_FILE),

@@ -1,6 +1,6 @@
-//! Threads of one process: grants a second while each wants the lock all the time, beside a mutex.
+//! Threads of one process that reacquire one lock without pause: grants a second, beside a mutex.
 //!
-//! The mutex is what such a process would use if it were the only one and kept the kernel lock for good.
+//! Such a process could use the mutex if it were the only one and kept the kernel lock.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
@@ -28,7 +28,7 @@ pub(crate) fn measure(setup: &Setup) -> crate::Result<Vec<Row>> {
         let open = |style, name: &str| Lock::options().style(style).open(folder.path().join(name));
         let tenure = |lock: Lock| -> Once {
             Arc::new(move || {
-                // A failure shows as a thread that ends early, and so as an error below.
+                // A failed thread ends early, which is an error below.
                 drop(lock.acquire_with(Wait::Forever).expect("a lock of our own"));
             })
         };
@@ -53,7 +53,7 @@ pub(crate) fn measure(setup: &Setup) -> crate::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// How many grants all threads had, and the longest time that one waited.
+/// Returns the number of grants of all threads, and the longest wait of one.
 fn run(threads: usize, time: Duration, once: Once) -> crate::Result<(u64, u64)> {
     let (all, longest, over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let start = Barrier::new(threads + 1);

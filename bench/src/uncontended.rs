@@ -1,4 +1,4 @@
-//! Acquire and release with nobody else there: us, the peers, and the bare calls, in batches that rotate.
+//! Acquire and release without contention: Tenure, the peers, and the bare calls, in batches that rotate.
 
 use std::fs::File;
 use std::path::Path;
@@ -15,20 +15,20 @@ use crate::setup::Setup;
 pub(crate) const TOPIC: &str = "uncontended";
 pub(crate) const CREATE: &str = "bare: exclusive create + write + close + unlink";
 pub(crate) const OPEN_FLOCK: &str = "bare: open + flock + unlock + close";
-/// Peers that keep a visible record of who holds, or a file that says that somebody does.
+/// Peers that keep a visible record of the holder, or a file that shows that there is one.
 pub(crate) const VISIBLE: [&str; 4] =
     ["filelock SoftFileLock", "filelock StrictSoftFileLock", "proper-lockfile", "@openclaw/fs-safe"];
-/// Ours for Node: as its peers are used, and with a lock that stays open.
+/// Tenure for Node: used as its peers are, and with a lock that stays open.
 pub(crate) const NODE: &str = "Node: tenure";
 pub(crate) const NODE_OPENED: &str = "Node: tenure, opened once";
-/// Those that Node's programs use.
+/// The peers for Node.
 pub(crate) const NODE_PEERS: [&str; 2] = ["proper-lockfile", "@openclaw/fs-safe"];
-/// Those that keep none, used as they document it: open, lock, unlock, close.
+/// The peers without a record, used as their documentation shows: open, lock, unlock, close.
 pub(crate) const KERNEL: [&str; 4] = ["fs4", "fd-lock", "fslock", "file-guard"];
 
-/// How often a candidate runs before the next one's turn.
+/// The number of pairs of a candidate before the next one's turn.
 const BATCH: usize = 50;
-/// Those in other languages are slower: a batch of theirs.
+/// The same for slower candidates in other languages.
 const DRIVEN_BATCH: usize = 5;
 
 /// Runs the batch and adds its times.
@@ -100,7 +100,7 @@ fn candidates(folder: &Path) -> crate::Result<Vec<(&'static str, Batch)>> {
     Ok(all)
 }
 
-/// The crates, used as their documentation shows it.
+/// Returns the crates, used as their documentation shows.
 fn peers(folder: &Path) -> Vec<(&'static str, Batch)> {
     let file = |name: &str| {
         let path = folder.join(name);
@@ -144,7 +144,7 @@ fn peers(folder: &Path) -> Vec<(&'static str, Batch)> {
     ]
 }
 
-/// What is not Rust runs in a process of its own, which times itself.
+/// Returns the candidates in other languages, each in a process that times itself.
 fn driven(setup: &Setup, folder: &Path) -> crate::Result<Vec<(&'static str, Batch)>> {
     let mut all: Vec<(&'static str, Batch)> = Vec::new();
     let mut add = |name: &'static str, mut driver: Driver| {

@@ -1,4 +1,4 @@
-//! Whole processes: `tenure run T -- true` beside `flock T true`, by hyperfine.
+//! Whole processes: `tenure run T -- true` beside `flock T true`, measured by hyperfine.
 
 use std::process::Command;
 
@@ -24,7 +24,7 @@ pub(crate) fn measure(setup: &Setup) -> crate::Result<Vec<Row>> {
         calls.push((names[1], format!("{command} run --flock T -- true")));
     }
     let mut samples = vec![Vec::new(); calls.len()];
-    // Several short rounds: what disturbs the machine disturbs all of them.
+    // Several short rounds, so that a disturbance of the machine affects all commands.
     for _ in 0..setup.pick(10, 1) {
         let mut hyperfine = Command::new("hyperfine");
         hyperfine.args(["-N", "--warmup", "5", "--runs", setup.pick("60", "5"), "--export-json"]).arg(&export);

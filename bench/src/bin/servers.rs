@@ -1,9 +1,9 @@
-//! The engines beside what they are made of: `etcdctl lock` and a bare `psql`, on servers that this starts itself.
+//! Measures server locks beside `etcdctl lock` and a bare `psql`, on servers that this program starts.
 //!
 //! `cargo build --release --workspace && cargo run --release -p tenure-bench --bin servers`, with
 //! `-- only-etcd`, `-- only-many [--held N] [--waiting N]` or `-- only-postgres [--sessions N]` for a part of it.
 //!
-//! Everything is measured in one run, by turns, so the ratios can be compared and the times only on one machine.
+//! Everything is measured in one run, in turns. The ratios can be compared, the times only on one machine.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark")]
 
@@ -34,10 +34,10 @@ fn main() {
     }
 }
 
-/// How long a waiter gets until its watch is active. etcd looks every 100 ms for those that begin in the past.
+/// The time until a waiter's watch is active. etcd serves watches that begin in the past every 100 ms.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// Times of one kind, shown in a line.
+/// Times of one kind, printed on one line.
 struct Times(&'static str, Vec<Duration>);
 
 impl Times {
@@ -64,7 +64,7 @@ fn quiet(command: &mut Command) {
     assert!(ended.success(), "{command:?}");
 }
 
-/// Acquire and release, by the library and by whole commands.
+/// Measures acquire and release, by the library and by whole commands.
 fn one_shot(target: &str, rounds: usize, mut peer: impl FnMut(), peer_name: &'static str) {
     let lock = Lock::open(target).unwrap();
     let mut both = Times::new("library: acquire and release");
@@ -80,7 +80,7 @@ fn one_shot(target: &str, rounds: usize, mut peer: impl FnMut(), peer_name: &'st
     theirs.show();
 }
 
-/// From the release to the next grant, which waits already.
+/// Measures the time from a release to the grant of a waiter.
 fn hand_off(target: &str, rounds: usize) {
     let mut times = Times::new("library: from a release to the next grant");
     let lock = Lock::options().deadlock_check(false).open(target).unwrap();
@@ -102,7 +102,7 @@ fn hand_off(target: &str, rounds: usize) {
     times.show();
 }
 
-/// Resident memory of a process and its children, in MB.
+/// Returns the resident memory of a process and its children, in MB.
 fn memory(pid: u32) -> f64 {
     let of = |pid: u32| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
@@ -142,7 +142,7 @@ fn etcd(rounds: usize) {
     theirs.show();
 }
 
-/// How much one server carries.
+/// Measures the capacity of one server.
 fn many(rounds: usize, held: usize, waiting: usize) {
     const AT_ONCE: usize = 8;
     println!("etcd: one member, files in memory, many locks with a lease of 60 s");
@@ -166,7 +166,7 @@ fn many(rounds: usize, held: usize, waiting: usize) {
     while lock.status().unwrap().waiters != Some(waiting) {
         std::thread::sleep(Duration::from_millis(100));
     }
-    // More than one renewal of each.
+    // More than one renewal of each lease.
     std::thread::sleep(Duration::from_secs(45));
     let lost = guards.iter().filter(|guard| guard.check().is_err()).count();
     println!(
@@ -174,13 +174,13 @@ fn many(rounds: usize, held: usize, waiting: usize) {
         memory(cluster.pid(0)),
         memory(std::process::id()) - memory(cluster.pid(0))
     );
-    let mut among = Times::new("among them: acquire and release of another");
+    let mut among = Times::new("meanwhile: acquire and release of another lock");
     let lock = Lock::open(cluster.target("one-more", 10)).unwrap();
     for _ in 0..rounds {
         among.take(|| lock.acquire_with(Wait::Forever).unwrap().release().unwrap());
     }
     among.show();
-    // The cluster goes: no guard has to release.
+    // The cluster is removed, so no guard has to release.
     guards.into_iter().for_each(std::mem::forget);
     drop(cluster);
     runtime.shutdown_background();
@@ -196,13 +196,13 @@ fn postgres(rounds: usize, sessions: usize) {
     let (mut one, mut two) = (server.session(), server.session());
     for _ in 0..rounds {
         one.ask("SELECT 1 FROM pg_advisory_lock(2);");
-        two.tell("SELECT 1 FROM pg_advisory_lock(2);");
+        two.send("SELECT 1 FROM pg_advisory_lock(2);");
         while server.ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") != "1" {}
         theirs.take(|| {
-            one.tell("SELECT pg_advisory_unlock(2);");
-            two.hear();
+            one.send("SELECT pg_advisory_unlock(2);");
+            two.receive();
         });
-        one.hear();
+        one.receive();
         two.ask("SELECT pg_advisory_unlock(2);");
     }
     theirs.show();
