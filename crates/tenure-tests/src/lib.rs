@@ -108,7 +108,7 @@ impl Actor {
         self.answers_within(0)
     }
 
-    /// Waits at most that long for a line or the actor's end.
+    /// Waits up to that many seconds, and reports whether a line is ready or the actor has ended.
     pub fn answers_within(&self, seconds: i64) -> bool {
         use std::os::fd::AsFd as _;
         let mut polled =

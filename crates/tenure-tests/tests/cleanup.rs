@@ -206,7 +206,7 @@ fn exit_removes_the_lock_file_and_underscore_exit_does_not() {
 }
 
 #[test]
-fn a_second_install_and_an_earlier_release_leave_nothing_to_remove() {
+fn a_handler_installed_twice_removes_nothing_after_a_release() {
     let dir = folder();
     let target = dir.path().join("t");
     let mut actor = holding(&target, "");

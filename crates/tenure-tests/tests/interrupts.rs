@@ -155,7 +155,7 @@ fn a_foreign_holder_is_waited_for_to_its_end_or_to_the_deadline() {
 }
 
 #[test]
-fn a_replaced_signal_handler_is_never_called() {
+fn a_handler_that_replaced_the_librarys_is_never_called() {
     let (_dir, mut holder, mut waiter, number) = held("");
     waiter.must("begin l late 300");
     until_kernel_waits(&waiter);

@@ -935,7 +935,7 @@ fn in_a_read_only_folder_a_lock_without_a_record_works() {
     bob.kill();
     assert!(flock());
     let after = fs::metadata(&dir).unwrap();
-    assert_eq!((before.mtime(), before.mtime_nsec()), (after.mtime(), after.mtime_nsec()), "something was made");
+    assert_eq!((before.mtime(), before.mtime_nsec()), (after.mtime(), after.mtime_nsec()), "a file was created");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `docs/reliability.md` names the tests that show what is promised: they are there.
+//! Checks that the tests exist which `docs/reliability.md` names for its promises.
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
