@@ -159,7 +159,7 @@ fn a_handler_that_replaced_the_librarys_is_never_called() {
     let (_dir, mut holder, mut waiter, number) = held("");
     waiter.must("begin l late 300");
     until_kernel_waits(&waiter);
-    // These would end the program with code 9: a signal during a wait, and one before.
+    // Either handler would end the program with code 9: one installed during a wait, and one before.
     waiter.must(&format!("ender {number}"));
     assert_eq!(waiter.receive()["event"], "refused");
     waiter.must(&format!("ender {}", number - 1));

@@ -156,7 +156,7 @@ pub fn mount(kind: FileSystem, base: &Path) -> Option<Ground> {
     Some(Ground { kind: Some(kind), folder: on, server })
 }
 
-/// Makes the kernel load a file system by a mount that fails for want of a device, and reports whether it did.
+/// Loads a file system's module, and reports whether the kernel supports the file system.
 fn loads(kind: &str) -> bool {
     let _ = Command::new("modprobe").arg(kind).stdout(Stdio::null()).stderr(Stdio::null()).status();
     let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
