@@ -39,7 +39,7 @@ impl Setup {
         self.disk.path()
     }
 
-    /// The folders, each with its file system's name.
+    /// Returns the folders, each with its file system's name.
     pub(crate) fn folders(&self) -> crate::Result<Vec<(String, &Path)>> {
         let all = [Some(&self.disk), self.memory.as_ref()];
         all.into_iter().flatten().map(|dir| Ok((bare::file_system(dir.path())?, dir.path()))).collect()

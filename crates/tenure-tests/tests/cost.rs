@@ -8,9 +8,9 @@ use tenure_tests::{Actor, folder, has, needs, until};
 
 const ROUNDS: usize = 5;
 
-/// Waits for another thread (the watchdog has its own mutex), and the clock on machines where it is a system call, do
-/// not belong to the protocol. The look for waiters (`fcntl`) happens once a millisecond, which an acquire under strace
-/// may exceed.
+/// Reports whether a call belongs to the protocol. Waits for another thread (the watchdog has its own mutex) do not, nor
+/// does the clock on machines where it is a system call. The look for waiters (`fcntl`) happens once a millisecond,
+/// which an acquire under strace may exceed.
 fn counts(name: &str) -> bool {
     !matches!(name, "futex" | "clock_gettime" | "read" | "write" | "sched_yield" | "fcntl")
 }

@@ -93,7 +93,7 @@ fn the_documented_sql_deletes_what_is_not_needed_any_more() {
     holders[0].must("release g");
 }
 
-/// An object store with one object and conditional writes: `GET` and `PUT` with `If-Match`.
+/// Runs an object store with one object and conditional writes: `GET` and `PUT` with `If-Match`.
 fn store(listener: TcpListener, object: Arc<Mutex<Vec<u8>>>) {
     for stream in listener.incoming() {
         serve(stream.unwrap(), &object);

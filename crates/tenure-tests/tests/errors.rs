@@ -119,7 +119,7 @@ fn dead(target: &Path) {
     actor.kill();
 }
 
-/// A native that died in a takeover: its link is at the swap, or the file that it judged.
+/// Kills a native in a takeover: the swap has its link, or the file that it judged.
 fn half_taken(target: &Path) {
     idle(target);
     dead_foreign(target);
@@ -349,7 +349,7 @@ const ANN: u32 = 65_541;
 const BOB: u32 = 65_542;
 const GROUP: u32 = 65_540;
 
-/// Ann's anchor in a folder of the group; Bob, who may replace it, acquires.
+/// Creates Ann's anchor in a folder of the group; the actor under test is Bob, who may replace it.
 fn other_users_anchor() -> Scene {
     let dir = folder();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();

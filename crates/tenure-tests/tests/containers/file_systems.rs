@@ -204,7 +204,7 @@ fn vfat() {
     on_image("mkfs.vfat", 16, "vfat");
 }
 
-/// A leftover link would show a live holder to foreign programs, although the lock is free.
+/// Asserts that a link that cannot be compared is removed: it would show a live holder although the lock is free.
 fn a_link_that_cannot_be_compared_goes_again(dir: &Path) {
     if !needs("strace", has("strace")) {
         return;

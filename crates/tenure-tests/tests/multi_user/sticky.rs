@@ -278,7 +278,7 @@ fn in_a_sticky_folder_a_kill_of_another_user_at_any_call_blocks_no_user() {
     }
 }
 
-/// `owner` creates the anchor, `victim` is killed at each call of an acquire, `heir` is the next holder.
+/// Kills `victim` at each call of an acquire; `owner` creates the anchor, and `heir` is the next holder.
 fn kill_at_every_call_in_a_sticky_folder(users: &Users, victim: u32, heir: u32, owner: u32, crashed: bool) {
     let prepare = |name: &str| {
         let dir = users.folder(&format!("{victim}-{heir}-{crashed}-{name}"), 0o1777);
