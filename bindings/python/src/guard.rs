@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pyo3::prelude::*;
 use tenure::Previous;
 
+use crate::convert::fence_of;
 use crate::error::{self, OrRaise};
 use crate::holder::Holder;
 
@@ -54,7 +55,7 @@ impl Guard {
         };
         Guard {
             pid: std::process::id(),
-            fence: guard.fence(),
+            fence: fence_of(guard.fence()),
             shared: guard.is_shared(),
             target: guard.target().to_owned(),
             previous,

@@ -142,7 +142,7 @@ impl Lock {
         }
         let lock = py.detach(|| options.open(path.0)).or_raise(py)?;
         cleanup::install(py);
-        wait::import_early(py);
+        wait::import_early(py)?;
         let get_frame = py.import("sys")?.getattr("_getframe")?.unbind();
         let timeout = timeout.or(Timeout::Forever);
         Ok(Lock { lock, timeout, shared, style, entered: Mutex::default(), get_frame })

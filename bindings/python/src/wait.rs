@@ -10,7 +10,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use tenure::{AcquireFuture, Lock, Requester};
+use tenure::{AcquireFuture, Requester, Lock};
 
 use crate::attempt::{Attempt, try_once, try_or_enqueue};
 use crate::error::{self, OrRaise};
@@ -89,9 +89,12 @@ fn green_threads(py: Python<'_>) -> Option<Bound<'_, PyModule>> {
     }
 }
 
-/// Imports the modules that a wait may need, while most programs still have one thread.
-pub(crate) fn import_early(py: Python<'_>) {
+/// Imports the modules that a wait needs, before it: a signal handler that runs in the middle of such an import could not
+/// acquire, and most programs still have one thread.
+pub(crate) fn import_early(py: Python<'_>) -> PyResult<()> {
+    py.import("threading")?;
     green_threads(py);
+    Ok(())
 }
 
 /// Waits under gevent, and lets other greenlets run.
