@@ -27,12 +27,9 @@ pub(crate) fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// Returns the fence, or `null` where the grant has none: the library's 0, for a shared lock and one without a record.
-pub(crate) fn fence_of(fence: u64) -> Either<i64, Null> {
-    match fence {
-        0 => Either::B(Null),
-        fence => Either::A(number(fence)),
-    }
+/// Returns the fence, or `null` where the grant has none: for a shared lock and for one without a record.
+pub(crate) fn fence_of(fence: Option<u64>) -> Either<i64, Null> {
+    fence.map_or(Either::B(Null), |fence| Either::A(number(fence)))
 }
 
 pub(crate) fn milliseconds(duration: Duration) -> f64 {

@@ -43,7 +43,7 @@ impl NativeLock {
     pub fn try_acquire(&self) -> Either<NativeGuard, Failure> {
         guard_of(match self.shared {
             true => self.lock.acquire_shared(Wait::Never),
-            false => self.lock.acquire(Wait::Never),
+            false => self.lock.acquire_with(Wait::Never),
         })
     }
 

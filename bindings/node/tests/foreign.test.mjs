@@ -63,7 +63,7 @@ test("the error for proper-lockfile's directory names it, and leaves it", async 
   const theirs = new Actor(t, "proper-lockfile");
   await theirs.must("acquire", { path });
   const { error } = await new Actor(t).ask("acquire", { path, options: { timeout: 1000 } });
-  assert.match(error.message, /a folder stands where the lock file belongs/);
+  assert.match(error.message, /a folder occupies the lock file's path/);
   assert(lstatSync(`${path}.lock`).isDirectory());
   await theirs.must("release");
 });

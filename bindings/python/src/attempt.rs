@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use pyo3::prelude::*;
-use tenure::{AcquireFuture, Requester, Guard, Lock};
+use tenure::{AcquireFuture, Guard, Lock, Requester};
 
 use crate::cleanup;
 
@@ -15,7 +15,12 @@ pub(crate) enum Attempt {
 }
 
 /// Tries to acquire, and joins the queue if the lock is busy.
-pub(crate) fn try_or_enqueue(py: Python<'_>, lock: &Lock, shared: bool, requester: Requester) -> tenure::Result<Attempt> {
+pub(crate) fn try_or_enqueue(
+    py: Python<'_>,
+    lock: &Lock,
+    shared: bool,
+    requester: Requester,
+) -> tenure::Result<Attempt> {
     cleanup::install_once(py);
     py.detach(|| {
         let mut acquiring = if shared { lock.begin_shared(requester) } else { lock.begin(requester) }?;
@@ -31,7 +36,7 @@ pub(crate) fn try_once(py: Python<'_>, lock: &Lock, shared: bool) -> tenure::Res
     cleanup::install_once(py);
     py.detach(|| match shared {
         true => lock.acquire_shared(tenure::Wait::Never),
-        false => lock.acquire(tenure::Wait::Never),
+        false => lock.acquire_with(tenure::Wait::Never),
     })
     .map(Attempt::Granted)
 }

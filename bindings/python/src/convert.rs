@@ -34,11 +34,6 @@ pub(crate) fn seconds(name: &str, value: f64) -> PyResult<Duration> {
         .map_err(|_| PyValueError::new_err(format!("{name} must be a number of seconds >= 0, not {value}")))
 }
 
-/// Returns the fence, or `None` where the grant has none: the library's 0, for a shared lock and one without a record.
-pub(crate) fn fence_of(fence: u64) -> Option<u64> {
-    Some(fence).filter(|fence| *fence != 0)
-}
-
 /// Returns a style's name in Python.
 pub(crate) fn style_name(style: Style) -> &'static str {
     match style {

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use rustix::event::EventfdFlags;
-use tenure::{AcquireFuture, Requester, Lock};
+use tenure::{AcquireFuture, Lock, Requester};
 
 use crate::attempt::{Attempt, try_or_enqueue};
 use crate::error::{self, OrRaise};

@@ -8,7 +8,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pyo3::prelude::*;
 use tenure::Previous;
 
-use crate::convert::fence_of;
 use crate::error::{self, OrRaise};
 use crate::holder::Holder;
 
@@ -55,7 +54,7 @@ impl Guard {
         };
         Guard {
             pid: std::process::id(),
-            fence: fence_of(guard.fence()),
+            fence: guard.fence(),
             shared: guard.is_shared(),
             target: guard.target().to_owned(),
             previous,

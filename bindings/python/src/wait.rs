@@ -10,7 +10,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use tenure::{AcquireFuture, Requester, Lock};
+use tenure::{AcquireFuture, Lock, Requester};
 
 use crate::attempt::{Attempt, try_once, try_or_enqueue};
 use crate::error::{self, OrRaise};
