@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use super::state::{FileSystemKind, Kernel};
+use super::world::Unobserved;
 use super::{arena, world};
-use crate::sim::Witness;
 use crate::sys::linux;
 use crate::sys::types::{Access, FileKind, LeaseOutcome, LockKind, Stat};
 
@@ -195,7 +195,7 @@ pub fn compare(folder: &Path, ops: &[Op]) -> Result<usize, String> {
     let real_dir = linux::Dir::open(folder).map_err(|error| error.to_string())?;
     std::os::unix::fs::symlink("a", folder.join("s")).map_err(|error| error.to_string())?;
     std::os::unix::fs::symlink("d", folder.join("t")).map_err(|error| error.to_string())?;
-    world::enter(Kernel::new(FileSystemKind::LOCAL), Witness::nobody(), false, false);
+    world::enter(Kernel::new(FileSystemKind::LOCAL), Box::new(Unobserved), false, false);
     world::with(|world| world.kernel.start(1, linux::effective_user()));
     let simulated_dir = super::Dir::open(folder).map_err(|error| error.to_string())?;
     for (link, target) in [("s", "a"), ("t", "d")] {
@@ -467,7 +467,7 @@ fn waiting(inode: u64) -> std::io::Result<usize> {
 /// As [`queue_of_the_kernel`], by the double.
 pub fn queue_of_the_double() -> Vec<usize> {
     arena::end();
-    world::enter(Kernel::new(FileSystemKind::LOCAL), Witness::nobody(), false, false);
+    world::enter(Kernel::new(FileSystemKind::LOCAL), Box::new(Unobserved), false, false);
     let order = world::with(|world| {
         let kernel = &mut world.kernel;
         for pid in 1..=3 {

@@ -6,9 +6,11 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::call::Call;
+use super::interrupt::InterruptHandle;
 use super::state::{DEVICE, Errno, FOLDER, Rename};
-use super::world::{self, Bytes, Call, Told, Until, perform, point};
-use crate::sys::InterruptHandle;
+use super::told::{Bytes, Told};
+use super::world::{self, Until, perform, point};
 use crate::sys::types::{Access, FileId, FileIdent, FileKind, FileSystem, LeaseOutcome, LockKind, Stat};
 
 /// A file's name; may hold a `/`, relative to a [`Dir`].
@@ -152,7 +154,8 @@ impl Dir {
         let unlink = |world: &mut world::World| {
             let before = world.kernel.named(&name.0);
             world.kernel.unlink(world.process(), self.inode_in(world), &name.0)?;
-            world.unlinked(self.inode_in(world), &name.0, before);
+            let (process, folder) = (world.process(), self.inode_in(world));
+            world.observer.unlinked(&world.kernel, process, folder, &name.0, before);
             Ok(())
         };
         call(Call::Unlink, unlink, || format!("unlink {}", name.text()))
@@ -173,7 +176,7 @@ impl Dir {
     fn rename(&self, from: &Name, to: &Name, how: Rename) -> io::Result<()> {
         let rename = |world: &mut world::World| {
             world.kernel.rename(world.process(), self.inode_in(world), &from.0, &to.0, how)?;
-            world.renamed(&to.0);
+            world.observer.renamed(world.process(), &to.0);
             Ok(())
         };
         call(Call::Rename, rename, || format!("rename {:?} {} to {}", how, from.text(), to.text()))

@@ -17,6 +17,7 @@
 #![allow(missing_docs, reason = "not a part of the library: only its own tests see this")]
 
 pub(crate) mod arena;
+pub(crate) mod call;
 mod clock;
 #[cfg(target_os = "linux")]
 pub mod conformance;
@@ -26,6 +27,7 @@ mod interrupt;
 mod process;
 pub(crate) mod state;
 pub(crate) mod sync;
+mod told;
 mod wait;
 pub(crate) mod world;
 

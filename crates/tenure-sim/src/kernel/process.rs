@@ -2,7 +2,8 @@
 
 use std::io;
 
-use super::world::{self, Call, perform, point};
+use super::call::Call;
+use super::world::{self, perform, point};
 
 pub(crate) const PID_LIMIT: i64 = 4_194_304;
 pub(crate) const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;

@@ -3,9 +3,10 @@
 use std::io;
 use std::time::Duration;
 
+use super::call::Call;
 use super::fs::File;
 use super::process::PidFd;
-use super::world::{self, Call, Until};
+use super::world::{self, Until};
 
 pub(crate) fn install_cleanup() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())

@@ -1,5 +1,6 @@
 //! One simulated run: the kernel, the processes' threads as coroutines, and the points at which they stop.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::ptr;
@@ -8,42 +9,11 @@ use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
 use super::arena;
-use super::state::{Errno, Kernel, mix, mix_bytes};
-use crate::sim::Witness;
-use crate::sys::types::Stat;
+use super::call::Call;
+use super::state::{Errno, Kernel, mix};
+use super::told::Told;
 
 const STACK: usize = 256 * 1024;
-
-/// What a thread is about to do: decides which errors it can be answered with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Call {
-    /// Its first: it has not begun.
-    Start,
-    /// A step of the script's own, which cannot fail.
-    Step,
-    StatAt,
-    Stat,
-    Open,
-    OpenFolder,
-    Create,
-    Link,
-    Unlink,
-    Rename,
-    MakeDir,
-    RemoveDir,
-    Chmod,
-    Entries,
-    Lock,
-    Unlock,
-    Read,
-    Write,
-    /// The second part of a write that the kernel makes in one go, for its maker.
-    WriteOn,
-    Sync,
-    KernelLocks,
-    Watch,
-    PidFd,
-}
 
 /// What a thread waits for, beyond its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,11 +66,42 @@ pub(crate) struct World {
     flags: Vec<bool>,
     /// Processes whose threads wait in the kernel themselves.
     interruptible: u32,
-    pub(crate) witness: Witness,
+    pub(crate) observer: Box<dyn Observer>,
     /// Does a write become visible in two parts?
     pub(super) torn: bool,
     /// What has happened, where somebody wants to read it.
     pub(crate) story: Option<Vec<String>>,
+}
+
+/// Watches a run from outside of the code that runs.
+pub(crate) trait Observer: Any {
+    /// Returns a number that two states share only if the observer will judge alike from there on.
+    fn fingerprint(&self) -> u64;
+
+    /// Notes that `process` removed `name` of `folder`, which named `inode`.
+    fn unlinked(&mut self, kernel: &Kernel, process: usize, folder: usize, name: &[u8], inode: Option<usize>);
+
+    /// Notes that `process` gave a file the name `to`.
+    fn renamed(&mut self, process: usize, to: &[u8]);
+}
+
+/// Observes nothing, for calls that belong to no script.
+#[derive(Debug)]
+pub(crate) struct Unobserved;
+
+impl Observer for Unobserved {
+    fn fingerprint(&self) -> u64 {
+        0
+    }
+
+    fn unlinked(&mut self, _kernel: &Kernel, _process: usize, _folder: usize, _name: &[u8], _inode: Option<usize>) {}
+
+    fn renamed(&mut self, _process: usize, _to: &[u8]) {}
+}
+
+/// Returns the letter of a process in a schedule: `a` is the script's first actor.
+pub(crate) fn letter(process: usize) -> char {
+    char::from(b'a' + process as u8)
 }
 
 thread_local! {
@@ -109,7 +110,7 @@ thread_local! {
 }
 
 /// Puts a new world up for this thread.
-pub(crate) fn enter(kernel: Kernel, witness: Witness, torn: bool, story: bool) {
+pub(crate) fn enter(kernel: Kernel, observer: Box<dyn Observer>, torn: bool, story: bool) {
     let world = World {
         kernel,
         threads: Vec::with_capacity(8),
@@ -120,7 +121,7 @@ pub(crate) fn enter(kernel: Kernel, witness: Witness, torn: bool, story: bool) {
         globals: Vec::with_capacity(32),
         flags: Vec::new(),
         interruptible: 0,
-        witness,
+        observer,
         torn,
         story: story.then(Vec::new),
     };
@@ -287,7 +288,7 @@ impl World {
     }
 
     pub(crate) fn fingerprint(&self) -> u64 {
-        let mut hash = mix(self.kernel.fingerprint(), self.witness.fingerprint());
+        let mut hash = mix(self.kernel.fingerprint(), self.observer.fingerprint());
         for seen in &self.seen {
             hash = mix(hash, *seen);
         }
@@ -390,86 +391,9 @@ impl World {
     pub(crate) fn say(&mut self, what: &str) {
         let who = self.current.map(|at| self.threads[at].process);
         if let Some(story) = &mut self.story {
-            let name = who.map_or_else(|| "-".to_owned(), |who| crate::sim::letter(who).to_string());
+            let name = who.map_or_else(|| "-".to_owned(), |who| letter(who).to_string());
             story.push(format!("{name}  {what}"));
         }
-    }
-}
-
-/// What a call tells its caller: as a word of a hash, and for people.
-pub(super) trait Told {
-    fn word(&self) -> u64;
-    fn text(&self) -> String;
-}
-
-impl Told for () {
-    fn word(&self) -> u64 {
-        1
-    }
-
-    fn text(&self) -> String {
-        String::new()
-    }
-}
-
-impl Told for bool {
-    fn word(&self) -> u64 {
-        2 + u64::from(*self)
-    }
-
-    fn text(&self) -> String {
-        if *self { "yes" } else { "no" }.to_owned()
-    }
-}
-
-impl Told for usize {
-    fn word(&self) -> u64 {
-        4 + *self as u64
-    }
-
-    fn text(&self) -> String {
-        String::new()
-    }
-}
-
-impl Told for Option<Stat> {
-    fn word(&self) -> u64 {
-        let Some(stat) = self else { return 3 };
-        let modified = stat.modified.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
-        let counts = stat.id.inode << 32 | stat.links << 24 | stat.size;
-        mix(counts ^ u64::from(stat.mode) << 48, modified ^ u64::from(stat.owner) << 56)
-    }
-
-    fn text(&self) -> String {
-        match self {
-            Some(stat) => {
-                format!("inode {}, {}, {} links, {} bytes", stat.id.inode, stat.kind.words(), stat.links, stat.size)
-            }
-            None => "nothing there".to_owned(),
-        }
-    }
-}
-
-impl Told for Stat {
-    fn word(&self) -> u64 {
-        Some(*self).word()
-    }
-
-    fn text(&self) -> String {
-        Some(*self).text()
-    }
-}
-
-/// Bytes that were read, and text.
-pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
-
-impl Told for Bytes<'_> {
-    fn word(&self) -> u64 {
-        mix_bytes(5, self.0)
-    }
-
-    fn text(&self) -> String {
-        format!("{} bytes", self.0.len())
     }
 }
 

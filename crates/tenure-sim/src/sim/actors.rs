@@ -66,9 +66,9 @@ fn fence(grant: &Grant) -> u64 {
 /// May this error be told at all? Where nothing was made to fail and nobody meddled there is no reason for any.
 fn explained(error: &Error, during: &str) {
     let unexplained = world::with(|world| {
-        let own = world.witness.failed_calls & (1 << world.process()) != 0;
+        let own = world.witness().failed_calls & (1 << world.process()) != 0;
         world.say(&format!("{during} failed: {error}"));
-        let excused = world.witness.meddled || error.is_lost() && world.witness.raced;
+        let excused = world.witness().meddled || error.is_lost() && world.witness().raced;
         !(own || excused)
     });
     if unexplained {
@@ -255,7 +255,7 @@ fn ask(slot: &Arc<TargetQueue>, request: &Arc<Request>, rounds: usize, wait: Wai
             }
         };
         // Who was granted it while it slept may have been broken by now, which the witness has not seen begin.
-        let whole = !world::with(|world| world.witness.meddled) || tenure.check().is_ok();
+        let whole = !world::with(|world| world.witness().meddled) || tenure.check().is_ok();
         let (fence, crashed) = (tenure.fence, tenure.grant.previous.is_crashed());
         if whole {
             witness::enters(Granted { style, shared, fence, crashed });
@@ -422,9 +422,9 @@ pub(super) fn remove_anchors() {
 
 /// Looks who holds. A native that holds all the while must be seen.
 fn look() {
-    let before = world::with(|world| (world.witness.grants, world.witness.holder()));
+    let before = world::with(|world| (world.witness().grants, world.witness().holder()));
     let found = status(TARGET);
-    let after = world::with(|world| (world.witness.grants, world.witness.holder()));
+    let after = world::with(|world| (world.witness().grants, world.witness().holder()));
     match found {
         Ok(found) if before == after && before.1.is_some() && found.state != State::Held => {
             witness::violated(format!("a native holds all the while, and it looks {}", found.state.as_str()));

@@ -20,20 +20,16 @@ mod explore;
 mod run;
 mod schedule;
 mod script;
+mod scripts;
 mod witness;
 
 pub use crate::kernel::arena::Arena;
+pub use crate::kernel::call::Call;
 #[cfg(target_os = "linux")]
 pub use crate::kernel::conformance;
 pub use crate::kernel::state::FileSystemKind;
-pub use crate::kernel::world::Call;
 pub use explore::{Limits, Report, exhaustive, random, replay};
 pub use run::Failure;
 pub use schedule::{Choice, Schedule};
-pub use script::{Actor, Left, Opening, Removes, SCRIPTS, Script, UNSOUND, Waits, by_name};
-pub(crate) use witness::Witness;
-
-/// The letter that stands for a process in a schedule: `a` is the script's first actor.
-pub(crate) fn letter(process: usize) -> char {
-    char::from(b'a' + process as u8)
-}
+pub use script::{Actor, Left, Opening, Removes, Script, Waits};
+pub use scripts::{SCRIPTS, UNSOUND, by_name};

@@ -8,8 +8,9 @@ use super::schedule::{Choice, Schedule};
 use super::script::{Actor, Left, Opening, Script};
 use super::witness::{self, LOCK, Role, Witness};
 use crate::kernel::arena;
+use crate::kernel::call::Call;
 use crate::kernel::state::{Errno, Kernel};
-use crate::kernel::world::{self, Call, World};
+use crate::kernel::world::{self, World};
 use crate::maintenance::clean::CleanOptions;
 use crate::model::options::Style;
 use crate::operations::clean;
@@ -131,9 +132,9 @@ fn role(actor: Actor) -> Role {
 
 fn begin(script: &Script, story: bool) {
     let roles = script.actors.iter().map(|actor| role(*actor)).collect();
-    world::enter(Kernel::new(script.fs), Witness::new(roles), script.torn, story);
+    world::enter(Kernel::new(script.fs), Box::new(Witness::new(roles)), script.torn, story);
     world::with(|world| {
-        world.witness.users = script.users;
+        world.witness().users = script.users;
         for at in 0..script.actors.len() {
             world.kernel.start(100 + at as u32, script.user(at + 1));
         }
@@ -212,7 +213,7 @@ fn leave(left: Left, user: u32) {
 
 fn go_on(script: &Script, chooser: &mut dyn Chooser, choices: &mut Vec<Choice>, budget: &mut Budget) -> Outcome {
     loop {
-        if let Some(what) = world::with(|world| world.witness.violation.take()) {
+        if let Some(what) = world::with(|world| world.witness().violation.take()) {
             return Outcome::Failed(what);
         }
         let rests = |world: &mut World| (0..world.threads.len()).all(|at| world.rests(at));
@@ -379,10 +380,10 @@ fn apply(choice: Choice, scripted: bool, budget: &mut Budget) {
         Choice::Fail(at, errno) => {
             world::with(|world| {
                 let process = world.threads[usize::from(at)].process;
-                world.witness.failed_calls |= 1 << process;
+                world.witness().failed_calls |= 1 << process;
                 let call = world.threads[usize::from(at)].call;
                 let error = std::io::Error::from_raw_os_error(errno);
-                let name = super::letter(process);
+                let name = world::letter(process);
                 if let Some(story) = &mut world.story {
                     story.push(format!("{name}  {call:?} fails: {error}"));
                 }
@@ -397,7 +398,7 @@ fn apply(choice: Choice, scripted: bool, budget: &mut Budget) {
             budget.last = None;
             world::with(|world| {
                 if let Some(story) = &mut world.story {
-                    story.push(format!("{}  DIES", super::letter(usize::from(process))));
+                    story.push(format!("{}  DIES", world::letter(usize::from(process))));
                 }
                 world.dies(usize::from(process));
                 world.kill(usize::from(process));
@@ -408,7 +409,7 @@ fn apply(choice: Choice, scripted: bool, budget: &mut Budget) {
 
 /// Nobody can go on: time passes, or those who wait are told that nothing will change. `false`: this is how it stays.
 fn nobody_can(budget: &mut Budget) -> Result<bool, String> {
-    let held = world::with(|world| world.witness.is_held());
+    let held = world::with(|world| world.witness().is_held());
     if let Some(moment) = world::with(|world| world.next_moment())
         && budget.moments < MOMENTS
     {
@@ -421,7 +422,8 @@ fn nobody_can(budget: &mut Budget) -> Result<bool, String> {
     // A foreign program may wait half an hour for what a dead one has left: that is its own protocol's doing.
     let native = world::with(|world| {
         let unfinished = world.threads.iter().filter(|thread| !thread.done);
-        unfinished.into_iter().any(|thread| world.witness.roles[thread.process] != Role::Foreign)
+        let processes: Vec<usize> = unfinished.map(|thread| thread.process).collect();
+        processes.iter().any(|process| world.witness().roles[*process] != Role::Foreign)
     });
     if waiting.is_empty() {
         let stuck = "nobody can go on, though nobody holds: a lock is stuck";
@@ -445,7 +447,7 @@ fn nobody_can(budget: &mut Budget) -> Result<bool, String> {
 
 /// Everyone is gone. A fresh native gets the lock at once, and nothing is left when it and a `clean` are done.
 fn at_the_end() -> Outcome {
-    if world::with(|world| world.threads.iter().any(|thread| !thread.done) || world.witness.is_held()) {
+    if world::with(|world| world.threads.iter().any(|thread| !thread.done) || world.witness().is_held()) {
         // A holder that stays.
         return Outcome::Done;
     }
@@ -457,7 +459,7 @@ fn at_the_end() -> Outcome {
     });
     let failed = |what: String| Outcome::Failed(what);
     let Some((paths, kept, grant)) = actors::native_left(Style::LockFile) else {
-        let what = world::with(|world| world.witness.violation.take());
+        let what = world::with(|world| world.witness().violation.take());
         return failed(
             what.unwrap_or_else(|| "at the end the lock is free, and a fresh native does not get it".into()),
         );
@@ -476,7 +478,7 @@ fn at_the_end() -> Outcome {
         return failed(format!("at the end a clean fails: {error}"));
     }
     witness::has_none("after a clean");
-    if let Some(what) = world::with(|world| world.witness.violation.take()) {
+    if let Some(what) = world::with(|world| world.witness().violation.take()) {
         return failed(what);
     }
     let left = world::with(|world| world.kernel.names());

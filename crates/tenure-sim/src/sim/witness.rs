@@ -1,7 +1,9 @@
 //! What must never be seen, looked at from outside.
 
-use crate::kernel::state::{FOLDER, mix};
-use crate::kernel::world::{self, World};
+use std::any::Any;
+
+use crate::kernel::state::{FOLDER, Kernel, mix};
+use crate::kernel::world::{self, Observer, World, letter};
 use crate::model::options::Style;
 use crate::record::{self, Content};
 
@@ -104,27 +106,6 @@ impl Witness {
         }
     }
 
-    /// Who sees nothing, for calls that are no script's.
-    pub(crate) fn nobody() -> Witness {
-        Witness::new(vec![Role::User])
-    }
-
-    pub(crate) fn fingerprint(&self) -> u64 {
-        let mut hash = mix(self.last_fence, u64::from(self.busy) << 32 | u64::from(self.failed_calls));
-        hash = mix(hash, u64::from(self.broken_inside));
-        let flags = [self.raced, self.meddled, self.anchor_removed, self.native_died];
-        hash = flags.iter().fold(hash, |hash, flag| mix(hash, u64::from(*flag)));
-        hash = mix(hash, (self.native_debt as u64) << 8 | self.foreign_debt as u64);
-        for native in self.natives.iter().chain(&self.leaving) {
-            hash = mix(hash, (native.process as u64) << 8 | u64::from(native.broken) << 1 | u64::from(native.told));
-        }
-        hash = mix(hash, self.leaving.len() as u64);
-        for (process, inode) in &self.foreign {
-            hash = mix(hash, (*process as u64) << 16 | *inode as u64 | 1 << 40);
-        }
-        self.flocks.iter().fold(hash, |hash, process| mix(hash, *process as u64 | 1 << 41))
-    }
-
     fn violated(&mut self, what: String) {
         if self.violation.is_none() {
             self.violation = Some(what);
@@ -156,15 +137,15 @@ impl Witness {
 /// A violation, from wherever it is seen.
 pub(super) fn violated(what: impl Into<String>) {
     let what = what.into();
-    world::with(|world| world.witness.violated(what));
+    world::with(|world| world.witness().violated(what));
 }
 
 /// This process begins to acquire or to release.
 pub(super) fn begins() {
     world::with(|world| {
         let process = world.process();
-        world.witness.set_busy(process, true);
-        world.witness.broken_inside &= !(1 << process);
+        world.witness().set_busy(process, true);
+        world.witness().broken_inside &= !(1 << process);
     });
 }
 
@@ -172,18 +153,18 @@ pub(super) fn begins() {
 pub(super) fn has_none(after: &str) {
     world::with(|world| {
         let process = world.process();
-        world.witness.set_busy(process, false);
-        world.witness.natives.retain(|native| native.process != process);
+        world.witness().set_busy(process, false);
+        world.witness().natives.retain(|native| native.process != process);
         let locks = world.kernel.locks_held_by(process);
         if locks > 0 {
-            world.witness.violated(format!("{locks} kernel locks are kept {after}"));
+            world.witness().violated(format!("{locks} kernel locks are kept {after}"));
         }
     });
 }
 
 /// A release went wrong: the next holder may hear of it.
 pub(super) fn released_badly() {
-    world::with(|world| world.witness.native_debt = world.witness.native_debt.max(Debt::May));
+    world::with(|world| world.witness().native_debt = world.witness().native_debt.max(Debt::May));
 }
 
 /// What a grant says of itself.
@@ -207,9 +188,9 @@ pub(super) fn is_granted(style: Style, shared: bool) {
         let shown = world.kernel.named(LOCK).filter(|_| style == Style::LockFile);
         let broken = world.is_broken_inside(process);
         if !broken {
-            world.witness.excludes(process, style, shared);
+            world.witness().excludes(process, style, shared);
         }
-        world.witness.natives.push(Native { process, style, shared, shown, broken, told: false });
+        world.witness().natives.push(Native { process, style, shared, shown, broken, told: false });
     });
 }
 
@@ -218,7 +199,7 @@ impl Witness {
     fn excludes(&mut self, process: usize, style: Style, shared: bool) {
         let mut others = self.natives.iter().filter(|native| !(native.broken || native.shared && shared));
         if let Some(other) = others.next() {
-            let (other, this) = (super::letter(other.process), super::letter(process));
+            let (other, this) = (letter(other.process), letter(process));
             self.violated(format!("two natives hold: {other} and {this}"));
         }
         if style == Style::LockFile && !self.foreign.is_empty() && !self.raced {
@@ -236,7 +217,7 @@ pub(super) fn enters(granted: Granted) {
         let process = world.process();
         let shown = world.kernel.named(LOCK);
         let inside = world.is_broken_inside(process);
-        let witness = &mut world.witness;
+        let witness = world.witness();
         witness.set_busy(process, false);
         witness.grants += 1;
         witness.takeovers += u64::from(granted.crashed);
@@ -292,7 +273,7 @@ pub(super) fn enters(granted: Granted) {
 /// One that does not take its tenure for whole was told of the crash all the same.
 pub(super) fn hears() {
     world::with(|world| {
-        world.witness.may_be_told();
+        world.witness().may_be_told();
     });
 }
 
@@ -300,7 +281,7 @@ pub(super) fn hears() {
 pub(super) fn leaves() {
     world::with(|world| {
         let process = world.process();
-        let witness = &mut world.witness;
+        let witness = world.witness();
         witness.set_busy(process, true);
         if let Some(at) = witness.natives.iter().position(|native| native.process == process) {
             witness.leaving.push(witness.natives.swap_remove(at));
@@ -312,7 +293,7 @@ pub(super) fn leaves() {
 pub(super) fn is_broken() -> bool {
     world::with(|world| {
         let process = world.process();
-        world.witness.natives.iter().any(|native| native.process == process && native.broken)
+        world.witness().natives.iter().any(|native| native.process == process && native.broken)
     })
 }
 
@@ -321,7 +302,7 @@ pub(super) fn foreign_enters() {
     world::with(|world| {
         let process = world.process();
         let inode = world.kernel.named(LOCK).expect("the file that was just made");
-        let witness = &mut world.witness;
+        let witness = world.witness();
         let visible = witness.natives.iter().any(|native| native.style == Style::LockFile && !native.broken);
         if visible && !witness.raced {
             witness.violated("a foreign program makes its lock file beside a native that holds".to_owned());
@@ -339,7 +320,7 @@ pub(super) fn foreign_enters() {
 pub(super) fn foreign_leaves() {
     world::with(|world| {
         let process = world.process();
-        world.witness.foreign.retain(|(of, _)| *of != process);
+        world.witness().foreign.retain(|(of, _)| *of != process);
     });
 }
 
@@ -347,7 +328,7 @@ pub(super) fn foreign_leaves() {
 pub(super) fn flock_enters() {
     world::with(|world| {
         let process = world.process();
-        let witness = &mut world.witness;
+        let witness = world.witness();
         if witness.natives.iter().any(|native| native.style == Style::Flock) {
             witness.violated("flock(2) is granted beside a native in flock style".to_owned());
         }
@@ -361,20 +342,30 @@ pub(super) fn flock_enters() {
 pub(super) fn flock_leaves() {
     world::with(|world| {
         let process = world.process();
-        world.witness.flocks.retain(|of| *of != process);
+        world.witness().flocks.retain(|of| *of != process);
     });
 }
 
 impl World {
+    /// Returns the witness of the script that runs.
+    pub(super) fn witness(&mut self) -> &mut Witness {
+        self.kernel_and_witness().1
+    }
+
+    fn kernel_and_witness(&mut self) -> (&mut Kernel, &mut Witness) {
+        let observer: &mut dyn Any = &mut *self.observer;
+        (&mut self.kernel, observer.downcast_mut().expect("the observer of a script"))
+    }
+
     /// Was its lock broken while it was inside an acquire, by whose last look it was whole?
-    fn is_broken_inside(&self, process: usize) -> bool {
+    fn is_broken_inside(&mut self, process: usize) -> bool {
         let anchors = self.kernel.named(ANCHOR).is_some_and(|anchor| self.kernel.has_locked(process, anchor));
-        !anchors && self.witness.broken_inside & (1 << process) != 0
+        !anchors && self.witness().broken_inside & (1 << process) != 0
     }
 
     /// A process is about to die.
     pub(super) fn dies(&mut self, process: usize) {
-        let witness = &mut self.witness;
+        let (kernel, witness) = self.kernel_and_witness();
         witness.native_died |= witness.role(process) == Role::Native;
         let held = witness.natives.iter().find(|native| native.process == process).copied();
         witness.natives.retain(|native| native.process != process);
@@ -398,7 +389,7 @@ impl World {
         witness.set_busy(process, false);
         // A break that was not ended: whose lock file is still there keeps all others out.
         if witness.role(process) == Role::Breaker {
-            let showing = self.kernel.named(LOCK);
+            let showing = kernel.named(LOCK);
             for native in &mut witness.natives {
                 native.broken &= showing.is_none() || native.shown != showing;
             }
@@ -408,17 +399,45 @@ impl World {
             witness.foreign_debt = witness.foreign_debt.max(Debt::May);
         }
     }
+}
+
+impl Witness {
+    /// The native that holds, if there is one and nobody broke its lock.
+    pub(super) fn holder(&self) -> Option<usize> {
+        self.natives
+            .iter()
+            .find(|native| !native.broken && native.style == Style::LockFile)
+            .map(|native| native.process)
+    }
+}
+
+impl Observer for Witness {
+    fn fingerprint(&self) -> u64 {
+        let mut hash = mix(self.last_fence, u64::from(self.busy) << 32 | u64::from(self.failed_calls));
+        hash = mix(hash, u64::from(self.broken_inside));
+        let flags = [self.raced, self.meddled, self.anchor_removed, self.native_died];
+        hash = flags.iter().fold(hash, |hash, flag| mix(hash, u64::from(*flag)));
+        hash = mix(hash, (self.native_debt as u64) << 8 | self.foreign_debt as u64);
+        for native in self.natives.iter().chain(&self.leaving) {
+            hash = mix(hash, (native.process as u64) << 8 | u64::from(native.broken) << 1 | u64::from(native.told));
+        }
+        hash = mix(hash, self.leaving.len() as u64);
+        for (process, inode) in &self.foreign {
+            hash = mix(hash, (*process as u64) << 16 | *inode as u64 | 1 << 40);
+        }
+        self.flocks.iter().fold(hash, |hash, process| mix(hash, *process as u64 | 1 << 41))
+    }
 
     /// A name is gone: was it a live holder's?
-    pub(crate) fn unlinked(&mut self, folder: usize, name: &[u8], inode: Option<usize>) {
-        let (Some(inode), process) = (inode, self.process()) else { return };
+    fn unlinked(&mut self, kernel: &Kernel, process: usize, folder: usize, name: &[u8], inode: Option<usize>) {
+        let Some(inode) = inode else { return };
         if folder != FOLDER {
             return;
         }
-        let left = self.kernel.links_of(inode);
-        let locked = self.kernel.is_locked_by_another(inode, process);
-        let shows_live = locked && !self.names_a_dead_one(inode);
-        let witness = &mut self.witness;
+        let left = kernel.links_of(inode);
+        let locked = kernel.is_locked_by_another(inode, process);
+        let shows_live = locked && !names_a_dead_one(kernel, inode);
+        let witness = self;
         let role = witness.role(process);
         let is_lock_file = name == LOCK;
         let foreign = witness.foreign.iter().any(|(of, shown)| *of != process && *shown == inode);
@@ -446,17 +465,10 @@ impl World {
         }
     }
 
-    /// Is the process that a file names dead?
-    fn names_a_dead_one(&self, inode: usize) -> bool {
-        let Content::Record(record) = record::read(self.kernel.text(inode)) else { return false };
-        record.pid.is_some_and(|pid| self.kernel.alive(pid).is_none())
-    }
-
     /// A file has got a new name: an operator who replaces the anchor has broken the lock of whoever holds.
-    pub(crate) fn renamed(&mut self, to: &[u8]) {
-        let process = self.process();
-        if to == ANCHOR && self.witness.role(process) == Role::Breaker {
-            let witness = &mut self.witness;
+    fn renamed(&mut self, process: usize, to: &[u8]) {
+        if to == ANCHOR && self.role(process) == Role::Breaker {
+            let witness = self;
             witness.meddled = true;
             witness.anchor_removed = true;
             witness.broken_inside |= if witness.users { witness.busy } else { witness.busy & witness.failed_calls };
@@ -468,12 +480,8 @@ impl World {
     }
 }
 
-impl Witness {
-    /// The native that holds, if there is one and nobody broke its lock.
-    pub(super) fn holder(&self) -> Option<usize> {
-        self.natives
-            .iter()
-            .find(|native| !native.broken && native.style == Style::LockFile)
-            .map(|native| native.process)
-    }
+/// Is the process that a file names dead?
+fn names_a_dead_one(kernel: &Kernel, inode: usize) -> bool {
+    let Content::Record(record) = record::read(kernel.text(inode)) else { return false };
+    record.pid.is_some_and(|pid| kernel.alive(pid).is_none())
 }

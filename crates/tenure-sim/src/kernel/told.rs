@@ -1,0 +1,81 @@
+//! What a call tells its caller.
+
+use super::state::{mix, mix_bytes};
+use crate::sys::types::Stat;
+
+/// What a call tells its caller: as a word of a hash, and for people.
+pub(super) trait Told {
+    fn word(&self) -> u64;
+    fn text(&self) -> String;
+}
+
+impl Told for () {
+    fn word(&self) -> u64 {
+        1
+    }
+
+    fn text(&self) -> String {
+        String::new()
+    }
+}
+
+impl Told for bool {
+    fn word(&self) -> u64 {
+        2 + u64::from(*self)
+    }
+
+    fn text(&self) -> String {
+        if *self { "yes" } else { "no" }.to_owned()
+    }
+}
+
+impl Told for usize {
+    fn word(&self) -> u64 {
+        4 + *self as u64
+    }
+
+    fn text(&self) -> String {
+        String::new()
+    }
+}
+
+impl Told for Option<Stat> {
+    fn word(&self) -> u64 {
+        let Some(stat) = self else { return 3 };
+        let modified = stat.modified.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
+        let counts = stat.id.inode << 32 | stat.links << 24 | stat.size;
+        mix(counts ^ u64::from(stat.mode) << 48, modified ^ u64::from(stat.owner) << 56)
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Some(stat) => {
+                format!("inode {}, {}, {} links, {} bytes", stat.id.inode, stat.kind.words(), stat.links, stat.size)
+            }
+            None => "nothing there".to_owned(),
+        }
+    }
+}
+
+impl Told for Stat {
+    fn word(&self) -> u64 {
+        Some(*self).word()
+    }
+
+    fn text(&self) -> String {
+        Some(*self).text()
+    }
+}
+
+/// Bytes that were read, and text.
+pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
+
+impl Told for Bytes<'_> {
+    fn word(&self) -> u64 {
+        mix_bytes(5, self.0)
+    }
+
+    fn text(&self) -> String {
+        format!("{} bytes", self.0.len())
+    }
+}

@@ -1,0 +1,164 @@
+//! File systems without hard links, exchanges or shared inodes.
+
+use super::cast::*;
+use crate::sim::script::{Actor, Left, Opening, Removes, Script};
+
+pub(super) const SCRIPTS: &[Script] = &[
+    Script {
+        name: "no-links",
+        about: "two natives where there are no hard links",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE],
+        fs: NO_LINKS,
+        deaths: 2,
+        ..PLAIN
+    },
+    Script {
+        name: "no-links-dead",
+        about: "natives of each style find a dead one's copy, where there are no hard links",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE, FLOCK],
+        fs: NO_LINKS,
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "no-links-dead-flock",
+        about: "a native in flock style and a foreign program find a dead native's copy",
+        left: &[Left::DeadNative],
+        actors: &[FLOCK, FOREIGN],
+        fs: NO_LINKS,
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "no-links-dead-flock-errors",
+        about: "as before, and a call fails",
+        left: &[Left::DeadNative],
+        actors: &[FLOCK, FOREIGN],
+        fs: NO_LINKS,
+        failures: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "no-links-dead-flock-beside",
+        about: "natives of each style and a foreign program find a dead native's copy",
+        left: &[Left::DeadNative],
+        actors: &[FLOCK, FOREIGN, LOCK_FILE],
+        fs: NO_LINKS,
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "bereft-flock",
+        about: "a native in flock style and a foreign program find a dead native's lock file, whose anchor is gone",
+        left: &[Left::DeadNative, Left::NoAnchors],
+        actors: &[FLOCK, FOREIGN],
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "no-links-dead-errors",
+        about: "a native finds a dead one's copy, and a call fails",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE_TWICE],
+        fs: NO_LINKS,
+        failures: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "no-links-break",
+        about: "an operator breaks the lock of whoever holds it, beside two natives, where there are no hard links",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE, LOCK_FILE, BREAK],
+        fs: NO_LINKS,
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "no-links-break-holder",
+        about: "an operator breaks the lock of one that stays and shows a copy, for one that waits",
+        left: &[Left::Anchor],
+        actors: &[HOLDER, WAITER, BREAK],
+        fs: NO_LINKS,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "no-links-threads-break",
+        about: "an operator breaks the lock of a process with two threads, where there are no hard links",
+        left: &[Left::Anchor],
+        actors: &[PAIR, BREAK],
+        fs: NO_LINKS,
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "no-links-foreign",
+        about: "a native and a foreign program find a dead one's lock file, where there are no hard links",
+        left: &[Left::DeadForeign],
+        actors: &[LOCK_FILE_TWICE, FOREIGN],
+        fs: NO_LINKS,
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "no-links-nor-exchange",
+        about: "two natives find a dead one's copy, where there is no exchange either",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE, LOCK_FILE],
+        fs: NO_LINKS_NOR_EXCHANGE,
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "no-links-nor-exchange-flock",
+        about: "a native in flock style and a foreign program find a dead native's copy; no exchange either",
+        left: &[Left::DeadNative],
+        actors: &[FLOCK, FOREIGN],
+        fs: NO_LINKS_NOR_EXCHANGE,
+        ..PLAIN
+    },
+    Script {
+        name: "fuse-errors",
+        about: "a native and a foreign program where two machines may mount, and a call fails",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE_TWICE, FOREIGN],
+        fs: FUSE,
+        failures: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "aliases",
+        about: "two natives where each name of a file has an inode of its own",
+        left: &[Left::Anchor],
+        actors: &[LOCK_FILE_TWICE, LOCK_FILE],
+        fs: ALIASES,
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "aliases-dead",
+        about: "natives of each style find a dead one's lock file, where each name of a file has an inode of its own",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE, FLOCK],
+        fs: ALIASES,
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "no-exchange",
+        about: "two natives find a dead one's lock file, where there is no exchange",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE_TWICE, LOCK_FILE],
+        fs: NO_EXCHANGE,
+        deaths: 1,
+        ..PLAIN
+    },
+];

@@ -1,0 +1,166 @@
+//! Waiting in the queues of the process and of the kernel.
+
+use super::cast::*;
+use crate::sim::script::{Actor, Left, Opening, Removes, Script};
+
+pub(super) const SCRIPTS: &[Script] = &[
+    Script {
+        name: "waiters",
+        about: "two natives that wait in the kernel's queue",
+        left: &[Left::Anchor],
+        actors: &[WAITER, WAITER],
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
+        name: "waiters-three",
+        about: "three natives that wait in the kernel's queue",
+        left: &[Left::Anchor],
+        actors: &[WAITER, WAITER, WAITER],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "waiters-foreign",
+        about: "a waiting native, one that tries, and a foreign program",
+        left: &[Left::Anchor],
+        actors: &[WAITER, LOCK_FILE, FOREIGN],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "waiters-flock",
+        about: "waiting natives in flock style beside flock(1)",
+        left: &[Left::Anchor],
+        actors: &[FLOCK_WAITER, FLOCK_WAITER, Actor::Flock],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "threads",
+        about: "two threads of one process, each of them twice, beside another process",
+        left: &[Left::Anchor],
+        actors: &[PAIR_TWICE, LOCK_FILE],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "threads-three",
+        about: "three threads of one process beside one of another, which waits",
+        left: &[Left::Anchor],
+        actors: &[THREE, WAITER],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "threads-foreign",
+        about: "two threads of one process and a foreign program find a native that died while it held",
+        left: &[Left::DeadNative],
+        actors: &[PAIR, FOREIGN],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "threads-flock",
+        about: "two threads of one process in flock style beside flock(1) and a native with a lock file",
+        left: &[Left::Anchor],
+        actors: &[FLOCK_PAIR, Actor::Flock, LOCK_FILE],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "threads-break",
+        about: "an operator breaks the lock of a process with two threads, beside another",
+        left: &[Left::Anchor],
+        actors: &[PAIR, LOCK_FILE, BREAK],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "seated",
+        about: "two processes that wait in the kernel themselves, each of them twice",
+        left: &[Left::Anchor],
+        actors: &[SEATED, SEATED],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "seated-threads",
+        about: "two threads of one process, of which the first waits in the kernel itself, beside another process",
+        left: &[Left::Anchor],
+        actors: &[SEATED_PAIR, LOCK_FILE_TWICE],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "seated-late",
+        about: "the same until a deadline, at which they are called back",
+        left: &[Left::Anchor],
+        actors: &[LATE_PAIR, LOCK_FILE_TWICE],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "seated-late-foreign",
+        about: "two threads that wait until a deadline, and a foreign program",
+        left: &[Left::DeadNative],
+        actors: &[LATE_PAIR, FOREIGN],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "seated-flock",
+        about: "two threads in flock style that wait in the kernel themselves, beside flock(1) and a native with a lock file",
+        left: &[Left::Anchor],
+        actors: &[SEATED_FLOCK_PAIR, Actor::Flock, LOCK_FILE],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "seated-late-flock",
+        about: "the same until a deadline",
+        left: &[Left::Anchor],
+        actors: &[LATE_FLOCK_PAIR, Actor::Flock, LOCK_FILE],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "seated-break",
+        about: "an operator breaks the lock of one that stays, for two threads of which the first waits in the kernel itself",
+        left: &[Left::Anchor],
+        actors: &[HOLDER, SEATED_PAIR, BREAK],
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "seated-late-break",
+        about: "the same until a deadline",
+        left: &[Left::Anchor],
+        actors: &[HOLDER, LATE_PAIR, BREAK],
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "shared",
+        about: "two that share and one that holds",
+        left: &[Left::Anchor],
+        actors: &[SHARER, SHARER, FLOCK],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+];
