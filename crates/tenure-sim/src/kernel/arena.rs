@@ -1,14 +1,14 @@
-//! All memory of one simulated run, thrown away as a whole.
+//! All memory of one simulated run, discarded as a whole.
 //!
-//! A run ends in the middle of things: processes die between two system calls, and a state that is known already need
-//! not be gone through again. Unwinding their stacks would cost more than the run. So whatever a run allocates comes from
-//! one piece of memory, which the next run uses again from its start; what outlives a run is made [`outside`].
+//! A run ends at any point: processes die between two system calls, and a run that reaches a known state is cut off.
+//! Unwinding the stacks would cost more than the run. So a run allocates from one piece of memory, which the next run reuses
+//! from its start. Values that outlive a run are allocated [`outside`].
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::ptr;
 
-/// More than any run needs. Only what is touched costs memory.
+/// More than any run needs. Only the pages that are touched cost memory.
 const SIZE: usize = 256 << 20;
 
 /// The allocator of a program that runs simulations.
@@ -22,16 +22,16 @@ struct State {
     on: bool,
 }
 
-/// How many runs of one thread may fail.
+/// Maximum number of failed runs of one thread.
 const KEPT: usize = 64;
 
 thread_local! {
     static STATE: Cell<State> = const { Cell::new(State { base: 0, used: 0, on: false }) };
-    /// Arenas that are used no more, but kept.
+    /// Arenas of failed runs. They are kept, and not used again.
     static KEEP: Cell<[usize; KEPT]> = const { Cell::new([0; KEPT]) };
 }
 
-/// From here on this thread allocates in its arena, from its start: whatever an earlier run left there is gone.
+/// Makes this thread allocate from the start of its arena. The contents of an earlier run are lost.
 pub(crate) fn begin() {
     let mut state = STATE.get();
     if state.base == 0 {
@@ -43,12 +43,12 @@ pub(crate) fn begin() {
     STATE.set(State { used: 0, on: true, ..state });
 }
 
-/// From here on this thread allocates as usual.
+/// Makes this thread allocate from the system again.
 pub(crate) fn end() {
     STATE.set(State { on: false, ..STATE.get() });
 }
 
-/// What is made in `run` outlives the simulated run.
+/// Runs `run` with the system's allocator, so that its values outlive the simulated run.
 pub(crate) fn outside<T>(run: impl FnOnce() -> T) -> T {
     let before = STATE.get();
     STATE.set(State { on: false, ..before });
@@ -57,7 +57,7 @@ pub(crate) fn outside<T>(run: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Keeps what the last run made, for ever: after a failure that may still point into it.
+/// Keeps the last run's memory for ever, because a failure may still point into it.
 pub(crate) fn keep() {
     let mut state = STATE.get();
     let mut kept = KEEP.get();
@@ -69,7 +69,7 @@ pub(crate) fn keep() {
 }
 
 // SAFETY: memory is either the system allocator's or a piece of this thread's arena that is handed out once; the two are
-// told apart by their addresses. What a run made is not used after the next `begin` (`crate::sim` holds nothing of it).
+// told apart by their addresses. Memory of a run is not used after the next `begin` (`crate::sim` keeps none of it).
 unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let state = STATE.get();
@@ -81,7 +81,7 @@ unsafe impl GlobalAlloc for Arena {
                 return ptr::with_exposed_provenance_mut(start);
             }
         }
-        // SAFETY: as our caller promised.
+        // SAFETY: as the caller promised.
         unsafe { System.alloc(layout) }
     }
 

@@ -1,9 +1,9 @@
 //! The kinds of system calls.
 
-/// What a thread is about to do: decides which errors it can be answered with.
+/// The kind of a thread's next call, which decides the errors that the call can return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// Its first: it has not begun.
+    /// The thread has not begun.
     Start,
     /// A step of the script's own, which cannot fail.
     Step,
@@ -23,7 +23,7 @@ pub enum Call {
     Unlock,
     Read,
     Write,
-    /// The second part of a write that the kernel makes in one go, for its maker.
+    /// The second part of a write that is one call for the writing process.
     WriteOn,
     Sync,
     KernelLocks,

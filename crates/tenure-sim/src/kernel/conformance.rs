@@ -1,7 +1,7 @@
-//! One script of calls, run against the simulated kernel and against the real one: what each call answers must be the same.
+//! Runs one script of calls on the simulated kernel and on the real one: each call must return the same.
 //!
-//! Both are used through their `Dir` and `File`, so that it is [`linux`](crate::sys) itself, and not a second way to call
-//! the kernel, that the double is compared with.
+//! Both are used through their `Dir` and `File`, so that the double is compared with [`linux`] itself, and not with a second
+//! way to call the kernel.
 
 use std::path::Path;
 
@@ -11,10 +11,9 @@ use super::{arena, world};
 use crate::sys::linux;
 use crate::sys::types::{Access, FileKind, LeaseOutcome, LockKind, Stat};
 
-/// The names that calls are made with: files, a folder and what is in it, what is not there, and symbolic links to a
-/// file and to a folder.
+/// The names in calls: files, folders with files, and symbolic links to a file and to a folder.
 const NAMES: [&str; 11] = ["a", "b", "c", "d", "d/a", "d/b", "e", "e/a", "s", "t", "t/a"];
-/// How many files may be open at once.
+/// Maximum number of open files.
 const SLOTS: usize = 6;
 
 /// One call. Names and open files are numbers.
@@ -150,7 +149,7 @@ macro_rules! runner {
                             })
                         }
                         Op::StatAt(at) => told(self.dir.stat_at(&name(at)), |found| {
-                            found.map_or_else(|| "nothing there".to_owned(), |stat| self.shown(stat))
+                            found.map_or_else(|| "does not exist".to_owned(), |stat| self.shown(stat))
                         }),
                         Op::Stat(slot) => {
                             self.with_file(slot, |file| told(file.stat(), |stat| self.shown(stat)))
@@ -186,11 +185,11 @@ macro_rules! runner {
 runner!(real, crate::sys::linux);
 runner!(simulated, crate::kernel);
 
-/// Runs the calls against both, in this folder of the real kernel, which must be empty. Returns how many were compared.
+/// Makes the calls on both, in this empty folder of the real kernel. Returns the number of compared calls.
 ///
 /// # Errors
 ///
-/// The first call that was answered differently.
+/// The first call with different results.
 pub fn compare(folder: &Path, ops: &[Op]) -> Result<usize, String> {
     let real_dir = linux::Dir::open(folder).map_err(|error| error.to_string())?;
     std::os::unix::fs::symlink("a", folder.join("s")).map_err(|error| error.to_string())?;
@@ -208,7 +207,7 @@ pub fn compare(folder: &Path, ops: &[Op]) -> Result<usize, String> {
         let (expected, found) = (real.run(*op), simulated.run(*op));
         if expected != found {
             result =
-                Err(format!("call {at}, {op:?}: the kernel says {expected}, the double {found}\n{:?}", &ops[..at]));
+                Err(format!("call {at}, {op:?}: the kernel returns {expected}, the double {found}\n{:?}", &ops[..at]));
             break;
         }
     }
@@ -217,7 +216,7 @@ pub fn compare(folder: &Path, ops: &[Op]) -> Result<usize, String> {
     result
 }
 
-/// So many calls, chosen by a generator that the seed sets going.
+/// Returns `count` calls, chosen by a generator with this seed.
 pub fn random(seed: u64, count: usize) -> Vec<Op> {
     let mut state = seed;
     let mut below = move |limit: usize| {
@@ -263,7 +262,7 @@ pub fn random(seed: u64, count: usize) -> Vec<Op> {
     ops
 }
 
-/// What the protocol rests on, by hand.
+/// Scripts for the facts that the protocol depends on.
 pub const EDGES: &[&[Op]] = &[
     // One file, two names; an exchange of a name with itself; a rename to the same file's other name does nothing.
     &[
@@ -297,7 +296,7 @@ pub const EDGES: &[&[Op]] = &[
         Op::Stat(0),
         Op::Stat(1),
     ],
-    // A removed file is written and locked on; its name is another's.
+    // A removed file can still be written and locked, while its name belongs to another file.
     &[
         Op::Create(0, 0),
         Op::TryLock(0, false),
@@ -325,7 +324,7 @@ pub const EDGES: &[&[Op]] = &[
         Op::TryLock(1, false),
         Op::TryLock(1, false),
     ],
-    // A conversion that is refused loses what was there.
+    // A refused conversion loses the lock.
     &[
         Op::Create(0, 0),
         Op::Open(0, true, 1),
@@ -338,7 +337,7 @@ pub const EDGES: &[&[Op]] = &[
         Op::TryLock(2, false),
         Op::TryLock(0, true),
     ],
-    // An unlock frees it for all duplicates.
+    // An unlock releases the lock of all duplicates.
     &[
         Op::Create(0, 0),
         Op::TryLock(0, false),
@@ -347,7 +346,7 @@ pub const EDGES: &[&[Op]] = &[
         Op::Open(0, false, 1),
         Op::TryLock(1, false),
     ],
-    // A lease is refused while anyone writes, this process too.
+    // A read lease is refused while any process, also this one, has the file open for writing.
     &[
         Op::Create(0, 0),
         Op::LeaseOutcome(0, false),
@@ -366,7 +365,7 @@ pub const EDGES: &[&[Op]] = &[
         Op::Open(1, true, 2),
         Op::LeaseOutcome(1, false),
     ],
-    // A write lease is refused while anyone has it open, by whatever name; a duplicate is the same open file.
+    // A write lease is refused while the file is open elsewhere, by any name. A duplicate is the same open file.
     &[
         Op::Create(0, 0),
         Op::LeaseOutcome(0, true),
@@ -385,7 +384,7 @@ pub const EDGES: &[&[Op]] = &[
         Op::Close(2),
         Op::LeaseOutcome(1, true),
     ],
-    // Links are not followed in the last part, and are before it.
+    // Symbolic links are followed, but not in the last part of a path.
     &[
         Op::Open(8, false, 0),
         Op::StatAt(8),
@@ -401,7 +400,7 @@ pub const EDGES: &[&[Op]] = &[
         Op::Unlink(4),
         Op::RemoveDir(3),
     ],
-    // Folders: what is missing, what is full, what is none.
+    // Folders: missing, not empty, and files in their place.
     &[
         Op::Create(4, 0),
         Op::StatAt(4),
@@ -431,7 +430,7 @@ pub const EDGES: &[&[Op]] = &[
     ],
 ];
 
-/// Which of two that wait for a kernel lock gets it first, and the last one second: `1`, `2`, by the real kernel.
+/// Returns the order in which the real kernel grants a lock to two waiters.
 pub fn queue_of_the_kernel(folder: &Path) -> Result<Vec<usize>, String> {
     let text = |error: std::io::Error| error.to_string();
     let dir = linux::Dir::open(folder).map_err(text)?;
@@ -448,7 +447,7 @@ pub fn queue_of_the_kernel(folder: &Path) -> Result<Vec<usize>, String> {
                 let locked = waiter.lock(LockKind::Exclusive, None);
                 let _ = tell.send(locked.map(|_| number));
             });
-            // The kernel lists who waits; only then comes the next.
+            // The next waiter starts once the kernel lists this one.
             while waiting(inode).map_err(text)? < number {
                 std::thread::yield_now();
             }
@@ -464,7 +463,7 @@ fn waiting(inode: u64) -> std::io::Result<usize> {
     Ok(text.lines().filter(|line| line.contains("->") && line.contains(&of_inode)).count())
 }
 
-/// As [`queue_of_the_kernel`], by the double.
+/// Returns the order in which the double grants a lock to two waiters.
 pub fn queue_of_the_double() -> Vec<usize> {
     arena::end();
     world::enter(Kernel::new(FileSystemKind::LOCAL), Box::new(Unobserved), false, false);
@@ -475,7 +474,7 @@ pub fn queue_of_the_double() -> Vec<usize> {
         }
         let folder = super::state::FOLDER;
         let holder = kernel.create(0, folder, b"queue", 0o644).expect("it is new");
-        assert!(kernel.try_lock(holder, LockKind::Exclusive), "nobody has it");
+        assert!(kernel.try_lock(holder, LockKind::Exclusive), "it is free");
         let mut waiting = Vec::new();
         for number in 1..=2 {
             let open = kernel.open(number, folder, b"queue", Access::ReadWrite).expect("it is there");
@@ -487,7 +486,10 @@ pub fn queue_of_the_double() -> Vec<usize> {
         let mut order = Vec::new();
         while let Some(at) = waiting.iter().position(|(thread, open)| kernel.is_woken(*thread, *open)) {
             let (thread, open) = waiting.remove(at);
-            assert!(kernel.try_lock(open, LockKind::Exclusive), "whoever is woken gets it, unless another was faster");
+            assert!(
+                kernel.try_lock(open, LockKind::Exclusive),
+                "a woken waiter gets the lock, if no newcomer was faster"
+            );
             kernel.leave_queue(thread, open);
             assert!(!waiting.iter().any(|(thread, open)| kernel.is_woken(*thread, *open)), "one at a time");
             order.push(thread);

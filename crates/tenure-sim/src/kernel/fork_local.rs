@@ -5,16 +5,16 @@ use std::sync::atomic::AtomicU8;
 
 use super::world;
 
-/// A lazily made global: one for each simulated process, for as long as the run lasts.
+/// A lazily initialised global: one value for each simulated process, for the length of a run.
 pub(crate) struct ForkLocal<T: 'static>(AtomicU8, PhantomData<fn() -> T>);
 
 impl<T: Send + Sync> ForkLocal<T> {
     pub(crate) const fn new() -> ForkLocal<T> {
-        // Not of size zero: its address tells it from every other.
+        // Not of size zero, because its address identifies it.
         ForkLocal(AtomicU8::new(0), PhantomData)
     }
 
-    /// This process's, made by `make` at the first use.
+    /// Returns this process's value, which `make` makes at the first use.
     pub(crate) fn get(&self, make: impl FnOnce() -> T) -> &'static T {
         let key = &raw const self.0 as usize;
         if let Some(found) = world::global(key) {

@@ -1,4 +1,4 @@
-//! Files and folders of the simulated kernel, as [`linux`](crate::sys) has them.
+//! Files and folders of the simulated kernel, with the interface of the library's `sys`.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -13,7 +13,7 @@ use super::told::{Bytes, Told};
 use super::world::{self, Until, perform, point};
 use crate::sys::types::{Access, FileId, FileIdent, FileKind, FileSystem, LeaseOutcome, LockKind, Stat};
 
-/// A file's name; may hold a `/`, relative to a [`Dir`].
+/// A file's path relative to a [`Dir`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Name(Vec<u8>);
 
@@ -49,7 +49,7 @@ fn system(errno: Errno) -> io::Error {
     io::Error::from_raw_os_error(errno)
 }
 
-/// A point, then the call.
+/// Stops at a point, then makes the call.
 fn call<T: Told>(
     kind: Call,
     run: impl FnOnce(&mut world::World) -> Result<T, Errno>,
@@ -71,7 +71,7 @@ impl Dir {
         world::with(|world| self.inode_in(world))
     }
 
-    /// The simulated file system has one folder; it always exists.
+    /// Opens the folder of the target, which always exists.
     pub(crate) fn open(_path: &Path) -> io::Result<Dir> {
         Ok(world::with(|world| Dir(world.kernel.open_first_folder(world.process()))))
     }
@@ -121,7 +121,7 @@ impl Dir {
         None
     }
 
-    /// An open is refused while another has a lease that it conflicts with: that is waited out.
+    /// Opens a file. Waits while a lease of another open file conflicts.
     pub(crate) fn open_at(&self, name: &Name, access: Access) -> io::Result<File> {
         point(Call::Open).map_err(system)?;
         loop {
@@ -193,7 +193,7 @@ impl Dir {
         call(Call::RemoveDir, remove, || format!("remove folder {}", name.text()))
     }
 
-    /// The simulated kernel has one group, and no ACLs.
+    /// Copies the parent's mode. The simulated kernel has one group, and no ACLs.
     pub(crate) fn take_rights_of(&self, parent: &Dir) -> io::Result<()> {
         let mode = parent.stat()?.mode;
         if self.stat()?.mode == mode {
@@ -211,7 +211,7 @@ impl Dir {
         Ok(entries.into_iter().map(|(name, kind)| (Name(name), kind)).collect())
     }
 
-    /// A symbolic link, for those who set a scene.
+    /// Makes a symbolic link, at once.
     pub(crate) fn make_symlink(&self, name: &Name, target: &str) {
         world::with(|world| world.kernel.make_symlink(self.inode_in(world), &name.0, target.as_bytes()));
     }
@@ -250,8 +250,8 @@ impl File {
     }
 
     pub(crate) fn lock(&self, kind: LockKind, interrupt: Option<&InterruptHandle>) -> io::Result<bool> {
-        let recalled = || interrupt.is_some_and(InterruptHandle::is_interrupted);
-        if recalled() {
+        let interrupted = || interrupt.is_some_and(InterruptHandle::is_interrupted);
+        if interrupted() {
             return Ok(false);
         }
         point(Call::Lock).map_err(system)?;
@@ -260,14 +260,14 @@ impl File {
         if try_lock().map_err(system)? {
             return Ok(true);
         }
-        let thread = world::current().expect("what is done at once cannot wait");
+        let thread = world::current().expect("a call outside of a run cannot wait");
         world::with(|world| world.kernel.queue_for_lock(thread, self.0, kind));
         loop {
             let woken = world::wait(Call::Lock, Until::Locked(self.0));
-            // A signal ends the wait only where the lock is not there for the taking: `flock_lock_inode_wait`.
+            // A signal ends the wait only if the lock is not free: `flock_lock_inode_wait`.
             let its_turn = world::with(|world| world.kernel.is_woken(thread, self.0));
             let locked = its_turn && woken.is_ok() && try_lock().map_err(system)?;
-            if woken.is_err() || locked || recalled() {
+            if woken.is_err() || locked || interrupted() {
                 world::with(|world| world.kernel.leave_queue(thread, self.0));
                 return woken.map(|()| locked).map_err(system);
             }
@@ -278,7 +278,7 @@ impl File {
         format!("a file {kind:?}")
     }
 
-    /// That others wait delays, and changes nothing else.
+    /// Does nothing: a mark of waiting only delays the holder.
     pub(crate) fn mark_waiting(&self) {}
 
     pub(crate) fn unmark(&self) {}
@@ -314,8 +314,8 @@ impl File {
         if !world::with(|world| world.torn) || bytes.len() < 2 {
             return write(Call::Write, bytes, offset);
         }
-        // The kernel promises no reader that it sees a write whole. Who writes does so in one go within a page, as long as a
-        // record is: no signal kills in between, and no disk is full.
+        // The kernel does not promise a reader the whole of a write. The writing process makes one call within a page, which
+        // a record fits in: no signal kills it in between, and no disk is full.
         let (first, rest) = bytes.split_at(bytes.len() / 2);
         write(Call::Write, first, offset)?;
         write(Call::WriteOn, rest, offset + first.len() as u64)
@@ -325,12 +325,12 @@ impl File {
         call(Call::Sync, |_| Ok(()), || "sync".to_owned())
     }
 
-    /// As on Linux: asked for and given back at once. In between others cannot open it for writing.
+    /// Takes and returns a read lease, as on Linux. In between, other processes cannot open the file for writing.
     pub(crate) fn read_lease(&self) -> LeaseOutcome {
         self.lease(LockKind::Shared)
     }
 
-    /// As on Linux: asked for and given back at once. In between others cannot open it.
+    /// Takes and returns a write lease, as on Linux. In between, other processes cannot open the file.
     pub(crate) fn write_lease(&self) -> LeaseOutcome {
         self.lease(LockKind::Exclusive)
     }
@@ -341,7 +341,7 @@ impl File {
             lease = world.kernel.take_lease(world.process(), self.0, kind);
             Ok(lease as usize)
         };
-        if call(Call::Step, take, || "ask for a lease".to_owned()).is_err() {
+        if call(Call::Step, take, || "take a lease".to_owned()).is_err() {
             return LeaseOutcome::Unavailable;
         }
         if lease == LeaseOutcome::Granted {
@@ -349,7 +349,7 @@ impl File {
                 world.kernel.give_lease_back(self.0);
                 Ok(())
             };
-            let _ = call(Call::Step, give, || "give the lease back".to_owned());
+            let _ = call(Call::Step, give, || "return the lease".to_owned());
         }
         lease
     }
@@ -366,8 +366,8 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
-        // Where another thread of this process may want a mutex that we hold, the close is part of the step before.
-        let shows = world::with(|world| world.kernel.close_shows(self.0)) && !world::has_threads();
+        // If another thread of this process may wait for a mutex of this one, the close is part of the previous step.
+        let shows = world::with(|world| world.kernel.close_shows(self.0)) && !world::has_other_threads();
         if shows {
             let _ = point(Call::Step);
         }
@@ -383,9 +383,9 @@ impl Drop for File {
     }
 }
 
-/// A second descriptor; nobody inherits it here.
+/// A second descriptor. No child inherits it in a simulation.
 #[derive(Debug)]
-pub(crate) struct Inherited(#[expect(dead_code, reason = "it is kept to be closed")] File);
+pub(crate) struct Inherited(#[expect(dead_code, reason = "it is kept until it is dropped")] File);
 
 pub(crate) fn inherit_always(_fd: &Inherited) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
@@ -401,7 +401,7 @@ pub(crate) fn effective_user() -> u32 {
     world::with(|world| world.kernel.processes[world.process()].user)
 }
 
-/// `/proc/locks`, in one piece.
+/// Returns the text of `/proc/locks`, whole.
 pub(crate) fn kernel_locks() -> io::Result<(String, bool)> {
     point(Call::KernelLocks).map_err(system)?;
     let text = world::with(|world| {
@@ -434,7 +434,7 @@ pub(crate) fn means_no_links(code: i32) -> bool {
     matches!(code, libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS)
 }
 
-/// Signals end nothing here, so there is no table of what they would remove.
+/// An entry of no table: no signal ends a simulated process, so there are no lock files to remove.
 pub(crate) struct HeldCell;
 
 impl HeldCell {

@@ -1,5 +1,5 @@
-//! Calling a thread back from a wait. In place of the signal, which comes again and again until the thread has left its
-//! seat, a mark that it finds there.
+//! Interrupting a waiting thread. In place of the signal, which is repeated until the thread has left the wait, it is a flag
+//! that the thread reads.
 
 use std::io;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ pub(crate) fn install_interrupts() -> io::Result<i32> {
     Ok(libc::SIGRTMAX())
 }
 
-/// Does this process's script say so?
+/// Returns whether this process's script enables interrupts.
 pub(crate) fn interrupts_enabled() -> bool {
     world::with(|world| world.interrupts_enabled())
 }
@@ -25,11 +25,11 @@ pub(crate) struct InterruptHandle {
 
 impl InterruptHandle {
     pub(crate) fn interrupt(&self) -> bool {
-        let there = !self.left.load(Ordering::Relaxed);
-        if there {
-            world::call_back(self.thread, true);
+        let waits = !self.left.load(Ordering::Relaxed);
+        if waits {
+            world::set_interrupted(self.thread, true);
         }
-        there
+        waits
     }
 
     /// Interrupts the wait from another thread of the process, at some moment. Returns `true`: in place of the watchdog's
@@ -39,16 +39,16 @@ impl InterruptHandle {
         let handle = Arc::clone(self);
         world::with(|world| {
             world.spawn(world.process(), move || {
-                world::step("calls the waiting thread back");
+                world::step("interrupts the waiting thread");
                 handle.interrupt();
             })
         });
         true
     }
 
-    /// Asked by the thread that sits there.
+    /// Returns whether the wait was interrupted. Called by the waiting thread.
     pub(crate) fn is_interrupted(&self) -> bool {
-        world::is_called_back(self.thread)
+        world::is_interrupted(self.thread)
     }
 }
 
@@ -69,6 +69,6 @@ impl InterruptibleWait {
 impl Drop for InterruptibleWait {
     fn drop(&mut self) {
         self.0.left.store(true, Ordering::Relaxed);
-        world::call_back(self.0.thread, false);
+        world::set_interrupted(self.0.thread, false);
     }
 }

@@ -1,20 +1,20 @@
 //! A test double of the kernel: files, locks, processes and a clock, all in memory, one system call at a time.
 //!
-//! Every call of the layer above comes to a *point* ([`world::point`]) before it touches what others can see. There the
-//! simulated process stops, and whoever drives the simulation ([`crate::sim`]) says who goes on, who dies there, and
-//! whose call fails. So the library's own code runs in every order that the kernel would allow, and in the same order
-//! again whenever that is asked for.
+//! Every call of the layer above reaches a *point* ([`world::point`]) before it touches anything that other processes can
+//! see. The simulated process stops there, and the driver of the simulation ([`crate::sim`]) decides which thread continues,
+//! which process dies and which call fails. So the library's own code runs in every order that the kernel would allow, and
+//! each order can be repeated.
 //!
-//! What is simulated, and where it was looked up: names, links, `rename` and its flags (`rename(2)`, `fs/namei.c`),
-//! `flock` for each open file with its queue (`flock(2)`, `fs/locks.c`), read leases (`fcntl(2)`), descriptors that go
-//! with their process, inode numbers that are given out again at once, modes and owners, `/proc/locks`, pidfds and start
-//! times, inotify as far as [`wait`] uses it. [`conformance`] runs one script against this and against the real one.
+//! Simulated, with the sources: names, links, `rename` and its flags (`rename(2)`, `fs/namei.c`), `flock` for each open file
+//! with its queue (`flock(2)`, `fs/locks.c`), leases (`fcntl(2)`), descriptors that are closed with their process, inode
+//! numbers that are reused at once, modes and owners, `/proc/locks`, pidfds and start times, inotify as far as [`wait`] uses
+//! it. [`conformance`] runs one script against this kernel and the real one.
 //!
-//! Not simulated: `fork`, descriptors that a child inherits, signal handlers, the watchdog's thread. A thread that would be
-//! called back by a signal finds a mark ([`interrupt`]).
+//! Not simulated: `fork`, descriptors that a child inherits, signal handlers, the watchdog's thread. In place of a signal, an
+//! interrupted thread finds a flag ([`interrupt`]).
 
 #![allow(unsafe_code, clippy::disallowed_methods)]
-#![allow(missing_docs, reason = "not a part of the library: only its own tests see this")]
+#![allow(missing_docs, reason = "not part of the library: only its own tests use it")]
 
 pub(crate) mod arena;
 pub(crate) mod call;

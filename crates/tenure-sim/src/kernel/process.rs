@@ -1,4 +1,4 @@
-//! Simulated processes: they start, have a pid, and end.
+//! Simulated processes: start, pid and end.
 
 use std::io;
 
@@ -38,7 +38,7 @@ pub(crate) fn command_line(_pid: u32) -> Option<String> {
     Some("sim".to_owned())
 }
 
-/// Which process has this pid now: asked at a point, unless it is our own.
+/// Returns the process that has this pid now. For another process's pid this is a point.
 fn find(pid: i64, what: &str) -> Result<usize, i32> {
     if pid != i64::from(self::pid()) {
         point(Call::PidFd)?;
@@ -82,7 +82,7 @@ impl PidFd {
         if self.0 != world::with(|world| world.process()) {
             point(Call::Step).map_err(io::Error::from_raw_os_error)?;
         }
-        perform(|world| Ok(!world.kernel.processes[self.0].alive), || "has it exited".to_owned())
+        perform(|world| Ok(!world.kernel.processes[self.0].alive), || "poll a pidfd".to_owned())
             .map_err(io::Error::from_raw_os_error)
     }
 
@@ -99,7 +99,7 @@ pub(crate) fn lock_keepers(_dev: u64, ino: u64) -> Vec<i64> {
     openers_of(ino, true)
 }
 
-/// Nobody marks anything here.
+/// Returns nothing, because the simulation has no marks of waiting.
 pub(crate) fn marked_waiters(_dev: u64, _ino: u64) -> Vec<i64> {
     Vec::new()
 }

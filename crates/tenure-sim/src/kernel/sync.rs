@@ -1,4 +1,4 @@
-//! What the threads of a simulated process share: a mutex, and a wait that the simulation knows of.
+//! Types that the threads of a simulated process share: a mutex, and a condition variable that the simulation knows.
 
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
@@ -12,7 +12,7 @@ pub(crate) use std::sync::PoisonError;
 pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 pub(crate) use std::thread::yield_now;
 
-/// A mutex. Nobody stops at a point with it, so nobody ever has to wait for it.
+/// A mutex. No thread stops at a point while it has the mutex, so no thread ever waits for it.
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
 
@@ -28,7 +28,7 @@ impl<T> Mutex<T> {
     }
 
     pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
-        let guard = self.0.try_lock().expect("nobody stops at a point with it");
+        let guard = self.0.try_lock().expect("no thread stops at a point with it");
         Ok(MutexGuard { mutex: self, guard })
     }
 }
@@ -47,11 +47,11 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-/// One thread sleeps on it at a time, which is all that is asked of it.
+/// A condition variable for one sleeping thread at a time, which is all that the library needs.
 #[derive(Debug, Default)]
 pub(crate) struct Condvar(Cell<Option<usize>>);
 
-// SAFETY: all threads of a simulated process are coroutines of one real thread, which nothing of it ever leaves.
+// SAFETY: all threads of a simulated process are coroutines of one real thread, and their values never leave it.
 unsafe impl Sync for Condvar {}
 
 impl Condvar {
@@ -73,7 +73,7 @@ impl Condvar {
         mutex.lock()
     }
 
-    /// Deadlines go by the real clock, which does not go on here: nobody is ever late.
+    /// Waits without a timeout: deadlines go by the real clock, which no script waits for.
     pub(crate) fn wait_timeout<'a, T>(
         &self,
         guard: MutexGuard<'a, T>,
@@ -82,7 +82,7 @@ impl Condvar {
         self.wait(guard).map(|guard| (guard, ())).map_err(|_| unreachable!("no mutex is poisoned here"))
     }
 
-    /// A thread that would wait for its next job times out at once: none lingers.
+    /// Times out at once, so that no idle thread stays for its next job.
     pub(crate) fn wait_timeout_while<'a, T>(
         &self,
         guard: MutexGuard<'a, T>,

@@ -1,9 +1,9 @@
-//! What a call tells its caller.
+//! The results of calls, as words of a hash and as text.
 
 use super::state::{mix, mix_bytes};
 use crate::sys::types::Stat;
 
-/// What a call tells its caller: as a word of a hash, and for people.
+/// A result that a call returns to its caller: as a word of a hash, and as text.
 pub(super) trait Told {
     fn word(&self) -> u64;
     fn text(&self) -> String;
@@ -52,7 +52,7 @@ impl Told for Option<Stat> {
             Some(stat) => {
                 format!("inode {}, {}, {} links, {} bytes", stat.id.inode, stat.kind.words(), stat.links, stat.size)
             }
-            None => "nothing there".to_owned(),
+            None => "does not exist".to_owned(),
         }
     }
 }
@@ -67,7 +67,7 @@ impl Told for Stat {
     }
 }
 
-/// Bytes that were read, and text.
+/// Bytes that were read.
 pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
 
 impl Told for Bytes<'_> {

@@ -22,13 +22,13 @@ pub(crate) fn resets_itself(_signal: i32) -> io::Result<bool> {
     install_cleanup().map(|()| false)
 }
 
-/// No fork is simulated.
+/// Returns 1: no fork is simulated.
 pub(crate) fn fork_generation() -> u64 {
     1
 }
 
-/// Helpers that wait are threads of the simulated process. The watchdog is refused: it waits by the real clock, and
-/// whoever simulates a process does its work where a script needs it.
+/// Starts a thread of the simulated process, for a helper that waits. The watchdog's thread is refused, because it waits by
+/// the real clock. A script does its work where needed.
 pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     if name != "tenure-wait" {
         return Err(io::Error::from_raw_os_error(libc::EAGAIN));
@@ -57,7 +57,7 @@ impl Wakeup {
     }
 }
 
-/// Tells when a file's links, its mode or its bytes change, or when a writer closes it.
+/// Notices changes of a file's links, mode or bytes, and the close of a writer.
 #[derive(Debug)]
 pub(crate) struct FileWatch {
     inode: usize,

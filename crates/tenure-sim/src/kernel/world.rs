@@ -1,4 +1,4 @@
-//! One simulated run: the kernel, the processes' threads as coroutines, and the points at which they stop.
+//! One simulated run: the kernel, the processes' threads as coroutines, and the points where they stop.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -15,19 +15,19 @@ use super::told::Told;
 
 const STACK: usize = 256 * 1024;
 
-/// What a thread waits for, beyond its turn.
+/// The condition under which a thread can continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Until {
     Now,
     /// Its turn in a file's queue.
     Locked(usize),
-    /// No lease on this inode.
+    /// This inode has no lease.
     Unleased(usize),
-    /// Something that another process could see has changed since; the clock does not count.
+    /// A change that another process can see, since this count of changes. The clock does not count.
     Changed(u64),
-    /// The same, or the time.
+    /// Such a change, or this time.
     ChangedOrTime(u64, u64),
-    /// A flag, an inode's events beyond a count, a process's end, or the time.
+    /// A flag, events of an inode beyond a count, a process's end, or a time.
     Event {
         flag: usize,
         inode: Option<(usize, u64)>,
@@ -37,7 +37,7 @@ pub(super) enum Until {
     /// One of this thread's wakers.
     Woken,
     Time(u64),
-    /// It has nothing more to do, and stays.
+    /// The thread has nothing more to do, and stays.
     Never,
 }
 
@@ -49,27 +49,27 @@ pub(crate) struct Thread {
     pub(crate) call: Call,
     until: Until,
     woken: bool,
-    /// It is called back from its seat.
-    called: bool,
+    /// Its wait in the kernel is interrupted.
+    interrupted: bool,
 }
 
 pub(crate) struct World {
     pub(crate) kernel: Kernel,
     pub(crate) threads: Vec<Thread>,
-    /// The thread that runs, and its process. Outside of a run everything is done at once.
+    /// The thread that runs, and its process. Outside of a run every call is made at once.
     current: Option<usize>,
     process: usize,
     fate: Result<(), Errno>,
-    /// Everything that each process has been told so far. What it does next follows from that and from its script alone.
+    /// A hash of all results that each process has received. Its next steps depend on them and on its script alone.
     seen: Vec<u64>,
     globals: Vec<(usize, usize, usize)>,
     flags: Vec<bool>,
-    /// Processes whose threads wait in the kernel themselves.
+    /// Processes whose threads wait in the kernel themselves, as bits.
     interruptible: u32,
     pub(crate) observer: Box<dyn Observer>,
-    /// Does a write become visible in two parts?
+    /// Whether a write becomes visible in two parts.
     pub(super) torn: bool,
-    /// What has happened, where somebody wants to read it.
+    /// One line for each call, where a caller asked for it.
     pub(crate) story: Option<Vec<String>>,
 }
 
@@ -109,7 +109,7 @@ thread_local! {
     static STACKS: Cell<Vec<DefaultStack>> = const { Cell::new(Vec::new()) };
 }
 
-/// Puts a new world up for this thread.
+/// Starts a new world for this thread.
 pub(crate) fn enter(kernel: Kernel, observer: Box<dyn Observer>, torn: bool, story: bool) {
     let world = World {
         kernel,
@@ -128,7 +128,7 @@ pub(crate) fn enter(kernel: Kernel, observer: Box<dyn Observer>, torn: bool, sto
     WORLD.set(Box::into_raw(Box::new(world)));
 }
 
-/// Ends the world, in whatever state it is: nothing of it is unwound or freed one by one.
+/// Ends the world in any state. Nothing is unwound or freed one by one.
 pub(crate) fn leave() {
     with(|world| {
         for thread in &mut world.threads {
@@ -142,8 +142,8 @@ pub(crate) fn leave() {
 
 fn reset(mut coroutine: Coroutine<(), (), (), DefaultStack>) {
     if !coroutine.done() {
-        // SAFETY: what is left on its stack is never looked at again: its process is dead or the run is over, and what
-        // it allocated goes with the run's arena.
+        // SAFETY: nothing reads the rest of its stack again, because its process is dead or the run is over, and its
+        // allocations are freed with the run's arena.
         unsafe { coroutine.force_reset() };
     }
     let stack = coroutine.into_stack();
@@ -154,23 +154,23 @@ fn reset(mut coroutine: Coroutine<(), (), (), DefaultStack>) {
     });
 }
 
-/// The world that this thread simulates. `run` must not stop at a point.
+/// Runs `run` with the world of this thread. `run` must not stop at a point.
 pub(crate) fn with<T>(run: impl FnOnce(&mut World) -> T) -> T {
     let world = WORLD.get();
     assert!(!world.is_null(), "no simulation runs on this thread");
-    // SAFETY: `enter` made it and `leave` was not called since. There is one reference at a time: no caller in here
-    // calls another, and none is interrupted, because a coroutine stops only in `point`.
+    // SAFETY: `enter` made it and `leave` was not called since. There is one reference at a time: no `run` calls `with`
+    // again, and none is interrupted, because a coroutine stops only in `point`.
     run(unsafe { &mut *world })
 }
 
 impl World {
-    /// A new thread of a process that begins at some moment.
+    /// Adds a thread to a process. It starts at `time`.
     pub(crate) fn spawn_later(&mut self, process: usize, time: u64, run: impl FnOnce() + 'static) {
         let thread = self.spawn(process, run);
         self.threads[thread].until = Until::Time(time);
     }
 
-    /// A new thread of a process; it runs when it is first resumed.
+    /// Adds a thread to a process. It runs when it is first resumed. Returns its number.
     pub(crate) fn spawn(&mut self, process: usize, run: impl FnOnce() + 'static) -> usize {
         let stack = arena::outside(|| {
             let mut stacks = STACKS.take();
@@ -178,7 +178,7 @@ impl World {
             STACKS.set(stacks);
             stack.unwrap_or_else(|| DefaultStack::new(STACK).expect("memory for a stack"))
         });
-        // One that never begins drops nothing either.
+        // A thread that never starts drops nothing.
         let run = ManuallyDrop::new(run);
         let coroutine = Coroutine::with_stack(stack, move |yielder: &Yielder<(), ()>, ()| {
             with(|world| {
@@ -195,7 +195,7 @@ impl World {
             call: Call::Start,
             until: Until::Now,
             woken: false,
-            called: false,
+            interrupted: false,
         });
         if self.seen.len() <= process {
             self.seen.resize(process + 1, 0);
@@ -207,13 +207,13 @@ impl World {
         self.process
     }
 
-    /// What is done at once from here on is done by this process.
+    /// Makes this the process of the calls outside of a run.
     pub(crate) fn become_process(&mut self, process: usize) {
         self.process = process;
     }
 
-    /// From here on this process's threads wait in the kernel themselves.
-    pub(crate) fn seat_threads(&mut self) {
+    /// Makes this process's threads wait in the kernel themselves.
+    pub(crate) fn enable_interrupts(&mut self) {
         self.interruptible |= 1 << self.process;
     }
 
@@ -221,7 +221,7 @@ impl World {
         self.interruptible & (1 << self.process) != 0
     }
 
-    /// Could this thread go on?
+    /// Returns whether this thread can continue.
     pub(crate) fn is_ready(&self, at: usize) -> bool {
         let thread = &self.threads[at];
         if thread.done {
@@ -229,13 +229,13 @@ impl World {
         }
         match thread.until {
             Until::Now => true,
-            Until::Locked(open) => thread.called || self.kernel.is_woken(at, open),
+            Until::Locked(open) => thread.interrupted || self.kernel.is_woken(at, open),
             Until::Unleased(inode) => !self.kernel.has_lease(inode),
             Until::Changed(since) => self.kernel.changes > since,
             Until::ChangedOrTime(since, time) => self.kernel.changes > since || self.kernel.clock >= time,
             Until::Event { flag, inode, process, time } => {
                 self.flags[flag]
-                    || thread.called
+                    || thread.interrupted
                     || self.kernel.clock >= time
                     || process.is_some_and(|process| !self.kernel.processes[process].alive)
                     || inode.is_some_and(|(inode, seen)| self.kernel.events_of(inode) != seen)
@@ -246,12 +246,12 @@ impl World {
         }
     }
 
-    /// Has it nothing more to do?
+    /// Returns whether this thread has nothing more to do.
     pub(crate) fn rests(&self, at: usize) -> bool {
         self.threads[at].done || self.threads[at].until == Until::Never
     }
 
-    /// Nobody can go on: the next moment at which somebody could.
+    /// Returns the earliest time that a thread waits for.
     pub(crate) fn next_moment(&self) -> Option<u64> {
         let waiting = self.threads.iter().filter(|thread| !thread.done);
         let moments = waiting.filter_map(|thread| match thread.until {
@@ -261,18 +261,18 @@ impl World {
         moments.min()
     }
 
-    /// Does this thread wait for a change that nobody is left to make?
+    /// Returns whether this thread waits for a change.
     pub(crate) fn waits_for_change(&self, at: usize) -> bool {
         !self.threads[at].done && matches!(self.threads[at].until, Until::Changed(_))
     }
 
-    /// Tells a thread that nothing will change any more.
+    /// Ends a thread's wait, because no process is left to change anything.
     pub(crate) fn end_wait_for_change(&mut self, at: usize) {
         self.threads[at].until = Until::Now;
         self.threads[at].woken = true;
     }
 
-    /// A process is gone, and with it everything that it had open.
+    /// Ends a process, and closes its descriptors.
     pub(crate) fn kill(&mut self, process: usize) {
         for at in 0..self.threads.len() {
             if self.threads[at].process == process && !self.threads[at].done {
@@ -301,7 +301,7 @@ impl World {
         self.flags.iter().fold(hash, |hash, flag| mix(hash, u64::from(*flag)))
     }
 
-    /// The present process was told this.
+    /// Adds a result to the hash of the current process.
     pub(crate) fn tell(&mut self, word: u64) {
         if self.current.is_some() {
             let seen = &mut self.seen[self.process];
@@ -310,7 +310,7 @@ impl World {
     }
 }
 
-/// Lets a thread do its call, with this fate, and go on to its next point.
+/// Lets a thread make its call, with this result, and continue to its next point.
 pub(crate) fn resume(at: usize, fate: Result<(), Errno>) {
     let mut coroutine = with(|world| {
         world.current = Some(at);
@@ -325,7 +325,7 @@ pub(crate) fn resume(at: usize, fate: Result<(), Errno>) {
         world.current = None;
         match result {
             CoroutineResult::Yield(()) if !world.threads[at].done => world.threads[at].coroutine = Some(coroutine),
-            // It ended, or its process did.
+            // The thread ended, or its process did.
             _ => {
                 world.threads[at].done = true;
                 reset(coroutine);
@@ -334,13 +334,13 @@ pub(crate) fn resume(at: usize, fate: Result<(), Errno>) {
     });
 }
 
-/// A point: everything before `call` has happened, nothing of it. Returns when it is to be done, or the error that it is
-/// to be answered with.
+/// Stops at a point: everything before `call` has happened, and nothing of the call. Returns when the call is to be made, or
+/// the error that it must return.
 pub(super) fn point(call: Call) -> Result<(), Errno> {
     wait(call, Until::Now)
 }
 
-/// As [`point`], when something has happened besides.
+/// Stops at a point, and waits there until the condition holds.
 pub(super) fn wait(call: Call, until: Until) -> Result<(), Errno> {
     let yielder = with(|world| {
         let current = world.current?;
@@ -350,10 +350,10 @@ pub(super) fn wait(call: Call, until: Until) -> Result<(), Errno> {
         Some(thread.yielder)
     });
     let Some(yielder) = yielder else {
-        assert!(matches!(until, Until::Now | Until::Changed(_)), "what is done at once cannot wait");
+        assert!(matches!(until, Until::Now | Until::Changed(_)), "a call outside of a run cannot wait");
         return Ok(());
     };
-    // SAFETY: the yielder lives on the stack of this very coroutine, which runs.
+    // SAFETY: the yielder lives on the stack of this coroutine, which runs.
     unsafe { (*yielder).suspend(()) };
     with(|world| {
         let fate = world.fate;
@@ -364,7 +364,7 @@ pub(super) fn wait(call: Call, until: Until) -> Result<(), Errno> {
     })
 }
 
-/// Does the call after its point: tells the thread what came of it, and the story what it was.
+/// Makes the call after its point, and adds its result to the process's hash and to the story.
 pub(super) fn perform<T: Told>(
     call: impl FnOnce(&mut World) -> Result<T, Errno>,
     what: impl FnOnce() -> String,
@@ -387,7 +387,7 @@ pub(super) fn perform<T: Told>(
 }
 
 impl World {
-    /// One line of the story, with who it is about.
+    /// Adds a line to the story, with the letter of the current process.
     pub(crate) fn say(&mut self, what: &str) {
         let who = self.current.map(|at| self.threads[at].process);
         if let Some(story) = &mut self.story {
@@ -397,7 +397,7 @@ impl World {
     }
 }
 
-/// Something was told without a point: what only this process or nobody can change.
+/// Adds a result that needs no point, because no other process can change it.
 pub(super) fn tell(word: u64) {
     with(|world| world.tell(word));
 }
@@ -416,7 +416,7 @@ pub(super) fn set_global(key: usize, value: usize) {
     });
 }
 
-/// A flag that wakes a waiting thread.
+/// Makes a flag that wakes a waiting thread.
 pub(super) fn new_flag() -> usize {
     with(|world| {
         world.flags.push(false);
@@ -428,7 +428,7 @@ pub(super) fn set_flag(flag: usize, value: bool) {
     with(|world| world.flags[flag] = value);
 }
 
-/// The present thread.
+/// Returns the current thread.
 pub(crate) fn current() -> Option<usize> {
     with(|world| world.current)
 }
@@ -438,13 +438,13 @@ pub(crate) fn wake(thread: usize) {
     with(|world| world.threads[thread].woken = true);
 }
 
-/// Calls a thread back from whatever it waits for in the kernel, or no longer.
-pub(super) fn call_back(thread: usize, called: bool) {
-    with(|world| world.threads[thread].called = called);
+/// Sets or clears the interruption of a thread's wait in the kernel.
+pub(super) fn set_interrupted(thread: usize, interrupted: bool) {
+    with(|world| world.threads[thread].interrupted = interrupted);
 }
 
-pub(super) fn is_called_back(thread: usize) -> bool {
-    with(|world| world.threads[thread].called)
+pub(super) fn is_interrupted(thread: usize) -> bool {
+    with(|world| world.threads[thread].interrupted)
 }
 
 /// Waits for a [`wake`].
@@ -457,7 +457,7 @@ pub(crate) fn sleep() {
     });
 }
 
-/// Waits until something has changed since; `false` if nothing will any more.
+/// Waits for a change since `since`. Returns `false` if no process is left to change anything.
 pub(crate) fn changed(since: u64) -> bool {
     let _ = wait(Call::Step, Until::Changed(since));
     with(|world| {
@@ -468,7 +468,7 @@ pub(crate) fn changed(since: u64) -> bool {
     })
 }
 
-/// A step of the script's own.
+/// Makes a step of the script's own.
 pub(crate) fn step(what: &str) {
     let _ = point(Call::Step);
     with(|world| {
@@ -478,24 +478,24 @@ pub(crate) fn step(what: &str) {
     });
 }
 
-/// Stays for ever.
+/// Waits for ever.
 pub(crate) fn rest() {
     let _ = wait(Call::Step, Until::Never);
 }
 
-/// Sleeps for so many microseconds, or until something has changed.
+/// Sleeps for `time` microseconds, or until a change.
 pub(super) fn pause(time: u64) {
     let (since, now) = with(|world| (world.kernel.changes, world.kernel.clock));
     let _ = wait(Call::Step, Until::ChangedOrTime(since, now + time));
 }
 
-/// Waits for a moment.
+/// Waits until `time`.
 pub(crate) fn sleep_until(time: u64) {
     let _ = wait(Call::Step, Until::Time(time));
     with(|world| world.tell(world.kernel.clock));
 }
 
-/// The process has more than one thread, so that another may want a mutex that this one has.
-pub(super) fn has_threads() -> bool {
+/// Returns whether the process has more than one thread, so that another may wait for a mutex of this one.
+pub(super) fn has_other_threads() -> bool {
     with(|world| world.threads.iter().filter(|thread| thread.process == world.process && !thread.done).count() > 1)
 }

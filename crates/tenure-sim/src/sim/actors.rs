@@ -213,7 +213,7 @@ fn crowd(style: Style, threads: usize, rounds: usize, waits: Waits) {
     let request = Arc::new(Request { options, shared: false });
     watch_over(&slot);
     if waits != Waits::ForHelper {
-        world::with(world::World::seat_threads);
+        world::with(world::World::enable_interrupts);
     }
     // The clock of deadlines goes on, if only by this: who is called back is late.
     let wait = if waits == Waits::UntilDeadline { Wait::For(Duration::from_nanos(1)) } else { Wait::Forever };

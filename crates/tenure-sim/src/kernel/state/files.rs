@@ -7,7 +7,7 @@ impl Kernel {
         self.opens[open].as_mut().expect("an open file").descriptors += 1;
     }
 
-    /// Would closing this be seen by anyone?
+    /// Returns whether another process can notice the close of this open file.
     pub(in crate::kernel) fn close_shows(&self, open: usize) -> bool {
         let file = self.open_file(open);
         let inode = self.inode(file.inode);
@@ -40,7 +40,7 @@ impl Kernel {
         self.drop_if_unused(file.inode);
     }
 
-    /// `flock(2)`, `LOCK_NB`. A lock of the other kind is let go first, and is gone if the new one is refused.
+    /// `flock(2)`, `LOCK_NB`. A lock of the other kind is released first, and stays released if the new one is refused.
     pub(in crate::kernel) fn try_lock(&mut self, open: usize, kind: LockKind) -> bool {
         let inode = self.inode_of(open);
         let inode = self.inodes[inode].as_mut().expect("an inode that is in use");
@@ -72,8 +72,8 @@ impl Kernel {
         self.inode_mut(inode).queue.retain(|waiting| (waiting.0, waiting.1) != (thread, open));
     }
 
-    /// May this thread, which is in the queue, try again? Only the first of those that exclude each other is woken; until
-    /// it has run, anyone who just comes along can still get in before it.
+    /// Returns whether this thread, which is in the queue, may try again. Only the first of those that exclude each other is
+    /// woken. Until it has run, a newcomer can still take the lock before it.
     pub(in crate::kernel) fn is_woken(&self, thread: usize, open: usize) -> bool {
         let inode = self.inode(self.inode_of(open));
         let at = inode.queue.iter().position(|waiting| (waiting.0, waiting.1) == (thread, open));
@@ -155,6 +155,4 @@ impl Kernel {
         self.inode_mut(inode).leases.retain(|(held, _)| *held != open);
         self.changes += 1;
     }
-
-    // Processes.
 }

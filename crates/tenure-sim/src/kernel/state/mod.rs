@@ -1,7 +1,6 @@
-//! The simulated kernel: its state and its processes. Its calls, each of which happens whole, are in [`names`] and [`files`];
-//! nothing in here waits.
+//! The state of the simulated kernel. Its calls are in [`names`] and [`files`]. Each call happens whole, and none waits.
 //!
-//! Errors are numbers, as the kernel's are. What decides between two of them is the order in which Linux looks.
+//! Errors are numbers, as the kernel's are. Where two apply, the order of Linux's checks decides.
 
 mod files;
 mod names;
@@ -10,21 +9,21 @@ use std::time::{Duration, SystemTime};
 
 use crate::sys::types::{Access, FileId, FileKind, LeaseOutcome, LockKind, Stat};
 
-/// The number of a system's error.
+/// The number of a system error.
 pub(crate) type Errno = i32;
 
-/// What the simulated file system can do.
+/// The features of the simulated file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileSystemKind {
-    /// Hard links; without them `link(2)` is refused with this error.
+    /// Hard links, or the error of `link(2)`.
     pub links: Result<(), i32>,
-    /// Each name of a file has an inode of its own, as on sshfs: a link shares nothing but the bytes.
+    /// Each name of a file has its own inode, as on sshfs: a link shares only the bytes.
     pub aliases: bool,
     /// `RENAME_EXCHANGE`.
     pub exchange: bool,
     /// Leases.
     pub leases: bool,
-    /// May two machines mount it?
+    /// Whether two machines can mount it.
     pub shared: bool,
     /// The permission bits of the folder.
     pub folder_mode: u32,
@@ -42,16 +41,16 @@ impl FileSystemKind {
     };
 }
 
-/// The device that everything is on.
+/// The device of all files.
 pub(super) const DEVICE: u64 = 0x2a;
-/// The folder that the target is in.
+/// The target's folder.
 pub(crate) const FOLDER: usize = 0;
-/// The clock's first moment, in microseconds since 1970.
+/// The time at which every run starts, in microseconds since 1970.
 const EPOCH: u64 = 1_772_445_600_000_000;
 const ROOT: u32 = 0;
-/// How many files a process may have open.
+/// Maximum number of open files of a process.
 const DESCRIPTORS: usize = 32;
-/// How many symbolic links one path may lead through (`path_resolution(7)`).
+/// Maximum number of symbolic links in one path (`path_resolution(7)`).
 const MAX_LINKS: usize = 40;
 const UMASK: u32 = 0o022;
 
@@ -60,25 +59,25 @@ pub(crate) struct Inode {
     kind: FileKind,
     links: u64,
     data: Vec<u8>,
-    /// Of `data`.
+    /// The hash of `data`.
     sum: u64,
-    /// The same for all that share their bytes.
+    /// A number that all inodes with the same bytes share.
     shares: Option<usize>,
     mode: u32,
     owner: u32,
     modified: u64,
     /// A folder's names.
     names: Vec<(Vec<u8>, usize)>,
-    /// A folder that was removed.
+    /// Whether this is a removed folder.
     removed: bool,
-    /// Descriptors and watches: it stays as long as there are any.
+    /// The number of descriptors and watches, which keep the inode.
     opens: u32,
     writers: u32,
     locks: Vec<(usize, LockKind)>,
-    /// Those that wait for a lock, first come first: thread and descriptor.
+    /// Waiters for a lock, in order of arrival: thread and descriptor.
     queue: Vec<(usize, usize, LockKind)>,
     leases: Vec<(usize, LockKind)>,
-    /// Counts what inotify would tell of.
+    /// The number of events that inotify would report.
     events: u64,
 }
 
@@ -87,7 +86,7 @@ struct Open {
     inode: usize,
     access: Access,
     process: usize,
-    /// A second descriptor of one open file counts here.
+    /// The number of descriptors of this open file.
     descriptors: u32,
 }
 
@@ -107,11 +106,11 @@ pub(crate) struct Kernel {
     pub(crate) processes: Vec<Process>,
     /// In microseconds since 1970.
     pub(crate) clock: u64,
-    /// Grows whenever anything changes that another process could see.
+    /// The number of changes that another process can see.
     pub(crate) changes: u64,
 }
 
-/// A step of a hash that is as quick as it is good enough to tell two states apart.
+/// Adds a word to a hash. It is fast, and good enough to distinguish states.
 pub(crate) fn mix(hash: u64, word: u64) -> u64 {
     let product = u128::from(hash ^ word ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93_u128;
     (product as u64) ^ ((product >> 64) as u64).rotate_left(23)
@@ -185,7 +184,7 @@ impl Kernel {
         self.inode(inode).events
     }
 
-    /// How many names a file has.
+    /// Returns the number of a file's names.
     pub(crate) fn links_of(&self, inode: usize) -> u64 {
         self.inodes[inode].as_ref().map_or(0, |inode| inode.links)
     }
@@ -194,29 +193,29 @@ impl Kernel {
         (0..self.inodes.len()).filter(|inode| self.inodes[*inode].is_some())
     }
 
-    /// Has another process a kernel lock on this file?
+    /// Returns whether another process has a kernel lock on this file.
     pub(crate) fn is_locked_by_another(&self, inode: usize, process: usize) -> bool {
         let locks = self.inodes[inode].iter().flat_map(|inode| &inode.locks);
         locks.into_iter().any(|(open, _)| self.open_file(*open).process != process)
     }
 
-    /// What is written in this file.
+    /// Returns this file's bytes.
     pub(crate) fn text(&self, inode: usize) -> &[u8] {
         self.inodes[inode].as_ref().map_or(&[], |inode| &inode.data)
     }
 
-    /// How many kernel locks this process has.
+    /// Returns the number of kernel locks that this process has.
     pub(crate) fn locks_held_by(&self, process: usize) -> usize {
         let locks = self.inodes.iter().flatten().flat_map(|inode| &inode.locks);
         locks.filter(|(open, _)| self.open_file(*open).process == process).count()
     }
 
-    /// Has this process a kernel lock on this file?
+    /// Returns whether this process has a kernel lock on this file.
     pub(crate) fn has_locked(&self, process: usize, inode: usize) -> bool {
         self.inode(inode).locks.iter().any(|(open, _)| self.open_file(*open).process == process)
     }
 
-    /// Who has this open, other than `process`?
+    /// Returns the pids of processes that have this inode open, or have locked it.
     pub(super) fn processes_with_open(&self, number: u64, locked: bool) -> Vec<i64> {
         let mut pids: Vec<i64> = (self.opens.iter().enumerate())
             .filter_map(|(at, open)| Some((at, open.as_ref()?)))
@@ -229,7 +228,7 @@ impl Kernel {
         pids
     }
 
-    /// Inode numbers are given out again as soon as they are free, as on ext4.
+    /// Returns the inode's number. Numbers are reused as soon as they are free, as on ext4.
     pub(crate) fn number(&self, inode: usize) -> u64 {
         inode as u64 + 100
     }
@@ -272,8 +271,6 @@ impl Kernel {
         }
     }
 
-    // Paths.
-
     pub(crate) fn start(&mut self, pid: u32, user: u32) -> usize {
         let start_time = 1000 + self.processes.len() as u64;
         self.processes.push(Process { pid, start_time, alive: true, user });
@@ -284,7 +281,7 @@ impl Kernel {
         self.processes.iter().position(|process| process.alive && i64::from(process.pid) == pid)
     }
 
-    /// Everything that it has open is closed.
+    /// Ends a process, and closes its open files.
     pub(crate) fn end(&mut self, process: usize) {
         self.processes[process].alive = false;
         self.changes += 1;
@@ -298,7 +295,7 @@ impl Kernel {
         }
     }
 
-    /// A number that two states share only if they are the same to whoever goes on from there.
+    /// Returns a number that two states share only if no process can distinguish them.
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut hash = mix(self.clock, self.processes.len() as u64);
         for process in &self.processes {
@@ -312,7 +309,7 @@ impl Kernel {
             hash = mix(hash, inode.sum ^ u64::from(inode.mode) << 32 ^ u64::from(inode.removed));
             hash = mix(hash, inode.modified ^ inode.kind as u64);
             hash = mix(hash, inode.shares.map_or(0, |shares| shares as u64 + 1));
-            // In no order.
+            // The order of names does not count.
             let mut names = 0_u64;
             for (name, inode) in &inode.names {
                 names = names.wrapping_add(mix(mix_bytes(7, name), *inode as u64));
@@ -337,10 +334,10 @@ impl Kernel {
     }
 }
 
-/// How a name is moved.
+/// The kinds of a rename.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rename {
-    /// Over whatever is there.
+    /// Replaces an existing file.
     Over,
     /// `RENAME_NOREPLACE`.
     New,

@@ -1,9 +1,9 @@
-//! Names: folders, links, renames, and who may change them.
+//! Names: folders, links, renames, and the rights to change them.
 
 use super::*;
 
 impl Kernel {
-    /// The folder that the last part of a path is in, and that part.
+    /// Returns the folder of the last part of a path, and that part.
     pub(super) fn parent<'a>(&self, folder: usize, path: &'a [u8], user: u32) -> Result<(usize, &'a [u8]), Errno> {
         let mut folder = folder;
         let mut rest = path;
@@ -56,24 +56,22 @@ impl Kernel {
         if user == ROOT || bits & wanted == wanted { Ok(()) } else { Err(libc::EACCES) }
     }
 
-    /// May names be made in this folder?
+    /// Checks the right to make names in this folder.
     pub(super) fn check_making(&self, folder: usize, user: u32) -> Result<(), Errno> {
-        // A folder that was removed is open still, and empty for ever.
+        // A removed folder that is still open stays empty.
         if self.inode(folder).removed {
             return Err(libc::ENOENT);
         }
         self.check_mode(folder, user, 0o3)
     }
 
-    /// May this file lose its name in this folder?
+    /// Checks the right to remove this file's name from this folder.
     pub(super) fn check_removing(&self, folder: usize, inode: usize, user: u32) -> Result<(), Errno> {
         self.check_mode(folder, user, 0o3)?;
         let sticky = self.inode(folder).mode & 0o1000 != 0;
         let owners = [ROOT, self.inode(folder).owner, self.inode(inode).owner];
         if sticky && !owners.contains(&user) { Err(libc::EPERM) } else { Ok(()) }
     }
-
-    // Calls on names.
 
     pub(super) fn user(&self, process: usize) -> u32 {
         self.processes[process].user
@@ -90,19 +88,19 @@ impl Kernel {
         let inode = self.entry(parent, name).ok_or(libc::ENOENT)?;
         match self.inode(inode).kind {
             FileKind::Directory => {}
-            // O_DIRECTORY with O_NOFOLLOW: a link is no folder.
+            // O_DIRECTORY with O_NOFOLLOW: a link is not a folder.
             _ => return Err(libc::ENOTDIR),
         }
         self.check_mode(inode, user, 0o4)?;
         Ok(self.opened(process, inode, Access::Read))
     }
 
-    /// Makes this user the owner of the folder that everything is in.
+    /// Makes this user the owner of the target's folder.
     pub(in crate::kernel) fn give_first_folder(&mut self, user: u32) {
         self.inode_mut(FOLDER).owner = user;
     }
 
-    /// The folder that everything is in.
+    /// Opens the target's folder.
     pub(in crate::kernel) fn open_first_folder(&mut self, process: usize) -> usize {
         self.opened(process, FOLDER, Access::Read)
     }
@@ -137,7 +135,7 @@ impl Kernel {
         }
     }
 
-    /// Must an open wait, because another process has a lease?
+    /// Returns the inode of this path if it has a lease, so that an open must wait.
     pub(in crate::kernel) fn is_leased(&self, process: usize, folder: usize, path: &[u8]) -> Option<usize> {
         let (folder, name) = self.parent(folder, path, self.user(process)).ok()?;
         self.entry(folder, name).filter(|inode| !self.inode(*inode).leases.is_empty())
@@ -178,7 +176,7 @@ impl Kernel {
             self.inode_mut(inode).writers += 1;
             self.changes += 1;
         }
-        // Each process has numbers of its own, so that what it sees does not depend on what others have open.
+        // Each process has its own range of numbers, so that its numbers do not depend on other processes.
         let first = process * DESCRIPTORS;
         if self.opens.len() < first + DESCRIPTORS {
             self.opens.resize_with(first + DESCRIPTORS, || None);
@@ -247,7 +245,7 @@ impl Kernel {
     fn make_alias(&mut self, inode: usize, folder: usize, name: &[u8]) {
         let (mode, owner) = (self.inode(inode).mode, self.inode(inode).owner);
         let alias = self.make(FileKind::Regular, mode, owner);
-        // A number that no other group has: inodes of one are never fewer than what was made.
+        // A number that no other group has.
         let group = self.inodes().filter_map(|other| self.inode(other).shares).max().map_or(0, |last| last + 1);
         let shares = Some(*self.inode_mut(inode).shares.get_or_insert(group));
         let (data, sum, modified) = (self.inode(inode).data.clone(), self.inode(inode).sum, self.inode(inode).modified);
@@ -312,7 +310,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// A symbolic link, for those who set a scene.
+    /// Makes a symbolic link.
     pub(in crate::kernel) fn make_symlink(&mut self, folder: usize, path: &[u8], target: &[u8]) {
         let inode = self.make(FileKind::Symlink, 0o777, ROOT);
         self.inode_mut(inode).links = 1;
@@ -338,7 +336,7 @@ impl Kernel {
             (Rename::Exchange, None) => return Err(libc::ENOENT),
             _ => {}
         }
-        // Neither may be in the other.
+        // Neither may contain the other.
         if source == to_folder {
             return Err(libc::EINVAL);
         }
@@ -391,7 +389,7 @@ impl Kernel {
         entries
     }
 
-    /// Is there a file of that name in the folder of the target?
+    /// Returns all names in the target's folder, and in the folders there.
     pub(crate) fn names(&self) -> Vec<String> {
         let mut names = Vec::new();
         for (name, inode) in &self.inode(FOLDER).names {
@@ -404,13 +402,11 @@ impl Kernel {
         names
     }
 
-    /// The inode that a path of the folder names.
+    /// Returns the inode of a path in the target's folder.
     pub(crate) fn named(&self, path: &[u8]) -> Option<usize> {
         let (folder, name) = self.parent(FOLDER, path, ROOT).ok()?;
         self.entry(folder, name)
     }
-
-    // Calls on open files.
 
     pub(in crate::kernel) fn chmod(&mut self, process: usize, inode: usize, mode: u32) -> Result<(), Errno> {
         let user = self.user(process);
