@@ -1,13 +1,12 @@
-//! The library's concurrent parts in every order of their threads' steps, by loom.
+//! Runs the library's concurrent parts in every order of their threads' steps, with loom.
 //!
-//! The files are the library's own, built here a second time with loom's mutexes and atomics in place of the standard
-//! library's ([`sync`](../tenure/src/sys/sync.rs)). Each test is a scenario of a few threads; loom runs it once for every order
-//! that makes a difference, with what the memory model allows each load to see, and fails on a deadlock, a data race or a
-//! broken assertion. The orders that a scenario leaves out are those with more than `PREEMPTIONS` interruptions of a
-//! thread that could have gone on.
+//! The files are the library's own, compiled here with loom's mutexes and atomics in place of the standard library's
+//! ([`sync`](../tenure/src/sys/sync.rs)). Each test is a scenario of a few threads. Loom runs it once for every order that
+//! makes a difference, with every value that the memory model allows for a load, and fails on a deadlock, a data race or a
+//! failed assertion. It leaves out orders with more than `PREEMPTIONS` switches from a thread that could continue.
 
 #![cfg(test)]
-#![allow(unreachable_pub, dead_code, reason = "parts of a crate that uses more of them")]
+#![allow(unreachable_pub, dead_code, reason = "the library uses more of these parts")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,16 +21,16 @@ mod ticket;
 #[path = "../../tenure/src/util/wait_queue.rs"]
 mod wait_queue;
 
-/// How often in one run a thread is interrupted that could have gone on. Two suffice for nearly all known faults; more
-/// cost time exponentially.
+/// Maximum number of switches in one run from a thread that could continue. Two suffice for nearly all known faults. The
+/// time grows exponentially with it.
 const PREEMPTIONS: usize = 3;
 
-/// Runs `scenario` in every order, and says in how many.
+/// Runs `scenario` in every order, and prints the number of orders.
 fn explore(scenario: impl Fn() + Sync + Send + 'static) {
     explore_up_to(PREEMPTIONS, scenario);
 }
 
-/// As [`explore`], for a scenario of many threads.
+/// Runs a scenario of many threads as [`explore`] does, with another maximum of switches.
 fn explore_up_to(preemptions: usize, scenario: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(preemptions);

@@ -17,8 +17,8 @@ use crate::{explore, explore_up_to};
 
 type Number = Ticket<u32, ()>;
 
-/// Settles it, and wakes whom that concerns.
-fn settle(ticket: &Number, outcome: WaitState<u32, ()>) -> bool {
+/// Resolves the ticket, and wakes its waiter.
+fn resolve(ticket: &Number, outcome: WaitState<u32, ()>) -> bool {
     let mut woken = Vec::new();
     let settled = ticket.resolve(outcome, &mut woken);
     woken.into_iter().for_each(Waker::wake);
@@ -26,24 +26,24 @@ fn settle(ticket: &Number, outcome: WaitState<u32, ()>) -> bool {
 }
 
 #[test]
-fn a_sleeper_hears_of_its_turn() {
+fn a_sleeping_waiter_gets_its_grant() {
     explore(|| {
         let ticket = Arc::new(Number::new());
         let theirs = Arc::clone(&ticket);
-        let server = thread::spawn(move || assert!(settle(&theirs, WaitState::Granted(7))));
+        let server = thread::spawn(move || assert!(resolve(&theirs, WaitState::Granted(7))));
         assert_eq!(ticket.wait(None), Woken::Settled(Ok(7)));
         server.join().unwrap();
-        assert!(!settle(&ticket, WaitState::Granted(8)), "it came once");
+        assert!(!resolve(&ticket, WaitState::Granted(8)), "a ticket is resolved once");
     });
 }
 
-/// Told by one, settled by another: it sleeps for ever in no order, which loom would report.
+/// One thread notifies, another resolves: in no order does the waiter sleep for ever, which loom would report.
 #[test]
-fn who_is_told_to_look_hears_of_its_turn_too() {
+fn a_notified_waiter_gets_its_grant_too() {
     explore(|| {
         let ticket = Arc::new(Number::new());
         let open = Arc::new(AtomicBool::new(false));
-        let teller = {
+        let notifier = {
             let (ticket, open) = (Arc::clone(&ticket), Arc::clone(&open));
             thread::spawn(move || {
                 open.store(true, Ordering::Release);
@@ -51,15 +51,15 @@ fn who_is_told_to_look_hears_of_its_turn_too() {
             })
         };
         let theirs = Arc::clone(&ticket);
-        let server = thread::spawn(move || assert!(settle(&theirs, WaitState::Granted(7))));
+        let server = thread::spawn(move || assert!(resolve(&theirs, WaitState::Granted(7))));
         loop {
             match ticket.wait(None) {
                 Woken::Notified => assert!(open.load(Ordering::Acquire)),
                 Woken::Settled(outcome) => break assert_eq!(outcome, Ok(7)),
-                Woken::Late => panic!("it has all the time there is"),
+                Woken::Late => panic!("the wait has no deadline"),
             }
         }
-        teller.join().unwrap();
+        notifier.join().unwrap();
         server.join().unwrap();
         ticket.notify();
         assert_eq!((ticket.is_queued(), ticket.give_up()), (false, None));
@@ -75,11 +75,11 @@ impl Wake for Alarm {
 }
 
 #[test]
-fn whoever_polled_last_is_woken() {
+fn the_last_waker_is_woken() {
     explore(|| {
         let ticket = Arc::new(Number::new());
         let theirs = Arc::clone(&ticket);
-        let server = thread::spawn(move || assert!(settle(&theirs, WaitState::Failed(()))));
+        let server = thread::spawn(move || assert!(resolve(&theirs, WaitState::Failed(()))));
         // A future that moves from one task to another is polled with another waker.
         let [first, last] = [(); 2].map(|()| StdArc::new(Alarm(Notify::new())));
         let mut outcome = ticket.poll(&Waker::from(first));
@@ -95,11 +95,11 @@ fn whoever_polled_last_is_woken() {
 }
 
 #[test]
-fn a_turn_comes_or_is_given_up_never_both() {
+fn a_ticket_is_granted_or_given_up_never_both() {
     explore(|| {
         let ticket = Arc::new(Number::new());
         let theirs = Arc::clone(&ticket);
-        let server = thread::spawn(move || settle(&theirs, WaitState::Granted(7)));
+        let server = thread::spawn(move || resolve(&theirs, WaitState::Granted(7)));
         let outcome = ticket.give_up();
         let settled = server.join().unwrap();
         assert_eq!(outcome, settled.then_some(Ok(7)));
@@ -115,10 +115,10 @@ impl Waits for Waiter {
     }
 }
 
-/// As the slot does: whoever gives up, and whoever delivers, has the queue's mutex; the system calls between are made
-/// without it.
+/// As in `TargetQueue`: the thread that gives up and the thread that delivers have the queue's mutex. The system calls in
+/// between are made without it.
 #[test]
-fn a_grant_goes_to_one_that_waits_or_comes_back() {
+fn a_grant_goes_to_a_waiter_or_comes_back() {
     explore(|| {
         let waiters = [(); 2].map(|()| StdArc::new(Waiter(Number::new())));
         let mut line = WaitQueue::new();
@@ -140,7 +140,7 @@ fn a_grant_goes_to_one_that_waits_or_comes_back() {
             let Some(head) = line.lock().unwrap().first().cloned() else { break };
             let mut line = line.lock().unwrap();
             if head.0.is_queued() {
-                assert!(settle(&head.0, WaitState::Granted(1)), "nobody leaves without the mutex");
+                assert!(resolve(&head.0, WaitState::Granted(1)), "no waiter leaves without the mutex");
                 line.left();
                 granted += 1;
                 break;
@@ -149,11 +149,11 @@ fn a_grant_goes_to_one_that_waits_or_comes_back() {
         let holding = leavers.map(|leaver| leaver.join().unwrap()).into_iter().filter(|holds| *holds).count();
         assert_eq!(holding, granted);
         let mut line = line.lock().unwrap();
-        assert!(granted == 1 || line.is_empty(), "a grant came back although somebody waits");
+        assert!(granted == 1 || line.is_empty(), "a grant came back although a waiter is queued");
     });
 }
 
-/// Opened once; whoever comes waits for that.
+/// A gate that is opened once, and that threads wait for.
 #[derive(Default)]
 struct Gate(loom::sync::Mutex<bool>, loom::sync::Condvar);
 
@@ -171,7 +171,7 @@ impl Gate {
     }
 }
 
-/// Each of two jobs waits for the other: were both put on one thread, neither would end.
+/// Each of two jobs waits for the other: on one thread, neither would end.
 #[test]
 fn no_job_waits_behind_another() {
     explore_up_to(2, || {
@@ -204,7 +204,7 @@ fn every_job_is_done_once() {
             };
             pool.run(job).unwrap();
         }
-        // Waits for ever, which loom reports, if one is lost.
+        // If a job is lost, this waits for ever, which loom reports.
         done.1.pass();
         assert_eq!(done.0.load(Ordering::Acquire), 2);
     });
@@ -224,7 +224,7 @@ fn a_process_has_one_of_each_global_and_a_forked_child_its_own() {
             let here = get();
             let there = others.map(|other| other.join().unwrap());
             assert_eq!(there, [here; 2]);
-            assert_eq!(global.get(|| panic!("it is there")).load(Ordering::Acquire), 3);
+            assert_eq!(global.get(|| panic!("the value exists")).load(Ordering::Acquire), 3);
             here
         };
         let parents = global.get(|| AtomicUsize::new(0));
@@ -233,8 +233,8 @@ fn a_process_has_one_of_each_global_and_a_forked_child_its_own() {
     });
 }
 
-/// A handler on one thread, while another releases one lock and takes the next: what the handler works with is held
-/// throughout, and the fields are nobody else's.
+/// A handler runs on one thread while another thread releases one lock and takes the next: the lock of the handler's entry is
+/// held throughout, and no other thread changes the entry.
 #[test]
 fn a_handler_works_only_with_what_is_held() {
     explore(|| {
@@ -246,10 +246,10 @@ fn a_handler_works_only_with_what_is_held() {
             let mut seen = Vec::new();
             table.take_each(|entry| {
                 let lock = entry.lock();
-                assert!(theirs[lock].load(Ordering::Acquire), "it was let go before");
+                assert!(theirs[lock].load(Ordering::Acquire), "it was released before");
                 seen.push(lock);
                 thread::yield_now();
-                assert!(theirs[lock].load(Ordering::Acquire), "it was let go meanwhile");
+                assert!(theirs[lock].load(Ordering::Acquire), "it was released meanwhile");
                 assert_eq!(entry.lock(), lock);
             });
             seen
@@ -261,13 +261,13 @@ fn a_handler_works_only_with_what_is_held() {
         let seen = handler.join().unwrap();
         assert!(seen.len() <= 2);
         next.leave();
-        table.take_each(|_| panic!("nothing is held"));
+        table.take_each(|_| panic!("no lock is held"));
     });
 }
 
-/// A handler is through with one entry, and its cell is left, while another thread enters the next.
+/// A handler has finished with one entry, whose cell is then left while another thread enters the next.
 #[test]
-fn nobody_leaves_what_another_entered() {
+fn a_leave_removes_only_its_own_entry() {
     explore(|| {
         let table: &'static Table<Entry> = Box::leak(Box::new(Table::new()));
         let first = table.enter(Entry::empty, |entry| entry.fill(0));

@@ -1,8 +1,8 @@
-//! loom's types behind the names of the library's `sync`.
+//! Loom's types, under the names of the library's `sync`.
 //!
-//! Where loom's differ: a constant has to be made before any run begins, so an atomic makes its loom counterpart at its
-//! first use; and a wait with a timeout ends at once, whatever was notified. The mutex is free in between, so that other
-//! threads do what they may in the time, and the waiter finds what it would find at either end of a wait.
+//! Two differences from loom: a constant is made before any run begins, so an atomic makes its loom counterpart at its first
+//! use. A wait with a timeout ends at once, with or without a notification. The mutex is free in between, so that other
+//! threads can run, and the waiter finds the state of either end of a wait.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{LockResult, OnceLock};
@@ -16,7 +16,7 @@ pub use std::sync::PoisonError;
 pub struct AtomicPtr<T>(OnceLock<loom::sync::atomic::AtomicPtr<T>>);
 
 impl<T> AtomicPtr<T> {
-    /// Of a null pointer, as each of the library's begins.
+    /// Makes a null pointer, the initial value of each of the library's.
     pub const fn new(null: *mut T) -> AtomicPtr<T> {
         assert!(null.is_null());
         AtomicPtr(OnceLock::new())
@@ -70,7 +70,7 @@ impl<T> Mutex<T> {
     }
 
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
-        // None is ever poisoned: a panic ends the run.
+        // No mutex is poisoned, because a panic ends the run.
         Ok(MutexGuard { mutex: self, guard: self.0.lock().unwrap_or_else(PoisonError::into_inner) })
     }
 }
@@ -106,7 +106,7 @@ impl Condvar {
         Ok(MutexGuard { mutex, guard: self.0.wait(guard).unwrap_or_else(PoisonError::into_inner) })
     }
 
-    /// The second value is `true` where the time was over.
+    /// Waits with a timeout. The second value is `true` if the time was over.
     pub fn wait_timeout<'a, T>(
         &self,
         guard: MutexGuard<'a, T>,

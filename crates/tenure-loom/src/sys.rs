@@ -1,4 +1,4 @@
-//! What the modelled files use of the library's `sys`.
+//! The parts of the library's `sys` that the compiled files use.
 
 #![allow(unsafe_code)]
 
@@ -17,7 +17,7 @@ pub(crate) use fork_local::ForkLocal;
 pub(crate) use crate::sync;
 
 std::thread_local! {
-    // loom runs all threads of a run on one of the system's, and tests on several.
+    // Loom runs all threads of a run on one thread of the system, and each test on its own.
     static GENERATION: Cell<u64> = const { Cell::new(1) };
 }
 
@@ -25,7 +25,7 @@ pub fn fork_generation() -> u64 {
     GENERATION.get()
 }
 
-/// From here on we are a forked child.
+/// Makes the caller a forked child.
 pub fn fork() {
     GENERATION.set(fork_generation() + 1);
 }
@@ -35,7 +35,7 @@ pub fn spawn(_name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()
     Ok(())
 }
 
-/// A table's entry: the number of the lock that it speaks of. loom looks whether anyone reads it while it is filled in.
+/// A table's entry: the number of its lock. Loom checks that no thread reads it while it is filled in.
 pub struct Entry(UnsafeCell<usize>);
 
 // SAFETY: loom fails at the first access beside a write, before it happens.
@@ -47,12 +47,12 @@ impl Entry {
     }
 
     pub fn fill(&self, lock: usize) {
-        // SAFETY: the pointer is valid, and loom has looked that nobody else has one.
+        // SAFETY: the pointer is valid, and loom has checked that no other thread has one.
         self.0.with_mut(|inner| unsafe { *inner = lock });
     }
 
     pub fn lock(&self) -> usize {
-        // SAFETY: the pointer is valid, and loom has looked that nobody writes.
+        // SAFETY: the pointer is valid, and loom has checked that no thread writes.
         self.0.with(|inner| unsafe { *inner })
     }
 }

@@ -1,11 +1,11 @@
-//! The library's own code on a simulated kernel: `crates/tenure`'s files are compiled here once more, with another `sys`.
+//! The library's own code on a simulated kernel: this crate compiles the files of `crates/tenure` with another `sys`.
 //!
-//! [`kernel`] is a test double of the operating system, [`sys`] offers it to the library in place of the platform's, and
-//! [`sim`] runs the library on it in every order of system calls.
+//! [`kernel`] is a test double of the operating system, [`sys`] is its interface for the library, and [`sim`] runs the library
+//! in every order of system calls.
 
 // The library's unit tests are its own crate's.
 #![cfg(not(test))]
-#![allow(dead_code, unreachable_pub, unused_imports, reason = "parts of a crate that uses more of them")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "the library uses more of these parts")]
 
 #[path = "../../tenure/src/file/mod.rs"]
 mod file;

@@ -11,20 +11,20 @@ static MEMORY: Arena = Arena;
 const HELP: &str = "\
 Runs the library's own code on a simulated kernel, in every order of system calls, with deaths and failures.
 
-usage: tenure-sim [OPTIONS] [SCRIPT...]      all scripts, where none is named
-       tenure-sim --list                     what there is
-       tenure-sim --replay SCRIPT:SCHEDULE   one run again, call by call
+usage: tenure-sim [OPTIONS] [SCRIPT...]      run these scripts, or all
+       tenure-sim --list                     list the scripts
+       tenure-sim --replay SCRIPT:SCHEDULE   repeat one run, call by call
 
-  --random [--seed N]   random orders instead of every order, from this seed on
-  --seconds N           at most that long for each script
-  --schedules N         at most so many runs of each script
-  --deaths N            so many processes may die, instead of what the script says
-  --failures N          so many calls may fail
-  --every-error         by every error that the manual page of the call lists
-  --preemptions N       a process is interrupted at most so often where it could go on
-  --no-preemptions      no such bound, whatever the script says
+  --random [--seed N]   random orders with this seed, instead of every order
+  --seconds N           maximum time for each script
+  --schedules N         maximum number of runs of each script
+  --deaths N            maximum number of processes that die, instead of the script's
+  --failures N          maximum number of calls that fail, instead of the script's
+  --every-error         fail with every error that the call's manual page lists
+  --preemptions N       maximum number of switches from a thread that could continue
+  --no-preemptions      no such maximum
 
-Exit code 1: something was seen that must never be; the schedule that shows it is printed.
+Exit code 1: a violation was found; the schedule that leads to it is printed.
 ";
 
 struct Args {
@@ -73,7 +73,7 @@ fn parse() -> Result<Option<Args>, String> {
             "--failures" => parsed.failures = Some(number(&arg, args.next())?),
             "--preemptions" => parsed.preemptions = Some(Some(number(&arg, args.next())?)),
             "--replay" => parsed.replay = Some(args.next().ok_or("--replay takes SCRIPT:SCHEDULE")?),
-            other if other.starts_with('-') => return Err(format!("{other} is no option: tenure-sim --help")),
+            other if other.starts_with('-') => return Err(format!("unknown option {other}: see tenure-sim --help")),
             _ => parsed.scripts.push(arg),
         }
     }
@@ -105,7 +105,7 @@ fn main() -> ExitCode {
     let (mut schedules, mut time, mut failed) = (0, Duration::ZERO, false);
     println!("{HEAD}");
     for name in names {
-        let Some(script) = by_name(name) else { return wrong(&format!("there is no script {name:?}")) };
+        let Some(script) = by_name(name) else { return wrong(&format!("unknown script {name:?}")) };
         let script = with(script, &args);
         let report = match args.random {
             true => random(&script, args.seed, args.limits),
@@ -156,7 +156,7 @@ fn with(script: &Script, args: &Args) -> Script {
 
 fn again(text: &str, args: &Args) -> ExitCode {
     let Some((name, schedule)) = text.split_once(':') else { return wrong("--replay takes SCRIPT:SCHEDULE") };
-    let Some(script) = by_name(name) else { return wrong(&format!("there is no script {name:?}")) };
+    let Some(script) = by_name(name) else { return wrong(&format!("unknown script {name:?}")) };
     let schedule: Schedule = match schedule.parse() {
         Ok(schedule) => schedule,
         Err(error) => return wrong(&error),
@@ -168,7 +168,7 @@ fn again(text: &str, args: &Args) -> ExitCode {
             (story, 1)
         }
         Err(mut story) => {
-            story.push("the schedule is none of this script: what it chooses next cannot be chosen here".to_owned());
+            story.push("the schedule does not fit this script: its next choice is impossible here".to_owned());
             (story, 2)
         }
     };

@@ -1,11 +1,11 @@
-//! The simulated kernel answers as the real one does.
+//! The simulated kernel returns the same as the real one.
 
 #![cfg(target_os = "linux")]
 
 use tenure_sim::sim::conformance::{EDGES, compare, queue_of_the_double, queue_of_the_kernel, random};
 
 #[test]
-fn what_the_protocol_rests_on() {
+fn facts_that_the_protocol_needs() {
     for (at, ops) in EDGES.iter().enumerate() {
         let folder = tempfile::tempdir().unwrap();
         if let Err(difference) = compare(folder.path(), ops) {
@@ -25,7 +25,7 @@ fn random_calls() {
 }
 
 #[test]
-fn who_waits_first_is_served_first() {
+fn waiters_are_served_in_order() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(queue_of_the_kernel(folder.path()).unwrap(), [1, 2]);
     assert_eq!(queue_of_the_double(), [1, 2]);

@@ -69,7 +69,7 @@ pub(crate) fn keep() {
 }
 
 // SAFETY: memory is either the system allocator's or a piece of this thread's arena that is handed out once; the two are
-// told apart by their addresses. Memory of a run is not used after the next `begin` (`crate::sim` keeps none of it).
+// distinguished by their addresses. Memory of a run is not used after the next `begin` (`crate::sim` keeps none of it).
 unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let state = STATE.get();
@@ -119,7 +119,7 @@ fn is_ours(memory: *mut u8) -> bool {
     let within = |base: usize| base != 0 && (memory as usize).wrapping_sub(base) < SIZE;
     within(STATE.get().base)
         || KEEP.with(|kept| {
-            // SAFETY: no reference outlives this, and nobody else of this thread is here meanwhile.
+            // SAFETY: no reference outlives this, and this thread makes no other one meanwhile.
             let kept = unsafe { &*kept.as_ptr() };
             kept[0] != 0 && kept.iter().any(|base| within(*base))
         })

@@ -389,9 +389,9 @@ pub(super) fn perform<T: Told>(
 impl World {
     /// Adds a line to the story, with the letter of the current process.
     pub(crate) fn say(&mut self, what: &str) {
-        let who = self.current.map(|at| self.threads[at].process);
+        let process = self.current.map(|at| self.threads[at].process);
         if let Some(story) = &mut self.story {
-            let name = who.map_or_else(|| "-".to_owned(), |who| letter(who).to_string());
+            let name = process.map_or_else(|| "-".to_owned(), |process| letter(process).to_string());
             story.push(format!("{name}  {what}"));
         }
     }

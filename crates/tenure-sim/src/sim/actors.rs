@@ -1,4 +1,4 @@
-//! What a process does: the library's own functions, or a foreign program's protocol.
+//! The work of a process: the library's own functions, or a foreign program's protocol.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -24,7 +24,7 @@ use crate::record::{self, Content};
 use crate::sys::{self, Access, Dir, File, LockKind, Name};
 use crate::wait::queue::{Entry, Start, TargetQueue};
 
-/// How often a process tries again before it gives up: each time something has changed.
+/// Maximum number of tries of a process. It tries again after each change.
 const TRIES: usize = 6;
 
 pub(super) fn run(actor: Actor) {
@@ -55,7 +55,7 @@ pub(super) fn run(actor: Actor) {
 }
 
 pub(super) fn options(style: Style) -> Options {
-    // The dates of records are not refreshed: the watchdog does not run here.
+    // The dates of records are not refreshed, because the watchdog does not run.
     Options::default().style(style).refresh_interval(Duration::MAX)
 }
 
@@ -63,7 +63,7 @@ fn fence(grant: &Grant) -> u64 {
     grant.record.as_ref().and_then(record::Record::previous_fence).unwrap_or(0)
 }
 
-/// May this error be told at all? Where nothing was made to fail and nobody meddled there is no reason for any.
+/// Checks that this error has a reason: a failed call, a person's removal, or a break.
 fn explained(error: &Error, during: &str) {
     let unexplained = world::with(|world| {
         let own = world.witness().failed_calls & (1 << world.process()) != 0;
@@ -72,7 +72,7 @@ fn explained(error: &Error, during: &str) {
         !(own || excused)
     });
     if unexplained {
-        witness::violated(format!("{during} failed though nothing was amiss: {error}"));
+        witness::violated(format!("{during} failed without a reason: {error}"));
     }
 }
 
@@ -91,7 +91,7 @@ fn native(style: Style, rounds: usize) {
         let ended = grant.record.clone().map(|record| (record, grant.state_offset));
         let released = release::unlock(&paths, &grant, ended);
         if let Err(error) = released {
-            // As the queue does: the descriptors are closed, which frees what could not be unlocked.
+            // As the queue does: closes the descriptors, which releases locks that could not be unlocked.
             kept = CachedFiles::default();
             drop(grant);
             witness::released_badly();
@@ -117,7 +117,7 @@ pub(super) fn acquire_by_tries(paths: &LockPaths, kept: &mut CachedFiles, reques
             }
             Ok(Attempt::Busy(blocker)) => {
                 drop(blocker);
-                witness::has_none("after a try that found it busy");
+                witness::has_none("after a try that found the lock busy");
                 if !world::changed(since) {
                     return None;
                 }
@@ -148,7 +148,7 @@ struct Waking {
 }
 
 impl Wake for Waking {
-    /// The helper wakes its waiter when it has got the lock for it (or an error: then the waiter says so at once).
+    /// Wakes the waiter. The helper has the lock for it, or an error, which the waiter returns at once.
     fn wake(self: Arc<Self>) {
         witness::is_granted(self.style, self.shared);
         world::wake(self.thread);
@@ -189,7 +189,7 @@ fn waiter(style: Style, shared: bool, rounds: usize) {
         witness::enters(Granted { style, shared, fence: tenure.fence, crashed: tenure.grant.previous.is_crashed() });
         world::step("works");
         if witness::is_broken() && tenure.check().is_ok() {
-            witness::violated("a broken tenure's check says that all is well");
+            witness::violated("the check of a broken tenure passes");
         }
         witness::leaves();
         if let Err(error) = slot.release(&tenure) {
@@ -201,21 +201,22 @@ fn waiter(style: Style, shared: bool, rounds: usize) {
     }
 }
 
-/// Threads that block for one lock: the process's queue passes it on between them, or leaves it open for who runs.
+/// Starts threads that block for one lock. The process's queue passes it on between them, or leaves it open for a running
+/// thread.
 fn crowd(style: Style, threads: usize, rounds: usize, waits: Waits) {
     let paths = match LockPaths::open(TARGET.as_ref(), true) {
         Ok(paths) => paths,
         Err(error) => return explained(&error, "opening"),
     };
     let slot = TargetQueue::new(paths.folder, &paths.target_path, false);
-    // All of them are one thread to the library.
+    // The library sees all of them as one thread.
     let options = options(style).deadlock_check(false);
     let request = Arc::new(Request { options, shared: false });
     watch_over(&slot);
     if waits != Waits::ForHelper {
         world::with(world::World::enable_interrupts);
     }
-    // The clock of deadlines goes on, if only by this: who is called back is late.
+    // An interrupted wait is late, because the clock of deadlines has advanced by at least this.
     let wait = if waits == Waits::UntilDeadline { Wait::For(Duration::from_nanos(1)) } else { Wait::Forever };
     let main = world::current().expect("an actor runs on a thread of its own");
     let left = Rc::new(Cell::new(threads - 1));
@@ -236,7 +237,7 @@ fn crowd(style: Style, threads: usize, rounds: usize, waits: Waits) {
     witness::has_none("after the last release");
 }
 
-/// One thread's part. The process stays busy for the witness: the others' acquires are not over.
+/// Acquires and releases in one thread. For the witness the process stays busy, because its other threads still acquire.
 fn ask(slot: &Arc<TargetQueue>, request: &Arc<Request>, rounds: usize, wait: Wait) {
     let (style, shared) = (request.options.style, request.shared);
     for _ in 0..rounds {
@@ -245,7 +246,7 @@ fn ask(slot: &Arc<TargetQueue>, request: &Arc<Request>, rounds: usize, wait: Wai
             Ok(tenure) => tenure,
             Err(error) if error.is_busy() => {
                 if wait == Wait::Forever {
-                    witness::violated("who waits for as long as it takes is told that the lock is busy".to_owned());
+                    witness::violated("an acquire without a deadline returns busy".to_owned());
                 }
                 continue;
             }
@@ -254,14 +255,14 @@ fn ask(slot: &Arc<TargetQueue>, request: &Arc<Request>, rounds: usize, wait: Wai
                 continue;
             }
         };
-        // Who was granted it while it slept may have been broken by now, which the witness has not seen begin.
+        // A tenure that was granted to a sleeping thread may be broken before the witness has seen it begin.
         let whole = !world::with(|world| world.witness().meddled) || tenure.check().is_ok();
         let (fence, crashed) = (tenure.fence, tenure.grant.previous.is_crashed());
         if whole {
             witness::enters(Granted { style, shared, fence, crashed });
             world::step("works");
             if witness::is_broken() && tenure.check().is_ok() {
-                witness::violated("a broken tenure's check says that all is well");
+                witness::violated("the check of a broken tenure passes");
             }
             witness::leaves();
         } else if crashed {
@@ -275,8 +276,8 @@ fn ask(slot: &Arc<TargetQueue>, request: &Arc<Request>, rounds: usize, wait: Wai
     }
 }
 
-/// Once a second the watchdog looks whether what a helper waits for has still its name. Time passes here when nobody can
-/// go on otherwise.
+/// Does the watchdog's work: once a second it checks that the file that a helper waits for still has its name. Time passes
+/// when no thread can continue otherwise.
 fn watch_over(slot: &Arc<TargetQueue>) {
     const TICK: u64 = 1_000_000;
     let slot = Arc::clone(slot);
@@ -296,14 +297,14 @@ fn file_name(name: &[u8]) -> Name {
     Name::new(std::ffi::OsStr::from_bytes(name)).expect("no zero byte is in it")
 }
 
-/// The record of a foreign program.
+/// Returns the record of a foreign program.
 pub(super) fn foreign_text(pid: u32, start_time: u64) -> String {
     format!("{{\n  \"pid\": {pid},\n  \"createdAt\": \"2026-03-02T10:00:00.000Z\",\n  \"starttime\": {start_time}\n}}")
 }
 
-/// The seed's protocol: exclusive create, write, and remove whatever is there once its maker was judged dead.
+/// Follows OpenClaw's protocol: exclusive create, write, and removal of the lock file once its maker was judged dead.
 fn foreign(rounds: usize) {
-    let dir = Dir::open(".".as_ref()).expect("the folder is there");
+    let dir = Dir::open(".".as_ref()).expect("the folder exists");
     let lock = file_name(LOCK);
     let (pid, start_time) = (sys::pid(), crate::process::start_time(sys::pid()).unwrap_or(0));
     for _ in 0..rounds {
@@ -337,8 +338,8 @@ fn foreign(rounds: usize) {
     }
 }
 
-/// Half an hour.
-const SEEDS_PATIENCE: Duration = Duration::from_secs(1800);
+/// The age at which a foreign program takes a lock file without a pid to be stale.
+const STALE_AGE: Duration = Duration::from_secs(1800);
 
 fn foreign_finds_it_stale(dir: &Dir, lock: &Name) -> bool {
     let Ok(file) = dir.open_at(lock, Access::Read) else { return false };
@@ -346,7 +347,7 @@ fn foreign_finds_it_stale(dir: &Dir, lock: &Name) -> bool {
     let (Ok(length), Ok(stat)) = (file.read(&mut text), file.stat()) else { return false };
     drop(file);
     let now = sys::now();
-    let old = |since: std::time::SystemTime| now.duration_since(since).is_ok_and(|age| age > SEEDS_PATIENCE);
+    let old = |since: std::time::SystemTime| now.duration_since(since).is_ok_and(|age| age > STALE_AGE);
     let Content::Record(record) = record::read(&text[..length]) else { return old(stat.modified) };
     let Some(pid) = record.pid else { return old(stat.modified) };
     let recycled = || record.start_time.is_some_and(|known| crate::process::start_time(pid) != Some(known));
@@ -355,7 +356,7 @@ fn foreign_finds_it_stale(dir: &Dir, lock: &Name) -> bool {
 
 /// `flock(1)` on the target.
 fn flock() {
-    let dir = Dir::open(".".as_ref()).expect("the folder is there");
+    let dir = Dir::open(".".as_ref()).expect("the folder exists");
     let target = Name::new(TARGET.as_ref()).expect("no zero byte is in it");
     let Ok(file) = dir.open_at(&target, Access::Read).or_else(|_| dir.create_new(&target, 0o644)) else { return };
     let _ = file.lock(LockKind::Exclusive, None);
@@ -382,14 +383,14 @@ fn cleaner() {
 }
 
 fn breaker(force: bool) {
-    // An operator who is told of an error, which may have come halfway, does it again.
+    // After an error, which may leave the break unfinished, the operator repeats it.
     for _ in 0..TRIES {
         witness::begins();
         let broken = break_lock(TARGET, &BreakOptions::default().force(force));
         witness::has_none("after a break");
         match broken {
             Err(error) if !error.is_busy() => explained(&error, "a break"),
-            // By force nobody is spared: it could not be told who holds.
+            // A forced break is only busy if the holder could not be determined.
             Err(_) if force => {}
             _ => break,
         }
@@ -397,7 +398,7 @@ fn breaker(force: bool) {
 }
 
 fn user(what: Removes) {
-    let dir = Dir::open(".".as_ref()).expect("the folder is there");
+    let dir = Dir::open(".".as_ref()).expect("the folder exists");
     if !matches!(what, Removes::Anchors) {
         let _ = dir.unlink(&file_name(LOCK));
     }
@@ -407,7 +408,7 @@ fn user(what: Removes) {
 }
 
 pub(super) fn remove_anchors() {
-    let dir = Dir::open(".".as_ref()).expect("the folder is there");
+    let dir = Dir::open(".".as_ref()).expect("the folder exists");
     let folder = file_name(b".tenure");
     if let Ok(anchors) = dir.open_dir(&folder)
         && let Ok(entries) = anchors.entries()
@@ -420,31 +421,31 @@ pub(super) fn remove_anchors() {
     let _ = dir.remove_dir(&folder);
 }
 
-/// Looks who holds. A native that holds all the while must be seen.
+/// Reads the lock's status, which must show a native that holds throughout.
 fn look() {
     let before = world::with(|world| (world.witness().grants, world.witness().holder()));
     let found = status(TARGET);
     let after = world::with(|world| (world.witness().grants, world.witness().holder()));
     match found {
         Ok(found) if before == after && before.1.is_some() && found.state != State::Held => {
-            witness::violated(format!("a native holds all the while, and it looks {}", found.state.as_str()));
+            witness::violated(format!("a native holds throughout, and the status is {}", found.state.as_str()));
         }
         Ok(_) => {}
         Err(error) => explained(&error, "a look"),
     }
 }
 
-/// What a process that died long ago had left.
+/// Makes the lock file of a foreign program that died long ago.
 pub(super) fn foreign_left(text: &str, keep_open: bool) {
-    let dir = Dir::open(".".as_ref()).expect("the folder is there");
-    let file = dir.create_new(&file_name(LOCK), 0o644).expect("nothing is there yet");
+    let dir = Dir::open(".".as_ref()).expect("the folder exists");
+    let file = dir.create_new(&file_name(LOCK), 0o644).expect("no lock file exists yet");
     file.write_at(text.as_bytes(), 0).expect("it is open for writing");
     if keep_open {
         std::mem::forget(file);
     }
 }
 
-/// Acquires at once, outside of any run: everything happens in one piece.
+/// Acquires outside of a run, at once.
 pub(super) fn native_left(style: Style) -> Option<(LockPaths, CachedFiles, Grant)> {
     let paths = LockPaths::open(TARGET.as_ref(), true).ok()?;
     let mut kept = CachedFiles::default();
@@ -453,13 +454,13 @@ pub(super) fn native_left(style: Style) -> Option<(LockPaths, CachedFiles, Grant
     Some((paths, kept, grant))
 }
 
-pub(super) fn let_go(paths: &LockPaths, grant: &Grant) -> Result<(), Error> {
+pub(super) fn release(paths: &LockPaths, grant: &Grant) -> Result<(), Error> {
     let ended = grant.record.clone().map(|record| (record, grant.state_offset));
     release::unlock(paths, grant, ended)
 }
 
-/// Makes the target, so that a first native need not.
+/// Makes the target, so that the first native does not have to.
 pub(super) fn make_target() {
-    let dir = Dir::open(".".as_ref()).expect("the folder is there");
+    let dir = Dir::open(".".as_ref()).expect("the folder exists");
     let _: Option<File> = dir.create_new(&Name::new(TARGET.as_ref()).expect("no zero byte"), 0o644).ok();
 }

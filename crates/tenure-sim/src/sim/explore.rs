@@ -1,4 +1,4 @@
-//! Every order of a script's calls, a random one, or a given one.
+//! Runs every order of a script's calls, random orders, or a given one.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -8,28 +8,28 @@ use super::run::{Chooser, Failure, Outcome, run};
 use super::schedule::{Choice, Schedule};
 use super::script::Script;
 
-/// When an exploration ends that has not seen everything.
+/// The limits of an exploration.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
     pub schedules: Option<u64>,
     pub time: Option<Duration>,
 }
 
-/// What an exploration has seen.
+/// The result of an exploration.
 #[derive(Debug)]
 pub struct Report {
     pub script: &'static str,
-    /// How many runs.
+    /// The number of runs.
     pub schedules: u64,
-    /// Of those, how many came to their end; the others came to a state that was known.
+    /// The number of runs that reached their end. The others reached a known state.
     pub whole: u64,
-    /// Different states in which there was something to choose.
+    /// The number of different states with a choice.
     pub states: u64,
-    /// System calls and other steps, of all runs.
+    /// The number of system calls and other steps of all runs.
     pub steps: u64,
-    /// The longest run's.
+    /// The number of steps of the longest run.
     pub deepest: u64,
-    /// Was everything seen?
+    /// Whether every order was run.
     pub complete: bool,
     pub time: Duration,
     pub failure: Option<Failure>,
@@ -50,13 +50,13 @@ impl Report {
         }
     }
 
-    /// Runs a minute.
+    /// Returns the number of runs per minute.
     pub fn per_minute(&self) -> f64 {
         self.schedules as f64 * 60.0 / self.time.as_secs_f64().max(1e-9)
     }
 }
 
-/// Fingerprints are as good as random already.
+/// Passes a fingerprint through, because it is as good as random.
 #[derive(Default)]
 struct AsItIs(u64);
 
@@ -76,14 +76,14 @@ impl Hasher for AsItIs {
 
 type Known = HashSet<u64, BuildHasherDefault<AsItIs>>;
 
-/// A place at which there was a choice.
+/// A point with a choice.
 struct Fork {
     first: usize,
     count: usize,
     taken: usize,
 }
 
-/// Depth first: each run repeats the one before up to the last place with a choice that was not taken yet.
+/// Chooses depth first: each run repeats the previous one up to the last point with an untried choice.
 struct DepthFirst {
     forks: Vec<Fork>,
     choices: Vec<Choice>,
@@ -94,10 +94,10 @@ struct DepthFirst {
 
 /// A chooser of many runs.
 trait Explorer: Chooser {
-    /// What was chosen in this run.
+    /// Returns the choices of this run.
     fn path(&self) -> &[Choice];
 
-    /// Goes on to the next run; `false` when there is none.
+    /// Prepares the next run. Returns `false` when there is none.
     fn advance(&mut self) -> bool;
 }
 
@@ -132,7 +132,7 @@ impl Chooser for DepthFirst {
                 let then = &self.choices[fork.first..fork.first + fork.count];
                 assert!(
                     then == choices,
-                    "the run is not the one before: something was not told by the simulated kernel"
+                    "the run differs from the previous one: something did not come from the simulated kernel"
                 );
                 fork.taken
             }
@@ -155,7 +155,7 @@ impl Chooser for DepthFirst {
     }
 }
 
-/// Every order that the script allows, and every death and failure in it.
+/// Runs every order that the script allows, with every death and failure.
 pub fn exhaustive(script: &Script, limits: Limits) -> Report {
     let mut chooser =
         DepthFirst { forks: Vec::new(), choices: Vec::new(), depth: 0, known: Known::default(), path: Vec::new() };
@@ -164,7 +164,7 @@ pub fn exhaustive(script: &Script, limits: Limits) -> Report {
     report
 }
 
-/// One run after the other, until one fails, there is no other, or the limits are reached.
+/// Makes one run after the other, until one fails, none is left, or a limit is reached.
 fn explore(script: &Script, limits: Limits, chooser: &mut impl Explorer) -> Report {
     let mut report = Report::new(script);
     let began = Instant::now();
@@ -202,7 +202,7 @@ fn over(report: &Report, limits: Limits, began: Instant) -> bool {
         || (report.schedules.is_multiple_of(64) && time_is_over())
 }
 
-/// Chooses by a generator that a seed sets going (splitmix64).
+/// Chooses by a generator with a seed (splitmix64).
 struct Random {
     state: u64,
     path: Vec<Choice>,
@@ -220,7 +220,7 @@ impl Random {
 
 impl Chooser for Random {
     fn choose(&mut self, choices: &[Choice], _fingerprint: &dyn Fn() -> u64) -> Option<usize> {
-        // Deaths and failures are rare, so that they come at any place of a run and not all at its beginning.
+        // Deaths and failures are rare, so that they happen anywhere in a run and not all at its start.
         let runs = choices.iter().filter(|choice| matches!(choice, Choice::Run(_))).count();
         let rare = choices.len() - runs;
         let word = self.next();
@@ -251,12 +251,12 @@ impl Explorer for Random {
     }
 }
 
-/// Random orders, from a seed on.
+/// Runs random orders, with this seed.
 pub fn random(script: &Script, seed: u64, limits: Limits) -> Report {
     explore(script, limits, &mut Random { state: seed, path: Vec::new() })
 }
 
-/// Follows a schedule; where it ends, the first thread that can goes on.
+/// Follows a schedule. After its end, the first thread that can continue does.
 struct Given<'a> {
     rest: &'a [Choice],
     missed: bool,
@@ -276,14 +276,14 @@ impl Chooser for Given<'_> {
     }
 }
 
-/// Runs one schedule again: what it shows, and what happened line by line.
+/// Runs one schedule again. Returns its failure, and one line for each call.
 ///
 /// # Errors
 ///
-/// The schedule is none of this script: at some place it chooses what cannot be chosen there.
+/// If the schedule does not fit this script, because it makes an impossible choice. The error has the lines up to there.
 pub fn replay(script: &Script, schedule: &Schedule) -> Result<(Option<Failure>, Vec<String>), Vec<String>> {
     let mut chooser = Given { rest: &schedule.0, missed: false };
-    // Any schedule of the script may be asked for, whatever bound it was found with.
+    // A schedule may have been found with any bound.
     let script = Script { preemptions: None, ..*script };
     let mut story = Vec::new();
     let (outcome, _) = run(&script, &mut chooser, &mut Vec::with_capacity(256), Some(&mut story));

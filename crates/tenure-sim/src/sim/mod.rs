@@ -1,19 +1,17 @@
 //! Scripts that run the library's own code on a simulated kernel, in every order.
 //!
-//! A [`Script`] names processes and what each of them does: natives by the library's functions, foreign programs by
-//! their own protocol, `clean`, a break, a person who removes files. [`explore`] runs it again and again, each time in
-//! another order of system calls, with a process that dies at another one, or with another one that fails. After every
-//! step the [`Witness`], which stands outside of the code, looks whether two hold; at the end a fresh native must get
-//! the lock at once and find nothing in its way.
+//! A [`Script`] names processes and their work: natives, by the library's functions; foreign programs, by their own protocol;
+//! `clean`; a break; a person who removes files. [`explore`] runs a script many times, each time in another order of system
+//! calls, with another death or another failing call. After every step the [`witness`], which is not part of the library,
+//! checks that no two processes hold. At the end a new native must get the lock at once.
 //!
-//! # Every order, without doing all of it
+//! # Every order, without every run
 //!
-//! A process does what it does because of what it was told. So two runs that have come to the same state of the kernel,
-//! and in which every process has been told the same, go on alike; the second is cut off there. That keeps the number of
-//! runs near the number of such states instead of the number of orders, and nothing is lost by it (but for two states
-//! whose 64-bit fingerprints happen to be equal).
+//! The steps of a process depend only on the results of its calls. So two runs with the same state of the kernel and the same
+//! results in every process continue alike, and the second is cut off there. The number of runs is then near the number of
+//! states, not of orders. Nothing is lost, except where two states have the same 64-bit fingerprint.
 
-#![allow(missing_docs, reason = "not a part of the library: only its own tests see this")]
+#![allow(missing_docs, reason = "not part of the library: only its own tests use it")]
 
 mod actors;
 mod explore;

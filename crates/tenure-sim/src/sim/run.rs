@@ -1,4 +1,4 @@
-//! One run of a script: the scene, the processes, and the look at the end.
+//! One run of a script: the initial files, the processes, and the checks at the end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::maintenance::clean::CleanOptions;
 use crate::model::options::Style;
 use crate::operations::clean;
 
-/// What a run has shown.
+/// A violation that a run found.
 #[derive(Debug)]
 pub struct Failure {
     pub script: &'static str,
@@ -27,63 +27,63 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{}: {}\n  again, call by call: cargo run --release -p tenure-sim -- --replay '{}:{}'",
+            "{}: {}\n  to replay it call by call: cargo run --release -p tenure-sim -- --replay '{}:{}'",
             self.script, self.what, self.script, self.schedule
         )
     }
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug)]
 pub(super) enum Outcome {
     Done,
-    /// Its chooser wanted no more.
+    /// The chooser ended the run.
     Cut,
     Failed(String),
 }
 
-/// Who chooses. Nothing of the run may be kept: its memory is used again.
+/// Makes the choices of a run. It must not keep anything of the run, whose memory is used again.
 pub(super) trait Chooser {
-    /// One of the choices, or `None` to end the run here. `fingerprint` tells the state from every other.
+    /// Returns one of the choices, or `None` to end the run here. `fingerprint` identifies the state.
     fn choose(&mut self, choices: &[Choice], fingerprint: &dyn Fn() -> u64) -> Option<usize>;
 
-    /// The run has come to its end. Is this state worth a look?
+    /// Returns whether this final state is to be checked.
     fn ends(&mut self, fingerprint: u64) -> bool;
 }
 
-/// The bounds of a run, and how far it has come.
+/// The rest of a run's bounds, and its progress.
 struct Budget {
     deaths: u8,
     failures: u8,
     preemptions: Option<u32>,
-    /// The thread that did the last call.
+    /// The thread that made the last call.
     last: Option<usize>,
-    /// Moments to which the clock was set because nobody could go on.
+    /// How often the clock was advanced because no thread could continue.
     moments: u8,
     steps: u64,
-    /// How much of the script's opening was played.
+    /// The number of pieces of the script's opening that were played.
     opened: usize,
 }
 
-/// How often nobody may be able to go on but for the clock.
+/// How often the clock may be advanced because no thread can continue.
 const MOMENTS: u8 = 24;
-/// Longer than any lock file without a pid is given: a file of no bytes has half an hour.
+/// A time after which every lock file without a pid is stale. An empty file is after half an hour.
 const GRACE: u64 = 3_600_000_000;
-/// A run that makes so many calls does not end.
+/// A run with more calls is taken to be endless.
 const STEPS: u64 = 3_000;
 
-/// Runs a script as `chooser` says. What has happened is kept for `story`.
+/// Runs a script with the choices of `chooser`. Adds a line for each call to `story`.
 pub(super) fn run(
     script: &Script,
     chooser: &mut dyn Chooser,
     choices: &mut Vec<Choice>,
     story: Option<&mut Vec<String>>,
 ) -> (Outcome, u64) {
-    // What std makes once a thread must not be made in the arena.
+    // Values that std makes once a thread must not be made in the arena.
     let _ = std::thread::current();
     arena::begin();
     let mut budget = Budget {
-        // Those that the opening asks for come on top.
+        // The opening's deaths are added.
         deaths: script.deaths + script.opening.iter().filter(|piece| matches!(piece, Opening::Dies(_))).count() as u8,
         failures: script.failures,
         preemptions: script.preemptions,
@@ -104,15 +104,15 @@ pub(super) fn run(
         }),
         Err(panic) => arena::outside(|| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
             Outcome::Failed(format!("a panic: {text}"))
         }),
     };
     if let Some(story) = story {
-        arena::outside(|| world::with(|world| story.clone_from(world.story.as_ref().expect("it was asked for"))));
+        arena::outside(|| world::with(|world| story.clone_from(world.story.as_ref().expect("the run has a story"))));
     }
     if matches!(outcome, Outcome::Failed(_)) {
-        // A panic's traces may point into it.
+        // A panic's values may point into it.
         arena::keep();
     } else {
         world::leave();
@@ -151,7 +151,7 @@ fn begin(script: &Script, story: bool) {
     });
 }
 
-/// A process that is there only for what it leaves.
+/// Starts a process that only leaves files, and makes it the current one.
 fn visitor(pid: u32, user: u32) -> usize {
     world::with(|world| {
         let visitor = world.kernel.start(pid, user);
@@ -172,16 +172,16 @@ fn leave(left: Left, user: u32) {
     let text = |pid, start_time| actors::foreign_text(pid, start_time);
     match left {
         Left::Anchor => {
-            let (paths, kept, grant) = actors::native_left(Style::LockFile).expect("nobody is there");
+            let (paths, kept, grant) = actors::native_left(Style::LockFile).expect("no other process runs");
             witness::leaves();
-            actors::let_go(&paths, &grant).expect("nobody is there");
+            actors::release(&paths, &grant).expect("no other process runs");
             witness::has_none("after a release");
             std::mem::forget((paths, kept, grant));
             world::with(|world| world.kernel.end(visitor));
         }
         Left::DeadNative | Left::DeadFlockNative => {
             let style = if left == Left::DeadNative { Style::LockFile } else { Style::Flock };
-            std::mem::forget(actors::native_left(style).expect("nobody is there"));
+            std::mem::forget(actors::native_left(style).expect("no other process runs"));
             end();
         }
         Left::NoAnchors => {
@@ -222,7 +222,7 @@ fn go_on(script: &Script, chooser: &mut dyn Chooser, choices: &mut Vec<Choice>, 
             let look = arena::outside(|| chooser.ends(fingerprint));
             return if look { at_the_end() } else { Outcome::Done };
         }
-        // What the opening says costs nothing of what may be chosen after it.
+        // The opening's choices do not count against the bounds.
         let scripted = match next_of(script.opening, &mut budget.opened) {
             Ok(Some(choice)) => {
                 choices.clear();
@@ -233,10 +233,10 @@ fn go_on(script: &Script, chooser: &mut dyn Chooser, choices: &mut Vec<Choice>, 
                 world::with(|world| offer(world, script, budget, choices));
                 false
             }
-            Err(()) => return Outcome::Failed("the script's opening cannot be played any more".to_owned()),
+            Err(()) => return Outcome::Failed("the script's opening can no longer be played".to_owned()),
         };
         if choices.is_empty() {
-            match nobody_can(budget) {
+            match resume_time(budget) {
                 Ok(true) => continue,
                 Ok(false) => return Outcome::Done,
                 Err(what) => return Outcome::Failed(what),
@@ -256,12 +256,12 @@ fn go_on(script: &Script, chooser: &mut dyn Chooser, choices: &mut Vec<Choice>, 
         apply(choices[chosen], scripted, budget);
         budget.steps += 1;
         if budget.steps > STEPS {
-            return Outcome::Failed("it does not end".to_owned());
+            return Outcome::Failed("the run does not end".to_owned());
         }
     }
 }
 
-/// The next choice of a run's beginning; `None` when that is over.
+/// Returns the next choice of the opening, or `None` after its end.
 fn next_of(opening: &[Opening], opened: &mut usize) -> Result<Option<Choice>, ()> {
     while let Some(piece) = opening.get(*opened) {
         let (thread, wanted) = match *piece {
@@ -302,7 +302,7 @@ fn offer(world: &World, script: &Script, budget: &Budget, choices: &mut Vec<Choi
             let lives = world.kernel.processes[process].is_alive() && !writes;
             let mortal = match script.actors[process] {
                 Actor::User(_) | Actor::Hours | Actor::Look => false,
-                // Where two names cannot be exchanged its file would stay, and every acquire after it be an error.
+                // Without an exchange its file would stay, and every later acquire would fail.
                 Actor::Foreign { .. } => script.fs.exchange,
                 _ => true,
             };
@@ -331,9 +331,9 @@ fn offer(world: &World, script: &Script, budget: &Budget, choices: &mut Vec<Choi
     }
 }
 
-/// What a call can be answered with: all that its manual page lists and that a file system may give, or one for each way
-/// in which the library takes it. What the present state decides (`ENOENT`, `EEXIST`, ..) comes from the simulated kernel
-/// itself, and an interrupted call is made again in `sys`.
+/// Returns the errors that a call can return: all that its manual page lists and a file system may return, or one for each way
+/// in which the library handles them. Errors that the current state decides (`ENOENT`, `EEXIST`, ..) come from the simulated
+/// kernel itself, and `sys` repeats an interrupted call.
 fn errors(call: Call, every: bool) -> &'static [Errno] {
     use libc::*;
     let (few, all): (&[Errno], &[Errno]) = match call {
@@ -407,8 +407,8 @@ fn apply(choice: Choice, scripted: bool, budget: &mut Budget) {
     }
 }
 
-/// Nobody can go on: time passes, or those who wait are told that nothing will change. `false`: this is how it stays.
-fn nobody_can(budget: &mut Budget) -> Result<bool, String> {
+/// Advances the clock when no thread can continue, or ends the waits for a change. Returns `false` if the state stays as it is.
+fn resume_time(budget: &mut Budget) -> Result<bool, String> {
     let held = world::with(|world| world.witness().is_held());
     if let Some(moment) = world::with(|world| world.next_moment())
         && budget.moments < MOMENTS
@@ -419,18 +419,18 @@ fn nobody_can(budget: &mut Budget) -> Result<bool, String> {
     }
     let waiting =
         world::with(|world| (0..world.threads.len()).filter(|at| world.waits_for_change(*at)).collect::<Vec<usize>>());
-    // A foreign program may wait half an hour for what a dead one has left: that is its own protocol's doing.
+    // A foreign program may wait half an hour for a dead one's lock file, by its own protocol.
     let native = world::with(|world| {
         let unfinished = world.threads.iter().filter(|thread| !thread.done);
         let processes: Vec<usize> = unfinished.map(|thread| thread.process).collect();
         processes.iter().any(|process| world.witness().roles[*process] != Role::Foreign)
     });
     if waiting.is_empty() {
-        let stuck = "nobody can go on, though nobody holds: a lock is stuck";
+        let stuck = "no thread can continue although no process holds: a lock is stuck";
         return if held { Ok(false) } else { Err(stuck.to_owned()) };
     }
     if !held && budget.moments < MOMENTS {
-        // What blocks may be a lock file without a pid, which is given some time.
+        // A lock file without a pid may block, until it is stale by its age.
         budget.moments = MOMENTS;
         world::with(|world| {
             world.kernel.clock += GRACE;
@@ -439,13 +439,14 @@ fn nobody_can(budget: &mut Budget) -> Result<bool, String> {
         return Ok(true);
     }
     if !held && native {
-        return Err("processes wait for a lock that nobody holds".to_owned());
+        return Err("processes wait for a lock that no process holds".to_owned());
     }
     world::with(|world| waiting.iter().for_each(|at| world.end_wait_for_change(*at)));
     Ok(true)
 }
 
-/// Everyone is gone. A fresh native gets the lock at once, and nothing is left when it and a `clean` are done.
+/// Checks the state after all processes have ended: a new native must get the lock at once, and a `clean` must leave only the
+/// target.
 fn at_the_end() -> Outcome {
     if world::with(|world| world.threads.iter().any(|thread| !thread.done) || world.witness().is_held()) {
         // A holder that stays.
@@ -455,23 +456,21 @@ fn at_the_end() -> Outcome {
         world.kernel.clock += GRACE;
         let fresh = world.kernel.start(999, 0);
         world.become_process(fresh);
-        world.say("-- the end: a fresh native, then a clean");
+        world.say("-- the end: a new native, then a clean");
     });
     let failed = |what: String| Outcome::Failed(what);
     let Some((paths, kept, grant)) = actors::native_left(Style::LockFile) else {
         let what = world::with(|world| world.witness().violation.take());
-        return failed(
-            what.unwrap_or_else(|| "at the end the lock is free, and a fresh native does not get it".into()),
-        );
+        return failed(what.unwrap_or_else(|| "at the end the lock is free, but a new native does not get it".into()));
     };
     witness::leaves();
-    if let Err(error) = actors::let_go(&paths, &grant) {
-        return failed(format!("at the end a fresh native's release fails: {error}"));
+    if let Err(error) = actors::release(&paths, &grant) {
+        return failed(format!("at the end a new native's release fails: {error}"));
     }
     witness::has_none("after a release");
     drop((paths, kept, grant));
     if world::with(|world| world.kernel.named(LOCK).is_some()) {
-        return failed("at the end a lock file is left behind by a fresh native".to_owned());
+        return failed("at the end a new native leaves a lock file".to_owned());
     }
     let cleaned = clean(".", &CleanOptions::default().idle_anchor_age(Duration::ZERO));
     if let Err(error) = cleaned {

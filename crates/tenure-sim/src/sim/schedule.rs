@@ -1,4 +1,4 @@
-//! A schedule: who did the next system call, one after the other, and who died or was refused.
+//! A schedule: the order of the threads' system calls, with deaths and failures.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,16 +6,16 @@ use std::str::FromStr;
 /// One choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// This thread does its call and goes on to the next.
+    /// This thread makes its call and continues to the next.
     Run(u8),
     /// This process dies before its next call.
     Die(u8),
-    /// This thread's call is answered with this error.
+    /// This thread's call returns this error.
     Fail(u8, i32),
 }
 
-/// All choices of a run. As text: `a12b3` is twelve calls of the thread `a` and three of `b`; `!a` is the death of the
-/// process `a`; `?b28` is a call of `b` that fails with error 28.
+/// All choices of a run. As text, `a12b3` is twelve calls of the thread `a` and three of `b`, `!a` is the death of the
+/// process `a`, and `?b28` is a call of `b` that fails with error 28.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Schedule(pub Vec<Choice>);
 

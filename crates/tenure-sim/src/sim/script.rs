@@ -1,4 +1,4 @@
-//! The scripts: who is there, what was left from before, and what may go wrong.
+//! The parts of a script: its processes, the files from earlier processes, and the possible faults.
 
 use crate::kernel::call::Call;
 use crate::kernel::state::FileSystemKind;
@@ -7,15 +7,15 @@ use crate::model::options::Style;
 /// A process.
 #[derive(Clone, Copy, Debug)]
 pub enum Actor {
-    /// A native that tries, and tries again when something has changed: `acquire::attempt`, `release::unlock`.
+    /// A native that tries, and tries again after a change: `acquire::attempt`, `release::unlock`.
     Native { style: Style, rounds: usize },
-    /// A native that waits in its process's queue, whose helper waits in the kernel's: `acquire::step`.
+    /// A native that waits in its process's queue, whose helper waits in the kernel's: `TargetQueue::enqueue`.
     Waiter { style: Style, shared: bool, rounds: usize },
-    /// A native with so many threads, which ask for one lock and block: `TargetQueue::acquire`.
+    /// A native with several threads that block for one lock: `TargetQueue::acquire`.
     Crowd { style: Style, threads: usize, rounds: usize, waits: Waits },
     /// A native that acquires and stays.
     Holder { style: Style },
-    /// A foreign program with the seed's protocol.
+    /// A foreign program with OpenClaw's protocol.
     Foreign { rounds: usize },
     /// `flock(1)` on the target.
     Flock,
@@ -25,36 +25,36 @@ pub enum Actor {
     Break { force: bool },
     /// A person who removes files.
     User(Removes),
-    /// `inspect`.
+    /// `status`.
     Look,
-    /// An hour passes at some moment.
+    /// An hour that passes at some time.
     Hours,
 }
 
-/// How a thread waits that blocks.
+/// How a blocking thread waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waits {
     /// For its process's helper.
     ForHelper,
-    /// In the kernel itself, where it is the queue's first: `TargetQueue::serve`.
+    /// In the kernel itself, if it is the first in the queue: `TargetQueue::serve`.
     Itself,
-    /// The same, until a deadline, which may be over at any moment.
+    /// The same, until a deadline, which may pass at any time.
     UntilDeadline,
 }
 
-/// What a person removes.
+/// The files that a person removes.
 #[derive(Clone, Copy, Debug)]
 pub enum Removes {
     LockFile,
     Anchors,
-    /// Both: then nothing is left that could keep two apart.
+    /// Both, so that nothing is left to exclude two holders.
     Both,
 }
 
-/// What is there when a run begins.
+/// The files at the start of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
-    /// The lock was in use before, and let go.
+    /// A native acquired and released.
     Anchor,
     /// A native in lock-file style died while it held.
     DeadNative,
@@ -68,20 +68,20 @@ pub enum Left {
     Blank,
     /// Then a person removed `.tenure`.
     NoAnchors,
-    /// A foreign program of another container holds: its pid says nothing, but it has its lock file open.
+    /// A foreign program of another container holds. Its pid has no meaning here, but it has its lock file open.
     Container,
 }
 
-/// A piece of a run's beginning. Threads and processes are numbered as the actors are.
+/// A piece of the start of every run. Threads and processes have the numbers of the actors.
 #[derive(Clone, Copy, Debug)]
 pub enum Opening {
-    /// This thread goes on until it is about to make such a call.
+    /// This thread continues until it is about to make such a call.
     Until(u8, Call),
-    /// This thread makes its call and goes on to the next.
+    /// This thread makes its call and continues to the next.
     Once(u8),
     /// This process dies.
     Dies(u8),
-    /// This thread goes on until it has ended.
+    /// This thread continues until it has ended.
     Ends(u8),
 }
 
@@ -92,25 +92,26 @@ pub struct Script {
     pub about: &'static str,
     pub left: &'static [Left],
     pub actors: &'static [Actor],
-    /// How every run begins: what comes after it is explored.
+    /// The start of every run. The rest is explored.
     pub opening: &'static [Opening],
     pub fs: FileSystemKind,
-    /// Each process is another user's, and so is what was left. Otherwise all are root's.
+    /// Whether each process belongs to another user, and so do the files from before. Otherwise all belong to root.
     pub users: bool,
-    /// How many processes may die.
+    /// Maximum number of processes that die.
     pub deaths: u8,
-    /// How many calls of natives may fail.
+    /// Maximum number of calls of natives that fail.
     pub failures: u8,
-    /// With every error that the call's manual page lists, instead of one for each way in which the library takes them.
+    /// Whether they fail with every error that the call's manual page lists, instead of one for each way in which the library
+    /// handles them.
     pub every_error: bool,
-    /// A write becomes visible in two parts.
+    /// Whether a write becomes visible in two parts.
     pub torn: bool,
-    /// How often a thread may be interrupted where it could go on; `None`: as often as there are calls.
+    /// Maximum number of switches from a thread that could continue. `None` is no limit.
     pub preemptions: Option<u32>,
 }
 
 impl Script {
-    /// Whose process this is; 0 is that of what was left.
+    /// Returns the user of a process. Process 0 made the files from before.
     pub(super) fn user(&self, process: usize) -> u32 {
         if self.users { 1000 + process as u32 } else { 0 }
     }

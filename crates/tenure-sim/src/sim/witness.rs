@@ -1,4 +1,4 @@
-//! What must never be seen, looked at from outside.
+//! The witness: it checks every state from outside of the library.
 
 use std::any::Any;
 
@@ -12,26 +12,26 @@ pub(super) const TARGET: &str = "t";
 pub(super) const LOCK: &[u8] = b"t.lock";
 pub(super) const ANCHOR: &[u8] = b".tenure/t.lock";
 
-/// What a process is, as far as it decides what it may do.
+/// The kind of a process, which decides what it may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Natives, `clean`, whoever looks: nobody's live lock file is theirs to remove.
+    /// A native, `clean` or `status`: it must not remove the lock file of a live holder.
     Native,
-    /// A foreign program: it removes whatever has the name by then.
+    /// A foreign program: it removes the lock file whatever it is by then.
     Foreign,
-    /// Somebody who removes files.
+    /// A person who removes files.
     User,
     /// An operator who breaks the lock.
     Breaker,
 }
 
-/// Must the next native hear of a crash?
+/// Whether the next native must report a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Debt {
     No,
-    /// Someone died while it acquired or released, or its traces were removed by others.
+    /// It may: a process died in an acquire or a release, or other processes removed the traces.
     May,
-    /// A holder died.
+    /// It must: a holder died.
     Must,
 }
 
@@ -40,10 +40,10 @@ struct Native {
     process: usize,
     style: Style,
     shared: bool,
-    /// What the lock file's name was when it was granted.
+    /// The inode of its lock file at the grant.
     shown: Option<usize>,
     broken: bool,
-    /// Does its own thread know?
+    /// Whether its own thread knows of the grant.
     told: bool,
 }
 
@@ -51,30 +51,30 @@ struct Native {
 pub(crate) struct Witness {
     pub(super) roles: Vec<Role>,
     natives: Vec<Native>,
-    /// Those that are about to release: their lock files are theirs to remove.
+    /// Natives that are about to release, and may remove their lock files.
     leaving: Vec<Native>,
     /// Foreign holders and the inodes of their lock files.
     foreign: Vec<(usize, usize)>,
-    /// Programs that know only `flock(2)` and have the target's lock.
+    /// Programs that only use `flock(2)` and have the target's lock.
     flocks: Vec<usize>,
     last_fence: u64,
     native_debt: Debt,
     foreign_debt: Debt,
-    /// A foreign program or a person removed a live lock file: what follows among those is not ours to answer for.
+    /// A foreign program or a person removed a live lock file. The library cannot prevent what follows among foreign programs.
     pub(super) raced: bool,
-    /// A person removed a file, or an operator broke the lock: errors may be told.
+    /// A person removed a file, or an operator broke the lock, so that errors are expected.
     pub(super) meddled: bool,
     /// A person removed the anchor.
     anchor_removed: bool,
     native_died: bool,
-    /// Processes that are inside an acquire or a release.
+    /// Processes inside an acquire or a release, as bits.
     busy: u32,
-    /// Processes whose calls were made to fail.
+    /// Processes with a failed call, as bits.
     pub(super) failed_calls: u32,
-    /// Each process is another user's. It may close a file more, a replaced anchor, before it tells of its grant, as those
-    /// whose calls fail may.
+    /// Each process belongs to another user. It may close one more file, a replaced anchor, before it reports its grant, as
+    /// processes with failed calls may.
     pub(super) users: bool,
-    /// Of all these, the ones that were inside an acquire at a break: what they are granted by another anchor was broken.
+    /// Of the busy processes, those that were inside an acquire at a break. A grant by the old anchor was broken.
     broken_inside: u32,
     pub(super) grants: u64,
     pub(super) takeovers: u64,
@@ -116,12 +116,12 @@ impl Witness {
         self.roles.get(process).copied().unwrap_or(Role::Native)
     }
 
-    /// Does anybody hold who lives, and whose lock nobody broke?
+    /// Returns whether a live process holds a lock that was not broken.
     pub(super) fn is_held(&self) -> bool {
         self.natives.iter().any(|native| !native.broken) || !self.foreign.is_empty() || !self.flocks.is_empty()
     }
 
-    /// Of no crash that was before must the next native hear any more.
+    /// Lets the next native report or not report an earlier crash.
     fn may_be_told(&mut self) {
         self.native_debt = self.native_debt.min(Debt::May);
         self.foreign_debt = self.foreign_debt.min(Debt::May);
@@ -134,13 +134,13 @@ impl Witness {
     }
 }
 
-/// A violation, from wherever it is seen.
+/// Records a violation.
 pub(super) fn violated(what: impl Into<String>) {
     let what = what.into();
     world::with(|world| world.witness().violated(what));
 }
 
-/// This process begins to acquire or to release.
+/// Notes that this process begins an acquire or a release.
 pub(super) fn begins() {
     world::with(|world| {
         let process = world.process();
@@ -149,7 +149,7 @@ pub(super) fn begins() {
     });
 }
 
-/// It has come back without a lock, and so must have none.
+/// Checks that this process, which has returned without a lock, has no kernel lock.
 pub(super) fn has_none(after: &str) {
     world::with(|world| {
         let process = world.process();
@@ -157,28 +157,28 @@ pub(super) fn has_none(after: &str) {
         world.witness().natives.retain(|native| native.process != process);
         let locks = world.kernel.locks_held_by(process);
         if locks > 0 {
-            world.witness().violated(format!("{locks} kernel locks are kept {after}"));
+            world.witness().violated(format!("{locks} kernel locks remain {after}"));
         }
     });
 }
 
-/// A release went wrong: the next holder may hear of it.
+/// Notes a failed release, which the next holder may report.
 pub(super) fn released_badly() {
     world::with(|world| world.witness().native_debt = world.witness().native_debt.max(Debt::May));
 }
 
-/// What a grant says of itself.
+/// The properties of a grant.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Granted {
     pub(super) style: Style,
     pub(super) shared: bool,
     pub(super) fence: u64,
-    /// Does it say that the last holder died?
+    /// Whether it reports that the last holder died.
     pub(super) crashed: bool,
 }
 
-/// A helper has got the lock for this process, whose own thread does not know yet; or an error,
-/// which leaves no kernel lock.
+/// Notes that a helper has the lock for this process, whose own thread does not know yet. After an error there is no kernel
+/// lock.
 pub(super) fn is_granted(style: Style, shared: bool) {
     world::with(|world| {
         let process = world.process();
@@ -195,7 +195,7 @@ pub(super) fn is_granted(style: Style, shared: bool) {
 }
 
 impl Witness {
-    /// Looks whether this native may hold beside those that do.
+    /// Checks that this native may hold beside the other holders.
     fn excludes(&mut self, process: usize, style: Style, shared: bool) {
         let mut others = self.natives.iter().filter(|native| !(native.broken || native.shared && shared));
         if let Some(other) = others.next() {
@@ -203,15 +203,18 @@ impl Witness {
             self.violated(format!("two natives hold: {other} and {this}"));
         }
         if style == Style::LockFile && !self.foreign.is_empty() && !self.raced {
-            self.violated("a native is granted the lock beside a live foreign holder".to_owned());
+            self.violated("a native is granted the lock although a live foreign program holds it".to_owned());
         }
         if style == Style::Flock && !self.flocks.is_empty() {
-            self.violated("a native in flock style is granted the lock beside a live flock(2)".to_owned());
+            self.violated(
+                "a native in flock style is granted the lock although a live program has the target's flock(2)"
+                    .to_owned(),
+            );
         }
     }
 }
 
-/// A native holds from here on.
+/// Notes that a native holds from now on.
 pub(super) fn enters(granted: Granted) {
     world::with(|world| {
         let process = world.process();
@@ -228,14 +231,14 @@ pub(super) fn enters(granted: Granted) {
         if known.is_none() && !inside {
             witness.excludes(process, granted.style, granted.shared);
         }
-        let told = "a holder died, and the next one is told that all is well";
-        // What another user's lock file says cannot be known where a call claims that it may not be read.
+        let told = "a holder died, and the next holder's grant reports no crash";
+        // Another user's lock file cannot be read after a failed call.
         let unreadable = witness.users && witness.failed_calls & (1 << process) != 0;
         if granted.shared && !granted.crashed && witness.native_debt == Debt::Must {
             witness.violated(told.to_owned());
         }
         if !granted.shared {
-            // Who was broken before it heard of its grant is not the last one any more.
+            // A holder that was broken before it knew of its grant is not the last one.
             if granted.fence <= witness.last_fence && !broken {
                 let last = witness.last_fence;
                 witness.violated(format!("the fence did not grow: {} after {last}", granted.fence));
@@ -247,37 +250,37 @@ pub(super) fn enters(granted: Granted) {
                 (false, Debt::Must) if !unreadable => {
                     witness.violated(told.to_owned());
                 }
-                // Whose call has failed may have to leave what is over as if it were not.
+                // A process with a failed call may be unable to record its release.
                 (true, Debt::No) if !witness.anchor_removed && witness.failed_calls == 0 => {
-                    witness.violated("a crash is told of, but nobody has died".to_owned());
+                    witness.violated("a grant reports a crash, but no process has died".to_owned());
                 }
                 _ => {}
             }
-            // A crash that was not told of now may be told of later, by a holder of the other style.
+            // A crash that this holder does not report may be reported later, by a holder of the other style.
             let crash_unreported = |debt: Debt| if granted.crashed { Debt::No } else { debt.min(Debt::May) };
             witness.native_debt = crash_unreported(witness.native_debt);
             witness.foreign_debt = match granted.style {
                 Style::LockFile => crash_unreported(witness.foreign_debt),
-                // It may have told of that one, if a native had begun to take it over, or of another.
+                // It may have reported that crash, if a native had begun the takeover, or another.
                 Style::Flock => witness.foreign_debt.min(if granted.crashed { Debt::May } else { Debt::Must }),
             };
         }
         let shown = shown.filter(|_| granted.style == Style::LockFile);
         let (style, shared) = (granted.style, granted.shared);
         witness.natives.push(Native { process, style, shared, shown, broken, told: true });
-        // So long takes a tenure at least, and so many tries do not fit into it: a fence that follows the clock grows.
+        // The minimum length of a tenure, so that a fence from the clock grows.
         world.kernel.clock += 1000;
     });
 }
 
-/// One that does not take its tenure for whole was told of the crash all the same.
+/// Notes that a holder whose tenure was broken has reported a crash.
 pub(super) fn hears() {
     world::with(|world| {
         world.witness().may_be_told();
     });
 }
 
-/// A native is about to release.
+/// Notes that a native is about to release.
 pub(super) fn leaves() {
     world::with(|world| {
         let process = world.process();
@@ -289,7 +292,7 @@ pub(super) fn leaves() {
     });
 }
 
-/// Is this native's tenure broken by now?
+/// Returns whether this native's tenure is broken by now.
 pub(super) fn is_broken() -> bool {
     world::with(|world| {
         let process = world.process();
@@ -297,7 +300,7 @@ pub(super) fn is_broken() -> bool {
     })
 }
 
-/// A foreign program has made its lock file.
+/// Notes that a foreign program has made its lock file.
 pub(super) fn foreign_enters() {
     world::with(|world| {
         let process = world.process();
@@ -305,13 +308,13 @@ pub(super) fn foreign_enters() {
         let witness = world.witness();
         let visible = witness.natives.iter().any(|native| native.style == Style::LockFile && !native.broken);
         if visible && !witness.raced {
-            witness.violated("a foreign program makes its lock file beside a native that holds".to_owned());
+            witness.violated("a foreign program makes its lock file although a native holds".to_owned());
         }
-        // Unless a native died that had just taken a live one's file from its place, and was to put it back.
+        // Except after the death of a native that had just exchanged a live one's file away, and would have put it back.
         if !witness.foreign.is_empty() && !witness.raced && !witness.native_died {
             witness.violated("two foreign programs hold, and neither they nor a person removed a live lock".to_owned());
         }
-        // Whatever a dead holder had left is gone.
+        // A dead holder's files are gone.
         witness.may_be_told();
         witness.foreign.push((process, inode));
     });
@@ -324,16 +327,16 @@ pub(super) fn foreign_leaves() {
     });
 }
 
-/// A program that knows only `flock(2)` has the target's lock.
+/// Notes that a program that only uses `flock(2)` has the target's lock.
 pub(super) fn flock_enters() {
     world::with(|world| {
         let process = world.process();
         let witness = world.witness();
         if witness.natives.iter().any(|native| native.style == Style::Flock) {
-            witness.violated("flock(2) is granted beside a native in flock style".to_owned());
+            witness.violated("flock(2) is granted although a native in flock style holds".to_owned());
         }
         if !witness.flocks.is_empty() {
-            witness.violated("two programs have one exclusive flock(2)".to_owned());
+            witness.violated("two programs have the same exclusive flock(2)".to_owned());
         }
         witness.flocks.push(process);
     });
@@ -357,13 +360,13 @@ impl World {
         (&mut self.kernel, observer.downcast_mut().expect("the observer of a script"))
     }
 
-    /// Was its lock broken while it was inside an acquire, by whose last look it was whole?
+    /// Returns whether the process's lock was broken inside an acquire, after the acquire's last check.
     fn is_broken_inside(&mut self, process: usize) -> bool {
         let anchors = self.kernel.named(ANCHOR).is_some_and(|anchor| self.kernel.has_locked(process, anchor));
         !anchors && self.witness().broken_inside & (1 << process) != 0
     }
 
-    /// A process is about to die.
+    /// Notes that a process is about to die.
     pub(super) fn dies(&mut self, process: usize) {
         let (kernel, witness) = self.kernel_and_witness();
         witness.native_died |= witness.role(process) == Role::Native;
@@ -387,14 +390,14 @@ impl World {
         }
         witness.foreign.retain(|(of, _)| *of != process);
         witness.set_busy(process, false);
-        // A break that was not ended: whose lock file is still there keeps all others out.
+        // After an unfinished break, a holder with its lock file still excludes all others.
         if witness.role(process) == Role::Breaker {
             let showing = kernel.named(LOCK);
             for native in &mut witness.natives {
                 native.broken &= showing.is_none() || native.shown != showing;
             }
         }
-        // A foreign program that dies while it releases has let go, but its file is still there.
+        // A foreign program that dies in its release leaves its file, although it no longer holds.
         if witness.role(process) == Role::Foreign {
             witness.foreign_debt = witness.foreign_debt.max(Debt::May);
         }
@@ -402,7 +405,7 @@ impl World {
 }
 
 impl Witness {
-    /// The native that holds, if there is one and nobody broke its lock.
+    /// Returns the native that holds a lock that was not broken.
     pub(super) fn holder(&self) -> Option<usize> {
         self.natives
             .iter()
@@ -428,7 +431,7 @@ impl Observer for Witness {
         self.flocks.iter().fold(hash, |hash, process| mix(hash, *process as u64 | 1 << 41))
     }
 
-    /// A name is gone: was it a live holder's?
+    /// Checks that the removed name was not a live holder's.
     fn unlinked(&mut self, kernel: &Kernel, process: usize, folder: usize, name: &[u8], inode: Option<usize>) {
         let Some(inode) = inode else { return };
         if folder != FOLDER {
@@ -436,12 +439,12 @@ impl Observer for Witness {
         }
         let left = kernel.links_of(inode);
         let locked = kernel.is_locked_by_another(inode, process);
-        let shows_live = locked && !names_a_dead_one(kernel, inode);
+        let shows_live = locked && !names_dead_process(kernel, inode);
         let witness = self;
         let role = witness.role(process);
         let is_lock_file = name == LOCK;
         let foreign = witness.foreign.iter().any(|(of, shown)| *of != process && *shown == inode);
-        // Who has let go of the kernel lock has released, even if it could not remove its lock file.
+        // A process without the kernel lock has released, even if it could not remove its lock file.
         let natives = witness.natives.iter().chain(witness.leaving.iter().filter(|_| locked));
         let mut others = natives.filter(|native| native.process != process && !native.broken);
         let native = others.any(|native| native.shown == Some(inode));
@@ -450,8 +453,8 @@ impl Observer for Witness {
             Role::Native if lost && !witness.raced && !witness.meddled => {
                 witness.violated(format!("a native removes a live holder's file: {}", String::from_utf8_lossy(name)));
             }
-            // One with a kernel lock on it is a live native's, from the takeover to the release; unless it was judged and
-            // is a dead one's still.
+            // A file with a kernel lock belongs to a live native from the takeover to the release, except while a native
+            // judges a dead one's file.
             Role::Foreign | Role::User if lost || (is_lock_file && shows_live) => witness.raced = true,
             Role::Breaker if lost => (witness.raced, witness.meddled) = (true, true),
             _ => {}
@@ -465,7 +468,7 @@ impl Observer for Witness {
         }
     }
 
-    /// A file has got a new name: an operator who replaces the anchor has broken the lock of whoever holds.
+    /// Notes the break of all holders' locks, when an operator replaces the anchor.
     fn renamed(&mut self, process: usize, to: &[u8]) {
         if to == ANCHOR && self.role(process) == Role::Breaker {
             let witness = self;
@@ -480,8 +483,8 @@ impl Observer for Witness {
     }
 }
 
-/// Is the process that a file names dead?
-fn names_a_dead_one(kernel: &Kernel, inode: usize) -> bool {
+/// Returns whether the process in a file's record is dead.
+fn names_dead_process(kernel: &Kernel, inode: usize) -> bool {
     let Content::Record(record) = record::read(kernel.text(inode)) else { return false };
     record.pid.is_some_and(|pid| kernel.alive(pid).is_none())
 }

@@ -1,4 +1,4 @@
-//! The system calls of the library as it is compiled here: those of the simulated kernel.
+//! The library's `sys`, as this crate compiles it: the calls of the simulated kernel.
 
 #![allow(unsafe_code, clippy::disallowed_methods)]
 
@@ -7,10 +7,10 @@ pub(crate) use types::*;
 
 #[path = "../../../tenure/src/sys/kernel_locks.rs"]
 pub(crate) mod kernel_locks;
-/// The real kernel, which the simulated one is compared with.
+/// The real kernel, for the comparison with the simulated one.
 #[cfg(target_os = "linux")]
 #[path = "../../../tenure/src/sys/linux/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "only what the comparison needs is used")]
+#[allow(dead_code, unused_imports, reason = "the comparison uses a part")]
 pub(crate) mod linux;
 #[path = "../../../tenure/src/sys/stat.rs"]
 pub(crate) mod stat;

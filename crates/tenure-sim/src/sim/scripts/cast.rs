@@ -34,10 +34,10 @@ pub(super) const PAIR_TWICE: Actor =
 pub(super) const THREE: Actor = Actor::Crowd { style: Style::LockFile, threads: 3, rounds: 1, waits: Waits::ForHelper };
 pub(super) const FLOCK_PAIR: Actor =
     Actor::Crowd { style: Style::Flock, threads: 2, rounds: 1, waits: Waits::ForHelper };
-pub(super) const SEATED: Actor = Actor::Crowd { style: Style::LockFile, threads: 1, rounds: 2, waits: Waits::Itself };
-pub(super) const SEATED_PAIR: Actor =
+pub(super) const DIRECT: Actor = Actor::Crowd { style: Style::LockFile, threads: 1, rounds: 2, waits: Waits::Itself };
+pub(super) const DIRECT_PAIR: Actor =
     Actor::Crowd { style: Style::LockFile, threads: 2, rounds: 1, waits: Waits::Itself };
-pub(super) const SEATED_FLOCK_PAIR: Actor =
+pub(super) const DIRECT_FLOCK_PAIR: Actor =
     Actor::Crowd { style: Style::Flock, threads: 2, rounds: 1, waits: Waits::Itself };
 pub(super) const LATE_PAIR: Actor =
     Actor::Crowd { style: Style::LockFile, threads: 2, rounds: 1, waits: Waits::UntilDeadline };
@@ -46,7 +46,8 @@ pub(super) const LATE_FLOCK_PAIR: Actor =
 pub(super) const BREAK: Actor = Actor::Break { force: true };
 pub(super) const WAITER: Actor = Actor::Waiter { style: Style::LockFile, shared: false, rounds: 1 };
 pub(super) const HOLDER: Actor = Actor::Holder { style: Style::LockFile };
-/// The first native judges a dead lock file; a foreign program takes its place; the native exchanges that away and dies.
+/// The first native judges a dead lock file, a foreign program replaces it, and the native exchanges the live file away and
+/// dies.
 pub(super) const CUT_OFF: &[Opening] = &[
     Opening::Until(0, Call::Rename),
     Opening::Until(1, Call::Write),
@@ -54,7 +55,7 @@ pub(super) const CUT_OFF: &[Opening] = &[
     Opening::Once(0),
     Opening::Dies(0),
 ];
-/// And then another foreign program finds the dead native's lock file, and holds beside the first.
+/// Then another foreign program finds the dead native's lock file, and holds beside the first.
 pub(super) const CUT_OFF_BESIDE_ANOTHER: &[Opening] = &[
     Opening::Until(0, Call::Rename),
     Opening::Until(1, Call::Write),
@@ -73,6 +74,6 @@ pub(super) const FUSE: FileSystemKind = FileSystemKind { shared: true, ..FileSys
 /// As sshfs, but with exclusive renames.
 pub(super) const ALIASES: FileSystemKind =
     FileSystemKind { aliases: true, exchange: false, shared: true, ..FileSystemKind::LOCAL };
-/// Everybody may write in it.
+/// A folder in which every user may write.
 pub(super) const SHARED_FOLDER: FileSystemKind = FileSystemKind { folder_mode: 0o777, ..FileSystemKind::LOCAL };
 pub(super) const NO_EXCHANGE: FileSystemKind = FileSystemKind { exchange: false, ..FileSystemKind::LOCAL };

@@ -6,7 +6,7 @@ use crate::sim::script::{Actor, Left, Opening, Removes, Script};
 pub(super) const SCRIPTS: &[Script] = &[
     Script {
         name: "no-links",
-        about: "two natives where there are no hard links",
+        about: "two natives, without hard links",
         left: &[Left::Anchor],
         actors: &[LOCK_FILE, LOCK_FILE],
         fs: NO_LINKS,
@@ -15,7 +15,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "no-links-dead",
-        about: "natives of each style find a dead one's copy, where there are no hard links",
+        about: "natives of each style find a dead one's copy, without hard links",
         left: &[Left::DeadNative],
         actors: &[LOCK_FILE, FLOCK],
         fs: NO_LINKS,
@@ -33,7 +33,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "no-links-dead-flock-errors",
-        about: "as before, and a call fails",
+        about: "the same, and a call fails",
         left: &[Left::DeadNative],
         actors: &[FLOCK, FOREIGN],
         fs: NO_LINKS,
@@ -70,7 +70,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "no-links-break",
-        about: "an operator breaks the lock of whoever holds it, beside two natives, where there are no hard links",
+        about: "an operator breaks the holder's lock, beside two natives, without hard links",
         left: &[Left::Anchor],
         actors: &[LOCK_FILE, LOCK_FILE, BREAK],
         fs: NO_LINKS,
@@ -80,7 +80,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "no-links-break-holder",
-        about: "an operator breaks the lock of one that stays and shows a copy, for one that waits",
+        about: "an operator breaks the lock of a lasting holder with a copy, for a waiter",
         left: &[Left::Anchor],
         actors: &[HOLDER, WAITER, BREAK],
         fs: NO_LINKS,
@@ -89,7 +89,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "no-links-threads-break",
-        about: "an operator breaks the lock of a process with two threads, where there are no hard links",
+        about: "an operator breaks the lock of a process with two threads, without hard links",
         left: &[Left::Anchor],
         actors: &[PAIR, BREAK],
         fs: NO_LINKS,
@@ -99,7 +99,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "no-links-foreign",
-        about: "a native and a foreign program find a dead one's lock file, where there are no hard links",
+        about: "a native and a foreign program find a dead one's lock file, without hard links",
         left: &[Left::DeadForeign],
         actors: &[LOCK_FILE_TWICE, FOREIGN],
         fs: NO_LINKS,
@@ -108,7 +108,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "no-links-nor-exchange",
-        about: "two natives find a dead one's copy, where there is no exchange either",
+        about: "two natives find a dead one's copy, without hard links or exchanges",
         left: &[Left::DeadNative],
         actors: &[LOCK_FILE, LOCK_FILE],
         fs: NO_LINKS_NOR_EXCHANGE,
@@ -117,7 +117,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "no-links-nor-exchange-flock",
-        about: "a native in flock style and a foreign program find a dead native's copy; no exchange either",
+        about: "a native in flock style and a foreign program find a dead native's copy, without hard links or exchanges",
         left: &[Left::DeadNative],
         actors: &[FLOCK, FOREIGN],
         fs: NO_LINKS_NOR_EXCHANGE,
@@ -125,7 +125,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "fuse-errors",
-        about: "a native and a foreign program where two machines may mount, and a call fails",
+        about: "a native and a foreign program on a shared file system, and a call fails",
         left: &[Left::Anchor],
         actors: &[LOCK_FILE_TWICE, FOREIGN],
         fs: FUSE,
@@ -135,7 +135,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "aliases",
-        about: "two natives where each name of a file has an inode of its own",
+        about: "two natives with an inode for each name of a file",
         left: &[Left::Anchor],
         actors: &[LOCK_FILE_TWICE, LOCK_FILE],
         fs: ALIASES,
@@ -144,7 +144,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "aliases-dead",
-        about: "natives of each style find a dead one's lock file, where each name of a file has an inode of its own",
+        about: "natives of each style find a dead one's lock file, with an inode for each name of a file",
         left: &[Left::DeadNative],
         actors: &[LOCK_FILE, FLOCK],
         fs: ALIASES,
@@ -154,7 +154,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "no-exchange",
-        about: "two natives find a dead one's lock file, where there is no exchange",
+        about: "two natives find a dead one's lock file, without exchanges",
         left: &[Left::DeadNative],
         actors: &[LOCK_FILE_TWICE, LOCK_FILE],
         fs: NO_EXCHANGE,

@@ -39,7 +39,7 @@ const ALL: [Script; COUNT] = {
 /// All scripts that must pass.
 pub const SCRIPTS: &[Script] = &ALL;
 
-/// What no lock can keep, so that the witness has something to see.
+/// A script that no lock can pass, to test the witness.
 pub const UNSOUND: Script = Script {
     name: "removed-both",
     about: "a person removes `.tenure` and the lock file, beside two natives",
@@ -49,7 +49,7 @@ pub const UNSOUND: Script = Script {
     ..cast::PLAIN
 };
 
-/// The script of that name.
+/// Returns the script of that name.
 pub fn by_name(name: &str) -> Option<&'static Script> {
     SCRIPTS.iter().chain([&UNSOUND]).find(|script| script.name == name)
 }

@@ -1,4 +1,4 @@
-//! Natives and foreign programs that try, in both styles, and what dead ones have left.
+//! Natives and foreign programs that try, in both styles, and the files of dead ones.
 
 use super::cast::*;
 use crate::sim::script::{Actor, Left, Opening, Removes, Script};
@@ -6,7 +6,7 @@ use crate::sim::script::{Actor, Left, Opening, Removes, Script};
 pub(super) const SCRIPTS: &[Script] = &[
     Script {
         name: "first",
-        about: "two natives, in a folder that has seen none",
+        about: "two natives, in a folder without anchors",
         actors: &[LOCK_FILE, LOCK_FILE],
         deaths: 1,
         ..PLAIN
@@ -38,7 +38,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "one-errors",
-        about: "one native in a folder that has seen none: two of its calls fail, by every error there is",
+        about: "one native in a folder without anchors: two of its calls fail, with every error",
         actors: &[LOCK_FILE_TWICE],
         deaths: 1,
         failures: 2,
@@ -130,7 +130,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "recycled",
-        about: "a native and a foreign program find a lock file whose pid another process has now",
+        about: "a native and a foreign program find a lock file whose pid belongs to another process now",
         left: &[Left::Recycled],
         actors: &[LOCK_FILE, FOREIGN],
         deaths: 1,
@@ -173,7 +173,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "cut-off-takeover",
-        about: "a native died right after it had exchanged a live foreign program's file away: a foreign one and a native",
+        about: "a native died right after it had exchanged a live foreign program's file away; a foreign program and a native",
         left: &[Left::DeadForeign],
         actors: &[LOCK_FILE, FOREIGN, FOREIGN, LOCK_FILE],
         opening: CUT_OFF,
@@ -183,7 +183,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "cut-off-takeover-clean",
-        about: "as before: a foreign one and a clean",
+        about: "the same; a foreign program and a clean",
         left: &[Left::DeadForeign],
         actors: &[LOCK_FILE, FOREIGN, FOREIGN, Actor::Clean],
         opening: CUT_OFF,
@@ -193,7 +193,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "cut-off-takeover-flock",
-        about: "as before, with another foreign program that holds beside the first: natives of each style",
+        about: "the same, with another foreign program that holds beside the first; natives of each style",
         left: &[Left::DeadForeign],
         actors: &[LOCK_FILE, FOREIGN, FOREIGN, FLOCK, LOCK_FILE],
         opening: CUT_OFF_BESIDE_ANOTHER,
@@ -203,7 +203,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "blank",
-        about: "a native and a foreign program find a lock file without a word in it, and an hour passes",
+        about: "a native and a foreign program find an empty lock file, and an hour passes",
         left: &[Left::Blank],
         actors: &[LOCK_FILE, FOREIGN, Actor::Hours],
         deaths: 1,
@@ -211,7 +211,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "container",
-        about: "two natives beside a foreign holder whose pid says nothing here",
+        about: "two natives beside a foreign holder whose pid has no meaning here",
         left: &[Left::Container],
         actors: &[LOCK_FILE, LOCK_FILE],
         deaths: 1,

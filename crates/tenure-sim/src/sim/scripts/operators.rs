@@ -15,7 +15,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "clean-dead",
-        about: "a clean and a native find one that died while it held",
+        about: "a clean and a native find a native that died while it held",
         left: &[Left::DeadNative],
         actors: &[LOCK_FILE, Actor::Clean],
         deaths: 2,
@@ -49,7 +49,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "break",
-        about: "an operator breaks the lock of whoever holds it, beside two natives",
+        about: "an operator breaks the holder's lock, beside two natives",
         left: &[Left::Anchor],
         actors: &[LOCK_FILE, LOCK_FILE, BREAK],
         deaths: 1,
@@ -58,7 +58,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "break-waiters",
-        about: "an operator breaks the lock of a holder, and of those who wait",
+        about: "an operator breaks the lock of a holder with waiters",
         left: &[Left::Anchor],
         actors: &[LOCK_FILE, WAITER, BREAK],
         deaths: 1,
@@ -67,7 +67,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "break-holder",
-        about: "an operator breaks the lock of one that stays, for one that waits",
+        about: "an operator breaks a lasting holder's lock, for a waiter",
         left: &[Left::Anchor],
         actors: &[HOLDER, WAITER, BREAK],
         preemptions: Some(3),
@@ -84,7 +84,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "break-gently",
-        about: "an operator who spares the living, beside a native and what a dead one left",
+        about: "an operator who only breaks a dead holder's lock, beside a native and a dead one's files",
         left: &[Left::DeadNative],
         actors: &[LOCK_FILE, Actor::Break { force: false }],
         deaths: 1,

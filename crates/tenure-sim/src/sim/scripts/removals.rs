@@ -1,4 +1,4 @@
-//! A person who removes files, and a process that only looks.
+//! A person who removes files, and a process that reads the status.
 
 use super::cast::*;
 use crate::sim::script::{Actor, Left, Opening, Removes, Script};
@@ -33,7 +33,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "looks",
-        about: "somebody looks, beside two natives",
+        about: "a process reads the status, beside two natives",
         left: &[Left::Anchor],
         actors: &[LOCK_FILE, LOCK_FILE, Actor::Look],
         preemptions: Some(3),

@@ -85,26 +85,26 @@ pub(super) const SCRIPTS: &[Script] = &[
         ..PLAIN
     },
     Script {
-        name: "seated",
+        name: "direct",
         about: "two processes that wait in the kernel themselves, each of them twice",
         left: &[Left::Anchor],
-        actors: &[SEATED, SEATED],
+        actors: &[DIRECT, DIRECT],
         deaths: 1,
         preemptions: Some(3),
         ..PLAIN
     },
     Script {
-        name: "seated-threads",
+        name: "direct-threads",
         about: "two threads of one process, of which the first waits in the kernel itself, beside another process",
         left: &[Left::Anchor],
-        actors: &[SEATED_PAIR, LOCK_FILE_TWICE],
+        actors: &[DIRECT_PAIR, LOCK_FILE_TWICE],
         deaths: 1,
         preemptions: Some(3),
         ..PLAIN
     },
     Script {
-        name: "seated-late",
-        about: "the same until a deadline, at which they are called back",
+        name: "direct-late",
+        about: "the same until a deadline, at which they are interrupted",
         left: &[Left::Anchor],
         actors: &[LATE_PAIR, LOCK_FILE_TWICE],
         deaths: 1,
@@ -112,7 +112,7 @@ pub(super) const SCRIPTS: &[Script] = &[
         ..PLAIN
     },
     Script {
-        name: "seated-late-foreign",
+        name: "direct-late-foreign",
         about: "two threads that wait until a deadline, and a foreign program",
         left: &[Left::DeadNative],
         actors: &[LATE_PAIR, FOREIGN],
@@ -121,16 +121,16 @@ pub(super) const SCRIPTS: &[Script] = &[
         ..PLAIN
     },
     Script {
-        name: "seated-flock",
+        name: "direct-flock",
         about: "two threads in flock style that wait in the kernel themselves, beside flock(1) and a native with a lock file",
         left: &[Left::Anchor],
-        actors: &[SEATED_FLOCK_PAIR, Actor::Flock, LOCK_FILE],
+        actors: &[DIRECT_FLOCK_PAIR, Actor::Flock, LOCK_FILE],
         deaths: 1,
         preemptions: Some(2),
         ..PLAIN
     },
     Script {
-        name: "seated-late-flock",
+        name: "direct-late-flock",
         about: "the same until a deadline",
         left: &[Left::Anchor],
         actors: &[LATE_FLOCK_PAIR, Actor::Flock, LOCK_FILE],
@@ -139,15 +139,15 @@ pub(super) const SCRIPTS: &[Script] = &[
         ..PLAIN
     },
     Script {
-        name: "seated-break",
-        about: "an operator breaks the lock of one that stays, for two threads of which the first waits in the kernel itself",
+        name: "direct-break",
+        about: "an operator breaks a lasting holder's lock, for two threads of which the first waits in the kernel itself",
         left: &[Left::Anchor],
-        actors: &[HOLDER, SEATED_PAIR, BREAK],
+        actors: &[HOLDER, DIRECT_PAIR, BREAK],
         preemptions: Some(3),
         ..PLAIN
     },
     Script {
-        name: "seated-late-break",
+        name: "direct-late-break",
         about: "the same until a deadline",
         left: &[Left::Anchor],
         actors: &[HOLDER, LATE_PAIR, BREAK],
@@ -156,7 +156,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     },
     Script {
         name: "shared",
-        about: "two that share and one that holds",
+        about: "two shared holders and an exclusive one",
         left: &[Left::Anchor],
         actors: &[SHARER, SHARER, FLOCK],
         deaths: 1,
