@@ -150,27 +150,27 @@ pub enum Guard {
     /// Step 3 judges what the swap names, and puts it back where it lives.
     RecoverJudges,
     /// Step 3 leaves a live one's file where it is as long as another has the lock file's place.
-    RecoverParks,
+    RecoverKeepsLiveFiles,
     /// Flock style keeps the word of what is at the swap when it releases.
-    FlockKeepsTheWord,
+    FlockKeepsTheMark,
     /// Who follows one in flock style that died looks for a swap.
-    FlockDeathIsLookedInto,
+    FlockDeathIsChecked,
     /// Flock style takes over what a dead native left, in place of a look and a removal.
     FlockTakesOver,
     /// Step 6: the record tells that a takeover is on.
     TakeoverIsMarked,
     /// What changes in the middle of a takeover is no error.
-    ChangesAreTriedAgain,
+    RetriesAfterChange,
     /// A dead native's copy is adopted whatever its fence.
-    AnyDeadNativeIsAdopted,
+    AdoptsAnyDeadNative,
     /// After each pass that found something changed, the anchor's path is compared.
     CompareAgain,
     /// Before a takeover the anchor's path is compared, and before its exchange what got the swap's name.
     CompareBeforeTakeover,
     /// A live foreign holder is waited for.
-    LiveForeignersAreWaitedFor,
+    WaitsForLiveForeign,
     /// Step 6: after the exchange, what came out is compared with what was judged.
-    LookAtWhatCameOut,
+    CompareAfterExchange,
     /// An adopted copy's path is compared after it was written.
     VerifyAdoption,
     /// Step 7: when the lock file is shown, the anchor's path is compared once more, and a copy's too.
@@ -178,11 +178,11 @@ pub enum Guard {
     /// A tenure that is passed on writes its record before it looks whether it is whole.
     PassWritesFirst,
     /// The tenure ends, for whoever asks, before anything is let go.
-    EndsBeforeItLetsGo,
+    EndsBeforeRelease,
     /// A release removes the lock file only if it is its own.
     CompareAtRelease,
     /// A release removes the lock file before it unlocks.
-    HideBeforeUnlock,
+    UnpublishBeforeUnlock,
     /// The anchor's kernel lock is let go before a wait for who has the lock file.
     WaitersFreeTheAnchor,
     /// Who waits in a kernel queue compares the path from time to time.
@@ -194,7 +194,7 @@ pub enum Guard {
     /// Who replaces another user's anchor carries its fence on.
     ReplaceCarriesTheFence,
     /// And its word of a crash, or of a takeover.
-    ReplaceKeepsTheWord,
+    ReplaceKeepsTheMark,
     /// A break's new anchor carries the fence on.
     BreakCarriesTheFence,
     /// A break removes a copy that was shown while it was at it.

@@ -11,35 +11,35 @@ use crate::names;
 use crate::properties::{FOREIGN_RACE, NATIVES_FORCED, PERSON_REMOVED};
 use crate::state::State;
 
-/// What came of it.
+/// The result of an exploration.
 pub struct Outcome {
-    /// Steps that were taken.
+    /// The number of steps.
     pub states: usize,
-    /// Different states that they led to.
+    /// The number of different states.
     pub unique: usize,
-    /// The longest of the shortest ways to a state, in steps.
+    /// The length of the longest shortest path to a state.
     pub depth: usize,
-    /// How long that took.
+    /// The time of the exploration.
     pub took: Duration,
-    /// What must never be, and was found, by its property; with the steps that lead there.
+    /// The violated properties, with the steps that lead to the violation.
     pub faults: BTreeMap<&'static str, Vec<String>>,
-    /// What no native can prevent, and was found.
+    /// The violations that no native can prevent, by their properties.
     pub excused: Vec<&'static str>,
 }
 
 impl Outcome {
-    /// In a few words.
+    /// Returns the result in a few words.
     pub fn verdict(&self) -> String {
         if self.faults.is_empty() { "holds".to_owned() } else { format!("{} faults", self.faults.len()) }
     }
 }
 
-/// Explores every state of a configuration. Each fault comes with a shortest way to it.
+/// Explores every state of a configuration. Each violation has a shortest path to it.
 pub fn explore(config: &Config) -> Outcome {
     explore_until(config, HasDiscoveries::All)
 }
 
-/// A shortest way to a state where `property` does not hold, if there is any. Explores no further than that.
+/// Returns a shortest path to a state that violates `property`, or `None`. Stops the exploration there.
 pub fn counterexample(config: &Config, property: &'static str) -> Option<Vec<String>> {
     explore_until(config, HasDiscoveries::AnyOf(BTreeSet::from([property]))).faults.remove(property)
 }

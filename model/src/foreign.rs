@@ -1,18 +1,17 @@
-//! A foreign program: the lock file's protocol as those have it that know nothing else. It makes the file exclusively,
-//! writes it, keeps it open, and removes whatever has its name in the end. A file whose recorded process is dead it
-//! removes, and that is *whatever has the name by then*.
+//! A foreign program, which only knows the lock file. It makes the file exclusively, writes it, keeps it open, and removes the
+//! name in the end, whatever the file is by then. It removes a file whose recorded process is dead in the same way.
 
 use crate::state::{Ino, Record, State, Uncovered, Who};
 
-/// Where it stands.
+/// The next step of a foreign program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ForeignPc {
-    /// Make the lock file, or read the one that is there. Where it is alive: again later.
+    /// Make the lock file, or read the existing one. If its process is alive, try again later.
     #[default]
     Open,
     /// Write it.
     Write,
-    /// What was judged is dead: remove it.
+    /// The judged file is a dead process's: remove it.
     Remove,
     /// It holds.
     Hold,
@@ -29,7 +28,7 @@ pub struct Foreign {
     pub pc: ForeignPc,
     /// Its lock file, open.
     pub file: Option<Ino>,
-    /// Did somebody remove its lock file while it was live?
+    /// Whether its lock file was removed while it was live.
     pub uncovered: Uncovered,
 }
 
@@ -84,7 +83,7 @@ pub(crate) fn step(state: &mut State, i: usize) -> Option<()> {
     Some(())
 }
 
-/// It dies; its lock file stays.
+/// Ends the program, whose lock file stays.
 pub(crate) fn crash(state: &mut State, i: usize) -> Option<()> {
     (!state.foreign[i].has_ended()).then_some(())?;
     state.foreign[i] = Foreign { pc: ForeignPc::Dead, ..Foreign::default() };

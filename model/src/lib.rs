@@ -1,13 +1,13 @@
 //! Tenure's protocol in a model checker.
 //!
 //! The model follows the code of `crates/tenure`, one system call a step, and explores every interleaving of natives,
-//! foreign programs, `clean`, `break`, a watchdog, people who remove files, and deaths before any step. `names` says which
-//! function makes each step; `properties` what must hold in every state; `config` what can be chosen, and which guards of
-//! the protocol can be left out, for the checker to find what they are for.
+//! foreign programs, `clean`, `break`, a watchdog, people who remove files, and deaths before any step. `names` maps each
+//! step to its function, `properties` has the conditions for every state, and `config` the choices, with the guards of the
+//! protocol that can be left out, so that the checker finds their purpose.
 //!
-//! What is not in it: `Style::Flock` and shared locks, deadlines, several threads of one process but for the passing on of
-//! a tenure, another user's anchor, a file system that two machines mount, errors of the system. Foreign programs and
-//! people take one step for each of their system calls as well. The kernel serves those who wait for a lock in any order.
+//! Not modelled: shared locks, deadlines, several threads of one process except that a tenure is passed on, file systems that
+//! two machines mount, errors of the system. Foreign programs and people take one step for each system call as well. The
+//! kernel grants a lock to its waiters in any order.
 
 pub mod config;
 pub mod explore;

@@ -1,5 +1,5 @@
-//! Explores the protocol: one configuration, or every one of the table. Prints a line for each as Markdown's tables have
-//! it, and for whatever must never be the steps that lead there. Exits with 1 where there was any.
+//! Explores the protocol in one configuration, or in all of the table. Prints a row of a Markdown table for each, and the steps
+//! that lead to a violation. Exits with 1 after a violation.
 
 use std::process::ExitCode;
 
@@ -8,10 +8,10 @@ use tenure_model::config::{Clock, Config, Guard, Way};
 use tenure_model::explore::explore;
 use tenure_model::table;
 
-/// The protocol in a model checker: what may go wrong how often, among how many.
+/// Explores Tenure's protocol in a model checker, with these numbers of processes and faults.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Every configuration of the table, in place of one.
+    /// Explore every configuration of the table, instead of one.
     #[arg(long)]
     all: bool,
     /// Natives that wait for the lock.
@@ -20,52 +20,52 @@ struct Arguments {
     /// Natives in flock style beside them.
     #[arg(long, default_value_t = 0)]
     flock: u8,
-    /// Begins where the first native has died in a takeover, with the first foreign program's file in its hands.
+    /// Start after the first native has died in a takeover, with the first foreign program's live file at the swap.
     #[arg(long, requires = "foreign")]
     cut_off: bool,
-    /// How often each of them acquires.
+    /// Number of acquires of each native.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
-    /// A tenure may pass on within its process.
+    /// A tenure may be passed on within its process.
     #[arg(long)]
     pass: bool,
-    /// Runs of `clean` that take what is free or dead.
+    /// Runs of `clean` that acquire free and dead locks.
     #[arg(long, default_value_t = 0)]
     cleaners: u8,
     /// Foreign programs.
     #[arg(long, default_value_t = 0)]
     foreign: u8,
-    /// How many processes may die.
+    /// Number of processes that may die.
     #[arg(long, default_value_t = 0)]
     crashes: u8,
     /// Runs of `clean` that prune the anchor.
     #[arg(long, default_value_t = 0)]
     pruners: u8,
-    /// How often a person removes the lock file.
+    /// Number of times that a person removes the lock file.
     #[arg(long, default_value_t = 0)]
     user_rm: u8,
     /// Runs of `break --force`.
     #[arg(long, default_value_t = 0)]
     breaks: u8,
-    /// How often the watchdog revokes.
+    /// Number of times that the watchdog revokes.
     #[arg(long, default_value_t = 0)]
     revokes: u8,
-    /// How often `.tenure` is removed.
+    /// Number of times that `.tenure` is removed.
     #[arg(long, default_value_t = 0)]
     wipes: u8,
-    /// Each native is another user's, whose anchor the others may only read.
+    /// Each native belongs to another user, whose anchor the others may only read.
     #[arg(long, conflicts_with = "no_exchange")]
     users: bool,
     /// Lock files are copies.
     #[arg(long)]
     copies: bool,
-    /// They are, and two names cannot be exchanged.
+    /// Lock files are copies, and two names cannot be exchanged.
     #[arg(long)]
     no_exchange: bool,
-    /// The clock goes on, in place of having been set back.
+    /// The clock advances, instead of having been set back.
     #[arg(long)]
     clock_advances: bool,
-    /// A guard that is left out.
+    /// A guard to leave out.
     #[arg(long)]
     without: Vec<Guard>,
 }
@@ -116,9 +116,9 @@ fn main() -> ExitCode {
         if outcome.faults.is_empty() {
             continue;
         }
-        // Once more, with numbers that stay the same from step to step.
+        // Explore again, with numbers that stay the same from step to step.
         for (property, steps) in &explore(&Config { symmetry: false, ..config }).faults {
-            println!("\nNot so: {property}");
+            println!("\nViolated: {property}");
             for step in steps {
                 println!("    {step}");
             }

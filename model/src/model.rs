@@ -1,4 +1,4 @@
-//! The model: every action that may come next.
+//! The model: the possible actions of each state.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -10,43 +10,43 @@ use crate::config::Config;
 use crate::state::State;
 use crate::{foreign, native, others, properties};
 
-/// What may happen next.
+/// A possible action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// A native's next step.
     Native(usize),
-    /// The step of a helper that it left behind.
+    /// The next step of a native's detached helper.
     Helper(usize),
-    /// The watchdog's look at its wait.
+    /// The watchdog's check of a native's wait.
     Recheck(usize),
-    /// The watchdog revokes its tenure.
+    /// The watchdog revokes a native's tenure.
     Revoke(usize),
-    /// It passes its tenure on.
+    /// A native passes its tenure on.
     Pass(usize),
-    /// As it does within a moment of a look at the names: it counts the links.
+    /// A native passes its tenure on right after a check of the names, so that it only counts the links.
     PassAtOnce(usize),
-    /// It dies.
+    /// A native dies.
     CrashNative(usize),
     /// A foreign program's next step.
     Foreign(usize),
-    /// It dies.
+    /// A foreign program dies.
     CrashForeign(usize),
     /// The break's next step.
     Break,
-    /// It dies.
+    /// The breaking process dies.
     CrashBreak,
     /// The pruning's next step.
     Prune,
-    /// It dies.
+    /// The pruning process dies.
     CrashPrune,
-    /// `rm -r .tenure`: the name that goes.
+    /// `rm -r .tenure` removes this name.
     Wipe(usize),
     /// A person removes the lock file.
     UserRm,
 }
 
 impl Action {
-    /// One that nobody needs to happen.
+    /// Returns whether this is a fault, which may also never happen.
     pub(crate) fn is_fault(self) -> bool {
         matches!(
             self,
@@ -62,22 +62,22 @@ impl Action {
 
 /// The protocol, in one configuration.
 pub struct Protocol {
-    /// It.
+    /// The configuration.
     pub config: Config,
-    /// Fingerprints of states from which every native is known to come to its end.
+    /// Fingerprints of states from which every native can reach its end.
     pub(crate) known_to_end: Mutex<HashSet<u64>>,
-    /// Properties of which the first discovery was made, by their bits. Those after it are not told: the checker would
-    /// keep the last, and in a search in breadth the first is the shortest.
+    /// Properties with a discovery, as bits. Later discoveries are not reported, because the checker would keep the last, and
+    /// a breadth-first search finds the shortest first.
     found: AtomicU32,
 }
 
 impl Protocol {
-    /// The protocol, in this configuration.
+    /// Makes the protocol in this configuration.
     pub fn new(config: Config) -> Protocol {
         Protocol { config, known_to_end: Mutex::default(), found: AtomicU32::new(0) }
     }
 
-    /// `discovered`, and for the first time.
+    /// Returns whether this is the first discovery of a property.
     pub(crate) fn first(&self, property: u32, discovered: bool) -> bool {
         discovered && self.found.fetch_or(1 << property, Ordering::Relaxed) & (1 << property) == 0
     }

@@ -1,4 +1,4 @@
-//! Which function of the code makes each step, and by which system call.
+//! Maps each step to the function of the code that makes it, and to the system call.
 
 use crate::foreign::ForeignPc;
 use crate::model::Action;
@@ -22,7 +22,7 @@ const fn step(file: &'static str, function: &'static str, call: &'static str) ->
     Step { file, function, call }
 }
 
-/// The next step of a native, if it has one of its own.
+/// Returns the next step of a native, or `None` after its end.
 pub fn native(native: &Native) -> Option<Step> {
     Some(match native.pc {
         Pc::Open => step("anchor", "open_existing", "openat(anchor)"),
@@ -69,13 +69,13 @@ pub fn native(native: &Native) -> Option<Step> {
         Pc::AdoptWrite => step("takeover", "adopt", "pwrite(lock file)"),
         Pc::AdoptVerify => step("takeover", "adopt", "stat(lock file)"),
         Pc::Unmark => step("publish", "finalize", "pwrite(anchor, held)"),
-        Pc::SettleLinks => step("names", "has_names", "fstat(anchor)"),
-        Pc::Settle => step("names", "verify_names", "stat(anchor)"),
-        Pc::SettleCopy => step("names", "verify_names", "stat(lock file)"),
-        Pc::UndoWrite => step("unpublish", "roll_back", "pwrite(anchor)"),
-        Pc::UndoCompare | Pc::HideCompare => step("unpublish", "unpublish", "stat(lock file)"),
-        Pc::UndoUnlink | Pc::HideUnlink => step("unpublish", "unpublish", "unlinkat(lock file)"),
-        Pc::UndoUnlockCopy => step("publish", "publish", "close(lock file)"),
+        Pc::VerifyLinks => step("names", "has_names", "fstat(anchor)"),
+        Pc::VerifyAnchor => step("names", "verify_names", "stat(anchor)"),
+        Pc::VerifyCopy => step("names", "verify_names", "stat(lock file)"),
+        Pc::RollBackWrite => step("unpublish", "roll_back", "pwrite(anchor)"),
+        Pc::RollBackCompare | Pc::UnpublishCompare => step("unpublish", "unpublish", "stat(lock file)"),
+        Pc::RollBackUnlink | Pc::UnpublishUnlink => step("unpublish", "unpublish", "unlinkat(lock file)"),
+        Pc::RollBackUnlockCopy => step("publish", "publish", "close(lock file)"),
         Pc::Restore => step("unpublish", "restore", "pwrite(anchor)"),
         Pc::RestoreLost => step("unpublish", "restore", "pwrite(anchor)"),
         Pc::DeadCopy | Pc::DeadCopyAgain => {
@@ -87,7 +87,7 @@ pub fn native(native: &Native) -> Option<Step> {
         Pc::FlockRelease => step("release", "unpublish_or_record", "pwrite(anchor)"),
         Pc::FlockEndCompare => step("release", "unpublish_or_record", "stat(anchor)"),
         Pc::DropAnchor => step("acquire", "drop_anchor", "flock(anchor, LOCK_UN)"),
-        Pc::LetGo => step("acquire", "unlock_all", "flock(anchor, LOCK_UN)"),
+        Pc::ReleaseAll => step("acquire", "unlock_all", "flock(anchor, LOCK_UN)"),
         Pc::FreeAnchor => step("kernel_wait", "unlock_anchor", "flock(anchor, LOCK_UN)"),
         Pc::WaitNative => step("kernel_wait", "wait_for_blocker", "flock(lock file, LOCK_EX)"),
         Pc::CloseWaited => step("kernel_wait", "wait_for_blocker", "close(lock file)"),
@@ -105,7 +105,7 @@ pub fn native(native: &Native) -> Option<Step> {
     })
 }
 
-/// The next step of a file in the making.
+/// Returns the next step of making a new file.
 pub fn prepare(pc: PreparePc) -> Step {
     match pc {
         PreparePc::Create => step("prepare", "prepare", "openat(new, O_CREAT|O_EXCL)"),
@@ -120,7 +120,7 @@ pub fn prepare(pc: PreparePc) -> Step {
     }
 }
 
-/// The next step of a break.
+/// Returns the next step of a break.
 pub fn breaking(pc: BreakPc) -> Step {
     match pc {
         BreakPc::Idle => step("clean", "break_lock", ""),
@@ -139,7 +139,7 @@ pub fn breaking(pc: BreakPc) -> Step {
     }
 }
 
-/// The next step of a pruning.
+/// Returns the next step of a pruning.
 pub fn pruning(pc: PrunePc) -> Step {
     match pc {
         PrunePc::Idle => step("clean", "prune", "stat(new)"),
@@ -152,7 +152,7 @@ pub fn pruning(pc: PrunePc) -> Step {
         PrunePc::Lock => step("clean", "prune", "flock(anchor, LOCK_EX|LOCK_NB)"),
         PrunePc::Compare => step("clean", "prune", "stat(anchor)"),
         PrunePc::Shown => step("clean", "prune", "stat(lock file)"),
-        // As in an acquire, what it finds is recovered.
+        // As in an acquire, a swap is recovered.
         PrunePc::Swap => step("takeover", "recover", "stat(swap)"),
         PrunePc::SwapJudge => step("takeover", "judge_at", "openat(swap), flock or F_SETLEASE"),
         PrunePc::SwapShown => step("takeover", "recover", "stat(lock file)"),
@@ -164,7 +164,7 @@ pub fn pruning(pc: PrunePc) -> Step {
     }
 }
 
-/// What this action is, in words: one line of a trace.
+/// Returns one line of a trace for this action.
 pub fn line(state: &State, action: Action) -> String {
     let words = |step: Option<Step>| {
         step.map_or(String::new(), |step| format!("{}::{} {}", step.file, step.function, step.call))
@@ -185,7 +185,7 @@ pub fn line(state: &State, action: Action) -> String {
                 Helper::Locked(_) => "close",
                 _ => "flock(LOCK_EX)",
             };
-            format!("native {i}, a helper that was left behind: queue::help {call}")
+            format!("native {i}, a detached helper: queue::help {call}")
         }
         Action::Recheck(i) => format!("native {i}, its watchdog: queue::recheck stat"),
         Action::Revoke(i) => format!("native {i}, its watchdog: queue::revoke"),
@@ -194,10 +194,10 @@ pub fn line(state: &State, action: Action) -> String {
         Action::CrashNative(i) => format!("native {i}: dies before {}", words(self::native(&state.natives[i]))),
         Action::Foreign(i) => {
             let words = match state.foreign[i].pc {
-                ForeignPc::Open if state.lock.is_some() => "finds the lock file dead",
+                ForeignPc::Open if state.lock.is_some() => "finds a dead holder's lock file",
                 ForeignPc::Open => "makes the lock file",
                 ForeignPc::Write => "writes its record, and holds",
-                ForeignPc::Remove => "removes what has the name by now",
+                ForeignPc::Remove => "removes the lock file, whatever it is by now",
                 _ => "removes the lock file, and ends",
             };
             format!("foreign {i}: {words}")

@@ -9,10 +9,10 @@ use crate::config::{Clock, Config, Guard, Way};
 use crate::prepare::{Prepare, Prepared};
 use crate::state::{Ino, Record, State, Uncovered, Who};
 
-/// Where a native stands: what it does next. [`names`](crate::names) says in which function of the code that is.
+/// The next step of a native. [`names`](crate::names) has the function of the code for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Pc {
-    /// Step 1: look for the anchor, and open it.
+    /// Step 1: open the anchor.
     #[default]
     Open,
     /// Make it.
@@ -21,190 +21,190 @@ pub enum Pc {
     MakeFolder,
     /// Try its kernel lock.
     TryLock,
-    /// Refused, in the first try: is this still the anchor?
+    /// Refused in the first try: is this still the anchor?
     CompareRefused,
     /// Wait in the kernel's queue.
     Queue,
-    /// Step 2: is what was locked still the anchor?
+    /// Step 2: is the locked file still the anchor?
     Compare,
     /// Step 3: is there a swap?
     RecoverLook,
-    /// Does what the swap names live?
+    /// Is the file at the swap a live holder's?
     RecoverJudge,
-    /// It does. Is the lock file's place free, or a dead one's?
+    /// It is. Does the lock file exist, and is its holder dead?
     RecoverShown,
-    /// A dead one's: exchange back.
+    /// The lock file's holder is dead: exchange back.
     RecoverExchange,
-    /// It is free: the swap gets that name.
+    /// There is no lock file: the swap gets that name.
     RecoverRename,
     /// Remove the swap.
     RecoverUnlink,
-    /// Another user's anchor, that may only be read: is it a lock file too, of whoever died with it?
+    /// Another user's anchor, which may only be read: is it also the lock file, of a dead holder?
     ReplaceShown,
-    /// Make one of our own.
+    /// Make a new anchor.
     ReplacePrepare,
-    /// Is the old one still the anchor? Nobody else can replace it now.
+    /// Is the old one still the anchor? No other process can replace it now.
     ReplaceSeen,
-    /// It is not: ours goes.
+    /// It is not: remove the new one.
     ReplaceUndo,
-    /// Ours gets the anchor's name.
+    /// Rename the new one to the anchor.
     ReplaceRename,
     /// Is it the anchor?
     ReplaceCompare,
-    /// Is the lock file our anchor's inode already?
+    /// Is the lock file already a link to the anchor?
     Visible,
     /// Step 4: write the record.
     Write,
-    /// Something changed: is the anchor still the anchor?
+    /// After a change: is this still the anchor?
     CompareAgain,
     /// Step 5: link the anchor to the lock file.
     Link,
-    /// Make a file of its own, for the lock file or for the swap.
+    /// Make a new file, for the lock file or for the swap.
     Prepare,
-    /// Rename it to the lock file, unless that is there.
+    /// Rename it to the lock file, unless that exists.
     RenameNew,
-    /// It is there: ours goes.
+    /// The lock file exists: remove the new one.
     UnlinkNew,
-    /// What is at the lock file's place?
+    /// Open the lock file.
     Look,
-    /// Step 6: does it live?
+    /// Step 6: is its holder alive?
     Judge,
-    /// It does not. Is the anchor still the anchor?
+    /// It is dead. Is this still the anchor?
     CompareBefore,
-    /// Before a takeover: the record says so.
+    /// Before a takeover: mark the record.
     Mark,
     /// Link the anchor to the swap.
     LinkSwap,
     /// Rename the copy to the swap.
     RenameSwap,
-    /// Is what got that name ours?
+    /// Is the file at the swap this native's?
     SwapSeen,
     /// Exchange swap and lock file.
     Exchange,
-    /// The lock file was gone: no swap is needed.
+    /// The lock file was missing: remove the swap.
     DropSwapGone,
-    /// It cannot be exchanged: no swap is needed.
+    /// Names cannot be exchanged: remove the swap.
     DropSwapAdopt,
-    /// What came out?
+    /// Which file is at the swap after the exchange?
     Out,
-    /// What was judged: it goes.
+    /// The judged file: remove it.
     DropSwap,
-    /// Is the lock file ours?
+    /// Is the lock file this native's?
     Verify,
-    /// Something else came out: back with it.
+    /// Another file: exchange it back.
     ExchangeBack,
-    /// Did our own come back for it?
+    /// Is this native's file at the swap again?
     OutAgain,
-    /// It did, and goes.
+    /// It is: remove it.
     DropSwapBack,
-    /// Let go of the judged copy, and open it for writing.
+    /// Unlock the judged copy, and open it for writing.
     AdoptOpen,
     /// Lock it again.
     AdoptLock,
-    /// Write our record over it.
+    /// Overwrite it with this native's record.
     AdoptWrite,
     /// Does it still have the name?
     AdoptVerify,
-    /// Shown: where the record told of a crash or a takeover, it says `held` again.
+    /// The lock file is published: a record that was marked for a crash or a takeover becomes `held` again.
     Unmark,
-    /// Step 7: is the anchor still the anchor?
-    SettleLinks,
+    /// Step 7: do the links prove that the names are right?
+    VerifyLinks,
     /// A copy: is it the lock file?
-    SettleCopy,
-    /// Links do not tell: the anchor's path is compared.
-    Settle,
-    /// It is not: the record says that nobody holds.
-    UndoWrite,
-    /// Is the lock file ours?
-    UndoCompare,
-    /// Then it goes.
-    UndoUnlink,
-    /// The copy's kernel lock.
-    UndoUnlockCopy,
-    /// Somebody holds: the last record comes back.
+    VerifyCopy,
+    /// The links prove nothing: is this still the anchor?
+    VerifyAnchor,
+    /// It is not: write a record without a holder.
+    RollBackWrite,
+    /// Is the lock file this native's?
+    RollBackCompare,
+    /// It is: remove it.
+    RollBackUnlink,
+    /// Release the copy's kernel lock.
+    RollBackUnlockCopy,
+    /// Another process holds: write the previous record back.
     Restore,
-    /// The anchor was lost: the last record comes back.
+    /// The anchor was lost: write the previous record back.
     RestoreLost,
-    /// The lost anchor is let go.
+    /// Unlock and close the lost anchor.
     DropAnchor,
     /// Flock style: is the lock file a dead native's, on another inode?
     DeadCopy,
-    /// Something changed in its takeover: once more.
+    /// The same after a change in its takeover.
     DeadCopyAgain,
-    /// Is the lock file ours by now: a dead native's that was written over, or what was exchanged for it?
+    /// Is the lock file this native's by now: a dead native's that was overwritten, or the file exchanged for it?
     FlockCompare,
-    /// Then it goes.
+    /// It is: remove it.
     FlockUnlink,
-    /// The anchor was lost, and our record is not to be covered: it says that nobody holds.
+    /// The anchor was lost, and the previous record does not come back: write a record without a holder.
     FlockGiveUp,
-    /// A try that found somebody: the anchor's kernel lock is let go.
-    LetGo,
-    /// Before a wait for who has the lock file: the anchor's kernel lock is let go.
+    /// The lock is busy: release the anchor's kernel lock.
+    ReleaseAll,
+    /// Before a wait for the lock file's holder: release the anchor's kernel lock.
     FreeAnchor,
     /// Wait in the kernel queue of a native's lock file.
     WaitNative,
-    /// Out of that queue: close it.
+    /// Served by that queue: close the lock file.
     CloseWaited,
     /// Wait for a foreign holder's events.
     WaitForeign,
-    /// It holds.
+    /// Hold.
     Hold,
-    /// Passed on within the process: the next one's record.
+    /// A tenure is passed on within the process: write the next holder's record.
     PassWrite,
-    /// As there, where the links are counted next.
+    /// The same, before the links are counted.
     PassWriteAtOnce,
-    /// Passed on: the file's links are counted.
+    /// Count the links of the tenure that is passed on.
     PassLinks,
-    /// Is the anchor still ours?
+    /// Is this still the anchor?
     PassAnchor,
-    /// And the lock file?
+    /// Is this still the lock file?
     PassLock,
-    /// The tenure ends, for whoever asks.
+    /// End the tenure, for every later check.
     End,
-    /// Flock style: the record says that it was released.
+    /// Flock style: record the release.
     FlockRelease,
-    /// Is the anchor still ours?
+    /// Is this still the anchor?
     FlockEndCompare,
-    /// Is the lock file still ours?
-    HideCompare,
-    /// Then it goes.
-    HideUnlink,
-    /// The copy's kernel lock.
+    /// Is the lock file still this native's?
+    UnpublishCompare,
+    /// It is: remove it.
+    UnpublishUnlink,
+    /// Release the copy's kernel lock.
     UnlockCopy,
-    /// The anchor's kernel lock.
+    /// Release the anchor's kernel lock.
     Unlock,
-    /// Revoked; the holder does not know it yet.
+    /// Revoked, which the holder does not know yet.
     Believe,
     /// Released, busy, or given up: the process has ended.
     Done,
-    /// The acquire ended with an error: so has the process.
+    /// The acquire returned an error, and the process has ended.
     Failed,
     /// Died.
     Dead,
 }
 
-/// What a recovery is made for.
+/// The step that follows a recovery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum After {
     /// The steps that follow the lock.
     #[default]
     Show,
-    /// A copy that is the lock file.
+    /// A copy for the lock file.
     Again,
-    /// A takeover begins.
+    /// A takeover.
     TakeOver,
-    /// The next pass of the loop that shows the lock file.
+    /// The next pass of the loop that publishes the lock file.
     Retry,
 }
 
-/// A helper thread that was left behind in the kernel queue of a file without a name. One at most is followed: all it
-/// does is to get that lock some day and to close it.
+/// A detached helper thread, in the kernel queue of a file without a name. Only one is modelled, because it just acquires that
+/// kernel lock at some time and closes the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Helper {
-    /// There is none.
+    /// No helper.
     #[default]
     None,
-    /// It waits.
+    /// It waits for the lock.
     Waits(Ino),
     /// It has the lock.
     Locked(Ino),
@@ -213,51 +213,51 @@ pub enum Helper {
 /// One native.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Native {
-    /// What it does next.
+    /// The next step.
     pub pc: Pc,
     /// The anchor's descriptor, kept from one tenure to the next.
     pub fd: Option<Ino>,
-    /// The lock file that was judged, open.
+    /// The judged lock file, open.
     pub judged: Option<Ino>,
-    /// The lock file that is a file of its own.
+    /// The lock file, if it is a copy.
     pub copy: Option<Ino>,
-    /// Another user's anchor, which ours has replaced.
+    /// Another user's anchor, which this native has replaced.
     pub replaced: Option<Ino>,
-    /// A file in the making.
+    /// The new file that is being made.
     pub prepare: Prepare,
-    /// What the anchor said when it was locked.
+    /// The anchor's record when it was locked.
     pub prior: Record,
-    /// Our fence.
+    /// The native's fence.
     pub fence: u8,
     /// The anchor had more than one name.
     pub linked: bool,
     /// One of them was the lock file.
     pub visible: bool,
-    /// What the swap names may live, and the lock file's place is another's.
-    pub parked: bool,
-    /// The record says that a takeover is on.
+    /// The file at the swap may be a live holder's, and the lock file belongs to another process.
+    pub live_file_at_swap: bool,
+    /// The record is marked for a takeover.
     pub marked: bool,
-    /// It is told of a crash, if it comes to hold.
+    /// Its grant will report a crash.
     pub crashed: bool,
-    /// What the recovery is made for.
+    /// The step after the recovery.
     pub after: After,
-    /// It is one in flock style.
+    /// Whether it is in flock style.
     pub flock: bool,
-    /// It does not wait: a run of `clean`.
+    /// Whether it never waits, as a run of `clean`.
     pub never: bool,
-    /// It waits, after a first try that did not.
+    /// Whether it waits, after a first try.
     pub waits: bool,
-    /// Its tenure has not ended.
+    /// Whether it holds: its tenure has not ended.
     pub held: bool,
-    /// Did somebody remove its lock file while it was live?
+    /// Whether its lock file was removed while it was live.
     pub uncovered: Uncovered,
     /// The watchdog ended the tenure.
     pub revoked: bool,
-    /// The release found that it was lost.
+    /// The release found that the lock was lost.
     pub lost: bool,
-    /// Acquires to come.
+    /// The number of further acquires.
     pub rounds: u8,
-    /// A helper that was left behind.
+    /// A detached helper.
     pub helper: Helper,
 }
 
@@ -266,12 +266,12 @@ impl Native {
         matches!(self.pc, Pc::Done | Pc::Failed | Pc::Dead)
     }
 
-    /// The inode that it shows, or would.
-    pub(crate) fn presence(&self) -> Option<Ino> {
+    /// Returns the inode that it publishes as its lock file.
+    pub(crate) fn lock_file(&self) -> Option<Ino> {
         self.puts().filter(|_| !self.flock)
     }
 
-    /// The inode that it puts in the lock file's place: to stay, or in flock style to be removed.
+    /// Returns the inode that it puts at the lock file's name: to stay, or in flock style to be removed.
     pub(crate) fn puts(&self) -> Option<Ino> {
         self.copy.or(self.fd)
     }
@@ -289,7 +289,7 @@ impl Native {
         }
     }
 
-    /// What tells it from others of its kind, but for its number and those of inodes.
+    /// Returns a key for natives of one kind, without the numbers of processes and inodes.
     pub(crate) fn key(&self, look: &dyn Fn(Option<Ino>) -> u16) -> impl Ord + use<> {
         let helper = match self.helper {
             Helper::None => (0, 0),
@@ -297,7 +297,7 @@ impl Native {
             Helper::Locked(ino) => (2, look(Some(ino))),
         };
         let (tells, ends) =
-            ([self.linked, self.visible, self.parked, self.marked, self.crashed], [self.revoked, self.lost]);
+            ([self.linked, self.visible, self.live_file_at_swap, self.marked, self.crashed], [self.revoked, self.lost]);
         let flags = (tells, self.waits, self.held, ends);
         let files = [self.fd, self.judged, self.copy, self.replaced, self.prepare.file].map(look);
         let prior = self.prior.fence();
@@ -310,7 +310,7 @@ impl Native {
     }
 }
 
-/// Makes native `i` take its step: `None` where it has to wait, or has ended.
+/// Makes native `i` take its next step. Returns `None` if it must wait or has ended.
 pub(crate) fn step(config: &Config, state: &mut State, i: usize) -> Option<()> {
     let mut native = state.natives[i];
     Turn { config, state, me: Who::native(i), native: &mut native }.step()?;
@@ -318,7 +318,7 @@ pub(crate) fn step(config: &Config, state: &mut State, i: usize) -> Option<()> {
     Some(())
 }
 
-/// The helper of native `i` that was left behind.
+/// Makes the detached helper of native `i` take its next step.
 pub(crate) fn helper_step(state: &mut State, i: usize) -> Option<()> {
     let who = Who::helper(i);
     state.natives[i].helper = match state.natives[i].helper {
@@ -335,7 +335,7 @@ pub(crate) fn helper_step(state: &mut State, i: usize) -> Option<()> {
     Some(())
 }
 
-/// The watchdog's look at a helper in a kernel queue: where the path names another file, a new helper begins.
+/// Makes the watchdog check a helper in a kernel queue. If the path names another file, a new helper begins.
 pub(crate) fn recheck(config: &Config, state: &mut State, i: usize) -> Option<()> {
     let native = &mut state.natives[i];
     let (waits_for, named) = match native.pc {
@@ -358,7 +358,7 @@ pub(crate) fn recheck(config: &Config, state: &mut State, i: usize) -> Option<()
     Some(())
 }
 
-/// The watchdog revokes: the release begins, and the holder is not asked.
+/// Makes the watchdog revoke a tenure: the release begins without the holder.
 pub(crate) fn revoke(state: &mut State, i: usize) -> Option<()> {
     let native = &mut state.natives[i];
     (native.pc == Pc::Hold && state.left.revokes > 0).then_some(())?;
@@ -367,9 +367,9 @@ pub(crate) fn revoke(state: &mut State, i: usize) -> Option<()> {
     native.go(Pc::End)
 }
 
-/// The holder passes its tenure on to the next one of its process.
+/// Makes the holder pass its tenure on to the next waiter of its process.
 ///
-/// `at_once`: within a moment of the last look at the names.
+/// `at_once`: within `NAMES_CHECK_TTL` of the last check of the names.
 pub(crate) fn pass(config: &Config, state: &mut State, i: usize, at_once: bool) -> Option<()> {
     let native = &mut state.natives[i];
     (config.pass && native.pc == Pc::Hold && native.rounds > 0 && !native.flock).then_some(())?;
@@ -382,11 +382,11 @@ pub(crate) fn pass(config: &Config, state: &mut State, i: usize, at_once: bool) 
     })
 }
 
-/// The process dies: the kernel closes its descriptors.
+/// Ends the process. The kernel closes its descriptors.
 pub(crate) fn crash(state: &mut State, i: usize) -> Option<()> {
     (!state.natives[i].has_ended()).then_some(())?;
     if state.past.wiped || state.past.broken {
-        // Two natives with two anchors may both have been at the swap: what this one leaves in it nobody puts back.
+        // Two natives with two anchors may both have used the swap. No native puts a file back that this one leaves there.
         state.removed(state.swap, Uncovered::ByPerson);
     }
     let (me, helper) = (Who::native(i), Who::helper(i));
@@ -414,7 +414,7 @@ impl Turn<'_> {
         self.config.guards(guard)
     }
 
-    /// `place.anchor`'s descriptor: there from [`Pc::TryLock`] on.
+    /// Returns the anchor's descriptor, which is open from [`Pc::TryLock`] on.
     pub(crate) fn fd(&self) -> Ino {
         self.native.fd.expect("the anchor is open")
     }
@@ -484,7 +484,7 @@ impl Turn<'_> {
                 self.go(Pc::DropAnchor)
             }
             Pc::Write if self.native.flock => {
-                self.write_own(self.fd(), self.guards(Guard::FlockDeathIsLookedInto));
+                self.write_own(self.fd(), self.guards(Guard::FlockDeathIsChecked));
                 match self.native.judged {
                     Some(_) if self.guards(Guard::FlockTakesOver) => self.go(Pc::CompareBefore),
                     None if !self.native.visible => self.settle(),
@@ -492,7 +492,7 @@ impl Turn<'_> {
                 }
             }
             Pc::Write => {
-                // A crash that only the record tells of stays told until the lock file is there.
+                // A crash that only the record reports stays recorded until the lock file exists.
                 let crashed = self.native.prior.is_aborted();
                 self.native.marked = crashed && !self.native.visible;
                 self.write_own(self.fd(), self.native.marked);
@@ -541,37 +541,37 @@ impl Turn<'_> {
             | Pc::AdoptLock
             | Pc::AdoptWrite
             | Pc::AdoptVerify => self.take_over(),
-            Pc::SettleLinks => {
+            Pc::VerifyLinks => {
                 if self.has_names() {
                     self.grant()
                 } else {
-                    self.go(Pc::Settle)
+                    self.go(Pc::VerifyAnchor)
                 }
             }
-            Pc::Settle if self.state.anchor != self.native.fd => self.go(Pc::UndoWrite),
-            Pc::Settle => self.grant(),
-            Pc::SettleCopy if self.state.lock == self.native.copy => self.go(Pc::Settle),
-            Pc::SettleCopy => self.go(Pc::UndoWrite),
-            Pc::UndoWrite => {
-                // Of a crash that it would have told of, the next one hears.
+            Pc::VerifyAnchor if self.state.anchor != self.native.fd => self.go(Pc::RollBackWrite),
+            Pc::VerifyAnchor => self.grant(),
+            Pc::VerifyCopy if self.state.lock == self.native.copy => self.go(Pc::VerifyAnchor),
+            Pc::VerifyCopy => self.go(Pc::RollBackWrite),
+            Pc::RollBackWrite => {
+                // The next holder reports a crash that this one would have reported.
                 let died = self.native.visible && matches!(self.native.prior, Record::Native { by: Some(_), .. });
                 let aborted = died || self.native.crashed;
                 let by = Some(self.me).filter(|_| aborted);
                 self.state.write(self.fd(), Record::Native { by, fence: self.native.fence, aborted });
-                self.go(if self.native.flock { Pc::DropAnchor } else { Pc::UndoCompare })
+                self.go(if self.native.flock { Pc::DropAnchor } else { Pc::RollBackCompare })
             }
-            Pc::UndoCompare => {
-                let ours = self.state.lock == self.native.presence();
-                self.go(if ours { Pc::UndoUnlink } else { Pc::UndoUnlockCopy })
+            Pc::RollBackCompare => {
+                let ours = self.state.lock == self.native.lock_file();
+                self.go(if ours { Pc::RollBackUnlink } else { Pc::RollBackUnlockCopy })
             }
-            Pc::UndoUnlink => {
-                if self.state.lock != self.native.presence() {
+            Pc::RollBackUnlink => {
+                if self.state.lock != self.native.lock_file() {
                     self.state.removed_by_native(self.state.lock);
                 }
                 self.state.lock = None;
-                self.go(Pc::UndoUnlockCopy)
+                self.go(Pc::RollBackUnlockCopy)
             }
-            Pc::UndoUnlockCopy => {
+            Pc::RollBackUnlockCopy => {
                 self.close_copy();
                 self.go(Pc::DropAnchor)
             }
@@ -588,7 +588,7 @@ impl Turn<'_> {
                 self.go(Pc::DropAnchor)
             }
             Pc::DropAnchor => self.drop_anchor(),
-            Pc::LetGo => {
+            Pc::ReleaseAll => {
                 self.state.unlock(self.fd(), self.me);
                 self.busy()
             }
@@ -623,8 +623,8 @@ impl Turn<'_> {
             | Pc::End
             | Pc::FlockRelease
             | Pc::FlockEndCompare
-            | Pc::HideCompare
-            | Pc::HideUnlink
+            | Pc::UnpublishCompare
+            | Pc::UnpublishUnlink
             | Pc::UnlockCopy
             | Pc::Unlock
             | Pc::Believe => self.release(),
@@ -645,7 +645,7 @@ impl Turn<'_> {
         self.begin()
     }
 
-    /// Steps 4 to 7 begin, with an anchor that we may write.
+    /// Begins steps 4 to 7, with an anchor that the native may write.
     pub(crate) fn begin(&mut self) -> Option<()> {
         if self.state.is_anothers(self.fd(), self.me) {
             self.native.crashed = self.native.prior.is_aborted();
@@ -655,14 +655,14 @@ impl Turn<'_> {
         self.begin_record()
     }
 
-    /// The record of this try, whose fence is taken from the clock before anything of it is written.
+    /// Begins the record of this try, whose fence is taken from the clock before any write.
     fn begin_record(&mut self) -> Option<()> {
         self.native.fence = self.state.next_fence(self.config, self.native.prior.fence().unwrap_or(0));
         self.native.crashed = self.native.prior.is_aborted();
         if self.native.linked { self.go(Pc::Visible) } else { self.go_write() }
     }
 
-    /// The anchor is another user's: ours takes its place, and goes on with what it says.
+    /// Replaces another user's anchor with a new one, which continues its record.
     fn replace(&mut self) -> Option<()> {
         match self.native.pc {
             Pc::ReplaceShown => {
@@ -671,8 +671,8 @@ impl Turn<'_> {
             }
             Pc::ReplacePrepare => {
                 let fence = self.native.prior.fence().filter(|_| self.guards(Guard::ReplaceCarriesTheFence));
-                let aborted = self.native.crashed && self.guards(Guard::ReplaceKeepsTheWord);
-                // A holder that died, or is not known to have released, is looked for at the lock file's place.
+                let aborted = self.native.crashed && self.guards(Guard::ReplaceKeepsTheMark);
+                // A holder that died, or may not have released, is found by its lock file.
                 let by = match self.native.prior {
                     Record::Native { by, .. } => by.filter(|_| !aborted),
                     _ => Some(self.me),
@@ -701,7 +701,7 @@ impl Turn<'_> {
             }
             _ if self.state.anchor != self.native.prepare.file => self.replaced_by_another(),
             _ => {
-                // Our own is the one to go on with, and the old one's kernel lock stays ours.
+                // The acquire continues with the new anchor, and keeps the old one's kernel lock.
                 let own = std::mem::take(&mut self.native.prepare).file;
                 self.native.replaced = std::mem::replace(&mut self.native.fd, own);
                 self.native.linked = false;
@@ -710,12 +710,12 @@ impl Turn<'_> {
         }
     }
 
-    /// Is the holder of a native's file dead? It is, where that was the anchor that we replaced; or its kernel lock is tried.
+    /// Returns whether the holder of a native's file is dead: it is the replaced anchor, or its kernel lock is free.
     fn lock_judged(&mut self, ino: Ino) -> bool {
         self.native.replaced == Some(ino) || self.state.try_lock(ino, self.me)
     }
 
-    /// Somebody was at the anchors meanwhile: once more, with the one that is there.
+    /// Starts again, because another process changed the anchor.
     fn replaced_by_another(&mut self) -> Option<()> {
         if let Some(ours) = std::mem::take(&mut self.native.prepare).file {
             self.state.unlock(ours, self.me);
@@ -729,9 +729,9 @@ impl Turn<'_> {
         self.go(if copy { Pc::DeadCopy } else { Pc::Write })
     }
 
-    /// Flock style: a dead native's lock file goes.
+    /// Flock style: removes a dead native's lock file.
     fn take_hidden(&mut self) -> Option<()> {
-        // By a takeover it has become ours.
+        // After a takeover it is this native's.
         let plain = self.native.judged.filter(|_| !self.guards(Guard::FlockTakesOver));
         let ours = plain.or(self.native.puts());
         match self.native.pc {
@@ -763,14 +763,14 @@ impl Turn<'_> {
         self.state.write(ino, record);
     }
 
-    /// A pass of the loop that shows the lock file: by a link, or by a copy.
+    /// Makes a pass of the loop that publishes the lock file, as a link or a copy.
     fn show(&mut self) -> Option<()> {
         if self.native.flock {
             self.native.after = After::Retry;
             return self.go(Pc::FlockCompare);
         }
-        match (self.native.parked, self.config.copies()) {
-            // Whoever is parked lives: nothing is shown beside it.
+        match (self.native.live_file_at_swap, self.config.copies()) {
+            // The file at the swap has a live holder, so no lock file is published.
             (true, _) => self.go(Pc::Look),
             (_, true) => self.recover_for(After::Again),
             _ => self.go(Pc::Link),
@@ -781,7 +781,7 @@ impl Turn<'_> {
         match (self.state.anchor, self.state.lock) {
             (None, _) => self.lost(),
             (_, Some(_)) => self.go(Pc::Look),
-            // By its name: it may be another's inode.
+            // By the anchor's name, which may be another inode by now.
             (anchor, None) => {
                 self.state.lock = anchor;
                 self.native.uncovered = Uncovered::No;
@@ -817,22 +817,22 @@ impl Turn<'_> {
         let dead = if self.state.record(judged).is_native() {
             self.lock_judged(judged)
         } else {
-            !self.state.foreign_lives(judged) || !self.guards(Guard::LiveForeignersAreWaitedFor)
+            !self.state.foreign_lives(judged) || !self.guards(Guard::WaitsForLiveForeign)
         };
         if !dead {
-            // While somebody is parked our record stays, for it tells of the takeover.
-            let restores = !self.native.visible && !self.native.parked;
+            // While a live file is at the swap the record stays, because it marks the takeover.
+            let restores = !self.native.visible && !self.native.live_file_at_swap;
             return if restores { self.go(Pc::Restore) } else { self.blocked() };
         }
         self.go(Pc::CompareBefore)
     }
 
-    /// Somebody holds by the lock file that was judged.
+    /// The judged lock file's holder is alive.
     fn blocked(&mut self) -> Option<()> {
         self.forget();
         if !self.native.waits {
             self.native.judged = None;
-            return self.go(Pc::LetGo);
+            return self.go(Pc::ReleaseAll);
         }
         self.go(Pc::FreeAnchor)
     }
@@ -845,7 +845,7 @@ impl Turn<'_> {
         self.go(Pc::TryLock)
     }
 
-    /// The lock file is there, and shows us.
+    /// The lock file is this native's.
     pub(crate) fn shown(&mut self) -> Option<()> {
         self.close_judged();
         if self.native.flock {
@@ -856,47 +856,47 @@ impl Turn<'_> {
 
     fn settle(&mut self) -> Option<()> {
         match self.guards(Guard::CompareAfterShowing) {
-            true if self.native.copy.is_some() => self.go(Pc::SettleCopy),
-            true if self.native.linked => self.go(Pc::Settle),
-            true => self.go(Pc::SettleLinks),
+            true if self.native.copy.is_some() => self.go(Pc::VerifyCopy),
+            true if self.native.linked => self.go(Pc::VerifyAnchor),
+            true => self.go(Pc::VerifyLinks),
             false => self.grant(),
         }
     }
 
-    /// `acquire` returns.
+    /// Grants the lock: `acquire` returns.
     pub(crate) fn grant(&mut self) -> Option<()> {
         let fence = self.native.fence;
-        // A fence that was forgotten is known to the clock alone.
+        // After the last fence was lost, only the clock makes a greater one.
         let told = !self.state.past.forgotten || self.config.clock == Clock::Advances;
         self.state.past.fence_went_back |= fence <= self.state.granted && told;
         self.state.granted = self.state.granted.max(fence);
-        let parked = self.native.flock && self.native.parked;
+        let live_file_at_swap = self.native.flock && self.native.live_file_at_swap;
         self.forget();
-        self.native.parked = parked;
+        self.native.live_file_at_swap = live_file_at_swap;
         self.native.fence = fence;
         self.native.held = true;
         self.native.waits = false;
         self.go(Pc::Hold)
     }
 
-    /// Nothing of this try is needed any more.
+    /// Clears the state of this try.
     fn forget(&mut self) {
         if let Some(replaced) = self.native.replaced.take() {
             self.state.unlock(replaced, self.me);
         }
         let native = &mut *self.native;
         (native.prior, native.fence) = (Record::Blank, 0);
-        (native.linked, native.visible, native.parked, native.marked) = (false, false, false, false);
+        (native.linked, native.visible, native.live_file_at_swap, native.marked) = (false, false, false, false);
         native.crashed = false;
         native.after = After::Show;
     }
 
-    /// The anchor went away under us.
+    /// The anchor was replaced or removed during the acquire.
     pub(crate) fn lost(&mut self) -> Option<()> {
-        // Nor may a takeover that failed halfway be forgotten, or text be put under a lock file that stays.
+        // The previous record must not overwrite the mark of an unfinished takeover, or the text of a lock file that stays.
         let half_taken = (self.native.marked || self.native.flock) && self.state.swap.is_some();
         let stays = self.state.lock == self.native.fd;
-        let restores = !(self.native.visible || self.native.parked || half_taken || stays);
+        let restores = !(self.native.visible || self.native.live_file_at_swap || half_taken || stays);
         let ours = if self.native.flock { Pc::FlockGiveUp } else { Pc::DropAnchor };
         self.go(if restores { Pc::RestoreLost } else { ours })
     }
@@ -920,7 +920,7 @@ impl Turn<'_> {
         }
     }
 
-    /// The acquire returns an error, and every descriptor is closed.
+    /// Ends the process with an error, and closes every descriptor.
     pub(crate) fn fail(&mut self) -> Option<()> {
         self.end(Pc::Failed)
     }

@@ -1,9 +1,9 @@
-//! A file in the making, under the name `new`: complete and locked before it is renamed to where it is to be seen.
+//! A new file under the name `new`, which is complete and locked before it is renamed to its final name.
 
 use crate::config::{Config, Guard};
 use crate::state::{Ino, Record, State, Who};
 
-/// Where it stands.
+/// The next step of making a new file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
 pub enum PreparePc {
     /// Make it.
@@ -17,30 +17,30 @@ pub enum PreparePc {
     Compare,
     /// Write the record.
     Write,
-    /// Another's is there: open it.
+    /// Another process's new file exists: open it.
     DropOpen,
     /// Try its kernel lock.
     DropLock,
     /// Does it still have the name?
     DropCompare,
-    /// Its maker is dead: it goes.
+    /// Its maker is dead: remove it.
     DropUnlink,
 }
 
-/// What came of a step.
+/// The result of a step.
 pub(crate) enum Prepared {
     /// It goes on.
     NotYet,
-    /// The file is there, complete and locked.
+    /// The file is complete and locked.
     Ready(Ino),
 }
 
-/// A file in the making.
+/// The state of making a new file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Prepare {
-    /// Where it stands.
+    /// The next step.
     pub pc: PreparePc,
-    /// Our own file, or a dead one's that is looked at.
+    /// This process's own file, or another one's that is checked.
     pub file: Option<Ino>,
 }
 
@@ -98,7 +98,7 @@ impl Prepare {
                 if state.try_lock(self.file?, who) {
                     return self.go(PreparePc::DropCompare);
                 }
-                // Its maker is at it: a moment later we try again.
+                // Its maker is still making it: try again.
                 self.file = None;
                 self.go(PreparePc::Create)
             }

@@ -19,11 +19,11 @@ pub const FOREIGN_EXCLUDED: &str = "no native holds beside a live foreign holder
 /// A fence was granted twice, or a smaller one later.
 pub const FENCE_GROWS: &str = "the fence grows with every grant";
 /// Somebody waits for ever.
-pub const NOBODY_STUCK: &str = "from every state, every live native can come to its end";
+pub const NO_NATIVE_STUCK: &str = "from every state, every live native can come to its end";
 /// A swap is there although a native went by it.
 pub const SWAP_RECOVERED: &str = "no swap is left beside a holder";
 /// A holder is told that it lost the lock, although nobody took it.
-pub const CHECK_TELLS: &str = "check() fails only after a break or a removal";
+pub const CHECK_IS_RIGHT: &str = "check() fails only after a break or a removal";
 /// A lock file that nobody stands for.
 pub const NO_PHANTOM: &str = "a native's lock file without its holder is left by a crash alone";
 /// A process that waits, and may be stopped there, keeps others out.
@@ -49,14 +49,14 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
             !model.first(2, mixed(state, |one, other| (one, other) == (Uncovered::No, Uncovered::No)))
         }),
         Property::always(FENCE_GROWS, |model, state: &State| !model.first(3, state.past.fence_went_back)),
-        Property::always(NOBODY_STUCK, |model, state: &State| !model.first(4, !can_end(model, state))),
+        Property::always(NO_NATIVE_STUCK, |model, state: &State| !model.first(4, !can_end(model, state))),
         Property::always(SWAP_RECOVERED, |model, state: &State| {
             let forced = state.past.broken || state.past.wiped;
             let shown = state.natives.iter().any(|native| native.held && !native.flock);
             !model.first(5, shown && state.swap.is_some() && !forced)
         }),
         Property::always(NO_ERRORS, |model, state: &State| !model.first(6, !no_errors(model, state))),
-        Property::always(CHECK_TELLS, |model, state: &State| {
+        Property::always(CHECK_IS_RIGHT, |model, state: &State| {
             let forced = state.past.broken || state.past.wiped;
             let told = |i: usize| state.natives[i].uncovered != Uncovered::No || state.passes_check(i);
             !model.first(10, !forced && (0..state.natives.len()).any(|i| state.natives[i].held && !told(i)))
@@ -145,14 +145,14 @@ fn can_end(model: &Protocol, state: &State) -> bool {
 }
 
 /// It holds, but neither the anchor nor the lock file is its own any more. The lock file may not be, after a break.
-fn is_robbed(state: &State, i: usize) -> bool {
+fn was_broken(state: &State, i: usize) -> bool {
     let native = &state.natives[i];
-    let hidden = native.flock || state.lock != native.presence() || state.past.broke;
+    let hidden = native.flock || state.lock != native.lock_file() || state.past.broke;
     native.held && state.anchor != native.fd && hidden
 }
 
 fn all_have_ended(state: &State) -> bool {
-    (0..state.natives.len()).all(|i| state.natives[i].has_ended() || is_robbed(state, i))
+    (0..state.natives.len()).all(|i| state.natives[i].has_ended() || was_broken(state, i))
 }
 
 /// What has begun goes on; nothing new begins.
@@ -161,7 +161,7 @@ fn may_come(state: &State, action: Action) -> bool {
         Action::Break => state.breaker != Default::default(),
         Action::Prune => state.pruner != Default::default(),
         Action::Wipe(_) => state.wiper.on,
-        Action::Native(i) => !is_robbed(state, i),
+        Action::Native(i) => !was_broken(state, i),
         Action::Pass(_) | Action::PassAtOnce(_) => false,
         _ => true,
     }

@@ -25,19 +25,19 @@ impl Turn<'_> {
                 let ours = self.state.anchor == self.native.fd;
                 self.go(if ours { Pc::PassLock } else { Pc::End })
             }
-            Pc::PassLock if self.state.lock != self.native.presence() => self.go(Pc::End),
+            Pc::PassLock if self.state.lock != self.native.lock_file() => self.go(Pc::End),
             Pc::PassLock if self.guards(Guard::PassWritesFirst) => self.passed(),
             Pc::PassLock => self.go(Pc::PassWrite),
             Pc::End => {
-                self.native.held = !self.guards(Guard::EndsBeforeItLetsGo);
+                self.native.held = !self.guards(Guard::EndsBeforeRelease);
                 self.native.fence = 0;
                 if self.native.flock {
                     return self.go(Pc::FlockRelease);
                 }
-                self.go(if self.guards(Guard::HideBeforeUnlock) { Pc::HideCompare } else { Pc::UnlockCopy })
+                self.go(if self.guards(Guard::UnpublishBeforeUnlock) { Pc::UnpublishCompare } else { Pc::UnlockCopy })
             }
             Pc::FlockRelease => {
-                let aborted = self.native.parked && self.guards(Guard::FlockKeepsTheWord);
+                let aborted = self.native.live_file_at_swap && self.guards(Guard::FlockKeepsTheMark);
                 let fence = self.state.record(self.fd()).fence().unwrap_or(0);
                 self.state.write(self.fd(), Record::Native { by: None, fence, aborted });
                 self.go(Pc::FlockEndCompare)
@@ -48,19 +48,19 @@ impl Turn<'_> {
                 self.native.lost = self.state.anchor != self.native.fd;
                 self.go(Pc::Unlock)
             }
-            Pc::HideCompare => {
-                let ours = self.state.lock == self.native.presence();
+            Pc::UnpublishCompare => {
+                let ours = self.state.lock == self.native.lock_file();
                 self.native.lost = !ours;
                 let hides = ours || !self.guards(Guard::CompareAtRelease);
-                self.go(if hides { Pc::HideUnlink } else { self.after_hide() })
+                self.go(if hides { Pc::UnpublishUnlink } else { self.after_unpublish() })
             }
-            Pc::HideUnlink => {
+            Pc::UnpublishUnlink => {
                 // Between the look and the removal somebody may remove ours, and a foreign program make its own.
-                if self.state.lock != self.native.presence() && self.guards(Guard::CompareAtRelease) {
+                if self.state.lock != self.native.lock_file() && self.guards(Guard::CompareAtRelease) {
                     self.state.removed_by_native(self.state.lock);
                 }
                 self.state.lock = None;
-                self.go(self.after_hide())
+                self.go(self.after_unpublish())
             }
             Pc::UnlockCopy => {
                 // Its descriptor stays a moment longer, which nobody notices.
@@ -71,7 +71,7 @@ impl Turn<'_> {
             }
             Pc::Unlock => {
                 self.state.unlock(self.fd(), self.me);
-                if self.guards(Guard::HideBeforeUnlock) { self.released() } else { self.go(Pc::HideCompare) }
+                if self.guards(Guard::UnpublishBeforeUnlock) { self.released() } else { self.go(Pc::UnpublishCompare) }
             }
             Pc::Believe => self.next(),
             _ => None,
@@ -90,13 +90,13 @@ impl Turn<'_> {
         self.grant()
     }
 
-    fn after_hide(&self) -> Pc {
-        if self.guards(Guard::HideBeforeUnlock) { Pc::UnlockCopy } else { Pc::Believe }
+    fn after_unpublish(&self) -> Pc {
+        if self.guards(Guard::UnpublishBeforeUnlock) { Pc::UnlockCopy } else { Pc::Believe }
     }
 
     fn released(&mut self) -> Option<()> {
         self.native.copy = None;
-        let told = self.guards(Guard::EndsBeforeItLetsGo);
+        let told = self.guards(Guard::EndsBeforeRelease);
         self.native.held &= !told;
         if self.native.lost {
             self.native.fd = None;

@@ -329,7 +329,7 @@ impl State {
                 // A native in flock style shows itself by a dead native's lock file, or what it has put there, until that is
                 // gone.
                 let brief = native.puts().filter(|_| native.visible || self.lock == Some(file));
-                let shows = if native.flock { brief } else { native.presence() };
+                let shows = if native.flock { brief } else { native.lock_file() };
                 shows == Some(file) && native.fd.is_some_and(|fd| self.locked_by(fd, Who::native(*i)))
             });
             if let Some(i) = shown {
@@ -473,7 +473,7 @@ impl State {
     /// Native `i` passes `check()` now.
     pub(crate) fn passes_check(&self, i: usize) -> bool {
         let native = &self.natives[i];
-        let shown = native.flock || self.lock == native.presence();
+        let shown = native.flock || self.lock == native.lock_file();
         native.held && native.fd.is_some() && self.anchor == native.fd && shown
     }
 

@@ -1,14 +1,14 @@
-//! The configurations that `docs/reliability.md` shows.
+//! The configurations of the table in `docs/reliability.md`.
 
 use crate::config::{Clock, Config, Way};
 
-/// Every one of them.
+/// Returns all of them.
 pub fn all() -> Vec<Config> {
     let sketch = Config::sketch;
     let advances = |config: Config| Config { clock: Clock::Advances, ..config };
     let copies = |config: Config| Config { way: Way::Copy, ..config };
     vec![
-        // Natives among themselves.
+        // Only natives.
         sketch(3, 0, 2, 1, 0),
         Config { rounds: 2, pass: true, ..sketch(2, 0, 1, 1, 0) },
         Config { rounds: 2, ..sketch(2, 0, 2, 1, 1) },
@@ -23,14 +23,14 @@ pub fn all() -> Vec<Config> {
         Config { flock: 1, ..sketch(1, 1, 1, 0, 0) },
         Config { flock: 1, cut_off: true, ..sketch(2, 2, 1, 0, 0) },
         Config { flock: 2, cut_off: true, ..sketch(2, 2, 0, 0, 0) },
-        // A lock that is broken.
+        // A broken lock.
         Config { breaks: 1, ..sketch(2, 0, 1, 0, 0) },
         Config { breaks: 1, ..advances(sketch(2, 1, 0, 0, 0)) },
         Config { breaks: 1, rounds: 2, pass: true, ..advances(sketch(2, 0, 0, 0, 0)) },
         // `.tenure` is removed.
         Config { wipes: 1, ..advances(sketch(2, 0, 1, 1, 0)) },
         Config { wipes: 1, ..advances(sketch(2, 1, 0, 0, 0)) },
-        // Users who may only read each other's anchors.
+        // Users that may only read each other's anchors.
         Config { users: true, ..sketch(3, 0, 2, 1, 0) },
         Config { users: true, cut_off: true, ..sketch(3, 2, 1, 0, 0) },
         Config { users: true, breaks: 1, ..sketch(2, 0, 1, 0, 0) },

@@ -8,14 +8,14 @@ impl Turn<'_> {
     /// Step 3 begins.
     pub(crate) fn recover_for(&mut self, after: After) -> Option<()> {
         self.native.after = after;
-        self.native.parked = false;
+        self.native.live_file_at_swap = false;
         if self.guards(Guard::Recover) { self.go(Pc::RecoverLook) } else { self.recovered() }
     }
 
     fn recovered(&mut self) -> Option<()> {
         match self.native.after {
             After::Show => self.begin(),
-            After::Again if self.native.parked => self.go(Pc::Look),
+            After::Again if self.native.live_file_at_swap => self.go(Pc::Look),
             After::Again => self.go(Pc::Prepare),
             After::Retry => self.go(Pc::CompareAgain),
             After::TakeOver if self.config.copies() => self.go_swap(Pc::Prepare),
@@ -29,7 +29,7 @@ impl Turn<'_> {
 
     /// Nothing is taken over while somebody is parked at the swap.
     fn go_swap(&mut self, pc: Pc) -> Option<()> {
-        if self.native.parked {
+        if self.native.live_file_at_swap {
             self.close_judged();
             return self.next_pass();
         }
@@ -49,13 +49,13 @@ impl Turn<'_> {
                 self.go(if dead { Pc::RecoverUnlink } else { Pc::RecoverShown })
             }
             Pc::RecoverShown => match self.state.lock {
-                None if !self.guards(Guard::RecoverParks) => self.go(Pc::RecoverUnlink),
+                None if !self.guards(Guard::RecoverKeepsLiveFiles) => self.go(Pc::RecoverUnlink),
                 None => self.go(Pc::RecoverRename),
                 lock if lock == self.native.fd => self.go(Pc::RecoverExchange),
                 Some(lock) if self.state.is_dead(lock) => self.go(Pc::RecoverExchange),
-                Some(_) if !self.guards(Guard::RecoverParks) => self.go(Pc::RecoverUnlink),
+                Some(_) if !self.guards(Guard::RecoverKeepsLiveFiles) => self.go(Pc::RecoverUnlink),
                 Some(_) => {
-                    self.native.parked = true;
+                    self.native.live_file_at_swap = true;
                     self.recovered()
                 }
             },
@@ -69,7 +69,7 @@ impl Turn<'_> {
             Pc::RecoverExchange => {
                 self.state.exchange();
                 // What came out is judged in its turn.
-                self.go(if self.guards(Guard::RecoverParks) { Pc::RecoverLook } else { Pc::RecoverUnlink })
+                self.go(if self.guards(Guard::RecoverKeepsLiveFiles) { Pc::RecoverLook } else { Pc::RecoverUnlink })
             }
             Pc::RecoverUnlink => {
                 self.state.swap = None;
@@ -114,12 +114,12 @@ impl Turn<'_> {
             }
             Pc::Out => {
                 let judged = self.state.swap.is_some() && self.state.swap == self.native.judged;
-                let taken = judged || !self.guards(Guard::LookAtWhatCameOut);
+                let taken = judged || !self.guards(Guard::CompareAfterExchange);
                 self.go(if taken { Pc::DropSwap } else { Pc::ExchangeBack })
             }
             Pc::ExchangeBack => {
                 self.state.exchange();
-                self.go(if self.guards(Guard::RecoverParks) { Pc::OutAgain } else { Pc::DropSwapBack })
+                self.go(if self.guards(Guard::RecoverKeepsLiveFiles) { Pc::OutAgain } else { Pc::DropSwapBack })
             }
             Pc::OutAgain if self.state.swap.is_none() || self.state.swap == self.native.puts() => {
                 self.go(Pc::DropSwapBack)
@@ -127,7 +127,7 @@ impl Turn<'_> {
             // Whose it is nobody has judged: that is the recovery's business.
             Pc::OutAgain => self.retry(),
             Pc::DropSwapGone | Pc::DropSwapAdopt | Pc::DropSwap | Pc::DropSwapBack => self.drop_swap(),
-            Pc::Verify if self.state.lock == self.native.presence() => self.shown(),
+            Pc::Verify if self.state.lock == self.native.lock_file() => self.shown(),
             Pc::Verify => self.retry(),
             Pc::AdoptOpen => {
                 let judged = self.native.judged.expect("it was judged");
@@ -157,7 +157,7 @@ impl Turn<'_> {
 
     fn drop_swap(&mut self) -> Option<()> {
         let pc = self.native.pc;
-        if self.state.swap.take().is_none() && !self.guards(Guard::ChangesAreTriedAgain) {
+        if self.state.swap.take().is_none() && !self.guards(Guard::RetriesAfterChange) {
             return self.fail();
         }
         match pc {
@@ -175,28 +175,28 @@ impl Turn<'_> {
         let judged = self.state.record(self.native.judged.expect("it was judged"));
         let released = matches!(judged, Record::Native { by: None, .. });
         let same = released || judged.fence() == self.native.prior.fence();
-        let adoptable = judged.is_native() && (same || self.guards(Guard::AnyDeadNativeIsAdopted));
+        let adoptable = judged.is_native() && (same || self.guards(Guard::AdoptsAnyDeadNative));
         if adoptable { self.go(Pc::AdoptOpen) } else { self.fail() }
     }
 
     /// A name is gone, or there although it should not: another native, or a person, was at it.
     fn changed(&mut self) -> Option<()> {
-        if self.guards(Guard::ChangesAreTriedAgain) { self.retry() } else { self.fail() }
+        if self.guards(Guard::RetriesAfterChange) { self.retry() } else { self.fail() }
     }
 
     /// Something changed in a takeover: the loop's next pass.
     fn retry(&mut self) -> Option<()> {
         self.close_judged();
         self.close_copy();
-        self.native.parked = true;
+        self.native.live_file_at_swap = true;
         self.next_pass()
     }
 
     pub(crate) fn next_pass(&mut self) -> Option<()> {
-        if self.native.parked && self.guards(Guard::RecoverParks) {
+        if self.native.live_file_at_swap && self.guards(Guard::RecoverKeepsLiveFiles) {
             return self.recover_for(After::Retry);
         }
-        self.native.parked = false;
+        self.native.live_file_at_swap = false;
         self.go(Pc::CompareAgain)
     }
 }

@@ -1,4 +1,4 @@
-//! The model follows the code: what it names is there.
+//! The model follows the code: every function that it names exists.
 
 use clap::ValueEnum;
 use tenure_model::names::{self, Step};
@@ -32,7 +32,7 @@ fn source(file: &str) -> &'static str {
         "io" => include_str!("../../crates/tenure/src/record/io.rs"),
         "kernel_wait" => include_str!("../../crates/tenure/src/wait/kernel_wait.rs"),
         "tenure" => include_str!("../../crates/tenure/src/wait/tenure.rs"),
-        other => panic!("no step is in {other}.rs"),
+        other => panic!("no step names {other}.rs"),
     }
 }
 

@@ -79,7 +79,7 @@ fn an_independent_model_gives_the_same_verdicts() {
     // There, and here as it was before recovery put a live holder's file back: both hold, and nobody removed a live lock.
     let mut config = sketch(2, 3, 2, 0, 0);
     assert_eq!(holds(&config).excused, [FOREIGN_RACE]);
-    config.without = vec![Guard::RecoverParks, Guard::TakeoverIsMarked];
+    config.without = vec![Guard::RecoverKeepsLiveFiles, Guard::TakeoverIsMarked];
     assert!(counterexample(&config, FOREIGN_EXCLUDED).is_some());
 }
 
@@ -139,42 +139,42 @@ fn every_guard_is_needed() {
         (vec![CompareAfterLock, CompareAfterShowing], sketch(3, 0, 0, 1, 0), NATIVES_EXCLUDE),
         (vec![CompareAfterShowing], advances(wipes(sketch(2, 0, 0, 0, 0))), NATIVES_EXCLUDE),
         (vec![CompareAfterShowing], advances(breaks(sketch(2, 0, 0, 0, 0))), FENCE_GROWS),
-        (vec![CompareAgain, CompareBeforeTakeover], wipes(sketch(2, 0, 1, 0, 0)), NOBODY_STUCK),
+        (vec![CompareAgain, CompareBeforeTakeover], wipes(sketch(2, 0, 1, 0, 0)), NO_NATIVE_STUCK),
         // Step 3.
         (vec![Recover], sketch(2, 1, 2, 0, 0), SWAP_RECOVERED),
         (vec![Recover], sketch(2, 2, 2, 0, 0), FOREIGN_EXCLUDED),
         (vec![RecoverJudges], sketch(2, 2, 2, 0, 0), FOREIGN_EXCLUDED),
-        (vec![RecoverParks], sketch(2, 3, 2, 0, 0), FOREIGN_EXCLUDED),
+        (vec![RecoverKeepsLiveFiles], sketch(2, 3, 2, 0, 0), FOREIGN_EXCLUDED),
         (vec![TakeoverIsMarked], sketch(2, 1, 2, 0, 1), SWAP_RECOVERED),
         // Flock style beside a live foreign program's file at the swap.
-        (vec![FlockKeepsTheWord], beside_flock(1), FOREIGN_EXCLUDED),
-        (vec![FlockDeathIsLookedInto], beside_flock(1), FOREIGN_EXCLUDED),
+        (vec![FlockKeepsTheMark], beside_flock(1), FOREIGN_EXCLUDED),
+        (vec![FlockDeathIsChecked], beside_flock(1), FOREIGN_EXCLUDED),
         (vec![FlockTakesOver], Config { flock: 1, ..copies(sketch(2, 1, 1, 0, 0)) }, FOREIGN_EXCLUDED),
         // Another user's anchor.
         (vec![ReplaceCompares], users(breaks(sketch(2, 0, 0, 0, 0))), FENCE_GROWS),
         (vec![ReplaceCarriesTheFence], users(sketch(3, 0, 2, 0, 0)), FENCE_GROWS),
-        (vec![ReplaceKeepsTheWord], users(Config { cut_off: true, ..sketch(3, 2, 1, 0, 0) }), FOREIGN_EXCLUDED),
+        (vec![ReplaceKeepsTheMark], users(Config { cut_off: true, ..sketch(3, 2, 1, 0, 0) }), FOREIGN_EXCLUDED),
         // Step 6.
-        (vec![LiveForeignersAreWaitedFor], sketch(2, 1, 0, 0, 0), FOREIGN_EXCLUDED),
-        (vec![LookAtWhatCameOut], sketch(2, 2, 1, 0, 0), FOREIGN_EXCLUDED),
-        (vec![LookAtWhatCameOut], copies(sketch(2, 1, 1, 0, 0)), FOREIGN_EXCLUDED),
-        (vec![ChangesAreTriedAgain], wipes(copies(sketch(2, 0, 1, 0, 0))), NO_ERRORS),
-        (vec![AnyDeadNativeIsAdopted], in_place(sketch(3, 0, 2, 0, 0)), NO_ERRORS),
+        (vec![WaitsForLiveForeign], sketch(2, 1, 0, 0, 0), FOREIGN_EXCLUDED),
+        (vec![CompareAfterExchange], sketch(2, 2, 1, 0, 0), FOREIGN_EXCLUDED),
+        (vec![CompareAfterExchange], copies(sketch(2, 1, 1, 0, 0)), FOREIGN_EXCLUDED),
+        (vec![RetriesAfterChange], wipes(copies(sketch(2, 0, 1, 0, 0))), NO_ERRORS),
+        (vec![AdoptsAnyDeadNative], in_place(sketch(3, 0, 2, 0, 0)), NO_ERRORS),
         (vec![VerifyAdoption, CompareAfterShowing], in_place(sketch(2, 1, 1, 0, 0)), FOREIGN_EXCLUDED),
         (vec![NewIsLockedAndCompared], copies(sketch(2, 0, 0, 1, 0)), NO_PHANTOM),
         // The release.
         (vec![CompareAtRelease], sketch(2, 1, 0, 0, 1), FOREIGN_EXCLUDED),
-        (vec![HideBeforeUnlock], sketch(2, 0, 0, 0, 0), NO_PHANTOM),
-        (vec![EndsBeforeItLetsGo], sketch(2, 0, 0, 0, 0), NATIVES_EXCLUDE),
+        (vec![UnpublishBeforeUnlock], sketch(2, 0, 0, 0, 0), NO_PHANTOM),
+        (vec![EndsBeforeRelease], sketch(2, 0, 0, 0, 0), NATIVES_EXCLUDE),
         (vec![PassWritesFirst], Config { pass: true, ..twice(advances(breaks(sketch(2, 0, 0, 0, 0)))) }, FENCE_GROWS),
         // Waiting, breaking, pruning.
-        (vec![Recheck], breaks(sketch(2, 0, 0, 0, 0)), NOBODY_STUCK),
+        (vec![Recheck], breaks(sketch(2, 0, 0, 0, 0)), NO_NATIVE_STUCK),
         (vec![WaitersFreeTheAnchor], sketch(2, 1, 0, 0, 0), WAITERS_FREE),
-        (vec![BreakTakesTheCopyAlong], breaks(copies(sketch(2, 0, 0, 0, 0))), NOBODY_STUCK),
+        (vec![BreakTakesTheCopyAlong], breaks(copies(sketch(2, 0, 0, 0, 0))), NO_NATIVE_STUCK),
         (vec![BreakCarriesTheFence], breaks(sketch(2, 0, 0, 0, 0)), FENCE_GROWS),
         (vec![BreakReadsTheFenceAgain], breaks(sketch(2, 0, 0, 0, 0)), FENCE_GROWS),
         (vec![BreakReopens], users(breaks(sketch(2, 0, 0, 0, 0))), FENCE_GROWS),
-        (vec![PruneLocks], sketch(2, 0, 0, 1, 0), CHECK_TELLS),
+        (vec![PruneLocks], sketch(2, 0, 0, 1, 0), CHECK_IS_RIGHT),
     ];
     for guard in Guard::value_variants() {
         assert!(rows.iter().any(|(without, ..)| without.contains(guard)), "{guard:?} is never left out");
