@@ -1,10 +1,10 @@
-//! What is explored: how many of each there are, what may go wrong how often, and which guard is left out.
+//! The configuration of an exploration: the numbers of processes and faults, and the guards that are left out.
 
 use std::fmt;
 
 use clap::ValueEnum;
 
-/// How a lock file is made.
+/// The kinds of lock files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Way {
     /// A hard link to the anchor.
@@ -15,12 +15,12 @@ pub enum Way {
     CopyInPlace,
 }
 
-/// The wall clock, which the fence is taken from.
+/// The wall clock, from which the fence is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Clock {
-    /// Every reading is greater than all before.
+    /// Every reading is greater than all earlier ones.
     Advances,
-    /// It was set back so far that the last fence plus one always wins.
+    /// It was set back so far that the last fence plus one is always greater.
     SetBack,
 }
 
@@ -31,43 +31,43 @@ pub struct Config {
     pub natives: usize,
     /// Natives in flock style beside them.
     pub flock: usize,
-    /// Does it begin where a native has died in a takeover, right after it exchanged a live foreign program's file away? The
-    /// first native and the first foreign program are those.
+    /// Whether it starts after the first native has died in a takeover, right after it exchanged the live file of the first
+    /// foreign program away.
     pub cut_off: bool,
-    /// How often each of them acquires; its anchor stays open in between.
+    /// The number of acquires of each native, whose anchor stays open in between.
     pub rounds: u8,
-    /// Does a native pass its tenure on within its process, in place of the release before a further acquire?
+    /// Whether a native may pass its tenure on within its process, instead of a release before a further acquire.
     pub pass: bool,
-    /// Runs of `clean` at this lock: they take what is free or dead, and do not wait.
+    /// The number of runs of `clean` at this lock. They acquire a free or dead lock, and do not wait.
     pub cleaners: usize,
-    /// Foreign programs.
+    /// The number of foreign programs.
     pub foreign: usize,
-    /// How many processes may die, each before any of its steps.
+    /// The number of processes that may die, each before any of its steps.
     pub crashes: u8,
-    /// Runs of `clean` that prune the anchor.
+    /// The number of runs of `clean` that prune the anchor.
     pub pruners: u8,
-    /// How often a person removes the lock file.
+    /// The number of times that a person removes the lock file.
     pub user_rm: u8,
-    /// Runs of `break --force`.
+    /// The number of runs of `break --force`.
     pub breaks: u8,
-    /// How often the watchdog revokes a tenure.
+    /// The number of times that the watchdog revokes a tenure.
     pub revokes: u8,
-    /// How often `.tenure` is removed with all that is in it.
+    /// The number of times that `.tenure` is removed with its files.
     pub wipes: u8,
-    /// Is each native another user's, whose anchor the others may only read?
+    /// Whether each native belongs to another user, whose anchor the others may only read.
     pub users: bool,
-    /// How a lock file is made.
+    /// The kind of the lock files.
     pub way: Way,
     /// The wall clock.
     pub clock: Clock,
-    /// Processes of one kind are taken for one another: fewer states, but the numbers in a trace change from step to step.
+    /// Whether processes of one kind are interchangeable: fewer states, but the numbers in a trace change from step to step.
     pub symmetry: bool,
     /// The guards that are left out.
     pub without: Vec<Guard>,
 }
 
 impl Config {
-    /// The five numbers of the first sketch, in its order: natives, foreign programs, crashes, pruners, removals.
+    /// Returns a configuration with these five numbers, which is otherwise the simplest.
     pub const fn sketch(natives: usize, foreign: usize, crashes: u8, pruners: u8, user_rm: u8) -> Config {
         Config {
             natives,
@@ -91,7 +91,7 @@ impl Config {
         }
     }
 
-    /// Is this guard in place?
+    /// Returns whether this guard is in place.
     pub(crate) fn guards(&self, guard: Guard) -> bool {
         !self.without.contains(&guard)
     }
@@ -140,68 +140,68 @@ impl fmt::Display for Config {
     }
 }
 
-/// What keeps the protocol right. Each can be left out, and then the checker must find why it is there.
+/// The guards of the protocol. Each can be left out, and then the checker must find a violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Guard {
     /// Step 2: after the lock, the anchor's path is compared.
     CompareAfterLock,
-    /// Step 3: a swap that was left is looked for.
+    /// Step 3: an acquire looks for a swap.
     Recover,
-    /// Step 3 judges what the swap names, and puts it back where it lives.
+    /// Step 3 judges the file at the swap, and puts a live holder's file back.
     RecoverJudges,
-    /// Step 3 leaves a live one's file where it is as long as another has the lock file's place.
+    /// Step 3 keeps a live holder's file at the swap while the lock file belongs to another process.
     RecoverKeepsLiveFiles,
-    /// Flock style keeps the word of what is at the swap when it releases.
+    /// A release in flock style keeps the mark for a live file at the swap.
     FlockKeepsTheMark,
-    /// Who follows one in flock style that died looks for a swap.
+    /// The next holder after a death in flock style looks for a swap.
     FlockDeathIsChecked,
-    /// Flock style takes over what a dead native left, in place of a look and a removal.
+    /// Flock style takes a dead native's lock file over, instead of a check and a removal.
     FlockTakesOver,
-    /// Step 6: the record tells that a takeover is on.
+    /// Step 6: the record is marked during a takeover.
     TakeoverIsMarked,
-    /// What changes in the middle of a takeover is no error.
+    /// A change during a takeover leads to a retry, not to an error.
     RetriesAfterChange,
     /// A dead native's copy is adopted whatever its fence.
     AdoptsAnyDeadNative,
-    /// After each pass that found something changed, the anchor's path is compared.
+    /// After each pass that found a change, the anchor's path is compared.
     CompareAgain,
-    /// Before a takeover the anchor's path is compared, and before its exchange what got the swap's name.
+    /// Before a takeover the anchor's path is compared, and before its exchange the file at the swap.
     CompareBeforeTakeover,
-    /// A live foreign holder is waited for.
+    /// An acquire waits for a live foreign holder.
     WaitsForLiveForeign,
-    /// Step 6: after the exchange, what came out is compared with what was judged.
+    /// Step 6: after the exchange, the file at the swap is compared with the judged one.
     CompareAfterExchange,
     /// An adopted copy's path is compared after it was written.
     VerifyAdoption,
-    /// Step 7: when the lock file is shown, the anchor's path is compared once more, and a copy's too.
-    CompareAfterShowing,
-    /// A tenure that is passed on writes its record before it looks whether it is whole.
+    /// Step 7: when the lock file is published, the anchor's path is compared once more, and a copy's too.
+    CompareAfterPublishing,
+    /// A tenure that is passed on writes its record before it checks the names.
     PassWritesFirst,
-    /// The tenure ends, for whoever asks, before anything is let go.
+    /// The tenure ends, for every check, before anything is released.
     EndsBeforeRelease,
     /// A release removes the lock file only if it is its own.
     CompareAtRelease,
     /// A release removes the lock file before it unlocks.
     UnpublishBeforeUnlock,
-    /// The anchor's kernel lock is let go before a wait for who has the lock file.
+    /// The anchor's kernel lock is released before a wait for the lock file's holder.
     WaitersFreeTheAnchor,
-    /// Who waits in a kernel queue compares the path from time to time.
+    /// The path of a file is compared from time to time during a wait in its kernel queue.
     Recheck,
-    /// A file in the making is locked and compared before it is written.
+    /// A new file is locked and compared before it is written.
     NewIsLockedAndCompared,
     /// Another user's anchor is replaced only if it still is the anchor.
     ReplaceCompares,
-    /// Who replaces another user's anchor carries its fence on.
+    /// A new anchor in place of another user's continues its fence.
     ReplaceCarriesTheFence,
-    /// And its word of a crash, or of a takeover.
+    /// It also keeps the mark of a crash or a takeover.
     ReplaceKeepsTheMark,
-    /// A break's new anchor carries the fence on.
+    /// A break's new anchor continues the fence.
     BreakCarriesTheFence,
-    /// A break removes a copy that was shown while it was at it.
-    BreakTakesTheCopyAlong,
-    /// A break opens the anchor again once it has a new one: it may be another by then.
+    /// A break removes a copy that was published during the break.
+    BreakRemovesTheCopy,
+    /// A break opens the anchor again after it has made a new one, because it may have been replaced.
     BreakReopens,
-    /// A break reads the fence again once the old anchor has no name.
+    /// A break reads the fence again after the old anchor has lost its name.
     BreakReadsTheFenceAgain,
     /// An anchor is pruned under its kernel lock.
     PruneLocks,

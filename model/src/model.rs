@@ -144,7 +144,7 @@ impl Model for Protocol {
         if died {
             it.left.crashes -= 1;
         }
-        it.settle(config);
+        it.normalize(config);
         Some(state)
     }
 

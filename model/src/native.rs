@@ -1,9 +1,8 @@
-//! A native: acquire, hold, release. One step is one system call that others can notice, in the order in which the code
-//! makes them.
+//! A native: acquire, hold, release. One step is one system call that other processes can notice, in the order of the code.
 //!
-//! What only its own process can see in between is no step of its own: a read by the holder of the file's kernel lock,
-//! for only that one writes it; the several writes of one record; an open that follows a look at the same name.
-//! Deadlines are not here: who gives up lets go as [`LetGo`](Pc::LetGo) does.
+//! Calls that only the native's own process can see are not separate steps: a read by the holder of the file's kernel lock,
+//! because only the holder writes the file; the several writes of one record; an open that follows a check of the same name.
+//! Deadlines are not modelled: a waiter that gives up releases as [`ReleaseAll`](Pc::ReleaseAll) does.
 
 use crate::config::{Clock, Config, Guard, Way};
 use crate::prepare::{Prepare, Prepared};
@@ -296,9 +295,9 @@ impl Native {
             Helper::Waits(ino) => (1, look(Some(ino))),
             Helper::Locked(ino) => (2, look(Some(ino))),
         };
-        let (tells, ends) =
+        let (marks, ends) =
             ([self.linked, self.visible, self.live_file_at_swap, self.marked, self.crashed], [self.revoked, self.lost]);
-        let flags = (tells, self.waits, self.held, ends);
+        let flags = (marks, self.waits, self.held, ends);
         let files = [self.fd, self.judged, self.copy, self.replaced, self.prepare.file].map(look);
         let prior = self.prior.fence();
         (self.pc, files, flags, (self.fence, prior, self.after, self.rounds), (helper, self.prepare.pc, self.uncovered))
@@ -855,7 +854,7 @@ impl Turn<'_> {
     }
 
     fn settle(&mut self) -> Option<()> {
-        match self.guards(Guard::CompareAfterShowing) {
+        match self.guards(Guard::CompareAfterPublishing) {
             true if self.native.copy.is_some() => self.go(Pc::VerifyCopy),
             true if self.native.linked => self.go(Pc::VerifyAnchor),
             true => self.go(Pc::VerifyLinks),
@@ -867,8 +866,8 @@ impl Turn<'_> {
     pub(crate) fn grant(&mut self) -> Option<()> {
         let fence = self.native.fence;
         // After the last fence was lost, only the clock makes a greater one.
-        let told = !self.state.past.forgotten || self.config.clock == Clock::Advances;
-        self.state.past.fence_went_back |= fence <= self.state.granted && told;
+        let known = !self.state.past.forgotten || self.config.clock == Clock::Advances;
+        self.state.past.fence_went_back |= fence <= self.state.granted && known;
         self.state.granted = self.state.granted.max(fence);
         let live_file_at_swap = self.native.flock && self.native.live_file_at_swap;
         self.forget();

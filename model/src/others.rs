@@ -1,61 +1,61 @@
-//! Everyone else: an operator's break, `clean` at an idle anchor, a person who removes files.
+//! The other processes: an operator's break, `clean` at an idle anchor, a person who removes files.
 
 use crate::config::{Config, Guard};
 use crate::prepare::{Prepare, Prepared};
 use crate::state::{Ino, Record, State, Uncovered, Who};
 
-/// Where a break stands.
+/// The next step of a break.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum BreakPc {
     /// It has not begun, or has ended.
     #[default]
     Idle,
-    /// Look at the lock file.
+    /// Check the lock file.
     Look,
     /// Open the anchor and read its fence.
     Read,
     /// Make a new anchor, locked.
     Prepare,
-    /// Open the anchor again: another may have been put in its place until the new one was made.
+    /// Open the anchor again, because it may have been replaced since.
     Reopen,
     /// Rename it over the old one.
     Rename,
     /// Read the old one's fence again.
     ReadAgain,
-    /// Is there a swap, which a takeover has left?
+    /// Is there a swap of an unfinished takeover?
     Swap,
-    /// Write the greater fence, or word of the swap.
+    /// Write the greater fence, or the mark for the swap.
     WriteFence,
-    /// Is the lock file the one that was looked at, or the old anchor, which has just begun to show?
+    /// Is the lock file the checked one, or the old anchor, which was just published?
     Compare,
-    /// It is neither: is it a copy that shows the old anchor's last tenure?
+    /// It is neither: is it a copy of the old anchor's last tenure?
     ReadCopy,
-    /// Then it goes.
+    /// It is: remove it.
     Unlink,
-    /// The new anchor's kernel lock.
+    /// Release the new anchor's kernel lock.
     Unlock,
 }
 
 /// `break --force`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Breaker {
-    /// What it does next.
+    /// The next step.
     pub pc: BreakPc,
-    /// The lock file that it saw.
+    /// The lock file that it checked.
     pub shown: Option<Ino>,
     /// The old anchor, open.
     pub old: Option<Ino>,
-    /// The new one.
+    /// The new anchor.
     pub fresh: Option<Ino>,
-    /// The fence to be carried on.
+    /// The fence of the new anchor's record.
     pub fence: u8,
-    /// It is greater than what the new one says.
+    /// Whether the fence is greater than the written one.
     pub later: bool,
     /// The fence of the old anchor's last tenure.
     pub begun: u8,
-    /// There is a swap.
+    /// Whether there is a swap.
     pub cut_off: bool,
-    /// The new one in the making.
+    /// The new anchor that is being made.
     pub prepare: Prepare,
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn break_step(config: &Config, state: &mut State) -> Option<()> {
     let mut me = state.breaker;
     match me.pc {
         BreakPc::Idle => {
-            // `inspect` found a native that lives: its lock file's kernel lock, or its anchor's.
+            // `status` found a live native, by its lock file's kernel lock or its anchor's.
             let held = |name: Option<Ino>| name.is_some_and(|ino| state.inode(ino).lock.is_some());
             let seen =
                 held(state.anchor) || state.lock.is_some_and(|ino| state.record(ino).is_native() && held(state.lock));
@@ -139,7 +139,7 @@ pub(crate) fn break_step(config: &Config, state: &mut State) -> Option<()> {
             me.go(match state.lock {
                 None => BreakPc::Unlock,
                 Some(_) if same => BreakPc::Unlink,
-                Some(_) if config.guards(Guard::BreakTakesTheCopyAlong) => BreakPc::ReadCopy,
+                Some(_) if config.guards(Guard::BreakRemovesTheCopy) => BreakPc::ReadCopy,
                 Some(_) => BreakPc::Unlock,
             });
         }
@@ -159,7 +159,7 @@ pub(crate) fn break_step(config: &Config, state: &mut State) -> Option<()> {
     Some(())
 }
 
-/// It ends, or dies: its descriptors are closed.
+/// Ends the break, also by its death. Its descriptors are closed.
 pub(crate) fn end_break(state: &mut State) -> Option<()> {
     (state.breaker.pc != BreakPc::Idle).then_some(())?;
     // It dies before it has carried on what was granted while it was at it.
@@ -176,23 +176,23 @@ fn unlock_all(state: &mut State, who: Who) {
     }
 }
 
-/// Where the pruning stands.
+/// The next step of a pruning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum PrunePc {
     /// It has not begun, or has ended.
     #[default]
     Idle,
-    /// Is there a half-made file? Open it.
+    /// Open the new file that a process has left.
     NewOpen,
     /// Try its kernel lock.
     NewLock,
     /// Does it still have its name?
     NewCompare,
-    /// It goes.
+    /// It does: remove it.
     NewUnlink,
     /// Open the anchor.
     Open,
-    /// Has anyone it open for writing?
+    /// Is it open for writing in any process?
     Lease,
     /// Try its kernel lock.
     Lock,
@@ -200,30 +200,30 @@ pub enum PrunePc {
     Compare,
     /// Is there a swap?
     Swap,
-    /// Does what it names live?
+    /// Is the file at the swap a live holder's?
     SwapJudge,
-    /// It does. Is the lock file's place free, or a dead one's?
+    /// It is. Does the lock file exist, and is its holder dead?
     SwapShown,
-    /// A dead one's: exchange back.
+    /// The lock file's holder is dead: exchange back.
     SwapExchange,
-    /// It is free: the swap gets that name.
+    /// There is no lock file: the swap gets that name.
     SwapRename,
     /// Remove the swap.
     SwapUnlink,
-    /// Does the record tell of a crash, or is there a lock file?
+    /// Does the record report a crash, or is there a lock file?
     Shown,
-    /// It goes.
+    /// Remove the anchor.
     Unlink,
-    /// So does an empty `.tenure`.
+    /// Remove `.tenure`, if it is empty.
     Folder,
 }
 
 /// `clean`, at an anchor that has been idle for long enough.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Pruner {
-    /// What it does next.
+    /// The next step.
     pub pc: PrunePc,
-    /// What it has open.
+    /// The open file.
     pub file: Option<Ino>,
 }
 
@@ -241,7 +241,7 @@ pub(crate) fn prune_step(config: &Config, state: &mut State) -> Option<()> {
             go(if state.new.is_some() { PrunePc::NewLock } else { PrunePc::Open });
             me.file = state.new;
         }
-        // Its maker lives: it is let be, and the anchor with it.
+        // Its maker is alive: it stays, and so does the anchor.
         PrunePc::NewLock => {
             if !state.try_lock(me.file?, who) {
                 return end_prune(state);
@@ -285,7 +285,7 @@ pub(crate) fn prune_step(config: &Config, state: &mut State) -> Option<()> {
         PrunePc::SwapShown => match state.lock {
             None => go(PrunePc::SwapRename),
             Some(lock) if Some(lock) == me.file || state.is_dead(lock) => go(PrunePc::SwapExchange),
-            // Whoever is parked lives: the anchor stays, for it tells of that.
+            // The file at the swap has a live holder: the anchor stays, because its record marks that.
             Some(_) => return end_prune(state),
         },
         PrunePc::SwapRename if state.lock.is_some() => go(PrunePc::SwapShown),
@@ -302,8 +302,8 @@ pub(crate) fn prune_step(config: &Config, state: &mut State) -> Option<()> {
             state.swap = None;
         }
         PrunePc::Shown => {
-            let untold = state.record(me.file?).is_aborted();
-            if untold || state.lock.is_some() {
+            let crashed = state.record(me.file?).is_aborted();
+            if crashed || state.lock.is_some() {
                 return end_prune(state);
             }
             go(PrunePc::Unlink);
@@ -322,7 +322,7 @@ pub(crate) fn prune_step(config: &Config, state: &mut State) -> Option<()> {
     Some(())
 }
 
-/// It ends, or dies.
+/// Ends the pruning, also by its death.
 pub(crate) fn end_prune(state: &mut State) -> Option<()> {
     (state.pruner.pc != PrunePc::Idle).then_some(())?;
     unlock_all(state, Who::PRUNER);
@@ -330,16 +330,16 @@ pub(crate) fn end_prune(state: &mut State) -> Option<()> {
     Some(())
 }
 
-/// `rm -r .tenure`: what was in it when it was read goes name by name, in any order, and then the folder if it is empty.
+/// `rm -r .tenure`: it removes the names that it has read one by one, in any order, and then the folder if it is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Wiper {
-    /// It is at it.
+    /// Whether it runs.
     pub on: bool,
-    /// The names that are still to go: the anchor, the swap, the half-made one.
+    /// The names to remove: the anchor, the swap, the new file.
     pub names: [bool; 3],
 }
 
-/// `nth`: which name goes next; 3: the folder.
+/// Removes the name `nth`, or the folder for 3.
 pub(crate) fn wipe_step(state: &mut State, nth: usize) -> Option<()> {
     if !state.wiper.on {
         (nth == 3 && state.left.wipes > 0).then_some(())?;
@@ -370,7 +370,7 @@ pub(crate) fn wipe_step(state: &mut State, nth: usize) -> Option<()> {
     Some(())
 }
 
-/// A person removes the lock file.
+/// Removes the lock file, as a person.
 pub(crate) fn user_rm(state: &mut State) -> Option<()> {
     (state.left.user_rm > 0 && state.lock.is_some()).then_some(())?;
     state.left.user_rm -= 1;

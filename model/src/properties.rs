@@ -1,4 +1,4 @@
-//! What must hold in every state, and what may happen once somebody did what no native can prevent.
+//! The properties that must hold in every state, and the violations that no native can prevent.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,29 +12,29 @@ use crate::state::{State, Uncovered, Who};
 
 /// Two natives hold.
 pub const NATIVES_EXCLUDE: &str = "no two natives hold";
-/// Two natives would go on although they asked.
+/// Two natives pass a check at the same time.
 pub const ONE_CHECKS: &str = "no two natives pass check()";
 /// A native and a foreign program hold.
 pub const FOREIGN_EXCLUDED: &str = "no native holds beside a live foreign holder";
 /// A fence was granted twice, or a smaller one later.
 pub const FENCE_GROWS: &str = "the fence grows with every grant";
-/// Somebody waits for ever.
+/// A native waits for ever.
 pub const NO_NATIVE_STUCK: &str = "from every state, every live native can come to its end";
-/// A swap is there although a native went by it.
+/// A swap remains although a native has acquired since.
 pub const SWAP_RECOVERED: &str = "no swap is left beside a holder";
-/// A holder is told that it lost the lock, although nobody took it.
+/// A holder's check fails although no process took the lock.
 pub const CHECK_IS_RIGHT: &str = "check() fails only after a break or a removal";
-/// A lock file that nobody stands for.
+/// A lock file without a holder.
 pub const NO_PHANTOM: &str = "a native's lock file without its holder is left by a crash alone";
-/// A process that waits, and may be stopped there, keeps others out.
+/// A waiter, which may be stopped, excludes other processes.
 pub const WAITERS_FREE: &str = "no waiter has the anchor's kernel lock";
 /// An acquire ended with an error.
 pub const NO_ERRORS: &str = "no acquire ends with an error";
 /// The foreign protocol's own race.
 pub const FOREIGN_RACE: &str = "a native beside a foreign holder: a foreign program removed a live lock file";
-/// A person's doing.
+/// A violation after a person's removal.
 pub const PERSON_REMOVED: &str = "a native beside a foreign holder: a person removed a live lock file";
-/// What a break, or a person who removed both files of a holder, brings about.
+/// A violation after a break, or after a person has removed both files of a holder.
 pub const NATIVES_FORCED: &str = "two natives hold: one was broken, or both its files removed";
 
 pub(crate) fn all() -> Vec<Property<Protocol>> {
@@ -58,8 +58,8 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
         Property::always(NO_ERRORS, |model, state: &State| !model.first(6, !no_errors(model, state))),
         Property::always(CHECK_IS_RIGHT, |model, state: &State| {
             let forced = state.past.broken || state.past.wiped;
-            let told = |i: usize| state.natives[i].uncovered != Uncovered::No || state.passes_check(i);
-            !model.first(10, !forced && (0..state.natives.len()).any(|i| state.natives[i].held && !told(i)))
+            let rightly = |i: usize| state.natives[i].uncovered != Uncovered::No || state.passes_check(i);
+            !model.first(10, !forced && (0..state.natives.len()).any(|i| state.natives[i].held && !rightly(i)))
         }),
         Property::always(NO_PHANTOM, |model, state: &State| {
             let crashed = model.config.cut_off || state.left.crashes < model.config.crashes;
@@ -87,9 +87,9 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
     ]
 }
 
-/// A native and a foreign program hold, of whom `uncovered` is so.
+/// Returns whether a native and a foreign program hold with these values of `uncovered`.
 fn mixed(state: &State, uncovered: impl Fn(Uncovered, Uncovered) -> bool) -> bool {
-    // Flock style shows no lock file, and looks at none of theirs.
+    // Flock style has no lock file, and ignores those of foreign programs.
     let natives = state.natives.iter().filter(|native| native.held && !native.flock);
     let foreign = || state.foreign.iter().filter(|foreign| foreign.holds());
     natives
@@ -97,26 +97,26 @@ fn mixed(state: &State, uncovered: impl Fn(Uncovered, Uncovered) -> bool) -> boo
         .any(|(one, other)| uncovered(one, other))
 }
 
-/// A break takes a lock from whoever holds it. Where only `.tenure` is removed, the lock file still keeps natives out;
-/// where that was removed as well, nothing is left to find the holder by.
+/// Returns whether two natives may hold. A break takes the lock from its holder. After a removal of `.tenure` alone the lock
+/// file still excludes natives, but after a removal of both the holder cannot be found.
 fn natives_excused(state: &State) -> bool {
     let uncovered = state.natives.iter().any(|native| native.held && native.uncovered != Uncovered::No);
     state.past.broken || state.past.wiped && uncovered
 }
 
-/// Where two names cannot be exchanged, nothing but a dead native's copy can be taken over: no dead foreign program's lock
-/// file, and no half-made one that got its name because `.tenure` was removed.
+/// Returns whether no acquire failed, or may have. Without exchanges only a dead native's copy can be taken over: not a dead
+/// foreign program's lock file, and not an unfinished one that got its name because `.tenure` was removed.
 fn no_errors(model: &Protocol, state: &State) -> bool {
     let in_place = model.config.way == Way::CopyInPlace;
     let excused = in_place && (model.config.foreign > 0 || state.past.wiped);
     excused || !state.natives.iter().any(|native| native.pc == Pc::Failed)
 }
 
-/// `AG EF`: from this state, some way leads to where every native has come to its end, without a crash, a removal or a
-/// revoke. Whose lock was broken, or removed with both its files, need not do anything for that: the others go on without
-/// it. A search in depth that stops at the first state known to have such a way.
+/// Returns whether some path leads from this state to the end of every native, without a crash, a removal or a revoke (`AG EF`).
+/// The other natives must reach their ends without a holder whose lock was broken, or whose files were both removed. The
+/// search is depth first, and stops at the first state with a known path.
 fn can_end(model: &Protocol, state: &State) -> bool {
-    let mut known = model.known_to_end.lock().expect("no thread panics with it");
+    let mut known = model.known_to_end.lock().expect("no thread panics with the mutex");
     let mut seen: HashSet<u64> = HashSet::new();
     let mut path: Vec<(u64, Vec<State>)> = Vec::new();
     let mut next = Some(state.clone());
@@ -144,7 +144,8 @@ fn can_end(model: &Protocol, state: &State) -> bool {
     }
 }
 
-/// It holds, but neither the anchor nor the lock file is its own any more. The lock file may not be, after a break.
+/// Returns whether a holder's lock was broken: neither the anchor nor the lock file is its own, or the anchor is not after a
+/// break.
 fn was_broken(state: &State, i: usize) -> bool {
     let native = &state.natives[i];
     let hidden = native.flock || state.lock != native.lock_file() || state.past.broke;
@@ -155,7 +156,7 @@ fn all_have_ended(state: &State) -> bool {
     (0..state.natives.len()).all(|i| state.natives[i].has_ended() || was_broken(state, i))
 }
 
-/// What has begun goes on; nothing new begins.
+/// Returns whether the action continues something: nothing new begins.
 fn may_come(state: &State, action: Action) -> bool {
     match action {
         Action::Break => state.breaker != Default::default(),

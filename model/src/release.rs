@@ -43,7 +43,7 @@ impl Turn<'_> {
                 self.go(Pc::FlockEndCompare)
             }
             Pc::FlockEndCompare => {
-                // Within a moment of the grant the link is counted, where it was one then, in place of a look at the path.
+                // Right after the grant the code counts the links instead of checking the path.
                 assert!(!self.has_names() || self.state.anchor == self.native.fd, "a link that is not the anchor's");
                 self.native.lost = self.state.anchor != self.native.fd;
                 self.go(Pc::Unlock)
@@ -55,7 +55,7 @@ impl Turn<'_> {
                 self.go(if hides { Pc::UnpublishUnlink } else { self.after_unpublish() })
             }
             Pc::UnpublishUnlink => {
-                // Between the look and the removal somebody may remove ours, and a foreign program make its own.
+                // Between the check and the removal the file may be removed, and a foreign program may make its own.
                 if self.state.lock != self.native.lock_file() && self.guards(Guard::CompareAtRelease) {
                     self.state.removed_by_native(self.state.lock);
                 }
@@ -63,7 +63,7 @@ impl Turn<'_> {
                 self.go(self.after_unpublish())
             }
             Pc::UnlockCopy => {
-                // Its descriptor stays a moment longer, which nobody notices.
+                // Its descriptor stays open a little longer, which no process notices.
                 if let Some(copy) = self.native.copy {
                     self.state.unlock(copy, self.me);
                 }
@@ -78,7 +78,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Has the anchor its link, and the lock file its own, as the files' links tell?
+    /// Returns whether the numbers of links prove that the anchor and the lock file have their names.
     pub(crate) fn has_names(&self) -> bool {
         let copy = self.native.copy;
         let names = if self.native.flock || copy.is_some() { 1 } else { 2 };
@@ -96,15 +96,15 @@ impl Turn<'_> {
 
     fn released(&mut self) -> Option<()> {
         self.native.copy = None;
-        let told = self.guards(Guard::EndsBeforeRelease);
-        self.native.held &= !told;
+        let ended = self.guards(Guard::EndsBeforeRelease);
+        self.native.held &= !ended;
         if self.native.lost {
             self.native.fd = None;
         }
-        if self.native.revoked || !told { self.go(Pc::Believe) } else { self.next() }
+        if self.native.revoked || !ended { self.go(Pc::Believe) } else { self.next() }
     }
 
-    /// The next acquire, if there is to be one.
+    /// Begins the next acquire, if there is one.
     fn next(&mut self) -> Option<()> {
         let Native { fd, rounds, never, flock, helper, .. } = *self.native;
         if rounds == 0 {

@@ -1,7 +1,7 @@
-//! A state: the folder, the inodes in it, and where each process stands.
+//! A state: the folder, its inodes, and the next step of each process.
 //!
-//! An inode that no name, descriptor or memory leads to is forgotten, and the others are numbered in the order in which
-//! they are found from the names on; so equal situations are equal states.
+//! An inode without a name, a descriptor or another reference is dropped. The others are numbered in the order in which they
+//! are found, starting with the names, so that equal situations are equal states.
 
 use crate::config::{Clock, Config};
 use crate::foreign::{Foreign, ForeignPc};
@@ -11,7 +11,7 @@ use crate::others::{Breaker, Pruner, Wiper};
 /// An inode's number.
 pub type Ino = u8;
 
-/// A process, or a thread of it that has a descriptor of its own: the owner of a kernel lock, or of a record.
+/// A process, or a thread with its own descriptor: the owner of a kernel lock or a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Who(u8);
 
@@ -21,17 +21,17 @@ impl Who {
     /// The pruner.
     pub const PRUNER: Who = Who(61);
 
-    /// The native `i`.
+    /// Returns the native `i`.
     pub fn native(i: usize) -> Who {
         Who(i as u8)
     }
 
-    /// A helper of native `i` that was left behind in a kernel queue.
+    /// Returns the detached helper of native `i`, which waits in a kernel queue.
     pub fn helper(i: usize) -> Who {
         Who(20 + i as u8)
     }
 
-    /// The foreign program `i`.
+    /// Returns the foreign program `i`.
     pub fn foreign(i: usize) -> Who {
         Who(40 + i as u8)
     }
@@ -49,7 +49,7 @@ impl Who {
     }
 }
 
-/// What is written in a file.
+/// The contents of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Record {
     /// Nothing.
@@ -57,14 +57,14 @@ pub enum Record {
     Blank,
     /// A foreign program's record.
     Foreign(Who),
-    /// A native's: `by` nobody in an anchor that was made to carry a fence on. `aborted`: the state says so.
+    /// A native's record.
     Native {
-        /// The holder.
+        /// The holder. `None` in an anchor that was made to continue a fence.
         by: Option<Who>,
         /// Its fence.
         fence: u8,
-        /// Does the state say `aborted`, in place of `held` (`released`, where it is nobody's)? What flock style says while it
-        /// holds leads the next one to look as well, and counts as this.
+        /// Whether the state is `aborted`, instead of `held` (or `released`, without a holder). The state of flock style while it
+        /// holds counts as this, because it makes the next holder check as well.
         aborted: bool,
     },
 }
@@ -77,7 +77,7 @@ impl Record {
         }
     }
 
-    /// Does it tell by itself of a holder that was cut off?
+    /// Returns whether the record itself reports a crash or an unfinished takeover.
     pub(crate) fn is_aborted(self) -> bool {
         matches!(self, Record::Native { aborted: true, .. })
     }
@@ -90,15 +90,15 @@ impl Record {
 /// A file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Inode {
-    /// Who has its kernel lock.
+    /// The owner of its kernel lock.
     pub lock: Option<Who>,
-    /// What is written in it.
+    /// Its contents.
     pub record: Record,
-    /// Whose it is, where each native is another user's: nobody else may write it.
+    /// Its owner, if each native belongs to another user. No other process may write it.
     pub owner: Option<Who>,
 }
 
-/// Everything.
+/// The whole state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     /// `.tenure/<name>.lock`.
@@ -109,11 +109,11 @@ pub struct State {
     pub swap: Option<Ino>,
     /// `.tenure/<name>.lock.new`.
     pub new: Option<Ino>,
-    /// Is there a `.tenure`?
+    /// Whether `.tenure` exists.
     pub folder: bool,
-    /// Every file that something leads to.
+    /// Every file with a name or another reference.
     pub inodes: Vec<Inode>,
-    /// The natives, after them those in flock style, and then the runs of `clean`.
+    /// The natives in lock-file style, then those in flock style, then the runs of `clean`.
     pub natives: Vec<Native>,
     /// The foreign programs.
     pub foreign: Vec<Foreign>,
@@ -123,15 +123,15 @@ pub struct State {
     pub pruner: Pruner,
     /// `rm -r .tenure`.
     pub wiper: Wiper,
-    /// What may still go wrong.
+    /// The faults that may still happen.
     pub left: Left,
-    /// The greatest fence that was granted.
+    /// The greatest granted fence.
     pub granted: u8,
-    /// What has happened.
+    /// The past events that excuse violations.
     pub past: Past,
 }
 
-/// How often each of these may still happen.
+/// The number of times that each fault may still happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Left {
     /// A process dies.
@@ -148,38 +148,37 @@ pub struct Left {
     pub wipes: u8,
 }
 
-/// Did somebody remove the live lock file of this holder? From then on it is not kept apart from those who know only lock
-/// files.
+/// Whether a holder's live lock file was removed. From then on it and foreign programs do not exclude each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Uncovered {
-    /// Nobody.
+    /// It was not removed.
     #[default]
     No,
-    /// A foreign program, whose protocol judges first and removes later.
+    /// By a foreign program, whose protocol judges first and removes later.
     ByForeign,
-    /// A person: by `rm` of the lock file or of `.tenure`, or by `break --force`.
+    /// By a person: by `rm` of the lock file or of `.tenure`, or by `break --force`.
     ByPerson,
 }
 
-/// What has happened, and excuses what follows from it.
+/// The past events that excuse violations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Past {
-    /// Somebody who is no native removed a live lock file.
+    /// A process that is not a native removed a live lock file.
     pub removed: Uncovered,
-    /// A break put another anchor in place.
+    /// A break replaced the anchor.
     pub broken: bool,
-    /// That break came to its end.
+    /// That break reached its end.
     pub broke: bool,
     /// The anchor was removed by a person.
     pub wiped: bool,
     /// The anchor, and with it the last fence, was pruned or removed, or a break that replaced it died.
     pub forgotten: bool,
-    /// A fence was granted that was not greater than all before.
+    /// A granted fence was not greater than all earlier ones.
     pub fence_went_back: bool,
 }
 
 impl State {
-    /// Nothing is there, and nobody has begun.
+    /// Returns the first state: no files, and no process has begun.
     pub fn start(config: &Config) -> State {
         let one = |i| {
             let never = i >= config.natives + config.flock;
@@ -215,8 +214,8 @@ impl State {
         state
     }
 
-    /// The first native has judged a dead lock file, exchanged away what a live foreign program had put there since, and
-    /// died.
+    /// Makes the state after the first native has judged a dead lock file, exchanged away the file that a live foreign program
+    /// had made since, and died.
     fn cut_off(&mut self, config: &Config) {
         let (anchor, theirs) = (self.create(), self.create());
         self.own(config, anchor, Who::native(0));
@@ -227,20 +226,20 @@ impl State {
         self.foreign[0] = Foreign { pc: ForeignPc::Hold, file: Some(theirs), ..Foreign::default() };
     }
 
-    /// A new file.
+    /// Makes a new file.
     pub(crate) fn create(&mut self) -> Ino {
         self.inodes.push(Inode::default());
         (self.inodes.len() - 1) as Ino
     }
 
-    /// Where each native is another user's, this file is that one's.
+    /// Makes `who` the owner of this file, if each native belongs to another user.
     pub(crate) fn own(&mut self, config: &Config, ino: Ino, who: Who) {
         if config.users {
             self.inodes[usize::from(ino)].owner = Some(who);
         }
     }
 
-    /// May this file only be read?
+    /// Returns whether `who` may only read this file.
     pub(crate) fn is_anothers(&self, ino: Ino, who: Who) -> bool {
         self.inode(ino).owner.is_some_and(|owner| owner != who)
     }
@@ -267,7 +266,7 @@ impl State {
         true
     }
 
-    /// `flock(LOCK_UN)`, or the close of the descriptor: frees only what is `who`'s.
+    /// `flock(LOCK_UN)`, or the close of the descriptor. Releases only a lock of `who`.
     pub(crate) fn unlock(&mut self, ino: Ino, who: Who) {
         let inode = &mut self.inodes[usize::from(ino)];
         if inode.lock == Some(who) {
@@ -279,12 +278,12 @@ impl State {
         self.inode(ino).lock == Some(who)
     }
 
-    /// How many names a file has.
+    /// Returns the number of a file's names.
     pub(crate) fn links(&self, ino: Ino) -> usize {
         [self.anchor, self.lock, self.swap, self.new].iter().filter(|name| **name == Some(ino)).count()
     }
 
-    /// `renameat2(swap, lock file, RENAME_EXCHANGE)`: `false` where either is missing.
+    /// `renameat2(swap, lock file, RENAME_EXCHANGE)`. Returns `false` if either is missing.
     pub(crate) fn exchange(&mut self) -> bool {
         let both = self.swap.is_some() && self.lock.is_some();
         if both {
@@ -293,7 +292,7 @@ impl State {
         both
     }
 
-    /// Does this process live? One that has come to its end does not.
+    /// Returns whether this process is alive: it has not reached its end.
     pub(crate) fn alive(&self, who: Who) -> bool {
         if let Some(i) = who.as_native() {
             return !self.natives[i].has_ended();
@@ -301,13 +300,13 @@ impl State {
         who.as_foreign().is_some_and(|i| !self.foreign[i].has_ended())
     }
 
-    /// Is a file that no native wrote still open for writing (a refused read lease), or its recorded process alive?
+    /// Returns whether a file that no native wrote is still open for writing (a refused read lease), or its process is alive.
     pub(crate) fn foreign_lives(&self, ino: Ino) -> bool {
         let open = self.foreign.iter().any(|foreign| foreign.file == Some(ino));
         open || matches!(self.record(ino), Record::Foreign(who) if self.alive(who))
     }
 
-    /// Judged, and closed at once.
+    /// Judges a file, and closes it at once.
     pub(crate) fn is_dead(&self, ino: Ino) -> bool {
         match self.record(ino) {
             Record::Native { .. } => self.inode(ino).lock.is_none(),
@@ -315,19 +314,18 @@ impl State {
         }
     }
 
-    /// Somebody who is no native removed this file: if it showed a lock that is held, or about to be granted, its holder
-    /// is uncovered.
+    /// Notes that a process that is not a native removed this file. If it was the lock file of a holder, or of a native that is
+    /// about to hold, that one is uncovered.
     pub(crate) fn removed(&mut self, file: Option<Ino>, by: Uncovered) {
         let Some(file) = file else { return };
         if let Record::Native { by: owner, .. } = self.record(file) {
-            // Its last holder is dead, and who has judged that has not written yet.
+            // Its last holder is dead, and the native that judged that has not written yet.
             if owner.is_some_and(|owner| !self.alive(owner)) {
                 return;
             }
             let shown = (0..self.natives.len()).find(|i| {
                 let native = &self.natives[*i];
-                // A native in flock style shows itself by a dead native's lock file, or what it has put there, until that is
-                // gone.
+                // A native in flock style has a dead native's lock file, or its own replacement, until it has removed that.
                 let brief = native.puts().filter(|_| native.visible || self.lock == Some(file));
                 let shows = if native.flock { brief } else { native.lock_file() };
                 shows == Some(file) && native.fd.is_some_and(|fd| self.locked_by(fd, Who::native(*i)))
@@ -342,14 +340,14 @@ impl State {
         }
     }
 
-    /// A native, but not its holder, removed this file. Whoever it was for was uncovered by those who had removed a live
-    /// lock file between that native's look and its removal; or else by nobody, and then that must never be.
+    /// Notes that a native that is not its holder removed this file. That is excused if a live lock file was removed between the
+    /// native's check and its removal. Otherwise it leads to a violation.
     pub(crate) fn removed_by_native(&mut self, file: Option<Ino>) {
         let by = self.past.removed;
         self.removed(file, by);
     }
 
-    /// A fence for a record that follows one with `last`.
+    /// Returns the fence of a record that follows one with the fence `last`.
     pub(crate) fn next_fence(&self, config: &Config, last: u8) -> u8 {
         match config.clock {
             Clock::SetBack => last + 1,
@@ -378,14 +376,14 @@ impl State {
         change(&mut self.breaker.fence);
     }
 
-    /// The same state in the one form that stands for all that are like it.
-    pub(crate) fn settle(&mut self, config: &Config) {
+    /// Brings the state into the form that represents all equivalent states.
+    pub(crate) fn normalize(&mut self, config: &Config) {
         if config.symmetry {
             self.sort();
         }
         self.renumber();
         if config.clock == Clock::Advances {
-            // Only their order counts, since a new one is greater than all.
+            // Only the order of fences counts, because a new one is greater than all.
             let mut known: Vec<u8> = self.fences().filter(|fence| *fence > 0).collect();
             known.sort_unstable();
             known.dedup();
@@ -425,8 +423,8 @@ impl State {
         self.inodes = order.iter().map(|ino| self.inodes[usize::from(*ino)]).collect();
     }
 
-    /// Brings processes of one kind into an order that does not depend on their numbers. Where two look alike their
-    /// order is left: a state may then have more than one form, which costs time and nothing else.
+    /// Sorts processes of one kind in an order that does not depend on their numbers. Two with the same key keep their order, so
+    /// that a state can have more than one form, which only costs time.
     fn sort(&mut self) {
         let look = |ino: Option<Ino>| {
             ino.map_or(0, |ino| {
@@ -470,19 +468,19 @@ impl State {
         self.foreign = foreign.iter().map(|old| self.foreign[*old]).collect();
     }
 
-    /// Native `i` passes `check()` now.
+    /// Returns whether native `i` passes `check()` now.
     pub(crate) fn passes_check(&self, i: usize) -> bool {
         let native = &self.natives[i];
         let shown = native.flock || self.lock == native.lock_file();
         native.held && native.fd.is_some() && self.anchor == native.fd && shown
     }
 
-    /// Natives that hold: their `acquire` has returned, and neither a release nor a revoke has begun.
+    /// Returns the number of natives that hold: their `acquire` has returned, and neither a release nor a revoke has begun.
     pub fn natives_holding(&self) -> usize {
         self.natives.iter().filter(|native| native.held).count()
     }
 
-    /// Foreign programs that hold.
+    /// Returns the number of foreign programs that hold.
     pub fn foreign_holding(&self) -> usize {
         self.foreign.iter().filter(|foreign| foreign.holds()).count()
     }

@@ -5,7 +5,7 @@ use crate::native::{After, Pc, Turn};
 use crate::state::{Record, Uncovered};
 
 impl Turn<'_> {
-    /// Step 3 begins.
+    /// Begins step 3.
     pub(crate) fn recover_for(&mut self, after: After) -> Option<()> {
         self.native.after = after;
         self.native.live_file_at_swap = false;
@@ -19,7 +19,7 @@ impl Turn<'_> {
             After::Again => self.go(Pc::Prepare),
             After::Retry => self.go(Pc::CompareAgain),
             After::TakeOver if self.config.copies() => self.go_swap(Pc::Prepare),
-            // What flock style says while it holds tells of a takeover, too.
+            // The record of flock style while it holds counts as a mark of a takeover, too.
             After::TakeOver if self.native.flock || self.native.marked || !self.guards(Guard::TakeoverIsMarked) => {
                 self.go_swap(Pc::LinkSwap)
             }
@@ -27,7 +27,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Nothing is taken over while somebody is parked at the swap.
+    /// Makes the swap, unless a live file is there.
     fn go_swap(&mut self, pc: Pc) -> Option<()> {
         if self.native.live_file_at_swap {
             self.close_judged();
@@ -68,7 +68,7 @@ impl Turn<'_> {
             }
             Pc::RecoverExchange => {
                 self.state.exchange();
-                // What came out is judged in its turn.
+                // The file at the swap is judged in its turn.
                 self.go(if self.guards(Guard::RecoverKeepsLiveFiles) { Pc::RecoverLook } else { Pc::RecoverUnlink })
             }
             Pc::RecoverUnlink => {
@@ -86,7 +86,7 @@ impl Turn<'_> {
                 self.native.marked = true;
                 self.go_swap(Pc::LinkSwap)
             }
-            // By its name, as in `link`.
+            // By the anchor's name, as in `link`.
             Pc::LinkSwap if self.state.anchor.is_none() || self.state.swap.is_some() => self.changed(),
             Pc::LinkSwap => {
                 self.state.swap = self.state.anchor;
@@ -100,7 +100,7 @@ impl Turn<'_> {
             Pc::SwapSeen if self.state.swap == self.native.puts() || !self.guards(Guard::CompareBeforeTakeover) => {
                 self.go(Pc::Exchange)
             }
-            // Another anchor was linked, which had come to have the name: what is there is for its holder to recover.
+            // The link is to another anchor, which had got the name. Its holder will recover the swap.
             Pc::SwapSeen => {
                 self.close_judged();
                 self.close_copy();
@@ -124,7 +124,7 @@ impl Turn<'_> {
             Pc::OutAgain if self.state.swap.is_none() || self.state.swap == self.native.puts() => {
                 self.go(Pc::DropSwapBack)
             }
-            // Whose it is nobody has judged: that is the recovery's business.
+            // The file at the swap was not judged: the recovery does that.
             Pc::OutAgain => self.retry(),
             Pc::DropSwapGone | Pc::DropSwapAdopt | Pc::DropSwap | Pc::DropSwapBack => self.drop_swap(),
             Pc::Verify if self.state.lock == self.native.lock_file() => self.shown(),
@@ -179,12 +179,12 @@ impl Turn<'_> {
         if adoptable { self.go(Pc::AdoptOpen) } else { self.fail() }
     }
 
-    /// A name is gone, or there although it should not: another native, or a person, was at it.
+    /// Another native or a person has changed a name.
     fn changed(&mut self) -> Option<()> {
         if self.guards(Guard::RetriesAfterChange) { self.retry() } else { self.fail() }
     }
 
-    /// Something changed in a takeover: the loop's next pass.
+    /// Begins the loop's next pass after a change in a takeover.
     fn retry(&mut self) -> Option<()> {
         self.close_judged();
         self.close_copy();

@@ -1,5 +1,5 @@
-//! The protocol holds in small configurations, and every guard of it is there for a reason: without it the checker finds a
-//! way to what must never be. `cargo run --release -p tenure-model -- --all` explores the big ones.
+//! The protocol holds in small configurations, and needs every guard: without it the checker finds a violation.
+//! `cargo run --release -p tenure-model -- --all` explores the big ones.
 
 use std::collections::HashSet;
 
@@ -28,7 +28,7 @@ fn in_place(config: Config) -> Config {
     Config { way: Way::CopyInPlace, ..config }
 }
 
-/// Each native is another user's.
+/// Each native belongs to another user.
 fn users(config: Config) -> Config {
     Config { users: true, ..config }
 }
@@ -37,7 +37,7 @@ fn twice(config: Config) -> Config {
     Config { rounds: 2, ..config }
 }
 
-/// A native died with a live foreign program's file in its hands; natives of both styles and another foreign program come.
+/// A native died with a live foreign program's file at the swap. Natives of both styles and another foreign program follow.
 fn beside_flock(crashes: u8) -> Config {
     Config { flock: 1, cut_off: true, ..sketch(2, 2, crashes, 0, 0) }
 }
@@ -46,17 +46,17 @@ fn sketch(natives: usize, foreign: usize, crashes: u8, pruners: u8, user_rm: u8)
     Config::sketch(natives, foreign, crashes, pruners, user_rm)
 }
 
-/// No fault, and what no native can prevent.
+/// Checks that there is no fault, and returns the violations that no native can prevent.
 fn holds(config: &Config) -> Outcome {
     let outcome = explore(config);
     if let Some((property, steps)) = outcome.faults.first_key_value() {
-        panic!("`{config}`: not so: {property}\n    {}", steps.join("\n    "));
+        panic!("`{config}`: violated: {property}\n    {}", steps.join("\n    "));
     }
     outcome
 }
 
-/// A model of the bare protocol, written independently and much smaller, gave these verdicts: natives, foreign programs,
-/// crashes, pruned anchors, lock files removed by a person, and then what it found.
+/// The verdicts of an independent, much smaller model of the bare protocol, for these numbers of natives, foreign programs,
+/// crashes, pruned anchors, and lock files removed by a person.
 #[test]
 fn an_independent_model_gives_the_same_verdicts() {
     let (race, person) = (FOREIGN_RACE, PERSON_REMOVED);
@@ -76,7 +76,8 @@ fn an_independent_model_gives_the_same_verdicts() {
         let config = sketch(natives.into(), foreign.into(), crashes, pruners, user_rm);
         assert_eq!(holds(&config).excused, found, "`{config}`");
     }
-    // There, and here as it was before recovery put a live holder's file back: both hold, and nobody removed a live lock.
+    // Both models find a native beside a foreign holder without a removed lock file, if recovery does not put a live holder's
+    // file back.
     let mut config = sketch(2, 3, 2, 0, 0);
     assert_eq!(holds(&config).excused, [FOREIGN_RACE]);
     config.without = vec![Guard::RecoverKeepsLiveFiles, Guard::TakeoverIsMarked];
@@ -131,14 +132,14 @@ fn natives_and_foreign_programs_exclude_each_other() {
 #[test]
 fn every_guard_is_needed() {
     use Guard::*;
-    // What is left out, where, and what then is not so.
+    // The guards to leave out, the configuration, and the violated property.
     let rows: Vec<(Vec<Guard>, Config, &str)> = vec![
-        // Step 2: the lock file is linked although its anchor is another's.
+        // Step 2: the lock file is linked to another native's anchor.
         (vec![CompareAfterLock], sketch(3, 0, 0, 1, 0), NO_PHANTOM),
-        // Both looks at the anchor: a double grant.
-        (vec![CompareAfterLock, CompareAfterShowing], sketch(3, 0, 0, 1, 0), NATIVES_EXCLUDE),
-        (vec![CompareAfterShowing], advances(wipes(sketch(2, 0, 0, 0, 0))), NATIVES_EXCLUDE),
-        (vec![CompareAfterShowing], advances(breaks(sketch(2, 0, 0, 0, 0))), FENCE_GROWS),
+        // Both checks of the anchor: a double grant.
+        (vec![CompareAfterLock, CompareAfterPublishing], sketch(3, 0, 0, 1, 0), NATIVES_EXCLUDE),
+        (vec![CompareAfterPublishing], advances(wipes(sketch(2, 0, 0, 0, 0))), NATIVES_EXCLUDE),
+        (vec![CompareAfterPublishing], advances(breaks(sketch(2, 0, 0, 0, 0))), FENCE_GROWS),
         (vec![CompareAgain, CompareBeforeTakeover], wipes(sketch(2, 0, 1, 0, 0)), NO_NATIVE_STUCK),
         // Step 3.
         (vec![Recover], sketch(2, 1, 2, 0, 0), SWAP_RECOVERED),
@@ -160,7 +161,7 @@ fn every_guard_is_needed() {
         (vec![CompareAfterExchange], copies(sketch(2, 1, 1, 0, 0)), FOREIGN_EXCLUDED),
         (vec![RetriesAfterChange], wipes(copies(sketch(2, 0, 1, 0, 0))), NO_ERRORS),
         (vec![AdoptsAnyDeadNative], in_place(sketch(3, 0, 2, 0, 0)), NO_ERRORS),
-        (vec![VerifyAdoption, CompareAfterShowing], in_place(sketch(2, 1, 1, 0, 0)), FOREIGN_EXCLUDED),
+        (vec![VerifyAdoption, CompareAfterPublishing], in_place(sketch(2, 1, 1, 0, 0)), FOREIGN_EXCLUDED),
         (vec![NewIsLockedAndCompared], copies(sketch(2, 0, 0, 1, 0)), NO_PHANTOM),
         // The release.
         (vec![CompareAtRelease], sketch(2, 1, 0, 0, 1), FOREIGN_EXCLUDED),
@@ -170,7 +171,7 @@ fn every_guard_is_needed() {
         // Waiting, breaking, pruning.
         (vec![Recheck], breaks(sketch(2, 0, 0, 0, 0)), NO_NATIVE_STUCK),
         (vec![WaitersFreeTheAnchor], sketch(2, 1, 0, 0, 0), WAITERS_FREE),
-        (vec![BreakTakesTheCopyAlong], breaks(copies(sketch(2, 0, 0, 0, 0))), NO_NATIVE_STUCK),
+        (vec![BreakRemovesTheCopy], breaks(copies(sketch(2, 0, 0, 0, 0))), NO_NATIVE_STUCK),
         (vec![BreakCarriesTheFence], breaks(sketch(2, 0, 0, 0, 0)), FENCE_GROWS),
         (vec![BreakReadsTheFenceAgain], breaks(sketch(2, 0, 0, 0, 0)), FENCE_GROWS),
         (vec![BreakReopens], users(breaks(sketch(2, 0, 0, 0, 0))), FENCE_GROWS),
@@ -186,7 +187,7 @@ fn every_guard_is_needed() {
         let config = Config { without, ..config };
         let steps = counterexample(&config, property);
         assert!(steps.is_some_and(|steps| steps.len() > 5), "`{config}`: {property} still holds");
-        // With all guards in place the same configuration has no fault.
+        // With all guards the same configuration has no fault.
         let whole = Config { without: Vec::new(), ..config };
         if held.insert(whole.to_string()) {
             holds(&whole);
