@@ -112,9 +112,9 @@ fn no_errors(model: &Protocol, state: &State) -> bool {
     excused || !state.natives.iter().any(|native| native.pc == Pc::Failed)
 }
 
-/// Returns whether some path leads from this state to the end of every native, without a crash, a removal or a revoke (`AG EF`).
-/// The other natives must reach their ends without a holder whose lock was broken, or whose files were both removed. The
-/// search is depth first, and stops at the first state with a known path.
+/// Returns whether some path leads from this state to the end of every native, without a crash, a removal or a revoke
+/// (`AG EF`). The other natives must reach their ends without a holder whose lock was broken, or whose files were both
+/// removed. The search is depth first, and stops at the first state with a known path.
 fn can_end(model: &Protocol, state: &State) -> bool {
     let mut known = model.known_to_end.lock().expect("no thread panics with the mutex");
     let mut seen: HashSet<u64> = HashSet::new();

@@ -63,8 +63,8 @@ pub enum Record {
         by: Option<Who>,
         /// Its fence.
         fence: u8,
-        /// Whether the state is `aborted`, instead of `held` (or `released`, without a holder). The state of flock style while it
-        /// holds counts as this, because it makes the next holder check as well.
+        /// Whether the state is `aborted`, instead of `held` (or `released`, without a holder). The state of flock style while
+        /// it holds counts as this, because it makes the next holder check as well.
         aborted: bool,
     },
 }
@@ -340,8 +340,8 @@ impl State {
         }
     }
 
-    /// Notes that a native that is not its holder removed this file. That is excused if a live lock file was removed between the
-    /// native's check and its removal. Otherwise it leads to a violation.
+    /// Notes that a native that is not its holder removed this file. That is excused if a live lock file was removed between
+    /// the native's check and its removal. Otherwise it leads to a violation.
     pub(crate) fn removed_by_native(&mut self, file: Option<Ino>) {
         let by = self.past.removed;
         self.removed(file, by);
@@ -423,8 +423,8 @@ impl State {
         self.inodes = order.iter().map(|ino| self.inodes[usize::from(*ino)]).collect();
     }
 
-    /// Sorts processes of one kind in an order that does not depend on their numbers. Two with the same key keep their order, so
-    /// that a state can have more than one form, which only costs time.
+    /// Sorts processes of one kind in an order that does not depend on their numbers. Two with the same key keep their order,
+    /// so that a state can have more than one form, which only costs time.
     fn sort(&mut self) {
         let look = |ino: Option<Ino>| {
             ino.map_or(0, |ino| {
