@@ -4,7 +4,7 @@
 
 #[path = "../../tenure/src/sys/fork_local.rs"]
 mod fork_local;
-#[path = "../../tenure/src/sys/linux/table.rs"]
+#[path = "../../tenure/src/sys/unix/table.rs"]
 pub mod table;
 
 use std::cell::Cell;

@@ -9,9 +9,12 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use crate::record::{self, Content, MAX_BYTES, MAX_SAFE, Record, parse_canonical, read};
-use crate::sys::kernel_locks::{self, KernelLocks};
-use crate::sys::stat::{ProcessState, Stat, command_text, counts_alike, thread_group};
 use crate::util::text;
+
+#[cfg(target_os = "linux")]
+mod kernel_texts;
+#[cfg(target_os = "linux")]
+pub use kernel_texts::{locks, mountinfo, stat};
 
 /// Checks the record's readers. The fast one agrees with the general one, which agrees with `serde_json` where that accepts the
 /// text. A record that was read is written so that it is read again, and the beginning of it is never another program's file.
@@ -133,74 +136,6 @@ fn check_equal_to_the_millisecond(written: &Record, read: &Record) {
     assert_eq!(timeless(written), timeless(read));
 }
 
-/// Checks the readers of `/proc/<pid>`. No bytes cause a panic, and no command's name changes what is read of its process.
-pub fn stat(bytes: &[u8]) {
-    let text = String::from_utf8_lossy(bytes);
-    if let Some(stat) = Stat::parse(&text) {
-        let behind = &text[text.rfind(')').expect("there is a name") + 1..];
-        let fields: Vec<_> = behind.split_ascii_whitespace().collect();
-        assert_eq!((fields[1].parse(), fields[19].parse()), (Ok(stat.parent), Ok(stat.start_time)));
-        assert_eq!(stat.state.ended(), matches!(fields[0], "Z" | "X" | "x"));
-    }
-    let rest = "Z 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 1000 200 18446744073709551615 0\n";
-    let expected = Stat { state: ProcessState::Zombie, parent: 1, start_time: 123_456 };
-    assert_eq!(Stat::parse(&format!("42 ({text}) {rest}")), Some(expected), "a command named {text:?}");
-    // The kernel writes a name into `status` with its line ends and backslashes escaped.
-    let name = text.replace('\\', "\\\\").replace('\n', "\\n");
-    let status = format!("Name:\t{name}\nUmask:\t0022\nTgid:\t42\nPid:\t43\nNSpid:\t43\n");
-    assert_eq!(thread_group(&status), Some(42), "a command named {text:?}");
-    assert!(counts_alike(&status, 43) && !counts_alike(&status, 42));
-    let _ = (thread_group(&text), counts_alike(&text, 43));
-    if let Some(command) = command_text(bytes) {
-        assert!(!command.is_empty() && command.len() <= 1024 && !command.contains('\0'));
-    }
-}
-
-/// Checks the reader of `/proc/locks`. A line is found regardless of the lines around it, and a repeated line counts once.
-pub fn locks(bytes: &[u8]) {
-    let text = String::from_utf8_lossy(bytes);
-    let twice = KernelLocks::parse(&format!("{text}\n{text}"));
-    let once = KernelLocks::parse(&text);
-    let (inode, device) = (7_919, (0xfd, 3));
-    let table = format!(
-        "{text}\n1: FLOCK  ADVISORY  WRITE 4242 fd:03:7919 0 EOF\n1: -> FLOCK  ADVISORY  READ 4243 fd:03:7919 0 EOF\n{text}"
-    );
-    let with_ours = KernelLocks::parse(&table);
-    assert!(with_ours.holders(inode, device).contains(&(4242, false)));
-    assert!(with_ours.waiters(inode, device).contains(&4243));
-    for (inode, device) in once.files().chain([(inode, device)]) {
-        assert_eq!(twice.holders(inode, device), once.holders(inode, device));
-        assert_eq!(twice.waiters(inode, device), once.waiters(inode, device));
-        for (pid, _) in once.holders(inode, device) {
-            assert!(text.contains(&pid.unsigned_abs().to_string()), "pid {pid} is in no line");
-        }
-    }
-}
-
-/// Checks the reader of `mountinfo`. A mount is found regardless of the names of the others.
-pub fn mountinfo(bytes: &[u8]) {
-    let text = String::from_utf8_lossy(bytes);
-    if let Some(line) = kernel_locks::mount_line(&text, 27) {
-        assert!(text.contains(line) && line.contains("27"));
-    }
-    for line in text.lines() {
-        if let Some((major, minor)) = kernel_locks::mount_device(line) {
-            assert!(line.contains(&major.to_string()) && line.contains(&minor.to_string()));
-        }
-    }
-    // The kernel escapes the characters that end a field or a line.
-    let name: String = text
-        .chars()
-        .map(|c| if matches!(c, ' ' | '\t' | '\n' | '\\') { format!("\\{:03o}", c as u32) } else { c.to_string() })
-        .collect();
-    let ours = format!("27 1 254:3 / /{name} rw,relatime - ext4 /dev/{name} rw");
-    let table =
-        format!("26 1 254:0 / /{name} rw - ext4 /dev/{name} rw\n{ours}\n28 27 0:5 / /{name} rw - proc proc rw\n");
-    let found = kernel_locks::mount_line(&table, 27).expect("the mount is in the table");
-    assert_eq!(found, ours.strip_suffix('\r').unwrap_or(&ours));
-    assert_eq!(kernel_locks::mount_device(found), Some((254, 3)));
-}
-
 /// Checks the escaping. No character that moves the cursor or changes the text's direction remains, plain text stays unchanged,
 /// and a shell reads a path's word as that path.
 pub fn escaping(bytes: &[u8]) {
@@ -304,7 +239,7 @@ mod tests {
     use super::*;
 
     /// Runs `check` on every file of the target's fixed corpus.
-    fn corpus(target: &str, check: fn(&[u8])) {
+    pub(super) fn corpus(target: &str, check: fn(&[u8])) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
         let mut paths: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert!(paths.len() >= 5, "{} files in {}", paths.len(), folder.display());
@@ -322,26 +257,11 @@ mod tests {
     }
 
     #[test]
-    fn the_corpus_of_stat_lines() {
-        corpus("stat", stat);
-    }
-
-    #[test]
-    fn the_corpus_of_lock_tables() {
-        corpus("locks", locks);
-    }
-
-    #[test]
-    fn the_corpus_of_mounts() {
-        corpus("mountinfo", mountinfo);
-    }
-
-    #[test]
     fn the_corpus_of_names() {
         corpus("escape", escaping);
     }
 
-    fn hostile() -> impl Strategy<Value = Vec<u8>> {
+    pub(super) fn hostile() -> impl Strategy<Value = Vec<u8>> {
         let part = prop_oneof![
             any::<char>().prop_map(|c| c.to_string().into_bytes()),
             proptest::collection::vec(any::<u8>(), 1..4),
@@ -359,19 +279,6 @@ mod tests {
         #[test]
         fn no_name_escapes_its_quotes(bytes in hostile()) {
             escaping(&bytes);
-            stat(&bytes);
-            mountinfo(&bytes);
-            locks(&bytes);
-        }
-
-        #[test]
-        fn a_process_is_read_regardless_of_its_name(name in hostile(), start_time: u64, state in 0..9usize) {
-            let name = String::from_utf8_lossy(&name);
-            let letter = char::from(b"RSDTtIZXx"[state]);
-            let line = format!("42 ({name}) {letter} 1 1 1 0 -1 0 1 2 3 4 5 6 7 8 20 0 1 0 {start_time} 1000");
-            let stat = Stat::parse(&line);
-            prop_assert_eq!(stat.map(|stat| stat.start_time), Some(start_time));
-            prop_assert_eq!(stat.map(|stat| stat.state.ended()), Some("ZXx".contains(letter)));
         }
 
         #[test]

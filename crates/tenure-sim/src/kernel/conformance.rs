@@ -458,7 +458,7 @@ pub fn queue_of_the_kernel(folder: &Path) -> Result<Vec<usize>, String> {
 }
 
 fn waiting(inode: u64) -> std::io::Result<usize> {
-    let (text, _) = linux::kernel_locks()?;
+    let (text, _) = linux::read_lock_table()?;
     let of_inode = format!(":{inode} ");
     Ok(text.lines().filter(|line| line.contains("->") && line.contains(&of_inode)).count())
 }

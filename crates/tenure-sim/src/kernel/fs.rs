@@ -11,6 +11,7 @@ use super::interrupt::InterruptHandle;
 use super::state::{DEVICE, Errno, FOLDER, Rename};
 use super::told::{Bytes, Told};
 use super::world::{self, Until, perform, point};
+use crate::sys::lock_table::{LockTable, TableDevice};
 use crate::sys::types::{Access, FileId, FileIdent, FileKind, FileSystem, LeaseOutcome, LockKind, Stat};
 
 /// A file's path relative to a [`Dir`].
@@ -112,8 +113,8 @@ impl Dir {
 
     pub(crate) fn file_system(&self) -> FileSystem {
         match world::with(|world| world.kernel.fs.shared) {
-            true => FileSystem { name: "nfs".into(), shared: true },
-            false => FileSystem { name: "ext4".into(), shared: false },
+            true => FileSystem { name: "nfs".into(), shared: true, emulates_flock: true },
+            false => FileSystem { name: "ext4".into(), shared: false, emulates_flock: false },
         }
     }
 
@@ -393,16 +394,20 @@ pub(crate) fn inherit_always(_fd: &Inherited) -> io::Result<()> {
 
 pub(crate) fn inherit(_command: &mut std::process::Command, _fd: Inherited) {}
 
-pub(crate) fn device_numbers(device: u64) -> (u32, u32) {
-    (0, device as u32)
-}
-
 pub(crate) fn effective_user() -> u32 {
     world::with(|world| world.kernel.processes[world.process()].user)
 }
 
-/// Returns the text of `/proc/locks`, whole.
-pub(crate) fn kernel_locks() -> io::Result<(String, bool)> {
+/// Returns the kernel's table of locks, in one piece.
+pub(crate) fn lock_table() -> Option<LockTable> {
+    Some(crate::sys::linux::parse_lock_table(&lock_table_text().ok()?))
+}
+
+pub(crate) fn table_device(_dir: &Dir, file_system: &FileSystem, device: u64) -> TableDevice {
+    TableDevice { device: (0, device as u32), complete: !file_system.shared }
+}
+
+fn lock_table_text() -> io::Result<String> {
     point(Call::KernelLocks).map_err(system)?;
     let text = world::with(|world| {
         let mut text = String::new();
@@ -423,11 +428,7 @@ pub(crate) fn kernel_locks() -> io::Result<(String, bool)> {
         text
     });
     perform(|_| Ok(Bytes(text.as_bytes())), || "read /proc/locks".to_owned()).map_err(system)?;
-    Ok((text, true))
-}
-
-pub(crate) fn mount_line(_dir: &Dir) -> Option<String> {
-    None
+    Ok(text)
 }
 
 pub(crate) fn means_no_links(code: i32) -> bool {

@@ -4,11 +4,13 @@ use std::io;
 
 use super::call::Call;
 use super::world::{self, perform, point};
+use crate::sys::types::ProcessFacts;
 
 pub(crate) const PID_LIMIT: i64 = 4_194_304;
 pub(crate) const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
-/// `PROC_TIME_INIT_INO`.
-const FIRST_TIME_NAMESPACE: u64 = 0xefff_fffa;
+pub(crate) const BOOT_ID_SOURCE: &str = "the simulated boot's id";
+pub(crate) const PID_NAMESPACE_SOURCE: &str = "the simulated pid namespace";
+pub(crate) const UNIQUE_ID_SINCE: &str = "every simulated process has one";
 
 pub(crate) fn clock_is_steered() -> Option<bool> {
     None
@@ -26,8 +28,12 @@ pub(crate) fn pid_namespace() -> Option<u64> {
     Some(FIRST_PID_NAMESPACE)
 }
 
-pub(crate) fn time_namespace(_pid: i64) -> Option<u64> {
-    Some(FIRST_TIME_NAMESPACE)
+pub(crate) fn reads_start_times_alike(_pid: i64) -> bool {
+    true
+}
+
+pub(crate) fn shows_its_start_time() -> bool {
+    true
 }
 
 pub(crate) fn host() -> Option<String> {
@@ -46,19 +52,19 @@ fn find(pid: i64, what: &str) -> Result<usize, i32> {
     perform(|world| world.kernel.alive(pid).ok_or(libc::ESRCH), || format!("{what} of pid {pid}"))
 }
 
-pub(crate) fn stat_line(pid: i64) -> Option<String> {
+pub(crate) fn process_facts(pid: i64) -> Option<ProcessFacts> {
     let process = find(pid, "stat").ok()?;
-    let start = world::with(|world| world.kernel.processes[process].start_time);
-    Some(format!("{pid} (sim) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {start} 0 0"))
+    let start_time = world::with(|world| world.kernel.processes[process].start_time);
+    Some(ProcessFacts { parent: 1, start_time, leader_ended: false })
 }
 
-pub(crate) fn status_text(pid: i64) -> Option<String> {
-    find(pid, "status").ok()?;
-    Some(format!("Name:\tsim\nTgid:\t{pid}\nPid:\t{pid}\nNSpid:\t{pid}\n"))
+pub(crate) fn process_of_thread(id: i64) -> Option<i64> {
+    find(id, "status").ok()?;
+    Some(id)
 }
 
-pub(crate) fn thread_stat_lines(pid: i64) -> Option<Vec<String>> {
-    Some(vec![stat_line(pid)?])
+pub(crate) fn all_threads_ended(pid: i64) -> bool {
+    process_facts(pid).is_some_and(|facts| facts.leader_ended)
 }
 
 pub(crate) fn signal_zero(pid: i64) -> io::Result<()> {
@@ -71,11 +77,11 @@ pub(crate) fn is_no_such_process(error: &io::Error) -> bool {
 
 /// A descriptor of a process.
 #[derive(Debug)]
-pub(crate) struct PidFd(usize);
+pub(crate) struct ProcessHandle(usize);
 
-impl PidFd {
-    pub(crate) fn open(pid: i64) -> io::Result<PidFd> {
-        find(pid, "pidfd").map(PidFd).map_err(io::Error::from_raw_os_error)
+impl ProcessHandle {
+    pub(crate) fn open(pid: i64) -> io::Result<ProcessHandle> {
+        find(pid, "pidfd").map(ProcessHandle).map_err(io::Error::from_raw_os_error)
     }
 
     pub(crate) fn exited(&self) -> io::Result<bool> {
@@ -86,7 +92,7 @@ impl PidFd {
             .map_err(io::Error::from_raw_os_error)
     }
 
-    pub(crate) fn inode(&self) -> Option<u64> {
+    pub(crate) fn unique_id(&self) -> Option<u64> {
         Some(7000 + self.0 as u64)
     }
 

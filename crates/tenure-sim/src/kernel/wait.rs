@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::call::Call;
 use super::fs::File;
-use super::process::PidFd;
+use super::process::ProcessHandle;
 use super::world::{self, Until};
 
 pub(crate) fn install_cleanup() -> io::Result<()> {
@@ -89,7 +89,7 @@ impl Drop for FileWatch {
 
 pub(crate) fn wait_any(
     watch: Option<&FileWatch>,
-    process: Option<&PidFd>,
+    process: Option<&ProcessHandle>,
     wakeup: &Wakeup,
     timeout: Duration,
 ) -> io::Result<()> {
@@ -97,7 +97,7 @@ pub(crate) fn wait_any(
     let until = Until::Event {
         flag: wakeup.0,
         inode: watch.map(|watch| (watch.inode, watch.seen)),
-        process: process.map(PidFd::process),
+        process: process.map(ProcessHandle::process),
         time: clock + timeout.as_micros() as u64,
     };
     world::wait(Call::Step, until).map_err(io::Error::from_raw_os_error)?;

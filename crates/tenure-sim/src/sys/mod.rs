@@ -3,16 +3,18 @@
 #![allow(unsafe_code, clippy::disallowed_methods)]
 
 pub(crate) use crate::kernel::*;
+pub(crate) use lock_table::{LockTable, TableDevice};
 pub(crate) use types::*;
 
-#[path = "../../../tenure/src/sys/kernel_locks.rs"]
-pub(crate) mod kernel_locks;
-/// The real kernel, for the comparison with the simulated one.
-#[cfg(target_os = "linux")]
+#[path = "../../../tenure/src/sys/lock_table.rs"]
+pub(crate) mod lock_table;
+#[path = "../../../tenure/src/sys/types.rs"]
+pub(crate) mod types;
+
+// The real kernel, for the comparison with the simulated one.
 #[path = "../../../tenure/src/sys/linux/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the comparison uses a part")]
 pub(crate) mod linux;
-#[path = "../../../tenure/src/sys/stat.rs"]
-pub(crate) mod stat;
-#[path = "../../../tenure/src/sys/types.rs"]
-pub(crate) mod types;
+#[path = "../../../tenure/src/sys/unix/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the comparison uses a part")]
+pub(crate) mod unix;

@@ -218,8 +218,8 @@ fn create_anchor(paths: &LockPaths, options: &Options) -> std::result::Result<Fi
 
 /// Opens another user's anchor, which this user may not write, for reading.
 fn open_other_users(paths: &LockPaths, options: &Options, denied: io::Error) -> Result<File> {
-    let sticky = paths.is_sticky();
-    let replaceable = !sticky && paths.dir.open_dir(&paths.anchors).is_ok_and(|anchors| anchors.may_write());
+    let owners_only = paths.dir_stat.removal_needs_owner();
+    let replaceable = !owners_only && paths.dir.open_dir(&paths.anchors).is_ok_and(|anchors| anchors.may_write());
     if replaceable {
         match paths.dir.open_at(&paths.anchor, Access::Read) {
             Ok(file) => return Ok(file),
@@ -231,7 +231,7 @@ fn open_other_users(paths: &LockPaths, options: &Options, denied: io::Error) -> 
     }
     let error =
         Error::io(paths.anchor_path(), "the lock's anchor belongs to another user and may not be written", denied);
-    Err(match (sticky, options.mode) {
+    Err(match (owners_only, options.mode) {
         (true, Some(_)) => error.with_hint("its first user made it without that mode: have them remove it"),
         (true, None) => error
             .with_hint(

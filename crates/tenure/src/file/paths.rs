@@ -58,11 +58,6 @@ pub(crate) struct ParentDir {
 }
 
 impl ParentDir {
-    /// Returns whether only the owner of a file may remove it here, as in `/tmp`.
-    pub(crate) fn is_sticky(&self) -> bool {
-        self.dir_stat.mode & 0o1000 != 0
-    }
-
     /// Returns whether this descriptor serves as well as the other's. The inode number alone does not prove it: the
     /// same folder may be reached through two mounts, only one of which may be written; its mode and owner may have
     /// changed since; and on a network file system a number may be reused while a descriptor of the old folder is still
@@ -138,8 +133,8 @@ impl LockPaths {
             path.push(name);
             to_name(&path)
         };
-        // In a sticky folder no user can remove what another user's crash left, so each user has a name of its own.
-        let new_suffix = match folder.is_sticky() {
+        // Where only owners may remove files, no user can remove what another user's crash left, so each user has a name of its own.
+        let new_suffix = match folder.dir_stat.removal_needs_owner() {
             false => NEW_SUFFIX.to_owned(),
             true => format!(".{}{NEW_SUFFIX}", sys::effective_user()),
         };
@@ -283,7 +278,7 @@ pub(crate) fn target_of_anchor(name: &OsStr) -> Option<&OsStr> {
     let path = Path::new(name);
     let is_leftover = path.extension().is_some_and(|suffix| suffix == &SWAP_SUFFIX[1..] || suffix == &NEW_SUFFIX[1..]);
     let stem = path.file_stem().filter(|_| is_leftover);
-    // In a sticky folder the name has a user's number before its suffix.
+    // Where only owners may remove files, the name has a user's number before its suffix.
     target_of(name).or_else(|| target_of(stem?)).or_else(|| target_of(without_number(stem?)?))
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn reclaim(paths: &LockPaths, id: FileId, text: &[u8]) -> bool {
     let Some(own) = record::parse_canonical(text) else { return false };
     if (own.state, own.style) != (RecordState::Held, RecordStyle::LockFile)
         || paths.file_system.shared
-        || paths.is_sticky()
+        || paths.dir_stat.removal_needs_owner()
     {
         return false;
     }

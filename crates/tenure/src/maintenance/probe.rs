@@ -13,7 +13,7 @@ use crate::file::paths::{ANCHORS, target_of};
 use crate::model::error::{Error, Result};
 use crate::record::Content;
 use crate::record::io::read_stable;
-use crate::sys::{self, Access, Dir, File, FileKind, FileWatch, LeaseOutcome, LockKind, Name, PidFd};
+use crate::sys::{self, Access, Dir, File, FileKind, FileWatch, LeaseOutcome, LockKind, Name, ProcessHandle};
 
 /// A feature that a lock can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,11 +29,11 @@ pub enum Feature {
     Exchange,
     /// `F_SETLEASE` is refused while a process has the file open for writing, and granted otherwise.
     Lease,
-    /// `inotify(7)` reports the removal of a file.
+    /// A watch reports the removal of a file.
     Inotify,
-    /// `pidfd_open(2)` opens a process.
+    /// A handle that keeps naming its process.
     Pidfd,
-    /// A pidfd's inode distinguishes a process from every other of this boot (Linux 6.9).
+    /// A handle's number distinguishes a process from every other of this boot.
     PidfdInode,
     /// The kernel identifies this boot of this machine.
     BootId,
@@ -143,11 +143,11 @@ pub fn folder(dir: impl AsRef<Path>) -> Result<Probe> {
         (Feature::ExclusiveRename, or_unknown(bench.exclusive_rename())),
         (Feature::Exchange, or_unknown(bench.exchange())),
         (Feature::Lease, or_unknown(bench.lease())),
-        (Feature::Inotify, or_unknown(bench.inotify())),
-        (Feature::Pidfd, pidfd()),
-        (Feature::PidfdInode, pidfd_inode()),
+        (Feature::Inotify, or_unknown(bench.watch())),
+        (Feature::Pidfd, process_handle()),
+        (Feature::PidfdInode, unique_id()),
         (Feature::BootId, boot_id()),
-        (Feature::FirstPidNamespace, first_pid_namespace()),
+        (Feature::FirstPidNamespace, sees_all()),
     ];
     Ok(Probe { file_system: file_system.name.into_owned(), shared: file_system.shared, answers, free: open.free() })
 }
@@ -319,7 +319,7 @@ impl Bench<'_> {
         })
     }
 
-    fn inotify(&self) -> io::Result<Answer> {
+    fn watch(&self) -> io::Result<Answer> {
         let file = self.file(0)?;
         let watch = match FileWatch::new(&file) {
             Ok(watch) => watch,
@@ -344,18 +344,18 @@ fn missing(error: io::Error) -> io::Result<Answer> {
     }
 }
 
-fn pidfd() -> Answer {
-    match PidFd::open(sys::pid().into()).and_then(|own| own.exited()) {
+fn process_handle() -> Answer {
+    match ProcessHandle::open(sys::pid().into()).and_then(|own| own.exited()) {
         Ok(false) => Answer::Yes,
         Ok(true) => Answer::No("it reports that this process has ended".to_owned()),
         Err(error) => missing(error).unwrap_or_else(|error| Answer::Unknown(error.to_string())),
     }
 }
 
-fn pidfd_inode() -> Answer {
-    match PidFd::open(sys::pid().into()) {
-        Ok(own) if own.inode().is_some() => Answer::Yes,
-        Ok(_) => Answer::No("it came with Linux 6.9".to_owned()),
+fn unique_id() -> Answer {
+    match ProcessHandle::open(sys::pid().into()) {
+        Ok(own) if own.unique_id().is_some() => Answer::Yes,
+        Ok(_) => Answer::No(sys::UNIQUE_ID_SINCE.to_owned()),
         Err(error) => Answer::No(error.to_string()),
     }
 }
@@ -363,15 +363,15 @@ fn pidfd_inode() -> Answer {
 fn boot_id() -> Answer {
     match sys::boot_id() {
         Some(_) => Answer::Yes,
-        None => Answer::No("/proc/sys/kernel/random/boot_id cannot be read".to_owned()),
+        None => Answer::No(format!("{} cannot be read", sys::BOOT_ID_SOURCE)),
     }
 }
 
-fn first_pid_namespace() -> Answer {
+fn sees_all() -> Answer {
     match sys::pid_namespace() {
         Some(sys::FIRST_PID_NAMESPACE) => Answer::Yes,
         Some(_) => Answer::No("another pid namespace, as in a container".to_owned()),
-        None => Answer::Unknown("/proc/self/ns/pid cannot be read".to_owned()),
+        None => Answer::Unknown(format!("{} cannot be read", sys::PID_NAMESPACE_SOURCE)),
     }
 }
 

@@ -10,14 +10,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::file::paths::{LockPaths, ParentDir};
-use crate::file::status::{Doubt, Numbers, Seen, View, examine_after, examine_once, kernel_numbers};
+use crate::file::status::{Doubt, Seen, View, examine_after, examine_once, kernel_numbers};
 use crate::maintenance::walk::{Depth, Visited, walk};
 use crate::model::error::Result;
 use crate::model::options::Options;
 use crate::model::status::Status;
 use crate::process::Known;
-use crate::sys::kernel_locks::KernelLocks;
-use crate::sys::{Dir, Name};
+use crate::sys::{self, Dir, LockTable, Name, TableDevice};
 use crate::util::parallel;
 
 /// Maximum number of locks whose paths are kept at a time.
@@ -26,7 +25,7 @@ const BATCH: usize = 8192;
 /// One reading of the kernel's lock table, for many locks.
 pub(crate) struct Scan {
     pub(crate) options: Options,
-    locks: Option<KernelLocks>,
+    locks: Option<LockTable>,
     reports_all: bool,
 }
 
@@ -56,7 +55,7 @@ pub(crate) enum Handled<R> {
 
 impl Scan {
     pub(crate) fn new(options: Options) -> Scan {
-        Scan { options, locks: KernelLocks::read(), reports_all: false }
+        Scan { options, locks: sys::lock_table(), reports_all: false }
     }
 
     /// Returns a scan that reports each possibly dead holder, for a caller with other means to prove the death.
@@ -119,7 +118,7 @@ struct ScanWorker<'a> {
     scan: &'a Scan,
     known: Known,
     /// The kernel's numbers of the folder that was examined last.
-    numbers: Option<(Arc<ParentDir>, Numbers)>,
+    numbers: Option<(Arc<ParentDir>, TableDevice)>,
 }
 
 impl ScanWorker<'_> {

@@ -51,8 +51,5 @@ pub(crate) fn this_process() -> &'static ThisProcess {
 /// times by the reader's time namespace, so such a value would look like a recycled pid, and a foreign program would steal
 /// the lock.
 fn foreign_start_time(identity: &Identity) -> Option<u64> {
-    /// PROC_TIME_INIT_INO: the inode of the first time namespace is fixed.
-    const FIRST: u64 = 0xefff_fffa;
-    let ours = sys::time_namespace(i64::from(sys::pid()));
-    identity.start_time.filter(|_| ours.is_none_or(|ours| ours == FIRST))
+    identity.start_time.filter(|_| sys::shows_its_start_time())
 }

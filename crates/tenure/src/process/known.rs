@@ -1,24 +1,25 @@
-//! Processes that were looked at a moment ago, for who looks at very many records.
+//! A cache of processes, for callers that examine very many records.
 //!
-//! Of each its pidfd is kept, which speaks of that process alone: while that says that it has not ended, the pid is its own
-//! still, and so is what was read of it. Of what has ended nothing is remembered.
+//! It keeps a handle of each process, which names that process alone: until the handle reports that the process has ended, the pid
+//! is still its own, and all that was read about it stays true. A process that has ended is forgotten.
 
 use std::cell::RefCell;
 
-use super::{Identity, identity};
-use crate::sys::{self, PidFd};
+use super::identity::Identity;
+use super::pid::{comparable_start_time, is_possible};
+use crate::sys::{self, ProcessHandle};
 
-/// How many are kept open: those of one folder are few, and a process may open 1024 files.
+/// The number of handles that are kept: one folder's holders are few, and a process may open 1024 files.
 const MOST: usize = 32;
 
-/// What a look at a pid found.
+/// The result of a look at a pid.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Look {
-    /// It lives, and this is it.
+    /// The process lives.
     Lives(Seen),
     /// There is no such process.
     Gone,
-    /// It has to be asked for in another way.
+    /// No handle can be had: the caller has to ask in another way.
     Ask,
 }
 
@@ -26,12 +27,12 @@ pub(crate) enum Look {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
     pidfd_inode: Option<u64>,
-    /// Absent too where another time namespace reads it differently.
+    /// Also absent where the process reads it differently than this process does.
     pub(crate) start_time: Option<u64>,
 }
 
 impl Seen {
-    /// Is it, beyond doubt, the one with this identity?
+    /// Reports whether it is, beyond doubt, the process with this identity.
     pub(crate) fn is(&self, identity: &Identity) -> bool {
         let other_boot = identity.boot_id.is_some() && identity.boot_id != sys::boot_id();
         let other_namespace = identity.pid_namespace.is_some() && identity.pid_namespace != sys::pid_namespace();
@@ -41,13 +42,14 @@ impl Seen {
     }
 }
 
+/// The cache: pids, with the handle and the facts of each.
 #[derive(Debug, Default)]
-pub(crate) struct Known(RefCell<Vec<(i64, PidFd, Seen)>>);
+pub(crate) struct Known(RefCell<Vec<(i64, ProcessHandle, Seen)>>);
 
 impl Known {
-    /// How it stands with this pid now.
+    /// Looks at the process that has this pid now.
     pub(crate) fn look(&self, pid: i64) -> Look {
-        if !identity::possible(pid) {
+        if !is_possible(pid) {
             return Look::Ask;
         }
         let mut known = self.0.borrow_mut();
@@ -57,31 +59,31 @@ impl Known {
             }
             known.swap_remove(at);
         }
-        let pidfd = match PidFd::open(pid) {
-            Ok(pidfd) => pidfd,
+        let handle = match ProcessHandle::open(pid) {
+            Ok(handle) => handle,
             Err(error) if sys::is_no_such_process(&error) => return Look::Gone,
             Err(_) => return Look::Ask,
         };
-        let seen = Seen { pidfd_inode: pidfd.inode(), start_time: identity::comparable_start_time(pid) };
-        // Asked last: what was read in `/proc` was this process's.
-        if !matches!(pidfd.exited(), Ok(false)) {
+        let seen = Seen { pidfd_inode: handle.unique_id(), start_time: comparable_start_time(pid) };
+        // Asked last, so that the start time is this process's.
+        if !matches!(handle.exited(), Ok(false)) {
             return Look::Ask;
         }
         if known.len() == MOST {
             known.remove(0);
         }
-        known.push((pid, pidfd, seen));
+        known.push((pid, handle, seen));
         Look::Lives(seen)
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     #[cfg_attr(miri, ignore = "makes system calls")]
-    fn what_has_ended_is_not_remembered() {
+    fn a_process_that_has_ended_is_forgotten() {
         let known = Known::default();
         let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
         let pid = i64::from(child.id());
@@ -103,7 +105,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "makes system calls")]
-    fn a_process_is_kept_open_once() {
+    fn a_process_has_one_handle() {
         let known = Known::default();
         let own = i64::from(sys::pid());
         for _ in 0..3 {

@@ -2,11 +2,10 @@
 //! start token. A text whose last line has no newline was cut short and is rejected.
 
 use super::{Marker, Record};
+use crate::sys::FIRST_PID_NAMESPACE;
 
 /// Maximum number of bytes that filelock reads.
 const MAX_MARKER: usize = 1024;
-/// The inode of a machine's first pid namespace (`PID_NS_INIT_INO`).
-const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 /// Maximum length of a host name. filelock replaces a longer one by a digest.
 const MAX_HOST: usize = 253;
 

@@ -13,12 +13,12 @@ pub(crate) const NAMES_CHECK_TTL: Duration = Duration::from_millis(1);
 /// may delay the next holder.
 pub(crate) const SETTLED_AGE: Duration = Duration::from_millis(100);
 
-/// The time of day.
+/// Returns the time of day (`clock_gettime(2)`, `CLOCK_REALTIME`).
 pub(crate) fn now() -> SystemTime {
     SystemTime::now()
 }
 
-/// Lets others go on with what takes them a few system calls.
+/// Pauses this thread (`nanosleep(2)`), so that others finish what takes them a few system calls.
 pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }

@@ -1,37 +1,91 @@
-//! Every system call, one folder a platform: the only place with unsafe code.
+//! What an operating system can do, as far as a lock needs it: the only folder with system calls and unsafe code.
 //!
-//! What lies above names no platform: it works with `Dir`, `File` and their like, and takes
-//! `io::ErrorKind::Unsupported` for an answer. A platform without a port answers that to everything.
+//! This file is the front. It lists, by mechanism, all that the layers above use; they name no system, and treat
+//! [`Unsupported`](std::io::ErrorKind::Unsupported) as an answer. The documentation of an item, in a system's folder, names the
+//! manual page that it relies on.
+//!
+//! | folder or file | compiled |
+//! | --- | --- |
+//! | `types`, `lock_table`, `fork_local`, `sync`, `clock` | everywhere: types of the front, and what the standard library can do |
+//! | `unix` | on Unixes with a port: what they share |
+//! | `linux` | on Linux: the rest |
+//! | `no_interrupts` | on systems without a signal for interrupts |
+//! | `other` | on systems without a port: every operation is unsupported |
+//! //!
+//! `crates/tenure-sim` puts a kernel in memory in this folder's place.
+//!
+//! A port to another Unix is a folder beside `linux` with the modules that `unix` lists, and the names that this front lists. A
+//! port to another system is a folder with all names of this front.
 
 #![allow(unsafe_code, clippy::disallowed_methods)]
 
 mod clock;
-#[cfg(target_os = "linux")]
-mod credentials;
 mod fork_local;
-pub(crate) mod kernel_locks;
-pub(crate) mod stat;
+mod lock_table;
+#[cfg(not(target_os = "linux"))]
+mod no_interrupts;
 pub(crate) mod sync;
 mod types;
 
 #[cfg(target_os = "linux")]
 mod linux;
-#[cfg(target_os = "linux")]
-pub(crate) use linux::*;
-
 #[cfg(not(target_os = "linux"))]
 mod other;
-#[cfg(not(target_os = "linux"))]
-pub(crate) use other::*;
+#[cfg(target_os = "linux")]
+mod unix;
 
+/// The system that is compiled.
+#[cfg(target_os = "linux")]
+use linux as system;
 #[cfg(not(target_os = "linux"))]
-mod no_interrupts;
-#[cfg(not(target_os = "linux"))]
-pub(crate) use no_interrupts::*;
+use other as system;
 
-pub(crate) use clock::*;
+// Files and folders: names, what the kernel reports of them, and changes that are one step.
+pub(crate) use system::{Dir, File, NAME_MAX, Name, ends_without_name, means_no_links, name_len};
+pub(crate) use types::{Access, FileId, FileIdent, FileKind, FileSystem, Stat};
+
+// Locks: the methods of `File`, leases, the kernel's table of locks, and the processes that have a file open.
+pub(crate) use lock_table::{LockTable, TableDevice};
+pub(crate) use system::{lock_keepers, lock_table, marked_waiters, openers, table_device};
+pub(crate) use types::{LeaseOutcome, LockKind};
+
+// Descriptors that a child inherits, and with them the lock.
+pub(crate) use system::{Inherited, inherit, inherit_always};
+
+// Processes: whether one lives, and the facts that distinguish it from every other.
+pub(crate) use system::{
+    BOOT_ID_SOURCE, FIRST_PID_NAMESPACE, PID_LIMIT, PID_NAMESPACE_SOURCE, ProcessHandle, UNIQUE_ID_SINCE,
+    all_threads_ended, boot_id, command_line, host, is_no_such_process, pid, pid_namespace, process_facts,
+    process_of_thread, reads_start_times_alike, shows_its_start_time, signal_zero,
+};
+pub(crate) use types::ProcessFacts;
+
+// Watches: waiting for a file's change, a process's end, or another thread.
+pub(crate) use system::{FileWatch, Wakeup, wait_any};
+
+// Interrupts: ending a thread's wait in the kernel.
+pub(crate) use system::{InterruptHandle, InterruptibleWait, install_interrupts, interrupts_enabled};
+
+// Cleanup: removing lock files when a signal ends the process.
+pub(crate) use system::{HeldCell, clean_up, enter_held, install_cleanup, install_cleanup_over, resets_itself};
+
+// Forks: noticing one, and global state that a child makes for itself.
+pub(crate) use fork_local::ForkLocal;
+pub(crate) use system::fork_generation;
+
+// Threads.
+pub(crate) use system::{spawn, with_signals_blocked};
+
+// Clocks: the time of day, the time since boot, and a pause.
+pub(crate) use clock::{NAMES_CHECK_TTL, SETTLED_AGE, now, pause};
+pub(crate) use system::{clock_is_steered, since_boot};
+
+// Credentials: the user, and files with an engine's secrets.
+pub(crate) use system::effective_user;
 #[cfg(target_os = "linux")]
 #[allow(unused_imports, reason = "each engine has credentials of its own kind")]
-pub(crate) use credentials::*;
-pub(crate) use fork_local::ForkLocal;
-pub(crate) use types::*;
+pub(crate) use system::{others_may_read, read_file};
+
+// The parsers of the kernel's texts, which the fuzzer calls.
+#[cfg(all(any(test, fuzzing), target_os = "linux"))]
+pub(crate) use linux::texts;

@@ -1,17 +1,20 @@
-//! Where no thread can be called back from a wait: helpers wait, for everyone.
+//! Interrupts where the system has no signal for them: helper threads wait for every waiter.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// Refuses, because there is no such signal.
 pub(crate) fn install_interrupts() -> io::Result<i32> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Reports that the library has no signal.
 pub(crate) fn interrupts_enabled() -> bool {
     false
 }
 
+/// A thread's wait, as another thread sees it. There is none.
 #[derive(Debug)]
 pub(crate) enum InterruptHandle {}
 
@@ -29,10 +32,12 @@ impl InterruptHandle {
     }
 }
 
+/// This thread's wait. There is none.
 #[derive(Debug)]
 pub(crate) enum InterruptibleWait {}
 
 impl InterruptibleWait {
+    /// Returns `None`, because there is no signal.
     pub(crate) fn enter() -> Option<InterruptibleWait> {
         None
     }

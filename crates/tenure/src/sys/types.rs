@@ -1,32 +1,34 @@
-//! What every platform's file operations speak of.
+//! The types of the front: what every system's calls take and return.
 
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "a platform without a port makes none of them"))]
 
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-/// What tells a file from every other of this machine, while somebody has it open.
+/// The identity of a file: unique on this machine while some process has the file open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FileId {
     pub(crate) device: u64,
     pub(crate) inode: u64,
 }
 
-/// What `stat(2)` says, as far as a lock cares.
+/// A file's description, as far as a lock needs it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stat {
     pub(crate) id: FileId,
     pub(crate) kind: FileKind,
     pub(crate) links: u64,
     pub(crate) size: u64,
-    /// The permission bits, with set-id and sticky.
+    /// The permission bits, with set-id and sticky (`inode(7)`).
     pub(crate) mode: u32,
     pub(crate) owner: u32,
     pub(crate) modified: SystemTime,
 }
 
-/// As much of a [`Stat`] as tells one file from another. It leaves the times out: a file whose times were asked for must
-/// show others after its next write (Linux 6.13, multigrain timestamps), which makes that write half as dear again.
+/// The part of a [`Stat`] that tells one file from another.
+///
+/// It leaves the times out: since Linux 6.13 (multigrain timestamps), a file whose times were read must show others after its
+/// next write, which makes that write half as expensive again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FileIdent {
     pub(crate) id: FileId,
@@ -36,11 +38,18 @@ pub(crate) struct FileIdent {
 }
 
 impl Stat {
+    /// Returns the part that tells one file from another.
     pub(crate) fn ident(&self) -> FileIdent {
         FileIdent { id: self.id, kind: self.kind, links: self.links, size: self.size }
     }
+
+    /// Reports whether, in this folder, a file may be removed by its owner and the folder's only (`inode(7)`, `S_ISVTX`).
+    pub(crate) fn removal_needs_owner(&self) -> bool {
+        self.mode & 0o1000 != 0
+    }
 }
 
+/// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileKind {
     Regular,
@@ -54,7 +63,7 @@ pub(crate) enum FileKind {
 }
 
 impl FileKind {
-    /// In words, with its article.
+    /// Returns the kind in words, with its article.
     pub(crate) fn words(self) -> &'static str {
         match self {
             FileKind::Regular => "a file",
@@ -68,27 +77,25 @@ impl FileKind {
     }
 }
 
+/// The kind of a kernel lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LockKind {
     Shared,
     Exclusive,
 }
 
-/// What a lease that was asked for and given back at once says of a file.
+/// The answer to a lease that was asked for and given back at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeaseOutcome {
-    /// No process of this kernel has it open: for writing, where a read lease was asked for; otherwise at all.
+    /// No process of this kernel has the file open: for writing, where a read lease was asked for; otherwise at all.
     Granted,
-    /// Some process has.
+    /// Some process has the file open.
     Refused,
-    /// Not ours to ask (another user's file, no `CAP_LEASE`), or the file system has no leases.
+    /// This user may not ask (another user's file), or the file system has no leases.
     Unavailable,
 }
 
-/// The byte of an anchor that a native locks while it waits, far behind every record.
-pub(crate) const WAITING_MARK: i64 = 1 << 62;
-
-/// How a file is opened.
+/// The access that a file is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Read,
@@ -99,6 +106,18 @@ pub(crate) enum Access {
 #[derive(Clone, Debug)]
 pub(crate) struct FileSystem {
     pub(crate) name: Cow<'static, str>,
-    /// May two machines mount it at once? Then a kernel's word about a process is not the last one.
+    /// Whether two machines may mount it at once. If so, this kernel's answer about a process is not final.
     pub(crate) shared: bool,
+    /// Whether the kernel lock is a byte-range lock of a server's, so that an exclusive one needs a descriptor that may write.
+    pub(crate) emulates_flock: bool,
+}
+
+/// The facts about a process that has not been reaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProcessFacts {
+    pub(crate) parent: u64,
+    /// Distinguishes processes that had one pid, unless they started within the clock's step.
+    pub(crate) start_time: u64,
+    /// Whether its first thread has ended. Other threads may live.
+    pub(crate) leader_ended: bool,
 }

@@ -180,7 +180,7 @@ impl KernelWaiter<'_> {
         // Either may be missing (no inotify left, an unreadable file, a pid of another namespace): the slow check remains.
         let watch = file.as_ref().and_then(|file| sys::FileWatch::new(file).ok());
         drop(file);
-        let process = blocker.holder.pid().and_then(|pid| sys::PidFd::open(pid).ok());
+        let process = blocker.holder.pid().and_then(|pid| sys::ProcessHandle::open(pid).ok());
         if !self.queue.begin_watch(self.epoch, cached, &wakeup) {
             return Ok(());
         }

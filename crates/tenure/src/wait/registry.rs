@@ -149,7 +149,7 @@ mod tests {
             open(&dir.path().join(name))
         });
         assert!(Arc::ptr_eq(&one.folder, &two.folder));
-        // The protocol depends on whether the folder is sticky.
+        // The protocol depends on whether only owners may remove files.
         assert!(!Arc::ptr_eq(&one.folder, &sticky.folder) && Arc::ptr_eq(&sticky.folder, &other.folder));
         // The target has one queue all the same.
         assert!(Arc::ptr_eq(&one, &open(&dir.path().join("1"))));

@@ -13,10 +13,10 @@ use crate::model::options::Options;
 use crate::record::Record;
 use crate::sys;
 
-/// Returns whether the lock file must be a copy: in a sticky folder this user could not remove a link to another user's
+/// Returns whether the lock file must be a copy: where only owners may remove files this user could not remove a link to another user's
 /// anchor.
 pub(crate) fn must_copy(paths: &LockPaths, anchor: &Anchor) -> bool {
-    if !paths.is_sticky() {
+    if !paths.dir_stat.removal_needs_owner() {
         return false;
     }
     let user = sys::effective_user();
@@ -58,7 +58,7 @@ pub(super) fn publish_copy(paths: &LockPaths, record: &Record, options: &Options
     }
 }
 
-/// Creates the copy under the name `new`. In a sticky folder each user has its own `new`, so a half-made copy blocks no
+/// Creates the copy under the name `new`. Where only owners may remove files, each user has its own `new`, so a half-made copy blocks no
 /// other user.
 pub(super) fn make_copy(paths: &LockPaths, record: &Record, options: &Options) -> Result<LockFile> {
     let file = prepare(paths, options, record)?;

@@ -85,7 +85,7 @@ fn was_opened(verdict: &Verdict) -> bool {
 
 pub(super) enum SwapOutcome {
     Prepared(LockFile),
-    /// A dead user's file in a sticky folder has the name, and only that user may remove it.
+    /// A dead user's file where only owners may remove files has the name, and only that user may remove it.
     Denied,
     /// The anchor or `.tenure` was removed, or another native was at the swap.
     Changed,
@@ -105,7 +105,7 @@ pub(super) fn prepare_swap(
             Ok(()) if is_link(paths, anchor, &paths.swap, record)? => return Ok(SwapOutcome::Prepared(LockFile::Link)),
             Ok(()) => {}
             Err(error) if no_links(&error) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && paths.is_sticky() => {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && paths.dir_stat.removal_needs_owner() => {
                 return Ok(SwapOutcome::Denied);
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
@@ -120,7 +120,7 @@ pub(super) fn prepare_swap(
         Err(error) => {
             let _ = paths.dir.unlink(&paths.new);
             match error.kind() {
-                io::ErrorKind::PermissionDenied if paths.is_sticky() => Ok(SwapOutcome::Denied),
+                io::ErrorKind::PermissionDenied if paths.dir_stat.removal_needs_owner() => Ok(SwapOutcome::Denied),
                 io::ErrorKind::NotFound => Ok(SwapOutcome::Changed),
                 _ => Err(failed(error)),
             }
@@ -192,9 +192,13 @@ pub(crate) fn recover(paths: &LockPaths, anchor: &Anchor, prior: &Prior, options
             None => return Ok(false),
             Some(true) => {
                 return match paths.dir.unlink(&paths.swap) {
-                    // Another user's file in a sticky folder stays until that user comes again. A takeover does without
+                    // Another user's file where only owners may remove files stays until that user comes again. A takeover does without
                     // the swap.
-                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied && paths.is_sticky() => Ok(false),
+                    Err(error)
+                        if error.kind() == io::ErrorKind::PermissionDenied && paths.dir_stat.removal_needs_owner() =>
+                    {
+                        Ok(false)
+                    }
                     Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
                     _ => Ok(false),
                 };

@@ -34,7 +34,7 @@ pub(crate) fn unpublish(paths: &LockPaths, anchor: &Anchor, lock_file: &LockFile
                 let state = if crash_unreported { RecordState::Aborted } else { RecordState::Released };
                 let _ = write_unheld(file, record, state);
             }
-            // Another user's copy in a sticky folder is expected to stay. It is marked as released.
+            // Another user's copy where only owners may remove files is expected to stay. It is marked as released.
             if may_stay(paths, &error) {
                 Ok(())
             } else {
@@ -44,9 +44,9 @@ pub(crate) fn unpublish(paths: &LockPaths, anchor: &Anchor, lock_file: &LockFile
     }
 }
 
-/// Returns whether the removal of a lock file was refused because it is another user's in a sticky folder.
+/// Returns whether the removal of a lock file was refused because it is another user's where only owners may remove files.
 pub(super) fn may_stay(paths: &LockPaths, error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::PermissionDenied && paths.is_sticky()
+    error.kind() == io::ErrorKind::PermissionDenied && paths.dir_stat.removal_needs_owner()
 }
 
 /// Writes a record that names no holder, in a file that stays.

@@ -12,7 +12,6 @@ use crate::model::status::{State, Status};
 use crate::process::{Identity, Known, Liveness, Look};
 use crate::record::io::read_text;
 use crate::record::{self, Content, Record, RecordState, RecordStyle};
-use crate::sys::kernel_locks::KernelLocks;
 use crate::sys::{self, File, FileId, FileIdent};
 
 use super::view::{Doubt, Seen, View, anchor_id, kernel_numbers, open_anchor};
@@ -22,7 +21,7 @@ pub(crate) const MAX_RETRIES: usize = 20;
 
 /// Returns the status of one lock.
 pub(crate) fn examine(paths: &LockPaths, options: &Options) -> Result<Status> {
-    let (locks, known) = (KernelLocks::read(), Known::default());
+    let (locks, known) = (sys::lock_table(), Known::default());
     examine_after(View::new(paths, options, locks.as_ref(), &known, kernel_numbers(paths)), None)
 }
 
@@ -206,7 +205,7 @@ impl View<'_> {
             return false;
         }
         // The table at hand may be older than all the examinations.
-        let newer = KernelLocks::read();
+        let newer = sys::lock_table();
         let still = newer.is_some_and(|locks| {
             locks.holders(anchor.inode, self.numbers.device).iter().any(|(holder, _)| *holder == pid)
         });

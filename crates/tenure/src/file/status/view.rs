@@ -11,8 +11,7 @@ use crate::model::status::Status;
 use crate::process::{Known, Look};
 use crate::record::Record;
 use crate::record::io::reads;
-use crate::sys::kernel_locks::{KernelLocks, mount_device};
-use crate::sys::{self, Access, File, FileId, FileIdent, FileKind, LockKind, Name};
+use crate::sys::{self, Access, File, FileId, FileIdent, FileKind, LockKind, LockTable, Name, TableDevice};
 
 /// A file, and the text of the record that was read from it.
 pub(crate) type Seen = (FileId, Vec<u8>);
@@ -28,33 +27,18 @@ pub(crate) enum Doubt<'a> {
     AssumeAlive,
 }
 
-/// How the kernel's lock table numbers a folder's device, and whether that table is complete for it.
-#[derive(Clone, Copy)]
-pub(crate) struct Numbers {
-    pub(super) device: (u32, u32),
-    pub(super) complete: bool,
-}
-
-pub(crate) fn kernel_numbers(paths: &LockPaths) -> Numbers {
-    // Processes of other pid namespaces see only their own processes' locks.
-    let first_namespace = sys::pid_namespace() == Some(sys::FIRST_PID_NAMESPACE);
-    let plain = matches!(&*paths.file_system.name, "ext4" | "tmpfs" | "xfs" | "f2fs" | "vfat" | "exfat" | "ramfs");
-    if plain {
-        return Numbers { device: sys::device_numbers(paths.dir_stat.id.device), complete: first_namespace };
-    }
-    // On other file systems stat(2) may show a number of the file system's own; the table has the mount's.
-    let mount = sys::mount_line(&paths.dir).as_deref().and_then(mount_device);
-    let device = mount.unwrap_or_else(|| sys::device_numbers(paths.dir_stat.id.device));
-    Numbers { device, complete: false }
+/// Returns the number by which the kernel's lock table names the device of these paths.
+pub(crate) fn kernel_numbers(paths: &LockPaths) -> TableDevice {
+    sys::table_device(&paths.dir, &paths.file_system, paths.dir_stat.id.device)
 }
 
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
     pub(super) paths: &'a LockPaths,
     pub(super) options: &'a Options,
-    pub(super) locks: Option<&'a KernelLocks>,
+    pub(super) locks: Option<&'a LockTable>,
     pub(super) known: &'a Known,
-    pub(super) numbers: Numbers,
+    pub(super) numbers: TableDevice,
     pub(crate) doubt: Doubt<'a>,
 }
 
@@ -62,9 +46,9 @@ impl<'a> View<'a> {
     pub(crate) fn new(
         paths: &'a LockPaths,
         options: &'a Options,
-        locks: Option<&'a KernelLocks>,
+        locks: Option<&'a LockTable>,
         known: &'a Known,
-        numbers: Numbers,
+        numbers: TableDevice,
     ) -> View<'a> {
         View { paths, options, locks, known, numbers, doubt: Doubt::Resolve { before: None } }
     }
@@ -75,7 +59,7 @@ impl<'a> View<'a> {
 
     /// Returns whether the table shows each lock here that was held when it was read.
     pub(crate) fn shows_deaths(&self) -> bool {
-        self.numbers.complete && self.locks.is_some_and(KernelLocks::is_whole)
+        self.numbers.complete && self.locks.is_some_and(LockTable::is_whole)
     }
 
     pub(super) fn look_at(&self, record: &Record) -> Look {
@@ -130,7 +114,7 @@ impl<'a> View<'a> {
                 }
                 None
             }
-            Doubt::Resolve { .. } | Doubt::AssumeAlive if self.numbers.complete => KernelLocks::read(),
+            Doubt::Resolve { .. } | Doubt::AssumeAlive if self.numbers.complete => sys::lock_table(),
             Doubt::Resolve { .. } | Doubt::AssumeAlive => None,
         };
         if newer.as_ref().is_some_and(|locks| !locks.holders(id.inode, self.numbers.device).is_empty()) {

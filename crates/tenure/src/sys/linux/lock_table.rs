@@ -1,97 +1,73 @@
-//! What `/proc/locks` says of `flock(2)` locks: who has them and how many wait (`proc_locks(5)`).
+//! `/proc/locks`: the holders and waiters of `flock(2)` locks (`proc_locks(5)`).
 //!
-//! The kernel hands the table out a page at a time: a line may be read twice, or be missed, when other locks come and
-//! go between two pages. So equal lines count once, and an absence counts only where the table came in one piece.
+//! The kernel returns the table a page at a time: a line may be read twice, or be missed, when other locks come and go
+//! between two pages. So equal lines count once, and an absence counts only where one read returned the whole table.
 
-use crate::sys;
+use std::io;
 
-/// The kernel's table of locks, as it was read.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct KernelLocks {
-    entries: Vec<Entry>,
-    whole: bool,
-}
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::retry_on_intr;
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry {
-    inode: u64,
-    major: u32,
-    minor: u32,
-    waiting: bool,
-    shared: bool,
-    /// Not a `flock(2)`, but the byte by which a native says that it waits. The table does not tell whose it is.
-    mark: bool,
-    pid: i64,
-    /// Where it stands in the table: the kernel lists those who wait first come first.
-    order: usize,
-}
+use super::machine::{FIRST_PID_NAMESPACE, pid_namespace};
+use super::{mark, mounts};
+use crate::sys::lock_table::{Entry, LockTable, TableDevice};
+use crate::sys::types::FileSystem;
+use crate::sys::unix::Dir;
 
-/// How often a table that does not come in one piece is read: what one reading misses another has.
+/// The number of times that a table is read which does not come in one piece: what one reading misses another has.
 const READINGS: usize = 2;
 
-impl KernelLocks {
-    /// `None` where it cannot be read.
-    pub(crate) fn read() -> Option<KernelLocks> {
-        let mut all = String::new();
-        for _ in 0..READINGS {
-            let (text, whole) = sys::kernel_locks().ok()?;
-            if whole {
-                return Some(KernelLocks::parse(&text));
-            }
-            all += &text;
+/// Reads the kernel's table of locks (`proc_locks(5)`). `None` where it cannot be read.
+pub(crate) fn lock_table() -> Option<LockTable> {
+    let mut all = String::new();
+    for _ in 0..READINGS {
+        let (text, whole) = read_text().ok()?;
+        if whole {
+            return Some(parse(&text));
         }
-        Some(KernelLocks { whole: false, ..KernelLocks::parse(&all) })
+        all += &text;
     }
+    Some(LockTable::new(entries(&all), false))
+}
 
-    /// Was it read in one piece? A longer table is not: locks that come and go meanwhile can hide another.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.whole
+/// Returns the number by which the table names the folder's device. `device` is the one that `stat(2)` returned.
+pub(crate) fn table_device(dir: &Dir, file_system: &FileSystem, device: u64) -> TableDevice {
+    let numbers = (rustix::fs::major(device), rustix::fs::minor(device));
+    if matches!(&*file_system.name, "ext4" | "tmpfs" | "xfs" | "f2fs" | "vfat" | "exfat" | "ramfs") {
+        // Other pid namespaces show the locks of their own processes only.
+        return TableDevice { device: numbers, complete: pid_namespace() == Some(FIRST_PID_NAMESPACE) };
     }
+    // Elsewhere `stat(2)` may return a number of the file system's own; the table has the mount's.
+    TableDevice { device: mounts::device_of(dir).unwrap_or(numbers), complete: false }
+}
 
-    /// Lines that are not understood, and locks of another kind, are passed over.
-    pub(crate) fn parse(text: &str) -> KernelLocks {
-        let lines = text.lines().enumerate();
-        let mut entries: Vec<_> = lines.filter_map(|(order, line)| Some(Entry { order, ..entry(line)? })).collect();
-        entries.sort_unstable();
-        // A long table is handed out in pieces, and a line may stand in two.
-        entries.dedup_by(|next, kept| *kept == Entry { order: kept.order, ..*next });
-        KernelLocks { entries, whole: true }
-    }
-
-    fn of(&self, inode: u64, device: (u32, u32)) -> impl Iterator<Item = &Entry> {
-        let from = self.entries.partition_point(|entry| entry.inode < inode);
-        self.entries[from..]
-            .iter()
-            .take_while(move |entry| entry.inode == inode)
-            .filter(move |entry| (entry.major, entry.minor) == device)
-    }
-
-    /// The files that the table tells of, each with its device.
-    #[cfg(any(test, fuzzing))]
-    pub(crate) fn files(&self) -> impl Iterator<Item = (u64, (u32, u32))> {
-        self.entries.iter().map(|entry| (entry.inode, (entry.major, entry.minor)))
-    }
-
-    /// Who has the lock, and whether it is shared: the pids that took it, which may have ended since.
-    pub(crate) fn holders(&self, inode: u64, device: (u32, u32)) -> Vec<(i64, bool)> {
-        let held = self.of(inode, device).filter(|entry| !entry.waiting && !entry.mark);
-        held.map(|entry| (entry.pid, entry.shared)).collect()
-    }
-
-    /// Has a native marked this anchor, because it waits?
-    pub(crate) fn is_marked(&self, inode: u64, device: (u32, u32)) -> bool {
-        self.of(inode, device).any(|entry| entry.mark)
-    }
-
-    /// Who waits for it, first come first.
-    pub(crate) fn waiters(&self, inode: u64, device: (u32, u32)) -> Vec<i64> {
-        let mut waiters: Vec<_> = self.of(inode, device).filter(|entry| entry.waiting).collect();
-        waiters.sort_unstable_by_key(|entry| entry.order);
-        waiters.into_iter().map(|entry| entry.pid).collect()
+/// Reads the text of the table, and returns whether one read got all of it. The kernel shows the state of one moment only up to
+/// about a page.
+pub(crate) fn read_text() -> io::Result<(String, bool)> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let fd = retry_on_intr(|| rustix::fs::openat(CWD, c"/proc/locks", flags, Mode::empty()))?;
+    let (mut text, mut reads) = (Vec::new(), 0);
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match retry_on_intr(|| rustix::io::read(&fd, &mut buffer[..]))? {
+            0 => return Ok((String::from_utf8_lossy(&text).into_owned(), reads <= 1)),
+            length => text.extend_from_slice(&buffer[..length]),
+        }
+        reads += 1;
     }
 }
 
-/// `1: FLOCK  ADVISORY  WRITE 4242 fe:00:131 0 EOF`, and `1: -> FLOCK ..` for one that waits. A mark is
+/// Parses a table that was read in one piece. Malformed lines, and locks of another kind, are ignored.
+pub(crate) fn parse(text: &str) -> LockTable {
+    LockTable::new(entries(text), true)
+}
+
+fn entries(text: &str) -> Vec<Entry> {
+    let lines = text.lines().enumerate();
+    lines.filter_map(|(order, line)| Some(Entry { order, ..entry(line)? })).collect()
+}
+
+/// Parses a line: `1: FLOCK  ADVISORY  WRITE 4242 fe:00:131 0 EOF`, or `1: -> FLOCK ..` for a waiter. A mark is
 /// `1: OFDLCK ADVISORY  READ -1 fe:00:131 4611686018427387904 4611686018427387904`.
 fn entry(line: &str) -> Option<Entry> {
     let mut words = line.split_ascii_whitespace();
@@ -101,8 +77,8 @@ fn entry(line: &str) -> Option<Entry> {
     if waiting {
         kind = words.next()?;
     }
-    let mark = kind == "OFDLCK";
-    if kind != "FLOCK" && !mark {
+    let is_mark = kind == "OFDLCK";
+    if kind != "FLOCK" && !is_mark {
         return None;
     }
     words.next()?;
@@ -116,22 +92,10 @@ fn entry(line: &str) -> Option<Entry> {
     let major = u32::from_str_radix(file.next()?, 16).ok()?;
     let minor = u32::from_str_radix(file.next()?, 16).ok()?;
     let inode = file.next()?.parse().ok()?;
-    if mark && (!shared || waiting || words.next()?.parse() != Ok(sys::WAITING_MARK)) {
+    if is_mark && (!shared || waiting || words.next()?.parse() != Ok(mark::OFFSET)) {
         return None;
     }
-    file.next().is_none().then_some(Entry { inode, major, minor, waiting, shared, mark, pid, order: 0 })
-}
-
-/// The line of `/proc/self/mountinfo` that tells of the mount `id`.
-#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only Linux has such a file"))]
-pub(crate) fn mount_line(mounts: &str, id: u64) -> Option<&str> {
-    mounts.lines().find(|line| line.split(' ').next().and_then(|first| first.parse().ok()) == Some(id))
-}
-
-/// The device number in a line of `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`, field 3).
-pub(crate) fn mount_device(line: &str) -> Option<(u32, u32)> {
-    let (major, minor) = line.split(' ').nth(2)?.split_once(':')?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
+    file.next().is_none().then_some(Entry { inode, major, minor, waiting, shared, mark: is_mark, pid, order: 0 })
 }
 
 #[cfg(test)]
@@ -157,30 +121,22 @@ garbage
 
     #[test]
     fn holders_and_waiters_of_one_inode_on_one_device() {
-        let locks = KernelLocks::parse(TEXT);
+        let locks = parse(TEXT);
         assert_eq!(locks.holders(131, (0xfe, 0)), [(4242, false)]);
         assert_eq!(locks.waiters(131, (0xfe, 0)), [4245, 4243, 4244], "first come first");
-        assert_eq!(KernelLocks::parse(&TEXT.repeat(2)).waiters(131, (0xfe, 0)), [4245, 4243, 4244], "read twice");
+        assert_eq!(parse(&TEXT.repeat(2)).waiters(131, (0xfe, 0)), [4245, 4243, 4244], "read twice");
         assert_eq!(locks.holders(131, (0xfe, 1)), [(7, true)]);
         assert_eq!(locks.holders(77, (0, 0x1c)), [(9, true), (10, true)]);
-        assert!(locks.is_marked(131, (0xfe, 1)) && !locks.is_marked(131, (0xfe, 0)), "by that very byte");
+        assert!(locks.is_marked(131, (0xfe, 1)) && !locks.is_marked(131, (0xfe, 0)), "by the byte at that offset");
         assert!(locks.waiters(77, (0, 0x1c)).is_empty());
         assert!(locks.holders(1, (0, 0)).is_empty());
     }
 
     #[test]
-    fn what_is_told_twice_counts_once() {
-        let locks = KernelLocks::parse(&(TEXT.to_owned() + TEXT));
+    fn a_line_that_is_read_twice_counts_once() {
+        let locks = parse(&(TEXT.to_owned() + TEXT));
         assert_eq!(locks.holders(131, (0xfe, 0)), [(4242, false)]);
         assert_eq!(locks.waiters(131, (0xfe, 0)), [4245, 4243, 4244]);
         assert_eq!(locks.holders(77, (0, 0x1c)), [(9, true), (10, true)]);
-    }
-
-    #[test]
-    fn the_mounts_device() {
-        let line = "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw";
-        assert_eq!(mount_device(line), Some((254, 0)));
-        assert_eq!(mount_device("27 1 x"), None);
-        assert_eq!(mount_device(""), None);
     }
 }

@@ -1,19 +1,47 @@
-mod cleanup;
-mod clock;
-mod fork;
-mod fs;
-mod interrupt;
-mod process;
-mod rights;
-mod table;
-mod thread;
-mod wait;
+//! What only Linux has, and what Linux does in its own way.
 
-pub(crate) use cleanup::*;
-pub(crate) use clock::since_boot;
-pub(crate) use fork::fork_generation;
-pub(crate) use fs::*;
+mod clock;
+mod lock_table;
+mod machine;
+mod mounts;
+mod openers;
+mod proc;
+mod process;
+mod process_handle;
+mod process_text;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod texts;
+mod watch;
+
+// The modules that `unix` calls.
+pub(super) mod file_system;
+pub(super) mod fork_witness;
+pub(super) mod ident;
+pub(super) mod interrupt;
+pub(super) mod lease;
+pub(super) mod mark;
+pub(super) mod open;
+pub(super) mod rename;
+pub(super) mod rights;
+
+pub(crate) use super::unix::{
+    Dir, File, HeldCell, Inherited, NAME_MAX, Name, clean_up, effective_user, ends_without_name, enter_held,
+    fork_generation, host, inherit, inherit_always, install_cleanup, install_cleanup_over, is_no_such_process,
+    means_no_links, name_len, pid, resets_itself, signal_zero, spawn, with_signals_blocked,
+};
+#[allow(unused_imports, reason = "each engine has credentials of its own kind")]
+pub(crate) use super::unix::{others_may_read, read_file};
+
+pub(crate) use clock::{clock_is_steered, since_boot};
 pub(crate) use interrupt::{InterruptHandle, InterruptibleWait, install_interrupts, interrupts_enabled};
-pub(crate) use process::*;
-pub(crate) use thread::{spawn, with_signals_blocked};
-pub(crate) use wait::*;
+pub(crate) use lock_table::{lock_table, table_device};
+#[allow(unused_imports, reason = "the simulation parses its own table, and compares it with the kernel's")]
+pub(crate) use lock_table::{parse as parse_lock_table, read_text as read_lock_table};
+pub(crate) use machine::{
+    BOOT_ID_SOURCE, FIRST_PID_NAMESPACE, PID_NAMESPACE_SOURCE, boot_id, pid_namespace, reads_start_times_alike,
+    shows_its_start_time,
+};
+pub(crate) use openers::{lock_keepers, marked_waiters, openers};
+pub(crate) use process::{PID_LIMIT, all_threads_ended, command_line, process_facts, process_of_thread};
+pub(crate) use process_handle::{ProcessHandle, UNIQUE_ID_SINCE};
+pub(crate) use watch::{FileWatch, Wakeup, wait_any};

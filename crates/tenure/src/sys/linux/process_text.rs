@@ -1,6 +1,6 @@
-//! The texts in `/proc/<pid>`: read elsewhere (`sys`), understood here.
+//! Parsers of the texts in `/proc/<pid>` (`proc_pid(5)`).
 
-/// What is taken from the line in `/proc/<pid>/stat` (`proc_pid_stat(5)`).
+/// The fields that are used of `/proc/<pid>/stat` (`proc_pid_stat(5)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
     pub(crate) state: ProcessState,
@@ -10,24 +10,26 @@ pub(crate) struct Stat {
     pub(crate) start_time: u64,
 }
 
-/// Field 3, as far as it matters.
+/// The state of a thread, field 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProcessState {
     Running,
-    /// `Z`: a leader that has ended; other threads may live.
+    /// `Z`: a first thread that has ended. Other threads may live.
     Zombie,
     /// `X`, `x`: gone.
     Dead,
 }
 
 impl Stat {
-    /// Splits after the *last* `)`: a command name may hold spaces and parentheses. `None` for anything malformed.
+    /// Parses the line. `None` for a malformed one.
+    ///
+    /// It is split after the *last* `)`, because a command's name may hold spaces and parentheses.
     pub(crate) fn parse(line: &str) -> Option<Stat> {
         let (head, tail) = line.rsplit_once(')')?;
         let (pid, _name) = head.split_once(" (")?;
         number(pid)?;
         let mut fields = tail.strip_prefix(' ')?.split_ascii_whitespace();
-        // A letter that no kernel had when this was written is a way of living.
+        // A letter that this library does not know counts as a running thread.
         let state = match fields.next()? {
             "Z" => ProcessState::Zombie,
             "X" | "x" => ProcessState::Dead,
@@ -42,29 +44,28 @@ impl Stat {
 }
 
 impl ProcessState {
-    /// Has this thread ended?
+    /// Reports whether the thread has ended.
     pub(crate) fn ended(self) -> bool {
         matches!(self, ProcessState::Zombie | ProcessState::Dead)
     }
 }
 
-/// The leader's pid, from `/proc/<pid>/status`: another than `<pid>` where that names a thread.
+/// Returns the process's pid from `/proc/<pid>/status` (`proc_pid_status(5)`). It differs from `<pid>` if that is a thread's id.
 pub(crate) fn thread_group(status: &str) -> Option<i64> {
     i64::try_from(number(field(status, "Tgid")?)?).ok()
 }
 
-/// Does the `/proc` that `/proc/self/status` was read from count pids as the process `pid` that read it does?
+/// Reports whether `/proc` has the same pids as this process, whose pid is `pid` and which read `/proc/self/status`
+/// (`pid_namespaces(7)`).
 ///
-/// It does not where a new pid namespace kept the old mount (`unshare --pid --fork` without `--mount-proc`): there
-/// `/proc/7` is another process than pid 7. `NSpid` has one number a namespace, from the mount's down to the reader's.
-#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only Linux has such a folder"))]
+/// A new pid namespace that kept the old mount (`unshare --pid --fork` without `--mount-proc`) has others: there, `/proc/7` is
+/// another process than pid 7. `NSpid` has one number for each namespace, from the mount's down to the reader's.
 pub(crate) fn counts_alike(status: &str, pid: u32) -> bool {
     let same = field(status, "Pid").and_then(number) == Some(u64::from(pid));
     same && field(status, "NSpid").is_none_or(|pids| pids.split_ascii_whitespace().count() == 1)
 }
 
-/// A command line as `/proc/<pid>/cmdline` has it, made one text of at most 1024 bytes; `None` where it is empty.
-#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only Linux has such a file"))]
+/// Joins the arguments in `/proc/<pid>/cmdline` (`proc_pid_cmdline(5)`) to a text of at most 1024 bytes. `None` for an empty one.
 pub(crate) fn command_text(raw: &[u8]) -> Option<String> {
     const LIMIT: usize = 1024;
     let mut text = String::from_utf8_lossy(raw).replace('\0', " ");
@@ -81,7 +82,7 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
 }
 
-/// Digits and nothing else: `parse` alone would take a `+`.
+/// Parses digits and nothing else: `parse` alone would accept a `+`.
 fn number(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
@@ -90,7 +91,7 @@ fn number(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// The fields from the third on, as a kernel writes them.
+    /// Returns the fields from the third on, as a kernel writes them.
     fn tail(state: &str, start_time: &str) -> String {
         format!("{state} 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 {start_time} 1000 200 18446744073709551615 0\n")
     }
@@ -164,7 +165,7 @@ mod tests {
     #[test]
     fn malformed() {
         let whole = format!("42 (a b) {}", tail("S", "123"));
-        // Cut before the start time begins: nothing can be told from it.
+        // Cut before the start time begins.
         let start = whole.find(" 123 ").unwrap();
         for end in 0..=start {
             assert_eq!(Stat::parse(&whole[..end]), None, "{:?}", &whole[..end]);
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_proc() {
+    fn pids_of_another_namespace_are_noticed() {
         assert!(counts_alike("Pid:\t43\nNSpid:\t43\n", 43));
         assert!(counts_alike("Pid:\t43\n", 43), "a kernel without NSpid");
         assert!(!counts_alike("Pid:\t43\nNSpid:\t43\t1\n", 1), "the mount is an outer namespace's");

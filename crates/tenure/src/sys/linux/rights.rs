@@ -1,25 +1,24 @@
-//! Who may do what in a folder, and how a new folder in it gets exactly that.
+//! Users' rights to a folder, copied to a new folder in it.
 //!
-//! The group bits of a folder with an access ACL are the ACL's mask, the most that anybody but its owner may do, and not its
-//! group's rights (`acl(5)`). So the ACL is read, its mask is applied to each entry, and what mode bits cannot say becomes an
-//! ACL of the new folder. Where the file system or a user namespace has no way to say it, the new folder grants less: never
-//! more than the folder around it.
+//! The group bits of a folder with an access ACL are the ACL's mask, the most that any user but the owner may have, and not the
+//! rights of the group (`acl(5)`). So the ACL is read, its mask is applied to each entry, and what mode bits cannot express
+//! becomes an ACL of the new folder. Where the file system or a user namespace cannot express it, the new folder grants less:
+//! never more than the folder around it.
 
 use std::ffi::CStr;
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 
 use rustix::fs::{Gid, Mode, Uid, XattrFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::fs::Dir;
-
 const ACCESS_ACL: &CStr = c"system.posix_acl_access";
 
-/// `linux/posix_acl_xattr.h`.
+/// The version of `linux/posix_acl_xattr.h`.
 const VERSION: u32 = 2;
-/// For the entries that name nobody.
+/// The number in entries without a user or group.
 const NOBODY: u32 = u32::MAX;
 const USER_OBJ: u16 = 0x01;
 const USER: u16 = 0x02;
@@ -31,7 +30,7 @@ const OTHER: u16 = 0x20;
 /// Three bits: read, write, search.
 type Bits = u32;
 
-/// The rights of each, after the mask.
+/// All rights to a folder, after the mask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Rights {
     owner: Bits,
@@ -47,7 +46,7 @@ impl Rights {
         Rights { owner: bits(6), group: bits(3), other: bits(0), users: Vec::new(), groups: Vec::new() }
     }
 
-    /// Reads an access ACL as the kernel shows it. `None` for what is none.
+    /// Reads an access ACL from the kernel's format (`acl(5)`). `None` for other bytes.
     fn parse(acl: &[u8]) -> Option<Rights> {
         let (version, entries) = acl.split_first_chunk::<4>()?;
         let (entries, rest) = entries.as_chunks::<8>();
@@ -74,22 +73,22 @@ impl Rights {
         Some(rights)
     }
 
-    /// The most that anybody but the owner and the others may do.
+    /// Returns the mask: the most rights that a named user or any group has.
     fn mask(&self) -> Bits {
         self.users.iter().chain(&self.groups).fold(self.group, |mask, (_, bits)| mask | bits)
     }
 
-    /// The permission bits of a mode: with an ACL the mask is among them.
+    /// Returns the permission bits. With an ACL, its mask is among them.
     fn mode(&self) -> u32 {
         self.owner << 6 | self.mask() << 3 | self.other
     }
 
-    /// Do mode bits say the same?
+    /// Reports whether mode bits alone express these rights.
     fn is_mode(&self) -> bool {
         self.users.is_empty() && self.groups.is_empty()
     }
 
-    /// As `fsetxattr(2)` takes it: in the order that the kernel wants.
+    /// Returns the ACL in the kernel's format and order, for `fsetxattr(2)`.
     fn acl(&self) -> Vec<u8> {
         let mut acl = VERSION.to_le_bytes().to_vec();
         let mut put = |tag: u16, bits: Bits, id: u32| {
@@ -106,17 +105,17 @@ impl Rights {
         acl
     }
 
-    /// The same rights for a folder whose owner is `user` and whose group is another than this one's, which is `group`.
-    /// Members of that other group have what everybody has here, but no more than any group that they may be in as well.
+    /// Returns the same rights for a folder with another group than these rights have, which is `group`. Members of the
+    /// other group get the rights of other users, but no more than any group that they may be in as well.
     fn for_another_group(mut self, group: u32) -> Rights {
         let shared = self.groups.iter().fold(self.group & self.other, |shared, (_, bits)| shared & bits);
         self.groups.push((group, self.group));
         self.group = shared;
-        self.without_what_says_nothing()
+        self.simplified()
     }
 
-    /// A group that may do what its folder's group and everybody may do need not be named.
-    fn without_what_says_nothing(mut self) -> Rights {
+    /// Removes named groups that have the same rights as the folder's group and other users.
+    fn simplified(mut self) -> Rights {
         let (group, other) = (self.group, self.other);
         if self.users.is_empty() && group == other && self.groups.iter().all(|(_, bits)| *bits == other) {
             self.groups.clear();
@@ -124,7 +123,7 @@ impl Rights {
         self
     }
 
-    /// The most that mode bits can say without giving anybody more.
+    /// Returns the most rights that mode bits can express without adding a right.
     fn narrowed(&self) -> Rights {
         let named = self.users.iter().chain(&self.groups);
         let common = named.fold(self.group & self.other, |common, (_, bits)| common & bits);
@@ -132,113 +131,111 @@ impl Rights {
     }
 }
 
-impl Dir {
-    /// Gives this new folder, which is ours, the rights of the one around it: owner (where this is root), group, mode and
-    /// access ACL. A default ACL it has from the kernel.
-    ///
-    /// # Errors
-    ///
-    /// Where it would grant more than `parent` does. A right that cannot be granted is left out.
-    pub(crate) fn take_rights_of(&self, parent: &Dir) -> io::Result<()> {
-        let (above, acl) = (rustix::fs::fstat(parent.descriptor())?, access_acl(parent));
-        let special = above.st_mode & 0o7000;
-        let mut rights = match &acl {
-            Ok(Some(acl)) => acl.clone(),
-            Ok(None) => Rights::of_mode(above.st_mode),
-            // Its group bits may be a mask.
-            Err(_) => Rights { group: above.st_mode >> 3 & above.st_mode & 7, ..Rights::of_mode(above.st_mode) },
-        };
-        let mut own = rustix::fs::fstat(self.descriptor())?;
-        if own.st_uid != above.st_uid && !is_unmapped(above.st_uid, "uid") {
-            // Root's is its owner's from here on: to them it would be closed. Nobody else can give a folder away.
-            let given = || rustix::fs::fchown(self.descriptor(), Some(Uid::from_raw(above.st_uid)), None);
-            match retry_on_intr(given) {
-                Err(error) if !cannot_be_given(error) => return Err(error.into()),
-                _ => own = rustix::fs::fstat(self.descriptor())?,
-            }
-        }
-        let mut sayable = true;
-        if let Ok(Some(_)) = acl
-            && above.st_uid != own.st_uid
-        {
-            // Its owner is one of many in ours.
-            sayable &= !is_unmapped(above.st_uid, "uid");
-            rights.users.retain(|(user, _)| *user != above.st_uid);
-            rights.users.push((above.st_uid, rights.owner));
-        }
-        if !self.copy_group_from(parent)? {
-            sayable &= !is_unmapped(above.st_gid, "gid");
-            rights = rights.for_another_group(above.st_gid);
-        }
-        rights.users.sort_unstable();
-        rights.groups.sort_unstable();
-        if !rights.is_mode() {
-            let acl = rights.acl();
-            let set = || rustix::fs::fsetxattr(self.descriptor(), ACCESS_ACL, &acl, XattrFlags::empty());
-            match if sayable { retry_on_intr(set) } else { Err(Errno::INVAL) } {
-                Ok(()) => return self.take_mode(special | rights.mode()),
-                Err(error) if cannot_be_given(error) => rights = rights.narrowed(),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        // An ACL that came from a default ACL speaks of others than the folder's own rights do.
-        if matches!(access_acl(self), Ok(Some(_))) {
-            rustix::fs::fremovexattr(self.descriptor(), ACCESS_ACL)?;
-        }
-        self.take_mode(special | rights.mode())
-    }
-
-    /// The umask took bits away, and a mode that a file system cannot keep may have come to be another. Fewer rights are
-    /// got over; more are an error.
-    fn take_mode(&self, mode: u32) -> io::Result<()> {
-        let found = || Ok::<_, io::Error>(rustix::fs::fstat(self.descriptor())?.st_mode & 0o7777);
-        if found()? == mode {
-            return Ok(());
-        }
-        let changed = retry_on_intr(|| rustix::fs::fchmod(self.descriptor(), Mode::from_raw_mode(mode)));
-        if let Err(error) = changed
-            && !cannot_be_given(error)
-        {
-            return Err(error.into());
-        }
-        let found = found()?;
-        let more = found & 0o777 & !mode != 0;
-        // Without it everybody who may write here may remove what is another's.
-        let sticky = mode & !found & 0o1000 != 0 && found & 0o022 != 0;
-        match more || sticky {
-            true => Err(changed.err().unwrap_or(Errno::OPNOTSUPP).into()),
-            false => Ok(()),
+/// Gives the new folder, which belongs to this process's user, the rights of `parent`: owner (where this is root), group, mode
+/// and access ACL (`fchown(2)`, `fchmod(2)`, `fsetxattr(2)`). The kernel has given it the default ACL.
+///
+/// # Errors
+///
+/// Where the folder would grant more than `parent` does. A right that cannot be granted is left out.
+pub(crate) fn take_rights_of(folder: BorrowedFd<'_>, parent: BorrowedFd<'_>) -> io::Result<()> {
+    let (above, acl) = (rustix::fs::fstat(parent)?, access_acl(parent));
+    let special = above.st_mode & 0o7000;
+    let mut rights = match &acl {
+        Ok(Some(acl)) => acl.clone(),
+        Ok(None) => Rights::of_mode(above.st_mode),
+        // The group bits may be a mask.
+        Err(_) => Rights { group: above.st_mode >> 3 & above.st_mode & 7, ..Rights::of_mode(above.st_mode) },
+    };
+    let mut own = rustix::fs::fstat(folder)?;
+    if own.st_uid != above.st_uid && !is_unmapped(above.st_uid, "uid") {
+        // A folder of root's would be closed to the parent's owner. Only root can give a folder away.
+        let given = || rustix::fs::fchown(folder, Some(Uid::from_raw(above.st_uid)), None);
+        match retry_on_intr(given) {
+            Err(error) if !cannot_be_given(error) => return Err(error.into()),
+            _ => own = rustix::fs::fstat(folder)?,
         }
     }
+    let mut expressible = true;
+    if let Ok(Some(_)) = acl
+        && above.st_uid != own.st_uid
+    {
+        // The parent's owner is a named user of the new folder.
+        expressible &= !is_unmapped(above.st_uid, "uid");
+        rights.users.retain(|(user, _)| *user != above.st_uid);
+        rights.users.push((above.st_uid, rights.owner));
+    }
+    if !copy_group_from(folder, parent)? {
+        expressible &= !is_unmapped(above.st_gid, "gid");
+        rights = rights.for_another_group(above.st_gid);
+    }
+    rights.users.sort_unstable();
+    rights.groups.sort_unstable();
+    if !rights.is_mode() {
+        let acl = rights.acl();
+        let set = || rustix::fs::fsetxattr(folder, ACCESS_ACL, &acl, XattrFlags::empty());
+        match if expressible { retry_on_intr(set) } else { Err(Errno::INVAL) } {
+            Ok(()) => return take_mode(folder, special | rights.mode()),
+            Err(error) if cannot_be_given(error) => rights = rights.narrowed(),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // An ACL that came from the default ACL has other entries than the parent's own rights.
+    if matches!(access_acl(folder), Ok(Some(_))) {
+        rustix::fs::fremovexattr(folder, ACCESS_ACL)?;
+    }
+    take_mode(folder, special | rights.mode())
+}
 
-    /// Gives this folder the group of `parent`, where it has another. `false`: it has another still, as far as can be told.
-    fn copy_group_from(&self, parent: &Dir) -> io::Result<bool> {
-        let above = rustix::fs::fstat(parent.descriptor())?;
-        let same = || Ok::<_, io::Error>(rustix::fs::fstat(self.descriptor())?.st_gid == above.st_gid);
-        if is_unmapped(above.st_gid, "gid") {
-            // It has no number here. A folder in one with the set-group-id bit has it from the kernel.
-            return Ok(above.st_mode & 0o2000 != 0 && same()?);
-        }
-        if same()? {
-            return Ok(true);
-        }
-        match retry_on_intr(|| rustix::fs::fchown(self.descriptor(), None, Some(Gid::from_raw(above.st_gid)))) {
-            // Some file systems say so and do nothing.
-            Ok(()) => same(),
-            Err(error) if cannot_be_given(error) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+/// Sets the mode (`fchmod(2)`): the umask removed bits, and a file system may keep other bits than it was given. Fewer rights
+/// are accepted, more are an error.
+fn take_mode(folder: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
+    let found = || Ok::<_, io::Error>(rustix::fs::fstat(folder)?.st_mode & 0o7777);
+    if found()? == mode {
+        return Ok(());
+    }
+    let changed = retry_on_intr(|| rustix::fs::fchmod(folder, Mode::from_raw_mode(mode)));
+    if let Err(error) = changed
+        && !cannot_be_given(error)
+    {
+        return Err(error.into());
+    }
+    let found = found()?;
+    let more = found & 0o777 & !mode != 0;
+    // Without the bit, every user who may write here may remove other users' files.
+    let sticky = mode & !found & 0o1000 != 0 && found & 0o022 != 0;
+    match more || sticky {
+        true => Err(changed.err().unwrap_or(Errno::OPNOTSUPP).into()),
+        false => Ok(()),
     }
 }
 
-/// The access ACL of a folder; `None` where it has none, or its file system knows none.
-fn access_acl(dir: &Dir) -> io::Result<Option<Rights>> {
-    // 8192 entries and more do not fit into what the kernel takes (`XATTR_SIZE_MAX`).
+/// Gives the folder the group of `parent` (`fchown(2)`). Returns `false` if the folder still has another group, or may have.
+fn copy_group_from(folder: BorrowedFd<'_>, parent: BorrowedFd<'_>) -> io::Result<bool> {
+    let above = rustix::fs::fstat(parent)?;
+    let same = || Ok::<_, io::Error>(rustix::fs::fstat(folder)?.st_gid == above.st_gid);
+    if is_unmapped(above.st_gid, "gid") {
+        // The group has no number here. With the set-group-id bit, the kernel has given it to the new folder.
+        return Ok(above.st_mode & 0o2000 != 0 && same()?);
+    }
+    if same()? {
+        return Ok(true);
+    }
+    match retry_on_intr(|| rustix::fs::fchown(folder, None, Some(Gid::from_raw(above.st_gid)))) {
+        // Some file systems report success and change nothing.
+        Ok(()) => same(),
+        Err(error) if cannot_be_given(error) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads the access ACL of a folder (`fgetxattr(2)`). `None` where it has none, or its file system does not support ACLs.
+fn access_acl(folder: BorrowedFd<'_>) -> io::Result<Option<Rights>> {
+    // The kernel's limit (`XATTR_SIZE_MAX`): 8191 entries fit.
     let mut buffer = vec![0; 1 << 16];
-    let read = retry_on_intr(|| match rustix::fs::fgetxattr(dir.descriptor(), ACCESS_ACL, &mut buffer[..]) {
-        // A descriptor that only names the folder (`O_PATH`).
+    let read = retry_on_intr(|| match rustix::fs::fgetxattr(folder, ACCESS_ACL, &mut buffer[..]) {
+        // A descriptor opened with `O_PATH`.
         Err(Errno::BADF) => {
-            let path = PathBuf::from(format!("/proc/self/fd/{}", dir.raw()));
+            let path = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
             rustix::fs::getxattr(&path, ACCESS_ACL, &mut buffer[..])
         }
         other => other,
@@ -250,21 +247,21 @@ fn access_acl(dir: &Dir) -> io::Result<Option<Rights>> {
     }
 }
 
-/// Does the error say that a group, a mode or an ACL cannot be given here, by this user or on this file system? EINVAL comes
-/// for an id that has no number in this user namespace.
+/// Reports whether this user, or this file system, cannot set a group, a mode or an ACL. EINVAL is the answer for an id without
+/// a number in this user namespace (`user_namespaces(7)`).
 fn cannot_be_given(error: Errno) -> bool {
     matches!(error, Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::ROFS)
 }
 
-/// May this id be one that has no number in our user namespace? All such are shown as one (`/proc/sys/kernel/overflowuid`),
-/// which may be somebody's number as well.
+/// Reports whether this id may be one without a number in this user namespace (`user_namespaces(7)`). The kernel shows all of
+/// them as one number (`/proc/sys/kernel/overflowuid`), which may also be a user's own.
 fn is_unmapped(id: u32, which: &str) -> bool {
     let shown = fs::read_to_string(format!("/proc/sys/kernel/overflow{which}"));
     let shown = shown.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(65_534);
     if id != shown {
         return false;
     }
-    // The first namespace has them all.
+    // The first user namespace has a number for every id.
     let map = fs::read_to_string(format!("/proc/self/{which}_map")).unwrap_or_default();
     !map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
@@ -295,9 +292,9 @@ mod tests {
     }
 
     #[test]
-    fn nobody_has_more_where_the_group_is_another() {
+    fn another_group_grants_no_user_more() {
         for (mode, expected) in [
-            // As with 0o777 everybody has the same.
+            // All users have the same rights.
             (0o777, rights(7, 7, &[], &[])),
             (0o775, rights(5, 5, &[], &[(9, 7)])),
             (0o770, rights(0, 0, &[], &[(9, 7)])),

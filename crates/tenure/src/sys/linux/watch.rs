@@ -1,4 +1,5 @@
-//! Waiting for a foreign holder: its lock file's inotify events, its process's pidfd, and a wake-up of our own.
+//! Waiting for a foreign holder: its lock file's events (`inotify(7)`), its process's end (`pidfd_open(2)`), and a wake-up by
+//! another thread (`eventfd(2)`).
 
 use std::cell::RefCell;
 use std::io;
@@ -10,27 +11,30 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::inotify;
 use rustix::io::Errno;
 
-use super::fs::File;
-use super::process::PidFd;
+use super::process_handle::ProcessHandle;
+use crate::sys::unix::File;
 
-/// Wakes one waiting thread, from any other.
+/// Wakes one waiting thread from another.
 #[derive(Debug)]
 pub(crate) struct Wakeup(OwnedFd);
 
 impl Wakeup {
+    /// Makes a wake-up (`eventfd(2)`).
     pub(crate) fn new() -> io::Result<Wakeup> {
         Ok(Wakeup(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 
+    /// Ends the present or the next [`wait_any`] with this wake-up (`write(2)`).
     pub(crate) fn wake(&self) {
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 }
 
-/// Tells when a file's links change, or when a writer closes it: its process's death does that too.
+/// Reports events of a file: its links change, it is modified, or a writer closes it, as a process's death does too
+/// (`inotify(7)`).
 ///
-/// One inotify instance serves a thread for all its waits: closing one takes the kernel milliseconds, which would stand
-/// between a foreign holder's end and our grant. Removing a watch is cheap.
+/// One inotify instance serves a thread for all its waits, because closing one takes the kernel milliseconds, by which a grant
+/// would be late. Removing a watch is cheap.
 #[derive(Debug)]
 pub(crate) struct FileWatch {
     instance: Rc<OwnedFd>,
@@ -42,6 +46,7 @@ thread_local! {
 }
 
 impl FileWatch {
+    /// Watches a file (`inotify_add_watch(2)`).
     pub(crate) fn new(file: &File) -> io::Result<FileWatch> {
         let instance = INSTANCE.with_borrow_mut(|kept| match kept {
             Some(instance) => Ok(Rc::clone(instance)),
@@ -57,13 +62,13 @@ impl FileWatch {
             | inotify::WatchFlags::MODIFY
             | inotify::WatchFlags::MOVE_SELF
             | inotify::WatchFlags::DELETE_SELF;
-        // By the descriptor: the name may be another file's by now.
+        // By the descriptor, because the name may belong to another file by now.
         let path = format!("/proc/self/fd/{}", file.descriptor().as_raw_fd());
         let watch = inotify::add_watch(&*instance, path.as_str(), events)?;
         Ok(FileWatch { instance, watch })
     }
 
-    /// Does it tell something within that time?
+    /// Waits for an event, and reports whether there is one (`poll(2)`).
     pub(crate) fn heard(&self, timeout: Duration) -> io::Result<bool> {
         let mut fds = [PollFd::new(&*self.instance, PollFlags::IN)];
         let timeout = Timespec::try_from(timeout).ok();
@@ -78,16 +83,16 @@ impl FileWatch {
 
 impl Drop for FileWatch {
     fn drop(&mut self) {
-        // It has gone by itself where the file has.
+        // Where the file was deleted, the kernel has removed the watch.
         let _ = inotify::remove_watch(&*self.instance, self.watch);
         self.drain();
     }
 }
 
-/// Waits until one of them says something, or the time is over.
+/// Waits until there is an event, the process ends, the thread is woken, or the timeout elapses (`poll(2)`).
 pub(crate) fn wait_any(
     watch: Option<&FileWatch>,
-    process: Option<&PidFd>,
+    process: Option<&ProcessHandle>,
     wakeup: &Wakeup,
     timeout: Duration,
 ) -> io::Result<()> {
@@ -95,7 +100,7 @@ pub(crate) fn wait_any(
     if let Some(watch) = watch {
         fds.push(PollFd::new(&*watch.instance, PollFlags::IN));
     }
-    let process = process.map(PidFd::as_fd);
+    let process = process.map(ProcessHandle::as_fd);
     if let Some(process) = &process {
         fds.push(PollFd::new(process, PollFlags::IN));
     }

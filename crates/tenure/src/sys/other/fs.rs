@@ -1,10 +1,11 @@
-//! Files and folders where there is no port yet: nothing is opened, so nothing can be held.
+//! Files and folders on systems without a port: none can be opened, so no lock can be held.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 
-use crate::sys::InterruptHandle;
+use crate::sys::lock_table::{LockTable, TableDevice};
+use crate::sys::no_interrupts::InterruptHandle;
 use crate::sys::types::{Access, FileId, FileIdent, FileKind, FileSystem, LeaseOutcome, LockKind, Stat};
 
 /// A file's name, relative to a [`Dir`].
@@ -21,14 +22,15 @@ impl Name {
     }
 }
 
-/// The longest file name of the common file systems, in their own units.
+/// The longest file name of the common file systems.
 pub(crate) const NAME_MAX: usize = 255;
 
+/// Returns the length of a name in the unit of [`NAME_MAX`].
 pub(crate) fn name_len(name: &OsStr) -> usize {
     name.len()
 }
 
-/// Does the path end as no file's path does: in a separator, `.` or `..`?
+/// Reports whether the path ends in a separator, `.` or `..`, as no file's path does.
 pub(crate) fn ends_without_name(path: &Path) -> bool {
     let text = path.to_string_lossy();
     let last = text.rsplit(std::path::is_separator).next().unwrap_or_default();
@@ -39,7 +41,7 @@ fn unsupported<T>() -> io::Result<T> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "Tenure has no port to this platform yet"))
 }
 
-/// No folder: there is no way to make one.
+/// An open folder. None can be opened.
 #[derive(Debug)]
 pub(crate) enum Dir {}
 
@@ -129,7 +131,7 @@ impl Dir {
     }
 }
 
-/// No file: there is no way to open one.
+/// An open file. None can be opened.
 #[derive(Debug)]
 pub(crate) enum File {}
 
@@ -150,11 +152,10 @@ impl File {
         match *self {}
     }
 
-    pub(crate) fn lock(&self, _kind: LockKind, _seat: Option<&InterruptHandle>) -> io::Result<bool> {
+    pub(crate) fn lock(&self, _kind: LockKind, _interrupt: Option<&InterruptHandle>) -> io::Result<bool> {
         match *self {}
     }
 
-    /// That others wait delays, and changes nothing else.
     pub(crate) fn mark_waiting(&self) {}
 
     pub(crate) fn unmark(&self) {}
@@ -196,7 +197,7 @@ impl File {
     }
 }
 
-/// A descriptor for a child to inherit: there is none.
+/// A second descriptor of a locked file. None can be made.
 #[derive(Debug)]
 pub(crate) enum Inherited {}
 
@@ -208,19 +209,17 @@ pub(crate) fn inherit(_command: &mut std::process::Command, fd: Inherited) {
     match fd {}
 }
 
-pub(crate) fn device_numbers(_device: u64) -> (u32, u32) {
-    (0, 0)
-}
-
+/// Returns 0: there is no such number.
 pub(crate) fn effective_user() -> u32 {
     0
 }
 
-pub(crate) fn kernel_locks() -> io::Result<(String, bool)> {
-    unsupported()
+/// Returns `None`: the table cannot be read.
+pub(crate) fn lock_table() -> Option<LockTable> {
+    None
 }
 
-pub(crate) fn mount_line(dir: &Dir) -> Option<String> {
+pub(crate) fn table_device(dir: &Dir, _file_system: &FileSystem, _device: u64) -> TableDevice {
     match *dir {}
 }
 
@@ -228,7 +227,7 @@ pub(crate) fn means_no_links(_code: i32) -> bool {
     false
 }
 
-/// A visible lock file's place in the table of those that a signal removes: nothing is ever held here.
+/// A visible lock file's entry in the table of those that a signal removes. None can be made.
 pub(crate) enum HeldCell {}
 
 impl HeldCell {

@@ -1,8 +1,11 @@
+//! Systems without a port: the library compiles, and every operation is unsupported.
+
 mod clock;
 mod fs;
 mod process;
 mod wait;
 
+pub(crate) use super::no_interrupts::{InterruptHandle, InterruptibleWait, install_interrupts, interrupts_enabled};
 pub(crate) use clock::since_boot;
 pub(crate) use fs::*;
 pub(crate) use process::*;

@@ -1,12 +1,19 @@
-//! Processes where there is no port yet.
+//! Processes on systems without a port: nothing but this process's own pid is known.
 
 use std::convert::Infallible;
 use std::io;
 
+use crate::sys::types::ProcessFacts;
+
+/// The sources of facts, for messages.
+pub(crate) const BOOT_ID_SOURCE: &str = "the boot's id";
+pub(crate) const PID_NAMESPACE_SOURCE: &str = "the pid namespace";
+pub(crate) const UNIQUE_ID_SINCE: &str = "there is no port to this system";
+
 /// Pids are 32 bits wide on Windows, fewer elsewhere.
 pub(crate) const PID_LIMIT: i64 = u32::MAX as i64;
 
-/// No namespace has this number here, for there are none.
+/// There are no pid namespaces.
 pub(crate) const FIRST_PID_NAMESPACE: u64 = 0;
 
 pub(crate) fn clock_is_steered() -> Option<bool> {
@@ -25,10 +32,6 @@ pub(crate) fn pid_namespace() -> Option<u64> {
     None
 }
 
-pub(crate) fn time_namespace(_pid: i64) -> Option<u64> {
-    None
-}
-
 pub(crate) fn host() -> Option<String> {
     None
 }
@@ -37,16 +40,24 @@ pub(crate) fn command_line(_pid: u32) -> Option<String> {
     None
 }
 
-pub(crate) fn stat_line(_pid: i64) -> Option<String> {
+pub(crate) fn process_facts(_pid: i64) -> Option<ProcessFacts> {
     None
 }
 
-pub(crate) fn status_text(_pid: i64) -> Option<String> {
+pub(crate) fn process_of_thread(_id: i64) -> Option<i64> {
     None
 }
 
-pub(crate) fn thread_stat_lines(_pid: i64) -> Option<Vec<String>> {
-    None
+pub(crate) fn all_threads_ended(_pid: i64) -> bool {
+    false
+}
+
+pub(crate) fn reads_start_times_alike(_pid: i64) -> bool {
+    true
+}
+
+pub(crate) fn shows_its_start_time() -> bool {
+    true
 }
 
 pub(crate) fn signal_zero(_pid: i64) -> io::Result<()> {
@@ -57,12 +68,12 @@ pub(crate) fn is_no_such_process(_error: &io::Error) -> bool {
     false
 }
 
-/// None can be made.
+/// A handle of a process. None can be opened.
 #[derive(Debug)]
-pub(crate) struct PidFd(Infallible);
+pub(crate) struct ProcessHandle(Infallible);
 
-impl PidFd {
-    pub(crate) fn open(_pid: i64) -> io::Result<PidFd> {
+impl ProcessHandle {
+    pub(crate) fn open(_pid: i64) -> io::Result<ProcessHandle> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
@@ -70,7 +81,7 @@ impl PidFd {
         match self.0 {}
     }
 
-    pub(crate) fn inode(&self) -> Option<u64> {
+    pub(crate) fn unique_id(&self) -> Option<u64> {
         match self.0 {}
     }
 }

@@ -1,11 +1,11 @@
-//! Signals, forks, threads and waiting where there is no port yet.
+//! Signals, forks, threads and waiting on systems without a port.
 
 use std::io;
 use std::thread;
 use std::time::Duration;
 
 use super::fs::File;
-use super::process::PidFd;
+use super::process::ProcessHandle;
 
 pub(crate) fn install_cleanup() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
@@ -21,19 +21,22 @@ pub(crate) fn resets_itself(_signal: i32) -> io::Result<bool> {
     install_cleanup().map(|()| false)
 }
 
-/// No fork is known of.
+/// Returns 1: no fork is known.
 pub(crate) fn fork_generation() -> u64 {
     1
 }
 
+/// Starts a detached thread.
 pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name(name.into()).spawn(run).map(drop)
 }
 
+/// Calls `start`: there are no signals to block.
 pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
     start()
 }
 
+/// A wake-up. None can be made.
 #[derive(Debug)]
 pub(crate) enum Wakeup {}
 
@@ -47,6 +50,7 @@ impl Wakeup {
     }
 }
 
+/// A watch of a file. None can be made.
 #[derive(Debug)]
 pub(crate) enum FileWatch {}
 
@@ -62,7 +66,7 @@ impl FileWatch {
 
 pub(crate) fn wait_any(
     _watch: Option<&FileWatch>,
-    _process: Option<&PidFd>,
+    _process: Option<&ProcessHandle>,
     wakeup: &Wakeup,
     _timeout: Duration,
 ) -> io::Result<()> {

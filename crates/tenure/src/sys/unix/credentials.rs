@@ -1,4 +1,4 @@
-//! Files that a caller names or keeps for an engine's connection: certificates, keys, a password file.
+//! The user, and files with an engine's credentials: certificates, keys, a password file.
 
 #![cfg_attr(
     not(feature = "postgres"),
@@ -6,15 +6,20 @@
 )]
 
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// A whole file, links followed: it is the caller's own.
+/// Returns the effective user's number (`geteuid(2)`).
+pub(crate) fn effective_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Reads a whole file, following links, because the caller named it (`open(2)`, `read(2)`).
 pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     std::fs::read(path)
 }
 
-/// May others than its owner read it?
+/// Reports whether other users than the owner have rights to the file (`stat(2)`).
 pub(crate) fn others_may_read(path: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::PermissionsExt as _;
     Ok(std::fs::metadata(path)?.permissions().mode() & 0o077 != 0)
 }

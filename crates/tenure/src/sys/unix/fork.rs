@@ -1,29 +1,31 @@
-//! Knowing that we are a forked child, and closing there what only the parent may hold.
+//! Noticing a fork, and closing in the child what only the parent may hold.
 //!
-//! A `flock` belongs to the open file, which a fork shares: a child that kept the descriptor would keep the parent's
-//! lock alive after the parent's death. So every descriptor that may carry a lock stands in a table, and the child
-//! closes them before it runs anything else (`pthread_atfork`). A child made without libc's knowledge (a raw `clone`,
-//! `_Fork`) is noticed at its first use of the library, by a page that the kernel wipes on fork (`MADV_WIPEONFORK`).
+//! A `flock(2)` belongs to the open file, which a fork shares: a child that kept the descriptor would keep the parent's lock
+//! after the parent's death. So a table has every descriptor that may carry a lock, and the child closes them before it
+//! runs anything else (`pthread_atfork(3)`). A child that was made without the C library (a raw `clone(2)`, `_Fork(3)`) is
+//! noticed at its first use of the library, by a word that the kernel sets to zero at a fork (`this_unix::fork_witness`).
 //!
-//! Nothing here waits for a thread of the parent: at the fork it may have been anywhere, and it is not in the child.
+//! Nothing here waits for a thread of the parent: at the fork it may have been anywhere, and it does not exist in the child.
 
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
+use super::{held_table, this_unix};
+
 const NONE: i32 = -1;
 const CHUNK: usize = 256;
 
-/// Counts the forks between the first process and this one.
+/// The number of forks between the first process and this one, plus one.
 static GENERATION: AtomicU64 = AtomicU64::new(1);
-/// A word in a page that reads as [`WIPED`] after a fork.
+/// A word that reads as [`WIPED`] after a fork.
 static WITNESS: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
 const WIPED: u64 = 0;
-const SEEING_TO_IT: u64 = 1;
-const SEEN_TO: u64 = 2;
+const CLEANING: u64 = 1;
+const CLEANED: u64 = 2;
 static TABLE: AtomicPtr<Chunk> = AtomicPtr::new(ptr::null_mut());
-/// Where a free cell was seen last; only a hint.
+/// The index of a cell that was free a moment ago. Only a hint.
 static FREE: AtomicUsize = AtomicUsize::new(0);
-/// Has a thread been through [`start`]?
+/// Whether a thread has completed [`start`].
 static STARTED: AtomicBool = AtomicBool::new(false);
 
 struct Chunk {
@@ -31,33 +33,36 @@ struct Chunk {
     next: *const Chunk,
 }
 
-/// A place in the table of descriptors that a child closes.
+/// A cell of the table of descriptors that a child closes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cell(&'static AtomicI32);
 
-/// Which process of a line of forks this is. An object made under another generation belongs to the parent: its
-/// locks, descriptors and mutexes must not be touched.
+/// Returns the number of this process in its line of forks.
+///
+/// An object that was made under another generation belongs to the parent: its locks, descriptors and mutexes must not be
+/// touched.
 pub(crate) fn fork_generation() -> u64 {
     if !STARTED.load(Ordering::Acquire) {
         start();
     }
-    // SAFETY: the page is mapped once, before the pointer is published, and never unmapped.
+    // SAFETY: `as_ref` requires a null or a valid pointer: the word is mapped before its pointer is published, and never
+    // unmapped.
     if let Some(witness) = unsafe { WITNESS.load(Ordering::Acquire).as_ref() } {
-        while witness.load(Ordering::Acquire) != SEEN_TO {
+        while witness.load(Ordering::Acquire) != CLEANED {
             after_fork();
-            // Another thread of this very process sees to it.
+            // Another thread of this process may be closing the descriptors.
             std::hint::spin_loop();
         }
     }
     GENERATION.load(Ordering::Acquire)
 }
 
-/// Enters a descriptor that a forked child is to close.
+/// Adds a descriptor that a forked child has to close.
 pub(super) fn enter(fd: i32) -> Cell {
     let claim = |cell: &AtomicI32| cell.compare_exchange(NONE, fd, Ordering::AcqRel, Ordering::Relaxed).is_ok();
     loop {
         let head = TABLE.load(Ordering::Acquire);
-        // SAFETY: chunks are leaked: a published pointer stays valid, and so does its `next`.
+        // SAFETY: `as_ref` requires a null or a valid pointer: published chunks are leaked.
         if let Some(chunk) = unsafe { head.as_ref() } {
             let hint = FREE.load(Ordering::Relaxed) % CHUNK;
             if claim(&chunk.cells[hint]) {
@@ -66,7 +71,7 @@ pub(super) fn enter(fd: i32) -> Cell {
             }
         }
         let mut at = head.cast_const();
-        // SAFETY: as above.
+        // SAFETY: as above; a chunk's `next` was published before it.
         while let Some(chunk) = unsafe { at.as_ref() } {
             if let Some(cell) = chunk.cells.iter().find(|cell| claim(cell)) {
                 return Cell(cell);
@@ -75,31 +80,31 @@ pub(super) fn enter(fd: i32) -> Cell {
         }
         let fresh = Box::into_raw(Box::new(Chunk { cells: [const { AtomicI32::new(NONE) }; CHUNK], next: head }));
         if TABLE.compare_exchange(head, fresh, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-            // SAFETY: it was not published, so it is still ours alone.
+            // SAFETY: `from_raw` requires a box's pointer that is used nowhere else: it was not published.
             drop(unsafe { Box::from_raw(fresh) });
         }
     }
 }
 
 impl Cell {
-    /// Takes the descriptor out: its owner is about to close it.
+    /// Removes the descriptor, whose owner is about to close it.
     pub(super) fn leave(self) {
         self.0.store(NONE, Ordering::Release);
     }
 }
 
-/// Two threads may do this at once: then there are two hooks, of which the second finds nothing left to do.
+/// Prepares for forks. Two threads may do so at once: of two hooks, the second finds nothing left to do.
 fn start() {
     if WITNESS.load(Ordering::Acquire).is_null()
-        && let Some(page) = wiped_page()
+        && let Some(word) = this_unix::fork_witness::map()
     {
-        page.store(SEEN_TO, Ordering::Relaxed);
-        // A page that comes too late is leaked.
-        let page = ptr::from_ref(page).cast_mut();
-        let _ = WITNESS.compare_exchange(ptr::null_mut(), page, Ordering::AcqRel, Ordering::Relaxed);
+        word.store(CLEANED, Ordering::Relaxed);
+        // A word that comes too late is leaked.
+        let word = ptr::from_ref(word).cast_mut();
+        let _ = WITNESS.compare_exchange(ptr::null_mut(), word, Ordering::AcqRel, Ordering::Relaxed);
     }
-    // SAFETY: `after_fork` only works on atomics and calls close(2), both allowed in a forked child of a process with
-    // threads. A failure (no memory) leaves the wiped page to notice the fork.
+    // SAFETY: pthread_atfork(3) requires a hook that is safe in a forked child of a process with threads: this one only works
+    // on atomics and calls close(2). After a failure (no memory) the witness still shows a fork.
     unsafe { libc::pthread_atfork(None, None, Some(after_fork_hook)) };
     STARTED.store(true, Ordering::Release);
 }
@@ -108,50 +113,31 @@ extern "C" fn after_fork_hook() {
     after_fork();
 }
 
-/// Sees to it once a fork, by whichever thread of the child comes first. Where there is no such page: each time.
+/// Closes what the parent held. The first thread of the child to come here does it; without a witness, each hook does.
 fn after_fork() {
-    // SAFETY: as in `generation`.
+    // SAFETY: as in `fork_generation`.
     let witness = unsafe { WITNESS.load(Ordering::Acquire).as_ref() };
     if let Some(witness) = witness
-        && witness.compare_exchange(WIPED, SEEING_TO_IT, Ordering::AcqRel, Ordering::Relaxed).is_err()
+        && witness.compare_exchange(WIPED, CLEANING, Ordering::AcqRel, Ordering::Relaxed).is_err()
     {
         return;
     }
     GENERATION.fetch_add(1, Ordering::AcqRel);
-    super::cleanup::forget_all();
+    held_table::forget_all();
     let mut at = TABLE.load(Ordering::Acquire).cast_const();
-    // SAFETY: as in `enter`; the child has its own copy of the memory.
+    // SAFETY: as in `enter`; the child has a copy of the memory.
     while let Some(chunk) = unsafe { at.as_ref() } {
         for cell in &chunk.cells {
             let fd = cell.swap(NONE, Ordering::AcqRel);
             if fd != NONE {
-                // SAFETY: the table holds only descriptors that a `File` of the parent owns; no object of this process
-                // closes them again, because the generation tells each that it is not its own.
+                // SAFETY: close(2) has no precondition, and the descriptor must not be closed again: only a `File` of the
+                // parent owned it, and the generation keeps such a `File` from closing anything in this process.
                 unsafe { libc::close(fd) };
             }
         }
         at = chunk.next;
     }
     if let Some(witness) = witness {
-        witness.store(SEEN_TO, Ordering::Release);
-    }
-}
-
-fn wiped_page() -> Option<&'static AtomicU64> {
-    use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
-    // Not rustix's `page_size`: it reads the auxiliary vector, and follows a pointer there that is gone under Valgrind.
-    // SAFETY: no precondition.
-    let length = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
-    // SAFETY: a fresh anonymous mapping aliases nothing.
-    let page =
-        unsafe { mmap_anonymous(ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE).ok()? };
-    // SAFETY: `page` is that mapping, whole, and nobody uses it yet.
-    unsafe {
-        if madvise(page, length, Advice::LinuxWipeOnFork).is_err() {
-            let _ = munmap(page, length);
-            return None;
-        }
-        // Aligned to a page, zeroed, never unmapped from here on.
-        Some(&*page.cast::<AtomicU64>())
+        witness.store(CLEANED, Ordering::Release);
     }
 }

@@ -1,14 +1,14 @@
-//! A table that a signal handler may use: no lock, no allocation, nothing is ever freed.
+//! A table for a signal handler: without locks, without allocation in the handler, and never freed.
 //!
-//! | state of a cell | who may change it |
+//! | state of a cell | next state |
 //! | --- | --- |
-//! | `FREE` | anyone, to `CLAIMED` |
-//! | `CLAIMED` | who claimed it: it fills in the entry, and sets `HELD` |
-//! | `HELD` | its owner, to `FREE`; a handler, to `TAKEN` |
-//! | `TAKEN` | that handler: it works with the entry, and sets `DONE` |
-//! | `DONE` | its owner, to `FREE` |
+//! | `FREE` | any thread sets `CLAIMED` |
+//! | `CLAIMED` | the thread that claimed it fills in the entry and sets `HELD` |
+//! | `HELD` | its owner sets `FREE`; a handler sets `TAKEN` |
+//! | `TAKEN` | that handler works with the entry and sets `DONE` |
+//! | `DONE` | its owner sets `FREE` |
 //!
-//! So an entry that a handler works with is whole, and its owner has not left it: [`Entered::leave`] waits for that.
+//! So an entry that a handler works with is complete, and its owner has not left it: [`Entered::leave`] waits for that.
 
 use std::ptr;
 
@@ -21,6 +21,7 @@ const TAKEN: u32 = 3;
 const DONE: u32 = 4;
 const CHUNK: usize = 16;
 
+/// A list of chunks of cells.
 pub(crate) struct Table<E: 'static>(AtomicPtr<Chunk<E>>);
 
 struct Chunk<E: 'static> {
@@ -33,7 +34,7 @@ struct Cell<E> {
     entry: E,
 }
 
-/// What was entered, until it is left.
+/// An entry, until its owner leaves it.
 pub(crate) struct Entered<E: 'static>(&'static Cell<E>);
 
 impl<E: Sync> Table<E> {
@@ -41,7 +42,7 @@ impl<E: Sync> Table<E> {
         Table(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// Takes a free cell, made by `empty` where none is left, and fills in its entry.
+    /// Claims a free cell, and fills in its entry. New cells are made by `empty`.
     pub(crate) fn enter(&self, empty: fn() -> E, fill: impl FnOnce(&E)) -> Entered<E> {
         let cell = self.claim(empty);
         fill(&cell.entry);
@@ -58,13 +59,13 @@ impl<E: Sync> Table<E> {
             let cells = std::array::from_fn(|_| Cell { state: AtomicU32::new(FREE), entry: empty() });
             let fresh = Box::into_raw(Box::new(Chunk { cells, next: head }));
             if self.0.compare_exchange(head, fresh, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-                // SAFETY: it was not published, so it is still ours alone.
+                // SAFETY: `from_raw` requires a box's pointer that is used nowhere else: it was not published.
                 drop(unsafe { Box::from_raw(fresh) });
             }
         }
     }
 
-    /// In a handler: `work` on each entry that is held, whose owner cannot leave it meanwhile; once for each entry.
+    /// Calls `work` once on each entry that is held, in a handler. The owner cannot leave the entry meanwhile.
     pub(crate) fn take_each(&self, mut work: impl FnMut(&E)) {
         for cell in cells(self.0.load(Ordering::Acquire)) {
             if cell.change(HELD, TAKEN) {
@@ -74,7 +75,7 @@ impl<E: Sync> Table<E> {
         }
     }
 
-    /// In a forked child, which has one thread: whatever was entered is the parent's.
+    /// Frees every cell, in a forked child, which has one thread: all entries are the parent's.
     pub(crate) fn forget_all(&self) {
         for cell in cells(self.0.load(Ordering::Acquire)) {
             cell.state.store(FREE, Ordering::Release);
@@ -83,9 +84,9 @@ impl<E: Sync> Table<E> {
 }
 
 fn cells<E>(head: *const Chunk<E>) -> impl Iterator<Item = &'static Cell<E>> {
-    // SAFETY: chunks are leaked when they are published: the pointers stay valid, and so does each `next`.
+    // SAFETY: `as_ref` requires a null or a valid pointer: published chunks are leaked.
     let first = unsafe { head.as_ref() };
-    // SAFETY: as above.
+    // SAFETY: as above; a chunk's `next` was published before it.
     std::iter::successors(first, |chunk| unsafe { chunk.next.as_ref() }).flat_map(|chunk| &chunk.cells)
 }
 
@@ -96,9 +97,9 @@ impl<E> Cell<E> {
 }
 
 impl<E> Entered<E> {
-    /// From here on no handler works with it: one that does so now is waited for.
+    /// Frees the cell. Waits for a handler that works with it.
     pub(crate) fn leave(&self) {
-        // A handler that interrupted this very thread is through before this goes on.
+        // A handler that interrupted this very thread has returned before this continues.
         while !self.0.change(HELD, FREE) && !self.0.change(DONE, FREE) && self.0.state.load(Ordering::Acquire) != FREE {
             yield_now();
         }

@@ -1,0 +1,47 @@
+//! What all Unixes share.
+//!
+//! The files here work with POSIX calls. Where Unixes differ, they call the folder of the Unix that is compiled, as
+//! `this_unix`. Such a folder has these modules, which know nothing of [`Dir`] and [`File`] and take descriptors:
+//!
+//! | module | functions |
+//! | --- | --- |
+//! | `open` | `SEARCH`: the flag that opens a folder that may be passed through but not listed. `QUIET`: the flags by which a read leaves no date |
+//! | `ident` | `ident`: identifies a file. `mount`: identifies the mount that a folder was reached through |
+//! | `rename` | `exchange`, `rename_new` and `rename_over` |
+//! | `file_system` | `file_system`: names a folder's file system |
+//! | `lease` | `lease`: tells whether another process has a file open |
+//! | `mark` | `mark`, `unmark` and `is_marked`: the byte by which a waiter shows that it waits |
+//! | `rights` | `take_rights_of`: gives a new folder the rights of another |
+//! | `fork_witness` | `map`: returns a word that a fork sets to zero |
+//! | `interrupt` | `InterruptHandle`; a Unix without such a signal hands on `sys::no_interrupts` |
+//!
+//! Besides, its `mod.rs` re-exports this folder, and has what else the front ([`crate::sys`]) lists.
+
+#[cfg(target_os = "linux")]
+use super::linux as this_unix;
+
+mod cleanup;
+mod credentials;
+mod dir;
+mod file;
+mod fork;
+mod held_table;
+mod inherit;
+mod name;
+mod process;
+pub(super) mod signal;
+pub(super) mod stat;
+mod table;
+mod thread;
+
+pub(crate) use cleanup::{HeldCell, clean_up, enter_held, install_cleanup, install_cleanup_over, resets_itself};
+#[allow(unused_imports, reason = "each engine has credentials of its own kind")]
+pub(crate) use credentials::{effective_user, others_may_read, read_file};
+pub(crate) use dir::{Dir, means_no_links};
+pub(crate) use file::File;
+pub(crate) use fork::fork_generation;
+pub(crate) use inherit::{Inherited, inherit, inherit_always};
+pub(crate) use name::{NAME_MAX, Name, ends_without_name, name_len};
+pub(super) use process::checked_pid;
+pub(crate) use process::{host, is_no_such_process, pid, signal_zero};
+pub(crate) use thread::{spawn, with_signals_blocked};
