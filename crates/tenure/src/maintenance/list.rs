@@ -1,8 +1,8 @@
 //! Reports the status of locks without touching them.
 //!
-//! No function here creates a file, blocks, or disturbs a holder. `/proc/locks` shows whether a kernel lock is held. Where
-//! that table has no answer (outside the first pid namespace, or on a file system that numbers its files differently
-//! there) and a record names a holder, a shared lock is tried and released at once.
+//! No function here creates a file, blocks, or disturbs a holder. The kernel's table of locks shows whether a kernel lock is
+//! held. Where that table is not complete (in a container, or on a file system that numbers its files differently there) and a
+//! record names a holder, a shared lock is tried and released at once.
 
 use std::path::Path;
 
