@@ -4,7 +4,8 @@ use crate::sys::texts::{
     ProcessState, Stat, command_text, counts_alike, lock_table, mount_device, mount_line, thread_group,
 };
 
-/// Checks the parsers of `/proc/<pid>`: no bytes make them panic, and no command's name changes the facts about its process.
+/// Checks the parsers of `/proc/<pid>`: no bytes make them panic, and no command's name changes the facts about its
+/// process.
 pub fn stat(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Some(stat) = Stat::parse(&text) {
@@ -27,8 +28,8 @@ pub fn stat(bytes: &[u8]) {
     }
 }
 
-/// Checks the parser of `/proc/locks`: a line is found whatever comes before and after it, and a line that is read twice counts
-/// once.
+/// Checks the parser of `/proc/locks`: a line is found whatever comes before and after it, and a line that is read twice
+/// counts once.
 pub fn locks(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let twice = lock_table(&format!("{text}\n{text}"));

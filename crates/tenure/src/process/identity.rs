@@ -10,8 +10,8 @@ pub struct Identity {
     pub start_time: Option<u64>,
     /// The id of the machine's boot (`random/boot_id` in `proc_sys_kernel(5)`).
     pub boot_id: Option<String>,
-    /// The inode of the pid namespace that `pid` is counted in (`pid_namespaces(7)`). A process in a container has one pid in its
-    /// own namespace and another in those around it.
+    /// The inode of the pid namespace that `pid` is counted in (`pid_namespaces(7)`). A process in a container has one
+    /// pid in its own namespace and another in those around it.
     pub pid_namespace: Option<u64>,
     /// The inode of the process's pidfd (`pidfd_open(2)`): unique for a boot, since Linux 6.9.
     pub pidfd_inode: Option<u64>,

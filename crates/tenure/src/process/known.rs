@@ -1,7 +1,7 @@
 //! A cache of processes, for callers that examine very many records.
 //!
-//! It keeps a handle of each process, which names that process alone: until the handle reports that the process has ended, the pid
-//! is still its own, and all that was read about it stays true. A process that has ended is forgotten.
+//! It keeps a handle of each process, which names that process alone: until the handle reports that the process has
+//! ended, the pid is still its own, and all that was read about it stays true. A process that has ended is forgotten.
 
 use std::cell::RefCell;
 
@@ -19,7 +19,7 @@ pub(crate) enum Look {
     Lives(Seen),
     /// There is no such process.
     Gone,
-    /// No handle can be had: the caller has to ask in another way.
+    /// No handle is available: the caller has to ask in another way.
     Ask,
 }
 

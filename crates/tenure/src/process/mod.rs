@@ -1,8 +1,8 @@
 //! Processes: identified beyond their pids, and whether they live.
 //!
-//! A pid alone identifies no process: it is recycled, and it means another process in another pid namespace. An [`Identity`]
-//! carries what distinguishes one process from all others, and [`Identity::verify`] answers in three values, because "unknown"
-//! is not "dead".
+//! A pid alone identifies no process: it is recycled, and it means another process in another pid namespace. An
+//! [`Identity`] carries what distinguishes one process from all others, and [`Identity::verify`] answers in three
+//! values, because "unknown" is not "dead".
 
 mod identity;
 mod known;

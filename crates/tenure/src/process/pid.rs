@@ -11,8 +11,8 @@ pub(super) fn is_possible(pid: i64) -> bool {
 
 /// Returns when the process started, in clock ticks since boot (field 22 of `proc_pid_stat(5)`).
 ///
-/// `None` where there is no such process, it is hidden (`hidepid`, `proc(5)`), or the system has no such number. Two processes
-/// with one pid differ in it unless they started within the same tick (10 ms).
+/// `None` where there is no such process, it is hidden (`hidepid`, `proc(5)`), or the system has no such number. Two
+/// processes with one pid differ in it unless they started within the same tick (10 ms).
 pub fn start_time(pid: impl Into<i64>) -> Option<u64> {
     start_time_of(pid.into())
 }

@@ -2,15 +2,16 @@
 //!
 //! The steps, and the reason for their order:
 //!
-//! 1. A number that cannot be a pid is dead without a system call: to the kernel, 0 and negatives name groups of processes.
+//! 1. A number that cannot be a pid is dead without a system call: to the kernel, 0 and negatives name groups of
+//!    processes.
 //! 2. Of another boot or another pid namespace, the pid means nothing here, so the answer is `Unknown`.
 //! 3. The process is opened. From here on, the handle names one process: the recorded one, or a later one with its pid.
 //! 4. The handle's unique number, or else the start time, tells which of the two it is.
-//! 5. The handle is asked *last* whether its process has ended. If it has not, no pid was recycled between 3 and 5, so all that
-//!    was read by pid was of that process.
+//! 5. The handle is asked *last* whether its process has ended. If it has not, no pid was recycled between 3 and 5, so
+//!    all that was read by pid was of that process.
 //!
-//! Without handles (an old kernel, a sandbox that forbids them, no descriptor left), signal 0 and the facts read by pid answer.
-//! They give the same answers, except that a process that ends meanwhile may be reported alive once more.
+//! Without handles (an old kernel, a sandbox that forbids them, no descriptor left), signal 0 and the facts read by pid
+//! answer. They give the same answers, except that a process that ends meanwhile may be reported alive once more.
 
 use std::io;
 use std::sync::OnceLock;
@@ -21,8 +22,8 @@ use super::pid::{is_possible, start_time_of};
 use crate::sys::{self, ForkLocal, ProcessHandle};
 
 impl Identity {
-    /// Reads the identity of a process, as far as possible. `None` where no such process is found, it has ended (a zombie too),
-    /// or the number is a thread's.
+    /// Reads the identity of a process, as far as possible. `None` where no such process is found, it has ended (a
+    /// zombie too), or the number is a thread's.
     ///
     /// Where the system has no port, the identity is the pid alone.
     pub fn of(pid: impl Into<i64>) -> Option<Identity> {
@@ -67,12 +68,12 @@ impl Identity {
 
     /// Determines whether the process with this identity lives.
     ///
-    /// - `Dead` is a proof: there is no such process, it has ended (a zombie has), or another process has its pid now, as the
-    ///   pidfd's inode or the start time shows.
-    /// - `Unknown`: the identity is from another pid namespace, another machine or before a reboot. A caller may take a reboot
-    ///   for a death only if no other machine can see the file that the identity was read from.
-    /// - `Alive`: it lives. *Permission denied* is alive. Where nothing recorded can be compared, so is any process with this
-    ///   pid.
+    /// - `Dead` is a proof: there is no such process, it has ended (a zombie has), or another process has its pid now,
+    ///   as the pidfd's inode or the start time shows.
+    /// - `Unknown`: the identity is from another pid namespace, another machine or before a reboot. A caller may take a
+    ///   reboot for a death only if no other machine can see the file that the identity was read from.
+    /// - `Alive`: it lives. *Permission denied* is alive. Where nothing recorded can be compared, so is any process with
+    ///   this pid.
     pub fn verify(&self) -> Liveness {
         if !is_possible(self.pid) {
             return Liveness::dead(format!("no process can have pid {}", self.pid));
@@ -97,12 +98,13 @@ impl Identity {
 
 /// Reports whether a process with this pid, in this process's pid namespace, exists and has not ended.
 ///
-/// "Permission denied" means that it lives. A zombie whose threads have all ended is dead; a zombie leader with live threads is
-/// alive. 0, negatives and numbers that no kernel gives as a pid (above 2^22 on Linux) are never alive and never signalled. A
-/// thread's id is not a process's.
+/// "Permission denied" means that it lives. A zombie whose threads have all ended is dead; a zombie leader with live
+/// threads is alive. 0, negatives and numbers that no kernel gives as a pid (above 2^22 on Linux) are never alive and
+/// never signalled. A thread's id is not a process's.
 ///
-/// A pid is recycled: `true` may be about another process than the one you mean. [`Identity::verify`] does not have that flaw.
-/// Where the system has no port, the answer for a possible pid is `true`, because nothing may be removed on a doubt.
+/// A pid is recycled: `true` may be about another process than the one you mean. [`Identity::verify`] does not have that
+/// flaw. Where the system has no port, the answer for a possible pid is `true`, because nothing may be removed on a
+/// doubt.
 pub fn is_alive(pid: impl Into<i64>) -> bool {
     let pid = pid.into();
     is_possible(pid) && !examine(&Identity { pid, ..Identity::default() }).is_dead()

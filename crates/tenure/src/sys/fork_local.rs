@@ -7,8 +7,8 @@ use crate::sys::sync::{AtomicPtr, Ordering};
 
 /// A global that is made at its first use, one for each process.
 ///
-/// After a fork, the parent's value may be locked by a thread that does not exist in the child, so the child makes its own. The
-/// parent's is leaked there.
+/// After a fork, the parent's value may be locked by a thread that does not exist in the child, so the child makes its
+/// own. The parent's is leaked there.
 pub(crate) struct ForkLocal<T: 'static>(AtomicPtr<Stamped<T>>);
 
 struct Stamped<T> {
@@ -37,8 +37,9 @@ impl<T: Send + Sync> ForkLocal<T> {
             // SAFETY: a reference requires a valid pointer: `fresh` was leaked just now and is never freed.
             Ok(_) => &unsafe { &*fresh }.value,
             Err(theirs) => {
-                // SAFETY: `from_raw` requires a box's pointer that is used nowhere else: `fresh` was not published. `theirs`
-                // was published by a thread of this process, hence of this generation, and is leaked, so it stays valid.
+                // SAFETY: `from_raw` requires a box's pointer that is used nowhere else: `fresh` was not published.
+                // `theirs` was published by a thread of this process, hence of this generation, and is leaked, so it
+                // stays valid.
                 unsafe {
                     drop(Box::from_raw(fresh));
                     &(*theirs).value

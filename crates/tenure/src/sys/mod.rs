@@ -1,8 +1,8 @@
 //! What an operating system can do, as far as a lock needs it: the only folder with system calls and unsafe code.
 //!
 //! This file is the front. It lists, by mechanism, all that the layers above use; they name no system, and treat
-//! [`Unsupported`](std::io::ErrorKind::Unsupported) as an answer. The documentation of an item, in a system's folder, names the
-//! manual page that it relies on.
+//! [`Unsupported`](std::io::ErrorKind::Unsupported) as an answer. The documentation of an item, in a system's folder,
+//! names the manual page that it relies on.
 //!
 //! | folder or file | compiled |
 //! | --- | --- |
@@ -14,8 +14,8 @@
 //! //!
 //! `crates/tenure-sim` puts a kernel in memory in this folder's place.
 //!
-//! A port to another Unix is a folder beside `linux` with the modules that `unix` lists, and the names that this front lists. A
-//! port to another system is a folder with all names of this front.
+//! A port to another Unix is a folder beside `linux` with the modules that `unix` lists, and the names that this front
+//! lists. A port to another system is a folder with all names of this front.
 
 #![allow(unsafe_code, clippy::disallowed_methods)]
 

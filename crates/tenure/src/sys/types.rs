@@ -27,8 +27,8 @@ pub(crate) struct Stat {
 
 /// The part of a [`Stat`] that tells one file from another.
 ///
-/// It leaves the times out: since Linux 6.13 (multigrain timestamps), a file whose times were read must show others after its
-/// next write, which makes that write half as expensive again.
+/// It leaves the times out: since Linux 6.13 (multigrain timestamps), a file whose times were read must show others
+/// after its next write, which makes that write half as expensive again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FileIdent {
     pub(crate) id: FileId,
@@ -108,7 +108,8 @@ pub(crate) struct FileSystem {
     pub(crate) name: Cow<'static, str>,
     /// Whether two machines may mount it at once. If so, this kernel's answer about a process is not final.
     pub(crate) shared: bool,
-    /// Whether the kernel lock is a byte-range lock of a server's, so that an exclusive one needs a descriptor that may write.
+    /// Whether the kernel lock is a byte-range lock of a server's, so that an exclusive one needs a descriptor that may
+    /// write.
     pub(crate) emulates_flock: bool,
 }
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 /// `CLOCK_BOOTTIME`). No user can set this clock.
 pub(crate) fn since_boot() -> Duration {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // Not rustix's: it looks for the vDSO in the auxiliary vector, and follows a pointer there that is invalid under Valgrind.
-    // SAFETY: clock_gettime(2) requires a pointer to a writable `timespec`: `now` is one. A kernel without this clock leaves
-    // zeros.
+    // Not rustix's: it looks for the vDSO in the auxiliary vector, and follows a pointer there that is invalid under
+    // Valgrind. SAFETY: clock_gettime(2) requires a pointer to a writable `timespec`: `now` is one. A kernel without
+    // this clock leaves zeros.
     unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) };
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }

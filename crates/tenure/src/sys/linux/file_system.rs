@@ -18,8 +18,8 @@ pub(crate) fn file_system(folder: BorrowedFd<'_>) -> FileSystem {
 
 /// Describes a file system by its magic number.
 ///
-/// Only those that one kernel alone can mount count as local. Network and cluster file systems, those that show a host's folder
-/// to its guests, and unknown ones may be mounted by two machines.
+/// Only those that one kernel alone can mount count as local. Network and cluster file systems, those that show a host's
+/// folder to its guests, and unknown ones may be mounted by two machines.
 fn of_magic(magic: u64) -> FileSystem {
     let local = [
         (0xef53, "ext4"),

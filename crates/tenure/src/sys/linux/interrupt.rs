@@ -1,8 +1,9 @@
-//! Interrupting a thread's wait in the kernel by a signal, whose handler does nothing (`signal(7)`, "Interruption of system
-//! calls").
+//! Interrupting a thread's wait in the kernel by a signal, whose handler does nothing (`signal(7)`, "Interruption of
+//! system calls").
 //!
-//! A signal that arrives just before the call does not interrupt it, so the sender repeats the signal until the thread has left
-//! its [`InterruptibleWait`]. None is sent after that, and none stays pending: later calls of the program are never interrupted.
+//! A signal that arrives just before the call does not interrupt it, so the sender repeats the signal until the thread
+//! has left its [`InterruptibleWait`]. None is sent after that, and none stays pending: later calls of the program are
+//! never interrupted.
 
 use std::io;
 use std::marker::PhantomData;
@@ -17,8 +18,8 @@ use crate::sys::unix::signal::{action_of, set_handler};
 /// The library's signal, or 0.
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
 
-/// Takes the highest real-time signal without a handler, and returns its number (`signal(7)`, `sigaction(2)`). Returns the same
-/// number again while the signal is the library's.
+/// Takes the highest real-time signal without a handler, and returns its number (`signal(7)`, `sigaction(2)`). Returns
+/// the same number again while the signal is the library's.
 pub(crate) fn install_interrupts() -> io::Result<i32> {
     static TAKING: ForkLocal<Mutex<()>> = ForkLocal::new();
     let _taking = TAKING.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,16 +64,16 @@ pub(crate) struct InterruptHandle {
 }
 
 impl InterruptHandle {
-    /// Interrupts the wait (`tgkill(2)`). Returns `false` once the thread has left it. Until then, the caller repeats this every
-    /// millisecond or so.
+    /// Interrupts the wait (`tgkill(2)`). Returns `false` once the thread has left it. Until then, the caller repeats
+    /// this every millisecond or so.
     pub(crate) fn interrupt(&self) -> bool {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(id) = *thread else { return false };
         self.interrupted.store(true, Ordering::SeqCst);
         // The program may have set its own handler meanwhile: then the library takes another signal.
         if let Ok(signal) = install_interrupts() {
-            // SAFETY: tgkill(2) takes numbers only, and the id must still be the thread's: a thread has to lock this mutex to
-            // leave its wait, and cannot end before that.
+            // SAFETY: tgkill(2) takes numbers only, and the id must still be the thread's: a thread has to lock this
+            // mutex to leave its wait, and cannot end before that.
             unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), id, signal) };
         }
         true
@@ -120,7 +121,8 @@ impl Drop for InterruptibleWait {
     fn drop(&mut self) {
         *self.interrupt.thread.lock().unwrap_or_else(PoisonError::into_inner) = None;
         if self.interrupt.is_interrupted() {
-            // A signal that was sent may be pending. It arrives at the latest when the next system call returns, which is this.
+            // A signal that was sent may be pending. It arrives at the latest when the next system call returns, which
+            // is this.
             std::thread::yield_now();
         }
         if let Some(signal) = self.blocked {

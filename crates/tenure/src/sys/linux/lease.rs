@@ -18,8 +18,9 @@ pub(crate) fn lease(file: BorrowedFd<'_>, kind: LockKind) -> LeaseOutcome {
         LockKind::Exclusive => libc::F_WRLCK,
     };
     let fd = file.as_raw_fd();
-    // SAFETY: these commands of fcntl(2) require an open descriptor, which `file` borrows, and integers. F_SETSIG comes first,
-    // because a break of the lease must not deliver SIGIO, which ends a process by default. SIGURG is ignored by default.
+    // SAFETY: these commands of fcntl(2) require an open descriptor, which `file` borrows, and integers. F_SETSIG comes
+    // first, because a break of the lease must not deliver SIGIO, which ends a process by default. SIGURG is ignored by
+    // default.
     unsafe {
         if libc::fcntl(fd, F_SETSIG, libc::SIGURG) != 0 {
             return LeaseOutcome::Unavailable;

@@ -41,8 +41,8 @@ pub(crate) fn table_device(dir: &Dir, file_system: &FileSystem, device: u64) -> 
     TableDevice { device: mounts::device_of(dir).unwrap_or(numbers), complete: false }
 }
 
-/// Reads the text of the table, and returns whether one read got all of it. The kernel shows the state of one moment only up to
-/// about a page.
+/// Reads the text of the table (`proc_locks(5)`), and returns whether one read got all of it. The kernel shows the state
+/// of one moment only up to about a page.
 pub(crate) fn read_text() -> io::Result<(String, bool)> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let fd = retry_on_intr(|| rustix::fs::openat(CWD, c"/proc/locks", flags, Mode::empty()))?;
@@ -57,7 +57,7 @@ pub(crate) fn read_text() -> io::Result<(String, bool)> {
     }
 }
 
-/// Parses a table that was read in one piece. Malformed lines, and locks of another kind, are ignored.
+/// Parses a table that was read in one piece (`proc_locks(5)`). Malformed lines, and locks of another kind, are ignored.
 pub(crate) fn parse(text: &str) -> LockTable {
     LockTable::new(entries(text), true)
 }

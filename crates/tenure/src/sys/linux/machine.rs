@@ -28,15 +28,15 @@ pub(crate) fn boot_id() -> Option<String> {
     known_or(&BOOT_ID, read).cloned()
 }
 
-/// Identifies the pid namespace that this process's pids are counted in, by its inode (`pid_namespaces(7)`). It stays the same
-/// for the life of a process.
+/// Identifies the pid namespace that this process's pids are counted in, by its inode (`pid_namespaces(7)`). It stays
+/// the same for the life of a process.
 pub(crate) fn pid_namespace() -> Option<u64> {
     static OWN: ForkLocal<OnceLock<u64>> = ForkLocal::new();
     known_or(&OWN, || Some(fs::metadata(PID_NAMESPACE_SOURCE).ok()?.ino())).copied()
 }
 
-/// Returns a fact that does not change while the process lives, read once. A failure (no descriptor left) is not remembered,
-/// because it may pass.
+/// Returns a fact that does not change while the process lives, read once. A failure (no descriptor left) is not
+/// remembered, because it may pass.
 fn known_or<T: Send + Sync>(known: &ForkLocal<OnceLock<T>>, read: impl FnOnce() -> Option<T>) -> Option<&'static T> {
     let known = known.get(OnceLock::new);
     if let Some(value) = known.get() {
@@ -51,15 +51,15 @@ fn time_namespace(pid: i64) -> Option<u64> {
     Some(fs::metadata(proc::folder(pid)?.join("ns/time")).ok()?.ino())
 }
 
-/// Reports whether the process reads start times as this process does, as far as that can be seen. The kernel shifts them by the
-/// clock of the *reader's* time namespace (`time_namespaces(7)`).
+/// Reports whether the process reads start times as this process does, as far as that can be seen. The kernel shifts
+/// them by the clock of the *reader's* time namespace (`time_namespaces(7)`).
 pub(crate) fn reads_start_times_alike(pid: i64) -> bool {
     let (ours, theirs) = (time_namespace(i64::from(proc::own_pid())), time_namespace(pid));
     ours.is_none() || theirs.is_none() || ours == theirs
 }
 
-/// Reports whether most other programs read this process's start time as this process does: it is in the first time namespace
-/// (`time_namespaces(7)`), or the kernel has none.
+/// Reports whether most other programs read this process's start time as this process does: it is in the first time
+/// namespace (`time_namespaces(7)`), or the kernel has none.
 pub(crate) fn shows_its_start_time() -> bool {
     time_namespace(i64::from(proc::own_pid())).is_none_or(|ours| ours == FIRST_TIME_NAMESPACE)
 }

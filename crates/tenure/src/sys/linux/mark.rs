@@ -7,17 +7,17 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// The offset of the byte, far behind every record.
 pub(crate) const OFFSET: i64 = 1 << 62;
 
-/// Locks the byte for reading.
+/// Locks the byte for reading (`fcntl(2)`, `F_OFD_SETLK`).
 pub(crate) fn mark(file: BorrowedFd<'_>) -> io::Result<()> {
     range_lock(file, libc::F_OFD_SETLK, libc::F_RDLCK).map(drop)
 }
 
-/// Unlocks the byte.
+/// Unlocks the byte (`fcntl(2)`, `F_OFD_SETLK`).
 pub(crate) fn unmark(file: BorrowedFd<'_>) -> io::Result<()> {
     range_lock(file, libc::F_OFD_SETLK, libc::F_UNLCK).map(drop)
 }
 
-/// Reports whether another open file has locked the byte.
+/// Reports whether another open file has locked the byte (`fcntl(2)`, `F_OFD_GETLK`).
 pub(crate) fn is_marked(file: BorrowedFd<'_>) -> io::Result<bool> {
     // A lock for writing conflicts with each lock for reading.
     Ok(range_lock(file, libc::F_OFD_GETLK, libc::F_WRLCK)? != libc::F_UNLCK)
@@ -31,8 +31,8 @@ fn range_lock(file: BorrowedFd<'_>, command: libc::c_int, kind: libc::c_int) -> 
     range.l_whence = libc::SEEK_SET as libc::c_short;
     range.l_start = OFFSET;
     range.l_len = 1;
-    // SAFETY: these commands of fcntl(2) require an open descriptor, which `file` borrows, and a pointer to one `flock`, which
-    // outlives the call.
+    // SAFETY: these commands of fcntl(2) require an open descriptor, which `file` borrows, and a pointer to one `flock`,
+    // which outlives the call.
     match unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut range) } {
         0 => Ok(libc::c_int::from(range.l_type)),
         _ => Err(io::Error::last_os_error()),

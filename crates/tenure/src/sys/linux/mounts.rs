@@ -10,12 +10,12 @@ pub(super) fn device_of(dir: &Dir) -> Option<(u32, u32)> {
     device(line(&String::from_utf8_lossy(&mounts), mount)?)
 }
 
-/// Returns the line of the mount with this number.
+/// Returns the line of the mount with this number (`proc_pid_mountinfo(5)`, field 1).
 pub(crate) fn line(mounts: &str, id: u64) -> Option<&str> {
     mounts.lines().find(|line| line.split(' ').next().and_then(|first| first.parse().ok()) == Some(id))
 }
 
-/// Returns the device number in a line, its third field.
+/// Returns the device number in a line (`proc_pid_mountinfo(5)`, field 3).
 pub(crate) fn device(line: &str) -> Option<(u32, u32)> {
     let (major, minor) = line.split(' ').nth(2)?.split_once(':')?;
     Some((major.parse().ok()?, minor.parse().ok()?))

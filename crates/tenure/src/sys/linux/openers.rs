@@ -7,14 +7,14 @@ use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, StatxFlags};
 
 use super::proc;
 
-/// Lists the pids, in order, of the processes that have this inode open, including this process, as far as this user may see
-/// them (`proc_pid_fd(5)`).
+/// Lists the pids, in order, of the processes that have this inode open, including this process, as far as this user may
+/// see them (`proc_pid_fd(5)`).
 pub(crate) fn openers(dev: u64, ino: u64) -> Vec<i64> {
     processes_with(&|process| has_open(process, dev, ino, None))
 }
 
-/// Lists those of the [`openers`] whose descriptor carries the `flock(2)` lock, inherited or their own (`proc_pid_fdinfo(5)`). A
-/// process that has the file open only to wait or to try carries none.
+/// Lists those of the [`openers`] whose descriptor carries the `flock(2)` lock, inherited or their own
+/// (`proc_pid_fdinfo(5)`). A process that has the file open only to wait or to try carries none.
 pub(crate) fn lock_keepers(dev: u64, ino: u64) -> Vec<i64> {
     processes_with(&|process| has_open(process, dev, ino, Some(" FLOCK ")))
 }
@@ -40,7 +40,8 @@ fn processes_with(wanted: &dyn Fn(&Path) -> bool) -> Vec<i64> {
     pids
 }
 
-/// Reports whether a process has this inode open (`proc_pid_fd(5)`), by an open file that carries a lock of the kind `lock`.
+/// Reports whether a process has this inode open (`proc_pid_fd(5)`), by an open file that carries a lock of the kind
+/// `lock`.
 fn has_open(process: &Path, dev: u64, ino: u64, lock: Option<&str>) -> bool {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(fds) = rustix::fs::openat(CWD, process.join("fd"), flags, Mode::empty()) else { return false };
@@ -55,8 +56,8 @@ fn has_open(process: &Path, dev: u64, ino: u64, lock: Option<&str>) -> bool {
     })
 }
 
-/// Reports whether an open file carries a lock of this kind, by the `lock:` lines of `/proc/<pid>/fdinfo/<fd>`, which are of the
-/// open file and not of the inode (`proc_pid_fdinfo(5)`).
+/// Reports whether an open file carries a lock of this kind, by the `lock:` lines of `/proc/<pid>/fdinfo/<fd>`, which
+/// are of the open file and not of the inode (`proc_pid_fdinfo(5)`).
 fn carries(process: &Path, fd: &str, kind: &str) -> bool {
     let Ok(text) = fs::read_to_string(process.join("fdinfo").join(fd)) else { return false };
     text.lines().any(|line| line.starts_with("lock:") && line.contains(kind))

@@ -23,8 +23,8 @@ pub(super) fn folder(pid: i64) -> Option<PathBuf> {
     (pid > 0 && is_ours()).then(|| PathBuf::from(format!("/proc/{pid}")))
 }
 
-/// Reports whether `/proc` has the same pids as this process (`pid_namespaces(7)`). Read once for each mount, because a process
-/// can mount another `/proc`, or enter another mount namespace.
+/// Reports whether `/proc` has the same pids as this process (`pid_namespaces(7)`). Read once for each mount, because a
+/// process can mount another `/proc`, or enter another mount namespace.
 pub(super) fn is_ours() -> bool {
     static LAST: ForkLocal<Mutex<Option<(u64, bool)>>> = ForkLocal::new();
     let Ok(device) = fs::metadata("/proc").map(|proc| proc.dev()) else { return false };
@@ -41,9 +41,9 @@ pub(super) fn is_ours() -> bool {
 
 /// Reads `/proc/<pid>/stat`, one line (`proc_pid_stat(5)`).
 ///
-/// An emulator may answer for its guest's own `stat` with a text of its own making: qemu does for `/proc/self/stat` and for
-/// `/proc/<own pid>/stat`, with another start time than the kernel's. So the own line is read as that of the process's first
-/// thread, which has the same state and start time.
+/// An emulator may answer for its guest's own `stat` with a text of its own making: qemu does for `/proc/self/stat` and
+/// for `/proc/<own pid>/stat`, with another start time than the kernel's. So the own line is read as that of the
+/// process's first thread, which has the same state and start time.
 pub(super) fn stat_line(pid: i64) -> Option<String> {
     if pid != i64::from(own_pid()) {
         return text(&folder(pid)?.join("stat"));
@@ -58,8 +58,8 @@ pub(super) fn status_text(pid: i64) -> Option<String> {
     text(&folder(pid)?.join("status"))
 }
 
-/// Reads the stat lines of all threads of a process (`proc_pid_task(5)`). `None` where they cannot all be read: a thread may have
-/// ended meanwhile, and have started another that is not in the list.
+/// Reads the stat lines of all threads of a process (`proc_pid_task(5)`). `None` where they cannot all be read: a thread
+/// may have ended meanwhile, and have started another that is not in the list.
 pub(super) fn thread_stat_lines(pid: i64) -> Option<Vec<String>> {
     let mut lines = Vec::new();
     for entry in fs::read_dir(folder(pid)?.join("task")).ok()? {
@@ -68,8 +68,8 @@ pub(super) fn thread_stat_lines(pid: i64) -> Option<Vec<String>> {
     Some(lines)
 }
 
-/// Reads the start of a process's command line (`proc_pid_cmdline(5)`). Some command lines are megabytes; a little more than is
-/// kept shows that it was cut.
+/// Reads the start of a process's command line (`proc_pid_cmdline(5)`). Some command lines are megabytes; a little more
+/// than is kept shows that it was cut.
 pub(super) fn command_line(pid: i64) -> Option<Vec<u8>> {
     let file = fs::File::open(folder(pid)?.join("cmdline")).ok()?;
     let mut raw = Vec::new();

@@ -26,8 +26,8 @@ pub(crate) fn all_threads_ended(pid: i64) -> bool {
         && proc::thread_stat_lines(pid).is_some_and(|lines| lines.iter().all(|line| ended(line)))
 }
 
-/// Returns the command line of a process, arguments separated by spaces, at most 1024 bytes (`proc_pid_cmdline(5)`). Another user
-/// may have written it.
+/// Returns the command line of a process, arguments separated by spaces, at most 1024 bytes (`proc_pid_cmdline(5)`).
+/// Another user may have written it.
 pub(crate) fn command_line(pid: u32) -> Option<String> {
     command_text(&proc::command_line(i64::from(pid))?)
 }

@@ -16,15 +16,15 @@ pub(crate) const UNIQUE_ID_SINCE: &str = "it came with Linux 6.9";
 pub(crate) struct ProcessHandle(OwnedFd);
 
 impl ProcessHandle {
-    /// Opens a process (`pidfd_open(2)`), which needs no permission. A thread's id that is not a process's is refused (ENOENT;
-    /// EINVAL before Linux 6.15).
+    /// Opens a process (`pidfd_open(2)`), which needs no permission. A thread's id that is not a process's is refused
+    /// (ENOENT; EINVAL before Linux 6.15).
     pub(crate) fn open(pid: i64) -> io::Result<ProcessHandle> {
         // A pidfd is always close-on-exec.
         Ok(ProcessHandle(rustix::process::pidfd_open(checked_pid(pid)?, PidfdFlags::empty())?))
     }
 
-    /// Reports whether all threads of the process have ended (`poll(2)`): true of a zombie, false of a zombie leader with live
-    /// threads.
+    /// Reports whether all threads of the process have ended (`poll(2)`): true of a zombie, false of a zombie leader
+    /// with live threads.
     pub(crate) fn exited(&self) -> io::Result<bool> {
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };

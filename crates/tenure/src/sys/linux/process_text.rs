@@ -21,7 +21,7 @@ pub(crate) enum ProcessState {
 }
 
 impl Stat {
-    /// Parses the line. `None` for a malformed one.
+    /// Parses the line (`proc_pid_stat(5)`). `None` for a malformed one.
     ///
     /// It is split after the *last* `)`, because a command's name may hold spaces and parentheses.
     pub(crate) fn parse(line: &str) -> Option<Stat> {
@@ -50,7 +50,8 @@ impl ProcessState {
     }
 }
 
-/// Returns the process's pid from `/proc/<pid>/status` (`proc_pid_status(5)`). It differs from `<pid>` if that is a thread's id.
+/// Returns the process's pid from `/proc/<pid>/status` (`proc_pid_status(5)`). It differs from `<pid>` if that is a
+/// thread's id.
 pub(crate) fn thread_group(status: &str) -> Option<i64> {
     i64::try_from(number(field(status, "Tgid")?)?).ok()
 }
@@ -58,14 +59,16 @@ pub(crate) fn thread_group(status: &str) -> Option<i64> {
 /// Reports whether `/proc` has the same pids as this process, whose pid is `pid` and which read `/proc/self/status`
 /// (`pid_namespaces(7)`).
 ///
-/// A new pid namespace that kept the old mount (`unshare --pid --fork` without `--mount-proc`) has others: there, `/proc/7` is
-/// another process than pid 7. `NSpid` has one number for each namespace, from the mount's down to the reader's.
+/// A new pid namespace that kept the old mount (`unshare --pid --fork` without `--mount-proc`) has others: there,
+/// `/proc/7` is another process than pid 7. `NSpid` has one number for each namespace, from the mount's down to the
+/// reader's.
 pub(crate) fn counts_alike(status: &str, pid: u32) -> bool {
     let same = field(status, "Pid").and_then(number) == Some(u64::from(pid));
     same && field(status, "NSpid").is_none_or(|pids| pids.split_ascii_whitespace().count() == 1)
 }
 
-/// Joins the arguments in `/proc/<pid>/cmdline` (`proc_pid_cmdline(5)`) to a text of at most 1024 bytes. `None` for an empty one.
+/// Joins the arguments in `/proc/<pid>/cmdline` (`proc_pid_cmdline(5)`) to a text of at most 1024 bytes. `None` for an
+/// empty one.
 pub(crate) fn command_text(raw: &[u8]) -> Option<String> {
     const LIMIT: usize = 1024;
     let mut text = String::from_utf8_lossy(raw).replace('\0', " ");

@@ -7,17 +7,17 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{RenameFlags, renameat_with};
 use rustix::io::retry_on_intr;
 
-/// Swaps two names in one step (`RENAME_EXCHANGE`).
+/// Swaps two names in one step (`renameat2(2)`, `RENAME_EXCHANGE`).
 pub(crate) fn exchange(folder: BorrowedFd<'_>, one: &CStr, other: &CStr) -> io::Result<()> {
     rename(folder, one, other, RenameFlags::EXCHANGE)
 }
 
-/// Renames to a name that must be free (`RENAME_NOREPLACE`).
+/// Renames to a name that must be free (`renameat2(2)`, `RENAME_NOREPLACE`).
 pub(crate) fn rename_new(folder: BorrowedFd<'_>, from: &CStr, to: &CStr) -> io::Result<()> {
     rename(folder, from, to, RenameFlags::NOREPLACE)
 }
 
-/// Renames, replacing the file of the new name.
+/// Renames, replacing the file of the new name (`renameat2(2)`).
 pub(crate) fn rename_over(folder: BorrowedFd<'_>, from: &CStr, to: &CStr) -> io::Result<()> {
     rename(folder, from, to, RenameFlags::empty())
 }

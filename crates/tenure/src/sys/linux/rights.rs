@@ -1,9 +1,9 @@
 //! Users' rights to a folder, copied to a new folder in it.
 //!
-//! The group bits of a folder with an access ACL are the ACL's mask, the most that any user but the owner may have, and not the
-//! rights of the group (`acl(5)`). So the ACL is read, its mask is applied to each entry, and what mode bits cannot express
-//! becomes an ACL of the new folder. Where the file system or a user namespace cannot express it, the new folder grants less:
-//! never more than the folder around it.
+//! The group bits of a folder with an access ACL are the ACL's mask, the most that any user but the owner may have, and
+//! not the rights of the group (`acl(5)`). So the ACL is read, its mask is applied to each entry, and what mode bits
+//! cannot express becomes an ACL of the new folder. Where the file system or a user namespace cannot express it, the new
+//! folder grants less: never more than the folder around it.
 
 use std::ffi::CStr;
 use std::fs;
@@ -131,8 +131,8 @@ impl Rights {
     }
 }
 
-/// Gives the new folder, which belongs to this process's user, the rights of `parent`: owner (where this is root), group, mode
-/// and access ACL (`fchown(2)`, `fchmod(2)`, `fsetxattr(2)`). The kernel has given it the default ACL.
+/// Gives the new folder, which belongs to this process's user, the rights of `parent`: owner (where this is root),
+/// group, mode and access ACL (`fchown(2)`, `fchmod(2)`, `fsetxattr(2)`). The kernel has given it the default ACL.
 ///
 /// # Errors
 ///
@@ -186,8 +186,8 @@ pub(crate) fn take_rights_of(folder: BorrowedFd<'_>, parent: BorrowedFd<'_>) -> 
     take_mode(folder, special | rights.mode())
 }
 
-/// Sets the mode (`fchmod(2)`): the umask removed bits, and a file system may keep other bits than it was given. Fewer rights
-/// are accepted, more are an error.
+/// Sets the mode (`fchmod(2)`): the umask removed bits, and a file system may keep other bits than it was given. Fewer
+/// rights are accepted, more are an error.
 fn take_mode(folder: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
     let found = || Ok::<_, io::Error>(rustix::fs::fstat(folder)?.st_mode & 0o7777);
     if found()? == mode {
@@ -209,7 +209,8 @@ fn take_mode(folder: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
     }
 }
 
-/// Gives the folder the group of `parent` (`fchown(2)`). Returns `false` if the folder still has another group, or may have.
+/// Gives the folder the group of `parent` (`fchown(2)`). Returns `false` if the folder still has another group, or may
+/// have.
 fn copy_group_from(folder: BorrowedFd<'_>, parent: BorrowedFd<'_>) -> io::Result<bool> {
     let above = rustix::fs::fstat(parent)?;
     let same = || Ok::<_, io::Error>(rustix::fs::fstat(folder)?.st_gid == above.st_gid);
@@ -247,14 +248,14 @@ fn access_acl(folder: BorrowedFd<'_>) -> io::Result<Option<Rights>> {
     }
 }
 
-/// Reports whether this user, or this file system, cannot set a group, a mode or an ACL. EINVAL is the answer for an id without
-/// a number in this user namespace (`user_namespaces(7)`).
+/// Reports whether this user, or this file system, cannot set a group, a mode or an ACL. EINVAL is the answer for an id
+/// without a number in this user namespace (`user_namespaces(7)`).
 fn cannot_be_given(error: Errno) -> bool {
     matches!(error, Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::ROFS)
 }
 
-/// Reports whether this id may be one without a number in this user namespace (`user_namespaces(7)`). The kernel shows all of
-/// them as one number (`/proc/sys/kernel/overflowuid`), which may also be a user's own.
+/// Reports whether this id may be one without a number in this user namespace (`user_namespaces(7)`). The kernel shows
+/// all of them as one number (`/proc/sys/kernel/overflowuid`), which may also be a user's own.
 fn is_unmapped(id: u32, which: &str) -> bool {
     let shown = fs::read_to_string(format!("/proc/sys/kernel/overflow{which}"));
     let shown = shown.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(65_534);

@@ -1,5 +1,5 @@
-//! Waiting for a foreign holder: its lock file's events (`inotify(7)`), its process's end (`pidfd_open(2)`), and a wake-up by
-//! another thread (`eventfd(2)`).
+//! Waiting for a foreign holder: its lock file's events (`inotify(7)`), its process's end (`pidfd_open(2)`), and a
+//! wake-up by another thread (`eventfd(2)`).
 
 use std::cell::RefCell;
 use std::io;
@@ -33,8 +33,8 @@ impl Wakeup {
 /// Reports events of a file: its links change, it is modified, or a writer closes it, as a process's death does too
 /// (`inotify(7)`).
 ///
-/// One inotify instance serves a thread for all its waits, because closing one takes the kernel milliseconds, by which a grant
-/// would be late. Removing a watch is cheap.
+/// One inotify instance serves a thread for all its waits, because closing one takes the kernel milliseconds, by which a
+/// grant would be late. Removing a watch is cheap.
 #[derive(Debug)]
 pub(crate) struct FileWatch {
     instance: Rc<OwnedFd>,

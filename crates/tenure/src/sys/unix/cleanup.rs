@@ -32,8 +32,8 @@ pub(crate) struct HeldCell(Entered<Entry>);
 impl HeldCell {
     /// Removes the entry, because the owner is about to remove the lock file and may close its descriptors.
     ///
-    /// Waits for a handler that works with the entry on another thread: it would write to the file that has the descriptor's
-    /// number next.
+    /// Waits for a handler that works with the entry on another thread: it would write to the file that has the
+    /// descriptor's number next.
     pub(crate) fn leave(&self) {
         self.0.leave();
     }
@@ -129,8 +129,8 @@ fn run_before(behind: &AtomicPtr<libc::sigaction>, present: &libc::sigaction) ->
     match behind.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
         // SAFETY: a reference requires a valid pointer: `fresh` was leaked just now and is never freed.
         Ok(_) => unsafe { &*fresh },
-        // SAFETY: `from_raw` requires a box's pointer that is used nowhere else: `fresh` was not published. `known` is leaked,
-        // so it stays valid.
+        // SAFETY: `from_raw` requires a box's pointer that is used nowhere else: `fresh` was not published. `known` is
+        // leaked, so it stays valid.
         Err(known) => unsafe {
             drop(Box::from_raw(fresh));
             &*known
@@ -158,7 +158,7 @@ extern "C" fn on_signal(signal: i32) {
     let next = behind.and_then(|behind| unsafe { behind.as_ref() }).unwrap_or(&default);
     let _ = signal::set(signal, next);
     // The signal is blocked while its handler runs. On return it arrives at the program's handler or at the default action,
-    // and ends the process with the status that it would have had.
+    // and ends the process with the status that it has without this handler.
     // SAFETY: raise(3) has no precondition, and is async-signal-safe.
     unsafe { libc::raise(signal) };
 }

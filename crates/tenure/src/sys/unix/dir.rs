@@ -58,7 +58,8 @@ impl Dir {
         }
     }
 
-    /// Identifies the file of that name, not a link's target, at less cost than [`stat_at`](Dir::stat_at).
+    /// Identifies the file of that name, not a link's target, at less cost than [`stat_at`](Dir::stat_at)
+    /// (`this_unix::ident`).
     pub(crate) fn ident_at(&self, name: &Name) -> io::Result<Option<FileIdent>> {
         match this_unix::ident::ident(self.0.as_fd(), Some(name.as_c_str())) {
             Ok(found) => Ok(Some(found)),
@@ -67,7 +68,8 @@ impl Dir {
         }
     }
 
-    /// Identifies the mount that this folder was reached through. 0 where the kernel does not say.
+    /// Identifies the mount that this folder was reached through. 0 where the kernel does not report
+    /// it (`this_unix::ident`).
     pub(crate) fn mount(&self) -> io::Result<u64> {
         this_unix::ident::mount(self.0.as_fd())
     }
@@ -83,7 +85,7 @@ impl Dir {
         .is_ok()
     }
 
-    /// Describes the file system that this folder is on.
+    /// Describes the file system that this folder is on (`this_unix::file_system`).
     pub(crate) fn file_system(&self) -> FileSystem {
         this_unix::file_system::file_system(self.0.as_fd())
     }
@@ -96,11 +98,11 @@ impl Dir {
 
     /// Opens a file that exists (`openat(2)`).
     ///
-    /// While another process asks for a lease ([`File::read_lease`], [`File::write_lease`]), the kernel refuses the open for
-    /// some microseconds. The call retries for a second at most, because that process may have been stopped there.
+    /// While another process asks for a lease ([`File::read_lease`], [`File::write_lease`]), the kernel refuses the open
+    /// for some microseconds. The call retries for a second at most, because that process may have been stopped there.
     ///
-    /// Reads leave no date where the system allows that, so that the date of the last access shows the programs that judge
-    /// a lock file by its text. Linux allows it to the file's owner only.
+    /// Reads leave no date where the system allows that, so that the date of the last access shows the programs that
+    /// judge a lock file by its text. Linux allows it to the file's owner only.
     pub(crate) fn open_at(&self, name: &Name, access: Access) -> io::Result<File> {
         let mut tries = 1000;
         let mut flags = this_unix::open::QUIET;
@@ -144,17 +146,17 @@ impl Dir {
         Ok(retry_on_intr(|| rustix::fs::unlinkat(&self.0, name.as_c_str(), AtFlags::empty()))?)
     }
 
-    /// Swaps two names in one step, so that neither is ever missing.
+    /// Swaps two names in one step, so that neither is ever missing (`this_unix::rename`).
     pub(crate) fn exchange(&self, one: &Name, other: &Name) -> io::Result<()> {
         this_unix::rename::exchange(self.0.as_fd(), one.as_c_str(), other.as_c_str())
     }
 
-    /// Renames a file to a name that must be free.
+    /// Renames a file to a name that must be free (`this_unix::rename`).
     pub(crate) fn rename_new(&self, from: &Name, to: &Name) -> io::Result<()> {
         this_unix::rename::rename_new(self.0.as_fd(), from.as_c_str(), to.as_c_str())
     }
 
-    /// Renames a file, replacing the file of the new name.
+    /// Renames a file, replacing the file of the new name (`this_unix::rename`).
     pub(crate) fn rename_over(&self, from: &Name, to: &Name) -> io::Result<()> {
         this_unix::rename::rename_over(self.0.as_fd(), from.as_c_str(), to.as_c_str())
     }
@@ -170,7 +172,7 @@ impl Dir {
     }
 
     /// Gives this new folder, which belongs to this process's user, the rights of `parent`: owner (where this is root),
-    /// group, mode and access list.
+    /// group, mode and access list (`this_unix::rights`).
     ///
     /// # Errors
     ///

@@ -36,7 +36,7 @@ impl File {
         Ok(stat(&rustix::fs::fstat(&*self.fd)?))
     }
 
-    /// Identifies this file, at less cost than [`stat`](File::stat).
+    /// Identifies this file, at less cost than [`stat`](File::stat) (`this_unix::ident`).
     pub(crate) fn ident(&self) -> io::Result<FileIdent> {
         Ok(this_unix::ident::ident(self.fd.as_fd(), None)?)
     }
@@ -85,7 +85,8 @@ impl File {
         Ok(unlocked?)
     }
 
-    /// Marks that this open file's owner waits for the lock, until [`unlock`](File::unlock) or [`unmark`](File::unmark).
+    /// Marks that this open file's owner waits for the lock, until [`unlock`](File::unlock) or [`unmark`](File::unmark)
+    /// (`this_unix::mark`).
     ///
     /// Holders look for a mark only when they release, so a grant never waits for it. Where byte ranges cannot be locked,
     /// no mark is set.
@@ -93,14 +94,14 @@ impl File {
         self.marked.store(this_unix::mark::mark(self.fd.as_fd()).is_ok(), Ordering::Relaxed);
     }
 
-    /// Removes the mark.
+    /// Removes the mark (`this_unix::mark`).
     pub(crate) fn unmark(&self) {
         if self.marked.swap(false, Ordering::Relaxed) {
             let _ = this_unix::mark::unmark(self.fd.as_fd());
         }
     }
 
-    /// Reports whether another open file carries a waiter's mark. `false` where that cannot be asked.
+    /// Reports whether another open file carries a waiter's mark (`this_unix::mark`). `false` where that cannot be asked.
     pub(crate) fn has_waiters(&self) -> bool {
         this_unix::mark::is_marked(self.fd.as_fd()).unwrap_or(false)
     }
@@ -142,12 +143,13 @@ impl File {
     }
 
     /// Tells whether a process of this kernel has the file open for writing. This process must not have it open for
-    /// writing itself.
+    /// writing itself (`this_unix::lease`).
     pub(crate) fn read_lease(&self) -> LeaseOutcome {
         this_unix::lease::lease(self.fd.as_fd(), LockKind::Shared)
     }
 
-    /// Tells whether a process of this kernel has the file open at all, by another open file than this one.
+    /// Tells whether a process of this kernel has the file open at all, by another open file than this one
+    /// (`this_unix::lease`).
     pub(crate) fn write_lease(&self) -> LeaseOutcome {
         this_unix::lease::lease(self.fd.as_fd(), LockKind::Exclusive)
     }
@@ -162,7 +164,7 @@ impl File {
         self.fd.as_raw_fd()
     }
 
-    /// Returns the descriptor, for what a single Unix knows of files.
+    /// Returns the descriptor, for the calls that a single Unix has.
     pub(in crate::sys) fn descriptor(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }

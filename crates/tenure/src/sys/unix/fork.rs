@@ -1,11 +1,13 @@
 //! Noticing a fork, and closing in the child what only the parent may hold.
 //!
-//! A `flock(2)` belongs to the open file, which a fork shares: a child that kept the descriptor would keep the parent's lock
-//! after the parent's death. So a table has every descriptor that may carry a lock, and the child closes them before it
-//! runs anything else (`pthread_atfork(3)`). A child that was made without the C library (a raw `clone(2)`, `_Fork(3)`) is
-//! noticed at its first use of the library, by a word that the kernel sets to zero at a fork (`this_unix::fork_witness`).
+//! A `flock(2)` belongs to the open file, which a fork shares: a child that kept the descriptor would keep the parent's
+//! lock after the parent's death. So a table has every descriptor that may carry a lock, and the child closes them
+//! before it runs anything else (`pthread_atfork(3)`). A child that was made without the C library (a raw `clone(2)`,
+//! `_Fork(3)`) is noticed at its first use of the library, by a word that the kernel sets to zero at a fork
+//! (`this_unix::fork_witness`).
 //!
-//! Nothing here waits for a thread of the parent: at the fork it may have been anywhere, and it does not exist in the child.
+//! Nothing here waits for a thread of the parent: at the fork it may have been anywhere, and it does not exist in the
+//! child.
 
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -103,8 +105,8 @@ fn start() {
         let word = ptr::from_ref(word).cast_mut();
         let _ = WITNESS.compare_exchange(ptr::null_mut(), word, Ordering::AcqRel, Ordering::Relaxed);
     }
-    // SAFETY: pthread_atfork(3) requires a hook that is safe in a forked child of a process with threads: this one only works
-    // on atomics and calls close(2). After a failure (no memory) the witness still shows a fork.
+    // SAFETY: pthread_atfork(3) requires a hook that is safe in a forked child of a process with threads: this one only
+    // works on atomics and calls close(2). After a failure (no memory) the witness still shows a fork.
     unsafe { libc::pthread_atfork(None, None, Some(after_fork_hook)) };
     STARTED.store(true, Ordering::Release);
 }

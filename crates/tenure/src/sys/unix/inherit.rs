@@ -18,7 +18,7 @@ pub(crate) fn inherit_always(fd: &Inherited) -> io::Result<()> {
 /// Makes `command` inherit the descriptor: the child clears close-on-exec between `fork(2)` and `execve(2)`.
 pub(crate) fn inherit(command: &mut Command, fd: Inherited) {
     let keep = move || Ok(fcntl_setfd(&fd, FdFlags::empty())?);
-    // SAFETY: `pre_exec` requires that the closure do only what is safe after a fork of a process with threads. It makes one
-    // system call and allocates nothing.
+    // SAFETY: `pre_exec` requires that the closure do only what is safe after a fork of a process with threads. It makes
+    // one system call and allocates nothing.
     unsafe { command.pre_exec(keep) };
 }

@@ -9,7 +9,7 @@
 //! | `ident` | `ident`: identifies a file. `mount`: identifies the mount that a folder was reached through |
 //! | `rename` | `exchange`, `rename_new` and `rename_over` |
 //! | `file_system` | `file_system`: names a folder's file system |
-//! | `lease` | `lease`: tells whether another process has a file open |
+//! | `lease` | `lease`: reports whether another process has a file open |
 //! | `mark` | `mark`, `unmark` and `is_marked`: the byte by which a waiter shows that it waits |
 //! | `rights` | `take_rights_of`: gives a new folder the rights of another |
 //! | `fork_witness` | `map`: returns a word that a fork sets to zero |

@@ -7,8 +7,8 @@ use std::ptr;
 /// Returns the action of a signal (`sigaction(2)`).
 pub(crate) fn action_of(signal: i32) -> io::Result<libc::sigaction> {
     let mut present = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: sigaction(2) requires that the third pointer be to a writable `sigaction`: `present` is one, on this stack. The
-    // second is null, so nothing is set.
+    // SAFETY: sigaction(2) requires that the third pointer be to a writable `sigaction`: `present` is one, on this
+    // stack. The second is null, so nothing is set.
     if unsafe { libc::sigaction(signal, ptr::null(), present.as_mut_ptr()) } != 0 {
         return Err(io::Error::last_os_error());
     }
