@@ -18,7 +18,7 @@ fn source(file: &str) -> &'static str {
         "copy" => include_str!("../../crates/tenure/src/file/lock_file/copy.rs"),
         "existing" => include_str!("../../crates/tenure/src/file/lock_file/existing.rs"),
         "flock_style" => include_str!("../../crates/tenure/src/file/lock_file/flock_style.rs"),
-        "names" => include_str!("../../crates/tenure/src/file/lock_file/names.rs"),
+        "visible" => include_str!("../../crates/tenure/src/file/lock_file/visible.rs"),
         "prepare" => include_str!("../../crates/tenure/src/file/prepare.rs"),
         "publish" => include_str!("../../crates/tenure/src/file/lock_file/publish.rs"),
         "unpublish" => include_str!("../../crates/tenure/src/file/lock_file/unpublish.rs"),

@@ -137,7 +137,7 @@ pub(crate) fn try_grant(
             None => GrantOutcome::TargetBusy,
         });
     }
-    if !paths.copies() && lock_file::must_copy(paths, anchor) {
+    if !paths.copies() && !anchor.can_remove_links(paths) {
         paths.set_copies();
     }
     let mut prior = Prior::read(anchor, paths, stat)?;

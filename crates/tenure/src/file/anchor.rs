@@ -17,7 +17,7 @@ use crate::model::options::Options;
 use crate::record::cached::CachedRecord;
 use crate::record::io::write_text;
 use crate::record::{self, PriorState, Record, RecordState};
-use crate::sys::{Access, File, FileId, FileIdent, FileKind};
+use crate::sys::{self, Access, File, FileId, FileIdent, FileKind};
 
 /// The maximum number of retries while the anchor keeps being removed.
 const MAX_RETRIES: usize = 1000;
@@ -99,6 +99,16 @@ impl Anchor {
     /// Returns the state of the record `bytes`, if it is the one that this descriptor wrote last.
     pub(super) fn cached_state(&self, bytes: &[u8]) -> Option<PriorState> {
         self.cached().as_ref().and_then(|cached| cached.state_of(bytes))
+    }
+
+    /// Returns whether this user could remove a link to the anchor. In a sticky folder, only the anchor's owner and the
+    /// folder's can.
+    pub(crate) fn can_remove_links(&self, paths: &LockPaths) -> bool {
+        if !paths.is_sticky() {
+            return true;
+        }
+        let user = sys::effective_user();
+        user == 0 || user == self.owner || user == paths.dir_stat.owner
     }
 
     fn cached(&self) -> MutexGuard<'_, Option<CachedRecord>> {

@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::types::LockFile;
+use super::visible::LockFile;
 use crate::file::anchor::Anchor;
 use crate::file::paths::LockPaths;
 use crate::file::prepare::prepare;
@@ -12,16 +12,6 @@ use crate::model::error::{Advice, ErrorKind, Result};
 use crate::model::options::Options;
 use crate::record::Record;
 use crate::sys;
-
-/// Returns whether the lock file must be a copy: where only owners may remove files this user could not remove a link to another user's
-/// anchor.
-pub(crate) fn must_copy(paths: &LockPaths, anchor: &Anchor) -> bool {
-    if !paths.dir_stat.removal_needs_owner() {
-        return false;
-    }
-    let user = sys::effective_user();
-    user != 0 && user != anchor.owner && user != paths.dir_stat.owner
-}
 
 /// Returns whether `link(2)` failed because the file system has no hard links.
 pub(super) fn no_links(error: &io::Error) -> bool {

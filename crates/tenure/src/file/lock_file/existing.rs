@@ -3,7 +3,6 @@
 use std::io;
 use std::time::Duration;
 
-use super::types::Blocker;
 use crate::file::anchor::Anchor;
 use crate::file::crash::is_other_boot;
 use crate::file::paths::LockPaths;
@@ -24,6 +23,19 @@ pub(crate) struct ExistingLockFile {
     /// The text as it was read. `content` is its meaning.
     pub(crate) text: Vec<u8>,
     pub(crate) content: Content,
+}
+
+/// A holder that blocks an acquire by its lock file.
+#[derive(Debug)]
+pub(crate) struct Blocker {
+    pub(crate) holder: Holder,
+    /// The judged file, open. A native is waited for in the file's kernel queue, a foreign holder by its events.
+    pub(crate) file: Option<File>,
+    pub(crate) id: FileId,
+    /// When to judge again, whatever happens.
+    pub(crate) retry_after: Option<Duration>,
+    /// Whether the anchor proved, when the file was judged, that natives have used this lock before.
+    pub(crate) used_before: bool,
 }
 
 /// Opens and reads the existing lock file. Returns `None` if there is none.

@@ -9,10 +9,10 @@
 use std::io;
 
 use super::existing::{Verdict, judge_native, read_existing};
-use super::names::{is_visible, verify_names};
-use super::takeover::{recover, take_over};
-use super::types::{LockFile, MAX_RETRIES, Published};
+use super::publish::Published;
+use super::takeover::{MAX_RETRIES, recover, take_over};
 use super::unpublish::{may_stay, restore, roll_back, write_unheld};
+use super::visible::{LockFile, is_visible, verify_names};
 use crate::file::anchor::{Anchor, anchor_lost};
 use crate::file::crash::state_reports_crash;
 use crate::file::paths::LockPaths;

@@ -16,19 +16,16 @@
 mod copy;
 mod existing;
 mod flock_style;
-mod names;
 mod publish;
 mod takeover;
-mod types;
 mod unpublish;
+mod visible;
 
-pub(crate) use copy::must_copy;
 pub(crate) use existing::{
-    ExistingLockFile, judge_foreign, openclaw_reasons, read_existing, still_blocks, unreachable_machine,
+    Blocker, ExistingLockFile, judge_foreign, openclaw_reasons, read_existing, still_blocks, unreachable_machine,
 };
 pub(crate) use flock_style::{acquire_hidden, crash_still_reported};
-pub(crate) use names::has_names;
-pub(crate) use publish::publish;
+pub(crate) use publish::{Published, publish};
 pub(crate) use takeover::recover;
-pub(crate) use types::{Blocker, LockFile, Published};
 pub(crate) use unpublish::{record_crash, unpublish};
+pub(crate) use visible::{LockFile, has_names};

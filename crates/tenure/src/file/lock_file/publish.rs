@@ -4,11 +4,10 @@ use std::borrow::Cow;
 use std::io;
 
 use super::copy::{no_links, publish_copy};
-use super::existing::{judge_found, read_existing, unreachable_machine};
-use super::names::{is_link, is_visible, verify_names};
-use super::takeover::{put_back, recover, take_over};
-use super::types::{Blocker, LockFile, MAX_RETRIES, Published};
+use super::existing::{Blocker, judge_found, read_existing, unreachable_machine};
+use super::takeover::{MAX_RETRIES, put_back, recover, take_over};
 use super::unpublish::{record_crash, restore, roll_back};
+use super::visible::{LockFile, is_link, is_visible, verify_names};
 use crate::file::anchor::{Anchor, anchor_lost};
 use crate::file::crash::{is_other_boot, unreported_crash_record};
 use crate::file::paths::LockPaths;
@@ -19,6 +18,14 @@ use crate::model::options::Options;
 use crate::process::Liveness;
 use crate::record::{PriorState, Record, RecordState};
 use crate::sys::FileIdent;
+
+/// The result of publishing a lock file.
+#[derive(Debug)]
+pub(crate) enum Published {
+    /// Granted, with the offset of the record's state.
+    Held(LockFile, Previous, u64),
+    Blocked(Box<Blocker>),
+}
 
 enum PublishAttempt {
     Held(LockFile, Previous),

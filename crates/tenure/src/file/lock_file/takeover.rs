@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use super::copy::{make_copy, no_links};
 use super::existing::{Verdict, judge_found, open_elsewhere, read_open};
-use super::names::is_link;
-use super::types::{LockFile, MAX_RETRIES};
+use super::visible::{LockFile, is_link};
 use crate::file::anchor::{Anchor, anchor_lost};
 use crate::file::paths::LockPaths;
 use crate::file::prior::Prior;
@@ -16,6 +15,9 @@ use crate::model::options::Options;
 use crate::record::io::{read_stable, write};
 use crate::record::{Content, Record};
 use crate::sys::{Access, FileKind, LeaseOutcome, LockKind, Name};
+
+/// The maximum number of retries while the lock file keeps changing.
+pub(super) const MAX_RETRIES: usize = 1000;
 
 /// Exchanges the judged file for this process's lock file: the second half of step 6. Returns `None` where something
 /// changed: read the lock file again, and the swap too.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::types::LockFile;
+use super::visible::LockFile;
 use crate::file::anchor::Anchor;
 use crate::file::crash::unreported_crash_record;
 use crate::file::paths::LockPaths;

@@ -1,14 +1,45 @@
-//! The names that a tenure must have: the anchor's and the lock file's.
+//! How a tenure is visible, and the names that its files must have: the anchor's and the lock file's.
 
 use std::io;
+use std::sync::Arc;
 
-use super::types::LockFile;
 use crate::file::anchor::{Anchor, anchor_lost};
 use crate::file::paths::LockPaths;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::record::io::read_stable;
 use crate::record::{Content, Record};
-use crate::sys::{Access, File, FileIdent, Name};
+use crate::sys::{Access, File, FileId, FileIdent, Name};
+
+/// How a tenure is visible.
+#[derive(Clone, Debug)]
+pub(crate) enum LockFile {
+    /// Not at all, in flock style.
+    Hidden,
+    /// A hard link to the anchor.
+    Link,
+    /// A file of its own, kept open and locked, where hard links do not exist or could not be removed by this user.
+    Copy { file: Arc<File>, id: FileId },
+}
+
+impl LockFile {
+    /// Returns the inode that the lock file's name must have.
+    pub(crate) fn id(&self, anchor: &Anchor) -> Option<FileId> {
+        match self {
+            LockFile::Hidden => None,
+            LockFile::Link => Some(anchor.id),
+            LockFile::Copy { id, .. } => Some(*id),
+        }
+    }
+
+    /// Returns the visible file.
+    pub(crate) fn file<'a>(&'a self, anchor: &'a Anchor) -> Option<&'a File> {
+        match self {
+            LockFile::Hidden => None,
+            LockFile::Link => Some(&anchor.file),
+            LockFile::Copy { file, .. } => Some(file),
+        }
+    }
+}
 
 /// Returns whether the lock file is this process's anchor, by a second link. Then it is a dead native's, whose kernel
 /// lock this process has.
