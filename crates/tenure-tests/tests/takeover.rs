@@ -241,7 +241,7 @@ fn a_live_foreign_holders_file_at_the_swap_replaces_a_dead_holders() {
     fs::create_dir(lock_file(&target)).unwrap();
     let mut successor = ready(&target);
     let answer = successor.must_fail("acquire l g never", "in-the-way");
-    assert!(answer["error"].as_str().unwrap().contains("a folder stands"), "{answer}");
+    assert!(answer["error"].as_str().unwrap().contains("a folder occupies"), "{answer}");
     assert_eq!(fs::metadata(anchors(&target).join("t.lock.swap")).unwrap().ino(), theirs);
     fs::remove_dir(lock_file(&target)).unwrap();
     fs::rename(&ours, lock_file(&target)).unwrap();

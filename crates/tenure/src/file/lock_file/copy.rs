@@ -5,7 +5,6 @@ use std::io;
 use std::sync::Arc;
 
 use super::visible::LockFile;
-use crate::file::anchor::Anchor;
 use crate::file::paths::LockPaths;
 use crate::file::prepare::prepare;
 use crate::model::error::{Advice, ErrorKind, Result};
