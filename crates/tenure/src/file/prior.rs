@@ -75,8 +75,8 @@ impl Prior {
         Previous::Crashed(Box::new(Holder::from_record(record.as_ref(), liveness)))
     }
 
-    /// Returns how the last tenure ended where the lock file is the anchor's own inode. This process has its kernel lock, on
-    /// this machine.
+    /// Returns how the last tenure ended where the lock file is the anchor's own inode. This process has its kernel
+    /// lock, on this machine.
     pub(crate) fn previous_by_link(&self) -> Previous {
         if self.state.is_some_and(|state| state.state == RecordState::Released) {
             return Previous::Clean;

@@ -128,8 +128,8 @@ pub(crate) struct ForeignVerdict {
 /// | no valid pid, no process has it open, and the grace is over | dead |
 /// | anything else | unknown |
 ///
-/// The grace is `malformed_grace` for what begins as OpenClaw's JSON, and for blanks and zeros. For a file of no bytes it
-/// is `stale_after`, unless natives have used this lock before.
+/// The grace is `malformed_grace` for what begins as OpenClaw's JSON, and for blanks and zeros. For a file of no bytes
+/// it is `stale_after`, unless natives have used this lock before.
 pub(crate) fn judge_foreign(facts: &ForeignFacts<'_>) -> ForeignVerdict {
     let verdict = |liveness| ForeignVerdict { liveness, retry_after: None };
     let pid = match facts.content {

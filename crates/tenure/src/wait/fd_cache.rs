@@ -1,8 +1,8 @@
 //! The queues that keep their descriptors open from one tenure to the next: the most recently used ones.
 //!
-//! An acquire whose anchor is open already takes half the time of one that opens it. A process may have more locks than it
-//! may have open files, so only a limited number of queues keep theirs. The list is a CLOCK: an entry that was used since the
-//! hand passed last gets a second chance, and the first unused one is evicted.
+//! An acquire whose anchor is open already takes half the time of one that opens it. A process may have more locks than
+//! it may have open files, so only a limited number of queues keep theirs. The list is a CLOCK: an entry that was used
+//! since the hand passed last gets a second chance, and the first unused one is evicted.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -17,8 +17,8 @@ const LIMIT: usize = 128;
 pub(crate) trait CachesFiles: Send + Sync {
     fn recency(&self) -> &Recency;
 
-    /// Drops what costs memory and descriptors, if the queue is not in use just now. The caller may have another queue's state
-    /// locked.
+    /// Drops what costs memory and descriptors, if the queue is not in use just now. The caller may have another
+    /// queue's state locked.
     fn drop_cached(&self);
 }
 
@@ -35,7 +35,8 @@ const USED: u8 = 2;
 
 static RECENT_QUEUES: ForkLocal<Mutex<VecDeque<Weak<dyn CachesFiles>>>> = ForkLocal::new();
 
-/// Records that `queue` has become idle and keeps its descriptors. Evicts the least recently used queues beyond the limit.
+/// Records that `queue` has become idle and keeps its descriptors. Evicts the least recently used queues beyond the
+/// limit.
 pub(crate) fn mark_used<Q: CachesFiles + 'static>(queue: &Arc<Q>) {
     let recency = &queue.recency().0;
     if recency.load(Ordering::Relaxed) == USED || recency.swap(USED, Ordering::Relaxed) != UNLISTED {

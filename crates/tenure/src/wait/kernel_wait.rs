@@ -1,7 +1,7 @@
 //! A helper's wait in the kernel for the holder that blocks its process's queue.
 //!
-//! The anchor's kernel lock is never kept over a wait. A process that waits for a foreign holder may be stopped, and would
-//! keep all others out of a lock that has become free meanwhile.
+//! The anchor's kernel lock is never kept over a wait. A process that waits for a foreign holder may be stopped, and
+//! would keep all others out of a lock that has become free meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,8 +91,8 @@ impl KernelWaiter<'_> {
         }
     }
 
-    /// Locks the anchor without waiting, or waits for its kernel lock and returns `false`. It also returns `false` where the
-    /// lock was free and this process backed off for a waiter.
+    /// Locks the anchor without waiting, or waits for its kernel lock and returns `false`. It also returns `false`
+    /// where the lock was free and this process backed off for a waiter.
     fn lock_anchor(
         &self,
         cached: &mut CachedFiles,
@@ -140,8 +140,8 @@ impl KernelWaiter<'_> {
         Ok(true)
     }
 
-    /// Waits for a program that holds by the lock file: for a native in its file's kernel queue, for a foreign program by its
-    /// events.
+    /// Waits for a program that holds by the lock file: for a native in its file's kernel queue, for a foreign program
+    /// by its events.
     fn wait_for_blocker(&self, cached: &mut CachedFiles, mut blocker: Box<Blocker>, request: &Request) -> Result<()> {
         let KernelWaiter { queue, epoch, interrupt } = *self;
         self.unlock_anchor(cached)?;
@@ -171,13 +171,14 @@ impl KernelWaiter<'_> {
         }
     }
 
-    /// Waits for a foreign holder's events. `file` is the judged lock file, if it is open. It is closed before the wait, because
-    /// a process that has it open looks like its holder to others.
+    /// Waits for a foreign holder's events. `file` is the judged lock file, if it is open. It is closed before the
+    /// wait, because a process that has it open looks like its holder to others.
     fn watch(&self, cached: &CachedFiles, file: Option<File>, blocker: &Blocker, options: &Options) -> Result<()> {
         let paths = self.queue.paths();
         let failed = |error| Error::io(&paths.lock_path, "the lock file's holder cannot be waited for", error);
         let wakeup = Arc::new(Wakeup::new().map_err(failed)?);
-        // Either may be missing (no inotify left, an unreadable file, a pid of another namespace): the slow check remains.
+        // Either may be missing (no inotify left, an unreadable file, a pid of another namespace): the slow check
+        // remains.
         let watch = file.as_ref().and_then(|file| sys::FileWatch::new(file).ok());
         drop(file);
         let process = blocker.holder.pid().and_then(|pid| sys::ProcessHandle::open(pid).ok());
@@ -210,8 +211,9 @@ impl KernelWaiter<'_> {
         if !current || !locked {
             return Ok(None);
         }
-        // No process waits while it has the anchor's lock, so a process that has the target's lock may try the anchor's out of
-        // order. Where another process has the anchor, the target is unlocked again: it is not kept over a wait either.
+        // No process waits while it has the anchor's lock, so a process that has the target's lock may try the anchor's
+        // out of order. Where another process has the anchor, the target is unlocked again: it is not kept over a wait
+        // either.
         let Some(anchor) = &cached.anchor else { return Ok(None) };
         match anchor.file.try_lock(wanted).map_err(|error| queue.paths().anchor_error("cannot be locked", error))? {
             true => cached.locked = Some(wanted),

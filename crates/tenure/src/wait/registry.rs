@@ -49,9 +49,9 @@ pub(crate) fn queue(paths: &LockPaths, bare: bool) -> Arc<TargetQueue> {
     queue_in(&paths.folder, &paths.target_path, bare)
 }
 
-/// Returns the same target's queue in this process, for a lock that was opened before a fork. The open folder is used, wherever
-/// it was moved and whatever the working folder is by now. No mutex of the old queue is taken, because a thread of the parent
-/// may have had it at the fork.
+/// Returns the same target's queue in this process, for a lock that was opened before a fork. The open folder is used,
+/// wherever it was moved and whatever the working folder is by now. No mutex of the old queue is taken, because a
+/// thread of the parent may have had it at the fork.
 pub(crate) fn reopened(queue: &TargetQueue) -> Arc<TargetQueue> {
     queue_in(&queue.folder, &queue.target_path, queue.bare)
 }
@@ -65,7 +65,8 @@ fn queue_in(folder: &Arc<ParentDir>, target_path: &Path, bare: bool) -> Arc<Targ
         }
         registry.folders.entry(key.folder).or_default().upgrade()
     };
-    // One descriptor serves all locks in a folder. They are compared without the mutex, because that asks the file system.
+    // One descriptor serves all locks in a folder. They are compared without the mutex, because that asks the file
+    // system.
     let folder = known.filter(|known| known.is_interchangeable_with(folder)).unwrap_or_else(|| Arc::clone(folder));
     let queue = TargetQueue::new(folder, target_path, bare);
     registry().insert(&key, queue)

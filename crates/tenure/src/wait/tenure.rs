@@ -49,7 +49,8 @@ pub(crate) struct FileTenure {
     crash_unreported: AtomicBool,
     /// The number of guards: more than one where the tenure is reentrant. It changes under the queue's mutex.
     guards: AtomicUsize,
-    /// The record as it was written last. It is locked while it is written, so that nothing is written after the release.
+    /// The record as it was written last. It is locked while it is written, so that nothing is written after the
+    /// release.
     current: Mutex<CurrentRecord>,
     pub(crate) listeners: LossListeners,
     cleanup: Option<sys::HeldCell>,
@@ -175,7 +176,8 @@ impl FileTenure {
         match found {
             Some(found) if found.id == target.id => Ok(()),
             Some(_) => Err(self.lost(
-                "the target was replaced by another file, which is not locked: programs that use flock(2) are not kept out",
+                "the target was replaced by another file, which is not locked: programs that use flock(2) are not \
+                 kept out",
             )),
             None => Err(self.lost("the target was removed: programs that use flock(2) are not kept out")),
         }
@@ -268,8 +270,8 @@ impl FileTenure {
         self.crash_unreported.load(Ordering::Relaxed)
     }
 
-    /// Hands this tenure's locks to another acquire of this process. An undelivered grant is refused: it must be released, so
-    /// that the next holder gets its crash report.
+    /// Hands this tenure's locks to another acquire of this process. An undelivered grant is refused: it must be
+    /// released, so that the next holder gets its crash report.
     pub(crate) fn hand_off(&self, request: &Request) -> Result<HandOff> {
         match self.is_crash_unreported() {
             true => Ok(HandOff::Refused),

@@ -1,9 +1,9 @@
 //! The watchdog: one thread a process, which runs only while a lock is held or waited for.
 //!
-//! It refreshes the date by which foreign programs judge, acts on `max_hold`, and reports losses. Once a second it compares
-//! the files that this process waits for with their paths, to notice a break. It is a thread, so a busy event loop does not
-//! stop it. It serves each lock independently, so one that fails does not stop the others. When no lock has been held or
-//! waited for, it ends within two seconds.
+//! It refreshes the date by which foreign programs judge, acts on `max_hold`, and reports losses. Once a second it
+//! compares the files that this process waits for with their paths, to notice a break. It is a thread, so a busy event
+//! loop does not stop it. It serves each lock independently, so one that fails does not stop the others. When no lock
+//! has been held or waited for, it ends within two seconds.
 
 pub(crate) mod interrupts;
 
@@ -26,7 +26,8 @@ pub(crate) trait WatchedQueue: Send + Sync {
     /// Returns whether the queue is in the watchdog's list, for the watchdog to set.
     fn is_listed(&self) -> &AtomicBool;
 
-    /// Compares the file that the helper waits for with the file's path. Returns `false` once no helper waits in the kernel.
+    /// Compares the file that the helper waits for with the file's path. Returns `false` once no helper waits in the
+    /// kernel.
     fn recheck(self: Arc<Self>) -> bool;
 }
 

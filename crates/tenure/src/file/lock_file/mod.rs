@@ -1,8 +1,8 @@
 //! The lock file: what foreign programs and people see of a tenure.
 //!
-//! It is published by one `link(2)` of the anchor and removed by one `unlink(2)`, both under the anchor's kernel lock. An
-//! existing lock file is judged, and taken over only if its holder is proven dead: two names are exchanged, and then the
-//! file that came out is compared with the judged one. A file that was not judged is never removed.
+//! It is published by one `link(2)` of the anchor and removed by one `unlink(2)`, both under the anchor's kernel lock.
+//! An existing lock file is judged, and taken over only if its holder is proven dead: two names are exchanged, and then
+//! the file that came out is compared with the judged one. A file that was not judged is never removed.
 //!
 //! | at the lock file's path | result |
 //! | --- | --- |

@@ -22,7 +22,8 @@ use crate::wait::fd_cache;
 use crate::wait::tenure::{FileTenure, TenureOwner};
 use crate::wait::watchdog;
 
-/// How often the queue's head checks its ticket, once it is awake, before it sleeps again: about ten microseconds in all.
+/// How often the queue's head checks its ticket, once it is awake, before it sleeps again: about ten microseconds in
+/// all.
 const SPINS: u32 = 50;
 const PAUSES_PER_SPIN: u32 = 10;
 
@@ -97,8 +98,8 @@ impl TargetQueue {
         Err(self.busy().with_waited(start.elapsed()))
     }
 
-    /// Starts an acquire: joins what this process holds, tries, and queues, as `entry` says. It makes a few system calls at
-    /// most and never blocks.
+    /// Starts an acquire: joins what this process holds, tries, and queues, as `entry` says. It makes a few system
+    /// calls at most and never blocks.
     pub(crate) fn start(
         self: &Arc<TargetQueue>,
         request: Arc<Request>,
@@ -206,8 +207,8 @@ impl TargetQueue {
         })
     }
 
-    /// Makes one attempt beside a helper that waits in the kernel's queue although no waiter is left. It uses descriptors of
-    /// its own, because the helper's are in that queue.
+    /// Makes one attempt beside a helper that waits in the kernel's queue although no waiter is left. It uses
+    /// descriptors of its own, because the helper's are in that queue.
     fn try_beside_helper(
         self: &Arc<TargetQueue>,
         request: &Arc<Request>,
@@ -282,8 +283,8 @@ impl TargetQueue {
         target.is_some_and(|target| !acquire::is_target_current(&self.paths(), &target))
     }
 
-    /// Grants a reentrant acquire of what this process holds, or a further share of what it shares. `replaced`: the target's
-    /// name means another file than the shared one.
+    /// Grants a reentrant acquire of what this process holds, or a further share of what it shares. `replaced`: the
+    /// target's name means another file than the shared one.
     fn join_held(
         self: &Arc<TargetQueue>,
         state: &mut State,

@@ -50,8 +50,8 @@ impl TargetQueue {
         }
     }
 
-    /// Takes an open lock for a thread that has just come, past the queue's head. Returns `None` where the lock had lost a
-    /// name; then it was released.
+    /// Takes an open lock for a thread that has just come, past the queue's head. Returns `None` where the lock had
+    /// lost a name; then it was released.
     pub(super) fn barge(
         self: &Arc<TargetQueue>,
         mut state: MutexGuard<'_, State>,
@@ -82,7 +82,8 @@ impl TargetQueue {
         }
     }
 
-    /// Unlocks an open lock, as an ordinary release does. The tenure's own release has returned already, so an error is lost.
+    /// Unlocks an open lock, as an ordinary release does. The tenure's own release has returned already, so an error is
+    /// lost.
     fn release_open(self: &Arc<TargetQueue>, open: OpenLock) {
         let released = release::unlock(open.last.paths(), &open.last.grant, open.ended);
         let _ = self.finish_release(released);

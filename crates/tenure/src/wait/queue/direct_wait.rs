@@ -1,8 +1,8 @@
 //! A waiting thread as its own helper.
 //!
 //! A thread that acquires, and is the queue's head, may wait in the kernel itself where it [can be
-//! interrupted](crate::interrupts): at its deadline, or when the lock's file was replaced. So its grant takes one wake-up
-//! instead of two.
+//! interrupted](crate::interrupts): at its deadline, or when the lock's file was replaced. So its grant takes one
+//! wake-up instead of two.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -37,8 +37,9 @@ impl DirectWaiter<'_> {
 }
 
 impl TargetQueue {
-    /// Serves the queue as the helper of `epoch`, on the thread that waits for `waiter`. Returns `Break` where the waiter gave
-    /// up at its deadline. Otherwise the waiter was resolved, or another helper serves the queue from here on.
+    /// Serves the queue as the helper of `epoch`, on the thread that waits for `waiter`. Returns `Break` where the
+    /// waiter gave up at its deadline. Otherwise the waiter was resolved, or another helper serves the queue from here
+    /// on.
     pub(super) fn serve(
         self: &Arc<TargetQueue>,
         epoch: u32,
@@ -79,7 +80,8 @@ impl TargetQueue {
     }
 }
 
-/// Detaches the current helper: what it still waits for in the kernel is no longer used. A direct waiter is interrupted.
+/// Detaches the current helper: what it still waits for in the kernel is no longer used. A direct waiter is
+/// interrupted.
 pub(super) fn detach_helper(state: &mut State) {
     state.epoch = state.epoch.wrapping_add(1);
     if let Phase::Waiting(waiting) = &mut state.phase

@@ -42,8 +42,8 @@ impl TargetQueue {
         waiter: &Arc<Waiter>,
         grant: Grant,
     ) -> Option<Grant> {
-        // A waiter takes the queue's mutex to give up, which this thread holds: a queued waiter stays queued until it is
-        // resolved below.
+        // A waiter takes the queue's mutex to give up, which this thread holds: a queued waiter stays queued until it
+        // is resolved below.
         if !waiter.ticket.is_queued() {
             return Some(grant);
         }
@@ -56,8 +56,9 @@ impl TargetQueue {
         None
     }
 
-    /// Grants the waiters that queued before the present grant and would be granted at once if they came now: those at the
-    /// queue's front that want a share of a shared lock, and, anywhere in the queue, those that may reenter a reentrant tenure.
+    /// Grants the waiters that queued before the present grant and would be granted at once if they came now: those at
+    /// the queue's front that want a share of a shared lock, and, anywhere in the queue, those that may reenter a
+    /// reentrant tenure.
     pub(super) fn grant_compatible_waiters(self: &Arc<TargetQueue>, state: &mut State) {
         if let Phase::Held(tenure) = &state.phase
             && tenure.request.options.reentrant

@@ -20,9 +20,9 @@ use crate::wait::kernel_wait::KernelWaiter;
 use crate::wait::watchdog::{self, WatchedQueue};
 
 impl TargetQueue {
-    /// Replaces a helper that waits in the kernel's queue for something that the queue's head does not need: such a helper can
-    /// wait for one file and one kind of lock only. Where no waiter is left, the helper stays in the kernel's queue for the
-    /// next one.
+    /// Replaces a helper that waits in the kernel's queue for something that the queue's head does not need: such a
+    /// helper can wait for one file and one kind of lock only. Where no waiter is left, the helper stays in the
+    /// kernel's queue for the next one.
     pub(super) fn rematch_helper_to_head(self: &Arc<TargetQueue>, state: &mut State) {
         let Phase::Waiting(waiting) = &mut state.phase else { return };
         let (Some(KernelWait { file, kind, .. }), Some(head)) = (waiting.kernel_wait, state.queue.first()) else {
@@ -62,8 +62,8 @@ impl TargetQueue {
         }
     }
 
-    /// Serves the queue as the helper of `epoch`, until a tenure begins, no waiter is left, or the helper is detached. A thread
-    /// that serves on its own (`direct`) behalf stops where it is interrupted.
+    /// Serves the queue as the helper of `epoch`, until a tenure begins, no waiter is left, or the helper is detached.
+    /// A thread that serves on its own (`direct`) behalf stops where it is interrupted.
     pub(super) fn help(
         self: &Arc<TargetQueue>,
         epoch: u32,
@@ -135,8 +135,8 @@ impl TargetQueue {
         }
     }
 
-    /// Records what the helper of `epoch` is about to wait for. Returns `false` if the helper was detached, or if no waiter is
-    /// left.
+    /// Records what the helper of `epoch` is about to wait for. Returns `false` if the helper was detached, or if no
+    /// waiter is left.
     pub(crate) fn begin_kernel_wait(
         self: &Arc<TargetQueue>,
         epoch: u32,
@@ -166,8 +166,8 @@ impl TargetQueue {
         current
     }
 
-    /// Records that the helper of `epoch` waits for events, with the way to wake it once no waiter is left. Returns `false` if
-    /// the helper was detached, or if no waiter is left already.
+    /// Records that the helper of `epoch` waits for events, with the way to wake it once no waiter is left. Returns
+    /// `false` if the helper was detached, or if no waiter is left already.
     pub(crate) fn begin_watch(&self, epoch: u32, cached: &CachedFiles, wakeup: &Arc<Wakeup>) -> bool {
         let mut state = self.state();
         if state.epoch != epoch || state.queue.is_empty() {
@@ -183,8 +183,8 @@ impl TargetQueue {
         self.state().epoch == epoch
     }
 
-    /// Compares the file that a helper waits for with the file's path, and replaces the helper where they differ. Returns
-    /// `false` once no helper is in a kernel queue.
+    /// Compares the file that a helper waits for with the file's path, and replaces the helper where they differ.
+    /// Returns `false` once no helper is in a kernel queue.
     pub(crate) fn recheck(self: &Arc<TargetQueue>) -> bool {
         let (KernelWait { id, file, .. }, policy) = {
             let mut state = self.state();

@@ -10,14 +10,15 @@
 //! | `Held`, `Shared` | the release of the tenure, or of the last share |
 //! | `Open` | a thread that acquires the lock; the queue's head, which was notified; a waiter that leaves the queue |
 //!
-//! The mutex is never held over a system call that may block. Waiters are served first come, first served. A waiter that
-//! gives up leaves the queue at once and is never granted the lock: a helper that was waiting for it serves the next waiter,
-//! or unlocks. Lock order: the queue's state, then a waiter's ticket.
+//! The mutex is never held over a system call that may block. Waiters are served first come, first served. A waiter
+//! that gives up leaves the queue at once and is never granted the lock: a helper that was waiting for it serves the
+//! next waiter, or unlocks. Lock order: the queue's state, then a waiter's ticket.
 //!
-//! A grant may be handed off between waiters of one process without the kernel, [`MAX_HANDOFFS`](release) times in a row or
-//! for a [`BURST`](release). Then the kernel lock is released, so that other processes get their turn. Waking a thread takes
-//! longer than most tenures last, so between threads the lock is left *open* for a few tenures ([`MAX_BARGES`](release)): a
-//! running thread may barge in while the queue's head wakes up. Then the lock is handed to the head.
+//! A grant may be handed off between waiters of one process without the kernel, [`MAX_HANDOFFS`](release) times in a
+//! row or for a [`BURST`](release). Then the kernel lock is released, so that other processes get their turn. Waking a
+//! thread takes longer than most tenures last, so between threads the lock is left *open* for a few tenures
+//! ([`MAX_BARGES`](release)): a running thread may barge in while the queue's head wakes up. Then the lock is handed to
+//! the head.
 //!
 //! Once a second the watchdog compares the file that a helper waits for with the file's path
 //! ([`TargetQueue::recheck`]). If an operator broke the lock, the helper is detached with its orphaned file, and a new

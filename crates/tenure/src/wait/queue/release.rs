@@ -134,7 +134,8 @@ impl TargetQueue {
                     }
                     Some(grant) => {
                         drop(state);
-                        // The waiter gave up meanwhile. The ending tenure was whole, so its release succeeds all the same.
+                        // The waiter gave up meanwhile. The ending tenure was whole, so its release succeeds all the
+                        // same.
                         let _ = self.release_grant(&grant);
                     }
                 }

@@ -22,8 +22,8 @@ use crate::wait::tenure::FileTenure;
 
 /// The queue of one target in this process.
 ///
-/// A process may have very many of them, most of them unused for long. What a queue needs only while it is used is created on
-/// demand ([`TargetQueue::paths`]) and dropped by the [descriptor cache](crate::wait::fd_cache).
+/// A process may have very many of them, most of them unused for long. What a queue needs only while it is used is
+/// created on demand ([`TargetQueue::paths`]) and dropped by the [descriptor cache](crate::wait::fd_cache).
 #[derive(Debug)]
 pub(crate) struct TargetQueue {
     pub(crate) folder: Arc<ParentDir>,
@@ -93,8 +93,8 @@ pub(crate) enum WaitedFile {
     Target,
 }
 
-/// A lock that was released but not unlocked. The next tenure of this process may take over all that the last one had; the
-/// queue's head was notified.
+/// A lock that was released but not unlocked. The next tenure of this process may take over all that the last one had;
+/// the queue's head was notified.
 #[derive(Debug)]
 pub(super) struct OpenLock {
     pub(super) last: Arc<FileTenure>,
@@ -163,8 +163,8 @@ impl TargetQueue {
         })
     }
 
-    /// Returns the paths, created again where they are not in use. It takes a mutex of its own, so it may be called with the
-    /// state locked.
+    /// Returns the paths, created again where they are not in use. It takes a mutex of its own, so it may be called
+    /// with the state locked.
     pub(crate) fn paths(&self) -> Arc<LockPaths> {
         let mut known = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(paths) = known.upgrade() {

@@ -1,5 +1,5 @@
-//! Interrupts of threads that wait in the kernel, now or at their deadline. They are repeated until the thread has left the
-//! wait.
+//! Interrupts of threads that wait in the kernel, now or at their deadline. They are repeated until the thread has left
+//! the wait.
 
 use std::sync::Arc;
 use std::time::Instant;
