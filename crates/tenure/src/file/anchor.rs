@@ -104,7 +104,7 @@ impl Anchor {
     /// Returns whether this user could remove a link to the anchor. In a sticky folder, only the anchor's owner and the
     /// folder's can.
     pub(crate) fn can_remove_links(&self, paths: &LockPaths) -> bool {
-        if !paths.is_sticky() {
+        if !paths.dir_stat.removal_needs_owner() {
             return true;
         }
         let user = sys::effective_user();
