@@ -1,4 +1,5 @@
-//! The thread that serves one acquire: it waits in the server's queue, and then keeps the tenure alive until its end.
+//! The heartbeat thread, which serves one acquire: it waits in the server's queue, and then renews the lease until the
+//! tenure ends. It also acts on `max_hold`, because it alone owns the session by which a tenure is released.
 //!
 //! It is a thread, so a busy event loop does not stop it, and each tenure has its own, so that one server's silence
 //! costs no other lock its lease.
@@ -19,14 +20,14 @@ use crate::model::this_process::this_process;
 use crate::record::{Native, Record, RecordStyle};
 use crate::util::trace::event;
 
-/// Between two tries to reach a server that did not answer at once.
+/// The time between two attempts to reach a server that does not answer.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// For how long who waits already tries to reach a server that has gone: it may be restarted, or another takes its part.
+/// How long a waiter keeps trying to reach a server that has gone: it may be restarted, or replaced by another.
 const RETURN: Duration = Duration::from_secs(30);
 
-/// When what could not be shown is tried again.
-const SHOW_AGAIN: Duration = Duration::from_secs(1);
+/// The time until a record that could not be published is published again.
+const PUBLISH_AGAIN: Duration = Duration::from_secs(1);
 
 /// What one acquire asks for.
 pub(super) struct Request {
@@ -34,14 +35,14 @@ pub(super) struct Request {
     pub(super) options: Options,
     pub(super) limit: WaitLimit,
     pub(super) since: Instant,
-    /// Who asks, where a second acquire by it would wait for itself.
+    /// The thread that would wait for itself if it acquired again.
     pub(super) thread: Option<ThreadId>,
 }
 
-/// Serves `ask` to its end, and then its tenure to its own.
+/// Serves `pending` to its outcome, and then its tenure to its end.
 pub(super) fn serve(request: Request, pending: &PendingAcquire) {
     // Also after a panic.
-    let waiting = Waits(pending);
+    let place = ReturnsPlace(pending);
     match wait(&request, pending) {
         Ok(None) => {}
         Ok(Some((granted, mut session))) => {
@@ -57,7 +58,7 @@ pub(super) fn serve(request: Request, pending: &PendingAcquire) {
                 let _ = session.release(Some(&tenure.final_record()), ANSWER);
                 return;
             }
-            drop(waiting);
+            drop(place);
             let _answers = Answers(&tenure);
             keep(&tenure, &mut *session);
         }
@@ -73,10 +74,10 @@ pub(super) fn serve(request: Request, pending: &PendingAcquire) {
     }
 }
 
-/// An acquire that came to nothing.
+/// An acquire that failed.
 struct Failed {
     error: Error,
-    /// Until when the server may still be asked something.
+    /// The end of the calls that the server may still get.
     end: Instant,
 }
 
@@ -86,10 +87,10 @@ impl From<Error> for Failed {
     }
 }
 
-/// The ask has a place at the server, or may have.
-struct Waits<'a>(&'a PendingAcquire);
+/// The acquire has a place at the server, or may have. Dropped when it has none any more.
+struct ReturnsPlace<'a>(&'a PendingAcquire);
 
-impl Drop for Waits<'_> {
+impl Drop for ReturnsPlace<'_> {
     fn drop(&mut self) {
         self.0.mark_place_returned();
     }
@@ -101,29 +102,27 @@ struct Answers<'a>(&'a ServerTenure);
 impl Drop for Answers<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.lose("its keeper failed");
+            self.0.lose("the thread that keeps it failed");
             self.0.finish(Err(failed(self.0.target())));
         }
     }
 }
 
-/// The keeper itself is at fault.
+/// Returns the error of a heartbeat thread that panicked.
 pub(super) fn failed(target: &Path) -> Error {
     Error::new(ErrorKind::Io, target, "the thread that keeps the lock failed")
 }
 
 impl Request {
-    /// How long it may still wait; `None` for ever.
+    /// Returns how long the acquire may still wait; `None` where it has no deadline.
     fn left(&self) -> Option<Duration> {
         match self.limit {
             WaitLimit::Never => Some(Duration::ZERO),
             WaitLimit::Until(deadline) => deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
         }
     }
-}
 
-impl Request {
-    /// No call of a wait may outlast this: `None` where the caller has all the time there is.
+    /// Returns when every call of the wait must have its answer; `None` where the acquire has no deadline.
     fn answer_by(&self) -> Option<Instant> {
         match self.limit {
             WaitLimit::Never => Some(self.since + CALL),
@@ -145,13 +144,13 @@ fn new_record(options: &Options) -> Record {
     }
 }
 
-/// A grant, and the session that has it.
+/// A grant, and the session that owns it.
 type Place = (Granted, Box<dyn Session>);
 
-/// Until it is granted; `None` once whoever asked has gone.
+/// Waits until the lock is granted, in one place of the queue after the other. `None` once the caller has given up.
 fn wait(request: &Request, pending: &PendingAcquire) -> std::result::Result<Option<Place>, Failed> {
     let patience = request.server.url().ttl.max(RETURN);
-    // When the server answered last: who waits already does not give up at its first silence.
+    // When the server answered last. A waiter that had an answer does not fail at the server's first silence.
     let mut answered: Option<Instant> = None;
     loop {
         if pending.is_over() {
@@ -179,7 +178,7 @@ fn wait(request: &Request, pending: &PendingAcquire) -> std::result::Result<Opti
                 let _ = session.release(None, ANSWER);
                 return Ok(None);
             }
-            // The place is gone: another is taken, at the queue's end.
+            // The place is lost: the next iteration takes another, at the queue's end.
             Err(error)
                 if (error.is_lost() || error.is_unreachable())
                     && !error.takes_no_writes()
@@ -197,7 +196,7 @@ fn wait(request: &Request, pending: &PendingAcquire) -> std::result::Result<Opti
     }
 }
 
-/// In one place of the queue; `None` once whoever asked has gone.
+/// Waits in one place of the queue. `None` once the caller has given up.
 fn wait_in_place(
     request: &Request,
     pending: &PendingAcquire,
@@ -220,7 +219,7 @@ fn wait_in_place(
             Ok(Some(mut granted)) => {
                 granted.confirmed = granted.confirmed.max(lease.confirmed);
                 let lease = Lease { confirmed: granted.confirmed, ..lease };
-                // One that was had too late is none.
+                // A grant whose lease has run out is none.
                 if BootTime::now() < lease.lost_at() {
                     return Ok(Some(granted));
                 }
@@ -254,11 +253,11 @@ fn wait_in_place(
     }
 }
 
-/// Until it is released, revoked, or lost and let go.
+/// Renews the lease until the tenure is released, revoked, or lost and released.
 fn keep(tenure: &ServerTenure, session: &mut dyn Session) {
     let mut overrun_at = tenure.options.max_hold.and_then(|limit| tenure.began.checked_add(limit));
     let mut pause_until: Option<BootTime> = None;
-    let mut show_from = BootTime::now();
+    let mut publish_from = BootTime::now();
     while !tenure.is_released() {
         let lease = tenure.lease();
         let now = BootTime::now();
@@ -285,20 +284,20 @@ fn keep(tenure: &ServerTenure, session: &mut dyn Session) {
                     }
                 }
                 Err(error) => {
-                    // One that the lease's end cut short says less than the one before.
+                    // An error of a call that the lease's end cut short says less than the one before it.
                     if limit == call_limit(lease.ttl) || !tenure.has_renewal_error() {
                         tenure.set_renewal_error(Some(error.detail()));
                     }
                     pause_until = Some(BootTime::now().after(PAUSE));
                 }
             }
-        } else if show_from <= now
+        } else if publish_from <= now
             && let Some(record) = tenure.take_unpublished()
         {
             done = session.publish(&record, limit);
             if done.is_err() {
                 tenure.mark_unpublished();
-                show_from = BootTime::now().after(SHOW_AGAIN);
+                publish_from = BootTime::now().after(PUBLISH_AGAIN);
             }
         }
         if let Err(error) = &done
@@ -312,7 +311,7 @@ fn keep(tenure: &ServerTenure, session: &mut dyn Session) {
                 let now = BootTime::now();
                 let mut rest = pause_until.unwrap_or_else(|| tenure.lease().renew_at()).from(now);
                 if tenure.is_unpublished() {
-                    rest = rest.min(show_from.from(now));
+                    rest = rest.min(publish_from.from(now));
                 }
                 if let Some(at) = overrun_at {
                     rest = rest.min(at.saturating_duration_since(Instant::now()));
@@ -328,15 +327,15 @@ fn keep(tenure: &ServerTenure, session: &mut dyn Session) {
     tenure.finish(session.release(Some(&tenure.final_record()), tenure.time_to_release()));
 }
 
-/// Acts on `max_hold`. `true`: it was revoked.
+/// Acts on `max_hold`. Returns whether the tenure was revoked.
 fn overrun(tenure: &ServerTenure) -> bool {
     let revoked = tenure.options.overrun == Overrun::Revoke && tenure.revoke();
     tenure.options.report_overrun(tenure.target(), tenure.fence, tenure.began.elapsed(), revoked);
     revoked
 }
 
-/// It is lost, or was let go at that moment. The lease runs on at the server, so that the holder has what is left of it
-/// to stop; only once nobody works under it any more is the lock let go, if it still is there.
+/// Ends a tenure that is lost, or was released at that moment. The lease runs on at the server, so that the holder has the
+/// rest of it to stop its work. The lock is released, if it is still there, once the last guard is dropped.
 fn end_lost(tenure: &ServerTenure, session: &mut dyn Session) {
     if let Err(error) = tenure.check()
         && !tenure.is_released()
@@ -359,7 +358,7 @@ mod tests {
     use crate::server::lock_server::Interrupter;
     use crate::server::url::Url;
 
-    /// What a wait in the queue comes to.
+    /// The result of a wait in the queue.
     #[derive(Clone, Copy, Debug)]
     enum Comes {
         Nothing,
@@ -370,7 +369,7 @@ mod tests {
         NoWrites,
     }
 
-    /// A server that does what it is told to, and says what it was asked for.
+    /// A server that behaves as its test says, and reports its calls.
     struct Fake {
         url: Url,
         comes: Comes,
@@ -494,7 +493,7 @@ mod tests {
         Request { server, options: Options::default(), limit, since: Instant::now(), thread: None }
     }
 
-    /// What an acquire comes to.
+    /// Returns the outcome of an acquire, and the calls that the server got.
     fn outcome(comes: Comes, limit: WaitLimit) -> (Result<Arc<ServerTenure>>, Vec<&'static str>) {
         let (server, heard) = Fake::new(comes);
         let pending = PendingAcquire::new(Path::new("a"));

@@ -1,7 +1,7 @@
-//! The arithmetic of a lease, on a clock that nobody can set and that counts suspension.
+//! The arithmetic of a lease, on a clock that cannot be set and that counts suspension.
 //!
-//! A server may give the lock to the next one when `ttl` has passed since it last heard of us. It heard of us *after*
-//! we sent what it confirmed, so counting from that moment errs on the safe side, whatever the network's delay.
+//! A server may grant the lock to the next waiter when `ttl` has passed since it received the last renewal. It received the
+//! renewal *after* the holder sent it, so counting from the sending errs on the safe side, whatever the network's delay.
 //!
 //! ```text
 //! sent          1/3              2/3     3/4               1
@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use crate::sys;
 
-/// The longest that one call may take, all endpoints together, however long the lease: a server that says nothing is asked
-/// again, or another is.
+/// The maximum time of one call, all endpoints together, however long the lease. A server that does not answer is asked
+/// again, or another one is.
 pub(crate) const CALL: Duration = Duration::from_secs(5);
 
-/// How long a server may take to answer, however soon the caller's deadline is; and to take a place back after that.
+/// The time that a server gets to answer, however soon the caller's deadline is; and to take a place back after that.
 pub(crate) const ANSWER: Duration = Duration::from_secs(1);
 
 /// Returns how long a call may take that is not bound to a lease's end.
@@ -48,13 +48,13 @@ impl BootTime {
         BootTime(self.0.saturating_add(wait))
     }
 
-    /// How long from `now` until then; zero once it has passed.
+    /// Returns the time from `now` until this moment; zero once it has passed.
     pub(crate) fn from(self, now: BootTime) -> Duration {
         self.0.saturating_sub(now.0)
     }
 }
 
-/// What was confirmed last, and for how long that is good.
+/// The last confirmed renewal, and for how long it is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lease {
     pub(crate) ttl: Duration,
@@ -63,23 +63,23 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// When it is to be renewed.
+    /// Returns when the lease is renewed next.
     pub(crate) fn renew_at(self) -> BootTime {
         self.confirmed.after(self.ttl / 3)
     }
 
-    /// From when on its holder must not believe that it holds: the rest of the lease is for stopping its work.
+    /// Returns when the holder must stop relying on the lock. The rest of the lease is the time to stop its work.
     pub(crate) fn lost_at(self) -> BootTime {
         self.confirmed.after(self.ttl / 4 * 3)
     }
 
-    /// The soonest at which the server may give the lock to another.
+    /// Returns the earliest moment at which the server may grant the lock to the next waiter.
     pub(crate) fn free_at(self) -> BootTime {
         self.confirmed.after(self.ttl)
     }
 
-    /// How long a renewal that begins `now` may take, all endpoints together: a third of the lease, a few seconds, and
-    /// never beyond its loss.
+    /// Returns how long a renewal that begins `now` may take, all endpoints together: a third of the lease, at most a few
+    /// seconds, and never beyond [`lost_at`](Lease::lost_at).
     pub(crate) fn call_limit(self, now: BootTime) -> Duration {
         call_limit(self.ttl).min(self.lost_at().from(now))
     }

@@ -1,8 +1,7 @@
-//! The addresses of the servers' names.
+//! Resolves the servers' names, and remembers their addresses.
 //!
-//! A lock's holder has to reach its server every few seconds. So the last good addresses of a name are kept: an outage of
-//! the name service, or one that says nothing, costs no holder its lock. They are looked up again meanwhile, for a server
-//! may move.
+//! A holder has to reach its server every few seconds, so the last good addresses of a name are kept: a name service that
+//! fails or does not answer costs no holder its lock. The name is resolved again meanwhile, because a server may move.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,24 +13,24 @@ use std::time::{Duration, Instant};
 use crate::sys::ForkLocal;
 use crate::util::thread_pool;
 
-/// Addresses of that age are used as they are.
+/// Up to this age addresses are used as they are.
 const FRESH: Duration = Duration::from_secs(10);
-/// Up to that age they are used while the name is looked up again.
+/// Up to this age they are used while the name is resolved again.
 const USABLE: Duration = Duration::from_secs(60);
-/// For how long a new answer is waited for where there is an older one.
+/// The wait for a new answer where there is an older one.
 const BRIEFLY: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 struct Known {
     addresses: Vec<IpAddr>,
-    /// When they were the answer.
+    /// When the name service answered with them.
     good: Instant,
-    /// When it was asked last.
+    /// When the name service was asked last.
     asked: Instant,
 }
 
 impl Known {
-    /// How long to wait for a new answer; `None`: there is no need to ask.
+    /// Returns how long to wait for a new answer; `None` where none is needed.
     fn wait_for_news(&self, now: Instant, limit: Duration) -> Option<Duration> {
         if now.saturating_duration_since(self.asked) < FRESH {
             None
@@ -48,7 +47,7 @@ fn known() -> MutexGuard<'static, HashMap<String, Known>> {
     KNOWN.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The addresses of `host`, within `limit`.
+/// Returns the addresses of `host`, within `limit`.
 pub(super) fn addresses(host: &str, limit: Duration) -> io::Result<Vec<IpAddr>> {
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
@@ -65,7 +64,7 @@ pub(super) fn addresses(host: &str, limit: Duration) -> io::Result<Vec<IpAddr>> 
     if let Some(kept) = known().get_mut(host) {
         kept.asked = now;
     }
-    // The system's look-up knows no limit, and cannot be ended: a thread waits for it.
+    // The system's resolver has no timeout and cannot be cancelled, so another thread waits for it.
     let (sender, answer) = channel();
     let name = host.to_owned();
     thread_pool::run(move || {

@@ -1,13 +1,13 @@
-//! A tenure that a server keeps: what its guards, its keeper and those who listen for its loss share.
+//! A tenure on a server, which its guards, its heartbeat thread and the listeners for its loss share.
 //!
-//! | status | who sets it |
+//! | status | set by |
 //! | --- | --- |
 //! | `HELD` | the grant |
-//! | `LOST` | the keeper, told by the server or by the clock; whoever looks at the clock first |
-//! | `REVOKED` | the keeper, after `max_hold` |
+//! | `LOST` | the heartbeat thread, by the server's word; the first that finds the lease run out by the clock |
+//! | `REVOKED` | the heartbeat thread, after `max_hold` |
 //! | `RELEASED` | the last guard |
 //!
-//! None of them ends: a lease that was confirmed too late does not make a lost tenure held again.
+//! A tenure never becomes `HELD` again: a renewal that is confirmed too late does not bring it back.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -34,7 +34,7 @@ const RELEASED: u8 = 1;
 const REVOKED: u8 = 2;
 const LOST: u8 = 3;
 
-/// One grant of a server's, from its beginning to its end.
+/// One grant of a lock on a server, from its beginning to its end.
 pub(crate) struct ServerTenure {
     server: Arc<dyn LockServer>,
     pub(super) options: Options,
@@ -49,7 +49,7 @@ pub(crate) struct ServerTenure {
     confirmed: AtomicU64,
     status: AtomicU8,
     guards: AtomicUsize,
-    /// Whoever it was granted to had gone, and never heard how the one before ended.
+    /// The caller never received this grant, so the next holder gets its crash report.
     crash_unreported: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
@@ -59,15 +59,15 @@ pub(crate) struct ServerTenure {
 
 struct State {
     record: Record,
-    /// The server's record is another.
+    /// The server has an older record.
     unpublished: bool,
-    /// Why it was lost.
+    /// The reason of a loss.
     why: Option<Cow<'static, str>>,
-    /// Why the last renewal failed, if it did.
+    /// The error of the last renewal, if that failed.
     renewal_error: Option<String>,
-    /// When the last guard went.
+    /// When the last guard was dropped.
     released_at: Option<Instant>,
-    /// What became of the release.
+    /// The result of the release.
     outcome: Option<Result<()>>,
 }
 
@@ -124,12 +124,12 @@ impl ServerTenure {
         Lease { ttl: self.ttl, confirmed: BootTime::of_nanos(self.confirmed.load(Ordering::Acquire)) }
     }
 
-    /// A renewal that was sent then has been confirmed.
+    /// Records that a renewal was confirmed which was sent at `sent`.
     pub(super) fn confirm(&self, sent: BootTime) {
         self.confirmed.fetch_max(sent.nanos(), Ordering::AcqRel);
     }
 
-    /// Is it still ours? A look at the clock: no question to the server, whose answer would be old by the time it came.
+    /// Checks that the lease is still good, by the clock. A question to the server would be answered too late to help.
     pub(crate) fn check(&self) -> Result<()> {
         if self.generation != sys::fork_generation() {
             return Err(self.error("the lock is the parent's: this is a forked child"));
@@ -157,7 +157,7 @@ impl ServerTenure {
         self.generation == sys::fork_generation() && self.status.load(Ordering::Acquire) == HELD
     }
 
-    /// It is ours no more. `true` for the first who says so.
+    /// Records that the tenure is lost. `true` for the first call.
     pub(super) fn lose(&self, why: impl Into<Cow<'static, str>>) -> bool {
         let mut state = self.state();
         if self.status.compare_exchange(HELD, LOST, Ordering::AcqRel, Ordering::Acquire).is_err() {
@@ -170,7 +170,7 @@ impl ServerTenure {
         true
     }
 
-    /// Its time is over, and no renewal was confirmed.
+    /// Records that the lease ran out without a confirmed renewal. `true` for the first call.
     pub(super) fn expire(&self) -> bool {
         let trouble = self.state().renewal_error.clone();
         self.lose(match trouble {
@@ -179,17 +179,17 @@ impl ServerTenure {
         })
     }
 
-    /// Why a renewal failed; `None`: one succeeded.
+    /// Records the error of the last renewal; `None` after one that succeeded.
     pub(super) fn set_renewal_error(&self, why: Option<&str>) {
         self.state().renewal_error = why.map(str::to_owned);
     }
 
-    /// Did the last renewal fail?
+    /// Returns whether the last renewal failed.
     pub(super) fn has_renewal_error(&self) -> bool {
         self.state().renewal_error.is_some()
     }
 
-    /// `true` if it was held until now.
+    /// Revokes the tenure. `true` if it was held until now.
     pub(super) fn revoke(&self) -> bool {
         let revoked = self.status.compare_exchange(HELD, REVOKED, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if revoked {
@@ -198,23 +198,23 @@ impl ServerTenure {
         revoked
     }
 
-    /// The record, if others see an older one.
+    /// Returns the record if the server has an older one, and takes it for published.
     pub(super) fn take_unpublished(&self) -> Option<Record> {
         let mut state = self.state();
         std::mem::take(&mut state.unpublished).then(|| state.record.clone())
     }
 
-    /// Do others see an older record?
+    /// Returns whether the server has an older record.
     pub(super) fn is_unpublished(&self) -> bool {
         self.state().unpublished
     }
 
-    /// It could not be shown.
+    /// Records that the record could not be published.
     pub(super) fn mark_unpublished(&self) {
         self.state().unpublished = true;
     }
 
-    /// What the next holder is to find.
+    /// Returns the record that the next holder finds.
     pub(super) fn final_record(&self) -> Record {
         let mut record = self.state().record.clone();
         let crash_unreported = self.crash_unreported.load(Ordering::Relaxed);
@@ -232,18 +232,18 @@ impl ServerTenure {
         record
     }
 
-    /// Whoever it was granted to has gone.
+    /// Marks the grant as undelivered, so that the next holder gets its crash report.
     pub(crate) fn discard_undelivered(&self) {
         self.crash_unreported.store(true, Ordering::Relaxed);
     }
 
-    /// One more guard; `false` if the last one has just gone.
+    /// Adds a guard; `false` if the last one has just been dropped.
     pub(super) fn add_guard(&self) -> bool {
         let more = |guards: usize| (guards > 0).then_some(guards + 1);
         self.guards.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
     }
 
-    /// A guard goes; with the last one the lock.
+    /// Drops a guard, and with the last one the lock. Waits for the server's answer.
     pub(crate) fn drop_guard(&self) -> Result<()> {
         if self.guards.fetch_sub(1, Ordering::AcqRel) > 1 || self.generation != sys::fork_generation() {
             return Ok(());
@@ -254,9 +254,9 @@ impl ServerTenure {
         self.state().released_at = Some(began);
         self.changed.notify_all();
         (self.interrupt)();
-        // What is lost is lost: the keeper tidies up behind it, and nobody needs to wait for that.
+        // The heartbeat thread cleans up behind a lost tenure, and the caller need not wait for that.
         kept?;
-        // The keeper may still be in a call of another kind: it ends its own, and this does not wait for it for ever.
+        // The heartbeat thread may still be in another call. That has a limit of its own, and so has this wait.
         let end = began + CALL + CALL / 5;
         let mut state = self.state();
         loop {
@@ -277,7 +277,7 @@ impl ServerTenure {
         }
     }
 
-    /// How long the release may take: what is left of the time for which it is waited for.
+    /// Returns how long the release may take: the rest of the time for which `drop_guard` waits.
     pub(super) fn time_to_release(&self) -> Duration {
         let waited = self.state().released_at.map_or(Duration::ZERO, |began| began.elapsed());
         call_limit(self.ttl).min(CALL.saturating_sub(waited)).max(CALL / 5)
@@ -287,7 +287,7 @@ impl ServerTenure {
         self.state().released_at.is_some()
     }
 
-    /// Sleeps until nobody needs it any more.
+    /// Sleeps until the last guard is dropped.
     pub(super) fn await_release(&self) {
         let mut state = self.state();
         while state.released_at.is_none() {
@@ -295,7 +295,7 @@ impl ServerTenure {
         }
     }
 
-    /// What became of the release.
+    /// Records the result of the release.
     pub(super) fn finish(&self, outcome: Result<()>) {
         self.state().outcome = Some(outcome);
         self.changed.notify_all();

@@ -1,4 +1,4 @@
-//! The files that make a connection to a server secret.
+//! Reads the files for TLS connections to a server.
 
 use std::path::Path;
 
@@ -8,15 +8,15 @@ use rustls::pki_types::pem::PemObject;
 use super::url::Url;
 use crate::model::error::{Error, ErrorKind, Result};
 
-/// What `ca=`, `cert=` and `key=` name, read.
+/// The contents of the files that `ca=`, `cert=` and `key=` name.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) roots: Vec<CertificateDer<'static>>,
-    /// Our own certificate, with those that vouch for it, and the text of its key.
+    /// The client's certificate with its chain, and the text of its key.
     pub(super) own: Option<(Vec<CertificateDer<'static>>, Vec<u8>)>,
 }
 
-/// `None` where the target names no `ca=`: no TLS then.
+/// Reads the files of a target; `None` where it names no `ca=` and so uses no TLS.
 pub(super) fn read(url: &Url) -> Result<Option<Identity>> {
     let Some(ca) = &url.tls.ca else { return Ok(None) };
     let roots = certificates(url, ca)?;
@@ -41,7 +41,7 @@ fn bytes(url: &Url, path: &Path) -> Result<Vec<u8>> {
         .map_err(|error| Error::io(&url.target, format!("{} cannot be read", crate::util::text::path(path)), error))
 }
 
-/// What is off with a server's certificate, where the library for TLS says so in words of its own; or with ourselves.
+/// Returns advice for an error of the TLS library, in plain words.
 pub(super) fn hint(error: &str) -> Option<&'static str> {
     if error.contains("Too many open files") {
         Some(
@@ -65,7 +65,7 @@ pub(super) fn hint(error: &str) -> Option<&'static str> {
     }
 }
 
-/// The file of the key holds none.
+/// Returns the error of a key file without a key.
 pub(super) fn no_key(url: &Url) -> Error {
     let path = url.tls.certificate.as_ref().map_or(Path::new(""), |(_, key)| key);
     bad(url, path, "no private key")

@@ -1,7 +1,7 @@
 //! Targets that name a server: `etcd://host:2379,other:2379/name?ttl=10s`.
 //!
-//! What is a target of which kind is decided by its scheme alone. A password has no place in one: it would be seen in
-//! `ps`, in logs and in the record.
+//! The scheme alone decides what kind of target it is. A password in a target is refused: it would be visible in `ps`, in
+//! logs and in the record.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::status::Scheme;
 
-/// How long a lease lasts where the target does not say: `ttl=`.
+/// The length of a lease where the target has no `ttl=`.
 const TTL: Duration = Duration::from_secs(10);
 const SHORTEST_TTL: Duration = Duration::from_secs(1);
 const LONGEST_TTL: Duration = Duration::from_secs(24 * 60 * 60);
@@ -31,12 +31,22 @@ fn known_keys(scheme: Scheme) -> &'static [&'static str] {
     }
 }
 
-/// Which server keeps the lock of `target`; `None` for a file.
+/// Returns the kind of server that `target` names; `None` for a file.
+///
+/// ```
+/// use tenure::server::{Scheme, scheme};
+///
+/// # fn main() -> tenure::Result<()> {
+/// assert_eq!(scheme("etcd://etcd-1:2379/sessions/main")?, Some(Scheme::Etcd));
+/// assert_eq!(scheme("sessions/main.jsonl")?, None);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///
-/// [`is_unsupported`](crate::Error::is_unsupported) for a scheme that no engine has: `redis://..` is no file's name that
-/// somebody meant.
+/// [`is_unsupported`](crate::Error::is_unsupported) for any other scheme: `redis://..` is hardly meant as
+/// the name of a file.
 pub fn scheme(target: impl AsRef<Path>) -> Result<Option<Scheme>> {
     let target = target.as_ref();
     let Some((word, _)) = target.to_str().and_then(|text| text.split_once("://")) else { return Ok(None) };
@@ -55,11 +65,19 @@ pub fn scheme(target: impl AsRef<Path>) -> Result<Option<Scheme>> {
     }
 }
 
-/// The target `name` below `target`, on the same server.
+/// Returns the target `name` below `target`, on the same server.
+///
+/// ```
+/// # fn main() -> tenure::Result<()> {
+/// let target = tenure::server::below("etcd://etcd-1:2379/sessions?ttl=5s", "main")?;
+/// assert_eq!(target.to_str(), Some("etcd://etcd-1:2379/sessions/main?ttl=5s"));
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///
-/// [`is_invalid_target`](crate::Error::is_invalid_target) where `target` names no server, or not well.
+/// [`is_invalid_target`](crate::Error::is_invalid_target) where `target` names no server, or is malformed.
 pub fn below(target: impl AsRef<Path>, name: &str) -> Result<PathBuf> {
     let target = target.as_ref();
     let Some(scheme) = scheme(target)? else {
@@ -80,7 +98,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// `name:port`, as it stands in a URL.
+    /// Returns `name:port`, as in a URL.
     pub(crate) fn authority(&self) -> String {
         if self.name.contains(':') {
             format!("[{}]:{}", self.name, self.port)
@@ -90,25 +108,25 @@ impl Host {
     }
 }
 
-/// Files that make a connection secret and say who we are.
+/// Files for TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TlsFiles {
-    /// Whose certificates the server's must be signed by. TLS is used where this is given, and only then.
+    /// The authority that must have signed the server's certificate. TLS is used where this is given, and only then.
     pub(crate) ca: Option<PathBuf>,
     pub(crate) certificate: Option<(PathBuf, PathBuf)>,
 }
 
-/// A target taken apart.
+/// A parsed target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Url {
     pub(crate) scheme: Scheme,
-    /// As the caller named it: without a password, since one that has it is refused.
+    /// As the caller named it. It has no password, because a target with one is refused.
     pub(crate) target: PathBuf,
     pub(crate) user: Option<String>,
     pub(crate) hosts: Vec<Host>,
     /// The path, without the slash that ends the hosts.
     pub(crate) path: String,
-    /// What is locked, or below which to look.
+    /// The lock's name, or the name below which to list.
     pub(crate) name: String,
     pub(crate) ttl: Duration,
     pub(crate) tls: TlsFiles,
@@ -117,7 +135,7 @@ pub(crate) struct Url {
 }
 
 impl Url {
-    /// Takes `target` apart, which [`scheme`] said is of that scheme.
+    /// Parses `target`, whose scheme is [`scheme`]'s answer.
     pub(crate) fn parse(target: &Path, scheme: Scheme) -> Result<Url> {
         let wrong = |what: &str| Error::new(ErrorKind::InvalidTarget, without_secrets(target), what.to_owned());
         let text = target.to_str().ok_or_else(|| wrong("a target that names a server must be UTF-8"))?;
@@ -151,7 +169,7 @@ impl Url {
             socket: None,
         };
         let mut hosts: Vec<&str> = hosts.split(',').filter(|host| !host.is_empty()).collect();
-        // libpq's way to write a socket's folder.
+        // libpq writes a socket's folder like this.
         if scheme == Scheme::Postgres && hosts.first().is_some_and(|host| host.to_ascii_uppercase().starts_with("%2F"))
         {
             if hosts.len() > 1 {
@@ -212,15 +230,15 @@ impl Url {
         Ok(url)
     }
 
-    /// Does what libpq's word asks for as much as it says? With `ca=` there is TLS, with the server's certificate and name
-    /// looked at (`verify-full`); without it there is none.
+    /// Checks that the connection is at least as safe as `mode`, a word of libpq's, asks for. With `ca=` there is TLS, with
+    /// the server's certificate and name checked (`verify-full`); without it there is none.
     pub(crate) fn suit_sslmode(&self, from: &str, mode: &str) -> Result<()> {
         let wrong = |what: String| Error::new(ErrorKind::InvalidTarget, &self.target, what);
         match (mode, self.tls.ca.is_some()) {
             ("" | "allow" | "prefer", _) | ("disable", false) | ("require" | "verify-ca" | "verify-full", true) => {
                 Ok(())
             }
-            // As libpq has it: a socket's connection leaves no machine.
+            // As in libpq: a connection by a socket does not leave the machine.
             ("require" | "verify-ca" | "verify-full", false) if self.socket.is_some() => Ok(()),
             ("disable", true) => Err(wrong(format!("{from}disable, and ca= that turns TLS on"))),
             ("require" | "verify-ca" | "verify-full", false) => {
@@ -231,7 +249,7 @@ impl Url {
         }
     }
 
-    /// The name of a lock, which [`parse`](Url::parse) leaves open because `ls` needs none.
+    /// Returns the name of the lock. [`parse`](Url::parse) accepts a target without one, because `list` needs none.
     pub(crate) fn lock_name(&self) -> Result<&str> {
         let wrong = |what: &'static str| Err(Error::new(ErrorKind::InvalidTarget, &self.target, what));
         match &*self.name {
@@ -244,7 +262,7 @@ impl Url {
         }
     }
 
-    /// The same server's lock of another name, as a target.
+    /// Returns the target of another name on the same server.
     pub(crate) fn sibling(&self, name: &str) -> PathBuf {
         let text = self.target.to_string_lossy();
         let (front, query) = text.split_once('?').unwrap_or((&text, ""));
@@ -266,8 +284,8 @@ impl Url {
     }
 }
 
-/// A target for an error that comes before it was found to have no secret in it: a password and all words after the `?`
-/// are left out.
+/// Returns a target for an error that comes before the target is known to have no secret in it: without a password, and
+/// without all that follows the `?`.
 fn without_secrets(target: &Path) -> PathBuf {
     let text = target.to_string_lossy();
     let text = text.split('?').next().unwrap_or_default();

@@ -1,7 +1,7 @@
-//! etcd's JSON gateway: one call after the other, to whichever member answers.
+//! Calls etcd's JSON gateway, at the first member that answers.
 //!
 //! All locks of a process on one cluster, by one user, share connections and the user's token: an authentication costs the
-//! server a tenth of a second of work, and after a restart of a member every token that it gave is void.
+//! server a tenth of a second of work, and a member that restarts forgets every token that it gave.
 
 use std::io::{BufRead, BufReader};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,26 +23,26 @@ use crate::server::url::Url;
 use crate::server::{names, tls};
 use crate::sys::ForkLocal;
 
-/// Where the password is looked for.
+/// The variable with the password.
 const PASSWORD: &str = "TENURE_ETCD_PASSWORD";
-/// A file with it, which is read at each authentication.
+/// The variable with the password file, which is read at each authentication.
 const PASSWORD_FILE: &str = "TENURE_ETCD_PASSWORD_FILE";
-/// The longest answer that is read.
+/// The maximum length of an answer.
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
-/// How much of an answer that is none of etcd's is shown.
+/// The number of bytes shown of an answer that is not etcd's.
 const MOST_SHOWN: usize = 200;
 
-/// How many addresses of a name there is room for.
+/// The maximum number of addresses of a name.
 const MOST_ADDRESSES: usize = 16;
 
-/// What gRPC's numbers mean that a caller may want to tell apart.
+/// The status codes of gRPC that have a meaning here.
 const NOT_FOUND: i64 = 5;
 const PERMISSION_DENIED: i64 = 7;
 const UNAUTHENTICATED: i64 = 16;
-/// Only that member, and only now: cancelled, deadline, aborted, internal, unavailable.
+/// Status codes that concern one member at this moment: cancelled, deadline, aborted, internal, unavailable.
 const NOT_HERE: [i64; 6] = [1, 2, 4, 10, 13, 14];
 
-/// A cluster, on behalf of one target.
+/// A cluster, for one target.
 #[derive(Debug)]
 pub(super) struct Gateway {
     cluster: Arc<Cluster>,
@@ -55,7 +55,7 @@ struct Cluster {
     config: Config,
     /// `http://host:port`
     members: Vec<String>,
-    /// Which member answered last.
+    /// The member that answered last.
     first: AtomicUsize,
     user: Option<String>,
     identity: Option<Identity>,
@@ -63,32 +63,32 @@ struct Cluster {
     token_changed: Condvar,
 }
 
-/// The proof of the user's identity.
+/// The user's token.
 #[derive(Default)]
 struct Token {
     text: Option<Arc<str>>,
-    /// A thread asks for another.
+    /// A thread is asking for a new one.
     asked_for: bool,
 }
 
-/// Why a call failed.
+/// The failure of a call.
 #[derive(Debug)]
 enum Failure {
     /// Another member may answer.
     Member(String),
-    /// etcd's own word.
+    /// An error that etcd reported.
     Refused { code: i64, message: String },
 }
 
-/// What came of a call.
+/// The result of a call.
 struct Outcome {
-    /// etcd's answer; or its own word, where it refused.
+    /// etcd's answer, or its error.
     answer: std::result::Result<Value, Option<(i64, String)>>,
-    /// What each member said that gave no answer. It may have done what it was asked for.
+    /// The failure of each member, none of which answered. A member may have executed the call nevertheless.
     failures: Vec<String>,
 }
 
-/// Looks names up by [`names`].
+/// Resolves names by [`names`].
 #[derive(Debug)]
 struct Names;
 
@@ -116,7 +116,7 @@ impl std::fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// The one of this process for these members, this user and these certificates.
+    /// Returns this process's connection to these members, with this user and these certificates.
     fn of(url: &Url) -> Result<Arc<Cluster>> {
         static CLUSTERS: ForkLocal<Mutex<Vec<Weak<Cluster>>>> = ForkLocal::new();
         let identity = tls::read(url)?;
@@ -173,12 +173,13 @@ impl Gateway {
         Ok(Gateway { cluster: Cluster::of(&url)?, url })
     }
 
-    /// Asks one member after the other, within `limit` altogether; `None` where etcd says that there is no such thing.
+    /// Calls one member after the other, within `limit` altogether. `None` where etcd answers that there is no such thing.
     pub(super) fn call(&self, path: &str, body: &Value, limit: Duration) -> Result<Option<Value>> {
         self.call_and_count(path, body, limit).map(|(answer, _)| answer)
     }
 
-    /// As [`call`](Gateway::call), and whether the call was repeated. A member whose answer did not arrive may have done it.
+    /// As [`call`](Gateway::call), and returns whether the call was repeated. A member whose answer was lost may have
+    /// executed it.
     pub(super) fn call_and_count(&self, path: &str, body: &Value, limit: Duration) -> Result<(Option<Value>, bool)> {
         let Outcome { answer, failures } = self.cluster.call(path, body, limit);
         let repeated = !failures.is_empty();
@@ -218,12 +219,12 @@ impl Gateway {
         }
     }
 
-    /// Which member is asked first.
+    /// Returns the member that is called first.
     pub(super) fn first(&self) -> usize {
         self.cluster.first.load(Ordering::Relaxed)
     }
 
-    /// Readies a watch of one key.
+    /// Prepares a watch of one key.
     pub(super) fn watch(&self) -> Watch {
         let cluster = &self.cluster;
         let agent = agent(&cluster.config);
@@ -231,7 +232,7 @@ impl Gateway {
     }
 }
 
-/// What may help where no member answered.
+/// Returns advice for a call that no member answered.
 fn hint(failures: &[String]) -> &'static str {
     let says = |word: &str| failures.iter().any(|failure| failure.contains(word));
     if let Some(hint) = failures.iter().find_map(|failure| tls::hint(failure)) {
@@ -252,7 +253,7 @@ fn hint(failures: &[String]) -> &'static str {
     "is it running, and is a majority of it reachable from here?"
 }
 
-/// Does etcd refuse the user or the token? Its numbers for that differ from version to version.
+/// Returns whether etcd refused the user or the token. The codes differ from version to version.
 fn is_of_the_user(code: i64, message: &str) -> bool {
     match code {
         UNAUTHENTICATED => true,
@@ -261,7 +262,7 @@ fn is_of_the_user(code: i64, message: &str) -> bool {
     }
 }
 
-/// The user's password: of the file as it is now, so that it can be changed under a process that runs.
+/// Returns the user's password, from the file as it is now, so that it can be changed while the process runs.
 fn password() -> std::result::Result<String, Failure> {
     match std::env::var_os(PASSWORD_FILE).filter(|file| !file.is_empty()) {
         None => Ok(std::env::var(PASSWORD).unwrap_or_default()),
@@ -283,7 +284,7 @@ impl Cluster {
         let mut failures = Vec::new();
         let count = self.members.len();
         let first = self.first.load(Ordering::Relaxed);
-        // So that one that never answers leaves time for two others.
+        // A member that never answers leaves time for two others.
         let share = limit / u32::try_from(count.min(3)).unwrap_or(1);
         for at in (0..count).map(|step| (first + step) % count) {
             let left = end.saturating_duration_since(Instant::now());
@@ -298,7 +299,7 @@ impl Cluster {
                 }
                 Err(Failure::Member(why)) => {
                     failures.push(format!("{}: {why}", self.members[at]));
-                    // The next call begins with another: there may be more of them than there is time for.
+                    // The next call begins with another member, because there may be more of them than time allows.
                     self.first.store((at + 1) % count, Ordering::Relaxed);
                 }
                 Err(Failure::Refused { code, message }) => {
@@ -309,7 +310,7 @@ impl Cluster {
         Outcome { answer: Err(None), failures }
     }
 
-    /// One call with the token of the user. One that is refused, for whatever reason, is replaced, once.
+    /// Calls with the user's token. A token that is refused, for whatever reason, is replaced, once.
     fn authorised(&self, at: usize, path: &str, body: &Value, limit: Duration) -> std::result::Result<Value, Failure> {
         let Some(user) = &self.user else { return self.once(at, path, body, None, limit) };
         let end = Instant::now() + limit;
@@ -324,7 +325,7 @@ impl Cluster {
         }
     }
 
-    /// A token other than `refused`. One thread asks for it, and the others wait for that.
+    /// Returns a token other than `refused`. One thread asks for it, and the others wait for that thread.
     fn token(
         &self,
         user: &str,
@@ -388,7 +389,7 @@ impl Cluster {
                 crate::util::text::text(&shown)
             ))
         })?;
-        // A stream's answer, and a stream's error, are one level further down.
+        // In a stream, answers and errors are nested one level deeper.
         let error = if answer["error"].is_object() { &answer["error"] } else { &answer };
         let code = error["code"].as_i64().or_else(|| error["grpc_code"].as_i64());
         let message = error["message"].as_str().or_else(|| error["error"].as_str());
@@ -406,7 +407,7 @@ impl Cluster {
     }
 }
 
-/// The thread that asks for a token has done so, or failed.
+/// Dropped when the thread that asks for a token has it, or has failed.
 struct Asking<'a>(&'a Cluster);
 
 impl Drop for Asking<'_> {
@@ -421,13 +422,13 @@ impl Drop for Asking<'_> {
 pub(super) struct Watch {
     agent: ureq::Agent,
     cluster: Arc<Cluster>,
-    /// At which member.
+    /// The member that it is at.
     pub(super) member: usize,
 }
 
 impl Watch {
-    /// Watches `key` from `revision` on, for at most so long. `true`: it was deleted. `false`: that can no longer be told,
-    /// and the caller looks for itself.
+    /// Watches `key` from `revision` on, for at most `limit`. `true` if it was deleted. `false` if the watch failed: the
+    /// caller has to read the key.
     pub(super) fn await_deletion(&self, key: &str, revision: i64, limit: Duration) -> bool {
         let cluster = &self.cluster;
         let token = cluster.token.lock().unwrap_or_else(PoisonError::into_inner).text.clone();
@@ -459,33 +460,33 @@ impl Watch {
         false
     }
 
-    /// Ends it, from any thread.
+    /// Ends the watch, from any thread.
     pub(super) fn stop(&self) {
         self.agent.clone().shutdown();
     }
 }
 
-/// A key or value, as JSON has it.
+/// Encodes a key or value for JSON.
 pub(super) fn encode(text: &str) -> String {
     BASE64_STANDARD.encode(text)
 }
 
-/// The same for bytes.
+/// As [`encode`], for bytes.
 pub(super) fn encode_bytes(bytes: &[u8]) -> String {
     BASE64_STANDARD.encode(bytes)
 }
 
-/// The bytes of a key or value; none where there is none.
+/// Returns the bytes of a key or value; empty where it is absent.
 pub(super) fn decode(value: &Value) -> Vec<u8> {
     value.as_str().and_then(|text| BASE64_STANDARD.decode(text).ok()).unwrap_or_default()
 }
 
-/// An `int64`, which JSON has as text; absent is 0.
+/// Returns an `int64`, which the JSON has as text; 0 where it is absent.
 pub(super) fn number(value: &Value) -> i64 {
     value.as_i64().or_else(|| value.as_str()?.parse().ok()).unwrap_or(0)
 }
 
-/// The first key that does not begin with `prefix`.
+/// Returns the first key after all those that begin with `prefix`.
 pub(super) fn end_of(prefix: &str) -> String {
     let mut bytes = prefix.as_bytes().to_vec();
     while let Some(last) = bytes.pop() {

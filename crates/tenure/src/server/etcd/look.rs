@@ -1,4 +1,4 @@
-//! Looking at locks, and taking one away.
+//! Reads how locks stand, and breaks one.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::record::{self, Content, Record, RecordState};
 use crate::server::lock_server::LockServer as _;
 use crate::util::text;
 
-/// Keys below a name, first come first, and the record that outlives them.
+/// The keys below a name in the order of their creation, and the record that outlives them.
 #[derive(Default)]
 struct Found {
     queue: Vec<Value>,
@@ -77,12 +77,12 @@ fn inspection(target: &Path, lock_name: &Path, found: &Found) -> Status {
     inspection
 }
 
-/// How many keys one answer has at most: a cluster may have millions of others.
+/// The maximum number of keys in one answer. A cluster may have millions of other keys.
 const PAGE: usize = 1000;
-/// How many values are asked for at once: etcd takes no more than 128 in a transaction.
+/// The number of values in one request. etcd accepts at most 128 in a transaction.
 const VALUES: usize = 100;
 
-/// Every pair from the prefix on, page by page; of the others' no value is read.
+/// Passes every pair from the prefix on to `each`, page by page.
 fn pages(etcd: &Etcd, prefix: &str, keys_only: bool, mut each: impl FnMut(Value)) -> Result<()> {
     let mut from = if prefix.is_empty() { "\0".as_bytes().to_vec() } else { prefix.as_bytes().to_vec() };
     loop {
@@ -106,7 +106,7 @@ fn pages(etcd: &Etcd, prefix: &str, keys_only: bool, mut each: impl FnMut(Value)
     }
 }
 
-/// Every lock below a name that is held, or whose holder died.
+/// Returns every lock below a name that is held, or whose holder died.
 pub(super) fn list(etcd: &Etcd) -> Result<Vec<Status>> {
     let below = match etcd.url.name.trim_end_matches('/') {
         "" => String::new(),
@@ -115,7 +115,7 @@ pub(super) fn list(etcd: &Etcd) -> Result<Vec<Status>> {
     let mut locks: BTreeMap<String, Found> = BTreeMap::new();
     pages(etcd, &below, true, |pair| {
         let key = key_of(&pair);
-        // Somebody else's keys are in there too: a lock's ends in its lease, and is bound to it.
+        // Other programs' keys are in there too. A lock's key ends in its lease, and is bound to it.
         if let Some((name, end)) = key.rsplit_once('/')
             && number(&pair["lease"]) != 0
             && i64::from_str_radix(end, 16) == Ok(number(&pair["lease"]))
@@ -149,7 +149,8 @@ pub(super) fn list(etcd: &Etcd) -> Result<Vec<Status>> {
     Ok(all.filter(|lock| lock.state != State::Free).collect())
 }
 
-/// Takes the lock from its holder: its key goes, and its lease. The record that outlives it says that nobody crashed.
+/// Takes the lock from its holder by deleting the key and revoking the lease. Marks the record that outlives them as
+/// released, so that the next holder gets no crash report.
 pub(super) fn force_release(etcd: &Etcd) -> Result<bool> {
     let found = read(etcd, etcd.limit())?;
     let kept = format!("{RECORDS}{}", etcd.url.name);
@@ -177,14 +178,14 @@ pub(super) fn force_release(etcd: &Etcd) -> Result<bool> {
     if answer["succeeded"] != true {
         return Ok(false);
     }
-    // It is broken by now: the lease holds nothing more.
+    // The lock is broken by now, and the lease holds nothing any more.
     if let Some(lease) = first.map(|first| number(&first["lease"])).filter(|lease| *lease != 0) {
         let _ = etcd.gateway.call("/v3/lease/revoke", &json!({ "ID": lease.to_string() }), etcd.limit());
     }
     Ok(true)
 }
 
-/// What is first below our name may be another lock's key, or no lock's at all.
+/// Fails where the first key below the lock's name is another lock's, or no lock's at all.
 fn refuse_other(etcd: &Etcd, first: &Value) -> Result<()> {
     let key = key_of(first);
     let rest = key.strip_prefix(&format!("{}/", etcd.url.name)).unwrap_or_default();

@@ -1,25 +1,25 @@
-//! Locks that an etcd cluster keeps, by the protocol of etcd's own `concurrency` recipe: `etcdctl lock NAME` and we
-//! exclude each other and queue together.
+//! Locks on an etcd cluster, by the protocol of etcd's own `concurrency` recipe: Tenure and `etcdctl lock NAME` exclude each
+//! other and share one queue.
 //!
 //! # The protocol
 //!
 //! 1. A lease is granted, of `ttl`.
 //! 2. The key `NAME/<lease in hex>` is put, bound to the lease, if it is absent. Its value is the record.
-//! 3. The key with the lowest create revision below `NAME/` holds. Everybody else waits for the deletion of the one just
-//!    before its own: a watch, so that a release wakes one waiter. It also looks every few seconds, because the member
-//!    that has the watch may hang.
-//! 4. Whoever finds itself first, in one transaction with its own key, takes that transaction's revision as its fence.
-//!    It grows for every grant: the key of the holder before was there at its fence and is gone at ours.
-//! 5. The record is kept at `.tenure/NAME` too, where no lease takes it away: so the next holder learns of a crash. A
-//!    fence that is not greater than the one there shows that the cluster is a new one and the records were copied.
-//! 6. A release marks that record and deletes the key, in one transaction, and revokes the lease. Where the key was gone
-//!    by then, the caller is told: its work may have overlapped with another's.
+//! 3. The owner of the key with the lowest create revision below `NAME/` holds. Every waiter watches the key just before its
+//!    own, so that a release wakes one waiter. It also reads the queue every few seconds, because the member that has the
+//!    watch may hang.
+//! 4. A waiter that finds its key first takes the revision of that transaction as its fence. The fence grows with every
+//!    grant: the last holder's key existed at the last fence, and does not exist at this one.
+//! 5. The record is kept at `.tenure/NAME` too, without a lease, so that the next holder gets a crash report. A fence that
+//!    is not greater than the one there shows that the cluster is a new one and the records were copied.
+//! 6. A release marks that record and deletes the key, in one transaction, and revokes the lease. Where the key was
+//!    gone by then, the release fails as lost: the work of two holders may have overlapped.
 //!
 //! # Renewing
 //!
-//! A renewal is a keep-alive and then a read of our own key by the cluster's majority. Only if both were answered in the
-//! same term of the same leader is the lease confirmed: a leader that was deposed and does not know it yet would still
-//! answer the keep-alive. It also finds a key that an operator has deleted.
+//! A renewal is a keep-alive and then a read of the holder's key by the cluster's majority. The lease is confirmed only if
+//! both were answered in the same term of the same leader: a leader that was deposed and does not know it yet would still
+//! answer the keep-alive. The read also finds a key that an operator has deleted.
 
 mod api;
 mod look;
@@ -60,7 +60,7 @@ impl Etcd {
         Ok(Etcd { gateway: Arc::new(Gateway::new(Arc::clone(&url))?), url, prefix })
     }
 
-    /// How long a call may take that is not bound to a lease.
+    /// Returns how long a call may take that is not bound to a lease.
     fn limit(&self) -> Duration {
         call_limit(self.url.ttl)
     }

@@ -1,4 +1,4 @@
-//! A place in the queue of a name, and the tenure that comes of it.
+//! A place in the queue of a name, and then a tenure.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -16,19 +16,19 @@ use crate::server::url::Url;
 use crate::util::text;
 use crate::util::thread_pool;
 
-/// How often a waiter looks for itself: the member that has its watch may hang.
+/// The time between two reads of the queue by a waiter. The member that has its watch may hang.
 const LOOK_AGAIN: Duration = Duration::from_secs(3);
-/// How soon another watch is set where one came to nothing.
+/// The time until another watch is set after one that failed.
 const WATCH_AGAIN: Duration = Duration::from_millis(500);
 
-/// How long it may take to give back a lease that is of no use.
+/// The maximum time to give back a lease that is not needed.
 const GIVE_BACK: Duration = Duration::from_secs(1);
 
-/// What wakes whoever has the place.
+/// What wakes the session's thread.
 enum Note {
-    /// The key just before ours is gone.
+    /// The key just before this one was deleted.
     Gone,
-    /// The watch of that number came to nothing.
+    /// The watch of that number failed.
     Blind(u64),
     /// [`Session::interrupter`] was called.
     Interrupted,
@@ -45,27 +45,27 @@ pub(super) struct Place {
     record: Record,
     lease: i64,
     key: String,
-    /// Where we stand in the queue: our key's create revision.
+    /// The place in the queue: the create revision of the key.
     revision: i64,
     term: Lease,
     notes: Receiver<Note>,
     teller: Sender<Note>,
-    /// The holder before, where it did not release, as the first look found it.
+    /// The record of the last holder, if it did not release, as the first read found it.
     last: Option<Option<Box<Record>>>,
     watching: Option<Watching>,
-    /// How many there were.
+    /// The number of watches so far.
     watches: u64,
-    /// No other watch before that.
+    /// The earliest moment of the next watch.
     watch_from: Instant,
-    /// Until the grant, no call outlasts this.
+    /// The deadline of every call until the grant.
     answer_by: AnswerBy,
     granted: bool,
 }
 
-/// A watch on the key just before ours. It ends with this.
+/// A watch on the key just before this one. Dropping it ends the watch.
 struct Watching {
     number: u64,
-    /// That key's create revision.
+    /// The create revision of the watched key.
     created: i64,
     watch: Watch,
 }
@@ -76,18 +76,18 @@ impl Drop for Watching {
     }
 }
 
-/// What one look at the queue found.
+/// The result of one read of the queue.
 struct Seen {
-    /// The cluster's revision at that look.
+    /// The cluster's revision at that read.
     revision: i64,
-    /// Whose word it is: a leader's term.
+    /// The term of the leader that answered.
     term: i64,
     before: Option<Before>,
     /// The record of the last holder.
     kept: Option<Record>,
 }
 
-/// The key just before ours.
+/// The key just before this one.
 struct Before {
     key: String,
     created: i64,
@@ -95,7 +95,7 @@ struct Before {
 }
 
 impl Place {
-    /// Steps 1 and 2.
+    /// Takes a place in the queue: steps 1 and 2 of the protocol.
     pub(super) fn take(
         gateway: Arc<Gateway>,
         url: &Arc<Url>,
@@ -174,7 +174,7 @@ impl Place {
         Error::new(ErrorKind::Lost, &self.url.target, "its key was deleted at the server: the lock was broken")
     }
 
-    /// Is our key still the one that we put?
+    /// Returns the condition that the key is still the one that this session put.
     fn ours(&self) -> Value {
         json!([{
             "key": encode(&self.key), "target": "CREATE", "result": "EQUAL",
@@ -182,8 +182,8 @@ impl Place {
         }])
     }
 
-    /// Our own key and the one just before it, in one transaction: the majority's word at one revision. With the last
-    /// holder's record, where it is wanted.
+    /// Reads this session's key and the one just before it in one transaction, which is the majority's answer at one
+    /// revision; and the last holder's record, if `with_kept`.
     fn look(&self, with_kept: bool, limit: Duration) -> Result<Seen> {
         let prefix = format!("{}/", self.url.name);
         let mut success = vec![json!({"request_range": {
@@ -215,12 +215,12 @@ impl Place {
         })
     }
 
-    /// Where the record outlives its lease.
+    /// Returns the key at which the record outlives its lease.
     fn kept(&self) -> String {
         format!("{RECORDS}{}", self.url.name)
     }
 
-    /// We are the first: the record is written where all can see it, with the revision of that look as its fence.
+    /// Takes the lock as the first of the queue: publishes the record, with the revision of that read as its fence.
     fn enter(&mut self, seen: &Seen) -> Result<Granted> {
         let fence = u64::try_from(seen.revision).ok();
         let last = seen.kept.as_ref().and_then(Record::previous_fence).unwrap_or(0);
@@ -237,7 +237,7 @@ impl Place {
             native.fence = fence;
             native.acquired_at = Some(SystemTime::now());
         }
-        // As the first look found it: where the answer to our own write is missing, the next one finds that.
+        // As the first read found it: a later one may find this session's own write, whose answer was lost.
         let last = self.last.get_or_insert_with(|| seen.kept.clone().filter(is_unreleased).map(Box::new)).clone();
         self.write(self.limit())?;
         self.granted = true;
@@ -246,7 +246,7 @@ impl Place {
         Ok(Granted { record: self.record.clone(), last: last.map(|last| *last), confirmed: self.term.confirmed })
     }
 
-    /// Writes the record to our key and to where it outlives it.
+    /// Writes the record to the key, and to where it outlives its lease.
     fn write(&self, limit: Duration) -> Result<()> {
         let value = self.record.to_json();
         let body = json!({
@@ -263,8 +263,8 @@ impl Place {
         }
     }
 
-    /// Sets a watch on the key just before ours: its end wakes us. One that is at a member which does not answer any more
-    /// is moved.
+    /// Sets a watch on the key just before this one, whose deletion wakes this session. A watch at a member that does not
+    /// answer any more is moved.
     fn watch(&mut self, before: Before, from: i64) {
         let stays =
             |watching: &Watching| watching.created == before.created && watching.watch.member == self.gateway.first();
@@ -279,13 +279,13 @@ impl Place {
         let watching = Watching { number, created: before.created, watch };
         let started = thread_pool::run(move || {
             let gone = there.await_deletion(&before.key, from, limit);
-            // Whoever waited may have gone.
+            // The session may have ended.
             let _ = teller.send(if gone { Note::Gone } else { Note::Blind(number) });
         });
         self.watching = started.ok().map(|()| watching);
     }
 
-    /// Refuses a key without a lease. It is data below our name and no lock's key, and would never go.
+    /// Refuses a key without a lease. It is data below the lock's name, no lock's key, and would never be deleted.
     fn refuse_data(&self, before: &Before) -> Result<()> {
         if before.lease != 0 {
             return Ok(());
@@ -319,7 +319,7 @@ impl Session for Place {
             let again = Instant::now() + if self.watching.is_some() { LOOK_AGAIN } else { WATCH_AGAIN };
             match self.notes.recv_timeout(end.min(again).saturating_duration_since(Instant::now())) {
                 Ok(Note::Gone) => self.watching = None,
-                // There is no hurry after one that broke; and one that was stopped for another says nothing of that.
+                // Ignores a watch that was replaced. After one that broke the next one is set a little later.
                 Ok(Note::Blind(number)) => {
                     if self.watching.as_ref().is_some_and(|watching| watching.number == number) {
                         self.watching = None;
@@ -354,7 +354,7 @@ impl Session for Place {
         let end = Instant::now() + patience;
         loop {
             match self.notes.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                // A watch of the time before the grant.
+                // From a watch that was set before the grant.
                 Ok(Note::Gone | Note::Blind(_)) => {}
                 _ => return Ok(()),
             }
@@ -380,7 +380,7 @@ impl Session for Place {
             "failure": [{"request_range": {"key": encode(&kept)}}],
         });
         let released = self.gateway.call_and_count("/v3/kv/txn", &body, limit);
-        // The next one may go on; what follows tidies up.
+        // The next holder may go on by now. The rest cleans up.
         let _ = self.give_lease_back(end.saturating_duration_since(Instant::now()));
         let (answer, repeated) = released.map_err(|error| {
             error.with_hint(format!("the lock is free when its lease is over, after {} s", self.term.ttl.as_secs()))
@@ -389,7 +389,7 @@ impl Session for Place {
         if answer["succeeded"] == true {
             return Ok(());
         }
-        // The key was gone. Our own first call may have deleted it, if its answer did not arrive.
+        // The key was gone. A first attempt of this call may have deleted it, if its answer was lost.
         let now = decode(&answer["responses"][0]["response_range"]["kvs"][0]["value"]);
         let later = match record::read(&now) {
             Content::Record(now) => now.previous_fence() > record.previous_fence(),

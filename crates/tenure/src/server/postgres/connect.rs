@@ -1,4 +1,4 @@
-//! A connection of our own, and what its errors mean for a lock.
+//! Connections to the server, and what their errors mean for a lock.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -23,12 +23,12 @@ use crate::server::url::{Host, Url};
 use crate::server::{names, tls};
 use crate::sys::ForkLocal;
 
-/// What is off with the tables.
+/// What is wrong with the tables.
 const MISSING: &str = "the tables of the lock do not exist";
 const FORBIDDEN: &str = "the tables of the lock cannot be made or used";
 const OTHER: &str = "the tables of the lock are not those of this version";
 
-/// Are the tables missing?
+/// Returns whether the tables are missing.
 pub(super) fn is_missing(error: &Error) -> bool {
     error.detail().starts_with(MISSING)
 }
@@ -36,14 +36,14 @@ pub(super) fn is_missing(error: &Error) -> bool {
 /// The first version that ends an idle session by itself (`idle_session_timeout`).
 const OLDEST: u32 = 140_000;
 
-/// What a session is for.
+/// The purpose of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     Look,
     Lock,
 }
 
-/// What a session says of itself: the row of [`sql::WHO`].
+/// The facts of a session: the row of [`sql::WHO`].
 struct Who {
     backend: i32,
     version: u32,
@@ -51,21 +51,21 @@ struct Who {
     read_only: bool,
 }
 
-/// Where we may connect to, and as whom.
+/// The servers to connect to, and the user.
 #[derive(Clone)]
 pub(super) struct Address {
     pub(super) url: Arc<Url>,
     tls: Option<MakeRustlsConnect>,
-    /// Records of grants whose answer did not arrive in time.
+    /// Records of grants whose answer was too late.
     unsure: Arc<Mutex<Vec<String>>>,
 }
 
-/// So many of them are kept.
+/// The maximum number of these records.
 const MOST_UNSURE: usize = 64;
 
-/// A session of the server. It ends when this goes.
+/// A session of the server. Dropping it ends the session.
 pub(super) struct Connection {
-    // Before the runtime: its end is what tells the server.
+    // Dropped before the runtime, because its end informs the server.
     client: Option<Arc<Client>>,
     pub(super) runtime: Runtime,
     driver: Option<tokio::task::JoinHandle<()>>,
@@ -74,7 +74,7 @@ pub(super) struct Connection {
     pub(super) address: Address,
 }
 
-/// Tells that the connection is at its end, and why.
+/// Reports that the connection has ended, and why.
 #[derive(Default)]
 pub(super) struct Over {
     why: Mutex<Option<String>>,
@@ -91,7 +91,7 @@ impl Over {
         self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Ends when the connection does.
+    /// Waits until the connection ends.
     pub(super) async fn wait(&self) -> String {
         loop {
             let told = self.told.notified();
@@ -130,7 +130,7 @@ impl Address {
         Ok(Address { url: Arc::new(url), tls, unsure: Arc::default() })
     }
 
-    /// Notes a grant whose answer did not arrive: the server may still commit it, and it has no holder.
+    /// Records a grant whose answer was lost. The server may still commit it, and it has no holder.
     pub(super) fn be_unsure(&self, record: &str) {
         let mut unsure = self.unsure.lock().unwrap_or_else(PoisonError::into_inner);
         if unsure.len() >= MOST_UNSURE {
@@ -139,12 +139,12 @@ impl Address {
         unsure.push(record.to_owned());
     }
 
-    /// Notes that this record was granted after all.
+    /// Records that this record was granted after all.
     pub(super) fn be_sure(&self, record: &str) {
         self.unsure.lock().unwrap_or_else(PoisonError::into_inner).retain(|unsure| unsure != record);
     }
 
-    /// Is it the record of a grant that has no holder?
+    /// Returns whether it is the record of a grant that has no holder.
     pub(super) fn is_unsure(&self, record: &str) -> bool {
         self.unsure.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|unsure| unsure == record)
     }
@@ -155,7 +155,7 @@ impl Address {
         user.unwrap_or_else(|| "postgres".to_owned())
     }
 
-    /// How to connect, but for the host.
+    /// Returns the parameters of a connection, but for the host.
     fn config(&self, host: &str, port: u16) -> Config {
         let user = self.user();
         let database = if self.url.path.is_empty() { user.clone() } else { self.url.path.clone() };
@@ -175,8 +175,8 @@ impl Address {
         config
     }
 
-    /// Connects to whichever host lets us in and can do what the session is for, within `limit` altogether, and says
-    /// `first`, whose last rows are [`sql::WHO`]'s.
+    /// Connects to the first host that accepts the connection and is fit for the purpose, within `limit` altogether, and
+    /// sends `first`, whose last rows are [`sql::WHO`]'s.
     pub(super) fn connect(&self, first: &str, purpose: Purpose, limit: Duration) -> Result<Connection> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -209,7 +209,7 @@ impl Address {
             return Ok(Connection { client, runtime, driver, over, backend, address: self.clone() });
         }
         let TryAll { failures, refused, .. } = try_all;
-        // The only server there is has spoken: nothing comes of asking again.
+        // The only server has answered: asking again would not help.
         if let (Some(refused), true) = (refused, failures.len() == 1) {
             return Err(refused);
         }
@@ -244,8 +244,8 @@ impl Address {
         })
     }
 
-    /// Session locks do not survive a proxy that lends a server's session to whoever speaks next. It shows: two
-    /// connections of ours, open at once, have the same backend. Asked once a process.
+    /// Fails behind a proxy that shares a server's session between clients, because session locks do not survive that. Two
+    /// open connections of this process then have the same backend. Checked once a process.
     pub(super) fn refuse_proxy(&self, ours: &Connection, limit: Duration) -> Result<()> {
         static DIRECT: ForkLocal<Mutex<HashSet<String>>> = ForkLocal::new();
         let direct = || DIRECT.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
@@ -256,7 +256,7 @@ impl Address {
         }
         let other = match self.connect(sql::WHO, Purpose::Look, limit) {
             Ok(other) => other,
-            // The server gives no second connection. Every renewal compares the backend as well.
+            // The server accepts no second connection. Every renewal compares the backend as well.
             Err(_) => return Ok(()),
         };
         let client = other.client();
@@ -271,7 +271,7 @@ impl Address {
                 }
             }
             Err(error) if error.is_unreachable() => return Err(error),
-            // Every server lets its user begin a transaction. What lets us in and refuses that is none.
+            // Every server lets its user begin a transaction. A peer that refuses that is no server.
             Err(error) => return Err(self.proxy(&format!("it refuses a transaction: {}", error.detail()))),
         }
         direct().insert(key);
@@ -284,7 +284,7 @@ impl Address {
             .with_hint("a session lock does not survive that: name the server itself, or a pool in session mode")
     }
 
-    /// What an error of the server's or of the connection means for a lock.
+    /// Returns what an error of the server or of the connection means for a lock.
     pub(super) fn error(&self, error: &tokio_postgres::Error) -> Error {
         let new = |kind, detail: String| Error::new(kind, &self.url.target, detail);
         let text = words(error);
@@ -292,7 +292,7 @@ impl Address {
             if error.is_closed() {
                 return new(ErrorKind::Lost, format!("the connection to the server is lost: {text}"));
             }
-            // The crate has no kind for it.
+            // The crate has no error kind for it.
             if text.contains("password missing") {
                 return new(ErrorKind::PermissionDenied, "the server wants a password and there is none".to_owned())
                     .with_hint("put it into PGPASSWORD or ~/.pgpass, which only its owner may read");
@@ -332,20 +332,20 @@ impl Address {
 
 type Connected = (Client, tokio::task::JoinHandle<()>, Arc<Over>, i32);
 
-/// A look for a server among several.
+/// The search for a server among several.
 struct TryAll<'a> {
     address: &'a Address,
     runtime: &'a Runtime,
     first: &'a str,
     purpose: Purpose,
     failures: Vec<String>,
-    /// One that answered and cannot do what is wanted.
+    /// The error of a server that answered and is not fit for the purpose.
     refused: Option<Error>,
 }
 
 impl TryAll<'_> {
-    /// Every address of one name, each with its own share of the time: one that swallows what it is sent does not use up
-    /// that of the others.
+    /// Tries every address of one name, each with its own share of the time: an address that never answers does not use up
+    /// the time of the others.
     fn host(&mut self, host: &Host, limit: Duration) -> Result<Option<Connected>> {
         let end = Instant::now() + limit;
         let addresses = match names::addresses(&host.name, limit) {
@@ -372,7 +372,7 @@ impl TryAll<'_> {
         Ok(None)
     }
 
-    /// One address. An error is one that the others would have as well.
+    /// Tries one address. Returns an error that the other addresses would have as well.
     fn once(&mut self, name: &str, config: &Config, limit: Duration) -> Result<Option<Connected>> {
         let over = Arc::new(Over::default());
         let start = async {
@@ -401,7 +401,7 @@ impl TryAll<'_> {
             let detail = "the server is older than PostgreSQL 14 and cannot end an idle session by itself";
             return Err(Error::new(ErrorKind::Unsupported, target, detail));
         };
-        // A standby grants advisory locks too, and they mean nothing at the primary.
+        // A standby grants advisory locks too, and they exclude nothing at the primary.
         let refused = if who.standby {
             Some(("it is a standby, which takes no writes", "name the primary, or all of its cluster's servers"))
         } else if who.read_only && self.purpose == Purpose::Lock {
@@ -430,12 +430,12 @@ impl Connection {
     pub(super) fn client(&self) -> Arc<Client> {
         match &self.client {
             Some(client) => Arc::clone(client),
-            // It is taken only by `drop`.
+            // Only `drop` takes it.
             None => unreachable!("a connection is used after its end"),
         }
     }
 
-    /// Runs `work` within `limit`; time that is over is a server that does not answer.
+    /// Runs `work` within `limit`. After that the server counts as one that does not answer.
     pub(super) fn within<T>(
         &self,
         limit: Duration,
@@ -458,30 +458,30 @@ impl Connection {
         Error::new(ErrorKind::Lost, &self.address.url.target, format!("the connection to the server is lost: {why}"))
     }
 
-    /// One statement with its rows. Without a name at the server: it is sent once.
+    /// Runs one statement, and returns its rows. It is not prepared, because it is sent once.
     pub(super) fn rows(&self, limit: Duration, sql: &str, values: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>> {
         let client = self.client();
         self.within(limit, async { client.query_typed(sql, values).await })
     }
 
-    /// How many rows a statement changed.
+    /// Runs one statement, and returns how many rows it changed.
     pub(super) fn changed(&self, limit: Duration, sql: &str, values: &[(&(dyn ToSql + Sync), Type)]) -> Result<u64> {
         let client = self.client();
         self.within(limit, async { client.execute_typed(sql, values).await })
     }
 
-    /// Statements without values, and without an answer.
+    /// Runs statements without values and without rows.
     pub(super) fn batch(&self, limit: Duration, sql: &str) -> Result<()> {
         let client = self.client();
         self.within(limit, async { client.batch_execute(sql).await })
     }
 
-    /// As [`rows`](Connection::rows); the tables are made where they are missing.
+    /// As [`rows`](Connection::rows); creates the tables where they are missing.
     pub(super) fn with_tables<T>(&self, limit: Duration, work: impl Fn() -> Result<T>) -> Result<T> {
         match work() {
             Err(error) if is_missing(&error) => {
                 let make = || self.batch(limit, sql::TABLES);
-                // Two that make them at once disturb each other; the second time they are there.
+                // Two sessions that create them at once disturb each other. The second time they are there.
                 make().or_else(|error| if error.is_permission_denied() { Err(error) } else { make() })?;
                 work()
             }
@@ -489,7 +489,7 @@ impl Connection {
         }
     }
 
-    /// Is it the same session of the server as before? It is a question that also says that we live.
+    /// Checks that it is the same session of the server as before. The query also renews the lease.
     pub(super) fn check_backend(&self, limit: Duration) -> Result<()> {
         let rows = self.rows(limit, sql::RENEW, &[])?;
         match rows.first().map(|row| row.get::<_, i32>(0)) {
@@ -498,7 +498,7 @@ impl Connection {
         }
     }
 
-    /// Ends another session, and waits for its end. `false`: there was none.
+    /// Ends another session, and waits for its end. `false` if there was none.
     pub(super) fn end(&self, backend: i32, limit: Duration) -> Result<bool> {
         let client = self.client();
         let target = &self.address.url.target;
@@ -518,7 +518,7 @@ impl Connection {
             Ok(Err(error)) if error.code().is_some_and(|code| code.code() == "42501") => Err(forbidden(&error)),
             Ok(Err(error)) => Err(self.address.error(&error)),
             Ok(Ok(rows)) if rows.first().is_some_and(|row| row.get(0)) => Ok(true),
-            // Gone by itself, or still there?
+            // It may have ended by itself, or still be there.
             Ok(Ok(_)) => match self.rows(limit, sql::RUNS, &[(&backend, Type::INT4)])?.is_empty() {
                 true => Ok(false),
                 false => {
@@ -534,7 +534,7 @@ impl Connection {
         }
     }
 
-    /// Ends what the server is doing for us: a wait in its queue.
+    /// Cancels the statement that the server executes for this session: a wait in its queue.
     pub(super) fn cancel(&self, limit: Duration) {
         let token = self.client().cancel_token();
         let tls = self.address.tls.clone();
@@ -553,14 +553,14 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         drop(self.client.take());
-        // So that the server hears of it at once. It may be silent: that must not hold us up.
+        // Informs the server at once. A server that does not answer must not block this.
         if let Some(driver) = self.driver.take() {
             let _ = self.runtime.block_on(async { timeout(Duration::from_millis(200), driver).await });
         }
     }
 }
 
-/// An error with its causes: the crate's own says only where it struck.
+/// Returns an error's text with its causes. The crate's own text names only the place of the failure.
 fn words(error: &tokio_postgres::Error) -> String {
     if let Some(error) = error.as_db_error() {
         return error.message().to_owned();

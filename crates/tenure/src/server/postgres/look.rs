@@ -1,4 +1,4 @@
-//! Looking at locks, and taking one away.
+//! Reads how locks stand, and breaks one.
 
 use std::path::Path;
 use std::time::Duration;
@@ -41,7 +41,7 @@ fn examine(connection: &Connection, limit: Duration, name: &str, target: &Path, 
     let mut inspection = Status::free(target, lock);
     inspection.engine = Some(Scheme::Postgres);
     let queue = queue(connection, name, limit)?;
-    // Where nobody has locked anything yet, there is no table.
+    // Before the first lock there is no table.
     let row = row(connection, name, limit)?;
     let row = row.as_ref().map(|row| {
         let record = of_text(row.get(3), row.get(0), row.get(1));
@@ -67,8 +67,8 @@ fn examine(connection: &Connection, limit: Duration, name: &str, target: &Path, 
     Ok(inspection)
 }
 
-/// Every lock below a name that is held, or whose holder died. One that only others' SQL has locked is a number to the
-/// server, without a name.
+/// Returns every lock below a name that is held, or whose holder died. A lock that only another program's SQL has taken is
+/// a number to the server, without a name.
 pub(super) fn list(postgres: &Postgres) -> Result<Vec<Status>> {
     let connection = connect(postgres, Purpose::Look, postgres.limit())?;
     let url = &postgres.address.url;
@@ -91,7 +91,7 @@ pub(super) fn list(postgres: &Postgres) -> Result<Vec<Status>> {
     Ok(found)
 }
 
-/// The row of a name: its fence, state, backend and record.
+/// Returns the row of a name: its fence, state, backend and record.
 fn row(connection: &Connection, name: &str, limit: Duration) -> Result<Option<Row>> {
     match connection.rows(limit, sql::RECORD, &[(&name, Type::TEXT)]) {
         Err(error) if is_missing(&error) => Ok(None),
@@ -99,8 +99,8 @@ fn row(connection: &Connection, name: &str, limit: Duration) -> Result<Option<Ro
     }
 }
 
-/// Ends the holder's session, and marks its row as released. It does both or neither: with a row that says "released", the
-/// next holder would not wait for the lease of one that still holds. The row comes first, so that the next holder, which
+/// Ends the holder's session, and marks its row as released. Does both or neither: with a row that says "released", the
+/// next holder would not wait for the lease of a session that still holds. The row comes first, so that the next holder, which
 /// reads the row, waits for the end of this.
 pub(super) fn force_release(postgres: &Postgres, _found: &Status) -> Result<bool> {
     let limit = postgres.limit();
@@ -109,7 +109,7 @@ pub(super) fn force_release(postgres: &Postgres, _found: &Status) -> Result<bool
     let holders: Vec<i32> =
         queue(&connection, name, limit)?.iter().filter(|backend| backend.granted).map(|backend| backend.pid).collect();
     let row = row(&connection, name, limit)?;
-    // One that another tenure wrote meanwhile is not this one's.
+    // Not a row that another tenure has written meanwhile.
     let fence =
         row.filter(|row| holders.is_empty() || holders.contains(&row.get::<_, i32>(2))).map(|row| row.get::<_, i64>(0));
     connection.batch(limit, "BEGIN")?;

@@ -1,20 +1,19 @@
-//! Locks that a PostgreSQL server keeps: session advisory locks, so that anything else that takes the same one is
-//! excluded too.
+//! Locks on a PostgreSQL server, by session advisory locks: they also exclude any other program that takes the same one.
 //!
 //! # The protocol
 //!
-//! Every name in our SQL has its schema, and the session's `search_path` is the server's own schema alone: what others put
-//! into `public` is never called.
+//! Every name in the SQL has its schema, and the session's `search_path` is the server's own schema alone: functions that
+//! other users put into `public` are never called.
 //!
-//! 1. A connection of our own. `idle_session_timeout` is the lease: the server ends a session that says nothing for that
-//!    long, and with it its locks. A proxy that lends sessions to others is refused.
-//! 2. `pg_try_advisory_lock(hashtextextended(NAME, 0))`, and if another has it `pg_advisory_lock(..)`, which waits in the
-//!    server's queue, for no longer than `lock_timeout`.
+//! 1. Each place has a connection of its own. `idle_session_timeout` is the lease: the server ends a session that is idle
+//!    for that long, and with it its locks. A proxy that shares sessions between clients is refused.
+//! 2. `pg_try_advisory_lock(hashtextextended(NAME, 0))`, and where that fails `pg_advisory_lock(..)`, which waits in the
+//!    server's queue, for at most `lock_timeout`.
 //! 3. The row of the name in `tenure.locks` says whether the last holder released. If it did not, its session is gone but
-//!    its process may not know that yet: its lease is waited out, unless that process is proven dead.
+//!    its process may not know that yet: the next holder waits out that lease, unless the process is proven dead.
 //! 4. One statement takes `nextval` as the fence and writes the record, in one commit. A sequence that went back behind
 //!    the fence in the row (it was reset, or was not copied with the table) is noticed there, and the lock refused.
-//! 5. A renewal is a question for `pg_backend_pid()`. The connection's end is the lock's.
+//! 5. A renewal is a query for `pg_backend_pid()`. When the connection ends, the tenure is lost.
 //! 6. A release marks the row, commits, and then unlocks.
 
 mod connect;
@@ -49,14 +48,14 @@ impl Postgres {
         Ok(Postgres { address: Address::new(url)?, lock })
     }
 
-    /// How long a call may take that is not bound to a lease.
+    /// Returns how long a call may take that is not bound to a lease.
     fn limit(&self) -> Duration {
         call_limit(self.address.url.ttl)
     }
 }
 
-/// Refuses variables of libpq that ask for more safety than the target. The target alone says where the server is, so that
-/// all processes with that target mean the same one; the user and the password are read (`PGUSER`, `PGPASSWORD`,
+/// Refuses variables of libpq that ask for more safety than the target. The target alone names the server, so that all
+/// processes with that target use the same one; the user and the password are read (`PGUSER`, `PGPASSWORD`,
 /// `PGPASSFILE`).
 fn suit_environment(url: &Url) -> Result<()> {
     let of = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
@@ -70,7 +69,7 @@ fn suit_environment(url: &Url) -> Result<()> {
     }
 }
 
-/// Does `work`, whose connection has a runtime of its own, where the caller's thread may be one of another runtime's.
+/// Runs `work` where a connection may block on its own runtime, also if the caller's thread belongs to another runtime.
 fn beside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| match scope.spawn(work).join() {
         Ok(done) => done,

@@ -1,13 +1,13 @@
-//! Where a password comes from: `PGPASSWORD`, or else a password file, as every PostgreSQL client has it.
+//! Finds the password: in `PGPASSWORD`, or else in a password file, as every PostgreSQL client does.
 //!
 //! A line of `~/.pgpass` is `host:port:database:user:password`. `*` stands for anything, `\:` and `\\` for `:` and `\`,
-//! the first line that fits counts. A file that others may read is passed over, as libpq does.
+//! the first line that matches counts. A file that other users may read is ignored, as by libpq.
 
 use std::path::PathBuf;
 
 use crate::sys;
 
-/// What is connected to.
+/// The server, database and user of a connection.
 pub(super) struct Whereto<'a> {
     pub(super) host: &'a str,
     pub(super) port: u16,
@@ -15,7 +15,7 @@ pub(super) struct Whereto<'a> {
     pub(super) user: &'a str,
 }
 
-/// The password for there, if there is one.
+/// Returns the password for a connection, if there is one.
 pub(super) fn find(whereto: &Whereto<'_>) -> Option<String> {
     if let Some(password) = std::env::var("PGPASSWORD").ok().filter(|password| !password.is_empty()) {
         return Some(password);
@@ -44,11 +44,11 @@ fn of_line(line: &str, whereto: &Whereto<'_>) -> Option<String> {
         }
         rest = after;
     }
-    // The password is the rest of the line, colons and all; only what is escaped in it is not.
+    // The password is the rest of the line with its colons, but without its escapes.
     Some(unescape(rest))
 }
 
-/// The first field without its escapes, and what follows the colon.
+/// Returns the first field without its escapes, and the rest after the colon.
 fn field(line: &str) -> Option<(String, &str)> {
     let mut escaped = false;
     let end = line.find(|c| {

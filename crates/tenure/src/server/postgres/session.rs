@@ -1,4 +1,4 @@
-//! A session that waits for the lock, and then has it.
+//! A session that waits for the lock, and then holds it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -24,7 +24,7 @@ pub(super) struct Place {
     connection: Connection,
     record: Record,
     wait_limit: WaitLimit,
-    /// Until the grant, no call outlasts this.
+    /// The deadline of every call until the grant.
     answer_by: AnswerBy,
     step: Step,
     woken: Arc<Notify>,
@@ -33,21 +33,21 @@ pub(super) struct Place {
 
 type Locking = JoinHandle<std::result::Result<(), tokio_postgres::Error>>;
 
-/// How far it has come.
+/// How far the session has come.
 enum Step {
     Out,
     /// In the server's queue.
     Queued(Locking),
-    /// The lock is ours, and the row has not been read.
+    /// It has the advisory lock, and has not read the row.
     Mine,
-    /// The lock is ours, but the one before may still believe that it is its own, until then.
+    /// It has the advisory lock, but until then the last holder may still rely on its lease.
     Locked(Option<Box<Record>>, Option<BootTime>),
     Held(i64),
 }
 
-/// What came of a sleep.
+/// The result of a sleep.
 enum Woke {
-    /// The time is over, or somebody called.
+    /// The time is over, or the interrupter was called.
     Up,
     Closed(String),
     Locked(std::result::Result<(), tokio_postgres::Error>),
@@ -86,7 +86,7 @@ impl Place {
         self.answer_by.within(call_limit(self.term.ttl))
     }
 
-    /// Step 2.
+    /// Takes the advisory lock, or a place in its queue: step 2 of the protocol.
     fn try_lock(&self) -> Result<bool> {
         let rows = self.connection.rows(self.limit(), sql::TRY_LOCK, &[(&self.name(), Type::TEXT)])?;
         Ok(rows.first().is_some_and(|row| row.get(0)))
@@ -95,7 +95,7 @@ impl Place {
     fn queue(&self) -> Result<Locking> {
         let client = self.connection.client();
         let (third, own) = ((self.term.ttl / 3).as_millis(), call_limit(self.term.ttl).as_millis());
-        // So that the server notices while it makes us wait that we are gone; not every platform's can.
+        // The server then notices the client's death while the client waits. Not every platform's server can.
         let check = format!("SET client_connection_check_interval = '{third}ms'");
         let times = format!("SET lock_timeout = '{}ms'; SET statement_timeout = 0", self.lock_timeout());
         let client_of = Arc::clone(&client);
@@ -106,14 +106,14 @@ impl Place {
         let name = self.name().to_owned();
         Ok(self.connection.runtime.spawn(async move {
             let values: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)] = &[(&name, Type::TEXT)];
-            // Sent together, so that setting the time back costs no way to the server and back.
+            // Sent together, so that resetting the timeout costs no round trip.
             let back = format!("SET statement_timeout = '{own}ms'");
             let (locked, back) = tokio::join!(client.query_typed(sql::LOCK, values), client.batch_execute(&back));
             locked.map(drop).and(back)
         }))
     }
 
-    /// In milliseconds; 0 is for ever.
+    /// In milliseconds; 0 is without an end.
     fn lock_timeout(&self) -> u128 {
         match self.wait_limit {
             WaitLimit::Until(Some(deadline)) => {
@@ -132,7 +132,7 @@ impl Place {
                 match step {
                     Step::Queued(locking) => match locking.await {
                         Ok(result) => result,
-                        // Nobody cancels it, and it does not panic.
+                        // The task is not cancelled, and does not panic.
                         Err(_) => std::future::pending().await,
                     },
                     _ => std::future::pending().await,
@@ -148,7 +148,7 @@ impl Place {
         })
     }
 
-    /// Step 3.
+    /// Reads the row of the last holder: step 3 of the protocol.
     fn locked(&self) -> Result<Step> {
         let connection = &self.connection;
         let read = |sql| connection.rows(self.limit(), sql, &[(&self.name(), Type::TEXT)]);
@@ -157,7 +157,7 @@ impl Place {
             rows = read(sql::LAST_AFTER_ALL)?;
         }
         let Some(row) = rows.first() else { return Ok(Step::Locked(None, None)) };
-        // A grant of ours that the server committed too late. It had no holder.
+        // A grant of this process that the server committed too late. It had no holder.
         if connection.address.is_unsure(row.get(3)) {
             return Ok(Step::Locked(None, None));
         }
@@ -174,7 +174,7 @@ impl Place {
         Ok(Step::Locked(Some(Box::new(last)), until))
     }
 
-    /// Step 4.
+    /// Writes the row: step 4 of the protocol.
     fn enter(&mut self, last: Option<Record>) -> Result<Granted> {
         if let Some(native) = &mut self.record.native {
             native.acquired_at = Some(SystemTime::now());
@@ -201,8 +201,8 @@ impl Place {
         Ok(Granted { record: self.record.clone(), last, confirmed: sent })
     }
 
-    /// The next fence would be no greater than one that was given already: what it protects would refuse every holder from
-    /// now on, or obey one from the past.
+    /// Returns the error of a fence that would not be greater than the last one: the resource would refuse every holder from
+    /// now on, or accept one from the past.
     fn behind(&self) -> Error {
         let rows = self.connection.rows(self.limit(), sql::FENCES, &[(&self.name(), Type::TEXT)]).unwrap_or_default();
         let seen = rows.first().map(|row| (row.get::<_, i64>(0), row.get::<_, Option<i64>>(1).unwrap_or(0)));
@@ -237,7 +237,7 @@ fn state_word(state: RecordState) -> &'static str {
     }
 }
 
-/// A record of a row: the row's own columns have the last word on its fence and state.
+/// Returns the record of a row. The row's own columns override its fence and state.
 pub(super) fn of_text(text: &str, fence: i64, state: &str) -> Record {
     let mut record = match record::read(text.as_bytes()) {
         Content::Record(record) => record,
@@ -267,7 +267,7 @@ impl Session for Place {
                     };
                 }
                 Step::Mine => {
-                    // Where that fails the lock is ours nevertheless.
+                    // Where that fails this session has the lock nevertheless.
                     self.step = Step::Mine;
                     self.step = self.locked()?;
                 }
@@ -318,7 +318,7 @@ impl Session for Place {
     }
 
     fn renew(&mut self, limit: Duration) -> Result<()> {
-        // A session that waits is not idle, and its connection's keep-alives watch it.
+        // A waiting session is not idle, and its connection's keep-alives watch it.
         if matches!(self.step, Step::Queued(_)) {
             return self.connection.over.why().map_or(Ok(()), |why| Err(self.connection.lost(&why)));
         }
@@ -351,7 +351,7 @@ impl Session for Place {
         match (&self.step, record) {
             (Step::Held(fence), Some(record)) => {
                 let written = self.write(record, *fence, limit);
-                // After the commit: who comes next must read that it was released.
+                // After the commit, because the next holder must read that it was released.
                 let left = end.saturating_duration_since(Instant::now());
                 let unlocked = self.connection.rows(left, sql::UNLOCK, &[(&self.name(), Type::TEXT)]);
                 let unlocked = unlocked.map(|rows| rows.first().is_some_and(|row| row.get(0)));

@@ -1,6 +1,6 @@
-//! Every statement, and the two tables that they speak of.
+//! Every statement, and the two tables that they use.
 
-/// Made at the first use. A role that may not make them gets an error with this text in it.
+/// Created at the first use. A role that may not create them gets an error with this text in it.
 pub(super) const TABLES: &str = "\
 CREATE SCHEMA IF NOT EXISTS tenure;
 CREATE SEQUENCE IF NOT EXISTS tenure.fence;
@@ -16,13 +16,13 @@ CREATE TABLE IF NOT EXISTS tenure.locks (
 );";
 
 /// The first statements of every session. A function or an operator in `public`, or in a schema that the role's own
-/// `search_path` names, may fit our arguments better than the server's own. With this path none of them is looked at.
+/// `search_path` names, may match the arguments better than the server's own. With this path none of them is considered.
 pub(super) const FIRST: &str = "\
 SET search_path = pg_catalog, pg_temp; SET default_transaction_isolation = 'read committed'; ";
 
-/// What the session of a place is told next, with its lease in milliseconds: how long it may be idle, how soon the server
-/// notices that we are gone without a word, and how long a statement may run. What would end it sooner is set back, where
-/// the server knows of it (`transaction_timeout` is of version 17).
+/// The next statements of a place's session, with its lease in milliseconds: how long it may be idle, how soon the server
+/// notices a client that has vanished, and how long a statement may run. Timeouts that would end the session sooner are
+/// reset, where the server has them (`transaction_timeout` is of version 17).
 pub(super) fn begin(lease_ms: u128, statement_ms: u128) -> String {
     let third = (lease_ms / 3000).max(1);
     format!(
@@ -38,7 +38,7 @@ pub(super) fn begin(lease_ms: u128, statement_ms: u128) -> String {
     )
 }
 
-/// Which backend we speak to, how old the server is, whether it is a standby, and whether it takes writes.
+/// The backend of this session, the server's version, whether it is a standby, and whether it accepts writes.
 pub(super) const WHO: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('server_version_num'), \
                               pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')";
 
@@ -53,11 +53,11 @@ pub(super) const UNLOCK: &str =
 /// The last holder.
 pub(super) const LAST: &str = "SELECT fence, state, lease_ms, keeper, record FROM tenure.locks WHERE name = $1";
 
-/// The same, once a break that is under way is over: it marks the row, and then ends the session. It is a write to disk.
+/// As above, once a break in progress is over: that marks the row, and then ends the session. It is a write to disk.
 pub(super) const LAST_AFTER_ALL: &str =
     "SELECT fence, state, lease_ms, keeper, record FROM tenure.locks WHERE name = $1 FOR SHARE";
 
-/// The grant: the fence and the record in one commit, so that no crash of the server gives a fence twice. No row where the
+/// The grant: the fence and the record in one commit, so that a crash of the server gives no fence twice. No row where the
 /// next fence is not greater than the last.
 pub(super) const GRANT: &str = "\
 INSERT INTO tenure.locks AS l (name, fence, state, backend, lease_ms, keeper, record)
@@ -73,7 +73,7 @@ pub(super) const FENCES: &str = "SELECT fence, pg_catalog.pg_sequence_last_value
 pub(super) const SHOW: &str = "\
 UPDATE tenure.locks SET state = $3, record = $4, changed_at = pg_catalog.now() WHERE name = $1 AND fence = $2";
 
-/// Whoever has or awaits the advisory lock of a name. Its 64 bits are two columns there.
+/// The sessions that have or await the advisory lock of a name. Its 64 bits are two columns there.
 pub(super) const QUEUE: &str = "\
 SELECT l.pid, l.granted, l.mode, a.application_name
 FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
@@ -85,16 +85,16 @@ ORDER BY l.granted DESC, l.waitstart";
 
 pub(super) const RECORD: &str = "SELECT fence, state, backend, record FROM tenure.locks WHERE name = $1";
 
-/// Names that begin with $1 and are held, or were when their holder died.
+/// The names that begin with $1 and are held, or were when their holder died.
 pub(super) const BELOW: &str = "\
 SELECT name FROM tenure.locks
 WHERE pg_catalog.left(name, pg_catalog.length($1)) = $1 AND state <> 'released' ORDER BY name";
 
-/// Says that the holder of this fence did not crash.
+/// Marks the holder of this fence as not crashed.
 pub(super) const MARK_BROKEN: &str = "\
 UPDATE tenure.locks SET state = 'released', changed_at = pg_catalog.now()
 WHERE name = $1 AND fence = $2 AND state <> 'released'";
 
-/// Ends a session and waits for its end, for so many milliseconds.
+/// Ends a session and waits for its end, for at most so many milliseconds.
 pub(super) const END_BACKEND: &str = "SELECT pg_catalog.pg_terminate_backend($1, $2)";
 pub(super) const RUNS: &str = "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE pid = $1";
