@@ -1,30 +1,29 @@
-//! A lock between programs: never held by two at once, never left behind by a program that died, and it always knows
-//! who holds it.
+//! A lock between programs: never held by two at once, never left behind by a program that died, and it always knows its
+//! holder.
 //!
-//! A lock protects a *target*, any path: `sessions/main.jsonl`. While it is held, `sessions/main.jsonl.lock` is there
-//! to be seen: a JSON record of who holds it. Behind it stands an *anchor* in `sessions/.tenure/`, which the kernel
-//! locks (`flock(2)`): the kernel alone always knows whether a holder lives. Programs that know only the lock file
+//! A lock protects a *target*, any path: `sessions/main.jsonl`. While it is held, `sessions/main.jsonl.lock`
+//! exists: a JSON record of the holder. The lock itself is the kernel's (`flock(2)`), on an *anchor* in
+//! `sessions/.tenure/`, because only the kernel always knows whether a holder lives. Programs that know only the lock file
 //! exclude a holder, and are excluded by it.
 //!
 //! # Pitfalls
 //!
 //! - **Keep the guard.** `lock.acquire(..)?;` as a statement releases at once; `let _ = ..` too. Write
 //!   `let guard = ..`.
-//! - **A lock is advice.** It stops those who ask for it, nobody else. Whoever may open its files may hold it.
-//! - **`check()` looks at this moment.** An operator may break a lock; a process may be stopped for an hour right after
-//!   a check. Where a late write must not get through, hand the [`fence`](Guard::fence) to the resource and let *it*
-//!   refuse an older one.
-//! - **A crash leaves data half-written.** The lock of a dead holder is granted at once;
-//!   [`previous()`](Guard::previous) says so. Look at it before you trust what you protect.
-//! - **One thread, one hold.** A second acquire by the thread that holds is an error
+//! - **The lock is advisory.** It only stops programs that also use it. Any user who may open its files may hold it.
+//! - **`check()` is about this moment.** An operator may break a lock; a process may be stopped for an hour right after
+//!   a check. Where a late write must not succeed, hand the [`fence`](Guard::fence) to the resource, which refuses an older
+//!   one.
+//! - **A crash leaves data half-written.** The lock of a dead holder is granted at once, and
+//!   [`previous()`](Guard::previous) reports the crash. Check it before you trust the protected data.
+//! - **One thread, one guard.** A second acquire by the thread that holds the lock is an error
 //!   ([`is_would_deadlock`](Error::is_would_deadlock)), unless both are [`reentrant`](Options::reentrant). Two *tasks*
-//!   on one thread just exclude each other.
+//!   on one thread exclude each other.
 //! - **A fork shares nothing.** A guard in a forked child holds nothing there and releases nothing.
-//! - **A signal runs no destructors.** The lock is free all the same; if the lock file should go too, call
-//!   [`cleanup::install`].
+//! - **A signal runs no destructors.** The lock is free all the same. [`cleanup::install`] removes the lock file too.
 //! - **File systems differ.** Where two machines may mount one, a holder of another machine is
-//!   [`Unknown`](process::Liveness::Unknown), never dead. Where locks, links or exchanges are missing, the error says
-//!   which ([`is_unsupported`](Error::is_unsupported)).
+//!   [`Unknown`](process::Liveness::Unknown), never dead. Where locks, links or exchanges are missing, the error names them
+//!   ([`is_unsupported`](Error::is_unsupported)).
 //!
 //! # Examples
 //!
@@ -38,7 +37,7 @@
 //! let lock = Lock::open(&path)?;
 //! let guard = lock.acquire_with(Wait::For(Duration::from_secs(10)))?;
 //! if guard.previous().is_crashed() {
-//!     // The last holder died in the middle: cut off its half line, say.
+//!     // The last holder died while it held the lock: cut off its half-written line, for example.
 //! }
 //! // .. append to the transcript, with guard.fence() ..
 //! guard.check()?;
@@ -47,7 +46,7 @@
 //! # }
 //! ```
 //!
-//! Somebody else has it:
+//! Another program has it:
 //!
 //! ```
 //! use tenure::{Lock, Wait};
@@ -59,7 +58,7 @@
 //! match Lock::options().label("nightly job").open(&path)?.acquire_with(Wait::Never) {
 //!     Ok(_guard) => { /* ours */ }
 //!     Err(error) if error.is_busy() => {
-//!         let holder = error.holder().expect("a live native says who it is");
+//!         let holder = error.holder().expect("a live native records itself");
 //!         eprintln!("not now: {holder}");
 //!     }
 //!     Err(error) => return Err(error.into()),
@@ -70,8 +69,8 @@
 //!
 //! # Features
 //!
-//! - `etcd`, `postgres`: locks that a server keeps, for more than one machine: [`server`].
-//! - `tokio`: `Lock::acquire_async`, cancel-safe.
+//! - `etcd`, `postgres`: locks on a server, for more than one machine: [`server`].
+//! - `tokio`: `Lock::acquire_async`, which is cancel-safe.
 //! - `tracing`: events under the target `tenure`.
 //!
 //! # Platforms
@@ -115,17 +114,17 @@ pub use model::stale_reason::StaleReason;
 pub use model::status::{State, Status};
 pub use operations::{BreakOptions, Broken, break_lock, clean, list, status};
 
-/// Text of others for people: no control character reaches a terminal, and a path is a word of a shell.
+/// Escapes text of other programs for a terminal, and paths for a shell.
 pub mod escape {
     pub use crate::util::text::*;
 }
 
-/// What a folder can do for a lock, by trying.
+/// Tries what a folder's file system can do for a lock.
 pub mod probe {
     pub use crate::maintenance::probe::*;
 }
 
-/// The pages that explain the whole, as they stand in the repository.
+/// The documents of the repository.
 #[cfg(doc)]
 pub mod _docs {
     #[doc = include_str!("../docs/design.md")]
