@@ -162,7 +162,7 @@ fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> O
         ["holder", guard] => json!({"ok": true, "holder": guards.lock().unwrap()[*guard].holder().to_string()}),
         ["label", guard, text] => outcome(guards.lock().unwrap()[*guard].set_label(text)),
         ["command", guard, pid] => {
-            outcome(guards.lock().unwrap()[*guard].set_command(pid.parse().unwrap(), Some("another command")))
+            outcome(guards.lock().unwrap()[*guard].set_command(pid.parse::<u32>().unwrap(), Some("another command")))
         }
         ["revoked", guard] => {
             let revoked = guards.lock().unwrap()[*guard].revoked();

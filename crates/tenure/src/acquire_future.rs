@@ -20,6 +20,7 @@ use crate::sys::{self, LockKind};
 
 /// On whose behalf an acquire [begins](crate::Lock::begin).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Requester {
     /// The calling thread. If it holds the lock already it would wait for itself, which is an error at once.
     Thread,

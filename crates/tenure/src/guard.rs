@@ -159,12 +159,13 @@ impl Guard {
     /// # Errors
     ///
     /// The system's own; [`is_lost`](crate::Error::is_lost) after a revoke and in a forked child.
-    pub fn set_command(&self, pid: u32, line: Option<&str>) -> Result<()> {
+    pub fn set_command(&self, pid: impl Into<i64>, line: Option<&str>) -> Result<()> {
+        let pid = pid.into();
         // A pid without its start time proves nothing.
         let start_time = process::start_time(pid);
         self.tenure.change(&mut |record| {
             if let Some(native) = &mut record.native {
-                native.command_pid = Some(pid.into());
+                native.command_pid = u64::try_from(pid).ok();
                 native.command_start_time = start_time;
                 if let Some(line) = line {
                     native.command = Some(line.into());

@@ -12,6 +12,7 @@ use crate::record::Text;
 
 /// The time that an acquire may wait, including the time in this process's own queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Wait {
     /// Fails at once if the lock is busy.
     Never,
@@ -49,6 +50,7 @@ pub enum Style {
 
 /// Whether a live holder's lock may be stolen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StalePolicy {
     /// Never steals a live holder's lock. Only proof of death allows a takeover.
     #[default]
@@ -69,6 +71,7 @@ impl StalePolicy {
 
 /// What the watchdog does when a tenure lasts longer than [`Options::max_hold`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Overrun {
     /// Reports the overrun by the callback and a tracing event. The lock stays held.
     #[default]
