@@ -45,9 +45,13 @@ impl FileLock {
     }
 
     fn request(&self, kind: LockKind) -> Result<Arc<Request>> {
-        if kind == LockKind::Exclusive {
-            return Ok(Arc::clone(&self.exclusive));
+        match kind {
+            LockKind::Exclusive => Ok(Arc::clone(&self.exclusive)),
+            LockKind::Shared => self.share(),
         }
+    }
+
+    fn share(&self) -> Result<Arc<Request>> {
         let options = &self.exclusive.options;
         if options.style != Style::Flock && options.record {
             return Err(Error::new(ErrorKind::Unsupported, self.target(), "a lock file cannot be shared")
