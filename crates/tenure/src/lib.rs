@@ -127,12 +127,27 @@ pub mod probe {
 /// The documents of the repository.
 #[cfg(doc)]
 pub mod _docs {
+    #[doc = include_str!("../docs/rustdoc-links.md")]
     #[doc = include_str!("../docs/design.md")]
     pub mod design {}
 
+    #[doc = include_str!("../docs/rustdoc-links.md")]
+    #[doc = include_str!("../docs/pitfalls.md")]
+    pub mod pitfalls {}
+
+    #[doc = include_str!("../docs/rustdoc-links.md")]
     #[doc = include_str!("../docs/platforms.md")]
     pub mod platforms {}
 
+    #[doc = include_str!("../docs/rustdoc-links.md")]
     #[doc = include_str!("../docs/distributed.md")]
     pub mod distributed {}
+
+    #[doc = include_str!("../docs/rustdoc-links.md")]
+    #[doc = include_str!("../docs/reliability.md")]
+    pub mod reliability {}
+
+    #[doc = include_str!("../docs/rustdoc-links.md")]
+    #[doc = include_str!("../docs/testing.md")]
+    pub mod testing {}
 }
