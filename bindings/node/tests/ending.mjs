@@ -1,4 +1,4 @@
-// Holds a lock in the thread that the first argument names, and handles signals in the way of the second.
+// Holds a lock in the thread that the first argument names, and handles signals as the second says.
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 

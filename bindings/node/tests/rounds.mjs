@@ -1,4 +1,4 @@
-// Acquires and releases many times, in the way that the first argument names. Prints the memory and handles before and
+// Acquires and releases many times, as the first argument says. Prints the memory and handles before and
 // after.
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";

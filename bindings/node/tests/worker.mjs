@@ -1,4 +1,4 @@
-// A thread that holds or waits, and ends in the way of its data.
+// A thread that holds or waits, and ends as its data says.
 import { parentPort, workerData } from "node:worker_threads";
 
 import { lock } from "tenure";

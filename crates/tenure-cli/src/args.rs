@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::commands::{break_lock, clean, completions, doctor, hold, ls, man, run, status, wait};
 use crate::output::exit;
 
-/// A lock between programs: never held by two at once, never left behind by a dead holder, and it shows who holds it
+/// A lock between programs: never held by two at once, free as soon as its holder is dead, and it always knows its holder
 #[derive(Parser)]
 #[command(name = "tenure", version, after_help = "For the details of a command: `tenure help run`.", after_long_help = LONG, max_term_width = 100)]
 struct Cli {

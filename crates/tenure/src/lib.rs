@@ -1,5 +1,4 @@
-//! A lock between programs: never held by two at once, never left behind by a program that died, and it always knows its
-//! holder.
+//! A lock between programs: never held by two at once, free as soon as its holder is dead, and it always knows its holder.
 //!
 //! A lock protects a *target*, any path: `sessions/main.jsonl`. While it is held, `sessions/main.jsonl.lock`
 //! exists: a JSON record of the holder. The lock itself is the kernel's (`flock(2)`), on an *anchor* in

@@ -290,7 +290,7 @@ impl Lock {
         self.0.target()
     }
 
-    /// Returns how the lock stands. As [`status`](crate::status()), in the folder that this lock has open.
+    /// Returns the status of this lock, as [`status`](crate::status()), in the folder that this lock has open.
     ///
     /// ```
     /// use tenure::{Lock, State};

@@ -9,7 +9,7 @@ use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::status::{State, Status};
 use crate::server;
 
-/// Returns how the lock of `target` stands, without touching it. A target whose folder does not exist is free.
+/// Returns the status of the lock of `target`, without touching it. A target whose folder does not exist is free.
 ///
 /// A lock on the target that was taken with `flock(2)` by a program that is no native is reported too (flock style, a
 /// foreign holder): it does not exclude a native in lock-file style.
@@ -133,7 +133,7 @@ impl BreakOptions {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Broken {
-    /// How the lock stood.
+    /// The lock's status before.
     pub found: Status,
     /// Whether there was anything to break: `false` when it was free.
     pub broken: bool,

@@ -287,7 +287,7 @@ fn remove_folder(paths: &LockPaths) {
     }
 }
 
-/// Breaks the lock that stood as `found`, whether or not its holder lives. `false` where another process was first.
+/// Breaks the lock whose status was `found`, whether or not its holder lives. `false` where another process was first.
 pub(crate) fn break_lock(target: &Path, found: &Status) -> Result<bool> {
     let paths = LockPaths::open(target, false)?;
     if found.state == State::Stale {

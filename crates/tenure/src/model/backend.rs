@@ -24,7 +24,7 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Starts an acquire without blocking. `thread` is the one that would wait for itself if it holds the lock already.
     fn begin(&self, kind: LockKind, wait: Wait, thread: Option<ThreadId>) -> Result<Begun>;
 
-    /// Returns how the lock stands.
+    /// Returns the lock's status.
     fn status(&self) -> Result<Status>;
 }
 

@@ -22,12 +22,12 @@ pub(crate) trait LockServer: Send + Sync + std::fmt::Debug {
     /// Takes a place in the server's queue. `record` describes the waiter. Until the grant no call outlasts `answer_by`.
     fn enqueue(&self, record: &Record, limit: WaitLimit, answer_by: Option<Instant>) -> Result<Box<dyn Session>>;
 
-    /// Returns how the lock stands.
+    /// Returns the lock's status.
     fn status(&self) -> Result<Status> {
         self.status_within(call_limit(self.url().ttl))
     }
 
-    /// Returns how the lock stands. No call takes longer than `limit`.
+    /// Returns the lock's status. No call takes longer than `limit`.
     fn status_within(&self, limit: Duration) -> Result<Status>;
 
     /// Returns every lock whose name is below this one's.

@@ -79,7 +79,8 @@ pub(crate) fn acquire_hidden(
     Ok((Published::Held(LockFile::Hidden, previous, state_offset), clearing.live_file_at_swap))
 }
 
-/// Returns what a share is told of the tenure before. It changes nothing, so the next exclusive holder is told as well.
+/// Returns the report of the tenure before for a shared holder. It changes nothing, so the next exclusive holder gets the
+/// report as well.
 pub(crate) fn crash_still_reported(paths: &LockPaths, anchor: &Anchor, stat: &FileIdent) -> Result<Previous> {
     let prior = Prior::read(anchor, paths, stat)?;
     let state = prior.state();
