@@ -148,7 +148,9 @@ pub(crate) fn try_grant(
     let look = stat.links > 1 || cut_off || paths.copies();
     let live_file_at_swap = look && lock_file::recover(paths, anchor, &prior, options)?;
     if !anchor.read_only {
-        return try_grant_after(paths, cached, anchor, stat, &prior, request, live_file_at_swap);
+        let outcome = try_grant_after(paths, cached, anchor, stat, &prior, request, live_file_at_swap);
+        anchor.keep_buffer(prior.bytes);
+        return outcome;
     }
     let own = Arc::new(anchor.replace(paths, options, state)?);
     cached.anchor = Some(Arc::clone(&own));

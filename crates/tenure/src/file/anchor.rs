@@ -32,6 +32,8 @@ pub(crate) struct Anchor {
     pub(crate) read_only: bool,
     /// The record that was written last through this descriptor. It is used by the thread that has the kernel lock.
     cached: Mutex<Option<CachedRecord>>,
+    /// A buffer for the record's text, kept from one acquire to the next.
+    buffer: Mutex<Vec<u8>>,
 }
 
 impl Anchor {
@@ -86,7 +88,14 @@ impl Anchor {
         if stat.kind != FileKind::Regular {
             return Err(paths.anchor_obstructed(stat.kind));
         }
-        Ok(Anchor { id: stat.id, owner: stat.owner, file, read_only, cached: Mutex::new(None) })
+        Ok(Anchor {
+            id: stat.id,
+            owner: stat.owner,
+            file,
+            read_only,
+            cached: Mutex::new(None),
+            buffer: Mutex::default(),
+        })
     }
 
     /// Returns the file that the anchor's path names, if it is this anchor: step 2.
@@ -94,6 +103,21 @@ impl Anchor {
         let found = paths.dir.ident_at(&paths.anchor);
         let found = found.map_err(|error| paths.anchor_error("cannot be compared with its path", error))?;
         Ok(found.filter(|stat| stat.id == self.id))
+    }
+
+    /// Reads the record's text, of `size` bytes at most, into the kept buffer. [`keep_buffer`](Anchor::keep_buffer) gives
+    /// it back.
+    pub(super) fn read_text(&self, size: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = std::mem::take(&mut *self.buffer.lock().unwrap_or_else(PoisonError::into_inner));
+        bytes.resize(size, 0);
+        let length = self.file.read(&mut bytes)?;
+        bytes.truncate(length);
+        Ok(bytes)
+    }
+
+    /// Keeps a buffer for the next [`read_text`](Anchor::read_text).
+    pub(super) fn keep_buffer(&self, bytes: Vec<u8>) {
+        *self.buffer.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
     }
 
     /// Returns the state of the record `bytes`, if it is the one that this descriptor wrote last.
@@ -119,29 +143,31 @@ impl Anchor {
     /// text.
     pub(crate) fn write(&self, record: &Record, size: u64, visible: bool) -> io::Result<u64> {
         let mut kept = self.cached();
-        let patched = kept.take().and_then(|mut cached| cached.become_record(record, size).then_some(cached));
-        let mut cached = patched.unwrap_or_else(|| CachedRecord::new(record, size));
-        let rendered = cached.rendered_mut();
-        // An empty file has no pid to mask, and a mask alone would look like another program's data.
-        write_text(&self.file, rendered, visible && size > 0)?;
+        if !kept.as_mut().is_some_and(|cached| cached.become_record(record, size)) {
+            *kept = None;
+        }
+        let rendered = kept.get_or_insert_with(|| CachedRecord::new(record, size)).rendered_mut();
         let state_offset = rendered.state_offset;
-        // After a failed write nothing is cached, because the file's text is unknown.
-        *kept = Some(cached);
-        Ok(state_offset)
+        // An empty file has no pid to mask, and a mask alone would look like another program's data.
+        let written = write_text(&self.file, rendered, visible && size > 0);
+        if written.is_err() {
+            // The file's text is unknown.
+            *kept = None;
+        }
+        written.map(|()| state_offset)
     }
 
     /// Writes what changes when a tenure follows another within the process. Returns `None` where the whole record must
     /// be written. What others judge by does not change, so nothing has to be masked.
     pub(crate) fn follow(&self, record: &Record) -> Option<io::Result<u64>> {
         let mut kept = self.cached();
-        let mut cached = kept.take()?;
-        let (text, offset) = cached.follow(record)?;
-        if let Err(error) = self.file.write_at(text, offset) {
-            return Some(Err(error));
+        let written = kept.as_mut()?.follow(record).map(|(text, offset)| self.file.write_at(text, offset));
+        if !matches!(written, Some(Ok(()))) {
+            // It was patched in part, or the file's text is unknown.
+            *kept = None;
         }
-        let state_offset = cached.rendered_mut().state_offset;
-        *kept = Some(cached);
-        Some(Ok(state_offset))
+        let state_offset = kept.as_mut().map_or(0, |cached| cached.rendered_mut().state_offset);
+        written.map(|written| written.map(|()| state_offset))
     }
 
     /// Writes the state of the record in place.

@@ -29,7 +29,7 @@ pub(crate) struct Grant {
     pub(crate) lock_file: LockFile,
     pub(crate) previous: Previous,
     /// The record. `None` for a shared lock and for one without a record.
-    pub(crate) record: Option<Record>,
+    pub(crate) record: Option<Arc<Record>>,
     /// The offset of the state's text in the record.
     pub(crate) state_offset: u64,
     /// Whether the swap names a live foreign program's file. In flock style that file does not block, and must not be
@@ -41,14 +41,14 @@ pub(crate) struct Grant {
 
 impl Grant {
     /// Returns `record` with this grant's crash report, which was not delivered.
-    pub(crate) fn unreported_crash_record(&self, record: Record) -> Record {
-        unreported_crash_record(&self.previous, record)
+    pub(crate) fn unreported_crash_record(&self, record: Arc<Record>) -> Arc<Record> {
+        Arc::new(unreported_crash_record(&self.previous, Arc::unwrap_or_clone(record)))
     }
 }
 
 /// Returns the record of a tenure that begins now. The fence is the larger of the last one plus one and the clock's
 /// microseconds, so it grows even when the last one is forgotten.
-pub(crate) fn new_record(request: &Request, last_fence: u64, paths: &LockPaths) -> Result<Record> {
+pub(crate) fn new_record(request: &Request, last_fence: u64, paths: &LockPaths) -> Result<Arc<Record>> {
     let now = sys::now();
     let clock = now.duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);
     let fence = clock.max(last_fence + 1);
@@ -56,7 +56,7 @@ pub(crate) fn new_record(request: &Request, last_fence: u64, paths: &LockPaths) 
         return Err(Error::new(ErrorKind::Io, paths.anchor_path(), "the fence has reached 2^53 and cannot grow"));
     }
     let own = this_process();
-    Ok(Record {
+    Ok(Arc::new(Record {
         pid: Some(own.identity.pid),
         created_at: Some(now),
         start_time: own.foreign_start_time,
@@ -68,5 +68,5 @@ pub(crate) fn new_record(request: &Request, last_fence: u64, paths: &LockPaths) 
             ..own.native(&request.options)
         }),
         marker: None,
-    })
+    }))
 }

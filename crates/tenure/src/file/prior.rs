@@ -24,9 +24,7 @@ impl Prior {
     /// Reads the record of `anchor`, whose `stat` is current.
     pub(crate) fn read(anchor: &Anchor, paths: &LockPaths, stat: &FileIdent) -> Result<Prior> {
         let size = usize::try_from(stat.size).unwrap_or(MAX_BYTES).min(MAX_BYTES);
-        let mut bytes = vec![0; size];
-        let length = anchor.file.read(&mut bytes).map_err(|error| paths.anchor_error("cannot be read", error))?;
-        bytes.truncate(length);
+        let bytes = anchor.read_text(size).map_err(|error| paths.anchor_error("cannot be read", error))?;
         let state = anchor.cached_state(&bytes).or_else(|| Prior::scan(&bytes));
         Ok(Prior { state, bytes, replaced: None })
     }

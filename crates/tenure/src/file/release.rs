@@ -1,6 +1,7 @@
 //! The end of a tenure: the lock file is removed or the record says `released`, and then the kernel lock is unlocked;
 //! or all of it is handed to another acquire of this process.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::file::acquire::is_target_current;
@@ -35,7 +36,7 @@ pub(crate) fn undo_grant(paths: &LockPaths, cached: &mut CachedFiles, grant: Gra
 /// written after that.
 ///
 /// `ended` is the record as it was written last, and its state's offset.
-pub(crate) fn unlock(paths: &LockPaths, grant: &Grant, ended: Option<(Record, u64)>) -> Result<()> {
+pub(crate) fn unlock(paths: &LockPaths, grant: &Grant, ended: Option<(Arc<Record>, u64)>) -> Result<()> {
     let (record, state_offset) = ended.map_or((None, 0), |(record, offset)| (Some(record), offset));
     let mut result = unpublish_or_record(paths, grant, record, state_offset);
     let copy = match &grant.lock_file {
@@ -55,7 +56,7 @@ pub(crate) fn unlock(paths: &LockPaths, grant: &Grant, ended: Option<(Record, u6
     result
 }
 
-fn unpublish_or_record(paths: &LockPaths, grant: &Grant, record: Option<Record>, state_offset: u64) -> Result<()> {
+fn unpublish_or_record(paths: &LockPaths, grant: &Grant, record: Option<Arc<Record>>, state_offset: u64) -> Result<()> {
     let (Some(anchor), Some(record)) = (&grant.anchor, record) else { return Ok(()) };
     // In flock style this tenure held beside a live foreign program's file at the swap: the record must still lead to
     // it.

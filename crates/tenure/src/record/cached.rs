@@ -3,8 +3,9 @@
 //! Between two tenures of one process only the fence, the state and the dates change, so they are patched into the cached
 //! text. A text that is equal to the cached one, byte for byte, need not be parsed.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use crate::record::render::two_digits;
 use crate::record::{PriorState, Record, RecordState, Rendered, iso_date, state_text};
 
 /// Maximum age of the visible `createdAt` that the next tenure of the same process keeps.
@@ -41,18 +42,19 @@ impl CachedRecord {
     /// Patches the cached text into the text of `record`. Returns `false`, and the cache is unusable from then on, where
     /// more than the fence, the dates and the state differ, or the text must be longer.
     pub(crate) fn become_record(&mut self, record: &Record, at_least: u64) -> bool {
-        (self.rendered.bytes.len() as u64) >= at_least && self.patch(record).is_some()
+        (self.rendered.bytes.len() as u64) >= at_least
+            && record.created_at.is_some_and(|created_at| self.patch(record, created_at).is_some())
     }
 
-    fn patch(&mut self, record: &Record) -> Option<()> {
+    fn patch(&mut self, record: &Record, created_at: SystemTime) -> Option<()> {
         if !self.record.is_same_but_for_the_tenure(record) {
             return None;
         }
         let (ours, theirs) = (self.record.native.as_mut()?, record.native.as_ref()?);
-        let created = iso_date(record.created_at?)?;
         let acquired = iso_date(theirs.acquired_at?)?;
+        let created = if Some(created_at) == theirs.acquired_at { acquired } else { iso_date(created_at)? };
         let fence = digits(theirs.fence?)?;
-        digits(ours.fence?)?; // The old fence has the same width.
+        FENCES.contains(&ours.fence?).then_some(())?; // The old fence has the same width.
         let offsets = &self.rendered;
         let changes: [(u64, &[u8]); 4] = [
             (offsets.created_offset, &created),
@@ -64,7 +66,7 @@ impl CachedRecord {
             let at = usize::try_from(offset).ok()?;
             self.rendered.bytes.get_mut(at..at.checked_add(text.len())?)?.copy_from_slice(text);
         }
-        self.record.created_at = record.created_at;
+        self.record.created_at = Some(created_at);
         (ours.fence, ours.state, ours.acquired_at) = (theirs.fence, theirs.state, theirs.acquired_at);
         Some(())
     }
@@ -75,11 +77,10 @@ impl CachedRecord {
     pub(crate) fn follow(&mut self, record: &Record) -> Option<(&[u8], u64)> {
         let created = self.record.created_at?;
         record.created_at?.duration_since(created).ok().filter(|age| *age < MAX_DATE_AGE)?;
-        let continued = Record { created_at: Some(created), ..record.clone() };
-        if self.record.native.as_ref()?.state != continued.native.as_ref()?.state {
+        if self.record.native.as_ref()?.state != record.native.as_ref()?.state {
             return None;
         }
-        self.patch(&continued)?;
+        self.patch(record, created)?;
         let from = self.rendered.fence_offset;
         let to = self.rendered.acquired_offset + DATE_LENGTH;
         let range = usize::try_from(from).ok()?..usize::try_from(to).ok()?;
@@ -98,21 +99,28 @@ impl CachedRecord {
     }
 }
 
+/// The fences of sixteen digits: the clock's microseconds from 2001 on.
+const FENCES: std::ops::Range<u64> = 1_000_000_000_000_000..10_000_000_000_000_000;
+
 /// Returns the digits of a fence that has sixteen of them.
-fn digits(mut number: u64) -> Option<[u8; 16]> {
+fn digits(number: u64) -> Option<[u8; 16]> {
+    FENCES.contains(&number).then_some(())?;
     let mut text = [0; 16];
-    for digit in text.iter_mut().rev() {
-        *digit = b'0' + (number % 10) as u8;
-        number /= 10;
+    // Two halves of eight digits each fit into 32 bits, where a division is a multiplication.
+    for (half, number) in text.chunks_exact_mut(8).zip([number / 100_000_000, number % 100_000_000]) {
+        let mut rest = number as u32;
+        for pair in half.chunks_exact_mut(2).rev() {
+            pair.copy_from_slice(&two_digits(u64::from(rest % 100)));
+            rest /= 100;
+        }
     }
-    (number == 0 && text[0] != b'0').then_some(text)
+    Some(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::{self, Content, Native, RecordStyle};
-    use std::time::SystemTime;
 
     fn record(fence: u64, seconds: u64, state: RecordState) -> Record {
         let at = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));

@@ -173,22 +173,25 @@ pub(crate) fn iso_date(time: SystemTime) -> Option<[u8; 26]> {
     if year > 9999 {
         return None;
     }
+    let (minutes, millis) = (second / 60, u64::from(since.subsec_millis()));
     let mut text = *b"\"0000-00-00T00:00:00.000Z\"";
-    let mut put = |mut at: usize, mut number: u64| {
-        while number > 0 {
-            text[at] = b'0' + (number % 10) as u8;
-            number /= 10;
-            at -= 1;
-        }
-    };
-    put(4, year);
-    put(7, month);
-    put(10, day);
-    put(13, second / 3600);
-    put(16, second / 60 % 60);
-    put(19, second % 60);
-    put(23, u64::from(since.subsec_millis()));
+    let mut put = |at: usize, number: u64| text[at..at + 2].copy_from_slice(&two_digits(number));
+    put(1, year / 100);
+    put(3, year % 100);
+    put(6, month);
+    put(9, day);
+    put(12, minutes / 60);
+    put(15, minutes % 60);
+    put(18, second % 60);
+    put(22, millis % 100);
+    text[21] = b'0' + (millis / 100) as u8;
     Some(text)
+}
+
+/// Returns the two digits of `number`, which is below 100.
+pub(super) fn two_digits(number: u64) -> [u8; 2] {
+    let number = number as u8;
+    [b'0' + number / 10, b'0' + number % 10]
 }
 
 /// Converts a time, clamped to the years 0 to 9999, whose texts have one width.

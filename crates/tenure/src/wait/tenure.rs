@@ -59,7 +59,7 @@ pub(crate) struct FileTenure {
 }
 
 struct CurrentRecord {
-    record: Option<Record>,
+    record: Option<Arc<Record>>,
     state_offset: u64,
     /// Whether the release has begun. From then on nothing is written.
     closed: bool,
@@ -73,7 +73,7 @@ impl FileTenure {
         grant: Grant,
         thread: Option<ThreadId>,
     ) -> Arc<FileTenure> {
-        let fence = grant.record.as_ref().and_then(Record::previous_fence).unwrap_or(0);
+        let fence = grant.record.as_deref().and_then(Record::previous_fence).unwrap_or(0);
         let cleanup = grant.anchor.as_deref().and_then(|anchor| {
             let file = grant.lock_file.file(anchor)?;
             let id = grant.lock_file.id(anchor)?;
@@ -203,7 +203,7 @@ impl FileTenure {
             true => Liveness::alive("it has the kernel lock"),
             false => Liveness::unknown("the lock was released"),
         };
-        let mut holder = Holder::from_record(record.as_ref(), liveness);
+        let mut holder = Holder::from_record(record.as_deref(), liveness);
         if record.is_none() {
             holder.kind = crate::model::holder::HolderKind::Native;
             holder.identity = Some(this_process().identity.clone());
@@ -215,7 +215,7 @@ impl FileTenure {
 
     /// Returns the record as others can read it.
     pub(crate) fn record(&self) -> Option<Record> {
-        self.current().record.clone()
+        self.current().record.as_deref().cloned()
     }
 
     /// Changes the record, in the anchor and in the lock file.
@@ -229,6 +229,7 @@ impl FileTenure {
         }
         let Some(anchor) = &self.grant.anchor else { return Ok(()) };
         let Some(record) = &mut current.record else { return Ok(()) };
+        let record = Arc::make_mut(record);
         change(record);
         let failed = |error| self.paths().anchor_error("cannot be written", error);
         if let LockFile::Copy { file, .. } = &self.grant.lock_file {
@@ -250,7 +251,7 @@ impl FileTenure {
     }
 
     /// Forbids further writing. Returns the record as it was written last, with its state's offset.
-    fn close(&self, status: u8) -> Option<(Record, u64)> {
+    fn close(&self, status: u8) -> Option<(Arc<Record>, u64)> {
         if let Some(cell) = &self.cleanup {
             cell.leave();
         }
@@ -280,7 +281,7 @@ impl FileTenure {
     }
 
     /// Ends this tenure for its guards. Returns the record for the release, with its state's offset.
-    pub(crate) fn end(&self, revoked: bool) -> Option<(Record, u64)> {
+    pub(crate) fn end(&self, revoked: bool) -> Option<(Arc<Record>, u64)> {
         let mut record = self.close(if revoked { REVOKED } else { RELEASED });
         if self.is_crash_unreported() {
             record = record.map(|(record, at)| (self.grant.unreported_crash_record(record), at));

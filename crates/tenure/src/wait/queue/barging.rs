@@ -11,7 +11,7 @@ use crate::wait::tenure::FileTenure;
 
 impl TargetQueue {
     /// Leaves the lock of an ended tenure open. The phase is `Working`.
-    pub(super) fn leave_open(self: &Arc<TargetQueue>, tenure: &Arc<FileTenure>, ended: Option<(Record, u64)>) {
+    pub(super) fn leave_open(self: &Arc<TargetQueue>, tenure: &Arc<FileTenure>, ended: Option<(Arc<Record>, u64)>) {
         let mut state = self.state();
         state.phase = Phase::Open(Box::new(OpenLock { last: Arc::clone(tenure), ended }));
         self.offer_to_head(state);

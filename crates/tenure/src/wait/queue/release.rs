@@ -65,7 +65,7 @@ impl TargetQueue {
         drop(state);
         watchdog::tenure_ended(tenure);
         let mut record = tenure.end(revoked);
-        if revoked && let Some(native) = record.as_mut().and_then(|(record, _)| record.native.as_mut()) {
+        if revoked && let Some(native) = record.as_mut().and_then(|(record, _)| Arc::make_mut(record).native.as_mut()) {
             // The revoked holder may still be writing, so the next holder gets a crash report.
             native.state = RecordState::Aborted;
         }

@@ -99,7 +99,7 @@ pub(crate) enum WaitedFile {
 pub(super) struct OpenLock {
     pub(super) last: Arc<FileTenure>,
     /// The record and its state's offset, for the release if no thread takes the lock.
-    pub(super) ended: Option<(Record, u64)>,
+    pub(super) ended: Option<(Arc<Record>, u64)>,
 }
 
 /// One acquire in the queue.
