@@ -206,7 +206,7 @@ fn the_waiting_line_is_erased_before_the_error_is_printed() {
     assert!(text.contains("\r\x1b[Ktenure: a: the lock is held by "), "{text:?}");
     let (pid, command) = (holder.pid(), holder.command);
     assert!(text.contains(&format!("held by pid {pid}, command pid {command} \"sh -c ")), "{text:?}");
-    assert!(text.contains("`tenure status a`") && text.contains("`tenure break a`"), "{text:?}");
+    assert!(text.contains("`tenure status a`") && text.contains("`tenure break --force a`"), "{text:?}");
     holder.finish();
 }
 

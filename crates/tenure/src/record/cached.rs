@@ -18,11 +18,29 @@ const DATE_LENGTH: u64 = 26;
 pub(crate) struct CachedRecord {
     record: Record,
     rendered: Rendered,
+    /// The last date that was written, with its seconds since 1970.
+    last_date: Option<(u64, [u8; DATE_LENGTH as usize])>,
 }
 
 impl CachedRecord {
     pub(crate) fn new(record: &Record, at_least: u64) -> CachedRecord {
-        CachedRecord { record: record.clone(), rendered: record.render(at_least) }
+        CachedRecord { record: record.clone(), rendered: record.render(at_least), last_date: None }
+    }
+
+    /// Returns the text of `time`, as [`iso_date`]. Within a second only its milliseconds change.
+    fn date(&mut self, time: SystemTime) -> Option<[u8; DATE_LENGTH as usize]> {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        let text = match self.last_date {
+            Some((second, mut text)) if second == since.as_secs() => {
+                let millis = u64::from(since.subsec_millis());
+                text[21] = b'0' + (millis / 100) as u8;
+                text[22..24].copy_from_slice(&two_digits(millis % 100));
+                text
+            }
+            _ => iso_date(time)?,
+        };
+        self.last_date = Some((since.as_secs(), text));
+        Some(text)
     }
 
     /// Returns the text, to be written. The caller undoes any change that it makes to it.
@@ -50,9 +68,10 @@ impl CachedRecord {
         if !self.record.is_same_but_for_the_tenure(record) {
             return None;
         }
-        let (ours, theirs) = (self.record.native.as_mut()?, record.native.as_ref()?);
-        let acquired = iso_date(theirs.acquired_at?)?;
-        let created = if Some(created_at) == theirs.acquired_at { acquired } else { iso_date(created_at)? };
+        let theirs = record.native.as_ref()?;
+        let acquired = self.date(theirs.acquired_at?)?;
+        let created = if Some(created_at) == theirs.acquired_at { acquired } else { self.date(created_at)? };
+        let ours = self.record.native.as_mut()?;
         let fence = digits(theirs.fence?)?;
         FENCES.contains(&ours.fence?).then_some(())?; // The old fence has the same width.
         let offsets = &self.rendered;
@@ -155,6 +174,19 @@ mod tests {
         cached.set_state(RecordState::Held);
         let held = record(1_772_445_600_123_456, 1_772_449_999, RecordState::Held);
         assert_eq!(record::read(&cached.rendered_mut().bytes), Content::Record(held));
+    }
+
+    #[test]
+    fn within_a_second_the_date_is_that_of_the_general_writer() {
+        let mut cached = CachedRecord::new(&record(1_772_445_600_000_001, 1_772_445_600, RecordState::Held), 0);
+        for millis in [0, 7, 42, 999, 1000, 1001, 59_999, 86_400_000] {
+            let mut next = record(1_772_445_600_000_002, 1_772_445_600, RecordState::Held);
+            let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_772_445_600_000 + millis);
+            next.created_at = Some(at);
+            next.native.as_mut().unwrap().acquired_at = Some(at + Duration::from_millis(3));
+            assert!(cached.become_record(&next, 0));
+            assert_eq!(cached.rendered_mut().bytes, next.render(0).bytes, "{millis} ms");
+        }
     }
 
     #[test]

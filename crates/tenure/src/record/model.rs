@@ -249,16 +249,25 @@ impl Record {
             && ours.pid_namespace == *pid_namespace
             && ours.pidfd_inode == *pidfd_inode
             && ours.start_time == *start_time
-            && ours.boot_id == *boot_id
-            && ours.host == *host
-            && ours.command == *command
+            && is_same_text(&ours.boot_id, boot_id)
+            && is_same_text(&ours.host, host)
+            && is_same_text(&ours.command, command)
             && ours.command_pid == *command_pid
             && ours.command_start_time == *command_start_time
-            && ours.label == *label
+            && is_same_text(&ours.label, label)
     }
 
     /// Returns the fence of the recorded tenure. The next tenure's fence must exceed it.
     pub(crate) fn previous_fence(&self) -> Option<u64> {
         self.native.as_ref()?.fence
+    }
+}
+
+/// Compares two texts. Most are one text that two records share.
+#[inline]
+fn is_same_text(one: &Option<Text>, other: &Option<Text>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
+        (one, other) => one.is_none() && other.is_none(),
     }
 }

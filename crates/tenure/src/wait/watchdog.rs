@@ -206,27 +206,27 @@ pub(crate) fn tenure_began(tenure: &Arc<FileTenure>) {
     if refresh.is_none() && overrun.is_none() && tenure.request.options.on_event.is_none() {
         return;
     }
-    list_tenure(tenure, refresh, overrun);
+    list_tenure(tenure, refresh, overrun, tenure.began);
 }
 
 /// Watches a tenure for its loss, which may not have needed the watchdog so far.
 pub(crate) fn listen(tenure: &Arc<FileTenure>) {
     let watchdog = watchdog();
     if tenure.is_held() && !watchdog.state().held.iter().any(|held| Arc::ptr_eq(&held.tenure, tenure)) {
-        list_tenure(tenure, None, None);
+        list_tenure(tenure, None, None, Instant::now());
     }
 }
 
-fn list_tenure(tenure: &Arc<FileTenure>, refresh: Option<Duration>, overrun: Option<Duration>) {
-    let now = Instant::now();
+/// Adds a tenure to the list, whose duties count `from` that moment.
+fn list_tenure(tenure: &Arc<FileTenure>, refresh: Option<Duration>, overrun: Option<Duration>, from: Instant) {
     let held = Held {
         tenure: Arc::clone(tenure),
-        refresh_at: refresh.and_then(|every| now.checked_add(every)),
-        overrun_at: overrun.and_then(|limit| now.checked_add(limit)),
+        refresh_at: refresh.and_then(|every| from.checked_add(every)),
+        overrun_at: overrun.and_then(|limit| from.checked_add(limit)),
     };
     let watchdog = watchdog();
     let mut state = watchdog.state();
-    let due = held.next().unwrap_or(now + TICK);
+    let due = held.next().unwrap_or(from + TICK);
     tenure.set_watchdog_index(state.held.len());
     state.held.push(held);
     watchdog.ensure_awake_by(&mut state, due);
@@ -280,10 +280,10 @@ mod tests {
         let request = Request { options: Options::default().style(Style::Flock), shared: false };
         let tenure = queue.acquire(Arc::new(request), Wait::Never).unwrap();
         // Two callers listen for its loss at once, and a third one at the moment of its release.
-        list_tenure(&tenure, None, None);
-        list_tenure(&tenure, None, None);
+        list_tenure(&tenure, None, None, Instant::now());
+        list_tenure(&tenure, None, None, Instant::now());
         queue.release(&tenure).unwrap();
-        list_tenure(&tenure, None, None);
+        list_tenure(&tenure, None, None, Instant::now());
         let end = Instant::now() + Duration::from_secs(60);
         while watchdog().state().held.iter().any(|held| Arc::ptr_eq(&held.tenure, &tenure)) {
             assert!(Instant::now() < end, "the ended tenure stays in the list");

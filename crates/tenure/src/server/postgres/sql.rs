@@ -11,7 +11,7 @@ CREATE TABLE IF NOT EXISTS tenure.locks (
   backend integer NOT NULL,   -- pg_backend_pid() of the holder's session
   lease_ms bigint NOT NULL,
   keeper text NOT NULL,       -- JSON: the process that renews the lease
-  record text NOT NULL,       -- JSON: who holds, as others see it
+  record text NOT NULL,       -- JSON: the holder, as others see it
   changed_at timestamptz NOT NULL DEFAULT now()
 );";
 

@@ -43,7 +43,20 @@ pub(crate) struct Cell(&'static AtomicI32);
 ///
 /// An object that was made under another generation belongs to the parent: its locks, descriptors and mutexes must not be
 /// touched.
+#[inline]
 pub(crate) fn fork_generation() -> u64 {
+    // SAFETY: `as_ref` requires a null or a valid pointer: the word is mapped before its pointer is published, and never
+    // unmapped.
+    match unsafe { WITNESS.load(Ordering::Acquire).as_ref() } {
+        // The pointer is published once the hook is registered.
+        Some(witness) if witness.load(Ordering::Acquire) == CLEANED => GENERATION.load(Ordering::Acquire),
+        _ => settled_generation(),
+    }
+}
+
+/// Returns the generation after the preparations, or after the cleaning that a fork requires.
+#[cold]
+fn settled_generation() -> u64 {
     if !STARTED.load(Ordering::Acquire) {
         start();
     }
@@ -97,6 +110,9 @@ impl Cell {
 
 /// Prepares for forks. Two threads may do so at once: of two hooks, the second finds nothing left to do.
 fn start() {
+    // SAFETY: pthread_atfork(3) requires a hook that is safe in a forked child of a process with threads: this one only
+    // works on atomics and calls close(2). After a failure (no memory) the witness still shows a fork.
+    unsafe { libc::pthread_atfork(None, None, Some(after_fork_hook)) };
     if WITNESS.load(Ordering::Acquire).is_null()
         && let Some(word) = this_unix::fork_witness::map()
     {
@@ -105,9 +121,6 @@ fn start() {
         let word = ptr::from_ref(word).cast_mut();
         let _ = WITNESS.compare_exchange(ptr::null_mut(), word, Ordering::AcqRel, Ordering::Relaxed);
     }
-    // SAFETY: pthread_atfork(3) requires a hook that is safe in a forked child of a process with threads: this one only
-    // works on atomics and calls close(2). After a failure (no memory) the witness still shows a fork.
-    unsafe { libc::pthread_atfork(None, None, Some(after_fork_hook)) };
     STARTED.store(true, Ordering::Release);
 }
 

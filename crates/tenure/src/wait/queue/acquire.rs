@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, MutexGuard};
 use std::thread::ThreadId;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::direct_wait::detach_helper;
 use super::grant::{can_reenter, share_grant};
@@ -53,19 +53,21 @@ pub(crate) enum Start {
 impl TargetQueue {
     /// Acquires, blocking this thread for as long as `wait` allows.
     pub(crate) fn acquire(self: &Arc<TargetQueue>, request: Arc<Request>, wait: Wait) -> Result<Arc<FileTenure>> {
-        let start = Instant::now();
-        let deadline = wait.deadline(start);
-        let entry = match deadline.is_some_and(|deadline| deadline <= start) {
+        // A clock that nothing depends on is not read.
+        let start = matches!(wait, Wait::For(_) | Wait::Until(_)).then(Instant::now);
+        let deadline = start.and_then(|start| wait.deadline(start));
+        let entry = match wait == Wait::Never || deadline.is_some() && deadline <= start {
             true => Entry::Try,
             false if sys::interrupts_enabled() => Entry::TryThenServe,
             false => Entry::TryThenWait,
         };
+        let busy = || self.busy().with_waited(start.map_or(Duration::ZERO, |start| start.elapsed()));
         let waiter = match self.start(request, Some(std::thread::current().id()), entry)? {
             Start::Granted(tenure) => return Ok(tenure),
             Start::Queued(waiter) => waiter,
             Start::Serving(waiter, epoch) => match self.serve(epoch, &waiter, deadline) {
                 ControlFlow::Break(Some(outcome)) => return outcome,
-                ControlFlow::Break(None) => return Err(self.busy().with_waited(start.elapsed())),
+                ControlFlow::Break(None) => return Err(busy()),
                 ControlFlow::Continue(()) => waiter,
             },
         };
@@ -95,7 +97,7 @@ impl TargetQueue {
         if let Some(outcome) = self.give_up(&waiter) {
             return outcome;
         }
-        Err(self.busy().with_waited(start.elapsed()))
+        Err(busy())
     }
 
     /// Starts an acquire: joins what this process holds, tries, and queues, as `entry` says. It makes a few system

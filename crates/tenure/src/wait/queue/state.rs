@@ -227,6 +227,9 @@ impl CachesFiles for TargetQueue {
 
 /// Unlocks the state, and wakes the waiters that were resolved while it was locked.
 pub(super) fn unlock_and_wake(mut state: MutexGuard<'_, State>) {
+    if state.wakers.is_empty() {
+        return;
+    }
     let wakers = std::mem::take(&mut state.wakers);
     drop(state);
     wakers.into_iter().for_each(Waker::wake);
