@@ -68,7 +68,7 @@ fn hint(error: &Error) -> Option<String> {
         Some(Advice::ShareByMode | Advice::ShareByModeOrWithoutRecord) => {
             "users share a lock if all of them may write its files: their owner can permit that, or remove them".into()
         }
-        Some(Advice::BuildWithEngine) => {
+        Some(Advice::BuildWithServer) => {
             "this package locks files; locks on servers are in the command tenure and in the Rust library".into()
         }
         _ => return error.hint().map(str::to_owned),

@@ -96,7 +96,7 @@ fn hint(py: Python<'_>, error: &tenure::Error) -> PyResult<Option<String>> {
              the path"
                 .to_owned()
         }
-        Advice::BuildWithEngine => {
+        Advice::BuildWithServer => {
             "locks on servers are not in this package; the command `tenure` and the Rust library have them".to_owned()
         }
         _ => return Ok(error.hint().map(str::to_owned)),

@@ -71,7 +71,7 @@ impl Drop for Running {
 }
 
 /// Runs every subcommand on a server's target. `above` is the URL that lists it; `freeze` makes the server silent.
-fn all_words(target: &str, above: &str, engine: &str, name: &str) {
+fn all_words(target: &str, above: &str, server: &str, name: &str) {
     assert_eq!(json(&["status", "--json", target])["state"], "free");
     let (code, out, _) =
         done(&["run", target, "--", "sh", "-c", "echo $TENURE_TARGET $TENURE_FENCE $TENURE_LOCK_FILE"]);
@@ -87,11 +87,11 @@ fn all_words(target: &str, above: &str, engine: &str, name: &str) {
     let found = json(&["status", "--json", target]);
     assert_eq!(
         (&found["style"], &found["state"], &found["holder"]["kind"]),
-        (&engine.into(), &"held".into(), &"native".into())
+        (&server.into(), &"held".into(), &"native".into())
     );
     assert!(found["holder"]["fence"].as_u64().unwrap() > fence.parse().unwrap(), "{found}");
     let (code, out, _) = done(&["status", target]);
-    assert!(code == Some(0) && out.contains(&format!("held ({engine})")) && out.contains(name), "{out}");
+    assert!(code == Some(0) && out.contains(&format!("held ({server})")) && out.contains(name), "{out}");
     assert_eq!(done(&["status", "--check", target]).0, Some(75));
     let (code, _, said) = done(&["run", "-n", target, "--", "true"]);
     assert!(code == Some(75) && said.contains(&format!("pid {}", held.command)), "{said}");
@@ -120,7 +120,7 @@ fn all_words(target: &str, above: &str, engine: &str, name: &str) {
     let mut hold = tenure(&["hold", target]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut record = String::new();
     BufReader::new(hold.stdout.take().unwrap()).read_line(&mut record).unwrap();
-    assert_eq!(serde_json::from_str::<Value>(&record).unwrap()["tenure"]["style"], "engine");
+    assert_eq!(serde_json::from_str::<Value>(&record).unwrap()["tenure"]["style"], "server");
     drop(hold.stdin.take());
     assert!(hold.wait().unwrap().success());
 
@@ -136,7 +136,7 @@ fn all_words(target: &str, above: &str, engine: &str, name: &str) {
         assert_eq!(code, Some(69), "{all:?}: {said}");
     }
     let doctor = json(&["doctor", "--json", "--stress", "3s", "--processes", "3", above]);
-    assert_eq!((&doctor["stress"]["doubleHolds"], &doctor["fileSystem"]["type"]), (&0.into(), &engine.into()));
+    assert_eq!((&doctor["stress"]["doubleHolds"], &doctor["fileSystem"]["type"]), (&0.into(), &server.into()));
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn a_password_in_a_target_is_refused_and_never_printed() {
         }
     }
     let (code, _, said) = done(&["run", "redis://127.0.0.1/0", "--", "true"]);
-    assert!(code == Some(69) && said.contains("no engine"), "{said}");
+    assert!(code == Some(69) && said.contains("no kind of server"), "{said}");
 }
 
 #[test]

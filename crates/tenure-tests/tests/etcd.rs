@@ -76,7 +76,7 @@ fn a_guard_of_a_server_lock_behaves_like_that_of_a_file() {
     one.must("check g");
     let record = one.must("record g")["record"].as_str().unwrap().to_owned();
     let record: serde_json::Value = serde_json::from_str(&record).unwrap();
-    assert_eq!((&record["tenure"]["style"], &record["tenure"]["fence"]), (&"engine".into(), &granted["fence"]));
+    assert_eq!((&record["tenure"]["style"], &record["tenure"]["fence"]), (&"server".into(), &granted["fence"]));
     assert_eq!(two.must(&format!("list {}", cluster.target("sessions", 2)))["locks"][0]["pid"], one.pid());
 
     // An asynchronous acquire, and a second one by the waiter.

@@ -98,7 +98,7 @@ fn only_flock(found: &Status) -> bool {
 /// Describes what a break means for the holder and for the waiters.
 fn consequences(found: &Status) -> String {
     let holder = match found.style {
-        _ if found.engine.is_some() => "the holder notices the loss at its next renewal, and may write until then",
+        _ if found.server.is_some() => "the holder notices the loss at its next renewal, and may write until then",
         _ if is_foreign(found) => "the holder knows only the lock file, which is removed, and may continue to write",
         Style::Flock => "the holder notices the loss when it checks, and keeps its flock(2) until it ends",
         Style::LockFile => "the holder notices the loss when it checks, and may write until then",

@@ -97,7 +97,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
             return Ok(exit::OK);
         }
         // The pid of a server's holder may belong to another machine.
-        let holder = found.holder.as_ref().filter(|_| found.engine.is_none());
+        let holder = found.holder.as_ref().filter(|_| found.server.is_none());
         watch.watch_holder(holder.and_then(tenure::Holder::pid));
         let now = Instant::now();
         let left = match deadline {

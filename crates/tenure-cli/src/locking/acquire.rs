@@ -56,11 +56,11 @@ pub(crate) fn acquire(args: &LockOptions, refresh: Refresh, signals: &Signals) -
     let mut opened = Vec::new();
     for (index, target) in args.targets.iter().enumerate() {
         let lock = options.open(target).map_err(Failure::from)?;
-        let engine = server::scheme(target).map_err(Failure::from)?.is_some();
+        let on_server = server::scheme(target).map_err(Failure::from)?.is_some();
         // The order: locks on servers first, then by device and inode of the folder, then by name. A single target needs
         // no order.
-        let folder = if args.targets.len() == 1 || engine { (0, 0) } else { folder_identity(target)? };
-        let name = if engine { Some(target.as_os_str()) } else { target.file_name() };
+        let folder = if args.targets.len() == 1 || on_server { (0, 0) } else { folder_identity(target)? };
+        let name = if on_server { Some(target.as_os_str()) } else { target.file_name() };
         opened.push((folder, name.map(OsStr::to_owned), index, lock));
     }
     opened.sort_by(|a, b| (a.0, &a.1, a.2).cmp(&(b.0, &b.1, b.2)));

@@ -120,8 +120,8 @@ impl From<&Status> for LockJson {
         LockJson {
             target: lossy(&found.target),
             lock_file: lossy(&found.lock_file),
-            style: match (found.engine, found.style) {
-                (Some(engine), _) => engine.as_str(),
+            style: match (found.server, found.style) {
+                (Some(server), _) => server.as_str(),
                 (None, Style::LockFile) => "lock-file",
                 (None, Style::Flock) => "flock",
             },

@@ -79,8 +79,8 @@ pub enum Advice {
     ShareByMode,
     /// Let the owner of the lock's files share them by a mode, or take the bare kernel lock.
     ShareByModeOrWithoutRecord,
-    /// Use a build that has this engine.
-    BuildWithEngine,
+    /// Use a build that has this kind of server.
+    BuildWithServer,
 }
 
 impl Error {
@@ -111,7 +111,7 @@ impl Error {
         let error = Error::new(ErrorKind::WouldDeadlock, target, detail);
         match shared {
             true => error.with_hint(
-                "release the share first: it cannot be upgraded, and a second share would wait for those who wait for its end",
+                "release the share first: it cannot be upgraded, and a second share would wait for waiters that wait for its end",
             ),
             false => {
                 error.with_hint("use the first guard, or open both with reentrant(true)").with_advice(Advice::Reenter)

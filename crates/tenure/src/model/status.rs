@@ -70,7 +70,7 @@ pub struct Status {
     /// The lock file `<target>.lock`; on a server, the lock's name there.
     pub lock_file: PathBuf,
     /// The kind of server that keeps the lock; `None` for a file.
-    pub engine: Option<Scheme>,
+    pub server: Option<Scheme>,
     /// The style in which the lock is held, or was held last.
     pub style: Style,
     /// The state, as an acquire would find it.
@@ -94,7 +94,7 @@ impl Status {
         Status {
             target: target.to_owned(),
             lock_file: lock_file.to_owned(),
-            engine: None,
+            server: None,
             style: Style::LockFile,
             state: State::Free,
             reasons: Vec::new(),

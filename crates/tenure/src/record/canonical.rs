@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 
 use super::value::{date, is_spaces, plain, short_text};
 use super::{
-    ACQUIRED_AT, BOOT_ID, CLOSE, CLOSE_NATIVE, COMMAND, COMMAND_PID, COMMAND_START_TIME, CREATED_AT, ENGINE_STYLE,
+    ACQUIRED_AT, BOOT_ID, CLOSE, CLOSE_NATIVE, COMMAND, COMMAND_PID, COMMAND_START_TIME, CREATED_AT, SERVER_STYLE,
     FENCE, FENCE_WIDTH, FLOCK_STYLE, FOREIGN_START_TIME, HOST, LABEL, LOCK_FILE_STYLE, MASKED_KEY, MAX_HOLD, MAX_SAFE,
     MAX_TEXT, NATIVE, Native, OPEN, PID_END, PID_KEY, PID_NAMESPACE, PID_WIDTH, PIDFD_INODE, Record, RecordState,
     RecordStyle, START_TIME, STATE, STYLE, Text, WIDE, state_text,
@@ -90,7 +90,7 @@ pub(crate) fn parse_canonical(bytes: &[u8]) -> Option<CanonicalRecord<'_>> {
     let style = match parser.string()? {
         LOCK_FILE_STYLE => RecordStyle::LockFile,
         FLOCK_STYLE => RecordStyle::Flock,
-        ENGINE_STYLE => RecordStyle::Engine,
+        SERVER_STYLE => RecordStyle::Server,
         _ => return None,
     };
     let acquired_at = parser.optional_string(ACQUIRED_AT)?;

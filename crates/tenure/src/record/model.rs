@@ -32,7 +32,7 @@ pub(crate) enum RecordStyle {
     LockFile,
     Flock,
     /// Kept by a server, without a file.
-    Engine,
+    Server,
 }
 
 /// The fields of the previous record that every acquire needs.
@@ -170,7 +170,7 @@ pub(super) const CLOSE: &str = "}";
 
 pub(super) const LOCK_FILE_STYLE: &str = "\"lock-file\"";
 pub(super) const FLOCK_STYLE: &str = "\"flock\"";
-pub(super) const ENGINE_STYLE: &str = "\"engine\"";
+pub(super) const SERVER_STYLE: &str = "\"server\"";
 
 /// The widths that numbers are padded to: their maximum number of digits, so that a change moves nothing behind them.
 pub(super) const PID_WIDTH: usize = 10;

@@ -133,7 +133,7 @@ fn native(json: &str) -> Option<Native> {
             "style" => {
                 native.style = match text(value).as_deref() {
                     Some("flock") => RecordStyle::Flock,
-                    Some("engine") => RecordStyle::Engine,
+                    Some("server") => RecordStyle::Server,
                     _ => RecordStyle::LockFile,
                 }
             }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::value::{cut, plain};
 use super::{
     ACQUIRED_AT, BLOCK, BOOT_ID, CLOSE, CLOSE_NATIVE, COMMAND, COMMAND_PID, COMMAND_START_TIME, CREATED_AT,
-    ENGINE_STYLE, FENCE, FENCE_WIDTH, FLOCK_STYLE, FOREIGN_START_TIME, HOST, LABEL, LOCK_FILE_STYLE, MASKED_KEY,
+    SERVER_STYLE, FENCE, FENCE_WIDTH, FLOCK_STYLE, FOREIGN_START_TIME, HOST, LABEL, LOCK_FILE_STYLE, MASKED_KEY,
     MAX_BYTES, MAX_HOLD, MAX_SAFE, NATIVE, OPEN, PID_END, PID_KEY, PID_NAMESPACE, PID_WIDTH, PIDFD_INODE, Record,
     RecordStyle, Rendered, START_TIME, STATE, STYLE, WIDE, state_text,
 };
@@ -47,7 +47,7 @@ impl Record {
             out.push(match native.style {
                 RecordStyle::LockFile => LOCK_FILE_STYLE,
                 RecordStyle::Flock => FLOCK_STYLE,
-                RecordStyle::Engine => ENGINE_STYLE,
+                RecordStyle::Server => SERVER_STYLE,
             });
             out.end_entry(0);
             acquired_offset = out.offset_of(ACQUIRED_AT, native.acquired_at.is_some());

@@ -454,7 +454,7 @@ prop_compose! {
     fn natives()(
         fence in proptest::option::of(1..=MAX_SAFE),
         state in prop_oneof![Just(RecordState::Held), Just(RecordState::Released), Just(RecordState::Aborted)],
-        style in prop_oneof![Just(RecordStyle::LockFile), Just(RecordStyle::Flock), Just(RecordStyle::Engine)],
+        style in prop_oneof![Just(RecordStyle::LockFile), Just(RecordStyle::Flock), Just(RecordStyle::Server)],
         acquired_at in proptest::option::of((0..4_000_000_000_000u64).prop_map(at)),
         numbers in proptest::array::uniform5(proptest::option::of(0..=MAX_SAFE)),
         boot_id in proptest::option::of(text(hex_or_dash(), 40)),

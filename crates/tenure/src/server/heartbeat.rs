@@ -139,16 +139,16 @@ fn new_record(options: &Options) -> Record {
         created_at: Some(SystemTime::now()),
         start_time: None,
         max_hold: options.max_hold,
-        native: Some(Native { style: RecordStyle::Engine, ..own.native(options) }),
+        native: Some(Native { style: RecordStyle::Server, ..own.native(options) }),
         marker: None,
     }
 }
 
 /// A grant, and the session that owns it.
-type Place = (Granted, Box<dyn Session>);
+type GrantedSession = (Granted, Box<dyn Session>);
 
 /// Waits until the lock is granted, in one place of the queue after the other. `None` once the caller has given up.
-fn wait(request: &Request, pending: &PendingAcquire) -> std::result::Result<Option<Place>, Failed> {
+fn wait(request: &Request, pending: &PendingAcquire) -> std::result::Result<Option<GrantedSession>, Failed> {
     let patience = request.server.url().ttl.max(RETURN);
     // When the server answered last. A waiter that had an answer does not fail at the server's first silence.
     let mut answered: Option<Instant> = None;

@@ -24,13 +24,13 @@ pub(crate) fn open(target: &Path) -> Result<Option<Arc<dyn LockServer>>> {
         Scheme::Postgres => Ok(Some(Arc::new(Postgres::open(url)?))),
         #[allow(unreachable_patterns, reason = "where all features are on, no scheme is left")]
         _ => {
-            let error = Error::new(ErrorKind::Unsupported, url.target, "this program was built without that engine");
+            let error = Error::new(ErrorKind::Unsupported, url.target, "this program was built without that kind of server");
             Err(match cfg!(target_os = "linux") {
                 true => {
                     let hint = format!("build it with the feature `{}` of the crate `tenure`", scheme.as_str());
-                    error.with_hint(hint).with_advice(Advice::BuildWithEngine)
+                    error.with_hint(hint).with_advice(Advice::BuildWithServer)
                 }
-                false => error.with_hint("engines exist on Linux only"),
+                false => error.with_hint("locks on servers exist on Linux only"),
             })
         }
     }

@@ -80,10 +80,10 @@ pub(crate) use system::{spawn, with_signals_blocked};
 pub(crate) use clock::{NAMES_CHECK_TTL, SETTLED_AGE, now, pause};
 pub(crate) use system::{clock_is_steered, since_boot};
 
-// Credentials: the user, and files with an engine's secrets.
+// Credentials: the user, and files with the secrets for a server.
 pub(crate) use system::effective_user;
 #[cfg(target_os = "linux")]
-#[allow(unused_imports, reason = "each engine has credentials of its own kind")]
+#[allow(unused_imports, reason = "each kind of server has credentials of its own kind")]
 pub(crate) use system::{others_may_read, read_file};
 
 // The parsers of the kernel's texts, which the fuzzer calls.

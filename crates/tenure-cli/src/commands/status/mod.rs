@@ -81,8 +81,8 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
 
 /// Describes a lock in lines of text.
 fn text(found: &Status) -> String {
-    let style = match (found.engine, found.style) {
-        (Some(engine), _) => format!(" ({})", engine.as_str()),
+    let style = match (found.server, found.style) {
+        (Some(server), _) => format!(" ({})", server.as_str()),
         (None, Style::LockFile) => String::new(),
         (None, Style::Flock) => " (flock)".to_owned(),
     };
@@ -98,7 +98,7 @@ fn text(found: &Status) -> String {
             line("runs", format!("pid {pid} still runs, but no longer holds the lock"));
         }
         if holder.kind == HolderKind::Foreign {
-            let knows = match (found.engine, found.style) {
+            let knows = match (found.server, found.style) {
                 (Some(_), _) => "the server's own lock",
                 (None, Style::LockFile) => "the lock file",
                 (None, Style::Flock) => "flock(2)",
@@ -131,8 +131,8 @@ fn text(found: &Status) -> String {
     let lock_file = describe::path(&found.lock_file);
     match found.state {
         State::Free => {}
-        State::Stale if found.engine.is_some() => line("next", "the next acquire takes the lock over".to_owned()),
-        State::Held if found.engine.is_some() => line("location", lock_file),
+        State::Stale if found.server.is_some() => line("next", "the next acquire takes the lock over".to_owned()),
+        State::Held if found.server.is_some() => line("location", lock_file),
         State::Held if found.style == Style::Flock => {}
         State::Held => line("lock file", lock_file),
         State::Stale => line("next", "the next acquire takes the lock over; `tenure clean` removes it".to_owned()),

@@ -22,8 +22,8 @@
 //! answer the keep-alive. The read also finds a key that an operator has deleted.
 
 mod api;
-mod look;
 mod session;
+mod status;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,18 +76,18 @@ impl LockServer for Etcd {
     }
 
     fn enqueue(&self, record: &Record, _limit: WaitLimit, answer_by: Option<Instant>) -> Result<Box<dyn Session>> {
-        Ok(Box::new(session::Place::take(Arc::clone(&self.gateway), &self.url, record.clone(), answer_by)?))
+        Ok(Box::new(session::EtcdSession::enqueue(Arc::clone(&self.gateway), &self.url, record.clone(), answer_by)?))
     }
 
     fn status_within(&self, limit: Duration) -> Result<Status> {
-        look::status(self, limit)
+        status::status(self, limit)
     }
 
     fn list(&self) -> Result<Vec<Status>> {
-        look::list(self)
+        status::list(self)
     }
 
     fn force_release(&self, _found: &Status) -> Result<bool> {
-        look::force_release(self)
+        status::force_release(self)
     }
 }

@@ -39,7 +39,7 @@ fn is_unreleased(record: &Record) -> bool {
 }
 
 /// A key with a lease.
-pub(super) struct Place {
+pub(super) struct EtcdSession {
     gateway: Arc<Gateway>,
     url: Arc<Url>,
     record: Record,
@@ -94,14 +94,14 @@ struct Before {
     lease: i64,
 }
 
-impl Place {
+impl EtcdSession {
     /// Takes a place in the queue: steps 1 and 2 of the protocol.
-    pub(super) fn take(
+    pub(super) fn enqueue(
         gateway: Arc<Gateway>,
         url: &Arc<Url>,
         record: Record,
         answer_by: Option<Instant>,
-    ) -> Result<Place> {
+    ) -> Result<EtcdSession> {
         let answer_by = AnswerBy::new(answer_by);
         let limit = answer_by.within(call_limit(url.ttl));
         let sent = BootTime::now();
@@ -114,7 +114,7 @@ impl Place {
         }
         let ttl = Duration::from_secs(u64::try_from(number(&granted["TTL"])).unwrap_or(0)).max(url.ttl);
         let (teller, notes) = channel();
-        let mut place = Place {
+        let mut session = EtcdSession {
             key: format!("{}/{lease:x}", url.name),
             url: Arc::clone(url),
             gateway,
@@ -131,27 +131,27 @@ impl Place {
             answer_by,
             granted: false,
         };
-        let limit = place.limit();
+        let limit = session.limit();
         // A call that was repeated at another member finds the key that the first one put.
-        let put = place.put(&place.key, &place.record.to_json());
-        let taken = place.call(
+        let put = session.put(&session.key, &session.record.to_json());
+        let taken = session.call(
             "/v3/kv/txn",
             &json!({
-                "compare": [{"key": encode(&place.key), "target": "CREATE", "result": "EQUAL", "create_revision": "0"}],
+                "compare": [{"key": encode(&session.key), "target": "CREATE", "result": "EQUAL", "create_revision": "0"}],
                 "success": [{"request_put": put}],
-                "failure": [{"request_range": {"key": encode(&place.key)}}],
+                "failure": [{"request_range": {"key": encode(&session.key)}}],
             }),
             limit,
         );
-        place.revision = match taken {
+        session.revision = match taken {
             Ok(answer) if answer["succeeded"] == true => number(&answer["header"]["revision"]),
             Ok(answer) => number(&answer["responses"][0]["response_range"]["kvs"][0]["create_revision"]),
             Err(error) => {
-                let _ = place.give_lease_back(GIVE_BACK.min(call_limit(url.ttl)));
+                let _ = session.give_lease_back(GIVE_BACK.min(call_limit(url.ttl)));
                 return Err(error);
             }
         };
-        Ok(place)
+        Ok(session)
     }
 
     fn put(&self, key: &str, value: &str) -> Value {
@@ -166,7 +166,7 @@ impl Place {
         Error::new(
             ErrorKind::Lost,
             &self.url.target,
-            "its lease is gone at the server: it ran out, or somebody revoked it",
+            "its lease is gone at the server: it ran out, or was revoked",
         )
     }
 
@@ -305,7 +305,7 @@ impl Place {
     }
 }
 
-impl Session for Place {
+impl Session for EtcdSession {
     fn wait(&mut self, patience: Duration) -> Result<Option<Granted>> {
         let end = Instant::now() + patience;
         loop {

@@ -310,7 +310,7 @@ impl Address {
             "42501" | "42P01" | "3F000" => {
                 let what = if code.code() == "42501" { FORBIDDEN } else { MISSING };
                 new(ErrorKind::PermissionDenied, format!("{what}: {text}")).with_hint(format!(
-                    "let somebody who may run this, and grant the user USAGE on schema tenure and sequence \
+                    "have a user with the right run this, and grant this user USAGE on schema tenure and sequence \
                      tenure.fence, and SELECT, INSERT, UPDATE on tenure.locks:\n{}",
                     sql::TABLES
                 ))

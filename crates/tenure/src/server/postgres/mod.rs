@@ -17,10 +17,10 @@
 //! 6. A release marks the row, commits, and then unlocks.
 
 mod connect;
-mod look;
 mod password;
 mod session;
 mod sql;
+mod status;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -91,18 +91,18 @@ impl LockServer for Postgres {
     }
 
     fn enqueue(&self, record: &Record, limit: WaitLimit, answer_by: Option<Instant>) -> Result<Box<dyn Session>> {
-        Ok(Box::new(session::Place::take(&self.address, record.clone(), limit, answer_by)?))
+        Ok(Box::new(session::PostgresSession::connect(&self.address, record.clone(), limit, answer_by)?))
     }
 
     fn status_within(&self, limit: Duration) -> Result<Status> {
-        beside(|| look::status(self, limit))
+        beside(|| status::status(self, limit))
     }
 
     fn list(&self) -> Result<Vec<Status>> {
-        beside(|| look::list(self))
+        beside(|| status::list(self))
     }
 
     fn force_release(&self, found: &Status) -> Result<bool> {
-        beside(|| look::force_release(self, found))
+        beside(|| status::force_release(self, found))
     }
 }

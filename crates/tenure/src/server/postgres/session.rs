@@ -20,7 +20,7 @@ const TIMED_OUT: &str = "55P03";
 /// A statement was cancelled: by `statement_timeout`, or by an operator.
 const CANCELLED: &str = "57014";
 
-pub(super) struct Place {
+pub(super) struct PostgresSession {
     connection: Connection,
     record: Record,
     wait_limit: WaitLimit,
@@ -53,13 +53,13 @@ enum Woke {
     Locked(std::result::Result<(), tokio_postgres::Error>),
 }
 
-impl Place {
-    pub(super) fn take(
+impl PostgresSession {
+    pub(super) fn connect(
         address: &Address,
         record: Record,
         wait_limit: WaitLimit,
         answer_by: Option<Instant>,
-    ) -> Result<Place> {
+    ) -> Result<PostgresSession> {
         let ttl = address.url.ttl;
         let answer_by = AnswerBy::new(answer_by);
         let limit = || answer_by.within(call_limit(ttl));
@@ -67,7 +67,7 @@ impl Place {
         let first = sql::begin(ttl.as_millis(), call_limit(ttl).as_millis());
         let connection = address.connect(&first, Purpose::Lock, limit())?;
         address.refuse_proxy(&connection, limit())?;
-        Ok(Place {
+        Ok(PostgresSession {
             connection,
             record,
             wait_limit,
@@ -167,8 +167,8 @@ impl Place {
         if !unreleased {
             return Ok(Step::Locked(None, None));
         }
-        let keeper = of_text(row.get(3), 0, &state);
-        let dead = keeper.identity().is_some_and(|identity| identity.verify().is_dead());
+        let renewer = of_text(row.get(3), 0, &state);
+        let dead = renewer.identity().is_some_and(|identity| identity.verify().is_dead());
         let lease = Duration::from_millis(u64::try_from(row.get::<_, i64>(2)).unwrap_or(0));
         let until = (state == "held" && !dead).then(|| BootTime::now().after(lease));
         Ok(Step::Locked(Some(Box::new(last)), until))
@@ -253,7 +253,7 @@ pub(super) fn of_text(text: &str, fence: i64, state: &str) -> Record {
     record
 }
 
-impl Session for Place {
+impl Session for PostgresSession {
     fn wait(&mut self, patience: Duration) -> Result<Option<Granted>> {
         let end = Instant::now() + patience;
         loop {

@@ -10,8 +10,8 @@ CREATE TABLE IF NOT EXISTS tenure.locks (
   state text NOT NULL,        -- held, released, aborted
   backend integer NOT NULL,   -- pg_backend_pid() of the holder's session
   lease_ms bigint NOT NULL,
-  keeper text NOT NULL,       -- JSON: the process that renews the lease
-  record text NOT NULL,       -- JSON: the holder, as others see it
+  renewer text NOT NULL,      -- JSON: the process that renews the lease
+  record text NOT NULL,       -- JSON: the holder, as other processes see it
   changed_at timestamptz NOT NULL DEFAULT now()
 );";
 
@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS tenure.locks (
 pub(super) const FIRST: &str = "\
 SET search_path = pg_catalog, pg_temp; SET default_transaction_isolation = 'read committed'; ";
 
-/// The next statements of a place's session, with its lease in milliseconds: how long it may be idle, how soon the server
+/// The next statements of a session, with its lease in milliseconds: how long it may be idle, how soon the server
 /// notices a client that has vanished, and how long a statement may run. Timeouts that would end the session sooner are
 /// reset, where the server has them (`transaction_timeout` is of version 17).
 pub(super) fn begin(lease_ms: u128, statement_ms: u128) -> String {
@@ -51,19 +51,19 @@ pub(super) const UNLOCK: &str =
     "SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtextextended($1, 0::pg_catalog.int8))";
 
 /// The last holder.
-pub(super) const LAST: &str = "SELECT fence, state, lease_ms, keeper, record FROM tenure.locks WHERE name = $1";
+pub(super) const LAST: &str = "SELECT fence, state, lease_ms, renewer, record FROM tenure.locks WHERE name = $1";
 
 /// As above, once a break in progress is over: that marks the row, and then ends the session. It is a write to disk.
 pub(super) const LAST_AFTER_ALL: &str =
-    "SELECT fence, state, lease_ms, keeper, record FROM tenure.locks WHERE name = $1 FOR SHARE";
+    "SELECT fence, state, lease_ms, renewer, record FROM tenure.locks WHERE name = $1 FOR SHARE";
 
 /// The grant: the fence and the record in one commit, so that a crash of the server gives no fence twice. No row where the
 /// next fence is not greater than the last.
 pub(super) const GRANT: &str = "\
-INSERT INTO tenure.locks AS l (name, fence, state, backend, lease_ms, keeper, record)
+INSERT INTO tenure.locks AS l (name, fence, state, backend, lease_ms, renewer, record)
 VALUES ($1, pg_catalog.nextval('tenure.fence'::pg_catalog.regclass), 'held', pg_catalog.pg_backend_pid(), $2, $3, $3)
 ON CONFLICT (name) DO UPDATE SET fence = EXCLUDED.fence, state = EXCLUDED.state, backend = EXCLUDED.backend,
-  lease_ms = EXCLUDED.lease_ms, keeper = EXCLUDED.keeper, record = EXCLUDED.record, changed_at = pg_catalog.now()
+  lease_ms = EXCLUDED.lease_ms, renewer = EXCLUDED.renewer, record = EXCLUDED.record, changed_at = pg_catalog.now()
 WHERE EXCLUDED.fence > l.fence
 RETURNING l.fence";
 

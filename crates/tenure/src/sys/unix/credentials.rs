@@ -1,8 +1,8 @@
-//! The user, and files with an engine's credentials: certificates, keys, a password file.
+//! The user, and files with the credentials for a server: certificates, keys, a password file.
 
 #![cfg_attr(
     not(feature = "postgres"),
-    allow(dead_code, reason = "where an engine is left out, what it alone needs is not used")
+    allow(dead_code, reason = "where a kind of server is left out, what it alone needs is not used")
 )]
 
 use std::io;

@@ -35,7 +35,7 @@ mod table;
 mod thread;
 
 pub(crate) use cleanup::{HeldCell, clean_up, enter_held, install_cleanup, install_cleanup_over, resets_itself};
-#[allow(unused_imports, reason = "each engine has credentials of its own kind")]
+#[allow(unused_imports, reason = "each kind of server has credentials of its own kind")]
 pub(crate) use credentials::{effective_user, others_may_read, read_file};
 pub(crate) use dir::{Dir, means_no_links};
 pub(crate) use file::File;

@@ -1,4 +1,4 @@
-//! Reads how locks stand, and breaks one.
+//! Reads the status of locks, and breaks one.
 
 use std::path::Path;
 use std::time::Duration;
@@ -38,8 +38,8 @@ pub(super) fn status(postgres: &Postgres, limit: Duration) -> Result<Status> {
 }
 
 fn examine(connection: &Connection, limit: Duration, name: &str, target: &Path, lock: &Path) -> Result<Status> {
-    let mut inspection = Status::free(target, lock);
-    inspection.engine = Some(Scheme::Postgres);
+    let mut status = Status::free(target, lock);
+    status.server = Some(Scheme::Postgres);
     let queue = queue(connection, name, limit)?;
     // Before the first lock there is no table.
     let row = row(connection, name, limit)?;
@@ -47,24 +47,24 @@ fn examine(connection: &Connection, limit: Duration, name: &str, target: &Path, 
         let record = of_text(row.get(3), row.get(0), row.get(1));
         (record, row.get::<_, i32>(2))
     });
-    inspection.waiters = Some(queue.iter().filter(|backend| !backend.granted).count());
+    status.waiters = Some(queue.iter().filter(|backend| !backend.granted).count());
     if let Some(holder) = queue.iter().find(|backend| backend.granted) {
-        inspection.state = State::Held;
+        status.state = State::Held;
         let record = row.as_ref().filter(|(_, backend)| *backend == holder.pid).map(|(record, _)| record);
         let held = record.filter(|record| record.native.as_ref().is_some_and(|it| it.state == RecordState::Held));
         let why = match held {
             Some(_) => "its session has the advisory lock".to_owned(),
             None => format!("backend {} of the server has the advisory lock", holder.pid),
         };
-        inspection.holder = Some(Holder::from_record(held, Liveness::alive(why)));
+        status.holder = Some(Holder::from_record(held, Liveness::alive(why)));
     } else if let Some((record, _)) = &row
         && record.native.as_ref().is_some_and(|native| native.state != RecordState::Released)
     {
-        inspection.state = State::Stale;
+        status.state = State::Stale;
         let dead = Liveness::dead("its session ended before it had released");
-        inspection.holder = Some(Holder::from_record(Some(record), dead));
+        status.holder = Some(Holder::from_record(Some(record), dead));
     }
-    Ok(inspection)
+    Ok(status)
 }
 
 /// Returns every lock below a name that is held, or whose holder died. A lock that only another program's SQL has taken is
@@ -83,9 +83,9 @@ pub(super) fn list(postgres: &Postgres) -> Result<Vec<Status>> {
     let mut found = Vec::new();
     for row in &rows {
         let name: String = row.get(0);
-        let inspection = examine(&connection, postgres.limit(), &name, &url.sibling(&name), &lock_in_words(&name))?;
-        if inspection.state != State::Free {
-            found.push(inspection);
+        let status = examine(&connection, postgres.limit(), &name, &url.sibling(&name), &lock_in_words(&name))?;
+        if status.state != State::Free {
+            found.push(status);
         }
     }
     Ok(found)

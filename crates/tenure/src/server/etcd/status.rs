@@ -1,4 +1,4 @@
-//! Reads how locks stand, and breaks one.
+//! Reads the status of locks, and breaks one.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,7 +25,7 @@ struct Found {
 
 pub(super) fn status(etcd: &Etcd, limit: Duration) -> Result<Status> {
     let found = read(etcd, limit)?;
-    Ok(inspection(&etcd.url.target, etcd.lock_name(), &found))
+    Ok(status_of(&etcd.url.target, etcd.lock_name(), &found))
 }
 
 fn read(etcd: &Etcd, limit: Duration) -> Result<Found> {
@@ -55,26 +55,26 @@ fn record_of(pair: &Value) -> Option<Record> {
     }
 }
 
-fn inspection(target: &Path, lock_name: &Path, found: &Found) -> Status {
-    let mut inspection = Status::free(target, lock_name);
-    inspection.engine = Some(Scheme::Etcd);
-    inspection.waiters = Some(found.queue.len().saturating_sub(1));
+fn status_of(target: &Path, lock_name: &Path, found: &Found) -> Status {
+    let mut status = Status::free(target, lock_name);
+    status.server = Some(Scheme::Etcd);
+    status.waiters = Some(found.queue.len().saturating_sub(1));
     if let Some(first) = found.queue.first() {
-        inspection.state = State::Held;
+        status.state = State::Held;
         let record = record_of(first);
         let alive = match &record {
             Some(_) => Liveness::alive("its lease is kept alive at the server"),
             None => Liveness::alive(format!("its key {} is at the server", text::text(&key_of(first)))),
         };
-        inspection.holder = Some(Holder::from_record(record.as_ref(), alive));
+        status.holder = Some(Holder::from_record(record.as_ref(), alive));
     } else if let Some(record) = &found.kept
         && record.native.as_ref().is_some_and(|native| native.state != RecordState::Released)
     {
-        inspection.state = State::Stale;
+        status.state = State::Stale;
         let dead = Liveness::dead("its lease ran out before it had released");
-        inspection.holder = Some(Holder::from_record(Some(record), dead));
+        status.holder = Some(Holder::from_record(Some(record), dead));
     }
-    inspection
+    status
 }
 
 /// The maximum number of keys in one answer. A cluster may have millions of other keys.
@@ -145,7 +145,7 @@ pub(super) fn list(etcd: &Etcd) -> Result<Vec<Status>> {
         }
     }
     let all =
-        locks.iter().map(|(name, found)| inspection(&etcd.url.sibling(name), Path::new(&format!("{name}/")), found));
+        locks.iter().map(|(name, found)| status_of(&etcd.url.sibling(name), Path::new(&format!("{name}/")), found));
     Ok(all.filter(|lock| lock.state != State::Free).collect())
 }
 
@@ -201,6 +201,6 @@ fn refuse_other(etcd: &Etcd, first: &Value) -> Result<()> {
                 .with_hint(format!("break that one: {}", text::word(&other)))
         }
         _ => error(format!("the key {shown} below its name is no lock's"))
-            .with_hint("lock another name, or delete that key if nobody needs it"),
+            .with_hint("lock another name, or delete that key if no program needs it"),
     })
 }
