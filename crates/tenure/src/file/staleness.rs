@@ -187,11 +187,11 @@ pub(crate) fn judge_foreign(facts: &ForeignFacts<'_>) -> ForeignVerdict {
     let of_unknown_kind = facts.empty && !facts.used_before;
     let grace = if of_unknown_kind { facts.stale_after.max(facts.malformed_grace) } else { facts.malformed_grace };
     let why = match of_unknown_kind {
-        true => "it is empty and nobody has it open: flock(1), git or a script may hold by its mere presence",
+        true => "it is empty and no process has it open: flock(1), git or a script may hold by its mere existence",
         false => "no holder is recorded yet: it may have just been created",
     };
     match grace.checked_sub(facts.mtime_age) {
-        None | Some(Duration::ZERO) => verdict(Liveness::dead("no holder is recorded and nobody has it open")),
+        None | Some(Duration::ZERO) => verdict(Liveness::dead("no holder is recorded and no process has it open")),
         retry_after => ForeignVerdict { liveness: Liveness::unknown(why), retry_after },
     }
 }

@@ -70,7 +70,7 @@ pub(crate) struct Verdict {
     pub(crate) reasons: Vec<StaleReason>,
     /// Whether it may be exchanged away: its holder is proven dead, or the caller's policy steals it.
     pub(crate) may_take_over: bool,
-    /// Whether it is a native's record that says `released`, so that nobody crashed.
+    /// Whether it is a native's record that says `released`, so that no holder crashed.
     pub(super) released: bool,
     pub(super) native: bool,
 }

@@ -76,7 +76,7 @@ pub(super) fn take_over(
     Ok(None)
 }
 
-/// Returns whether another process has opened the judged file since, where the verdict relies on nobody having it open.
+/// Returns whether another process has opened the judged file since, where the verdict relies on no process having it open.
 /// After the exchange no process can open it by its name.
 fn was_opened(verdict: &Verdict) -> bool {
     let nameless =

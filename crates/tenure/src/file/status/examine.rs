@@ -68,7 +68,7 @@ pub(crate) fn examine_once(view: &View<'_>) -> Result<Option<Status>> {
             } else if Some(id) != anchor {
                 // Natives that wait for a foreign holder's events are in no queue, but have marked the anchor. A native
                 // that has the anchor's kernel lock is just examining the lock file. A holder whose lock file is a copy
-                // has both kernel locks, and waits for nobody.
+                // has both kernel locks, and waits for no process.
                 let holders: Vec<i64> = view.holders(id).into_iter().map(|(pid, _)| pid).collect();
                 queue = queue.zip(view.queue(id)).map(|(one, other)| {
                     let mut all = [other, one].concat();
