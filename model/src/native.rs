@@ -312,7 +312,7 @@ impl Native {
 /// Makes native `i` take its next step. Returns `None` if it must wait or has ended.
 pub(crate) fn step(config: &Config, state: &mut State, i: usize) -> Option<()> {
     let mut native = state.natives[i];
-    Turn { config, state, me: Who::native(i), native: &mut native }.step()?;
+    NativeStep { config, state, me: Who::native(i), native: &mut native }.step()?;
     state.natives[i] = native;
     Some(())
 }
@@ -397,14 +397,14 @@ pub(crate) fn crash(state: &mut State, i: usize) -> Option<()> {
     Some(())
 }
 
-pub(crate) struct Turn<'a> {
+pub(crate) struct NativeStep<'a> {
     pub(crate) config: &'a Config,
     pub(crate) state: &'a mut State,
     pub(crate) me: Who,
     pub(crate) native: &'a mut Native,
 }
 
-impl Turn<'_> {
+impl NativeStep<'_> {
     pub(crate) fn go(&mut self, pc: Pc) -> Option<()> {
         self.native.go(pc)
     }

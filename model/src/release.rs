@@ -1,10 +1,10 @@
 //! A native's release, a revoke, and a tenure that is passed on within its process.
 
 use crate::config::Guard;
-use crate::native::{Native, Pc, Turn};
+use crate::native::{Native, Pc, NativeStep};
 use crate::state::Record;
 
-impl Turn<'_> {
+impl NativeStep<'_> {
     pub(crate) fn release(&mut self) -> Option<()> {
         match self.native.pc {
             Pc::PassWrite | Pc::PassWriteAtOnce => {

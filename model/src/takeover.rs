@@ -1,10 +1,10 @@
 //! Steps 3 and 6 of an acquire: recovery, and the takeover of a dead holder's lock file.
 
 use crate::config::Guard;
-use crate::native::{After, Pc, Turn};
+use crate::native::{After, Pc, NativeStep};
 use crate::state::{Record, Uncovered};
 
-impl Turn<'_> {
+impl NativeStep<'_> {
     /// Begins step 3.
     pub(crate) fn recover_for(&mut self, after: After) -> Option<()> {
         self.native.after = after;
