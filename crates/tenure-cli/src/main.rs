@@ -1,4 +1,4 @@
-//! `tenure`: runs a command while holding a lock, and shows who holds one.
+//! `tenure`: runs a command while holding a lock, and shows the holder of a lock.
 
 mod args;
 mod commands;

@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     let Some(guard) = held.guards.into_iter().next() else { return Ok(exit::OK) };
     let input =
         end_of_input(signals.waker()).map_err(|error| Failure::io("a thread that reads standard input", &error))?;
-    // The lock is held even if nobody reads the record.
+    // The lock is held even if no process reads the record.
     stream::print(&(one_line(&guard.record_json()) + "\n"))?;
     if io::stdin().is_terminal() && !args.lock.quiet {
         stream::message(&format!("holding {} until Ctrl-D", describe::path(guard.target())));

@@ -1,9 +1,9 @@
-//! Those who wait for the loss of a tenure: futures, by their wakers.
+//! The listeners for the loss of a tenure: futures, by their wakers.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-/// The wakers of those who wait for one tenure's loss.
+/// The wakers of the futures that wait for one tenure's loss.
 #[derive(Debug, Default)]
 pub(crate) struct LossListeners(Mutex<State>);
 
