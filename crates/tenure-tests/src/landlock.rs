@@ -17,7 +17,7 @@ struct PathBeneath {
     parent: libc::c_int,
 }
 
-/// Reports whether the kernel supports Landlock with the right to link between folders.
+/// Returns whether the kernel supports Landlock with the right to link between folders.
 pub fn is_there() -> bool {
     // SAFETY: with this flag (LANDLOCK_CREATE_RULESET_VERSION) nothing is read, and a number comes back.
     unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u64>(), 0, 1) >= 2 }

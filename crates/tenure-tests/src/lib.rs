@@ -103,7 +103,7 @@ impl Actor {
         serde_json::from_str(&line).ok()
     }
 
-    /// Reports whether a line is ready or the actor has ended.
+    /// Returns whether a line is ready or the actor has ended.
     pub fn has_answered(&self) -> bool {
         self.answers_within(0)
     }
@@ -195,7 +195,7 @@ pub fn foreign(language: &str, words: &[&str]) -> Command {
     command
 }
 
-/// Reports whether `PATH` has the program.
+/// Returns whether `PATH` has the program.
 pub fn has(program: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&paths).any(|dir| dir.join(program).is_file())
@@ -238,7 +238,7 @@ pub const EMULATOR: &str = "TENURE_TEST_EMULATOR";
 /// The environment variable under which waiting tests and every actor use `tenure::interrupts`.
 pub const INTERRUPTS: &str = "TENURE_TEST_INTERRUPTS";
 
-/// Reports whether requesters wait in the kernel's queue themselves, without a helper thread.
+/// Returns whether requesters wait in the kernel's queue themselves, without a helper thread.
 pub fn waits_directly() -> bool {
     std::env::var_os(INTERRUPTS).is_some()
 }
@@ -299,7 +299,7 @@ pub fn end_util_linux(mut child: Child) {
     child.wait().unwrap();
 }
 
-/// Reports whether `flock(1)` would get a lock of that kind without waiting.
+/// Returns whether `flock(1)` would get a lock of that kind without waiting.
 pub fn util_linux_may(target: &Path, kind: &str) -> bool {
     Command::new("flock").args(["-n", kind, target.to_str().unwrap(), "true"]).status().unwrap().success()
 }
@@ -328,7 +328,7 @@ pub fn stop(pid: u32) {
     until("it has stopped", || std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().all(has_stopped));
 }
 
-/// Reports whether the process has ended; a zombie has.
+/// Returns whether the process has ended; a zombie has.
 pub fn has_ended(pid: u32) -> bool {
     match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => matches!(stat.as_bytes()[stat.rfind(')').unwrap() + 2], b'Z' | b'X'),

@@ -88,7 +88,7 @@ impl Strace {
         }
     }
 
-    /// Reports whether a line within the next millisecond contains `what`. Other lines are discarded.
+    /// Returns whether a line within the next millisecond contains `what`. Other lines are discarded.
     pub fn says(&self, what: &str) -> bool {
         let end = Instant::now() + Duration::from_millis(1);
         loop {

@@ -8,7 +8,7 @@ use tenure_tests::{Actor, folder, has, needs, until};
 
 const ROUNDS: usize = 5;
 
-/// Reports whether a call belongs to the protocol. Waits for another thread (the watchdog has its own mutex) do not, nor
+/// Returns whether a call belongs to the protocol. Waits for another thread (the watchdog has its own mutex) do not, nor
 /// does the clock on machines where it is a system call. The look for waiters (`fcntl`) happens once a millisecond,
 /// which an acquire under strace may exceed.
 fn counts(name: &str) -> bool {

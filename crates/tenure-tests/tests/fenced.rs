@@ -86,7 +86,7 @@ impl Crew {
         }
     }
 
-    /// Reports whether a worker is stopped already. It is left to resume, because it might then believe to hold.
+    /// Returns whether a worker is stopped already. It is left to resume, because it might then believe to hold.
     fn is_stopped(&self, pid: u32) -> bool {
         self.later.iter().any(|(_, stopped)| *stopped == pid)
     }

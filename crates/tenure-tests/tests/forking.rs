@@ -88,7 +88,7 @@ fn a_killed_parents_lock_is_free_although_its_child_lives() {
     }
 }
 
-/// Reports whether the process has a file below `dir` open.
+/// Returns whether the process has a file below `dir` open.
 fn has_open(pid: u32, dir: &Path) -> bool {
     let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     let open: Vec<_> = fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok()).collect();

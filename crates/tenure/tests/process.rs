@@ -190,7 +190,7 @@ fn skip(why: &str) {
     assert_ne!(env::var("CI").as_deref(), Ok("true"), "nothing may be skipped in CI: {why}");
 }
 
-/// Reports whether commands below `prefix` work on this machine, and prints why not.
+/// Returns whether commands below `prefix` work on this machine, and prints why not.
 fn can_run(prefix: &[&str]) -> bool {
     let probe = Command::new(prefix[0]).args(&prefix[1..]).arg("true").stdin(Stdio::null()).output();
     let works = probe.as_ref().is_ok_and(|output| output.status.success());

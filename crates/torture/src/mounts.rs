@@ -41,7 +41,7 @@ impl FileSystem {
         }
     }
 
-    /// Reports whether two machines might have mounted it. Then a foreign pid that is dead here proves nothing. It does
+    /// Returns whether two machines might have mounted it. Then a foreign pid that is dead here proves nothing. It does
     /// not exchange names either.
     pub fn is_shared(self) -> bool {
         self == FileSystem::Fuse

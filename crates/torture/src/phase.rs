@@ -56,34 +56,34 @@ impl Phase {
         }
     }
 
-    /// Reports whether a cleaner is a member.
+    /// Returns whether a cleaner is a member.
     pub fn cleaned(self) -> bool {
         matches!(self, Phase::OpenClaw | Phase::Pruned)
     }
 
-    /// Reports whether a holder that finds a torn line must have got a crash report. A cleaner may get it in place of
+    /// Returns whether a holder that finds a torn line must have got a crash report. A cleaner may get it in place of
     /// the next native, a foreign program may acquire in between, and flock(1) gets no report and repairs the line too.
     pub fn reports_crashes(self) -> bool {
         !self.cleaned() && self != Phase::Broken
     }
 
-    /// Reports whether foreign programs write to the transcript.
+    /// Returns whether foreign programs write to the transcript.
     pub fn shares_transcript(self) -> bool {
         matches!(self, Phase::Careful | Phase::CarefulApart | Phase::Flock)
     }
 
-    /// Reports whether all members run from the round's beginning to its end. Then no pair at all may hold at once,
+    /// Returns whether all members run from the round's beginning to its end. Then no pair at all may hold at once,
     /// whatever the foreign protocol does to stale locks.
     pub fn spares_all(self) -> bool {
         self == Phase::Commands
     }
 
-    /// Reports whether members live in pid namespaces of their own.
+    /// Returns whether members live in pid namespaces of their own.
     pub fn apart(self) -> bool {
         matches!(self, Phase::Apart | Phase::CarefulApart)
     }
 
-    /// Reports whether it needs foreign programs whose death a pid proves, or an exchange of names. Two machines may
+    /// Returns whether it needs foreign programs whose death a pid proves, or an exchange of names. Two machines may
     /// have mounted a network file system, which rules out the former; most FUSE file systems lack the latter, and a
     /// takeover is `unsupported`.
     pub fn needs_takeover(self) -> bool {

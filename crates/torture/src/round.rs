@@ -416,7 +416,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Reports whether there was no grant for a long time since `started`.
+    /// Returns whether there was no grant for a long time since `started`.
     fn nothing_since(&self, started: Instant) -> bool {
         started.elapsed() > PATIENCE && self.granted_at.elapsed() > PATIENCE
     }

@@ -181,7 +181,7 @@ fn linger(chance: &mut Chance) {
     }
 }
 
-/// Reports whether the pid is of a live process: of node, which is never in another pid namespace. An exiting process
+/// Returns whether the pid is of a live process: of node, which is never in another pid namespace. An exiting process
 /// (`PF_EXITING` of the flags, field 9) has released its kernel locks before it is a zombie.
 fn lives(pid: &str) -> bool {
     const EXITING: u32 = 4;

@@ -56,7 +56,7 @@ impl Kind {
         matches!(self, Kind::Python | Kind::Node)
     }
 
-    /// Reports whether it ends after one grant, without a request.
+    /// Returns whether it ends after one grant, without a request.
     pub fn once(self) -> bool {
         matches!(self, Kind::Run { .. } | Kind::Flock)
     }

@@ -63,7 +63,7 @@ impl Witness {
         unsafe { libc::fcntl(self.0.as_raw_fd(), how, &raw mut lock) == 0 }
     }
 
-    /// Reports whether another process has this byte.
+    /// Returns whether another process has this byte.
     pub fn taken(&self, byte: i64) -> bool {
         self.first_taken(byte, 1).is_some()
     }

@@ -24,7 +24,7 @@ struct Member {
     server: Option<Server>,
 }
 
-/// Reports whether etcd's programs are installed.
+/// Returns whether etcd's programs are installed.
 pub fn there() -> bool {
     needs("etcd (etcd-server)", has("etcd")) && needs("etcdctl (etcd-client)", has("etcdctl"))
 }

@@ -14,7 +14,7 @@ pub struct Names {
     _silent: UdpSocket,
 }
 
-/// Reports whether this machine can mount such files.
+/// Returns whether this machine can mount such files.
 pub fn there() -> bool {
     needs("root, for mount namespaces", is_root()) && needs("unshare (util-linux)", has("unshare"))
 }

@@ -18,7 +18,7 @@ pub struct Room {
     prefix: String,
 }
 
-/// Reports whether this machine can create network namespaces.
+/// Returns whether this machine can create network namespaces.
 pub fn there() -> bool {
     needs("root, for network namespaces", is_root()) && needs("ip (iproute2)", has("ip"))
 }
@@ -127,7 +127,7 @@ impl Lossy {
         &self.address
     }
 
-    /// Reports whether an answer was dropped.
+    /// Returns whether an answer was dropped.
     pub fn has_lost(&self) -> bool {
         self.lost.load(Ordering::SeqCst)
     }

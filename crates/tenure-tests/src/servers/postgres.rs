@@ -19,7 +19,7 @@ fn programs() -> Option<PathBuf> {
     all.pop().filter(|bin| bin.join("postgres").is_file())
 }
 
-/// Reports whether PostgreSQL's programs are installed.
+/// Returns whether PostgreSQL's programs are installed.
 pub fn there() -> bool {
     needs("PostgreSQL (postgresql)", programs().is_some() && has("psql"))
 }

@@ -40,7 +40,7 @@ impl Depth {
         }
     }
 
-    /// Reports whether this depth includes a call of a trace.
+    /// Returns whether this depth includes a call of a trace.
     fn takes(self, call: &Call) -> bool {
         match call.name.as_str() {
             _ if self == Depth::Every => true,
@@ -161,7 +161,7 @@ pub fn anchors(target: &Path) -> PathBuf {
     target.with_file_name(".tenure")
 }
 
-/// Reports whether a free target may have this file beside it until a sweep: the folder of anchors, or an unfinished
+/// Returns whether a free target may have this file beside it until a sweep: the folder of anchors, or an unfinished
 /// one. After a holder of flock style, which ignores lock files, a dead foreign program's file may stay too.
 fn may_stay(name: &str, dead_foreign: bool) -> bool {
     name == ".tenure" || name.starts_with(".tenure.") || (dead_foreign && name == "t.lock")

@@ -18,7 +18,7 @@ fn actor_with_pid(pid: u32) -> Actor {
     Actor::from(&mut with_pid(pid, actor_program().to_str().unwrap()))
 }
 
-/// Reports whether this machine can create namespaces.
+/// Returns whether this machine can create namespaces.
 fn containers() -> bool {
     needs("root, for namespaces", is_root()) && needs("unshare", has("unshare")) && {
         let made = container("exit 0").status().is_ok_and(|status| status.success());

@@ -261,7 +261,7 @@ fn a_live_holders_lock_is_stolen_for_its_age_only_on_request() {
     actor.must("acquire b g never");
 }
 
-/// Reports whether a foreign program's verdict on our lock file is harmless: no reason, or a pid that is missing for
+/// Returns whether a foreign program's verdict on our lock file is harmless: no reason, or a pid that is missing for
 /// the moment, which makes it wait for its grace period; never a reason to take over the lock.
 fn harmless(said: &Value) -> bool {
     reasons(said).iter().all(|reason| reason == "missing-pid")

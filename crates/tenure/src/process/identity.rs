@@ -1,4 +1,4 @@
-//! What distinguishes a process from every other.
+//! The identity of a process, which distinguishes it from every other.
 
 /// The identity of a process. Each part is absent rather than wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -6,7 +6,7 @@
 pub struct Identity {
     /// The process id, in the pid namespace that `pid_namespace` names.
     pub pid: i64,
-    /// When the process started, in clock ticks since boot (field 22 of `proc_pid_stat(5)`).
+    /// The start time of the process, in clock ticks since boot (field 22 of `proc_pid_stat(5)`).
     pub start_time: Option<u64>,
     /// The id of the machine's boot (`random/boot_id` in `proc_sys_kernel(5)`).
     pub boot_id: Option<String>,

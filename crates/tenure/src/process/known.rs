@@ -32,7 +32,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Reports whether it is, beyond doubt, the process with this identity.
+    /// Returns whether it is, beyond doubt, the process with this identity.
     pub(crate) fn is(&self, identity: &Identity) -> bool {
         let other_boot = identity.boot_id.is_some() && identity.boot_id != sys::boot_id();
         let other_namespace = identity.pid_namespace.is_some() && identity.pid_namespace != sys::pid_namespace();

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-/// Whether a process lives, and how that is known.
+/// The liveness of a process, with the evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Liveness {
     /// The process lives.
@@ -42,17 +42,17 @@ impl Liveness {
         }
     }
 
-    /// Reports whether it is [`Liveness::Alive`].
+    /// Returns whether the process is known to live.
     pub fn is_alive(&self) -> bool {
         matches!(self, Liveness::Alive(_))
     }
 
-    /// Reports whether it is [`Liveness::Dead`].
+    /// Returns whether the process is known to be dead.
     pub fn is_dead(&self) -> bool {
         matches!(self, Liveness::Dead(_))
     }
 
-    /// Reports whether it is [`Liveness::Unknown`].
+    /// Returns whether the process is known neither to live nor to be dead.
     pub fn is_unknown(&self) -> bool {
         matches!(self, Liveness::Unknown(_))
     }

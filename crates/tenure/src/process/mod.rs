@@ -1,4 +1,4 @@
-//! Processes: identified beyond their pids, and whether they live.
+//! Identifies processes beyond their pids, and determines whether they live.
 //!
 //! A pid alone identifies no process: it is recycled, and it means another process in another pid namespace. An
 //! [`Identity`] carries what distinguishes one process from all others, and [`Identity::verify`] answers in three

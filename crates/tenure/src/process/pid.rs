@@ -2,7 +2,7 @@
 
 use crate::sys;
 
-/// Reports whether a process can have this pid, in any pid namespace.
+/// Returns whether a process can have this pid, in any pid namespace.
 ///
 /// The system's present limit is no measure: it can be lowered while processes with larger pids run.
 pub(super) fn is_possible(pid: i64) -> bool {

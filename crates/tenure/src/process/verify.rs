@@ -96,7 +96,7 @@ impl Identity {
     }
 }
 
-/// Reports whether a process with this pid, in this process's pid namespace, exists and has not ended.
+/// Returns whether a process with this pid, in this process's pid namespace, exists and has not ended.
 ///
 /// "Permission denied" means that it lives. A zombie whose threads have all ended is dead; a zombie leader with live
 /// threads is alive. 0, negatives and numbers that no kernel gives as a pid (above 2^22 on Linux) are never alive and

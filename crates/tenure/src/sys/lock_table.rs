@@ -41,7 +41,7 @@ impl LockTable {
         LockTable { entries, whole }
     }
 
-    /// Reports whether the table was read in one piece. A longer table is not: locks that come and go meanwhile can hide
+    /// Returns whether the table was read in one piece. A longer table is not: locks that come and go meanwhile can hide
     /// another line.
     pub(crate) fn is_whole(&self) -> bool {
         self.whole
@@ -67,7 +67,7 @@ impl LockTable {
         held.map(|entry| (entry.pid, entry.shared)).collect()
     }
 
-    /// Reports whether a waiter has marked this file.
+    /// Returns whether a waiter has marked this file.
     pub(crate) fn is_marked(&self, inode: u64, device: (u32, u32)) -> bool {
         self.of(inode, device).any(|entry| entry.mark)
     }

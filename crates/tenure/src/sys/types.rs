@@ -43,7 +43,7 @@ impl Stat {
         FileIdent { id: self.id, kind: self.kind, links: self.links, size: self.size }
     }
 
-    /// Reports whether, in this folder, a file may be removed by its owner and the folder's only (`inode(7)`, `S_ISVTX`).
+    /// Returns whether, in this folder, a file may be removed by its owner and the folder's only (`inode(7)`, `S_ISVTX`).
     pub(crate) fn removal_needs_owner(&self) -> bool {
         self.mode & 0o1000 != 0
     }

@@ -14,7 +14,7 @@ pub(crate) fn since_boot() -> Duration {
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-/// Reports whether a program keeps the clock right, as far as the kernel knows (`adjtimex(2)`). Reading needs no right.
+/// Returns whether a program keeps the clock right, as far as the kernel knows (`adjtimex(2)`). Reading needs no right.
 pub(crate) fn clock_is_steered() -> Option<bool> {
     let mut clock = MaybeUninit::<libc::timex>::zeroed();
     // SAFETY: adjtimex(2) requires a pointer to a writable `timex`: zeros are a valid one, without a mode to set.

@@ -39,7 +39,7 @@ pub(crate) fn install_interrupts() -> io::Result<i32> {
     Err(io::Error::new(io::ErrorKind::ResourceBusy, "every real-time signal has a handler already"))
 }
 
-/// Reports whether the library has a signal.
+/// Returns whether the library has a signal.
 pub(crate) fn interrupts_enabled() -> bool {
     SIGNAL.load(Ordering::Acquire) != 0
 }
@@ -84,7 +84,7 @@ impl InterruptHandle {
         false
     }
 
-    /// Reports whether the wait was interrupted.
+    /// Returns whether the wait was interrupted.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.interrupted.load(Ordering::SeqCst)
     }

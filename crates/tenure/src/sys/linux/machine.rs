@@ -51,14 +51,14 @@ fn time_namespace(pid: i64) -> Option<u64> {
     Some(fs::metadata(proc::folder(pid)?.join("ns/time")).ok()?.ino())
 }
 
-/// Reports whether the process reads start times as this process does, as far as that can be seen. The kernel shifts
+/// Returns whether the process reads start times as this process does, as far as that can be seen. The kernel shifts
 /// them by the clock of the *reader's* time namespace (`time_namespaces(7)`).
 pub(crate) fn reads_start_times_alike(pid: i64) -> bool {
     let (ours, theirs) = (time_namespace(i64::from(proc::own_pid())), time_namespace(pid));
     ours.is_none() || theirs.is_none() || ours == theirs
 }
 
-/// Reports whether most other programs read this process's start time as this process does: it is in the first time
+/// Returns whether most other programs read this process's start time as this process does: it is in the first time
 /// namespace (`time_namespaces(7)`), or the kernel has none.
 pub(crate) fn shows_its_start_time() -> bool {
     time_namespace(i64::from(proc::own_pid())).is_none_or(|ours| ours == FIRST_TIME_NAMESPACE)

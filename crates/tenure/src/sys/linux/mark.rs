@@ -17,7 +17,7 @@ pub(crate) fn unmark(file: BorrowedFd<'_>) -> io::Result<()> {
     range_lock(file, libc::F_OFD_SETLK, libc::F_UNLCK).map(drop)
 }
 
-/// Reports whether another open file has locked the byte (`fcntl(2)`, `F_OFD_GETLK`).
+/// Returns whether another open file has locked the byte (`fcntl(2)`, `F_OFD_GETLK`).
 pub(crate) fn is_marked(file: BorrowedFd<'_>) -> io::Result<bool> {
     // A lock for writing conflicts with each lock for reading.
     Ok(range_lock(file, libc::F_OFD_GETLK, libc::F_WRLCK)? != libc::F_UNLCK)

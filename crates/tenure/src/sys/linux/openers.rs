@@ -40,7 +40,7 @@ fn processes_with(wanted: &dyn Fn(&Path) -> bool) -> Vec<i64> {
     pids
 }
 
-/// Reports whether a process has this inode open (`proc_pid_fd(5)`), by an open file that carries a lock of the kind
+/// Returns whether a process has this inode open (`proc_pid_fd(5)`), by an open file that carries a lock of the kind
 /// `lock`.
 fn has_open(process: &Path, dev: u64, ino: u64, lock: Option<&str>) -> bool {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -56,7 +56,7 @@ fn has_open(process: &Path, dev: u64, ino: u64, lock: Option<&str>) -> bool {
     })
 }
 
-/// Reports whether an open file carries a lock of this kind, by the `lock:` lines of `/proc/<pid>/fdinfo/<fd>`, which
+/// Returns whether an open file carries a lock of this kind, by the `lock:` lines of `/proc/<pid>/fdinfo/<fd>`, which
 /// are of the open file and not of the inode (`proc_pid_fdinfo(5)`).
 fn carries(process: &Path, fd: &str, kind: &str) -> bool {
     let Ok(text) = fs::read_to_string(process.join("fdinfo").join(fd)) else { return false };

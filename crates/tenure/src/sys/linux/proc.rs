@@ -23,7 +23,7 @@ pub(super) fn folder(pid: i64) -> Option<PathBuf> {
     (pid > 0 && is_ours()).then(|| PathBuf::from(format!("/proc/{pid}")))
 }
 
-/// Reports whether `/proc` has the same pids as this process (`pid_namespaces(7)`). Read once for each mount, because a
+/// Returns whether `/proc` has the same pids as this process (`pid_namespaces(7)`). Read once for each mount, because a
 /// process can mount another `/proc`, or enter another mount namespace.
 pub(super) fn is_ours() -> bool {
     static LAST: ForkLocal<Mutex<Option<(u64, bool)>>> = ForkLocal::new();

@@ -18,7 +18,7 @@ pub(crate) fn process_of_thread(id: i64) -> Option<i64> {
     thread_group(&proc::status_text(id)?)
 }
 
-/// Reports whether all threads of a process have ended: its first thread has, and `/proc` shows no other that lives
+/// Returns whether all threads of a process have ended: its first thread has, and `/proc` shows no other that lives
 /// (`proc_pid_task(5)`).
 pub(crate) fn all_threads_ended(pid: i64) -> bool {
     let ended = |line: &str| Stat::parse(line).is_some_and(|stat| stat.state.ended());

@@ -23,7 +23,7 @@ impl ProcessHandle {
         Ok(ProcessHandle(rustix::process::pidfd_open(checked_pid(pid)?, PidfdFlags::empty())?))
     }
 
-    /// Reports whether all threads of the process have ended (`poll(2)`): true of a zombie, false of a zombie leader
+    /// Returns whether all threads of the process have ended (`poll(2)`): true of a zombie, false of a zombie leader
     /// with live threads.
     pub(crate) fn exited(&self) -> io::Result<bool> {
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];

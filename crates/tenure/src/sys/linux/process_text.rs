@@ -44,7 +44,7 @@ impl Stat {
 }
 
 impl ProcessState {
-    /// Reports whether the thread has ended.
+    /// Returns whether the thread has ended.
     pub(crate) fn ended(self) -> bool {
         matches!(self, ProcessState::Zombie | ProcessState::Dead)
     }
@@ -56,7 +56,7 @@ pub(crate) fn thread_group(status: &str) -> Option<i64> {
     i64::try_from(number(field(status, "Tgid")?)?).ok()
 }
 
-/// Reports whether `/proc` has the same pids as this process, whose pid is `pid` and which read `/proc/self/status`
+/// Returns whether `/proc` has the same pids as this process, whose pid is `pid` and which read `/proc/self/status`
 /// (`pid_namespaces(7)`).
 ///
 /// A new pid namespace that kept the old mount (`unshare --pid --fork` without `--mount-proc`) has others: there,

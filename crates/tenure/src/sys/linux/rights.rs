@@ -83,7 +83,7 @@ impl Rights {
         self.owner << 6 | self.mask() << 3 | self.other
     }
 
-    /// Reports whether mode bits alone express these rights.
+    /// Returns whether mode bits alone express these rights.
     fn is_mode(&self) -> bool {
         self.users.is_empty() && self.groups.is_empty()
     }
@@ -248,13 +248,13 @@ fn access_acl(folder: BorrowedFd<'_>) -> io::Result<Option<Rights>> {
     }
 }
 
-/// Reports whether this user, or this file system, cannot set a group, a mode or an ACL. EINVAL is the answer for an id
+/// Returns whether this user, or this file system, cannot set a group, a mode or an ACL. EINVAL is the answer for an id
 /// without a number in this user namespace (`user_namespaces(7)`).
 fn cannot_be_given(error: Errno) -> bool {
     matches!(error, Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::ROFS)
 }
 
-/// Reports whether this id may be one without a number in this user namespace (`user_namespaces(7)`). The kernel shows
+/// Returns whether this id may be one without a number in this user namespace (`user_namespaces(7)`). The kernel shows
 /// all of them as one number (`/proc/sys/kernel/overflowuid`), which may also be a user's own.
 fn is_unmapped(id: u32, which: &str) -> bool {
     let shown = fs::read_to_string(format!("/proc/sys/kernel/overflow{which}"));

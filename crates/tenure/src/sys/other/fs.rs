@@ -30,7 +30,7 @@ pub(crate) fn name_len(name: &OsStr) -> usize {
     name.len()
 }
 
-/// Reports whether the path ends in a separator, `.` or `..`, as no file's path does.
+/// Returns whether the path ends in a separator, `.` or `..`, as no file's path does.
 pub(crate) fn ends_without_name(path: &Path) -> bool {
     let text = path.to_string_lossy();
     let last = text.rsplit(std::path::is_separator).next().unwrap_or_default();

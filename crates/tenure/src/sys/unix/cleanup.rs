@@ -116,7 +116,7 @@ pub(crate) fn install_cleanup_over(signals: &[i32]) -> io::Result<()> {
     Ok(())
 }
 
-/// Reports whether the signal's handler is removed at its first use (`sigaction(2)`, `SA_RESETHAND`).
+/// Returns whether the signal's handler is removed at its first use (`sigaction(2)`, `SA_RESETHAND`).
 pub(crate) fn resets_itself(signal: i32) -> io::Result<bool> {
     let present = action_of(signal)?;
     let is_handler = !matches!(present.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN);

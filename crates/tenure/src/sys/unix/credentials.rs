@@ -19,7 +19,7 @@ pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     std::fs::read(path)
 }
 
-/// Reports whether other users than the owner have rights to the file (`stat(2)`).
+/// Returns whether other users than the owner have rights to the file (`stat(2)`).
 pub(crate) fn others_may_read(path: &Path) -> io::Result<bool> {
     Ok(std::fs::metadata(path)?.permissions().mode() & 0o077 != 0)
 }

@@ -74,7 +74,7 @@ impl Dir {
         this_unix::ident::mount(self.0.as_fd())
     }
 
-    /// Reports whether this user may make and remove files here (`faccessat(2)`).
+    /// Returns whether this user may make and remove files here (`faccessat(2)`).
     pub(crate) fn may_write(&self) -> bool {
         rustix::fs::accessat(
             &self.0,
@@ -201,7 +201,7 @@ impl Dir {
     }
 }
 
-/// Reports whether a file system without hard links answers `link(2)` with this error.
+/// Returns whether a file system without hard links answers `link(2)` with this error.
 pub(crate) fn means_no_links(code: i32) -> bool {
     matches!(code, libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS)
 }

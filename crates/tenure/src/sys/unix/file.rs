@@ -101,7 +101,7 @@ impl File {
         }
     }
 
-    /// Reports whether another open file carries a waiter's mark (`this_unix::mark`). `false` where that cannot be asked.
+    /// Returns whether another open file carries a waiter's mark (`this_unix::mark`). `false` where that cannot be asked.
     pub(crate) fn has_waiters(&self) -> bool {
         this_unix::mark::is_marked(self.fd.as_fd()).unwrap_or(false)
     }

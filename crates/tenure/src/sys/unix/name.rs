@@ -41,7 +41,7 @@ pub(crate) fn name_len(name: &OsStr) -> usize {
     name.as_bytes().len()
 }
 
-/// Reports whether the path ends in `/`, `.` or `..`, as no file's path does (`path_resolution(7)`).
+/// Returns whether the path ends in `/`, `.` or `..`, as no file's path does (`path_resolution(7)`).
 pub(crate) fn ends_without_name(path: &Path) -> bool {
     let bytes = path.as_os_str().as_bytes();
     let last = bytes.rsplit(|&b| b == b'/').next().unwrap_or_default();

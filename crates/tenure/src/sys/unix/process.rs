@@ -37,7 +37,7 @@ pub(crate) fn signal_zero(pid: i64) -> io::Result<()> {
     Ok(rustix::process::test_kill_process(checked_pid(pid)?)?)
 }
 
-/// Reports whether the error is the one for a process that does not exist (`errno(3)`).
+/// Returns whether the error is the one for a process that does not exist (`errno(3)`).
 pub(crate) fn is_no_such_process(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ESRCH)
 }
