@@ -1,7 +1,7 @@
 //! A native's release, a revoke, and a tenure that is passed on within its process.
 
 use crate::config::Guard;
-use crate::native::{Native, Pc, NativeStep};
+use crate::native::{Native, NativeStep, Pc};
 use crate::state::Record;
 
 impl NativeStep<'_> {

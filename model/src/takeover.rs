@@ -1,7 +1,7 @@
 //! Steps 3 and 6 of an acquire: recovery, and the takeover of a dead holder's lock file.
 
 use crate::config::Guard;
-use crate::native::{After, Pc, NativeStep};
+use crate::native::{After, NativeStep, Pc};
 use crate::state::{Record, Uncovered};
 
 impl NativeStep<'_> {

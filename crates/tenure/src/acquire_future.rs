@@ -18,7 +18,7 @@ use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::Wait;
 use crate::sys::{self, LockKind};
 
-/// On whose behalf an acquire [begins](crate::Lock::begin).
+/// The requester of an acquire that [begins](crate::Lock::begin): it decides whether the acquire would wait for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Requester {
@@ -69,7 +69,7 @@ impl AcquireFuture {
         Ok(AcquireFuture { stage, backend: Arc::clone(backend), began, generation: sys::fork_generation() })
     }
 
-    /// Returns when the caller is to [give up](AcquireFuture::give_up); `None` where the wait ends by itself, or never.
+    /// Returns the moment to [give up](AcquireFuture::give_up); `None` where the wait ends by itself, or never.
     #[cfg(feature = "tokio")]
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match &self.stage {
@@ -78,12 +78,12 @@ impl AcquireFuture {
         }
     }
 
-    /// Returns the path that is waited for, or the name on a server.
+    /// Returns the path whose lock is acquired, or the name on a server.
     pub fn target(&self) -> &Path {
         self.backend.target()
     }
 
-    /// Ends the wait, as a deadline does. Returns a grant that had come by then.
+    /// Ends the wait, as a deadline does. Returns the guard if the lock was granted by then.
     ///
     /// ```
     /// use tenure::{Lock, Requester};

@@ -17,16 +17,16 @@ use std::path::Path;
 use crate::model::error::{Error, Result};
 use crate::sys;
 
-/// How [`install`] treats a signal that has a handler of the program's.
+/// The treatment of signals for which the program has its own handlers, by [`install`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Handlers<'a> {
-    /// The program's handler stays alone, for every signal.
+    /// Leaves every such signal to the program's handler.
     #[default]
     Keep,
-    /// The program's handlers of these signals are known to end the process: a language's runtime may reset the terminal and
-    /// then end by the signal. They run after the lock files are removed. Signals that [`install`] does not handle are
-    /// ignored.
+    /// Removes the lock files at these signals, and then runs the program's handlers, which must be known to end the
+    /// process. A language's runtime may have such handlers, to reset the terminal. Signals that [`install`] does not handle
+    /// are ignored.
     RunAfter(&'a [i32]),
 }
 
@@ -58,6 +58,20 @@ pub fn install(handlers: Handlers<'_>) -> Result<()> {
 /// Returns whether the present handler of `signal` is removed at its first use (`SA_RESETHAND`). Handlers of Node and other
 /// runtimes that reset the terminal and then end the process are; [`Handlers::RunAfter`] is for them.
 ///
+/// ```
+/// use tenure::cleanup::{Handlers, install, resets_itself};
+///
+/// # if cfg!(target_os = "linux") {
+/// const SIGINT: i32 = 2;
+/// if resets_itself(SIGINT)? {
+///     install(Handlers::RunAfter(&[SIGINT]))?;
+/// } else {
+///     install(Handlers::Keep)?;
+/// }
+/// # }
+/// # Ok::<(), tenure::Error>(())
+/// ```
+///
 /// # Errors
 ///
 /// The errors of [`install`].
@@ -68,6 +82,11 @@ pub fn resets_itself(signal: i32) -> Result<bool> {
 /// Removes this process's lock files now, as at `exit(3)`. A program calls it right before `_exit(2)`, which runs no hooks. From
 /// then on foreign programs that use only lock files are no longer excluded, while natives are until the process has ended.
 /// Without [`install`] it does nothing.
+///
+/// ```no_run
+/// tenure::cleanup::before_exit();
+/// // .. `_exit(0)`, by a crate for system calls ..
+/// ```
 pub fn before_exit() {
     sys::clean_up();
 }

@@ -1,4 +1,4 @@
-//! What the command `tenure` needs of the library, and other programs do not. No part of the interface.
+//! Functions that only the command `tenure` needs. They are no part of the interface.
 
 use crate::guard::Guard;
 use crate::model::error::{Error, Result};

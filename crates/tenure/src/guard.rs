@@ -50,6 +50,18 @@ impl Guard {
     /// Returns the fencing token of this tenure, which is greater than that of every tenure before. Hand it to the resource,
     /// so that the resource can refuse a token smaller than one that it has seen. `None` for a shared lock and for one
     /// without a record: such a tenure has no token.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let lock = tenure::Lock::open(&path)?;
+    /// let first = lock.acquire()?.fence();
+    /// let second = lock.acquire()?.fence();
+    /// assert!(second > first, "a resource that has seen the second token refuses the first");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn fence(&self) -> Option<u64> {
         self.facts().fence
     }
@@ -81,17 +93,54 @@ impl Guard {
 
     /// Returns whether other natives are still excluded, whatever happened to the lock file. `false` once the lock was
     /// broken or revoked, or its anchor removed. `true` where only the lock file was removed, by a foreign program.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let guard = tenure::Lock::open(&path)?.acquire()?;
+    /// std::fs::remove_file(guard.lock_file())?; // As a foreign program may do.
+    /// assert!(guard.check().unwrap_err().is_lost());
+    /// assert!(guard.excludes_natives());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn excludes_natives(&self) -> bool {
         !self.tenure.check_natives().is_err_and(|error| error.is_lost())
     }
 
     /// Returns how the tenure before this one ended. Every sharer gets the report of a crash, until an exclusive holder has
     /// had the chance to repair what the crash left.
+    ///
+    /// ```
+    /// use tenure::{Lock, Previous};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let guard = Lock::open(&path)?.acquire()?;
+    /// match guard.previous() {
+    ///     Previous::Clean => {}
+    ///     Previous::Crashed(holder) => println!("{holder} crashed: repairing its data"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn previous(&self) -> &Previous {
         self.facts().previous
     }
 
     /// Returns this holder, as other programs see it.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let guard = tenure::Lock::open(&path)?.acquire()?;
+    /// assert_eq!(guard.holder().pid(), Some(std::process::id().into()));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn holder(&self) -> Holder {
         self.tenure.holder()
     }
@@ -112,6 +161,17 @@ impl Guard {
     }
 
     /// Returns the record as other programs can read it, as JSON; `{}` where the lock keeps none.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let guard = tenure::Lock::open(&path)?.acquire()?;
+    /// let record: serde_json::Value = serde_json::from_str(&guard.record_json())?;
+    /// assert_eq!(record["pid"], std::process::id());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn record_json(&self) -> String {
         self.tenure.record().map_or_else(|| "{}".to_owned(), |record| record.to_json())
     }
@@ -144,6 +204,23 @@ impl Guard {
     /// [`refresh_interval`](crate::Options::refresh_interval) says otherwise: call it then at least every 10 minutes,
     /// and three times within `max_hold`.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tenure::Lock;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let lock = Lock::options().refresh_interval(Duration::MAX).open(&path)?;
+    /// let guard = lock.acquire()?;
+    /// for _part in 0..3 {
+    ///     // .. some minutes of work ..
+    ///     guard.refresh()?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// The system's own; [`is_lost`](crate::Error::is_lost) after a revoke and in a forked child.
@@ -155,6 +232,21 @@ impl Guard {
     /// and an acquire by that command, or by a process that it starts, fails at once instead of waiting for itself
     /// ([`is_would_deadlock`](crate::Error::is_would_deadlock)). The recorded holder stays this process, because it removes the
     /// lock file: programs that know only the lock file take over when the recorded process has ended.
+    ///
+    /// ```
+    /// use std::process::Command;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let guard = tenure::Lock::open(&path)?.acquire()?;
+    /// let mut child = Command::new("true").spawn()?;
+    /// guard.set_command(child.id(), Some("true"))?;
+    /// child.wait()?;
+    /// guard.release()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -175,6 +267,18 @@ impl Guard {
     }
 
     /// Returns what is left of the lease of a lock on a server; `None` for a file, which needs no lease.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let guard = tenure::Lock::open(&path)?.acquire()?;
+    /// if let Some(left) = guard.lease() {
+    ///     println!("stop within {:?}", left.free_in);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn lease(&self) -> Option<LeaseLeft> {
         self.tenure.lease()
     }
@@ -222,6 +326,16 @@ impl Guard {
 
     /// Returns a future that ends once the watchdog has revoked the tenure ([`Overrun::Revoke`](crate::Overrun::Revoke)) or,
     /// within about a second, found it lost. Runs on any executor.
+    ///
+    /// ```no_run
+    /// # async fn work() {}
+    /// # async fn example(guard: tenure::Guard) {
+    /// tokio::select! {
+    ///     () = work() => {}
+    ///     () = guard.revoked() => eprintln!("the lock is lost: the work was stopped"),
+    /// }
+    /// # }
+    /// ```
     pub fn revoked(&self) -> impl Future<Output = ()> + Send + 'static {
         let tenure = Arc::clone(&self.tenure);
         poll_fn(move |context| match Arc::clone(&tenure).poll_loss(context.waker()) {
@@ -231,6 +345,18 @@ impl Guard {
     }
 
     /// Releases the lock, and returns whether that succeeded. The kernel lock is free in any case.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let guard = tenure::Lock::open(&path)?.acquire()?;
+    /// if let Err(error) = guard.release() {
+    ///     eprintln!("the lock is free, but: {error}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -28,13 +28,13 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use tenure::{Lock, Wait};
+//! use tenure::Lock;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! # let path = dir.path().join("main.jsonl");
 //! let lock = Lock::open(&path)?;
-//! let guard = lock.acquire_with(Wait::For(Duration::from_secs(10)))?;
+//! let guard = lock.acquire_timeout(Duration::from_secs(10))?;
 //! if guard.previous().is_crashed() {
 //!     // The last holder died while it held the lock: cut off its half-written line, for example.
 //! }
@@ -45,7 +45,7 @@
 //! # }
 //! ```
 //!
-//! Another program has it:
+//! If another program holds the lock, the error names the holder:
 //!
 //! ```
 //! use tenure::{Lock, Wait};
@@ -53,7 +53,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! # let path = dir.path().join("main.jsonl");
-//! # let _held = Lock::open(&path)?.acquire_with(Wait::Never)?;
+//! # let _held = Lock::open(&path)?.acquire()?;
 //! match Lock::options().label("nightly job").open(&path)?.acquire_with(Wait::Never) {
 //!     Ok(_guard) => { /* ours */ }
 //!     Err(error) if error.is_busy() => {
@@ -74,7 +74,8 @@
 //!
 //! # Platforms
 //!
-//! Linux. Elsewhere the crate compiles and every operation answers [`is_unsupported`](Error::is_unsupported).
+//! Linux. Elsewhere the crate compiles and every operation fails as
+//! [unsupported](Error::is_unsupported).
 
 #![deny(unsafe_code)]
 
@@ -118,7 +119,7 @@ pub mod escape {
     pub use crate::util::text::*;
 }
 
-/// Tries what a folder's file system can do for a lock.
+/// Tests which features of a folder's file system a lock can use.
 pub mod probe {
     pub use crate::maintenance::probe::*;
 }

@@ -87,6 +87,18 @@ impl Lock {
 
     /// Acquires the lock, waiting for as long as it takes.
     ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let lock = tenure::Lock::open(&path)?;
+    /// let guard = lock.acquire()?;
+    /// // .. work on the target ..
+    /// guard.release()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`acquire_with`](Lock::acquire_with), but for `is_busy`.
@@ -145,7 +157,21 @@ impl Lock {
         self.acquire_with(Wait::For(timeout))
     }
 
-    /// Acquires the lock, waiting until `deadline` at most.
+    /// Acquires the lock, waiting until `deadline` at most. One deadline serves several acquires.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let deadline = Instant::now() + Duration::from_secs(10);
+    /// let data = tenure::Lock::open(&path)?.acquire_until(deadline)?;
+    /// let index = tenure::Lock::open(path.with_extension("index"))?.acquire_until(deadline)?;
+    /// # drop((data, index));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -154,7 +180,22 @@ impl Lock {
         self.acquire_with(Wait::Until(deadline))
     }
 
-    /// Acquires the lock, waiting as `wait` says.
+    /// Acquires the lock, waiting as `wait` says. The other acquires are short forms of this one.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tenure::{Lock, Wait};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// // A value that a caller configures.
+    /// let wait = Wait::For(Duration::from_secs(10));
+    /// let guard = Lock::open(&path)?.acquire_with(wait)?;
+    /// # drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -237,7 +278,7 @@ impl Lock {
         AcquireFuture::begin(&self.0, LockKind::Exclusive, Wait::Forever, requester)
     }
 
-    /// As [`begin`](Lock::begin), for a share.
+    /// Starts an acquire of a share that the caller polls, as [`begin`](Lock::begin) does for an exclusive lock.
     ///
     /// # Errors
     ///
@@ -246,8 +287,8 @@ impl Lock {
         AcquireFuture::begin(&self.0, LockKind::Shared, Wait::Forever, requester)
     }
 
-    /// As [`acquire_with`](Lock::acquire_with), without blocking a thread of the runtime. A waiter costs a few hundred
-    /// bytes, and all waiters of one lock share one thread of the library.
+    /// Acquires the lock as [`acquire_with`](Lock::acquire_with) does, without blocking a thread of the runtime. A waiter
+    /// costs a few hundred bytes, and all waiters of one lock share one thread of the library.
     ///
     /// Dropping the future at any point leaves neither a lock nor a waiter. Two tasks exclude each other even on one
     /// thread, so a task that acquires twice waits for itself: use a deadline, or open the lock as
@@ -275,7 +316,8 @@ impl Lock {
         crate::future::acquire(&self.0, LockKind::Exclusive, wait).await
     }
 
-    /// As [`acquire_shared`](Lock::acquire_shared), without blocking.
+    /// Acquires the lock as a share, as [`acquire_shared`](Lock::acquire_shared) does, without blocking a thread of the
+    /// runtime.
     ///
     /// # Errors
     ///

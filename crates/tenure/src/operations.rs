@@ -1,4 +1,4 @@
-//! What needs no open lock: how locks stand, cleaning, and breaking. Chooses between files and servers, once.
+//! The operations that need no open lock: status, list, clean and break. They choose between files and servers, once.
 
 use std::path::Path;
 
@@ -41,8 +41,8 @@ pub fn status(target: impl AsRef<Path>) -> Result<Status> {
 }
 
 /// Returns every lock in `dir` that is held or stale, sorted by path. With [`ListOptions::recursive`] also below it, without
-/// following links or crossing to another file system. A missing folder is an empty answer. Files that are no locks are
-/// skipped. Where there are more than some hundreds, threads of the library's help.
+/// following links or crossing to another file system. A missing folder has no locks. Files that are no locks are skipped.
+/// If there are more than some hundreds of locks, threads of the library help.
 ///
 /// ```
 /// use tenure::{ListOptions, Lock, list};
@@ -78,8 +78,8 @@ pub fn list(dir: impl AsRef<Path>, options: &ListOptions) -> Result<Vec<Status>>
 ///
 /// It removes only what is proven dead, each under its own kernel lock and compared with its names: safe beside live
 /// traffic. Age is no proof: a lock file that names no process stays, unless [`CleanOptions::aged`] says otherwise.
-/// A file that is no lock (a `Cargo.lock`, a `yarn.lock`) is never touched. A missing folder is an empty answer. Where
-/// there are more than some hundreds, threads of the library's help.
+/// A file that is no lock (a `Cargo.lock`, a `yarn.lock`) is never touched. A missing folder has no locks. If there are
+/// more than some hundreds of locks, threads of the library help.
 ///
 /// ```
 /// use tenure::{CleanOptions, clean};
@@ -102,12 +102,12 @@ pub fn clean(dir: impl AsRef<Path>, options: &CleanOptions) -> Result<CleanRepor
     let dir = dir.as_ref();
     if server::scheme(dir)?.is_some() {
         return Err(Error::new(ErrorKind::Unsupported, dir, "a server has nothing to clean")
-            .with_hint("it drops what the dead held by itself"));
+            .with_hint("it releases the locks of dead holders by itself"));
     }
     maintenance::clean::clean(dir, options)
 }
 
-/// What [`break_lock`] may do.
+/// The options of [`break_lock`].
 #[derive(Clone, Debug, Default)]
 pub struct BreakOptions {
     force: bool,
@@ -115,21 +115,22 @@ pub struct BreakOptions {
 }
 
 impl BreakOptions {
-    /// Breaks the lock of a live holder too, and of one whose liveness is unknown: two may then be at work. Off by default.
+    /// Sets whether to break the lock of a live holder too, and of one whose liveness is unknown. Two holders may then work
+    /// at once. Off by default.
     pub fn force(mut self, force: bool) -> BreakOptions {
         self.force = force;
         self
     }
 
-    /// Breaks only the tenure that [`status`](status()) reported, and an operator agreed to break. A tenure that has begun
-    /// since is left alone. By default it is the one that [`break_lock`] finds.
+    /// Restricts the break to the tenure that [`status`](status()) reported, and that an operator agreed to break. A later
+    /// tenure is not broken. By default [`break_lock`] breaks the tenure that it finds.
     pub fn only(mut self, found: Status) -> BreakOptions {
         self.only = Some(found);
         self
     }
 }
 
-/// What [`break_lock`] did.
+/// The result of [`break_lock`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Broken {
@@ -139,7 +140,7 @@ pub struct Broken {
     pub broken: bool,
 }
 
-/// Frees the lock of `target` whatever its holder does: an operator's takeover.
+/// Breaks the lock of `target` on an operator's decision, whatever its holder does.
 ///
 /// A dead holder's lock is removed as [`clean`] does. A live or unknown holder is refused without
 /// [`force`](BreakOptions::force). With it, the holder's `check()` fails as lost from then on, and the waiters go on within
@@ -162,10 +163,10 @@ pub struct Broken {
 ///
 /// # Errors
 ///
-/// [`is_busy`](Error::is_busy) with the holder, where it lives or cannot be told and `force` is not given, or where the
-/// lock changed hands meanwhile;
-/// [`is_unsupported`](Error::is_unsupported) where the holder is a program that only `flock(2)`s the target: nobody
-/// but the kernel can take that away, so end the program.
+/// [`is_busy`](Error::is_busy) with the holder, where it lives or may live and `force` is not given, or where another
+/// process acquired the lock meanwhile;
+/// [`is_unsupported`](Error::is_unsupported) where the holder is a program that has locked the target itself with
+/// `flock(2)`: only the end of that program releases it.
 pub fn break_lock(target: impl AsRef<Path>, options: &BreakOptions) -> Result<Broken> {
     let target = target.as_ref();
     let server = server::open_lock(target)?;

@@ -25,7 +25,7 @@ use crate::model::status::{State, Status};
 use crate::sys::{Access, FileKind, LeaseOutcome, LockKind};
 use crate::wait::registry;
 
-/// Which locks [`clean`](crate::clean()) removes.
+/// The options of [`clean`](crate::clean()).
 #[derive(Clone, Debug)]
 pub struct CleanOptions {
     pub(crate) recursive: bool,
@@ -125,7 +125,7 @@ pub struct Cleaned {
     pub removed: bool,
     /// Whether it was kept because only its age shows that it is stale. [`CleanOptions::aged`] removes it.
     pub only_aged: bool,
-    /// Why the stale lock could not be removed.
+    /// The reason why the stale lock could not be removed.
     pub error: Option<Error>,
 }
 
@@ -135,7 +135,7 @@ pub struct Cleaned {
 pub struct CleanReport {
     /// Every lock that was found, sorted by path, including held ones, which stay.
     pub locks: Vec<Cleaned>,
-    /// How many idle anchors were removed, or would be without the dry run.
+    /// The number of idle anchors that were removed, or that would be without the dry run.
     pub pruned: usize,
 }
 

@@ -10,7 +10,7 @@ use crate::file::paths::{ANCHORS, LockPaths, ParentDir, target_of, target_of_anc
 use crate::model::error::{Error, Result};
 use crate::sys::{Dir, FileKind, Name, Stat};
 
-/// Which folders [`list`](crate::list()) reads.
+/// The options of [`list`](crate::list()).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ListOptions {
     pub(super) recursive: bool,

@@ -1,4 +1,4 @@
-//! What a [`Lock`](crate::Lock) needs of a lock, whatever holds it.
+//! The traits by which a [`Lock`](crate::Lock) uses a lock, whatever keeps it.
 
 use std::fmt;
 use std::path::Path;

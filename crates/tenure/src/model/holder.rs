@@ -16,7 +16,7 @@ pub enum HolderKind {
     Foreign,
 }
 
-/// How the previous tenure ended: [`Guard::previous`](crate::Guard::previous).
+/// The end of the previous tenure: [`Guard::previous`](crate::Guard::previous).
 ///
 /// ```
 /// use tenure::{Lock, Previous};

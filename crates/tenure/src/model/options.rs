@@ -36,7 +36,7 @@ impl Wait {
     }
 }
 
-/// How the lock appears to foreign programs, and which of them it excludes.
+/// The appearance of a lock to foreign programs, which decides which of them it excludes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Style {
     /// The lock file `<target>.lock` exists while the lock is held. The lock and programs that use only lock files exclude
@@ -48,7 +48,7 @@ pub enum Style {
     Flock,
 }
 
-/// Whether a live holder's lock may be stolen.
+/// The policy for stealing a live holder's lock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StalePolicy {
@@ -69,7 +69,7 @@ impl StalePolicy {
     }
 }
 
-/// What the watchdog does when a tenure lasts longer than [`Options::max_hold`].
+/// The watchdog's action when a tenure lasts longer than [`Options::max_hold`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overrun {
@@ -91,7 +91,7 @@ pub enum Event<'a> {
         target: &'a Path,
         /// The tenure's fence; `None` for a tenure without one.
         fence: Option<u64>,
-        /// How long the lock has been held.
+        /// The time for which the lock has been held.
         held_for: Duration,
         /// The tenure's [`max_hold`](Options::max_hold).
         max_hold: Duration,
@@ -102,14 +102,14 @@ pub enum Event<'a> {
     Lost {
         /// The lock's target.
         target: &'a Path,
-        /// What happened.
+        /// The error with which [`Guard::check`](crate::Guard::check) fails.
         error: &'a Error,
     },
     /// `createdAt`, by which foreign programs detect stale locks, could not be updated.
     RefreshFailed {
         /// The lock's target.
         target: &'a Path,
-        /// What happened.
+        /// The reason.
         error: &'a Error,
     },
     /// A tenure began after a holder that died.
@@ -216,6 +216,18 @@ options! {
     label: Option<Text> = None, |label: impl Into<String>| Some(label.into().into());
 
     /// Sets how the lock appears to foreign programs, and thus which of them it excludes; [`Style::LockFile`] by default.
+    ///
+    /// ```
+    /// use tenure::{Lock, Style};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let guard = Lock::options().style(Style::Flock).open(&path)?.acquire()?;
+    /// assert!(path.exists() && !guard.lock_file().exists());
+    /// # Ok(())
+    /// # }
+    /// ```
     style: Style = Style::LockFile, |style: Style| style;
 
     /// Sets whether this process may acquire the lock again while it holds it. The tenure then ends with the last guard.
@@ -234,6 +246,20 @@ options! {
     max_hold: Option<Duration> = None, |max_hold: Duration| Some(max_hold);
 
     /// Sets what the watchdog does after [`max_hold`](Options::max_hold); [`Overrun::Report`] by default.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tenure::{Lock, Overrun};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// // After a minute the lock is released, and `check()` fails.
+    /// let lock = Lock::options().max_hold(Duration::from_secs(60)).overrun(Overrun::Revoke).open(&path)?;
+    /// # drop(lock);
+    /// # Ok(())
+    /// # }
+    /// ```
     overrun: Overrun = Overrun::Report, |overrun: Overrun| overrun;
 
     /// Sets the age from which on reports call a record `too-old`; 30 minutes by default.
@@ -243,6 +269,20 @@ options! {
     malformed_grace: Duration = Duration::from_secs(5), |grace: Duration| grace;
 
     /// Sets whether a live holder's lock may be stolen for its age; [`StalePolicy::Proof`] (never) by default.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tenure::{Lock, StalePolicy};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let a_day = Duration::from_secs(24 * 3600);
+    /// let lock = Lock::options().stale_policy(StalePolicy::StealAfter(a_day)).open(&path)?;
+    /// # drop(lock);
+    /// # Ok(())
+    /// # }
+    /// ```
     stale_policy: StalePolicy = StalePolicy::Proof, |policy: StalePolicy| policy;
 
     /// Sets how often `createdAt`, by which foreign programs detect stale locks, is updated while the lock is held; 10
@@ -261,6 +301,16 @@ options! {
     /// Sets whether the lock keeps a record. On by default. Without a record the lock is the bare kernel lock on the target,
     /// which implies [`Style::Flock`]: it has no fence, names no holder, and writes nothing, so that it works in a read-only
     /// folder. It excludes `flock(1)` and natives in flock style, but not natives in lock-file style.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let guard = tenure::Lock::options().record(false).open(&path)?.acquire()?;
+    /// assert_eq!(guard.fence(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     record: bool = true, |record: bool| record;
 
     /// Sets a function that is called for each [`Event`], by the watchdog thread, or by the acquiring thread at a takeover.

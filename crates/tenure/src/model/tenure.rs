@@ -1,4 +1,4 @@
-//! What a guard needs of a grant, whatever holds the lock: files implement it in `wait/`, servers in `server/`.
+//! The trait by which a guard uses a grant, whatever keeps the lock: files implement it in `wait/`, servers in `server/`.
 
 use std::fmt;
 use std::path::Path;
@@ -68,7 +68,7 @@ pub(crate) trait Tenure: fmt::Debug + Send + Sync {
     fn abandon(self: Arc<Self>);
 }
 
-/// What does not change while a tenure lasts.
+/// The facts that do not change while a tenure lasts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts<'a> {
     /// The path that the lock protects, or the name on a server.
@@ -82,12 +82,12 @@ pub(crate) struct Facts<'a> {
     pub(crate) previous: &'a Previous,
 }
 
-/// How much is left of a tenure on a server, if its lease is not renewed: [`Guard::lease`](crate::Guard::lease).
+/// The rest of a tenure on a server, if its lease is not renewed: [`Guard::lease`](crate::Guard::lease).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeaseLeft {
-    /// Until [`check`](crate::Guard::check) fails. Zero: it does.
+    /// The time until [`check`](crate::Guard::check) fails; zero once it fails.
     pub lost_in: Duration,
-    /// Until the server may grant the lock to another holder: work under the lock must have stopped by then.
+    /// The time until the server may grant the lock to another holder. Work under the lock must have stopped by then.
     pub free_in: Duration,
 }

@@ -6,10 +6,10 @@ use serde::de::IgnoredAny;
 
 use super::value::{date, is_spaces, plain, short_text};
 use super::{
-    ACQUIRED_AT, BOOT_ID, CLOSE, CLOSE_NATIVE, COMMAND, COMMAND_PID, COMMAND_START_TIME, CREATED_AT, SERVER_STYLE,
-    FENCE, FENCE_WIDTH, FLOCK_STYLE, FOREIGN_START_TIME, HOST, LABEL, LOCK_FILE_STYLE, MASKED_KEY, MAX_HOLD, MAX_SAFE,
+    ACQUIRED_AT, BOOT_ID, CLOSE, CLOSE_NATIVE, COMMAND, COMMAND_PID, COMMAND_START_TIME, CREATED_AT, FENCE,
+    FENCE_WIDTH, FLOCK_STYLE, FOREIGN_START_TIME, HOST, LABEL, LOCK_FILE_STYLE, MASKED_KEY, MAX_HOLD, MAX_SAFE,
     MAX_TEXT, NATIVE, Native, OPEN, PID_END, PID_KEY, PID_NAMESPACE, PID_WIDTH, PIDFD_INODE, Record, RecordState,
-    RecordStyle, START_TIME, STATE, STYLE, Text, WIDE, state_text,
+    RecordStyle, SERVER_STYLE, START_TIME, STATE, STYLE, Text, WIDE, state_text,
 };
 
 /// The fields of a record in Tenure's own layout. Strings are raw JSON with their quotes, and empty where they are absent.

@@ -24,7 +24,8 @@ pub(crate) fn open(target: &Path) -> Result<Option<Arc<dyn LockServer>>> {
         Scheme::Postgres => Ok(Some(Arc::new(Postgres::open(url)?))),
         #[allow(unreachable_patterns, reason = "where all features are on, no scheme is left")]
         _ => {
-            let error = Error::new(ErrorKind::Unsupported, url.target, "this program was built without that kind of server");
+            let error =
+                Error::new(ErrorKind::Unsupported, url.target, "this program was built without that kind of server");
             Err(match cfg!(target_os = "linux") {
                 true => {
                     let hint = format!("build it with the feature `{}` of the crate `tenure`", scheme.as_str());

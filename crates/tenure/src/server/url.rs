@@ -60,8 +60,12 @@ pub fn scheme(target: impl AsRef<Path>) -> Result<Option<Scheme>> {
     match word {
         "etcd" => Ok(Some(Scheme::Etcd)),
         "postgres" | "postgresql" => Ok(Some(Scheme::Postgres)),
-        _ => Err(Error::new(ErrorKind::Unsupported, without_secrets(target), format!("there is no kind of server `{word}`"))
-            .with_hint("the kinds are etcd:// and postgres://; a file of that name is reached as ./..")),
+        _ => Err(Error::new(
+            ErrorKind::Unsupported,
+            without_secrets(target),
+            format!("there is no kind of server `{word}`"),
+        )
+        .with_hint("the kinds are etcd:// and postgres://; a file of that name is reached as ./..")),
     }
 }
 

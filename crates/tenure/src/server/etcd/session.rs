@@ -163,11 +163,7 @@ impl EtcdSession {
     }
 
     fn forgotten(&self) -> Error {
-        Error::new(
-            ErrorKind::Lost,
-            &self.url.target,
-            "its lease is gone at the server: it ran out, or was revoked",
-        )
+        Error::new(ErrorKind::Lost, &self.url.target, "its lease is gone at the server: it ran out, or was revoked")
     }
 
     fn deleted(&self) -> Error {
