@@ -62,8 +62,8 @@ Examples:
   tenure run 'etcd://etcd-1:2379/sessions/main' -- ./append.sh
                                                    lock across machines; also postgres://..
 
-A target is the path of a file or folder, which need not exist. The lock file is beside it: the target
-`main.jsonl` has the lock file `main.jsonl.lock`. With --flock the target itself is locked.
+A target is the path of a file or folder, which need not exist. The lock file is beside it: the
+target `main.jsonl` has the lock file `main.jsonl.lock`. With --flock the target itself is locked.
 
 Exit codes:
   0         success; `run`: the exit code of the command

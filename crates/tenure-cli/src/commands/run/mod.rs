@@ -61,9 +61,10 @@ With --flock a missing target is created, empty. So name a file that may be empt
 serves as a lock only. An empty index breaks a new repository of git.
 
 When the lock is lost, and when --on-overrun ends the command, all processes that the command
-started, at any depth, are ended too: by SIGTERM, and after 5 s, or sooner where a lease ends sooner,
-by SIGKILL. Processes that another program started for the command, such as a service manager, are not
-found and continue. Processes that the command leaves when it ends by itself continue as well.
+started, at any depth, are ended too: by SIGTERM, and after 5 s, or sooner where a lease ends
+sooner, by SIGKILL. Processes that another program started for the command, such as a service
+manager, are not found and continue. Processes that the command leaves when it ends by itself
+continue as well.
 
 If `tenure` alone is killed by SIGKILL, other users of Tenure are excluded until the command ends.
 Programs that know only the lock file find a dead holder, and take over while the command continues.
