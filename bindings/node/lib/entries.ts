@@ -20,7 +20,7 @@ type Joins = (owner: unknown) => boolean;
 
 /** @internal The options of an acquire. */
 export interface EnterOptions extends LockOptions {
-  /** How long to wait, in milliseconds. */
+  /** The longest wait, in milliseconds. */
   timeout: number;
   /** The owner, for the `joins` of later acquires. */
   owner?: unknown;

@@ -39,7 +39,7 @@ export class TenureError extends Error {
   readonly holder: Holder | undefined;
   /** A remedy, in one sentence. */
   readonly hint: string | undefined;
-  /** How long the acquire waited, in milliseconds. */
+  /** The time for which the acquire waited, in milliseconds. */
   readonly waited: number | undefined;
   /** The system's error number, if the system reported an error. */
   readonly errno: number | undefined;

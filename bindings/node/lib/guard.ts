@@ -4,7 +4,7 @@ import { checked } from "./check.js";
 import { TenureError } from "./errors.js";
 import type { Failure, Holder, NativeGuard, Overdue } from "./native.js";
 
-/** How the previous holder ended. After a crash, the protected data may be half-written. */
+/** The end of the previous tenure. After a crash, the protected data may be half-written. */
 export type Previous = { crashed: false; holder: undefined } | { crashed: true; holder: Holder };
 
 // Keeps every held lock reachable: a lock must not be released by a garbage collection.
@@ -45,7 +45,7 @@ export class Guard extends EventEmitter {
   readonly path: string;
   /** The path of the lock file: `<path>.lock`. */
   readonly lockFile: string;
-  /** How the previous holder ended. */
+  /** The end of the previous tenure. */
   readonly previous: Previous;
   readonly #native: NativeGuard;
   #released = false;

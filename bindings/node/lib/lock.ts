@@ -17,16 +17,16 @@ import type {
 } from "./native.js";
 import { LONGEST_TIMER } from "./timers.js";
 
-/** How a lock is opened. */
+/** The options of `new Lock()`. */
 export interface LockOptions {
   /** A name for this holder, shown in the lock file, in errors and by `status`. */
   label?: string | undefined;
   /**
-   * How long the lock is meant to be held, in milliseconds. After that, the guard emits `overdue`. With
+   * The intended maximum time of a hold, in milliseconds. After that, the guard emits `overdue`. With
    * `overrun: "revoke"` the lock is also released, and the guard is lost.
    */
   maxHold?: number | undefined;
-  /** What happens after `maxHold`. "report" by default. */
+  /** The action after `maxHold`. "report" by default. */
   overrun?: "report" | "revoke" | undefined;
   /**
    * Steals the lock from a live holder that has held it for this long, or for longer than its own `maxHold`, in
@@ -50,15 +50,15 @@ export interface LockOptions {
   /** Creates missing parent folders. On by default. */
   createParents?: boolean | undefined;
   /**
-   * How often the lock file's date is updated while the lock is held, in milliseconds, for programs that detect stale locks
-   * by age. Ten minutes by default. A thread of the library does it, so that a busy event loop does not delay it.
+   * The interval at which the lock file's date is updated while the lock is held, in milliseconds, for programs that detect
+   * stale locks by age. Ten minutes by default. A thread of the library does it, so that a busy event loop does not delay it.
    */
   refreshInterval?: number | undefined;
 }
 
-/** How an acquire waits. */
+/** The options of an acquire. */
 export interface WaitOptions {
-  /** How long to wait, in milliseconds. `Infinity` by default. 0 makes one attempt. */
+  /** The longest wait, in milliseconds. `Infinity` by default. 0 makes one attempt. */
   timeout?: number | undefined;
   /** Cancels the wait: the promise rejects immediately with the signal's reason, and nothing is held. */
   signal?: AbortSignal | undefined;

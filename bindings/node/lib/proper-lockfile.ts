@@ -39,7 +39,7 @@ namespace lockfile {
   export type UnlockOptions = Pick<CheckOptions, "realpath" | "lockfilePath" | "fs">;
 
   export interface LockOptions extends CheckOptions {
-    /** How often the lock file's date is updated, in milliseconds. Half of `stale` by default. */
+    /** The interval at which the lock file's date is updated, in milliseconds. Half of `stale` by default. */
     update?: number | null | undefined;
     retries?: number | RetryOptions | undefined;
     /** A function that is called with `ECOMPROMISED` if the lock is lost. By default it throws. */

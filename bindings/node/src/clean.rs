@@ -14,7 +14,7 @@ pub struct Swept {
     pub found: Status,
     /// Whether the lock was removed.
     pub removed: bool,
-    /// Why a stale lock could not be removed.
+    /// The reason why a stale lock could not be removed.
     pub failure: Option<Failure>,
 }
 

@@ -19,7 +19,7 @@ pub struct Failure {
     pub holder: Option<Holder>,
     /// A remedy, in one sentence.
     pub hint: Option<String>,
-    /// How long the acquire waited, in milliseconds.
+    /// The time for which the acquire waited, in milliseconds.
     pub waited: Option<f64>,
     /// The system's error number, if the system reported an error.
     pub errno: Option<i32>,

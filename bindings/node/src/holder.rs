@@ -23,9 +23,9 @@ pub struct Holder {
     pub label: Option<String>,
     /// The name of the machine.
     pub host: Option<String>,
-    /// When the lock was acquired, in milliseconds since 1970.
+    /// The time at which the lock was acquired, in milliseconds since 1970.
     pub since: Option<f64>,
-    /// When the record was created or last refreshed, in milliseconds since 1970.
+    /// The time at which the record was created or last refreshed, in milliseconds since 1970.
     pub created_at: Option<f64>,
     /// The recorded maximum hold time, in milliseconds.
     pub max_hold: Option<f64>,

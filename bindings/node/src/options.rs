@@ -24,7 +24,7 @@ pub struct NativeOptions {
     pub revoke: Option<bool>,
     /// The hold time after which the lock is stolen from a live holder.
     pub steal_after: Option<f64>,
-    /// How often the lock file's date is updated.
+    /// The interval at which the lock file's date is updated.
     pub refresh_interval: Option<f64>,
     /// Whether to create missing parent folders.
     pub create_parents: Option<bool>,

@@ -17,7 +17,7 @@ pub struct Overdue {
     /// The holder's fencing token, or null where the lock has none.
     #[napi(ts_type = "number | null")]
     pub fence: Either<i64, Null>,
-    /// How long the lock has been held, in milliseconds.
+    /// The time for which the lock has been held, in milliseconds.
     pub held_for: f64,
     /// The maximum hold time, in milliseconds.
     pub max_hold: f64,

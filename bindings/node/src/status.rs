@@ -17,14 +17,14 @@ pub struct Status {
     /// `stale` means that the holder is dead, and that the next acquire takes over.
     #[napi(ts_type = "'free' | 'held' | 'stale' | 'unknown'")]
     pub state: &'static str,
-    /// How the lock is held.
+    /// The style in which the lock is held.
     #[napi(ts_type = "'lock-file' | 'flock'")]
     pub style: &'static str,
     /// The reasons for which OpenClaw's protocol would call the lock file stale.
     pub reasons: Vec<&'static str>,
     /// The holder, alive or dead. Undefined for a free lock and for shared locks, whose holders `openBy` lists.
     pub holder: Option<Holder>,
-    /// How many processes wait in the kernel's queue. Undefined where that cannot be read.
+    /// The number of processes that wait in the kernel's queue. Undefined where that cannot be read.
     pub waiters: Option<u32>,
     /// The process ids of the waiters, in the order of their arrival.
     pub queue: Vec<i64>,

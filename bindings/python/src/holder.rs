@@ -33,10 +33,10 @@ pub(crate) struct Holder {
     /// The name of the machine.
     #[pyo3(get)]
     host: Option<String>,
-    /// When the lock was acquired: an aware datetime, UTC.
+    /// The time at which the lock was acquired: an aware datetime, UTC.
     #[pyo3(get)]
     since: Option<SystemTime>,
-    /// How long the lock had been held when this object was made, in seconds.
+    /// The time for which the lock had been held when this object was made, in seconds.
     #[pyo3(get)]
     held_for: Option<f64>,
     /// The recorded maximum hold time, in seconds.

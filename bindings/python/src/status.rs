@@ -58,7 +58,7 @@ impl Status {
         self.found.holder.as_ref().map(Holder::from)
     }
 
-    /// How many processes wait in the kernel's queue. None where that cannot be read.
+    /// The number of processes that wait in the kernel's queue. None where that cannot be read.
     #[getter]
     fn waiters(&self) -> Option<usize> {
         self.found.waiters
@@ -100,7 +100,7 @@ pub(crate) fn status(py: Python<'_>, path: Target) -> PyResult<Status> {
     Ok(Status::from(py.detach(|| tenure::status(path.0)).or_raise(py)?))
 }
 
-/// Frees the lock of a path, as an operator does when its holder hangs.
+/// Breaks the lock of a path, as an operator does when its holder hangs.
 ///
 /// A dead holder's lock is removed. A live holder's lock is broken only with ``force``: the holder may still be
 /// working, its ``check()`` raises Lost from then on, and the next waiter acquires the lock.

@@ -27,7 +27,7 @@ class Error(OSError):
         path: The path of the failed operation. ``filename`` is the same.
         holder: The holder of the lock, if known.
         hint: A remedy, in one sentence.
-        waited: How long the acquire waited, in seconds.
+        waited: The time for which the acquire waited, in seconds.
         errno: The system's error number, if the system reported an error.
     """
 

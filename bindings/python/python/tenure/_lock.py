@@ -45,15 +45,15 @@ class Lock(_tenure.Lock):
             of its threads do not exclude each other.
         deadlock_check: Raise WouldDeadlock where a thread would wait for itself. Turn it off if guards are passed to other
             threads, which release them.
-        max_hold: How long the lock is meant to be held, in seconds.
-        overrun: What happens after ``max_hold``. ``"report"`` only shows it to other processes, ``"revoke"`` releases the
+        max_hold: The intended maximum time of a hold, in seconds.
+        overrun: The action after ``max_hold``. ``"report"`` only shows it to other processes, ``"revoke"`` releases the
             lock, and ``check()`` raises Lost.
         steal_after: Steal the lock from a live holder that has held it for this many seconds, or for longer than its own
             ``max_hold``. The stolen holder may still be working. By default, only a dead holder's lock is taken over.
         stale_after: The age in seconds at which reports call a record too old. The default is half an hour.
         malformed_grace: The age in seconds at which a lock file without a pid may be taken over. The default is 5.
-        refresh_interval: How often the record's date is updated while the lock is held, in seconds. The default is 600,
-            and ``inf`` turns it off.
+        refresh_interval: The interval at which the record's date is updated while the lock is held, in seconds. The
+            default is 600, and ``inf`` turns it off.
         create_parents: Create missing parent folders of the path.
         mode: The permission bits of the lock's files, whatever the umask. 0o666 shares a lock between users.
         record: Keep a record of the holder. False takes only the flock(2) on the path, without a fence and a holder.

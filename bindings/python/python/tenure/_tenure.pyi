@@ -48,10 +48,10 @@ class Holder:
         """The name of the machine."""
     @property
     def since(self) -> Optional[datetime]:
-        """When the lock was acquired: an aware datetime, UTC."""
+        """The time at which the lock was acquired: an aware datetime, UTC."""
     @property
     def held_for(self) -> Optional[float]:
-        """How long the lock had been held when this object was made, in seconds."""
+        """The time for which the lock had been held when this object was made, in seconds."""
     @property
     def max_hold(self) -> Optional[float]:
         """The recorded maximum hold time, in seconds."""
@@ -85,7 +85,7 @@ class Status:
         """The holder, alive or dead. None for a free lock and for shared locks, whose holders open_by lists."""
     @property
     def waiters(self) -> Optional[int]:
-        """How many processes wait in the kernel's queue. None where that cannot be read."""
+        """The number of processes that wait in the kernel's queue. None where that cannot be read."""
     @property
     def queue(self) -> List[int]:
         """The process ids of the waiters, in the order of their arrival."""
@@ -256,7 +256,7 @@ def status(path: _Path) -> Status:
         path: The protected path, as for tenure.Lock.
     """
 def break_lock(path: _Path, *, force: bool = False) -> bool:
-    """Frees the lock of a path, as an operator does when its holder hangs.
+    """Breaks the lock of a path, as an operator does when its holder hangs.
 
     A dead holder's lock is removed. A live holder's lock is broken only with ``force``: the holder may still be
     working, its ``check()`` raises Lost from then on, and the next waiter acquires the lock.
