@@ -1,6 +1,6 @@
 import { EventEmitter } from "node:events";
 
-import { checked } from "./check.js";
+import { checkLabel } from "./check.js";
 import { TenureError } from "./errors.js";
 import type { Failure, Holder, NativeGuard, Overdue } from "./native.js";
 
@@ -94,7 +94,7 @@ export class Guard extends EventEmitter {
 
   /** Changes the label that other processes see. */
   setLabel(label: string): void {
-    checked.label(label);
+    checkLabel(label);
     const failure = this.#released ? this.#releasedFailure() : this.#native.setLabel(label);
     if (failure) throw new TenureError(failure);
   }

@@ -2,7 +2,7 @@ import { fileURLToPath } from "node:url";
 
 import { onAbort } from "./abort.js";
 import { native } from "./addon.js";
-import { checked } from "./check.js";
+import { checkOptions, checkPath, oneOf, rule, type Rule } from "./check.js";
 import { cleanUpAtExit } from "./cleanup.js";
 import { TenureError, unwrap } from "./errors.js";
 import { emitOverdue, Guard } from "./guard.js";
@@ -64,12 +64,28 @@ export interface WaitOptions {
   signal?: AbortSignal | undefined;
 }
 
+// A misspelled timeout must not mean an endless wait. In the order in which an error names the options.
+const LOCK = {
+  label: rule.text,
+  maxHold: rule.period,
+  overrun: oneOf("report", "revoke"),
+  stealAfter: rule.period,
+  reentrant: rule.flag,
+  style: oneOf("lock-file", "flock"),
+  shared: rule.flag,
+  record: rule.flag,
+  createParents: rule.flag,
+  refreshInterval: rule.period,
+} satisfies Record<keyof LockOptions, Rule>;
+
+const WAIT = { timeout: rule.timeout, signal: rule.signal } satisfies Record<keyof WaitOptions, Rule>;
+
 /** A path to lock: a string, its bytes, or a `file:` URL. */
 export type Path = string | Uint8Array | URL;
 
 /** @internal Converts a path for the native half. */
 export function target(path: Path): string | Uint8Array {
-  checked.path(path);
+  checkPath(path);
   return path instanceof URL ? fileURLToPath(path) : path;
 }
 
@@ -87,7 +103,7 @@ export class Lock {
   readonly #native: NativeLock;
 
   constructor(path: Path, options: LockOptions = {}) {
-    checked.opening(options);
+    checkOptions("Lock", options, LOCK);
     const where = target(path);
     const { NativeLock, NativeOverdueListener } = native();
     cleanUpAtExit();
@@ -105,7 +121,7 @@ export class Lock {
    * const guard = await sessions.acquire({ timeout: 10_000, signal: AbortSignal.timeout(5000) });
    */
   async acquire(options: WaitOptions = {}): Promise<Guard> {
-    checked.waiting(options);
+    checkOptions("acquire", options, WAIT);
     const { signal, timeout = Infinity } = options;
     signal?.throwIfAborted();
     if (timeout <= 0) return this.acquireSync();
@@ -173,7 +189,7 @@ function wait(waiting: NativeWait, timeout: number, signal: AbortSignal | undefi
  * await using guard = await lock("sessions/main.jsonl", { timeout: 10_000, label: "gateway" });
  */
 export async function lock(path: Path, options: LockOptions & WaitOptions = {}): Promise<Guard> {
-  checked.both("lock", options);
+  checkOptions("lock", options, { ...LOCK, ...WAIT });
   return acquire(path, options);
 }
 
@@ -204,7 +220,7 @@ export async function withLock<T>(
   if (typeof fn !== "function" || rest.length > 2) {
     throw new TypeError("withLock(path, fn) or withLock(path, options, fn): the function comes last");
   }
-  checked.both("withLock", options);
+  checkOptions("withLock", options, { ...LOCK, ...WAIT });
   const guard = await acquire(path, options as LockOptions & WaitOptions);
   return releaseAfter(guard, () => fn(guard));
 }
