@@ -58,7 +58,7 @@ macro_rules! runner {
                 Name::new(NAMES[at].as_ref()).expect("no zero byte is in it")
             }
 
-            fn told<T>(result: std::io::Result<T>, ok: impl FnOnce(T) -> String) -> String {
+            fn outcome<T>(result: std::io::Result<T>, ok: impl FnOnce(T) -> String) -> String {
                 match result {
                     Ok(value) => ok(value),
                     Err(error) => match error.raw_os_error() {
@@ -69,7 +69,7 @@ macro_rules! runner {
             }
 
             fn done(result: std::io::Result<()>) -> String {
-                told(result, |()| "done".to_owned())
+                outcome(result, |()| "done".to_owned())
             }
 
             impl Runner {
@@ -99,7 +99,7 @@ macro_rules! runner {
                 }
 
                 fn set(&mut self, at: usize, opened: std::io::Result<File>) -> String {
-                    told(opened, |file| {
+                    outcome(opened, |file| {
                         self.files[at] = Some(file);
                         "open".to_owned()
                     })
@@ -120,7 +120,7 @@ macro_rules! runner {
                         Op::Duplicate(slot) => match &self.files[slot] {
                             Some(file) => {
                                 let duplicate = file.duplicate();
-                                told(duplicate, |duplicate| {
+                                outcome(duplicate, |duplicate| {
                                     self.duplicates.push(duplicate);
                                     "duplicated".to_owned()
                                 })
@@ -141,28 +141,28 @@ macro_rules! runner {
                         Op::RemoveDir(at) => done(self.dir.remove_dir(&name(at))),
                         Op::Entries(at) => {
                             let entries = self.dir.open_dir(&name(at)).and_then(|dir| dir.entries());
-                            told(entries, |entries| {
+                            outcome(entries, |entries| {
                                 let mut names: Vec<_> =
                                     entries.iter().map(|(name, kind)| format!("{:?} {kind:?}", name.as_os_str())).collect();
                                 names.sort();
                                 names.join(", ")
                             })
                         }
-                        Op::StatAt(at) => told(self.dir.stat_at(&name(at)), |found| {
+                        Op::StatAt(at) => outcome(self.dir.stat_at(&name(at)), |found| {
                             found.map_or_else(|| "does not exist".to_owned(), |stat| self.shown(stat))
                         }),
                         Op::Stat(slot) => {
-                            self.with_file(slot, |file| told(file.stat(), |stat| self.shown(stat)))
+                            self.with_file(slot, |file| outcome(file.stat(), |stat| self.shown(stat)))
                         }
                         Op::Chmod(slot, mode) => self.with_file(slot, |file| done(file.chmod(mode))),
                         Op::TryLock(slot, shared) => {
                             let kind = if shared { LockKind::Shared } else { LockKind::Exclusive };
-                            self.with_file(slot, |file| told(file.try_lock(kind), |got| format!("locked: {got}")))
+                            self.with_file(slot, |file| outcome(file.try_lock(kind), |got| format!("locked: {got}")))
                         }
                         Op::Unlock(slot) => self.with_file(slot, |file| done(file.unlock())),
                         Op::Read(slot) => self.with_file(slot, |file| {
                             let mut buffer = [0; 64];
-                            told(file.read(&mut buffer), |length| format!("{:?}", &buffer[..length]))
+                            outcome(file.read(&mut buffer), |length| format!("{:?}", &buffer[..length]))
                         }),
                         Op::Write(slot, offset, byte) => {
                             self.with_file(slot, |file| done(file.write_at(&[byte; 3], offset as u64)))

@@ -6,10 +6,10 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::answer::{Answer, Bytes};
 use super::call::Call;
 use super::interrupt::InterruptHandle;
 use super::state::{DEVICE, Errno, FOLDER, Rename};
-use super::told::{Bytes, Told};
 use super::world::{self, Until, perform, point};
 use crate::sys::lock_table::{LockTable, TableDevice};
 use crate::sys::types::{Access, FileId, FileIdent, FileKind, FileSystem, LeaseOutcome, LockKind, Stat};
@@ -51,7 +51,7 @@ fn system(errno: Errno) -> io::Error {
 }
 
 /// Stops at a point, then makes the call.
-fn call<T: Told>(
+fn call<T: Answer>(
     kind: Call,
     run: impl FnOnce(&mut world::World) -> Result<T, Errno>,
     what: impl FnOnce() -> String,
@@ -207,8 +207,8 @@ impl Dir {
     pub(crate) fn entries(&self) -> io::Result<Vec<(Name, FileKind)>> {
         point(Call::Entries).map_err(system)?;
         let entries = world::with(|world| world.kernel.entries(self.inode_in(world)));
-        let told: Vec<u8> = entries.iter().flat_map(|(name, kind)| [&name[..], &[*kind as u8]].concat()).collect();
-        perform(|_| Ok(Bytes(&told)), || format!("{} names in a folder", entries.len())).map_err(system)?;
+        let listed: Vec<u8> = entries.iter().flat_map(|(name, kind)| [&name[..], &[*kind as u8]].concat()).collect();
+        perform(|_| Ok(Bytes(&listed)), || format!("{} names in a folder", entries.len())).map_err(system)?;
         Ok(entries.into_iter().map(|(name, kind)| (Name(name), kind)).collect())
     }
 

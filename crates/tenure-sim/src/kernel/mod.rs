@@ -16,6 +16,7 @@
 #![allow(unsafe_code, clippy::disallowed_methods)]
 #![allow(missing_docs, reason = "not part of the library: only its own tests use it")]
 
+mod answer;
 pub(crate) mod arena;
 pub(crate) mod call;
 mod clock;
@@ -27,7 +28,6 @@ mod interrupt;
 mod process;
 pub(crate) mod state;
 pub(crate) mod sync;
-mod told;
 mod wait;
 pub(crate) mod world;
 

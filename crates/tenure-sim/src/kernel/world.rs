@@ -8,10 +8,10 @@ use std::ptr;
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
+use super::answer::Answer;
 use super::arena;
 use super::call::Call;
 use super::state::{Errno, Kernel, mix};
-use super::told::Told;
 
 const STACK: usize = 256 * 1024;
 
@@ -365,7 +365,7 @@ pub(super) fn wait(call: Call, until: Until) -> Result<(), Errno> {
 }
 
 /// Makes the call after its point, and adds its result to the process's hash and to the story.
-pub(super) fn perform<T: Told>(
+pub(super) fn perform<T: Answer>(
     call: impl FnOnce(&mut World) -> Result<T, Errno>,
     what: impl FnOnce() -> String,
 ) -> Result<T, Errno> {

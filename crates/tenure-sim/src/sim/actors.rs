@@ -161,14 +161,14 @@ fn waiter(style: Style, shared: bool, rounds: usize) {
         Ok(paths) => paths,
         Err(error) => return explained(&error, "opening"),
     };
-    let slot = TargetQueue::new(paths.folder, &paths.target_path, false);
+    let queue = TargetQueue::new(paths.folder, &paths.target_path, false);
     let request = Arc::new(Request { options: options(style), shared });
     let own = world::current().expect("an actor runs on a thread of its own");
-    watch_over(&slot);
+    watch_over(&queue);
     let waker = Waker::from(Arc::new(Waking { thread: own, style, shared }));
     for _ in 0..rounds {
         witness::begins();
-        let outcome = match slot.start(Arc::clone(&request), None, Entry::TryThenWait) {
+        let outcome = match queue.start(Arc::clone(&request), None, Entry::TryThenWait) {
             Ok(Start::Granted(tenure)) => Ok(tenure),
             Ok(Start::Queued(waiter) | Start::Serving(waiter, _)) => loop {
                 if let Some(outcome) = TargetQueue::poll(&waiter, &waker) {
@@ -192,7 +192,7 @@ fn waiter(style: Style, shared: bool, rounds: usize) {
             witness::violated("the check of a broken tenure passes");
         }
         witness::leaves();
-        if let Err(error) = slot.release(&tenure) {
+        if let Err(error) = queue.release(&tenure) {
             drop(tenure);
             witness::released_badly();
             explained(&error, "a release");
@@ -208,11 +208,11 @@ fn crowd(style: Style, threads: usize, rounds: usize, waits: Waits) {
         Ok(paths) => paths,
         Err(error) => return explained(&error, "opening"),
     };
-    let slot = TargetQueue::new(paths.folder, &paths.target_path, false);
+    let queue = TargetQueue::new(paths.folder, &paths.target_path, false);
     // The library sees all of them as one thread.
     let options = options(style).deadlock_check(false);
     let request = Arc::new(Request { options, shared: false });
-    watch_over(&slot);
+    watch_over(&queue);
     if waits != Waits::ForHelper {
         world::with(world::World::enable_interrupts);
     }
@@ -221,16 +221,16 @@ fn crowd(style: Style, threads: usize, rounds: usize, waits: Waits) {
     let main = world::current().expect("an actor runs on a thread of its own");
     let left = Rc::new(Cell::new(threads - 1));
     for _ in 1..threads {
-        let (slot, request, left) = (Arc::clone(&slot), Arc::clone(&request), Rc::clone(&left));
+        let (queue, request, left) = (Arc::clone(&queue), Arc::clone(&request), Rc::clone(&left));
         world::with(|world| {
             world.spawn(world.process(), move || {
-                ask(&slot, &request, rounds, wait);
+                acquire_repeatedly(&queue, &request, rounds, wait);
                 left.set(left.get() - 1);
                 world::wake(main);
             })
         });
     }
-    ask(&slot, &request, rounds, wait);
+    acquire_repeatedly(&queue, &request, rounds, wait);
     while left.get() > 0 {
         world::sleep();
     }
@@ -238,11 +238,11 @@ fn crowd(style: Style, threads: usize, rounds: usize, waits: Waits) {
 }
 
 /// Acquires and releases in one thread. For the witness the process stays busy, because its other threads still acquire.
-fn ask(slot: &Arc<TargetQueue>, request: &Arc<Request>, rounds: usize, wait: Wait) {
+fn acquire_repeatedly(queue: &Arc<TargetQueue>, request: &Arc<Request>, rounds: usize, wait: Wait) {
     let (style, shared) = (request.options.style, request.shared);
     for _ in 0..rounds {
         witness::begins();
-        let tenure = match slot.acquire(Arc::clone(request), wait) {
+        let tenure = match queue.acquire(Arc::clone(request), wait) {
             Ok(tenure) => tenure,
             Err(error) if error.is_busy() => {
                 if wait == Wait::Forever {
@@ -268,7 +268,7 @@ fn ask(slot: &Arc<TargetQueue>, request: &Arc<Request>, rounds: usize, wait: Wai
         } else if crashed {
             witness::hears();
         }
-        if let Err(error) = slot.release(&tenure) {
+        if let Err(error) = queue.release(&tenure) {
             drop(tenure);
             witness::released_badly();
             explained(&error, "a release");
@@ -278,14 +278,14 @@ fn ask(slot: &Arc<TargetQueue>, request: &Arc<Request>, rounds: usize, wait: Wai
 
 /// Does the watchdog's work: once a second it checks that the file that a helper waits for still has its name. Time passes
 /// when no thread can continue otherwise.
-fn watch_over(slot: &Arc<TargetQueue>) {
+fn watch_over(queue: &Arc<TargetQueue>) {
     const TICK: u64 = 1_000_000;
-    let slot = Arc::clone(slot);
+    let queue = Arc::clone(queue);
     world::with(|world| {
         let (process, time) = (world.process(), world.kernel.clock + TICK);
         world.spawn_later(process, time, move || {
             loop {
-                slot.recheck();
+                queue.recheck();
                 world::sleep_until(world::with(|world| world.kernel.clock) + TICK);
             }
         });

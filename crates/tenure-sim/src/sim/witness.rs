@@ -43,8 +43,8 @@ struct Native {
     /// The inode of its lock file at the grant.
     shown: Option<usize>,
     broken: bool,
-    /// Whether its own thread knows of the grant.
-    told: bool,
+    /// Whether its own thread knows that it was granted the lock.
+    knows: bool,
 }
 
 #[derive(Debug)]
@@ -122,7 +122,7 @@ impl Witness {
     }
 
     /// Lets the next native report or not report an earlier crash.
-    fn may_be_told(&mut self) {
+    fn may_owe_a_report(&mut self) {
         self.native_debt = self.native_debt.min(Debt::May);
         self.foreign_debt = self.foreign_debt.min(Debt::May);
     }
@@ -190,7 +190,7 @@ pub(super) fn is_granted(style: Style, shared: bool) {
         if !broken {
             world.witness().excludes(process, style, shared);
         }
-        world.witness().natives.push(Native { process, style, shared, shown, broken, told: false });
+        world.witness().natives.push(Native { process, style, shared, shown, broken, knows: false });
     });
 }
 
@@ -231,11 +231,11 @@ pub(super) fn enters(granted: Granted) {
         if known.is_none() && !inside {
             witness.excludes(process, granted.style, granted.shared);
         }
-        let told = "a holder died, and the next holder's grant reports no crash";
+        let unreported = "a holder died, and the next holder's grant reports no crash";
         // Another user's lock file cannot be read after a failed call.
         let unreadable = witness.users && witness.failed_calls & (1 << process) != 0;
         if granted.shared && !granted.crashed && witness.native_debt == Debt::Must {
-            witness.violated(told.to_owned());
+            witness.violated(unreported.to_owned());
         }
         if !granted.shared {
             // A holder that was broken before it knew of its grant is not the last one.
@@ -248,7 +248,7 @@ pub(super) fn enters(granted: Granted) {
             let debt = witness.native_debt.max(foreign);
             match (granted.crashed, debt) {
                 (false, Debt::Must) if !unreadable => {
-                    witness.violated(told.to_owned());
+                    witness.violated(unreported.to_owned());
                 }
                 // A process with a failed call may be unable to record its release.
                 (true, Debt::No) if !witness.anchor_removed && witness.failed_calls == 0 => {
@@ -267,7 +267,7 @@ pub(super) fn enters(granted: Granted) {
         }
         let shown = shown.filter(|_| granted.style == Style::LockFile);
         let (style, shared) = (granted.style, granted.shared);
-        witness.natives.push(Native { process, style, shared, shown, broken, told: true });
+        witness.natives.push(Native { process, style, shared, shown, broken, knows: true });
         // The minimum length of a tenure, so that a fence from the clock grows.
         world.kernel.clock += 1000;
     });
@@ -276,7 +276,7 @@ pub(super) fn enters(granted: Granted) {
 /// Notes that a holder whose tenure was broken has reported a crash.
 pub(super) fn hears() {
     world::with(|world| {
-        world.witness().may_be_told();
+        world.witness().may_owe_a_report();
     });
 }
 
@@ -315,7 +315,7 @@ pub(super) fn foreign_enters() {
             witness.violated("two foreign programs hold, and neither they nor a person removed a live lock".to_owned());
         }
         // A dead holder's files are gone.
-        witness.may_be_told();
+        witness.may_owe_a_report();
         witness.foreign.push((process, inode));
     });
 }
@@ -374,7 +374,7 @@ impl World {
         witness.natives.retain(|native| native.process != process);
         witness.flocks.retain(|of| *of != process);
         if let Some(native) = held {
-            let doubtful = native.broken || !native.told || witness.raced || witness.meddled;
+            let doubtful = native.broken || !native.knows || witness.raced || witness.meddled;
             let debt = match (native.shared, doubtful) {
                 (true, _) => Debt::No,
                 (false, true) => Debt::May,
@@ -422,7 +422,7 @@ impl Observer for Witness {
         hash = flags.iter().fold(hash, |hash, flag| mix(hash, u64::from(*flag)));
         hash = mix(hash, (self.native_debt as u64) << 8 | self.foreign_debt as u64);
         for native in self.natives.iter().chain(&self.leaving) {
-            hash = mix(hash, (native.process as u64) << 8 | u64::from(native.broken) << 1 | u64::from(native.told));
+            hash = mix(hash, (native.process as u64) << 8 | u64::from(native.broken) << 1 | u64::from(native.knows));
         }
         hash = mix(hash, self.leaving.len() as u64);
         for (process, inode) in &self.foreign {
@@ -462,7 +462,7 @@ impl Observer for Witness {
         if role != Role::Native {
             witness.meddled |= role != Role::Foreign;
             if is_lock_file || name == ANCHOR {
-                witness.may_be_told();
+                witness.may_owe_a_report();
             }
             witness.anchor_removed |= name == ANCHOR;
         }

@@ -4,12 +4,12 @@ use super::state::{mix, mix_bytes};
 use crate::sys::types::Stat;
 
 /// A result that a call returns to its caller: as a word of a hash, and as text.
-pub(super) trait Told {
+pub(super) trait Answer {
     fn word(&self) -> u64;
     fn text(&self) -> String;
 }
 
-impl Told for () {
+impl Answer for () {
     fn word(&self) -> u64 {
         1
     }
@@ -19,7 +19,7 @@ impl Told for () {
     }
 }
 
-impl Told for bool {
+impl Answer for bool {
     fn word(&self) -> u64 {
         2 + u64::from(*self)
     }
@@ -29,7 +29,7 @@ impl Told for bool {
     }
 }
 
-impl Told for usize {
+impl Answer for usize {
     fn word(&self) -> u64 {
         4 + *self as u64
     }
@@ -39,7 +39,7 @@ impl Told for usize {
     }
 }
 
-impl Told for Option<Stat> {
+impl Answer for Option<Stat> {
     fn word(&self) -> u64 {
         let Some(stat) = self else { return 3 };
         let modified = stat.modified.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
@@ -57,7 +57,7 @@ impl Told for Option<Stat> {
     }
 }
 
-impl Told for Stat {
+impl Answer for Stat {
     fn word(&self) -> u64 {
         Some(*self).word()
     }
@@ -70,7 +70,7 @@ impl Told for Stat {
 /// Bytes that were read.
 pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
 
-impl Told for Bytes<'_> {
+impl Answer for Bytes<'_> {
     fn word(&self) -> u64 {
         mix_bytes(5, self.0)
     }
