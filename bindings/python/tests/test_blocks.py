@@ -188,7 +188,7 @@ def revoked(path: Path) -> tenure.Lock:
     return tenure.Lock(path, max_hold=0.01, overrun="revoke")
 
 
-def told_of(error: BaseException) -> List[BaseException]:
+def contexts_of(error: BaseException) -> List[BaseException]:
     chain, context = [], error.__context__
     while context is not None:
         assert context not in chain
@@ -197,8 +197,8 @@ def told_of(error: BaseException) -> List[BaseException]:
     return chain
 
 
-def assert_tells_of_the_loss(error: BaseException) -> None:
-    assert any(isinstance(context, tenure.Lost) for context in told_of(error))
+def assert_reports_the_loss(error: BaseException) -> None:
+    assert any(isinstance(context, tenure.Lost) for context in contexts_of(error))
     if hasattr(error, "add_note"):
         assert any("revoked" in note for note in error.__notes__)
 
@@ -215,8 +215,8 @@ def test_the_exception_of_a_block_that_lost_its_lock_propagates(path: Path, kind
             except OSError:
                 raise kind("the block's")
     assert str(caught.value) == str(kind("the block's"))
-    assert "before" in [str(error) for error in told_of(caught.value)]
-    assert_tells_of_the_loss(caught.value)
+    assert "before" in [str(error) for error in contexts_of(caught.value)]
+    assert_reports_the_loss(caught.value)
 
 
 @pytest.mark.parametrize("kind", [KeyError, asyncio.CancelledError])
@@ -229,7 +229,7 @@ def test_the_same_in_a_task(path: Path, kind: Type[BaseException]) -> None:
     with pytest.raises(kind) as caught:
         # Without an event loop, which would replace the exception of a cancelled task.
         main().send(None)
-    assert_tells_of_the_loss(caught.value)
+    assert_reports_the_loss(caught.value)
 
 
 def test_a_task_that_is_cancelled_after_the_loss_is_cancelled(path: Path) -> None:

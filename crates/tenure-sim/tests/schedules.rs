@@ -104,7 +104,7 @@ fn a_break_takes_along_the_lock_file_that_was_just_shown() {
 
 /// A foreign program replaces a dead native's lock file between the check of that file and its removal.
 #[test]
-fn nobody_removes_a_live_lock_file() {
+fn no_process_removes_a_live_lock_file() {
     for name in ["no-links-dead-flock", "bereft-flock", "no-links-nor-exchange-flock", "clean-dead-between"] {
         let script = by_name(name).expect("the script exists");
         let report = exhaustive(&Script { preemptions: Some(2), deaths: 0, ..*script }, Limits::default());

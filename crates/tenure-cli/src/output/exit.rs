@@ -51,7 +51,7 @@ pub(crate) fn of_error(error: &tenure::Error) -> u8 {
     }
 }
 
-/// The reason why the command ends without doing what it was asked, with its exit code.
+/// The reason why the command ends without having done its work, with its exit code.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) code: u8,

@@ -76,7 +76,7 @@ impl FileWatch {
         Ok(FileWatch { inode, seen: seen as u64 })
     }
 
-    pub(crate) fn heard(&self, _timeout: Duration) -> io::Result<bool> {
+    pub(crate) fn wait(&self, _timeout: Duration) -> io::Result<bool> {
         Ok(world::with(|world| world.kernel.events_of(self.inode) != self.seen))
     }
 }

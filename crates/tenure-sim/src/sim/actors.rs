@@ -266,7 +266,7 @@ fn acquire_repeatedly(queue: &Arc<TargetQueue>, request: &Arc<Request>, rounds: 
             }
             witness::leaves();
         } else if crashed {
-            witness::hears();
+            witness::gets_report();
         }
         if let Err(error) = queue.release(&tenure) {
             drop(tenure);

@@ -274,7 +274,7 @@ pub(super) fn enters(granted: Granted) {
 }
 
 /// Notes that a holder whose tenure was broken has reported a crash.
-pub(super) fn hears() {
+pub(super) fn gets_report() {
     world::with(|world| {
         world.witness().may_owe_a_report();
     });

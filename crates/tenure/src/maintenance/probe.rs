@@ -327,7 +327,7 @@ impl Bench<'_> {
         };
         self.dir.unlink(&self.names[0])?;
         // The event usually arrives at once. A slow file system has a second.
-        match watch.heard(Duration::from_secs(1))? {
+        match watch.wait(Duration::from_secs(1))? {
             true => Ok(Answer::Yes),
             false => Ok(Answer::No("no event came when a file was removed".to_owned())),
         }

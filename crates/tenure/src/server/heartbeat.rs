@@ -29,7 +29,7 @@ const RETURN: Duration = Duration::from_secs(30);
 /// The time until a record that could not be published is published again.
 const PUBLISH_AGAIN: Duration = Duration::from_secs(1);
 
-/// What one acquire asks for.
+/// The parameters of one acquire.
 pub(super) struct Request {
     pub(super) server: Arc<dyn LockServer>,
     pub(super) options: Options,
@@ -373,7 +373,7 @@ mod tests {
     struct Fake {
         url: Url,
         comes: Comes,
-        said: Mutex<Sender<&'static str>>,
+        called: Mutex<Sender<&'static str>>,
     }
 
     impl std::fmt::Debug for Fake {
@@ -385,8 +385,8 @@ mod tests {
     impl Fake {
         fn new(comes: Comes) -> (Arc<Fake>, Receiver<&'static str>) {
             let url = Url::parse(Path::new("etcd://fake/a?ttl=10s"), Scheme::Etcd).unwrap();
-            let (said, heard) = channel();
-            (Arc::new(Fake { url, comes, said: Mutex::new(said) }), heard)
+            let (called, calls) = channel();
+            (Arc::new(Fake { url, comes, called: Mutex::new(called) }), calls)
         }
     }
 
@@ -400,12 +400,20 @@ mod tests {
         }
 
         fn enqueue(&self, record: &Record, _stay: WaitLimit, _answer_by: Option<Instant>) -> Result<Box<dyn Session>> {
-            let said = self.said.lock().unwrap().clone();
-            said.send("join").unwrap();
+            let called = self.called.lock().unwrap().clone();
+            called.send("enqueue").unwrap();
             let (teller, notes) = channel();
             let lease = Lease { ttl: self.url.ttl, confirmed: BootTime::now() };
             let target = self.url.target.clone();
-            Ok(Box::new(FakeSession { comes: self.comes, record: record.clone(), said, teller, notes, lease, target }))
+            Ok(Box::new(FakeSession {
+                comes: self.comes,
+                record: record.clone(),
+                called,
+                teller,
+                notes,
+                lease,
+                target,
+            }))
         }
 
         fn status_within(&self, _limit: Duration) -> Result<Status> {
@@ -424,7 +432,7 @@ mod tests {
     struct FakeSession {
         comes: Comes,
         record: Record,
-        said: Sender<&'static str>,
+        called: Sender<&'static str>,
         teller: Sender<()>,
         notes: Receiver<()>,
         lease: Lease,
@@ -433,7 +441,7 @@ mod tests {
 
     impl Session for FakeSession {
         fn wait(&mut self, patience: Duration) -> Result<Option<Granted>> {
-            self.said.send("wait").unwrap();
+            self.called.send("wait").unwrap();
             let error = |kind| Err(Error::new(kind, &self.target, "the fake server says nothing"));
             match self.comes {
                 Comes::Granted => {
@@ -465,7 +473,7 @@ mod tests {
 
         fn release(&mut self, record: Option<&Record>, limit: Duration) -> Result<()> {
             assert!(limit <= CALL, "{limit:?}");
-            self.said.send(if record.is_some() { "release" } else { "give back" }).unwrap();
+            self.called.send(if record.is_some() { "release" } else { "give back" }).unwrap();
             match record {
                 Some(_) => Err(Error::new(ErrorKind::Lost, &self.target, "it was broken")),
                 None => Ok(()),
@@ -495,10 +503,10 @@ mod tests {
 
     /// Returns the outcome of an acquire, and the calls that the server got.
     fn outcome(comes: Comes, limit: WaitLimit) -> (Result<Arc<ServerTenure>>, Vec<&'static str>) {
-        let (server, heard) = Fake::new(comes);
+        let (server, calls) = Fake::new(comes);
         let pending = PendingAcquire::new(Path::new("a"));
         serve(request(&server, limit), &pending);
-        (pending.wait(), heard.try_iter().collect())
+        (pending.wait(), calls.try_iter().collect())
     }
 
     fn soon() -> WaitLimit {
@@ -508,51 +516,51 @@ mod tests {
     #[test]
     fn a_server_that_takes_no_writes_is_asked_once() {
         for limit in [WaitLimit::Never, soon(), WaitLimit::Until(None)] {
-            let (outcome, heard) = outcome(Comes::NoWrites, limit);
+            let (outcome, calls) = outcome(Comes::NoWrites, limit);
             assert!(outcome.unwrap_err().is_unreachable());
-            assert_eq!(heard, ["join", "wait", "give back"]);
+            assert_eq!(calls, ["enqueue", "wait", "give back"]);
         }
     }
 
     #[test]
-    fn at_the_deadline_silence_is_told_from_a_busy_lock() {
+    fn at_the_deadline_silence_is_no_busy_lock() {
         for limit in [WaitLimit::Never, soon()] {
-            let (silent, heard) = outcome(Comes::Silence, limit);
+            let (silent, calls) = outcome(Comes::Silence, limit);
             assert!(silent.unwrap_err().is_unreachable(), "{limit:?}");
-            assert_eq!(heard.last(), Some(&"give back"));
+            assert_eq!(calls.last(), Some(&"give back"));
         }
         let (cut_short, _) = outcome(Comes::CutShort, soon());
         assert!(cut_short.unwrap_err().is_busy());
-        let (busy, heard) = outcome(Comes::Nothing, soon());
+        let (busy, calls) = outcome(Comes::Nothing, soon());
         assert!(busy.unwrap_err().is_busy());
-        assert_eq!(heard.last(), Some(&"give back"));
+        assert_eq!(calls.last(), Some(&"give back"));
     }
 
     #[test]
     fn a_wait_that_is_given_up_gives_its_place_back() {
-        let (server, heard) = Fake::new(Comes::Nothing);
+        let (server, calls) = Fake::new(Comes::Nothing);
         let pending = Arc::new(PendingAcquire::new(Path::new("a")));
         let there = Arc::clone(&pending);
         let served = std::thread::spawn(move || serve(request(&server, WaitLimit::Until(None)), &there));
-        assert_eq!((heard.recv().unwrap(), heard.recv().unwrap()), ("join", "wait"));
+        assert_eq!((calls.recv().unwrap(), calls.recv().unwrap()), ("enqueue", "wait"));
         assert!(pending.withdraw(Error::busy(Path::new("a"))).is_none());
         pending.await_place_returned(Instant::now() + Duration::from_secs(60));
-        assert_eq!(heard.try_iter().last(), Some("give back"));
+        assert_eq!(calls.try_iter().last(), Some("give back"));
         assert!(pending.wait().unwrap_err().is_busy());
         served.join().unwrap();
     }
 
     #[test]
-    fn a_grant_that_nobody_took_is_released_and_a_release_tells_a_loss() {
-        let (server, heard) = Fake::new(Comes::Granted);
+    fn an_undelivered_grant_is_released_and_a_release_reports_a_loss() {
+        let (server, calls) = Fake::new(Comes::Granted);
         let pending = Arc::new(PendingAcquire::new(Path::new("a")));
         let there = Arc::clone(&pending);
         let served = std::thread::spawn(move || serve(request(&server, WaitLimit::Until(None)), &there));
-        assert_eq!((heard.recv().unwrap(), heard.recv().unwrap()), ("join", "wait"));
+        assert_eq!((calls.recv().unwrap(), calls.recv().unwrap()), ("enqueue", "wait"));
         pending.await_place_returned(Instant::now() + Duration::from_secs(60));
         let tenure = pending.withdraw(Error::busy(Path::new("a"))).expect("it was granted");
         assert!(tenure.drop_guard().unwrap_err().is_lost(), "the fake server says so");
-        assert_eq!(heard.try_iter().last(), Some("release"));
+        assert_eq!(calls.try_iter().last(), Some("release"));
         served.join().unwrap();
     }
 }

@@ -46,7 +46,7 @@ impl LossListeners {
         self.state().lost
     }
 
-    /// Returns whether a future has asked.
+    /// Returns whether a future waits, or waited, for the loss.
     pub(crate) fn is_wanted(&self) -> bool {
         self.state().wanted
     }

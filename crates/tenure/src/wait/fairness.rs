@@ -1,13 +1,13 @@
 //! Fairness between processes: a process that keeps reacquiring yields to waiters.
 //!
-//! A released kernel lock goes to the first process that asks for it, and that is the running one: it reacquires again
+//! A released kernel lock goes to the first process that locks it, and that is the running one: it reacquires again
 //! and again while the waiter that the kernel has just woken is still on its way. That is fast, and starves waiters. So
 //! a process reacquires a free lock without checking for waiters only during a time [`SLICE`]. After that it checks,
 //! and where a waiter exists it unlocks and backs off until another process was granted the lock.
 //!
 //! Fairness only orders. A waiter is in the kernel's queue in any case, and announces itself by a byte of the anchor
 //! that it has locked for reading ("Open file description locks", `fcntl(2)`). Nothing is written, and a dead waiter
-//! leaves nothing behind. A waiter that does not run, because it is stopped, costs the others one pause a slice, and
+//! leaves no trace. A waiter that does not run, because it is stopped, costs the others one pause a slice, and
 //! slices grow longer while no other process is granted the lock.
 
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub(crate) fn announce_waiter(paths: &LockPaths, anchor: &Anchor) {
 /// It takes half a word, because a process may have a hundred thousand of them: the time since boot when the slice
 /// began, but for the lowest bits, which count the back-offs in a row after which no other process was granted the
 /// lock. Zero means that the slice began long ago, so it is over where a waiter exists. The count wraps after ten
-/// hours; a process that asks at just that moment may have one slice more.
+/// hours; a process that reacquires at just that moment may have one slice more.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TimeSlice(u32);
 

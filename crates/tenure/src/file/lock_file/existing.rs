@@ -84,7 +84,7 @@ impl Verdict {
     }
 }
 
-/// Returns whether the judged holder still blocks. The caller asks once it has begun to wait for that holder's events,
+/// Returns whether the judged holder still blocks. The caller calls this once it has begun to wait for that holder's events,
 /// because what happened before has none. The caller must not have the judged file open.
 pub(crate) fn still_blocks(paths: &LockPaths, blocker: &Blocker, options: &Options) -> Result<bool> {
     match read_existing(paths)? {

@@ -48,7 +48,7 @@ pub(crate) fn is_visible(paths: &LockPaths, anchor: &Anchor, stat: &FileIdent) -
     Ok(stat.links > 1 && paths.lock_file_id()? == Some(anchor.id))
 }
 
-/// Returns whether a tenure's files have all their names. The descriptors are asked, which costs a quarter of a check
+/// Returns whether a tenure's files have all their names. The links of the descriptors are counted, which costs a quarter of a check
 /// by path: a removal leaves one link less, and so does a break, the anchor's first. A name that was moved aside still
 /// counts, so this serves only right after a check by path.
 pub(crate) fn has_names(anchor: &Anchor, lock_file: &LockFile) -> bool {

@@ -68,8 +68,8 @@ impl FileWatch {
         Ok(FileWatch { instance, watch })
     }
 
-    /// Waits for an event, and reports whether there is one (`poll(2)`).
-    pub(crate) fn heard(&self, timeout: Duration) -> io::Result<bool> {
+    /// Waits for an event, and returns whether there is one (`poll(2)`).
+    pub(crate) fn wait(&self, timeout: Duration) -> io::Result<bool> {
         let mut fds = [PollFd::new(&*self.instance, PollFlags::IN)];
         let timeout = Timespec::try_from(timeout).ok();
         Ok(rustix::io::retry_on_intr(|| poll(&mut fds, timeout.as_ref()))? > 0)

@@ -59,7 +59,7 @@ impl FileWatch {
         match *file {}
     }
 
-    pub(crate) fn heard(&self, _timeout: Duration) -> io::Result<bool> {
+    pub(crate) fn wait(&self, _timeout: Duration) -> io::Result<bool> {
         match *self {}
     }
 }
