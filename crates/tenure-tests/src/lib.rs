@@ -2,7 +2,7 @@
 //!
 //! Pipes synchronise everything: an actor answers each line of its input with one line.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
 pub mod denied;
 pub mod landlock;

@@ -1,6 +1,6 @@
 //! Signals and exits: no lock file stays if a handler can remove it, and the process ends as it would have without one.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;

@@ -51,7 +51,7 @@ fn lock_file_style_makes_nine_calls() {
         "flock",                 // Decides who holds.
         "statx",                 // Is the anchor's path still this file?
         "pread64",               // The last fence, and how the last tenure ended.
-        "pwrite64",              // The record, before anyone can see it.
+        "pwrite64",              // The record, before another process can see it.
         "linkat",                // The lock file appears.
         "statx of a descriptor", // Was the anchor replaced meanwhile, or the lock file removed? The link count shows it.
         "statx",                 // Is the lock file's name still ours?

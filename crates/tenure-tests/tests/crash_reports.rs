@@ -1,6 +1,6 @@
 //! A crash is reported to the next holder, once, despite any failure in between.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
 use std::io::{BufRead, BufReader};
 use std::pin::Pin;

@@ -1,7 +1,7 @@
 //! One call fails at one point: which failures the library recovers from, and how it words the others. The sweep
 //! (`errnos`) makes every call fail; these tests state the exact result for some.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
 use std::cell::Cell;
 use std::fs;

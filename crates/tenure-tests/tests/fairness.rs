@@ -1,7 +1,7 @@
 //! Fairness between processes: a process that keeps reacquiring the lock yields to waiters. Fairness affects only the
 //! order: a stopped or dead waiter blocks nobody.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
 use std::future::Future;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! System calls that keep failing, limits that are reached, a disk that is really full, a clock that was set back.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
 use std::fs;
 use std::io::Write;

@@ -1,6 +1,6 @@
 //! Forks: a lock belongs to its process and never outlives it in a child, unless the child was passed the lock.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
 use std::path::Path;
 

@@ -1,6 +1,6 @@
 //! Async acquires: a dropped future leaves nothing, and tasks exclude each other.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
 use std::future::Future;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Requesters that wait in the kernel's queue themselves, and are interrupted there.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! Which folders a listing enters, and which not.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
 use std::fs;
 use std::os::unix::fs::symlink;

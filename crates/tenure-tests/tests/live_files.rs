@@ -1,7 +1,7 @@
 //! Lock files that name no process: a file that a process has open or locked is alive, and an empty one may have any
 //! holder. Also stopped waiters and replaced targets.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};

@@ -1,6 +1,6 @@
 //! The paths of a lock's files: odd names, odd folders, and other files that occupy a path.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files as anyone would")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files as any program does")]
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};

@@ -1,7 +1,7 @@
 //! Defects that the protocol's model found: an anchor that is removed, a fence that is overtaken, a swap that no
 //! process looks for. Each needs two programs at certain steps, so one of them is stopped there.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Status, sweeps and breaks: reports are true, live locks stay, and no process is disturbed.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};

@@ -1,6 +1,6 @@
 //! Takeovers that are overtaken, and files that are removed or replaced under a holder, as the next holder finds them.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

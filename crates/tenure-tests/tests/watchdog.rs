@@ -1,6 +1,6 @@
 //! The watchdog: overruns, refreshed dates, losses, and that it runs only when needed.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
 use std::path::Path;
 use std::pin::pin;

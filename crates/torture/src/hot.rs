@@ -238,6 +238,6 @@ fn settle(board: &Board, folder: &Path, targets: usize, size: usize, sum: &mut S
 }
 
 fn signal(child: &Child, signal: i32) {
-    // SAFETY: our own child, not reaped yet: its pid is nobody else's.
+    // SAFETY: our own child, not reaped yet: no other process has its pid.
     unsafe { libc::kill(child.id() as i32, signal) };
 }

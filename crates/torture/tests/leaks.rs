@@ -1,6 +1,6 @@
 //! No descriptor, memory or thread leaks: by a count, and by Valgrind.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,6 +1,6 @@
 //! A short torture; `src/main.rs` describes the rounds, and how to run a long one.
 
-#![allow(clippy::unwrap_used, reason = "tests look at files and processes as anyone would")]
+#![allow(clippy::unwrap_used, reason = "tests use files and processes as any program does")]
 
 use std::process::{Command, Stdio};
 

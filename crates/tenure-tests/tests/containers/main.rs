@@ -1,6 +1,6 @@
 //! Containers and file systems: namespaces of every kind that share a folder, and mounts other than the root's.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
 mod file_systems;
 mod namespaces;

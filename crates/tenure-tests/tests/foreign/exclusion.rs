@@ -159,7 +159,7 @@ fn an_unprivileged_process_leases_its_own_files_and_reports_others_as_unknown() 
     assert_eq!(nobody.must("acquire l g 60000")["crashed"]["pid"], NEVER);
     nobody.must("release g");
 
-    // Another user's file: the kernel refuses a lease, so nobody can tell whether it is open.
+    // Another user's file: the kernel refuses a lease, so whether it is open is unknown.
     put(&mut root, &lock_file, OLD, b"");
     assert_eq!(status(&mut root, &target)["state"], "stale", "root can decide it");
     let found = status(&mut nobody, &target);

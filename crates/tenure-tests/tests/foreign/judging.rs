@@ -82,7 +82,7 @@ fn every_staleness_rule_has_its_reason() {
         ("a pid of 1e999, fresh", of("1e999", now), FRESH, NO_PID, "unknown", Waits),
         ("no pid and too old, fresh file", of("null", old), FRESH, &["missing-pid", "too-old"], "unknown", Waits),
 
-        ("a pid that nobody has", of(&NEVER.to_string(), now), FRESH, DEAD, "dead", Granted),
+        ("a pid that no process has", of(&NEVER.to_string(), now), FRESH, DEAD, "dead", Granted),
         ("a process that has ended", of(&reaped.to_string(), now), FRESH, DEAD, "dead", Granted),
         ("a dead pid without a date", with(&[("pid", NEVER.to_string())]), FRESH, &["dead-pid", "invalid-createdAt"], "dead", Granted),
         ("dead, old and overdue", holding(NEVER, old, "1"), FRESH, &["dead-pid", "too-old", "hold-exceeded"], "dead", Granted),

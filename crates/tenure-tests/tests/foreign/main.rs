@@ -4,7 +4,7 @@
 //! The foreign programs are `foreign/openclaw.py` and `foreign/openclaw.mjs`: OpenClaw's protocol written again, flaws
 //! included.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
 mod exclusion;
 mod judging;

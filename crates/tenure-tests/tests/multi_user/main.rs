@@ -1,6 +1,6 @@
 //! Several real users on one lock: in group-writable, sticky and read-only folders.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
 mod closed;
 mod shared;

@@ -301,8 +301,8 @@ fn a_default_acl_is_inherited_and_widens_no_rights() {
     }
 }
 
-/// In a user namespace without a number for the folder's group, nobody can set that group. All such groups are shown as
-/// one number, which may belong to a group there too.
+/// In a user namespace without a number for the folder's group, no process can set that group. All such groups have one
+/// number there, which may belong to a group there too.
 #[test]
 fn a_group_without_a_number_in_the_user_namespace_is_ignored() {
     let Some(users) = Users::new() else { return };

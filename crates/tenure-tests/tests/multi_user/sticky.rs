@@ -253,7 +253,7 @@ fn a_first_anchor_that_several_processes_create_at_once_is_shared() {
     }
 }
 
-/// In a sticky folder nobody can remove the leftover files of another user's crash, so they must not block anybody.
+/// In a sticky folder no other user can remove the leftover files of a user's crash, so they must block no process.
 #[test]
 fn in_a_sticky_folder_a_kill_of_the_anchors_owner_at_any_call_blocks_no_other_user() {
     let Some(users) = Users::new() else { return };

@@ -1,6 +1,6 @@
 //! The complaints of OpenClaw's users, by the numbers of `session-lock.md`: each must be impossible here.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
 mod files;
 mod staleness;

@@ -1,6 +1,6 @@
 //! Waiting: deadlines, order, and the cost of a waiter.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests look at files and processes as anyone would")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
 mod helpers;
 mod order;
