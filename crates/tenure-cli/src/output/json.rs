@@ -1,4 +1,4 @@
-//! What `--json` prints. Scripts rely on the names and their order. A missing value is `null`.
+//! The output of `--json`. Scripts rely on the names and their order. A missing value is `null`.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the command answers with: an exit code, text for people, and JSON for scripts.
+//! The results of the command: an exit code, text for people, and JSON for scripts.
 
 pub(crate) mod color;
 pub(crate) mod date;

@@ -1,4 +1,4 @@
-//! What the platforms report, in types that name no platform.
+//! The types of the platforms' reports. They name no platform.
 
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "constructed only where there is a port"))]
 
@@ -25,7 +25,7 @@ pub(crate) struct Arrival {
     pub(crate) before_the_command: bool,
 }
 
-/// What a [`Watch`](super::Watch) noticed, from the least to the most.
+/// A change that a [`Watch`](super::Watch) noticed, from the least to the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Change {
     Nothing,

@@ -70,7 +70,7 @@ pub(crate) enum OpenElsewhere {
     CannotTell,
 }
 
-/// What is known of a foreign lock file.
+/// The facts about a foreign lock file.
 pub(crate) struct ForeignFacts<'a> {
     pub(crate) content: &'a Content,
     /// Whether the file has no bytes, so that nothing proves that it is OpenClaw's: `flock(1)`, git and scripts create

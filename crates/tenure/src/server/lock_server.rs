@@ -1,4 +1,4 @@
-//! What a kind of server implements: [`LockServer`], and [`Session`] for one place in its queue.
+//! The traits that a kind of server implements: [`LockServer`], and [`Session`] for one place in its queue.
 
 use std::cell::Cell;
 use std::path::Path;

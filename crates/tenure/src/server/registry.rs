@@ -1,4 +1,4 @@
-//! What this process holds and waits for on servers.
+//! The locks that this process holds or waits for on servers.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What an operating system can do, as far as a lock needs it: the only folder with system calls and unsafe code.
+//! The functions of an operating system, as far as a lock needs them: the only folder with system calls and unsafe code.
 //!
 //! This file is the front. It lists, by mechanism, all that the layers above use; they name no system, and treat
 //! [`Unsupported`](std::io::ErrorKind::Unsupported) as an answer. The documentation of an item, in a system's folder,

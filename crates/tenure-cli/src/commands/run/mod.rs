@@ -79,7 +79,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) lock: LockOptions,
 
-    /// What to do when the command takes longer than --max-hold: report it, end the command by SIGTERM (by SIGKILL after
+    /// Action when the command takes longer than --max-hold: report it, end the command by SIGTERM (by SIGKILL after
     /// 5 s), or kill it
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = OnOverrun::Report, requires = "max_hold")]
     on_overrun: OnOverrun,

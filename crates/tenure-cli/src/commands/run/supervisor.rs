@@ -25,7 +25,7 @@ const DESCENDANTS_INTERVAL: Duration = Duration::from_millis(50);
 /// The time that a command may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What to do when the command takes longer than `--max-hold`.
+/// The action when the command takes longer than `--max-hold`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum OnOverrun {
     Report,

@@ -1,4 +1,4 @@
-//! What this process does at a signal, and how it ends or stops itself by one.
+//! Sets the action of this process at a signal, and ends or stops the process by one.
 
 use std::mem::MaybeUninit;
 use std::ptr;

@@ -1,4 +1,4 @@
-//! What `/proc` reports of processes and of kernel locks: the one place of the command that reads it.
+//! Reads `/proc`: processes and kernel locks. No other file of the command reads it.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;

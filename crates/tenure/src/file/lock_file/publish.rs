@@ -32,7 +32,7 @@ enum PublishAttempt {
     Blocked(Box<Blocker>),
 }
 
-/// What this process's record says while the lock is not granted yet, for the next holder if this process dies.
+/// The state in this process's record while the lock is not granted yet, for the next holder if this process dies.
 struct PublishProgress {
     /// The offset of the record's state.
     state_offset: u64,

@@ -1,4 +1,4 @@
-//! What an examination of one lock reads: its files, and a reading of the kernel's lock table.
+//! The sources of an examination of one lock: its files, and a reading of the kernel's lock table.
 
 use std::cell::Cell;
 use std::io;

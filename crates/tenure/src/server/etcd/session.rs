@@ -24,7 +24,7 @@ const WATCH_AGAIN: Duration = Duration::from_millis(500);
 /// The maximum time to give back a lease that is not needed.
 const GIVE_BACK: Duration = Duration::from_secs(1);
 
-/// What wakes the session's thread.
+/// An event that wakes the session's thread.
 enum Note {
     /// The key just before this one was deleted.
     Gone,

@@ -23,7 +23,7 @@ use crate::server::url::{Host, Url};
 use crate::server::{names, tls};
 use crate::sys::ForkLocal;
 
-/// What is wrong with the tables.
+/// The faults of the tables.
 const MISSING: &str = "the tables of the lock do not exist";
 const FORBIDDEN: &str = "the tables of the lock cannot be made or used";
 const OTHER: &str = "the tables of the lock are not those of this version";

@@ -1,4 +1,4 @@
-//! What only Linux has, and what Linux does in its own way.
+//! The part of the front that only Linux has, or does in its own way.
 
 mod clock;
 mod lock_table;

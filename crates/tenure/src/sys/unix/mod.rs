@@ -1,4 +1,4 @@
-//! What all Unixes share.
+//! The part of the front that all Unixes share.
 //!
 //! The files here work with POSIX calls. Where Unixes differ, they call the folder of the Unix that is compiled, as
 //! `this_unix`. Such a folder has these modules, which know nothing of [`Dir`] and [`File`] and take descriptors:
