@@ -48,7 +48,7 @@ impl Guard {
     }
 
     /// Returns the fencing token of this tenure, which is greater than that of every tenure before. Hand it to the resource,
-    /// so that the resource can refuse a token smaller than one that it has seen. `None` for a shared lock and for one
+    /// so that the resource can refuse a token smaller than the greatest that it has seen. `None` for a shared lock and for one
     /// without a record: such a tenure has no token.
     ///
     /// ```

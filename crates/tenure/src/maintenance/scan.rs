@@ -135,7 +135,7 @@ impl ScanWorker<'_> {
         let Scan { options, locks, reports_all } = self.scan;
         let mut view = View::new(&paths, options, locks.as_ref(), &self.known, numbers);
         let possibly_dead = Cell::new(None);
-        view.doubt = Doubt::Note { suspect: &possibly_dead, tries: !reports_all && !view.shows_deaths() };
+        view.doubt = Doubt::Note { found: &possibly_dead, tries: !reports_all && !view.shows_deaths() };
         let found = match examine_once(&view) {
             Ok(Some(found)) => Ok(found),
             Ok(None) => {

@@ -21,7 +21,7 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Acquires the lock, blocking this thread for as long as `wait` allows.
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>>;
 
-    /// Starts an acquire without blocking. `thread` is the one that would wait for itself if it holds the lock already.
+    /// Starts an acquire without blocking. `thread` is the thread that would wait for itself if it holds the lock already.
     fn begin(&self, kind: LockKind, wait: Wait, thread: Option<ThreadId>) -> Result<Begun>;
 
     /// Returns the lock's status.

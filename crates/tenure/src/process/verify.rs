@@ -102,7 +102,7 @@ impl Identity {
 /// threads is alive. 0, negatives and numbers that no kernel gives as a pid (above 2^22 on Linux) are never alive and
 /// never signalled. A thread's id is not a process's.
 ///
-/// A pid is recycled: `true` may be about another process than the one you mean. [`Identity::verify`] does not have that
+/// A pid is recycled: `true` may be about another process than the recorded one. [`Identity::verify`] does not have that
 /// flaw. Where the system has no port, the answer for a possible pid is `true`, because nothing may be removed on a
 /// doubt.
 pub fn is_alive(pid: impl Into<i64>) -> bool {

@@ -22,7 +22,7 @@ pub(crate) enum Doubt<'a> {
     /// Find out. The table at hand is newer than `before`, if the record's text is that.
     Resolve { before: Option<&'a Seen> },
     /// Treat it as dead, and note what was seen; or try its kernel lock, where it has been held for a while.
-    Note { suspect: &'a Cell<Option<Seen>>, tries: bool },
+    Note { found: &'a Cell<Option<Seen>>, tries: bool },
     /// Treat it as alive, because it changes all the time.
     AssumeAlive,
 }
@@ -102,8 +102,8 @@ impl<'a> View<'a> {
             {
                 None
             }
-            Doubt::Note { suspect, .. } => {
-                suspect.set(Some((id, seen.to_owned())));
+            Doubt::Note { found, .. } => {
+                found.set(Some((id, seen.to_owned())));
                 return Ok(Some(false));
             }
             // The table is between two readings of one tenure's record, with its name: the holder had no lock in
