@@ -10,7 +10,8 @@ use crate::output::exit;
 
 /// A lock between programs: never held by two at once, free as soon as its holder is dead, and it always knows its holder
 #[derive(Parser)]
-#[command(name = "tenure", version, after_help = "For the details of a command: `tenure help run`.", after_long_help = LONG, max_term_width = 100)]
+#[command(name = "tenure", version, long_version = env!("TENURE_LONG_VERSION"), max_term_width = 100)]
+#[command(after_help = "For the details of a command: `tenure help run`.", after_long_help = LONG)]
 struct Cli {
     #[command(subcommand)]
     action: Option<Action>,

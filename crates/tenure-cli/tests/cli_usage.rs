@@ -6,7 +6,7 @@
 mod common;
 
 use std::fs::File;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use common::Scratch;
 
@@ -75,6 +75,55 @@ fn help_is_no_error_and_names_the_exit_codes() {
             assert!(done.stdout.contains(part), "{subcommand} has no {part}");
         }
     }
+}
+
+/// `-V` is for scripts, and `--version` for bug reports.
+#[test]
+fn the_version_is_short_or_has_the_commit_and_the_features() {
+    let scratch = Scratch::new();
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(scratch.done(["-V"]).stdout, format!("tenure {version}\n"));
+    let sign = |is_on| if is_on { '+' } else { '-' };
+    let features = format!("{}etcd {}postgres", sign(cfg!(feature = "etcd")), sign(cfg!(feature = "postgres")));
+    // Without git, and in an unpacked archive, there is no commit to print.
+    let head = Command::new("git").args(["rev-parse", "HEAD"]).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    let commit = match head {
+        Ok(head) if head.status.success() => format!(" ({})", String::from_utf8_lossy(&head.stdout[..9])),
+        _ => String::new(),
+    };
+    let done = scratch.done(["--version"]);
+    assert_eq!((done.code, done.stdout), (Some(0), format!("tenure {version}{commit} {features}\n")));
+}
+
+/// Every subcommand that takes a server says what the binary lacks, and touches no file with the target's name.
+#[test]
+#[cfg(not(any(feature = "etcd", feature = "postgres")))]
+fn a_server_without_its_feature_is_named_in_the_error() {
+    let scratch = Scratch::new();
+    for (feature, target) in [
+        ("etcd", "etcd://127.0.0.1:1/a"),
+        ("postgres", "postgres://u@127.0.0.1:1/d?lock=a"),
+        ("postgres", "postgresql://u@127.0.0.1:1/d?lock=a"),
+    ] {
+        for words in [
+            &["run", target, "--", "true"][..],
+            &["hold", target],
+            &["status", target],
+            &["ls", target],
+            &["wait", target],
+            &["break", target],
+            &["doctor", target],
+        ] {
+            let done = scratch.done(words);
+            assert_eq!((done.code, done.stdout.as_str()), (Some(69), ""), "{words:?}: {done:?}");
+            let says = format!(
+                ": this program was built without the feature `{feature}`; build the crate `tenure-cli` with that feature, \
+                 which is on by default\n"
+            );
+            assert!(done.stderr.starts_with("tenure: ") && done.stderr.ends_with(&says), "{words:?}: {done:?}");
+        }
+    }
+    assert!(scratch.names().is_empty(), "nothing was created");
 }
 
 #[test]

@@ -165,13 +165,14 @@ impl Holding<'_> {
     fn check(&mut self) -> Result<(), Failure> {
         if !self.guard.excludes_natives() {
             let error = self.guard.check().err();
-            let loss = error.map_or_else(|| describe::path(self.guard.target()), |error| describe::loss(&error));
+            let loss =
+                error.map_or_else(|| describe::path(self.guard.target()), |error| describe::without_hint(&error));
             return Err(Failure::new(exit::LOST, format!("{loss}: released")));
         }
         match self.guard.check() {
             Err(error) if error.is_lost() && !self.lock_file_lost => {
                 self.lock_file_lost = true;
-                stream::message(&format!("{}: it stays held", describe::loss(&error)));
+                stream::message(&format!("{}: it stays held", describe::without_hint(&error)));
             }
             _ => {}
         }

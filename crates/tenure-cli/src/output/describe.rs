@@ -133,8 +133,8 @@ fn runs(identity: &Identity) -> bool {
     same && identity.verify().is_alive()
 }
 
-/// Describes a loss, without the error's advice to users of the library, on which the command acts itself.
-pub(crate) fn loss(error: &tenure::Error) -> String {
+/// Describes an error, without its advice to users of the library, on which the command acts itself.
+pub(crate) fn without_hint(error: &tenure::Error) -> String {
     let text = error.to_string();
     let advice = error.hint().map(|hint| format!("; {hint}"));
     advice.and_then(|advice| text.strip_suffix(&advice).map(ToOwned::to_owned)).unwrap_or(text)

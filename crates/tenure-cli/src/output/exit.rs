@@ -4,6 +4,10 @@
 
 use std::io;
 
+use tenure::Advice;
+
+use super::describe;
+
 /// Success.
 pub(crate) const OK: u8 = 0;
 /// `doctor`: not fit for use.
@@ -77,6 +81,13 @@ impl Failure {
 
 impl From<tenure::Error> for Failure {
     fn from(error: tenure::Error) -> Failure {
-        Failure::new(of_error(&error), error.to_string())
+        let message = match error.advice() {
+            Some(Advice::BuildWithEngine) => {
+                describe::without_hint(&error)
+                    + "; build the crate `tenure-cli` with that feature, which is on by default"
+            }
+            _ => error.to_string(),
+        };
+        Failure::new(of_error(&error), message)
     }
 }

@@ -24,13 +24,16 @@ pub(crate) fn open(target: &Path) -> Result<Option<Arc<dyn LockServer>>> {
         Scheme::Postgres => Ok(Some(Arc::new(Postgres::open(url)?))),
         #[allow(unreachable_patterns, reason = "where all features are on, no scheme is left")]
         _ => {
-            let error =
-                Error::new(ErrorKind::Unsupported, url.target, "this program was built without that kind of server");
-            Err(match cfg!(target_os = "linux") {
-                true => {
-                    let hint = format!("build it with the feature `{}` of the crate `tenure`", scheme.as_str());
-                    error.with_hint(hint).with_advice(Advice::BuildWithServer)
-                }
+            let on_linux = cfg!(target_os = "linux");
+            let text = match on_linux {
+                true => format!("this program was built without the feature `{}`", scheme.as_str()),
+                false => "this program was built without that kind of server".to_owned(),
+            };
+            let error = Error::new(ErrorKind::Unsupported, url.target, text);
+            Err(match on_linux {
+                true => error
+                    .with_hint("build it with that feature of the crate `tenure`")
+                    .with_advice(Advice::BuildWithServer),
                 false => error.with_hint("locks on servers exist on Linux only"),
             })
         }

@@ -367,7 +367,7 @@ impl Supervisor<'_> {
 }
 
 fn report_loss(error: &tenure::Error, then: &str) {
-    let what = describe::loss(error);
+    let what = describe::without_hint(error);
     stream::message(&format!(
         "{what}: since then the command is not protected, and another process may have changed the same data{then}"
     ));
