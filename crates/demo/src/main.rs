@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio, exit};
 use std::sync::{RwLock, mpsc};
 use std::thread::{self, sleep};
@@ -39,19 +39,19 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words[..] {
-        [] => demonstrate(),
+        [tenure] => demonstrate(Path::new(tenure)),
         ["native", dir] => native(Path::new(dir), Fate::Completes),
         ["native-victim", dir] => native(Path::new(dir), Fate::IsKilled),
         ["foreign", dir] => foreign(Path::new(dir), Fate::Completes, SECOND_CHECK),
         ["foreign-victim", dir] => foreign(Path::new(dir), Fate::IsKilled, SECOND_CHECK),
         ["openclaw", dir] => openclaw(Path::new(dir)),
         ["append", dir] => append_once(Path::new(dir)),
-        _ => Err("usage: transcript (other arguments are internal)".into()),
+        _ => Err("usage: tenure-demo TENURE (other arguments are internal)".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("transcript {}: {error}", words.join(" "));
+            eprintln!("tenure-demo {}: {error}", words.join(" "));
             ExitCode::FAILURE
         }
     }
@@ -284,15 +284,14 @@ fn kill_in_the_middle(role: &str, dir: &Path, gate: &RwLock<()>) -> Result<(u32,
     Ok((child.id(), killed))
 }
 
-fn demonstrate() -> Result<()> {
-    let own = std::env::current_exe()?;
-    let tenure: PathBuf = own.ancestors().nth(2).ok_or("no parent folder")?.join("tenure");
+/// Runs both parts. `tenure` is the command's binary.
+fn demonstrate(tenure: &Path) -> Result<()> {
     if !tenure.exists() {
-        return Err(format!("{} is missing: cargo build --release -p tenure-cli", tenure.display()).into());
+        return Err(format!("{} is missing: cargo build -p tenure-cli", tenure.display()).into());
     }
-    with_kills(&tenure)?;
+    with_kills(tenure)?;
     println!();
-    without_kills(&tenure)?;
+    without_kills(tenure)?;
     println!("All is well: no line is lost, doubled or incomplete.");
     Ok(())
 }
