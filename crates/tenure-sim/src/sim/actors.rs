@@ -60,7 +60,7 @@ pub(super) fn options(style: Style) -> Options {
 }
 
 fn fence(grant: &Grant) -> u64 {
-    grant.record.as_ref().and_then(record::Record::previous_fence).unwrap_or(0)
+    grant.record.as_deref().and_then(record::Record::previous_fence).unwrap_or(0)
 }
 
 /// Checks that this error has a reason: a failed call, a person's removal, or a break.
