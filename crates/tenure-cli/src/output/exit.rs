@@ -82,7 +82,7 @@ impl Failure {
 impl From<tenure::Error> for Failure {
     fn from(error: tenure::Error) -> Failure {
         let message = match error.advice() {
-            Some(Advice::BuildWithEngine) => {
+            Some(Advice::BuildWithServer) => {
                 describe::without_hint(&error)
                     + "; build the crate `tenure-cli` with that feature, which is on by default"
             }
