@@ -1,21 +1,31 @@
 //! Conversions between JavaScript's values and the library's.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use napi::bindgen_prelude::{Either, Null, Uint8Array};
+use napi::bindgen_prelude::{Either, Null, Result, Uint8Array};
 use tenure::Style;
 
 /// A path from JavaScript: a string, or bytes.
 pub(crate) type Target = Either<String, Uint8Array>;
 
-pub(crate) fn os_string(target: Target) -> OsString {
+pub(crate) fn os_string(target: Target) -> Result<OsString> {
     match target {
-        Either::A(text) => OsString::from(text),
-        Either::B(bytes) => OsString::from_vec(bytes.to_vec()),
+        Either::A(text) => Ok(OsString::from(text)),
+        Either::B(bytes) => of_bytes(bytes.to_vec()),
     }
+}
+
+#[cfg(unix)]
+fn of_bytes(bytes: Vec<u8>) -> Result<OsString> {
+    Ok(std::os::unix::ffi::OsStringExt::from_vec(bytes))
+}
+
+#[cfg(not(unix))]
+fn of_bytes(bytes: Vec<u8>) -> Result<OsString> {
+    let text = String::from_utf8(bytes);
+    text.map(OsString::from).map_err(|_| napi::Error::from_reason("a path of bytes must be UTF-8 on this system"))
 }
 
 pub(crate) fn path_text(path: &Path) -> String {

@@ -32,7 +32,7 @@ impl NativeLock {
         if let Some(listener) = listener {
             opening = listener.listen(opening);
         }
-        Ok(match opening.open(os_string(target)) {
+        Ok(match opening.open(os_string(target)?) {
             Ok(lock) => Either::A(NativeLock { lock, shared: options.shared == Some(true) }),
             Err(error) => Either::B(error.into()),
         })

@@ -1,6 +1,6 @@
 //! `status()`: the state of a lock.
 
-use napi::bindgen_prelude::Either;
+use napi::bindgen_prelude::{Either, Result};
 use napi_derive::napi;
 
 use crate::convert::{Target, os_string, path_text, style_name};
@@ -58,6 +58,6 @@ pub(crate) fn status_of(found: tenure::Result<tenure::Status>) -> Either<Status,
 
 /// Returns the state of the lock of `target`.
 #[napi]
-pub fn status(#[napi(ts_arg_type = "string | Uint8Array")] target: Target) -> Either<Status, Failure> {
-    status_of(tenure::status(os_string(target)))
+pub fn status(#[napi(ts_arg_type = "string | Uint8Array")] target: Target) -> Result<Either<Status, Failure>> {
+    Ok(status_of(tenure::status(os_string(target)?)))
 }

@@ -1,7 +1,5 @@
 //! Conversions between Python's values and the library's.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,11 +15,12 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Target {
     type Error = PyErr;
 
     fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Target> {
-        let path = value.py().import("os")?.call_method1("fspath", (value,))?;
-        match path.cast::<PyBytes>() {
-            Ok(bytes) => Ok(Target(PathBuf::from(OsStr::from_bytes(bytes.as_bytes())))),
-            Err(_) => path.extract().map(Target),
+        let os = value.py().import("os")?;
+        let mut path = os.call_method1("fspath", (value,))?;
+        if path.is_instance_of::<PyBytes>() {
+            path = os.call_method1("fsdecode", (path,))?;
         }
+        path.extract().map(Target)
     }
 }
 

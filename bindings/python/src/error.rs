@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use pyo3::prelude::*;
-use rustix::io::Errno;
 use tenure::Advice;
 
 use crate::holder::Holder;
+use crate::sys;
 
 /// The arguments of an exception of `tenure/_errors.py`.
 #[derive(Default)]
@@ -106,14 +106,15 @@ fn hint(py: Python<'_>, error: &tenure::Error) -> PyResult<Option<String>> {
 
 /// Returns the exception for a wait that the system refused to support, with the system's number.
 pub(crate) fn cannot_wait(py: Python<'_>, path: &Path, refused: std::io::Error) -> PyErr {
-    let is_full = matches!(Errno::from_io_error(&refused), Some(Errno::MFILE | Errno::NFILE));
     let parts = Parts {
         message: format!("{}: cannot wait: {refused}", tenure::escape::path(path)),
-        hint: is_full.then(|| "too many files are open: close some, or raise the limit (ulimit -n)".to_owned()),
+        hint: sys::is_out_of_descriptors(&refused)
+            .then(|| "too many files are open: close some, or raise the limit (ulimit -n)".to_owned()),
         errno: refused.raw_os_error(),
         ..Parts::default()
     };
-    build(py, "Error", path, parts)
+    let class = if refused.kind() == std::io::ErrorKind::Unsupported { "Unsupported" } else { "Error" };
+    build(py, class, path, parts)
 }
 
 /// Returns the exception for a signal handler that would wait for the acquire that it interrupts.

@@ -3,7 +3,6 @@
 //! A process has one [`Doorbell`], however many of them wait. Its descriptor becomes readable when some of them should poll
 //! again, and it returns which.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,19 +10,19 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use rustix::event::EventfdFlags;
 use tenure::{AcquireFuture, Lock, Requester};
 
 use crate::attempt::{Attempt, try_or_enqueue};
 use crate::error::{self, OrRaise};
 use crate::guard::Guard;
+use crate::sys::{Event, RawFd};
 
 /// A descriptor that becomes readable when tasks or greenlets of this process should poll their Waiting.
 #[pyclass(frozen, module = "tenure._tenure")]
 pub(crate) struct Doorbell(Arc<Bells>);
 
 struct Bells {
-    event: OwnedFd,
+    event: Event,
     /// The numbers of the waiters to wake. Locked without the GIL, but only for a push or a move. A forked child never locks
     /// its parent's.
     rung: Mutex<Vec<u64>>,
@@ -40,8 +39,8 @@ impl Wake for Ringer {
         let mut rung = self.bells.rung.lock().unwrap_or_else(PoisonError::into_inner);
         rung.push(self.number);
         if rung.len() == 1 {
-            // The counter cannot overflow: answer() resets it before each of these writes.
-            let _ = rustix::io::write(&self.bells.event, &1u64.to_ne_bytes());
+            // answer() resets it before the next of these calls.
+            self.bells.event.signal();
         }
     }
 }
@@ -50,15 +49,13 @@ impl Wake for Ringer {
 impl Doorbell {
     #[new]
     fn new(py: Python<'_>) -> PyResult<Doorbell> {
-        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let event = rustix::event::eventfd(0, flags)
-            .map_err(|refused| error::cannot_wait(py, Path::new("(this process)"), refused.into()))?;
+        let event = Event::new().map_err(|refused| error::cannot_wait(py, Path::new("(this process)"), refused))?;
         Ok(Doorbell(Arc::new(Bells { event, rung: Mutex::default(), pid: std::process::id() })))
     }
 
     /// Returns the descriptor that becomes readable.
     fn fileno(&self) -> RawFd {
-        self.0.event.as_raw_fd()
+        self.0.event.raw()
     }
 
     /// Returns the numbers of the waiters to wake, and resets the descriptor. In a forked child it returns none.
@@ -67,7 +64,7 @@ impl Doorbell {
             return Vec::new();
         }
         let mut rung = self.0.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = rustix::io::read(&self.0.event, &mut [0; 8]);
+        self.0.event.reset();
         std::mem::take(&mut *rung)
     }
 }

@@ -17,6 +17,7 @@ mod holder;
 mod lock;
 mod signal_wait;
 mod status;
+mod sys;
 mod timeout;
 mod wait;
 

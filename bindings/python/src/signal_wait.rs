@@ -5,7 +5,7 @@
 //! descriptor is restored, and gets the bytes that it missed.
 
 use std::cell::RefCell;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,12 +15,10 @@ use std::time::Instant;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::io::Errno;
-use rustix::pipe::PipeFlags;
 use tenure::{AcquireFuture, Guard, Lock};
 
 use crate::error::{self, OrRaise};
+use crate::sys::{Pipe, RawFd};
 
 /// Waits for a grant, until `deadline`. If a signal handler raises, the wait ends and nothing is held.
 pub(crate) fn wait(
@@ -80,58 +78,35 @@ fn poll_until(
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return Ok(Some(Waited::TimedOut));
             }
-            pipe.wait(deadline)?;
-            pipe.drain(signals);
+            pipe.0.wait(deadline)?;
+            pipe.0.drain(signals);
             // A grant wins: Python handles a signal that arrived with it after the return.
             match Pin::new(&mut *acquiring).poll(&mut Context::from_waker(&waker)) {
                 Poll::Ready(outcome) => Ok(Some(Waited::Settled(outcome))),
                 Poll::Pending => Ok(None),
             }
         });
-        if let Some(waited) = waited.map_err(|refused: Errno| error::cannot_wait(py, lock.target(), refused.into()))? {
+        if let Some(waited) = waited.map_err(|refused: io::Error| error::cannot_wait(py, lock.target(), refused))? {
             return Ok(waited);
         }
     }
 }
 
-/// A pipe that wakes the main thread.
-struct WakePipe {
-    read: OwnedFd,
-    write: OwnedFd,
-}
+/// A pipe that wakes the main thread. What drains from it are the numbers of signals that wrote to it.
+struct WakePipe(Pipe);
 
 impl WakePipe {
     fn new(py: Python<'_>, lock: &Lock) -> PyResult<Arc<WakePipe>> {
-        let pipe = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK);
-        let (read, write) = pipe.map_err(|refused| error::cannot_wait(py, lock.target(), refused.into()))?;
-        Ok(Arc::new(WakePipe { read, write }))
-    }
-
-    /// Empties the pipe. The numbers of signals that wrote to it go to `signals`.
-    fn drain(&self, signals: &mut Vec<u8>) {
-        let mut bytes = [0; 64];
-        while let Ok(count @ 1..) = rustix::io::read(&self.read, &mut bytes) {
-            signals.extend(bytes[..count].iter().filter(|byte| **byte != 0));
-        }
-    }
-
-    /// Sleeps until the pipe is written to, a signal arrives, or `deadline`.
-    fn wait(&self, deadline: Option<Instant>) -> rustix::io::Result<()> {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        // The caller loops, so a time that the kernel cannot represent may be cut short.
-        let left = left.map(|left| Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 }));
-        let mut fds = [PollFd::from_borrowed_fd(self.read.as_fd(), PollFlags::IN)];
-        match rustix::event::poll(&mut fds, left.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error),
+        match Pipe::new() {
+            Ok(pipe) => Ok(Arc::new(WakePipe(pipe))),
+            Err(refused) => Err(error::cannot_wait(py, lock.target(), refused)),
         }
     }
 }
 
 impl Wake for WakePipe {
     fn wake(self: Arc<Self>) {
-        // A full pipe is readable already.
-        let _ = rustix::io::write(&self.write, &[0]);
+        self.0.wake();
     }
 }
 
@@ -143,7 +118,7 @@ struct WakeupFd {
 impl WakeupFd {
     /// Returns `None` on every thread but the main one, as no signal handler runs there.
     fn install(py: Python<'_>, pipe: &WakePipe) -> PyResult<Option<WakeupFd>> {
-        match set_wakeup_fd(py, pipe.write.as_raw_fd(), false) {
+        match set_wakeup_fd(py, pipe.0.writer(), false) {
             Ok(previous) => Ok(Some(WakeupFd { previous })),
             Err(error) if error.is_instance_of::<PyValueError>(py) => Ok(None),
             // For example, an exception of a signal handler that ran meanwhile.
@@ -154,7 +129,7 @@ impl WakeupFd {
     /// Restores the previous descriptor, and writes the signals to it that it missed.
     fn restore(self, py: Python<'_>, pipe: &WakePipe, mut missed: Vec<u8>) -> PyResult<()> {
         set_wakeup_fd(py, self.previous, true)?;
-        pipe.drain(&mut missed);
+        pipe.0.drain(&mut missed);
         if self.previous >= 0 && !missed.is_empty() {
             // The descriptor may be full or closed. Python ignores that as well.
             let _ = py.import("os")?.call_method1("write", (self.previous, missed));

@@ -1,0 +1,14 @@
+//! The descriptors that waits sleep at, where the library has a port. Elsewhere no lock opens, so nothing waits.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(not(target_os = "linux"))]
+mod other;
+
+#[cfg(target_os = "linux")]
+pub(crate) use linux::{Event, Pipe, is_out_of_descriptors};
+#[cfg(not(target_os = "linux"))]
+pub(crate) use other::{Event, Pipe, is_out_of_descriptors};
+
+/// A descriptor's number, as Python has it.
+pub(crate) type RawFd = i32;
