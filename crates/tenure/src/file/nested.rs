@@ -44,7 +44,7 @@ fn descends_from(ancestor: i64) -> bool {
     false
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux", not(miri)))]
 mod tests {
     use super::*;
     use crate::process::Identity;
@@ -66,7 +66,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(all(target_os = "linux", not(miri)))]
     fn only_a_proven_ancestor_is_reported() {
         let own = i64::from(sys::pid());
         let parent = process::parent(own).unwrap();

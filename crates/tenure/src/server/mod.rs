@@ -34,25 +34,25 @@
 //!   the holder ran on this machine and is proven dead.
 
 #![cfg_attr(
-    not(all(feature = "etcd", feature = "postgres", target_os = "linux")),
+    not(all(feature = "etcd", feature = "postgres")),
     allow(dead_code, reason = "what one kind of server alone needs is not used where that is left out")
 )]
 
-#[cfg(all(feature = "etcd", target_os = "linux"))]
+#[cfg(feature = "etcd")]
 mod etcd;
 mod heartbeat;
 mod lease;
 mod lock;
 mod lock_server;
-#[cfg(all(any(feature = "etcd", feature = "postgres"), target_os = "linux"))]
+#[cfg(any(feature = "etcd", feature = "postgres"))]
 mod names;
 mod open;
 mod pending;
-#[cfg(all(feature = "postgres", target_os = "linux"))]
+#[cfg(feature = "postgres")]
 mod postgres;
 mod registry;
 mod tenure;
-#[cfg(all(any(feature = "etcd", feature = "postgres"), target_os = "linux"))]
+#[cfg(any(feature = "etcd", feature = "postgres"))]
 mod tls;
 mod url;
 

@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-#[cfg(all(feature = "etcd", target_os = "linux"))]
+#[cfg(feature = "etcd")]
 use super::etcd::Etcd;
 use super::lock_server::LockServer;
-#[cfg(all(feature = "postgres", target_os = "linux"))]
+#[cfg(feature = "postgres")]
 use super::postgres::Postgres;
 use super::url::{Url, scheme};
 use crate::model::error::{Advice, Error, ErrorKind, Result};
-#[cfg(all(any(feature = "etcd", feature = "postgres"), target_os = "linux"))]
+#[cfg(any(feature = "etcd", feature = "postgres"))]
 use crate::model::status::Scheme;
 
 /// Returns the server that `target` names; `None` for a file.
@@ -18,24 +18,17 @@ pub(crate) fn open(target: &Path) -> Result<Option<Arc<dyn LockServer>>> {
     let Some(scheme) = scheme(target)? else { return Ok(None) };
     let url = Url::parse(target, scheme)?;
     match scheme {
-        #[cfg(all(feature = "etcd", target_os = "linux"))]
+        #[cfg(feature = "etcd")]
         Scheme::Etcd => Ok(Some(Arc::new(Etcd::open(url)?))),
-        #[cfg(all(feature = "postgres", target_os = "linux"))]
+        #[cfg(feature = "postgres")]
         Scheme::Postgres => Ok(Some(Arc::new(Postgres::open(url)?))),
         #[allow(unreachable_patterns, reason = "where all features are on, no scheme is left")]
         _ => {
-            let on_linux = cfg!(target_os = "linux");
-            let text = match on_linux {
-                true => format!("this program was built without the feature `{}`", scheme.as_str()),
-                false => "this program was built without that kind of server".to_owned(),
-            };
+            let text = format!("this program was built without the feature `{}`", scheme.as_str());
             let error = Error::new(ErrorKind::Unsupported, url.target, text);
-            Err(match on_linux {
-                true => error
-                    .with_hint("build it with that feature of the crate `tenure`")
-                    .with_advice(Advice::BuildWithServer),
-                false => error.with_hint("locks on servers exist on Linux only"),
-            })
+            Err(error
+                .with_hint("build it with that feature of the crate `tenure`")
+                .with_advice(Advice::BuildWithServer))
         }
     }
 }

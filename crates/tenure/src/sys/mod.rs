@@ -6,12 +6,12 @@
 //!
 //! | folder or file | compiled |
 //! | --- | --- |
-//! | `types`, `lock_table`, `fork_local`, `sync`, `clock` | everywhere: types of the front, and what the standard library can do |
+//! | `types`, `lock_table`, `fork_local`, `sync`, `clock`, `credentials` | everywhere: types of the front, and what the standard library can do |
 //! | `unix` | on Unixes with a port: what they share |
 //! | `linux` | on Linux: the rest |
 //! | `no_interrupts` | on systems without a signal for interrupts |
-//! | `other` | on systems without a port: every operation is unsupported |
-//! //!
+//! | `other` | on systems without a port: every operation on files is unsupported; what locks on servers need works |
+//!
 //! `crates/tenure-sim` puts a kernel in memory in this folder's place.
 //!
 //! A port to another Unix is a folder beside `linux` with the modules that `unix` lists, and the names that this front
@@ -20,6 +20,8 @@
 #![allow(unsafe_code, clippy::disallowed_methods)]
 
 mod clock;
+#[cfg(any(feature = "etcd", feature = "postgres"))]
+mod credentials;
 mod fork_local;
 mod lock_table;
 #[cfg(not(target_os = "linux"))]
@@ -80,11 +82,12 @@ pub(crate) use system::{spawn, with_signals_blocked};
 pub(crate) use clock::{NAMES_CHECK_TTL, SETTLED_AGE, now, pause};
 pub(crate) use system::{clock_is_steered, since_boot};
 
-// Credentials: the user, and files with the secrets for a server.
+// Credentials: the user, and files with a server's secrets.
+#[cfg(any(feature = "etcd", feature = "postgres"))]
+pub(crate) use credentials::read_file;
+#[cfg(feature = "postgres")]
+pub(crate) use credentials::{PASSWORD_FILE, SETTINGS_VARIABLE, USER_VARIABLE, others_may_read};
 pub(crate) use system::effective_user;
-#[cfg(target_os = "linux")]
-#[allow(unused_imports, reason = "each kind of server has credentials of its own kind")]
-pub(crate) use system::{others_may_read, read_file};
 
 // The parsers of the kernel's texts, which the fuzzer calls.
 #[cfg(all(any(test, fuzzing), target_os = "linux"))]

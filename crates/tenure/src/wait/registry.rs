@@ -125,7 +125,7 @@ pub(crate) fn request(options: Options) -> Arc<Request> {
     request
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 #[allow(clippy::disallowed_methods, reason = "a test changes the folder's mode")]
 mod tests {
     use super::*;

@@ -21,7 +21,7 @@ use super::sql;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::server::url::{Host, Url};
 use crate::server::{names, tls};
-use crate::sys::ForkLocal;
+use crate::sys::{self, ForkLocal};
 
 /// The faults of the tables.
 const MISSING: &str = "the tables of the lock do not exist";
@@ -151,7 +151,7 @@ impl Address {
 
     fn user(&self) -> String {
         let of = |name| std::env::var(name).ok().filter(|user: &String| !user.is_empty());
-        let user = self.url.user.clone().or_else(|| of("PGUSER")).or_else(|| of("USER"));
+        let user = self.url.user.clone().or_else(|| of("PGUSER")).or_else(|| of(sys::USER_VARIABLE));
         user.unwrap_or_else(|| "postgres".to_owned())
     }
 
@@ -186,7 +186,10 @@ impl Address {
             TryAll { address: self, runtime: &runtime, first, purpose, failures: Vec::new(), refused: None };
         let connected = match &self.url.socket {
             Some(socket) => {
+                // Where there are no Unix sockets, `Postgres::open` has refused the target.
+                #[cfg_attr(not(unix), allow(unused_mut, reason = "only a Unix sets the socket"))]
                 let mut config = self.config("localhost", self.url.hosts.first().map_or(5432, |host| host.port));
+                #[cfg(unix)]
                 config.host_path(socket);
                 try_all.once(&socket.display().to_string(), &config, limit)?
             }

@@ -44,6 +44,11 @@ pub(super) struct Postgres {
 impl Postgres {
     pub(super) fn open(url: Url) -> Result<Postgres> {
         suit_environment(&url)?;
+        if cfg!(not(unix)) && url.socket.is_some() {
+            let error =
+                Error::new(ErrorKind::Unsupported, &url.target, "Unix sockets are not supported on this system");
+            return Err(error.with_hint("name a host in the target"));
+        }
         let lock = lock_in_words(&url.name);
         Ok(Postgres { address: Address::new(url)?, lock })
     }

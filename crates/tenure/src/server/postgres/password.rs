@@ -1,7 +1,8 @@
 //! Finds the password: in `PGPASSWORD`, or else in a password file, as every PostgreSQL client does.
 //!
 //! A line of `~/.pgpass` is `host:port:database:user:password`. `*` stands for anything, `\:` and `\\` for `:` and `\`,
-//! the first line that matches counts. A file that other users may read is ignored, as by libpq.
+//! the first line that matches counts. A file that other users may read is ignored, as by libpq. On Windows the file is
+//! `%APPDATA%\postgresql\pgpass.conf`, whose rights are not checked, as by libpq.
 
 use std::path::PathBuf;
 
@@ -22,7 +23,7 @@ pub(super) fn find(whereto: &Whereto<'_>) -> Option<String> {
     }
     let file = match std::env::var_os("PGPASSFILE") {
         Some(file) => PathBuf::from(file),
-        None => PathBuf::from(std::env::var_os("HOME")?).join(".pgpass"),
+        None => PathBuf::from(std::env::var_os(sys::SETTINGS_VARIABLE)?).join(sys::PASSWORD_FILE),
     };
     if sys::others_may_read(&file).ok()? {
         return None;

@@ -11,6 +11,7 @@ use tokio_postgres::types::Type;
 use super::connect::{Address, Connection, Purpose};
 use super::sql;
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::process::Identity;
 use crate::record::{self, Content, Record, RecordState};
 use crate::server::lease::{BootTime, Lease, call_limit};
 use crate::server::lock_server::{AnswerBy, Granted, Interrupter, Session, WaitLimit};
@@ -168,7 +169,7 @@ impl PostgresSession {
             return Ok(Step::Locked(None, None));
         }
         let renewer = of_text(row.get(3), 0, &state);
-        let dead = renewer.identity().is_some_and(|identity| identity.verify().is_dead());
+        let dead = renewer.identity().is_some_and(|identity| is_proven_dead(&identity));
         let lease = Duration::from_millis(u64::try_from(row.get::<_, i64>(2)).unwrap_or(0));
         let until = (state == "held" && !dead).then(|| BootTime::now().after(lease));
         Ok(Step::Locked(Some(Box::new(last)), until))
@@ -227,6 +228,12 @@ impl PostgresSession {
             &[(&self.name(), Type::TEXT), (&fence, Type::INT8), (&state, Type::TEXT), (&text, Type::TEXT)];
         Ok(self.connection.changed(limit, sql::SHOW, values)? == 1)
     }
+}
+
+/// Reports whether the process is proven dead. A record without a boot id and a pid namespace may be of another machine, as
+/// those of every system but Linux are, so its pid proves nothing here.
+fn is_proven_dead(keeper: &Identity) -> bool {
+    keeper.boot_id.is_some() && keeper.pid_namespace.is_some() && keeper.verify().is_dead()
 }
 
 fn state_word(state: RecordState) -> &'static str {
@@ -386,5 +393,21 @@ impl Session for PostgresSession {
 
     fn lease(&self) -> Lease {
         self.term
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
+    fn a_pid_of_an_unknown_machine_proves_nothing() {
+        // No kernel gives this pid.
+        let nowhere = Identity { pid: i64::MAX, ..Identity::default() };
+        assert!(nowhere.verify().is_dead() && !is_proven_dead(&nowhere));
+        let here = Identity { boot_id: Some("x".to_owned()), ..nowhere };
+        assert!(!is_proven_dead(&here), "in a pid namespace that is not known");
+        assert!(is_proven_dead(&Identity { pid_namespace: Some(1), ..here }));
     }
 }

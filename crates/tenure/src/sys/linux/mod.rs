@@ -29,8 +29,6 @@ pub(crate) use super::unix::{
     fork_generation, host, inherit, inherit_always, install_cleanup, install_cleanup_over, is_no_such_process,
     means_no_links, name_len, pid, resets_itself, signal_zero, spawn, with_signals_blocked,
 };
-#[allow(unused_imports, reason = "each kind of server has credentials of its own kind")]
-pub(crate) use super::unix::{others_may_read, read_file};
 
 pub(crate) use clock::{clock_is_steered, since_boot};
 pub(crate) use interrupt::{InterruptHandle, InterruptibleWait, install_interrupts, interrupts_enabled};

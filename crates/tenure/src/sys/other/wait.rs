@@ -21,9 +21,10 @@ pub(crate) fn resets_itself(_signal: i32) -> io::Result<bool> {
     install_cleanup().map(|()| false)
 }
 
-/// Returns 1: no fork is known.
+/// Returns this process's pid (`getpid(2)`): a forked child has another one than each process that it descends from, as
+/// long as those live.
 pub(crate) fn fork_generation() -> u64 {
-    1
+    u64::from(std::process::id())
 }
 
 /// Starts a detached thread.

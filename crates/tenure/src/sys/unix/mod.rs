@@ -21,7 +21,6 @@
 use super::linux as this_unix;
 
 mod cleanup;
-mod credentials;
 mod dir;
 mod file;
 mod fork;
@@ -35,13 +34,11 @@ mod table;
 mod thread;
 
 pub(crate) use cleanup::{HeldCell, clean_up, enter_held, install_cleanup, install_cleanup_over, resets_itself};
-#[allow(unused_imports, reason = "each kind of server has credentials of its own kind")]
-pub(crate) use credentials::{effective_user, others_may_read, read_file};
 pub(crate) use dir::{Dir, means_no_links};
 pub(crate) use file::File;
 pub(crate) use fork::fork_generation;
 pub(crate) use inherit::{Inherited, inherit, inherit_always};
 pub(crate) use name::{NAME_MAX, Name, ends_without_name, name_len};
 pub(super) use process::checked_pid;
-pub(crate) use process::{host, is_no_such_process, pid, signal_zero};
+pub(crate) use process::{effective_user, host, is_no_such_process, pid, signal_zero};
 pub(crate) use thread::{spawn, with_signals_blocked};

@@ -10,6 +10,11 @@ pub(crate) fn pid() -> u32 {
     rustix::process::getpid().as_raw_nonzero().get().unsigned_abs()
 }
 
+/// Returns the effective user's number (`geteuid(2)`).
+pub(crate) fn effective_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// Returns the machine's name (`uname(2)`).
 pub(crate) fn host() -> Option<String> {
     let mut names = MaybeUninit::<libc::utsname>::zeroed();
