@@ -1,10 +1,11 @@
-//! Platforms without a port: every operation reports that. In most calls the library's own error comes first.
+//! Platforms without a port: what needs files or child processes reports that. What only asks a server works.
 
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
 use super::types::{Change, FileId, Note, OpenFile};
@@ -21,43 +22,59 @@ fn unsupported<T>(what: &str) -> io::Result<T> {
     Err(io::Error::new(io::ErrorKind::Unsupported, format!("`tenure {what}` has no port to this platform yet")))
 }
 
-#[derive(Clone, Copy)]
-pub(crate) struct Waker;
+#[derive(Clone)]
+pub(crate) struct Waker(Sender<()>);
 
 impl Waker {
-    pub(crate) fn wake(self) {}
+    pub(crate) fn wake(&self) {
+        // Nobody waits once the receiver is gone.
+        let _ = self.0.send(());
+    }
 }
 
-/// Cannot be constructed here, so none of its methods is ever called.
-pub(crate) enum Signals {}
+/// Wakes the thread that waits. No signal is caught: each ends this process, and a server notices that by its lease.
+pub(crate) struct Signals {
+    waker: Waker,
+    woken: Receiver<()>,
+}
 
 impl Signals {
     pub(crate) fn catch_ending() -> io::Result<Signals> {
-        unsupported("run")
+        let (sender, woken) = mpsc::channel();
+        Ok(Signals { waker: Waker(sender), woken })
     }
 
     pub(crate) fn catch_for_the_command(&mut self) -> io::Result<()> {
-        match *self {}
+        unsupported("run")
     }
 
     pub(crate) fn waker(&self) -> Waker {
-        match *self {}
+        self.waker.clone()
     }
 
-    pub(crate) fn wait(&self, _child: Option<&Child>, _timeout: Option<Duration>) -> io::Result<()> {
-        match *self {}
+    /// Sleeps until a thread wakes this one, or for `timeout`. It may return early.
+    pub(crate) fn wait(&self, _child: Option<&Child>, timeout: Option<Duration>) -> io::Result<()> {
+        // The sender is in `self`, so only a timeout is an error.
+        let _ = match timeout {
+            Some(timeout) => self.woken.recv_timeout(timeout).is_ok(),
+            None => self.woken.recv().is_ok(),
+        };
+        Ok(())
     }
 
     pub(crate) fn next(&self) -> Option<Note> {
-        match *self {}
+        None
     }
 }
+
+/// Whether `run` works. Here a command could outlive its lock.
+pub(crate) const RUNS_COMMANDS: bool = false;
 
 /// Cannot be constructed here.
 pub(crate) enum Child {}
 
-pub(crate) fn spawn(_command: Command, signals: &Signals) -> io::Result<Child> {
-    match *signals {}
+pub(crate) fn spawn(_command: Command, _signals: &Signals) -> io::Result<Child> {
+    unsupported("run")
 }
 
 pub(crate) fn kill_with_us(_command: &mut Command) {}

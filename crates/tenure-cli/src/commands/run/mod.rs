@@ -99,6 +99,10 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     let words = command_words(args)?;
+    if !sys::RUNS_COMMANDS {
+        let message = "`tenure run` has no port to this platform yet; `tenure hold` holds a lock on a server here";
+        return Err(Failure::new(exit::UNAVAILABLE, message));
+    }
     let mut signals = Signals::catch_ending().map_err(|error| Failure::io("signals", &error))?;
     let held = match locking::acquire(&args.lock, Refresh::ByCaller, &signals) {
         Ok(held) => held,

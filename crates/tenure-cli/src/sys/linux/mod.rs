@@ -24,6 +24,6 @@ pub(crate) use proc::{command_line, descends_from, flock_waits, is_process, open
 pub(crate) use process_tree::ProcessTree;
 pub(crate) use shared_memory::{SharedWords, die_with, monotonic};
 pub(crate) use signals::{ENDING, SIGCHLD, SIGCONT, SIGINT, SIGKILL, SIGTERM, SIGTSTP, Signals, Waker};
-pub(crate) use spawn::{find_program, is_not_executable_format, kill_with_us, spawn};
+pub(crate) use spawn::{RUNS_COMMANDS, find_program, is_not_executable_format, kill_with_us, spawn};
 pub(crate) use terminal::{columns, in_foreground};
 pub(crate) use watch::Watch;

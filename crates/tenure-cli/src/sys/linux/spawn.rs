@@ -14,6 +14,9 @@ use super::child::Child;
 use super::signals::{self, SIGCHLD, Signals};
 use super::{disposition, inherited};
 
+/// Whether `run` works.
+pub(crate) const RUNS_COMMANDS: bool = true;
+
 /// Starts `command` with the signals as this process inherited them. The exec removes the handlers.
 pub(crate) fn spawn(mut command: Command, signals: &Signals) -> io::Result<Child> {
     let ignored = [(SIGCHLD, signals.children_ignored()), (consts::SIGPIPE, inherited::pipe_is_ignored())];
