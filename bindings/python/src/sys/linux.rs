@@ -8,7 +8,8 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
-use super::RawFd;
+/// A descriptor's number, as Python has it.
+pub(crate) type RawFd = i32;
 
 /// A descriptor that is readable from a signal on, until it is reset.
 pub(crate) struct Event(OwnedFd);

@@ -3,7 +3,8 @@
 use std::io;
 use std::time::Instant;
 
-use super::RawFd;
+/// A descriptor's number, as Python has it.
+pub(crate) type RawFd = i32;
 
 fn unsupported<T>() -> io::Result<T> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "Tenure has no port to this platform yet"))

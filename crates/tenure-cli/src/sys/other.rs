@@ -27,7 +27,7 @@ pub(crate) struct Waker(Sender<()>);
 
 impl Waker {
     pub(crate) fn wake(&self) {
-        // Nobody waits once the receiver is gone.
+        // No thread waits once the receiver is gone.
         let _ = self.0.send(());
     }
 }
