@@ -44,7 +44,8 @@ fn descends_from(ancestor: i64) -> bool {
     false
 }
 
-#[cfg(all(test, target_os = "linux", not(miri)))]
+#[cfg(test)]
+#[cfg(all(target_os = "linux", not(miri)))]
 mod tests {
     use super::*;
     use crate::process::Identity;

@@ -404,4 +404,17 @@ mod tests {
         assert_eq!(error.advice(), None, "the advice belongs to the previous hint");
         assert_eq!(Error::new(ErrorKind::Io, "/d", "it failed").to_string(), "/d: it failed");
     }
+
+    #[test]
+    fn an_error_becomes_an_io_error_that_keeps_it() {
+        let error = io::Error::from(Error::busy(Path::new("/d/t")));
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).expect("the error itself");
+        assert!(inner.is_busy() && inner.kind() == ErrorKind::Busy);
+        let source = io::Error::from_raw_os_error(28);
+        let kind = source.kind();
+        let error = io::Error::from(Error::io("/d", "it cannot be written", source));
+        assert_eq!(error.kind(), kind, "the system's own kind");
+        assert!(error.to_string().starts_with("/d: it cannot be written"), "{error}");
+    }
 }

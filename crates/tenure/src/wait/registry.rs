@@ -125,7 +125,8 @@ pub(crate) fn request(options: Options) -> Arc<Request> {
     request
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 #[allow(clippy::disallowed_methods, reason = "a test changes the folder's mode")]
 mod tests {
     use super::*;
