@@ -15,7 +15,7 @@ use tenure::{AcquireFuture, Lock, Requester};
 use crate::attempt::{Attempt, try_or_enqueue};
 use crate::error::{self, OrRaise};
 use crate::guard::Guard;
-use crate::sys::{Event, RawFd};
+use crate::sys::Event;
 
 /// A descriptor that becomes readable when tasks or greenlets of this process should poll their Waiting.
 #[pyclass(frozen, module = "tenure._tenure")]
@@ -54,7 +54,7 @@ impl Doorbell {
     }
 
     /// Returns the descriptor that becomes readable.
-    fn fileno(&self) -> RawFd {
+    fn fileno(&self) -> i32 {
         self.0.event.raw()
     }
 

@@ -18,7 +18,7 @@ use pyo3::types::PyDict;
 use tenure::{AcquireFuture, Guard, Lock};
 
 use crate::error::{self, OrRaise};
-use crate::sys::{Pipe, RawFd};
+use crate::sys::Pipe;
 
 /// Waits for a grant, until `deadline`. If a signal handler raises, the wait ends and nothing is held.
 pub(crate) fn wait(
@@ -112,7 +112,7 @@ impl Wake for WakePipe {
 
 /// Python's wakeup descriptor while a [`WakePipe`] takes its place.
 struct WakeupFd {
-    previous: RawFd,
+    previous: i32,
 }
 
 impl WakeupFd {
@@ -138,7 +138,7 @@ impl WakeupFd {
     }
 }
 
-fn set_wakeup_fd(py: Python<'_>, fd: RawFd, warn: bool) -> PyResult<RawFd> {
+fn set_wakeup_fd(py: Python<'_>, fd: i32, warn: bool) -> PyResult<i32> {
     let set = py.import("signal")?.getattr("set_wakeup_fd")?;
     let keywords = PyDict::new(py);
     keywords.set_item("warn_on_full_buffer", warn)?;

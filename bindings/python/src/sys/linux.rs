@@ -8,9 +8,6 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
-/// A descriptor's number, as Python has it.
-pub(crate) type RawFd = i32;
-
 /// A descriptor that is readable from a signal on, until it is reset.
 pub(crate) struct Event(OwnedFd);
 
@@ -19,7 +16,8 @@ impl Event {
         Ok(Event(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 
-    pub(crate) fn raw(&self) -> RawFd {
+    /// Returns the descriptor's number.
+    pub(crate) fn raw(&self) -> i32 {
         self.0.as_raw_fd()
     }
 
@@ -46,7 +44,7 @@ impl Pipe {
     }
 
     /// Returns the number of the end that is written to.
-    pub(crate) fn writer(&self) -> RawFd {
+    pub(crate) fn writer(&self) -> i32 {
         self.write.as_raw_fd()
     }
 
@@ -79,7 +77,7 @@ fn timespec(time: Duration) -> Timespec {
     Timespec::try_from(time).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 })
 }
 
-/// Reports whether an error means that too many files are open.
+/// Returns whether an error means that too many files are open.
 pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }

@@ -6,6 +6,6 @@ mod linux;
 mod other;
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Event, Pipe, RawFd, is_out_of_descriptors};
+pub(crate) use linux::{Event, Pipe, is_out_of_descriptors};
 #[cfg(not(target_os = "linux"))]
-pub(crate) use other::{Event, Pipe, RawFd, is_out_of_descriptors};
+pub(crate) use other::{Event, Pipe, is_out_of_descriptors};

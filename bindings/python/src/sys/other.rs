@@ -3,9 +3,6 @@
 use std::io;
 use std::time::Instant;
 
-/// A descriptor's number, as Python has it.
-pub(crate) type RawFd = i32;
-
 fn unsupported<T>() -> io::Result<T> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "Tenure has no port to this platform yet"))
 }
@@ -18,7 +15,7 @@ impl Event {
         unsupported()
     }
 
-    pub(crate) fn raw(&self) -> RawFd {
+    pub(crate) fn raw(&self) -> i32 {
         match *self {}
     }
 
@@ -39,7 +36,7 @@ impl Pipe {
         unsupported()
     }
 
-    pub(crate) fn writer(&self) -> RawFd {
+    pub(crate) fn writer(&self) -> i32 {
         match *self {}
     }
 

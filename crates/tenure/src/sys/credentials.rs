@@ -20,7 +20,7 @@ pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     std::fs::read(path)
 }
 
-/// Reports whether other users than the owner have rights to the file (`stat(2)`).
+/// Returns whether other users than the owner have rights to the file (`stat(2)`).
 #[cfg(all(unix, feature = "postgres"))]
 pub(crate) fn others_may_read(path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::PermissionsExt;
