@@ -3,6 +3,7 @@
 pub(crate) mod backend;
 pub(crate) mod error;
 pub(crate) mod holder;
+mod json;
 pub(crate) mod options;
 pub(crate) mod report;
 pub(crate) mod request;

@@ -1,0 +1,137 @@
+//! The JSON form of a status and of a holder: `docs/json.md` has the meaning of each name.
+//!
+//! Scripts rely on the names and their order. A missing value is `null`.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+
+use crate::model::holder::{Holder, HolderKind};
+use crate::model::options::Style;
+use crate::model::status::Status;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatusJson<'a> {
+    target: &'a str,
+    lock_file: &'a str,
+    style: &'static str,
+    state: &'static str,
+    reasons: Vec<&'static str>,
+    holder: Option<&'a Holder>,
+    waiters: Option<usize>,
+    open_by: &'a [i64],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HolderJson<'a> {
+    pid: Option<i64>,
+    command_pid: Option<i64>,
+    liveness: &'static str,
+    why: &'a str,
+    kind: &'static str,
+    label: Option<&'a str>,
+    command: Option<&'a str>,
+    host: Option<&'a str>,
+    created_at: Option<String>,
+    acquired_at: Option<String>,
+    age_ms: Option<u64>,
+    starttime: Option<u64>,
+    fence: Option<u64>,
+    max_hold_ms: Option<u64>,
+}
+
+/// The form that `tenure status --json` prints. Bytes of a path that are not UTF-8 become U+FFFD.
+impl Serialize for Status {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        StatusJson {
+            target: &lossy(&self.target),
+            lock_file: &lossy(&self.lock_file),
+            style: match (self.server, self.style) {
+                (Some(server), _) => server.as_str(),
+                (None, Style::LockFile) => "lock-file",
+                (None, Style::Flock) => "flock",
+            },
+            state: self.state.as_str(),
+            reasons: self.reasons.iter().map(|reason| reason.as_str()).collect(),
+            holder: self.holder.as_ref(),
+            waiters: self.waiters,
+            open_by: &self.open_by,
+        }
+        .serialize(serializer)
+    }
+}
+
+/// The form that `tenure status --json` prints as `holder`.
+impl Serialize for Holder {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        HolderJson {
+            pid: self.pid(),
+            command_pid: self.command_pid(),
+            liveness: self.liveness.name(),
+            why: self.liveness.why(),
+            kind: match self.kind {
+                HolderKind::Native => "native",
+                HolderKind::Foreign => "foreign",
+            },
+            label: self.label.as_deref(),
+            command: self.command.as_deref(),
+            host: self.host.as_deref(),
+            created_at: self.created_at.and_then(iso_8601),
+            acquired_at: self.acquired_at.and_then(iso_8601),
+            age_ms: self.age().map(milliseconds),
+            starttime: self.identity.as_ref().and_then(|identity| identity.start_time),
+            fence: self.fence,
+            max_hold_ms: self.max_hold.map(milliseconds),
+        }
+        .serialize(serializer)
+    }
+}
+
+/// Returns a path as text, because JSON has no bytes.
+fn lossy(path: &Path) -> std::borrow::Cow<'_, str> {
+    path.to_string_lossy()
+}
+
+/// Returns a date in ISO 8601, in UTC with milliseconds. Returns `None` for a year that this format cannot express.
+fn iso_8601(time: SystemTime) -> Option<String> {
+    Timestamp::try_from(time).ok().map(|time| format!("{time:.3}"))
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::stale_reason::StaleReason;
+    use crate::model::status::State;
+    use crate::process::Liveness;
+
+    #[test]
+    fn names_and_order_are_stable() {
+        let mut found = Status::free(Path::new("a"), Path::new("a.lock"));
+        found.state = State::Held;
+        found.reasons = vec![StaleReason::TooOld];
+        found.open_by = vec![7];
+        found.holder = Some(Holder::from_record(None, Liveness::alive("w")));
+        assert_eq!(
+            serde_json::to_string(&found).unwrap(),
+            r#"{"target":"a","lockFile":"a.lock","style":"lock-file","state":"held","reasons":["too-old"],"#.to_owned()
+                + r#""holder":{"pid":null,"commandPid":null,"liveness":"alive","why":"w","kind":"foreign","label":null,"command":null,"#
+                + r#""host":null,"createdAt":null,"acquiredAt":null,"ageMs":null,"starttime":null,"fence":null,"#
+                + r#""maxHoldMs":null},"waiters":null,"openBy":[7]}"#
+        );
+    }
+
+    #[test]
+    fn dates_have_milliseconds_and_a_z() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_772_445_600_120);
+        assert_eq!(iso_8601(time).as_deref(), Some("2026-03-02T10:00:00.120Z"));
+        assert_eq!(iso_8601(SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 50)), None);
+    }
+}
