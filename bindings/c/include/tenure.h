@@ -1,0 +1,254 @@
+/*
+ * Tenure: a lock between programs. Never held by two at once, free as soon as its holder is dead, and it always knows its
+ * holder.
+ *
+ *     tenure_lock *lock;
+ *     tenure_guard *guard;
+ *     tenure_error *error;
+ *     if (tenure_open("sessions/main.jsonl", NULL, &lock, &error) != TENURE_OK ||
+ *         tenure_acquire(lock, 10000, &guard, &error) != TENURE_OK) {
+ *         fprintf(stderr, "%s\n", tenure_error_message(error));
+ *         tenure_error_free(error);
+ *         return 1;
+ *     }
+ *     // .. the protected work ..
+ *     tenure_release(guard, NULL);
+ *     tenure_lock_free(lock);
+ *
+ * Each object belongs to the caller, who frees it with the function that its type names. Where a function takes
+ * `tenure_error **error`, NULL is allowed; otherwise the place becomes NULL, or an error that the caller frees. Texts are UTF-8
+ * and end with a zero byte. A path is the system's bytes. The library may be called by several threads at once, each object as
+ * its type says.
+ *
+ * Made by cbindgen from bindings/c/src: do not change it by hand.
+ */
+
+#ifndef TENURE_H
+#define TENURE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+// The timeout of an acquire that waits for as long as it takes.
+#define TENURE_WAIT_FOREVER -1
+
+// The timeout of an acquire that fails at once if the lock is busy.
+#define TENURE_NO_WAIT 0
+
+// The lock file `<target>.lock` exists while the lock is held, and programs that use only lock files are excluded: the
+// default.
+#define TENURE_STYLE_LOCK_FILE 0
+
+// The target itself is locked with `flock(2)`, which excludes `flock(1)` and similar programs. There are shared locks.
+#define TENURE_STYLE_FLOCK 1
+
+// After the longest hold, the overrun is reported: the default.
+#define TENURE_OVERRUN_REPORT 0
+
+// After the longest hold, the lock is released, and `tenure_check` fails.
+#define TENURE_OVERRUN_REVOKE 1
+
+// The result of a function. Decide by it, never by an error's text. Later versions may add codes.
+typedef enum {
+  // No error.
+  TENURE_OK = 0,
+  // Another holder had the lock until the timeout.
+  TENURE_BUSY = 1,
+  // The acquire would wait for its own end.
+  TENURE_WOULD_DEADLOCK = 2,
+  // The lock was held and is held no longer.
+  TENURE_LOST = 3,
+  // The kernel, the file system, the server or this build lacks what the lock needs.
+  TENURE_UNSUPPORTED = 4,
+  // A file or folder that is no lock has the name of the lock file or of its anchor.
+  TENURE_OBSTRUCTED = 5,
+  // The path cannot be a target.
+  TENURE_INVALID_TARGET = 6,
+  // The system denies the access to this user.
+  TENURE_PERMISSION_DENIED = 7,
+  // The lock's files cannot be created.
+  TENURE_CANNOT_CREATE = 8,
+  // No server answers that can keep the lock.
+  TENURE_UNREACHABLE = 9,
+  // A server answers and accepts no writes.
+  TENURE_READ_ONLY = 10,
+  // An error of the system that is none of these: `tenure_error_errno`.
+  TENURE_IO = 11,
+  // An argument is `NULL`, out of range, or not UTF-8.
+  TENURE_INVALID_ARGUMENT = 12,
+  // A fault of the library itself. Please report it.
+  TENURE_INTERNAL = 13,
+} tenure_code;
+
+// An error: its code, and a sentence that names the path, the holder, the likely cause and a remedy. Free it with
+// `tenure_error_free`.
+typedef struct tenure_error tenure_error;
+
+// A held lock. Release it with `tenure_release`, or free it with `tenure_guard_free`. One thread uses it at a time. In a forked
+// child it holds nothing.
+typedef struct tenure_guard tenure_guard;
+
+// A lock, opened once and acquired many times, by several threads at once. Free it with `tenure_lock_free`.
+typedef struct tenure_lock tenure_lock;
+
+// The options of a lock: `tenure_open` copies them. Free them with `tenure_options_free`.
+typedef struct tenure_options tenure_options;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// Returns the version of the library, such as `0.1.0`. The text is static.
+const char *tenure_version(void);
+
+// Returns the code of an error; `TENURE_OK` for `NULL`.
+tenure_code tenure_error_code(const tenure_error *error);
+
+// Returns the sentence of an error, valid until the error is freed; an empty text for `NULL`. It names the path, the holder
+// if that is known, the likely cause and a remedy. Control characters of other programs' texts are escaped.
+const char *tenure_error_message(const tenure_error *error);
+
+// Returns the pid of the holder that an error names; 0 if it names none.
+int64_t tenure_error_holder_pid(const tenure_error *error);
+
+// Returns the holder that an error names, as JSON (the `holder` of `tenure status --json`), valid until the error is freed;
+// `NULL` if it names none.
+const char *tenure_error_holder_json(const tenure_error *error);
+
+// Returns the system's error number (`errno`); 0 if the system reported no error.
+int tenure_error_errno(const tenure_error *error);
+
+// Frees an error.
+void tenure_error_free(tenure_error *error);
+
+// Releases the lock and frees the guard, also where it fails.
+//
+// Fails with `TENURE_LOST` if the lock was held no longer. `NULL` is an error.
+tenure_code tenure_release(tenure_guard *guard, tenure_error **error);
+
+// Frees a guard, and releases the lock. A failed release is not reported.
+void tenure_guard_free(tenure_guard *guard);
+
+// Checks that the lock is held at this moment. Fails with `TENURE_LOST` if it was broken, revoked or removed.
+tenure_code tenure_check(const tenure_guard *guard, tenure_error **error);
+
+// Returns the fencing token of this tenure, which is larger than that of every earlier one; 0 for a tenure without one (a
+// shared lock, or a lock without a record). It is below 2^53.
+uint64_t tenure_fence(const tenure_guard *guard);
+
+// Returns whether the previous holder died while it held the lock, so that the protected data may be half-written.
+bool tenure_previous_crashed(const tenure_guard *guard);
+
+// Returns the previous holder, if it died while it held the lock, as JSON (the `holder` of `tenure status --json`); `NULL` if
+// it released the lock. Free the text with `tenure_text_free`.
+char *tenure_previous_json(const tenure_guard *guard);
+
+// Changes the holder's label, in the record too.
+tenure_code tenure_set_label(const tenure_guard *guard, const char *label, tenure_error **error);
+
+// Opens the lock of `target`, any path, which need not exist. Nothing is locked yet. `options` may be `NULL` for the default
+// ones.
+tenure_code tenure_open(const char *target,
+                        const tenure_options *options,
+                        tenure_lock **lock,
+                        tenure_error **error);
+
+// Frees a lock. Guards of it stay valid, and hold.
+void tenure_lock_free(tenure_lock *lock);
+
+// Acquires a lock, waiting for `timeout` milliseconds at most, for ever with `TENURE_WAIT_FOREVER`, and not at all with
+// `TENURE_NO_WAIT`. A signal does not end the wait.
+//
+// Fails with `TENURE_BUSY` at the timeout; the error names the holder. If the previous holder died while it held the lock, the
+// acquire succeeds, and `tenure_previous_json` names the dead holder.
+tenure_code tenure_acquire(const tenure_lock *lock,
+                           int64_t timeout,
+                           tenure_guard **guard,
+                           tenure_error **error);
+
+// Acquires a shared lock, which excludes exclusive ones alone. It needs `TENURE_STYLE_FLOCK`. Otherwise as `tenure_acquire`.
+tenure_code tenure_acquire_shared(const tenure_lock *lock,
+                                  int64_t timeout,
+                                  tenure_guard **guard,
+                                  tenure_error **error);
+
+// Returns the default options.
+tenure_options *tenure_options_new(void);
+
+// Frees options.
+void tenure_options_free(tenure_options *options);
+
+// Sets a name for the holder, which appears in the record, in errors and in `tenure status`. At most 1 KiB of it is kept.
+tenure_code tenure_options_set_label(tenure_options *options,
+                                     const char *label,
+                                     tenure_error **error);
+
+// Sets how the lock appears to foreign programs: `TENURE_STYLE_LOCK_FILE` or `TENURE_STYLE_FLOCK`.
+tenure_code tenure_options_set_style(tenure_options *options, int32_t style, tenure_error **error);
+
+// Sets the intended maximum duration of a tenure, in milliseconds. `tenure_options_set_overrun` sets what happens after it.
+tenure_code tenure_options_set_max_hold(tenure_options *options,
+                                        uint64_t milliseconds,
+                                        tenure_error **error);
+
+// Sets what happens after the longest hold: `TENURE_OVERRUN_REPORT` or `TENURE_OVERRUN_REVOKE`.
+tenure_code tenure_options_set_overrun(tenure_options *options, int32_t overrun, tenure_error **error);
+
+// Sets the age, in milliseconds, from which on a live holder's lock may be stolen. By default a lock is never stolen.
+tenure_code tenure_options_set_steal_after(tenure_options *options, uint64_t milliseconds, tenure_error **error);
+
+// Sets whether this process may acquire the lock again while it holds it. The tenure then ends with the last guard. Off by
+// default.
+tenure_code tenure_options_set_reentrant(tenure_options *options,
+                                         bool value,
+                                         tenure_error **error);
+
+// Sets whether an acquire that would wait for its own end fails at once with `TENURE_WOULD_DEADLOCK`. On by default. Turn it
+// off where a thread acquires and another one releases.
+tenure_code tenure_options_set_deadlock_check(tenure_options *options,
+                                              bool value,
+                                              tenure_error **error);
+
+// Sets whether the lock keeps a record. On by default. Without a record the lock is the bare kernel lock on the target: it
+// has no fence, names no holder, and writes nothing.
+tenure_code tenure_options_set_record(tenure_options *options,
+                                      bool value,
+                                      tenure_error **error);
+
+// Sets whether missing parent folders of the target are created. On by default.
+tenure_code tenure_options_set_create_parents(tenure_options *options, bool value, tenure_error **error);
+
+// Sets the permission bits of the lock's files, regardless of the umask: `0666` shares a lock between users in `/tmp`.
+tenure_code tenure_options_set_mode(tenure_options *options, uint32_t mode, tenure_error **error);
+
+// Frees a text that a function of this library returned and whose description names this function.
+void tenure_text_free(char *text);
+
+// Writes the status of the lock of `target` to `json`, in the form of `tenure status --json`. Free the text with
+// `tenure_text_free`. No process is disturbed.
+tenure_code tenure_status(const char *target, char **json, tenure_error **error);
+
+// Writes the locks below `dir` that are held or stale to `json`: a list, each entry in the form of `tenure status --json`.
+// With `recursive` it also looks into the folders below. Free the text with `tenure_text_free`.
+tenure_code tenure_list(const char *dir,
+                        bool recursive,
+                        char **json,
+                        tenure_error **error);
+
+// Breaks the lock of `target` on an operator's decision. The lock of a live holder, or of one whose liveness is unknown, is
+// refused with `TENURE_BUSY` without `force`; two processes may then work at once. `broken` may be `NULL`; otherwise it becomes
+// whether there was a lock to break.
+tenure_code tenure_break_lock(const char *target,
+                              bool force,
+                              bool *broken,
+                              tenure_error **error);
+
+// Removes this process's lock files when a signal such as SIGINT or SIGTERM ends it, and at `exit(3)`. Signals for which the
+// program has its own handlers are left to them. Without this a dead holder's lock is taken over at once all the same.
+tenure_code tenure_install_cleanup(tenure_error **error);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* TENURE_H */

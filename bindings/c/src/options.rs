@@ -1,0 +1,182 @@
+//! The options of a lock.
+
+use std::ffi::c_char;
+use std::time::Duration;
+
+use tenure::{Options, Overrun, StalePolicy, Style};
+
+use crate::call;
+use crate::error::{Failure, TenureCode, TenureError};
+use crate::raw;
+
+/// The options of a lock: `tenure_open` copies them. Free them with `tenure_options_free`.
+pub struct TenureOptions(pub(crate) Options);
+
+/// The lock file `<target>.lock` exists while the lock is held, and programs that use only lock files are excluded: the
+/// default.
+pub const TENURE_STYLE_LOCK_FILE: i32 = 0;
+/// The target itself is locked with `flock(2)`, which excludes `flock(1)` and similar programs. There are shared locks.
+pub const TENURE_STYLE_FLOCK: i32 = 1;
+
+/// After the longest hold, the overrun is reported: the default.
+pub const TENURE_OVERRUN_REPORT: i32 = 0;
+/// After the longest hold, the lock is released, and `tenure_check` fails.
+pub const TENURE_OVERRUN_REVOKE: i32 = 1;
+
+/// Returns the default options.
+#[unsafe(no_mangle)]
+pub extern "C" fn tenure_options_new() -> *mut TenureOptions {
+    raw::give(TenureOptions(Options::default()))
+}
+
+/// Frees options.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_options_free(options: *mut TenureOptions) {
+    // SAFETY: the caller guarantees options that are alive and are used no more.
+    drop(unsafe { raw::take(options) });
+}
+
+/// Changes the options by `change`.
+///
+/// # Safety
+///
+/// `options` is `NULL` or options that have not been freed and that no other thread uses. `error` is `NULL` or valid for a
+/// write.
+unsafe fn set(
+    options: *mut TenureOptions,
+    error: *mut *mut TenureError,
+    change: impl FnOnce(Options) -> Result<Options, Failure>,
+) -> TenureCode {
+    let body = || {
+        // SAFETY: the caller guarantees options that are alive, and that no other thread uses.
+        let options = unsafe { options.as_mut() }.ok_or_else(|| Failure::argument("options is NULL"))?;
+        options.0 = change(options.0.clone())?;
+        Ok(())
+    };
+    // SAFETY: the caller guarantees that `error` is NULL or valid for a write.
+    unsafe { call::run(error, body) }
+}
+
+/// Sets a name for the holder, which appears in the record, in errors and in `tenure status`. At most 1 KiB of it is kept.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_options_set_label(
+    options: *mut TenureOptions,
+    label: *const c_char,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    // SAFETY: the contract of the crate.
+    unsafe { set(options, error, |options| Ok(options.label(call::text(label, "label")?))) }
+}
+
+/// Sets how the lock appears to foreign programs: `TENURE_STYLE_LOCK_FILE` or `TENURE_STYLE_FLOCK`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_options_set_style(
+    options: *mut TenureOptions,
+    style: i32,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    let change = |options: Options| match style {
+        TENURE_STYLE_LOCK_FILE => Ok(options.style(Style::LockFile)),
+        TENURE_STYLE_FLOCK => Ok(options.style(Style::Flock)),
+        _ => Err(Failure::argument(format!("style is {style}, not one of TENURE_STYLE_"))),
+    };
+    // SAFETY: the contract of the crate.
+    unsafe { set(options, error, change) }
+}
+
+/// Sets the intended maximum duration of a tenure, in milliseconds. `tenure_options_set_overrun` sets what happens after it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_options_set_max_hold(
+    options: *mut TenureOptions,
+    milliseconds: u64,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    // SAFETY: the contract of the crate.
+    unsafe { set(options, error, |options| Ok(options.max_hold(Duration::from_millis(milliseconds)))) }
+}
+
+/// Sets what happens after the longest hold: `TENURE_OVERRUN_REPORT` or `TENURE_OVERRUN_REVOKE`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_options_set_overrun(
+    options: *mut TenureOptions,
+    overrun: i32,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    let change = |options: Options| match overrun {
+        TENURE_OVERRUN_REPORT => Ok(options.overrun(Overrun::Report)),
+        TENURE_OVERRUN_REVOKE => Ok(options.overrun(Overrun::Revoke)),
+        _ => Err(Failure::argument(format!("overrun is {overrun}, not one of TENURE_OVERRUN_"))),
+    };
+    // SAFETY: the contract of the crate.
+    unsafe { set(options, error, change) }
+}
+
+/// Sets the age, in milliseconds, from which on a live holder's lock may be stolen. By default a lock is never stolen.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_options_set_steal_after(
+    options: *mut TenureOptions,
+    milliseconds: u64,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    let policy = StalePolicy::StealAfter(Duration::from_millis(milliseconds));
+    // SAFETY: the contract of the crate.
+    unsafe { set(options, error, |options| Ok(options.stale_policy(policy))) }
+}
+
+/// Sets whether this process may acquire the lock again while it holds it. The tenure then ends with the last guard. Off by
+/// default.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_options_set_reentrant(
+    options: *mut TenureOptions,
+    value: bool,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    // SAFETY: the contract of the crate.
+    unsafe { set(options, error, |options| Ok(options.reentrant(value))) }
+}
+
+/// Sets whether an acquire that would wait for its own end fails at once with `TENURE_WOULD_DEADLOCK`. On by default. Turn it
+/// off where a thread acquires and another one releases.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_options_set_deadlock_check(
+    options: *mut TenureOptions,
+    value: bool,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    // SAFETY: the contract of the crate.
+    unsafe { set(options, error, |options| Ok(options.deadlock_check(value))) }
+}
+
+/// Sets whether the lock keeps a record. On by default. Without a record the lock is the bare kernel lock on the target: it
+/// has no fence, names no holder, and writes nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_options_set_record(
+    options: *mut TenureOptions,
+    value: bool,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    // SAFETY: the contract of the crate.
+    unsafe { set(options, error, |options| Ok(options.record(value))) }
+}
+
+/// Sets whether missing parent folders of the target are created. On by default.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_options_set_create_parents(
+    options: *mut TenureOptions,
+    value: bool,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    // SAFETY: the contract of the crate.
+    unsafe { set(options, error, |options| Ok(options.create_parents(value))) }
+}
+
+/// Sets the permission bits of the lock's files, regardless of the umask: `0666` shares a lock between users in `/tmp`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_options_set_mode(
+    options: *mut TenureOptions,
+    mode: u32,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    // SAFETY: the contract of the crate.
+    unsafe { set(options, error, |options| Ok(options.mode(mode))) }
+}
