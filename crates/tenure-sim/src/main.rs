@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tenure_sim::sim::{Arena, Limits, Report, SCRIPTS, Schedule, Script, by_name, exhaustive, random, replay};
+use tenure_sim::sim::{Arena, Face, Limits, Report, SCRIPTS, Schedule, Script, by_name, exhaustive, random, replay};
 
 #[global_allocator]
 static MEMORY: Arena = Arena;
@@ -15,6 +15,7 @@ usage: tenure-sim [OPTIONS] [SCRIPT...]      run these scripts, or all
        tenure-sim --list                     list the scripts
        tenure-sim --replay SCRIPT:SCHEDULE   repeat one run, call by call
 
+  --face NAME           on this system: linux (unless told), windows, freebsd or macos
   --random [--seed N]   random orders with this seed, instead of every order
   --seconds N           maximum time for each script
   --schedules N         maximum number of runs of each script
@@ -28,6 +29,7 @@ Exit code 1: a violation was found; the schedule that leads to it is printed.
 ";
 
 struct Args {
+    face: Face,
     scripts: Vec<String>,
     limits: Limits,
     random: bool,
@@ -47,6 +49,7 @@ fn number<T: std::str::FromStr>(name: &str, text: Option<String>) -> Result<T, S
 
 fn parse() -> Result<Option<Args>, String> {
     let mut parsed = Args {
+        face: Face::Linux,
         scripts: Vec::new(),
         limits: Limits::default(),
         random: false,
@@ -62,6 +65,11 @@ fn parse() -> Result<Option<Args>, String> {
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "-h" | "--help" => return Ok(None),
+            "--face" => {
+                let wanted = args.next().unwrap_or_default();
+                let known = Face::ALL.iter().find(|(name, _)| *name == wanted);
+                parsed.face = known.ok_or("--face takes linux, windows, freebsd or macos")?.1;
+            }
             "--list" => parsed.list = true,
             "--random" => parsed.random = true,
             "--every-error" => parsed.every_error = true,
@@ -106,7 +114,10 @@ fn main() -> ExitCode {
     println!("{HEAD}");
     for name in names {
         let Some(script) = by_name(name) else { return wrong(&format!("unknown script {name:?}")) };
-        let script = with(script, &args);
+        let Some(script) = with(script, &args) else {
+            println!("{name:24} has no meaning on this system");
+            continue;
+        };
         let report = match args.random {
             true => random(&script, args.seed, args.limits),
             false => exhaustive(&script, args.limits),
@@ -144,14 +155,15 @@ fn line(report: &Report) -> String {
     )
 }
 
-fn with(script: &Script, args: &Args) -> Script {
-    Script {
+fn with(script: &Script, args: &Args) -> Option<Script> {
+    let script = script.on(args.face)?;
+    Some(Script {
         deaths: args.deaths.unwrap_or(script.deaths),
         failures: args.failures.unwrap_or(script.failures),
         every_error: args.every_error || script.every_error,
         preemptions: args.preemptions.unwrap_or(script.preemptions),
-        ..*script
-    }
+        ..script
+    })
 }
 
 fn again(text: &str, args: &Args) -> ExitCode {
@@ -161,7 +173,8 @@ fn again(text: &str, args: &Args) -> ExitCode {
         Ok(schedule) => schedule,
         Err(error) => return wrong(&error),
     };
-    let (story, code) = match replay(&with(script, args), &schedule) {
+    let Some(script) = with(script, args) else { return wrong("the script has no meaning on this system") };
+    let (story, code) = match replay(&script, &schedule) {
         Ok((None, story)) => (story, 0),
         Ok((Some(failure), mut story)) => {
             story.push(failure.to_string());

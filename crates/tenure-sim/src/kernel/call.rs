@@ -14,6 +14,8 @@ pub enum Call {
     Create,
     Link,
     Unlink,
+    UnlinkSame,
+    KeepName,
     Rename,
     MakeDir,
     RemoveDir,

@@ -9,10 +9,13 @@ use std::path::Path;
 use super::answer::{Answer, Bytes};
 use super::call::Call;
 use super::interrupt::InterruptHandle;
-use super::state::{DEVICE, Errno, FOLDER, Rename};
+use super::state::{DEVICE, Errno, FOLDER, Face, IN_USE, Rename};
 use super::world::{self, Until, perform, point};
 use crate::sys::lock_table::{LockTable, TableDevice};
-use crate::sys::types::{Access, FileId, FileIdent, FileKind, FileSystem, LeaseOutcome, LockKind, Stat};
+use crate::sys::types::{
+    Access, FileId, FileIdent, FileKind, FileSystem, LeaseOutcome, LockFileKind, LockKind, ReplaceSteps, Stat,
+    TakeoverSteps,
+};
 
 /// A file's path relative to a [`Dir`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -160,6 +163,30 @@ impl Dir {
             Ok(())
         };
         call(Call::Unlink, unlink, || format!("unlink {}", name.text()))
+    }
+
+    /// Removes a name in one step, if it is `file`'s.
+    pub(crate) fn unlink_same(&self, name: &Name, file: &File) -> io::Result<bool> {
+        let unlink = |world: &mut world::World| {
+            let before = world.kernel.named(&name.0);
+            let removed = world.kernel.unlink_same(world.process(), self.inode_in(world), &name.0, file.0)?;
+            if removed {
+                let (process, folder) = (world.process(), self.inode_in(world));
+                world.observer.unlinked(&world.kernel, process, folder, &name.0, before);
+            }
+            Ok(removed)
+        };
+        call(Call::UnlinkSame, unlink, || format!("unlink {} if it is an open file", name.text()))
+    }
+
+    /// Keeps others from removing `file`'s name, on a system that can.
+    pub(crate) fn keep_name(&self, name: &Name, file: &File) -> io::Result<()> {
+        if !keeps_names() {
+            return Ok(());
+        }
+        let keep =
+            |world: &mut world::World| world.kernel.keep_name(world.process(), self.inode_in(world), &name.0, file.0);
+        call(Call::KeepName, keep, || format!("keep the name {}", name.text()))
     }
 
     pub(crate) fn exchange(&self, one: &Name, other: &Name) -> io::Result<()> {
@@ -400,6 +427,9 @@ pub(crate) fn effective_user() -> u32 {
 
 /// Returns the kernel's table of locks, in one piece.
 pub(crate) fn lock_table() -> Option<LockTable> {
+    if face() != Face::Linux {
+        return None;
+    }
     Some(crate::sys::linux::parse_lock_table(&lock_table_text().ok()?))
 }
 
@@ -429,6 +459,30 @@ fn lock_table_text() -> io::Result<String> {
     });
     perform(|_| Ok(Bytes(text.as_bytes())), || "read /proc/locks".to_owned()).map_err(system)?;
     Ok(text)
+}
+
+fn face() -> Face {
+    world::with(|world| world.kernel.fs.face)
+}
+
+pub(crate) fn takeover_steps() -> TakeoverSteps {
+    face().takeover_steps()
+}
+
+pub(crate) fn lock_file_kind() -> LockFileKind {
+    face().lock_file_kind()
+}
+
+pub(crate) fn replace_steps() -> ReplaceSteps {
+    face().replace_steps()
+}
+
+pub(crate) fn keeps_names() -> bool {
+    face().keeps_names()
+}
+
+pub(crate) fn means_in_use(error: &io::Error) -> bool {
+    keeps_names() && error.raw_os_error() == Some(IN_USE)
 }
 
 pub(crate) fn means_no_links(code: i32) -> bool {

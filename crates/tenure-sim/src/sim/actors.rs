@@ -136,7 +136,14 @@ fn holder(style: Style) {
     let Ok(paths) = LockPaths::open(TARGET.as_ref(), true) else { return };
     let mut kept = CachedFiles::default();
     let request = Request { options: options(style), shared: false };
-    if let Some(_grant) = acquire_by_tries(&paths, &mut kept, &request) {
+    if let Some(grant) = acquire_by_tries(&paths, &mut kept, &request) {
+        // What the watchdog does, where only the holder can remove its lock file.
+        while sys::keeps_names() {
+            let since = world::with(|world| world.kernel.changes);
+            if release::give_up_name(&paths, &grant) || !world::changed(since) {
+                break;
+            }
+        }
         world::rest();
     }
 }

@@ -25,7 +25,7 @@ pub use crate::kernel::arena::Arena;
 pub use crate::kernel::call::Call;
 #[cfg(target_os = "linux")]
 pub use crate::kernel::conformance;
-pub use crate::kernel::state::FileSystemKind;
+pub use crate::kernel::state::{Face, FileSystemKind};
 pub use explore::{Limits, Report, exhaustive, random, replay};
 pub use run::Failure;
 pub use schedule::{Choice, Schedule};

@@ -9,11 +9,12 @@ use super::script::{Actor, Left, Opening, Script};
 use super::witness::{self, LOCK, Role, Witness};
 use crate::kernel::arena;
 use crate::kernel::call::Call;
-use crate::kernel::state::{Errno, Kernel};
+use crate::kernel::state::{Errno, Face, Kernel};
 use crate::kernel::world::{self, World};
 use crate::maintenance::clean::CleanOptions;
 use crate::model::options::Style;
 use crate::operations::clean;
+use crate::record::{self, Content};
 
 /// A violation that a run found.
 #[derive(Debug)]
@@ -302,8 +303,8 @@ fn offer(world: &World, script: &Script, budget: &Budget, choices: &mut Vec<Choi
             let lives = world.kernel.processes[process].is_alive() && !writes;
             let mortal = match script.actors[process] {
                 Actor::User(_) | Actor::Hours | Actor::Look => false,
-                // Without an exchange its file would stay, and every later acquire would fail.
-                Actor::Foreign { .. } => script.fs.exchange,
+                // Without a takeover its file would stay, and every later acquire would fail.
+                Actor::Foreign { .. } => script.fs.has_takeovers(),
                 _ => true,
             };
             if lives && mortal {
@@ -347,6 +348,8 @@ fn errors(call: Call, every: bool) -> &'static [Errno] {
             (&[EPERM, ENOSPC, EXDEV], &[EACCES, EDQUOT, EIO, EMLINK, ENOMEM, ENOSPC, EOPNOTSUPP, EPERM, EROFS, EXDEV])
         }
         Call::Unlink => (&[EACCES, EIO], &[EACCES, EBUSY, EIO, ENOMEM, EPERM, EROFS]),
+        Call::UnlinkSame => (&[EACCES, EBUSY, EIO], &[EACCES, EBUSY, EIO, ENOMEM, EPERM, EROFS]),
+        Call::KeepName => (&[EACCES, ENOENT], &[EACCES, EBUSY, EIO, EMFILE, ENOENT, ENOMEM]),
         Call::Rename => (&[EACCES, EINVAL], &[EACCES, EBUSY, EDQUOT, EINVAL, EIO, ENOMEM, ENOSPC, EPERM, EROFS, EXDEV]),
         Call::MakeDir => (&[EACCES, ENOSPC], &[EACCES, EDQUOT, EIO, EMLINK, ENOMEM, ENOSPC, EPERM, EROFS]),
         Call::RemoveDir => (&[EBUSY], &[EACCES, EBUSY, EIO, ENOMEM, EPERM, EROFS]),
@@ -425,6 +428,9 @@ fn resume_time(budget: &mut Budget) -> Result<bool, String> {
         let processes: Vec<usize> = unfinished.map(|thread| thread.process).collect();
         processes.iter().any(|process| world.witness().roles[*process] != Role::Foreign)
     });
+    if waits_for_a_person() {
+        return Ok(false);
+    }
     if waiting.is_empty() {
         let stuck = "no thread can continue although no process holds: a lock is stuck";
         return if held { Ok(false) } else { Err(stuck.to_owned()) };
@@ -447,9 +453,24 @@ fn resume_time(budget: &mut Budget) -> Result<bool, String> {
 
 /// Checks the state after all processes have ended: a new native must get the lock at once, and a `clean` must leave only the
 /// target.
+/// Returns whether a lock file without a pid is left on a system that does not show who has a file open. Natives wait for
+/// its unknown holder, until a person removes it.
+fn waits_for_a_person() -> bool {
+    world::with(|world| {
+        let nameless = |inode| match record::read(world.kernel.text(inode)) {
+            Content::Record(record) => record.pid.is_none() && record.native.is_none(),
+            _ => true,
+        };
+        world.kernel.fs.face != Face::Linux && world.kernel.named(LOCK).is_some_and(nameless)
+    })
+}
+
 fn at_the_end() -> Outcome {
     if world::with(|world| world.threads.iter().any(|thread| !thread.done) || world.witness().is_held()) {
         // A holder that stays.
+        return Outcome::Done;
+    }
+    if waits_for_a_person() {
         return Outcome::Done;
     }
     world::with(|world| {
@@ -481,7 +502,10 @@ fn at_the_end() -> Outcome {
         return failed(what);
     }
     let left = world::with(|world| world.kernel.names());
-    if left != ["t"] {
+    // Without leases nothing shows that no process has the anchor open, so it stays.
+    let kept = ["t", ".tenure", ".tenure/.gitignore", ".tenure/t.lock"];
+    let keeps = world::with(|world| matches!(world.kernel.fs.face, Face::FreeBsd | Face::MacOs));
+    if !left.iter().all(|name| name == "t" || keeps && kept.contains(&&**name)) {
         return failed(format!("at the end a clean leaves {left:?}"));
     }
     Outcome::Done

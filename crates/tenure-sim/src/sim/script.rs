@@ -1,7 +1,7 @@
 //! The parts of a script: its processes, the files from earlier processes, and the possible faults.
 
 use crate::kernel::call::Call;
-use crate::kernel::state::FileSystemKind;
+use crate::kernel::state::{Face, FileSystemKind};
 use crate::model::options::Style;
 
 /// A process.
@@ -111,6 +111,23 @@ pub struct Script {
 }
 
 impl Script {
+    /// Returns this script on another system, or `None` where it has no meaning there.
+    pub fn on(&self, face: Face) -> Option<Script> {
+        let applies = match face {
+            Face::Linux => true,
+            // Access lists are not simulated, and neither are file systems but NTFS.
+            Face::Windows => self.fs == FileSystemKind::LOCAL && !self.users && self.opening.is_empty(),
+            // Copies take an exclusive rename.
+            Face::FreeBsd => {
+                let links = self.fs.links.is_ok() && !self.fs.aliases && self.fs.folder_mode & 0o1000 == 0;
+                links && !self.left.contains(&Left::Container) && self.opening.is_empty()
+            }
+            // Without leases, only the pid shows whether a foreign program lives.
+            Face::MacOs => !self.left.contains(&Left::Container),
+        };
+        applies.then_some(Script { fs: FileSystemKind { face, ..self.fs }, ..*self })
+    }
+
     /// Returns the user of a process. Process 0 made the files from before.
     pub(super) fn user(&self, process: usize) -> u32 {
         if self.users { 1000 + process as u32 } else { 0 }

@@ -6,6 +6,7 @@ use crate::kernel::state::{FOLDER, Kernel, mix};
 use crate::kernel::world::{self, Observer, World, letter};
 use crate::model::options::Style;
 use crate::record::{self, Content};
+use crate::sys::types::ReplaceSteps;
 
 /// The target, and its lock's files.
 pub(super) const TARGET: &str = "t";
@@ -434,6 +435,10 @@ impl Observer for Witness {
     /// Checks that the removed name was not a live holder's.
     fn unlinked(&mut self, kernel: &Kernel, process: usize, folder: usize, name: &[u8], inode: Option<usize>) {
         let Some(inode) = inode else { return };
+        if name == ANCHOR && kernel.fs.face.replace_steps() == ReplaceSteps::Two {
+            // The first step of a break. The second one fails if another process makes an anchor in between.
+            self.renamed(process, name);
+        }
         if folder != FOLDER {
             return;
         }

@@ -209,11 +209,15 @@ impl Anchor {
             let _ = paths.dir.unlink(&paths.new);
             return Err(current.err().unwrap_or_else(|| anchor_lost(paths)));
         }
-        if let Err(error) = paths.dir.rename_over(&paths.new, &paths.anchor) {
+        if let Err(error) = paths.rename_to_anchor(Some(&self.file)) {
             if error.kind() == io::ErrorKind::NotFound {
                 return Err(anchor_lost(paths));
             }
             let _ = paths.dir.unlink(&paths.new);
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                // The old anchor had lost its name, and another process made one before the new anchor got it.
+                return Err(anchor_lost(paths));
+            }
             return Err(paths.anchor_error("belongs to another user and cannot be replaced", error));
         }
         match own.current(paths) {

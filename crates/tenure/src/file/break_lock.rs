@@ -1,6 +1,7 @@
 //! A break: a live holder's lock is taken away, by an operator or by the caller's policy.
 
 use std::io;
+use std::time::Duration;
 
 use crate::file::lock_file;
 use crate::file::paths::LockPaths;
@@ -12,9 +13,15 @@ use crate::model::options::{Options, StalePolicy};
 use crate::model::status::{State, Status};
 use crate::record::io::{read_stable, write};
 use crate::record::{Content, RecordState};
-use crate::sys::{Access, File};
+use crate::sys::{self, Access, File, ReplaceSteps, TakeoverSteps};
 use crate::util::text::word;
 use crate::util::trace::event;
+
+/// How long a break waits for the holder to remove its lock file, where only the holder can: its watchdog looks once a
+/// second.
+pub(crate) const BREAK_PATIENCE: Duration = Duration::from_secs(3);
+/// The first interval between two attempts meanwhile. Each is twice as long as the one before.
+const BREAK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Removes a foreign holder's lock file, if it is still the one that was seen.
 pub(crate) fn remove_foreign(paths: &LockPaths, seen: &Status) -> Result<()> {
@@ -27,14 +34,46 @@ pub(crate) fn remove_foreign(paths: &LockPaths, seen: &Status) -> Result<()> {
     if !same || paths.lock_file_id()? != Some(now.id) {
         return Err(changed_hands(paths));
     }
-    remove_lock_file(paths)
+    remove_lock_file(paths, Some(&now.file), Duration::ZERO)
 }
 
-/// Removes the lock file, unless its holder did so first.
-fn remove_lock_file(paths: &LockPaths) -> Result<()> {
-    match paths.dir.unlink(&paths.lock) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(paths.lock_error("cannot be removed", error)),
-        _ => Ok(()),
+/// Removes the lock file, unless its holder did so first. `file` is the lock file, open, where it was opened.
+///
+/// Where the holder keeps others from removing it, the holder itself does so once it has noticed the break. The call
+/// waits for that for `patience` at most.
+fn remove_lock_file(paths: &LockPaths, file: Option<&File>, patience: Duration) -> Result<()> {
+    if sys::takeover_steps() == TakeoverSteps::Exchange {
+        return match paths.dir.unlink(&paths.lock) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(paths.lock_error("cannot be removed", error)),
+            _ => Ok(()),
+        };
+    }
+    let opened;
+    let file = match file {
+        Some(file) => file,
+        None => match paths.dir.open_at(&paths.lock, Access::Read) {
+            Ok(file) => {
+                opened = file;
+                &opened
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(paths.lock_error("cannot be opened", error)),
+        },
+    };
+    let (mut pause, mut waited) = (BREAK_PAUSE, Duration::ZERO);
+    loop {
+        match paths.dir.unlink_same(&paths.lock, file) {
+            Ok(_) => return Ok(()),
+            Err(error) if sys::means_in_use(&error) && waited < patience => {}
+            Err(error) if sys::means_in_use(&error) => {
+                let detail = "cannot be removed while its holder has it open; the lock is free once that program ends";
+                return Err(paths.lock_error(detail, error).with_hint("end that program"));
+            }
+            Err(error) => return Err(paths.lock_error("cannot be removed", error)),
+        }
+        sys::pause(pause);
+        waited += pause;
+        pause *= 2;
     }
 }
 
@@ -44,8 +83,12 @@ fn changed_hands(paths: &LockPaths) -> Error {
 }
 
 /// Replaces the anchor of a live holder, which was `seen`, and removes that holder's lock file. The new anchor is
-/// locked until that is done, so no process acquires in between. Its record continues the fence.
-pub(crate) fn replace_anchor(paths: &LockPaths, seen: &Status) -> Result<()> {
+/// locked until that is done, so no process acquires in between. Its record continues the fence. `patience` is how long
+/// the holder may take to remove its lock file, where only the holder can.
+///
+/// Where the replacement takes two steps, another process may make an anchor in between. Then that one stays, and the
+/// clock alone makes its fence greater.
+pub(crate) fn replace_anchor(paths: &LockPaths, seen: &Status, patience: Duration) -> Result<()> {
     let visible = lock_file::read_existing(paths)?;
     let lock_file_before = visible.as_ref().map(|found| found.id);
     let unreadable = |error| paths.anchor_error("cannot be read", error);
@@ -79,9 +122,12 @@ pub(crate) fn replace_anchor(paths: &LockPaths, seen: &Status) -> Result<()> {
     // Not the anchor from before: an acquire replaces another user's anchor in the same way.
     let before = open();
     let replaced = before.as_ref().and_then(|before| before.ident().ok());
-    if let Err(error) = paths.dir.rename_over(&paths.new, &paths.anchor) {
+    if let Err(error) = paths.rename_to_anchor(before.as_ref()) {
         let _ = paths.dir.unlink(&paths.new);
-        return Err(paths.anchor_error("cannot be replaced", error));
+        let overtaken = sys::replace_steps() == ReplaceSteps::Two && error.kind() == io::ErrorKind::AlreadyExists;
+        if !overtaken {
+            return Err(paths.anchor_error("cannot be replaced", error));
+        }
     }
     // A tenure that began until now counts as well, and a takeover may have left a file at the swap. Whatever fails
     // from here on, the lock file is removed: waiters would wait for a holder that has lost the lock.
@@ -94,7 +140,7 @@ pub(crate) fn replace_anchor(paths: &LockPaths, seen: &Status) -> Result<()> {
     let known = lock_file_now == lock_file_before || lock_file_now == replaced.map(|stat| stat.id);
     let broken = seen.holder.as_ref().and_then(|holder| holder.fence);
     if lock_file_now.is_some() && (known || is_copy_of(paths, [begun, broken])?) {
-        remove_lock_file(paths)?;
+        remove_lock_file(paths, None, patience)?;
     }
     last.map(drop).and(swap.map(drop)).and(written)?;
     fresh.unlock().map_err(|error| paths.anchor_error("cannot be unlocked", error))
@@ -145,5 +191,5 @@ pub(crate) fn steal(paths: &LockPaths, policy: StalePolicy) -> bool {
         return false;
     }
     event!(WARN, target = ?paths.target_path, "a live holder's lock is stolen for its age");
-    replace_anchor(paths, &found).is_ok()
+    replace_anchor(paths, &found, Duration::ZERO).is_ok()
 }

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::model::error::{Advice, Error, ErrorKind, Result};
-use crate::sys::{self, Dir, FileId, FileKind, FileSystem, Name, Stat};
+use crate::sys::{
+    self, Dir, File, FileId, FileKind, FileSystem, LockFileKind, Name, ReplaceSteps, Stat, TakeoverSteps,
+};
 
 /// The folder of anchors, beside the target.
 pub(crate) const ANCHORS: &str = ".tenure";
@@ -146,7 +148,7 @@ impl LockPaths {
             new: in_anchors(&new_suffix)?,
             lock: to_name(&lock)?,
             anchors: to_name(OsStr::new(ANCHORS))?,
-            copies: AtomicBool::new(false),
+            copies: AtomicBool::new(sys::lock_file_kind() == LockFileKind::Copy),
             // Only the file systems of servers and of programs number names instead of files.
             links: AtomicBool::new(!folder.file_system.shared),
             target_path,
@@ -169,6 +171,32 @@ impl LockPaths {
 
     pub(crate) fn set_links_known(&self) {
         self.links.store(true, Ordering::Relaxed);
+    }
+
+    /// Removes a name that the caller has found to be `file`'s. Where the system removes a name only while it is a given
+    /// file's, no file that came in between is removed. Returns `false` if the name was another file's or missing.
+    pub(crate) fn remove_name(&self, name: &Name, file: &File) -> io::Result<bool> {
+        match sys::takeover_steps() {
+            TakeoverSteps::Exchange => match self.dir.unlink(name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                removed => removed.map(|()| true),
+            },
+            TakeoverSteps::Removal => self.dir.unlink_same(name, file),
+        }
+    }
+
+    /// Gives the anchor's name to the prepared file, in place of the anchor `old`. Fails as existing, where that takes two
+    /// steps, if another process made an anchor in between.
+    pub(crate) fn rename_to_anchor(&self, old: Option<&File>) -> io::Result<()> {
+        match sys::replace_steps() {
+            ReplaceSteps::One => self.dir.rename_over(&self.new, &self.anchor),
+            ReplaceSteps::Two => {
+                if let Some(old) = old {
+                    self.dir.unlink_same(&self.anchor, old)?;
+                }
+                self.dir.rename_new(&self.new, &self.anchor)
+            }
+        }
     }
 
     /// Returns the anchor's path, for messages.

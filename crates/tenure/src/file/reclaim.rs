@@ -65,8 +65,7 @@ fn remove(paths: &LockPaths, file: &File, id: FileId, text: &[u8], own: &Canonic
     let Some(ours) = own_record(&dead, paths) else { return Ok(false) };
     let mut ours = ours.render(found.size);
     let written = write_text(file, &mut ours, true);
-    let removed =
-        written.and_then(|()| if is_published()? { paths.dir.unlink(&paths.lock).map(|()| true) } else { Ok(false) });
+    let removed = written.and_then(|()| if is_published()? { paths.remove_name(&paths.lock, file) } else { Ok(false) });
     // This is written whatever the result. If this process dies before, the next holder gets a crash report as well.
     write(file, &dead, ours.bytes.len() as u64, !matches!(removed, Ok(true)))?;
     removed

@@ -56,6 +56,18 @@ pub(crate) fn unlock(paths: &LockPaths, grant: &Grant, ended: Option<(Arc<Record
     result
 }
 
+/// Removes the lock file of a tenure that was broken, where only its holder can, and releases that file's kernel lock. All
+/// else is left to the release. Returns whether the tenure was broken.
+pub(crate) fn give_up_name(paths: &LockPaths, grant: &Grant) -> bool {
+    let (Some(anchor), LockFile::Copy { file, .. }) = (&grant.anchor, &grant.lock_file) else { return false };
+    if !matches!(anchor.current(paths), Ok(None)) {
+        return false;
+    }
+    let _ = paths.remove_name(&paths.lock, file);
+    let _ = file.unlock();
+    true
+}
+
 fn unpublish_or_record(paths: &LockPaths, grant: &Grant, record: Option<Arc<Record>>, state_offset: u64) -> Result<()> {
     let (Some(anchor), Some(record)) = (&grant.anchor, record) else { return Ok(()) };
     // In flock style this tenure held beside a live foreign program's file at the swap: the record must still lead to

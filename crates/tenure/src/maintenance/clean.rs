@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::file::anchor::Anchor;
 use crate::file::anchor_dir::{remove_abandoned_dir, restore_gitignore};
-use crate::file::break_lock::{remove_foreign, replace_anchor};
+use crate::file::break_lock::{BREAK_PATIENCE, remove_foreign, replace_anchor};
 use crate::file::crash::reports_crash;
 use crate::file::lock_file;
 use crate::file::paths::LockPaths;
@@ -265,7 +265,7 @@ fn prune(paths: &LockPaths, options: &CleanOptions) -> Result<bool> {
         return Ok(false);
     }
     if !options.dry_run {
-        paths.dir.unlink(&paths.anchor).map_err(failed)?;
+        paths.remove_name(&paths.anchor, &anchor.file).map_err(failed)?;
         remove_folder(paths);
     }
     Ok(true)
@@ -301,7 +301,7 @@ pub(crate) fn break_lock(target: &Path, found: &Status) -> Result<bool> {
             let error = Error::new(ErrorKind::Unsupported, target, detail).with_holder(found.holder.clone());
             return Err(error.with_hint("end that program"));
         }
-        (false, _) => replace_anchor(&paths, found)?,
+        (false, _) => replace_anchor(&paths, found, BREAK_PATIENCE)?,
     }
     Ok(true)
 }

@@ -46,6 +46,10 @@ use other as system;
 pub(crate) use system::{Dir, File, NAME_MAX, Name, ends_without_name, means_no_links, name_len};
 pub(crate) use types::{Access, FileId, FileIdent, FileKind, FileSystem, Stat};
 
+// The steps of the protocol that the system's means allow. Each is a constant function, except in the simulation.
+pub(crate) use system::{keeps_names, lock_file_kind, means_in_use, replace_steps, takeover_steps};
+pub(crate) use types::{LockFileKind, ReplaceSteps, TakeoverSteps};
+
 // Locks: the methods of `File`, leases, the kernel's table of locks, and the processes that have a file open.
 pub(crate) use lock_table::{LockTable, TableDevice};
 pub(crate) use system::{lock_keepers, lock_table, marked_waiters, openers, table_device};

@@ -95,6 +95,36 @@ pub(crate) enum LeaseOutcome {
     Unavailable,
 }
 
+/// The steps by which a dead holder's lock file gives way to the next holder's, as the system's means allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TakeoverSteps {
+    /// The judged file and the next holder's are exchanged in one step, and the file that came out is compared with the
+    /// judged one ([`Dir::exchange`](super::Dir::exchange)). The name is never missing.
+    Exchange,
+    /// The name is removed while it is the judged file's ([`Dir::unlink_same`](super::Dir::unlink_same)). Then the name is
+    /// free, and any program may come first.
+    Removal,
+}
+
+/// The lock files that a system allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LockFileKind {
+    /// Hard links to the anchor, where the file system has links, and copies elsewhere.
+    Link,
+    /// Copies only.
+    Copy,
+}
+
+/// The steps by which a prepared file gets a name that an open file has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReplaceSteps {
+    /// One rename, so that the name is never missing ([`Dir::rename_over`](super::Dir::rename_over)).
+    One,
+    /// The name is taken from the old file ([`Dir::unlink_same`](super::Dir::unlink_same)), and then given to the new one,
+    /// unless another process has made a file of that name in between ([`Dir::rename_new`](super::Dir::rename_new)).
+    Two,
+}
+
 /// The access that a file is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {

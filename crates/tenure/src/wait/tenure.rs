@@ -298,6 +298,20 @@ impl FileTenure {
         !listeners.is_notified() && (listeners.is_wanted() || self.request.options.on_event.is_some())
     }
 
+    /// Returns whether only this process can remove the tenure's lock file, so that it must look for a break itself.
+    pub(crate) fn keeps_name(&self) -> bool {
+        sys::keeps_names() && matches!(self.grant.lock_file, LockFile::Copy { .. })
+    }
+
+    /// Removes the lock file of a tenure that was broken, for the operator who could not.
+    pub(crate) fn give_up_name(&self) {
+        let current = self.current();
+        // A release that has begun removes the lock file itself.
+        if !current.closed && self.generation == sys::fork_generation() {
+            release::give_up_name(self.paths(), &self.grant);
+        }
+    }
+
     /// Returns whether the record has a date by which others judge.
     pub(crate) fn has_date(&self) -> bool {
         self.grant.record.is_some() && !matches!(self.grant.lock_file, LockFile::Hidden)

@@ -142,6 +142,7 @@ enum Duty {
     Refresh,
     Overrun,
     Loss,
+    Name,
 }
 
 impl Held {
@@ -157,6 +158,9 @@ impl Held {
         }
         if self.tenure.wants_loss() {
             duties.push((Arc::clone(&self.tenure), Duty::Loss));
+        }
+        if self.tenure.keeps_name() {
+            duties.push((Arc::clone(&self.tenure), Duty::Name));
         }
         duties
     }
@@ -188,6 +192,7 @@ fn perform(tenure: &Arc<FileTenure>, duty: Duty) {
             }
             tenure.request.options.report_overrun(target, tenure.fence, tenure.began.elapsed(), revoked);
         }
+        Duty::Name => tenure.give_up_name(),
         Duty::Loss => {
             let Err(error) = tenure.check() else { return };
             // An error that proves no loss is checked again at the next tick.
@@ -203,7 +208,8 @@ fn perform(tenure: &Arc<FileTenure>, duty: Duty) {
 pub(crate) fn tenure_began(tenure: &Arc<FileTenure>) {
     let refresh = tenure.refresh_every();
     let overrun = tenure.overrun_after().map(|(limit, _)| limit);
-    if refresh.is_none() && overrun.is_none() && tenure.request.options.on_event.is_none() {
+    let watched = tenure.request.options.on_event.is_some() || tenure.keeps_name();
+    if refresh.is_none() && overrun.is_none() && !watched {
         return;
     }
     list_tenure(tenure, refresh, overrun, tenure.began);

@@ -15,7 +15,8 @@ impl Kernel {
             && (file.access == Access::ReadWrite
                 || inode.links == 0
                 || inode.locks.iter().any(|(held, _)| *held == open)
-                || inode.leases.iter().any(|(held, _)| *held == open))
+                || inode.leases.iter().any(|(held, _)| *held == open)
+                || inode.keepers.contains(&open))
     }
 
     pub(in crate::kernel) fn close(&mut self, open: usize) {
@@ -29,6 +30,7 @@ impl Kernel {
         let before = inode.locks.len() + inode.leases.len();
         inode.locks.retain(|(held, _)| *held != open);
         inode.leases.retain(|(held, _)| *held != open);
+        inode.keepers.retain(|keeper| *keeper != open);
         inode.opens -= 1;
         if file.access == Access::ReadWrite {
             inode.writers -= 1;
@@ -134,9 +136,10 @@ impl Kernel {
     /// `F_SETLEASE`: `F_RDLCK` for a shared lease, `F_WRLCK` for an exclusive one.
     pub(in crate::kernel) fn take_lease(&mut self, process: usize, open: usize, kind: LockKind) -> LeaseOutcome {
         let (inode, user) = (self.inode_of(open), self.user(process));
-        let leases = self.fs.leases;
+        let (leases, face) = (self.fs.leases && self.fs.face.leases(kind), self.fs.face);
         let inode = self.inode_mut(inode);
-        if !leases || (user != ROOT && user != inode.owner) || inode.kind != FileKind::Regular {
+        let may_ask = user == ROOT || user == inode.owner || face != Face::Linux;
+        if !leases || !may_ask || inode.kind != FileKind::Regular {
             return LeaseOutcome::Unavailable;
         }
         let refused = match kind {

@@ -7,14 +7,74 @@ mod names;
 
 use std::time::{Duration, SystemTime};
 
-use crate::sys::types::{Access, FileId, FileKind, LeaseOutcome, LockKind, Stat};
+use crate::sys::types::{
+    Access, FileId, FileKind, LeaseOutcome, LockFileKind, LockKind, ReplaceSteps, Stat, TakeoverSteps,
+};
 
 /// The number of a system error.
 pub(crate) type Errno = i32;
 
+/// The system whose answers the simulated kernel gives, where systems differ in the protocol's steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Face {
+    Linux,
+    /// NTFS: no links to locked files, no exchange, no rename over an open file; removal by handle, names that are kept by
+    /// an open file, a deny-write open in place of the read lease.
+    Windows,
+    /// FreeBSD before 16: no leases, no exchange, no exclusive rename; `funlinkat`.
+    FreeBsd,
+    /// APFS: no leases; `RENAME_SWAP` and `RENAME_EXCL`.
+    MacOs,
+}
+
+impl Face {
+    /// All faces, with their names.
+    pub const ALL: [(&'static str, Face); 4] =
+        [("linux", Face::Linux), ("windows", Face::Windows), ("freebsd", Face::FreeBsd), ("macos", Face::MacOs)];
+
+    /// Returns the steps of a takeover.
+    pub(crate) fn takeover_steps(self) -> TakeoverSteps {
+        match self {
+            Face::Linux | Face::MacOs => TakeoverSteps::Exchange,
+            Face::Windows | Face::FreeBsd => TakeoverSteps::Removal,
+        }
+    }
+
+    /// Returns the lock files that the system allows.
+    pub(crate) fn lock_file_kind(self) -> LockFileKind {
+        if self == Face::Windows { LockFileKind::Copy } else { LockFileKind::Link }
+    }
+
+    /// Returns the steps of an anchor's replacement.
+    pub(crate) fn replace_steps(self) -> ReplaceSteps {
+        if self == Face::Windows { ReplaceSteps::Two } else { ReplaceSteps::One }
+    }
+
+    /// Returns whether an open file can keep its name.
+    pub(crate) fn keeps_names(self) -> bool {
+        self == Face::Windows
+    }
+
+    /// Returns whether a name can be removed only while it is a given file's.
+    pub(super) fn removes_same(self) -> bool {
+        self.takeover_steps() == TakeoverSteps::Removal
+    }
+
+    /// Returns whether it shows who has a file open: `LockKind::Shared`, for writing.
+    fn leases(self, kind: LockKind) -> bool {
+        match self {
+            Face::Linux => true,
+            Face::Windows => kind == LockKind::Shared,
+            Face::FreeBsd | Face::MacOs => false,
+        }
+    }
+}
+
 /// The features of the simulated file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileSystemKind {
+    /// The system that it is mounted on.
+    pub face: Face,
     /// Hard links, or the error of `link(2)`.
     pub links: Result<(), i32>,
     /// Each name of a file has its own inode, as on sshfs: a link shares only the bytes.
@@ -32,6 +92,7 @@ pub struct FileSystemKind {
 impl FileSystemKind {
     /// As ext4.
     pub const LOCAL: FileSystemKind = FileSystemKind {
+        face: Face::Linux,
         links: Ok(()),
         aliases: false,
         exchange: true,
@@ -39,6 +100,11 @@ impl FileSystemKind {
         shared: false,
         folder_mode: 0o755,
     };
+
+    /// Returns whether a dead program's lock file can be taken over here.
+    pub(crate) fn has_takeovers(&self) -> bool {
+        self.exchange || self.face.removes_same()
+    }
 }
 
 /// The device of all files.
@@ -77,6 +143,8 @@ pub(crate) struct Inode {
     /// Waiters for a lock, in order of arrival: thread and descriptor.
     queue: Vec<(usize, usize, LockKind)>,
     leases: Vec<(usize, LockKind)>,
+    /// The open files that keep its name.
+    keepers: Vec<usize>,
     /// The number of events that inotify would report.
     events: u64,
 }
@@ -100,7 +168,7 @@ pub(crate) struct Process {
 
 #[derive(Debug)]
 pub(crate) struct Kernel {
-    pub(super) fs: FileSystemKind,
+    pub(crate) fs: FileSystemKind,
     inodes: Vec<Option<Inode>>,
     opens: Vec<Option<Open>>,
     pub(crate) processes: Vec<Process>,
@@ -109,6 +177,10 @@ pub(crate) struct Kernel {
     /// The number of changes that another process can see.
     pub(crate) changes: u64,
 }
+
+/// The error of a removal or a rename of a name that an open file keeps: `ERROR_SHARING_VIOLATION`, which Node reports as
+/// `EBUSY`.
+pub(crate) const IN_USE: Errno = libc::EBUSY;
 
 /// Adds a word to a hash. It is fast, and good enough to distinguish states.
 pub(crate) fn mix(hash: u64, word: u64) -> u64 {
@@ -250,6 +322,7 @@ impl Kernel {
             locks: Vec::new(),
             queue: Vec::new(),
             leases: Vec::new(),
+            keepers: Vec::new(),
             events: 0,
         };
         match self.inodes.iter().position(Option::is_none) {
@@ -320,6 +393,9 @@ impl Kernel {
             }
             for (thread, open, kind) in &inode.queue {
                 hash = mix(hash, (*thread as u64) << 32 | (*open as u64) << 8 | *kind as u64 | 0x20);
+            }
+            for open in &inode.keepers {
+                hash = mix(hash, (*open as u64) << 8 | 0x80);
             }
             for (open, kind) in &inode.leases {
                 hash = mix(hash, (*open as u64) << 8 | *kind as u64 | 0x40);

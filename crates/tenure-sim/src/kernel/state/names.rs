@@ -225,6 +225,9 @@ impl Kernel {
         if self.inode(inode).kind == FileKind::Directory {
             return Err(libc::EPERM);
         }
+        if self.fs.face == Face::Windows {
+            return Err(libc::EOPNOTSUPP);
+        }
         self.fs.links?;
         // `protected_hardlinks` (`proc_sys_fs(5)`).
         let owner = self.inode(inode).owner;
@@ -262,9 +265,64 @@ impl Kernel {
         if self.inode(inode).kind == FileKind::Directory {
             return Err(libc::EISDIR);
         }
+        self.check_kept(inode, None)?;
         self.remove_entry(folder, name);
         self.lose_link(inode);
         Ok(())
+    }
+
+    /// Removes a name in one step, if it is that of the open file: `funlinkat(2)`, or a removal by handle. The file no
+    /// longer keeps its name for itself.
+    pub(in crate::kernel) fn unlink_same(
+        &mut self,
+        process: usize,
+        folder: usize,
+        path: &[u8],
+        open: usize,
+    ) -> Result<bool, Errno> {
+        if !self.fs.face.removes_same() {
+            return Err(libc::EOPNOTSUPP);
+        }
+        let (user, inode) = (self.user(process), self.inode_of(open));
+        let found = match self.parent(folder, path, user) {
+            Ok((folder, name)) => self.entry(folder, name).filter(|found| *found == inode).map(|_| (folder, name)),
+            Err(libc::ENOENT) => None,
+            Err(other) => return Err(other),
+        };
+        let Some((folder, name)) = found else { return Ok(false) };
+        self.check_removing(folder, inode, user)?;
+        self.check_kept(inode, Some(open))?;
+        self.inode_mut(inode).keepers.retain(|keeper| *keeper != open);
+        self.remove_entry(folder, name);
+        self.lose_link(inode);
+        Ok(true)
+    }
+
+    /// Keeps others from removing a name, by a handle without `FILE_SHARE_DELETE`.
+    pub(in crate::kernel) fn keep_name(
+        &mut self,
+        process: usize,
+        folder: usize,
+        path: &[u8],
+        open: usize,
+    ) -> Result<(), Errno> {
+        if !self.fs.face.keeps_names() {
+            return Ok(());
+        }
+        let (user, inode) = (self.user(process), self.inode_of(open));
+        let (folder, name) = self.parent(folder, path, user)?;
+        if self.entry(folder, name) != Some(inode) {
+            return Err(libc::ENOENT);
+        }
+        self.inode_mut(inode).keepers.push(open);
+        self.changes += 1;
+        Ok(())
+    }
+
+    /// Checks that no open file but `except` keeps this file's name.
+    fn check_kept(&self, inode: usize, except: Option<usize>) -> Result<(), Errno> {
+        let kept = self.inode(inode).keepers.iter().any(|keeper| Some(*keeper) != except);
+        if kept { Err(IN_USE) } else { Ok(()) }
     }
 
     pub(super) fn lose_link(&mut self, inode: usize) {
@@ -353,8 +411,16 @@ impl Kernel {
             None => self.check_making(to_folder, user)?,
             Some(target) => self.check_removing(to_folder, target, user)?,
         }
-        if how == Rename::Exchange && !self.fs.exchange {
+        let face = self.fs.face;
+        let has_exchange = self.fs.exchange && face.takeover_steps() == TakeoverSteps::Exchange;
+        if how == Rename::Exchange && !has_exchange || how == Rename::New && face == Face::FreeBsd {
             return Err(libc::EINVAL);
+        }
+        self.check_kept(source, None)?;
+        if let Some(target) = target.filter(|_| how == Rename::Over && face == Face::Windows)
+            && self.inode(target).opens > 0
+        {
+            return Err(libc::EACCES);
         }
         if let (Rename::Over, Some(target)) = (how, target) {
             match (is_folder, folder(target)) {

@@ -23,7 +23,7 @@ pub(super) fn no_links(error: &io::Error) -> bool {
 pub(super) fn publish_copy(paths: &LockPaths, record: &Record, options: &Options) -> Result<Option<LockFile>> {
     let lock_file = make_copy(paths, record, options)?;
     match paths.dir.rename_new(&paths.new, &paths.lock) {
-        Ok(()) => Ok(Some(lock_file)),
+        Ok(()) => keep_name(paths, lock_file),
         Err(error) => {
             let _ = paths.dir.unlink(&paths.new);
             // NotFound means that `.tenure` was removed meanwhile.
@@ -43,6 +43,20 @@ pub(super) fn publish_copy(paths: &LockPaths, record: &Record, options: &Options
                     .with_hint("flock style needs neither: style(Style::Flock), --flock")
                     .with_advice(Advice::UseFlockStyle),
             })
+        }
+    }
+}
+
+/// Keeps other programs from removing a copy that has just got its name, where the system can. Returns `None` if the name
+/// is another file's by now.
+fn keep_name(paths: &LockPaths, lock_file: LockFile) -> Result<Option<LockFile>> {
+    let LockFile::Copy { file, .. } = &lock_file else { return Ok(Some(lock_file)) };
+    match paths.dir.keep_name(&paths.lock, file) {
+        Ok(()) => Ok(Some(lock_file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            let _ = paths.remove_name(&paths.lock, file);
+            Err(paths.lock_error("cannot be kept open", error))
         }
     }
 }

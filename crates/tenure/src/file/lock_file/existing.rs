@@ -36,6 +36,8 @@ pub(crate) struct Blocker {
     pub(crate) retry_after: Option<Duration>,
     /// Whether the anchor proved, when the file was judged, that natives have used this lock before.
     pub(crate) used_before: bool,
+    /// Whether the holder is dead, and the lock file cannot be removed because a process has it open.
+    pub(crate) name_in_use: bool,
 }
 
 /// Opens and reads the existing lock file. Returns `None` if there is none.
@@ -88,6 +90,7 @@ impl Verdict {
 /// because what happened before has none. The caller must not have the judged file open.
 pub(crate) fn still_blocks(paths: &LockPaths, blocker: &Blocker, options: &Options) -> Result<bool> {
     match read_existing(paths)? {
+        Some(found) if found.id == blocker.id && blocker.name_in_use => Ok(true),
         Some(found) if found.id == blocker.id => {
             Ok(!judge_found(paths, found, options, None, blocker.used_before)?.may_take_over)
         }
@@ -152,6 +155,7 @@ pub(super) fn judge_native(
             file: Some(found.file),
             retry_after: None,
             used_before: false,
+            name_in_use: false,
         },
     })
 }
@@ -215,6 +219,7 @@ pub(crate) fn judge_foreign(
             id: found.id,
             retry_after: verdict.retry_after,
             used_before,
+            name_in_use: false,
         },
     }
 }

@@ -10,7 +10,7 @@ use std::io;
 
 use super::existing::{Verdict, judge_native, read_existing};
 use super::publish::Published;
-use super::takeover::{MAX_RETRIES, recover, take_over};
+use super::takeover::{MAX_RETRIES, TakeOver, recover, take_over};
 use super::unpublish::{may_stay, restore, roll_back, write_unheld};
 use super::visible::{LockFile, is_visible, verify_names};
 use crate::file::anchor::{Anchor, anchor_lost};
@@ -108,11 +108,13 @@ impl Clearing<'_> {
             self.live_file_at_swap = recover(paths, anchor, prior, options)?;
             if !self.live_file_at_swap {
                 match take_over(paths, anchor, &dead, prior, record, options, paths.copies()) {
-                    Ok(Some(lock_file)) => {
+                    Ok(TakeOver::Published(lock_file)) => {
                         self.remove(&lock_file)?;
                         return Ok(crashed(&dead));
                     }
-                    Ok(None) => {}
+                    // A file that a process keeps open stays. In flock style it does not block.
+                    Ok(TakeOver::Removed | TakeOver::InUse) => return Ok(crashed(&dead)),
+                    Ok(TakeOver::Changed) => {}
                     // Another user's file, which may neither be moved nor written, stays. In flock style it does not
                     // block.
                     Err(error) if is_other_users(paths, &error)? && paths.lock_file_id()? == Some(dead.blocker.id) => {
@@ -140,13 +142,13 @@ impl Clearing<'_> {
         if paths.lock_file_id()? != lock_file.id(anchor) {
             return Ok(());
         }
-        match paths.dir.unlink(&paths.lock) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        let Some(file) = lock_file.file(anchor) else { return Ok(()) };
+        match paths.remove_name(&paths.lock, file) {
+            Ok(_) => Ok(()),
             // Another user's copy that was written over: its record now says that it is not held.
             Err(error) if may_stay(paths, &error) && matches!(lock_file, LockFile::Copy { .. }) => {
-                let written = lock_file.file(anchor).map(|file| write_unheld(file, record, RecordState::Released));
-                written.unwrap_or(Ok(())).map_err(|error| paths.lock_error("cannot be written", error))
+                write_unheld(file, record, RecordState::Released)
+                    .map_err(|error| paths.lock_error("cannot be written", error))
             }
             Err(error) => Err(paths.lock_error("of a dead holder cannot be removed", error)),
         }

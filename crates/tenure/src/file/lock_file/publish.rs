@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::time::Duration;
 
 use super::copy::{no_links, publish_copy};
-use super::existing::{Blocker, judge_found, read_existing, unreachable_machine};
-use super::takeover::{MAX_RETRIES, put_back, recover, take_over};
+use super::existing::{Blocker, Verdict, judge_found, read_existing, unreachable_machine};
+use super::takeover::{MAX_RETRIES, TakeOver, put_back, recover, take_over};
 use super::unpublish::{record_crash, restore, roll_back};
 use super::visible::{LockFile, is_link, is_visible, verify_names};
 use crate::file::anchor::{Anchor, anchor_lost};
@@ -17,7 +18,10 @@ use crate::model::holder::{Holder, Previous};
 use crate::model::options::Options;
 use crate::process::Liveness;
 use crate::record::{PriorState, Record, RecordState};
-use crate::sys::FileIdent;
+use crate::sys::{self, FileIdent, TakeoverSteps};
+
+/// The interval at which a dead holder's lock file is tried again that a process has open.
+const IN_USE_RETRY: Duration = Duration::from_millis(20);
 
 /// The result of publishing a lock file.
 #[derive(Debug)]
@@ -207,9 +211,10 @@ fn try_publish(
             copy = true;
         }
         progress.live_file_at_swap = recover(paths, anchor, prior, options)?;
-        if !copy && !progress.aborted {
+        let removes = sys::takeover_steps() == TakeoverSteps::Removal;
+        if (!copy || removes) && !progress.aborted {
             // If this process dies, a removal of the lock file removes the anchor's second link too, which shows a
-            // takeover.
+            // takeover. Where the judged file is removed first, no other file reports its crash meanwhile.
             let aborted = anchor.write_state(RecordState::Aborted, progress.state_offset);
             aborted.map_err(|error| paths.anchor_error("cannot be written", error))?;
             (progress.aborted, progress.unheld) = (true, true);
@@ -221,8 +226,21 @@ fn try_publish(
             }
             continue;
         }
-        if let Some(lock_file) = take_over(paths, anchor, &verdict, prior, record, options, copy)? {
-            let own_text = verdict.is_of(record);
+        let own_text = verdict.is_of(record);
+        let taken = take_over(paths, anchor, &verdict, prior, record, options, copy)?;
+        match taken {
+            TakeOver::Removed => {
+                if own_text && let Previous::Crashed(holder) = prior.previous_by_link() {
+                    progress.replaced_holder = Some(*holder);
+                } else if !verdict.released && !own_text {
+                    progress.replaced_holder = Some(verdict.blocker.holder);
+                }
+                continue;
+            }
+            TakeOver::InUse => return Ok(PublishAttempt::Blocked(Box::new(in_use(verdict)))),
+            TakeOver::Published(_) | TakeOver::Changed => {}
+        }
+        if let TakeOver::Published(lock_file) = taken {
             if !verdict.released && !own_text {
                 progress.replaced_holder = Some(verdict.blocker.holder);
             }
@@ -248,6 +266,16 @@ fn try_publish(
     Err(Error::new(ErrorKind::Io, &paths.lock_path, "the lock file keeps changing"))
 }
 
+/// Returns the blocker of a dead holder's lock file that cannot be removed because a process has it open. Its close makes
+/// no event, so the caller tries again.
+fn in_use(verdict: Verdict) -> Blocker {
+    let mut blocker = verdict.blocker;
+    blocker.holder.liveness = Liveness::unknown("its holder is dead, but a process has its lock file open");
+    blocker.retry_after = Some(IN_USE_RETRY);
+    blocker.name_in_use = true;
+    blocker
+}
+
 /// Returns the holder of a lock file that is this process's own anchor, where that holder may run on another machine.
 /// On this machine the holder is dead, because this process has its kernel lock. On a file system that several machines
 /// mount, the kernel lock may not reach the holder.
@@ -258,5 +286,5 @@ fn unreachable_holder(paths: &LockPaths, anchor: &Anchor, state: Option<PriorSta
         return None;
     }
     let holder = Holder::from_record(Some(&record), Liveness::unknown(unreachable_machine(paths)));
-    Some(Blocker { holder, file: None, id: anchor.id, retry_after: None, used_before: false })
+    Some(Blocker { holder, file: None, id: anchor.id, retry_after: None, used_before: false, name_in_use: false })
 }

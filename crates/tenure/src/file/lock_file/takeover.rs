@@ -14,14 +14,58 @@ use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::Options;
 use crate::record::io::{read_stable, write};
 use crate::record::{Content, Record};
-use crate::sys::{Access, FileKind, LeaseOutcome, LockKind, Name};
+use crate::sys::{self, Access, FileKind, LeaseOutcome, LockKind, Name, TakeoverSteps};
 
 /// The maximum number of retries while the lock file keeps changing.
 pub(super) const MAX_RETRIES: usize = 1000;
 
-/// Exchanges the judged file for this process's lock file: the second half of step 6. Returns `None` where something
-/// changed: read the lock file again, and the swap too.
+/// The result of a takeover's second half.
+pub(super) enum TakeOver {
+    /// The lock file is this process's, in the judged one's place.
+    Published(LockFile),
+    /// The judged file is gone, and its name is free. The anchor's record reports the crash until the next lock file
+    /// exists.
+    Removed,
+    /// Something changed: read the lock file again, and the swap too.
+    Changed,
+    /// A process has the judged file open in a way that keeps its name.
+    InUse,
+}
+
+/// Replaces or removes the judged file, by the steps that the system allows: the second half of step 6.
 pub(super) fn take_over(
+    paths: &LockPaths,
+    anchor: &Anchor,
+    verdict: &Verdict,
+    prior: &Prior,
+    record: &Record,
+    options: &Options,
+    copy: bool,
+) -> Result<TakeOver> {
+    if sys::takeover_steps() == TakeoverSteps::Removal {
+        return remove_judged(paths, verdict, prior, record);
+    }
+    let exchanged = exchange_judged(paths, anchor, verdict, prior, record, options, copy)?;
+    Ok(exchanged.map_or(TakeOver::Changed, TakeOver::Published))
+}
+
+/// Removes the judged file in one step, while the name is that very file's. So no other program's file is removed, and
+/// none has to be put back. The name is free from then on, and its next file is judged as any other.
+fn remove_judged(paths: &LockPaths, verdict: &Verdict, prior: &Prior, record: &Record) -> Result<TakeOver> {
+    let Some(file) = &verdict.blocker.file else { return Ok(TakeOver::Changed) };
+    match paths.dir.unlink_same(&paths.lock, file) {
+        Ok(true) => Ok(TakeOver::Removed),
+        Ok(false) => Ok(TakeOver::Changed),
+        Err(error) if sys::means_in_use(&error) => Ok(TakeOver::InUse),
+        Err(error) => {
+            let adopted = adopt_or_fail(paths, verdict, prior, record, error)?;
+            Ok(adopted.map_or(TakeOver::Changed, TakeOver::Published))
+        }
+    }
+}
+
+/// Exchanges the judged file for this process's lock file. Returns `None` where something changed.
+fn exchange_judged(
     paths: &LockPaths,
     anchor: &Anchor,
     verdict: &Verdict,
@@ -150,7 +194,7 @@ pub(super) fn cannot_exchange(paths: &LockPaths, verdict: &Verdict, error: io::E
     let denied = error.kind() == io::ErrorKind::PermissionDenied;
     let what = if denied { "its holder is dead, but it may not be removed" } else { "its holder is dead" };
     let mut cannot = Error::io(&paths.lock_path, what, error).with_holder(Some(verdict.blocker.holder.clone()));
-    if !denied {
+    if !denied && sys::takeover_steps() == TakeoverSteps::Exchange {
         cannot = cannot.with_kind(ErrorKind::Unsupported).with_hint(
             "this file system cannot exchange two names (RENAME_EXCHANGE), so nothing was removed: once you are sure, \
              remove the lock file yourself",

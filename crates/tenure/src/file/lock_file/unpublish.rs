@@ -15,7 +15,7 @@ use crate::sys::File;
 
 /// Removes the lock file, if it is still this tenure's: step 1 of a release.
 pub(crate) fn unpublish(paths: &LockPaths, anchor: &Anchor, lock_file: &LockFile, record: &Record) -> Result<()> {
-    let Some(ours) = lock_file.id(anchor) else { return Ok(()) };
+    let (Some(ours), Some(file)) = (lock_file.id(anchor), lock_file.file(anchor)) else { return Ok(()) };
     let at_path = paths.lock_file_id();
     if let Ok(at_path) = at_path
         && at_path != Some(ours)
@@ -23,17 +23,13 @@ pub(crate) fn unpublish(paths: &LockPaths, anchor: &Anchor, lock_file: &LockFile
         let detail = "the lock file was removed or replaced while this process held it; it was left unchanged";
         return Err(Error::new(ErrorKind::Lost, &paths.lock_path, detail));
     }
-    match paths.dir.unlink(&paths.lock) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+    match paths.remove_name(&paths.lock, file) {
+        Ok(_) => Ok(()),
         Err(error) => {
             // The file stays, so it must say that it is not held: no pid, and a state that natives read.
-            if let Some(file) = lock_file.file(anchor) {
-                let crash_unreported =
-                    record.native.as_ref().is_some_and(|native| native.state == RecordState::Aborted);
-                let state = if crash_unreported { RecordState::Aborted } else { RecordState::Released };
-                let _ = write_unheld(file, record, state);
-            }
+            let crash_unreported = record.native.as_ref().is_some_and(|native| native.state == RecordState::Aborted);
+            let state = if crash_unreported { RecordState::Aborted } else { RecordState::Released };
+            let _ = write_unheld(file, record, state);
             // Another user's copy where only owners may remove files is expected to stay. It is marked as released.
             if may_stay(paths, &error) {
                 Ok(())

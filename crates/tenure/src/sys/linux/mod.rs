@@ -4,6 +4,7 @@ mod clock;
 mod lock_table;
 mod machine;
 mod mounts;
+mod names;
 mod openers;
 mod proc;
 mod process;
@@ -39,6 +40,7 @@ pub(crate) use machine::{
     BOOT_ID_SOURCE, FIRST_PID_NAMESPACE, PID_NAMESPACE_SOURCE, boot_id, pid_namespace, reads_start_times_alike,
     shows_its_start_time,
 };
+pub(crate) use names::{keeps_names, lock_file_kind, means_in_use, replace_steps, takeover_steps};
 pub(crate) use openers::{lock_keepers, marked_waiters, openers};
 pub(crate) use process::{PID_LIMIT, all_threads_ended, command_line, process_facts, process_of_thread};
 pub(crate) use process_handle::{ProcessHandle, UNIQUE_ID_SINCE};

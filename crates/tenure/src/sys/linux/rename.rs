@@ -22,6 +22,11 @@ pub(crate) fn rename_over(folder: BorrowedFd<'_>, from: &CStr, to: &CStr) -> io:
     rename(folder, from, to, RenameFlags::empty())
 }
 
+/// Fails as unsupported: no call of Linux removes a name only while it is a given file's (`unlink(2)`).
+pub(crate) fn unlink_same(_folder: BorrowedFd<'_>, _name: &CStr, _file: BorrowedFd<'_>) -> io::Result<bool> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 fn rename(folder: BorrowedFd<'_>, from: &CStr, to: &CStr, flags: RenameFlags) -> io::Result<()> {
     Ok(retry_on_intr(|| renameat_with(folder, from, folder, to, flags))?)
 }

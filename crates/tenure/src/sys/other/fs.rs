@@ -6,7 +6,10 @@ use std::path::Path;
 
 use crate::sys::lock_table::{LockTable, TableDevice};
 use crate::sys::no_interrupts::InterruptHandle;
-use crate::sys::types::{Access, FileId, FileIdent, FileKind, FileSystem, LeaseOutcome, LockKind, Stat};
+use crate::sys::types::{
+    Access, FileId, FileIdent, FileKind, FileSystem, LeaseOutcome, LockFileKind, LockKind, ReplaceSteps, Stat,
+    TakeoverSteps,
+};
 
 /// A file's name, relative to a [`Dir`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -99,6 +102,14 @@ impl Dir {
     }
 
     pub(crate) fn unlink(&self, _name: &Name) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn unlink_same(&self, _name: &Name, _file: &File) -> io::Result<bool> {
+        match *self {}
+    }
+
+    pub(crate) fn keep_name(&self, _name: &Name, _file: &File) -> io::Result<()> {
         match *self {}
     }
 
@@ -224,6 +235,27 @@ pub(crate) fn table_device(dir: &Dir, _file_system: &FileSystem, _device: u64) -
 }
 
 pub(crate) fn means_no_links(_code: i32) -> bool {
+    false
+}
+
+/// Returns steps that nothing takes: no folder can be opened.
+pub(crate) const fn takeover_steps() -> TakeoverSteps {
+    TakeoverSteps::Exchange
+}
+
+pub(crate) const fn lock_file_kind() -> LockFileKind {
+    LockFileKind::Link
+}
+
+pub(crate) const fn replace_steps() -> ReplaceSteps {
+    ReplaceSteps::One
+}
+
+pub(crate) const fn keeps_names() -> bool {
+    false
+}
+
+pub(crate) const fn means_in_use(_error: &io::Error) -> bool {
     false
 }
 

@@ -146,6 +146,19 @@ impl Dir {
         Ok(retry_on_intr(|| rustix::fs::unlinkat(&self.0, name.as_c_str(), AtFlags::empty()))?)
     }
 
+    /// Removes a name in one step, if it is `file`'s. Returns `false`, and removes nothing, if it is another file's or
+    /// missing (`this_unix::rename`).
+    pub(crate) fn unlink_same(&self, name: &Name, file: &File) -> io::Result<bool> {
+        this_unix::rename::unlink_same(self.0.as_fd(), name.as_c_str(), file.descriptor())
+    }
+
+    /// Keeps other processes from removing or renaming `name`, which is `file`'s, until
+    /// [`unlink_same`](Dir::unlink_same) with that file, or its close. Fails as not found where the name is another file's
+    /// by now. No Unix can do that, so this does nothing.
+    pub(crate) fn keep_name(&self, _name: &Name, _file: &File) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Swaps two names in one step, so that neither is ever missing (`this_unix::rename`).
     pub(crate) fn exchange(&self, one: &Name, other: &Name) -> io::Result<()> {
         this_unix::rename::exchange(self.0.as_fd(), one.as_c_str(), other.as_c_str())

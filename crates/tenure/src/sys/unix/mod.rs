@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | `open` | `SEARCH`: the flag that opens a folder that may be passed through but not listed. `QUIET`: the flags by which a read leaves no date |
 //! | `ident` | `ident`: identifies a file. `mount`: identifies the mount that a folder was reached through |
-//! | `rename` | `exchange`, `rename_new` and `rename_over` |
+//! | `rename` | `exchange`, `rename_new`, `rename_over` and `unlink_same` |
 //! | `file_system` | `file_system`: names a folder's file system |
 //! | `lease` | `lease`: reports whether another process has a file open |
 //! | `mark` | `mark`, `unmark` and `is_marked`: the byte by which a waiter shows that it waits |
