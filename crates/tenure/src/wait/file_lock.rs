@@ -19,8 +19,8 @@ use crate::model::tenure::{Facts, Tenure};
 use crate::record::Record;
 use crate::sys::{self, Inherited, LockKind};
 use crate::wait::queue::{Entry, Start, TargetQueue, Waiter};
+use crate::wait::registry;
 use crate::wait::tenure::FileTenure;
-use crate::wait::{registry, watchdog};
 
 /// The lock of a path, opened with its options.
 #[derive(Debug)]
@@ -180,8 +180,8 @@ impl Tenure for FileTenure {
 
     fn poll_loss(self: Arc<Self>, waker: &Waker) -> bool {
         let lost = self.listeners.poll(waker);
-        if !lost {
-            watchdog::listen(&self);
+        if !lost && self.is_held() {
+            self.watch();
         }
         lost
     }

@@ -1,6 +1,6 @@
 //! A tenure: the state of one grant, shared by its guards, the queue and the watchdog.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
@@ -31,6 +31,9 @@ pub(crate) trait TenureOwner: Send + Sync {
 
     /// Ends the tenure, whatever its guards do.
     fn revoke(self: Arc<Self>, tenure: &Arc<FileTenure>) -> Result<()>;
+
+    /// Has the watchdog look at the tenures of this queue.
+    fn watch(self: Arc<Self>);
 }
 
 /// One grant, from its beginning to its end.
@@ -54,8 +57,10 @@ pub(crate) struct FileTenure {
     current: Mutex<CurrentRecord>,
     pub(crate) listeners: LossListeners,
     cleanup: Option<sys::HeldCell>,
-    /// The tenure's index in the watchdog's list plus one, or 0 while it is not in the list.
-    watchdog_index: AtomicUsize,
+    /// When the watchdog refreshed the record's date last, in nanoseconds since the tenure began.
+    refreshed: AtomicU64,
+    /// Whether the watchdog has acted on `max_hold`.
+    overrun: AtomicBool,
 }
 
 struct CurrentRecord {
@@ -99,7 +104,8 @@ impl FileTenure {
             guards: AtomicUsize::new(1),
             listeners: LossListeners::default(),
             cleanup,
-            watchdog_index: AtomicUsize::new(0),
+            refreshed: AtomicU64::new(0),
+            overrun: AtomicBool::new(false),
         })
     }
 
@@ -113,12 +119,9 @@ impl FileTenure {
         Arc::clone(&self.owner).revoke(self)
     }
 
-    pub(crate) fn set_watchdog_index(&self, index: usize) {
-        self.watchdog_index.store(index + 1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn watchdog_index(&self) -> Option<usize> {
-        self.watchdog_index.load(Ordering::Relaxed).checked_sub(1)
+    /// Has the watchdog look at this tenure.
+    pub(crate) fn watch(&self) {
+        Arc::clone(&self.owner).watch();
     }
 
     pub(crate) fn paths(&self) -> &LockPaths {
@@ -331,8 +334,38 @@ impl FileTenure {
         Some(every.max(Duration::from_millis(20)))
     }
 
-    pub(crate) fn overrun_after(&self) -> Option<(Duration, Overrun)> {
-        self.request.options.max_hold.map(|limit| (limit, self.request.options.overrun))
+    /// Returns when the record's date must be refreshed.
+    fn refresh_at(&self) -> Option<Instant> {
+        let last = self.began + Duration::from_nanos(self.refreshed.load(Ordering::Relaxed));
+        last.checked_add(self.refresh_every()?)
+    }
+
+    /// Returns when the tenure exceeds its `max_hold`, unless the watchdog has acted on that.
+    fn overrun_at(&self) -> Option<Instant> {
+        let limit = self.request.options.max_hold.filter(|_| !self.overrun.load(Ordering::Relaxed))?;
+        self.began.checked_add(limit)
+    }
+
+    /// Returns when the watchdog must look at this tenure.
+    pub(crate) fn next_duty(&self) -> Option<Instant> {
+        self.refresh_at().into_iter().chain(self.overrun_at()).min()
+    }
+
+    /// Returns whether the record's date must be refreshed now. The caller does so.
+    pub(crate) fn refresh_is_due(&self, now: Instant) -> bool {
+        let due = self.refresh_at().is_some_and(|at| at <= now);
+        if due {
+            let since = now.saturating_duration_since(self.began).as_nanos();
+            self.refreshed.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+        due
+    }
+
+    /// Returns what must be done about an exceeded `max_hold`, once.
+    pub(crate) fn overrun_is_due(&self, now: Instant) -> Option<Overrun> {
+        self.overrun_at().filter(|at| *at <= now)?;
+        self.overrun.store(true, Ordering::Relaxed);
+        Some(self.request.options.overrun)
     }
 }
 

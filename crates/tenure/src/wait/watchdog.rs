@@ -21,10 +21,13 @@ const TICK: Duration = Duration::from_secs(1);
 /// The interval at which an interrupt is repeated: one that comes too early goes unnoticed.
 const INTERRUPT_INTERVAL: Duration = Duration::from_millis(1);
 
-/// A queue whose helper waits in the kernel.
+/// A queue that holds or waits, as the watchdog sees it.
 pub(crate) trait WatchedQueue: Send + Sync {
     /// Returns whether the queue is in the watchdog's list, for the watchdog to set.
     fn is_listed(&self) -> &AtomicBool;
+
+    /// Returns the tenures that hold the lock now.
+    fn tenures(&self) -> Vec<Arc<FileTenure>>;
 
     /// Compares the file that the helper waits for with the file's path. Returns `false` once no helper waits in the
     /// kernel.
@@ -41,18 +44,15 @@ struct Watchdog {
 #[derive(Default)]
 struct State {
     running: bool,
-    held: Vec<Held>,
-    waiting: Vec<Weak<dyn WatchedQueue>>,
+    /// The queues that hold or wait, or did so at the last tick. A queue stays in the list from one tenure to the next,
+    /// so a tenure that follows another within a tick costs nothing here.
+    queues: Vec<Weak<dyn WatchedQueue>>,
     /// The threads to interrupt, and when.
     interrupts: Vec<(Instant, Arc<InterruptHandle>)>,
+    /// The earliest moment that was asked for since the thread looked at the queues last.
+    due: Option<Instant>,
     /// When the thread wakes up next.
     wakes_at: Option<Instant>,
-}
-
-struct Held {
-    tenure: Arc<FileTenure>,
-    refresh_at: Option<Instant>,
-    overrun_at: Option<Instant>,
 }
 
 static WATCHDOG: ForkLocal<Watchdog> = ForkLocal::new();
@@ -68,6 +68,7 @@ impl Watchdog {
 
     /// Makes sure that the thread runs and wakes up no later than at `due`. Returns `false` if it cannot be started.
     fn ensure_awake_by(&'static self, state: &mut State, due: Instant) -> bool {
+        state.due = Some(state.due.map_or(due, |known| known.min(due)));
         if !state.running {
             state.running = true;
             state.wakes_at = None;
@@ -87,12 +88,6 @@ impl Watchdog {
         let mut idle = false;
         loop {
             let now = Instant::now();
-            // A tenure that was listened to at the very moment of its end, or twice at once.
-            state.held.retain(|held| held.tenure.is_held());
-            let mut due = Vec::new();
-            for held in &mut state.held {
-                due.extend(held.due(now));
-            }
             state.interrupts.retain_mut(|(at, interrupt)| {
                 let due = *at <= now;
                 let still_waits = !due || interrupt.interrupt();
@@ -101,32 +96,35 @@ impl Watchdog {
                 }
                 still_waits
             });
-            let waiting = std::mem::take(&mut state.waiting);
-            for queue in waiting.iter().filter_map(Weak::upgrade) {
-                queue.is_listed().store(false, Ordering::SeqCst);
-            }
+            let queues = std::mem::take(&mut state.queues);
             // The thread stays for another tick: a process that acquires in a loop would otherwise start one each time.
-            if state.held.is_empty() && waiting.is_empty() && state.interrupts.is_empty() {
-                if idle {
-                    state.running = false;
-                    return;
-                }
-                idle = true;
-            } else {
-                idle = false;
+            if idle && queues.is_empty() && state.interrupts.is_empty() {
+                state.running = false;
+                return;
             }
+            state.due = None;
             drop(state);
-            for (tenure, duty) in due {
-                perform(&tenure, duty);
-            }
-            for queue in waiting.iter().filter_map(Weak::upgrade) {
-                if Arc::clone(&queue).recheck() {
-                    list_queue(&queue);
+            let mut next = None;
+            let mut kept = Vec::with_capacity(queues.len());
+            for queue in queues {
+                let Some(listed) = queue.upgrade() else { continue };
+                // Before the look at the queue: what begins after it lists the queue again.
+                listed.is_listed().store(false, Ordering::SeqCst);
+                let mut in_use = false;
+                for tenure in listed.tenures() {
+                    in_use |= look_after(&tenure, now);
+                    next = tenure.next_duty().into_iter().chain(next).min();
+                }
+                in_use |= Arc::clone(&listed).recheck();
+                if in_use && !listed.is_listed().swap(true, Ordering::SeqCst) {
+                    kept.push(queue);
                 }
             }
             state = self.state();
+            state.queues.append(&mut kept);
+            idle = state.queues.is_empty() && state.interrupts.is_empty();
             let interrupts = state.interrupts.iter().map(|(at, _)| *at);
-            let next = state.held.iter().filter_map(Held::next).chain(interrupts).min();
+            let next = interrupts.chain(next).chain(state.due).min();
             let tick = Instant::now() + TICK;
             let wake = next.map_or(tick, |next| next.min(tick));
             state.wakes_at = Some(wake);
@@ -137,136 +135,78 @@ impl Watchdog {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Duty {
-    Refresh,
-    Overrun,
-    Loss,
-    Name,
-}
-
-impl Held {
-    fn due(&mut self, now: Instant) -> Vec<(Arc<FileTenure>, Duty)> {
-        let mut duties = Vec::new();
-        if self.refresh_at.is_some_and(|at| at <= now) {
-            self.refresh_at = self.tenure.refresh_every().map(|every| now + every);
-            duties.push((Arc::clone(&self.tenure), Duty::Refresh));
-        }
-        if self.overrun_at.is_some_and(|at| at <= now) {
-            self.overrun_at = None;
-            duties.push((Arc::clone(&self.tenure), Duty::Overrun));
-        }
-        if self.tenure.wants_loss() {
-            duties.push((Arc::clone(&self.tenure), Duty::Loss));
-        }
-        if self.tenure.keeps_name() {
-            duties.push((Arc::clone(&self.tenure), Duty::Name));
-        }
-        duties
-    }
-
-    fn next(&self) -> Option<Instant> {
-        self.refresh_at.into_iter().chain(self.overrun_at).min()
-    }
-}
-
-fn perform(tenure: &Arc<FileTenure>, duty: Duty) {
+/// Performs the duties that are due for a tenure. Returns whether it needs the watchdog further on.
+fn look_after(tenure: &Arc<FileTenure>, now: Instant) -> bool {
     let target = &tenure.paths().target_path;
-    match duty {
-        Duty::Refresh => {
-            if let Err(error) = tenure.refresh()
-                && tenure.is_held()
-            {
-                event!(WARN, target = ?target, error = %error, "the record's date cannot be refreshed");
-                tenure.request.options.report(&Event::RefreshFailed { target, error: &error });
-            }
-        }
-        Duty::Overrun => {
-            let Some((_, overrun)) = tenure.overrun_after() else { return };
-            if !tenure.is_held() {
-                return;
-            }
-            let revoked = overrun == Overrun::Revoke;
-            if revoked {
-                let _ = tenure.revoke();
-            }
-            tenure.request.options.report_overrun(target, tenure.fence, tenure.began.elapsed(), revoked);
-        }
-        Duty::Name => tenure.give_up_name(),
-        Duty::Loss => {
-            let Err(error) = tenure.check() else { return };
-            // An error that proves no loss is checked again at the next tick.
-            if error.is_lost() && tenure.is_held() {
-                tenure.listeners.notify();
-                tenure.request.options.report_loss(target, &error);
-            }
-        }
+    if tenure.refresh_is_due(now)
+        && let Err(error) = tenure.refresh()
+        && tenure.is_held()
+    {
+        event!(WARN, target = ?target, error = %error, "the record's date cannot be refreshed");
+        tenure.request.options.report(&Event::RefreshFailed { target, error: &error });
     }
+    if let Some(overrun) = tenure.overrun_is_due(now)
+        && tenure.is_held()
+    {
+        let revoked = overrun == Overrun::Revoke;
+        if revoked {
+            let _ = tenure.revoke();
+        }
+        tenure.request.options.report_overrun(target, tenure.fence, tenure.began.elapsed(), revoked);
+    }
+    if tenure.keeps_name() {
+        tenure.give_up_name();
+    }
+    // An error that proves no loss is checked again at the next tick.
+    if tenure.wants_loss()
+        && let Err(error) = tenure.check()
+        && error.is_lost()
+        && tenure.is_held()
+    {
+        tenure.listeners.notify();
+        tenure.request.options.report_loss(target, &error);
+    }
+    tenure.is_held() && (tenure.next_duty().is_some() || tenure.wants_loss() || tenure.keeps_name())
 }
 
-/// Records that a tenure began.
-pub(crate) fn tenure_began(tenure: &Arc<FileTenure>) {
-    let refresh = tenure.refresh_every();
-    let overrun = tenure.overrun_after().map(|(limit, _)| limit);
-    let watched = tenure.request.options.on_event.is_some() || tenure.keeps_name();
-    if refresh.is_none() && overrun.is_none() && !watched {
+/// Records that a tenure of `queue` began. The queue's state is locked, and has the tenure already.
+#[inline]
+pub(crate) fn tenure_began<Q: WatchedQueue + 'static>(queue: &Arc<Q>, tenure: &FileTenure) {
+    let options = &tenure.request.options;
+    // A listed queue is looked at within a tick: its flag is cleared before the look at its state, for which the thread
+    // waits until this one has unlocked it.
+    let listed = queue.is_listed().load(Ordering::SeqCst);
+    if listed && options.max_hold.is_none() && options.refresh_interval >= TICK {
         return;
     }
-    list_tenure(tenure, refresh, overrun, tenure.began);
-}
-
-/// Watches a tenure for its loss, which may not have needed the watchdog so far.
-pub(crate) fn listen(tenure: &Arc<FileTenure>) {
-    let watchdog = watchdog();
-    if tenure.is_held() && !watchdog.state().held.iter().any(|held| Arc::ptr_eq(&held.tenure, tenure)) {
-        list_tenure(tenure, None, None, Instant::now());
+    match tenure.next_duty() {
+        Some(due) if !listed || due < tenure.began + TICK => watch(queue, due),
+        None if !listed && (options.on_event.is_some() || tenure.keeps_name()) => watch(queue, tenure.began + TICK),
+        _ => {}
     }
 }
 
-/// Adds a tenure to the list, whose duties count `from` that moment.
-fn list_tenure(tenure: &Arc<FileTenure>, refresh: Option<Duration>, overrun: Option<Duration>, from: Instant) {
-    let held = Held {
-        tenure: Arc::clone(tenure),
-        refresh_at: refresh.and_then(|every| from.checked_add(every)),
-        overrun_at: overrun.and_then(|limit| from.checked_add(limit)),
-    };
+/// Puts a queue into the list, if it is not there, and has the thread look at it by `due`.
+#[cold]
+fn watch<Q: WatchedQueue + 'static>(queue: &Arc<Q>, due: Instant) {
     let watchdog = watchdog();
     let mut state = watchdog.state();
-    let due = held.next().unwrap_or(from + TICK);
-    tenure.set_watchdog_index(state.held.len());
-    state.held.push(held);
-    watchdog.ensure_awake_by(&mut state, due);
-}
-
-/// Records that a tenure ended.
-pub(crate) fn tenure_ended(tenure: &Arc<FileTenure>) {
-    let Some(at) = tenure.watchdog_index() else { return };
-    let mut state = watchdog().state();
-    let at = match state.held.get(at) {
-        Some(held) if Arc::ptr_eq(&held.tenure, tenure) => at,
-        _ => match state.held.iter().position(|held| Arc::ptr_eq(&held.tenure, tenure)) {
-            Some(at) => at,
-            None => return,
-        },
-    };
-    state.held.swap_remove(at);
-    if let Some(moved) = state.held.get(at) {
-        moved.tenure.set_watchdog_index(at);
+    if !queue.is_listed().swap(true, Ordering::SeqCst) {
+        let listed: Arc<dyn WatchedQueue> = Arc::<Q>::clone(queue);
+        state.queues.push(Arc::downgrade(&listed));
+    }
+    if !watchdog.ensure_awake_by(&mut state, due) {
+        // The next tenure, or wait, tries to start the thread again.
+        for queue in state.queues.drain(..).filter_map(|queue| queue.upgrade()) {
+            queue.is_listed().store(false, Ordering::SeqCst);
+        }
     }
 }
 
-/// Records that a helper of `queue` is about to wait in the kernel.
+/// Records that a helper of `queue` is about to wait in the kernel, or that a caller listens for a tenure's loss.
 pub(crate) fn queue_waits<Q: WatchedQueue + 'static>(queue: &Arc<Q>) {
-    let queue: Arc<dyn WatchedQueue> = Arc::<Q>::clone(queue);
-    list_queue(&queue);
-}
-
-fn list_queue(queue: &Arc<dyn WatchedQueue>) {
-    if !queue.is_listed().swap(true, Ordering::SeqCst) {
-        let watchdog = watchdog();
-        let mut state = watchdog.state();
-        state.waiting.push(Arc::downgrade(queue));
-        watchdog.ensure_awake_by(&mut state, Instant::now() + TICK);
+    if !queue.is_listed().load(Ordering::SeqCst) {
+        watch(queue, Instant::now() + TICK);
     }
 }
 
@@ -280,19 +220,29 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "makes system calls")]
-    fn a_tenure_that_is_listed_as_it_ends_does_not_stay_in_the_list() {
+    fn a_queue_stays_in_the_list_from_one_tenure_to_the_next_and_leaves_it_when_it_is_idle() {
         let dir = tempfile::tempdir().unwrap();
         let queue = registry::queue(&LockPaths::open(&dir.path().join("t"), false).unwrap(), false);
-        let request = Request { options: Options::default().style(Style::Flock), shared: false };
-        let tenure = queue.acquire(Arc::new(request), Wait::Never).unwrap();
-        // Two callers listen for its loss at once, and a third one at the moment of its release.
-        list_tenure(&tenure, None, None, Instant::now());
-        list_tenure(&tenure, None, None, Instant::now());
-        queue.release(&tenure).unwrap();
-        list_tenure(&tenure, None, None, Instant::now());
+        let options = Options::default().style(Style::Flock).max_hold(Duration::from_secs(3600));
+        let request = Arc::new(Request { options, shared: false });
+        let entries = || {
+            let same = |listed: &Weak<dyn WatchedQueue>| {
+                listed.upgrade().is_some_and(|listed| Arc::as_ptr(&listed).addr() == Arc::as_ptr(&queue).addr())
+            };
+            watchdog().state().queues.iter().filter(|listed| same(listed)).count()
+        };
+        for _ in 0..3 {
+            let tenure = queue.acquire(Arc::clone(&request), Wait::Never).unwrap();
+            // Two callers listen for its loss as well.
+            queue_waits(&queue);
+            queue_waits(&queue);
+            assert!(queue.is_listed().load(Ordering::SeqCst));
+            assert!(entries() <= 1, "it is listed once, unless the thread looks at it just now");
+            queue.release(&tenure).unwrap();
+        }
         let end = Instant::now() + Duration::from_secs(60);
-        while watchdog().state().held.iter().any(|held| Arc::ptr_eq(&held.tenure, &tenure)) {
-            assert!(Instant::now() < end, "the ended tenure stays in the list");
+        while queue.is_listed().load(Ordering::SeqCst) || entries() > 0 {
+            assert!(Instant::now() < end, "the idle queue stays in the list");
             std::thread::sleep(Duration::from_millis(5));
         }
     }

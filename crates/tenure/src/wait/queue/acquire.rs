@@ -306,7 +306,7 @@ impl TargetQueue {
                 let owner: Arc<dyn TenureOwner> = Arc::<TargetQueue>::clone(self);
                 let tenure = FileTenure::new(owner, paths, Arc::clone(request), grant, thread);
                 sharers.push(Arc::clone(&tenure));
-                watchdog::tenure_began(&tenure);
+                watchdog::tenure_began(self, &tenure);
                 Some(tenure)
             }
             _ => None,

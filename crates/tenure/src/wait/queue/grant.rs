@@ -31,7 +31,7 @@ impl TargetQueue {
             phase => *phase = Phase::Held(Arc::clone(&tenure)),
         }
         event!(DEBUG, target = ?self.target_path, fence = tenure.fence, "granted");
-        watchdog::tenure_began(&tenure);
+        watchdog::tenure_began(self, &tenure);
         tenure
     }
 

@@ -17,6 +17,7 @@ use crate::util::thread_pool;
 use crate::util::trace::event;
 use crate::wait::fd_cache;
 use crate::wait::kernel_wait::KernelWaiter;
+use crate::wait::tenure::FileTenure;
 use crate::wait::watchdog::{self, WatchedQueue};
 
 impl TargetQueue {
@@ -231,6 +232,14 @@ impl TargetQueue {
 impl WatchedQueue for TargetQueue {
     fn is_listed(&self) -> &AtomicBool {
         &self.in_watchdog
+    }
+
+    fn tenures(&self) -> Vec<Arc<FileTenure>> {
+        match &self.state().phase {
+            Phase::Held(tenure) => vec![Arc::clone(tenure)],
+            Phase::Shared(sharers) => sharers.clone(),
+            _ => Vec::new(),
+        }
     }
 
     fn recheck(self: Arc<TargetQueue>) -> bool {

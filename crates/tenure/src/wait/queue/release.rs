@@ -29,6 +29,10 @@ impl TenureOwner for TargetQueue {
     fn revoke(self: Arc<TargetQueue>, tenure: &Arc<FileTenure>) -> Result<()> {
         self.end_tenure(tenure, true)
     }
+
+    fn watch(self: Arc<TargetQueue>) {
+        watchdog::queue_waits(&self);
+    }
 }
 
 impl TargetQueue {
@@ -63,7 +67,6 @@ impl TargetQueue {
         let next = state.queue.first().cloned().filter(|next| may_hand_off && next.request.same_way(&tenure.request));
         let may_open = state.barges < MAX_BARGES && tenure.thread.is_some() && !tenure.request.bare();
         drop(state);
-        watchdog::tenure_ended(tenure);
         let mut record = tenure.end(revoked);
         if revoked && let Some(native) = record.as_mut().and_then(|(record, _)| Arc::make_mut(record).native.as_mut()) {
             // The revoked holder may still be writing, so the next holder gets a crash report.
@@ -97,7 +100,6 @@ impl TargetQueue {
             cached = std::mem::take(&mut state.cached);
         }
         drop(state);
-        watchdog::tenure_ended(tenure);
         tenure.end(revoked);
         if !last {
             return Ok(());
