@@ -2,7 +2,7 @@
 import { strict as assert } from "node:assert";
 import { spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname } from "node:path";
 import { test } from "node:test";
@@ -208,6 +208,35 @@ test("a binary that is missing or cannot be loaded is reported", (t) => {
   assert.match(said().message, new RegExp(`${binary} cannot be loaded: .*glibc`));
   rmSync(`${dir}/dist/${binary}`);
   assert.match(said().message, /not beside the package's code.*bundled.*external/);
+});
+
+test("a published package loads the binary's package, and names the one that is not installed", (t) => {
+  const dir = folder(t);
+  cpSync(dirname(createRequire(import.meta.url).resolve("tenure/package.json")), dir, { recursive: true });
+  const said = () => {
+    const words = [script("elsewhere.mjs"), process.platform, `${dir}/dist/index.mjs`];
+    const { stdout, stderr } = spawnSync(process.execPath, words, { encoding: "utf8" });
+    assert.equal(stdout.split("\n")[0], "imported", stderr);
+    return JSON.parse(stdout.split("\n")[1]);
+  };
+  const binary = readdirSync(`${dir}/dist`).find((name) => name.endsWith(".node"));
+  const system = binary.slice("tenure.".length, -".node".length);
+  const content = readFileSync(`${dir}/dist/${binary}`);
+  rmSync(`${dir}/dist/${binary}`);
+  const about = JSON.parse(readFileSync(`${dir}/package.json`, "utf8"));
+  const publish = (name) =>
+    writeFileSync(`${dir}/package.json`, JSON.stringify({ ...about, optionalDependencies: { [`@tenure/node-${name}`]: about.version } }));
+  publish("sunos-sparc");
+  assert.match(said().message, new RegExp(`no binary for ${process.platform}-${process.arch}, only for sunos-sparc;`));
+  publish(system);
+  assert.match(said().message, new RegExp(`is not installed: @tenure/node-${system}; install without --omit=optional`));
+  const installed = `${dir}/node_modules/@tenure/node-${system}`;
+  mkdirSync(installed, { recursive: true });
+  writeFileSync(`${installed}/package.json`, JSON.stringify({ name: `@tenure/node-${system}`, main: binary }));
+  writeFileSync(`${installed}/${binary}`, "for another machine");
+  assert.match(said().message, new RegExp(`@tenure/node-${system} cannot be loaded: `));
+  writeFileSync(`${installed}/${binary}`, content);
+  assert.equal(said().code, "TENURE_CANNOT_CREATE");
 });
 
 test("package.json names the systems of the binaries", () => {

@@ -1,0 +1,92 @@
+"""Which artifacts there are, and building them."""
+
+import fnmatch
+import shutil
+
+from . import command, common, crates, node, python, templates
+from .common import Plan
+
+
+def artifacts():
+    """Returns the name of each artifact that is built, in the order of building."""
+    names = []
+    for system in common.built_systems():
+        names.append(f"command-{system.name}")
+        if system.deb:
+            names.append(f"deb-{system.deb}")
+    names += ["crates", "sdist"]
+    names += [f"wheel-{system.name}-{tag}" for system in common.built_systems() for tag in system.wheels]
+    names += [f"node-{name}" for system in common.built_systems() for name in system.addons]
+    return [*names, "node", "templates"]
+
+
+def show():
+    for name in artifacts():
+        print(name)
+    for system in common.systems():
+        if system.off:
+            print(f"not built: everything for {system.name}: {system.off}")
+    print("not built: a wheel for free-threaded Python: the module uses the stable ABI, which it does not have yet")
+    return 0
+
+
+def selection(patterns):
+    """Returns a function that tells whether an artifact is wanted."""
+    names = artifacts()
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise common.Failure(f"--only {pattern}: no artifact has that name; {common.NAME} --list prints them")
+    return lambda name: not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def prepare(out):
+    """Clones the checked-out commit, and returns the plan."""
+    work = common.target_folder() / "dist"
+    source = work / "source"
+    commit = common.output("git", "rev-parse", "HEAD", cwd=common.ROOT).strip()
+    if common.output("git", "status", "--porcelain", cwd=common.ROOT).strip():
+        common.say("what is not committed is not in the release")
+    shutil.rmtree(source, ignore_errors=True)
+    work.mkdir(parents=True, exist_ok=True)
+    common.run("git", "clone", "--quiet", "--no-checkout", common.ROOT, source)
+    common.run("git", "-c", "advice.detachedHead=false", "checkout", "--quiet", commit, cwd=source)
+    epoch = int(common.output("git", "log", "-1", "--format=%ct", commit, cwd=source))
+    return Plan(source, work / "build", out, common.version(), commit, epoch)
+
+
+def everything(out, patterns):
+    wanted = selection(patterns)
+    plan = prepare(out)
+    if not patterns:
+        shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    made = []
+    for system in common.built_systems():
+        if wanted(f"command-{system.name}") or (system.deb and wanted(f"deb-{system.deb}")):
+            say_built(made, command.make(plan, system, wanted))
+    if wanted("crates"):
+        say_built(made, crates.make(plan))
+    say_built(made, python.make(plan, wanted))
+    say_built(made, node.make(plan, wanted))
+    if wanted("templates"):
+        say_built(made, templates.make(plan))
+    if not made:
+        raise common.Failure("nothing was built")
+    write_sums(out)
+    for system in common.systems():
+        if system.off:
+            common.say(f"not built: everything for {system.name}: {system.off}")
+    common.say(f"{len(made)} files in {out}")
+    return 0
+
+
+def say_built(made, paths):
+    for path in paths:
+        common.say(f"{path.name}: {path.stat().st_size} bytes")
+    made += paths
+
+
+def write_sums(out):
+    """Writes SHA256SUMS of every file in the folder, also of those that an earlier run built."""
+    files = sorted(path for path in out.iterdir() if path.is_file() and path.name != "SHA256SUMS")
+    common.write(out / "SHA256SUMS", "".join(f"{common.digest(path)}  {path.name}\n" for path in files))

@@ -1,0 +1,169 @@
+"""What every part of a release uses: messages, programs, the plan, and archives with the same bytes in every run."""
+
+import dataclasses
+import gzip
+import hashlib
+import io
+import os
+import pathlib
+import subprocess
+import sys
+import tarfile
+import tomllib
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+LICENCES = ["LICENSE-APACHE", "LICENSE-MIT"]
+NAME = "scripts/release"
+
+
+class Failure(Exception):
+    """An error whose text is all that a user needs."""
+
+
+def say(*words):
+    print(f"{NAME}:", *words, flush=True)
+
+
+def run(*command, cwd=None, env=None, quiet=False):
+    """Runs a program. Its output is shown, unless `quiet`: then only if it fails."""
+    kwargs = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} if quiet else {}
+    result = subprocess.run([str(word) for word in command], cwd=cwd, env=env, stdin=subprocess.DEVNULL, check=False, **kwargs)
+    if result.returncode != 0:
+        if quiet:
+            sys.stderr.write(result.stdout)
+        raise Failure(f"{' '.join(str(word) for word in command)}: exit code {result.returncode}")
+
+
+def output(*command, cwd=None, env=None):
+    """Returns what a program prints."""
+    result = subprocess.run([str(word) for word in command], cwd=cwd, env=env, stdin=subprocess.DEVNULL, check=False,
+                            capture_output=True, text=True)
+    if result.returncode != 0:
+        raise Failure(f"{' '.join(str(word) for word in command)}: exit code {result.returncode}\n{result.stdout}{result.stderr}")
+    return result.stdout
+
+
+def target_folder():
+    return pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).absolute()
+
+
+def tools(name):
+    """Returns the folder with the programs of a list in packaging/requirements."""
+    return pathlib.Path(output(ROOT / "scripts/tools", name).strip())
+
+
+@dataclasses.dataclass
+class System:
+    """A row of packaging/targets.toml."""
+
+    name: str
+    machine: str
+    command: str
+    off: str = ""
+    deb: str = ""
+    wheels: dict = dataclasses.field(default_factory=dict)
+    addons: dict = dataclasses.field(default_factory=dict)
+
+
+def settings():
+    return tomllib.loads((ROOT / "packaging/targets.toml").read_text())
+
+
+def project():
+    """Returns where the project is and its maintainer's name."""
+    return settings()["project"]
+
+
+def systems():
+    return [System(**row) for row in settings()["system"]]
+
+
+def built_systems():
+    return [system for system in systems() if not system.off]
+
+
+@dataclasses.dataclass
+class Plan:
+    """What is released, from where and to where."""
+
+    source: pathlib.Path  # A clone of the commit.
+    build: pathlib.Path  # cargo's target folder.
+    out: pathlib.Path
+    version: str
+    commit: str
+    epoch: int  # The commit's time, which every file gets.
+
+    def environment(self, *flags):
+        """Returns the variables of a build whose bytes depend on the sources and the tools alone."""
+        env = dict(os.environ)
+        for name in ("RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "CARGO_BUILD_TARGET"):
+            env.pop(name, None)
+        cargo_home = pathlib.Path(env.get("CARGO_HOME", pathlib.Path.home() / ".cargo"))
+        remapped = {self.source: "/tenure", self.build: "/build", cargo_home: "/cargo"}
+        # The folder of a registry's sources has a hash of the registry's address, which a mirror changes.
+        remapped.update({folder: "/cargo/registry" for folder in sorted(cargo_home.glob("registry/src/*"))})
+        rustflags = [f"--remap-path-prefix={path}={name}" for path, name in remapped.items()]
+        env["CARGO_ENCODED_RUSTFLAGS"] = "\x1f".join([*rustflags, *flags])
+        env["CFLAGS"] = " ".join(f"-ffile-prefix-map={path}={name}" for path, name in remapped.items())
+        env["CARGO_TARGET_DIR"] = str(self.build)
+        env["CARGO_INCREMENTAL"] = "0"
+        env["SOURCE_DATE_EPOCH"] = str(self.epoch)
+        env["LC_ALL"] = "C.UTF-8"
+        env["TZ"] = "UTC"
+        return env
+
+    def build_environment(self, *flags):
+        """Returns `environment` with the tools of a build, which are installed if they are missing."""
+        env = self.environment(*flags)
+        env["PATH"] = os.pathsep.join([str(tools("release")), str(cargo_auditable()), env["PATH"]])
+        return env
+
+
+AUDITABLE = "0.7.7"
+
+
+def cargo_auditable():
+    """Installs cargo-auditable, once, and returns the folder with it."""
+    folder = target_folder() / "tools" / f"cargo-auditable-{AUDITABLE}"
+    if not (folder / "bin/cargo-auditable").exists():
+        say(f"installing cargo-auditable {AUDITABLE}")
+        run("cargo", "install", "--quiet", "--locked", "--root", folder, "--version", AUDITABLE, "cargo-auditable")
+    return folder / "bin"
+
+
+def version():
+    return tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
+
+
+def digest(path):
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+
+
+def write(path, content, mode=0o644):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    path.chmod(mode)
+
+
+def gzipped(content):
+    """Returns the bytes of a gzip file without a name and a date."""
+    return gzip.compress(content, compresslevel=9, mtime=0)
+
+
+def tar_gz(folder, name, epoch):
+    """Returns the bytes of an archive of `folder`, which is called `name` in it: sorted, owned by root, and of one date."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for path in [folder, *sorted(folder.rglob("*"))]:
+            inner = pathlib.PurePosixPath(name, path.relative_to(folder))
+            entry = archive.gettarinfo(path, arcname=str(inner))
+            entry.uid = entry.gid = 0
+            entry.uname = entry.gname = "root"
+            entry.mtime = epoch
+            entry.mode = 0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644
+            if path.is_file():
+                with path.open("rb") as content:
+                    archive.addfile(entry, content)
+            else:
+                archive.addfile(entry)
+    return gzipped(buffer.getvalue())

@@ -1,0 +1,32 @@
+class Tenure < Formula
+  desc "Lock between programs that knows its holder"
+  homepage "@URL@"
+  version "@VERSION@"
+  license any_of: ["MIT", "Apache-2.0"]
+
+  # No file can be locked on macOS yet.
+  depends_on :linux
+
+  on_intel do
+    url "@ARCHIVES@/@ARCHIVE_LINUX_X86_64@"
+    sha256 "@SHA256_LINUX_X86_64@"
+  end
+
+  on_arm do
+    url "@ARCHIVES@/@ARCHIVE_LINUX_AARCH64@"
+    sha256 "@SHA256_LINUX_AARCH64@"
+  end
+
+  def install
+    bin.install "tenure"
+    man1.install Dir["man/man1/*.1"]
+    bash_completion.install "completions/tenure.bash" => "tenure"
+    zsh_completion.install "completions/_tenure"
+    fish_completion.install "completions/tenure.fish"
+  end
+
+  test do
+    assert_match version.to_s, shell_output("#{bin}/tenure --version")
+    system bin/"tenure", "run", testpath/"data", "--", "true"
+  end
+end
