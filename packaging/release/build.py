@@ -39,9 +39,8 @@ def selection(patterns):
     return lambda name: not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def prepare(out):
-    """Clones the checked-out commit, and returns the plan."""
-    work = common.target_folder() / "dist"
+def prepare(out, work):
+    """Clones the checked-out commit into the folder `work`, and returns the plan of a build there."""
     source = work / "source"
     commit = common.output("git", "rev-parse", "HEAD", cwd=common.ROOT).strip()
     if common.output("git", "status", "--porcelain", cwd=common.ROOT).strip():
@@ -56,10 +55,45 @@ def prepare(out):
 
 def everything(out, patterns):
     wanted = selection(patterns)
-    plan = prepare(out)
+    work = common.target_folder() / "dist"
     if not patterns:
-        shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True, exist_ok=True)
+        # A part that is built alone keeps what cargo has built before.
+        for folder in (out, work):
+            shutil.rmtree(folder, ignore_errors=True)
+    build(prepare(out, work), wanted)
+    write_sums(out)
+    for system in common.systems():
+        if system.off:
+            common.say(f"not built: everything for {system.name}: {system.off}")
+    return 0
+
+
+def again(out, patterns):
+    """Builds what is in `out` a second time: from another clone in another folder, and from nothing. Compares the bytes."""
+    wanted = selection(patterns)
+    work = common.target_folder() / "dist-again"
+    shutil.rmtree(work, ignore_errors=True)
+    plan = prepare(work / "out", work)
+    if wanted("templates") and not all(wanted(f"command-{system.name}") for system in common.built_systems()):
+        raise common.Failure("the templates need every archive: --only both")
+    different = []
+    for path in build(plan, wanted):
+        first = out / path.name
+        if not first.exists():
+            raise common.Failure(f"{first} is not there to compare with")
+        same = common.digest(first) == common.digest(path)
+        common.say(f"{'the same' if same else 'DIFFERS '} {common.digest(path)}  {path.name}")
+        if not same:
+            different.append(path.name)
+    if different:
+        raise common.Failure(f"{', '.join(different)}: other bytes in {plan.out} than in {out}")
+    shutil.rmtree(work)
+    return 0
+
+
+def build(plan, wanted):
+    """Builds the wanted artifacts and returns them."""
+    plan.out.mkdir(parents=True, exist_ok=True)
     made = []
     for system in common.built_systems():
         if wanted(f"command-{system.name}") or (system.deb and wanted(f"deb-{system.deb}")):
@@ -72,12 +106,8 @@ def everything(out, patterns):
         say_built(made, templates.make(plan))
     if not made:
         raise common.Failure("nothing was built")
-    write_sums(out)
-    for system in common.systems():
-        if system.off:
-            common.say(f"not built: everything for {system.name}: {system.off}")
-    common.say(f"{len(made)} files in {out}")
-    return 0
+    common.say(f"{len(made)} files in {plan.out}")
+    return made
 
 
 def say_built(made, paths):

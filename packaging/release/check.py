@@ -5,6 +5,7 @@ import fnmatch
 import json
 import os
 import pathlib
+import platform
 import re
 import shutil
 import struct
@@ -69,10 +70,29 @@ def ensure(holds, message):
         raise Failure(message)
 
 
+# The programs of the checks, each with Debian's package.
+PROGRAMS = {"lintian": "lintian", "readelf": "binutils", "dpkg": "dpkg", "chroot": "coreutils"}
+
+
+def install_programs():
+    """Installs the missing programs, where it may. Elsewhere the check that needs one fails and names it."""
+    wanted = dict(PROGRAMS)
+    for system in common.built_systems():
+        if system.machine != platform.machine():
+            wanted[f"qemu-{system.machine}"] = "qemu-user"
+    missing = sorted({package for program, package in wanted.items() if not shutil.which(program)})
+    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
+        say("installing with apt-get:", *missing)
+        env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+        common.run("apt-get", "update", "-qq", env=env, quiet=True)
+        common.run("apt-get", "install", "-qq", "-y", "--no-install-recommends", *missing, env=env, quiet=True)
+
+
 def everything(out, patterns):
     """Checks what is in `out`. An artifact that is listed and not there is a failure, unless --only leaves it out."""
     report = Report(patterns)
     ensure(out.is_dir(), f"there is no {out}; {common.NAME} builds it")
+    install_programs()
     with report.check("sums"):
         check_sums(out)
     with report.check("SBOMs"):
