@@ -155,7 +155,7 @@ def check_command(report, out, version, system, place):
         with report.check(f"{name}: used in an empty chroot"):
             use_in_chroot(system, folder / "tenure", version, place / f"{system.name}-root")
     if system.deb and report.wants(f"deb-{system.deb}"):
-        deb = out / f"tenure_{version}_{system.deb}.deb"
+        deb = out / command.deb_name(version, system)
         with report.check(f"deb-{system.deb}: lintian has no errors"):
             lint(deb)
         with report.check(f"deb-{system.deb}: installed, used, removed"):
@@ -551,7 +551,7 @@ def quick(patterns):
         with report.check("the archive"):
             check_archive(unpacked(out / f"{command.archive_name(common.version(), system)}.tar.gz", place / "archive"), common.version())
         with report.check("the Debian package"):
-            contents = common.output("dpkg-deb", "--contents", out / f"tenure_{common.version()}_{system.deb}.deb")
+            contents = common.output("dpkg-deb", "--contents", out / command.deb_name(common.version(), system))
             for path in ["/usr/bin/tenure", "/usr/share/man/man1/tenure.1.gz", "/usr/share/doc/tenure/copyright"]:
                 ensure(f".{path}\n" in contents, f"it lacks {path}")
             ensure(not re.search(r"^\S+ (?!root/root)", contents, re.M), "a file in it is not root's")

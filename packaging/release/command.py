@@ -1,5 +1,7 @@
 """The command: static, in an archive with its pages, completions and licences, and in a Debian package."""
 
+import datetime
+import email.utils
 import hashlib
 import os
 import platform
@@ -79,13 +81,14 @@ class Contents:
         mit = (self.plan.source / "LICENSE-MIT").read_text()
         common.write(doc / "copyright", debian_copyright(mit))
         common.write(doc / "THIRD-PARTY-LICENSES.gz", common.gzipped(self.third_party.encode()))
+        common.write(doc / "changelog.Debian.gz", common.gzipped(debian_changelog(self.plan).encode()))
         common.write(doc / "changelog.gz", common.gzipped((self.plan.source / "CHANGELOG.md").read_bytes()))
         common.write(folder / "usr/share/lintian/overrides/tenure", LINTIAN_OVERRIDES)
         for path in folder.rglob("*"):
             if path.is_dir():
                 path.chmod(0o755)
         size = sum((path.stat().st_size + 1023) // 1024 if path.is_file() else 1 for path in folder.rglob("*"))
-        control = CONTROL.format(version=self.plan.version, arch=self.system.deb, size=size, summary=SUMMARY,
+        control = CONTROL.format(version=debian_version(self.plan.version), arch=self.system.deb, size=size, summary=SUMMARY,
                                  maintainer=common.project()["maintainer"])
         common.write(folder / "DEBIAN/control", control)
         sums = [f"{md5(path)}  {path.relative_to(folder)}\n" for path in sorted(folder.rglob("*"))
@@ -94,7 +97,7 @@ class Contents:
         (folder / "DEBIAN").chmod(0o755)
         folder.chmod(0o755)
         # Dates later than the epoch are set to it, and all of these are.
-        made = self.plan.out / f"tenure_{self.plan.version}_{self.system.deb}.deb"
+        made = self.plan.out / deb_name(self.plan.version, self.system)
         env = dict(os.environ, SOURCE_DATE_EPOCH=str(self.plan.epoch))
         common.run("dpkg-deb", "--root-owner-group", "--threads-max=1", "-Zxz", "--build", folder, made, env=env, quiet=True)
         return self.with_sbom(made)
@@ -108,6 +111,15 @@ class Contents:
 def archive_name(version, system):
     """Returns the archive's name without its suffix, which is also that of the folder in it."""
     return f"tenure-{version}-{system.name}"
+
+
+def debian_version(version):
+    """Returns the version with Debian's revision: the package has a changelog of its own."""
+    return f"{version}-1"
+
+
+def deb_name(version, system):
+    return f"tenure_{debian_version(version)}_{system.deb}.deb"
 
 
 def make(plan, system, wanted):
@@ -144,6 +156,16 @@ License: Expat
 
 License: Apache-2.0
  On Debian systems, the text of the Apache License 2.0 is in /usr/share/common-licenses/Apache-2.0.
+"""
+
+
+def debian_changelog(plan):
+    date = email.utils.format_datetime(datetime.datetime.fromtimestamp(plan.epoch, datetime.timezone.utc))
+    return f"""tenure ({debian_version(plan.version)}) unstable; urgency=medium
+
+  * Release {plan.version}; changelog.gz says what changed.
+
+ -- {common.project()["maintainer"]}  {date}
 """
 
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tarfile
@@ -14,6 +15,10 @@ import tomllib
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 LICENCES = ["LICENSE-APACHE", "LICENSE-MIT"]
 NAME = "scripts/release"
+
+
+# Variables by which a user changes what cargo and a C compiler make.
+CHANGES_A_BUILD = re.compile(r"(CARGO_(BUILD|ENCODED|PROFILE|TARGET)_|RUST(C|FLAGS|_LOG)|(TARGET_|HOST_)?(CC|CXX|AR|C(XX|PP)?FLAGS|LDFLAGS)(_|$))")
 
 
 class Failure(Exception):
@@ -95,9 +100,7 @@ class Plan:
 
     def environment(self, *flags):
         """Returns the variables of a build whose bytes depend on the sources and the tools alone."""
-        env = dict(os.environ)
-        for name in ("RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "CARGO_BUILD_TARGET"):
-            env.pop(name, None)
+        env = {name: value for name, value in os.environ.items() if not CHANGES_A_BUILD.match(name)}
         cargo_home = pathlib.Path(env.get("CARGO_HOME", pathlib.Path.home() / ".cargo"))
         remapped = {self.source: "/tenure", self.build: "/build", cargo_home: "/cargo"}
         # The folder of a registry's sources has a hash of the registry's address, which a mirror changes.
