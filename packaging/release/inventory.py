@@ -73,7 +73,10 @@ class Inventory:
             "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, artifact.name + sha256)}", "version": 1,
             "metadata": {
                 "timestamp": date, "component": main,
-                "tools": {"components": [{"type": "application", "name": common.NAME, "version": self.plan.version}]},
+                "tools": {"components": [
+                    {"type": "application", "name": common.NAME, "version": self.plan.version},
+                    {"type": "application", "name": "rustc", "version": rustc()},
+                ]},
             },
             "components": [self.component(key) for key in self.packages()],
             "dependencies": [
@@ -102,6 +105,12 @@ def facts(manifest):
     metadata = json.loads(common.output("cargo", "metadata", "--format-version", 1, "--locked", "--all-features",
                                         "--manifest-path", manifest))
     return {(p["name"], p["version"]): p for p in metadata["packages"]}
+
+
+@functools.cache
+def rustc():
+    """Returns the compiler's version, which decides the bytes as the sources do."""
+    return common.output("rustc", "--version").split()[1]
 
 
 def read_tree(text):
