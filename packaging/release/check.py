@@ -71,11 +71,13 @@ def ensure(holds, message):
 
 
 # The programs of the checks, each with Debian's package.
-PROGRAMS = {"lintian": "lintian", "readelf": "binutils", "dpkg": "dpkg", "chroot": "coreutils"}
+PROGRAMS = {"lintian": "lintian", "readelf": "binutils", "dpkg": "dpkg", "dpkg-deb": "dpkg", "chroot": "coreutils"}
 
 
 def install_programs():
-    """Installs the missing programs, where it may. Elsewhere the check that needs one fails and names it."""
+    """Installs the missing programs, where it may. Elsewhere the check that needs one fails and names it.
+
+    Returns 1 if one is still missing."""
     wanted = dict(PROGRAMS)
     for system in common.built_systems():
         if system.machine != platform.machine():
@@ -86,6 +88,10 @@ def install_programs():
         env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
         common.run("apt-get", "update", "-qq", env=env, quiet=True)
         common.run("apt-get", "install", "-qq", "-y", "--no-install-recommends", *missing, env=env, quiet=True)
+    elif missing:
+        say("not installed, which root can do with apt-get:", *missing)
+        return 1
+    return 0
 
 
 def everything(out, patterns):
