@@ -5,7 +5,7 @@
 use std::io;
 use std::ptr;
 
-use libc::{c_int, c_uint, c_void, pid_t};
+use libc::{c_int, c_void, pid_t};
 
 /// A thread that is stopped until this value is dropped. `ptrace(2)` requires that one thread makes all requests.
 pub struct Stepped(pid_t);
@@ -31,20 +31,14 @@ impl Stepped {
                 break;
             }
         }
-        let mut info = std::mem::MaybeUninit::<libc::ptrace_syscall_info>::zeroed();
+        let mut info = SyscallInfo::default();
         let size = ptr::without_provenance_mut::<c_void>(size_of_val(&info));
-        // SAFETY: zeroed is a valid value, of the size that is said; the thread is ours and stopped at a system call.
-        let info = unsafe {
-            libc::ptrace(libc::PTRACE_GET_SYSCALL_INFO, self.0, size, info.as_mut_ptr());
-            info.assume_init()
-        };
-        // SAFETY: `op` says which of them is meant.
-        Some(unsafe {
-            match info.op {
-                libc::PTRACE_SYSCALL_INFO_ENTRY => Step::Enters(info.u.entry.nr, info.u.entry.args),
-                libc::PTRACE_SYSCALL_INFO_EXIT => Step::Leaves(info.u.exit.sval),
-                other => panic!("a stop neither at the entry nor at the exit of a system call: {other}"),
-            }
+        // SAFETY: the kernel writes at most the size that is given; the thread is ours and stopped at a system call.
+        unsafe { libc::ptrace(GET_SYSCALL_INFO, self.0, size, &raw mut info) };
+        Some(match info.op {
+            SYSCALL_INFO_ENTRY => Step::Enters(info.words[0], info.words[1..7].try_into().unwrap()),
+            SYSCALL_INFO_EXIT => Step::Leaves(info.words[0].cast_signed()),
+            other => panic!("a stop neither at the entry nor at the exit of a system call: {other}"),
         })
     }
 
@@ -73,7 +67,28 @@ pub enum Step {
     Leaves(i64),
 }
 
-fn ptrace(request: c_uint, thread: pid_t, data: *mut c_void) -> io::Result<()> {
+// The crate libc has these for glibc alone (`ptrace(2)`, PTRACE_GET_SYSCALL_INFO).
+const GET_SYSCALL_INFO: Request = 0x420e;
+const SYSCALL_INFO_ENTRY: u8 = 1;
+const SYSCALL_INFO_EXIT: u8 = 2;
+
+#[cfg(target_env = "musl")]
+type Request = c_int;
+#[cfg(not(target_env = "musl"))]
+type Request = libc::c_uint;
+
+/// `struct ptrace_syscall_info`. Its union begins with the call's number and arguments, or with the call's result.
+#[repr(C)]
+#[derive(Default)]
+struct SyscallInfo {
+    op: u8,
+    arch: u32,
+    instruction_pointer: u64,
+    stack_pointer: u64,
+    words: [u64; 8],
+}
+
+fn ptrace(request: Request, thread: pid_t, data: *mut c_void) -> io::Result<()> {
     // SAFETY: none of the requests that come here makes the kernel write to this process.
     match unsafe { libc::ptrace(request, thread, ptr::null_mut::<c_void>(), data) } {
         0.. => Ok(()),
