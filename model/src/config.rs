@@ -15,6 +15,23 @@ pub enum Way {
     CopyInPlace,
 }
 
+/// The system whose means the protocol uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
+pub enum System {
+    /// Names are exchanged, and a lease shows who has a file open.
+    #[default]
+    Linux,
+    /// No exchange: a dead holder's lock file is removed by its handle. Lock files are copies, whose names their holders keep.
+    /// An anchor is replaced in two steps. A deny-write open shows who writes.
+    Windows,
+    /// No exchange: a name is removed while it is a given file's. No leases.
+    #[value(name = "freebsd")]
+    FreeBsd,
+    /// Names are exchanged. No leases.
+    #[value(name = "macos")]
+    MacOs,
+}
+
 /// The wall clock, from which the fence is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Clock {
@@ -58,6 +75,8 @@ pub struct Config {
     pub users: bool,
     /// The kind of the lock files.
     pub way: Way,
+    /// The system.
+    pub system: System,
     /// The wall clock.
     pub clock: Clock,
     /// Whether processes of one kind are interchangeable: fewer states, but the numbers in a trace change from step to step.
@@ -85,6 +104,7 @@ impl Config {
             wipes: 0,
             users: false,
             way: Way::Link,
+            system: System::Linux,
             clock: Clock::SetBack,
             symmetry: true,
             without: Vec::new(),
@@ -97,7 +117,27 @@ impl Config {
     }
 
     pub(crate) fn copies(&self) -> bool {
-        self.way != Way::Link
+        self.way != Way::Link || self.system == System::Windows
+    }
+
+    /// Returns whether a takeover removes the judged file, instead of an exchange.
+    pub(crate) fn removes(&self) -> bool {
+        matches!(self.system, System::Windows | System::FreeBsd)
+    }
+
+    /// Returns whether an open file shows that it is open.
+    pub(crate) fn leases(&self) -> bool {
+        matches!(self.system, System::Linux | System::Windows)
+    }
+
+    /// Returns whether a holder keeps others from removing its lock file.
+    pub(crate) fn keeps_names(&self) -> bool {
+        self.system == System::Windows && self.guards(Guard::KeepsTheName)
+    }
+
+    /// Returns whether an anchor is replaced in two steps.
+    pub(crate) fn replaces_in_two(&self) -> bool {
+        self.system == System::Windows
     }
 }
 
@@ -125,12 +165,16 @@ impl fmt::Display for Config {
             (" --cut-off", self.cut_off),
             (" --pass", self.pass),
             (" --users", self.users),
-            (" --copies", self.copies()),
+            (" --copies", self.way != Way::Link),
             (" --no-exchange", self.way == Way::CopyInPlace),
             (" --clock-advances", self.clock == Clock::Advances),
         ];
         for (name, _) in flags.iter().filter(|(_, on)| *on) {
             f.write_str(name)?;
+        }
+        if self.system != System::Linux {
+            let name = self.system.to_possible_value().map(|value| value.get_name().to_owned());
+            write!(f, " --system {}", name.unwrap_or_default())?;
         }
         for guard in &self.without {
             let name = guard.to_possible_value().map(|value| value.get_name().to_owned());
@@ -171,6 +215,14 @@ pub enum Guard {
     WaitsForLiveForeign,
     /// Step 6: after the exchange, the file at the swap is compared with the judged one.
     CompareAfterExchange,
+    /// Without an exchange, a takeover removes the judged file only.
+    RemovesTheJudged,
+    /// Where an open file can keep its name, the holder's lock file is kept.
+    KeepsTheName,
+    /// Where an anchor is replaced in two steps, the prepared file becomes the anchor if its maker died in between.
+    PromotesTheNew,
+    /// A holder that keeps its lock file's name gives it up after a break.
+    GivesUpTheName,
     /// An adopted copy's path is compared after it was written.
     VerifyAdoption,
     /// Step 7: when the lock file is published, the anchor's path is compared once more, and a copy's too.

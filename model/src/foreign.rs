@@ -65,11 +65,14 @@ pub(crate) fn step(state: &mut State, i: usize) -> Option<()> {
             state.write(me.file?, Record::Foreign(Who::foreign(i)));
             me.pc = ForeignPc::Hold;
         }
+        // The holder keeps the name.
+        ForeignPc::Remove if state.is_kept(state.lock) => me = Foreign::default(),
         ForeignPc::Remove => {
             state.removed(state.lock, Uncovered::ByForeign);
             state.lock = None;
             me = Foreign::default();
         }
+        ForeignPc::Hold if state.is_kept(state.lock) => me = Foreign { pc: ForeignPc::Done, ..Foreign::default() },
         ForeignPc::Hold => {
             if state.lock != me.file {
                 state.removed(state.lock, Uncovered::ByForeign);

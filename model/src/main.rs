@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use tenure_model::config::{Clock, Config, Guard, Way};
+use tenure_model::config::{Clock, Config, Guard, System, Way};
 use tenure_model::explore::explore;
 use tenure_model::table;
 
@@ -62,6 +62,9 @@ struct Arguments {
     /// Lock files are copies, and two names cannot be exchanged.
     #[arg(long)]
     no_exchange: bool,
+    /// The system whose means are used.
+    #[arg(long, default_value = "linux")]
+    system: System,
     /// The clock advances, instead of having been set back.
     #[arg(long)]
     clock_advances: bool,
@@ -92,6 +95,7 @@ impl Arguments {
                 (_, true) => Way::Copy,
                 _ => Way::Link,
             },
+            system: self.system,
             clock: if self.clock_advances { Clock::Advances } else { Clock::SetBack },
             symmetry: true,
             without: self.without.clone(),

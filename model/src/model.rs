@@ -17,6 +17,8 @@ pub enum Action {
     Native(usize),
     /// The next step of a native's detached helper.
     Helper(usize),
+    /// The watchdog of this native gives up the name of its broken lock file.
+    GiveUpName(usize),
     /// The watchdog's check of a native's wait.
     Recheck(usize),
     /// The watchdog revokes a native's tenure.
@@ -98,6 +100,9 @@ impl Model for Protocol {
                 actions.push(Action::Helper(i));
             }
             actions.push(Action::Recheck(i));
+            if self.config.keeps_names() {
+                actions.push(Action::GiveUpName(i));
+            }
             if self.config.pass {
                 actions.extend([Action::Pass(i), Action::PassAtOnce(i)]);
             }
@@ -126,6 +131,7 @@ impl Model for Protocol {
             Action::Native(i) => native::step(config, it, i),
             Action::Helper(i) => native::helper_step(it, i),
             Action::Recheck(i) => native::recheck(config, it, i),
+            Action::GiveUpName(i) => native::give_up_name(config, it, i),
             Action::Revoke(i) => native::revoke(it, i),
             Action::Pass(i) => native::pass(config, it, i, false),
             Action::PassAtOnce(i) => native::pass(config, it, i, true),

@@ -16,6 +16,14 @@ pub enum Pc {
     Open,
     /// Make it.
     Make,
+    /// Where an anchor is replaced in two steps: is there a prepared file?
+    MakeLook,
+    /// There is: try its kernel lock.
+    MakeLock,
+    /// Its maker is dead. Does it still have its name?
+    MakeCompare,
+    /// It does: rename it to the anchor.
+    MakeRename,
     /// Make `.tenure`.
     MakeFolder,
     /// Try its kernel lock.
@@ -62,6 +70,8 @@ pub enum Pc {
     Prepare,
     /// Rename it to the lock file, unless that exists.
     RenameNew,
+    /// Keep its name, where an open file can.
+    KeepName,
     /// The lock file exists: remove the new one.
     UnlinkNew,
     /// Open the lock file.
@@ -72,6 +82,8 @@ pub enum Pc {
     CompareBefore,
     /// Before a takeover: mark the record.
     Mark,
+    /// Without an exchange: remove the lock file, if it is the judged one.
+    RemoveJudged,
     /// Link the anchor to the swap.
     LinkSwap,
     /// Rename the copy to the swap.
@@ -250,6 +262,8 @@ pub struct Native {
     pub held: bool,
     /// Whether its lock file was removed while it was live.
     pub uncovered: Uncovered,
+    /// Whether it has found no prepared file in place of the missing anchor.
+    pub past_new: bool,
     /// The watchdog ended the tenure.
     pub revoked: bool,
     /// The release found that the lock was lost.
@@ -297,7 +311,7 @@ impl Native {
         };
         let (marks, ends) =
             ([self.linked, self.visible, self.live_file_at_swap, self.marked, self.crashed], [self.revoked, self.lost]);
-        let flags = (marks, self.waits, self.held, ends);
+        let flags = (marks, self.waits, self.held, ends, self.past_new);
         let files = [self.fd, self.judged, self.copy, self.replaced, self.prepare.file].map(look);
         let prior = self.prior.fence();
         (self.pc, files, flags, (self.fence, prior, self.after, self.rounds), (helper, self.prepare.pc, self.uncovered))
@@ -357,6 +371,21 @@ pub(crate) fn recheck(config: &Config, state: &mut State, i: usize) -> Option<()
     Some(())
 }
 
+/// Makes the watchdog give up the name of a lock file whose anchor was broken, for the operator who cannot remove it.
+pub(crate) fn give_up_name(config: &Config, state: &mut State, i: usize) -> Option<()> {
+    let native = state.natives[i];
+    let broken = native.held && matches!(native.pc, Pc::Hold | Pc::End) && state.anchor != native.fd;
+    let copy = native.copy.filter(|copy| broken && state.inode(*copy).keeper == Some(Who::native(i)))?;
+    config.guards(Guard::GivesUpTheName).then_some(())?;
+    state.let_go(copy, Who::native(i));
+    if state.lock == Some(copy) {
+        state.removed(state.lock, Uncovered::ByPerson);
+        state.lock = None;
+    }
+    state.unlock(copy, Who::native(i));
+    Some(())
+}
+
 /// Makes the watchdog revoke a tenure: the release begins without the holder.
 pub(crate) fn revoke(state: &mut State, i: usize) -> Option<()> {
     let native = &mut state.natives[i];
@@ -391,6 +420,7 @@ pub(crate) fn crash(state: &mut State, i: usize) -> Option<()> {
     let (me, helper) = (Who::native(i), Who::helper(i));
     for inode in &mut state.inodes {
         inode.lock = inode.lock.filter(|who| *who != me && *who != helper);
+        inode.keeper = inode.keeper.filter(|who| *who != me);
     }
     let Native { never, flock, .. } = state.natives[i];
     state.natives[i] = Native { pc: Pc::Dead, never, flock, ..Native::default() };
@@ -428,8 +458,48 @@ impl NativeStep<'_> {
                 None => self.go(Pc::Make),
             },
             Pc::Make if !self.state.folder => self.go(Pc::MakeFolder),
-            Pc::Make if self.state.anchor.is_some() => self.go(Pc::Open),
+            Pc::Make if self.state.anchor.is_some() => {
+                self.native.past_new = false;
+                self.go(Pc::Open)
+            }
+            // Between the two steps of a replacement, the prepared file is the next anchor.
+            Pc::Make if self.config.replaces_in_two() && !self.native.past_new => self.go(Pc::MakeLook),
+            Pc::MakeLook => match self.state.new {
+                Some(new) if self.guards(Guard::PromotesTheNew) => {
+                    self.native.judged = Some(new);
+                    self.go(Pc::MakeLock)
+                }
+                _ => {
+                    self.native.past_new = true;
+                    self.go(Pc::Make)
+                }
+            },
+            Pc::MakeLock => {
+                let new = self.native.judged.expect("it was opened");
+                if !self.state.try_lock(new, self.me) {
+                    // Its maker lives: look again.
+                    self.native.judged = None;
+                    return self.go(Pc::Open);
+                }
+                self.go(Pc::MakeCompare)
+            }
+            Pc::MakeCompare if self.state.new == self.native.judged => self.go(Pc::MakeRename),
+            Pc::MakeCompare => {
+                self.close_judged();
+                self.go(Pc::Open)
+            }
+            Pc::MakeRename => {
+                if self.state.anchor.is_none() && self.state.new.is_some() {
+                    self.state.anchor = self.state.new.take();
+                }
+                self.close_judged();
+                self.go(Pc::Open)
+            }
             Pc::Make => {
+                self.native.past_new = false;
+                // An anchor between the two steps of a break's replacement does not continue the fence.
+                self.state.past.forgotten |=
+                    self.state.breaker.replaces_in_two(self.config) && !self.guards(Guard::PromotesTheNew);
                 let made = self.state.create();
                 self.state.own(self.config, made, self.me);
                 self.state.anchor = Some(made);
@@ -502,6 +572,7 @@ impl NativeStep<'_> {
             Pc::Link => self.link(),
             Pc::Prepare => self.prepare(),
             Pc::RenameNew => self.rename_new(),
+            Pc::KeepName => self.keep_name(),
             Pc::UnlinkNew => {
                 self.state.new = None;
                 self.close_copy();
@@ -524,6 +595,7 @@ impl NativeStep<'_> {
                 self.lost()
             }
             Pc::Mark
+            | Pc::RemoveJudged
             | Pc::SwapSeen
             | Pc::LinkSwap
             | Pc::RenameSwap
@@ -562,6 +634,9 @@ impl NativeStep<'_> {
             Pc::RollBackCompare => {
                 let ours = self.state.lock == self.native.lock_file();
                 self.go(if ours { Pc::RollBackUnlink } else { Pc::RollBackUnlockCopy })
+            }
+            Pc::RollBackUnlink if self.config.removes() && self.state.lock != self.native.lock_file() => {
+                self.go(Pc::RollBackUnlockCopy)
             }
             Pc::RollBackUnlink => {
                 if self.state.lock != self.native.lock_file() {
@@ -745,6 +820,7 @@ impl NativeStep<'_> {
             }
             Pc::FlockCompare if self.state.lock == ours => return self.go(Pc::FlockUnlink),
             Pc::FlockCompare => {}
+            _ if self.config.removes() && self.state.lock != ours => {}
             _ => {
                 if self.state.lock != ours {
                     self.state.removed_by_native(self.state.lock);
@@ -808,6 +884,17 @@ impl NativeStep<'_> {
         }
         self.state.lock = self.state.new.take();
         self.native.uncovered = Uncovered::No;
+        if self.config.keeps_names() { self.go(Pc::KeepName) } else { self.shown() }
+    }
+
+    /// Keeps other programs from removing the copy, if it still has its name.
+    fn keep_name(&mut self) -> Option<()> {
+        let copy = self.native.copy;
+        if self.state.lock != copy {
+            self.close_copy();
+            return self.go(Pc::Look);
+        }
+        self.state.keep(copy.expect("it was just published"), self.me);
         self.shown()
     }
 
@@ -853,7 +940,7 @@ impl NativeStep<'_> {
         if self.native.marked { self.go(Pc::Unmark) } else { self.settle() }
     }
 
-    fn settle(&mut self) -> Option<()> {
+    pub(crate) fn settle(&mut self) -> Option<()> {
         match self.guards(Guard::CompareAfterPublishing) {
             true if self.native.copy.is_some() => self.go(Pc::VerifyCopy),
             true if self.native.linked => self.go(Pc::VerifyAnchor),
@@ -916,6 +1003,7 @@ impl NativeStep<'_> {
     pub(crate) fn close_copy(&mut self) {
         if let Some(copy) = self.native.copy.take() {
             self.state.unlock(copy, self.me);
+            self.state.let_go(copy, self.me);
         }
     }
 
@@ -928,6 +1016,7 @@ impl NativeStep<'_> {
         let Native { never, flock, helper, .. } = *self.native;
         for inode in &mut self.state.inodes {
             inode.lock = inode.lock.filter(|who| *who != self.me);
+            inode.keeper = inode.keeper.filter(|who| *who != self.me);
         }
         *self.native = Native { pc, never, flock, helper, ..Native::default() };
         Some(())

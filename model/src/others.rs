@@ -18,7 +18,9 @@ pub enum BreakPc {
     Prepare,
     /// Open the anchor again, because it may have been replaced since.
     Reopen,
-    /// Rename it over the old one.
+    /// Take the name from the old one, where a rename does not replace an open file.
+    TakeName,
+    /// Rename it over the old one, or to the free name.
     Rename,
     /// Read the old one's fence again.
     ReadAgain,
@@ -67,6 +69,11 @@ impl Breaker {
         change(&mut self.prepare.file);
     }
 
+    /// Returns whether it has taken the anchor's name, and not given it to the new anchor yet.
+    pub(crate) fn replaces_in_two(&self, config: &Config) -> bool {
+        config.replaces_in_two() && self.pc == BreakPc::Rename
+    }
+
     fn go(&mut self, pc: BreakPc) {
         self.pc = pc;
     }
@@ -109,7 +116,19 @@ pub(crate) fn break_step(config: &Config, state: &mut State) -> Option<()> {
             if config.guards(Guard::BreakReopens) {
                 me.old = state.anchor;
             }
+            me.go(if config.replaces_in_two() { BreakPc::TakeName } else { BreakPc::Rename });
+        }
+        BreakPc::TakeName => {
+            if state.anchor.is_some() && state.anchor == me.old {
+                state.anchor = None;
+                state.past.broken = true;
+            }
             me.go(BreakPc::Rename);
+        }
+        // Another process has made an anchor in between, which stays.
+        BreakPc::Rename if config.replaces_in_two() && state.anchor.is_some() => {
+            state.new = None;
+            me.go(BreakPc::ReadAgain);
         }
         BreakPc::Rename if state.new.is_none() => return end_break(state),
         BreakPc::Rename => {
@@ -148,6 +167,8 @@ pub(crate) fn break_step(config: &Config, state: &mut State) -> Option<()> {
             let begun = record.is_some_and(|record| record.is_native() && record.fence() == Some(me.begun));
             me.go(if begun { BreakPc::Unlink } else { BreakPc::Unlock });
         }
+        // The holder keeps the name: the break waits for it, or gives up.
+        BreakPc::Unlink if state.is_kept(state.lock) => me.go(BreakPc::Unlock),
         BreakPc::Unlink => {
             state.removed(state.lock, Uncovered::ByPerson);
             state.lock = None;
@@ -163,7 +184,10 @@ pub(crate) fn break_step(config: &Config, state: &mut State) -> Option<()> {
 pub(crate) fn end_break(state: &mut State) -> Option<()> {
     (state.breaker.pc != BreakPc::Idle).then_some(())?;
     // It dies before it has carried on what was granted while it was at it.
-    state.past.forgotten |= matches!(state.breaker.pc, BreakPc::ReadAgain | BreakPc::Swap | BreakPc::WriteFence);
+    let carries = matches!(state.breaker.pc, BreakPc::ReadAgain | BreakPc::Swap | BreakPc::WriteFence);
+    // Between the two steps, too: the prepared file may have an older fence.
+    let between = state.breaker.pc == BreakPc::Rename && state.past.broken;
+    state.past.forgotten |= carries || between;
     state.past.broke |= state.breaker.pc == BreakPc::Unlock;
     unlock_all(state, Who::BREAKER);
     state.breaker = Breaker::default();
@@ -263,7 +287,7 @@ pub(crate) fn prune_step(config: &Config, state: &mut State) -> Option<()> {
         }
         PrunePc::Lease => {
             let open = state.natives.iter().any(|native| native.fd == me.file) || state.breaker.fresh == me.file;
-            if open {
+            if open || !config.leases() {
                 return end_prune(state);
             }
             go(if config.guards(Guard::PruneLocks) { PrunePc::Lock } else { PrunePc::Compare });
@@ -372,7 +396,7 @@ pub(crate) fn wipe_step(state: &mut State, nth: usize) -> Option<()> {
 
 /// Removes the lock file, as a person.
 pub(crate) fn user_rm(state: &mut State) -> Option<()> {
-    (state.left.user_rm > 0 && state.lock.is_some()).then_some(())?;
+    (state.left.user_rm > 0 && state.lock.is_some() && !state.is_kept(state.lock)).then_some(())?;
     state.left.user_rm -= 1;
     state.removed(state.lock, Uncovered::ByPerson);
     state.lock = None;

@@ -49,7 +49,9 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
             !model.first(2, mixed(state, |one, other| (one, other) == (Uncovered::No, Uncovered::No)))
         }),
         Property::always(FENCE_GROWS, |model, state: &State| !model.first(3, state.past.fence_went_back)),
-        Property::always(NO_NATIVE_STUCK, |model, state: &State| !model.first(4, !can_end(model, state))),
+        Property::always(NO_NATIVE_STUCK, |model, state: &State| {
+            !model.first(4, !state.waits_for_a_person() && !can_end(model, state))
+        }),
         Property::always(SWAP_RECOVERED, |model, state: &State| {
             let forced = state.past.broken || state.past.wiped;
             let shown = state.natives.iter().any(|native| native.held && !native.flock);

@@ -56,9 +56,15 @@ impl NativeStep<'_> {
             }
             Pc::UnpublishUnlink => {
                 // Between the check and the removal the file may be removed, and a foreign program may make its own.
+                // Where the system can, the removal compares once more.
+                if self.config.removes() && self.state.lock != self.native.lock_file() {
+                    self.let_go_of_copy();
+                    return self.go(self.after_unpublish());
+                }
                 if self.state.lock != self.native.lock_file() && self.guards(Guard::CompareAtRelease) {
                     self.state.removed_by_native(self.state.lock);
                 }
+                self.let_go_of_copy();
                 self.state.lock = None;
                 self.go(self.after_unpublish())
             }
@@ -85,6 +91,12 @@ impl NativeStep<'_> {
         self.state.links(self.fd()) == names && copy.is_none_or(|copy| self.state.links(copy) == 1)
     }
 
+    pub(crate) fn let_go_of_copy(&mut self) {
+        if let Some(copy) = self.native.copy {
+            self.state.let_go(copy, self.me);
+        }
+    }
+
     fn passed(&mut self) -> Option<()> {
         self.native.rounds -= 1;
         self.grant()
@@ -95,7 +107,7 @@ impl NativeStep<'_> {
     }
 
     fn released(&mut self) -> Option<()> {
-        self.native.copy = None;
+        self.close_copy();
         let ended = self.guards(Guard::EndsBeforeRelease);
         self.native.held &= !ended;
         if self.native.lost {

@@ -96,6 +96,8 @@ pub struct Inode {
     pub record: Record,
     /// Its owner, if each native belongs to another user. No other process may write it.
     pub owner: Option<Who>,
+    /// The native that keeps its name.
+    pub keeper: Option<Who>,
 }
 
 /// The whole state.
@@ -119,6 +121,8 @@ pub struct State {
     pub foreign: Vec<Foreign>,
     /// `break --force`.
     pub breaker: Breaker,
+    /// Whether an open file shows that it is open.
+    pub leases: bool,
     /// `clean`, at an anchor that is idle.
     pub pruner: Pruner,
     /// `rm -r .tenure`.
@@ -195,6 +199,7 @@ impl State {
             natives: (0..config.natives + config.flock + config.cleaners).map(one).collect(),
             foreign: vec![Foreign::default(); config.foreign],
             breaker: Breaker::default(),
+            leases: config.leases(),
             pruner: Pruner::default(),
             wiper: Wiper::default(),
             left: Left {
@@ -301,9 +306,43 @@ impl State {
     }
 
     /// Returns whether a file that no native wrote is still open for writing (a refused read lease), or its process is alive.
+    /// Where nothing shows who has it open, this is unknown of a file without a record, and counts as alive.
     pub(crate) fn foreign_lives(&self, ino: Ino) -> bool {
+        if !self.leases {
+            return match self.record(ino) {
+                Record::Foreign(who) => self.alive(who),
+                _ => true,
+            };
+        }
         let open = self.foreign.iter().any(|foreign| foreign.file == Some(ino));
         open || matches!(self.record(ino), Record::Foreign(who) if self.alive(who))
+    }
+
+    /// Keeps this file's name for `who`.
+    pub(crate) fn keep(&mut self, ino: Ino, who: Who) {
+        self.inodes[usize::from(ino)].keeper = Some(who);
+    }
+
+    /// Closes the descriptor by which `who` keeps this file's name.
+    pub(crate) fn let_go(&mut self, ino: Ino, who: Who) {
+        let inode = &mut self.inodes[usize::from(ino)];
+        inode.keeper = inode.keeper.filter(|keeper| *keeper != who);
+    }
+
+    /// Returns whether a native keeps this name.
+    pub(crate) fn is_kept(&self, name: Option<Ino>) -> bool {
+        name.is_some_and(|ino| self.inode(ino).keeper.is_some())
+    }
+
+    /// Returns whether a foreign program died between create and write where nothing shows that. Natives wait for its unknown
+    /// holder, until a person removes the file.
+    pub(crate) fn waits_for_a_person(&self) -> bool {
+        let left = |name: Option<Ino>| {
+            name.is_some_and(|ino| {
+                self.record(ino) == Record::Blank && !self.foreign.iter().any(|foreign| foreign.file == Some(ino))
+            })
+        };
+        !self.leases && (left(self.lock) || left(self.swap))
     }
 
     /// Judges a file, and closes it at once.
@@ -458,8 +497,8 @@ impl State {
             Record::Blank => Record::Blank,
         };
         for inode in &mut self.inodes {
-            let (lock, owner) = (inode.lock.map(moved), inode.owner.map(moved));
-            *inode = Inode { lock, record: moved_record(inode.record), owner };
+            let (lock, owner, keeper) = (inode.lock.map(moved), inode.owner.map(moved), inode.keeper.map(moved));
+            *inode = Inode { lock, record: moved_record(inode.record), owner, keeper };
         }
         self.natives = natives.iter().map(|old| self.natives[*old]).collect();
         for native in &mut self.natives {

@@ -18,6 +18,10 @@ impl NativeStep<'_> {
             After::Again if self.native.live_file_at_swap => self.go(Pc::Look),
             After::Again => self.go(Pc::Prepare),
             After::Retry => self.go(Pc::CompareAgain),
+            After::TakeOver if self.config.removes() && (self.native.flock || self.native.marked) => {
+                self.go_swap(Pc::RemoveJudged)
+            }
+            After::TakeOver if self.config.removes() => self.go(Pc::Mark),
             After::TakeOver if self.config.copies() => self.go_swap(Pc::Prepare),
             // The record of flock style while it holds counts as a mark of a takeover, too.
             After::TakeOver if self.native.flock || self.native.marked || !self.guards(Guard::TakeoverIsMarked) => {
@@ -84,7 +88,20 @@ impl NativeStep<'_> {
             Pc::Mark => {
                 self.write_own(self.fd(), true);
                 self.native.marked = true;
-                self.go_swap(Pc::LinkSwap)
+                self.go_swap(if self.config.removes() { Pc::RemoveJudged } else { Pc::LinkSwap })
+            }
+            Pc::RemoveJudged => {
+                let judged = self.native.judged;
+                if self.state.lock == judged || !self.guards(Guard::RemovesTheJudged) {
+                    if self.state.lock != judged {
+                        self.state.removed_by_native(self.state.lock);
+                    }
+                    self.state.lock = None;
+                    self.native.crashed = true;
+                    self.close_judged();
+                    return if self.native.flock { self.settle() } else { self.next_pass() };
+                }
+                self.retry()
             }
             // By the anchor's name, as in `link`.
             Pc::LinkSwap if self.state.anchor.is_none() || self.state.swap.is_some() => self.changed(),

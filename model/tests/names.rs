@@ -19,6 +19,7 @@ fn source(file: &str) -> &'static str {
         "existing" => include_str!("../../crates/tenure/src/file/lock_file/existing.rs"),
         "flock_style" => include_str!("../../crates/tenure/src/file/lock_file/flock_style.rs"),
         "visible" => include_str!("../../crates/tenure/src/file/lock_file/visible.rs"),
+        "paths" => include_str!("../../crates/tenure/src/file/paths.rs"),
         "prepare" => include_str!("../../crates/tenure/src/file/prepare.rs"),
         "publish" => include_str!("../../crates/tenure/src/file/lock_file/publish.rs"),
         "unpublish" => include_str!("../../crates/tenure/src/file/lock_file/unpublish.rs"),

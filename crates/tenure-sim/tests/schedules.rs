@@ -2,7 +2,7 @@
 //! `cargo run --release -p tenure-sim`.
 
 use tenure_sim::sim::{
-    Arena, Call, Limits, Opening, Report, SCRIPTS, Script, UNSOUND, by_name, exhaustive, random, replay,
+    Arena, Call, Face, Limits, Opening, Report, SCRIPTS, Script, UNSOUND, by_name, exhaustive, random, replay,
 };
 
 #[global_allocator]
@@ -82,6 +82,64 @@ fn any_two_calls_fail() {
     scripts(0, 1, |script| fails_twice(script, 1500));
     // A new folder that can neither be renamed nor removed: the next try does without it.
     fails_twice(by_name("users-dead-foreign").expect("the script exists"), 15_000);
+}
+
+/// Runs the scripts on another system: with an interruption, in random orders, and with one or two failing calls.
+fn on_another_system(face: Face) {
+    let mut ran = 0;
+    for script in SCRIPTS.iter().filter_map(|script| script.on(face)) {
+        sound(&exhaustive(&Script { preemptions: Some(1), ..script }, at_most(1500)));
+        sound(&random(&Script { preemptions: None, ..script }, 1, at_most(150)));
+        let failing = Script { failures: 1, preemptions: Some(0), deaths: 0, ..script };
+        sound(&exhaustive(&Script { every_error: true, ..failing }, at_most(800)));
+        sound(&exhaustive(&Script { failures: 2, ..failing }, at_most(300)));
+        ran += 1;
+    }
+    assert!(ran >= 40, "{ran} scripts have a meaning on {face:?}");
+}
+
+#[test]
+fn on_windows() {
+    on_another_system(Face::Windows);
+}
+
+#[test]
+fn on_freebsd() {
+    on_another_system(Face::FreeBsd);
+}
+
+#[test]
+fn on_macos() {
+    on_another_system(Face::MacOs);
+}
+
+fn on(face: Face, name: &str) -> Script {
+    by_name(name).and_then(|script| script.on(face)).expect("the script has a meaning there")
+}
+
+/// Without an exchange a dead holder's lock file is removed, and another program may have made its own since the judgement.
+#[test]
+fn a_takeover_by_removal_removes_only_the_judged_file() {
+    for (face, name) in
+        [(Face::FreeBsd, "dead-between"), (Face::Windows, "dead-between"), (Face::FreeBsd, "dead-between-two")]
+    {
+        let report = exhaustive(&Script { preemptions: Some(2), deaths: 0, ..on(face, name) }, at_most(30_000));
+        sound(&report);
+    }
+}
+
+/// The second step of an anchor's replacement fails, and so may the next call: the prepared file still has the crash report.
+#[test]
+fn an_anchor_that_is_half_replaced_forgets_no_crash() {
+    let failing = Script { failures: 2, preemptions: Some(0), deaths: 0, ..on(Face::Windows, "dead-flock-native") };
+    sound(&exhaustive(&failing, at_most(20_000)));
+}
+
+/// Only the holder can remove its lock file. Its removal after a break may fail, and is tried again.
+#[test]
+fn a_holder_that_keeps_its_lock_file_gives_it_up_after_a_break() {
+    let breaking = Script { every_error: true, failures: 1, preemptions: Some(1), ..on(Face::Windows, "break-holder") };
+    sound(&exhaustive(&breaking, at_most(30_000)));
 }
 
 /// The holder publishes its lock file after the operator's check. The break must remove that file too: otherwise a waiter

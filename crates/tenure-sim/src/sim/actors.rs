@@ -140,8 +140,11 @@ fn holder(style: Style) {
         // What the watchdog does, where only the holder can remove its lock file.
         while sys::keeps_names() {
             let since = world::with(|world| world.kernel.changes);
-            if release::give_up_name(&paths, &grant) || !world::changed(since) {
-                break;
+            match release::give_up_name(&paths, &grant) {
+                Ok(true) => break,
+                Ok(false) if !world::changed(since) => break,
+                // The next tick.
+                Ok(false) | Err(_) => {}
             }
         }
         world::rest();

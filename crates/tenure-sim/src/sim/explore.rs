@@ -174,7 +174,7 @@ fn explore(script: &Script, limits: Limits, chooser: &mut impl Explorer) -> Repo
         count(&mut report, &outcome, steps);
         if let Outcome::Failed(what) = outcome {
             let schedule = Schedule(chooser.path().to_vec());
-            report.failure = Some(Failure { script: script.name, what, schedule });
+            report.failure = Some(Failure { script: script.name, face: script.fs.face, what, schedule });
             break;
         }
         if !chooser.advance() {
@@ -291,7 +291,9 @@ pub fn replay(script: &Script, schedule: &Schedule) -> Result<(Option<Failure>, 
         return Err(story);
     }
     let failure = match outcome {
-        Outcome::Failed(what) => Some(Failure { script: script.name, what, schedule: schedule.clone() }),
+        Outcome::Failed(what) => {
+            Some(Failure { script: script.name, face: script.fs.face, what, schedule: schedule.clone() })
+        }
         _ => None,
     };
     Ok((failure, story))

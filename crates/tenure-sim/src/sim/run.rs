@@ -20,15 +20,20 @@ use crate::record::{self, Content};
 #[derive(Debug)]
 pub struct Failure {
     pub script: &'static str,
+    pub face: Face,
     pub what: String,
     pub schedule: Schedule,
 }
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let face = match Face::ALL.iter().find(|(_, face)| *face == self.face) {
+            Some((name, face)) if *face != Face::Linux => format!(" --face {name}"),
+            _ => String::new(),
+        };
         write!(
             f,
-            "{}: {}\n  to replay it call by call: cargo run --release -p tenure-sim -- --replay '{}:{}'",
+            "{}: {}\n  to replay it call by call: cargo run --release -p tenure-sim --{face} --replay '{}:{}'",
             self.script, self.what, self.script, self.schedule
         )
     }
@@ -349,7 +354,7 @@ fn errors(call: Call, every: bool) -> &'static [Errno] {
         }
         Call::Unlink => (&[EACCES, EIO], &[EACCES, EBUSY, EIO, ENOMEM, EPERM, EROFS]),
         Call::UnlinkSame => (&[EACCES, EBUSY, EIO], &[EACCES, EBUSY, EIO, ENOMEM, EPERM, EROFS]),
-        Call::KeepName => (&[EACCES, ENOENT], &[EACCES, EBUSY, EIO, EMFILE, ENOENT, ENOMEM]),
+        Call::KeepName => (&[EACCES], &[EACCES, EBUSY, EIO, EMFILE, ENOMEM]),
         Call::Rename => (&[EACCES, EINVAL], &[EACCES, EBUSY, EDQUOT, EINVAL, EIO, ENOMEM, ENOSPC, EPERM, EROFS, EXDEV]),
         Call::MakeDir => (&[EACCES, ENOSPC], &[EACCES, EDQUOT, EIO, EMLINK, ENOMEM, ENOSPC, EPERM, EROFS]),
         Call::RemoveDir => (&[EBUSY], &[EACCES, EBUSY, EIO, ENOMEM, EPERM, EROFS]),

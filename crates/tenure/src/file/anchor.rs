@@ -7,6 +7,7 @@
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::file::anchor_dir::{GITIGNORE, check_anchor_dir, create_anchor_dir, dir_error, write_gitignore};
 use crate::file::crash::state_reports_crash;
@@ -17,7 +18,7 @@ use crate::model::options::Options;
 use crate::record::cached::CachedRecord;
 use crate::record::io::write_text;
 use crate::record::{self, PriorState, Record, RecordState};
-use crate::sys::{self, Access, File, FileId, FileIdent, FileKind};
+use crate::sys::{self, Access, File, FileId, FileIdent, FileKind, LockKind, ReplaceSteps};
 
 /// The maximum number of retries while the anchor keeps being removed.
 const MAX_RETRIES: usize = 1000;
@@ -210,12 +211,8 @@ impl Anchor {
             return Err(current.err().unwrap_or_else(|| anchor_lost(paths)));
         }
         if let Err(error) = paths.rename_to_anchor(Some(&self.file)) {
-            if error.kind() == io::ErrorKind::NotFound {
-                return Err(anchor_lost(paths));
-            }
-            let _ = paths.dir.unlink(&paths.new);
-            if error.kind() == io::ErrorKind::AlreadyExists {
-                // The old anchor had lost its name, and another process made one before the new anchor got it.
+            // Where the name is another file's, the old anchor had lost it before.
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) {
                 return Err(anchor_lost(paths));
             }
             return Err(paths.anchor_error("belongs to another user and cannot be replaced", error));
@@ -235,6 +232,9 @@ impl Anchor {
 /// Creates a missing anchor. Where a mode was asked for, the anchor appears with it: a user that came between the
 /// creation and the change of mode would be refused.
 fn create_anchor(paths: &LockPaths, options: &Options) -> std::result::Result<File, CreateError> {
+    if sys::replace_steps() == ReplaceSteps::Two && is_being_replaced(paths).map_err(CreateError::Io)? {
+        return Err(CreateError::Io(io::ErrorKind::AlreadyExists.into()));
+    }
     if options.mode.is_none() {
         return create(paths, &paths.anchor, options);
     }
@@ -253,6 +253,28 @@ fn create_anchor(paths: &LockPaths, options: &Options) -> std::result::Result<Fi
                 _ => CreateError::Io(error),
             })
         }
+    }
+}
+
+/// Returns whether the missing anchor is between the two steps of a replacement. If the process that made the first step
+/// lives, this waits a moment for it; if it died, the prepared anchor, which continues the old one's record, gets the name
+/// here.
+fn is_being_replaced(paths: &LockPaths) -> io::Result<bool> {
+    let file = match paths.dir.open_at(&paths.new, Access::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if !file.try_lock(LockKind::Exclusive)? {
+        sys::pause(Duration::from_millis(1));
+        return Ok(true);
+    }
+    if paths.dir.ident_at(&paths.new)?.map(|found| found.id) != Some(file.ident()?.id) {
+        return Ok(true);
+    }
+    match paths.dir.rename_new(&paths.new, &paths.anchor) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(true),
     }
 }
 

@@ -86,8 +86,8 @@ fn changed_hands(paths: &LockPaths) -> Error {
 /// locked until that is done, so no process acquires in between. Its record continues the fence. `patience` is how long
 /// the holder may take to remove its lock file, where only the holder can.
 ///
-/// Where the replacement takes two steps, another process may make an anchor in between. Then that one stays, and the
-/// clock alone makes its fence greater.
+/// Where the replacement takes two steps, processes that look for an anchor in between wait for the second step, or make
+/// it themselves if this process has died.
 pub(crate) fn replace_anchor(paths: &LockPaths, seen: &Status, patience: Duration) -> Result<()> {
     let visible = lock_file::read_existing(paths)?;
     let lock_file_before = visible.as_ref().map(|found| found.id);
@@ -123,7 +123,6 @@ pub(crate) fn replace_anchor(paths: &LockPaths, seen: &Status, patience: Duratio
     let before = open();
     let replaced = before.as_ref().and_then(|before| before.ident().ok());
     if let Err(error) = paths.rename_to_anchor(before.as_ref()) {
-        let _ = paths.dir.unlink(&paths.new);
         let overtaken = sys::replace_steps() == ReplaceSteps::Two && error.kind() == io::ErrorKind::AlreadyExists;
         if !overtaken {
             return Err(paths.anchor_error("cannot be replaced", error));

@@ -186,17 +186,26 @@ impl LockPaths {
     }
 
     /// Gives the anchor's name to the prepared file, in place of the anchor `old`. Fails as existing, where that takes two
-    /// steps, if another process made an anchor in between.
+    /// steps, if there is another anchor by then.
+    ///
+    /// After an error the prepared file is removed. If the old anchor has lost its name already, the prepared file stays,
+    /// for the next process that looks for an anchor: its record alone continues the fence and the crash report.
     pub(crate) fn rename_to_anchor(&self, old: Option<&File>) -> io::Result<()> {
-        match sys::replace_steps() {
+        let mut is_needed = false;
+        let mut rename = || match sys::replace_steps() {
             ReplaceSteps::One => self.dir.rename_over(&self.new, &self.anchor),
             ReplaceSteps::Two => {
                 if let Some(old) = old {
-                    self.dir.unlink_same(&self.anchor, old)?;
+                    is_needed = self.dir.unlink_same(&self.anchor, old)?;
                 }
                 self.dir.rename_new(&self.new, &self.anchor)
             }
-        }
+        };
+        rename().inspect_err(|error| {
+            if !is_needed || error.kind() == io::ErrorKind::AlreadyExists {
+                let _ = self.dir.unlink(&self.new);
+            }
+        })
     }
 
     /// Returns the anchor's path, for messages.

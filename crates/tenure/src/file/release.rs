@@ -57,15 +57,16 @@ pub(crate) fn unlock(paths: &LockPaths, grant: &Grant, ended: Option<(Arc<Record
 }
 
 /// Removes the lock file of a tenure that was broken, where only its holder can, and releases that file's kernel lock. All
-/// else is left to the release. Returns whether the tenure was broken.
-pub(crate) fn give_up_name(paths: &LockPaths, grant: &Grant) -> bool {
-    let (Some(anchor), LockFile::Copy { file, .. }) = (&grant.anchor, &grant.lock_file) else { return false };
-    if !matches!(anchor.current(paths), Ok(None)) {
-        return false;
+/// else is left to the release. Returns whether the tenure was broken. After an error the caller tries again later.
+pub(crate) fn give_up_name(paths: &LockPaths, grant: &Grant) -> Result<bool> {
+    let (Some(anchor), LockFile::Copy { file, .. }) = (&grant.anchor, &grant.lock_file) else { return Ok(false) };
+    if anchor.current(paths)?.is_some() {
+        return Ok(false);
     }
-    let _ = paths.remove_name(&paths.lock, file);
-    let _ = file.unlock();
-    true
+    // The kernel lock comes second: without it the file would look like a dead holder's that cannot be removed.
+    paths.remove_name(&paths.lock, file).map_err(|error| paths.lock_error("cannot be removed", error))?;
+    file.unlock().map_err(|error| paths.lock_error("cannot be unlocked", error))?;
+    Ok(true)
 }
 
 fn unpublish_or_record(paths: &LockPaths, grant: &Grant, record: Option<Arc<Record>>, state_offset: u64) -> Result<()> {

@@ -306,12 +306,13 @@ impl FileTenure {
         sys::keeps_names() && matches!(self.grant.lock_file, LockFile::Copy { .. })
     }
 
-    /// Removes the lock file of a tenure that was broken, for the operator who could not.
+    /// Removes the lock file of a tenure that was broken, for the operator who could not. The watchdog calls it again at its
+    /// next tick.
     pub(crate) fn give_up_name(&self) {
         let current = self.current();
         // A release that has begun removes the lock file itself.
         if !current.closed && self.generation == sys::fork_generation() {
-            release::give_up_name(self.paths(), &self.grant);
+            let _ = release::give_up_name(self.paths(), &self.grant);
         }
     }
 

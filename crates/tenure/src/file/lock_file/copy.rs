@@ -23,7 +23,7 @@ pub(super) fn no_links(error: &io::Error) -> bool {
 pub(super) fn publish_copy(paths: &LockPaths, record: &Record, options: &Options) -> Result<Option<LockFile>> {
     let lock_file = make_copy(paths, record, options)?;
     match paths.dir.rename_new(&paths.new, &paths.lock) {
-        Ok(()) => keep_name(paths, lock_file),
+        Ok(()) => Ok(Some(lock_file)),
         Err(error) => {
             let _ = paths.dir.unlink(&paths.new);
             // NotFound means that `.tenure` was removed meanwhile.
@@ -47,17 +47,14 @@ pub(super) fn publish_copy(paths: &LockPaths, record: &Record, options: &Options
     }
 }
 
-/// Keeps other programs from removing a copy that has just got its name, where the system can. Returns `None` if the name
-/// is another file's by now.
-fn keep_name(paths: &LockPaths, lock_file: LockFile) -> Result<Option<LockFile>> {
-    let LockFile::Copy { file, .. } = &lock_file else { return Ok(Some(lock_file)) };
+/// Keeps other programs from removing a copy that has just become this tenure's lock file, where the system can. Returns
+/// `false` if the name is another file's by now.
+pub(super) fn keep_name(paths: &LockPaths, lock_file: &LockFile) -> Result<bool> {
+    let LockFile::Copy { file, .. } = lock_file else { return Ok(true) };
     match paths.dir.keep_name(&paths.lock, file) {
-        Ok(()) => Ok(Some(lock_file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => {
-            let _ = paths.remove_name(&paths.lock, file);
-            Err(paths.lock_error("cannot be kept open", error))
-        }
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(paths.lock_error("cannot be kept open", error)),
     }
 }
 

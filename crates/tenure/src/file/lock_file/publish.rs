@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io;
 use std::time::Duration;
 
-use super::copy::{no_links, publish_copy};
+use super::copy::{keep_name, no_links, publish_copy};
 use super::existing::{Blocker, Verdict, judge_found, read_existing, unreachable_machine};
 use super::takeover::{MAX_RETRIES, TakeOver, put_back, recover, take_over};
 use super::unpublish::{record_crash, restore, roll_back};
@@ -176,7 +176,15 @@ fn try_publish(
                 match copied {
                     Ok(Some(lock_file)) => {
                         paths.set_copies();
-                        return Ok(PublishAttempt::Held(lock_file, prior.previous(progress.replaced_holder.take())));
+                        let previous = prior.previous(progress.replaced_holder.clone());
+                        match keep_name(paths, &lock_file) {
+                            Ok(true) => return Ok(PublishAttempt::Held(lock_file, previous)),
+                            Ok(false) => {}
+                            Err(error) => {
+                                roll_back(paths, anchor, &lock_file, &previous, record, progress.state_offset);
+                                return Err(error);
+                            }
+                        }
                     }
                     Ok(None) => {}
                     // A folder that accepts no new name refuses both the link and the copy. The link's error is the
@@ -248,11 +256,14 @@ fn try_publish(
                 true => prior.previous_by_link(),
                 false => prior.previous(replaced_holder),
             };
-            match paths.lock_file_id() {
-                Ok(found) if found == lock_file.id(anchor) => {
+            match paths
+                .lock_file_id()
+                .and_then(|found| Ok(found == lock_file.id(anchor) && keep_name(paths, &lock_file)?))
+            {
+                Ok(true) => {
                     return Ok(PublishAttempt::Held(lock_file, previous(progress.replaced_holder.take())));
                 }
-                Ok(_) => {}
+                Ok(false) => {}
                 // Where that cannot be verified the lock file is removed again: the lock was not granted.
                 Err(error) => {
                     let previous = previous(progress.replaced_holder.clone());
