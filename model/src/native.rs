@@ -497,9 +497,9 @@ impl NativeStep<'_> {
             }
             Pc::Make => {
                 self.native.past_new = false;
-                // An anchor between the two steps of a break's replacement does not continue the fence.
-                self.state.past.forgotten |=
-                    self.state.breaker.replaces_in_two(self.config) && !self.guards(Guard::PromotesTheNew);
+                // Only a process that had looked before the break began makes an anchor between its two steps.
+                let between = self.state.breaker.replaces_in_two(self.config);
+                self.state.past.forgotten |= between && self.guards(Guard::PromotesTheNew);
                 let made = self.state.create();
                 self.state.own(self.config, made, self.me);
                 self.state.anchor = Some(made);

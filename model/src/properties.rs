@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use stateright::{Model, Property};
 
-use crate::config::Way;
+use crate::config::{System, Way};
 use crate::model::{Action, Protocol};
 use crate::native::{Native, Pc};
 use crate::state::{State, Uncovered, Who};
@@ -28,6 +28,8 @@ pub const CHECK_IS_RIGHT: &str = "check() fails only after a break or a removal"
 pub const NO_PHANTOM: &str = "a native's lock file without its holder is left by a crash alone";
 /// A waiter, which may be stopped, excludes other processes.
 pub const WAITERS_FREE: &str = "no waiter has the anchor's kernel lock";
+/// A holder's lock file was removed although its holder keeps its name.
+pub const NAME_IS_KEPT: &str = "where a holder keeps its lock file's name, no process removes it";
 /// An acquire ended with an error.
 pub const NO_ERRORS: &str = "no acquire ends with an error";
 /// The foreign protocol's own race.
@@ -76,6 +78,11 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
                 waits(native.pc) && native.fd.is_some_and(|fd| state.inode(fd).lock == Some(Who::native(i)))
             };
             !model.first(12, state.natives.iter().enumerate().any(has))
+        }),
+        Property::always(NAME_IS_KEPT, |model, state: &State| {
+            let forced = state.past.broken || state.past.wiped || model.config.system != System::Windows;
+            let uncovered = |native: &Native| native.held && !native.flock && native.uncovered != Uncovered::No;
+            !model.first(13, !forced && state.natives.iter().any(uncovered))
         }),
         Property::sometimes(FOREIGN_RACE, |model, state: &State| {
             model.first(7, mixed(state, |one, other| one.max(other) == Uncovered::ByForeign))

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use clap::ValueEnum;
-use tenure_model::config::{Clock, Config, Guard, Way};
+use tenure_model::config::{Clock, Config, Guard, System, Way};
 use tenure_model::explore::{Outcome, counterexample, explore};
 use tenure_model::properties::*;
 
@@ -31,6 +31,10 @@ fn in_place(config: Config) -> Config {
 /// Each native belongs to another user.
 fn users(config: Config) -> Config {
     Config { users: true, ..config }
+}
+
+fn on(system: System, config: Config) -> Config {
+    Config { system, ..config }
 }
 
 fn twice(config: Config) -> Config {
@@ -129,6 +133,32 @@ fn natives_and_foreign_programs_exclude_each_other() {
     }
 }
 
+/// The protocol with the means of other systems. On Windows no program removes a live lock file, so one foreign program has no
+/// race with natives.
+#[test]
+fn the_steps_of_other_systems_hold() {
+    let (race, person, forced) = (FOREIGN_RACE, PERSON_REMOVED, NATIVES_FORCED);
+    for (system, config, excused) in [
+        (System::Windows, twice(sketch(2, 0, 2, 1, 1)), [].as_slice()),
+        (System::Windows, sketch(2, 1, 2, 0, 0), &[]),
+        // A foreign program does not keep its own.
+        (System::Windows, sketch(2, 1, 1, 0, 1), &[person]),
+        (System::Windows, Config { flock: 1, ..sketch(1, 1, 1, 0, 0) }, &[]),
+        (System::Windows, breaks(sketch(2, 0, 0, 0, 0)), &[forced]),
+        (System::FreeBsd, twice(sketch(2, 0, 2, 0, 1)), &[]),
+        (System::FreeBsd, sketch(2, 1, 1, 0, 1), &[race, person]),
+        (System::FreeBsd, Config { flock: 1, ..sketch(1, 1, 2, 0, 0) }, &[]),
+        (System::FreeBsd, users(sketch(2, 1, 1, 0, 0)), &[race]),
+        (System::FreeBsd, breaks(sketch(2, 0, 1, 0, 0)), &[forced]),
+        (System::MacOs, sketch(2, 1, 1, 0, 1), &[race, person]),
+        (System::MacOs, sketch(2, 2, 2, 0, 0), &[race]),
+        (System::MacOs, breaks(sketch(2, 0, 1, 0, 0)), &[forced]),
+    ] {
+        let config = on(system, config);
+        assert_eq!(holds(&config).excused, excused, "`{config}`");
+    }
+}
+
 #[test]
 fn every_guard_is_needed() {
     use Guard::*;
@@ -163,6 +193,12 @@ fn every_guard_is_needed() {
         (vec![AdoptsAnyDeadNative], in_place(sketch(3, 0, 2, 0, 0)), NO_ERRORS),
         (vec![VerifyAdoption, CompareAfterPublishing], in_place(sketch(2, 1, 1, 0, 0)), FOREIGN_EXCLUDED),
         (vec![NewIsLockedAndCompared], copies(sketch(2, 0, 0, 1, 0)), NO_PHANTOM),
+        // Without an exchange, and where a name can be kept.
+        (vec![RemovesTheJudged], on(System::FreeBsd, sketch(1, 2, 1, 0, 0)), FOREIGN_EXCLUDED),
+        (vec![RemovesTheJudged], on(System::Windows, sketch(2, 1, 1, 0, 0)), FOREIGN_EXCLUDED),
+        (vec![KeepsTheName], on(System::Windows, sketch(2, 1, 0, 0, 1)), NAME_IS_KEPT),
+        (vec![GivesUpTheName], on(System::Windows, breaks(sketch(2, 0, 0, 0, 0))), NO_NATIVE_STUCK),
+        (vec![PromotesTheNew], on(System::Windows, breaks(sketch(2, 0, 0, 0, 0))), FENCE_GROWS),
         // The release.
         (vec![CompareAtRelease], sketch(2, 1, 0, 0, 1), FOREIGN_EXCLUDED),
         (vec![UnpublishBeforeUnlock], sketch(2, 0, 0, 0, 0), NO_PHANTOM),
