@@ -39,10 +39,10 @@ def selection(patterns):
     return lambda name: not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def prepare(out, work):
-    """Clones the checked-out commit into the folder `work`, and returns the plan of a build there."""
+def prepare(out, work, commit):
+    """Clones a commit into the folder `work`, and returns the plan of a build there."""
     source = work / "source"
-    commit = common.output("git", "rev-parse", "HEAD", cwd=common.ROOT).strip()
+    commit = common.output("git", "rev-parse", "--verify", f"{commit}^{{commit}}", cwd=common.ROOT).strip()
     if common.output("git", "status", "--porcelain", cwd=common.ROOT).strip():
         common.say("what is not committed is not in the release")
     shutil.rmtree(source, ignore_errors=True)
@@ -50,17 +50,17 @@ def prepare(out, work):
     common.run("git", "clone", "--quiet", "--no-checkout", common.ROOT, source)
     common.run("git", "-c", "advice.detachedHead=false", "checkout", "--quiet", commit, cwd=source)
     epoch = int(common.output("git", "log", "-1", "--format=%ct", commit, cwd=source))
-    return Plan(source, work / "build", out, common.version(), commit, epoch)
+    return Plan(source, work / "build", out, common.version(source), commit, epoch)
 
 
-def everything(out, patterns):
+def everything(out, patterns, commit):
     wanted = selection(patterns)
     work = common.target_folder() / "dist"
     if not patterns:
         # A part that is built alone keeps what cargo has built before.
         for folder in (out, work):
             shutil.rmtree(folder, ignore_errors=True)
-    build(prepare(out, work), wanted)
+    build(prepare(out, work, commit), wanted)
     write_sums(out)
     for system in common.systems():
         if system.off:
@@ -68,12 +68,12 @@ def everything(out, patterns):
     return 0
 
 
-def again(out, patterns):
+def again(out, patterns, commit):
     """Builds what is in `out` a second time: from another clone in another folder, and from nothing. Compares the bytes."""
     wanted = selection(patterns)
     work = common.target_folder() / "dist-again"
     shutil.rmtree(work, ignore_errors=True)
-    plan = prepare(work / "out", work)
+    plan = prepare(work / "out", work, commit)
     if wanted("templates") and not all(wanted(f"command-{system.name}") for system in common.built_systems()):
         raise common.Failure("the templates need every archive: --only both")
     different = []

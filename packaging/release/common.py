@@ -134,8 +134,8 @@ def cargo_auditable():
     return folder / "bin"
 
 
-def version():
-    return tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
+def version(root=ROOT):
+    return tomllib.loads((root / "Cargo.toml").read_text())["workspace"]["package"]["version"]
 
 
 def digest(path):
