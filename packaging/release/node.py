@@ -8,6 +8,8 @@ from . import common
 from .inventory import Inventory, sbom_path
 
 PACKAGE = "@tenure/node"
+# The oldest glibc on which the addons load, as with the wheels.
+GLIBC = "2.17"
 
 
 def make(plan, wanted):
@@ -24,7 +26,7 @@ def make(plan, wanted):
     for name, target in (chosen or dict([next(iter(addons.items()))])).items():
         flags = ["-Ctarget-feature=-crt-static"] if target.endswith("-musl") else []
         napi(folder, "build", "--release", "--platform", "--no-js", "--dts", "native.d.ts", "--output-dir", "dist",
-             "--cross-compile", "--target", target, "--target-dir", plan.build, "--", "--locked", env=plan.build_environment(*flags))
+             "--cross-compile", "--target", f"{target}.{GLIBC}" if target.endswith("-gnu") else target, "--target-dir", plan.build, "--", "--locked", env=plan.build_environment(*flags))
     made = []
     for name, target in chosen.items():
         inventory = Inventory(plan, "bindings/node/Cargo.toml", "tenure-node", target)
