@@ -47,7 +47,7 @@ pub fn all() -> Vec<Config> {
         on(System::Windows, sketch(2, 2, 2, 0, 1)),
         on(System::Windows, Config { flock: 1, ..sketch(1, 1, 2, 0, 0) }),
         on(System::Windows, Config { breaks: 1, ..advances(sketch(2, 0, 1, 0, 0)) }),
-        on(System::Windows, Config { wipes: 1, ..advances(sketch(2, 0, 1, 1, 0)) }),
+        on(System::Windows, Config { wipes: 1, ..advances(sketch(2, 0, 1, 0, 0)) }),
         // FreeBSD: removal while the name is the judged file's, no leases.
         on(System::FreeBsd, sketch(2, 3, 2, 0, 1)),
         on(System::FreeBsd, Config { flock: 1, ..sketch(2, 2, 2, 0, 0) }),

@@ -142,6 +142,16 @@ fn a_holder_that_keeps_its_lock_file_gives_it_up_after_a_break() {
     sound(&exhaustive(&breaking, at_most(30_000)));
 }
 
+/// A status has a shared lock on a dead native's lock file for a moment, which is no holder's.
+#[test]
+fn a_status_hides_no_crash() {
+    for (name, face) in Face::ALL {
+        let report = exhaustive(&Script { preemptions: Some(2), ..on(face, "bereft-flock-look") }, at_most(20_000));
+        sound(&report);
+        assert!(report.complete, "{name}: not every order was run");
+    }
+}
+
 /// The holder publishes its lock file after the operator's check. The break must remove that file too: otherwise a waiter
 /// would wait on it, as on a live native's, for as long as the holder stays, although no process holds.
 #[test]

@@ -60,6 +60,13 @@ pub(super) const SCRIPTS: &[Script] = &[
         ..PLAIN
     },
     Script {
+        name: "bereft-flock-look",
+        about: "a native in flock style finds a dead native's lock file, whose anchor is gone, while a status reads it",
+        left: &[Left::DeadNative, Left::NoAnchors],
+        actors: &[FLOCK, Actor::Look],
+        ..PLAIN
+    },
+    Script {
         name: "no-links-dead-errors",
         about: "a native finds a dead one's copy, and a call fails",
         left: &[Left::DeadNative],

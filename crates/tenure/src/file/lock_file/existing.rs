@@ -135,11 +135,10 @@ pub(super) fn judge_native(
     let Content::Record(record) = &found.content else { unreachable!("only a record is native") };
     let native = record.native.as_ref();
     let released = native.is_some_and(|native| native.state == RecordState::Released);
+    let failed = |error| paths.lock_error("cannot be locked", error);
     let liveness = if !released && paths.file_system.shared && is_other_boot(record) {
         Liveness::unknown(unreachable_machine(paths))
-    } else if ours.is_some_and(|anchor| anchor.id == found.id)
-        || found.file.try_lock(kind).map_err(|error| paths.lock_error("cannot be locked", error))?
-    {
+    } else if ours.is_some_and(|anchor| anchor.id == found.id) || is_unheld(&found.file, kind).map_err(failed)? {
         Liveness::dead("its kernel lock is free")
     } else {
         Liveness::alive("it has the kernel lock")
@@ -158,6 +157,12 @@ pub(super) fn judge_native(
             name_in_use: false,
         },
     })
+}
+
+/// Takes the kernel lock of a native's lock file, if no holder has it. A holder's is exclusive; a process that only reads
+/// the lock's status may have a shared one for a moment, beside which this one is shared too.
+fn is_unheld(file: &File, kind: LockKind) -> io::Result<bool> {
+    Ok(file.try_lock(kind)? || kind == LockKind::Exclusive && file.try_lock(LockKind::Shared)?)
 }
 
 /// Judges a foreign lock file. `look` is what was found of its record's pid, after the record was read. `flocked` tells
