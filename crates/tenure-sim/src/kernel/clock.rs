@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::world;
+use crate::sys::Moment;
 
 /// Unlimited: it is compared with the real clock, by which nothing in a script may be decided.
 pub(crate) const NAMES_CHECK_TTL: Duration = Duration::MAX;
@@ -16,6 +17,16 @@ pub(crate) fn now() -> SystemTime {
         world.tell(clock);
         world.kernel.time()
     })
+}
+
+/// Returns the time of day, as the time since 1970.
+pub(crate) fn since_epoch() -> Duration {
+    now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Returns always the same moment: time does not pass while a process runs.
+pub(crate) fn moment() -> Moment {
+    Moment::default()
 }
 
 /// Returns the time of the clock of leases. Nothing is measured by it, because no server is simulated.

@@ -105,8 +105,9 @@ pub(super) fn acquire_by_tries(paths: &LockPaths, kept: &mut CachedFiles, reques
     for _ in 0..TRIES {
         let since = world::with(|world| world.kernel.changes);
         witness::begins();
-        match acquire::attempt(paths, kept, request, &mut |_| false) {
-            Ok(Attempt::Granted(grant)) => {
+        let mut grant = Grant::empty();
+        match acquire::attempt(paths, kept, request, &mut |_| false, &mut grant) {
+            Ok(Attempt::Granted) => {
                 witness::enters(Granted {
                     style: request.options.style,
                     shared: request.shared,

@@ -7,36 +7,35 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::file::anchor::Anchor;
 use crate::file::break_lock;
 use crate::file::cached_files::CachedFiles;
 use crate::file::crash::state_reports_crash;
-use crate::file::grant::{Grant, TargetFile, new_record};
-use crate::file::lock_file::{self, Blocker, LockFile, Published};
+use crate::file::grant::{Grant, TargetFile, next_record};
+use crate::file::lock_file::{self, Blocker, Published};
 use crate::file::paths::LockPaths;
 use crate::file::prior::Prior;
 use crate::model::error::{Error, ErrorKind, Result};
-use crate::model::holder::Previous;
 use crate::model::request::Request;
-use crate::sys::{Access, FileIdent, FileKind, LockKind};
+use crate::sys::{self, Access, FileIdent, FileKind, LockKind};
 
 /// The maximum number of retries while the lock's files keep changing.
 const MAX_RETRIES: usize = 1000;
 
 /// The result of one attempt that does not wait.
-#[allow(clippy::large_enum_variant, reason = "the grant is the ordinary outcome; a box would cost each an allocation")]
 pub(crate) enum Attempt {
-    Granted(Grant),
+    /// Granted: the grant is at the caller's place for it. It is written there once, because a move of it costs as much as
+    /// a few system calls' code.
+    Granted,
     /// Another process holds the lock, and which one, where the attempt found that out.
     Busy(Option<Box<Blocker>>),
 }
 
 /// The result of the steps under the anchor's kernel lock.
-#[allow(clippy::large_enum_variant, reason = "the grant is the ordinary outcome; a box would cost each an allocation")]
 pub(crate) enum GrantOutcome {
-    Granted(Grant),
+    /// As [`Attempt::Granted`].
+    Granted,
     /// A live or unknown holder has the lock file.
     Blocked(Box<Blocker>),
     /// Another process has the target's own lock.
@@ -49,28 +48,34 @@ pub(crate) fn lock_kind(request: &Request) -> LockKind {
 
 /// Makes one attempt to acquire, without waiting. The opened files stay in `cached`; no kernel lock stays unless the
 /// lock was granted. Where `yields` says so once the anchor's kernel lock was taken, the attempt ends as busy although
-/// the lock may be free.
+/// the lock may be free. A grant is written to `grant`.
 pub(crate) fn attempt(
     paths: &LockPaths,
     cached: &mut CachedFiles,
     request: &Request,
     yields: &mut dyn FnMut(&Anchor) -> bool,
+    grant: &mut Grant,
 ) -> Result<Attempt> {
-    attempt_with_retries(paths, cached, request, yields).inspect_err(|_| close_all(cached))
+    let attempted = attempt_with_retries(paths, cached, request, yields, grant);
+    if attempted.is_err() {
+        close_all(cached);
+    }
+    attempted
 }
 
+#[inline]
 fn attempt_with_retries(
     paths: &LockPaths,
     cached: &mut CachedFiles,
     request: &Request,
     yields: &mut dyn FnMut(&Anchor) -> bool,
+    grant: &mut Grant,
 ) -> Result<Attempt> {
     for _ in 0..MAX_RETRIES {
         if request.bare() {
-            return Ok(match lock_target(paths, cached, request)? {
-                Some(target) => Attempt::Granted(bare_grant(target)),
-                None => Attempt::Busy(None),
-            });
+            let Some(target) = lock_target(paths, cached, request)? else { return Ok(Attempt::Busy(None)) };
+            *grant = Grant::bare(target);
+            return Ok(Attempt::Granted);
         }
         let anchor = cached_anchor(paths, cached, request)?;
         let locked =
@@ -89,9 +94,8 @@ fn attempt_with_retries(
             unlock_all(cached);
             return Ok(Attempt::Busy(None));
         }
-        let outcome = try_grant(paths, cached, &anchor, &stat, request);
-        return match outcome {
-            Ok(GrantOutcome::Granted(grant)) => Ok(Attempt::Granted(grant)),
+        return match try_grant(paths, cached, &anchor, &stat, request, grant) {
+            Ok(GrantOutcome::Granted) => Ok(Attempt::Granted),
             Ok(GrantOutcome::Blocked(blocker)) => {
                 unlock_all(cached);
                 Ok(Attempt::Busy(Some(blocker)))
@@ -112,30 +116,22 @@ fn attempt_with_retries(
     Err(keeps_changing(paths))
 }
 
-/// Makes steps 3 to 6, with the kernel lock on `anchor`, which its path names.
+/// Makes steps 3 to 6, with the kernel lock on `anchor`, which its path names. A grant is written to `grant`.
+#[inline]
 pub(crate) fn try_grant(
     paths: &LockPaths,
     cached: &mut CachedFiles,
     anchor: &Arc<Anchor>,
     stat: &FileIdent,
     request: &Request,
+    grant: &mut Grant,
 ) -> Result<GrantOutcome> {
     let options = &request.options;
     if request.shared {
         let previous = lock_file::crash_still_reported(paths, anchor, stat)?;
-        return Ok(match lock_target(paths, cached, request)? {
-            Some(target) => GrantOutcome::Granted(Grant {
-                anchor: Some(Arc::clone(anchor)),
-                target: Some(target),
-                lock_file: LockFile::Hidden,
-                previous,
-                record: None,
-                state_offset: 0,
-                live_file_at_swap: false,
-                checked_at: Instant::now(),
-            }),
-            None => GrantOutcome::TargetBusy,
-        });
+        let Some(target) = lock_target(paths, cached, request)? else { return Ok(GrantOutcome::TargetBusy) };
+        *grant = Grant::share(Arc::clone(anchor), target, previous);
+        return Ok(GrantOutcome::Granted);
     }
     if !paths.copies() && !anchor.can_remove_links(paths) {
         paths.set_copies();
@@ -148,9 +144,7 @@ pub(crate) fn try_grant(
     let look = stat.links > 1 || cut_off || paths.copies();
     let live_file_at_swap = look && lock_file::recover(paths, anchor, &prior, options)?;
     if !anchor.read_only {
-        let outcome = try_grant_after(paths, cached, anchor, stat, &prior, request, live_file_at_swap);
-        anchor.keep_buffer(prior.bytes);
-        return outcome;
+        return try_grant_after(paths, cached, anchor, stat, &prior, request, live_file_at_swap, grant);
     }
     let own = Arc::new(anchor.replace(paths, options, state)?);
     cached.anchor = Some(Arc::clone(&own));
@@ -158,23 +152,27 @@ pub(crate) fn try_grant(
     // process that has queued for it would seem to be its holder.
     prior.replaced = Some(Arc::clone(anchor));
     let stat = own.file.ident().map_err(|error| paths.anchor_error("cannot be read", error));
-    let outcome = stat.and_then(|stat| try_grant_after(paths, cached, &own, &stat, &prior, request, live_file_at_swap));
+    let outcome =
+        stat.and_then(|stat| try_grant_after(paths, cached, &own, &stat, &prior, request, live_file_at_swap, grant));
     let _ = anchor.file.unlock();
     outcome
 }
 
 /// Makes steps 4 to 6, after the record that `prior` has.
+#[inline]
+#[allow(clippy::too_many_arguments, reason = "those of `try_grant`, and what it found")]
 fn try_grant_after(
     paths: &LockPaths,
     cached: &mut CachedFiles,
     anchor: &Arc<Anchor>,
     stat: &FileIdent,
-    prior: &Prior,
+    prior: &Prior<'_>,
     request: &Request,
     live_file_at_swap: bool,
+    grant: &mut Grant,
 ) -> Result<GrantOutcome> {
     let state = prior.state();
-    let record = new_record(request, state.map_or(0, |state| state.fence), paths)?;
+    let record = next_record(anchor, request, state.map_or(0, |state| state.fence), paths)?;
     let options = &request.options;
     let (target, (published, live_file_at_swap)) = if request.flock() {
         let Some(target) = lock_target(paths, cached, request)? else { return Ok(GrantOutcome::TargetBusy) };
@@ -189,42 +187,37 @@ fn try_grant_after(
         // With a lock file, the lock is granted only once the swap names no live file any more.
         (None, (lock_file::publish(paths, anchor, stat, prior, &record, options, live_file_at_swap)?, false))
     };
-    Ok(match published {
-        Published::Blocked(blocker) => GrantOutcome::Blocked(blocker),
-        Published::Held(lock_file, previous, state_offset) => {
-            request.options.report_takeover(&paths.target_path, &previous);
-            let (anchor, record) = (Some(Arc::clone(anchor)), Some(record));
-            GrantOutcome::Granted(Grant {
-                anchor,
-                target,
-                lock_file,
-                previous,
-                record,
-                state_offset,
-                live_file_at_swap,
-                checked_at: Instant::now(),
-            })
-        }
-    })
+    let (lock_file, previous, state_offset) = match published {
+        Published::Held(lock_file, previous, state_offset) => (lock_file, previous, state_offset),
+        Published::Blocked(blocker) => return Ok(GrantOutcome::Blocked(blocker)),
+    };
+    request.options.report_takeover(&paths.target_path, &previous);
+    let now = sys::moment();
+    *grant = Grant {
+        anchor: Some(Arc::clone(anchor)),
+        target,
+        lock_file,
+        previous,
+        record: Some(record),
+        state_offset,
+        live_file_at_swap,
+        checked_at: now,
+        began: now,
+        locked_since: now,
+    };
+    Ok(GrantOutcome::Granted)
 }
 
-pub(crate) fn bare_grant(target: Arc<TargetFile>) -> Grant {
-    Grant {
-        anchor: None,
-        target: Some(target),
-        lock_file: LockFile::Hidden,
-        previous: Previous::Clean,
-        record: None,
-        state_offset: 0,
-        live_file_at_swap: false,
-        checked_at: Instant::now(),
-    }
-}
-
+#[inline]
 pub(crate) fn cached_anchor(paths: &LockPaths, cached: &mut CachedFiles, request: &Request) -> Result<Arc<Anchor>> {
-    if let Some(anchor) = &cached.anchor {
-        return Ok(Arc::clone(anchor));
+    match &cached.anchor {
+        Some(anchor) => Ok(Arc::clone(anchor)),
+        None => open_anchor(paths, cached, request),
     }
+}
+
+#[cold]
+fn open_anchor(paths: &LockPaths, cached: &mut CachedFiles, request: &Request) -> Result<Arc<Anchor>> {
     let anchor = Arc::new(Anchor::open(paths, &request.options)?);
     cached.anchor = Some(Arc::clone(&anchor));
     Ok(anchor)
@@ -282,6 +275,8 @@ pub(crate) fn is_target_current(paths: &LockPaths, target: &TargetFile) -> bool 
 }
 
 /// Opens the target, created if it is missing. Returns `None` if it was removed meanwhile.
+#[cold]
+#[inline(never)]
 fn open_target(paths: &LockPaths, request: &Request) -> Result<Option<TargetFile>> {
     let failed = |error| target_error(paths, "cannot be opened", error);
     let found = paths.dir.stat_at(&paths.target).map_err(failed)?;
@@ -338,6 +333,7 @@ pub(crate) fn unlock_all(cached: &mut CachedFiles) {
 }
 
 /// Unlocks and closes all files, after an error.
+#[cold]
 pub(crate) fn close_all(cached: &mut CachedFiles) {
     unlock_all(cached);
     *cached = CachedFiles::default();

@@ -6,7 +6,8 @@
 //! descriptor is compared with the path.
 
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::ptr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::file::anchor_dir::{GITIGNORE, check_anchor_dir, create_anchor_dir, dir_error, write_gitignore};
@@ -15,7 +16,7 @@ use crate::file::paths::{ANCHORS, LockPaths};
 use crate::file::prepare::{CreateError, create, prepare, released_record, unheld_record};
 use crate::model::error::{Advice, Error, ErrorKind, Result};
 use crate::model::options::Options;
-use crate::record::cached::CachedRecord;
+use crate::record::cached::{CachedRecord, Milliseconds};
 use crate::record::io::write_text;
 use crate::record::{self, PriorState, Record, RecordState};
 use crate::sys::{self, Access, File, FileId, FileIdent, FileKind, LockKind, ReplaceSteps};
@@ -31,10 +32,24 @@ pub(crate) struct Anchor {
     pub(crate) owner: u32,
     /// Whether the anchor is another user's and can only be read. It is replaced once this process has its kernel lock.
     pub(crate) read_only: bool,
-    /// The record that was written last through this descriptor. It is used by the thread that has the kernel lock.
-    cached: Mutex<Option<CachedRecord>>,
-    /// A buffer for the record's text, kept from one acquire to the next.
-    buffer: Mutex<Vec<u8>>,
+    /// What is kept from one tenure to the next. It is used by the thread that has the kernel lock.
+    kept: Mutex<Kept>,
+}
+
+/// What an anchor keeps from one tenure of this process to the next.
+#[derive(Debug, Default)]
+struct Kept {
+    /// The text as an acquire read it last.
+    text: Vec<u8>,
+    /// The record that was written last through this descriptor.
+    written: Option<CachedRecord>,
+    /// The record of this process's last tenure. The next one has it again, with its own fence and dates, once no other
+    /// part of the process uses it.
+    own: Option<Arc<Record>>,
+    /// When that tenure began: both of the record's dates.
+    own_begun: Milliseconds,
+    /// Whether `written` is `own`, but for the fence, the state and the dates.
+    own_is_written: bool,
 }
 
 impl Anchor {
@@ -89,14 +104,7 @@ impl Anchor {
         if stat.kind != FileKind::Regular {
             return Err(paths.anchor_obstructed(stat.kind));
         }
-        Ok(Anchor {
-            id: stat.id,
-            owner: stat.owner,
-            file,
-            read_only,
-            cached: Mutex::new(None),
-            buffer: Mutex::default(),
-        })
+        Ok(Anchor { id: stat.id, owner: stat.owner, file, read_only, kept: Mutex::default() })
     }
 
     /// Returns the file that the anchor's path names, if it is this anchor: step 2.
@@ -106,24 +114,46 @@ impl Anchor {
         Ok(found.filter(|stat| stat.id == self.id))
     }
 
-    /// Reads the record's text, of `size` bytes at most, into the kept buffer. [`keep_buffer`](Anchor::keep_buffer) gives
-    /// it back.
-    pub(super) fn read_text(&self, size: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = std::mem::take(&mut *self.buffer.lock().unwrap_or_else(PoisonError::into_inner));
-        bytes.resize(size, 0);
-        let length = self.file.read(&mut bytes)?;
-        bytes.truncate(length);
-        Ok(bytes)
+    /// Reads the record's text, of `size` bytes at most, and returns its state. A text that this descriptor wrote last is
+    /// not given to `scan`.
+    pub(super) fn read_prior(
+        &self,
+        size: usize,
+        scan: fn(&[u8]) -> Option<PriorState>,
+    ) -> io::Result<Option<PriorState>> {
+        let mut kept = self.kept();
+        let Kept { text, written, .. } = &mut *kept;
+        if text.len() != size {
+            text.resize(size, 0);
+        }
+        let length = self.file.read(text)?;
+        text.truncate(length);
+        Ok(written.as_ref().and_then(|written| written.state_of(text)).or_else(|| scan(text)))
     }
 
-    /// Keeps a buffer for the next [`read_text`](Anchor::read_text).
-    pub(super) fn keep_buffer(&self, bytes: Vec<u8>) {
-        *self.buffer.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
+    /// Returns the text that [`read_prior`](Anchor::read_prior) read last.
+    pub(super) fn prior_text(&self) -> Vec<u8> {
+        self.kept().text.clone()
     }
 
-    /// Returns the state of the record `bytes`, if it is the one that this descriptor wrote last.
-    pub(super) fn cached_state(&self, bytes: &[u8]) -> Option<PriorState> {
-        self.cached().as_ref().and_then(|cached| cached.state_of(bytes))
+    /// Returns the record of this process's next tenure, which began at `begun`: the last one's, where no other part of the process uses it and
+    /// `renew` accepts it; otherwise the one that `make` makes.
+    pub(super) fn own_record(
+        &self,
+        begun: Milliseconds,
+        renew: impl FnOnce(&mut Record) -> bool,
+        make: impl FnOnce() -> Record,
+    ) -> Arc<Record> {
+        let mut kept = self.kept();
+        kept.own_begun = begun;
+        if let Some(own) = &mut kept.own
+            && Arc::get_mut(own).is_some_and(renew)
+        {
+            return Arc::clone(own);
+        }
+        let own = Arc::new(make());
+        (kept.own, kept.own_is_written) = (Some(Arc::clone(&own)), false);
+        own
     }
 
     /// Returns whether this user could remove a link to the anchor. In a sticky folder, only the anchor's owner and the
@@ -136,53 +166,62 @@ impl Anchor {
         user == 0 || user == self.owner || user == paths.dir_stat.owner
     }
 
-    fn cached(&self) -> MutexGuard<'_, Option<CachedRecord>> {
-        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes a record over the last one, which has `size` bytes, by [`write_text`]. Returns the offset of the state's
     /// text.
     pub(crate) fn write(&self, record: &Record, size: u64, visible: bool) -> io::Result<u64> {
-        let mut kept = self.cached();
-        if !kept.as_mut().is_some_and(|cached| cached.become_record(record, size)) {
-            *kept = None;
+        let mut kept = self.kept();
+        let Kept { written, own, own_begun, own_is_written, .. } = &mut *kept;
+        let is_own = own.as_deref().is_some_and(|own| ptr::eq(own, record));
+        let patched = match written {
+            // Nothing else differs, so nothing else is compared.
+            Some(written) if is_own && *own_is_written => written.become_next(record, *own_begun, size),
+            Some(written) => written.become_record(record, size),
+            None => false,
+        };
+        if !patched {
+            *written = None;
         }
-        let rendered = kept.get_or_insert_with(|| CachedRecord::new(record, size)).rendered_mut();
+        *own_is_written = is_own;
+        let rendered = written.get_or_insert_with(|| CachedRecord::new(record, size)).rendered_mut();
         let state_offset = rendered.state_offset;
         // An empty file has no pid to mask, and a mask alone would look like another program's data.
-        let written = write_text(&self.file, rendered, visible && size > 0);
-        if written.is_err() {
+        let outcome = write_text(&self.file, rendered, visible && size > 0);
+        if outcome.is_err() {
             // The file's text is unknown.
-            *kept = None;
+            *written = None;
         }
-        written.map(|()| state_offset)
+        outcome.map(|()| state_offset)
     }
 
     /// Writes what changes when a tenure follows another within the process. Returns `None` where the whole record must
     /// be written. What others judge by does not change, so nothing has to be masked.
     pub(crate) fn follow(&self, record: &Record) -> Option<io::Result<u64>> {
-        let mut kept = self.cached();
-        let written = kept.as_mut()?.follow(record).map(|(text, offset)| self.file.write_at(text, offset));
+        let cached = &mut self.kept().written;
+        let written = cached.as_mut()?.follow(record).map(|(text, offset)| self.file.write_at(text, offset));
         if !matches!(written, Some(Ok(()))) {
             // It was patched in part, or the file's text is unknown.
-            *kept = None;
+            *cached = None;
         }
-        let state_offset = kept.as_mut().map_or(0, |cached| cached.rendered_mut().state_offset);
+        let state_offset = cached.as_mut().map_or(0, |cached| cached.rendered_mut().state_offset);
         written.map(|written| written.map(|()| state_offset))
     }
 
     /// Writes the state of the record in place.
     pub(crate) fn write_state(&self, state: RecordState, offset: u64) -> io::Result<()> {
-        let mut kept = self.cached();
+        let cached = &mut self.kept().written;
         match self.file.write_at(record::state_text(state), offset) {
             Ok(()) => {
-                if let Some(cached) = &mut *kept {
+                if let Some(cached) = cached {
                     cached.set_state(state);
                 }
                 Ok(())
             }
             Err(error) => {
-                *kept = None;
+                *cached = None;
                 Err(error)
             }
         }

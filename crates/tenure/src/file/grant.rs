@@ -1,7 +1,7 @@
 //! A grant: what an acquire gives to a tenure.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use crate::file::anchor::Anchor;
 use crate::file::crash::unreported_crash_record;
@@ -11,8 +11,9 @@ use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Previous;
 use crate::model::request::Request;
 use crate::model::this_process::this_process;
-use crate::record::{Native, Record, RecordStyle};
-use crate::sys::{self, File, FileId};
+use crate::record::cached::Milliseconds;
+use crate::record::{Native, Record, RecordState, is_same_text};
+use crate::sys::{self, File, FileId, Moment};
 
 /// The target itself, locked in flock style.
 #[derive(Debug)]
@@ -36,37 +37,124 @@ pub(crate) struct Grant {
     /// forgotten.
     pub(crate) live_file_at_swap: bool,
     /// When the files' names were checked last.
-    pub(crate) checked_at: Instant,
+    pub(crate) checked_at: Moment,
+    pub(crate) began: Moment,
+    /// Since when this process has had the kernel lock: longer than `began` where it was handed off.
+    pub(crate) locked_since: Moment,
 }
 
 impl Grant {
+    /// Returns a value to be filled in by a grant.
+    pub(crate) fn empty() -> Grant {
+        Grant {
+            anchor: None,
+            target: None,
+            lock_file: LockFile::Hidden,
+            previous: Previous::Clean,
+            record: None,
+            state_offset: 0,
+            live_file_at_swap: false,
+            checked_at: Moment::default(),
+            began: Moment::default(),
+            locked_since: Moment::default(),
+        }
+    }
+
+    /// Returns the grant of the bare kernel lock on `target`.
+    pub(crate) fn bare(target: Arc<TargetFile>) -> Grant {
+        Grant { target: Some(target), ..Grant::beginning_now() }
+    }
+
+    /// Returns an empty grant that begins now.
+    fn beginning_now() -> Grant {
+        let now = sys::moment();
+        Grant { checked_at: now, began: now, locked_since: now, ..Grant::empty() }
+    }
+
+    /// Returns a share, of which there is no record.
+    pub(crate) fn share(anchor: Arc<Anchor>, target: Arc<TargetFile>, previous: Previous) -> Grant {
+        Grant { anchor: Some(anchor), previous, ..Grant::bare(target) }
+    }
+
     /// Returns `record` with this grant's crash report, which was not delivered.
     pub(crate) fn unreported_crash_record(&self, record: Arc<Record>) -> Arc<Record> {
         Arc::new(unreported_crash_record(&self.previous, Arc::unwrap_or_clone(record)))
     }
 }
 
-/// Returns the record of a tenure that begins now. The fence is the larger of the last one plus one and the clock's
-/// microseconds, so it grows even when the last one is forgotten.
-pub(crate) fn new_record(request: &Request, last_fence: u64, paths: &LockPaths) -> Result<Arc<Record>> {
-    let now = sys::now();
-    let clock = now.duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);
-    let fence = clock.max(last_fence + 1);
-    if fence > crate::record::MAX_SAFE {
-        return Err(Error::new(ErrorKind::Io, paths.anchor_path(), "the fence has reached 2^53 and cannot grow"));
+/// Returns the record of a tenure that begins now.
+pub(crate) fn new_record(request: &Request, last_fence: u64, paths: &LockPaths) -> Result<Record> {
+    let beginning = Beginning::now(last_fence, paths)?;
+    Ok(beginning.record(request))
+}
+
+/// As [`new_record`], where `anchor` keeps the last tenure's record.
+pub(crate) fn next_record(
+    anchor: &Anchor,
+    request: &Request,
+    last_fence: u64,
+    paths: &LockPaths,
+) -> Result<Arc<Record>> {
+    let beginning = Beginning::now(last_fence, paths)?;
+    Ok(anchor.own_record(beginning.milliseconds, |own| beginning.renew(own, request), || beginning.record(request)))
+}
+
+/// What distinguishes a tenure from the others of this process.
+#[derive(Clone, Copy)]
+struct Beginning {
+    at: SystemTime,
+    milliseconds: Milliseconds,
+    fence: u64,
+}
+
+impl Beginning {
+    /// Returns a beginning now. The fence is the larger of the last one plus one and the clock's microseconds, so it
+    /// grows even when the last one is forgotten.
+    fn now(last_fence: u64, paths: &LockPaths) -> Result<Beginning> {
+        let since = sys::since_epoch();
+        let at = SystemTime::UNIX_EPOCH + since;
+        let micros = since.as_secs() * 1_000_000 + u64::from(since.subsec_micros());
+        let fence = micros.max(last_fence + 1);
+        if fence > crate::record::MAX_SAFE {
+            return Err(fence_exhausted(paths));
+        }
+        Ok(Beginning { at, milliseconds: micros / 1000, fence })
     }
-    let own = this_process();
-    Ok(Arc::new(Record {
-        pid: Some(own.identity.pid),
-        created_at: Some(now),
-        start_time: own.foreign_start_time,
-        max_hold: request.options.max_hold,
-        native: Some(Native {
-            fence: Some(fence),
-            style: if request.flock() { RecordStyle::Flock } else { RecordStyle::LockFile },
-            acquired_at: Some(now),
-            ..own.native(&request.options)
-        }),
-        marker: None,
-    }))
+
+    fn record(self, request: &Request) -> Record {
+        let own = this_process();
+        Record {
+            pid: Some(own.identity.pid),
+            created_at: Some(self.at),
+            start_time: own.foreign_start_time,
+            max_hold: request.options.max_hold,
+            native: Some(Native {
+                fence: Some(self.fence),
+                style: request.record_style(),
+                acquired_at: Some(self.at),
+                ..own.native(&request.options)
+            }),
+            marker: None,
+        }
+    }
+
+    /// Makes the record of a tenure that is over the next one's. Returns `false` where `request` needs another.
+    #[inline]
+    fn renew(self, record: &mut Record, request: &Request) -> bool {
+        let Some(native) = &mut record.native else { return false };
+        if record.max_hold != request.options.max_hold
+            || native.style != request.record_style()
+            || !is_same_text(&native.label, &request.options.label)
+        {
+            return false;
+        }
+        record.created_at = Some(self.at);
+        (native.fence, native.acquired_at, native.state) = (Some(self.fence), Some(self.at), RecordState::Held);
+        true
+    }
+}
+
+#[cold]
+fn fence_exhausted(paths: &LockPaths) -> Error {
+    Error::new(ErrorKind::Io, paths.anchor_path(), "the fence has reached 2^53 and cannot grow")
 }

@@ -13,20 +13,25 @@ use crate::sys::FileIdent;
 
 /// The record as the last holder left it.
 #[derive(Debug)]
-pub(crate) struct Prior {
-    pub(crate) bytes: Vec<u8>,
+pub(crate) struct Prior<'a> {
+    /// The anchor from which the record was read. It keeps the text.
+    anchor: &'a Anchor,
     state: Option<PriorState>,
     /// The anchor from which the record was read, where that was replaced. This process still has its kernel lock.
     pub(crate) replaced: Option<Arc<Anchor>>,
 }
 
-impl Prior {
-    /// Reads the record of `anchor`, whose `stat` is current.
-    pub(crate) fn read(anchor: &Anchor, paths: &LockPaths, stat: &FileIdent) -> Result<Prior> {
+impl<'a> Prior<'a> {
+    /// Reads the record of `anchor`, whose `stat` is current. Its text is not parsed where this process wrote it.
+    pub(crate) fn read(anchor: &'a Anchor, paths: &LockPaths, stat: &FileIdent) -> Result<Prior<'a>> {
         let size = usize::try_from(stat.size).unwrap_or(MAX_BYTES).min(MAX_BYTES);
-        let bytes = anchor.read_text(size).map_err(|error| paths.anchor_error("cannot be read", error))?;
-        let state = anchor.cached_state(&bytes).or_else(|| Prior::scan(&bytes));
-        Ok(Prior { state, bytes, replaced: None })
+        let state = anchor.read_prior(size, scan).map_err(|error| paths.anchor_error("cannot be read", error))?;
+        Ok(Prior { anchor, state, replaced: None })
+    }
+
+    /// Returns the record's text.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.anchor.prior_text()
     }
 
     /// Returns the record's state. `None` where no native has written one.
@@ -40,23 +45,8 @@ impl Prior {
         self.state.is_some_and(PriorState::was_published)
     }
 
-    fn scan(bytes: &[u8]) -> Option<PriorState> {
-        if let Some(own) = record::parse_canonical(bytes) {
-            return Some(PriorState { fence: own.fence, state: own.state, style: own.style });
-        }
-        let native = Prior::parse(bytes)?.native?;
-        Some(PriorState { fence: native.fence.unwrap_or(0), state: native.state, style: native.style })
-    }
-
     pub(crate) fn record(&self) -> Option<Record> {
-        Prior::parse(&self.bytes)
-    }
-
-    fn parse(bytes: &[u8]) -> Option<Record> {
-        match record::read(bytes) {
-            Content::Record(record) => Some(record),
-            _ => None,
-        }
+        parse(&self.bytes())
     }
 
     /// Returns how the last tenure ended. `crashed`: the holder of a dead native's lock file that was found.
@@ -87,7 +77,22 @@ impl Prior {
     }
 }
 
+fn scan(bytes: &[u8]) -> Option<PriorState> {
+    if let Some(own) = record::parse_canonical(bytes) {
+        return Some(PriorState { fence: own.fence, state: own.state, style: own.style });
+    }
+    let native = parse(bytes)?.native?;
+    Some(PriorState { fence: native.fence.unwrap_or(0), state: native.state, style: native.style })
+}
+
+fn parse(bytes: &[u8]) -> Option<Record> {
+    match record::read(bytes) {
+        Content::Record(record) => Some(record),
+        _ => None,
+    }
+}
+
 /// As [`Prior::was_shown`], of a record's text that was read without the kernel lock.
 pub(crate) fn proves_use(text: &[u8]) -> bool {
-    Prior::scan(text).is_some_and(PriorState::was_published)
+    scan(text).is_some_and(PriorState::was_published)
 }

@@ -7,7 +7,6 @@
 //! Whatever differs in any way is left to a takeover.
 
 use std::io;
-use std::sync::Arc;
 
 use crate::file::grant::new_record;
 use crate::file::paths::LockPaths;
@@ -74,7 +73,7 @@ fn remove(paths: &LockPaths, file: &File, id: FileId, text: &[u8], own: &Canonic
 /// Returns what a dead holder's lock file says while this process removes it.
 fn own_record(dead: &Record, paths: &LockPaths) -> Option<Record> {
     let request = Request { options: Options::default(), shared: false };
-    let mut ours = Arc::unwrap_or_clone(new_record(&request, 0, paths).ok()?);
+    let mut ours = new_record(&request, 0, paths).ok()?;
     let (native, last) = (ours.native.as_mut()?, dead.native.as_ref()?);
     (native.state, native.fence) = (last.state, last.fence);
     Some(ours)

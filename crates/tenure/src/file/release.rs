@@ -2,11 +2,10 @@
 //! or all of it is handed to another acquire of this process.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::file::acquire::is_target_current;
 use crate::file::cached_files::CachedFiles;
-use crate::file::grant::{Grant, TargetFile, new_record};
+use crate::file::grant::{Grant, TargetFile, next_record};
 use crate::file::lock_file::{self, LockFile};
 use crate::file::paths::LockPaths;
 use crate::model::error::{Error, ErrorKind, Result};
@@ -14,8 +13,7 @@ use crate::model::holder::Previous;
 use crate::model::request::Request;
 use crate::record::io::write;
 use crate::record::{Record, RecordState};
-use crate::sys;
-use crate::sys::LockKind;
+use crate::sys::{self, File, LockKind};
 
 /// Undoes a grant that no waiter wants any more, except for the anchor's kernel lock, which serves the next waiter.
 pub(crate) fn undo_grant(paths: &LockPaths, cached: &mut CachedFiles, grant: Grant) {
@@ -39,18 +37,21 @@ pub(crate) fn undo_grant(paths: &LockPaths, cached: &mut CachedFiles, grant: Gra
 pub(crate) fn unlock(paths: &LockPaths, grant: &Grant, ended: Option<(Arc<Record>, u64)>) -> Result<()> {
     let (record, state_offset) = ended.map_or((None, 0), |(record, offset)| (Some(record), offset));
     let mut result = unpublish_or_record(paths, grant, record, state_offset);
-    let copy = match &grant.lock_file {
-        LockFile::Copy { file, .. } => Some(&**file),
-        _ => None,
-    };
-    let target = grant.target.as_deref().map(|target| &target.file);
-    let anchor = grant.anchor.as_deref().map(|anchor| &anchor.file);
-    for file in [copy, target, anchor].into_iter().flatten() {
+    let mut unlock = |file: &File| {
         if let Err(error) = file.unlock()
             && result.is_ok()
         {
             result = Err(Error::io(&paths.target_path, "the kernel lock cannot be released", error));
         }
+    };
+    if let LockFile::Copy(copy) = &grant.lock_file {
+        unlock(&copy.file);
+    }
+    if let Some(target) = &grant.target {
+        unlock(&target.file);
+    }
+    if let Some(anchor) = &grant.anchor {
+        unlock(&anchor.file);
     }
     crate::util::trace::event!(DEBUG, target = ?paths.target_path, ok = result.is_ok(), "released");
     result
@@ -59,13 +60,13 @@ pub(crate) fn unlock(paths: &LockPaths, grant: &Grant, ended: Option<(Arc<Record
 /// Removes the lock file of a tenure that was broken, where only its holder can, and releases that file's kernel lock. All
 /// else is left to the release. Returns whether the tenure was broken. After an error the caller tries again later.
 pub(crate) fn give_up_name(paths: &LockPaths, grant: &Grant) -> Result<bool> {
-    let (Some(anchor), LockFile::Copy { file, .. }) = (&grant.anchor, &grant.lock_file) else { return Ok(false) };
+    let (Some(anchor), LockFile::Copy(copy)) = (&grant.anchor, &grant.lock_file) else { return Ok(false) };
     if anchor.current(paths)?.is_some() {
         return Ok(false);
     }
     // The kernel lock comes second: without it the file would look like a dead holder's that cannot be removed.
-    paths.remove_name(&paths.lock, file).map_err(|error| paths.lock_error("cannot be removed", error))?;
-    file.unlock().map_err(|error| paths.lock_error("cannot be unlocked", error))?;
+    paths.remove_name(&paths.lock, &copy.file).map_err(|error| paths.lock_error("cannot be removed", error))?;
+    copy.file.unlock().map_err(|error| paths.lock_error("cannot be unlocked", error))?;
     Ok(true)
 }
 
@@ -96,7 +97,7 @@ fn unpublish_or_record(paths: &LockPaths, grant: &Grant, record: Option<Arc<Reco
         return lock_file::unpublish(paths, anchor, &grant.lock_file, &record);
     }
     // Without a lock file, only the anchor's path shows a break.
-    if grant.checked_at.elapsed() < sys::NAMES_CHECK_TTL && has_names(grant) {
+    if sys::moment().since(grant.checked_at) < sys::NAMES_CHECK_TTL && has_names(grant) {
         return Ok(());
     }
     match anchor.current(paths)? {
@@ -120,9 +121,12 @@ pub(crate) fn hand_off(paths: &LockPaths, grant: &Grant, fence: u64, request: &R
     if grant.live_file_at_swap {
         return Ok(HandOff::Refused);
     }
-    let checked_recently = grant.checked_at.elapsed() < sys::NAMES_CHECK_TTL;
+    let now = sys::moment();
+    let checked_recently = now.since(grant.checked_at) < sys::NAMES_CHECK_TTL;
     let mut next = Grant {
-        checked_at: if checked_recently { grant.checked_at } else { Instant::now() },
+        checked_at: if checked_recently { grant.checked_at } else { now },
+        began: now,
+        locked_since: grant.locked_since,
         anchor: grant.anchor.clone(),
         target: grant.target.clone(),
         lock_file: grant.lock_file.clone(),
@@ -139,11 +143,11 @@ pub(crate) fn hand_off(paths: &LockPaths, grant: &Grant, fence: u64, request: &R
         return Ok(HandOff::Refused);
     }
     let Some(anchor) = &grant.anchor else { return Ok(HandOff::Done(next)) };
-    let record = new_record(request, fence, paths)?;
+    let record = next_record(anchor, request, fence, paths)?;
     let failed = |error| paths.anchor_error("cannot be written", error);
-    if let LockFile::Copy { file, .. } = &grant.lock_file {
-        let size = file.ident().map_err(failed)?.size;
-        write(file, &record, size, true).map_err(failed)?;
+    if let LockFile::Copy(copy) = &grant.lock_file {
+        let size = copy.file.ident().map_err(failed)?.size;
+        write(&copy.file, &record, size, true).map_err(failed)?;
     }
     next.state_offset = match anchor.follow(&record) {
         Some(written) => written.map_err(failed)?,
@@ -172,7 +176,7 @@ fn has_names_at_paths(grant: &Grant, paths: &LockPaths) -> bool {
             .dir
             .ident_at(&paths.lock)
             .is_ok_and(|found| found.is_some_and(|found| found.id == anchor.id && found.links == 2)),
-        LockFile::Copy { id, .. } => paths.lock_file_id().is_ok_and(|found| found == Some(*id)) && is_anchors(),
+        LockFile::Copy(copy) => paths.lock_file_id().is_ok_and(|found| found == Some(copy.id)) && is_anchors(),
     }
 }
 

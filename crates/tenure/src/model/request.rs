@@ -1,6 +1,7 @@
 //! The parameters of one acquire.
 
 use crate::model::options::{Options, Style};
+use crate::record::RecordStyle;
 
 /// The parameters of one acquire.
 #[derive(Debug)]
@@ -18,6 +19,11 @@ impl Request {
     /// Returns whether the target itself is locked with `flock(2)`.
     pub(crate) fn flock(&self) -> bool {
         self.options.style == Style::Flock || self.bare()
+    }
+
+    /// Returns the style as the record says it.
+    pub(crate) fn record_style(&self) -> RecordStyle {
+        if self.flock() { RecordStyle::Flock } else { RecordStyle::LockFile }
     }
 
     /// Returns whether a tenure of `other` can be passed on to this request without a change to its files.

@@ -11,36 +11,41 @@ use crate::record::{PriorState, Record, RecordState, Rendered, iso_date, state_t
 /// Maximum age of the visible `createdAt` that the next tenure of the same process keeps.
 const MAX_DATE_AGE: Duration = Duration::from_secs(1);
 /// The length in bytes of a date with its quotes.
-const DATE_LENGTH: u64 = 26;
+const DATE_LENGTH: usize = 26;
+/// The length in bytes of a fence.
+const FENCE_LENGTH: usize = 16;
 
 /// A record and its text.
 #[derive(Debug)]
 pub(crate) struct CachedRecord {
     record: Record,
     rendered: Rendered,
-    /// The last date that was written, with its seconds since 1970.
-    last_date: Option<(u64, [u8; DATE_LENGTH as usize])>,
+    /// The dates in the text.
+    created: Milliseconds,
+    acquired: Milliseconds,
+}
+
+/// A date in milliseconds since 1970. [`NO_DATE`] where the text has none, or one that [`iso_date`] does not write.
+pub(crate) type Milliseconds = u64;
+const NO_DATE: Milliseconds = u64::MAX;
+
+/// Returns a date's milliseconds.
+pub(crate) fn milliseconds(time: SystemTime) -> Option<Milliseconds> {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    since.as_secs().checked_mul(1000)?.checked_add(since.subsec_millis().into())
 }
 
 impl CachedRecord {
     pub(crate) fn new(record: &Record, at_least: u64) -> CachedRecord {
-        CachedRecord { record: record.clone(), rendered: record.render(at_least), last_date: None }
-    }
-
-    /// Returns the text of `time`, as [`iso_date`]. Within a second only its milliseconds change.
-    fn date(&mut self, time: SystemTime) -> Option<[u8; DATE_LENGTH as usize]> {
-        let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-        let text = match self.last_date {
-            Some((second, mut text)) if second == since.as_secs() => {
-                let millis = u64::from(since.subsec_millis());
-                text[21] = b'0' + (millis / 100) as u8;
-                text[22..24].copy_from_slice(&two_digits(millis % 100));
-                text
-            }
-            _ => iso_date(time)?,
+        let written = |time: Option<SystemTime>| {
+            time.filter(|time| iso_date(*time).is_some()).and_then(milliseconds).unwrap_or(NO_DATE)
         };
-        self.last_date = Some((since.as_secs(), text));
-        Some(text)
+        CachedRecord {
+            record: record.clone(),
+            rendered: record.render(at_least),
+            created: written(record.created_at),
+            acquired: written(record.native.as_ref().and_then(|native| native.acquired_at)),
+        }
     }
 
     /// Returns the text, to be written. The caller undoes any change that it makes to it.
@@ -60,32 +65,43 @@ impl CachedRecord {
     /// Patches the cached text into the text of `record`. Returns `false`, and the cache is unusable from then on, where
     /// more than the fence, the dates and the state differ, or the text must be longer.
     pub(crate) fn become_record(&mut self, record: &Record, at_least: u64) -> bool {
+        let date = |time: Option<SystemTime>| time.and_then(milliseconds).unwrap_or(NO_DATE);
+        let acquired = record.native.as_ref().and_then(|native| native.acquired_at);
         (self.rendered.bytes.len() as u64) >= at_least
-            && record.created_at.is_some_and(|created_at| self.patch(record, created_at).is_some())
+            && self.record.is_same_but_for_the_tenure(record)
+            && self.patch(record, record.created_at, date(record.created_at), date(acquired)).is_some()
     }
 
-    fn patch(&mut self, record: &Record, created_at: SystemTime) -> Option<()> {
-        if !self.record.is_same_but_for_the_tenure(record) {
+    /// As [`become_record`](CachedRecord::become_record), of a record that is known to differ in nothing else, and both
+    /// of whose dates are `begun`.
+    pub(crate) fn become_next(&mut self, record: &Record, begun: Milliseconds, at_least: u64) -> bool {
+        (self.rendered.bytes.len() as u64) >= at_least && self.patch(record, record.created_at, begun, begun).is_some()
+    }
+
+    #[inline]
+    fn patch(
+        &mut self,
+        record: &Record,
+        created_at: Option<SystemTime>,
+        created: Milliseconds,
+        acquired: Milliseconds,
+    ) -> Option<()> {
+        let (theirs, ours) = (record.native.as_ref()?, self.record.native.as_mut()?);
+        let Rendered { bytes, state_offset, fence_offset, created_offset, acquired_offset } = &mut self.rendered;
+        if self.acquired != acquired {
+            patch_date(bytes, *acquired_offset, &mut self.acquired, acquired)?;
+        }
+        if self.created != created {
+            patch_date(bytes, *created_offset, &mut self.created, created)?;
+        }
+        if acquired == NO_DATE || created == NO_DATE {
             return None;
         }
-        let theirs = record.native.as_ref()?;
-        let acquired = self.date(theirs.acquired_at?)?;
-        let created = if Some(created_at) == theirs.acquired_at { acquired } else { self.date(created_at)? };
-        let ours = self.record.native.as_mut()?;
-        let fence = digits(theirs.fence?)?;
-        FENCES.contains(&ours.fence?).then_some(())?; // The old fence has the same width.
-        let offsets = &self.rendered;
-        let changes: [(u64, &[u8]); 4] = [
-            (offsets.created_offset, &created),
-            (offsets.fence_offset, &fence),
-            (offsets.state_offset, state_text(theirs.state)),
-            (offsets.acquired_offset, &acquired),
-        ];
-        for (offset, text) in changes {
-            let at = usize::try_from(offset).ok()?;
-            self.rendered.bytes.get_mut(at..at.checked_add(text.len())?)?.copy_from_slice(text);
+        patch_fence(bytes, *fence_offset, ours.fence?, theirs.fence?)?;
+        if ours.state != theirs.state {
+            *bytes_at(bytes, *state_offset)? = *state_text(theirs.state);
         }
-        self.record.created_at = Some(created_at);
+        self.record.created_at = created_at;
         (ours.fence, ours.state, ours.acquired_at) = (theirs.fence, theirs.state, theirs.acquired_at);
         Some(())
     }
@@ -96,12 +112,15 @@ impl CachedRecord {
     pub(crate) fn follow(&mut self, record: &Record) -> Option<(&[u8], u64)> {
         let created = self.record.created_at?;
         record.created_at?.duration_since(created).ok().filter(|age| *age < MAX_DATE_AGE)?;
-        if self.record.native.as_ref()?.state != record.native.as_ref()?.state {
+        if self.record.native.as_ref()?.state != record.native.as_ref()?.state
+            || !self.record.is_same_but_for_the_tenure(record)
+        {
             return None;
         }
-        self.patch(record, created)?;
+        let acquired = milliseconds(record.native.as_ref()?.acquired_at?)?;
+        self.patch(record, Some(created), milliseconds(created)?, acquired)?;
         let from = self.rendered.fence_offset;
-        let to = self.rendered.acquired_offset + DATE_LENGTH;
+        let to = self.rendered.acquired_offset + DATE_LENGTH as u64;
         let range = usize::try_from(from).ok()?..usize::try_from(to).ok()?;
         Some((self.rendered.bytes.get(range)?, from))
     }
@@ -118,23 +137,67 @@ impl CachedRecord {
     }
 }
 
+/// Returns the bytes of a value with its fixed place and width.
+fn bytes_at<const WIDTH: usize>(bytes: &mut [u8], offset: u64) -> Option<&mut [u8; WIDTH]> {
+    let at = usize::try_from(offset).ok()?;
+    bytes.get_mut(at..at.checked_add(WIDTH)?)?.try_into().ok()
+}
+
+/// Writes a date that differs from the one in the text. Within a second only its milliseconds do.
+#[cold]
+fn patch_date(bytes: &mut [u8], offset: u64, in_text: &mut Milliseconds, date: Milliseconds) -> Option<()> {
+    if *in_text == NO_DATE || date == NO_DATE {
+        return None;
+    }
+    let text = bytes_at::<DATE_LENGTH>(bytes, offset)?;
+    let millis = date % 1000;
+    if *in_text / 1000 == date / 1000 {
+        text[21] = b'0' + (millis / 100) as u8;
+        text[22..24].copy_from_slice(&two_digits(millis % 100));
+    } else {
+        *text = iso_date(SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(date))?)?;
+    }
+    *in_text = date;
+    Some(())
+}
+
 /// The fences of sixteen digits: the clock's microseconds from 2001 on.
 const FENCES: std::ops::Range<u64> = 1_000_000_000_000_000..10_000_000_000_000_000;
+/// The value of the upper eight digits' last one. They change every hundred seconds.
+const UPPER: u64 = 100_000_000;
 
-/// Returns the digits of a fence that has sixteen of them.
-fn digits(number: u64) -> Option<[u8; 16]> {
-    FENCES.contains(&number).then_some(())?;
-    let mut text = [0; 16];
-    // Two halves of eight digits each fit into 32 bits, where a division is a multiplication.
-    for (half, number) in text.chunks_exact_mut(8).zip([number / 100_000_000, number % 100_000_000]) {
-        let mut rest = number as u32;
-        for pair in half.chunks_exact_mut(2).rev() {
-            pair.copy_from_slice(&two_digits(u64::from(rest % 100)));
-            rest /= 100;
-        }
+/// Writes a fence of sixteen digits over one of as many.
+fn patch_fence(bytes: &mut [u8], offset: u64, last: u64, fence: u64) -> Option<()> {
+    if !FENCES.contains(&last) || !FENCES.contains(&fence) {
+        return None;
     }
-    Some(text)
+    let text = bytes_at::<FENCE_LENGTH>(bytes, offset)?;
+    let (upper, lower) = text.split_at_mut(FENCE_LENGTH / 2);
+    if last / UPPER != fence / UPPER {
+        put_digits(upper, (fence / UPPER) as u32);
+    }
+    put_digits(lower, (fence % UPPER) as u32);
+    Some(())
 }
+
+/// Writes eight digits. A number of 32 bits is divided by a multiplication.
+fn put_digits(text: &mut [u8], number: u32) {
+    let [high, low] = [number / 10_000, number % 10_000];
+    for (pair, number) in text.chunks_exact_mut(2).zip([high / 100, high % 100, low / 100, low % 100]) {
+        pair.copy_from_slice(&PAIRS[number as usize]);
+    }
+}
+
+/// The two digits of each number below 100.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number] = two_digits(number as u64);
+        number += 1;
+    }
+    pairs
+};
 
 #[cfg(test)]
 mod tests {

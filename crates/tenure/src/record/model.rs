@@ -183,7 +183,7 @@ pub(super) const MAX_TEXT: usize = 1024;
 pub(super) const BLOCK: usize = 512;
 
 /// Returns the state's text at its fixed width, as it is written at [`Rendered::state_offset`].
-pub(crate) fn state_text(state: RecordState) -> &'static [u8] {
+pub(crate) fn state_text(state: RecordState) -> &'static [u8; 12] {
     match state {
         RecordState::Acquiring => b"\"acquiring\",",
         RecordState::Held => b"\"held\",     ",
@@ -265,7 +265,7 @@ impl Record {
 
 /// Compares two texts. Most are one text that two records share.
 #[inline]
-fn is_same_text(one: &Option<Text>, other: &Option<Text>) -> bool {
+pub(crate) fn is_same_text(one: &Option<Text>, other: &Option<Text>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
         (one, other) => one.is_none() && other.is_none(),

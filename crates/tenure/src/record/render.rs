@@ -189,7 +189,7 @@ pub(crate) fn iso_date(time: SystemTime) -> Option<[u8; 26]> {
 }
 
 /// Returns the two digits of `number`, which is below 100.
-pub(super) fn two_digits(number: u64) -> [u8; 2] {
+pub(super) const fn two_digits(number: u64) -> [u8; 2] {
     let number = number as u8;
     [b'0' + number / 10, b'0' + number % 10]
 }

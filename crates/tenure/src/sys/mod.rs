@@ -82,9 +82,10 @@ pub(crate) use system::fork_generation;
 // Threads.
 pub(crate) use system::{spawn, with_signals_blocked};
 
-// Clocks: the time of day, the time since boot, and a pause.
+// Clocks: the time of day, the time since boot, a moment, and a pause.
 pub(crate) use clock::{NAMES_CHECK_TTL, SETTLED_AGE, now, pause};
-pub(crate) use system::{clock_is_steered, since_boot};
+pub(crate) use system::{clock_is_steered, moment, since_boot, since_epoch};
+pub(crate) use types::Moment;
 
 // Credentials: the user, and files with a server's secrets.
 #[cfg(any(feature = "etcd", feature = "postgres"))]

@@ -20,6 +20,11 @@ impl LossListeners {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Forgets everything, for another tenure.
+    pub(crate) fn forget(&mut self) {
+        *self.0.get_mut().unwrap_or_else(PoisonError::into_inner) = State::default();
+    }
+
     /// Wakes all of them, and answers later polls at once.
     pub(crate) fn notify(&self) {
         let wakers = {

@@ -56,8 +56,9 @@ impl<W: Waits> WaitQueue<W> {
         waiters.filter(|waiter| waiter.waits()).cloned().collect()
     }
 
+    #[inline]
     pub(crate) fn is_empty(&mut self) -> bool {
-        self.first().is_none()
+        self.0.is_none() || self.first().is_none()
     }
 
     /// Records that one waiter no longer waits, because it was served, failed or gave up.

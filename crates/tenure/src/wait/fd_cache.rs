@@ -37,11 +37,16 @@ static RECENT_QUEUES: ForkLocal<Mutex<VecDeque<Weak<dyn CachesFiles>>>> = ForkLo
 
 /// Records that `queue` has become idle and keeps its descriptors. Evicts the least recently used queues beyond the
 /// limit.
+#[inline]
 pub(crate) fn mark_used<Q: CachesFiles + 'static>(queue: &Arc<Q>) {
     let recency = &queue.recency().0;
-    if recency.load(Ordering::Relaxed) == USED || recency.swap(USED, Ordering::Relaxed) != UNLISTED {
-        return;
+    if recency.load(Ordering::Relaxed) != USED && recency.swap(USED, Ordering::Relaxed) == UNLISTED {
+        list(queue);
     }
+}
+
+#[cold]
+fn list<Q: CachesFiles + 'static>(queue: &Arc<Q>) {
     let queue: Arc<dyn CachesFiles> = Arc::<Q>::clone(queue);
     let mut recent = RECENT_QUEUES.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     recent.push_back(Arc::downgrade(&queue));

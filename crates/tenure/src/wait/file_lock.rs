@@ -44,6 +44,7 @@ impl FileLock {
         registry::reopened(&self.queue)
     }
 
+    #[inline]
     fn request(&self, kind: LockKind) -> Result<Arc<Request>> {
         match kind {
             LockKind::Exclusive => Ok(Arc::clone(&self.exclusive)),
@@ -51,6 +52,7 @@ impl FileLock {
         }
     }
 
+    #[cold]
     fn share(&self) -> Result<Arc<Request>> {
         let options = &self.exclusive.options;
         if options.style != Style::Flock && options.record {
@@ -68,7 +70,11 @@ impl Backend for FileLock {
     }
 
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {
-        let tenure = self.queue().acquire(self.request(kind)?, wait)?;
+        let request = self.request(kind)?;
+        let tenure = match self.queue.generation == sys::fork_generation() {
+            true => self.queue.acquire(request, wait)?,
+            false => self.queue().acquire(request, wait)?,
+        };
         Ok(tenure)
     }
 
@@ -170,7 +176,7 @@ impl Tenure for FileTenure {
         let anchor = grant.anchor.as_deref().map(|anchor| &anchor.file);
         let target = grant.target.as_deref().map(|target| &target.file);
         let copy = match &grant.lock_file {
-            LockFile::Copy { file, .. } => Some(&**file),
+            LockFile::Copy(copy) => Some(&copy.file),
             _ => None,
         };
         let files = [anchor, target, copy].into_iter().flatten();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::file::acquire::{
-    GrantOutcome, bare_grant, cached_anchor, close_all, drop_anchor, lock_kind, lock_target, target_error, try_grant,
+    GrantOutcome, cached_anchor, close_all, drop_anchor, lock_kind, lock_target, target_error, try_grant,
 };
 use crate::file::anchor::Anchor;
 use crate::file::break_lock;
@@ -58,7 +58,7 @@ impl KernelWaiter<'_> {
         let paths = &*self.queue.paths();
         if request.bare() {
             return match lock_target(paths, cached, request)? {
-                Some(target) => Ok(Some(bare_grant(target))),
+                Some(target) => Ok(Some(Grant::bare(target))),
                 None => self.wait_for_target(cached, request),
             };
         }
@@ -76,8 +76,9 @@ impl KernelWaiter<'_> {
             drop_anchor(cached);
             return Ok(None);
         };
-        match try_grant(paths, cached, &anchor, &stat, request) {
-            Ok(GrantOutcome::Granted(grant)) => Ok(Some(grant)),
+        let mut grant = Grant::empty();
+        match try_grant(paths, cached, &anchor, &stat, request, &mut grant) {
+            Ok(GrantOutcome::Granted) => Ok(Some(grant)),
             Ok(GrantOutcome::TargetBusy) => self.wait_for_target(cached, request),
             Ok(GrantOutcome::Blocked(blocker)) => {
                 self.wait_for_blocker(cached, blocker, request)?;

@@ -1,9 +1,9 @@
 //! A tenure: the state of one grant, shared by its guards, the queue and the watchdog.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::ThreadId;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::file::grant::Grant;
 use crate::file::lock_file::LockFile;
@@ -37,14 +37,17 @@ pub(crate) trait TenureOwner: Send + Sync {
 }
 
 /// One grant, from its beginning to its end.
+///
+/// Its allocation serves the next tenure of its queue, where no guard has it any more ([`FileTenure::begin`]). So it does
+/// not keep the queue: the queue keeps itself while a tenure of it lasts.
 pub(crate) struct FileTenure {
-    owner: Arc<dyn TenureOwner>,
+    owner: Weak<dyn TenureOwner>,
     pub(crate) paths: Arc<LockPaths>,
     pub(crate) request: Arc<Request>,
+    /// What was granted, without its record, which is in `current`.
     pub(crate) grant: Grant,
     pub(crate) fence: u64,
     pub(crate) generation: u64,
-    pub(crate) began: Instant,
     /// The thread that acquired. `None` for a task: only a thread would wait for itself in a second acquire.
     pub(crate) thread: Option<ThreadId>,
     status: AtomicU8,
@@ -71,57 +74,87 @@ struct CurrentRecord {
 }
 
 impl FileTenure {
-    pub(crate) fn new(
-        owner: Arc<dyn TenureOwner>,
-        paths: Arc<LockPaths>,
-        request: Arc<Request>,
-        grant: Grant,
-        thread: Option<ThreadId>,
+    /// Returns a tenure of `owner` that has not begun.
+    pub(crate) fn unused(
+        owner: &Arc<impl TenureOwner + 'static>,
+        paths: &Arc<LockPaths>,
+        request: &Arc<Request>,
     ) -> Arc<FileTenure> {
-        let fence = grant.record.as_deref().and_then(Record::previous_fence).unwrap_or(0);
-        let cleanup = grant.anchor.as_deref().and_then(|anchor| {
-            let file = grant.lock_file.file(anchor)?;
-            let id = grant.lock_file.id(anchor)?;
-            let aborted = record::state_text(RecordState::Aborted);
-            sys::enter_held(&paths.dir, &paths.lock, id, file, aborted, grant.state_offset)
-        });
+        let owner = Arc::downgrade(owner);
         Arc::new(FileTenure {
-            current: Mutex::new(CurrentRecord {
-                record: grant.record.clone(),
-                state_offset: grant.state_offset,
-                closed: false,
-            }),
             owner,
-            paths,
-            request,
-            grant,
-            fence,
+            paths: Arc::clone(paths),
+            request: Arc::clone(request),
+            grant: Grant::empty(),
+            fence: 0,
             generation: sys::fork_generation(),
-            began: Instant::now(),
-            thread,
-            status: AtomicU8::new(HELD),
+            thread: None,
+            status: AtomicU8::new(RELEASED),
             crash_unreported: AtomicBool::new(false),
-            guards: AtomicUsize::new(1),
+            guards: AtomicUsize::new(0),
+            current: Mutex::new(CurrentRecord { record: None, state_offset: 0, closed: true }),
             listeners: LossListeners::default(),
-            cleanup,
+            cleanup: None,
             refreshed: AtomicU64::new(0),
             overrun: AtomicBool::new(false),
         })
     }
 
+    /// Begins the tenure of `grant`, which was filled in. The tenure is new, or was over.
+    #[inline]
+    pub(crate) fn begin(&mut self, paths: Arc<LockPaths>, request: Arc<Request>, thread: Option<ThreadId>) {
+        let record = self.grant.record.take();
+        (self.paths, self.request, self.thread) = (paths, request, thread);
+        self.fence = record.as_deref().and_then(Record::previous_fence).unwrap_or(0);
+        *self.status.get_mut() = HELD;
+        *self.crash_unreported.get_mut() = false;
+        *self.guards.get_mut() = 1;
+        *self.current.get_mut().unwrap_or_else(PoisonError::into_inner) =
+            CurrentRecord { record, state_offset: self.grant.state_offset, closed: false };
+        self.listeners.forget();
+        self.cleanup = enter_held(&self.paths, &self.grant);
+        *self.refreshed.get_mut() = 0;
+        *self.overrun.get_mut() = false;
+    }
+
+    /// Returns the tenure, which is over, for the next grant, if no other part of the process still has it. Its files are
+    /// dropped, so that they can be closed.
+    #[inline]
+    pub(crate) fn reuse(self: &mut Arc<FileTenure>) -> Option<&mut FileTenure> {
+        let tenure = Arc::get_mut(self)?;
+        (tenure.grant.anchor, tenure.grant.target) = (None, None);
+        Some(tenure)
+    }
+
+    /// Returns whether the tenure may be kept until the next acquire, with the files that its queue keeps open too. A
+    /// copy's file is closed at once: an open lock file looks held to foreign programs.
+    pub(crate) fn may_be_kept(&self) -> bool {
+        !matches!(self.grant.lock_file, LockFile::Copy(_))
+    }
+
     /// Drops one guard of this tenure. The last one ends it.
     pub(crate) fn release(self: &Arc<FileTenure>) -> Result<()> {
-        Arc::clone(&self.owner).release(self)
+        match self.owner.upgrade() {
+            Some(owner) => owner.release(self),
+            // The queue keeps itself until the tenure is over: this one was revoked.
+            None if self.drop_guard() => self.check(),
+            None => Ok(()),
+        }
     }
 
     /// Ends this tenure on the watchdog's behalf.
     pub(crate) fn revoke(self: &Arc<FileTenure>) -> Result<()> {
-        Arc::clone(&self.owner).revoke(self)
+        match self.owner.upgrade() {
+            Some(owner) => owner.revoke(self),
+            None => self.check(),
+        }
     }
 
     /// Has the watchdog look at this tenure.
     pub(crate) fn watch(&self) {
-        Arc::clone(&self.owner).watch();
+        if let Some(owner) = self.owner.upgrade() {
+            owner.watch();
+        }
     }
 
     pub(crate) fn paths(&self) -> &LockPaths {
@@ -235,9 +268,9 @@ impl FileTenure {
         let record = Arc::make_mut(record);
         change(record);
         let failed = |error| self.paths().anchor_error("cannot be written", error);
-        if let LockFile::Copy { file, .. } = &self.grant.lock_file {
-            let size = file.ident().map_err(failed)?.size;
-            write(file, record, size, true).map_err(failed)?;
+        if let LockFile::Copy(copy) = &self.grant.lock_file {
+            let size = copy.file.ident().map_err(failed)?.size;
+            write(&copy.file, record, size, true).map_err(failed)?;
         }
         let visible = matches!(self.grant.lock_file, LockFile::Link);
         let size = anchor.file.ident().map_err(failed)?.size;
@@ -303,7 +336,7 @@ impl FileTenure {
 
     /// Returns whether only this process can remove the tenure's lock file, so that it must look for a break itself.
     pub(crate) fn keeps_name(&self) -> bool {
-        sys::keeps_names() && matches!(self.grant.lock_file, LockFile::Copy { .. })
+        sys::keeps_names() && matches!(self.grant.lock_file, LockFile::Copy(_))
     }
 
     /// Removes the lock file of a tenure that was broken, for the operator who could not. The watchdog calls it again at its
@@ -317,8 +350,9 @@ impl FileTenure {
     }
 
     /// Returns whether the record has a date by which others judge.
+    #[inline]
     pub(crate) fn has_date(&self) -> bool {
-        self.grant.record.is_some() && !matches!(self.grant.lock_file, LockFile::Hidden)
+        self.fence != 0 && !matches!(self.grant.lock_file, LockFile::Hidden)
     }
 
     /// Returns the interval at which the record's date is refreshed, if others judge by it.
@@ -335,39 +369,62 @@ impl FileTenure {
         Some(every.max(Duration::from_millis(20)))
     }
 
-    /// Returns when the record's date must be refreshed.
-    fn refresh_at(&self) -> Option<Instant> {
-        let last = self.began + Duration::from_nanos(self.refreshed.load(Ordering::Relaxed));
-        last.checked_add(self.refresh_every()?)
+    /// Returns whether the watchdog has work for this tenure, before any caller listens for its loss.
+    #[inline]
+    pub(crate) fn needs_watchdog(&self) -> bool {
+        let options = &self.request.options;
+        (self.has_date() && options.refresh_interval != Duration::MAX)
+            || options.max_hold.is_some()
+            || options.on_event.is_some()
+            || self.keeps_name()
     }
 
-    /// Returns when the tenure exceeds its `max_hold`, unless the watchdog has acted on that.
-    fn overrun_at(&self) -> Option<Instant> {
+    /// Returns in what time the record's date must be refreshed.
+    fn refresh_in(&self) -> Option<Duration> {
+        let every = self.refresh_every()?;
+        Some((every + Duration::from_nanos(self.refreshed.load(Ordering::Relaxed))).saturating_sub(self.age()))
+    }
+
+    /// Returns in what time the tenure exceeds its `max_hold`, unless the watchdog has acted on that.
+    fn overrun_in(&self) -> Option<Duration> {
         let limit = self.request.options.max_hold.filter(|_| !self.overrun.load(Ordering::Relaxed))?;
-        self.began.checked_add(limit)
+        Some(limit.saturating_sub(self.age()))
     }
 
-    /// Returns when the watchdog must look at this tenure.
-    pub(crate) fn next_duty(&self) -> Option<Instant> {
-        self.refresh_at().into_iter().chain(self.overrun_at()).min()
+    /// Returns the time since the tenure began.
+    pub(crate) fn age(&self) -> Duration {
+        sys::moment().since(self.grant.began)
+    }
+
+    /// Returns in what time the watchdog must look at this tenure.
+    pub(crate) fn next_duty(&self) -> Option<Duration> {
+        self.refresh_in().into_iter().chain(self.overrun_in()).min()
     }
 
     /// Returns whether the record's date must be refreshed now. The caller does so.
-    pub(crate) fn refresh_is_due(&self, now: Instant) -> bool {
-        let due = self.refresh_at().is_some_and(|at| at <= now);
+    pub(crate) fn refresh_is_due(&self) -> bool {
+        let due = self.refresh_in().is_some_and(|left| left.is_zero());
         if due {
-            let since = now.saturating_duration_since(self.began).as_nanos();
-            self.refreshed.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.refreshed.store(u64::try_from(self.age().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
         due
     }
 
     /// Returns what must be done about an exceeded `max_hold`, once.
-    pub(crate) fn overrun_is_due(&self, now: Instant) -> Option<Overrun> {
-        self.overrun_at().filter(|at| *at <= now)?;
+    pub(crate) fn overrun_is_due(&self) -> Option<Overrun> {
+        self.overrun_in().filter(|left| left.is_zero())?;
         self.overrun.store(true, Ordering::Relaxed);
         Some(self.request.options.overrun)
     }
+}
+
+/// Adds a visible lock file to the table for a signal's handler.
+fn enter_held(paths: &LockPaths, grant: &Grant) -> Option<sys::HeldCell> {
+    let anchor = grant.anchor.as_deref()?;
+    let file = grant.lock_file.file(anchor)?;
+    let id = grant.lock_file.id(anchor)?;
+    let aborted = record::state_text(RecordState::Aborted);
+    sys::enter_held(&paths.dir, &paths.lock, id, file, aborted, grant.state_offset)
 }
 
 impl std::fmt::Debug for FileTenure {

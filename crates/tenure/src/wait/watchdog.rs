@@ -112,8 +112,9 @@ impl Watchdog {
                 listed.is_listed().store(false, Ordering::SeqCst);
                 let mut in_use = false;
                 for tenure in listed.tenures() {
-                    in_use |= look_after(&tenure, now);
-                    next = tenure.next_duty().into_iter().chain(next).min();
+                    in_use |= look_after(&tenure);
+                    let due = tenure.next_duty().and_then(|left| Instant::now().checked_add(left));
+                    next = due.into_iter().chain(next).min();
                 }
                 in_use |= Arc::clone(&listed).recheck();
                 if in_use && !listed.is_listed().swap(true, Ordering::SeqCst) {
@@ -136,23 +137,23 @@ impl Watchdog {
 }
 
 /// Performs the duties that are due for a tenure. Returns whether it needs the watchdog further on.
-fn look_after(tenure: &Arc<FileTenure>, now: Instant) -> bool {
+fn look_after(tenure: &Arc<FileTenure>) -> bool {
     let target = &tenure.paths().target_path;
-    if tenure.refresh_is_due(now)
+    if tenure.refresh_is_due()
         && let Err(error) = tenure.refresh()
         && tenure.is_held()
     {
         event!(WARN, target = ?target, error = %error, "the record's date cannot be refreshed");
         tenure.request.options.report(&Event::RefreshFailed { target, error: &error });
     }
-    if let Some(overrun) = tenure.overrun_is_due(now)
+    if let Some(overrun) = tenure.overrun_is_due()
         && tenure.is_held()
     {
         let revoked = overrun == Overrun::Revoke;
         if revoked {
             let _ = tenure.revoke();
         }
-        tenure.request.options.report_overrun(target, tenure.fence, tenure.began.elapsed(), revoked);
+        tenure.request.options.report_overrun(target, tenure.fence, tenure.age(), revoked);
     }
     if tenure.keeps_name() {
         tenure.give_up_name();
@@ -172,23 +173,26 @@ fn look_after(tenure: &Arc<FileTenure>, now: Instant) -> bool {
 /// Records that a tenure of `queue` began. The queue's state is locked, and has the tenure already.
 #[inline]
 pub(crate) fn tenure_began<Q: WatchedQueue + 'static>(queue: &Arc<Q>, tenure: &FileTenure) {
-    let options = &tenure.request.options;
+    if !tenure.needs_watchdog() {
+        return;
+    }
     // A listed queue is looked at within a tick: its flag is cleared before the look at its state, for which the thread
     // waits until this one has unlocked it.
     let listed = queue.is_listed().load(Ordering::SeqCst);
+    let options = &tenure.request.options;
     if listed && options.max_hold.is_none() && options.refresh_interval >= TICK {
         return;
     }
-    match tenure.next_duty() {
-        Some(due) if !listed || due < tenure.began + TICK => watch(queue, due),
-        None if !listed && (options.on_event.is_some() || tenure.keeps_name()) => watch(queue, tenure.began + TICK),
-        _ => {}
+    let left = tenure.next_duty().unwrap_or(TICK);
+    if !listed || left < TICK {
+        watch(queue, left);
     }
 }
 
-/// Puts a queue into the list, if it is not there, and has the thread look at it by `due`.
+/// Puts a queue into the list, if it is not there, and has the thread look at it within `left`, and within a tick.
 #[cold]
-fn watch<Q: WatchedQueue + 'static>(queue: &Arc<Q>, due: Instant) {
+fn watch<Q: WatchedQueue + 'static>(queue: &Arc<Q>, left: Duration) {
+    let due = Instant::now() + left.min(TICK);
     let watchdog = watchdog();
     let mut state = watchdog.state();
     if !queue.is_listed().swap(true, Ordering::SeqCst) {
@@ -206,7 +210,7 @@ fn watch<Q: WatchedQueue + 'static>(queue: &Arc<Q>, due: Instant) {
 /// Records that a helper of `queue` is about to wait in the kernel, or that a caller listens for a tenure's loss.
 pub(crate) fn queue_waits<Q: WatchedQueue + 'static>(queue: &Arc<Q>) {
     if !queue.is_listed().load(Ordering::SeqCst) {
-        watch(queue, Instant::now() + TICK);
+        watch(queue, TICK);
     }
 }
 

@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::visible::LockFile;
+use super::visible::{CopyFile, LockFile};
 use crate::file::paths::LockPaths;
 use crate::file::prepare::prepare;
 use crate::model::error::{Advice, ErrorKind, Result};
@@ -50,8 +50,8 @@ pub(super) fn publish_copy(paths: &LockPaths, record: &Record, options: &Options
 /// Keeps other programs from removing a copy that has just become this tenure's lock file, where the system can. Returns
 /// `false` if the name is another file's by now.
 pub(super) fn keep_name(paths: &LockPaths, lock_file: &LockFile) -> Result<bool> {
-    let LockFile::Copy { file, .. } = lock_file else { return Ok(true) };
-    match paths.dir.keep_name(&paths.lock, file) {
+    let LockFile::Copy(copy) = lock_file else { return Ok(true) };
+    match paths.dir.keep_name(&paths.lock, &copy.file) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(paths.lock_error("cannot be kept open", error)),
@@ -63,7 +63,7 @@ pub(super) fn keep_name(paths: &LockPaths, lock_file: &LockFile) -> Result<bool>
 pub(super) fn make_copy(paths: &LockPaths, record: &Record, options: &Options) -> Result<LockFile> {
     let file = prepare(paths, options, record)?;
     match file.ident() {
-        Ok(stat) => Ok(LockFile::Copy { file: Arc::new(file), id: stat.id }),
+        Ok(stat) => Ok(LockFile::Copy(Arc::new(CopyFile { file, id: stat.id }))),
         Err(error) => {
             let _ = paths.dir.unlink(&paths.new);
             Err(paths.lock_error("cannot be made", error))

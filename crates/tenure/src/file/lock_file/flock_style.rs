@@ -27,7 +27,7 @@ use crate::sys::{self, FileId, FileIdent, LockKind};
 struct Clearing<'a> {
     paths: &'a LockPaths,
     anchor: &'a Anchor,
-    prior: &'a Prior,
+    prior: &'a Prior<'a>,
     record: &'a Record,
     options: &'a Options,
     /// A dead native's lock file on an inode of its own.
@@ -42,7 +42,32 @@ pub(crate) fn acquire_hidden(
     paths: &LockPaths,
     anchor: &Anchor,
     stat: &FileIdent,
-    prior: &Prior,
+    prior: &Prior<'_>,
+    record: &Record,
+    options: &Options,
+    live_file_at_swap: bool,
+) -> Result<(Published, bool)> {
+    let state = prior.state();
+    if stat.links == 1 && is_released(state) {
+        // The usual case: nothing was left to remove or to report.
+        let written = anchor.write(record, stat.size, false);
+        let state_offset = written.map_err(|error| paths.anchor_error("cannot be written", error))?;
+        if let Err(error) = verify_names(paths, anchor, stat, &LockFile::Hidden) {
+            roll_back(paths, anchor, &LockFile::Hidden, &Previous::Clean, record, state_offset);
+            return Err(error);
+        }
+        return Ok((Published::Held(LockFile::Hidden, Previous::Clean, state_offset), live_file_at_swap));
+    }
+    clear_and_acquire(paths, anchor, stat, prior, record, options, live_file_at_swap)
+}
+
+/// As [`acquire_hidden`], where a dead native's lock file may be found.
+#[cold]
+fn clear_and_acquire(
+    paths: &LockPaths,
+    anchor: &Anchor,
+    stat: &FileIdent,
+    prior: &Prior<'_>,
     record: &Record,
     options: &Options,
     live_file_at_swap: bool,
@@ -146,7 +171,7 @@ impl Clearing<'_> {
         match paths.remove_name(&paths.lock, file) {
             Ok(_) => Ok(()),
             // Another user's copy that was written over: its record now says that it is not held.
-            Err(error) if may_stay(paths, &error) && matches!(lock_file, LockFile::Copy { .. }) => {
+            Err(error) if may_stay(paths, &error) && matches!(lock_file, LockFile::Copy(_)) => {
                 write_unheld(file, record, RecordState::Released)
                     .map_err(|error| paths.lock_error("cannot be written", error))
             }
@@ -191,7 +216,7 @@ fn is_other_users(paths: &LockPaths, error: &Error) -> Result<bool> {
 
 /// Returns a lock file that a dead native left in lock-file style, as a copy or with an anchor that was removed since.
 /// A file that is not a lock file, and another user's file that may not be read, do not block in flock style.
-fn dead_native(paths: &LockPaths, prior: &Prior, kind: LockKind) -> Result<Option<Verdict>> {
+fn dead_native(paths: &LockPaths, prior: &Prior<'_>, kind: LockKind) -> Result<Option<Verdict>> {
     let found = match read_existing(paths) {
         Ok(Some(found)) => found,
         Ok(None) => return Ok(None),

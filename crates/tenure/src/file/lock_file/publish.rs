@@ -8,7 +8,7 @@ use super::copy::{keep_name, no_links, publish_copy};
 use super::existing::{Blocker, Verdict, judge_found, read_existing, unreachable_machine};
 use super::takeover::{MAX_RETRIES, TakeOver, put_back, recover, take_over};
 use super::unpublish::{record_crash, restore, roll_back};
-use super::visible::{LockFile, is_link, is_visible, verify_names};
+use super::visible::{LockFile, has_names, is_link, is_visible, verify_names};
 use crate::file::anchor::{Anchor, anchor_lost};
 use crate::file::crash::{is_other_boot, unreported_crash_record};
 use crate::file::paths::LockPaths;
@@ -58,10 +58,50 @@ pub(crate) fn publish(
     paths: &LockPaths,
     anchor: &Anchor,
     stat: &FileIdent,
-    prior: &Prior,
+    prior: &Prior<'_>,
     record: &Record,
     options: &Options,
     live_file_at_swap: bool,
+) -> Result<Published> {
+    // The usual case: the anchor has no other name, and the last holder, a native in this style, has released the lock.
+    let usual =
+        stat.links == 1 && prior.was_shown() && !live_file_at_swap && paths.links_are_known() && !paths.copies();
+    let mut begun = None;
+    if usual {
+        let state_offset = anchor.write(record, stat.size, false).map_err(|error| unwritable(paths, error))?;
+        let linked = paths.dir.link(&paths.anchor, &paths.lock);
+        if linked.is_ok() && has_names(anchor, &LockFile::Link) {
+            return Ok(Published::Held(LockFile::Link, Previous::Clean, state_offset));
+        }
+        begun = Some(Begun { state_offset, linked });
+    }
+    publish_carefully(paths, anchor, stat, prior, record, options, live_file_at_swap, begun)
+}
+
+/// What [`publish`] did already in the usual case.
+struct Begun {
+    state_offset: u64,
+    /// The result of the link.
+    linked: io::Result<()>,
+}
+
+#[cold]
+fn unwritable(paths: &LockPaths, error: io::Error) -> Error {
+    paths.anchor_error("cannot be written", error)
+}
+
+/// As [`publish`], in every case.
+#[cold]
+#[allow(clippy::too_many_arguments, reason = "those of `publish`, and what it did")]
+fn publish_carefully(
+    paths: &LockPaths,
+    anchor: &Anchor,
+    stat: &FileIdent,
+    prior: &Prior<'_>,
+    record: &Record,
+    options: &Options,
+    live_file_at_swap: bool,
+    begun: Option<Begun>,
 ) -> Result<Published> {
     let state = prior.state();
     let visible = is_visible(paths, anchor, stat)?;
@@ -81,11 +121,16 @@ pub(crate) fn publish(
     if unheld && let Some(native) = &mut first.to_mut().native {
         native.state = first_state;
     }
-    let state_offset =
-        anchor.write(&first, stat.size, visible).map_err(|error| paths.anchor_error("cannot be written", error))?;
+    let (state_offset, linked) = match begun {
+        Some(Begun { state_offset, linked }) => (state_offset, Some(linked)),
+        None => {
+            let written = anchor.write(&first, stat.size, visible);
+            (written.map_err(|error| unwritable(paths, error))?, None)
+        }
+    };
     let mut progress =
         PublishProgress { state_offset, aborted: hidden_crash, unheld, live_file_at_swap, replaced_holder: None };
-    let mut attempted = try_publish(paths, anchor, prior, record, options, &mut progress);
+    let mut attempted = try_publish(paths, anchor, prior, record, options, &mut progress, linked);
     let mut finalized = true;
     if let Ok(PublishAttempt::Held(lock_file, previous)) = &attempted
         && let Err(error) = finalize(paths, anchor, stat, lock_file, &progress)
@@ -129,13 +174,15 @@ fn finalize(
     verify_names(paths, anchor, stat, lock_file)
 }
 
+/// `linked` is the result of the first link, where it was made already.
 fn try_publish(
     paths: &LockPaths,
     anchor: &Anchor,
-    prior: &Prior,
+    prior: &Prior<'_>,
     record: &Record,
     options: &Options,
     progress: &mut PublishProgress,
+    mut linked: Option<io::Result<()>>,
 ) -> Result<PublishAttempt> {
     let mut copy = paths.copies();
     for pass in 0..MAX_RETRIES {
@@ -147,10 +194,11 @@ fn try_publish(
                 return Err(anchor_lost(paths));
             }
         }
-        let made = match (progress.live_file_at_swap, copy) {
+        let made = match (linked.take(), progress.live_file_at_swap, copy) {
+            (Some(linked), ..) => linked,
             // The file at the swap has a live holder, and the lock file belongs to another program.
-            (true, _) => Err(io::ErrorKind::AlreadyExists.into()),
-            (_, true) => Err(io::ErrorKind::Unsupported.into()),
+            (_, true, _) => Err(io::ErrorKind::AlreadyExists.into()),
+            (_, _, true) => Err(io::ErrorKind::Unsupported.into()),
             _ => paths.dir.link(&paths.anchor, &paths.lock),
         };
         match made {
@@ -290,7 +338,12 @@ fn in_use(verdict: Verdict) -> Blocker {
 /// Returns the holder of a lock file that is this process's own anchor, where that holder may run on another machine.
 /// On this machine the holder is dead, because this process has its kernel lock. On a file system that several machines
 /// mount, the kernel lock may not reach the holder.
-fn unreachable_holder(paths: &LockPaths, anchor: &Anchor, state: Option<PriorState>, prior: &Prior) -> Option<Blocker> {
+fn unreachable_holder(
+    paths: &LockPaths,
+    anchor: &Anchor,
+    state: Option<PriorState>,
+    prior: &Prior<'_>,
+) -> Option<Blocker> {
     let released = state.is_some_and(|state| state.state == RecordState::Released);
     let record = prior.record()?;
     if released || !paths.file_system.shared || !is_other_boot(&record) {

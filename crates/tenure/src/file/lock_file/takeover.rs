@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::copy::{make_copy, no_links};
 use super::existing::{Verdict, judge_found, open_elsewhere, read_open};
-use super::visible::{LockFile, is_link};
+use super::visible::{CopyFile, LockFile, is_link};
 use crate::file::anchor::{Anchor, anchor_lost};
 use crate::file::paths::LockPaths;
 use crate::file::prior::Prior;
@@ -37,7 +37,7 @@ pub(super) fn take_over(
     paths: &LockPaths,
     anchor: &Anchor,
     verdict: &Verdict,
-    prior: &Prior,
+    prior: &Prior<'_>,
     record: &Record,
     options: &Options,
     copy: bool,
@@ -51,7 +51,7 @@ pub(super) fn take_over(
 
 /// Removes the judged file in one step, while the name is that very file's. So no other program's file is removed, and
 /// none has to be put back. The name is free from then on, and its next file is judged as any other.
-fn remove_judged(paths: &LockPaths, verdict: &Verdict, prior: &Prior, record: &Record) -> Result<TakeOver> {
+fn remove_judged(paths: &LockPaths, verdict: &Verdict, prior: &Prior<'_>, record: &Record) -> Result<TakeOver> {
     let Some(file) = &verdict.blocker.file else { return Ok(TakeOver::Changed) };
     match paths.dir.unlink_same(&paths.lock, file) {
         Ok(true) => Ok(TakeOver::Removed),
@@ -69,7 +69,7 @@ fn exchange_judged(
     paths: &LockPaths,
     anchor: &Anchor,
     verdict: &Verdict,
-    prior: &Prior,
+    prior: &Prior<'_>,
     record: &Record,
     options: &Options,
     copy: bool,
@@ -179,7 +179,7 @@ pub(super) fn prepare_swap(
 pub(super) fn adopt_or_fail(
     paths: &LockPaths,
     verdict: &Verdict,
-    prior: &Prior,
+    prior: &Prior<'_>,
     record: &Record,
     error: io::Error,
 ) -> Result<Option<LockFile>> {
@@ -205,7 +205,12 @@ pub(super) fn cannot_exchange(paths: &LockPaths, verdict: &Verdict, error: io::E
 
 /// Writes this process's record over a dead native's copy that cannot be moved, and verifies that the copy still has
 /// the name.
-pub(super) fn adopt(paths: &LockPaths, verdict: &Verdict, prior: &Prior, record: &Record) -> Result<Option<LockFile>> {
+pub(super) fn adopt(
+    paths: &LockPaths,
+    verdict: &Verdict,
+    prior: &Prior<'_>,
+    record: &Record,
+) -> Result<Option<LockFile>> {
     let failed = |error| paths.lock_error("was left by another user's dead program and may not be written", error);
     // The file must be opened for writing, so the locks on the read-only descriptors are unlocked. The anchor's lock
     // keeps natives out.
@@ -223,13 +228,13 @@ pub(super) fn adopt(paths: &LockPaths, verdict: &Verdict, prior: &Prior, record:
         return Ok(None);
     }
     write(&file, record, stat.size, true).map_err(failed)?;
-    Ok((paths.lock_file_id()? == Some(stat.id)).then_some(LockFile::Copy { file: Arc::new(file), id: stat.id }))
+    Ok((paths.lock_file_id()? == Some(stat.id)).then_some(LockFile::Copy(Arc::new(CopyFile { file, id: stat.id }))))
 }
 
 /// Undoes or completes the takeover of a native that died in it: step 3. Returns `true` if the swap names the file of a
 /// holder that may live, and another holder that may live has the lock file. Then the file stays at the swap, and
 /// nothing may be published beside it.
-pub(crate) fn recover(paths: &LockPaths, anchor: &Anchor, prior: &Prior, options: &Options) -> Result<bool> {
+pub(crate) fn recover(paths: &LockPaths, anchor: &Anchor, prior: &Prior<'_>, options: &Options) -> Result<bool> {
     let failed = |error| paths.anchor_error("cannot be recovered", error);
     for _ in 0..MAX_RETRIES {
         let Some(swap) = paths.dir.stat_at(&paths.swap).map_err(failed)? else { return Ok(false) };
@@ -282,7 +287,7 @@ pub(crate) fn recover(paths: &LockPaths, anchor: &Anchor, prior: &Prior, options
 pub(super) fn is_swap_over(
     paths: &LockPaths,
     anchor: &Anchor,
-    prior: &Prior,
+    prior: &Prior<'_>,
     options: &Options,
 ) -> Result<Option<bool>> {
     if !is_of_prior_tenure(paths, anchor, prior)? {
@@ -318,7 +323,7 @@ pub(super) enum AtName {
     Gone,
 }
 
-pub(super) fn judge_at(paths: &LockPaths, name: &Name, prior: &Prior, options: &Options) -> Result<AtName> {
+pub(super) fn judge_at(paths: &LockPaths, name: &Name, prior: &Prior<'_>, options: &Options) -> Result<AtName> {
     let file = match paths.dir.open_at(name, Access::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(AtName::Gone),
@@ -351,7 +356,7 @@ pub(super) fn put_back(paths: &LockPaths, verdict: &Verdict) -> Result<()> {
 }
 
 /// Returns whether the lock file is the last native's: the anchor's inode, or a copy with the anchor's fence.
-pub(super) fn is_of_prior_tenure(paths: &LockPaths, anchor: &Anchor, prior: &Prior) -> Result<bool> {
+pub(super) fn is_of_prior_tenure(paths: &LockPaths, anchor: &Anchor, prior: &Prior<'_>) -> Result<bool> {
     let Some(stat) = paths.dir.stat_at(&paths.lock).map_err(|error| paths.lock_error("cannot be read", error))? else {
         return Ok(false);
     };

@@ -85,8 +85,8 @@ pub(crate) fn record_crash(anchor: &Anchor, report: &Record) -> io::Result<()> {
 }
 
 /// Restores the last holder's record, because the lock was not granted and that tenure's end must still be reported.
-pub(crate) fn restore(anchor: &Anchor, prior: &Prior, ours: &Record, visible: bool) {
-    let mut bytes = prior.bytes.clone();
+pub(crate) fn restore(anchor: &Anchor, prior: &Prior<'_>, ours: &Record, visible: bool) {
+    let mut bytes = prior.bytes();
     bytes.resize(bytes.len().max(ours.render(0).bytes.len()), b' ');
     let _ = match visible {
         true => write_masked(&anchor.file, &mut bytes),

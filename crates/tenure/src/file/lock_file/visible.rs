@@ -18,7 +18,14 @@ pub(crate) enum LockFile {
     /// A hard link to the anchor.
     Link,
     /// A file of its own, kept open and locked, where hard links do not exist or could not be removed by this user.
-    Copy { file: Arc<File>, id: FileId },
+    Copy(Arc<CopyFile>),
+}
+
+/// The file of a lock file that is a copy.
+#[derive(Debug)]
+pub(crate) struct CopyFile {
+    pub(crate) file: File,
+    pub(crate) id: FileId,
 }
 
 impl LockFile {
@@ -27,7 +34,7 @@ impl LockFile {
         match self {
             LockFile::Hidden => None,
             LockFile::Link => Some(anchor.id),
-            LockFile::Copy { id, .. } => Some(*id),
+            LockFile::Copy(copy) => Some(copy.id),
         }
     }
 
@@ -36,7 +43,7 @@ impl LockFile {
         match self {
             LockFile::Hidden => None,
             LockFile::Link => Some(&anchor.file),
-            LockFile::Copy { file, .. } => Some(file),
+            LockFile::Copy(copy) => Some(&copy.file),
         }
     }
 }
@@ -56,7 +63,7 @@ pub(crate) fn has_names(anchor: &Anchor, lock_file: &LockFile) -> bool {
     match lock_file {
         LockFile::Hidden => has(&anchor.file, 1),
         LockFile::Link => has(&anchor.file, 2),
-        LockFile::Copy { file, .. } => has(file, 1) && has(&anchor.file, 1),
+        LockFile::Copy(copy) => has(&copy.file, 1) && has(&anchor.file, 1),
     }
 }
 
@@ -64,13 +71,13 @@ pub(crate) fn has_names(anchor: &Anchor, lock_file: &LockFile) -> bool {
 /// compared `.tenure` may have been removed or the lock broken; then another process may hold. `stat` is the anchor's
 /// as it was compared. Where the anchor had no other name, its links are enough.
 pub(crate) fn verify_names(paths: &LockPaths, anchor: &Anchor, stat: &FileIdent, lock_file: &LockFile) -> Result<()> {
-    let copy = matches!(lock_file, LockFile::Copy { .. });
-    if !copy && stat.links == 1 && has_names(anchor, lock_file) {
+    let is_copy = matches!(lock_file, LockFile::Copy(_));
+    if !is_copy && stat.links == 1 && has_names(anchor, lock_file) {
         return Ok(());
     }
     // The copy was renamed by a name in `.tenure`, which may have come to be another process's.
-    if let LockFile::Copy { id, .. } = lock_file
-        && paths.lock_file_id()? != Some(*id)
+    if let LockFile::Copy(copy) = lock_file
+        && paths.lock_file_id()? != Some(copy.id)
     {
         return Err(Error::new(ErrorKind::Lost, &paths.lock_path, "the lock file was removed or replaced meanwhile"));
     }

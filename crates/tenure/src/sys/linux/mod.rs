@@ -31,7 +31,7 @@ pub(crate) use super::unix::{
     means_no_links, name_len, pid, resets_itself, signal_zero, spawn, with_signals_blocked,
 };
 
-pub(crate) use clock::{clock_is_steered, since_boot};
+pub(crate) use clock::{clock_is_steered, moment, since_boot, since_epoch};
 pub(crate) use interrupt::{InterruptHandle, InterruptibleWait, install_interrupts, interrupts_enabled};
 pub(crate) use lock_table::{lock_table, table_device};
 #[allow(unused_imports, reason = "the simulation parses its own table, and compares it with the kernel's")]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::sys::types::Moment;
+
 /// Returns the time since the machine booted, including the time in which it slept (`clock_gettime(3)`,
 /// `CLOCK_MONOTONIC_RAW`). Apple's `CLOCK_UPTIME_RAW`, which the standard library reads, stops meanwhile.
 #[cfg(target_vendor = "apple")]
@@ -34,6 +36,16 @@ pub(crate) fn since_boot() -> Duration {
 
     static START: ForkLocal<Instant> = ForkLocal::new();
     START.get(Instant::now).elapsed()
+}
+
+/// Returns the time of day, as the time since 1970. Zero before.
+pub(crate) fn since_epoch() -> Duration {
+    std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Returns the present moment. Nothing is measured by it, because no file is locked here.
+pub(crate) fn moment() -> Moment {
+    Moment::default()
 }
 
 #[cfg(test)]

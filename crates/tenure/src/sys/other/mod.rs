@@ -6,7 +6,7 @@ mod process;
 mod wait;
 
 pub(crate) use super::no_interrupts::{InterruptHandle, InterruptibleWait, install_interrupts, interrupts_enabled};
-pub(crate) use clock::since_boot;
+pub(crate) use clock::{moment, since_boot, since_epoch};
 pub(crate) use fs::*;
 pub(crate) use process::*;
 pub(crate) use wait::*;

@@ -11,16 +11,17 @@ use super::state::{Phase, State, TargetQueue, Waiter, unlock_and_wake};
 use crate::file::acquire::{self, Attempt};
 use crate::file::anchor::Anchor;
 use crate::file::cached_files::CachedFiles;
+use crate::file::grant::Grant;
 use crate::file::nested;
 use crate::file::release::unlock;
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::holder::Holder;
 use crate::model::options::Wait;
 use crate::model::request::Request;
 use crate::sys;
 use crate::util::ticket::Woken;
 use crate::wait::fd_cache;
-use crate::wait::tenure::{FileTenure, TenureOwner};
-use crate::wait::watchdog;
+use crate::wait::tenure::FileTenure;
 
 /// How often the queue's head checks its ticket, once it is awake, before it sleeps again: about ten microseconds in
 /// all.
@@ -62,7 +63,7 @@ impl TargetQueue {
             false => Entry::TryThenWait,
         };
         let busy = || self.busy().with_waited(start.map_or(Duration::ZERO, |start| start.elapsed()));
-        let waiter = match self.start(request, Some(std::thread::current().id()), entry)? {
+        let waiter = match self.start(request, Some(this_thread()), entry)? {
             Start::Granted(tenure) => return Ok(tenure),
             Start::Queued(waiter) => waiter,
             Start::Serving(waiter, epoch) => match self.serve(epoch, &waiter, deadline) {
@@ -151,12 +152,21 @@ impl TargetQueue {
         thread: Option<ThreadId>,
         entry: Entry,
     ) -> Result<Start> {
-        state.phase = Phase::Working;
+        state.set_phase(Phase::Working);
         let (mut cached, paths) = self.take_cached(&mut state);
         let mut time_slice = state.time_slice.clone();
+        let spare = state.spare.take();
         drop(state);
+        let mut tenure = spare.unwrap_or_else(|| FileTenure::unused(self, &paths, &request));
+        let unused = match tenure.reuse() {
+            Some(unused) => unused,
+            None => {
+                tenure = FileTenure::unused(self, &paths, &request);
+                tenure.reuse().expect("no other part of the process has a new tenure")
+            }
+        };
         let mut yields = |anchor: &Anchor| entry != Entry::Try && time_slice.should_yield(&paths, anchor);
-        let outcome = acquire::attempt(&paths, &mut cached, &request, &mut yields);
+        let outcome = acquire::attempt(&paths, &mut cached, &request, &mut yields, &mut unused.grant);
         // A holder that waits for this process to end: a wait for that holder would never end.
         let ancestor = match &outcome {
             Ok(Attempt::Busy(_)) if request.options.deadlock_check => nested::ancestor_holder(&paths),
@@ -164,17 +174,32 @@ impl TargetQueue {
         };
         let mut state = self.state();
         (state.cached, state.time_slice) = (cached, time_slice);
-        state.phase = Phase::Idle;
-        if !matches!(outcome, Ok(Attempt::Granted(_))) {
-            fd_cache::mark_used(self);
+        if let Ok(Attempt::Granted) = outcome {
+            unused.begin(paths, request, thread);
+            self.enter_tenure(&mut state, &tenure);
+            self.grant_compatible_waiters(&mut state);
+            unlock_and_wake(state);
+            return Ok(Start::Granted(tenure));
         }
+        state.spare = Some(tenure);
+        self.not_granted(state, request, thread, entry, outcome, ancestor)
+    }
+
+    /// Queues an acquire whose attempt found the lock busy, or returns its error.
+    #[cold]
+    fn not_granted(
+        self: &Arc<TargetQueue>,
+        mut state: MutexGuard<'_, State>,
+        request: Arc<Request>,
+        thread: Option<ThreadId>,
+        entry: Entry,
+        outcome: Result<Attempt>,
+        ancestor: Option<Holder>,
+    ) -> Result<Start> {
+        state.set_phase(Phase::Idle);
+        fd_cache::mark_used(self);
         let started = match outcome {
-            Ok(Attempt::Granted(grant)) => {
-                let tenure = self.begin_tenure(&mut state, request, grant, paths, thread);
-                self.grant_compatible_waiters(&mut state);
-                unlock_and_wake(state);
-                return Ok(Start::Granted(tenure));
-            }
+            Ok(Attempt::Granted) => unreachable!("it was not granted"),
             Ok(Attempt::Busy(_)) if ancestor.is_none() && entry != Entry::Try => {
                 // This acquire came before those that have queued during the attempt.
                 let waiter = Waiter::new(request, thread);
@@ -218,8 +243,9 @@ impl TargetQueue {
     ) -> Result<Option<Arc<FileTenure>>> {
         let paths = self.paths();
         let mut cached = CachedFiles { paths: Some(Arc::clone(&paths)), ..CachedFiles::default() };
-        let attempt = acquire::attempt(&paths, &mut cached, request, &mut |_| false)?;
-        let Attempt::Granted(grant) = attempt else { return Ok(None) };
+        let mut grant = Grant::empty();
+        let attempt = acquire::attempt(&paths, &mut cached, request, &mut |_| false, &mut grant)?;
+        let Attempt::Granted = attempt else { return Ok(None) };
         let mut state = self.state();
         if !matches!(state.phase, Phase::Idle | Phase::Waiting(_)) {
             drop(state);
@@ -301,17 +327,18 @@ impl TargetQueue {
             }
             Phase::Shared(sharers) if request.shared && !replaced && state.queue.is_empty() => {
                 let first = sharers.first()?;
-                let grant = share_grant(&first.grant);
-                let paths = Arc::clone(&first.paths);
-                let owner: Arc<dyn TenureOwner> = Arc::<TargetQueue>::clone(self);
-                let tenure = FileTenure::new(owner, paths, Arc::clone(request), grant, thread);
-                sharers.push(Arc::clone(&tenure));
-                watchdog::tenure_began(self, &tenure);
-                Some(tenure)
+                let (grant, paths) = (share_grant(&first.grant), Arc::clone(&first.paths));
+                Some(self.begin_tenure(state, Arc::clone(request), grant, paths, thread))
             }
             _ => None,
         }
     }
+}
+
+/// Returns this thread's id. The standard library takes a reference of the thread each time.
+fn this_thread() -> ThreadId {
+    thread_local!(static ID: ThreadId = std::thread::current().id());
+    ID.with(|id| *id)
 }
 
 /// Returns the tenure that this thread acquired, if a further acquire by this thread would wait for that tenure's end.

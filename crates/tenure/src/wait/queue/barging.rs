@@ -86,7 +86,7 @@ impl TargetQueue {
     /// lost.
     fn release_open(self: &Arc<TargetQueue>, open: OpenLock) {
         let released = release::unlock(open.last.paths(), &open.last.grant, open.ended);
-        let _ = self.finish_release(released);
+        let _ = self.finish_release(released, Phase::Idle);
     }
 }
 

@@ -8,8 +8,9 @@ use crate::file::grant::Grant;
 use crate::file::lock_file::LockFile;
 use crate::file::paths::LockPaths;
 use crate::model::request::Request;
+use crate::sys;
 use crate::util::trace::event;
-use crate::wait::tenure::{FileTenure, TenureOwner};
+use crate::wait::tenure::FileTenure;
 use crate::wait::watchdog;
 
 impl TargetQueue {
@@ -22,17 +23,32 @@ impl TargetQueue {
         paths: Arc<LockPaths>,
         thread: Option<ThreadId>,
     ) -> Arc<FileTenure> {
-        let shared = request.shared;
-        let owner: Arc<dyn TenureOwner> = Arc::<TargetQueue>::clone(self);
-        let tenure = FileTenure::new(owner, paths, request, grant, thread);
-        match &mut state.phase {
-            Phase::Shared(sharers) if shared => sharers.push(Arc::clone(&tenure)),
-            phase if shared => *phase = Phase::Shared(vec![Arc::clone(&tenure)]),
-            phase => *phase = Phase::Held(Arc::clone(&tenure)),
-        }
-        event!(DEBUG, target = ?self.target_path, fence = tenure.fence, "granted");
-        watchdog::tenure_began(self, &tenure);
+        let mut tenure = state.spare.take().unwrap_or_else(|| FileTenure::unused(self, &paths, &request));
+        let unused = match tenure.reuse() {
+            Some(unused) => unused,
+            None => {
+                tenure = FileTenure::unused(self, &paths, &request);
+                tenure.reuse().expect("no other part of the process has a new tenure")
+            }
+        };
+        unused.grant = grant;
+        unused.begin(paths, request, thread);
+        self.enter_tenure(state, &tenure);
         tenure
+    }
+
+    /// Enters a tenure that has begun into the state.
+    #[inline]
+    pub(super) fn enter_tenure(self: &Arc<TargetQueue>, state: &mut State, tenure: &Arc<FileTenure>) {
+        let shared = tenure.request.shared;
+        match &mut state.phase {
+            Phase::Shared(sharers) if shared => sharers.push(Arc::clone(tenure)),
+            phase if shared => *phase = Phase::Shared(vec![Arc::clone(tenure)]),
+            _ => state.set_phase(Phase::Held(Arc::clone(tenure))),
+        }
+        state.in_use.get_or_insert_with(|| Arc::clone(self));
+        event!(DEBUG, target = ?self.target_path, fence = tenure.fence, "granted");
+        watchdog::tenure_began(self, tenure);
     }
 
     /// Delivers a grant to the waiter it was made for. Returns the grant if that waiter has given up.
@@ -59,7 +75,15 @@ impl TargetQueue {
     /// Grants the waiters that queued before the present grant and would be granted at once if they came now: those at
     /// the queue's front that want a share of a shared lock, and, anywhere in the queue, those that may reenter a
     /// reentrant tenure.
+    #[inline]
     pub(super) fn grant_compatible_waiters(self: &Arc<TargetQueue>, state: &mut State) {
+        if !state.queue.is_empty() {
+            self.grant_each_compatible_waiter(state);
+        }
+    }
+
+    #[cold]
+    fn grant_each_compatible_waiter(self: &Arc<TargetQueue>, state: &mut State) {
         if let Phase::Held(tenure) = &state.phase
             && tenure.request.options.reentrant
         {
@@ -97,6 +121,8 @@ pub(super) fn share_grant(first: &Grant) -> Grant {
         state_offset: 0,
         live_file_at_swap: false,
         checked_at: first.checked_at,
+        began: sys::moment(),
+        locked_since: first.locked_since,
     }
 }
 

@@ -62,8 +62,8 @@ impl TargetQueue {
             // Revoked before, or detached by a new epoch: nothing of it is left to release.
             _ => return tenure.check(),
         }
-        state.phase = Phase::Working;
-        let may_hand_off = !revoked && may_hand_off(&mut state, tenure);
+        let last = std::mem::replace(&mut state.phase, Phase::Working);
+        let may_hand_off = !revoked && may_hand_off(&state, tenure);
         let next = state.queue.first().cloned().filter(|next| may_hand_off && next.request.same_way(&tenure.request));
         let may_open = state.barges < MAX_BARGES && tenure.thread.is_some() && !tenure.request.bare();
         drop(state);
@@ -82,7 +82,7 @@ impl TargetQueue {
             }
         }
         let released = release::unlock(tenure.paths(), &tenure.grant, record);
-        self.finish_release(released)
+        self.finish_release(released, last)
     }
 
     fn end_share(
@@ -150,23 +150,32 @@ impl TargetQueue {
     pub(super) fn release_grant(self: &Arc<TargetQueue>, grant: &Grant) -> Result<()> {
         let ended = grant.record.clone().map(|record| (record, grant.state_offset));
         let released = release::unlock(&self.paths(), grant, ended);
-        self.finish_release(released)
+        self.finish_release(released, Phase::Idle)
     }
 
-    /// Finishes a release whose system calls are done: no tenure of this process holds the lock.
-    pub(super) fn finish_release(self: &Arc<TargetQueue>, released: Result<()>) -> Result<()> {
+    /// Finishes a release whose system calls are done: no tenure of this process holds the lock. `last` is the phase
+    /// before the release.
+    pub(super) fn finish_release(self: &Arc<TargetQueue>, released: Result<()>, last: Phase) -> Result<()> {
         let mut state = self.state();
         if released.is_err() {
             // The guard's own descriptors are closed with it, which frees what could not be unlocked.
             state.cached = CachedFiles::default();
+        } else if let Phase::Held(last) = last
+            && state.queue.is_empty()
+            && last.may_be_kept()
+        {
+            state.spare = Some(last);
         }
         self.become_idle(state);
         released
     }
 
+    #[inline]
     fn become_idle(self: &Arc<TargetQueue>, mut state: MutexGuard<'_, State>) {
-        (state.handoffs, state.barges, state.locked_since) = (0, 0, None);
-        state.phase = Phase::Idle;
+        (state.handoffs, state.barges) = (0, 0);
+        state.set_phase(Phase::Idle);
+        // The caller has the queue, so this is not its end.
+        state.in_use = None;
         fd_cache::mark_used(self);
         self.ensure_helper(&mut state);
         unlock_and_wake(state);
@@ -174,7 +183,6 @@ impl TargetQueue {
 }
 
 /// Returns whether this process may keep the kernel lock for another of its waiters.
-fn may_hand_off(state: &mut State, tenure: &FileTenure) -> bool {
-    let since = *state.locked_since.get_or_insert(tenure.began);
-    state.handoffs < MAX_HANDOFFS || since.elapsed() < BURST
+fn may_hand_off(state: &State, tenure: &FileTenure) -> bool {
+    state.handoffs < MAX_HANDOFFS || sys::moment().since(tenure.grant.locked_since) < BURST
 }

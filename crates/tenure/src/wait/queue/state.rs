@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::thread::ThreadId;
-use std::time::Instant;
 
 use crate::file::cached_files::CachedFiles;
 use crate::file::paths::{LockPaths, ParentDir};
@@ -47,14 +46,28 @@ pub(super) struct State {
     pub(super) epoch: u32,
     /// How many times in a row the grant was handed off within the process.
     pub(super) handoffs: u32,
-    /// Since when this process has had the kernel lock, once the grant was handed off.
-    pub(super) locked_since: Option<Instant>,
     /// How many of the hand-offs went past the queue's head, since the last one to the head.
     pub(super) barges: u32,
     pub(super) cached: CachedFiles,
     pub(super) time_slice: TimeSlice,
+    /// A tenure that is over, whose allocation serves the next one. It has the files of `cached` only while the phase is
+    /// `Idle`, until the next attempt.
+    pub(super) spare: Option<Arc<FileTenure>>,
+    /// The queue itself, while a tenure of it lasts: its guard may be all that is left of the lock.
+    pub(super) in_use: Option<Arc<TargetQueue>>,
     /// The wakers of resolved waiters. They are woken once the mutex is free, because a waker may poll at once.
     pub(super) wakers: Vec<Waker>,
+}
+
+impl State {
+    /// Sets the phase. Most phases before it own nothing, and need no destructor.
+    #[inline]
+    pub(super) fn set_phase(&mut self, phase: Phase) {
+        match std::mem::replace(&mut self.phase, phase) {
+            owner @ (Phase::Waiting(_) | Phase::Held(_) | Phase::Shared(_) | Phase::Open(_)) => drop(owner),
+            nothing @ (Phase::Idle | Phase::Working) => std::mem::forget(nothing),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -152,10 +165,11 @@ impl TargetQueue {
                 queue: WaitQueue::new(),
                 epoch: 0,
                 handoffs: 0,
-                locked_since: None,
                 barges: 0,
                 cached: CachedFiles::default(),
                 time_slice: TimeSlice::default(),
+                spare: None,
+                in_use: None,
                 wakers: Vec::new(),
             }),
             in_watchdog: AtomicBool::new(false),
@@ -216,20 +230,25 @@ impl CachesFiles for TargetQueue {
     fn drop_cached(&self) {
         let Ok(mut state) = self.state.try_lock() else { return };
         if matches!(state.phase, Phase::Idle) && state.queue.is_empty() {
-            let cached = std::mem::take(&mut state.cached);
+            let dropped = (std::mem::take(&mut state.cached), state.spare.take());
             state.queue = WaitQueue::new();
             drop(state);
-            drop(cached);
+            drop(dropped);
             *self.paths.lock().unwrap_or_else(PoisonError::into_inner) = Weak::new();
         }
     }
 }
 
 /// Unlocks the state, and wakes the waiters that were resolved while it was locked.
-pub(super) fn unlock_and_wake(mut state: MutexGuard<'_, State>) {
-    if state.wakers.is_empty() {
-        return;
+#[inline]
+pub(super) fn unlock_and_wake(state: MutexGuard<'_, State>) {
+    if !state.wakers.is_empty() {
+        wake(state);
     }
+}
+
+#[cold]
+fn wake(mut state: MutexGuard<'_, State>) {
     let wakers = std::mem::take(&mut state.wakers);
     drop(state);
     wakers.into_iter().for_each(Waker::wake);
