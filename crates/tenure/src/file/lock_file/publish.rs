@@ -130,6 +130,8 @@ fn publish_carefully(
     };
     let mut progress =
         PublishProgress { state_offset, aborted: hidden_crash, unheld, live_file_at_swap, replaced_holder: None };
+    // A dead native's lock file is the anchor already.
+    let linked = linked.or_else(|| visible.then(|| Err(io::ErrorKind::AlreadyExists.into())));
     let mut attempted = try_publish(paths, anchor, prior, record, options, &mut progress, linked);
     let mut finalized = true;
     if let Ok(PublishAttempt::Held(lock_file, previous)) = &attempted
@@ -174,7 +176,7 @@ fn finalize(
     verify_names(paths, anchor, stat, lock_file)
 }
 
-/// `linked` is the result of the first link, where it was made already.
+/// `linked` is the result of the first link, where it was made already or is known.
 fn try_publish(
     paths: &LockPaths,
     anchor: &Anchor,
@@ -248,6 +250,10 @@ fn try_publish(
                 return Err(anchor_lost(paths));
             }
             Err(error) => return Err(paths.lock_error("cannot be made", error)),
+        }
+        // A dead native's lock file on the anchor's inode has the text of the anchor, which need not be read again.
+        if paths.lock_file_id()? == Some(anchor.id) {
+            return Ok(PublishAttempt::Held(LockFile::Link, prior.previous_by_link()));
         }
         let Some(found) = read_existing(paths)? else { continue };
         if found.id == anchor.id {
