@@ -56,12 +56,38 @@ fn a_notified_waiter_gets_its_grant_too() {
             match ticket.wait(None) {
                 Woken::Notified => assert!(open.load(Ordering::Acquire)),
                 Woken::Settled(outcome) => break assert_eq!(outcome, Ok(7)),
-                Woken::Late => panic!("the wait has no deadline"),
+                Woken::Alerted | Woken::Late => panic!("not alerted, and without a deadline"),
             }
         }
         notifier.join().unwrap();
         server.join().unwrap();
         ticket.notify();
+        assert_eq!((ticket.is_queued(), ticket.give_up()), (false, None));
+    });
+}
+
+/// The thread that works for the waiter alerts it, and resolves later. The waiter spins or sleeps in between.
+#[test]
+fn an_alerted_waiter_gets_its_grant() {
+    explore(|| {
+        let ticket = Arc::new(Number::new());
+        let theirs = Arc::clone(&ticket);
+        let server = thread::spawn(move || {
+            theirs.alert();
+            assert!(resolve(&theirs, WaitState::Granted(7)));
+        });
+        loop {
+            match ticket.wait(None) {
+                Woken::Alerted => match ticket.look() {
+                    Some(Woken::Settled(outcome)) => break assert_eq!(outcome, Ok(7)),
+                    looked => assert_eq!(looked, None),
+                },
+                Woken::Settled(outcome) => break assert_eq!(outcome, Ok(7)),
+                woken => panic!("{woken:?}"),
+            }
+        }
+        server.join().unwrap();
+        ticket.alert();
         assert_eq!((ticket.is_queued(), ticket.give_up()), (false, None));
     });
 }

@@ -141,3 +141,30 @@ fn a_killed_waiter_causes_no_back_off() {
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!(sleeps(&mut greedy, "acquire l g 60000"), 0);
 }
+
+/// A helper thread may have to wait for a processor, while the process that reacquires keeps it busy.
+#[test]
+fn a_waiter_shows_itself_before_its_helper_thread_runs() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let dir = folder();
+    let target = dir.path().join("t");
+    let (mut holder, mut waiter) = (opened(&target, ""), opened(&target, ""));
+    holder.must("acquire l g 60000");
+    let strace = Strace::attach(waiter.pid(), &["-f", "-e", "trace=flock,fcntl"]);
+    waiter.must("begin l g 60000");
+    until_waiting(&target, 1);
+    let calls = strace.detach();
+    let thread_of = |what: &str| {
+        let call = calls.iter().find(|call| call.contains(what));
+        call.unwrap_or_else(|| panic!("{what}: {calls:?}")).split(']').next().map(str::to_owned)
+    };
+    assert_eq!(
+        thread_of("F_OFD_SETLK"),
+        thread_of("LOCK_EX|LOCK_NB"),
+        "a helper thread announced the waiter: {calls:?}"
+    );
+    holder.must("release g");
+    assert_eq!(waiter.receive()["event"], "granted");
+}

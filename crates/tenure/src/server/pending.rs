@@ -115,7 +115,7 @@ impl PendingAcquire {
         loop {
             match self.ticket.wait(None) {
                 Woken::Settled(outcome) => return outcome,
-                Woken::Notified => {}
+                Woken::Notified | Woken::Alerted => {}
                 Woken::Late => return Err(Error::busy(&self.target)),
             }
         }

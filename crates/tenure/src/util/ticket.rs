@@ -13,6 +13,8 @@ pub(crate) enum WaitState<T, E> {
     Queued(Option<Waker>),
     /// Still queued, but the lock may be free: the waiter's thread has to check.
     Notified,
+    /// Still queued, and the outcome is under way: the waiter's thread wakes up meanwhile.
+    Alerted,
     /// Still queued, and the waiter's thread is awake.
     Looking,
     Granted(T),
@@ -23,7 +25,7 @@ pub(crate) enum WaitState<T, E> {
 
 impl<T, E> WaitState<T, E> {
     fn waits(&self) -> bool {
-        matches!(self, WaitState::Queued(_) | WaitState::Notified | WaitState::Looking)
+        matches!(self, WaitState::Queued(_) | WaitState::Notified | WaitState::Alerted | WaitState::Looking)
     }
 }
 
@@ -32,6 +34,8 @@ impl<T, E> WaitState<T, E> {
 pub(crate) enum Woken<T, E> {
     Settled(Result<T, E>),
     Notified,
+    /// The outcome is under way.
+    Alerted,
     /// The deadline has passed.
     Late,
 }
@@ -75,10 +79,21 @@ impl<T, E> Ticket<T, E> {
         true
     }
 
+    /// Wakes the waiter's thread before its outcome is settled, so that it wakes up while the caller still works for it.
+    /// The waiter must be a thread: a future that was not polled yet looks like one that sleeps.
+    pub(crate) fn alert(&self) {
+        let mut state = self.state();
+        if matches!(*state, WaitState::Queued(None)) {
+            *state = WaitState::Alerted;
+            drop(state);
+            self.settled.notify_one();
+        }
+    }
+
     /// Wakes the waiter's thread, so that it checks the lock.
     pub(crate) fn notify(&self) {
         let mut state = self.state();
-        if !matches!(*state, WaitState::Queued(None) | WaitState::Looking) {
+        if !matches!(*state, WaitState::Queued(None) | WaitState::Alerted | WaitState::Looking) {
             return;
         }
         if let WaitState::Queued(None) = std::mem::replace(&mut *state, WaitState::Notified) {
@@ -121,6 +136,10 @@ impl<T, E> Ticket<T, E> {
                 WaitState::Notified => {
                     *state = WaitState::Looking;
                     return Woken::Notified;
+                }
+                WaitState::Alerted => {
+                    *state = WaitState::Looking;
+                    return Woken::Alerted;
                 }
                 _ => return taken(&mut state).map_or(Woken::Late, Woken::Settled),
             }

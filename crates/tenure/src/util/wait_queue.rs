@@ -64,6 +64,11 @@ impl<W: Waits> WaitQueue<W> {
     /// Records that one waiter no longer waits, because it was served, failed or gave up.
     pub(crate) fn left(&mut self) {
         let Some(queue) = &mut self.0 else { return };
+        // In their order, as most of them leave.
+        if queue.waiters.front().is_some_and(|first| !first.waits()) {
+            queue.waiters.pop_front();
+            return;
+        }
         queue.left_count += 1;
         if queue.left_count * 2 > queue.waiters.len() {
             queue.waiters.retain(|waiter| waiter.waits());

@@ -26,8 +26,25 @@ use crate::wait::queue::{TargetQueue, WaitedFile};
 /// How long a foreign holder is waited for without a check, whatever its events say.
 const SLOW_CHECK: Duration = Duration::from_secs(1);
 
-/// The result of one wait. `None` means that the state changed: read the queue's head again and retry.
-pub(crate) type Waited = Option<Grant>;
+/// The result of one wait.
+#[allow(clippy::large_enum_variant, reason = "the grant is the ordinary outcome; a box would cost each an allocation")]
+pub(crate) enum Waited {
+    Granted(Grant),
+    /// The wait in the kernel's queue of the anchor ended with its lock: go on with it, for the queue's head.
+    Locked,
+    /// The state changed: read the queue's head again and retry.
+    Changed,
+}
+
+/// What became of the anchor's kernel lock in one wait.
+enum AnchorLock {
+    /// It was free, or this process had it already.
+    Here,
+    /// It had to be waited for.
+    WaitedFor,
+    /// This process does not have it.
+    Missing,
+}
 
 /// A helper that works for the queue's head.
 #[derive(Clone, Copy)]
@@ -55,10 +72,11 @@ impl KernelWaiter<'_> {
     }
 
     fn attempt(&self, cached: &mut CachedFiles, time_slice: &mut TimeSlice, request: &Request) -> Result<Waited> {
-        let paths = &*self.queue.paths();
+        let paths = cached.paths.clone().unwrap_or_else(|| self.queue.paths());
+        let paths = &*paths;
         if request.bare() {
             return match lock_target(paths, cached, request)? {
-                Some(target) => Ok(Some(Grant::bare(target))),
+                Some(target) => Ok(Waited::Granted(Grant::bare(target))),
                 None => self.wait_for_target(cached, request),
             };
         }
@@ -69,31 +87,33 @@ impl KernelWaiter<'_> {
             target.file.unlock().map_err(|error| target_error(paths, "cannot be unlocked", error))?;
         }
         let anchor = cached_anchor(paths, cached, request)?;
-        if !self.lock_anchor(cached, time_slice, request, paths, &anchor)? {
-            return Ok(None);
+        match self.lock_anchor(cached, time_slice, request, paths, &anchor)? {
+            AnchorLock::Here => {}
+            AnchorLock::WaitedFor => return Ok(Waited::Locked),
+            AnchorLock::Missing => return Ok(Waited::Changed),
         }
         let Some(stat) = anchor.current(paths)? else {
             drop_anchor(cached);
-            return Ok(None);
+            return Ok(Waited::Changed);
         };
         let mut grant = Grant::empty();
         match try_grant(paths, cached, &anchor, &stat, request, &mut grant) {
-            Ok(GrantOutcome::Granted) => Ok(Some(grant)),
+            Ok(GrantOutcome::Granted) => Ok(Waited::Granted(grant)),
             Ok(GrantOutcome::TargetBusy) => self.wait_for_target(cached, request),
             Ok(GrantOutcome::Blocked(blocker)) => {
                 self.wait_for_blocker(cached, blocker, request)?;
-                Ok(None)
+                Ok(Waited::Changed)
             }
             Err(error) if error.is_lost() => {
                 drop_anchor(cached);
-                Ok(None)
+                Ok(Waited::Changed)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Locks the anchor without waiting, or waits for its kernel lock and returns `false`. It also returns `false`
-    /// where the lock was free and this process backed off for a waiter.
+    /// Locks the anchor without waiting, or waits for its kernel lock. The lock is missing, too,
+    /// where it was free and this process backed off for a waiter.
     fn lock_anchor(
         &self,
         cached: &mut CachedFiles,
@@ -101,11 +121,11 @@ impl KernelWaiter<'_> {
         request: &Request,
         paths: &LockPaths,
         anchor: &Anchor,
-    ) -> Result<bool> {
+    ) -> Result<AnchorLock> {
         let KernelWaiter { queue, epoch, interrupt } = *self;
         let wanted = lock_kind(request);
         if cached.locked == Some(wanted) {
-            return Ok(true);
+            return Ok(AnchorLock::Here);
         }
         let failed = |error| paths.anchor_error("cannot be locked", error);
         if cached.locked.take().is_some() {
@@ -113,10 +133,10 @@ impl KernelWaiter<'_> {
         }
         if !anchor.file.try_lock(wanted).map_err(failed)? {
             if break_lock::steal(paths, request.options.stale_policy) {
-                return Ok(false);
+                return Ok(AnchorLock::Missing);
             }
             if !queue.begin_kernel_wait(epoch, cached, anchor.id, WaitedFile::Anchor, wanted) {
-                return Ok(false);
+                return Ok(AnchorLock::Missing);
             }
             announce_waiter(paths, anchor);
             let locked = anchor.file.lock(wanted, interrupt);
@@ -124,21 +144,26 @@ impl KernelWaiter<'_> {
             if request.shared || !matches!(locked, Ok(true)) {
                 anchor.file.unmark();
             }
-            queue.end_kernel_wait(epoch);
-            if locked.map_err(failed)? {
-                cached.locked = Some(wanted);
-                time_slice.begin();
-            }
-            return Ok(false);
+            queue.end_kernel_wait(epoch, &locked);
+            return Ok(match locked.map_err(failed)? {
+                true => {
+                    cached.locked = Some(wanted);
+                    AnchorLock::WaitedFor
+                }
+                false => AnchorLock::Missing,
+            });
         }
         cached.locked = Some(wanted);
+        if request.shared {
+            anchor.file.unmark();
+        }
         if time_slice.should_yield(paths, anchor) {
             anchor.file.unlock().map_err(failed)?;
             cached.locked = None;
             time_slice.back_off(anchor);
-            return Ok(false);
+            return Ok(AnchorLock::Missing);
         }
-        Ok(true)
+        Ok(AnchorLock::Here)
     }
 
     /// Waits for a program that holds by the lock file: for a native in its file's kernel queue, for a foreign program
@@ -151,7 +176,7 @@ impl KernelWaiter<'_> {
             Some(file) if native_lives => {
                 if queue.begin_kernel_wait(epoch, cached, blocker.id, WaitedFile::LockFile, LockKind::Exclusive) {
                     let locked = file.lock(LockKind::Exclusive, interrupt);
-                    queue.end_kernel_wait(epoch);
+                    queue.end_kernel_wait(epoch, &locked);
                     locked.map_err(|error| {
                         Error::io(&queue.paths().lock_path, "the lock file cannot be locked", error)
                     })?;
@@ -201,28 +226,28 @@ impl KernelWaiter<'_> {
         let KernelWaiter { queue, epoch, interrupt } = *self;
         self.unlock_anchor(cached)?;
         let wanted = lock_kind(request);
-        let Some(target) = cached.target.clone() else { return Ok(None) };
+        let Some(target) = cached.target.clone() else { return Ok(Waited::Changed) };
         if !queue.begin_kernel_wait(epoch, cached, target.id, WaitedFile::Target, wanted) {
-            return Ok(None);
+            return Ok(Waited::Changed);
         }
         let locked = target.file.lock(wanted, interrupt);
-        let current = queue.end_kernel_wait(epoch);
+        let current = queue.end_kernel_wait(epoch, &locked);
         let locked = locked.map_err(|error| target_error(&queue.paths(), "cannot be locked", error))?;
         // A detached helper shares the anchor's descriptor with its successor.
         if !current || !locked {
-            return Ok(None);
+            return Ok(Waited::Changed);
         }
         // No process waits while it has the anchor's lock, so a process that has the target's lock may try the anchor's
         // out of order. Where another process has the anchor, the target is unlocked again: it is not kept over a wait
         // either.
-        let Some(anchor) = &cached.anchor else { return Ok(None) };
+        let Some(anchor) = &cached.anchor else { return Ok(Waited::Changed) };
         match anchor.file.try_lock(wanted).map_err(|error| queue.paths().anchor_error("cannot be locked", error))? {
             true => cached.locked = Some(wanted),
             false => {
                 target.file.unlock().map_err(|error| target_error(&queue.paths(), "cannot be unlocked", error))?;
             }
         }
-        Ok(None)
+        Ok(Waited::Changed)
     }
 
     /// Unlocks the anchor before a wait for another file.

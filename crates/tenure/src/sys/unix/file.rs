@@ -91,7 +91,9 @@ impl File {
     /// Holders look for a mark only when they release, so a grant never waits for it. Where byte ranges cannot be locked,
     /// no mark is set.
     pub(crate) fn mark_waiting(&self) {
-        self.marked.store(this_unix::mark::mark(self.fd.as_fd()).is_ok(), Ordering::Relaxed);
+        if !self.marked.load(Ordering::Relaxed) {
+            self.marked.store(this_unix::mark::mark(self.fd.as_fd()).is_ok(), Ordering::Relaxed);
+        }
     }
 
     /// Removes the mark (`this_unix::mark`).

@@ -1,5 +1,6 @@
 //! The helper: one thread that waits in the kernel for the queue's head.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -16,7 +17,7 @@ use crate::sys::{FileId, LockKind, Wakeup};
 use crate::util::thread_pool;
 use crate::util::trace::event;
 use crate::wait::fd_cache;
-use crate::wait::kernel_wait::KernelWaiter;
+use crate::wait::kernel_wait::{KernelWaiter, Waited};
 use crate::wait::tenure::FileTenure;
 use crate::wait::watchdog::{self, WatchedQueue};
 
@@ -56,6 +57,9 @@ impl TargetQueue {
         };
         if let Err(error) = thread_pool::run(job) {
             state.phase = Phase::Idle;
+            if let Some(anchor) = &state.cached.anchor {
+                anchor.file.unmark();
+            }
             let error = Error::io(&*self.target_path, "no thread could be started to wait for the lock", error);
             for waiter in state.queue.take() {
                 waiter.resolve(WaitState::Failed(error.again()), &mut state.wakers);
@@ -71,6 +75,8 @@ impl TargetQueue {
         direct: Option<&DirectWaiter<'_>>,
     ) -> ControlFlow<TimedOut> {
         let mut end = ControlFlow::Continue(());
+        // Whether a time slice begins with the grant.
+        let mut begins_slice = false;
         loop {
             if let Some(direct) = direct.filter(|direct| direct.interrupt.is_interrupted()) {
                 end = self.interrupted(direct);
@@ -110,7 +116,7 @@ impl TargetQueue {
             }
             (state.cached, state.time_slice) = (cached, time_slice);
             match waited {
-                Ok(Some(grant)) => {
+                Ok(Waited::Granted(grant)) => {
                     if let Some(grant) = self.deliver(&mut state, &head, grant) {
                         let mut cached = std::mem::take(&mut state.cached);
                         drop(state);
@@ -120,12 +126,17 @@ impl TargetQueue {
                             state.cached = cached;
                         }
                     } else {
+                        // Once the waiter has its grant, which it may take already.
+                        if begins_slice {
+                            state.time_slice.begin();
+                        }
                         self.grant_compatible_waiters(&mut state);
                         unlock_and_wake(state);
                         return end;
                     }
                 }
-                Ok(None) => {}
+                Ok(Waited::Locked) => begins_slice = true,
+                Ok(Waited::Changed) => {}
                 Err(error) => {
                     if head.resolve(WaitState::Failed(error), &mut state.wakers) {
                         state.queue.left();
@@ -157,14 +168,22 @@ impl TargetQueue {
         true
     }
 
-    /// Records that the helper of `epoch` has left the kernel's queue. Returns `false` if it was detached.
-    pub(crate) fn end_kernel_wait(&self, epoch: u32) -> bool {
+    /// Records that the helper of `epoch` has left the kernel's queue. Where `locked` says that it has the kernel lock,
+    /// the thread of the queue's head is woken: it wakes up while the helper makes the grant. Returns `false` if the
+    /// helper was detached.
+    pub(crate) fn end_kernel_wait(&self, epoch: u32, locked: &io::Result<bool>) -> bool {
         let mut state = self.state();
-        let current = state.epoch == epoch;
-        if current {
-            reset_wait(&mut state);
+        if state.epoch != epoch {
+            return false;
         }
-        current
+        reset_wait(&mut state);
+        if matches!(locked, Ok(true))
+            && let Some(head) = state.queue.first().filter(|head| head.sleeps()).cloned()
+        {
+            drop(state);
+            head.ticket.alert();
+        }
+        true
     }
 
     /// Records that the helper of `epoch` waits for events, with the way to wake it once no waiter is left. Returns
