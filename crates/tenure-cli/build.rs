@@ -1,4 +1,5 @@
-//! Sets what `tenure --version` prints: the version, the commit where one is known, and the features.
+//! Sets what `tenure --version` prints: the version, the commit where one is known, and the features. Links the unwinder
+//! statically.
 
 #![allow(clippy::disallowed_methods, reason = "a build script is no part of the command")]
 
@@ -22,6 +23,31 @@ fn main() {
         text += &format!(" {}{feature}", if is_on { '+' } else { '-' });
     }
     println!("cargo::rustc-env=TENURE_LONG_VERSION={text}");
+    if has_static_unwinder() {
+        // The whole archive, because the linker would find the functions in the shared library before it needs the archive's.
+        println!("cargo::rustc-link-lib=static:+whole-archive=gcc_eh");
+    }
+}
+
+/// Returns whether the linker has gcc's unwinder as an archive, beside the shared library `libgcc_s`. Loading that library
+/// takes a twelfth of `tenure run T -- true`.
+fn has_static_unwinder() -> bool {
+    let is = |name: &str, wanted: &str| env::var(name).is_ok_and(|value| value == wanted);
+    let is_native = env::var_os("HOST") == env::var_os("TARGET");
+    let is_gnu = is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu");
+    let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
+    // A static program has it already. Another target has another compiler, whose archives are not looked for here.
+    if !is_native || !is_gnu || features.split(',').any(|feature| feature == "crt-static") {
+        return false;
+    }
+    println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
+    let linker = env::var_os("RUSTC_LINKER").unwrap_or_else(|| "cc".into());
+    // A compiler without the archive prints the bare name. A linker that is no compiler fails, or prints another text.
+    let output = Command::new(linker).arg("-print-file-name=libgcc_eh.a").output();
+    output.is_ok_and(|output| {
+        let path = String::from_utf8_lossy(&output.stdout);
+        output.status.success() && Path::new(path.trim_end()).is_absolute() && Path::new(path.trim_end()).exists()
+    })
 }
 
 /// Returns the commit that `cargo package` recorded in this package.

@@ -1,11 +1,13 @@
 //! Parses the command line. The options of each subcommand are defined beside its code, in `commands`.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{break_lock, clean, completions, doctor, hold, ls, man, run, status, wait};
+use crate::options::TimeoutOption;
 use crate::output::exit;
 
 /// A lock between programs: never held by two at once, free as soon as its holder is dead, and it always knows its holder
@@ -101,6 +103,9 @@ pub(crate) fn parse() -> Parsed {
         let Worker { args } = Worker::parse_from(words());
         return Parsed::Action(Box::new(Action::DoctorWorker(args)));
     }
+    if let Some(args) = parse_plain_run(words()) {
+        return Parsed::Action(Box::new(Action::Run(args)));
+    }
     // Help and errors come from the whole definition below.
     if first.is_some_and(|first| first == "run")
         && let Ok(RunAlone { args }) = RunAlone::try_parse_from(words())
@@ -126,6 +131,35 @@ pub(crate) fn parse() -> Parsed {
     }
 }
 
+/// Parses a call of `run` that has none but the commonest options, none of which takes a value. The definition below would
+/// give the same, but even the options of `run` alone take a tenth of the whole call (`bench/whole-command`). Returns
+/// `None` for every other call, also for a wrong one.
+fn parse_plain_run(mut words: impl Iterator<Item = OsString>) -> Option<run::Args> {
+    if words.next()? != "run" || std::env::var_os(TimeoutOption::VARIABLE).is_some() {
+        return None;
+    }
+    let mut args = run::Args::plain();
+    loop {
+        let word = words.next()?;
+        let flag = match word.as_encoded_bytes() {
+            b"--" => break,
+            b"-n" | b"--no-wait" => &mut args.lock.no_wait,
+            b"-q" | b"--quiet" => &mut args.lock.quiet,
+            b"--flock" => &mut args.lock.flock,
+            [] | [b'-', ..] => return None,
+            _ => {
+                args.lock.targets.push(word.into());
+                continue;
+            }
+        };
+        if std::mem::replace(flag, true) {
+            return None;
+        }
+    }
+    args.command.extend(words);
+    (!args.lock.targets.is_empty() && !args.command.is_empty()).then_some(args)
+}
+
 /// Returns the same error with the words of the call escaped, because a shell may have taken them from file names. The
 /// escaped words are parsed once more.
 fn escape_words(error: clap::Error) -> clap::Error {
@@ -135,7 +169,7 @@ fn escape_words(error: clap::Error) -> clap::Error {
 
 /// Escapes the value of the environment in an error about it. Returns whether the error is about that value.
 fn escape_environment(error: &mut clap::Error) -> bool {
-    let Some(value) = std::env::var_os("TENURE_TIMEOUT") else { return false };
+    let Some(value) = std::env::var_os(TimeoutOption::VARIABLE) else { return false };
     let value = value.to_string_lossy();
     let of = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.as_str(),
@@ -165,6 +199,46 @@ mod tests {
     #[test]
     fn the_command_line_is_well_defined() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_plain_run_is_parsed_as_by_the_definition() {
+        let plain = |words: &[&str]| parse_plain_run(words.iter().map(OsString::from));
+        let by_definition = |words: &[&str]| RunAlone::try_parse_from(words).ok().map(|run| run.args);
+        let parsed = [
+            "run a -- true",
+            "run a b c -- make -n -- x",
+            "run -n a -- true",
+            "run a --no-wait -- true",
+            "run --flock -q a -- sh -c true",
+            "run --quiet a -n b --flock -- -x",
+            "run ab/é -- é",
+        ];
+        for call in parsed {
+            let words: Vec<_> = call.split(' ').collect();
+            assert!(plain(&words).is_some(), "{call}");
+            assert_eq!(plain(&words), by_definition(&words), "{call}");
+        }
+        let left = [
+            "",
+            "hold a -- true",
+            "run",
+            "run a",
+            "run -- true",
+            "run a --",
+            "run -n -n a -- true",
+            "run -n --no-wait a -- true",
+            "run -nq a -- true",
+            "run -c true a",
+            "run --timeout 1 a -- true",
+            "run - -- true",
+            "run  -- true",
+            "run --help",
+            "run -v a -- true",
+        ];
+        for call in left {
+            assert_eq!(plain(&call.split(' ').collect::<Vec<_>>()), None, "{call}");
+        }
     }
 
     #[test]

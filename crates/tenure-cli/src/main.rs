@@ -1,5 +1,9 @@
 //! `tenure`: runs a command while holding a lock, and shows the holder of a lock.
 
+// The C library calls `start` below, in place of Rust's own start of a program, which costs more (`sys::start`). A
+// harness of tests has a start of its own.
+#![cfg_attr(all(target_os = "linux", target_env = "gnu", not(test)), no_main)]
+
 mod args;
 mod commands;
 mod locking;
@@ -7,20 +11,34 @@ mod options;
 mod output;
 mod sys;
 
-use std::process::ExitCode;
-
 use args::{Action, Parsed};
 use commands::{break_lock, clean, completions, doctor, hold, ls, man, run, status, wait};
 use output::stream;
 
-fn main() -> ExitCode {
+#[cfg(any(test, not(all(target_os = "linux", target_env = "gnu"))))]
+fn main() -> std::process::ExitCode {
+    std::process::ExitCode::from(run())
+}
+
+/// Starts the program.
+#[cfg(all(target_os = "linux", target_env = "gnu", not(test)))]
+// SAFETY: the C library calls the function of this name, with the number of words, which a C `int` holds, and their
+// array. The program has no other function of this name, because it has no start by Rust.
+#[allow(unsafe_code, reason = "the name by which the C library calls it")]
+#[unsafe(export_name = "main")]
+extern "C" fn start(_words: std::ffi::c_int, _array: *const *const std::ffi::c_char) -> std::ffi::c_int {
+    sys::start(run)
+}
+
+/// Runs the command line of this process. Returns the exit code.
+fn run() -> u8 {
     // `anstream` assumes colours where CI is set, even for this terminal.
     if std::env::var_os("TERM").is_some_and(|term| term == "dumb") {
         anstream::ColorChoice::Never.write_global();
     }
     let action = match args::parse() {
         Parsed::Action(action) => action,
-        Parsed::Done(code) => return ExitCode::from(code),
+        Parsed::Done(code) => return code,
     };
     let outcome = match &*action {
         Action::Run(args) => run::run(args),
@@ -36,12 +54,12 @@ fn main() -> ExitCode {
         Action::DoctorWorker(args) => doctor::run_worker(args),
     };
     match outcome {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => code,
         Err(failure) => {
             if !failure.message.is_empty() {
                 stream::message(&failure.message);
             }
-            ExitCode::from(failure.code)
+            failure.code
         }
     }
 }

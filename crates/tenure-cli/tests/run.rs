@@ -36,6 +36,25 @@ fn a_signal_that_ended_the_command_is_128_and_its_number() {
 }
 
 #[test]
+fn a_closed_standard_stream_is_never_a_file_of_the_lock() {
+    let scratch = Scratch::new();
+    let tenure = env!("CARGO_BIN_EXE_tenure");
+    for (closed, stream) in [("<&-", 0), (">&-", 1), ("2>&-", 2), ("<&- >&- 2>&-", 1)] {
+        // `tenure` writes a message, and the command writes to what it inherits.
+        let script = format!("found=$(readlink /proc/$$/fd/{stream}); echo $found > found; echo text; echo text >&2");
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &format!("'{tenure}' run -v a -- sh -c '{script}' {closed}")]).current_dir(scratch.path());
+        let status = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status().unwrap();
+        assert_eq!(status.code(), Some(0), "{closed}");
+        let found = fs::read_to_string(scratch.join("found")).unwrap();
+        assert_eq!(found, "/dev/null\n", "{closed}");
+        let anchor = fs::read_to_string(scratch.join(".tenure/a.lock")).unwrap();
+        // The record has the command's words too, but no other text is in the file.
+        assert!(serde_json::from_str::<serde_json::Value>(&anchor).is_ok(), "{closed}: {anchor}");
+    }
+}
+
+#[test]
 fn not_found_is_127_and_cannot_be_run_is_126_and_the_lock_is_free_again() {
     let scratch = Scratch::new();
     fs::write(scratch.join("text"), "no program").unwrap();

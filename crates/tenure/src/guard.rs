@@ -9,7 +9,7 @@ use std::task::Poll;
 use crate::model::error::Result;
 use crate::model::holder::{Holder, Previous};
 use crate::model::tenure::{Facts, LeaseLeft, Tenure};
-use crate::process;
+use crate::process::{self, Identity};
 use crate::sys;
 
 /// A held lock. Dropping the guard releases it; [`release`](Guard::release) does so too, and returns the error.
@@ -253,8 +253,11 @@ impl Guard {
     /// The system's own; [`is_lost`](crate::Error::is_lost) after a revoke and in a forked child.
     pub fn set_command(&self, pid: impl Into<i64>, line: Option<&str>) -> Result<()> {
         let pid = pid.into();
-        // A pid without its start time proves nothing.
-        let start_time = process::start_time(pid);
+        // A pid without its start time proves nothing. This process's own is read once.
+        let start_time = match pid == i64::from(sys::pid()) {
+            true => Identity::current().start_time,
+            false => process::start_time(pid),
+        };
         self.tenure.change(&mut |record| {
             if let Some(native) = &mut record.native {
                 native.command_pid = u64::try_from(pid).ok();

@@ -15,6 +15,7 @@ use crate::output::Failure;
 use crate::output::exit;
 
 #[derive(clap::Args)]
+#[cfg_attr(test, derive(Debug, PartialEq))]
 #[command(mut_arg("timeout", add_names_of_flock))]
 pub(crate) struct LockOptions {
     /// Paths to lock. Several are acquired all or none, in a fixed order
@@ -26,7 +27,7 @@ pub(crate) struct LockOptions {
 
     /// Do not wait at all
     #[arg(short, long, visible_aliases = ["nonblock", "nb"])]
-    no_wait: bool,
+    pub(crate) no_wait: bool,
 
     /// Share the lock with other processes that share it; needs --flock
     #[arg(short, long, overrides_with = "exclusive")]
@@ -38,7 +39,7 @@ pub(crate) struct LockOptions {
 
     /// Lock the target itself with flock(2) instead of creating a lock file, to exclude programs that use flock(2)
     #[arg(long)]
-    flock: bool,
+    pub(crate) flock: bool,
 
     /// Keep no record, so that other processes cannot see the holder: for a read-only folder. Implies --flock
     #[arg(long)]
@@ -96,6 +97,29 @@ fn parse_mode(text: &str) -> Result<u32, String> {
 }
 
 impl LockOptions {
+    /// Returns the options of a call that has none, and no target yet.
+    pub(crate) fn plain() -> LockOptions {
+        LockOptions {
+            targets: Vec::new(),
+            timeout: TimeoutOption { timeout: None },
+            no_wait: false,
+            shared: false,
+            exclusive: false,
+            flock: false,
+            no_record: false,
+            label: None,
+            max_hold: None,
+            steal_after: None,
+            busy_exit_code: exit::BUSY,
+            mode: None,
+            quiet: false,
+            verbose: false,
+            no_fork: false,
+            unlock: false,
+            fcntl: false,
+        }
+    }
+
     /// Returns the library's options for this call.
     pub(crate) fn library_options(&self) -> Result<Options, Failure> {
         self.refuse_options_of_flock()?;

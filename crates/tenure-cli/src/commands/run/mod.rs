@@ -19,6 +19,7 @@ use crate::sys::{self, ProcessTree, Signals};
 /// held while the command works. The record names both processes. The environment of the command has TENURE_TARGET,
 /// TENURE_LOCK_FILE and TENURE_FENCE, which describe the first target's lock.
 #[derive(clap::Args)]
+#[cfg_attr(test, derive(Debug, PartialEq))]
 #[command(override_usage = "tenure run [OPTIONS] TARGET... -- COMMAND [ARG...]
        tenure run [OPTIONS] TARGET... -c SCRIPT")]
 #[command(after_long_help = "\
@@ -95,6 +96,14 @@ pub(crate) struct Args {
     /// The command and its arguments
     #[arg(last = true, value_name = "COMMAND", value_hint = clap::ValueHint::CommandName)]
     pub(crate) command: Vec<OsString>,
+}
+
+impl Args {
+    /// Returns the arguments of a call without options, and with neither a target nor a command yet.
+    pub(crate) fn plain() -> Args {
+        let lock = LockOptions::plain();
+        Args { lock, on_overrun: OnOverrun::Report, shell: None, close: false, command: Vec::new() }
+    }
 }
 
 pub(crate) fn run(args: &Args) -> Result<u8, Failure> {

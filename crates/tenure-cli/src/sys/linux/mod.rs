@@ -13,6 +13,8 @@ mod process_tree;
 mod shared_memory;
 mod signals;
 mod spawn;
+#[cfg(all(target_env = "gnu", not(test)))]
+mod start;
 mod terminal;
 mod watch;
 
@@ -25,5 +27,7 @@ pub(crate) use process_tree::ProcessTree;
 pub(crate) use shared_memory::{SharedWords, die_with, monotonic};
 pub(crate) use signals::{ENDING, SIGCHLD, SIGCONT, SIGINT, SIGKILL, SIGTERM, SIGTSTP, Signals, Waker};
 pub(crate) use spawn::{RUNS_COMMANDS, find_program, is_not_executable_format, kill_with_us, spawn};
+#[cfg(all(target_env = "gnu", not(test)))]
+pub(crate) use start::start;
 pub(crate) use terminal::{columns, in_foreground};
 pub(crate) use watch::Watch;
