@@ -75,7 +75,7 @@ impl Table {
 
     fn push(&mut self, state: State, mut cells: Vec<String>) {
         for (cell, column) in cells.iter_mut().zip(&self.columns) {
-            if column.most < ALL {
+            if column.most < ALL && width(cell) > column.most {
                 *cell = cut_end(cell, column.most);
             }
         }

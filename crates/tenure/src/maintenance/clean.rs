@@ -15,7 +15,7 @@ use crate::file::prior::Prior;
 use crate::file::reclaim;
 use crate::file::status::{has_settled, idle_for};
 use crate::maintenance::scan::{Handled, PossiblyDead, Scan, Scanned};
-use crate::maintenance::walk::Depth;
+use crate::maintenance::walk::{Depth, FoundLock};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::HolderKind;
 use crate::model::options::{Options, Style, Wait};
@@ -110,8 +110,8 @@ impl CleanOptions {
         found.reasons.iter().any(|reason| self.kept.contains(reason))
     }
 
-    fn is_wanted(&self, paths: &LockPaths) -> bool {
-        paths.target.as_os_str().as_encoded_bytes().ends_with(self.suffix.as_bytes())
+    fn is_wanted(&self, found: &FoundLock) -> bool {
+        found.target.as_encoded_bytes().ends_with(self.suffix.as_bytes())
     }
 }
 
@@ -147,7 +147,7 @@ pub(crate) fn clean(dir: &Path, options: &CleanOptions) -> Result<CleanReport> {
     let all = scan.run(
         dir,
         depth,
-        |paths| options.is_wanted(paths),
+        |found| options.is_wanted(found),
         |dir, name| {
             if !options.dry_run {
                 // A folder that cannot be removed now is left for the next call.

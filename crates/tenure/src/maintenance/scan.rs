@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::file::paths::{LockPaths, ParentDir};
 use crate::file::status::{Doubt, Seen, View, examine_after, examine_once, kernel_numbers};
-use crate::maintenance::walk::{Depth, Visited, walk};
+use crate::maintenance::walk::{Depth, FoundLock, Visited, walk};
 use crate::model::error::Result;
 use crate::model::options::Options;
 use crate::model::status::Status;
@@ -19,7 +19,7 @@ use crate::process::Known;
 use crate::sys::{self, Dir, LockTable, Name, TableDevice};
 use crate::util::parallel;
 
-/// Maximum number of locks whose paths are kept at a time.
+/// Maximum number of found locks that are kept at a time.
 const BATCH: usize = 8192;
 
 /// One reading of the kernel's lock table, for many locks.
@@ -69,19 +69,22 @@ impl Scan {
         self,
         dir: &Path,
         depth: Depth,
-        is_wanted: impl Fn(&LockPaths) -> bool,
+        is_wanted: impl Fn(&FoundLock) -> bool,
         half_made: impl Fn(&Dir, &Name),
         handle: impl Fn(&Scan, Scanned) -> Handled<R> + Sync,
         handle_late: impl Fn(&Scan, LockPaths, Result<Status>) -> R + Sync,
     ) -> Result<Vec<R>> {
         let (mut batch, mut answers, mut possibly_dead) = (Vec::new(), Vec::new(), Vec::new());
         let (scan, handle) = (&self, &handle);
-        let mut examine = |batch: Vec<LockPaths>| {
+        let mut examine = |batch: Vec<FoundLock>| {
             let handled = parallel::map(batch, || {
                 let mut worker = ScanWorker::new(scan);
-                move |paths| handle(scan, worker.examine(paths))
+                move |found: FoundLock| {
+                    let scanned = worker.examine(found.paths()?, found.has_lock_file);
+                    Some(handle(scan, scanned))
+                }
             });
-            for handled in handled {
+            for handled in handled.into_iter().flatten() {
                 match handled {
                     Handled::Done(answer) => answers.push(answer),
                     Handled::Deferred(lock) => possibly_dead.push(lock),
@@ -89,9 +92,9 @@ impl Scan {
             }
         };
         walk(dir, depth, &mut |visited| match visited {
-            Visited::Lock(paths) if !is_wanted(&paths) => {}
-            Visited::Lock(paths) => {
-                batch.push(paths);
+            Visited::Lock(found) if !is_wanted(&found) => {}
+            Visited::Lock(found) => {
+                batch.push(found);
                 if batch.len() == BATCH {
                     examine(std::mem::take(&mut batch));
                 }
@@ -126,8 +129,9 @@ impl ScanWorker<'_> {
         ScanWorker { scan, known: Known::default(), numbers: None }
     }
 
-    /// Determines a lock's status.
-    fn examine(&mut self, paths: LockPaths) -> Scanned {
+    /// Determines a lock's status. `listed` tells that the folder's list has just shown a regular file with the lock file's
+    /// name.
+    fn examine(&mut self, paths: LockPaths, listed: bool) -> Scanned {
         let numbers = match &self.numbers {
             Some((folder, numbers)) if Arc::ptr_eq(folder, &paths.folder) => *numbers,
             _ => self.numbers.insert((Arc::clone(&paths.folder), kernel_numbers(&paths))).1,
@@ -136,10 +140,12 @@ impl ScanWorker<'_> {
         let mut view = View::new(&paths, options, locks.as_ref(), &self.known, numbers);
         let possibly_dead = Cell::new(None);
         view.doubt = Doubt::Note { found: &possibly_dead, tries: !reports_all && !view.shows_deaths() };
+        view.listed = listed;
         let found = match examine_once(&view) {
             Ok(Some(found)) => Ok(found),
             Ok(None) => {
                 possibly_dead.take();
+                view.listed = false;
                 examine_after(view, None)
             }
             Err(error) => Err(error),

@@ -1,6 +1,6 @@
 //! Walks a folder, and the folders below it, to find every lock.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -53,11 +53,27 @@ impl Depth {
     }
 }
 
+/// A lock that a walk has found. Its paths are made by the thread that examines it.
+pub(crate) struct FoundLock {
+    folder: Arc<ParentDir>,
+    /// The folder's path as the caller named it.
+    folder_path: Arc<Path>,
+    pub(crate) target: OsString,
+    /// Whether a regular file with the lock file's name was in the folder's list.
+    pub(crate) has_lock_file: bool,
+}
+
+impl FoundLock {
+    /// Returns the paths of the lock. `None` where a file has a name that no target's lock can have.
+    pub(crate) fn paths(&self) -> Option<LockPaths> {
+        LockPaths::within(&self.folder, self.folder_path.join(&self.target), &self.target).ok()
+    }
+}
+
 /// One find of a walk.
-#[allow(clippy::large_enum_variant, reason = "a lock is the ordinary one, and none is kept")]
 pub(crate) enum Visited<'a> {
-    /// The paths of a lock.
-    Lock(LockPaths),
+    /// A lock.
+    Lock(FoundLock),
     /// An unfinished `.tenure` folder.
     HalfMade(&'a Dir, &'a Name),
 }
@@ -94,24 +110,28 @@ fn visit_folder(
             FileKind::Directory if text == OsStr::new(ANCHORS) => {
                 // An unreadable `.tenure` hides only locks without a lock file.
                 let anchors = dir.open_dir(&name).and_then(|anchors| anchors.entries()).unwrap_or_default();
-                targets.extend(
-                    anchors.iter().filter_map(|(name, _)| target_of_anchor(name.as_os_str())).map(OsStr::to_owned),
-                );
+                let names = anchors.iter().filter_map(|(name, _)| target_of_anchor(name.as_os_str()));
+                targets.extend(names.map(|target| (target.to_owned(), false)));
             }
             FileKind::Directory if anchor_dir::is_temporary_name(text) => visit(Visited::HalfMade(&dir, &name)),
             FileKind::Directory => folders.push(name),
-            FileKind::Regular => targets.extend(target_of(text).map(OsStr::to_owned)),
+            FileKind::Regular => targets.extend(target_of(text).map(|target| (target.to_owned(), true))),
             _ => {}
         }
     }
     targets.sort_unstable();
-    targets.dedup();
+    // A lock file and its anchor are one lock.
+    targets.dedup_by(|next, kept| {
+        let same = next.0 == kept.0;
+        kept.1 |= same && next.1;
+        same
+    });
     if !targets.is_empty() {
         let folder = Arc::new(ParentDir { file_system: dir.file_system(), dir: Arc::clone(&dir), dir_stat });
-        for target in targets {
-            if let Ok(paths) = LockPaths::within(&folder, path.join(&target), &target) {
-                visit(Visited::Lock(paths));
-            }
+        let folder_path: Arc<Path> = path.into();
+        for (target, has_lock_file) in targets {
+            let (folder, folder_path) = (Arc::clone(&folder), Arc::clone(&folder_path));
+            visit(Visited::Lock(FoundLock { folder, folder_path, target, has_lock_file }));
         }
     }
     if depth != Depth::ParentDir {

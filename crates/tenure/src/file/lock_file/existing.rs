@@ -48,6 +48,12 @@ pub(crate) fn read_existing(paths: &LockPaths) -> Result<Option<ExistingLockFile
     if stat.kind != FileKind::Regular {
         return Err(paths.obstructed(stat.kind.words()));
     }
+    read_listed(paths)
+}
+
+/// As [`read_existing`], where the caller has just seen that the name is a regular file's: opening a device can have an
+/// effect.
+pub(crate) fn read_listed(paths: &LockPaths) -> Result<Option<ExistingLockFile>> {
     let file = match paths.dir.open_at(&paths.lock, Access::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -44,7 +44,11 @@ pub(crate) fn examine_once(view: &View<'_>) -> Result<Option<Status>> {
     let mut status = view.free();
     let anchor = anchor_id(paths);
     let mut queue = anchor.map_or(Some(Vec::new()), |id| view.queue(id));
-    match lock_file::read_existing(paths) {
+    let existing = match view.listed {
+        true => lock_file::read_listed(paths),
+        false => lock_file::read_existing(paths),
+    };
+    match existing {
         Ok(Some(found)) => {
             let id = found.id;
             if !view.examine_lock_file(&mut status, found)? {

@@ -40,6 +40,8 @@ pub(crate) struct View<'a> {
     pub(super) known: &'a Known,
     pub(super) numbers: TableDevice,
     pub(crate) doubt: Doubt<'a>,
+    /// Whether the folder's list has just shown that the lock file is a regular file.
+    pub(crate) listed: bool,
 }
 
 impl<'a> View<'a> {
@@ -50,7 +52,7 @@ impl<'a> View<'a> {
         known: &'a Known,
         numbers: TableDevice,
     ) -> View<'a> {
-        View { paths, options, locks, known, numbers, doubt: Doubt::Resolve { before: None } }
+        View { paths, options, locks, known, numbers, doubt: Doubt::Resolve { before: None }, listed: false }
     }
 
     pub(super) fn free(&self) -> Status {

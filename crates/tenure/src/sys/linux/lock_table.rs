@@ -50,7 +50,11 @@ pub(crate) fn read_text() -> io::Result<(String, bool)> {
     let mut buffer = vec![0; 1 << 16];
     loop {
         match retry_on_intr(|| rustix::io::read(&fd, &mut buffer[..]))? {
-            0 => return Ok((String::from_utf8_lossy(&text).into_owned(), reads <= 1)),
+            0 => {
+                let text = String::from_utf8(text);
+                let text = text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+                return Ok((text, reads <= 1));
+            }
             length => text.extend_from_slice(&buffer[..length]),
         }
         reads += 1;
