@@ -1,12 +1,13 @@
 //! Measures server locks beside `etcdctl lock` and a bare `psql`, on servers that this program starts.
 //!
 //! `cargo build --release --workspace && cargo run --release -p tenure-bench --bin servers`, with
-//! `-- only-etcd`, `-- only-many [--held N] [--waiting N]` or `-- only-postgres [--sessions N]` for a part of it.
+//! `-- only-etcd`, `-- only-many [--most N]` or `-- only-postgres [--sessions N]` for a part of it.
 //!
 //! Everything is measured in one run, in turns. The ratios can be compared, the times only on one machine.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark")]
 
+use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,8 @@ fn main() {
         etcd(rounds);
     }
     if asked("only-many") {
-        many(rounds, number("--held", 10_000), number("--waiting", 1000));
+        let most = number("--most", 10_000);
+        [1, 100, 1000, 10_000].into_iter().filter(|count| *count <= most).for_each(|count| many(rounds, count));
     }
     if asked("only-postgres") {
         postgres(rounds, number("--sessions", 300));
@@ -142,48 +144,88 @@ fn etcd(rounds: usize) {
     theirs.show();
 }
 
-/// Measures the capacity of one server.
-fn many(rounds: usize, held: usize, waiting: usize) {
+/// How many calls and messages an etcd has handled.
+fn requests(cluster: &Cluster) -> f64 {
+    let mut stream = std::net::TcpStream::connect((cluster.address(0), 2379)).unwrap();
+    let mut text = String::new();
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").and_then(|()| stream.read_to_string(&mut text)).unwrap();
+    let counts = text.lines().filter(|line| line.starts_with("grpc_server_msg_received_total{"));
+    counts.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}
+
+/// Returns the number of this process's threads.
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+/// The time over which requests are counted: several renewals of each lease.
+const COUNTED: Duration = Duration::from_secs(20);
+
+/// Shows what locks cost that are held, or waited for, and nothing else.
+fn cost(cluster: &Cluster, what: &str) {
+    // Helper threads without work end after a second.
+    std::thread::sleep(Duration::from_secs(2));
+    let (threads, before) = (threads(), requests(cluster));
+    std::thread::sleep(COUNTED);
+    let rate = (requests(cluster) - before) / COUNTED.as_secs_f64();
+    let ours = memory(std::process::id()) - memory(cluster.pid(0));
+    println!(
+        "  {what}: {threads} threads, {ours:.0} MB; etcd {:.0} MB and {rate:.1} requests a second",
+        memory(cluster.pid(0))
+    );
+}
+
+/// Measures a process with many locks: as many that it holds, and then as many that it waits for as well.
+fn many(rounds: usize, count: usize) {
     const AT_ONCE: usize = 8;
-    println!("etcd: one member, files in memory, many locks with a lease of 60 s");
+    println!("etcd: one member, files in memory, {count} locks with a lease of 10 s in one process");
     let cluster = Cluster::start(1);
     let began = Instant::now();
     let hold = &|at: usize| {
-        Lock::open(cluster.target(&format!("many/{at}"), 60)).unwrap().acquire_with(Wait::Forever).unwrap()
+        Lock::open(cluster.target(&format!("many/{at}"), 10)).unwrap().acquire_with(Wait::Forever).unwrap()
     };
     let guards: Vec<Guard> = std::thread::scope(|scope| {
-        let part = |first: usize| scope.spawn(move || (first..held).step_by(AT_ONCE).map(hold).collect::<Vec<_>>());
+        let part = |first: usize| scope.spawn(move || (first..count).step_by(AT_ONCE).map(hold).collect::<Vec<_>>());
         let parts: Vec<_> = (0..AT_ONCE).map(part).collect();
         parts.into_iter().flat_map(|part| part.join().unwrap()).collect()
     });
-    println!("  {held} held after {:.1} s", began.elapsed().as_secs_f64());
-    let lock = Lock::options().deadlock_check(false).open(cluster.target("many/0", 60)).unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
-    for _ in 0..waiting {
-        let lock = lock.clone();
-        runtime.spawn(async move { lock.acquire_async(Wait::Forever).await.map(std::mem::forget) });
-    }
-    while lock.status().unwrap().waiters != Some(waiting) {
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    // More than one renewal of each lease.
-    std::thread::sleep(Duration::from_secs(45));
-    let lost = guards.iter().filter(|guard| guard.check().is_err()).count();
-    println!(
-        "  {held} held, {waiting} waiting for one of them: {lost} lost after 45 s; etcd {:.0} MB, this process {:.0} MB",
-        memory(cluster.pid(0)),
-        memory(std::process::id()) - memory(cluster.pid(0))
-    );
+    println!("  all held after {:.2} s", began.elapsed().as_secs_f64());
+    cost(&cluster, "held");
     let mut among = Times::new("meanwhile: acquire and release of another lock");
     let lock = Lock::open(cluster.target("one-more", 10)).unwrap();
     for _ in 0..rounds {
         among.take(|| lock.acquire_with(Wait::Forever).unwrap().release().unwrap());
     }
     among.show();
-    // The cluster is removed, so no guard has to release.
-    guards.into_iter().for_each(std::mem::forget);
-    drop(cluster);
-    runtime.shutdown_background();
+    // Of another length, so that this is a second lease.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let waits: Vec<_> = (0..count)
+        .map(|at| {
+            let lock = Lock::options().deadlock_check(false).open(cluster.target(&format!("many/{at}"), 11)).unwrap();
+            Box::pin(async move { lock.acquire_async(Wait::Forever).await })
+        })
+        .collect();
+    let began = Instant::now();
+    runtime.block_on(async {
+        let mut waits = waits;
+        // A first poll starts each acquire, and no other is needed.
+        for wait in &mut waits {
+            let polled = std::future::poll_fn(|context| std::task::Poll::Ready(wait.as_mut().poll(context)));
+            assert!(polled.await.is_pending());
+        }
+        let last = Lock::open(cluster.target(&format!("many/{}", count - 1), 10)).unwrap();
+        while last.status().unwrap().waiters != Some(1) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        println!("  all waited for after {:.2} s", began.elapsed().as_secs_f64());
+        cost(&cluster, "held and waited for");
+        let lost = guards.iter().filter(|guard| guard.check().is_err()).count();
+        println!("  {lost} lost");
+        let began = Instant::now();
+        drop(waits);
+        guards.into_iter().for_each(|guard| guard.release().unwrap());
+        println!("  released, one after the other, after {:.2} s", began.elapsed().as_secs_f64());
+    });
 }
 
 fn postgres(rounds: usize, sessions: usize) {

@@ -11,9 +11,14 @@ mod options;
 mod output;
 mod sys;
 
+use std::time::Duration;
+
 use args::{Action, Parsed};
 use commands::{break_lock, clean, completions, doctor, hold, ls, man, run, status, wait};
 use output::stream;
+
+/// The maximum time for the server to take back a lease that holds nothing any more.
+const END_LEASE: Duration = Duration::from_millis(500);
 
 #[cfg(any(test, not(all(target_os = "linux", target_env = "gnu"))))]
 fn main() -> std::process::ExitCode {
@@ -53,6 +58,7 @@ fn run() -> u8 {
         Action::Doctor(args) => doctor::run(args),
         Action::DoctorWorker(args) => doctor::run_worker(args),
     };
+    tenure::server::give_up_waits(END_LEASE);
     match outcome {
         Ok(code) => code,
         Err(failure) => {

@@ -117,7 +117,7 @@ fn a_guard_of_a_server_lock_behaves_like_that_of_a_file() {
     assert_eq!(three.must(&format!("break {target} force"))["broken"], true);
     assert_eq!(one.receive()["event"], "revoked");
     let lost = one.must_fail("check g", "lost");
-    assert!(lost["error"].as_str().unwrap().contains("lease is gone"), "{lost}");
+    assert!(lost["error"].as_str().unwrap().contains("its key was deleted"), "{lost}");
     assert_eq!(three.must(&format!("break {target}"))["broken"], false);
 }
 

@@ -133,6 +133,54 @@ impl Lossy {
     }
 }
 
+/// A proxy to a server that holds a request back: the first that contains these words. Nothing else passes on that connection.
+pub struct Late {
+    address: String,
+    go: std::sync::mpsc::Sender<()>,
+}
+
+impl Late {
+    pub fn at(server: &str, port: u16, words: &str) -> Late {
+        let address = super::address();
+        let listener = TcpListener::bind((&*address, port)).unwrap();
+        let (server, words) = (server.to_owned(), words.as_bytes().to_vec());
+        let (go, gone) = std::sync::mpsc::channel();
+        let gone = Arc::new(std::sync::Mutex::new(Some(gone)));
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), TcpStream::connect((&*server, port)).unwrap());
+                let (words, gone) = (words.clone(), Arc::clone(&gone));
+                let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || {
+                    let mut held = false;
+                    carry(from, to, |bytes| {
+                        if held {
+                            return false;
+                        }
+                        let found = bytes.windows(words.len()).any(|window| window == words);
+                        if found && let Some(gone) = gone.lock().unwrap().take() {
+                            held = true;
+                            gone.recv().unwrap();
+                        }
+                        true
+                    });
+                });
+                std::thread::spawn(move || carry(server, client, |_| true));
+            }
+        });
+        Late { address, go }
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Passes the request on.
+    pub fn let_through(&self) {
+        self.go.send(()).unwrap();
+    }
+}
+
 /// Forwards the data that `passes` accepts, until one side ends.
 fn carry(mut from: TcpStream, mut to: TcpStream, mut passes: impl FnMut(&[u8]) -> bool) {
     let mut bytes = vec![0; 65536];

@@ -152,6 +152,7 @@ impl Error {
         error
     }
 
+    #[cfg(any(feature = "etcd", feature = "postgres"))]
     pub(crate) fn detail(&self) -> &str {
         &self.0.detail
     }

@@ -1,52 +1,58 @@
-//! The heartbeat thread, which serves one acquire: it waits in the server's queue, and then renews the lease until the
-//! tenure ends. It also acts on `max_hold`, because it alone owns the session by which a tenure is released.
+//! The heartbeat thread, which serves one acquire at a server with a [session](Session) for each: it waits in the server's
+//! queue, and then renews the lease until the tenure ends. It also acts on `max_hold`, because it alone owns the session by
+//! which a tenure is released.
 //!
 //! It is a thread, so a busy event loop does not stop it, and each tenure has its own, so that one server's silence
 //! costs no other lock its lease.
 
-use std::path::Path;
+use std::io;
 use std::sync::Arc;
-use std::thread::ThreadId;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use super::lease::{ANSWER, BootTime, CALL, Lease, call_limit};
-use super::lock_server::{Granted, LockServer, Session, WaitLimit};
+use super::acquire::{Acquire, Failed, Patience, ReturnsPlace, failed, new_record, overrun};
+use super::lease::{ANSWER, BootTime, Lease, call_limit};
+use super::lock_server::{Granted, QueueServer, Session};
 use super::pending::PendingAcquire;
 use super::registry;
 use super::tenure::ServerTenure;
 use crate::model::error::{Error, ErrorKind, Result};
-use crate::model::options::{Options, Overrun};
-use crate::model::this_process::this_process;
-use crate::record::{Native, Record, RecordStyle};
+use crate::util::thread_pool;
 use crate::util::trace::event;
 
 /// The time between two attempts to reach a server that does not answer.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a waiter keeps trying to reach a server that has gone: it may be restarted, or replaced by another.
-const RETURN: Duration = Duration::from_secs(30);
-
 /// The time until a record that could not be published is published again.
 const PUBLISH_AGAIN: Duration = Duration::from_secs(1);
 
-/// The parameters of one acquire.
-pub(super) struct Request {
-    pub(super) server: Arc<dyn LockServer>,
-    pub(super) options: Options,
-    pub(super) limit: WaitLimit,
-    pub(super) since: Instant,
-    /// The thread that would wait for itself if it acquired again.
-    pub(super) thread: Option<ThreadId>,
+/// An acquire, and the server that it is at.
+struct Request {
+    server: Arc<dyn QueueServer>,
+    acquire: Acquire,
+}
+
+/// Starts the thread that serves an acquire.
+pub(super) fn start(server: Arc<dyn QueueServer>, acquire: Acquire, pending: &Arc<PendingAcquire>) -> io::Result<()> {
+    let theirs = Arc::clone(pending);
+    thread_pool::run(move || {
+        let request = Request { server, acquire };
+        // After a panic the caller must not wait for ever.
+        let served = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(request, &theirs)));
+        if let Err(panic) = served {
+            theirs.resolve(Err(failed(theirs.target())));
+            std::panic::resume_unwind(panic);
+        }
+    })
 }
 
 /// Serves `pending` to its outcome, and then its tenure to its end.
-pub(super) fn serve(request: Request, pending: &PendingAcquire) {
+fn serve(request: Request, pending: &PendingAcquire) {
     // Also after a panic.
     let place = ReturnsPlace(pending);
     match wait(&request, pending) {
         Ok(None) => {}
         Ok(Some((granted, mut session))) => {
-            let Request { server, options, thread, .. } = request;
+            let Request { server, acquire: Acquire { options, thread, .. } } = request;
             let ttl = session.lease().ttl;
             let tenure = Arc::new(ServerTenure::new(server, options, granted, ttl, session.interrupter(), thread));
             event!(DEBUG, target = ?tenure.target(), fence = tenure.fence, "granted");
@@ -67,32 +73,12 @@ pub(super) fn serve(request: Request, pending: &PendingAcquire) {
             if error.is_busy() {
                 let left = failed.end.saturating_duration_since(Instant::now());
                 let found = if left.is_zero() { None } else { request.server.status_within(left).ok() };
-                error = error.with_holder(found.and_then(|found| found.holder)).with_waited(request.since.elapsed());
+                error = error
+                    .with_holder(found.and_then(|found| found.holder))
+                    .with_waited(request.acquire.since.elapsed());
             }
             pending.resolve(Err(error));
         }
-    }
-}
-
-/// An acquire that failed.
-struct Failed {
-    error: Error,
-    /// The end of the calls that the server may still get.
-    end: Instant,
-}
-
-impl From<Error> for Failed {
-    fn from(error: Error) -> Failed {
-        Failed { error, end: Instant::now() + ANSWER }
-    }
-}
-
-/// The acquire has a place at the server, or may have. Dropped when it has none any more.
-struct ReturnsPlace<'a>(&'a PendingAcquire);
-
-impl Drop for ReturnsPlace<'_> {
-    fn drop(&mut self) {
-        self.0.mark_place_returned();
     }
 }
 
@@ -108,82 +94,36 @@ impl Drop for Answers<'_> {
     }
 }
 
-/// Returns the error of a heartbeat thread that panicked.
-pub(super) fn failed(target: &Path) -> Error {
-    Error::new(ErrorKind::Io, target, "the thread that keeps the lock failed")
-}
-
-impl Request {
-    /// Returns how long the acquire may still wait; `None` where it has no deadline.
-    fn left(&self) -> Option<Duration> {
-        match self.limit {
-            WaitLimit::Never => Some(Duration::ZERO),
-            WaitLimit::Until(deadline) => deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
-        }
-    }
-
-    /// Returns when every call of the wait must have its answer; `None` where the acquire has no deadline.
-    fn answer_by(&self) -> Option<Instant> {
-        match self.limit {
-            WaitLimit::Never => Some(self.since + CALL),
-            WaitLimit::Until(deadline) => deadline.map(|deadline| deadline.max(self.since + ANSWER)),
-        }
-    }
-}
-
-/// Returns the record of an acquire that begins now. The server gives it its fence.
-fn new_record(options: &Options) -> Record {
-    let own = this_process();
-    Record {
-        pid: Some(own.identity.pid),
-        created_at: Some(SystemTime::now()),
-        start_time: None,
-        max_hold: options.max_hold,
-        native: Some(Native { style: RecordStyle::Server, ..own.native(options) }),
-        marker: None,
-    }
-}
-
 /// A grant, and the session that owns it.
 type GrantedSession = (Granted, Box<dyn Session>);
 
 /// Waits until the lock is granted, in one place of the queue after the other. `None` once the caller has given up.
 fn wait(request: &Request, pending: &PendingAcquire) -> std::result::Result<Option<GrantedSession>, Failed> {
-    let patience = request.server.url().ttl.max(RETURN);
-    // When the server answered last. A waiter that had an answer does not fail at the server's first silence.
-    let mut answered: Option<Instant> = None;
+    let acquire = &request.acquire;
+    let mut patience = Patience::new(request.server.url().ttl);
     loop {
         if pending.is_over() {
             return Ok(None);
         }
-        let record = new_record(&request.options);
-        let mut session = match request.server.enqueue(&record, request.limit, request.answer_by()) {
+        let record = new_record(&acquire.options);
+        let mut session = match request.server.enqueue(&record, acquire.limit, acquire.answer_by()) {
             Ok(session) => session,
-            Err(error)
-                if error.is_unreachable()
-                    && !error.takes_no_writes()
-                    && request.left() != Some(Duration::ZERO)
-                    && answered.is_some_and(|then| then.elapsed() < patience) =>
-            {
+            Err(error) if acquire.may_enter_again(&error, &patience) => {
                 pending.pause(Instant::now() + PAUSE);
                 continue;
             }
             Err(error) => return Err(error.into()),
         };
-        answered = Some(Instant::now());
+        patience.answered();
         pending.set_interrupter(Some(session.interrupter()));
-        match wait_in_place(request, pending, &mut *session, &mut answered) {
+        match wait_in_place(request, pending, &mut *session, &mut patience) {
             Ok(Some(granted)) => return Ok(Some((granted, session))),
             Ok(None) => {
                 let _ = session.release(None, ANSWER);
                 return Ok(None);
             }
             // The place is lost: the next iteration takes another, at the queue's end.
-            Err(error)
-                if (error.is_lost() || error.is_unreachable())
-                    && !error.takes_no_writes()
-                    && request.left() != Some(Duration::ZERO) =>
-            {
+            Err(error) if acquire.may_queue_again(&error) => {
                 event!(WARN, target = ?request.server.url().target, error = %error, "a place in the queue was lost");
             }
             Err(error) => {
@@ -201,8 +141,9 @@ fn wait_in_place(
     request: &Request,
     pending: &PendingAcquire,
     session: &mut dyn Session,
-    answered: &mut Option<Instant>,
+    patience: &mut Patience,
 ) -> Result<Option<Granted>> {
+    let acquire = &request.acquire;
     let mut lease = session.lease();
     loop {
         if pending.is_over() {
@@ -214,7 +155,7 @@ fn wait_in_place(
             return Err(error);
         }
         let next = lease.renew_at().from(now);
-        let left = request.left();
+        let left = acquire.left();
         match session.wait(left.map_or(next, |left| left.min(next))) {
             Ok(Some(mut granted)) => {
                 granted.confirmed = granted.confirmed.max(lease.confirmed);
@@ -224,14 +165,14 @@ fn wait_in_place(
                     return Ok(Some(granted));
                 }
             }
-            Ok(None) if left.is_some_and(|left| left < next) && request.left() == Some(Duration::ZERO) => {
+            Ok(None) if left.is_some_and(|left| left < next) && acquire.left() == Some(Duration::ZERO) => {
                 return Err(Error::busy(&request.server.url().target));
             }
             Ok(None) => {}
             Err(error) if error.takes_no_writes() => return Err(error),
             Err(error) if error.is_unreachable() && BootTime::now() < lease.lost_at() => {
-                if request.left() == Some(Duration::ZERO) {
-                    let silent = request.limit == WaitLimit::Never || !session.was_cut_short();
+                if acquire.left() == Some(Duration::ZERO) {
+                    let silent = acquire.is_immediate() || !session.was_cut_short();
                     return Err(if silent { error } else { Error::busy(&request.server.url().target) });
                 }
                 pending.pause(Instant::now() + PAUSE);
@@ -240,11 +181,11 @@ fn wait_in_place(
         }
         let sent = BootTime::now();
         if sent >= lease.renew_at() {
-            let left = request.answer_by().map(|by| by.saturating_duration_since(Instant::now()));
+            let left = acquire.answer_by().map(|by| by.saturating_duration_since(Instant::now()));
             match session.renew(left.map_or(lease.call_limit(sent), |left| left.min(lease.call_limit(sent)))) {
                 Ok(()) => {
                     lease.confirmed = sent;
-                    *answered = Some(Instant::now());
+                    patience.answered();
                 }
                 Err(error) if error.is_lost() => return Err(error),
                 Err(_) => pending.pause(Instant::now() + PAUSE),
@@ -327,21 +268,10 @@ fn keep(tenure: &ServerTenure, session: &mut dyn Session) {
     tenure.finish(session.release(Some(&tenure.final_record()), tenure.time_to_release()));
 }
 
-/// Acts on `max_hold`. Returns whether the tenure was revoked.
-fn overrun(tenure: &ServerTenure) -> bool {
-    let revoked = tenure.options.overrun == Overrun::Revoke && tenure.revoke();
-    tenure.options.report_overrun(tenure.target(), tenure.fence, tenure.began.elapsed(), revoked);
-    revoked
-}
-
 /// Ends a tenure that is lost, or was released at that moment. The lease runs on at the server, so that the holder has the
 /// rest of it to stop its work. The lock is released, if it is still there, once the last guard is dropped.
 fn end_lost(tenure: &ServerTenure, session: &mut dyn Session) {
-    if let Err(error) = tenure.check()
-        && !tenure.is_released()
-    {
-        tenure.options.report_loss(tenure.target(), &error);
-    }
+    tenure.report_loss();
     tenure.await_release();
     let released = session.release(Some(&tenure.final_record()), call_limit(tenure.lease().ttl));
     tenure.finish(released);
@@ -349,13 +279,17 @@ fn end_lost(tenure: &ServerTenure, session: &mut dyn Session) {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
     use std::sync::Mutex;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     use super::*;
+    use crate::model::options::Options;
     use crate::model::status::{Scheme, Status};
-    use crate::server::lock_server::Interrupter;
+    use crate::record::Record;
+    use crate::server::acquire::AcquireServer;
+    use crate::server::lease::CALL;
+    use crate::server::lock_server::{Interrupter, LockServer, WaitLimit};
     use crate::server::url::Url;
 
     /// The result of a wait in the queue.
@@ -399,6 +333,26 @@ mod tests {
             &self.url
         }
 
+        fn status_within(&self, _limit: Duration) -> Result<Status> {
+            Ok(Status::free(&self.url.target, self.lock_name()))
+        }
+
+        fn list(&self) -> Result<Vec<Status>> {
+            Ok(Vec::new())
+        }
+
+        fn force_release(&self, _found: &Status) -> Result<bool> {
+            Ok(false)
+        }
+    }
+
+    impl AcquireServer for Fake {
+        fn start(self: Arc<Self>, acquire: Acquire, pending: &Arc<PendingAcquire>) -> io::Result<()> {
+            start(self, acquire, pending)
+        }
+    }
+
+    impl QueueServer for Fake {
         fn enqueue(&self, record: &Record, _stay: WaitLimit, _answer_by: Option<Instant>) -> Result<Box<dyn Session>> {
             let called = self.called.lock().unwrap().clone();
             called.send("enqueue").unwrap();
@@ -414,18 +368,6 @@ mod tests {
                 lease,
                 target,
             }))
-        }
-
-        fn status_within(&self, _limit: Duration) -> Result<Status> {
-            Ok(Status::free(&self.url.target, self.lock_name()))
-        }
-
-        fn list(&self) -> Result<Vec<Status>> {
-            Ok(Vec::new())
-        }
-
-        fn force_release(&self, _found: &Status) -> Result<bool> {
-            Ok(false)
         }
     }
 
@@ -497,8 +439,9 @@ mod tests {
     }
 
     fn request(server: &Arc<Fake>, limit: WaitLimit) -> Request {
-        let server: Arc<dyn LockServer> = Arc::<Fake>::clone(server);
-        Request { server, options: Options::default(), limit, since: Instant::now(), thread: None }
+        let server: Arc<dyn QueueServer> = Arc::<Fake>::clone(server);
+        let acquire = Acquire { options: Options::default(), limit, since: Instant::now(), thread: None };
+        Request { server, acquire }
     }
 
     /// Returns the outcome of an acquire, and the calls that the server got.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::Instant;
 
-use super::heartbeat::{self, Request};
-use super::lock_server::{LockServer, WaitLimit};
+use super::acquire::{Acquire, AcquireServer};
+use super::lock_server::WaitLimit;
 use super::open::open;
 use super::pending::PendingAcquire;
 use super::registry;
@@ -21,12 +21,11 @@ use crate::model::options::{Options, StalePolicy, Style, Wait};
 use crate::model::status::Status;
 use crate::model::tenure::Tenure;
 use crate::sys::{self, LockKind};
-use crate::util::thread_pool;
 
 /// The lock of a name on a server, opened with its options.
 #[derive(Debug)]
 pub(crate) struct ServerLock {
-    server: Arc<dyn LockServer>,
+    server: Arc<dyn AcquireServer>,
     /// A forked child must not use its parent's connections.
     generation: u64,
     options: Options,
@@ -41,7 +40,7 @@ enum Started {
 }
 
 impl ServerLock {
-    pub(crate) fn open(server: Arc<dyn LockServer>, options: Options) -> Result<ServerLock> {
+    pub(crate) fn open(server: Arc<dyn AcquireServer>, options: Options) -> Result<ServerLock> {
         let url = server.url();
         url.lock_name()?;
         let unsupported = |what: &'static str| {
@@ -64,7 +63,7 @@ impl ServerLock {
     }
 
     /// Returns this process's connection to the server, which is another one after a fork.
-    fn server(&self) -> Result<Arc<dyn LockServer>> {
+    fn server(&self) -> Result<Arc<dyn AcquireServer>> {
         if self.generation == sys::fork_generation() {
             return Ok(Arc::clone(&self.server));
         }
@@ -96,18 +95,11 @@ impl ServerLock {
             }
         }
         let pending = Arc::new(PendingAcquire::new(self.target()));
-        let request = Request { server: self.server()?, options: self.options.clone(), limit, since, thread };
+        let acquire = Acquire { options: self.options.clone(), limit, since, thread };
+        let server = self.server()?;
         registry::add_waiting(&pending);
-        let theirs = Arc::clone(&pending);
-        let serve = move || {
-            // After a panic the caller must not wait for ever.
-            let served = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| heartbeat::serve(request, &theirs)));
-            if let Err(panic) = served {
-                theirs.resolve(Err(heartbeat::failed(theirs.target())));
-                std::panic::resume_unwind(panic);
-            }
-        };
-        thread_pool::run(serve)
+        server
+            .start(acquire, &pending)
             .map_err(|error| Error::io(self.target(), "no thread could be started to wait for the lock", error))?;
         Ok(Started::Waits(pending))
     }

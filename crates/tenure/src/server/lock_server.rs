@@ -1,8 +1,9 @@
-//! The traits that a kind of server implements: [`LockServer`], and [`Session`] for one place in its queue.
+//! The traits that a kind of server implements: [`LockServer`]. A server with a session for each acquire implements
+//! [`QueueServer`] as well, and [`Session`] for a place in its queue; a [heartbeat thread](super::heartbeat) serves it.
 
-use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::lease::{ANSWER, BootTime, Lease, call_limit};
@@ -19,9 +20,6 @@ pub(crate) trait LockServer: Send + Sync + std::fmt::Debug {
     /// Returns the target: which server, and which name there.
     fn url(&self) -> &Url;
 
-    /// Takes a place in the server's queue. `record` describes the waiter. Until the grant no call outlasts `answer_by`.
-    fn enqueue(&self, record: &Record, limit: WaitLimit, answer_by: Option<Instant>) -> Result<Box<dyn Session>>;
-
     /// Returns the lock's status.
     fn status(&self) -> Result<Status> {
         self.status_within(call_limit(self.url().ttl))
@@ -35,6 +33,12 @@ pub(crate) trait LockServer: Send + Sync + std::fmt::Debug {
 
     /// Takes the lock from the holder in `found`. `false` if it had no holder any more.
     fn force_release(&self, found: &Status) -> Result<bool>;
+}
+
+/// A server with a session for each acquire.
+pub(crate) trait QueueServer: LockServer {
+    /// Takes a place in the server's queue. `record` describes the waiter. Until the grant no call outlasts `answer_by`.
+    fn enqueue(&self, record: &Record, limit: WaitLimit, answer_by: Option<Instant>) -> Result<Box<dyn Session>>;
 }
 
 /// A place in the queue, and then a tenure: one thread owns it from its beginning to its end. An error that
@@ -93,22 +97,22 @@ pub(crate) struct Granted {
 #[derive(Debug, Default)]
 pub(crate) struct AnswerBy {
     by: Option<Instant>,
-    cut_short: Cell<bool>,
+    cut_short: AtomicBool,
 }
 
 impl AnswerBy {
     pub(crate) fn new(by: Option<Instant>) -> AnswerBy {
-        AnswerBy { by, cut_short: Cell::new(false) }
+        AnswerBy { by, cut_short: AtomicBool::new(false) }
     }
 
     /// Returns `limit`, or the time that is left where that is less.
     pub(crate) fn within(&self, limit: Duration) -> Duration {
         let left = self.by.map(|by| by.saturating_duration_since(Instant::now()));
-        self.cut_short.set(left.is_some_and(|left| left < ANSWER && left < limit));
+        self.cut_short.store(left.is_some_and(|left| left < ANSWER && left < limit), Ordering::Relaxed);
         left.map_or(limit, |left| limit.min(left))
     }
 
     pub(crate) fn was_cut_short(&self) -> bool {
-        self.cut_short.get()
+        self.cut_short.load(Ordering::Relaxed)
     }
 }

@@ -30,6 +30,7 @@
 //!   a second, however soon the deadline is, and for a few seconds with [`Wait::Never`](crate::Wait::Never).
 //! - A program that ends while one of its threads waits leaves its place in etcd's queue for `ttl`. Call [`give_up_waits`]
 //!   before the end.
+//! - On etcd all locks of a process with the same `ttl` share a lease: they are lost together, where that is lost.
 //! - After a crash the next waiter gets the lock when the dead holder's lease is over. On PostgreSQL that is at once, where
 //!   the holder ran on this machine and is proven dead.
 
@@ -38,9 +39,15 @@
     allow(dead_code, reason = "what one kind of server alone needs is not used where that is left out")
 )]
 
+mod acquire;
+#[cfg(feature = "etcd")]
+mod clock;
 #[cfg(feature = "etcd")]
 mod etcd;
+#[cfg(feature = "postgres")]
 mod heartbeat;
+#[cfg(feature = "etcd")]
+mod io_thread;
 mod lease;
 mod lock;
 mod lock_server;

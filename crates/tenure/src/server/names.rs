@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs as _};
-use std::sync::mpsc::channel;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,17 +46,43 @@ fn known() -> MutexGuard<'static, HashMap<String, Known>> {
     KNOWN.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Returns the addresses of `host`, within `limit`.
-pub(super) fn addresses(host: &str, limit: Duration) -> io::Result<Vec<IpAddr>> {
+/// A question to the name service, and the addresses that are used where it is not answered in time.
+struct Asked {
+    kept: Option<Vec<IpAddr>>,
+    wait: Duration,
+}
+
+impl Asked {
+    /// Returns the addresses; `news` is the answer, if it came in time.
+    fn settle(self, news: Option<io::Result<Vec<IpAddr>>>) -> io::Result<Vec<IpAddr>> {
+        match (self.kept, news) {
+            (_, Some(Ok(addresses))) => Ok(addresses),
+            (Some(kept), _) => Ok(kept),
+            (None, Some(Err(error))) => Err(error),
+            (None, None) => {
+                let text = format!("the name was not resolved within {} ms", self.wait.as_millis());
+                Err(io::Error::new(io::ErrorKind::TimedOut, text))
+            }
+        }
+    }
+}
+
+/// Returns the addresses of `host` where no question is needed. Otherwise asks the name service, whose answer goes to
+/// `tell`.
+fn ask(
+    host: &str,
+    limit: Duration,
+    tell: impl FnOnce(io::Result<Vec<IpAddr>>) + Send + 'static,
+) -> io::Result<std::result::Result<Vec<IpAddr>, Asked>> {
     if let Ok(address) = host.parse() {
-        return Ok(vec![address]);
+        return Ok(Ok(vec![address]));
     }
     let now = Instant::now();
     let kept = known().get(host).cloned();
     let wait = match &kept {
         None => limit,
         Some(kept) => match kept.wait_for_news(now, limit) {
-            None => return Ok(kept.addresses.clone()),
+            None => return Ok(Ok(kept.addresses.clone())),
             Some(wait) => wait,
         },
     };
@@ -65,7 +90,6 @@ pub(super) fn addresses(host: &str, limit: Duration) -> io::Result<Vec<IpAddr>> 
         kept.asked = now;
     }
     // The system's resolver has no timeout and cannot be cancelled, so another thread waits for it.
-    let (sender, answer) = channel();
     let name = host.to_owned();
     thread_pool::run(move || {
         let found = look_up(&name);
@@ -73,17 +97,36 @@ pub(super) fn addresses(host: &str, limit: Duration) -> io::Result<Vec<IpAddr>> 
             let now = Instant::now();
             known().insert(name, Known { addresses: addresses.clone(), good: now, asked: now });
         }
-        // The caller may have gone on without it.
-        let _ = sender.send(found);
+        tell(found);
     })?;
-    let news = answer.recv_timeout(wait);
-    match (kept, news) {
-        (_, Ok(Ok(addresses))) => Ok(addresses),
-        (Some(kept), _) => Ok(kept.addresses),
-        (None, Ok(Err(error))) => Err(error),
-        (None, Err(_)) => {
-            let text = format!("the name was not resolved within {} ms", wait.as_millis());
-            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+    Ok(Err(Asked { kept: kept.map(|kept| kept.addresses), wait }))
+}
+
+/// Returns the addresses of `host`, within `limit`.
+#[cfg(any(test, feature = "postgres"))]
+pub(super) fn addresses(host: &str, limit: Duration) -> io::Result<Vec<IpAddr>> {
+    let (sender, answer) = std::sync::mpsc::channel();
+    // The caller may have gone on without the answer.
+    let tell = move |found| drop(sender.send(found));
+    match ask(host, limit, tell)? {
+        Ok(addresses) => Ok(addresses),
+        Err(asked) => {
+            let news = answer.recv_timeout(asked.wait).ok();
+            asked.settle(news)
+        }
+    }
+}
+
+/// As [`addresses`], without blocking.
+#[cfg(feature = "etcd")]
+pub(super) async fn resolve(host: &str, limit: Duration) -> io::Result<Vec<IpAddr>> {
+    let (sender, answer) = tokio::sync::oneshot::channel();
+    let tell = move |found| drop(sender.send(found));
+    match ask(host, limit, tell)? {
+        Ok(addresses) => Ok(addresses),
+        Err(asked) => {
+            let news = super::io_thread::within(asked.wait, answer).await;
+            asked.settle(news.and_then(std::result::Result::ok))
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::acquire::AcquireServer;
 #[cfg(feature = "etcd")]
 use super::etcd::Etcd;
-use super::lock_server::LockServer;
 #[cfg(feature = "postgres")]
 use super::postgres::Postgres;
 use super::url::{Url, scheme};
@@ -14,7 +14,7 @@ use crate::model::error::{Advice, Error, ErrorKind, Result};
 use crate::model::status::Scheme;
 
 /// Returns the server that `target` names; `None` for a file.
-pub(crate) fn open(target: &Path) -> Result<Option<Arc<dyn LockServer>>> {
+pub(crate) fn open(target: &Path) -> Result<Option<Arc<dyn AcquireServer>>> {
     let Some(scheme) = scheme(target)? else { return Ok(None) };
     let url = Url::parse(target, scheme)?;
     match scheme {
@@ -34,7 +34,7 @@ pub(crate) fn open(target: &Path) -> Result<Option<Arc<dyn LockServer>>> {
 }
 
 /// As [`open`], for a target that must name one lock.
-pub(crate) fn open_lock(target: &Path) -> Result<Option<Arc<dyn LockServer>>> {
+pub(crate) fn open_lock(target: &Path) -> Result<Option<Arc<dyn AcquireServer>>> {
     let server = open(target)?;
     if let Some(server) = &server {
         server.url().lock_name()?;

@@ -47,11 +47,18 @@ pub(super) fn held_here(target: &Path) -> Option<Arc<ServerTenure>> {
     held().get(target).and_then(Weak::upgrade).filter(|tenure| tenure.is_held())
 }
 
+/// Returns the tenures of this process that are held, also those whose lease has run out unnoticed.
+#[cfg(feature = "etcd")]
+pub(super) fn all_held() -> Vec<Arc<ServerTenure>> {
+    held().values().filter_map(Weak::upgrade).filter(|tenure| tenure.is_held()).collect()
+}
+
 /// Gives up every acquire of this process that waits for a server, so that the program can end: it returns the places in
 /// the servers' queues, and waits for `limit` at most until the servers have answered. A process that ends without this
 /// leaves its places to their leases, and the waiters behind it wait for those.
 ///
-/// The acquires fail, as [busy](crate::Error::is_busy). What a guard holds stays held.
+/// The acquires fail, as [busy](crate::Error::is_busy). What a guard holds stays held. A lease on etcd that holds nothing is
+/// given back as well.
 ///
 /// ```
 /// // At the end of a program whose threads may still wait:
@@ -78,4 +85,6 @@ pub fn give_up_waits(limit: Duration) {
     drop(sender);
     returning.iter().for_each(|pending| pending.await_place_returned(end));
     let _: Result<(), _> = released.recv_timeout(end.saturating_duration_since(Instant::now()));
+    #[cfg(feature = "etcd")]
+    super::etcd::give_idle_leases_back(end.saturating_duration_since(Instant::now()));
 }

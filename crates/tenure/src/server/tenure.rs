@@ -3,8 +3,8 @@
 //! | status | set by |
 //! | --- | --- |
 //! | `HELD` | the grant |
-//! | `LOST` | the heartbeat thread, by the server's word; the first that finds the lease run out by the clock |
-//! | `REVOKED` | the heartbeat thread, after `max_hold` |
+//! | `LOST` | the heartbeat, by the server's word; the first that finds the lease run out by the clock |
+//! | `REVOKED` | the heartbeat, after `max_hold` |
 //! | `RELEASED` | the last guard |
 //!
 //! A tenure never becomes `HELD` again: a renewal that is confirmed too late does not bring it back.
@@ -49,6 +49,8 @@ pub(crate) struct ServerTenure {
     confirmed: AtomicU64,
     status: AtomicU8,
     guards: AtomicUsize,
+    /// The caller's callback knows of the loss.
+    loss_reported: AtomicBool,
     /// The caller never received this grant, so the next holder gets its crash report.
     crash_unreported: AtomicBool,
     state: Mutex<State>,
@@ -97,6 +99,7 @@ impl ServerTenure {
             confirmed: AtomicU64::new(granted.confirmed.nanos()),
             status: AtomicU8::new(HELD),
             guards: AtomicUsize::new(1),
+            loss_reported: AtomicBool::new(false),
             crash_unreported: AtomicBool::new(false),
             state: Mutex::new(State {
                 record: granted.record,
@@ -187,6 +190,22 @@ impl ServerTenure {
     /// Returns whether the last renewal failed.
     pub(super) fn has_renewal_error(&self) -> bool {
         self.state().renewal_error.is_some()
+    }
+
+    /// Reports the loss to the caller's callback, once. Does nothing while the tenure is held, and after its release.
+    pub(super) fn report_loss(&self) {
+        if let Err(error) = self.check()
+            && !self.is_released()
+            && self.status.load(Ordering::Acquire) == LOST
+            && !self.loss_reported.swap(true, Ordering::AcqRel)
+        {
+            self.options.report_loss(self.target(), &error);
+        }
+    }
+
+    /// Returns whether the tenure began after a holder that died.
+    pub(super) fn has_crashed_before(&self) -> bool {
+        matches!(self.previous, Previous::Crashed(_))
     }
 
     /// Revokes the tenure. `true` if it was held until now.

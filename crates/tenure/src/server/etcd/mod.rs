@@ -3,47 +3,56 @@
 //!
 //! # The protocol
 //!
-//! 1. A lease is granted, of `ttl`.
-//! 2. The key `NAME/<lease in hex>` is put, bound to the lease, if it is absent. Its value is the record.
+//! 1. A lease is granted, of `ttl`. All locks of this process on the cluster with the same `ttl` share it, as one
+//!    `concurrency.Session` does.
+//! 2. The key `NAME/<lease in hex>` is put, bound to the lease, if it is absent. Its value is the record. Another acquire of
+//!    this process for the same name puts `NAME/<lease in hex>.1`, and so on.
 //! 3. The owner of the key with the lowest create revision below `NAME/` holds. Every waiter watches the key just before its
-//!    own, so that a release wakes one waiter. It also reads the queue every few seconds, because the member that has the
-//!    watch may hang.
+//!    own, so that a release wakes one waiter. Every few seconds the keys of all waiters are also read, because the member
+//!    that has the watches may hang.
 //! 4. A waiter that finds its key first takes the revision of that transaction as its fence. The fence grows with every
 //!    grant: the last holder's key existed at the last fence, and does not exist at this one.
 //! 5. The record is kept at `.tenure/NAME` too, without a lease, so that the next holder gets a crash report. A fence that
 //!    is not greater than the one there shows that the cluster is a new one and the records were copied.
-//! 6. A release marks that record and deletes the key, in one transaction, and revokes the lease. Where the key was
-//!    gone by then, the release fails as lost: the work of two holders may have overlapped.
+//! 6. A release marks that record and deletes the key, in one transaction. The lease is given back when none of its keys is
+//!    left. Where the key was gone by then, the release fails as lost: the work of two holders may have overlapped.
 //!
 //! # Renewing
 //!
-//! A renewal is a keep-alive and then a read of the holder's key by the cluster's majority. The lease is confirmed only if
-//! both were answered in the same term of the same leader: a leader that was deposed and does not know it yet would still
-//! answer the keep-alive. The read also finds a key that an operator has deleted.
+//! A renewal is a keep-alive and then a read of the holders' keys by the cluster's majority, 128 in a transaction. The lease
+//! is confirmed only if all were answered in the same term of the same leader: a leader that was deposed and does not know
+//! it yet would still answer the keep-alive. The reads also find a key that an operator has deleted.
 
-mod api;
+mod client;
+mod cluster;
+mod connection;
+mod messages;
+mod place;
 mod session;
 mod status;
+mod watches;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use self::api::Gateway;
+use self::client::Client;
+use self::cluster::Cluster;
+use self::session::RECORDS;
+use super::acquire::{Acquire, AcquireServer};
+use super::io_thread;
 use super::lease::call_limit;
-use super::lock_server::{LockServer, Session, WaitLimit};
+use super::lock_server::LockServer;
+use super::pending::PendingAcquire;
 use super::url::Url;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::status::Status;
-use crate::record::Record;
-
-/// The prefix of the records that outlive their leases.
-const RECORDS: &str = ".tenure/";
 
 /// A name on a cluster.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Etcd {
-    gateway: Arc<Gateway>,
+    cluster: Arc<Cluster>,
     url: Arc<Url>,
     /// `NAME/`
     prefix: PathBuf,
@@ -55,14 +64,22 @@ impl Etcd {
             let detail = "names below `.tenure/` are for the records of the others";
             return Err(Error::new(ErrorKind::InvalidTarget, url.target, detail));
         }
-        let url = Arc::new(url);
         let prefix = format!("{}/", url.name).into();
-        Ok(Etcd { gateway: Arc::new(Gateway::new(Arc::clone(&url))?), url, prefix })
+        Ok(Etcd { cluster: Cluster::of(&url)?, url: Arc::new(url), prefix })
+    }
+
+    fn client(&self) -> &Client {
+        &self.cluster.client
     }
 
     /// Returns how long a call may take that is not bound to a lease.
     fn limit(&self) -> Duration {
         call_limit(self.url.ttl)
+    }
+
+    /// Runs a task on the I/O thread, and waits for its result.
+    fn wait<T: Send + 'static>(&self, task: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        io_thread::wait(task).map_err(|error| Error::io(&self.url.target, "the I/O thread could not start", error))?
     }
 }
 
@@ -75,19 +92,37 @@ impl LockServer for Etcd {
         &self.url
     }
 
-    fn enqueue(&self, record: &Record, _limit: WaitLimit, answer_by: Option<Instant>) -> Result<Box<dyn Session>> {
-        Ok(Box::new(session::EtcdSession::enqueue(Arc::clone(&self.gateway), &self.url, record.clone(), answer_by)?))
-    }
-
     fn status_within(&self, limit: Duration) -> Result<Status> {
-        status::status(self, limit)
+        let etcd = self.clone();
+        self.wait(async move { status::status(&etcd, limit).await })
     }
 
     fn list(&self) -> Result<Vec<Status>> {
-        status::list(self)
+        let etcd = self.clone();
+        self.wait(async move { status::list(&etcd).await })
     }
 
     fn force_release(&self, _found: &Status) -> Result<bool> {
-        status::force_release(self)
+        let etcd = self.clone();
+        self.wait(async move { status::force_release(&etcd).await })
+    }
+}
+
+impl AcquireServer for Etcd {
+    fn start(self: Arc<Self>, acquire: Acquire, pending: &Arc<PendingAcquire>) -> io::Result<()> {
+        io_thread::spawn(place::serve(self, acquire, Arc::clone(pending)))
+    }
+}
+
+/// Gives back the leases of this process that hold nothing, within `limit`, because it is about to end.
+pub(super) fn give_idle_leases_back(limit: Duration) {
+    let clusters = cluster::all();
+    let end = async move {
+        for cluster in &clusters {
+            cluster.end_idle_sessions().await;
+        }
+    };
+    if !cluster::all().is_empty() {
+        let _ = io_thread::wait(io_thread::within(limit, end));
     }
 }

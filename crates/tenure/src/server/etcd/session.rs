@@ -1,414 +1,786 @@
-//! A place in the queue of a name, and then a tenure.
+//! A session: one lease, for all locks of this process on one cluster with the same `ttl`.
+//!
+//! A key of a session is `NAME/<lease in hex>`, as in etcd's recipe. A second key of the same name, for another acquire
+//! of this process, ends in a number: `NAME/<lease in hex>.1`.
+//!
+//! The session's task renews the lease. A renewal confirms every key, many at once, so that a deleted key ends one tenure,
+//! and a lost lease ends all.
+//!
+//! The lease outlives each of its keys, so a key must be deleted when it is not needed, however often the deletion has to
+//! be repeated. A key whose creation was not answered may still appear later: it is deleted again at each renewal.
 
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, Instant, SystemTime};
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 
-use super::RECORDS;
-use super::api::{Gateway, Watch, decode, encode, end_of, number};
+use super::client::{Client, LEASE_GRANT, LEASE_KEEP_ALIVE, LEASE_REVOKE, Outcome, RANGE, TXN};
+use super::messages::{Compare, LeaseGrantRequest, LeaseRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse};
 use crate::model::error::{Error, ErrorKind, Result};
-use crate::record::{self, Content, Record, RecordState};
+use crate::record::{self, Content, Record};
+use crate::server::io_thread::{self, within};
 use crate::server::lease::{BootTime, Lease, call_limit};
-use crate::server::lock_server::{AnswerBy, Granted, Interrupter, Session};
-use crate::server::url::Url;
-use crate::util::text;
-use crate::util::thread_pool;
+use crate::server::lock_server::Interrupter;
+use crate::server::tenure::ServerTenure;
+use crate::util::trace::event;
 
-/// The time between two reads of the queue by a waiter. The member that has its watch may hang.
+/// The maximum number of conditions, and of operations, of a transaction at a default etcd.
+const MOST_OPS: usize = 128;
+/// The time between two checks of the keys that waiters wait for. The member that has their watches may hang.
 const LOOK_AGAIN: Duration = Duration::from_secs(3);
-/// The time until another watch is set after one that failed.
-const WATCH_AGAIN: Duration = Duration::from_millis(500);
-
+/// The time between two attempts to reach a server that does not answer.
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
+/// The time between two attempts to delete a key.
+const DELETE_AGAIN: Duration = Duration::from_millis(500);
+/// The time until a record that could not be published is published again.
+const PUBLISH_AGAIN: Duration = Duration::from_secs(1);
+/// How long a session without a key is kept for the next acquire.
+const IDLE: Duration = Duration::from_secs(1);
 /// The maximum time to give back a lease that is not needed.
 const GIVE_BACK: Duration = Duration::from_secs(1);
 
-/// An event that wakes the session's thread.
-enum Note {
-    /// The key just before this one was deleted.
-    Gone,
-    /// The watch of that number failed.
-    Blind(u64),
-    /// [`Session::interrupter`] was called.
-    Interrupted,
+/// The prefix of the records that outlive their leases.
+pub(super) const RECORDS: &str = ".tenure/";
+
+/// The reason of a loss by the server's word.
+pub(super) const GONE: &str = "its lease is gone at the server: it ran out, or was revoked";
+
+/// One lease, and the keys that are bound to it.
+pub(super) struct Session {
+    client: Arc<Client>,
+    pub(super) lease: i64,
+    state: Mutex<State>,
+    /// Wakes the session's task.
+    changed: Notify,
+    /// Wakes the task that looks after the waiters.
+    waiters: Notify,
 }
 
-fn is_unreleased(record: &Record) -> bool {
-    record.native.as_ref().is_some_and(|native| native.state != RecordState::Released)
-}
-
-/// A key with a lease.
-pub(super) struct EtcdSession {
-    gateway: Arc<Gateway>,
-    url: Arc<Url>,
-    record: Record,
-    lease: i64,
-    key: String,
-    /// The place in the queue: the create revision of the key.
-    revision: i64,
+struct State {
     term: Lease,
-    notes: Receiver<Note>,
-    teller: Sender<Note>,
-    /// The record of the last holder, if it did not release, as the first read found it.
-    last: Option<Option<Box<Record>>>,
-    watching: Option<Watching>,
-    /// The number of watches so far.
-    watches: u64,
-    /// The earliest moment of the next watch.
-    watch_from: Instant,
-    /// The deadline of every call until the grant.
-    answer_by: AnswerBy,
-    granted: bool,
+    /// Nothing more begins in this session: its lease is lost or was given back, or too many keys are in doubt.
+    closed: bool,
+    /// The reason why the lease is lost.
+    lost: Option<String>,
+    last: u64,
+    keys: HashMap<u64, Key>,
+    /// The numbers in use of each name.
+    names: HashMap<String, BTreeSet<usize>>,
+    /// Keys that may still appear.
+    doubtful: Vec<Vec<u8>>,
+    /// The number of the current renewal.
+    round: u64,
+    /// The error of the last renewal, if that failed.
+    trouble: Option<String>,
+    idle_since: Option<Instant>,
 }
 
-/// A watch on the key just before this one. Dropping it ends the watch.
-struct Watching {
+/// A key of the session.
+struct Key {
+    name: String,
+    index: usize,
+    key: Vec<u8>,
+    /// The create revision; 0 until that is known, and once the key is gone.
+    created: i64,
+    /// The key just before this one, for which its waiter waits.
+    before: Option<(Vec<u8>, i64)>,
+    wakes: Arc<Notify>,
+    tenure: Option<Arc<ServerTenure>>,
+    is_publishing: bool,
+    /// The renewal that confirmed it.
+    round: u64,
+}
+
+/// A key as the confirmation of many needs it.
+struct Checked {
     number: u64,
-    /// The create revision of the watched key.
+    key: Vec<u8>,
     created: i64,
-    watch: Watch,
 }
 
-impl Drop for Watching {
-    fn drop(&mut self) {
-        self.watch.stop();
-    }
+/// Why a renewal failed.
+enum Trouble {
+    Lost,
+    Unanswered(String),
 }
 
-/// The result of one read of the queue.
-struct Seen {
-    /// The cluster's revision at that read.
-    revision: i64,
-    /// The term of the leader that answered.
-    term: i64,
-    before: Option<Before>,
-    /// The record of the last holder.
-    kept: Option<Record>,
+/// Whether the server may still create a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Created {
+    /// The server has answered.
+    Answered,
+    InDoubt,
 }
 
-/// The key just before this one.
-struct Before {
-    key: String,
-    created: i64,
-    lease: i64,
-}
-
-impl EtcdSession {
-    /// Takes a place in the queue: steps 1 and 2 of the protocol.
-    pub(super) fn enqueue(
-        gateway: Arc<Gateway>,
-        url: &Arc<Url>,
-        record: Record,
-        answer_by: Option<Instant>,
-    ) -> Result<EtcdSession> {
-        let answer_by = AnswerBy::new(answer_by);
-        let limit = answer_by.within(call_limit(url.ttl));
+impl Session {
+    /// Begins a session, with a lease of `ttl`.
+    pub(super) async fn begin(
+        client: &Arc<Client>,
+        ttl: Duration,
+        target: &Path,
+        limit: Duration,
+    ) -> Result<Arc<Session>> {
         let sent = BootTime::now();
-        let seconds = url.ttl.as_secs_f64().ceil();
-        let granted = gateway.call("/v3/lease/grant", &json!({ "TTL": format!("{seconds:.0}") }), limit)?;
-        let granted = granted.unwrap_or(Value::Null);
-        let lease = number(&granted["ID"]);
-        if lease == 0 {
-            return Err(Error::new(ErrorKind::Io, &url.target, "etcd granted no lease"));
+        // Whole seconds, the next greater.
+        let seconds = i64::try_from(ttl.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
+        let granted = client.call(&LEASE_GRANT, &LeaseGrantRequest { ttl: seconds }, limit).await.of(target)?;
+        let granted = granted.unwrap_or_default();
+        if granted.id == 0 {
+            return Err(Error::new(ErrorKind::Io, target, "etcd granted no lease"));
         }
-        let ttl = Duration::from_secs(u64::try_from(number(&granted["TTL"])).unwrap_or(0)).max(url.ttl);
-        let (teller, notes) = channel();
-        let mut session = EtcdSession {
-            key: format!("{}/{lease:x}", url.name),
-            url: Arc::clone(url),
-            gateway,
-            record,
-            lease,
-            revision: 0,
-            term: Lease { ttl, confirmed: sent },
-            notes,
-            teller,
-            last: None,
-            watching: None,
-            watches: 0,
-            watch_from: Instant::now(),
-            answer_by,
-            granted: false,
-        };
-        let limit = session.limit();
-        // A call that was repeated at another member finds the key that the first one put.
-        let put = session.put(&session.key, &session.record.to_json());
-        let taken = session.call(
-            "/v3/kv/txn",
-            &json!({
-                "compare": [{"key": encode(&session.key), "target": "CREATE", "result": "EQUAL", "create_revision": "0"}],
-                "success": [{"request_put": put}],
-                "failure": [{"request_range": {"key": encode(&session.key)}}],
+        let granted_ttl = Duration::from_secs(u64::try_from(granted.ttl).unwrap_or(0)).max(ttl);
+        let session = Arc::new(Session {
+            client: Arc::clone(client),
+            lease: granted.id,
+            state: Mutex::new(State {
+                term: Lease { ttl: granted_ttl, confirmed: sent },
+                closed: false,
+                lost: None,
+                last: 0,
+                keys: HashMap::new(),
+                names: HashMap::new(),
+                doubtful: Vec::new(),
+                round: 0,
+                trouble: None,
+                idle_since: Some(Instant::now()),
             }),
-            limit,
-        );
-        session.revision = match taken {
-            Ok(answer) if answer["succeeded"] == true => number(&answer["header"]["revision"]),
-            Ok(answer) => number(&answer["responses"][0]["response_range"]["kvs"][0]["create_revision"]),
-            Err(error) => {
-                let _ = session.give_lease_back(GIVE_BACK.min(call_limit(url.ttl)));
-                return Err(error);
-            }
-        };
+            changed: Notify::new(),
+            waiters: Notify::new(),
+        });
+        tokio::spawn(run(Arc::clone(&session)));
+        tokio::spawn(look_after_waiters(Arc::clone(&session)));
         Ok(session)
     }
 
-    fn put(&self, key: &str, value: &str) -> Value {
-        json!({"key": encode(key), "value": encode(value), "lease": self.lease.to_string()})
+    /// Returns whether acquires may begin in this session.
+    pub(super) fn is_open(&self) -> bool {
+        !self.state().closed && !self.is_lost()
     }
 
-    fn call(&self, path: &str, body: &Value, limit: Duration) -> Result<Value> {
-        self.gateway.call(path, body, limit)?.ok_or_else(|| self.forgotten())
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn forgotten(&self) -> Error {
-        Error::new(ErrorKind::Lost, &self.url.target, "its lease is gone at the server: it ran out, or was revoked")
+    pub(super) fn client(&self) -> &Arc<Client> {
+        &self.client
     }
 
-    fn deleted(&self) -> Error {
-        Error::new(ErrorKind::Lost, &self.url.target, "its key was deleted at the server: the lock was broken")
+    /// Returns how long the server remembers the session's keys, and when the last confirmed renewal was sent.
+    pub(super) fn term(&self) -> Lease {
+        self.state().term
     }
 
-    /// Returns the condition that the key is still the one that this session put.
-    fn ours(&self) -> Value {
-        json!([{
-            "key": encode(&self.key), "target": "CREATE", "result": "EQUAL",
-            "create_revision": self.revision.to_string(),
-        }])
+    /// Returns whether the lease is lost, at the server or by the clock.
+    pub(super) fn is_lost(&self) -> bool {
+        let state = self.state();
+        state.lost.is_some() || BootTime::now() >= state.term.lost_at()
     }
 
-    /// Reads this session's key and the one just before it in one transaction, which is the majority's answer at one
-    /// revision; and the last holder's record, if `with_kept`.
-    fn look(&self, with_kept: bool, limit: Duration) -> Result<Seen> {
-        let prefix = format!("{}/", self.url.name);
-        let mut success = vec![json!({"request_range": {
-            "key": encode(&prefix), "range_end": end_of(&prefix), "keys_only": true, "limit": "1",
-            "max_create_revision": (self.revision - 1).to_string(), "sort_order": "DESCEND", "sort_target": "CREATE",
-        }})];
-        if with_kept {
-            success.push(json!({"request_range": {"key": encode(&self.kept())}}));
+    /// Reserves a key below `name` for an acquire. Returns its number in the session, and the key; `None` if the session is
+    /// closed.
+    pub(super) fn reserve(&self, name: &str, wakes: &Arc<Notify>) -> Option<(u64, String)> {
+        let mut state = self.state();
+        if state.closed {
+            return None;
         }
-        let body = json!({"compare": self.ours(), "success": success, "failure": []});
-        let answer = self.call("/v3/kv/txn", &body, limit)?;
-        if answer["succeeded"] != true {
-            return Err(self.deleted());
+        let used = state.names.entry(name.to_owned()).or_default();
+        let index = (0..).find(|index| !used.contains(index)).unwrap_or(0);
+        used.insert(index);
+        let key = match index {
+            0 => format!("{name}/{:x}", self.lease),
+            _ => format!("{name}/{:x}.{index}", self.lease),
+        };
+        state.last += 1;
+        let number = state.last;
+        let (name, wakes) = (name.to_owned(), Arc::clone(wakes));
+        let bytes = key.clone().into_bytes();
+        let entry = Key {
+            name,
+            index,
+            key: bytes,
+            created: 0,
+            before: None,
+            wakes,
+            tenure: None,
+            is_publishing: false,
+            round: 0,
+        };
+        state.keys.insert(number, entry);
+        state.idle_since = None;
+        Some((number, key))
+    }
+
+    /// Records that the key exists, since that revision.
+    pub(super) fn set_created(&self, number: u64, created: i64) {
+        if let Some(key) = self.state().keys.get_mut(&number) {
+            key.created = created;
         }
-        let pair = |at: usize| &answer["responses"][at]["response_range"]["kvs"][0];
-        let before = pair(0);
-        Ok(Seen {
-            revision: number(&answer["header"]["revision"]),
-            term: number(&answer["header"]["raft_term"]),
-            before: before.is_object().then(|| Before {
-                key: String::from_utf8_lossy(&decode(&before["key"])).into_owned(),
-                created: number(&before["create_revision"]),
-                lease: number(&before["lease"]),
-            }),
-            kept: match record::read(&decode(&pair(1)["value"])) {
-                Content::Record(record) => Some(record),
-                _ => None,
-            },
+    }
+
+    /// Sets the key that the waiter at `number` waits for.
+    pub(super) fn set_before(&self, number: u64, before: Option<(&str, i64)>) {
+        let waits = before.is_some();
+        if let Some(key) = self.state().keys.get_mut(&number) {
+            key.before = before.map(|(key, created)| (key.into(), created));
+        }
+        if waits {
+            self.waiters.notify_one();
+        }
+    }
+
+    /// Makes the key that of a tenure; `false` if the lease is lost.
+    pub(super) fn hold(&self, number: u64, tenure: &Arc<ServerTenure>) -> bool {
+        let mut state = self.state();
+        if state.lost.is_some() {
+            return false;
+        }
+        let Some(key) = state.keys.get_mut(&number) else { return false };
+        key.tenure = Some(Arc::clone(tenure));
+        // A renewal may have ended since the tenure was created. The lease was good at that renewal, and the key exists.
+        tenure.confirm(state.term.confirmed);
+        true
+    }
+
+    /// Returns what makes the session look at a tenure, from any thread.
+    pub(super) fn interrupter(self: &Arc<Self>, number: u64) -> Interrupter {
+        let session = Arc::downgrade(self);
+        Arc::new(move || {
+            if let Some(session) = session.upgrade() {
+                // Without the I/O thread nothing can be done.
+                let _ = io_thread::spawn(async move { session.attend(number).await });
+            }
         })
     }
 
-    /// Returns the key at which the record outlives its lease.
-    fn kept(&self) -> String {
-        format!("{RECORDS}{}", self.url.name)
-    }
-
-    /// Takes the lock as the first of the queue: publishes the record, with the revision of that read as its fence.
-    fn enter(&mut self, seen: &Seen) -> Result<Granted> {
-        let fence = u64::try_from(seen.revision).ok();
-        let last = seen.kept.as_ref().and_then(Record::previous_fence).unwrap_or(0);
-        if fence <= Some(last) {
-            let detail =
-                format!("its fence would go back: the last holder's was {last}, the cluster is at {}", seen.revision);
-            return Err(Error::new(ErrorKind::Io, &self.url.target, detail).with_hint(format!(
-                "this is a new cluster, and the records were copied into it. Restore with `etcdutl snapshot restore \
-                 --bump-revision`; or, where no resource knows the older fences, `etcdctl del {}`",
-                crate::util::text::word(self.kept().as_ref())
-            )));
+    /// Acts on the state of a tenure: releases it, reports its loss, publishes its record.
+    async fn attend(self: Arc<Self>, number: u64) {
+        enum Todo {
+            Release(Key),
+            Report,
+            Publish,
         }
-        if let Some(native) = &mut self.record.native {
-            native.fence = fence;
-            native.acquired_at = Some(SystemTime::now());
-        }
-        // As the first read found it: a later one may find this session's own write, whose answer was lost.
-        let last = self.last.get_or_insert_with(|| seen.kept.clone().filter(is_unreleased).map(Box::new)).clone();
-        self.write(self.limit())?;
-        self.granted = true;
-        self.answer_by = AnswerBy::default();
-        self.watching = None;
-        Ok(Granted { record: self.record.clone(), last: last.map(|last| *last), confirmed: self.term.confirmed })
-    }
-
-    /// Writes the record to the key, and to where it outlives its lease.
-    fn write(&self, limit: Duration) -> Result<()> {
-        let value = self.record.to_json();
-        let body = json!({
-            "compare": self.ours(),
-            "success": [
-                {"request_put": self.put(&self.key, &value)},
-                {"request_put": {"key": encode(&self.kept()), "value": encode(&value)}},
-            ],
-            "failure": [],
-        });
-        match self.call("/v3/kv/txn", &body, limit)?["succeeded"] == true {
-            true => Ok(()),
-            false => Err(self.deleted()),
-        }
-    }
-
-    /// Sets a watch on the key just before this one, whose deletion wakes this session. A watch at a member that does not
-    /// answer any more is moved.
-    fn watch(&mut self, before: Before, from: i64) {
-        let stays =
-            |watching: &Watching| watching.created == before.created && watching.watch.member == self.gateway.first();
-        if self.watching.as_ref().is_some_and(stays) || Instant::now() < self.watch_from {
-            return;
-        }
-        self.watching = None;
-        let (watch, teller, limit) = (self.gateway.watch(), self.teller.clone(), self.term.ttl);
-        let there = watch.clone();
-        self.watches += 1;
-        let number = self.watches;
-        let watching = Watching { number, created: before.created, watch };
-        let started = thread_pool::run(move || {
-            let gone = there.await_deletion(&before.key, from, limit);
-            // The session may have ended.
-            let _ = teller.send(if gone { Note::Gone } else { Note::Blind(number) });
-        });
-        self.watching = started.ok().map(|()| watching);
-    }
-
-    /// Refuses a key without a lease. It is data below the lock's name, no lock's key, and would never be deleted.
-    fn refuse_data(&self, before: &Before) -> Result<()> {
-        if before.lease != 0 {
-            return Ok(());
-        }
-        let detail =
-            format!("the key {} below its name is no lock's: it has no lease", text::path(before.key.as_ref()));
-        Err(Error::new(ErrorKind::Obstructed, &self.url.target, detail)
-            .with_hint("all that begins with NAME/ is the lock's queue, for `etcdctl lock` too: lock another name"))
-    }
-
-    fn limit(&self) -> Duration {
-        self.answer_by.within(self.term.call_limit(BootTime::now()))
-    }
-
-    fn give_lease_back(&self, limit: Duration) -> Result<()> {
-        self.gateway.call("/v3/lease/revoke", &json!({ "ID": self.lease.to_string() }), limit).map(drop)
-    }
-}
-
-impl Session for EtcdSession {
-    fn wait(&mut self, patience: Duration) -> Result<Option<Granted>> {
-        let end = Instant::now() + patience;
-        loop {
-            let mut seen = self.look(true, self.limit())?;
-            let Some(before) = seen.before.take() else { return self.enter(&seen).map(Some) };
-            self.refuse_data(&before)?;
-            if Instant::now() >= end {
-                return Ok(None);
+        let (tenure, todo) = {
+            let mut state = self.state();
+            let Some(key) = state.keys.get_mut(&number) else { return };
+            let Some(tenure) = key.tenure.clone() else { return };
+            let todo = if tenure.is_released() {
+                let Some(key) = state.keys.remove(&number) else { return };
+                Todo::Release(key)
+            } else if !tenure.is_held() {
+                Todo::Report
+            } else if tenure.is_unpublished() && !std::mem::replace(&mut key.is_publishing, true) {
+                Todo::Publish
+            } else {
+                return;
+            };
+            (tenure, todo)
+        };
+        match todo {
+            Todo::Release(key) => self.release(key, &tenure, tenure.time_to_release()).await,
+            Todo::Report => {
+                io_thread::run_blocking(move || tenure.report_loss()).await;
             }
-            self.watch(before, seen.revision);
-            let again = Instant::now() + if self.watching.is_some() { LOOK_AGAIN } else { WATCH_AGAIN };
-            match self.notes.recv_timeout(end.min(again).saturating_duration_since(Instant::now())) {
-                Ok(Note::Gone) => self.watching = None,
-                // Ignores a watch that was replaced. After one that broke the next one is set a little later.
-                Ok(Note::Blind(number)) => {
-                    if self.watching.as_ref().is_some_and(|watching| watching.number == number) {
-                        self.watching = None;
-                        self.watch_from = Instant::now() + WATCH_AGAIN;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) if again < end => {}
-                Ok(Note::Interrupted) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    return Ok(None);
+            Todo::Publish => self.publish(number, &tenure).await,
+        }
+    }
+
+    /// Releases a tenure whose guard exists: `max_hold` has revoked it, or nobody received it.
+    pub(super) async fn release_early(self: Arc<Self>, number: u64, tenure: &ServerTenure, limit: Duration) {
+        let key = self.state().keys.remove(&number);
+        if let Some(key) = key {
+            self.release(key, tenure, limit).await;
+        }
+    }
+
+    async fn release(self: Arc<Self>, key: Key, tenure: &ServerTenure, limit: Duration) {
+        let record = tenure.final_record();
+        let released = self.try_release(&key, tenure.target(), &record, limit).await;
+        match &released {
+            Err(error) if !error.is_lost() => {
+                let session = Arc::clone(&self);
+                let record = (!error.takes_no_writes()).then_some(record);
+                let given_back = tokio::spawn(session.give_back(key, record, Created::Answered));
+                if error.takes_no_writes() {
+                    // A deletion by itself is no write that a full server refuses.
+                    within(GIVE_BACK, given_back).await;
                 }
             }
+            _ => self.forget(key, Created::Answered),
         }
+        tenure.finish(released);
     }
 
-    fn renew(&mut self, limit: Duration) -> Result<()> {
-        let sent = BootTime::now();
-        let end = Instant::now() + limit;
-        let alive = self.call("/v3/lease/keepalive", &json!({ "ID": self.lease.to_string() }), limit)?;
-        if number(&alive["TTL"]) <= 0 {
-            return Err(self.forgotten());
+    async fn try_release(&self, key: &Key, target: &Path, record: &Record, limit: Duration) -> Result<()> {
+        if key.created == 0 {
+            return Err(deleted(target));
         }
-        let seen = self.look(false, end.saturating_duration_since(Instant::now()))?;
-        if seen.term != number(&alive["header"]["raft_term"]) {
-            let detail = "the cluster has another leader since: the lease is renewed again";
-            return Err(Error::new(ErrorKind::Unreachable, &self.url.target, detail));
-        }
-        self.term.confirmed = sent;
-        Ok(())
-    }
-
-    fn idle(&mut self, patience: Duration) -> Result<()> {
-        let end = Instant::now() + patience;
-        loop {
-            match self.notes.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                // From a watch that was set before the grant.
-                Ok(Note::Gone | Note::Blind(_)) => {}
-                _ => return Ok(()),
-            }
-        }
-    }
-
-    fn publish(&mut self, record: &Record, limit: Duration) -> Result<()> {
-        self.record = record.clone();
-        self.write(limit)
-    }
-
-    fn release(&mut self, record: Option<&Record>, limit: Duration) -> Result<()> {
-        let end = Instant::now() + limit;
-        self.watching = None;
-        let Some(record) = record.filter(|_| self.granted) else { return self.give_lease_back(limit) };
-        let (kept, value) = (self.kept(), record.to_json());
-        let body = json!({
-            "compare": self.ours(),
-            "success": [
-                {"request_put": {"key": encode(&kept), "value": encode(&value)}},
-                {"request_delete_range": {"key": encode(&self.key)}},
-            ],
-            "failure": [{"request_range": {"key": encode(&kept)}}],
-        });
-        let released = self.gateway.call_and_count("/v3/kv/txn", &body, limit);
-        // The next holder may go on by now. The rest cleans up.
-        let _ = self.give_lease_back(end.saturating_duration_since(Instant::now()));
-        let (answer, repeated) = released.map_err(|error| {
-            error.with_hint(format!("the lock is free when its lease is over, after {} s", self.term.ttl.as_secs()))
+        let (kept, value) = (format!("{RECORDS}{}", key.name), record.to_json());
+        let request = TxnRequest {
+            compare: vec![Compare::created(&key.key, key.created)],
+            success: vec![RequestOp::put(&kept, &value, 0), RequestOp::delete(&key.key)],
+            failure: vec![RangeRequest::one(&kept).into()],
+        };
+        let answered = self.client.call(&TXN, &request, limit).await.and_count(target);
+        let (answer, repeated) = answered.map_err(|error| {
+            let seconds = self.term().ttl.as_secs();
+            error.with_hint(format!(
+                "the lock is free as soon as the server answers; if this process ends before that, when its lease is \
+                 over, after {seconds} s"
+            ))
         })?;
-        let answer = answer.unwrap_or(Value::Null);
-        if answer["succeeded"] == true {
+        let answer = answer.unwrap_or_default();
+        if answer.succeeded {
             return Ok(());
         }
         // The key was gone. A first attempt of this call may have deleted it, if its answer was lost.
-        let now = decode(&answer["responses"][0]["response_range"]["kvs"][0]["value"]);
-        let later = match record::read(&now) {
+        let now = answer.pairs(0).first().map_or(&[][..], |pair| &pair.value);
+        let later = match record::read(now) {
             Content::Record(now) => now.previous_fence() > record.previous_fence(),
             _ => false,
         };
         if repeated && (later || now == value.as_bytes()) {
             return Ok(());
         }
-        Err(self.deleted())
+        Err(deleted(target))
     }
 
-    fn interrupter(&self) -> Interrupter {
-        let teller = self.teller.clone();
-        Arc::new(move || {
-            let _ = teller.send(Note::Interrupted);
-        })
+    /// Gives a key back that no tenure has: a waiter's, or that of an acquire that failed.
+    pub(super) async fn leave(self: Arc<Self>, number: u64, created: Created) {
+        let key = self.state().keys.remove(&number);
+        if let Some(key) = key {
+            self.give_back(key, None, created).await;
+        }
     }
 
-    fn was_cut_short(&self) -> bool {
-        self.answer_by.was_cut_short()
+    /// Deletes a key, however often that has to be repeated, as long as its lease is renewed. `record` is for the next
+    /// holder.
+    async fn give_back(self: Arc<Self>, key: Key, mut record: Option<Record>, created: Created) {
+        while !self.is_lost() {
+            let mut success = vec![RequestOp::delete(&key.key)];
+            if let Some(record) = &record {
+                success.push(RequestOp::put(&format!("{RECORDS}{}", key.name), &record.to_json(), 0));
+            }
+            let compare = match key.created {
+                0 => Vec::new(),
+                created => vec![Compare::created(&key.key, created)],
+            };
+            let request = TxnRequest { compare, success, failure: Vec::new() };
+            let term = self.term();
+            match self.client.call(&TXN, &request, call_limit(term.ttl)).await.of(Path::new(&key.name)) {
+                Ok(_) => break,
+                Err(error) if error.takes_no_writes() && record.is_some() => record = None,
+                Err(_) => sleep(DELETE_AGAIN).await,
+            }
+        }
+        self.forget(key, created);
     }
 
-    fn lease(&self) -> Lease {
-        self.term
+    /// Frees the name of a key that is gone.
+    fn forget(self: &Arc<Self>, key: Key, created: Created) {
+        let mut state = self.state();
+        if created == Created::InDoubt && state.lost.is_none() {
+            state.doubtful.push(key.key);
+            if state.doubtful.len() >= MOST_OPS {
+                state.closed = true;
+            }
+        } else if let Some(used) = state.names.get_mut(&key.name) {
+            used.remove(&key.index);
+            if used.is_empty() {
+                state.names.remove(&key.name);
+            }
+        }
+        if !state.keys.is_empty() {
+            return;
+        }
+        state.idle_since = Some(Instant::now());
+        let lost = state.lost.is_some();
+        drop(state);
+        match lost {
+            // The lease ran on, so that the holders had the rest of it.
+            true => drop(tokio::spawn(Arc::clone(self).revoke())),
+            false => self.changed.notify_one(),
+        }
     }
+
+    /// Gives the lease back if it holds nothing.
+    pub(super) async fn end_if_idle(self: Arc<Self>) {
+        if self.close_if_idle(Duration::ZERO) {
+            self.revoke().await;
+        }
+    }
+
+    async fn revoke(self: Arc<Self>) {
+        let limit = GIVE_BACK.min(call_limit(self.term().ttl));
+        let _: Outcome<_> = self.client.call(&LEASE_REVOKE, &LeaseRequest { id: self.lease }, limit).await;
+    }
+
+    async fn publish(self: Arc<Self>, number: u64, tenure: &Arc<ServerTenure>) {
+        loop {
+            let (key, created, name) = {
+                let mut state = self.state();
+                let Some(key) = state.keys.get_mut(&number) else { return };
+                if !tenure.is_unpublished() || !tenure.is_held() {
+                    key.is_publishing = false;
+                    return;
+                }
+                (key.key.clone(), key.created, key.name.clone())
+            };
+            let Some(record) = tenure.take_unpublished() else { continue };
+            let limit = tenure.lease().call_limit(BootTime::now());
+            match self.write(&key, created, &name, &record, tenure.target(), limit).await {
+                Ok(()) => {}
+                Err(error) if error.is_lost() => {
+                    self.lose_key(number, error.detail());
+                    return;
+                }
+                Err(_) => {
+                    event!(WARN, target = ?tenure.target(), "the record was not published: the server did not answer");
+                    tenure.mark_unpublished();
+                    sleep(PUBLISH_AGAIN).await;
+                }
+            }
+        }
+    }
+
+    /// Writes a record to a key, and to where it outlives its lease.
+    pub(super) async fn write(
+        &self,
+        key: &[u8],
+        created: i64,
+        name: &str,
+        record: &Record,
+        target: &Path,
+        limit: Duration,
+    ) -> Result<()> {
+        let (value, text) = (record.to_json(), String::from_utf8_lossy(key));
+        let request = TxnRequest {
+            compare: vec![Compare::created(key, created)],
+            success: vec![
+                RequestOp::put(&text, &value, self.lease),
+                RequestOp::put(&format!("{RECORDS}{name}"), &value, 0),
+            ],
+            failure: Vec::new(),
+        };
+        match self.client.call(&TXN, &request, limit).await.of(target)? {
+            Some(answer) if answer.succeeded => Ok(()),
+            Some(_) => Err(deleted(target)),
+            None => {
+                self.lose(GONE);
+                Err(forgotten(target))
+            }
+        }
+    }
+
+    /// Ends a tenure, or the wait of a waiter, whose key is gone.
+    fn lose_key(&self, number: u64, why: &str) {
+        let found = self.state().keys.get_mut(&number).map(|key| {
+            key.created = 0;
+            (key.tenure.clone(), Arc::clone(&key.wakes))
+        });
+        match found {
+            Some((Some(tenure), _)) => drop(tenure.lose(why.to_owned())),
+            Some((None, wakes)) => wakes.notify_one(),
+            None => {}
+        }
+    }
+
+    /// Ends the session and everything in it, because its lease is lost.
+    pub(super) fn lose(&self, why: &str) {
+        let mut state = self.state();
+        state.closed = true;
+        if state.lost.is_some() {
+            return;
+        }
+        state.lost = Some(why.to_owned());
+        let all: Vec<_> = state.keys.values().map(|key| (key.tenure.clone(), Arc::clone(&key.wakes))).collect();
+        drop(state);
+        for (tenure, wakes) in all {
+            match tenure {
+                Some(tenure) => drop(tenure.lose(why.to_owned())),
+                None => wakes.notify_one(),
+            }
+        }
+        self.changed.notify_one();
+        self.waiters.notify_one();
+    }
+
+    /// Renews the lease and confirms every key.
+    async fn renew(self: &Arc<Self>, limit: Duration) -> std::result::Result<(), Trouble> {
+        let (sent, end) = (BootTime::now(), Instant::now() + limit);
+        let failed = |error: Error| Trouble::Unanswered(error.detail().to_owned());
+        let request = LeaseRequest { id: self.lease };
+        let alive = self.client.call(&LEASE_KEEP_ALIVE, &request, limit).await.of(Path::new("")).map_err(failed)?;
+        let Some(alive) = alive.filter(|alive| alive.ttl > 0) else { return Err(Trouble::Lost) };
+        let term = alive.header.map_or(0, |header| header.raft_term);
+        self.delete_doubtful();
+        let round = {
+            let mut state = self.state();
+            state.round += 1;
+            state.round
+        };
+        let mut is_first = true;
+        loop {
+            // Keys that were created meanwhile are confirmed in another turn.
+            let keys = self.unconfirmed(round);
+            if keys.is_empty() {
+                if is_first {
+                    self.confirm_leader(term, end).await?;
+                }
+                break;
+            }
+            is_first = false;
+            let mut checks = JoinSet::new();
+            let mut keys = keys.into_iter().peekable();
+            while keys.peek().is_some() {
+                let batch: Vec<Checked> = keys.by_ref().take(MOST_OPS).collect();
+                let session = Arc::clone(self);
+                checks.spawn(async move { session.confirm(batch, term, sent, end).await });
+            }
+            while let Some(checked) = checks.join_next().await {
+                checked.unwrap_or_else(|_| Err(Trouble::Unanswered("a task failed".to_owned())))?;
+            }
+        }
+        let mut state = self.state();
+        state.term.confirmed = sent;
+        // Those that were granted since their key was confirmed.
+        let confirmed = state.keys.values().filter(|key| key.round == round && key.created != 0);
+        confirmed.filter_map(|key| key.tenure.as_ref()).for_each(|tenure| tenure.confirm(sent));
+        Ok(())
+    }
+
+    /// Returns the keys that this renewal has not confirmed yet.
+    fn unconfirmed(&self, round: u64) -> Vec<Checked> {
+        let mut state = self.state();
+        let fresh = state.keys.iter_mut().filter(|(_, key)| key.created != 0 && key.round != round);
+        fresh
+            .map(|(number, key)| {
+                key.round = round;
+                Checked { number: *number, key: key.key.clone(), created: key.created }
+            })
+            .collect()
+    }
+
+    /// Confirms that those keys exist, in the same leader's term as the keep-alive. The read in it makes the answer the
+    /// majority's: etcd answers a transaction that only compares from one member.
+    async fn confirm(
+        self: Arc<Self>,
+        keys: Vec<Checked>,
+        term: u64,
+        sent: BootTime,
+        end: Instant,
+    ) -> std::result::Result<(), Trouble> {
+        let Some(first) = keys.first() else { return Ok(()) };
+        let read = |key: &Checked| {
+            RequestOp::from(RangeRequest { key: key.key.clone(), keys_only: true, ..RangeRequest::default() })
+        };
+        let request = TxnRequest {
+            compare: keys.iter().map(|key| Compare::created(&key.key, key.created)).collect(),
+            success: vec![read(first)],
+            failure: Vec::new(),
+        };
+        let mut answer = self.confirming(&request, term, end).await?;
+        let mut gone = Vec::new();
+        if !answer.succeeded {
+            let request = TxnRequest { success: keys.iter().map(read).collect(), ..TxnRequest::default() };
+            answer = self.confirming(&request, term, end).await?;
+            for (at, key) in keys.iter().enumerate() {
+                if answer.pairs(at).first().map_or(0, |pair| pair.create_revision) != key.created {
+                    gone.push(key.number);
+                }
+            }
+        }
+        let tenures: Vec<Arc<ServerTenure>> = {
+            let state = self.state();
+            let there = keys.iter().filter(|key| !gone.contains(&key.number));
+            there.filter_map(|key| state.keys.get(&key.number)?.tenure.clone()).collect()
+        };
+        tenures.iter().for_each(|tenure| tenure.confirm(sent));
+        gone.into_iter().for_each(|number| self.lose_key(number, deleted(Path::new("")).detail()));
+        Ok(())
+    }
+
+    /// Returns the answer of a confirmation, which must be of that term.
+    async fn confirming(
+        &self,
+        request: &TxnRequest,
+        term: u64,
+        end: Instant,
+    ) -> std::result::Result<TxnResponse, Trouble> {
+        let left = end.saturating_duration_since(Instant::now());
+        let answer = self.client.call(&TXN, request, left).await.of(Path::new(""));
+        let answer = answer.map_err(|error| Trouble::Unanswered(error.detail().to_owned()))?.unwrap_or_default();
+        same_leader(answer.term(), term)?;
+        Ok(answer)
+    }
+
+    /// As [`confirm`](Session::confirm), where there is no key: reads one that an acquire of this session has reserved.
+    async fn confirm_leader(&self, term: u64, end: Instant) -> std::result::Result<(), Trouble> {
+        let key = self.state().keys.values().next().map(|key| key.key.clone());
+        let Some(key) = key else { return Ok(()) };
+        let left = end.saturating_duration_since(Instant::now());
+        let request = RangeRequest { key, keys_only: true, ..RangeRequest::default() };
+        let answer = self.client.call(&RANGE, &request, left).await.of(Path::new(""));
+        let answer = answer.map_err(|error| Trouble::Unanswered(error.detail().to_owned()))?.unwrap_or_default();
+        same_leader(answer.header.map_or(0, |header| header.raft_term), term)
+    }
+
+    /// Deletes the keys in doubt, beside everything else.
+    fn delete_doubtful(self: &Arc<Self>) {
+        let success: Vec<RequestOp> = self.state().doubtful.iter().map(|key| RequestOp::delete(key)).collect();
+        for some in success.chunks(MOST_OPS) {
+            let request = TxnRequest { success: some.to_vec(), ..TxnRequest::default() };
+            let session = Arc::clone(self);
+            tokio::spawn(async move {
+                let limit = call_limit(session.term().ttl);
+                let _: Outcome<_> = session.client.call(&TXN, &request, limit).await;
+            });
+        }
+    }
+
+    /// Records the error of the last renewal, for all tenures; `None` after one that succeeded.
+    fn set_trouble(&self, trouble: Option<String>) {
+        let tenures: Vec<Arc<ServerTenure>> = {
+            let mut state = self.state();
+            if state.trouble == trouble {
+                return;
+            }
+            state.trouble.clone_from(&trouble);
+            state.keys.values().filter_map(|key| key.tenure.clone()).collect()
+        };
+        tenures.iter().for_each(|tenure| tenure.set_renewal_error(trouble.as_deref()));
+    }
+
+    fn has_trouble(&self) -> bool {
+        self.state().trouble.is_some()
+    }
+
+    /// Closes the session if it has had no key for that long. Returns whether it did.
+    fn close_if_idle(&self, idle: Duration) -> bool {
+        let mut state = self.state();
+        let over = !state.closed || state.lost.is_none();
+        let close = over && state.idle_since.is_some_and(|since| since.elapsed() >= idle);
+        state.closed |= close;
+        close
+    }
+}
+
+fn same_leader(term: u64, expected: u64) -> std::result::Result<(), Trouble> {
+    match term == expected {
+        true => Ok(()),
+        false => {
+            Err(Trouble::Unanswered("the cluster has another leader since: the lease is renewed again".to_owned()))
+        }
+    }
+}
+
+/// A session's task must not end, by a panic, and leave holders that believe they hold.
+struct LosesSession(Arc<Session>);
+
+impl Drop for LosesSession {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.lose("the task that keeps it failed");
+        }
+    }
+}
+
+/// Renews the lease until the session is lost, or closed without a key.
+async fn run(session: Arc<Session>) {
+    let _loses = LosesSession(Arc::clone(&session));
+    let mut again: Option<BootTime> = None;
+    loop {
+        let lease = session.term();
+        let now = BootTime::now();
+        if session.state().lost.is_some() {
+            return;
+        }
+        if now >= lease.lost_at() {
+            let trouble = session.state().trouble.clone();
+            let why = "its lease could not be renewed in time";
+            return session.lose(&trouble.map_or(why.to_owned(), |trouble| format!("{why}: {trouble}")));
+        }
+        if session.close_if_idle(IDLE) {
+            return session.revoke().await;
+        }
+        if again.unwrap_or(lease.renew_at()) <= now {
+            let limit = lease.call_limit(now);
+            match session.renew(limit).await {
+                Ok(()) => {
+                    session.set_trouble(None);
+                    if again.take().is_some() {
+                        event!(INFO, lease = session.lease, "the lease is renewed again");
+                    }
+                }
+                Err(Trouble::Lost) => return session.lose(GONE),
+                Err(Trouble::Unanswered(why)) => {
+                    event!(WARN, lease = session.lease, error = %why, "the lease was not renewed");
+                    // An error of a call that the lease's end cut short says less than the one before it.
+                    if limit == call_limit(lease.ttl) || !session.has_trouble() {
+                        session.set_trouble(Some(why));
+                    }
+                    again = Some(BootTime::now().after(PAUSE));
+                }
+            }
+            continue;
+        }
+        let mut rest = again.unwrap_or_else(|| lease.renew_at()).from(now).min(lease.lost_at().from(now));
+        if let Some(since) = session.state().idle_since {
+            rest = rest.min(IDLE.saturating_sub(since.elapsed()));
+        }
+        within(rest, session.changed.notified()).await;
+    }
+}
+
+/// Wakes waiters whose key, or the key just before it, is gone, for the case that a watch does not report it.
+async fn look_after_waiters(session: Arc<Session>) {
+    loop {
+        let waits: Vec<(Vec<Compare>, Arc<Notify>)> = {
+            let state = session.state();
+            if state.lost.is_some() || (state.closed && state.keys.is_empty()) {
+                return;
+            }
+            let waiting = state.keys.values().filter(|key| key.created != 0 && key.tenure.is_none());
+            let check = |key: &Key| {
+                let (before, created) = key.before.as_ref()?;
+                let conditions = vec![Compare::created(&key.key, key.created), Compare::created(before, *created)];
+                Some((conditions, Arc::clone(&key.wakes)))
+            };
+            waiting.filter_map(check).collect()
+        };
+        if waits.is_empty() {
+            within(session.term().ttl, session.waiters.notified()).await;
+            continue;
+        }
+        sleep(LOOK_AGAIN).await;
+        let mut checks = JoinSet::new();
+        for some in waits.chunks(MOST_OPS / 2) {
+            let compare: Vec<Compare> = some.iter().flat_map(|(conditions, _)| conditions.clone()).collect();
+            let wakes: Vec<Arc<Notify>> = some.iter().map(|(_, wakes)| Arc::clone(wakes)).collect();
+            let session = Arc::clone(&session);
+            checks.spawn(async move {
+                let Some(first) = compare.first().map(|first| first.key.clone()) else { return };
+                let read = RangeRequest { key: first, keys_only: true, ..RangeRequest::default() };
+                let request = TxnRequest { compare, success: vec![read.into()], failure: Vec::new() };
+                let answer = session.client.call(&TXN, &request, call_limit(session.term().ttl)).await;
+                if answer.of(Path::new("")).is_ok_and(|answer| answer.is_some_and(|answer| !answer.succeeded)) {
+                    wakes.iter().for_each(|wakes| wakes.notify_one());
+                }
+            });
+        }
+        while checks.join_next().await.is_some() {}
+    }
+}
+
+/// Returns the error of a lease that is lost.
+pub(super) fn forgotten(target: &Path) -> Error {
+    Error::new(ErrorKind::Lost, target, GONE)
+}
+
+/// Returns the error of a key that is gone, though its lease is not.
+pub(super) fn deleted(target: &Path) -> Error {
+    Error::new(ErrorKind::Lost, target, "its key was deleted at the server: the lock was broken")
 }

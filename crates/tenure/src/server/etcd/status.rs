@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
-use super::api::{decode, encode, encode_bytes, end_of, number};
-use super::{Etcd, RECORDS};
+use super::Etcd;
+use super::client::{LEASE_REVOKE, LEASE_TIME_TO_LIVE, RANGE, TXN};
+use super::messages::{
+    ASCEND, BY_CREATION, Compare, KeyValue, LeaseRequest, LeaseTimeToLiveRequest, RangeRequest, RequestOp, TxnRequest,
+};
+use super::session::RECORDS;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Holder;
 use crate::model::status::{Scheme, State, Status};
@@ -19,37 +21,29 @@ use crate::util::text;
 /// The keys below a name in the order of their creation, and the record that outlives them.
 #[derive(Default)]
 struct Found {
-    queue: Vec<Value>,
+    queue: Vec<KeyValue>,
     kept: Option<Record>,
 }
 
-pub(super) fn status(etcd: &Etcd, limit: Duration) -> Result<Status> {
-    let found = read(etcd, limit)?;
+pub(super) async fn status(etcd: &Etcd, limit: Duration) -> Result<Status> {
+    let found = read(etcd, limit).await?;
     Ok(status_of(&etcd.url.target, etcd.lock_name(), &found))
 }
 
-fn read(etcd: &Etcd, limit: Duration) -> Result<Found> {
+async fn read(etcd: &Etcd, limit: Duration) -> Result<Found> {
     let (prefix, kept) = (format!("{}/", etcd.url.name), format!("{RECORDS}{}", etcd.url.name));
-    let body = json!({
-        "compare": [],
-        "success": [
-            {"request_range": {
-                "key": encode(&prefix), "range_end": end_of(&prefix), "sort_order": "ASCEND", "sort_target": "CREATE",
-            }},
-            {"request_range": {"key": encode(&kept)}},
-        ],
-    });
-    let answer = etcd.gateway.call("/v3/kv/txn", &body, limit)?.unwrap_or(Value::Null);
-    let range = |at: usize| answer["responses"][at]["response_range"]["kvs"].as_array().cloned().unwrap_or_default();
-    Ok(Found { queue: range(0), kept: range(1).first().and_then(record_of) })
+    let queue = RangeRequest { sort_order: ASCEND, sort_target: BY_CREATION, ..RangeRequest::below(&prefix) };
+    let request = TxnRequest { success: vec![queue.into(), RangeRequest::one(&kept).into()], ..TxnRequest::default() };
+    let answer = etcd.client().call(&TXN, &request, limit).await.of(&etcd.url.target)?.unwrap_or_default();
+    Ok(Found { queue: answer.pairs(0).to_vec(), kept: answer.pairs(1).first().and_then(record_of) })
 }
 
-fn key_of(pair: &Value) -> String {
-    String::from_utf8_lossy(&decode(&pair["key"])).into_owned()
+fn key_of(pair: &KeyValue) -> String {
+    String::from_utf8_lossy(&pair.key).into_owned()
 }
 
-fn record_of(pair: &Value) -> Option<Record> {
-    match record::read(&decode(&pair["value"])) {
+fn record_of(pair: &KeyValue) -> Option<Record> {
+    match record::read(&pair.value) {
         Content::Record(record) => Some(record),
         _ => None,
     }
@@ -78,70 +72,77 @@ fn status_of(target: &Path, lock_name: &Path, found: &Found) -> Status {
 }
 
 /// The maximum number of keys in one answer. A cluster may have millions of other keys.
-const PAGE: usize = 1000;
+const PAGE: i64 = 1000;
 /// The number of values in one request. etcd accepts at most 128 in a transaction.
 const VALUES: usize = 100;
 
+/// What a page has of each pair.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    Keys,
+    KeysAndValues,
+}
+
 /// Passes every pair from the prefix on to `each`, page by page.
-fn pages(etcd: &Etcd, prefix: &str, keys_only: bool, mut each: impl FnMut(Value)) -> Result<()> {
-    let mut from = if prefix.is_empty() { "\0".as_bytes().to_vec() } else { prefix.as_bytes().to_vec() };
+async fn pages(etcd: &Etcd, prefix: &str, parts: Parts, mut each: impl FnMut(KeyValue)) -> Result<()> {
+    let mut request = RangeRequest { limit: PAGE, keys_only: parts == Parts::Keys, ..RangeRequest::below(prefix) };
+    if request.key.is_empty() {
+        request.key.push(0);
+    }
     loop {
-        let body = json!({
-            "key": encode_bytes(&from), "range_end": end_of(prefix), "limit": PAGE.to_string(), "keys_only": keys_only,
-        });
-        let mut answer = etcd.gateway.call("/v3/kv/range", &body, etcd.limit())?.unwrap_or(Value::Null);
-        let more = answer["more"] == true;
-        let Value::Array(pairs) = answer["kvs"].take() else { return Ok(()) };
-        match pairs.last() {
-            Some(last) if more => {
-                from = decode(&last["key"]);
-                from.push(0);
-            }
-            _ => from.clear(),
-        }
-        pairs.into_iter().for_each(&mut each);
-        if from.is_empty() {
-            return Ok(());
-        }
+        let answer = etcd.client().call(&RANGE, &request, etcd.limit()).await.of(&etcd.url.target)?.unwrap_or_default();
+        let last = answer.kvs.last().filter(|_| answer.more).map(|pair| pair.key.clone());
+        answer.kvs.into_iter().for_each(&mut each);
+        let Some(last) = last else { return Ok(()) };
+        request.key = last;
+        request.key.push(0);
     }
 }
 
+/// Returns whether the last part of a key is that of a lease: `<lease in hex>` or, for a second key of the same name,
+/// `<lease in hex>.1`.
+fn is_of_lease(end: &str, lease: i64) -> bool {
+    let (end, number) = end.split_once('.').unwrap_or((end, "0"));
+    lease != 0 && i64::from_str_radix(end, 16) == Ok(lease) && number.parse::<usize>().is_ok()
+}
+
 /// Returns every lock below a name that is held, or whose holder died.
-pub(super) fn list(etcd: &Etcd) -> Result<Vec<Status>> {
+pub(super) async fn list(etcd: &Etcd) -> Result<Vec<Status>> {
     let below = match etcd.url.name.trim_end_matches('/') {
         "" => String::new(),
         name => format!("{name}/"),
     };
     let mut locks: BTreeMap<String, Found> = BTreeMap::new();
-    pages(etcd, &below, true, |pair| {
+    pages(etcd, &below, Parts::Keys, |pair| {
         let key = key_of(&pair);
         // Other programs' keys are in there too. A lock's key ends in its lease, and is bound to it.
         if let Some((name, end)) = key.rsplit_once('/')
-            && number(&pair["lease"]) != 0
-            && i64::from_str_radix(end, 16) == Ok(number(&pair["lease"]))
+            && is_of_lease(end, pair.lease)
             && !key.starts_with(RECORDS)
         {
             locks.entry(name.to_owned()).or_default().queue.push(pair);
         }
-    })?;
-    pages(etcd, &format!("{RECORDS}{below}"), false, |pair| {
+    })
+    .await?;
+    pages(etcd, &format!("{RECORDS}{below}"), Parts::KeysAndValues, |pair| {
         if let Some(name) = key_of(&pair).strip_prefix(RECORDS)
             && let Some(record) = record_of(&pair)
         {
             locks.entry(name.to_owned()).or_default().kept = Some(record);
         }
-    })?;
+    })
+    .await?;
     let mut firsts = Vec::new();
     for found in locks.values_mut() {
-        found.queue.sort_by_key(|pair| number(&pair["create_revision"]));
+        found.queue.sort_by_key(|pair| pair.create_revision);
         firsts.extend(found.queue.first_mut());
     }
     for some in firsts.chunks_mut(VALUES) {
-        let ranges: Vec<Value> = some.iter().map(|pair| json!({"request_range": {"key": pair["key"]}})).collect();
-        let body = json!({"compare": [], "success": ranges});
-        let mut answer = etcd.gateway.call("/v3/kv/txn", &body, etcd.limit())?.unwrap_or(Value::Null);
+        let read = |pair: &&mut KeyValue| RangeRequest { key: pair.key.clone(), ..RangeRequest::default() }.into();
+        let request = TxnRequest { success: some.iter().map(read).collect(), ..TxnRequest::default() };
+        let answer = etcd.client().call(&TXN, &request, etcd.limit()).await.of(&etcd.url.target)?.unwrap_or_default();
         for (at, pair) in some.iter_mut().enumerate() {
-            pair["value"] = answer["responses"][at]["response_range"]["kvs"][0]["value"].take();
+            pair.value = answer.pairs(at).first().map(|found| found.value.clone()).unwrap_or_default();
         }
     }
     let all =
@@ -149,10 +150,10 @@ pub(super) fn list(etcd: &Etcd) -> Result<Vec<Status>> {
     Ok(all.filter(|lock| lock.state != State::Free).collect())
 }
 
-/// Takes the lock from its holder by deleting the key and revoking the lease. Marks the record that outlives them as
-/// released, so that the next holder gets no crash report.
-pub(super) fn force_release(etcd: &Etcd) -> Result<bool> {
-    let found = read(etcd, etcd.limit())?;
+/// Takes the lock from its holder by deleting the key. Marks the record that outlives it as released, so that the next
+/// holder gets no crash report.
+pub(super) async fn force_release(etcd: &Etcd) -> Result<bool> {
+    let found = read(etcd, etcd.limit()).await?;
     let kept = format!("{RECORDS}{}", etcd.url.name);
     let first = found.queue.first();
     if let Some(first) = first {
@@ -164,38 +165,47 @@ pub(super) fn force_release(etcd: &Etcd) -> Result<bool> {
         if let Some(native) = &mut record.native {
             native.state = RecordState::Released;
         }
-        success.push(json!({"request_put": {
-            "key": encode(&kept), "value": encode(&record.to_json()),
-        }}));
+        success.push(RequestOp::put(&kept, &record.to_json(), 0));
     }
     if let Some(first) = first {
-        let created = number(&first["create_revision"]).to_string();
-        compare.push(json!({"key": first["key"], "target": "CREATE", "result": "EQUAL", "create_revision": created}));
-        success.push(json!({"request_delete_range": {"key": first["key"]}}));
+        compare.push(Compare::created(&first.key, first.create_revision));
+        success.push(RequestOp::delete(&first.key));
     }
-    let body = json!({"compare": compare, "success": success, "failure": []});
-    let answer = etcd.gateway.call("/v3/kv/txn", &body, etcd.limit())?.unwrap_or(Value::Null);
-    if answer["succeeded"] != true {
+    let request = TxnRequest { compare, success, failure: Vec::new() };
+    let answer = etcd.client().call(&TXN, &request, etcd.limit()).await.of(&etcd.url.target)?.unwrap_or_default();
+    if !answer.succeeded {
         return Ok(false);
     }
-    // The lock is broken by now, and the lease holds nothing any more.
-    if let Some(lease) = first.map(|first| number(&first["lease"])).filter(|lease| *lease != 0) {
-        let _ = etcd.gateway.call("/v3/lease/revoke", &json!({ "ID": lease.to_string() }), etcd.limit());
+    if let Some(first) = first.filter(|first| first.lease != 0 && record_of(first).is_none()) {
+        revoke_if_empty(etcd, first.lease).await;
     }
     Ok(true)
 }
 
+/// Revokes the lease of a foreign holder, such as `etcdctl lock`, which ends it, unless it has another key. Tenure's own
+/// leases are for all locks of a process, and may get the next key at any moment.
+async fn revoke_if_empty(etcd: &Etcd, lease: i64) {
+    let (target, request) = (&etcd.url.target, LeaseTimeToLiveRequest { id: lease, keys: true });
+    // The lock is broken by now, so an error does not matter.
+    let found = etcd.client().call(&LEASE_TIME_TO_LIVE, &request, etcd.limit()).await.of(target);
+    if let Ok(Some(found)) = found
+        && found.keys.is_empty()
+    {
+        let _ = etcd.client().call(&LEASE_REVOKE, &LeaseRequest { id: lease }, etcd.limit()).await.of(target);
+    }
+}
+
 /// Fails where the first key below the lock's name is another lock's, or no lock's at all.
-fn refuse_other(etcd: &Etcd, first: &Value) -> Result<()> {
+fn refuse_other(etcd: &Etcd, first: &KeyValue) -> Result<()> {
     let key = key_of(first);
     let rest = key.strip_prefix(&format!("{}/", etcd.url.name)).unwrap_or_default();
-    if number(&first["lease"]) != 0 && !rest.contains('/') {
+    if first.lease != 0 && !rest.contains('/') {
         return Ok(());
     }
     let shown = text::path(key.as_ref());
     let error = |detail: String| Error::new(ErrorKind::Obstructed, &etcd.url.target, detail);
     Err(match rest.rsplit_once('/') {
-        Some((name, _)) if number(&first["lease"]) != 0 => {
+        Some((name, _)) if first.lease != 0 => {
             let other = etcd.url.sibling(&format!("{}/{name}", etcd.url.name));
             error(format!("it is held by the key {shown}, of another lock"))
                 .with_hint(format!("break that one: {}", text::word(&other)))
@@ -203,4 +213,16 @@ fn refuse_other(etcd: &Etcd, first: &Value) -> Result<()> {
         _ => error(format!("the key {shown} below its name is no lock's"))
             .with_hint("lock another name, or delete that key if no program needs it"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_a_lock_ends_in_its_lease() {
+        assert!(is_of_lease("2f", 0x2f) && is_of_lease("2f.3", 0x2f));
+        assert!(!is_of_lease("2f", 0x30) && !is_of_lease("2f.x", 0x2f) && !is_of_lease("config", 0x2f));
+        assert!(!is_of_lease("0", 0), "data");
+    }
 }

@@ -22,12 +22,17 @@ mod session;
 mod sql;
 mod status;
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::connect::Address;
+use super::acquire::{Acquire, AcquireServer};
+use super::heartbeat;
 use super::lease::call_limit;
-use super::lock_server::{LockServer, Session, WaitLimit};
+use super::lock_server::{LockServer, QueueServer, Session, WaitLimit};
+use super::pending::PendingAcquire;
 use super::url::Url;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::status::Status;
@@ -95,10 +100,6 @@ impl LockServer for Postgres {
         &self.address.url
     }
 
-    fn enqueue(&self, record: &Record, limit: WaitLimit, answer_by: Option<Instant>) -> Result<Box<dyn Session>> {
-        Ok(Box::new(session::PostgresSession::connect(&self.address, record.clone(), limit, answer_by)?))
-    }
-
     fn status_within(&self, limit: Duration) -> Result<Status> {
         beside(|| status::status(self, limit))
     }
@@ -109,5 +110,17 @@ impl LockServer for Postgres {
 
     fn force_release(&self, found: &Status) -> Result<bool> {
         beside(|| status::force_release(self, found))
+    }
+}
+
+impl AcquireServer for Postgres {
+    fn start(self: Arc<Self>, acquire: Acquire, pending: &Arc<PendingAcquire>) -> io::Result<()> {
+        heartbeat::start(self, acquire, pending)
+    }
+}
+
+impl QueueServer for Postgres {
+    fn enqueue(&self, record: &Record, limit: WaitLimit, answer_by: Option<Instant>) -> Result<Box<dyn Session>> {
+        Ok(Box::new(session::PostgresSession::connect(&self.address, record.clone(), limit, answer_by)?))
     }
 }

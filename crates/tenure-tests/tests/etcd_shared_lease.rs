@@ -1,0 +1,211 @@
+//! Many locks of one process on etcd, which share a lease.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+use tenure_tests::servers::etcd::{Cluster, there};
+use tenure_tests::servers::network::Late;
+use tenure_tests::servers::{await_renewal, await_waiters, opened, output, receive_soon, said};
+use tenure_tests::{Actor, until};
+
+const MANY: usize = 1000;
+
+fn keys(cluster: &Cluster, prefix: &str) -> Vec<String> {
+    let text = output(cluster.etcdctl().args(["get", prefix, "--prefix", "--keys-only"]));
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+fn leases(cluster: &Cluster) -> Vec<String> {
+    let text = output(cluster.etcdctl().args(["lease", "list"]));
+    text.lines().skip(1).map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+}
+
+/// Starts an actor that holds `many/0`, `many/1`, .. as `g0`, `g1`, .., and the first also as `g`.
+fn holder_of_many(cluster: &Cluster, count: usize, ttl: u64) -> Actor {
+    let mut holder = Actor::start();
+    for at in 0..count {
+        holder.must(&format!("open l{at} {}", cluster.target(&format!("many/{at}"), ttl)));
+        holder.must(&format!("acquire l{at} g{at} never"));
+    }
+    holder.must(&format!("open l {}", cluster.target("one", ttl)));
+    holder.must("acquire l g never");
+    holder
+}
+
+#[test]
+fn a_thousand_locks_share_a_lease() {
+    if !there() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let mut holder = holder_of_many(&cluster, MANY, 10);
+    let lease = leases(&cluster);
+    assert_eq!(lease.len(), 1, "{lease:?}");
+    let held = keys(&cluster, "many/");
+    assert_eq!(held.len(), MANY);
+    assert!(held.iter().all(|key| key.ends_with(&format!("/{}", lease[0]))), "{held:?}");
+    until("no thread for each", || holder.must("threads")["threads"].as_u64().unwrap() <= 4);
+    let mut other = opened(&cluster.target("many/500", 10));
+    other.must_fail("acquire l g never", "busy");
+
+    // A release deletes a key and leaves the lease.
+    holder.must("release g500");
+    other.must("acquire l g never");
+    await_renewal(&mut holder);
+    assert!((0..MANY).filter(|at| *at != 500).all(|at| holder.must(&format!("check g{at}"))["ok"] == true));
+    other.must("release g");
+
+    // A forked child holds none of them, and takes none away. It begins a lease of its own for what it tries.
+    let forked = holder.ask("fork");
+    for at in [0, 499, 999] {
+        let (checked, tried) = (&forked["checks"][format!("g{at}")], &forked["tried"][format!("l{at}")]);
+        assert_eq!((&checked["kind"], &tried["kind"]), (&"lost".into(), &"busy".into()));
+    }
+    assert_eq!(holder.receive()["status"], 0);
+    holder.must("release g");
+    for at in (0..MANY).filter(|at| *at != 500) {
+        holder.must(&format!("release g{at}"));
+    }
+    assert_eq!(keys(&cluster, "many/"), Vec::<String>::new());
+    let own = lease[0].clone();
+    until("the lease is given back", || !leases(&cluster).contains(&own));
+}
+
+#[test]
+fn a_deleted_key_ends_one_of_a_thousand_locks() {
+    if !there() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let mut holder = holder_of_many(&cluster, MANY, 10);
+    assert_eq!(keys(&cluster, "many/500/").len(), 1);
+    output(cluster.etcdctl().args(["del", "many/500/", "--prefix"]));
+    // Before the lease is over, and for this lock alone.
+    until("the loss", || holder.ask("check g500")["kind"] == "lost");
+    let lost = holder.must_fail("check g500", "lost");
+    assert!(said(&lost).contains("its key was deleted"), "{lost}");
+    await_renewal(&mut holder);
+    for at in (0..MANY).filter(|at| *at != 500) {
+        holder.must(&format!("check g{at}"));
+    }
+    holder.must_fail("release g500", "lost");
+    // The name is free for this process as well.
+    holder.must("acquire l500 again never");
+    holder.must("release again");
+}
+
+#[test]
+fn a_break_ends_one_lock() {
+    if !there() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let mut holder = holder_of_many(&cluster, 3, 10);
+    let mut operator = Actor::start();
+    assert_eq!(operator.must(&format!("break {} force", cluster.target("many/1", 10)))["broken"], true);
+    until("the loss", || holder.ask("check g1")["kind"] == "lost");
+    await_renewal(&mut holder);
+    holder.must("check g0");
+    holder.must("check g2");
+}
+
+#[test]
+fn a_revoked_lease_ends_all_and_the_next_acquire_begins_another() {
+    if !there() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let mut holder = holder_of_many(&cluster, 200, 10);
+    let mut waiter = opened(&cluster.target("many/7", 10));
+    waiter.must("begin l g forever");
+    await_waiters(&mut Actor::start(), &cluster.target("many/7", 10), 1);
+    let held = keys(&cluster, "many/0/");
+    let lease = held[0].rsplit('/').next().unwrap();
+    output(cluster.etcdctl().args(["lease", "revoke", lease]));
+    assert_eq!(receive_soon(&mut waiter, "the waiter")["event"], "granted");
+    until("the losses", || (0..200).all(|at| holder.ask(&format!("check g{at}"))["kind"] == "lost"));
+    let lost = holder.must_fail("check g0", "lost");
+    assert!(said(&lost).contains("lease is gone"), "{lost}");
+    holder.must_fail("acquire l7 again never", "busy");
+    holder.must("acquire l8 again never");
+    holder.must_fail("release g8", "lost");
+    holder.must("check again");
+}
+
+#[test]
+fn acquires_of_one_process_queue_at_the_server() {
+    if !there() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let target = cluster.target("a", 10);
+    let (mut process, mut observer) = (opened(&target), Actor::start());
+    process.must("acquire l g never");
+    process.must("begin l second forever");
+    await_waiters(&mut observer, &target, 1);
+    let mut etcdctl = cluster.etcdctl_lock("a");
+    await_waiters(&mut observer, &target, 2);
+    process.must("begin l third forever");
+    await_waiters(&mut observer, &target, 3);
+    assert_eq!(leases(&cluster).len(), 2, "the process's, and etcdctl's");
+    let locks = observer.must(&format!("list etcd://{}:2379", cluster.address(0)))["locks"].clone();
+    assert_eq!(locks.as_array().unwrap().len(), 1, "{locks}");
+    assert_eq!(locks[0]["waiters"], 3, "{locks}");
+    process.must("release g");
+    assert_eq!(process.receive()["guard"], "second");
+    process.must("release second");
+    etcdctl.await_held();
+    etcdctl.release();
+    assert_eq!(process.receive()["guard"], "third");
+    process.must("release third");
+}
+
+#[test]
+fn a_silent_cluster_delays_no_other_s_renewals() {
+    if !there() {
+        return;
+    }
+    let (silent, other) = (Cluster::start(1), Cluster::start(1));
+    let mut holder = Actor::start();
+    for at in 0..100 {
+        holder.must(&format!("open l{at} {}", silent.target(&format!("many/{at}"), 6)));
+        holder.must(&format!("acquire l{at} g{at} never"));
+    }
+    holder.must(&format!("open l {}", other.target("a", 6)));
+    holder.must("acquire l g never");
+    silent.signal(0, libc::SIGSTOP);
+    for _ in 0..4 {
+        await_renewal(&mut holder);
+    }
+    holder.must("check g");
+    for at in 0..100 {
+        holder.must_fail(&format!("check g{at}"), "lost");
+    }
+    silent.signal(0, libc::SIGCONT);
+}
+
+#[test]
+fn a_key_that_a_hung_member_creates_later_is_deleted() {
+    if !there() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    // The request that creates the key `a/<lease>`, of 18 bytes.
+    let late = Late::at(cluster.address(0), 2379, "\n\x12a/");
+    let target = |name: &str| format!("etcd://{}:2379/{name}?ttl=30s", late.address());
+    let mut holder = opened(&target("b"));
+    holder.must("acquire l g never");
+    holder.must(&format!("open a {}", target("a")));
+    // Its answer does not come in time, though the member is to create the key in the end.
+    holder.must_fail("acquire a ga never", "unreachable");
+    late.let_through();
+    await_renewal(&mut holder);
+    await_renewal(&mut holder);
+    assert_eq!(keys(&cluster, "a/"), Vec::<String>::new());
+    assert_eq!(keys(&cluster, "b/").len(), 1);
+    let mut other = opened(&format!("etcd://{}:2379/a", cluster.address(0)));
+    other.must("acquire l g never");
+    other.must("release g");
+    holder.must("acquire a ga never");
+    holder.must("release ga");
+    holder.must("release g");
+}

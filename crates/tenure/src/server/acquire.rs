@@ -1,0 +1,142 @@
+//! One acquire at a server: its parameters, its deadlines, and when it tries again.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::ThreadId;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::lease::{ANSWER, BootTime, CALL};
+use super::lock_server::{LockServer, WaitLimit};
+use super::pending::PendingAcquire;
+use super::tenure::ServerTenure;
+use crate::model::error::{Error, ErrorKind};
+use crate::model::options::{Options, Overrun};
+use crate::model::this_process::this_process;
+use crate::record::{Native, Record, RecordStyle};
+
+/// How long a waiter keeps trying to reach a server that has gone: it may be restarted, or replaced by another.
+const RETURN: Duration = Duration::from_secs(30);
+
+/// A server at which locks can be acquired.
+pub(crate) trait AcquireServer: LockServer {
+    /// Starts to serve an acquire, to its outcome, and then its tenure, to its end. Does not block.
+    fn start(self: Arc<Self>, acquire: Acquire, pending: &Arc<PendingAcquire>) -> io::Result<()>;
+}
+
+/// The parameters of one acquire.
+pub(crate) struct Acquire {
+    pub(super) options: Options,
+    pub(super) limit: WaitLimit,
+    pub(super) since: Instant,
+    /// The thread that would wait for itself if it acquired again.
+    pub(super) thread: Option<ThreadId>,
+}
+
+impl Acquire {
+    /// Returns how long the acquire may still wait; `None` where it has no deadline.
+    pub(super) fn left(&self) -> Option<Duration> {
+        match self.limit {
+            WaitLimit::Never => Some(Duration::ZERO),
+            WaitLimit::Until(deadline) => deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
+        }
+    }
+
+    /// Returns when every call of the wait must have its answer; `None` where the acquire has no deadline.
+    pub(super) fn answer_by(&self) -> Option<Instant> {
+        match self.limit {
+            WaitLimit::Never => Some(self.since + CALL),
+            WaitLimit::Until(deadline) => deadline.map(|deadline| deadline.max(self.since + ANSWER)),
+        }
+    }
+
+    /// Returns whether the acquire does not wait at all.
+    pub(super) fn is_immediate(&self) -> bool {
+        self.limit == WaitLimit::Never
+    }
+
+    /// Returns whether an acquire that got no place for this reason tries again.
+    pub(super) fn may_enter_again(&self, error: &Error, patience: &Patience) -> bool {
+        error.is_unreachable() && !error.takes_no_writes() && self.left() != Some(Duration::ZERO) && patience.is_left()
+    }
+
+    /// Returns whether an acquire that lost its place for this reason takes another.
+    pub(super) fn may_queue_again(&self, error: &Error) -> bool {
+        (error.is_lost() || error.is_unreachable()) && !error.takes_no_writes() && self.left() != Some(Duration::ZERO)
+    }
+}
+
+/// How long a waiter waits for a server that is gone. One that had an answer does not fail at the server's first silence.
+pub(super) struct Patience {
+    limit: Duration,
+    /// When the server answered last.
+    answered: Option<Instant>,
+}
+
+impl Patience {
+    pub(super) fn new(ttl: Duration) -> Patience {
+        Patience { limit: ttl.max(RETURN), answered: None }
+    }
+
+    /// Records that the server answers.
+    pub(super) fn answered(&mut self) {
+        self.answered = Some(Instant::now());
+    }
+
+    /// Records that the server answered a renewal that was sent then.
+    pub(super) fn answered_since(&mut self, sent: BootTime) {
+        let then = Instant::now().checked_sub(BootTime::now().from(sent));
+        self.answered = self.answered.max(then);
+    }
+
+    fn is_left(&self) -> bool {
+        self.answered.is_some_and(|then| then.elapsed() < self.limit)
+    }
+}
+
+/// An acquire that failed.
+pub(super) struct Failed {
+    pub(super) error: Error,
+    /// The end of the calls that the server may still get.
+    pub(super) end: Instant,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Failed {
+        Failed { error, end: Instant::now() + ANSWER }
+    }
+}
+
+/// The acquire has a place at the server, or may have. Dropped when it has none any more.
+pub(super) struct ReturnsPlace<'a>(pub(super) &'a PendingAcquire);
+
+impl Drop for ReturnsPlace<'_> {
+    fn drop(&mut self) {
+        self.0.mark_place_returned();
+    }
+}
+
+/// Returns the error of a thread or task that panicked.
+pub(super) fn failed(target: &Path) -> Error {
+    Error::new(ErrorKind::Io, target, "what keeps the lock failed")
+}
+
+/// Returns the record of an acquire that begins now. The server gives it its fence.
+pub(super) fn new_record(options: &Options) -> Record {
+    let own = this_process();
+    Record {
+        pid: Some(own.identity.pid),
+        created_at: Some(SystemTime::now()),
+        start_time: None,
+        max_hold: options.max_hold,
+        native: Some(Native { style: RecordStyle::Server, ..own.native(options) }),
+        marker: None,
+    }
+}
+
+/// Acts on `max_hold`. Returns whether the tenure was revoked.
+pub(super) fn overrun(tenure: &ServerTenure) -> bool {
+    let revoked = tenure.options.overrun == Overrun::Revoke && tenure.revoke();
+    tenure.options.report_overrun(tenure.target(), tenure.fence, tenure.began.elapsed(), revoked);
+    revoked
+}

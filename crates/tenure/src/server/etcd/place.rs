@@ -1,0 +1,489 @@
+//! An acquire: a place in the queue of a name, until it has a tenure or is given back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use super::client::{Client, TXN};
+use super::messages::{
+    ASCEND, BY_CREATION, Compare, DESCEND, KeyValue, RangeRequest, RequestOp, TxnRequest, TxnResponse,
+};
+use super::session::{Created, GONE, PAUSE, RECORDS, Session, deleted, forgotten};
+use super::watches::{News, Watch};
+use super::{Etcd, status};
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::record::{self, Content, Record, RecordState};
+use crate::server::acquire::{Acquire, Failed, Patience, ReturnsPlace, failed, new_record, overrun};
+use crate::server::clock;
+use crate::server::io_thread::{self, within};
+use crate::server::lease::{ANSWER, BootTime, call_limit};
+use crate::server::lock_server::{AnswerBy, Granted};
+use crate::server::pending::PendingAcquire;
+use crate::server::registry;
+use crate::server::tenure::ServerTenure;
+use crate::util::text;
+use crate::util::trace::event;
+
+/// The time until another watch is set after one that failed.
+const WATCH_AGAIN: Duration = Duration::from_millis(500);
+/// The maximum time of a wait without a deadline, after which the queue is read once more.
+const LONG: Duration = Duration::from_secs(60 * 60);
+
+/// A key below a name. One that was not left by then is given back when this is dropped.
+struct Place {
+    etcd: Arc<Etcd>,
+    session: Arc<Session>,
+    /// The number in the session; `None` once it was left, or has a tenure.
+    number: Option<u64>,
+    key: String,
+    /// The create revision of the key; 0 until that is known.
+    created: i64,
+    /// Whether the server may still create the key.
+    certainty: Created,
+    record: Record,
+    /// The record of the last holder, if it did not release, as the first read found it.
+    last: Option<Option<Box<Record>>>,
+    answer_by: AnswerBy,
+}
+
+/// The result of one read of the queue.
+struct Seen {
+    /// The cluster's revision at that read.
+    revision: i64,
+    before: Option<Before>,
+    /// The record of the last holder.
+    kept: Option<Record>,
+}
+
+/// The key just before this one.
+struct Before {
+    key: String,
+    created: i64,
+    lease: i64,
+}
+
+impl Before {
+    fn of(pair: &KeyValue) -> Before {
+        let key = String::from_utf8_lossy(&pair.key).into_owned();
+        Before { key, created: pair.create_revision, lease: pair.lease }
+    }
+}
+
+fn is_unreleased(record: &Record) -> bool {
+    record.native.as_ref().is_some_and(|native| native.state != RecordState::Released)
+}
+
+fn kept_in(answer: &TxnResponse, at: usize) -> Option<Record> {
+    match record::read(answer.pairs(at).first().map_or(&[][..], |pair| &pair.value)) {
+        Content::Record(record) => Some(record),
+        _ => None,
+    }
+}
+
+impl Place {
+    /// Takes a place in the queue, and reads who is before it: steps 2 and 3 of the protocol.
+    async fn enter(
+        etcd: &Arc<Etcd>,
+        record: Record,
+        answer_by: Option<Instant>,
+        wakes: &Arc<Notify>,
+    ) -> Result<(Place, Seen)> {
+        let answer_by = AnswerBy::new(answer_by);
+        let (target, name, ttl) = (&etcd.url.target, &etcd.url.name, etcd.url.ttl);
+        let limit = answer_by.within(call_limit(ttl));
+        let session = etcd.cluster.session(ttl, target, limit).await?;
+        let closed = || Error::new(ErrorKind::Lost, target, "its session was closed");
+        let (number, key) = session.reserve(name, wakes).ok_or_else(closed)?;
+        let mut place = Place {
+            etcd: Arc::clone(etcd),
+            session,
+            number: Some(number),
+            key,
+            created: 0,
+            certainty: Created::Answered,
+            record,
+            last: None,
+            answer_by,
+        };
+        let prefix = format!("{name}/");
+        let owner = RangeRequest {
+            keys_only: true,
+            limit: 1,
+            sort_order: ASCEND,
+            sort_target: BY_CREATION,
+            ..RangeRequest::below(&prefix)
+        };
+        let reads = [RequestOp::from(owner), RangeRequest::one(&place.kept()).into()];
+        let put = RequestOp::put(&place.key, &place.record.to_json(), place.session.lease);
+        // A call that was repeated at another member finds the key that the first one put.
+        let request = TxnRequest {
+            compare: vec![Compare::created(place.key.as_bytes(), 0)],
+            success: std::iter::once(put).chain(reads.iter().cloned()).collect(),
+            failure: std::iter::once(RangeRequest::one(&place.key).into()).chain(reads).collect(),
+        };
+        place.certainty = Created::InDoubt;
+        let limit = place.limit();
+        let end = Instant::now() + limit;
+        let client = Arc::clone(place.client());
+        let turn = client.turn(limit).await;
+        let left = end.saturating_duration_since(Instant::now());
+        let answered = client.call(&TXN, &request, left).await.and_count(target);
+        drop(turn);
+        let answer = match answered {
+            Ok((Some(answer), repeated)) => {
+                if !repeated {
+                    place.certainty = Created::Answered;
+                }
+                answer
+            }
+            Ok((None, _)) => {
+                // Without its lease the key cannot appear.
+                place.certainty = Created::Answered;
+                place.session.lose(GONE);
+                return Err(forgotten(target));
+            }
+            Err(error) => {
+                if !error.is_unreachable() || error.takes_no_writes() {
+                    place.certainty = Created::Answered;
+                }
+                place.leave().await;
+                return Err(error);
+            }
+        };
+        place.created = match answer.succeeded {
+            true => answer.revision(),
+            false => answer.pairs(0).first().map_or(0, |pair| pair.create_revision),
+        };
+        place.session.set_created(number, place.created);
+        let first = answer.pairs(1).first();
+        let seen = if first.is_some_and(|first| first.create_revision == place.created) {
+            Seen { revision: answer.revision(), before: None, kept: kept_in(&answer, 2) }
+        } else {
+            place.look().await?
+        };
+        Ok((place, seen))
+    }
+
+    fn client(&self) -> &Arc<Client> {
+        self.session.client()
+    }
+
+    /// Returns the key at which the record outlives its lease.
+    fn kept(&self) -> String {
+        format!("{RECORDS}{}", self.etcd.url.name)
+    }
+
+    fn limit(&self) -> Duration {
+        self.answer_by.within(self.session.term().call_limit(BootTime::now()))
+    }
+
+    /// Reads this place's key and the one just before it in one transaction, which is the majority's answer at one
+    /// revision; and the last holder's record.
+    async fn look(&self) -> Result<Seen> {
+        let target = &self.etcd.url.target;
+        let limit = self.limit();
+        let before = RangeRequest {
+            keys_only: true,
+            limit: 1,
+            max_create_revision: self.created - 1,
+            sort_order: DESCEND,
+            sort_target: BY_CREATION,
+            ..RangeRequest::below(&format!("{}/", self.etcd.url.name))
+        };
+        let request = TxnRequest {
+            compare: vec![Compare::created(self.key.as_bytes(), self.created)],
+            success: vec![before.into(), RangeRequest::one(&self.kept()).into()],
+            failure: Vec::new(),
+        };
+        let end = Instant::now() + limit;
+        let _turn = self.client().turn(limit).await;
+        let left = end.saturating_duration_since(Instant::now());
+        let answer = self.client().call(&TXN, &request, left).await.of(target)?.unwrap_or_default();
+        if self.session.is_lost() {
+            return Err(forgotten(target));
+        }
+        if !answer.succeeded {
+            return Err(deleted(target));
+        }
+        let before = answer.pairs(0).first().map(Before::of);
+        Ok(Seen { revision: answer.revision(), before, kept: kept_in(&answer, 1) })
+    }
+
+    /// Refuses a key without a lease. It is data below the lock's name, no lock's key, and would never be deleted.
+    fn refuse_data(&self, before: &Before) -> Result<()> {
+        if before.lease != 0 {
+            return Ok(());
+        }
+        let detail =
+            format!("the key {} below its name is no lock's: it has no lease", text::path(before.key.as_ref()));
+        Err(Error::new(ErrorKind::Obstructed, &self.etcd.url.target, detail)
+            .with_hint("all that begins with NAME/ is the lock's queue, for `etcdctl lock` too: lock another name"))
+    }
+
+    /// Takes the lock as the first of the queue: publishes the record, with the revision of that read as its fence.
+    async fn take(&mut self, seen: &Seen) -> Result<Granted> {
+        let target = &self.etcd.url.target;
+        let fence = u64::try_from(seen.revision).ok();
+        let last = seen.kept.as_ref().and_then(Record::previous_fence).unwrap_or(0);
+        if fence <= Some(last) {
+            let detail =
+                format!("its fence would go back: the last holder's was {last}, the cluster is at {}", seen.revision);
+            return Err(Error::new(ErrorKind::Io, target, detail).with_hint(format!(
+                "this is a new cluster, and the records were copied into it. Restore with `etcdutl snapshot restore \
+                 --bump-revision`; or, where no resource knows the older fences, `etcdctl del {}`",
+                text::word(self.kept().as_ref())
+            )));
+        }
+        if let Some(native) = &mut self.record.native {
+            native.fence = fence;
+            native.acquired_at = Some(SystemTime::now());
+        }
+        // As the first read found it: a later one may find this place's own write, whose answer was lost.
+        let last = self.last.get_or_insert_with(|| seen.kept.clone().filter(is_unreleased).map(Box::new)).clone();
+        let limit = self.limit();
+        let end = Instant::now() + limit;
+        let _turn = self.client().turn(limit).await;
+        let left = end.saturating_duration_since(Instant::now());
+        let (key, name) = (self.key.as_bytes(), &self.etcd.url.name);
+        self.session.write(key, self.created, name, &self.record, target, left).await?;
+        let confirmed = self.session.term().confirmed;
+        Ok(Granted { record: self.record.clone(), last: last.map(|last| *last), confirmed })
+    }
+
+    fn set_before(&self, before: Option<&Before>) {
+        if let Some(number) = self.number {
+            self.session.set_before(number, before.map(|before| (&*before.key, before.created)));
+        }
+    }
+
+    /// Gives the place back, and waits for the server's answer for a moment.
+    async fn leave(&mut self) {
+        if let Some(number) = self.number.take() {
+            let left = tokio::spawn(Arc::clone(&self.session).leave(number, self.certainty));
+            within(ANSWER, left).await;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(number) = self.number.take() {
+            tokio::spawn(Arc::clone(&self.session).leave(number, self.certainty));
+        }
+    }
+}
+
+/// The caller must not wait for a task that panicked.
+struct Answers<'a>(&'a PendingAcquire);
+
+impl Drop for Answers<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.resolve(Err(failed(self.0.target())));
+        }
+    }
+}
+
+/// Serves an acquire to its outcome.
+pub(super) async fn serve(etcd: Arc<Etcd>, acquire: Acquire, pending: Arc<PendingAcquire>) {
+    // Also after a panic.
+    let _place = ReturnsPlace(&pending);
+    let _answers = Answers(&pending);
+    let wakes = Arc::new(Notify::new());
+    let caller = Arc::clone(&wakes);
+    pending.set_interrupter(Some(Arc::new(move || caller.notify_one())));
+    match wait(&etcd, &acquire, &pending, &wakes).await {
+        Ok(None) => {}
+        Ok(Some((granted, place))) => {
+            if let Err(error) = deliver(acquire, &pending, granted, place).await {
+                pending.resolve(Err(error));
+            }
+        }
+        Err(failed) => {
+            let mut error = failed.error;
+            if error.is_busy() {
+                let left = failed.end.saturating_duration_since(Instant::now());
+                let found = if left.is_zero() { None } else { status::status(&etcd, left).await.ok() };
+                error = error.with_holder(found.and_then(|found| found.holder)).with_waited(acquire.since.elapsed());
+            }
+            pending.resolve(Err(error));
+        }
+    }
+}
+
+/// Makes a tenure of a grant and hands it to the caller.
+async fn deliver(acquire: Acquire, pending: &PendingAcquire, granted: Granted, mut place: Place) -> Result<()> {
+    let lost = || forgotten(&place.etcd.url.target);
+    let number = place.number.ok_or_else(lost)?;
+    let Acquire { options, thread, .. } = acquire;
+    let (session, ttl) = (Arc::clone(&place.session), place.session.term().ttl);
+    let server: Arc<Etcd> = Arc::clone(&place.etcd);
+    let tenure = Arc::new(ServerTenure::new(server, options, granted, ttl, session.interrupter(number), thread));
+    if !session.hold(number, &tenure) {
+        return Err(lost());
+    }
+    place.number = None;
+    event!(DEBUG, target = ?tenure.target(), fence = tenure.fence, "granted");
+    registry::add_held(&tenure);
+    clock::watch(tenure.lease().lost_at());
+    if tenure.has_crashed_before() {
+        let told = Arc::clone(&tenure);
+        io_thread::run_blocking(move || told.options.report_takeover(told.target(), &told.previous)).await;
+    }
+    pending.set_interrupter(None);
+    if !pending.resolve(Ok(Arc::clone(&tenure))) {
+        tenure.discard_undelivered();
+        session.release_early(number, &tenure, ANSWER).await;
+        return Ok(());
+    }
+    if let Some(at) = tenure.options.max_hold.and_then(|limit| tenure.began.checked_add(limit)) {
+        tokio::spawn(async move {
+            tokio::time::sleep_until(at.into()).await;
+            if tenure.is_held() {
+                let told = Arc::clone(&tenure);
+                if io_thread::run_blocking(move || overrun(&told)).await == Some(true) {
+                    session.release_early(number, &tenure, call_limit(ttl)).await;
+                }
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Waits until the lock is granted, in one place of the queue after the other. `None` once the caller has given up.
+async fn wait(
+    etcd: &Arc<Etcd>,
+    acquire: &Acquire,
+    pending: &PendingAcquire,
+    wakes: &Arc<Notify>,
+) -> std::result::Result<Option<(Granted, Place)>, Failed> {
+    let mut patience = Patience::new(etcd.url.ttl);
+    loop {
+        if pending.is_over() {
+            return Ok(None);
+        }
+        let record = new_record(&acquire.options);
+        let (mut place, seen) = match Place::enter(etcd, record, acquire.answer_by(), wakes).await {
+            Ok(entered) => entered,
+            Err(error) if acquire.may_enter_again(&error, &patience) => {
+                sleep(PAUSE).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        patience.answered();
+        match wait_in_place(acquire, pending, wakes, &mut place, seen, &mut patience).await {
+            Ok(Some(granted)) => return Ok(Some((granted, place))),
+            Ok(None) => {
+                place.leave().await;
+                return Ok(None);
+            }
+            // The place is lost: the next iteration takes another, at the queue's end.
+            Err(error) if acquire.may_queue_again(&error) => {
+                patience.answered_since(place.session.term().confirmed);
+                event!(WARN, target = ?etcd.url.target, error = %error, "a place in the queue was lost");
+            }
+            Err(error) => {
+                // The waiters behind us must not wait for an abandoned place, nor the caller for a silent server.
+                let failed = Failed::from(error);
+                place.leave().await;
+                return Err(failed);
+            }
+        }
+    }
+}
+
+/// Waits in one place of the queue. `None` once the caller has given up.
+async fn wait_in_place(
+    acquire: &Acquire,
+    pending: &PendingAcquire,
+    wakes: &Arc<Notify>,
+    place: &mut Place,
+    seen: Seen,
+    patience: &mut Patience,
+) -> Result<Option<Granted>> {
+    let target = place.etcd.url.target.clone();
+    let mut next = Ok(seen);
+    let mut watching: Option<(i64, Watch)> = None;
+    let mut watch_from = Instant::now();
+    loop {
+        if pending.is_over() {
+            return Ok(None);
+        }
+        if place.session.is_lost() {
+            return Err(Error::new(ErrorKind::Lost, &target, "the lease of its place ran out"));
+        }
+        let step = match next {
+            Ok(seen) => {
+                patience.answered();
+                match seen.before {
+                    None => place.take(&seen).await.map(Some),
+                    Some(before) => {
+                        place.refuse_data(&before)?;
+                        if acquire.left() == Some(Duration::ZERO) {
+                            return Err(Error::busy(&target));
+                        }
+                        place.set_before(Some(&before));
+                        let watched = watching.as_ref().is_some_and(|(created, _)| *created == before.created);
+                        if !watched && watch_from <= Instant::now() {
+                            let watch = Watch::new(
+                                &place.etcd.cluster.watches,
+                                place.client(),
+                                &before.key,
+                                seen.revision + 1,
+                                wakes,
+                            );
+                            watching = Some((before.created, watch));
+                        }
+                        rest(acquire, wakes, watching.is_some(), watch_from).await;
+                        if acquire.left() == Some(Duration::ZERO) {
+                            return Err(Error::busy(&target));
+                        }
+                        Ok(None)
+                    }
+                }
+            }
+            Err(error) => Err(error),
+        };
+        match step {
+            // A grant whose lease has run out is none.
+            Ok(Some(granted)) if !place.session.is_lost() => {
+                place.set_before(None);
+                return Ok(Some(granted));
+            }
+            Ok(_) => {}
+            Err(error) if error.takes_no_writes() => return Err(error),
+            Err(error) if error.is_unreachable() && !place.session.is_lost() => {
+                if acquire.left() == Some(Duration::ZERO) {
+                    let silent = acquire.is_immediate() || !place.answer_by.was_cut_short();
+                    return Err(if silent { error } else { Error::busy(&target) });
+                }
+                within(PAUSE, wakes.notified()).await;
+            }
+            Err(error) => return Err(error),
+        }
+        match watching.as_ref().and_then(|(_, watch)| watch.news()) {
+            Some(News::Gone) => watching = None,
+            Some(News::Blind) => {
+                watching = None;
+                watch_from = Instant::now() + WATCH_AGAIN;
+            }
+            None => {}
+        }
+        if pending.is_over() {
+            return Ok(None);
+        }
+        next = place.look().await;
+    }
+}
+
+/// Sleeps until something changes, or until the queue has to be read.
+async fn rest(acquire: &Acquire, wakes: &Notify, is_watching: bool, watch_from: Instant) {
+    let mut limit = acquire.left().unwrap_or(LONG).min(LONG);
+    if !is_watching {
+        limit = limit.min(watch_from.saturating_duration_since(Instant::now()));
+    }
+    within(limit, wakes.notified()).await;
+}
