@@ -4,7 +4,7 @@
 use crate::candidate::{self, FLOCK, FLOCK_STYLE, LINK, LOCK_FILE, OURS};
 use crate::driver::{FROM_PYTHON, PYTHON_FILE_LOCK, PYTHON_FLOCK, PYTHON_LOCK_FILE, PYTHON_SOFT_LOCK};
 use crate::results::Results;
-use crate::uncontended::{self, CREATE, KERNEL, NODE, NODE_PEERS, OPEN_FLOCK, VISIBLE};
+use crate::uncontended::{self, CREATE, KERNEL, NO_RECORD, NODE, NODE_PEERS, OPEN_FLOCK, VISIBLE};
 use crate::{crowd, handoff, idle, listing, many, threads, whole};
 
 /// Locks of Python's package filelock, each with Tenure's replacement.
@@ -101,6 +101,12 @@ impl Found<'_> {
                 format!("flock style on {fs}, p50 to open + flock + unlock + close"),
                 p50(self, FLOCK_STYLE, OPEN_FLOCK),
                 AtMost(1.2),
+                "×",
+            );
+            self.add(
+                format!("record(false) on {fs}, p50 to open + flock + unlock + close"),
+                p50(self, NO_RECORD, OPEN_FLOCK),
+                AtMost(1.0),
                 "×",
             );
             self.add(

@@ -15,6 +15,8 @@ use crate::setup::Setup;
 pub(crate) const TOPIC: &str = "uncontended";
 pub(crate) const CREATE: &str = "bare: exclusive create + write + close + unlink";
 pub(crate) const OPEN_FLOCK: &str = "bare: open + flock + unlock + close";
+/// The library's lock that keeps no record: what the peers without one are compared with.
+pub(crate) const NO_RECORD: &str = "tenure, flock style, no record";
 /// Peers that keep a visible record of the holder, or a file that shows that there is one.
 pub(crate) const VISIBLE: [&str; 4] =
     ["filelock SoftFileLock", "filelock StrictSoftFileLock", "proper-lockfile", "@openclaw/fs-safe"];
@@ -74,7 +76,7 @@ fn candidates(folder: &Path) -> crate::Result<Vec<(&'static str, Batch)>> {
         all.push((name, timed(move || lock.acquire().and_then(|()| lock.release()))));
     }
     let no_record = Lock::options().style(Style::Flock).record(false).open(folder.join("no-record"))?;
-    all.push(("tenure, flock style, no record", timed(move || Ok(no_record.acquire_with(Wait::Never)?.release()?))));
+    all.push((NO_RECORD, timed(move || Ok(no_record.acquire_with(Wait::Never)?.release()?))));
 
     let path = bare::c_path(&folder.join("reopened"))?;
     all.push((

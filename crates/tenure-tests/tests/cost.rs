@@ -80,6 +80,16 @@ fn flock_style_makes_eleven_calls() {
     check("style=flock", &expected);
 }
 
+#[test]
+fn a_lock_without_a_record_makes_three_calls() {
+    let expected = [
+        "flock", // Decides who holds, beside every program that uses flock(2).
+        "statx", // Does the target's name still lead to this file, which stays open?
+        "flock",
+    ];
+    check("record=0", &expected);
+}
+
 /// Returns the number of calls for each further lock when an actor runs `deed` on a folder of locks with a dead or live
 /// holder.
 fn calls_for_one_more(deed: &str, dead: bool) -> usize {

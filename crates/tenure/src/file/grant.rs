@@ -158,3 +158,91 @@ impl Beginning {
 fn fence_exhausted(paths: &LockPaths) -> Error {
     Error::new(ErrorKind::Io, paths.anchor_path(), "the fence has reached 2^53 and cannot grow")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::options::Options;
+    use crate::record::RecordStyle;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
+    fn a_record_serves_the_next_tenure_once_nothing_uses_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = LockPaths::open(&dir.path().join("t"), false).unwrap();
+        let request = |label: &str| Request { options: Options::default().label(label), shared: false };
+        let one = request("one");
+        let anchor = Anchor::open(&paths, &one.options).unwrap();
+        let next = |request: &Request, last: &Record| {
+            next_record(&anchor, request, last.previous_fence().unwrap(), &paths).unwrap()
+        };
+        let first = next_record(&anchor, &one, 0, &paths).unwrap();
+        let before = Record::clone(&first);
+        let second = next(&one, &first);
+        assert!(!Arc::ptr_eq(&first, &second) && *first == before, "a tenure still has the first one");
+        let (kept, last) = (Arc::as_ptr(&second), Record::clone(&second));
+        drop((first, second));
+        let third = next(&one, &last);
+        assert!(Arc::as_ptr(&third) == kept && third.previous_fence() > last.previous_fence(), "{third:?}");
+        assert_eq!(third.created_at, third.native.as_ref().unwrap().acquired_at);
+        drop(third);
+        for (request, label, style) in [
+            (request("other"), "other", RecordStyle::LockFile),
+            (one, "one", RecordStyle::LockFile),
+            (
+                Request { options: Options::default().label("one").record(false), shared: false },
+                "one",
+                RecordStyle::Flock,
+            ),
+        ] {
+            let record = next(&request, &last);
+            let native = record.native.as_ref().unwrap();
+            assert_eq!((native.label.as_deref(), native.style), (Some(label), style));
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
+    fn what_was_changed_in_a_record_is_not_in_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = LockPaths::open(&dir.path().join("t"), false).unwrap();
+        let request = Request { options: Options::default().label("usual"), shared: false };
+        let anchor = Anchor::open(&paths, &request.options).unwrap();
+        let mut size = 0;
+        let mut write = |record: &Record| {
+            anchor.write(record, size, false).unwrap();
+            size = anchor.file.ident().unwrap().size;
+            let mut text = vec![0; usize::try_from(size).unwrap()];
+            assert_eq!(anchor.file.read(&mut text).unwrap(), text.len());
+            assert_eq!(crate::record::read(&text), crate::record::Content::Record(in_milliseconds(record)));
+        };
+        let mut fence = 0;
+        for _ in 0..3 {
+            let mut record = next_record(&anchor, &request, fence, &paths).unwrap();
+            write(&record);
+            // As a holder does, by `set_label` and `refresh`.
+            let changed = Arc::make_mut(&mut record);
+            changed.created_at = Some(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_772_445_600));
+            changed.native.as_mut().unwrap().label = Some("step 2".into());
+            write(&record);
+            fence = record.previous_fence().unwrap();
+            let next = next_record(&anchor, &request, fence, &paths).unwrap();
+            assert_eq!(next.native.as_ref().unwrap().label.as_deref(), Some("usual"));
+            write(&next);
+            fence = next.previous_fence().unwrap();
+        }
+    }
+
+    /// Returns the record as its text has it.
+    fn in_milliseconds(record: &Record) -> Record {
+        let whole = |time: Option<SystemTime>| {
+            let since = time?.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            Some(SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(since.as_millis().try_into().unwrap()))
+        };
+        let mut record = record.clone();
+        record.created_at = whole(record.created_at);
+        let native = record.native.as_mut().unwrap();
+        native.acquired_at = whole(native.acquired_at);
+        record
+    }
+}

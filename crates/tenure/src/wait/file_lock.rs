@@ -203,3 +203,32 @@ impl Tenure for FileTenure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::acquire::{Attempt, GrantOutcome};
+    use crate::file::cached_files::CachedFiles;
+    use crate::file::grant::Grant;
+    use crate::file::lock_file::Published;
+    use crate::file::prior::Prior;
+
+    /// A move of a larger value is a call of `memcpy`.
+    #[test]
+    fn no_large_value_is_moved_from_an_acquire_to_its_release() {
+        for (name, size) in [
+            ("Grant", size_of::<Grant>()),
+            ("CachedFiles", size_of::<CachedFiles>()),
+            ("Prior", size_of::<Result<Prior<'_>>>()),
+            ("Published", size_of::<Result<(Published, bool)>>()),
+            ("GrantOutcome", size_of::<Result<GrantOutcome>>()),
+            ("Attempt", size_of::<Result<Attempt>>()),
+            ("Start", size_of::<Result<Start>>()),
+            ("Begun", size_of::<Result<Begun>>()),
+            ("Facts", size_of::<Facts<'_>>()),
+            ("a tenure", size_of::<Result<Arc<dyn Tenure>>>()),
+        ] {
+            assert!(size <= 128, "{name}: {size} bytes");
+        }
+    }
+}

@@ -257,10 +257,72 @@ fn wake(mut state: MutexGuard<'_, State>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::options::{Options, Style, Wait};
+    use crate::wait::registry;
 
     /// A process may have a hundred thousand of them.
     #[test]
     fn an_idle_queue_is_small() {
         assert!(size_of::<TargetQueue>() <= 184, "{}", size_of::<TargetQueue>());
+    }
+
+    /// In flock style, where no watchdog has the queue for a moment.
+    fn queue() -> (tempfile::TempDir, Arc<TargetQueue>, Arc<Request>) {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = registry::queue(&LockPaths::open(&dir.path().join("t"), false).unwrap(), false);
+        (dir, queue, Arc::new(Request { options: Options::default().style(Style::Flock), shared: false }))
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
+    fn a_tenure_serves_the_next_one_once_no_guard_has_it() {
+        let (_dir, queue, request) = queue();
+        let acquire = || queue.acquire(Arc::clone(&request), Wait::Never).unwrap();
+        let first = acquire();
+        let kept = Arc::as_ptr(&first);
+        first.release().unwrap();
+        let second = acquire();
+        assert_ne!(Arc::as_ptr(&second), kept, "its guard still has the first one");
+        assert!(first.check().unwrap_err().is_lost() && second.is_held());
+        drop(first);
+        let kept = Arc::as_ptr(&second);
+        second.release().unwrap();
+        drop(second);
+        let third = acquire();
+        assert!(Arc::as_ptr(&third) == kept && third.is_held());
+        third.check().unwrap();
+        third.release().unwrap();
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
+    fn a_tenure_keeps_its_queue_and_the_queue_does_not_keep_itself() {
+        let (_dir, queue, request) = queue();
+        let known = Arc::downgrade(&queue);
+        queue.acquire(Arc::clone(&request), Wait::Never).unwrap().release().unwrap();
+        let tenure = queue.acquire(request, Wait::Never).unwrap();
+        drop(queue);
+        assert!(known.strong_count() > 0);
+        tenure.release().unwrap();
+        assert_eq!(known.strong_count(), 0, "neither the guard nor the kept tenure has the queue");
+        assert!(tenure.check().unwrap_err().is_lost());
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
+    fn a_kept_tenure_keeps_no_file_that_lost_its_name() {
+        let (dir, queue, request) = queue();
+        let acquire = || queue.acquire(Arc::clone(&request), Wait::Never).unwrap();
+        let first = acquire();
+        let anchor = Arc::downgrade(first.grant.anchor.as_ref().unwrap());
+        first.release().unwrap();
+        drop(first);
+        assert!(anchor.strong_count() > 0, "it is open for the next acquire");
+        let paths = queue.paths();
+        paths.dir.unlink(&paths.anchor).unwrap();
+        let second = acquire();
+        assert_eq!(anchor.strong_count(), 0, "the removed anchor was closed");
+        second.release().unwrap();
+        drop((second, dir));
     }
 }
