@@ -51,7 +51,7 @@ def configure(folder, addons):
         about.pop(key, None)
     about["napi"] = {"binaryName": "tenure", "packageName": PACKAGE, "targets": list(addons.values())}
     about["optionalDependencies"] = {f"{PACKAGE}-{name}": about["version"] for name in addons}
-    about["files"] = ["dist", "!dist/*.node"]
+    about["files"] = ["dist", "!dist/*.node", *common.LICENCES]
     path.write_text(json.dumps(about, indent=2) + "\n")
 
 
