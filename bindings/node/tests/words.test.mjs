@@ -214,7 +214,8 @@ test("a published package loads the binary's package, and names the one that is 
   const dir = folder(t);
   cpSync(dirname(createRequire(import.meta.url).resolve("tenure/package.json")), dir, { recursive: true });
   const said = () => {
-    const words = [script("elsewhere.mjs"), process.platform, `${dir}/dist/index.mjs`];
+    // A target below a file: with a binary, that is the error.
+    const words = [script("elsewhere.mjs"), process.platform, `${dir}/dist/index.mjs`, `${dir}/package.json/t`];
     const { stdout, stderr } = spawnSync(process.execPath, words, { encoding: "utf8" });
     assert.equal(stdout.split("\n")[0], "imported", stderr);
     return JSON.parse(stdout.split("\n")[1]);
