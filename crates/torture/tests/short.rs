@@ -13,6 +13,26 @@ fn no_double_hold_under_kills_at_random() {
     needs("python3", has("python3"));
     needs("node", has("node"));
     let apart = needs("root and unshare(1)", is_root() && has("unshare"));
+    // On a busy machine chance may leave a minimum out, so that up to four runs are added up.
+    let mut sums = Vec::new();
+    while sums.len() < 4 && (sums.is_empty() || !too_few(&sums, apart).is_empty()) {
+        sums.push(run());
+    }
+    assert_eq!(too_few(&sums, apart), [""; 0], "too few: {sums:?}");
+    let mut kinds =
+        vec!["lock-file", "flock", "mixed", "crowd", "mixed-crowd", "reopening", "forker", "sharer", "breakable"];
+    kinds.extend(["run", "run --flock", "hot lock-file", "hot flock", "hot mixed", "hot crowd"]);
+    for (program, kind) in [("python3", "python"), ("node", "node"), ("flock", "flock(1)")] {
+        kinds.extend(has(program).then_some(kind));
+    }
+    for kind in kinds {
+        let granted = |sum: &Value| sum["grantsBy"][kind].as_u64().unwrap_or(0) > 0;
+        assert!(sums.iter().any(granted), "{kind} was never granted: {sums:?}");
+    }
+}
+
+/// Runs a short torture, which must find no fault, and returns what it counted.
+fn run() -> Value {
     let dir = folder();
     let ran = Command::new(env!("CARGO_BIN_EXE_torture"))
         .args(["--for", "1s", "--round", "2s", "--dir", dir.path().to_str().unwrap()])
@@ -27,22 +47,16 @@ fn no_double_hold_under_kills_at_random() {
     assert!(ran.status.success(), "the torture found a fault: {}", ran.status);
     let sum: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
     assert_eq!((&sum["doubles"]["native-native"], &sum["faults"]), (&json!(0), &json!([])), "{sum}");
-    // The minimum for a torture; on an idle machine the numbers are fifty times as high.
-    // Anchors are seldom pruned in so short a time; takeover::pruning_beside_live_traffic_admits_no_second_holder
-    // covers that.
-    for (what, least) in [("grants", 200), ("takeovers", 5), ("kills", 30), ("stops", 5)] {
-        assert!(sum[what].as_u64().unwrap() >= least, "too few {what}: {sum}");
-    }
-    for (what, least) in [("breaks", 1), ("broken", 1), ("shares", 1), ("pidsRecycled", u64::from(apart))] {
-        assert!(sum[what].as_u64().unwrap() >= least, "too few {what}: {sum}");
-    }
-    let mut kinds =
-        vec!["lock-file", "flock", "mixed", "crowd", "mixed-crowd", "reopening", "forker", "sharer", "breakable"];
-    kinds.extend(["run", "run --flock", "hot lock-file", "hot flock", "hot mixed", "hot crowd"]);
-    for (program, kind) in [("python3", "python"), ("node", "node"), ("flock", "flock(1)")] {
-        kinds.extend(has(program).then_some(kind));
-    }
-    for kind in kinds {
-        assert!(sum["grantsBy"][kind].as_u64().unwrap_or(0) > 0, "{kind} was never granted: {sum}");
-    }
+    sum
+}
+
+/// Returns the counts that are below the minimum for a torture; on an idle machine the numbers are fifty times as high.
+///
+/// Anchors are seldom pruned in so short a time; takeover::pruning_beside_live_traffic_admits_no_second_holder covers that.
+fn too_few(sums: &[Value], apart: bool) -> Vec<&'static str> {
+    let least =
+        [("grants", 200), ("takeovers", 5), ("kills", 30), ("stops", 5), ("breaks", 1), ("broken", 1), ("shares", 1)];
+    let least = least.into_iter().chain([("pidsRecycled", u64::from(apart))]);
+    let total = |what: &str| sums.iter().map(|sum| sum[what].as_u64().unwrap()).sum::<u64>();
+    least.filter(|(what, least)| total(what) < *least).map(|(what, _)| what).collect()
 }
