@@ -38,6 +38,7 @@ pub(super) fn run(actor: Actor) {
         Actor::Clean => cleaner(),
         Actor::Break { force } => breaker(force),
         Actor::User(what) => user(what),
+        Actor::Reader => reader(),
         Actor::Look => look(),
         Actor::Hours => {
             world::step("an hour passes");
@@ -68,7 +69,9 @@ fn explained(error: &Error, during: &str) {
     let unexplained = world::with(|world| {
         let own = world.witness().failed_calls & (1 << world.process()) != 0;
         world.say(&format!("{during} failed: {error}"));
-        let excused = world.witness().meddled || error.is_lost() && world.witness().raced;
+        // Another program had the lock file open for as long as the removal was tried.
+        let in_use = error.io_error().is_some_and(sys::means_in_use);
+        let excused = world.witness().meddled || error.is_lost() && world.witness().raced || in_use;
         !(own || excused)
     });
     if unexplained {
@@ -406,6 +409,14 @@ fn breaker(force: bool) {
             _ => break,
         }
     }
+}
+
+fn reader() {
+    let dir = Dir::open(".".as_ref()).expect("the folder exists");
+    let lock = file_name(LOCK);
+    let Ok(file) = dir.open_at(&lock, Access::Read) else { return };
+    let _ = dir.keep_name(&lock, &file);
+    world::step("reads");
 }
 
 fn user(what: Removes) {

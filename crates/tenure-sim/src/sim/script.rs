@@ -25,6 +25,8 @@ pub enum Actor {
     Break { force: bool },
     /// A person who removes files.
     User(Removes),
+    /// A program that has the lock file open for a while, on Windows so that its name is kept, as Python's `open` has it.
+    Reader,
     /// `status`.
     Look,
     /// An hour that passes at some time.

@@ -442,6 +442,12 @@ impl Observer for Witness {
         if folder != FOLDER {
             return;
         }
+        if name == LOCK && kernel.fs.face.keeps_names() {
+            // A holder that is not about to release gives its name up, because an unfinished break has replaced the anchor.
+            for native in self.natives.iter_mut().filter(|native| native.process == process) {
+                native.broken |= native.shown == Some(inode);
+            }
+        }
         let left = kernel.links_of(inode);
         let locked = kernel.is_locked_by_another(inode, process);
         let shows_live = locked && !names_dead_process(kernel, inode);

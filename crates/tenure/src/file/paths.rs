@@ -9,6 +9,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::model::error::{Advice, Error, ErrorKind, Result};
 use crate::sys::{
@@ -20,6 +21,10 @@ pub(crate) const ANCHORS: &str = ".tenure";
 const LOCK_SUFFIX: &str = ".lock";
 const SWAP_SUFFIX: &str = ".swap";
 const NEW_SUFFIX: &str = ".new";
+
+/// The longest pause before an attempt to remove a name that another program keeps. Each is twice as long as the one before,
+/// so together they are an eighth of a second.
+const LAST_PAUSE: Duration = Duration::from_millis(64);
 
 /// Returns the lock file's path, from the target's as the caller named it.
 pub(crate) fn lock_path(target: &Path) -> PathBuf {
@@ -181,7 +186,21 @@ impl LockPaths {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
                 removed => removed.map(|()| true),
             },
-            TakeoverSteps::Removal => self.dir.unlink_same(name, file),
+            TakeoverSteps::Removal => self.remove_same(name, file),
+        }
+    }
+
+    /// Removes a name while it is `file`'s. A program that reads the file may keep its name for a moment, which this waits
+    /// for.
+    fn remove_same(&self, name: &Name, file: &File) -> io::Result<bool> {
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match self.dir.unlink_same(name, file) {
+                Err(error) if sys::means_in_use(&error) && pause <= LAST_PAUSE => {}
+                removed => return removed,
+            }
+            sys::pause(pause);
+            pause *= 2;
         }
     }
 

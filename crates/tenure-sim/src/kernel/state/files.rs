@@ -27,7 +27,7 @@ impl Kernel {
         }
         let file = self.opens[open].take().expect("an open file");
         let inode = self.inodes[file.inode].as_mut().expect("an inode that is in use");
-        let before = inode.locks.len() + inode.leases.len();
+        let before = inode.locks.len() + inode.leases.len() + inode.keepers.len();
         inode.locks.retain(|(held, _)| *held != open);
         inode.leases.retain(|(held, _)| *held != open);
         inode.keepers.retain(|keeper| *keeper != open);
@@ -36,7 +36,10 @@ impl Kernel {
             inode.writers -= 1;
             inode.events += 1;
         }
-        if file.access == Access::ReadWrite || before != inode.locks.len() + inode.leases.len() || inode.links == 0 {
+        if file.access == Access::ReadWrite
+            || before != inode.locks.len() + inode.leases.len() + inode.keepers.len()
+            || inode.links == 0
+        {
             self.changes += 1;
         }
         self.drop_if_unused(file.inode);

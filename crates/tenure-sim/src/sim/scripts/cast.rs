@@ -43,6 +43,7 @@ pub(super) const LATE_PAIR: Actor =
     Actor::Crowd { style: Style::LockFile, threads: 2, rounds: 1, waits: Waits::UntilDeadline };
 pub(super) const LATE_FLOCK_PAIR: Actor =
     Actor::Crowd { style: Style::Flock, threads: 2, rounds: 1, waits: Waits::UntilDeadline };
+pub(super) const READER: Actor = Actor::Reader;
 pub(super) const BREAK: Actor = Actor::Break { force: true };
 pub(super) const WAITER: Actor = Actor::Waiter { style: Style::LockFile, shared: false, rounds: 1 };
 pub(super) const HOLDER: Actor = Actor::Holder { style: Style::LockFile };

@@ -60,6 +60,32 @@ pub(super) const SCRIPTS: &[Script] = &[
         ..PLAIN
     },
     Script {
+        name: "reader-dead-foreign",
+        about: "two natives find a dead foreign program's lock file, which another program has open",
+        left: &[Left::DeadForeign],
+        actors: &[LOCK_FILE, LOCK_FILE, READER],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "reader-dead-native",
+        about: "natives of each style find a dead one's lock file, which another program has open",
+        left: &[Left::DeadNative],
+        actors: &[LOCK_FILE, FLOCK, READER],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "reader-waiter",
+        about: "a waiter finds a dead foreign program's lock file, which another program has open",
+        left: &[Left::DeadForeign],
+        actors: &[WAITER, READER],
+        deaths: 1,
+        ..PLAIN
+    },
+    Script {
         name: "bereft-flock-look",
         about: "a native in flock style finds a dead native's lock file, whose anchor is gone, while a status reads it",
         left: &[Left::DeadNative, Left::NoAnchors],

@@ -21,7 +21,7 @@ use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::{Holder, Previous};
 use crate::model::options::Options;
 use crate::record::{Content, PriorState, Record, RecordState};
-use crate::sys::{self, FileId, FileIdent, LockKind};
+use crate::sys::{self, Access, FileId, FileIdent, LockKind};
 
 /// The removal of a dead native's lock file, and what must be undone if it fails.
 struct Clearing<'a> {
@@ -137,8 +137,11 @@ impl Clearing<'_> {
                         self.remove(&lock_file)?;
                         return Ok(crashed(&dead));
                     }
-                    // A file that a process keeps open stays. In flock style it does not block.
-                    Ok(TakeOver::Removed | TakeOver::InUse) => return Ok(crashed(&dead)),
+                    Ok(TakeOver::Removed) => return Ok(crashed(&dead)),
+                    Ok(TakeOver::InUse) => {
+                        self.mark_released(&dead)?;
+                        return Ok(crashed(&dead));
+                    }
                     Ok(TakeOver::Changed) => {}
                     // Another user's file, which may neither be moved nor written, stays. In flock style it does not
                     // block.
@@ -159,6 +162,22 @@ impl Clearing<'_> {
             }
         }
         Err(Error::new(ErrorKind::Io, &paths.lock_path, "the lock file keeps changing"))
+    }
+
+    /// Writes into a dead native's lock file, which stays because a process has it open, that it is released. In flock style
+    /// it does not block, but its crash must not be reported again.
+    fn mark_released(&self, dead: &Verdict) -> Result<()> {
+        let Clearing { paths, record, .. } = *self;
+        let failed = |error| paths.lock_error("of a dead holder cannot be written", error);
+        let file = match paths.dir.open_at(&paths.lock, Access::ReadWrite) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failed(error)),
+        };
+        if file.ident().map_err(failed)?.id != dead.blocker.id {
+            return Ok(());
+        }
+        write_unheld(&file, record, RecordState::Released).map_err(failed)
     }
 
     /// Removes the lock file if it is this process's, as at a release. Otherwise it does not matter in flock style.

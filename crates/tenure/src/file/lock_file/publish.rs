@@ -335,6 +335,10 @@ fn try_publish(
 /// no event, so the caller tries again.
 fn in_use(verdict: Verdict) -> Blocker {
     let mut blocker = verdict.blocker;
+    // With the judged file's kernel lock, which this process has, the file would look like a live holder's.
+    if let Some(file) = &blocker.file {
+        let _ = file.unlock();
+    }
     blocker.holder.liveness = Liveness::unknown("its holder is dead, but a process has its lock file open");
     blocker.retry_after = Some(IN_USE_RETRY);
     blocker.name_in_use = true;
