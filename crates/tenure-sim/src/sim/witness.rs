@@ -6,7 +6,7 @@ use crate::kernel::state::{FOLDER, Kernel, mix};
 use crate::kernel::world::{self, Observer, World, letter};
 use crate::model::options::Style;
 use crate::record::{self, Content};
-use crate::sys::types::ReplaceSteps;
+use crate::sys::types::{ReplaceSteps, TakeoverSteps};
 
 /// The target, and its lock's files.
 pub(super) const TARGET: &str = "t";
@@ -221,6 +221,7 @@ pub(super) fn enters(granted: Granted) {
         let process = world.process();
         let shown = world.kernel.named(LOCK);
         let inside = world.is_broken_inside(process);
+        let removes = world.kernel.fs.face.takeover_steps() == TakeoverSteps::Removal;
         let witness = world.witness();
         witness.set_busy(process, false);
         witness.grants += 1;
@@ -251,6 +252,9 @@ pub(super) fn enters(granted: Granted) {
                 (false, Debt::Must) if !unreadable => {
                     witness.violated(unreported.to_owned());
                 }
+                // A native that removed a dead foreign program's lock file, and was then blocked by another program, has recorded
+                // the crash for natives of both styles.
+                (true, Debt::No) if removes && witness.foreign_debt > Debt::No => {}
                 // A process with a failed call may be unable to record its release.
                 (true, Debt::No) if !witness.anchor_removed && witness.failed_calls == 0 => {
                     witness.violated("a grant reports a crash, but no process has died".to_owned());
