@@ -13,7 +13,7 @@ use crate::model::options::{Options, StalePolicy};
 use crate::model::status::{State, Status};
 use crate::record::io::{read_stable, write};
 use crate::record::{Content, RecordState};
-use crate::sys::{self, Access, File, ReplaceSteps, TakeoverSteps};
+use crate::sys::{self, Access, File, FileId, ReplaceSteps, TakeoverSteps};
 use crate::util::text::word;
 use crate::util::trace::event;
 
@@ -34,35 +34,32 @@ pub(crate) fn remove_foreign(paths: &LockPaths, seen: &Status) -> Result<()> {
     if !same || paths.lock_file_id()? != Some(now.id) {
         return Err(changed_hands(paths));
     }
-    remove_lock_file(paths, Some(&now.file), Duration::ZERO)
+    remove_lock_file(paths, now.id, Duration::ZERO)
 }
 
-/// Removes the lock file, unless its holder did so first. `file` is the lock file, open, where it was opened.
+/// Removes the lock file, unless its holder did so first. `id` is the file that was compared: where the system can, no
+/// other one is removed.
 ///
 /// Where the holder keeps others from removing it, the holder itself does so once it has noticed the break. The call
 /// waits for that for `patience` at most.
-fn remove_lock_file(paths: &LockPaths, file: Option<&File>, patience: Duration) -> Result<()> {
+fn remove_lock_file(paths: &LockPaths, id: FileId, patience: Duration) -> Result<()> {
     if sys::takeover_steps() == TakeoverSteps::Exchange {
         return match paths.dir.unlink(&paths.lock) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(paths.lock_error("cannot be removed", error)),
             _ => Ok(()),
         };
     }
-    let opened;
-    let file = match file {
-        Some(file) => file,
-        None => match paths.dir.open_at(&paths.lock, Access::Read) {
-            Ok(file) => {
-                opened = file;
-                &opened
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(paths.lock_error("cannot be opened", error)),
-        },
+    let file = match paths.dir.open_at(&paths.lock, Access::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(paths.lock_error("cannot be opened", error)),
     };
+    if file.ident().map_err(|error| paths.lock_error("cannot be read", error))?.id != id {
+        return Ok(());
+    }
     let (mut pause, mut waited) = (BREAK_PAUSE, Duration::ZERO);
     loop {
-        match paths.dir.unlink_same(&paths.lock, file) {
+        match paths.dir.unlink_same(&paths.lock, &file) {
             Ok(_) => return Ok(()),
             Err(error) if sys::means_in_use(&error) && waited < patience => {}
             Err(error) if sys::means_in_use(&error) => {
@@ -138,8 +135,10 @@ pub(crate) fn replace_anchor(paths: &LockPaths, seen: &Status, patience: Duratio
     let lock_file_now = paths.lock_file_id()?;
     let known = lock_file_now == lock_file_before || lock_file_now == replaced.map(|stat| stat.id);
     let broken = seen.holder.as_ref().and_then(|holder| holder.fence);
-    if lock_file_now.is_some() && (known || is_copy_of(paths, [begun, broken])?) {
-        remove_lock_file(paths, None, patience)?;
+    if let Some(id) = lock_file_now
+        && (known || is_copy_of(paths, [begun, broken])?)
+    {
+        remove_lock_file(paths, id, patience)?;
     }
     last.map(drop).and(swap.map(drop)).and(written)?;
     fresh.unlock().map_err(|error| paths.anchor_error("cannot be unlocked", error))
