@@ -184,6 +184,42 @@ fn a_silent_cluster_delays_no_other_s_renewals() {
 }
 
 #[test]
+fn a_right_that_is_taken_away_ends_only_its_locks() {
+    if !there() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let etcdctl = |words: &str| output(cluster.etcdctl().args(words.split_whitespace()));
+    for words in ["user add root:hunter1", "user grant-role root root", "user add app:hunter2", "role add locker"] {
+        etcdctl(words);
+    }
+    for prefix in ["kept", ".tenure/kept", "taken", ".tenure/taken"] {
+        etcdctl(&format!("role grant-permission locker readwrite {prefix} --prefix"));
+    }
+    etcdctl("user grant-role app locker");
+    etcdctl("auth enable");
+    let target = |name: &str| format!("etcd://app@{}:2379/{name}?ttl=6s", cluster.address(0));
+    let mut holder =
+        Actor::from(std::process::Command::new(tenure_tests::actor_program()).env("TENURE_ETCD_PASSWORD", "hunter2"));
+    for name in ["kept/1", "taken/1", "taken/2", "kept/2"] {
+        holder.must(&format!("open {name} {}", target(name)));
+        holder.must(&format!("acquire {name} {name} never"));
+    }
+    holder.must(&format!("open l {}", target("kept/3")));
+    holder.must("acquire l g never");
+    etcdctl("--user root:hunter1 role revoke-permission locker taken --prefix");
+    for name in ["taken/1", "taken/2"] {
+        until("the loss", || holder.ask(&format!("check {name}"))["kind"] == "lost");
+        let lost = holder.must_fail(&format!("check {name}"), "lost");
+        assert!(said(&lost).contains("permission denied"), "{lost}");
+    }
+    await_renewal(&mut holder);
+    await_renewal(&mut holder);
+    holder.must("check kept/1");
+    holder.must("check kept/2");
+}
+
+#[test]
 fn a_key_that_a_hung_member_creates_later_is_deleted() {
     if !there() {
         return;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::lease::BootTime;
 use super::registry;
+use super::reports;
 use crate::sys::ForkLocal;
 use crate::util::thread_pool;
 
@@ -82,8 +83,7 @@ fn expire_late() -> Option<BootTime> {
             next = Some(next.map_or(lost_at, |next| next.min(lost_at)));
         } else {
             tenure.expire();
-            // The callback may block.
-            let _ = thread_pool::run(move || tenure.report_loss());
+            reports::report_loss(tenure);
         }
     }
     next

@@ -58,6 +58,8 @@ mod pending;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod registry;
+#[cfg(feature = "etcd")]
+mod reports;
 mod tenure;
 #[cfg(any(feature = "etcd", feature = "postgres"))]
 mod tls;

@@ -25,6 +25,7 @@ use crate::record::{self, Content, Record};
 use crate::server::io_thread::{self, within};
 use crate::server::lease::{BootTime, Lease, call_limit};
 use crate::server::lock_server::Interrupter;
+use crate::server::reports;
 use crate::server::tenure::ServerTenure;
 use crate::util::trace::event;
 
@@ -91,8 +92,10 @@ struct Key {
     wakes: Arc<Notify>,
     tenure: Option<Arc<ServerTenure>>,
     is_publishing: bool,
-    /// The renewal that confirmed it.
-    round: u64,
+    /// The last renewal that asked for it.
+    asked: u64,
+    /// The last renewal that confirmed it.
+    confirmed: u64,
 }
 
 /// A key as the confirmation of many needs it.
@@ -106,6 +109,17 @@ struct Checked {
 enum Trouble {
     Lost,
     Unanswered(String),
+    /// The user may not read a key.
+    Denied(String),
+}
+
+impl Trouble {
+    fn of(error: &Error) -> Trouble {
+        match error.is_permission_denied() {
+            true => Trouble::Denied(error.detail().to_owned()),
+            false => Trouble::Unanswered(error.detail().to_owned()),
+        }
+    }
 }
 
 /// Whether the server may still create a key.
@@ -207,7 +221,8 @@ impl Session {
             wakes,
             tenure: None,
             is_publishing: false,
-            round: 0,
+            asked: 0,
+            confirmed: 0,
         };
         state.keys.insert(number, entry);
         state.idle_since = None;
@@ -281,9 +296,7 @@ impl Session {
         };
         match todo {
             Todo::Release(key) => self.release(key, &tenure, tenure.time_to_release()).await,
-            Todo::Report => {
-                io_thread::run_blocking(move || tenure.report_loss()).await;
-            }
+            Todo::Report => reports::report_loss(tenure),
             Todo::Publish => self.publish(number, &tenure).await,
         }
     }
@@ -511,9 +524,9 @@ impl Session {
     /// Renews the lease and confirms every key.
     async fn renew(self: &Arc<Self>, limit: Duration) -> std::result::Result<(), Trouble> {
         let (sent, end) = (BootTime::now(), Instant::now() + limit);
-        let failed = |error: Error| Trouble::Unanswered(error.detail().to_owned());
         let request = LeaseRequest { id: self.lease };
-        let alive = self.client.call(&LEASE_KEEP_ALIVE, &request, limit).await.of(Path::new("")).map_err(failed)?;
+        let alive = self.client.call(&LEASE_KEEP_ALIVE, &request, limit).await.of(Path::new(""));
+        let alive = alive.map_err(|error| Trouble::of(&error))?;
         let Some(alive) = alive.filter(|alive| alive.ttl > 0) else { return Err(Trouble::Lost) };
         let term = alive.header.map_or(0, |header| header.raft_term);
         self.delete_doubtful();
@@ -538,7 +551,7 @@ impl Session {
             while keys.peek().is_some() {
                 let batch: Vec<Checked> = keys.by_ref().take(MOST_OPS).collect();
                 let session = Arc::clone(self);
-                checks.spawn(async move { session.confirm(batch, term, sent, end).await });
+                checks.spawn(async move { session.confirm(batch, term, round, sent, end).await });
             }
             while let Some(checked) = checks.join_next().await {
                 checked.unwrap_or_else(|_| Err(Trouble::Unanswered("a task failed".to_owned())))?;
@@ -547,7 +560,7 @@ impl Session {
         let mut state = self.state();
         state.term.confirmed = sent;
         // Those that were granted since their key was confirmed.
-        let confirmed = state.keys.values().filter(|key| key.round == round && key.created != 0);
+        let confirmed = state.keys.values().filter(|key| key.confirmed == round && key.created != 0);
         confirmed.filter_map(|key| key.tenure.as_ref()).for_each(|tenure| tenure.confirm(sent));
         Ok(())
     }
@@ -555,10 +568,10 @@ impl Session {
     /// Returns the keys that this renewal has not confirmed yet.
     fn unconfirmed(&self, round: u64) -> Vec<Checked> {
         let mut state = self.state();
-        let fresh = state.keys.iter_mut().filter(|(_, key)| key.created != 0 && key.round != round);
+        let fresh = state.keys.iter_mut().filter(|(_, key)| key.created != 0 && key.asked != round);
         fresh
             .map(|(number, key)| {
-                key.round = round;
+                key.asked = round;
                 Checked { number: *number, key: key.key.clone(), created: key.created }
             })
             .collect()
@@ -570,10 +583,30 @@ impl Session {
         self: Arc<Self>,
         keys: Vec<Checked>,
         term: u64,
+        round: u64,
         sent: BootTime,
         end: Instant,
     ) -> std::result::Result<(), Trouble> {
-        let Some(first) = keys.first() else { return Ok(()) };
+        let mut parts = vec![keys];
+        while let Some(mut keys) = parts.pop() {
+            match self.find_gone(&keys, term, end).await {
+                Ok(gone) => self.set_confirmed(&keys, &gone, round, sent),
+                // One key that the user may not read any more must not end the tenures of the others.
+                Err(Trouble::Denied(_)) if keys.len() > 1 => {
+                    parts.push(keys.split_off(keys.len() / 2));
+                    parts.push(keys);
+                }
+                // Its tenure expires.
+                Err(Trouble::Denied(why)) => self.set_denied(&keys, &why),
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the numbers of those of the keys that do not exist.
+    async fn find_gone(&self, keys: &[Checked], term: u64, end: Instant) -> std::result::Result<Vec<u64>, Trouble> {
+        let Some(first) = keys.first() else { return Ok(Vec::new()) };
         let read = |key: &Checked| {
             RequestOp::from(RangeRequest { key: key.key.clone(), keys_only: true, ..RangeRequest::default() })
         };
@@ -582,25 +615,35 @@ impl Session {
             success: vec![read(first)],
             failure: Vec::new(),
         };
-        let mut answer = self.confirming(&request, term, end).await?;
-        let mut gone = Vec::new();
-        if !answer.succeeded {
-            let request = TxnRequest { success: keys.iter().map(read).collect(), ..TxnRequest::default() };
-            answer = self.confirming(&request, term, end).await?;
-            for (at, key) in keys.iter().enumerate() {
-                if answer.pairs(at).first().map_or(0, |pair| pair.create_revision) != key.created {
-                    gone.push(key.number);
+        if self.confirming(&request, term, end).await?.succeeded {
+            return Ok(Vec::new());
+        }
+        let request = TxnRequest { success: keys.iter().map(read).collect(), ..TxnRequest::default() };
+        let answer = self.confirming(&request, term, end).await?;
+        let created = |at: usize| answer.pairs(at).first().map_or(0, |pair| pair.create_revision);
+        let gone = keys.iter().enumerate().filter(|(at, key)| created(*at) != key.created);
+        Ok(gone.map(|(_, key)| key.number).collect())
+    }
+
+    fn set_confirmed(&self, keys: &[Checked], gone: &[u64], round: u64, sent: BootTime) {
+        let mut state = self.state();
+        for there in keys.iter().filter(|key| !gone.contains(&key.number)) {
+            if let Some(key) = state.keys.get_mut(&there.number) {
+                key.confirmed = round;
+                if let Some(tenure) = &key.tenure {
+                    tenure.confirm(sent);
                 }
             }
         }
-        let tenures: Vec<Arc<ServerTenure>> = {
-            let state = self.state();
-            let there = keys.iter().filter(|key| !gone.contains(&key.number));
-            there.filter_map(|key| state.keys.get(&key.number)?.tenure.clone()).collect()
-        };
-        tenures.iter().for_each(|tenure| tenure.confirm(sent));
-        gone.into_iter().for_each(|number| self.lose_key(number, deleted(Path::new("")).detail()));
-        Ok(())
+        drop(state);
+        gone.iter().for_each(|number| self.lose_key(*number, deleted(Path::new("")).detail()));
+    }
+
+    fn set_denied(&self, keys: &[Checked], why: &str) {
+        let state = self.state();
+        for tenure in keys.iter().filter_map(|key| state.keys.get(&key.number)?.tenure.as_ref()) {
+            tenure.set_renewal_error(Some(why));
+        }
     }
 
     /// Returns the answer of a confirmation, which must be of that term.
@@ -612,7 +655,7 @@ impl Session {
     ) -> std::result::Result<TxnResponse, Trouble> {
         let left = end.saturating_duration_since(Instant::now());
         let answer = self.client.call(&TXN, request, left).await.of(Path::new(""));
-        let answer = answer.map_err(|error| Trouble::Unanswered(error.detail().to_owned()))?.unwrap_or_default();
+        let answer = answer.map_err(|error| Trouble::of(&error))?.unwrap_or_default();
         same_leader(answer.term(), term)?;
         Ok(answer)
     }
@@ -624,7 +667,7 @@ impl Session {
         let left = end.saturating_duration_since(Instant::now());
         let request = RangeRequest { key, keys_only: true, ..RangeRequest::default() };
         let answer = self.client.call(&RANGE, &request, left).await.of(Path::new(""));
-        let answer = answer.map_err(|error| Trouble::Unanswered(error.detail().to_owned()))?.unwrap_or_default();
+        let answer = answer.map_err(|error| Trouble::of(&error))?.unwrap_or_default();
         same_leader(answer.header.map_or(0, |header| header.raft_term), term)
     }
 
@@ -661,8 +704,7 @@ impl Session {
     /// Closes the session if it has had no key for that long. Returns whether it did.
     fn close_if_idle(&self, idle: Duration) -> bool {
         let mut state = self.state();
-        let over = !state.closed || state.lost.is_none();
-        let close = over && state.idle_since.is_some_and(|since| since.elapsed() >= idle);
+        let close = state.lost.is_none() && state.idle_since.is_some_and(|since| since.elapsed() >= idle);
         state.closed |= close;
         close
     }
@@ -716,7 +758,7 @@ async fn run(session: Arc<Session>) {
                     }
                 }
                 Err(Trouble::Lost) => return session.lose(GONE),
-                Err(Trouble::Unanswered(why)) => {
+                Err(Trouble::Unanswered(why) | Trouble::Denied(why)) => {
                     event!(WARN, lease = session.lease, error = %why, "the lease was not renewed");
                     // An error of a call that the lease's end cut short says less than the one before it.
                     if limit == call_limit(lease.ttl) || !session.has_trouble() {
