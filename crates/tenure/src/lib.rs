@@ -74,8 +74,8 @@
 //!
 //! # Platforms
 //!
-//! Linux. Elsewhere the crate compiles and every operation fails as
-//! [unsupported](Error::is_unsupported).
+//! Linux; Windows 10 and later, tested under wine and not yet on Windows. Elsewhere the crate compiles and every operation on
+//! a file fails as [unsupported](Error::is_unsupported).
 
 #![deny(unsafe_code)]
 

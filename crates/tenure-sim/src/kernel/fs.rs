@@ -49,6 +49,10 @@ pub(crate) fn ends_without_name(path: &Path) -> bool {
     matches!(last, b"" | b"." | b"..")
 }
 
+pub(crate) fn special_name(_name: &OsStr) -> Option<String> {
+    None
+}
+
 fn system(errno: Errno) -> io::Error {
     io::Error::from_raw_os_error(errno)
 }
@@ -141,6 +145,14 @@ impl Dir {
                 other => return other.map(File).map_err(system),
             }
         }
+    }
+
+    pub(crate) fn open_target(&self, name: &Name, access: Access) -> io::Result<File> {
+        self.open_at(name, access)
+    }
+
+    pub(crate) fn name_key<'a>(&self, name: &'a OsStr) -> Cow<'a, OsStr> {
+        Cow::Borrowed(name)
     }
 
     pub(crate) fn create_new(&self, name: &Name, mode: u32) -> io::Result<File> {
@@ -502,7 +514,8 @@ pub(crate) fn enter_held(
     _dir: &Dir,
     _name: &Name,
     _id: FileId,
-    _file: &File,
+    _lock_file: &File,
+    _anchor: &File,
     _mark: &'static [u8],
     _offset: u64,
 ) -> Option<HeldCell> {

@@ -295,7 +295,7 @@ fn open_target(paths: &LockPaths, request: &Request) -> Result<Option<TargetFile
     // Where flock(2) is emulated by byte ranges on the server, an exclusive lock needs a writable descriptor.
     let emulated = paths.file_system.emulates_flock;
     let access = if emulated && !request.shared { Access::ReadWrite } else { Access::Read };
-    let file = match paths.dir.open_at(&paths.target, access) {
+    let file = match paths.dir.open_target(&paths.target, access) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),

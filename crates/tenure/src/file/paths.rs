@@ -368,6 +368,9 @@ fn split(target: &Path) -> Result<(&Path, &OsStr)> {
         let detail = "a target must end in a name, not in `/`, `.` or `..`";
         return Err(invalid(target, detail.into()).with_hint("name the folder itself, without a slash at its end"));
     };
+    if let Some(why) = sys::special_name(name) {
+        return Err(invalid(target, format!("the target's name cannot be a file's: {why}")));
+    }
     let limit = sys::NAME_MAX - LOCK_SUFFIX.len();
     if sys::name_len(name) > limit {
         let detail = format!(
@@ -395,8 +398,13 @@ mod tests {
 
     #[test]
     fn only_a_path_that_ends_in_a_name_is_a_target() {
-        for good in ["a", "./a", "a/b.jsonl", "/a", "..a", "a..", "../a"] {
+        for good in ["a", "./a", "a/b.jsonl", "/a", "..a", "../a"] {
             assert!(split(Path::new(good)).is_ok(), "{good}");
+        }
+        // Names that Windows gives another meaning.
+        for special in ["a..", "a.", "nul", "aux.txt", "ab:c"] {
+            let split = split(Path::new(special)).map(drop);
+            assert_eq!(split.as_ref().is_err_and(Error::is_invalid_target), cfg!(windows), "{special}: {split:?}");
         }
         for bad in ["", "/", "a/", "a/..", "..", ".", "a/.", "a//"] {
             let error = split(Path::new(bad)).expect_err(bad);

@@ -173,7 +173,10 @@ fn unrepresentable_values_are_left_out_and_times_clamped() {
         (SystemTime::UNIX_EPOCH.checked_sub(Duration::from_secs(1 << 37)), "0000-01-01T00:00:00.000Z"),
         (SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(1 << 40)), "9999-12-30T22:00:00.999Z"),
     ] {
-        odd.created_at = time;
+        // On Windows times begin in 1601.
+        assert!(cfg!(windows) || time.is_some());
+        let Some(time) = time else { continue };
+        odd.created_at = Some(time);
         let text = format!("\"createdAt\": \"{text}\",");
         let bytes = odd.render(0).bytes;
         let rendered = std::str::from_utf8(&bytes).unwrap();

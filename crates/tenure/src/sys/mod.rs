@@ -9,6 +9,7 @@
 //! | `types`, `lock_table`, `fork_local`, `sync`, `clock`, `credentials` | everywhere: types of the front, and what the standard library can do |
 //! | `unix` | on Unixes with a port: what they share |
 //! | `linux` | on Linux: the rest |
+//! | `windows` | on Windows: all of it |
 //! | `no_interrupts` | on systems without a signal for interrupts |
 //! | `other` | on systems without a port: every operation on files is unsupported; what locks on servers need works |
 //!
@@ -31,19 +32,23 @@ mod types;
 
 #[cfg(target_os = "linux")]
 mod linux;
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", windows)))]
 mod other;
 #[cfg(target_os = "linux")]
 mod unix;
+#[cfg(windows)]
+mod windows;
 
 /// The system that is compiled.
 #[cfg(target_os = "linux")]
 use linux as system;
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", windows)))]
 use other as system;
+#[cfg(windows)]
+use windows as system;
 
 // Files and folders: names, what the kernel reports of them, and changes that are one step.
-pub(crate) use system::{Dir, File, NAME_MAX, Name, ends_without_name, means_no_links, name_len};
+pub(crate) use system::{Dir, File, NAME_MAX, Name, ends_without_name, means_no_links, name_len, special_name};
 pub(crate) use types::{Access, FileId, FileIdent, FileKind, FileSystem, Stat};
 
 // The steps of the protocol that the system's means allow. Each is a constant function, except in the simulation.

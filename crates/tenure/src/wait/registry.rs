@@ -1,5 +1,6 @@
 //! The queues of this process: one for each target, however many [`Lock`](crate::Lock)s name it.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::hash::{BuildHasher, RandomState};
@@ -25,16 +26,22 @@ struct Registry {
 }
 
 /// The identity of a lock: its target's folder and name, and whether it is a bare kernel lock.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq, Hash)]
 struct Key<'a> {
     folder: FileId,
-    name: Option<&'a OsStr>,
+    /// The name as the folder compares it: `Foo` and `foo` are one target where it ignores case.
+    name: Option<Cow<'a, OsStr>>,
     bare: bool,
 }
 
-impl Key<'_> {
+impl<'a> Key<'a> {
+    fn new(folder: &ParentDir, target_path: &'a Path, bare: bool) -> Key<'a> {
+        let name = target_path.file_name().map(|name| folder.dir.name_key(name));
+        Key { folder: folder.dir_stat.id, name, bare }
+    }
+
     fn matches(&self, queue: &TargetQueue) -> bool {
-        *self == Key { folder: queue.folder.dir_stat.id, name: queue.target_path.file_name(), bare: queue.bare }
+        *self == Key::new(&queue.folder, &queue.target_path, queue.bare)
     }
 }
 
@@ -57,7 +64,7 @@ pub(crate) fn reopened(queue: &TargetQueue) -> Arc<TargetQueue> {
 }
 
 fn queue_in(folder: &Arc<ParentDir>, target_path: &Path, bare: bool) -> Arc<TargetQueue> {
-    let key = Key { folder: folder.dir_stat.id, name: target_path.file_name(), bare };
+    let key = Key::new(folder, target_path, bare);
     let known = {
         let mut registry = registry();
         if let Some(queue) = registry.find(&key) {

@@ -424,7 +424,7 @@ fn enter_held(paths: &LockPaths, grant: &Grant) -> Option<sys::HeldCell> {
     let file = grant.lock_file.file(anchor)?;
     let id = grant.lock_file.id(anchor)?;
     let aborted = record::state_text(RecordState::Aborted);
-    sys::enter_held(&paths.dir, &paths.lock, id, file, aborted, grant.state_offset)
+    sys::enter_held(&paths.dir, &paths.lock, id, file, &anchor.file, aborted, grant.state_offset)
 }
 
 impl std::fmt::Debug for FileTenure {

@@ -14,21 +14,9 @@ pub(crate) fn since_boot() -> Duration {
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-/// Returns the time since the machine booted, including the time in which it slept (`GetTickCount64`). The clock moves in
-/// steps of 10 to 16 milliseconds, which is less than any part of a lease.
-#[cfg(windows)]
-pub(crate) fn since_boot() -> Duration {
-    #[link(name = "kernel32")]
-    unsafe extern "system" {
-        // SAFETY: `GetTickCount64` takes nothing and requires nothing.
-        safe fn GetTickCount64() -> u64;
-    }
-    Duration::from_millis(GetTickCount64())
-}
-
 /// Returns the time since the first call, on the standard library's clock. FreeBSD and its like have no clock that counts
 /// suspension and that no user can set.
-#[cfg(not(any(target_vendor = "apple", windows)))]
+#[cfg(not(target_vendor = "apple"))]
 pub(crate) fn since_boot() -> Duration {
     use std::time::Instant;
 

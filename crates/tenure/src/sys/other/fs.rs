@@ -33,6 +33,11 @@ pub(crate) fn name_len(name: &OsStr) -> usize {
     name.len()
 }
 
+/// Returns `None`: it is never asked, because no folder can be opened.
+pub(crate) fn special_name(_name: &OsStr) -> Option<String> {
+    None
+}
+
 /// Returns whether the path ends in a separator, `.` or `..`, as no file's path does.
 pub(crate) fn ends_without_name(path: &Path) -> bool {
     let text = path.to_string_lossy();
@@ -90,6 +95,14 @@ impl Dir {
     }
 
     pub(crate) fn open_at(&self, _name: &Name, _access: Access) -> io::Result<File> {
+        match *self {}
+    }
+
+    pub(crate) fn open_target(&self, _name: &Name, _access: Access) -> io::Result<File> {
+        match *self {}
+    }
+
+    pub(crate) fn name_key<'a>(&self, _name: &'a OsStr) -> std::borrow::Cow<'a, OsStr> {
         match *self {}
     }
 
@@ -276,7 +289,8 @@ pub(crate) fn enter_held(
     dir: &Dir,
     _name: &Name,
     _id: FileId,
-    _file: &File,
+    _lock_file: &File,
+    _anchor: &File,
     _mark: &'static [u8],
     _offset: u64,
 ) -> Option<HeldCell> {

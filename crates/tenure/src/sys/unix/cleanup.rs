@@ -46,12 +46,14 @@ impl HeldCell {
 
 /// Adds a lock file that this process holds. `None` for a name that does not fit.
 ///
-/// `mark` is written at `state_offset` before the lock file is removed. It is the same for all lock files of a program.
+/// `mark` is written at `state_offset` of `anchor` before the lock file is removed, because the anchor stays. It is the same
+/// for all lock files of a program.
 pub(crate) fn enter_held(
     dir: &Dir,
     name: &Name,
     id: FileId,
-    file: &File,
+    _lock_file: &File,
+    anchor: &File,
     mark: &'static [u8],
     state_offset: u64,
 ) -> Option<HeldCell> {
@@ -69,7 +71,7 @@ pub(crate) fn enter_held(
             word.store(u64::from_ne_bytes(whole), Ordering::Relaxed);
         }
         entry.dir.store(dir.raw(), Ordering::Relaxed);
-        entry.file.store(file.raw(), Ordering::Relaxed);
+        entry.file.store(anchor.raw(), Ordering::Relaxed);
         entry.device.store(id.device, Ordering::Relaxed);
         entry.inode.store(id.inode, Ordering::Relaxed);
         entry.state_offset.store(state_offset, Ordering::Relaxed);

@@ -3,6 +3,8 @@
 //! Every call is relative to a folder's descriptor, never follows a link at the last component, never blocks on a FIFO, and
 //! opens close-on-exec. A call that a signal interrupted is repeated.
 
+use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -118,6 +120,16 @@ impl Dir {
                 opened => return opened,
             }
         }
+    }
+
+    /// Opens the target, whose own kernel lock is used (`openat(2)`).
+    pub(crate) fn open_target(&self, name: &Name, access: Access) -> io::Result<File> {
+        self.open_at(name, access)
+    }
+
+    /// Returns what is equal for two names exactly if they are one file's in this folder. Here it is the name.
+    pub(crate) fn name_key<'a>(&self, name: &'a OsStr) -> Cow<'a, OsStr> {
+        Cow::Borrowed(name)
     }
 
     /// Makes a file that must not exist yet (`openat(2)`, `O_EXCL`).

@@ -38,7 +38,7 @@ pub(crate) use dir::{Dir, means_no_links};
 pub(crate) use file::File;
 pub(crate) use fork::fork_generation;
 pub(crate) use inherit::{Inherited, inherit, inherit_always};
-pub(crate) use name::{NAME_MAX, Name, ends_without_name, name_len};
+pub(crate) use name::{NAME_MAX, Name, ends_without_name, name_len, special_name};
 pub(super) use process::checked_pid;
 pub(crate) use process::{effective_user, host, is_no_such_process, pid, signal_zero};
 pub(crate) use thread::{spawn, with_signals_blocked};

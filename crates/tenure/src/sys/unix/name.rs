@@ -47,3 +47,8 @@ pub(crate) fn ends_without_name(path: &Path) -> bool {
     let last = bytes.rsplit(|&b| b == b'/').next().unwrap_or_default();
     matches!(last, b"" | b"." | b"..")
 }
+
+/// Returns why the system does not take `name` for a file of this name. A Unix takes every name without a zero byte.
+pub(crate) fn special_name(_name: &OsStr) -> Option<String> {
+    None
+}
