@@ -1,6 +1,6 @@
 //! Platforms without a port: what needs files or child processes reports that. What only asks a server works.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -69,6 +69,17 @@ impl Signals {
 
 /// Whether `run` works. Here a command could outlive its lock.
 pub(crate) const RUNS_COMMANDS: bool = false;
+
+pub(crate) const CHILDREN_KEEP_LOCKS: bool = false;
+
+/// Returns the script: no command runs here.
+pub(crate) fn script(script: &OsStr) -> Vec<OsString> {
+    vec![script.to_owned()]
+}
+
+pub(crate) fn command(words: &[OsString]) -> Command {
+    Command::new(&words[0])
+}
 
 /// Cannot be constructed here.
 pub(crate) enum Child {}

@@ -108,7 +108,7 @@ mod windows {
         let mut seed = u64::from(std::process::id());
         let (mut grants, mut kills, mut reports) = (0_u64, 0_u64, 0_u64);
         say("storm");
-        while Instant::now() < end {
+        while Instant::now() < end && !std::path::Path::new("stop").exists() {
             let guard = match lock.acquire_timeout(Duration::from_secs(120)) {
                 Ok(guard) => guard,
                 Err(error) => return say(&format!("error {error}")),
@@ -121,16 +121,17 @@ mod windows {
             reports += u64::from(guard.previous().is_crashed());
             grants += 1;
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            if seed >> 60 == 0 {
-                std::thread::sleep(Duration::from_millis(1));
+            // So that kills come inside too.
+            match seed >> 61 {
+                0 => std::thread::sleep(Duration::from_millis(150)),
+                1 => std::thread::sleep(Duration::from_millis(3)),
+                _ => {}
             }
             witness.leave();
             if let Err(error) = guard.release() {
                 return say(&format!("error {error}"));
             }
-            if grants.is_multiple_of(20) {
-                say(&format!("grants {grants} {kills} {reports}"));
-            }
+            say(&format!("grants {grants} {kills} {reports}"));
             if seed >> 59 & 1 == 1 {
                 std::thread::yield_now();
             }

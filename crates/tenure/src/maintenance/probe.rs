@@ -13,7 +13,10 @@ use crate::file::paths::{ANCHORS, target_of};
 use crate::model::error::{Error, Result};
 use crate::record::Content;
 use crate::record::io::read_stable;
-use crate::sys::{self, Access, Dir, File, FileKind, FileWatch, LeaseOutcome, LockKind, Name, ProcessHandle};
+use crate::sys::{
+    self, Access, Dir, File, FileKind, FileWatch, LeaseOutcome, LockFileKind, LockKind, Name, ProcessHandle,
+    TakeoverSteps,
+};
 
 /// A feature that a lock can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +30,9 @@ pub enum Feature {
     ExclusiveRename,
     /// `RENAME_EXCHANGE` swaps two names in one step.
     Exchange,
+    /// A file is removed by its handle, whatever has its name by then, and the name is free at once. It takes the place of
+    /// [`Feature::Exchange`] on systems that cannot swap two names.
+    RemovalByHandle,
     /// `F_SETLEASE` is refused while a process has the file open for writing, and granted otherwise.
     Lease,
     /// A watch reports the removal of a file.
@@ -51,6 +57,7 @@ impl Feature {
             Feature::HardLink => "hard-link",
             Feature::ExclusiveRename => "exclusive-rename",
             Feature::Exchange => "exchange",
+            Feature::RemovalByHandle => "removal-by-handle",
             Feature::Lease => "lease",
             Feature::Inotify => "inotify",
             Feature::Pidfd => "pidfd",
@@ -89,17 +96,17 @@ pub struct Probe {
     /// Whether two machines may mount the file system at once, judged by its type. Whether `flock` then works between
     /// machines depends on the file system, and cannot be tried on one of them.
     pub shared: bool,
-    /// Every feature with its answer, the essential ones first.
+    /// Every feature that the system can use, with its answer, the essential ones first.
     pub answers: Vec<(Feature, Answer)>,
     /// The number of bytes that this user may still write; `None` where the file system does not report it.
     pub free: Option<u64>,
 }
 
 impl Probe {
-    /// Returns the answer for one feature.
+    /// Returns the answer for one feature. [`Answer::Unknown`] for one that the system does not use.
     pub fn answer(&self, feature: Feature) -> &Answer {
-        let found = self.answers.iter().find(|(asked, _)| *asked == feature);
-        &found.expect("every feature is asked for").1
+        static NOT_ASKED: Answer = Answer::Unknown(String::new());
+        self.answers.iter().find(|(asked, _)| *asked == feature).map_or(&NOT_ASKED, |(_, answer)| answer)
     }
 
     /// Returns whether the folder has all features that a lock needs: the kernel lock, room for a record, and either hard links
@@ -136,19 +143,24 @@ pub fn folder(dir: impl AsRef<Path>) -> Result<Probe> {
     let bench = Bench::new(&open).map_err(|error| Error::io(path, "no file can be created in it", error))?;
     let file_system = open.file_system();
     let or_unknown = |answer: io::Result<Answer>| answer.unwrap_or_else(|error| Answer::Unknown(error.to_string()));
-    let answers = vec![
-        (Feature::KernelLock, or_unknown(bench.kernel_lock())),
-        (Feature::Room, or_unknown(bench.room())),
-        (Feature::HardLink, or_unknown(bench.hard_link())),
-        (Feature::ExclusiveRename, or_unknown(bench.exclusive_rename())),
-        (Feature::Exchange, or_unknown(bench.exchange())),
+    let mut answers =
+        vec![(Feature::KernelLock, or_unknown(bench.kernel_lock())), (Feature::Room, or_unknown(bench.room()))];
+    if sys::lock_file_kind() == LockFileKind::Link {
+        answers.push((Feature::HardLink, or_unknown(bench.hard_link())));
+    }
+    answers.push((Feature::ExclusiveRename, or_unknown(bench.exclusive_rename())));
+    answers.push(match sys::takeover_steps() {
+        TakeoverSteps::Exchange => (Feature::Exchange, or_unknown(bench.exchange())),
+        TakeoverSteps::Removal => (Feature::RemovalByHandle, or_unknown(bench.removal_by_handle())),
+    });
+    answers.extend([
         (Feature::Lease, or_unknown(bench.lease())),
         (Feature::Inotify, or_unknown(bench.watch())),
         (Feature::Pidfd, process_handle()),
         (Feature::PidfdInode, unique_id()),
         (Feature::BootId, boot_id()),
         (Feature::FirstPidNamespace, sees_all()),
-    ];
+    ]);
     Ok(Probe { file_system: file_system.name.into_owned(), shared: file_system.shared, answers, free: open.free() })
 }
 
@@ -300,6 +312,24 @@ impl Bench<'_> {
             true => Ok(Answer::Yes),
             false => Ok(Answer::No("the two names did not swap".to_owned())),
         }
+    }
+
+    fn removal_by_handle(&self) -> io::Result<Answer> {
+        let judged = self.file(0)?;
+        // Another program's file, which came to have the name.
+        self.dir.unlink(&self.names[0])?;
+        let others = self.file(0)?;
+        let removed =
+            (|| Ok::<_, io::Error>((self.dir.unlink_same(&self.names[0], &judged)?, self.inode(0)?.is_some())))();
+        match removed {
+            Err(error) => return missing(error),
+            Ok((false, true)) => {}
+            Ok(_) => return Ok(Answer::No("it removed another file".to_owned())),
+        }
+        Ok(match (self.dir.unlink_same(&self.names[0], &others)?, self.inode(0)?) {
+            (true, None) => Answer::Yes,
+            _ => Answer::No("the name was not free while the file was open".to_owned()),
+        })
     }
 
     fn lease(&self) -> io::Result<Answer> {

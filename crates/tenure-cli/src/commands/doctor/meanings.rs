@@ -45,6 +45,12 @@ pub(crate) fn feature(feature: Feature, answer: Short) -> &'static str {
         (Feature::Exchange, _) => {
             "the lock of a dead foreign program is not taken over: remove its lock file by hand. All else works"
         }
+        (Feature::RemovalByHandle, Yes) => {
+            "the lock of a dead foreign program is taken over, and no other program's file is removed in its place"
+        }
+        (Feature::RemovalByHandle, _) => {
+            "the lock of a dead foreign program is not taken over: remove its lock file by hand. All else works"
+        }
         (Feature::Lease, Yes) => {
             "a live foreign holder is detected in every container, even if its pid means nothing here"
         }

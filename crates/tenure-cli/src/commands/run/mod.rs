@@ -5,7 +5,6 @@ mod supervisor;
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::path::Path;
-use std::process::Command;
 
 use self::supervisor::{Ended, Limits, OnOverrun};
 use crate::locking::{self, Held, Readers, Refresh, Stop};
@@ -127,8 +126,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
 /// Returns the program to run, and its arguments.
 fn command_words(args: &Args) -> Result<Vec<OsString>, Failure> {
     if let Some(script) = &args.shell {
-        let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
-        return Ok(vec![shell.unwrap_or_else(|| "/bin/sh".into()), "-c".into(), script.clone()]);
+        return Ok(sys::script(script));
     }
     if args.command.is_empty() {
         let hint = match args.lock.targets.as_slice() {
@@ -147,8 +145,7 @@ fn command_words(args: &Args) -> Result<Vec<OsString>, Failure> {
 fn run_held(args: &Args, words: &[OsString], held: Held, signals: &mut Signals) -> Result<Ended, Failure> {
     let first = &held.guards[held.first];
     let command = |words: &[OsString]| {
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]);
+        let mut command = sys::command(words);
         command.env("TENURE_TARGET", first.target());
         match first.lease() {
             None => command.env("TENURE_LOCK_FILE", first.lock_file()),
@@ -167,7 +164,8 @@ fn run_held(args: &Args, words: &[OsString], held: Held, signals: &mut Signals) 
     };
     let readers = Readers::watch(&held.guards);
     // This process starts no other child while the descriptors are inheritable.
-    let files = held.guards.iter().filter(|guard| guard.lease().is_none() && !args.close);
+    let keeps = sys::CHILDREN_KEEP_LOCKS && !args.close;
+    let files = held.guards.iter().filter(|guard| guard.lease().is_none() && keeps);
     let kept = files.map(tenure::command::keep_for_children).collect::<tenure::Result<Vec<_>>>()?;
     signals.catch_for_the_command().map_err(|error| Failure::io("signals", &error))?;
     // The command is recorded before it runs. It may call `tenure` on the same target at once, which detects the nested
@@ -190,6 +188,7 @@ fn run_held(args: &Args, words: &[OsString], held: Held, signals: &mut Signals) 
     };
     let child = child.map_err(|error| not_started(&words[0], &error))?;
     drop(kept);
+    tree.reap(&child);
     for guard in &held.guards {
         // A failure does not matter: the command may have ended by now.
         let _ = guard.set_command(child.id(), None);

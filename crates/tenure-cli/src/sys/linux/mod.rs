@@ -26,7 +26,9 @@ pub(crate) use proc::{command_line, descends_from, flock_waits, is_process, open
 pub(crate) use process_tree::ProcessTree;
 pub(crate) use shared_memory::{SharedWords, die_with, monotonic};
 pub(crate) use signals::{ENDING, SIGCHLD, SIGCONT, SIGINT, SIGKILL, SIGTERM, SIGTSTP, Signals, Waker};
-pub(crate) use spawn::{RUNS_COMMANDS, find_program, is_not_executable_format, kill_with_us, spawn};
+pub(crate) use spawn::{
+    CHILDREN_KEEP_LOCKS, RUNS_COMMANDS, command, find_program, is_not_executable_format, kill_with_us, script, spawn,
+};
 #[cfg(all(target_env = "gnu", not(test)))]
 pub(crate) use start::start;
 pub(crate) use terminal::{columns, in_foreground};

@@ -1,6 +1,6 @@
 //! Starts a command, with the signals as this process inherited them.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
@@ -16,6 +16,22 @@ use super::{disposition, inherited};
 
 /// Whether `run` works.
 pub(crate) const RUNS_COMMANDS: bool = true;
+
+/// Whether the command keeps the lock where this process is killed.
+pub(crate) const CHILDREN_KEEP_LOCKS: bool = true;
+
+/// Returns the words that run a script by a shell.
+pub(crate) fn script(script: &OsStr) -> Vec<OsString> {
+    let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
+    vec![shell.unwrap_or_else(|| "/bin/sh".into()), "-c".into(), script.to_owned()]
+}
+
+/// Returns the command of these words.
+pub(crate) fn command(words: &[OsString]) -> Command {
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    command
+}
 
 /// Starts `command` with the signals as this process inherited them. The exec removes the handlers.
 pub(crate) fn spawn(mut command: Command, signals: &Signals) -> io::Result<Child> {

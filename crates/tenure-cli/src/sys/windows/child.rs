@@ -1,0 +1,60 @@
+//! A child process that runs.
+
+use std::io;
+use std::os::windows::io::AsRawHandle;
+use std::process::ExitStatus;
+
+use windows_sys::Win32::Foundation::{HANDLE, STATUS_CONTROL_C_EXIT, WAIT_OBJECT_0};
+use windows_sys::Win32::System::Threading::{TerminateProcess, WaitForSingleObject};
+
+use super::numbers::{SIGINT, SIGKILL, SIGTERM};
+
+/// A child of this process. While this lives, no other process has its pid.
+pub(crate) struct Child(std::process::Child);
+
+impl Child {
+    pub(super) fn new(process: std::process::Child) -> Child {
+        Child(process)
+    }
+
+    pub(super) fn raw(&self) -> HANDLE {
+        self.0.as_raw_handle()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Ends the child, for a signal that would (`TerminateProcess`). Windows has no others.
+    pub(crate) fn signal(&self, signal: i32) {
+        if matches!(signal, SIGKILL | SIGTERM) {
+            // SAFETY: TerminateProcess requires a process's handle, which `self` has.
+            unsafe { TerminateProcess(self.raw(), 128 + signal.cast_unsigned()) };
+        }
+    }
+
+    /// Returns whether the child has ended (`WaitForSingleObject`).
+    pub(crate) fn has_ended(&self) -> bool {
+        // SAFETY: WaitForSingleObject requires an open handle, which `self` has.
+        unsafe { WaitForSingleObject(self.raw(), 0) == WAIT_OBJECT_0 }
+    }
+
+    /// Returns `false`: a process of Windows is not stopped by its console.
+    pub(crate) fn has_stopped(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn is_still_stopped(&self) -> bool {
+        false
+    }
+
+    /// Waits until the child ends.
+    pub(crate) fn wait(mut self) -> io::Result<ExitStatus> {
+        self.0.wait()
+    }
+}
+
+/// Returns SIGINT where Ctrl-C ended the process.
+pub(crate) fn ended_by(status: ExitStatus) -> Option<i32> {
+    (status.code() == Some(STATUS_CONTROL_C_EXIT)).then_some(SIGINT)
+}
