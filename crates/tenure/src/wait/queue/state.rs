@@ -311,18 +311,19 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "makes system calls")]
     fn a_kept_tenure_keeps_no_file_that_lost_its_name() {
-        let (dir, queue, request) = queue();
-        let acquire = || queue.acquire(Arc::clone(&request), Wait::Never).unwrap();
-        let first = acquire();
+        let (_dir, queue, request) = queue();
+        let acquire = || queue.acquire(Arc::clone(&request), Wait::Never);
+        let first = acquire().unwrap();
         let anchor = Arc::downgrade(first.grant.anchor.as_ref().unwrap());
         first.release().unwrap();
         drop(first);
         assert!(anchor.strong_count() > 0, "it is open for the next acquire");
         let paths = queue.paths();
         paths.dir.unlink(&paths.anchor).unwrap();
-        let second = acquire();
+        // The target is another program's, so this attempt grants nothing that would take the first one's place.
+        let other = paths.dir.open_at(&paths.target, sys::Access::Read).unwrap();
+        assert!(other.try_lock(LockKind::Exclusive).unwrap());
+        assert!(acquire().unwrap_err().is_busy());
         assert_eq!(anchor.strong_count(), 0, "the removed anchor was closed");
-        second.release().unwrap();
-        drop((second, dir));
     }
 }
