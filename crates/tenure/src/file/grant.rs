@@ -160,6 +160,7 @@ fn fence_exhausted(paths: &LockPaths) -> Error {
 }
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use crate::model::options::Options;

@@ -309,6 +309,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
     #[cfg_attr(miri, ignore = "makes system calls")]
     fn a_kept_tenure_keeps_no_file_that_lost_its_name() {
         let (_dir, queue, request) = queue();
