@@ -47,16 +47,21 @@ pub(crate) fn unlink(path: &CStr) -> io::Result<()> {
     check(unsafe { libc::unlink(path.as_ptr()) }).map(drop)
 }
 
-/// Raises the limit on open files of this process, and of its children, to the machine's maximum.
+/// Raises the limit on open files of this process, and of its children, as far as this user may: root up to the kernel's
+/// own maximum (`fs.nr_open`, `proc_sys_fs(5)`).
 pub(crate) fn allow_many_files() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel writes one rlimit, and then reads it.
-    unsafe {
-        check(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit))?;
-        limit.rlim_cur = limit.rlim_max;
-        check(libc::setrlimit(libc::RLIMIT_NOFILE, &limit))?;
+    // SAFETY: the kernel writes one rlimit.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
+    let kernels = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
+    for most in [kernels.unwrap_or(limit.rlim_max), limit.rlim_max] {
+        let raised = libc::rlimit { rlim_cur: most, rlim_max: most };
+        // SAFETY: the kernel reads one rlimit.
+        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) } == 0 {
+            return Ok(most);
+        }
     }
-    Ok(limit.rlim_cur)
+    Err(io::Error::last_os_error())
 }
 
 /// Maps a word that every process shares which maps the same file.

@@ -10,7 +10,9 @@ pub(crate) const FLOCK: &str = "bare: flock";
 pub(crate) const LINK: &str = "bare: flock + record + link + unlink";
 pub(crate) const LOCK_FILE: &str = "tenure, lock-file style";
 pub(crate) const FLOCK_STYLE: &str = "tenure, flock style";
-/// The same, after `tenure::interrupts::install()`.
+/// The end of a candidate's name, for a process that has called `tenure::interrupts::install()`.
+pub(crate) const INTERRUPTS: &str = ", interrupts";
+/// The same, after that call.
 pub(crate) const LOCK_FILE_INTERRUPTS: &str = "tenure, lock-file style, interrupts";
 pub(crate) const FLOCK_STYLE_INTERRUPTS: &str = "tenure, flock style, interrupts";
 /// A program that knows only the lock file: exclusive create, write, remove.

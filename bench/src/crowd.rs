@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::bare;
-use crate::candidate::{self, STYLES};
+use crate::candidate::{self, INTERRUPTS, STYLES};
 use crate::driver;
 use crate::row::Row;
 use crate::setup::Setup;
@@ -28,44 +28,64 @@ const REST: Duration = Duration::from_millis(1);
 /// The word in the shared page with the time of the last release, which also encodes the releasing process.
 const WORD: &str = "released-at";
 
-/// Measures throughput and fairness, 10 seconds each.
+/// Measures throughput and fairness, 10 seconds each on the disk, and 5 in memory.
 pub(crate) fn measure(setup: &Setup) -> crate::Result<Vec<Row>> {
-    let time = setup.pick(Duration::from_secs(10), Duration::from_millis(300));
-    rows(setup, TOPIC, setup.pick(&[2, 8, 32, 128], &[2, 8]), time)
-}
-
-/// Measures growth with the number of processes, two seconds each.
-pub(crate) fn growth(setup: &Setup) -> crate::Result<Vec<Row>> {
-    let time = setup.pick(Duration::from_secs(2), Duration::from_millis(200));
-    rows(setup, GROWTH, setup.pick(&[1, 2, 4, 8, 16, 32, 64, 128, 256], &[1, 4]), time)
-}
-
-fn rows(setup: &Setup, topic: &str, sizes: &[usize], time: Duration) -> crate::Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for size in sizes {
-        for candidate in STYLES {
-            let folder = tempfile::tempdir_in(setup.folder())?;
-            let members = vec![Member { candidate, pause: Duration::ZERO }; *size];
-            let outcomes = run(setup, folder.path(), &members, time)?;
-            let mut histogram = Histogram::new();
-            outcomes.iter().for_each(|outcome| histogram.merge(&outcome.histogram));
-            let grants: Vec<u64> = outcomes.iter().map(|outcome| outcome.grants).collect();
-            let (most, least) = (grants.iter().max().copied().unwrap_or(0), grants.iter().min().copied().unwrap_or(0));
-            let longest = outcomes.iter().map(|outcome| outcome.longest).max().unwrap_or(0);
-            let row = Row::new(
-                topic,
-                size,
-                candidate,
-                &[
-                    ("grantsPerSecond", grants.iter().sum::<u64>() as f64 / time.as_secs_f64()),
-                    ("mostToLeast", most as f64 / least.max(1) as f64),
-                    ("longestWaitMs", longest as f64 / 1e6),
-                    ("handOffP50ns", histogram.percentile(50) as f64),
-                    ("handOffP99ns", histogram.percentile(99) as f64),
-                ],
-            );
-            rows.push(row);
+    let mut all = Vec::new();
+    for (fs, folder) in setup.folders()? {
+        // Interrupts save a wake-up of a thread, on whichever file system: once suffices.
+        let on_disk = folder == setup.folder();
+        let time = Duration::from_secs(if on_disk { 10 } else { 5 });
+        let time = setup.pick(time, Duration::from_millis(300));
+        let candidates: Vec<_> = STYLES.into_iter().filter(|name| on_disk || !name.ends_with(INTERRUPTS)).collect();
+        for size in setup.pick(&[2, 8, 32, 128][..], &[2, 8]) {
+            all.extend(rows(setup, TOPIC, folder, &format!("{size}, {fs}"), *size, &candidates, time)?);
         }
+    }
+    Ok(all)
+}
+
+/// Measures growth with the number of processes, one second each.
+pub(crate) fn growth(setup: &Setup) -> crate::Result<Vec<Row>> {
+    let time = setup.pick(Duration::from_secs(1), Duration::from_millis(200));
+    let mut all = Vec::new();
+    for size in setup.pick(&[1, 2, 4, 8, 16, 32, 64, 128, 256][..], &[1, 4]) {
+        all.extend(rows(setup, GROWTH, setup.folder(), &size.to_string(), *size, &STYLES, time)?);
+    }
+    Ok(all)
+}
+
+fn rows(
+    setup: &Setup,
+    topic: &str,
+    folder: &Path,
+    case: &str,
+    size: usize,
+    candidates: &[&'static str],
+    time: Duration,
+) -> crate::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for candidate in candidates {
+        let folder = tempfile::tempdir_in(folder)?;
+        let members = vec![Member { candidate, pause: Duration::ZERO }; size];
+        let outcomes = run(setup, folder.path(), &members, time)?;
+        let mut histogram = Histogram::new();
+        outcomes.iter().for_each(|outcome| histogram.merge(&outcome.histogram));
+        let grants: Vec<u64> = outcomes.iter().map(|outcome| outcome.grants).collect();
+        let (most, least) = (grants.iter().max().copied().unwrap_or(0), grants.iter().min().copied().unwrap_or(0));
+        let longest = outcomes.iter().map(|outcome| outcome.longest).max().unwrap_or(0);
+        let row = Row::new(
+            topic,
+            case,
+            candidate,
+            &[
+                ("grantsPerSecond", grants.iter().sum::<u64>() as f64 / time.as_secs_f64()),
+                ("mostToLeast", most as f64 / least.max(1) as f64),
+                ("longestWaitMs", longest as f64 / 1e6),
+                ("handOffP50ns", histogram.percentile(50) as f64),
+                ("handOffP99ns", histogram.percentile(99) as f64),
+            ],
+        );
+        rows.push(row);
     }
     Ok(rows)
 }

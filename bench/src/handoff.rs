@@ -27,7 +27,8 @@ pub(crate) const KILL: &str = "SIGKILL";
 pub(crate) const FOREIGN_TO_US: &str = "a program that knows only the lock file, to tenure";
 
 /// A name, the holder, and the waiter.
-const CANDIDATES: [(&str, &str, &str); 7] = [
+type Candidate = (&'static str, &'static str, &'static str);
+const CANDIDATES: [Candidate; 7] = [
     (FLOCK, FLOCK, FLOCK),
     (FLOCK_STYLE, FLOCK_STYLE, FLOCK_STYLE),
     (FLOCK_STYLE_INTERRUPTS, FLOCK_STYLE_INTERRUPTS, FLOCK_STYLE_INTERRUPTS),
@@ -48,20 +49,30 @@ pub(crate) fn measure(setup: &Setup) -> crate::Result<Vec<Row>> {
     own.push((NODE, NODE, NODE));
     let peers: Vec<_> = PEERS.iter().map(|name| (*name, *name, *name)).collect();
     let python: Vec<_> = FROM_PYTHON.iter().map(|name| (*name, *name, *name)).collect();
-    let mut rows = rounds(setup, RELEASE, &own, setup.pick(1000, 5))?;
-    rows.extend(rounds(setup, RELEASE, &python, setup.pick(1000, 5))?);
-    rows.extend(rounds(setup, RELEASE, &peers, setup.pick(60, 2))?);
-    rows.extend(rounds(setup, KILL, &own, setup.pick(200, 3))?);
+    let mut rows = Vec::new();
+    for (fs, folder) in setup.folders()? {
+        let mut add = |ending: &str, candidates: &[Candidate], count| -> crate::Result<()> {
+            let case = format!("{ending}, {fs}");
+            rows.extend(rounds(setup, folder, &case, ending, candidates, count)?);
+            Ok(())
+        };
+        add(RELEASE, &own, setup.pick(1000, 5))?;
+        add(RELEASE, &python, setup.pick(1000, 5))?;
+        add(RELEASE, &peers, setup.pick(60, 2))?;
+        add(KILL, &own, setup.pick(200, 3))?;
+    }
     Ok(rows)
 }
 
 fn rounds(
     setup: &Setup,
+    folder: &Path,
+    case: &str,
     ending: &str,
-    candidates: &[(&'static str, &str, &str)],
+    candidates: &[Candidate],
     rounds: usize,
 ) -> crate::Result<Vec<Row>> {
-    let folder = tempfile::tempdir_in(setup.folder())?;
+    let folder = tempfile::tempdir_in(folder)?;
     let targets: Vec<PathBuf> = (0..candidates.len()).map(|at| folder.path().join(format!("handoff-{at}"))).collect();
     let mut samples = vec![Vec::with_capacity(rounds); candidates.len()];
     let holder = |at: usize| Peer::start(setup, candidates[at].1, &targets[at]);
@@ -94,7 +105,7 @@ fn rounds(
         }
     }
     let named = candidates.iter().zip(samples);
-    Ok(named.map(|((name, ..), samples)| Row::times(TOPIC, ending, name, samples)).collect())
+    Ok(named.map(|((name, ..), samples)| Row::times(TOPIC, case, name, samples)).collect())
 }
 
 /// A child that acquires and releases on request, and answers with the time.

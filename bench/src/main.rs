@@ -12,6 +12,7 @@ mod crowd;
 mod driver;
 mod handoff;
 mod idle;
+mod instructions;
 mod listing;
 mod many;
 mod plot;
@@ -43,8 +44,9 @@ usage: tenure-bench measure RESULTS.json [--quick] [--only TOPIC].. --dir DIR --
 
 /// A topic's name, and the function that measures it.
 type Measure = fn(&Setup) -> Result<Vec<Row>>;
-const TOPICS: [(&str, Measure); 11] = [
+const TOPICS: [(&str, Measure); 12] = [
     (uncontended::TOPIC, uncontended::measure),
+    (instructions::TOPIC, instructions::measure),
     (profile::TOPIC, profile::measure),
     (handoff::TOPIC, handoff::measure),
     (crowd::TOPIC, crowd::measure),

@@ -5,19 +5,26 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use crate::candidate::LOCK_FILE;
 use crate::results::{Results, Topic};
 use crate::row::{Row, short};
 use crate::targets::{self, Target};
+use crate::{crowd, handoff, uncontended, whole};
 
 const BEGIN: &str = "<!-- measured: begin -->";
 const END: &str = "<!-- measured: end -->";
 
 /// The topics in the order of the page, each with its heading and the meaning of its cases.
-const TOPICS: [(&str, &str, &str); 11] = [
+const TOPICS: [(&str, &str, &str); 12] = [
     ("uncontended", "Acquire and release, without contention", "file system"),
+    ("instructions", "Instructions of the library, without those of the C library and the kernel", "what"),
     ("profile", "Where the time of an acquire and release goes, call by call", "file system, style"),
-    ("hand-off", "From a holder's end to the next one's grant, two processes", "the holder's end"),
-    ("crowd", "Processes that reacquire one lock all the time and hold it for 20 µs each, for 10 s", "processes"),
+    ("hand-off", "From a holder's end to the next one's grant, two processes", "the holder's end, file system"),
+    (
+        "crowd",
+        "Processes that reacquire one lock all the time and hold it for 20 µs each, for 10 s (tmpfs: 5 s)",
+        "processes, file system",
+    ),
     (
         "greedy",
         "A process that reacquires as fast as it can beside one that acquires once a millisecond, 10 s",
@@ -26,9 +33,9 @@ const TOPICS: [(&str, &str, &str); 11] = [
     ("threads", "Threads of one process", "threads"),
     ("many locks", "Very many locks in one process", "locks"),
     ("listing", "`tenure ls` and `tenure clean`", "folder"),
-    ("whole command", "Whole processes", "what"),
+    ("whole command", "Whole processes", "file system"),
     ("idle waiters", "Wake-ups of waiters, in a wait of 10 s", "waiters"),
-    ("growth", "Growth with the number of processes, 2 s each", "processes"),
+    ("growth", "Growth with the number of processes, 1 s each", "processes"),
 ];
 
 /// A number's name in the results, its heading, and its divisor.
@@ -55,6 +62,14 @@ const COLUMNS: [(&str, &str, f64); 22] = [
     ("instructions", "instructions", 1.0),
     ("ratio", "ratio", 1.0),
     ("samples", "samples", 1.0),
+];
+
+/// The topics whose tables also have ratios: the candidate to which each row is compared, and the number.
+const RATIOS: [(&str, &str, &str); 4] = [
+    (uncontended::TOPIC, LOCK_FILE, "p50ns"),
+    (handoff::TOPIC, LOCK_FILE, "p50ns"),
+    (crowd::TOPIC, LOCK_FILE, "grantsPerSecond"),
+    (whole::TOPIC, whole::FLOCK, "p50ns"),
 ];
 
 /// Writes the measured figures into the page `figures`, and how they compare with the targets into the page `goals`.
@@ -92,19 +107,24 @@ fn tables(results: &Results) -> Result<String, std::fmt::Error> {
     for (name, heading, cases) in TOPICS {
         if let Some(topic) = results.0.get(name) {
             writeln!(out, "\n### {heading}\n")?;
-            table(&mut out, topic, cases)?;
+            table(&mut out, results, name, topic, cases)?;
         }
     }
     writeln!(out)?;
     Ok(out)
 }
 
-fn table(out: &mut String, topic: &Topic, cases: &str) -> std::fmt::Result {
+fn table(out: &mut String, results: &Results, name: &str, topic: &Topic, cases: &str) -> std::fmt::Result {
     let used: BTreeSet<&str> = topic.rows.iter().flat_map(|row| row.numbers.keys().map(String::as_str)).collect();
     let columns: Vec<_> = COLUMNS.iter().filter(|(name, ..)| used.contains(name)).collect();
     write!(out, "| {cases} | |")?;
     columns.iter().try_for_each(|(_, heading, _)| write!(out, " {heading} |"))?;
-    write!(out, "\n| --- | --- |{}\n", " ---: |".repeat(columns.len()))?;
+    let compared = RATIOS.into_iter().find(|(topic, ..)| *topic == name);
+    if let Some((_, reference, number)) = compared {
+        let heading = COLUMNS.iter().find(|(name, ..)| *name == number).map_or(number, |(_, heading, _)| *heading);
+        write!(out, " {} to {reference} |", heading.trim_end_matches(" µs"))?;
+    }
+    write!(out, "\n| --- | --- |{}\n", " ---: |".repeat(columns.len() + usize::from(compared.is_some())))?;
     let mut last = "";
     for row in &topic.rows {
         // A case is named once.
@@ -112,6 +132,11 @@ fn table(out: &mut String, topic: &Topic, cases: &str) -> std::fmt::Result {
         last = &row.case;
         write!(out, "| {case} | {} |", row.candidate)?;
         columns.iter().try_for_each(|(name, _, unit)| write!(out, " {} |", cell(row, name, *unit)))?;
+        if let Some((_, reference, number)) = compared {
+            let base = results.number(name, &row.case, reference, number);
+            let ratio = row.numbers.get(number).zip(base).map(|(own, base)| format!("{:.2}×", own / base));
+            write!(out, " {} |", ratio.unwrap_or_default())?;
+        }
         writeln!(out)?;
     }
     let about = |name: &str| topic.circumstances.get(name).map_or("?", String::as_str);
