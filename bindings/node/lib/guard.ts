@@ -34,34 +34,48 @@ export function emitOverdue(overdue: Overdue): void {
  * }
  */
 export class Guard extends EventEmitter {
-  /**
-   * The fencing token, greater than that of every earlier holder. A resource that checks it refuses a smaller one than it
-   * has seen. Null for a shared lock and for one without a record.
-   */
-  readonly fence: number | null;
-  /** Whether this is a shared lock. */
-  readonly shared: boolean;
-  /** The path that the lock protects. */
-  readonly path: string;
-  /** The path of the lock file: `<path>.lock`. */
-  readonly lockFile: string;
-  /** The end of the previous tenure. */
-  readonly previous: Previous;
   readonly #native: NativeGuard;
   #released = false;
+  #previous: Previous | undefined;
   #lost: Promise<TenureError> | undefined;
 
   /** @internal */
   constructor(native: NativeGuard) {
     super();
     this.#native = native;
-    this.fence = native.fence;
-    this.shared = native.shared;
-    this.path = native.target;
-    this.lockFile = native.lockFile;
-    const holder = native.crashed();
-    this.previous = holder ? { crashed: true, holder } : { crashed: false, holder: undefined };
     held.add(this);
+  }
+
+  /**
+   * The fencing token, greater than that of every earlier holder. A resource that checks it refuses a smaller one than it
+   * has seen. Null for a shared lock and for one without a record.
+   */
+  get fence(): number | null {
+    return this.#native.fence;
+  }
+
+  /** Whether this is a shared lock. */
+  get shared(): boolean {
+    return this.#native.shared;
+  }
+
+  /** The path that the lock protects. */
+  get path(): string {
+    return this.#native.target;
+  }
+
+  /** The path of the lock file: `<path>.lock`. */
+  get lockFile(): string {
+    return this.#native.lockFile;
+  }
+
+  /** The end of the previous tenure. */
+  get previous(): Previous {
+    if (this.#previous === undefined) {
+      const holder = this.#native.crashed();
+      this.#previous = holder ? { crashed: true, holder } : { crashed: false, holder: undefined };
+    }
+    return this.#previous;
   }
 
   /** A promise that resolves with the error if the lock is lost while it is held, and otherwise never settles. */

@@ -104,13 +104,7 @@ export class Lock {
 
   constructor(path: Path, options: LockOptions = {}) {
     checkOptions("Lock", options, LOCK);
-    const where = target(path);
-    const { NativeLock, NativeOverdueListener } = native();
-    cleanUpAtExit();
-    // One listener for all locks, as libuv walks each listener's handle while it exists.
-    if (options.maxHold !== undefined) overdueListener ??= new NativeOverdueListener(emitOverdue);
-    const listener = options.maxHold === undefined ? null : overdueListener;
-    this.#native = unwrap<NativeLock>(NativeLock.open(where, nativeOptions(options), listener));
+    this.#native = unwrap<NativeLock>(native().NativeLock.open(...opening(path, options)));
   }
 
   /**
@@ -125,9 +119,7 @@ export class Lock {
     const { signal, timeout = Infinity } = options;
     signal?.throwIfAborted();
     if (timeout <= 0) return this.acquireSync();
-    const started: NativeGuard | NativeWait | Failure = this.#native.start();
-    const isWait = started instanceof native().NativeWait;
-    return new Guard(isWait ? await wait(started, timeout, signal) : unwrap<NativeGuard>(started));
+    return finish(this.#native.start(), timeout, signal);
   }
 
   /** Makes one attempt to acquire, without waiting. Throws `TENURE_BUSY` if the lock is held. */
@@ -139,6 +131,14 @@ export class Lock {
   status(): Status {
     return unwrap<Status>(this.#native.status());
   }
+}
+
+type Started = NativeGuard | NativeWait | Failure;
+
+/** Returns the guard of an acquire that has started, after the wait if it has to wait. */
+function finish(started: Started, timeout: number, signal: AbortSignal | undefined): Guard | Promise<Guard> {
+  if (!(started instanceof native().NativeWait)) return new Guard(unwrap<NativeGuard>(started));
+  return wait(started, timeout, signal).then((outcome) => new Guard(outcome));
 }
 
 function wait(waiting: NativeWait, timeout: number, signal: AbortSignal | undefined): Promise<NativeGuard> {
@@ -193,9 +193,12 @@ export async function lock(path: Path, options: LockOptions & WaitOptions = {}):
   return acquire(path, options);
 }
 
-function acquire(path: Path, { timeout, signal, ...options }: LockOptions & WaitOptions): Promise<Guard> {
+/** Acquires a lock whose options are checked. The result may be there at once. */
+function acquire(path: Path, all: LockOptions & WaitOptions): Guard | Promise<Guard> {
+  const { timeout = Infinity, signal, ...options } = all;
   signal?.throwIfAborted();
-  return new Lock(path, options).acquire({ timeout, signal });
+  if (timeout <= 0) return new Lock(path, options).acquireSync();
+  return finish(native().NativeLock.openAndStart(...opening(path, options)), timeout, signal);
 }
 
 /**
@@ -238,7 +241,19 @@ export async function releaseAfter<T>(held: { release(): Promise<void> }, fn: ()
   return result;
 }
 
-function nativeOptions({ overrun, ...options }: LockOptions): NativeOptions {
+/** Returns the arguments that open a lock. */
+function opening(path: Path, options: LockOptions): [string | Uint8Array, NativeOptions | null, NativeOverdueListener | null] {
+  const where = target(path);
+  cleanUpAtExit();
+  const { maxHold } = options;
+  // One listener for all locks, as libuv walks each listener's handle while it exists.
+  if (maxHold !== undefined) overdueListener ??= new (native().NativeOverdueListener)(emitOverdue);
+  return [where, nativeOptions(options), maxHold === undefined ? null : (overdueListener ?? null)];
+}
+
+/** Returns the options for the native half, which reads each one; `null` where none is set. */
+function nativeOptions({ overrun, ...options }: LockOptions): NativeOptions | null {
   const given = Object.entries(options).filter(([, value]) => value !== undefined);
+  if (given.length === 0 && overrun === undefined) return null;
   return { ...(Object.fromEntries(given) as NativeOptions), revoke: overrun === "revoke" };
 }

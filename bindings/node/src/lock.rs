@@ -1,5 +1,8 @@
 //! A lock that is opened once and acquired many times.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
 use napi::bindgen_prelude::{Either, Either3, Result};
 use napi_derive::napi;
 use tenure::{Requester, Wait};
@@ -19,23 +22,65 @@ pub struct NativeLock {
     shared: bool,
 }
 
-#[napi]
+/// The number of locks that stay open after [`open_and_start`](NativeLock::open_and_start). The next acquire of such a lock
+/// finds its files open.
+const MOST_RECENT: usize = 16;
+
+thread_local! {
+    static RECENT: RefCell<VecDeque<tenure::Lock>> = const { RefCell::new(VecDeque::new()) };
+}
+
 impl NativeLock {
-    /// Opens a lock, and acquires nothing. `listener` is called when a holder exceeds `maxHold`.
-    #[napi]
-    pub fn open(
-        #[napi(ts_arg_type = "string | Uint8Array")] target: Target,
-        options: NativeOptions,
+    fn opened(
+        target: Target,
+        options: Option<NativeOptions>,
         listener: Option<&NativeOverdueListener>,
-    ) -> Result<Either<NativeLock, Failure>> {
+    ) -> Result<tenure::Result<NativeLock>> {
+        let options = options.unwrap_or_default();
         let mut opening = options.library()?;
         if let Some(listener) = listener {
             opening = listener.listen(opening);
         }
-        Ok(match opening.open(os_string(target)?) {
-            Ok(lock) => Either::A(NativeLock { lock, shared: options.shared == Some(true) }),
+        let opened = opening.open(os_string(target)?);
+        Ok(opened.map(|lock| NativeLock { lock, shared: options.shared == Some(true) }))
+    }
+}
+
+#[napi]
+impl NativeLock {
+    /// Opens a lock, and acquires nothing. Without options it has the defaults. `listener` is called when a holder exceeds
+    /// `maxHold`.
+    #[napi]
+    pub fn open(
+        #[napi(ts_arg_type = "string | Uint8Array")] target: Target,
+        options: Option<NativeOptions>,
+        listener: Option<&NativeOverdueListener>,
+    ) -> Result<Either<NativeLock, Failure>> {
+        Ok(match NativeLock::opened(target, options, listener)? {
+            Ok(lock) => Either::A(lock),
             Err(error) => Either::B(error.into()),
         })
+    }
+
+    /// Opens a lock, and acquires it as `start` does. JavaScript has no object for the lock itself.
+    #[napi]
+    pub fn open_and_start(
+        #[napi(ts_arg_type = "string | Uint8Array")] target: Target,
+        options: Option<NativeOptions>,
+        listener: Option<&NativeOverdueListener>,
+    ) -> Result<Either3<NativeGuard, NativeWait, Failure>> {
+        let lock = match NativeLock::opened(target, options, listener)? {
+            Ok(lock) => lock,
+            Err(error) => return Ok(Either3::C(error.into())),
+        };
+        let started = lock.start();
+        RECENT.with_borrow_mut(|recent| {
+            if recent.len() == MOST_RECENT {
+                recent.pop_front();
+            }
+            recent.push_back(lock.lock);
+        });
+        Ok(started)
     }
 
     /// Makes one attempt to acquire, without waiting.

@@ -8,6 +8,7 @@ use crate::convert::duration;
 
 /// The library's options. Times are in milliseconds. `LockOptions` of `lib/lock.ts` documents them.
 #[napi(object, object_to_js = false)]
+#[derive(Default)]
 pub struct NativeOptions {
     /// A name for this holder.
     pub label: Option<String>,
