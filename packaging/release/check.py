@@ -201,12 +201,17 @@ def check_binary(path, system, static):
     ensure(MACHINES[system.machine] in header, f"{path.name} is not for {system.machine}")
     if static:
         ensure("INTERP" not in header and "(NEEDED)" not in header, f"{path.name} is not static")
-    content = path.read_bytes()
-    for secret in {str(common.ROOT), str(pathlib.Path.home() / ".cargo"), str(common.target_folder())}:
-        ensure(secret.encode() not in content, f"{path.name} has the path {secret} of the machine that built it")
+    check_paths(path)
     if static:
         names = {package["name"] for package in auditable(path)["packages"]}
         ensure({"tenure", "tenure-cli", "rustls"} <= names, f"the audit section of {path.name} lists {len(names)} packages")
+
+
+def check_paths(path):
+    """Sees that a file names no folder of the machine that built it."""
+    content = path.read_bytes()
+    for folder in {str(common.ROOT), str(pathlib.Path.home() / ".cargo"), str(common.target_folder())}:
+        ensure(folder.encode() not in content, f"{path.name} has the path {folder} of the machine that built it")
 
 
 def auditable(path):
@@ -358,6 +363,9 @@ def check_wheel(wheel, system, family, folder):
         ensure(wanted in names, f"{wheel.name} lacks {wanted}")
     for licence in [*common.LICENCES, "THIRD-PARTY-LICENSES"]:
         ensure(any(name.endswith(f".dist-info/licenses/{licence}") for name in names), f"{wheel.name} lacks {licence}")
+    for path in folder.rglob("*"):
+        if path.is_file():
+            check_paths(path)
     [module] = folder.glob("tenure/_tenure*.so")
     check_shared(module, system, family == "musllinux")
 
