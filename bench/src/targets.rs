@@ -129,8 +129,8 @@ impl Found<'_> {
                 self.add(format!("{peer} on {fs}, p50 to {NODE}"), p50(self, peer, NODE), AtLeast(10.0), "×");
             }
             for peer in KERNEL {
-                let what = format!("flock style on {fs}, p50 to {peer}");
-                self.add(what, p50(self, FLOCK_STYLE, peer), AtMost(1.2), "×");
+                let what = format!("record(false) on {fs}, p50 to {peer}");
+                self.add(what, p50(self, NO_RECORD, peer), AtMost(1.0), "×");
             }
         }
     }
