@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use crate::record::{self, Content, MAX_BYTES, MAX_SAFE, Record, parse_canonical, read};
+use crate::record::{self, Content, MAX_BYTES, MAX_SAFE, Record, parse_canonical, parse_prior, read};
 use crate::util::text;
 
 #[cfg(target_os = "linux")]
@@ -57,6 +57,11 @@ pub fn record(bytes: &[u8]) {
 
 fn check_fast_reader(bytes: &[u8], content: &Content) {
     let Some(scan) = parse_canonical(bytes) else { return };
+    assert_eq!(
+        parse_prior(bytes).map(|prior| (prior.fence, prior.state, prior.style)),
+        Some((scan.fence, scan.state, scan.style)),
+        "the first lines say another thing"
+    );
     let Content::Record(Record { native: Some(native), .. }) = content else {
         panic!("the fast reader saw a record, the general one {content:?}")
     };

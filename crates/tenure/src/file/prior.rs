@@ -77,11 +77,13 @@ impl<'a> Prior<'a> {
     }
 }
 
+/// Returns the state of a record that cannot change meanwhile, because this process has its kernel lock.
 fn scan(bytes: &[u8]) -> Option<PriorState> {
-    if let Some(own) = record::parse_canonical(bytes) {
-        return Some(PriorState { fence: own.fence, state: own.state, style: own.style });
-    }
-    let native = parse(bytes)?.native?;
+    record::parse_prior(bytes).or_else(|| state_of(parse(bytes)))
+}
+
+fn state_of(record: Option<Record>) -> Option<PriorState> {
+    let native = record?.native?;
     Some(PriorState { fence: native.fence.unwrap_or(0), state: native.state, style: native.style })
 }
 
@@ -94,5 +96,5 @@ fn parse(bytes: &[u8]) -> Option<Record> {
 
 /// As [`Prior::was_shown`], of a record's text that was read without the kernel lock.
 pub(crate) fn proves_use(text: &[u8]) -> bool {
-    scan(text).is_some_and(PriorState::was_published)
+    state_of(parse(text)).is_some_and(PriorState::was_published)
 }

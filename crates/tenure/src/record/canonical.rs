@@ -8,8 +8,8 @@ use super::value::{date, is_spaces, plain, short_text};
 use super::{
     ACQUIRED_AT, BOOT_ID, CLOSE, CLOSE_NATIVE, COMMAND, COMMAND_PID, COMMAND_START_TIME, CREATED_AT, FENCE,
     FENCE_WIDTH, FLOCK_STYLE, FOREIGN_START_TIME, HOST, LABEL, LOCK_FILE_STYLE, MASKED_KEY, MAX_HOLD, MAX_SAFE,
-    MAX_TEXT, NATIVE, Native, OPEN, PID_END, PID_KEY, PID_NAMESPACE, PID_WIDTH, PIDFD_INODE, Record, RecordState,
-    RecordStyle, SERVER_STYLE, START_TIME, STATE, STYLE, Text, WIDE, state_text,
+    MAX_TEXT, NATIVE, Native, OPEN, PID_END, PID_KEY, PID_NAMESPACE, PID_WIDTH, PIDFD_INODE, PriorState, Record,
+    RecordState, RecordStyle, SERVER_STYLE, START_TIME, STATE, STYLE, Text, WIDE, state_text,
 };
 
 /// The fields of a record in Tenure's own layout. Strings are raw JSON with their quotes, and empty where they are absent.
@@ -66,33 +66,7 @@ impl CanonicalRecord<'_> {
 /// the last byte. The general reader returns the same fields for such a text.
 pub(crate) fn parse_canonical(bytes: &[u8]) -> Option<CanonicalRecord<'_>> {
     let mut parser = Parser { bytes, at: 0, more: true };
-    parser.take(OPEN)?;
-    let masked = parser.take(PID_KEY).is_none();
-    if masked {
-        parser.take(MASKED_KEY)?;
-    }
-    parser.take(PID_END)?;
-    let pid = parser.number(PID_WIDTH)?;
-    // With its pid masked, a text without a creation time would not be read as a record.
-    parser.take(CREATED_AT)?;
-    let created_at = parser.string()?;
-    let foreign_start_time = parser.optional_number(FOREIGN_START_TIME, WIDE)?;
-    let max_hold = parser.optional_number(MAX_HOLD, 0)?;
-    parser.take(NATIVE)?;
-    parser.take(FENCE)?;
-    let fence = parser.number(FENCE_WIDTH).filter(|fence| *fence >= 1)?;
-    parser.take(STATE)?;
-    let state = [RecordState::Held, RecordState::Released, RecordState::Aborted, RecordState::Acquiring]
-        .into_iter()
-        .find(|state| parser.take_bytes(state_text(*state)).is_some())?;
-    parser.take("\n")?;
-    parser.take(STYLE)?;
-    let style = match parser.string()? {
-        LOCK_FILE_STYLE => RecordStyle::LockFile,
-        FLOCK_STYLE => RecordStyle::Flock,
-        SERVER_STYLE => RecordStyle::Server,
-        _ => return None,
-    };
+    let head = parser.head()?;
     let acquired_at = parser.optional_string(ACQUIRED_AT)?;
     let boot_id = match parser.optional_string(BOOT_ID)? {
         "" => None,
@@ -103,14 +77,14 @@ pub(crate) fn parse_canonical(bytes: &[u8]) -> Option<CanonicalRecord<'_>> {
         }
     };
     let record = CanonicalRecord {
-        fence,
-        state,
-        style,
+        fence: head.prior.fence,
+        state: head.prior.state,
+        style: head.prior.style,
         boot_id,
-        pid: (!masked).then_some(pid),
-        created_at,
-        foreign_start_time,
-        max_hold,
+        pid: head.pid,
+        created_at: head.created_at,
+        foreign_start_time: head.foreign_start_time,
+        max_hold: head.max_hold,
         acquired_at,
         pid_namespace: parser.optional_number(PID_NAMESPACE, 0)?,
         pidfd_inode: parser.optional_number(PIDFD_INODE, WIDE)?,
@@ -129,6 +103,25 @@ pub(crate) fn parse_canonical(bytes: &[u8]) -> Option<CanonicalRecord<'_>> {
     is_spaces(&bytes[parser.at..]).then_some(record)
 }
 
+/// Reads what the next holder needs of a record: the fence, the state and the style, which are in its first lines. The text
+/// must begin and end as [`Record::render`] lays it out; the lines between are not read, which is most of it. `None` leaves the
+/// text to the general reader.
+pub(crate) fn parse_prior(bytes: &[u8]) -> Option<PriorState> {
+    let end = bytes.iter().rposition(|byte| *byte != b' ')? + 1;
+    bytes[..end].strip_suffix(CLOSE.as_bytes())?.strip_suffix(CLOSE_NATIVE.as_bytes())?;
+    let head = Parser { bytes, at: 0, more: true }.head()?;
+    Some(head.prior)
+}
+
+/// The first lines of a record, up to its style.
+struct Head<'a> {
+    pid: Option<u64>,
+    created_at: &'a str,
+    foreign_start_time: Option<u64>,
+    max_hold: Option<u64>,
+    prior: PriorState,
+}
+
 /// Steps through a record of Tenure's own layout.
 struct Parser<'a> {
     bytes: &'a [u8],
@@ -138,6 +131,38 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
+    fn head(&mut self) -> Option<Head<'a>> {
+        self.take(OPEN)?;
+        let masked = self.take(PID_KEY).is_none();
+        if masked {
+            self.take(MASKED_KEY)?;
+        }
+        self.take(PID_END)?;
+        let pid = self.number(PID_WIDTH)?;
+        // With its pid masked, a text without a creation time would not be read as a record.
+        self.take(CREATED_AT)?;
+        let created_at = self.string()?;
+        let foreign_start_time = self.optional_number(FOREIGN_START_TIME, WIDE)?;
+        let max_hold = self.optional_number(MAX_HOLD, 0)?;
+        self.take(NATIVE)?;
+        self.take(FENCE)?;
+        let fence = self.number(FENCE_WIDTH).filter(|fence| *fence >= 1)?;
+        self.take(STATE)?;
+        let state = [RecordState::Held, RecordState::Released, RecordState::Aborted, RecordState::Acquiring]
+            .into_iter()
+            .find(|state| self.take_bytes(state_text(*state)).is_some())?;
+        self.take("\n")?;
+        self.take(STYLE)?;
+        let style = match self.string()? {
+            LOCK_FILE_STYLE => RecordStyle::LockFile,
+            FLOCK_STYLE => RecordStyle::Flock,
+            SERVER_STYLE => RecordStyle::Server,
+            _ => return None,
+        };
+        let pid = (!masked).then_some(pid);
+        Some(Head { pid, created_at, foreign_start_time, max_hold, prior: PriorState { fence, state, style } })
+    }
+
     fn take_bytes(&mut self, expected: &[u8]) -> Option<()> {
         self.bytes[self.at..].starts_with(expected).then(|| self.at += expected.len())
     }

@@ -28,7 +28,7 @@ mod render;
 mod tests;
 mod value;
 
-pub(crate) use canonical::{CanonicalRecord, parse_canonical};
+pub(crate) use canonical::{CanonicalRecord, parse_canonical, parse_prior};
 pub(crate) use model::*;
 pub(crate) use read::read;
 pub(crate) use render::iso_date;

@@ -36,7 +36,7 @@ pub(crate) enum RecordStyle {
 }
 
 /// The fields of the previous record that every acquire needs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PriorState {
     pub(crate) fence: u64,
     pub(crate) state: RecordState,

@@ -510,6 +510,10 @@ proptest! {
         prop_assert_eq!(read(&bytes), Content::Record(record.clone()));
         let other: Result<serde_json::Value, _> = serde_json::from_slice(&bytes);
         prop_assert!(other.is_ok());
+        prop_assert_eq!(
+            parse_prior(&bytes),
+            parse_canonical(&bytes).map(|scan| PriorState { fence: scan.fence, state: scan.state, style: scan.style })
+        );
         match (parse_canonical(&bytes), &record.native) {
             (Some(scan), Some(native)) => {
                 prop_assert_eq!(Some(scan.fence), native.fence);
@@ -535,6 +539,9 @@ proptest! {
         let whole = record.render(0).bytes;
         for length in (0..whole.len()).step_by(if cfg!(miri) { 241 } else { 1 }) {
             let mut bytes = whole[..length].to_vec();
+            // The padding after the record is no part of it.
+            let is_cut = length < whole.trim_ascii_end().len();
+            prop_assert!(!is_cut || parse_prior(&bytes).is_none(), "cut at {}", length);
             bytes.resize(length + zeros, 0);
             match read(&bytes) {
                 Content::Blank => prop_assert_eq!(length, 0),
@@ -545,9 +552,24 @@ proptest! {
         }
     }
 
+    /// What the next holder needs is in the first lines, so it survives damage behind them.
+    #[test]
+    fn a_damaged_label_hides_no_state(record in records(), label in "[a-z]{8}") {
+        let mut record = record;
+        let Some(native) = &mut record.native else { return Ok(()) };
+        native.label = Some(label.as_str().into());
+        let bytes = record.render(0).bytes;
+        let expected = parse_prior(&bytes);
+        prop_assert_eq!(expected.is_some(), parse_canonical(&bytes).is_some());
+        let damaged = String::from_utf8(bytes).unwrap().replace(&label, "\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}");
+        prop_assert_eq!(parse_canonical(damaged.as_bytes()), None);
+        prop_assert_eq!(parse_prior(damaged.as_bytes()), expected);
+    }
+
     #[test]
     fn no_bytes_panic(bytes in prop_oneof![proptest::collection::vec(any::<u8>(), 0..200), damaged()]) {
         let _ = parse_canonical(&bytes);
+        let _ = parse_prior(&bytes);
         let _ = read(&bytes);
     }
 
