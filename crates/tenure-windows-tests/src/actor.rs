@@ -1,4 +1,4 @@
-//! Actors: processes that do what a test tells them.
+//! Actors: processes that follow a test's commands.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

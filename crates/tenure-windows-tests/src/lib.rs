@@ -1,4 +1,4 @@
-//! What the tests on Windows share: actors, which are processes that lock by command, and a witness, which notices two
+//! The shared parts of the tests on Windows: actors, which are processes that lock by command, and a witness, which notices two
 //! holders at one time. On other systems this is empty.
 //!
 //! `scripts/test --windows` runs the tests under wine.

@@ -12,12 +12,12 @@ const SETTLES: u32 = 20_000;
 /// A mutex of Windows that all actors of a test share.
 pub struct Witness(HANDLE);
 
-/// What a holder finds as it enters.
+/// The state that a holder finds as it enters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entered {
     /// No other process was inside.
     Alone,
-    /// The one before it was killed while it was inside.
+    /// The previous process was killed while it was inside.
     AfterKill,
     /// Another process was inside, and left it in the ordinary way: two held at one time.
     Double,

@@ -1,4 +1,4 @@
-//! Platforms without a port: what needs files or child processes reports that. What only asks a server works.
+//! Platforms without a port. Functions that need files or child processes fail as unsupported; locks on servers work.
 
 use std::ffi::{OsStr, OsString};
 use std::io;

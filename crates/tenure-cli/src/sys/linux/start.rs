@@ -2,7 +2,7 @@
 //!
 //! Rust's runtime prepares a message for a stack overflow. For that it asks the C library for the main thread's stack, which
 //! reads and parses `/proc/self/maps`: a twentieth of `tenure run T -- true`. Without it, a stack overflow ends the process by
-//! SIGSEGV with no message. What else the runtime does, the functions here do as well.
+//! SIGSEGV with no message. The functions here do everything else that the runtime does.
 //!
 //! The C library must pass the words of the call to Rust's library, for `std::env::args`. glibc does, musl does not.
 

@@ -25,7 +25,7 @@ impl Child {
         self.0.id()
     }
 
-    /// Ends the child, for a signal that would (`TerminateProcess`). Windows has no others.
+    /// Ends the child, if the signal would end it on Unix (`TerminateProcess`). Windows has no other signals.
     pub(crate) fn signal(&self, signal: i32) {
         if matches!(signal, SIGKILL | SIGTERM) {
             // SAFETY: TerminateProcess requires a process's handle, which `self` has.

@@ -19,14 +19,14 @@ use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcess, PROC
 use super::child::Child;
 use super::numbers::{SIGKILL, SIGTERM};
 
-/// The job. What is left of it when this is dropped lives on.
+/// The job. Processes that are in it when this is dropped continue.
 pub(crate) struct ProcessTree {
     job: Option<OwnedHandle>,
     /// Whether this process could not enter the job, so that the command enters it once it runs.
     late: Cell<bool>,
 }
 
-/// The most processes of a job that are listed.
+/// The maximum number of processes of a job that are listed.
 const MOST: usize = 4096;
 
 /// The process ids of a job, as `QueryInformationJobObject` returns them.
@@ -38,7 +38,7 @@ struct List {
 }
 
 impl ProcessTree {
-    /// Makes the job, and enters it (`CreateJobObjectW`, `AssignProcessToJobObject`).
+    /// Creates the job, and enters it (`CreateJobObjectW`, `AssignProcessToJobObject`).
     pub(crate) fn adopt_orphans() -> ProcessTree {
         // SAFETY: CreateJobObjectW has no precondition: attributes and name may be null.
         let job = unsafe { CreateJobObjectW(ptr::null(), ptr::null()) };
@@ -83,8 +83,8 @@ impl ProcessTree {
         ids.map(|id| (*id as u32).cast_signed()).collect()
     }
 
-    /// Ends the command and its descendants, for a signal that would (`TerminateProcess`). Returns those that this user may
-    /// not end.
+    /// Ends the command and its descendants, if `signal` would end them on Unix (`TerminateProcess`). Returns those that
+    /// this user may not end.
     pub(crate) fn signal(&self, command: &Child, signal: i32) -> Vec<i32> {
         command.signal(signal);
         if !matches!(signal, SIGKILL | SIGTERM) {
@@ -111,14 +111,14 @@ impl ProcessTree {
 
 impl Drop for ProcessTree {
     fn drop(&mut self) {
-        // What the command leaves when it ends by itself continues.
+        // Processes that the command leaves when it ends by itself continue.
         if let Some(job) = &self.job {
             set_kill_on_close(job, 0);
         }
     }
 }
 
-/// Says whether the system kills the job's processes when its last handle is closed (`SetInformationJobObject`).
+/// Sets whether the system kills the job's processes when its last handle is closed (`SetInformationJobObject`).
 fn set_kill_on_close(job: &OwnedHandle, flags: u32) {
     let mut limits = JOBOBJECT_EXTENDED_LIMIT_INFORMATION::default();
     limits.BasicLimitInformation.LimitFlags = flags;

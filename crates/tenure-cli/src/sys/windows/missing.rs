@@ -1,4 +1,4 @@
-//! What Windows does not show, or what has no port.
+//! Facts that Windows does not show, and functions without a port.
 
 use std::io;
 use std::process::Stdio;
@@ -10,7 +10,7 @@ fn unsupported<T>(what: &str) -> io::Result<T> {
     Err(io::Error::new(io::ErrorKind::Unsupported, format!("`tenure {what}` has no port to Windows")))
 }
 
-/// Refuses: Windows does not show which files a process has open.
+/// Fails as unsupported: Windows does not show which files a process has open.
 pub(crate) fn open_files(_pid: u32) -> io::Result<Vec<OpenFile>> {
     unsupported("status --pid")
 }

@@ -1,4 +1,4 @@
-//! Events of the console, which a handler on a thread of the system's notes (`SetConsoleCtrlHandler`).
+//! Events of the console. A handler, which the system runs on a thread of its own, records them (`SetConsoleCtrlHandler`).
 
 use std::collections::VecDeque;
 use std::io;

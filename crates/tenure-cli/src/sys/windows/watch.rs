@@ -18,7 +18,7 @@ use crate::sys::types::Change;
 
 /// A watch on a lock: on its folder and what is in it (`FindFirstChangeNotificationW`), and on its holder (`OpenProcess`).
 ///
-/// It only reports when to check the lock: it does not tell which file has changed. Where there is no folder to watch it reports
+/// It only reports when to check the lock: it does not report which file has changed. Where there is no folder to watch it reports
 /// nothing, and the caller relies on its slow checks.
 pub(crate) struct Watch {
     folder: PathBuf,

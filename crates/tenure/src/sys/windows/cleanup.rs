@@ -116,7 +116,7 @@ fn remove_all() {
     }
 }
 
-/// Removes one lock file, if its name still names it, and marks before in its record that its tenure was cut off.
+/// Removes one lock file if its name is still that file's. Before that, marks in its record that the tenure was cut off.
 fn remove(entry: &Held) {
     let named = nt::open(entry.folder.as_handle(), &entry.name, super::dir::open(super::dir::FOR_ATTRIBUTES));
     if named.is_ok_and(|named| stat(named.as_handle(), entry.id.device).is_ok_and(|found| found.id == entry.id)) {

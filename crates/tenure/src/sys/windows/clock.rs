@@ -26,7 +26,7 @@ pub(crate) fn moment() -> Moment {
     Moment(u64::try_from(START.get(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// Returns `None`: the time service is asked by no call.
+/// Returns `None`: no call returns the state of the time service.
 pub(crate) fn clock_is_steered() -> Option<bool> {
     None
 }

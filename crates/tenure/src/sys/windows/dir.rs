@@ -1,7 +1,7 @@
 //! Folders, by their handles.
 //!
-//! Every call is relative to a folder's handle and never follows a link at the last component. What children inherit is
-//! none of it.
+//! Every call is relative to a folder's handle and never follows a link at the last component. Children inherit no
+//! handle.
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
@@ -72,7 +72,7 @@ impl Dir {
     }
 
     fn of_handle(handle: OwnedHandle) -> Dir {
-        // Windows 10 can mark a folder so that `a` and `A` are two files in it. An older one does not know the question.
+        // Windows 10 can mark a folder so that `a` and `A` are two files in it. An older version rejects the query.
         // SAFETY: `query` requires the class's type: it is the class's structure, with one number.
         let found = unsafe { nt::query::<FILE_CASE_SENSITIVE_INFO>(handle.as_handle(), FileCaseSensitiveInformation) };
         Dir {
@@ -82,7 +82,7 @@ impl Dir {
         }
     }
 
-    /// Makes a folder and its missing parents (`CreateDirectoryW`).
+    /// Creates a folder and its missing parents (`CreateDirectoryW`).
     pub(crate) fn create_all(path: &Path) -> io::Result<()> {
         std::fs::create_dir_all(path)
     }
@@ -178,7 +178,7 @@ impl Dir {
         Ok(File::new(opened, Arc::clone(&self.handle), name.as_wide(), self.volume, range))
     }
 
-    /// Makes a file that must not exist yet (`NtCreateFile`, `FILE_CREATE`).
+    /// Creates a file that must not exist yet (`NtCreateFile`, `FILE_CREATE`).
     pub(crate) fn create_new(&self, name: &Name, _mode: u32) -> io::Result<File> {
         let how = Open {
             disposition: FILE_CREATE,
@@ -189,8 +189,8 @@ impl Dir {
         Ok(File::new(made, Arc::clone(&self.handle), name.as_wide(), self.volume, Range::FAR))
     }
 
-    /// Refuses: the lock file is a file of its own, which its holder keeps open so that no program can remove it. The name
-    /// of a file that has another name, at which it is locked, could be removed.
+    /// Fails as unsupported: the lock file is a file of its own, which its holder keeps open so that no program can remove
+    /// it. The name of a file that has another name, at which it is locked, could be removed.
     pub(crate) fn link(&self, _from: &Name, _to: &Name) -> io::Result<()> {
         Err(io::Error::new(io::ErrorKind::Unsupported, "a lock file on Windows is no hard link"))
     }
@@ -211,7 +211,7 @@ impl Dir {
     /// Removes a name in one step, if it is the file's (`NtSetInformationFile`). Returns `false` where the name is another
     /// file's, or missing.
     ///
-    /// The file whose number is compared is the one that goes, by its handle, whatever has the name by then. A name that
+    /// The compared file itself is removed, by its handle, whatever file has the name by then. A name that
     /// this process [keeps](Dir::keep_name) is given up first; then a program that has the file open without letting others
     /// delete it has a second to close it.
     ///
@@ -242,7 +242,7 @@ impl Dir {
         Ok(())
     }
 
-    /// Refuses: Windows cannot swap two names.
+    /// Fails as unsupported: Windows cannot swap two names.
     pub(crate) fn exchange(&self, _one: &Name, _other: &Name) -> io::Result<()> {
         Err(io::Error::new(io::ErrorKind::Unsupported, "Windows cannot swap two names in one step"))
     }
@@ -268,7 +268,7 @@ impl Dir {
         renamed.map_err(taken)
     }
 
-    /// Makes a folder (`NtCreateFile`). As on Unix, it is hidden if its name begins with a dot.
+    /// Creates a folder (`NtCreateFile`). As on Unix, it is hidden if its name begins with a dot.
     pub(crate) fn make_dir(&self, name: &Name, _mode: u32) -> io::Result<()> {
         let hidden = name.last().first() == Some(&u16::from(b'.'));
         let how = Open {
@@ -343,7 +343,7 @@ pub(super) fn unlink_same(folder: BorrowedHandle<'_>, name: &[u16], id: FileId, 
             Err(status) if is_not_found(status) => return Ok(false),
             other => other?,
         };
-        // A file that cannot be compared is another one.
+        // A file that cannot be compared counts as another file.
         if !stat(found.as_handle(), id.device).is_ok_and(|found| found.id == id) {
             return Ok(false);
         }

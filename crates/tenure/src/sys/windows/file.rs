@@ -17,7 +17,7 @@ use super::share;
 use crate::sys::no_interrupts::InterruptHandle;
 use crate::sys::types::{FileIdent, LeaseOutcome, LockKind, Stat};
 
-/// How often a mark is tried that another process's look for marks blocks for a moment.
+/// The maximum number of attempts to set a mark while another process checks for marks.
 const MARK_TRIES: u32 = 3;
 
 /// An open file that may carry a kernel lock.
@@ -93,7 +93,7 @@ impl File {
         Ok(self.stat()?.ident())
     }
 
-    /// Refuses: Windows has no mode. The caller compares what [`stat`](File::stat) shows.
+    /// Fails as unsupported: Windows has no mode. The caller compares what [`stat`](File::stat) shows.
     pub(crate) fn chmod(&self, _mode: u32) -> io::Result<()> {
         Err(io::Error::new(io::ErrorKind::Unsupported, "Windows has access lists and no modes"))
     }
@@ -191,7 +191,7 @@ impl File {
         for _ in 0..MARK_TRIES {
             match range_lock::try_lock(self.handle(), Range::MARK, LockKind::Shared) {
                 Ok(true) => return self.marked.store(true, Ordering::Relaxed),
-                // A holder is looking just now.
+                // A holder is checking for marks at this moment.
                 Ok(false) => std::thread::yield_now(),
                 Err(_) => return,
             }
@@ -254,17 +254,17 @@ impl File {
         self.handle.sync_all()
     }
 
-    /// Tells whether a program has the file open for writing. This process must not have it open for writing itself.
+    /// Returns whether a program has the file open for writing. This process must not have it open for writing itself.
     pub(crate) fn read_lease(&self) -> LeaseOutcome {
         share::open_for_writing(self.handle())
     }
 
-    /// Tells whether a program has the file open for writing, or without letting others delete it.
+    /// Returns whether a program has the file open for writing, or without letting others delete it.
     pub(crate) fn write_lease(&self) -> LeaseOutcome {
         share::open_without_sharing(self.handle())
     }
 
-    /// Refuses: on Windows a lock ends with the process that took it, whatever handles its children have.
+    /// Fails as unsupported: on Windows a lock ends with the process that took it, whatever handles its children have.
     pub(crate) fn duplicate(&self) -> io::Result<Inherited> {
         Err(io::Error::new(
             io::ErrorKind::Unsupported,

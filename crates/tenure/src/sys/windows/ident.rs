@@ -17,13 +17,13 @@ pub(super) const EPOCH: u64 = 116_444_736_000_000_000;
 
 /// Describes an open file (`GetFileInformationByHandle`, and `GetFileInformationByHandleEx` with `FileIdInfo`).
 ///
-/// The links are 0, "cannot be told": a file whose name was removed may keep its old number for as long as it is open. So
+/// The number of links is 0, "unknown": a file whose name was removed may keep its old number for as long as it is open. So
 /// a holder compares names, and not links.
 ///
 /// `volume` is the folder's, which is the file's too.
 ///
 /// Windows keeps access lists and no mode, so every file has the mode that says "the owner writes, all others read": it
-/// tells nobody apart.
+/// distinguishes no users.
 pub(super) fn stat(file: BorrowedHandle<'_>, volume: u64) -> io::Result<Stat> {
     let mut found = BY_HANDLE_FILE_INFORMATION::default();
     // SAFETY: GetFileInformationByHandle requires an open handle, which is borrowed, and a pointer to the structure that

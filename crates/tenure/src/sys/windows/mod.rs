@@ -1,11 +1,11 @@
 //! The front on Windows (10 and later).
 //!
-//! What differs from Unix most, and what the layers above learn of it by the front's answers:
+//! The main differences from Unix, which the front's answers report to the layers above:
 //!
 //! - The kernel lock is a range of bytes, which belongs to a handle *and* a process: a child cannot keep it.
 //! - A lock file is a file of its own. Its holder has it open so that no program can remove it.
 //! - Two names cannot be swapped, but a file can be removed by its handle, after it was examined by that handle.
-//! - A process is its pid and the time at which it was made.
+//! - A process is identified by its pid and its creation time.
 
 mod cleanup;
 mod clock;

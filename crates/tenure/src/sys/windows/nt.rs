@@ -25,7 +25,7 @@ use windows_sys::Win32::System::IO::IO_STATUS_BLOCK;
 /// Lets other programs read, write, rename and delete the file while it is open.
 pub(super) const SHARE_ALL: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
 
-/// How long a call is retried that a short operation of another process blocks.
+/// The maximum number of retries of a call that a short operation of another process blocks.
 const MAX_RETRIES: u32 = 1000;
 
 /// How a file is opened.
@@ -136,7 +136,7 @@ pub(super) fn reopen(handle: BorrowedHandle<'_>, how: Open) -> Result<OwnedHandl
     open(handle, &[], how)
 }
 
-/// Repeats `call` while a short operation of another process is in its way, for a second at most: a program that looks
+/// Repeats `call` while a short operation of another process blocks it, for a second at most: a program that checks
 /// whether the file is open for writing denies that for a moment ([`super::share`]).
 pub(super) fn retry<T>(mut call: impl FnMut() -> Result<T, Status>, passes: fn(Status) -> bool) -> Result<T, Status> {
     let mut tried = 0;

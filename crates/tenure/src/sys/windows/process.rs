@@ -55,7 +55,7 @@ pub(crate) fn host() -> Option<String> {
 pub(crate) fn process_facts(pid: i64) -> Option<ProcessFacts> {
     let process = ProcessHandle::open(pid).ok()?;
     let start_time = start_time(&process)?;
-    // A process keeps the number of the one that made it, which another process may have by now.
+    // A process keeps the pid of its creator, which another process may have by now.
     let parent = parent(&process).filter(|parent| {
         let parent = i64::try_from(*parent).ok().and_then(|parent| ProcessHandle::open(parent).ok());
         parent.and_then(|parent| self::start_time(&parent)).is_some_and(|parent| parent <= start_time)
@@ -67,7 +67,7 @@ pub(crate) fn process_facts(pid: i64) -> Option<ProcessFacts> {
     Some(ProcessFacts { parent: parent.unwrap_or(0), start_time, leader_ended: false })
 }
 
-/// Returns when the process was made, in microseconds since 1970 (`GetProcessTimes`): JavaScript can count them.
+/// Returns the process's creation time, in microseconds since 1970 (`GetProcessTimes`), which a JavaScript number can hold.
 fn start_time(process: &ProcessHandle) -> Option<u64> {
     let mut times = [FILETIME::default(); 4];
     let [made, ended, kernel, user] = &mut times;
@@ -76,7 +76,7 @@ fn start_time(process: &ProcessHandle) -> Option<u64> {
     (done != 0).then(|| ticks(times[0]).saturating_sub(EPOCH) / 10)
 }
 
-/// Returns the pid of the process that made this one (`NtQueryInformationProcess`).
+/// Returns the pid of the process that created this one (`NtQueryInformationProcess`).
 fn parent(process: &ProcessHandle) -> Option<u64> {
     let mut found = PROCESS_BASIC_INFORMATION::default();
     let size = size_of::<PROCESS_BASIC_INFORMATION>() as u32;
@@ -162,22 +162,22 @@ pub(crate) fn signal_zero(pid: i64) -> io::Result<()> {
     ProcessHandle::open(pid).map(drop)
 }
 
-/// Returns 0: users are no numbers.
+/// Returns 0: Windows does not number its users.
 pub(crate) fn effective_user() -> u32 {
     0
 }
 
-/// Returns none: the processes that have a file open cannot be asked for.
+/// Returns an empty list: Windows does not show which processes have a file open.
 pub(crate) fn lock_keepers(_dev: u64, _ino: u64) -> Vec<i64> {
     Vec::new()
 }
 
-/// Returns none: a waiter's mark does not say whose it is.
+/// Returns an empty list: a waiter's mark does not name its process.
 pub(crate) fn marked_waiters(_dev: u64, _ino: u64) -> Vec<i64> {
     Vec::new()
 }
 
-/// Returns none: the processes that have a file open cannot be asked for.
+/// Returns an empty list: Windows does not show which processes have a file open.
 pub(crate) fn openers(_dev: u64, _ino: u64) -> Vec<i64> {
     Vec::new()
 }

@@ -44,7 +44,7 @@ impl ProcessHandle {
         }
     }
 
-    /// Returns `None`: a pid and the time at which the process was made identify it.
+    /// Returns `None`: a process is identified by its pid and its creation time.
     pub(crate) fn unique_id(&self) -> Option<u64> {
         None
     }

@@ -1,4 +1,4 @@
-//! Removing a file by its handle, so that what was examined is what goes, whatever has its name by now.
+//! Removing a file by its handle, so that the examined file is removed, whatever file has its name by now.
 
 use std::os::windows::io::BorrowedHandle;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! What Windows has in place of leases: opening a file denies other programs what they have it open for.
+//! The means of Windows in place of leases: an open that denies what other programs have the file open for, and so fails.
 
 use std::os::windows::io::BorrowedHandle;
 
@@ -11,7 +11,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 use super::nt::{Open, SHARE_ALL, reopen};
 use crate::sys::types::LeaseOutcome;
 
-/// Tells whether a program has the file open for writing: then it cannot be opened so that writing is denied
+/// Returns whether a program has the file open for writing: then an open that denies writing fails
 /// ("Creating and Opening Files").
 ///
 /// For that moment another program's open for writing fails with a sharing violation; `Dir::open_at` repeats it.
@@ -19,8 +19,8 @@ pub(super) fn open_for_writing(file: BorrowedHandle<'_>) -> LeaseOutcome {
     outcome(file, FILE_GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_DELETE)
 }
 
-/// Tells whether a program has the file open without letting others delete it. Programs that have it open only for
-/// reading, and share everything, do not show.
+/// Returns whether a program has the file open without letting others delete it. Programs that have it open only for
+/// reading, and share everything, are not detected.
 pub(super) fn open_without_sharing(file: BorrowedHandle<'_>) -> LeaseOutcome {
     match open_for_writing(file) {
         LeaseOutcome::Granted => outcome(file, DELETE | SYNCHRONIZE, SHARE_ALL),
