@@ -32,7 +32,7 @@ pub use options::*;
 pub use raw::tenure_text_free;
 pub use status::*;
 
-/// The version of the library, as `TENURE_VERSION` in the header that belongs to it.
+/// The version of the library, for [`tenure_version`].
 const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
     Ok(version) => version,
     Err(_) => panic!("a version contains no zero byte"),

@@ -490,7 +490,7 @@ fn a_record_that_changes_while_the_server_is_silent_is_shown_later() {
 }
 
 /// The request that writes the record of `a`, at a grant and at a release: `PutRequest { key: ".tenure/a", value: .. }`.
-/// One that only reads it has no value.
+/// A request that only reads the record has no value.
 const RECORD_WRITE: &str = "\n\x09.tenure/a\x12";
 
 #[test]

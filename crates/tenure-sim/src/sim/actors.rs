@@ -141,7 +141,7 @@ fn holder(style: Style) {
     let mut kept = CachedFiles::default();
     let request = Request { options: options(style), shared: false };
     if let Some(grant) = acquire_by_tries(&paths, &mut kept, &request) {
-        // What the watchdog does, where only the holder can remove its lock file.
+        // The watchdog's work, where only the holder can remove its lock file.
         while sys::keeps_names() {
             let since = world::with(|world| world.kernel.changes);
             match release::give_up_name(&paths, &grant) {

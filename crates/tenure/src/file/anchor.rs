@@ -32,11 +32,11 @@ pub(crate) struct Anchor {
     pub(crate) owner: u32,
     /// Whether the anchor is another user's and can only be read. It is replaced once this process has its kernel lock.
     pub(crate) read_only: bool,
-    /// What is kept from one tenure to the next. It is used by the thread that has the kernel lock.
+    /// The state that is kept from one tenure to the next. Only the thread that has the kernel lock uses it.
     kept: Mutex<Kept>,
 }
 
-/// What an anchor keeps from one tenure of this process to the next.
+/// The state that an anchor keeps from one tenure of this process to the next.
 #[derive(Debug, Default)]
 struct Kept {
     /// The text as an acquire read it last.

@@ -17,7 +17,7 @@ use crate::sys::{self, Access, File, FileId, ReplaceSteps, TakeoverSteps};
 use crate::util::text::word;
 use crate::util::trace::event;
 
-/// How long a break waits for the holder to remove its lock file, where only the holder can: its watchdog looks once a
+/// The maximum time for the holder to remove its lock file after a break, where only the holder can: its watchdog looks once a
 /// second.
 pub(crate) const BREAK_PATIENCE: Duration = Duration::from_secs(3);
 /// The first interval between two attempts meanwhile. Each is twice as long as the one before.

@@ -99,7 +99,7 @@ pub(crate) fn next_record(
     Ok(anchor.own_record(beginning.milliseconds, |own| beginning.renew(own, request), || beginning.record(request)))
 }
 
-/// What distinguishes a tenure from the others of this process.
+/// The properties that distinguish a tenure from the others of this process.
 #[derive(Clone, Copy)]
 struct Beginning {
     at: SystemTime,

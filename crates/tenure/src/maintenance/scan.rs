@@ -129,7 +129,7 @@ impl ScanWorker<'_> {
         ScanWorker { scan, known: Known::default(), numbers: None }
     }
 
-    /// Determines a lock's status. `listed` tells that the folder's list has just shown a regular file with the lock file's
+    /// Determines a lock's status. `listed` means that the folder's list has just shown a regular file with the lock file's
     /// name.
     fn examine(&mut self, paths: LockPaths, listed: bool) -> Scanned {
         let numbers = match &self.numbers {

@@ -66,7 +66,7 @@ impl Acquire {
     }
 }
 
-/// How long a waiter waits for a server that is gone. One that had an answer does not fail at the server's first silence.
+/// The maximum wait for a server that is gone. A waiter that has had an answer does not fail at the server's first silence.
 pub(super) struct Patience {
     limit: Duration,
     /// When the server answered last.

@@ -36,7 +36,7 @@ pub(crate) enum Waited {
     Changed,
 }
 
-/// What became of the anchor's kernel lock in one wait.
+/// The state of the anchor's kernel lock after one wait.
 enum AnchorLock {
     /// It was free, or this process had it already.
     Here,

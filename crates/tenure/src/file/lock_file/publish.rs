@@ -78,7 +78,7 @@ pub(crate) fn publish(
     publish_carefully(paths, anchor, stat, prior, record, options, live_file_at_swap, begun)
 }
 
-/// What [`publish`] did already in the usual case.
+/// The steps of [`publish`] that are already done in the usual case.
 struct Begun {
     state_offset: u64,
     /// The result of the link.

@@ -31,7 +31,7 @@ const WATCH_AGAIN: Duration = Duration::from_millis(500);
 /// The maximum time of a wait without a deadline, after which the queue is read once more.
 const LONG: Duration = Duration::from_secs(60 * 60);
 
-/// A key below a name. One that was not left by then is given back when this is dropped.
+/// A key below a name. If the place was not left before, it is given back when this is dropped.
 struct Place {
     etcd: Arc<Etcd>,
     session: Arc<Session>,

@@ -301,7 +301,7 @@ impl Session {
         }
     }
 
-    /// Releases a tenure whose guard exists: `max_hold` has revoked it, or nobody received it.
+    /// Releases a tenure whose guard exists: `max_hold` has revoked it, or no caller received it.
     pub(super) async fn release_early(self: Arc<Self>, number: u64, tenure: &ServerTenure, limit: Duration) {
         let key = self.state().keys.remove(&number);
         if let Some(key) = key {
