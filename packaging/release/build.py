@@ -1,4 +1,4 @@
-"""Which artifacts there are, and building them."""
+"""The artifacts of a release, and how they are built."""
 
 import fnmatch
 import shutil
@@ -31,7 +31,7 @@ def show():
 
 
 def selection(patterns):
-    """Returns a function that tells whether an artifact is wanted."""
+    """Returns a function that returns whether an artifact is wanted."""
     names = artifacts()
     for pattern in patterns:
         if not fnmatch.filter(names, pattern):

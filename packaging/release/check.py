@@ -179,7 +179,7 @@ def unpacked(archive, folder):
 
 
 def check_archive(folder, version):
-    """Sees that the archive has what its reader looks for, and that the pages and completions are of this version."""
+    """Checks that the archive is complete, and that its pages and completions are of this version."""
     wanted = ["tenure", "man/man1/tenure.1", "man/man1/tenure-run.1", "README.md", "CHANGELOG.md", "THIRD-PARTY-LICENSES", *common.LICENCES,
               *(f"completions/{name}" for name in command.COMPLETIONS.values())]
     missing = [name for name in wanted if not (folder / name).is_file() or not (folder / name).stat().st_size]
@@ -195,7 +195,7 @@ MACHINES = {"x86_64": "Advanced Micro Devices X86-64", "aarch64": "AArch64"}
 
 
 def check_binary(path, system, static):
-    """Sees that a binary is of its machine, needs what it may, names no path of the builder, and says what is in it."""
+    """Checks that a binary is of its machine, needs only what it may, names no path of the builder, and lists its packages."""
     readelf = need("readelf", "binutils")
     header = common.output(readelf, "--wide", "--file-header", "--program-headers", "--dynamic", path)
     ensure(MACHINES[system.machine] in header, f"{path.name} is not for {system.machine}")
@@ -208,7 +208,7 @@ def check_binary(path, system, static):
 
 
 def check_paths(path):
-    """Sees that a file names no folder of the machine that built it."""
+    """Checks that a file names no folder of the machine that built it."""
     content = path.read_bytes()
     for folder in {str(common.ROOT), str(pathlib.Path.home() / ".cargo"), str(common.target_folder())}:
         ensure(folder.encode() not in content, f"{path.name} has the path {folder} of the machine that built it")
@@ -371,7 +371,7 @@ def check_wheel(wheel, system, family, folder):
 
 
 def check_shared(path, system, musl):
-    """Sees that a shared library is for its machine and needs nothing newer than its tag says."""
+    """Checks that a shared library is for its machine and needs nothing newer than its tag says."""
     check_binary(path, system, static=False)
     dynamic = common.output(need("readelf", "binutils"), "--wide", "--dynamic", "--version-info", path)
     needed = set(re.findall(r"\(NEEDED\).*\[(.*)\]", dynamic))

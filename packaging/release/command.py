@@ -35,7 +35,7 @@ def runner(machine):
 
 
 class Contents:
-    """What goes with a built command, made by the command itself."""
+    """The files beside a built command, which the command itself prints."""
 
     def __init__(self, plan, system, binary, inventory):
         self.plan, self.system, self.binary, self.inventory = plan, system, binary, inventory
@@ -183,8 +183,8 @@ Section: utils
 Priority: optional
 Description: {summary}
  Tenure locks files, and names on etcd and PostgreSQL, between programs. Two
- never hold a lock at once, it is free as soon as its holder is dead, and it
- always knows its holder.
+ programs never hold a lock at once, it is free as soon as its holder is dead,
+ and it always knows its holder.
  .
  It excludes programs that use flock(1), and programs that know only lock
  files. "tenure run" runs a command while it holds a lock; "tenure status"

@@ -1,4 +1,4 @@
-"""What every part of a release uses: messages, programs, the plan, and archives with the same bytes in every run."""
+"""The shared parts of a release: messages, programs, the plan, and archives with the same bytes in every run."""
 
 import dataclasses
 import gzip
@@ -89,7 +89,7 @@ def built_systems():
 
 @dataclasses.dataclass
 class Plan:
-    """What is released, from where and to where."""
+    """The plan of a build: its sources, its version, and where its results go."""
 
     source: pathlib.Path  # A clone of the commit.
     build: pathlib.Path  # cargo's target folder.

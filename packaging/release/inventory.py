@@ -1,4 +1,4 @@
-"""What is in a binary: its packages, their licences' texts, and the SBOM (CycloneDX 1.6) that lists them."""
+"""The contents of a binary: its packages, their licences' texts, and the SBOM (CycloneDX 1.6) that lists them."""
 
 import datetime
 import functools
