@@ -1,7 +1,7 @@
 //! Removes the process's lock files when a signal ends it.
 //!
 //! Without this a dead holder's lock is taken over at once all the same. The cleanup is for people and for foreign programs:
-//! Ctrl-C leaves no `*.lock` file.
+//! Ctrl-C leaves no `*.lock` file. On Windows the console's events (Ctrl-C, Ctrl-Break, its close) take the place of signals.
 //!
 //! # Pitfalls
 //!

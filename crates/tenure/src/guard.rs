@@ -314,7 +314,8 @@ impl Guard {
     /// # Errors
     ///
     /// The system's own, where the descriptor cannot be duplicated; [`is_lost`](crate::Error::is_lost) in a forked child;
-    /// [`is_unsupported`](crate::Error::is_unsupported) for a lock on a server, which no child can hold.
+    /// [`is_unsupported`](crate::Error::is_unsupported) for a lock on a server, which no child can hold, and on Windows,
+    /// where a lock ends with its process.
     pub fn keep_for(&self, command: &mut Command) -> Result<()> {
         for file in self.descriptors()? {
             sys::inherit(command, file);

@@ -34,8 +34,8 @@ use crate::sys;
 ///
 /// # Errors
 ///
-/// The system's error where every real-time signal has a handler; [`is_unsupported`](crate::Error::is_unsupported) on a
-/// platform without a port.
+/// The system's error where every real-time signal has a handler; [`is_unsupported`](crate::Error::is_unsupported) on
+/// Windows and on a platform without a port.
 pub fn install() -> Result<i32> {
     let cannot =
         |error| Error::io(Path::new("(this process)"), "no signal is free to interrupt waiting threads", error);
