@@ -144,7 +144,11 @@ impl KernelWaiter<'_> {
             if request.shared || !matches!(locked, Ok(true)) {
                 anchor.file.unmark();
             }
-            queue.end_kernel_wait(epoch, &locked);
+            if !queue.end_kernel_wait(epoch, &locked) && matches!(locked, Ok(true)) {
+                // A detached helper has no successor on this open file, but a tenure that has ended may keep it open.
+                let _ = anchor.file.unlock();
+                return Ok(AnchorLock::Missing);
+            }
             return Ok(match locked.map_err(failed)? {
                 true => {
                     cached.locked = Some(wanted);
@@ -235,6 +239,10 @@ impl KernelWaiter<'_> {
         let locked = locked.map_err(|error| target_error(&queue.paths(), "cannot be locked", error))?;
         // A detached helper shares the anchor's descriptor with its successor.
         if !current || !locked {
+            if locked {
+                // As in `lock_anchor`.
+                let _ = target.file.unlock();
+            }
             return Ok(Waited::Changed);
         }
         // No process waits while it has the anchor's lock, so a process that has the target's lock may try the anchor's

@@ -130,6 +130,8 @@ impl FileTenure {
     /// copy's file is closed at once: an open lock file looks held to foreign programs.
     pub(crate) fn may_be_kept(&self) -> bool {
         !matches!(self.grant.lock_file, LockFile::Copy(_))
+            && self.request.options.on_event.is_none()
+            && !self.listeners.is_wanted()
     }
 
     /// Drops one guard of this tenure. The last one ends it.
@@ -288,11 +290,12 @@ impl FileTenure {
 
     /// Forbids further writing. Returns the record as it was written last, with its state's offset.
     fn close(&self, status: u8) -> Option<(Arc<Record>, u64)> {
+        let mut current = self.current();
+        current.closed = true;
+        // Under that lock: a change of the record that is under way still writes to the cell.
         if let Some(cell) = &self.cleanup {
             cell.leave();
         }
-        let mut current = self.current();
-        current.closed = true;
         self.status.store(status, Ordering::Release);
         let state_offset = current.state_offset;
         current.record.take().map(|record| (record, state_offset))

@@ -76,6 +76,11 @@ impl Watchdog {
                 // The locks hold without it, but dates go stale for foreign programs, and max_hold is not acted on.
                 state.running = false;
                 event!(ERROR, error = %_error, "the watchdog cannot be started");
+            } else {
+                // A failed start cleared the flags of the queues that it left in the list.
+                for queue in state.queues.iter().filter_map(Weak::upgrade) {
+                    queue.is_listed().store(true, Ordering::SeqCst);
+                }
             }
         } else if state.wakes_at.is_some_and(|at| at > due) {
             self.earlier.notify_one();
@@ -197,11 +202,15 @@ fn watch<Q: WatchedQueue + 'static>(queue: &Arc<Q>, left: Duration) {
     let mut state = watchdog.state();
     if !queue.is_listed().swap(true, Ordering::SeqCst) {
         let listed: Arc<dyn WatchedQueue> = Arc::<Q>::clone(queue);
-        state.queues.push(Arc::downgrade(&listed));
+        let listed = Arc::downgrade(&listed);
+        // Without the thread, the list has the queues of a failed start.
+        if state.running || !state.queues.iter().any(|known| Weak::ptr_eq(known, &listed)) {
+            state.queues.push(listed);
+        }
     }
     if !watchdog.ensure_awake_by(&mut state, due) {
-        // The next tenure, or wait, tries to start the thread again.
-        for queue in state.queues.drain(..).filter_map(|queue| queue.upgrade()) {
+        // The next tenure, or wait, of any queue tries to start the thread again, which then looks at all of them.
+        for queue in state.queues.iter().filter_map(Weak::upgrade) {
             queue.is_listed().store(false, Ordering::SeqCst);
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Rust's runtime prepares a message for a stack overflow. For that it asks the C library for the main thread's stack, which
 //! reads and parses `/proc/self/maps`: a twentieth of `tenure run T -- true`. Without it, a stack overflow ends the process by
-//! SIGSEGV with no message. The functions here do everything else that the runtime does.
+//! SIGSEGV with no message. The functions here do the rest of what the runtime does, but for the name of the main thread in the
+//! message of a panic.
 //!
 //! The C library must pass the words of the call to Rust's library, for `std::env::args`. glibc does, musl does not.
 

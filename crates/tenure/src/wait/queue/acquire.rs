@@ -188,7 +188,7 @@ impl TargetQueue {
             unlock_and_wake(state);
             return Ok(Start::Granted(tenure));
         }
-        state.spare = Some(tenure);
+        state.spare = Some(tenure).filter(|tenure| tenure.may_be_kept());
         self.not_granted(state, request, thread, entry, outcome, ancestor)
     }
 
@@ -256,7 +256,7 @@ impl TargetQueue {
         let mut state = self.state();
         if !matches!(state.phase, Phase::Idle | Phase::Waiting(_)) {
             drop(state);
-            let ended = grant.record.clone().map(|record| (record, grant.state_offset));
+            let ended = grant.record.clone().map(|record| (grant.unreported_crash_record(record), grant.state_offset));
             unlock(&paths, &grant, ended)?;
             return Ok(None);
         }

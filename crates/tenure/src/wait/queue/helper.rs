@@ -34,7 +34,7 @@ impl TargetQueue {
         if !other_kind && (file != WaitedFile::Target || head.request.flock()) {
             return;
         }
-        // The detached helper keeps its descriptors: a kernel lock that it is granted goes when it closes them.
+        // The detached helper keeps its descriptors, and unlocks what it is granted.
         state.cached = CachedFiles::default();
         detach_helper(state);
         state.phase = Phase::Waiting(Box::default());
