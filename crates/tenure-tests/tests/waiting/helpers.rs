@@ -1,5 +1,9 @@
 //! The helper thread: abandoned helpers, barging, and grants within the process.
 
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Waker};
+
 use super::*;
 
 #[test]
@@ -198,4 +202,25 @@ fn cached_files_that_were_removed_are_closed() {
         }
         busy_and_granted(&mut actor);
     }
+}
+
+/// The future of `revoked()` keeps an ended tenure, with its open anchor, on which an abandoned helper is granted the lock.
+#[test]
+fn an_abandoned_helper_keeps_no_lock_on_a_file_that_an_ended_tenure_has_open() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let lock = Lock::options().style(Style::Flock).open(&target).unwrap();
+    let guard = lock.acquire_with(Wait::Never).unwrap();
+    let mut revoked = pin!(guard.revoked());
+    assert!(revoked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    guard.release().unwrap();
+    let (mut holder, mut other) = (opened(&target, "style=flock"), opened(&target, "style=flock"));
+    holder.must("acquire l g never");
+    // The helper waits for the exclusive lock and stays. The shared acquire needs another one.
+    let limit = Duration::from_millis(50);
+    assert!(lock.acquire_timeout(limit).unwrap_err().is_busy());
+    assert!(lock.acquire_shared(Wait::For(limit)).unwrap_err().is_busy());
+    holder.must("release g");
+    other.must("acquire l g 10000");
+    assert!(revoked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
 }
