@@ -2,8 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use tenure::{Event, Lock, Requester};
 use tenure_tests::servers::etcd::{Cluster, there};
-use tenure_tests::servers::network::Late;
+use tenure_tests::servers::network::{Far, Late};
 use tenure_tests::servers::{await_renewal, await_waiters, opened, output, receive_soon, said};
 use tenure_tests::{Actor, until};
 
@@ -244,4 +250,71 @@ fn a_key_that_a_hung_member_creates_later_is_deleted() {
     holder.must("acquire a ga never");
     holder.must("release ga");
     holder.must("release g");
+}
+
+#[test]
+fn locks_that_come_and_go_cost_no_other_its_lease() {
+    if !there() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    // So far away that keys are created during each call.
+    let far = Far::from(cluster.address(0), 2379, Duration::from_millis(20));
+    let target = |name: &str| format!("etcd://{}:2379/{name}?ttl=3s", far.address());
+    let kept = Lock::open(target("kept")).unwrap().acquire().unwrap();
+    // Longer than the lease, so that all is lost unless a renewal ends.
+    let end = Instant::now() + Duration::from_secs(7);
+    std::thread::scope(|scope| {
+        for at in 0..64 {
+            let lock = Lock::open(target(&format!("busy/{at}"))).unwrap();
+            scope.spawn(move || {
+                while Instant::now() < end {
+                    // A busy member may answer late, which is no loss.
+                    let outcome = lock.acquire().and_then(tenure::Guard::release);
+                    assert!(outcome.as_ref().err().is_none_or(|error| !error.is_lost()), "{outcome:?}");
+                }
+            });
+        }
+    });
+    kept.check().unwrap();
+    kept.release().unwrap();
+}
+
+#[test]
+fn a_grant_that_a_reentrant_acquire_joined_is_not_taken_away() {
+    if !there() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let target = cluster.target("a", 2);
+    let mut dead = opened(&target);
+    dead.must("acquire l g never");
+    dead.kill();
+
+    // The callback runs while the lock is held and the caller does not have it yet.
+    let (holds, held) = channel();
+    let (go, gone) = channel::<()>();
+    let gone = Mutex::new(gone);
+    let options = Lock::options().reentrant(true).on_event(move |event| {
+        if let Event::TakenOver { .. } = event {
+            holds.send(()).unwrap();
+            let _ = gone.lock().unwrap().recv();
+        }
+    });
+    let lock = Arc::new(options.open(&target).unwrap());
+    let mut acquiring = Box::pin(lock.begin(Requester::Task).unwrap());
+    assert!(acquiring.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    held.recv().unwrap();
+    let joined = lock.begin(Requester::Task).unwrap();
+    let joined = joined.give_up().unwrap();
+    drop(acquiring);
+    go.send(()).unwrap();
+    let mut other = opened(&target);
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        other.must_fail("acquire l g never", "busy");
+        joined.check().unwrap();
+    }
+    joined.release().unwrap();
+    other.must("acquire l g never");
 }

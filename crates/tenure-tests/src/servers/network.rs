@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use super::output;
 use crate::{has, is_root, needs};
@@ -179,6 +180,54 @@ impl Late {
     pub fn let_through(&self) {
         self.go.send(()).unwrap();
     }
+}
+
+/// A proxy to a server that is far away: everything arrives `delay` later, in both directions.
+pub struct Far {
+    address: String,
+}
+
+impl Far {
+    pub fn from(server: &str, port: u16, delay: Duration) -> Far {
+        let address = super::address();
+        let listener = TcpListener::bind((&*address, port)).unwrap();
+        let server = server.to_owned();
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), TcpStream::connect((&*server, port)).unwrap());
+                carry_late(client.try_clone().unwrap(), server.try_clone().unwrap(), delay);
+                carry_late(server, client, delay);
+            }
+        });
+        Far { address }
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+}
+
+/// Forwards all data after a delay, on two threads.
+fn carry_late(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
+    to.set_nodelay(true).unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel::<(Instant, Vec<u8>)>();
+    std::thread::spawn(move || {
+        let mut bytes = vec![0; 65536];
+        while let Ok(count @ 1..) = from.read(&mut bytes) {
+            if sender.send((Instant::now() + delay, bytes[..count].to_vec())).is_err() {
+                return;
+            }
+        }
+    });
+    std::thread::spawn(move || {
+        for (at, bytes) in receiver {
+            std::thread::sleep(at.saturating_duration_since(Instant::now()));
+            if to.write_all(&bytes).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(std::net::Shutdown::Write);
+    });
 }
 
 /// Forwards the data that `passes` accepts, until one side ends.

@@ -59,8 +59,7 @@ fn serve(request: Request, pending: &PendingAcquire) {
             registry::add_held(&tenure);
             tenure.options.report_takeover(tenure.target(), &tenure.previous);
             pending.set_interrupter(None);
-            if !pending.resolve(Ok(Arc::clone(&tenure))) {
-                tenure.discard_undelivered();
+            if !pending.resolve(Ok(Arc::clone(&tenure))) && tenure.drop_undelivered() {
                 let _ = session.release(Some(&tenure.final_record()), ANSWER);
                 return;
             }
@@ -297,6 +296,7 @@ mod tests {
     enum Comes {
         Nothing,
         Granted,
+        GrantedAfterCrash,
         Silence,
         /// A call that the deadline cut short.
         CutShort,
@@ -386,9 +386,10 @@ mod tests {
             self.called.send("wait").unwrap();
             let error = |kind| Err(Error::new(kind, &self.target, "the fake server says nothing"));
             match self.comes {
-                Comes::Granted => {
-                    let confirmed = BootTime::now();
-                    return Ok(Some(Granted { record: self.record.clone(), last: None, confirmed }));
+                Comes::Granted | Comes::GrantedAfterCrash => {
+                    let (record, confirmed) = (self.record.clone(), BootTime::now());
+                    let last = matches!(self.comes, Comes::GrantedAfterCrash).then(Record::default);
+                    return Ok(Some(Granted { record, last, confirmed }));
                 }
                 Comes::NoWrites => return error(ErrorKind::ReadOnly),
                 Comes::Nothing | Comes::Silence | Comes::CutShort => {}
@@ -490,6 +491,30 @@ mod tests {
         pending.await_place_returned(Instant::now() + Duration::from_secs(60));
         assert_eq!(calls.try_iter().last(), Some("give back"));
         assert!(pending.wait().unwrap_err().is_busy());
+        served.join().unwrap();
+    }
+
+    #[test]
+    fn a_grant_that_a_reentrant_acquire_joined_is_kept() {
+        let (server, calls) = Fake::new(Comes::GrantedAfterCrash);
+        let (target, pending) = (server.url.target.clone(), Arc::new(PendingAcquire::new(Path::new("a"))));
+        let (joins, joined) = channel();
+        let caller = Arc::clone(&pending);
+        // The callback runs before the caller has the grant: another acquire joins it, and the caller gives up.
+        let options = Options::default().on_event(move |_| {
+            let tenure = registry::held_here(&target).unwrap();
+            assert!(tenure.add_guard());
+            assert!(crate::model::backend::Pending::give_up(&caller).is_none());
+            joins.send(tenure).unwrap();
+        });
+        let mut request = request(&server, WaitLimit::Until(None));
+        request.acquire.options = options;
+        let served = std::thread::spawn(move || serve(request, &pending));
+        let tenure = joined.recv().unwrap();
+        assert_eq!((calls.recv().unwrap(), calls.recv().unwrap()), ("enqueue", "wait"));
+        assert!(tenure.drop_guard().unwrap_err().is_lost(), "the fake server says so");
+        assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["release"]);
+        assert!(tenure.is_released(), "by its guard");
         served.join().unwrap();
     }
 

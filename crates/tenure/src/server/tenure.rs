@@ -256,6 +256,17 @@ impl ServerTenure {
         self.crash_unreported.store(true, Ordering::Relaxed);
     }
 
+    /// Drops the guard of a caller that is no longer there. Returns whether that was the last one: then the server must be
+    /// told. A reentrant acquire may have joined the tenure meanwhile, and then it is that caller's.
+    pub(super) fn drop_undelivered(&self) -> bool {
+        let is_last = self.guards.fetch_sub(1, Ordering::AcqRel) == 1;
+        if is_last {
+            self.discard_undelivered();
+            let _ = self.status.compare_exchange(HELD, RELEASED, Ordering::AcqRel, Ordering::Acquire);
+        }
+        is_last
+    }
+
     /// Adds a guard; `false` if the last one has just been dropped.
     pub(super) fn add_guard(&self) -> bool {
         let more = |guards: usize| (guards > 0).then_some(guards + 1);

@@ -333,8 +333,7 @@ async fn deliver(acquire: Acquire, pending: &PendingAcquire, granted: Granted, m
         io_thread::run_blocking(move || told.options.report_takeover(told.target(), &told.previous)).await;
     }
     pending.set_interrupter(None);
-    if !pending.resolve(Ok(Arc::clone(&tenure))) {
-        tenure.discard_undelivered();
+    if !pending.resolve(Ok(Arc::clone(&tenure))) && tenure.drop_undelivered() {
         session.release_early(number, &tenure, ANSWER).await;
         return Ok(());
     }
