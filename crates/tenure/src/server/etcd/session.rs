@@ -535,41 +535,35 @@ impl Session {
             state.round += 1;
             state.round
         };
-        let mut is_first = true;
-        loop {
-            // Keys that were created meanwhile are confirmed in another turn.
-            let keys = self.unconfirmed(round);
-            if keys.is_empty() {
-                if is_first {
-                    self.confirm_leader(term, end).await?;
-                }
-                break;
-            }
-            is_first = false;
-            let mut checks = JoinSet::new();
-            let mut keys = keys.into_iter().peekable();
-            while keys.peek().is_some() {
-                let batch: Vec<Checked> = keys.by_ref().take(MOST_OPS).collect();
-                let session = Arc::clone(self);
-                checks.spawn(async move { session.confirm(batch, term, round, sent, end).await });
-            }
-            while let Some(checked) = checks.join_next().await {
-                checked.unwrap_or_else(|_| Err(Trouble::Unanswered("a task failed".to_owned())))?;
-            }
+        // A key that is created from here on is not asked for: its own transaction showed that it exists.
+        let keys = self.unconfirmed(round);
+        if keys.is_empty() {
+            self.confirm_leader(term, end).await?;
+        }
+        let mut checks = JoinSet::new();
+        let mut keys = keys.into_iter().peekable();
+        while keys.peek().is_some() {
+            let batch: Vec<Checked> = keys.by_ref().take(MOST_OPS).collect();
+            let session = Arc::clone(self);
+            checks.spawn(async move { session.confirm(batch, term, round, sent, end).await });
+        }
+        while let Some(checked) = checks.join_next().await {
+            checked.unwrap_or_else(|_| Err(Trouble::Unanswered("a task failed".to_owned())))?;
         }
         let mut state = self.state();
         state.term.confirmed = sent;
-        // Those that were granted since their key was confirmed.
-        let confirmed = state.keys.values().filter(|key| key.confirmed == round && key.created != 0);
+        // Those that were granted since their key was confirmed, or was created.
+        let there = |key: &&Key| key.created != 0 && (key.confirmed == round || key.asked != round);
+        let confirmed = state.keys.values().filter(there);
         confirmed.filter_map(|key| key.tenure.as_ref()).for_each(|tenure| tenure.confirm(sent));
         Ok(())
     }
 
-    /// Returns the keys that this renewal has not confirmed yet.
+    /// Returns the keys that exist, for this renewal to confirm.
     fn unconfirmed(&self, round: u64) -> Vec<Checked> {
         let mut state = self.state();
-        let fresh = state.keys.iter_mut().filter(|(_, key)| key.created != 0 && key.asked != round);
-        fresh
+        let existing = state.keys.iter_mut().filter(|(_, key)| key.created != 0);
+        existing
             .map(|(number, key)| {
                 key.asked = round;
                 Checked { number: *number, key: key.key.clone(), created: key.created }
