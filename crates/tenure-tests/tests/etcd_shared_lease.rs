@@ -22,7 +22,9 @@ fn keys(cluster: &Cluster, prefix: &str) -> Vec<String> {
 
 fn leases(cluster: &Cluster) -> Vec<String> {
     let text = output(cluster.etcdctl().args(["lease", "list"]));
-    text.lines().skip(1).map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+    // `etcdctl` prints 16 digits, and a key has those without leading zeros.
+    let lease = |line: &str| line.trim().trim_start_matches('0').to_owned();
+    text.lines().skip(1).map(lease).filter(|line| !line.is_empty()).collect()
 }
 
 /// Starts an actor that holds `many/0`, `many/1`, .. as `g0`, `g1`, .., and the first also as `g`.
@@ -317,4 +319,55 @@ fn a_grant_that_a_reentrant_acquire_joined_is_not_taken_away() {
     }
     joined.release().unwrap();
     other.must("acquire l g never");
+}
+
+#[test]
+fn a_command_leaves_no_lease() {
+    if !there() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let run = |target: &str| {
+        let mut run = std::process::Command::new(tenure_tests::tenure_program());
+        output(run.args(["run", target, "--", "true"]));
+    };
+    run(&cluster.target("a", 60));
+    assert_eq!(leases(&cluster), Vec::<String>::new());
+}
+
+#[test]
+fn a_guard_that_is_dropped_after_a_loss_frees_the_name() {
+    if !there() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    // A lease so long that the name is not free by its end.
+    let target = cluster.target("a", 20);
+    let (mut holder, mut other) = (opened(&target), opened(&target));
+    holder.must("acquire l g never");
+    cluster.signal(0, libc::SIGSTOP);
+    // At three quarters of the lease, after which the session's task has ended.
+    until("the loss", || holder.ask("check g")["kind"] == "lost");
+    cluster.signal(0, libc::SIGCONT);
+    other.must_fail("acquire l g never", "busy");
+    holder.must_fail("release g", "lost");
+    let began = Instant::now();
+    until("a free name", || other.ask("acquire l g never")["ok"] == true);
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    other.must("release g");
+}
+
+#[test]
+fn an_acquire_for_which_nothing_was_lost_begins_another_lease() {
+    if !there() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let mut holder = holder_of_many(&cluster, 1, 60);
+    holder.must(&format!("open other {}", cluster.target("other", 60)));
+    // The process has not noticed it yet.
+    output(cluster.etcdctl().args(["lease", "revoke", &leases(&cluster)[0]]));
+    holder.must("acquire other other never");
+    holder.must("check other");
+    holder.must_fail("check g", "lost");
 }

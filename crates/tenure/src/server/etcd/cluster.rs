@@ -56,7 +56,12 @@ impl Cluster {
     }
 
     /// Returns the session of that length, which begins if there is none.
-    pub(super) async fn session(&self, ttl: Duration, target: &Path, limit: Duration) -> Result<Arc<Session>> {
+    pub(super) async fn session(
+        self: &Arc<Self>,
+        ttl: Duration,
+        target: &Path,
+        limit: Duration,
+    ) -> Result<Arc<Session>> {
         let end = Instant::now() + limit;
         let unanswered = || Error::new(ErrorKind::Unreachable, target, "no lease was granted within the time");
         let mut sessions = within(limit, self.sessions.lock()).await.ok_or_else(unanswered)?;
@@ -64,7 +69,7 @@ impl Cluster {
             return Ok(session);
         }
         let left = end.saturating_duration_since(Instant::now());
-        let session = Session::begin(&self.client, ttl, target, left).await?;
+        let session = Session::begin(&self.client, Arc::<Cluster>::clone(self), ttl, target, left).await?;
         sessions.insert(ttl, Arc::downgrade(&session));
         Ok(session)
     }

@@ -89,7 +89,7 @@ impl Place {
         record: Record,
         answer_by: Option<Instant>,
         wakes: &Arc<Notify>,
-    ) -> Result<(Place, Seen)> {
+    ) -> Result<(Place, Result<Seen>)> {
         let answer_by = AnswerBy::new(answer_by);
         let (target, name, ttl) = (&etcd.url.target, &etcd.url.name, etcd.url.ttl);
         let limit = answer_by.within(call_limit(ttl));
@@ -123,11 +123,17 @@ impl Place {
             success: std::iter::once(put).chain(reads.iter().cloned()).collect(),
             failure: std::iter::once(RangeRequest::one(&place.key).into()).chain(reads).collect(),
         };
-        place.certainty = Created::InDoubt;
         let limit = place.limit();
         let end = Instant::now() + limit;
         let client = Arc::clone(place.client());
-        let turn = client.turn(limit).await;
+        let Some(turn) = client.turn(limit).await else {
+            if let Some(number) = place.number.take() {
+                place.session.withdraw(number);
+            }
+            let detail = "too many calls of this process wait for the cluster";
+            return Err(Error::new(ErrorKind::Unreachable, target, detail));
+        };
+        place.certainty = Created::InDoubt;
         let left = end.saturating_duration_since(Instant::now());
         let answered = client.call(&TXN, &request, left).await.and_count(target);
         drop(turn);
@@ -156,12 +162,13 @@ impl Place {
             true => answer.revision(),
             false => answer.pairs(0).first().map_or(0, |pair| pair.create_revision),
         };
-        place.session.set_created(number, place.created);
+        place.session.set_created(number, place.created, place.certainty);
         let first = answer.pairs(1).first();
         let seen = if first.is_some_and(|first| first.create_revision == place.created) {
-            Seen { revision: answer.revision(), before: None, kept: kept_in(&answer, 2) }
+            Ok(Seen { revision: answer.revision(), before: None, kept: kept_in(&answer, 2) })
         } else {
-            place.look().await?
+            // Where this fails, there is a place nevertheless.
+            place.look().await
         };
         Ok((place, seen))
     }
@@ -338,7 +345,8 @@ async fn deliver(acquire: Acquire, pending: &PendingAcquire, granted: Granted, m
         return Ok(());
     }
     if let Some(at) = tenure.options.max_hold.and_then(|limit| tenure.began.checked_add(limit)) {
-        tokio::spawn(async move {
+        let owner = Arc::clone(&session);
+        let timer = tokio::spawn(async move {
             tokio::time::sleep_until(at.into()).await;
             if tenure.is_held() {
                 let told = Arc::clone(&tenure);
@@ -347,6 +355,7 @@ async fn deliver(acquire: Acquire, pending: &PendingAcquire, granted: Granted, m
                 }
             }
         });
+        owner.set_timer(number, timer.abort_handle());
     }
     Ok(())
 }
@@ -367,6 +376,11 @@ async fn wait(
         let (mut place, seen) = match Place::enter(etcd, record, acquire.answer_by(), wakes).await {
             Ok(entered) => entered,
             Err(error) if acquire.may_enter_again(&error, &patience) => {
+                sleep(PAUSE).await;
+                continue;
+            }
+            // Nothing of this acquire is lost: the lease that it was to share was gone. The next iteration begins another.
+            Err(error) if error.is_lost() && acquire.answer_by().is_none_or(|by| Instant::now() < by) => {
                 sleep(PAUSE).await;
                 continue;
             }
@@ -400,11 +414,11 @@ async fn wait_in_place(
     pending: &PendingAcquire,
     wakes: &Arc<Notify>,
     place: &mut Place,
-    seen: Seen,
+    seen: Result<Seen>,
     patience: &mut Patience,
 ) -> Result<Option<Granted>> {
     let target = place.etcd.url.target.clone();
-    let mut next = Ok(seen);
+    let mut next = seen;
     let mut watching: Option<(i64, Watch)> = None;
     let mut watch_from = Instant::now();
     loop {

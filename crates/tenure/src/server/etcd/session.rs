@@ -9,13 +9,14 @@
 //! The lease outlives each of its keys, so a key must be deleted when it is not needed, however often the deletion has to
 //! be repeated. A key whose creation was not answered may still appear later: it is deleted again at each renewal.
 
+use std::any::Any;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
 use super::client::{Client, LEASE_GRANT, LEASE_KEEP_ALIVE, LEASE_REVOKE, Outcome, RANGE, TXN};
@@ -53,12 +54,16 @@ pub(super) const GONE: &str = "its lease is gone at the server: it ran out, or w
 /// One lease, and the keys that are bound to it.
 pub(super) struct Session {
     client: Arc<Client>,
+    /// The cluster, which the program's end has to find as long as this session may have a lease to give back.
+    _cluster: Arc<dyn Any + Send + Sync>,
     pub(super) lease: i64,
     state: Mutex<State>,
     /// Wakes the session's task.
     changed: Notify,
     /// Wakes the task that looks after the waiters.
     waiters: Notify,
+    /// Wakes the task that gives the lease back, because a key was deleted.
+    left: Notify,
 }
 
 struct State {
@@ -69,6 +74,8 @@ struct State {
     lost: Option<String>,
     last: u64,
     keys: HashMap<u64, Key>,
+    /// The number of keys that are being deleted.
+    leaving: usize,
     /// The numbers in use of each name.
     names: HashMap<String, BTreeSet<usize>>,
     /// Keys that may still appear.
@@ -80,6 +87,15 @@ struct State {
     idle_since: Option<Instant>,
 }
 
+impl State {
+    /// Takes a key out, to be deleted and then [forgotten](Session::forget).
+    fn take_key(&mut self, number: u64) -> Option<Key> {
+        let key = self.keys.remove(&number);
+        self.leaving += usize::from(key.is_some());
+        key
+    }
+}
+
 /// A key of the session.
 struct Key {
     name: String,
@@ -87,11 +103,14 @@ struct Key {
     key: Vec<u8>,
     /// The create revision; 0 until that is known, and once the key is gone.
     created: i64,
+    certainty: Created,
     /// The key just before this one, for which its waiter waits.
     before: Option<(Vec<u8>, i64)>,
     wakes: Arc<Notify>,
     tenure: Option<Arc<ServerTenure>>,
     is_publishing: bool,
+    /// The task that acts on `max_hold`.
+    timer: Option<AbortHandle>,
     /// The last renewal that asked for it.
     asked: u64,
     /// The last renewal that confirmed it.
@@ -131,9 +150,10 @@ pub(super) enum Created {
 }
 
 impl Session {
-    /// Begins a session, with a lease of `ttl`.
+    /// Begins a session, with a lease of `ttl`. It keeps its cluster.
     pub(super) async fn begin(
         client: &Arc<Client>,
+        cluster: Arc<dyn Any + Send + Sync>,
         ttl: Duration,
         target: &Path,
         limit: Duration,
@@ -149,6 +169,7 @@ impl Session {
         let granted_ttl = Duration::from_secs(u64::try_from(granted.ttl).unwrap_or(0)).max(ttl);
         let session = Arc::new(Session {
             client: Arc::clone(client),
+            _cluster: cluster,
             lease: granted.id,
             state: Mutex::new(State {
                 term: Lease { ttl: granted_ttl, confirmed: sent },
@@ -156,6 +177,7 @@ impl Session {
                 lost: None,
                 last: 0,
                 keys: HashMap::new(),
+                leaving: 0,
                 names: HashMap::new(),
                 doubtful: Vec::new(),
                 round: 0,
@@ -164,6 +186,7 @@ impl Session {
             }),
             changed: Notify::new(),
             waiters: Notify::new(),
+            left: Notify::new(),
         });
         tokio::spawn(run(Arc::clone(&session)));
         tokio::spawn(look_after_waiters(Arc::clone(&session)));
@@ -217,10 +240,12 @@ impl Session {
             index,
             key: bytes,
             created: 0,
+            certainty: Created::Answered,
             before: None,
             wakes,
             tenure: None,
             is_publishing: false,
+            timer: None,
             asked: 0,
             confirmed: 0,
         };
@@ -229,10 +254,12 @@ impl Session {
         Some((number, key))
     }
 
-    /// Records that the key exists, since that revision.
-    pub(super) fn set_created(&self, number: u64, created: i64) {
+    /// Records that the key exists, since that revision. `certainty`: whether it may appear once more after its deletion,
+    /// because a member that hangs has the request too.
+    pub(super) fn set_created(&self, number: u64, created: i64, certainty: Created) {
         if let Some(key) = self.state().keys.get_mut(&number) {
             key.created = created;
+            key.certainty = certainty;
         }
     }
 
@@ -253,21 +280,31 @@ impl Session {
         if state.lost.is_some() {
             return false;
         }
-        let Some(key) = state.keys.get_mut(&number) else { return false };
+        // A renewal may have found that the key is gone.
+        let Some(key) = state.keys.get_mut(&number).filter(|key| key.created != 0) else { return false };
         key.tenure = Some(Arc::clone(tenure));
         // A renewal may have ended since the tenure was created. The lease was good at that renewal, and the key exists.
         tenure.confirm(state.term.confirmed);
         true
     }
 
+    /// Sets the task that acts on the `max_hold` of a tenure, which ends with the tenure.
+    pub(super) fn set_timer(&self, number: u64, timer: AbortHandle) {
+        match self.state().keys.get_mut(&number) {
+            Some(key) => key.timer = Some(timer),
+            // It was released already.
+            None => timer.abort(),
+        }
+    }
+
     /// Returns what makes the session look at a tenure, from any thread.
     pub(super) fn interrupter(self: &Arc<Self>, number: u64) -> Interrupter {
-        let session = Arc::downgrade(self);
+        // The session outlives its loss, so that a guard that is dropped later still deletes its key.
+        let session = Arc::clone(self);
         Arc::new(move || {
-            if let Some(session) = session.upgrade() {
-                // Without the I/O thread nothing can be done.
-                let _ = io_thread::spawn(async move { session.attend(number).await });
-            }
+            let session = Arc::clone(&session);
+            // Without the I/O thread nothing can be done.
+            let _ = io_thread::spawn(async move { session.attend(number).await });
         })
     }
 
@@ -275,7 +312,7 @@ impl Session {
     async fn attend(self: Arc<Self>, number: u64) {
         enum Todo {
             Release(Key),
-            Report,
+            Report(Arc<Notify>),
             Publish,
         }
         let (tenure, todo) = {
@@ -283,10 +320,14 @@ impl Session {
             let Some(key) = state.keys.get_mut(&number) else { return };
             let Some(tenure) = key.tenure.clone() else { return };
             let todo = if tenure.is_released() {
-                let Some(key) = state.keys.remove(&number) else { return };
+                let Some(key) = state.take_key(number) else { return };
+                key.wakes.notify_one();
+                if let Some(timer) = &key.timer {
+                    timer.abort();
+                }
                 Todo::Release(key)
             } else if !tenure.is_held() {
-                Todo::Report
+                Todo::Report(Arc::clone(&key.wakes))
             } else if tenure.is_unpublished() && !std::mem::replace(&mut key.is_publishing, true) {
                 Todo::Publish
             } else {
@@ -296,33 +337,50 @@ impl Session {
         };
         match todo {
             Todo::Release(key) => self.release(key, &tenure, tenure.time_to_release()).await,
-            Todo::Report => reports::report_loss(tenure),
+            Todo::Report(wakes) => {
+                // The holder has the rest of its own lease to stop its work. The session's may be renewed for others.
+                let free_at = tenure.lease().free_at();
+                reports::report_loss(tenure);
+                self.leave_at(free_at, number, &wakes).await;
+            }
             Todo::Publish => self.publish(number, &tenure).await,
+        }
+    }
+
+    /// Deletes the key of a lost tenure whose guard still exists by then. Without a record, so that the next holder gets its
+    /// crash report.
+    async fn leave_at(self: Arc<Self>, free_at: BootTime, number: u64, wakes: &Notify) {
+        while self.state().keys.contains_key(&number) {
+            let left = free_at.from(BootTime::now());
+            if left.is_zero() {
+                return self.leave(number, Created::Answered).await;
+            }
+            within(left, wakes.notified()).await;
         }
     }
 
     /// Releases a tenure whose guard exists: `max_hold` has revoked it, or no caller received it.
     pub(super) async fn release_early(self: Arc<Self>, number: u64, tenure: &ServerTenure, limit: Duration) {
-        let key = self.state().keys.remove(&number);
+        let key = self.state().take_key(number);
         if let Some(key) = key {
             self.release(key, tenure, limit).await;
         }
     }
 
     async fn release(self: Arc<Self>, key: Key, tenure: &ServerTenure, limit: Duration) {
-        let record = tenure.final_record();
+        let (record, certainty) = (tenure.final_record(), key.certainty);
         let released = self.try_release(&key, tenure.target(), &record, limit).await;
         match &released {
             Err(error) if !error.is_lost() => {
                 let session = Arc::clone(&self);
                 let record = (!error.takes_no_writes()).then_some(record);
-                let given_back = tokio::spawn(session.give_back(key, record, Created::Answered));
+                let given_back = tokio::spawn(session.give_back(key, record, certainty));
                 if error.takes_no_writes() {
                     // A deletion by itself is no write that a full server refuses.
                     within(GIVE_BACK, given_back).await;
                 }
             }
-            _ => self.forget(key, Created::Answered),
+            _ => self.forget(key, certainty),
         }
         tenure.finish(released);
     }
@@ -363,9 +421,17 @@ impl Session {
 
     /// Gives a key back that no tenure has: a waiter's, or that of an acquire that failed.
     pub(super) async fn leave(self: Arc<Self>, number: u64, created: Created) {
-        let key = self.state().keys.remove(&number);
+        let key = self.state().take_key(number);
         if let Some(key) = key {
             self.give_back(key, None, created).await;
+        }
+    }
+
+    /// Gives a key back that the server was never asked for.
+    pub(super) fn withdraw(self: &Arc<Self>, number: u64) {
+        let key = self.state().take_key(number);
+        if let Some(key) = key {
+            self.forget(key, Created::Answered);
         }
     }
 
@@ -386,6 +452,8 @@ impl Session {
             match self.client.call(&TXN, &request, call_limit(term.ttl)).await.of(Path::new(&key.name)) {
                 Ok(_) => break,
                 Err(error) if error.takes_no_writes() && record.is_some() => record = None,
+                // The right may come back: each renewal tries.
+                Err(error) if error.is_permission_denied() => return self.forget(key, Created::InDoubt),
                 Err(_) => sleep(DELETE_AGAIN).await,
             }
         }
@@ -395,6 +463,8 @@ impl Session {
     /// Frees the name of a key that is gone.
     fn forget(self: &Arc<Self>, key: Key, created: Created) {
         let mut state = self.state();
+        state.leaving -= 1;
+        self.left.notify_waiters();
         if created == Created::InDoubt && state.lost.is_none() {
             state.doubtful.push(key.key);
             if state.doubtful.len() >= MOST_OPS {
@@ -406,7 +476,8 @@ impl Session {
                 state.names.remove(&key.name);
             }
         }
-        if !state.keys.is_empty() {
+        // The lease must outlive the attempts to delete a key, or a later attempt takes the lock for broken.
+        if !state.keys.is_empty() || state.leaving > 0 {
             return;
         }
         state.idle_since = Some(Instant::now());
@@ -419,8 +490,15 @@ impl Session {
         }
     }
 
-    /// Gives the lease back if it holds nothing.
+    /// Gives the lease back if it holds nothing, once the keys that are being deleted are gone.
     pub(super) async fn end_if_idle(self: Arc<Self>) {
+        loop {
+            let left = self.left.notified();
+            if self.state().leaving == 0 {
+                break;
+            }
+            left.await;
+        }
         if self.close_if_idle(Duration::ZERO) {
             self.revoke().await;
         }
@@ -673,7 +751,14 @@ impl Session {
             let session = Arc::clone(self);
             tokio::spawn(async move {
                 let limit = call_limit(session.term().ttl);
-                let _: Outcome<_> = session.client.call(&TXN, &request, limit).await;
+                let deleted = session.client.call(&TXN, &request, limit).await.of(Path::new(""));
+                if deleted.is_err_and(|error| error.is_permission_denied()) {
+                    // One key that the user may not delete must not keep the others.
+                    for delete in request.success {
+                        let request = TxnRequest { success: vec![delete], ..TxnRequest::default() };
+                        let _: Outcome<_> = session.client.call(&TXN, &request, limit).await;
+                    }
+                }
             });
         }
     }
@@ -700,6 +785,11 @@ impl Session {
         let mut state = self.state();
         let close = state.lost.is_none() && state.idle_since.is_some_and(|since| since.elapsed() >= idle);
         state.closed |= close;
+        drop(state);
+        if close {
+            // Their task ends.
+            self.waiters.notify_one();
+        }
         close
     }
 }
