@@ -107,10 +107,22 @@ pub(crate) fn parse_canonical(bytes: &[u8]) -> Option<CanonicalRecord<'_>> {
 /// must begin and end as [`Record::render`] lays it out; the lines between are not read, which is most of it. `None` leaves the
 /// text to the general reader.
 pub(crate) fn parse_prior(bytes: &[u8]) -> Option<PriorState> {
-    let end = bytes.iter().rposition(|byte| *byte != b' ')? + 1;
-    bytes[..end].strip_suffix(CLOSE.as_bytes())?.strip_suffix(CLOSE_NATIVE.as_bytes())?;
+    without_padding(bytes).strip_suffix(CLOSE.as_bytes())?.strip_suffix(CLOSE_NATIVE.as_bytes())?;
     let head = Parser { bytes, at: 0, more: true }.head()?;
     Some(head.prior)
+}
+
+/// Returns a record's text without the spaces at its end, of which a short record has several hundred.
+fn without_padding(mut bytes: &[u8]) -> &[u8] {
+    while let Some((rest, last)) = bytes.split_last_chunk::<32>()
+        && *last == [b' '; 32]
+    {
+        bytes = rest;
+    }
+    while let [rest @ .., b' '] = bytes {
+        bytes = rest;
+    }
+    bytes
 }
 
 /// The first lines of a record, up to its style.

@@ -1,28 +1,32 @@
 //! The listeners for the loss of a tenure: futures, by their wakers.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 /// The wakers of the futures that wait for one tenure's loss.
 #[derive(Debug, Default)]
-pub(crate) struct LossListeners(Mutex<State>);
+pub(crate) struct LossListeners {
+    /// It was polled. Every release reads this, without the mutex.
+    wanted: AtomicBool,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default)]
 struct State {
     wakers: Vec<Waker>,
-    /// It was polled.
-    wanted: bool,
     lost: bool,
 }
 
 impl LossListeners {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets everything, for another tenure.
     pub(crate) fn forget(&mut self) {
-        *self.0.get_mut().unwrap_or_else(PoisonError::into_inner) = State::default();
+        *self.wanted.get_mut() = false;
+        *self.state.get_mut().unwrap_or_else(PoisonError::into_inner) = State::default();
     }
 
     /// Wakes all of them, and answers later polls at once.
@@ -38,8 +42,9 @@ impl LossListeners {
 
     /// Returns whether the loss was [notified](LossListeners::notify); if not, `waker` is woken when it is.
     pub(crate) fn poll(&self, waker: &Waker) -> bool {
+        // Before the caller looks whether the watchdog has the tenure in its list, which the watchdog clears before it reads this.
+        self.wanted.store(true, Ordering::SeqCst);
         let mut state = self.state();
-        state.wanted = true;
         if !state.lost && !state.wakers.iter().any(|known| known.will_wake(waker)) {
             state.wakers.push(waker.clone());
         }
@@ -53,6 +58,6 @@ impl LossListeners {
 
     /// Returns whether a future waits, or waited, for the loss.
     pub(crate) fn is_wanted(&self) -> bool {
-        self.state().wanted
+        self.wanted.load(Ordering::SeqCst)
     }
 }
