@@ -225,6 +225,16 @@ fn a_right_that_is_taken_away_ends_only_its_locks() {
     await_renewal(&mut holder);
     holder.must("check kept/1");
     holder.must("check kept/2");
+
+    // Both guards live. The first name is free once its key may be deleted, whatever becomes of the second.
+    etcdctl("--user root:hunter1 role grant-permission locker readwrite taken/1 --prefix");
+    let left = |name: &str| {
+        let words = ["--user", "root:hunter1", "get", name, "--prefix", "--keys-only"];
+        output(cluster.etcdctl().args(words)).split_whitespace().count()
+    };
+    until("the deletion", || left("taken/1/") == 0);
+    assert_eq!((left("taken/2/"), left("kept/1/")), (1, 1));
+    holder.must("check kept/1");
 }
 
 #[test]
