@@ -318,7 +318,11 @@ mod tests {
 
     impl Fake {
         fn new(comes: Comes) -> (Arc<Fake>, Receiver<&'static str>) {
-            let url = Url::parse(Path::new("etcd://fake/a?ttl=10s"), Scheme::Etcd).unwrap();
+            Fake::at(comes, "etcd://fake/a?ttl=10s")
+        }
+
+        fn at(comes: Comes, target: &str) -> (Arc<Fake>, Receiver<&'static str>) {
+            let url = Url::parse(Path::new(target), Scheme::Etcd).unwrap();
             let (called, calls) = channel();
             (Arc::new(Fake { url, comes, called: Mutex::new(called) }), calls)
         }
@@ -496,7 +500,8 @@ mod tests {
 
     #[test]
     fn a_grant_that_a_reentrant_acquire_joined_is_kept() {
-        let (server, calls) = Fake::new(Comes::GrantedAfterCrash);
+        // The tests of this process share the registry, so the name is this one's.
+        let (server, calls) = Fake::at(Comes::GrantedAfterCrash, "etcd://fake/joined?ttl=10s");
         let (target, pending) = (server.url.target.clone(), Arc::new(PendingAcquire::new(Path::new("a"))));
         let (joins, joined) = channel();
         let caller = Arc::clone(&pending);
@@ -509,8 +514,11 @@ mod tests {
         });
         let mut request = request(&server, WaitLimit::Until(None));
         request.acquire.options = options;
-        let served = std::thread::spawn(move || serve(request, &pending));
+        let there = Arc::clone(&pending);
+        let served = std::thread::spawn(move || serve(request, &there));
         let tenure = joined.recv().unwrap();
+        // The caller's own guard is dropped by then.
+        pending.await_place_returned(Instant::now() + Duration::from_secs(60));
         assert_eq!((calls.recv().unwrap(), calls.recv().unwrap()), ("enqueue", "wait"));
         assert!(tenure.drop_guard().unwrap_err().is_lost(), "the fake server says so");
         assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["release"]);
