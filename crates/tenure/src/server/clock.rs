@@ -12,6 +12,8 @@ use super::reports;
 use crate::sys::ForkLocal;
 use crate::util::thread_pool;
 
+/// The longest sleep, which does not count the machine's suspension.
+const SLEEP: Duration = Duration::from_secs(1);
 /// How long the thread stays without a tenure.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -69,7 +71,7 @@ fn run() {
             return;
         }
         while let Some(left) = state.next.map(|next| next.from(BootTime::now())).filter(|left| !left.is_zero()) {
-            (state, _) = clock.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+            (state, _) = clock.changed.wait_timeout(state, left.min(SLEEP)).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }

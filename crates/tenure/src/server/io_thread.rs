@@ -1,8 +1,9 @@
 //! The I/O thread: one for each process, which talks to all servers whose clients are asynchronous.
 //!
-//! It has a runtime of its own, so the program's event loop neither delays it nor is delayed by it. Nothing on it blocks:
-//! callbacks of the program and the system's resolver run on threads of the [pool](thread_pool). So the silence of one
-//! server delays no renewal at another.
+//! It has a runtime of its own, so the program's event loop neither delays it nor is delayed by it. Callbacks
+//! of the program, the system's resolver and reads of a password file run on threads of the [pool](thread_pool). So the
+//! silence of one server delays no renewal at another. The program's `tracing` subscriber and its wakers run on it: they
+//! must not block.
 
 use std::future::Future;
 use std::io;
@@ -10,11 +11,22 @@ use std::sync::mpsc::channel;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
 use crate::sys::{self, ForkLocal};
 use crate::util::thread_pool;
+
+/// A runtime whose thread may not start. Dropped by itself it would panic in the caller's own runtime.
+struct Unstarted(Option<Runtime>);
+
+impl Drop for Unstarted {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
 
 /// Returns the runtime of this process, which starts at the first use.
 fn runtime() -> io::Result<Handle> {
@@ -23,9 +35,14 @@ fn runtime() -> io::Result<Handle> {
     if let Some(handle) = &*runtime {
         return Ok(handle.clone());
     }
-    let started = Builder::new_current_thread().enable_io().enable_time().build()?;
-    let handle = started.handle().clone();
-    sys::spawn("tenure-io", move || started.block_on(std::future::pending::<()>()))?;
+    let started = Unstarted(Some(Builder::new_current_thread().enable_io().enable_time().build()?));
+    let handle = started.0.as_ref().map(|runtime| runtime.handle().clone()).ok_or(io::ErrorKind::Other)?;
+    sys::spawn("tenure-io", move || {
+        let mut started = started;
+        if let Some(runtime) = started.0.take() {
+            runtime.block_on(std::future::pending::<()>());
+        }
+    })?;
     *runtime = Some(handle.clone());
     Ok(handle)
 }

@@ -25,7 +25,7 @@ use super::messages::{
     LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
 };
 use crate::model::error::{Error, ErrorKind, Result};
-use crate::server::io_thread::within;
+use crate::server::io_thread::{run_blocking, within};
 use crate::server::lease::CALL;
 use crate::server::tls::{self, Identity};
 use crate::server::url::{Host, Url};
@@ -348,14 +348,18 @@ impl Client {
         if let Some(token) = known() {
             return Ok(token);
         }
-        let credentials = AuthenticateRequest { name: user.to_owned(), password: password()? };
+        // Its file may be on a server that hangs.
+        let read = within(left(), run_blocking(password)).await.flatten();
+        let password = read.ok_or_else(|| Failure::Member("no password was read within the time".to_owned()))??;
+        let credentials = AuthenticateRequest { name: user.to_owned(), password };
         let answer = self.once(at, &AUTHENTICATE, &credentials, None, left()).await?;
         let token: Arc<str> = answer.token.into();
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&token));
         Ok(token)
     }
 
-    fn known_token(&self) -> Option<Arc<str>> {
+    /// Returns the user's token, which a call may replace at any time.
+    pub(super) fn known_token(&self) -> Option<Arc<str>> {
         self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -412,14 +416,10 @@ impl Client {
         grpc.ready().await.ok()?;
         Some((grpc, at))
     }
-
-    /// Adds the user's token to the request of a stream.
-    pub(super) fn authorise<T>(&self, request: &mut Request<T>) {
-        authorise(request, self.known_token().as_deref());
-    }
 }
 
-fn authorise<T>(request: &mut Request<T>, token: Option<&str>) {
+/// Adds the user's token to a request.
+pub(super) fn authorise<T>(request: &mut Request<T>, token: Option<&str>) {
     if let Some(token) = token
         && let Ok(value) = MetadataValue::try_from(token)
     {

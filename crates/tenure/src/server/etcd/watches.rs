@@ -14,7 +14,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::client::{Client, WATCH};
+use super::client::{Client, WATCH, authorise};
 use super::messages::{WatchRequest, WatchResponse};
 
 /// The time until a stream is opened again after one that failed.
@@ -162,6 +162,8 @@ struct Stream<'a> {
     /// The server's number of each watch, and the other way round.
     ids: HashMap<u64, i64>,
     numbers: HashMap<i64, u64>,
+    /// The server has refused a watch, perhaps because the stream's token is no longer good.
+    is_refused: bool,
 }
 
 impl Stream<'_> {
@@ -191,6 +193,7 @@ impl Stream<'_> {
         if answer.created {
             let Some(number) = self.sent.pop_front() else { return };
             if answer.canceled || answer.watch_id < 0 {
+                self.is_refused = true;
                 self.watches.tell(number, News::Blind);
             } else if self.watches.request(number).is_none() {
                 let _ = self.sender.send(WatchRequest::cancel(answer.watch_id));
@@ -214,7 +217,8 @@ impl Stream<'_> {
 async fn serve(client: &Client, watches: &Watches) {
     let Some((mut grpc, member)) = client.stream().await else { return };
     let (sender, receiver) = mpsc::unbounded_channel();
-    let mut stream = Stream { watches, sender, sent: VecDeque::new(), ids: HashMap::new(), numbers: HashMap::new() };
+    let (sent, ids, numbers) = (VecDeque::new(), HashMap::new(), HashMap::new());
+    let mut stream = Stream { watches, sender, sent, ids, numbers, is_refused: false };
     let all: Vec<u64> = {
         let mut state = watches.state();
         state.added.clear();
@@ -223,7 +227,9 @@ async fn serve(client: &Client, watches: &Watches) {
     };
     all.into_iter().for_each(|number| stream.create(number));
     let mut request = Request::new(UnboundedReceiverStream::new(receiver));
-    client.authorise(&mut request);
+    // The server checks the token of the stream at each watch. The client's calls replace one that has run out.
+    let token = client.known_token();
+    authorise(&mut request, token.as_deref());
     let codec: ProstCodec<WatchRequest, WatchResponse> = ProstCodec::default();
     // The server begins its answer with the first message.
     let mut opening = Box::pin(grpc.streaming(request, PathAndQuery::from_static(WATCH), codec));
@@ -245,7 +251,8 @@ async fn serve(client: &Client, watches: &Watches) {
                 used = Instant::now();
             }
             () = sleep_until(look) => {
-                if client.first() != member || (watches.is_idle() && used.elapsed() > LINGER) {
+                let has_old_token = stream.is_refused && client.known_token() != token;
+                if has_old_token || client.first() != member || (watches.is_idle() && used.elapsed() > LINGER) {
                     return;
                 }
                 look = Instant::now() + LOOK;
