@@ -279,10 +279,10 @@ pub fn until_unwanted(target: &Path) {
     });
 }
 
-/// Starts `flock(1)` of that kind (`-x`, `-s`) on a path; it holds until [`end_util_linux`].
+/// Starts `flock(1)` of that kind (`-x`, `-s`) on a path; it holds until [`end_util_linux`]. The returned process is the holder.
 pub fn util_linux(target: &Path, kind: &str) -> Child {
     let mut child = Command::new("flock")
-        .args([kind, target.to_str().unwrap(), "-c", "echo in; read line"])
+        .args(["--no-fork", kind, target.to_str().unwrap(), "sh", "-c", "echo in; read line"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -1,15 +1,15 @@
 //! A status names the holder, the waiters and the sharers, or reports that it cannot tell, and disturbs no process.
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::Value;
 use tenure::{BreakOptions, HolderKind, ListOptions, State, Style, break_lock, list, status};
 use tenure_tests::strace::Strace;
 use tenure_tests::{
-    Actor, Foreign, actor_program, as_nobody, folder, has, is_root, lock_file, needs, opened, signal, until,
+    Actor, Foreign, actor_program, as_nobody, end_util_linux, folder, has, is_root, lock_file, needs, opened, signal,
+    until, util_linux,
 };
 
 use super::{holding, pid_of, tree, words};
@@ -228,20 +228,6 @@ fn sharers_are_named_without_any_record() {
     assert_eq!((found.state, found.style, found.open_by), (State::Held, Style::Flock, vec![sharer.pid().into()]));
 }
 
-/// Starts `flock(1)`, which holds the target until its input closes.
-fn util_linux(target: &Path, kind: &str) -> Child {
-    let mut child = Command::new("flock")
-        .args(["--no-fork", kind, target.to_str().unwrap(), "sh", "-c", "echo in; read line"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "in\n");
-    child
-}
-
 #[test]
 fn flock_of_util_linux_on_the_target_is_reported() {
     if !needs("flock(1)", has("flock")) {
@@ -250,7 +236,7 @@ fn flock_of_util_linux_on_the_target_is_reported() {
     for kind in ["-x", "-s"] {
         let dir = folder();
         let target = dir.path().join("t");
-        let mut child = util_linux(&target, kind);
+        let child = util_linux(&target, kind);
         let found = status(&target).unwrap();
         let pid = i64::from(child.id());
         assert_eq!((found.state, found.style, &found.open_by), (State::Held, Style::Flock, &vec![pid]), "{found:?}");
@@ -265,8 +251,7 @@ fn flock_of_util_linux_on_the_target_is_reported() {
         // It excludes no native in lock-file style.
         opened(&target, "").must("acquire l g never");
         opened(&target, "style=flock").must_fail("acquire l g never", "busy");
-        child.stdin.take().unwrap().write_all(b"go\n").unwrap();
-        child.wait().unwrap();
+        end_util_linux(child);
         assert_ne!(status(&target).unwrap().state, State::Held);
     }
 }
