@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 use tenure::process::Identity;
 use tenure::{Holder, Status, escape};
 
-use super::date;
 use crate::sys;
 
 /// Returns the name of a target for a sentence.
@@ -100,7 +99,7 @@ pub(crate) fn pids(pids: &[i64]) -> String {
 /// Describes the takeover of a dead holder's lock.
 pub(crate) fn takeover(target: &Path, dead: &Holder) -> String {
     let mut line = format!("took over {} from {}, which {}", path(target), holder(dead), end_of(dead));
-    if let Some(since) = dead.acquired_at.or(dead.created_at).and_then(date::iso_8601) {
+    if let Some(since) = dead.acquired_at.or(dead.created_at).and_then(escape::date) {
         line += &format!(" (since {since})");
     }
     line + ": its last write may be half-written"
@@ -148,7 +147,7 @@ pub(crate) fn refresh_failure(target: &Path, error: &tenure::Error) -> String {
 /// Describes a date: `2026-03-02T10:00:00.000Z (3 min ago)`.
 pub(crate) fn since(time: SystemTime) -> Option<String> {
     let age = SystemTime::now().duration_since(time).unwrap_or(Duration::ZERO);
-    date::iso_8601(time).map(|date| format!("{date} ({} ago)", escape::duration(age)))
+    escape::date(time).map(|date| format!("{date} ({} ago)", escape::duration(age)))
 }
 
 #[cfg(test)]

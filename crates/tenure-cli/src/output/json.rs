@@ -13,9 +13,9 @@ use super::stream;
 /// A lock, as the answers of several commands contain it.
 #[derive(Serialize)]
 #[serde(untagged)]
-pub(crate) enum LockJson {
+pub(crate) enum LockJson<'a> {
     /// The library's own form of a status.
-    Found(Box<Status>),
+    Found(&'a Status),
     /// A lock whose files are not visible from here.
     Invisible(InvisibleJson),
 }
@@ -36,15 +36,15 @@ pub(crate) struct InvisibleJson {
 
 /// The answer of `ls`.
 #[derive(Serialize)]
-pub(crate) struct ListJson {
-    pub(crate) locks: Vec<LockJson>,
+pub(crate) struct ListJson<'a> {
+    pub(crate) locks: Vec<LockJson<'a>>,
 }
 
 /// A lock in the answer of `clean`.
 #[derive(Serialize)]
-pub(crate) struct CleanedJson {
+pub(crate) struct CleanedJson<'a> {
     #[serde(flatten)]
-    found: LockJson,
+    found: LockJson<'a>,
     removed: bool,
     #[serde(rename = "onlyAged")]
     only_aged: bool,
@@ -53,41 +53,41 @@ pub(crate) struct CleanedJson {
 
 /// The answer of `clean`.
 #[derive(Serialize)]
-pub(crate) struct CleanJson {
-    pub(crate) locks: Vec<CleanedJson>,
+pub(crate) struct CleanJson<'a> {
+    pub(crate) locks: Vec<CleanedJson<'a>>,
     pub(crate) pruned: usize,
 }
 
 /// The answer of `break`: the lock as it was before the break.
 #[derive(Serialize)]
-pub(crate) struct BrokenJson {
+pub(crate) struct BrokenJson<'a> {
     #[serde(flatten)]
-    pub(crate) found: LockJson,
+    pub(crate) found: LockJson<'a>,
     pub(crate) broken: bool,
 }
 
 /// The answer of `status --pid`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct ProcessJson {
+pub(crate) struct ProcessJson<'a> {
     pub(crate) pid: u32,
     pub(crate) alive: bool,
     pub(crate) command: Option<String>,
-    pub(crate) holds: Vec<LockJson>,
-    pub(crate) waits_for: Vec<LockJson>,
-    pub(crate) lost: Vec<LockJson>,
+    pub(crate) holds: Vec<LockJson<'a>>,
+    pub(crate) waits_for: Vec<LockJson<'a>>,
+    pub(crate) lost: Vec<LockJson<'a>>,
 }
 
-impl ProcessJson {
+impl ProcessJson<'_> {
     /// Creates the answer for a process that does not exist.
-    pub(crate) fn gone(pid: u32) -> ProcessJson {
+    pub(crate) fn gone(pid: u32) -> ProcessJson<'static> {
         ProcessJson { pid, alive: false, command: None, holds: vec![], waits_for: vec![], lost: vec![] }
     }
 }
 
-impl LockJson {
+impl<'a> LockJson<'a> {
     /// Describes a lock; `None` means that its files are not visible from here.
-    pub(crate) fn of(target: &Path, found: Option<&Status>) -> LockJson {
+    pub(crate) fn of(target: &Path, found: Option<&'a Status>) -> LockJson<'a> {
         let lossy = |path: &OsStr| path.to_string_lossy().into_owned();
         let mut lock_file = target.as_os_str().to_owned();
         lock_file.push(".lock");
@@ -109,14 +109,14 @@ impl LockJson {
     }
 }
 
-impl From<&Status> for LockJson {
-    fn from(found: &Status) -> LockJson {
-        LockJson::Found(Box::new(found.clone()))
+impl<'a> From<&'a Status> for LockJson<'a> {
+    fn from(found: &'a Status) -> LockJson<'a> {
+        LockJson::Found(found)
     }
 }
 
-impl From<&Cleaned> for CleanedJson {
-    fn from(cleaned: &Cleaned) -> CleanedJson {
+impl<'a> From<&'a Cleaned> for CleanedJson<'a> {
+    fn from(cleaned: &'a Cleaned) -> CleanedJson<'a> {
         CleanedJson {
             found: LockJson::from(&cleaned.found),
             removed: cleaned.removed,
@@ -142,7 +142,7 @@ mod tests {
     fn an_invisible_lock_has_the_names_of_a_found_one_in_their_order() {
         let dir = tempfile::tempdir().unwrap();
         let found = tenure::status(dir.path().join("a")).unwrap();
-        let names = |lock: &LockJson| {
+        let names = |lock: &LockJson<'_>| {
             let text = serde_json::to_string(lock).unwrap();
             let names = text.split('"').filter(|part| part.chars().all(char::is_alphabetic) && !part.is_empty());
             let is_name = |name: &&str| text.contains(&format!("\"{name}\":"));

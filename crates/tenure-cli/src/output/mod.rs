@@ -1,7 +1,6 @@
 //! The results of the command: an exit code, text for people, and JSON for scripts.
 
 pub(crate) mod color;
-pub(crate) mod date;
 pub(crate) mod describe;
 pub(crate) mod exit;
 pub(crate) mod json;

@@ -3,14 +3,14 @@
 //! Scripts rely on the names and their order. A missing value is `null`.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use crate::model::holder::{Holder, HolderKind};
 use crate::model::options::Style;
 use crate::model::status::Status;
+use crate::util::text;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -80,8 +80,8 @@ impl Serialize for Holder {
             label: self.label.as_deref(),
             command: self.command.as_deref(),
             host: self.host.as_deref(),
-            created_at: self.created_at.and_then(iso_8601),
-            acquired_at: self.acquired_at.and_then(iso_8601),
+            created_at: self.created_at.and_then(text::date),
+            acquired_at: self.acquired_at.and_then(text::date),
             age_ms: self.age().map(milliseconds),
             starttime: self.identity.as_ref().and_then(|identity| identity.start_time),
             fence: self.fence,
@@ -94,11 +94,6 @@ impl Serialize for Holder {
 /// Returns a path as text, because JSON has no bytes.
 fn lossy(path: &Path) -> std::borrow::Cow<'_, str> {
     path.to_string_lossy()
-}
-
-/// Returns a date in ISO 8601, in UTC with milliseconds. Returns `None` for a year that this format cannot express.
-fn iso_8601(time: SystemTime) -> Option<String> {
-    Timestamp::try_from(time).ok().map(|time| format!("{time:.3}"))
 }
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -126,15 +121,5 @@ mod tests {
                 + r#""host":null,"createdAt":null,"acquiredAt":null,"ageMs":null,"starttime":null,"fence":null,"#
                 + r#""maxHoldMs":null},"waiters":null,"openBy":[7]}"#
         );
-    }
-
-    #[test]
-    fn dates_have_milliseconds_and_a_z() {
-        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_772_445_600_120);
-        assert_eq!(iso_8601(time).as_deref(), Some("2026-03-02T10:00:00.120Z"));
-        // Windows cannot express such a time at all.
-        if let Some(far) = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(1 << 50)) {
-            assert_eq!(iso_8601(far), None);
-        }
     }
 }

@@ -1,11 +1,13 @@
-//! Escapes text for a terminal, and formats durations.
+//! Escapes text for a terminal, and formats dates and durations.
 //!
 //! A label, a command, a host or a file name comes from another program: it must not move the cursor, set the terminal's
 //! title or break a line.
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
 
 /// Replaces each control character (C0, C1, DEL), line separator and invisible direction mark in `text` by its escape.
 ///
@@ -73,6 +75,18 @@ pub fn word(path: &Path) -> String {
     }
 }
 
+/// Formats a date in ISO 8601, in UTC with milliseconds: `2026-03-02T10:00:00.000Z`. Returns `None` for a year that this
+/// format cannot express.
+///
+/// ```
+/// use std::time::SystemTime;
+///
+/// assert_eq!(tenure::escape::date(SystemTime::UNIX_EPOCH).as_deref(), Some("1970-01-01T00:00:00.000Z"));
+/// ```
+pub fn date(time: SystemTime) -> Option<String> {
+    Timestamp::try_from(time).ok().map(|time| format!("{time:.3}"))
+}
+
 /// Formats a duration in one or two units, rounded down: `300 ms`, `4 s`, `3 min`, `2 h 5 min`, `3 d 4 h`.
 ///
 /// ```
@@ -98,6 +112,17 @@ pub fn duration(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates_have_milliseconds_and_a_z() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_772_445_600_120);
+        assert_eq!(date(time).as_deref(), Some("2026-03-02T10:00:00.120Z"));
+        assert_eq!(date(SystemTime::UNIX_EPOCH).as_deref(), Some("1970-01-01T00:00:00.000Z"));
+        // Windows cannot express such a time at all.
+        if let Some(far) = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(1 << 50)) {
+            assert_eq!(date(far), None);
+        }
+    }
 
     #[test]
     fn control_characters_cannot_reach_the_terminal() {
