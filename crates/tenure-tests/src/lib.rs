@@ -328,6 +328,24 @@ pub fn stop(pid: u32) {
     until("it has stopped", || std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().all(has_stopped));
 }
 
+/// Stops a process at a moment when it holds no kernel lock of flock's kind.
+///
+/// A waiter looks again from time to time, and holds the lock during that look: stopped there, it is a holder.
+pub fn stop_without_lock(pid: u32) {
+    let holds = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        words[1] == "FLOCK" && words[4] == pid.to_string()
+    };
+    until("it is stopped without a lock", || {
+        stop(pid);
+        let held = std::fs::read_to_string("/proc/locks").unwrap().lines().any(holds);
+        if held {
+            signal(pid, libc::SIGCONT);
+        }
+        !held
+    });
+}
+
 /// Returns whether the process has ended; a zombie has.
 pub fn has_ended(pid: u32) -> bool {
     match std::fs::read_to_string(format!("/proc/{pid}/stat")) {

@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 use tenure::{CleanOptions, State, clean, status};
 use tenure_tests::strace::Strace;
 use tenure_tests::{
-    Actor, end_util_linux, folder, has, inode, lock_file, needs, opened, signal, stop, until, until_waiting,
-    util_linux, util_linux_may,
+    Actor, end_util_linux, folder, has, inode, lock_file, needs, opened, signal, stop_without_lock, until,
+    until_waiting, util_linux, util_linux_may,
 };
 
 /// Longer than OpenClaw's own half hour.
@@ -199,7 +199,7 @@ fn a_file_opened_since_its_judgement_is_restored() {
 
 /// Asserts that a stopped waiter does not block a lock that was freed meanwhile.
 fn blocks_nothing(target: &Path, keys: &str, mut waiter: Actor, end: impl FnOnce()) {
-    stop(waiter.pid());
+    stop_without_lock(waiter.pid());
     end();
     assert_eq!(status(target).unwrap().state, State::Free);
     let mut next = opened(target, keys);
