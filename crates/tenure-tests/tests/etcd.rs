@@ -363,10 +363,10 @@ fn tls_works_with_certificates_on_both_sides() {
     }
     let cluster = Cluster::start_with_tls();
     let file = |name: &str| cluster.path(name).display().to_string();
-    let target = |more: &str| format!("{}{more}", cluster.target("a", 2));
+    let target = |more: &str| format!("{}{more}", cluster.target("a", 10));
     let client = format!("&cert={}&key={}", file("client.pem"), file("client.key"));
     let mut actor = opened(&target(&format!("&ca={}{client}", file("ca.pem"))));
-    actor.must("acquire l g never");
+    actor.must("acquire l g 60000");
     await_renewal(&mut actor);
     actor.must("release g");
     // Without the client's certificate, with another authority's, without TLS: the server answers none of them.

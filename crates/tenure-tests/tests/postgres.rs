@@ -325,10 +325,10 @@ fn tls_works_with_certificates_on_both_sides() {
     }
     let postgres = Postgres::start_with_tls();
     let file = |name: &str| postgres.path(name).display().to_string();
-    let target = |more: &str| format!("{}{more}", postgres.target("a", 2));
+    let target = |more: &str| format!("{}{more}", postgres.target("a", 10));
     let client = format!("&cert={}&key={}", file("client.pem"), file("client.key"));
     let mut actor = opened(&target(&format!("&ca={}{client}", file("ca.pem"))));
-    actor.must("acquire l g never");
+    actor.must("acquire l g 60000");
     assert_eq!(
         postgres.ask(
             "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'tenure'"
