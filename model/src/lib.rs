@@ -9,6 +9,7 @@
 //! two machines mount, errors of the system. Foreign programs and people take one step for each system call as well. The
 //! kernel grants a lock to its waiters in any order.
 
+mod anchor;
 pub mod config;
 pub mod explore;
 pub mod foreign;
@@ -17,7 +18,9 @@ pub mod names;
 pub mod native;
 pub mod others;
 pub mod prepare;
+mod process;
 pub mod properties;
+mod publish;
 mod release;
 pub mod state;
 pub mod table;

@@ -8,7 +8,7 @@ use stateright::{Model, Property};
 
 use crate::config::Config;
 use crate::state::State;
-use crate::{foreign, native, others, properties};
+use crate::{foreign, native, others, process, properties};
 
 /// A possible action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -129,13 +129,13 @@ impl Model for Protocol {
         let it = &mut state;
         match action {
             Action::Native(i) => native::step(config, it, i),
-            Action::Helper(i) => native::helper_step(it, i),
-            Action::Recheck(i) => native::recheck(config, it, i),
-            Action::GiveUpName(i) => native::give_up_name(config, it, i),
-            Action::Revoke(i) => native::revoke(it, i),
-            Action::Pass(i) => native::pass(config, it, i, false),
-            Action::PassAtOnce(i) => native::pass(config, it, i, true),
-            Action::CrashNative(i) => native::crash(it, i),
+            Action::Helper(i) => process::helper_step(it, i),
+            Action::Recheck(i) => process::recheck(config, it, i),
+            Action::GiveUpName(i) => process::give_up_name(config, it, i),
+            Action::Revoke(i) => process::revoke(it, i),
+            Action::Pass(i) => process::pass(config, it, i, false),
+            Action::PassAtOnce(i) => process::pass(config, it, i, true),
+            Action::CrashNative(i) => process::crash(it, i),
             Action::Foreign(i) => foreign::step(it, i),
             Action::CrashForeign(i) => foreign::crash(it, i),
             Action::Break => others::break_step(config, it),

@@ -5,7 +5,7 @@
 //! Deadlines are not modelled: a waiter that gives up releases as [`ReleaseAll`](Pc::ReleaseAll) does.
 
 use crate::config::{Clock, Config, Guard, Way};
-use crate::prepare::{Prepare, Prepared};
+use crate::prepare::Prepare;
 use crate::state::{Ino, Record, State, Uncovered, Who};
 
 /// The next step of a native. [`names`](crate::names) has the function of the code for each.
@@ -317,7 +317,7 @@ impl Native {
         (self.pc, files, flags, (self.fence, prior, self.after, self.rounds), (helper, self.prepare.pc, self.uncovered))
     }
 
-    fn go(&mut self, pc: Pc) -> Option<()> {
+    pub(crate) fn go(&mut self, pc: Pc) -> Option<()> {
         self.pc = pc;
         Some(())
     }
@@ -328,102 +328,6 @@ pub(crate) fn step(config: &Config, state: &mut State, i: usize) -> Option<()> {
     let mut native = state.natives[i];
     NativeStep { config, state, me: Who::native(i), native: &mut native }.step()?;
     state.natives[i] = native;
-    Some(())
-}
-
-/// Makes the detached helper of native `i` take its next step.
-pub(crate) fn helper_step(state: &mut State, i: usize) -> Option<()> {
-    let who = Who::helper(i);
-    state.natives[i].helper = match state.natives[i].helper {
-        Helper::None => return None,
-        Helper::Waits(ino) => {
-            state.try_lock(ino, who).then_some(())?;
-            Helper::Locked(ino)
-        }
-        Helper::Locked(ino) => {
-            state.unlock(ino, who);
-            Helper::None
-        }
-    };
-    Some(())
-}
-
-/// Makes the watchdog check a helper in a kernel queue. If the path names another file, a new helper begins.
-pub(crate) fn recheck(config: &Config, state: &mut State, i: usize) -> Option<()> {
-    let native = &mut state.natives[i];
-    let (waits_for, named) = match native.pc {
-        Pc::Queue => (native.fd?, state.anchor),
-        Pc::WaitNative => (native.judged?, state.lock),
-        _ => return None,
-    };
-    (config.guards(Guard::Recheck) && named != Some(waits_for)).then_some(())?;
-    let before = std::mem::replace(&mut native.helper, Helper::Waits(waits_for));
-    if native.pc == Pc::Queue {
-        native.fd = None;
-        native.go(Pc::Open)?;
-    } else {
-        native.judged = None;
-        native.go(Pc::TryLock)?;
-    }
-    if let Helper::Locked(ino) = before {
-        state.unlock(ino, Who::helper(i));
-    }
-    Some(())
-}
-
-/// Makes the watchdog give up the name of a lock file whose anchor was broken, for the operator who cannot remove it.
-pub(crate) fn give_up_name(config: &Config, state: &mut State, i: usize) -> Option<()> {
-    let native = state.natives[i];
-    let broken = native.held && matches!(native.pc, Pc::Hold | Pc::End) && state.anchor != native.fd;
-    let copy = native.copy.filter(|copy| broken && state.inode(*copy).keeper == Some(Who::native(i)))?;
-    config.guards(Guard::GivesUpTheName).then_some(())?;
-    state.let_go(copy, Who::native(i));
-    if state.lock == Some(copy) {
-        state.removed(state.lock, Uncovered::ByPerson);
-        state.lock = None;
-    }
-    state.unlock(copy, Who::native(i));
-    Some(())
-}
-
-/// Makes the watchdog revoke a tenure: the release begins without the holder.
-pub(crate) fn revoke(state: &mut State, i: usize) -> Option<()> {
-    let native = &mut state.natives[i];
-    (native.pc == Pc::Hold && state.left.revokes > 0).then_some(())?;
-    state.left.revokes -= 1;
-    native.revoked = true;
-    native.go(Pc::End)
-}
-
-/// Makes the holder pass its tenure on to the next waiter of its process.
-///
-/// `at_once`: within `NAMES_CHECK_TTL` of the last check of the names.
-pub(crate) fn pass(config: &Config, state: &mut State, i: usize, at_once: bool) -> Option<()> {
-    let native = &mut state.natives[i];
-    (config.pass && native.pc == Pc::Hold && native.rounds > 0 && !native.flock).then_some(())?;
-    native.held = false;
-    native.go(match (at_once, config.guards(Guard::PassWritesFirst)) {
-        (true, true) => Pc::PassWriteAtOnce,
-        (true, false) => Pc::PassLinks,
-        (false, true) => Pc::PassWrite,
-        (false, false) => Pc::PassAnchor,
-    })
-}
-
-/// Ends the process. The kernel closes its descriptors.
-pub(crate) fn crash(state: &mut State, i: usize) -> Option<()> {
-    (!state.natives[i].has_ended()).then_some(())?;
-    if state.past.wiped || state.past.broken {
-        // Two natives with two anchors may both have used the swap. No native puts a file back that this one leaves there.
-        state.removed(state.swap, Uncovered::ByPerson);
-    }
-    let (me, helper) = (Who::native(i), Who::helper(i));
-    for inode in &mut state.inodes {
-        inode.lock = inode.lock.filter(|who| *who != me && *who != helper);
-        inode.keeper = inode.keeper.filter(|who| *who != me);
-    }
-    let Native { never, flock, .. } = state.natives[i];
-    state.natives[i] = Native { pc: Pc::Dead, never, flock, ..Native::default() };
     Some(())
 }
 
@@ -457,59 +361,7 @@ impl NativeStep<'_> {
                 }
                 None => self.go(Pc::Make),
             },
-            Pc::Make if !self.state.folder => self.go(Pc::MakeFolder),
-            Pc::Make if self.state.anchor.is_some() => {
-                self.native.past_new = false;
-                self.go(Pc::Open)
-            }
-            // Between the two steps of a replacement, the prepared file is the next anchor.
-            Pc::Make if self.config.replaces_in_two() && !self.native.past_new => self.go(Pc::MakeLook),
-            Pc::MakeLook => match self.state.new {
-                Some(new) if self.guards(Guard::PromotesTheNew) => {
-                    self.native.judged = Some(new);
-                    self.go(Pc::MakeLock)
-                }
-                _ => {
-                    self.native.past_new = true;
-                    self.go(Pc::Make)
-                }
-            },
-            Pc::MakeLock => {
-                let new = self.native.judged.expect("it was opened");
-                if !self.state.try_lock(new, self.me) {
-                    // Its maker lives: look again.
-                    self.native.judged = None;
-                    return self.go(Pc::Open);
-                }
-                self.go(Pc::MakeCompare)
-            }
-            Pc::MakeCompare if self.state.new == self.native.judged => self.go(Pc::MakeRename),
-            Pc::MakeCompare => {
-                self.close_judged();
-                self.go(Pc::Open)
-            }
-            Pc::MakeRename => {
-                if self.state.anchor.is_none() && self.state.new.is_some() {
-                    self.state.anchor = self.state.new.take();
-                }
-                self.close_judged();
-                self.go(Pc::Open)
-            }
-            Pc::Make => {
-                self.native.past_new = false;
-                // Only a process that had looked before the break began makes an anchor between its two steps.
-                let between = self.state.breaker.replaces_in_two(self.config);
-                self.state.past.forgotten |= between && self.guards(Guard::PromotesTheNew);
-                let made = self.state.create();
-                self.state.own(self.config, made, self.me);
-                self.state.anchor = Some(made);
-                self.native.fd = Some(made);
-                self.go(Pc::TryLock)
-            }
-            Pc::MakeFolder => {
-                self.state.folder = true;
-                self.go(Pc::Open)
-            }
+            Pc::Make | Pc::MakeLook | Pc::MakeLock | Pc::MakeCompare | Pc::MakeRename | Pc::MakeFolder => self.make(),
             Pc::TryLock => {
                 let locked = self.state.try_lock(self.fd(), self.me);
                 let waits = self.native.waits;
@@ -719,183 +571,15 @@ impl NativeStep<'_> {
         self.begin()
     }
 
-    /// Begins steps 4 to 7, with an anchor that the native may write.
-    pub(crate) fn begin(&mut self) -> Option<()> {
-        if self.state.is_anothers(self.fd(), self.me) {
-            self.native.crashed = self.native.prior.is_aborted();
-            let released = matches!(self.native.prior, Record::Native { by: None, .. });
-            return self.go(if self.native.crashed || released { Pc::ReplacePrepare } else { Pc::ReplaceShown });
-        }
-        self.begin_record()
-    }
-
-    /// Begins the record of this try, whose fence is taken from the clock before any write.
-    fn begin_record(&mut self) -> Option<()> {
-        self.native.fence = self.state.next_fence(self.config, self.native.prior.fence().unwrap_or(0));
-        self.native.crashed = self.native.prior.is_aborted();
-        if self.native.linked { self.go(Pc::Visible) } else { self.go_write() }
-    }
-
-    /// Replaces another user's anchor with a new one, which continues its record.
-    fn replace(&mut self) -> Option<()> {
-        match self.native.pc {
-            Pc::ReplaceShown => {
-                self.native.crashed = self.state.lock == self.native.fd;
-                self.go(Pc::ReplacePrepare)
-            }
-            Pc::ReplacePrepare => {
-                let fence = self.native.prior.fence().filter(|_| self.guards(Guard::ReplaceCarriesTheFence));
-                let aborted = self.native.crashed && self.guards(Guard::ReplaceKeepsTheMark);
-                // A holder that died, or may not have released, is found by its lock file.
-                let by = match self.native.prior {
-                    Record::Native { by, .. } => by.filter(|_| !aborted),
-                    _ => Some(self.me),
-                };
-                let record = Record::Native { by, fence: fence.unwrap_or(0), aborted };
-                let mut prepare = self.native.prepare;
-                let prepared = prepare.step(self.config, self.state, self.me, record)?;
-                self.native.prepare = prepare;
-                match prepared {
-                    Prepared::Ready(_) => self.go(Pc::ReplaceSeen),
-                    Prepared::NotYet => Some(()),
-                }
-            }
-            Pc::ReplaceSeen if self.state.anchor == self.native.fd || !self.guards(Guard::ReplaceCompares) => {
-                self.go(Pc::ReplaceRename)
-            }
-            Pc::ReplaceSeen => self.go(Pc::ReplaceUndo),
-            Pc::ReplaceUndo => {
-                self.state.new = None;
-                self.replaced_by_another()
-            }
-            Pc::ReplaceRename if self.state.new.is_none() => self.replaced_by_another(),
-            Pc::ReplaceRename => {
-                self.state.anchor = self.state.new.take();
-                self.go(Pc::ReplaceCompare)
-            }
-            _ if self.state.anchor != self.native.prepare.file => self.replaced_by_another(),
-            _ => {
-                // The acquire continues with the new anchor, and keeps the old one's kernel lock.
-                let own = std::mem::take(&mut self.native.prepare).file;
-                self.native.replaced = std::mem::replace(&mut self.native.fd, own);
-                self.native.linked = false;
-                self.begin_record()
-            }
-        }
-    }
-
-    /// Returns whether the holder of a native's file is dead: it is the replaced anchor, or its kernel lock is free.
-    fn lock_judged(&mut self, ino: Ino) -> bool {
-        self.native.replaced == Some(ino) || self.state.try_lock(ino, self.me)
-    }
-
-    /// Starts again, because another process changed the anchor.
-    fn replaced_by_another(&mut self) -> Option<()> {
-        if let Some(ours) = std::mem::take(&mut self.native.prepare).file {
-            self.state.unlock(ours, self.me);
-        }
-        self.go(Pc::DropAnchor)
-    }
-
-    fn go_write(&mut self) -> Option<()> {
+    pub(crate) fn go_write(&mut self) -> Option<()> {
         let released = matches!(self.native.prior, Record::Native { by: None, aborted: false, .. });
         let copy = self.native.flock && !self.native.visible && !released;
         self.go(if copy { Pc::DeadCopy } else { Pc::Write })
     }
 
-    /// Flock style: removes a dead native's lock file.
-    fn take_hidden(&mut self) -> Option<()> {
-        // After a takeover it is this native's.
-        let plain = self.native.judged.filter(|_| !self.guards(Guard::FlockTakesOver));
-        let ours = plain.or(self.native.puts());
-        match self.native.pc {
-            Pc::DeadCopy | Pc::DeadCopyAgain => {
-                let native = self.state.lock.filter(|ino| self.state.record(*ino).is_native());
-                self.native.judged = native.filter(|ino| self.lock_judged(*ino));
-                return match (self.native.pc, self.native.judged) {
-                    (Pc::DeadCopy, _) => self.go(Pc::Write),
-                    (_, Some(_)) => self.go(Pc::CompareBefore),
-                    (_, None) => self.settle(),
-                };
-            }
-            Pc::FlockCompare if self.state.lock == ours => return self.go(Pc::FlockUnlink),
-            Pc::FlockCompare => {}
-            _ if self.config.removes() && self.state.lock != ours => {}
-            _ => {
-                if self.state.lock != ours {
-                    self.state.removed_by_native(self.state.lock);
-                }
-                self.state.lock = None;
-            }
-        }
-        self.close_judged();
-        self.close_copy();
-        if self.native.after == After::Retry { self.go(Pc::DeadCopyAgain) } else { self.settle() }
-    }
-
     pub(crate) fn write_own(&mut self, ino: Ino, aborted: bool) {
         let record = Record::Native { by: Some(self.me), fence: self.native.fence, aborted };
         self.state.write(ino, record);
-    }
-
-    /// Makes a pass of the loop that publishes the lock file, as a link or a copy.
-    fn show(&mut self) -> Option<()> {
-        if self.native.flock {
-            self.native.after = After::Retry;
-            return self.go(Pc::FlockCompare);
-        }
-        match (self.native.live_file_at_swap, self.config.copies()) {
-            // The file at the swap has a live holder, so no lock file is published.
-            (true, _) => self.go(Pc::Look),
-            (_, true) => self.recover_for(After::Again),
-            _ => self.go(Pc::Link),
-        }
-    }
-
-    fn link(&mut self) -> Option<()> {
-        match (self.state.anchor, self.state.lock) {
-            (None, _) => self.lost(),
-            (_, Some(_)) => self.go(Pc::Look),
-            // By the anchor's name, which may be another inode by now.
-            (anchor, None) => {
-                self.state.lock = anchor;
-                self.native.uncovered = Uncovered::No;
-                self.shown()
-            }
-        }
-    }
-
-    fn prepare(&mut self) -> Option<()> {
-        let record = Record::Native { by: Some(self.me), fence: self.native.fence, aborted: false };
-        let mut prepare = self.native.prepare;
-        let prepared = prepare.step(self.config, self.state, self.me, record)?;
-        self.native.prepare = prepare;
-        if let Prepared::Ready(file) = prepared {
-            self.native.copy = Some(file);
-            self.native.prepare = Prepare::default();
-            return self.go(if self.native.after == After::TakeOver { Pc::RenameSwap } else { Pc::RenameNew });
-        }
-        Some(())
-    }
-
-    fn rename_new(&mut self) -> Option<()> {
-        if self.state.new.is_none() || self.state.lock.is_some() {
-            return self.go(Pc::UnlinkNew);
-        }
-        self.state.lock = self.state.new.take();
-        self.native.uncovered = Uncovered::No;
-        if self.config.keeps_names() { self.go(Pc::KeepName) } else { self.shown() }
-    }
-
-    /// Keeps other programs from removing the copy, if it still has its name.
-    fn keep_name(&mut self) -> Option<()> {
-        let copy = self.native.copy;
-        if self.state.lock != copy {
-            self.close_copy();
-            return self.go(Pc::Look);
-        }
-        self.state.keep(copy.expect("it was just published"), self.me);
-        self.shown()
     }
 
     fn judge(&mut self) -> Option<()> {
