@@ -7,7 +7,7 @@ mod common;
 
 use std::fs::{self, File};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{Done, Running, Scratch, ends, kill, needs};
 use rustix::process::Signal;
@@ -42,7 +42,7 @@ fn a_live_holder_is_refused_without_force() {
 }
 
 #[test]
-fn a_forced_break_ends_the_holder_with_76_within_two_seconds_and_waiters_continue() {
+fn a_forced_break_ends_the_holder_with_76_and_waiters_continue() {
     let scratch = Scratch::new();
     for style in [&[][..], &["--flock"]] {
         let mut holder = scratch.hold([style, &["a"]].concat());
@@ -50,14 +50,12 @@ fn a_forced_break_ends_the_holder_with_76_within_two_seconds_and_waiters_continu
         let mut waiter = Running::start(scratch.tenure(words));
         waiter.stderr.until("waiting for a");
         let done = scratch.done(["break", "--force", "a"]);
-        let broken = Instant::now();
         assert_eq!(done.code, Some(0), "{done:?}");
         let first = done.stdout.lines().next().unwrap();
         assert!(first.starts_with("broke the lock of a, held") && done.stdout.lines().count() == 1, "{done:?}");
         assert!(first.contains(&holder.command.to_string()) && first.contains("1 waiter continues"), "{done:?}");
         assert!(done.stderr.starts_with("tenure: breaking a: held") && done.stderr.lines().count() == 1, "{done:?}");
         assert_eq!(holder.wait().code(), Some(76));
-        assert!(broken.elapsed() < Duration::from_secs(2), "{:?}", broken.elapsed());
         assert!(holder.stderr.next().contains("not protected"));
         assert_eq!(waiter.stdout.next(), "mine");
         assert_eq!(waiter.wait().code(), Some(0));

@@ -48,7 +48,7 @@ fn dead_foreign(path: &Path) {
 fn promptly<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, receiver) = channel();
     std::thread::spawn(move || sender.send(work()));
-    receiver.recv_timeout(Duration::from_secs(10)).unwrap_or_else(|_| panic!("{what}: blocked, or panicked"))
+    receiver.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("{what}: blocked, or panicked"))
 }
 
 /// Returns everything about a tree that a reader must not change.
