@@ -23,11 +23,16 @@ def artifacts():
 def show():
     for name in artifacts():
         print(name)
-    for system in common.systems():
-        if system.off:
-            print(f"not built: everything for {system.name}: {system.off}")
-    print("not built: a wheel for free-threaded Python: the module uses the stable ABI, which it does not have yet")
+    for line in not_built():
+        print(line)
     return 0
+
+
+def not_built():
+    """Returns a line for everything that is not built, with the reason."""
+    lines = [f"not built: everything for {system.name}: {system.off}" for system in common.systems() if system.off]
+    lines += [f"not built for {system.name}: {system.without}" for system in common.built_systems() if system.without]
+    return [*lines, "not built: a wheel for free-threaded Python: the module uses the stable ABI, which it does not have yet"]
 
 
 def selection(patterns):
@@ -40,9 +45,12 @@ def selection(patterns):
 
 
 def prepare(out, work, commit):
-    """Clones a commit into the folder `work`, and returns the plan of a build there."""
+    """Clones a commit into the folder `work`, and returns the plan of a build there. Refuses a commit that a release's tag is on, if
+    nobody could find what is published."""
     source = work / "source"
     commit = common.output("git", "rev-parse", "--verify", f"{commit}^{{commit}}", cwd=common.ROOT).strip()
+    if common.output("git", "tag", "--points-at", commit, "v[0-9]*", cwd=common.ROOT).strip():
+        common.refuse_placeholder()
     if common.output("git", "status", "--porcelain", cwd=common.ROOT).strip():
         common.say("what is not committed is not in the release")
     shutil.rmtree(source, ignore_errors=True)
@@ -60,11 +68,9 @@ def everything(out, patterns, commit):
         # A part that is built alone keeps what cargo has built before.
         for folder in (out, work):
             shutil.rmtree(folder, ignore_errors=True)
-    build(prepare(out, work, commit), wanted)
-    write_sums(out)
-    for system in common.systems():
-        if system.off:
-            common.say(f"not built: everything for {system.name}: {system.off}")
+    write_sums(out, build(prepare(out, work, commit), wanted))
+    for line in not_built():
+        common.say(line)
     return 0
 
 
@@ -94,6 +100,7 @@ def again(out, patterns, commit):
 def build(plan, wanted):
     """Builds the wanted artifacts and returns them."""
     plan.out.mkdir(parents=True, exist_ok=True)
+    install_targets(wanted)
     made = []
     for system in common.built_systems():
         if wanted(f"command-{system.name}") or (system.deb and wanted(f"deb-{system.deb}")):
@@ -110,13 +117,26 @@ def build(plan, wanted):
     return made
 
 
+def install_targets(wanted):
+    """Installs Rust's targets for the wanted artifacts."""
+    targets = set()
+    for system in common.built_systems():
+        if wanted(f"command-{system.name}") or (system.deb and wanted(f"deb-{system.deb}")):
+            targets.add(system.command)
+        for tag, target in system.wheels.items():
+            if wanted(f"wheel-{system.name}-{tag}"):
+                targets |= set(common.rust_targets(target))
+        targets |= {target for name, target in system.addons.items() if wanted(f"node-{name}")}
+    if targets:
+        common.run(common.ROOT / "scripts/build-elsewhere", "--targets", *sorted(targets))
+
+
 def say_built(made, paths):
     for path in paths:
         common.say(f"{path.name}: {path.stat().st_size} bytes")
     made += paths
 
 
-def write_sums(out):
-    """Writes SHA256SUMS of every file in the folder, also of those that an earlier run built."""
-    files = sorted(path for path in out.iterdir() if path.is_file() and path.name != "SHA256SUMS")
-    common.write(out / "SHA256SUMS", "".join(f"{common.digest(path)}  {path.name}\n" for path in files))
+def write_sums(out, made):
+    """Writes SHA256SUMS of what one run made. What an earlier run left in the folder may be of another commit."""
+    common.write(out / "SHA256SUMS", "".join(f"{common.digest(path)}  {path.name}\n" for path in sorted(made)))

@@ -1,7 +1,8 @@
-"""The command: static, in an archive with its pages, completions and licences, and in a Debian package."""
+"""The command: in an archive with its pages, completions and licences, and in a Debian package."""
 
 import datetime
 import email.utils
+import functools
 import hashlib
 import os
 import platform
@@ -21,41 +22,73 @@ SUMMARY = "lock between programs that knows its holder"
 
 def build(plan, system):
     """Builds the command for a system and returns its path."""
-    common.run("cargo", "auditable", "zigbuild", "--release", "--locked", "--package", "tenure-cli", "--target", system.command,
-               cwd=plan.source, env=plan.build_environment())
-    return plan.build / system.command / "release/tenure"
+    flags = []
+    builder = "zigbuild"
+    if system.family == "windows":
+        # As scripts/test --windows builds what it tests.
+        common.run(common.ROOT / "scripts/wine", "--compiler")
+        builder = "build"
+        flags = ["-Clink-arg=-Wl,--no-insert-timestamp"]
+    elif system.family == "macos":
+        frameworks = common.output(common.ROOT / "scripts/build-elsewhere", "--frameworks").strip()
+        flags = [f"-Clink-arg=-F{frameworks}"]
+    common.run("cargo", "auditable", builder, "--release", "--locked", "--package", "tenure-cli", "--target", system.command,
+               cwd=plan.source, env=plan.build_environment(*flags))
+    return plan.build / system.command / "release" / system.program
 
 
-def runner(machine):
-    """Returns the words before a program of that machine, with which it runs here. `None`: it cannot."""
-    if machine == platform.machine():
+def runner(system):
+    """Returns the words before a program of that system, with which it runs here. `None`: it cannot."""
+    if system.family == "windows":
+        return [wine()]
+    if system.family != "linux":
+        return None
+    if is_native(system):
         return []
-    emulator = shutil.which(f"qemu-{machine}") or shutil.which(f"qemu-{machine}-static")
+    emulator = shutil.which(f"qemu-{system.machine}") or shutil.which(f"qemu-{system.machine}-static")
     return [emulator] if emulator else None
 
 
+@functools.cache
+def wine():
+    """Returns the program that runs one of Windows, which it installs if it is missing."""
+    return common.output(common.ROOT / "scripts/wine").strip()
+
+
+def is_native(system):
+    return system.family == "linux" and system.machine == platform.machine()
+
+
+def native():
+    """Returns the system that this machine is of."""
+    return next(system for system in common.built_systems() if is_native(system))
+
+
 class Contents:
-    """The files beside a built command, which the command itself prints."""
+    """The files beside a built command, which the command itself prints. Where it cannot run, this machine's own prints them."""
 
     def __init__(self, plan, system, binary, inventory):
         self.plan, self.system, self.binary, self.inventory = plan, system, binary, inventory
-        words = runner(system.machine)
-        if words is None:
+        words = runner(system)
+        printer = binary
+        if words is None and system.family == "linux":
             raise common.Failure(f"the pages of {system.name} are printed by its command: needs qemu-{system.machine} (qemu-user)")
+        if words is None:
+            words, printer = [], build(plan, native())
         self.folder = plan.build / "contents" / system.name
         shutil.rmtree(self.folder, ignore_errors=True)
         (self.folder / "man").mkdir(parents=True)
-        env = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
-        common.run(*words, binary, "man", self.folder / "man", env=env)
-        self.completions = {shell: common.output(*words, binary, "completions", shell, env=env) for shell in COMPLETIONS}
+        env = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": os.environ.get("HOME", "/")}
+        common.run(*words, printer, "man", self.folder / "man", env=env)
+        self.completions = {shell: common.output(*words, printer, "completions", shell, env=env) for shell in COMPLETIONS}
         self.pages = sorted((self.folder / "man").iterdir())
-        self.third_party = inventory.licences(static="musl" in system.command)
+        self.third_party = inventory.licences(system.command)
 
     def archive(self):
         """Writes the archive and its SBOM, and returns both."""
-        name = archive_name(self.plan.version, self.system)
+        name = self.system.folder_name(self.plan.version)
         folder = self.folder / name
-        common.write(folder / "tenure", self.binary.read_bytes(), 0o755)
+        common.write(folder / self.system.program, self.binary.read_bytes(), 0o755)
         for page in self.pages:
             common.write(folder / "man/man1" / page.name, page.read_bytes())
         for shell, text in self.completions.items():
@@ -65,8 +98,9 @@ class Contents:
         common.write(folder / "THIRD-PARTY-LICENSES", self.third_party)
         for page in ("README.md", "CHANGELOG.md"):
             common.write(folder / page, (self.plan.source / page).read_bytes())
-        made = self.plan.out / f"{name}.tar.gz"
-        common.write(made, common.tar_gz(folder, name, self.plan.epoch))
+        made = self.plan.out / self.system.archive_name(self.plan.version)
+        pack = {"tar.gz": common.tar_gz, "zip": common.zipped}[self.system.archive]
+        common.write(made, pack(folder, name, self.plan.epoch))
         return self.with_sbom(made)
 
     def deb(self):
@@ -89,7 +123,7 @@ class Contents:
                 path.chmod(0o755)
         size = sum((path.stat().st_size + 1023) // 1024 if path.is_file() else 1 for path in folder.rglob("*"))
         control = CONTROL.format(version=debian_version(self.plan.version), arch=self.system.deb, size=size, summary=SUMMARY,
-                                 maintainer=common.project()["maintainer"])
+                                 maintainer=common.maintainer(), homepage=common.repository(self.plan.source))
         common.write(folder / "DEBIAN/control", control)
         sums = [f"{md5(path)}  {path.relative_to(folder)}\n" for path in sorted(folder.rglob("*"))
                 if path.is_file() and "DEBIAN" not in path.relative_to(folder).parts]
@@ -106,11 +140,6 @@ class Contents:
         bom = sbom_path(made)
         common.write(bom, self.inventory.sbom(made, "application"))
         return [made, bom]
-
-
-def archive_name(version, system):
-    """Returns the archive's name without its suffix, which is also that of the folder in it."""
-    return f"tenure-{version}-{system.name}"
 
 
 def debian_version(version):
@@ -165,7 +194,7 @@ def debian_changelog(plan):
 
   * Release {plan.version}; changelog.gz says what changed.
 
- -- {common.project()["maintainer"]}  {date}
+ -- {common.maintainer()}  {date}
 """
 
 
@@ -181,6 +210,7 @@ Maintainer: {maintainer}
 Installed-Size: {size}
 Section: utils
 Priority: optional
+Homepage: {homepage}
 Description: {summary}
  Tenure locks files, and names on etcd and PostgreSQL, between programs. Two
  programs never hold a lock at once, it is free as soon as its holder is dead,

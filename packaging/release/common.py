@@ -10,11 +10,15 @@ import re
 import subprocess
 import sys
 import tarfile
+import time
 import tomllib
+import zipfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 LICENCES = ["LICENSE-APACHE", "LICENSE-MIT"]
 NAME = "scripts/release"
+# The domain of an address that nobody has chosen yet.
+PLACEHOLDER = "tenure.invalid"
 
 
 # Variables by which a user changes what cargo and a C compiler make.
@@ -64,19 +68,56 @@ class System:
     name: str
     machine: str
     command: str
+    archive: str = "tar.gz"
     off: str = ""
+    without: str = ""
     deb: str = ""
     wheels: dict = dataclasses.field(default_factory=dict)
     addons: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def family(self):
+        """Returns the name without the machine: `linux`, `windows`, `macos`, `freebsd`."""
+        return self.name.split("-")[0]
+
+    @property
+    def program(self):
+        """Returns the name of the command's file."""
+        return "tenure.exe" if self.family == "windows" else "tenure"
+
+    def archive_name(self, version):
+        return f"{self.folder_name(version)}.{self.archive}"
+
+    def folder_name(self, version):
+        """Returns the name of the folder in the archive."""
+        return f"tenure-{version}-{self.name}"
 
 
 def settings():
     return tomllib.loads((ROOT / "packaging/targets.toml").read_text())
 
 
-def project():
-    """Returns where the project is and its maintainer's name."""
-    return settings()["project"]
+def rust_targets(target):
+    """Returns the targets of Rust that a target of maturin's stands for."""
+    return ["x86_64-apple-darwin", "aarch64-apple-darwin"] if target == "universal2-apple-darwin" else [target]
+
+
+def repository(root=ROOT):
+    """Returns the repository's address, which Cargo.toml has for everything that is published."""
+    return manifest(root)["repository"]
+
+
+def maintainer():
+    return settings()["project"]["maintainer"]
+
+
+def refuse_placeholder():
+    """Fails while the repository has no address: what is published with a placeholder cannot be mended."""
+    addresses = {"`repository` of [workspace.package] in Cargo.toml": repository(), "`maintainer` in packaging/targets.toml": maintainer()}
+    missing = [f"{place} ({address})" for place, address in addresses.items() if PLACEHOLDER in address]
+    if missing:
+        raise Failure(f"no release can be published before the repository has an address. Set {' and '.join(missing)}")
+
 
 
 def systems():
@@ -111,6 +152,7 @@ class Plan:
         env["CARGO_TARGET_DIR"] = str(self.build)
         env["CARGO_INCREMENTAL"] = "0"
         env["SOURCE_DATE_EPOCH"] = str(self.epoch)
+        env["MACOSX_DEPLOYMENT_TARGET"] = "13.0"
         env["LC_ALL"] = "C.UTF-8"
         env["TZ"] = "UTC"
         return env
@@ -134,8 +176,13 @@ def cargo_auditable():
     return folder / "bin"
 
 
+def manifest(root=ROOT):
+    """Returns what all packages have in common."""
+    return tomllib.loads((root / "Cargo.toml").read_text())["workspace"]["package"]
+
+
 def version(root=ROOT):
-    return tomllib.loads((root / "Cargo.toml").read_text())["workspace"]["package"]["version"]
+    return manifest(root)["version"]
 
 
 def digest(path):
@@ -170,3 +217,16 @@ def tar_gz(folder, name, epoch):
             else:
                 archive.addfile(entry)
     return gzipped(buffer.getvalue())
+
+
+def zipped(folder, name, epoch):
+    """Returns the bytes of a zip archive as `tar_gz` makes one."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            entry = zipfile.ZipInfo(str(pathlib.PurePosixPath(name, path.relative_to(folder))), time.gmtime(epoch)[:6])
+            entry.create_system = 3  # The rights are a Unix's, and other systems ignore them.
+            entry.external_attr = (0o100755 if path.stat().st_mode & 0o100 else 0o100644) << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, path.read_bytes())
+    return buffer.getvalue()

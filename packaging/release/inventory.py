@@ -12,6 +12,8 @@ from . import common
 
 SCHEMA = "http://cyclonedx.org/schema/bom-1.6.schema.json"
 TREE = re.compile(r"^(\d+)(\S+) v(\S+)")
+# The end of a target, the C library that is linked into its programs, and that library's licence.
+C_LIBRARIES = [("-musl", "musl", "MIT"), ("-windows-gnu", "mingw-w64", "ZPL-2.1")]
 LICENCE_FILES = re.compile(r"^(licen[cs]e|copying|copyright|notice|unlicense)", re.IGNORECASE)
 
 
@@ -32,8 +34,9 @@ class Inventory:
     def packages(self):
         return sorted(key for key in self.needs if key != self.root)
 
-    def licences(self, static):
-        """Returns the text with the licences of everything that is linked in, each text once. `static`: with musl."""
+    def licences(self, target=""):
+        """Returns the text with the licences of everything that is linked in, each text once. `target`: with the C library of
+        that target's programs, where they contain it."""
         texts = {}
         for key in self.packages():
             fact = self.facts[key]
@@ -49,9 +52,10 @@ class Inventory:
         parts += [f"{name} {version}: {self.facts[name, version]['license']}" for name, version in self.packages()
                   if self.facts[name, version]["source"]]
         parts.append("The Rust standard library: MIT OR Apache-2.0")
-        if static:
-            parts.append("musl, the C library: MIT")
-            texts[(common.ROOT / "packaging/musl.COPYRIGHT").read_text().strip()] = [("musl", "")]
+        for end, library, licence in C_LIBRARIES:
+            if target.endswith(end):
+                parts.append(f"{library}, the C library: {licence}")
+                texts[(common.ROOT / f"packaging/{library}.COPYRIGHT").read_text().strip()] = [(library, "")]
         for text, keys in texts.items():
             names = ", ".join(sorted({f"{name} {version}".strip() for name, version in keys}))
             parts.append(f"\n{'=' * 100}\n{names}\n{'=' * 100}\n\n{text}")

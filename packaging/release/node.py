@@ -20,7 +20,7 @@ def make(plan, wanted):
         return []
     folder = plan.source / "bindings/node"
     common.run("npm", "ci", "--silent", "--no-audit", "--no-fund", cwd=folder)
-    configure(folder, addons)
+    configure(folder, addons, common.repository(plan.source))
     napi(folder, "create-npm-dirs")
     # The types come out of the first build, so the package with the JavaScript half needs one.
     for name, target in (chosen or dict([next(iter(addons.items()))])).items():
@@ -43,14 +43,15 @@ def make(plan, wanted):
     return made
 
 
-def configure(folder, addons):
-    """Lets package.json name the packages with the binaries, in place of the systems of the one beside it."""
+def configure(folder, addons, repository):
+    """Lets package.json name the packages with the binaries, in place of the systems of the one beside it, and the repository."""
     path = folder / "package.json"
     about = json.loads(path.read_text())
     for key in ("os", "cpu", "libc"):
         about.pop(key, None)
     about["napi"] = {"binaryName": "tenure", "packageName": PACKAGE, "targets": list(addons.values())}
     about["optionalDependencies"] = {f"{PACKAGE}-{name}": about["version"] for name in addons}
+    about["repository"] = {"type": "git", "url": repository}
     about["files"] = ["dist", "!dist/*.node", *common.LICENCES]
     path.write_text(json.dumps(about, indent=2) + "\n")
 
@@ -69,7 +70,7 @@ def furnish(plan, package, inventory):
     common.write(package / "README.md", f"# `{about['name']}`\n\nThe binary of the package `tenure` for one system. Install `tenure`.\n")
     for licence in common.LICENCES:
         shutil.copy(plan.source / licence, package)
-    common.write(package / "THIRD-PARTY-LICENSES", inventory.licences(static=False))
+    common.write(package / "THIRD-PARTY-LICENSES", inventory.licences())
 
 
 def napi(folder, *words, env=None):

@@ -13,6 +13,7 @@ def make(plan, wanted):
     """Builds the wanted wheels and the sdist, each with its SBOM."""
     made = []
     folder = plan.source / "bindings/python"
+    set_repository(folder / "Cargo.toml", common.repository(plan.source))
     if wanted("sdist"):
         inventory = Inventory(plan, MANIFEST, "tenure-python", "x86_64-unknown-linux-gnu")
         made += maturin(plan, inventory, plan.build_environment(), "sdist")
@@ -20,17 +21,23 @@ def make(plan, wanted):
         for tag, target in system.wheels.items():
             if not wanted(f"wheel-{system.name}-{tag}"):
                 continue
-            inventory = Inventory(plan, MANIFEST, "tenure-python", target)
+            inventory = Inventory(plan, MANIFEST, "tenure-python", common.rust_targets(target)[-1])
             # pyproject.toml has its pattern, so that it is in the wheel.
             text = folder / "THIRD-PARTY-LICENSES"
-            common.write(text, inventory.licences(static=False))
+            common.write(text, inventory.licences())
             # The stable ABI needs no interpreter. A module of musl's cannot be static.
             flags = ["-Ctarget-feature=-crt-static"] if target.endswith("-musl") else []
             env = dict(plan.build_environment(*flags), PYO3_NO_PYTHON="1")
-            made += maturin(plan, inventory, env, "build", "--release", "--locked", "--zig", "--target", target,
-                            "--compatibility", tag, "--auditwheel", "check")
+            # Only Linux has such tags, and libraries to check for.
+            words = ["--compatibility", tag, "--auditwheel", "check"] if system.family == "linux" else []
+            made += maturin(plan, inventory, env, "build", "--release", "--locked", "--zig", "--target", target, *words)
             text.unlink()
     return made
+
+
+def set_repository(manifest, address):
+    """Adds the address to a manifest outside the workspace, which cannot inherit it. maturin shows it on PyPI."""
+    common.write(manifest, manifest.read_text().replace("[package]\n", f'[package]\nrepository = "{address}"\n', 1))
 
 
 def maturin(plan, inventory, env, *words):

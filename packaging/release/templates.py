@@ -4,9 +4,9 @@ import base64
 import re
 
 from . import common
-from .command import archive_name
 
-TEMPLATES = ["tenure.rb", "PKGBUILD", "flake.nix"]
+# Each template, with the families of systems whose archives it names.
+TEMPLATES = {"tenure.rb": ["linux", "macos"], "PKGBUILD": ["linux"], "flake.nix": ["linux", "macos"]}
 FIELD = re.compile(r"@([A-Z0-9_]+)@")
 
 
@@ -22,20 +22,49 @@ def make(plan):
 
 
 def values(plan):
-    project = common.project()
-    fields = {
-        "VERSION": plan.version, "URL": project["url"], "ARCHIVES": project["archives"].format(version=plan.version),
-        "MAINTAINER": project["maintainer"],
-    }
-    for system in common.built_systems():
-        archive = plan.out / f"{archive_name(plan.version, system)}.tar.gz"
+    url = common.repository(plan.source)
+    fields = {"VERSION": plan.version, "URL": url, "ARCHIVES": f"{url}/releases/download/v{plan.version}", "MAINTAINER": common.maintainer()}
+    named = [system for system in common.built_systems() if system.family in ("linux", "macos")]
+    for system in named:
+        archive = plan.out / system.archive_name(plan.version)
         if not archive.exists():
             raise common.Failure(f"the templates name {archive.name}, which was not built")
         key = system.name.upper().replace("-", "_")
         fields[f"ARCHIVE_{key}"] = archive.name
         fields[f"SHA256_{key}"] = common.digest(archive)
-        fields[f"SRI_{key}"] = sri(fields[f"SHA256_{key}"])
+    fields["BREW_SYSTEMS"] = brew_systems(named, fields)
+    fields["NIX_ARCHIVES"] = nix_archives(named, fields)
     return fields
+
+
+def brew_systems(systems, fields):
+    """Returns the part of the formula that names an archive for each system."""
+    lines = []
+    for family in ("macos", "linux"):
+        machines = [system for system in systems if system.family == family]
+        if not machines:
+            reason = next(system.off for system in common.systems() if system.family == family)
+            lines += [f"  # Not built for {family}: {reason}.", "  depends_on :linux", ""]
+            continue
+        lines.append(f"  on_{family} do")
+        for system in machines:
+            key = system.name.upper().replace("-", "_")
+            lines += [f"    on_{'arm' if system.machine == 'aarch64' else 'intel'} do",
+                      f"      url \"{fields['ARCHIVES']}/{fields[f'ARCHIVE_{key}']}\"",
+                      f"      sha256 \"{fields[f'SHA256_{key}']}\"", "    end"]
+        lines += ["  end", ""]
+    return "\n".join(lines).rstrip()
+
+
+def nix_archives(systems, fields):
+    """Returns the part of the flake that names an archive for each system."""
+    lines = []
+    for system in systems:
+        key = system.name.upper().replace("-", "_")
+        name = f"{system.machine}-{'darwin' if system.family == 'macos' else system.family}"
+        lines += [f"        {name} = {{", f"          url = \"{fields['ARCHIVES']}/{fields[f'ARCHIVE_{key}']}\";",
+                  f"          hash = \"{sri(fields[f'SHA256_{key}'])}\";", "        };"]
+    return "\n".join(lines)
 
 
 def sri(sha256):

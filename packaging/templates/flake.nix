@@ -7,14 +7,7 @@
     { nixpkgs, ... }:
     let
       archives = {
-        x86_64-linux = {
-          url = "@ARCHIVES@/@ARCHIVE_LINUX_X86_64@";
-          hash = "@SRI_LINUX_X86_64@";
-        };
-        aarch64-linux = {
-          url = "@ARCHIVES@/@ARCHIVE_LINUX_AARCH64@";
-          hash = "@SRI_LINUX_AARCH64@";
-        };
+@NIX_ARCHIVES@
       };
       package =
         system: archive:

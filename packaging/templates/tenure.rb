@@ -4,18 +4,7 @@ class Tenure < Formula
   version "@VERSION@"
   license any_of: ["MIT", "Apache-2.0"]
 
-  # No file can be locked on macOS yet.
-  depends_on :linux
-
-  on_intel do
-    url "@ARCHIVES@/@ARCHIVE_LINUX_X86_64@"
-    sha256 "@SHA256_LINUX_X86_64@"
-  end
-
-  on_arm do
-    url "@ARCHIVES@/@ARCHIVE_LINUX_AARCH64@"
-    sha256 "@SHA256_LINUX_AARCH64@"
-  end
+@BREW_SYSTEMS@
 
   def install
     bin.install "tenure"

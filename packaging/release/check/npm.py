@@ -1,0 +1,113 @@
+"""Node's packages, installed from a registry of this machine by each client."""
+
+import json
+import os
+import re
+import shutil
+import tarfile
+
+from .. import command, common, node, registry
+from .wheels import check_shared
+from .report import ensure
+
+PROGRAM = """
+import { lock, status } from "tenure";
+import lockfile from "tenure/proper-lockfile";
+import { writeFileSync } from "node:fs";
+const path = process.argv[2];
+(async () => {
+  const guard = await lock(path, { timeout: 1000 });
+  const held = status(path).state;
+  await guard.release();
+  writeFileSync(path, "");
+  await (await lockfile.lock(path))();
+  console.log(held, status(path).state);
+})();
+"""
+INSTALL = {
+    "npm": ["npm", "install", "--no-audit", "--no-fund", "tenure"],
+    "pnpm": ["pnpm", "add", "tenure"],
+    "yarn": ["yarn", "add", "--no-progress", "tenure"],
+}
+
+
+def check_node(report, out, version, place):
+    addons = {name: system for system in common.built_systems() for name in system.addons}
+    for name, system in addons.items():
+        if report.wants(f"node-{name}"):
+            with report.check(f"node-{name}: what is in it"):
+                packed = out / f"tenure-node-{name}-{version}.tgz"
+                folder = unpacked_package(packed, place / f"node-{name}")
+                for wanted in ["package.json", "README.md", "THIRD-PARTY-LICENSES", *common.LICENCES]:
+                    ensure((folder / wanted).is_file(), f"{packed.name} lacks {wanted}")
+                about = json.loads((folder / "package.json").read_text())
+                family, cpu, *libc = name.split("-")
+                said = [about.get(key) for key in ("name", "version", "os", "cpu", "libc")]
+                wanted = [f"{node.PACKAGE}-{name}", version, [family], [cpu], [{"gnu": "glibc"}.get(word, word) for word in libc] or None]
+                ensure(said == wanted, f"{packed.name} is for {said}")
+                if system.family == "linux":
+                    check_shared(folder / about["main"], system, name.endswith("musl"))
+            if not command.is_native(system) or name.endswith("musl"):
+                report.cannot(f"node-{name}: installed", "there is no Node for it here")
+    if not report.wants("node"):
+        return
+    with report.check("node: what is in it"):
+        folder = unpacked_package(out / f"tenure-{version}.tgz", place / "node")
+        about = json.loads((folder / "package.json").read_text())
+        ensure(about["optionalDependencies"] == {f"{node.PACKAGE}-{name}": version for name in addons}, "other optionalDependencies")
+        ensure(not any(key in about for key in ("os", "cpu", "libc")), "the package is for one system")
+        ensure(not list(folder.rglob("*.node")), "the package has a binary")
+        for wanted in ["dist/index.js", "dist/index.mjs", "dist/index.d.ts", "dist/native.d.ts", "README.md", *common.LICENCES]:
+            ensure((folder / wanted).is_file(), f"the package lacks {wanted}")
+    tools = node_tools()
+    archives = [*out.glob(f"tenure-node-*-{version}.tgz"), out / f"tenure-{version}.tgz"]
+    for client, words in INSTALL.items():
+        with report.check(f"node: installed by {client} from a registry, bundled by esbuild, and used"):
+            with registry.serving(archives) as address:
+                use_node(client, words, address, tools, place / f"app-{client}")
+    with report.check("node: without its binary's package, the error names it"):
+        with registry.serving([out / f"tenure-{version}.tgz"]) as address:
+            app = place / "app-without"
+            install_node("npm", INSTALL["npm"], address, tools, app)
+            said = common.output("node", "-e", 'require("tenure").lock("t").catch((error) => console.log(error.code, error.message))', cwd=app)
+            ensure(re.match(rf"TENURE_UNSUPPORTED .* is not installed: {node.PACKAGE}-linux-", said), f"it says: {said}")
+
+
+def unpacked_package(packed, folder):
+    ensure(packed.exists(), f"{packed.name} is not there")
+    with tarfile.open(packed) as opened:
+        opened.extractall(folder, filter="data")
+    return folder / "package"
+
+
+def node_tools():
+    """Installs the other clients and a bundler, pinned, and returns the folder with their programs."""
+    folder = common.target_folder() / "tools/node"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(common.ROOT / "packaging/node-tools/package.json", folder)
+    common.run("npm", "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock", cwd=folder, quiet=True)
+    return folder / "node_modules/.bin"
+
+
+def install_node(client, words, address, tools, app):
+    app.mkdir()
+    (app / "package.json").write_text('{ "private": true }\n')
+    home = app / ".home"
+    env = {
+        "PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(home), "XDG_CACHE_HOME": str(home), "npm_config_cache": str(home / "npm"),
+        "npm_config_registry": address, "YARN_REGISTRY": address, "YARN_CACHE_FOLDER": str(home / "yarn"),
+        "npm_config_store_dir": str(home / "pnpm"), "npm_config_update_notifier": "false",
+    }
+    common.run(*words, cwd=app, env=env, quiet=True)
+    return env
+
+
+def use_node(client, words, address, tools, app):
+    env = install_node(client, words, address, tools, app)
+    (app / "program.mjs").write_text(PROGRAM)
+    for name in (["program.mjs"], ["bundle.cjs", "--format=cjs"], ["bundle.mjs", "--format=esm"]):
+        if len(name) == 2:
+            common.run(tools / "esbuild", "program.mjs", "--bundle", "--platform=node", "--external:tenure", name[1], f"--outfile={name[0]}",
+                       "--log-level=error", cwd=app, env=env, quiet=True)
+        said = common.output("node", name[0], app / "target", cwd=app, env=env).strip()
+        ensure(said == "held free", f"{client}, {name[0]}: {said}")

@@ -1,0 +1,108 @@
+"""Python's wheels and the source distribution, installed in environments of each CPython of this machine."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import zipfile
+
+from .. import command, common
+from .commands import check_binary, check_paths
+from .report import ensure, need
+
+# The stable ABI's first version and the newest that is released.
+PYTHONS = [f"3.{minor}" for minor in range(9, 15)]
+# What a glibc of 2014 has, as manylinux2014 asks.
+GLIBC = (2, 17)
+
+
+def pythons():
+    """Returns the CPythons of this machine by their version: those in PATH and pyenv's."""
+    found = {}
+    for version in PYTHONS:
+        places = sorted(pathlib.Path(os.environ.get("PYENV_ROOT", pathlib.Path.home() / ".pyenv")).glob(f"versions/{version}.*/bin/python3"))
+        path = str(places[-1]) if places else shutil.which(f"python{version}")
+        if path is None and shutil.which("python3"):
+            path = shutil.which("python3")
+        said = subprocess.run([path or "false", "-c", "import sys, ensurepip; print('%d.%d' % sys.version_info[:2])"], capture_output=True,
+                              text=True, check=False).stdout.strip()
+        if said == version:
+            found[version] = path
+    return found
+
+
+def check_wheels(report, out, version, place):
+    here = pythons()
+    for system in common.built_systems():
+        for tag, target in system.wheels.items():
+            name = f"wheel-{system.name}-{tag}"
+            if not report.wants(name):
+                continue
+            family = re.match(r"[a-z]+", tag)[0]
+            with report.check(f"{name}: what is in it"):
+                machine = "universal2" if target.startswith("universal2") else system.machine
+                [wheel] = out.glob(f"tenure-{version}-cp39-abi3-*{family}*{machine}.whl")
+                check_wheel(wheel, system, family, place / name)
+            if not command.is_native(system):
+                report.cannot(f"{name}: installed", f"there is no CPython for {system.name} here")
+            elif family == "musllinux":
+                report.cannot(f"{name}: installed", "there is no CPython of musl here")
+            else:
+                for python in PYTHONS:
+                    if python not in here:
+                        report.cannot(f"{name}: CPython {python}", "not on this machine")
+                        continue
+                    with report.check(f"{name}: CPython {python}, installed without a network and used"):
+                        environment = place / f"{name}-{python}"
+                        common.run(here[python], "-m", "venv", environment, quiet=True)
+                        use_wheel(environment, "--no-index", wheel)
+                report.cannot(f"{name}: free-threaded CPython", "the module uses the stable ABI, which it does not have yet")
+    if report.wants("sdist"):
+        with report.check("sdist: built with Rust and used"):
+            environment = place / "sdist"
+            python = here[max(here, key=lambda text: int(text.split(".")[1]))]
+            common.run(python, "-m", "venv", environment, quiet=True)
+            sdist = out / f"tenure-{version}.tar.gz"
+            ensure(sdist.exists(), f"{sdist.name} is not there")
+            use_wheel(environment, sdist)
+
+
+def use_wheel(environment, *words):
+    bare = {"PATH": f"{environment}/bin:{os.environ['PATH']}", "HOME": os.environ.get("HOME", "/")}
+    for name in ("CARGO_HOME", "RUSTUP_HOME"):
+        if name in os.environ:
+            bare[name] = os.environ[name]
+    common.run(environment / "bin/pip", "install", "--quiet", "--disable-pip-version-check", *words, env=bare, quiet=True)
+    common.run(environment / "bin/python", common.ROOT / "bindings/python/tests/example.py", env={"PATH": f"{environment}/bin"}, quiet=True)
+
+
+def check_wheel(wheel, system, family, folder):
+    with zipfile.ZipFile(wheel) as opened:
+        opened.extractall(folder)
+        names = opened.namelist()
+    for wanted in ["tenure/__init__.py", "tenure/py.typed", "tenure/_tenure.pyi", "tenure/filelock/__init__.py"]:
+        ensure(wanted in names, f"{wheel.name} lacks {wanted}")
+    for licence in [*common.LICENCES, "THIRD-PARTY-LICENSES"]:
+        ensure(any(name.endswith(f".dist-info/licenses/{licence}") for name in names), f"{wheel.name} lacks {licence}")
+    for path in folder.rglob("*"):
+        if path.is_file():
+            check_paths(path)
+    [module] = folder.glob("tenure/_tenure*.so")
+    if system.family == "linux":
+        check_shared(module, system, family == "musllinux")
+
+
+def check_shared(path, system, musl):
+    """Checks that a shared library is for its machine and needs nothing newer than its tag says."""
+    check_binary(path, system, static=False)
+    dynamic = common.output(need("readelf", "binutils"), "--wide", "--dynamic", "--version-info", path)
+    needed = set(re.findall(r"\(NEEDED\).*\[(.*)\]", dynamic))
+    versions = {tuple(int(part) for part in found.split(".")) for found in re.findall(r"GLIBC_(\d+(?:\.\d+)+)", dynamic)}
+    if musl:
+        ensure(not versions and needed <= {"libc.so", "libgcc_s.so.1"}, f"{path.name} needs {needed} {versions}")
+    else:
+        newest = max(versions, default=(2, 0))
+        ensure(newest <= GLIBC, f"{path.name} needs glibc {newest}, and {GLIBC} is the limit")
+        allowed = {"libc.so.6", "libpthread.so.0", "libdl.so.2", "libm.so.6", "libgcc_s.so.1", "librt.so.1"}
+        ensure(all(name in allowed or name.startswith("ld-linux") for name in needed), f"{path.name} needs {needed}")
