@@ -11,6 +11,7 @@ import zipfile
 
 from .. import binaries, command, common
 from ..common import Failure, say
+from . import emulated
 from .report import ensure, need
 
 # What every Windows has. `bcryptprimitives` is there since Windows 7.
@@ -30,6 +31,10 @@ def check_command(report, out, version, system, place):
         else:
             with report.check(f"{name}: used in an empty {'chroot' if command.is_native(system) else 'folder'}"):
                 use_in_empty_place(system, folder / system.program, version, place / f"{system.name}-root")
+        if emulated.can_run(system):
+            for words in ([], ["--lib"]):
+                with report.check(f"{name}: the tests under qemu: {' '.join(['scripts/test', '--arch', system.machine, *words])}"):
+                    common.run(common.ROOT / "scripts/test", "--arch", system.machine, *words, cwd=common.ROOT, quiet=True)
     if system.deb and report.wants(f"deb-{system.deb}"):
         deb = out / command.deb_name(version, system)
         with report.check(f"deb-{system.deb}: lintian has no errors"):

@@ -7,6 +7,7 @@ import shutil
 import tarfile
 
 from .. import command, common, node, registry
+from . import emulated
 from .wheels import check_shared
 from .report import ensure
 
@@ -47,7 +48,7 @@ def check_node(report, out, version, place):
                 ensure(said == wanted, f"{packed.name} is for {said}")
                 if system.family == "linux":
                     check_shared(folder / about["main"], system, name.endswith("musl"))
-            if not command.is_native(system) or name.endswith("musl"):
+            if name.endswith("musl") or not (command.is_native(system) or emulated.can_run(system)):
                 report.cannot(f"node-{name}: installed", "there is no Node for it here")
     if not report.wants("node"):
         return
@@ -65,6 +66,11 @@ def check_node(report, out, version, place):
         with report.check(f"node: installed by {client} from a registry, bundled by esbuild, and used"):
             with registry.serving(archives) as address:
                 use_node(client, words, address, tools, place / f"app-{client}")
+    for system in common.built_systems():
+        if emulated.can_run(system):
+            with report.check(f"node: installed by npm for {system.name}, and used by Debian's Node under qemu"):
+                with registry.serving(archives) as address:
+                    use_emulated(emulated.languages(system), system, address, tools, place / f"app-{system.name}")
     with report.check("node: without its binary's package, the error names it"):
         with registry.serving([out / f"tenure-{version}.tgz"]) as address:
             app = place / "app-without"
@@ -100,6 +106,15 @@ def install_node(client, words, address, tools, app):
     }
     common.run(*words, cwd=app, env=env, quiet=True)
     return env
+
+
+def use_emulated(root, system, address, tools, app):
+    """Installs the package as npm does on another processor, and uses it under qemu."""
+    cpu = next(iter(system.addons)).split("-")[1]
+    env = install_node("npm", [*INSTALL["npm"], "--os=linux", f"--cpu={cpu}", "--libc=glibc"], address, tools, app)
+    (app / "program.mjs").write_text(PROGRAM)
+    said = common.output(*root.program("node"), "program.mjs", app / "target", cwd=app, env=env).strip()
+    ensure(said == "held free", f"it says: {said}")
 
 
 def use_node(client, words, address, tools, app):

@@ -8,6 +8,7 @@ import subprocess
 import zipfile
 
 from .. import command, common
+from . import emulated
 from .commands import check_binary, check_paths
 from .report import ensure, need
 
@@ -15,6 +16,8 @@ from .report import ensure, need
 PYTHONS = [f"3.{minor}" for minor in range(9, 15)]
 # What a glibc of 2014 has, as manylinux2014 asks.
 GLIBC = (2, 17)
+# A user's program.
+EXAMPLE = common.ROOT / "bindings/python/tests/example.py"
 
 
 def pythons():
@@ -44,10 +47,13 @@ def check_wheels(report, out, version, place):
                 machine = "universal2" if target.startswith("universal2") else system.machine
                 [wheel] = out.glob(f"tenure-{version}-cp39-abi3-*{family}*{machine}.whl")
                 check_wheel(wheel, system, family, place / name)
-            if not command.is_native(system):
-                report.cannot(f"{name}: installed", f"there is no CPython for {system.name} here")
-            elif family == "musllinux":
+            if family == "musllinux":
                 report.cannot(f"{name}: installed", "there is no CPython of musl here")
+            elif emulated.can_run(system):
+                with report.check(f"{name}: Debian's CPython under qemu, installed without a network and used"):
+                    use_emulated(emulated.languages(system), wheel, f"{tag}_{system.machine}", here[max(here, key=number)], place / f"{name}-emulated")
+            elif not command.is_native(system):
+                report.cannot(f"{name}: installed", f"there is no CPython for {system.name} here")
             else:
                 for python in PYTHONS:
                     if python not in here:
@@ -61,11 +67,24 @@ def check_wheels(report, out, version, place):
     if report.wants("sdist"):
         with report.check("sdist: built with Rust and used"):
             environment = place / "sdist"
-            python = here[max(here, key=lambda text: int(text.split(".")[1]))]
+            python = here[max(here, key=number)]
             common.run(python, "-m", "venv", environment, quiet=True)
             sdist = out / f"tenure-{version}.tar.gz"
             ensure(sdist.exists(), f"{sdist.name} is not there")
             use_wheel(environment, sdist)
+
+
+def number(version):
+    return int(version.split(".")[1])
+
+
+def use_emulated(root, wheel, platform, python, site):
+    """Installs a wheel of another processor by pip, which compares its tags, and uses it under qemu."""
+    emulator = root.program("python3.*[0-9]")
+    version = emulator[-1].name.removeprefix("python")
+    common.run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--only-binary", ":all:", "--target",
+               site, "--platform", platform, "--python-version", version, "--implementation", "cp", "--abi", "abi3", wheel, quiet=True)
+    common.run(*emulator, EXAMPLE, env={"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}, quiet=True)
 
 
 def use_wheel(environment, *words):
@@ -74,7 +93,7 @@ def use_wheel(environment, *words):
         if name in os.environ:
             bare[name] = os.environ[name]
     common.run(environment / "bin/pip", "install", "--quiet", "--disable-pip-version-check", *words, env=bare, quiet=True)
-    common.run(environment / "bin/python", common.ROOT / "bindings/python/tests/example.py", env={"PATH": f"{environment}/bin"}, quiet=True)
+    common.run(environment / "bin/python", EXAMPLE, env={"PATH": f"{environment}/bin"}, quiet=True)
 
 
 def check_wheel(wheel, system, family, folder):
@@ -100,6 +119,8 @@ def check_shared(path, system, musl):
     needed = set(re.findall(r"\(NEEDED\).*\[(.*)\]", dynamic))
     versions = {tuple(int(part) for part in found.split(".")) for found in re.findall(r"GLIBC_(\d+(?:\.\d+)+)", dynamic)}
     if musl:
+        missing = emulated.missing_in_musl(system, path) if emulated.has_packages() else set()
+        ensure(not missing, f"{path.name} needs {', '.join(sorted(missing))}, which musl does not have")
         ensure(not versions and needed <= {"libc.so", "libgcc_s.so.1"}, f"{path.name} needs {needed} {versions}")
     else:
         newest = max(versions, default=(2, 0))
