@@ -45,8 +45,9 @@ def selection(patterns):
 
 
 def prepare(out, work, commit):
-    """Clones a commit into the folder `work`, and returns the plan of a build there. Refuses a commit that a release's tag is on, if
-    nobody could find what is published."""
+    """Clones a commit into the folder `work`, and returns the plan of a build there.
+
+    Refuses a commit with a release's tag while the repository's address is a placeholder."""
     source = work / "source"
     commit = common.output("git", "rev-parse", "--verify", f"{commit}^{{commit}}", cwd=common.ROOT).strip()
     if common.output("git", "tag", "--points-at", commit, "v[0-9]*", cwd=common.ROOT).strip():

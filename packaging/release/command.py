@@ -39,7 +39,7 @@ def build(plan, system):
 
 def runner(system):
     """Returns the words before a program of that system, with which it runs here. `None`: it cannot."""
-    if system.family == "windows":
+    if system.family == "windows" and platform.machine() == system.machine:
         return [wine()]
     if system.family != "linux":
         return None

@@ -17,7 +17,7 @@ import zipfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 LICENCES = ["LICENSE-APACHE", "LICENSE-MIT"]
 NAME = "scripts/release"
-# The domain of an address that nobody has chosen yet.
+# The domain of an address that is not chosen yet.
 PLACEHOLDER = "tenure.invalid"
 
 
@@ -112,7 +112,7 @@ def maintainer():
 
 
 def refuse_placeholder():
-    """Fails while the repository has no address: what is published with a placeholder cannot be mended."""
+    """Fails while the repository has no address: a registry keeps what was published with a placeholder."""
     addresses = {"`repository` of [workspace.package] in Cargo.toml": repository(), "`maintainer` in packaging/targets.toml": maintainer()}
     missing = [f"{place} ({address})" for place, address in addresses.items() if PLACEHOLDER in address]
     if missing:

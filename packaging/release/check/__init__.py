@@ -2,7 +2,6 @@
 
 import pathlib
 import re
-import subprocess
 import tempfile
 
 from .. import build, command, common, crates, inventory, templates

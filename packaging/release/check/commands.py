@@ -10,7 +10,7 @@ import tarfile
 import zipfile
 
 from .. import binaries, command, common
-from ..common import Failure, say
+from ..common import say
 from . import emulated
 from .report import ensure, need
 

@@ -7,7 +7,7 @@ import shutil
 import tarfile
 import tempfile
 
-from .. import command, common, crates, inventory, templates
+from .. import command, common, inventory, templates
 from .report import ensure
 
 

@@ -77,6 +77,6 @@ def install_programs():
     elif missing:
         say("not installed, which root can do with apt-get:", *missing)
         return 1
-    if any(system.family == "windows" for system in common.built_systems()):
-        common.output(common.ROOT / "scripts/wine")
+    if any(system.family == "windows" and system.machine == platform.machine() for system in common.built_systems()):
+        common.run(common.ROOT / "scripts/wine", "--packages")
     return 0
