@@ -12,7 +12,7 @@ use windows_sys::Win32::System::Console::SetConsoleCtrlHandler;
 
 use super::dir::{Dir, unlink_same};
 use super::file::{File, Keeper};
-use super::ident::stat;
+use super::ident::{Volume, stat};
 use super::name::Name;
 use super::nt;
 use crate::sys::types::FileId;
@@ -23,6 +23,7 @@ static INSTALLED: AtomicBool = AtomicBool::new(false);
 /// A visible lock file.
 struct Held {
     folder: Arc<OwnedHandle>,
+    volume: Volume,
     name: Vec<u16>,
     id: FileId,
     anchor: Arc<std::fs::File>,
@@ -61,6 +62,7 @@ pub(crate) fn enter_held(
 ) -> Option<HeldCell> {
     let entry = Arc::new(Held {
         folder: dir.shared_handle(),
+        volume: dir.volume(),
         name: name.as_wide().to_vec(),
         id,
         anchor: anchor.shared_handle(),
@@ -119,8 +121,8 @@ fn remove_all() {
 /// Removes one lock file if its name is still that file's. Before that, marks in its record that the tenure was cut off.
 fn remove(entry: &Held) {
     let named = nt::open(entry.folder.as_handle(), &entry.name, super::dir::open(super::dir::FOR_ATTRIBUTES));
-    if named.is_ok_and(|named| stat(named.as_handle(), entry.id.device).is_ok_and(|found| found.id == entry.id)) {
+    if named.is_ok_and(|named| stat(named.as_handle(), entry.volume).is_ok_and(|found| found.id == entry.id)) {
         let _ = entry.anchor.seek_write(entry.mark, entry.state_offset.load(Ordering::Acquire));
-        let _ = unlink_same(entry.folder.as_handle(), &entry.name, entry.id, &entry.keeper);
+        let _ = unlink_same(entry.folder.as_handle(), entry.volume, &entry.name, entry.id, &entry.keeper);
     }
 }

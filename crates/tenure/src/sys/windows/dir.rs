@@ -31,7 +31,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 
 use super::file::{File, Keeper};
 use super::file_system::file_system;
-use super::ident::{kind, stat, volume};
+use super::ident::{Volume, kind, stat};
 use super::name::{Name, folded};
 use super::nt::{self, Open, SHARE_ALL, Status};
 use super::range_lock::Range;
@@ -46,7 +46,7 @@ pub(super) const FOR_ATTRIBUTES: u32 = FILE_READ_ATTRIBUTES | SYNCHRONIZE;
 #[derive(Debug)]
 pub(crate) struct Dir {
     handle: Arc<OwnedHandle>,
-    volume: u64,
+    volume: Volume,
     ignores_case: bool,
 }
 
@@ -65,10 +65,11 @@ impl Dir {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => open(0)?,
             other => other?,
         };
-        if stat(opened.as_handle(), 0)?.kind == FileKind::Regular {
+        let dir = Dir::of_handle(opened.into());
+        if dir.stat()?.kind == FileKind::Regular {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        Ok(Dir::of_handle(opened.into()))
+        Ok(dir)
     }
 
     fn of_handle(handle: OwnedHandle) -> Dir {
@@ -76,7 +77,7 @@ impl Dir {
         // SAFETY: `query` requires the class's type: it is the class's structure, with one number.
         let found = unsafe { nt::query::<FILE_CASE_SENSITIVE_INFO>(handle.as_handle(), FileCaseSensitiveInformation) };
         Dir {
-            volume: volume(handle.as_handle()),
+            volume: Volume::of(handle.as_handle()),
             handle: Arc::new(handle),
             ignores_case: !found.is_ok_and(|found| found.Flags & 1 != 0),
         }
@@ -97,12 +98,12 @@ impl Dir {
         Ok(Dir::of_handle(handle))
     }
 
-    /// Describes this folder (`GetFileInformationByHandle`).
+    /// Describes this folder (`NtQueryInformationFile`).
     pub(crate) fn stat(&self) -> io::Result<Stat> {
         stat(self.handle(), self.volume)
     }
 
-    /// Describes the file of that name, not a link's target (`NtCreateFile`, `GetFileInformationByHandle`). `None` where
+    /// Describes the file of that name, not a link's target (`NtCreateFile`, `NtQueryInformationFile`). `None` where
     /// there is none.
     pub(crate) fn stat_at(&self, name: &Name) -> io::Result<Option<Stat>> {
         // A handle for attributes alone disturbs no program's sharing.
@@ -120,7 +121,7 @@ impl Dir {
 
     /// Identifies the volume that this folder is on.
     pub(crate) fn mount(&self) -> io::Result<u64> {
-        Ok(self.volume)
+        Ok(self.volume.serial)
     }
 
     /// Returns whether this user may make files here, by opening the folder for that (`NtCreateFile`).
@@ -219,7 +220,7 @@ impl Dir {
     ///
     /// [`means_in_use`](super::means_in_use) where a program has the file open in that way.
     pub(crate) fn unlink_same(&self, name: &Name, file: &File) -> io::Result<bool> {
-        unlink_same(self.handle(), name.as_wide(), file.stat()?.id, file.keeper())
+        unlink_same(self.handle(), self.volume, name.as_wide(), file.stat()?.id, file.keeper())
     }
 
     /// Opens a file once more, so that no program can remove or rename it while `file` is open
@@ -329,6 +330,10 @@ impl Dir {
         self.handle.as_handle()
     }
 
+    pub(super) fn volume(&self) -> Volume {
+        self.volume
+    }
+
     /// Returns the handle for an owner that may outlive this [`Dir`].
     pub(super) fn shared_handle(&self) -> Arc<OwnedHandle> {
         Arc::clone(&self.handle)
@@ -336,7 +341,13 @@ impl Dir {
 }
 
 /// Removes a name, if it is that of the file with this number: [`Dir::unlink_same`].
-pub(super) fn unlink_same(folder: BorrowedHandle<'_>, name: &[u16], id: FileId, keeper: &Keeper) -> io::Result<bool> {
+pub(super) fn unlink_same(
+    folder: BorrowedHandle<'_>,
+    volume: Volume,
+    name: &[u16],
+    id: FileId,
+    keeper: &Keeper,
+) -> io::Result<bool> {
     let kept = keeper.close();
     let attempt = || {
         let found = match nt::open(folder, name, OPEN_TO_REMOVE) {
@@ -344,7 +355,7 @@ pub(super) fn unlink_same(folder: BorrowedHandle<'_>, name: &[u16], id: FileId, 
             other => other?,
         };
         // A file that cannot be compared counts as another file.
-        if !stat(found.as_handle(), id.device).is_ok_and(|found| found.id == id) {
+        if !stat(found.as_handle(), volume).is_ok_and(|found| found.id == id) {
             return Ok(false);
         }
         remove::remove(found.as_handle(), folder).map(|()| true)

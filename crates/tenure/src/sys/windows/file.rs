@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use windows_sys::Wdk::Storage::FileSystem::FILE_OPEN;
 use windows_sys::Win32::Storage::FileSystem::FILE_GENERIC_READ;
 
-use super::ident::stat;
+use super::ident::{Volume, stat};
 use super::inherit::Inherited;
 use super::nt::{Open, SHARE_ALL, reopen};
 use super::range_lock::{self, Range};
@@ -27,7 +27,7 @@ pub(crate) struct File {
     /// The folder that the name is relative to, and that name, for a watch.
     folder: Arc<OwnedHandle>,
     name: Vec<u16>,
-    volume: u64,
+    volume: Volume,
     range: Range,
     lock: Mutex<LockState>,
     /// Notified when a wait in the kernel is over.
@@ -69,7 +69,13 @@ struct Held {
 }
 
 impl File {
-    pub(super) fn new(handle: OwnedHandle, folder: Arc<OwnedHandle>, name: &[u16], volume: u64, range: Range) -> File {
+    pub(super) fn new(
+        handle: OwnedHandle,
+        folder: Arc<OwnedHandle>,
+        name: &[u16],
+        volume: Volume,
+        range: Range,
+    ) -> File {
         File {
             handle: Arc::new(handle.into()),
             folder,
@@ -83,7 +89,7 @@ impl File {
         }
     }
 
-    /// Describes this file (`GetFileInformationByHandle`).
+    /// Describes this file (`NtQueryInformationFile`).
     pub(crate) fn stat(&self) -> io::Result<Stat> {
         stat(self.handle(), self.volume)
     }

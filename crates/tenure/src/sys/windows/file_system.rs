@@ -20,7 +20,8 @@ pub(super) fn file_system(folder: BorrowedHandle<'_>) -> FileSystem {
     FileSystem { name: name.into(), shared, emulates_flock: false }
 }
 
-fn name(folder: BorrowedHandle<'_>) -> Option<String> {
+/// Returns the file system's name in lower case, such as `ntfs` (`GetVolumeInformationByHandleW`).
+pub(super) fn name(folder: BorrowedHandle<'_>) -> Option<String> {
     let mut name = [0_u16; 64];
     // SAFETY: GetVolumeInformationByHandleW requires an open handle and buffers of the given sizes. What is not wanted may
     // be null.

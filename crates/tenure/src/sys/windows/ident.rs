@@ -4,56 +4,78 @@ use std::io;
 use std::os::windows::io::{AsRawHandle, BorrowedHandle};
 use std::time::{Duration, SystemTime};
 
+use windows_sys::Wdk::Storage::FileSystem::{
+    FILE_BASIC_INFORMATION, FILE_INTERNAL_INFORMATION, FILE_STANDARD_INFORMATION, FileBasicInformation,
+    FileInternalInformation, FileStandardInformation,
+};
 use windows_sys::Win32::Foundation::FILETIME;
 use windows_sys::Win32::Storage::FileSystem::{
-    BY_HANDLE_FILE_INFORMATION, FILE_ATTRIBUTE_DEVICE, FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_REPARSE_POINT,
-    FILE_ID_INFO, FileIdInfo, GetFileInformationByHandle, GetFileInformationByHandleEx,
+    FILE_ATTRIBUTE_DEVICE, FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_REPARSE_POINT, FILE_ID_INFO, FileIdInfo,
+    GetFileInformationByHandleEx,
 };
 
+use super::file_system;
+use super::nt;
 use crate::sys::types::{FileId, FileKind, Stat};
 
 /// The number of 100-nanosecond steps between 1601, where file times begin, and 1970.
 pub(super) const EPOCH: u64 = 116_444_736_000_000_000;
 
-/// Describes an open file (`GetFileInformationByHandle`, and `GetFileInformationByHandleEx` with `FileIdInfo`).
+/// The volume of a folder, which is that of the files in it too.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Volume {
+    /// The serial number. 0 where the volume has none, as FAT.
+    pub(super) serial: u64,
+    /// Whether a file's number may have more than 64 bits, as on ReFS.
+    wide: bool,
+}
+
+impl Volume {
+    /// Describes the volume that a folder is on.
+    pub(super) fn of(folder: BorrowedHandle<'_>) -> Volume {
+        let serial = long_number(folder).map_or(0, |(serial, _)| serial);
+        // A file system that nobody knows may have any numbers.
+        Volume { serial, wide: file_system::name(folder).is_none_or(|name| name != "ntfs") }
+    }
+}
+
+/// Describes an open file (`NtQueryInformationFile`), in the volume of its folder.
+///
+/// `GetFileInformationByHandle` would ask for the volume with every call.
 ///
 /// The number of links is 0, "unknown": a file whose name was removed may keep its old number for as long as it is open. So
 /// a holder compares names, and not links.
 ///
-/// `volume` is the folder's, which is the file's too.
-///
 /// Windows keeps access lists and no mode, so every file has the mode that says "the owner writes, all others read": it
 /// distinguishes no users.
-pub(super) fn stat(file: BorrowedHandle<'_>, volume: u64) -> io::Result<Stat> {
-    let mut found = BY_HANDLE_FILE_INFORMATION::default();
-    // SAFETY: GetFileInformationByHandle requires an open handle, which is borrowed, and a pointer to the structure that
-    // it fills in, which is on this stack.
-    if unsafe { GetFileInformationByHandle(file.as_raw_handle(), &raw mut found) } == 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let kind = kind(found.dwFileAttributes);
+pub(super) fn stat(file: BorrowedHandle<'_>, volume: Volume) -> io::Result<Stat> {
+    // SAFETY: `query` requires the class's type: these are the classes' structures. They have numbers, and two booleans, which
+    // the system writes as 0 or 1.
+    let basic: FILE_BASIC_INFORMATION = unsafe { nt::query(file, FileBasicInformation)? };
+    // SAFETY: as above.
+    let standard: FILE_STANDARD_INFORMATION = unsafe { nt::query(file, FileStandardInformation)? };
+    let number = match volume.wide.then(|| long_number(file)).flatten() {
+        Some((_, number)) => number,
+        // SAFETY: as above.
+        None => unsafe { nt::query::<FILE_INTERNAL_INFORMATION>(file, FileInternalInformation)? }
+            .IndexNumber
+            .cast_unsigned(),
+    };
+    let kind = kind(basic.FileAttributes);
     Ok(Stat {
-        id: FileId {
-            device: volume,
-            inode: numbers(file).map_or(join(found.nFileIndexHigh, found.nFileIndexLow), |(_, number)| number),
-        },
+        id: FileId { device: volume.serial, inode: number },
         kind,
         links: 0,
-        size: join(found.nFileSizeHigh, found.nFileSizeLow),
+        size: standard.EndOfFile.cast_unsigned(),
         mode: if kind == FileKind::Directory { 0o755 } else { 0o644 },
         owner: 0,
-        modified: time(ticks(found.ftLastWriteTime)),
+        modified: time(basic.LastWriteTime.cast_unsigned()),
     })
 }
 
-/// Returns the serial number of a folder's volume. 0 where it has none.
-pub(super) fn volume(folder: BorrowedHandle<'_>) -> u64 {
-    numbers(folder).map_or(0, |(volume, _)| volume)
-}
-
-/// Returns the serial number of an open file's volume, and the file's number there (`GetFileInformationByHandleEx` with
-/// `FileIdInfo`). FAT has none; there the smaller number of `GetFileInformationByHandle` serves.
-fn numbers(file: BorrowedHandle<'_>) -> Option<(u64, u64)> {
+/// Returns the serial number of an open file's volume, and the file's number there, made from 128 bits
+/// (`GetFileInformationByHandleEx` with `FileIdInfo`). FAT has none.
+fn long_number(file: BorrowedHandle<'_>) -> Option<(u64, u64)> {
     let mut found = FILE_ID_INFO::default();
     let size = size_of::<FILE_ID_INFO>() as u32;
     // SAFETY: GetFileInformationByHandleEx requires an open handle, which is borrowed, and a buffer of the class's type
@@ -61,7 +83,7 @@ fn numbers(file: BorrowedHandle<'_>) -> Option<(u64, u64)> {
     let done =
         unsafe { GetFileInformationByHandleEx(file.as_raw_handle(), FileIdInfo, (&raw mut found).cast(), size) } != 0;
     let number = u128::from_le_bytes(found.FileId.Identifier);
-    // NTFS has 64 bits and ReFS 128, of which the upper half numbers the folder.
+    // ReFS numbers the folder in the upper half.
     let number = (number as u64) ^ ((number >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     done.then_some((found.VolumeSerialNumber, number))
 }

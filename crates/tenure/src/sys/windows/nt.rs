@@ -174,41 +174,34 @@ pub(super) unsafe fn set(
 ///
 /// # Safety
 ///
-/// `T` must be the class's type, and valid for any bytes.
+/// `T` must be the class's type, and valid for any bytes that the system writes there.
 pub(super) unsafe fn query<T: Default>(handle: BorrowedHandle<'_>, class: i32) -> Result<T, Status> {
-    let mut answer = IO_STATUS_BLOCK::default();
-    let mut found = T::default();
-    // SAFETY: NtQueryInformationFile requires an open handle, which is borrowed, and a buffer of the given size and a
-    // status block that outlive the call: both are on this stack.
-    let status = unsafe {
-        NtQueryInformationFile(
-            handle.as_raw_handle(),
-            &raw mut answer,
-            (&raw mut found).cast(),
-            size_of::<T>() as u32,
-            class,
-        )
-    };
-    Status::check(status).map(|()| found)
+    // SAFETY: `ask` requires what the caller promises.
+    unsafe { ask(NtQueryInformationFile, handle, class) }
 }
 
 /// Asks about the volume of a file (`NtQueryVolumeInformationFile`).
 ///
 /// # Safety
 ///
-/// `T` must be the class's type, and valid for any bytes.
+/// As for [`query`].
 pub(super) unsafe fn query_volume<T: Default>(handle: BorrowedHandle<'_>, class: i32) -> Result<T, Status> {
+    // SAFETY: `ask` requires what the caller promises.
+    unsafe { ask(NtQueryVolumeInformationFile, handle, class) }
+}
+
+/// A call that writes what it knows of a handle to a buffer of the given size, in the form of the class.
+type Query = unsafe extern "system" fn(HANDLE, *mut IO_STATUS_BLOCK, *mut c_void, u32, i32) -> NTSTATUS;
+
+/// # Safety
+///
+/// `T` must be the type of the call's class, and valid for any bytes that the system writes there.
+unsafe fn ask<T: Default>(call: Query, handle: BorrowedHandle<'_>, class: i32) -> Result<T, Status> {
     let mut answer = IO_STATUS_BLOCK::default();
     let mut found = T::default();
-    // SAFETY: as for `query`.
-    let status = unsafe {
-        NtQueryVolumeInformationFile(
-            handle.as_raw_handle(),
-            &raw mut answer,
-            (&raw mut found).cast(),
-            size_of::<T>() as u32,
-            class,
-        )
-    };
+    let size = size_of::<T>() as u32;
+    // SAFETY: a `Query` requires an open handle, which is borrowed, and a buffer of the given size and a status block that
+    // outlive the call: both are on this stack.
+    let status = unsafe { call(handle.as_raw_handle(), &raw mut answer, (&raw mut found).cast(), size, class) };
     Status::check(status).map(|()| found)
 }
