@@ -103,26 +103,10 @@ pub(crate) fn parse_canonical(bytes: &[u8]) -> Option<CanonicalRecord<'_>> {
     is_spaces(&bytes[parser.at..]).then_some(record)
 }
 
-/// Reads what the next holder needs of a record: the fence, the state and the style, which are in its first lines. The text
-/// must begin and end as [`Record::render`] lays it out; the lines between are not read, which is most of it. `None` leaves the
-/// text to the general reader.
-pub(crate) fn parse_prior(bytes: &[u8]) -> Option<PriorState> {
-    without_padding(bytes).strip_suffix(CLOSE.as_bytes())?.strip_suffix(CLOSE_NATIVE.as_bytes())?;
-    let head = Parser { bytes, at: 0, more: true }.head()?;
-    Some(head.prior)
-}
-
-/// Returns a record's text without the spaces at its end, of which a short record has several hundred.
-fn without_padding(mut bytes: &[u8]) -> &[u8] {
-    while let Some((rest, last)) = bytes.split_last_chunk::<32>()
-        && *last == [b' '; 32]
-    {
-        bytes = rest;
-    }
-    while let [rest @ .., b' '] = bytes {
-        bytes = rest;
-    }
-    bytes
+/// Reads the fence, the state and the style, which are in the first lines. `None` where these lines are in another layout.
+#[cold]
+pub(super) fn parse_head(bytes: &[u8]) -> Option<PriorState> {
+    Some(Parser { bytes, at: 0, more: true }.head()?.prior)
 }
 
 /// The first lines of a record, up to its style.

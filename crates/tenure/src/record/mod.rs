@@ -22,13 +22,15 @@ mod canonical;
 pub(crate) mod io;
 mod marker;
 mod model;
+mod prior;
 mod read;
 mod render;
 #[cfg(test)]
 mod tests;
 mod value;
 
-pub(crate) use canonical::{CanonicalRecord, parse_canonical, parse_prior};
+pub(crate) use canonical::{CanonicalRecord, parse_canonical};
 pub(crate) use model::*;
+pub(crate) use prior::parse_prior;
 pub(crate) use read::read;
 pub(crate) use render::iso_date;

@@ -119,6 +119,54 @@ fn a_state_can_be_written_in_place() {
 }
 
 #[test]
+fn a_fence_is_sixteen_digits_at_its_place() {
+    let rendered = |fence: u64| {
+        let mut record = sample();
+        record.max_hold = None;
+        record.native.as_mut().unwrap().fence = Some(fence);
+        record.render(0)
+    };
+    for fence in [1_000_000_000_000_000, 1_772_445_600_000_001, 8_999_999_999_999_999, MAX_SAFE, 999_999_999_999_999, 1] {
+        assert_eq!(parse_prior(&rendered(fence).bytes).map(|prior| prior.fence), Some(fence));
+    }
+    let Rendered { bytes, fence_offset, .. } = rendered(1_772_445_600_000_001);
+    for digit in 0..16 {
+        for byte in (0..=u8::MAX).filter(|byte| !byte.is_ascii_digit()) {
+            let mut bytes = bytes.clone();
+            bytes[fence_offset as usize + digit] = byte;
+            assert_eq!(parse_prior(&bytes), None, "digit {digit} is {byte}");
+        }
+    }
+    for fence in ["0772445600000001", "9007199254740992", "9999999999999999"] {
+        let mut bytes = bytes.clone();
+        bytes[fence_offset as usize..][..16].copy_from_slice(fence.as_bytes());
+        assert_eq!(parse_prior(&bytes), None, "{fence}");
+    }
+}
+
+#[test]
+fn each_kind_of_record_tells_its_end() {
+    for state in [RecordState::Held, RecordState::Released, RecordState::Aborted, RecordState::Acquiring] {
+        for style in [RecordStyle::LockFile, RecordStyle::Flock, RecordStyle::Server] {
+            for (start_time, max_hold, pid) in [
+                (Some(7), None, Some(4242)),
+                (None, None, Some(1)),
+                (Some(7), Some(Duration::from_millis(5)), Some(1)),
+                (Some(7), None, None),
+            ] {
+                let mut record = Record { start_time, max_hold, pid, ..sample() };
+                let native = record.native.as_mut().unwrap();
+                (native.state, native.style) = (state, style);
+                let fence = native.fence.unwrap();
+                for at_least in [0, 700, 1024, 5000] {
+                    assert_eq!(parse_prior(&record.render(at_least).bytes), Some(PriorState { fence, state, style }));
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_masked_pid_is_no_pid() {
     let mut bytes = sample().render(0).bytes;
     let place = PID_KEY_OFFSET as usize;
@@ -564,6 +612,15 @@ proptest! {
         let damaged = String::from_utf8(bytes).unwrap().replace(&label, "\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}");
         prop_assert_eq!(parse_canonical(damaged.as_bytes()), None);
         prop_assert_eq!(parse_prior(damaged.as_bytes()), expected);
+    }
+
+    /// The fixed places are those of every record, and the values between them are not misread.
+    #[test]
+    fn the_fixed_places_have_what_the_general_reader_finds(bytes in damaged()) {
+        if let (Some(prior), Content::Record(Record { native: Some(native), .. })) = (parse_prior(&bytes), read(&bytes)) {
+            prop_assert_eq!(Some(prior.fence), native.fence);
+            prop_assert_eq!((prior.state, prior.style), (native.state, native.style));
+        }
     }
 
     #[test]
