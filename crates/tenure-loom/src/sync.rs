@@ -117,16 +117,9 @@ impl Condvar {
         yield_now();
         Ok((mutex.lock().unwrap_or_else(PoisonError::into_inner), true))
     }
+}
 
-    pub fn wait_timeout_while<'a, T>(
-        &self,
-        mut guard: MutexGuard<'a, T>,
-        timeout: Duration,
-        mut waits: impl FnMut(&mut T) -> bool,
-    ) -> LockResult<(MutexGuard<'a, T>, bool)> {
-        if !waits(&mut guard) {
-            return Ok((guard, false));
-        }
-        self.wait_timeout(guard, timeout)
-    }
+/// Waits once, for a notification or for a time.
+pub fn linger<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>, time: Duration) -> MutexGuard<'a, T> {
+    condvar.wait_timeout(guard, time).unwrap_or_else(PoisonError::into_inner).0
 }

@@ -88,11 +88,14 @@ impl CachedRecord {
     ) -> Option<()> {
         let (theirs, ours) = (record.native.as_ref()?, self.record.native.as_mut()?);
         let Rendered { bytes, state_offset, fence_offset, created_offset, acquired_offset } = &mut self.rendered;
-        if self.acquired != acquired {
+        if self.acquired != acquired || self.created != created {
             patch_date(bytes, *acquired_offset, &mut self.acquired, acquired)?;
-        }
-        if self.created != created {
-            patch_date(bytes, *created_offset, &mut self.created, created)?;
+            if created == acquired && self.created != NO_DATE {
+                *bytes_at::<DATE_LENGTH>(bytes, *created_offset)? = *bytes_at::<DATE_LENGTH>(bytes, *acquired_offset)?;
+                self.created = created;
+            } else {
+                patch_date(bytes, *created_offset, &mut self.created, created)?;
+            }
         }
         if acquired == NO_DATE || created == NO_DATE {
             return None;
@@ -143,17 +146,17 @@ fn bytes_at<const WIDTH: usize>(bytes: &mut [u8], offset: u64) -> Option<&mut [u
     bytes.get_mut(at..at.checked_add(WIDTH)?)?.try_into().ok()
 }
 
-/// Writes a date that differs from the one in the text. Within a second only its milliseconds do.
-#[cold]
+/// Writes a date over the one in the text. Within a second only its milliseconds differ.
+#[inline]
 fn patch_date(bytes: &mut [u8], offset: u64, in_text: &mut Milliseconds, date: Milliseconds) -> Option<()> {
     if *in_text == NO_DATE || date == NO_DATE {
         return None;
     }
     let text = bytes_at::<DATE_LENGTH>(bytes, offset)?;
-    let millis = date % 1000;
-    if *in_text / 1000 == date / 1000 {
+    let millis = (date % 1000) as u32;
+    if in_text.wrapping_sub(date - u64::from(millis)) < 1000 {
         text[21] = b'0' + (millis / 100) as u8;
-        text[22..24].copy_from_slice(&two_digits(millis % 100));
+        text[22..24].copy_from_slice(&PAIRS[(millis % 100) as usize]);
     } else {
         *text = iso_date(SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(date))?)?;
     }

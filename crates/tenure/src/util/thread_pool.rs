@@ -5,7 +5,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::sys::sync::{Condvar, Mutex, PoisonError};
+use crate::sys::sync::{Condvar, Mutex, PoisonError, linger};
 use crate::sys::{self, ForkLocal};
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -53,8 +53,7 @@ impl Pool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.idle += 1;
         if state.jobs.is_empty() {
-            let waited = self.more.wait_timeout_while(state, LINGER, |state| state.jobs.is_empty());
-            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            state = linger(&self.more, state, LINGER);
         }
         state.idle -= 1;
         state.jobs.pop()

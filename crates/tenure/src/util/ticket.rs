@@ -5,7 +5,7 @@
 use std::task::Waker;
 use std::time::Instant;
 
-use crate::sys::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use crate::sys::sync::{AtomicU32, Condvar, Mutex, MutexGuard, Ordering, PoisonError};
 
 /// The state of a ticket, with a grant `T` or a failure `E`.
 #[derive(Debug)]
@@ -25,9 +25,22 @@ pub(crate) enum WaitState<T, E> {
 
 impl<T, E> WaitState<T, E> {
     fn waits(&self) -> bool {
-        matches!(self, WaitState::Queued(_) | WaitState::Notified | WaitState::Alerted | WaitState::Looking)
+        self.summary() != OVER
+    }
+
+    fn summary(&self) -> u32 {
+        match self {
+            WaitState::Looking => LOOKING,
+            WaitState::Queued(_) | WaitState::Notified | WaitState::Alerted => WAITS,
+            WaitState::Granted(_) | WaitState::Failed(_) | WaitState::Over => OVER,
+        }
     }
 }
+
+/// The summaries of a state, which are read without the mutex.
+const WAITS: u32 = 0;
+const LOOKING: u32 = 1;
+const OVER: u32 = 2;
 
 /// The reason for the end of a sleep.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,21 +57,33 @@ pub(crate) enum Woken<T, E> {
 #[derive(Debug)]
 pub(crate) struct Ticket<T, E> {
     state: Mutex<WaitState<T, E>>,
+    /// The state's summary, set with the state. A thread that looks again and again would keep others from the mutex.
+    summary: AtomicU32,
     settled: Condvar,
 }
 
 impl<T, E> Ticket<T, E> {
     pub(crate) fn new() -> Ticket<T, E> {
-        Ticket { state: Mutex::new(WaitState::Queued(None)), settled: Condvar::new() }
+        Ticket {
+            state: Mutex::new(WaitState::Queued(None)),
+            summary: AtomicU32::new(WAITS),
+            settled: Condvar::new(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, WaitState<T, E>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Sets the state. Returns the one before.
+    fn set(&self, state: &mut WaitState<T, E>, next: WaitState<T, E>) -> WaitState<T, E> {
+        self.summary.store(next.summary(), Ordering::Release);
+        std::mem::replace(state, next)
+    }
+
     /// Returns whether the waiter still waits.
     pub(crate) fn is_queued(&self) -> bool {
-        self.state().waits()
+        self.summary.load(Ordering::Acquire) != OVER
     }
 
     /// Settles the ticket with an outcome. Returns `false` if the waiter waits no longer. A future's waker is pushed to
@@ -68,7 +93,7 @@ impl<T, E> Ticket<T, E> {
         if !state.waits() {
             return false;
         }
-        let before = std::mem::replace(&mut *state, outcome);
+        let before = self.set(&mut state, outcome);
         drop(state);
         match before {
             WaitState::Queued(Some(waker)) => woken.push(waker),
@@ -84,7 +109,7 @@ impl<T, E> Ticket<T, E> {
     pub(crate) fn alert(&self) {
         let mut state = self.state();
         if matches!(*state, WaitState::Queued(None)) {
-            *state = WaitState::Alerted;
+            self.set(&mut state, WaitState::Alerted);
             drop(state);
             self.settled.notify_one();
         }
@@ -96,7 +121,7 @@ impl<T, E> Ticket<T, E> {
         if !matches!(*state, WaitState::Queued(None) | WaitState::Alerted | WaitState::Looking) {
             return;
         }
-        if let WaitState::Queued(None) = std::mem::replace(&mut *state, WaitState::Notified) {
+        if let WaitState::Queued(None) = self.set(&mut state, WaitState::Notified) {
             drop(state);
             self.settled.notify_one();
         }
@@ -104,12 +129,15 @@ impl<T, E> Ticket<T, E> {
 
     /// Returns the outcome with which [`wait`](Ticket::wait) would return at once, if any. The thread stays awake.
     pub(crate) fn look(&self) -> Option<Woken<T, E>> {
+        if self.summary.load(Ordering::Acquire) == LOOKING {
+            return None;
+        }
         let mut state = self.state();
         if !state.waits() {
             return Some(taken(&mut state).map_or(Woken::Late, Woken::Settled));
         }
-        let notified = matches!(*state, WaitState::Notified);
-        *state = WaitState::Looking;
+        let before = self.set(&mut state, WaitState::Looking);
+        let notified = matches!(before, WaitState::Notified);
         notified.then_some(Woken::Notified)
     }
 
@@ -132,13 +160,13 @@ impl<T, E> Ticket<T, E> {
         loop {
             match *state {
                 WaitState::Queued(_) => {}
-                WaitState::Looking => *state = WaitState::Queued(None),
+                WaitState::Looking => drop(self.set(&mut state, WaitState::Queued(None))),
                 WaitState::Notified => {
-                    *state = WaitState::Looking;
+                    self.set(&mut state, WaitState::Looking);
                     return Woken::Notified;
                 }
                 WaitState::Alerted => {
-                    *state = WaitState::Looking;
+                    self.set(&mut state, WaitState::Looking);
                     return Woken::Alerted;
                 }
                 _ => return taken(&mut state).map_or(Woken::Late, Woken::Settled),
@@ -163,7 +191,7 @@ impl<T, E> Ticket<T, E> {
         if !state.waits() && !matches!(*state, WaitState::Granted(_)) {
             return None;
         }
-        match std::mem::replace(&mut *state, WaitState::Failed(error)) {
+        match self.set(&mut state, WaitState::Failed(error)) {
             WaitState::Granted(granted) => return Some(granted),
             WaitState::Queued(Some(waker)) => woken.push(waker),
             WaitState::Queued(None) => self.settled.notify_one(),
@@ -176,7 +204,7 @@ impl<T, E> Ticket<T, E> {
     pub(crate) fn give_up(&self) -> Option<Result<T, E>> {
         let mut state = self.state();
         let outcome = taken(&mut state);
-        *state = WaitState::Over;
+        self.set(&mut state, WaitState::Over);
         outcome
     }
 }

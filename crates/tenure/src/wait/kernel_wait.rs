@@ -18,19 +18,22 @@ use crate::file::paths::LockPaths;
 use crate::model::error::{Error, Result};
 use crate::model::holder::HolderKind;
 use crate::model::options::Options;
-use crate::model::request::Request;
 use crate::sys::{self, File, InterruptHandle, LockKind, Wakeup};
 use crate::wait::fairness::{TimeSlice, announce_waiter};
-use crate::wait::queue::{TargetQueue, WaitedFile};
+use crate::wait::queue::{TargetQueue, WaitEnd, WaitedFile, Waiter};
 
 /// How long a foreign holder is waited for without a check, whatever its events say.
 const SLOW_CHECK: Duration = Duration::from_secs(1);
 
 /// The result of one wait.
-#[allow(clippy::large_enum_variant, reason = "the grant is the ordinary outcome; a box would cost each an allocation")]
 pub(crate) enum Waited {
-    Granted(Grant),
-    /// The wait in the kernel's queue of the anchor ended with its lock: go on with it, for the queue's head.
+    /// Granted: the grant is at the caller's place for it.
+    Granted {
+        /// Whether the kernel lock had to be waited for.
+        waited_for: bool,
+    },
+    /// The wait in the kernel's queue of the anchor ended with its lock, and the queue has another head by now: go on with
+    /// it, for that.
     Locked,
     /// The state changed: read the queue's head again and retry.
     Changed,
@@ -42,6 +45,8 @@ enum AnchorLock {
     Here,
     /// It had to be waited for.
     WaitedFor,
+    /// It had to be waited for, and the queue has another head by now.
+    WaitedForOther,
     /// This process does not have it.
     Missing,
 }
@@ -57,27 +62,38 @@ pub(crate) struct KernelWaiter<'a> {
 }
 
 impl KernelWaiter<'_> {
-    /// Makes one attempt for `request`, and waits in the kernel where the lock is held.
+    /// Makes one attempt for the queue's head, and waits in the kernel where the lock is held. A grant is written to
+    /// `grant`.
     pub(crate) fn wait_once(
         &self,
         cached: &mut CachedFiles,
         time_slice: &mut TimeSlice,
-        request: &Request,
+        head: &Arc<Waiter>,
+        grant: &mut Grant,
     ) -> Result<Waited> {
-        self.attempt(cached, time_slice, request).inspect_err(|_| match self.queue.is_current(self.epoch) {
+        self.attempt(cached, time_slice, head, grant).inspect_err(|_| match self.queue.is_current(self.epoch) {
             true => close_all(cached),
             // Detached: the successor may use the same descriptor of the anchor, and its lock.
             false => *cached = CachedFiles::default(),
         })
     }
 
-    fn attempt(&self, cached: &mut CachedFiles, time_slice: &mut TimeSlice, request: &Request) -> Result<Waited> {
+    fn attempt(
+        &self,
+        cached: &mut CachedFiles,
+        time_slice: &mut TimeSlice,
+        head: &Arc<Waiter>,
+        grant: &mut Grant,
+    ) -> Result<Waited> {
         let paths = cached.paths.clone().unwrap_or_else(|| self.queue.paths());
-        let paths = &*paths;
+        let (paths, request) = (&*paths, head.request());
         if request.bare() {
             return match lock_target(paths, cached, request)? {
-                Some(target) => Ok(Waited::Granted(Grant::bare(target))),
-                None => self.wait_for_target(cached, request),
+                Some(target) => {
+                    *grant = Grant::bare(target);
+                    Ok(Waited::Granted { waited_for: false })
+                }
+                None => self.wait_for_target(cached, head),
             };
         }
         if !request.flock()
@@ -87,21 +103,21 @@ impl KernelWaiter<'_> {
             target.file.unlock().map_err(|error| target_error(paths, "cannot be unlocked", error))?;
         }
         let anchor = cached_anchor(paths, cached, request)?;
-        match self.lock_anchor(cached, time_slice, request, paths, &anchor)? {
-            AnchorLock::Here => {}
-            AnchorLock::WaitedFor => return Ok(Waited::Locked),
+        let waited_for = match self.lock_anchor(cached, time_slice, head, paths, &anchor)? {
+            AnchorLock::Here => false,
+            AnchorLock::WaitedFor => true,
+            AnchorLock::WaitedForOther => return Ok(Waited::Locked),
             AnchorLock::Missing => return Ok(Waited::Changed),
-        }
+        };
         let Some(stat) = anchor.current(paths)? else {
             drop_anchor(cached);
             return Ok(Waited::Changed);
         };
-        let mut grant = Grant::empty();
-        match try_grant(paths, cached, &anchor, &stat, request, &mut grant) {
-            Ok(GrantOutcome::Granted) => Ok(Waited::Granted(grant)),
-            Ok(GrantOutcome::TargetBusy) => self.wait_for_target(cached, request),
+        match try_grant(paths, cached, &anchor, &stat, request, grant) {
+            Ok(GrantOutcome::Granted) => Ok(Waited::Granted { waited_for }),
+            Ok(GrantOutcome::TargetBusy) => self.wait_for_target(cached, head),
             Ok(GrantOutcome::Blocked(blocker)) => {
-                self.wait_for_blocker(cached, blocker, request)?;
+                self.wait_for_blocker(cached, blocker, head)?;
                 Ok(Waited::Changed)
             }
             Err(error) if error.is_lost() => {
@@ -118,11 +134,12 @@ impl KernelWaiter<'_> {
         &self,
         cached: &mut CachedFiles,
         time_slice: &mut TimeSlice,
-        request: &Request,
+        head: &Arc<Waiter>,
         paths: &LockPaths,
         anchor: &Anchor,
     ) -> Result<AnchorLock> {
         let KernelWaiter { queue, epoch, interrupt } = *self;
+        let request = head.request();
         let wanted = lock_kind(request);
         if cached.locked == Some(wanted) {
             return Ok(AnchorLock::Here);
@@ -144,18 +161,17 @@ impl KernelWaiter<'_> {
             if request.shared || !matches!(locked, Ok(true)) {
                 anchor.file.unmark();
             }
-            if !queue.end_kernel_wait(epoch, &locked) && matches!(locked, Ok(true)) {
+            let end = queue.end_kernel_wait(epoch, &locked, head);
+            if end == WaitEnd::Detached && matches!(locked, Ok(true)) {
                 // A detached helper has no successor on this open file, but a tenure that has ended may keep it open.
                 let _ = anchor.file.unlock();
                 return Ok(AnchorLock::Missing);
             }
-            return Ok(match locked.map_err(failed)? {
-                true => {
-                    cached.locked = Some(wanted);
-                    AnchorLock::WaitedFor
-                }
-                false => AnchorLock::Missing,
-            });
+            if !locked.map_err(failed)? {
+                return Ok(AnchorLock::Missing);
+            }
+            cached.locked = Some(wanted);
+            return Ok(if end == WaitEnd::SameHead { AnchorLock::WaitedFor } else { AnchorLock::WaitedForOther });
         }
         cached.locked = Some(wanted);
         if request.shared {
@@ -172,7 +188,12 @@ impl KernelWaiter<'_> {
 
     /// Waits for a program that holds by the lock file: for a native in its file's kernel queue, for a foreign program
     /// by its events.
-    fn wait_for_blocker(&self, cached: &mut CachedFiles, mut blocker: Box<Blocker>, request: &Request) -> Result<()> {
+    fn wait_for_blocker(
+        &self,
+        cached: &mut CachedFiles,
+        mut blocker: Box<Blocker>,
+        head: &Arc<Waiter>,
+    ) -> Result<()> {
         let KernelWaiter { queue, epoch, interrupt } = *self;
         self.unlock_anchor(cached)?;
         let native_lives = blocker.holder.kind == HolderKind::Native && blocker.holder.liveness.is_alive();
@@ -180,7 +201,7 @@ impl KernelWaiter<'_> {
             Some(file) if native_lives => {
                 if queue.begin_kernel_wait(epoch, cached, blocker.id, WaitedFile::LockFile, LockKind::Exclusive) {
                     let locked = file.lock(LockKind::Exclusive, interrupt);
-                    queue.end_kernel_wait(epoch, &locked);
+                    queue.end_kernel_wait(epoch, &locked, head);
                     locked.map_err(|error| {
                         Error::io(&queue.paths().lock_path, "the lock file cannot be locked", error)
                     })?;
@@ -192,7 +213,7 @@ impl KernelWaiter<'_> {
                     // This waiter is in no kernel queue that would show it.
                     announce_waiter(&queue.paths(), anchor);
                 }
-                let watched = self.watch(cached, file, &blocker, &request.options);
+                let watched = self.watch(cached, file, &blocker, &head.request().options);
                 if let Some(anchor) = &cached.anchor {
                     anchor.file.unmark();
                 }
@@ -226,16 +247,16 @@ impl KernelWaiter<'_> {
     }
 
     /// Waits in the kernel's queue of the target itself.
-    fn wait_for_target(&self, cached: &mut CachedFiles, request: &Request) -> Result<Waited> {
+    fn wait_for_target(&self, cached: &mut CachedFiles, head: &Arc<Waiter>) -> Result<Waited> {
         let KernelWaiter { queue, epoch, interrupt } = *self;
         self.unlock_anchor(cached)?;
-        let wanted = lock_kind(request);
+        let wanted = lock_kind(head.request());
         let Some(target) = cached.target.clone() else { return Ok(Waited::Changed) };
         if !queue.begin_kernel_wait(epoch, cached, target.id, WaitedFile::Target, wanted) {
             return Ok(Waited::Changed);
         }
         let locked = target.file.lock(wanted, interrupt);
-        let current = queue.end_kernel_wait(epoch, &locked);
+        let current = queue.end_kernel_wait(epoch, &locked, head) != WaitEnd::Detached;
         let locked = locked.map_err(|error| target_error(&queue.paths(), "cannot be locked", error))?;
         // A detached helper shares the anchor's descriptor with its successor.
         if !current || !locked {

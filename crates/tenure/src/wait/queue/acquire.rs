@@ -6,7 +6,7 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use super::direct_wait::detach_helper;
-use super::grant::{can_reenter, share_grant};
+use super::grant::{can_reenter, share_grant, unbegun};
 use super::state::{Phase, State, TargetQueue, Waiter, unlock_and_wake};
 use crate::file::acquire::{self, Attempt};
 use crate::file::anchor::Anchor;
@@ -151,14 +151,8 @@ impl TargetQueue {
         let mut time_slice = state.time_slice.clone();
         let spare = state.spare.take();
         drop(state);
-        let mut tenure = spare.unwrap_or_else(|| FileTenure::unused(self, &paths, &request));
-        let unused = match tenure.reuse() {
-            Some(unused) => unused,
-            None => {
-                tenure = FileTenure::unused(self, &paths, &request);
-                tenure.reuse().expect("no other part of the process has a new tenure")
-            }
-        };
+        let mut tenure = self.unused_tenure(spare, &paths, &request);
+        let unused = unbegun(&mut tenure);
         let mut yielded = false;
         let mut yields = |anchor: &Anchor| {
             yielded = entry != Entry::Try && time_slice.should_yield(&paths, anchor);

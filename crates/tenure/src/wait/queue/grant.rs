@@ -23,18 +23,29 @@ impl TargetQueue {
         paths: Arc<LockPaths>,
         thread: Option<ThreadId>,
     ) -> Arc<FileTenure> {
-        let mut tenure = state.spare.take().unwrap_or_else(|| FileTenure::unused(self, &paths, &request));
-        let unused = match tenure.reuse() {
-            Some(unused) => unused,
-            None => {
-                tenure = FileTenure::unused(self, &paths, &request);
-                tenure.reuse().expect("no other part of the process has a new tenure")
-            }
-        };
+        let mut tenure = self.unused_tenure(state.spare.take(), &paths, &request);
+        let unused = unbegun(&mut tenure);
         unused.grant = grant;
         unused.begin(paths, request, thread);
         self.enter_tenure(state, &tenure);
         tenure
+    }
+
+    /// Returns a tenure that has not begun, and that no other part of the process has: the spare one where that is so, or
+    /// else a new one.
+    #[inline]
+    pub(super) fn unused_tenure(
+        self: &Arc<TargetQueue>,
+        spare: Option<Arc<FileTenure>>,
+        paths: &Arc<LockPaths>,
+        request: &Arc<Request>,
+    ) -> Arc<FileTenure> {
+        if let Some(mut spare) = spare
+            && spare.reuse().is_some()
+        {
+            return spare;
+        }
+        FileTenure::unused(self, paths, request)
     }
 
     /// Enters a tenure that has begun into the state.
@@ -58,14 +69,31 @@ impl TargetQueue {
         waiter: &Arc<Waiter>,
         grant: Grant,
     ) -> Option<Grant> {
+        let paths = Arc::clone(state.cached.paths.get_or_insert_with(|| self.paths()));
+        let mut tenure = self.unused_tenure(state.spare.take(), &paths, &waiter.request);
+        unbegun(&mut tenure).grant = grant;
+        let mut returned = self.deliver_begun(state, waiter, tenure)?;
+        let grant = std::mem::replace(&mut unbegun(&mut returned).grant, Grant::empty());
+        state.spare = Some(returned).filter(|tenure| tenure.may_be_kept());
+        Some(grant)
+    }
+
+    /// As [`deliver`](TargetQueue::deliver), of a tenure that has not begun, and whose grant was filled in.
+    pub(super) fn deliver_begun(
+        self: &Arc<TargetQueue>,
+        state: &mut State,
+        waiter: &Arc<Waiter>,
+        mut tenure: Arc<FileTenure>,
+    ) -> Option<Arc<FileTenure>> {
         // A waiter takes the queue's mutex to give up, which this thread holds: a queued waiter stays queued until it
         // is resolved below.
         if !waiter.ticket.is_queued() {
-            return Some(grant);
+            return Some(tenure);
         }
         state.cached.locked = None;
         let paths = Arc::clone(state.cached.paths.get_or_insert_with(|| self.paths()));
-        let tenure = self.begin_tenure(state, Arc::clone(&waiter.request), grant, paths, waiter.thread);
+        unbegun(&mut tenure).begin(paths, Arc::clone(&waiter.request), waiter.thread);
+        self.enter_tenure(state, &tenure);
         let resolved = waiter.resolve(WaitState::Granted(tenure), &mut state.wakers);
         debug_assert!(resolved, "a waiter left the queue without its mutex");
         state.queue.left();
@@ -108,6 +136,12 @@ impl TargetQueue {
             debug_assert!(returned.is_none(), "the queue's head waits");
         }
     }
+}
+
+/// Returns a tenure that has not begun, to be filled in.
+#[inline]
+pub(super) fn unbegun(tenure: &mut Arc<FileTenure>) -> &mut FileTenure {
+    Arc::get_mut(tenure).expect("no other part of the process has a tenure that has not begun")
 }
 
 /// Returns the grant of a further share of a lock that this process shares already.

@@ -2,14 +2,16 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, MutexGuard};
 
 use super::direct_wait::{DirectWaiter, TimedOut, detach_helper};
-use super::state::{HelperWait, KernelWait, Phase, State, TargetQueue, WaitState, WaitedFile, unlock_and_wake};
+use super::grant::unbegun;
+use super::state::{HelperWait, KernelWait, Phase, State, TargetQueue, WaitState, WaitedFile, Waiter, unlock_and_wake};
 use crate::file::acquire;
 use crate::file::break_lock;
 use crate::file::cached_files::CachedFiles;
+use crate::file::grant::Grant;
 use crate::file::release;
 use crate::model::error::Error;
 use crate::model::options::StalePolicy;
@@ -77,6 +79,8 @@ impl TargetQueue {
         let mut end = ControlFlow::Continue(());
         // Whether a time slice begins with the grant.
         let mut begins_slice = false;
+        // The tenure that the grant begins.
+        let mut next_tenure = None;
         loop {
             if let Some(direct) = direct.filter(|direct| direct.interrupt.is_interrupted()) {
                 end = self.interrupted(direct);
@@ -95,6 +99,7 @@ impl TargetQueue {
                 }
                 state.cached = cached;
                 state.phase = Phase::Idle;
+                state.spare = next_tenure.filter(|tenure: &Arc<FileTenure>| tenure.may_be_kept()).or(state.spare.take());
                 fd_cache::mark_used(self);
                 self.ensure_helper(&mut state);
                 unlock_and_wake(state);
@@ -107,37 +112,39 @@ impl TargetQueue {
                 return end;
             }
             let (mut cached, mut time_slice) = (state.cached.clone(), state.time_slice.clone());
+            let mut tenure = next_tenure.take().unwrap_or_else(|| {
+                let paths = state.cached.paths.clone().unwrap_or_else(|| self.paths());
+                self.unused_tenure(state.spare.take(), &paths, &head.request)
+            });
             drop(state);
             let waiter = KernelWaiter { queue: self, epoch, interrupt: direct.map(|direct| direct.interrupt) };
-            let waited = waiter.wait_once(&mut cached, &mut time_slice, &head.request);
+            let waited = waiter.wait_once(&mut cached, &mut time_slice, &head, &mut unbegun(&mut tenure).grant);
             let mut state = self.state();
             if state.epoch != epoch {
                 return end;
             }
             (state.cached, state.time_slice) = (cached, time_slice);
             match waited {
-                Ok(Waited::Granted(grant)) => {
-                    if let Some(grant) = self.deliver(&mut state, &head, grant) {
-                        let mut cached = std::mem::take(&mut state.cached);
-                        drop(state);
-                        release::undo_grant(&self.paths(), &mut cached, grant);
-                        let mut state = self.state();
-                        if state.epoch == epoch {
-                            state.cached = cached;
-                        }
-                    } else {
+                Ok(Waited::Granted { waited_for }) => {
+                    let Some(tenure) = self.deliver_begun(&mut state, &head, tenure) else {
                         // Once the waiter has its grant, which it may take already.
-                        if begins_slice {
+                        if begins_slice || waited_for {
                             state.time_slice.begin();
                         }
                         self.grant_compatible_waiters(&mut state);
                         unlock_and_wake(state);
                         return end;
-                    }
+                    };
+                    begins_slice |= waited_for;
+                    next_tenure = Some(self.undo_delivery(state, epoch, tenure));
                 }
-                Ok(Waited::Locked) => begins_slice = true,
-                Ok(Waited::Changed) => {}
+                Ok(Waited::Locked) => {
+                    begins_slice = true;
+                    next_tenure = Some(tenure);
+                }
+                Ok(Waited::Changed) => next_tenure = Some(tenure),
                 Err(error) => {
+                    next_tenure = Some(tenure);
                     if head.resolve(WaitState::Failed(error), &mut state.wakers) {
                         state.queue.left();
                     }
@@ -145,6 +152,25 @@ impl TargetQueue {
                 }
             }
         }
+    }
+
+    /// Undoes the grant of a tenure that has not begun, whose waiter has given up. Returns the tenure, for the next waiter.
+    #[cold]
+    fn undo_delivery(
+        self: &Arc<TargetQueue>,
+        mut state: MutexGuard<'_, State>,
+        epoch: u32,
+        mut tenure: Arc<FileTenure>,
+    ) -> Arc<FileTenure> {
+        let mut cached = std::mem::take(&mut state.cached);
+        drop(state);
+        let grant = std::mem::replace(&mut unbegun(&mut tenure).grant, Grant::empty());
+        release::undo_grant(&self.paths(), &mut cached, grant);
+        let mut state = self.state();
+        if state.epoch == epoch {
+            state.cached = cached;
+        }
+        tenure
     }
 
     /// Records what the helper of `epoch` is about to wait for. Returns `false` if the helper was detached, or if no
@@ -168,22 +194,29 @@ impl TargetQueue {
         true
     }
 
-    /// Records that the helper of `epoch` has left the kernel's queue. Where `locked` says that it has the kernel lock,
-    /// the thread of the queue's head is woken: it wakes up while the helper makes the grant. Returns `false` if the
-    /// helper was detached.
-    pub(crate) fn end_kernel_wait(&self, epoch: u32, locked: &io::Result<bool>) -> bool {
+    /// Records that the helper of `epoch` has left the kernel's queue, where it waited for `waiter`. Where `locked` says that
+    /// it has the kernel lock, the thread of the queue's head is woken: it wakes up while the helper makes the grant.
+    pub(crate) fn end_kernel_wait(&self, epoch: u32, locked: &io::Result<bool>, waiter: &Arc<Waiter>) -> WaitEnd {
         let mut state = self.state();
         if state.epoch != epoch {
-            return false;
+            return WaitEnd::Detached;
         }
         reset_wait(&mut state);
+        let head = state.queue.first();
+        if head.is_some_and(|head| Arc::ptr_eq(head, waiter)) {
+            drop(state);
+            if matches!(locked, Ok(true)) && waiter.sleeps() {
+                waiter.ticket.alert();
+            }
+            return WaitEnd::SameHead;
+        }
         if matches!(locked, Ok(true))
-            && let Some(head) = state.queue.first().filter(|head| head.sleeps()).cloned()
+            && let Some(head) = head.filter(|head| head.sleeps()).cloned()
         {
             drop(state);
             head.ticket.alert();
         }
-        true
+        WaitEnd::OtherHead
     }
 
     /// Records that the helper of `epoch` waits for events, with the way to wake it once no waiter is left. Returns
@@ -246,6 +279,17 @@ impl TargetQueue {
         }
         true
     }
+}
+
+/// The state of a queue at the end of its helper's wait in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitEnd {
+    /// The helper was detached.
+    Detached,
+    /// The waiter that the helper waited for is still the queue's head.
+    SameHead,
+    /// Another waiter is the queue's head, or none.
+    OtherHead,
 }
 
 impl WatchedQueue for TargetQueue {

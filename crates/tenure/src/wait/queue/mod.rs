@@ -33,4 +33,5 @@ mod release;
 mod state;
 
 pub(crate) use acquire::{Entry, Start};
+pub(crate) use helper::WaitEnd;
 pub(crate) use state::{TargetQueue, WaitedFile, Waiter};

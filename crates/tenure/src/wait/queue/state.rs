@@ -138,6 +138,10 @@ impl Waiter {
         Arc::new(Waiter { request, thread, ticket: Ticket::new(), sleeps: AtomicBool::new(false) })
     }
 
+    pub(crate) fn request(&self) -> &Request {
+        &self.request
+    }
+
     pub(super) fn set_sleeps(&self) {
         self.sleeps.store(true, Ordering::Relaxed);
     }
