@@ -96,7 +96,7 @@ impl NativeLock {
     #[napi]
     pub fn start(&self) -> Either3<NativeGuard, NativeWait, Failure> {
         NativeWait::start(match self.shared {
-            true => self.lock.begin_shared(Requester::Task),
+            true => self.lock.begin_shared(Wait::Forever, Requester::Task),
             false => self.lock.begin(Requester::Task),
         })
     }

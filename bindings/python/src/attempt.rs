@@ -23,7 +23,8 @@ pub(crate) fn try_or_enqueue(
 ) -> tenure::Result<Attempt> {
     cleanup::install_once(py);
     py.detach(|| {
-        let mut acquiring = if shared { lock.begin_shared(requester) } else { lock.begin(requester) }?;
+        let mut acquiring =
+            if shared { lock.begin_shared(tenure::Wait::Forever, requester) } else { lock.begin(requester) }?;
         match Pin::new(&mut acquiring).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(outcome) => outcome.map(Attempt::Granted),
             Poll::Pending => Ok(Attempt::Queued(acquiring)),

@@ -120,8 +120,8 @@ fn shared_acquires_begin_in_flock_style_only() {
     let dir = folder();
     let target = dir.path().join("t");
     let lock = Lock::options().style(Style::Flock).open(&target).unwrap();
-    let one = lock.begin_shared(Requester::Task).unwrap().give_up().unwrap();
-    let other = lock.begin_shared(Requester::Task).unwrap().give_up().unwrap();
+    let one = lock.begin_shared(Wait::Forever, Requester::Task).unwrap().give_up().unwrap();
+    let other = lock.begin_shared(Wait::Forever, Requester::Task).unwrap().give_up().unwrap();
     assert!(one.is_shared() && other.is_shared());
-    assert!(Lock::open(&target).unwrap().begin_shared(Requester::Task).unwrap_err().is_unsupported());
+    assert!(Lock::open(&target).unwrap().begin_shared(Wait::Forever, Requester::Task).unwrap_err().is_unsupported());
 }

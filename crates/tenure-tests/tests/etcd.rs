@@ -2,11 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
+use std::pin::pin;
 use std::process::Command;
+use std::task::{Context, Waker};
+use std::time::Duration;
 
+use tenure::{Lock, Requester, Wait};
 use tenure_tests::servers::etcd::{Cluster, there};
 use tenure_tests::servers::network::{self, Room};
-use tenure_tests::servers::{await_renewal, await_waiters, opened, output};
+use tenure_tests::servers::{Silent, await_renewal, await_waiters, opened, output};
+use tenure_tests::wakes::block_on;
 use tenure_tests::{Actor, actor_program, folder, has, needs, signal, until};
 
 #[test]
@@ -119,6 +124,38 @@ fn a_guard_of_a_server_lock_behaves_like_that_of_a_file() {
     let lost = one.must_fail("check g", "lost");
     assert!(lost["error"].as_str().unwrap().contains("its key was deleted"), "{lost}");
     assert_eq!(three.must(&format!("break {target}"))["broken"], false);
+}
+
+#[test]
+fn an_asynchronous_release_blocks_no_thread() {
+    if !there() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let target = cluster.target("asynchronous", 10);
+    let guard = Lock::open(&target).unwrap().acquire().unwrap();
+    cluster.signal(0, libc::SIGSTOP);
+    // A release that blocked would return only after the server's silence, with an outcome.
+    let mut releasing = pin!(guard.release_async());
+    let first = releasing.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    cluster.signal(0, libc::SIGCONT);
+    assert!(first.is_pending(), "{first:?}");
+    if let Err(error) = block_on(releasing) {
+        // The machine may have been too slow for the server to answer in time.
+        assert!(error.is_unreachable(), "{error}");
+    }
+    Lock::open(&target).unwrap().acquire().unwrap().release().unwrap();
+}
+
+#[test]
+fn an_acquire_that_the_caller_polls_ends_by_itself_where_no_server_answers() {
+    let silent = Silent::at(2379);
+    let lock = Lock::open(format!("etcd://{}/silent?ttl=2s", silent.address())).unwrap();
+    for wait in [Wait::Never, Wait::For(Duration::from_millis(10))] {
+        let acquiring = lock.begin_with(wait, Requester::Task).unwrap();
+        assert_eq!(acquiring.deadline(), None);
+        assert!(block_on(acquiring).unwrap_err().is_unreachable());
+    }
 }
 
 #[test]

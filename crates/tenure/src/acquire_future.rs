@@ -69,9 +69,9 @@ impl AcquireFuture {
         Ok(AcquireFuture { stage, backend: Arc::clone(backend), began, generation: sys::fork_generation() })
     }
 
-    /// Returns the moment to [give up](AcquireFuture::give_up); `None` where the wait ends by itself, or never.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    /// Returns the moment to [give up](AcquireFuture::give_up); `None` where the wait ends by itself, as for a server, or
+    /// never.
+    pub fn deadline(&self) -> Option<Instant> {
         match &self.stage {
             Stage::Waiting(pending) => pending.deadline(),
             _ => None,

@@ -372,6 +372,31 @@ impl Guard {
         Arc::clone(&self.tenure).release()
     }
 
+    /// Releases the lock as [`release`](Guard::release) does, without blocking the calling thread: a future for any executor,
+    /// with the result. The release starts at once, and the future may be dropped. Only a server has to be waited for, for a
+    /// few seconds at most; a lock in files is free when this returns.
+    ///
+    /// ```no_run
+    /// # async fn example() -> tenure::Result<()> {
+    /// let guard = tenure::Lock::open("etcd://etcd-1:2379/sessions/main")?.acquire()?;
+    /// guard.release_async().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`release`](Guard::release).
+    pub fn release_async(mut self) -> impl Future<Output = Result<()>> + Send + 'static {
+        self.released = true;
+        let tenure = Arc::clone(&self.tenure);
+        let mut outcome = Arc::clone(&tenure).start_release();
+        poll_fn(move |context| match outcome.take().or_else(|| tenure.poll_release(context.waker())) {
+            Some(outcome) => Poll::Ready(outcome),
+            None => Poll::Pending,
+        })
+    }
+
     /// Drops a guard that its caller never received.
     pub(crate) fn abandon(mut self) {
         self.released = true;

@@ -240,7 +240,7 @@ impl Lock {
 
     /// Starts an acquire that the caller polls: for a thread that waits for other events too, or an event loop of another
     /// language. It tries at once, with a few system calls. Where the lock is busy it has a place in the queue, until the
-    /// returned future is dropped. The caller watches its own deadline, and calls [`AcquireFuture::give_up`].
+    /// returned future is dropped.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -275,16 +275,49 @@ impl Lock {
     /// [`is_would_deadlock`](crate::Error::is_would_deadlock), and the errors with which [`acquire`](Lock::acquire) fails
     /// at once. The future itself fails as `acquire`.
     pub fn begin(&self, requester: Requester) -> Result<AcquireFuture> {
-        AcquireFuture::begin(&self.0, LockKind::Exclusive, Wait::Forever, requester)
+        self.begin_with(Wait::Forever, requester)
     }
 
-    /// Starts an acquire of a share that the caller polls, as [`begin`](Lock::begin) does for an exclusive lock.
+    /// Starts an acquire that the caller polls, as [`begin`](Lock::begin) does, and that waits as `wait` says.
+    ///
+    /// The caller calls [`AcquireFuture::give_up`] at the [deadline](AcquireFuture::deadline). A wait for a server has none,
+    /// because it ends by itself: a thread of the library distinguishes a busy lock from a server that does not answer. With
+    /// [`Wait::Never`] a lock in files has its outcome at once. A server has to answer first, which may take some seconds.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tenure::{Lock, Requester, Wait};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let lock = Lock::open(&path)?;
+    /// let held = lock.acquire()?;
+    /// let waiting = lock.begin_with(Wait::For(Duration::from_millis(10)), Requester::Task)?;
+    /// // .. poll it, until:
+    /// if let Some(deadline) = waiting.deadline() {
+    ///     std::thread::sleep(deadline.saturating_duration_since(std::time::Instant::now()));
+    ///     assert!(waiting.give_up().unwrap_err().is_busy());
+    /// }
+    /// # drop(held);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// As [`begin`](Lock::begin); [`is_unsupported`](crate::Error::is_unsupported) in lock-file style.
-    pub fn begin_shared(&self, requester: Requester) -> Result<AcquireFuture> {
-        AcquireFuture::begin(&self.0, LockKind::Shared, Wait::Forever, requester)
+    /// As [`begin`](Lock::begin); [`is_busy`](crate::Error::is_busy) with [`Wait::Never`].
+    pub fn begin_with(&self, wait: Wait, requester: Requester) -> Result<AcquireFuture> {
+        AcquireFuture::begin(&self.0, LockKind::Exclusive, wait, requester)
+    }
+
+    /// Starts an acquire of a share that the caller polls, as [`begin_with`](Lock::begin_with) does for an exclusive lock.
+    ///
+    /// # Errors
+    ///
+    /// As [`begin_with`](Lock::begin_with); [`is_unsupported`](crate::Error::is_unsupported) in lock-file style.
+    pub fn begin_shared(&self, wait: Wait, requester: Requester) -> Result<AcquireFuture> {
+        AcquireFuture::begin(&self.0, LockKind::Shared, wait, requester)
     }
 
     /// Acquires the lock as [`acquire_with`](Lock::acquire_with) does, without blocking a thread of the runtime. A waiter

@@ -37,10 +37,6 @@ pub(crate) enum Begun {
 /// A place in a queue. Its owner polls it to its outcome, or gives it up.
 pub(crate) trait Pending: Send + Sync {
     /// Returns when the owner gives up; `None` where the wait ends by itself, or never.
-    #[cfg_attr(
-        not(feature = "tokio"),
-        allow(dead_code, reason = "only an async acquire has the library watch its deadline")
-    )]
     fn deadline(&self) -> Option<Instant>;
 
     /// Returns the outcome; if there is none yet, `waker` is woken when there is.

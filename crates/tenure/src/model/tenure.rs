@@ -64,6 +64,19 @@ pub(crate) trait Tenure: fmt::Debug + Send + Sync {
     /// Drops one guard, and with the last one the lock.
     fn release(self: Arc<Self>) -> Result<()>;
 
+    /// Drops one guard, as [`release`](Tenure::release), without blocking where that waits for a server. Returns `None` if
+    /// the result has to be polled for.
+    fn start_release(self: Arc<Self>) -> Option<Result<()>> {
+        Some(self.release())
+    }
+
+    /// Returns the result of a release that [`start_release`](Tenure::start_release) started; if there is none yet, `waker`
+    /// is woken when there is.
+    fn poll_release(&self, waker: &Waker) -> Option<Result<()>> {
+        let _ = waker;
+        Some(Ok(()))
+    }
+
     /// Releases a grant that its caller never received: the next holder gets its crash report. Does not block.
     fn abandon(self: Arc<Self>);
 }

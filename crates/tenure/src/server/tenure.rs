@@ -71,6 +71,8 @@ struct State {
     released_at: Option<Instant>,
     /// The result of the release.
     outcome: Option<Result<()>>,
+    /// Wakes the caller that polls for the result.
+    releaser: Option<Waker>,
 }
 
 impl ServerTenure {
@@ -108,6 +110,7 @@ impl ServerTenure {
                 renewal_error: None,
                 released_at: None,
                 outcome: None,
+                releaser: None,
             }),
             changed: Condvar::new(),
             listeners: LossListeners::default(),
@@ -273,19 +276,26 @@ impl ServerTenure {
         self.guards.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
     }
 
-    /// Drops a guard, and with the last one the lock. Waits for the server's answer.
-    pub(crate) fn drop_guard(&self) -> Result<()> {
+    /// Drops a guard, and with the last one the lock. Returns `None` if the server has to answer.
+    fn start_drop(&self, began: Instant) -> Option<Result<()>> {
         if self.guards.fetch_sub(1, Ordering::AcqRel) > 1 || self.generation != sys::fork_generation() {
-            return Ok(());
+            return Some(Ok(()));
         }
         let kept = self.check();
         let _ = self.status.compare_exchange(HELD, RELEASED, Ordering::AcqRel, Ordering::Acquire);
-        let began = Instant::now();
         self.state().released_at = Some(began);
         self.changed.notify_all();
         (self.interrupt)();
         // The heartbeat thread cleans up behind a lost tenure, and the caller need not wait for that.
-        kept?;
+        kept.is_err().then_some(kept)
+    }
+
+    /// Drops a guard, and with the last one the lock. Waits for the server's answer.
+    pub(crate) fn drop_guard(&self) -> Result<()> {
+        let began = Instant::now();
+        if let Some(outcome) = self.start_drop(began) {
+            return outcome;
+        }
         // The heartbeat thread may still be in another call. That has a limit of its own, and so has this wait.
         let end = began + CALL + CALL / 5;
         let mut state = self.state();
@@ -327,8 +337,14 @@ impl ServerTenure {
 
     /// Records the result of the release.
     pub(super) fn finish(&self, outcome: Result<()>) {
-        self.state().outcome = Some(outcome);
+        let mut state = self.state();
+        state.outcome = Some(outcome);
+        let waker = state.releaser.take();
+        drop(state);
         self.changed.notify_all();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 }
 
@@ -398,6 +414,19 @@ impl Tenure for ServerTenure {
 
     fn release(self: Arc<Self>) -> Result<()> {
         self.drop_guard()
+    }
+
+    fn start_release(self: Arc<Self>) -> Option<Result<()>> {
+        self.start_drop(Instant::now())
+    }
+
+    fn poll_release(&self, waker: &Waker) -> Option<Result<()>> {
+        let mut state = self.state();
+        let outcome = state.outcome.take();
+        if outcome.is_none() {
+            state.releaser = Some(waker.clone());
+        }
+        outcome
     }
 
     /// The release waits for the server, so another thread does it: this one may be a runtime's.

@@ -103,10 +103,6 @@ impl Backend for FileLock {
 struct QueuedAcquire {
     queue: Arc<TargetQueue>,
     waiter: Arc<Waiter>,
-    #[cfg_attr(
-        not(feature = "tokio"),
-        allow(dead_code, reason = "only an async acquire has the library watch its deadline")
-    )]
     deadline: Option<Instant>,
 }
 
