@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::{break_lock, clean, completions, doctor, hold, ls, man, run, status, wait};
+use crate::commands::{break_lock, clean, completions, doctor, history, hold, ls, man, run, status, wait};
 use crate::options::TimeoutOption;
 use crate::output::exit;
 
@@ -25,6 +25,7 @@ pub(crate) enum Action {
     Hold(hold::Args),
     Status(status::Args),
     Ls(ls::Args),
+    History(history::Args),
     Clean(clean::Args),
     Wait(wait::Args),
     Break(break_lock::Args),
@@ -57,6 +58,7 @@ Examples:
   tenure run -n backup -- ./backup.sh              only if the lock is free (else exit code 75)
   tenure status sessions/main.jsonl                show the holder, its state, and the waiters
   tenure ls --recursive                            list the locks in this folder and below
+  tenure history backup                            show who held the lock when (run --history)
   tenure clean --dry-run                           list the stale locks in this folder
   tenure wait sessions/main.jsonl                  wait until the lock is free
   tenure break sessions/main.jsonl                 remove a dead holder's lock; see --force

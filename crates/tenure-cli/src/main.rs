@@ -14,7 +14,7 @@ mod sys;
 use std::time::Duration;
 
 use args::{Action, Parsed};
-use commands::{break_lock, clean, completions, doctor, hold, ls, man, run, status, wait};
+use commands::{break_lock, clean, completions, doctor, history, hold, ls, man, run, status, wait};
 use output::stream;
 
 /// The maximum time for the server to take back a lease that holds nothing any more.
@@ -50,6 +50,7 @@ fn run() -> u8 {
         Action::Hold(args) => hold::run(args),
         Action::Status(args) => status::run(args),
         Action::Ls(args) => ls::run(args),
+        Action::History(args) => history::run(args),
         Action::Clean(args) => clean::run(args),
         Action::Wait(args) => wait::run(args),
         Action::Break(args) => break_lock::run(args),

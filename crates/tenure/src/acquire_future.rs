@@ -49,6 +49,7 @@ enum Stage {
 #[must_use = "the wait ends when this is dropped"]
 pub struct AcquireFuture {
     stage: Stage,
+    kind: LockKind,
     backend: Arc<dyn Backend>,
     began: Instant,
     generation: u64,
@@ -62,11 +63,15 @@ impl AcquireFuture {
         requester: Requester,
     ) -> Result<AcquireFuture> {
         let began = Instant::now();
-        let stage = match backend.begin(kind, wait, requester.thread())? {
-            Begun::Granted(tenure) => Stage::Granted(Guard::new(tenure)),
-            Begun::Pending(pending) => Stage::Waiting(pending),
+        let stage = match backend.begin(kind, wait, requester.thread()) {
+            Ok(Begun::Granted(tenure)) => Stage::Granted(Guard::new(tenure)),
+            Ok(Begun::Pending(pending)) => Stage::Waiting(pending),
+            Err(error) => {
+                backend.note_failure(&error, kind);
+                return Err(error);
+            }
         };
-        Ok(AcquireFuture { stage, backend: Arc::clone(backend), began, generation: sys::fork_generation() })
+        Ok(AcquireFuture { stage, kind, backend: Arc::clone(backend), began, generation: sys::fork_generation() })
     }
 
     /// Returns the moment to [give up](AcquireFuture::give_up); `None` where the wait ends by itself, as for a server, or
@@ -112,7 +117,11 @@ impl AcquireFuture {
             Stage::Granted(guard) => Ok(guard),
             Stage::Waiting(pending) => match pending.give_up() {
                 Some(outcome) => outcome.map(Guard::new),
-                None => Err(pending.busy().with_waited(waited)),
+                None => {
+                    let error = pending.busy().with_waited(waited);
+                    self.backend.note_failure(&error, self.kind);
+                    Err(error)
+                }
             },
             Stage::Over => Err(Error::busy(self.target()).with_waited(waited)),
         }

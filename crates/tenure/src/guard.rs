@@ -200,6 +200,24 @@ impl Guard {
         })
     }
 
+    /// Sets the exit code of the work under the lock, which the lock's [history](crate::Options::history) shows once the
+    /// tenure has ended. Does nothing where no history is kept.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// let guard = tenure::Lock::options().history(100).open(&path)?.acquire()?;
+    /// guard.set_exit_code(3);
+    /// guard.release()?;
+    /// assert_eq!(tenure::history(&path)?[0].exit_code, Some(3));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_exit_code(&self, code: i32) {
+        self.tenure.note_exit_code(code);
+    }
+
     /// Updates the date by which foreign programs detect stale locks. The watchdog does so by itself, unless
     /// [`refresh_interval`](crate::Options::refresh_interval) says otherwise: call it then at least every 10 minutes,
     /// and three times within `max_hold`.

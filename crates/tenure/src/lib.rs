@@ -108,11 +108,12 @@ pub use lock::Lock;
 pub use maintenance::clean::{CleanOptions, CleanReport, Cleaned};
 pub use maintenance::walk::ListOptions;
 pub use model::error::{Advice, Error, ErrorKind, Result};
+pub use model::history::{Ending, PastTenure};
 pub use model::holder::{Holder, HolderKind, Previous};
 pub use model::options::{Event, Options, Overrun, StalePolicy, Style, Wait};
 pub use model::stale_reason::StaleReason;
 pub use model::status::{State, Status};
-pub use operations::{BreakOptions, Broken, break_lock, clean, list, status};
+pub use operations::{BreakOptions, Broken, break_lock, clean, history, list, status};
 
 /// Escapes text of other programs for a terminal, and paths for a shell.
 pub mod escape {

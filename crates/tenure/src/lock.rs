@@ -126,7 +126,7 @@ impl Lock {
     ///
     /// As [`acquire_with`](Lock::acquire_with), but for `is_busy`.
     pub fn try_acquire(&self) -> Result<Option<Guard>> {
-        match self.acquire_with(Wait::Never) {
+        match self.0.acquire(LockKind::Exclusive, Wait::Never).map(Guard::new) {
             Ok(guard) => Ok(Some(guard)),
             Err(error) if error.is_busy() => Ok(None),
             Err(error) => Err(error),
@@ -206,7 +206,18 @@ impl Lock {
     /// [`is_permission_denied`](crate::Error::is_permission_denied) and the system's own;
     /// [`is_unreachable`](crate::Error::is_unreachable) where no server answers.
     pub fn acquire_with(&self, wait: Wait) -> Result<Guard> {
-        self.0.acquire(LockKind::Exclusive, wait).map(Guard::new)
+        self.acquire_as(LockKind::Exclusive, wait)
+    }
+
+    #[inline]
+    fn acquire_as(&self, kind: LockKind, wait: Wait) -> Result<Guard> {
+        match self.0.acquire(kind, wait) {
+            Ok(tenure) => Ok(Guard::new(tenure)),
+            Err(error) => {
+                self.0.note_failure(&error, kind);
+                Err(error)
+            }
+        }
     }
 
     /// Acquires the lock as a share: other programs may share it at the same time, and none may hold it exclusively. Flock
@@ -235,7 +246,7 @@ impl Lock {
     ///
     /// As [`acquire_with`](Lock::acquire_with); [`is_unsupported`](crate::Error::is_unsupported) in lock-file style.
     pub fn acquire_shared(&self, wait: Wait) -> Result<Guard> {
-        self.0.acquire(LockKind::Shared, wait).map(Guard::new)
+        self.acquire_as(LockKind::Shared, wait)
     }
 
     /// Starts an acquire that the caller polls: for a thread that waits for other events too, or an event loop of another

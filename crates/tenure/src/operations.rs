@@ -6,6 +6,7 @@ use crate::maintenance;
 use crate::maintenance::clean::{CleanOptions, CleanReport};
 use crate::maintenance::walk::ListOptions;
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::history::PastTenure;
 use crate::model::status::{State, Status};
 use crate::server;
 
@@ -38,6 +39,40 @@ pub fn status(target: impl AsRef<Path>) -> Result<Status> {
         Some(server) => server.status(),
         None => maintenance::list::status(target),
     }
+}
+
+/// Returns the last tenures of the lock of `target`, and its last failed waits, oldest first: as many of each as the
+/// [`history`](crate::Options::history) of its holders keeps. Empty for a lock that no holder kept a history of.
+///
+/// Each user's holders write a file of their own, and a file that this user may not read is an error. Lines that are torn,
+/// or no lines of a history, are passed over. The present holder is not in it: [`status`](status()) shows it. Neither is a
+/// holder that crashed, until the next one acquires the lock.
+///
+/// ```
+/// use tenure::{Ending, Lock};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("main.jsonl");
+/// let lock = Lock::options().label("nightly job").history(100).open(&path)?;
+/// lock.acquire()?.release()?;
+/// for past in tenure::history(&path)? {
+///     println!("{:?} for {:?}: {}", past.label, past.lasted(), past.ended.as_str());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// The system's own, where a file of the history cannot be read; [`is_unsupported`](Error::is_unsupported) for a server.
+pub fn history(target: impl AsRef<Path>) -> Result<Vec<PastTenure>> {
+    let target = target.as_ref();
+    if server::scheme(target)?.is_some() {
+        return Err(Error::new(ErrorKind::Unsupported, target, "the lock of a server keeps no history")
+            .with_hint("the history of a lock on a file is kept: history(..), --history"));
+    }
+    maintenance::list::history(target)
 }
 
 /// Returns every lock in `dir` that is held or stale, sorted by path. With [`ListOptions::recursive`] also below it, without

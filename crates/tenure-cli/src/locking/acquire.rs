@@ -39,18 +39,25 @@ pub(crate) struct Held {
 /// Acquires every target, or none.
 pub(crate) fn acquire(args: &LockOptions, refresh: Refresh, signals: &Signals) -> Result<Held, Stop> {
     let mut options = args.library_options()?;
-    options = match refresh {
-        Refresh::ByCaller => options.refresh_interval(Duration::MAX),
-        Refresh::ByLibrary => {
-            let quiet = args.quiet;
-            options.on_event(move |event| match event {
-                Event::RefreshFailed { target, error } if !quiet => {
-                    stream::message(&describe::refresh_failure(target, error));
-                }
-                _ => {}
-            })
-        }
-    };
+    if refresh == Refresh::ByCaller {
+        options = options.refresh_interval(Duration::MAX);
+    }
+    if args.history.is_some()
+        && let Some(command) = command_of_call()
+    {
+        options = options.work(command);
+    }
+    // A callback takes a thread of the library.
+    if refresh == Refresh::ByLibrary || args.history.is_some() {
+        let quiet = args.quiet;
+        options = options.on_event(move |event| match event {
+            Event::RefreshFailed { target, error } if !quiet => {
+                stream::message(&describe::refresh_failure(target, error));
+            }
+            Event::HistoryFailed { error, .. } if !quiet => stream::message(&error.to_string()),
+            _ => {}
+        });
+    }
     let wait = args.wait();
     let began = Instant::now();
     let mut opened = Vec::new();
@@ -94,6 +101,14 @@ pub(crate) fn acquire(args: &LockOptions, refresh: Refresh, signals: &Signals) -
     Ok(Held { guards, first, since: Instant::now() })
 }
 
+/// Returns the command that this call would run. A line of the history about a failed wait shows it, as the line of a tenure
+/// does.
+fn command_of_call() -> Option<String> {
+    let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let command = words.iter().position(|word| word == "--").map(|dashes| &words[dashes + 1..])?;
+    Some(command.join(" ")).filter(|line| !line.is_empty())
+}
+
 /// Returns device and inode of the target's folder.
 fn folder_identity(target: &Path) -> Result<(u64, u64), Failure> {
     let folder = match target.parent() {
@@ -109,9 +124,15 @@ fn acquire_one(args: &LockOptions, target: &Path, lock: Lock, wait: Wait, signal
     // Most locks are free, so the first try takes no thread. A server may not answer, and signals must be handled
     // meanwhile.
     let server = server::scheme(target).map_err(Failure::from)?;
-    if server.is_none() {
-        match take(&lock, Wait::Never) {
-            Ok(guard) => return Ok(guard),
+    // A try that fails is an entry of the history only where no wait follows it.
+    let tries = |lock: &Lock| match wait == Wait::Never || shared {
+        true => take(lock, Wait::Never).map(Some),
+        false => lock.try_acquire(),
+    };
+    if server.is_none() && (wait == Wait::Never || !shared || args.history.is_none()) {
+        match tries(&lock) {
+            Ok(Some(guard)) => return Ok(guard),
+            Ok(None) => {}
             Err(error) if error.is_busy() && wait != Wait::Never => {}
             Err(error) => return Err(failure(args, target, error).into()),
         }

@@ -57,6 +57,10 @@ pub(crate) struct LockOptions {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive, allow_hyphen_values = true)]
     steal_after: Option<Duration>,
 
+    /// Keep the last N tenures of this lock, and as many failed waits, for `tenure history`
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000), conflicts_with = "no_record")]
+    pub(crate) history: Option<u16>,
+
     /// The exit code when the lock is busy
     #[arg(short = 'E', long, visible_alias = "conflict-exit-code", value_name = "N", default_value_t = exit::BUSY)]
     pub(crate) busy_exit_code: u8,
@@ -110,6 +114,7 @@ impl LockOptions {
             label: None,
             max_hold: None,
             steal_after: None,
+            history: None,
             busy_exit_code: exit::BUSY,
             mode: None,
             quiet: false,
@@ -146,6 +151,9 @@ impl LockOptions {
         }
         if let Some(mode) = self.mode {
             options = options.mode(mode);
+        }
+        if let Some(tenures) = self.history {
+            options = options.history(tenures.into());
         }
         Ok(options)
     }

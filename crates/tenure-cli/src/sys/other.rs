@@ -130,6 +130,10 @@ impl Child {
         match *self {}
     }
 
+    pub(crate) fn exit_code(&self) -> Option<i32> {
+        match *self {}
+    }
+
     pub(crate) fn has_stopped(&self) -> bool {
         match *self {}
     }

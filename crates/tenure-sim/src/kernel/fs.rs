@@ -161,6 +161,10 @@ impl Dir {
         call(Call::Create, create, || format!("create {}", name.text())).map(File)
     }
 
+    pub(crate) fn open_to_append(&self, name: &Name) -> io::Result<File> {
+        self.open_at(name, Access::ReadWrite)
+    }
+
     pub(crate) fn link(&self, from: &Name, to: &Name) -> io::Result<()> {
         let link = |world: &mut world::World| world.kernel.link(world.process(), self.inode_in(world), &from.0, &to.0);
         call(Call::Link, link, || format!("link {} to {}", from.text(), to.text()))
@@ -359,6 +363,14 @@ impl File {
         let (first, rest) = bytes.split_at(bytes.len() / 2);
         write(Call::Write, first, offset)?;
         write(Call::WriteOn, rest, offset + first.len() as u64)
+    }
+
+    pub(crate) fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        let append = |world: &mut world::World| {
+            let end = world.kernel.stat(world.kernel.inode_of(self.0)).size;
+            world.kernel.write(self.0, bytes, end)
+        };
+        call(Call::Write, append, || format!("append {} bytes", bytes.len()))
     }
 
     pub(crate) fn sync(&self) -> io::Result<()> {

@@ -13,6 +13,7 @@ use crate::file::break_lock;
 use crate::file::cached_files::CachedFiles;
 use crate::file::crash::state_reports_crash;
 use crate::file::grant::{Grant, TargetFile, next_record};
+use crate::file::history;
 use crate::file::lock_file::{self, Blocker, Published};
 use crate::file::paths::LockPaths;
 use crate::file::prior::Prior;
@@ -130,6 +131,9 @@ pub(crate) fn try_grant(
     if request.shared {
         let previous = lock_file::crash_still_reported(paths, anchor, stat)?;
         let Some(target) = lock_target(paths, cached, request)? else { return Ok(GrantOutcome::TargetBusy) };
+        if previous.is_crashed() && options.history > 0 {
+            history::append_crash(paths, options, &previous);
+        }
         *grant = Grant::share(Arc::clone(anchor), target, previous);
         return Ok(GrantOutcome::Granted);
     }
@@ -191,6 +195,9 @@ fn try_grant_after(
         Published::Held(lock_file, previous, state_offset) => (lock_file, previous, state_offset),
         Published::Blocked(blocker) => return Ok(GrantOutcome::Blocked(blocker)),
     };
+    if previous.is_crashed() && options.history > 0 {
+        history::append_crash(paths, options, &previous);
+    }
     request.options.report_takeover(&paths.target_path, &previous);
     let now = sys::moment();
     *grant = Grant {

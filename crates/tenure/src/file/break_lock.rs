@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use crate::file::history;
 use crate::file::lock_file;
 use crate::file::paths::LockPaths;
 use crate::file::prepare::{prepare, released_record, unheld_record};
@@ -34,7 +35,9 @@ pub(crate) fn remove_foreign(paths: &LockPaths, seen: &Status) -> Result<()> {
     if !same || paths.lock_file_id()? != Some(now.id) {
         return Err(changed_hands(paths));
     }
-    remove_lock_file(paths, now.id, Duration::ZERO)
+    remove_lock_file(paths, now.id, Duration::ZERO)?;
+    history::append_break(paths, seen);
+    Ok(())
 }
 
 /// Removes the lock file, unless its holder did so first. `id` is the file that was compared: where the system can, no
@@ -140,6 +143,7 @@ pub(crate) fn replace_anchor(paths: &LockPaths, seen: &Status, patience: Duratio
     {
         remove_lock_file(paths, id, patience)?;
     }
+    history::append_break(paths, seen);
     last.map(drop).and(swap.map(drop)).and(written)?;
     fresh.unlock().map_err(|error| paths.anchor_error("cannot be unlocked", error))
 }

@@ -21,6 +21,8 @@ pub(crate) const ANCHORS: &str = ".tenure";
 const LOCK_SUFFIX: &str = ".lock";
 const SWAP_SUFFIX: &str = ".swap";
 const NEW_SUFFIX: &str = ".new";
+/// A user's history of a lock is `<lock file's name>.<user's number>.history`.
+const HISTORY_SUFFIX: &str = ".history";
 
 /// The longest pause before an attempt to remove a name that another program keeps. Each is twice as long as the one before,
 /// so together they are an eighth of a second.
@@ -132,14 +134,7 @@ impl LockPaths {
         let lock = joined(name, LOCK_SUFFIX);
         let to_name =
             |name: &OsStr| Name::new(name).map_err(|_| invalid(&target_path, "a path cannot hold a zero byte".into()));
-        let in_anchors = |suffix: &str| {
-            let name = shortened(joined(&lock, suffix), suffix);
-            let mut path = OsString::with_capacity(ANCHORS.len() + 1 + name.len());
-            path.push(ANCHORS);
-            path.push("/");
-            path.push(name);
-            to_name(&path)
-        };
+        let in_anchors = |suffix: &str| to_name(&path_in_anchors(&lock, suffix));
         // Where only owners may remove files, no user can remove what another user's crash left, so each user has a name of its own.
         let new_suffix = match folder.dir_stat.removal_needs_owner() {
             false => NEW_SUFFIX.to_owned(),
@@ -159,6 +154,29 @@ impl LockPaths {
             target_path,
             folder: Arc::clone(folder),
         })
+    }
+
+    /// Returns the name of a user's history of this lock. Few locks have one, so it is not kept.
+    pub(crate) fn history(&self, user: u32) -> Name {
+        self.in_anchors(&format!(".{user}{HISTORY_SUFFIX}"))
+    }
+
+    /// Returns the name at which a user's history is prepared that will replace the present one.
+    pub(crate) fn new_history(&self, user: u32) -> Name {
+        self.in_anchors(&format!(".{user}{HISTORY_SUFFIX}{NEW_SUFFIX}"))
+    }
+
+    /// Returns the user's number in a file name of `.tenure`, if it is [`history`](LockPaths::history) of this lock.
+    pub(crate) fn user_of_history(&self, name: &OsStr) -> Option<u32> {
+        let path = Path::new(name);
+        let numbered = path.file_stem().filter(|_| path.extension().is_some_and(|found| found == &HISTORY_SUFFIX[1..]))?;
+        let user = Path::new(numbered).extension()?.to_str()?.parse().ok()?;
+        let own = self.history(user);
+        (Path::new(own.as_os_str()).file_name() == Some(name)).then_some(user)
+    }
+
+    fn in_anchors(&self, suffix: &str) -> Name {
+        Name::new(&path_in_anchors(self.lock.as_os_str(), suffix)).expect("a lock file's name has no zero byte")
     }
 
     pub(crate) fn copies(&self) -> bool {
@@ -329,13 +347,30 @@ pub(crate) fn target_of(lock: &OsStr) -> Option<&OsStr> {
     Path::new(lock).file_stem().filter(|stem| stem.as_encoded_bytes() == bytes)
 }
 
-/// As [`target_of`], from any name in `.tenure`, such as one that a crash left.
+/// As [`target_of`], from any name in `.tenure`, such as a history's, or one that a crash left.
 pub(crate) fn target_of_anchor(name: &OsStr) -> Option<&OsStr> {
-    let path = Path::new(name);
-    let is_leftover = path.extension().is_some_and(|suffix| suffix == &SWAP_SUFFIX[1..] || suffix == &NEW_SUFFIX[1..]);
-    let stem = path.file_stem().filter(|_| is_leftover);
-    // Where only owners may remove files, the name has a user's number before its suffix.
-    target_of(name).or_else(|| target_of(stem?)).or_else(|| target_of(without_number(stem?)?))
+    let without = |name, suffixes: &[&str]| {
+        let path = Path::new(name);
+        let is_one = path.extension().is_some_and(|found| suffixes.iter().any(|suffix| found == &suffix[1..]));
+        path.file_stem().filter(|_| is_one)
+    };
+    let stem = without(name, &[SWAP_SUFFIX, NEW_SUFFIX, HISTORY_SUFFIX]);
+    let new_history = || without(without(name, &[NEW_SUFFIX])?, &[HISTORY_SUFFIX]);
+    // A history has a user's number before its suffix, and, where only owners may remove files, a prepared anchor too.
+    target_of(name)
+        .or_else(|| target_of(stem?))
+        .or_else(|| target_of(without_number(stem?)?))
+        .or_else(|| target_of(without_number(new_history()?)?))
+}
+
+/// Returns the path of a name in `.tenure`: the lock file's name with a suffix.
+fn path_in_anchors(lock: &OsStr, suffix: &str) -> OsString {
+    let name = shortened(joined(lock, suffix), suffix);
+    let mut path = OsString::with_capacity(ANCHORS.len() + 1 + name.len());
+    path.push(ANCHORS);
+    path.push("/");
+    path.push(name);
+    path
 }
 
 fn without_number(name: &OsStr) -> Option<&OsStr> {
@@ -432,8 +467,10 @@ mod tests {
         assert_eq!(target_of(OsStr::new("main.jsonl.lock")), Some(OsStr::new("main.jsonl")));
         assert_eq!(target_of(OsStr::new(".lock")), None);
         assert_eq!(target_of(OsStr::new("main.jsonl")), None);
-        for name in ["a.lock", "a.lock.new", "a.lock.swap", "a.lock.1000.new"] {
-            assert_eq!(target_of_anchor(OsStr::new(name)), Some(OsStr::new("a")));
+        for name in
+            ["a.lock", "a.lock.new", "a.lock.swap", "a.lock.1000.new", "a.lock.1000.history", "a.lock.0.history.new"]
+        {
+            assert_eq!(target_of_anchor(OsStr::new(name)), Some(OsStr::new("a")), "{name}");
         }
         assert_eq!(target_of_anchor(OsStr::new("a.new")), None);
         assert_eq!(target_of_anchor(OsStr::new(".gitignore")), None);

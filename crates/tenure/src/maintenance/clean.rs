@@ -1,5 +1,6 @@
 //! Removes the files of dead holders, and breaks locks for operators.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use crate::file::anchor::Anchor;
 use crate::file::anchor_dir::{remove_abandoned_dir, restore_gitignore};
 use crate::file::break_lock::{BREAK_PATIENCE, remove_foreign, replace_anchor};
 use crate::file::crash::reports_crash;
+use crate::file::history;
 use crate::file::lock_file;
 use crate::file::paths::LockPaths;
 use crate::file::prepare::remove_abandoned;
@@ -24,6 +26,10 @@ use crate::model::stale_reason::StaleReason;
 use crate::model::status::{State, Status};
 use crate::sys::{Access, FileKind, LeaseOutcome, LockKind};
 use crate::wait::registry;
+
+/// The age from which on a history is removed with its anchor, since its last line: a weekly job's must outlive a daily
+/// clean-up.
+const HISTORY_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The options of [`clean`](crate::clean()).
 #[derive(Clone, Debug)]
@@ -85,7 +91,8 @@ impl CleanOptions {
         self
     }
 
-    /// Sets the age from which on anchors that no process has open are removed; a day by default.
+    /// Sets the age from which on anchors that no process has open are removed; a day by default. An anchor with a
+    /// [history](crate::history()) stays until the history's last line is 30 days old, or as old as this.
     pub fn idle_anchor_age(mut self, age: Duration) -> CleanOptions {
         self.idle_anchor_age = age;
         self
@@ -241,7 +248,9 @@ fn prune(paths: &LockPaths, options: &CleanOptions) -> Result<bool> {
     if !options.dry_run && half_made.is_some_and(|stat| stat.kind == FileKind::Regular) && remove_abandoned(paths)? {
         remove_folder(paths);
     }
-    let Some(stat) = paths.dir.stat_at(&paths.anchor).map_err(failed)? else { return Ok(false) };
+    let Some(stat) = paths.dir.stat_at(&paths.anchor).map_err(failed)? else {
+        return prune_history_alone(paths, options).map(|()| false);
+    };
     if stat.kind != FileKind::Regular || idle_for(stat.modified) < options.idle_anchor_age {
         return Ok(false);
     }
@@ -261,14 +270,36 @@ fn prune(paths: &LockPaths, options: &CleanOptions) -> Result<bool> {
     }
     // The next holder must learn of a crash that was not reported yet.
     let crash_unreported = prior.record().is_some_and(|record| reports_crash(&record));
-    if crash_unreported || paths.lock_file_id()?.is_some() {
+    if crash_unreported || paths.lock_file_id()?.is_some() || !is_history_old(paths, options).map_err(failed)? {
         return Ok(false);
     }
     if !options.dry_run {
+        // The anchor leads to the history, so it goes last.
+        history::remove(paths).map_err(failed)?;
         paths.remove_name(&paths.anchor, &anchor.file).map_err(failed)?;
         remove_folder(paths);
     }
     Ok(true)
+}
+
+/// Returns whether the lock has no history that is younger than [`HISTORY_AGE`], or than the age of idle anchors where that
+/// is greater.
+fn is_history_old(paths: &LockPaths, options: &CleanOptions) -> io::Result<bool> {
+    Ok(history::idle_for(paths)?.is_none_or(|idle| idle >= options.idle_anchor_age.max(HISTORY_AGE)))
+}
+
+/// Removes an old history whose anchor was removed by a person.
+fn prune_history_alone(paths: &LockPaths, options: &CleanOptions) -> Result<()> {
+    let failed = |error| paths.anchor_error("cannot be pruned", error);
+    if history::idle_for(paths).map_err(failed)?.is_some()
+        && is_history_old(paths, options).map_err(failed)?
+        && paths.lock_file_id()?.is_none()
+        && !options.dry_run
+    {
+        history::remove(paths).map_err(failed)?;
+        remove_folder(paths);
+    }
+    Ok(())
 }
 
 /// Removes `.tenure` if it contains nothing but its `.gitignore`. A process that creates an anchor at the same time recreates

@@ -6,11 +6,13 @@
 
 use std::path::Path;
 
+use crate::file::history;
 use crate::file::paths::{LockPaths, lock_path};
 use crate::file::status::examine;
 use crate::maintenance::scan::{Handled, Scan, Scanned};
 use crate::maintenance::walk::{Depth, ListOptions};
 use crate::model::error::Result;
+use crate::model::history::PastTenure;
 use crate::model::options::Options;
 use crate::model::status::{State, Status};
 
@@ -20,6 +22,11 @@ pub(crate) fn status(target: &Path) -> Result<Status> {
         Some(paths) => examine(&paths, &Options::default()),
         None => Ok(Status::free(target, &lock_path(target))),
     }
+}
+
+/// Returns the history of the lock of `target`.
+pub(crate) fn history(target: &Path) -> Result<Vec<PastTenure>> {
+    LockPaths::look(target)?.map_or_else(|| Ok(Vec::new()), |paths| history::read(&paths))
 }
 
 /// Returns every lock in `dir` that is held or stale.

@@ -26,6 +26,9 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
 
     /// Returns the lock's status.
     fn status(&self) -> Result<Status>;
+
+    /// Enters an acquire that failed into the lock's history, if it keeps one.
+    fn note_failure(&self, _error: &Error, _kind: LockKind) {}
 }
 
 /// The first answer to an acquire.

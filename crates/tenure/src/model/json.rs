@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::model::history::PastTenure;
 use crate::model::holder::{Holder, HolderKind};
 use crate::model::options::Style;
 use crate::model::status::Status;
@@ -86,6 +87,52 @@ impl Serialize for Holder {
             starttime: self.identity.as_ref().and_then(|identity| identity.start_time),
             fence: self.fence,
             max_hold_ms: self.max_hold.map(milliseconds),
+        }
+        .serialize(serializer)
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PastTenureJson<'a> {
+    ended: &'static str,
+    pid: Option<i64>,
+    label: Option<&'a str>,
+    command: Option<&'a str>,
+    host: Option<&'a str>,
+    from: Option<String>,
+    until: Option<String>,
+    lasted_ms: u64,
+    last_sign: Option<String>,
+    waited_ms: Option<u64>,
+    exit_code: Option<i32>,
+    fence: Option<u64>,
+    shared: bool,
+    why: Option<&'a str>,
+    blocked_by_pid: Option<i64>,
+    blocked_by: Option<&'a str>,
+}
+
+/// The form that `tenure history --json` prints.
+impl Serialize for PastTenure {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        PastTenureJson {
+            ended: self.ended.as_str(),
+            pid: self.pid,
+            label: self.label.as_deref(),
+            command: self.command.as_deref(),
+            host: self.host.as_deref(),
+            from: text::date(self.from),
+            until: text::date(self.until),
+            lasted_ms: milliseconds(self.lasted()),
+            last_sign: self.last_sign.and_then(text::date),
+            waited_ms: self.waited.map(milliseconds),
+            exit_code: self.exit_code,
+            fence: self.fence,
+            shared: self.shared,
+            why: self.why.as_deref(),
+            blocked_by_pid: self.blocked_by_pid,
+            blocked_by: self.blocked_by.as_deref(),
         }
         .serialize(serializer)
     }

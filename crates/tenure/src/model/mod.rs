@@ -2,6 +2,7 @@
 
 pub(crate) mod backend;
 pub(crate) mod error;
+pub(crate) mod history;
 pub(crate) mod holder;
 mod json;
 pub(crate) mod options;

@@ -112,6 +112,13 @@ pub enum Event<'a> {
         /// The reason.
         error: &'a Error,
     },
+    /// A line of the lock's [`history`](Options::history) could not be written. The lock itself is not affected.
+    HistoryFailed {
+        /// The lock's target.
+        target: &'a Path,
+        /// The reason.
+        error: &'a Error,
+    },
     /// A tenure began after a holder that died.
     TakenOver {
         /// The lock's target.
@@ -312,6 +319,33 @@ options! {
     /// # }
     /// ```
     record: bool = true, |record: bool| record;
+
+    /// Sets how many tenures of this lock are kept in its history, beside as many failed waits: [`history`](crate::history())
+    /// returns them. At most 10,000 are. With 0, the default, this lock writes nothing to the history, and its acquires and
+    /// releases cost as much as without one.
+    ///
+    /// The end of a tenure is one line, which is appended to a file beside the anchor before the lock is free. Each user has
+    /// such a file. A line that cannot be written is an [`Event::HistoryFailed`], and delays or fails nothing. An acquire
+    /// that fails as busy or as a deadlock is a line too, except by [`try_acquire`](crate::Lock::try_acquire). The next
+    /// holder writes the line of a holder that crashed.
+    ///
+    /// ```
+    /// use tenure::{Ending, Lock};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("main.jsonl");
+    /// Lock::options().history(100).open(&path)?.acquire()?.release()?;
+    /// let past = tenure::history(&path)?;
+    /// assert_eq!((past.len(), past[0].ended), (1, Ending::Released));
+    /// # Ok(())
+    /// # }
+    /// ```
+    history: usize = 0, |tenures: usize| tenures.min(crate::model::history::MOST);
+
+    #[doc(hidden)]
+    // The command line that a failed wait's line shows, where it is not this process's.
+    work: Option<Text> = None, |line: impl Into<String>| Some(line.into().into());
 
     /// Sets a function that is called for each [`Event`], by the watchdog thread, or by the acquiring thread at a takeover.
     /// It must not block. A panic in it is caught. None by default.

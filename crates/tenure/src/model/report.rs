@@ -32,6 +32,13 @@ impl Options {
         }
     }
 
+    /// Reports a line of the history that could not be written.
+    #[cold]
+    pub(crate) fn report_history_failure(&self, target: &Path, error: &Error) {
+        event!(WARN, target = ?target, error = %error, "the history could not be written");
+        self.report(&Event::HistoryFailed { target, error });
+    }
+
     /// Reports a tenure that was lost.
     pub(crate) fn report_loss(&self, target: &Path, error: &Error) {
         event!(ERROR, target = ?target, error = %error, "lost");

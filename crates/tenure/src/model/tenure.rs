@@ -34,6 +34,9 @@ pub(crate) trait Tenure: fmt::Debug + Send + Sync {
         Ok(())
     }
 
+    /// Notes the exit code of the work under the lock, for the history. Does nothing where there is none.
+    fn note_exit_code(&self, _code: i32) {}
+
     /// Checks that the lock is still held, and that other programs can see so.
     ///
     /// # Errors

@@ -56,6 +56,9 @@ impl ServerLock {
         if options.mode.is_some() {
             return unsupported("permission bits are for files");
         }
+        if options.history > 0 {
+            return unsupported("a history is kept for files");
+        }
         if options.stale_policy != StalePolicy::Proof {
             return unsupported("a live holder's lease cannot be stolen for its age: break the lock");
         }

@@ -6,6 +6,7 @@ use std::task::Waker;
 use std::thread::ThreadId;
 use std::time::Instant;
 
+use crate::file::history;
 use crate::file::lock_file::LockFile;
 use crate::file::paths::LockPaths;
 use crate::file::status::examine;
@@ -31,6 +32,10 @@ pub(crate) struct FileLock {
 
 impl FileLock {
     pub(crate) fn open(target: &Path, options: Options) -> Result<FileLock> {
+        if options.history > 0 && !options.record {
+            return Err(Error::new(ErrorKind::Unsupported, target, "a lock without a record keeps no history")
+                .with_hint("leave out history(..) (--history) or record(false) (--no-record)"));
+        }
         let paths = LockPaths::open(target, options.create_parents)?;
         let queue = registry::queue(&paths, !options.record);
         Ok(FileLock { queue, exclusive: registry::request(options) })
@@ -96,6 +101,13 @@ impl Backend for FileLock {
 
     fn status(&self) -> Result<Status> {
         examine(&self.queue().paths(), &Options::default())
+    }
+
+    fn note_failure(&self, error: &Error, kind: LockKind) {
+        let options = &self.exclusive.options;
+        if options.history > 0 {
+            history::append_failure(&self.queue().paths(), options, error, kind == LockKind::Shared);
+        }
     }
 }
 
@@ -178,6 +190,10 @@ impl Tenure for FileTenure {
         let files = [anchor, target, copy].into_iter().flatten();
         let failed = |error| Error::io(&self.paths.target_path, "the lock cannot be handed to the command", error);
         files.map(|file| file.duplicate().map_err(failed)).collect()
+    }
+
+    fn note_exit_code(&self, code: i32) {
+        FileTenure::note_exit_code(self, code);
     }
 
     fn poll_loss(self: Arc<Self>, waker: &Waker) -> bool {

@@ -3,6 +3,7 @@
 pub(crate) mod fairness;
 pub(crate) mod fd_cache;
 pub(crate) mod file_lock;
+pub(crate) mod history;
 pub(crate) mod kernel_wait;
 pub(crate) mod queue;
 pub(crate) mod registry;

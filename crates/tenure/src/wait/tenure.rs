@@ -19,6 +19,7 @@ use crate::record::io::write;
 use crate::record::{self, Record, RecordState};
 use crate::sys;
 use crate::util::loss_listeners::LossListeners;
+use crate::wait::history::Notes;
 
 const HELD: u8 = 0;
 const RELEASED: u8 = 1;
@@ -64,6 +65,8 @@ pub(crate) struct FileTenure {
     refreshed: AtomicU64,
     /// Whether the watchdog has acted on `max_hold`.
     overrun: AtomicBool,
+    /// What only this process knows of the tenure. It is used where a history is kept.
+    pub(super) notes: Notes,
 }
 
 struct CurrentRecord {
@@ -97,6 +100,7 @@ impl FileTenure {
             cleanup: None,
             refreshed: AtomicU64::new(0),
             overrun: AtomicBool::new(false),
+            notes: Notes::default(),
         })
     }
 
@@ -115,6 +119,9 @@ impl FileTenure {
         self.cleanup = enter_held(&self.paths, &self.grant);
         *self.refreshed.get_mut() = 0;
         *self.overrun.get_mut() = false;
+        if self.request.options.history > 0 {
+            self.notes = Notes::default();
+        }
     }
 
     /// Returns the tenure, which is over, for the next grant, if no other part of the process still has it. Its files are

@@ -94,7 +94,11 @@ pub(super) fn supervise(
 
     let linger_until = readers.linger_until();
     // The release comes before the command is reaped: until then no other process has its pid, which the record shows.
+    let exit_code = child.exit_code();
     for guard in held.guards.into_iter().rev() {
+        if let Some(code) = exit_code {
+            guard.set_exit_code(code);
+        }
         let target = guard.target().to_owned();
         match guard.release() {
             Ok(()) if limits.verbose => stream::message(&format!("released {}", describe::path(&target))),

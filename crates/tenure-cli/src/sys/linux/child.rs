@@ -45,6 +45,13 @@ impl Child {
         self.has_changed(WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
     }
 
+    /// Returns the exit code of a child that has ended: 128 + N if signal N ended it. Does not reap it.
+    pub(crate) fn exit_code(&self) -> Option<i32> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let status = rustix::process::waitid(WaitId::Pid(self.pid()?), options).ok()??;
+        status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal))
+    }
+
     /// Returns whether the child has stopped since the last call, and is still stopped.
     pub(crate) fn has_stopped(&self) -> bool {
         self.has_changed(WaitIdOptions::STOPPED | WaitIdOptions::NOHANG)

@@ -5,7 +5,7 @@ use std::os::windows::io::AsRawHandle;
 use std::process::ExitStatus;
 
 use windows_sys::Win32::Foundation::{HANDLE, STATUS_CONTROL_C_EXIT, WAIT_OBJECT_0};
-use windows_sys::Win32::System::Threading::{TerminateProcess, WaitForSingleObject};
+use windows_sys::Win32::System::Threading::{GetExitCodeProcess, TerminateProcess, WaitForSingleObject};
 
 use super::numbers::{SIGINT, SIGKILL, SIGTERM};
 
@@ -37,6 +37,14 @@ impl Child {
     pub(crate) fn has_ended(&self) -> bool {
         // SAFETY: WaitForSingleObject requires an open handle, which `self` has.
         unsafe { WaitForSingleObject(self.raw(), 0) == WAIT_OBJECT_0 }
+    }
+
+    /// Returns the exit code of a child that has ended (`GetExitCodeProcess`).
+    pub(crate) fn exit_code(&self) -> Option<i32> {
+        let mut code = 0;
+        // SAFETY: GetExitCodeProcess requires a process's handle, which `self` has, and a place for the code.
+        let known = self.has_ended() && unsafe { GetExitCodeProcess(self.raw(), &raw mut code) } != 0;
+        known.then_some(code.cast_signed())
     }
 
     /// Returns `false`: a process of Windows is not stopped by its console.

@@ -137,6 +137,12 @@ impl Dir {
         self.open_with(name, Access::ReadWrite, OFlags::CREATE | OFlags::EXCL, mode)
     }
 
+    /// Opens a file that exists, so that [`File::append`] writes at its end, whatever others write (`openat(2)`,
+    /// `O_APPEND`).
+    pub(crate) fn open_to_append(&self, name: &Name) -> io::Result<File> {
+        self.open_with(name, Access::ReadWrite, OFlags::APPEND, 0)
+    }
+
     fn open_with(&self, name: &Name, access: Access, more: OFlags, mode: u32) -> io::Result<File> {
         let access = match access {
             Access::Read => OFlags::RDONLY,

@@ -138,6 +138,19 @@ impl File {
         Ok(())
     }
 
+    /// Writes all bytes at the end of a file from [`Dir::open_to_append`](super::Dir::open_to_append) (`write(2)`). On a
+    /// local file system no other process's bytes come in between, unless the disk is full.
+    pub(crate) fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match retry_on_intr(|| rustix::io::write(&*self.fd, &bytes[written..]))? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                n => written += n,
+            }
+        }
+        Ok(())
+    }
+
     /// Flushes what was written to the disk or the server (`fsync(2)`): some file systems report only then that they are
     /// full.
     pub(crate) fn sync(&self) -> io::Result<()> {

@@ -23,8 +23,9 @@ use windows_sys::Win32::Foundation::{
     STATUS_OBJECT_PATH_NOT_FOUND, STATUS_SHARING_VIOLATION,
 };
 use windows_sys::Win32::Storage::FileSystem::{
-    FILE_ADD_FILE, FILE_ATTRIBUTE_HIDDEN, FILE_ATTRIBUTE_NORMAL, FILE_CASE_SENSITIVE_INFO, FILE_FLAG_BACKUP_SEMANTICS,
-    FILE_GENERIC_READ, FILE_GENERIC_WRITE, FILE_ID_BOTH_DIR_INFO, FILE_LIST_DIRECTORY, FILE_READ_ATTRIBUTES,
+    FILE_ADD_FILE, FILE_APPEND_DATA, FILE_ATTRIBUTE_HIDDEN, FILE_ATTRIBUTE_NORMAL, FILE_CASE_SENSITIVE_INFO,
+    FILE_FLAG_BACKUP_SEMANTICS, FILE_GENERIC_READ, FILE_GENERIC_WRITE, FILE_ID_BOTH_DIR_INFO, FILE_LIST_DIRECTORY,
+    FILE_READ_ATTRIBUTES,
     FILE_SHARE_READ, FILE_SHARE_WRITE, FILE_TRAVERSE, FileIdBothDirectoryInfo, GetFileInformationByHandleEx,
     SYNCHRONIZE,
 };
@@ -177,6 +178,14 @@ impl Dir {
         };
         let opened = nt::retry(|| self.open_with(name, open(access)), |status| status.0 == STATUS_SHARING_VIOLATION)?;
         Ok(File::new(opened, Arc::clone(&self.handle), name.as_wide(), self.volume, range))
+    }
+
+    /// Opens a file that exists, so that [`File::append`] writes at its end, whatever others write (`NtCreateFile`,
+    /// `FILE_APPEND_DATA`).
+    pub(crate) fn open_to_append(&self, name: &Name) -> io::Result<File> {
+        let access = FILE_GENERIC_READ | FILE_APPEND_DATA;
+        let opened = nt::retry(|| self.open_with(name, open(access)), |status| status.0 == STATUS_SHARING_VIOLATION)?;
+        Ok(File::new(opened, Arc::clone(&self.handle), name.as_wide(), self.volume, Range::FAR))
     }
 
     /// Creates a file that must not exist yet (`NtCreateFile`, `FILE_CREATE`).

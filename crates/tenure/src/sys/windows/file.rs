@@ -1,6 +1,6 @@
 //! Open files, and the kernel lock on them.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::windows::fs::FileExt;
 use std::os::windows::io::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -253,6 +253,11 @@ impl File {
             }
         }
         Ok(())
+    }
+
+    /// Writes all bytes at the end of a file from [`Dir::open_to_append`](super::Dir::open_to_append) (`WriteFile`).
+    pub(crate) fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        (&self.handle).write_all(bytes)
     }
 
     /// Flushes what was written to the disk (`FlushFileBuffers`).

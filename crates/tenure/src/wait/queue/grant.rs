@@ -93,6 +93,9 @@ impl TargetQueue {
         state.cached.locked = None;
         let paths = Arc::clone(state.cached.paths.get_or_insert_with(|| self.paths()));
         unbegun(&mut tenure).begin(paths, Arc::clone(&waiter.request), waiter.thread);
+        if waiter.request.options.history > 0 {
+            tenure.note_wait(waiter.since);
+        }
         self.enter_tenure(state, &tenure);
         let resolved = waiter.resolve(WaitState::Granted(tenure), &mut state.wakers);
         debug_assert!(resolved, "a waiter left the queue without its mutex");

@@ -27,7 +27,11 @@ impl TenureOwner for TargetQueue {
     }
 
     fn revoke(self: Arc<TargetQueue>, tenure: &Arc<FileTenure>) -> Result<()> {
-        self.end_tenure(tenure, true)
+        let revoked = self.end_tenure(tenure, true);
+        if tenure.request.options.history > 0 {
+            tenure.shorten_history();
+        }
+        revoked
     }
 
     fn watch(self: Arc<TargetQueue>) {
@@ -38,7 +42,11 @@ impl TenureOwner for TargetQueue {
 impl TargetQueue {
     /// Drops one guard of the tenure. The last one ends it.
     pub(crate) fn release(self: &Arc<TargetQueue>, tenure: &Arc<FileTenure>) -> Result<()> {
-        self.end_tenure(tenure, false)
+        let released = self.end_tenure(tenure, false);
+        if tenure.request.options.history > 0 {
+            tenure.shorten_history();
+        }
+        released
     }
 
     fn end_tenure(self: &Arc<TargetQueue>, tenure: &Arc<FileTenure>, revoked: bool) -> Result<()> {
@@ -67,6 +75,9 @@ impl TargetQueue {
         let next = state.queue.first().cloned().filter(|next| may_hand_off && next.request.same_way(&tenure.request));
         let may_open = state.barges < MAX_BARGES && tenure.thread.is_some() && !tenure.request.bare();
         drop(state);
+        if tenure.request.options.history > 0 {
+            tenure.enter_history(revoked);
+        }
         let mut record = tenure.end(revoked);
         if revoked && let Some(native) = record.as_mut().and_then(|(record, _)| Arc::make_mut(record).native.as_mut()) {
             // The revoked holder may still be writing, so the next holder gets a crash report.
@@ -100,6 +111,9 @@ impl TargetQueue {
             cached = std::mem::take(&mut state.cached);
         }
         drop(state);
+        if tenure.request.options.history > 0 {
+            tenure.enter_history(revoked);
+        }
         tenure.end(revoked);
         if !last {
             return Ok(());

@@ -12,7 +12,7 @@ use crate::file::status::current_holder;
 use crate::model::error::{Error, Result};
 use crate::model::request::Request;
 use crate::record::Record;
-use crate::sys::{self, FileId, InterruptHandle, LockKind, Wakeup};
+use crate::sys::{self, FileId, InterruptHandle, LockKind, Moment, Wakeup};
 use crate::util::ticket::{self, Ticket};
 use crate::util::wait_queue::{WaitQueue, Waits};
 use crate::wait::fairness::TimeSlice;
@@ -120,6 +120,8 @@ pub(super) struct OpenLock {
 pub(crate) struct Waiter {
     pub(super) request: Arc<Request>,
     pub(super) thread: Option<ThreadId>,
+    /// When the wait began, where a history is kept.
+    pub(super) since: Moment,
     pub(super) ticket: Ticket<Arc<FileTenure>, Error>,
     /// Whether a thread sleeps for this waiter and can be notified. Otherwise a future is polled for it.
     sleeps: AtomicBool,
@@ -135,7 +137,8 @@ impl Waits for Waiter {
 
 impl Waiter {
     pub(super) fn new(request: Arc<Request>, thread: Option<ThreadId>) -> Arc<Waiter> {
-        Arc::new(Waiter { request, thread, ticket: Ticket::new(), sleeps: AtomicBool::new(false) })
+        let since = if request.options.history > 0 { sys::moment() } else { Moment::default() };
+        Arc::new(Waiter { request, thread, since, ticket: Ticket::new(), sleeps: AtomicBool::new(false) })
     }
 
     pub(crate) fn request(&self) -> &Request {
