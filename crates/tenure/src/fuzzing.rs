@@ -58,7 +58,7 @@ pub fn record(bytes: &[u8]) {
 fn check_fast_reader(bytes: &[u8], content: &Content) {
     let Some(scan) = parse_canonical(bytes) else { return };
     assert_eq!(
-        parse_prior(bytes).map(|prior| (prior.fence, prior.state, prior.style)),
+        parse_prior(bytes, &mut 0).map(|prior| (prior.fence, prior.state, prior.style)),
         Some((scan.fence, scan.state, scan.style)),
         "the first lines say another thing"
     );

@@ -140,7 +140,7 @@ pub(crate) fn try_grant(
     if !paths.copies() && !anchor.can_remove_links(paths) {
         paths.set_copies();
     }
-    let mut prior = Prior::read(anchor, paths, stat)?;
+    let prior = Prior::read(anchor, paths, stat)?;
     // An unfinished takeover left a second link, or its state in the record. So did a native in flock style that held
     // beside the remains of another holder, and died.
     let state = prior.state();
@@ -150,6 +150,23 @@ pub(crate) fn try_grant(
     if !anchor.read_only {
         return try_grant_after(paths, cached, anchor, stat, &prior, request, live_file_at_swap, grant);
     }
+    try_grant_by_replacement(paths, cached, anchor, prior, request, live_file_at_swap, grant)
+}
+
+/// Makes steps 4 to 6 with an anchor of this user, which replaces `anchor`.
+#[cold]
+#[inline(never)]
+fn try_grant_by_replacement(
+    paths: &LockPaths,
+    cached: &mut CachedFiles,
+    anchor: &Arc<Anchor>,
+    mut prior: Prior<'_>,
+    request: &Request,
+    live_file_at_swap: bool,
+    grant: &mut Grant,
+) -> Result<GrantOutcome> {
+    let options = &request.options;
+    let state = prior.state();
     let own = Arc::new(anchor.replace(paths, options, state)?);
     cached.anchor = Some(Arc::clone(&own));
     // The old anchor may be a dead native's lock file as well. Its kernel lock is kept until that is done, because a

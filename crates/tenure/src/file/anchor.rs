@@ -41,6 +41,8 @@ pub(crate) struct Anchor {
 struct Kept {
     /// The text as an acquire read it last.
     text: Vec<u8>,
+    /// The length of such a text without the spaces at its end.
+    unpadded: usize,
     /// The record that was written last through this descriptor.
     written: Option<CachedRecord>,
     /// The record of this process's last tenure. The next one has it again, with its own fence and dates, once no other
@@ -115,20 +117,21 @@ impl Anchor {
     }
 
     /// Reads the record's text, of `size` bytes at most, and returns its state. A text that this descriptor wrote last is
-    /// not given to `scan`.
+    /// not given to `scan`. That gets the length of the last text, without its padding, and sets this one's: the holders of a
+    /// lock often run the same program, and then their texts have one length.
     pub(super) fn read_prior(
         &self,
         size: usize,
-        scan: fn(&[u8]) -> Option<PriorState>,
+        scan: fn(&[u8], &mut usize) -> Option<PriorState>,
     ) -> io::Result<Option<PriorState>> {
         let mut kept = self.kept();
-        let Kept { text, written, .. } = &mut *kept;
+        let Kept { text, unpadded, written, .. } = &mut *kept;
         if text.len() != size {
             text.resize(size, 0);
         }
         let length = self.file.read(text)?;
         text.truncate(length);
-        Ok(written.as_ref().and_then(|written| written.state_of(text)).or_else(|| scan(text)))
+        Ok(written.as_ref().and_then(|written| written.state_of(text)).or_else(|| scan(text, unpadded)))
     }
 
     /// Returns the text that [`read_prior`](Anchor::read_prior) read last.

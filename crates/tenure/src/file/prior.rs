@@ -23,6 +23,7 @@ pub(crate) struct Prior<'a> {
 
 impl<'a> Prior<'a> {
     /// Reads the record of `anchor`, whose `stat` is current. Its text is not parsed where this process wrote it.
+    #[inline]
     pub(crate) fn read(anchor: &'a Anchor, paths: &LockPaths, stat: &FileIdent) -> Result<Prior<'a>> {
         let size = usize::try_from(stat.size).unwrap_or(MAX_BYTES).min(MAX_BYTES);
         let state = anchor.read_prior(size, scan).map_err(|error| paths.anchor_error("cannot be read", error))?;
@@ -78,10 +79,12 @@ impl<'a> Prior<'a> {
 }
 
 /// Returns the state of a record that cannot change meanwhile, because this process has its kernel lock.
-fn scan(bytes: &[u8]) -> Option<PriorState> {
-    record::parse_prior(bytes).or_else(|| state_of(parse(bytes)))
+#[inline]
+fn scan(bytes: &[u8], unpadded: &mut usize) -> Option<PriorState> {
+    record::parse_prior(bytes, unpadded).or_else(|| state_of(parse(bytes)))
 }
 
+#[cold]
 fn state_of(record: Option<Record>) -> Option<PriorState> {
     let native = record?.native?;
     Some(PriorState { fence: native.fence.unwrap_or(0), state: native.state, style: native.style })

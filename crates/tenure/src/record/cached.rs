@@ -28,6 +28,7 @@ pub(crate) struct CachedRecord {
 /// A date in milliseconds since 1970. [`NO_DATE`] where the text has none, or one that [`iso_date`] does not write.
 pub(crate) type Milliseconds = u64;
 const NO_DATE: Milliseconds = u64::MAX;
+const MINUTE: Milliseconds = 60_000;
 
 /// Returns a date's milliseconds.
 pub(crate) fn milliseconds(time: SystemTime) -> Option<Milliseconds> {
@@ -146,15 +147,17 @@ fn bytes_at<const WIDTH: usize>(bytes: &mut [u8], offset: u64) -> Option<&mut [u
     bytes.get_mut(at..at.checked_add(WIDTH)?)?.try_into().ok()
 }
 
-/// Writes a date over the one in the text. Within a second only its milliseconds differ.
+/// Writes a date over the one in the text. Within a minute only its seconds and milliseconds differ.
 #[inline]
 fn patch_date(bytes: &mut [u8], offset: u64, in_text: &mut Milliseconds, date: Milliseconds) -> Option<()> {
     if *in_text == NO_DATE || date == NO_DATE {
         return None;
     }
     let text = bytes_at::<DATE_LENGTH>(bytes, offset)?;
-    let millis = (date % 1000) as u32;
-    if in_text.wrapping_sub(date - u64::from(millis)) < 1000 {
+    let in_minute = (date % MINUTE) as u32;
+    if in_text.wrapping_sub(date - u64::from(in_minute)) < MINUTE {
+        let millis = in_minute % 1000;
+        text[18..20].copy_from_slice(&PAIRS[(in_minute / 1000) as usize]);
         text[21] = b'0' + (millis / 100) as u8;
         text[22..24].copy_from_slice(&PAIRS[(millis % 100) as usize]);
     } else {
@@ -170,6 +173,7 @@ const FENCES: std::ops::Range<u64> = 1_000_000_000_000_000..10_000_000_000_000_0
 const UPPER: u64 = 100_000_000;
 
 /// Writes a fence of sixteen digits over one of as many.
+#[inline]
 fn patch_fence(bytes: &mut [u8], offset: u64, last: u64, fence: u64) -> Option<()> {
     if !FENCES.contains(&last) || !FENCES.contains(&fence) {
         return None;
@@ -243,9 +247,9 @@ mod tests {
     }
 
     #[test]
-    fn within_a_second_the_date_is_that_of_the_general_writer() {
+    fn within_a_minute_the_date_is_that_of_the_general_writer() {
         let mut cached = CachedRecord::new(&record(1_772_445_600_000_001, 1_772_445_600, RecordState::Held), 0);
-        for millis in [0, 7, 42, 999, 1000, 1001, 59_999, 86_400_000] {
+        for millis in [0, 7, 42, 999, 1000, 1001, 59_999, 60_000, 59_998, 119_999, 86_400_000] {
             let mut next = record(1_772_445_600_000_002, 1_772_445_600, RecordState::Held);
             let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_772_445_600_000 + millis);
             next.created_at = Some(at);

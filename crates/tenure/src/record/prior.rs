@@ -5,17 +5,26 @@
 
 use super::canonical::parse_head;
 use super::{
-    CLOSE, CLOSE_NATIVE, CREATED_AT, FENCE, FENCE_WIDTH, FLOCK_STYLE, FOREIGN_START_TIME, LOCK_FILE_STYLE, MAX_SAFE,
-    NATIVE, OPEN, PID_END, PID_KEY, PID_WIDTH, PriorState, RecordState, RecordStyle, STATE, STYLE, WIDE, state_text,
+    BLOCK, CLOSE, CLOSE_NATIVE, CREATED_AT, FENCE, FENCE_WIDTH, FLOCK_STYLE, FOREIGN_START_TIME, LOCK_FILE_STYLE,
+    MAX_SAFE, NATIVE, OPEN, PID_END, PID_KEY, PID_WIDTH, PriorState, RecordState, RecordStyle, STATE, STYLE, WIDE,
+    state_text,
 };
 
 /// Reads what the next holder needs of a record: the fence, the state and the style, which are in its first lines. The text
 /// must begin and end as [`Record::render`](super::Record::render) lays it out; the lines between are not read, which is
-/// most of it. `None` leaves the text to the general reader.
+/// most of it. `None` leaves the text to the general reader. `unpadded` is tried first as the length without the
+/// spaces at the end, and set to it.
 #[inline]
-pub(crate) fn parse_prior(bytes: &[u8]) -> Option<PriorState> {
-    let text = without_padding(bytes).strip_suffix(&END)?;
-    at_fixed_places(text).or_else(|| parse_head(bytes))
+pub(crate) fn parse_prior(bytes: &[u8], unpadded: &mut usize) -> Option<PriorState> {
+    let text = match bytes.split_at_checked(*unpadded) {
+        Some((text, padding)) if text.ends_with(&END) && is_padding(padding) => text,
+        _ => {
+            let text = without_padding(bytes);
+            *unpadded = text.len();
+            text
+        }
+    };
+    at_fixed_places(text.strip_suffix(&END)?).or_else(|| parse_head(bytes))
 }
 
 /// The end of a record, but for its padding.
@@ -123,8 +132,15 @@ fn eight_digits(text: &[u8; 8]) -> Option<u64> {
     Some((fours * 10_000 + (fours >> 32)) & 0xffff_ffff)
 }
 
-/// Returns a record's text without the spaces at its end, of which a short record has several hundred.
+/// Returns whether a record's padding is all spaces. They are compared by the C library, many at once.
 #[inline]
+fn is_padding(bytes: &[u8]) -> bool {
+    const SPACES: [u8; BLOCK] = [b' '; BLOCK];
+    bytes.chunks(BLOCK).all(|chunk| chunk == &SPACES[..chunk.len()])
+}
+
+/// Returns a record's text without the spaces at its end, of which a short record has several hundred.
+#[cold]
 fn without_padding(mut bytes: &[u8]) -> &[u8] {
     const SPACES: u64 = u64::from_le_bytes([b' '; 8]);
     while let Some((rest, last)) = bytes.split_last_chunk::<64>()

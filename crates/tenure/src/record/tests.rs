@@ -126,21 +126,22 @@ fn a_fence_is_sixteen_digits_at_its_place() {
         record.native.as_mut().unwrap().fence = Some(fence);
         record.render(0)
     };
-    for fence in [1_000_000_000_000_000, 1_772_445_600_000_001, 8_999_999_999_999_999, MAX_SAFE, 999_999_999_999_999, 1] {
-        assert_eq!(parse_prior(&rendered(fence).bytes).map(|prior| prior.fence), Some(fence));
+    for fence in [1_000_000_000_000_000, 1_772_445_600_000_001, 8_999_999_999_999_999, MAX_SAFE, 999_999_999_999_999, 1]
+    {
+        assert_eq!(parse_prior(&rendered(fence).bytes, &mut 0).map(|prior| prior.fence), Some(fence));
     }
     let Rendered { bytes, fence_offset, .. } = rendered(1_772_445_600_000_001);
     for digit in 0..16 {
         for byte in (0..=u8::MAX).filter(|byte| !byte.is_ascii_digit()) {
             let mut bytes = bytes.clone();
             bytes[fence_offset as usize + digit] = byte;
-            assert_eq!(parse_prior(&bytes), None, "digit {digit} is {byte}");
+            assert_eq!(parse_prior(&bytes, &mut 0), None, "digit {digit} is {byte}");
         }
     }
     for fence in ["0772445600000001", "9007199254740992", "9999999999999999"] {
         let mut bytes = bytes.clone();
         bytes[fence_offset as usize..][..16].copy_from_slice(fence.as_bytes());
-        assert_eq!(parse_prior(&bytes), None, "{fence}");
+        assert_eq!(parse_prior(&bytes, &mut 0), None, "{fence}");
     }
 }
 
@@ -159,7 +160,10 @@ fn each_kind_of_record_tells_its_end() {
                 (native.state, native.style) = (state, style);
                 let fence = native.fence.unwrap();
                 for at_least in [0, 700, 1024, 5000] {
-                    assert_eq!(parse_prior(&record.render(at_least).bytes), Some(PriorState { fence, state, style }));
+                    assert_eq!(
+                        parse_prior(&record.render(at_least).bytes, &mut 0),
+                        Some(PriorState { fence, state, style })
+                    );
                 }
             }
         }
@@ -559,7 +563,7 @@ proptest! {
         let other: Result<serde_json::Value, _> = serde_json::from_slice(&bytes);
         prop_assert!(other.is_ok());
         prop_assert_eq!(
-            parse_prior(&bytes),
+            parse_prior(&bytes, &mut 0),
             parse_canonical(&bytes).map(|scan| PriorState { fence: scan.fence, state: scan.state, style: scan.style })
         );
         match (parse_canonical(&bytes), &record.native) {
@@ -589,7 +593,7 @@ proptest! {
             let mut bytes = whole[..length].to_vec();
             // The padding after the record is no part of it.
             let is_cut = length < whole.trim_ascii_end().len();
-            prop_assert!(!is_cut || parse_prior(&bytes).is_none(), "cut at {}", length);
+            prop_assert!(!is_cut || parse_prior(&bytes, &mut 0).is_none(), "cut at {}", length);
             bytes.resize(length + zeros, 0);
             match read(&bytes) {
                 Content::Blank => prop_assert_eq!(length, 0),
@@ -607,17 +611,21 @@ proptest! {
         let Some(native) = &mut record.native else { return Ok(()) };
         native.label = Some(label.as_str().into());
         let bytes = record.render(0).bytes;
-        let expected = parse_prior(&bytes);
+        let expected = parse_prior(&bytes, &mut 0);
         prop_assert_eq!(expected.is_some(), parse_canonical(&bytes).is_some());
         let damaged = String::from_utf8(bytes).unwrap().replace(&label, "\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}");
         prop_assert_eq!(parse_canonical(damaged.as_bytes()), None);
-        prop_assert_eq!(parse_prior(damaged.as_bytes()), expected);
+        prop_assert_eq!(parse_prior(damaged.as_bytes(), &mut 0), expected);
     }
 
     /// The fixed places are those of every record, and the values between them are not misread.
     #[test]
-    fn the_fixed_places_have_what_the_general_reader_finds(bytes in damaged()) {
-        if let (Some(prior), Content::Record(Record { native: Some(native), .. })) = (parse_prior(&bytes), read(&bytes)) {
+    fn the_fixed_places_have_what_the_general_reader_finds(bytes in damaged(), guess in 0..1500_usize) {
+        let (mut unpadded, mut guessed) = (0, guess);
+        prop_assert_eq!(parse_prior(&bytes, &mut unpadded), parse_prior(&bytes, &mut guessed));
+        prop_assert_eq!(unpadded, guessed);
+        prop_assert_eq!(unpadded, bytes.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1));
+        if let (Some(prior), Content::Record(Record { native: Some(native), .. })) = (parse_prior(&bytes, &mut 0), read(&bytes)) {
             prop_assert_eq!(Some(prior.fence), native.fence);
             prop_assert_eq!((prior.state, prior.style), (native.state, native.style));
         }
@@ -626,7 +634,7 @@ proptest! {
     #[test]
     fn no_bytes_panic(bytes in prop_oneof![proptest::collection::vec(any::<u8>(), 0..200), damaged()]) {
         let _ = parse_canonical(&bytes);
-        let _ = parse_prior(&bytes);
+        let _ = parse_prior(&bytes, &mut 0);
         let _ = read(&bytes);
     }
 

@@ -25,8 +25,12 @@ impl LossListeners {
 
     /// Forgets everything, for another tenure.
     pub(crate) fn forget(&mut self) {
-        *self.wanted.get_mut() = false;
-        *self.state.get_mut().unwrap_or_else(PoisonError::into_inner) = State::default();
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // Without a poll there are no wakers.
+        if std::mem::take(self.wanted.get_mut()) {
+            state.wakers = Vec::new();
+        }
+        state.lost = false;
     }
 
     /// Wakes all of them, and answers later polls at once.

@@ -64,11 +64,7 @@ pub(crate) struct Ticket<T, E> {
 
 impl<T, E> Ticket<T, E> {
     pub(crate) fn new() -> Ticket<T, E> {
-        Ticket {
-            state: Mutex::new(WaitState::Queued(None)),
-            summary: AtomicU32::new(WAITS),
-            settled: Condvar::new(),
-        }
+        Ticket { state: Mutex::new(WaitState::Queued(None)), summary: AtomicU32::new(WAITS), settled: Condvar::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, WaitState<T, E>> {

@@ -58,10 +58,19 @@ impl<W: Waits> WaitQueue<W> {
 
     #[inline]
     pub(crate) fn is_empty(&mut self) -> bool {
-        self.0.is_none() || self.first().is_none()
+        self.0.as_ref().is_none_or(|queue| queue.waiters.is_empty()) || self.first().is_none()
+    }
+
+    /// Returns whether `waiter` is the first waiter.
+    #[inline]
+    pub(crate) fn is_first(&mut self, waiter: &Arc<W>) -> bool {
+        let front = self.0.as_ref().and_then(|queue| queue.waiters.front());
+        front.is_some_and(|front| Arc::ptr_eq(front, waiter) && front.waits())
+            || self.first().is_some_and(|first| Arc::ptr_eq(first, waiter))
     }
 
     /// Records that one waiter no longer waits, because it was served, failed or gave up.
+    #[inline]
     pub(crate) fn left(&mut self) {
         let Some(queue) = &mut self.0 else { return };
         // In their order, as most of them leave.

@@ -188,12 +188,7 @@ impl KernelWaiter<'_> {
 
     /// Waits for a program that holds by the lock file: for a native in its file's kernel queue, for a foreign program
     /// by its events.
-    fn wait_for_blocker(
-        &self,
-        cached: &mut CachedFiles,
-        mut blocker: Box<Blocker>,
-        head: &Arc<Waiter>,
-    ) -> Result<()> {
+    fn wait_for_blocker(&self, cached: &mut CachedFiles, mut blocker: Box<Blocker>, head: &Arc<Waiter>) -> Result<()> {
         let KernelWaiter { queue, epoch, interrupt } = *self;
         self.unlock_anchor(cached)?;
         let native_lives = blocker.holder.kind == HolderKind::Native && blocker.holder.liveness.is_alive();

@@ -65,10 +65,15 @@ pub(crate) fn enter_held(
     MARK.store(mark.as_ptr().cast_mut(), Ordering::Relaxed);
     MARK_BYTES.store(mark.len(), Ordering::Relaxed);
     let fill = |entry: &Entry| {
-        for (word, bytes) in entry.name.iter().zip(bytes.chunks(8)) {
-            let mut whole = [0; 8];
-            whole[..bytes.len()].copy_from_slice(bytes);
-            word.store(u64::from_ne_bytes(whole), Ordering::Relaxed);
+        let (whole, rest) = bytes.as_chunks();
+        for (word, bytes) in entry.name.iter().zip(whole) {
+            word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
+        }
+        // The name's end, and the zero behind it. An end of eight bytes needs no further word.
+        if let Some(word) = entry.name.get(whole.len()).filter(|_| !rest.is_empty()) {
+            let mut last = [0; 8];
+            last.iter_mut().zip(rest).for_each(|(last, byte)| *last = *byte);
+            word.store(u64::from_ne_bytes(last), Ordering::Relaxed);
         }
         entry.dir.store(dir.raw(), Ordering::Relaxed);
         entry.file.store(anchor.raw(), Ordering::Relaxed);

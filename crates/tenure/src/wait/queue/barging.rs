@@ -40,7 +40,7 @@ impl TargetQueue {
     /// Takes an open lock for the queue's head, which was notified. The head's ticket has the outcome.
     pub(super) fn take_open_as_head(self: &Arc<TargetQueue>, waiter: &Arc<Waiter>) {
         let mut state = self.state();
-        if !state.queue.first().is_some_and(|head| Arc::ptr_eq(head, waiter)) {
+        if !state.queue.is_first(waiter) {
             return;
         }
         let Some(open) = take_open(&mut state) else { return };

@@ -99,7 +99,8 @@ impl TargetQueue {
                 }
                 state.cached = cached;
                 state.phase = Phase::Idle;
-                state.spare = next_tenure.filter(|tenure: &Arc<FileTenure>| tenure.may_be_kept()).or(state.spare.take());
+                state.spare =
+                    next_tenure.filter(|tenure: &Arc<FileTenure>| tenure.may_be_kept()).or(state.spare.take());
                 fd_cache::mark_used(self);
                 self.ensure_helper(&mut state);
                 unlock_and_wake(state);
@@ -202,8 +203,7 @@ impl TargetQueue {
             return WaitEnd::Detached;
         }
         reset_wait(&mut state);
-        let head = state.queue.first();
-        if head.is_some_and(|head| Arc::ptr_eq(head, waiter)) {
+        if state.queue.is_first(waiter) {
             drop(state);
             if matches!(locked, Ok(true)) && waiter.sleeps() {
                 waiter.ticket.alert();
@@ -211,7 +211,7 @@ impl TargetQueue {
             return WaitEnd::SameHead;
         }
         if matches!(locked, Ok(true))
-            && let Some(head) = head.filter(|head| head.sleeps()).cloned()
+            && let Some(head) = state.queue.first().filter(|head| head.sleeps()).cloned()
         {
             drop(state);
             head.ticket.alert();
