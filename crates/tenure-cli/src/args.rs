@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{break_lock, clean, completions, doctor, history, hold, ls, man, run, status, wait};
 use crate::options::TimeoutOption;
 use crate::output::exit;
+use crate::sys;
 
 /// A lock between programs: never held by two at once, free as soon as its holder is dead, and it always knows its holder
 #[derive(Parser)]
@@ -83,9 +84,19 @@ Exit codes:
   126, 127  the command cannot be run; it was not found
   128 + N   signal N ended the command";
 
-/// Returns the definition of the whole command line.
+/// Returns the definition of the whole command line, with the help of this system.
 pub(crate) fn command() -> clap::Command {
+    sys::adapt_help(definition())
+}
+
+/// Returns the definition of the whole command line, with the help of Linux.
+pub(crate) fn definition() -> clap::Command {
     Cli::command()
+}
+
+fn try_parse(words: impl Iterator<Item = impl Into<OsString> + Clone>) -> clap::error::Result<Cli> {
+    let mut matches = command().try_get_matches_from(words)?;
+    Cli::from_arg_matches_mut(&mut matches)
 }
 
 /// The result of parsing.
@@ -114,9 +125,9 @@ pub(crate) fn parse() -> Parsed {
     {
         return Parsed::Action(Box::new(Action::Run(args)));
     }
-    match Cli::try_parse() {
+    match try_parse(std::env::args_os()) {
         Ok(Cli { action: Some(action) }) => Parsed::Action(Box::new(action)),
-        Ok(Cli { action: None }) => Parsed::Done(printed(Cli::command().print_help())),
+        Ok(Cli { action: None }) => Parsed::Done(printed(command().print_help())),
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             Parsed::Done(printed(error.print()))
         }
@@ -166,7 +177,7 @@ fn parse_plain_run(mut words: impl Iterator<Item = OsString>) -> Option<run::Arg
 /// escaped words are parsed once more.
 fn escape_words(error: clap::Error) -> clap::Error {
     let escaped = std::env::args_os().map(|word| tenure::escape::text(&word.to_string_lossy()));
-    Cli::try_parse_from(escaped).err().unwrap_or(error)
+    try_parse(escaped).err().unwrap_or(error)
 }
 
 /// Escapes the value of the environment in an error about it. Returns whether the error is about that value.

@@ -151,3 +151,45 @@ fn doctor_finds_a_folder_fit() {
     assert_eq!((answer("exchange"), answer("hard-link")), (None, None), "Windows has its own rows");
     assert!(fs::read_dir(dir.path()).unwrap().next().is_none(), "nothing is left");
 }
+
+#[test]
+fn the_help_describes_windows() {
+    // Words of Linux, and options that Windows has no port of.
+    const FOREIGN: [&str; 22] = [
+        "SIG",
+        "flock(",
+        "/bin/",
+        "$SHELL",
+        "cron",
+        "/tmp",
+        "/mnt",
+        "/dev/",
+        "Ctrl-D",
+        "./",
+        ".sh",
+        "nice(1)",
+        "daemon",
+        "man -l",
+        "--mode",
+        "--close",
+        "--pid",
+        "--stress",
+        "--seed",
+        "128 +",
+        "kernel kills",
+        "coproc",
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let subcommands = ["run", "hold", "status", "ls", "clean", "wait", "break", "doctor", "completions", "man"];
+    let calls = subcommands.iter().flat_map(|name| [vec![*name, "--help"], vec![*name, "-h"]]);
+    for words in [vec!["--help"], vec!["-h"], vec![]].into_iter().chain(calls) {
+        let (code, text) = run(dir.path(), &words);
+        assert_eq!(code, Some(0), "{words:?}: {text}");
+        let found: Vec<_> = FOREIGN.iter().filter(|word| text.contains(**word)).collect();
+        assert!(found.is_empty(), "{words:?} has {found:?}:\n{text}");
+    }
+    let (_, text) = run(dir.path(), &["run", "--help"]);
+    for said in ["they all end\nwith it", "%COMSPEC%", "Ctrl-Break", "no other program can read or write it"] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+}

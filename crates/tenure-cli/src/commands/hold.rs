@@ -11,7 +11,7 @@ use tenure::{Guard, escape};
 use crate::locking::{self, Readers, Refresh, Stop};
 use crate::options::LockOptions;
 use crate::output::{Failure, describe, exit, stream};
-use crate::sys::{Signals, Waker};
+use crate::sys::{self, Signals, Waker};
 
 /// The longest interval between two checks of the lock.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     // The lock is held even if no process reads the record.
     stream::print(&(one_line(&guard.record_json()) + "\n"))?;
     if io::stdin().is_terminal() && !args.lock.quiet {
-        stream::message(&format!("holding {} until Ctrl-D", describe::path(guard.target())));
+        stream::message(&format!("holding {} until {}", describe::path(guard.target()), sys::END_OF_INPUT));
     }
     let readers = Readers::watch([&guard]);
     let mut holding = Holding { args: &args.lock, guard, overrun_at, lock_file_lost: false };

@@ -20,3 +20,15 @@ pub(crate) use other::*;
 pub(crate) use types::{Arrival, Change, FileId, Note, OpenFile};
 #[cfg(windows)]
 pub(crate) use windows::*;
+
+/// Returns the same command line: its help describes this system.
+#[cfg(not(windows))]
+pub(crate) fn adapt_help(command: clap::Command) -> clap::Command {
+    command
+}
+
+/// The keys that end the input at a terminal.
+pub(crate) const END_OF_INPUT: &str = if cfg!(windows) { "Ctrl-Z and Enter" } else { "Ctrl-D" };
+
+/// The hint for a command that exists and that this user may not run.
+pub(crate) const HOW_TO_MAKE_RUNNABLE: &str = if cfg!(windows) { "" } else { "; `chmod +x`?" };

@@ -213,7 +213,9 @@ fn not_started(name: &OsStr, error: &std::io::Error) -> Failure {
         }
         ErrorKind::NotFound if is_path => (exit::NOT_FOUND, "the command was not found", ""),
         ErrorKind::NotFound => (exit::NOT_FOUND, "the command was not found", "; no folder in PATH contains it"),
-        ErrorKind::PermissionDenied if is_there => (exit::CANNOT_RUN, "the command cannot be run", "; `chmod +x`?"),
+        ErrorKind::PermissionDenied if is_there => {
+            (exit::CANNOT_RUN, "the command cannot be run", sys::HOW_TO_MAKE_RUNNABLE)
+        }
         _ => (exit::CANNOT_RUN, "the command cannot be run", ""),
     };
     Failure::new(code, format!("{}: {what}: {error}{hint}", describe::path(name.as_ref())))

@@ -8,6 +8,7 @@
 mod child;
 mod console;
 mod files;
+mod help;
 mod job;
 mod missing;
 mod numbers;
@@ -20,6 +21,7 @@ pub(crate) use console::{columns, in_foreground};
 pub(crate) use files::{
     AccessTime, Stamp, access_time, age_access_time, device_and_inode, make_folder, remove_folder, stamp,
 };
+pub(crate) use help::adapt_help;
 pub(crate) use job::ProcessTree;
 pub(crate) use missing::{
     SharedWords, command_line, descends_from, die_with, flock_waits, is_process, monotonic, open_files,
