@@ -1,6 +1,6 @@
 //! Actors: processes that follow a test's commands.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -33,14 +33,10 @@ impl Actor {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         // By this its Unix process is found under wine.
         let token = format!("actor-{}-{}-end", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let mut child = Command::new(super::programs().join("windows-actor.exe"))
-            .arg(&token)
-            .args(words)
-            .current_dir(dir)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("windows-actor starts; build it: cargo build -p tenure-windows-tests");
+        let mut command = Command::new(super::programs().join("windows-actor.exe"));
+        command.arg(&token).args(words).current_dir(dir).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child =
+            start(&mut command).expect("windows-actor starts; build it: cargo build -p tenure-windows-tests");
         let input = child.stdin.take();
         let lines = lines_of(child.stdout.take().expect("it was piped"));
         Actor { child, input, lines, token }
@@ -107,6 +103,20 @@ impl Drop for Actor {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Starts a process. Wine now and then fails to start one with an internal error, where it has started thousands.
+fn start(command: &mut Command) -> io::Result<Child> {
+    const INTERNAL_ERROR: i32 = 1359;
+    for _ in 0..5 {
+        match command.spawn() {
+            Err(error) if error.raw_os_error() == Some(INTERNAL_ERROR) && super::is_wine() => {
+                eprintln!("wine: {error}");
+            }
+            other => return other,
+        }
+    }
+    command.spawn()
 }
 
 fn lines_of(output: ChildStdout) -> Receiver<String> {

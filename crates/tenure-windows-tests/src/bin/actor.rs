@@ -12,10 +12,12 @@ fn main() {}
 mod windows {
     use std::io::{BufRead, Write};
     use std::path::PathBuf;
+    use std::sync::OnceLock;
     use std::time::{Duration, Instant};
 
     use tenure::{Guard, Lock, Options, Previous, Style, Wait};
     use tenure_windows_tests::witness::{Entered, Witness};
+    use windows_sys::Win32::System::Console::SetConsoleCtrlHandler;
 
     pub(super) fn main() {
         let words: Vec<String> = std::env::args().skip(2).collect();
@@ -26,6 +28,13 @@ mod windows {
                 // It is killed by its test, or ends by itself long after.
                 std::thread::sleep(Duration::from_secs(120));
             }
+            Some("console") => console(&words[1]),
+            Some("cleanup") => {
+                tenure::cleanup::install(tenure::cleanup::Handlers::Keep).expect("a handler can be set");
+                let _guard = Lock::open("target").and_then(|lock| lock.acquire()).expect("the lock is free");
+                say("ready");
+                std::thread::sleep(Duration::from_secs(120));
+            }
             _ => serve(words.first().map_or("target", String::as_str)),
         }
     }
@@ -34,6 +43,22 @@ mod windows {
         let mut out = std::io::stdout().lock();
         // A test that has ended reads no more.
         let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    }
+
+    /// Says "ready", and ends with the exit code 9 at Ctrl-C, when it says whether the lock file is there.
+    fn console(lock_file: &str) {
+        static LOCK_FILE: OnceLock<PathBuf> = OnceLock::new();
+        unsafe extern "system" fn on_event(event: u32) -> windows_sys::core::BOOL {
+            let there = LOCK_FILE.get().is_some_and(|path| path.exists());
+            say(&format!("event {event}, locked {there}"));
+            std::process::exit(9);
+        }
+        LOCK_FILE.set(lock_file.into()).expect("it is set once");
+        // SAFETY: SetConsoleCtrlHandler requires a function that may run on any thread: this one uses a static only.
+        assert!(unsafe { SetConsoleCtrlHandler(Some(on_event), 1) } != 0, "a handler can be set");
+        say("ready");
+        // It is ended by its test, or ends by itself long after.
+        std::thread::sleep(Duration::from_secs(120));
     }
 
     fn options(word: &str) -> Options {

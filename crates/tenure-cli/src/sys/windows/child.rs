@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 use windows_sys::Win32::Foundation::{HANDLE, STATUS_CONTROL_C_EXIT, WAIT_OBJECT_0};
 use windows_sys::Win32::System::Threading::{GetExitCodeProcess, TerminateProcess, WaitForSingleObject};
 
-use super::numbers::{SIGINT, SIGKILL, SIGTERM};
+use super::numbers::{SIGBREAK, SIGINT, SIGKILL, SIGTERM};
 
 /// A child of this process. While this lives, no other process has its pid.
 pub(crate) struct Child(std::process::Child);
@@ -26,11 +26,16 @@ impl Child {
     }
 
     /// Ends the child, if the signal would end it on Unix (`TerminateProcess`). Windows has no other signals.
+    ///
+    /// Its exit code for Ctrl-C is that of a process that the console has ended.
     pub(crate) fn signal(&self, signal: i32) {
-        if matches!(signal, SIGKILL | SIGTERM) {
-            // SAFETY: TerminateProcess requires a process's handle, which `self` has.
-            unsafe { TerminateProcess(self.raw(), 128 + signal.cast_unsigned()) };
-        }
+        let code = match signal {
+            SIGKILL | SIGTERM => 128 + signal,
+            SIGINT | SIGBREAK => STATUS_CONTROL_C_EXIT,
+            _ => return,
+        };
+        // SAFETY: TerminateProcess requires a process's handle, which `self` has.
+        unsafe { TerminateProcess(self.raw(), code.cast_unsigned()) };
     }
 
     /// Returns whether the child has ended (`WaitForSingleObject`).

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use crate::sys::types::{Arrival, Note};
 const LAST_WORDS: Duration = Duration::from_secs(4);
 
 static MAIL: OnceLock<Arc<Mail>> = OnceLock::new();
+/// Whether the command has been started, so that the console's events reach it.
+static STARTED: AtomicBool = AtomicBool::new(false);
 
 /// The notes that have arrived, and the event by which a thread is woken for them.
 struct Mail {
@@ -73,6 +76,11 @@ impl Signals {
         Ok(())
     }
 
+    /// Records that the command has been started. An event before that has not reached it.
+    pub(super) fn command_has_started(&self) {
+        STARTED.store(true, Ordering::Release);
+    }
+
     pub(crate) fn waker(&self) -> Waker {
         Waker(Arc::clone(&self.0))
     }
@@ -107,7 +115,7 @@ pub(super) fn wait_for(handles: &[HANDLE], timeout: Option<Duration>) -> io::Res
     }
 }
 
-/// Notes an event. It reaches every process of the console, so the command has it too.
+/// Notes an event. It reaches every process of the console, so the command has it too, once it was started.
 unsafe extern "system" fn on_event(event: u32) -> windows_sys::core::BOOL {
     let signal = match event {
         CTRL_C_EVENT => SIGINT,
@@ -115,7 +123,8 @@ unsafe extern "system" fn on_event(event: u32) -> windows_sys::core::BOOL {
         _ => SIGTERM,
     };
     if let Some(mail) = MAIL.get() {
-        mail.send(Note::Signal(Arrival { signal, from_terminal: true, sender: 0, before_the_command: false }));
+        let before_the_command = !STARTED.load(Ordering::Acquire);
+        mail.send(Note::Signal(Arrival { signal, from_terminal: true, sender: 0, before_the_command }));
     }
     if signal == SIGTERM {
         std::thread::sleep(LAST_WORDS);
@@ -131,3 +140,37 @@ pub(crate) fn die_by(_signal: i32, before: impl FnOnce()) {
 
 /// Does nothing: a process of Windows is not stopped by its console.
 pub(crate) fn stop_self() {}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::super::spawn::spawn;
+    use super::*;
+
+    #[test]
+    fn an_event_before_the_command_is_passed_on_to_it() {
+        let signals = Signals::catch_ending().unwrap();
+        let event = || {
+            // SAFETY: the handler requires nothing of its caller.
+            unsafe { on_event(CTRL_C_EVENT) };
+            match signals.next() {
+                Some(Note::Signal(arrival)) => (arrival.signal, arrival.before_the_command),
+                _ => panic!("there is no note of it"),
+            }
+        };
+        assert_eq!(event(), (SIGINT, true));
+        let mut sleep = Command::new("cmd");
+        let child = spawn(
+            {
+                sleep.args(["/c", "pause"]).stdin(std::process::Stdio::piped());
+                sleep
+            },
+            &signals,
+        )
+        .unwrap();
+        assert_eq!(event(), (SIGINT, false));
+        child.signal(SIGINT);
+        assert_eq!(super::super::child::ended_by(child.wait().unwrap()), Some(SIGINT));
+    }
+}

@@ -16,9 +16,11 @@ pub(crate) const RUNS_COMMANDS: bool = true;
 /// the [job](super::ProcessTree) with this process.
 pub(crate) const CHILDREN_KEEP_LOCKS: bool = false;
 
-/// Starts `command` (`CreateProcessW`).
-pub(crate) fn spawn(mut command: Command, _signals: &Signals) -> io::Result<Child> {
-    command.spawn().map(Child::new)
+/// Starts `command` (`CreateProcessW`). From then on the console's events reach it.
+pub(crate) fn spawn(mut command: Command, signals: &Signals) -> io::Result<Child> {
+    let child = command.spawn()?;
+    signals.command_has_started();
+    Ok(Child::new(child))
 }
 
 /// Does nothing: every command is killed with this process.
