@@ -81,8 +81,8 @@ def again(out, patterns, commit):
     work = common.target_folder() / "dist-again"
     shutil.rmtree(work, ignore_errors=True)
     plan = prepare(work / "out", work, commit)
-    if wanted("templates") and not all(wanted(f"command-{system.name}") for system in common.built_systems()):
-        raise common.Failure("the templates need every archive: --only both")
+    if wanted("templates") and not all(wanted(f"command-{system.name}") for system in templates.named_systems()):
+        raise common.Failure("the templates need the archives that they name: --only both")
     different = []
     for path in build(plan, wanted):
         first = out / path.name

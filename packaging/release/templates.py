@@ -21,10 +21,16 @@ def make(plan):
     return made
 
 
+def named_systems():
+    """Returns the systems whose archives a template names."""
+    families = {family for named in TEMPLATES.values() for family in named}
+    return [system for system in common.built_systems() if system.family in families]
+
+
 def values(plan):
     url = common.repository(plan.source)
     fields = {"VERSION": plan.version, "URL": url, "ARCHIVES": f"{url}/releases/download/v{plan.version}", "MAINTAINER": common.maintainer()}
-    named = [system for system in common.built_systems() if system.family in ("linux", "macos")]
+    named = named_systems()
     for system in named:
         archive = plan.out / system.archive_name(plan.version)
         if not archive.exists():
