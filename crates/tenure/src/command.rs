@@ -1,5 +1,7 @@
 //! Functions that only the command `tenure` needs. They are no part of the interface.
 
+use std::time::Duration;
+
 use crate::guard::Guard;
 use crate::model::error::{Error, Result};
 use crate::sys;
@@ -26,4 +28,10 @@ pub fn keep_for_children(guard: &Guard) -> Result<KeptForChildren> {
 #[derive(Debug)]
 pub struct KeptForChildren {
     _files: Vec<sys::Inherited>,
+}
+
+/// Returns the time within which a SIGTERM asks this process to end, if it came from an acquire with
+/// [`IfBusy::Replace`](crate::IfBusy::Replace): from the fields `si_errno` and `si_value` of a queued signal (`sigqueue(3)`).
+pub fn requested_grace(errno: i32, value: i32) -> Option<Duration> {
+    sys::EndRequest::of_signal(errno, value).map(|request| request.grace)
 }

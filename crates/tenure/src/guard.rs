@@ -246,6 +246,17 @@ impl Guard {
         self.tenure.refresh()
     }
 
+    /// Records that the work of this tenure succeeded, by which later acquires with
+    /// [`not_more_often_than`](crate::Options::not_more_often_than) decide. Call it before the release.
+    ///
+    /// # Errors
+    ///
+    /// [`is_unsupported`](crate::Error::is_unsupported) where the lock was opened without that option;
+    /// [`is_lost`](crate::Error::is_lost) where the lock is no longer held; the system's own.
+    pub fn mark_successful(&self) -> Result<()> {
+        self.tenure.mark_successful()
+    }
+
     /// Records the command that this holder runs under the lock, and whose end it waits for. Natives see both processes,
     /// and an acquire by that command, or by a process that it starts, fails at once instead of waiting for itself
     /// ([`is_would_deadlock`](crate::Error::is_would_deadlock)). The recorded holder stays this process, because it removes the

@@ -10,9 +10,9 @@ use crate::model::backend::Backend;
 use crate::model::error::Result;
 use crate::model::options::{Options, Wait};
 use crate::model::status::Status;
+use crate::schedule;
 use crate::server::{self, ServerLock};
 use crate::sys::LockKind;
-use crate::wait::file_lock::FileLock;
 
 impl Options {
     /// Opens the lock of `target`, and resolves the folder that it is in, once. Locks nothing, and creates nothing but
@@ -37,7 +37,7 @@ impl Options {
         let (target, options) = (target.as_ref(), self.clone());
         Ok(Lock(match server::open(target)? {
             Some(server) => Arc::new(ServerLock::open(server, options)?),
-            None => Arc::new(FileLock::open(target, options)?),
+            None => schedule::open(target, options)?,
         }))
     }
 }

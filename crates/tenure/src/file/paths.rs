@@ -380,7 +380,7 @@ fn without_number(name: &OsStr) -> Option<&OsStr> {
 
 /// Returns a name in `.tenure`, cut where it would be too long for its suffix, with a hash of the whole so that it
 /// stays unique.
-fn shortened(name: OsString, suffix: &str) -> OsString {
+pub(crate) fn shortened(name: OsString, suffix: &str) -> OsString {
     if sys::name_len(&name) <= sys::NAME_MAX {
         return name;
     }

@@ -39,6 +39,8 @@ pub enum ErrorKind {
     Busy,
     /// The acquire would wait for its own end.
     WouldDeadlock,
+    /// The run is not needed: another waits already, or the last successful one is recent.
+    Skipped,
     /// The lock was held and is held no longer.
     Lost,
     /// The kernel, the file system, the server or this build lacks what the lock needs.
@@ -236,6 +238,12 @@ impl Error {
         self.0.kind == ErrorKind::WouldDeadlock
     }
 
+    /// Returns whether the run is not needed: another waiter's run covers it ([`IfBusy::QueueOne`](crate::IfBusy::QueueOne)),
+    /// or the last successful tenure is recent ([`not_more_often_than`](crate::Options::not_more_often_than)).
+    pub fn is_skipped(&self) -> bool {
+        self.0.kind == ErrorKind::Skipped
+    }
+
     /// Returns whether the lock was held and is held no longer: it was broken or revoked, its files were removed, or this is a
     /// forked child.
     pub fn is_lost(&self) -> bool {
@@ -368,7 +376,7 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> io::Error {
         let kind = match (error.io_error(), error.kind()) {
             (Some(source), _) => source.kind(),
-            (None, ErrorKind::Busy) => io::ErrorKind::WouldBlock,
+            (None, ErrorKind::Busy | ErrorKind::Skipped) => io::ErrorKind::WouldBlock,
             (None, ErrorKind::WouldDeadlock) => io::ErrorKind::Deadlock,
             (None, ErrorKind::Unsupported) => io::ErrorKind::Unsupported,
             (None, ErrorKind::Obstructed) => io::ErrorKind::AlreadyExists,

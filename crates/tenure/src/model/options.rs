@@ -81,6 +81,26 @@ pub enum Overrun {
     Revoke,
 }
 
+/// What an acquire does when the lock is busy: [`Options::if_busy`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IfBusy {
+    /// Waits, for as long as the acquire allows.
+    #[default]
+    Wait,
+    /// Fails at once as busy, as [`Wait::Never`] does.
+    Skip,
+    /// Waits, but fails at once as [skipped](crate::Error::is_skipped) if another acquire with this option waits already.
+    /// That waiter has not begun its work, so its run comes after whatever caused this acquire.
+    QueueOne,
+    /// Asks the holder to end, and waits. The holder's process gets SIGTERM, and after [`grace`](Options::grace) SIGKILL.
+    /// Each later holder that is granted the lock before this acquire is asked as well.
+    ///
+    /// Only a native on this machine and in this pid namespace is asked, whose recorded start time proves that it is the
+    /// process that was recorded, and only by a descriptor of that process. Otherwise the acquire fails at once.
+    Replace,
+}
+
 /// An event that is reported to [`Options::on_event`].
 #[derive(Debug)]
 #[non_exhaustive]
@@ -247,6 +267,53 @@ options! {
     /// ([`Guard::set_command`](crate::Guard::set_command)) or by a descendant of it. On by default; turn it off where guards
     /// are handed to other threads that release them.
     deadlock_check: bool = true, |check: bool| check;
+
+    /// Sets what an acquire does when the lock is busy; [`IfBusy::Wait`] by default. For files only.
+    ///
+    /// ```
+    /// use tenure::{IfBusy, Lock};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("site");
+    /// // Of many requests to rebuild a site during a build, one is queued.
+    /// match Lock::options().if_busy(IfBusy::QueueOne).open(&path)?.acquire() {
+    ///     Ok(guard) => { /* build */ guard.release()? }
+    ///     Err(error) if error.is_skipped() => { /* the queued build has this change */ }
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    if_busy: IfBusy = IfBusy::Wait, |if_busy: IfBusy| if_busy;
+
+    /// Sets the time that [`IfBusy::Replace`] leaves a holder to end before it is killed; 5 seconds by default.
+    grace: Duration = Duration::from_secs(5), |grace: Duration| grace;
+
+    /// Sets that an acquire fails as [skipped](crate::Error::is_skipped) if the last successful tenure began less than
+    /// `interval` ago. A tenure is successful once its holder says so ([`Guard::mark_successful`](crate::Guard::mark_successful))
+    /// and only tenures of locks with this option count. None by default. For files only.
+    ///
+    /// The age is measured by a clock that no user can set, while the machine runs. After a restart, and for a tenure of
+    /// another machine, the time of day is used, and a tenure that began in its future does not count.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tenure::Lock;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("report");
+    /// let lock = Lock::options().not_more_often_than(Duration::from_secs(600)).open(&path)?;
+    /// let guard = lock.acquire()?;
+    /// // .. write the report ..
+    /// guard.mark_successful()?;
+    /// guard.release()?;
+    /// assert!(lock.acquire().unwrap_err().is_skipped());
+    /// # Ok(())
+    /// # }
+    /// ```
+    not_more_often_than: Option<Duration> = None, |interval: Duration| Some(interval);
 
     /// Sets the intended maximum duration of a tenure. [`overrun`](Options::overrun) sets what happens after it. None by
     /// default.

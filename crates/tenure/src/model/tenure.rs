@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use crate::model::error::Result;
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::{Holder, Previous};
 use crate::record::Record;
 use crate::sys::Inherited;
@@ -28,6 +28,16 @@ pub(crate) trait Tenure: fmt::Debug + Send + Sync {
     ///
     /// [`is_lost`](crate::Error::is_lost) where the lock is no longer held.
     fn change(&self, change: &mut dyn FnMut(&mut Record)) -> Result<()>;
+
+    /// Records that the work of this tenure succeeded.
+    ///
+    /// # Errors
+    ///
+    /// [`is_unsupported`](crate::Error::is_unsupported) where the lock's options do not keep that.
+    fn mark_successful(&self) -> Result<()> {
+        let error = Error::new(ErrorKind::Unsupported, self.facts().target, "no success is recorded for this lock");
+        Err(error.with_hint("open the lock with not_more_often_than"))
+    }
 
     /// Updates the date by which foreign programs detect stale locks. Does nothing where there is none.
     fn refresh(&self) -> Result<()> {

@@ -17,7 +17,7 @@ use super::registry;
 use super::tenure::ServerTenure;
 use crate::model::backend::{Backend, Begun};
 use crate::model::error::{Error, ErrorKind, Result};
-use crate::model::options::{Options, StalePolicy, Style, Wait};
+use crate::model::options::{IfBusy, Options, StalePolicy, Style, Wait};
 use crate::model::status::Status;
 use crate::model::tenure::Tenure;
 use crate::sys::{self, LockKind};
@@ -61,6 +61,12 @@ impl ServerLock {
         }
         if options.stale_policy != StalePolicy::Proof {
             return unsupported("a live holder's lease cannot be stolen for its age: break the lock");
+        }
+        if options.if_busy != IfBusy::Wait {
+            return unsupported("skipping, queueing one and replacing a holder are for files");
+        }
+        if options.not_more_often_than.is_some() {
+            return unsupported("the time of the last success is kept beside files only");
         }
         Ok(ServerLock { server, generation: sys::fork_generation(), options })
     }

@@ -69,7 +69,7 @@ pub(crate) use system::{
     all_threads_ended, boot_id, command_line, host, is_no_such_process, pid, pid_namespace, process_facts,
     process_of_thread, reads_start_times_alike, shows_its_start_time, signal_zero,
 };
-pub(crate) use types::ProcessFacts;
+pub(crate) use types::{EndRequest, ProcessFacts};
 
 // Watches: waiting for a file's change, a process's end, or another thread.
 pub(crate) use system::{FileWatch, Wakeup, wait_any};

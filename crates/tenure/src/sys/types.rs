@@ -165,3 +165,27 @@ pub(crate) struct ProcessFacts {
     /// Whether its first thread has ended. Other threads may live.
     pub(crate) leader_ended: bool,
 }
+
+/// A request to a process to end within a time, which arrives with SIGTERM. A process that does not know of such requests
+/// gets an ordinary SIGTERM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EndRequest {
+    pub(crate) grace: std::time::Duration,
+}
+
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only Linux carries a request in a signal"))]
+impl EndRequest {
+    /// The mark of such a request, in the signal's field `si_errno`, which the kernel does not use: "tnre".
+    pub(crate) const MARK: i32 = 0x746e_7265;
+
+    /// Returns the value of the signal: the time in milliseconds.
+    pub(crate) fn value(self) -> i32 {
+        i32::try_from(self.grace.as_millis()).unwrap_or(i32::MAX)
+    }
+
+    /// Returns the request that a signal carries by these fields.
+    pub(crate) fn of_signal(errno: i32, value: i32) -> Option<EndRequest> {
+        let grace = u64::try_from(value).ok().filter(|_| errno == EndRequest::MARK)?;
+        Some(EndRequest { grace: std::time::Duration::from_millis(grace) })
+    }
+}

@@ -1,11 +1,13 @@
 //! Pidfds: descriptors of processes (`pidfd_open(2)`).
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::PidfdFlags;
 
+use crate::sys::types::EndRequest;
 use crate::sys::unix::checked_pid;
 
 /// The reason for a missing [`ProcessHandle::unique_id`], for messages.
@@ -42,11 +44,65 @@ impl ProcessHandle {
         Some(rustix::fs::fstat(&self.0).ok()?.st_ino)
     }
 
+    /// Asks the process to end within `grace`: sends SIGTERM with an [`EndRequest`], and then SIGCONT, because a stopped
+    /// process handles SIGTERM only once it is continued (`pidfd_send_signal(2)`).
+    pub(crate) fn request_end(&self, grace: Duration) -> io::Result<()> {
+        let request = EndRequest { grace };
+        // The kernel lets a process send codes below zero only, and takes the rest as it is. The field after the value is
+        // up to the size of a `siginfo_t`.
+        let info = QueuedSignal {
+            signo: libc::SIGTERM,
+            errno: EndRequest::MARK,
+            code: libc::SI_QUEUE,
+            fields: QueuedFields {
+                pid: rustix::process::getpid().as_raw_nonzero().get(),
+                uid: rustix::process::getuid().as_raw(),
+                value: request.value() as usize,
+            },
+            rest: [0; 12],
+        };
+        // SAFETY: pidfd_send_signal(2) requires an open pidfd, and a pointer to a `siginfo_t` that is readable for the
+        // whole call. `QueuedSignal` has its layout for a queued signal, and is as large.
+        let sent = unsafe {
+            libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), libc::SIGTERM, &raw const info, 0)
+        };
+        if sent != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // The request has been delivered. A process that may be sent SIGTERM may be sent this one.
+        let _ = rustix::process::pidfd_send_signal(&self.0, rustix::process::Signal::CONT);
+        Ok(())
+    }
+
+    /// Ends the process (`pidfd_send_signal(2)`, SIGKILL).
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        Ok(rustix::process::pidfd_send_signal(&self.0, rustix::process::Signal::KILL)?)
+    }
+
     /// Returns the descriptor, which polls readable once the process has ended (`poll(2)`).
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
+
+/// The layout of a `siginfo_t` for a queued signal (`sigqueue(3)`).
+#[repr(C)]
+struct QueuedSignal {
+    signo: i32,
+    errno: i32,
+    code: i32,
+    fields: QueuedFields,
+    rest: [usize; 12],
+}
+
+#[repr(C)]
+struct QueuedFields {
+    pid: i32,
+    uid: u32,
+    value: usize,
+}
+
+const _: () = assert!(size_of::<QueuedSignal>() == size_of::<libc::siginfo_t>() || size_of::<usize>() < 8);
 
 #[cfg(test)]
 mod tests {

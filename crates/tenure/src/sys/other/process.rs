@@ -84,6 +84,16 @@ impl ProcessHandle {
     pub(crate) fn unique_id(&self) -> Option<u64> {
         match self.0 {}
     }
+
+    /// Asks the process to end. There is no port yet.
+    pub(crate) fn request_end(&self, _grace: std::time::Duration) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    /// Ends the process. There is no port yet.
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        match self.0 {}
+    }
 }
 
 pub(crate) fn lock_keepers(_dev: u64, _ino: u64) -> Vec<i64> {

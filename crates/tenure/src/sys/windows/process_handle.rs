@@ -49,6 +49,16 @@ impl ProcessHandle {
         None
     }
 
+    /// Asks the process to end. There is no port yet.
+    pub(crate) fn request_end(&self, _grace: std::time::Duration) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Ends the process. There is no port yet.
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Returns the handle, which is signalled once the process has ended.
     pub(super) fn raw(&self) -> HANDLE {
         self.0.as_raw_handle()

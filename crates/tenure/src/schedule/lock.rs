@@ -1,0 +1,175 @@
+//! The lock of a path with the options of this folder: [`Backend`] for them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::ThreadId;
+use std::time::Instant;
+
+use super::patience::{Patience, Queued, Waited};
+use super::pending::ThreadedAcquire;
+use super::success::{self, Moment};
+use super::tenure::CountedTenure;
+use super::{next, replace};
+use crate::file::paths::LockPaths;
+use crate::model::backend::{Backend, Begun};
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::options::{IfBusy, Options, Wait};
+use crate::model::status::Status;
+use crate::model::tenure::Tenure;
+use crate::sys::LockKind;
+use crate::wait::file_lock::FileLock;
+
+/// The lock of a path whose acquires do more than wait.
+#[derive(Debug)]
+pub(crate) struct ScheduledLock(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    file: FileLock,
+    /// The place of the one waiter.
+    place: Option<FileLock>,
+    options: Options,
+    paths: Arc<LockPaths>,
+}
+
+/// The requester of an acquire.
+#[derive(Clone, Copy)]
+struct Requester {
+    kind: LockKind,
+    /// The thread that would wait for itself if it holds the lock already.
+    thread: Option<ThreadId>,
+}
+
+impl ScheduledLock {
+    pub(crate) fn open(target: &Path, options: Options) -> Result<ScheduledLock> {
+        if options.not_more_often_than.is_some() && !options.record {
+            let detail = "a lock without a record keeps no time of its last success";
+            return Err(Error::new(ErrorKind::Unsupported, target, detail));
+        }
+        let place = match options.if_busy {
+            IfBusy::QueueOne => Some(next::open(target, &options)?),
+            _ => None,
+        };
+        let paths = Arc::new(LockPaths::open(target, options.create_parents)?);
+        let file = FileLock::open(target, options.clone())?;
+        Ok(ScheduledLock(Arc::new(Parts { file, place, options, paths })))
+    }
+
+    fn requester(&self, kind: LockKind, thread: Option<ThreadId>) -> Result<Requester> {
+        let options = &self.0.options;
+        let alone = matches!(options.if_busy, IfBusy::QueueOne | IfBusy::Replace);
+        if kind == LockKind::Shared && (alone || options.not_more_often_than.is_some()) {
+            let detail =
+                "a share can neither be the one that waits, nor replace a holder, nor be skipped for a recent run";
+            return Err(Error::new(ErrorKind::Unsupported, self.target(), detail));
+        }
+        Ok(Requester { kind, thread })
+    }
+}
+
+impl Backend for ScheduledLock {
+    fn target(&self) -> &Path {
+        self.0.file.target()
+    }
+
+    fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {
+        let requester = self.requester(kind, Some(std::thread::current().id()))?;
+        if let Some(tenure) = self.0.try_now(requester, wait)? {
+            return Ok(tenure);
+        }
+        let began = Instant::now();
+        let patience = Patience::new(wait.deadline(began))?;
+        match self.0.wait(requester, &patience)? {
+            Some(tenure) => Ok(tenure),
+            None => Err(self.0.busy().with_waited(began.elapsed())),
+        }
+    }
+
+    fn begin(&self, kind: LockKind, wait: Wait, thread: Option<ThreadId>) -> Result<Begun> {
+        let requester = self.requester(kind, thread)?;
+        if let Some(tenure) = self.0.try_now(requester, wait)? {
+            return Ok(Begun::Granted(tenure));
+        }
+        let began = Instant::now();
+        // The caller watches its deadline.
+        let patience = Arc::new(Patience::new(None)?);
+        let (parts, again) = (Arc::clone(&self.0), Arc::clone(&self.0));
+        let acquire = move |patience: &Patience| parts.wait(requester, patience);
+        let pending = ThreadedAcquire::start(patience, wait.deadline(began), acquire, move || again.busy())?;
+        Ok(Begun::Pending(Box::new(pending)))
+    }
+
+    fn status(&self) -> Result<Status> {
+        self.0.file.status()
+    }
+}
+
+impl Parts {
+    /// Makes one attempt. `None` if the lock is busy and the acquire may wait.
+    fn try_now(&self, requester: Requester, wait: Wait) -> Result<Option<Arc<dyn Tenure>>> {
+        self.refuse_recent()?;
+        let began = self.file.begin(requester.kind, Wait::Never, requester.thread);
+        let never = matches!(wait.deadline(Instant::now()), Some(deadline) if deadline <= Instant::now());
+        match began {
+            Ok(begun) => match Queued::new(begun) {
+                Err(tenure) => self.granted(tenure).map(Some),
+                // An acquire that never waits is not queued.
+                Ok(_) => Ok(None),
+            },
+            Err(error) if error.is_busy() && !never && self.options.if_busy != IfBusy::Skip => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits for the lock, as its options say. `None` at the end of the patience.
+    fn wait(&self, requester: Requester, patience: &Patience) -> Result<Option<Arc<dyn Tenure>>> {
+        let taken = match &self.place {
+            None => None,
+            Some(place) => match next::try_take(place)? {
+                Some(taken) => Some(taken),
+                None => return Err(next::another_waits(self.file.target(), place)),
+            },
+        };
+        let queued = Queued::new(self.file.begin(requester.kind, Wait::Forever, requester.thread)?);
+        let tenure = match queued {
+            Err(tenure) => Some(tenure),
+            Ok(queued) if self.options.if_busy == IfBusy::Replace => {
+                replace::wait(&self.paths, queued, patience, self.options.grace)?
+            }
+            Ok(mut queued) => match patience.wait(&mut queued, None)? {
+                Waited::Outcome(outcome) => Some(outcome?),
+                Waited::Tick | Waited::Over => None,
+            },
+        };
+        // The next one may wait before the work begins.
+        drop(taken);
+        tenure.map(|tenure| self.granted(tenure)).transpose()
+    }
+
+    /// Looks once more whether the run is needed, because another one may have ended during the wait.
+    fn granted(&self, file: Arc<dyn Tenure>) -> Result<Arc<dyn Tenure>> {
+        if self.options.not_more_often_than.is_none() {
+            return Ok(file);
+        }
+        if let Err(error) = self.refuse_recent() {
+            // A crash is for a holder that works.
+            file.abandon();
+            return Err(error);
+        }
+        let (paths, mode) = (Arc::clone(&self.paths), self.options.mode);
+        Ok(Arc::new(CountedTenure { file, paths, began: Moment::now(), mode }))
+    }
+
+    fn refuse_recent(&self) -> Result<()> {
+        let Some(interval) = self.options.not_more_often_than else { return Ok(()) };
+        match success::recent(&self.paths, interval)? {
+            Some(age) => Err(success::is_recent(&self.paths, age)),
+            None => Ok(()),
+        }
+    }
+
+    fn busy(&self) -> Error {
+        let holder = crate::file::status::current_holder(&self.paths);
+        Error::busy_with(self.file.target(), &self.paths.lock_path, holder)
+    }
+}

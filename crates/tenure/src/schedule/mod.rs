@@ -1,0 +1,27 @@
+//! Acquires that do more than wait: they leave where another one waits already, ask the holder to end, or skip a run that
+//! is not needed. All of it is built from the locks of paths, each of which follows the protocol of [`file`](crate::file).
+
+mod lock;
+mod next;
+mod patience;
+mod pending;
+mod process;
+mod replace;
+mod success;
+mod tenure;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::model::backend::Backend;
+use crate::model::error::Result;
+use crate::model::options::{IfBusy, Options};
+use crate::wait::file_lock::FileLock;
+
+/// Opens the lock of a path. Without an option of this folder it is the plain lock, at no cost.
+pub(crate) fn open(target: &Path, options: Options) -> Result<Arc<dyn Backend>> {
+    if options.if_busy == IfBusy::Wait && options.not_more_often_than.is_none() {
+        return Ok(Arc::new(FileLock::open(target, options)?));
+    }
+    Ok(Arc::new(lock::ScheduledLock::open(target, options)?))
+}

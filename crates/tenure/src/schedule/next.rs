@@ -1,0 +1,65 @@
+//! The place of the one acquire that waits: a lock of its own, `<target>.next`.
+//!
+//! Its holder is the waiter, so the kernel decides which of two that arrive at once waits, and a waiter that dies leaves
+//! the place free at once. The place is released as soon as the waiter is granted the target's lock, before its work
+//! begins. So an acquire that found the place held may leave: a run that covers it has yet to begin.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::backend::{Backend, Begun};
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::options::{Options, Wait};
+use crate::model::tenure::Tenure;
+use crate::sys::LockKind;
+use crate::wait::file_lock::FileLock;
+
+const SUFFIX: &str = ".next";
+
+/// Returns the target of the lock that the one waiter holds.
+pub(crate) fn place_of(target: &Path) -> PathBuf {
+    let mut place = target.as_os_str().to_owned();
+    place.push(SUFFIX);
+    place.into()
+}
+
+/// Opens the waiter's place.
+pub(crate) fn open(target: &Path, options: &Options) -> Result<FileLock> {
+    let mut own = Options::default().create_parents(options.create_parents).refresh_interval(Duration::MAX);
+    (own.label, own.mode) = (options.label.clone(), options.mode);
+    FileLock::open(&place_of(target), own)
+}
+
+/// Takes the waiter's place. `None` if another acquire has it.
+pub(crate) fn try_take(place: &FileLock) -> Result<Option<Taken>> {
+    match place.begin(LockKind::Exclusive, Wait::Never, None) {
+        Ok(Begun::Granted(tenure)) => Ok(Some(Taken(Some(tenure)))),
+        // An acquire that never waits is not queued.
+        Ok(Begun::Pending(pending)) => Ok(pending.give_up().transpose()?.map(|tenure| Taken(Some(tenure)))),
+        Err(error) if error.is_busy() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns the error of an acquire that leaves because another one waits.
+pub(crate) fn another_waits(target: &Path, place: &FileLock) -> Error {
+    let waiter = place.status().ok().and_then(|status| status.holder);
+    let detail = match &waiter {
+        Some(waiter) => format!("not needed: {waiter} waits already, and its run is yet to begin"),
+        None => "not needed: another acquire waits already, and its run is yet to begin".to_owned(),
+    };
+    Error::new(ErrorKind::Skipped, target, detail)
+}
+
+/// The waiter's place, until this is dropped.
+pub(crate) struct Taken(Option<Arc<dyn Tenure>>);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(tenure) = self.0.take() {
+            // The kernel lock is free in any case.
+            let _ = tenure.release();
+        }
+    }
+}

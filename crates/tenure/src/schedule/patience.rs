@@ -1,0 +1,114 @@
+//! The patience of an acquire: how long it waits, and whether its caller has given it up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
+use std::time::{Duration, Instant};
+
+use crate::model::backend::{Begun, Pending};
+use crate::model::error::{Error, Result};
+use crate::model::tenure::Tenure;
+use crate::sys::{self, Wakeup};
+
+/// The longest single wait, so that no duration exceeds what the system takes.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// The deadline of an acquire, and the way to end it before.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    deadline: Option<Instant>,
+    wakeup: Arc<Bell>,
+    given_up: AtomicBool,
+}
+
+/// Wakes the thread that waits, as a [`Waker`].
+#[derive(Debug)]
+struct Bell(Wakeup);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.wake();
+    }
+}
+
+/// The end of one wait.
+pub(crate) enum Waited {
+    Outcome(Result<Arc<dyn Tenure>>),
+    /// The time that the caller named has come.
+    Tick,
+    /// The deadline has passed, or the acquire was given up.
+    Over,
+}
+
+impl Patience {
+    pub(crate) fn new(deadline: Option<Instant>) -> Result<Patience> {
+        let wakeup = Wakeup::new().map_err(|error| Error::io("eventfd", "a wake-up cannot be made", error))?;
+        Ok(Patience { deadline, wakeup: Arc::new(Bell(wakeup)), given_up: AtomicBool::new(false) })
+    }
+
+    /// Ends the acquire from another thread.
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+        self.wakeup.0.wake();
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.given_up.load(Ordering::Acquire) || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// Waits for the outcome of `queued`, until `until` at most.
+    pub(crate) fn wait(&self, queued: &mut Queued, until: Option<Instant>) -> Result<Waited> {
+        let waker = Waker::from(Arc::clone(&self.wakeup));
+        loop {
+            if let Some(outcome) = queued.poll(&waker) {
+                return Ok(Waited::Outcome(outcome));
+            }
+            if self.is_over() {
+                return Ok(queued.give_up().map_or(Waited::Over, Waited::Outcome));
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(Waited::Tick);
+            }
+            self.pause(until)?;
+        }
+    }
+
+    /// Sleeps until this is woken, until the deadline, or until `until`. May return early.
+    fn pause(&self, until: Option<Instant>) -> Result<()> {
+        let now = Instant::now();
+        let ends = [self.deadline, until].into_iter().flatten().map(|at| at.saturating_duration_since(now));
+        let timeout = ends.fold(LONGEST, Duration::min);
+        sys::wait_any(None, None, &self.wakeup.0, timeout).map_err(|error| Error::io("poll", "the wait failed", error))
+    }
+}
+
+/// A place in the queue of a lock. Dropping it leaves the queue, and abandons a grant that had come by then.
+pub(crate) struct Queued(Option<Box<dyn Pending>>);
+
+impl Queued {
+    /// Takes the place that an acquire has begun with. A grant is returned at once.
+    pub(crate) fn new(begun: Begun) -> std::result::Result<Queued, Arc<dyn Tenure>> {
+        match begun {
+            Begun::Granted(tenure) => Err(tenure),
+            Begun::Pending(pending) => Ok(Queued(Some(pending))),
+        }
+    }
+
+    fn poll(&mut self, waker: &Waker) -> Option<Result<Arc<dyn Tenure>>> {
+        let outcome = self.0.as_ref()?.poll(waker)?;
+        self.0 = None;
+        Some(outcome)
+    }
+
+    fn give_up(&mut self) -> Option<Result<Arc<dyn Tenure>>> {
+        self.0.take()?.give_up()
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        if let Some(Ok(tenure)) = self.give_up() {
+            tenure.abandon();
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! A tenure of this folder's locks: a file's tenure, whose success can be recorded.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::success::{self, Moment};
+use crate::file::paths::LockPaths;
+use crate::model::error::Result;
+use crate::model::holder::Holder;
+use crate::model::tenure::{Facts, Tenure};
+use crate::record::Record;
+use crate::sys::Inherited;
+
+/// A tenure whose success is recorded, if its holder says so.
+#[derive(Debug)]
+pub(crate) struct CountedTenure {
+    pub(crate) file: Arc<dyn Tenure>,
+    pub(crate) paths: Arc<LockPaths>,
+    pub(crate) began: Moment,
+    pub(crate) mode: Option<u32>,
+}
+
+impl Tenure for CountedTenure {
+    fn facts(&self) -> Facts<'_> {
+        self.file.facts()
+    }
+
+    fn holder(&self) -> Holder {
+        self.file.holder()
+    }
+
+    fn record(&self) -> Option<Record> {
+        self.file.record()
+    }
+
+    fn change(&self, change: &mut dyn FnMut(&mut Record)) -> Result<()> {
+        self.file.change(change)
+    }
+
+    fn mark_successful(&self) -> Result<()> {
+        self.file.check_natives()?;
+        success::write(&self.paths, &self.began, self.mode)
+    }
+
+    fn refresh(&self) -> Result<()> {
+        self.file.refresh()
+    }
+
+    fn check(&self) -> Result<()> {
+        self.file.check()
+    }
+
+    fn check_natives(&self) -> Result<()> {
+        self.file.check_natives()
+    }
+
+    fn descriptors(&self) -> Result<Vec<Inherited>> {
+        self.file.descriptors()
+    }
+
+    fn poll_loss(self: Arc<Self>, waker: &Waker) -> bool {
+        Arc::clone(&self.file).poll_loss(waker)
+    }
+
+    fn release(self: Arc<Self>) -> Result<()> {
+        Arc::clone(&self.file).release()
+    }
+
+    fn abandon(self: Arc<Self>) {
+        Arc::clone(&self.file).abandon();
+    }
+}
