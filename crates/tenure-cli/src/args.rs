@@ -81,6 +81,7 @@ Exit codes:
   75        busy: the lock was not free within the timeout (--busy-exit-code changes the code)
   76        lost: the lock was broken or revoked, or its file removed, while the command ran
   77        permission denied
+  79        not needed: another run waits already, or the last successful one is recent
   126, 127  the command cannot be run; it was not found
   128 + N   signal N ended the command";
 

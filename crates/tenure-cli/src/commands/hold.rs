@@ -53,6 +53,7 @@ Exit codes:
   76       lost: the lock was broken or revoked, which ends `tenure` at once. Or the lock file was
            removed: then other users of Tenure are excluded until standard input ends
   77       permission denied
+  79       not needed: another call waits already (--if-busy queue-one)
   128 + N  signal N ended `tenure`, which released the lock first
 
 The lock belongs to this process, not to the script. If this process is killed by SIGKILL, the lock
@@ -68,7 +69,7 @@ fn one_target(targets: Arg) -> Arg {
 
 pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     let signals = Signals::catch_ending().map_err(|error| Failure::io("signals", &error))?;
-    let held = match locking::acquire(&args.lock, Refresh::ByLibrary, &signals) {
+    let held = match locking::acquire(&args.lock, args.lock.library_options()?, Refresh::ByLibrary, &signals) {
         Ok(held) => held,
         Err(Stop::Failed(failure)) => return Err(failure),
         Err(Stop::Signalled(signal)) => return Ok(locking::die_by(signal)),

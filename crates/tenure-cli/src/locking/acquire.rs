@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tenure::{Event, Guard, Lock, Previous, Wait, escape, server};
+use tenure::{Event, Guard, Lock, Options, Previous, Wait, escape, server};
 
 use super::announcer::Announcer;
 use super::signals::{Stop, next_ending_signal};
@@ -37,8 +37,12 @@ pub(crate) struct Held {
 }
 
 /// Acquires every target, or none.
-pub(crate) fn acquire(args: &LockOptions, refresh: Refresh, signals: &Signals) -> Result<Held, Stop> {
-    let mut options = args.library_options()?;
+pub(crate) fn acquire(
+    args: &LockOptions,
+    mut options: Options,
+    refresh: Refresh,
+    signals: &Signals,
+) -> Result<Held, Stop> {
     if refresh == Refresh::ByCaller {
         options = options.refresh_interval(Duration::MAX);
     }
@@ -179,14 +183,14 @@ fn acquire_one(args: &LockOptions, target: &Path, lock: Lock, wait: Wait, signal
 
 /// Returns the failure for an error of an acquire, with the exit code and the hints of this call.
 fn failure(args: &LockOptions, target: &Path, error: tenure::Error) -> Failure {
-    let busy = error.is_busy();
+    let (busy, skipped) = (error.is_busy(), error.is_skipped());
     let names_a_command = error.hint().is_some_and(|hint| hint.contains("tenure "));
     let mut failure = Failure::from(error);
-    if busy {
-        failure.code = args.busy_exit_code;
+    if busy || skipped {
+        failure.code = args.busy_exit_code.unwrap_or(failure.code);
         if args.quiet {
             failure.message.clear();
-        } else if !names_a_command {
+        } else if busy && !names_a_command {
             failure.message += &format!("; for details: `tenure status {}`", escape::word(target));
         }
     }

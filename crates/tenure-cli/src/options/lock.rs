@@ -6,13 +6,32 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::{Arg, ValueHint};
-use tenure::{Lock, Options, StalePolicy, Style, Wait};
+use clap::{Arg, ValueEnum, ValueHint};
+use tenure::{IfBusy, Lock, Options, StalePolicy, Style, Wait};
 
 use super::TimeoutOption;
 use super::duration;
-use crate::output::Failure;
-use crate::output::exit;
+use crate::output::{Failure, exit};
+
+/// The action when the lock is busy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BusyAction {
+    Wait,
+    Skip,
+    QueueOne,
+    Replace,
+}
+
+impl From<BusyAction> for IfBusy {
+    fn from(action: BusyAction) -> IfBusy {
+        match action {
+            BusyAction::Wait => IfBusy::Wait,
+            BusyAction::Skip => IfBusy::Skip,
+            BusyAction::QueueOne => IfBusy::QueueOne,
+            BusyAction::Replace => IfBusy::Replace,
+        }
+    }
+}
 
 #[derive(clap::Args)]
 #[cfg_attr(test, derive(Debug, PartialEq))]
@@ -28,6 +47,15 @@ pub(crate) struct LockOptions {
     /// Do not wait at all
     #[arg(short, long, visible_aliases = ["nonblock", "nb"])]
     pub(crate) no_wait: bool,
+
+    /// Action when the lock is busy: wait; do not wait at all; wait, but leave where another `tenure` with this option waits
+    /// already; or ask the holder to end, by SIGTERM, and after --grace by SIGKILL
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = BusyAction::Wait)]
+    pub(crate) if_busy: BusyAction,
+
+    /// The time that `--if-busy replace` leaves the holder to end. Default: 5s
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, allow_hyphen_values = true)]
+    grace: Option<Duration>,
 
     /// Share the lock with other processes that share it; needs --flock
     #[arg(short, long, overrides_with = "exclusive")]
@@ -61,9 +89,9 @@ pub(crate) struct LockOptions {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000), conflicts_with = "no_record")]
     pub(crate) history: Option<u16>,
 
-    /// The exit code when the lock is busy
-    #[arg(short = 'E', long, visible_alias = "conflict-exit-code", value_name = "N", default_value_t = exit::BUSY)]
-    pub(crate) busy_exit_code: u8,
+    /// The exit code when the lock is busy, or the run is not needed. Default: 75, or 79
+    #[arg(short = 'E', long, visible_alias = "conflict-exit-code", value_name = "N")]
+    pub(crate) busy_exit_code: Option<u8>,
 
     /// The permission bits of the lock's files, in octal: 666 shares a lock between users in /tmp
     #[arg(long, value_name = "OCTAL", value_parser = parse_mode)]
@@ -107,6 +135,8 @@ impl LockOptions {
             targets: Vec::new(),
             timeout: TimeoutOption { timeout: None },
             no_wait: false,
+            if_busy: BusyAction::Wait,
+            grace: None,
             shared: false,
             exclusive: false,
             flock: false,
@@ -115,7 +145,7 @@ impl LockOptions {
             max_hold: None,
             steal_after: None,
             history: None,
-            busy_exit_code: exit::BUSY,
+            busy_exit_code: None,
             mode: None,
             quiet: false,
             verbose: false,
@@ -149,6 +179,15 @@ impl LockOptions {
         if let Some(age) = self.steal_after {
             options = options.stale_policy(StalePolicy::StealAfter(age));
         }
+        if self.if_busy != BusyAction::Wait {
+            options = options.if_busy(self.if_busy.into());
+        }
+        if let Some(grace) = self.grace {
+            if self.if_busy != BusyAction::Replace {
+                return Err(Failure::new(exit::USAGE, "--grace needs --if-busy replace"));
+            }
+            options = options.grace(grace);
+        }
         if let Some(mode) = self.mode {
             options = options.mode(mode);
         }
@@ -161,7 +200,7 @@ impl LockOptions {
     /// Returns how long to wait. The timeout starts now, and covers all targets together.
     pub(crate) fn wait(&self) -> Wait {
         match self.timeout.timeout {
-            _ if self.no_wait => Wait::Never,
+            _ if self.no_wait || self.if_busy == BusyAction::Skip => Wait::Never,
             Some(Duration::ZERO) => Wait::Never,
             Some(timeout) => Instant::now().checked_add(timeout).map_or(Wait::Forever, Wait::Until),
             None => Wait::Forever,

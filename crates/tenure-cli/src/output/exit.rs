@@ -26,6 +26,8 @@ pub(crate) const BUSY: u8 = 75;
 pub(crate) const LOST: u8 = 76;
 /// Permission denied.
 pub(crate) const PERMISSION: u8 = 77;
+/// The run is not needed: another one waits already, or the last successful one is recent.
+pub(crate) const SKIPPED: u8 = 79;
 /// The command exists but cannot be run.
 pub(crate) const CANNOT_RUN: u8 = 126;
 /// The command was not found.
@@ -40,6 +42,8 @@ pub(crate) fn of_signal(signal: i32) -> u8 {
 pub(crate) fn of_error(error: &tenure::Error) -> u8 {
     if error.is_busy() || error.is_would_deadlock() {
         BUSY
+    } else if error.is_skipped() {
+        SKIPPED
     } else if error.is_lost() {
         LOST
     } else if error.is_obstructed() || error.is_cannot_create() {

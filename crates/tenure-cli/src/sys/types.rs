@@ -3,6 +3,7 @@
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "constructed only where there is a port"))]
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A message from the signal handlers or from another thread, as [`Signals::next`](super::Signals::next) returns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub(crate) struct Arrival {
     pub(crate) from_terminal: bool,
     /// The pid of the sender, where a process sent it; else 0.
     pub(crate) sender: i32,
+    /// The time within which this process should end, because another one replaces it ([`tenure::IfBusy::Replace`]).
+    pub(crate) grace: Option<Duration>,
     /// The signal arrived before the command was forked, so the command cannot have received it.
     pub(crate) before_the_command: bool,
 }

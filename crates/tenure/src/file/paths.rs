@@ -169,7 +169,8 @@ impl LockPaths {
     /// Returns the user's number in a file name of `.tenure`, if it is [`history`](LockPaths::history) of this lock.
     pub(crate) fn user_of_history(&self, name: &OsStr) -> Option<u32> {
         let path = Path::new(name);
-        let numbered = path.file_stem().filter(|_| path.extension().is_some_and(|found| found == &HISTORY_SUFFIX[1..]))?;
+        let numbered =
+            path.file_stem().filter(|_| path.extension().is_some_and(|found| found == &HISTORY_SUFFIX[1..]))?;
         let user = Path::new(numbered).extension()?.to_str()?.parse().ok()?;
         let own = self.history(user);
         (Path::new(own.as_os_str()).file_name() == Some(name)).then_some(user)

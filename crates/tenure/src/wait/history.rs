@@ -53,20 +53,17 @@ impl FileTenure {
         let options = &self.request.options;
         let noted = self.notes.change(|noted| *noted);
         let known = match self.record() {
-            Some(record) => {
-                history::of_holder(ended, &Holder::from_record(Some(&record), Liveness::alive("it has the kernel lock")))
-            }
+            Some(record) => history::of_holder(
+                ended,
+                &Holder::from_record(Some(&record), Liveness::alive("it has the kernel lock")),
+            ),
             None => {
                 let until = sys::now();
                 history::own(ended, until.checked_sub(self.age()).unwrap_or(until), until, options)
             }
         };
-        let past = PastTenure {
-            waited: Some(noted.waited),
-            exit_code: noted.exit_code,
-            shared: self.request.shared,
-            ..known
-        };
+        let past =
+            PastTenure { waited: Some(noted.waited), exit_code: noted.exit_code, shared: self.request.shared, ..known };
         match history::append(self.paths(), options, &past) {
             Ok(too_large) => self.notes.change(|noted| noted.too_large = too_large),
             Err(error) => options.report_history_failure(&self.paths().target_path, &error),
@@ -77,7 +74,8 @@ impl FileTenure {
     /// lock is free by now.
     #[cold]
     pub(crate) fn shorten_history(&self) {
-        if self.generation == sys::fork_generation() && self.notes.change(|noted| std::mem::take(&mut noted.too_large)) {
+        if self.generation == sys::fork_generation() && self.notes.change(|noted| std::mem::take(&mut noted.too_large))
+        {
             history::rewrite_and_report(self.paths(), &self.request.options);
         }
     }

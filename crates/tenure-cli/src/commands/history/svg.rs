@@ -54,12 +54,8 @@ pub(super) fn render(target: &str, chart: &Chart) -> String {
     for (at, part) in parts.into_iter().enumerate() {
         let x = EDGE + NAMES + 140.0 * at as f64;
         let y = bottom + LINE;
-        let _ = writeln!(
-            out,
-            "<rect x=\"{x}\" y=\"{}\" width=\"12\" height=\"12\" fill=\"{}\"/>",
-            y + 6.0,
-            color(part)
-        );
+        let _ =
+            writeln!(out, "<rect x=\"{x}\" y=\"{}\" width=\"12\" height=\"12\" fill=\"{}\"/>", y + 6.0, color(part));
         text(&mut out, x + 18.0, y + 16.0, "start", part.words());
     }
     out + "</svg>\n"

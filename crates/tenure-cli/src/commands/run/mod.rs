@@ -5,10 +5,11 @@ mod supervisor;
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Duration;
 
 use self::supervisor::{Ended, Limits, OnOverrun};
 use crate::locking::{self, Held, Readers, Refresh, Stop};
-use crate::options::LockOptions;
+use crate::options::{LockOptions, duration};
 use crate::output::{Failure, describe, exit};
 use crate::sys::{self, ProcessTree, Signals};
 
@@ -39,6 +40,12 @@ Examples:
     tenure run --shared --flock data -- ./read.sh
   end the command after five minutes:
     tenure run --max-hold 5m --on-overrun term queue -- ./worker.sh
+  rebuild after each change, where one queued run covers all changes since it was queued:
+    tenure run --if-busy queue-one build -- make
+  run the newest version only, as a CI service does that cancels the run in progress:
+    tenure run --if-busy replace --grace 30s deploy -- ./deploy.sh
+  run at most every ten minutes, however often this is called; a failed run does not count:
+    tenure run --if-busy skip --not-more-often-than 10m sync -- ./sync.sh
   steal the lock from a holder that has held it for half an hour:
     tenure run --steal-after 30m queue -- ./worker.sh
   share a lock between users:
@@ -55,10 +62,21 @@ Exit codes:
   75        busy: the lock was not free within the timeout (--busy-exit-code changes the code)
   76        lost: the lock was broken or revoked, or its file removed, while the command ran
   77        permission denied
+  79        not needed: another run waits already (--if-busy queue-one), or the last successful run
+            is recent (--not-more-often-than); --busy-exit-code changes this code too
   126, 127  the command cannot be run; it was not found
 
 With --flock a missing target is created, empty. So name a file that may be empty, such as one that
 serves as a lock only. An empty index breaks a new repository of git.
+
+With --if-busy queue-one the waiter holds a lock of its own, `TARGET.next`, which `tenure status`
+shows. It is released before the command starts. So a call that leaves with 79 came before the start
+of a run that is queued. If that run gives up (--timeout), or is ended, none takes its place.
+
+With --if-busy replace the holder's record must prove its process: pid, start time, boot and pid
+namespace. Otherwise, and where this user may not signal it, the call fails and ends nothing. A
+`tenure run` that is replaced ends its command and all processes that the command started within
+--grace. Holders of a shared lock have no record, and are waited for.
 
 When the lock is lost, and when --on-overrun ends the command, all processes that the command
 started, at any depth, are ended too: by SIGTERM, and after 5 s, or sooner where a lease ends
@@ -84,6 +102,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = OnOverrun::Report, requires = "max_hold")]
     on_overrun: OnOverrun,
 
+    /// Skip the run if the last successful one began less than this ago. Runs with this option count that exited with 0
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive, allow_hyphen_values = true)]
+    not_more_often_than: Option<Duration>,
+
     /// Run this script with $SHELL (default: /bin/sh) instead of a command after `--`
     #[arg(short = 'c', long = "command", value_name = "SCRIPT", conflicts_with = "command")]
     shell: Option<OsString>,
@@ -101,7 +123,14 @@ impl Args {
     /// Returns the arguments of a call without options, and with neither a target nor a command yet.
     pub(crate) fn plain() -> Args {
         let lock = LockOptions::plain();
-        Args { lock, on_overrun: OnOverrun::Report, shell: None, close: false, command: Vec::new() }
+        Args {
+            lock,
+            on_overrun: OnOverrun::Report,
+            not_more_often_than: None,
+            shell: None,
+            close: false,
+            command: Vec::new(),
+        }
     }
 }
 
@@ -112,7 +141,11 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
         return Err(Failure::new(exit::UNAVAILABLE, message));
     }
     let mut signals = Signals::catch_ending().map_err(|error| Failure::io("signals", &error))?;
-    let held = match locking::acquire(&args.lock, Refresh::ByCaller, &signals) {
+    let mut options = args.lock.library_options()?;
+    if let Some(interval) = args.not_more_often_than {
+        options = options.not_more_often_than(interval);
+    }
+    let held = match locking::acquire(&args.lock, options, Refresh::ByCaller, &signals) {
         Ok(held) => held,
         Err(Stop::Failed(failure)) => return Err(failure),
         Err(Stop::Signalled(signal)) => return Ok(locking::die_by(signal)),
@@ -196,6 +229,7 @@ fn run_held(args: &Args, words: &[OsString], held: Held, signals: &mut Signals) 
     let limits = Limits {
         max_hold: args.lock.max_hold,
         on_overrun: args.on_overrun,
+        records_success: args.not_more_often_than.is_some(),
         quiet: args.lock.quiet,
         verbose: args.lock.verbose,
     };

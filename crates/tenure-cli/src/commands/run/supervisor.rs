@@ -37,6 +37,8 @@ pub(super) enum OnOverrun {
 pub(super) struct Limits {
     pub(super) max_hold: Option<Duration>,
     pub(super) on_overrun: OnOverrun,
+    /// A command that exits with 0 is recorded as a success.
+    pub(super) records_success: bool,
     pub(super) quiet: bool,
     pub(super) verbose: bool,
 }
@@ -92,9 +94,16 @@ pub(super) fn supervise(
         return Err(failure);
     }
 
-    let linger_until = readers.linger_until();
-    // The release comes before the command is reaped: until then no other process has its pid, which the record shows.
+    // The child is not reaped yet: until the release no other process has its pid, which the record shows.
     let exit_code = child.exit_code();
+    if limits.records_success && !lost && exit_code == Some(0) {
+        for guard in &held.guards {
+            if let Err(error) = guard.mark_successful() {
+                stream::message(&error.to_string());
+            }
+        }
+    }
+    let linger_until = readers.linger_until();
     for guard in held.guards.into_iter().rev() {
         if let Some(code) = exit_code {
             guard.set_exit_code(code);
@@ -219,6 +228,10 @@ impl Supervisor<'_> {
                 sys::SIGINT if arrival.from_terminal => self.interrupted = true,
                 _ => {}
             }
+            if let Some(grace) = arrival.grace {
+                self.end_for_another(arrival.sender, grace);
+                continue;
+            }
             if self.is_new_to_the_command(arrival) {
                 self.child.signal(arrival.signal);
             }
@@ -314,7 +327,20 @@ impl Supervisor<'_> {
         }
     }
 
+    /// Ends the command and its descendants, because process `pid` asked for the lock.
+    fn end_for_another(&mut self, pid: i32, grace: Duration) {
+        if !self.limits.quiet && !self.ending {
+            let within = escape::duration(grace);
+            stream::message(&format!("pid {pid} replaces this run: ending the command within {within}"));
+        }
+        self.terminate_within(grace);
+    }
+
     fn terminate(&mut self) {
+        self.terminate_within(self.grace());
+    }
+
+    fn terminate_within(&mut self, grace: Duration) {
         // A second call only shortens the time that the command may take.
         if self.kill_at.is_none() {
             self.signal_all(sys::SIGTERM);
@@ -322,7 +348,7 @@ impl Supervisor<'_> {
             self.signal_all(sys::SIGCONT);
         }
         self.ending = true;
-        let kill_at = Instant::now() + self.grace();
+        let kill_at = Instant::now() + grace;
         self.kill_at = Some(self.kill_at.map_or(kill_at, |at| at.min(kill_at)));
     }
 

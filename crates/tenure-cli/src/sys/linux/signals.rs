@@ -25,9 +25,9 @@ const FOR_THE_COMMAND: [i32; 4] = [SIGCONT, SIGTSTP, consts::SIGWINCH, SIGCHLD];
 /// Both ends of the pipe that the handlers write to. It is never closed, because a handler may run at any time.
 static PIPE: OnceLock<(OwnedFd, OwnedFd)> = OnceLock::new();
 
-/// One message: signal, `si_code`, `si_pid`, and whether the command was forked. It is written in one call and so never
-/// torn (`PIPE_BUF`).
-type Message = [i32; 4];
+/// One message: signal, `si_code`, `si_pid`, whether the command was forked, and `si_errno` and `si_value` of a queued
+/// signal. It is written in one call and so never torn (`PIPE_BUF`).
+type Message = [i32; 6];
 const MESSAGE_BYTES: usize = size_of::<Message>();
 
 /// The pid of this process. A child between fork and exec still has the handlers, and compares its own pid with this.
@@ -65,7 +65,12 @@ fn handle(fd: i32, signal: i32, info: &libc::siginfo_t) {
     }
     // SAFETY: a handler's siginfo is initialised; for signals that no process sent the field is 0.
     let sender = unsafe { info.si_pid() };
-    send(fd, [signal, info.si_code, sender, FORKED.load(Ordering::Relaxed).into()]);
+    let (errno, value) = match info.si_code {
+        // SAFETY: a queued signal's siginfo has a value.
+        libc::SI_QUEUE => (info.si_errno, unsafe { info.si_value() }.sival_ptr as usize as i32),
+        _ => (0, 0),
+    };
+    send(fd, [signal, info.si_code, sender, FORKED.load(Ordering::Relaxed).into(), errno, value]);
 }
 
 /// Records that the command was forked. Async-signal-safe: one atomic store.
@@ -79,7 +84,7 @@ pub(crate) struct Waker(i32);
 
 impl Waker {
     pub(crate) fn wake(self) {
-        send(self.0, [0; 4]);
+        send(self.0, [0; 6]);
     }
 }
 
@@ -161,6 +166,7 @@ impl Signals {
         }
         let from_terminal = code == libc::SI_KERNEL;
         let sender = if from_terminal { 0 } else { sender };
-        Some(Note::Signal(Arrival { signal, from_terminal, sender, before_the_command: !forked }))
+        let grace = tenure::command::requested_grace(field(16), field(20)).filter(|_| signal == SIGTERM);
+        Some(Note::Signal(Arrival { signal, from_terminal, sender, grace, before_the_command: !forked }))
     }
 }

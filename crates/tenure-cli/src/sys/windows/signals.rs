@@ -124,7 +124,7 @@ unsafe extern "system" fn on_event(event: u32) -> windows_sys::core::BOOL {
     };
     if let Some(mail) = MAIL.get() {
         let before_the_command = !STARTED.load(Ordering::Acquire);
-        mail.send(Note::Signal(Arrival { signal, from_terminal: true, sender: 0, before_the_command }));
+        mail.send(Note::Signal(Arrival { signal, from_terminal: true, sender: 0, grace: None, before_the_command }));
     }
     if signal == SIGTERM {
         std::thread::sleep(LAST_WORDS);

@@ -70,12 +70,10 @@ fn append_text(paths: &LockPaths, name: &Name, mode: Option<u32>, text: &[u8]) -
     for _ in 0..MAX_RETRIES {
         let file = match paths.dir.open_to_append(name) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                match create(paths, name, mode) {
-                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                    _ => continue,
-                }
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match create(paths, name, mode) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => continue,
+            },
             Err(error) => return Err(error),
         };
         let found = file.stat()?;
@@ -122,7 +120,8 @@ fn replace(paths: &LockPaths, name: &Name, new: &Name, options: &Options) -> io:
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         old => old?,
     };
-    let is_current = |file: &File| Ok::<_, io::Error>(paths.dir.ident_at(name)?.map(|found| found.id) == Some(file.ident()?.id));
+    let is_current =
+        |file: &File| Ok::<_, io::Error>(paths.dir.ident_at(name)?.map(|found| found.id) == Some(file.ident()?.id));
     if !old.try_lock(LockKind::Exclusive)? || !is_current(&old)? {
         return Ok(());
     }
