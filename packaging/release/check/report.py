@@ -78,5 +78,8 @@ def install_programs():
         say("not installed, which root can do with apt-get:", *missing)
         return 1
     if any(system.family == "windows" and system.machine == platform.machine() for system in common.built_systems()):
-        common.run(common.ROOT / "scripts/wine", "--packages")
+        try:
+            common.run(common.ROOT / "scripts/wine", "--packages")
+        except Failure:  # The script has said what to install.
+            return 1
     return 0
