@@ -34,7 +34,7 @@ impl Volume {
     /// Describes the volume that a folder is on.
     pub(super) fn of(folder: BorrowedHandle<'_>) -> Volume {
         let serial = long_number(folder).map_or(0, |(serial, _)| serial);
-        // A file system that nobody knows may have any numbers.
+        // An unknown file system may have any numbers.
         Volume { serial, wide: file_system::name(folder).is_none_or(|name| name != "ntfs") }
     }
 }
