@@ -6,11 +6,15 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::windows::fs::{MetadataExt, OpenOptionsExt};
+use std::os::windows::io::AsRawHandle;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tenure::{BreakOptions, HolderKind, Lock, Previous, State, Style, Wait};
 use tenure_windows_tests::actor::{Actor, Kill};
+use windows_sys::Win32::Foundation::ERROR_LOCK_VIOLATION;
+use windows_sys::Win32::Storage::FileSystem::{LOCKFILE_EXCLUSIVE_LOCK, LOCKFILE_FAIL_IMMEDIATELY, LockFileEx};
+use windows_sys::Win32::System::IO::OVERLAPPED;
 
 const A_MOMENT: Duration = Duration::from_millis(300);
 const SHARING_VIOLATION: i32 = 32;
@@ -165,6 +169,60 @@ fn a_release_frees_the_name_while_a_reader_has_the_file_open() {
             .unwrap()
             .all(|entry| { !entry.unwrap().file_name().to_string_lossy().ends_with(".gone") })
     );
+}
+
+/// Returns whether a waiter has marked the anchor: then a byte far behind the record cannot be locked.
+fn is_marked(target: &Path) -> bool {
+    const MARK: u64 = (1 << 62) + 1;
+    let anchor = target.parent().unwrap().join(".tenure/target.lock");
+    let anchor = OpenOptions::new().read(true).write(true).open(anchor).unwrap();
+    let mut at = OVERLAPPED::default();
+    at.Anonymous.Anonymous.Offset = MARK as u32;
+    at.Anonymous.Anonymous.OffsetHigh = (MARK >> 32) as u32;
+    let flags = LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY;
+    // SAFETY: LockFileEx requires an open handle, and a pointer to an `OVERLAPPED` that outlives the call. The lock ends with
+    // the handle.
+    let locked = unsafe { LockFileEx(anchor.as_raw_handle(), flags, 0, 1, 0, &raw mut at) } != 0;
+    let error = std::io::Error::last_os_error().raw_os_error();
+    assert!(locked || error == Some(ERROR_LOCK_VIOLATION as i32), "{error:?}");
+    !locked
+}
+
+/// Returns whether the anchor comes to be marked, or unmarked, within this time.
+fn comes_to_be_marked(target: &Path, marked: bool, within: Duration) -> bool {
+    let end = Instant::now() + within;
+    while is_marked(target) != marked {
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+#[test]
+fn a_waiter_marks_the_anchor_while_it_waits() {
+    for style in ["file", "flock"] {
+        let (dir, target) = folder();
+        let mut one = holder(dir.path(), style);
+        assert!(!is_marked(&target), "no process waits");
+        // A look at the mark keeps a waiter from setting it for that moment, and a waiter does not insist.
+        let marked_waiter = || {
+            (0..20).find_map(|_| {
+                let two = waiter(dir.path(), style);
+                comes_to_be_marked(&target, true, Duration::from_secs(3)).then_some(two)
+            })
+        };
+        let mut two = marked_waiter().expect("a waiter marks the anchor");
+        two.kill(Kill::Terminate);
+        assert!(comes_to_be_marked(&target, false, Duration::from_secs(60)), "a dead waiter leaves no mark");
+        let mut two = marked_waiter().expect("a waiter marks the anchor");
+        assert_eq!(one.ask("release"), "released");
+        assert!(two.line().starts_with("held"));
+        // The mark of a granted waiter does not matter, because waiters are looked for between two grants of one process.
+        assert_eq!(two.ask("release"), "released");
+        assert!(!is_marked(&target), "{style}");
+    }
 }
 
 #[test]

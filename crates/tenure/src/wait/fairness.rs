@@ -105,3 +105,39 @@ impl TimeSlice {
 fn now() -> u32 {
     (sys::since_boot().as_nanos() >> UNIT_BITS) as u32
 }
+
+#[cfg(all(test, any(target_os = "linux", windows)))]
+mod tests {
+    use super::*;
+    use crate::model::options::Options;
+    use crate::sys::LockKind;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
+    fn a_process_whose_slice_is_over_yields_to_a_marked_waiter_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = LockPaths::open(&dir.path().join("t"), false).unwrap();
+        let open = || Anchor::open(&paths, &Options::default()).unwrap();
+        let (own, waiter) = (open(), open());
+        assert!(own.file.try_lock(LockKind::Exclusive).unwrap());
+        let mut slice = TimeSlice::default();
+        assert!(!slice.should_yield(&paths, &own), "no process waits");
+
+        let mut slice = TimeSlice::default();
+        announce_waiter(&paths, &waiter);
+        assert!(slice.should_yield(&paths, &own));
+        announce_waiter(&paths, &own);
+        assert!(slice.should_yield(&paths, &waiter), "a mark of its own is no other's, and the other's is seen");
+        own.file.unlock().unwrap();
+        slice.back_off(&own);
+        assert_eq!(slice.doublings(), 1, "no other process was granted the lock");
+
+        waiter.file.unmark();
+        let mut slice = TimeSlice::default();
+        assert!(!slice.should_yield(&paths, &own), "the waiter has gone");
+        announce_waiter(&paths, &waiter);
+        // As the kernel does at a process's end.
+        drop(waiter);
+        assert!(!TimeSlice::default().should_yield(&paths, &own), "the waiter has ended");
+    }
+}
