@@ -24,9 +24,9 @@ fn redact(value: &mut Value) {
         Value::Object(fields) => {
             for (name, value) in fields {
                 let kind = match name.as_str() {
-                    "pid" | "commandPid" => "[pid]",
-                    "createdAt" | "acquiredAt" => "[date]",
-                    "ageMs" => "[milliseconds]",
+                    "pid" | "commandPid" | "blockedByPid" => "[pid]",
+                    "createdAt" | "acquiredAt" | "from" | "until" | "lastSign" => "[date]",
+                    "ageMs" | "lastedMs" | "waitedMs" => "[milliseconds]",
                     "starttime" => "[ticks]",
                     "fence" => "[fence]",
                     "host" => "[host]",
@@ -173,7 +173,7 @@ fn the_doctors_fields_are_explained() {
 fn every_example_on_the_page_is_json_and_explained() {
     let page = page();
     let examples: Vec<&str> = page.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(examples.len(), 5);
+    assert_eq!(examples.len(), 6);
     for example in examples {
         documented(&serde_json::from_str(example).unwrap(), &page);
     }
@@ -189,4 +189,20 @@ fn ls_and_clean() {
     check(&scratch, "ls", scratch.json(["ls", "--recursive", "--json"]));
     check(&scratch, "clean", scratch.json(["clean", "--recursive", "--json"]));
     holder.finish();
+}
+
+#[test]
+fn a_history() {
+    let scratch = Scratch::new();
+    let history = || scratch.json(["history", "--json", "a"]);
+    check(&scratch, "history-none", history());
+    let mut holder = scratch.hold(["--history", "9", "--label", "run 8f2c", "a"]);
+    let busy = scratch.done(["run", "--history", "9", "-n", "a", "--", "echo", "job"]);
+    assert_eq!(busy.code, Some(75));
+    holder.signal(Signal::KILL);
+    holder.wait();
+    kill(holder.command, Signal::KILL);
+    assert!(ends(holder.command));
+    assert_eq!(scratch.done(["run", "--history", "9", "a", "--", "sh", "-c", "exit 3"]).code, Some(3));
+    check(&scratch, "history", history());
 }

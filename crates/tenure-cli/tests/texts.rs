@@ -14,8 +14,8 @@ use std::time::{Duration, SystemTime};
 use common::{Done, Running, Scratch, ends, kill};
 use rustix::process::Signal;
 
-const SUBCOMMANDS: [&str; 10] =
-    ["run", "hold", "status", "ls", "clean", "wait", "break", "doctor", "completions", "man"];
+const SUBCOMMANDS: [&str; 11] =
+    ["run", "hold", "status", "ls", "history", "clean", "wait", "break", "doctor", "completions", "man"];
 
 /// Patterns of text that differs from run to run, with their replacements.
 const CHANGING: [(&str, &str); 9] = [
@@ -131,6 +131,12 @@ fn usage_errors() {
         &["hold"],
         &["hold", "a", "b"],
         &["hold", "a", "--max-hold", "0s"],
+        &["hold", "a", "--history", "0"],
+        &["run", "--history", "10001", "a", "--", "true"],
+        &["run", "--history", "1", "--no-record", "a", "--", "true"],
+        &["history"],
+        &["history", "--svg", "--json", "a"],
+        &["history", "dir/"],
         &["wait"],
         &["wait", "a", "--timeout", "5 parsecs"],
         &["wait", "a", "--timeout", "-1"],
@@ -312,7 +318,14 @@ fn other_programs_and_other_users() {
 #[test]
 fn a_closed_output_is_no_error() {
     let scratch = Scratch::new();
-    let calls = [&["break", "a"][..], &["break", "--json", "a"], &["man"], &["completions", "zsh"], &["hold", "a"]];
+    let calls = [
+        &["break", "a"][..],
+        &["break", "--json", "a"],
+        &["history", "--json", "a"],
+        &["man"],
+        &["completions", "zsh"],
+        &["hold", "a"],
+    ];
     for words in calls.into_iter().chain([&["status", "--pid", "1"][..], &["hold", "--help"], &[]]) {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);

@@ -46,7 +46,8 @@
 //! | `try-loop L ROUNDS` | acquires without waiting and releases, ROUNDS times: the number of refusals |
 //!
 //! Keys: `style=flock`, `label=`, `reentrant=1`, `max_hold_ms=`, `overrun=revoke`, `refresh_ms=`, `mode=` (octal),
-//! `record=0`, `steal_after_ms=`, `grace_ms=`, `create_parents=0`, `deadlock_check=0`, `events=1` (says each event).
+//! `record=0`, `steal_after_ms=`, `grace_ms=`, `create_parents=0`, `deadlock_check=0`, `history=`, `events=1` (says each
+//! event).
 //! Paths contain no spaces; `%20` is a space.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test program")]
@@ -300,6 +301,7 @@ fn open(path: &str, keys: &[&str]) -> tenure::Result<Lock> {
             "refresh_ms" => options.refresh_interval(millis()),
             "mode" => options.mode(u32::from_str_radix(value, 8).unwrap()),
             "record" => options.record(value == "1"),
+            "history" => options.history(value.parse().unwrap()),
             "steal_after_ms" => options.stale_policy(StalePolicy::StealAfter(millis())),
             "stale_after_ms" => options.stale_after(millis()),
             "grace_ms" => options.malformed_grace(millis()),
@@ -318,6 +320,7 @@ fn report_event(event: &Event<'_>) {
         }
         Event::Lost { error, .. } => json!({"event": "lost", "error": error.to_string()}),
         Event::RefreshFailed { error, .. } => json!({"event": "refresh-failed", "error": error.to_string()}),
+        Event::HistoryFailed { error, .. } => json!({"event": "history-failed", "error": error.to_string()}),
         Event::TakenOver { holder, .. } => json!({"event": "taken-over", "pid": holder.pid()}),
         other => json!({"event": format!("{other:?}")}),
     });

@@ -90,6 +90,30 @@ fn a_lock_without_a_record_makes_three_calls() {
     check("record=0", &expected);
 }
 
+/// Without a history an acquire and release makes the calls above. The line is one `write`, which is not counted here.
+#[test]
+fn a_history_costs_seven_calls_and_a_write() {
+    let expected = [
+        "flock",
+        "statx",
+        "pread64",
+        "pwrite64",
+        "linkat",
+        "statx of a descriptor",
+        "statx",   // Is the anchor's path still this file? A lost tenure has another line.
+        "statx",   // And the lock file's?
+        "geteuid", // Each user has a file.
+        "openat",
+        "fstat or newfstatat", // Is it a file of this user's, and how large?
+        "statx",               // Was the history rewritten meanwhile?
+        "close",
+        "statx",
+        "unlinkat",
+        "flock",
+    ];
+    check("history=100000", &expected);
+}
+
 /// Returns the number of calls for each further lock when an actor runs `deed` on a folder of locks with a dead or live
 /// holder.
 fn calls_for_one_more(deed: &str, dead: bool) -> usize {

@@ -56,6 +56,43 @@ fn in_a_group_writable_folder_users_replace_each_others_anchors() {
 }
 
 #[test]
+fn each_user_writes_a_history_that_all_read() {
+    let Some(users) = Users::new() else { return };
+    for (name, mode, keys) in [("group", 0o2775, ""), ("sticky", 0o1777, "mode=666")] {
+        let target = users.folder(name, mode).join("t");
+        let keys = format!("history=5 {keys}");
+        let (mut ann, mut bob) = (users.opened(ANN, &target, &keys), users.opened(BOB, &target, &keys));
+        for _ in 0..3 {
+            for actor in [&mut ann, &mut bob] {
+                actor.must("acquire l g never");
+                actor.must("release g");
+            }
+        }
+        // A file that another user has put in the place of root's, whose name has root's number.
+        let folder = target.with_file_name(".tenure");
+        let own = folder.join(format!("t.lock.{BOB}.history"));
+        assert_eq!(fs::metadata(&own).unwrap().uid(), BOB);
+        let false_one = folder.join("t.lock.0.history");
+        fs::copy(&own, &false_one).unwrap();
+        std::os::unix::fs::chown(&false_one, Some(BOB), None).unwrap();
+        let past = tenure::history(&target).unwrap();
+        let pids: Vec<_> = past.iter().map(|past| past.pid.unwrap()).collect();
+        let (ann, bob) = (i64::from(ann.pid()), i64::from(bob.pid()));
+        assert_eq!(pids, [bob, ann, bob, ann, bob], "{name}");
+        // Nor does root write to it.
+        let mut root = tenure_tests::opened(&target, &format!("{keys} events=1"));
+        if mode & 0o1000 == 0 {
+            root.must("acquire l g never");
+            root.send("release g");
+            let said = root.receive();
+            assert_eq!(said["event"], "history-failed", "{said}");
+            assert_eq!(root.receive()["ok"], true);
+            assert_eq!(fs::metadata(&false_one).unwrap().len(), fs::metadata(&own).unwrap().len());
+        }
+    }
+}
+
+#[test]
 fn the_folder_of_anchors_has_its_parents_group() {
     let Some(users) = Users::new() else { return };
     // Each has a group of their own, as users do, and the folder's as a supplementary group, which the folder does not

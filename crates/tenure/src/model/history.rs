@@ -99,6 +99,8 @@ pub struct PastTenure {
     pub blocked_by_pid: Option<i64>,
     /// That holder's label, or its command line.
     pub blocked_by: Option<String>,
+    /// The number of the line among its process's. Two lines that are equal but for this are about two tenures.
+    pub(crate) nth: Option<u64>,
 }
 
 impl PastTenure {
@@ -119,6 +121,7 @@ impl PastTenure {
             why: None,
             blocked_by_pid: None,
             blocked_by: None,
+            nth: None,
         }
     }
 

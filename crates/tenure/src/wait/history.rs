@@ -1,33 +1,11 @@
 //! What a holder enters into the history of its lock.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::time::Duration;
-
 use crate::file::history;
 use crate::model::history::{Ending, PastTenure};
 use crate::model::holder::Holder;
 use crate::process::Liveness;
 use crate::sys::{self, Moment};
 use crate::wait::tenure::FileTenure;
-
-/// What only the holder's process knows of a tenure.
-#[derive(Debug, Default)]
-pub(crate) struct Notes(Mutex<Noted>);
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Noted {
-    waited: Duration,
-    exit_code: Option<i32>,
-    /// Whether the history is to be rewritten, once the lock is free.
-    too_large: bool,
-}
-
-impl Notes {
-    fn change<R>(&self, change: impl FnOnce(&mut Noted) -> R) -> R {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
 
 impl FileTenure {
     /// Notes that the tenure's acquire has waited since then.
@@ -64,7 +42,7 @@ impl FileTenure {
         };
         let past =
             PastTenure { waited: Some(noted.waited), exit_code: noted.exit_code, shared: self.request.shared, ..known };
-        match history::append(self.paths(), options, &past) {
+        match history::append(self.paths(), options, past) {
             Ok(too_large) => self.notes.change(|noted| noted.too_large = too_large),
             Err(error) => options.report_history_failure(&self.paths().target_path, &error),
         }

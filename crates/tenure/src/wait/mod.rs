@@ -5,6 +5,7 @@ pub(crate) mod fd_cache;
 pub(crate) mod file_lock;
 pub(crate) mod history;
 pub(crate) mod kernel_wait;
+pub(crate) mod notes;
 pub(crate) mod queue;
 pub(crate) mod registry;
 pub(crate) mod tenure;

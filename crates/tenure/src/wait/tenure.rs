@@ -19,7 +19,7 @@ use crate::record::io::write;
 use crate::record::{self, Record, RecordState};
 use crate::sys;
 use crate::util::loss_listeners::LossListeners;
-use crate::wait::history::Notes;
+use crate::wait::notes::Notes;
 
 const HELD: u8 = 0;
 const RELEASED: u8 = 1;

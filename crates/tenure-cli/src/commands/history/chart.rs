@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Row, date};
+use super::row::{Row, date};
 use crate::output::terminal::{cut_end, width};
 
 /// What a part of a bar shows. Where two are in one column, the later one of these is drawn.

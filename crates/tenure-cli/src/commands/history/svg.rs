@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::chart::{Chart, Part, Span};
-use super::date;
+use super::row::date;
 
 /// The width of a name's column and of the bars, the height of a line, and the distance of everything from the edges, in
 /// pixels.
@@ -25,7 +25,7 @@ pub(super) fn render(target: &str, chart: &Chart) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
          font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
     );
-    text(&mut out, EDGE, EDGE + 12.0, "start", &format!("Who held {target} when"));
+    text(&mut out, EDGE, EDGE + 12.0, "start", &format!("The holders of {target}"));
     for (at, (name, spans)) in chart.lines.iter().enumerate() {
         let y = top + LINE * at as f64;
         text(&mut out, EDGE, y + 16.0, "start", &shortened(name));
@@ -108,7 +108,7 @@ mod tests {
         rows[0].label = Some("</text><script>alert(\"1\")</script>&\u{1b}\u{ffff}".to_owned());
         let image = render("a<b>&", &Chart::new(&rows));
         assert!(!image.contains("<script") && !image.contains('\u{1b}') && image.contains("&lt;/text&gt;"), "{image}");
-        assert!(image.contains("Who held a&lt;b&gt;&amp; when"));
+        assert!(image.contains("The holders of a&lt;b&gt;&amp;"));
         assert_eq!(image.matches("<text").count(), image.matches("</text>").count());
         assert!(image.starts_with("<svg ") && image.ends_with("</svg>\n"));
         // The bars of the rows, their parts, the background and the legend.

@@ -2,7 +2,7 @@
 
 use tenure::escape;
 
-use super::{Row, date};
+use super::row::{Row, date};
 use crate::output::terminal::{cut_end, width};
 
 /// The heading of a column; the width to which its cells are always cut; the width to which they are cut where the line would

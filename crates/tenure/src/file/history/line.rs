@@ -46,6 +46,8 @@ struct LineJson<'a> {
     blocked_by_pid: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     blocked_by: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nth: Option<u64>,
     /// The number of tenures that are kept. The reader cuts to it: the file may have more.
     #[serde(skip_serializing_if = "Option::is_none")]
     keep: Option<usize>,
@@ -80,6 +82,7 @@ pub(super) fn render(past: &PastTenure, keep: usize) -> String {
             why: why.as_deref(),
             blocked_by_pid: past.blocked_by_pid,
             blocked_by: blocked_by.as_deref(),
+            nth: past.nth,
             keep: Some(keep).filter(|&keep| keep > 0),
         };
         let text = serde_json::to_string(&line).expect("a line has texts and numbers only");
@@ -130,6 +133,7 @@ fn parse(line: &[u8]) -> Option<Line> {
         why: text("why"),
         blocked_by_pid: pid("blockedByPid"),
         blocked_by: text("blockedBy"),
+        nth: value["nth"].as_u64(),
         ..PastTenure::new(ended, date("from")?, date("until")?)
     };
     let keep = value["keep"].as_u64().and_then(|keep| usize::try_from(keep).ok());
@@ -161,6 +165,7 @@ mod tests {
             why: Some("its kernel lock is free".into()),
             blocked_by_pid: Some(7),
             blocked_by: Some("other".into()),
+            nth: Some(3),
             ..PastTenure::new(Ending::Crashed, at(1_772_445_600), at(1_772_445_660))
         }
     }

@@ -6,8 +6,8 @@ use crate::model::history::PastTenure;
 /// Returns the last tenures, and as many failed waits, oldest first, without repetitions. Their number is `keep`, or the one
 /// that the newest line with a number has.
 pub(super) fn last(mut lines: Vec<Line>, keep: Option<usize>) -> Vec<PastTenure> {
-    // Of lines with one date, the later one in the file is the later one.
-    lines.sort_by_key(|line| (line.past.from, line.past.pid, line.past.fence));
+    // Of tenures that began within one millisecond, the fences show the order.
+    lines.sort_by_key(|line| (line.past.from, line.past.fence, line.past.pid, line.past.nth));
     let newest = lines.iter().filter(|line| line.keep.is_some()).max_by_key(|line| line.past.until);
     let keep = keep.filter(|&keep| keep > 0).or_else(|| newest?.keep).unwrap_or(usize::MAX);
     let mut merged: Vec<PastTenure> = Vec::with_capacity(lines.len());

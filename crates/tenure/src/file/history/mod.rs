@@ -12,6 +12,7 @@ mod line;
 mod merge;
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::file::paths::LockPaths;
@@ -36,15 +37,19 @@ fn too_large(kept: usize) -> u64 {
 
 /// Appends a line to this user's history of the lock. Returns whether the file is now so large that it should be
 /// [rewritten](rewrite).
-pub(crate) fn append(paths: &LockPaths, options: &Options, past: &PastTenure) -> Result<bool> {
-    let name = paths.history(sys::effective_user());
-    let text = line::render(past, options.history);
-    let size = append_text(paths, &name, options.mode, text.as_bytes()).map_err(|error| failed(paths, &name, error))?;
+pub(crate) fn append(paths: &LockPaths, options: &Options, past: PastTenure) -> Result<bool> {
+    static LINES: AtomicU64 = AtomicU64::new(0);
+    let user = sys::effective_user();
+    let name = paths.history(user);
+    let past = PastTenure { nth: Some(LINES.fetch_add(1, Ordering::Relaxed)), ..past };
+    let text = line::render(&past, options.history);
+    let size =
+        append_text(paths, &name, user, options.mode, text.as_bytes()).map_err(|error| failed(paths, &name, error))?;
     Ok(options.history > 0 && size >= too_large(options.history))
 }
 
 /// As [`append`], for a caller that has no other answer than the event: rewrites the file too, where it is too large.
-pub(crate) fn append_and_report(paths: &LockPaths, options: &Options, past: &PastTenure) {
+pub(crate) fn append_and_report(paths: &LockPaths, options: &Options, past: PastTenure) {
     match append(paths, options, past) {
         Ok(false) => {}
         Ok(true) => rewrite_and_report(paths, options),
@@ -66,7 +71,7 @@ fn failed(paths: &LockPaths, name: &Name, error: io::Error) -> Error {
 }
 
 /// Appends `text` to the file of that name, which is created if it is missing. Returns its size before.
-fn append_text(paths: &LockPaths, name: &Name, mode: Option<u32>, text: &[u8]) -> io::Result<u64> {
+fn append_text(paths: &LockPaths, name: &Name, user: u32, mode: Option<u32>, text: &[u8]) -> io::Result<u64> {
     for _ in 0..MAX_RETRIES {
         let file = match paths.dir.open_to_append(name) {
             Ok(file) => file,
@@ -78,7 +83,7 @@ fn append_text(paths: &LockPaths, name: &Name, mode: Option<u32>, text: &[u8]) -
         };
         let found = file.stat()?;
         // Another user may have given this name to a file of this user's, which must not change.
-        if found.kind != FileKind::Regular || found.links > 1 || !is_own(paths, &found, sys::effective_user()) {
+        if found.kind != FileKind::Regular || found.links > 1 || !is_own(paths, &found, user) {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is no file of this user's own: remove it"));
         }
         if found.size > MAX_BYTES {
@@ -111,11 +116,11 @@ fn create(paths: &LockPaths, name: &Name, mode: Option<u32>) -> io::Result<File>
 /// Rewrites this user's history with its last lines only, unless another process is doing so.
 pub(crate) fn rewrite(paths: &LockPaths, options: &Options) -> Result<()> {
     let user = sys::effective_user();
-    let name = paths.history(user);
-    replace(paths, &name, &paths.new_history(user), options).map_err(|error| failed(paths, &name, error))
+    replace(paths, user, options).map_err(|error| failed(paths, &paths.history(user), error))
 }
 
-fn replace(paths: &LockPaths, name: &Name, new: &Name, options: &Options) -> io::Result<()> {
+fn replace(paths: &LockPaths, user: u32, options: &Options) -> io::Result<()> {
+    let (name, new) = (&paths.history(user), &paths.new_history(user));
     let old = match paths.dir.open_to_append(name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         old => old?,
@@ -145,7 +150,7 @@ fn replace(paths: &LockPaths, name: &Name, new: &Name, options: &Options) -> io:
     // What was appended to the old file meanwhile.
     let later = read_text(&old)?;
     match later.get(text.len()..) {
-        Some(more) if !more.is_empty() => append_text(paths, name, options.mode, more).map(drop),
+        Some(more) if !more.is_empty() => append_text(paths, name, user, options.mode, more).map(drop),
         _ => Ok(()),
     }
 }
@@ -224,7 +229,7 @@ pub(crate) fn append_crash(paths: &LockPaths, options: &Options, previous: &Prev
     let mut past = of_holder(Ending::Crashed, dead);
     past.last_sign = dead.created_at.filter(|&seen| seen >= past.from);
     past.why = Some(dead.liveness.why().to_owned());
-    append_and_report(paths, options, &past);
+    append_and_report(paths, options, past);
 }
 
 /// Appends a tenure that was broken, if the lock has a history. A break has no options of the holder's, and a failure to
@@ -233,7 +238,7 @@ pub(crate) fn append_crash(paths: &LockPaths, options: &Options, previous: &Prev
 pub(crate) fn append_break(paths: &LockPaths, seen: &Status) {
     let Some(holder) = &seen.holder else { return };
     if files(paths).is_ok_and(|files| !files.is_empty()) {
-        append_and_report(paths, &Options::default(), &of_holder(Ending::Broken, holder));
+        append_and_report(paths, &Options::default(), of_holder(Ending::Broken, holder));
     }
 }
 
@@ -251,7 +256,7 @@ pub(crate) fn append_failure(paths: &LockPaths, options: &Options, error: &Error
     append_and_report(
         paths,
         options,
-        &PastTenure {
+        PastTenure {
             waited: Some(waited),
             shared,
             blocked_by_pid: blocker.and_then(Holder::pid),
