@@ -93,6 +93,7 @@ fn check_against_serde_json(object: &serde_json::Map<String, Value>, content: &C
     check_number(object.get("startTime"), native.start_time, 0, "startTime");
     check_number(object.get("commandPid"), native.command_pid, 0, "commandPid");
     check_number(object.get("commandStartTime"), native.command_start_time, 0, "commandStartTime");
+    check_number(object.get("slots"), native.slots, 0, "slots");
     let texts =
         [("bootId", &native.boot_id), ("host", &native.host), ("command", &native.command), ("label", &native.label)];
     for (key, ours) in texts {

@@ -155,6 +155,12 @@ impl Guard {
         self.facts().lock_file
     }
 
+    /// Returns the number of the slot that is held, from 0 ([`Options::slots`](crate::Options::slots)). `None` for a lock without
+    /// slots.
+    pub fn slot(&self) -> Option<u32> {
+        self.facts().slot
+    }
+
     /// Returns whether this is a share ([`Lock::acquire_shared`](crate::Lock::acquire_shared)).
     pub fn is_shared(&self) -> bool {
         self.facts().shared

@@ -44,6 +44,7 @@ pub(crate) fn unreported_crash_record(previous: &Previous, mut record: Record) -
     let command = holder.command_identity.as_ref();
     native.command_pid = command.and_then(|command| u64::try_from(command.pid).ok());
     native.command_start_time = command.and_then(|command| command.start_time);
+    native.slots = holder.slots.map(Into::into);
     native.label = holder.label.as_deref().map(Into::into);
     record
 }

@@ -145,6 +145,7 @@ impl Beginning {
         let Some(native) = &mut record.native else { return false };
         if record.max_hold != request.options.max_hold
             || native.style != request.record_style()
+            || native.slots != request.options.slots.map(Into::into)
             || !is_same_text(&native.label, &request.options.label)
         {
             return false;

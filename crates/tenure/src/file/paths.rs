@@ -393,7 +393,8 @@ pub(crate) fn shortened(name: OsString, suffix: &str) -> OsString {
     OsString::from(format!("{hash:016x}{suffix}"))
 }
 
-fn split(target: &Path) -> Result<(&Path, &OsStr)> {
+/// Returns the target's folder and its name, which must leave room for the suffix.
+pub(crate) fn split(target: &Path) -> Result<(&Path, &OsStr)> {
     if target.as_os_str().is_empty() {
         return Err(invalid(target, "the target's name is empty".into()));
     }

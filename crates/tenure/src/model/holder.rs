@@ -92,6 +92,8 @@ pub struct Holder {
     pub fence: Option<u64>,
     /// The intended maximum duration of this tenure.
     pub max_hold: Option<Duration>,
+    /// How many may hold a slot at once, as far as this holder of a slot agrees ([`Options::slots`](crate::Options::slots)).
+    pub slots: Option<u32>,
 }
 
 impl Holder {
@@ -123,6 +125,7 @@ impl Holder {
             acquired_at: native.and_then(|native| native.acquired_at),
             fence: native.and_then(|native| native.fence),
             max_hold: record.and_then(|record| record.max_hold),
+            slots: native.and_then(|native| native.slots).and_then(|slots| u32::try_from(slots).ok()),
         }
     }
 

@@ -315,6 +315,35 @@ options! {
     /// ```
     not_more_often_than: Option<Duration> = None, |interval: Duration| Some(interval);
 
+    /// Sets that up to `slots` may hold the lock at once, each with a slot of its own. None by default. For files only, in
+    /// lock-file style. From 1 to 1000.
+    ///
+    /// Each slot is a lock by itself, `<target>.slot-0`, `<target>.slot-1` and so on, with its record, its fence and its
+    /// crash report. An acquire gets the lowest one that is free: [`Guard::slot`](crate::Guard::slot). At any time, at most as
+    /// many hold as the *smallest* number says that any of the holders was opened with. So a lock with a smaller number waits
+    /// until fewer hold, and one with a larger number does not exceed what a present holder relies on. Waiters are served in
+    /// their order.
+    ///
+    /// A lock without slots on the same target is another lock. For one holder at a time beside slots, use `slots(1)`.
+    ///
+    /// ```
+    /// use tenure::Lock;
+    ///
+    /// # if cfg!(target_os = "linux") {
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("gpu");
+    /// let lock = Lock::options().slots(2).open(&path)?;
+    /// let (one, other) = (lock.acquire()?, lock.acquire()?);
+    /// assert_eq!((one.slot(), other.slot()), (Some(0), Some(1)));
+    /// assert!(lock.try_acquire()?.is_none());
+    /// # Ok(())
+    /// # }
+    /// # main().unwrap();
+    /// # }
+    /// ```
+    slots: Option<u32> = None, |slots: u32| Some(slots);
+
     /// Sets the intended maximum duration of a tenure. [`overrun`](Options::overrun) sets what happens after it. None by
     /// default.
     max_hold: Option<Duration> = None, |max_hold: Duration| Some(max_hold);

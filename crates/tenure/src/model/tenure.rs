@@ -104,6 +104,8 @@ pub(crate) struct Facts<'a> {
     /// `None` for a shared lock and for one without a record.
     pub(crate) fence: Option<u64>,
     pub(crate) shared: bool,
+    /// The number of the slot, from 0; `None` for a lock without slots.
+    pub(crate) slot: Option<u32>,
     /// How the tenure before this one ended.
     pub(crate) previous: &'a Previous,
 }

@@ -25,6 +25,7 @@ impl ThisProcess {
             start_time: self.identity.start_time,
             host: self.host.clone(),
             command: self.command.clone(),
+            slots: options.slots.map(Into::into),
             label: options.label.clone(),
             ..Native::bare(RecordState::Held)
         }

@@ -9,7 +9,7 @@ use super::{
     ACQUIRED_AT, BOOT_ID, CLOSE, CLOSE_NATIVE, COMMAND, COMMAND_PID, COMMAND_START_TIME, CREATED_AT, FENCE,
     FENCE_WIDTH, FLOCK_STYLE, FOREIGN_START_TIME, HOST, LABEL, LOCK_FILE_STYLE, MASKED_KEY, MAX_HOLD, MAX_SAFE,
     MAX_TEXT, NATIVE, Native, OPEN, PID_END, PID_KEY, PID_NAMESPACE, PID_WIDTH, PIDFD_INODE, PriorState, Record,
-    RecordState, RecordStyle, SERVER_STYLE, START_TIME, STATE, STYLE, Text, WIDE, state_text,
+    RecordState, RecordStyle, SERVER_STYLE, SLOTS, START_TIME, STATE, STYLE, Text, WIDE, state_text,
 };
 
 /// The fields of a record in Tenure's own layout. Strings are raw JSON with their quotes, and empty where they are absent.
@@ -31,6 +31,7 @@ pub(crate) struct CanonicalRecord<'a> {
     command: &'a str,
     command_pid: Option<u64>,
     command_start_time: Option<u64>,
+    slots: Option<u64>,
     label: &'a str,
 }
 
@@ -55,6 +56,7 @@ impl CanonicalRecord<'_> {
                 command: short_text(self.command),
                 command_pid: self.command_pid,
                 command_start_time: self.command_start_time,
+                slots: self.slots,
                 label: short_text(self.label),
             }),
             marker: None,
@@ -93,6 +95,7 @@ pub(crate) fn parse_canonical(bytes: &[u8]) -> Option<CanonicalRecord<'_>> {
         command: parser.optional_string(COMMAND)?,
         command_pid: parser.optional_number(COMMAND_PID, PID_WIDTH)?,
         command_start_time: parser.optional_number(COMMAND_START_TIME, WIDE)?,
+        slots: parser.optional_number(SLOTS, 0)?,
         label: parser.optional_string(LABEL)?,
     };
     if parser.more {

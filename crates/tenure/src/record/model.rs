@@ -91,6 +91,8 @@ pub(crate) struct Native {
     /// The pid of the command that the holder runs under the lock, in the holder's pid namespace, and its start time.
     pub(crate) command_pid: Option<u64>,
     pub(crate) command_start_time: Option<u64>,
+    /// How many may hold a slot at once, as far as this holder of a slot agrees.
+    pub(crate) slots: Option<u64>,
     pub(crate) label: Option<Text>,
 }
 
@@ -110,6 +112,7 @@ impl Native {
             command: None,
             command_pid: None,
             command_start_time: None,
+            slots: None,
             label: None,
         }
     }
@@ -164,6 +167,7 @@ pub(super) const HOST: &str = "    \"host\": ";
 pub(super) const COMMAND: &str = "    \"command\": ";
 pub(super) const COMMAND_PID: &str = "    \"commandPid\": ";
 pub(super) const COMMAND_START_TIME: &str = "    \"commandStartTime\": ";
+pub(super) const SLOTS: &str = "    \"slots\": ";
 pub(super) const LABEL: &str = "    \"label\": ";
 pub(super) const CLOSE_NATIVE: &str = "  }\n";
 pub(super) const CLOSE: &str = "}";
@@ -240,6 +244,7 @@ impl Record {
             command,
             command_pid,
             command_start_time,
+            slots,
             label,
         } = theirs;
         self.pid == other.pid
@@ -254,6 +259,7 @@ impl Record {
             && is_same_text(&ours.command, command)
             && ours.command_pid == *command_pid
             && ours.command_start_time == *command_start_time
+            && ours.slots == *slots
             && is_same_text(&ours.label, label)
     }
 

@@ -146,6 +146,7 @@ fn native(json: &str) -> Option<Native> {
             "command" => native.command = short_text(value),
             "commandPid" => native.command_pid = integer(value),
             "commandStartTime" => native.command_start_time = integer(value),
+            "slots" => native.slots = integer(value),
             "label" => native.label = short_text(value),
             _ => {}
         }

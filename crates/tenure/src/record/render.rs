@@ -10,7 +10,7 @@ use super::{
     ACQUIRED_AT, BLOCK, BOOT_ID, CLOSE, CLOSE_NATIVE, COMMAND, COMMAND_PID, COMMAND_START_TIME, CREATED_AT, FENCE,
     FENCE_WIDTH, FLOCK_STYLE, FOREIGN_START_TIME, HOST, LABEL, LOCK_FILE_STYLE, MASKED_KEY, MAX_BYTES, MAX_HOLD,
     MAX_SAFE, NATIVE, OPEN, PID_END, PID_KEY, PID_NAMESPACE, PID_WIDTH, PIDFD_INODE, Record, RecordStyle, Rendered,
-    SERVER_STYLE, START_TIME, STATE, STYLE, WIDE, state_text,
+    SERVER_STYLE, SLOTS, START_TIME, STATE, STYLE, WIDE, state_text,
 };
 
 impl Record {
@@ -60,6 +60,7 @@ impl Record {
             out.text(COMMAND, native.command.as_deref());
             out.number(COMMAND_PID, native.command_pid, PID_WIDTH);
             out.number(COMMAND_START_TIME, native.command_start_time, WIDE);
+            out.number(SLOTS, native.slots, 0);
             out.text(LABEL, native.label.as_deref());
             out.drop_comma();
             out.push(CLOSE_NATIVE);

@@ -32,6 +32,7 @@ fn sample() -> Record {
             command: Some("node gateway.js".into()),
             command_pid: Some(4243),
             command_start_time: Some(123_460),
+            slots: Some(4),
             label: Some("run 8f2c".into()),
         }),
         marker: None,
@@ -73,6 +74,7 @@ fn the_layout_is_the_documented_one() {
         "    \"command\": \"node gateway.js\",\n",
         "    \"commandPid\": 4243,      \n",
         "    \"commandStartTime\": 123460,              \n",
+        "    \"slots\": 4,\n",
         "    \"label\": \"run 8f2c\" \n",
         "  }\n",
         "}",
@@ -511,16 +513,16 @@ prop_compose! {
         state in prop_oneof![Just(RecordState::Held), Just(RecordState::Released), Just(RecordState::Aborted)],
         style in prop_oneof![Just(RecordStyle::LockFile), Just(RecordStyle::Flock), Just(RecordStyle::Server)],
         acquired_at in proptest::option::of((0..4_000_000_000_000u64).prop_map(at)),
-        numbers in proptest::array::uniform5(proptest::option::of(0..=MAX_SAFE)),
+        numbers in proptest::array::uniform6(proptest::option::of(0..=MAX_SAFE)),
         boot_id in proptest::option::of(text(hex_or_dash(), 40)),
         texts in proptest::array::uniform3(proptest::option::of(text(any::<char>(), 32))),
     ) -> Native {
-        let [pid_namespace, pidfd_inode, start_time, command_pid, command_start_time] = numbers;
+        let [pid_namespace, pidfd_inode, start_time, command_pid, command_start_time, slots] = numbers;
         let [host, command, label] = texts.map(|text| text.map(Into::into));
         let boot_id = boot_id.map(Into::into);
         Native {
             fence, state, style, acquired_at, boot_id, pid_namespace, pidfd_inode, start_time, host, command,
-            command_pid, command_start_time, label,
+            command_pid, command_start_time, slots, label,
         }
     }
 }

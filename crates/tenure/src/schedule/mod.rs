@@ -1,5 +1,5 @@
 //! Acquires that do more than wait: they leave where another one waits already, ask the holder to end, or skip a run that
-//! is not needed. All of it is built from the locks of paths, each of which follows the protocol of [`file`](crate::file).
+//! is not needed; or several hold at once, each with a slot. All of it is built from the locks of paths, each of which follows the protocol of [`file`](crate::file).
 
 mod lock;
 mod next;
@@ -7,7 +7,9 @@ mod patience;
 mod pending;
 mod process;
 mod replace;
+pub(crate) mod slots;
 mod success;
+mod survey;
 mod tenure;
 
 use std::path::Path;
@@ -20,6 +22,9 @@ use crate::wait::file_lock::FileLock;
 
 /// Opens the lock of a path. Without an option of this folder it is the plain lock, at no cost.
 pub(crate) fn open(target: &Path, options: Options) -> Result<Arc<dyn Backend>> {
+    if options.slots.is_some() {
+        return Ok(Arc::new(slots::SlotsLock::open(target, options)?));
+    }
     if options.if_busy == IfBusy::Wait && options.not_more_often_than.is_none() {
         return Ok(Arc::new(FileLock::open(target, options)?));
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::file::paths::LockPaths;
 use crate::model::backend::{Backend, Begun};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::{Options, Wait};
@@ -26,9 +27,19 @@ pub(crate) fn place_of(target: &Path) -> PathBuf {
 
 /// Opens the waiter's place.
 pub(crate) fn open(target: &Path, options: &Options) -> Result<FileLock> {
+    FileLock::open(&place_of(target), own_options(options))
+}
+
+/// Returns the waiter's place at paths that are open already.
+pub(crate) fn at(paths: &LockPaths, options: &Options) -> FileLock {
+    FileLock::at(paths, own_options(options))
+}
+
+/// Returns the options of the waiter's place.
+fn own_options(options: &Options) -> Options {
     let mut own = Options::default().create_parents(options.create_parents).refresh_interval(Duration::MAX);
-    (own.label, own.mode) = (options.label.clone(), options.mode);
-    FileLock::open(&place_of(target), own)
+    (own.label, own.mode, own.slots) = (options.label.clone(), options.mode, options.slots);
+    own
 }
 
 /// Takes the waiter's place. `None` if another acquire has it.
@@ -52,8 +63,14 @@ pub(crate) fn another_waits(target: &Path, place: &FileLock) -> Error {
     Error::new(ErrorKind::Skipped, target, detail)
 }
 
-/// The waiter's place, until this is dropped.
+/// A lock that is held until this is dropped, such as the waiter's place.
 pub(crate) struct Taken(Option<Arc<dyn Tenure>>);
+
+impl Taken {
+    pub(crate) fn new(tenure: Arc<dyn Tenure>) -> Taken {
+        Taken(Some(tenure))
+    }
+}
 
 impl Drop for Taken {
     fn drop(&mut self) {

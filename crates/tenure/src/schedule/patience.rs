@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::model::backend::{Begun, Pending};
 use crate::model::error::{Error, Result};
 use crate::model::tenure::Tenure;
-use crate::sys::{self, Wakeup};
+use crate::sys::{self, FileWatch, Wakeup};
 
 /// The longest single wait, so that no duration exceeds what the system takes.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -71,6 +71,16 @@ impl Patience {
             }
             self.pause(until)?;
         }
+    }
+
+    /// Waits until one of the watched files changes, or for `timeout`. Returns whether a file has changed.
+    pub(crate) fn watch(&self, watches: &[FileWatch], timeout: Duration) -> Result<bool> {
+        let failed = |error| Error::io("poll", "the wait failed", error);
+        let first = watches.first();
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout = left.map_or(timeout, |left| left.min(timeout));
+        sys::wait_any(first, None, &self.wakeup.0, timeout).map_err(failed)?;
+        first.map_or(Ok(false), |first| first.wait(Duration::ZERO)).map_err(failed)
     }
 
     /// Sleeps until this is woken, until the deadline, or until `until`. May return early.

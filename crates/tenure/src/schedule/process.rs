@@ -101,12 +101,14 @@ impl HolderProcesses {
 mod tests {
     use super::*;
 
+    type Change = fn(&mut Identity);
+
     #[test]
     fn a_process_is_proven_by_all_parts_of_its_identity_or_not_at_all() {
         let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
         let identity = Identity::of(child.id()).unwrap();
         assert!(ProvenProcess::open(&identity).is_ok_and(|proven| proven.pid == i64::from(child.id())));
-        let unproven: [(&str, fn(&mut Identity)); 5] = [
+        let unproven: [(&str, Change); 5] = [
             ("no start time", |identity| identity.start_time = None),
             ("no boot", |identity| identity.boot_id = None),
             ("another boot", |identity| identity.boot_id = Some("other".to_owned())),

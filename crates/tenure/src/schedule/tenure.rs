@@ -1,5 +1,6 @@
-//! A tenure of this folder's locks: a file's tenure, whose success can be recorded.
+//! The tenures of this folder's locks: a file's tenure, whose success can be recorded, or which has a slot.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -9,7 +10,7 @@ use crate::model::error::Result;
 use crate::model::holder::Holder;
 use crate::model::tenure::{Facts, Tenure};
 use crate::record::Record;
-use crate::sys::Inherited;
+use crate::sys::{Access, Inherited};
 
 /// A tenure whose success is recorded, if its holder says so.
 #[derive(Debug)]
@@ -68,5 +69,73 @@ impl Tenure for CountedTenure {
 
     fn abandon(self: Arc<Self>) {
         Arc::clone(&self.file).abandon();
+    }
+}
+
+/// A tenure of a slot.
+#[derive(Debug)]
+pub(crate) struct SlotTenure {
+    pub(crate) file: Arc<dyn Tenure>,
+    /// The target that the slots are of.
+    pub(crate) target: PathBuf,
+    pub(crate) number: u32,
+    /// The slot's own.
+    pub(crate) paths: Arc<LockPaths>,
+}
+
+impl SlotTenure {
+    /// Notifies the waiters that watch the slot's anchor: closing a file that was open for writing is an event. It comes after
+    /// the kernel lock is free.
+    fn notify_waiters(&self) {
+        drop(self.paths.dir.open_at(&self.paths.anchor, Access::ReadWrite));
+    }
+}
+
+impl Tenure for SlotTenure {
+    fn facts(&self) -> Facts<'_> {
+        Facts { target: &self.target, slot: Some(self.number), ..self.file.facts() }
+    }
+
+    fn holder(&self) -> Holder {
+        self.file.holder()
+    }
+
+    fn record(&self) -> Option<Record> {
+        self.file.record()
+    }
+
+    fn change(&self, change: &mut dyn FnMut(&mut Record)) -> Result<()> {
+        self.file.change(change)
+    }
+
+    fn refresh(&self) -> Result<()> {
+        self.file.refresh()
+    }
+
+    fn check(&self) -> Result<()> {
+        self.file.check()
+    }
+
+    fn check_natives(&self) -> Result<()> {
+        self.file.check_natives()
+    }
+
+    fn descriptors(&self) -> Result<Vec<Inherited>> {
+        self.file.descriptors()
+    }
+
+    fn poll_loss(self: Arc<Self>, waker: &Waker) -> bool {
+        Arc::clone(&self.file).poll_loss(waker)
+    }
+
+    fn release(self: Arc<Self>) -> Result<()> {
+        let released = Arc::clone(&self.file).release();
+        self.notify_waiters();
+        released
+    }
+
+    fn abandon(self: Arc<Self>) {
+        Arc::clone(&self.file).abandon();
+        self.notify_waiters();
     }
 }

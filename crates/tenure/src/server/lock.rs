@@ -65,6 +65,9 @@ impl ServerLock {
         if options.if_busy != IfBusy::Wait {
             return unsupported("skipping, queueing one and replacing a holder are for files");
         }
+        if options.slots.is_some() {
+            return unsupported("slots are for files");
+        }
         if options.not_more_often_than.is_some() {
             return unsupported("the time of the last success is kept beside files only");
         }

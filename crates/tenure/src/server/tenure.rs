@@ -365,6 +365,7 @@ impl Tenure for ServerTenure {
             lock_file: self.server.lock_name(),
             fence: (self.fence != 0).then_some(self.fence),
             shared: false,
+            slot: None,
             previous: &self.previous,
         }
     }

@@ -36,9 +36,19 @@ impl FileLock {
             return Err(Error::new(ErrorKind::Unsupported, target, "a lock without a record keeps no history")
                 .with_hint("leave out history(..) (--history) or record(false) (--no-record)"));
         }
-        let paths = LockPaths::open(target, options.create_parents)?;
-        let queue = registry::queue(&paths, !options.record);
-        Ok(FileLock { queue, exclusive: registry::request(options) })
+        Ok(FileLock::at(&LockPaths::open(target, options.create_parents)?, options))
+    }
+
+    /// Returns the lock at paths that are open already.
+    pub(crate) fn at(paths: &LockPaths, options: Options) -> FileLock {
+        let queue = registry::queue(paths, !options.record);
+        FileLock { queue, exclusive: registry::request(options) }
+    }
+
+    /// Returns whether `thread` acquired what this process holds, so that a further acquire by it would wait for itself.
+    #[allow(dead_code, reason = "the simulation has no slots")]
+    pub(crate) fn is_held_by(&self, thread: ThreadId) -> bool {
+        self.queue().is_held_by(thread)
     }
 
     /// Returns the queue of this process, which is another one after a fork.
@@ -147,6 +157,7 @@ impl Tenure for FileTenure {
             lock_file: &self.paths.lock_path,
             fence: (self.fence != 0).then_some(self.fence),
             shared: self.request.shared,
+            slot: None,
             previous: &self.grant.previous,
         }
     }

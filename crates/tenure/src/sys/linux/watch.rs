@@ -46,6 +46,9 @@ thread_local! {
 }
 
 impl FileWatch {
+    /// Whether a wait with one watch also ends at an event of the thread's other watches.
+    pub(crate) const SHARES_EVENTS: bool = true;
+
     /// Watches a file (`inotify_add_watch(2)`).
     pub(crate) fn new(file: &File) -> io::Result<FileWatch> {
         let instance = INSTANCE.with_borrow_mut(|kept| match kept {

@@ -56,6 +56,8 @@ impl Wakeup {
 pub(crate) enum FileWatch {}
 
 impl FileWatch {
+    pub(crate) const SHARES_EVENTS: bool = false;
+
     pub(crate) fn new(file: &File) -> io::Result<FileWatch> {
         match *file {}
     }

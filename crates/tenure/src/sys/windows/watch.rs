@@ -87,6 +87,9 @@ impl fmt::Debug for FileWatch {
 }
 
 impl FileWatch {
+    /// Whether a wait with one watch also ends at an event of the thread's other watches.
+    pub(crate) const SHARES_EVENTS: bool = false;
+
     /// Watches a file, by the name at which it was opened (`ReadDirectoryChangesW`).
     pub(crate) fn new(file: &File) -> io::Result<FileWatch> {
         let (folder, path) = file.place();

@@ -138,6 +138,12 @@ impl TargetQueue {
         self.attempt(state, request, thread, entry)
     }
 
+    /// Returns whether `thread` acquired what this process holds.
+    #[allow(dead_code, reason = "the simulation has no slots")]
+    pub(crate) fn is_held_by(&self, thread: ThreadId) -> bool {
+        held_by(&self.state(), Some(thread)).is_some()
+    }
+
     /// Makes one attempt on an idle queue, and queues where that was not enough.
     fn attempt(
         self: &Arc<TargetQueue>,
