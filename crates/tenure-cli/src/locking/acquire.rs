@@ -153,7 +153,8 @@ fn acquire_one(args: &LockOptions, target: &Path, lock: Lock, wait: Wait, signal
     });
     let worker = worker.map_err(|error| Failure::io("a thread that waits for the lock", &error))?;
 
-    let mut announcer = (!args.quiet).then(|| Announcer::new(target, server, signals));
+    let slots = args.slots;
+    let mut announcer = (!args.quiet).then(|| Announcer::new(target, server, slots, signals));
     loop {
         signals
             .wait(None, announcer.as_ref().map(Announcer::next_update))

@@ -26,6 +26,8 @@ pub(super) struct Announcer<'a> {
     target: &'a Path,
     /// The server that keeps the lock; `None` for a lock in files.
     server: Option<Scheme>,
+    /// The number of slots, where the lock has slots.
+    slots: Option<u32>,
     signals: &'a Signals,
     next: Instant,
     announced: Option<Announced>,
@@ -62,9 +64,41 @@ impl TenureId {
 }
 
 impl<'a> Announcer<'a> {
-    pub(super) fn new(target: &'a Path, server: Option<Scheme>, signals: &'a Signals) -> Announcer<'a> {
+    pub(super) fn new(
+        target: &'a Path,
+        server: Option<Scheme>,
+        slots: Option<u32>,
+        signals: &'a Signals,
+    ) -> Announcer<'a> {
         let next = Instant::now() + QUIET_FOR;
-        Announcer { live: LiveLine::new(), target, server, signals, next, announced: None, answer: None }
+        Announcer { live: LiveLine::new(), target, server, slots, signals, next, announced: None, answer: None }
+    }
+
+    /// Announces how many slots are held, once, or on each update of a terminal's line.
+    fn update_slots(&mut self, slots: u32, now: Instant) {
+        self.next = now + CHECK_AGAIN;
+        let is_drawn = self.live.is_some() && sys::in_foreground();
+        if !is_drawn && self.announced.is_some() {
+            return;
+        }
+        let Ok(found) = tenure::slots(self.target) else { return };
+        let held: Vec<i64> = found.iter().filter_map(|slot| slot.holder.as_ref()?.pid()).collect();
+        let line = format!(
+            "waiting for {}: {} of {slots} slots held, by {}",
+            describe::path(self.target),
+            held.len(),
+            describe::pids(&held)
+        );
+        match &mut self.live {
+            Some(live) if is_drawn => {
+                self.next = now + DRAW_AGAIN;
+                live.draw(&format!("tenure: {line}"));
+            }
+            _ => {
+                stream::message(&line);
+                self.announced = Some(Announced { stamp: None, tenure: TenureId::Sharers(held) });
+            }
+        }
     }
 
     /// Returns the state of the lock, if it is known yet.
@@ -110,6 +144,10 @@ impl<'a> Announcer<'a> {
     pub(super) fn update(&mut self) {
         let now = Instant::now();
         if now < self.next && !self.has_answer() {
+            return;
+        }
+        if let Some(slots) = self.slots {
+            self.update_slots(slots, now);
             return;
         }
         if self.live.is_some() && sys::in_foreground() {

@@ -57,6 +57,10 @@ pub(crate) struct LockOptions {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, allow_hyphen_values = true)]
     grace: Option<Duration>,
 
+    /// Let up to N hold the lock at once, each with a slot of its own. At most as many hold as the smallest N of all holders
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) slots: Option<u32>,
+
     /// Share the lock with other processes that share it; needs --flock
     #[arg(short, long, overrides_with = "exclusive")]
     pub(crate) shared: bool,
@@ -137,6 +141,7 @@ impl LockOptions {
             no_wait: false,
             if_busy: BusyAction::Wait,
             grace: None,
+            slots: None,
             shared: false,
             exclusive: false,
             flock: false,
@@ -181,6 +186,9 @@ impl LockOptions {
         }
         if self.if_busy != BusyAction::Wait {
             options = options.if_busy(self.if_busy.into());
+        }
+        if let Some(slots) = self.slots {
+            options = options.slots(slots);
         }
         if let Some(grace) = self.grace {
             if self.if_busy != BusyAction::Replace {

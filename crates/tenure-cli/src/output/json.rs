@@ -34,6 +34,21 @@ pub(crate) struct InvisibleJson {
     open_by: [(); 0],
 }
 
+/// The answer of `status`: the lock, and its slots where it has any.
+#[derive(Serialize)]
+pub(crate) struct StatusJson<'a> {
+    #[serde(flatten)]
+    found: LockJson<'a>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    slots: Vec<LockJson<'a>>,
+}
+
+impl<'a> StatusJson<'a> {
+    pub(crate) fn new(found: &'a Status, slots: &'a [Status]) -> StatusJson<'a> {
+        StatusJson { found: LockJson::from(found), slots: slots.iter().map(LockJson::from).collect() }
+    }
+}
+
 /// The answer of `ls`.
 #[derive(Serialize)]
 pub(crate) struct ListJson<'a> {

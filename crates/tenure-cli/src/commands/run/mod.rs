@@ -17,7 +17,7 @@ use crate::sys::{self, ProcessTree, Signals};
 ///
 /// The lock is released when the command ends, even if the command leaves daemons. If `tenure` is killed, the lock stays
 /// held while the command works. The record names both processes. The environment of the command has TENURE_TARGET,
-/// TENURE_LOCK_FILE and TENURE_FENCE, which describe the first target's lock.
+/// TENURE_LOCK_FILE and TENURE_FENCE, which describe the first target's lock, and with --slots TENURE_SLOT.
 #[derive(clap::Args)]
 #[cfg_attr(test, derive(Debug, PartialEq))]
 #[command(override_usage = "tenure run [OPTIONS] TARGET... -- COMMAND [ARG...]
@@ -42,6 +42,8 @@ Examples:
     tenure run --max-hold 5m --on-overrun term queue -- ./worker.sh
   rebuild after each change, where one queued run covers all changes since it was queued:
     tenure run --if-busy queue-one build -- make
+  run four at once, each on a device of its own:
+    tenure run --slots 4 gpu -- sh -c 'CUDA_VISIBLE_DEVICES=$TENURE_SLOT ./train'
   run the newest version only, as a CI service does that cancels the run in progress:
     tenure run --if-busy replace --grace 30s deploy -- ./deploy.sh
   run at most every ten minutes, however often this is called; a failed run does not count:
@@ -72,6 +74,13 @@ serves as a lock only. An empty index breaks a new repository of git.
 With --if-busy queue-one the waiter holds a lock of its own, `TARGET.next`, which `tenure status`
 shows. It is released before the command starts. So a call that leaves with 79 came before the start
 of a run that is queued. If that run gives up (--timeout), or is ended, none takes its place.
+
+With --slots N each holder has a slot, which is a lock of its own: `TARGET.slot-0`, `TARGET.slot-1`
+and so on, with a record and a fence. `tenure status TARGET` shows all that are held. The command
+gets the slot's number in TENURE_SLOT: the lowest that is free, from 0. At most as many hold at any
+time as the smallest N says that any of the holders was called with. So a call with a smaller N waits
+until fewer hold, and no later call with a larger N exceeds the smaller one. A call without --slots
+takes another lock: for one at a time beside slots, use `--slots 1`.
 
 With --if-busy replace the holder's record must prove its process: pid, start time, boot and pid
 namespace. Otherwise, and where this user may not signal it, the call fails and ends nothing. A
@@ -188,6 +197,10 @@ fn run_held(args: &Args, words: &[OsString], held: Held, signals: &mut Signals) 
             // Removed, because it would be the fence of an outer tenure.
             None => command.env_remove("TENURE_FENCE"),
             Some(fence) => command.env("TENURE_FENCE", fence.to_string()),
+        };
+        match first.slot() {
+            None => command.env_remove("TENURE_SLOT"),
+            Some(slot) => command.env("TENURE_SLOT", slot.to_string()),
         };
         // A lease ends with this process, and the command must not outlive the lease.
         if held.guards.iter().any(|guard| guard.lease().is_some()) {

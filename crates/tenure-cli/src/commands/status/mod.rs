@@ -8,12 +8,13 @@ use clap::ValueHint;
 use tenure::{HolderKind, State, Status, Style, escape};
 
 use self::process::Format;
-use crate::output::json::{self, LockJson};
+use crate::output::json::{self, StatusJson};
 use crate::output::{Failure, color, describe, exit, stream};
 
 /// Show who holds a lock, since when, whether the holder lives, and how many wait
 ///
-/// `status` never creates a file, waits, or disturbs a holder.
+/// `status` never creates a file, waits, or disturbs a holder. With slots (`tenure run --slots`) it shows each that is held
+/// or stale.
 #[derive(clap::Args)]
 #[command(override_usage = "tenure status [OPTIONS] TARGET
        tenure status [--json] --pid N")]
@@ -68,15 +69,16 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
             .map_or(Ok(exit::USAGE), |pid| process::run(pid, if args.json { Format::Json } else { Format::Text }));
     };
     let found = tenure::status(target)?;
+    let slots = tenure::slots(target)?;
     if args.json {
-        json::print(&LockJson::from(&found))?;
+        json::print(&StatusJson::new(&found, &slots))?;
     } else if !args.check {
-        stream::print(&text(&found))?;
+        // A lock that is held by slots only is not described as free.
+        let alone = Some(&found).filter(|found| found.state != State::Free || slots.is_empty());
+        stream::print(&alone.into_iter().chain(&slots).map(text).collect::<String>())?;
     }
-    Ok(match found.state {
-        State::Held | State::Unknown if args.check => exit::BUSY,
-        _ => exit::OK,
-    })
+    let busy = |found: &Status| matches!(found.state, State::Held | State::Unknown);
+    Ok(if args.check && [&found].into_iter().chain(&slots).any(busy) { exit::BUSY } else { exit::OK })
 }
 
 /// Describes a lock in lines of text.
@@ -113,6 +115,9 @@ fn text(found: &Status) -> String {
         }
         if let Some(fence) = holder.fence {
             line("fence", fence.to_string());
+        }
+        if let Some(slots) = holder.slots {
+            line("slots", format!("at most {slots} hold, as long as this one does"));
         }
         if let Some(max_hold) = holder.max_hold {
             line("max hold", escape::duration(max_hold));
