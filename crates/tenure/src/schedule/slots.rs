@@ -207,14 +207,13 @@ impl Parts {
         for number in survey.free(self.limit) {
             let Some(paths) = slots.get(&number) else { continue };
             match self.lock_of(paths).begin(LockKind::Exclusive, Wait::Never, thread) {
-                Ok(begun) => match Queued::new(begun) {
-                    Err(file) => {
+                // An acquire that never waits is not queued.
+                Ok(begun) => {
+                    if let Err(file) = Queued::new(begun) {
                         let (target, paths) = (self.paths.target_path.clone(), Arc::clone(paths));
                         return Ok(Attempt::Granted(Arc::new(SlotTenure { file, target, number, paths })));
                     }
-                    // An acquire that never waits is not queued.
-                    Ok(_) => {}
-                },
+                }
                 // A foreign program, or a lock on the slot's own name.
                 Err(error) if error.is_busy() => {}
                 Err(error) => return Err(error),
