@@ -125,7 +125,9 @@ pub mod escape {
 
 /// Tests which features of a folder's file system a lock can use.
 pub mod probe {
+    pub use crate::maintenance::gate::tries_folders;
     pub use crate::maintenance::probe::*;
+    pub use crate::maintenance::trial::trial;
 }
 
 /// The documents of the repository.

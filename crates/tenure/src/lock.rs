@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::acquire_future::{AcquireFuture, Requester};
+use crate::file::paths::LockPaths;
 use crate::guard::Guard;
+use crate::maintenance::gate;
 use crate::model::backend::Backend;
 use crate::model::error::Result;
 use crate::model::options::{Options, Wait};
@@ -16,7 +18,7 @@ use crate::sys::LockKind;
 
 impl Options {
     /// Opens the lock of `target`, and resolves the folder that it is in, once. Locks nothing, and creates nothing but
-    /// missing parents.
+    /// missing parents. On macOS and FreeBSD the first call in a folder [tries](crate::probe::trial) locks there.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -32,12 +34,19 @@ impl Options {
     ///
     /// [`is_invalid_target`](crate::Error::is_invalid_target) for a path that cannot be a target,
     /// [`is_cannot_create`](crate::Error::is_cannot_create) or
-    /// [`is_permission_denied`](crate::Error::is_permission_denied) where the folder cannot be opened.
+    /// [`is_permission_denied`](crate::Error::is_permission_denied) where the folder cannot be opened;
+    /// [`is_unsupported`](crate::Error::is_unsupported) where it did not pass the trial.
     pub fn open(&self, target: impl AsRef<Path>) -> Result<Lock> {
         let (target, options) = (target.as_ref(), self.clone());
         Ok(Lock(match server::open(target)? {
             Some(server) => Arc::new(ServerLock::open(server, options)?),
-            None => schedule::open(target, options)?,
+            None => {
+                let lock = schedule::open(target, options)?;
+                if gate::tries_folders() {
+                    gate::check(&LockPaths::open(target, false)?)?;
+                }
+                lock
+            }
         }))
     }
 }

@@ -28,6 +28,7 @@ mod interrupt;
 mod process;
 pub(crate) mod state;
 pub(crate) mod sync;
+mod trial;
 mod wait;
 pub(crate) mod world;
 
@@ -36,4 +37,5 @@ pub(crate) use fork_local::ForkLocal;
 pub(crate) use fs::*;
 pub(crate) use interrupt::*;
 pub(crate) use process::*;
+pub(crate) use trial::*;
 pub(crate) use wait::*;

@@ -15,7 +15,7 @@ pub(super) const GITIGNORE: &str = ".gitignore";
 /// Creates `.tenure` with its parent's permissions, group and ACL, so that a user who may create files beside the
 /// target may create them in it. Where that is more than one user, `.tenure` appears with its permissions: a crash in
 /// between would shut the others out for ever. `tried`: the number of attempts before this one.
-pub(super) fn create_anchor_dir(paths: &LockPaths, tried: usize) -> Result<()> {
+pub(crate) fn create_anchor_dir(paths: &LockPaths, tried: usize) -> Result<()> {
     let mode = paths.dir_stat.mode;
     let private = mode & 0o022 == 0 && paths.dir_stat.owner == sys::effective_user();
     let made = if private { paths.anchors.clone() } else { temporary_name(tried) };

@@ -18,6 +18,8 @@ use crate::sys::{
 
 /// The folder of anchors, beside the target.
 pub(crate) const ANCHORS: &str = ".tenure";
+/// The file in it that remembers whether the folder passed its trial.
+pub(crate) const TRIAL: &str = ".trial";
 const LOCK_SUFFIX: &str = ".lock";
 const SWAP_SUFFIX: &str = ".swap";
 const NEW_SUFFIX: &str = ".new";

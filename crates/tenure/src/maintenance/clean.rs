@@ -11,11 +11,12 @@ use crate::file::break_lock::{BREAK_PATIENCE, remove_foreign, replace_anchor};
 use crate::file::crash::reports_crash;
 use crate::file::history;
 use crate::file::lock_file;
-use crate::file::paths::LockPaths;
+use crate::file::paths::{LockPaths, TRIAL};
 use crate::file::prepare::remove_abandoned;
 use crate::file::prior::Prior;
 use crate::file::reclaim;
 use crate::file::status::{has_settled, idle_for};
+use crate::maintenance::gate;
 use crate::maintenance::scan::{Handled, PossiblyDead, Scan, Scanned};
 use crate::maintenance::walk::{Depth, FoundLock};
 use crate::model::error::{Error, ErrorKind, Result};
@@ -163,7 +164,12 @@ pub(crate) fn clean(dir: &Path, options: &CleanOptions) -> Result<CleanReport> {
         },
         |scan, scanned| match scanned {
             Scanned::Found(paths, found) => Handled::Done(tidy(paths, found, options, &scan.options)),
-            Scanned::PossiblyDead(lock) if !options.dry_run && !options.keeps(&lock.if_dead) && reclaim(&lock) => {
+            Scanned::PossiblyDead(lock)
+                if !options.dry_run
+                    && !options.keeps(&lock.if_dead)
+                    && gate::check(&lock.paths).is_ok()
+                    && reclaim(&lock) =>
+            {
                 let cleaned = Cleaned { found: lock.if_dead, removed: true, only_aged: false, error: None };
                 Handled::Done(Tidied::Lock(Box::new(cleaned)))
             }
@@ -200,14 +206,16 @@ fn reclaim(lock: &PossiblyDead) -> bool {
 /// Removes one lock if it is stale, or its anchor if that is idle.
 fn tidy(paths: LockPaths, found: Result<Status>, options: &CleanOptions, look: &Options) -> Tidied {
     let Ok(found) = found else { return Tidied::Nothing };
+    let tried = if options.dry_run { Ok(()) } else { gate::check(&paths) };
     if found.state == State::Free {
         // An anchor that cannot be removed now is left for the next call.
-        return if prune(&paths, options).unwrap_or(false) { Tidied::Pruned } else { Tidied::Nothing };
+        let pruned = tried.is_ok() && prune(&paths, options).unwrap_or(false);
+        return if pruned { Tidied::Pruned } else { Tidied::Nothing };
     }
     let only_aged = !options.aged && is_nameless(&found) && found.state == State::Stale;
     let goes = found.state == State::Stale && !only_aged && !options.dry_run && !options.keeps(&found);
     let (removed, error) = match goes {
-        true => match take_and_release(paths, look) {
+        true => match tried.and_then(|()| take_and_release(paths, look)) {
             Ok(removed) => (removed, None),
             Err(error) => (false, Some(error)),
         },
@@ -307,7 +315,8 @@ fn prune_history_alone(paths: &LockPaths, options: &CleanOptions) -> Result<()> 
 fn remove_folder(paths: &LockPaths) {
     let Ok(anchors) = paths.dir.open_dir(&paths.anchors) else { return };
     let Ok(entries) = anchors.entries() else { return };
-    if entries.iter().any(|(name, _)| name.as_os_str() != ".gitignore") {
+    // A trial's answer is worth less than a folder without litter.
+    if entries.iter().any(|(name, _)| name.as_os_str() != ".gitignore" && name.as_os_str() != TRIAL) {
         return;
     }
     for (name, _) in &entries {
@@ -321,6 +330,7 @@ fn remove_folder(paths: &LockPaths) {
 /// Breaks the lock whose status was `found`, whether or not its holder lives. `false` where another process was first.
 pub(crate) fn break_lock(target: &Path, found: &Status) -> Result<bool> {
     let paths = LockPaths::open(target, false)?;
+    gate::check(&paths)?;
     if found.state == State::Stale {
         return take_and_release(paths, &Options::default().create_parents(false));
     }

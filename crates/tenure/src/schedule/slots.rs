@@ -90,6 +90,9 @@ impl SlotsLock {
                 "slots are locks with lock files: neither flock style nor a lock without a record has them",
             );
         }
+        if options.history > 0 {
+            return unsupported("a lock with slots keeps no history");
+        }
         if options.reentrant {
             return unsupported("a slot cannot be acquired again: each acquire takes a slot of its own");
         }

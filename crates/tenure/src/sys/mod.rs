@@ -6,11 +6,11 @@
 //!
 //! | folder or file | compiled |
 //! | --- | --- |
-//! | `types`, `lock_table`, `fork_local`, `sync`, `clock`, `credentials` | everywhere: types of the front, and what the standard library can do |
+//! | `types`, `lock_table`, `fork_local`, `sync`, `clock`, `credentials`, `proof` | everywhere: types of the front, and what the standard library can do |
 //! | `unix` | on Unixes with a port: what they share |
 //! | `linux` | on Linux: the rest |
 //! | `windows` | on Windows: all of it |
-//! | `no_interrupts` | on systems without a signal for interrupts |
+//! | `no_interrupts`, `no_second_process` | on systems without a signal for interrupts, or without forks |
 //! | `other` | on systems without a port: every operation on files is unsupported; what locks on servers need works |
 //!
 //! `crates/tenure-sim` puts a kernel in memory in this folder's place.
@@ -27,6 +27,9 @@ mod fork_local;
 mod lock_table;
 #[cfg(not(target_os = "linux"))]
 mod no_interrupts;
+#[cfg(not(target_os = "linux"))]
+mod no_second_process;
+mod proof;
 pub(crate) mod sync;
 mod types;
 
@@ -70,6 +73,13 @@ pub(crate) use system::{
     process_of_thread, reads_start_times_alike, shows_its_start_time, signal_zero,
 };
 pub(crate) use types::{EndRequest, ProcessFacts};
+
+// Trials: whether this port was run by its authors, and a second process for the trial of a folder where it was not.
+#[cfg(not(target_os = "linux"))]
+pub(crate) use no_second_process::SecondProcess;
+pub(crate) use proof::{SYSTEM, is_proven};
+#[cfg(target_os = "linux")]
+pub(crate) use system::SecondProcess;
 
 // Watches: waiting for a file's change, a process's end, or another thread.
 pub(crate) use system::{FileWatch, Wakeup, wait_any};

@@ -1,6 +1,5 @@
 //! The part of the front that only Linux has, or does in its own way.
 
-mod clock;
 mod lock_table;
 mod machine;
 mod mounts;
@@ -15,23 +14,27 @@ pub(crate) mod texts;
 mod watch;
 
 // The modules that `unix` calls.
+pub(super) mod clock;
+pub(super) mod close;
 pub(super) mod file_system;
 pub(super) mod fork_witness;
 pub(super) mod ident;
 pub(super) mod interrupt;
 pub(super) mod lease;
 pub(super) mod mark;
+pub(super) mod name_key;
 pub(super) mod open;
 pub(super) mod rename;
 pub(super) mod rights;
 
 pub(crate) use super::unix::{
-    Dir, File, HeldCell, Inherited, NAME_MAX, Name, clean_up, effective_user, ends_without_name, enter_held,
-    fork_generation, host, inherit, inherit_always, install_cleanup, install_cleanup_over, is_no_such_process,
-    means_no_links, name_len, pid, resets_itself, signal_zero, spawn, special_name, with_signals_blocked,
+    Dir, File, HeldCell, Inherited, NAME_MAX, Name, SecondProcess, clean_up, effective_user, ends_without_name,
+    enter_held, fork_generation, host, inherit, inherit_always, install_cleanup, install_cleanup_over,
+    is_no_such_process, means_no_links, moment, name_len, pid, resets_itself, signal_zero, since_boot, since_epoch,
+    spawn, special_name, with_signals_blocked,
 };
 
-pub(crate) use clock::{clock_is_steered, moment, since_boot, since_epoch};
+pub(crate) use clock::clock_is_steered;
 pub(crate) use interrupt::{InterruptHandle, InterruptibleWait, install_interrupts, interrupts_enabled};
 pub(crate) use lock_table::{lock_table, table_device};
 #[allow(unused_imports, reason = "the simulation parses its own table, and compares it with the kernel's")]

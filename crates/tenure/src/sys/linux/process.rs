@@ -1,8 +1,9 @@
 //! Facts about processes, from `/proc` (`proc_pid(5)`).
 
 use super::proc;
-use super::process_text::{Stat, command_text, thread_group};
+use super::process_text::{Stat, thread_group};
 use crate::sys::types::ProcessFacts;
+use crate::sys::unix::command_text::command_text;
 
 /// No Linux kernel gives a pid above this (`PID_MAX_LIMIT`, `proc_sys_kernel(5)`), in any namespace.
 pub(crate) const PID_LIMIT: i64 = 4_194_304;

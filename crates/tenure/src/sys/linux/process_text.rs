@@ -67,20 +67,6 @@ pub(crate) fn counts_alike(status: &str, pid: u32) -> bool {
     same && field(status, "NSpid").is_none_or(|pids| pids.split_ascii_whitespace().count() == 1)
 }
 
-/// Joins the arguments in `/proc/<pid>/cmdline` (`proc_pid_cmdline(5)`) to a text of at most 1024 bytes. `None` for an
-/// empty one.
-pub(crate) fn command_text(raw: &[u8]) -> Option<String> {
-    const LIMIT: usize = 1024;
-    let mut text = String::from_utf8_lossy(raw).replace('\0', " ");
-    text.truncate(text.trim_end().len());
-    if text.len() > LIMIT {
-        let end = (0..=LIMIT - '…'.len_utf8()).rev().find(|&end| text.is_char_boundary(end));
-        text.truncate(end.unwrap_or(0));
-        text.push('…');
-    }
-    (!text.is_empty()).then_some(text)
-}
-
 fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
 }
@@ -218,20 +204,5 @@ mod tests {
         assert!(!counts_alike("Pid:\t5\nNSpid:\t5\t5\n", 5), "even where the numbers happen to agree");
         assert!(!counts_alike("Pid:\t44\nNSpid:\t44\n", 43));
         assert!(!counts_alike("", 43));
-    }
-
-    #[test]
-    fn commands() {
-        assert_eq!(command_text(b""), None);
-        assert_eq!(command_text(b"\0\0 \0"), None);
-        assert_eq!(command_text(b"node\0gateway.js\0\0\0").as_deref(), Some("node gateway.js"));
-        assert_eq!(command_text(b"a\0\0b\0").as_deref(), Some("a  b"), "an empty argument stays");
-        assert_eq!(command_text(b"a\xffb\0").as_deref(), Some("a\u{fffd}b"));
-        assert_eq!(command_text(&[b'x'; 1024]).as_deref(), Some("x".repeat(1024).as_str()));
-        for text in ["x".repeat(1025), "é".repeat(600), "x".repeat(1020) + "😀😀", "\u{fffd}".repeat(2000)] {
-            let cut = command_text(text.as_bytes()).unwrap();
-            let kept = cut.strip_suffix('…').unwrap();
-            assert!(text.starts_with(kept) && cut.len() <= 1024 && cut.len() > 1020, "{}", cut.len());
-        }
     }
 }

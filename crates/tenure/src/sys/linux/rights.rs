@@ -11,8 +11,10 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 
-use rustix::fs::{Gid, Mode, Uid, XattrFlags};
+use rustix::fs::{Gid, Uid, XattrFlags};
 use rustix::io::{Errno, retry_on_intr};
+
+use crate::sys::unix::mode::{cannot_be_given, set_mode};
 
 const ACCESS_ACL: &CStr = c"system.posix_acl_access";
 
@@ -174,7 +176,7 @@ pub(crate) fn take_rights_of(folder: BorrowedFd<'_>, parent: BorrowedFd<'_>) -> 
         let acl = rights.acl();
         let set = || rustix::fs::fsetxattr(folder, ACCESS_ACL, &acl, XattrFlags::empty());
         match if expressible { retry_on_intr(set) } else { Err(Errno::INVAL) } {
-            Ok(()) => return take_mode(folder, special | rights.mode()),
+            Ok(()) => return set_mode(folder, special | rights.mode()),
             Err(error) if cannot_be_given(error) => rights = rights.narrowed(),
             Err(error) => return Err(error.into()),
         }
@@ -183,30 +185,7 @@ pub(crate) fn take_rights_of(folder: BorrowedFd<'_>, parent: BorrowedFd<'_>) -> 
     if matches!(access_acl(folder), Ok(Some(_))) {
         rustix::fs::fremovexattr(folder, ACCESS_ACL)?;
     }
-    take_mode(folder, special | rights.mode())
-}
-
-/// Sets the mode (`fchmod(2)`): the umask removed bits, and a file system may keep other bits than it was given. Fewer
-/// rights are accepted, more are an error.
-fn take_mode(folder: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
-    let found = || Ok::<_, io::Error>(rustix::fs::fstat(folder)?.st_mode & 0o7777);
-    if found()? == mode {
-        return Ok(());
-    }
-    let changed = retry_on_intr(|| rustix::fs::fchmod(folder, Mode::from_raw_mode(mode)));
-    if let Err(error) = changed
-        && !cannot_be_given(error)
-    {
-        return Err(error.into());
-    }
-    let found = found()?;
-    let more = found & 0o777 & !mode != 0;
-    // Without the bit, every user who may write here may remove other users' files.
-    let sticky = mode & !found & 0o1000 != 0 && found & 0o022 != 0;
-    match more || sticky {
-        true => Err(changed.err().unwrap_or(Errno::OPNOTSUPP).into()),
-        false => Ok(()),
-    }
+    set_mode(folder, special | rights.mode())
 }
 
 /// Gives the folder the group of `parent` (`fchown(2)`). Returns `false` if the folder still has another group, or may
@@ -246,12 +225,6 @@ fn access_acl(folder: BorrowedFd<'_>) -> io::Result<Option<Rights>> {
         Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(None),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Returns whether this user, or this file system, cannot set a group, a mode or an ACL. EINVAL is the answer for an id
-/// without a number in this user namespace (`user_namespaces(7)`).
-fn cannot_be_given(error: Errno) -> bool {
-    matches!(error, Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::ROFS)
 }
 
 /// Returns whether this id may be one without a number in this user namespace (`user_namespaces(7)`). The kernel shows

@@ -127,9 +127,9 @@ impl Dir {
         self.open_at(name, access)
     }
 
-    /// Returns what is equal for two names exactly if they are one file's in this folder. Here it is the name.
+    /// Returns what is equal for two names exactly if they are one file's in this folder (`this_unix::name_key`).
     pub(crate) fn name_key<'a>(&self, name: &'a OsStr) -> Cow<'a, OsStr> {
-        Cow::Borrowed(name)
+        this_unix::name_key::name_key(self.0.as_fd(), name)
     }
 
     /// Makes a file that must not exist yet (`openat(2)`, `O_EXCL`).
@@ -234,5 +234,6 @@ impl Dir {
 
 /// Returns whether a file system without hard links answers `link(2)` with this error.
 pub(crate) fn means_no_links(code: i32) -> bool {
-    matches!(code, libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS)
+    // The last two are one number on most systems.
+    matches!(code, libc::EPERM | libc::ENOSYS) || code == libc::EOPNOTSUPP || code == libc::ENOTSUP
 }

@@ -5,6 +5,9 @@
 //!
 //! | module | functions |
 //! | --- | --- |
+//! | `clock` | `SINCE_BOOT` and `MOMENT`: the clocks |
+//! | `close` | `close_range`: closes descriptors in a child |
+//! | `name_key` | `name_key`: a name as a folder compares it |
 //! | `open` | `SEARCH`: the flag that opens a folder that may be passed through but not listed. `QUIET`: the flags by which a read leaves no date |
 //! | `ident` | `ident`: identifies a file. `mount`: identifies the mount that a folder was reached through |
 //! | `rename` | `exchange`, `rename_new`, `rename_over` and `unlink_same` |
@@ -21,19 +24,24 @@
 use super::linux as this_unix;
 
 mod cleanup;
+mod clock;
+pub(super) mod command_text;
 mod dir;
 mod file;
 mod fork;
 mod held_table;
 mod inherit;
+pub(super) mod mode;
 mod name;
 mod process;
+mod second_process;
 pub(super) mod signal;
 pub(super) mod stat;
 mod table;
 mod thread;
 
 pub(crate) use cleanup::{HeldCell, clean_up, enter_held, install_cleanup, install_cleanup_over, resets_itself};
+pub(crate) use clock::{moment, since_boot, since_epoch};
 pub(crate) use dir::{Dir, means_no_links};
 pub(crate) use file::File;
 pub(crate) use fork::fork_generation;
@@ -41,4 +49,5 @@ pub(crate) use inherit::{Inherited, inherit, inherit_always};
 pub(crate) use name::{NAME_MAX, Name, ends_without_name, name_len, special_name};
 pub(super) use process::checked_pid;
 pub(crate) use process::{effective_user, host, is_no_such_process, pid, signal_zero};
+pub(crate) use second_process::SecondProcess;
 pub(crate) use thread::{spawn, with_signals_blocked};
