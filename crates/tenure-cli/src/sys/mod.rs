@@ -1,14 +1,24 @@
 //! Every system call of the command, behind functions that name no platform.
 //!
-//! `linux` and `windows` have the ports. On other platforms `other` has the same functions, which report that there is no port yet.
+//! | folder or file | compiled |
+//! | --- | --- |
+//! | `files`, `types` | everywhere |
+//! | `unix` | on Unixes with a port: what they share |
+//! | `linux` | on Linux: the rest |
+//! | `windows` | on Windows: all of it |
+//! | `other` | on systems without a port: functions that report so; locks on servers work |
+
+// System calls are made in this folder only.
+#![allow(unsafe_code, clippy::disallowed_methods)]
 
 mod files;
-mod types;
-
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(not(any(target_os = "linux", windows)))]
 mod other;
+mod types;
+#[cfg(target_os = "linux")]
+mod unix;
 #[cfg(windows)]
 mod windows;
 
@@ -32,3 +42,5 @@ pub(crate) const END_OF_INPUT: &str = if cfg!(windows) { "Ctrl-Z and Enter" } el
 
 /// The hint for a command that exists and that this user may not run.
 pub(crate) const HOW_TO_MAKE_RUNNABLE: &str = if cfg!(windows) { "" } else { "; `chmod +x`?" };
+/// Whether a command can be made to end with this process, as a lease requires: the kernel does that, or on Windows a job.
+pub(crate) const ENDS_COMMANDS_WITH_US: bool = cfg!(any(target_os = "freebsd", target_os = "linux", windows));

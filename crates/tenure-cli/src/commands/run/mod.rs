@@ -149,6 +149,13 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
         let message = "`tenure run` has no port to this platform yet; `tenure hold` holds a lock on a server here";
         return Err(Failure::new(exit::UNAVAILABLE, message));
     }
+    if !sys::ENDS_COMMANDS_WITH_US
+        && args.lock.targets.iter().any(|target| !matches!(tenure::server::scheme(target), Ok(None)))
+    {
+        let message = "a command could outlive the lease of a lock on a server here, because this system does not end it with \
+                       `tenure`; `tenure hold` holds such a lock";
+        return Err(Failure::new(exit::UNAVAILABLE, message));
+    }
     let mut signals = Signals::catch_ending().map_err(|error| Failure::io("signals", &error))?;
     let mut options = args.lock.library_options()?;
     if let Some(interval) = args.not_more_often_than {

@@ -34,6 +34,11 @@ pub(super) fn stat(pid: i32) -> Option<Stat> {
     Stat::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// Returns whether a process is stopped.
+pub(crate) fn is_stopped(pid: i32) -> bool {
+    stat(pid).is_some_and(|stat| stat.state == 'T')
+}
+
 /// Returns every process that `/proc` shows. The table is empty where `/proc` belongs to another pid namespace.
 pub(super) fn processes() -> HashMap<i32, Stat> {
     let own = rustix::process::getpid().as_raw_pid();

@@ -15,15 +15,15 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use super::child::Child;
 use super::proc::{self, Stat};
+use crate::sys::unix::Child;
+use crate::sys::unix::waiting::{is_child, wait_any};
 
 /// The processes below the command.
 pub(crate) struct ProcessTree {
@@ -152,27 +152,6 @@ impl ProcessTree {
 fn runs(pidfd: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
     matches!(rustix::event::poll(&mut fds, Some(&Timespec::default())), Ok(0))
-}
-
-/// Returns a child that has ended, without reaping it. `CHILD` means that there is no child at all.
-fn wait_any() -> Result<Option<i32>, Errno> {
-    wait(libc::P_ALL, 0)
-}
-
-/// Is it a child of this process that was not reaped?
-fn is_child(pid: i32) -> bool {
-    wait(libc::P_PID, pid.cast_unsigned()).is_ok()
-}
-
-fn wait(which: libc::idtype_t, id: libc::id_t) -> Result<Option<i32>, Errno> {
-    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-    // SAFETY: `info` is large enough, and being zeroed is valid where the kernel writes nothing, as when none has ended.
-    let (code, pid) = unsafe { (libc::waitid(which, id, info.as_mut_ptr(), options), info.assume_init().si_pid()) };
-    if code == 0 {
-        return Ok(Some(pid).filter(|pid| *pid > 0));
-    }
-    Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
 }
 
 /// Returns the descendants of `root`, parents before their children.

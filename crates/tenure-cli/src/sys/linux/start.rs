@@ -11,7 +11,7 @@ use std::ffi::c_int;
 use std::io::{self, Write};
 use std::panic;
 
-use super::disposition::ignore;
+use crate::sys::unix::disposition::ignore;
 
 /// The exit code after a panic, as that of every Rust program.
 const PANICKED: u8 = 101;

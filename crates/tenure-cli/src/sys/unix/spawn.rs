@@ -7,12 +7,12 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
+use rustix::process::getpid;
 use signal_hook::consts;
 
 use super::child::Child;
 use super::signals::{self, SIGCHLD, Signals};
-use super::{disposition, inherited};
+use super::{disposition, inherited, this_unix};
 
 /// Whether `run` works.
 pub(crate) const RUNS_COMMANDS: bool = true;
@@ -56,17 +56,11 @@ pub(crate) fn spawn(mut command: Command, signals: &Signals) -> io::Result<Child
 
 /// Makes the kernel kill `command` when this process ends, however it ends. The command's own children live on.
 ///
-/// The kernel means the thread that starts the command, which is the main thread here.
+/// Linux means the thread that starts the command, which is the main thread here.
 pub(crate) fn kill_with_us(command: &mut Command) {
     let us = getpid();
-    // SAFETY: between fork and exec this makes two system calls and allocates nothing.
-    unsafe {
-        command.pre_exec(move || {
-            set_parent_process_death_signal(Some(Signal::KILL))?;
-            // This process may have ended before that call.
-            if getppid() == Some(us) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
-        });
-    }
+    // SAFETY: between fork and exec this makes a few system calls and allocates nothing.
+    unsafe { command.pre_exec(move || this_unix::death::on_our_end(us)) };
 }
 
 /// Returns whether the error means that the file is neither a program nor begins with `#!`.

@@ -7,10 +7,10 @@ use std::ptr::NonNull;
 use std::slice;
 use std::sync::atomic::AtomicU64;
 
-use rustix::fs::MemfdFlags;
 use rustix::mm::{MapFlags, ProtFlags};
-use rustix::process::Signal;
 use rustix::time::ClockId;
+
+use super::this_unix;
 
 /// Words in memory that several processes share. Neither a file system nor a lock is involved.
 pub(crate) struct SharedWords {
@@ -27,7 +27,7 @@ unsafe impl Sync for SharedWords {}
 impl SharedWords {
     /// Creates the words, all zero.
     pub(crate) fn create(count: usize) -> io::Result<SharedWords> {
-        let fd = rustix::fs::memfd_create(c"tenure-doctor", MemfdFlags::CLOEXEC)?;
+        let fd = this_unix::memory::create()?;
         rustix::fs::ftruncate(&fd, (count * size_of::<AtomicU64>()) as u64)?;
         SharedWords::map(fd, count)
     }
@@ -45,7 +45,8 @@ impl SharedWords {
     fn map(fd: OwnedFd, count: usize) -> io::Result<SharedWords> {
         let bytes = count * size_of::<AtomicU64>();
         let size = rustix::fs::fstat(&fd)?.st_size;
-        if usize::try_from(size) != Ok(bytes) {
+        // Some systems round the size up to whole pages.
+        if !usize::try_from(size).is_ok_and(|size| size.checked_sub(bytes).is_some_and(|more| more < 1 << 16)) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "standard input is not the doctor's memory"));
         }
         let access = ProtFlags::READ | ProtFlags::WRITE;
@@ -66,16 +67,6 @@ impl Drop for SharedWords {
     fn drop(&mut self) {
         // SAFETY: this is the whole mapping that `map` created; no slice of it outlives `self`.
         let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.count * size_of::<AtomicU64>()) };
-    }
-}
-
-/// Makes the kernel kill this process when `parent`, or the thread of it that started this process, ends. Fails where the
-/// parent has ended already.
-pub(crate) fn die_with(parent: u32) -> io::Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    match rustix::process::getppid() {
-        Some(now) if now.as_raw_nonzero().get().cast_unsigned() == parent => Ok(()),
-        _ => Err(io::Error::new(io::ErrorKind::NotFound, "the doctor has ended")),
     }
 }
 

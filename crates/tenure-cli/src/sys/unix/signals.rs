@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::pipe::PipeFlags;
 use signal_hook::consts;
 
 use super::child::Child;
 use super::disposition::{is_ignored, set_default};
+use super::this_unix;
 use crate::sys::types::{Arrival, Note};
 
 pub(crate) use consts::{SIGCHLD, SIGCONT, SIGINT, SIGKILL, SIGTERM, SIGTSTP};
@@ -39,7 +39,7 @@ fn pipe() -> io::Result<&'static (OwnedFd, OwnedFd)> {
     if let Some(pipe) = PIPE.get() {
         return Ok(pipe);
     }
-    let pipe = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    let pipe = this_unix::pipe::pipe()?;
     Ok(PIPE.get_or_init(|| pipe))
 }
 
@@ -141,7 +141,7 @@ impl Signals {
     /// Waits for a note, for the end of `child`, or for the timeout. May return early.
     pub(crate) fn wait(&self, child: Option<&Child>, timeout: Option<Duration>) -> io::Result<()> {
         let mut fds = vec![PollFd::new(self.read, PollFlags::IN)];
-        fds.extend(child.and_then(Child::pidfd).map(|pidfd| PollFd::new(pidfd, PollFlags::IN)));
+        fds.extend(child.and_then(Child::handle).map(|handle| PollFd::new(handle, PollFlags::IN)));
         let timeout = timeout.map(|timeout| Timespec {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: timeout.subsec_nanos().into(),
@@ -164,7 +164,7 @@ impl Signals {
         if signal == 0 {
             return Some(Note::Woken);
         }
-        let from_terminal = code == libc::SI_KERNEL;
+        let from_terminal = this_unix::origin::is_from_terminal(signal, code, sender);
         let sender = if from_terminal { 0 } else { sender };
         let grace = tenure::command::requested_grace(field(16), field(20)).filter(|_| signal == SIGTERM);
         Some(Note::Signal(Arrival { signal, from_terminal, sender, grace, before_the_command: !forked }))

@@ -23,7 +23,7 @@ pub(super) fn set_default(signal: i32) {
 }
 
 /// Ignores `signal`. Async-signal-safe.
-pub(super) fn ignore(signal: i32) {
+pub(crate) fn ignore(signal: i32) {
     // SAFETY: SIG_IGN runs no code of this process.
     unsafe { libc::signal(signal, libc::SIG_IGN) };
 }

@@ -14,7 +14,8 @@ extern "C" fn record() {
 // SAFETY: the C library calls each function of this section once, before `main`, with arguments that this one ignores. It
 // makes one system call, and needs nothing that is set up later.
 #[used]
-#[unsafe(link_section = ".init_array")]
+#[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__mod_init_func"))]
+#[cfg_attr(not(target_vendor = "apple"), unsafe(link_section = ".init_array"))]
 static RECORD: extern "C" fn() = record;
 
 /// Returns whether this process inherited SIGPIPE as ignored, as a service of systemd does.

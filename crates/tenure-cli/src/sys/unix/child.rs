@@ -5,27 +5,26 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
+use rustix::process::{Pid, WaitId, WaitIdOptions};
 
-use super::proc;
+use super::this_unix;
 
 /// A child of this process. Only [`Child::wait`] reaps it, so no other process has its pid until then.
 pub(crate) struct Child {
     process: std::process::Child,
-    /// `None` where the kernel has no pidfds or a container's profile forbids them. SIGCHLD and a check once a second
-    /// report the child's end there.
-    pidfd: Option<OwnedFd>,
+    /// `None` where there is no such handle (`this_unix::handle`). SIGCHLD and a check once a second report the child's end
+    /// there.
+    handle: Option<OwnedFd>,
 }
 
 impl Child {
     pub(super) fn new(process: std::process::Child) -> Child {
-        let pid = Pid::from_raw(process.id().cast_signed());
-        let pidfd = pid.and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
-        Child { process, pidfd }
+        let handle = Pid::from_raw(process.id().cast_signed()).and_then(this_unix::handle::open);
+        Child { process, handle }
     }
 
-    pub(super) fn pidfd(&self) -> Option<&OwnedFd> {
-        self.pidfd.as_ref()
+    pub(super) fn handle(&self) -> Option<&OwnedFd> {
+        self.handle.as_ref()
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -59,8 +58,8 @@ impl Child {
 
     /// Returns whether the child is still in the stop that [`Child::has_stopped`] reported, and in no later one.
     pub(crate) fn is_still_stopped(&self) -> bool {
-        let stopped = proc::stat(self.id().cast_signed()).is_some_and(|stat| stat.state == 'T');
-        stopped && !self.has_changed(WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
+        this_unix::proc::is_stopped(self.id().cast_signed())
+            && !self.has_changed(WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
     }
 
     fn pid(&self) -> Option<Pid> {
