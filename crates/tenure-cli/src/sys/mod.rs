@@ -2,7 +2,7 @@
 //!
 //! | folder or file | compiled |
 //! | --- | --- |
-//! | `files`, `types` | everywhere |
+//! | `files`, `release`, `types` | everywhere |
 //! | `unix` | on Unixes with a port: what they share |
 //! | `linux` | on Linux: the rest |
 //! | `windows` | on Windows: all of it |
@@ -16,6 +16,7 @@ mod files;
 mod linux;
 #[cfg(not(any(target_os = "linux", windows)))]
 mod other;
+mod release;
 mod types;
 #[cfg(target_os = "linux")]
 mod unix;
@@ -27,6 +28,7 @@ pub(crate) use files::write_file;
 pub(crate) use linux::*;
 #[cfg(not(any(target_os = "linux", windows)))]
 pub(crate) use other::*;
+pub(crate) use release::release;
 pub(crate) use types::{Arrival, Change, FileId, Note, OpenFile};
 #[cfg(windows)]
 pub(crate) use windows::*;

@@ -61,9 +61,21 @@ pub(super) fn check_folder(dir: &Path, scratch: &Path) -> Result<Findings, Failu
             checks.push(Check::new("second-process", &second, meanings::second_process(Short::of(&second))));
         }
     }
+    let trial = probe::tries_folders().then(|| trial(scratch));
+    if let Some(trial) = &trial {
+        checks.push(Check::new("trial", trial, meanings::trial(Short::of(trial))));
+    }
     checks.push(Check::new("clock", &clock, meanings::clock(Short::of(&clock))));
-    let lacks = lacks(&probe, &second);
+    let mut lacks = lacks(&probe, &second);
+    if trial.is_some_and(|trial| !trial.is_yes()) {
+        lacks.push("a trial of locks with real processes that passes");
+    }
     Ok(Findings { file_system: probe.file_system, shared: probe.shared, checks, lacks })
+}
+
+/// Tries locks with real processes.
+pub(super) fn trial(scratch: &Path) -> Answer {
+    probe::trial(scratch).unwrap_or_else(|error| Answer::Unknown(error.to_string()))
 }
 
 /// Returns the essential features that are missing.

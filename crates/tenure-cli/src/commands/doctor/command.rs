@@ -12,6 +12,7 @@ use super::checks::{self, Findings};
 use super::json::DoctorJson;
 use super::page::Page;
 use super::random::Random;
+use super::report;
 use super::scratch::Scratch;
 use super::server;
 use super::stress::{self, Pace, Plan, StressRun};
@@ -37,6 +38,8 @@ Examples:
     tenure doctor /mnt/share --stress 1m --processes 32 --seed 7
   test a server:
     tenure doctor 'etcd://etcd-1:2379/sessions?ttl=2s' --stress 30s
+  print what to report about a system or a file system:
+    tenure doctor /mnt/share --report
   list what is missing:
     tenure doctor --json | jq -r '.checks[] | select(.answer != \"yes\") | .name'
 
@@ -72,6 +75,10 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
 
+    /// Try locks with real processes, and print a text to send to Tenure's authors; it names no folder, machine or user
+    #[arg(long, conflicts_with_all = ["json", "stress"])]
+    report: bool,
+
     /// After the checks, let processes compete for a lock for this long
     #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive, allow_hyphen_values = true)]
     stress: Option<Duration>,
@@ -89,6 +96,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     let signals = Signals::catch_ending().map_err(|error| Failure::io("signals", &error))?;
     let on_server = scheme(&args.dir)?;
+    if args.report && on_server.is_some() {
+        return Err(Failure::new(exit::USAGE, "--report is about a folder, and not about a server"));
+    }
     let scratch = if on_server.is_none() { Some(Scratch::create(&args.dir)?) } else { None };
     let examined = match (&scratch, on_server) {
         (Some(scratch), _) => examine_folder(args, scratch, &signals),
@@ -120,6 +130,12 @@ fn examine_server(args: &Args, kind: Scheme, signals: &Signals) -> Result<u8, St
 fn examine_folder(args: &Args, scratch: &Scratch, signals: &Signals) -> Result<u8, Stop> {
     let (dir, folder) = (args.dir.clone(), scratch.path.clone());
     let findings = run_beside_signals(signals, move || checks::check_folder(&dir, &folder))?.map_err(Stop::Failed)?;
+    if args.report {
+        let folder = scratch.path.clone();
+        let trial = run_beside_signals(signals, move || checks::trial(&folder))?;
+        stream::print(&report::render(&findings, &trial)).map_err(Stop::Failed)?;
+        return Ok(if trial.is_yes() && findings.lacks.is_empty() { exit::OK } else { exit::UNFIT });
+    }
     report_on(args, &findings, &scratch.path.join("stress"), Pace::FILES, signals)
 }
 

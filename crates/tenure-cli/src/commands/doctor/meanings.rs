@@ -84,6 +84,17 @@ pub(crate) fn second_process(answer: Short) -> &'static str {
     }
 }
 
+/// Returns the meaning of the answer of a trial.
+pub(crate) fn trial(answer: Short) -> &'static str {
+    match answer {
+        Short::Yes => {
+            "processes excluded each other, a killed one freed the lock, and a dead one's lock file was taken over"
+        }
+        Short::No => "a lock broke a promise in a trial with real processes, so no lock is granted here",
+        Short::Unknown => "locks could not be tried with real processes, so no lock is granted here",
+    }
+}
+
 /// Returns the meaning of the answer about the clock.
 pub(crate) fn clock(answer: Short) -> &'static str {
     match answer {

@@ -6,6 +6,7 @@ mod json;
 mod meanings;
 mod page;
 mod random;
+mod report;
 mod scratch;
 mod second_process;
 mod server;
