@@ -74,8 +74,9 @@
 //!
 //! # Platforms
 //!
-//! Linux; Windows 10 and later, tested under wine and not yet on Windows. Elsewhere the crate compiles and every operation on
-//! a file fails as [unsupported](Error::is_unsupported).
+//! Linux; Windows 10 and later, tested under wine and not yet on Windows. macOS and FreeBSD (13 and later), built and never run by
+//! us: there the first [`Lock::open`] in a folder makes a [trial](probe::trial) of locks, and a folder that does not pass is
+//! [unsupported](Error::is_unsupported). Elsewhere the crate compiles and every operation on a file is unsupported.
 
 #![deny(unsafe_code)]
 

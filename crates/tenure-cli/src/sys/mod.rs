@@ -3,30 +3,42 @@
 //! | folder or file | compiled |
 //! | --- | --- |
 //! | `files`, `release`, `types` | everywhere |
-//! | `unix` | on Unixes with a port: what they share |
+//! | `unix` | on Linux, macOS and FreeBSD: what they share |
 //! | `linux` | on Linux: the rest |
+//! | `bsd` | on macOS and FreeBSD: what they share and Linux does in another way |
+//! | `macos`, `freebsd` | on one of them: the rest |
 //! | `windows` | on Windows: all of it |
 //! | `other` | on systems without a port: functions that report so; locks on servers work |
 
 // System calls are made in this folder only.
 #![allow(unsafe_code, clippy::disallowed_methods)]
 
+#[cfg(any(target_os = "freebsd", target_os = "macos"))]
+mod bsd;
 mod files;
+#[cfg(target_os = "freebsd")]
+mod freebsd;
 #[cfg(target_os = "linux")]
 mod linux;
-#[cfg(not(any(target_os = "linux", windows)))]
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(not(any(target_os = "freebsd", target_os = "linux", target_os = "macos", windows)))]
 mod other;
 mod release;
 mod types;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "freebsd", target_os = "linux", target_os = "macos"))]
 mod unix;
 #[cfg(windows)]
 mod windows;
 
 pub(crate) use files::write_file;
+#[cfg(target_os = "freebsd")]
+pub(crate) use freebsd::*;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::*;
-#[cfg(not(any(target_os = "linux", windows)))]
+#[cfg(target_os = "macos")]
+pub(crate) use macos::*;
+#[cfg(not(any(target_os = "freebsd", target_os = "linux", target_os = "macos", windows)))]
 pub(crate) use other::*;
 pub(crate) use release::release;
 pub(crate) use types::{Arrival, Change, FileId, Note, OpenFile};

@@ -9,6 +9,8 @@
 //! | `types`, `lock_table`, `fork_local`, `sync`, `clock`, `credentials`, `proof` | everywhere: types of the front, and what the standard library can do |
 //! | `unix` | on Unixes with a port: what they share |
 //! | `linux` | on Linux: the rest |
+//! | `bsd` | on macOS and FreeBSD: what they share and Linux does in another way |
+//! | `macos`, `freebsd` | on one of them: the rest |
 //! | `windows` | on Windows: all of it |
 //! | `no_interrupts`, `no_second_process` | on systems without a signal for interrupts, or without forks |
 //! | `other` | on systems without a port: every operation on files is unsupported; what locks on servers need works |
@@ -20,6 +22,8 @@
 
 #![allow(unsafe_code, clippy::disallowed_methods)]
 
+#[cfg(any(target_os = "freebsd", target_os = "macos"))]
+mod bsd;
 mod clock;
 #[cfg(any(feature = "etcd", feature = "postgres"))]
 mod credentials;
@@ -27,25 +31,33 @@ mod fork_local;
 mod lock_table;
 #[cfg(not(target_os = "linux"))]
 mod no_interrupts;
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "freebsd", target_os = "linux", target_os = "macos")))]
 mod no_second_process;
 mod proof;
 pub(crate) mod sync;
 mod types;
 
+#[cfg(target_os = "freebsd")]
+mod freebsd;
 #[cfg(target_os = "linux")]
 mod linux;
-#[cfg(not(any(target_os = "linux", windows)))]
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(not(any(target_os = "freebsd", target_os = "linux", target_os = "macos", windows)))]
 mod other;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "freebsd", target_os = "linux", target_os = "macos"))]
 mod unix;
 #[cfg(windows)]
 mod windows;
 
 /// The system that is compiled.
+#[cfg(target_os = "freebsd")]
+use freebsd as system;
 #[cfg(target_os = "linux")]
 use linux as system;
-#[cfg(not(any(target_os = "linux", windows)))]
+#[cfg(target_os = "macos")]
+use macos as system;
+#[cfg(not(any(target_os = "freebsd", target_os = "linux", target_os = "macos", windows)))]
 use other as system;
 #[cfg(windows)]
 use windows as system;
@@ -75,10 +87,10 @@ pub(crate) use system::{
 pub(crate) use types::{EndRequest, ProcessFacts};
 
 // Trials: whether this port was run by its authors, and a second process for the trial of a folder where it was not.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "freebsd", target_os = "linux", target_os = "macos")))]
 pub(crate) use no_second_process::SecondProcess;
 pub(crate) use proof::{SYSTEM, is_proven};
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "freebsd", target_os = "linux", target_os = "macos"))]
 pub(crate) use system::SecondProcess;
 
 // Watches: waiting for a file's change, a process's end, or another thread.

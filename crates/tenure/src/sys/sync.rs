@@ -7,7 +7,7 @@ pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 // For the table of a signal's handler.
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "freebsd", target_os = "linux", target_os = "macos"))]
 pub(crate) use std::thread::yield_now;
 
 /// Waits once, for a notification or for `time`. Without a reason it may return early: the caller does without a wait as

@@ -12,8 +12,12 @@
 //! | `pipe` | `pipe`: both ends, closed at an exec, that never block |
 //! | `proc` | `is_stopped`, and the facts about processes that the front lists |
 
+#[cfg(target_os = "freebsd")]
+use super::freebsd as this_unix;
 #[cfg(target_os = "linux")]
 use super::linux as this_unix;
+#[cfg(target_os = "macos")]
+use super::macos as this_unix;
 
 mod child;
 pub(super) mod disposition;
@@ -24,7 +28,7 @@ mod shared_memory;
 mod signals;
 mod spawn;
 mod terminal;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "freebsd", target_os = "linux"))]
 pub(super) mod waiting;
 
 pub(crate) use child::{Child, ended_by};

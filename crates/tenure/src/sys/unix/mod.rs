@@ -20,8 +20,12 @@
 //!
 //! Besides, its `mod.rs` re-exports this folder, and has what else the front ([`crate::sys`]) lists.
 
+#[cfg(target_os = "freebsd")]
+use super::freebsd as this_unix;
 #[cfg(target_os = "linux")]
 use super::linux as this_unix;
+#[cfg(target_os = "macos")]
+use super::macos as this_unix;
 
 mod cleanup;
 mod clock;
