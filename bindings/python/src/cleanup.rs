@@ -1,6 +1,7 @@
-//! Removal of lock files when a signal or exit(3) ends the process.
+//! Removal of lock files when a signal or exit(3) ends the process, and of waiters on servers when the interpreter ends.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use pyo3::prelude::*;
 
@@ -25,8 +26,29 @@ pub(crate) fn install_once(py: Python<'_>) {
     }
 }
 
-/// Removes this process's lock files, as at exit(3).
+/// Whether the interpreter returns the places in servers' queues at its end. A forked child inherits that.
+static GIVES_UP_AT_EXIT: AtomicBool = AtomicBool::new(false);
+
+/// Makes the interpreter return this process's places in servers' queues at its end.
+pub(crate) fn give_up_at_exit(py: Python<'_>) -> PyResult<()> {
+    if !GIVES_UP_AT_EXIT.swap(true, Ordering::Relaxed) {
+        let give_up = py.import("tenure._tenure")?.getattr("_give_up_waits")?;
+        py.import("atexit")?.call_method1("register", (give_up,))?;
+    }
+    Ok(())
+}
+
+/// Returns this process's places in servers' queues, within a second.
 #[pyfunction]
-pub(crate) fn _clean_up() {
+pub(crate) fn _give_up_waits(py: Python<'_>) {
+    py.detach(|| tenure::server::give_up_waits(Duration::from_secs(1)));
+}
+
+/// Removes this process's lock files, as at exit(3), and returns its places in servers' queues.
+#[pyfunction]
+pub(crate) fn _clean_up(py: Python<'_>) {
     tenure::cleanup::before_exit();
+    if GIVES_UP_AT_EXIT.load(Ordering::Relaxed) {
+        _give_up_waits(py);
+    }
 }

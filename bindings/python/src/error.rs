@@ -42,6 +42,7 @@ fn class_name(error: &tenure::Error) -> &'static str {
         _ if error.is_invalid_target() => "InvalidTarget",
         _ if error.is_permission_denied() => "PermissionDenied",
         _ if error.is_cannot_create() => "CannotCreate",
+        _ if error.is_unreachable() => "Unreachable",
         _ => "Error",
     }
 }
@@ -97,7 +98,8 @@ fn hint(py: Python<'_>, error: &tenure::Error) -> PyResult<Option<String>> {
                 .to_owned()
         }
         Advice::BuildWithServer => {
-            "locks on servers are not in this package; the command `tenure` and the Rust library have them".to_owned()
+            "this package was built without locks on such servers; the command `tenure` and the Rust library have them"
+                .to_owned()
         }
         _ => return Ok(error.hint().map(str::to_owned)),
     };
@@ -126,6 +128,16 @@ pub(crate) fn waits_for_itself(py: Python<'_>, path: &Path) -> PyErr {
         ..Parts::default()
     };
     build(py, "WouldDeadlock", path, parts)
+}
+
+/// Returns the exception for an option that a lock on a server does not have.
+pub(crate) fn for_files_only(py: Python<'_>, target: &Path, option: &str) -> PyErr {
+    let parts = Parts {
+        message: format!("{}: {option} is for files", tenure::escape::path(target)),
+        hint: Some(format!("leave {option} out for a lock that a server keeps")),
+        ..Parts::default()
+    };
+    build(py, "Unsupported", target, parts)
 }
 
 /// Returns a `tenure.Lost` for a loss that this package knows of without the library.

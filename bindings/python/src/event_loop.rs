@@ -1,73 +1,20 @@
 //! Waits of tasks and greenlets.
-//!
-//! A process has one [`Doorbell`], however many of them wait. Its descriptor becomes readable when some of them should poll
-//! again, and it returns which.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use tenure::{AcquireFuture, Lock, Requester};
 
 use crate::attempt::{Attempt, try_or_enqueue};
-use crate::error::{self, OrRaise};
+use crate::doorbell::Doorbell;
+use crate::error::OrRaise;
 use crate::guard::Guard;
-use crate::sys::Event;
-
-/// A descriptor that becomes readable when tasks or greenlets of this process should poll their Waiting.
-#[pyclass(frozen, module = "tenure._tenure")]
-pub(crate) struct Doorbell(Arc<Bells>);
-
-struct Bells {
-    event: Event,
-    /// The numbers of the waiters to wake. Locked without the GIL, but only for a push or a move. A forked child never locks
-    /// its parent's.
-    rung: Mutex<Vec<u64>>,
-    pid: u32,
-}
-
-struct Ringer {
-    bells: Arc<Bells>,
-    number: u64,
-}
-
-impl Wake for Ringer {
-    fn wake(self: Arc<Self>) {
-        let mut rung = self.bells.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        rung.push(self.number);
-        if rung.len() == 1 {
-            // answer() resets it before the next of these calls.
-            self.bells.event.signal();
-        }
-    }
-}
-
-#[pymethods]
-impl Doorbell {
-    #[new]
-    fn new(py: Python<'_>) -> PyResult<Doorbell> {
-        let event = Event::new().map_err(|refused| error::cannot_wait(py, Path::new("(this process)"), refused))?;
-        Ok(Doorbell(Arc::new(Bells { event, rung: Mutex::default(), pid: std::process::id() })))
-    }
-
-    /// Returns the descriptor that becomes readable.
-    fn fileno(&self) -> i32 {
-        self.0.event.raw()
-    }
-
-    /// Returns the numbers of the waiters to wake, and resets the descriptor. In a forked child it returns none.
-    fn answer(&self) -> Vec<u64> {
-        if self.0.pid != std::process::id() {
-            return Vec::new();
-        }
-        let mut rung = self.0.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        self.0.event.reset();
-        std::mem::take(&mut *rung)
-    }
-}
+use crate::timeout::Timeout;
 
 /// A queued acquire, for an event loop.
 #[pyclass(frozen, module = "tenure")]
@@ -90,8 +37,8 @@ pub(crate) enum Start {
 }
 
 /// Tries to acquire, and joins the queue if the lock is busy.
-pub(crate) fn start(py: Python<'_>, lock: &Lock, shared: bool) -> PyResult<Start> {
-    Ok(match try_or_enqueue(py, lock, shared, Requester::Task).or_raise(py)? {
+pub(crate) fn start(py: Python<'_>, lock: &Lock, shared: bool, timeout: Timeout) -> PyResult<Start> {
+    Ok(match try_or_enqueue(py, lock, shared, timeout.wait(), Requester::Task).or_raise(py)? {
         Attempt::Granted(guard) => Start::Granted(Guard::new(guard)),
         Attempt::Queued(acquiring) => Start::Waiting(Waiting::new(acquiring, lock)),
     })
@@ -116,9 +63,15 @@ impl Waiting {
 impl Waiting {
     /// Rings the doorbell with this number, from the next poll() on, when it is time to poll again.
     fn listen(&self, doorbell: &Doorbell, number: u64) -> PyResult<()> {
-        let ringer = Ringer { bells: Arc::clone(&doorbell.0), number };
-        self.queued().as_mut().ok_or_else(|| self.over())?.waker = Waker::from(Arc::new(ringer));
+        self.queued().as_mut().ok_or_else(|| self.over())?.waker = doorbell.waker(number);
         Ok(())
+    }
+
+    /// Returns the seconds until give_up() is due. None where the wait has no limit, and for a server, whose wait ends by
+    /// itself.
+    fn left(&self) -> PyResult<Option<f64>> {
+        let deadline = self.queued().as_ref().ok_or_else(|| self.over())?.acquiring.deadline();
+        Ok(deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()).as_secs_f64()))
     }
 
     /// Returns the guard, or None while the lock is busy.

@@ -9,7 +9,9 @@ use pyo3::prelude::*;
 use tenure::Previous;
 
 use crate::error::{self, OrRaise};
+use crate::green::green_threads;
 use crate::holder::Holder;
+use crate::releasing::Releasing;
 
 const FORKED: &str = "the parent process holds the lock, not this forked child";
 const RELEASED: &str = "the lock was released";
@@ -106,9 +108,22 @@ impl Guard {
     }
 
     fn release_guard(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(guard) = self.take(py, Slot::Released) else { return Ok(()) };
+        // Only the release of a lock with a lease waits for a server.
+        match guard.lease().and_then(|_| green_threads(py)) {
+            Some(green) => match py.detach(|| Releasing::start(guard)).or_raise(py)? {
+                Some(releasing) => green.call_method1("settle", (releasing,)).map(drop),
+                None => Ok(()),
+            },
+            None => py.detach(|| guard.release()).or_raise(py),
+        }
+    }
+
+    /// Releases. Returns what is left to wait for.
+    fn start_release(&self, py: Python<'_>) -> PyResult<Option<Releasing>> {
         match self.take(py, Slot::Released) {
-            Some(guard) => py.detach(|| guard.release()).or_raise(py),
-            None => Ok(()),
+            Some(guard) => py.detach(|| Releasing::start(guard)).or_raise(py),
+            None => Ok(None),
         }
     }
 
@@ -128,11 +143,33 @@ impl Guard {
         if !self.is_own_process() {
             return Ok(false);
         }
-        match (self.release_guard(py), body.filter(|body| !body.is_none())) {
-            (Err(failed), Some(body)) => error::add_to_body(py, body, failed)?,
-            (released, _) => released?,
-        }
-        Ok(false)
+        or_add_to_body(py, self.release_guard(py), body).map(|_| false)
+    }
+}
+
+/// Adds the error of a release to `body`, the exception of the block that ends, if there is one.
+fn or_add_to_body<T>(py: Python<'_>, released: PyResult<T>, body: Option<&Bound<'_, PyAny>>) -> PyResult<Option<T>> {
+    match (released, body.filter(|body| !body.is_none())) {
+        (Err(failed), Some(body)) => error::add_to_body(py, body, failed).map(|()| None),
+        (released, _) => released.map(Some),
+    }
+}
+
+/// The rest of a lease on a server, if it is not renewed.
+#[pyclass(frozen, module = "tenure")]
+pub(crate) struct LeaseLeft {
+    /// The seconds until check() raises Lost. 0 once it does.
+    #[pyo3(get)]
+    lost_in: f64,
+    /// The seconds until the server may grant the lock to another holder. Work under the lock must have stopped by then.
+    #[pyo3(get)]
+    free_in: f64,
+}
+
+#[pymethods]
+impl LeaseLeft {
+    fn __repr__(&self) -> String {
+        format!("<tenure.LeaseLeft lost in {:.3} s, free in {:.3} s>", self.lost_in, self.free_in)
     }
 }
 
@@ -199,12 +236,44 @@ impl Guard {
         self.call(py, |guard| guard.set_label(label))?.or_raise(py)
     }
 
+    /// The rest of the lease of a lock on a server. None for a lock in files, which needs no lease.
+    #[getter]
+    fn lease(&self, py: Python<'_>) -> PyResult<Option<LeaseLeft>> {
+        let left = self.call(py, tenure::Guard::lease)?;
+        Ok(left.map(|left| LeaseLeft { lost_in: left.lost_in.as_secs_f64(), free_in: left.free_in.as_secs_f64() }))
+    }
+
     /// Releases the lock. A second call does nothing. Raises Lost if the lock had been lost.
+    ///
+    /// On a server it waits for the answer, for a few seconds at most, and raises Unreachable without one. The lock is then
+    /// free when its lease is over.
     fn release(&self, py: Python<'_>) -> PyResult<()> {
         if !self.is_own_process() {
             return Err(error::lost(py, &self.target, FORKED));
         }
         self.release_guard(py)
+    }
+
+    /// Releases the lock like release(), for an asyncio task: the event loop runs while a server is waited for. A cancelled
+    /// call does not stop the release.
+    fn release_async<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("tenure._waits")?.call_method1("release", (slf,))
+    }
+
+    /// Releases the lock. Returns what is left to wait for.
+    fn _start_release(&self, py: Python<'_>) -> PyResult<Option<Releasing>> {
+        if !self.is_own_process() {
+            return Err(error::lost(py, &self.target, FORKED));
+        }
+        self.start_release(py)
+    }
+
+    /// Releases the lock at the end of a block that raised ``error``, or None. Returns what is left to wait for.
+    fn _start_exit(&self, py: Python<'_>, error: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Releasing>> {
+        if !self.is_own_process() {
+            return Ok(None);
+        }
+        or_add_to_body(py, self.start_release(py), error).map(Option::flatten)
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {

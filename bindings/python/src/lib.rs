@@ -10,11 +10,14 @@
 mod attempt;
 mod cleanup;
 mod convert;
+mod doorbell;
 mod error;
 mod event_loop;
+mod green;
 mod guard;
 mod holder;
 mod lock;
+mod releasing;
 mod signal_wait;
 mod status;
 mod sys;
@@ -25,17 +28,21 @@ mod wait;
 #[pyo3::pymodule]
 mod _tenure {
     #[pymodule_export]
-    use crate::cleanup::_clean_up;
+    use crate::cleanup::{_clean_up, _give_up_waits};
     #[pymodule_export]
-    use crate::event_loop::{Doorbell, Waiting};
+    use crate::doorbell::Doorbell;
     #[pymodule_export]
-    use crate::guard::Guard;
+    use crate::event_loop::Waiting;
+    #[pymodule_export]
+    use crate::guard::{Guard, LeaseLeft};
     #[pymodule_export]
     use crate::holder::Holder;
     #[pymodule_export]
     use crate::lock::Lock;
     #[pymodule_export]
-    use crate::status::{Status, break_lock, status};
+    use crate::releasing::Releasing;
+    #[pymodule_export]
+    use crate::status::{_server_of, Status, break_lock, list, status};
 
     use pyo3::prelude::*;
 

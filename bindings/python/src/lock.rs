@@ -10,7 +10,7 @@ use tenure::{StalePolicy, Style};
 
 use crate::cleanup;
 use crate::convert::{Target, overrun_of, seconds, style_name, style_of};
-use crate::error::OrRaise;
+use crate::error::{self, OrRaise};
 use crate::event_loop::{self, Start};
 use crate::guard::Guard;
 use crate::status::Status;
@@ -24,6 +24,8 @@ pub(crate) struct Lock {
     timeout: Timeout,
     shared: bool,
     style: Style,
+    /// Whether a server keeps the lock.
+    server: bool,
     entered: Mutex<Vec<Entered>>,
     /// `sys._getframe`, kept because a lookup at each block would cost as much as a release.
     get_frame: Py<PyAny>,
@@ -140,12 +142,25 @@ impl Lock {
         if let Some(mode) = mode {
             options = options.mode(mode);
         }
+        let server = tenure::server::scheme(&path.0).or_raise(py)?;
         let lock = py.detach(|| options.open(path.0)).or_raise(py)?;
+        if server.is_some() {
+            let given = [
+                ("stale_after", stale_after.is_some()),
+                ("malformed_grace", malformed_grace.is_some()),
+                ("refresh_interval", refresh_interval.is_some()),
+                ("create_parents", !create_parents),
+            ];
+            if let Some((option, _)) = given.into_iter().find(|(_, given)| *given) {
+                return Err(error::for_files_only(py, lock.target(), option));
+            }
+            cleanup::give_up_at_exit(py)?;
+        }
         cleanup::install(py);
         wait::import_early(py)?;
         let get_frame = py.import("sys")?.getattr("_getframe")?.unbind();
         let timeout = timeout.or(Timeout::Forever);
-        Ok(Lock { lock, timeout, shared, style, entered: Mutex::default(), get_frame })
+        Ok(Lock { lock, timeout, shared, style, server: server.is_some(), entered: Mutex::default(), get_frame })
     }
 
     /// Acquires the lock, and waits for at most ``timeout`` seconds. None waits without a limit. The default is the
@@ -161,6 +176,7 @@ impl Lock {
     /// Raises:
     ///     tenure.Busy: After the timeout, with the holder.
     ///     tenure.WouldDeadlock: Immediately, if this thread holds the lock.
+    ///     tenure.Unreachable: If the server does not answer.
     ///     tenure.Error: For any other failure.
     #[pyo3(signature = (timeout = Timeout::OfLock), text_signature = "($self, timeout=...)")]
     fn acquire(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Guard> {
@@ -168,8 +184,9 @@ impl Lock {
     }
 
     /// Tries to acquire, and joins the queue if the lock is busy.
-    fn _start(&self, py: Python<'_>) -> PyResult<Start> {
-        event_loop::start(py, &self.lock, self.shared)
+    #[pyo3(signature = (timeout = Timeout::OfLock), text_signature = "($self, timeout=...)")]
+    fn _start(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Start> {
+        event_loop::start(py, &self.lock, self.shared, timeout.or(self.timeout))
     }
 
     /// Remembers the guard that a with block of a task entered.
@@ -234,6 +251,10 @@ impl Lock {
     }
 
     fn __repr__(&self) -> String {
-        format!("<tenure.Lock {}, {} style>", tenure::escape::path(self.lock.target()), style_name(self.style))
+        let target = tenure::escape::path(self.lock.target());
+        match self.server {
+            true => format!("<tenure.Lock {target}>"),
+            false => format!("<tenure.Lock {target}, {} style>", style_name(self.style)),
+        }
     }
 }

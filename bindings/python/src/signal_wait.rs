@@ -19,15 +19,12 @@ use tenure::{AcquireFuture, Guard, Lock};
 
 use crate::error::{self, OrRaise};
 use crate::sys::Pipe;
+use crate::timeout::Timeout;
 
-/// Waits for a grant, until `deadline`. If a signal handler raises, the wait ends and nothing is held.
-pub(crate) fn wait(
-    py: Python<'_>,
-    lock: &Lock,
-    mut acquiring: AcquireFuture,
-    deadline: Option<Instant>,
-) -> PyResult<Guard> {
-    let Some(_wait) = InterruptibleWait::enter(lock.target(), deadline.is_none()) else {
+/// Waits for a grant, for at most `timeout`. If a signal handler raises, the wait ends and nothing is held.
+pub(crate) fn wait(py: Python<'_>, lock: &Lock, mut acquiring: AcquireFuture, timeout: Timeout) -> PyResult<Guard> {
+    let deadline = acquiring.deadline();
+    let Some(_wait) = InterruptibleWait::enter(lock.target(), timeout.duration().is_none()) else {
         return Err(error::waits_for_itself(py, lock.target()));
     };
     let pipe = WakePipe::new(py, lock)?;

@@ -22,13 +22,13 @@ impl From<tenure::Status> for Status {
 
 #[pymethods]
 impl Status {
-    /// The path that the lock protects.
+    /// The path that the lock protects, or the target on a server.
     #[getter]
     fn target(&self) -> OsString {
         self.found.target.clone().into()
     }
 
-    /// The path of the lock file: ``<target>.lock``.
+    /// The path of the lock file: ``<target>.lock``. On a server, the lock's name there.
     #[getter]
     fn lock_file(&self) -> OsString {
         self.found.lock_file.clone().into()
@@ -40,7 +40,13 @@ impl Status {
         self.found.state.as_str()
     }
 
-    /// "lock-file" or "flock".
+    /// "etcd" or "postgres" for a lock that a server keeps, None for one in files.
+    #[getter]
+    fn server(&self) -> Option<&'static str> {
+        self.found.server.map(tenure::server::Scheme::as_str)
+    }
+
+    /// "lock-file" or "flock". "lock-file" for a lock that a server keeps.
     #[getter]
     fn style(&self) -> &'static str {
         style_name(self.found.style)
@@ -58,7 +64,7 @@ impl Status {
         self.found.holder.as_ref().map(Holder::from)
     }
 
-    /// The number of processes that wait in the kernel's queue. None where that cannot be read.
+    /// The number of waiters in the kernel's queue, or in the server's. None where that cannot be read.
     #[getter]
     fn waiters(&self) -> Option<usize> {
         self.found.waiters
@@ -94,10 +100,40 @@ impl Status {
 ///         print("held by", status.holder)
 ///
 /// Args:
-///     path: The protected path, as for tenure.Lock.
+///     path: The protected path, or the target on a server, as for tenure.Lock.
+///
+/// Raises:
+///     tenure.Unreachable: If the server does not answer, within a few seconds.
 #[pyfunction]
 pub(crate) fn status(py: Python<'_>, path: Target) -> PyResult<Status> {
     Ok(Status::from(py.detach(|| tenure::status(path.0)).or_raise(py)?))
+}
+
+/// Returns "etcd" or "postgres" for a target on such a server, None for any other path.
+#[pyfunction]
+pub(crate) fn _server_of(path: Target) -> Option<&'static str> {
+    tenure::server::scheme(path.0).ok().flatten().map(tenure::server::Scheme::as_str)
+}
+
+/// Returns the locks in a folder that are held or stale, sorted by path. A missing folder has none.
+///
+/// ::
+///
+///     for lock in tenure.list("sessions"):
+///         print(lock.target, lock.state, lock.holder)
+///
+/// Args:
+///     folder: A folder, or a name on a server, which lists all locks below it.
+///     recursive: Also list the locks in the folders below. Links are not followed.
+///
+/// Raises:
+///     tenure.Unreachable: If the server does not answer, within a few seconds.
+#[pyfunction]
+#[pyo3(signature = (folder, *, recursive = false))]
+pub(crate) fn list(py: Python<'_>, folder: Target, recursive: bool) -> PyResult<Vec<Status>> {
+    let options = tenure::ListOptions::default().recursive(recursive);
+    let found = py.detach(|| tenure::list(folder.0, &options)).or_raise(py)?;
+    Ok(found.into_iter().map(Status::from).collect())
 }
 
 /// Breaks the lock of a path, as an operator does when its holder hangs.
@@ -111,7 +147,7 @@ pub(crate) fn status(py: Python<'_>, path: Target) -> PyResult<Status> {
 ///         print("the lock is free")
 ///
 /// Args:
-///     path: The protected path, as for tenure.Lock.
+///     path: The protected path, or the target on a server, as for tenure.Lock.
 ///     force: Break the lock of a live holder too.
 ///
 /// Returns:

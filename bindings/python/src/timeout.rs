@@ -1,8 +1,9 @@
 //! How long an acquire waits.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pyo3::prelude::*;
+use tenure::Wait;
 
 use crate::convert::seconds;
 
@@ -29,9 +30,13 @@ impl Timeout {
         }
     }
 
-    /// Returns the end of a wait that begins now. A time that the clock cannot represent is no limit.
-    pub(crate) fn deadline(self) -> Option<Instant> {
-        Instant::now().checked_add(self.duration()?)
+    /// Returns how the library waits.
+    pub(crate) fn wait(self) -> Wait {
+        match self.duration() {
+            None => Wait::Forever,
+            Some(Duration::ZERO) => Wait::Never,
+            Some(duration) => Wait::For(duration),
+        }
     }
 }
 

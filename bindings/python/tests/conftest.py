@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, List, NoReturn, Optional
 
 import pytest
 
@@ -72,6 +72,13 @@ class Other:
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
+
+
+def missing(what: str) -> NoReturn:
+    """Skips a test that needs what is not on this machine. In CI that is a failure."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what} is not there")
+    pytest.skip(f"{what} is not there")
 
 
 @pytest.fixture

@@ -36,7 +36,9 @@ async def tasks(path: Path) -> None:
     async with tenure.Lock(path) as held:
         print(held.target, held.lost)
     held = await tenure.Lock(path).acquire_async(timeout=None)
-    held.release()
+    left: Optional[tenure.LeaseLeft] = held.lease
+    print("no lease" if left is None else left.lost_in)
+    await held.release_async()
     async with filelock.AsyncFileLock(path, timeout=1) as lock:
         print(lock.is_locked)
     async with await filelock.AsyncSoftFileLock(f"{path}.lock").acquire(timeout=1):
@@ -66,4 +68,9 @@ if __name__ == "__main__":
         try_it(str(target))
         asyncio.run(tasks(target))
         as_before(f"{target}.lock")
+        print([lock.server or lock.lock_file for lock in tenure.list(folder, recursive=True)])
+        try:
+            tenure.Lock("etcd://127.0.0.1:1/x").acquire(timeout=0.01)
+        except tenure.Unreachable as unreachable:
+            print(unreachable)
         print(tenure.status(target).state, tenure.break_lock(f"{target}2"), tenure.__version__)

@@ -119,8 +119,8 @@ def test_each_error_has_its_class(path: Path, tmp_path: Path) -> None:
     with pytest.raises(tenure.CannotCreate) as refused:
         tenure.Lock(tmp_path / "none" / "x", create_parents=False)
     assert refused.value.errno == errno.ENOENT
-    with pytest.raises(tenure.Error):
-        tenure.Lock("etcd://localhost/x")
+    with pytest.raises(tenure.Unreachable):
+        tenure.Lock("etcd://127.0.0.1:1/x").acquire(1)
     for wrong in ({"timeout": -1}, {"timeout": float("nan")}, {"style": "soft"}, {"overrun": "kill"}, {"max_hold": -1}):
         with pytest.raises(ValueError):
             tenure.Lock(path, **wrong)

@@ -93,8 +93,8 @@ def test_hints_are_in_terms_of_python(tmp_path: Path, other: Any) -> None:
         'style="flock"': lambda: tenure.Lock(path, shared=True).acquire(0),
         'use style="flock"': lambda: tenure.Lock(tmp_path / "yarn").acquire(1),
         "reentrant=True": lambda: [tenure.Lock(f"{path}2").acquire() for _ in range(2)],
-        "not in this package": lambda: tenure.Lock("etcd://localhost/x"),
-        "the command `tenure`": lambda: tenure.Lock("postgres://localhost/x"),
+        "leave refresh_interval out": lambda: tenure.Lock("etcd://localhost/x", refresh_interval=5),
+        "is it running": lambda: tenure.Lock("etcd://127.0.0.1:1/x").acquire(1),
         "force=True": lambda: tenure.break_lock(path),
     }
     kept = []

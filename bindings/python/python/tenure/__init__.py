@@ -18,6 +18,7 @@ Pitfalls:
 - Keep the guard that ``acquire()`` returns: the lock is released when the last reference to it is dropped.
 - A forked child holds nothing, and releases nothing.
 - A second acquire by the same thread raises :class:`WouldDeadlock`, unless the lock is ``reentrant``.
+- A lock on a server (``etcd://..``, ``postgres://..``) can be lost by a slow network: use ``guard.fence``.
 
 :mod:`tenure.filelock` has the interface of the package filelock.
 """
@@ -32,11 +33,12 @@ from ._errors import (
     Lost,
     Obstructed,
     PermissionDenied,
+    Unreachable,
     Unsupported,
     WouldDeadlock,
 )
 from ._lock import Lock
-from ._tenure import Guard, Holder, Status, __version__, break_lock, status
+from ._tenure import Guard, Holder, LeaseLeft, Status, __version__, break_lock, list, status
 
 __all__ = [
     "Busy",
@@ -45,20 +47,23 @@ __all__ = [
     "Guard",
     "Holder",
     "InvalidTarget",
+    "LeaseLeft",
     "Lock",
     "Lost",
     "Obstructed",
     "PermissionDenied",
     "Status",
+    "Unreachable",
     "Unsupported",
     "WouldDeadlock",
     "__version__",
     "break_lock",
+    "list",
     "status",
 ]
 
 for _name in ("Busy", "CannotCreate", "Error", "InvalidTarget", "Lock", "Lost", "Obstructed", "PermissionDenied",
-              "Unsupported", "WouldDeadlock"):
+              "Unreachable", "Unsupported", "WouldDeadlock"):
     # Shown and pickled by their public name.
     globals()[_name].__module__ = __name__
 del _name

@@ -67,7 +67,7 @@ class Busy(Error, TimeoutError):
 
 
 class Lost(Error):
-    """The lock is no longer held: broken, revoked, released, its files removed, or this is a forked child."""
+    """The lock is no longer held: broken, revoked, released, its files removed, its lease over, or this is a forked child."""
 
 
 class WouldDeadlock(Error, RuntimeError):
@@ -75,7 +75,7 @@ class WouldDeadlock(Error, RuntimeError):
 
 
 class Unsupported(Error):
-    """The kernel, the file system or the platform cannot do what is needed. Nothing was locked."""
+    """The kernel, the file system, the platform or the server cannot do what is needed. Nothing was locked."""
 
 
 class Obstructed(Error, FileExistsError):
@@ -83,15 +83,21 @@ class Obstructed(Error, FileExistsError):
 
 
 class InvalidTarget(Error, ValueError):
-    """The path cannot be locked: it is empty, ends in ``/`` or ``..``, or its name is too long."""
+    """The path cannot be locked: it is empty, ends in ``/`` or ``..``, or its name is too long. Or the target on a server is
+    malformed, or has a password.
+    """
 
 
 class PermissionDenied(Error, PermissionError):
-    """The system denies this user access to the lock's files."""
+    """The system denies this user access to the lock's files, or the server denies it access to the lock."""
 
 
 class CannotCreate(Error):
     """The lock's files cannot be created: the folder is missing, or the file system is read-only."""
+
+
+class Unreachable(Error, ConnectionError):
+    """No server answers, or the server accepts no writes. A lock that was held is free when its lease is over."""
 
 
 def add_to_body(body: BaseException, failed: BaseException) -> None:

@@ -12,9 +12,11 @@ from ._waits import desk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any, Callable, Optional, TypeVar, Union
 
-    from ._tenure import Guard, Waiting
+    from ._tenure import Guard, Releasing, Waiting
+
+    _T = TypeVar("_T")
 
 
 class _Listener:
@@ -47,8 +49,25 @@ def _listener(hub: Any) -> _Listener:
     return listener
 
 
-def wait(waiting: Waiting, timeout: Optional[float]) -> Guard:
+def wait(waiting: Waiting) -> Guard:
     """Waits in this greenlet. A greenlet that is killed meanwhile holds nothing."""
+    try:
+        return _wait(waiting, waiting.poll, waiting.left(), waiting.give_up)
+    finally:
+        waiting.close()
+
+
+def settle(releasing: Releasing) -> None:
+    """Waits in this greenlet for the end of a release. A greenlet that is killed meanwhile does not stop it."""
+    _wait(releasing, releasing.poll, None, None)
+
+
+def _wait(
+    waiting: Union[Waiting, Releasing],
+    poll: Callable[[], Optional[_T]],
+    left: Optional[float],
+    give_up: Optional[Callable[[], _T]],
+) -> _T:
     hub = gevent.get_hub()
     rung = gevent.event.Event()
 
@@ -58,25 +77,23 @@ def wait(waiting: Waiting, timeout: Optional[float]) -> Guard:
         else:
             hub.loop.run_callback_threadsafe(rung.set)
 
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = None if left is None else time.monotonic() + left
+    listener = _listener(hub)
+    number = listener.desk.enter(waiting, wake)
     try:
-        listener = _listener(hub)
-        number = listener.desk.enter(waiting, wake)
+        listener.attend()
         try:
-            listener.attend()
-            try:
-                while True:
-                    rung.clear()
-                    guard = waiting.poll()
-                    if guard is not None:
-                        return guard
-                    left = None if deadline is None else deadline - time.monotonic()
-                    if left is not None and left <= 0:
-                        return waiting.give_up()
-                    rung.wait(left)
-            finally:
-                listener.depart()
+            while True:
+                rung.clear()
+                outcome = poll()
+                if outcome is not None:
+                    return outcome
+                if deadline is not None:
+                    left = deadline - time.monotonic()
+                    if left <= 0 and give_up is not None:
+                        return give_up()
+                rung.wait(left)
         finally:
-            listener.desk.leave(number)
+            listener.depart()
     finally:
-        waiting.close()
+        listener.desk.leave(number)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Lock(_tenure.Lock):
-    """The lock of a path. Open it once, and acquire it as often as needed, from any thread or task.
+    """The lock of a path, or of a name on a server. Open it once, and acquire it as often as needed, from any thread or task.
 
     ::
 
@@ -33,8 +33,18 @@ class Lock(_tenure.Lock):
     While the lock is held, ``sessions/main.jsonl.lock`` names the holder. A waiting thread releases the GIL, and a Ctrl-C
     ends its wait immediately. ``async with`` waits without a thread, and a cancelled wait leaves nothing behind.
 
+    A lock on a server reaches beyond one machine. Its target has the server's options (``ttl=``, ``ca=`` ..), and the project's
+    docs/distributed.md describes them::
+
+        lock = tenure.Lock("etcd://etcd-1:2379,etcd-2:2379/sessions/main?ttl=10s")
+        lock = tenure.Lock("postgres://app@db/prod?lock=sessions/main")
+
+    Such a lock has no ``style``, ``steal_after``, ``stale_after``, ``malformed_grace``, ``refresh_interval``,
+    ``create_parents``, ``mode`` and ``record``: they raise Unsupported.
+
     Args:
-        path: The path to protect. It need not exist. The lock file is ``<path>.lock``, so do not pass that.
+        path: The path to protect. It need not exist. The lock file is ``<path>.lock``, so do not pass that. Or a target on a
+            server.
         timeout: The default timeout of an acquire, in seconds. ``None`` waits without a limit, 0 does not wait.
         label: A name for this holder, which other processes see.
         style: ``"lock-file"`` creates ``<path>.lock`` while the lock is held, which also excludes programs that only know
@@ -67,7 +77,8 @@ class Lock(_tenure.Lock):
         """Acquires the lock like :meth:`acquire`, for an asyncio task. The event loop runs meanwhile, and no thread waits.
 
         A cancelled wait holds nothing, even if the lock was granted at that moment. Two tasks exclude each other, so a
-        task that acquires twice waits for itself: pass a timeout.
+        task that acquires twice waits for itself: pass a timeout. The release of a lock on a server waits for its answer:
+        use ``async with``, or :meth:`Guard.release_async`.
 
         ::
 
@@ -77,16 +88,12 @@ class Lock(_tenure.Lock):
             finally:
                 guard.release()
         """
-        if timeout is ...:
-            timeout = self.timeout
-        if timeout is not None and not timeout > 0:
-            return super().acquire(timeout)
-        started = self._start()
+        started = self._start(timeout)
         if isinstance(started, Guard):
             return started
         from . import _waits
 
-        return await _waits.wait(started, timeout)
+        return await _waits.wait(started)
 
     async def __aenter__(self) -> Guard:
         frame = sys._getframe().f_back
@@ -102,7 +109,11 @@ class Lock(_tenure.Lock):
     ) -> None:
         frame = sys._getframe().f_back
         guard = self._take(_task(), 0 if frame is None else id(frame))
-        guard.__exit__(kind, error, traceback)
+        releasing = guard._start_exit(error)
+        if releasing is not None:
+            from . import _waits
+
+            await _waits.leave(releasing, error)
 
     def __reduce__(self) -> Any:
         raise TypeError("a lock belongs to its process: open it by its path in the other process")

@@ -2,7 +2,7 @@ import sys
 from datetime import datetime
 from os import PathLike
 from types import TracebackType
-from typing import List, Literal, Optional, Type, Union, final
+from typing import Coroutine, List, Literal, Optional, Type, Union, final
 
 from typing_extensions import Self, disjoint_base
 
@@ -11,7 +11,23 @@ if sys.version_info >= (3, 10):
 else:
     from builtins import ellipsis as EllipsisType
 
-__all__ = ["Doorbell", "Guard", "Holder", "Lock", "Status", "Waiting", "__version__", "_clean_up", "break_lock", "status"]
+__all__ = [
+    "Doorbell",
+    "Guard",
+    "Holder",
+    "LeaseLeft",
+    "Lock",
+    "Releasing",
+    "Status",
+    "Waiting",
+    "__version__",
+    "_clean_up",
+    "_give_up_waits",
+    "_server_of",
+    "break_lock",
+    "list",
+    "status",
+]
 
 _Path = Union[str, bytes, PathLike[str], PathLike[bytes]]
 _Style = Literal["lock-file", "flock"]
@@ -67,16 +83,19 @@ class Status:
     """The state of a lock when :func:`status` read it."""
     @property
     def target(self) -> str:
-        """The path that the lock protects."""
+        """The path that the lock protects, or the target on a server."""
     @property
     def lock_file(self) -> str:
-        """The path of the lock file: ``<target>.lock``."""
+        """The path of the lock file: ``<target>.lock``. On a server, the lock's name there."""
     @property
     def state(self) -> Literal["free", "held", "stale", "unknown"]:
         """"free", "held", "stale" (the holder is dead, and the next acquire takes over) or "unknown"."""
     @property
+    def server(self) -> Optional[Literal["etcd", "postgres"]]:
+        """"etcd" or "postgres" for a lock that a server keeps, None for one in files."""
+    @property
     def style(self) -> _Style:
-        """"lock-file" or "flock"."""
+        """"lock-file" or "flock". "lock-file" for a lock that a server keeps."""
     @property
     def reasons(self) -> List[str]:
         """The reasons for which OpenClaw's protocol would call the lock file stale."""
@@ -85,13 +104,23 @@ class Status:
         """The holder, alive or dead. None for a free lock and for shared locks, whose holders open_by lists."""
     @property
     def waiters(self) -> Optional[int]:
-        """The number of processes that wait in the kernel's queue. None where that cannot be read."""
+        """The number of waiters in the kernel's queue, or in the server's. None where that cannot be read."""
     @property
     def queue(self) -> List[int]:
         """The process ids of the waiters, in the order of their arrival."""
     @property
     def open_by(self) -> List[int]:
         """The process ids that have the lock open and are not the holder: shared holders, and heirs of a descriptor."""
+
+@final
+class LeaseLeft:
+    """The rest of a lease on a server, if it is not renewed."""
+    @property
+    def lost_in(self) -> float:
+        """The seconds until check() raises Lost. 0 once it does."""
+    @property
+    def free_in(self) -> float:
+        """The seconds until the server may grant the lock to another holder. Work under the lock must have stopped by then."""
 
 @final
 class Guard:
@@ -138,8 +167,23 @@ class Guard:
         """The lock file's record, as JSON."""
     def set_label(self, label: str) -> None:
         """Changes the label that other processes see."""
+    @property
+    def lease(self) -> Optional[LeaseLeft]:
+        """The rest of the lease of a lock on a server. None for a lock in files, which needs no lease."""
     def release(self) -> None:
-        """Releases the lock. A second call does nothing. Raises Lost if the lock had been lost."""
+        """Releases the lock. A second call does nothing. Raises Lost if the lock had been lost.
+
+        On a server it waits for the answer, for a few seconds at most, and raises Unreachable without one. The lock is then
+        free when its lease is over.
+        """
+    def release_async(self) -> Coroutine[None, None, None]:
+        """Releases the lock like release(), for an asyncio task: the event loop runs while a server is waited for. A cancelled
+        call does not stop the release.
+        """
+    def _start_release(self) -> Optional[Releasing]:
+        """Releases the lock. Returns what is left to wait for."""
+    def _start_exit(self, error: Optional[BaseException]) -> Optional[Releasing]:
+        """Releases the lock at the end of a block that raised ``error``, or None. Returns what is left to wait for."""
     def __enter__(self) -> Guard: ...
     def __exit__(
         self,
@@ -162,12 +206,24 @@ class Waiting:
     """A queued acquire, for an event loop."""
     def listen(self, doorbell: Doorbell, number: int) -> None:
         """Rings the doorbell with this number, from the next poll() on, when it is time to poll again."""
+    def left(self) -> Optional[float]:
+        """Returns the seconds until give_up() is due. None where the wait has no limit, and for a server, whose wait ends by
+        itself.
+        """
     def poll(self) -> Optional[Guard]:
         """Returns the guard, or None while the lock is busy."""
     def give_up(self) -> Guard:
         """Ends the wait as a deadline does. Returns the guard if the lock was granted by then, and raises Busy otherwise."""
     def close(self) -> None:
         """Leaves the queue. A lock that was granted meanwhile is released."""
+
+@final
+class Releasing:
+    """A release that waits for a server's answer, for an event loop. It goes on when this is dropped."""
+    def listen(self, doorbell: Doorbell, number: int) -> None:
+        """Rings the doorbell with this number, from the next poll() on, when it is time to poll again."""
+    def poll(self) -> Optional[bool]:
+        """Returns True once the lock is released, and None before. Raises if the release failed."""
 
 @disjoint_base
 class Lock:
@@ -206,9 +262,10 @@ class Lock:
         Raises:
             tenure.Busy: After the timeout, with the holder.
             tenure.WouldDeadlock: Immediately, if this thread holds the lock.
+            tenure.Unreachable: If the server does not answer.
             tenure.Error: For any other failure.
         """
-    def _start(self) -> Union[Guard, Waiting]:
+    def _start(self, timeout: Union[float, None, EllipsisType] = ...) -> Union[Guard, Waiting]:
         """Tries to acquire, and joins the queue if the lock is busy."""
     def _keep(self, by: int, frame: int, guard: Guard) -> None:
         """Remembers the guard that a with block of a task entered."""
@@ -243,6 +300,8 @@ class Lock:
     ) -> Literal[False]: ...
 
 def _clean_up() -> None: ...
+def _give_up_waits() -> None: ...
+def _server_of(path: _Path) -> Optional[Literal["etcd", "postgres"]]: ...
 def status(path: _Path) -> Status:
     """Returns the state of a path's lock. Does not acquire or change anything.
 
@@ -253,7 +312,25 @@ def status(path: _Path) -> Status:
             print("held by", status.holder)
 
     Args:
-        path: The protected path, as for tenure.Lock.
+        path: The protected path, or the target on a server, as for tenure.Lock.
+
+    Raises:
+        tenure.Unreachable: If the server does not answer, within a few seconds.
+    """
+def list(folder: _Path, *, recursive: bool = False) -> List[Status]:
+    """Returns the locks in a folder that are held or stale, sorted by path. A missing folder has none.
+
+    ::
+
+        for lock in tenure.list("sessions"):
+            print(lock.target, lock.state, lock.holder)
+
+    Args:
+        folder: A folder, or a name on a server, which lists all locks below it.
+        recursive: Also list the locks in the folders below. Links are not followed.
+
+    Raises:
+        tenure.Unreachable: If the server does not answer, within a few seconds.
     """
 def break_lock(path: _Path, *, force: bool = False) -> bool:
     """Breaks the lock of a path, as an operator does when its holder hangs.
@@ -267,7 +344,7 @@ def break_lock(path: _Path, *, force: bool = False) -> bool:
             print("the lock is free")
 
     Args:
-        path: The protected path, as for tenure.Lock.
+        path: The protected path, or the target on a server, as for tenure.Lock.
         force: Break the lock of a live holder too.
 
     Returns:

@@ -6,13 +6,16 @@ import itertools
 import os
 
 from . import _tenure
+from ._errors import Error, add_to_body
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
-    from typing import Callable, Dict, Optional
+    from typing import Callable, Dict, Optional, TypeVar, Union
 
-    from ._tenure import Guard, Waiting
+    from ._tenure import Guard, Releasing, Waiting
+
+    _T = TypeVar("_T")
 
 
 class Desk:
@@ -28,7 +31,7 @@ class Desk:
         self.waiters: Dict[int, Callable[[object], None]] = {}
         self.loops: Dict[asyncio.AbstractEventLoop, int] = {}
 
-    def enter(self, waiting: Waiting, wake: Callable[[object], None]) -> int:
+    def enter(self, waiting: Union[Waiting, Releasing], wake: Callable[[object], None]) -> int:
         """Registers a waiter. From its next poll() on, `wake` is called with the loop that answers the doorbell."""
         number = next(self.numbers)
         self.waiters[number] = wake
@@ -99,34 +102,60 @@ class _Sleeper:
             self.asleep.set_result(None)
 
 
-async def wait(waiting: Waiting, timeout: Optional[float]) -> Guard:
+async def wait(waiting: Waiting) -> Guard:
     """Waits in this task. A cancelled wait holds nothing."""
+    try:
+        return await _wait(waiting, waiting.poll, waiting.left(), waiting.give_up)
+    finally:
+        waiting.close()
+
+
+async def release(guard: Guard) -> None:
+    """Releases, and waits in this task for the server's answer. A cancelled wait does not stop the release."""
+    releasing = guard._start_release()
+    if releasing is not None:
+        await _wait(releasing, releasing.poll, None, None)
+
+
+async def leave(releasing: Releasing, body: Optional[BaseException]) -> None:
+    """Waits for a release at the end of a block, whose exception is ``body``."""
+    try:
+        await _wait(releasing, releasing.poll, None, None)
+    except Error as failed:
+        if body is None:
+            raise
+        add_to_body(body, failed)
+
+
+async def _wait(
+    waiting: Union[Waiting, Releasing],
+    poll: Callable[[], Optional[_T]],
+    left: Optional[float],
+    give_up: Optional[Callable[[], _T]],
+) -> _T:
     import asyncio
 
     loop = asyncio.get_running_loop()
-    deadline = None if timeout is None else loop.time() + timeout
+    deadline = None if left is None else loop.time() + left
     sleeper = _Sleeper(loop)
+    at = desk()
+    number = at.enter(waiting, sleeper.wake)
     try:
-        at = desk()
-        number = at.enter(waiting, sleeper.wake)
+        at.attend(loop)
         try:
-            at.attend(loop)
-            try:
-                while True:
-                    sleeper.rung = False
-                    guard = waiting.poll()
-                    if guard is not None:
-                        return guard
-                    if deadline is not None and loop.time() >= deadline:
-                        return waiting.give_up()
-                    if not sleeper.rung:
-                        await _sleep(sleeper, deadline)
-            finally:
-                at.depart(loop)
+            while True:
+                sleeper.rung = False
+                outcome = poll()
+                if outcome is not None:
+                    return outcome
+                if deadline is not None and give_up is not None and loop.time() >= deadline:
+                    return give_up()
+                if not sleeper.rung:
+                    await _sleep(sleeper, deadline)
         finally:
-            at.leave(number)
+            at.depart(loop)
     finally:
-        waiting.close()
+        at.leave(number)
 
 
 async def _sleep(sleeper: _Sleeper, deadline: Optional[float]) -> None:

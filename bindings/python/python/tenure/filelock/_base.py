@@ -30,6 +30,7 @@ from ._options import (
     native_only,
     one_of,
     poll_interval_of,
+    refuse_server,
     seconds,
 )
 
@@ -370,6 +371,7 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
         on_acquired: Optional[Callable[[int], None]] = None,
     ) -> None:
         self._lock_file = os.fspath(lock_file)
+        refuse_server(self._lock_file)
         self._absolute = os.path.isabs(self._lock_file)
         self._check_name()
         self._mode = mode

@@ -9,6 +9,9 @@ from numbers import Real
 from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, Callable, Literal, Optional, TypedDict, Union
 
+import tenure
+from tenure._tenure import _server_of
+
 if TYPE_CHECKING:
     from ._base import BaseFileLock
 
@@ -117,6 +120,14 @@ def one_of(name: str, value: Any, words: "tuple[str, ...]") -> Any:
 def native_only(name: str, asked: bool, kind: "type[BaseFileLock]") -> None:
     if asked and not kind._native:
         raise ValueError(f"{name} is not supported by {kind.__name__}, whose release removes its file")
+
+
+def refuse_server(path: str) -> None:
+    """Raises for a target on a server, which would otherwise be the path of a file."""
+    server = _server_of(path)
+    if server is not None:
+        hint = "tenure.Lock locks a name on a server"
+        raise tenure.Unsupported(f"{path}: the classes of filelock lock files; {hint}", path, None, hint)
 
 
 def behavior(timeout: float) -> Union[float, str]:

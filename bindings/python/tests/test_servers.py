@@ -1,0 +1,404 @@
+"""Locks on real etcd clusters and PostgreSQL servers."""
+
+import asyncio
+import itertools
+import signal
+import subprocess
+from typing import Any, List, Tuple
+
+import pytest
+import tenure
+import tenure.filelock
+from conftest import HOLDER, until
+from servers import command, etcd, postgres, silent_at
+
+__all__ = ["etcd", "postgres"]
+
+_count = itertools.count()
+
+
+@pytest.fixture(params=["etcd", "postgres"])
+def server(request: Any) -> Any:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def name() -> str:
+    """A name that no other test uses."""
+    return f"n{next(_count)}/main"
+
+
+def await_waiters(target: str, count: int) -> None:
+    until(f"{count} waiters", lambda: tenure.status(target).waiters == count)
+
+
+def test_a_lock_behaves_like_that_of_a_file(server: Any, name: str, other: Any) -> None:
+    target = server.target(name)
+    lock = tenure.Lock(target, label="the first")
+    assert lock.status().state == "free"
+    with lock as first:
+        first.check()
+        assert not first.lost and not first.shared and first.previous is None
+        assert first.target == target == lock.target
+        assert first.lease is not None and 0 < first.lease.lost_in < first.lease.free_in <= 10
+        found = tenure.status(target)
+        assert (found.state, found.server, found.holder and found.holder.label) == ("held", server.scheme, "the first")
+        first.set_label("renamed")
+        until("the new label", lambda: tenure.status(target).holder.label == "renamed")  # type: ignore[union-attr]
+        with pytest.raises(tenure.WouldDeadlock):
+            lock.acquire(timeout=10)
+        holder = other(HOLDER, target)
+        await_waiters(target, 1)
+    assert first.fence is not None and int(holder.hear().split()[1]) > first.fence
+    with pytest.raises(tenure.Busy) as busy:
+        lock.acquire(timeout=0)
+    assert busy.value.holder is not None and busy.value.holder.pid == holder.pid
+    with pytest.raises(tenure.Busy) as busy:
+        lock.acquire(timeout=0.05)
+    assert busy.value.holder is not None and busy.value.holder.label == "the holder"
+    holder.tell()
+    holder.hear("released")
+    with lock as second:
+        assert second.fence is not None and second.fence > first.fence and second.previous is None
+    assert lock.status().state == "free" and second.lost
+    with pytest.raises(tenure.Lost, match="released"):
+        second.check()
+
+
+def test_the_command_and_python_exclude_each_other(server: Any, name: str) -> None:
+    target = server.target(name)
+    refused = [command(), "run", "--no-wait", target, "--", "true"]
+    with tenure.Lock(target):
+        ended = subprocess.run(refused, capture_output=True, text=True)
+        assert ended.returncode == 75, ended
+    assert subprocess.run(refused, capture_output=True).returncode == 0
+    holder = subprocess.Popen(
+        [command(), "run", target, "--", "sh", "-c", "echo held; read line"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        with pytest.raises(tenure.Busy) as busy:
+            tenure.Lock(target).acquire(timeout=0)
+        assert busy.value.holder is not None and busy.value.holder.pid == holder.pid
+        holder.communicate("go on\n")
+    tenure.Lock(target).acquire().release()
+
+
+def test_a_killed_holder_is_reported(server: Any, name: str, other: Any) -> None:
+    target = server.target(name, ttl=2)
+    victim = other(HOLDER, target)
+    victim.hear()
+    victim.kill()
+    with tenure.Lock(target) as guard:
+        assert guard.previous is not None
+        assert (guard.previous.pid, guard.previous.label) == (victim.pid, "the holder")
+    with tenure.Lock(target) as guard:
+        assert guard.previous is None
+
+
+def test_a_hold_that_an_operator_ends_is_lost(server: Any, name: str) -> None:
+    target = server.target(name, ttl=3)
+    guard = tenure.Lock(target).acquire()
+    server.end_hold(name)
+    until("the loss", lambda: guard.lost)
+    assert guard.lease is not None and guard.lease.lost_in == 0
+    with pytest.raises(tenure.Lost):
+        guard.check()
+    with pytest.raises(tenure.Lost):
+        guard.release()
+    tenure.Lock(target).acquire().release()
+
+
+def test_a_break(server: Any, name: str, other: Any) -> None:
+    target = server.target(name, ttl=3)
+    assert tenure.break_lock(target) is False
+    guard = tenure.Lock(target).acquire()
+    with pytest.raises(tenure.Busy, match="force=True") as busy:
+        tenure.break_lock(target)
+    assert busy.value.holder is not None and busy.value.holder.fence == guard.fence
+    waiter = other(HOLDER, target)
+    await_waiters(target, 1)
+    assert tenure.break_lock(target, force=True) is True
+    waiter.hear()
+    until("the loss", lambda: guard.lost)
+    with pytest.raises(tenure.Lost):
+        guard.release()
+
+
+def test_a_list(server: Any, name: str) -> None:
+    top = name.split("/")[0]
+    with tenure.Lock(server.target(f"{top}/b")), tenure.Lock(server.target(f"{top}/a/deep"), label="deep"):
+        found = tenure.list(server.folder_of(top))
+        names = [one.target.split(f"{top}/")[1].split("?")[0].split("&")[0] for one in found]
+        assert names == ["a/deep", "b"]
+        assert [one.state for one in found] == ["held", "held"]
+        assert found[0].holder is not None and found[0].holder.label == "deep"
+    assert tenure.list(server.folder_of(top)) == []
+
+
+def test_a_cancelled_wait_leaves_nothing(server: Any, name: str, other: Any) -> None:
+    # The lease outlasts the test, so that only a returned place frees the queue.
+    target = server.target(name, ttl=600)
+    lock = tenure.Lock(target)
+
+    async def cancelled() -> None:
+        async with tenure.Lock(target) as guard:
+            waiting = asyncio.create_task(lock.acquire_async())
+            await asyncio.to_thread(await_waiters, target, 1)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            with pytest.raises(tenure.Busy):
+                await lock.acquire_async(timeout=0)
+            with pytest.raises(tenure.Busy):
+                await lock.acquire_async(timeout=0.05)
+            await asyncio.to_thread(await_waiters, target, 0)
+            guard.check()
+        async with lock as guard:
+            await guard.release_async()
+            assert guard.lost
+            with pytest.raises(tenure.Lost):
+                await asyncio.create_task(tenure.Guard.release_async(await broken()))
+
+    async def broken() -> tenure.Guard:
+        guard = await lock.acquire_async()
+        await asyncio.to_thread(tenure.break_lock, target, force=True)
+        return guard
+
+    asyncio.run(cancelled())
+    assert lock.status().state == "free"
+
+
+def test_tasks_exclude_each_other(server: Any, name: str) -> None:
+    inside: List[int] = []
+    lock = tenure.Lock(server.target(name))
+
+    async def work(fences: List[int]) -> None:
+        async with lock as guard:
+            inside.append(1)
+            assert len(inside) == 1
+            await asyncio.sleep(0)
+            inside.pop()
+            fences.append(guard.fence or 0)
+
+    async def many() -> List[int]:
+        fences: List[int] = []
+        await asyncio.gather(*(work(fences) for _ in range(5)))
+        return fences
+
+    fences = asyncio.run(many())
+    assert fences == sorted(set(fences)) and len(fences) == 5
+
+
+def test_a_release_in_a_task_lets_the_event_loop_run(etcd: Any, name: str) -> None:
+    async def release() -> None:
+        guard = await tenure.Lock(etcd.target(name)).acquire_async()
+        etcd.stop()
+        try:
+            releasing = asyncio.create_task(guard.release_async())
+            # A release that blocked would have ended by the server's silence before this task runs again.
+            await asyncio.sleep(0)
+            assert not releasing.done()
+        finally:
+            etcd.go_on()
+        await asyncio.wait([releasing])
+        # On a slow machine the server may have answered too late.
+        assert releasing.exception() is None or isinstance(releasing.exception(), tenure.Unreachable)
+
+    asyncio.run(release())
+    tenure.Lock(etcd.target(name)).acquire().release()
+
+
+def test_an_error_of_a_block_wins_over_that_of_its_release(etcd: Any, name: str) -> None:
+    async def block() -> None:
+        async with tenure.Lock(etcd.target(name)):
+            etcd.end_hold(name)
+            raise KeyError("the block")
+
+    with pytest.raises(KeyError) as raised:
+        asyncio.run(block())
+    assert isinstance(raised.value.__context__, tenure.Lost)
+
+
+def test_an_interrupted_wait_leaves_nothing(server: Any, name: str, other: Any) -> None:
+    target = server.target(name, ttl=600)
+    guard = tenure.Lock(target).acquire()
+    waiter = other(
+        """
+import tenure
+lock = tenure.Lock(path)
+say("ready")
+try:
+    lock.acquire(timeout=float(sys.argv[2]) or None)
+except KeyboardInterrupt:
+    say("interrupted")
+""",
+        target,
+        0,
+    )
+    waiter.hear("ready")
+    await_waiters(target, 1)
+    waiter.signal(signal.SIGINT)
+    waiter.hear("interrupted")
+    assert waiter.process.wait(60) == 0
+    await_waiters(target, 0)
+    guard.release()
+
+
+def test_the_interpreters_end_returns_the_places_of_its_threads(server: Any, name: str, other: Any) -> None:
+    target = server.target(name, ttl=600)
+    guard = tenure.Lock(target).acquire()
+    waiter = other(
+        """
+import tenure, threading
+lock = tenure.Lock(path)
+threading.Thread(target=lock.acquire, daemon=True).start()
+hear()
+""",
+        target,
+    )
+    await_waiters(target, 1)
+    assert waiter.end() == 0
+    await_waiters(target, 0)
+    guard.release()
+
+
+@pytest.mark.parametrize("scheme, port", [("etcd", 2379), ("postgres", 5432)])
+def test_a_silent_server_outlasts_no_deadline(scheme: str, port: int) -> None:
+    with silent_at(port) as host:
+        target = {
+            "etcd": f"etcd://{host}/x?ttl=2s",
+            "postgres": f"postgres://postgres@{host}/postgres?lock=x&ttl=2s",
+        }[scheme]
+        lock = tenure.Lock(target)
+        for timeout in (0, 0.05):
+            with pytest.raises(tenure.Unreachable) as unreachable:
+                lock.acquire(timeout)
+            assert isinstance(unreachable.value, ConnectionError) and host in str(unreachable.value)
+            with pytest.raises(tenure.Unreachable):
+                asyncio.run(lock.acquire_async(timeout))
+        for call in (lock.status, lambda: tenure.list(target), lambda: tenure.break_lock(target)):
+            with pytest.raises(tenure.Unreachable):
+                call()
+
+
+def test_a_child_holds_nothing_and_locks_for_itself(server: Any, name: str, other: Any) -> None:
+    parent = other(
+        """
+import os, tenure, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+lock = tenure.Lock(path)
+with lock as guard:
+    child = os.fork()
+    if child == 0:
+        assert guard.lost
+        try:
+            guard.release()
+            os._exit(1)
+        except tenure.Lost as error:
+            assert "forked child" in str(error)
+        try:
+            lock.acquire(0)
+            os._exit(2)
+        except tenure.Busy as error:
+            assert error.holder.pid == os.getppid()
+        with tenure.Lock(sys.argv[2]) as own:
+            own.check()
+    else:
+        assert os.waitpid(child, 0)[1] == 0, "the child failed"
+        guard.check()
+# The child reaches this line too, and leaves its with block without an error.
+if child == 0:
+    os._exit(0)
+with lock as guard:
+    child = os.fork()
+    if child == 0:
+        del guard
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    guard.check()
+    say("held")
+    hear()
+    guard.check()
+say("released")
+hear()
+""",
+        server.target(name),
+        server.target(f"{name}-of-the-child"),
+    )
+    parent.hear("held")
+    with pytest.raises(tenure.Busy):
+        tenure.Lock(server.target(name)).acquire(0)
+    parent.tell()
+    parent.hear("released")
+    tenure.Lock(server.target(name)).acquire().release()
+
+
+def test_greenlets_exclude_each_other(server: Any, name: str, other: Any) -> None:
+    pytest.importorskip("gevent", reason="gevent is not there")
+    one = other(
+        """
+from gevent import monkey
+monkey.patch_all()
+import gevent, tenure
+lock, inside = tenure.Lock(path), []
+def work():
+    with lock as guard:
+        inside.append(guard.fence)
+        assert len(inside) == 1
+        gevent.sleep(0)
+        inside.pop()
+    return guard.fence
+greenlets = [gevent.spawn(work) for _ in range(3)]
+gevent.joinall(greenlets, raise_error=True)
+fences = [greenlet.value for greenlet in greenlets]
+assert sorted(set(fences)) == sorted(fences)
+try:
+    with lock:
+        lock.acquire(0.05)
+except tenure.Busy:
+    say("done")
+""",
+        server.target(name),
+    )
+    one.hear("done")
+    assert one.process.wait(60) == 0
+
+
+REFUSED: List[Tuple[str, Any]] = [
+    ("style", "flock"),
+    ("record", False),
+    ("mode", 0o600),
+    ("steal_after", 5),
+    ("stale_after", 5),
+    ("malformed_grace", 5),
+    ("refresh_interval", 5),
+    ("create_parents", False),
+]
+
+
+@pytest.mark.parametrize("target", ["etcd://127.0.0.1/x", "postgres://127.0.0.1/db?lock=x"])
+@pytest.mark.parametrize("option, value", REFUSED)
+def test_options_of_files_are_refused(target: str, option: str, value: Any) -> None:
+    words = {"style": "flock style is for files", "record": "without a record is for files",
+             "mode": "permission bits are for files", "steal_after": "cannot be stolen for its age"}  # fmt: skip
+    with pytest.raises(tenure.Unsupported, match=words.get(option, f"{option} is for files")):
+        tenure.Lock(target, **{option: value})
+
+
+def test_targets_of_other_kinds_and_passwords_are_refused() -> None:
+    with pytest.raises(tenure.Unsupported, match="no kind of server `redis`"):
+        tenure.Lock("redis://127.0.0.1/x")
+    with pytest.raises(tenure.Error, match="password"):
+        tenure.Lock("postgres://app:secret@127.0.0.1/db?lock=x")
+    with pytest.raises(TypeError, match="ttl"):
+        tenure.Lock("etcd://127.0.0.1/x", ttl=5)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("kind", ["FileLock", "SoftFileLock", "AsyncFileLock"])
+def test_filelocks_classes_refuse_servers(kind: str) -> None:
+    with pytest.raises(tenure.Unsupported, match="the classes of filelock lock files"):
+        getattr(tenure.filelock, kind)("etcd://127.0.0.1/x")
+    with pytest.raises(tenure.Unsupported, match="the classes of filelock lock files"):
+        getattr(tenure.filelock, kind)("postgresql://127.0.0.1/db?lock=x", is_singleton=True)
