@@ -1,7 +1,8 @@
 //! Measures server locks beside `etcdctl lock` and a bare `psql`, on servers that this program starts.
 //!
 //! `cargo build --release --workspace && cargo run --release -p tenure-bench --bin servers`, with
-//! `-- only-etcd`, `-- only-many [--least N] [--most N]` or `-- only-postgres [--sessions N]` for a part of it.
+//! `-- only-etcd`, `-- only-many [--least N] [--most N]`, `-- only-postgres` or `-- only-many-postgres [--least N] [--most N]`
+//! for a part of it.
 //!
 //! Everything is measured in one run, in turns. The ratios can be compared, the times only on one machine.
 
@@ -27,12 +28,16 @@ fn main() {
     if asked("only-etcd") {
         etcd(rounds);
     }
+    let counts = number("--least", 1)..=number("--most", 10_000);
+    let counts = || [1, 100, 1000, 10_000].into_iter().filter(|count| counts.contains(count));
     if asked("only-many") {
-        let counts = number("--least", 1)..=number("--most", 10_000);
-        [1, 100, 1000, 10_000].into_iter().filter(|count| counts.contains(count)).for_each(|count| many(rounds, count));
+        counts().for_each(|count| many(rounds, count));
     }
     if asked("only-postgres") {
-        postgres(rounds, number("--sessions", 300));
+        postgres(rounds);
+    }
+    if asked("only-many-postgres") {
+        counts().for_each(|count| many_on_postgres(rounds, count));
     }
 }
 
@@ -177,7 +182,6 @@ fn cost(cluster: &Cluster, what: &str) {
 
 /// Measures a process with many locks: as many that it holds, and then as many that it waits for as well.
 fn many(rounds: usize, count: usize) {
-    const AT_ONCE: usize = 8;
     println!("etcd: one member, files in memory, {count} locks with a lease of 10 s in one process");
     let cluster = Cluster::start(1);
     let began = Instant::now();
@@ -229,9 +233,9 @@ fn many(rounds: usize, count: usize) {
     });
 }
 
-fn postgres(rounds: usize, sessions: usize) {
+fn postgres(rounds: usize) {
     println!("PostgreSQL: fsync off, files in memory");
-    let server = Postgres::start_with(&[&format!("max_connections={}", sessions + 50)]);
+    let server = Postgres::start();
     let one = "SELECT pg_advisory_lock(1); SELECT pg_advisory_unlock(1)";
     one_shot(&server.target("once", 10), rounds, || quiet(server.psql().args(["-c", one])), "psql: lock and unlock");
     hand_off(&server.target("hand", 10), rounds);
@@ -249,11 +253,68 @@ fn postgres(rounds: usize, sessions: usize) {
         two.ask("SELECT pg_advisory_unlock(2);");
     }
     theirs.show();
-    let before = memory(server.pid());
-    let guards: Vec<Guard> = (0..sessions)
-        .map(|at| Lock::open(server.target(&format!("many/{at}"), 60)).unwrap().acquire_with(Wait::Forever).unwrap())
+}
+
+/// The number of locks that are acquired at once.
+const AT_ONCE: usize = 8;
+
+/// Measures a process with many locks on PostgreSQL: as many that it holds, and then as many that it waits for as well.
+fn many_on_postgres(rounds: usize, count: usize) {
+    println!("PostgreSQL: fsync off, files in memory, {count} locks with a lease of 10 s in one process");
+    let server = Postgres::start_with(&["max_locks_per_transaction=512"]);
+    let target = |at: usize, ttl: u64| server.target(&format!("many/{at}"), ttl);
+    let began = Instant::now();
+    let hold = &|at: usize| Lock::open(target(at, 10)).unwrap().acquire_with(Wait::Forever).unwrap();
+    let guards: Vec<Guard> = std::thread::scope(|scope| {
+        let part = |first: usize| scope.spawn(move || (first..count).step_by(AT_ONCE).map(hold).collect::<Vec<_>>());
+        let parts: Vec<_> = (0..AT_ONCE).map(part).collect();
+        parts.into_iter().flat_map(|part| part.join().unwrap()).collect()
+    });
+    println!("  all held after {:.2} s", began.elapsed().as_secs_f64());
+    cost_on_postgres(&server, "held");
+    let mut among = Times::new("meanwhile: acquire and release of another lock");
+    let lock = Lock::open(server.target("one-more", 10)).unwrap();
+    for _ in 0..rounds {
+        among.take(|| lock.acquire_with(Wait::Forever).unwrap().release().unwrap());
+    }
+    among.show();
+    // Of another length, so that these are other sessions.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let waits: Vec<_> = (0..count)
+        .map(|at| {
+            let lock = Lock::options().deadlock_check(false).open(target(at, 11)).unwrap();
+            Box::pin(async move { lock.acquire_async(Wait::Forever).await })
+        })
         .collect();
-    let each = (memory(server.pid()) - before) / sessions as f64;
-    println!("  {sessions} held: {each:.1} MB of the server's for each");
-    guards.into_iter().for_each(std::mem::forget);
+    runtime.block_on(async {
+        let mut waits = waits;
+        // A first poll starts each acquire, and no other is needed.
+        for wait in &mut waits {
+            let polled = std::future::poll_fn(|context| std::task::Poll::Ready(wait.as_mut().poll(context)));
+            assert!(polled.await.is_pending());
+        }
+        cost_on_postgres(&server, "held and waited for");
+        let lost = guards.iter().filter(|guard| guard.check().is_err()).count();
+        println!("  {lost} lost");
+        drop(waits);
+        let began = Instant::now();
+        guards.into_iter().for_each(|guard| guard.release().unwrap());
+        println!("  released, one after the other, after {:.2} s", began.elapsed().as_secs_f64());
+    });
+}
+
+/// Shows what locks cost on PostgreSQL that are held, or waited for, and nothing else.
+fn cost_on_postgres(server: &Postgres, what: &str) {
+    let transactions = || -> f64 {
+        let sum = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = 'postgres'";
+        server.ask(sum).parse().unwrap()
+    };
+    // Helper threads without work end after a second, and a session shows its transactions a moment later.
+    std::thread::sleep(Duration::from_secs(2));
+    let (threads, before) = (threads(), transactions());
+    std::thread::sleep(COUNTED);
+    let rate = (transactions() - before) / COUNTED.as_secs_f64();
+    let sessions = server.ask("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tenure'");
+    let ours = memory(std::process::id()) - memory(server.pid());
+    println!("  {what}: {threads} threads, {ours:.0} MB; {sessions} sessions, {rate:.1} transactions a second");
 }

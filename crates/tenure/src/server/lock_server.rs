@@ -1,12 +1,11 @@
-//! The traits that a kind of server implements: [`LockServer`]. A server with a session for each acquire implements
-//! [`QueueServer`] as well, and [`Session`] for a place in its queue; a [heartbeat thread](super::heartbeat) serves it.
+//! The trait that a kind of server implements, and what an acquire at any of them has.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::lease::{ANSWER, BootTime, Lease, call_limit};
+use super::lease::{ANSWER, BootTime, call_limit};
 use super::url::Url;
 use crate::model::error::Result;
 use crate::model::status::Status;
@@ -33,42 +32,6 @@ pub(crate) trait LockServer: Send + Sync + std::fmt::Debug {
 
     /// Takes the lock from the holder in `found`. `false` if it had no holder any more.
     fn force_release(&self, found: &Status) -> Result<bool>;
-}
-
-/// A server with a session for each acquire.
-pub(crate) trait QueueServer: LockServer {
-    /// Takes a place in the server's queue. `record` describes the waiter. Until the grant no call outlasts `answer_by`.
-    fn enqueue(&self, record: &Record, limit: WaitLimit, answer_by: Option<Instant>) -> Result<Box<dyn Session>>;
-}
-
-/// A place in the queue, and then a tenure: one thread owns it from its beginning to its end. An error that
-/// [`is_lost`](crate::Error::is_lost) means that the server has forgotten it.
-pub(crate) trait Session: Send {
-    /// Waits for the grant, for at most `patience`. `None` if it did not come, or the [`Interrupter`] was called.
-    fn wait(&mut self, patience: Duration) -> Result<Option<Granted>>;
-
-    /// Tells the server that this process lives, and checks that the place is still its own.
-    fn renew(&mut self, limit: Duration) -> Result<()>;
-
-    /// Sleeps for `patience`, or until the [`Interrupter`] is called. Fails at once when the server reports a loss.
-    fn idle(&mut self, patience: Duration) -> Result<()>;
-
-    /// Replaces the record that other programs see.
-    fn publish(&mut self, record: &Record, limit: Duration) -> Result<()>;
-
-    /// Releases the lock, or gives the place back. `record` is for the next holder, if the lock was held. An error that
-    /// [`is_lost`](crate::Error::is_lost) means that the lock was another holder's by then.
-    fn release(&mut self, record: Option<&Record>, limit: Duration) -> Result<()>;
-
-    /// Returns what ends a [`wait`](Session::wait) or an [`idle`](Session::idle) early, from any thread.
-    fn interrupter(&self) -> Interrupter;
-
-    /// Returns whether the caller's deadline left the last call of a [`wait`](Session::wait) so little time that its failure
-    /// says nothing about the server.
-    fn was_cut_short(&self) -> bool;
-
-    /// Returns how long the server remembers this place, and when the last confirmed renewal was sent.
-    fn lease(&self) -> Lease;
 }
 
 pub(crate) type Interrupter = Arc<dyn Fn() + Send + Sync>;

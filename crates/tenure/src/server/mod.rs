@@ -30,7 +30,8 @@
 //!   a second, however soon the deadline is, and for a few seconds with [`Wait::Never`](crate::Wait::Never).
 //! - A program that ends while one of its threads waits leaves its place in etcd's queue for `ttl`. Call [`give_up_waits`]
 //!   before the end.
-//! - On etcd all locks of a process with the same `ttl` share a lease: they are lost together, where that is lost.
+//! - On etcd all locks of a process with the same `ttl` share a lease: they are lost together, where that is lost. On
+//!   PostgreSQL they share a few sessions.
 //! - After a crash the next waiter gets the lock when the dead holder's lease is over. On PostgreSQL that is at once, where
 //!   the holder ran on this machine and is proven dead.
 
@@ -40,13 +41,11 @@
 )]
 
 mod acquire;
-#[cfg(feature = "etcd")]
+#[cfg(any(feature = "etcd", feature = "postgres"))]
 mod clock;
 #[cfg(feature = "etcd")]
 mod etcd;
-#[cfg(feature = "postgres")]
-mod heartbeat;
-#[cfg(feature = "etcd")]
+#[cfg(any(feature = "etcd", feature = "postgres"))]
 mod io_thread;
 mod lease;
 mod lock;
@@ -58,7 +57,7 @@ mod pending;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod registry;
-#[cfg(feature = "etcd")]
+#[cfg(any(feature = "etcd", feature = "postgres"))]
 mod reports;
 mod tenure;
 #[cfg(any(feature = "etcd", feature = "postgres"))]

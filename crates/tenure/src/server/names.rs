@@ -102,8 +102,8 @@ fn ask(
     Ok(Err(Asked { kept: kept.map(|kept| kept.addresses), wait }))
 }
 
-/// Returns the addresses of `host`, within `limit`.
-#[cfg(any(test, feature = "postgres"))]
+/// As [`resolve`], blocking.
+#[cfg(test)]
 pub(super) fn addresses(host: &str, limit: Duration) -> io::Result<Vec<IpAddr>> {
     let (sender, answer) = std::sync::mpsc::channel();
     // The caller may have gone on without the answer.
@@ -117,8 +117,8 @@ pub(super) fn addresses(host: &str, limit: Duration) -> io::Result<Vec<IpAddr>> 
     }
 }
 
-/// As [`addresses`], without blocking.
-#[cfg(feature = "etcd")]
+/// Returns the addresses of `host`, within `limit`.
+#[cfg(any(feature = "etcd", feature = "postgres"))]
 pub(super) async fn resolve(host: &str, limit: Duration) -> io::Result<Vec<IpAddr>> {
     let (sender, answer) = tokio::sync::oneshot::channel();
     let tell = move |found| drop(sender.send(found));

@@ -1,4 +1,4 @@
-//! One acquire that waits for a server, between its caller and the [heartbeat thread](super::heartbeat) that serves it.
+//! One acquire that waits for a server, between its caller and the task on the [I/O thread](super::io_thread) that serves it.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -22,9 +22,9 @@ pub(crate) struct PendingAcquire {
 
 #[derive(Default)]
 struct State {
-    /// The heartbeat thread has given its place at the server back, or holds by it.
+    /// The task has given its place at the server back, or holds by it.
     place_returned: bool,
-    /// Wakes the heartbeat thread.
+    /// Wakes the task.
     interrupt: Option<Interrupter>,
 }
 
@@ -47,20 +47,15 @@ impl PendingAcquire {
         !self.ticket.is_queued()
     }
 
-    /// Records that the heartbeat thread has no place at the server any more for which others would wait.
+    /// Records that the task has no place at the server any more for which others would wait.
     pub(super) fn mark_place_returned(&self) {
         self.state().place_returned = true;
         self.changed.notify_all();
     }
 
-    /// Sleeps until the heartbeat thread has given its place back, or until `end`.
+    /// Sleeps until the task has given its place back, or until `end`.
     pub(super) fn await_place_returned(&self, end: Instant) {
         self.sleep_until(end, |state| state.place_returned);
-    }
-
-    /// Sleeps until `end`, or until the acquire [is over](PendingAcquire::is_over).
-    pub(super) fn pause(&self, end: Instant) {
-        self.sleep_until(end, |_| self.is_over());
     }
 
     fn sleep_until(&self, end: Instant, done: impl Fn(&State) -> bool) {
@@ -74,12 +69,12 @@ impl PendingAcquire {
         }
     }
 
-    /// Sets how to wake the heartbeat thread.
+    /// Sets how to wake the task.
     pub(super) fn set_interrupter(&self, interrupt: Option<Interrupter>) {
         self.state().interrupt = interrupt;
     }
 
-    /// Wakes the heartbeat thread, wherever it waits.
+    /// Wakes the task, wherever it waits.
     fn interrupt(&self) {
         let interrupt = self.state().interrupt.take();
         self.changed.notify_all();
@@ -109,7 +104,7 @@ impl PendingAcquire {
         taken
     }
 
-    /// Waits for the outcome. There is one at the deadline too: only the heartbeat thread can say whether the lock is busy
+    /// Waits for the outcome. There is one at the deadline too: only the task can say whether the lock is busy
     /// or the server silent.
     pub(super) fn wait(&self) -> Result<Arc<ServerTenure>> {
         loop {
@@ -127,7 +122,7 @@ fn as_tenure(outcome: Result<Arc<ServerTenure>>) -> Result<Arc<dyn Tenure>> {
 }
 
 impl Pending for Arc<PendingAcquire> {
-    /// The heartbeat thread watches the deadline.
+    /// The task watches the deadline.
     fn deadline(&self) -> Option<Instant> {
         None
     }

@@ -48,7 +48,7 @@ pub(super) fn held_here(target: &Path) -> Option<Arc<ServerTenure>> {
 }
 
 /// Returns the tenures of this process that are held, also those whose lease has run out unnoticed.
-#[cfg(feature = "etcd")]
+#[cfg(any(feature = "etcd", feature = "postgres"))]
 pub(super) fn all_held() -> Vec<Arc<ServerTenure>> {
     held().values().filter_map(Weak::upgrade).filter(|tenure| tenure.is_held()).collect()
 }

@@ -1,10 +1,10 @@
-//! A tenure on a server, which its guards, its heartbeat thread and the listeners for its loss share.
+//! A tenure on a server, which its guards, its session and the listeners for its loss share.
 //!
 //! | status | set by |
 //! | --- | --- |
 //! | `HELD` | the grant |
-//! | `LOST` | the heartbeat, by the server's word; the first that finds the lease run out by the clock |
-//! | `REVOKED` | the heartbeat, after `max_hold` |
+//! | `LOST` | the session, by the server's word; the first that finds the lease run out by the clock |
+//! | `REVOKED` | a timer, after `max_hold` |
 //! | `RELEASED` | the last guard |
 //!
 //! A tenure never becomes `HELD` again: a renewal that is confirmed too late does not bring it back.
@@ -190,11 +190,6 @@ impl ServerTenure {
         self.state().renewal_error = why.map(str::to_owned);
     }
 
-    /// Returns whether the last renewal failed.
-    pub(super) fn has_renewal_error(&self) -> bool {
-        self.state().renewal_error.is_some()
-    }
-
     /// Reports the loss to the caller's callback, once. Does nothing while the tenure is held, and after its release.
     pub(super) fn report_loss(&self) {
         if let Err(error) = self.check()
@@ -286,7 +281,7 @@ impl ServerTenure {
         self.state().released_at = Some(began);
         self.changed.notify_all();
         (self.interrupt)();
-        // The heartbeat thread cleans up behind a lost tenure, and the caller need not wait for that.
+        // The session cleans up behind a lost tenure, and the caller need not wait for that.
         kept.is_err().then_some(kept)
     }
 
@@ -296,7 +291,7 @@ impl ServerTenure {
         if let Some(outcome) = self.start_drop(began) {
             return outcome;
         }
-        // The heartbeat thread may still be in another call. That has a limit of its own, and so has this wait.
+        // The session may still be in another call. That has a limit of its own, and so has this wait.
         let end = began + CALL + CALL / 5;
         let mut state = self.state();
         loop {
@@ -325,14 +320,6 @@ impl ServerTenure {
 
     pub(super) fn is_released(&self) -> bool {
         self.state().released_at.is_some()
-    }
-
-    /// Sleeps until the last guard is dropped.
-    pub(super) fn await_release(&self) {
-        let mut state = self.state();
-        while state.released_at.is_none() {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
     }
 
     /// Records the result of the release.
@@ -382,7 +369,7 @@ impl Tenure for ServerTenure {
         Some(self.state().record.clone())
     }
 
-    /// Changes the record. The heartbeat thread publishes it as soon as it can.
+    /// Changes the record. The session publishes it as soon as it can.
     fn change(&self, change: &mut dyn FnMut(&mut Record)) -> Result<()> {
         self.check()?;
         let mut state = self.state();

@@ -44,7 +44,7 @@ fn bytes(url: &Url, path: &Path) -> Result<Vec<u8>> {
 /// Returns advice for an error of the TLS library, in plain words.
 pub(super) fn hint(error: &str) -> Option<&'static str> {
     if error.contains("Too many open files") {
-        Some("this process has as many files open as it may: `ulimit -n`; each lock on PostgreSQL has a connection")
+        Some("this process has as many files open as it may: `ulimit -n`")
     } else if error.contains("CaUsedAsEndEntity") {
         Some(
             "the server's certificate is an authority's: as the server's own it needs `basicConstraints=CA:FALSE` and a \

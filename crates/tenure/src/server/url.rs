@@ -14,6 +14,9 @@ use crate::model::status::Scheme;
 
 /// The length of a lease where the target has no `ttl=`.
 const TTL: Duration = Duration::from_secs(10);
+/// The number of sessions in which acquires wait where the target has no `sessions=`.
+const SESSIONS: usize = 4;
+const MOST_SESSIONS: usize = 1000;
 const SHORTEST_TTL: Duration = Duration::from_secs(1);
 const LONGEST_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -27,7 +30,7 @@ fn default_port(scheme: Scheme) -> u16 {
 fn known_keys(scheme: Scheme) -> &'static [&'static str] {
     match scheme {
         Scheme::Etcd => &["ttl", "ca", "cert", "key"],
-        Scheme::Postgres => &["lock", "host", "ttl", "ca", "cert", "key", "sslmode"],
+        Scheme::Postgres => &["lock", "host", "ttl", "sessions", "ca", "cert", "key", "sslmode"],
     }
 }
 
@@ -133,6 +136,8 @@ pub(crate) struct Url {
     /// The lock's name, or the name below which to list.
     pub(crate) name: String,
     pub(crate) ttl: Duration,
+    /// PostgreSQL: the maximum number of sessions in which acquires wait.
+    pub(crate) sessions: usize,
     pub(crate) tls: TlsFiles,
     /// A folder with a Unix socket.
     pub(crate) socket: Option<PathBuf>,
@@ -169,6 +174,7 @@ impl Url {
             path: decode(path)?,
             name: String::new(),
             ttl: TTL,
+            sessions: SESSIONS,
             tls: TlsFiles::default(),
             socket: None,
         };
@@ -208,6 +214,10 @@ impl Url {
                     url.ttl = ttl(&value).ok_or_else(|| {
                         wrong("ttl= is a number of seconds, minutes or hours from 1s to 24h, such as 10s or 1m")
                     })?;
+                }
+                "sessions" => {
+                    let count = value.parse().ok().filter(|count| (1..=MOST_SESSIONS).contains(count));
+                    url.sessions = count.ok_or_else(|| wrong("sessions= is a number from 1 to 1000"))?;
                 }
                 "lock" => url.name = value,
                 "host" => url.socket = Some(value.into()),

@@ -1,40 +1,120 @@
 //! Connections to the server, and what their errors mean for a lock.
 
-use std::collections::HashSet;
-use std::future::Future;
+use std::borrow::Cow;
+use std::future::{Future, poll_fn};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use tokio::runtime::Runtime;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::password::{self, Whereto};
 use super::sql;
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::server::io_thread::{self, run_blocking, within};
+use crate::server::tls::Identity;
 use crate::server::url::{Host, Url};
 use crate::server::{names, tls};
-use crate::sys::{self, ForkLocal};
+use crate::sys;
 
 /// The faults of the tables.
 const MISSING: &str = "the tables of the lock do not exist";
 const FORBIDDEN: &str = "the tables of the lock cannot be made or used";
 const OTHER: &str = "the tables of the lock are not those of this version";
 
-/// Returns whether the tables are missing.
-pub(super) fn is_missing(error: &Error) -> bool {
-    error.detail().starts_with(MISSING)
+/// `lock_timeout` ran out.
+pub(super) const LOCK_TIMED_OUT: &str = "55P03";
+/// A statement was cancelled: by `statement_timeout`, or by an operator.
+pub(super) const CANCELLED: &str = "57014";
+/// The server accepts no further connection.
+const TOO_MANY_CONNECTIONS: &str = "53300";
+/// Not enough of the server's shared memory, where its locks are.
+const OUT_OF_MEMORY: &str = "53200";
+
+/// An error without a target: sessions are shared by many locks.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) kind: ErrorKind,
+    pub(super) detail: String,
+    hint: Option<Cow<'static, str>>,
+    /// The server's code for it.
+    code: Option<String>,
+}
+
+pub(super) type Answer<T> = std::result::Result<T, Failure>;
+
+impl Failure {
+    pub(super) fn new(kind: ErrorKind, detail: impl Into<String>) -> Failure {
+        Failure { kind, detail: detail.into(), hint: None, code: None }
+    }
+
+    pub(super) fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Failure {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Returns the failure of a session that has ended.
+    pub(super) fn lost(why: &str) -> Failure {
+        Failure::new(ErrorKind::Lost, format!("the connection to the server is lost: {why}"))
+    }
+
+    /// Returns the failure of a server that does not answer.
+    pub(super) fn silent(limit: Duration) -> Failure {
+        Failure::new(ErrorKind::Unreachable, format!("the server did not answer within {} ms", limit.as_millis()))
+    }
+
+    /// Returns the error of an operation at `target`.
+    pub(super) fn at(self, target: &Path) -> Error {
+        let error = Error::new(self.kind, target, self.detail);
+        match self.hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
+    }
+
+    pub(super) fn has_code(&self, code: &str) -> bool {
+        self.code.as_deref() == Some(code)
+    }
+
+    /// Returns whether the tables are missing.
+    pub(super) fn is_missing(&self) -> bool {
+        self.detail.starts_with(MISSING)
+    }
+
+    /// Returns whether the server accepts no further connection.
+    pub(super) fn is_connection_limit(&self) -> bool {
+        self.has_code(TOO_MANY_CONNECTIONS)
+    }
+
+    /// Returns whether the session has ended.
+    pub(super) fn is_lost(&self) -> bool {
+        self.kind == ErrorKind::Lost
+    }
+
+    /// Returns whether the server has not answered, or the session ended before it did.
+    pub(super) fn is_unanswered(&self) -> bool {
+        matches!(self.kind, ErrorKind::Lost | ErrorKind::Unreachable)
+    }
 }
 
 /// The first version that ends an idle session by itself (`idle_session_timeout`).
 const OLDEST: u32 = 140_000;
+
+/// The maximum time to tell the server that a session ends.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+/// A value of a statement, and its type.
+pub(super) type Value<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// The purpose of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,23 +135,20 @@ struct Who {
 #[derive(Clone)]
 pub(super) struct Address {
     pub(super) url: Arc<Url>,
+    pub(super) user: String,
+    pub(super) identity: Option<Identity>,
     tls: Option<MakeRustlsConnect>,
-    /// Records of grants whose answer was too late.
-    unsure: Arc<Mutex<Vec<String>>>,
 }
-
-/// The maximum number of these records.
-const MOST_UNSURE: usize = 64;
 
 /// A session of the server. Dropping it ends the session.
 pub(super) struct Connection {
-    // Dropped before the runtime, because its end informs the server.
-    client: Option<Arc<Client>>,
-    pub(super) runtime: Runtime,
-    driver: Option<tokio::task::JoinHandle<()>>,
+    client: Mutex<Option<Arc<Client>>>,
+    driver: Mutex<Option<JoinHandle<()>>>,
+    tls: Option<MakeRustlsConnect>,
     pub(super) over: Arc<Over>,
     pub(super) backend: i32,
-    pub(super) address: Address,
+    /// What the server reports on its own: the payloads of notifications.
+    news: Mutex<Option<UnboundedReceiver<String>>>,
 }
 
 /// Reports that the connection has ended, and why.
@@ -83,7 +160,7 @@ pub(super) struct Over {
 
 impl Over {
     fn tell(&self, why: String) {
-        *self.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
         self.told.notify_waiters();
     }
 
@@ -103,9 +180,27 @@ impl Over {
     }
 }
 
+/// Executes what the connection is asked for, until its end.
+async fn drive<S, T>(mut connection: tokio_postgres::Connection<S, T>, over: Arc<Over>, news: UnboundedSender<String>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let why = loop {
+        match poll_fn(|context| connection.poll_message(context)).await {
+            // Nothing reads them in a session that holds no lock.
+            Some(Ok(AsyncMessage::Notification(notification))) => drop(news.send(notification.payload().to_owned())),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => break words(&error),
+            None => break "the server closed the connection".to_owned(),
+        }
+    };
+    over.tell(why);
+}
+
 impl Address {
-    pub(super) fn new(url: Url) -> Result<Address> {
-        let tls = match tls::read(&url)? {
+    pub(super) fn new(url: Url, identity: Option<Identity>) -> Result<Address> {
+        let tls = match identity.clone() {
             None => None,
             Some(identity) => {
                 let mut roots = rustls::RootCertStore::empty();
@@ -127,37 +222,22 @@ impl Address {
                 Some(MakeRustlsConnect::new(config))
             }
         };
-        Ok(Address { url: Arc::new(url), tls, unsure: Arc::default() })
+        let user = user_of(&url);
+        Ok(Address { url: Arc::new(url), user, identity, tls })
     }
 
-    /// Records a grant whose answer was lost. The server may still commit it, and it has no holder.
-    pub(super) fn be_unsure(&self, record: &str) {
-        let mut unsure = self.unsure.lock().unwrap_or_else(PoisonError::into_inner);
-        if unsure.len() >= MOST_UNSURE {
-            unsure.remove(0);
-        }
-        unsure.push(record.to_owned());
-    }
-
-    /// Records that this record was granted after all.
-    pub(super) fn be_sure(&self, record: &str) {
-        self.unsure.lock().unwrap_or_else(PoisonError::into_inner).retain(|unsure| unsure != record);
-    }
-
-    /// Returns whether it is the record of a grant that has no holder.
-    pub(super) fn is_unsure(&self, record: &str) -> bool {
-        self.unsure.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|unsure| unsure == record)
-    }
-
-    fn user(&self) -> String {
-        let of = |name| std::env::var(name).ok().filter(|user: &String| !user.is_empty());
-        let user = self.url.user.clone().or_else(|| of("PGUSER")).or_else(|| of(sys::USER_VARIABLE));
-        user.unwrap_or_else(|| "postgres".to_owned())
+    /// Returns whether the sessions for a target may be these.
+    pub(super) fn is_for(&self, url: &Url, identity: Option<&Identity>) -> bool {
+        let ours = &self.url;
+        (&ours.hosts, &ours.socket, &ours.path, ours.ttl, ours.sessions)
+            == (&url.hosts, &url.socket, &url.path, url.ttl, url.sessions)
+            && self.user == user_of(url)
+            && self.identity.as_ref() == identity
     }
 
     /// Returns the parameters of a connection, but for the host.
     fn config(&self, host: &str, port: u16) -> Config {
-        let user = self.user();
+        let user = self.user.clone();
         let database = if self.url.path.is_empty() { user.clone() } else { self.url.path.clone() };
         let mut config = Config::new();
         let ttl = self.url.ttl;
@@ -175,23 +255,28 @@ impl Address {
         config
     }
 
+    /// As [`config`](Address::config), without blocking: it may read a password file.
+    async fn read_config(&self, host: &str, port: u16) -> Config {
+        let (address, name) = (self.clone(), host.to_owned());
+        match run_blocking(move || address.config(&name, port)).await {
+            Some(config) => config,
+            None => self.config(host, port),
+        }
+    }
+
     /// Connects to the first host that accepts the connection and is fit for the purpose, within `limit` altogether, and
     /// sends `first`, whose last rows are [`sql::WHO`]'s.
-    pub(super) fn connect(&self, first: &str, purpose: Purpose, limit: Duration) -> Result<Connection> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Error::io(&self.url.target, "no runtime for the connection", error))?;
-        let mut try_all =
-            TryAll { address: self, runtime: &runtime, first, purpose, failures: Vec::new(), refused: None };
+    pub(super) async fn connect(&self, first: &str, purpose: Purpose, limit: Duration) -> Answer<Connection> {
+        let mut try_all = TryAll { address: self, first, purpose, failures: Vec::new(), refused: None, limited: false };
         let connected = match &self.url.socket {
             Some(socket) => {
                 // Where there are no Unix sockets, `Postgres::open` has refused the target.
+                let port = self.url.hosts.first().map_or(5432, |host| host.port);
                 #[cfg_attr(not(unix), allow(unused_mut, reason = "only a Unix sets the socket"))]
-                let mut config = self.config("localhost", self.url.hosts.first().map_or(5432, |host| host.port));
+                let mut config = self.read_config("localhost", port).await;
                 #[cfg(unix)]
                 config.host_path(socket);
-                try_all.once(&socket.display().to_string(), &config, limit)?
+                try_all.once(&socket.display().to_string(), &config, limit).await?
             }
             None => {
                 let share = limit / u32::try_from(self.url.hosts.len().clamp(1, 3)).unwrap_or(1);
@@ -199,7 +284,7 @@ impl Address {
                 let mut connected = None;
                 for host in &self.url.hosts {
                     let left = end.saturating_duration_since(Instant::now());
-                    connected = try_all.host(host, share.min(left))?;
+                    connected = try_all.host(host, share.min(left)).await?;
                     if connected.is_some() {
                         break;
                     }
@@ -207,109 +292,106 @@ impl Address {
                 connected
             }
         };
-        if let Some((client, driver, over, backend)) = connected {
-            let (client, driver) = (Some(Arc::new(client)), Some(driver));
-            return Ok(Connection { client, runtime, driver, over, backend, address: self.clone() });
+        if let Some(connection) = connected {
+            return Ok(connection);
         }
-        let TryAll { failures, refused, .. } = try_all;
+        let TryAll { failures, refused, limited, .. } = try_all;
         // The only server has answered: asking again would not help.
         if let (Some(refused), true) = (refused, failures.len() == 1) {
             return Err(refused);
         }
         let detail = format!("no server answered: {}", failures.join("; "));
         let hint = tls::hint(&detail);
-        let error = Error::new(ErrorKind::Unreachable, &self.url.target, detail);
-        Err(match hint {
-            Some(hint) => error.with_hint(hint),
-            None => error,
-        })
+        let mut failure = Failure::new(ErrorKind::Unreachable, detail);
+        failure.hint = hint.map(Cow::Borrowed);
+        failure.code = limited.then(|| TOO_MANY_CONNECTIONS.to_owned());
+        Err(failure)
     }
 
-    async fn start(
-        &self,
-        config: &Config,
-        over: Arc<Over>,
-    ) -> std::result::Result<(Client, tokio::task::JoinHandle<()>), tokio_postgres::Error> {
-        let end = move |result: std::result::Result<(), tokio_postgres::Error>| {
-            over.tell(
-                result.err().map_or_else(|| "the server closed the connection".to_owned(), |error| words(&error)),
-            );
-        };
-        Ok(match &self.tls {
+    async fn start(&self, config: &Config) -> std::result::Result<Started, tokio_postgres::Error> {
+        let over = Arc::new(Over::default());
+        let (teller, news) = unbounded_channel();
+        let (client, driver) = match &self.tls {
             None => {
                 let (client, connection) = config.connect(NoTls).await?;
-                (client, tokio::spawn(async move { end(connection.await) }))
+                (client, tokio::spawn(drive(connection, Arc::clone(&over), teller)))
             }
             Some(tls) => {
                 let (client, connection) = config.connect(tls.clone()).await?;
-                (client, tokio::spawn(async move { end(connection.await) }))
+                (client, tokio::spawn(drive(connection, Arc::clone(&over), teller)))
             }
-        })
+        };
+        Ok(Started { client, driver, over, news })
     }
 
     /// Fails behind a proxy that shares a server's session between clients, because session locks do not survive that. Two
-    /// open connections of this process then have the same backend. Checked once a process.
-    pub(super) fn refuse_proxy(&self, ours: &Connection, limit: Duration) -> Result<()> {
-        static DIRECT: ForkLocal<Mutex<HashSet<String>>> = ForkLocal::new();
-        let direct = || DIRECT.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-        let url = &self.url;
-        let key = format!("{:?} {:?} {} {}", url.hosts, url.socket, url.path, self.user());
-        if direct().contains(&key) {
-            return Ok(());
-        }
-        let other = match self.connect(sql::WHO, Purpose::Look, limit) {
-            Ok(other) => other,
-            // The server accepts no second connection. Every renewal compares the backend as well.
-            Err(_) => return Ok(()),
-        };
-        let client = other.client();
+    /// open connections of this process then have the same backend. `other` serves nothing else meanwhile.
+    pub(super) async fn refuse_proxy(&self, ours: &Connection, other: &Connection, limit: Duration) -> Answer<()> {
         let begin = format!("BEGIN; {}", sql::WHO);
-        match other.within(limit, async { client.simple_query(&begin).await }) {
+        let began = other.run(limit, |client| async move { client.simple_query(&begin).await }).await;
+        match began {
             Ok(rows) if who(&rows).is_some_and(|who| who.backend == ours.backend) => {
-                return Err(self.proxy("transaction pooling"));
+                return Err(proxy("transaction pooling"));
             }
             Ok(_rows) => {
                 for _ in 0..2 {
-                    ours.check_backend(limit)?;
+                    ours.check_backend(limit).await?;
                 }
             }
-            Err(error) if error.is_unreachable() => return Err(error),
+            Err(failure) if failure.kind == ErrorKind::Unreachable => return Err(failure),
             // Every server lets its user begin a transaction. A peer that refuses that is no server.
-            Err(error) => return Err(self.proxy(&format!("it refuses a transaction: {}", error.detail()))),
+            Err(failure) => return Err(proxy(&format!("it refuses a transaction: {}", failure.detail))),
         }
-        direct().insert(key);
-        Ok(())
+        other.batch(limit, "ROLLBACK").await
     }
+}
 
-    fn proxy(&self, how: &str) -> Error {
-        let detail = format!("a proxy between us and the server lends its sessions to others ({how})");
-        Error::new(ErrorKind::Unsupported, &self.url.target, detail)
-            .with_hint("a session lock does not survive that: name the server itself, or a pool in session mode")
-    }
+struct Started {
+    client: Client,
+    driver: JoinHandle<()>,
+    over: Arc<Over>,
+    news: UnboundedReceiver<String>,
+}
 
-    /// Returns what an error of the server or of the connection means for a lock.
-    pub(super) fn error(&self, error: &tokio_postgres::Error) -> Error {
-        let new = |kind, detail: String| Error::new(kind, &self.url.target, detail);
-        let text = words(error);
-        let Some(code) = error.code() else {
-            if error.is_closed() {
-                return new(ErrorKind::Lost, format!("the connection to the server is lost: {text}"));
-            }
-            // The crate has no error kind for it.
-            if text.contains("password missing") {
-                return new(ErrorKind::PermissionDenied, "the server wants a password and there is none".to_owned())
-                    .with_hint("put it into PGPASSWORD or ~/.pgpass, which only its owner may read");
-            }
-            return new(ErrorKind::Unreachable, text);
+fn user_of(url: &Url) -> String {
+    let of = |name| std::env::var(name).ok().filter(|user: &String| !user.is_empty());
+    let user = url.user.clone().or_else(|| of("PGUSER")).or_else(|| of(sys::USER_VARIABLE));
+    user.unwrap_or_else(|| "postgres".to_owned())
+}
+
+fn proxy(how: &str) -> Failure {
+    let detail = format!("a proxy between us and the server lends its sessions to others ({how})");
+    Failure::new(ErrorKind::Unsupported, detail)
+        .with_hint("a session lock does not survive that: name the server itself, or a pool in session mode")
+}
+
+/// Returns what an error of the server or of the connection means for a lock.
+fn failure(error: &tokio_postgres::Error, is_tls: bool) -> Failure {
+    Failure { code: error.code().map(|code| code.code().to_owned()), ..meaning(error, is_tls) }
+}
+
+fn meaning(error: &tokio_postgres::Error, is_tls: bool) -> Failure {
+    let new = Failure::new;
+    let text = words(error);
+    let Some(code) = error.code() else {
+        if error.is_closed() {
+            return new(ErrorKind::Lost, format!("the connection to the server is lost: {text}"));
+        }
+        // The crate has no error kind for it.
+        if text.contains("password missing") {
+            return new(ErrorKind::PermissionDenied, "the server wants a password and there is none".to_owned())
+                .with_hint("put it into PGPASSWORD or ~/.pgpass, which only its owner may read");
+        }
+        return new(ErrorKind::Unreachable, text);
+    };
+    if *code == SqlState::INVALID_PASSWORD || code.code().starts_with("28") {
+        let hint = match !is_tls && (text.contains("no encryption") || text.contains("SSL off")) {
+            true => "the server may let in only those that use TLS: name its authority by `ca=FILE` in the target",
+            false => "the user is named in the target, the password in PGPASSWORD or ~/.pgpass",
         };
-        if *code == SqlState::INVALID_PASSWORD || code.code().starts_with("28") {
-            let hint = match self.tls.is_none() && (text.contains("no encryption") || text.contains("SSL off")) {
-                true => "the server may let in only those that use TLS: name its authority by `ca=FILE` in the target",
-                false => "the user is named in the target, the password in PGPASSWORD or ~/.pgpass",
-            };
-            return new(ErrorKind::PermissionDenied, text).with_hint(hint);
-        }
-        match code.code() {
+        return new(ErrorKind::PermissionDenied, text).with_hint(hint);
+    }
+    match code.code() {
             "42501" | "42P01" | "3F000" => {
                 let what = if code.code() == "42501" { FORBIDDEN } else { MISSING };
                 new(ErrorKind::PermissionDenied, format!("{what}: {text}")).with_hint(format!(
@@ -320,9 +402,11 @@ impl Address {
             }
             "42703" => new(ErrorKind::Unsupported, format!("{OTHER}: {text}"))
                 .with_hint("they are of another version: while no lock is held, `DROP SCHEMA tenure CASCADE`"),
-            "57014" => new(ErrorKind::Unreachable, format!("the server did not answer in time: {text}")),
+            CANCELLED => new(ErrorKind::Unreachable, format!("the server did not answer in time: {text}")),
             "3D000" => new(ErrorKind::CannotCreate, text),
-            "53300" => new(ErrorKind::Unreachable, format!("the server is at its connection limit: {text}")),
+            TOO_MANY_CONNECTIONS => new(ErrorKind::Unreachable, format!("the server is at its connection limit: {text}")),
+            OUT_OF_MEMORY => new(ErrorKind::Unreachable, format!("the server has no room for another lock: {text}"))
+                .with_hint("all its sessions together may have max_locks_per_transaction * max_connections locks: increase the first, and restart it"),
             "25006" => new(ErrorKind::ReadOnly, format!("the server takes no writes: {text}")),
             "57P01" | "57P02" | "57P05" => {
                 new(ErrorKind::Lost, format!("the connection to the server is lost: {text}"))
@@ -330,35 +414,33 @@ impl Address {
             "57P03" => new(ErrorKind::Unreachable, text),
             _ => new(ErrorKind::Io, text),
         }
-    }
 }
-
-type Connected = (Client, tokio::task::JoinHandle<()>, Arc<Over>, i32);
 
 /// The search for a server among several.
 struct TryAll<'a> {
     address: &'a Address,
-    runtime: &'a Runtime,
     first: &'a str,
     purpose: Purpose,
     failures: Vec<String>,
     /// The error of a server that answered and is not fit for the purpose.
-    refused: Option<Error>,
+    refused: Option<Failure>,
+    /// A server accepts no further connection.
+    limited: bool,
 }
 
 impl TryAll<'_> {
     /// Tries every address of one name, each with its own share of the time: an address that never answers does not use up
     /// the time of the others.
-    fn host(&mut self, host: &Host, limit: Duration) -> Result<Option<Connected>> {
+    async fn host(&mut self, host: &Host, limit: Duration) -> Answer<Option<Connection>> {
         let end = Instant::now() + limit;
-        let addresses = match names::addresses(&host.name, limit) {
+        let addresses = match names::resolve(&host.name, limit).await {
             Ok(addresses) => addresses,
             Err(error) => {
                 self.failures.push(format!("{}: {error}", host.authority()));
                 return Ok(None);
             }
         };
-        let config = self.address.config(&host.name, host.port);
+        let config = self.address.read_config(&host.name, host.port).await;
         for (at, address) in addresses.iter().enumerate() {
             let left = end.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(addresses.len() - at).unwrap_or(1);
@@ -368,7 +450,7 @@ impl TryAll<'_> {
                 1 => host.authority(),
                 _ => format!("{} ({address})", host.authority()),
             };
-            if let Some(connected) = self.once(&name, &config, share)? {
+            if let Some(connected) = self.once(&name, &config, share).await? {
                 return Ok(Some(connected));
             }
         }
@@ -376,33 +458,32 @@ impl TryAll<'_> {
     }
 
     /// Tries one address. Returns an error that the other addresses would have as well.
-    fn once(&mut self, name: &str, config: &Config, limit: Duration) -> Result<Option<Connected>> {
-        let over = Arc::new(Over::default());
+    async fn once(&mut self, name: &str, config: &Config, limit: Duration) -> Answer<Option<Connection>> {
         let start = async {
-            let (client, driver) = self.address.start(config, Arc::clone(&over)).await?;
-            let rows = client.simple_query(self.first).await?;
-            Ok::<_, tokio_postgres::Error>((client, driver, rows))
+            let started = self.address.start(config).await?;
+            let rows = started.client.simple_query(self.first).await?;
+            Ok::<_, tokio_postgres::Error>((started, rows))
         };
-        let target = &self.address.url.target;
-        let (client, driver, rows) = match self.runtime.block_on(async { timeout(limit, start).await }) {
-            Err(_) => {
+        let (started, rows) = match within(limit, start).await {
+            None => {
                 self.failures.push(format!("{name}: no answer within {} ms", limit.as_millis()));
                 return Ok(None);
             }
-            Ok(Err(error)) => {
-                let error = self.address.error(&error);
+            Some(Err(error)) => {
+                let failure = failure(&error, self.address.tls.is_some());
                 // Another host has the same users and databases.
-                if !error.is_unreachable() && !error.is_lost() {
-                    return Err(error);
+                if !matches!(failure.kind, ErrorKind::Unreachable | ErrorKind::ReadOnly | ErrorKind::Lost) {
+                    return Err(failure);
                 }
-                self.failures.push(format!("{name}: {}", error.detail()));
+                self.limited |= failure.is_connection_limit();
+                self.failures.push(format!("{name}: {}", failure.detail));
                 return Ok(None);
             }
-            Ok(Ok(connected)) => connected,
+            Some(Ok(connected)) => connected,
         };
         let Some(who) = who(&rows).filter(|who| who.version >= OLDEST) else {
             let detail = "the server is older than PostgreSQL 14 and cannot end an idle session by itself";
-            return Err(Error::new(ErrorKind::Unsupported, target, detail));
+            return Err(Failure::new(ErrorKind::Unsupported, detail));
         };
         // A standby grants advisory locks too, and they exclude nothing at the primary.
         let refused = if who.standby {
@@ -415,10 +496,20 @@ impl TryAll<'_> {
         } else {
             None
         };
-        let Some((why, hint)) = refused else { return Ok(Some((client, driver, over, who.backend))) };
+        let Some((why, hint)) = refused else {
+            let Started { client, driver, over, news } = started;
+            return Ok(Some(Connection {
+                client: Mutex::new(Some(Arc::new(client))),
+                driver: Mutex::new(Some(driver)),
+                tls: self.address.tls.clone(),
+                over,
+                backend: who.backend,
+                news: Mutex::new(Some(news)),
+            }));
+        };
         self.failures.push(format!("{name}: {why}"));
         let detail = format!("{name} grants no lock: {why}");
-        self.refused = Some(Error::new(ErrorKind::ReadOnly, target, detail).with_hint(hint));
+        self.refused = Some(Failure::new(ErrorKind::ReadOnly, detail).with_hint(hint));
         Ok(None)
     }
 }
@@ -430,137 +521,119 @@ impl std::fmt::Debug for Address {
 }
 
 impl Connection {
-    pub(super) fn client(&self) -> Arc<Client> {
-        match &self.client {
-            Some(client) => Arc::clone(client),
-            // Only `drop` takes it.
-            None => unreachable!("a connection is used after its end"),
-        }
+    /// Takes what the server reports on its own: the payloads of notifications.
+    pub(super) fn take_news(&self) -> Option<UnboundedReceiver<String>> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn client(&self) -> Answer<Arc<Client>> {
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        client.ok_or_else(|| Failure::lost(&self.over.why().unwrap_or_default()))
+    }
+
+    /// Runs `work` to its end, which the connection's end is too.
+    pub(super) async fn run_long<T, W>(&self, work: impl FnOnce(Arc<Client>) -> W) -> Answer<T>
+    where
+        W: Future<Output = std::result::Result<T, tokio_postgres::Error>>,
+    {
+        let done = work(self.client()?).await;
+        done.map_err(|error| match self.over.why() {
+            Some(why) => Failure::lost(&why),
+            None => failure(&error, self.tls.is_some()),
+        })
     }
 
     /// Runs `work` within `limit`. After that the server counts as one that does not answer.
-    pub(super) fn within<T>(
-        &self,
-        limit: Duration,
-        work: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
-    ) -> Result<T> {
-        match self.runtime.block_on(async { timeout(limit, work).await }) {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(error)) => Err(match self.over.why() {
-                Some(why) => self.lost(&why),
-                None => self.address.error(&error),
-            }),
-            Err(_) => {
-                let detail = format!("the server did not answer within {} ms", limit.as_millis());
-                Err(Error::new(ErrorKind::Unreachable, &self.address.url.target, detail))
-            }
-        }
-    }
-
-    pub(super) fn lost(&self, why: &str) -> Error {
-        Error::new(ErrorKind::Lost, &self.address.url.target, format!("the connection to the server is lost: {why}"))
+    pub(super) async fn run<T, W>(&self, limit: Duration, work: impl FnOnce(Arc<Client>) -> W) -> Answer<T>
+    where
+        W: Future<Output = std::result::Result<T, tokio_postgres::Error>>,
+    {
+        within(limit, self.run_long(work)).await.unwrap_or_else(|| Err(Failure::silent(limit)))
     }
 
     /// Runs one statement, and returns its rows. It is not prepared, because it is sent once.
-    pub(super) fn rows(&self, limit: Duration, sql: &str, values: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>> {
-        let client = self.client();
-        self.within(limit, async { client.query_typed(sql, values).await })
-    }
-
-    /// Runs one statement, and returns how many rows it changed.
-    pub(super) fn changed(&self, limit: Duration, sql: &str, values: &[(&(dyn ToSql + Sync), Type)]) -> Result<u64> {
-        let client = self.client();
-        self.within(limit, async { client.execute_typed(sql, values).await })
+    pub(super) async fn rows(&self, limit: Duration, sql: &str, values: &[Value<'_>]) -> Answer<Vec<Row>> {
+        self.run(limit, |client| async move { client.query_typed(sql, values).await }).await
     }
 
     /// Runs statements without values and without rows.
-    pub(super) fn batch(&self, limit: Duration, sql: &str) -> Result<()> {
-        let client = self.client();
-        self.within(limit, async { client.batch_execute(sql).await })
-    }
-
-    /// As [`rows`](Connection::rows); creates the tables where they are missing.
-    pub(super) fn with_tables<T>(&self, limit: Duration, work: impl Fn() -> Result<T>) -> Result<T> {
-        match work() {
-            Err(error) if is_missing(&error) => {
-                let make = || self.batch(limit, sql::TABLES);
-                // Two sessions that create them at once disturb each other. The second time they are there.
-                make().or_else(|error| if error.is_permission_denied() { Err(error) } else { make() })?;
-                work()
-            }
-            other => other,
-        }
+    pub(super) async fn batch(&self, limit: Duration, sql: &str) -> Answer<()> {
+        self.run(limit, |client| async move { client.batch_execute(sql).await }).await
     }
 
     /// Checks that it is the same session of the server as before. The query also renews the lease.
-    pub(super) fn check_backend(&self, limit: Duration) -> Result<()> {
-        let rows = self.rows(limit, sql::RENEW, &[])?;
+    pub(super) async fn check_backend(&self, limit: Duration) -> Answer<()> {
+        let rows = self.rows(limit, sql::RENEW, &[]).await?;
         match rows.first().map(|row| row.get::<_, i32>(0)) {
             Some(backend) if backend == self.backend => Ok(()),
-            _ => Err(self.address.proxy("transaction pooling")),
+            _ => Err(proxy("transaction pooling")),
         }
     }
 
     /// Ends another session, and waits for its end. `false` if there was none.
-    pub(super) fn end(&self, backend: i32, limit: Duration) -> Result<bool> {
-        let client = self.client();
-        let target = &self.address.url.target;
+    pub(super) async fn end(&self, backend: i32, limit: Duration) -> Answer<bool> {
         let patience = i64::try_from((limit / 2).as_millis()).unwrap_or(i64::MAX);
-        let ended = self.runtime.block_on(async {
-            timeout(limit, client.query_typed(sql::END_BACKEND, &[(&backend, Type::INT4), (&patience, Type::INT8)]))
-                .await
-        });
-        let forbidden = |error: &tokio_postgres::Error| {
-            let detail = format!("the holder's session (backend {backend}) cannot be ended: {}", words(error));
-            Error::new(ErrorKind::PermissionDenied, target, detail).with_hint(
-                "nothing was changed: the user must be a member of the role that holds, or of pg_signal_backend, or a \
-                 superuser where a superuser holds",
-            )
-        };
+        let ended = self.rows(limit, sql::END_BACKEND, &[(&backend, Type::INT4), (&patience, Type::INT8)]).await;
         match ended {
-            Ok(Err(error)) if error.code().is_some_and(|code| code.code() == "42501") => Err(forbidden(&error)),
-            Ok(Err(error)) => Err(self.address.error(&error)),
-            Ok(Ok(rows)) if rows.first().is_some_and(|row| row.get(0)) => Ok(true),
+            Err(failure) if failure.has_code("42501") => Err(forbidden(backend, &failure.detail)),
+            Err(failure) => Err(failure),
+            Ok(rows) if rows.first().is_some_and(|row| row.get(0)) => Ok(true),
             // It may have ended by itself, or still be there.
-            Ok(Ok(_)) => match self.rows(limit, sql::RUNS, &[(&backend, Type::INT4)])?.is_empty() {
+            Ok(_) => match self.rows(limit, sql::RUNS, &[(&backend, Type::INT4)]).await?.is_empty() {
                 true => Ok(false),
                 false => {
                     let detail = format!("the holder's session (backend {backend}) was told to end and has not yet");
-                    Err(Error::new(ErrorKind::Unreachable, target, detail)
+                    Err(Failure::new(ErrorKind::Unreachable, detail)
                         .with_hint("the lock stays its own until it does: look at it in pg_stat_activity"))
                 }
             },
-            Err(_) => {
-                let detail = format!("the server did not answer within {} ms", limit.as_millis());
-                Err(Error::new(ErrorKind::Unreachable, target, detail))
-            }
         }
     }
 
     /// Cancels the statement that the server executes for this session: a wait in its queue.
-    pub(super) fn cancel(&self, limit: Duration) {
-        let token = self.client().cancel_token();
-        let tls = self.address.tls.clone();
-        let _ = self.runtime.block_on(async move {
-            timeout(limit, async move {
-                match tls {
-                    Some(tls) => token.cancel_query(tls).await,
-                    None => token.cancel_query(NoTls).await,
+    pub(super) async fn cancel(&self, limit: Duration) {
+        let Ok(client) = self.client() else { return };
+        let token = client.cancel_token();
+        let cancel = async {
+            match &self.tls {
+                Some(tls) => token.cancel_query(tls.clone()).await,
+                None => token.cancel_query(NoTls).await,
+            }
+        };
+        within(limit, cancel).await;
+    }
+
+    /// Ends the session. A server that does not answer does not delay this.
+    pub(super) fn close(&self, why: &str) {
+        self.over.tell(why.to_owned());
+        drop(self.client.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut driver) = driver {
+            // Also from a thread of the program. Without the I/O thread there is nothing to end.
+            let _ = io_thread::spawn(async move {
+                // It informs the server at once.
+                if within(FAREWELL, &mut driver).await.is_none() {
+                    driver.abort();
                 }
-            })
-            .await
-        });
+            });
+        }
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        drop(self.client.take());
-        // Informs the server at once. A server that does not answer must not block this.
-        if let Some(driver) = self.driver.take() {
-            let _ = self.runtime.block_on(async { timeout(Duration::from_millis(200), driver).await });
-        }
+        self.close("it is not needed");
     }
+}
+
+/// Returns the error of a session that this user may not end.
+pub(super) fn forbidden(backend: i32, why: &str) -> Failure {
+    let why = why.strip_prefix(FORBIDDEN).map_or(why, |why| why.trim_start_matches(": "));
+    let detail = format!("the holder's session (backend {backend}) cannot be ended: {why}");
+    Failure::new(ErrorKind::PermissionDenied, detail).with_hint(
+        "nothing was changed: the user must be a member of the role that holds, or of pg_signal_backend, or a \
+         superuser where a superuser holds",
+    )
 }
 
 /// Returns an error's text with its causes. The crate's own text names only the place of the failure.

@@ -5,43 +5,54 @@
 //! Every name in the SQL has its schema, and the session's `search_path` is the server's own schema alone: functions that
 //! other users put into `public` are never called.
 //!
-//! 1. Each place has a connection of its own. `idle_session_timeout` is the lease: the server ends a session that is idle
-//!    for that long, and with it its locks. A proxy that shares sessions between clients is refused.
-//! 2. `pg_try_advisory_lock(hashtextextended(NAME, 0))`, and where that fails `pg_advisory_lock(..)`, which waits in the
-//!    server's queue, for at most `lock_timeout`.
-//! 3. The row of the name in `tenure.locks` says whether the last holder released. If it did not, its session is gone but
+//! 1. The locks of a process share [sessions](pool). `idle_session_timeout` is the lease: the server ends a session that is
+//!    idle for that long, and with it its locks. A proxy that shares sessions between clients is refused.
+//! 2. `pg_try_advisory_lock(hashtextextended(NAME, 0))` takes what is free, in one session for all.
+//! 3. Where that fails, `pg_advisory_lock(..)` waits in the server's queue, for at most `lock_timeout`: in a session that
+//!    has no lock, and then holds. Where all `sessions=` wait or hold, step 2 is repeated.
+//! 4. The row of the name in `tenure.locks` says whether the last holder released. If it did not, its session is gone but
 //!    its process may not know that yet: the next holder waits out that lease, unless the process is proven dead.
-//! 4. One statement takes `nextval` as the fence and writes the record, in one commit. A sequence that went back behind
-//!    the fence in the row (it was reset, or was not copied with the table) is noticed there, and the lock refused.
-//! 5. A renewal is a query for `pg_backend_pid()`. When the connection ends, the tenure is lost.
-//! 6. A release marks the row, commits, and then unlocks.
+//! 5. One statement takes `nextval` as the fence and writes the record, in one commit, if the row is the one of step 4 or
+//!    was released. A sequence that went back behind the fence in the row (it was reset, or was not copied with the table)
+//!    is noticed there, and the lock refused.
+//! 6. A renewal is a query for `pg_backend_pid()` in each session. When a connection ends, its tenures are lost.
+//! 7. A release marks the row, commits, and then unlocks.
+//!
+//! Rows are written by another session than the one that has the advisory lock, because a row or a table may be locked, and
+//! a synchronous standby may hang. That session would not be renewed meanwhile. Step 5 is safe without it: each grant
+//! changes a row that was released, or one whose lease was waited out by a session that had the lock all the time: it is
+//! asked once more after the wait. A grant that arrives late finds another row.
 
 mod connect;
 mod password;
+mod place;
+mod pool;
+mod rows;
 mod session;
 mod sql;
 mod status;
+mod users;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use self::connect::Address;
+use self::pool::Pool;
 use super::acquire::{Acquire, AcquireServer};
-use super::heartbeat;
+use super::io_thread;
 use super::lease::call_limit;
-use super::lock_server::{LockServer, QueueServer, Session, WaitLimit};
+use super::lock_server::LockServer;
 use super::pending::PendingAcquire;
 use super::url::Url;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::status::Status;
-use crate::record::Record;
 
 /// A name in a database.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Postgres {
-    address: Address,
+    pool: Arc<Pool>,
+    url: Arc<Url>,
     /// The advisory lock, as it is written in SQL.
     lock: PathBuf,
 }
@@ -55,12 +66,17 @@ impl Postgres {
             return Err(error.with_hint("name a host in the target"));
         }
         let lock = lock_in_words(&url.name);
-        Ok(Postgres { address: Address::new(url)?, lock })
+        Ok(Postgres { pool: Pool::of(&url)?, url: Arc::new(url), lock })
     }
 
     /// Returns how long a call may take that is not bound to a lease.
     fn limit(&self) -> Duration {
-        call_limit(self.address.url.ttl)
+        call_limit(self.url.ttl)
+    }
+
+    /// Runs a task on the I/O thread, and waits for its result.
+    fn wait<T: Send + 'static>(&self, task: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        io_thread::wait(task).map_err(|error| Error::io(&self.url.target, "the I/O thread could not start", error))?
     }
 }
 
@@ -79,14 +95,6 @@ fn suit_environment(url: &Url) -> Result<()> {
     }
 }
 
-/// Runs `work` where a connection may block on its own runtime, also if the caller's thread belongs to another runtime.
-fn beside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    std::thread::scope(|scope| match scope.spawn(work).join() {
-        Ok(done) => done,
-        Err(panic) => std::panic::resume_unwind(panic),
-    })
-}
-
 fn lock_in_words(name: &str) -> PathBuf {
     format!("pg_advisory_lock(hashtextextended('{}', 0))", name.replace('\'', "''")).into()
 }
@@ -97,30 +105,27 @@ impl LockServer for Postgres {
     }
 
     fn url(&self) -> &Url {
-        &self.address.url
+        &self.url
     }
 
     fn status_within(&self, limit: Duration) -> Result<Status> {
-        beside(|| status::status(self, limit))
+        let postgres = self.clone();
+        self.wait(async move { status::status(&postgres, limit).await })
     }
 
     fn list(&self) -> Result<Vec<Status>> {
-        beside(|| status::list(self))
+        let postgres = self.clone();
+        self.wait(async move { status::list(&postgres).await })
     }
 
-    fn force_release(&self, found: &Status) -> Result<bool> {
-        beside(|| status::force_release(self, found))
+    fn force_release(&self, _found: &Status) -> Result<bool> {
+        let postgres = self.clone();
+        self.wait(async move { status::force_release(&postgres).await })
     }
 }
 
 impl AcquireServer for Postgres {
     fn start(self: Arc<Self>, acquire: Acquire, pending: &Arc<PendingAcquire>) -> io::Result<()> {
-        heartbeat::start(self, acquire, pending)
-    }
-}
-
-impl QueueServer for Postgres {
-    fn enqueue(&self, record: &Record, limit: WaitLimit, answer_by: Option<Instant>) -> Result<Box<dyn Session>> {
-        Ok(Box::new(session::PostgresSession::connect(&self.address, record.clone(), limit, answer_by)?))
+        io_thread::spawn(place::serve(self, acquire, Arc::clone(pending)))
     }
 }

@@ -1,413 +1,924 @@
-//! A session that waits for the lock, and then holds it.
+//! A session of the server, which many locks of this process share: the advisory locks that it has are *claims*, and a
+//! tenure is a claim whose row is written.
+//!
+//! Nothing that may block is executed by a session that has claims, so that its renewals are answered: rows are written by
+//! [another](Beside::show). A session that waits in the server's queue has no claim.
+//!
+//! An advisory lock is reentrant within its session. So the session knows the numbers that it has, and unlocks once what
+//! it has taken twice.
+//!
+//! The session's task renews the lease, which is the server's `idle_session_timeout`. When the connection ends, or the
+//! lease was not renewed in time, all its tenures are lost, and no other.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tokio_postgres::types::Type;
 
-use super::connect::{Address, Connection, Purpose};
+use super::connect::{Address, Answer, Connection, Failure, Purpose, Value};
 use super::sql;
-use crate::model::error::{Error, ErrorKind, Result};
-use crate::process::Identity;
-use crate::record::{self, Content, Record, RecordState};
+use super::users::{User, Users};
+use crate::model::error::{Error, ErrorKind};
+use crate::record::Record;
+use crate::server::io_thread::{self, within};
 use crate::server::lease::{BootTime, Lease, call_limit};
-use crate::server::lock_server::{AnswerBy, Granted, Interrupter, Session, WaitLimit};
+use crate::server::lock_server::Interrupter;
+use crate::server::reports;
+use crate::server::tenure::ServerTenure;
+use crate::util::trace::event;
 
-/// `lock_timeout` ran out.
-const TIMED_OUT: &str = "55P03";
-/// A statement was cancelled: by `statement_timeout`, or by an operator.
-const CANCELLED: &str = "57014";
+/// The maximum number of locks in one statement. A renewal waits behind one statement at most.
+const MOST_AT_ONCE: usize = 256;
+/// The time between two attempts to reach a server that does not answer.
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
+/// The time until a record that could not be published is published again, or a release written again.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
+/// How long a session without a claim is kept for the next acquire.
+pub(super) const IDLE: Duration = Duration::from_secs(1);
 
-pub(super) struct PostgresSession {
-    connection: Connection,
-    record: Record,
-    wait_limit: WaitLimit,
-    /// The deadline of every call until the grant.
-    answer_by: AnswerBy,
-    step: Step,
-    woken: Arc<Notify>,
+/// The purpose of a session of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Takes what is free.
+    Keeper,
+    /// Writes rows.
+    Writer,
+    /// Writes rows that other programs have locked.
+    Patient,
+    /// Waits in the server's queue, and then holds.
+    Waiter,
+}
+
+/// An answer to come.
+pub(super) type Coming<'a, T> = Pin<Box<dyn Future<Output = Answer<T>> + Send + 'a>>;
+
+/// What a session needs of the sessions beside it.
+pub(super) trait Beside: Send + Sync {
+    fn address(&self) -> &Address;
+
+    /// Returns what keeps all of them.
+    fn users(&self) -> &Arc<Users>;
+
+    /// Replaces the record in the row of the holder with that fence. `false` if the row is another's.
+    fn show<'a>(&'a self, name: &'a str, fence: i64, record: &'a Record, limit: Duration) -> Coming<'a, bool>;
+
+    /// Returns whether an operator has asked the holder with that fence to give the lock up.
+    fn is_breaking<'a>(&'a self, name: &'a str, fence: i64, limit: Duration) -> Coming<'a, bool>;
+
+    /// Records that this process has unlocked a name, which may have waiters.
+    fn released(&self, name: &Arc<str>);
+
+    /// Keeps a session that neither waits nor holds for the next waiter.
+    fn keep_free(&self, session: &Arc<Session>);
+}
+
+/// The right to be one of the sessions that wait and then hold, until it is dropped.
+pub(super) trait Place: Send {
+    /// Records that the session has got what it waited for.
+    fn end_wait(&mut self);
+}
+
+/// A session, and what it has.
+pub(super) struct Session {
+    beside: Arc<dyn Beside>,
+    pub(super) connection: Connection,
+    kind: Kind,
+    state: Mutex<State>,
+    /// Wakes the session's task.
+    changed: Notify,
+    /// Wakes the task that takes and unlocks.
+    asked: Notify,
+}
+
+struct State {
     term: Lease,
+    /// Nothing more begins in this session.
+    closed: bool,
+    /// It is in the server's queue, where its connection's keep-alives watch it. A statement is no idle time.
+    waits: bool,
+    /// The reason why it is lost.
+    lost: Option<String>,
+    last: u64,
+    claims: HashMap<u64, Claimed>,
+    /// The numbers of the claims' advisory locks.
+    numbers: HashSet<i64>,
+    names: HashSet<Arc<str>>,
+    tries: VecDeque<Try>,
+    unlocks: VecDeque<Unlock>,
+    /// The error of the last renewal, if that failed.
+    trouble: Option<String>,
+    idle_since: Instant,
+    /// The right to wait, and then to hold.
+    place: Option<Box<dyn Place>>,
 }
 
-type Locking = JoinHandle<std::result::Result<(), tokio_postgres::Error>>;
-
-/// How far the session has come.
-enum Step {
-    Out,
-    /// In the server's queue.
-    Queued(Locking),
-    /// It has the advisory lock, and has not read the row.
-    Mine,
-    /// It has the advisory lock, but until then the last holder may still rely on its lease.
-    Locked(Option<Box<Record>>, Option<BootTime>),
-    Held(i64),
+/// An advisory lock that the session has.
+struct Claimed {
+    name: Arc<str>,
+    number: i64,
+    /// The fence, once its row is written.
+    fence: i64,
+    tenure: Option<Arc<ServerTenure>>,
+    is_publishing: bool,
+    /// The task that acts on `max_hold`.
+    timer: Option<AbortHandle>,
+    /// Keeps the sessions.
+    _user: User,
 }
 
-/// The result of a sleep.
-enum Woke {
-    /// The time is over, or the interrupter was called.
-    Up,
-    Closed(String),
-    Locked(std::result::Result<(), tokio_postgres::Error>),
+/// A lock that is to be taken if it is free.
+struct Try {
+    name: Arc<str>,
+    tell: oneshot::Sender<Answer<Option<Claim>>>,
 }
 
-impl PostgresSession {
-    pub(super) fn connect(
-        address: &Address,
-        record: Record,
-        wait_limit: WaitLimit,
-        answer_by: Option<Instant>,
-    ) -> Result<PostgresSession> {
-        let ttl = address.url.ttl;
-        let answer_by = AnswerBy::new(answer_by);
-        let limit = || answer_by.within(call_limit(ttl));
+/// An advisory lock that is to be unlocked.
+struct Unlock {
+    number: i64,
+    name: Arc<str>,
+    tell: Option<oneshot::Sender<Answer<bool>>>,
+}
+
+/// A claim that no tenure has. Dropped, it is unlocked.
+pub(super) struct Claim {
+    pub(super) session: Arc<Session>,
+    number: Option<u64>,
+}
+
+impl Claim {
+    /// Returns the advisory lock's place among the claims of its session.
+    pub(super) fn key(&self) -> Option<u64> {
+        self.number
+    }
+
+    /// Unlocks it, and waits for the server's answer.
+    pub(super) async fn leave(mut self) {
+        if let Some(claim) = self.number.take().and_then(|number| self.session.take_claim(number)) {
+            let _ = self.session.unlock(claim).await;
+        }
+    }
+
+    /// Makes the claim that of a tenure; `false` if the session is lost.
+    pub(super) fn hold(&mut self, fence: i64, tenure: &Arc<ServerTenure>) -> bool {
+        let mut state = self.session.state();
+        let Some(key) = self.number.filter(|_| state.lost.is_none()) else { return false };
+        let confirmed = state.term.confirmed;
+        let Some(claim) = state.claims.get_mut(&key) else { return false };
+        (claim.fence, claim.tenure) = (fence, Some(Arc::clone(tenure)));
+        // A renewal may have ended since the tenure was created.
+        tenure.confirm(confirmed);
+        drop(state);
+        self.number = None;
+        true
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(claim) = self.number.take().and_then(|number| self.session.take_claim(number)) {
+            self.session.unlock_later(claim, None);
+        }
+    }
+}
+
+impl Session {
+    /// Begins a session. It keeps those beside it.
+    pub(super) fn begin(beside: Arc<dyn Beside>, kind: Kind, limit: Duration) -> Coming<'static, Arc<Session>> {
+        // Its tasks begin sessions as well, and the compiler resolves no type that contains itself.
+        Box::pin(Session::connect(beside, kind, limit))
+    }
+
+    async fn connect(beside: Arc<dyn Beside>, kind: Kind, limit: Duration) -> Answer<Arc<Session>> {
+        let ttl = beside.address().url.ttl;
         let sent = BootTime::now();
-        let first = sql::begin(ttl.as_millis(), call_limit(ttl).as_millis());
-        let connection = address.connect(&first, Purpose::Lock, limit())?;
-        address.refuse_proxy(&connection, limit())?;
-        Ok(PostgresSession {
+        let lock_ms = if kind == Kind::Patient { 0 } else { sql::BRIEFLY_MS };
+        let first = sql::begin(ttl.as_millis(), call_limit(ttl).as_millis(), lock_ms);
+        let end = Instant::now() + limit;
+        let connection = beside.address().connect(&first, Purpose::Lock, limit).await?;
+        if kind == Kind::Keeper {
+            // Not before the connection is known to be fit: a standby refuses it.
+            connection.batch(end.saturating_duration_since(Instant::now()), sql::LISTEN).await?;
+        }
+        let session = Arc::new(Session {
+            beside,
             connection,
-            record,
-            wait_limit,
-            answer_by,
-            step: Step::Out,
-            woken: Arc::default(),
-            term: Lease { ttl, confirmed: sent },
-        })
+            kind,
+            state: Mutex::new(State {
+                term: Lease { ttl, confirmed: sent },
+                closed: false,
+                waits: false,
+                lost: None,
+                last: 0,
+                claims: HashMap::new(),
+                numbers: HashSet::new(),
+                names: HashSet::new(),
+                tries: VecDeque::new(),
+                unlocks: VecDeque::new(),
+                trouble: None,
+                idle_since: Instant::now(),
+                place: None,
+            }),
+            changed: Notify::new(),
+            asked: Notify::new(),
+        });
+        tokio::spawn(run(Arc::clone(&session)));
+        if matches!(kind, Kind::Keeper | Kind::Waiter) {
+            tokio::spawn(take_and_unlock(Arc::clone(&session)));
+            tokio::spawn(listen(Arc::clone(&session)));
+        }
+        Ok(session)
     }
 
-    fn name(&self) -> &str {
-        &self.connection.address.url.name
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn limit(&self) -> Duration {
-        self.answer_by.within(call_limit(self.term.ttl))
+    /// Returns whether acquires may begin in this session.
+    pub(super) fn is_open(&self) -> bool {
+        !self.state().closed && !self.is_lost() && self.connection.over.why().is_none()
     }
 
-    /// Takes the advisory lock, or a place in its queue: step 2 of the protocol.
-    fn try_lock(&self) -> Result<bool> {
-        let rows = self.connection.rows(self.limit(), sql::TRY_LOCK, &[(&self.name(), Type::TEXT)])?;
-        Ok(rows.first().is_some_and(|row| row.get(0)))
+    pub(super) fn term(&self) -> Lease {
+        self.state().term
     }
 
-    fn queue(&self) -> Result<Locking> {
-        let client = self.connection.client();
-        let (third, own) = ((self.term.ttl / 3).as_millis(), call_limit(self.term.ttl).as_millis());
+    /// Returns whether the session is lost, at the server or by the clock.
+    pub(super) fn is_lost(&self) -> bool {
+        let state = self.state();
+        state.lost.is_some() || (!state.waits && BootTime::now() >= state.term.lost_at())
+    }
+
+    /// Returns why the session is lost.
+    pub(super) fn loss(&self) -> Failure {
+        let why = self.state().lost.clone();
+        Failure::new(ErrorKind::Lost, why.unwrap_or_else(|| "its session could not be renewed in time".to_owned()))
+    }
+
+    /// Wakes the session's task: the pool may be idle.
+    pub(super) fn wake(&self) {
+        self.changed.notify_one();
+    }
+
+    fn call_limit(&self) -> Duration {
+        call_limit(self.beside.address().url.ttl)
+    }
+
+    /// Takes a lock if it is free.
+    pub(super) async fn try_lock(self: &Arc<Self>, name: &Arc<str>) -> Answer<Option<Claim>> {
+        match self.ask_for(name) {
+            // Without an answer the session has it.
+            Some(answer) => answer.await.unwrap_or(Ok(None)),
+            None => Ok(None),
+        }
+    }
+
+    /// Asks for a lock if it is free. `None` where the session has it, or is closed.
+    pub(super) fn ask_for(self: &Arc<Self>, name: &Arc<str>) -> Option<oneshot::Receiver<Answer<Option<Claim>>>> {
+        let (tell, answer) = oneshot::channel();
+        let mut state = self.state();
+        if state.closed || state.lost.is_some() {
+            drop(state);
+            let _ = tell.send(Err(self.loss()));
+            return Some(answer);
+        }
+        if state.names.contains(name) {
+            return None;
+        }
+        state.tries.push_back(Try { name: Arc::clone(name), tell });
+        drop(state);
+        self.asked.notify_one();
+        Some(answer)
+    }
+
+    /// Records an advisory lock that the server has granted. `None` where the session had it already.
+    fn claim(self: &Arc<Self>, name: &Arc<str>, number: i64) -> Option<Claim> {
+        let mut state = self.state();
+        if !state.numbers.insert(number) {
+            return None;
+        }
+        state.last += 1;
+        let key = state.last;
+        let name = Arc::clone(name);
+        state.names.insert(Arc::clone(&name));
+        let claimed = Claimed {
+            name,
+            number,
+            fence: 0,
+            tenure: None,
+            is_publishing: false,
+            timer: None,
+            _user: self.beside.users().add(),
+        };
+        state.claims.insert(key, claimed);
+        Some(Claim { session: Arc::clone(self), number: Some(key) })
+    }
+
+    /// Takes a claim out, to be unlocked.
+    fn take_claim(&self, key: u64) -> Option<Claimed> {
+        let mut state = self.state();
+        let claim = state.claims.remove(&key)?;
+        state.names.remove(&claim.name);
+        Some(claim)
+    }
+
+    /// Unlocks what was claimed. Returns whether the session had it.
+    async fn unlock(&self, claim: Claimed) -> Answer<bool> {
+        let (tell, answer) = oneshot::channel();
+        self.unlock_later(claim, Some(tell));
+        let limit = self.call_limit();
+        match within(limit, answer).await {
+            Some(answer) => answer.unwrap_or_else(|_| Err(self.loss())),
+            None => Err(Failure::silent(limit)),
+        }
+    }
+
+    fn unlock_later(&self, claim: Claimed, tell: Option<oneshot::Sender<Answer<bool>>>) {
+        let Claimed { number, name, .. } = claim;
+        let mut state = self.state();
+        state.numbers.remove(&number);
+        if self.connection.over.why().is_none() {
+            state.unlocks.push_back(Unlock { number, name, tell });
+        }
+        drop(state);
+        self.asked.notify_one();
+        self.changed.notify_one();
+    }
+
+    /// Waits in the server's queue until the lock is granted, for at most `lock_timeout`. The caller
+    /// [closes](Session::close) a session whose wait it drops.
+    pub(super) async fn wait_for(
+        self: &Arc<Self>,
+        name: &Arc<str>,
+        place: impl Place + 'static,
+        lock_timeout: u128,
+        limit: Duration,
+    ) -> Answer<Claim> {
+        {
+            let mut state = self.state();
+            if state.closed || state.lost.is_some() || !state.claims.is_empty() || !state.unlocks.is_empty() {
+                drop(state);
+                return Err(self.loss());
+            }
+            state.waits = true;
+            state.place = Some(Box::new(place));
+        }
+        self.wake();
+        let ttl = self.beside.address().url.ttl;
+        let (third, own) = ((ttl / 3).as_millis(), call_limit(ttl).as_millis());
         // The server then notices the client's death while the client waits. Not every platform's server can.
         let check = format!("SET client_connection_check_interval = '{third}ms'");
-        let times = format!("SET lock_timeout = '{}ms'; SET statement_timeout = 0", self.lock_timeout());
-        let client_of = Arc::clone(&client);
-        self.connection.within(self.limit(), async move {
-            let _ = client_of.batch_execute(&check).await;
-            client_of.batch_execute(&times).await
-        })?;
-        let name = self.name().to_owned();
-        Ok(self.connection.runtime.spawn(async move {
-            let values: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)] = &[(&name, Type::TEXT)];
-            // Sent together, so that resetting the timeout costs no round trip.
-            let back = format!("SET statement_timeout = '{own}ms'");
+        let times = format!("UNLISTEN *; SET lock_timeout = '{lock_timeout}ms'; SET statement_timeout = 0");
+        // Where the last two are reset before the wait begins, a break of what it was granted would not be reported.
+        let back =
+            format!("SET statement_timeout = '{own}ms'; SET lock_timeout = '{}ms'; {}", sql::BRIEFLY_MS, sql::LISTEN);
+        let begun = self.connection.run(limit, |client| async move {
+            let _ = client.batch_execute(&check).await;
+            client.batch_execute(&times).await
+        });
+        begun.await?;
+        let values: &[Value<'_>] = &[(&&**name, Type::TEXT)];
+        let locking = self.connection.run_long(|client| async move {
+            // Sent together, so that resetting the timeouts costs no round trip.
             let (locked, back) = tokio::join!(client.query_typed(sql::LOCK, values), client.batch_execute(&back));
-            locked.map(drop).and(back)
-        }))
+            locked.and_then(|rows| back.map(|()| rows))
+        });
+        let rows = locking.await?;
+        let number = rows.first().map(|row| row.get::<_, i64>(0));
+        let claim = number.and_then(|number| self.claim(name, number)).ok_or_else(|| self.loss())?;
+        if let Some(place) = &mut self.state().place {
+            place.end_wait();
+        }
+        // The lease begins with a question that is asked after the wait.
+        let sent = BootTime::now();
+        let confirmed = self.connection.check_backend(self.call_limit()).await;
+        {
+            let mut state = self.state();
+            state.waits = false;
+            if confirmed.is_ok() {
+                state.term.confirmed = sent;
+            }
+        }
+        self.wake();
+        if let Err(failure) = confirmed {
+            self.lose(&failure.detail);
+            return Err(failure);
+        }
+        Ok(claim)
     }
 
-    /// In milliseconds; 0 is without an end.
-    fn lock_timeout(&self) -> u128 {
-        match self.wait_limit {
-            WaitLimit::Until(Some(deadline)) => {
-                let left = deadline.saturating_duration_since(Instant::now()).as_millis() + 1;
-                left.min(i32::MAX as u128)
-            }
-            _ => 0,
+    /// Cancels a wait in the server's queue, and ends the session.
+    pub(super) async fn stop_waiting(&self, limit: Duration) {
+        self.connection.cancel(limit).await;
+        self.close("its wait was given up");
+        let place = self.state().place.take();
+        drop(place);
+    }
+
+    /// Ends the session and everything in it.
+    pub(super) fn close(&self, why: &str) {
+        self.lose(why);
+        self.connection.close(why);
+    }
+
+    /// Sets the task that acts on the `max_hold` of a tenure, which ends with the tenure.
+    pub(super) fn set_timer(&self, key: u64, timer: AbortHandle) {
+        match self.state().claims.get_mut(&key) {
+            Some(claim) => claim.timer = Some(timer),
+            // It was released already.
+            None => timer.abort(),
         }
     }
 
-    fn sleep(&mut self, patience: Duration) -> Woke {
-        let (woken, over) = (Arc::clone(&self.woken), Arc::clone(&self.connection.over));
-        let step = &mut self.step;
-        self.connection.runtime.block_on(async {
-            let locked = async {
-                match step {
-                    Step::Queued(locking) => match locking.await {
-                        Ok(result) => result,
-                        // The task is not cancelled, and does not panic.
-                        Err(_) => std::future::pending().await,
-                    },
-                    _ => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                result = locked => Woke::Locked(result),
-                why = over.wait() => Woke::Closed(why),
-                () = woken.notified() => Woke::Up,
-                () = sleep(patience) => Woke::Up,
-            }
+    /// Returns what makes the session look at a tenure, from any thread.
+    pub(super) fn interrupter(self: &Arc<Self>, key: u64) -> Interrupter {
+        let session = Arc::clone(self);
+        Arc::new(move || {
+            let session = Arc::clone(&session);
+            // Without the I/O thread nothing can be done.
+            let _ = io_thread::spawn(async move { session.attend(key).await });
         })
     }
 
-    /// Reads the row of the last holder: step 3 of the protocol.
-    fn locked(&self) -> Result<Step> {
-        let connection = &self.connection;
-        let read = |sql| connection.rows(self.limit(), sql, &[(&self.name(), Type::TEXT)]);
-        let mut rows = connection.with_tables(self.limit(), || read(sql::LAST))?;
-        if rows.first().is_some_and(|row| row.get::<_, &str>(1) != state_word(RecordState::Released)) {
-            rows = read(sql::LAST_AFTER_ALL)?;
+    /// Acts on the state of a tenure: releases it, reports its loss, publishes its record.
+    async fn attend(self: Arc<Self>, key: u64) {
+        enum Todo {
+            Release(Claimed),
+            Report,
+            Publish(Arc<str>, i64),
         }
-        let Some(row) = rows.first() else { return Ok(Step::Locked(None, None)) };
-        // A grant of this process that the server committed too late. It had no holder.
-        if connection.address.is_unsure(row.get(3)) {
-            return Ok(Step::Locked(None, None));
+        let (tenure, todo) = {
+            let mut state = self.state();
+            let Some(claim) = state.claims.get_mut(&key) else { return };
+            let Some(tenure) = claim.tenure.clone() else { return };
+            let todo = if tenure.is_released() {
+                drop(state);
+                let Some(claim) = self.take_claim(key) else { return };
+                if let Some(timer) = &claim.timer {
+                    timer.abort();
+                }
+                Todo::Release(claim)
+            } else if !tenure.is_held() {
+                Todo::Report
+            } else if tenure.is_unpublished() && !std::mem::replace(&mut claim.is_publishing, true) {
+                Todo::Publish(Arc::clone(&claim.name), claim.fence)
+            } else {
+                return;
+            };
+            (tenure, todo)
+        };
+        match todo {
+            Todo::Release(claim) => self.release(claim, &tenure, tenure.time_to_release()).await,
+            Todo::Report => {
+                // The holder has the rest of its own lease to stop its work. The session's may be renewed for others.
+                let free_at = tenure.lease().free_at();
+                reports::report_loss(tenure);
+                self.leave_at(free_at, key).await;
+            }
+            Todo::Publish(name, fence) => self.publish(key, &name, fence, &tenure).await,
         }
-        let state: String = row.get(1);
-        let last = of_text(row.get(4), row.get(0), &state);
-        let unreleased = last.native.as_ref().is_some_and(|native| native.state != RecordState::Released);
-        if !unreleased {
-            return Ok(Step::Locked(None, None));
-        }
-        let renewer = of_text(row.get(3), 0, &state);
-        let dead = renewer.identity().is_some_and(|identity| is_proven_dead(&identity));
-        let lease = Duration::from_millis(u64::try_from(row.get::<_, i64>(2)).unwrap_or(0));
-        let until = (state == "held" && !dead).then(|| BootTime::now().after(lease));
-        Ok(Step::Locked(Some(Box::new(last)), until))
     }
 
-    /// Writes the row: step 4 of the protocol.
-    fn enter(&mut self, last: Option<Record>) -> Result<Granted> {
-        if let Some(native) = &mut self.record.native {
-            native.acquired_at = Some(SystemTime::now());
-        }
-        let lease = i64::try_from(self.term.ttl.as_millis()).unwrap_or(i64::MAX);
-        let record = self.record.to_json();
-        let values: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)] =
-            &[(&self.name(), Type::TEXT), (&lease, Type::INT8), (&record, Type::TEXT)];
-        let connection = &self.connection;
-        let sent = BootTime::now();
-        let rows = connection.rows(self.limit(), sql::GRANT, values).inspect_err(|_| {
-            // The server may still commit it.
-            connection.address.be_unsure(&record);
-        })?;
-        let Some(row) = rows.first() else { return Err(self.behind()) };
-        let fence: i64 = row.get(0);
-        connection.address.be_sure(&record);
-        self.term.confirmed = sent;
-        if let Some(native) = &mut self.record.native {
-            native.fence = u64::try_from(fence).ok();
-        }
-        self.step = Step::Held(fence);
-        self.answer_by = AnswerBy::default();
-        Ok(Granted { record: self.record.clone(), last, confirmed: sent })
-    }
-
-    /// Returns the error of a fence that would not be greater than the last one: the resource would refuse every holder from
-    /// now on, or accept one from the past.
-    fn behind(&self) -> Error {
-        let rows = self.connection.rows(self.limit(), sql::FENCES, &[(&self.name(), Type::TEXT)]).unwrap_or_default();
-        let seen = rows.first().map(|row| (row.get::<_, i64>(0), row.get::<_, Option<i64>>(1).unwrap_or(0)));
-        let (last, next) = seen.unwrap_or((0, 0));
-        let detail =
-            format!("its fence would go back: the last holder's was {last}, the sequence tenure.fence is at {next}");
-        Error::new(ErrorKind::Io, &self.connection.address.url.target, detail).with_hint(
-            "the sequence was reset, or was not copied with the table: \
-             SELECT setval('tenure.fence', (SELECT max(fence) FROM tenure.locks)), and more where a resource has seen more",
-        )
-    }
-
-    fn not_ours(&self) -> Error {
-        let detail = "its row was changed at the server: the lock was broken, or given to another";
-        Error::new(ErrorKind::Lost, &self.connection.address.url.target, detail)
-    }
-
-    fn write(&self, record: &Record, fence: i64, limit: Duration) -> Result<bool> {
-        let state = record.native.as_ref().map_or(RecordState::Held, |native| native.state);
-        let (state, text) = (state_word(state), record.to_json());
-        let values: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)] =
-            &[(&self.name(), Type::TEXT), (&fence, Type::INT8), (&state, Type::TEXT), (&text, Type::TEXT)];
-        Ok(self.connection.changed(limit, sql::SHOW, values)? == 1)
-    }
-}
-
-/// Returns whether the process is proven dead. A record without a boot id and a pid namespace may be of another machine, as
-/// those of every system but Linux are, so its pid proves nothing here.
-fn is_proven_dead(keeper: &Identity) -> bool {
-    keeper.boot_id.is_some() && keeper.pid_namespace.is_some() && keeper.verify().is_dead()
-}
-
-fn state_word(state: RecordState) -> &'static str {
-    match state {
-        RecordState::Held | RecordState::Acquiring => "held",
-        RecordState::Released => "released",
-        RecordState::Aborted => "aborted",
-    }
-}
-
-/// Returns the record of a row. The row's own columns override its fence and state.
-pub(super) fn of_text(text: &str, fence: i64, state: &str) -> Record {
-    let mut record = match record::read(text.as_bytes()) {
-        Content::Record(record) => record,
-        _ => Record::default(),
-    };
-    let native = record.native.get_or_insert_with(|| record::Native::bare(RecordState::Held));
-    native.fence = u64::try_from(fence).ok().filter(|fence| *fence > 0);
-    native.state = match state {
-        "released" => RecordState::Released,
-        "aborted" => RecordState::Aborted,
-        _ => RecordState::Held,
-    };
-    record
-}
-
-impl Session for PostgresSession {
-    fn wait(&mut self, patience: Duration) -> Result<Option<Granted>> {
-        let end = Instant::now() + patience;
+    /// Unlocks a lost tenure whose guard still exists by then. Its row stays, so that the next holder waits for the lease and
+    /// gets its crash report.
+    async fn leave_at(&self, free_at: BootTime, key: u64) {
         loop {
-            let left = end.saturating_duration_since(Instant::now());
-            match std::mem::replace(&mut self.step, Step::Out) {
-                Step::Out => {
-                    self.step = match self.try_lock()? {
-                        true => Step::Mine,
-                        false if self.wait_limit == WaitLimit::Never => return Ok(None),
-                        false => Step::Queued(self.queue()?),
-                    };
+            let left = free_at.from(BootTime::now());
+            if left.is_zero() {
+                break;
+            }
+            sleep(left).await;
+        }
+        if let Some(claim) = self.take_claim(key) {
+            let _ = self.unlock(claim).await;
+        }
+    }
+
+    /// Releases a tenure whose guard exists: `max_hold` has revoked it, or no caller received it.
+    pub(super) async fn release_early(self: Arc<Self>, key: u64, tenure: &ServerTenure, limit: Duration) {
+        if let Some(claim) = self.take_claim(key) {
+            self.release(claim, tenure, limit).await;
+        }
+    }
+
+    /// Marks the row, and then unlocks, because the next holder must read that the lock was released.
+    async fn release(self: Arc<Self>, claim: Claimed, tenure: &ServerTenure, limit: Duration) {
+        let target = tenure.target();
+        let at = |failure: Failure| failure.at(target);
+        // Where the server has ended the session, the next holder waits for the rest of our lease.
+        if self.connection.over.why().is_some() {
+            return tenure.finish(Err(at(self.loss())));
+        }
+        let record = tenure.final_record();
+        let written = self.beside.show(&claim.name, claim.fence, &record, limit).await;
+        if let Err(failure) = &written
+            && failure.is_unanswered()
+        {
+            let seconds = self.beside.address().url.ttl.as_secs();
+            let error = at(failure.clone()).with_hint(format!(
+                "the lock is free as soon as the server answers, or when its session ends, after {seconds} s at most; \
+                 later where it waits for a synchronous standby"
+            ));
+            tenure.finish(Err(error));
+            return self.release_later(claim, &record).await;
+        }
+        let unlocked = self.unlock(claim).await;
+        tenure.finish(match (written, unlocked) {
+            (Ok(true), Ok(true)) => Ok(()),
+            (Err(failure), _) | (_, Err(failure)) => Err(at(failure)),
+            _ => Err(not_ours(target)),
+        });
+    }
+
+    /// Repeats the writing of a release that the server has not answered, and then unlocks.
+    async fn release_later(&self, claim: Claimed, record: &Record) {
+        let end = Instant::now() + self.beside.address().url.ttl;
+        while self.state().lost.is_none() && Instant::now() < end {
+            sleep(WRITE_AGAIN).await;
+            let written = self.beside.show(&claim.name, claim.fence, record, self.call_limit()).await;
+            if !written.is_err_and(|failure| failure.is_unanswered()) {
+                break;
+            }
+        }
+        let _ = self.unlock(claim).await;
+    }
+
+    async fn publish(&self, key: u64, name: &str, fence: i64, tenure: &Arc<ServerTenure>) {
+        loop {
+            {
+                let mut state = self.state();
+                let Some(claim) = state.claims.get_mut(&key) else { return };
+                if !tenure.is_unpublished() || !tenure.is_held() {
+                    claim.is_publishing = false;
+                    return;
                 }
-                Step::Mine => {
-                    // Where that fails this session has the lock nevertheless.
-                    self.step = Step::Mine;
-                    self.step = self.locked()?;
-                }
-                Step::Locked(last, None) => {
-                    let granted = self.enter(last.as_deref().cloned());
-                    if granted.is_err() {
-                        self.step = Step::Locked(last, None);
-                    }
-                    return granted.map(Some);
-                }
-                Step::Locked(last, Some(until)) => {
-                    let grace = until.from(BootTime::now());
-                    self.step = Step::Locked(last, if grace.is_zero() { None } else { Some(until) });
-                    if !grace.is_zero() {
-                        if let Woke::Closed(why) = self.sleep(grace.min(left)) {
-                            return Err(self.connection.lost(&why));
-                        }
-                        if grace >= left {
-                            return Ok(None);
-                        }
-                    }
-                }
-                queued => {
-                    self.step = queued;
-                    match self.sleep(left) {
-                        Woke::Up => return Ok(None),
-                        Woke::Closed(why) => return Err(self.connection.lost(&why)),
-                        Woke::Locked(Ok(())) => self.step = Step::Mine,
-                        Woke::Locked(Err(error)) if error.code().is_some_and(|code| code.code() == TIMED_OUT) => {
-                            self.step = Step::Out;
-                            return Ok(None);
-                        }
-                        Woke::Locked(Err(error)) => {
-                            self.step = Step::Out;
-                            return Err(match self.connection.over.why() {
-                                Some(why) => self.connection.lost(&why),
-                                // It has no time of its own here: an operator ended it.
-                                None if error.code().is_some_and(|code| code.code() == CANCELLED) => {
-                                    self.connection.address.error(&error).with_kind(ErrorKind::Io)
-                                }
-                                None => self.connection.address.error(&error),
-                            });
-                        }
-                    }
+            }
+            let Some(record) = tenure.take_unpublished() else { continue };
+            let limit = tenure.lease().call_limit(BootTime::now());
+            match self.beside.show(name, fence, &record, limit).await {
+                Ok(true) => {}
+                Ok(false) => return self.give_up(key, not_ours(tenure.target()).detail()).await,
+                Err(_) => {
+                    event!(WARN, target = ?tenure.target(), "the record was not published: the server did not answer");
+                    tenure.mark_unpublished();
+                    sleep(WRITE_AGAIN).await;
                 }
             }
         }
     }
 
-    fn renew(&mut self, limit: Duration) -> Result<()> {
-        // A waiting session is not idle, and its connection's keep-alives watch it.
-        if matches!(self.step, Step::Queued(_)) {
-            return self.connection.over.why().map_or(Ok(()), |why| Err(self.connection.lost(&why)));
+    /// Acts on the report of a break: the holder of that fence gives the lock up, if its row says so.
+    async fn hear(self: Arc<Self>, fence: i64) {
+        let found = {
+            let state = self.state();
+            let with_it = state.claims.iter().find(|(_, claim)| claim.fence == fence && claim.tenure.is_some());
+            with_it.map(|(key, claim)| (*key, Arc::clone(&claim.name)))
+        };
+        let Some((key, name)) = found else { return };
+        loop {
+            match self.beside.is_breaking(&name, fence, self.call_limit()).await {
+                Ok(false) => return,
+                Ok(true) => return self.give_up(key, "the lock was broken by an operator").await,
+                Err(failure) if failure.is_unanswered() && self.state().claims.contains_key(&key) => sleep(PAUSE).await,
+                Err(_) => return,
+            }
         }
+    }
+
+    /// Ends one tenure whose row says that it is another's or is being broken, and unlocks it for the next holder.
+    async fn give_up(&self, key: u64, why: &str) {
+        let Some(claim) = self.take_claim(key) else { return };
+        let Some(tenure) = &claim.tenure else { return };
+        if let Some(timer) = &claim.timer {
+            timer.abort();
+        }
+        tenure.lose(why.to_owned());
+        reports::report_loss(Arc::clone(tenure));
+        let record = tenure.final_record();
+        let _ = self.beside.show(&claim.name, claim.fence, &record, self.call_limit()).await;
+        let _ = self.unlock(claim).await;
+    }
+
+    /// Ends the session and everything in it, because the server has ended it or it was not renewed in time.
+    fn lose(&self, why: &str) {
+        let mut state = self.state();
+        state.closed = true;
+        if state.lost.is_some() {
+            return;
+        }
+        state.lost = Some(why.to_owned());
+        let tries = std::mem::take(&mut state.tries);
+        let tenures: Vec<Arc<ServerTenure>> = state.claims.values().filter_map(|claim| claim.tenure.clone()).collect();
+        drop(state);
+        for tenure in tenures {
+            tenure.lose(why.to_owned());
+        }
+        for asked in tries {
+            let _ = asked.tell.send(Err(self.loss()));
+        }
+        self.changed.notify_one();
+        self.asked.notify_one();
+    }
+
+    /// Renews the lease.
+    async fn renew(&self, limit: Duration) -> Answer<()> {
         let sent = BootTime::now();
-        self.connection.check_backend(limit).map_err(|error| match error.is_unsupported() {
-            true => error.with_kind(ErrorKind::Lost),
-            false => error,
-        })?;
-        self.term.confirmed = sent;
+        self.connection.check_backend(limit).await?;
+        let mut state = self.state();
+        state.term.confirmed = sent;
+        state.claims.values().filter_map(|claim| claim.tenure.as_ref()).for_each(|tenure| tenure.confirm(sent));
         Ok(())
     }
 
-    fn idle(&mut self, patience: Duration) -> Result<()> {
-        match self.sleep(patience) {
-            Woke::Closed(why) => Err(self.connection.lost(&why)),
-            _ => Ok(()),
-        }
-    }
-
-    fn publish(&mut self, record: &Record, limit: Duration) -> Result<()> {
-        let Step::Held(fence) = self.step else { return Ok(()) };
-        match self.write(record, fence, limit)? {
-            true => Ok(()),
-            false => Err(self.not_ours()),
-        }
-    }
-
-    fn release(&mut self, record: Option<&Record>, limit: Duration) -> Result<()> {
-        let end = Instant::now() + limit;
-        match (&self.step, record) {
-            (Step::Held(fence), Some(record)) => {
-                let written = self.write(record, *fence, limit);
-                // After the commit, because the next holder must read that it was released.
-                let left = end.saturating_duration_since(Instant::now());
-                let unlocked = self.connection.rows(left, sql::UNLOCK, &[(&self.name(), Type::TEXT)]);
-                let unlocked = unlocked.map(|rows| rows.first().is_some_and(|row| row.get(0)));
-                match (written, unlocked) {
-                    (Ok(true), Ok(true)) => Ok(()),
-                    (Err(error), _) | (_, Err(error)) => {
-                        let seconds = self.term.ttl.as_secs();
-                        Err(error.with_hint(format!(
-                            "the lock is free when its session ends, after {seconds} s at most; later where the session \
-                             waits for a synchronous standby"
-                        )))
-                    }
-                    _ => Err(self.not_ours()),
-                }
+    /// Records the error of the last renewal, for all tenures; `None` after one that succeeded.
+    fn set_trouble(&self, trouble: Option<String>) {
+        let tenures: Vec<Arc<ServerTenure>> = {
+            let mut state = self.state();
+            if state.trouble == trouble {
+                return;
             }
-            (Step::Queued(_), _) => {
-                self.connection.cancel(limit);
-                Ok(())
+            state.trouble.clone_from(&trouble);
+            state.claims.values().filter_map(|claim| claim.tenure.clone()).collect()
+        };
+        tenures.iter().for_each(|tenure| tenure.set_renewal_error(trouble.as_deref()));
+    }
+
+    /// Closes the session if it has had nothing to do for a while. Returns whether it did.
+    fn close_if_idle(&self) -> bool {
+        // The writers serve all sessions, and the keeper all acquires.
+        let idle = match self.kind {
+            Kind::Waiter | Kind::Patient => true,
+            Kind::Keeper | Kind::Writer => self.beside.users().are_idle(IDLE),
+        };
+        let mut state = self.state();
+        let close = idle
+            && !state.waits
+            && state.place.is_none()
+            && state.claims.is_empty()
+            && state.tries.is_empty()
+            && state.unlocks.is_empty()
+            && state.idle_since.elapsed() >= IDLE;
+        state.closed |= close;
+        close
+    }
+
+    /// Records that the session is in use.
+    pub(super) fn touch(&self) {
+        self.state().idle_since = Instant::now();
+    }
+
+    /// Gives the pool its place back once a session that waited holds nothing any more. The next waiter may use it.
+    fn settle(self: &Arc<Self>) {
+        let place = {
+            let mut state = self.state();
+            if !state.claims.is_empty() || !state.unlocks.is_empty() || state.waits {
+                return;
             }
-            _ => Ok(()),
+            state.idle_since = Instant::now();
+            state.place.take()
+        };
+        if let Some(place) = place {
+            if self.is_open() {
+                self.beside.keep_free(self);
+            }
+            drop(place);
         }
-    }
-
-    fn interrupter(&self) -> Interrupter {
-        let woken = Arc::clone(&self.woken);
-        Arc::new(move || woken.notify_one())
-    }
-
-    fn was_cut_short(&self) -> bool {
-        self.answer_by.was_cut_short()
-    }
-
-    fn lease(&self) -> Lease {
-        self.term
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[cfg_attr(miri, ignore = "makes system calls")]
-    fn a_pid_of_an_unknown_machine_proves_nothing() {
-        // No kernel gives this pid.
-        let nowhere = Identity { pid: i64::MAX, ..Identity::default() };
-        assert!(nowhere.verify().is_dead() && !is_proven_dead(&nowhere));
-        let here = Identity { boot_id: Some("x".to_owned()), ..nowhere };
-        assert!(!is_proven_dead(&here), "in a pid namespace that is not known");
-        assert!(is_proven_dead(&Identity { pid_namespace: Some(1), ..here }));
+/// Takes and unlocks advisory locks, many by one statement, until the session is lost.
+async fn take_and_unlock(session: Arc<Session>) {
+    loop {
+        let (unlocks, tries, lost) = {
+            let mut state = session.state();
+            let most = state.unlocks.len().min(MOST_AT_ONCE);
+            let unlocks: Vec<Unlock> = state.unlocks.drain(..most).collect();
+            let most = state.tries.len().min(MOST_AT_ONCE);
+            let mut tries: Vec<Try> = state.tries.drain(..most).collect();
+            // A name twice in one statement would be taken twice. A dropped sender is an answer: it is not free.
+            let mut names = HashSet::new();
+            tries.retain(|asked| !state.names.contains(&asked.name) && names.insert(Arc::clone(&asked.name)));
+            (unlocks, tries, state.closed && session.connection.over.why().is_some())
+        };
+        if unlocks.is_empty() && tries.is_empty() {
+            session.settle();
+            if lost {
+                return;
+            }
+            session.asked.notified().await;
+            continue;
+        }
+        if !unlocks.is_empty() {
+            session.unlock_all(unlocks).await;
+            session.settle();
+        }
+        if !tries.is_empty() {
+            session.try_all(tries).await;
+        }
     }
+}
+
+impl Session {
+    async fn unlock_all(self: &Arc<Self>, unlocks: Vec<Unlock>) {
+        let numbers: Vec<i64> = unlocks.iter().map(|unlock| unlock.number).collect();
+        let values: &[Value<'_>] = &[(&numbers, Type::INT8_ARRAY)];
+        let answer = loop {
+            let work =
+                |client: Arc<tokio_postgres::Client>| async move { client.query_typed(sql::UNLOCK, values).await };
+            match self.connection.run_long(work).await {
+                Err(failure) if !failure.is_lost() && self.may_unlock_again(&numbers) => sleep(PAUSE).await,
+                answer => break answer,
+            }
+        };
+        let answer = answer.map(|rows| {
+            let failed = rows.iter().filter(|row| !row.get::<_, Option<bool>>(1).unwrap_or(false));
+            failed.map(|row| row.get(0)).collect::<HashSet<i64>>()
+        });
+        for unlock in unlocks {
+            let unlocked = answer.as_ref().map(|failed| !failed.contains(&unlock.number)).map_err(Failure::clone);
+            if let Some(tell) = unlock.tell {
+                let _ = tell.send(unlocked);
+            }
+            self.beside.released(&unlock.name);
+        }
+        if let Err(failure) = answer {
+            self.close(&format!("a lock could not be released: {}", failure.detail));
+        }
+    }
+
+    /// Returns whether a failed statement may be repeated. It may have unlocked some: again it must not unlock a claim.
+    fn may_unlock_again(&self, numbers: &[i64]) -> bool {
+        let state = self.state();
+        state.lost.is_none() && !numbers.iter().any(|number| state.numbers.contains(number))
+    }
+
+    async fn try_all(self: &Arc<Self>, tries: Vec<Try>) {
+        let names: Vec<&str> = tries.iter().map(|asked| &*asked.name).collect();
+        let values: &[Value<'_>] = &[(&names, Type::TEXT_ARRAY)];
+        let answer = self.connection.run_long(|client| async move { client.query_typed(sql::TRY_LOCK, values).await });
+        let rows = match answer.await {
+            Ok(rows) => rows,
+            Err(failure) => {
+                self.undo(&names).await;
+                for asked in tries {
+                    let _ = asked.tell.send(Err(failure.clone()));
+                }
+                return;
+            }
+        };
+        let mut taken: HashMap<i64, i64> = HashMap::new();
+        for row in rows.iter().filter(|row| row.get::<_, Option<bool>>(2).unwrap_or(false)) {
+            taken.insert(row.get(0), row.get(1));
+        }
+        for (at, asked) in (1..).zip(tries) {
+            let claim = taken.get(&at).and_then(|number| {
+                let claim = self.claim(&asked.name, *number);
+                if claim.is_none() {
+                    // The session had it: another name with this number, or another acquire of this name.
+                    let (number, name) = (*number, Arc::clone(&asked.name));
+                    self.state().unlocks.push_back(Unlock { number, name, tell: None });
+                    self.asked.notify_one();
+                }
+                claim
+            });
+            // A claim that is not waited for any more is unlocked.
+            let _ = asked.tell.send(Ok(claim));
+        }
+    }
+
+    /// Unlocks what a failed statement may have taken: advisory locks outlive their statement's failure.
+    async fn undo(&self, names: &[&str]) {
+        let ours: Vec<i64> = self.state().numbers.iter().copied().collect();
+        let values: &[Value<'_>] = &[(&names, Type::TEXT_ARRAY), (&ours, Type::INT8_ARRAY)];
+        let undone = self.connection.run_long(|client| async move { client.query_typed(sql::UNDO_TRY, values).await });
+        if let Err(failure) = undone.await {
+            self.close(&format!("what a failed acquire may have taken could not be unlocked: {}", failure.detail));
+        }
+    }
+}
+
+/// Hears the breaks of locks, until the connection ends.
+async fn listen(session: Arc<Session>) {
+    let Some(mut news) = session.connection.take_news() else { return };
+    while let Some(payload) = news.recv().await {
+        if let Ok(fence) = payload.parse() {
+            tokio::spawn(Arc::clone(&session).hear(fence));
+        }
+    }
+}
+
+/// A session's task must not end, by a panic, and leave holders that believe they hold.
+struct LosesSession(Arc<Session>);
+
+impl Drop for LosesSession {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.close("the task that keeps it failed");
+        }
+    }
+}
+
+/// Renews the lease until the session is lost, or closed without a claim.
+async fn run(session: Arc<Session>) {
+    let _loses = LosesSession(Arc::clone(&session));
+    let mut again: Option<BootTime> = None;
+    loop {
+        if let Some(why) = session.connection.over.why() {
+            session.lose(&Failure::lost(&why).detail);
+        }
+        let (lease, lost, waits) = {
+            let state = session.state();
+            (state.term, state.lost.is_some(), state.waits)
+        };
+        let now = BootTime::now();
+        if lost {
+            break;
+        }
+        if waits {
+            tokio::select! {
+                _ = session.connection.over.wait() => {}
+                () = session.changed.notified() => {}
+            }
+            continue;
+        }
+        if now >= lease.lost_at() {
+            let trouble = session.state().trouble.clone();
+            let why = "its lease could not be renewed in time";
+            session.lose(&trouble.map_or(why.to_owned(), |trouble| format!("{why}: {trouble}")));
+            break;
+        }
+        if session.close_if_idle() {
+            session.close("it was not needed");
+            return;
+        }
+        if again.unwrap_or(lease.renew_at()) <= now {
+            let limit = lease.call_limit(now);
+            match session.renew(limit).await {
+                Ok(()) => {
+                    session.set_trouble(None);
+                    if again.take().is_some() {
+                        event!(INFO, backend = session.connection.backend, "the lease is renewed again");
+                    }
+                }
+                Err(failure) if failure.is_lost() || failure.kind == ErrorKind::Unsupported => {
+                    session.lose(&failure.detail);
+                }
+                Err(failure) => {
+                    event!(WARN, backend = session.connection.backend, error = %failure.detail, "the lease was not renewed");
+                    // An error of a call that the lease's end cut short says less than the one before it.
+                    if limit == call_limit(lease.ttl) || session.state().trouble.is_none() {
+                        session.set_trouble(Some(failure.detail));
+                    }
+                    again = Some(BootTime::now().after(PAUSE));
+                }
+            }
+            continue;
+        }
+        let mut rest = again.unwrap_or_else(|| lease.renew_at()).from(now).min(lease.lost_at().from(now));
+        if session.state().claims.is_empty() {
+            rest = rest.min(IDLE);
+        }
+        tokio::select! {
+            _ = session.connection.over.wait() => {}
+            () = session.changed.notified() => {}
+            () = sleep(rest) => {}
+        }
+    }
+    session.end_lost().await;
+}
+
+impl Session {
+    /// Ends the connection of a lost session: the lease runs on at the server, so that the holders have the rest of it to
+    /// stop their work. What is released meanwhile is unlocked.
+    async fn end_lost(self: &Arc<Self>) {
+        let free_at = self.term().free_at();
+        loop {
+            let left = free_at.from(BootTime::now());
+            if left.is_zero() || self.connection.over.why().is_some() {
+                break;
+            }
+            if self.state().claims.is_empty() && self.state().unlocks.is_empty() {
+                break;
+            }
+            tokio::select! {
+                _ = self.connection.over.wait() => {}
+                () = self.changed.notified() => {}
+                () = sleep(left) => {}
+            }
+        }
+        self.connection.close("its lease was not renewed in time");
+        let place = self.state().place.take();
+        drop(place);
+        self.asked.notify_one();
+    }
+}
+
+/// Returns the error of a row that is another's.
+pub(super) fn not_ours(target: &std::path::Path) -> Error {
+    let detail = "its row was changed at the server: the lock was broken, or given to another";
+    Error::new(ErrorKind::Lost, target, detail)
 }

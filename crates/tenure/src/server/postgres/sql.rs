@@ -7,7 +7,7 @@ CREATE SEQUENCE IF NOT EXISTS tenure.fence;
 CREATE TABLE IF NOT EXISTS tenure.locks (
   name text PRIMARY KEY,
   fence bigint NOT NULL,
-  state text NOT NULL,        -- held, released, aborted
+  state text NOT NULL,        -- held, breaking, released, aborted
   backend integer NOT NULL,   -- pg_backend_pid() of the holder's session
   lease_ms bigint NOT NULL,
   renewer text NOT NULL,      -- JSON: the process that renews the lease
@@ -20,15 +20,19 @@ CREATE TABLE IF NOT EXISTS tenure.locks (
 pub(super) const FIRST: &str = "\
 SET search_path = pg_catalog, pg_temp; SET default_transaction_isolation = 'read committed'; ";
 
+/// How long a statement waits for a row or a table before it is left to a session on which nothing else waits, in
+/// milliseconds.
+pub(super) const BRIEFLY_MS: u64 = 100;
+
 /// The next statements of a session, with its lease in milliseconds: how long it may be idle, how soon the server
-/// notices a client that has vanished, and how long a statement may run. Timeouts that would end the session sooner are
+/// notices a client that has vanished, how long a statement may run, and how long it may wait for a row. Timeouts that would end the session sooner are
 /// reset, where the server has them (`transaction_timeout` is of version 17).
-pub(super) fn begin(lease_ms: u128, statement_ms: u128) -> String {
+pub(super) fn begin(lease_ms: u128, statement_ms: u128, lock_ms: u64) -> String {
     let third = (lease_ms / 3000).max(1);
     format!(
         "{FIRST}SET idle_session_timeout = '{lease_ms}ms'; SET tcp_user_timeout = '{lease_ms}ms'; \
          SET tcp_keepalives_idle = '{third}s'; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 3; \
-         SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
+         SET lock_timeout = '{lock_ms}ms'; SET idle_in_transaction_session_timeout = 0; \
          SELECT pg_catalog.set_config('transaction_timeout', '0', false) \
          WHERE pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL; \
          SET statement_timeout = '{statement_ms}ms'; \
@@ -44,11 +48,31 @@ pub(super) const WHO: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.cur
 
 pub(super) const RENEW: &str = "SELECT pg_catalog.pg_backend_pid()";
 
-pub(super) const TRY_LOCK: &str =
-    "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended($1, 0::pg_catalog.int8))";
-pub(super) const LOCK: &str = "SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended($1, 0::pg_catalog.int8))";
-pub(super) const UNLOCK: &str =
-    "SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtextextended($1, 0::pg_catalog.int8))";
+/// Takes each of these advisory locks that is free: for each name its place, its number, and whether it was taken. A lock
+/// that the session has already is taken once more.
+pub(super) const TRY_LOCK: &str = "\
+SELECT n.at, pg_catalog.hashtextextended(n.name, 0::pg_catalog.int8),
+  pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended(n.name, 0::pg_catalog.int8))
+FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY AS n(name, at)";
+
+/// Unlocks what a failed [`TRY_LOCK`] may have taken, but for the numbers in $2.
+pub(super) const UNDO_TRY: &str = "\
+SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtextextended(n.name, 0::pg_catalog.int8))
+FROM pg_catalog.unnest($1::pg_catalog.text[]) AS n(name)
+WHERE NOT pg_catalog.hashtextextended(n.name, 0::pg_catalog.int8) = ANY ($2)";
+
+/// Waits in the server's queue for an advisory lock. Returns its number.
+pub(super) const LOCK: &str = "\
+SELECT pg_catalog.hashtextextended($1, 0::pg_catalog.int8),
+  pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended($1, 0::pg_catalog.int8))";
+
+/// Unlocks each of these numbers once.
+pub(super) const UNLOCK: &str = "\
+SELECT k.number, pg_catalog.pg_advisory_unlock(k.number) FROM pg_catalog.unnest($1::pg_catalog.int8[]) AS k(number)";
+
+/// Makes the server report the breaks of locks: [`NOTIFY_BREAK`]. A session that waits must not listen, because the
+/// server keeps all notifications, of every program, until each listener has read them.
+pub(super) const LISTEN: &str = "LISTEN tenure";
 
 /// The last holder.
 pub(super) const LAST: &str = "SELECT fence, state, lease_ms, renewer, record FROM tenure.locks WHERE name = $1";
@@ -58,20 +82,24 @@ pub(super) const LAST_AFTER_ALL: &str =
     "SELECT fence, state, lease_ms, renewer, record FROM tenure.locks WHERE name = $1 FOR SHARE";
 
 /// The grant: the fence and the record in one commit, so that a crash of the server gives no fence twice. No row where the
-/// next fence is not greater than the last.
+/// last holder did not release, unless its fence is $5; nor where the next fence is not greater than the last. So a grant
+/// that the server executes late, when its session has the lock no more, changes no other holder's row.
 pub(super) const GRANT: &str = "\
 INSERT INTO tenure.locks AS l (name, fence, state, backend, lease_ms, renewer, record)
-VALUES ($1, pg_catalog.nextval('tenure.fence'::pg_catalog.regclass), 'held', pg_catalog.pg_backend_pid(), $2, $3, $3)
+VALUES ($1, pg_catalog.nextval('tenure.fence'::pg_catalog.regclass), 'held', $4, $2, $3, $3)
 ON CONFLICT (name) DO UPDATE SET fence = EXCLUDED.fence, state = EXCLUDED.state, backend = EXCLUDED.backend,
   lease_ms = EXCLUDED.lease_ms, renewer = EXCLUDED.renewer, record = EXCLUDED.record, changed_at = pg_catalog.now()
-WHERE EXCLUDED.fence > l.fence
+WHERE EXCLUDED.fence > l.fence AND (l.state = 'released' OR l.fence = $5)
 RETURNING l.fence";
 
 /// The last fence of a name, and the sequence's last value.
 pub(super) const FENCES: &str = "SELECT fence, pg_catalog.pg_sequence_last_value('tenure.fence'::pg_catalog.regclass) FROM tenure.locks WHERE name = $1";
 
+/// Replaces a holder's record. A lock that is being broken may be released, and not be held on.
 pub(super) const SHOW: &str = "\
-UPDATE tenure.locks SET state = $3, record = $4, changed_at = pg_catalog.now() WHERE name = $1 AND fence = $2";
+UPDATE tenure.locks SET state = $3, record = $4, changed_at = pg_catalog.now()
+WHERE name = $1 AND fence = $2 AND (state = 'held' OR $3 <> 'held')
+RETURNING 1";
 
 /// The sessions that have or await the advisory lock of a name. Its 64 bits are two columns there.
 pub(super) const QUEUE: &str = "\
@@ -93,8 +121,33 @@ WHERE pg_catalog.left(name, pg_catalog.length($1)) = $1 AND state <> 'released' 
 /// Marks the holder of this fence as not crashed.
 pub(super) const MARK_BROKEN: &str = "\
 UPDATE tenure.locks SET state = 'released', changed_at = pg_catalog.now()
-WHERE name = $1 AND fence = $2 AND state <> 'released'";
+WHERE name = $1 AND fence = $2 AND state <> 'released' RETURNING 1";
 
 /// Ends a session and waits for its end, for at most so many milliseconds.
 pub(super) const END_BACKEND: &str = "SELECT pg_catalog.pg_terminate_backend($1, $2)";
 pub(super) const RUNS: &str = "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE pid = $1";
+
+/// Whether this user may end that session, and how many advisory locks it has in this database.
+pub(super) const MAY_END: &str = "\
+SELECT me.rolsuper
+  OR pg_catalog.pg_has_role(a.usesysid, 'USAGE')
+  OR (NOT them.rolsuper AND pg_catalog.pg_has_role('pg_signal_backend'::pg_catalog.name, 'USAGE')),
+  (SELECT pg_catalog.count(*) FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.pid = $1 AND l.granted)
+FROM pg_catalog.pg_stat_activity a
+  JOIN pg_catalog.pg_roles them ON them.oid = a.usesysid
+  JOIN pg_catalog.pg_roles me ON me.rolname = CURRENT_USER
+WHERE a.pid = $1";
+
+/// Asks the holder of this fence, which has other locks in its session, to give the lock up.
+pub(super) const ASK_BREAK: &str = "\
+UPDATE tenure.locks SET state = 'breaking', changed_at = pg_catalog.now()
+WHERE name = $1 AND fence = $2 AND state = 'held'";
+pub(super) const NOTIFY_BREAK: &str = "SELECT pg_catalog.pg_notify('tenure', $1::pg_catalog.text)";
+
+/// Takes that back.
+pub(super) const TAKE_BREAK_BACK: &str = "\
+UPDATE tenure.locks SET state = 'held', changed_at = pg_catalog.now()
+WHERE name = $1 AND fence = $2 AND state = 'breaking'";
+
+/// Whether a break was asked for.
+pub(super) const IS_BREAKING: &str = "SELECT 1 FROM tenure.locks WHERE name = $1 AND fence = $2 AND state = 'breaking'";

@@ -1,23 +1,27 @@
 //! Reads the status of locks, and breaks one.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tokio::time::sleep;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::connect::{Connection, Purpose, is_missing};
-use super::session::of_text;
+use super::connect::{Answer, Connection, Failure, Purpose, Value, forbidden};
+use super::rows::of_text;
 use super::{Postgres, lock_in_words, sql};
-use crate::model::error::Result;
+use crate::model::error::{ErrorKind, Result};
 use crate::model::holder::Holder;
 use crate::model::status::{Scheme, State, Status};
 use crate::process::Liveness;
 use crate::record::RecordState;
 
-fn connect(postgres: &Postgres, purpose: Purpose, limit: Duration) -> Result<Connection> {
+/// The time between two looks at whether a holder has given a lock up.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+async fn connect(postgres: &Postgres, purpose: Purpose, limit: Duration) -> Answer<Connection> {
     let first = format!("{}SET statement_timeout = '{}ms'; {}", sql::FIRST, limit.as_millis().max(1), sql::WHO);
-    postgres.address.connect(&first, purpose, limit)
+    postgres.pool.address.connect(&first, purpose, limit).await
 }
 
 /// A session in the queue of a name.
@@ -26,23 +30,38 @@ struct Backend {
     granted: bool,
 }
 
-fn queue(connection: &Connection, name: &str, limit: Duration) -> Result<Vec<Backend>> {
-    let rows = connection.rows(limit, sql::QUEUE, &[(&name, Type::TEXT)])?;
+async fn queue(connection: &Connection, name: &str, limit: Duration) -> Answer<Vec<Backend>> {
+    let rows = connection.rows(limit, sql::QUEUE, &[(&name, Type::TEXT)]).await?;
     Ok(rows.iter().map(|row| Backend { pid: row.get(0), granted: row.get(1) }).collect())
 }
 
-pub(super) fn status(postgres: &Postgres, limit: Duration) -> Result<Status> {
-    let connection = connect(postgres, Purpose::Look, limit)?;
-    let url = &postgres.address.url;
-    examine(&connection, limit, &url.name, &url.target, &postgres.lock)
+pub(super) async fn status(postgres: &Postgres, limit: Duration) -> Result<Status> {
+    let url = &postgres.url;
+    let examined = async {
+        let connection = connect(postgres, Purpose::Look, limit).await?;
+        examine(&connection, limit, &url.name, &url.target, &postgres.lock).await
+    };
+    examined.await.map_err(|failure| failure.at(&url.target))
 }
 
-fn examine(connection: &Connection, limit: Duration, name: &str, target: &Path, lock: &Path) -> Result<Status> {
+/// As [`status`], in a session that this process has.
+pub(super) async fn beside(postgres: &Postgres, limit: Duration) -> Result<Status> {
+    let url = &postgres.url;
+    let end = Instant::now() + limit;
+    let examined = async {
+        let session = postgres.pool.writer(limit).await?;
+        let left = end.saturating_duration_since(Instant::now());
+        examine(&session.connection, left, &url.name, &url.target, &postgres.lock).await
+    };
+    examined.await.map_err(|failure| failure.at(&url.target))
+}
+
+async fn examine(connection: &Connection, limit: Duration, name: &str, target: &Path, lock: &Path) -> Answer<Status> {
     let mut status = Status::free(target, lock);
     status.server = Some(Scheme::Postgres);
-    let queue = queue(connection, name, limit)?;
+    let queue = queue(connection, name, limit).await?;
     // Before the first lock there is no table.
-    let row = row(connection, name, limit)?;
+    let row = row(connection, name, limit).await?;
     let row = row.as_ref().map(|row| {
         let record = of_text(row.get(3), row.get(0), row.get(1));
         (record, row.get::<_, i32>(2))
@@ -69,21 +88,25 @@ fn examine(connection: &Connection, limit: Duration, name: &str, target: &Path, 
 
 /// Returns every lock below a name that is held, or whose holder died. A lock that only another program's SQL has taken is
 /// a number to the server, without a name.
-pub(super) fn list(postgres: &Postgres) -> Result<Vec<Status>> {
-    let connection = connect(postgres, Purpose::Look, postgres.limit())?;
-    let url = &postgres.address.url;
+pub(super) async fn list(postgres: &Postgres) -> Result<Vec<Status>> {
+    list_within(postgres, postgres.limit()).await.map_err(|failure| failure.at(&postgres.url.target))
+}
+
+async fn list_within(postgres: &Postgres, limit: Duration) -> Answer<Vec<Status>> {
+    let connection = connect(postgres, Purpose::Look, limit).await?;
+    let url = &postgres.url;
     let below = match url.name.trim_end_matches('/') {
         "" => String::new(),
         name => format!("{name}/"),
     };
-    let rows = match connection.rows(postgres.limit(), sql::BELOW, &[(&below, Type::TEXT)]) {
-        Err(error) if is_missing(&error) => Vec::new(),
+    let rows = match connection.rows(limit, sql::BELOW, &[(&below, Type::TEXT)]).await {
+        Err(failure) if failure.is_missing() => Vec::new(),
         other => other?,
     };
     let mut found = Vec::new();
     for row in &rows {
         let name: String = row.get(0);
-        let status = examine(&connection, postgres.limit(), &name, &url.sibling(&name), &lock_in_words(&name))?;
+        let status = examine(&connection, limit, &name, &url.sibling(&name), &lock_in_words(&name)).await?;
         if status.state != State::Free {
             found.push(status);
         }
@@ -92,36 +115,97 @@ pub(super) fn list(postgres: &Postgres) -> Result<Vec<Status>> {
 }
 
 /// Returns the row of a name: its fence, state, backend and record.
-fn row(connection: &Connection, name: &str, limit: Duration) -> Result<Option<Row>> {
-    match connection.rows(limit, sql::RECORD, &[(&name, Type::TEXT)]) {
-        Err(error) if is_missing(&error) => Ok(None),
+async fn row(connection: &Connection, name: &str, limit: Duration) -> Answer<Option<Row>> {
+    match connection.rows(limit, sql::RECORD, &[(&name, Type::TEXT)]).await {
+        Err(failure) if failure.is_missing() => Ok(None),
         other => Ok(other?.into_iter().next()),
     }
 }
 
-/// Ends the holder's session, and marks its row as released. Does both or neither: with a row that says "released", the
+/// Takes the lock from its holder.
+pub(super) async fn force_release(postgres: &Postgres) -> Result<bool> {
+    force(postgres, postgres.limit()).await.map_err(|failure| failure.at(&postgres.url.target))
+}
+
+async fn force(postgres: &Postgres, limit: Duration) -> Answer<bool> {
+    let connection = connect(postgres, Purpose::Lock, limit).await?;
+    let name = &*postgres.url.name;
+    let queued = queue(&connection, name, limit).await?;
+    let holders: Vec<i32> = queued.iter().filter(|backend| backend.granted).map(|backend| backend.pid).collect();
+    let row = row(&connection, name, limit).await?;
+    // Not a row that another tenure has written meanwhile.
+    let row = row.filter(|row| holders.is_empty() || holders.contains(&row.get::<_, i32>(2)));
+    let fence = row.as_ref().map(|row| row.get::<_, i64>(0));
+    if let (&[holder], Some(row), Some(fence)) = (&*holders, &row, fence)
+        && row.get::<_, &str>(1) != "released"
+        && let Some((may_end, locks)) = session(&connection, holder, limit).await?
+        && locks > 1
+    {
+        if !may_end {
+            return Err(forbidden(holder, "it is another role's"));
+        }
+        return ask_to_give_up(&connection, name, fence, holder, limit).await;
+    }
+    end_holders(&connection, name, fence, &holders, limit).await
+}
+
+/// Returns whether this user may end a session, and how many advisory locks it has. `None` if it has ended.
+async fn session(connection: &Connection, backend: i32, limit: Duration) -> Answer<Option<(bool, i64)>> {
+    let rows = connection.rows(limit, sql::MAY_END, &[(&backend, Type::INT4)]).await?;
+    Ok(rows.first().map(|row| (row.get::<_, Option<bool>>(0).unwrap_or(false), row.get(1))))
+}
+
+/// Has the holder give one lock up, because its session has others, which its end would end as well.
+async fn ask_to_give_up(connection: &Connection, name: &str, fence: i64, holder: i32, limit: Duration) -> Answer<bool> {
+    let end = Instant::now() + limit;
+    let values: &[Value<'_>] = &[(&name, Type::TEXT), (&fence, Type::INT8)];
+    connection.rows(limit, sql::ASK_BREAK, values).await?;
+    let told = fence.to_string();
+    loop {
+        connection.rows(limit, sql::NOTIFY_BREAK, &[(&told, Type::TEXT)]).await?;
+        sleep(LOOK_AGAIN).await;
+        let holds = |backend: &Backend| backend.granted && backend.pid == holder;
+        if !queue(connection, name, limit).await?.iter().any(holds) {
+            // Where its session has ended meanwhile, the row says so not.
+            connection.rows(limit, sql::MARK_BROKEN, values).await?;
+            return Ok(true);
+        }
+        if Instant::now() >= end {
+            break;
+        }
+    }
+    connection.rows(limit, sql::TAKE_BREAK_BACK, values).await?;
+    let detail =
+        format!("the holder's process did not give the lock up in time; its session (backend {holder}) has others");
+    Err(Failure::new(ErrorKind::Unreachable, detail).with_hint(format!(
+        "nothing was changed: its session ends by itself when the lease is over; `SELECT pg_terminate_backend({holder})` \
+         ends it with all its locks"
+    )))
+}
+
+/// Ends the holders' sessions, and marks the row as released. Does both or neither: with a row that says "released", the
 /// next holder would not wait for the lease of a session that still holds. The row comes first, so that the next holder, which
 /// reads the row, waits for the end of this.
-pub(super) fn force_release(postgres: &Postgres, _found: &Status) -> Result<bool> {
-    let limit = postgres.limit();
-    let connection = connect(postgres, Purpose::Lock, limit)?;
-    let name = &*postgres.address.url.name;
-    let holders: Vec<i32> =
-        queue(&connection, name, limit)?.iter().filter(|backend| backend.granted).map(|backend| backend.pid).collect();
-    let row = row(&connection, name, limit)?;
-    // Not a row that another tenure has written meanwhile.
-    let fence =
-        row.filter(|row| holders.is_empty() || holders.contains(&row.get::<_, i32>(2))).map(|row| row.get::<_, i64>(0));
-    connection.batch(limit, "BEGIN")?;
+async fn end_holders(
+    connection: &Connection,
+    name: &str,
+    fence: Option<i64>,
+    holders: &[i32],
+    limit: Duration,
+) -> Answer<bool> {
+    connection.batch(limit, "BEGIN").await?;
     let marked = match fence {
-        Some(fence) => connection.changed(limit, sql::MARK_BROKEN, &[(&name, Type::TEXT), (&fence, Type::INT8)])?,
-        None => 0,
+        Some(fence) => {
+            let values: &[Value<'_>] = &[(&name, Type::TEXT), (&fence, Type::INT8)];
+            !connection.rows(limit, sql::MARK_BROKEN, values).await?.is_empty()
+        }
+        None => false,
     };
     let mut ended = false;
     for holder in holders {
         // The connection's end rolls back.
-        ended |= connection.end(holder, limit)?;
+        ended |= connection.end(*holder, limit).await?;
     }
-    connection.batch(limit, "COMMIT")?;
-    Ok(ended || marked > 0)
+    connection.batch(limit, "COMMIT").await?;
+    Ok(ended || marked)
 }

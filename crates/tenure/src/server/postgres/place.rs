@@ -1,0 +1,416 @@
+//! An acquire: it takes what is free, or waits for it, until it has a tenure.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use super::connect::{Answer, CANCELLED, Failure, LOCK_TIMED_OUT};
+use super::pool::{Chance, TRY_AGAIN, Turn};
+use super::session::{Claim, PAUSE};
+use super::{Postgres, rows, status};
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::record::Record;
+use crate::server::acquire::{Acquire, Failed, Patience, ReturnsPlace, failed, new_record, overrun};
+use crate::server::clock;
+use crate::server::io_thread::{self, within};
+use crate::server::lease::{ANSWER, BootTime, call_limit};
+use crate::server::lock_server::{AnswerBy, Granted};
+use crate::server::pending::PendingAcquire;
+use crate::server::registry;
+use crate::server::tenure::ServerTenure;
+use crate::util::trace::event;
+
+/// The maximum time of a wait without a deadline, after which it looks at the caller again.
+const LONG: Duration = Duration::from_secs(60 * 60);
+
+/// An acquire under way.
+struct Place<'a> {
+    postgres: &'a Arc<Postgres>,
+    acquire: &'a Acquire,
+    pending: &'a PendingAcquire,
+    /// Notified when the caller gives up.
+    wakes: &'a Notify,
+    name: Arc<str>,
+    answer_by: AnswerBy,
+    record: Record,
+    /// The row of the last holder, where it did not release.
+    last: Option<Last>,
+}
+
+/// The last holder, which did not release.
+struct Last {
+    /// Its record, as the first read found it.
+    record: Option<Record>,
+    fence: i64,
+    /// Until when it may still rely on its lease.
+    until: Option<BootTime>,
+}
+
+/// A grant, and the claim that it is for.
+struct Taken {
+    granted: Granted,
+    claim: Claim,
+    fence: i64,
+}
+
+/// The caller must not wait for a task that panicked.
+struct Answers<'a>(&'a PendingAcquire);
+
+impl Drop for Answers<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.resolve(Err(failed(self.0.target())));
+        }
+    }
+}
+
+/// Serves an acquire to its outcome.
+pub(super) async fn serve(postgres: Arc<Postgres>, acquire: Acquire, pending: Arc<PendingAcquire>) {
+    // Also after a panic.
+    let _place = ReturnsPlace(&pending);
+    let _answers = Answers(&pending);
+    let _user = postgres.pool.users.add();
+    let wakes = Arc::new(Notify::new());
+    let caller = Arc::clone(&wakes);
+    pending.set_interrupter(Some(Arc::new(move || caller.notify_one())));
+    match wait(&postgres, &acquire, &pending, &wakes).await {
+        Ok(None) => {}
+        Ok(Some(taken)) => {
+            if let Err(error) = deliver(&postgres, acquire, &pending, taken).await {
+                pending.resolve(Err(error));
+            }
+        }
+        Err(failed) => {
+            let mut error = failed.error;
+            if error.is_busy() {
+                let left = failed.end.saturating_duration_since(Instant::now());
+                let found = if left.is_zero() { None } else { status::beside(&postgres, left).await.ok() };
+                error = error.with_holder(found.and_then(|found| found.holder)).with_waited(acquire.since.elapsed());
+            }
+            pending.resolve(Err(error));
+        }
+    }
+}
+
+/// Makes a tenure of a grant and hands it to the caller.
+async fn deliver(postgres: &Arc<Postgres>, acquire: Acquire, pending: &PendingAcquire, taken: Taken) -> Result<()> {
+    let Taken { granted, mut claim, fence } = taken;
+    let session = Arc::clone(&claim.session);
+    let lost = || session.loss().at(&postgres.url.target);
+    let key = claim.key().ok_or_else(lost)?;
+    let Acquire { options, thread, .. } = acquire;
+    let ttl = postgres.url.ttl;
+    let server: Arc<Postgres> = Arc::clone(postgres);
+    let tenure = Arc::new(ServerTenure::new(server, options, granted, ttl, session.interrupter(key), thread));
+    if !claim.hold(fence, &tenure) {
+        return Err(lost());
+    }
+    event!(DEBUG, target = ?tenure.target(), fence = tenure.fence, "granted");
+    registry::add_held(&tenure);
+    clock::watch(tenure.lease().lost_at());
+    if tenure.has_crashed_before() {
+        let told = Arc::clone(&tenure);
+        io_thread::run_blocking(move || told.options.report_takeover(told.target(), &told.previous)).await;
+    }
+    pending.set_interrupter(None);
+    if !pending.resolve(Ok(Arc::clone(&tenure))) && tenure.drop_undelivered() {
+        session.release_early(key, &tenure, ANSWER).await;
+        return Ok(());
+    }
+    if let Some(at) = tenure.options.max_hold.and_then(|limit| tenure.began.checked_add(limit)) {
+        let owner = Arc::clone(&session);
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep_until(at.into()).await;
+            if tenure.is_held() {
+                let told = Arc::clone(&tenure);
+                if io_thread::run_blocking(move || overrun(&told)).await == Some(true) {
+                    session.release_early(key, &tenure, call_limit(ttl)).await;
+                }
+            }
+        });
+        owner.set_timer(key, timer.abort_handle());
+    }
+    Ok(())
+}
+
+/// Waits until the lock is granted, in one place after the other. `None` once the caller has given up.
+async fn wait(
+    postgres: &Arc<Postgres>,
+    acquire: &Acquire,
+    pending: &PendingAcquire,
+    wakes: &Notify,
+) -> std::result::Result<Option<Taken>, Failed> {
+    let mut patience = Patience::new(postgres.url.ttl);
+    loop {
+        if pending.is_over() {
+            return Ok(None);
+        }
+        let mut place = Place {
+            postgres,
+            acquire,
+            pending,
+            wakes,
+            name: Arc::from(&*postgres.url.name),
+            answer_by: AnswerBy::new(acquire.answer_by()),
+            record: new_record(&acquire.options),
+            last: None,
+        };
+        match postgres.pool.keeper(place.limit()).await {
+            Ok(_) => patience.answered(),
+            Err(failure) => {
+                let error = failure.at(&postgres.url.target);
+                // Nothing of this acquire is lost: the session that it was to share has ended.
+                let again = error.is_lost() && acquire.answer_by().is_none_or(|by| Instant::now() < by);
+                if again || acquire.may_enter_again(&error, &patience) {
+                    within(PAUSE, wakes.notified()).await;
+                    continue;
+                }
+                return Err(error.into());
+            }
+        }
+        let error = match place.acquire().await {
+            Ok(taken) => return Ok(taken),
+            Err(error) => error,
+        };
+        // The next iteration takes another place, at the queue's end.
+        if acquire.may_queue_again(&error) {
+            event!(WARN, target = ?postgres.url.target, error = %error, "a place in the queue was lost");
+            within(PAUSE, wakes.notified()).await;
+            continue;
+        }
+        return Err(error.into());
+    }
+}
+
+impl Place<'_> {
+    fn limit(&self) -> Duration {
+        self.answer_by.within(call_limit(self.postgres.url.ttl))
+    }
+
+    fn at(&self, failure: Failure) -> Error {
+        failure.at(&self.postgres.url.target)
+    }
+
+    fn busy(&self) -> Error {
+        Error::busy(&self.postgres.url.target)
+    }
+
+    fn is_late(&self) -> bool {
+        self.acquire.left() == Some(Duration::ZERO)
+    }
+
+    /// Returns the error of a server that did not answer, after the deadline.
+    fn silence(&self, error: Error) -> Error {
+        match self.acquire.is_immediate() || !self.answer_by.was_cut_short() {
+            true => error,
+            false => self.busy(),
+        }
+    }
+
+    /// Takes the lock, or waits for it. `None` once the caller has given up.
+    async fn acquire(&mut self) -> Result<Option<Taken>> {
+        let mut claim = self.try_once().await?;
+        while claim.is_none() {
+            if self.acquire.is_immediate() {
+                return Err(self.busy());
+            }
+            claim = self.wait_for_claim().await?;
+            if claim.is_none() && self.pending.is_over() {
+                return Ok(None);
+            }
+        }
+        let Some(claim) = claim else { return Ok(None) };
+        let taken = self.take(&claim).await;
+        match taken {
+            Ok(Some((granted, fence))) => Ok(Some(Taken { granted, claim, fence })),
+            // The waiters behind us must not wait for an abandoned claim, nor the caller for a silent server.
+            other => {
+                within(ANSWER, claim.leave()).await;
+                other.map(|_| None)
+            }
+        }
+    }
+
+    /// Takes the lock if it is free: step 2 of the protocol.
+    async fn try_once(&mut self) -> Result<Option<Claim>> {
+        let limit = self.limit();
+        let name = Arc::clone(&self.name);
+        let pool = &self.postgres.pool;
+        let asked = async {
+            let keeper = pool.keeper(limit).await?;
+            keeper.try_lock(&name).await
+        };
+        let answer: Answer<Option<Claim>> = within(limit, asked).await.unwrap_or_else(|| Err(Failure::silent(limit)));
+        answer.map_err(|failure| {
+            let error = self.at(failure);
+            match error.is_unreachable() && !error.takes_no_writes() && self.is_late() {
+                true => self.silence(error),
+                false => error,
+            }
+        })
+    }
+
+    /// Waits for the lock: step 3 of the protocol. `None` once the caller has given up.
+    async fn wait_for_claim(&mut self) -> Result<Option<Claim>> {
+        let mut waiting = self.postgres.pool.enter(&self.name);
+        let chance = loop {
+            if self.pending.is_over() {
+                return Ok(None);
+            }
+            if self.is_late() {
+                return Err(self.busy());
+            }
+            tokio::select! {
+                chance = &mut waiting.chance => break chance,
+                () = self.wakes.notified() => {}
+                () = sleep(self.acquire.left().unwrap_or(LONG)) => {}
+            }
+        };
+        match chance {
+            Ok(Chance::Claim(claim)) => Ok(Some(claim)),
+            Ok(Chance::Failed(failure)) => Err(self.at(failure)),
+            Ok(Chance::Turn(turn)) => self.wait_in_queue(turn).await,
+            // Its sender is dropped with the pool, which this acquire keeps.
+            Err(_) => Err(self.busy()),
+        }
+    }
+
+    /// Waits in the server's queue, in a session of its own.
+    async fn wait_in_queue(&mut self, turn: Turn) -> Result<Option<Claim>> {
+        let pool = &self.postgres.pool;
+        let session = match pool.waiter(self.limit()).await {
+            Ok(session) => session,
+            Err(failure) if failure.is_connection_limit() => {
+                within(TRY_AGAIN, self.wakes.notified()).await;
+                drop(turn);
+                return self.try_once().await;
+            }
+            Err(failure) => return Err(self.at(failure)),
+        };
+        let limit = self.limit();
+        let answer = {
+            let waits = session.wait_for(&self.name, turn, self.lock_timeout(), limit);
+            tokio::pin!(waits);
+            loop {
+                if self.pending.is_over() || self.is_late() {
+                    break None;
+                }
+                tokio::select! {
+                    answer = &mut waits => break Some(answer),
+                    () = self.wakes.notified() => {}
+                    () = sleep(self.acquire.left().unwrap_or(LONG)) => {}
+                }
+            }
+        };
+        let failure = match answer {
+            Some(Ok(claim)) => return Ok(Some(claim)),
+            Some(Err(failure)) => failure,
+            None => {
+                session.stop_waiting(ANSWER).await;
+                return if self.pending.is_over() { Ok(None) } else { Err(self.busy()) };
+            }
+        };
+        session.close(&failure.detail);
+        if failure.has_code(LOCK_TIMED_OUT) {
+            return Err(self.busy());
+        }
+        let is_cancelled = failure.has_code(CANCELLED);
+        let error = self.at(failure);
+        // It has no time of its own there: an operator ended it.
+        Err(if is_cancelled { error.with_kind(ErrorKind::Io) } else { error })
+    }
+
+    /// In milliseconds; 0 is without an end.
+    fn lock_timeout(&self) -> u128 {
+        self.acquire.left().map_or(0, |left| (left.as_millis() + 1).min(i32::MAX as u128))
+    }
+
+    /// Makes a grant of a claim: steps 4 and 5 of the protocol. `None` once the caller has given up.
+    async fn take(&mut self, claim: &Claim) -> Result<Option<(Granted, i64)>> {
+        loop {
+            if self.pending.is_over() {
+                return Ok(None);
+            }
+            if claim.session.is_lost() {
+                return Err(self.at(claim.session.loss()));
+            }
+            let step = self.try_take(claim).await.map_err(|failure| self.at(failure));
+            match step {
+                // A grant whose session is lost is none.
+                Ok(Some(taken)) if !claim.session.is_lost() => return Ok(Some(taken)),
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    let grace = self.last.as_ref().and_then(|last| last.until);
+                    let grace = grace.map_or(Duration::ZERO, |until| until.from(BootTime::now()));
+                    if grace.is_zero() {
+                        continue;
+                    }
+                    if self.is_late() {
+                        return Err(self.busy());
+                    }
+                    let rest = self.acquire.left().map_or(grace, |left| left.min(grace));
+                    tokio::select! {
+                        _ = claim.session.connection.over.wait() => {}
+                        () = self.wakes.notified() => {}
+                        () = sleep(rest) => {}
+                    }
+                }
+                Err(error) if error.takes_no_writes() => return Err(error),
+                // The session that writes rows may be lost, which is not the claim's.
+                Err(error) if error.is_unreachable() || error.is_lost() => {
+                    if self.is_late() {
+                        return Err(self.silence(error));
+                    }
+                    within(PAUSE, self.wakes.notified()).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Tries once to write the row. `None` where the last holder did not release: then its row was read.
+    async fn try_take(&mut self, claim: &Claim) -> Answer<Option<(Granted, i64)>> {
+        let (pool, backend) = (&self.postgres.pool, claim.session.connection.backend);
+        if self.last.as_ref().and_then(|last| last.until).is_some_and(|until| BootTime::now() < until) {
+            return Ok(None);
+        }
+        if self.last.is_some() {
+            // The row was read while this session had the lock, so it is no present holder's. Its session may have ended
+            // before that unnoticed, and then a holder has written the row since.
+            claim.session.connection.check_backend(self.limit()).await?;
+        }
+        if let Some(native) = &mut self.record.native {
+            native.acquired_at = Some(SystemTime::now());
+        }
+        let (record, expected) = (self.record.to_json(), self.last.as_ref().map(|last| last.fence));
+        let granted = rows::grant(pool, &self.name, &record, backend, expected, self.limit()).await;
+        let fence = match granted {
+            Ok(fence) => fence,
+            // It is read, and waited for.
+            Err(failure) if expected.is_none() && failure.has_code(LOCK_TIMED_OUT) => None,
+            Err(failure) => return Err(failure),
+        };
+        let Some(fence) = fence else {
+            let found = rows::last(pool, &self.name, self.limit()).await?;
+            if let Some(found) = found {
+                if expected == Some(found.fence) {
+                    return Err(rows::behind(pool, &self.name, self.limit()).await);
+                }
+                let record = match (found.is_own, self.last.take()) {
+                    (true, Some(last)) => last.record,
+                    _ => found.unreleased,
+                };
+                self.last = Some(Last { record, fence: found.fence, until: found.until });
+            }
+            return Ok(None);
+        };
+        if let Some(native) = &mut self.record.native {
+            native.fence = u64::try_from(fence).ok();
+        }
+        let last = self.last.as_ref().and_then(|last| last.record.clone());
+        let confirmed = claim.session.term().confirmed;
+        Ok(Some((Granted { record: self.record.clone(), last, confirmed }, fence)))
+    }
+}

@@ -1,0 +1,475 @@
+//! The sessions of this process on one server, for one database, user and `ttl`: one that takes what is free, one or two
+//! that write rows, and at most `sessions=` that wait in the server's queue and then hold.
+//!
+//! Where more acquires wait than these sessions can serve, the others are tried again and again, many by one statement: of
+//! each name for which no session waits, the first.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::time::sleep;
+use tokio_postgres::Row;
+
+use super::connect::{Address, Answer, CANCELLED, Failure, Value};
+use super::session::{Claim, Coming, Kind, PAUSE, Place, Session};
+use super::sql;
+use super::users::Users;
+use crate::model::error::{ErrorKind, Result};
+use crate::server::io_thread::within;
+use crate::server::lease::call_limit;
+use crate::server::tls;
+use crate::server::url::Url;
+use crate::sys::ForkLocal;
+
+/// The maximum number of records of grants whose answer was too late.
+const MOST_UNSURE: usize = 64;
+/// The number of statements for rows under way at once.
+const MOST_STATEMENTS: usize = 64;
+/// The shortest time between two attempts for the waiters for which no session waits.
+pub(super) const TRY_AGAIN: Duration = Duration::from_millis(250);
+/// How much longer than an attempt the time until the next one is.
+const SHARE: u32 = 20;
+
+pub(super) struct Pool {
+    pub(super) address: Address,
+    /// Each is locked while its session begins.
+    keeper: tokio::sync::Mutex<Weak<Session>>,
+    writer: tokio::sync::Mutex<Weak<Session>>,
+    /// Locked for each of its statements.
+    patient: tokio::sync::Mutex<Weak<Session>>,
+    /// The keeper, for a server that accepts no second connection.
+    last_keeper: Mutex<Weak<Session>>,
+    statements: Semaphore,
+    /// No proxy shares the sessions of this server.
+    is_direct: Mutex<bool>,
+    /// Records of grants whose answer was too late.
+    unsure: Mutex<Vec<String>>,
+    pub(super) users: Arc<Users>,
+    places: Mutex<Places>,
+    /// Wakes the task that tries for waiters.
+    try_now: Notify,
+}
+
+/// The waiters, and the sessions that wait.
+#[derive(Default)]
+struct Places {
+    last: u64,
+    /// Those that have no session, in the order of their arrival.
+    waiters: BTreeMap<u64, Waiter>,
+    /// The sessions that wait, or hold since, or begin.
+    taken: usize,
+    /// The names that sessions wait for.
+    awaited: HashMap<Arc<str>, usize>,
+    /// The sessions that neither wait nor hold.
+    free: Vec<Weak<Session>>,
+    is_trying: bool,
+    /// Names that this process has unlocked since the last attempt.
+    unlocked: HashSet<Arc<str>>,
+}
+
+struct Waiter {
+    name: Arc<str>,
+    tell: oneshot::Sender<Chance>,
+}
+
+/// What a waiter gets.
+pub(super) enum Chance {
+    /// It may wait in a session.
+    Turn(Turn),
+    /// Its lock was free.
+    Claim(Claim),
+    /// The server does not answer.
+    Failed(Failure),
+}
+
+/// The right to one of the sessions that wait and then hold.
+pub(super) struct Turn {
+    pool: Arc<Pool>,
+    /// The name that is waited for.
+    awaits: Option<Arc<str>>,
+    /// It was never wanted.
+    is_unwanted: bool,
+}
+
+impl Place for Turn {
+    fn end_wait(&mut self) {
+        if let Some(name) = self.awaits.take() {
+            self.pool.places().end_wait(&name);
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.end_wait();
+        self.pool.places().taken -= 1;
+        if !self.is_unwanted {
+            self.pool.assign();
+        }
+    }
+}
+
+impl Places {
+    fn end_wait(&mut self, name: &Arc<str>) {
+        if let Some(count) = self.awaited.get_mut(name) {
+            *count -= 1;
+            if *count == 0 {
+                self.awaited.remove(name);
+            }
+        }
+    }
+
+    /// Returns the waiter that is to wait in the next session: the first whose name none waits for, or the first of all.
+    fn next(&self) -> Option<u64> {
+        let lonely = self.waiters.iter().find(|(_, waiter)| !self.awaited.contains_key(&waiter.name));
+        lonely.or_else(|| self.waiters.first_key_value()).map(|(key, _)| *key)
+    }
+
+    /// Returns the waiters to try for.
+    fn to_try(&self, is_wanted: impl Fn(&Arc<str>) -> bool) -> Vec<(u64, Arc<str>)> {
+        let mut names = HashSet::new();
+        let first = self.waiters.iter().filter(|(_, waiter)| {
+            let name = &waiter.name;
+            is_wanted(name) && !self.awaited.contains_key(name) && names.insert(Arc::clone(name))
+        });
+        first.map(|(key, waiter)| (*key, Arc::clone(&waiter.name))).collect()
+    }
+}
+
+/// A place among the waiters, left when this is dropped.
+pub(super) struct Waiting {
+    pool: Arc<Pool>,
+    key: u64,
+    pub(super) chance: oneshot::Receiver<Chance>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.pool.places().waiters.remove(&self.key);
+    }
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
+impl Pool {
+    /// Returns this process's pool for a target.
+    pub(super) fn of(url: &Url) -> Result<Arc<Pool>> {
+        static POOLS: ForkLocal<Mutex<Vec<Weak<Pool>>>> = ForkLocal::new();
+        let identity = tls::read(url)?;
+        let mut pools = POOLS.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|pool| pool.strong_count() > 0);
+        let same = |pool: &Arc<Pool>| pool.address.is_for(url, identity.as_ref());
+        if let Some(pool) = pools.iter().filter_map(Weak::upgrade).find(same) {
+            return Ok(pool);
+        }
+        let pool = Arc::new(Pool {
+            address: Address::new(url.clone(), identity)?,
+            keeper: tokio::sync::Mutex::default(),
+            writer: tokio::sync::Mutex::default(),
+            patient: tokio::sync::Mutex::default(),
+            last_keeper: Mutex::default(),
+            statements: Semaphore::new(MOST_STATEMENTS),
+            is_direct: Mutex::new(false),
+            unsure: Mutex::default(),
+            users: Users::new(),
+            places: Mutex::default(),
+            try_now: Notify::new(),
+        });
+        pools.push(Arc::downgrade(&pool));
+        Ok(pool)
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn limit(&self) -> Duration {
+        call_limit(self.address.url.ttl)
+    }
+
+    /// Records a grant whose answer was lost. The server may still commit it, and it has no holder.
+    pub(super) fn be_unsure(&self, record: &str) {
+        let mut unsure = self.unsure.lock().unwrap_or_else(PoisonError::into_inner);
+        if unsure.len() >= MOST_UNSURE {
+            unsure.remove(0);
+        }
+        unsure.push(record.to_owned());
+    }
+
+    /// Records that this record was granted after all.
+    pub(super) fn be_sure(&self, record: &str) {
+        self.unsure.lock().unwrap_or_else(PoisonError::into_inner).retain(|unsure| unsure != record);
+    }
+
+    /// Returns whether it is the record of a grant that has no holder.
+    pub(super) fn is_unsure(&self, record: &str) -> bool {
+        self.unsure.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|unsure| unsure == record)
+    }
+
+    fn begin(self: &Arc<Self>, kind: Kind, limit: Duration) -> Coming<'static, Arc<Session>> {
+        Session::begin(Arc::new(Arc::clone(self)), kind, limit)
+    }
+
+    /// Returns the session that takes what is free, which begins if there is none.
+    pub(super) async fn keeper(self: &Arc<Self>, limit: Duration) -> Answer<Arc<Session>> {
+        let end = Instant::now() + limit;
+        let left = || end.saturating_duration_since(Instant::now());
+        let mut keeper = within(limit, self.keeper.lock()).await.ok_or_else(|| Failure::silent(limit))?;
+        if let Some(session) = keeper.upgrade().filter(|session| session.is_open()) {
+            return Ok(session);
+        }
+        let direct = || self.is_direct.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = if *direct() {
+            self.begin(Kind::Keeper, left()).await?
+        } else {
+            // The writer's session serves for the comparison before it serves anything else.
+            let mut writer = within(left(), self.writer.lock()).await.ok_or_else(|| Failure::silent(limit))?;
+            let limit = left();
+            let (ours, other) = tokio::join!(self.begin(Kind::Keeper, limit), self.begin(Kind::Writer, limit),);
+            let ours = ours?;
+            // Where the server accepts no second connection, every renewal compares the backend as well.
+            if let Ok(other) = other {
+                let refused = self.address.refuse_proxy(&ours.connection, &other.connection, left()).await;
+                if let Err(failure) = refused {
+                    ours.close(&failure.detail);
+                    other.close(&failure.detail);
+                    return Err(failure);
+                }
+                *writer = Arc::downgrade(&other);
+                *direct() = true;
+            }
+            ours
+        };
+        *keeper = Arc::downgrade(&session);
+        *self.last_keeper.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&session);
+        Ok(session)
+    }
+
+    /// Returns the session that writes rows, which begins if there is none.
+    pub(super) async fn writer(self: &Arc<Self>, limit: Duration) -> Answer<Arc<Session>> {
+        let end = Instant::now() + limit;
+        let mut writer = within(limit, self.writer.lock()).await.ok_or_else(|| Failure::silent(limit))?;
+        if let Some(session) = writer.upgrade().filter(|session| session.is_open()) {
+            return Ok(session);
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        match self.begin(Kind::Writer, left).await {
+            Ok(session) => {
+                *writer = Arc::downgrade(&session);
+                Ok(session)
+            }
+            Err(failure) if failure.is_connection_limit() => {
+                let keeper = self.last_keeper.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+                keeper.filter(|session| session.is_open()).ok_or(failure)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Returns a session to wait in.
+    pub(super) async fn waiter(self: &Arc<Self>, limit: Duration) -> Answer<Arc<Session>> {
+        loop {
+            let free = self.places().free.pop();
+            let Some(free) = free else { return self.begin(Kind::Waiter, limit).await };
+            if let Some(session) = free.upgrade().filter(|session| session.is_open()) {
+                return Ok(session);
+            }
+        }
+    }
+
+    /// Runs a statement for rows, and creates the tables where they are missing. It may be executed twice.
+    pub(super) async fn rows(self: &Arc<Self>, sql: &str, values: &[Value<'_>], limit: Duration) -> Answer<Vec<Row>> {
+        let end = Instant::now() + limit;
+        let left = || end.saturating_duration_since(Instant::now());
+        loop {
+            match self.rows_once(sql, values, left()).await {
+                // The writer's loss costs no holder its lock, so it must not fail a release.
+                Err(failure) if failure.is_lost() && left() > PAUSE => sleep(PAUSE).await,
+                answer => return answer,
+            }
+        }
+    }
+
+    /// As [`rows`](Pool::rows), for a statement that must not be executed twice.
+    pub(super) async fn rows_once(
+        self: &Arc<Self>,
+        sql: &str,
+        values: &[Value<'_>],
+        limit: Duration,
+    ) -> Answer<Vec<Row>> {
+        let end = Instant::now() + limit;
+        let left = || end.saturating_duration_since(Instant::now());
+        let turn = within(limit, self.statements.acquire()).await;
+        let _turn = turn.ok_or_else(|| Failure::silent(limit))?;
+        let writer = self.writer(left()).await?;
+        match writer.connection.rows(left(), sql, values).await {
+            Err(failure) if failure.is_missing() => {
+                let (_patient, session) = self.patient(left()).await?;
+                // Two sessions that create them at once disturb each other. The second time they are there.
+                if let Err(failure) = session.connection.batch(left(), sql::TABLES).await {
+                    if failure.kind == ErrorKind::PermissionDenied {
+                        return Err(failure);
+                    }
+                    session.connection.batch(left(), sql::TABLES).await?;
+                }
+                writer.connection.rows(left(), sql, values).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Runs a statement that other programs block, because they have locked the row or the table.
+    pub(super) async fn rows_patiently(
+        self: &Arc<Self>,
+        sql: &str,
+        values: &[Value<'_>],
+        limit: Duration,
+    ) -> Answer<Vec<Row>> {
+        let end = Instant::now() + limit;
+        let left = || end.saturating_duration_since(Instant::now());
+        let (_patient, session) = self.patient(limit).await?;
+        let answer = session.connection.rows(left(), sql, values).await;
+        session.touch();
+        if let Err(failure) = &answer
+            && failure.is_unanswered()
+            && !failure.has_code(CANCELLED)
+        {
+            // The statement may run on.
+            session.close(&failure.detail);
+        }
+        answer
+    }
+
+    /// Returns the session for statements that may have to wait for other programs, one after the other.
+    async fn patient(
+        self: &Arc<Self>,
+        limit: Duration,
+    ) -> Answer<(tokio::sync::MutexGuard<'_, Weak<Session>>, Arc<Session>)> {
+        let end = Instant::now() + limit;
+        let mut patient = within(limit, self.patient.lock()).await.ok_or_else(|| Failure::silent(limit))?;
+        if let Some(session) = patient.upgrade().filter(|session| session.is_open()) {
+            session.touch();
+            return Ok((patient, session));
+        }
+        let session = self.begin(Kind::Patient, end.saturating_duration_since(Instant::now())).await?;
+        *patient = Arc::downgrade(&session);
+        Ok((patient, session))
+    }
+
+    /// Takes a place among the waiters.
+    pub(super) fn enter(self: &Arc<Self>, name: &Arc<str>) -> Waiting {
+        let (tell, chance) = oneshot::channel();
+        let key = {
+            let mut places = self.places();
+            places.last += 1;
+            let key = places.last;
+            places.waiters.insert(key, Waiter { name: Arc::clone(name), tell });
+            key
+        };
+        self.assign();
+        let starts = {
+            let mut places = self.places();
+            let starts = !places.is_trying && !places.waiters.is_empty();
+            places.is_trying |= starts;
+            starts
+        };
+        if starts {
+            tokio::spawn(try_for_waiters(Arc::clone(self)));
+        }
+        Waiting { pool: Arc::clone(self), key, chance }
+    }
+
+    /// Gives the sessions that are not in use to waiters.
+    fn assign(self: &Arc<Self>) {
+        loop {
+            let (turn, waiter) = {
+                let mut places = self.places();
+                if places.taken >= self.address.url.sessions {
+                    return;
+                }
+                let Some(waiter) = places.next().and_then(|key| places.waiters.remove(&key)) else { return };
+                places.taken += 1;
+                *places.awaited.entry(Arc::clone(&waiter.name)).or_default() += 1;
+                let awaits = Some(Arc::clone(&waiter.name));
+                (Turn { pool: Arc::clone(self), awaits, is_unwanted: false }, waiter)
+            };
+            // The next iteration gives it to another waiter.
+            if let Err(Chance::Turn(mut turn)) = waiter.tell.send(Chance::Turn(turn)) {
+                turn.is_unwanted = true;
+            }
+        }
+    }
+
+    /// Keeps a session that neither waits nor holds for the next waiter.
+    pub(super) fn keep_free(&self, session: &Arc<Session>) {
+        self.places().free.push(Arc::downgrade(session));
+    }
+
+    /// Records that this process has unlocked a name, which may have waiters.
+    pub(super) fn released(&self, name: &Arc<str>) {
+        let mut places = self.places();
+        if places.waiters.values().any(|waiter| waiter.name == *name) {
+            places.unlocked.insert(Arc::clone(name));
+            drop(places);
+            self.try_now.notify_one();
+        }
+    }
+
+    /// Tries once for the waiters for which no session waits.
+    async fn try_once(self: &Arc<Self>, waiters: &[(u64, Arc<str>)]) {
+        let keeper = match self.keeper(self.limit()).await {
+            Ok(keeper) => keeper,
+            Err(failure) => {
+                // Each decides by its own deadline.
+                let mut places = self.places();
+                let failed: Vec<Waiter> = waiters.iter().filter_map(|(key, _)| places.waiters.remove(key)).collect();
+                drop(places);
+                for waiter in failed {
+                    let _ = waiter.tell.send(Chance::Failed(failure.clone()));
+                }
+                return;
+            }
+        };
+        let asked: Vec<_> = waiters.iter().map(|(key, name)| (*key, keeper.ask_for(name))).collect();
+        for (key, answer) in asked {
+            let Some(answer) = answer else { continue };
+            let Ok(Ok(Some(claim))) = answer.await else { continue };
+            let waiter = self.places().waiters.remove(&key);
+            if let Some(waiter) = waiter {
+                // A claim that is not wanted any more is unlocked.
+                let _ = waiter.tell.send(Chance::Claim(claim));
+            }
+        }
+    }
+}
+
+/// Tries again and again for the waiters for which no session waits, until there are none.
+async fn try_for_waiters(pool: Arc<Pool>) {
+    let mut all_at = Instant::now();
+    loop {
+        let began = Instant::now();
+        let is_for_all = all_at <= began;
+        let waiters = {
+            let mut places = pool.places();
+            let unlocked = std::mem::take(&mut places.unlocked);
+            if places.waiters.is_empty() {
+                places.is_trying = false;
+                return;
+            }
+            places.to_try(|name| is_for_all || unlocked.contains(name))
+        };
+        if !waiters.is_empty() {
+            pool.try_once(&waiters).await;
+        }
+        if is_for_all {
+            all_at = Instant::now() + TRY_AGAIN.max(began.elapsed() * SHARE);
+        }
+        within(all_at.saturating_duration_since(Instant::now()), pool.try_now.notified()).await;
+    }
+}
