@@ -68,7 +68,7 @@ fn a_job_that_did_not_run_is_shown_with_the_holder_that_was_in_the_way() {
     assert!(bars.stdout.contains('█') && bars.stdout.contains("! gave up"), "{bars:?}");
     let image = scratch.done(["history", "--svg", "a"]);
     assert!(image.stdout.starts_with("<svg ") && image.stdout.contains("slow: held"), "{image:?}");
-    // Nobody is in the way of a wait that succeeds.
+    // A wait that succeeds is no failed wait.
     let mut waiter = Running::start(scratch.tenure(["run", "--history", "9", "a", "--", "true"]));
     waiter.stderr.until("waiting for a");
     holder.say("");

@@ -1,4 +1,4 @@
-//! The history: one line for each tenure and each failed wait, whatever dies or fails, and never in the way of the lock.
+//! The history: one line for each tenure and each failed wait, whatever dies or fails, and no failure of it delays the lock.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
@@ -63,7 +63,7 @@ fn the_next_holder_enters_a_crash() {
         dead.must("acquire l g never");
         let pid = dead.pid();
         dead.kill();
-        assert!(history(&target).is_empty(), "nobody has found it");
+        assert!(history(&target).is_empty(), "no process has found it");
         let mut next = opened(&target, &format!("history=3 {style}"));
         next.must("acquire l g never");
         assert_eq!(ends(&target), [(Ending::Crashed, pid)], "{style}");
