@@ -7,7 +7,9 @@ use std::sync::{Arc, MutexGuard};
 
 use super::direct_wait::{DirectWaiter, TimedOut, detach_helper};
 use super::grant::unbegun;
-use super::state::{HelperWait, KernelWait, Phase, State, TargetQueue, WaitState, WaitedFile, Waiter, unlock_and_wake};
+use super::state::{
+    HelperWait, KernelWait, Phase, State, TargetQueue, WaitEnd, WaitState, WaitedFile, Waiter, unlock_and_wake,
+};
 use crate::file::acquire;
 use crate::file::break_lock;
 use crate::file::cached_files::CachedFiles;
@@ -279,17 +281,6 @@ impl TargetQueue {
         }
         true
     }
-}
-
-/// The state of a queue at the end of its helper's wait in the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WaitEnd {
-    /// The helper was detached.
-    Detached,
-    /// The waiter that the helper waited for is still the queue's head.
-    SameHead,
-    /// Another waiter is the queue's head, or none.
-    OtherHead,
 }
 
 impl WatchedQueue for TargetQueue {

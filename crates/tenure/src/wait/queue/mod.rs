@@ -33,5 +33,4 @@ mod release;
 mod state;
 
 pub(crate) use acquire::{Entry, Start};
-pub(crate) use helper::WaitEnd;
-pub(crate) use state::{TargetQueue, WaitedFile, Waiter};
+pub(crate) use state::{TargetQueue, WaitEnd, WaitedFile, Waiter};

@@ -106,6 +106,17 @@ pub(crate) enum WaitedFile {
     Target,
 }
 
+/// The state of a queue at the end of its helper's wait in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitEnd {
+    /// The helper was detached.
+    Detached,
+    /// The waiter that the helper waited for is still the queue's head.
+    SameHead,
+    /// Another waiter is the queue's head, or none.
+    OtherHead,
+}
+
 /// A lock that was released but not unlocked. The next tenure of this process may take over all that the last one had;
 /// the queue's head was notified.
 #[derive(Debug)]
