@@ -44,7 +44,7 @@ struct Kept {
     /// The length of such a text without the spaces at its end.
     unpadded: usize,
     /// The record that was written last through this descriptor.
-    written: Option<CachedRecord>,
+    written: Option<Box<CachedRecord>>,
     /// The record of this process's last tenure. The next one has it again, with its own fence and dates, once no other
     /// part of the process uses it.
     own: Option<Arc<Record>>,
@@ -169,6 +169,11 @@ impl Anchor {
         user == 0 || user == self.owner || user == paths.dir_stat.owner
     }
 
+    /// Drops what is kept from one tenure to the next. Only the open file stays.
+    pub(crate) fn drop_kept(&self) {
+        *self.kept() = Kept::default();
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -189,7 +194,7 @@ impl Anchor {
             *written = None;
         }
         *own_is_written = is_own;
-        let rendered = written.get_or_insert_with(|| CachedRecord::new(record, size)).rendered_mut();
+        let rendered = written.get_or_insert_with(|| Box::new(CachedRecord::new(record, size))).rendered_mut();
         let state_offset = rendered.state_offset;
         // An empty file has no pid to mask, and a mask alone would look like another program's data.
         let outcome = write_text(&self.file, rendered, visible && size > 0);

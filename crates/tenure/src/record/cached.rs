@@ -87,26 +87,34 @@ impl CachedRecord {
         created: Milliseconds,
         acquired: Milliseconds,
     ) -> Option<()> {
-        let (theirs, ours) = (record.native.as_ref()?, self.record.native.as_mut()?);
-        let Rendered { bytes, state_offset, fence_offset, created_offset, acquired_offset } = &mut self.rendered;
         if self.acquired != acquired || self.created != created {
-            patch_date(bytes, *acquired_offset, &mut self.acquired, acquired)?;
-            if created == acquired && self.created != NO_DATE {
-                *bytes_at::<DATE_LENGTH>(bytes, *created_offset)? = *bytes_at::<DATE_LENGTH>(bytes, *acquired_offset)?;
-                self.created = created;
-            } else {
-                patch_date(bytes, *created_offset, &mut self.created, created)?;
-            }
+            self.patch_dates(created, acquired)?;
         }
         if acquired == NO_DATE || created == NO_DATE {
             return None;
         }
+        let (theirs, ours) = (record.native.as_ref()?, self.record.native.as_mut()?);
+        let Rendered { bytes, state_offset, fence_offset, .. } = &mut self.rendered;
         patch_fence(bytes, *fence_offset, ours.fence?, theirs.fence?)?;
         if ours.state != theirs.state {
             *bytes_at(bytes, *state_offset)? = *state_text(theirs.state);
         }
         self.record.created_at = created_at;
         (ours.fence, ours.state, ours.acquired_at) = (theirs.fence, theirs.state, theirs.acquired_at);
+        Some(())
+    }
+
+    /// Writes two dates, of which at least one differs from the text's. Two equal ones are rendered once.
+    #[cold]
+    #[inline(never)]
+    fn patch_dates(&mut self, created: Milliseconds, acquired: Milliseconds) -> Option<()> {
+        let Rendered { bytes, created_offset, acquired_offset, .. } = &mut self.rendered;
+        patch_date(bytes, *acquired_offset, &mut self.acquired, acquired)?;
+        if created != acquired || self.created == NO_DATE {
+            return patch_date(bytes, *created_offset, &mut self.created, created);
+        }
+        *bytes_at::<DATE_LENGTH>(bytes, *created_offset)? = *bytes_at::<DATE_LENGTH>(bytes, *acquired_offset)?;
+        self.created = created;
         Some(())
     }
 
@@ -131,11 +139,9 @@ impl CachedRecord {
 
     /// Updates the cached state after the caller wrote the state's text to the file.
     pub(crate) fn set_state(&mut self, state: RecordState) {
-        let text = state_text(state);
-        let offset = usize::try_from(self.rendered.state_offset).ok();
-        let cached = offset.and_then(|at| self.rendered.bytes.get_mut(at..at + text.len()));
+        let cached = bytes_at(&mut self.rendered.bytes, self.rendered.state_offset);
         if let (Some(cached), Some(native)) = (cached, &mut self.record.native) {
-            cached.copy_from_slice(text);
+            *cached = *state_text(state);
             native.state = state;
         }
     }
@@ -173,7 +179,7 @@ const FENCES: std::ops::Range<u64> = 1_000_000_000_000_000..10_000_000_000_000_0
 const UPPER: u64 = 100_000_000;
 
 /// Writes a fence of sixteen digits over one of as many.
-#[inline]
+#[inline(always)]
 fn patch_fence(bytes: &mut [u8], offset: u64, last: u64, fence: u64) -> Option<()> {
     if !FENCES.contains(&last) || !FENCES.contains(&fence) {
         return None;
@@ -188,6 +194,7 @@ fn patch_fence(bytes: &mut [u8], offset: u64, last: u64, fence: u64) -> Option<(
 }
 
 /// Writes eight digits. A number of 32 bits is divided by a multiplication.
+#[inline(always)]
 fn put_digits(text: &mut [u8], number: u32) {
     let [high, low] = [number / 10_000, number % 10_000];
     for (pair, number) in text.chunks_exact_mut(2).zip([high / 100, high % 100, low / 100, low % 100]) {

@@ -63,7 +63,9 @@ use other as system;
 use windows as system;
 
 // Files and folders: names, what the kernel reports of them, and changes that are one step.
-pub(crate) use system::{Dir, File, NAME_MAX, Name, ends_without_name, means_no_links, name_len, special_name};
+pub(crate) use system::{
+    Dir, File, NAME_MAX, Name, ends_without_name, means_no_links, name_len, open_file_limit, special_name,
+};
 pub(crate) use types::{Access, FileId, FileIdent, FileKind, FileSystem, Stat};
 
 // The steps of the protocol that the system's means allow. Each is a constant function, except in the simulation.

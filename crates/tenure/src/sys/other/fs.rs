@@ -246,6 +246,11 @@ pub(crate) fn effective_user() -> u32 {
     0
 }
 
+/// Returns 0: no file is kept open.
+pub(crate) fn open_file_limit() -> usize {
+    0
+}
+
 /// Returns `None`: the table cannot be read.
 pub(crate) fn lock_table() -> Option<LockTable> {
     None

@@ -27,8 +27,10 @@ const CLEANED: u64 = 2;
 /// The pid of the process that [`GENERATION`] counts. Only a hook compares it.
 static OWNER: AtomicI32 = AtomicI32::new(0);
 static TABLE: AtomicPtr<Chunk> = AtomicPtr::new(ptr::null_mut());
-/// The index of a cell that was free a moment ago. Only a hint.
+/// The index of a cell of the first chunk that was free a moment ago. Only a hint.
 static FREE: AtomicUsize = AtomicUsize::new(0);
+/// The cell that was left last, which is tried first: in a process with thousands of open files a free one is hard to find.
+static LEFT: AtomicPtr<AtomicI32> = AtomicPtr::new(ptr::null_mut());
 /// Whether a thread has completed [`start`].
 static STARTED: AtomicBool = AtomicBool::new(false);
 
@@ -77,6 +79,13 @@ fn settled_generation() -> u64 {
 /// Adds a descriptor that a forked child has to close.
 pub(super) fn enter(fd: i32) -> Cell {
     let claim = |cell: &AtomicI32| cell.compare_exchange(NONE, fd, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+    let left = LEFT.load(Ordering::Acquire);
+    // SAFETY: `as_ref` requires a null or a valid pointer: the cells of published chunks are leaked.
+    if let Some(left) = unsafe { left.as_ref() }
+        && claim(left)
+    {
+        return Cell(left);
+    }
     loop {
         let head = TABLE.load(Ordering::Acquire);
         // SAFETY: `as_ref` requires a null or a valid pointer: published chunks are leaked.
@@ -107,6 +116,7 @@ impl Cell {
     /// Removes the descriptor, whose owner is about to close it.
     pub(super) fn leave(self) {
         self.0.store(NONE, Ordering::Release);
+        LEFT.store(ptr::from_ref(self.0).cast_mut(), Ordering::Release);
     }
 }
 

@@ -52,6 +52,6 @@ pub(crate) use fork::fork_generation;
 pub(crate) use inherit::{Inherited, inherit, inherit_always};
 pub(crate) use name::{NAME_MAX, Name, ends_without_name, name_len, special_name};
 pub(super) use process::checked_pid;
-pub(crate) use process::{effective_user, host, is_no_such_process, pid, signal_zero};
+pub(crate) use process::{effective_user, host, is_no_such_process, open_file_limit, pid, signal_zero};
 pub(crate) use second_process::SecondProcess;
 pub(crate) use thread::{spawn, with_signals_blocked};

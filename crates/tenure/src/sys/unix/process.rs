@@ -15,6 +15,12 @@ pub(crate) fn effective_user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// Returns how many files this process may have open (`getrlimit(2)`, `RLIMIT_NOFILE`).
+pub(crate) fn open_file_limit() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
 /// Returns the machine's name (`uname(2)`).
 pub(crate) fn host() -> Option<String> {
     let mut names = MaybeUninit::<libc::utsname>::zeroed();

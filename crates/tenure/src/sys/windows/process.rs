@@ -167,6 +167,11 @@ pub(crate) fn effective_user() -> u32 {
     0
 }
 
+/// Returns the usual limit of other systems: Windows has none that a program comes near to.
+pub(crate) fn open_file_limit() -> usize {
+    1024
+}
+
 /// Returns an empty list: Windows does not show which processes have a file open.
 pub(crate) fn lock_keepers(_dev: u64, _ino: u64) -> Vec<i64> {
     Vec::new()

@@ -157,8 +157,15 @@ impl TargetQueue {
         let mut time_slice = state.time_slice.clone();
         let spare = state.spare.take();
         drop(state);
-        let mut tenure = self.unused_tenure(spare, &paths, &request);
-        let unused = unbegun(&mut tenure);
+        // As `unused_tenure` and `unbegun`, with one look at the reference counts.
+        let mut tenure = spare.unwrap_or_else(|| FileTenure::unused(self, &paths, &request));
+        let unused = match tenure.reuse() {
+            Some(unused) => unused,
+            None => {
+                tenure = FileTenure::unused(self, &paths, &request);
+                unbegun(&mut tenure)
+            }
+        };
         let mut yielded = false;
         let mut yields = |anchor: &Anchor| {
             yielded = entry != Entry::Try && time_slice.should_yield(&paths, anchor);

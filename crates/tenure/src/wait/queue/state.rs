@@ -245,10 +245,25 @@ impl CachesFiles for TargetQueue {
         &self.recency
     }
 
+    fn shrink_cached(&self) {
+        self.drop_if_idle(|cached| {
+            let anchor = cached.anchor.take().inspect(|anchor| anchor.drop_kept());
+            std::mem::replace(cached, CachedFiles { anchor, ..CachedFiles::default() })
+        });
+    }
+
     fn drop_cached(&self) {
+        self.drop_if_idle(std::mem::take);
+    }
+}
+
+impl TargetQueue {
+    /// Drops the part of the cached files that `take` takes, and all else that only a queue in use needs, if this one is not
+    /// in use.
+    fn drop_if_idle(&self, take: impl FnOnce(&mut CachedFiles) -> CachedFiles) {
         let Ok(mut state) = self.state.try_lock() else { return };
         if matches!(state.phase, Phase::Idle) && state.queue.is_empty() {
-            let dropped = (std::mem::take(&mut state.cached), state.spare.take());
+            let dropped = (take(&mut state.cached), state.spare.take(), std::mem::take(&mut state.wakers));
             state.queue = WaitQueue::new();
             drop(state);
             drop(dropped);
@@ -324,6 +339,30 @@ mod tests {
         tenure.release().unwrap();
         assert_eq!(known.strong_count(), 0, "neither the guard nor the kept tenure has the queue");
         assert!(tenure.check().unwrap_err().is_lost());
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
+    fn a_shrunk_queue_keeps_its_anchor_and_nothing_else() {
+        let (_dir, queue, request) = queue();
+        let use_once = || {
+            let tenure = queue.acquire(Arc::clone(&request), Wait::Never).unwrap();
+            tenure.release().unwrap();
+            (tenure.fence, Arc::as_ptr(tenure.grant.anchor.as_ref().unwrap()))
+        };
+        let (fence, anchor) = use_once();
+        queue.shrink_cached();
+        {
+            let state = queue.state();
+            let CachedFiles { paths, anchor, target, locked } = &state.cached;
+            assert!(paths.is_none() && anchor.is_some() && target.is_none() && locked.is_none());
+            assert!(state.spare.is_none() && queue.paths.lock().unwrap().strong_count() == 0);
+        }
+        let (next, same) = use_once();
+        assert!(next > fence && same == anchor);
+        queue.drop_cached();
+        assert!(queue.state().cached.anchor.is_none());
+        assert!(use_once().0 > next);
     }
 
     #[test]
