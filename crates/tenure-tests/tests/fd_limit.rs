@@ -38,10 +38,6 @@ fn a_process_uses_more_locks_than_it_may_open_files() {
     use_each();
     let files = use_each();
     assert!((651..680).contains(&files), "{files} files are open");
-    limit_files(512);
-    use_each();
-    let files = use_each();
-    assert!((267..290).contains(&files), "{files} files are open");
     for guard in held {
         guard.check().unwrap();
         let again = Lock::open(guard.target()).unwrap();
