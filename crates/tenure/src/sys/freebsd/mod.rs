@@ -25,7 +25,7 @@ pub(crate) use super::no_interrupts::{InterruptHandle, InterruptibleWait, instal
 pub(crate) use super::unix::{
     Dir, File, HeldCell, Inherited, NAME_MAX, Name, SecondProcess, clean_up, effective_user, ends_without_name,
     enter_held, fork_generation, host, inherit, inherit_always, install_cleanup, install_cleanup_over, means_no_links,
-    moment, name_len, pid, resets_itself, signal_zero, since_boot, since_epoch, spawn, special_name,
+    moment, name_len, open_file_limit, pid, resets_itself, signal_zero, since_boot, since_epoch, spawn, special_name,
     with_signals_blocked,
 };
 
