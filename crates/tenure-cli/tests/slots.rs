@@ -54,9 +54,13 @@ fn until_first(scratch: &Scratch, pid: i32) {
 
 /// Waits until `count` processes wait behind the first one.
 fn until_queued(scratch: &Scratch, count: usize) {
+    until_waiting_for(scratch, "s.next", count);
+}
+
+fn until_waiting_for(scratch: &Scratch, target: &str, count: usize) {
     let began = Instant::now();
-    while scratch.json(["status", "--json", "s.next"])["waiters"] != count {
-        assert!(began.elapsed() < PATIENCE, "{count} never waited");
+    while scratch.json(["status", "--json", target])["waiters"] != count {
+        assert!(began.elapsed() < PATIENCE, "{count} never waited for {target}");
     }
 }
 
@@ -141,6 +145,17 @@ fn a_smaller_number_waits_and_a_larger_one_breaks_no_promise() {
     assert_eq!(try_it(&scratch, "1"), Some(75));
     larger.running.finish();
     assert_eq!(try_it(&scratch, "1"), Some(0));
+}
+
+#[test]
+fn no_slot_is_taken_while_another_process_counts() {
+    let scratch = Scratch::new();
+    let mut counting = scratch.hold(["s.slots"]);
+    let waiter = start(&scratch, "2");
+    until_waiting_for(&scratch, "s.slots", 1);
+    assert_eq!(scratch.done(["status", "--check", "s"]).code, Some(0));
+    counting.finish();
+    held(waiter).running.finish();
 }
 
 #[test]
