@@ -123,6 +123,13 @@ fn start(scratch: &Scratch, options: &[&str], script: &str) -> (Running, i32) {
     (running, pid)
 }
 
+/// Returns whether a holder ended with its command, with this exit code; or by a signal, where it had no command yet, or was
+/// too late on a busy machine.
+fn was_ended(holder: &mut Running, code: i32) -> bool {
+    let status = holder.wait();
+    status.code() == Some(code) || matches!(status.signal(), Some(9 | 15))
+}
+
 fn replace<'a>(options: &[&'a str]) -> Vec<&'a str> {
     [&["run", "--if-busy", "replace"], options, &["a", "--", "echo", "ran"]].concat()
 }
@@ -132,11 +139,11 @@ fn replace_ends_the_holders_command_and_all_that_it_started() {
     let scratch = Scratch::new();
     for options in [&["a"][..], &["--flock", "a"]] {
         let (mut holder, child) = start(&scratch, options, "sh -c 'echo $$; exec sleep 1000' & wait; wait");
-        let done = scratch.done(replace(&options[..options.len() - 1]));
+        let done = scratch.done(replace(&[&["--grace", "30s"], &options[..options.len() - 1]].concat()));
         assert_eq!((done.code, done.stdout.as_str()), (Some(0), "ran\n"), "{done:?}");
         assert_eq!(holder.wait().code(), Some(143));
         assert!(ends(child), "a descendant of the command");
-        assert!(holder.stderr.until("replaces this run").contains("within 5 s"));
+        assert!(holder.stderr.until("replaces this run").contains("within 30 s"));
         assert!(!done.stderr.contains("took over"), "the holder released: {done:?}");
     }
 }
@@ -144,10 +151,10 @@ fn replace_ends_the_holders_command_and_all_that_it_started() {
 #[test]
 fn replace_kills_what_does_not_end_within_the_grace() {
     let scratch = Scratch::new();
-    let (mut holder, command) = start(&scratch, &["a"], "trap '' TERM; echo $$; while :; do sleep 1000; done");
+    let (mut holder, command) = start(&scratch, &["a"], "trap '' TERM; echo $$; exec sleep 1000");
     let done = scratch.done(replace(&["--grace", "50ms"]));
     assert_eq!((done.code, done.stdout.as_str()), (Some(0), "ran\n"), "{done:?}");
-    assert_eq!(holder.wait().code(), Some(137));
+    assert!(was_ended(&mut holder, 137));
     assert!(ends(command));
 
     // A holder without a command, which is stopped and ignores SIGTERM.
@@ -176,18 +183,18 @@ fn replace_ends_a_command_that_outlives_its_tenure() {
 #[test]
 fn replace_ends_each_holder_that_comes_first() {
     let scratch = Scratch::new();
-    let (mut first, _) = start(&scratch, &["a"], "trap '' TERM; echo $$; while :; do sleep 1000; done");
+    let (mut first, _) = start(&scratch, &["a"], "trap '' TERM; echo $$; exec sleep 1000");
     // It queues before the one that replaces.
-    let mut second = Running::start(scratch.tenure(["run", "-q", "a", "-c", "echo $$; sleep 1000"]));
+    let mut second = Running::start(scratch.tenure(["run", "-q", "a", "-c", "echo $$; exec sleep 1000"]));
     let began = Instant::now();
     while scratch.json(["status", "--json", "a"])["waiters"] != 1 {
         assert!(began.elapsed() < PATIENCE, "it never queued");
     }
     let done = scratch.done(replace(&["--grace", "50ms"]));
     assert_eq!((done.code, done.stdout.as_str()), (Some(0), "ran\n"), "{done:?}");
-    assert_eq!(first.wait().code(), Some(137));
-    // It came first in the kernel's queue, and was asked to end as well.
-    assert_eq!(second.wait().code(), Some(143));
+    assert!(was_ended(&mut first, 137));
+    // It came first in the kernel's queue, and was asked to end as well: before it had a command, or after.
+    assert!(was_ended(&mut second, 143));
 }
 
 #[test]

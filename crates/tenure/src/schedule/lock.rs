@@ -134,7 +134,7 @@ impl Parts {
         let tenure = match queued {
             Err(tenure) => Some(tenure),
             Ok(queued) if self.options.if_busy == IfBusy::Replace => {
-                replace::wait(&self.paths, queued, patience, self.options.grace)?
+                replace::wait(&self.file, &self.paths, queued, patience, self.options.grace)?
             }
             Ok(mut queued) => match patience.wait(&mut queued, None)? {
                 Waited::Outcome(outcome) => Some(outcome?),

@@ -11,16 +11,21 @@ use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::{Holder, HolderKind};
 use crate::model::tenure::Tenure;
 use crate::sys;
+use crate::wait::file_lock::FileLock;
 
 /// The interval at which a new holder is looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// The same where no process held the lock at the last look.
 const LOOK_SOON: Duration = Duration::from_millis(5);
-/// How much longer than its grace a holder has that ends its command and all its descendants by itself.
+/// How much longer than the grace a holder has that ends its command and all its descendants by itself, before its command is
+/// killed from here.
 const TO_END_ITS_COMMAND: Duration = Duration::from_secs(1);
+/// How much longer it has, then, before it is killed itself.
+const TO_RELEASE: Duration = Duration::from_secs(10);
 
 /// Waits for the lock, and asks each holder to end that has it meanwhile. `None` at the end of the patience.
 pub(crate) fn wait(
+    file: &FileLock,
     paths: &LockPaths,
     mut queued: Queued,
     patience: &Patience,
@@ -31,6 +36,16 @@ pub(crate) fn wait(
         let mut again = LOOK_SOON;
         if let Some(holder) = current_holder(paths).filter(is_asked) {
             match &mut asked {
+                // This acquire's own grant, unless another guard of this process holds.
+                _ if holder.pid() == Some(i64::from(sys::pid())) => {
+                    if file.is_held() {
+                        return match patience.wait(&mut queued, Some(Instant::now()))? {
+                            Waited::Outcome(outcome) => outcome.map(Some),
+                            Waited::Tick => Err(cannot_be_asked(paths, &holder, "it is this process")),
+                            Waited::Over => Ok(None),
+                        };
+                    }
+                }
                 Some(asked) if asked.is_of(&holder) => {
                     asked.kill_if_late(paths, &holder)?;
                     again = LOOK_AGAIN;
@@ -59,7 +74,8 @@ fn is_asked(holder: &Holder) -> bool {
 /// A tenure whose holder was asked to end.
 struct Asked {
     fence: Option<u64>,
-    /// When the holder is killed; `None` once it was.
+    /// When the command is killed, and then the holder; `None` once it was.
+    kill_command_at: Option<Instant>,
     kill_at: Option<Instant>,
 }
 
@@ -79,29 +95,33 @@ impl Asked {
         if current_holder(paths).is_none_or(|now| now.fence != holder.fence) {
             return Ok(None);
         }
-        // A holder that runs a command ends it, with all its descendants, and then releases.
-        let (process, patience) = match &processes {
-            HolderProcesses { holder: Some(holder), command: None } => (holder, grace),
-            HolderProcesses { holder: Some(holder), command: Some(_) } => (holder, grace + TO_END_ITS_COMMAND),
-            HolderProcesses { holder: None, command: Some(command) } => (command, grace),
-            HolderProcesses { holder: None, command: None } => return Ok(None),
-        };
+        let process = processes.holder.as_ref().or(processes.command.as_ref());
+        let Some(process) = process else { return Ok(None) };
         if !sent(process.request_end(grace), paths, holder, process)? {
             return Ok(None);
         }
-        Ok(Some(Asked { fence: holder.fence, kill_at: Instant::now().checked_add(patience) }))
+        // A holder that runs a command ends it, with all its descendants, and then releases.
+        let (command, holder_too) = match (&processes.holder, &processes.command) {
+            (Some(_), Some(_)) => (grace + TO_END_ITS_COMMAND, grace + TO_END_ITS_COMMAND + TO_RELEASE),
+            _ => (grace, grace),
+        };
+        let now = Instant::now();
+        let (kill_command_at, kill_at) = (now.checked_add(command), now.checked_add(holder_too));
+        Ok(Some(Asked { fence: holder.fence, kill_command_at, kill_at }))
     }
 
-    /// Kills the holder once its time is over, its command first.
+    /// Kills the command, and then the holder, once their time is over.
     fn kill_if_late(&mut self, paths: &LockPaths, holder: &Holder) -> Result<()> {
-        if self.kill_at.is_none_or(|at| Instant::now() < at) {
+        let is_over = |at: &mut Option<Instant>| at.take_if(|at| Instant::now() >= *at).is_some();
+        let (command, holder_too) = (is_over(&mut self.kill_command_at), is_over(&mut self.kill_at));
+        if !command && !holder_too {
             return Ok(());
         }
-        self.kill_at = None;
         // The processes are opened again: the command may have begun since.
         let Ok(processes) = HolderProcesses::open(holder) else { return Ok(()) };
-        for process in [&processes.command, &processes.holder].into_iter().flatten() {
-            sent(process.kill(), paths, holder, process)?;
+        let late = [processes.command.filter(|_| command || holder_too), processes.holder.filter(|_| holder_too)];
+        for process in late.into_iter().flatten() {
+            sent(process.kill(), paths, holder, &process)?;
         }
         Ok(())
     }

@@ -45,6 +45,13 @@ impl FileLock {
         FileLock { queue, exclusive: registry::request(options) }
     }
 
+    /// Returns whether a guard of this process holds the lock exclusively. A waiter that was granted the lock has its outcome
+    /// by then.
+    #[allow(dead_code, reason = "the simulation replaces no holder")]
+    pub(crate) fn is_held(&self) -> bool {
+        self.queue().is_held()
+    }
+
     /// Returns whether `thread` acquired what this process holds, so that a further acquire by it would wait for itself.
     #[allow(dead_code, reason = "the simulation has no slots")]
     pub(crate) fn is_held_by(&self, thread: ThreadId) -> bool {

@@ -144,6 +144,12 @@ impl TargetQueue {
         held_by(&self.state(), Some(thread)).is_some()
     }
 
+    /// Returns whether a guard of this process holds the lock exclusively.
+    #[allow(dead_code, reason = "the simulation replaces no holder")]
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(self.state().phase, Phase::Held(_))
+    }
+
     /// Makes one attempt on an idle queue, and queues where that was not enough.
     fn attempt(
         self: &Arc<TargetQueue>,
