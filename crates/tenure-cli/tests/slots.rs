@@ -280,8 +280,10 @@ fn kills_at_random_leave_every_slot_free() {
         for call in calls.iter().skip(round % 2).step_by(2) {
             call.signal(Signal::KILL);
         }
+        // Those that wait for a slot need the end of those that hold.
+        calls.iter_mut().for_each(Running::close_input);
         for call in &mut calls {
-            let status = call.finish();
+            let status = call.wait();
             assert!(matches!((status.code(), status.signal()), (Some(0 | 1), _) | (_, Some(9))), "{status:?}");
         }
     }

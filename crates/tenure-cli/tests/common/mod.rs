@@ -146,9 +146,13 @@ impl Running {
         writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 
+    pub fn close_input(&mut self) {
+        self.stdin = None;
+    }
+
     /// Closes its standard input and waits for its end.
     pub fn finish(&mut self) -> ExitStatus {
-        self.stdin = None;
+        self.close_input();
         self.wait()
     }
 
