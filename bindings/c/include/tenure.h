@@ -221,6 +221,12 @@ tenure_code tenure_options_set_create_parents(tenure_options *options, bool valu
 // Sets the permission bits of the lock's files, regardless of the umask: `0666` shares a lock between users in `/tmp`.
 tenure_code tenure_options_set_mode(tenure_options *options, uint32_t mode, tenure_error **error);
 
+// Sets how many tenures of this lock are kept in its history, beside as many failed waits: at most 10000. 0, the default, keeps
+// none. `tenure history` prints them.
+tenure_code tenure_options_set_history(tenure_options *options,
+                                       uint32_t tenures,
+                                       tenure_error **error);
+
 // Frees a text that a function of this library returned and whose description names this function.
 void tenure_text_free(char *text);
 

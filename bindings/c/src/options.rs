@@ -180,3 +180,15 @@ pub unsafe extern "C" fn tenure_options_set_mode(
     // SAFETY: the contract of the crate.
     unsafe { set(options, error, |options| Ok(options.mode(mode))) }
 }
+
+/// Sets how many tenures of this lock are kept in its history, beside as many failed waits: at most 10000. 0, the default, keeps
+/// none. `tenure history` prints them.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_options_set_history(
+    options: *mut TenureOptions,
+    tenures: u32,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    // SAFETY: the contract of the crate.
+    unsafe { set(options, error, |options| Ok(options.history(usize::try_from(tenures).unwrap_or(usize::MAX)))) }
+}

@@ -152,6 +152,7 @@ static void options_change_the_lock(void) {
     MUST(tenure_options_set_deadlock_check(options, false, error));
     MUST(tenure_options_set_label(options, "shared", error));
     MUST(tenure_options_set_mode(options, 0666, error));
+    MUST(tenure_options_set_history(options, 3, error));
     MUST(tenure_open(target, options, &lock, error));
     MUST(tenure_acquire_shared(lock, 0, &one, error));
     MUST(tenure_acquire_shared(lock, 0, &two, error));

@@ -257,7 +257,7 @@ impl File {
 
     /// Writes all bytes at the end of a file from [`Dir::open_to_append`](super::Dir::open_to_append) (`WriteFile`).
     pub(crate) fn append(&self, bytes: &[u8]) -> io::Result<()> {
-        (&self.handle).write_all(bytes)
+        (&*self.handle).write_all(bytes)
     }
 
     /// Flushes what was written to the disk (`FlushFileBuffers`).
