@@ -46,7 +46,7 @@ fn a_run_keeps_its_exit_code_and_its_command() {
 }
 
 #[test]
-fn a_job_that_did_not_run_is_shown_with_the_holder_that_was_in_the_way() {
+fn a_job_that_did_not_run_is_shown_with_the_holder_at_that_time() {
     let scratch = Scratch::new();
     let mut holder = scratch.hold(["--history", "9", "--label", "slow", "a"]);
     for options in [&["-n"][..], &["--timeout", "20ms"], &["-n", "--quiet"]] {
@@ -68,7 +68,7 @@ fn a_job_that_did_not_run_is_shown_with_the_holder_that_was_in_the_way() {
     assert!(bars.stdout.contains('█') && bars.stdout.contains("! gave up"), "{bars:?}");
     let image = scratch.done(["history", "--svg", "a"]);
     assert!(image.stdout.starts_with("<svg ") && image.stdout.contains("slow: held"), "{image:?}");
-    // A wait that succeeds is no failed wait.
+    // A wait that succeeds has its length.
     let mut waiter = Running::start(scratch.tenure(["run", "--history", "9", "a", "--", "true"]));
     waiter.stderr.until("waiting for a");
     holder.say("");

@@ -1,4 +1,4 @@
-//! The history: one line for each tenure and each failed wait, whatever dies or fails, and no failure of it delays the lock.
+//! The history: one line for each tenure and each failed wait, whatever dies or fails, and no effect on the lock.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
