@@ -243,6 +243,11 @@ impl Guard {
         Ok(left.map(|left| LeaseLeft { lost_in: left.lost_in.as_secs_f64(), free_in: left.free_in.as_secs_f64() }))
     }
 
+    /// Sets the exit code of the work under the lock, which the lock's history shows once the lock is released.
+    fn set_exit_code(&self, py: Python<'_>, code: i32) -> PyResult<()> {
+        self.call(py, |guard| guard.set_exit_code(code))
+    }
+
     /// Releases the lock. A second call does nothing. Raises Lost if the lock had been lost.
     ///
     /// On a server it waits for the answer, for a few seconds at most, and raises Unreachable without one. The lock is then

@@ -15,6 +15,7 @@ mod error;
 mod event_loop;
 mod green;
 mod guard;
+mod history;
 mod holder;
 mod lock;
 mod releasing;
@@ -35,6 +36,8 @@ mod _tenure {
     use crate::event_loop::Waiting;
     #[pymodule_export]
     use crate::guard::{Guard, LeaseLeft};
+    #[pymodule_export]
+    use crate::history::{PastTenure, history};
     #[pymodule_export]
     use crate::holder::Holder;
     #[pymodule_export]

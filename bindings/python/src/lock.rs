@@ -90,9 +90,9 @@ impl Lock {
     #[pyo3(signature = (path, timeout = Timeout::Forever, *, label = None, style = "lock-file", shared = false,
         reentrant = false, deadlock_check = true, max_hold = None, overrun = "report", steal_after = None,
         stale_after = None, malformed_grace = None, refresh_interval = None, create_parents = true, mode = None,
-        record = true), text_signature = "(path, timeout=None, *, label=None, style='lock-file', shared=False, \
+        record = true, history = 0), text_signature = "(path, timeout=None, *, label=None, style='lock-file', shared=False, \
         reentrant=False, deadlock_check=True, max_hold=None, overrun='report', steal_after=None, stale_after=None, \
-        malformed_grace=None, refresh_interval=None, create_parents=True, mode=None, record=True)")]
+        malformed_grace=None, refresh_interval=None, create_parents=True, mode=None, record=True, history=0)")]
     #[allow(clippy::too_many_arguments, reason = "they are keyword arguments in Python")]
     fn new(
         py: Python<'_>,
@@ -112,6 +112,7 @@ impl Lock {
         create_parents: bool,
         mode: Option<u32>,
         record: bool,
+        history: usize,
     ) -> PyResult<Lock> {
         let style = style_of(style)?;
         let mut options = tenure::Lock::options()
@@ -120,7 +121,8 @@ impl Lock {
             .deadlock_check(deadlock_check)
             .overrun(overrun_of(overrun)?)
             .create_parents(create_parents)
-            .record(record);
+            .record(record)
+            .history(history);
         if let Some(label) = label {
             options = options.label(label);
         }

@@ -282,6 +282,27 @@ def test_one_held_lock_may_be_used_by_many_threads(path: Path) -> None:
     assert not failed
 
 
+def test_a_history_has_the_last_tenures_and_failed_waits(path: Path) -> None:
+    lock = tenure.Lock(path, history=2, label="nightly", deadlock_check=False)
+    for code in (1, 2, 3):
+        with lock as guard:
+            guard.set_exit_code(code)
+            with pytest.raises(tenure.Busy):
+                lock.acquire(0)
+    past = tenure.history(path)
+    held = [one for one in past if one.ended == "released"]
+    assert [one.exit_code for one in held] == [2, 3]
+    assert all(one.label == "nightly" and one.pid == os.getpid() and one.fence and one.since <= one.until for one in held)
+    busy = [one for one in past if one.ended == "busy"]
+    assert [(one.blocked_by_pid, one.blocked_by) for one in busy] == [(os.getpid(), "nightly")] * 2
+    assert repr(held[0]) == f"<tenure.PastTenure released: pid {os.getpid()}, nightly>"
+    assert tenure.history(f"{path}-other") == []
+    with pytest.raises(tenure.Unsupported):
+        tenure.Lock(path, history=2, record=False)
+    with pytest.raises(OverflowError):
+        tenure.Lock(path, history=-1)
+
+
 def test_a_closing_interpreter_releases(path: Path, other: Any) -> None:
     ending = other("import tenure\nheld = tenure.Lock(path).acquire()\nsay('held')\nhear()", path)
     ending.hear("held")

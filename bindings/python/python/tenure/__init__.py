@@ -38,7 +38,7 @@ from ._errors import (
     WouldDeadlock,
 )
 from ._lock import Lock
-from ._tenure import Guard, Holder, LeaseLeft, Status, __version__, break_lock, list, status
+from ._tenure import Guard, Holder, LeaseLeft, PastTenure, Status, __version__, break_lock, history, list, status
 
 __all__ = [
     "Busy",
@@ -51,6 +51,7 @@ __all__ = [
     "Lock",
     "Lost",
     "Obstructed",
+    "PastTenure",
     "PermissionDenied",
     "Status",
     "Unreachable",
@@ -58,6 +59,7 @@ __all__ = [
     "WouldDeadlock",
     "__version__",
     "break_lock",
+    "history",
     "list",
     "status",
 ]

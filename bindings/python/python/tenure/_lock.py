@@ -66,6 +66,8 @@ class Lock(_tenure.Lock):
             default is 600, and ``inf`` turns it off.
         create_parents: Create missing parent folders of the path.
         mode: The permission bits of the lock's files, whatever the umask. 0o666 shares a lock between users.
+        history: Keep the last tenures of this lock, so many, and as many failed waits: :func:`tenure.history` returns them.
+            0, the default, keeps none.
         record: Keep a record of the holder. False takes only the flock(2) on the path, without a fence and a holder.
 
     Raises:

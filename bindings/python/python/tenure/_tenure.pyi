@@ -17,6 +17,7 @@ __all__ = [
     "Holder",
     "LeaseLeft",
     "Lock",
+    "PastTenure",
     "Releasing",
     "Status",
     "Waiting",
@@ -25,6 +26,7 @@ __all__ = [
     "_give_up_waits",
     "_server_of",
     "break_lock",
+    "history",
     "list",
     "status",
 ]
@@ -123,6 +125,58 @@ class LeaseLeft:
         """The seconds until the server may grant the lock to another holder. Work under the lock must have stopped by then."""
 
 @final
+class PastTenure:
+    """A past tenure of a lock, or a wait that failed. Attributes that are not known are None.
+
+    The texts (command, label, host, why, blocked_by) are unescaped, as their writer recorded them, and cut if they are long.
+    """
+    @property
+    def ended(self) -> Literal["released", "crashed", "lost", "revoked", "broken", "busy", "deadlock"]:
+        """How it ended. "busy" or "deadlock": the lock was never held, because the acquire failed."""
+    @property
+    def pid(self) -> Optional[int]:
+        """The process id of the holder, or of the process that waited."""
+    @property
+    def command(self) -> Optional[str]:
+        """The command line."""
+    @property
+    def label(self) -> Optional[str]:
+        """The label that the holder chose for itself."""
+    @property
+    def host(self) -> Optional[str]:
+        """The name of the machine."""
+    @property
+    def since(self) -> datetime:
+        """When the tenure, or the failed wait, began: an aware datetime, UTC."""
+    @property
+    def until(self) -> datetime:
+        """When it ended. After a crash: when the next holder found out."""
+    @property
+    def last_sign(self) -> Optional[datetime]:
+        """After a crash: when the holder updated its record last."""
+    @property
+    def waited(self) -> Optional[float]:
+        """How long the holder had waited for the lock, in seconds."""
+    @property
+    def exit_code(self) -> Optional[int]:
+        """The exit code of the work under the lock."""
+    @property
+    def fence(self) -> Optional[int]:
+        """The fencing token."""
+    @property
+    def shared(self) -> bool:
+        """True for a shared lock."""
+    @property
+    def why(self) -> Optional[str]:
+        """The evidence of a crash."""
+    @property
+    def blocked_by_pid(self) -> Optional[int]:
+        """The process id of the holder that a failed wait waited for."""
+    @property
+    def blocked_by(self) -> Optional[str]:
+        """That holder's label, or its command line."""
+
+@final
 class Guard:
     """A held lock, which acquire() and ``with`` return. It is released by release(), at the end of a with block, or when the
     last reference to it is dropped.
@@ -170,6 +224,8 @@ class Guard:
     @property
     def lease(self) -> Optional[LeaseLeft]:
         """The rest of the lease of a lock on a server. None for a lock in files, which needs no lease."""
+    def set_exit_code(self, code: int) -> None:
+        """Sets the exit code of the work under the lock, which the lock's history shows once the lock is released."""
     def release(self) -> None:
         """Releases the lock. A second call does nothing. Raises Lost if the lock had been lost.
 
@@ -247,6 +303,7 @@ class Lock:
         create_parents: bool = True,
         mode: Optional[int] = None,
         record: bool = True,
+        history: int = 0,
     ) -> Self: ...
     def acquire(self, timeout: Union[float, None, EllipsisType] = ...) -> Guard:
         """Acquires the lock, and waits for at most ``timeout`` seconds. None waits without a limit. The default is the
@@ -331,6 +388,17 @@ def list(folder: _Path, *, recursive: bool = False) -> List[Status]:
 
     Raises:
         tenure.Unreachable: If the server does not answer, within a few seconds.
+    """
+def history(path: _Path) -> List[PastTenure]:
+    """Returns the last tenures of a path's lock and its last failed waits, oldest first, if its holders keep a history.
+
+    ::
+
+        for past in tenure.history("backup"):
+            print(past.since, past.label, past.ended, past.exit_code)
+
+    Args:
+        path: The protected path, as for tenure.Lock.
     """
 def break_lock(path: _Path, *, force: bool = False) -> bool:
     """Breaks the lock of a path, as an operator does when its holder hangs.
