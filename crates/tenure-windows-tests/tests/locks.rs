@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::os::windows::fs::{MetadataExt, OpenOptionsExt};
 use std::os::windows::io::AsRawHandle;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tenure::{BreakOptions, HolderKind, Lock, Previous, State, Style, Wait};
 use tenure_windows_tests::actor::{Actor, Kill};
@@ -171,21 +171,23 @@ fn a_release_frees_the_name_while_a_reader_has_the_file_open() {
     );
 }
 
-/// Returns whether a waiter has marked the anchor: then a byte far behind the record cannot be locked.
-fn is_marked(target: &Path) -> bool {
-    const MARK: u64 = (1 << 62) + 1;
-    let anchor = target.parent().unwrap().join(".tenure/target.lock");
-    let anchor = OpenOptions::new().read(true).write(true).open(anchor).unwrap();
+/// Locks a byte of a file, until the handle is closed. Returns whether it was free.
+fn locks_byte(file: &File, offset: u64) -> bool {
     let mut at = OVERLAPPED::default();
-    at.Anonymous.Anonymous.Offset = MARK as u32;
-    at.Anonymous.Anonymous.OffsetHigh = (MARK >> 32) as u32;
+    at.Anonymous.Anonymous.Offset = offset as u32;
+    at.Anonymous.Anonymous.OffsetHigh = (offset >> 32) as u32;
     let flags = LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY;
-    // SAFETY: LockFileEx requires an open handle, and a pointer to an `OVERLAPPED` that outlives the call. The lock ends with
-    // the handle.
-    let locked = unsafe { LockFileEx(anchor.as_raw_handle(), flags, 0, 1, 0, &raw mut at) } != 0;
+    // SAFETY: LockFileEx requires an open handle, and a pointer to an `OVERLAPPED` that outlives the call.
+    let locked = unsafe { LockFileEx(file.as_raw_handle(), flags, 0, 1, 0, &raw mut at) } != 0;
     let error = std::io::Error::last_os_error().raw_os_error();
     assert!(locked || error == Some(ERROR_LOCK_VIOLATION as i32), "{error:?}");
-    !locked
+    locked
+}
+
+/// Returns whether a waiter has marked the anchor: then a byte far behind the record cannot be locked.
+fn is_marked(target: &Path) -> bool {
+    let anchor = target.parent().unwrap().join(".tenure/target.lock");
+    !locks_byte(&OpenOptions::new().read(true).write(true).open(anchor).unwrap(), (1 << 62) + 1)
 }
 
 /// Returns whether the anchor comes to be marked, or unmarked, within this time.
@@ -290,6 +292,22 @@ fn a_foreign_file_that_is_open_for_writing_is_alive() {
 }
 
 #[test]
+fn a_file_without_a_pid_that_a_reader_has_open_is_alive() {
+    let (_dir, target) = folder();
+    let path = lock_file(&target);
+    // It begins as OpenClaw's, and was not written to for long.
+    fs::write(&path, "{").unwrap();
+    let long_ago = SystemTime::now() - Duration::from_secs(600);
+    OpenOptions::new().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
+    let state = || tenure::status(&target).unwrap().state;
+    // As Python and C open a file.
+    let reader = OpenOptions::new().read(true).share_mode(3).open(&path).unwrap();
+    assert_eq!(state(), State::Held);
+    drop(reader);
+    assert_eq!(state(), State::Stale);
+}
+
+#[test]
 fn a_dead_foreign_file_that_a_reader_keeps_blocks_until_it_is_closed() {
     let (dir, target) = folder();
     write_foreign(&target, dead_pid(dir.path()), "");
@@ -329,6 +347,15 @@ fn flock_style_excludes_file_lock_and_filelock() {
     assert!(lock.try_acquire().unwrap().is_none());
     // Wine's answer to `unlock` is an error, although it unlocks.
     drop(other);
+    // The package filelock locks the first byte.
+    let filelock = || OpenOptions::new().read(true).write(true).open(&target).unwrap();
+    let guard = lock.acquire().unwrap();
+    assert!(!locks_byte(&filelock(), 0));
+    guard.release().unwrap();
+    let other = filelock();
+    assert!(locks_byte(&other, 0));
+    assert!(lock.try_acquire().unwrap().is_none());
+    drop(other);
     assert!(lock.try_acquire().unwrap().is_some());
 }
 
@@ -357,7 +384,7 @@ fn names_that_windows_makes_special_are_refused() {
 fn two_spellings_are_one_target() {
     let (dir, _) = folder();
     let _one = Lock::open(dir.path().join("Foo")).unwrap().acquire().unwrap();
-    let error = Lock::open(dir.path().join("fOO")).unwrap().acquire().unwrap_err();
+    let error = Lock::open(dir.path().join("fOO")).unwrap().acquire_timeout(Duration::from_secs(60)).unwrap_err();
     assert!(error.is_would_deadlock(), "{error}");
 }
 

@@ -120,8 +120,7 @@ mod tests {
         let open = || Anchor::open(&paths, &Options::default()).unwrap();
         let (own, waiter) = (open(), open());
         assert!(own.file.try_lock(LockKind::Exclusive).unwrap());
-        let mut slice = TimeSlice::default();
-        assert!(!slice.should_yield(&paths, &own), "no process waits");
+        assert!(!TimeSlice::default().should_yield(&paths, &own), "no process waits");
 
         let mut slice = TimeSlice::default();
         announce_waiter(&paths, &waiter);
@@ -133,8 +132,8 @@ mod tests {
         assert_eq!(slice.doublings(), 1, "no other process was granted the lock");
 
         waiter.file.unmark();
-        let mut slice = TimeSlice::default();
-        assert!(!slice.should_yield(&paths, &own), "the waiter has gone");
+        assert!(!TimeSlice::default().should_yield(&paths, &own), "the waiter has gone");
+        assert!(!TimeSlice::default().should_yield(&paths, &waiter), "an unlock has removed the other's mark");
         announce_waiter(&paths, &waiter);
         // As the kernel does at a process's end.
         drop(waiter);
