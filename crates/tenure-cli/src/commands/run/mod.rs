@@ -150,7 +150,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
         return Err(Failure::new(exit::UNAVAILABLE, message));
     }
     if !sys::ENDS_COMMANDS_WITH_US
-        && args.lock.targets.iter().any(|target| !matches!(tenure::server::scheme(target), Ok(None)))
+        && args.lock.targets.iter().any(|target| matches!(tenure::server::scheme(target), Ok(Some(_))))
     {
         let message = "a command could outlive the lease of a lock on a server here, because this system does not end it with \
                        `tenure`; `tenure hold` holds such a lock";
