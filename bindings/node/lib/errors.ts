@@ -4,18 +4,20 @@ import type { Failure, Holder } from "./native.js";
 export type TenureErrorCode =
   /** The lock stayed held until the timeout. */
   | "TENURE_BUSY"
-  /** The lock is no longer held: broken, revoked, released, or its files removed. */
+  /** The lock is no longer held: broken, revoked, released, its files removed, or its lease over. */
   | "TENURE_LOST"
-  /** The platform or the file system cannot do what is needed. Nothing was locked. */
+  /** The platform, the file system or the server cannot do what is needed. Nothing was locked. */
   | "TENURE_UNSUPPORTED"
   /** The path of the lock file is taken by something that is not a lock. It is left unchanged. */
   | "TENURE_OBSTRUCTED"
   /** The path cannot be locked. */
   | "TENURE_INVALID_TARGET"
-  /** The system denies this user access to the lock's files. */
+  /** The system denies this user access to the lock's files, or the server denies it access to the lock. */
   | "TENURE_PERMISSION_DENIED"
   /** The lock's files cannot be created here. */
   | "TENURE_CANNOT_CREATE"
+  /** No server answers, or the server accepts no writes. A lock that was held is free when its lease is over. */
+  | "TENURE_UNREACHABLE"
   /** The system's error. `errno` has its number. */
   | "TENURE_IO";
 
@@ -75,8 +77,8 @@ export class TenureError extends Error {
 }
 
 /** @internal Returns the outcome, or throws the failure. */
-export function unwrap<T extends object>(outcome: T | Failure): T {
-  if ("code" in outcome && "message" in outcome) throw new TenureError(outcome as Failure);
+export function unwrap<T extends object | boolean>(outcome: T | Failure): T {
+  if (typeof outcome === "object" && "code" in outcome && "message" in outcome) throw new TenureError(outcome as Failure);
   return outcome as T;
 }
 

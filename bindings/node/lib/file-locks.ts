@@ -5,6 +5,7 @@ import { Entries } from "./entries.js";
 import { TenureError, warnOfLoss } from "./errors.js";
 import { normalized } from "./normalized.js";
 import { type Retries, targetOf, total } from "./retries.js";
+import { refuseServer } from "./server.js";
 import { LONGEST_TIMER } from "./timers.js";
 
 const STALE = 30_000;
@@ -65,6 +66,7 @@ const PLUGINS = Symbol("plugins");
 
 /** @internal Acquires. With `plugins`, acquires with the plugin SDK's options are reentrant within a thread. */
 export async function acquire(path: string, options: FileLockOptions, plugins: boolean): Promise<FileLockHandle> {
+  refuseServer("tenure/file-lock", path, options.lockPath);
   validate(options);
   options.assertResourceUnborrowed?.(path);
   const stale = options.stale ?? options.staleMs ?? STALE;

@@ -2,7 +2,8 @@ import { EventEmitter } from "node:events";
 
 import { checkLabel } from "./check.js";
 import { TenureError } from "./errors.js";
-import type { Failure, Holder, NativeGuard, Overdue } from "./native.js";
+import { native as addon } from "./addon.js";
+import type { Failure, Holder, LeaseLeft, NativeGuard, NativeRelease, Overrun } from "./native.js";
 
 /** The end of the previous tenure. After a crash, the protected data may be half-written. */
 export type Previous = { crashed: false; holder: undefined } | { crashed: true; holder: Holder };
@@ -10,17 +11,17 @@ export type Previous = { crashed: false; holder: undefined } | { crashed: true; 
 // Keeps every held lock reachable: a lock must not be released by a garbage collection.
 const held = new Set<Guard>();
 
-/** @internal Emits `overdue` on the guards of that grant. With `reentrant`, or without a fence, there may be several. */
-export function emitOverdue(overdue: Overdue): void {
+/** @internal Emits `overrun` on the guards of that grant. With `reentrant`, or without a fence, there may be several. */
+export function emitOverrun(overrun: Overrun): void {
   for (const guard of held) {
-    if (guard.fence === overdue.fence && guard.path === overdue.target) guard.emit("overdue", overdue);
+    if (guard.fence === overrun.fence && guard.path === overrun.target) guard.emit("overrun", overrun);
   }
 }
 
 /**
  * A held lock. It is released by `release()`, at the end of an `await using`, or when its thread of Node ends.
  *
- * Events: `lost` with the error, within about a second of the loss, and `overdue` when the lock is held for longer than
+ * Events: `lost` with the error, within about a second of the loss, and `overrun` when the lock is held for longer than
  * `maxHold`. Neither keeps the process alive.
  *
  * @example
@@ -38,6 +39,7 @@ export class Guard extends EventEmitter {
   #released = false;
   #previous: Previous | undefined;
   #lost: Promise<TenureError> | undefined;
+  #release: Promise<void> | undefined;
 
   /** @internal */
   constructor(native: NativeGuard) {
@@ -59,12 +61,12 @@ export class Guard extends EventEmitter {
     return this.#native.shared;
   }
 
-  /** The path that the lock protects. */
+  /** The path that the lock protects, or the target on a server. */
   get path(): string {
     return this.#native.target;
   }
 
-  /** The path of the lock file: `<path>.lock`. */
+  /** The path of the lock file: `<path>.lock`. On a server, the lock's name there. */
   get lockFile(): string {
     return this.#native.lockFile;
   }
@@ -100,7 +102,14 @@ export class Guard extends EventEmitter {
     return this.#native.holder();
   }
 
-  /** Throws `TENURE_LOST` if the lock was broken, revoked or released. Takes one or two system calls. */
+  /**
+   * The rest of the lease of a lock on a server. Null for a lock in files, which needs no lease, and after the release.
+   */
+  get lease(): LeaseLeft | null {
+    return this.#released ? null : this.#native.lease;
+  }
+
+  /** Throws `TENURE_LOST` if the lock was broken, revoked or released. Takes one or two system calls, and asks no server. */
   check(): void {
     const failure = this.#released ? this.#releasedFailure() : this.#native.check();
     if (failure) throw new TenureError(failure);
@@ -113,12 +122,26 @@ export class Guard extends EventEmitter {
     if (failure) throw new TenureError(failure);
   }
 
-  /** Releases the lock. Rejects with `TENURE_LOST` if the lock had been lost. A second call does nothing. */
+  /**
+   * Releases the lock. Rejects with `TENURE_LOST` if the lock had been lost. A second call does nothing but wait for the first.
+   *
+   * On a server it waits for the answer, for a few seconds at most, and rejects with `TENURE_UNREACHABLE` without one. The
+   * lock is then free when its lease is over.
+   */
   async release(): Promise<void> {
-    this.releaseSync();
+    if (this.#released) return this.#release?.catch(() => {});
+    this.#released = true;
+    held.delete(this);
+    const started = this.#native.startRelease();
+    if (started === null) return;
+    if (!(started instanceof addon().NativeRelease)) throw new TenureError(started);
+    return (this.#release = released(started));
   }
 
-  /** Releases the lock synchronously, by the same few system calls as `release()`. */
+  /**
+   * Releases the lock synchronously, in files by the same few system calls as `release()`. On a server it blocks the thread
+   * until the server has answered, for a few seconds at most. `using` does the same.
+   */
   releaseSync(): void {
     this.#released = true;
     held.delete(this);
@@ -131,7 +154,7 @@ export class Guard extends EventEmitter {
   }
 
   override on(event: "lost", listener: (error: TenureError) => void): this;
-  override on(event: "overdue", listener: (overdue: Overdue) => void): this;
+  override on(event: "overrun", listener: (overrun: Overrun) => void): this;
   override on(event: string | symbol, listener: (...args: any[]) => void): this;
   override on(event: string | symbol, listener: (...args: any[]) => void): this {
     super.on(event, listener);
@@ -142,6 +165,19 @@ export class Guard extends EventEmitter {
   override addListener(event: string | symbol, listener: (...args: any[]) => void): this {
     return this.on(event, listener);
   }
+}
+
+/** Waits for the end of a release. */
+function released(release: NativeRelease): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const update = () => {
+      const outcome = release.poll();
+      if (outcome === true) resolve();
+      else if (outcome !== false) reject(new TenureError(outcome));
+    };
+    release.listen(update);
+    update();
+  });
 }
 
 export interface Guard extends AsyncDisposable, Disposable {}

@@ -2,6 +2,7 @@
  * A lock between programs. The lock of a program that died never blocks others, and the holder is always known.
  */
 import { native } from "./addon.js";
+import { checkOptions, rule, type Rule } from "./check.js";
 import { unwrap } from "./errors.js";
 import { type Path, target } from "./lock.js";
 import type { Status } from "./native.js";
@@ -9,15 +10,63 @@ import type { Status } from "./native.js";
 export { TenureError, type TenureErrorCode } from "./errors.js";
 export { Guard, type Previous } from "./guard.js";
 export { Lock, lock, type LockOptions, type Path, type WaitOptions, withLock } from "./lock.js";
-export type { Holder, Overdue, Status } from "./native.js";
+export type { Holder, LeaseLeft, Overrun, Status } from "./native.js";
 
 /**
  * Returns the state of the lock of `path`. Does not acquire or change anything.
  *
  * @example
- * const { state, holder } = status("sessions/main.jsonl");
+ * const { state, holder } = await status("sessions/main.jsonl");
  * if (state === "held") console.log(`held by ${holder?.text}`);
  */
-export function status(path: Path): Status {
-  return unwrap<Status>(native().status(target(path)));
+export async function status(path: Path): Promise<Status> {
+  return unwrap<Status>(await native().status(target(path)));
+}
+
+/** Returns the state of the lock of `path`, like `status`. On a server it blocks the thread until the server has answered. */
+export function statusSync(path: Path): Status {
+  return unwrap<Status>(native().statusSync(target(path)));
+}
+
+/** The options of `list`. */
+export interface ListOptions {
+  /** Also lists the locks in the folders below. Links are not followed. A name on a server always lists all below it. */
+  recursive?: boolean | undefined;
+}
+
+const LIST = { recursive: rule.flag } satisfies Record<keyof ListOptions, Rule>;
+
+/**
+ * Returns the locks in a folder, or below a name on a server, that are held or stale, sorted by path. A missing folder has
+ * none.
+ *
+ * @example
+ * for (const { target, state } of await list("sessions", { recursive: true })) console.log(target, state);
+ */
+export async function list(folder: Path, options: ListOptions = {}): Promise<Status[]> {
+  checkOptions("list", options, LIST);
+  return unwrap<Status[]>(await native().list(target(folder), options.recursive === true));
+}
+
+/** The options of `breakLock`. */
+export interface BreakOptions {
+  /**
+   * Breaks the lock of a live holder too. The holder may still be working, its `check()` throws `TENURE_LOST` from then on,
+   * and the next waiter acquires the lock.
+   */
+  force?: boolean | undefined;
+}
+
+const BREAK = { force: rule.flag } satisfies Record<keyof BreakOptions, Rule>;
+
+/**
+ * Breaks the lock of `path`, as an operator does when its holder hangs. Returns whether there was a lock to break. Rejects
+ * with `TENURE_BUSY` for a holder that lives or may live, unless `force` is true.
+ *
+ * @example
+ * if (await breakLock("sessions/main.jsonl", { force: true })) console.log("the lock is free");
+ */
+export async function breakLock(path: Path, options: BreakOptions = {}): Promise<boolean> {
+  checkOptions("breakLock", options, BREAK);
+  return unwrap<boolean>(await native().breakLock(target(path), options.force === true));
 }

@@ -5,24 +5,28 @@ import { native } from "./addon.js";
 import { checkOptions, checkPath, oneOf, rule, type Rule } from "./check.js";
 import { cleanUpAtExit } from "./cleanup.js";
 import { TenureError, unwrap } from "./errors.js";
-import { emitOverdue, Guard } from "./guard.js";
+import { emitOverrun, Guard } from "./guard.js";
 import type {
   Failure,
   NativeGuard,
   NativeLock,
   NativeOptions,
-  NativeOverdueListener,
+  NativeOverrunListener,
   NativeWait,
   Status,
 } from "./native.js";
+import { giveUpAtExit, serverOf } from "./server.js";
 import { LONGEST_TIMER } from "./timers.js";
 
-/** The options of `new Lock()`. */
+/**
+ * The options of `new Lock()`. A lock on a server has no `style`, `record`, `stealAfter`, `createParents` and
+ * `refreshInterval`: they are refused with `TENURE_UNSUPPORTED`. The options of servers (`ttl=`, `ca=` ..) are in the target.
+ */
 export interface LockOptions {
   /** A name for this holder, shown in the lock file, in errors and by `status`. */
   label?: string | undefined;
   /**
-   * The intended maximum time of a hold, in milliseconds. After that, the guard emits `overdue`. With
+   * The intended maximum time of a hold, in milliseconds. After that, the guard emits `overrun`. With
    * `overrun: "revoke"` the lock is also released, and the guard is lost.
    */
   maxHold?: number | undefined;
@@ -58,7 +62,10 @@ export interface LockOptions {
 
 /** The options of an acquire. */
 export interface WaitOptions {
-  /** The longest wait, in milliseconds. `Infinity` by default. 0 makes one attempt. */
+  /**
+   * The longest wait, in milliseconds. `Infinity` by default. 0 makes one attempt. A server has a second to answer, however
+   * short the timeout is, and five for the attempt of 0.
+   */
   timeout?: number | undefined;
   /** Cancels the wait: the promise rejects immediately with the signal's reason, and nothing is held. */
   signal?: AbortSignal | undefined;
@@ -80,16 +87,21 @@ const LOCK = {
 
 const WAIT = { timeout: rule.timeout, signal: rule.signal } satisfies Record<keyof WaitOptions, Rule>;
 
-/** A path to lock: a string, its bytes, or a `file:` URL. */
+/**
+ * A path to lock: a string, its bytes, or a `file:` URL. Or a name on a server, as a string or a URL:
+ * `etcd://etcd-1:2379,etcd-2:2379/sessions/main?ttl=10s`, `postgres://app@db/prod?lock=sessions/main`. The project's
+ * docs/distributed.md describes these targets.
+ */
 export type Path = string | Uint8Array | URL;
 
 /** @internal Converts a path for the native half. */
 export function target(path: Path): string | Uint8Array {
   checkPath(path);
-  return path instanceof URL ? fileURLToPath(path) : path;
+  if (!(path instanceof URL)) return path;
+  return serverOf(path.href) === null ? fileURLToPath(path) : path.href;
 }
 
-let overdueListener: NativeOverdueListener | undefined;
+let overrunListener: NativeOverrunListener | undefined;
 
 /**
  * A lock that is opened once and acquired many times, which is faster than `lock`. Links in its folder are resolved when it
@@ -118,35 +130,41 @@ export class Lock {
     checkOptions("acquire", options, WAIT);
     const { signal, timeout = Infinity } = options;
     signal?.throwIfAborted();
-    if (timeout <= 0) return this.acquireSync();
-    return finish(this.#native.start(), timeout, signal);
+    return finish(this.#native.start(timeout), signal);
   }
 
-  /** Makes one attempt to acquire, without waiting. Throws `TENURE_BUSY` if the lock is held. */
+  /**
+   * Makes one attempt to acquire, without waiting. Throws `TENURE_BUSY` if the lock is held. On a server it blocks the thread
+   * until the server has answered, for five seconds at most; `acquire({ timeout: 0 })` does not.
+   */
   acquireSync(): Guard {
     return new Guard(unwrap<NativeGuard>(this.#native.tryAcquire()));
   }
 
   /** Returns the state of the lock. Does not acquire or change anything. */
-  status(): Status {
-    return unwrap<Status>(this.#native.status());
+  async status(): Promise<Status> {
+    return unwrap<Status>(await this.#native.status());
+  }
+
+  /** Returns the state of the lock, like `status()`. On a server it blocks the thread until the server has answered. */
+  statusSync(): Status {
+    return unwrap<Status>(this.#native.statusSync());
   }
 }
 
 type Started = NativeGuard | NativeWait | Failure;
 
 /** Returns the guard of an acquire that has started, after the wait if it has to wait. */
-function finish(started: Started, timeout: number, signal: AbortSignal | undefined): Guard | Promise<Guard> {
+function finish(started: Started, signal: AbortSignal | undefined): Guard | Promise<Guard> {
   if (!(started instanceof native().NativeWait)) return new Guard(unwrap<NativeGuard>(started));
-  return wait(started, timeout, signal).then((outcome) => new Guard(outcome));
+  return wait(started, signal).then((outcome) => new Guard(outcome));
 }
 
-function wait(waiting: NativeWait, timeout: number, signal: AbortSignal | undefined): Promise<NativeGuard> {
+function wait(waiting: NativeWait, signal: AbortSignal | undefined): Promise<NativeGuard> {
   // The outcome arrives in the event loop, whose stack does not show the caller.
   const caller = new Error();
   Error.captureStackTrace(caller, wait);
   return new Promise((resolve, reject) => {
-    const end = performance.now() + timeout;
     const { NativeGuard } = native();
     let timer: NodeJS.Timeout | undefined;
     let removeListener: (() => void) | undefined;
@@ -163,7 +181,9 @@ function wait(waiting: NativeWait, timeout: number, signal: AbortSignal | undefi
       else reject(new TenureError(outcome).withStackOf(caller));
     };
     const checkDeadline = () => {
-      const left = end - performance.now();
+      const left = waiting.left();
+      // The wait for a server ends by itself.
+      if (left === null) return;
       if (left > 0) timer = setTimeout(checkDeadline, Math.min(Math.ceil(left), LONGEST_TIMER));
       else settle(waiting.giveUp());
     };
@@ -178,7 +198,7 @@ function wait(waiting: NativeWait, timeout: number, signal: AbortSignal | undefi
         reject(signal.reason);
       });
     }
-    if (timeout !== Infinity) checkDeadline();
+    checkDeadline();
   });
 }
 
@@ -197,8 +217,7 @@ export async function lock(path: Path, options: LockOptions & WaitOptions = {}):
 function acquire(path: Path, all: LockOptions & WaitOptions): Guard | Promise<Guard> {
   const { timeout = Infinity, signal, ...options } = all;
   signal?.throwIfAborted();
-  if (timeout <= 0) return new Lock(path, options).acquireSync();
-  return finish(native().NativeLock.openAndStart(...opening(path, options)), timeout, signal);
+  return finish(native().NativeLock.openAndStart(...opening(path, options), timeout), signal);
 }
 
 /**
@@ -242,13 +261,14 @@ export async function releaseAfter<T>(held: { release(): Promise<void> }, fn: ()
 }
 
 /** Returns the arguments that open a lock. */
-function opening(path: Path, options: LockOptions): [string | Uint8Array, NativeOptions | null, NativeOverdueListener | null] {
+function opening(path: Path, options: LockOptions): [string | Uint8Array, NativeOptions | null, NativeOverrunListener | null] {
   const where = target(path);
   cleanUpAtExit();
+  if (serverOf(where) !== null) giveUpAtExit();
   const { maxHold } = options;
   // One listener for all locks, as libuv walks each listener's handle while it exists.
-  if (maxHold !== undefined) overdueListener ??= new (native().NativeOverdueListener)(emitOverdue);
-  return [where, nativeOptions(options), maxHold === undefined ? null : (overdueListener ?? null)];
+  if (maxHold !== undefined) overrunListener ??= new (native().NativeOverrunListener)(emitOverrun);
+  return [where, nativeOptions(options), maxHold === undefined ? null : (overrunListener ?? null)];
 }
 
 /** Returns the options for the native half, which reads each one; `null` where none is set. */

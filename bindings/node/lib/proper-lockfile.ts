@@ -17,6 +17,7 @@ import { TenureError, warnOfLoss } from "./errors.js";
 import type { Guard } from "./guard.js";
 import { Lock } from "./lock.js";
 import { pauses, type Retries, targetOf, total } from "./retries.js";
+import { refuseServer } from "./server.js";
 import { LONGEST_TIMER } from "./timers.js";
 
 namespace lockfile {
@@ -55,7 +56,8 @@ function failure(code: string, message: string, more: object = {}): Error {
   return Object.assign(new Error(message), { code, ...more });
 }
 
-function refuseFs({ fs }: { fs?: undefined }): void {
+function refuse(file: string, { fs, lockfilePath }: lockfile.UnlockOptions): void {
+  refuseServer("tenure/proper-lockfile", file, lockfilePath);
   if (fs) throw failure("ENOTSUP", "the option fs is not supported: only the files of the kernel can be locked");
 }
 
@@ -127,7 +129,7 @@ function releaseOwned(file: string, guard: Guard): void {
 }
 
 async function lockfile(file: string, options: lockfile.LockOptions = {}): Promise<() => Promise<void>> {
-  refuseFs(options);
+  refuse(file, options);
   const canonical = follows(options) ? await realpath(file) : resolve(file);
   const retries = retriesOf(options);
   const end = performance.now() + Math.min(total(retries), retries.maxRetryTime);
@@ -151,7 +153,7 @@ async function lockfile(file: string, options: lockfile.LockOptions = {}): Promi
 }
 
 function lockSync(file: string, options: lockfile.LockOptions = {}): () => void {
-  refuseFs(options);
+  refuse(file, options);
   if (retriesOf(options).retries > 0) throw failure("ESYNC", "Cannot use retries with the sync api");
   const canonical = follows(options) ? realpathSync(file) : resolve(file);
   try {
@@ -162,12 +164,12 @@ function lockSync(file: string, options: lockfile.LockOptions = {}): () => void 
 }
 
 async function unlock(file: string, options: lockfile.UnlockOptions = {}): Promise<void> {
-  refuseFs(options);
+  refuse(file, options);
   releaseFile(follows(options) ? await realpath(file) : resolve(file));
 }
 
 function unlockSync(file: string, options: lockfile.UnlockOptions = {}): void {
-  refuseFs(options);
+  refuse(file, options);
   releaseFile(follows(options) ? realpathSync(file) : resolve(file));
 }
 
@@ -178,17 +180,17 @@ function releaseFile(file: string): void {
 }
 
 async function check(file: string, options: lockfile.CheckOptions = {}): Promise<boolean> {
-  refuseFs(options);
+  refuse(file, options);
   return isHeld(targetFor(follows(options) ? await realpath(file) : resolve(file), options));
 }
 
 function checkSync(file: string, options: lockfile.CheckOptions = {}): boolean {
-  refuseFs(options);
+  refuse(file, options);
   return isHeld(targetFor(follows(options) ? realpathSync(file) : resolve(file), options));
 }
 
 function isHeld(target: string): boolean {
-  const found = native().status(target);
+  const found = native().statusSync(target);
   if ("state" in found) return found.state === "held" || found.state === "unknown";
   if (found.code === "TENURE_OBSTRUCTED" && isDirectory(`${target}.lock`)) return true;
   throw new TenureError(found);

@@ -8,6 +8,7 @@ import { Entries } from "./entries.js";
 import { type TenureError, unwrap } from "./errors.js";
 import { normalized } from "./normalized.js";
 import type { Holder, Swept } from "./native.js";
+import { refuseServer } from "./server.js";
 
 /** @internal */
 export const STALE = 30 * 60_000;
@@ -43,14 +44,17 @@ export interface SessionRequest {
 export const isHeldHere = (path: string): boolean => entries.has(path);
 
 /** @internal Returns the path of a session file, with links in its folder resolved. */
-export const sessionPath = normalized;
+export async function sessionPath(file: string): Promise<string> {
+  refuseServer("tenure/session-write-lock", file);
+  return normalized(file);
+}
 
 /** @internal Acquires a session lock. */
 export async function acquire({ path, maxHold, reentrant }: SessionRequest, timeout: number): Promise<SessionWriteLock> {
   const joins = reentrant ? () => true : undefined;
   const { guard, fence, release } = await entries.enter(path, { timeout, maxHold, joins });
-  if (guard.listenerCount("overdue") === 0) {
-    guard.on("overdue", ({ heldFor }) => {
+  if (guard.listenerCount("overrun") === 0) {
+    guard.on("overrun", ({ heldFor }) => {
       console.warn(`[session-write-lock] held for ${Math.round(heldFor)}ms (max=${maxHold}ms): ${guard.lockFile}`);
     });
   }
@@ -102,6 +106,7 @@ export interface Rules {
 
 /** @internal Reports every `*.jsonl.lock` in a folder, and removes the locks of dead holders. */
 export async function sweep(params: CleanParams, rules: Rules): Promise<CleanResult> {
+  refuseServer("tenure/session-write-lock", params.sessionsDir);
   const now = params.nowMs ?? Date.now();
   const dir = resolve(params.sessionsDir);
   const names = await readdir(dir).catch((error: NodeJS.ErrnoException) => {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use napi::bindgen_prelude::{Either, Null, Result, Uint8Array};
-use tenure::Style;
+use tenure::{Style, Wait};
 
 /// A path from JavaScript: a string, or bytes.
 pub(crate) type Target = Either<String, Uint8Array>;
@@ -49,6 +49,15 @@ pub(crate) fn milliseconds(duration: Duration) -> f64 {
 /// Converts milliseconds to a duration. Numbers below zero and NaN become zero, numbers out of range the longest duration.
 pub(crate) fn duration(milliseconds: f64) -> Duration {
     Duration::try_from_secs_f64(milliseconds.max(0.0) / 1000.0).unwrap_or(Duration::MAX)
+}
+
+/// Converts the timeout of an acquire, in milliseconds. `Infinity` is none, and 0 or less makes one attempt.
+pub(crate) fn wait_of(timeout: f64) -> Wait {
+    match timeout {
+        f64::INFINITY => Wait::Forever,
+        _ if timeout > 0.0 => Wait::For(duration(timeout)),
+        _ => Wait::Never,
+    }
 }
 
 /// Converts a time to milliseconds since 1970.

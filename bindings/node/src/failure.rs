@@ -1,5 +1,7 @@
 //! The library's errors, as plain objects. The TypeScript half makes `TenureError`s of them.
 
+use std::path::Path;
+
 use napi_derive::napi;
 use tenure::{Advice, Error};
 
@@ -23,6 +25,28 @@ pub struct Failure {
     pub waited: Option<f64>,
     /// The system's error number, if the system reported an error.
     pub errno: Option<i32>,
+}
+
+impl Failure {
+    /// Returns the failure of an option that a lock on a server does not have.
+    pub(crate) fn for_files_only(target: &Path, option: &str) -> Failure {
+        let hint = format!("leave {option} out for a lock that a server keeps");
+        Failure {
+            code: "TENURE_UNSUPPORTED",
+            message: format!("{}: {option} is for files; {hint}", tenure::escape::path(target)),
+            path: path_text(target),
+            holder: None,
+            hint: Some(hint),
+            waited: None,
+            errno: None,
+        }
+    }
+
+    /// Converts an error, with another hint.
+    pub(crate) fn with_hint(error: &Error, hint: &str) -> Failure {
+        let message = format!("{}; {hint}", error.without_hint());
+        Failure { message, hint: Some(hint.to_owned()), ..Failure::from(error) }
+    }
 }
 
 impl From<&Error> for Failure {
@@ -53,11 +77,9 @@ impl From<Error> for Failure {
 /// Returns an error's hint, in terms of this package.
 fn hint(error: &Error) -> Option<String> {
     Some(match error.advice() {
-        Some(Advice::LookAtHolder) => format!(
-            "status(path) shows details; the command tenure, which this package does not contain, breaks the \
-             lock: `tenure break {}`",
-            tenure::escape::word(error.path())
-        ),
+        Some(Advice::LookAtHolder) => {
+            "status(path) shows details; breakLock(path, { force: true }) takes the lock by force".into()
+        }
         Some(Advice::Reenter) => "use the Guard that is held, or open both with { reentrant: true }".into(),
         Some(Advice::CreateParents) => "create it, or pass { createParents: true }".into(),
         Some(Advice::UseFlockStyle) => "use flock style, which needs no lock file: { style: \"flock\" }".into(),
@@ -69,7 +91,8 @@ fn hint(error: &Error) -> Option<String> {
             "users share a lock if all of them may write its files: their owner can permit that, or remove them".into()
         }
         Some(Advice::BuildWithServer) => {
-            "this package locks files; locks on servers are in the command tenure and in the Rust library".into()
+            "this package was built without locks on such servers; the command tenure and the Rust library have them"
+                .into()
         }
         _ => return error.hint().map(str::to_owned),
     })

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Waker};
 
-use napi::bindgen_prelude::{Either, Function, Null, Result};
+use napi::bindgen_prelude::{Either, Either3, Function, Null, Result};
 use napi_derive::napi;
 use tenure::{Guard, Previous};
 
-use crate::convert::{fence_of, path_text};
+use crate::convert::{fence_of, milliseconds, path_text};
 use crate::failure::Failure;
 use crate::holder::Holder;
+use crate::release::{NativeRelease, release_at_end};
 use crate::wake::waker;
 
 /// A held lock. It is released by `release`, or with this object, at the latest when its thread of Node ends.
@@ -54,6 +55,28 @@ struct Loss {
     waker: Waker,
 }
 
+impl Drop for NativeGuard {
+    fn drop(&mut self) {
+        let State::Held(guard) = &self.state else { return };
+        // Only the release of a lock with a lease waits for a server.
+        if guard.lease().is_none() {
+            return;
+        }
+        if let Some(guard) = self.take() {
+            release_at_end(guard);
+        }
+    }
+}
+
+/// The rest of a lease on a server, if it is not renewed.
+#[napi(object, object_from_js = false)]
+pub struct LeaseLeft {
+    /// The milliseconds until `check` fails. 0 once it does.
+    pub lost_in: f64,
+    /// The milliseconds until the server may grant the lock to another holder. Work under the lock must have stopped by then.
+    pub free_in: f64,
+}
+
 /// Converts the outcome of an acquire.
 pub(crate) fn guard_of(outcome: tenure::Result<Guard>) -> Either<NativeGuard, Failure> {
     match outcome {
@@ -63,6 +86,17 @@ pub(crate) fn guard_of(outcome: tenure::Result<Guard>) -> Either<NativeGuard, Fa
 }
 
 impl NativeGuard {
+    /// Takes the guard to release it; `None` after a release.
+    fn take(&mut self) -> Option<Guard> {
+        self.loss = None;
+        let State::Held(guard) = &self.state else { return None };
+        let facts = State::Released(Box::new(Facts::of(guard)));
+        match std::mem::replace(&mut self.state, facts) {
+            State::Held(guard) => Some(guard),
+            State::Released(_) => None,
+        }
+    }
+
     fn held(&self) -> Result<&Guard> {
         match &self.state {
             State::Held(guard) => Ok(guard),
@@ -91,7 +125,7 @@ impl NativeGuard {
         }
     }
 
-    /// The path that the lock protects.
+    /// The path that the lock protects, or the target on a server.
     #[napi(getter)]
     pub fn target(&self) -> String {
         path_text(match &self.state {
@@ -100,7 +134,7 @@ impl NativeGuard {
         })
     }
 
-    /// The path of the lock file: `<target>.lock`.
+    /// The path of the lock file: `<target>.lock`. On a server, the lock's name there.
     #[napi(getter)]
     pub fn lock_file(&self) -> String {
         path_text(match &self.state {
@@ -140,14 +174,30 @@ impl NativeGuard {
         Ok(self.held()?.set_label(&label).err().map(Failure::from))
     }
 
-    /// Releases the lock. A second call does nothing.
+    /// The rest of the lease of a lock on a server, or `null` for a lock in files.
+    #[napi(getter, ts_return_type = "LeaseLeft | null")]
+    pub fn lease(&self) -> Result<Either<LeaseLeft, Null>> {
+        Ok(match self.held()?.lease() {
+            Some(left) => {
+                Either::A(LeaseLeft { lost_in: milliseconds(left.lost_in), free_in: milliseconds(left.free_in) })
+            }
+            None => Either::B(Null),
+        })
+    }
+
+    /// Releases the lock. A second call does nothing. Blocks until a server has answered.
     #[napi]
     pub fn release(&mut self) -> Option<Failure> {
-        self.loss = None;
-        let State::Held(guard) = &self.state else { return None };
-        let facts = State::Released(Box::new(Facts::of(guard)));
-        let State::Held(guard) = std::mem::replace(&mut self.state, facts) else { return None };
-        guard.release().err().map(Failure::from)
+        self.take()?.release().err().map(Failure::from)
+    }
+
+    /// Releases the lock without blocking. Returns what is left to wait for, the failure, or `null`.
+    #[napi]
+    pub fn start_release(&mut self) -> Either3<NativeRelease, Failure, Null> {
+        match self.take() {
+            Some(guard) => NativeRelease::start(guard),
+            None => Either3::C(Null),
+        }
     }
 
     /// Calls `wake` whenever `isLost` may have changed. Does not keep the process alive.

@@ -1,9 +1,10 @@
 //! The native half of the package for Node: the library's calls, in the shape that Node can make them.
 //!
 //! An error is returned as a [`Failure`](failure::Failure), which the TypeScript half (`lib/`) turns into a `TenureError`. No
-//! call blocks. An attempt makes a few system calls, and a wait is a future of the library that Node's own thread polls when
-//! its waker asks for it ([`wait`]). A wait therefore takes no thread of libuv's pool, and ends immediately when it is
-//! cancelled.
+//! call blocks, but for those that wait for a server and whose JavaScript name ends in `Sync`. An attempt makes a few system
+//! calls. A wait, and a release that has to wait for a server, are futures of the library that Node's own thread polls when
+//! their waker asks for it ([`wait`], [`release`]). They therefore take no thread of libuv's pool. Operations on locks that
+//! are not open (`status`, `list`, `breakLock`) do ([`work`]).
 
 mod clean;
 mod convert;
@@ -12,8 +13,10 @@ mod guard;
 mod holder;
 mod lock;
 mod options;
-mod overdue;
+mod overrun;
 mod process;
+mod release;
 mod status;
 mod wait;
 mod wake;
+mod work;

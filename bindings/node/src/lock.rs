@@ -3,17 +3,18 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
-use napi::bindgen_prelude::{Either, Either3, Result};
+use napi::bindgen_prelude::{AsyncTask, Either, Either3, Result};
 use napi_derive::napi;
-use tenure::{Requester, Wait};
+use tenure::{Requester, Wait, server};
 
-use crate::convert::{Target, os_string};
+use crate::convert::{Target, os_string, wait_of};
 use crate::failure::Failure;
 use crate::guard::{NativeGuard, guard_of};
 use crate::options::NativeOptions;
-use crate::overdue::NativeOverdueListener;
+use crate::overrun::NativeOverrunListener;
 use crate::status::{Status, status_of};
 use crate::wait::NativeWait;
+use crate::work::Work;
 
 /// The lock of one target.
 #[napi]
@@ -34,15 +35,20 @@ impl NativeLock {
     fn opened(
         target: Target,
         options: Option<NativeOptions>,
-        listener: Option<&NativeOverdueListener>,
-    ) -> Result<tenure::Result<NativeLock>> {
+        listener: Option<&NativeOverrunListener>,
+    ) -> Result<std::result::Result<NativeLock, Failure>> {
         let options = options.unwrap_or_default();
         let mut opening = options.library()?;
         if let Some(listener) = listener {
             opening = listener.listen(opening);
         }
-        let opened = opening.open(os_string(target)?);
-        Ok(opened.map(|lock| NativeLock { lock, shared: options.shared == Some(true) }))
+        let target = os_string(target)?;
+        let on_server = server::scheme(&target).is_ok_and(|scheme| scheme.is_some());
+        let opened = opening.open(target);
+        if let (true, Ok(lock), Some(option)) = (on_server, &opened, options.for_files_only()) {
+            return Ok(Err(Failure::for_files_only(lock.target(), option)));
+        }
+        Ok(opened.map_err(Failure::from).map(|lock| NativeLock { lock, shared: options.shared == Some(true) }))
     }
 }
 
@@ -54,11 +60,11 @@ impl NativeLock {
     pub fn open(
         #[napi(ts_arg_type = "string | Uint8Array")] target: Target,
         options: Option<NativeOptions>,
-        listener: Option<&NativeOverdueListener>,
+        listener: Option<&NativeOverrunListener>,
     ) -> Result<Either<NativeLock, Failure>> {
         Ok(match NativeLock::opened(target, options, listener)? {
             Ok(lock) => Either::A(lock),
-            Err(error) => Either::B(error.into()),
+            Err(failure) => Either::B(failure),
         })
     }
 
@@ -67,13 +73,14 @@ impl NativeLock {
     pub fn open_and_start(
         #[napi(ts_arg_type = "string | Uint8Array")] target: Target,
         options: Option<NativeOptions>,
-        listener: Option<&NativeOverdueListener>,
+        listener: Option<&NativeOverrunListener>,
+        timeout: f64,
     ) -> Result<Either3<NativeGuard, NativeWait, Failure>> {
         let lock = match NativeLock::opened(target, options, listener)? {
             Ok(lock) => lock,
-            Err(error) => return Ok(Either3::C(error.into())),
+            Err(failure) => return Ok(Either3::C(failure)),
         };
-        let started = lock.start();
+        let started = lock.start(timeout);
         RECENT.with_borrow_mut(|recent| {
             if recent.len() == MOST_RECENT {
                 recent.pop_front();
@@ -83,7 +90,7 @@ impl NativeLock {
         Ok(started)
     }
 
-    /// Makes one attempt to acquire, without waiting.
+    /// Makes one attempt to acquire, without waiting for a holder. Blocks until a server has answered.
     #[napi]
     pub fn try_acquire(&self) -> Either<NativeGuard, Failure> {
         guard_of(match self.shared {
@@ -92,18 +99,27 @@ impl NativeLock {
         })
     }
 
-    /// Acquires a free lock immediately. Joins the queue of a busy one.
+    /// Acquires a free lock in files immediately. Joins the queue of a busy one, or asks the server, for `timeout`
+    /// milliseconds.
     #[napi]
-    pub fn start(&self) -> Either3<NativeGuard, NativeWait, Failure> {
+    pub fn start(&self, timeout: f64) -> Either3<NativeGuard, NativeWait, Failure> {
+        let wait = wait_of(timeout);
         NativeWait::start(match self.shared {
-            true => self.lock.begin_shared(Wait::Forever, Requester::Task),
-            false => self.lock.begin(Requester::Task),
+            true => self.lock.begin_shared(wait, Requester::Task),
+            false => self.lock.begin_with(wait, Requester::Task),
         })
     }
 
     /// Returns the state of the lock.
+    #[napi(ts_return_type = "Promise<Status | Failure>")]
+    pub fn status(&self) -> AsyncTask<Work<Either<Status, Failure>>> {
+        let lock = self.lock.clone();
+        Work::task(move || status_of(lock.status()))
+    }
+
+    /// Returns the state of the lock. Blocks until a server has answered.
     #[napi]
-    pub fn status(&self) -> Either<Status, Failure> {
+    pub fn status_sync(&self) -> Either<Status, Failure> {
         status_of(self.lock.status())
     }
 }

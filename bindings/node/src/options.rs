@@ -34,6 +34,15 @@ pub struct NativeOptions {
 }
 
 impl NativeOptions {
+    /// Returns the name of an option that is given and that a server has no use for. The library refuses the others.
+    pub(crate) fn for_files_only(&self) -> Option<&'static str> {
+        let given = [
+            ("refreshInterval", self.refresh_interval.is_some()),
+            ("createParents", self.create_parents == Some(false)),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
+    }
+
     pub(crate) fn library(&self) -> Result<Options> {
         // The tasks of a thread of Node exclude each other, so a thread may wait for itself.
         let mut options = Options::default().deadlock_check(false).reentrant(self.reentrant == Some(true));

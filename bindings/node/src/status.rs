@@ -1,30 +1,36 @@
-//! `status()`: the state of a lock.
+//! The state of a lock, of many, and an operator's way to free one.
 
-use napi::bindgen_prelude::{Either, Result};
+use napi::bindgen_prelude::{AsyncTask, Either, Result};
 use napi_derive::napi;
+use tenure::server::{self, Scheme};
+use tenure::{BreakOptions, ListOptions};
 
-use crate::convert::{Target, os_string, path_text, style_name};
+use crate::convert::{Target, duration, os_string, path_text, style_name};
 use crate::failure::Failure;
 use crate::holder::Holder;
+use crate::work::Work;
 
 /// The state of a lock when `status()` read it.
 #[napi(object, object_from_js = false)]
 pub struct Status {
-    /// The path that the lock protects.
+    /// The path that the lock protects, or the target on a server.
     pub target: String,
-    /// The path of the lock file: `<target>.lock`.
+    /// The path of the lock file: `<target>.lock`. On a server, the lock's name there.
     pub lock_file: String,
+    /// The kind of server that keeps the lock. Undefined for a lock in files.
+    #[napi(ts_type = "'etcd' | 'postgres'")]
+    pub server: Option<&'static str>,
     /// `stale` means that the holder is dead, and that the next acquire takes over.
     #[napi(ts_type = "'free' | 'held' | 'stale' | 'unknown'")]
     pub state: &'static str,
-    /// The style in which the lock is held.
+    /// The style in which the lock is held. `lock-file` for a lock that a server keeps.
     #[napi(ts_type = "'lock-file' | 'flock'")]
     pub style: &'static str,
     /// The reasons for which OpenClaw's protocol would call the lock file stale.
     pub reasons: Vec<&'static str>,
     /// The holder, alive or dead. Undefined for a free lock and for shared locks, whose holders `openBy` lists.
     pub holder: Option<Holder>,
-    /// The number of processes that wait in the kernel's queue. Undefined where that cannot be read.
+    /// The number of waiters in the kernel's queue, or in the server's. Undefined where that cannot be read.
     pub waiters: Option<u32>,
     /// The process ids of the waiters, in the order of their arrival.
     pub queue: Vec<i64>,
@@ -37,6 +43,7 @@ impl From<&tenure::Status> for Status {
         Status {
             target: path_text(&found.target),
             lock_file: path_text(&found.lock_file),
+            server: found.server.map(Scheme::as_str),
             state: found.state.as_str(),
             style: style_name(found.style),
             reasons: found.reasons.iter().map(|reason| reason.as_str()).collect(),
@@ -57,7 +64,63 @@ pub(crate) fn status_of(found: tenure::Result<tenure::Status>) -> Either<Status,
 }
 
 /// Returns the state of the lock of `target`.
+#[napi(ts_return_type = "Promise<Status | Failure>")]
+pub fn status(
+    #[napi(ts_arg_type = "string | Uint8Array")] target: Target,
+) -> Result<AsyncTask<Work<Either<Status, Failure>>>> {
+    let target = os_string(target)?;
+    Ok(Work::task(move || status_of(tenure::status(target))))
+}
+
+/// Returns the state of the lock of `target`. Blocks until a server has answered.
 #[napi]
-pub fn status(#[napi(ts_arg_type = "string | Uint8Array")] target: Target) -> Result<Either<Status, Failure>> {
+pub fn status_sync(#[napi(ts_arg_type = "string | Uint8Array")] target: Target) -> Result<Either<Status, Failure>> {
     Ok(status_of(tenure::status(os_string(target)?)))
+}
+
+/// Returns the locks in a folder, or below a name on a server.
+#[napi(ts_return_type = "Promise<Array<Status> | Failure>")]
+pub fn list(
+    #[napi(ts_arg_type = "string | Uint8Array")] folder: Target,
+    recursive: bool,
+) -> Result<AsyncTask<Work<Either<Vec<Status>, Failure>>>> {
+    let (folder, options) = (os_string(folder)?, ListOptions::default().recursive(recursive));
+    Ok(Work::task(move || match tenure::list(folder, &options) {
+        Ok(found) => Either::A(found.iter().map(Status::from).collect()),
+        Err(error) => Either::B(error.into()),
+    }))
+}
+
+/// Breaks the lock of `target`. Returns whether there was a lock to break.
+#[napi(ts_return_type = "Promise<boolean | Failure>")]
+pub fn break_lock(
+    #[napi(ts_arg_type = "string | Uint8Array")] target: Target,
+    force: bool,
+) -> Result<AsyncTask<Work<Either<bool, Failure>>>> {
+    let (target, options) = (os_string(target)?, BreakOptions::default().force(force));
+    Ok(Work::task(move || match tenure::break_lock(target, &options) {
+        Ok(broken) => Either::A(broken.broken),
+        Err(error) if error.is_busy() => Either::B(Failure::with_hint(
+            &error,
+            match force {
+                true => "the holder changed meanwhile: check again with status()",
+                false => {
+                    "{ force: true } breaks the lock of a live holder, which may then work at the same time as the next"
+                }
+            },
+        )),
+        Err(error) => Either::B(error.into()),
+    }))
+}
+
+/// Returns the kind of server that a target names, or `null` for any other path.
+#[napi(ts_return_type = "'etcd' | 'postgres' | null")]
+pub fn server_of(target: String) -> Option<&'static str> {
+    server::scheme(target).ok().flatten().map(Scheme::as_str)
+}
+
+/// Returns this process's places in servers' queues, within `limit` milliseconds.
+#[napi]
+pub fn give_up_waits(limit: f64) {
+    server::give_up_waits(duration(limit));
 }

@@ -3,11 +3,13 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use napi::bindgen_prelude::{Either, Either3, Function, Null, Result};
 use napi_derive::napi;
 use tenure::{AcquireFuture, Guard};
 
+use crate::convert::milliseconds;
 use crate::failure::Failure;
 use crate::guard::{NativeGuard, guard_of};
 use crate::wake::waker;
@@ -56,6 +58,17 @@ impl NativeWait {
         }
         self.waker = waker::<false>(&wake)?;
         Ok(())
+    }
+
+    /// Returns the milliseconds until `giveUp` is due. `null` where the wait has no limit, and for a server, whose wait ends by
+    /// itself.
+    #[napi(ts_return_type = "number | null")]
+    pub fn left(&self) -> Either<f64, Null> {
+        let deadline = self.acquiring.as_ref().and_then(|acquiring| acquiring.deadline());
+        match deadline {
+            Some(deadline) => Either::A(milliseconds(deadline.saturating_duration_since(Instant::now()))),
+            None => Either::B(Null),
+        }
     }
 
     /// Returns the outcome, or `null` before there is one and after the end of the wait.

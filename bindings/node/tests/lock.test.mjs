@@ -6,7 +6,7 @@ import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { pathToFileURL } from "node:url";
 
-import { Guard, Lock, lock, status, TenureError, withLock } from "tenure";
+import { Guard, Lock, lock, statusSync, TenureError, withLock } from "tenure";
 
 import { Actor, awake, folder, until } from "./helpers.mjs";
 
@@ -24,11 +24,11 @@ test("a held lock is visible until its release", async (t) => {
   assert.equal(record.tenure.fence, held.fence);
   assert.deepEqual(held.previous, { crashed: false, holder: undefined });
   held.setLabel("another");
-  assert.equal(status(path).holder.label, "another");
+  assert.equal(statusSync(path).holder.label, "another");
   held.check();
   await held.release();
   assert(!existsSync(held.lockFile));
-  assert.equal(status(path).state, "free");
+  assert.equal(statusSync(path).state, "free");
   await held.release();
   assert.throws(() => held.check(), { code: "TENURE_LOST", path });
   const next = await lock(path);
@@ -111,7 +111,7 @@ test("withLock releases after a result and after an error", async (t) => {
   await assert.rejects(withLock(path, async () => { throw new Error("mine"); }), /^Error: mine$/);
   const removed = withLock(path, async (held) => { rmSync(held.lockFile); throw new Error("mine"); });
   await assert.rejects(removed, /^Error: mine$/, "the error of the function takes precedence");
-  assert.equal(status(path).state, "free");
+  assert.equal(statusSync(path).state, "free");
   await assert.rejects(withLock(path, {}), TypeError);
 });
 
@@ -129,7 +129,7 @@ test("an abort ends a wait immediately, and nothing stays held", async (t) => {
   await held.release();
   // If the aborted acquire were still queued, this would never end.
   await (await behind).release();
-  assert.equal(status(path).state, "free");
+  assert.equal(statusSync(path).state, "free");
   await assert.rejects(lock(path, { signal: AbortSignal.timeout(5) }).then((held) => {
     const other = lock(path, { signal: AbortSignal.timeout(20) });
     return other.finally(() => held.release());
@@ -154,7 +154,7 @@ test("an abort and a grant at one time: one of the two, and nothing stays held",
     for (let turn = round % 5; turn > 0; turn--) await new Promise(setImmediate);
     void first[1]();
     await settled;
-    assert.equal(status(path).state, "free");
+    assert.equal(statusSync(path).state, "free");
   }
   assert(outcomes.aborted >= 150, "an abort that comes first wins");
 });
@@ -200,16 +200,16 @@ test("maxHold reports, and with revoke releases", async (t) => {
   awake(t);
   const path = `${folder(t)}/t`;
   const reported = await lock(path, { maxHold: 30 });
-  const [overdue] = await once(reported, "overdue");
-  assert.equal(overdue.target, path);
-  assert(overdue.heldFor >= 30 && overdue.maxHold === 30 && overdue.revoked === false);
+  const [overrun] = await once(reported, "overrun");
+  assert.equal(overrun.target, path);
+  assert(overrun.heldFor >= 30 && overrun.maxHold === 30 && overrun.revoked === false);
   reported.check();
   await reported.release();
   const revoked = await lock(path, { maxHold: 30, overrun: "revoke" });
-  const both = Promise.all([revoked.lost, once(revoked, "overdue")]);
-  const [error, [overdueAgain]] = await both;
+  const both = Promise.all([revoked.lost, once(revoked, "overrun")]);
+  const [error, [overrunAgain]] = await both;
   assert.match(error.message, /revoked/);
-  assert.equal(overdueAgain.revoked, true);
+  assert.equal(overrunAgain.revoked, true);
   const next = await lock(path, { timeout: 0 });
   await assert.rejects(revoked.release(), { code: "TENURE_LOST" });
   next.check();
@@ -246,7 +246,7 @@ test("shared locks exclude exclusive ones, and have no fence", async (t) => {
   const share = new Lock(path, { style: "flock", shared: true });
   const [one, two] = [await share.acquire({ timeout: 0 }), share.acquireSync()];
   assert.deepEqual([one.shared, one.fence, two.fence], [true, null, null]);
-  assert.deepEqual([share.status().holder, share.status().openBy], [undefined, [process.pid]]);
+  assert.deepEqual([share.statusSync().holder, share.statusSync().openBy], [undefined, [process.pid]]);
   await assert.rejects(lock(path, { style: "flock", timeout: 0 }), busy);
   one.releaseSync();
   const waiting = lock(path, { style: "flock" });
@@ -278,7 +278,7 @@ test("the status of a lock has the command that its holder runs", async (t) => {
   const record = JSON.parse(readFileSync(`${path}.lock`, "utf8"));
   record.tenure.commandPid = 4243;
   writeFileSync(`${path}.lock`, JSON.stringify(record));
-  for (const found of [status(path), opened.status()]) {
+  for (const found of [statusSync(path), opened.statusSync()]) {
     assert.deepEqual([found.state, found.holder.pid, found.holder.commandPid], ["stale", holder.pid, 4243]);
   }
 });
@@ -299,5 +299,5 @@ test("an unreachable guard stays held", async (t) => {
   assert.deepEqual(await actor.hear(), { collected: true });
   await assert.rejects(lock(path, { timeout: 0 }), (error) => error.holder.pid === actor.pid);
   await actor.kill();
-  await until(() => status(path).state === "stale");
+  await until(() => statusSync(path).state === "stale");
 });

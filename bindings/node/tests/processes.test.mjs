@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 
-import { lock, status } from "tenure";
+import { lock, statusSync } from "tenure";
 
 import { Actor, folder, until } from "./helpers.mjs";
 
@@ -78,7 +78,7 @@ test("a program that listens to a signal decides itself", async (t) => {
     assert.deepEqual(await actor.hear(), { held: true });
     actor.child.kill("SIGINT");
     assert.deepEqual(await actor.hear(), { heard: "SIGINT" });
-    assert.equal(status(path).state, "held", when);
+    assert.equal(statusSync(path).state, "held", when);
     assert(existsSync(`${path}.lock`));
     await actor.kill("SIGTERM");
     assert(!existsSync(`${path}.lock`));
@@ -98,7 +98,7 @@ test("a held lock does not keep a process alive, and a wait does", async (t) => 
   const waiting = program("idle.mjs", path, "wait");
   let said = "";
   waiting.stdout.on("data", (data) => (said += data));
-  await until(() => status(path).waiters === 1);
+  await until(() => statusSync(path).waiters === 1);
   assert.equal(waiting.exitCode, null);
   await held.release();
   assert.deepEqual(await once(waiting, "close"), [0, null]);
@@ -129,7 +129,7 @@ test("threads of one process exclude each other", async (t) => {
     await (await waiting).release();
   }
   await Promise.all([one.terminate(), two.terminate()]);
-  assert.equal(status(path).state, "free");
+  assert.equal(statusSync(path).state, "free");
 });
 
 for (const how of ["hold", "wait", "lost", "throw", "exit"]) {

@@ -8,7 +8,7 @@ import { dirname } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
-import { Lock, lock, status, withLock } from "tenure";
+import { breakLock, list, Lock, lock, status, statusSync, withLock } from "tenure";
 import { acquireSessionWriteLock } from "tenure/session-write-lock";
 import * as later from "tenure/session-write-lock/2026.6";
 
@@ -52,17 +52,37 @@ test("a wrong option is a TypeError that names the option, its value and the acc
   await assert.rejects(withLock(path, {}), /the function comes last/);
   for (const wrong of [undefined, null, 7, {}, [path]]) {
     await assert.rejects(lock(wrong), { name: "TypeError", message: /the path must be a string, a Buffer or a file: URL, not/ });
-    assert.throws(() => status(wrong), { name: "TypeError", message: /the path must be/ });
+    assert.throws(() => statusSync(wrong), { name: "TypeError", message: /the path must be/ });
+    for (const call of [status, list, breakLock]) await assert.rejects(call(wrong), { name: "TypeError", message: /the path must be/ });
   }
   const held = await lock(path, { timeout: undefined, signal: undefined, label: undefined });
   assert.throws(() => held.setLabel(7), { name: "TypeError", message: /label must be a string, not 7/ });
   await held.release();
 });
 
+test("locks in files are listed and broken", async (t) => {
+  const dir = folder(t);
+  const held = await lock(`${dir}/below/t`, { label: "holder" });
+  assert.deepEqual(await list(dir), []);
+  const [found, ...others] = await list(dir, { recursive: true });
+  assert.deepEqual([found.target, found.holder.label, found.server, others], [`${dir}/below/t`, "holder", undefined, []]);
+  await assert.rejects(breakLock(held.path), (error) => error.code === "TENURE_BUSY" && error.holder.pid === process.pid);
+  assert.equal(await breakLock(held.path, { force: true }), true);
+  assert.throws(() => held.check(), { code: "TENURE_LOST" });
+  await assert.rejects(held.release(), { code: "TENURE_LOST" });
+  assert.equal(await breakLock(held.path), false);
+  assert.equal(held.lease, null);
+  await assert.rejects(list(dir, { recursve: true }), /list has no option 'recursve'; it has recursive/);
+  await assert.rejects(breakLock(held.path, { force: 1 }), /force must be true or false, not 1/);
+});
+
 test("status accepts the same paths as lock", async (t) => {
   const path = `${folder(t)}/a b`;
   const held = await lock(path);
-  for (const same of [path, Buffer.from(path), pathToFileURL(path)]) assert.equal(status(same).state, "held");
+  for (const same of [path, Buffer.from(path), pathToFileURL(path)]) {
+    assert.equal(statusSync(same).state, "held");
+    assert.equal((await status(same)).state, "held");
+  }
   await held.release();
 });
 
@@ -122,17 +142,17 @@ test("many waits with one signal: no warning, and each ends", async (t) => {
   assert.deepEqual(warnings, []);
 });
 
-test("overdue is emitted on the guards that hold, not on the newest", async (t) => {
+test("overrun is emitted on the guards that hold, not on the newest", async (t) => {
   awake(t);
   const path = `${folder(t)}/t`;
   const opened = new Lock(path, { maxHold: 60, reentrant: true });
   const one = await opened.acquire();
   const two = await opened.acquire();
   const reported = { one: [], two: [] };
-  one.on("overdue", (overdue) => reported.one.push(overdue));
-  two.on("overdue", (overdue) => reported.two.push(overdue));
+  one.on("overrun", (overrun) => reported.one.push(overrun));
+  two.on("overrun", (overrun) => reported.two.push(overrun));
   await two.release();
-  await once(one, "overdue");
+  await once(one, "overrun");
   assert.equal(reported.one[0].fence, one.fence);
   assert.deepEqual(reported.two, []);
   await one.release();
@@ -161,23 +181,25 @@ test("an end by process.exit() is not reported as one by a signal", async (t) =>
   await release();
 });
 
-test("hints are in terms of this package, and name the command as a separate one", async (t) => {
+test("hints are in terms of this package", async (t) => {
   const path = `${folder(t)}/t`;
   const held = await lock(path);
   const hints = {};
   for (const [what, call] of Object.entries({
     busy: () => lock(path, { timeout: 0 }),
     parents: () => lock(`${path}-none/t`, { createParents: false }),
-    etcd: () => lock("etcd://localhost/t"),
+    etcd: () => lock("etcd://127.0.0.1:1/t", { timeout: 1 }),
+    option: () => lock("etcd://127.0.0.1:1/t", { refreshInterval: 5000 }),
     way: () => { writeFileSync(`${path}-yarn.lock`, "# yarn\n"); return lock(`${path}-yarn`); },
   })) {
     const error = await call().catch((error) => error);
     hints[what] = error.hint;
     assert(error.message.endsWith(`; ${error.hint}`), error.message);
   }
-  assert.match(hints.busy, /^status\(path\) shows details; .* which this package does not contain, breaks the lock: `tenure break /);
+  assert.match(hints.busy, /^status\(path\) shows details; breakLock\(path, \{ force: true \}\) takes the lock by force$/);
   assert.match(hints.parents, /\{ createParents: true \}/);
-  assert.match(hints.etcd, /^this package locks files; /);
+  assert.match(hints.etcd, /^is it running/);
+  assert.match(hints.option, /^leave refreshInterval out/);
   assert.match(hints.way, /\{ style: "flock" \}/);
   for (const hint of Object.values(hints)) assert.doesNotMatch(hint, /create_parents|Style::|\(true\)|--\w|crate/);
   await held.release();

@@ -1,7 +1,7 @@
 // Checked by `tsc --strict` against the installed package, and run.
 import { strict as assert } from "node:assert";
 
-import { type Guard, type Holder, Lock, lock, type LockOptions, type Status, status, TenureError, withLock } from "tenure";
+import { type Guard, type Holder, Lock, lock, type LockOptions, type LeaseLeft, type Overrun, type Status, breakLock, list, status, statusSync, TenureError, withLock } from "tenure";
 import { acquireFileLock, type FileLockError, withFileLock } from "tenure/file-lock";
 import { withFileLock as withOwnedLock } from "tenure/file-lock/2026.8";
 import lockfile, { check, type LockOptions as ProperOptions, unlock } from "tenure/proper-lockfile";
@@ -19,7 +19,9 @@ const [path = ""] = process.argv.slice(2);
 const options: LockOptions = { label: "typed", maxHold: 60_000, style: "lock-file", stealAfter: 3_600_000 };
 const held: Guard = await lock(path, { ...options, timeout: 1000, signal: AbortSignal.timeout(5000) });
 held.on("lost", (error) => console.error(error.hint satisfies string | undefined));
-held.on("overdue", ({ heldFor }) => console.error(heldFor.toFixed()));
+held.on("overrun", ({ heldFor }: Overrun) => console.error(heldFor.toFixed()));
+assert.equal(held.lease satisfies LeaseLeft | null, null);
+assert.equal((await status(path)).server satisfies "etcd" | "postgres" | undefined, undefined);
 const fence: number | null = held.fence;
 assert(fence !== null);
 const before: Holder | undefined = held.previous.holder;
@@ -29,13 +31,17 @@ const lost: Promise<TenureError> = held.lost;
 void lost;
 await held.release();
 
+const locks: Status[] = await list(path, { recursive: true });
+const broken: boolean = await breakLock(path, { force: false });
+assert.deepEqual([locks, broken], [[], false]);
+
 const opened = new Lock(new URL(`file://${path}`));
 {
   const again = opened.acquireSync();
   assert(again.fence !== null && again.fence > fence);
-  const found: Status = opened.status();
+  const found: Status = opened.statusSync();
   assert.equal(found.holder?.commandPid satisfies number | undefined, undefined);
-  assert.equal(status(path).state, "held");
+  assert.equal(statusSync(path).state, "held");
   again.releaseSync();
 }
 

@@ -11,7 +11,7 @@ use crate::convert::{fence_of, milliseconds, path_text};
 
 /// A lock that has been held for longer than its `maxHold`.
 #[napi(object, object_from_js = false)]
-pub struct Overdue {
+pub struct Overrun {
     /// The path that the lock protects.
     pub target: String,
     /// The holder's fencing token, or null where the lock has none.
@@ -25,20 +25,20 @@ pub struct Overdue {
     pub revoked: bool,
 }
 
-type Callback = ThreadsafeFunction<Overdue, (), Overdue, napi::Status, false, true>;
+type Callback = ThreadsafeFunction<Overrun, (), Overrun, napi::Status, false, true>;
 
-/// Passes overdue locks to a function. Each listener costs libuv a handle while it exists, so each thread of Node has one
+/// Passes overruns to a function. Each listener costs libuv a handle while it exists, so each thread of Node has one
 /// for all its locks.
 #[napi]
-pub struct NativeOverdueListener(Arc<Callback>);
+pub struct NativeOverrunListener(Arc<Callback>);
 
 #[napi]
-impl NativeOverdueListener {
-    /// Calls `overdue` in the event loop. Does not keep the process alive.
+impl NativeOverrunListener {
+    /// Calls `report` in the event loop. Does not keep the process alive.
     #[napi(constructor)]
-    pub fn new(overdue: Function<'_, Overdue, ()>) -> Result<NativeOverdueListener> {
-        let callback = overdue.build_threadsafe_function().callee_handled::<false>().weak::<true>().build()?;
-        Ok(NativeOverdueListener(Arc::new(callback)))
+    pub fn new(report: Function<'_, Overrun, ()>) -> Result<NativeOverrunListener> {
+        let callback = report.build_threadsafe_function().callee_handled::<false>().weak::<true>().build()?;
+        Ok(NativeOverrunListener(Arc::new(callback)))
     }
 
     /// Adds the listener to a lock's options.
@@ -46,14 +46,14 @@ impl NativeOverdueListener {
         let callback = Arc::clone(&self.0);
         options.on_event(move |event| {
             if let Event::Overrun { target, fence, held_for, max_hold, revoked, .. } = event {
-                let overdue = Overdue {
+                let overrun = Overrun {
                     target: path_text(target),
                     fence: fence_of(*fence),
                     held_for: milliseconds(*held_for),
                     max_hold: milliseconds(*max_hold),
                     revoked: *revoked,
                 };
-                let _ = callback.call(overdue, ThreadsafeFunctionCallMode::NonBlocking);
+                let _ = callback.call(overrun, ThreadsafeFunctionCallMode::NonBlocking);
             }
         })
     }

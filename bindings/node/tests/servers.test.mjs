@@ -1,0 +1,293 @@
+// Locks on real etcd clusters and PostgreSQL servers.
+import { strict as assert } from "node:assert";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { createServer } from "node:net";
+import { after, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { Worker } from "node:worker_threads";
+
+import { breakLock, list, Lock, lock, status, statusSync, TenureError, withLock } from "tenure";
+
+import { Actor, awake, until } from "./helpers.mjs";
+import { address, command, Etcd, Postgres, skips } from "./servers.mjs";
+
+const busy = { code: "TENURE_BUSY" };
+const waiters = (target, count) => until(async () => (await status(target)).waiters === count);
+let count = 0;
+
+for (const [kind, Kind] of [["etcd", Etcd], ["postgres", Postgres]]) {
+  describe(`on ${kind}`, { skip: skips[kind] }, () => {
+    let starting;
+    const started = () => (starting ??= Kind.start());
+    after(async () => (await starting)?.end());
+
+    /** A test with the server, and a name that no other test uses. */
+    const on = (what, run, skip = false) =>
+      test(what, { skip }, async (t) => {
+        awake(t);
+        await run({ t, server: await started(), name: `n${count++}/main` });
+      });
+
+    on("a lock behaves like that of a file", async ({ t, server, name }) => {
+      const target = server.target(name);
+      const opened = new Lock(target, { label: "the first" });
+      assert.equal((await opened.status()).state, "free");
+      const first = await opened.acquire();
+      first.check();
+      assert.deepEqual([first.path, first.shared, first.previous.crashed], [target, false, false]);
+      assert(0 < first.lease.lostIn && first.lease.lostIn < first.lease.freeIn && first.lease.freeIn <= 10_000);
+      const found = await status(target);
+      assert.deepEqual([found.state, found.server, found.holder.label], ["held", kind, "the first"]);
+      first.setLabel("renamed");
+      await until(() => statusSync(target).holder.label === "renamed");
+      const holder = new Actor(t);
+      const granted = holder.must("acquire", { path: target, options: { label: "the holder" } });
+      await waiters(target, 1);
+      await first.release();
+      await first.release();
+      assert.equal(first.lease, null);
+      assert.throws(() => first.check(), { code: "TENURE_LOST" });
+      const { fence } = await granted;
+      assert(fence > first.fence);
+      for (const timeout of [0, 50]) {
+        await assert.rejects(opened.acquire({ timeout }), (error) => {
+          assert.equal(error.code, "TENURE_BUSY");
+          return error.holder.pid === holder.pid && error.holder.label === "the holder";
+        });
+      }
+      assert.throws(() => opened.acquireSync(), busy);
+      await holder.must("release");
+      const second = opened.acquireSync();
+      assert(second.fence > fence && second.previous.crashed === false);
+      second.releaseSync();
+      second.releaseSync();
+      assert.equal(opened.statusSync().state, "free");
+    });
+
+    on("a URL object is a target too, and withLock releases", async ({ server, name }) => {
+      const target = new URL(server.target(name));
+      assert.equal(await withLock(target, async (guard) => (await status(guard.path)).state), "held");
+      assert.equal((await status(target)).state, "free");
+      await assert.rejects(withLock(target, () => { throw new Error("on purpose"); }), /on purpose/);
+      assert.equal((await status(target)).state, "free");
+    });
+
+    on("the command and Node exclude each other", async ({ server, name }) => {
+      const target = server.target(name);
+      const attempt = () => spawnSync(command, ["run", "--no-wait", target, "--", "true"]).status;
+      const held = await lock(target);
+      assert.equal(attempt(), 75);
+      await held.release();
+      assert.equal(attempt(), 0);
+      const holder = spawn(command, ["run", target, "--", "sh", "-c", "echo held; read line"], { stdio: ["pipe", "pipe", 2] });
+      await once(holder.stdout, "data");
+      await assert.rejects(lock(target, { timeout: 0 }), (error) => error.holder.pid === holder.pid);
+      holder.stdin.end("go on\n");
+      await once(holder, "close");
+      await (await lock(target)).release();
+    }, skips.command);
+
+    on("a killed holder is reported", async ({ t, server, name }) => {
+      const target = server.target(name, 2);
+      const victim = new Actor(t);
+      await victim.must("acquire", { path: target, options: { label: "victim" } });
+      await victim.kill();
+      const held = await lock(target);
+      assert.equal(held.previous.crashed, true);
+      assert.deepEqual([held.previous.holder.pid, held.previous.holder.label], [victim.pid, "victim"]);
+      await held.release();
+    });
+
+    on("a hold that an operator ends is lost", async ({ server, name }) => {
+      const held = await lock(server.target(name, 3));
+      const event = once(held, "lost");
+      assert(server.endHold(name));
+      const [error] = await event;
+      assert(error instanceof TenureError && error.code === "TENURE_LOST");
+      assert.equal(await held.lost, error);
+      assert.equal(held.lease.lostIn, 0);
+      assert.throws(() => held.check(), { code: "TENURE_LOST" });
+      await assert.rejects(held.release(), { code: "TENURE_LOST" });
+      await (await lock(server.target(name, 3))).release();
+    });
+
+    on("a break needs force, and the holder is told", async ({ server, name }) => {
+      const target = server.target(name, 3);
+      assert.equal(await breakLock(target), false);
+      const held = await lock(target);
+      const next = lock(target);
+      await waiters(target, 1);
+      await assert.rejects(breakLock(target), (error) => {
+        assert.match(error.hint, /force: true/);
+        return error.code === "TENURE_BUSY" && error.holder.fence === held.fence;
+      });
+      assert.equal(await breakLock(target, { force: true }), true);
+      assert.equal((await held.lost).code, "TENURE_LOST");
+      await (await next).release();
+      await assert.rejects(held.release(), { code: "TENURE_LOST" });
+    });
+
+    on("a list has what is below a name", async ({ server, name }) => {
+      const top = name.split("/")[0];
+      const names = ["a/deep", "b"];
+      const held = await Promise.all(names.map((below) => lock(server.target(`${top}/${below}`), { label: below })));
+      const found = await list(server.target(top));
+      assert.deepEqual(found.map(({ holder }) => holder.label), names);
+      assert.deepEqual(found.map((one) => one.server), [kind, kind]);
+      for (const guard of held) await guard.release();
+      assert.deepEqual(await list(server.target(top)), []);
+    });
+
+    on("an aborted wait leaves nothing", async ({ server, name }) => {
+      // The lease outlasts the test, so that only a returned place frees the queue.
+      const target = server.target(name, 600);
+      const held = await lock(target);
+      const abort = new AbortController();
+      const waiting = lock(target, { signal: abort.signal });
+      await waiters(target, 1);
+      abort.abort(new Error("no longer"));
+      await assert.rejects(waiting, /no longer/);
+      await waiters(target, 0);
+      await held.release();
+      await (await lock(target)).release();
+    });
+
+    on("process.exit() returns the places of the waits", async ({ t, server, name }) => {
+      const target = server.target(name, 600);
+      const held = await lock(target);
+      const actor = new Actor(t);
+      actor.tell("acquire", { path: target });
+      await waiters(target, 1);
+      actor.tell("exit");
+      assert.equal((await actor.ended).code, 7);
+      await waiters(target, 0);
+      await held.release();
+    });
+
+    on("worker threads exclude each other, and a worker's end releases", async ({ server, name }) => {
+      const target = server.target(name, 600);
+      const worker = new Worker(fileURLToPath(new URL("worker.mjs", import.meta.url)), { workerData: { path: target } });
+      await once(worker, "message");
+      await assert.rejects(lock(target, { timeout: 0 }), (error) => error.holder.pid === process.pid);
+      const waiting = lock(target);
+      await waiters(target, 1);
+      worker.postMessage("exit");
+      await once(worker, "exit");
+      const held = await waiting;
+      const waiter = new Worker(fileURLToPath(new URL("worker.mjs", import.meta.url)), { workerData: { path: target, how: "wait" } });
+      await once(waiter, "message");
+      await waiters(target, 1);
+      await waiter.terminate();
+      await waiters(target, 0);
+      await held.release();
+    });
+
+    on("tasks exclude each other", async ({ server, name }) => {
+      const opened = new Lock(server.target(name));
+      let inside = 0;
+      const fences = await Promise.all(Array.from({ length: 5 }, async () => {
+        const guard = await opened.acquire();
+        assert.equal(++inside, 1);
+        await new Promise(setImmediate);
+        inside--;
+        await guard.release();
+        return guard.fence;
+      }));
+      assert.equal(new Set(fences).size, 5);
+    });
+  });
+}
+
+test("a release lets the event loop run", { skip: skips.etcd }, async (t) => {
+  awake(t);
+  const etcd = await Etcd.start();
+  t.after(() => etcd.end());
+  const held = await lock(etcd.target("main"));
+  etcd.child.kill("SIGSTOP");
+  let outcome = "none";
+  const releasing = held.release().then(() => (outcome = "released"), (error) => (outcome = error.code));
+  // A release that blocked would have ended by the server's silence before these callbacks run.
+  await new Promise(setImmediate);
+  await new Promise(setImmediate);
+  const before = outcome;
+  etcd.child.kill("SIGCONT");
+  assert.equal(before, "none");
+  await releasing;
+  // On a slow machine the server may have answered too late.
+  assert(["released", "TENURE_UNREACHABLE"].includes(outcome), outcome);
+  await (await lock(etcd.target("main"))).release();
+});
+
+test("a silent server outlasts no deadline", async (t) => {
+  awake(t);
+  const host = await address();
+  for (const [port, target] of [
+    [2379, `etcd://${host}/x?ttl=2s`],
+    [5432, `postgres://postgres@${host}/postgres?lock=x&ttl=2s`],
+  ]) {
+    const sockets = new Set();
+    const silent = createServer((socket) => void sockets.add(socket.on("error", () => {})));
+    await new Promise((resolve) => silent.listen(port, host, resolve));
+    const opened = new Lock(target);
+    for (const call of [
+      () => opened.acquire({ timeout: 0 }),
+      () => opened.acquire({ timeout: 50 }),
+      () => opened.status(),
+      () => list(target),
+      () => breakLock(target),
+    ]) {
+      await assert.rejects(call(), (error) => error.code === "TENURE_UNREACHABLE" && error.message.includes(host));
+    }
+    for (const socket of sockets) socket.destroy();
+    await new Promise((resolve) => silent.close(resolve));
+  }
+});
+
+test("options of files are refused for servers", async () => {
+  for (const target of ["etcd://127.0.0.1/x", "postgres://127.0.0.1/db?lock=x"]) {
+    for (const [option, value, words] of [
+      ["style", "flock", /flock style is for files/],
+      ["record", false, /without a record is for files/],
+      ["stealAfter", 5000, /cannot be stolen for its age/],
+      ["refreshInterval", 5000, /refreshInterval is for files/],
+      ["createParents", false, /createParents is for files/],
+    ]) {
+      assert.throws(() => new Lock(target, { [option]: value }), (error) => {
+        assert.match(error.message, words);
+        return error.code === "TENURE_UNSUPPORTED";
+      });
+    }
+  }
+  await assert.rejects(lock("etcd://127.0.0.1/x", { ttl: 5 }), /no option 'ttl'/);
+  await assert.rejects(lock("redis://127.0.0.1/x"), /no kind of server `redis`/);
+  await assert.rejects(lock("postgres://app:secret@127.0.0.1/db?lock=x"), /password/);
+});
+
+test("the interfaces of other packages refuse servers", async () => {
+  const session = await import("tenure/session-write-lock");
+  const session6 = await import("tenure/session-write-lock/2026.6");
+  const files = await import("tenure/file-lock");
+  const files8 = await import("tenure/file-lock/2026.8");
+  const { default: proper } = await import("tenure/proper-lockfile");
+  for (const target of ["etcd://127.0.0.1/x", "postgresql://127.0.0.1/db?lock=x"]) {
+    for (const call of [
+      () => session.acquireSessionWriteLock({ sessionFile: target }),
+      () => session6.acquireSessionWriteLock({ sessionFile: target }),
+      () => session.cleanStaleLockFiles({ sessionsDir: target }),
+      () => files.acquireFileLock(target),
+      () => files.acquireFileLock("x", { lockPath: `${target}.lock` }),
+      () => files8.acquireFileLock(target),
+      () => proper.lock(target, { realpath: false }),
+      () => proper.lock("x", { realpath: false, lockfilePath: `${target}.lock` }),
+      async () => proper.lockSync(target),
+      () => proper.unlock(target),
+      () => proper.check(target),
+    ]) {
+      await assert.rejects(call(), (error) => {
+        assert.match(error.message, /locks files; lock\(\) of the package tenure locks a name on a server$/);
+        return error.code === "TENURE_UNSUPPORTED";
+      });
+    }
+  }
+});
