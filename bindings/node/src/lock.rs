@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
-use napi::bindgen_prelude::{AsyncTask, Either, Either3, Result};
+use napi::bindgen_prelude::{Either, Either3, Result};
 use napi_derive::napi;
 use tenure::{Requester, Wait, server};
 
@@ -14,7 +14,7 @@ use crate::options::NativeOptions;
 use crate::overrun::NativeOverrunListener;
 use crate::status::{Status, status_of};
 use crate::wait::NativeWait;
-use crate::work::Work;
+use crate::work::{Promised, Work};
 
 /// The lock of one target.
 #[napi]
@@ -112,7 +112,7 @@ impl NativeLock {
 
     /// Returns the state of the lock.
     #[napi(ts_return_type = "Promise<Status | Failure>")]
-    pub fn status(&self) -> AsyncTask<Work<Either<Status, Failure>>> {
+    pub fn status(&self) -> Promised<Status> {
         let lock = self.lock.clone();
         Work::task(move || status_of(lock.status()))
     }

@@ -1,6 +1,6 @@
 //! The state of a lock, of many, and an operator's way to free one.
 
-use napi::bindgen_prelude::{AsyncTask, Either, Result};
+use napi::bindgen_prelude::{Either, Result};
 use napi_derive::napi;
 use tenure::server::{self, Scheme};
 use tenure::{BreakOptions, ListOptions};
@@ -8,7 +8,7 @@ use tenure::{BreakOptions, ListOptions};
 use crate::convert::{Target, duration, os_string, path_text, style_name};
 use crate::failure::Failure;
 use crate::holder::Holder;
-use crate::work::Work;
+use crate::work::{Promised, Work};
 
 /// The state of a lock when `status()` read it.
 #[napi(object, object_from_js = false)]
@@ -65,9 +65,7 @@ pub(crate) fn status_of(found: tenure::Result<tenure::Status>) -> Either<Status,
 
 /// Returns the state of the lock of `target`.
 #[napi(ts_return_type = "Promise<Status | Failure>")]
-pub fn status(
-    #[napi(ts_arg_type = "string | Uint8Array")] target: Target,
-) -> Result<AsyncTask<Work<Either<Status, Failure>>>> {
+pub fn status(#[napi(ts_arg_type = "string | Uint8Array")] target: Target) -> Result<Promised<Status>> {
     let target = os_string(target)?;
     Ok(Work::task(move || status_of(tenure::status(target))))
 }
@@ -83,7 +81,7 @@ pub fn status_sync(#[napi(ts_arg_type = "string | Uint8Array")] target: Target) 
 pub fn list(
     #[napi(ts_arg_type = "string | Uint8Array")] folder: Target,
     recursive: bool,
-) -> Result<AsyncTask<Work<Either<Vec<Status>, Failure>>>> {
+) -> Result<Promised<Vec<Status>>> {
     let (folder, options) = (os_string(folder)?, ListOptions::default().recursive(recursive));
     Ok(Work::task(move || match tenure::list(folder, &options) {
         Ok(found) => Either::A(found.iter().map(Status::from).collect()),
@@ -93,10 +91,7 @@ pub fn list(
 
 /// Breaks the lock of `target`. Returns whether there was a lock to break.
 #[napi(ts_return_type = "Promise<boolean | Failure>")]
-pub fn break_lock(
-    #[napi(ts_arg_type = "string | Uint8Array")] target: Target,
-    force: bool,
-) -> Result<AsyncTask<Work<Either<bool, Failure>>>> {
+pub fn break_lock(#[napi(ts_arg_type = "string | Uint8Array")] target: Target, force: bool) -> Result<Promised<bool>> {
     let (target, options) = (os_string(target)?, BreakOptions::default().force(force));
     Ok(Work::task(move || match tenure::break_lock(target, &options) {
         Ok(broken) => Either::A(broken.broken),

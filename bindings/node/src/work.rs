@@ -1,7 +1,12 @@
 //! Work on a thread of libuv's pool.
 
-use napi::bindgen_prelude::{AsyncTask, Result, ToNapiValue, TypeName};
+use napi::bindgen_prelude::{AsyncTask, Either, Result, ToNapiValue, TypeName};
 use napi::{Env, Task};
+
+use crate::failure::Failure;
+
+/// A promise of an answer, or of a failure.
+pub(crate) type Promised<T> = AsyncTask<Work<Either<T, Failure>>>;
 
 /// A call whose result becomes a promise.
 pub struct Work<T>(Option<Box<dyn FnOnce() -> T + Send>>);
