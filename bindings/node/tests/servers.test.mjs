@@ -12,9 +12,17 @@ import { breakLock, list, Lock, lock, status, statusSync, TenureError, withLock 
 import { Actor, awake, until } from "./helpers.mjs";
 import { address, command, Etcd, Postgres, skips } from "./servers.mjs";
 
-const busy = { code: "TENURE_BUSY" };
 const waiters = (target, count) => until(async () => (await status(target)).waiters === count);
 let count = 0;
+
+/** Returns the holder that the error of an acquire names. On a slow machine the server may take longer than such an acquire. */
+async function holderOf(acquire) {
+  for (;;) {
+    const error = await acquire().then(() => assert.fail("it was granted"), (error) => error);
+    if (error.code === "TENURE_BUSY") return error.holder;
+    assert.equal(error.code, "TENURE_UNREACHABLE", error.stack);
+  }
+}
 
 for (const [kind, Kind] of [["etcd", Etcd], ["postgres", Postgres]]) {
   describe(`on ${kind}`, { skip: skips[kind] }, () => {
@@ -51,12 +59,10 @@ for (const [kind, Kind] of [["etcd", Etcd], ["postgres", Postgres]]) {
       const { fence } = await granted;
       assert(fence > first.fence);
       for (const timeout of [0, 50]) {
-        await assert.rejects(opened.acquire({ timeout }), (error) => {
-          assert.equal(error.code, "TENURE_BUSY");
-          return error.holder.pid === holder.pid && error.holder.label === "the holder";
-        });
+        const { pid, label } = await holderOf(() => opened.acquire({ timeout }));
+        assert.deepEqual([pid, label], [holder.pid, "the holder"]);
       }
-      assert.throws(() => opened.acquireSync(), busy);
+      assert.equal((await holderOf(async () => opened.acquireSync())).pid, holder.pid);
       await holder.must("release");
       const second = opened.acquireSync();
       assert(second.fence > fence && second.previous.crashed === false);
@@ -82,25 +88,25 @@ for (const [kind, Kind] of [["etcd", Etcd], ["postgres", Postgres]]) {
       assert.equal(attempt(), 0);
       const holder = spawn(command, ["run", target, "--", "sh", "-c", "echo held; read line"], { stdio: ["pipe", "pipe", 2] });
       await once(holder.stdout, "data");
-      await assert.rejects(lock(target, { timeout: 0 }), (error) => error.holder.pid === holder.pid);
+      assert.equal((await holderOf(() => lock(target, { timeout: 0 }))).pid, holder.pid);
       holder.stdin.end("go on\n");
       await once(holder, "close");
       await (await lock(target)).release();
     }, skips.command);
 
     on("a killed holder is reported", async ({ t, server, name }) => {
-      const target = server.target(name, 2);
       const victim = new Actor(t);
-      await victim.must("acquire", { path: target, options: { label: "victim" } });
+      // The victim's lease is short. The others keep theirs on a slow machine.
+      await victim.must("acquire", { path: server.target(name, 2), options: { label: "victim" } });
       await victim.kill();
-      const held = await lock(target);
+      const held = await lock(server.target(name));
       assert.equal(held.previous.crashed, true);
       assert.deepEqual([held.previous.holder.pid, held.previous.holder.label], [victim.pid, "victim"]);
       await held.release();
     });
 
     on("a hold that an operator ends is lost", async ({ server, name }) => {
-      const held = await lock(server.target(name, 3));
+      const held = await lock(server.target(name));
       const event = once(held, "lost");
       assert(server.endHold(name));
       const [error] = await event;
@@ -109,11 +115,11 @@ for (const [kind, Kind] of [["etcd", Etcd], ["postgres", Postgres]]) {
       assert.equal(held.lease.lostIn, 0);
       assert.throws(() => held.check(), { code: "TENURE_LOST" });
       await assert.rejects(held.release(), { code: "TENURE_LOST" });
-      await (await lock(server.target(name, 3))).release();
+      await (await lock(server.target(name))).release();
     });
 
     on("a break needs force, and the holder is told", async ({ server, name }) => {
-      const target = server.target(name, 3);
+      const target = server.target(name);
       assert.equal(await breakLock(target), false);
       const held = await lock(target);
       const next = lock(target);
@@ -169,7 +175,7 @@ for (const [kind, Kind] of [["etcd", Etcd], ["postgres", Postgres]]) {
       const target = server.target(name, 600);
       const worker = new Worker(fileURLToPath(new URL("worker.mjs", import.meta.url)), { workerData: { path: target } });
       await once(worker, "message");
-      await assert.rejects(lock(target, { timeout: 0 }), (error) => error.holder.pid === process.pid);
+      assert.equal((await holderOf(() => lock(target, { timeout: 0 }))).pid, process.pid);
       const waiting = lock(target);
       await waiters(target, 1);
       worker.postMessage("exit");
