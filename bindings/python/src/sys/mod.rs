@@ -1,4 +1,4 @@
-//! The descriptors that waits sleep at, where the library has a port. Elsewhere no lock opens, so nothing waits.
+//! The descriptors that waits sleep at, where the package has a port. Elsewhere a wait is unsupported.
 
 #[cfg(target_os = "linux")]
 mod linux;
