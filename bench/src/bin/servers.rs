@@ -109,16 +109,11 @@ fn hand_off(target: &str, rounds: usize) {
     times.show();
 }
 
-/// Returns the resident memory of a process and its children, in MB.
-fn memory(pid: u32) -> f64 {
-    let of = |pid: u32| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("Pss:")).unwrap_or_default();
-        line.split_whitespace().nth(1).map_or(0.0, |kb| kb.parse().unwrap())
-    };
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let all = children.split_whitespace().map(|pid| pid.parse().unwrap()).chain([pid]);
-    all.map(of).sum::<f64>() / 1024.0
+/// Returns the resident memory of a process, in MB.
+fn own_memory(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("Pss:")).unwrap_or_default();
+    line.split_whitespace().nth(1).map_or(0.0, |kb| kb.parse().unwrap()) / 1024.0
 }
 
 fn etcd(rounds: usize) {
@@ -173,10 +168,10 @@ fn cost(cluster: &Cluster, what: &str) {
     let (threads, before) = (threads(), requests(cluster));
     std::thread::sleep(COUNTED);
     let rate = (requests(cluster) - before) / COUNTED.as_secs_f64();
-    let ours = memory(std::process::id()) - memory(cluster.pid(0));
+    let ours = own_memory(std::process::id());
     println!(
         "  {what}: {threads} threads, {ours:.0} MB; etcd {:.0} MB and {rate:.1} requests a second",
-        memory(cluster.pid(0))
+        own_memory(cluster.pid(0))
     );
 }
 
@@ -315,6 +310,6 @@ fn cost_on_postgres(server: &Postgres, what: &str) {
     std::thread::sleep(COUNTED);
     let rate = (transactions() - before) / COUNTED.as_secs_f64();
     let sessions = server.ask("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tenure'");
-    let ours = memory(std::process::id()) - memory(server.pid());
+    let ours = own_memory(std::process::id());
     println!("  {what}: {threads} threads, {ours:.0} MB; {sessions} sessions, {rate:.1} transactions a second");
 }

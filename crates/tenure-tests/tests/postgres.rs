@@ -254,8 +254,16 @@ fn a_pool_that_lends_sessions_is_refused() {
     }
     let postgres = Postgres::start();
     let transactions = Pool::start(&postgres, "transaction");
-    let refused = opened(&transactions.target("a")).must_fail("acquire l g never", "unsupported");
-    assert!(refused["error"].as_str().unwrap().contains("transaction pooling"), "{refused}");
+    let refuse = || {
+        let refused = opened(&transactions.target("a")).must_fail("acquire l g never", "unsupported");
+        assert!(refused["error"].as_str().unwrap().contains("transaction pooling"), "{refused}");
+    };
+    refuse();
+    // Also if the pool has a session of the server for each of ours.
+    let mut sessions = [transactions.session(), transactions.session(), transactions.session()];
+    sessions.iter_mut().for_each(|session| assert_eq!(session.ask("BEGIN; SELECT 1;"), "1"));
+    sessions.iter_mut().for_each(|session| assert_eq!(session.ask("COMMIT; SELECT 2;"), "2"));
+    refuse();
     let sessions = Pool::start(&postgres, "session");
     let mut holder = opened(&sessions.target("a"));
     holder.must("acquire l g never");

@@ -242,7 +242,13 @@ impl Postgres {
     }
 
     pub fn session(&self) -> Session {
-        let mut child = self.psql().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        Session::start(&mut self.psql())
+    }
+}
+
+impl Session {
+    fn start(psql: &mut Command) -> Session {
+        let mut child = psql.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let output = std::io::BufReader::new(child.stdout.take().unwrap());
         Session { child, output }
     }
@@ -319,6 +325,11 @@ impl Pool {
             psql.args(["-c", "SELECT 1"]).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
         });
         pool
+    }
+
+    /// Opens a `psql` session at the pool.
+    pub fn session(&self) -> Session {
+        Session::start(&mut psql_at(&self.address, 6432))
     }
 
     pub fn target(&self, name: &str) -> String {

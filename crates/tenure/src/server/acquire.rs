@@ -103,7 +103,15 @@ pub(super) struct Failed {
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Failed {
-        Failed { error, end: Instant::now() + ANSWER }
+        Failed { error: held_nothing(error), end: Instant::now() + ANSWER }
+    }
+}
+
+/// Returns the error of an acquire whose place was lost. Only a holder loses a lock.
+pub(super) fn held_nothing(error: Error) -> Error {
+    match error.is_lost() {
+        true => error.with_kind(ErrorKind::Unreachable),
+        false => error,
     }
 }
 

@@ -15,7 +15,7 @@ use super::watches::{News, Watch};
 use super::{Etcd, status};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::record::{self, Content, Record, RecordState};
-use crate::server::acquire::{Acquire, Failed, Patience, ReturnsPlace, failed, new_record, overrun};
+use crate::server::acquire::{Acquire, Failed, Patience, ReturnsPlace, failed, held_nothing, new_record, overrun};
 use crate::server::clock;
 use crate::server::io_thread::{self, within};
 use crate::server::lease::{ANSWER, BootTime, call_limit};
@@ -305,7 +305,7 @@ pub(super) async fn serve(etcd: Arc<Etcd>, acquire: Acquire, pending: Arc<Pendin
         Ok(None) => {}
         Ok(Some((granted, place))) => {
             if let Err(error) = deliver(acquire, &pending, granted, place).await {
-                pending.resolve(Err(error));
+                pending.resolve(Err(held_nothing(error)));
             }
         }
         Err(failed) => {

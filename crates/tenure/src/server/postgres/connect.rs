@@ -36,6 +36,8 @@ const OTHER: &str = "the tables of the lock are not those of this version";
 pub(super) const LOCK_TIMED_OUT: &str = "55P03";
 /// A statement was cancelled: by `statement_timeout`, or by an operator.
 pub(super) const CANCELLED: &str = "57014";
+/// The server has ended an idle session.
+const IDLE_SESSION_TIMEOUT: &str = "57P05";
 /// The server accepts no further connection.
 const TOO_MANY_CONNECTIONS: &str = "53300";
 /// Not enough of the server's shared memory, where its locks are.
@@ -325,7 +327,8 @@ impl Address {
     }
 
     /// Fails behind a proxy that shares a server's session between clients, because session locks do not survive that. Two
-    /// open connections of this process then have the same backend. `other` serves nothing else meanwhile.
+    /// open connections of this process then have the same backend, or ours gets the backend that the other's transaction
+    /// has just given back. `other` serves nothing else meanwhile.
     pub(super) async fn refuse_proxy(&self, ours: &Connection, other: &Connection, limit: Duration) -> Answer<()> {
         let begin = format!("BEGIN; {}", sql::WHO);
         let began = other.run(limit, |client| async move { client.simple_query(&begin).await }).await;
@@ -342,7 +345,11 @@ impl Address {
             // Every server lets its user begin a transaction. A peer that refuses that is no server.
             Err(failure) => return Err(proxy(&format!("it refuses a transaction: {}", failure.detail))),
         }
-        other.batch(limit, "ROLLBACK").await
+        other.batch(limit, "ROLLBACK").await?;
+        for _ in 0..2 {
+            ours.check_backend(limit).await?;
+        }
+        Ok(())
     }
 }
 
@@ -408,7 +415,7 @@ fn meaning(error: &tokio_postgres::Error, is_tls: bool) -> Failure {
             OUT_OF_MEMORY => new(ErrorKind::Unreachable, format!("the server has no room for another lock: {text}"))
                 .with_hint("all its sessions together may have max_locks_per_transaction * max_connections locks: increase the first, and restart it"),
             "25006" => new(ErrorKind::ReadOnly, format!("the server takes no writes: {text}")),
-            "57P01" | "57P02" | "57P05" => {
+            "57P01" | "57P02" | IDLE_SESSION_TIMEOUT => {
                 new(ErrorKind::Lost, format!("the connection to the server is lost: {text}"))
             }
             "57P03" => new(ErrorKind::Unreachable, text),
@@ -459,12 +466,21 @@ impl TryAll<'_> {
 
     /// Tries one address. Returns an error that the other addresses would have as well.
     async fn once(&mut self, name: &str, config: &Config, limit: Duration) -> Answer<Option<Connection>> {
-        let start = async {
+        let start = async || {
             let started = self.address.start(config).await?;
             let rows = started.client.simple_query(self.first).await?;
             Ok::<_, tokio_postgres::Error>((started, rows))
         };
-        let (started, rows) = match within(limit, start).await {
+        let started = async {
+            loop {
+                match start().await {
+                    // The role's own timeout was so short that our first statement came too late to change it.
+                    Err(error) if error.code().is_some_and(|code| code.code() == IDLE_SESSION_TIMEOUT) => {}
+                    other => return other,
+                }
+            }
+        };
+        let (started, rows) = match within(limit, started).await {
             None => {
                 self.failures.push(format!("{name}: no answer within {} ms", limit.as_millis()));
                 return Ok(None);

@@ -12,7 +12,7 @@ use super::session::{Claim, PAUSE};
 use super::{Postgres, rows, status};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::record::Record;
-use crate::server::acquire::{Acquire, Failed, Patience, ReturnsPlace, failed, new_record, overrun};
+use crate::server::acquire::{Acquire, Failed, Patience, ReturnsPlace, failed, held_nothing, new_record, overrun};
 use crate::server::clock;
 use crate::server::io_thread::{self, within};
 use crate::server::lease::{ANSWER, BootTime, call_limit};
@@ -79,7 +79,7 @@ pub(super) async fn serve(postgres: Arc<Postgres>, acquire: Acquire, pending: Ar
         Ok(None) => {}
         Ok(Some(taken)) => {
             if let Err(error) = deliver(&postgres, acquire, &pending, taken).await {
-                pending.resolve(Err(error));
+                pending.resolve(Err(held_nothing(error)));
             }
         }
         Err(failed) => {
@@ -227,6 +227,9 @@ impl Place<'_> {
             Ok(Some((granted, fence))) => Ok(Some(Taken { granted, claim, fence })),
             // The waiters behind us must not wait for an abandoned claim, nor the caller for a silent server.
             other => {
+                if claim.session.waits() {
+                    claim.session.close("its wait was given up");
+                }
                 within(ANSWER, claim.leave()).await;
                 other.map(|_| None)
             }
@@ -336,7 +339,14 @@ impl Place<'_> {
             if claim.session.is_lost() {
                 return Err(self.at(claim.session.loss()));
             }
-            let step = self.try_take(claim).await.map_err(|failure| self.at(failure));
+            let step = if claim.session.waits() {
+                // At once, which saves a round trip: a grant without the session is none.
+                let (ended, step) = tokio::join!(claim.session.end_wait(), self.try_take(claim));
+                ended.and(step)
+            } else {
+                self.try_take(claim).await
+            };
+            let step = step.map_err(|failure| self.at(failure));
             match step {
                 // A grant whose session is lost is none.
                 Ok(Some(taken)) if !claim.session.is_lost() => return Ok(Some(taken)),

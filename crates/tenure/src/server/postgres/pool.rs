@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use tokio_postgres::Row;
 
 use super::connect::{Address, Answer, CANCELLED, Failure, Value};
-use super::session::{Claim, Coming, Kind, PAUSE, Place, Session};
+use super::session::{Claim, Coming, Kind, PAUSE, Permit, Session};
 use super::sql;
 use super::users::Users;
 use crate::model::error::{ErrorKind, Result};
@@ -44,8 +44,8 @@ pub(super) struct Pool {
     statements: Semaphore,
     /// No proxy shares the sessions of this server.
     is_direct: Mutex<bool>,
-    /// Records of grants whose answer was too late.
-    unsure: Mutex<Vec<String>>,
+    /// The names and records of grants whose answer was too late.
+    unsure: Mutex<Vec<(String, String)>>,
     pub(super) users: Arc<Users>,
     places: Mutex<Places>,
     /// Wakes the task that tries for waiters.
@@ -93,7 +93,7 @@ pub(super) struct Turn {
     is_unwanted: bool,
 }
 
-impl Place for Turn {
+impl Permit for Turn {
     fn end_wait(&mut self) {
         if let Some(name) = self.awaits.take() {
             self.pool.places().end_wait(&name);
@@ -194,22 +194,24 @@ impl Pool {
     }
 
     /// Records a grant whose answer was lost. The server may still commit it, and it has no holder.
-    pub(super) fn be_unsure(&self, record: &str) {
+    pub(super) fn be_unsure(&self, name: &str, record: &str) {
         let mut unsure = self.unsure.lock().unwrap_or_else(PoisonError::into_inner);
         if unsure.len() >= MOST_UNSURE {
             unsure.remove(0);
         }
-        unsure.push(record.to_owned());
+        unsure.push((name.to_owned(), record.to_owned()));
     }
 
     /// Records that this record was granted after all.
-    pub(super) fn be_sure(&self, record: &str) {
-        self.unsure.lock().unwrap_or_else(PoisonError::into_inner).retain(|unsure| unsure != record);
+    pub(super) fn be_sure(&self, name: &str, record: &str) {
+        let is_other = |unsure: &(String, String)| (&*unsure.0, &*unsure.1) != (name, record);
+        self.unsure.lock().unwrap_or_else(PoisonError::into_inner).retain(is_other);
     }
 
     /// Returns whether it is the record of a grant that has no holder.
-    pub(super) fn is_unsure(&self, record: &str) -> bool {
-        self.unsure.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|unsure| unsure == record)
+    pub(super) fn is_unsure(&self, name: &str, record: &str) -> bool {
+        let is_it = |unsure: &(String, String)| (&*unsure.0, &*unsure.1) == (name, record);
+        self.unsure.lock().unwrap_or_else(PoisonError::into_inner).iter().any(is_it)
     }
 
     fn begin(self: &Arc<Self>, kind: Kind, limit: Duration) -> Coming<'static, Arc<Session>> {
@@ -233,16 +235,23 @@ impl Pool {
             let limit = left();
             let (ours, other) = tokio::join!(self.begin(Kind::Keeper, limit), self.begin(Kind::Writer, limit),);
             let ours = ours?;
-            // Where the server accepts no second connection, every renewal compares the backend as well.
-            if let Ok(other) = other {
-                let refused = self.address.refuse_proxy(&ours.connection, &other.connection, left()).await;
-                if let Err(failure) = refused {
+            match other {
+                Ok(other) => {
+                    let refused = self.address.refuse_proxy(&ours.connection, &other.connection, left()).await;
+                    if let Err(failure) = refused {
+                        ours.close(&failure.detail);
+                        other.close(&failure.detail);
+                        return Err(failure);
+                    }
+                    *writer = Arc::downgrade(&other);
+                    *direct() = true;
+                }
+                // Every renewal compares the backend as well.
+                Err(failure) if failure.is_connection_limit() => {}
+                Err(failure) => {
                     ours.close(&failure.detail);
-                    other.close(&failure.detail);
                     return Err(failure);
                 }
-                *writer = Arc::downgrade(&other);
-                *direct() = true;
             }
             ours
         };

@@ -37,7 +37,7 @@ pub(super) async fn last(pool: &Arc<Pool>, name: &str, limit: Duration) -> Answe
     let Some(row) = rows.first() else { return Ok(None) };
     let fence: i64 = row.get(0);
     let free = Found { fence, unreleased: None, until: None, is_own: false };
-    if pool.is_unsure(row.get(3)) {
+    if pool.is_unsure(name, row.get(3)) {
         return Ok(Some(Found { is_own: true, ..free }));
     }
     let state: String = row.get(1);
@@ -78,10 +78,12 @@ pub(super) async fn grant(
     }
     let rows = rows.inspect_err(|_| {
         // The server may still commit it.
-        pool.be_unsure(record);
+        pool.be_unsure(name, record);
     })?;
     let fence = rows.first().map(|row| row.get(0));
-    pool.be_sure(record);
+    if fence.is_some() {
+        pool.be_sure(name, record);
+    }
     Ok(fence)
 }
 

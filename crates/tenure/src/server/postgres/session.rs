@@ -78,7 +78,7 @@ pub(super) trait Beside: Send + Sync {
 }
 
 /// The right to be one of the sessions that wait and then hold, until it is dropped.
-pub(super) trait Place: Send {
+pub(super) trait Permit: Send {
     /// Records that the session has got what it waited for.
     fn end_wait(&mut self);
 }
@@ -107,14 +107,24 @@ struct State {
     claims: HashMap<u64, Claimed>,
     /// The numbers of the claims' advisory locks.
     numbers: HashSet<i64>,
+    /// Their names.
     names: HashSet<Arc<str>>,
     tries: VecDeque<Try>,
     unlocks: VecDeque<Unlock>,
+    /// A statement that takes or unlocks is under way.
+    is_asking: bool,
     /// The error of the last renewal, if that failed.
     trouble: Option<String>,
     idle_since: Instant,
     /// The right to wait, and then to hold.
-    place: Option<Box<dyn Place>>,
+    permit: Option<Box<dyn Permit>>,
+}
+
+impl State {
+    /// Returns whether the session has a lock, or may have one.
+    fn has_locks(&self) -> bool {
+        !self.numbers.is_empty() || !self.unlocks.is_empty() || self.is_asking
+    }
 }
 
 /// An advisory lock that the session has.
@@ -219,9 +229,10 @@ impl Session {
                 names: HashSet::new(),
                 tries: VecDeque::new(),
                 unlocks: VecDeque::new(),
+                is_asking: false,
                 trouble: None,
                 idle_since: Instant::now(),
-                place: None,
+                permit: None,
             }),
             changed: Notify::new(),
             asked: Notify::new(),
@@ -321,9 +332,8 @@ impl Session {
     /// Takes a claim out, to be unlocked.
     fn take_claim(&self, key: u64) -> Option<Claimed> {
         let mut state = self.state();
-        let claim = state.claims.remove(&key)?;
-        state.names.remove(&claim.name);
-        Some(claim)
+        // Its name and number stay until it is unlocked.
+        state.claims.remove(&key)
     }
 
     /// Unlocks what was claimed. Returns whether the session had it.
@@ -341,6 +351,7 @@ impl Session {
         let Claimed { number, name, .. } = claim;
         let mut state = self.state();
         state.numbers.remove(&number);
+        state.names.remove(&name);
         if self.connection.over.why().is_none() {
             state.unlocks.push_back(Unlock { number, name, tell });
         }
@@ -349,23 +360,23 @@ impl Session {
         self.changed.notify_one();
     }
 
-    /// Waits in the server's queue until the lock is granted, for at most `lock_timeout`. The caller
-    /// [closes](Session::close) a session whose wait it drops.
+    /// Waits in the server's queue until the lock is granted, for at most `lock_timeout`. Then the caller
+    /// [ends the wait](Session::end_wait). It [closes](Session::close) a session whose wait it drops.
     pub(super) async fn wait_for(
         self: &Arc<Self>,
         name: &Arc<str>,
-        place: impl Place + 'static,
+        permit: impl Permit + 'static,
         lock_timeout: u128,
         limit: Duration,
     ) -> Answer<Claim> {
         {
             let mut state = self.state();
-            if state.closed || state.lost.is_some() || !state.claims.is_empty() || !state.unlocks.is_empty() {
+            if state.closed || state.lost.is_some() || state.has_locks() {
                 drop(state);
                 return Err(self.loss());
             }
             state.waits = true;
-            state.place = Some(Box::new(place));
+            state.permit = Some(Box::new(permit));
         }
         self.wake();
         let ttl = self.beside.address().url.ttl;
@@ -390,10 +401,19 @@ impl Session {
         let rows = locking.await?;
         let number = rows.first().map(|row| row.get::<_, i64>(0));
         let claim = number.and_then(|number| self.claim(name, number)).ok_or_else(|| self.loss())?;
-        if let Some(place) = &mut self.state().place {
-            place.end_wait();
+        if let Some(permit) = &mut self.state().permit {
+            permit.end_wait();
         }
-        // The lease begins with a question that is asked after the wait.
+        Ok(claim)
+    }
+
+    /// Returns whether the session has waited and its lease has not begun.
+    pub(super) fn waits(&self) -> bool {
+        self.state().waits
+    }
+
+    /// Begins the lease of a session that has waited, by a question that is asked after the wait.
+    pub(super) async fn end_wait(&self) -> Answer<()> {
         let sent = BootTime::now();
         let confirmed = self.connection.check_backend(self.call_limit()).await;
         {
@@ -408,15 +428,15 @@ impl Session {
             self.lose(&failure.detail);
             return Err(failure);
         }
-        Ok(claim)
+        Ok(())
     }
 
     /// Cancels a wait in the server's queue, and ends the session.
     pub(super) async fn stop_waiting(&self, limit: Duration) {
         self.connection.cancel(limit).await;
         self.close("its wait was given up");
-        let place = self.state().place.take();
-        drop(place);
+        let permit = self.state().permit.take();
+        drop(permit);
     }
 
     /// Ends the session and everything in it.
@@ -657,10 +677,9 @@ impl Session {
         let mut state = self.state();
         let close = idle
             && !state.waits
-            && state.place.is_none()
-            && state.claims.is_empty()
+            && state.permit.is_none()
+            && !state.has_locks()
             && state.tries.is_empty()
-            && state.unlocks.is_empty()
             && state.idle_since.elapsed() >= IDLE;
         state.closed |= close;
         close
@@ -673,19 +692,19 @@ impl Session {
 
     /// Gives the pool its place back once a session that waited holds nothing any more. The next waiter may use it.
     fn settle(self: &Arc<Self>) {
-        let place = {
+        let permit = {
             let mut state = self.state();
-            if !state.claims.is_empty() || !state.unlocks.is_empty() || state.waits {
+            if state.has_locks() || state.waits {
                 return;
             }
             state.idle_since = Instant::now();
-            state.place.take()
+            state.permit.take()
         };
-        if let Some(place) = place {
+        if let Some(permit) = permit {
             if self.is_open() {
                 self.beside.keep_free(self);
             }
-            drop(place);
+            drop(permit);
         }
     }
 }
@@ -702,6 +721,7 @@ async fn take_and_unlock(session: Arc<Session>) {
             // A name twice in one statement would be taken twice. A dropped sender is an answer: it is not free.
             let mut names = HashSet::new();
             tries.retain(|asked| !state.names.contains(&asked.name) && names.insert(Arc::clone(&asked.name)));
+            state.is_asking = !unlocks.is_empty() || !tries.is_empty();
             (unlocks, tries, state.closed && session.connection.over.why().is_some())
         };
         if unlocks.is_empty() && tries.is_empty() {
@@ -714,7 +734,6 @@ async fn take_and_unlock(session: Arc<Session>) {
         }
         if !unlocks.is_empty() {
             session.unlock_all(unlocks).await;
-            session.settle();
         }
         if !tries.is_empty() {
             session.try_all(tries).await;
@@ -901,7 +920,7 @@ impl Session {
             if left.is_zero() || self.connection.over.why().is_some() {
                 break;
             }
-            if self.state().claims.is_empty() && self.state().unlocks.is_empty() {
+            if !self.state().has_locks() {
                 break;
             }
             tokio::select! {
@@ -911,8 +930,8 @@ impl Session {
             }
         }
         self.connection.close("its lease was not renewed in time");
-        let place = self.state().place.take();
-        drop(place);
+        let permit = self.state().permit.take();
+        drop(permit);
         self.asked.notify_one();
     }
 }

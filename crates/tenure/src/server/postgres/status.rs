@@ -20,7 +20,12 @@ use crate::record::RecordState;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 async fn connect(postgres: &Postgres, purpose: Purpose, limit: Duration) -> Answer<Connection> {
-    let first = format!("{}SET statement_timeout = '{}ms'; {}", sql::FIRST, limit.as_millis().max(1), sql::WHO);
+    let first = format!(
+        "{}SET idle_session_timeout = '60s'; SET statement_timeout = '{}ms'; {}",
+        sql::FIRST,
+        limit.as_millis().max(1),
+        sql::WHO
+    );
     postgres.pool.address.connect(&first, purpose, limit).await
 }
 
