@@ -306,7 +306,8 @@ fn open(path: &str, keys: &[&str]) -> tenure::Result<Lock> {
             "stale_after_ms" => options.stale_after(millis()),
             "grace_ms" => options.malformed_grace(millis()),
             "create_parents" => options.create_parents(value == "1"),
-            "events" => options.on_event(report_event),
+            "events" if value == "1" => options.on_event(report_event),
+            "events" => options,
             other => panic!("no key {other}"),
         };
     }
