@@ -1,7 +1,7 @@
 //! The lock of a name on a server: [`Backend`] for servers.
 //!
-//! Two acquires of one process are two places in the server's queue: the server excludes them as it does those of other
-//! processes. This file decides only what a process can know of itself: whether a thread would wait for its own release,
+//! Two acquires of one process exclude each other as those of two processes do, which the server's own file sees to. This
+//! file decides only what a process can know of itself: whether a thread would wait for its own release,
 //! and whether a reentrant tenure exists.
 
 use std::path::Path;

@@ -383,6 +383,8 @@ mod tests {
 
         let url = parse("postgres://app@db/prod?lock=sessions/main&host=/run/pg").unwrap();
         assert_eq!((&*url.path, url.lock_name().unwrap()), ("prod", "sessions/main"));
+        assert_eq!(url.sessions, 4);
+        assert_eq!(parse("postgres://db/prod?lock=a&sessions=16").unwrap().sessions, 16);
         assert_eq!(url.socket.as_deref(), Some(Path::new("/run/pg")));
         assert_eq!(parse("postgres:///prod?lock=a&host=/run/pg").unwrap().hosts, []);
         assert_eq!(parse("etcd://h/a?ttl=1h").unwrap().ttl, Duration::from_secs(3600));
@@ -410,6 +412,8 @@ mod tests {
             "etcd://h/%2",
             "etcd://h/a\nb",
             "etcd://h/a?ttl=25h",
+            "postgres://h/d?sessions=0&lock=a",
+            "postgres://h/d?sessions=1001&lock=a",
             "postgres://h/d?sslmode=require&lock=a",
             "postgres://h/d?sslmode=disable&ca=c&lock=a",
             "postgres://h/d?sslmode=full&lock=a",
