@@ -82,11 +82,16 @@ def test_a_lock_behaves_like_that_of_a_file(server: Any, name: str, other: Any) 
 
 def test_the_command_and_python_exclude_each_other(server: Any, name: str) -> None:
     target = server.target(name)
-    attempt = [command(), "run", "--no-wait", target, "--", "true"]
+    words = [command(), "run", "--no-wait", target, "--", "true"]
+
+    def attempt() -> int:
+        # On a slow machine the server may take longer than an attempt.
+        codes = iter(lambda: subprocess.run(words, capture_output=True).returncode, None)
+        return next(code for code in codes if code != 69)
+
     with tenure.Lock(target):
-        ended = subprocess.run(attempt, capture_output=True, text=True)
-        assert ended.returncode == 75, ended
-    assert subprocess.run(attempt, capture_output=True).returncode == 0
+        assert attempt() == 75
+    assert attempt() == 0
     holder = subprocess.Popen(
         [command(), "run", target, "--", "sh", "-c", "echo held; read line"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
