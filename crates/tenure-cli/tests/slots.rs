@@ -182,12 +182,12 @@ fn a_slot_above_a_smaller_number_is_counted() {
 fn waiters_are_served_in_their_order() {
     let scratch = Scratch::new();
     let (mut one, mut two) = (hold(&scratch, "2"), hold(&scratch, "2"));
-    // The first one needs both slots; those behind it would fit before.
+    // The first one waits until none holds. The second one would fit before, and queues all the same.
     let first = start(&scratch, "1");
     until_first(&scratch, first.pid());
+    one.running.finish();
     let second = start(&scratch, "2");
     until_queued(&scratch, 1);
-    one.running.finish();
     assert_eq!(scratch.json(["status", "--json", "s.next"])["holder"]["pid"], first.pid(), "it is not passed over");
     two.running.finish();
     let mut first = held(first);

@@ -129,12 +129,14 @@ fn acquire_one(args: &LockOptions, target: &Path, lock: Lock, wait: Wait, signal
     // meanwhile.
     let server = server::scheme(target).map_err(Failure::from)?;
     // A try that fails is an entry of the history only where no wait follows it.
-    let tries = |lock: &Lock| match wait == Wait::Never || shared {
+    let try_once = |lock: &Lock| match wait == Wait::Never || shared {
         true => take(lock, Wait::Never).map(Some),
         false => lock.try_acquire(),
     };
-    if server.is_none() && (wait == Wait::Never || !shared || args.history.is_none()) {
-        match tries(&lock) {
+    // A try would take a slot before those that wait, of which the first may need more room.
+    let may_try = args.slots.is_none() && (!shared || args.history.is_none());
+    if server.is_none() && (wait == Wait::Never || may_try) {
+        match try_once(&lock) {
             Ok(Some(guard)) => return Ok(guard),
             Ok(None) => {}
             Err(error) if error.is_busy() && wait != Wait::Never => {}
