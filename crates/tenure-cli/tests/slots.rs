@@ -288,7 +288,10 @@ fn kills_at_random_leave_every_slot_free() {
         }
     }
     let mut all: Vec<Holder> = (0..3).map(|_| hold(&scratch, "3")).collect();
-    assert_eq!(all.iter().map(|holder| holder.slot).collect::<Vec<_>>(), [0, 1, 2]);
+    // A command whose `tenure` was killed may have kept its slot a little longer.
+    let mut slots: Vec<u32> = all.iter().map(|holder| holder.slot).collect();
+    slots.sort_unstable();
+    assert_eq!(slots, [0, 1, 2]);
     for holder in &mut all {
         holder.running.finish();
     }
