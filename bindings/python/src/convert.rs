@@ -6,7 +6,7 @@ use std::time::Duration;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use tenure::{Overrun, Style};
+use tenure::{IfBusy, Overrun, Style};
 
 /// A path as Python gives it: a `str`, `bytes`, or an object that `os.fspath()` accepts.
 pub(crate) struct Target(pub(crate) PathBuf);
@@ -47,6 +47,19 @@ pub(crate) fn style_of(name: &str) -> PyResult<Style> {
         .into_iter()
         .find(|style| style_name(*style) == name)
         .ok_or_else(|| PyValueError::new_err(format!("style must be \"lock-file\" or \"flock\", not {name:?}")))
+}
+
+/// Parses what an acquire does when the lock is busy.
+pub(crate) fn if_busy_of(name: &str) -> PyResult<IfBusy> {
+    match name {
+        "wait" => Ok(IfBusy::Wait),
+        "skip" => Ok(IfBusy::Skip),
+        "queue-one" => Ok(IfBusy::QueueOne),
+        "replace" => Ok(IfBusy::Replace),
+        _ => Err(PyValueError::new_err(format!(
+            "if_busy must be \"wait\", \"skip\", \"queue-one\" or \"replace\", not {name:?}"
+        ))),
+    }
 }
 
 /// Parses what happens after `max_hold`.

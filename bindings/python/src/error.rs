@@ -35,6 +35,7 @@ fn build(py: Python<'_>, class: &str, path: &Path, parts: Parts) -> PyErr {
 fn class_name(error: &tenure::Error) -> &'static str {
     match error {
         _ if error.is_busy() => "Busy",
+        _ if error.is_skipped() => "Skipped",
         _ if error.is_lost() => "Lost",
         _ if error.is_would_deadlock() => "WouldDeadlock",
         _ if error.is_unsupported() => "Unsupported",

@@ -248,6 +248,17 @@ impl Guard {
         self.call(py, |guard| guard.set_exit_code(code))
     }
 
+    /// The number of the slot that is held, from 0. None for a lock without slots.
+    #[getter(slot)]
+    fn slot_number(&self, py: Python<'_>) -> PyResult<Option<u32>> {
+        self.call(py, tenure::Guard::slot)
+    }
+
+    /// Records that the work succeeded, for later acquires with ``not_more_often_than``. Call it before the release.
+    fn mark_successful(&self, py: Python<'_>) -> PyResult<()> {
+        self.call(py, tenure::Guard::mark_successful)?.or_raise(py)
+    }
+
     /// Releases the lock. A second call does nothing. Raises Lost if the lock had been lost.
     ///
     /// On a server it waits for the answer, for a few seconds at most, and raises Unreachable without one. The lock is then

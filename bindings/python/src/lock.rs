@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use tenure::{StalePolicy, Style};
 
 use crate::cleanup;
-use crate::convert::{Target, overrun_of, seconds, style_name, style_of};
+use crate::convert::{Target, if_busy_of, overrun_of, seconds, style_name, style_of};
 use crate::error::{self, OrRaise};
 use crate::event_loop::{self, Start};
 use crate::guard::Guard;
@@ -90,9 +90,11 @@ impl Lock {
     #[pyo3(signature = (path, timeout = Timeout::Forever, *, label = None, style = "lock-file", shared = false,
         reentrant = false, deadlock_check = true, max_hold = None, overrun = "report", steal_after = None,
         stale_after = None, malformed_grace = None, refresh_interval = None, create_parents = true, mode = None,
-        record = true, history = 0), text_signature = "(path, timeout=None, *, label=None, style='lock-file', shared=False, \
+        record = true, history = 0, slots = None, if_busy = "wait", grace = None, not_more_often_than = None),
+        text_signature = "(path, timeout=None, *, label=None, style='lock-file', shared=False, \
         reentrant=False, deadlock_check=True, max_hold=None, overrun='report', steal_after=None, stale_after=None, \
-        malformed_grace=None, refresh_interval=None, create_parents=True, mode=None, record=True, history=0)")]
+        malformed_grace=None, refresh_interval=None, create_parents=True, mode=None, record=True, history=0, slots=None, \
+        if_busy='wait', grace=None, not_more_often_than=None)")]
     #[allow(clippy::too_many_arguments, reason = "they are keyword arguments in Python")]
     fn new(
         py: Python<'_>,
@@ -113,6 +115,10 @@ impl Lock {
         mode: Option<u32>,
         record: bool,
         history: usize,
+        slots: Option<u32>,
+        if_busy: &str,
+        grace: Option<f64>,
+        not_more_often_than: Option<f64>,
     ) -> PyResult<Lock> {
         let style = style_of(style)?;
         let mut options = tenure::Lock::options()
@@ -122,7 +128,8 @@ impl Lock {
             .overrun(overrun_of(overrun)?)
             .create_parents(create_parents)
             .record(record)
-            .history(history);
+            .history(history)
+            .if_busy(if_busy_of(if_busy)?);
         if let Some(label) = label {
             options = options.label(label);
         }
@@ -143,6 +150,15 @@ impl Lock {
         }
         if let Some(mode) = mode {
             options = options.mode(mode);
+        }
+        if let Some(slots) = slots {
+            options = options.slots(slots);
+        }
+        if let Some(grace) = grace {
+            options = options.grace(seconds("grace", grace)?);
+        }
+        if let Some(interval) = not_more_often_than {
+            options = options.not_more_often_than(seconds("not_more_often_than", interval)?);
         }
         let server = tenure::server::scheme(&path.0).or_raise(py)?;
         let lock = py.detach(|| options.open(path.0)).or_raise(py)?;

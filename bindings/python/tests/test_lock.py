@@ -309,3 +309,45 @@ def test_a_closing_interpreter_releases(path: Path, other: Any) -> None:
     assert ending.end() == 0
     assert not os.path.exists(f"{path}.lock")
     assert tenure.Lock(path).acquire(0).previous is None
+
+
+def test_slots(path: Path) -> None:
+    lock = tenure.Lock(path, slots=2)
+    with lock as zero, lock.acquire() as one:
+        assert (zero.slot, one.slot) == (0, 1)
+        with pytest.raises(tenure.Busy, match="no slot of 2 is free"):
+            lock.acquire(timeout=0)
+        with pytest.raises(tenure.WouldDeadlock):
+            lock.acquire()
+    assert tenure.Lock(path).acquire().slot is None
+    for wrong in (0, 1001):
+        with pytest.raises(tenure.Unsupported):
+            tenure.Lock(path, slots=wrong)
+
+
+def test_one_acquire_waits(path: Path) -> None:
+    lock = tenure.Lock(path, if_busy="queue-one", deadlock_check=False)
+    held = lock.acquire()
+    waiter = threading.Thread(target=lambda: lock.acquire().release())
+    waiter.start()
+    until("the first one waits", lambda: tenure.status(f"{path}.next").state == "held")
+    with pytest.raises(tenure.Skipped, match="waits already"):
+        lock.acquire()
+    held.release()
+    waiter.join()
+    skip = tenure.Lock(path, if_busy="skip", deadlock_check=False)
+    with skip, pytest.raises(tenure.Busy):
+        skip.acquire()
+    with pytest.raises(ValueError, match="if_busy"):
+        tenure.Lock(path, if_busy="queue")  # type: ignore[arg-type]
+
+
+def test_a_recent_success_is_enough(path: Path) -> None:
+    lock = tenure.Lock(path, not_more_often_than=3600)
+    lock.acquire().release()
+    with lock as held:
+        held.mark_successful()
+    with pytest.raises(tenure.Skipped, match="the last successful run began"):
+        lock.acquire()
+    with tenure.Lock(path) as held, pytest.raises(tenure.Unsupported):
+        held.mark_successful()

@@ -33,6 +33,7 @@ from ._errors import (
     Lost,
     Obstructed,
     PermissionDenied,
+    Skipped,
     Unreachable,
     Unsupported,
     WouldDeadlock,
@@ -53,6 +54,7 @@ __all__ = [
     "Obstructed",
     "PastTenure",
     "PermissionDenied",
+    "Skipped",
     "Status",
     "Unreachable",
     "Unsupported",
@@ -65,7 +67,7 @@ __all__ = [
 ]
 
 for _name in ("Busy", "CannotCreate", "Error", "InvalidTarget", "Lock", "Lost", "Obstructed", "PermissionDenied",
-              "Unreachable", "Unsupported", "WouldDeadlock"):
+              "Skipped", "Unreachable", "Unsupported", "WouldDeadlock"):
     # Shown and pickled by their public name.
     globals()[_name].__module__ = __name__
 del _name

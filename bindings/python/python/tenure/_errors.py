@@ -66,6 +66,12 @@ class Busy(Error, TimeoutError):
     """The lock stayed held until the timeout, or is held and ``timeout`` is 0."""
 
 
+class Skipped(Error):
+    """The run is not needed: another acquire waits already, or the last success is recent. See ``if_busy`` and
+    ``not_more_often_than``.
+    """
+
+
 class Lost(Error):
     """The lock is no longer held: broken, revoked, released, its files removed, its lease over, or this is a forked child."""
 

@@ -69,6 +69,14 @@ class Lock(_tenure.Lock):
         history: Keep the last tenures of this lock, so many, and as many failed waits: :func:`tenure.history` returns them.
             0, the default, keeps none.
         record: Keep a record of the holder. False takes only the flock(2) on the path, without a fence and a holder.
+        slots: Let up to this many hold the lock at once, each with a slot of its own. At most as many hold as the smallest
+            number of all holders. A lock without slots is another lock.
+        if_busy: The action when the lock is busy. ``"skip"`` raises Busy at once. ``"queue-one"`` waits, but raises Skipped
+            if another acquire with it waits already. ``"replace"`` asks the holder's process to end, by SIGTERM, and after
+            ``grace`` by SIGKILL.
+        grace: The time in seconds that ``"replace"`` leaves the holder. The default is 5.
+        not_more_often_than: Raise Skipped if the last hold that called ``mark_successful()`` began less than this many
+            seconds ago.
 
     Raises:
         tenure.Error: If the lock cannot be opened.

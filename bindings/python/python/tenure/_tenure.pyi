@@ -226,6 +226,11 @@ class Guard:
         """The rest of the lease of a lock on a server. None for a lock in files, which needs no lease."""
     def set_exit_code(self, code: int) -> None:
         """Sets the exit code of the work under the lock, which the lock's history shows once the lock is released."""
+    @property
+    def slot(self) -> Optional[int]:
+        """The number of the slot that is held, from 0. None for a lock without slots."""
+    def mark_successful(self) -> None:
+        """Records that the work succeeded, for later acquires with ``not_more_often_than``. Call it before the release."""
     def release(self) -> None:
         """Releases the lock. A second call does nothing. Raises Lost if the lock had been lost.
 
@@ -304,6 +309,10 @@ class Lock:
         mode: Optional[int] = None,
         record: bool = True,
         history: int = 0,
+        slots: Optional[int] = None,
+        if_busy: Literal["wait", "skip", "queue-one", "replace"] = "wait",
+        grace: Optional[float] = None,
+        not_more_often_than: Optional[float] = None,
     ) -> Self: ...
     def acquire(self, timeout: Union[float, None, EllipsisType] = ...) -> Guard:
         """Acquires the lock, and waits for at most ``timeout`` seconds. None waits without a limit. The default is the
