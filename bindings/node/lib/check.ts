@@ -11,6 +11,7 @@ export const rule = {
   period: ["a number of milliseconds above 0", (value) => typeof value === "number" && value > 0],
   timeout: ["a number of milliseconds, or Infinity", (value) => typeof value === "number" && !Number.isNaN(value)],
   signal: ["an AbortSignal", isSignal],
+  slots: ["a whole number from 1 to 1000", (value) => Number.isInteger(value) && Number(value) >= 1 && Number(value) <= 1000],
 } satisfies Record<string, Rule>;
 
 /** @internal The rule of an option that is one of some words. */

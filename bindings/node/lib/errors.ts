@@ -4,6 +4,8 @@ import type { Failure, Holder } from "./native.js";
 export type TenureErrorCode =
   /** The lock stayed held until the timeout. */
   | "TENURE_BUSY"
+  /** The run is not needed: another waits already, or the last success is too recent. */
+  | "TENURE_SKIPPED"
   /** The lock is no longer held: broken, revoked, released, its files removed, or its lease over. */
   | "TENURE_LOST"
   /** The platform, the file system or the server cannot do what is needed. Nothing was locked. */

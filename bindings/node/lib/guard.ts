@@ -122,6 +122,17 @@ export class Guard extends EventEmitter {
     if (failure) throw new TenureError(failure);
   }
 
+  /** The number of the slot that is held, from 0; undefined for a lock without slots, and after the release. */
+  get slot(): number | undefined {
+    return this.#released ? undefined : (this.#native.slot ?? undefined);
+  }
+
+  /** Records that the work succeeded, for later acquires with `notMoreOftenThan`. Call it before the release. */
+  markSuccessful(): void {
+    const failure = this.#released ? this.#releasedFailure() : this.#native.markSuccessful();
+    if (failure) throw new TenureError(failure);
+  }
+
   /**
    * Releases the lock. Rejects with `TENURE_LOST` if the lock had been lost. A second call does nothing but wait for the first.
    *

@@ -58,6 +58,21 @@ export interface LockOptions {
    * stale locks by age. Ten minutes by default. A thread of the library does it, so that a busy event loop does not delay it.
    */
   refreshInterval?: number | undefined;
+  /**
+   * Lets up to this many hold the lock at once, each with a slot of its own: `guard.slot`. At most as many hold as the
+   * smallest number of all holders. A lock without slots is another lock.
+   */
+  slots?: number | undefined;
+  /**
+   * The action when the lock is busy. "skip" rejects as busy immediately. "queue-one" waits, but rejects with
+   * `TENURE_SKIPPED` if another acquire with it waits already. "replace" asks the holder's process to end, by SIGTERM, and
+   * after `grace` by SIGKILL. "wait" by default.
+   */
+  ifBusy?: "wait" | "skip" | "queue-one" | "replace" | undefined;
+  /** The time that "replace" leaves the holder, in milliseconds. Five seconds by default. */
+  grace?: number | undefined;
+  /** Rejects with `TENURE_SKIPPED` if the last hold that called `markSuccessful()` began less than this ago, in milliseconds. */
+  notMoreOftenThan?: number | undefined;
 }
 
 /** The options of an acquire. */
@@ -83,6 +98,10 @@ const LOCK = {
   record: rule.flag,
   createParents: rule.flag,
   refreshInterval: rule.period,
+  slots: rule.slots,
+  ifBusy: oneOf("wait", "skip", "queue-one", "replace"),
+  grace: rule.period,
+  notMoreOftenThan: rule.period,
 } satisfies Record<keyof LockOptions, Rule>;
 
 const WAIT = { timeout: rule.timeout, signal: rule.signal } satisfies Record<keyof WaitOptions, Rule>;

@@ -101,8 +101,9 @@ fn hint(error: &Error) -> Option<String> {
 type Is = fn(&Error) -> bool;
 
 fn code(error: &Error) -> &'static str {
-    let is: [(Is, &'static str); 9] = [
+    let is: [(Is, &'static str); 10] = [
         (Error::is_busy, "TENURE_BUSY"),
+        (Error::is_skipped, "TENURE_SKIPPED"),
         (Error::is_would_deadlock, "TENURE_WOULD_DEADLOCK"),
         (Error::is_lost, "TENURE_LOST"),
         (Error::is_unsupported, "TENURE_UNSUPPORTED"),

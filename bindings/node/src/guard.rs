@@ -174,6 +174,18 @@ impl NativeGuard {
         Ok(self.held()?.set_label(&label).err().map(Failure::from))
     }
 
+    /// The number of the slot that is held, from 0.
+    #[napi(getter)]
+    pub fn slot(&self) -> Result<Option<u32>> {
+        Ok(self.held()?.slot())
+    }
+
+    /// Records that the work succeeded.
+    #[napi]
+    pub fn mark_successful(&self) -> Result<Option<Failure>> {
+        Ok(self.held()?.mark_successful().err().map(Failure::from))
+    }
+
     /// The rest of the lease of a lock on a server, or `null` for a lock in files.
     #[napi(getter, ts_return_type = "LeaseLeft | null")]
     pub fn lease(&self) -> Result<Either<LeaseLeft, Null>> {

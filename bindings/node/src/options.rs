@@ -2,7 +2,7 @@
 
 use napi::bindgen_prelude::Result;
 use napi_derive::napi;
-use tenure::{Options, Overrun, StalePolicy, Style};
+use tenure::{IfBusy, Options, Overrun, StalePolicy, Style};
 
 use crate::convert::duration;
 
@@ -31,6 +31,15 @@ pub struct NativeOptions {
     pub create_parents: Option<bool>,
     /// Whether to keep a record of the holder.
     pub record: Option<bool>,
+    /// How many may hold at once, each with a slot.
+    pub slots: Option<u32>,
+    /// The action when the lock is busy.
+    #[napi(ts_type = "'wait' | 'skip' | 'queue-one' | 'replace'")]
+    pub if_busy: Option<String>,
+    /// The time that a holder has to end before it is killed.
+    pub grace: Option<f64>,
+    /// The time for which a success makes further ones needless.
+    pub not_more_often_than: Option<f64>,
 }
 
 impl NativeOptions {
@@ -74,6 +83,25 @@ impl NativeOptions {
         }
         if let Some(record) = self.record {
             options = options.record(record);
+        }
+        if let Some(slots) = self.slots {
+            options = options.slots(slots);
+        }
+        options = options.if_busy(match self.if_busy.as_deref() {
+            None | Some("wait") => IfBusy::Wait,
+            Some("skip") => IfBusy::Skip,
+            Some("queue-one") => IfBusy::QueueOne,
+            Some("replace") => IfBusy::Replace,
+            Some(other) => {
+                let why = format!("ifBusy must be 'wait', 'skip', 'queue-one' or 'replace', not {other:?}");
+                return Err(napi::Error::new(napi::Status::InvalidArg, why));
+            }
+        });
+        if let Some(grace) = self.grace {
+            options = options.grace(duration(grace));
+        }
+        if let Some(interval) = self.not_more_often_than {
+            options = options.not_more_often_than(duration(interval));
         }
         Ok(options)
     }

@@ -301,3 +301,45 @@ test("an unreachable guard stays held", async (t) => {
   await actor.kill();
   await until(() => statusSync(path).state === "stale");
 });
+
+test("slots are held at once, each with its number", async (t) => {
+  const sessions = new Lock(`${folder(t)}/t`, { slots: 2 });
+  const [zero, one] = [await sessions.acquire(), await sessions.acquire()];
+  assert.deepEqual([zero.slot, one.slot], [0, 1]);
+  assert.throws(() => sessions.acquireSync(), busy);
+  const waiting = sessions.acquire();
+  await zero.release();
+  assert.equal(zero.slot, undefined);
+  const next = await waiting;
+  assert.equal(next.slot, 0);
+  await next.release();
+  await one.release();
+});
+
+test("one acquire waits, and the next is skipped", async (t) => {
+  const path = `${folder(t)}/t`;
+  const options = { ifBusy: "queue-one" };
+  const held = await lock(path, options);
+  const waiting = lock(path, options);
+  await until(() => status(`${path}.next`).state === "held");
+  await assert.rejects(lock(path, options), { code: "TENURE_SKIPPED", message: /waits already/ });
+  await held.release();
+  await (await waiting).release();
+  const other = await lock(path);
+  await assert.rejects(lock(path, { ifBusy: "skip" }), busy);
+  await other.release();
+});
+
+test("a recent success makes a further hold needless", async (t) => {
+  const path = `${folder(t)}/t`;
+  const options = { notMoreOftenThan: 3_600_000 };
+  await (await lock(path, options)).release();
+  const held = await lock(path, options);
+  held.markSuccessful();
+  await held.release();
+  assert.throws(() => held.markSuccessful(), { code: "TENURE_LOST" });
+  await assert.rejects(lock(path, options), { code: "TENURE_SKIPPED" });
+  const plain = await lock(path);
+  assert.throws(() => plain.markSuccessful(), { code: "TENURE_UNSUPPORTED" });
+  await plain.release();
+});
