@@ -100,7 +100,8 @@ def again(out, patterns, commit):
 
 def build(plan, wanted):
     """Builds the wanted artifacts and returns them."""
-    plan.out.mkdir(parents=True, exist_ok=True)
+    for folder in (plan.out, plan.build):
+        folder.mkdir(parents=True, exist_ok=True)
     install_targets(wanted)
     made = []
     for system in common.built_systems():
