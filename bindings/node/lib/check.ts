@@ -7,6 +7,7 @@ export type Rule = readonly [wanted: string, fits: (value: unknown) => boolean];
 /** @internal The rules of options. */
 export const rule = {
   text: ["a string", (value) => typeof value === "string"],
+  count: ["a whole number from 1 to 10000", (value) => Number.isInteger(value) && (value as number) > 0 && (value as number) <= 10_000],
   flag: ["true or false", (value) => typeof value === "boolean"],
   period: ["a number of milliseconds above 0", (value) => typeof value === "number" && value > 0],
   timeout: ["a number of milliseconds, or Infinity", (value) => typeof value === "number" && !Number.isNaN(value)],

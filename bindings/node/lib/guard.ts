@@ -122,6 +122,12 @@ export class Guard extends EventEmitter {
     if (failure) throw new TenureError(failure);
   }
 
+  /** Sets the exit code of the work under the lock, which the lock's history shows once the lock is released. */
+  setExitCode(code: number): void {
+    if (!Number.isInteger(code)) throw new TypeError(`the exit code must be a whole number, not ${String(code)}`);
+    if (!this.#released) this.#native.setExitCode(code);
+  }
+
   /** The number of the slot that is held, from 0; undefined for a lock without slots, and after the release. */
   get slot(): number | undefined {
     return this.#released ? undefined : (this.#native.slot ?? undefined);

@@ -5,12 +5,12 @@ import { native } from "./addon.js";
 import { checkOptions, rule, type Rule } from "./check.js";
 import { unwrap } from "./errors.js";
 import { type Path, target } from "./lock.js";
-import type { Status } from "./native.js";
+import type { PastTenure, Status } from "./native.js";
 
 export { TenureError, type TenureErrorCode } from "./errors.js";
 export { Guard, type Previous } from "./guard.js";
 export { Lock, lock, type LockOptions, type Path, type WaitOptions, withLock } from "./lock.js";
-export type { Holder, LeaseLeft, Overrun, Status } from "./native.js";
+export type { Holder, LeaseLeft, Overrun, PastTenure, Status } from "./native.js";
 
 /**
  * Returns the state of the lock of `path`. Does not acquire or change anything.
@@ -69,4 +69,14 @@ const BREAK = { force: rule.flag } satisfies Record<keyof BreakOptions, Rule>;
 export async function breakLock(path: Path, options: BreakOptions = {}): Promise<boolean> {
   checkOptions("breakLock", options, BREAK);
   return unwrap<boolean>(await native().breakLock(target(path), options.force === true));
+}
+
+/**
+ * Returns the last tenures of the lock of `path` and its last failed waits, oldest first, if its holders keep a history.
+ *
+ * @example
+ * for (const { since, label, ended, exitCode } of await history("backup")) console.log(new Date(since), label, ended, exitCode);
+ */
+export async function history(path: Path): Promise<PastTenure[]> {
+  return unwrap<PastTenure[]>(native().history(target(path)));
 }

@@ -73,6 +73,10 @@ export interface LockOptions {
   grace?: number | undefined;
   /** Rejects with `TENURE_SKIPPED` if the last hold that called `markSuccessful()` began less than this ago, in milliseconds. */
   notMoreOftenThan?: number | undefined;
+  /**
+   * Keeps the last tenures of this lock, so many, and as many failed waits, for `history`. None by default, and 10,000 at most.
+   */
+  history?: number | undefined;
 }
 
 /** The options of an acquire. */
@@ -102,6 +106,7 @@ const LOCK = {
   ifBusy: oneOf("wait", "skip", "queue-one", "replace"),
   grace: rule.period,
   notMoreOftenThan: rule.period,
+  history: rule.count,
 } satisfies Record<keyof LockOptions, Rule>;
 
 const WAIT = { timeout: rule.timeout, signal: rule.signal } satisfies Record<keyof WaitOptions, Rule>;

@@ -174,6 +174,13 @@ impl NativeGuard {
         Ok(self.held()?.set_label(&label).err().map(Failure::from))
     }
 
+    /// Sets the exit code of the work under the lock, for the history.
+    #[napi]
+    pub fn set_exit_code(&self, code: i32) -> Result<()> {
+        self.held()?.set_exit_code(code);
+        Ok(())
+    }
+
     /// The number of the slot that is held, from 0.
     #[napi(getter)]
     pub fn slot(&self) -> Result<Option<u32>> {

@@ -10,6 +10,7 @@ mod clean;
 mod convert;
 mod failure;
 mod guard;
+mod history;
 mod holder;
 mod lock;
 mod options;

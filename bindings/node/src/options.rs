@@ -40,6 +40,8 @@ pub struct NativeOptions {
     pub grace: Option<f64>,
     /// The time for which a success makes further ones needless.
     pub not_more_often_than: Option<f64>,
+    /// The number of past tenures that are kept.
+    pub history: Option<u32>,
 }
 
 impl NativeOptions {
@@ -102,6 +104,9 @@ impl NativeOptions {
         }
         if let Some(interval) = self.not_more_often_than {
             options = options.not_more_often_than(duration(interval));
+        }
+        if let Some(tenures) = self.history {
+            options = options.history(usize::try_from(tenures).unwrap_or(usize::MAX));
         }
         Ok(options)
     }

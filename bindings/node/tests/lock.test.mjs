@@ -6,7 +6,7 @@ import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { pathToFileURL } from "node:url";
 
-import { Guard, Lock, lock, statusSync, TenureError, withLock } from "tenure";
+import { Guard, history, Lock, lock, statusSync, TenureError, withLock } from "tenure";
 
 import { Actor, awake, folder, until } from "./helpers.mjs";
 
@@ -321,7 +321,7 @@ test("one acquire waits, and the next is skipped", async (t) => {
   const options = { ifBusy: "queue-one" };
   const held = await lock(path, options);
   const waiting = lock(path, options);
-  await until(() => status(`${path}.next`).state === "held");
+  await until(() => statusSync(`${path}.next`).state === "held");
   await assert.rejects(lock(path, options), { code: "TENURE_SKIPPED", message: /waits already/ });
   await held.release();
   await (await waiting).release();
@@ -342,4 +342,23 @@ test("a recent success makes a further hold needless", async (t) => {
   const plain = await lock(path);
   assert.throws(() => plain.markSuccessful(), { code: "TENURE_UNSUPPORTED" });
   await plain.release();
+});
+
+test("a history has the last tenures and failed waits", async (t) => {
+  const path = `${folder(t)}/t`;
+  const kept = new Lock(path, { history: 2, label: "nightly" });
+  for (const code of [1, 2, 3]) {
+    const guard = await kept.acquire();
+    guard.setExitCode(code);
+    await assert.rejects(kept.acquire({ timeout: 10 }), busy);
+    await guard.release();
+  }
+  const past = await history(path);
+  const held = past.filter(({ ended }) => ended === "released");
+  assert.deepEqual(held.map(({ exitCode }) => exitCode), [2, 3]);
+  assert(held.every(({ label, pid, since, until }) => label === "nightly" && pid === process.pid && since <= until));
+  const failed = past.filter(({ ended }) => ended === "busy");
+  assert.deepEqual(failed.map(({ blockedByPid, blockedBy }) => [blockedByPid, blockedBy]), Array(2).fill([process.pid, "nightly"]));
+  assert.deepEqual(await history(`${path}-other`), []);
+  assert.throws(() => new Lock(path, { history: 0 }), /history must be a whole number from 1 to 10000/);
 });
