@@ -76,11 +76,14 @@ def everything(out, patterns, commit):
 
 
 def again(out, patterns, commit):
-    """Builds what is in `out` a second time: from another clone in another folder, and from nothing. Compares the bytes."""
+    """Builds what is in `out` a second time: from another clone, and from nothing. Compares the bytes.
+
+    The clone has the first one's path. The packages for Python and Node are workspaces of their own, which have the library
+    outside, and cargo names such a crate's symbols after its whole path."""
     wanted = selection(patterns)
-    work = common.target_folder() / "dist-again"
+    work = common.target_folder() / "dist"
     shutil.rmtree(work, ignore_errors=True)
-    plan = prepare(work / "out", work, commit)
+    plan = prepare(work / "again", work, commit)
     if wanted("templates") and not all(wanted(f"command-{system.name}") for system in templates.named_systems()):
         raise common.Failure("the templates need the archives that they name: --only both")
     different = []

@@ -1,5 +1,6 @@
 //! Acquires that do more than wait: they leave where another one waits already, ask the holder to end, or skip a run that
-//! is not needed; or several hold at once, each with a slot. All of it is built from the locks of paths, each of which follows the protocol of [`file`](crate::file).
+//! is not needed; or several hold at once, each with a slot. All of it is built from the locks of paths, each of which
+//! follows the protocol of [`file`](crate::file).
 
 mod lock;
 mod next;
