@@ -10,8 +10,8 @@ use crate::failure::Failure;
 /// writer recorded them, and cut if they are long.
 #[napi(object, object_from_js = false)]
 pub struct PastTenure {
-    /// How it ended. `busy` or `deadlock`: the lock was never held, because the acquire failed.
-    #[napi(ts_type = "'released' | 'crashed' | 'lost' | 'revoked' | 'broken' | 'busy' | 'deadlock'")]
+    /// How it ended. `busy`, `deadlock` or `skipped`: the lock was never held.
+    #[napi(ts_type = "'released' | 'crashed' | 'lost' | 'revoked' | 'broken' | 'busy' | 'deadlock' | 'skipped'")]
     pub ended: &'static str,
     /// The process id of the holder, or of the process that waited.
     pub pid: Option<i64>,

@@ -12,7 +12,7 @@ use crate::error::OrRaise;
 /// The texts (command, label, host, why, blocked_by) are unescaped, as their writer recorded them, and cut if they are long.
 #[pyclass(frozen, module = "tenure")]
 pub(crate) struct PastTenure {
-    /// How it ended. "busy" or "deadlock": the lock was never held, because the acquire failed.
+    /// How it ended. "busy", "deadlock" or "skipped": the lock was never held.
     #[pyo3(get)]
     ended: &'static str,
     /// The process id of the holder, or of the process that waited.

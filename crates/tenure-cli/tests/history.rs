@@ -46,6 +46,24 @@ fn a_run_keeps_its_exit_code_and_its_command() {
 }
 
 #[test]
+fn a_job_that_was_not_needed_is_shown_too() {
+    let scratch = Scratch::new();
+    let run = ["run", "--history", "9", "--not-more-often-than", "1h", "a", "--", "sh", "-c", "exit 0"];
+    assert_eq!(scratch.done(run).code, Some(0));
+    assert_eq!(scratch.done(run).code, Some(79));
+    let holder = scratch.hold(["--label", "slow", "a"]);
+    let skips = ["run", "--history", "9", "--if-busy", "skip", "a", "--", "true"];
+    assert_eq!(scratch.done(skips).code, Some(75));
+    let past = history(&scratch);
+    let ended: Vec<_> = past.iter().map(|past| past["ended"].as_str().unwrap()).collect();
+    assert_eq!(ended, ["released", "skipped", "busy"], "{past:#?}");
+    assert_eq!(past[0]["exitCode"], 0);
+    assert!(past[1]["why"].as_str().unwrap().contains("the last successful run"), "{past:#?}");
+    assert_eq!(past[2]["blockedByPid"], holder.pid());
+    assert!(scratch.done(["history", "a"]).stdout.contains("skipped"));
+}
+
+#[test]
 fn a_job_that_did_not_run_is_shown_with_the_holder_at_that_time() {
     let scratch = Scratch::new();
     let mut holder = scratch.hold(["--history", "9", "--label", "slow", "a"]);

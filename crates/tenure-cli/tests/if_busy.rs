@@ -212,6 +212,21 @@ fn replace_ends_no_process_that_is_not_proven() {
 }
 
 #[test]
+fn replace_ends_no_process_that_does_not_have_the_kernel_lock() {
+    let scratch = Scratch::new();
+    let (mut holder, mut victim) = (scratch.hold(["a"]), scratch.hold(["b"]));
+    // Any user who may write the record may name any process in it, with all that proves which one is meant.
+    let forged = fs::read(scratch.join("b.lock")).unwrap();
+    let mut record = fs::OpenOptions::new().write(true).open(scratch.join("a.lock")).unwrap();
+    std::io::Write::write_all(&mut record, &forged).unwrap();
+    let done = scratch.done(replace(&["--grace", "0s"]));
+    assert_eq!((done.code, done.stdout.as_str()), (Some(69), ""), "{done:?}");
+    assert!(done.stderr.contains("does not have the kernel lock"), "{done:?}");
+    assert_eq!(victim.finish().code(), Some(1), "it was not signalled");
+    holder.finish();
+}
+
+#[test]
 fn replace_never_ends_its_own_ancestor() {
     let scratch = Scratch::new();
     let tenure = env!("CARGO_BIN_EXE_tenure");
@@ -267,6 +282,16 @@ fn a_run_is_skipped_only_after_a_recent_success() {
     assert_eq!(scratch.done(["run", "--not-more-often-than", "1ms", "a", "--", "true"]).code, Some(0));
     fs::write(scratch.join(".tenure/a.lock.success"), "[]").unwrap();
     assert_eq!(at_most_hourly(&scratch, "true").code, Some(0));
+}
+
+#[test]
+fn a_run_that_was_cut_short_is_no_success() {
+    let scratch = Scratch::new();
+    let options = ["--not-more-often-than", "1h", "--max-hold", "1ms", "--on-overrun", "term", "a"];
+    let script = "trap 'exit 0' TERM; while :; do sleep 0.01; done";
+    let done = scratch.done([&["run"], &options[..], &["-c", script]].concat());
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert_eq!(at_most_hourly(&scratch, "echo ran").stdout, "ran\n");
 }
 
 #[test]

@@ -131,8 +131,8 @@ class PastTenure:
     The texts (command, label, host, why, blocked_by) are unescaped, as their writer recorded them, and cut if they are long.
     """
     @property
-    def ended(self) -> Literal["released", "crashed", "lost", "revoked", "broken", "busy", "deadlock"]:
-        """How it ended. "busy" or "deadlock": the lock was never held, because the acquire failed."""
+    def ended(self) -> Literal["released", "crashed", "lost", "revoked", "broken", "busy", "deadlock", "skipped"]:
+        """How it ended. "busy", "deadlock" or "skipped": the lock was never held."""
     @property
     def pid(self) -> Optional[int]:
         """The process id of the holder, or of the process that waited."""

@@ -29,7 +29,7 @@ fn waits_for_this_process(record: &Record) -> bool {
 }
 
 /// Returns whether this process is `ancestor`, or a descendant of it at any depth.
-fn descends_from(ancestor: i64) -> bool {
+pub(crate) fn descends_from(ancestor: i64) -> bool {
     const DEEPEST: usize = 4096;
     let mut pid = i64::from(sys::pid());
     for _ in 0..DEEPEST {

@@ -28,7 +28,7 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     fn status(&self) -> Result<Status>;
 
     /// Enters an acquire that failed into the lock's history, if it keeps one.
-    fn note_failure(&self, _error: &Error, _kind: LockKind) {}
+    fn note_failure(&self, error: &Error, kind: LockKind);
 }
 
 /// The first answer to an acquire.

@@ -154,7 +154,6 @@ impl Error {
         error
     }
 
-    #[cfg(any(feature = "etcd", feature = "postgres"))]
     pub(crate) fn detail(&self) -> &str {
         &self.0.detail
     }

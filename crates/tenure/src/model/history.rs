@@ -23,11 +23,15 @@ pub enum Ending {
     Busy,
     /// The lock was never held: the acquire would have waited for its own end.
     Deadlock,
+    /// The lock was never held, because that was not needed: another acquire waited already
+    /// ([`IfBusy::QueueOne`](crate::IfBusy::QueueOne)), or a success was recent
+    /// ([`Options::not_more_often_than`](crate::Options::not_more_often_than)).
+    Skipped,
 }
 
 impl Ending {
     /// All of them.
-    pub(crate) const ALL: [Ending; 7] = [
+    pub(crate) const ALL: [Ending; 8] = [
         Ending::Released,
         Ending::Lost,
         Ending::Crashed,
@@ -35,9 +39,10 @@ impl Ending {
         Ending::Broken,
         Ending::Busy,
         Ending::Deadlock,
+        Ending::Skipped,
     ];
 
-    /// Returns `released`, `crashed`, `lost`, `revoked`, `broken`, `busy` or `deadlock`, as in the command's JSON.
+    /// Returns `released`, `crashed`, `lost`, `revoked`, `broken`, `busy`, `deadlock` or `skipped`, as in the command's JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Ending::Released => "released",
@@ -47,12 +52,13 @@ impl Ending {
             Ending::Broken => "broken",
             Ending::Busy => "busy",
             Ending::Deadlock => "deadlock",
+            Ending::Skipped => "skipped",
         }
     }
 
     /// Returns whether the lock was held: not after a wait that failed.
     pub fn was_held(self) -> bool {
-        !matches!(self, Ending::Busy | Ending::Deadlock)
+        !matches!(self, Ending::Busy | Ending::Deadlock | Ending::Skipped)
     }
 
     /// Returns how well the teller knew the end. Of two lines about one tenure the one that knows more counts: a holder

@@ -45,7 +45,7 @@ pub(crate) trait Tenure: fmt::Debug + Send + Sync {
     }
 
     /// Notes the exit code of the work under the lock, for the history. Does nothing where there is none.
-    fn note_exit_code(&self, _code: i32) {}
+    fn note_exit_code(&self, code: i32);
 
     /// Checks that the lock is still held, and that other programs can see so.
     ///

@@ -10,6 +10,7 @@ use super::pending::ThreadedAcquire;
 use super::success::{self, Moment};
 use super::tenure::CountedTenure;
 use super::{next, replace};
+use crate::file::history;
 use crate::file::paths::LockPaths;
 use crate::model::backend::{Backend, Begun};
 use crate::model::error::{Error, ErrorKind, Result};
@@ -102,6 +103,13 @@ impl Backend for ScheduledLock {
     fn status(&self) -> Result<Status> {
         self.0.file.status()
     }
+
+    fn note_failure(&self, error: &Error, kind: LockKind) {
+        // A skipped run was entered where it was decided.
+        if !error.is_skipped() {
+            self.0.file.note_failure(error, kind);
+        }
+    }
 }
 
 impl Parts {
@@ -127,7 +135,7 @@ impl Parts {
             None => None,
             Some(place) => match next::try_take(place)? {
                 Some(taken) => Some(taken),
-                None => return Err(next::another_waits(self.file.target(), place)),
+                None => return Err(self.skipped(next::another_waits(self.file.target(), place))),
             },
         };
         let queued = Queued::new(self.file.begin(requester.kind, Wait::Forever, requester.thread)?);
@@ -163,9 +171,17 @@ impl Parts {
     fn refuse_recent(&self) -> Result<()> {
         let Some(interval) = self.options.not_more_often_than else { return Ok(()) };
         match success::recent(&self.paths, interval)? {
-            Some(age) => Err(success::is_recent(&self.paths, age)),
+            Some(age) => Err(self.skipped(success::is_recent(&self.paths, age))),
             None => Ok(()),
         }
+    }
+
+    /// Enters a run that is not needed into the history, and returns its error.
+    fn skipped(&self, error: Error) -> Error {
+        if self.options.history > 0 {
+            history::append_failure(&self.paths, &self.options, &error, false);
+        }
+        error
     }
 
     fn busy(&self) -> Error {

@@ -60,7 +60,7 @@ pub(crate) fn another_waits(target: &Path, place: &FileLock) -> Error {
         Some(waiter) => format!("not needed: {waiter} waits already, and its run is yet to begin"),
         None => "not needed: another acquire waits already, and its run is yet to begin".to_owned(),
     };
-    Error::new(ErrorKind::Skipped, target, detail)
+    Error::new(ErrorKind::Skipped, target, detail).with_holder(waiter)
 }
 
 /// A lock that is held until this is dropped, such as the waiter's place.

@@ -156,6 +156,9 @@ impl Backend for SlotsLock {
     fn status(&self) -> Result<Status> {
         crate::file::status::examine(&self.0.paths, &Options::default())
     }
+
+    /// A lock with slots keeps no history.
+    fn note_failure(&self, _: &Error, _: LockKind) {}
 }
 
 impl Parts {

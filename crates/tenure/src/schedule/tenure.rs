@@ -47,6 +47,10 @@ impl Tenure for CountedTenure {
         self.file.refresh()
     }
 
+    fn note_exit_code(&self, code: i32) {
+        self.file.note_exit_code(code);
+    }
+
     fn check(&self) -> Result<()> {
         self.file.check()
     }
@@ -110,6 +114,10 @@ impl Tenure for SlotTenure {
 
     fn refresh(&self) -> Result<()> {
         self.file.refresh()
+    }
+
+    fn note_exit_code(&self, code: i32) {
+        self.file.note_exit_code(code);
     }
 
     fn check(&self) -> Result<()> {

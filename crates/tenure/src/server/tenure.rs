@@ -380,6 +380,9 @@ impl Tenure for ServerTenure {
         Ok(())
     }
 
+    /// A server keeps no history.
+    fn note_exit_code(&self, _: i32) {}
+
     fn check(&self) -> Result<()> {
         ServerTenure::check(self)
     }

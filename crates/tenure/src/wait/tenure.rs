@@ -311,6 +311,9 @@ impl FileTenure {
     /// Marks the grant as undelivered, so that the next holder gets its crash report.
     pub(crate) fn discard_undelivered(&self) {
         self.crash_unreported.store(self.grant.previous.is_crashed(), Ordering::Relaxed);
+        if self.request.options.history > 0 {
+            self.note_undelivered();
+        }
     }
 
     pub(crate) fn is_crash_unreported(&self) -> bool {

@@ -44,6 +44,7 @@ How a tenure ended:
   broken     an operator broke the lock, or another program stole it for its age
   busy       the lock was never held: another holder had it until the timeout
   deadlock   the lock was never held: the wait would have been for itself
+  skipped    the lock was never held: another waited already, or a success was recent
   held       the present holder
 
 Exit codes:

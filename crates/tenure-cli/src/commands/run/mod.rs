@@ -239,7 +239,11 @@ fn run_held(args: &Args, words: &[OsString], held: Held, signals: &mut Signals) 
         }
         other => other,
     };
-    let child = child.map_err(|error| not_started(&words[0], &error))?;
+    let child = child.map_err(|error| {
+        let failure = not_started(&words[0], &error);
+        held.guards.iter().for_each(|guard| guard.set_exit_code(failure.code.into()));
+        failure
+    })?;
     drop(kept);
     tree.reap(&child);
     for guard in &held.guards {

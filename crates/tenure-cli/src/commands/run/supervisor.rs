@@ -85,7 +85,8 @@ pub(super) fn supervise(
     };
     let watched = supervisor.watch();
     let mut lost = supervisor.check_at_the_end();
-    let interrupted = supervisor.interrupted;
+    // A run that was cut short is no success, whatever its command makes of the signal.
+    let (interrupted, cut_short) = (supervisor.interrupted, supervisor.ending);
 
     if let Err(failure) = watched {
         // A command that cannot be watched must not continue. The lock stays held until the command has ended.
@@ -96,7 +97,7 @@ pub(super) fn supervise(
 
     // The child is not reaped yet: until the release no other process has its pid, which the record shows.
     let exit_code = child.exit_code();
-    if limits.records_success && !lost && exit_code == Some(0) {
+    if limits.records_success && !lost && !cut_short && exit_code == Some(0) {
         for guard in &held.guards {
             if let Err(error) = guard.mark_successful() {
                 stream::message(&error.to_string());

@@ -1,31 +1,51 @@
 //! The lines of several files as one history.
 
 use super::line::Line;
-use crate::model::history::PastTenure;
+use crate::model::history::{Ending, MOST, PastTenure};
+use crate::sys;
 
-/// Returns the last tenures, and as many failed waits, oldest first, without repetitions. Their number is `keep`, or the one
-/// that the newest line with a number has.
+/// The number of lines with one date that are compared with another one. More are no lines of ours.
+const MOST_OF_ONE_DATE: usize = 64;
+
+/// Returns the last lines of one file: as many tenures, failed waits and skipped runs as its newest line says.
+pub(super) fn last_of_file(lines: Vec<Line>) -> Vec<Line> {
+    let keep = number(&lines);
+    last(lines, keep).into_iter().map(|past| Line { past, keep }).collect()
+}
+
+/// Returns the number that the newest line has. A line of the future does not decide for those of the present.
+fn number(lines: &[Line]) -> Option<usize> {
+    let now = sys::now();
+    let present = lines.iter().filter(|line| line.keep.is_some() && line.past.until <= now);
+    present.max_by_key(|line| line.past.until)?.keep
+}
+
+/// Returns the last tenures, as many failed waits and as many skipped runs, oldest first, without repetitions. Their number is
+/// `keep`, or the one that the newest line with a number has.
 pub(super) fn last(mut lines: Vec<Line>, keep: Option<usize>) -> Vec<PastTenure> {
     // Of tenures that began within one millisecond, the fences show the order.
     lines.sort_by_key(|line| (line.past.from, line.past.fence, line.past.pid, line.past.nth));
-    let newest = lines.iter().filter(|line| line.keep.is_some()).max_by_key(|line| line.past.until);
-    let keep = keep.filter(|&keep| keep > 0).or_else(|| newest?.keep).unwrap_or(usize::MAX);
+    let keep = keep.filter(|&keep| keep > 0).or_else(|| number(&lines)).unwrap_or(MOST).min(MOST);
     let mut merged: Vec<PastTenure> = Vec::with_capacity(lines.len());
     for Line { past, .. } in lines {
         // The lines of one tenure have one date, so they are beside each other, but for lines of other processes.
         let from = past.from;
-        let same = merged.iter_mut().rev().take_while(|other| other.from == from).find(|other| is_same(other, &past));
-        match same {
+        let beside = merged.iter_mut().rev().take_while(|other| other.from == from).take(MOST_OF_ONE_DATE);
+        match beside.into_iter().find(|other| is_same(other, &past)) {
             Some(other) => merge(other, past),
             None => merged.push(past),
         }
     }
-    let (mut held, mut failed) = (0, 0);
+    let (mut held, mut failed, mut skipped) = (0, 0, 0);
     let mut kept: Vec<PastTenure> = merged
         .into_iter()
         .rev()
         .filter(|past| {
-            let count = if past.ended.was_held() { &mut held } else { &mut failed };
+            let count = match past.ended {
+                Ending::Skipped => &mut skipped,
+                ended if ended.was_held() => &mut held,
+                _ => &mut failed,
+            };
             *count += 1;
             *count <= keep
         })
@@ -37,7 +57,7 @@ pub(super) fn last(mut lines: Vec<Line>, keep: Option<usize>) -> Vec<PastTenure>
 /// Returns whether two lines with one date are about one tenure, or one wait. A crash that was reported late has the fence of
 /// a later tenure.
 fn is_same(one: &PastTenure, other: &PastTenure) -> bool {
-    use crate::model::history::Ending::Crashed;
+    use Ending::Crashed;
     let crashed = one.ended == Crashed || other.ended == Crashed;
     one.pid == other.pid
         && match (one.ended.was_held(), other.ended.was_held()) {
@@ -66,7 +86,6 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
-    use crate::model::history::Ending;
 
     fn past(ended: Ending, pid: i64, from: u64, until: u64, fence: u64) -> Line {
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);

@@ -29,10 +29,10 @@ const MAX_BYTES: u64 = 32 << 20;
 /// The maximum number of retries while the file is created, removed or replaced.
 const MAX_RETRIES: usize = 100;
 
-/// The size of a file that has to be rewritten: twice what the lines that stay can take, which are as many tenures as failed
-/// waits.
+/// The size of a file that has to be rewritten: twice what the lines that stay can take, which are as many tenures, failed waits
+/// and skipped runs.
 fn too_large(kept: usize) -> u64 {
-    (2 * 2 * kept * line::MAX_BYTES) as u64
+    (2 * 3 * kept * line::MAX_BYTES) as u64
 }
 
 /// Appends a line to this user's history of the lock. Returns whether the file is now so large that it should be
@@ -179,9 +179,11 @@ pub(crate) fn read(paths: &LockPaths) -> Result<Vec<PastTenure>> {
             read_text(&paths.dir.open_at(&name, Access::Read)?).map(Some)
         };
         match read() {
-            Ok(text) => lines.extend(text.as_deref().map(line::parse_all).unwrap_or_default()),
+            Ok(text) => lines.extend(merge::last_of_file(text.as_deref().map(line::parse_all).unwrap_or_default())),
             // A rewriting process, or a clean-up, was faster.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Another user's file, which that user may have closed to others, or replaced.
+            Err(_) if user != sys::effective_user() => {}
             Err(error) => return Err(unreadable(&name, error)),
         }
     }
@@ -242,12 +244,13 @@ pub(crate) fn append_break(paths: &LockPaths, seen: &Status) {
     }
 }
 
-/// Appends an acquire that failed because the lock was held.
+/// Appends an acquire that failed because the lock was held, or that was not needed.
 #[cold]
 pub(crate) fn append_failure(paths: &LockPaths, options: &Options, error: &Error, shared: bool) {
     let ended = match error.kind() {
         ErrorKind::Busy => Ending::Busy,
         ErrorKind::WouldDeadlock => Ending::Deadlock,
+        ErrorKind::Skipped => Ending::Skipped,
         _ => return,
     };
     let waited = error.waited().unwrap_or_default();
@@ -259,6 +262,7 @@ pub(crate) fn append_failure(paths: &LockPaths, options: &Options, error: &Error
         PastTenure {
             waited: Some(waited),
             shared,
+            why: (ended == Ending::Skipped).then(|| error.detail().to_owned()),
             blocked_by_pid: blocker.and_then(Holder::pid),
             blocked_by: blocker.and_then(|holder| holder.label.clone().or_else(|| holder.command.clone())),
             ..own(ended, until.checked_sub(waited).unwrap_or(until), until, options)

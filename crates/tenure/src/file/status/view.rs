@@ -152,6 +152,17 @@ pub(super) fn anchor_id(paths: &LockPaths) -> Option<FileId> {
     (found.kind == FileKind::Regular).then_some(found.id)
 }
 
+/// Returns the processes that have the anchor's kernel lock, by the kernel's table; `None` where it cannot be read.
+pub(crate) fn anchor_holders(paths: &LockPaths) -> Option<Vec<i64>> {
+    let (locks, id) = (sys::lock_table()?, anchor_id(paths)?);
+    Some(locks.holders(id.inode, kernel_numbers(paths).device).into_iter().map(|(pid, _)| pid).collect())
+}
+
+/// Returns the processes that have the anchor open with its lock, as far as this user can see them.
+pub(crate) fn anchor_keepers(paths: &LockPaths) -> Vec<i64> {
+    anchor_id(paths).map(|id| sys::lock_keepers(id.device, id.inode)).unwrap_or_default()
+}
+
 pub(super) fn open_anchor(paths: &LockPaths) -> Result<Option<(File, FileIdent)>> {
     // The kind is checked before the file is opened, because opening a device can have an effect.
     if anchor_id(paths).is_none() {
