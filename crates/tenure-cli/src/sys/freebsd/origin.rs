@@ -1,5 +1,7 @@
 //! Where a signal came from.
 
+/// The code of a signal that a process queued with a value (`sys/signal.h`). The crate `libc` lacks it.
+pub(crate) const SI_QUEUE: i32 = 0x10002;
 /// `SI_KERNEL` (`sys/signal.h`). The crate `libc` lacks it.
 const SI_KERNEL: i32 = 0x10006;
 

@@ -2,6 +2,9 @@
 
 use crate::sys::unix::in_foreground;
 
+/// The code of a signal that a process queued with a value (`sys/signal.h`). The crate `libc` lacks it.
+pub(crate) const SI_QUEUE: i32 = 0x10002;
+
 /// Returns whether the terminal probably sent the signal to the whole process group: no process is named as the sender, the
 /// signal is one of those that a terminal sends, and this process is in the foreground. No code of a signal says so here
 /// (`sigaction(2)`).

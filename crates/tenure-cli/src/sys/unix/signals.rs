@@ -67,7 +67,7 @@ fn handle(fd: i32, signal: i32, info: &libc::siginfo_t) {
     let sender = unsafe { info.si_pid() };
     let (errno, value) = match info.si_code {
         // SAFETY: a queued signal's siginfo has a value.
-        libc::SI_QUEUE => (info.si_errno, unsafe { info.si_value() }.sival_ptr as usize as i32),
+        this_unix::origin::SI_QUEUE => (info.si_errno, unsafe { info.si_value() }.sival_ptr as usize as i32),
         _ => (0, 0),
     };
     send(fd, [signal, info.si_code, sender, FORKED.load(Ordering::Relaxed).into(), errno, value]);

@@ -35,6 +35,17 @@ impl ProcessHandle {
         None
     }
 
+    /// Fails as unsupported: the system has no signal that is tied to a process and not to a pid, which another process may
+    /// have by then.
+    pub(crate) fn request_end(&self, _grace: std::time::Duration) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Fails as unsupported, as [`ProcessHandle::request_end`] does.
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Returns the queue, which polls readable once the process has ended.
     pub(super) fn queue(&self) -> &Queue {
         &self.0

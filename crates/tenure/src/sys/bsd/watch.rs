@@ -47,6 +47,9 @@ fn user_event(flags: UserFlags, action: EventFlags) -> Event {
 pub(crate) struct FileWatch(Queue);
 
 impl FileWatch {
+    /// Whether a wait with one watch also ends at an event of the thread's other watches.
+    pub(crate) const SHARES_EVENTS: bool = false;
+
     /// Watches a file for as long as it is open (`kevent(2)`).
     pub(crate) fn new(file: &File) -> io::Result<FileWatch> {
         let events = VnodeEvents::DELETE
