@@ -2,13 +2,13 @@
 //! a wake-up by another thread (`EVFILT_USER`).
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
 
 use rustix::event::kqueue::{Event, EventFilter, EventFlags, UserDefinedFlags, UserFlags, VnodeEvents};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use super::kqueue::Queue;
 use super::process_handle::ProcessHandle;
@@ -44,13 +44,18 @@ fn user_event(flags: UserFlags, action: EventFlags) -> Event {
 /// Reports events of a file: it is removed or renamed, its links change, it is written, and where the system has that event,
 /// a writer closes it (`kqueue(2)`, `EVFILT_VNODE`).
 #[derive(Debug)]
-pub(crate) struct FileWatch(Queue);
+pub(crate) struct FileWatch {
+    queue: Queue,
+    /// The watched descriptor. The kernel removes the filter when it is closed, and the caller may close its own.
+    _watched: OwnedFd,
+}
 
 impl FileWatch {
     /// Whether a wait with one watch also ends at an event of the thread's other watches.
     pub(crate) const SHARES_EVENTS: bool = false;
 
-    /// Watches a file for as long as it is open (`kevent(2)`).
+    /// Watches a file (`kevent(2)`, `fcntl(2)`: `F_DUPFD_CLOEXEC`). The watch keeps the open file, and so a kernel lock that
+    /// the caller has by it: a file to watch must not be locked.
     pub(crate) fn new(file: &File) -> io::Result<FileWatch> {
         let events = VnodeEvents::DELETE
             | VnodeEvents::RENAME
@@ -60,15 +65,16 @@ impl FileWatch {
             | VnodeEvents::ATTRIBUTES
             | VnodeEvents::REVOKE
             | CLOSED;
-        let filter = EventFilter::Vnode { vnode: file.descriptor().as_raw_fd(), flags: events };
+        let watched = fcntl_dupfd_cloexec(file.descriptor(), 3)?;
+        let filter = EventFilter::Vnode { vnode: watched.as_raw_fd(), flags: events };
         let queue = Queue::new()?;
         queue.change(Event::new(filter, EventFlags::ADD | EventFlags::CLEAR, ptr::null_mut()))?;
-        Ok(FileWatch(queue))
+        Ok(FileWatch { queue, _watched: watched })
     }
 
     /// Waits for an event, and returns whether there is one (`poll(2)`).
     pub(crate) fn wait(&self, timeout: Duration) -> io::Result<bool> {
-        self.0.wait(timeout)
+        self.queue.wait(timeout)
     }
 }
 
@@ -81,7 +87,7 @@ pub(crate) fn wait_any(
     timeout: Duration,
 ) -> io::Result<()> {
     let mut fds = vec![PollFd::new(&wakeup.0, PollFlags::IN)];
-    fds.extend(watch.map(|watch| PollFd::new(&watch.0, PollFlags::IN)));
+    fds.extend(watch.map(|watch| PollFd::new(&watch.queue, PollFlags::IN)));
     fds.extend(process.map(|process| PollFd::new(process.queue(), PollFlags::IN)));
     let timeout = Timespec::try_from(timeout).ok();
     match poll(&mut fds, timeout.as_ref()) {
@@ -104,6 +110,8 @@ mod tests {
         let name = Name::new("a.lock".as_ref()).unwrap();
         let file = dir.create_new(&name, 0o644).unwrap();
         let watch = FileWatch::new(&file).unwrap();
+        // A waiter closes its file before it waits.
+        drop(file);
         assert!(!watch.wait(Duration::ZERO).unwrap());
         dir.unlink(&name).unwrap();
         assert!(watch.wait(Duration::from_secs(60)).unwrap());
