@@ -43,11 +43,21 @@ fn is_jailed() -> Option<bool> {
 }
 
 /// Returns whether this process sees every process of the machine (`jail(8)`; `security(7)`,
-/// `security.bsd.see_other_uids` and its like). If not, the kernel answers ESRCH for a process that lives.
+/// `security.bsd.see_other_uids` and its like; `mac_seeotheruids(4)`). If not, the kernel answers ESRCH for a process that
+/// lives.
 pub(super) fn sees_every_process() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     let shows = |name| is_root || flag(name) == Some(true);
-    is_jailed() == Some(false) && shows(c"security.bsd.see_other_uids") && shows(c"security.bsd.see_other_gids")
+    // Kernels without this setting show the processes in jails.
+    let shows_jails = is_root || flag(c"security.bsd.see_jail_proc") != Some(false);
+    // The settings exist while the module is loaded. Its default exempts root.
+    let exempts_root = flag(c"security.mac.seeotheruids.suser_privileged") != Some(false);
+    let policy_hides = flag(c"security.mac.seeotheruids.enabled") == Some(true) && !(is_root && exempts_root);
+    is_jailed() == Some(false)
+        && shows(c"security.bsd.see_other_uids")
+        && shows(c"security.bsd.see_other_gids")
+        && shows_jails
+        && !policy_hides
 }
 
 fn flag(name: &std::ffi::CStr) -> Option<bool> {
