@@ -20,6 +20,8 @@ use crate::sys::{
 pub(crate) const ANCHORS: &str = ".tenure";
 /// The file in it that remembers whether the folder passed its trial.
 pub(crate) const TRIAL: &str = ".trial";
+/// The names in a tried folder begin with this.
+pub(crate) const PROBE_PREFIX: &str = ".tenure-probe-";
 const LOCK_SUFFIX: &str = ".lock";
 const SWAP_SUFFIX: &str = ".swap";
 const NEW_SUFFIX: &str = ".new";
@@ -29,6 +31,14 @@ const HISTORY_SUFFIX: &str = ".history";
 /// The longest pause before an attempt to remove a name that another program keeps. Each is twice as long as the one before,
 /// so together they are an eighth of a second.
 const LAST_PAUSE: Duration = Duration::from_millis(64);
+
+/// Returns whether a name in `.tenure` is of a trial's answer: [`TRIAL`], or that with the pid of a process that writes it. An
+/// anchor's name has letters after a pid.
+pub(crate) fn is_of_trial(name: &OsStr) -> bool {
+    let rest = name.to_str().and_then(|name| name.strip_prefix(TRIAL));
+    let is_pid = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('.').is_some_and(is_pid))
+}
 
 /// Returns the lock file's path, from the target's as the caller named it.
 pub(crate) fn lock_path(target: &Path) -> PathBuf {

@@ -11,7 +11,7 @@ use crate::file::break_lock::{BREAK_PATIENCE, remove_foreign, replace_anchor};
 use crate::file::crash::reports_crash;
 use crate::file::history;
 use crate::file::lock_file;
-use crate::file::paths::{LockPaths, TRIAL};
+use crate::file::paths::{LockPaths, is_of_trial};
 use crate::file::prepare::remove_abandoned;
 use crate::file::prior::Prior;
 use crate::file::reclaim;
@@ -315,8 +315,8 @@ fn prune_history_alone(paths: &LockPaths, options: &CleanOptions) -> Result<()> 
 fn remove_folder(paths: &LockPaths) {
     let Ok(anchors) = paths.dir.open_dir(&paths.anchors) else { return };
     let Ok(entries) = anchors.entries() else { return };
-    // A trial's answer is worth less than a folder without litter.
-    if entries.iter().any(|(name, _)| name.as_os_str() != ".gitignore" && name.as_os_str() != TRIAL) {
+    // A trial's answer is worth less than a folder without litter, and a process that is writing one goes on without it.
+    if entries.iter().any(|(name, _)| name.as_os_str() != ".gitignore" && !is_of_trial(name.as_os_str())) {
         return;
     }
     for (name, _) in &entries {

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::file::paths::{ANCHORS, target_of};
+use crate::file::paths::{ANCHORS, PROBE_PREFIX, target_of};
 use crate::model::error::{Error, Result};
 use crate::record::Content;
 use crate::record::io::read_stable;
@@ -218,7 +218,7 @@ impl Bench<'_> {
     fn new(dir: &Dir) -> io::Result<Bench<'_>> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         // Each probe of each process has a name of its own.
-        let base = format!(".tenure-probe-{}-{}", sys::pid(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let base = format!("{PROBE_PREFIX}{}-{}", sys::pid(), COUNT.fetch_add(1, Ordering::Relaxed));
         let name = |text: String| Name::new(OsStr::new(&text)).expect("no zero byte is in it");
         let names = [name(format!("{base}/0")), name(format!("{base}-1"))];
         let folder = name(base);

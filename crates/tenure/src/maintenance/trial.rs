@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use crate::file::paths::PROBE_PREFIX;
 use crate::maintenance::probe::{self, Answer, Feature, Probe};
 use crate::model::backend::Backend;
 use crate::model::error::{Error, Result};
@@ -23,6 +24,9 @@ use crate::wait::file_lock::FileLock;
 
 /// The longest time in which a waiter must be woken: many times what a busy machine needs.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How many names for the folder are tried.
+const NAMES: usize = 16;
 
 /// The end of a trial that did not pass.
 enum Failed {
@@ -109,12 +113,19 @@ fn name(text: &str) -> Name {
 
 impl Bench<'_> {
     fn new<'a>(parent: &'a Dir, path: &Path) -> Result<Bench<'a>> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let text = format!(".tenure-probe-{}-trial-{}", sys::pid(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let name = name(&text);
-        let path = path.join(text);
+        let mut made = Bench::unused_name();
+        let mut result = parent.make_dir(&name(&made), 0o700);
+        for _ in 1..NAMES {
+            // Of a process with this pid that was killed, or of one in another container.
+            if !result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists) {
+                break;
+            }
+            made = Bench::unused_name();
+            result = parent.make_dir(&name(&made), 0o700);
+        }
+        let (name, path) = (name(&made), path.join(made));
         let failed = |error| Error::io(&path, "the folder for a trial of locks cannot be made", error);
-        parent.make_dir(&name, 0o700).map_err(failed)?;
+        result.map_err(failed)?;
         match parent.open_dir(&name) {
             Ok(dir) => Ok(Bench { parent, name, dir, path }),
             Err(error) => {
@@ -122,6 +133,13 @@ impl Bench<'_> {
                 Err(failed(error))
             }
         }
+    }
+
+    /// Returns a name of this process, this moment and this call.
+    fn unused_name() -> String {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let now = sys::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        format!("{PROBE_PREFIX}{}-trial-{now}-{}", sys::pid(), COUNT.fetch_add(1, Ordering::Relaxed))
     }
 
     fn failed(&self, error: io::Error) -> Failed {
