@@ -95,7 +95,7 @@ fn check_once(paths: &LockPaths) -> Result<()> {
         Some(Remembered { passed: true, .. }) => Answer::Yes,
         Some(Remembered { seen, .. }) => Answer::No(seen.unwrap_or_default()),
         None => {
-            let answer = trial(folder_path(paths)).map_err(|error| error.with_hint(cannot_try()))?;
+            let answer = try_folder(paths)?;
             // A folder whose answer cannot be written is tried by each process.
             let _ = remember(paths, circumstances, &answer);
             answer
@@ -107,6 +107,15 @@ fn check_once(paths: &LockPaths) -> Result<()> {
             Ok(())
         }
         Answer::No(seen) | Answer::Unknown(seen) => Err(refused(paths, &seen)),
+    }
+}
+
+/// Tries the folder. A promise was broken where two trials say so: the first may have been disturbed.
+fn try_folder(paths: &LockPaths) -> Result<Answer> {
+    let try_once = || trial(folder_path(paths)).map_err(|error| error.with_hint(cannot_try()));
+    match try_once()? {
+        Answer::Yes => Ok(Answer::Yes),
+        Answer::No(_) | Answer::Unknown(_) => try_once(),
     }
 }
 

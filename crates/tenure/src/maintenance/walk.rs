@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::file::anchor_dir;
-use crate::file::paths::{ANCHORS, LockPaths, ParentDir, target_of, target_of_anchor};
+use crate::file::paths::{ANCHORS, LockPaths, PROBE_PREFIX, ParentDir, target_of, target_of_anchor};
 use crate::model::error::{Error, Result};
 use crate::sys::{Dir, FileKind, Name, Stat};
 
@@ -114,6 +114,8 @@ fn visit_folder(
                 targets.extend(names.map(|target| (target.to_owned(), false)));
             }
             FileKind::Directory if anchor_dir::is_temporary_name(text) => visit(Visited::HalfMade(&dir, &name)),
+            // A trial's locks are its own: another process that took them over would spoil it.
+            FileKind::Directory if text.as_encoded_bytes().starts_with(PROBE_PREFIX.as_bytes()) => {}
             FileKind::Directory => folders.push(name),
             FileKind::Regular => targets.extend(target_of(text).map(|target| (target.to_owned(), true))),
             _ => {}
