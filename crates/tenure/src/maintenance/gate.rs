@@ -145,10 +145,14 @@ fn trial_name() -> io::Result<Name> {
     Name::new(OsStr::new(&format!("{ANCHORS}/{TRIAL}")))
 }
 
-/// Reads the remembered answer. `None` for a missing file, and for one that is none.
+/// Reads the remembered answer. `None` for a missing file, for one that is none, and for one of a user whose answer counts
+/// for nothing here: not this one, root or the folder's owner.
 fn recall(paths: &LockPaths) -> Option<Remembered> {
     let file = paths.dir.open_at(&trial_name().ok()?, Access::Read).ok()?;
     let stat = file.stat().ok().filter(|stat| stat.kind == FileKind::Regular)?;
+    if ![0, sys::effective_user(), paths.dir_stat.owner].contains(&stat.owner) {
+        return None;
+    }
     let mut text = vec![0; usize::try_from(stat.size).ok().filter(|size| *size <= MOST_BYTES)?];
     let length = file.read(&mut text).ok()?;
     serde_json::from_slice(text.get(..length)?).ok()
