@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How many names for the folder are tried.
 const NAMES: usize = 16;
 
+/// How long a waiter is watched that must go on waiting. Shorter or longer, a kept promise is never found broken.
+const A_WHILE: Duration = Duration::from_millis(100);
+
 /// The end of a trial that did not pass.
 enum Failed {
     /// A promise was broken, with the observation.
@@ -176,7 +179,7 @@ impl Bench<'_> {
             let _ = sender.send(waiter.lock(LockKind::Exclusive, None));
         })
         .map_err(failed)?;
-        expect(granted.try_recv().is_err(), "a waiter had the kernel lock beside a second process")?;
+        expect(granted.recv_timeout(A_WHILE).is_err(), "a waiter had the kernel lock beside a second process")?;
         other.kill().map_err(failed)?;
         match granted.recv_timeout(PATIENCE) {
             Ok(outcome) => expect(outcome.map_err(failed)?, "a wait for the kernel lock was cut short"),
