@@ -35,6 +35,8 @@ const LOOK_INTERVAL: libc::c_int = 1000;
 pub(crate) struct SecondProcess {
     pid: libc::pid_t,
     orders: PipeWriter,
+    /// The child's end, too: a write for a child that ended must not raise SIGPIPE, which may end the program (`pipe(7)`).
+    _orders_end: PipeReader,
     answers: PipeReader,
     ended: bool,
 }
@@ -65,7 +67,7 @@ impl SecondProcess {
         if pid < 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(SecondProcess { pid, orders: to_child, answers: from_child, ended: false })
+        Ok(SecondProcess { pid, orders: to_child, _orders_end: orders, answers: from_child, ended: false })
     }
 
     /// Returns its pid.
@@ -270,6 +272,18 @@ mod tests {
         other.kill().unwrap();
         assert!(own.try_lock(LockKind::Exclusive).unwrap());
         assert!(crate::sys::unix::is_no_such_process(&crate::sys::unix::signal_zero(pid).unwrap_err()));
+        // A child that another program ended gives no answer. A write without a reader would be BrokenPipe, after SIGPIPE.
+        let mut ended = SecondProcess::start(&dir, &locked, &opened).unwrap();
+        // SAFETY: kill(2) takes numbers, and the pid is the child's until `ended` is dropped. waitid(2) requires memory for a
+        // `siginfo_t`, of which all bytes may be zero; it leaves the child to be waited for again.
+        unsafe {
+            libc::kill(ended.pid, libc::SIGKILL);
+            let mut info = std::mem::zeroed();
+            let id = libc::id_t::try_from(ended.pid).unwrap();
+            assert_eq!(libc::waitid(libc::P_PID, id, &raw mut info, libc::WEXITED | libc::WNOWAIT), 0);
+        }
+        assert_eq!(ended.open().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        drop(ended);
         // Dropped without an end: it ends all the same.
         let third = SecondProcess::start(&dir, &locked, &opened).unwrap();
         let pid = third.pid();
