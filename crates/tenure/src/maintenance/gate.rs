@@ -15,7 +15,7 @@ use crate::file::paths::{ANCHORS, LockPaths, TRIAL};
 use crate::maintenance::probe::Answer;
 use crate::maintenance::trial::trial;
 use crate::model::error::{Error, ErrorKind, Result};
-use crate::sys::{self, Access, FileId, FileKind, ForkLocal, Name};
+use crate::sys::{self, Access, Dir, FileId, FileKind, ForkLocal, Name};
 
 /// The variable that makes every system one that tries each folder.
 const VARIABLE: &str = "TENURE_TRIAL";
@@ -96,6 +96,9 @@ fn check_once(paths: &LockPaths) -> Result<()> {
         Some(Remembered { seen, .. }) => Answer::No(seen.unwrap_or_default()),
         None => {
             let answer = try_folder(paths)?;
+            if !is_still_at_its_path(paths) {
+                return Err(replaced(paths));
+            }
             // A folder whose answer cannot be written is tried by each process.
             let _ = remember(paths, circumstances, &answer);
             answer
@@ -117,6 +120,17 @@ fn try_folder(paths: &LockPaths) -> Result<Answer> {
         Answer::Yes => Ok(Answer::Yes),
         Answer::No(_) | Answer::Unknown(_) => try_once(),
     }
+}
+
+/// Returns whether the folder is still the one at its path, by which the trial goes.
+fn is_still_at_its_path(paths: &LockPaths) -> bool {
+    let now = Dir::open(&folder_path(paths)).and_then(|dir| dir.stat());
+    now.is_ok_and(|now| now.id == paths.dir_stat.id)
+}
+
+fn replaced(paths: &LockPaths) -> Error {
+    Error::new(ErrorKind::Io, folder_path(paths), "the folder was moved or replaced while locks were tried in it")
+        .with_hint("try again")
 }
 
 fn folder_path(paths: &LockPaths) -> std::path::PathBuf {
