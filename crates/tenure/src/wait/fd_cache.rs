@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::sys::{self, ForkLocal};
 
-/// The number of queues that keep everything. Each has up to two descriptors.
+/// The number of queues that keep everything, or half of the second list's where that is fewer. Each has up to two descriptors.
 const WHOLE_LIMIT: usize = 128;
 /// The share of this process's open files that may be anchors of the second list: the program has files of its own.
 const OPEN_SHARE: usize = 4;
@@ -77,17 +77,17 @@ pub(crate) fn mark_used<Q: CachesFiles + 'static>(queue: &Arc<Q>) {
 fn list<Q: CachesFiles + 'static>(queue: &Arc<Q>, before: u8) {
     let queue: Arc<dyn CachesFiles> = Arc::<Q>::clone(queue);
     let mut lists = LISTS.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let open_limit = sys::open_file_limit() / OPEN_SHARE;
     let mut dropped = Vec::new();
     if before & OPEN.listed == 0 {
         lists.open.push_back(Arc::downgrade(&queue));
         lists.prune();
-        let limit = (sys::open_file_limit() / OPEN_SHARE).max(WHOLE_LIMIT);
-        evict(&mut lists.open, OPEN, limit, &queue, &mut dropped);
+        evict(&mut lists.open, OPEN, open_limit, &queue, &mut dropped);
     }
     let mut shrunk = Vec::new();
     if before & WHOLE.listed == 0 {
         lists.whole.push_back(Arc::downgrade(&queue));
-        evict(&mut lists.whole, WHOLE, WHOLE_LIMIT, &queue, &mut shrunk);
+        evict(&mut lists.whole, WHOLE, WHOLE_LIMIT.min(open_limit / 2), &queue, &mut shrunk);
     }
     drop(lists);
     // Outside the mutex. None of them is `queue` itself, whose state the caller has locked.
