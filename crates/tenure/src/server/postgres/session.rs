@@ -514,7 +514,12 @@ impl Session {
             sleep(left).await;
         }
         if let Some(claim) = self.take_claim(key) {
+            let tenure = claim.tenure.clone();
             let _ = self.unlock(claim).await;
+            // A release that began before the loss was known waits for its result, and finds no claim.
+            if let Some(tenure) = tenure {
+                tenure.finish(tenure.check());
+            }
         }
     }
 
@@ -612,15 +617,17 @@ impl Session {
     /// Ends one tenure whose row says that it is another's or is being broken, and unlocks it for the next holder.
     async fn give_up(&self, key: u64, why: &str) {
         let Some(claim) = self.take_claim(key) else { return };
-        let Some(tenure) = &claim.tenure else { return };
+        let Some(tenure) = claim.tenure.clone() else { return };
         if let Some(timer) = &claim.timer {
             timer.abort();
         }
         tenure.lose(why.to_owned());
-        reports::report_loss(Arc::clone(tenure));
+        reports::report_loss(Arc::clone(&tenure));
         let record = tenure.final_record();
         let _ = self.beside.show(&claim.name, claim.fence, &record, self.call_limit()).await;
         let _ = self.unlock(claim).await;
+        // A release that began before the loss was known waits for its result, and finds no claim.
+        tenure.finish(Err(not_ours(tenure.target())));
     }
 
     /// Ends the session and everything in it, because the server has ended it or it was not renewed in time.
