@@ -29,8 +29,10 @@ const MOST_UNSURE: usize = 64;
 const MOST_STATEMENTS: usize = 64;
 /// The shortest time between two attempts for the waiters for which no session waits.
 pub(super) const TRY_AGAIN: Duration = Duration::from_millis(250);
-/// How much longer than an attempt the time until the next one is.
+/// How much longer than an attempt the time until the next one is, up to [`LONGEST`].
 const SHARE: u32 = 20;
+/// The longest time between two attempts. One slow attempt says little about the next.
+const LONGEST: Duration = Duration::from_secs(2);
 
 pub(super) struct Pool {
     pub(super) address: Address,
@@ -65,7 +67,7 @@ struct Places {
     /// The sessions that neither wait nor hold.
     free: Vec<Weak<Session>>,
     is_trying: bool,
-    /// Names that this process has unlocked since the last attempt.
+    /// Names that this process has unlocked since the last attempt, or whose waiters are new.
     unlocked: HashSet<Arc<str>>,
 }
 
@@ -385,6 +387,11 @@ impl Pool {
         let starts = {
             let mut places = self.places();
             let starts = !places.is_trying && !places.waiters.is_empty();
+            if places.is_trying && places.waiters.contains_key(&key) {
+                // Its lock may be free since the attempt before it waited: the task's next one may be far.
+                places.unlocked.insert(Arc::clone(name));
+                self.try_now.notify_one();
+            }
             places.is_trying |= starts;
             starts
         };
@@ -477,7 +484,7 @@ async fn try_for_waiters(pool: Arc<Pool>) {
             pool.try_once(&waiters).await;
         }
         if is_for_all {
-            all_at = Instant::now() + TRY_AGAIN.max(began.elapsed() * SHARE);
+            all_at = Instant::now() + TRY_AGAIN.max((began.elapsed() * SHARE).min(LONGEST));
         }
         within(all_at.saturating_duration_since(Instant::now()), pool.try_now.notified()).await;
     }
