@@ -27,6 +27,8 @@ use crate::sys::ForkLocal;
 const MOST_UNSURE: usize = 64;
 /// The number of statements for rows under way at once.
 const MOST_STATEMENTS: usize = 64;
+/// The maximum time until a server has ended a session that was closed.
+const ROOM_LIMIT: Duration = Duration::from_secs(1);
 /// The shortest time between two attempts for the waiters for which no session waits.
 pub(super) const TRY_AGAIN: Duration = Duration::from_millis(250);
 /// How much longer than an attempt the time until the next one is, up to [`LONGEST`].
@@ -74,6 +76,27 @@ struct Places {
 struct Waiter {
     name: Arc<str>,
     tell: oneshot::Sender<Chance>,
+}
+
+/// A session that nothing has yet. Its tasks keep it, so it is closed when this is dropped.
+struct Unkept {
+    session: Arc<Session>,
+    is_kept: bool,
+}
+
+impl Unkept {
+    fn keep(mut self) -> Arc<Session> {
+        self.is_kept = true;
+        Arc::clone(&self.session)
+    }
+}
+
+impl Drop for Unkept {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.session.close("it was not needed");
+        }
+    }
 }
 
 /// What a waiter gets.
@@ -220,6 +243,28 @@ impl Pool {
         Session::begin(Arc::new(Arc::clone(self)), kind, limit)
     }
 
+    /// Begins a session that ends again unless it is kept: also where the acquire that began it is given up.
+    async fn begin_unkept(self: &Arc<Self>, kind: Kind, limit: Duration) -> Answer<Unkept> {
+        Ok(Unkept { session: self.begin(kind, limit).await?, is_kept: false })
+    }
+
+    /// Begins a keeper at a server that was at its connection limit, once it has ended the session that was closed.
+    async fn begin_after_close(self: &Arc<Self>, limited: Failure, limit: Duration) -> Answer<Arc<Session>> {
+        let end = Instant::now() + limit.min(ROOM_LIMIT);
+        let mut failure = limited;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left <= PAUSE {
+                return Err(failure);
+            }
+            sleep(PAUSE).await;
+            match self.begin(Kind::Keeper, left - PAUSE).await {
+                Err(again) if again.is_connection_limit() => failure = again,
+                answer => return answer,
+            }
+        }
+    }
+
     /// Returns the session that takes what is free, which begins if there is none.
     pub(super) async fn keeper(self: &Arc<Self>, limit: Duration) -> Answer<Arc<Session>> {
         let end = Instant::now() + limit;
@@ -235,27 +280,31 @@ impl Pool {
             // The writer's session serves for the comparison before it serves anything else.
             let mut writer = within(left(), self.writer.lock()).await.ok_or_else(|| Failure::silent(limit))?;
             let limit = left();
-            let (ours, other) = tokio::join!(self.begin(Kind::Keeper, limit), self.begin(Kind::Writer, limit),);
-            let ours = ours?;
-            match other {
-                Ok(other) => {
-                    let refused = self.address.refuse_proxy(&ours.connection, &other.connection, left()).await;
+            let (ours, other) =
+                tokio::join!(self.begin_unkept(Kind::Keeper, limit), self.begin_unkept(Kind::Writer, limit));
+            match (ours, other) {
+                (Ok(ours), Ok(other)) => {
+                    let refused =
+                        self.address.refuse_proxy(&ours.session.connection, &other.session.connection, left()).await;
                     if let Err(failure) = refused {
-                        ours.close(&failure.detail);
-                        other.close(&failure.detail);
+                        ours.session.close(&failure.detail);
+                        other.session.close(&failure.detail);
                         return Err(failure);
                     }
-                    *writer = Arc::downgrade(&other);
+                    *writer = Arc::downgrade(&other.keep());
                     *direct() = true;
+                    ours.keep()
                 }
                 // Every renewal compares the backend as well.
-                Err(failure) if failure.is_connection_limit() => {}
-                Err(failure) => {
-                    ours.close(&failure.detail);
-                    return Err(failure);
+                (Ok(ours), Err(failure)) if failure.is_connection_limit() => ours.keep(),
+                (Err(failure), Ok(other)) if failure.is_connection_limit() => {
+                    // The server has room for one.
+                    other.session.close(&failure.detail);
+                    drop(other);
+                    self.begin_after_close(failure, left()).await?
                 }
+                (Err(failure), _) | (_, Err(failure)) => return Err(failure),
             }
-            ours
         };
         *keeper = Arc::downgrade(&session);
         *self.last_keeper.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&session);
