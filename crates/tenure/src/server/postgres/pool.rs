@@ -311,8 +311,9 @@ impl Pool {
         Ok(session)
     }
 
-    /// Returns the session that writes rows, which begins if there is none.
-    pub(super) async fn writer(self: &Arc<Self>, limit: Duration) -> Answer<Arc<Session>> {
+    /// Returns the session that writes rows, which begins if there is none. At the server's connection limit the row of
+    /// `name` is written by the keeper, if no other lock would be lost with it.
+    pub(super) async fn writer(self: &Arc<Self>, name: &str, limit: Duration) -> Answer<Arc<Session>> {
         let end = Instant::now() + limit;
         let mut writer = within(limit, self.writer.lock()).await.ok_or_else(|| Failure::silent(limit))?;
         if let Some(session) = writer.upgrade().filter(|session| session.is_open()) {
@@ -326,7 +327,7 @@ impl Pool {
             }
             Err(failure) if failure.is_connection_limit() => {
                 let keeper = self.last_keeper.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
-                keeper.filter(|session| session.is_open()).ok_or(failure)
+                keeper.filter(|session| session.is_open() && session.has_at_most(name)).ok_or(failure)
             }
             Err(failure) => Err(failure),
         }
@@ -343,12 +344,18 @@ impl Pool {
         }
     }
 
-    /// Runs a statement for rows, and creates the tables where they are missing. It may be executed twice.
-    pub(super) async fn rows(self: &Arc<Self>, sql: &str, values: &[Value<'_>], limit: Duration) -> Answer<Vec<Row>> {
+    /// Runs a statement for the row of `name`, and creates the tables where they are missing. It may be executed twice.
+    pub(super) async fn rows(
+        self: &Arc<Self>,
+        name: &str,
+        sql: &str,
+        values: &[Value<'_>],
+        limit: Duration,
+    ) -> Answer<Vec<Row>> {
         let end = Instant::now() + limit;
         let left = || end.saturating_duration_since(Instant::now());
         loop {
-            match self.rows_once(sql, values, left()).await {
+            match self.rows_once(name, sql, values, left()).await {
                 // The writer's loss costs no holder its lock, so it must not fail a release.
                 Err(failure) if failure.is_lost() && left() > PAUSE => sleep(PAUSE).await,
                 answer => return answer,
@@ -359,6 +366,7 @@ impl Pool {
     /// As [`rows`](Pool::rows), for a statement that must not be executed twice.
     pub(super) async fn rows_once(
         self: &Arc<Self>,
+        name: &str,
         sql: &str,
         values: &[Value<'_>],
         limit: Duration,
@@ -367,7 +375,7 @@ impl Pool {
         let left = || end.saturating_duration_since(Instant::now());
         let turn = within(limit, self.statements.acquire()).await;
         let _turn = turn.ok_or_else(|| Failure::silent(limit))?;
-        let writer = self.writer(left()).await?;
+        let writer = self.writer(name, left()).await?;
         match writer.connection.rows(left(), sql, values).await {
             Err(failure) if failure.is_missing() => {
                 let (_patient, session) = self.patient(left()).await?;

@@ -30,9 +30,9 @@ pub(super) struct Found {
 /// Reads the row of the last holder: step 4 of the protocol. `None` where there is none.
 pub(super) async fn last(pool: &Arc<Pool>, name: &str, limit: Duration) -> Answer<Option<Found>> {
     let values: &[Value<'_>] = &[(&name, Type::TEXT)];
-    let mut rows = pool.rows(sql::LAST, values, limit).await?;
+    let mut rows = pool.rows(name, sql::LAST, values, limit).await?;
     if rows.first().is_some_and(|row| row.get::<_, &str>(1) != state_word(RecordState::Released)) {
-        rows = patiently(pool, sql::LAST_AFTER_ALL, values, limit).await?;
+        rows = patiently(pool, name, sql::LAST_AFTER_ALL, values, limit).await?;
     }
     let Some(row) = rows.first() else { return Ok(None) };
     let fence: i64 = row.get(0);
@@ -72,7 +72,7 @@ pub(super) async fn grant(
         (&expected, Type::INT8),
     ];
     let end = Instant::now() + limit;
-    let mut rows = pool.rows_once(sql::GRANT, values, limit).await;
+    let mut rows = pool.rows_once(name, sql::GRANT, values, limit).await;
     if expected.is_some() && is_blocked(&rows) {
         rows = pool.rows_patiently(sql::GRANT, values, end.saturating_duration_since(Instant::now())).await;
     }
@@ -92,9 +92,9 @@ fn is_blocked(answer: &Answer<Vec<Row>>) -> bool {
 }
 
 /// Runs a statement, also where another program has locked the row or the table.
-async fn patiently(pool: &Arc<Pool>, sql: &str, values: &[Value<'_>], limit: Duration) -> Answer<Vec<Row>> {
+async fn patiently(pool: &Arc<Pool>, name: &str, sql: &str, values: &[Value<'_>], limit: Duration) -> Answer<Vec<Row>> {
     let end = Instant::now() + limit;
-    let rows = pool.rows(sql, values, limit).await;
+    let rows = pool.rows(name, sql, values, limit).await;
     match is_blocked(&rows) {
         true => pool.rows_patiently(sql, values, end.saturating_duration_since(Instant::now())).await,
         false => rows,
@@ -116,14 +116,14 @@ impl Beside for Arc<Pool> {
             let (state, text) = (state_word(state), record.to_json());
             let values: &[Value<'_>] =
                 &[(&name, Type::TEXT), (&fence, Type::INT8), (&state, Type::TEXT), (&text, Type::TEXT)];
-            Ok(!patiently(self, sql::SHOW, values, limit).await?.is_empty())
+            Ok(!patiently(self, name, sql::SHOW, values, limit).await?.is_empty())
         })
     }
 
     fn is_breaking<'a>(&'a self, name: &'a str, fence: i64, limit: Duration) -> Coming<'a, bool> {
         Box::pin(async move {
             let values: &[Value<'_>] = &[(&name, Type::TEXT), (&fence, Type::INT8)];
-            Ok(!self.rows(sql::IS_BREAKING, values, limit).await?.is_empty())
+            Ok(!self.rows(name, sql::IS_BREAKING, values, limit).await?.is_empty())
         })
     }
 
@@ -139,7 +139,7 @@ impl Beside for Arc<Pool> {
 /// Returns the error of a fence that would not be greater than the last one: the resource would refuse every holder from
 /// now on, or accept one from the past.
 pub(super) async fn behind(pool: &Arc<Pool>, name: &str, limit: Duration) -> Failure {
-    let rows = pool.rows(sql::FENCES, &[(&name, Type::TEXT)], limit).await.unwrap_or_default();
+    let rows = pool.rows(name, sql::FENCES, &[(&name, Type::TEXT)], limit).await.unwrap_or_default();
     let seen = rows.first().map(|row: &Row| (row.get::<_, i64>(0), row.get::<_, Option<i64>>(1).unwrap_or(0)));
     let (last, next) = seen.unwrap_or((0, 0));
     let detail =

@@ -254,6 +254,11 @@ impl Session {
         !self.state().closed && !self.is_lost() && self.connection.over.why().is_none()
     }
 
+    /// Returns whether the session has no lock but that of a name.
+    pub(super) fn has_at_most(&self, name: &str) -> bool {
+        self.state().names.iter().all(|ours| **ours == *name)
+    }
+
     pub(super) fn term(&self) -> Lease {
         self.state().term
     }

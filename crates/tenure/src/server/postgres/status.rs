@@ -54,7 +54,7 @@ pub(super) async fn beside(postgres: &Postgres, limit: Duration) -> Result<Statu
     let url = &postgres.url;
     let end = Instant::now() + limit;
     let examined = async {
-        let session = postgres.pool.writer(limit).await?;
+        let session = postgres.pool.writer(&url.name, limit).await?;
         let left = end.saturating_duration_since(Instant::now());
         examine(&session.connection, left, &url.name, &url.target, &postgres.lock).await
     };
