@@ -381,3 +381,28 @@ fn an_acquire_for_which_nothing_was_lost_begins_another_lease() {
     holder.must("check other");
     holder.must_fail("check g", "lost");
 }
+
+#[test]
+fn a_callback_that_hangs_keeps_no_revoked_lock() {
+    if !there() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let (told, reported) = channel();
+    let (go, hangs) = channel::<()>();
+    let hangs = Mutex::new(hangs);
+    let options =
+        Lock::options().max_hold(Duration::from_millis(10)).overrun(tenure::Overrun::Revoke).on_event(move |event| {
+            if let Event::Overrun { .. } = event {
+                told.send(()).unwrap();
+                // Until the test ends.
+                let _ = hangs.lock().unwrap().recv();
+            }
+        });
+    let guard = options.open(cluster.target("a", 10)).unwrap().acquire().unwrap();
+    reported.recv().unwrap();
+    let mut other = opened(&cluster.target("a", 10));
+    other.must("acquire l g 60000");
+    assert!(guard.check().is_err_and(|error| error.is_lost()));
+    drop(go);
+}

@@ -14,6 +14,7 @@ use crate::model::error::{Error, ErrorKind};
 use crate::model::options::{Options, Overrun};
 use crate::model::this_process::this_process;
 use crate::record::{Native, Record, RecordStyle};
+use crate::util::thread_pool;
 
 /// How long a waiter keeps trying to reach a server that has gone: it may be restarted, or replaced by another.
 const RETURN: Duration = Duration::from_secs(30);
@@ -142,9 +143,12 @@ pub(super) fn new_record(options: &Options) -> Record {
     }
 }
 
-/// Acts on `max_hold`. Returns whether the tenure was revoked.
-pub(super) fn overrun(tenure: &ServerTenure) -> bool {
+/// Acts on `max_hold`. Returns whether the tenure was revoked. The callback runs on another thread, because it may hang,
+/// and a lock that was revoked must not wait for it.
+pub(super) fn overrun(tenure: &Arc<ServerTenure>) -> bool {
     let revoked = tenure.options.overrun == Overrun::Revoke && tenure.revoke();
-    tenure.options.report_overrun(tenure.target(), tenure.fence, tenure.began.elapsed(), revoked);
+    let (told, held_for) = (Arc::clone(tenure), tenure.began.elapsed());
+    // Without a thread nothing reports it, and it is revoked nevertheless.
+    let _ = thread_pool::run(move || told.options.report_overrun(told.target(), told.fence, held_for, revoked));
     revoked
 }

@@ -348,11 +348,8 @@ async fn deliver(acquire: Acquire, pending: &PendingAcquire, granted: Granted, m
         let owner = Arc::clone(&session);
         let timer = tokio::spawn(async move {
             tokio::time::sleep_until(at.into()).await;
-            if tenure.is_held() {
-                let told = Arc::clone(&tenure);
-                if io_thread::run_blocking(move || overrun(&told)).await == Some(true) {
-                    session.release_early(number, &tenure, call_limit(ttl)).await;
-                }
+            if tenure.is_held() && overrun(&tenure) {
+                session.release_early(number, &tenure, call_limit(ttl)).await;
             }
         });
         owner.set_timer(number, timer.abort_handle());

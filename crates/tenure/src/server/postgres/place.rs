@@ -123,11 +123,8 @@ async fn deliver(postgres: &Arc<Postgres>, acquire: Acquire, pending: &PendingAc
         let owner = Arc::clone(&session);
         let timer = tokio::spawn(async move {
             tokio::time::sleep_until(at.into()).await;
-            if tenure.is_held() {
-                let told = Arc::clone(&tenure);
-                if io_thread::run_blocking(move || overrun(&told)).await == Some(true) {
-                    session.release_early(key, &tenure, call_limit(ttl)).await;
-                }
+            if tenure.is_held() && overrun(&tenure) {
+                session.release_early(key, &tenure, call_limit(ttl)).await;
             }
         });
         owner.set_timer(key, timer.abort_handle());
