@@ -419,3 +419,59 @@ fn a_server_without_room_for_another_lock_is_reported_and_keeps_the_others() {
     (0..held).for_each(|at| drop(holder.must(&format!("release g{at}"))));
     assert_eq!(postgres.ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), "0");
 }
+
+#[test]
+fn a_callback_that_hangs_keeps_no_revoked_lock() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    let (told, reported) = channel();
+    let (go, hangs) = channel::<()>();
+    let hangs = Mutex::new(hangs);
+    let max_hold = std::time::Duration::from_millis(10);
+    let options = tenure::Lock::options().max_hold(max_hold).overrun(tenure::Overrun::Revoke).on_event(move |event| {
+        if let tenure::Event::Overrun { .. } = event {
+            told.send(()).unwrap();
+            // Until the test ends.
+            let _ = hangs.lock().unwrap().recv();
+        }
+    });
+    let guard = options.open(postgres.target("a", 10)).unwrap().acquire().unwrap();
+    reported.recv().unwrap();
+    let mut other = opened(&postgres.target("a", 10));
+    let granted = other.must("acquire l g 60000");
+    assert_eq!(granted["crashed"], Value::Null, "{granted}");
+    assert!(guard.check().is_err_and(|error| error.is_lost()));
+    drop(go);
+}
+
+#[test]
+fn at_the_connection_limit_no_row_is_written_beside_another_lock() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    let target = |name: &str| format!("postgres://app@{}/postgres?lock={name}&ttl=10s", postgres.address());
+    postgres.ask("CREATE ROLE app LOGIN SUPERUSER");
+    let mut holder = opened(&target("a"));
+    holder.must(&format!("open other {}", target("b")));
+    holder.must("acquire l g never");
+    until("two sessions", || sessions(&postgres) == 2);
+    postgres.ask("ALTER ROLE app NOSUPERUSER CONNECTION LIMIT 1");
+    postgres.ask("GRANT USAGE ON SCHEMA tenure TO app");
+    postgres.ask("GRANT USAGE ON SEQUENCE tenure.fence TO app");
+    postgres.ask("GRANT SELECT, INSERT, UPDATE ON tenure.locks TO app");
+    let writers = "SELECT count(pg_terminate_backend(pid, 60000)) FROM pg_stat_activity WHERE application_name = 'tenure' \
+                   AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')";
+    assert_eq!(postgres.ask(writers), "1");
+    // A row that hangs would end the session, and its lock.
+    for _ in 0..2 {
+        holder.must_fail("acquire other h never", "unreachable");
+    }
+    holder.must("check g");
+    // For its only lock, the session does.
+    holder.must("release g");
+    holder.must("acquire other h 60000");
+    holder.must("release h");
+}
