@@ -35,6 +35,8 @@ struct Place<'a> {
     name: Arc<str>,
     answer_by: AnswerBy,
     record: Record,
+    /// The record as the last grant has written it, which the server may still commit.
+    sent: String,
     /// The row of the last holder, where it did not release.
     last: Option<Last>,
 }
@@ -53,6 +55,8 @@ struct Taken {
     granted: Granted,
     claim: Claim,
     fence: i64,
+    /// The record as the grant has written it.
+    sent: String,
 }
 
 /// The caller must not wait for a task that panicked.
@@ -96,9 +100,16 @@ pub(super) async fn serve(postgres: Arc<Postgres>, acquire: Acquire, pending: Ar
 
 /// Makes a tenure of a grant and hands it to the caller.
 async fn deliver(postgres: &Arc<Postgres>, acquire: Acquire, pending: &PendingAcquire, taken: Taken) -> Result<()> {
-    let Taken { granted, mut claim, fence } = taken;
+    let Taken { granted, mut claim, fence, sent } = taken;
     let session = Arc::clone(&claim.session);
-    let lost = || session.loss().at(&postgres.url.target);
+    let is_after_crash = granted.last.is_some();
+    let lost = || {
+        if !is_after_crash {
+            // The row of this grant has no holder.
+            postgres.pool.be_unsure(&postgres.url.name, &sent);
+        }
+        session.loss().at(&postgres.url.target)
+    };
     let key = claim.key().ok_or_else(lost)?;
     let Acquire { options, thread, .. } = acquire;
     let ttl = postgres.url.ttl;
@@ -152,6 +163,7 @@ async fn wait(
             name: Arc::from(&*postgres.url.name),
             answer_by: AnswerBy::new(acquire.answer_by()),
             record: new_record(&acquire.options),
+            sent: String::new(),
             last: None,
         };
         match postgres.pool.keeper(place.limit()).await {
@@ -221,7 +233,9 @@ impl Place<'_> {
         let Some(claim) = claim else { return Ok(None) };
         let taken = self.take(&claim).await;
         match taken {
-            Ok(Some((granted, fence))) => Ok(Some(Taken { granted, claim, fence })),
+            Ok(Some((granted, fence))) => {
+                Ok(Some(Taken { granted, claim, fence, sent: std::mem::take(&mut self.sent) }))
+            }
             // The waiters behind us must not wait for an abandoned claim, nor the caller for a silent server.
             other => {
                 if claim.session.waits() {
@@ -339,15 +353,18 @@ impl Place<'_> {
             let step = if claim.session.waits() {
                 // At once, which saves a round trip: a grant without the session is none.
                 let (ended, step) = tokio::join!(claim.session.end_wait(), self.try_take(claim));
+                if ended.is_err() && matches!(step, Ok(Some(_))) {
+                    self.disown();
+                }
                 ended.and(step)
             } else {
                 self.try_take(claim).await
             };
             let step = step.map_err(|failure| self.at(failure));
             match step {
-                // A grant whose session is lost is none.
                 Ok(Some(taken)) if !claim.session.is_lost() => return Ok(Some(taken)),
-                Ok(Some(_)) => {}
+                // A grant whose session is lost is none.
+                Ok(Some(_)) => self.disown(),
                 Ok(None) => {
                     let grace = self.last.as_ref().and_then(|last| last.until);
                     let grace = grace.map_or(Duration::ZERO, |until| until.from(BootTime::now()));
@@ -377,6 +394,14 @@ impl Place<'_> {
         }
     }
 
+    /// Records that the row of the last grant has no holder: the next acquire of this process neither waits for its lease
+    /// nor reports a crash. But a row that has replaced that of a crashed holder stays the sign of that crash.
+    fn disown(&self) {
+        if self.last.as_ref().is_none_or(|last| last.record.is_none()) {
+            self.postgres.pool.be_unsure(&self.name, &self.sent);
+        }
+    }
+
     /// Tries once to write the row. `None` where the last holder did not release: then its row was read.
     async fn try_take(&mut self, claim: &Claim) -> Answer<Option<(Granted, i64)>> {
         let (pool, backend) = (&self.postgres.pool, claim.session.connection.backend);
@@ -393,6 +418,7 @@ impl Place<'_> {
         }
         let (record, expected) = (self.record.to_json(), self.last.as_ref().map(|last| last.fence));
         let granted = rows::grant(pool, &self.name, &record, backend, expected, self.limit()).await;
+        self.sent = record;
         let fence = match granted {
             Ok(fence) => fence,
             // It is read, and waited for.
