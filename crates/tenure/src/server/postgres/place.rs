@@ -218,6 +218,15 @@ impl Place<'_> {
         }
     }
 
+    /// Returns the error of a call that failed. After the deadline, a server that does not answer may just be slow.
+    fn outcome(&self, failure: Failure) -> Error {
+        let error = self.at(failure);
+        match (error.is_unreachable() || error.is_lost()) && !error.takes_no_writes() && self.is_late() {
+            true => self.silence(error),
+            false => error,
+        }
+    }
+
     /// Takes the lock, or waits for it. `None` once the caller has given up.
     async fn acquire(&mut self) -> Result<Option<Taken>> {
         let mut claim = self.try_once().await?;
@@ -257,13 +266,7 @@ impl Place<'_> {
             keeper.try_lock(&name).await
         };
         let answer: Answer<Option<Claim>> = within(limit, asked).await.unwrap_or_else(|| Err(Failure::silent(limit)));
-        answer.map_err(|failure| {
-            let error = self.at(failure);
-            match error.is_unreachable() && !error.takes_no_writes() && self.is_late() {
-                true => self.silence(error),
-                false => error,
-            }
-        })
+        answer.map_err(|failure| self.outcome(failure))
     }
 
     /// Waits for the lock: step 3 of the protocol. `None` once the caller has given up.
@@ -284,7 +287,7 @@ impl Place<'_> {
         };
         match chance {
             Ok(Chance::Claim(claim)) => Ok(Some(claim)),
-            Ok(Chance::Failed(failure)) => Err(self.at(failure)),
+            Ok(Chance::Failed(failure)) => Err(self.outcome(failure)),
             Ok(Chance::Turn(turn)) => self.wait_in_queue(turn).await,
             // Its sender is dropped with the pool, which this acquire keeps.
             Err(_) => Err(self.busy()),
@@ -301,7 +304,7 @@ impl Place<'_> {
                 drop(turn);
                 return self.try_once().await;
             }
-            Err(failure) => return Err(self.at(failure)),
+            Err(failure) => return Err(self.outcome(failure)),
         };
         let limit = self.limit();
         let answer = {
@@ -330,10 +333,11 @@ impl Place<'_> {
         if failure.has_code(LOCK_TIMED_OUT) {
             return Err(self.busy());
         }
-        let is_cancelled = failure.has_code(CANCELLED);
-        let error = self.at(failure);
-        // It has no time of its own there: an operator ended it.
-        Err(if is_cancelled { error.with_kind(ErrorKind::Io) } else { error })
+        if failure.has_code(CANCELLED) {
+            // It has no time of its own there: an operator ended it.
+            return Err(self.at(failure).with_kind(ErrorKind::Io));
+        }
+        Err(self.outcome(failure))
     }
 
     /// In milliseconds; 0 is without an end.
