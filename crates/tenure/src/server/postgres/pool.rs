@@ -355,7 +355,7 @@ impl Pool {
         let end = Instant::now() + limit;
         let left = || end.saturating_duration_since(Instant::now());
         loop {
-            match self.rows_once(name, sql, values, left()).await {
+            match self.rows_once(name, sql, values, left(), &mut false).await {
                 // The writer's loss costs no holder its lock, so it must not fail a release.
                 Err(failure) if failure.is_lost() && left() > PAUSE => sleep(PAUSE).await,
                 answer => return answer,
@@ -363,21 +363,24 @@ impl Pool {
         }
     }
 
-    /// As [`rows`](Pool::rows), for a statement that must not be executed twice.
+    /// As [`rows`](Pool::rows), for a statement that must not be executed twice. Sets `sent` once the server may execute it.
     pub(super) async fn rows_once(
         self: &Arc<Self>,
         name: &str,
         sql: &str,
         values: &[Value<'_>],
         limit: Duration,
+        sent: &mut bool,
     ) -> Answer<Vec<Row>> {
         let end = Instant::now() + limit;
         let left = || end.saturating_duration_since(Instant::now());
         let turn = within(limit, self.statements.acquire()).await;
         let _turn = turn.ok_or_else(|| Failure::silent(limit))?;
         let writer = self.writer(name, left()).await?;
+        *sent = true;
         match writer.connection.rows(left(), sql, values).await {
             Err(failure) if failure.is_missing() => {
+                *sent = false;
                 let (_patient, session) = self.patient(left()).await?;
                 // Two sessions that create them at once disturb each other. The second time they are there.
                 if let Err(failure) = session.connection.batch(left(), sql::TABLES).await {
@@ -386,6 +389,7 @@ impl Pool {
                     }
                     session.connection.batch(left(), sql::TABLES).await?;
                 }
+                *sent = true;
                 writer.connection.rows(left(), sql, values).await
             }
             answer => answer,

@@ -72,13 +72,17 @@ pub(super) async fn grant(
         (&expected, Type::INT8),
     ];
     let end = Instant::now() + limit;
-    let mut rows = pool.rows_once(name, sql::GRANT, values, limit).await;
+    let mut sent = false;
+    let mut rows = pool.rows_once(name, sql::GRANT, values, limit, &mut sent).await;
     if expected.is_some() && is_blocked(&rows) {
         rows = pool.rows_patiently(sql::GRANT, values, end.saturating_duration_since(Instant::now())).await;
     }
-    let rows = rows.inspect_err(|_| {
-        // The server may still commit it.
-        pool.be_unsure(name, record);
+    let rows = rows.inspect_err(|failure| {
+        // A proxy's own errors, of a server that it has lost, have codes as well.
+        if sent && (failure.is_unanswered() || failure.kind == ErrorKind::Io) {
+            // The server may still commit it.
+            pool.be_unsure(name, record);
+        }
     })?;
     let fence = rows.first().map(|row| row.get(0));
     if fence.is_some() {
