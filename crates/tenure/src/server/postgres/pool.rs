@@ -526,8 +526,28 @@ impl Pool {
     }
 }
 
+/// The task that tries for waiters must not end, by a panic, and leave them waiting. The next one begins it again.
+struct FailsWaiters(Arc<Pool>);
+
+impl Drop for FailsWaiters {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let failed = {
+            let mut places = self.0.places();
+            places.is_trying = false;
+            std::mem::take(&mut places.waiters)
+        };
+        for waiter in failed.into_values() {
+            let _ = waiter.tell.send(Chance::Failed(Failure::new(ErrorKind::Io, "what tries for waiters failed")));
+        }
+    }
+}
+
 /// Tries again and again for the waiters for which no session waits, until there are none.
 async fn try_for_waiters(pool: Arc<Pool>) {
+    let _fails = FailsWaiters(Arc::clone(&pool));
     let mut all_at = Instant::now();
     loop {
         let began = Instant::now();

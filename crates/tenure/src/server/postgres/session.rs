@@ -723,6 +723,7 @@ impl Session {
 
 /// Takes and unlocks advisory locks, many by one statement, until the session is lost.
 async fn take_and_unlock(session: Arc<Session>) {
+    let _loses = LosesSession(Arc::clone(&session));
     loop {
         let (unlocks, tries, lost) = {
             let mut state = session.state();
@@ -842,7 +843,7 @@ async fn listen(session: Arc<Session>) {
     }
 }
 
-/// A session's task must not end, by a panic, and leave holders that believe they hold.
+/// A session's task must not end, by a panic, and leave holders that believe they hold, or a session that unlocks nothing.
 struct LosesSession(Arc<Session>);
 
 impl Drop for LosesSession {
