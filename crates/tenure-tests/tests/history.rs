@@ -272,7 +272,7 @@ fn a_kill_at_any_call_leaves_a_history() {
         let target = dir.path().join(format!("t{at}"));
         let mut first = opened(&target, "history=1 label=before");
         // As many lines as make the next one too many.
-        while !fs::metadata(file(&target)).is_ok_and(|found| found.len() >= 2048) {
+        while !fs::metadata(file(&target)).is_ok_and(|found| found.len() >= 3072) {
             first.must("acquire l g never");
             first.must("release g");
         }
