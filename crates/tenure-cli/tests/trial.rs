@@ -135,6 +135,66 @@ fn a_folder_where_flock_does_nothing_is_refused() {
     assert!(run(&scratch).status.success(), "tried again");
 }
 
+/// `strace` disturbs the first trial only: without `-f` it counts the calls of the command's first thread.
+#[test]
+fn a_trial_that_was_disturbed_is_repeated() {
+    if !needs("strace") {
+        return;
+    }
+    for inject in ["flock:retval=0:when=1", "mkdirat:error=EEXIST:when=1"] {
+        let scratch = Scratch::new();
+        let (call, _) = inject.split_once(':').unwrap();
+        let (trace, inject) = (format!("trace={call}"), format!("inject={inject}"));
+        let log = scratch.join("log");
+        let strace = ["strace", "-qq", "-o", log.to_str().unwrap(), "-e", &trace, "-e", &inject];
+        let output = run_by(&strace, &scratch, "target");
+        assert!(output.status.success(), "{inject}: {}", said(&output));
+        assert!(fs::read_to_string(&log).unwrap().contains("(INJECTED)"), "{inject}");
+        assert_eq!(answer(&scratch)["passed"], json!(true), "{inject}");
+        assert_eq!(scratch.names(), [".tenure", "log"], "{inject}");
+    }
+}
+
+/// Another user could otherwise refuse a shared folder to all, or vouch for it.
+#[test]
+fn the_answer_of_another_user_is_not_believed() {
+    let scratch = Scratch::new();
+    assert!(run(&scratch).status.success());
+    let path = scratch.join(".tenure/.trial");
+    // Only root may give a file away.
+    if std::os::unix::fs::chown(&path, Some(4_000_001), None).is_err() {
+        return;
+    }
+    change(&scratch, |remembered| remembered["passed"] = json!(false));
+    assert!(run(&scratch).status.success());
+    assert_eq!(answer(&scratch)["passed"], json!(true));
+    // The folder's owner is believed.
+    std::os::unix::fs::chown(&path, Some(4_000_001), None).unwrap();
+    std::os::unix::fs::chown(scratch.path(), Some(4_000_001), None).unwrap();
+    change(&scratch, |remembered| remembered["passed"] = json!(false));
+    assert_eq!(run(&scratch).status.code(), UNSUPPORTED);
+}
+
+#[test]
+fn what_a_killed_trial_left_is_in_nobodys_way() {
+    let scratch = Scratch::new();
+    assert!(run(&scratch).status.success());
+    // A walk leaves a trial's own locks alone.
+    let trial = scratch.join(".tenure-probe-4194303-trial-1-0");
+    fs::create_dir(&trial).unwrap();
+    let dead = "{\"pid\":4194303,\"createdAt\":\"2020-01-01T00:00:00.000Z\"}";
+    fs::write(trial.join("foreign.lock"), dead).unwrap();
+    assert_eq!(scratch.json(["clean", "-r", "--json"])["locks"], json!([]));
+    assert!(trial.join("foreign.lock").exists());
+    fs::remove_dir_all(&trial).unwrap();
+    // An answer that was never finished does not keep `.tenure`.
+    fs::write(scratch.join(".tenure/.trial.4194303"), "{").unwrap();
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(7 * 24 * 3600);
+    fs::File::options().append(true).open(scratch.join(".tenure/target.lock")).unwrap().set_modified(old).unwrap();
+    assert_eq!(scratch.json(["clean", "--json"])["pruned"], json!(1));
+    assert_eq!(scratch.names(), Vec::<String>::new());
+}
+
 /// What is missing is not used, or is an error where it is needed. No promise is broken.
 #[test]
 fn a_folder_without_hard_links_or_without_exchanges_passes() {

@@ -204,3 +204,27 @@ fn remember(paths: &LockPaths, of: Circumstances, answer: &Answer) -> Result<()>
         failed(error)
     })
 }
+
+#[cfg(all(test, target_os = "linux"))]
+#[allow(clippy::disallowed_methods, reason = "the tests move folders directly")]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
+    fn a_folder_that_was_replaced_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("folder");
+        std::fs::create_dir(&folder).unwrap();
+        let paths = LockPaths::open(&folder.join("target"), false).unwrap();
+        assert!(is_still_at_its_path(&paths));
+        std::fs::rename(&folder, dir.path().join("moved")).unwrap();
+        assert!(!is_still_at_its_path(&paths), "missing");
+        std::fs::create_dir(&folder).unwrap();
+        assert!(!is_still_at_its_path(&paths), "another one");
+        // The folder that is open may be reached by a link as well.
+        std::fs::remove_dir(&folder).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("moved"), &folder).unwrap();
+        assert!(is_still_at_its_path(&paths));
+    }
+}
