@@ -111,6 +111,32 @@ fn a_break_that_is_refused_changes_nothing() {
 }
 
 #[test]
+fn a_break_that_fails_midway_is_taken_back() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    role(&postgres, "app");
+    role_beside(&postgres, "ops", "app");
+    postgres.ask("GRANT app TO ops");
+    // The holder is asked to give the lock up, and cannot be told so.
+    postgres.ask("REVOKE EXECUTE ON FUNCTION pg_notify FROM PUBLIC");
+    let mut holder = opened(&target_of(&postgres, "app", "60s"));
+    holder.must(&format!("open other {}", target_of(&postgres, "app", "60s").replace("lock=a", "lock=b")));
+    holder.must("acquire l g never");
+    holder.must("acquire other h never");
+    let row = "SELECT state, fence, backend FROM tenure.locks WHERE name = 'a'";
+    let before = postgres.ask(row);
+    let refused =
+        Actor::start().must_fail(&format!("break {} force", target_of(&postgres, "ops", "60s")), "permission-denied");
+    assert!(said(&refused).contains("pg_notify"), "{refused}");
+    assert_eq!(postgres.ask(row), before);
+    holder.must("check g");
+    holder.must("release g");
+    holder.must("release h");
+}
+
+#[test]
 fn the_next_holder_waits_for_the_end_of_a_break() {
     if !there() {
         return;

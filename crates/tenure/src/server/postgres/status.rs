@@ -16,6 +16,8 @@ use crate::model::status::{Scheme, State, Status};
 use crate::process::Liveness;
 use crate::record::RecordState;
 
+/// The hint of a break that failed, and could not be taken back.
+const STAYS: &str = "its row says `breaking`: the holder gives the lock up as soon as it hears so; break it again";
 /// The time between two looks at whether a holder has given a lock up.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -149,7 +151,10 @@ async fn force(postgres: &Postgres, limit: Duration) -> Answer<bool> {
         if !may_end {
             return Err(forbidden(holder, "it is another role's"));
         }
-        return ask_to_give_up(&connection, name, fence, holder, limit).await;
+        let asked = ask_to_give_up(&connection, name, fence, holder, limit).await;
+        let Err(failure) = asked else { return asked };
+        let is_back = take_back(postgres, &connection, fence, limit).await;
+        return Err(if is_back { failure } else { failure.with_hint(STAYS) });
     }
     end_holders(&connection, name, fence, &holders, limit).await
 }
@@ -160,7 +165,22 @@ async fn session(connection: &Connection, backend: i32, limit: Duration) -> Answ
     Ok(rows.first().map(|row| (row.get::<_, Option<bool>>(0).unwrap_or(false), row.get(1))))
 }
 
-/// Has the holder give one lock up, because its session has others, which its end would end as well.
+/// Takes a break back that has failed: its holder's row must not say for ever that it is being broken. Where this session
+/// is lost, another does. Returns whether that succeeded.
+async fn take_back(postgres: &Postgres, connection: &Connection, fence: i64, limit: Duration) -> bool {
+    let values: &[Value<'_>] = &[(&&*postgres.url.name, Type::TEXT), (&fence, Type::INT8)];
+    if connection.rows(limit, sql::TAKE_BREAK_BACK, values).await.is_ok() {
+        return true;
+    }
+    let again = async {
+        let connection = connect(postgres, Purpose::Lock, limit).await?;
+        connection.rows(limit, sql::TAKE_BREAK_BACK, values).await
+    };
+    again.await.is_ok()
+}
+
+/// Has the holder give one lock up, because its session has others, which its end would end as well. The caller takes the
+/// break back where this fails.
 async fn ask_to_give_up(connection: &Connection, name: &str, fence: i64, holder: i32, limit: Duration) -> Answer<bool> {
     let end = Instant::now() + limit;
     let values: &[Value<'_>] = &[(&name, Type::TEXT), (&fence, Type::INT8)];
@@ -179,7 +199,6 @@ async fn ask_to_give_up(connection: &Connection, name: &str, fence: i64, holder:
             break;
         }
     }
-    connection.rows(limit, sql::TAKE_BREAK_BACK, values).await?;
     let detail =
         format!("the holder's process did not give the lock up in time; its session (backend {holder}) has others");
     Err(Failure::new(ErrorKind::Unreachable, detail).with_hint(format!(
