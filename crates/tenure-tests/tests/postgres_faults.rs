@@ -137,6 +137,34 @@ fn a_break_that_fails_midway_is_taken_back() {
 }
 
 #[test]
+fn a_break_of_a_lock_that_is_just_released_ends_no_other() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    let target = target_of(&postgres, "postgres", "60s");
+    let mut holder = opened(&target);
+    holder.must(&format!("open other {}", target.replace("lock=a", "lock=b")));
+    holder.must("acquire l g never");
+    // A release of its only lock, stopped before the commit.
+    let mut releases = postgres.session();
+    assert_eq!(releases.ask("BEGIN; UPDATE tenure.locks SET state = 'released' WHERE name = 'a' RETURNING 1;"), "1");
+    let mut operator = Actor::start();
+    operator.send(&format!("break {target} force"));
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%UPDATE tenure.locks%' \
+                 AND application_name = 'tenure' AND wait_event_type = 'Lock'";
+    // On a very busy machine it has failed by then.
+    until("the break waits for the row", || operator.has_answered() || postgres.ask(waits) == "1");
+    holder.must("acquire other h never");
+    releases.send("COMMIT;");
+    receive_soon(&mut operator, "the break");
+    assert_eq!(postgres.ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), "2");
+    holder.must("check h");
+    holder.must("release h");
+    releases.end();
+}
+
+#[test]
 fn the_next_holder_waits_for_the_end_of_a_break() {
     if !there() {
         return;

@@ -137,26 +137,45 @@ pub(super) async fn force_release(postgres: &Postgres) -> Result<bool> {
 async fn force(postgres: &Postgres, limit: Duration) -> Answer<bool> {
     let connection = connect(postgres, Purpose::Lock, limit).await?;
     let name = &*postgres.url.name;
-    let queued = queue(&connection, name, limit).await?;
-    let holders: Vec<i32> = queued.iter().filter(|backend| backend.granted).map(|backend| backend.pid).collect();
-    let row = row(&connection, name, limit).await?;
-    // Not a row that another tenure has written meanwhile.
-    let row = row.filter(|row| holders.is_empty() || holders.contains(&row.get::<_, i32>(2)));
-    let fence = row.as_ref().map(|row| row.get::<_, i64>(0));
-    if let (&[holder], Some(row), Some(fence)) = (&*holders, &row, fence)
-        && row.get::<_, &str>(1) != "released"
-        && let Some((may_end, locks)) = session(&connection, holder, limit).await?
-        && locks > 1
-    {
-        if !may_end {
-            return Err(forbidden(holder, "it is another role's"));
+    let end = Instant::now() + limit;
+    let mut before: Option<Option<i64>> = None;
+    loop {
+        let queued = queue(&connection, name, limit).await?;
+        let holders: Vec<i32> = queued.iter().filter(|backend| backend.granted).map(|backend| backend.pid).collect();
+        let row = row(&connection, name, limit).await?;
+        // Not a row that another tenure has written meanwhile.
+        let row = row.filter(|row| holders.is_empty() || holders.contains(&row.get::<_, i32>(2)));
+        let fence = row.as_ref().map(|row| row.get::<_, i64>(0));
+        if before.is_some_and(|before| before != fence || holders.is_empty()) {
+            // The tenure that was to be broken has ended by itself. The next holder's is another.
+            return Ok(false);
         }
-        let asked = ask_to_give_up(&connection, name, fence, holder, limit).await;
-        let Err(failure) = asked else { return asked };
-        let is_back = take_back(postgres, &connection, fence, limit).await;
-        return Err(if is_back { failure } else { failure.with_hint(STAYS) });
+        let is_released = row.is_some_and(|row| row.get::<_, &str>(1) == "released");
+        if let (&[holder], Some(fence)) = (&*holders, fence)
+            && let Some((may_end, locks)) = session(&connection, holder, limit).await?
+            && locks > 1
+        {
+            if !may_end {
+                return Err(forbidden(holder, "it is another role's"));
+            }
+            if !is_released {
+                let asked = ask_to_give_up(&connection, name, fence, holder, limit).await;
+                let Err(failure) = asked else { return asked };
+                let is_back = take_back(postgres, &connection, fence, limit).await;
+                return Err(if is_back { failure } else { failure.with_hint(STAYS) });
+            }
+            // Its holder unlocks it next.
+        } else if let Some(broken) =
+            end_holders(&connection, name, fence.filter(|_| !is_released), &holders, limit).await?
+        {
+            return Ok(broken);
+        }
+        if Instant::now() >= end {
+            return Err(not_given_up(holders.first().copied().unwrap_or_default()));
+        }
+        before = Some(fence);
+        sleep(LOOK_AGAIN).await;
     }
-    end_holders(&connection, name, fence, &holders, limit).await
 }
 
 /// Returns whether this user may end a session, and how many advisory locks it has. `None` if it has ended.
@@ -199,24 +218,29 @@ async fn ask_to_give_up(connection: &Connection, name: &str, fence: i64, holder:
             break;
         }
     }
+    Err(not_given_up(holder))
+}
+
+fn not_given_up(holder: i32) -> Failure {
     let detail =
         format!("the holder's process did not give the lock up in time; its session (backend {holder}) has others");
-    Err(Failure::new(ErrorKind::Unreachable, detail).with_hint(format!(
+    Failure::new(ErrorKind::Unreachable, detail).with_hint(format!(
         "nothing was changed: its session ends by itself when the lease is over; `SELECT pg_terminate_backend({holder})` \
          ends it with all its locks"
-    )))
+    ))
 }
 
 /// Ends the holders' sessions, and marks the row as released. Does both or neither: with a row that says "released", the
 /// next holder would not wait for the lease of a session that still holds. The row comes first, so that the next holder, which
-/// reads the row, waits for the end of this.
+/// reads the row, waits for the end of this. `None`, and nothing is changed, if the holder of that fence has released by
+/// itself meanwhile: its session may have another lock by now.
 async fn end_holders(
     connection: &Connection,
     name: &str,
     fence: Option<i64>,
     holders: &[i32],
     limit: Duration,
-) -> Answer<bool> {
+) -> Answer<Option<bool>> {
     connection.batch(limit, "BEGIN").await?;
     let marked = match fence {
         Some(fence) => {
@@ -225,11 +249,15 @@ async fn end_holders(
         }
         None => false,
     };
+    if fence.is_some() && !marked {
+        connection.batch(limit, "ROLLBACK").await?;
+        return Ok(holders.is_empty().then_some(false));
+    }
     let mut ended = false;
     for holder in holders {
         // The connection's end rolls back.
         ended |= connection.end(*holder, limit).await?;
     }
     connection.batch(limit, "COMMIT").await?;
-    Ok(ended || marked)
+    Ok(Some(ended || marked))
 }
