@@ -64,6 +64,42 @@ fn a_server_that_takes_no_writes_is_refused_at_once() {
 }
 
 #[test]
+fn no_row_is_written_at_another_server_than_that_of_the_lock() {
+    if !there() {
+        return;
+    }
+    let primary = Postgres::start_with(&["wal_keep_size=64"]);
+    role(&primary, "app");
+    let standby = primary.standby();
+    let target = |name: &str| {
+        let (first, second) = (primary.address(), standby.address());
+        format!("postgres://app@{first}:5432,{second}:5432/postgres?lock={name}&ttl=60s")
+    };
+    let mut holder = opened(&target("a"));
+    holder.must(&format!("open other {}", target("b")));
+    holder.must("acquire l g never");
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+    assert_eq!(primary.ask(locks), "1");
+    // Both accept writes now, and the first has no room for another session to write them.
+    standby.promote();
+    primary.ask("ALTER ROLE app CONNECTION LIMIT 1");
+    let writers = "SELECT count(pg_terminate_backend(pid, 60000)) FROM pg_stat_activity WHERE application_name = 'tenure' \
+                   AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')";
+    assert_eq!(primary.ask(writers), "1");
+    until("a writer at the other server", || {
+        said(&holder.must_fail("acquire other h never", "unreachable")).contains("another server")
+    });
+    assert_eq!(standby.ask("SELECT count(*) FROM tenure.locks WHERE name = 'b'"), "0");
+    // Where there is room again, the row is written beside its lock.
+    primary.ask("ALTER ROLE app CONNECTION LIMIT -1");
+    holder.must("check g");
+    holder.must("acquire other h 60000");
+    assert_eq!(primary.ask(locks), "2");
+    holder.must("release h");
+    holder.must("release g");
+}
+
+#[test]
 fn a_break_that_is_refused_changes_nothing() {
     if !there() {
         return;

@@ -131,6 +131,7 @@ struct Who {
     version: u32,
     standby: bool,
     read_only: bool,
+    started: String,
 }
 
 /// The servers to connect to, and the user.
@@ -149,6 +150,8 @@ pub(super) struct Connection {
     tls: Option<MakeRustlsConnect>,
     pub(super) over: Arc<Over>,
     pub(super) backend: i32,
+    /// When the server was started.
+    started: String,
     /// What the server reports on its own: the payloads of notifications.
     news: Mutex<Option<UnboundedReceiver<String>>>,
 }
@@ -520,6 +523,7 @@ impl TryAll<'_> {
                 tls: self.address.tls.clone(),
                 over,
                 backend: who.backend,
+                started: who.started,
                 news: Mutex::new(Some(news)),
             }));
         };
@@ -545,6 +549,17 @@ impl Connection {
     fn client(&self) -> Answer<Arc<Client>> {
         let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
         client.ok_or_else(|| Failure::lost(&self.over.why().unwrap_or_default()))
+    }
+
+    /// Fails if it is at another server than `other`. After a failover both may accept writes.
+    pub(super) fn must_be_beside(&self, other: &Connection) -> Answer<()> {
+        if self.started == other.started {
+            return Ok(());
+        }
+        let detail = "the session that writes the row is at another server than the one that has the lock";
+        Err(Failure::new(ErrorKind::Unreachable, detail).with_hint(
+            "of the target's servers only one may accept writes: look at `SELECT pg_is_in_recovery()` in each",
+        ))
     }
 
     /// Runs `work` to its end, which the connection's end is too.
@@ -676,6 +691,7 @@ fn who(rows: &[SimpleQueryMessage]) -> Option<Who> {
         version: row.get(1)?.parse().ok()?,
         standby: row.get(2)? == "t",
         read_only: row.get(3)? == "on",
+        started: row.get(4)?.to_owned(),
     })
 }
 

@@ -408,7 +408,7 @@ impl Place<'_> {
 
     /// Tries once to write the row. `None` where the last holder did not release: then its row was read.
     async fn try_take(&mut self, claim: &Claim) -> Answer<Option<(Granted, i64)>> {
-        let (pool, backend) = (&self.postgres.pool, claim.session.connection.backend);
+        let (pool, holder) = (&self.postgres.pool, &claim.session.connection);
         if self.last.as_ref().and_then(|last| last.until).is_some_and(|until| BootTime::now() < until) {
             return Ok(None);
         }
@@ -421,7 +421,7 @@ impl Place<'_> {
             native.acquired_at = Some(SystemTime::now());
         }
         let (record, expected) = (self.record.to_json(), self.last.as_ref().map(|last| last.fence));
-        let granted = rows::grant(pool, &self.name, &record, backend, expected, self.limit()).await;
+        let granted = rows::grant(pool, &self.name, &record, holder, expected, self.limit()).await;
         self.sent = record;
         let fence = match granted {
             Ok(fence) => fence,

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::sleep;
 use tokio_postgres::Row;
 
-use super::connect::{Address, Answer, CANCELLED, Failure, Value};
+use super::connect::{Address, Answer, CANCELLED, Connection, Failure, Value};
 use super::session::{Claim, Coming, Kind, PAUSE, Permit, Session};
 use super::sql;
 use super::users::Users;
@@ -355,7 +355,7 @@ impl Pool {
         let end = Instant::now() + limit;
         let left = || end.saturating_duration_since(Instant::now());
         loop {
-            match self.rows_once(name, sql, values, left(), &mut false).await {
+            match self.rows_once(name, sql, values, left(), &mut false, None).await {
                 // The writer's loss costs no holder its lock, so it must not fail a release.
                 Err(failure) if failure.is_lost() && left() > PAUSE => sleep(PAUSE).await,
                 answer => return answer,
@@ -363,7 +363,8 @@ impl Pool {
         }
     }
 
-    /// As [`rows`](Pool::rows), for a statement that must not be executed twice. Sets `sent` once the server may execute it.
+    /// As [`rows`](Pool::rows), for a statement that must not be executed twice. Sets `sent` once the server may execute it,
+    /// which is that of `beside`.
     pub(super) async fn rows_once(
         self: &Arc<Self>,
         name: &str,
@@ -371,12 +372,14 @@ impl Pool {
         values: &[Value<'_>],
         limit: Duration,
         sent: &mut bool,
+        beside: Option<&Connection>,
     ) -> Answer<Vec<Row>> {
         let end = Instant::now() + limit;
         let left = || end.saturating_duration_since(Instant::now());
         let turn = within(limit, self.statements.acquire()).await;
         let _turn = turn.ok_or_else(|| Failure::silent(limit))?;
         let writer = self.writer(name, left()).await?;
+        must_be_beside(&writer, beside)?;
         *sent = true;
         match writer.connection.rows(left(), sql, values).await {
             Err(failure) if failure.is_missing() => {
@@ -402,10 +405,12 @@ impl Pool {
         sql: &str,
         values: &[Value<'_>],
         limit: Duration,
+        beside: Option<&Connection>,
     ) -> Answer<Vec<Row>> {
         let end = Instant::now() + limit;
         let left = || end.saturating_duration_since(Instant::now());
         let (_patient, session) = self.patient(limit).await?;
+        must_be_beside(&session, beside)?;
         let answer = session.connection.rows(left(), sql, values).await;
         session.touch();
         if let Err(failure) = &answer
@@ -524,6 +529,12 @@ impl Pool {
             }
         }
     }
+}
+
+/// Closes a session that is at another server than the locks, so that the next one may be at theirs.
+fn must_be_beside(session: &Session, other: Option<&Connection>) -> Answer<()> {
+    let Some(other) = other else { return Ok(()) };
+    session.connection.must_be_beside(other).inspect_err(|failure| session.close(&failure.detail))
 }
 
 /// The task that tries for waiters must not end, by a panic, and leave them waiting. The next one begins it again.

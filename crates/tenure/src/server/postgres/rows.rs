@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::connect::{Address, Answer, Failure, LOCK_TIMED_OUT, Value};
+use super::connect::{Address, Answer, Connection, Failure, LOCK_TIMED_OUT, Value};
 use super::pool::Pool;
 use super::session::{Beside, Coming, Session};
 use super::sql;
@@ -52,14 +52,14 @@ pub(super) async fn last(pool: &Arc<Pool>, name: &str, limit: Duration) -> Answe
     Ok(Some(Found { unreleased: Some(last), until, ..free }))
 }
 
-/// Writes the row of a grant to the session `backend`: step 5 of the protocol. Returns its fence; `None` if the last holder
-/// did not release, and its fence is not `expected`, or if the fence would not grow. Without `expected` it does not wait for
-/// a row or a table that another program has locked.
+/// Writes the row of a grant to the session `holder`, at whose server it must be written: step 5 of the protocol. Returns
+/// its fence; `None` if the last holder did not release, and its fence is not `expected`, or if the fence would not grow.
+/// Without `expected` it does not wait for a row or a table that another program has locked.
 pub(super) async fn grant(
     pool: &Arc<Pool>,
     name: &str,
     record: &str,
-    backend: i32,
+    holder: &Connection,
     expected: Option<i64>,
     limit: Duration,
 ) -> Answer<Option<i64>> {
@@ -68,14 +68,15 @@ pub(super) async fn grant(
         (&name, Type::TEXT),
         (&lease, Type::INT8),
         (&record, Type::TEXT),
-        (&backend, Type::INT4),
+        (&holder.backend, Type::INT4),
         (&expected, Type::INT8),
     ];
     let end = Instant::now() + limit;
     let mut sent = false;
-    let mut rows = pool.rows_once(name, sql::GRANT, values, limit, &mut sent).await;
+    let mut rows = pool.rows_once(name, sql::GRANT, values, limit, &mut sent, Some(holder)).await;
     if expected.is_some() && is_blocked(&rows) {
-        rows = pool.rows_patiently(sql::GRANT, values, end.saturating_duration_since(Instant::now())).await;
+        let left = end.saturating_duration_since(Instant::now());
+        rows = pool.rows_patiently(sql::GRANT, values, left, Some(holder)).await;
     }
     let rows = rows.inspect_err(|failure| {
         // A proxy's own errors, of a server that it has lost, have codes as well.
@@ -100,7 +101,7 @@ async fn patiently(pool: &Arc<Pool>, name: &str, sql: &str, values: &[Value<'_>]
     let end = Instant::now() + limit;
     let rows = pool.rows(name, sql, values, limit).await;
     match is_blocked(&rows) {
-        true => pool.rows_patiently(sql, values, end.saturating_duration_since(Instant::now())).await,
+        true => pool.rows_patiently(sql, values, end.saturating_duration_since(Instant::now()), None).await,
         false => rows,
     }
 }

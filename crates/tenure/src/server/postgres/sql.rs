@@ -42,9 +42,11 @@ pub(super) fn begin(lease_ms: u128, statement_ms: u128, lock_ms: u64) -> String 
     )
 }
 
-/// The backend of this session, the server's version, whether it is a standby, and whether it accepts writes.
+/// The backend of this session, the server's version, whether it is a standby, whether it accepts writes, and when it was
+/// started, which tells it from the other servers of its cluster.
 pub(super) const WHO: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('server_version_num'), \
-                              pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')";
+                              pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only'), \
+                              EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time())";
 
 pub(super) const RENEW: &str = "SELECT pg_catalog.pg_backend_pid()";
 
