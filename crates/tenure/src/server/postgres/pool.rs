@@ -29,6 +29,8 @@ const MOST_UNSURE: usize = 64;
 const MOST_STATEMENTS: usize = 64;
 /// The maximum time until a server has ended a session that was closed.
 const ROOM_LIMIT: Duration = Duration::from_secs(1);
+/// How often the pause between two writers doubles.
+const MOST_DOUBLED: u32 = 10;
 /// The shortest time between two attempts for the waiters for which no session waits.
 pub(super) const TRY_AGAIN: Duration = Duration::from_millis(250);
 /// How much longer than an attempt the time until the next one is, up to [`LONGEST`].
@@ -43,6 +45,7 @@ pub(super) struct Pool {
     writer: tokio::sync::Mutex<Weak<Session>>,
     /// Locked for each of its statements.
     patient: tokio::sync::Mutex<Weak<Session>>,
+    hanging: Mutex<Hanging>,
     /// The keeper, for a server that accepts no second connection.
     last_keeper: Mutex<Weak<Session>>,
     statements: Semaphore,
@@ -54,6 +57,29 @@ pub(super) struct Pool {
     places: Mutex<Places>,
     /// Wakes the task that tries for waiters.
     try_now: Notify,
+}
+
+/// The writers that hang, one after the other: a commit that waits for a synchronous standby has no time limit at the server,
+/// where each stays as a backend.
+#[derive(Debug, Default)]
+struct Hanging {
+    /// The last statement for a row was not answered.
+    is_silent: bool,
+    /// The number of writers that were lost since the last answer.
+    lost: u32,
+    /// No other begins before that.
+    again_at: Option<Instant>,
+}
+
+impl Hanging {
+    /// Records that a writer was not renewed in time. After the second, the pauses begin, and double.
+    fn lose(&mut self, ttl: Duration, now: Instant) {
+        if self.is_silent {
+            let pause = self.lost.checked_sub(1).map(|doubled| ttl.saturating_mul(1 << doubled.min(MOST_DOUBLED)));
+            self.again_at = pause.and_then(|pause| now.checked_add(pause));
+            self.lost += 1;
+        }
+    }
 }
 
 /// The waiters, and the sessions that wait.
@@ -198,6 +224,7 @@ impl Pool {
             keeper: tokio::sync::Mutex::default(),
             writer: tokio::sync::Mutex::default(),
             patient: tokio::sync::Mutex::default(),
+            hanging: Mutex::default(),
             last_keeper: Mutex::default(),
             statements: Semaphore::new(MOST_STATEMENTS),
             is_direct: Mutex::new(false),
@@ -216,6 +243,25 @@ impl Pool {
 
     fn limit(&self) -> Duration {
         call_limit(self.address.url.ttl)
+    }
+
+    fn hanging(&self) -> MutexGuard<'_, Hanging> {
+        self.hanging.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records that the session that writes rows was not renewed in time.
+    pub(super) fn writer_ran_out(&self) {
+        self.hanging().lose(self.address.url.ttl, Instant::now());
+    }
+
+    /// Records whether a statement for a row was answered.
+    fn heard(&self, answer: &Answer<Vec<Row>>) {
+        let mut hanging = self.hanging();
+        match answer {
+            Err(failure) if failure.is_lost() => {}
+            Err(failure) if failure.is_unanswered() && !failure.has_code(CANCELLED) => hanging.is_silent = true,
+            _ => *hanging = Hanging::default(),
+        }
     }
 
     /// Records a grant whose answer was lost. The server may still commit it, and it has no holder.
@@ -319,6 +365,13 @@ impl Pool {
         if let Some(session) = writer.upgrade().filter(|session| session.is_open()) {
             return Ok(session);
         }
+        if let Some(again_at) = self.hanging().again_at.filter(|again_at| Instant::now() < *again_at) {
+            let seconds = again_at.saturating_duration_since(Instant::now()).as_secs() + 1;
+            let detail = "the server answered no statement that writes a row, in two sessions or more";
+            return Err(Failure::new(ErrorKind::Unreachable, detail).with_hint(format!(
+                "its commits may wait for a synchronous standby; another session is tried in {seconds} s"
+            )));
+        }
         let left = end.saturating_duration_since(Instant::now());
         match self.begin(Kind::Writer, left).await {
             Ok(session) => {
@@ -381,7 +434,9 @@ impl Pool {
         let writer = self.writer(name, left()).await?;
         must_be_beside(&writer, beside)?;
         *sent = true;
-        match writer.connection.rows(left(), sql, values).await {
+        let answer = writer.connection.rows(left(), sql, values).await;
+        self.heard(&answer);
+        match answer {
             Err(failure) if failure.is_missing() => {
                 *sent = false;
                 let (_patient, session) = self.patient(left()).await?;
@@ -579,5 +634,29 @@ async fn try_for_waiters(pool: Arc<Pool>) {
             all_at = Instant::now() + TRY_AGAIN.max((began.elapsed() * SHARE).min(LONGEST));
         }
         within(all_at.saturating_duration_since(Instant::now()), pool.try_now.notified()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pauses_between_writers_that_hang_double() {
+        let (ttl, now) = (Duration::from_secs(10), Instant::now());
+        let mut hanging = Hanging::default();
+        // A partition, or a sleep of the machine, is no sign of a commit that hangs.
+        hanging.lose(ttl, now);
+        assert_eq!((hanging.lost, hanging.again_at), (0, None));
+        hanging.is_silent = true;
+        hanging.lose(ttl, now);
+        assert_eq!(hanging.again_at, None);
+        for seconds in [10, 20, 40] {
+            hanging.lose(ttl, now);
+            assert_eq!(hanging.again_at, Some(now + Duration::from_secs(seconds)));
+        }
+        hanging.lost = u32::MAX - 1;
+        hanging.lose(ttl, now);
+        assert_eq!(hanging.again_at, Some(now + ttl * 1024));
     }
 }

@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 
 use super::connect::{Address, Answer, Connection, Failure, LOCK_TIMED_OUT, Value};
 use super::pool::Pool;
-use super::session::{Beside, Coming, Session};
+use super::session::{Beside, Coming, Kind, Session};
 use super::sql;
 use super::users::Users;
 use crate::model::error::ErrorKind;
@@ -134,6 +134,12 @@ impl Beside for Arc<Pool> {
 
     fn released(&self, name: &Arc<str>) {
         Pool::released(self, name);
+    }
+
+    fn ran_out(&self, kind: Kind) {
+        if kind == Kind::Writer {
+            self.writer_ran_out();
+        }
     }
 
     fn keep_free(&self, session: &Arc<Session>) {

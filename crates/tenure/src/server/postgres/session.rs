@@ -73,6 +73,9 @@ pub(super) trait Beside: Send + Sync {
     /// Records that this process has unlocked a name, which may have waiters.
     fn released(&self, name: &Arc<str>);
 
+    /// Records that a session of that kind was not renewed in time.
+    fn ran_out(&self, kind: Kind);
+
     /// Keeps a session that neither waits nor holds for the next waiter.
     fn keep_free(&self, session: &Arc<Session>);
 }
@@ -881,6 +884,7 @@ async fn run(session: Arc<Session>) {
             let trouble = session.state().trouble.clone();
             let why = "its lease could not be renewed in time";
             session.lose(&trouble.map_or(why.to_owned(), |trouble| format!("{why}: {trouble}")));
+            session.beside.ran_out(session.kind);
             break;
         }
         if session.close_if_idle() {
