@@ -100,6 +100,31 @@ fn no_row_is_written_at_another_server_than_that_of_the_lock() {
 }
 
 #[test]
+fn a_commit_that_hangs_leaves_few_sessions() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    role(&postgres, "app");
+    let mut actor = opened(&target_of(&postgres, "app", "3s"));
+    postgres.ask("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    postgres.ask("SELECT pg_reload_conf()");
+    until("no standby", || postgres.ask("SHOW synchronous_standby_names") == "nobody");
+    // As long as the leases of eight sessions, of which each would leave a backend that waits for ever.
+    for at in 0..8 {
+        actor.must(&format!(
+            "open l{at} {}",
+            target_of(&postgres, "app", "3s").replace("lock=a", &format!("lock={at}"))
+        ));
+        let refused = actor.ask(&format!("acquire l{at} g{at} 2500"));
+        assert_eq!(refused["ok"], false, "{refused}");
+    }
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let waiting: u32 = postgres.ask(waits).parse().unwrap();
+    assert!(waiting <= 5, "{waiting} sessions wait for a standby");
+}
+
+#[test]
 fn a_break_that_is_refused_changes_nothing() {
     if !there() {
         return;

@@ -63,9 +63,9 @@ pub(super) struct Pool {
 /// where each stays as a backend.
 #[derive(Debug, Default)]
 struct Hanging {
-    /// The last statement for a row was not answered.
+    /// A statement was not answered since a row was written last.
     is_silent: bool,
-    /// The number of writers that were lost since the last answer.
+    /// The number of writers that were lost since then.
     lost: u32,
     /// No other begins before that.
     again_at: Option<Instant>,
@@ -254,13 +254,15 @@ impl Pool {
         self.hanging().lose(self.address.url.ttl, Instant::now());
     }
 
-    /// Records whether a statement for a row was answered.
-    fn heard(&self, answer: &Answer<Vec<Row>>) {
+    /// Records whether a statement for a row was answered. Only a row that was written proves that commits do not hang.
+    fn heard(&self, sql: &str, answer: &Answer<Vec<Row>>) {
         let mut hanging = self.hanging();
         match answer {
-            Err(failure) if failure.is_lost() => {}
-            Err(failure) if failure.is_unanswered() && !failure.has_code(CANCELLED) => hanging.is_silent = true,
-            _ => *hanging = Hanging::default(),
+            Ok(rows) if matches!(sql, sql::GRANT | sql::SHOW) && !rows.is_empty() => *hanging = Hanging::default(),
+            Err(failure) if failure.is_unanswered() && !failure.is_lost() && !failure.has_code(CANCELLED) => {
+                hanging.is_silent = true;
+            }
+            _ => {}
         }
     }
 
@@ -435,7 +437,7 @@ impl Pool {
         must_be_beside(&writer, beside)?;
         *sent = true;
         let answer = writer.connection.rows(left(), sql, values).await;
-        self.heard(&answer);
+        self.heard(sql, &answer);
         match answer {
             Err(failure) if failure.is_missing() => {
                 *sent = false;
