@@ -46,6 +46,16 @@ const SUBCOMMANDS: &[(&str, &[Passage])] = &[
             ),
             ("./read.sh", r".\read.cmd"),
             ("./worker.sh", r".\worker.cmd"),
+            (
+                "each on a device of its own:\n    tenure run --slots 4 gpu -- sh -c 'CUDA_VISIBLE_DEVICES=$TENURE_SLOT ./train'",
+                "each on the device that TENURE_SLOT numbers:\n    tenure run --slots 4 gpu -- .\\train.cmd",
+            ),
+            (
+                "  run the newest version only, as a CI service does that cancels the run in progress:
+    tenure run --if-busy replace --grace 30s deploy -- ./deploy.sh\n",
+                "",
+            ),
+            ("sync -- ./sync.sh", r"sync -- .\sync.cmd"),
             ("  share a lock between users:\n    tenure run --mode 666 /tmp/shared -- ./job.sh\n", ""),
             (
                 "set the timeout of every `tenure` in a script:\n    TENURE_TIMEOUT=10s ./all.sh",
@@ -262,6 +272,13 @@ pub(crate) fn adapt_help(command: Command) -> Command {
                 )
             })
             .mut_arg("mode", hidden)
+            .mut_arg("if_busy", |arg| {
+                arg.help(
+                    "Action when the lock is busy: wait; do not wait at all; or wait, but leave where another `tenure` with \
+                     this option waits already. No process can be asked to end on Windows, so `replace` fails there",
+                )
+            })
+            .mut_arg("grace", hidden)
     };
     command
         .mut_subcommand("run", |run| {
