@@ -217,6 +217,7 @@ while the script continues. With standard input from NUL the lock is released at
   test a server:
     tenure doctor \"etcd://etcd-1:2379/sessions?ttl=2s\"",
             ),
+            ("tenure doctor /mnt/share --report", r"tenure doctor \\server\share --report"),
             (
                 "The stress run:
   Each process acquires and releases as fast as it can. Half of them are killed by SIGKILL again and
