@@ -134,23 +134,24 @@ impl Lossy {
     }
 }
 
-/// A proxy to a server that holds a request back: the first that contains these words. Nothing else passes on that connection.
+/// A proxy to a server that holds a request back: the first with four bytes in a row that `is_it` recognizes. Nothing else passes
+/// on that connection.
 pub struct Late {
     address: String,
     go: std::sync::mpsc::Sender<()>,
 }
 
 impl Late {
-    pub fn at(server: &str, port: u16, words: &str) -> Late {
+    pub fn at(server: &str, port: u16, is_it: fn(&[u8]) -> bool) -> Late {
         let address = super::address();
         let listener = TcpListener::bind((&*address, port)).unwrap();
-        let (server, words) = (server.to_owned(), words.as_bytes().to_vec());
+        let server = server.to_owned();
         let (go, gone) = std::sync::mpsc::channel();
         let gone = Arc::new(std::sync::Mutex::new(Some(gone)));
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let (client, server) = (client.unwrap(), TcpStream::connect((&*server, port)).unwrap());
-                let (words, gone) = (words.clone(), Arc::clone(&gone));
+                let gone = Arc::clone(&gone);
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 std::thread::spawn(move || {
                     let mut held = false;
@@ -158,7 +159,7 @@ impl Late {
                         if held {
                             return false;
                         }
-                        let found = bytes.windows(words.len()).any(|window| window == words);
+                        let found = bytes.windows(4).any(is_it);
                         if found && let Some(gone) = gone.lock().unwrap().take() {
                             held = true;
                             gone.recv().unwrap();
