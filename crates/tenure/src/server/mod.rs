@@ -43,10 +43,14 @@
 mod acquire;
 #[cfg(any(feature = "etcd", feature = "postgres"))]
 mod clock;
+#[cfg(any(feature = "etcd", feature = "postgres"))]
+mod delivery;
 #[cfg(feature = "etcd")]
 mod etcd;
 #[cfg(any(feature = "etcd", feature = "postgres"))]
 mod io_thread;
+#[cfg(any(feature = "etcd", feature = "postgres"))]
+mod keeps_tenures;
 mod lease;
 mod lock;
 mod lock_server;

@@ -15,13 +15,13 @@ use super::watches::{News, Watch};
 use super::{Etcd, status};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::record::{self, Content, Record, RecordState};
-use crate::server::acquire::{Acquire, Failed, Patience, ReturnsPlace, failed, held_nothing, new_record, overrun};
-use crate::server::clock;
-use crate::server::io_thread::{self, within};
+use crate::server::acquire::{Acquire, Failed, Patience, ReturnsPlace, failed, held_nothing, new_record};
+use crate::server::delivery;
+use crate::server::io_thread::within;
+use crate::server::keeps_tenures::interrupter;
 use crate::server::lease::{ANSWER, BootTime, call_limit};
 use crate::server::lock_server::{AnswerBy, Granted};
 use crate::server::pending::PendingAcquire;
-use crate::server::registry;
 use crate::server::tenure::ServerTenure;
 use crate::util::text;
 use crate::util::trace::event;
@@ -327,33 +327,12 @@ async fn deliver(acquire: Acquire, pending: &PendingAcquire, granted: Granted, m
     let Acquire { options, thread, .. } = acquire;
     let (session, ttl) = (Arc::clone(&place.session), place.session.term().ttl);
     let server: Arc<Etcd> = Arc::clone(&place.etcd);
-    let tenure = Arc::new(ServerTenure::new(server, options, granted, ttl, session.interrupter(number), thread));
+    let tenure = Arc::new(ServerTenure::new(server, options, granted, ttl, interrupter(&session, number), thread));
     if !session.hold(number, &tenure) {
         return Err(lost());
     }
     place.number = None;
-    event!(DEBUG, target = ?tenure.target(), fence = tenure.fence, "granted");
-    registry::add_held(&tenure);
-    clock::watch(tenure.lease().lost_at());
-    if tenure.has_crashed_before() {
-        let told = Arc::clone(&tenure);
-        io_thread::run_blocking(move || told.options.report_takeover(told.target(), &told.previous)).await;
-    }
-    pending.set_interrupter(None);
-    if !pending.resolve(Ok(Arc::clone(&tenure))) && tenure.drop_undelivered() {
-        session.release_early(number, &tenure, ANSWER).await;
-        return Ok(());
-    }
-    if let Some(at) = tenure.options.max_hold.and_then(|limit| tenure.began.checked_add(limit)) {
-        let owner = Arc::clone(&session);
-        let timer = tokio::spawn(async move {
-            tokio::time::sleep_until(at.into()).await;
-            if tenure.is_held() && overrun(&tenure) {
-                session.release_early(number, &tenure, call_limit(ttl)).await;
-            }
-        });
-        owner.set_timer(number, timer.abort_handle());
-    }
+    delivery::hand_over(session, number, tenure, ttl, pending).await;
     Ok(())
 }
 

@@ -23,9 +23,9 @@ use super::client::{Client, LEASE_GRANT, LEASE_KEEP_ALIVE, LEASE_REVOKE, Outcome
 use super::messages::{Compare, LeaseGrantRequest, LeaseRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::record::{self, Content, Record};
-use crate::server::io_thread::{self, within};
+use crate::server::io_thread::within;
+use crate::server::keeps_tenures::KeepsTenures;
 use crate::server::lease::{BootTime, Lease, call_limit};
-use crate::server::lock_server::Interrupter;
 use crate::server::reports;
 use crate::server::tenure::ServerTenure;
 use crate::util::trace::event;
@@ -288,65 +288,6 @@ impl Session {
         true
     }
 
-    /// Sets the task that acts on the `max_hold` of a tenure, which ends with the tenure.
-    pub(super) fn set_timer(&self, number: u64, timer: AbortHandle) {
-        match self.state().keys.get_mut(&number) {
-            Some(key) => key.timer = Some(timer),
-            // It was released already.
-            None => timer.abort(),
-        }
-    }
-
-    /// Returns what makes the session look at a tenure, from any thread.
-    pub(super) fn interrupter(self: &Arc<Self>, number: u64) -> Interrupter {
-        // The session outlives its loss, so that a guard that is dropped later still deletes its key.
-        let session = Arc::clone(self);
-        Arc::new(move || {
-            let session = Arc::clone(&session);
-            // Without the I/O thread nothing can be done.
-            let _ = io_thread::spawn(async move { session.attend(number).await });
-        })
-    }
-
-    /// Acts on the state of a tenure: releases it, reports its loss, publishes its record.
-    async fn attend(self: Arc<Self>, number: u64) {
-        enum Todo {
-            Release(Key),
-            Report(Arc<Notify>),
-            Publish,
-        }
-        let (tenure, todo) = {
-            let mut state = self.state();
-            let Some(key) = state.keys.get_mut(&number) else { return };
-            let Some(tenure) = key.tenure.clone() else { return };
-            let todo = if tenure.is_released() {
-                let Some(key) = state.take_key(number) else { return };
-                key.wakes.notify_one();
-                if let Some(timer) = &key.timer {
-                    timer.abort();
-                }
-                Todo::Release(key)
-            } else if !tenure.is_held() {
-                Todo::Report(Arc::clone(&key.wakes))
-            } else if tenure.is_unpublished() && !std::mem::replace(&mut key.is_publishing, true) {
-                Todo::Publish
-            } else {
-                return;
-            };
-            (tenure, todo)
-        };
-        match todo {
-            Todo::Release(key) => self.release(key, &tenure, tenure.time_to_release()).await,
-            Todo::Report(wakes) => {
-                // The holder has the rest of its own lease to stop its work. The session's may be renewed for others.
-                let free_at = tenure.lease().free_at();
-                reports::report_loss(tenure);
-                self.leave_at(free_at, number, &wakes).await;
-            }
-            Todo::Publish => self.publish(number, &tenure).await,
-        }
-    }
-
     /// Deletes the key of a lost tenure whose guard still exists by then. Without a record, so that the next holder gets its
     /// crash report.
     async fn leave_at(self: Arc<Self>, free_at: BootTime, number: u64, wakes: &Notify) {
@@ -356,14 +297,6 @@ impl Session {
                 return self.leave(number, Created::Answered).await;
             }
             within(left, wakes.notified()).await;
-        }
-    }
-
-    /// Releases a tenure whose guard exists: `max_hold` has revoked it, or no caller received it.
-    pub(super) async fn release_early(self: Arc<Self>, number: u64, tenure: &ServerTenure, limit: Duration) {
-        let key = self.state().take_key(number);
-        if let Some(key) = key {
-            self.release(key, tenure, limit).await;
         }
     }
 
@@ -791,6 +724,61 @@ impl Session {
             self.waiters.notify_one();
         }
         close
+    }
+}
+
+impl KeepsTenures for Session {
+    async fn attend(self: Arc<Self>, number: u64) {
+        enum Todo {
+            Release(Key),
+            Report(Arc<Notify>),
+            Publish,
+        }
+        let (tenure, todo) = {
+            let mut state = self.state();
+            let Some(key) = state.keys.get_mut(&number) else { return };
+            let Some(tenure) = key.tenure.clone() else { return };
+            let todo = if tenure.is_released() {
+                let Some(key) = state.take_key(number) else { return };
+                key.wakes.notify_one();
+                if let Some(timer) = &key.timer {
+                    timer.abort();
+                }
+                Todo::Release(key)
+            } else if !tenure.is_held() {
+                Todo::Report(Arc::clone(&key.wakes))
+            } else if tenure.is_unpublished() && !std::mem::replace(&mut key.is_publishing, true) {
+                Todo::Publish
+            } else {
+                return;
+            };
+            (tenure, todo)
+        };
+        match todo {
+            Todo::Release(key) => self.release(key, &tenure, tenure.time_to_release()).await,
+            Todo::Report(wakes) => {
+                // The holder has the rest of its own lease to stop its work. The session's may be renewed for others.
+                let free_at = tenure.lease().free_at();
+                reports::report_loss(tenure);
+                self.leave_at(free_at, number, &wakes).await;
+            }
+            Todo::Publish => self.publish(number, &tenure).await,
+        }
+    }
+
+    async fn release_early(self: Arc<Self>, number: u64, tenure: &ServerTenure, limit: Duration) {
+        let key = self.state().take_key(number);
+        if let Some(key) = key {
+            self.release(key, tenure, limit).await;
+        }
+    }
+
+    fn set_timer(&self, number: u64, timer: AbortHandle) {
+        match self.state().keys.get_mut(&number) {
+            Some(key) => key.timer = Some(timer),
+            // It was released already.
+            None => timer.abort(),
+        }
     }
 }
 

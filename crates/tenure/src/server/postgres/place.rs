@@ -12,13 +12,13 @@ use super::session::{Claim, PAUSE};
 use super::{Postgres, rows, status};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::record::Record;
-use crate::server::acquire::{Acquire, Failed, Patience, ReturnsPlace, failed, held_nothing, new_record, overrun};
-use crate::server::clock;
-use crate::server::io_thread::{self, within};
+use crate::server::acquire::{Acquire, Failed, Patience, ReturnsPlace, failed, held_nothing, new_record};
+use crate::server::delivery;
+use crate::server::io_thread::within;
+use crate::server::keeps_tenures::interrupter;
 use crate::server::lease::{ANSWER, BootTime, call_limit};
 use crate::server::lock_server::{AnswerBy, Granted};
 use crate::server::pending::PendingAcquire;
-use crate::server::registry;
 use crate::server::tenure::ServerTenure;
 use crate::util::trace::event;
 
@@ -114,32 +114,11 @@ async fn deliver(postgres: &Arc<Postgres>, acquire: Acquire, pending: &PendingAc
     let Acquire { options, thread, .. } = acquire;
     let ttl = postgres.url.ttl;
     let server: Arc<Postgres> = Arc::clone(postgres);
-    let tenure = Arc::new(ServerTenure::new(server, options, granted, ttl, session.interrupter(key), thread));
+    let tenure = Arc::new(ServerTenure::new(server, options, granted, ttl, interrupter(&session, key), thread));
     if !claim.hold(fence, &tenure) {
         return Err(lost());
     }
-    event!(DEBUG, target = ?tenure.target(), fence = tenure.fence, "granted");
-    registry::add_held(&tenure);
-    clock::watch(tenure.lease().lost_at());
-    if tenure.has_crashed_before() {
-        let told = Arc::clone(&tenure);
-        io_thread::run_blocking(move || told.options.report_takeover(told.target(), &told.previous)).await;
-    }
-    pending.set_interrupter(None);
-    if !pending.resolve(Ok(Arc::clone(&tenure))) && tenure.drop_undelivered() {
-        session.release_early(key, &tenure, ANSWER).await;
-        return Ok(());
-    }
-    if let Some(at) = tenure.options.max_hold.and_then(|limit| tenure.began.checked_add(limit)) {
-        let owner = Arc::clone(&session);
-        let timer = tokio::spawn(async move {
-            tokio::time::sleep_until(at.into()).await;
-            if tenure.is_held() && overrun(&tenure) {
-                session.release_early(key, &tenure, call_limit(ttl)).await;
-            }
-        });
-        owner.set_timer(key, timer.abort_handle());
-    }
+    delivery::hand_over(session, key, tenure, ttl, pending).await;
     Ok(())
 }
 

@@ -25,9 +25,9 @@ use super::sql;
 use super::users::{User, Users};
 use crate::model::error::{Error, ErrorKind};
 use crate::record::Record;
-use crate::server::io_thread::{self, within};
+use crate::server::io_thread::within;
+use crate::server::keeps_tenures::KeepsTenures;
 use crate::server::lease::{BootTime, Lease, call_limit};
-use crate::server::lock_server::Interrupter;
 use crate::server::reports;
 use crate::server::tenure::ServerTenure;
 use crate::util::trace::event;
@@ -453,64 +453,6 @@ impl Session {
         self.connection.close(why);
     }
 
-    /// Sets the task that acts on the `max_hold` of a tenure, which ends with the tenure.
-    pub(super) fn set_timer(&self, key: u64, timer: AbortHandle) {
-        match self.state().claims.get_mut(&key) {
-            Some(claim) => claim.timer = Some(timer),
-            // It was released already.
-            None => timer.abort(),
-        }
-    }
-
-    /// Returns what makes the session look at a tenure, from any thread.
-    pub(super) fn interrupter(self: &Arc<Self>, key: u64) -> Interrupter {
-        let session = Arc::clone(self);
-        Arc::new(move || {
-            let session = Arc::clone(&session);
-            // Without the I/O thread nothing can be done.
-            let _ = io_thread::spawn(async move { session.attend(key).await });
-        })
-    }
-
-    /// Acts on the state of a tenure: releases it, reports its loss, publishes its record.
-    async fn attend(self: Arc<Self>, key: u64) {
-        enum Todo {
-            Release(Claimed),
-            Report,
-            Publish(Arc<str>, i64),
-        }
-        let (tenure, todo) = {
-            let mut state = self.state();
-            let Some(claim) = state.claims.get_mut(&key) else { return };
-            let Some(tenure) = claim.tenure.clone() else { return };
-            let todo = if tenure.is_released() {
-                drop(state);
-                let Some(claim) = self.take_claim(key) else { return };
-                if let Some(timer) = &claim.timer {
-                    timer.abort();
-                }
-                Todo::Release(claim)
-            } else if !tenure.is_held() {
-                Todo::Report
-            } else if tenure.is_unpublished() && !std::mem::replace(&mut claim.is_publishing, true) {
-                Todo::Publish(Arc::clone(&claim.name), claim.fence)
-            } else {
-                return;
-            };
-            (tenure, todo)
-        };
-        match todo {
-            Todo::Release(claim) => self.release(claim, &tenure, tenure.time_to_release()).await,
-            Todo::Report => {
-                // The holder has the rest of its own lease to stop its work. The session's may be renewed for others.
-                let free_at = tenure.lease().free_at();
-                reports::report_loss(tenure);
-                self.leave_at(free_at, key).await;
-            }
-            Todo::Publish(name, fence) => self.publish(key, &name, fence, &tenure).await,
-        }
-    }
-
     /// Unlocks a lost tenure whose guard still exists by then. Its row stays, so that the next holder waits for the lease and
     /// gets its crash report.
     async fn leave_at(&self, free_at: BootTime, key: u64) {
@@ -528,13 +470,6 @@ impl Session {
             if let Some(tenure) = tenure {
                 tenure.finish(tenure.check());
             }
-        }
-    }
-
-    /// Releases a tenure whose guard exists: `max_hold` has revoked it, or no caller received it.
-    pub(super) async fn release_early(self: Arc<Self>, key: u64, tenure: &ServerTenure, limit: Duration) {
-        if let Some(claim) = self.take_claim(key) {
-            self.release(claim, tenure, limit).await;
         }
     }
 
@@ -720,6 +655,60 @@ impl Session {
                 self.beside.keep_free(self);
             }
             drop(permit);
+        }
+    }
+}
+
+impl KeepsTenures for Session {
+    async fn attend(self: Arc<Self>, key: u64) {
+        enum Todo {
+            Release(Claimed),
+            Report,
+            Publish(Arc<str>, i64),
+        }
+        let (tenure, todo) = {
+            let mut state = self.state();
+            let Some(claim) = state.claims.get_mut(&key) else { return };
+            let Some(tenure) = claim.tenure.clone() else { return };
+            let todo = if tenure.is_released() {
+                drop(state);
+                let Some(claim) = self.take_claim(key) else { return };
+                if let Some(timer) = &claim.timer {
+                    timer.abort();
+                }
+                Todo::Release(claim)
+            } else if !tenure.is_held() {
+                Todo::Report
+            } else if tenure.is_unpublished() && !std::mem::replace(&mut claim.is_publishing, true) {
+                Todo::Publish(Arc::clone(&claim.name), claim.fence)
+            } else {
+                return;
+            };
+            (tenure, todo)
+        };
+        match todo {
+            Todo::Release(claim) => self.release(claim, &tenure, tenure.time_to_release()).await,
+            Todo::Report => {
+                // The holder has the rest of its own lease to stop its work. The session's may be renewed for others.
+                let free_at = tenure.lease().free_at();
+                reports::report_loss(tenure);
+                self.leave_at(free_at, key).await;
+            }
+            Todo::Publish(name, fence) => self.publish(key, &name, fence, &tenure).await,
+        }
+    }
+
+    async fn release_early(self: Arc<Self>, key: u64, tenure: &ServerTenure, limit: Duration) {
+        if let Some(claim) = self.take_claim(key) {
+            self.release(claim, tenure, limit).await;
+        }
+    }
+
+    fn set_timer(&self, key: u64, timer: AbortHandle) {
+        match self.state().claims.get_mut(&key) {
+            Some(claim) => claim.timer = Some(timer),
+            // It was released already.
+            None => timer.abort(),
         }
     }
 }
