@@ -133,6 +133,13 @@ impl LockPaths {
         }
     }
 
+    /// Returns the paths of another target in the same folder, which is not opened again.
+    #[allow(dead_code, reason = "the simulation has no slots")]
+    pub(crate) fn beside(&self, target_path: PathBuf) -> Result<LockPaths> {
+        let name = split(&target_path)?.1.to_owned();
+        LockPaths::within(&self.folder, target_path, &name)
+    }
+
     /// Returns the paths for the file `name` in an open folder.
     fn at(dir: Arc<Dir>, target_path: PathBuf, name: &OsStr) -> Result<LockPaths> {
         let dir_stat =

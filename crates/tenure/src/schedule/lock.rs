@@ -47,12 +47,12 @@ impl ScheduledLock {
             let detail = "a lock without a record keeps no time of its last success";
             return Err(Error::new(ErrorKind::Unsupported, target, detail));
         }
+        let paths = Arc::new(LockPaths::open(target, options.create_parents)?);
         let place = match options.if_busy {
-            IfBusy::QueueOne => Some(next::open(target, &options)?),
+            IfBusy::QueueOne => Some(next::at(&paths.beside(next::place_of(target))?, &options)),
             _ => None,
         };
-        let paths = Arc::new(LockPaths::open(target, options.create_parents)?);
-        let file = FileLock::open(target, options.clone())?;
+        let file = FileLock::at(&paths, options.clone());
         Ok(ScheduledLock(Arc::new(Parts { file, place, options, paths })))
     }
 

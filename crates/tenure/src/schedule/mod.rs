@@ -17,12 +17,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::model::backend::Backend;
-use crate::model::error::Result;
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::{IfBusy, Options};
 use crate::wait::file_lock::FileLock;
 
 /// Opens the lock of a path. Without an option of this folder it is the plain lock, at no cost.
 pub(crate) fn open(target: &Path, options: Options) -> Result<Arc<dyn Backend>> {
+    if options.history > 0 && !options.record {
+        return Err(Error::new(ErrorKind::Unsupported, target, "a lock without a record keeps no history")
+            .with_hint("leave out history(..) (--history) or record(false) (--no-record)"));
+    }
     if options.slots.is_some() {
         return Ok(Arc::new(slots::SlotsLock::open(target, options)?));
     }

@@ -25,21 +25,11 @@ pub(crate) fn place_of(target: &Path) -> PathBuf {
     place.into()
 }
 
-/// Opens the waiter's place.
-pub(crate) fn open(target: &Path, options: &Options) -> Result<FileLock> {
-    FileLock::open(&place_of(target), own_options(options))
-}
-
-/// Returns the waiter's place at paths that are open already.
+/// Returns the waiter's place at its paths.
 pub(crate) fn at(paths: &LockPaths, options: &Options) -> FileLock {
-    FileLock::at(paths, own_options(options))
-}
-
-/// Returns the options of the waiter's place.
-fn own_options(options: &Options) -> Options {
-    let mut own = Options::default().create_parents(options.create_parents).refresh_interval(Duration::MAX);
+    let mut own = Options::default().refresh_interval(Duration::MAX);
     (own.label, own.mode, own.slots) = (options.label.clone(), options.mode, options.slots);
-    own
+    FileLock::at(paths, own)
 }
 
 /// Takes the waiter's place. `None` if another acquire has it.

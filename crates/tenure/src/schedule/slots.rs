@@ -10,7 +10,7 @@
 //! number of holders can only fall between the count and the grant.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
@@ -105,15 +105,12 @@ impl SlotsLock {
             );
         }
         let paths = LockPaths::open(target, options.create_parents)?;
-        let beside = |path: PathBuf| {
-            let name = path.file_name().unwrap_or_default().to_owned();
-            LockPaths::within(&paths.folder, path, &name)
-        };
         let mut own = Options::default().refresh_interval(Duration::MAX);
         own.mode = options.mode;
         let mut count = target.as_os_str().to_owned();
         count.push(COUNT_SUFFIX);
-        let (count, first_paths) = (FileLock::at(&beside(count.into())?, own), beside(next::place_of(target))?);
+        let (count, first_paths) =
+            (FileLock::at(&paths.beside(count.into())?, own), paths.beside(next::place_of(target))?);
         let first = next::at(&first_paths, &options);
         // The longest name of a slot is checked now, not at an acquire.
         slot_paths(&paths, MOST - 1)?;

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::file::paths::{ANCHORS, LockPaths, joined, split, target_of_anchor};
+use crate::file::paths::{ANCHORS, LockPaths, joined, target_of_anchor};
 use crate::file::status::{View, examine_after, kernel_numbers};
 use crate::model::error::{Error, Result};
 use crate::model::holder::Holder;
@@ -28,9 +28,7 @@ pub(crate) fn slot_path(target: &Path, number: u32) -> PathBuf {
 
 /// Returns the paths of a slot's lock, in the folder of the target.
 pub(crate) fn slot_paths(of: &LockPaths, number: u32) -> Result<LockPaths> {
-    let path = slot_path(&of.target_path, number);
-    let name = split(&path)?.1.to_owned();
-    LockPaths::within(&of.folder, path, &name)
+    of.beside(slot_path(&of.target_path, number))
 }
 
 /// Returns the numbers of the slots that have an anchor, in their order.

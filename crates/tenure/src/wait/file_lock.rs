@@ -32,10 +32,6 @@ pub(crate) struct FileLock {
 
 impl FileLock {
     pub(crate) fn open(target: &Path, options: Options) -> Result<FileLock> {
-        if options.history > 0 && !options.record {
-            return Err(Error::new(ErrorKind::Unsupported, target, "a lock without a record keeps no history")
-                .with_hint("leave out history(..) (--history) or record(false) (--no-record)"));
-        }
         Ok(FileLock::at(&LockPaths::open(target, options.create_parents)?, options))
     }
 
