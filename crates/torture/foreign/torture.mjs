@@ -17,6 +17,9 @@ const target = path.join(folder, "transcript.jsonl");
 const file = target + ".lock";
 const witness = process.env.TORTURE_WITNESS;
 const mark = path.join(witness, "mark");
+// `tenure run` stays for 100 ms after the release of a lock file that was read, so that its reader finds it alive. A worker
+// that was kept waiting for longer, as on a busy machine, reads again instead of judging what it read.
+const JUDGED_WITHIN_MS = 50;
 let last = false;
 
 const say = (text) => fs.writeSync(1, text + "\n");
@@ -40,13 +43,16 @@ const startTimeOf = (pid) => Number(statOf(pid)?.[19] ?? NaN);
 /** OpenClaw's proofs of death. Malformed files are left to the natives, which judge them better. */
 function isStale() {
   let lock;
+  const readAt = performance.now();
   try {
     lock = JSON.parse(fs.readFileSync(file, "utf8"));
   } catch {
     return false;
   }
   if (!Number.isSafeInteger(lock.pid) || lock.pid <= 0) return false;
-  if (!lives(lock.pid) || lock.pid === process.pid) return true;
+  const dead = !lives(lock.pid);
+  if (phase === "commands" && performance.now() - readAt > JUDGED_WITHIN_MS) return false;
+  if (dead || lock.pid === process.pid) return true;
   const now = startTimeOf(lock.pid);
   return Number.isSafeInteger(lock.starttime) && Number.isSafeInteger(now) && now !== lock.starttime;
 }

@@ -26,7 +26,18 @@ member = os.environ["TORTURE_MEMBER"]
 careful = phase.startswith("careful")
 chance = random.Random(f"{number}-{os.getpid()}")
 last = threading.Event()
+# `tenure run` stays for 100 ms after the release of a lock file that was read, so that its reader finds it alive. A worker
+# that was kept waiting for longer, as on a busy machine, reads again instead of judging what it read.
+JUDGED_WITHIN = 0.05
+read_at = 0.0
+read_lock = openclaw.read_lock
 
+
+def read_and_note(path):
+    """Reads a lock file as OpenClaw does, and notes when the read began."""
+    global read_at
+    read_at = time.monotonic()
+    return read_lock(path)
 
 
 def release_carefully(path):
@@ -40,8 +51,11 @@ if careful:
     openclaw.release = release_carefully
 if phase == "commands":
     # No member dies in this round, so it tests removals on a proof of death. A file without fields may have been
-    # # removed before it was read: OpenClaw then removes the next file, also one of its own kind.
-    openclaw.may_remove = lambda _path, why, _stale_ms: not set(why).isdisjoint({"dead-pid", "recycled-pid"})
+    # removed before it was read: OpenClaw then removes the next file, also one of its own kind.
+    openclaw.read_lock = read_and_note
+    openclaw.may_remove = lambda _path, why, _stale_ms: (
+        not set(why).isdisjoint({"dead-pid", "recycled-pid"}) and time.monotonic() - read_at <= JUDGED_WITHIN
+    )
 # OpenClaw's waits, but shorter, so that it contends more often.
 openclaw.time = types.SimpleNamespace(
     time=time.time, monotonic=time.monotonic, sleep=lambda _: time.sleep(chance.uniform(0, 0.005))
