@@ -1,6 +1,7 @@
 //! Helpers of the tests with real processes: actors, foreign programs, a witness, and skipping.
 //!
-//! Pipes synchronise everything: an actor answers each line of its input with one line.
+//! Pipes synchronise everything: an actor answers each line of its input with one line. Events, which its threads report at any
+//! time, are lines of their own.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
@@ -9,6 +10,7 @@ pub mod landlock;
 pub mod servers;
 pub mod witness;
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -25,6 +27,8 @@ pub struct Actor {
     pub child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
+    /// The events that arrived before an answer.
+    events: VecDeque<Value>,
 }
 
 /// Returns the actor's program, beside the test's own.
@@ -71,7 +75,7 @@ impl Actor {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().unwrap());
-        Actor { child, input, output }
+        Actor { child, input, output, events: VecDeque::new() }
     }
 
     /// Sends a line without waiting for its answer.
@@ -81,8 +85,12 @@ impl Actor {
         input.flush().unwrap();
     }
 
-    /// Returns the next line of the actor; panics if the actor has ended.
+    /// Returns the next event or answer of the actor; panics if the actor has ended.
     pub fn receive(&mut self) -> Value {
+        self.events.pop_front().unwrap_or_else(|| self.next_line())
+    }
+
+    fn next_line(&mut self) -> Value {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("the actor said {line:?}: {error}"))
@@ -96,8 +104,11 @@ impl Actor {
         (!answer.is_empty()).then(|| serde_json::from_str(&answer).unwrap())
     }
 
-    /// Returns the next line, or `None` if the actor has ended.
+    /// Returns the next event or answer, or `None` if the actor has ended.
     pub fn receive_or_end(&mut self) -> Option<Value> {
+        if let Some(event) = self.events.pop_front() {
+            return Some(event);
+        }
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         serde_json::from_str(&line).ok()
@@ -114,13 +125,27 @@ impl Actor {
         let mut polled =
             [rustix::event::PollFd::from_borrowed_fd(self.output.get_ref().as_fd(), rustix::event::PollFlags::IN)];
         let until = rustix::event::Timespec { tv_sec: seconds, tv_nsec: 0 };
-        !self.output.buffer().is_empty() || rustix::event::poll(&mut polled, Some(&until)).unwrap() > 0
+        !self.events.is_empty()
+            || !self.output.buffer().is_empty()
+            || rustix::event::poll(&mut polled, Some(&until)).unwrap() > 0
     }
 
-    /// Sends a line and returns its answer.
+    /// Sends a line and returns its answer. Events that arrive before it, as they do where the machine is slow, are kept for
+    /// [`Actor::receive`].
     pub fn ask(&mut self, line: &str) -> Value {
         self.send(line);
-        self.receive()
+        loop {
+            let said = self.next_line();
+            if said["event"].is_null() {
+                return said;
+            }
+            self.events.push_back(said);
+        }
+    }
+
+    /// Asserts that no event has arrived but those that were received.
+    pub fn assert_no_event(&self) {
+        assert!(self.events.is_empty(), "{:?}", self.events);
     }
 
     /// Sends a line that must succeed, and returns its answer.
@@ -140,10 +165,9 @@ impl Actor {
     /// Sends a line after whose answer a thread of the actor reports an event. Returns the answer and the event, which
     /// arrive in either order.
     pub fn must_and_receive(&mut self, line: &str) -> (Value, Value) {
-        self.send(line);
-        let (one, other) = (self.receive(), self.receive());
-        let (answer, event) = if one["event"].is_null() { (one, other) } else { (other, one) };
-        assert!(answer["ok"] == true && answer["event"].is_null() && !event["event"].is_null(), "{answer} {event}");
+        let answer = self.must(line);
+        let event = self.receive();
+        assert!(!event["event"].is_null(), "{answer} {event}");
         (answer, event)
     }
 
@@ -250,13 +274,59 @@ pub fn install_interrupts_if_set() {
     }
 }
 
-/// Polls until `there` returns true; panics with `what` after a minute.
+/// Polls until `there` returns true; panics with `what` after some minutes.
 pub fn until(what: &str, mut there: impl FnMut() -> bool) {
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(180);
     while !there() {
         assert!(std::time::Instant::now() < end, "never: {what}");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
+}
+
+/// Repeats a measurement that a busy machine can spoil, until it is good once. Panics with all reasons if it never is.
+pub fn measure(attempts: usize, mut good: impl FnMut() -> Result<(), String>) {
+    let mut reasons = Vec::new();
+    for _ in 0..attempts {
+        match good() {
+            Ok(()) => return,
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    panic!("in each of {attempts} measurements: {reasons:#?}");
+}
+
+/// Returns the time that each of these actors needs to answer, one after the other: almost nothing, but for the load of the
+/// machine.
+pub fn round_trip(actors: &mut [&mut Actor]) -> std::time::Duration {
+    let began = std::time::Instant::now();
+    for actor in actors {
+        actor.must("threads");
+    }
+    began.elapsed()
+}
+
+/// Writes a file by another process, with an age.
+///
+/// A child of this process has, between fork and exec, all files open that this process was writing at the fork, and a lock file
+/// that a process has open is a live one.
+pub fn write_apart(path: &Path, text: impl AsRef<[u8]>, age: std::time::Duration) {
+    let mut writer = Actor::start();
+    writer.must(&format!("put {} {} {}", escaped(path), age.as_millis(), hex(text.as_ref())));
+    writer.finish();
+}
+
+/// Returns a path as a word of an actor's line.
+fn escaped(path: &Path) -> String {
+    path.to_str().unwrap().replace(' ', "%20")
+}
+
+/// Changes the age of a file without opening it.
+pub fn make_older(path: &Path, age: std::time::Duration) {
+    let changed = std::time::SystemTime::now() - age;
+    let since = changed.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let time = rustix::fs::Timespec { tv_sec: since.as_secs().cast_signed(), tv_nsec: since.subsec_nanos().into() };
+    let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+    rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::empty()).unwrap();
 }
 
 /// Starts an actor that has opened `target` as `l`.

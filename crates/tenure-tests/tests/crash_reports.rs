@@ -116,9 +116,10 @@ fn a_takeover_is_reported_as_an_event() {
         let (_, event) = next.must_and_receive("acquire l g never");
         assert_eq!((&event["event"], &event["pid"]), (&"taken-over".into(), &pid.into()), "{event}");
         next.must("release g");
-        // The next line is the answer: there was no crash.
+        // There was no crash.
         next.must("acquire l g never");
         next.must("release g");
+        next.assert_no_event();
     }
 }
 

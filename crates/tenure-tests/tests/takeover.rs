@@ -463,7 +463,7 @@ fn pruning_beside_live_traffic_admits_no_second_holder() {
     let (pruned, grants, sweeps) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     let failed = AtomicBool::new(false);
     // Ends a test that is stuck. How much happens in a time depends on the machine.
-    let deadline = Instant::now() + Duration::from_secs(300);
+    let deadline = Instant::now() + Duration::from_secs(900);
     let on = || {
         let done = pruned.load(Ordering::Relaxed) >= 20 && grants.load(Ordering::Relaxed) >= 300;
         !done && !failed.load(Ordering::Relaxed) && Instant::now() < deadline
@@ -574,15 +574,10 @@ fn no_process_acquires_while_an_anchor_is_pruned() {
 /// Waits until a process is in the kernel's queue for a file, which `/proc/locks` shows.
 fn until_queued(path: &Path) {
     let inode = format!(":{} ", fs::metadata(path).unwrap().ino());
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
+    until("a process waits", || {
         let locks = fs::read_to_string("/proc/locks").unwrap();
-        if locks.lines().any(|line| line.contains("->") && line.contains(&inode)) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "no process waits: {locks}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+        locks.lines().any(|line| line.contains("->") && line.contains(&inode))
+    });
 }
 
 #[test]

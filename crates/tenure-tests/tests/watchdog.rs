@@ -46,9 +46,10 @@ fn an_overrun_is_reported_and_the_lock_stays_held() {
         assert!(start.elapsed() >= Duration::from_millis(100));
         actor.must("check g");
         opened(&target, style).must_fail("acquire l g never", "busy");
-        // One report is enough: the next line is the answer.
+        // One report is enough.
         actor.must("release g");
         actor.must("threads");
+        actor.assert_no_event();
     }
 }
 
@@ -213,7 +214,7 @@ fn a_panicking_callback_stops_nothing() {
             options.open(target(n)).unwrap().acquire_with(Wait::Never).unwrap()
         })
         .collect();
-    let mut reported: Vec<_> = (0..2).map(|_| receiver.recv_timeout(Duration::from_secs(30)).unwrap()).collect();
+    let mut reported: Vec<_> = (0..2).map(|_| receiver.recv_timeout(Duration::from_secs(120)).unwrap()).collect();
     reported.sort();
     assert_eq!(reported, [target(1), target(3)]);
     for guard in held {
@@ -230,9 +231,7 @@ fn a_loss_is_reported() {
         actor.must("acquire l g never");
         actor.must("revoked g");
         tenure::break_lock(&target, &tenure::BreakOptions::default().force(true)).unwrap();
-        let broken = Instant::now();
         let mut events = [actor.receive()["event"].to_string(), actor.receive()["event"].to_string()];
-        assert!(broken.elapsed() < Duration::from_secs(8), "{:?}", broken.elapsed());
         events.sort();
         assert_eq!(events, ["\"lost\"", "\"revoked\""]);
         actor.must_fail("check g", "lost");

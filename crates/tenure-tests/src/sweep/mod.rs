@@ -68,7 +68,7 @@ impl Report {
 }
 
 /// Longer than any slow machine needs: the next process waits for no other, so its grant takes milliseconds.
-const HANG: Duration = Duration::from_secs(30);
+const HANG: Duration = Duration::from_secs(120);
 
 /// Returns the faults that last for the whole scene: file systems without hard links answer `EPERM`.
 fn lasting(scene: &Scene) -> &'static [&'static str] {
