@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tenure::{BreakOptions, CleanOptions, Ending, Lock, PastTenure, Style, Wait, break_lock, clean};
 use tenure_tests::strace::{changing_calls, kill_at};
-use tenure_tests::{folder, has, lock_file, needs, opened, until_waiting};
+use tenure_tests::{folder, has, lock_file, make_older, needs, opened, until_waiting};
 
 /// Returns the file of this user's history.
 fn file(target: &Path) -> PathBuf {
@@ -315,10 +315,7 @@ fn a_history_goes_with_its_anchor_and_not_before() {
     actor.must("release g");
     actor.must("acquire l g never");
     let day = Duration::from_secs(24 * 3600);
-    let age = |path: &Path, days: u32| {
-        let file = File::options().write(true).open(path).unwrap();
-        file.set_modified(SystemTime::now() - days * day).unwrap();
-    };
+    let age = |path: &Path, days: u32| make_older(path, days * day);
     let clean = || clean(dir.path(), &CleanOptions::default()).unwrap().pruned;
     age(&file(&target), 100);
     age(&anchor, 100);

@@ -6,8 +6,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use tenure_tests::{folder, has, is_root, needs, tenure_program};
+use tenure_tests::{Actor, folder, has, hex, is_root, needs, tenure_program, write_apart};
 
 const DEAD: &str = r#"{"pid": 999999999, "createdAt": "2026-03-02T10:00:00.000Z"}"#;
 
@@ -29,7 +30,7 @@ fn links_are_not_followed_and_names_are_sorted() {
     for dir in [inside.path(), outside.path()] {
         fs::create_dir(dir.join("sub")).unwrap();
         for name in ["b.lock", "a.lock", "sub/c.lock", "sub/a.lock"] {
-            fs::write(dir.join(name), DEAD).unwrap();
+            write_apart(&dir.join(name), DEAD, Duration::ZERO);
         }
     }
     symlink(outside.path(), inside.path().join("link")).unwrap();
@@ -49,9 +50,13 @@ fn several_threads_list_and_clean_very_many_locks_in_order() {
     let dir = folder();
     let live = format!(r#"{{"pid": {}, "createdAt": "2026-03-02T10:00:00.000Z"}}"#, std::process::id());
     let (mut all, mut alive) = (Vec::new(), Vec::new());
+    // Not by this process: see `write_apart`.
+    let mut writer = Actor::start();
     for at in 0..1500 {
         let target = format!("{at:04}");
-        fs::write(dir.path().join(format!("{target}.lock")), if at % 3 == 0 { &live } else { DEAD }).unwrap();
+        let path = dir.path().join(format!("{target}.lock"));
+        let text = if at % 3 == 0 { &live } else { DEAD };
+        writer.must(&format!("put {} 0 {}", path.display(), hex(text.as_bytes())));
         if at % 3 == 0 {
             alive.push(target.clone());
         }

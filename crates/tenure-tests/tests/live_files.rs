@@ -3,17 +3,16 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tenure::{CleanOptions, State, clean, status};
 use tenure_tests::strace::Strace;
 use tenure_tests::{
-    Actor, end_util_linux, folder, has, inode, lock_file, needs, opened, signal, stop_without_lock, until,
-    until_waiting, util_linux, util_linux_may,
+    Actor, end_util_linux, folder, has, inode, lock_file, make_older, needs, opened, signal, stop_without_lock, until,
+    until_waiting, util_linux, util_linux_may, write_apart,
 };
 
 /// Longer than OpenClaw's own half hour.
@@ -21,15 +20,10 @@ const OLD: Duration = Duration::from_secs(7200);
 /// Longer than the grace period of a file that begins as OpenClaw's JSON.
 const SOME: Duration = Duration::from_secs(60);
 
-fn make_older(path: &Path, age: Duration) {
-    File::options().write(true).open(path).unwrap().set_modified(SystemTime::now() - age).unwrap();
-}
-
 /// Creates a file of this text and age, beside a target that no process has locked before.
 fn left(dir: &Path, name: &str, text: &str, age: Duration) -> PathBuf {
     let target = dir.join(name);
-    std::fs::write(lock_file(&target), text).unwrap();
-    make_older(&lock_file(&target), age);
+    write_apart(&lock_file(&target), text, age);
     target
 }
 

@@ -38,9 +38,13 @@ fn dead_pid() -> u32 {
 
 fn dead_foreign(path: &Path) {
     let text = format!("{{\n  \"pid\": {},\n  \"createdAt\": \"2026-03-02T10:00:00.000Z\"\n}}", dead_pid());
-    // Another process writes the file: a child of another test between fork and exec would have it open for writing
-    // too, and such a lock file is a live one.
-    let written = Command::new("sh").args(["-c", "printf %s \"$1\" > \"$2\"", "sh", &text]).arg(path).status().unwrap();
+    write(path, &text);
+}
+
+/// Another process writes the file: a child of another test between fork and exec would have it open for writing too, and such a
+/// lock file is a live one.
+fn write(path: &Path, text: &str) {
+    let written = Command::new("sh").args(["-c", "printf %s \"$1\" > \"$2\"", "sh", text]).arg(path).status().unwrap();
     assert!(written.success());
 }
 
@@ -220,9 +224,9 @@ fn any_file_name_survives_every_step() {
         assert!(matches!(guard.previous(), Previous::Crashed(_)), "{name:?}");
         guard.check().unwrap();
         // A dead native on another inode.
-        let text = fs::read(lock_file(&target)).unwrap();
+        let text = fs::read_to_string(lock_file(&target)).unwrap();
         guard.release().unwrap();
-        fs::write(lock_file(&target), text).unwrap();
+        write(&lock_file(&target), &text);
         let guard = lock.acquire_with(Wait::Never).unwrap();
         guard.check().unwrap();
         guard.release().unwrap();

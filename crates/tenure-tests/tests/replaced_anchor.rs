@@ -6,11 +6,11 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tenure_tests::strace::Strace;
-use tenure_tests::{Actor, folder, has, needs, signal, until_waiting};
+use tenure_tests::{Actor, folder, has, needs, signal, until_waiting, write_apart};
 
 fn ready(target: &Path) -> Actor {
     let mut actor = Actor::start();
@@ -74,7 +74,7 @@ fn is_removed_before_the_link(remove: impl Fn(&Path)) {
     let target = dir.path().join("t");
     drop(anchored(&target));
     let mut late = ready(&target);
-    stopped_after(&mut late, "acquire l g 10000", "pwrite64", 1);
+    stopped_after(&mut late, "acquire l g 600000", "pwrite64", 1);
     remove(&target);
     let (mut other, _) = is_granted_after_another(&mut late, &target);
     late.must("release g");
@@ -124,7 +124,7 @@ fn an_anchor_that_is_removed_before_the_copy_is_published_is_no_grant() {
     }
     let dir = folder();
     let target = dir.path().join("t");
-    let (mut late, strace) = stopped_before_its_copy(&target, "acquire l g 10000");
+    let (mut late, strace) = stopped_before_its_copy(&target, "acquire l g 600000");
     fs::remove_file(target.with_file_name(".tenure").join("t.lock")).unwrap();
     let (_, granted) = is_granted_after_another(&mut late, &target);
     assert_eq!(granted["crashed"], Value::Null, "its own first copy is removed: {granted}");
@@ -199,7 +199,7 @@ fn a_break_continues_the_fence_of_a_holder_granted_meanwhile() {
     let broken = resume(&mut breaker);
     assert_eq!(broken["ok"], true, "{broken}");
     let mut third = ready(&target);
-    let granted = third.must("acquire l g 10000");
+    let granted = third.must("acquire l g 600000");
     assert!(fence(&granted) > second, "{granted} follows {second}");
 }
 
@@ -219,7 +219,7 @@ fn dead_foreign(target: &Path) {
     let mut child = Command::new("true").spawn().unwrap();
     child.wait().unwrap();
     let text = format!("{{\n  \"pid\": {},\n  \"createdAt\": \"2026-03-02T10:00:00.000Z\"\n}}", child.id());
-    fs::write(target.with_file_name("t.lock"), text).unwrap();
+    write_apart(&target.with_file_name("t.lock"), text, Duration::ZERO);
 }
 
 /// A foreign program, or a person, removes the dead native's lock file, and with it the anchor's second link, which

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tenure_tests::strace::Strace;
-use tenure_tests::{Actor, actor_program, folder, foreign, has, is_root, landlock, needs, skip, tenure_program};
+use tenure_tests::{
+    Actor, actor_program, folder, foreign, has, is_root, landlock, needs, skip, tenure_program, write_apart,
+};
 
 /// A foreign holder.
 struct Foreign {

@@ -146,9 +146,10 @@ fn a_container_restarted_with_the_same_pids_takes_over_its_old_locks() {
     drop(holder);
     // Lock files of older programs have no start time.
     let now = "2026-03-02T10:00:00.000Z";
-    std::fs::write(path("bare.lock"), format!(r#"{{"pid": 42, "createdAt": "{now}"}}"#)).unwrap();
+    write_apart(&path("bare.lock"), format!(r#"{{"pid": 42, "createdAt": "{now}"}}"#), Duration::ZERO);
     // The old pid now belongs to another program: the new container's init.
-    std::fs::write(path("other.lock"), format!(r#"{{"pid": 1, "createdAt": "{now}", "starttime": 1}}"#)).unwrap();
+    let text = format!(r#"{{"pid": 1, "createdAt": "{now}", "starttime": 1}}"#);
+    write_apart(&path("other.lock"), text, Duration::ZERO);
 
     // The container restarts with the same pids; the foreign holder's start time is from its earlier life.
     let mut after = actor_with_pid(42);

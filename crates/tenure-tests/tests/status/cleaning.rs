@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tenure::{CleanOptions, ListOptions, Lock, StaleReason, State, Status, Wait, clean, list, status};
 use tenure_tests::strace::Strace;
-use tenure_tests::{Actor, Foreign, folder, has, needs, opened, signal, until};
+use tenure_tests::{Actor, Foreign, folder, has, make_older, needs, opened, signal, until, write_apart};
 
 use super::{anchor, holding, pid_of, tree};
 
@@ -61,13 +61,10 @@ fn clean_removes_stale_locks_and_nothing_else() {
     for path in &kept {
         std::fs::write(path, "# a file that a user keeps\n[[package]]\n").unwrap();
         // At any age.
-        let file = std::fs::File::options().write(true).open(path).unwrap();
-        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        make_older(path, SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap());
     }
-    std::fs::write(at("fresh.lock"), "").unwrap();
-    std::fs::write(at("old.lock"), "").unwrap();
-    let ago = SystemTime::now() - Duration::from_secs(3600);
-    std::fs::File::options().write(true).open(at("old.lock")).unwrap().set_modified(ago).unwrap();
+    write_apart(&at("fresh.lock"), "", Duration::ZERO);
+    write_apart(&at("old.lock"), "", Duration::from_secs(3600));
 
     let before = tree(dir.path());
     let options = CleanOptions::default().recursive(true);
@@ -108,8 +105,9 @@ fn a_sweep_obeys_its_options() {
     let dir = folder();
     let at = |name: &str| dir.path().join(name);
     let own = format!("{{\"pid\":{},\"createdAt\":\"2026-03-02T10:00:00.000Z\"}}", std::process::id());
-    std::fs::write(at("own.lock"), own).unwrap();
-    std::fs::write(at("dead.lock"), "{\"pid\":4194305,\"createdAt\":\"2026-03-02T10:00:00.000Z\"}").unwrap();
+    write_apart(&at("own.lock"), own, Duration::ZERO);
+    let dead = "{\"pid\":4194305,\"createdAt\":\"2026-03-02T10:00:00.000Z\"}";
+    write_apart(&at("dead.lock"), dead, Duration::ZERO);
     let options = CleanOptions::default();
     let report = clean(dir.path(), &options.clone().keep(StaleReason::OrphanSelfPid)).unwrap();
     let removed: Vec<_> = report.locks.iter().map(|lock| (lock.found.state, lock.removed)).collect();
@@ -129,10 +127,7 @@ fn idle_anchors_are_pruned_unless_open() {
     open.must("release g");
     let mut held = holding(&at("held"), "");
     idle.kill();
-    let age = |target: &Path| {
-        let file = std::fs::File::options().write(true).open(anchor(target)).unwrap();
-        file.set_modified(SystemTime::now() - Duration::from_secs(7200)).unwrap();
-    };
+    let age = |target: &Path| make_older(&anchor(target), Duration::from_secs(7200));
     let hour = CleanOptions::default().idle_anchor_age(Duration::from_secs(3600));
     assert_eq!(clean(dir.path(), &hour).unwrap().pruned, 0, "none is old enough");
     for target in ["idle", "open", "held"].map(at) {
@@ -214,8 +209,7 @@ fn a_folder_of_anchors_that_is_used_again_keeps_its_gitignore() {
         let dir = folder();
         let target = dir.path().join("t");
         holding(&target, "").must("release g");
-        let file = std::fs::File::options().write(true).open(anchor(&target)).unwrap();
-        file.set_modified(SystemTime::now() - Duration::from_secs(2 * 86_400)).unwrap();
+        make_older(&anchor(&target), Duration::from_secs(2 * 86_400));
         (Actor::start(), format!("clean {}", dir.path().display()), dir, target)
     };
     let (mut actor, line, dir, _) = prepared();
