@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tenure::{State, status};
 use tenure_tests::{Actor, Foreign, folder, opened, signal, until, until_unwanted, until_waiting};
@@ -50,6 +50,19 @@ fn until_kernel_waits(actor: &Actor) {
     until("a thread waits in the kernel's queue", || in_the_queue(actor) > 0);
 }
 
+/// Begins to wait in the kernel's queue with a deadline of 300 ms, or more where the machine is so slow that the wait ends before
+/// it is seen.
+fn begin_with_a_deadline(actor: &mut Actor, guard: &str) {
+    for attempt in 0.. {
+        actor.must(&format!("begin l {guard} {}", 300 << attempt));
+        until("it waits, or no longer", || actor.has_answered() || in_the_queue(actor) > 0);
+        if !actor.has_answered() {
+            return;
+        }
+        assert_eq!(actor.receive()["event"], "refused");
+    }
+}
+
 fn in_the_queue(actor: &Actor) -> usize {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", actor.pid())).unwrap();
     let waits = |task: &std::io::Result<std::fs::DirEntry>| {
@@ -72,10 +85,8 @@ fn a_deadline_calls_back_and_leaves_nothing() {
                 waiter.must(&format!("block {signal}"));
             }
             let mask = waiter.must("blocked");
-            let start = Instant::now();
+            // Nothing but the deadline ends the wait.
             let refused = waiter.must_fail("acquire l g 150", "busy");
-            let waited = start.elapsed();
-            assert!((150..5000).contains(&waited.as_millis()), "{style}: {waited:?}");
             assert!(refused["waitedMs"].as_u64().unwrap() >= 150, "{refused}");
             assert_eq!(waiter.must("blocked"), mask, "{style}: the signal mask is unchanged, and no signal is pending");
             // No thread of the process waits any more.
@@ -90,8 +101,7 @@ fn a_deadline_calls_back_and_leaves_nothing() {
 fn the_processs_other_waiters_keep_waiting() {
     let (dir, mut holder, mut waiter, _) = held("");
     let target = dir.path().join("t");
-    waiter.must("begin l first 300");
-    until_kernel_waits(&waiter);
+    begin_with_a_deadline(&mut waiter, "first");
     for name in ["second", "third"] {
         waiter.must(&format!("begin l {name} forever"));
     }
@@ -137,9 +147,8 @@ fn a_foreign_holder_is_waited_for_to_its_end_or_to_the_deadline() {
     let target = dir.path().join("t");
     let (mut waiter, _) = direct_waiter(&target, "");
     let holder = Foreign::hold("python", &target);
-    let start = Instant::now();
-    waiter.must_fail("acquire l g 150", "busy");
-    assert!((150..5000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    let refused = waiter.must_fail("acquire l g 150", "busy");
+    assert!(refused["waitedMs"].as_u64().unwrap() >= 150, "{refused}");
     // The waiter does not block the anchor's queue any more.
     assert_eq!(status(&target).unwrap().waiters, Some(0));
     waiter.must("begin l g forever");
@@ -157,8 +166,7 @@ fn a_foreign_holder_is_waited_for_to_its_end_or_to_the_deadline() {
 #[test]
 fn a_handler_that_replaced_the_librarys_is_never_called() {
     let (_dir, mut holder, mut waiter, number) = held("");
-    waiter.must("begin l late 300");
-    until_kernel_waits(&waiter);
+    begin_with_a_deadline(&mut waiter, "late");
     // Either handler would end the program with code 9: one installed during a wait, and one before.
     waiter.must(&format!("ender {number}"));
     assert_eq!(waiter.receive()["event"], "refused");

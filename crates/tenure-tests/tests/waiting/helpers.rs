@@ -103,60 +103,49 @@ fn a_helper_abandoned_after_a_break_changes_nothing_when_it_wakes_up() {
     holder.must("acquire l g never");
 }
 
-/// Starts an actor that holds `g`, with a waiting thread that takes a second to wake up.
-fn beside_a_slow_waiter(target: &Path, keys: &str) -> (Actor, Strace) {
+/// Starts an actor that holds `g`, with a waiting thread that does not run until the second value is dropped.
+fn beside_a_stopped_waiter(target: &Path, keys: &str) -> (Actor, Stepped) {
     let mut actor = opened(target, keys);
     actor.must("acquire l g never");
-    actor.must("begin l late 60000");
+    actor.must("begin l late 600000");
     // The youngest thread: a watchdog started before it, and no helper is needed while this process holds.
     let tasks = std::fs::read_dir(format!("/proc/{}/task", actor.pid())).unwrap();
     let ids = tasks.map(|task| task.unwrap().file_name().to_str().unwrap().parse::<u32>().unwrap());
     let waiter = ids.max().unwrap();
-    // A sleep that strace interrupts continues as another call.
-    let inject = "inject=futex,restart_syscall:delay_exit=1000000";
-    let strace = Strace::attach(waiter, &["-e", "trace=futex,restart_syscall", "-e", inject]);
-    // The thread sleeps: strace has seen it continue.
-    until("it sleeps", || {
-        let stat = std::fs::read_to_string(format!("/proc/{}/task/{waiter}/stat", actor.pid())).unwrap();
-        stat[stat.rfind(')').unwrap()..].starts_with(") S")
-    });
-    (actor, strace)
+    until("it waits", || sleeps_until_a_deadline(actor.pid(), waiter));
+    let stopped = Stepped::stop(waiter);
+    (actor, stopped)
 }
 
 #[test]
 fn a_release_reports_a_loss_although_another_thread_waits() {
-    if !needs("strace", has("strace")) {
-        return;
-    }
     let dir = folder();
-    let (mut actor, _strace) = beside_a_slow_waiter(&dir.path().join("t"), "");
+    let (mut actor, stopped) = beside_a_stopped_waiter(&dir.path().join("t"), "");
     std::fs::remove_file(dir.path().join("t.lock")).unwrap();
     actor.must_fail("release g", "lost");
+    drop(stopped);
     assert_eq!(actor.receive()["event"], "granted");
     actor.must("check late");
 }
 
 #[test]
 fn a_running_thread_barges_eight_times_before_a_woken_waiter() {
-    if !needs("strace", has("strace")) {
-        return;
-    }
     let dir = folder();
-    let (mut actor, _strace) = beside_a_slow_waiter(&dir.path().join("t"), "");
+    let (mut actor, stopped) = beside_a_stopped_waiter(&dir.path().join("t"), "");
     actor.must("release g");
     for _ in 0..8 {
         actor.must("acquire l g never");
         actor.must("release g");
     }
-    busy_and_granted(&mut actor);
+    busy_and_granted(&mut actor, stopped);
 }
 
 /// Asserts that the waiter is granted the lock, and not this thread.
-fn busy_and_granted(actor: &mut Actor) {
-    actor.send("acquire l g never");
-    let (one, other) = (actor.receive(), actor.receive());
-    let (answer, event) = if one["event"].is_null() { (one, other) } else { (other, one) };
-    assert_eq!((&answer["kind"], &event["event"]), (&"busy".into(), &"granted".into()), "{answer} {event}");
+fn busy_and_granted(actor: &mut Actor, stopped: Stepped) {
+    actor.must_fail("acquire l g never", "busy");
+    drop(stopped);
+    let event = actor.receive();
+    assert_eq!(event["event"], "granted", "{event}");
     actor.must("check late");
     actor.must("release late");
     actor.must("acquire l g never");
@@ -187,20 +176,17 @@ fn a_grant_passes_within_the_process_without_the_kernel_thirty_two_times_in_a_ro
 
 #[test]
 fn cached_files_that_were_removed_are_closed() {
-    if !needs("strace", has("strace")) {
-        return;
-    }
     for keys in ["style=flock", ""] {
         let dir = folder();
         let target = dir.path().join("t");
-        let (mut actor, _strace) = beside_a_slow_waiter(&target, keys);
+        let (mut actor, stopped) = beside_a_stopped_waiter(&target, keys);
         actor.must("release g");
         if keys.is_empty() {
             std::fs::remove_dir_all(dir.path().join(".tenure")).unwrap();
         } else {
             replace(&target);
         }
-        busy_and_granted(&mut actor);
+        busy_and_granted(&mut actor, stopped);
     }
 }
 
@@ -221,6 +207,6 @@ fn an_abandoned_helper_keeps_no_lock_on_a_file_that_an_ended_tenure_has_open() {
     assert!(lock.acquire_timeout(limit).unwrap_err().is_busy());
     assert!(lock.acquire_shared(Wait::For(limit)).unwrap_err().is_busy());
     holder.must("release g");
-    other.must("acquire l g 10000");
+    other.must("acquire l g 60000");
     assert!(revoked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
 }

@@ -74,13 +74,14 @@ fn a_sharing_thread_that_would_wait_for_itself_gets_an_error() {
     actor.must("share l s 60000");
 }
 
-/// Starts an actor that waits that long for an exclusive hold in the kernel's queue behind another actor's share.
-fn behind_a_share(target: &Path, wait: u32) -> (Actor, Actor) {
+/// Starts an actor that waits that long for an exclusive hold in the kernel's queue behind another actor's share. Returns
+/// `None` if the wait was over before it was seen.
+fn behind_a_share(target: &Path, wait: u32) -> Option<(Actor, Actor)> {
     let (mut actor, mut other) = (opened(target, "style=flock"), opened(target, "style=flock"));
     other.must("share l s never");
     actor.must(&format!("begin l g {wait}"));
-    until_waiting(target, 1);
-    (actor, other)
+    until("it waits, or no longer", || actor.has_answered() || status(target).unwrap().waiters == Some(1));
+    (!actor.has_answered()).then_some((actor, other))
 }
 
 /// The first share belongs to another process, so only this process's queue holds the second back.
@@ -88,7 +89,7 @@ fn behind_a_share(target: &Path, wait: u32) -> (Actor, Actor) {
 fn a_share_without_waiting_does_not_overtake_an_exclusive_waiter() {
     let dir = folder();
     let target = dir.path().join("t");
-    let (mut actor, mut other) = behind_a_share(&target, 60000);
+    let (mut actor, mut other) = behind_a_share(&target, 600_000).unwrap();
     actor.must_fail("share l s never", "busy");
     until_waiting(&target, 1);
     other.must("release s");
@@ -100,8 +101,9 @@ fn a_share_without_waiting_does_not_overtake_an_exclusive_waiter() {
 #[test]
 fn a_share_does_not_wait_behind_a_timed_out_exclusive_acquire() {
     let dir = folder();
-    let target = dir.path().join("t");
-    let (mut actor, mut other) = behind_a_share(&target, 1000);
+    // A slow machine needs more than a second to begin.
+    let seen = |attempt: u32| behind_a_share(&dir.path().join(attempt.to_string()), 1000 << attempt);
+    let (mut actor, mut other) = (0..).find_map(seen).unwrap();
     actor.must("begin-share l s 60000");
     let (one, two) = (actor.receive(), actor.receive());
     let (refused, granted) = if one["guard"] == "g" { (one, two) } else { (two, one) };

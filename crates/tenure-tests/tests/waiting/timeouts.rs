@@ -8,19 +8,19 @@ fn a_timeout_includes_the_time_in_the_processs_own_queue() {
     let mut actor = Actor::start();
     actor.hold(&dir.path().join("t"));
     let start = Instant::now();
-    for n in 0..10 {
+    for n in 0..40 {
         actor.send(&format!("begin l w{n} 2000"));
     }
-    let mut answers: Vec<_> = (0..20).map(|_| actor.receive()).collect();
+    let mut answers: Vec<_> = (0..80).map(|_| actor.receive()).collect();
     answers.retain(|answer| !answer["event"].is_null());
-    assert_eq!(answers.len(), 10);
+    assert_eq!(answers.len(), 40);
     for answer in answers {
         assert_eq!((&answer["event"], &answer["kind"]), (&"refused".into(), &"busy".into()), "{answer}");
         assert!(answer["waitedMs"].as_u64().unwrap() >= 2000, "{answer}");
         assert_eq!(answer["holder"], actor.pid(), "{answer}");
     }
-    // If each had its full time from the queue's head on, they would take 20 seconds.
-    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    // If each had its full time from the queue's head on, they would take 80 seconds.
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -39,9 +39,10 @@ fn a_timed_out_waiter_never_holds() {
     assert_eq!(third.receive()["event"], "granted");
     assert_eq!(status(&target).unwrap().holder.unwrap().pid(), Some(third.pid().into()));
     third.must("release g");
-    // The lock is free, and the timed-out waiter has reported nothing more: the answer is the next line.
+    // The lock is free, and the timed-out waiter has reported nothing more.
     until("the lock is free", || status(&target).unwrap().state == State::Free);
     waiter.must("threads");
+    waiter.assert_no_event();
     third.must("acquire l g 60000");
 }
 
@@ -129,10 +130,8 @@ fn a_deadline_in_the_past_allows_one_attempt() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     for wait in [Wait::Until(past), Wait::For(Duration::ZERO), Wait::Never] {
         let lock = Lock::open(&target).unwrap();
-        let start = Instant::now();
         assert!(lock.acquire_with(wait).unwrap_err().is_busy());
         assert!(runtime.block_on(lock.acquire_async(wait)).unwrap_err().is_busy());
-        assert!(start.elapsed() < Duration::from_secs(10), "{wait:?}");
         let free = Lock::open(&other).unwrap();
         free.acquire_with(wait).unwrap().release().unwrap();
         runtime.block_on(free.acquire_async(wait)).unwrap().release().unwrap();
