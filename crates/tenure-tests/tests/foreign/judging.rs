@@ -194,11 +194,11 @@ fn the_grace_period_of_a_file_without_a_pid_ends_during_a_wait() {
 }
 
 fn runs_out(actor: &mut Actor, target: &Path, left: &[u8]) {
+    let began = Instant::now();
     put(actor, &lock_file(target), 0, left);
-    let put_at = Instant::now();
-    actor.must("begin l g 60000");
+    actor.must("begin l g forever");
     assert_eq!(actor.receive()["event"], "granted");
-    assert!(put_at.elapsed() >= Duration::from_millis(300), "not before its grace: {:?}", put_at.elapsed());
+    assert!(began.elapsed() >= Duration::from_millis(300), "not before its grace: {:?}", began.elapsed());
 }
 
 #[test]
@@ -322,8 +322,9 @@ fn an_emulated_holder_is_alive_to_foreign_programs() {
     assert_eq!(status(&mut holder, &target)["liveness"], "alive");
 }
 
-/// Judges for longer than an unrefreshed date would last, in all languages at once.
-fn judged_for(lasting: Duration, stale_ms: u64, keys: &str) {
+/// Judges for longer than an unrefreshed date would last, in all languages at once. Fails if a judge takes the date for too old,
+/// as it is where the holder could not run for as long as that.
+fn judged_for(lasting: Duration, stale_ms: u64, keys: &str) -> Result<(), String> {
     let dir = folder();
     let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
     let mut actor = Actor::start();
@@ -342,10 +343,13 @@ fn judged_for(lasting: Duration, stale_ms: u64, keys: &str) {
     let began = Instant::now();
     let (mut clean, mut masked) = (0, 0);
     let mut dates = std::collections::BTreeSet::new();
-    while began.elapsed() < lasting {
+    let enough = |clean: u32, masked: u32, dates: usize| clean > 50 && masked * 5 < clean && dates >= 3;
+    while began.elapsed() < lasting || (!enough(clean, masked, dates.len()) && began.elapsed() < 10 * lasting) {
         for judge in &mut judges {
             let said = judge.ask(lock_file.to_str().unwrap());
-            assert!(harmless(&said), "after {:?}: {said}", began.elapsed());
+            if !harmless(&said) {
+                return Err(format!("after {:?}: {said}", began.elapsed()));
+            }
             if said["stale"] == false {
                 clean += 1;
                 dates.insert(said["createdAt"].as_str().unwrap().to_owned());
@@ -355,20 +359,20 @@ fn judged_for(lasting: Duration, stale_ms: u64, keys: &str) {
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    assert!(clean > 50 && masked * 5 < clean, "{clean} clean, {masked} masked");
-    assert!(dates.len() >= 3, "its date was refreshed: {dates:?}");
+    assert!(enough(clean, masked, dates.len()), "{clean} clean, {masked} masked, of these dates: {dates:?}");
     actor.must("check g");
     actor.must("release g");
+    Ok(())
 }
 
 #[test]
 fn our_refreshed_lock_file_is_never_too_old_to_foreign_programs() {
-    judged_for(Duration::from_millis(5000), 2000, "refresh_ms=50");
+    measure(6, || judged_for(Duration::from_secs(9), 6000, "refresh_ms=50"));
 }
 
 #[test]
 fn our_lock_file_never_exceeds_its_hold_to_foreign_programs() {
-    judged_for(Duration::from_millis(5000), 1_800_000, "max_hold_ms=2000");
+    measure(6, || judged_for(Duration::from_secs(9), 1_800_000, "max_hold_ms=6000"));
 }
 
 /// Starts two actors whose processes started at different clock ticks.
@@ -385,6 +389,11 @@ fn two_of_different_ages() -> (Actor, Actor) {
 
 #[test]
 fn a_reader_never_parses_a_wrong_pid_or_start_time_or_date() {
+    measure(6, readers_parse_no_wrong_record);
+}
+
+/// Fails if more than one read was interrupted in the middle of its copy, or if there were hardly any.
+fn readers_parse_no_wrong_record() -> Result<(), String> {
     let dir = folder();
     let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
     let mut actor = Actor::start();
@@ -430,15 +439,26 @@ fn a_reader_never_parses_a_wrong_pid_or_start_time_or_date() {
             right += seen["count"].as_u64().unwrap();
         }
     }
-    assert!(right > 50 && changes > 100, "{right} read of {changes} changes");
+    if right <= 50 || changes <= 100 {
+        return Err(format!("{right} read of {changes} changes"));
+    }
     // A read may be interrupted in the middle of its copy; the next test counts such reads.
-    assert!(wrong.len() <= 1, "{wrong:?}; written: {written:?}");
+    if wrong.len() > 1 {
+        return Err(format!("{wrong:?}; written: {written:?}"));
+    }
+    Ok(())
 }
 
 /// The same with a reader that reads some hundred thousand times a second, unlike Python and JavaScript: often enough
 /// to hit the middle of a write.
 #[test]
 fn a_fast_reader_never_parses_a_wrong_pid_or_start_time() {
+    measure(6, a_fast_reader_parses_no_wrong_record);
+}
+
+/// Fails if more reads were wrong than those that may have been interrupted in the middle of their copy, or if there were hardly
+/// any reads.
+fn a_fast_reader_parses_no_wrong_record() -> Result<(), String> {
     let dir = folder();
     let (target, lock_file) = (dir.path().join("t"), dir.path().join("t.lock"));
     let mut actor = Actor::start();
@@ -482,10 +502,15 @@ fn a_fast_reader_never_parses_a_wrong_pid_or_start_time() {
         stop.store(true, Ordering::Relaxed);
         reader.join().unwrap()
     });
-    assert!(reads > 1000, "{reads}");
+    if reads <= 1000 {
+        return Err(format!("{reads} reads"));
+    }
     // A read that is interrupted in the middle of its copy spans several writes, whatever their order: one in millions,
     // or one in two hundred thousand on a busy machine. Without the masked key it is one in ten thousand.
-    assert!(wrong.len() as u64 <= 2 + reads / 50_000, "{} of {reads} were wrong: {}", wrong.len(), wrong[0]);
+    if wrong.len() as u64 > 2 + reads / 50_000 {
+        return Err(format!("{} of {reads} were wrong: {}", wrong.len(), wrong[0]));
+    }
+    Ok(())
 }
 
 /// The text of a `SoftFileLock` of Python's package filelock: a pid, a host, and a start token.
@@ -525,7 +550,8 @@ fn a_marker_of_filelock_names_its_holder() {
     let open = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
     assert_eq!(status(&mut actor, &target)["state"], "held");
     drop(open);
-    assert_eq!(status(&mut actor, &target)["state"], "stale");
+    // A child that another test has started has the file open until it executes its program.
+    until("it is stale", || status(&mut actor, &target)["state"] == "stale");
 }
 
 /// Returns `(boot_id << 64) | start`, in decimal.

@@ -19,7 +19,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use tenure_tests::{
-    Actor, Foreign, actor_program, as_nobody, folder, foreign, has, hex, inode, is_root, iso, lock_file, needs, until,
+    Actor, Foreign, actor_program, as_nobody, folder, foreign, has, hex, inode, is_root, iso, lock_file, measure,
+    needs, round_trip, until,
 };
 
 /// Above every `pid_max`: no process ever has this pid.

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 use tenure_tests::{
-    Actor, Foreign, actor_program, as_nobody, folder, foreign, has, hex, inode, is_root, iso, needs, until,
+    Actor, Foreign, actor_program, as_nobody, folder, foreign, has, hex, inode, is_root, iso, measure, needs,
+    round_trip, until, write_apart,
 };
 
 /// Above every `pid_max`: no process ever has this pid.

@@ -20,7 +20,7 @@ fn name_another(lock_file: &Path, from: u32, to: u32) {
         .replace(&format!("\"pid\": {from},"), &format!("\"pid\": {to},"))
         .replace(&format!("\"starttime\": {},", started(from)), &format!("\"starttime\": {},", started(to)));
     assert_ne!(text, named);
-    std::fs::write(lock_file, named).unwrap();
+    write_apart(lock_file, named, Duration::ZERO);
 }
 
 #[test]
