@@ -102,7 +102,7 @@ export class Etcd extends Server {
     return spawnSync("etcdctl", ["--endpoints", `http://${this.host}:2379`, ...words], { env, encoding: "utf8" });
   }
 
-  target(name, ttl = 10) {
+  target(name, ttl = 20) {
     return `etcd://${this.host}:2379/${name}?ttl=${ttl}s`;
   }
 
@@ -140,7 +140,7 @@ export class Postgres extends Server {
     return spawnSync("psql", words, { cwd: "/", encoding: "utf8" });
   }
 
-  target(name, ttl = 10) {
+  target(name, ttl = 20) {
     return `postgres://postgres@${this.host}/postgres?lock=${name}&ttl=${ttl}s`;
   }
 

@@ -178,8 +178,9 @@ for (const [kind, Kind] of [["etcd", Etcd], ["postgres", Postgres]]) {
     for (const [verb, ttl, crashed] of [
       // The lease outlasts the test, so only a release frees the lock.
       ["end", 600, false],
-      ["exit", 2, true],
-      ["throw", 2, true],
+      // Long enough for calls on a slow machine.
+      ["exit", 9, true],
+      ["throw", 9, true],
     ]) {
       on(`the end of a process (${verb}) ${crashed ? "in the middle of a hold is a crash" : "releases"}`, async ({ t, server, name }) => {
         const actor = new Actor(t);

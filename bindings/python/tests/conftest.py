@@ -10,7 +10,7 @@ from typing import Any, Callable, List, NoReturn, Optional
 
 import pytest
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 PRELUDE = """
 import os, sys

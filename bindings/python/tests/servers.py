@@ -57,7 +57,7 @@ class Server:
         self.process.kill()
         self.process.wait()
 
-    def target(self, name: str, ttl: int = 10) -> str:
+    def target(self, name: str, ttl: int = 20) -> str:
         raise NotImplementedError
 
     def folder_of(self, name: str) -> str:
@@ -92,7 +92,7 @@ class Etcd(Server):
         command = ["etcdctl", "--endpoints", f"http://{self.address}:2379", *words]
         return subprocess.run(command, env={**os.environ, "ETCDCTL_API": "3"}, capture_output=True)
 
-    def target(self, name: str, ttl: int = 10) -> str:
+    def target(self, name: str, ttl: int = 20) -> str:
         return f"etcd://{self.address}:2379/{name}?ttl={ttl}s"
 
     def folder_of(self, name: str) -> str:
@@ -141,7 +141,7 @@ class Postgres(Server):
         command = ["psql", "-X", "-A", "-t", "-h", self.address, "-U", "postgres", "-d", "postgres", "-c", sql]
         return subprocess.run(command, cwd="/", capture_output=True)
 
-    def target(self, name: str, ttl: int = 10) -> str:
+    def target(self, name: str, ttl: int = 20) -> str:
         return f"postgres://postgres@{self.address}/postgres?lock={name}&ttl={ttl}s"
 
     def folder_of(self, name: str) -> str:

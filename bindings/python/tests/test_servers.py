@@ -105,8 +105,8 @@ def test_the_command_and_python_exclude_each_other(server: Any, name: str) -> No
 
 
 def test_a_killed_holder_is_reported(server: Any, name: str, other: Any) -> None:
-    # The victim's lease is short. The others keep theirs on a slow machine.
-    victim = other(HOLDER, server.target(name, ttl=2))
+    # The victim's lease is short, and long enough for calls on a slow machine.
+    victim = other(HOLDER, server.target(name, ttl=9))
     victim.hear()
     victim.kill()
     target = server.target(name)

@@ -95,7 +95,7 @@ fn all_words(target: &str, above: &str, server: &str, name: &str) {
     assert_eq!(done(&["status", "--check", target]).0, Some(75));
     let (code, _, said) = done(&["run", "-n", target, "--", "true"]);
     assert!(code == Some(75) && said.contains(&format!("pid {}", held.command)), "{said}");
-    assert_eq!(done(&["wait", "--timeout", "100ms", target]).0, Some(75));
+    assert_eq!(done(&["wait", "--timeout", "3s", target]).0, Some(75));
     assert_eq!(json(&["ls", "--json", above])["locks"][0]["holder"]["commandPid"], held.command);
     assert_eq!(done(&["break", target]).0, Some(75));
     drop(held.stdin.take());
@@ -135,7 +135,7 @@ fn all_words(target: &str, above: &str, server: &str, name: &str) {
         let (code, _, said) = done(&all);
         assert_eq!(code, Some(69), "{all:?}: {said}");
     }
-    let doctor = json(&["doctor", "--json", "--stress", "3s", "--processes", "3", above]);
+    let doctor = json(&["doctor", "--json", "--stress", "8s", "--processes", "3", above]);
     assert_eq!((&doctor["stress"]["doubleHolds"], &doctor["fileSystem"]["type"]), (&0.into(), &server.into()));
 }
 
@@ -145,8 +145,8 @@ fn on_etcd() {
         return;
     }
     let cluster = Cluster::start(1);
-    let target = cluster.target("sessions/main", 2);
-    all_words(&target, &cluster.target("sessions", 2), "etcd", "sessions/main/");
+    let target = cluster.target("sessions/main", 12);
+    all_words(&target, &cluster.target("sessions", 12), "etcd", "sessions/main/");
 
     // The server falls silent: the command gets TERM, which it ignores, and then KILL.
     let mut held = Running::start(&target, "trap 'echo asked' TERM; while :; do sleep 0.05; done");
@@ -165,8 +165,8 @@ fn on_postgres() {
         return;
     }
     let mut postgres = Postgres::start();
-    let target = postgres.target("sessions/main", 2);
-    let above = format!("postgres://postgres@{}/postgres?lock=sessions&ttl=2s", postgres.address());
+    let target = postgres.target("sessions/main", 12);
+    let above = format!("postgres://postgres@{}/postgres?lock=sessions&ttl=12s", postgres.address());
     all_words(&target, &above, "postgres", "pg_advisory_lock(hashtextextended('sessions/main', 0))");
 
     let mut held = Running::start(&target, "trap 'echo asked' TERM; while :; do sleep 0.05; done");
@@ -209,7 +209,7 @@ fn a_server_that_falls_silent_does_not_block_a_command_that_has_ended() {
     let cluster = Cluster::start(1);
     let target = format!("etcd://{}/a?ttl=1440m", cluster.address(0));
     let mut held = Running::start(&target, "read line");
-    let mut waiting = tenure(&["run", "--timeout", "2s", &target, "--", "true"]).spawn().unwrap();
+    let mut waiting = tenure(&["run", "--timeout", "15s", &target, "--", "true"]).spawn().unwrap();
     until("a waiter", || json(&["status", "--json", &target])["waiters"] == 1);
     cluster.signal(0, libc::SIGSTOP);
     let code = waiting.wait().unwrap().code();

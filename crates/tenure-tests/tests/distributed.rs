@@ -30,7 +30,7 @@ fn the_sql_example_refuses_an_older_fence() {
     let postgres = Postgres::start();
     postgres.ask("CREATE TABLE account (id text PRIMARY KEY, balance bigint, fence bigint NOT NULL DEFAULT 0)");
     postgres.ask("INSERT INTO account VALUES ('main', 0)");
-    let target = postgres.target("account/main", 2);
+    let target = postgres.target("account/main", 15);
     let mut holder = Actor::start();
     holder.must(&format!("open l {target}"));
     let mut fence = || {

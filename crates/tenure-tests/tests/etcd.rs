@@ -59,7 +59,7 @@ fn a_guard_of_a_server_lock_behaves_like_that_of_a_file() {
         return;
     }
     let cluster = Cluster::start(1);
-    let target = cluster.target("sessions/main", 2);
+    let target = cluster.target("sessions/main", 15);
     let mut one = Actor::start();
     one.must(&format!("open l {target} label=first"));
     let granted = one.must("acquire l g never");
@@ -164,7 +164,7 @@ fn the_lock_stays_held_while_every_member_is_killed_in_turn() {
         return;
     }
     let mut cluster = Cluster::start(3);
-    let target = cluster.target("a", 9);
+    let target = cluster.target("a", 20);
     let (mut holder, mut waiter) = (opened(&target), opened(&target));
     let granted = holder.must("acquire l g never");
     waiter.must("begin l g forever");
@@ -195,7 +195,7 @@ fn without_a_majority_the_holder_loses_the_lock_before_another_can_acquire_it() 
         return;
     }
     let mut cluster = Cluster::start(3);
-    let target = cluster.target("a", 2);
+    let target = cluster.target("a", 8);
     let mut holder = Actor::start();
     holder.must(&format!("open l {target} events=1"));
     let before = holder.must("acquire l g never");
@@ -223,7 +223,7 @@ fn a_stopped_holder_resumes_without_the_lock_and_a_stopped_waiter_queues_again()
         return;
     }
     let cluster = Cluster::start(1);
-    let target = cluster.target("a", 2);
+    let target = cluster.target("a", 10);
     let (mut holder, mut waiter, mut observer) = (opened(&target), opened(&target), Actor::start());
     let mut stopped = opened(&target);
     let before = holder.must("acquire l g never");
@@ -257,7 +257,7 @@ fn a_holder_that_is_cut_off_loses_the_lock_before_another_acquires_it() {
     for silently in [true, false] {
         let room = Room::new();
         let cluster = Cluster::start_at(&room.outside);
-        let (near, far) = (cluster.target("a", 2), format!("etcd://{}:2379/a?ttl=2s", room.outside));
+        let (near, far) = (cluster.target("a", 8), format!("etcd://{}:2379/a?ttl=8s", room.outside));
         let mut holder = Actor::from(&mut room.command(actor_program()));
         holder.must(&format!("open l {far} events=1"));
         let before = holder.must("acquire l g never");
@@ -294,7 +294,7 @@ fn a_jump_of_the_wall_clock_changes_nothing() {
     std::fs::write(&offset, 0i64.to_ne_bytes()).unwrap();
 
     let cluster = Cluster::start(1);
-    let target = cluster.target("a", 2);
+    let target = cluster.target("a", 12);
     let mut holder =
         Actor::from(Command::new(actor_program()).env("LD_PRELOAD", &library).env("CLOCK_OFFSET", &offset));
     holder.must(&format!("open l {target}"));
@@ -321,7 +321,7 @@ fn a_long_uptime_changes_nothing() {
         return;
     }
     let cluster = Cluster::start(1);
-    let target = cluster.target("a", 2);
+    let target = cluster.target("a", 15);
     let mut holder = Actor::from(
         Command::new("unshare")
             .args(["--time", "--boottime", "90000000", "--monotonic", "90000000", "--fork"])
@@ -340,7 +340,7 @@ fn a_full_server_refuses_newcomers_and_keeps_the_holder() {
         return;
     }
     let cluster = Cluster::start_with(1, &["--quota-backend-bytes", "1000000"]);
-    let target = cluster.target("a", 2);
+    let target = cluster.target("a", 20);
     let mut holder = opened(&target);
     holder.must("acquire l g never");
     let filler = "x".repeat(100_000);
@@ -377,7 +377,7 @@ fn users_and_passwords_limit_a_lock_to_its_rights() {
     let with = |password: &str| Actor::from(Command::new(actor_program()).env("TENURE_ETCD_PASSWORD", password));
 
     let mut right = with("hunter2");
-    right.must(&format!("open l etcd://app@{host}/sessions/main?ttl=2s"));
+    right.must(&format!("open l etcd://app@{host}/sessions/main?ttl=15s"));
     right.must("acquire l g never");
     await_renewal(&mut right);
     right.must("release g");
@@ -400,7 +400,7 @@ fn tls_works_with_certificates_on_both_sides() {
     }
     let cluster = Cluster::start_with_tls();
     let file = |name: &str| cluster.path(name).display().to_string();
-    let target = |more: &str| format!("{}{more}", cluster.target("a", 10));
+    let target = |more: &str| format!("{}{more}", cluster.target("a", 15));
     let client = format!("&cert={}&key={}", file("client.pem"), file("client.key"));
     let mut actor = opened(&target(&format!("&ca={}{client}", file("ca.pem"))));
     actor.must("acquire l g 60000");

@@ -66,7 +66,7 @@ fn a_waiter_on_a_full_server_leaves_the_queue() {
         return;
     }
     let cluster = Cluster::start_with(1, &["--quota-backend-bytes", "1000000"]);
-    let target = cluster.target("a", 10);
+    let target = cluster.target("a", 20);
     let (mut holder, mut waiter, mut timed) = (opened(&target), opened(&target), opened(&target));
     holder.must("acquire l g never");
     waiter.must("begin l g forever");
@@ -201,7 +201,7 @@ fn a_silent_member_blocks_no_operation() {
     let target = target_of(&cluster, &[0], "", "a", DAY);
     let (mut holder, mut waiter) = (opened(&target), opened(&target));
     holder.must("acquire l g never");
-    waiter.must("begin l g 5000");
+    waiter.must("begin l g 20000");
     await_waiters(&mut Actor::start(), &target, 1);
     cluster.signal(0, libc::SIGSTOP);
     let refused = receive_soon(&mut waiter, "the waiter");
@@ -240,14 +240,14 @@ fn an_outage_of_the_name_service_costs_no_lock() {
     let line = format!("{} etcd.example", cluster.address(0));
     let names = Names::new(&[line], false);
     let mut holder = Actor::from(&mut names.command(actor_program()));
-    holder.must("open l etcd://etcd.example:2379/a?ttl=6s");
+    holder.must("open l etcd://etcd.example:2379/a?ttl=15s");
     holder.must("acquire l g never");
     names.set(&[]);
     for _ in 0..2 {
         await_renewal(&mut holder);
     }
     // A new lock is reachable as well.
-    holder.must("open m etcd://etcd.example:2379/b?ttl=6s");
+    holder.must("open m etcd://etcd.example:2379/b?ttl=15s");
     holder.must("acquire m h never");
     holder.must("release h");
     holder.must("release g");
@@ -265,7 +265,7 @@ fn a_refused_token_is_replaced() {
     let token = format!("jwt,pub-key={},priv-key={},sign-method=RS256,ttl=10m", public.display(), private.display());
     let cluster = Cluster::start_with(1, &["--auth-token", &token]);
     turn_users_on(&cluster, "hunter2");
-    let target = target_of(&cluster, &[0], "app@", "a", "6s");
+    let target = target_of(&cluster, &[0], "app@", "a", "15s");
     let (mut holder, mut waiter) = (app("hunter2"), app("hunter2"));
     holder.must(&format!("open l {target}"));
     waiter.must(&format!("open l {target}"));
@@ -290,7 +290,7 @@ fn a_holder_survives_a_changed_password_and_a_loss_names_its_reason() {
     }
     let cluster = Cluster::start(1);
     turn_users_on(&cluster, "hunter2");
-    let target = target_of(&cluster, &[0], "app@", "a", "6s");
+    let target = target_of(&cluster, &[0], "app@", "a", "15s");
     let dir = folder();
     let file = dir.path().join("password");
     std::fs::write(&file, "hunter2\n").unwrap();
@@ -299,7 +299,7 @@ fn a_holder_survives_a_changed_password_and_a_loss_names_its_reason() {
     reads.must(&format!("open l {target}"));
     reads.must("acquire l g never");
     let mut knows = app("hunter2");
-    knows.must(&format!("open l {} events=1", target_of(&cluster, &[0], "app@", "ab", "6s")));
+    knows.must(&format!("open l {} events=1", target_of(&cluster, &[0], "app@", "ab", "15s")));
     std::fs::write(&file, "hunter4\n").unwrap();
     set_password(&cluster, "hunter4");
     await_renewal(&mut reads);
@@ -328,7 +328,7 @@ fn a_rolling_restart_with_users_loses_no_lock() {
     let mut holder = app("hunter2");
     // One after another: a separate authentication for each would take longer than everything else.
     for at in 0..LOCKS {
-        holder.must(&format!("open l{at} {}", target_of(&cluster, &[0, 1, 2], "app@", &format!("a{at}"), "10s")));
+        holder.must(&format!("open l{at} {}", target_of(&cluster, &[0, 1, 2], "app@", &format!("a{at}"), "20s")));
         holder.must(&format!("acquire l{at} g{at} never"));
     }
     let renewed = |holder: &mut Actor| {
@@ -396,13 +396,13 @@ fn what_kept_the_gateway_from_working_does_not_matter() {
     let file = |name: &str| cluster.path(name).display().to_string();
     let certificates = format!("&ca={}&cert={}&key={}", file("ca.pem"), file("client.pem"), file("client.key"));
     let mut actor = app("hunter2");
-    actor.must(&format!("open l {}{certificates}", target_of(&cluster, &[0], "app@", "a", "6s")));
+    actor.must(&format!("open l {}{certificates}", target_of(&cluster, &[0], "app@", "a", "15s")));
     actor.must("acquire l g never");
     await_renewal(&mut actor);
     actor.must("release g");
 
     // A user that is identified by its certificate alone: without rights first, then with them.
-    let mut actor = opened(&format!("{}{certificates}", target_of(&cluster, &[0], "", "ab", "6s")));
+    let mut actor = opened(&format!("{}{certificates}", target_of(&cluster, &[0], "", "ab", "15s")));
     actor.must_fail("acquire l g never", "permission-denied");
     as_root(&cluster, "user add client:unused");
     as_root(&cluster, "user grant-role client locker");
@@ -469,8 +469,9 @@ fn a_record_that_changes_while_the_server_is_silent_is_shown_later() {
     if !there() {
         return;
     }
+    const TTL: u64 = 24;
     let cluster = Cluster::start(1);
-    let target = cluster.target("a", 12);
+    let target = cluster.target("a", TTL);
     let (mut holder, mut observer) = (opened(&target), Actor::start());
     holder.must("acquire l g never");
     holder.must("label g first");
@@ -482,7 +483,7 @@ fn a_record_that_changes_while_the_server_is_silent_is_shown_later() {
     until("a renewal is due", || {
         let left = holder.must("lease g")["lostIn"].as_u64().unwrap();
         assert!(left > 0);
-        left < 12_000 * 3 / 4 - 12_000 / 3 - 200
+        left < 1000 * TTL * 3 / 4 - 1000 * TTL / 3 - 200
     });
     cluster.signal(0, libc::SIGCONT);
     until("the new label", || observer.must(&format!("inspect {target}"))["found"]["label"] == "second");
@@ -501,7 +502,7 @@ fn a_release_whose_answer_was_lost_is_no_loss() {
     let cluster = Cluster::start(1);
     // The release marks the record in the same transaction.
     let lossy = Lossy::before(cluster.address(0), 2379, r#""state": "released""#);
-    let target = format!("etcd://{}:2379,{}:2379/a?ttl=10s", lossy.address(), cluster.address(0));
+    let target = format!("etcd://{}:2379,{}:2379/a?ttl=20s", lossy.address(), cluster.address(0));
     let mut holder = opened(&target);
     holder.must("acquire l g never");
     assert!(!lossy.has_lost());
@@ -519,7 +520,7 @@ fn a_process_does_not_take_over_its_own_lock() {
     }
     let cluster = Cluster::start(1);
     let lossy = Lossy::before(cluster.address(0), 2379, RECORD_WRITE);
-    let mut holder = opened(&format!("etcd://{}:2379/a?ttl=10s", lossy.address()));
+    let mut holder = opened(&format!("etcd://{}:2379/a?ttl=20s", lossy.address()));
     let granted = holder.must("acquire l g 60000");
     assert!(lossy.has_lost());
     assert_eq!(granted["crashed"], Value::Null, "{granted}");

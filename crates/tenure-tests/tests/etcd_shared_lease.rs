@@ -45,14 +45,14 @@ fn a_thousand_locks_share_a_lease() {
         return;
     }
     let cluster = Cluster::start(1);
-    let mut holder = holder_of_many(&cluster, MANY, 10);
+    let mut holder = holder_of_many(&cluster, MANY, 20);
     let lease = leases(&cluster);
     assert_eq!(lease.len(), 1, "{lease:?}");
     let held = keys(&cluster, "many/");
     assert_eq!(held.len(), MANY);
     assert!(held.iter().all(|key| key.ends_with(&format!("/{}", lease[0]))), "{held:?}");
     until("no thread for each", || holder.must("threads")["threads"].as_u64().unwrap() <= 4);
-    let mut other = opened(&cluster.target("many/500", 10));
+    let mut other = opened(&cluster.target("many/500", 20));
     other.must_fail("acquire l g never", "busy");
 
     // A release deletes a key and leaves the lease.
@@ -84,7 +84,7 @@ fn a_deleted_key_ends_one_of_a_thousand_locks() {
         return;
     }
     let cluster = Cluster::start(1);
-    let mut holder = holder_of_many(&cluster, MANY, 10);
+    let mut holder = holder_of_many(&cluster, MANY, 20);
     assert_eq!(keys(&cluster, "many/500/").len(), 1);
     output(cluster.etcdctl().args(["del", "many/500/", "--prefix"]));
     // Before the lease is over, and for this lock alone.
@@ -107,9 +107,9 @@ fn a_break_ends_one_lock() {
         return;
     }
     let cluster = Cluster::start(1);
-    let mut holder = holder_of_many(&cluster, 3, 10);
+    let mut holder = holder_of_many(&cluster, 3, 20);
     let mut operator = Actor::start();
-    assert_eq!(operator.must(&format!("break {} force", cluster.target("many/1", 10)))["broken"], true);
+    assert_eq!(operator.must(&format!("break {} force", cluster.target("many/1", 20)))["broken"], true);
     until("the loss", || holder.ask("check g1")["kind"] == "lost");
     await_renewal(&mut holder);
     holder.must("check g0");
@@ -122,10 +122,10 @@ fn a_revoked_lease_ends_all_and_the_next_acquire_begins_another() {
         return;
     }
     let cluster = Cluster::start(1);
-    let mut holder = holder_of_many(&cluster, 200, 10);
-    let mut waiter = opened(&cluster.target("many/7", 10));
+    let mut holder = holder_of_many(&cluster, 200, 30);
+    let mut waiter = opened(&cluster.target("many/7", 30));
     waiter.must("begin l g forever");
-    await_waiters(&mut Actor::start(), &cluster.target("many/7", 10), 1);
+    await_waiters(&mut Actor::start(), &cluster.target("many/7", 30), 1);
     let held = keys(&cluster, "many/0/");
     let lease = held[0].rsplit('/').next().unwrap();
     output(cluster.etcdctl().args(["lease", "revoke", lease]));
@@ -145,7 +145,7 @@ fn acquires_of_one_process_queue_at_the_server() {
         return;
     }
     let cluster = Cluster::start(1);
-    let target = cluster.target("a", 10);
+    let target = cluster.target("a", 20);
     let (mut process, mut observer) = (opened(&target), Actor::start());
     process.must("acquire l g never");
     process.must("begin l second forever");
@@ -175,10 +175,10 @@ fn a_silent_cluster_delays_no_other_s_renewals() {
     let (silent, other) = (Cluster::start(1), Cluster::start(1));
     let mut holder = Actor::start();
     for at in 0..100 {
-        holder.must(&format!("open l{at} {}", silent.target(&format!("many/{at}"), 6)));
+        holder.must(&format!("open l{at} {}", silent.target(&format!("many/{at}"), 15)));
         holder.must(&format!("acquire l{at} g{at} never"));
     }
-    holder.must(&format!("open l {}", other.target("a", 6)));
+    holder.must(&format!("open l {}", other.target("a", 15)));
     holder.must("acquire l g never");
     silent.signal(0, libc::SIGSTOP);
     for _ in 0..4 {
@@ -206,7 +206,7 @@ fn a_right_that_is_taken_away_ends_only_its_locks() {
     }
     etcdctl("user grant-role app locker");
     etcdctl("auth enable");
-    let target = |name: &str| format!("etcd://app@{}:2379/{name}?ttl=6s", cluster.address(0));
+    let target = |name: &str| format!("etcd://app@{}:2379/{name}?ttl=15s", cluster.address(0));
     let mut holder =
         Actor::from(std::process::Command::new(tenure_tests::actor_program()).env("TENURE_ETCD_PASSWORD", "hunter2"));
     for name in ["kept/1", "taken/1", "taken/2", "kept/2"] {
@@ -272,10 +272,10 @@ fn locks_that_come_and_go_cost_no_other_its_lease() {
     let cluster = Cluster::start(1);
     // So far away that keys are created during each call.
     let far = Far::from(cluster.address(0), 2379, Duration::from_millis(20));
-    let target = |name: &str| format!("etcd://{}:2379/{name}?ttl=3s", far.address());
+    let target = |name: &str| format!("etcd://{}:2379/{name}?ttl=15s", far.address());
     let kept = Lock::open(target("kept")).unwrap().acquire().unwrap();
     // Longer than the lease, so that all is lost unless a renewal ends.
-    let end = Instant::now() + Duration::from_secs(7);
+    let end = Instant::now() + Duration::from_secs(17);
     std::thread::scope(|scope| {
         for at in 0..64 {
             let lock = Lock::open(target(&format!("busy/{at}"))).unwrap();
@@ -298,7 +298,7 @@ fn a_grant_that_a_reentrant_acquire_joined_is_not_taken_away() {
         return;
     }
     let cluster = Cluster::start(1);
-    let target = cluster.target("a", 2);
+    let target = cluster.target("a", 15);
     let mut dead = opened(&target);
     dead.must("acquire l g never");
     dead.kill();
@@ -352,7 +352,7 @@ fn a_guard_that_is_dropped_after_a_loss_frees_the_name() {
     }
     let cluster = Cluster::start(1);
     // A lease so long that the name is not free by its end.
-    let target = cluster.target("a", 20);
+    let target = cluster.target("a", 48);
     let (mut holder, mut other) = (opened(&target), opened(&target));
     holder.must("acquire l g never");
     cluster.signal(0, libc::SIGSTOP);
@@ -363,7 +363,7 @@ fn a_guard_that_is_dropped_after_a_loss_frees_the_name() {
     holder.must_fail("release g", "lost");
     let began = Instant::now();
     until("a free name", || other.ask("acquire l g never")["ok"] == true);
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     other.must("release g");
 }
 
@@ -399,9 +399,9 @@ fn a_callback_that_hangs_keeps_no_revoked_lock() {
                 let _ = hangs.lock().unwrap().recv();
             }
         });
-    let guard = options.open(cluster.target("a", 10)).unwrap().acquire().unwrap();
+    let guard = options.open(cluster.target("a", 20)).unwrap().acquire().unwrap();
     reported.recv().unwrap();
-    let mut other = opened(&cluster.target("a", 10));
+    let mut other = opened(&cluster.target("a", 20));
     other.must("acquire l g 60000");
     assert!(guard.check().is_err_and(|error| error.is_lost()));
     drop(go);

@@ -16,7 +16,7 @@ fn psql_and_tenure_exclude_each_other_and_share_a_queue() {
         return;
     }
     let postgres = Postgres::start();
-    let target = postgres.target("sessions/main", 10);
+    let target = postgres.target("sessions/main", 20);
     let (mut one, mut observer) = (opened(&target), Actor::start());
     // The tables do not exist yet.
     assert_eq!(observer.must(&format!("inspect {target}"))["found"]["state"], "free");
@@ -50,7 +50,7 @@ fn a_guard_of_a_server_lock_behaves_like_that_of_a_file() {
         return;
     }
     let postgres = Postgres::start();
-    let target = postgres.target("sessions/main", 10);
+    let target = postgres.target("sessions/main", 20);
     let mut one = Actor::start();
     one.must(&format!("open l {target} label=first"));
     let granted = one.must("acquire l g never");
@@ -103,7 +103,7 @@ fn a_holder_whose_session_was_ended_loses_the_lock_before_the_next_holder_begins
         return;
     }
     let mut postgres = Postgres::start();
-    let target = postgres.target("a", 2);
+    let target = postgres.target("a", 8);
     let endings: [&dyn Fn(&mut Postgres); 3] = [
         &|postgres| {
             postgres
@@ -149,7 +149,7 @@ fn a_holder_on_a_hanging_server_loses_the_lock_in_time() {
         return;
     }
     let postgres = Postgres::start();
-    let target = postgres.target("a", 2);
+    let target = postgres.target("a", 8);
     let mut holder = Actor::start();
     holder.must(&format!("open l {target} events=1"));
     holder.must("acquire l g never");
@@ -170,8 +170,8 @@ fn a_holder_that_is_cut_off_loses_the_lock_before_another_acquires_it() {
     let postgres = Postgres::start_at(&room.outside);
     // Clients in the namespace may connect.
     postgres.allow(&format!("{}/32", room.inside()));
-    let near = postgres.target("a", 2);
-    let far = format!("postgres://postgres@{}/postgres?lock=a&ttl=2s", room.outside);
+    let near = postgres.target("a", 8);
+    let far = format!("postgres://postgres@{}/postgres?lock=a&ttl=8s", room.outside);
     let mut holder = Actor::from(&mut room.command(actor_program()));
     holder.must(&format!("open l {far} events=1"));
     let before = holder.must("acquire l g never");
@@ -195,7 +195,7 @@ fn a_promoted_standby_continues_with_a_greater_fence() {
     }
     let mut primary = Postgres::start_with(&["wal_keep_size=64"]);
     // The tables are created first, so that the standby has them.
-    let mut holder = opened(&primary.target("a", 2));
+    let mut holder = opened(&primary.target("a", 8));
     holder.must("acquire l g never");
     holder.must("release g");
     let standby = primary.standby();
@@ -203,7 +203,7 @@ fn a_promoted_standby_continues_with_a_greater_fence() {
     primary.ask("SELECT pg_reload_conf()");
     until("a synchronous standby", || primary.ask("SELECT sync_state FROM pg_stat_replication") == "sync");
     let both =
-        format!("postgres://postgres@{}:5432,{}:5432/postgres?lock=a&ttl=2s", primary.address(), standby.address());
+        format!("postgres://postgres@{}:5432,{}:5432/postgres?lock=a&ttl=8s", primary.address(), standby.address());
     holder.must(&format!("open l {both}"));
     let before = holder.must("acquire l g never");
     let mut waiter = opened(&both);
@@ -230,7 +230,7 @@ fn a_server_at_its_connection_limit_is_reported_as_unreachable() {
         return;
     }
     let postgres = Postgres::start_with(&["max_connections=8", "superuser_reserved_connections=0"]);
-    let target = postgres.target("a", 10);
+    let target = postgres.target("a", 20);
     let mut holder = opened(&target);
     holder.must("acquire l g never");
     // One has the locks of the process, and another writes the rows.
@@ -267,7 +267,7 @@ fn a_pool_that_lends_sessions_is_refused() {
     let sessions = Pool::start(&postgres, "session");
     let mut holder = opened(&sessions.target("a"));
     holder.must("acquire l g never");
-    opened(&postgres.target("a", 3)).must_fail("acquire l g never", "busy");
+    opened(&postgres.target("a", 15)).must_fail("acquire l g never", "busy");
     holder.must("release g");
 }
 

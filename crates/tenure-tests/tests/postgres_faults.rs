@@ -357,7 +357,7 @@ fn a_release_reports_that_the_lock_had_another_holder() {
         return;
     }
     let postgres = Postgres::start();
-    let mut holder = opened(&postgres.target("a", 10));
+    let mut holder = opened(&postgres.target("a", 20));
     holder.must("acquire l g never");
     // The row as another holder's grant writes it.
     postgres.ask("UPDATE tenure.locks SET fence = fence + 1");
@@ -384,7 +384,7 @@ fn a_silent_server_blocks_no_operation() {
     let target = target_of(&postgres, "postgres", DAY);
     let (mut holder, mut waiter) = (opened(&target), opened(&target));
     holder.must("acquire l g never");
-    waiter.must("begin l g 5000");
+    waiter.must("begin l g 20000");
     await_waiters(&mut Actor::start(), &target, 1);
     let backends = postgres.ask("SELECT pid FROM pg_stat_activity WHERE application_name = 'tenure'");
     signal(postgres.pid(), libc::SIGSTOP);
@@ -433,7 +433,7 @@ fn a_process_does_not_take_over_its_own_lock() {
         return;
     }
     let postgres = Postgres::start();
-    let target = postgres.target("a", 6);
+    let target = postgres.target("a", 18);
     let mut holder = opened(&target);
     holder.must("acquire l g never");
     holder.must("release g");
@@ -443,7 +443,7 @@ fn a_process_does_not_take_over_its_own_lock() {
     let granting = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'INSERT INTO tenure.locks%' AND wait_event_type = 'Lock'";
     until("the grant waits for the table", || postgres.ask(granting) == "1");
     // Longer than one call may take, and shorter than the lease.
-    assert_eq!(session.ask("SELECT 2 FROM pg_sleep(2.5);"), "2");
+    assert_eq!(session.ask("SELECT 2 FROM pg_sleep(6);"), "2");
     session.send("COMMIT;");
     let granted = receive_soon(&mut holder, "the grant");
     assert_eq!((&granted["event"], &granted["crashed"]), (&"granted".into(), &Value::Null), "{granted}");
@@ -475,7 +475,7 @@ fn a_roles_own_settings_do_not_end_a_lock() {
     for setting in settings {
         postgres.ask(&format!("ALTER ROLE app SET {setting}"));
     }
-    let target = target_of(&postgres, "app", "10s");
+    let target = target_of(&postgres, "app", "20s");
     let (mut holder, mut waiter) = (opened(&target), opened(&target));
     holder.must("acquire l g never");
     waiter.must("begin l g forever");

@@ -43,13 +43,13 @@ fn a_thousand_locks_share_a_session() {
         return;
     }
     let postgres = Postgres::start();
-    let mut holder = holder_of_many(&postgres, MANY, 10);
+    let mut holder = holder_of_many(&postgres, MANY, 20);
     let holders = "SELECT count(DISTINCT pid), count(*) FROM pg_locks WHERE locktype = 'advisory'";
     assert_eq!(postgres.ask(holders), format!("1|{}", MANY + 1));
     // One has the locks, and another writes the rows.
     until("two sessions", || sessions(&postgres) == 2);
     until("no thread for each", || holder.must("threads")["threads"].as_u64().unwrap() <= 4);
-    let mut other = opened(&postgres.target("many/500", 10));
+    let mut other = opened(&postgres.target("many/500", 20));
     let busy = other.must_fail("acquire l g never", "busy");
     assert_eq!(busy["holder"], holder.pid(), "{busy}");
     assert_eq!(postgres.ask("SELECT pg_try_advisory_lock(hashtextextended('many/500', 0))"), "f");
@@ -85,11 +85,11 @@ fn a_terminated_session_loses_its_locks_and_no_other() {
     let postgres = Postgres::start();
     for ends_waiter in [false, true] {
         let psql = postgres.lock("waited");
-        let mut holder = holder_of_many(&postgres, 100, 6);
+        let mut holder = holder_of_many(&postgres, 100, 15);
         // This one is waited for, in a session of its own.
-        holder.must(&format!("open waited {}", postgres.target("waited", 6)));
+        holder.must(&format!("open waited {}", postgres.target("waited", 15)));
         holder.must("begin waited waited forever");
-        await_waiters(&mut Actor::start(), &postgres.target("waited", 6), 1);
+        await_waiters(&mut Actor::start(), &postgres.target("waited", 15), 1);
         psql.end();
         assert_eq!(receive_soon(&mut holder, "the waiter")["event"], "granted");
         let (shared, own) = (backend(&postgres, "many/0"), backend(&postgres, "waited"));
@@ -106,7 +106,7 @@ fn a_terminated_session_loses_its_locks_and_no_other() {
         assert!(said(&error).contains("administrator command"), "{error}");
         // Longer than the leases of those that were lost.
         let began = std::time::Instant::now();
-        while began.elapsed() < std::time::Duration::from_secs(7) {
+        while began.elapsed() < std::time::Duration::from_secs(16) {
             kept.iter().for_each(|guard| drop(holder.must(&format!("check {guard}"))));
             postgres.ask("SELECT pg_sleep(0.5)");
         }
@@ -132,7 +132,7 @@ fn waiters_share_a_bounded_number_of_sessions() {
     let queued = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
     let mut process = Actor::start();
     for at in 0..WAITERS {
-        process.must(&format!("open l{at} {}&sessions=3", postgres.target(&format!("many/{at}"), 10)));
+        process.must(&format!("open l{at} {}&sessions=3", postgres.target(&format!("many/{at}"), 20)));
         process.must(&format!("begin l{at} g{at} forever"));
         if at == 2 {
             until("three that wait", || postgres.ask(queued) == "3");
@@ -167,7 +167,7 @@ fn acquires_of_one_process_exclude_each_other() {
         return;
     }
     let postgres = Postgres::start();
-    let target = postgres.target("a", 10);
+    let target = postgres.target("a", 20);
     let mut process = opened(&target);
     process.must("acquire l g0 never");
     process.must_fail("acquire l g never", "busy");
@@ -209,8 +209,8 @@ fn two_names_with_one_number_exclude_each_other_in_one_process() {
     let number = |name: &str| postgres.ask(&format!("SELECT hashtextextended('{name}', 0)"));
     assert_eq!(number(one), number(two));
     let mut process = Actor::start();
-    process.must(&format!("open one {}", postgres.target(one, 10)));
-    process.must(&format!("open two {}", postgres.target(two, 10)));
+    process.must(&format!("open one {}", postgres.target(one, 20)));
+    process.must(&format!("open two {}", postgres.target(two, 20)));
     let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted";
     process.must("acquire one g never");
     process.must_fail("acquire two h never", "busy");
@@ -230,8 +230,8 @@ fn a_break_ends_one_lock_of_many() {
         return;
     }
     let postgres = Postgres::start();
-    let mut holder = holder_of_many(&postgres, 3, 10);
-    let target = postgres.target("many/1", 10);
+    let mut holder = holder_of_many(&postgres, 3, 20);
+    let target = postgres.target("many/1", 20);
     let (mut operator, mut other) = (Actor::start(), opened(&target));
     other.must("begin l g forever");
     await_waiters(&mut operator, &target, 1);
@@ -265,7 +265,7 @@ fn a_break_of_one_lock_of_many_needs_the_right_to_end_its_session() {
         return;
     }
     let postgres = Postgres::start();
-    let mut holder = holder_of_many(&postgres, 2, 10);
+    let mut holder = holder_of_many(&postgres, 2, 20);
     postgres.ask("CREATE ROLE ops LOGIN");
     postgres.ask("GRANT USAGE ON SCHEMA tenure TO ops");
     postgres.ask("GRANT SELECT, INSERT, UPDATE ON tenure.locks TO ops");
@@ -321,7 +321,7 @@ fn the_loss_of_the_session_that_writes_rows_costs_no_lock() {
         return;
     }
     let postgres = Postgres::start();
-    let mut holder = holder_of_many(&postgres, 3, 10);
+    let mut holder = holder_of_many(&postgres, 3, 20);
     let writers = "SELECT count(pg_terminate_backend(pid, 60000)) FROM pg_stat_activity WHERE application_name = 'tenure' \
                    AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')";
     assert_ne!(postgres.ask(writers), "0");
@@ -341,10 +341,10 @@ fn a_stopped_io_thread_loses_all_by_the_clock() {
     let postgres = Postgres::start();
     let mut holder = Actor::start();
     for at in 0..3 {
-        holder.must(&format!("open l{at} {} events=1", postgres.target(&format!("many/{at}"), 3)));
+        holder.must(&format!("open l{at} {} events=1", postgres.target(&format!("many/{at}"), 8)));
         holder.must(&format!("acquire l{at} g{at} never"));
     }
-    let mut waiter = opened(&postgres.target("many/1", 3));
+    let mut waiter = opened(&postgres.target("many/1", 8));
     waiter.must("begin l g forever");
     let tasks = std::fs::read_dir(format!("/proc/{}/task", holder.pid())).unwrap();
     let named = |path: &std::path::Path| std::fs::read_to_string(path.join("comm")).unwrap().trim() == "tenure-io";
@@ -405,7 +405,7 @@ fn a_server_without_room_for_another_lock_is_reported_and_keeps_the_others() {
     let mut holder = Actor::start();
     let mut held = 0;
     let refused = loop {
-        holder.must(&format!("open l{held} {}", postgres.target(&format!("many/{held}"), 10)));
+        holder.must(&format!("open l{held} {}", postgres.target(&format!("many/{held}"), 30)));
         let answer = holder.ask(&format!("acquire l{held} g{held} never"));
         if answer["ok"] != true {
             break answer;
@@ -452,7 +452,7 @@ fn at_the_connection_limit_no_row_is_written_beside_another_lock() {
         return;
     }
     let postgres = Postgres::start();
-    let target = |name: &str| format!("postgres://app@{}/postgres?lock={name}&ttl=10s", postgres.address());
+    let target = |name: &str| format!("postgres://app@{}/postgres?lock={name}&ttl=20s", postgres.address());
     postgres.ask("CREATE ROLE app LOGIN SUPERUSER");
     let mut holder = opened(&target("a"));
     holder.must(&format!("open other {}", target("b")));

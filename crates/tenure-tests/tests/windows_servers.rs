@@ -137,9 +137,9 @@ fn excludes(holds: System, asks: System, target: &str, server: &str) {
         let (code, out, _) = done(system, &["status", target]);
         assert!(code == Some(0) && out.contains(&pid.to_string()), "{system:?}: {out}");
     }
-    let (code, _, said) = done(asks, &["hold", "--timeout", "300ms", target]);
+    let (code, _, said) = done(asks, &["hold", "--timeout", "3s", target]);
     assert!(code == Some(75) && said.contains(&format!("pid {pid}")), "{said}");
-    let (code, _, said) = done(asks, &["wait", "--timeout", "100ms", target]);
+    let (code, _, said) = done(asks, &["wait", "--timeout", "3s", target]);
     assert_eq!(code, Some(75), "{said}");
 
     // Released: the waiter is granted.
@@ -203,7 +203,7 @@ fn takes_turns(target: &str) {
 fn the_windows_command_and_the_linux_one_exclude_each_other_on_etcd() {
     assert!(etcd::there(), "etcd is not installed");
     let cluster = Cluster::start(1);
-    let target = cluster.target("sessions/main", 3);
+    let target = cluster.target("sessions/main", 15);
     excludes(Linux, Windows, &target, "etcd");
     excludes(Windows, Linux, &target, "etcd");
     excludes(Windows, Windows, &target, "etcd");
@@ -215,7 +215,7 @@ fn the_windows_command_and_the_linux_one_exclude_each_other_on_etcd() {
 fn the_windows_command_and_the_linux_one_exclude_each_other_on_postgres() {
     assert!(postgres::there(), "PostgreSQL is not installed");
     let postgres = Postgres::start();
-    let target = postgres.target("sessions/main", 3);
+    let target = postgres.target("sessions/main", 15);
     excludes(Linux, Windows, &target, "postgres");
     excludes(Windows, Linux, &target, "postgres");
     excludes(Windows, Windows, &target, "postgres");

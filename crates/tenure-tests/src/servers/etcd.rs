@@ -9,7 +9,8 @@ use tempfile::TempDir;
 use super::{Server, address, make_certificates};
 use crate::{has, needs, until};
 
-/// A cluster whose members elect a leader within half a second.
+/// A cluster whose members elect a leader within a few seconds. A shorter time would end the term of a leader that only waits for a
+/// processor.
 pub struct Cluster {
     members: Vec<Member>,
     pub folder: TempDir,
@@ -88,7 +89,7 @@ impl Cluster {
         command.args(["--listen-client-urls", &format!("{client}{also}"), "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer(member), "--initial-advertise-peer-urls", &peer(member)]);
         command.args(["--initial-cluster", &all.join(","), "--initial-cluster-token", "test"]);
-        command.args(["--heartbeat-interval", "50", "--election-timeout", "500", "--log-level", "error"]);
+        command.args(["--heartbeat-interval", "100", "--election-timeout", "1500", "--log-level", "error"]);
         if self.tls {
             command.args(["--client-cert-auth", "--trusted-ca-file"]).arg(dir.join("ca.pem"));
             command.arg("--cert-file").arg(dir.join("server.pem")).arg("--key-file").arg(dir.join("server.key"));

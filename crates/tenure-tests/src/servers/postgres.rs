@@ -333,6 +333,6 @@ impl Pool {
     }
 
     pub fn target(&self, name: &str) -> String {
-        format!("postgres://postgres@{}:6432/postgres?lock={name}&ttl=3s", self.address)
+        format!("postgres://postgres@{}:6432/postgres?lock={name}&ttl=15s", self.address)
     }
 }
