@@ -60,9 +60,9 @@ fn an_overrun_ends_all_that_the_command_started() {
     for (how, code) in [("term", 143), ("kill", 137)] {
         let scratch = Scratch::new();
         let script = format!("{WORKER} && true");
-        let words = ["run", "--max-hold", "100ms", "--on-overrun", how, "a", "-c", &script];
-        let mut running = Running::start(scratch.tenure(words));
-        let worker: i32 = running.stdout.next().parse().unwrap();
+        let words = ["run", "--max-hold", "200ms", "--on-overrun", how, "a", "-c", &script];
+        let (mut running, worker) = scratch.overrunning(&words);
+        let worker: i32 = worker.parse().unwrap();
         assert_eq!(running.wait().code(), Some(code), "{how}");
         assert!(!lives(worker), "{how}: the worker continues after the lock was released");
     }

@@ -207,9 +207,19 @@ fn a_clock_that_was_set_back_is_reported() {
 #[test]
 fn a_stress_run_finds_no_fault_and_leaves_nothing() {
     let scratch = Scratch::new();
-    let began = Instant::now();
-    let done = scratch.done(["doctor", "--json", "--stress", "2s", "--seed", "7"]);
-    assert!(began.elapsed() >= Duration::from_secs(2));
+    // On a busy machine, hardly anything may happen in two seconds.
+    let enough = |done: &Done| {
+        let stress = parsed(done)["stress"].clone();
+        let happened = |count: &Value| count.as_u64().unwrap() > 0;
+        happened(&stress["grants"]) && happened(&stress["kills"]) && happened(&stress["handOff"]["count"])
+    };
+    let run = |seconds: u64| {
+        let began = Instant::now();
+        let done = scratch.done(["doctor", "--json", "--stress", &format!("{seconds}s"), "--seed", "7"]);
+        assert!(began.elapsed() >= Duration::from_secs(seconds));
+        done
+    };
+    let done = [2, 4, 8].into_iter().map(run).find(enough).unwrap_or_else(|| run(8));
     let found = parsed(&done);
     let stress = &found["stress"];
     assert_eq!(done.code, Some(0), "{done:?}");
@@ -248,9 +258,16 @@ fn the_witness_detects_a_lock_that_stops_excluding() {
 #[test]
 fn the_page_for_people_has_the_numbers_and_the_histogram() {
     let scratch = Scratch::new();
-    let mut command = scratch.tenure(["doctor", "--stress", "500ms", "--processes", "2", "--seed", "3"]);
-    let done = Done::from(command.env("LC_ALL", "C.UTF-8").output().unwrap());
-    assert_eq!((done.code, done.stderr.as_str()), (Some(0), "tenure: 2 processes for 500 ms, seed 3 ..\n"), "{done:?}");
+    // On a busy machine, the lock may not be passed on in half a second, of which there would be no histogram.
+    let run = |(time, said): (&str, &str)| {
+        let mut command = scratch.tenure(["doctor", "--stress", time, "--processes", "2", "--seed", "3"]);
+        let done = Done::from(command.env("LC_ALL", "C.UTF-8").output().unwrap());
+        assert_eq!(done.stderr, format!("tenure: 2 processes for {said}, seed 3 ..\n"), "{done:?}");
+        done
+    };
+    let times = [("500ms", "500 ms"), ("3s", "3 s"), ("8s", "8 s")];
+    let done = times.into_iter().map(run).find(|done| done.stdout.contains('█')).expect("a run with a histogram");
+    assert_eq!(done.code, Some(0), "{done:?}");
     for part in ["  double holds    0\n", "grants each, of the 1 processes never killed", "█", "\nfit for use\n"] {
         assert!(done.stdout.contains(part), "{part}: {}", done.stdout);
     }

@@ -216,9 +216,9 @@ fn a_lock_that_is_lost_or_held_for_too_long() {
         assert_eq!(holder.wait().code(), Some(code), "{what}: {said}");
         text += &format!("{what}\n{said}\nexit code {code}\n\n");
     };
-    let words = ["--max-hold", "50ms", "--on-overrun"];
     for (how, code) in [("term", 143), ("kill", 137)] {
-        let mut holder = scratch.hold(words.into_iter().chain([how, "a"]));
+        let words = ["run", "--max-hold", "50ms", "--on-overrun", how, "a", "-c", "echo up; read x"];
+        let (mut holder, _) = scratch.overrunning(&words);
         case(&format!("run --max-hold, --on-overrun {how}"), &mut holder, code);
     }
     // The holders that continue are ended once they have printed their message.
