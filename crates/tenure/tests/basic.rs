@@ -58,7 +58,7 @@ fn a_second_lock_of_the_same_target_waits() {
     assert!(other.acquire_with(Wait::Never).expect_err("held").is_busy());
     let (sender, receiver) = mpsc::channel();
     let waiter = thread::spawn(move || {
-        let guard = other.acquire_with(Wait::For(Duration::from_secs(20))).expect("its turn");
+        let guard = other.acquire_with(Wait::For(Duration::from_secs(120))).expect("its turn");
         sender.send(Instant::now()).expect("the receiver waits");
         guard.fence()
     });
@@ -66,7 +66,7 @@ fn a_second_lock_of_the_same_target_waits() {
     let fence = guard.fence();
     let released = Instant::now();
     drop(guard);
-    assert!(receiver.recv_timeout(Duration::from_secs(10)).expect("granted") > released);
+    assert!(receiver.recv_timeout(Duration::from_secs(120)).expect("granted") > released);
     assert!(waiter.join().expect("joined") > fence);
 }
 

@@ -22,7 +22,7 @@ use crate::workers;
 
 /// The longest time that a target may go without a grant, and that all workers may take for the last one, on a loaded
 /// machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 const KINDS: [&str; 4] = ["lock-file", "flock", "mixed", "crowd"];
 
 /// Runs a worker of this round, which acquires and releases until it is asked for its last grant.

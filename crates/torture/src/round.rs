@@ -19,7 +19,7 @@ use crate::witness::{SLOTS, Witness};
 
 /// The longest time that a worker may take to start or end on a loaded machine, and the longest time without a grant
 /// while a member waits.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// The number of pid namespaces.
 const PODS: usize = 3;
 

@@ -198,7 +198,7 @@ fn root_killed_at_its_first_acquire_locks_no_user_out() {
         let target = kill_at(prepared, call, &[]);
         let mut ann = users.actor_of(ANN, ANN);
         ann.must(&format!("open l {}", target.display()));
-        ann.must("acquire l g 1000");
+        ann.must("acquire l g 60000");
         ann.must("release g");
     }
 }
@@ -431,7 +431,7 @@ fn a_crash_is_reported_although_another_user_dies_in_any_call_of_its_takeover() 
             };
             let (target, _) = kill_at(prepared, call, &[]);
             let mut next = users.opened(CAT, &target, heir);
-            let answer = next.must("acquire l g 1000");
+            let answer = next.must("acquire l g 60000");
             let from = format!("{dead:?}, {victim:?}, {heir:?}, killed before {call:?}");
             assert!(answer["crashed"].is_object(), "{from}: {answer}");
             next.must("release g");

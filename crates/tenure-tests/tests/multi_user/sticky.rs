@@ -306,14 +306,14 @@ fn kill_at_every_call_in_a_sticky_folder(users: &Users, victim: u32, heir: u32, 
         };
         let target = kill_at(prepared, call, &[]);
         let mut next = users.opened(heir, &target, "mode=666");
-        let answer = next.ask("acquire l g 1000");
+        let answer = next.ask("acquire l g 60000");
         assert_eq!(answer["ok"], true, "{victim} {heir} {crashed}, killed before {call:?}: {answer}");
         next.must("check g");
         next.must("release g");
         let found = next.must(&format!("inspect {}", target.display()));
         assert_eq!(found["found"]["state"], "free", "{found}");
         let mut back = users.opened(victim, &target, "mode=666");
-        let answer = back.ask("acquire l g 1000");
+        let answer = back.ask("acquire l g 60000");
         assert_eq!(answer["ok"], true, "{victim} is back, killed before {call:?}: {answer}");
         back.must("release g");
     }
