@@ -216,16 +216,33 @@ impl Drop for Bench<'_> {
 impl Bench<'_> {
     /// Creates the folder, and a first file to verify that files can be created.
     fn new(dir: &Dir) -> io::Result<Bench<'_>> {
+        let bench = loop {
+            if let Some(bench) = Bench::under_the_next_name(dir)? {
+                break bench;
+            }
+        };
+        bench.file(0)?;
+        Ok(bench)
+    }
+
+    /// Creates the folder under a name that no other probe of this process gets. Returns `None` where a probe that was killed has
+    /// left a file or a folder under that name, because its process had the same pid.
+    fn under_the_next_name(dir: &Dir) -> io::Result<Option<Bench<'_>>> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        // Each probe of each process has a name of its own.
         let base = format!("{PROBE_PREFIX}{}-{}", sys::pid(), COUNT.fetch_add(1, Ordering::Relaxed));
         let name = |text: String| Name::new(OsStr::new(&text)).expect("no zero byte is in it");
         let names = [name(format!("{base}/0")), name(format!("{base}-1"))];
         let folder = name(base);
-        dir.make_dir(&folder, 0o700)?;
-        let bench = Bench { dir, folder, names };
-        bench.file(0)?;
-        Ok(bench)
+        match dir.make_dir(&folder, 0o700) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+            made => made?,
+        }
+        // From here on the name is this probe's alone.
+        if dir.stat_at(&names[1])?.is_some() {
+            dir.remove_dir(&folder)?;
+            return Ok(None);
+        }
+        Ok(Some(Bench { dir, folder, names }))
     }
 
     fn clear(&self) {
@@ -424,6 +441,28 @@ mod tests {
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         assert!(folder(dir.path().join("none")).unwrap_err().is_cannot_create());
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
+    fn what_a_killed_probe_left_stops_no_other_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |count: u32, more: &str| dir.path().join(format!("{PROBE_PREFIX}{}-{count}{more}", sys::pid()));
+        // Of processes with this pid, killed at any step.
+        for count in 0..300 {
+            if count % 3 < 2 {
+                std::fs::create_dir(at(count, "")).unwrap();
+            }
+            if count % 3 > 0 {
+                std::fs::write(at(count, "-1"), "").unwrap();
+            }
+        }
+        let left = std::fs::read_dir(dir.path()).unwrap().count();
+        let probe = folder(dir.path()).unwrap();
+        for feature in [Feature::KernelLock, Feature::HardLink, Feature::ExclusiveRename, Feature::Room] {
+            assert_eq!(probe.answer(feature), &Answer::Yes, "{feature:?}");
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), left);
     }
 
     #[test]
