@@ -78,5 +78,5 @@ export async function breakLock(path: Path, options: BreakOptions = {}): Promise
  * for (const { since, label, ended, exitCode } of await history("backup")) console.log(new Date(since), label, ended, exitCode);
  */
 export async function history(path: Path): Promise<PastTenure[]> {
-  return unwrap<PastTenure[]>(native().history(target(path)));
+  return unwrap<PastTenure[]>(await native().history(target(path)));
 }

@@ -5,6 +5,7 @@ use napi_derive::napi;
 
 use crate::convert::{Target, date, milliseconds, number, os_string};
 use crate::failure::Failure;
+use crate::work::{Promised, Work};
 
 /// A past tenure of a lock, or a wait that failed. Properties that are not known are undefined. Texts are unescaped, as their
 /// writer recorded them, and cut if they are long.
@@ -66,12 +67,11 @@ impl From<tenure::PastTenure> for PastTenure {
 }
 
 /// Returns the history of the lock of `target`.
-#[napi]
-pub fn history(
-    #[napi(ts_arg_type = "string | Uint8Array")] target: Target,
-) -> Result<Either<Vec<PastTenure>, Failure>> {
-    Ok(match tenure::history(os_string(target)?) {
+#[napi(ts_return_type = "Promise<Array<PastTenure> | Failure>")]
+pub fn history(#[napi(ts_arg_type = "string | Uint8Array")] target: Target) -> Result<Promised<Vec<PastTenure>>> {
+    let target = os_string(target)?;
+    Ok(Work::task(move || match tenure::history(target) {
         Ok(past) => Either::A(past.into_iter().map(PastTenure::from).collect()),
         Err(error) => Either::B(error.into()),
-    })
+    }))
 }

@@ -1,8 +1,8 @@
 // `lock`, `withLock` and the guard, in one process.
 import { strict as assert } from "node:assert";
 import { once, setMaxListeners } from "node:events";
-import { existsSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { readFile } from "node:fs/promises";
+import { closeSync, existsSync, openSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { open, readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { pathToFileURL } from "node:url";
 
@@ -342,6 +342,25 @@ test("a recent success makes a further hold needless", async (t) => {
   const plain = await lock(path);
   assert.throws(() => plain.markSuccessful(), { code: "TENURE_UNSUPPORTED" });
   await plain.release();
+});
+
+test("a history is read by another thread", async (t) => {
+  const dir = folder(t);
+  const path = `${dir}/t`;
+  const { spawnSync } = await import("node:child_process");
+  const kept = new Lock(path, { history: 2 });
+  const held = kept.acquireSync();
+  // Each opens a pipe for reading, and so keeps a thread of libuv's pool until there is a writer.
+  const pipes = Array.from({ length: Number(process.env.UV_THREADPOOL_SIZE ?? 4) }, (_, n) => `${dir}/pipe${n}`);
+  assert.equal(spawnSync("mkfifo", pipes).status, 0);
+  const opened = pipes.map((pipe) => open(pipe, "r"));
+  const past = history(path);
+  held.releaseSync();
+  const writers = pipes.map((pipe) => openSync(pipe, "w"));
+  // The tenure had not ended when history() was called.
+  assert.deepEqual((await past).map(({ ended }) => ended), ["released"]);
+  writers.forEach(closeSync);
+  for (const reader of await Promise.all(opened)) await reader.close();
 });
 
 test("a history has the last tenures and failed waits", async (t) => {
