@@ -129,7 +129,8 @@ fn waiters_are_counted() {
     assert_eq!(scratch.json(["status", "--json", "a"])["waiters"], 2);
     assert!(scratch.done(["status", "a"]).stdout.contains("waiting   2\n"));
     let third = Running::start(scratch.tenure(["run", "a", "--", "true"]));
-    assert!(third.stderr.next().ends_with("; 2 wait before you"));
+    let line = third.stderr.next();
+    assert!(line.ends_with("; 2 wait before you"), "{line}");
     holder.finish();
     for mut waiter in waiters.into_iter().chain([third]) {
         assert_eq!(waiter.wait().code(), Some(0));
