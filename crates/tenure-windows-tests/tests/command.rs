@@ -32,9 +32,9 @@ fn hold(dir: &Path) -> Child {
     child
 }
 
-/// Waits until there is a file with a text, for a minute at most.
+/// Waits until there is a file with a text, for some minutes at most.
 fn text_of(file: &Path) -> String {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(180);
     loop {
         match fs::read_to_string(file) {
             Ok(text) if text.ends_with('\n') => return text.trim().to_owned(),
@@ -112,7 +112,7 @@ fn a_command_does_not_outlive_its_lock() {
     assert!(tenure::process::is_alive(pid));
     run.kill().unwrap();
     run.wait().unwrap();
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(180);
     while tenure::process::is_alive(pid) {
         assert!(Instant::now() < end, "the command lives, and its lock is free");
         std::thread::sleep(Duration::from_millis(10));

@@ -19,7 +19,7 @@ const RUNNER: &str = "TENURE_TEST_WINE";
 /// The environment variable with the folder of the programs for Windows.
 const PROGRAMS: &str = "TENURE_TEST_WINDOWS_PROGRAMS";
 /// How long an answer may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 const CTRL_C: &str = "\x03";
 
 fn variable(name: &str) -> PathBuf {

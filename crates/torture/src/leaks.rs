@@ -87,7 +87,7 @@ fn acquire_in_every_way(folder: &Path, times: u64) -> u64 {
             _ => {}
         }
         acquires += 1;
-        lock_file.acquire_with(Wait::For(Duration::from_secs(5))).unwrap().release().unwrap();
+        lock_file.acquire_with(Wait::For(Duration::from_secs(60))).unwrap().release().unwrap();
     }
     acquires + revoke(&target)
 }
