@@ -218,7 +218,7 @@ fn no_two_commands_run_at_once() {
         fs::write(scratch.join("count"), "0\n").unwrap();
         let step = "read n < count; echo $((n + 1)) > count";
         // Quiet, because on a loaded machine a command may wait for more than the second after which that is announced.
-        let words = [&["run", "--quiet", "--timeout", "60s"], style, &["-c", step]].concat();
+        let words = [&["run", "--quiet", "--timeout", "180s"], style, &["-c", step]].concat();
         thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
@@ -287,7 +287,8 @@ fn calls_with_the_targets_in_another_order_do_not_deadlock() {
             let scratch = &scratch;
             scope.spawn(move || {
                 for _ in 0..15 {
-                    let done = scratch.done(["run", "--timeout", "60s", targets[0], targets[1], "--", "true"]);
+                    // Quiet, because on a loaded machine a wait of more than a second is announced.
+                    let done = scratch.done(["run", "-q", "--timeout", "180s", targets[0], targets[1], "--", "true"]);
                     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{done:?}");
                 }
             });
@@ -341,6 +342,30 @@ fn a_wait_is_announced_after_a_second_with_the_holder() {
     assert_eq!(waiter.wait().code(), Some(0));
     assert_eq!(waiter.stdout.rest(), ["ran"]);
     assert_eq!(waiter.stderr.rest(), [""; 0], "reported once");
+}
+
+#[test]
+fn a_process_is_not_told_to_wait_for_itself() {
+    if !needs("strace") {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut holder = scratch.hold(["a"]);
+    // Its record names it as the holder for three seconds before it knows that it holds.
+    let mut waiter = Command::new("strace");
+    waiter.args(["-f", "-qq", "-o", "log", "-e", "trace=linkat", "-e", "inject=linkat:delay_exit=3000000"]);
+    waiter.args([env!("CARGO_BIN_EXE_tenure"), "run", "a", "--", "true"]).current_dir(scratch.path());
+    let mut waiter = Running::start(waiter);
+    let began = Instant::now();
+    while scratch.json(["status", "--json", "a"])["waiters"] != 1 {
+        assert!(began.elapsed() < PATIENCE, "it never waited");
+    }
+    let pid = format!("by pid {}, ", holder.pid());
+    holder.finish();
+    assert_eq!(waiter.wait().code(), Some(0));
+    // The holder is announced where it took a second to come here.
+    let said = waiter.stderr.rest();
+    assert!(said.iter().all(|line| line.contains(&pid)), "{said:?}");
 }
 
 #[test]

@@ -63,6 +63,12 @@ impl TenureId {
     }
 }
 
+/// Returns whether the holder is this process. In another pid namespace, or on another machine, a process may have the same pid.
+fn is_own(found: &Status) -> bool {
+    let identity = found.holder.as_ref().and_then(|holder| holder.identity.as_ref());
+    identity.is_some_and(|identity| identity.pid == i64::from(std::process::id()) && identity.verify().is_alive())
+}
+
 impl<'a> Announcer<'a> {
     pub(super) fn new(
         target: &'a Path,
@@ -101,21 +107,19 @@ impl<'a> Announcer<'a> {
         }
     }
 
-    /// Returns the state of the lock, if it is known yet.
+    /// Returns the state of the lock, if it is known yet, and if the holder is not this process, which is about to be granted the
+    /// lock.
     ///
     /// A thread of its own asks a server and wakes this one, because a server that does not answer must not delay the
     /// outcome of the wait.
     fn inspect(&mut self) -> Option<Status> {
         if self.server.is_none() {
-            return tenure::status(self.target).ok();
+            return tenure::status(self.target).ok().filter(|found| !is_own(found));
         }
         if let Some(answer) = &self.answer {
             let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take()?;
             self.answer = None;
-            let found = answer.ok()?;
-            // The first in the server's queue may be this process, which is about to be granted the lock.
-            let own = found.holder.as_ref().is_some_and(|holder| holder.pid() == Some(i64::from(std::process::id())));
-            return (!own).then_some(found);
+            return answer.ok().filter(|found| !is_own(found));
         }
         let (target, answer, waker) = (self.target.to_owned(), Answer::default(), self.signals.waker());
         self.answer = Some(Arc::clone(&answer));

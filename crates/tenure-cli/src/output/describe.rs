@@ -56,8 +56,9 @@ fn holding_ancestor(found: &Status) -> Option<i64> {
     // A server's holder may be a process of another machine, which the check of its identity rules out.
     let identity = found.holder.as_ref().and_then(|holder| holder.identity.as_ref());
     let holder = identity.filter(|identity| identity.verify().is_alive()).map(|identity| identity.pid);
-    let own = std::process::id().cast_signed();
-    let is_ancestor = |pid: &i64| u32::try_from(*pid).is_ok_and(|pid| sys::descends_from(own, pid));
+    let own = std::process::id();
+    let is_ancestor =
+        |pid: &i64| u32::try_from(*pid).is_ok_and(|pid| pid != own && sys::descends_from(own.cast_signed(), pid));
     holder.into_iter().chain(found.open_by.iter().copied()).find(is_ancestor)
 }
 
