@@ -11,14 +11,15 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Instant;
 
-use common::{Done, PATIENCE, Running, Scratch, ends};
+use common::{Done, PATIENCE, Running, Scratch, ends, needs};
 use rustix::process::Signal;
 
-/// Waits until `holder` of a target's lock is process `pid`.
-fn until_held_by(scratch: &Scratch, target: &str, pid: i32) {
+/// Waits until the holder of a target's lock is this process.
+fn until_held_by(scratch: &Scratch, target: &str, by: &Running) {
+    let pid = by.pid();
     let began = Instant::now();
     while scratch.json(["status", "--json", target])["holder"]["pid"] != pid {
-        assert!(began.elapsed() < PATIENCE, "{target} was never held by {pid}");
+        assert!(began.elapsed() < PATIENCE, "{target} was never held by {pid}: {:?}", by.stderr.so_far());
     }
 }
 
@@ -41,7 +42,7 @@ fn one_waits_and_the_next_leaves_until_the_waiter_is_dead() {
     let mut holder = scratch.hold(["a"]);
     let again = [&QUEUE_ONE[..], &["a", "--", "echo", "ran"]].concat();
     let waiter = Running::start(scratch.tenure(&again));
-    until_held_by(&scratch, "a.next", waiter.pid());
+    until_held_by(&scratch, "a.next", &waiter);
     let done = scratch.done(&again);
     assert_eq!((done.code, done.stdout.as_str()), (Some(79), ""), "{done:?}");
     assert!(done.stderr.contains(&waiter.pid().to_string()) && done.stderr.contains("waits already"), "{done:?}");
@@ -51,18 +52,48 @@ fn one_waits_and_the_next_leaves_until_the_waiter_is_dead() {
     waiter.signal(Signal::KILL);
     assert!(ends(waiter.pid()));
     let mut next = Running::start(scratch.tenure(&again));
-    until_held_by(&scratch, "a.next", next.pid());
+    until_held_by(&scratch, "a.next", &next);
     // A waiter that gives up leaves the place too.
     next.signal(Signal::TERM);
     assert_eq!(next.wait().signal(), Some(15));
     let late = scratch.done([&QUEUE_ONE[..], &["--timeout", "20ms", "a", "--", "true"]].concat());
     assert_eq!(late.code, Some(75), "{late:?}");
     let mut last = Running::start(scratch.tenure(&again));
-    until_held_by(&scratch, "a.next", last.pid());
+    until_held_by(&scratch, "a.next", &last);
     assert_eq!(holder.finish().code(), Some(1));
     assert_eq!(last.stdout.next(), "ran");
     assert_eq!(last.wait().code(), Some(0));
     assert_eq!(scratch.names(), [".tenure"], "nothing remains");
+}
+
+#[test]
+fn a_look_at_the_place_of_a_dead_waiter_skips_no_run() {
+    if !needs("strace") {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut holder = scratch.hold(["a"]);
+    let again = [&QUEUE_ONE[..], &["a", "--", "echo", "ran"]].concat();
+    let waiter = Running::start(scratch.tenure(&again));
+    until_held_by(&scratch, "a.next", &waiter);
+    waiter.signal(Signal::KILL);
+    assert!(ends(waiter.pid()));
+    // As `status` may have it for a moment.
+    let look = fs::File::open(scratch.join(".tenure/a.next.lock")).unwrap();
+    rustix::fs::flock(&look, rustix::fs::FlockOperation::LockShared).unwrap();
+    let mut strace = std::process::Command::new("strace");
+    strace.args(["-f", "-qq", "-y", "-e", "trace=flock", env!("CARGO_BIN_EXE_tenure")]).args(&again);
+    let mut next = Running::start({
+        strace.current_dir(scratch.path());
+        strace
+    });
+    while !next.stderr.until("a.next.lock").contains("EAGAIN") {}
+    rustix::fs::flock(&look, rustix::fs::FlockOperation::Unlock).unwrap();
+    // It waits for the holder, and has the place.
+    while !next.stderr.until("a.next.lock").contains("LOCK_EX|LOCK_NB) = 0") {}
+    assert_eq!(holder.finish().code(), Some(1));
+    assert_eq!(next.stdout.next(), "ran");
+    assert_eq!(next.wait().code(), Some(0));
 }
 
 #[test]

@@ -255,6 +255,11 @@ impl Lines {
         }
     }
 
+    /// Returns the further lines that have arrived.
+    pub fn so_far(&self) -> Vec<String> {
+        self.0.try_iter().collect()
+    }
+
     /// Returns all further lines until the pipe closes.
     pub fn rest(&self) -> Vec<String> {
         let mut lines = Vec::new();

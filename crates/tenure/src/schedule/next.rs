@@ -6,7 +6,8 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::file::paths::LockPaths;
 use crate::model::backend::{Backend, Begun};
@@ -17,6 +18,9 @@ use crate::sys::LockKind;
 use crate::wait::file_lock::FileLock;
 
 const SUFFIX: &str = ".next";
+
+/// Longer than a process reads a status, also where a busy machine does not run it for some seconds.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// Returns the target of the lock that the one waiter holds.
 pub(crate) fn place_of(target: &Path) -> PathBuf {
@@ -34,13 +38,29 @@ pub(crate) fn at(paths: &LockPaths, options: &Options) -> FileLock {
 
 /// Takes the waiter's place. `None` if another acquire has it.
 pub(crate) fn try_take(place: &FileLock) -> Result<Option<Taken>> {
-    match place.begin(LockKind::Exclusive, Wait::Never, None) {
-        Ok(Begun::Granted(tenure)) => Ok(Some(Taken(Some(tenure)))),
-        // An acquire that never waits is not queued.
-        Ok(Begun::Pending(pending)) => Ok(pending.give_up().transpose()?.map(|tenure| Taken(Some(tenure)))),
-        Err(error) if error.is_busy() => Ok(None),
-        Err(error) => Err(error),
+    let began = Instant::now();
+    loop {
+        let taken = match place.begin(LockKind::Exclusive, Wait::Never, None) {
+            Ok(Begun::Granted(tenure)) => Some(Taken(Some(tenure))),
+            // An acquire that never waits is not queued.
+            Ok(Begun::Pending(pending)) => pending.give_up().transpose()?.map(|tenure| Taken(Some(tenure))),
+            Err(error) if error.is_busy() => None,
+            Err(error) => return Err(error),
+        };
+        if taken.is_some() || !names_the_dead(place) || began.elapsed() > LOOK {
+            return Ok(taken);
+        }
+        thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Returns whether the place's record names a process that has ended. The kernel lock is then that of a process that reads the
+/// lock's status, which may have a shared one for a moment, or of another acquire that is about to take the place. No run would
+/// cover an acquire that leaves because of the former.
+fn names_the_dead(place: &FileLock) -> bool {
+    let holder = place.status().ok().and_then(|status| status.holder);
+    let identity = holder.and_then(|holder| holder.identity);
+    identity.is_some_and(|identity| identity.verify().is_dead())
 }
 
 /// Returns the error of an acquire that leaves because another one waits.
