@@ -75,7 +75,8 @@ fn a_guard_of_a_server_lock_behaves_like_that_of_a_file() {
         busy["holder"] == one.pid()
     });
     one.must_fail("acquire l other 1000", "would-deadlock");
-    one.must_fail("share l other never", "unsupported");
+    one.must_fail("share l other never", "busy");
+    one.must_fail("share l other 1000", "would-deadlock");
     one.must_fail("keep g true", "unsupported");
     // A forked child holds nothing, and its end releases nothing.
     let forked = one.ask("fork");

@@ -84,7 +84,7 @@ pub struct Status {
     /// The pids of the waiters in their order, as far as this process can see them.
     pub queue: Vec<i64>,
     /// The pids of further processes that have the lock open, by an inherited descriptor or as holders of a shared lock, as
-    /// far as this user can see them.
+    /// far as this user can see them. On a server the holders of a shared lock, of all machines.
     pub open_by: Vec<i64>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,6 +14,7 @@ use crate::model::error::{Error, ErrorKind};
 use crate::model::options::{Options, Overrun};
 use crate::model::this_process::this_process;
 use crate::record::{Native, Record, RecordStyle};
+use crate::sys::LockKind;
 use crate::util::thread_pool;
 
 /// How long a waiter keeps trying to reach a server that has gone: it may be restarted, or replaced by another.
@@ -23,15 +24,23 @@ const RETURN: Duration = Duration::from_secs(30);
 pub(crate) trait AcquireServer: LockServer {
     /// Starts to serve an acquire, to its outcome, and then its tenure, to its end. Does not block.
     fn start(self: Arc<Self>, acquire: Acquire, pending: &Arc<PendingAcquire>) -> io::Result<()>;
+
+    /// Returns whether several acquires may share a lock of this server.
+    fn has_shared_locks(&self) -> bool {
+        false
+    }
 }
 
 /// The parameters of one acquire.
 pub(crate) struct Acquire {
+    pub(super) kind: LockKind,
     pub(super) options: Options,
     pub(super) limit: WaitLimit,
     pub(super) since: Instant,
     /// The thread that would wait for itself if it acquired again.
     pub(super) thread: Option<ThreadId>,
+    /// The shares of the lock that this thread has already, if a further one must not wait for their end.
+    pub(super) own_shares: Vec<Weak<ServerTenure>>,
 }
 
 impl Acquire {
@@ -54,6 +63,11 @@ impl Acquire {
     /// Returns whether the acquire does not wait at all.
     pub(super) fn is_immediate(&self) -> bool {
         self.limit == WaitLimit::Never
+    }
+
+    /// Returns whether the thread has a share already, so that a wait would be for waiters that wait for its end.
+    pub(super) fn would_wait_for_itself(&self) -> bool {
+        self.own_shares.iter().filter_map(Weak::upgrade).any(|share| share.is_held())
     }
 
     /// Returns whether an acquire that got no place for this reason tries again.

@@ -153,7 +153,7 @@ mod tests {
         });
         let url = Url::parse(Path::new("etcd://clock/a"), Scheme::Etcd).unwrap();
         let target = url.target.clone();
-        let granted = Granted { record: Record::default(), last: None, confirmed: BootTime::now() };
+        let granted = Granted { record: Record::default(), last: None, confirmed: BootTime::now(), shared: false };
         let ttl = Duration::from_secs(2);
         let tenure = Arc::new(ServerTenure::new(Arc::new(Fake(url)), options, granted, ttl, Arc::new(|| {}), None));
         registry::add_held(&tenure);
@@ -165,6 +165,6 @@ mod tests {
         assert_eq!(heard, ["reported", "woken"][..heard.len()]);
         let lease = tenure.lease();
         assert!((lease.lost_at()..lease.free_at().after(Duration::from_secs(60))).contains(&BootTime::now()));
-        assert!(!tenure.is_held() && registry::held_here(&target).is_none());
+        assert!(!tenure.is_held() && registry::held_here(&target).is_empty());
     }
 }

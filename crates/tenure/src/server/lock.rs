@@ -45,7 +45,7 @@ impl ServerLock {
         url.lock_name()?;
         let unsupported = |what: &'static str| {
             let error = Error::new(ErrorKind::Unsupported, &url.target, what);
-            Err(error.with_hint("a lock that a server keeps is exclusive and has a record"))
+            Err(error.with_hint("a lock that a server keeps is a name with a record, and no file"))
         };
         if options.style != Style::LockFile {
             return unsupported("flock style is for files");
@@ -87,27 +87,32 @@ impl ServerLock {
 
     /// Starts an acquire, without blocking.
     fn start(&self, kind: LockKind, wait: Wait, thread: Option<ThreadId>) -> Result<Started> {
-        if kind == LockKind::Shared {
-            let detail = "a lock that a server keeps cannot be shared";
+        if kind == LockKind::Shared && !self.server.has_shared_locks() {
+            let detail = "a lock that this kind of server keeps cannot be shared";
             let error = Error::new(ErrorKind::Unsupported, self.target(), detail);
-            return Err(error.with_hint("shared locks exist on files, in flock style"));
+            return Err(error.with_hint("shared locks exist on etcd, and on files in flock style"));
         }
         let since = Instant::now();
         let limit = match wait.deadline(since) {
             Some(deadline) if deadline <= since => WaitLimit::Never,
             deadline => WaitLimit::Until(deadline),
         };
-        if let Some(tenure) = registry::held_here(self.target()) {
-            if self.options.reentrant && tenure.options.reentrant && tenure.add_guard() {
+        let mut own_shares = Vec::new();
+        for tenure in registry::held_here(self.target()).into_iter().rev() {
+            let exclusive = kind == LockKind::Exclusive && !tenure.shared;
+            if exclusive && self.options.reentrant && tenure.options.reentrant && tenure.add_guard() {
                 return Ok(Started::Joined(tenure));
             }
             let own = self.options.deadlock_check && thread.is_some() && tenure.thread == thread;
-            if own && limit != WaitLimit::Never {
-                return Err(Error::would_deadlock(self.target(), false));
+            if own && kind == LockKind::Shared && tenure.shared {
+                // A further share waits only where a writer is before it, which the server knows.
+                own_shares.push(Arc::downgrade(&tenure));
+            } else if own && limit != WaitLimit::Never {
+                return Err(Error::would_deadlock(self.target(), tenure.shared));
             }
         }
         let pending = Arc::new(PendingAcquire::new(self.target()));
-        let acquire = Acquire { options: self.options.clone(), limit, since, thread };
+        let acquire = Acquire { kind, options: self.options.clone(), limit, since, thread, own_shares };
         let server = self.server()?;
         registry::add_waiting(&pending);
         server

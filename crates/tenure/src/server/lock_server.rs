@@ -54,6 +54,8 @@ pub(crate) struct Granted {
     pub(crate) last: Option<Record>,
     /// When the last confirmed request was sent.
     pub(crate) confirmed: BootTime,
+    /// Other holders may share the lock. Such a tenure has no fence, and its record is not published.
+    pub(crate) shared: bool,
 }
 
 /// Until when the calls of a wait must be answered, and whether the last one had little time.

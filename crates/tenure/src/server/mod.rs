@@ -22,7 +22,8 @@
 //!
 //! # What is different from a file
 //!
-//! - There are no shared locks, no flock style, no locks without a record, and no locks that a child inherits.
+//! - There is no flock style, there are no locks without a record, and none that a child inherits. On etcd locks can be
+//!   shared, and not on PostgreSQL.
 //! - [`Guard::release`](crate::Guard::release), and dropping a guard, call the server and wait for its answer, for a
 //!   few seconds at most. A release [fails as lost](crate::Error::is_lost) where another holder has the lock by then, as
 //!   after a break by an operator: the work of the two may have overlapped.

@@ -27,7 +27,8 @@ pub(super) fn add_waiting(pending: &Arc<PendingAcquire>) {
     waiting.push(Arc::downgrade(pending));
 }
 
-type Held = HashMap<PathBuf, Weak<ServerTenure>>;
+/// The tenures of each target: several where they are shared.
+type Held = HashMap<PathBuf, Vec<Weak<ServerTenure>>>;
 
 fn held() -> MutexGuard<'static, Held> {
     static HELD: ForkLocal<Mutex<Held>> = ForkLocal::new();
@@ -36,21 +37,30 @@ fn held() -> MutexGuard<'static, Held> {
 
 pub(super) fn add_held(tenure: &Arc<ServerTenure>) {
     let mut held = held();
-    if held.len().is_power_of_two() {
-        held.retain(|_, tenure| tenure.strong_count() > 0);
+    if held.len().is_power_of_two() && !held.contains_key(tenure.target()) {
+        held.retain(|_, tenures| {
+            tenures.retain(|tenure| tenure.strong_count() > 0);
+            !tenures.is_empty()
+        });
     }
-    held.insert(tenure.target().to_owned(), Arc::downgrade(tenure));
+    let tenures = held.entry(tenure.target().to_owned()).or_default();
+    if tenures.len().is_power_of_two() {
+        tenures.retain(|tenure| tenure.strong_count() > 0);
+    }
+    tenures.push(Arc::downgrade(tenure));
 }
 
-/// Returns this process's tenure of `target`, if it is held.
-pub(super) fn held_here(target: &Path) -> Option<Arc<ServerTenure>> {
-    held().get(target).and_then(Weak::upgrade).filter(|tenure| tenure.is_held())
+/// Returns this process's tenures of `target` that are held: several where they are shared.
+pub(super) fn held_here(target: &Path) -> Vec<Arc<ServerTenure>> {
+    let held = held();
+    let tenures = held.get(target).into_iter().flatten();
+    tenures.filter_map(Weak::upgrade).filter(|tenure| tenure.is_held()).collect()
 }
 
 /// Returns the tenures of this process that are held, also those whose lease has run out unnoticed.
 #[cfg(any(feature = "etcd", feature = "postgres"))]
 pub(super) fn all_held() -> Vec<Arc<ServerTenure>> {
-    held().values().filter_map(Weak::upgrade).filter(|tenure| tenure.is_held()).collect()
+    held().values().flatten().filter_map(Weak::upgrade).filter(|tenure| tenure.is_held()).collect()
 }
 
 /// Gives up every acquire of this process that waits for a server, so that the program can end: it returns the places in

@@ -39,6 +39,7 @@ pub(crate) struct ServerTenure {
     server: Arc<dyn LockServer>,
     pub(super) options: Options,
     pub(crate) fence: u64,
+    pub(super) shared: bool,
     pub(crate) previous: Previous,
     last: Option<Record>,
     generation: u64,
@@ -92,6 +93,7 @@ impl ServerTenure {
             server,
             options,
             fence: granted.record.previous_fence().unwrap_or(0),
+            shared: granted.shared,
             previous: granted.last.as_ref().map_or(Previous::Clean, crashed),
             last: granted.last,
             generation: sys::fork_generation(),
@@ -351,7 +353,7 @@ impl Tenure for ServerTenure {
             target: self.target(),
             lock_file: self.server.lock_name(),
             fence: (self.fence != 0).then_some(self.fence),
-            shared: false,
+            shared: self.shared,
             slot: None,
             previous: &self.previous,
         }
@@ -366,12 +368,15 @@ impl Tenure for ServerTenure {
     }
 
     fn record(&self) -> Option<Record> {
-        Some(self.state().record.clone())
+        (!self.shared).then(|| self.state().record.clone())
     }
 
-    /// Changes the record. The session publishes it as soon as it can.
+    /// Changes the record. The session publishes it as soon as it can. A shared tenure has none that others see.
     fn change(&self, change: &mut dyn FnMut(&mut Record)) -> Result<()> {
         self.check()?;
+        if self.shared {
+            return Ok(());
+        }
         let mut state = self.state();
         change(&mut state.record);
         state.unpublished = true;

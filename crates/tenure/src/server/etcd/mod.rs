@@ -7,12 +7,16 @@
 //!    `concurrency.Session` does.
 //! 2. The key `NAME/<lease in hex>` is put, bound to the lease, if it is absent. Its value is the record. Another acquire of
 //!    this process for the same name puts `NAME/<lease in hex>.1`, and so on.
-//! 3. The owner of the key with the lowest create revision below `NAME/` holds. Every waiter watches the key just before its
-//!    own, so that a release wakes one waiter. Every few seconds the keys of all waiters are also read, because the member
+//!    A shared acquire puts `NAME/shared:<lease in hex>`.
+//! 3. The owner of the key with the lowest create revision below `NAME/` holds. A share holds as soon as no key before it is
+//!    exclusive; an exclusive acquire waits for every key before it, as `etcdctl lock` does. So they are granted in the order
+//!    of the queue, and no exclusive acquire waits for a share that began later. Every waiter watches the last key for which
+//!    it waits, so that a release wakes one waiter, or all shares behind it. Every few seconds the keys of all waiters are also read, because the member
 //!    that has the watches may hang.
 //! 4. A waiter that finds its key first takes the revision of that transaction as its fence. The fence grows with every
-//!    grant: the last holder's key existed at the last fence, and does not exist at this one.
-//! 5. The record is kept at `.tenure/NAME` too, without a lease, so that the next holder gets a crash report. A fence that
+//!    grant: the last holder's key existed at the last fence, and does not exist at this one. A share has no fence.
+//! 5. The record is kept at `.tenure/NAME` too, without a lease, so that the next holder gets a crash report. A share reads it
+//!    and leaves it to the next exclusive holder; its own end leaves no report. A fence that
 //!    is not greater than the one there shows that the cluster is a new one and the records were copied.
 //! 6. A release marks that record and deletes the key, in one transaction. The lease is given back when none of its keys is
 //!    left. Where the key was gone by then, the release fails as lost: the work of two holders may have overlapped.
@@ -26,6 +30,7 @@
 mod client;
 mod cluster;
 mod connection;
+mod keys;
 mod messages;
 mod place;
 mod session;
@@ -39,7 +44,7 @@ use std::time::Duration;
 
 use self::client::Client;
 use self::cluster::Cluster;
-use self::session::RECORDS;
+use self::keys::RECORDS;
 use super::acquire::{Acquire, AcquireServer};
 use super::io_thread;
 use super::lease::call_limit;
@@ -111,6 +116,10 @@ impl LockServer for Etcd {
 impl AcquireServer for Etcd {
     fn start(self: Arc<Self>, acquire: Acquire, pending: &Arc<PendingAcquire>) -> io::Result<()> {
         io_thread::spawn(place::serve(self, acquire, Arc::clone(pending)))
+    }
+
+    fn has_shared_locks(&self) -> bool {
+        true
     }
 }
 

@@ -7,12 +7,10 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::client::{Client, TXN};
-use super::messages::{
-    ASCEND, BY_CREATION, Compare, DESCEND, KeyValue, RangeRequest, RequestOp, TxnRequest, TxnResponse,
-};
-use super::session::{Created, GONE, PAUSE, RECORDS, Session, deleted, forgotten};
+use super::messages::{BY_CREATION, Compare, DESCEND, KeyValue, RangeRequest, RequestOp, TxnRequest, TxnResponse};
+use super::session::{Created, GONE, PAUSE, Session, deleted, forgotten};
 use super::watches::{News, Watch};
-use super::{Etcd, status};
+use super::{Etcd, keys, status};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::record::{self, Content, Record, RecordState};
 use crate::server::acquire::{Acquire, Failed, Patience, ReturnsPlace, failed, held_nothing, new_record};
@@ -23,11 +21,14 @@ use crate::server::lease::{ANSWER, BootTime, call_limit};
 use crate::server::lock_server::{AnswerBy, Granted};
 use crate::server::pending::PendingAcquire;
 use crate::server::tenure::ServerTenure;
+use crate::sys::LockKind;
 use crate::util::text;
 use crate::util::trace::event;
 
 /// The time until another watch is set after one that failed.
 const WATCH_AGAIN: Duration = Duration::from_millis(500);
+/// The number of keys that the transaction which creates a place's own reads: that one, and the one before it.
+const LAST_TWO: i64 = 2;
 /// The maximum time of a wait without a deadline, after which the queue is read once more.
 const LONG: Duration = Duration::from_secs(60 * 60);
 
@@ -37,6 +38,7 @@ struct Place {
     session: Arc<Session>,
     /// The number in the session; `None` once it was left, or has a tenure.
     number: Option<u64>,
+    kind: LockKind,
     key: String,
     /// The create revision of the key; 0 until that is known.
     created: i64,
@@ -57,7 +59,7 @@ struct Seen {
     kept: Option<Record>,
 }
 
-/// The key just before this one.
+/// The last key for which this place waits.
 struct Before {
     key: String,
     created: i64,
@@ -84,22 +86,19 @@ fn kept_in(answer: &TxnResponse, at: usize) -> Option<Record> {
 
 impl Place {
     /// Takes a place in the queue, and reads who is before it: steps 2 and 3 of the protocol.
-    async fn enter(
-        etcd: &Arc<Etcd>,
-        record: Record,
-        answer_by: Option<Instant>,
-        wakes: &Arc<Notify>,
-    ) -> Result<(Place, Result<Seen>)> {
-        let answer_by = AnswerBy::new(answer_by);
+    async fn enter(etcd: &Arc<Etcd>, acquire: &Acquire, wakes: &Arc<Notify>) -> Result<(Place, Result<Seen>)> {
+        let (kind, record) = (acquire.kind, new_record(&acquire.options));
+        let answer_by = AnswerBy::new(acquire.answer_by());
         let (target, name, ttl) = (&etcd.url.target, &etcd.url.name, etcd.url.ttl);
         let limit = answer_by.within(call_limit(ttl));
         let session = etcd.cluster.session(ttl, target, limit).await?;
         let closed = || Error::new(ErrorKind::Lost, target, "its session was closed");
-        let (number, key) = session.reserve(name, wakes).ok_or_else(closed)?;
+        let (number, key) = session.reserve(name, kind, wakes).ok_or_else(closed)?;
         let mut place = Place {
             etcd: Arc::clone(etcd),
             session,
             number: Some(number),
+            kind,
             key,
             created: 0,
             certainty: Created::Answered,
@@ -107,20 +106,12 @@ impl Place {
             last: None,
             answer_by,
         };
-        let prefix = format!("{name}/");
-        let owner = RangeRequest {
-            keys_only: true,
-            limit: 1,
-            sort_order: ASCEND,
-            sort_target: BY_CREATION,
-            ..RangeRequest::below(&prefix)
-        };
-        let reads = [RequestOp::from(owner), RangeRequest::one(&place.kept()).into()];
+        let reads: Vec<RequestOp> = place.reads(LAST_TWO, 0).collect();
         let put = RequestOp::put(&place.key, &place.record.to_json(), place.session.lease);
         // A call that was repeated at another member finds the key that the first one put.
         let request = TxnRequest {
             compare: vec![Compare::created(place.key.as_bytes(), 0)],
-            success: std::iter::once(put).chain(reads.iter().cloned()).collect(),
+            success: std::iter::once(put).chain(reads.clone()).collect(),
             failure: std::iter::once(RangeRequest::one(&place.key).into()).chain(reads).collect(),
         };
         let limit = place.limit();
@@ -163,14 +154,41 @@ impl Place {
             false => answer.pairs(0).first().map_or(0, |pair| pair.create_revision),
         };
         place.session.set_created(number, place.created, place.certainty);
-        let first = answer.pairs(1).first();
-        let seen = if first.is_some_and(|first| first.create_revision == place.created) {
-            Ok(Seen { revision: answer.revision(), before: None, kept: kept_in(&answer, 2) })
-        } else {
+        let seen = match place.seen_in(&answer, 1) {
+            Some(seen) => Ok(seen),
             // Where this fails, there is a place nevertheless.
-            place.look().await
+            None => place.look().await,
         };
         Ok((place, seen))
+    }
+
+    /// Returns the requests for the last keys for which this place waits, of those that existed before the revision `before`
+    /// (0: at any), and for the last holder's record.
+    fn reads(&self, limit: i64, before: i64) -> impl Iterator<Item = RequestOp> {
+        let last = move |range: RangeRequest| {
+            RequestOp::from(RangeRequest {
+                keys_only: true,
+                limit,
+                max_create_revision: before,
+                sort_order: DESCEND,
+                sort_target: BY_CREATION,
+                ..range
+            })
+        };
+        let record = RangeRequest::one(&self.kept()).into();
+        keys::rivals(&self.etcd.url.name, self.kind).into_iter().map(last).chain(std::iter::once(record))
+    }
+
+    /// Returns what the [reads](Place::reads) of a transaction found, from its operation `at` on. `None` if a key that began
+    /// later hides those before this place's own.
+    fn seen_in(&self, answer: &TxnResponse, at: usize) -> Option<Seen> {
+        let record = at + keys::rivals(&self.etcd.url.name, self.kind).len();
+        let others = (at..record).flat_map(|at| answer.pairs(at)).filter(|pair| pair.key != self.key.as_bytes());
+        let before = others.max_by_key(|pair| pair.create_revision);
+        if self.created == 0 || before.is_some_and(|before| before.create_revision >= self.created) {
+            return None;
+        }
+        Some(Seen { revision: answer.revision(), before: before.map(Before::of), kept: kept_in(answer, record) })
     }
 
     fn client(&self) -> &Arc<Client> {
@@ -179,29 +197,21 @@ impl Place {
 
     /// Returns the key at which the record outlives its lease.
     fn kept(&self) -> String {
-        format!("{RECORDS}{}", self.etcd.url.name)
+        keys::record(&self.etcd.url.name)
     }
 
     fn limit(&self) -> Duration {
         self.answer_by.within(self.session.term().call_limit(BootTime::now()))
     }
 
-    /// Reads this place's key and the one just before it in one transaction, which is the majority's answer at one
+    /// Reads this place's key and the last one for which it waits in one transaction, which is the majority's answer at one
     /// revision; and the last holder's record.
     async fn look(&self) -> Result<Seen> {
         let target = &self.etcd.url.target;
         let limit = self.limit();
-        let before = RangeRequest {
-            keys_only: true,
-            limit: 1,
-            max_create_revision: self.created - 1,
-            sort_order: DESCEND,
-            sort_target: BY_CREATION,
-            ..RangeRequest::below(&format!("{}/", self.etcd.url.name))
-        };
         let request = TxnRequest {
             compare: vec![Compare::created(self.key.as_bytes(), self.created)],
-            success: vec![before.into(), RangeRequest::one(&self.kept()).into()],
+            success: self.reads(1, self.created - 1).collect(),
             failure: Vec::new(),
         };
         let end = Instant::now() + limit;
@@ -214,8 +224,8 @@ impl Place {
         if !answer.succeeded {
             return Err(deleted(target));
         }
-        let before = answer.pairs(0).first().map(Before::of);
-        Ok(Seen { revision: answer.revision(), before, kept: kept_in(&answer, 1) })
+        // No later key was read.
+        self.seen_in(&answer, 0).ok_or_else(|| deleted(target))
     }
 
     /// Refuses a key without a lease. It is data below the lock's name, no lock's key, and would never be deleted.
@@ -229,8 +239,27 @@ impl Place {
             .with_hint("all that begins with NAME/ is the lock's queue, for `etcdctl lock` too: lock another name"))
     }
 
-    /// Takes the lock as the first of the queue: publishes the record, with the revision of that read as its fence.
+    /// Takes the lock, for which no key before this one has to be waited for any more.
     async fn take(&mut self, seen: &Seen) -> Result<Granted> {
+        // As the first read found it: a later one may find this place's own write, whose answer was lost.
+        let last = self.last.get_or_insert_with(|| seen.kept.clone().filter(is_unreleased).map(Box::new)).clone();
+        let shared = self.kind == LockKind::Shared;
+        match shared {
+            true => self.acquired_now(),
+            false => self.publish(seen).await?,
+        }
+        let confirmed = self.session.term().confirmed;
+        Ok(Granted { record: self.record.clone(), last: last.map(|last| *last), confirmed, shared })
+    }
+
+    fn acquired_now(&mut self) {
+        if let Some(native) = &mut self.record.native {
+            native.acquired_at = Some(SystemTime::now());
+        }
+    }
+
+    /// Publishes the record, with the revision of that read as its fence.
+    async fn publish(&mut self, seen: &Seen) -> Result<()> {
         let target = &self.etcd.url.target;
         let fence = u64::try_from(seen.revision).ok();
         let last = seen.kept.as_ref().and_then(Record::previous_fence).unwrap_or(0);
@@ -247,16 +276,12 @@ impl Place {
             native.fence = fence;
             native.acquired_at = Some(SystemTime::now());
         }
-        // As the first read found it: a later one may find this place's own write, whose answer was lost.
-        let last = self.last.get_or_insert_with(|| seen.kept.clone().filter(is_unreleased).map(Box::new)).clone();
         let limit = self.limit();
         let end = Instant::now() + limit;
         let _turn = self.client().turn(limit).await;
         let left = end.saturating_duration_since(Instant::now());
         let (key, name) = (self.key.as_bytes(), &self.etcd.url.name);
-        self.session.write(key, self.created, name, &self.record, target, left).await?;
-        let confirmed = self.session.term().confirmed;
-        Ok(Granted { record: self.record.clone(), last: last.map(|last| *last), confirmed })
+        self.session.write(key, self.created, name, &self.record, target, left).await
     }
 
     fn set_before(&self, before: Option<&Before>) {
@@ -348,8 +373,7 @@ async fn wait(
         if pending.is_over() {
             return Ok(None);
         }
-        let record = new_record(&acquire.options);
-        let (mut place, seen) = match Place::enter(etcd, record, acquire.answer_by(), wakes).await {
+        let (mut place, seen) = match Place::enter(etcd, acquire, wakes).await {
             Ok(entered) => entered,
             Err(error) if acquire.may_enter_again(&error, &patience) => {
                 sleep(PAUSE).await;
@@ -413,6 +437,9 @@ async fn wait_in_place(
                         place.refuse_data(&before)?;
                         if acquire.left() == Some(Duration::ZERO) {
                             return Err(Error::busy(&target));
+                        }
+                        if acquire.would_wait_for_itself() {
+                            return Err(Error::would_deadlock(&target, true));
                         }
                         place.set_before(Some(&before));
                         let watched = watching.as_ref().is_some_and(|(created, _)| *created == before.created);

@@ -1,7 +1,7 @@
 //! A session: one lease, for all locks of this process on one cluster with the same `ttl`.
 //!
-//! A key of a session is `NAME/<lease in hex>`, as in etcd's recipe. A second key of the same name, for another acquire
-//! of this process, ends in a number: `NAME/<lease in hex>.1`.
+//! A key of a session is `NAME/<lease in hex>`, as in etcd's recipe, or that of a share. A second key of the same name, for
+//! another acquire of this process, ends in a number ([`keys`]).
 //!
 //! The session's task renews the lease. A renewal confirms every key, many at once, so that a deleted key ends one tenure,
 //! and a lost lease ends all.
@@ -20,6 +20,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
 use super::client::{Client, LEASE_GRANT, LEASE_KEEP_ALIVE, LEASE_REVOKE, Outcome, RANGE, TXN};
+use super::keys;
 use super::messages::{Compare, LeaseGrantRequest, LeaseRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::record::{self, Content, Record};
@@ -28,6 +29,7 @@ use crate::server::keeps_tenures::KeepsTenures;
 use crate::server::lease::{BootTime, Lease, call_limit};
 use crate::server::reports;
 use crate::server::tenure::ServerTenure;
+use crate::sys::LockKind;
 use crate::util::trace::event;
 
 /// The maximum number of conditions, and of operations, of a transaction at a default etcd.
@@ -44,9 +46,6 @@ const PUBLISH_AGAIN: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(1);
 /// The maximum time to give back a lease that is not needed.
 const GIVE_BACK: Duration = Duration::from_secs(1);
-
-/// The prefix of the records that outlive their leases.
-pub(super) const RECORDS: &str = ".tenure/";
 
 /// The reason of a loss by the server's word.
 pub(super) const GONE: &str = "its lease is gone at the server: it ran out, or was revoked";
@@ -99,6 +98,8 @@ impl State {
 /// A key of the session.
 struct Key {
     name: String,
+    kind: LockKind,
+    /// Distinguishes the session's keys of one name.
     index: usize,
     key: Vec<u8>,
     /// The create revision; 0 until that is known, and once the key is gone.
@@ -219,24 +220,26 @@ impl Session {
 
     /// Reserves a key below `name` for an acquire. Returns its number in the session, and the key; `None` if the session is
     /// closed.
-    pub(super) fn reserve(&self, name: &str, wakes: &Arc<Notify>) -> Option<(u64, String)> {
+    pub(super) fn reserve(&self, name: &str, kind: LockKind, wakes: &Arc<Notify>) -> Option<(u64, String)> {
         let mut state = self.state();
         if state.closed {
             return None;
         }
         let used = state.names.entry(name.to_owned()).or_default();
-        let index = (0..).find(|index| !used.contains(index)).unwrap_or(0);
-        used.insert(index);
-        let key = match index {
-            0 => format!("{name}/{:x}", self.lease),
-            _ => format!("{name}/{:x}.{index}", self.lease),
+        let index = match used.last() {
+            // Without a gap: one process may have thousands of keys of a name.
+            Some(last) if last + 1 == used.len() => used.len(),
+            _ => (0..).find(|index| !used.contains(index)).unwrap_or(0),
         };
+        used.insert(index);
+        let key = keys::place(name, kind, self.lease, index);
         state.last += 1;
         let number = state.last;
         let (name, wakes) = (name.to_owned(), Arc::clone(wakes));
         let bytes = key.clone().into_bytes();
         let entry = Key {
             name,
+            kind,
             index,
             key: bytes,
             created: 0,
@@ -306,7 +309,8 @@ impl Session {
         match &released {
             Err(error) if !error.is_lost() => {
                 let session = Arc::clone(&self);
-                let record = (!error.takes_no_writes()).then_some(record);
+                // A share leaves the record of the last exclusive holder.
+                let record = (!error.takes_no_writes() && key.kind == LockKind::Exclusive).then_some(record);
                 let given_back = tokio::spawn(session.give_back(key, record, certainty));
                 if error.takes_no_writes() {
                     // A deletion by itself is no write that a full server refuses.
@@ -322,10 +326,14 @@ impl Session {
         if key.created == 0 {
             return Err(deleted(target));
         }
-        let (kept, value) = (format!("{RECORDS}{}", key.name), record.to_json());
+        let (kept, value) = (keys::record(&key.name), record.to_json());
+        let mut success = vec![RequestOp::delete(&key.key)];
+        if key.kind == LockKind::Exclusive {
+            success.push(RequestOp::put(&kept, &value, 0));
+        }
         let request = TxnRequest {
             compare: vec![Compare::created(&key.key, key.created)],
-            success: vec![RequestOp::put(&kept, &value, 0), RequestOp::delete(&key.key)],
+            success,
             failure: vec![RangeRequest::one(&kept).into()],
         };
         let answered = self.client.call(&TXN, &request, limit).await.and_count(target);
@@ -340,7 +348,11 @@ impl Session {
         if answer.succeeded {
             return Ok(());
         }
-        // The key was gone. A first attempt of this call may have deleted it, if its answer was lost.
+        // The key was gone. A first attempt of this call may have deleted it, if its answer was lost. Nothing else tells where
+        // a share's key went.
+        if repeated && key.kind == LockKind::Shared {
+            return Ok(());
+        }
         let now = answer.pairs(0).first().map_or(&[][..], |pair| &pair.value);
         let later = match record::read(now) {
             Content::Record(now) => now.previous_fence() > record.previous_fence(),
@@ -374,7 +386,7 @@ impl Session {
         while !self.is_lost() {
             let mut success = vec![RequestOp::delete(&key.key)];
             if let Some(record) = &record {
-                success.push(RequestOp::put(&format!("{RECORDS}{}", key.name), &record.to_json(), 0));
+                success.push(RequestOp::put(&keys::record(&key.name), &record.to_json(), 0));
             }
             let compare = match key.created {
                 0 => Vec::new(),
@@ -483,10 +495,7 @@ impl Session {
         let (value, text) = (record.to_json(), String::from_utf8_lossy(key));
         let request = TxnRequest {
             compare: vec![Compare::created(key, created)],
-            success: vec![
-                RequestOp::put(&text, &value, self.lease),
-                RequestOp::put(&format!("{RECORDS}{name}"), &value, 0),
-            ],
+            success: vec![RequestOp::put(&text, &value, self.lease), RequestOp::put(&keys::record(name), &value, 0)],
             failure: Vec::new(),
         };
         match self.client.call(&TXN, &request, limit).await.of(target)? {

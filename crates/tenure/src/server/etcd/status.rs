@@ -1,21 +1,20 @@
 //! Reads the status of locks, and breaks one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
 use super::Etcd;
 use super::client::{LEASE_REVOKE, LEASE_TIME_TO_LIVE, RANGE, TXN};
+use super::keys::{self, RECORDS};
 use super::messages::{
     ASCEND, BY_CREATION, Compare, KeyValue, LeaseRequest, LeaseTimeToLiveRequest, RangeRequest, RequestOp, TxnRequest,
 };
-use super::session::RECORDS;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Holder;
 use crate::model::status::{Scheme, State, Status};
 use crate::process::Liveness;
 use crate::record::{self, Content, Record, RecordState};
-use crate::server::lock_server::LockServer as _;
 use crate::util::text;
 
 /// The keys below a name in the order of their creation, and the record that outlives them.
@@ -25,13 +24,27 @@ struct Found {
     kept: Option<Record>,
 }
 
+impl Found {
+    /// Returns the keys that hold the lock of `name`: the first, or all shares that no exclusive acquire is before.
+    fn holders(&self, name: &str) -> &[KeyValue] {
+        let shares = self.shares(name).len();
+        &self.queue[..shares.max(1).min(self.queue.len())]
+    }
+
+    /// Returns the shares that hold the lock of `name`; none if it is held exclusively.
+    fn shares(&self, name: &str) -> &[KeyValue] {
+        let first_other = self.queue.iter().position(|pair| !keys::is_shared(name, &pair.key));
+        &self.queue[..first_other.unwrap_or(self.queue.len())]
+    }
+}
+
 pub(super) async fn status(etcd: &Etcd, limit: Duration) -> Result<Status> {
     let found = read(etcd, limit).await?;
-    Ok(status_of(&etcd.url.target, etcd.lock_name(), &found))
+    Ok(status_of(&etcd.url.target, &etcd.url.name, &found))
 }
 
 async fn read(etcd: &Etcd, limit: Duration) -> Result<Found> {
-    let (prefix, kept) = (format!("{}/", etcd.url.name), format!("{RECORDS}{}", etcd.url.name));
+    let (prefix, kept) = (format!("{}/", etcd.url.name), keys::record(&etcd.url.name));
     let queue = RangeRequest { sort_order: ASCEND, sort_target: BY_CREATION, ..RangeRequest::below(&prefix) };
     let request = TxnRequest { success: vec![queue.into(), RangeRequest::one(&kept).into()], ..TxnRequest::default() };
     let answer = etcd.client().call(&TXN, &request, limit).await.of(&etcd.url.target)?.unwrap_or_default();
@@ -49,11 +62,15 @@ fn record_of(pair: &KeyValue) -> Option<Record> {
     }
 }
 
-fn status_of(target: &Path, lock_name: &Path, found: &Found) -> Status {
-    let mut status = Status::free(target, lock_name);
+fn status_of(target: &Path, name: &str, found: &Found) -> Status {
+    let mut status = Status::free(target, Path::new(&format!("{name}/")));
     status.server = Some(Scheme::Etcd);
-    status.waiters = Some(found.queue.len().saturating_sub(1));
-    if let Some(first) = found.queue.first() {
+    status.waiters = Some(found.queue.len() - found.holders(name).len());
+    let shares = found.shares(name);
+    if !shares.is_empty() {
+        status.state = State::Held;
+        status.open_by = pids(shares);
+    } else if let Some(first) = found.queue.first() {
         status.state = State::Held;
         let record = record_of(first);
         let alive = match &record {
@@ -69,6 +86,20 @@ fn status_of(target: &Path, lock_name: &Path, found: &Found) -> Status {
         status.holder = Some(Holder::from_record(Some(record), dead));
     }
     status
+}
+
+/// Returns the pids of the holders, each process once.
+fn pids(shares: &[KeyValue]) -> Vec<i64> {
+    let mut seen = HashSet::new();
+    let records = shares.iter().filter_map(record_of);
+    let processes = records.filter_map(|record| {
+        // Processes of several machines may have one pid.
+        let native = record.native.as_ref();
+        let machine = native.and_then(|native| native.boot_id.clone());
+        let pid = record.pid?;
+        seen.insert((pid, machine, native.and_then(|native| native.pid_namespace))).then_some(pid)
+    });
+    processes.collect()
 }
 
 /// The maximum number of keys in one answer. A cluster may have millions of other keys.
@@ -99,13 +130,6 @@ async fn pages(etcd: &Etcd, prefix: &str, parts: Parts, mut each: impl FnMut(Key
     }
 }
 
-/// Returns whether the last part of a key is that of a lease: `<lease in hex>` or, for a second key of the same name,
-/// `<lease in hex>.1`.
-fn is_of_lease(end: &str, lease: i64) -> bool {
-    let (end, number) = end.split_once('.').unwrap_or((end, "0"));
-    lease != 0 && i64::from_str_radix(end, 16) == Ok(lease) && number.parse::<usize>().is_ok()
-}
-
 /// Returns every lock below a name that is held, or whose holder died.
 pub(super) async fn list(etcd: &Etcd) -> Result<Vec<Status>> {
     let below = match etcd.url.name.trim_end_matches('/') {
@@ -117,7 +141,7 @@ pub(super) async fn list(etcd: &Etcd) -> Result<Vec<Status>> {
         let key = key_of(&pair);
         // Other programs' keys are in there too. A lock's key ends in its lease, and is bound to it.
         if let Some((name, end)) = key.rsplit_once('/')
-            && is_of_lease(end, pair.lease)
+            && keys::is_of_lease(end, pair.lease)
             && !key.starts_with(RECORDS)
         {
             locks.entry(name.to_owned()).or_default().queue.push(pair);
@@ -132,12 +156,13 @@ pub(super) async fn list(etcd: &Etcd) -> Result<Vec<Status>> {
         }
     })
     .await?;
-    let mut firsts = Vec::new();
-    for found in locks.values_mut() {
+    let mut holders = Vec::new();
+    for (name, found) in &mut locks {
         found.queue.sort_by_key(|pair| pair.create_revision);
-        firsts.extend(found.queue.first_mut());
+        let count = found.holders(name).len();
+        holders.extend(&mut found.queue[..count]);
     }
-    for some in firsts.chunks_mut(VALUES) {
+    for some in holders.chunks_mut(VALUES) {
         let read = |pair: &&mut KeyValue| RangeRequest { key: pair.key.clone(), ..RangeRequest::default() }.into();
         let request = TxnRequest { success: some.iter().map(read).collect(), ..TxnRequest::default() };
         let answer = etcd.client().call(&TXN, &request, etcd.limit()).await.of(&etcd.url.target)?.unwrap_or_default();
@@ -145,16 +170,20 @@ pub(super) async fn list(etcd: &Etcd) -> Result<Vec<Status>> {
             pair.value = answer.pairs(at).first().map(|found| found.value.clone()).unwrap_or_default();
         }
     }
-    let all =
-        locks.iter().map(|(name, found)| status_of(&etcd.url.sibling(name), Path::new(&format!("{name}/")), found));
+    let all = locks.iter().map(|(name, found)| status_of(&etcd.url.sibling(name), name, found));
     Ok(all.filter(|lock| lock.state != State::Free).collect())
 }
 
-/// Takes the lock from its holder by deleting the key. Marks the record that outlives it as released, so that the next
-/// holder gets no crash report.
+/// Takes the lock from its holder by deleting the key, or from all that share it. Marks the record that outlives an
+/// exclusive holder as released, so that the next holder gets no crash report.
 pub(super) async fn force_release(etcd: &Etcd) -> Result<bool> {
     let found = read(etcd, etcd.limit()).await?;
-    let kept = format!("{RECORDS}{}", etcd.url.name);
+    let shares = found.shares(&etcd.url.name);
+    if !shares.is_empty() {
+        shares.iter().try_for_each(|share| refuse_other(etcd, share))?;
+        return end_shares(etcd, shares).await;
+    }
+    let kept = keys::record(&etcd.url.name);
     let first = found.queue.first();
     if let Some(first) = first {
         refuse_other(etcd, first)?;
@@ -180,6 +209,29 @@ pub(super) async fn force_release(etcd: &Etcd) -> Result<bool> {
         revoke_if_empty(etcd, first.lease).await;
     }
     Ok(true)
+}
+
+/// Deletes the keys of the shares that were found, many at once. `false` if none of them was there any more.
+async fn end_shares(etcd: &Etcd, shares: &[KeyValue]) -> Result<bool> {
+    let delete = async |some: &[KeyValue]| {
+        let compare = some.iter().map(|share| Compare::created(&share.key, share.create_revision)).collect();
+        let success = some.iter().map(|share| RequestOp::delete(&share.key)).collect();
+        let request = TxnRequest { compare, success, failure: Vec::new() };
+        let answer = etcd.client().call(&TXN, &request, etcd.limit()).await.of(&etcd.url.target)?;
+        Ok::<bool, Error>(answer.is_some_and(|answer| answer.succeeded))
+    };
+    let mut any = false;
+    for some in shares.chunks(VALUES) {
+        if delete(some).await? {
+            any = true;
+            continue;
+        }
+        // Some of them were released meanwhile.
+        for share in some {
+            any |= delete(std::slice::from_ref(share)).await?;
+        }
+    }
+    Ok(any)
 }
 
 /// Revokes the lease of a foreign holder, such as `etcdctl lock`, which ends it, unless it has another key. Tenure's own
@@ -219,10 +271,17 @@ fn refuse_other(etcd: &Etcd, first: &KeyValue) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn found(keys: &[&str]) -> Found {
+        let pair = |key: &&str| KeyValue { key: (*key).into(), lease: 0x2f, ..KeyValue::default() };
+        Found { queue: keys.iter().map(pair).collect(), kept: None }
+    }
+
     #[test]
-    fn a_key_of_a_lock_ends_in_its_lease() {
-        assert!(is_of_lease("2f", 0x2f) && is_of_lease("2f.3", 0x2f));
-        assert!(!is_of_lease("2f", 0x30) && !is_of_lease("2f.x", 0x2f) && !is_of_lease("config", 0x2f));
-        assert!(!is_of_lease("0", 0), "data");
+    fn shares_hold_up_to_the_first_exclusive_acquire() {
+        let counts = |keys: &[&str]| (found(keys).holders("a").len(), found(keys).shares("a").len());
+        assert_eq!(counts(&[]), (0, 0));
+        assert_eq!(counts(&["a/2f", "a/shared:2f"]), (1, 0));
+        assert_eq!(counts(&["a/shared:2f"]), (1, 1));
+        assert_eq!(counts(&["a/shared:2f", "a/shared:2f.1", "a/2f", "a/shared:30"]), (2, 2));
     }
 }

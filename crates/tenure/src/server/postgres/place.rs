@@ -427,6 +427,6 @@ impl Place<'_> {
         }
         let last = self.last.as_ref().and_then(|last| last.record.clone());
         let confirmed = claim.session.term().confirmed;
-        Ok(Some((Granted { record: self.record.clone(), last, confirmed }, fence)))
+        Ok(Some((Granted { record: self.record.clone(), last, confirmed, shared: false }, fence)))
     }
 }
