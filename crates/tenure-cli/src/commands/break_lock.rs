@@ -98,6 +98,9 @@ fn only_flock(found: &Status) -> bool {
 /// Describes what a break means for the holder and for the waiters.
 fn consequences(found: &Status) -> String {
     let holder = match found.style {
+        _ if found.server.is_some() && found.holder.is_none() => {
+            "its holders notice the loss at their next renewal, and may continue until then"
+        }
         _ if found.server.is_some() => "the holder notices the loss at its next renewal, and may write until then",
         _ if is_foreign(found) => "the holder knows only the lock file, which is removed, and may continue to write",
         Style::Flock => "the holder notices the loss when it checks, and keeps its flock(2) until it ends",

@@ -119,7 +119,9 @@ impl<'a> Announcer<'a> {
         if let Some(answer) = &self.answer {
             let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take()?;
             self.answer = None;
-            return answer.ok().filter(|found| !is_own(found));
+            // Of shared holders, a server's answer has the pids alone.
+            let own = i64::from(std::process::id());
+            return answer.ok().filter(|found| !is_own(found) && !found.open_by.contains(&own));
         }
         let (target, answer, waker) = (self.target.to_owned(), Answer::default(), self.signals.waker());
         self.answer = Some(Arc::clone(&answer));

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Arg, ValueEnum, ValueHint};
-use tenure::{IfBusy, Lock, Options, StalePolicy, Style, Wait};
+use tenure::{IfBusy, Lock, Options, StalePolicy, Style, Wait, server};
 
 use super::TimeoutOption;
 use super::duration;
@@ -61,7 +61,7 @@ pub(crate) struct LockOptions {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) slots: Option<u32>,
 
-    /// Share the lock with other processes that share it; needs --flock
+    /// Share the lock with other processes that share it; for a file it needs --flock
     #[arg(short, long, overrides_with = "exclusive")]
     pub(crate) shared: bool,
 
@@ -164,7 +164,8 @@ impl LockOptions {
     pub(crate) fn library_options(&self) -> Result<Options, Failure> {
         self.refuse_options_of_flock()?;
         let flock = self.flock || self.no_record;
-        if self.shared && !flock {
+        let is_file = |target: &PathBuf| matches!(server::scheme(target), Ok(None));
+        if self.shared && !flock && self.targets.iter().any(is_file) {
             let message = "--shared needs --flock: a lock file has one holder, a flock(2) may be shared";
             return Err(Failure::new(exit::USAGE, message));
         }
