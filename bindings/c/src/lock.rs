@@ -66,7 +66,8 @@ pub unsafe extern "C" fn tenure_acquire(
     unsafe { acquire(lock, guard, error, |lock| lock.acquire_with(wait(timeout))) }
 }
 
-/// Acquires a shared lock, which excludes exclusive ones alone. It needs `TENURE_STYLE_FLOCK`. Otherwise as `tenure_acquire`.
+/// Acquires a shared lock, which excludes exclusive ones alone. It needs `TENURE_STYLE_FLOCK`, or a target on etcd.
+/// Otherwise as `tenure_acquire`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tenure_acquire_shared(
     lock: *const TenureLock,

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import signal
 import subprocess
 from typing import Any, List, Tuple
@@ -78,6 +79,21 @@ def test_a_lock_behaves_like_that_of_a_file(server: Any, name: str, other: Any) 
     assert lock.status().state == "free" and second.lost
     with pytest.raises(tenure.Lost, match="released"):
         second.check()
+
+
+def test_readers_share_a_lock_on_etcd(etcd: Any, name: str) -> None:
+    target = etcd.target(name)
+    reading = tenure.Lock(target, shared=True)
+    with reading as first, reading as second:
+        assert first.shared and second.shared and first.fence is None and second.fence is None
+        found = tenure.status(target)
+        assert (found.state, found.holder, found.open_by) == ("held", None, [os.getpid()])
+        refused(tenure.Lock(target, deadlock_check=False), 0.05)
+        with pytest.raises(tenure.WouldDeadlock, match="cannot be upgraded"):
+            tenure.Lock(target).acquire()
+    with tenure.Lock(target) as writer:
+        assert writer.fence is not None
+        refused(tenure.Lock(target, shared=True, deadlock_check=False), 0.05)
 
 
 def test_the_command_and_python_exclude_each_other(server: Any, name: str) -> None:
