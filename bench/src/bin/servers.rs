@@ -179,7 +179,7 @@ fn cost(cluster: &Cluster, what: &str) {
 fn many(rounds: usize, count: usize) {
     println!("etcd: one member, files in memory, {count} locks with a lease of 10 s in one process");
     let cluster = Cluster::start(1);
-    let began = Instant::now();
+    let (began, before) = (Instant::now(), requests(&cluster));
     let hold = &|at: usize| {
         Lock::open(cluster.target(&format!("many/{at}"), 10)).unwrap().acquire_with(Wait::Forever).unwrap()
     };
@@ -188,7 +188,8 @@ fn many(rounds: usize, count: usize) {
         let parts: Vec<_> = (0..AT_ONCE).map(part).collect();
         parts.into_iter().flat_map(|part| part.join().unwrap()).collect()
     });
-    println!("  all held after {:.2} s", began.elapsed().as_secs_f64());
+    let (took, asked) = (began.elapsed().as_secs_f64(), requests(&cluster) - before);
+    println!("  all held after {took:.2} s and {asked} requests, by {AT_ONCE} threads");
     cost(&cluster, "held");
     let mut among = Times::new("meanwhile: acquire and release of another lock");
     let lock = Lock::open(cluster.target("one-more", 10)).unwrap();
@@ -204,7 +205,7 @@ fn many(rounds: usize, count: usize) {
             Box::pin(async move { lock.acquire_async(Wait::Forever).await })
         })
         .collect();
-    let began = Instant::now();
+    let (began, before) = (Instant::now(), requests(&cluster));
     runtime.block_on(async {
         let mut waits = waits;
         // A first poll starts each acquire, and no other is needed.
@@ -217,7 +218,8 @@ fn many(rounds: usize, count: usize) {
         while last.status().map(|status| status.waiters).unwrap_or_default() != Some(1) {
             std::thread::sleep(Duration::from_millis(10));
         }
-        println!("  all waited for after {:.2} s", began.elapsed().as_secs_f64());
+        let (took, asked) = (began.elapsed().as_secs_f64(), requests(&cluster) - before);
+        println!("  all waited for after {took:.2} s and {asked} requests and watches");
         cost(&cluster, "held and waited for");
         let lost = guards.iter().filter(|guard| guard.check().is_err()).count();
         println!("  {lost} lost");

@@ -70,6 +70,10 @@ impl AnswerBy {
         AnswerBy { by, cut_short: AtomicBool::new(false) }
     }
 
+    pub(crate) fn by(&self) -> Option<Instant> {
+        self.by
+    }
+
     /// Returns `limit`, or the time that is left where that is less.
     pub(crate) fn within(&self, limit: Duration) -> Duration {
         let left = self.by.map(|by| by.saturating_duration_since(Instant::now()));

@@ -13,12 +13,13 @@ use http::Uri;
 use http::uri::PathAndQuery;
 use prost::Message;
 use rustls::ClientConfig;
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::watch;
 use tonic::client::Grpc;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
+use super::batches::Batches;
 use super::connection::{self, Channel, connect, in_words};
 use super::messages::{
     AuthenticateRequest, AuthenticateResponse, Empty, LeaseGrantRequest, LeaseRequest, LeaseResponse,
@@ -37,8 +38,6 @@ const PASSWORD: &str = "TENURE_ETCD_PASSWORD";
 const PASSWORD_FILE: &str = "TENURE_ETCD_PASSWORD_FILE";
 /// The maximum length of an answer.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
-/// The number of calls of acquires under way at once. A server refuses calls if some thousands are under way.
-const MOST_CALLS: usize = 128;
 /// A connection on which nothing was answered for this long, while a call waited, is replaced.
 const SUSPECT: Duration = Duration::from_millis(200);
 
@@ -84,7 +83,7 @@ pub(super) struct Client {
     token: Mutex<Option<Arc<str>>>,
     /// Locked by the task that asks for a token.
     authentication: tokio::sync::Mutex<()>,
-    turns: Semaphore,
+    pub(super) batches: Batches,
 }
 
 /// A member of the cluster.
@@ -126,12 +125,28 @@ enum Failure {
 /// The result of a call.
 pub(super) struct Outcome<A> {
     /// etcd's answer, or its error.
-    answer: std::result::Result<A, Option<(i32, String)>>,
+    pub(super) answer: std::result::Result<A, Option<(i32, String)>>,
     /// The failure of each member, none of which answered. A member may have executed the call nevertheless.
-    failures: Vec<String>,
+    pub(super) failures: Vec<String>,
+    /// Whether any member may have the call.
+    pub(super) is_sent: bool,
 }
 
 impl<A> Outcome<A> {
+    /// Returns the outcome of a call that no member answered.
+    pub(super) fn unanswered(failures: Vec<String>) -> Outcome<A> {
+        Outcome { answer: Err(None), failures, is_sent: true }
+    }
+
+    /// Returns the outcome of a call that was not made.
+    pub(super) fn not_sent(failures: Vec<String>) -> Outcome<A> {
+        Outcome { answer: Err(None), failures, is_sent: false }
+    }
+
+    pub(super) fn is_unanswered(&self) -> bool {
+        matches!(self.answer, Err(None))
+    }
+
     /// Returns the answer; `None` where etcd answers that there is no such thing.
     pub(super) fn of(self, target: &Path) -> Result<Option<A>> {
         self.and_count(target).map(|(answer, _)| answer)
@@ -140,7 +155,7 @@ impl<A> Outcome<A> {
     /// As [`of`](Outcome::of), and returns whether the call was repeated. A member whose answer was lost may have executed
     /// it.
     pub(super) fn and_count(self, target: &Path) -> Result<(Option<A>, bool)> {
-        let Outcome { answer, failures } = self;
+        let Outcome { answer, failures, .. } = self;
         let repeated = !failures.is_empty();
         let refused = match answer {
             Ok(answer) => return Ok((Some(answer), repeated)),
@@ -240,7 +255,7 @@ impl Client {
             identity,
             token: Mutex::default(),
             authentication: tokio::sync::Mutex::default(),
-            turns: Semaphore::new(MOST_CALLS),
+            batches: Batches::default(),
         })
     }
 
@@ -254,11 +269,6 @@ impl Client {
     /// Returns the member that is called first.
     pub(super) fn first(&self) -> usize {
         self.first.load(Ordering::Relaxed)
-    }
-
-    /// Waits for the turn of an acquire's call. Renewals and releases wait for none.
-    pub(super) async fn turn(&self, limit: Duration) -> Option<SemaphorePermit<'_>> {
-        within(limit, self.turns.acquire()).await?.ok()
     }
 
     /// Calls one member after the other, within `limit` altogether.
@@ -284,7 +294,7 @@ impl Client {
                     if at != first {
                         self.move_first(first, at);
                     }
-                    return Outcome { answer: Ok(answer), failures };
+                    return Outcome { answer: Ok(answer), failures, is_sent: true };
                 }
                 Err(Failure::Member(why)) => {
                     failures.push(format!("{}: {why}", self.members[at].name));
@@ -292,11 +302,11 @@ impl Client {
                     self.move_first(at, (at + 1) % count);
                 }
                 Err(Failure::Refused { code, message }) => {
-                    return Outcome { answer: Err(Some((code, message))), failures };
+                    return Outcome { answer: Err(Some((code, message))), failures, is_sent: true };
                 }
             }
         }
-        Outcome { answer: Err(None), failures }
+        Outcome::unanswered(failures)
     }
 
     /// Begins with `to` from now on, unless another call has moved on already.

@@ -272,6 +272,26 @@ impl TxnResponse {
         self.responses.get(at).and_then(|op| op.range.as_ref()).map_or(&[], |range| &range.kvs)
     }
 
+    /// Returns an answer whose operations have read those keys, one each.
+    #[cfg(test)]
+    pub(super) fn of_pairs(keys: &[&str]) -> TxnResponse {
+        let response = |key: &&str| {
+            let kvs = vec![KeyValue { key: (*key).into(), ..KeyValue::default() }];
+            ResponseOp { range: Some(RangeResponse { kvs, ..RangeResponse::default() }) }
+        };
+        TxnResponse { responses: keys.iter().map(response).collect(), ..TxnResponse::default() }
+    }
+
+    /// Returns the answers of the parts of which this one's transaction was made, whose numbers of operations are `counts`.
+    pub(super) fn split(mut self, counts: &[usize]) -> Vec<TxnResponse> {
+        let mut responses = std::mem::take(&mut self.responses).into_iter();
+        let part = |count: &usize| {
+            let responses = responses.by_ref().take(*count).collect();
+            TxnResponse { header: self.header.clone(), succeeded: self.succeeded, responses }
+        };
+        counts.iter().map(part).collect()
+    }
+
     pub(super) fn revision(&self) -> i64 {
         self.header.as_ref().map_or(0, |header| header.revision)
     }

@@ -27,6 +27,7 @@
 //! is confirmed only if all were answered in the same term of the same leader: a leader that was deposed and does not know
 //! it yet would still answer the keep-alive. The reads also find a key that an operator has deleted.
 
+mod batches;
 mod client;
 mod cluster;
 mod connection;
@@ -35,6 +36,7 @@ mod messages;
 mod place;
 mod session;
 mod status;
+mod waiters;
 mod watches;
 
 use std::io;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::client::{Client, TXN};
+use super::batches::Urgency;
+use super::client::Client;
 use super::messages::{BY_CREATION, Compare, DESCEND, KeyValue, RangeRequest, RequestOp, TxnRequest, TxnResponse};
 use super::session::{Created, GONE, PAUSE, Session, deleted, forgotten};
 use super::watches::{News, Watch};
@@ -115,20 +116,15 @@ impl Place {
             failure: std::iter::once(RangeRequest::one(&place.key).into()).chain(reads).collect(),
         };
         let limit = place.limit();
-        let end = Instant::now() + limit;
-        let client = Arc::clone(place.client());
-        let Some(turn) = client.turn(limit).await else {
+        place.certainty = Created::InDoubt;
+        let outcome = place.client().txn(Urgency::Usual, name, request, limit, place.answer_by.by()).await;
+        if !outcome.is_sent {
+            place.certainty = Created::Answered;
             if let Some(number) = place.number.take() {
                 place.session.withdraw(number);
             }
-            let detail = "too many calls of this process wait for the cluster";
-            return Err(Error::new(ErrorKind::Unreachable, target, detail));
-        };
-        place.certainty = Created::InDoubt;
-        let left = end.saturating_duration_since(Instant::now());
-        let answered = client.call(&TXN, &request, left).await.and_count(target);
-        drop(turn);
-        let answer = match answered {
+        }
+        let answer = match outcome.and_count(target) {
             Ok((Some(answer), repeated)) => {
                 if !repeated {
                     place.certainty = Created::Answered;
@@ -214,10 +210,8 @@ impl Place {
             success: self.reads(1, self.created - 1).collect(),
             failure: Vec::new(),
         };
-        let end = Instant::now() + limit;
-        let _turn = self.client().turn(limit).await;
-        let left = end.saturating_duration_since(Instant::now());
-        let answer = self.client().call(&TXN, &request, left).await.of(target)?.unwrap_or_default();
+        let (name, by) = (&self.etcd.url.name, self.answer_by.by());
+        let answer = self.client().txn(Urgency::Usual, name, request, limit, by).await.of(target)?.unwrap_or_default();
         if self.session.is_lost() {
             return Err(forgotten(target));
         }
@@ -276,12 +270,8 @@ impl Place {
             native.fence = fence;
             native.acquired_at = Some(SystemTime::now());
         }
-        let limit = self.limit();
-        let end = Instant::now() + limit;
-        let _turn = self.client().turn(limit).await;
-        let left = end.saturating_duration_since(Instant::now());
         let (key, name) = (self.key.as_bytes(), &self.etcd.url.name);
-        self.session.write(key, self.created, name, &self.record, target, left).await
+        self.session.write(key, self.created, name, &self.record, target, self.limit()).await
     }
 
     fn set_before(&self, before: Option<&Before>) {

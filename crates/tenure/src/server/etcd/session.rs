@@ -10,7 +10,7 @@
 //! be repeated. A key whose creation was not answered may still appear later: it is deleted again at each renewal.
 
 use std::any::Any;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,9 +19,10 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
+use super::batches::{MOST_OPS, Urgency};
 use super::client::{Client, LEASE_GRANT, LEASE_KEEP_ALIVE, LEASE_REVOKE, Outcome, RANGE, TXN};
-use super::keys;
 use super::messages::{Compare, LeaseGrantRequest, LeaseRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse};
+use super::{keys, waiters};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::record::{self, Content, Record};
 use crate::server::io_thread::within;
@@ -32,10 +33,6 @@ use crate::server::tenure::ServerTenure;
 use crate::sys::LockKind;
 use crate::util::trace::event;
 
-/// The maximum number of conditions, and of operations, of a transaction at a default etcd.
-const MOST_OPS: usize = 128;
-/// The time between two checks of the keys that waiters wait for. The member that has their watches may hang.
-const LOOK_AGAIN: Duration = Duration::from_secs(3);
 /// The time between two attempts to reach a server that does not answer.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
 /// The time between two attempts to delete a key.
@@ -72,7 +69,7 @@ struct State {
     /// The reason why the lease is lost.
     lost: Option<String>,
     last: u64,
-    keys: HashMap<u64, Key>,
+    keys: BTreeMap<u64, Key>,
     /// The number of keys that are being deleted.
     leaving: usize,
     /// The numbers in use of each name.
@@ -116,6 +113,14 @@ struct Key {
     asked: u64,
     /// The last renewal that confirmed it.
     confirmed: u64,
+}
+
+/// A waiter, as the [task](waiters) that looks after all of them needs it.
+pub(super) struct Waiter {
+    pub(super) number: u64,
+    /// Its key exists, and so does the key for which it waits.
+    pub(super) conditions: [Compare; 2],
+    pub(super) wakes: Arc<Notify>,
 }
 
 /// A key as the confirmation of many needs it.
@@ -177,7 +182,7 @@ impl Session {
                 closed: false,
                 lost: None,
                 last: 0,
-                keys: HashMap::new(),
+                keys: BTreeMap::new(),
                 leaving: 0,
                 names: HashMap::new(),
                 doubtful: Vec::new(),
@@ -190,7 +195,7 @@ impl Session {
             left: Notify::new(),
         });
         tokio::spawn(run(Arc::clone(&session)));
-        tokio::spawn(look_after_waiters(Arc::clone(&session)));
+        tokio::spawn(waiters::look_after(Arc::clone(&session)));
         Ok(session)
     }
 
@@ -277,6 +282,32 @@ impl Session {
         }
     }
 
+    /// Returns up to `most` waiters with a greater number than `after`, and the number of all waiters. `None` if there will be
+    /// none any more.
+    pub(super) fn waiters_after(&self, after: u64, most: usize) -> Option<(Vec<Waiter>, usize)> {
+        let state = self.state();
+        if state.lost.is_some() || (state.closed && state.keys.is_empty()) {
+            return None;
+        }
+        let (mut some, mut count) = (Vec::new(), 0);
+        for (number, key) in &state.keys {
+            let Some((before, since)) = key.before.as_ref().filter(|_| key.created != 0 && key.tenure.is_none()) else {
+                continue;
+            };
+            count += 1;
+            if *number > after && some.len() < most {
+                let conditions = [Compare::created(&key.key, key.created), Compare::created(before, *since)];
+                some.push(Waiter { number: *number, conditions, wakes: Arc::clone(&key.wakes) });
+            }
+        }
+        Some((some, count))
+    }
+
+    /// Waits for a waiter to begin, or for the session's end, for at most `limit`.
+    pub(super) async fn await_waiter(&self, limit: Duration) {
+        within(limit, self.waiters.notified()).await;
+    }
+
     /// Makes the key that of a tenure; `false` if the lease is lost.
     pub(super) fn hold(&self, number: u64, tenure: &Arc<ServerTenure>) -> bool {
         let mut state = self.state();
@@ -336,7 +367,8 @@ impl Session {
             success,
             failure: vec![RangeRequest::one(&kept).into()],
         };
-        let answered = self.client.call(&TXN, &request, limit).await.and_count(target);
+        let by = Some(Instant::now() + limit);
+        let answered = self.client.txn(Urgency::First, &key.name, request, limit, by).await.and_count(target);
         let (answer, repeated) = answered.map_err(|error| {
             let seconds = self.term().ttl.as_secs();
             error.with_hint(format!(
@@ -393,8 +425,8 @@ impl Session {
                 created => vec![Compare::created(&key.key, created)],
             };
             let request = TxnRequest { compare, success, failure: Vec::new() };
-            let term = self.term();
-            match self.client.call(&TXN, &request, call_limit(term.ttl)).await.of(Path::new(&key.name)) {
+            let limit = call_limit(self.term().ttl);
+            match self.client.txn(Urgency::First, &key.name, request, limit, None).await.of(Path::new(&key.name)) {
                 Ok(_) => break,
                 Err(error) if error.takes_no_writes() && record.is_some() => record = None,
                 // The right may come back: each renewal tries.
@@ -498,7 +530,8 @@ impl Session {
             success: vec![RequestOp::put(&text, &value, self.lease), RequestOp::put(&keys::record(name), &value, 0)],
             failure: Vec::new(),
         };
-        match self.client.call(&TXN, &request, limit).await.of(target)? {
+        let by = Some(Instant::now() + limit);
+        match self.client.txn(Urgency::First, name, request, limit, by).await.of(target)? {
             Some(answer) if answer.succeeded => Ok(()),
             Some(_) => Err(deleted(target)),
             None => {
@@ -855,46 +888,6 @@ async fn run(session: Arc<Session>) {
             rest = rest.min(IDLE.saturating_sub(since.elapsed()));
         }
         within(rest, session.changed.notified()).await;
-    }
-}
-
-/// Wakes waiters whose key, or the key just before it, is gone, for the case that a watch does not report it.
-async fn look_after_waiters(session: Arc<Session>) {
-    loop {
-        let waits: Vec<(Vec<Compare>, Arc<Notify>)> = {
-            let state = session.state();
-            if state.lost.is_some() || (state.closed && state.keys.is_empty()) {
-                return;
-            }
-            let waiting = state.keys.values().filter(|key| key.created != 0 && key.tenure.is_none());
-            let check = |key: &Key| {
-                let (before, created) = key.before.as_ref()?;
-                let conditions = vec![Compare::created(&key.key, key.created), Compare::created(before, *created)];
-                Some((conditions, Arc::clone(&key.wakes)))
-            };
-            waiting.filter_map(check).collect()
-        };
-        if waits.is_empty() {
-            within(session.term().ttl, session.waiters.notified()).await;
-            continue;
-        }
-        sleep(LOOK_AGAIN).await;
-        let mut checks = JoinSet::new();
-        for some in waits.chunks(MOST_OPS / 2) {
-            let compare: Vec<Compare> = some.iter().flat_map(|(conditions, _)| conditions.clone()).collect();
-            let wakes: Vec<Arc<Notify>> = some.iter().map(|(_, wakes)| Arc::clone(wakes)).collect();
-            let session = Arc::clone(&session);
-            checks.spawn(async move {
-                let Some(first) = compare.first().map(|first| first.key.clone()) else { return };
-                let read = RangeRequest { key: first, keys_only: true, ..RangeRequest::default() };
-                let request = TxnRequest { compare, success: vec![read.into()], failure: Vec::new() };
-                let answer = session.client.call(&TXN, &request, call_limit(session.term().ttl)).await;
-                if answer.of(Path::new("")).is_ok_and(|answer| answer.is_some_and(|answer| !answer.succeeded)) {
-                    wakes.iter().for_each(|wakes| wakes.notify_one());
-                }
-            });
-        }
-        while checks.join_next().await.is_some() {}
     }
 }
 
