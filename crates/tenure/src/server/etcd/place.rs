@@ -57,7 +57,7 @@ struct Seen {
     revision: i64,
     before: Option<Before>,
     /// The record of the last holder.
-    kept: Option<Record>,
+    kept: Option<Box<Record>>,
 }
 
 /// The last key for which this place waits.
@@ -78,16 +78,16 @@ fn is_unreleased(record: &Record) -> bool {
     record.native.as_ref().is_some_and(|native| native.state != RecordState::Released)
 }
 
-fn kept_in(answer: &TxnResponse, at: usize) -> Option<Record> {
+fn kept_in(answer: &TxnResponse, at: usize) -> Option<Box<Record>> {
     match record::read(answer.pairs(at).first().map_or(&[][..], |pair| &pair.value)) {
-        Content::Record(record) => Some(record),
+        Content::Record(record) => Some(Box::new(record)),
         _ => None,
     }
 }
 
 impl Place {
     /// Takes a place in the queue, and reads who is before it: steps 2 and 3 of the protocol.
-    async fn enter(etcd: &Arc<Etcd>, acquire: &Acquire, wakes: &Arc<Notify>) -> Result<(Place, Result<Seen>)> {
+    async fn enter(etcd: &Arc<Etcd>, acquire: &Acquire, wakes: &Arc<Notify>) -> Result<(Box<Place>, Result<Seen>)> {
         let (kind, record) = (acquire.kind, new_record(&acquire.options));
         let answer_by = AnswerBy::new(acquire.answer_by());
         let (target, name, ttl) = (&etcd.url.target, &etcd.url.name, etcd.url.ttl);
@@ -95,7 +95,7 @@ impl Place {
         let session = etcd.cluster.session(ttl, target, limit).await?;
         let closed = || Error::new(ErrorKind::Lost, target, "its session was closed");
         let (number, key) = session.reserve(name, kind, wakes).ok_or_else(closed)?;
-        let mut place = Place {
+        let mut place = Box::new(Place {
             etcd: Arc::clone(etcd),
             session,
             number: Some(number),
@@ -106,7 +106,7 @@ impl Place {
             record,
             last: None,
             answer_by,
-        };
+        });
         let reads: Vec<RequestOp> = place.reads(LAST_TWO, 0).collect();
         let put = RequestOp::put(&place.key, &place.record.to_json(), place.session.lease);
         // A call that was repeated at another member finds the key that the first one put.
@@ -234,16 +234,16 @@ impl Place {
     }
 
     /// Takes the lock, for which no key before this one has to be waited for any more.
-    async fn take(&mut self, seen: &Seen) -> Result<Granted> {
+    async fn take(&mut self, seen: &Seen) -> Result<Box<Granted>> {
         // As the first read found it: a later one may find this place's own write, whose answer was lost.
-        let last = self.last.get_or_insert_with(|| seen.kept.clone().filter(is_unreleased).map(Box::new)).clone();
+        let last = self.last.get_or_insert_with(|| seen.kept.clone().filter(|last| is_unreleased(last))).clone();
         let shared = self.kind == LockKind::Shared;
         match shared {
             true => self.acquired_now(),
             false => self.publish(seen).await?,
         }
         let confirmed = self.session.term().confirmed;
-        Ok(Granted { record: self.record.clone(), last: last.map(|last| *last), confirmed, shared })
+        Ok(Box::new(Granted { record: self.record.clone(), last: last.map(|last| *last), confirmed, shared }))
     }
 
     fn acquired_now(&mut self) {
@@ -256,7 +256,7 @@ impl Place {
     async fn publish(&mut self, seen: &Seen) -> Result<()> {
         let target = &self.etcd.url.target;
         let fence = u64::try_from(seen.revision).ok();
-        let last = seen.kept.as_ref().and_then(Record::previous_fence).unwrap_or(0);
+        let last = seen.kept.as_deref().and_then(Record::previous_fence).unwrap_or(0);
         if fence <= Some(last) {
             let detail =
                 format!("its fence would go back: the last holder's was {last}, the cluster is at {}", seen.revision);
@@ -309,6 +309,9 @@ impl Drop for Answers<'_> {
 }
 
 /// Serves an acquire to its outcome.
+///
+/// A process may have thousands of waiters. So what a waiter does before and after its rest has memory of its own (`Box::pin`),
+/// and does not make the task larger that rests.
 pub(super) async fn serve(etcd: Arc<Etcd>, acquire: Acquire, pending: Arc<PendingAcquire>) {
     // Also after a panic.
     let _place = ReturnsPlace(&pending);
@@ -319,7 +322,7 @@ pub(super) async fn serve(etcd: Arc<Etcd>, acquire: Acquire, pending: Arc<Pendin
     match wait(&etcd, &acquire, &pending, &wakes).await {
         Ok(None) => {}
         Ok(Some((granted, place))) => {
-            if let Err(error) = deliver(acquire, &pending, granted, place).await {
+            if let Err(error) = Box::pin(deliver(acquire, &pending, *granted, place)).await {
                 pending.resolve(Err(held_nothing(error)));
             }
         }
@@ -327,7 +330,7 @@ pub(super) async fn serve(etcd: Arc<Etcd>, acquire: Acquire, pending: Arc<Pendin
             let mut error = failed.error;
             if error.is_busy() {
                 let left = failed.end.saturating_duration_since(Instant::now());
-                let found = if left.is_zero() { None } else { status::status(&etcd, left).await.ok() };
+                let found = if left.is_zero() { None } else { Box::pin(status::status(&etcd, left)).await.ok() };
                 error = error.with_holder(found.and_then(|found| found.holder)).with_waited(acquire.since.elapsed());
             }
             pending.resolve(Err(error));
@@ -336,7 +339,7 @@ pub(super) async fn serve(etcd: Arc<Etcd>, acquire: Acquire, pending: Arc<Pendin
 }
 
 /// Makes a tenure of a grant and hands it to the caller.
-async fn deliver(acquire: Acquire, pending: &PendingAcquire, granted: Granted, mut place: Place) -> Result<()> {
+async fn deliver(acquire: Acquire, pending: &PendingAcquire, granted: Granted, mut place: Box<Place>) -> Result<()> {
     let lost = || forgotten(&place.etcd.url.target);
     let number = place.number.ok_or_else(lost)?;
     let Acquire { options, thread, .. } = acquire;
@@ -357,13 +360,13 @@ async fn wait(
     acquire: &Acquire,
     pending: &PendingAcquire,
     wakes: &Arc<Notify>,
-) -> std::result::Result<Option<(Granted, Place)>, Failed> {
+) -> std::result::Result<Option<(Box<Granted>, Box<Place>)>, Failed> {
     let mut patience = Patience::new(etcd.url.ttl);
     loop {
         if pending.is_over() {
             return Ok(None);
         }
-        let (mut place, seen) = match Place::enter(etcd, acquire, wakes).await {
+        let (mut place, seen) = match Box::pin(Place::enter(etcd, acquire, wakes)).await {
             Ok(entered) => entered,
             Err(error) if acquire.may_enter_again(&error, &patience) => {
                 sleep(PAUSE).await;
@@ -406,7 +409,7 @@ async fn wait_in_place(
     place: &mut Place,
     seen: Result<Seen>,
     patience: &mut Patience,
-) -> Result<Option<Granted>> {
+) -> Result<Option<Box<Granted>>> {
     let target = place.etcd.url.target.clone();
     let mut next = seen;
     let mut watching: Option<(i64, Watch)> = None;
@@ -422,7 +425,7 @@ async fn wait_in_place(
             Ok(seen) => {
                 patience.answered();
                 match seen.before {
-                    None => place.take(&seen).await.map(Some),
+                    None => Box::pin(place.take(&seen)).await.map(Some),
                     Some(before) => {
                         place.refuse_data(&before)?;
                         if acquire.left() == Some(Duration::ZERO) {
@@ -481,7 +484,7 @@ async fn wait_in_place(
         if pending.is_over() {
             return Ok(None);
         }
-        next = place.look().await;
+        next = Box::pin(place.look()).await;
     }
 }
 
