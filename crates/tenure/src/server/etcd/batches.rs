@@ -39,8 +39,8 @@ pub(super) enum Urgency {
 }
 
 /// The transactions of a client.
-#[derive(Default)]
 pub(super) struct Batches {
+    client: Arc<Client>,
     state: Mutex<State>,
 }
 
@@ -186,12 +186,14 @@ impl Batch {
 }
 
 impl Batches {
+    pub(super) fn new(client: &Arc<Client>) -> Batches {
+        Batches { client: Arc::clone(client), state: Mutex::default() }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Client {
     /// Executes a transaction on the lock of `name`, perhaps together with those of other names: within `limit` once it is
     /// sent, and `by` that moment at the latest. For tasks of the I/O thread.
     pub(super) async fn txn(
@@ -207,7 +209,7 @@ impl Client {
         let waiting =
             Waiting { name: Arc::clone(&name), request, since, limit, by, is_sent: Arc::clone(&is_sent), answer };
         {
-            let mut state = self.batches.state();
+            let mut state = self.state();
             *state.names.entry(name).or_default() += 1;
             match urgency {
                 Urgency::First => state.first.push_back(waiting),
@@ -215,7 +217,7 @@ impl Client {
             }
             if state.calls < state.most_calls() {
                 state.calls += 1;
-                tokio::spawn(run(Calling { client: Arc::clone(self), is_over: false }));
+                tokio::spawn(run(Calling { batches: Arc::clone(self), is_over: false }));
             }
         }
         let left = by.map_or(Duration::MAX, |by| by.saturating_duration_since(since));
@@ -223,7 +225,7 @@ impl Client {
             return outcome.unwrap_or_else(|_| Outcome::unanswered(vec!["the task that called failed".to_owned()]));
         }
         // Under the mutex, under which it is sent.
-        let _state = self.batches.state();
+        let _state = self.state();
         answered.close();
         match is_sent.load(Ordering::Relaxed) {
             true => Outcome::unanswered(vec![format!("no answer within {} ms", left.as_millis())]),
@@ -234,14 +236,14 @@ impl Client {
 
 /// One of the calls under way, which is over at the latest when this is dropped, by a panic.
 struct Calling {
-    client: Arc<Client>,
+    batches: Arc<Batches>,
     is_over: bool,
 }
 
 impl Calling {
     /// Returns what is sent next. `None` if no call is needed for it, and then this one is over.
     fn next(&mut self) -> Option<Batch> {
-        let mut state = self.client.batches.state();
+        let mut state = self.batches.state();
         let batch = (state.calls <= state.most_calls()).then(|| state.next()).filter(|batch| !batch.all.is_empty());
         if batch.is_none() {
             state.calls -= 1;
@@ -254,7 +256,7 @@ impl Calling {
 impl Drop for Calling {
     fn drop(&mut self) {
         if !self.is_over {
-            self.client.batches.state().calls -= 1;
+            self.batches.state().calls -= 1;
         }
     }
 }
@@ -262,12 +264,13 @@ impl Drop for Calling {
 /// Sends what waits, one call after the other.
 async fn run(mut calling: Calling) {
     while let Some(batch) = calling.next() {
-        send(&calling.client, batch).await;
+        send(&calling.batches, batch).await;
     }
 }
 
 /// Executes transactions by one call, or, if that is refused, each by a call of its own.
-async fn send(client: &Arc<Client>, batch: Batch) {
+async fn send(batches: &Batches, batch: Batch) {
+    let client = &batches.client;
     let Batch { now: began, least: limit, all, .. } = batch;
     let outcome = match &*all {
         [one] => client.call(&TXN, &one.request, limit).await,
@@ -275,7 +278,7 @@ async fn send(client: &Arc<Client>, batch: Batch) {
     };
     if outcome.is_unanswered() {
         // Those behind it would wait in vain, one call after the other.
-        let drained = client.batches.state().drain_older(began);
+        let drained = batches.state().drain_older(began);
         drained.into_iter().for_each(|waiting| waiting.answer(Outcome::not_sent(outcome.failures.clone())));
     }
     let is_merged = all.len() > 1;

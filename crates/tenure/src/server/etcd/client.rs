@@ -19,7 +19,6 @@ use tonic::metadata::MetadataValue;
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
-use super::batches::Batches;
 use super::connection::{self, Channel, connect, in_words};
 use super::messages::{
     AuthenticateRequest, AuthenticateResponse, Empty, LeaseGrantRequest, LeaseRequest, LeaseResponse,
@@ -83,7 +82,6 @@ pub(super) struct Client {
     token: Mutex<Option<Arc<str>>>,
     /// Locked by the task that asks for a token.
     authentication: tokio::sync::Mutex<()>,
-    pub(super) batches: Batches,
 }
 
 /// A member of the cluster.
@@ -255,7 +253,6 @@ impl Client {
             identity,
             token: Mutex::default(),
             authentication: tokio::sync::Mutex::default(),
-            batches: Batches::default(),
         })
     }
 

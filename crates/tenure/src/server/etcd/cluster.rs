@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use super::batches::Batches;
 use super::client::Client;
 use super::session::Session;
 use super::watches::Watches;
@@ -17,6 +18,7 @@ use crate::sys::ForkLocal;
 /// A cluster, by its members' addresses, and a user of it.
 pub(super) struct Cluster {
     pub(super) client: Arc<Client>,
+    batches: Arc<Batches>,
     pub(super) watches: Arc<Watches>,
     /// The current session of each length of a lease. Locked while a session begins.
     sessions: tokio::sync::Mutex<HashMap<Duration, Weak<Session>>>,
@@ -50,7 +52,9 @@ impl Cluster {
             return Ok(cluster);
         }
         let client = Arc::new(Client::new(url, identity)?);
-        let cluster = Arc::new(Cluster { client, watches: Arc::default(), sessions: tokio::sync::Mutex::default() });
+        let batches = Arc::new(Batches::new(&client));
+        let (watches, sessions) = (Arc::default(), tokio::sync::Mutex::default());
+        let cluster = Arc::new(Cluster { client, batches, watches, sessions });
         clusters.push(Arc::downgrade(&cluster));
         Ok(cluster)
     }
@@ -69,7 +73,8 @@ impl Cluster {
             return Ok(session);
         }
         let left = end.saturating_duration_since(Instant::now());
-        let session = Session::begin(&self.client, Arc::<Cluster>::clone(self), ttl, target, left).await?;
+        let session =
+            Session::begin(&self.client, &self.batches, Arc::<Cluster>::clone(self), ttl, target, left).await?;
         sessions.insert(ttl, Arc::downgrade(&session));
         Ok(session)
     }

@@ -36,7 +36,6 @@ mod messages;
 mod place;
 mod session;
 mod status;
-mod waiters;
 mod watches;
 
 use std::io;

@@ -117,7 +117,7 @@ impl Place {
         };
         let limit = place.limit();
         place.certainty = Created::InDoubt;
-        let outcome = place.client().txn(Urgency::Usual, name, request, limit, place.answer_by.by()).await;
+        let outcome = place.session.batches().txn(Urgency::Usual, name, request, limit, place.answer_by.by()).await;
         if !outcome.is_sent {
             place.certainty = Created::Answered;
             if let Some(number) = place.number.take() {
@@ -211,7 +211,8 @@ impl Place {
             failure: Vec::new(),
         };
         let (name, by) = (&self.etcd.url.name, self.answer_by.by());
-        let answer = self.client().txn(Urgency::Usual, name, request, limit, by).await.of(target)?.unwrap_or_default();
+        let answer =
+            self.session.batches().txn(Urgency::Usual, name, request, limit, by).await.of(target)?.unwrap_or_default();
         if self.session.is_lost() {
             return Err(forgotten(target));
         }

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::batches::MOST_OPS;
-use super::client::TXN;
-use super::messages::{RangeRequest, TxnRequest};
-use super::session::{Session, Waiter};
+use super::super::batches::MOST_OPS;
+use super::super::client::TXN;
+use super::super::messages::{RangeRequest, TxnRequest};
+use super::{Session, Waiter};
 use crate::server::lease::call_limit;
 
 /// The time between two checks of the keys that a waiter waits for, where there are few waiters.
@@ -50,7 +50,7 @@ async fn check(session: &Session, waiters: &[Waiter]) {
     let read = RangeRequest { key: first.conditions[0].key.clone(), keys_only: true, ..RangeRequest::default() };
     let compare = waiters.iter().flat_map(|waiter| waiter.conditions.clone()).collect();
     let request = TxnRequest { compare, success: vec![read.into()], failure: Vec::new() };
-    let answer = session.client().call(&TXN, &request, call_limit(session.term().ttl)).await;
+    let answer = session.client.call(&TXN, &request, call_limit(session.term().ttl)).await;
     if answer.of(Path::new("")).is_ok_and(|answer| answer.is_some_and(|answer| !answer.succeeded)) {
         waiters.iter().for_each(|waiter| waiter.wakes.notify_one());
     }
