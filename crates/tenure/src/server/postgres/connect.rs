@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::future::{Future, poll_fn};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::PrivateKeyDer;
@@ -22,6 +22,7 @@ use super::password::{self, Whereto};
 use super::sql;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::server::io_thread::{self, run_blocking, within};
+use crate::server::lease::CALL;
 use crate::server::tls::Identity;
 use crate::server::url::{Host, Url};
 use crate::server::{names, tls};
@@ -175,6 +176,41 @@ impl Over {
 
     /// Waits until the connection ends.
     pub(super) async fn wait(&self) -> String {
+    unanswered: Mutex<Unanswered>,
+}
+
+/// The statements that the server has not answered.
+#[derive(Debug, Default)]
+struct Unanswered {
+    /// The number of those whose answers are waited for.
+    awaited: usize,
+    /// The time since when the server owes an answer, counted from its last one.
+    since: Option<Instant>,
+}
+
+/// A statement whose answer is waited for.
+struct Asked<'a>(&'a Connection);
+
+impl<'a> Asked<'a> {
+    fn begin(connection: &'a Connection) -> Asked<'a> {
+        let mut unanswered = connection.unanswered();
+        unanswered.awaited += 1;
+        unanswered.since.get_or_insert_with(Instant::now);
+        drop(unanswered);
+        Asked(connection)
+    }
+
+    fn answered(self) {
+        let mut unanswered = self.0.unanswered();
+        // This one is still counted.
+        unanswered.since = (unanswered.awaited > 1).then(Instant::now);
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.0.unanswered().awaited -= 1;
+    }
         loop {
             let told = self.told.notified();
             if let Some(why) = self.why() {
@@ -557,6 +593,7 @@ impl Connection {
             return Ok(());
         }
         let detail = "the session that writes the row is at another server than the one that has the lock";
+                unanswered: Mutex::default(),
         Err(Failure::new(ErrorKind::Unreachable, detail).with_hint(
             "of the target's servers only one may accept writes: look at `SELECT pg_is_in_recovery()` in each",
         ))
@@ -594,12 +631,24 @@ impl Connection {
 
     /// Checks that it is the same session of the server as before. The query also renews the lease.
     pub(super) async fn check_backend(&self, limit: Duration) -> Answer<()> {
+    fn unanswered(&self) -> MutexGuard<'_, Unanswered> {
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether the server has answered nothing in this session for so long that new statements go to another: the
+    /// network may have dropped the connection, which a long lease would notice late.
+    pub(super) fn is_silent(&self) -> bool {
+        self.unanswered().since.is_some_and(|since| since.elapsed() >= CALL)
+    }
+
         let rows = self.rows(limit, sql::RENEW, &[]).await?;
         match rows.first().map(|row| row.get::<_, i32>(0)) {
             Some(backend) if backend == self.backend => Ok(()),
             _ => Err(proxy("transaction pooling")),
         }
+        let asked = Asked::begin(self);
     }
+        asked.answered();
 
     /// Ends another session, and waits for its end. `false` if there was none.
     pub(super) async fn end(&self, backend: i32, limit: Duration) -> Answer<bool> {

@@ -34,6 +34,10 @@ const MOST_DOUBLED: u32 = 10;
 /// The shortest time between two attempts for the waiters for which no session waits.
 pub(super) const TRY_AGAIN: Duration = Duration::from_millis(250);
 /// How much longer than an attempt the time until the next one is, up to [`LONGEST`].
+/// The most sessions that did not answer and are kept for the locks that they have.
+const MOST_RETIRED: usize = 4;
+/// The maximum pause before the third writer that hangs. It doubles for each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const SHARE: u32 = 20;
 /// The longest time between two attempts. One slow attempt says little about the next.
 const LONGEST: Duration = Duration::from_secs(2);
@@ -51,6 +55,8 @@ pub(super) struct Pool {
     statements: Semaphore,
     /// No proxy shares the sessions of this server.
     is_direct: Mutex<bool>,
+    /// The keepers that did not answer, and whose locks this process still has.
+    retired: Mutex<Vec<Weak<Session>>>,
     /// The names and records of grants whose answer was too late.
     unsure: Mutex<Vec<(String, String)>>,
     pub(super) users: Arc<Users>,
@@ -247,11 +253,27 @@ impl Pool {
 
     fn hanging(&self) -> MutexGuard<'_, Hanging> {
         self.hanging.lock().unwrap_or_else(PoisonError::into_inner)
+            retired: Mutex::default(),
     }
 
-    /// Records that the session that writes rows was not renewed in time.
+    /// Records that the session that writes rows was not renewed in time, or was silent for as long as a call may take.
     pub(super) fn writer_ran_out(&self) {
-        self.hanging().lose(self.address.url.ttl, Instant::now());
+        self.hanging().lose(self.address.url.ttl.min(FIRST_PAUSE), Instant::now());
+    }
+
+    /// Leaves a keeper that does not answer to its lease, so that new locks get another session.
+    fn retire(&self, session: &Arc<Session>) -> Answer<()> {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.retain(|session| session.upgrade().is_some_and(|session| session.is_open()));
+        if retired.len() >= MOST_RETIRED {
+            let detail = format!("the server has not answered in {} sessions", retired.len() + 1);
+            return Err(Failure::new(ErrorKind::Unreachable, detail)
+                .with_hint("they have locks of this process, and end with their leases"));
+        }
+        if session.retire() {
+            retired.push(Arc::downgrade(session));
+        }
+        Ok(())
     }
 
     /// Records whether a statement for a row was answered. Only a row that was written proves that commits do not hang.
@@ -319,7 +341,11 @@ impl Pool {
         let left = || end.saturating_duration_since(Instant::now());
         let mut keeper = within(limit, self.keeper.lock()).await.ok_or_else(|| Failure::silent(limit))?;
         if let Some(session) = keeper.upgrade().filter(|session| session.is_open()) {
-            return Ok(session);
+            if !session.connection.is_silent() {
+                return Ok(session);
+            }
+            session.close("the server did not answer in time");
+            self.writer_ran_out();
         }
         let direct = || self.is_direct.lock().unwrap_or_else(PoisonError::into_inner);
         let session = if *direct() {
@@ -365,7 +391,10 @@ impl Pool {
         let end = Instant::now() + limit;
         let mut writer = within(limit, self.writer.lock()).await.ok_or_else(|| Failure::silent(limit))?;
         if let Some(session) = writer.upgrade().filter(|session| session.is_open()) {
-            return Ok(session);
+            if !session.connection.is_silent() {
+                return Ok(session);
+            }
+            self.retire(&session)?;
         }
         if let Some(again_at) = self.hanging().again_at.filter(|again_at| Instant::now() < *again_at) {
             let seconds = again_at.saturating_duration_since(Instant::now()).as_secs() + 1;

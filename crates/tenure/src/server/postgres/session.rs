@@ -102,6 +102,8 @@ struct State {
     term: Lease,
     /// Nothing more begins in this session.
     closed: bool,
+    /// It does not answer, and another takes what is free.
+    is_retired: bool,
     /// It is in the server's queue, where its connection's keep-alives watch it. A statement is no idle time.
     waits: bool,
     /// The reason why it is lost.
@@ -223,6 +225,7 @@ impl Session {
             kind,
             state: Mutex::new(State {
                 term: Lease { ttl, confirmed: sent },
+                is_retired: false,
                 closed: false,
                 waits: false,
                 lost: None,
@@ -256,6 +259,18 @@ impl Session {
     pub(super) fn is_open(&self) -> bool {
         !self.state().closed && !self.is_lost() && self.connection.over.why().is_none()
     }
+    /// Leaves the session to the locks that it has. `false` if it has none: then it is closed.
+    pub(super) fn retire(&self) -> bool {
+        let mut state = self.state();
+        state.is_retired = true;
+        if state.numbers.is_empty() {
+            drop(state);
+            self.close("the server did not answer in time");
+            return false;
+        }
+        true
+    }
+
 
     /// Returns whether the session has no lock but that of a name.
     pub(super) fn has_at_most(&self, name: &str) -> bool {
@@ -619,12 +634,12 @@ impl Session {
 
     /// Closes the session if it has had nothing to do for a while. Returns whether it did.
     fn close_if_idle(&self) -> bool {
+        let mut state = self.state();
         // The writers serve all sessions, and the keeper all acquires.
         let idle = match self.kind {
             Kind::Waiter | Kind::Patient => true,
-            Kind::Keeper | Kind::Writer => self.beside.users().are_idle(IDLE),
+            Kind::Keeper | Kind::Writer => state.is_retired || self.beside.users().are_idle(IDLE),
         };
-        let mut state = self.state();
         let close = idle
             && !state.waits
             && state.permit.is_none()
