@@ -52,13 +52,15 @@ pub(super) struct Failure {
     hint: Option<Cow<'static, str>>,
     /// The server's code for it.
     code: Option<String>,
+    /// It lacks the place in the source code that every server names in its errors: a proxy wrote it.
+    by_proxy: bool,
 }
 
 pub(super) type Answer<T> = std::result::Result<T, Failure>;
 
 impl Failure {
     pub(super) fn new(kind: ErrorKind, detail: impl Into<String>) -> Failure {
-        Failure { kind, detail: detail.into(), hint: None, code: None }
+        Failure { kind, detail: detail.into(), hint: None, code: None, by_proxy: false }
     }
 
     pub(super) fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Failure {
@@ -112,6 +114,11 @@ impl Failure {
 
 /// The first version that ends an idle session by itself (`idle_session_timeout`).
 const OLDEST: u32 = 140_000;
+
+    /// Returns whether a proxy has refused the connection, and not the server.
+    pub(super) fn is_proxys_limit(&self) -> bool {
+        self.is_connection_limit() && self.by_proxy
+    }
 
 /// The maximum time to tell the server that a session ends.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -308,7 +315,7 @@ impl Address {
     /// Connects to the first host that accepts the connection and is fit for the purpose, within `limit` altogether, and
     /// sends `first`, whose last rows are [`sql::WHO`]'s.
     pub(super) async fn connect(&self, first: &str, purpose: Purpose, limit: Duration) -> Answer<Connection> {
-        let mut try_all = TryAll { address: self, first, purpose, failures: Vec::new(), refused: None, limited: false };
+        let mut try_all = TryAll { address: self, first, purpose, failures: Vec::new(), refused: None, limited: None };
         let connected = match &self.url.socket {
             Some(socket) => {
                 // Where there are no Unix sockets, `Postgres::open` has refused the target.
@@ -345,7 +352,8 @@ impl Address {
         let hint = tls::hint(&detail);
         let mut failure = Failure::new(ErrorKind::Unreachable, detail);
         failure.hint = hint.map(Cow::Borrowed);
-        failure.code = limited.then(|| TOO_MANY_CONNECTIONS.to_owned());
+        failure.code = limited.map(|_| TOO_MANY_CONNECTIONS.to_owned());
+        failure.by_proxy = limited == Some(Limit::Proxy);
         Err(failure)
     }
 
@@ -413,7 +421,8 @@ fn proxy(how: &str) -> Failure {
 
 /// Returns what an error of the server or of the connection means for a lock.
 fn failure(error: &tokio_postgres::Error, is_tls: bool) -> Failure {
-    Failure { code: error.code().map(|code| code.code().to_owned()), ..meaning(error, is_tls) }
+    let by_proxy = error.as_db_error().is_some_and(|error| error.routine().is_none());
+    Failure { code: error.code().map(|code| code.code().to_owned()), by_proxy, ..meaning(error, is_tls) }
 }
 
 fn meaning(error: &tokio_postgres::Error, is_tls: bool) -> Failure {
@@ -470,8 +479,15 @@ struct TryAll<'a> {
     failures: Vec<String>,
     /// The error of a server that answered and is not fit for the purpose.
     refused: Option<Failure>,
-    /// A server accepts no further connection.
-    limited: bool,
+    /// A server, or a proxy before it, accepts no further connection.
+    limited: Option<Limit>,
+}
+
+/// What has refused a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Limit {
+    Server,
+    Proxy,
 }
 
 impl TryAll<'_> {
@@ -530,7 +546,9 @@ impl TryAll<'_> {
                 if !matches!(failure.kind, ErrorKind::Unreachable | ErrorKind::ReadOnly | ErrorKind::Lost) {
                     return Err(failure);
                 }
-                self.limited |= failure.is_connection_limit();
+                if failure.is_connection_limit() {
+                    self.limited = Some(if failure.by_proxy { Limit::Proxy } else { Limit::Server });
+                }
                 self.failures.push(format!("{name}: {}", failure.detail));
                 return Ok(None);
             }

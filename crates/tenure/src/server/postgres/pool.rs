@@ -395,6 +395,12 @@ impl Pool {
                 return Ok(session);
             }
             self.retire(&session)?;
+                (Ok(_), Err(failure)) | (Err(failure), Ok(_)) if failure.is_proxys_limit() => {
+                    return Err(failure.with_hint(
+                        "a proxy is between us and the server, and has no room for the second session by which we see \
+                         whether it lends a server's session to several clients",
+                    ));
+                }
         }
         if let Some(again_at) = self.hanging().again_at.filter(|again_at| Instant::now() < *again_at) {
             let seconds = again_at.saturating_duration_since(Instant::now()).as_secs() + 1;
